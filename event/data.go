@@ -1,0 +1,93 @@
+package event
+
+import (
+	"encoding/json"
+	"fmt"
+	"log/slog"
+
+	"github.com/b24events/b24events/internal/phpform"
+)
+
+// Data is the data section of a body: whatever arrived, without loss, as a tree of scalars and PHP arrays. The zero Data is the
+// missing section. Data is immutable and safe for concurrent use.
+//
+// Bots send live tokens in data, so printing Data and encoding it to JSON redact the values under token keys. [Data.Value],
+// [Data.Text] and [Data.Decode] give what arrived.
+type Data struct {
+	v phpform.Value
+}
+
+// NewData builds Data from a payload struct (by the same tags that [Data.Decode] reads), or from nested maps, slices and
+// scalars. Maps are taken in the order of their keys. It fails on values that no Bitrix24 body can carry, such as channels.
+func NewData(v any) (Data, error) {
+	pv, err := valueOf(v)
+	if err != nil {
+		return Data{}, err
+	}
+	return Data{v: pv}, nil
+}
+
+// ParseData reads Data from a JSON value, such as EVENT_DATA of an offline record. It returns [ErrMalformed] or [ErrTooLarge].
+func ParseData(doc []byte) (Data, error) {
+	v, err := phpform.DecodeJSON(doc, phpform.Limits{})
+	if err != nil {
+		return Data{}, bodyError(err)
+	}
+	return Data{v: v}, nil
+}
+
+// IsZero reports whether there is nothing: no section, null, false, an empty string or an empty array, all of which
+// Bitrix24 sends for "empty".
+func (d Data) IsZero() bool {
+	switch d.v.Kind() {
+	case phpform.Null:
+		return true
+	case phpform.Array:
+		return d.v.Len() == 0
+	case phpform.String, phpform.Bool:
+		return d.v.Scalar() == ""
+	default:
+		return false
+	}
+}
+
+// Get returns the element at a path of keys, such as Get("FIELDS", "ID"), and the zero Data where there is none. A key is looked
+// for as it is written first, then without regard to case.
+func (d Data) Get(path ...string) Data {
+	v := d.v
+	for _, key := range path {
+		v, _ = v.GetFold(key)
+	}
+	return Data{v: v}
+}
+
+// Text returns a scalar as text: "1" for true, "" for false, null and arrays.
+func (d Data) Text() string { return d.v.Scalar() }
+
+// Value returns the tree: nil, bool, string, json.Number, []any for arrays whose keys run 0..n-1, map[string]any for others.
+// The tree is the caller's own.
+func (d Data) Value() any { return d.v.Any() }
+
+// Decode fills dst, a pointer to a struct or to any value that JSON could describe, by the rules for payloads in the package
+// documentation. It returns a [DecodeError] that names the path.
+func (d Data) Decode(dst any) error { return decodeInto(d.v, dst) }
+
+// MarshalJSON encodes the tree with the values under token keys redacted.
+func (d Data) MarshalJSON() ([]byte, error) { return json.Marshal(redactedTree(d.v)) }
+
+// Format prints the redacted JSON under every verb.
+func (d Data) Format(f fmt.State, _ rune) {
+	text, err := d.MarshalJSON()
+	if err != nil {
+		text = []byte(redacted)
+	}
+	_, _ = f.Write(text)
+}
+
+// LogValue prints only whether there is data; payloads do not belong in logs.
+func (d Data) LogValue() slog.Value {
+	if d.IsZero() {
+		return slog.StringValue("empty")
+	}
+	return slog.StringValue(redacted)
+}

@@ -1,0 +1,76 @@
+package event
+
+import (
+	"time"
+)
+
+// Kind tells the bodies that Bitrix24 posts to an application apart.
+type Kind string
+
+// The kinds of a posted body.
+const (
+	// KindEvent is an event: it has the key event.
+	KindEvent Kind = "event"
+	// KindFrame is the opening of an application page or placement: DOMAIN, AUTH_ID, PLACEMENT.
+	KindFrame Kind = "frame"
+	// KindHandler is a call of an automation rule or workflow activity: code, workflow_id, document_id.
+	KindHandler Kind = "handler"
+	// KindUnknown is any other well-formed body.
+	KindUnknown Kind = "unknown"
+)
+
+// Source tells how a delivery came.
+type Source string
+
+// The sources of a delivery. [Parse] leaves it empty; whoever received the delivery sets it.
+const (
+	SourceOnline  Source = "online"
+	SourceOffline Source = "offline"
+)
+
+// Delivery is one event as it reached us, over HTTP or from the offline queue. It is not generic, so that middleware,
+// queues and logs share one type; [On] and [Descriptor.Decode] give the typed payload.
+//
+// A Delivery must not be changed once it was handed to a handler. Printing it, logging it and encoding it to JSON redact every
+// token, wherever it stands; see [Delivery.MarshalUnredacted].
+type Delivery struct {
+	Kind      Kind
+	Name      string    // wire name in upper case, such as ONCRMDEALUPDATE; empty for other kinds than KindEvent
+	HandlerID int64     // event_handler_id, the portal's number of the binding; 0 where absent
+	Time      time.Time // when the event fired on the portal (ts), UTC, to the second; zero where absent
+	Auth      Auth
+	Data      Data
+	Source    Source
+
+	// For records of the offline queue only.
+	ID        int64  // number of the row in the portal's queue
+	MessageID string // MESSAGE_ID, opaque
+	ProcessID string // the reservation that holds the row
+}
+
+// MemberID returns the portal's stable identifier. Domains change; this does not.
+func (d *Delivery) MemberID() string { return d.Auth.MemberID }
+
+// Auth is the auth block of a body. Only MemberID, Domain and ApplicationToken can be relied on, and nothing in it can be trusted
+// before the delivery was verified.
+//
+// Source: https://apidocs.bitrix24.com/api-reference/events/index.html
+type Auth struct {
+	AccessToken      Secret    // of the acting user, for about an hour; empty where the change had no user
+	RefreshToken     Secret    // only with a few events, ONAPPINSTALL among them
+	ApplicationToken Secret    // the shared secret that authenticates a delivery
+	Expires          time.Time // of AccessToken, UTC; zero where unknown
+	Scope            []string
+	Domain           string // host of the portal, for display; never a key
+	MemberID         string // key of the portal
+	ServerEndpoint   string // REST base URL of the OAuth server
+	ClientEndpoint   string // REST base URL of the portal
+	Status           string // licence letter of the application: F, D, T, P, L, S
+	UserID           int64  // whose token it is; 0 where unknown
+}
+
+// Entity names the object that an event is about, for ordering, coalescing and display.
+type Entity struct {
+	Kind string `json:"kind"` // REST-style name, such as crm.deal; empty where the event names no object
+	ID   string `json:"id"`
+}

@@ -1,0 +1,170 @@
+package event
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+)
+
+// Handler does something with a delivery. It returns nil when done, [Drop] or [Retry] to steer the queue, or any other error.
+// It must be safe for concurrent use; deliveries about one object come one after the other.
+type Handler interface {
+	HandleEvent(ctx context.Context, d *Delivery) error
+}
+
+// HandlerFunc makes a function a [Handler].
+type HandlerFunc func(ctx context.Context, d *Delivery) error
+
+// HandleEvent calls f.
+func (f HandlerFunc) HandleEvent(ctx context.Context, d *Delivery) error { return f(ctx, d) }
+
+// Middleware wraps a handler, to log, measure, filter or change its outcome.
+type Middleware func(Handler) Handler
+
+// Mux hands each delivery to the one handler that is registered for its name, without regard to case. It serves online
+// deliveries, the offline queue and replays alike, and it knows which events it handles: see [Mux.Bindings].
+//
+// Registration is not safe for concurrent use and ends with the first delivery: a duplicate, nil or late one panics, as with
+// http.ServeMux, since it is a mistake in the program. Handling is safe for concurrent use. The zero Mux is ready.
+type Mux struct {
+	handlers   map[string]Handler
+	names      []string // in order of registration
+	middleware []Middleware
+	unhandled  Handler
+
+	start  sync.Once
+	routes map[string]Handler // handlers inside the middleware; built at start
+	rest   Handler
+}
+
+// NewMux returns an empty Mux.
+func NewMux() *Mux { return &Mux{} }
+
+// Handle registers h for the event of that name. Prefer [On], which decodes the payload.
+func (m *Mux) Handle(name string, h Handler) {
+	m.registering("Handle")
+	name = strings.ToUpper(strings.TrimSpace(name))
+	switch {
+	case name == "":
+		panic("event: Mux.Handle with an empty event name")
+	case isNilHandler(h):
+		panic("event: Mux.Handle of " + name + " with a nil handler")
+	case m.handlers[name] != nil:
+		panic("event: " + name + " has a handler already; use event.Join to run several")
+	}
+	if m.handlers == nil {
+		m.handlers = make(map[string]Handler)
+	}
+	m.handlers[name] = h
+	m.names = append(m.names, name)
+}
+
+// Use wraps every handler of the mux, [Mux.Unhandled] included. The first middleware given is the outermost.
+func (m *Mux) Use(mw ...Middleware) {
+	m.registering("Use")
+	for _, w := range mw {
+		if w == nil {
+			panic("event: Mux.Use with a nil middleware")
+		}
+	}
+	m.middleware = append(m.middleware, mw...)
+}
+
+// Unhandled registers a handler for deliveries that no other handler takes, known to the catalogue or not. Without it they
+// count as done.
+func (m *Mux) Unhandled(h Handler) {
+	m.registering("Unhandled")
+	if isNilHandler(h) {
+		panic("event: Mux.Unhandled with a nil handler")
+	}
+	if m.unhandled != nil {
+		panic("event: Mux.Unhandled called twice")
+	}
+	m.unhandled = h
+}
+
+// Handles reports whether a handler is registered for the name.
+func (m *Mux) Handles(name string) bool { return m.handlers[strings.ToUpper(name)] != nil }
+
+// Names returns the wire names that have a handler, in the order of registration.
+func (m *Mux) Names() []string { return slices.Clone(m.names) }
+
+// Bindings returns the online bindings that this mux needs for deliveries to handlerURL: one for each registered event that an
+// application may bind (the events of imbot.v2 bots cannot be bound, the platform sends them by itself). Feed them to [API.Reconcile].
+func (m *Mux) Bindings(handlerURL string) []Binding {
+	return m.bindings(Binding{Handler: handlerURL})
+}
+
+// OfflineBindings returns the bindings for the offline queue of a connector ("" for the default queue). ONOFFLINEEVENT is left
+// out, as the platform refuses it there.
+func (m *Mux) OfflineBindings(connector string) []Binding {
+	return m.bindings(Binding{Offline: true, Connector: connector})
+}
+
+func (m *Mux) bindings(template Binding) []Binding {
+	var all []Binding
+	for _, name := range m.names {
+		if !bindable(name, template.Offline) {
+			continue
+		}
+		b := template
+		b.Event = name
+		all = append(all, b)
+	}
+	return all
+}
+
+// HandleEvent runs the handler for the delivery's name and returns its error.
+func (m *Mux) HandleEvent(ctx context.Context, d *Delivery) error {
+	m.start.Do(m.build)
+	if h, ok := m.routes[d.Name]; ok {
+		return h.HandleEvent(ctx, d)
+	}
+	return m.rest.HandleEvent(ctx, d)
+}
+
+func (m *Mux) build() {
+	m.routes = make(map[string]Handler, len(m.handlers))
+	for name, h := range m.handlers {
+		m.routes[name] = m.wrap(h)
+	}
+	if m.unhandled == nil {
+		m.unhandled = HandlerFunc(func(context.Context, *Delivery) error { return nil })
+	}
+	m.rest = m.wrap(m.unhandled)
+}
+
+func (m *Mux) wrap(h Handler) Handler {
+	for _, mw := range slices.Backward(m.middleware) {
+		h = mw(h)
+	}
+	return h
+}
+
+func (m *Mux) registering(method string) {
+	if m.routes != nil {
+		panic("event: Mux." + method + " after the first delivery")
+	}
+}
+
+func isNilHandler(h Handler) bool {
+	f, ok := h.(HandlerFunc)
+	return h == nil || (ok && f == nil)
+}
+
+// On registers a handler with a typed payload. The descriptor and the handler must agree on the payload type, else the program
+// does not compile. A payload that does not fit its type is the handler's error, a [DecodeError], and is not retried.
+func On[T any](m *Mux, e Descriptor[T], h func(ctx context.Context, d *Delivery, payload T) error) {
+	if h == nil {
+		panic(fmt.Sprintf("event: On %s with a nil handler", e.Name()))
+	}
+	m.Handle(e.Name(), HandlerFunc(func(ctx context.Context, d *Delivery) error {
+		payload, err := e.Decode(d)
+		if err != nil {
+			return err
+		}
+		return h(ctx, d, payload)
+	}))
+}

@@ -1,0 +1,51 @@
+package event
+
+// AppInstall tells that the application was installed, and that the installation is finished. Its delivery is the first to carry the
+// portal's tokens in [Delivery.Auth].
+type AppInstall struct {
+	Version    string `json:"VERSION"`     // of the application, such as 1.0.0
+	Active     bool   `json:"ACTIVE"`      // whether the application is active
+	Installed  bool   `json:"INSTALLED"`   // whether the installation is finished
+	LanguageID string `json:"LANGUAGE_ID"` // language of the portal, such as de
+}
+
+// AppUpdate tells that the application was updated to another version. The portal's application token may change with it.
+type AppUpdate struct {
+	Version         string `json:"VERSION"`
+	PreviousVersion string `json:"PREVIOUS_VERSION"` // the version before the update
+	LanguageID      string `json:"LANGUAGE_ID"`
+}
+
+// AppUninstall tells that the application was removed. REST access is gone by then, so the delivery can only be verified by the
+// application token that was stored before.
+type AppUninstall struct {
+	Clean      bool   `json:"CLEAN"` // the administrator wants the application's data of this portal deleted
+	LanguageID string `json:"LANGUAGE_ID"`
+}
+
+// AppPayment tells that the application was paid for, or that its trial or paid period changed.
+type AppPayment struct {
+	Code           string `json:"CODE"`            // of the application in the Marketplace
+	Version        string `json:"VERSION"`         // documented as an integer here, as text in the other events
+	Status         string `json:"STATUS"`          // licence letter, as in [Auth.Status]
+	PaymentExpired bool   `json:"PAYMENT_EXPIRED"` // whether the paid or trial period is over
+	Days           int64  `json:"DAYS"`            // days left in the period
+	LanguageID     string `json:"LANGUAGE_ID"`
+}
+
+// AppMethodConfirm tells how the administrator answered when the application asked to call a method that needs consent.
+type AppMethodConfirm struct {
+	Token      Secret `json:"TOKEN"`     // the access token that asked
+	Method     string `json:"METHOD"`    // the REST method in question
+	Confirmed  bool   `json:"CONFIRMED"` // whether the call is allowed
+	LanguageID string `json:"LANGUAGE_ID"`
+}
+
+// AppTest is the echo of a call of event.test.
+type AppTest struct {
+	Query      Data   `json:"QUERY"` // the parameters given to event.test, without auth and start
+	LanguageID string `json:"LANGUAGE_ID"`
+}
+
+// Offline tells that the offline queue received records. It carries nothing; read the queue.
+type Offline struct{}

@@ -1,0 +1,52 @@
+package event
+
+// ConnectorMessages are messages of operators, or changes of them, that a connector must carry to its external channel. Report new ones
+// with imconnector.send.status.delivery.
+type ConnectorMessages struct {
+	Connector string             `json:"CONNECTOR"` // code of the connector
+	Line      int64              `json:"LINE"`      // open channel
+	Messages  []ConnectorMessage `b24:"MESSAGES|DATA" json:"MESSAGES"`
+}
+
+// ConnectorMessage is one message of [ConnectorMessages].
+type ConnectorMessage struct {
+	IM      IMRef         `json:"im"`      // where the message stands in Bitrix24
+	Message ConnectorText `json:"message"` // what to carry
+	Chat    ConnectorChat `json:"chat"`    // where to carry it
+}
+
+// IMRef names a message of Bitrix24's messenger.
+type IMRef struct {
+	ChatID    int64 `json:"chat_id"`
+	MessageID int64 `json:"message_id"`
+}
+
+// ConnectorText is the content of a [ConnectorMessage].
+type ConnectorText struct {
+	ID     []string `json:"id"`      // the message's ids in the external channel; empty for new messages
+	UserID int64    `json:"user_id"` // the operator; 0 for changes
+	Text   string   `json:"text"`    // with BB codes; empty for deletions
+}
+
+// ConnectorChat names a chat of the external channel.
+type ConnectorChat struct {
+	ID string `json:"id"`
+}
+
+// ConnectorDialogs tells that dialogs of a connector were opened or closed.
+type ConnectorDialogs struct {
+	Connector string        `json:"CONNECTOR"` // code of the connector
+	Line      int64         `json:"LINE"`      // open channel
+	Dialogs   []LineSession `b24:"DATA" json:"DATA"`
+}
+
+// ConnectorStatus tells that a connector was switched off for an open channel.
+type ConnectorStatus struct {
+	Connector string `json:"connector"` // code of the connector
+	Line      int64  `json:"line"`      // open channel
+}
+
+// ConnectorLine tells that an open channel was deleted.
+type ConnectorLine struct {
+	ID int64 `b24:".|LINE_ID|LINE" json:"LINE_ID"` // the data section itself is the number
+}

@@ -1,0 +1,261 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"unicode"
+)
+
+// descriptor is one entry as it stands in the generated source.
+type descriptor struct {
+	entry
+
+	variable string // such as OnCrmDealAdd
+	payload  string // Go type of the payload
+	title    string
+	page     string // below the documentation's root
+	fetch    []param
+	kind     string // of the entity
+	id       []string
+	unbound  bool
+	noQueue  bool
+}
+
+type param struct{ name, path, literal string }
+
+// describe works out what the catalogue does not say outright.
+func describe(entries []entry) ([]descriptor, error) {
+	kinds := fetchKinds(entries)
+	all := make([]descriptor, 0, len(entries))
+	taken := make(map[string]string)
+	for _, e := range entries {
+		d := descriptor{entry: e, variable: variable(e), payload: payload(e), title: title(e), fetch: fetch(e)}
+		if d.payload == "" {
+			return nil, fmt.Errorf("%s: no payload type for shape %q", e.Name, e.Shape)
+		}
+		page, ok := strings.CutPrefix(e.Doc, "api-reference/")
+		if !ok {
+			return nil, fmt.Errorf("%s: page %q outside api-reference", e.Name, e.Doc)
+		}
+		d.page = page + ".html"
+		d.kind, d.id = entity(e, kinds)
+		d.unbound = e.family() == "F"
+		d.noQueue = e.OfflineOK != nil && !*e.OfflineOK
+		key := d.variable
+		if e.template() {
+			key += "Of"
+		}
+		if other, ok := taken[key]; ok {
+			return nil, fmt.Errorf("%s and %s are both %s", other, e.Name, key)
+		}
+		taken[key] = e.Name
+		all = append(all, d)
+	}
+	return all, nil
+}
+
+// variable spells the descriptor as the documentation spells the event, so that one finds the other.
+func variable(e entry) string {
+	if e.Spelling != "" {
+		return "O" + e.Spelling[1:]
+	}
+	if spelled, ok := spellings[e.Name]; ok {
+		return spelled
+	}
+	// CATALOG.PRICE.TYPE.ON.ADD
+	var b strings.Builder
+	b.WriteString("On")
+	for word := range strings.SplitSeq(e.Name, ".") {
+		if word == "" || word == "ON" {
+			continue
+		}
+		b.WriteString(word[:1] + strings.ToLower(word[1:]))
+	}
+	return b.String()
+}
+
+// spellings are the names of events that the documentation prints in upper case only.
+var spellings = map[string]string{
+	"ONAPPTEST":               "OnAppTest",
+	"ONIMBOTJOINCHAT":         "OnImBotJoinChat",
+	"ONIMBOTDELETE":           "OnImBotDelete",
+	"ONIMBOTMESSAGEADD":       "OnImBotMessageAdd",
+	"ONIMBOTMESSAGEDELETE":    "OnImBotMessageDelete",
+	"ONIMBOTMESSAGEUPDATE":    "OnImBotMessageUpdate",
+	"ONIMCOMMANDADD":          "OnImCommandAdd",
+	"ONIMBOTV2COMMANDADD":     "OnImBotV2CommandAdd",
+	"ONIMBOTV2CONTEXTGET":     "OnImBotV2ContextGet",
+	"ONIMBOTV2DELETE":         "OnImBotV2Delete",
+	"ONIMBOTV2JOINCHAT":       "OnImBotV2JoinChat",
+	"ONIMBOTV2MESSAGEADD":     "OnImBotV2MessageAdd",
+	"ONIMBOTV2MESSAGEDELETE":  "OnImBotV2MessageDelete",
+	"ONIMBOTV2MESSAGEUPDATE":  "OnImBotV2MessageUpdate",
+	"ONIMBOTV2REACTIONCHANGE": "OnImBotV2ReactionChange",
+}
+
+// payload names the Go type that holds the event's data.
+func payload(e entry) string {
+	if t, ok := payloadsByName[e.Name]; ok {
+		return t
+	}
+	switch e.family() {
+	case "A1", "D1":
+		if e.Scope == "crm" {
+			return "CRMEntity"
+		}
+		return "Object"
+	case "B7":
+		if strings.HasPrefix(e.Name, "ONCRMINVOICE") {
+			return "CRMRecurringInvoice"
+		}
+		return "CRMRecurringDeal"
+	default:
+		return payloadsByFamily[e.family()]
+	}
+}
+
+var payloadsByFamily = map[string]string{
+	"A2": "CRMCurrency",
+	"A3": "FeedPost",
+	"B1": "CRMItem",
+	"B2": "CRMDocument",
+	"B3": "CRMUserField",
+	"B4": "CatalogProduct",
+	"B5": "SaleOrder",
+	"B6": "CRMDealMove",
+	"B8": "CRMAddress",
+	"C1": "Task",
+	"C2": "TaskComment",
+	"D2": "CalendarObject",
+	"E1": "BotMessage",
+	"E2": "BotCommand",
+	"E3": "BotDelete",
+	"G1": "ConnectorMessages",
+	"G2": "ConnectorDialogs",
+	"G3": "ConnectorStatus",
+	"G4": "ConnectorLine",
+	"H1": "LineSessions",
+	"H2": "LineMessages",
+	"J2": "AppTest",
+	"K":  "User",
+	"L":  "Offline",
+	"M":  "CRMTimelineAction",
+	"O":  "HCMLinkJob",
+}
+
+// payloadsByName covers the families whose members differ.
+var payloadsByName = map[string]string{
+	"ONAPPINSTALL":                   "AppInstall",
+	"ONAPPUPDATE":                    "AppUpdate",
+	"ONAPPUNINSTALL":                 "AppUninstall",
+	"ONAPPPAYMENT":                   "AppPayment",
+	"ONAPPMETHODCONFIRM":             "AppMethodConfirm",
+	"ONIMBOTJOINCHAT":                "BotJoin",
+	"ONIMBOTV2COMMANDADD":            "BotV2Command",
+	"ONIMBOTV2CONTEXTGET":            "BotV2Context",
+	"ONIMBOTV2DELETE":                "BotV2Delete",
+	"ONIMBOTV2JOINCHAT":              "BotV2Join",
+	"ONIMBOTV2MESSAGEADD":            "BotV2Message",
+	"ONIMBOTV2MESSAGEUPDATE":         "BotV2Message",
+	"ONIMBOTV2MESSAGEDELETE":         "BotV2MessageDelete",
+	"ONIMBOTV2REACTIONCHANGE":        "BotV2Reaction",
+	"ONEXTERNALCALLBACKSTART":        "ExternalCallback",
+	"ONEXTERNALCALLSTART":            "ExternalCall",
+	"ONVOXIMPLANTCALLINIT":           "CallInit",
+	"ONVOXIMPLANTCALLSTART":          "CallStart",
+	"ONVOXIMPLANTCALLEND":            "CallEnd",
+	"ONSIGNB2EDOCUMENTSTATUSCHANGED": "SignDocumentStatus",
+	"ONSIGNB2EMEMBERSTATUSCHANGED":   "SignMemberStatus",
+	"ONSIGNHCMLINKB2EDOCUMENTSIGNED": "SignedDocument",
+}
+
+// fetch returns the parameters of the entry's get method as paths below data; a list stands for its first element.
+func fetch(e entry) []param {
+	params := make([]param, 0, len(e.Params))
+	for _, p := range e.Params {
+		if literal, ok := strings.CutPrefix(p.value, "literal:"); ok {
+			params = append(params, param{name: p.name, literal: literal})
+			continue
+		}
+		path := strings.ReplaceAll(strings.TrimPrefix(p.value, "data."), "[]", ".0")
+		params = append(params, param{name: p.name, path: widen(e, path)})
+	}
+	return params
+}
+
+// widen adds the other place where the same id may stand: pages and third parties disagree on whether some events wrap it in FIELDS.
+func widen(e entry, path string) string {
+	switch {
+	case e.family() != "A1" && e.family() != "A2" && e.family() != "D1" && e.family() != "D2":
+		return path
+	case path == "FIELDS.ID":
+		return "FIELDS.ID|ID"
+	default:
+		return path + "|FIELDS.ID"
+	}
+}
+
+// title says in plain words what happened.
+func title(e entry) string {
+	if t, ok := titles[e.Name]; ok {
+		return t
+	}
+	return plain.Replace(e.Title)
+}
+
+var plain = strings.NewReplacer(
+	"SPA item", "Smart-process item", "SPA custom field", "Smart-process custom field", "SPA type", "Smart process",
+	"Legacy CRM", "Outdated CRM", "Legacy", "Outdated",
+	"(legacy bot API)", "(old bot API)", "Catalog measure unit", "Catalogue unit of measure", "Catalog", "Catalogue",
+	"CRM generated document", "CRM document",
+)
+
+var titles = map[string]string{
+	"ONAPPPAYMENT":               "Application paid for, or its period changed",
+	"ONAPPMETHODCONFIRM":         "Administrator answered a request to confirm a method",
+	"ONAPPTEST":                  "Test event, sent by event.test",
+	"ONOFFLINEEVENT":             "Records came into the offline queue",
+	"ONCALENDARSECTIONADD":       "Calendar created",
+	"ONCALENDARSECTIONUPDATE":    "Calendar changed",
+	"ONCALENDARSECTIONDELETE":    "Calendar deleted",
+	"ONIMBOTV2CONTEXTGET":        "Dialog with the bot opened with a context",
+	"ONIMBOTV2DELETE":            "Bot deleted",
+	"ONIMBOTV2REACTIONCHANGE":    "Reaction to a message set or taken back",
+	"ONIMCONNECTORMESSAGEADD":    "Operator's message to carry to the external channel",
+	"ONIMCONNECTORMESSAGEUPDATE": "Operator's message edited, to carry to the external channel",
+	"ONIMCONNECTORMESSAGEDELETE": "Operator's message deleted, to carry to the external channel",
+	"ONIMCONNECTORLINEDELETE":    "Open channel deleted",
+	"ONIMCONNECTORSTATUSDELETE":  "Connector switched off for an open channel",
+	"ONEXTERNALCALLBACKSTART":    "Callback asked for in a web form",
+	"ONEXTERNALCALLSTART":        "Outgoing call started by a click on a number",
+	"ONVOXIMPLANTCALLINIT":       "Call began",
+	"ONVOXIMPLANTCALLSTART":      "Call answered",
+	"ONVOXIMPLANTCALLEND":        "Call over and logged",
+	"ONUSERADD":                  "User signed in for the first time",
+
+	"ONCRMDYNAMICITEMADD_{TYPEID}":    "Item of one smart process created",
+	"ONCRMDYNAMICITEMUPDATE_{TYPEID}": "Item of one smart process changed",
+	"ONCRMDYNAMICITEMDELETE_{TYPEID}": "Item of one smart process deleted",
+}
+
+// remarks are sentences for the comment above the descriptor.
+func remarks(e entry) []string {
+	var all []string
+	if strings.Contains(e.Notes, "application only") {
+		all = append(all, "Outgoing webhooks cannot send it.")
+	}
+	if _, after, ok := strings.Cut(e.Notes, "deprecated, successor "); ok {
+		successor, _, _ := strings.Cut(after, ";")
+		all = append(all, "Bitrix24 keeps it for old bots only; new ones use "+successor+".")
+	}
+	return all
+}
+
+// lowerFirst makes a title the end of a sentence, unless it starts with an abbreviation.
+func lowerFirst(s string) string {
+	r := []rune(s)
+	if len(r) > 1 && unicode.IsUpper(r[0]) && unicode.IsLower(r[1]) {
+		r[0] = unicode.ToLower(r[0])
+	}
+	return string(r)
+}

@@ -1,0 +1,60 @@
+package phpform
+
+// Encode writes an array as a form body, exactly as PHP's http_build_query does with the same array: in the order of the
+// entries, with brackets escaped (data%5BFIELDS%5D%5BID%5D=42), spaces as "+", and an explicit index for each element of a list.
+// True is 1 and false is 0; a number keeps its text; a null and an empty array have no place in a form and leave no trace. Text that
+// is not UTF-8 is escaped byte for byte. Encode of a scalar is "".
+//
+// [Decode] reads back what it gave to Encode, unless the escapes outgrow its limits. In a tree from elsewhere that cannot be said of keys that PHP does
+// not take from a form: empty ones, those with a "." or " " on the first level, those with a "]" below it.
+func Encode(v Value) string {
+	var b []byte
+	name := make([]byte, 0, 64)
+	for _, e := range v.Entries() {
+		b = appendPairs(b, appendEscaped(name, e.Key), e.Value)
+	}
+	return string(b)
+}
+
+// appendPairs appends the pairs of v to b. It may write into the spare capacity of name, which is escaped already.
+func appendPairs(b, name []byte, v Value) []byte {
+	switch v.kind {
+	case Null:
+		return b
+	case Array:
+		for _, e := range v.Entries() {
+			inner := append(name, "%5B"...)
+			inner = append(appendEscaped(inner, e.Key), "%5D"...)
+			b = appendPairs(b, inner, e.Value)
+		}
+		return b
+	case Bool:
+		if v.text == "" {
+			return append(appendName(b, name), '0')
+		}
+	case String, Number:
+	}
+	return appendEscaped(appendName(b, name), v.text)
+}
+
+func appendName(b, name []byte) []byte {
+	if len(b) > 0 {
+		b = append(b, '&')
+	}
+	return append(append(b, name...), '=')
+}
+
+func appendEscaped(b []byte, s string) []byte {
+	const digits = "0123456789ABCDEF"
+	for _, c := range []byte(s) {
+		switch {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '-', c == '_', c == '.':
+			b = append(b, c)
+		case c == ' ':
+			b = append(b, '+')
+		default:
+			b = append(b, '%', digits[c>>4], digits[c&15])
+		}
+	}
+	return b
+}

@@ -1,0 +1,72 @@
+package phpform
+
+import (
+	"strconv"
+)
+
+// Error is a constant error, to be compared with errors.Is.
+type Error string
+
+// Error returns the text.
+func (e Error) Error() string { return string(e) }
+
+// The errors of this package. None carries any part of the input.
+const (
+	// ErrTooLarge says that the body is longer than [Limits].Bytes.
+	ErrTooLarge Error = "phpform: body too large"
+	// ErrTooManyKeys says that the body holds more elements than [Limits].Keys.
+	ErrTooManyKeys Error = "phpform: too many keys"
+	// ErrTooDeep says that the body nests deeper than [Limits].Depth, or a Go value deeper than [DefaultMaxDepth].
+	ErrTooDeep Error = "phpform: nested too deep"
+	// ErrSyntax says that a document is not one JSON value.
+	ErrSyntax Error = "phpform: malformed JSON"
+	// ErrType says that a Go value has no place in a tree. The error that wraps it names the type.
+	ErrType Error = "phpform: a type that no form carries"
+	// ErrNumber says that a floating-point number is not finite, or that the text of a json.Number is not one.
+	ErrNumber Error = "phpform: not a finite number"
+)
+
+// LimitError tells which of the [Limits] a body exceeds. It matches [ErrTooLarge], [ErrTooManyKeys] or [ErrTooDeep].
+type LimitError struct {
+	What  string // "bytes", "keys" or "depth"
+	Limit int
+}
+
+const (
+	limitBytes = "bytes"
+	limitKeys  = "keys"
+	limitDepth = "depth"
+)
+
+// Error names the limit and its value.
+func (e *LimitError) Error() string {
+	return "phpform: input exceeds the limit of " + strconv.Itoa(e.Limit) + " (" + e.What + ")"
+}
+
+// Is matches the sentinel of the limit.
+func (e *LimitError) Is(target error) bool {
+	switch e.What {
+	case limitBytes:
+		return target == ErrTooLarge
+	case limitKeys:
+		return target == ErrTooManyKeys
+	case limitDepth:
+		return target == ErrTooDeep
+	default:
+		return false
+	}
+}
+
+// SyntaxError tells where a JSON document goes wrong. It matches [ErrSyntax].
+type SyntaxError struct {
+	Offset int // in bytes, of the first byte that does not fit
+	reason string
+}
+
+// Error gives the reason and the offset, and nothing of the document.
+func (e *SyntaxError) Error() string {
+	return "phpform: malformed JSON at byte " + strconv.Itoa(e.Offset) + ": " + e.reason
+}
+
+// Is matches [ErrSyntax].
+func (e *SyntaxError) Is(target error) bool { return target == ErrSyntax }

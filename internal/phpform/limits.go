@@ -1,0 +1,35 @@
+package phpform
+
+// The limits that a zero field of [Limits] stands for. They leave room for every body that Bitrix24 is known to send (the
+// largest, long bot messages, stay below 200 KB and 2,000 elements) and keep the cost of a hostile one to a few milliseconds
+// and megabytes. The depth is that of PHP's own max_input_nesting_level.
+const (
+	DefaultMaxBytes = 1 << 20
+	DefaultMaxKeys  = 20_000
+	DefaultMaxDepth = 64
+)
+
+// Limits bounds the work on one body. A zero or negative field means its default.
+type Limits struct {
+	// Bytes is the longest body or document. It is checked before anything else.
+	Bytes int
+	// Keys is the largest number of elements created: every key and every list item counts, an array counts as an element
+	// and so does each thing in it (a[b][c]=1 creates three), and replaced elements stay counted.
+	Keys int
+	// Depth is the largest number of opening brackets in a name of a form, or of arrays and objects inside the outermost one
+	// of a JSON document, so that one tree has the same depth in both.
+	Depth int
+}
+
+func (l Limits) orDefaults() Limits {
+	if l.Bytes <= 0 {
+		l.Bytes = DefaultMaxBytes
+	}
+	if l.Keys <= 0 {
+		l.Keys = DefaultMaxKeys
+	}
+	if l.Depth <= 0 {
+		l.Depth = DefaultMaxDepth
+	}
+	return l
+}
