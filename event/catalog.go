@@ -45,14 +45,14 @@ func lookup(name string) (Info, bool) {
 	return info, true
 }
 
+// maxTypeID is the most digits of a number that fits 64 bits whatever they are.
+const maxTypeID = 18
+
 // cutTypeID splits off the number that a run-time name ends in: ONCRMDYNAMICITEMADD_147 yields ONCRMDYNAMICITEMADD_.
 func cutTypeID(name string) (base string, ok bool) {
 	i := strings.LastIndexByte(name, '_') + 1
-	if i == 0 {
-		return "", false
-	}
-	id, err := strconv.ParseInt(name[i:], 10, 64)
-	if err != nil || id <= 0 || strconv.FormatInt(id, 10) != name[i:] {
+	id := name[i:]
+	if i == 0 || id == "" || id[0] == '0' || len(id) > maxTypeID || strings.Trim(id, "0123456789") != "" {
 		return "", false
 	}
 	return name[:i], true

@@ -450,10 +450,10 @@ var (
 		entityID:    []string{"FIELDS.ID"},
 	})
 
-	// OnCrmInvoiceAdd: outdated invoice created.
+	// OnCrmInvoiceAdd: old-style invoice created.
 	OnCrmInvoiceAdd = describe[CRMEntity](Info{
 		Name:        "ONCRMINVOICEADD",
-		Title:       "Outdated invoice created",
+		Title:       "Old-style invoice created",
 		Scope:       "crm",
 		Doc:         docs + "crm/outdated/invoice/events-invoice/on-crm-invoice-add.html",
 		FetchMethod: "crm.invoice.get",
@@ -462,20 +462,20 @@ var (
 		entityID:    []string{"FIELDS.ID|ID"},
 	})
 
-	// OnCrmInvoiceDelete: outdated invoice deleted.
+	// OnCrmInvoiceDelete: old-style invoice deleted.
 	OnCrmInvoiceDelete = describe[CRMEntity](Info{
 		Name:       "ONCRMINVOICEDELETE",
-		Title:      "Outdated invoice deleted",
+		Title:      "Old-style invoice deleted",
 		Scope:      "crm",
 		Doc:        docs + "crm/outdated/invoice/events-invoice/on-crm-invoice-delete.html",
 		entityKind: "crm.invoice",
 		entityID:   []string{"FIELDS.ID|ID"},
 	})
 
-	// OnCrmInvoiceRecurringAdd: outdated recurring invoice template created.
+	// OnCrmInvoiceRecurringAdd: old-style recurring invoice template created.
 	OnCrmInvoiceRecurringAdd = describe[CRMRecurringInvoice](Info{
 		Name:        "ONCRMINVOICERECURRINGADD",
-		Title:       "Outdated recurring invoice template created",
+		Title:       "Old-style recurring invoice template created",
 		Scope:       "crm",
 		Doc:         docs + "crm/outdated/invoice/events-invoice/on-crm-invoice-recurring-add.html",
 		FetchMethod: "crm.invoice.recurring.get",
@@ -484,20 +484,20 @@ var (
 		entityID:    []string{"FIELDS.ID"},
 	})
 
-	// OnCrmInvoiceRecurringDelete: outdated recurring invoice template deleted.
+	// OnCrmInvoiceRecurringDelete: old-style recurring invoice template deleted.
 	OnCrmInvoiceRecurringDelete = describe[CRMEntity](Info{
 		Name:       "ONCRMINVOICERECURRINGDELETE",
-		Title:      "Outdated recurring invoice template deleted",
+		Title:      "Old-style recurring invoice template deleted",
 		Scope:      "crm",
 		Doc:        docs + "crm/outdated/invoice/events-invoice/on-crm-invoice-recurring-delete.html",
 		entityKind: "crm.invoice.recurring",
 		entityID:   []string{"FIELDS.ID|ID"},
 	})
 
-	// OnCrmInvoiceRecurringExpose: outdated invoice generated from a recurring template.
+	// OnCrmInvoiceRecurringExpose: old-style invoice generated from a recurring template.
 	OnCrmInvoiceRecurringExpose = describe[CRMRecurringInvoice](Info{
 		Name:        "ONCRMINVOICERECURRINGEXPOSE",
-		Title:       "Outdated invoice generated from a recurring template",
+		Title:       "Old-style invoice generated from a recurring template",
 		Scope:       "crm",
 		Doc:         docs + "crm/outdated/invoice/events-invoice/on-crm-invoice-recurring-expose.html",
 		FetchMethod: "crm.invoice.get",
@@ -506,10 +506,10 @@ var (
 		entityID:    []string{"FIELDS.INVOICE_ID"},
 	})
 
-	// OnCrmInvoiceRecurringUpdate: outdated recurring invoice template changed.
+	// OnCrmInvoiceRecurringUpdate: old-style recurring invoice template changed.
 	OnCrmInvoiceRecurringUpdate = describe[CRMRecurringInvoice](Info{
 		Name:        "ONCRMINVOICERECURRINGUPDATE",
-		Title:       "Outdated recurring invoice template changed",
+		Title:       "Old-style recurring invoice template changed",
 		Scope:       "crm",
 		Doc:         docs + "crm/outdated/invoice/events-invoice/on-crm-invoice-recurring-update.html",
 		FetchMethod: "crm.invoice.recurring.get",
@@ -518,10 +518,10 @@ var (
 		entityID:    []string{"FIELDS.ID"},
 	})
 
-	// OnCrmInvoiceSetStatus: outdated invoice status changed.
+	// OnCrmInvoiceSetStatus: old-style invoice status changed.
 	OnCrmInvoiceSetStatus = describe[CRMEntity](Info{
 		Name:        "ONCRMINVOICESETSTATUS",
-		Title:       "Outdated invoice status changed",
+		Title:       "Old-style invoice status changed",
 		Scope:       "crm",
 		Doc:         docs + "crm/outdated/invoice/events-invoice/on-crm-invoice-set-status.html",
 		FetchMethod: "crm.invoice.get",
@@ -530,10 +530,10 @@ var (
 		entityID:    []string{"FIELDS.ID|ID"},
 	})
 
-	// OnCrmInvoiceUpdate: outdated invoice changed.
+	// OnCrmInvoiceUpdate: old-style invoice changed.
 	OnCrmInvoiceUpdate = describe[CRMEntity](Info{
 		Name:        "ONCRMINVOICEUPDATE",
-		Title:       "Outdated invoice changed",
+		Title:       "Old-style invoice changed",
 		Scope:       "crm",
 		Doc:         docs + "crm/outdated/invoice/events-invoice/on-crm-invoice-update.html",
 		FetchMethod: "crm.invoice.get",
@@ -542,10 +542,10 @@ var (
 		entityID:    []string{"FIELDS.ID|ID"},
 	})
 
-	// OnCrmInvoiceUserFieldAdd: outdated invoice custom field created.
+	// OnCrmInvoiceUserFieldAdd: old-style invoice custom field created.
 	OnCrmInvoiceUserFieldAdd = describe[CRMUserField](Info{
 		Name:        "ONCRMINVOICEUSERFIELDADD",
-		Title:       "Outdated invoice custom field created",
+		Title:       "Old-style invoice custom field created",
 		Scope:       "crm",
 		Doc:         docs + "crm/outdated/invoice/events-invoice/on-crm-invoice-user-field-add.html",
 		FetchMethod: "crm.invoice.userfield.get",
@@ -554,20 +554,20 @@ var (
 		entityID:    []string{"FIELDS.ID"},
 	})
 
-	// OnCrmInvoiceUserFieldDelete: outdated invoice custom field deleted.
+	// OnCrmInvoiceUserFieldDelete: old-style invoice custom field deleted.
 	OnCrmInvoiceUserFieldDelete = describe[CRMUserField](Info{
 		Name:       "ONCRMINVOICEUSERFIELDDELETE",
-		Title:      "Outdated invoice custom field deleted",
+		Title:      "Old-style invoice custom field deleted",
 		Scope:      "crm",
 		Doc:        docs + "crm/outdated/invoice/events-invoice/on-crm-invoice-user-field-delete.html",
 		entityKind: "crm.invoice.userfield",
 		entityID:   []string{"FIELDS.ID"},
 	})
 
-	// OnCrmInvoiceUserFieldSetEnumValues: outdated invoice custom field list options changed.
+	// OnCrmInvoiceUserFieldSetEnumValues: old-style invoice custom field list options changed.
 	OnCrmInvoiceUserFieldSetEnumValues = describe[CRMUserField](Info{
 		Name:        "ONCRMINVOICEUSERFIELDSETENUMVALUES",
-		Title:       "Outdated invoice custom field list options changed",
+		Title:       "Old-style invoice custom field list options changed",
 		Scope:       "crm",
 		Doc:         docs + "crm/outdated/invoice/events-invoice/on-crm-invoice-user-field-set-enum-values.html",
 		FetchMethod: "crm.invoice.userfield.get",
@@ -576,10 +576,10 @@ var (
 		entityID:    []string{"FIELDS.ID"},
 	})
 
-	// OnCrmInvoiceUserFieldUpdate: outdated invoice custom field changed.
+	// OnCrmInvoiceUserFieldUpdate: old-style invoice custom field changed.
 	OnCrmInvoiceUserFieldUpdate = describe[CRMUserField](Info{
 		Name:        "ONCRMINVOICEUSERFIELDUPDATE",
-		Title:       "Outdated invoice custom field changed",
+		Title:       "Old-style invoice custom field changed",
 		Scope:       "crm",
 		Doc:         docs + "crm/outdated/invoice/events-invoice/on-crm-invoice-user-field-update.html",
 		FetchMethod: "crm.invoice.userfield.get",
@@ -588,10 +588,10 @@ var (
 		entityID:    []string{"FIELDS.ID"},
 	})
 
-	// OnCrmMeasureAdd: outdated CRM measure unit created.
+	// OnCrmMeasureAdd: old-style CRM measure unit created.
 	OnCrmMeasureAdd = describe[CRMEntity](Info{
 		Name:        "ONCRMMEASUREADD",
-		Title:       "Outdated CRM measure unit created",
+		Title:       "Old-style CRM measure unit created",
 		Scope:       "crm",
 		Doc:         docs + "crm/outdated/measure/events/on-crm-measure-add.html",
 		FetchMethod: "crm.measure.get",
@@ -600,20 +600,20 @@ var (
 		entityID:    []string{"FIELDS.ID|ID"},
 	})
 
-	// OnCrmMeasureDelete: outdated CRM measure unit deleted.
+	// OnCrmMeasureDelete: old-style CRM measure unit deleted.
 	OnCrmMeasureDelete = describe[CRMEntity](Info{
 		Name:       "ONCRMMEASUREDELETE",
-		Title:      "Outdated CRM measure unit deleted",
+		Title:      "Old-style CRM measure unit deleted",
 		Scope:      "crm",
 		Doc:        docs + "crm/outdated/measure/events/on-crm-measure-delete.html",
 		entityKind: "crm.measure",
 		entityID:   []string{"FIELDS.ID|ID"},
 	})
 
-	// OnCrmMeasureUpdate: outdated CRM measure unit changed.
+	// OnCrmMeasureUpdate: old-style CRM measure unit changed.
 	OnCrmMeasureUpdate = describe[CRMEntity](Info{
 		Name:        "ONCRMMEASUREUPDATE",
-		Title:       "Outdated CRM measure unit changed",
+		Title:       "Old-style CRM measure unit changed",
 		Scope:       "crm",
 		Doc:         docs + "crm/outdated/measure/events/on-crm-measure-update.html",
 		FetchMethod: "crm.measure.get",
@@ -622,10 +622,10 @@ var (
 		entityID:    []string{"FIELDS.ID|ID"},
 	})
 
-	// OnCrmProductSectionAdd: outdated CRM product section created.
+	// OnCrmProductSectionAdd: old-style CRM product section created.
 	OnCrmProductSectionAdd = describe[CRMEntity](Info{
 		Name:        "ONCRMPRODUCTSECTIONADD",
-		Title:       "Outdated CRM product section created",
+		Title:       "Old-style CRM product section created",
 		Scope:       "crm",
 		Doc:         docs + "crm/outdated/product-section/events/on-crm-product-section-add.html",
 		FetchMethod: "crm.productsection.get",
@@ -634,20 +634,20 @@ var (
 		entityID:    []string{"FIELDS.ID|ID"},
 	})
 
-	// OnCrmProductSectionDelete: outdated CRM product section deleted.
+	// OnCrmProductSectionDelete: old-style CRM product section deleted.
 	OnCrmProductSectionDelete = describe[CRMEntity](Info{
 		Name:       "ONCRMPRODUCTSECTIONDELETE",
-		Title:      "Outdated CRM product section deleted",
+		Title:      "Old-style CRM product section deleted",
 		Scope:      "crm",
 		Doc:        docs + "crm/outdated/product-section/events/on-crm-product-section-delete.html",
 		entityKind: "crm.productsection",
 		entityID:   []string{"FIELDS.ID|ID"},
 	})
 
-	// OnCrmProductSectionUpdate: outdated CRM product section changed.
+	// OnCrmProductSectionUpdate: old-style CRM product section changed.
 	OnCrmProductSectionUpdate = describe[CRMEntity](Info{
 		Name:        "ONCRMPRODUCTSECTIONUPDATE",
-		Title:       "Outdated CRM product section changed",
+		Title:       "Old-style CRM product section changed",
 		Scope:       "crm",
 		Doc:         docs + "crm/outdated/product-section/events/on-crm-product-section-update.html",
 		FetchMethod: "crm.productsection.get",
@@ -656,10 +656,10 @@ var (
 		entityID:    []string{"FIELDS.ID|ID"},
 	})
 
-	// OnCrmProductAdd: outdated CRM product created.
+	// OnCrmProductAdd: old-style CRM product created.
 	OnCrmProductAdd = describe[CRMEntity](Info{
 		Name:        "ONCRMPRODUCTADD",
-		Title:       "Outdated CRM product created",
+		Title:       "Old-style CRM product created",
 		Scope:       "crm",
 		Doc:         docs + "crm/outdated/products/events-custom/on-crm-product-add.html",
 		FetchMethod: "crm.product.get",
@@ -668,20 +668,20 @@ var (
 		entityID:    []string{"FIELDS.ID|ID"},
 	})
 
-	// OnCrmProductDelete: outdated CRM product deleted.
+	// OnCrmProductDelete: old-style CRM product deleted.
 	OnCrmProductDelete = describe[CRMEntity](Info{
 		Name:       "ONCRMPRODUCTDELETE",
-		Title:      "Outdated CRM product deleted",
+		Title:      "Old-style CRM product deleted",
 		Scope:      "crm",
 		Doc:        docs + "crm/outdated/products/events-custom/on-crm-product-delete.html",
 		entityKind: "crm.product",
 		entityID:   []string{"FIELDS.ID|ID"},
 	})
 
-	// OnCrmProductPropertyAdd: outdated CRM product property created.
+	// OnCrmProductPropertyAdd: old-style CRM product property created.
 	OnCrmProductPropertyAdd = describe[CRMEntity](Info{
 		Name:        "ONCRMPRODUCTPROPERTYADD",
-		Title:       "Outdated CRM product property created",
+		Title:       "Old-style CRM product property created",
 		Scope:       "crm",
 		Doc:         docs + "crm/outdated/products/events-custom/on-crm-product-property-add.html",
 		FetchMethod: "crm.product.property.get",
@@ -690,20 +690,20 @@ var (
 		entityID:    []string{"FIELDS.ID|ID"},
 	})
 
-	// OnCrmProductPropertyDelete: outdated CRM product property deleted.
+	// OnCrmProductPropertyDelete: old-style CRM product property deleted.
 	OnCrmProductPropertyDelete = describe[CRMEntity](Info{
 		Name:       "ONCRMPRODUCTPROPERTYDELETE",
-		Title:      "Outdated CRM product property deleted",
+		Title:      "Old-style CRM product property deleted",
 		Scope:      "crm",
 		Doc:        docs + "crm/outdated/products/events-custom/on-crm-product-property-delete.html",
 		entityKind: "crm.product.property",
 		entityID:   []string{"FIELDS.ID|ID"},
 	})
 
-	// OnCrmProductPropertyUpdate: outdated CRM product property changed.
+	// OnCrmProductPropertyUpdate: old-style CRM product property changed.
 	OnCrmProductPropertyUpdate = describe[CRMEntity](Info{
 		Name:        "ONCRMPRODUCTPROPERTYUPDATE",
-		Title:       "Outdated CRM product property changed",
+		Title:       "Old-style CRM product property changed",
 		Scope:       "crm",
 		Doc:         docs + "crm/outdated/products/events-custom/on-crm-product-property-update.html",
 		FetchMethod: "crm.product.property.get",
@@ -712,10 +712,10 @@ var (
 		entityID:    []string{"FIELDS.ID|ID"},
 	})
 
-	// OnCrmProductUpdate: outdated CRM product changed.
+	// OnCrmProductUpdate: old-style CRM product changed.
 	OnCrmProductUpdate = describe[CRMEntity](Info{
 		Name:        "ONCRMPRODUCTUPDATE",
-		Title:       "Outdated CRM product changed",
+		Title:       "Old-style CRM product changed",
 		Scope:       "crm",
 		Doc:         docs + "crm/outdated/products/events-custom/on-crm-product-update.html",
 		FetchMethod: "crm.product.get",

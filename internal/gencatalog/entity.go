@@ -1,6 +1,9 @@
 package main
 
-import "strings"
+import (
+	"maps"
+	"strings"
+)
 
 // entity names the object an event is about: its kind, and the paths that make up its id. All events of one object must agree, so
 // that they are processed one after the other.
@@ -102,9 +105,7 @@ func fetchKinds(entries []entry) map[string]string {
 			kinds[base(e.Name)] = kind
 		}
 	}
-	for group, kind := range kindsByBase {
-		kinds[group] = kind
-	}
+	maps.Copy(kinds, kindsByBase)
 	return kinds
 }
 

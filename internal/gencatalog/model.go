@@ -205,7 +205,7 @@ func title(e entry) string {
 
 var plain = strings.NewReplacer(
 	"SPA item", "Smart-process item", "SPA custom field", "Smart-process custom field", "SPA type", "Smart process",
-	"Legacy CRM", "Outdated CRM", "Legacy", "Outdated",
+	"Legacy", "Old-style",
 	"(legacy bot API)", "(old bot API)", "Catalog measure unit", "Catalogue unit of measure", "Catalog", "Catalogue",
 	"CRM generated document", "CRM document",
 )

@@ -132,7 +132,7 @@ func (b *builder) insert(a *array, key string, v Value) error {
 		return &LimitError{What: limitKeys, Limit: b.lim.Keys}
 	}
 	if a.entries == nil {
-		a.entries = make([]Entry, 0, 2)
+		a.entries = make([]Entry, 0, 4)
 	}
 	a.entries = append(a.entries, Entry{Key: key, Value: v})
 	switch ix := a.index.Load(); {

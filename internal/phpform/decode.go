@@ -18,7 +18,9 @@ func Decode(body string, lim Limits) (Value, error) {
 	for rest := body; rest != ""; {
 		var pair string
 		left := len(rest)
-		pair, rest, _ = strings.Cut(rest, "&")
+		if pair, rest, _ = strings.Cut(rest, "&"); pair == "" {
+			continue
+		}
 		name, value, _ := strings.Cut(pair, "=")
 		if err := d.pair(root, name, value, left); err != nil {
 			return Map(), err
@@ -107,18 +109,21 @@ func (d *formDecoder) descend(into *array, key string) (*array, error) {
 
 // mangle replaces what PHP does not allow in the name of a variable.
 func mangle(name string) string {
-	i := strings.IndexAny(name, " .[")
-	if i < 0 {
-		return name
-	}
-	b := []byte(name)
-	for ; i < len(b); i++ {
-		if b[i] == ' ' || b[i] == '.' || b[i] == '[' {
-			b[i] = '_'
+	for i := range len(name) {
+		if isMangled(name[i]) {
+			b := []byte(name)
+			for ; i < len(b); i++ {
+				if isMangled(b[i]) {
+					b[i] = '_'
+				}
+			}
+			return string(b)
 		}
 	}
-	return string(b)
+	return name
 }
+
+func isMangled(c byte) bool { return c == ' ' || c == '.' || c == '[' }
 
 func isSpace(c byte) bool { return c == ' ' || ('\t' <= c && c <= '\r') }
 

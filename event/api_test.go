@@ -1,0 +1,256 @@
+package event_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/b24events/b24events/event"
+	"github.com/b24events/b24events/event/eventtest"
+	"github.com/b24events/b24events/rest"
+)
+
+// granted is fixed access to one portal.
+type granted struct{ eventtest.Grant }
+
+func (g granted) Access(context.Context, string) (endpoint, token string, err error) {
+	return g.ClientEndpoint, string(g.AccessToken), nil
+}
+
+func (granted) Renew(context.Context, string, string) (endpoint, token string, err error) {
+	return "", "", errors.New("no refresh in this test")
+}
+
+// portal returns a portal with an installed application, and a caller with the token of one of its users.
+func portal(t *testing.T, user int64) (*eventtest.Portal, *rest.Client) {
+	t.Helper()
+	p := eventtest.NewPortal(t)
+	if user == 0 {
+		user = p.AddUser(eventtest.User{Name: "Plain"})
+	}
+	app, err := p.AddApp(eventtest.App{Scope: []string{"crm", "task", "imbot"}})
+	require.NoError(t, err)
+	require.NoError(t, app.Install(t.Context()))
+	return p, client(t, app, user)
+}
+
+func client(t *testing.T, app *eventtest.Application, user int64) *rest.Client {
+	t.Helper()
+	grant, err := app.Grant(user)
+	require.NoError(t, err)
+	portals, err := rest.NewPortals(granted{grant}, rest.WithInsecureHTTP())
+	require.NoError(t, err)
+	return portals.Portal(grant.MemberID)
+}
+
+const handlerURL = "https://app.example.com/bitrix24"
+
+func TestBind(t *testing.T) {
+	t.Parallel()
+	p, c := portal(t, eventtest.AdminID)
+	api := event.NewAPI(c)
+
+	require.NoError(t, api.Bind(t.Context(), event.Binding{Event: "onCrmDealUpdate", Handler: handlerURL}))
+	require.NoError(t, api.Bind(t.Context(), event.Binding{Event: "ONCRMDEALUPDATE", Handler: handlerURL}), "already bound is success")
+	require.NoError(t, api.Bind(t.Context(), event.Binding{Event: "ONCRMDEALUPDATE", Handler: handlerURL, AuthType: 1}), "another user is another binding")
+	require.NoError(t, api.Bind(t.Context(), event.Binding{Event: "ONCRMDEALUPDATE", Offline: true}))
+	require.NoError(t, api.Bind(t.Context(), event.Binding{Event: "ONCRMDEALUPDATE", Offline: true, Connector: "erp"}))
+	require.NoError(t, api.Bind(t.Context(), event.Binding{Event: "ONOFFLINEEVENT", Handler: handlerURL, MinTimeout: 5}))
+
+	have, err := api.Bindings(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, []event.Binding{
+		{Event: "ONCRMDEALUPDATE", Handler: handlerURL},
+		{Event: "ONCRMDEALUPDATE", Handler: handlerURL, AuthType: 1},
+		{Event: "ONCRMDEALUPDATE", Offline: true},
+		{Event: "ONCRMDEALUPDATE", Offline: true, Connector: "erp"},
+		{Event: "ONOFFLINEEVENT", Handler: handlerURL},
+	}, have)
+
+	n, err := api.Unbind(t.Context(), event.Binding{Event: "ONCRMDEALUPDATE", Handler: handlerURL})
+	require.NoError(t, err)
+	require.Equal(t, 2, n, "without a user an administrator removes those of all users")
+	n, err = api.Unbind(t.Context(), event.Binding{Event: "ONCRMDEALUPDATE", Handler: handlerURL})
+	require.NoError(t, err)
+	require.Zero(t, n)
+	n, err = api.Unbind(t.Context(), event.Binding{Event: "oncrmdealupdate", Offline: true, Connector: "erp"})
+	require.NoError(t, err)
+	require.Equal(t, 1, n)
+	require.Len(t, p.Bindings(), 2)
+}
+
+func TestBindRefusedByThePortal(t *testing.T) {
+	t.Parallel()
+	t.Run("unknown event", func(t *testing.T) {
+		t.Parallel()
+		_, c := portal(t, eventtest.AdminID)
+		err := event.NewAPI(c).Bind(t.Context(), event.Binding{Event: "ONNOSUCHEVENT", Handler: handlerURL})
+		var re *rest.Error
+		require.ErrorAs(t, err, &re)
+		require.Equal(t, "ERROR_EVENT_NOT_FOUND", re.ErrorCode())
+	})
+	t.Run("offline by a user who is no administrator", func(t *testing.T) {
+		t.Parallel()
+		_, c := portal(t, 0)
+		err := event.NewAPI(c).Bind(t.Context(), event.Binding{Event: "ONCRMDEALADD", Offline: true})
+		require.ErrorIs(t, err, rest.ErrAccessDenied)
+	})
+}
+
+func TestBindingMistakesNeedNoRequest(t *testing.T) {
+	t.Parallel()
+	p, c := portal(t, eventtest.AdminID)
+	before := p.Requests().REST
+	for name, b := range map[string]event.Binding{
+		"no event":             {Handler: handlerURL},
+		"no handler":           {Event: "ONCRMDEALADD"},
+		"relative handler":     {Event: "ONCRMDEALADD", Handler: "/bitrix24"},
+		"no dot":               {Event: "ONCRMDEALADD", Handler: "https://localhost/x"},
+		"leading dot":          {Event: "ONCRMDEALADD", Handler: "https://.com/x"},
+		"IPv6":                 {Event: "ONCRMDEALADD", Handler: "https://[::1]/x"},
+		"scheme":               {Event: "ONCRMDEALADD", Handler: "ftp://example.com/x"},
+		"credentials in it":    {Event: "ONCRMDEALADD", Handler: "https://user:pass@example.com/x"},
+		"too long":             {Event: "ONCRMDEALADD", Handler: "https://example.com/" + strings.Repeat("x", 161)},
+		"offline with handler": {Event: "ONCRMDEALADD", Handler: handlerURL, Offline: true},
+		"signal goes online":   {Event: "ONOFFLINEEVENT", Offline: true},
+		"sent by itself":       {Event: "ONIMBOTV2MESSAGEADD", Handler: handlerURL},
+	} {
+		err := event.NewAPI(c).Bind(t.Context(), b)
+		require.Error(t, err, name)
+		require.NotContains(t, err.Error(), "pass", name)
+	}
+	_, err := event.NewAPI(c).Unbind(t.Context(), event.Binding{Event: "ONCRMDEALADD"})
+	require.Error(t, err)
+	_, err = event.NewAPI(c).Plan(t.Context(), []event.Binding{{Event: "ONCRMDEALADD"}})
+	require.Error(t, err)
+	require.Equal(t, before, p.Requests().REST)
+}
+
+func TestReconcile(t *testing.T) {
+	t.Parallel()
+	p, c := portal(t, eventtest.AdminID)
+	api := event.NewAPI(c)
+	const production = "https://production.example.com/bitrix24"
+	for _, b := range []event.Binding{
+		{Event: "ONCRMDEALADD", Handler: handlerURL},
+		{Event: "ONCRMLEADADD", Handler: handlerURL},              // no longer wanted
+		{Event: "ONCRMDEALADD", Handler: handlerURL, AuthType: 1}, // would deliver twice
+		{Event: "ONCRMLEADADD", Handler: production},              // not ours
+		{Event: "ONCRMLEADADD", Offline: true},                    // not ours either: nothing offline is wanted
+		{Event: "ONAPPINSTALL", Handler: handlerURL},              // the platform's
+	} {
+		require.NoError(t, api.Bind(t.Context(), b))
+	}
+	want := []event.Binding{
+		{Event: "onCrmDealAdd", Handler: handlerURL},
+		{Event: "ONCRMDEALUPDATE", Handler: handlerURL},
+		{Event: "ONCRMDEALUPDATE", Handler: handlerURL},
+	}
+	plan, err := api.Plan(t.Context(), want)
+	require.NoError(t, err)
+	require.Equal(t, event.Plan{
+		Bind: []event.Binding{{Event: "ONCRMDEALUPDATE", Handler: handlerURL}},
+		Unbind: []event.Binding{
+			{Event: "ONCRMLEADADD", Handler: handlerURL},
+			{Event: "ONCRMDEALADD", Handler: handlerURL, AuthType: 1},
+		},
+		Keep: []event.Binding{{Event: "ONCRMDEALADD", Handler: handlerURL}},
+	}, plan)
+	require.Equal(t, 3, plan.Changes())
+	require.Equal(t, "+ ONCRMDEALUPDATE "+handlerURL+"\n- ONCRMLEADADD "+handlerURL+"\n- ONCRMDEALADD "+handlerURL+
+		" user 1\n= ONCRMDEALADD "+handlerURL+"\n", plan.String())
+	require.Len(t, p.Bindings(), 6, "a plan changes nothing")
+
+	require.NoError(t, api.Reconcile(t.Context(), want))
+	have, err := api.Bindings(t.Context())
+	require.NoError(t, err)
+	require.ElementsMatch(t, []event.Binding{
+		{Event: "ONCRMDEALADD", Handler: handlerURL},
+		{Event: "ONCRMDEALUPDATE", Handler: handlerURL},
+		{Event: "ONCRMLEADADD", Handler: production},
+		{Event: "ONCRMLEADADD", Offline: true},
+		{Event: "ONAPPINSTALL", Handler: handlerURL},
+	}, have)
+
+	before := p.CallCount("event.bind") + p.CallCount("event.unbind")
+	require.NoError(t, api.Reconcile(t.Context(), want))
+	require.Equal(t, before, p.CallCount("event.bind")+p.CallCount("event.unbind"), "it is idempotent")
+
+	require.NoError(t, api.Reconcile(t.Context(), []event.Binding{{Event: "ONCRMDEALADD", Offline: true}}))
+	have, err = api.Bindings(t.Context())
+	require.NoError(t, err)
+	require.Contains(t, have, event.Binding{Event: "ONCRMDEALADD", Offline: true})
+	require.NotContains(t, have, event.Binding{Event: "ONCRMLEADADD", Offline: true})
+	require.Contains(t, have, event.Binding{Event: "ONCRMDEALUPDATE", Handler: handlerURL}, "online ones are not its business")
+}
+
+// TestReconcileKeepsAWantedUserBinding covers an unbind that takes more with it than it should.
+func TestReconcileKeepsAWantedUserBinding(t *testing.T) {
+	t.Parallel()
+	_, c := portal(t, eventtest.AdminID)
+	api := event.NewAPI(c)
+	require.NoError(t, api.Bind(t.Context(), event.Binding{Event: "ONCRMDEALADD", Handler: handlerURL}))
+	require.NoError(t, api.Bind(t.Context(), event.Binding{Event: "ONCRMDEALADD", Handler: handlerURL, AuthType: 1}))
+	want := []event.Binding{{Event: "ONCRMDEALADD", Handler: handlerURL, AuthType: 1}}
+	require.NoError(t, api.Reconcile(t.Context(), want))
+	have, err := api.Bindings(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, want, have)
+}
+
+func TestApplyGoesOnAfterAFailure(t *testing.T) {
+	t.Parallel()
+	p, c := portal(t, eventtest.AdminID)
+	api := event.NewAPI(c)
+	err := api.Reconcile(t.Context(), []event.Binding{
+		{Event: "ONNOSUCHEVENT", Handler: handlerURL},
+		{Event: "ONCRMDEALADD", Handler: handlerURL},
+	})
+	var re *rest.Error
+	require.ErrorAs(t, err, &re)
+	require.Equal(t, "ERROR_EVENT_NOT_FOUND", re.ErrorCode())
+	require.Len(t, p.Bindings(), 1)
+}
+
+func TestBindingStringHidesTheQuery(t *testing.T) {
+	t.Parallel()
+	for want, b := range map[string]event.Binding{
+		"ONX https://e.com/x?…":     {Event: "ONX", Handler: "https://e.com/x?tenant=secret"},
+		"ONX offline":               {Event: "ONX", Offline: true},
+		"ONX offline erp":           {Event: "ONX", Offline: true, Connector: "erp"},
+		"ONX https://e.com/ user 7": {Event: "ONX", Handler: "https://e.com/", AuthType: 7},
+	} {
+		require.Equal(t, want, b.String())
+	}
+}
+
+func TestAvailable(t *testing.T) {
+	t.Parallel()
+	_, c := portal(t, eventtest.AdminID)
+	names, err := event.NewAPI(c).Available(t.Context(), "")
+	require.NoError(t, err)
+	require.Contains(t, names, "ONCRMDEALADD")
+	require.Contains(t, names, "ONAPPINSTALL")
+	names, err = event.NewAPI(c).Available(t.Context(), "task")
+	require.NoError(t, err)
+	require.Contains(t, names, "ONTASKADD")
+	require.NotContains(t, names, "ONCRMDEALADD")
+}
+
+func TestFetch(t *testing.T) {
+	t.Parallel()
+	p, c := portal(t, eventtest.AdminID)
+	id, err := p.Add(eventtest.Deal, map[string]any{"TITLE": "Rocket"}, eventtest.AdminID)
+	require.NoError(t, err)
+	data, err := event.NewData(event.CRMEntity{ID: id})
+	require.NoError(t, err)
+	deal, err := event.Fetch[struct{ TITLE string }](t.Context(), c, &event.Delivery{Name: event.OnCrmDealUpdate.Name(), Data: data})
+	require.NoError(t, err)
+	require.Equal(t, "Rocket", deal.TITLE)
+
+	_, err = event.Fetch[any](t.Context(), c, &event.Delivery{Name: event.OnCrmDealDelete.Name(), Data: data})
+	require.ErrorIs(t, err, event.ErrUnknown)
+}

@@ -1,0 +1,312 @@
+package eventtest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/b24events/b24events/event"
+	"github.com/b24events/b24events/internal/phpform"
+)
+
+// App describes an application to [Portal.AddApp]. Every field may be left empty.
+type App struct {
+	ClientID     string       // random where empty
+	ClientSecret event.Secret // random where empty
+	Scope        []string     // permissions such as crm and task; the basic ones come by themselves
+	// HandlerURL is the address that ONAPPINSTALL goes to or, for an application with pages, that its installation page is opened at.
+	HandlerURL string
+	// RedirectURL is where authorization codes are sent; HandlerURL where empty.
+	RedirectURL string
+	// UI makes an application with pages. It counts as installed, and gets events, only after [Application.FinishInstall].
+	UI bool
+}
+
+// Application is an application of a portal. Its methods are safe for concurrent use.
+type Application struct {
+	p     *Portal
+	spec  App // immutable but for what AddApp fills in
+	token event.Secret
+
+	// guarded by p.mu
+	registered bool // has tokens and pages
+	installed  bool // gets events
+	inactive   bool
+	expired    bool
+	installer  int64
+	status     string
+}
+
+// AddApp adds an application, not yet installed.
+func (p *Portal) AddApp(spec App) (*Application, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if spec.ClientID == "" {
+		spec.ClientID = "local." + randomText(14, hexDigits) + "." + randomText(8, "0123456789")
+	}
+	if spec.ClientSecret == "" {
+		spec.ClientSecret = event.Secret(randomText(50, base36))
+	}
+	if p.app(spec.ClientID) != nil {
+		return nil, errors.New("eventtest: the portal has an application with this client id already")
+	}
+	for _, s := range spec.Scope {
+		if s == "" || strings.ContainsAny(s, ", ") {
+			return nil, fmt.Errorf("eventtest: scope %q is not one permission; give each as an element of its own", s)
+		}
+	}
+	spec.Scope = slices.Clone(spec.Scope)
+	if spec.RedirectURL == "" {
+		spec.RedirectURL = spec.HandlerURL
+	}
+	if err := checkURL(spec.HandlerURL, spec.HandlerURL == ""); err != nil {
+		return nil, err
+	}
+	if spec.HandlerURL == "" && spec.UI {
+		return nil, errors.New("eventtest: an application with pages needs a HandlerURL to open")
+	}
+	a := &Application{p: p, spec: spec, status: "L"}
+	a.token = event.Secret(md5Hex([]byte(p.cfg.memberID + "|" + spec.ClientID + "|" + string(spec.ClientSecret))))
+	p.apps = append(p.apps, a)
+	return a, nil
+}
+
+func checkURL(raw string, optional bool) error {
+	if optional {
+		return nil
+	}
+	u, err := url.Parse(raw)
+	if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
+		return errors.New("eventtest: a handler address must be an absolute http or https URL")
+	}
+	return nil
+}
+
+func (p *Portal) app(clientID string) *Application {
+	for _, a := range p.apps {
+		if a.spec.ClientID == clientID {
+			return a
+		}
+	}
+	return nil
+}
+
+// ClientID returns the application's client_id.
+func (a *Application) ClientID() string { return a.spec.ClientID }
+
+// ClientSecret returns the application's client_secret.
+func (a *Application) ClientSecret() event.Secret { return a.spec.ClientSecret }
+
+// ApplicationToken returns the secret that authenticates the portal's deliveries to this application.
+func (a *Application) ApplicationToken() event.Secret {
+	a.p.mu.Lock()
+	defer a.p.mu.Unlock()
+	return a.token
+}
+
+// RotateApplicationToken gives the application another application token, as a reinstallation may do, and returns it.
+func (a *Application) RotateApplicationToken() event.Secret {
+	a.p.mu.Lock()
+	defer a.p.mu.Unlock()
+	a.token = event.Secret(randomText(32, hexDigits))
+	return a.token
+}
+
+// Installed reports whether the application gets events.
+func (a *Application) Installed() bool {
+	a.p.mu.Lock()
+	defer a.p.mu.Unlock()
+	return a.installed
+}
+
+// SetActive switches the application off or on. One that is off gets no events, and its calls are answered APPLICATION_NOT_FOUND.
+func (a *Application) SetActive(active bool) {
+	a.p.mu.Lock()
+	defer a.p.mu.Unlock()
+	a.inactive = !active
+}
+
+// SetPaymentExpired lets the application's subscription run out or be renewed. While it is out, REST works and events are dropped.
+func (a *Application) SetPaymentExpired(expired bool) {
+	a.p.mu.Lock()
+	defer a.p.mu.Unlock()
+	a.expired = expired
+}
+
+// live reports whether events go to the application.
+func (a *Application) live() bool { return a.installed && !a.inactive && !a.expired }
+
+// Install installs the application as the administrator; see [Application.InstallAs].
+func (a *Application) Install(ctx context.Context) error { return a.InstallAs(ctx, AdminID) }
+
+// InstallAs installs the application. Without pages it is installed at once: the portal binds ONAPPINSTALL to HandlerURL by itself and sends it. With pages, the
+// installation page is opened by POST, as a browser would, and the application is installed when it calls [Application.FinishInstall].
+//
+// It returns [ErrInstalled], [ErrNotFound] for an unknown user, an error for a user who is no administrator, and an error where the
+// installation page cannot be opened or answers with a status of 400 or above.
+func (a *Application) InstallAs(ctx context.Context, user int64) error {
+	p := a.p
+	p.mu.Lock()
+	u := p.users[user]
+	switch {
+	case p.closed:
+		p.mu.Unlock()
+		return ErrClosed
+	case a.registered:
+		p.mu.Unlock()
+		return ErrInstalled
+	case u == nil:
+		p.mu.Unlock()
+		return fmt.Errorf("%w: user %d", ErrNotFound, user)
+	case !u.Admin:
+		p.mu.Unlock()
+		return errors.New("eventtest: only an administrator can install an application")
+	}
+	a.registered, a.installer = true, user
+	if a.spec.UI {
+		p.mu.Unlock()
+		return a.open(ctx, user)
+	}
+	defer p.mu.Unlock()
+	if a.spec.HandlerURL != "" {
+		p.addBinding(&binding{app: a, event: "ONAPPINSTALL", handler: a.spec.HandlerURL})
+	}
+	a.complete()
+	return nil
+}
+
+// FinishInstall is the page's BX24.installFinish: the application counts as installed, and ONAPPINSTALL goes to the handlers that it has
+// bound by then. It returns [ErrNotInstalled] where the installation has not begun, and [ErrInstalled].
+func (a *Application) FinishInstall() error {
+	a.p.mu.Lock()
+	defer a.p.mu.Unlock()
+	switch {
+	case !a.registered:
+		return ErrNotInstalled
+	case a.installed:
+		return ErrInstalled
+	}
+	a.complete()
+	return nil
+}
+
+func (a *Application) complete() {
+	a.installed = true
+	h := a.p.newHit(a.installer)
+	h.raise(occurrence{event: "ONAPPINSTALL", app: a, user: a.installer, data: phpform.Map(
+		number("VERSION", 1), text("ACTIVE", "Y"), text("INSTALLED", "Y"), text("LANGUAGE_ID", "en"),
+	)})
+	a.p.finish(h)
+}
+
+// Uninstall removes the application: its tokens are dead, ONAPPUNINSTALL goes out without any, and its handlers and queue are gone. clean
+// is the user's wish to have the application's data deleted. It returns [ErrNotInstalled].
+func (a *Application) Uninstall(clean bool) error {
+	p := a.p
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !a.registered {
+		return ErrNotInstalled
+	}
+	var n int64
+	if clean {
+		n = 1
+	}
+	h := p.newHit(AdminID)
+	h.raise(occurrence{event: "ONAPPUNINSTALL", app: a, user: AdminID, data: phpform.Map(text("LANGUAGE_ID", "en"), number("CLEAN", n))})
+	p.finish(h)
+	a.registered, a.installed = false, false
+	p.bindings = slices.DeleteFunc(p.bindings, func(b *binding) bool { return b.app == a })
+	p.rows = slices.DeleteFunc(p.rows, func(r *offlineRow) bool { return r.app == a })
+	for token, t := range p.refresh {
+		if t.app == a {
+			delete(p.refresh, token)
+		}
+	}
+	for code, c := range p.codes {
+		if c.app == a {
+			delete(p.codes, code)
+		}
+	}
+	return nil // access tokens stay known, so that calls are told APPLICATION_NOT_FOUND
+}
+
+// Placement says where an application's page is opened.
+type Placement struct {
+	Name    string // DEFAULT where empty
+	Options any    // anything that encodes to JSON; empty where nil
+}
+
+// Frame builds the POST that opens the application's page at HandlerURL for a user, as a browser sends it. The errors are those of
+// [Application.Grant].
+func (a *Application) Frame(ctx context.Context, user int64, placement Placement) (*http.Request, error) {
+	if a.spec.HandlerURL == "" {
+		return nil, errors.New("eventtest: the application has no HandlerURL to open a page at")
+	}
+	options, err := treeOf(placement.Options)
+	if err != nil {
+		return nil, fmt.Errorf("eventtest: placement options: %w", err)
+	}
+	if options.Kind() == phpform.Null {
+		options = phpform.Map()
+	}
+	if placement.Name == "" {
+		placement.Name = "DEFAULT"
+	}
+	g, err := a.Grant(user)
+	if err != nil {
+		return nil, err
+	}
+	body := phpform.Encode(phpform.Map(
+		text("AUTH_ID", string(g.AccessToken)),
+		number("AUTH_EXPIRES", int64(a.p.cfg.tokenLifetime/time.Second)),
+		text("REFRESH_ID", string(g.RefreshToken)),
+		text("SERVER_ENDPOINT", g.ServerEndpoint),
+		text("APPLICATION_TOKEN", string(g.ApplicationToken)),
+		text("APPLICATION_SCOPE", strings.Join(g.Scope, ",")),
+		text("member_id", g.MemberID),
+		text("status", g.Status),
+		text("PLACEMENT", placement.Name),
+		text("PLACEMENT_OPTIONS", string(appendJSON(nil, options))),
+	))
+	target, err := url.Parse(a.spec.HandlerURL)
+	if err != nil {
+		return nil, errors.New("eventtest: HandlerURL is not a URL")
+	}
+	query := phpform.Encode(phpform.Map(
+		text("DOMAIN", g.Domain), text("PROTOCOL", "0"), text("LANG", "en"), text("APP_SID", randomText(32, hexDigits)),
+	))
+	if target.RawQuery != "" {
+		query = target.RawQuery + "&" + query
+	}
+	target.RawQuery = query
+	return postForm(ctx, target.String(), body)
+}
+
+// open posts the installation page.
+func (a *Application) open(ctx context.Context, user int64) error {
+	r, err := a.Frame(ctx, user, Placement{})
+	if err != nil {
+		return err
+	}
+	resp, err := a.p.client.Do(r)
+	if err != nil {
+		return fmt.Errorf("eventtest: opening the installation page: %w", withoutURL(err))
+	}
+	defer resp.Body.Close() //nolint:errcheck // only the status matters
+	if resp.StatusCode >= 400 {
+		return errors.New("eventtest: the installation page answered with status " + strconv.Itoa(resp.StatusCode))
+	}
+	return nil
+}
+
+// Format prints the client id under every verb, since the application holds secrets.
+func (a *Application) Format(f fmt.State, _ rune) {
+	_, _ = fmt.Fprintf(f, "eventtest.Application(%s)", a.spec.ClientID)
+}

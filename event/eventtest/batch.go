@@ -1,0 +1,130 @@
+package eventtest
+
+import (
+	"regexp"
+	"strings"
+
+	"github.com/b24events/b24events/internal/phpform"
+)
+
+// maxBatch is the number of items that a batch runs.
+const maxBatch = 50
+
+// batchSections are the parts of a batch's answer, which items may refer to: $result[key], $error[key] and so on.
+type batchSections struct {
+	result, failure, total, next, time []phpform.Entry
+}
+
+func (p *Portal) batch(c *call) (reply, *apiError) {
+	halt, _ := c.param("HALT")
+	cmd, _ := c.param("CMD")
+	var s batchSections
+	for i, item := range cmd.Entries() {
+		if i >= maxBatch {
+			s.fail(item.Key, fail(400, "ERROR_BATCH_LENGTH_EXCEEDED", "Max batch length exceeded"))
+			continue
+		}
+		if item.Value.Kind() != phpform.String {
+			continue // skipped without a trace
+		}
+		if apiErr := p.batchItem(c, &s, item.Key, item.Value.Scalar()); apiErr != nil {
+			s.fail(item.Key, apiErr)
+			if truthy(halt) {
+				break
+			}
+		}
+	}
+	return done(phpform.Map(
+		kv("result", phpform.Map(s.result...)),
+		kv("result_error", phpform.Map(s.failure...)),
+		kv("result_total", phpform.Map(s.total...)),
+		kv("result_next", phpform.Map(s.next...)),
+		kv("result_time", phpform.Map(s.time...)),
+	))
+}
+
+// batchItem runs one item with the caller and the connector of the whole.
+func (p *Portal) batchItem(c *call, s *batchSections, key, command string) (apiErr *apiError) {
+	start := p.now()
+	name, query, _ := strings.Cut(command, "?")
+	inner := &call{p: p, h: c.h, id: c.id, name: lowerMethod(strings.Trim(name, "/"))}
+	params, err := phpform.Decode(query, formLimits())
+	if err != nil {
+		params = phpform.Map()
+	}
+	params, _ = take(s.resolve(params), "auth", "access_token", "auth_connector")
+	inner.params = params
+	defer func() { p.record(inner, apiErr, true) }()
+
+	m, ok := p.methods[inner.name]
+	switch {
+	case inner.name == "batch" || inner.name == "upload" || inner.name == "download":
+		return fail(400, "ERROR_BATCH_METHOD_NOT_ALLOWED", "Method is not allowed for batch usage")
+	case !ok:
+		return fail(404, "ERROR_METHOD_NOT_FOUND", "Method not found!")
+	}
+	if f, due := p.dueFault(inner.name, func(f Fault) bool { return f.answer != nil }); due {
+		return f.answer
+	}
+	if apiErr := inner.permitted(m, true); apiErr != nil {
+		return apiErr
+	}
+	rep, apiErr := m.run(inner)
+	if apiErr != nil {
+		return apiErr
+	}
+	s.result = append(s.result, kv(key, rep.result))
+	if rep.total != nil {
+		s.total = append(s.total, number(key, *rep.total))
+	}
+	if rep.next != nil {
+		s.next = append(s.next, number(key, *rep.next))
+	}
+	s.time = append(s.time, kv(key, p.timing(inner, start)))
+	return nil
+}
+
+func (s *batchSections) fail(key string, apiErr *apiError) {
+	s.failure = append(s.failure, kv(key, apiErr.value()))
+}
+
+var (
+	wholeReference = regexp.MustCompile(`^\$(result|error|total|next|time)((?:\[[^\[\]]*\])+)$`)
+	anyReference   = regexp.MustCompile(`\$(result|error|total|next|time)((?:\[[^\[\]]*\])+)`)
+)
+
+// resolve replaces the references to answers of earlier items in every value. A value that is one reference takes what it refers to as it is;
+// inside a longer text only scalars make sense. A reference to nothing becomes empty.
+func (s *batchSections) resolve(v phpform.Value) phpform.Value {
+	switch v.Kind() {
+	case phpform.Array:
+		entries := make([]phpform.Entry, v.Len())
+		for i, e := range v.Entries() {
+			entries[i] = kv(e.Key, s.resolve(e.Value))
+		}
+		return phpform.Map(entries...)
+	case phpform.String:
+		if !strings.Contains(v.Scalar(), "$") {
+			return v
+		}
+		if m := wholeReference.FindStringSubmatch(v.Scalar()); m != nil {
+			return s.lookup(m[1], m[2])
+		}
+		return phpform.Text(anyReference.ReplaceAllStringFunc(v.Scalar(), func(ref string) string {
+			m := anyReference.FindStringSubmatch(ref)
+			return s.lookup(m[1], m[2]).Scalar()
+		}))
+	default:
+		return v
+	}
+}
+
+func (s *batchSections) lookup(section, path string) phpform.Value {
+	v := phpform.Map(map[string][]phpform.Entry{
+		"result": s.result, "error": s.failure, "total": s.total, "next": s.next, "time": s.time,
+	}[section]...)
+	for key := range strings.SplitSeq(strings.Trim(path, "[]"), "][") {
+		v, _ = v.Get(key)
+	}
+	return v
+}

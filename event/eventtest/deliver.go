@@ -1,0 +1,236 @@
+package eventtest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/b24events/b24events/event"
+)
+
+// deliveryWorkers is how many deliveries are under way at once, over all handlers.
+const deliveryWorkers = 16
+
+// maxAnswer bounds what is read of a handler's answer, so that its connection can be used again.
+const maxAnswer = 64 << 10
+
+// parcel is one delivery to be made.
+type parcel struct {
+	event     string
+	clientID  string
+	handlerID int64
+	url       string
+	body      string
+}
+
+// lane holds the deliveries to one address in order.
+type lane struct {
+	parcels []parcel
+	busy    int
+	ready   bool // stands in sendQueue.ready
+}
+
+// sendQueue is the queue server. Portal.mu guards it.
+type sendQueue struct {
+	lanes   map[string]*lane
+	ready   []*lane
+	pending int           // queued or under way
+	idle    chan struct{} // closed when pending comes to 0; nil while it is 0
+	wake    *sync.Cond
+}
+
+func newDeliveryClient(timeout time.Duration) *http.Client {
+	return &http.Client{
+		Timeout: timeout,
+		Transport: &http.Transport{
+			DialContext:           (&net.Dialer{Timeout: timeout}).DialContext,
+			MaxIdleConnsPerHost:   deliveryWorkers,
+			IdleConnTimeout:       30 * time.Second,
+			ResponseHeaderTimeout: timeout,
+		},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
+
+// send queues an online delivery to a handler of an application.
+func (p *Portal) send(h *hit, b *binding, o occurrence) {
+	auth := p.authFor(b.app)
+	user := o.user
+	if b.user > 0 {
+		user = b.user
+	}
+	if user > 0 && p.users[user] != nil && !withoutTokens(o.event) {
+		auth.grant(p.issue(b.app, user, h.session, withRefresh(o.event)), p.cfg.tokenLifetime)
+	}
+	p.enqueue(parcel{
+		event: o.event, clientID: b.app.spec.ClientID, handlerID: b.id, url: b.handler,
+		body: encodeBody(o.event, b.id, o.data, p.now(), auth),
+	})
+}
+
+// sendToHook queues a delivery to an outgoing webhook: no handler, no tokens.
+func (p *Portal) sendToHook(hook *outgoingHook, o occurrence) {
+	auth := p.authFor(nil)
+	auth.applicationToken = string(hook.token)
+	p.enqueue(parcel{event: o.event, url: hook.url, body: encodeBody(o.event, 0, o.data, p.now(), auth)})
+}
+
+// authFor returns the auth block without tokens.
+func (p *Portal) authFor(a *Application) authBlock {
+	auth := authBlock{
+		domain: p.domain, memberID: p.cfg.memberID,
+		clientEndpoint: "http://" + p.domain + "/rest/", serverEndpoint: p.ServerEndpoint(),
+	}
+	if a != nil {
+		auth.applicationToken = string(a.token)
+	}
+	return auth
+}
+
+func (p *Portal) enqueue(c parcel) {
+	if p.closed {
+		return
+	}
+	q := &p.queue
+	if q.lanes == nil {
+		q.lanes = map[string]*lane{}
+	}
+	l := q.lanes[c.url]
+	if l == nil {
+		l = &lane{}
+		q.lanes[c.url] = l
+	}
+	l.parcels = append(l.parcels, c)
+	if q.pending++; q.idle == nil {
+		q.idle = make(chan struct{})
+	}
+	p.offer(l)
+}
+
+// offer puts a lane up for the workers where it has work that may run now.
+func (p *Portal) offer(l *lane) {
+	if len(l.parcels) > 0 && !l.ready && l.busy < p.cfg.parallel {
+		l.ready = true
+		p.queue.ready = append(p.queue.ready, l)
+		p.queue.wake.Signal()
+	}
+}
+
+// deliverQueued is one worker of the queue server.
+func (p *Portal) deliverQueued(ctx context.Context) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	q := &p.queue
+	for {
+		for len(q.ready) == 0 && !p.closed {
+			q.wake.Wait()
+		}
+		if p.closed {
+			return
+		}
+		l := q.ready[0]
+		q.ready = q.ready[1:]
+		c := l.parcels[0]
+		l.parcels = l.parcels[1:]
+		l.ready = false
+		l.busy++
+		p.offer(l)
+
+		p.mu.Unlock()
+		attempt := p.attempt(ctx, c)
+		p.mu.Lock()
+
+		p.keepAttempt(attempt)
+		l.busy--
+		if len(l.parcels) == 0 && l.busy == 0 {
+			delete(q.lanes, c.url)
+		}
+		p.offer(l)
+		if q.pending--; q.pending == 0 {
+			close(q.idle)
+			q.idle = nil
+		}
+	}
+}
+
+// attempt posts a parcel once. The platform never retries, whatever the answer.
+func (p *Portal) attempt(ctx context.Context, c parcel) Attempt {
+	a := Attempt{
+		Event: c.event, ClientID: c.clientID, HandlerID: c.handlerID, URL: c.url, Body: event.Secret(c.body), Time: p.Now(),
+	}
+	start := time.Now()
+	defer func() {
+		a.Duration = time.Since(start)
+		p.log.LogAttrs(ctx, slog.LevelDebug, "event delivered",
+			slog.String(keyEvent, a.Event), slog.Int(keyStatus, a.Status), slog.Bool(keyOK, a.OK()))
+	}()
+	r, err := postForm(ctx, c.url, c.body)
+	if err != nil {
+		a.Err = err
+		return a
+	}
+	resp, err := p.client.Do(r)
+	a.Duration = time.Since(start)
+	if err != nil {
+		a.Err = fmt.Errorf("eventtest: handler did not answer: %w", withoutURL(err))
+		return a
+	}
+	defer resp.Body.Close() //nolint:errcheck // nothing of the answer is used but its status
+	_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, maxAnswer))
+	a.Status = resp.StatusCode
+	return a
+}
+
+// postForm builds a POST of a form body.
+func postForm(ctx context.Context, url, body string) (*http.Request, error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, url, strings.NewReader(body))
+	if err != nil {
+		return nil, errors.New("eventtest: cannot address a request; is its URL absolute and well-formed?")
+	}
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	return r, nil
+}
+
+// Wait waits until every delivery that was queued by now, and those that their handling queued, has been attempted. It returns the context's
+// error, or [ErrClosed].
+func (p *Portal) Wait(ctx context.Context) error {
+	for {
+		p.mu.Lock()
+		idle, closed := p.queue.idle, p.closed
+		p.mu.Unlock()
+		if closed {
+			return ErrClosed
+		}
+		if idle == nil {
+			return nil
+		}
+		select {
+		case <-idle:
+		case <-ctx.Done():
+			return fmt.Errorf("eventtest: deliveries are still under way: %w", ctx.Err())
+		case <-p.done:
+			return ErrClosed
+		}
+	}
+}
+
+// Resend queues the delivery of an earlier attempt again, its body unchanged. No real portal offers this.
+func (p *Portal) Resend(a Attempt) error {
+	if err := checkURL(a.URL, false); err != nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return ErrClosed
+	}
+	p.enqueue(parcel{event: a.Event, clientID: a.ClientID, handlerID: a.HandlerID, url: a.URL, body: string(a.Body)})
+	return nil
+}

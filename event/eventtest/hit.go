@@ -1,0 +1,134 @@
+package eventtest
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/b24events/b24events/internal/phpform"
+)
+
+// hit is one request to the portal, or one change made in its interface. What it raises is sent at its end.
+type hit struct {
+	clientID  string // of the application that calls; empty for people, webhooks, robots
+	connector string // its auth_connector
+	user      int64
+	session   int // what is left of the chain of events
+	raised    []occurrence
+}
+
+// occurrence is an event that happened.
+type occurrence struct {
+	event string
+	data  phpform.Value // null where there is none
+	user  int64         // who caused it; 0 for nobody
+	app   *Application  // the only application to be told; nil for all
+}
+
+func (h *hit) raise(o occurrence) { h.raised = append(h.raised, o) }
+
+// newHit begins a change made in the portal's own interface.
+func (p *Portal) newHit(user int64) *hit { return &hit{user: user, session: freshSession} }
+
+// finish sends what the hit raised: online events to the delivery queue, offline ones to the offline queue, and one ONOFFLINEEVENT for
+// each handler of an application that got records.
+func (p *Portal) finish(h *hit) {
+	if len(h.raised) == 0 {
+		return
+	}
+	if h.session <= 0 { // a chain of events that feeds itself; the platform cuts it for everyone
+		return
+	}
+	h.session--
+	var seen []string
+	notify := map[*Application]bool{}
+	for _, o := range h.raised {
+		if p.cfg.noUser {
+			o.user = 0
+		}
+		key := o.event + "|" + string(appendJSON(nil, o.data))
+		if slices.Contains(seen, key) && o.app == nil { // identical items of one hit are sent once
+			continue
+		}
+		seen = append(seen, key)
+		p.dispatch(h, o, notify)
+	}
+	for _, b := range slices.Clone(p.bindings) {
+		if b.event == "ONOFFLINEEVENT" && notify[b.app] && p.mayNotify(b) {
+			user := h.user
+			if p.cfg.noUser {
+				user = 0
+			}
+			p.send(h, b, occurrence{event: b.event, user: user})
+		}
+	}
+}
+
+func (p *Portal) dispatch(h *hit, o occurrence, notify map[*Application]bool) {
+	for _, b := range p.bindings {
+		switch {
+		case b.event != o.event, o.app != nil && b.app != o.app, !b.app.live():
+		case !b.offline:
+			p.send(h, b, o)
+		case h.clientID == b.app.spec.ClientID && h.connector == b.connector:
+			// the application's own change, made through the same connector
+		default:
+			p.store(b, o)
+			notify[b.app] = true
+		}
+	}
+	if o.app != nil {
+		return
+	}
+	for _, hook := range p.outgoing {
+		if slices.Contains(hook.events, o.event) {
+			p.sendToHook(hook, o)
+		}
+	}
+}
+
+// mayNotify is the throttle of ONOFFLINEEVENT: a record that lands inside the window causes no later notice.
+func (p *Portal) mayNotify(b *binding) bool {
+	window := int64(1)
+	if p.cfg.minTimeout && b.minTimeout >= 0 {
+		window = b.minTimeout
+	}
+	now := p.now()
+	if last, ok := p.throttle[b.id]; ok && int64(now.Sub(last).Seconds()) < window {
+		return false
+	}
+	p.throttle[b.id] = now
+	return true
+}
+
+// Raise lets an event happen by its name, caused by a user (0 for nobody), as one hit. data is a payload struct, nested maps, an [event.Data], or nil for
+// none. Handlers, outgoing webhooks and offline queues get it as they would on a portal. It returns an error where data cannot stand in an event.
+func (p *Portal) Raise(name string, data any, user int64) error {
+	tree, err := treeOf(data)
+	if err != nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return ErrClosed
+	}
+	h := p.newHit(user)
+	h.raise(occurrence{event: upper(name), data: tree, user: user})
+	p.finish(h)
+	return nil
+}
+
+// withoutTokens tells the events that never carry tokens.
+func withoutTokens(name string) bool { return name == "ONAPPUNINSTALL" || name == "ONAPPMETHODCONFIRM" }
+
+// withRefresh tells the events that carry a refresh token besides the access token.
+func withRefresh(name string) bool {
+	switch name {
+	case "ONAPPINSTALL", "ONAPPUPDATE", "ONAPPTEST", "ONSUBSCRIPTIONRENEW", "ONOFFLINEEVENT",
+		"ONIMBOTMESSAGEADD", "ONIMBOTMESSAGEUPDATE", "ONIMBOTMESSAGEDELETE", "ONIMBOTCONTEXTGET", "ONIMCOMMANDADD",
+		"ONIMBOTV2MESSAGEADD", "ONIMBOTV2MESSAGEUPDATE", "ONIMBOTV2MESSAGEDELETE", "ONIMBOTV2CONTEXTGET",
+		"ONIMBOTV2COMMANDADD", "ONIMBOTV2REACTIONCHANGE":
+		return true
+	}
+	return strings.HasPrefix(name, "ONCALENDAR")
+}

@@ -1,0 +1,187 @@
+package eventtest
+
+import (
+	"strings"
+
+	"github.com/b24events/b24events/internal/phpform"
+)
+
+// methodTable lists the REST methods, by their names in lower case.
+func (p *Portal) methodTable() map[string]method {
+	table := map[string]method{
+		"batch": {run: p.batch},
+
+		"event.bind":          {appOnly: true, run: p.eventBind},
+		"event.unbind":        {appOnly: true, run: p.eventUnbind},
+		"event.get":           {appOnly: true, run: p.eventGet},
+		"event.test":          {appOnly: true, run: p.eventTest},
+		"events":              {appOnly: true, run: p.events},
+		"event.offline.get":   {appOnly: true, run: p.offlineGet},
+		"event.offline.list":  {appOnly: true, run: p.offlineList},
+		"event.offline.clear": {appOnly: true, run: p.offlineClear},
+		"event.offline.error": {appOnly: true, run: p.offlineError},
+
+		"feature.get": {run: p.featureGet},
+		"method.get":  {run: p.methodGet},
+		"scope":       {run: p.scope},
+		"app.info":    {run: p.appInfo},
+		"server.time": {run: p.serverTime},
+
+		"profile":      {run: p.profile},
+		"user.admin":   {run: p.userAdmin},
+		"user.current": {scope: "user", run: p.userCurrent},
+		"user.get":     {scope: "user", run: p.userGet},
+
+		"crm.item.add":    {scope: "crm", run: p.itemAdd},
+		"crm.item.get":    {scope: "crm", run: p.itemGet},
+		"crm.item.list":   {scope: "crm", run: p.itemList},
+		"crm.item.update": {scope: "crm", run: p.itemUpdate},
+		"crm.item.delete": {scope: "crm", run: p.itemDelete},
+
+		"tasks.task.add":    {scope: "task", run: p.taskAdd},
+		"tasks.task.get":    {scope: "task", run: p.taskGet},
+		"tasks.task.update": {scope: "task", run: p.taskUpdate},
+		"tasks.task.delete": {scope: "task", run: p.taskDelete},
+	}
+	for _, k := range []Kind{Lead, Deal, Contact, Company} {
+		table[string(k)+".add"] = method{scope: "crm", run: p.crmAdd(k)}
+		table[string(k)+".get"] = method{scope: "crm", run: p.crmGet(k)}
+		table[string(k)+".list"] = method{scope: "crm", run: p.crmList(k)}
+		table[string(k)+".update"] = method{scope: "crm", run: p.crmUpdate(k)}
+		table[string(k)+".delete"] = method{scope: "crm", run: p.crmDelete(k)}
+	}
+	return table
+}
+
+func (p *Portal) featureGet(c *call) (reply, *apiError) {
+	code := c.str("CODE")
+	if code == "" {
+		return reply{}, fail(400, "CODE_EMPTY", "CODE can't be empty")
+	}
+	on := code == "rest_offline_extended" && !p.cfg.noExtended || code == "rest_auth_connector" && !p.cfg.noConnectors
+	value := "N"
+	if on {
+		value = "Y"
+	}
+	return done(phpform.Map(text("value", value)))
+}
+
+func (p *Portal) methodGet(c *call) (reply, *apiError) {
+	m, ok := p.methods[lowerMethod(c.str("NAME"))]
+	return done(phpform.Map(
+		kv("isExisting", phpform.Boolean(ok)),
+		kv("isAvailable", phpform.Boolean(ok && c.id.allows(m.scope))),
+	))
+}
+
+func (p *Portal) scope(c *call) (reply, *apiError) {
+	if full, _ := c.param("FULL"); truthy(full) {
+		return done(texts([]string{"crm", "task", "user", "calendar", "im", "imbot"}))
+	}
+	return done(texts(c.id.scopes()))
+}
+
+func (p *Portal) appInfo(c *call) (reply, *apiError) {
+	if c.id.app == nil {
+		return done(phpform.Map(kv("SCOPE", texts(c.id.scopes())), text("LICENSE", "en_ent250")))
+	}
+	a := c.id.app
+	expired := "N"
+	if a.expired {
+		expired = "Y"
+	}
+	return done(phpform.Map(
+		digits("ID", p.appNumber(a)),
+		text("CODE", a.spec.ClientID),
+		number("VERSION", 1),
+		text("STATUS", a.status),
+		kv("INSTALLED", phpform.Boolean(a.installed)),
+		text("PAYMENT_EXPIRED", expired),
+		kv("DAYS", null()),
+		text("LANGUAGE_ID", "en"),
+		text("LICENSE", "en_ent250"),
+		text("LICENSE_TYPE", "ent250"),
+		text("LICENSE_FAMILY", "ent"),
+	))
+}
+
+// appNumber is the application's row number on the portal.
+func (p *Portal) appNumber(a *Application) int64 {
+	for i, other := range p.apps {
+		if other == a {
+			return int64(i) + 1
+		}
+	}
+	return 0
+}
+
+func (p *Portal) serverTime(*call) (reply, *apiError) { return done(phpform.Text(isoTime(p.now()))) }
+
+func (p *Portal) profile(c *call) (reply, *apiError) {
+	u := c.id.user
+	return done(phpform.Map(
+		digits("ID", u.id),
+		kv("ADMIN", phpform.Boolean(u.Admin)),
+		text("NAME", u.Name),
+		text("LAST_NAME", u.LastName),
+		text("PERSONAL_GENDER", ""),
+		text("TIME_ZONE", ""),
+	))
+}
+
+func (p *Portal) userAdmin(c *call) (reply, *apiError) { return done(phpform.Boolean(c.id.user.Admin)) }
+
+func (u *user) value() phpform.Value {
+	return phpform.Map(
+		digits("ID", u.id),
+		kv("ACTIVE", phpform.Boolean(true)),
+		text("NAME", u.Name),
+		text("LAST_NAME", u.LastName),
+		text("EMAIL", u.Email),
+		text("USER_TYPE", "employee"),
+	)
+}
+
+func (p *Portal) userCurrent(c *call) (reply, *apiError) { return done(c.id.user.value()) }
+
+// userGet lists users. Of the filters only ID is known here, alone or in FILTER.
+func (p *Portal) userGet(c *call) (reply, *apiError) {
+	want, filtered := c.param("ID")
+	if filter, ok := c.param("FILTER"); ok && !filtered {
+		for _, e := range filter.Entries() {
+			if strings.EqualFold(e.Key, "ID") {
+				want, filtered = e.Value, true
+			}
+		}
+	}
+	ids := map[int64]bool{}
+	for _, e := range want.Entries() {
+		ids[intOf(e.Value)] = true
+	}
+	if want.Kind() != phpform.Array {
+		ids[intOf(want)] = true
+	}
+	var rows []phpform.Value
+	for id := AdminID; id <= p.seq["user"]; id++ {
+		if !filtered || ids[id] {
+			rows = append(rows, p.users[id].value())
+		}
+	}
+	start, _ := c.param("START")
+	return page(rows, intOf(start))
+}
+
+// pageSize is the number of rows of one page of a list.
+const pageSize = 50
+
+// page cuts a page out of rows.
+func page(rows []phpform.Value, start int64) (reply, *apiError) {
+	total := int64(len(rows))
+	from := min(max(start, 0), total)
+	to := min(from+pageSize, total)
+	rep := reply{result: phpform.List(rows[from:to]...), total: &total}
+	if to < total {
+		rep.next = &to
+	}
+	return rep, nil
+}

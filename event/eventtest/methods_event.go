@@ -1,0 +1,250 @@
+package eventtest
+
+import (
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/b24events/b24events/event"
+	"github.com/b24events/b24events/internal/phpform"
+)
+
+// binding is one event handler.
+type binding struct {
+	id         int64
+	app        *Application
+	event      string
+	handler    string
+	user       int64
+	connector  string
+	offline    bool
+	minTimeout int64 // -1 where not given
+}
+
+// Columns of the handler table.
+const (
+	maxColumn    = 255
+	uniqueURL    = 180
+	uniqueEvent  = 50
+	uniqueSource = 70
+)
+
+// same compares what makes a handler unique.
+func (b *binding) same(o *binding) bool {
+	return b.app == o.app && b.user == o.user && b.offline == o.offline &&
+		prefix(b.event, uniqueEvent) == prefix(o.event, uniqueEvent) &&
+		prefix(b.handler, uniqueURL) == prefix(o.handler, uniqueURL) &&
+		prefix(b.connector, uniqueSource) == prefix(o.connector, uniqueSource)
+}
+
+func prefix(s string, n int) string { return s[:min(len(s), n)] }
+
+// addBinding stores a handler unless the same one is there.
+func (p *Portal) addBinding(b *binding) bool {
+	if slices.ContainsFunc(p.bindings, b.same) {
+		return false
+	}
+	b.id = p.next("handler")
+	p.bindings = append(p.bindings, b)
+	return true
+}
+
+// eventType reads EVENT_TYPE.
+func (c *call) eventType() (offline bool, apiErr *apiError) {
+	v, ok := c.param("EVENT_TYPE")
+	if !ok || v.Scalar() == "" {
+		return false, nil
+	}
+	switch strings.ToLower(strings.TrimSpace(v.Scalar())) {
+	case "online":
+		return false, nil
+	case "offline":
+		return true, nil
+	}
+	return false, badArgument("Value must be one of {online|offline}", "EVENT_TYPE")
+}
+
+func (p *Portal) eventBind(c *call) (reply, *apiError) {
+	authType, _ := c.param("AUTH_TYPE")
+	b := &binding{app: c.id.app, user: intOf(authType), connector: c.id.connector, minTimeout: -1}
+	if !c.id.user.Admin {
+		if b.user > 0 && b.user != c.id.user.id {
+			return reply{}, denied(" Event binding with AUTH_TYPE requires administrator access rights")
+		}
+		b.user = c.id.user.id
+	}
+	if b.event = upper(c.str("EVENT")); b.event == "" {
+		return reply{}, missing("EVENT")
+	}
+	var apiErr *apiError
+	if b.offline, apiErr = c.eventType(); apiErr != nil {
+		return reply{}, apiErr
+	}
+	switch {
+	case b.offline && !c.id.user.Admin:
+		return reply{}, denied(" Offline events binding requires administrator access rights")
+	case b.offline:
+		b.user = 0
+	default:
+		if b.handler = c.str("HANDLER"); b.handler == "" {
+			return reply{}, missing("HANDLER")
+		}
+		if apiErr := checkCallback(b.handler); apiErr != nil {
+			return reply{}, apiErr
+		}
+	}
+	scope, known := p.bindable(b.event)
+	if !known || !c.id.allows(scope) {
+		return reply{}, fail(400, "ERROR_EVENT_NOT_FOUND", "Event not found")
+	}
+	if b.offline && b.event == "ONOFFLINEEVENT" {
+		return reply{}, badArgument("Offline event cannot be registered for this event.", "")
+	}
+	if options, _ := c.param("OPTIONS"); b.event == "ONOFFLINEEVENT" {
+		if v, ok := options.Get("minTimeout"); ok {
+			b.minTimeout = max(intOf(v), 0)
+		}
+	}
+	if len(b.handler) > maxColumn || len(b.event) > maxColumn || len(b.connector) > maxColumn {
+		return reply{}, fail(500, "ERROR_CORE", "SQL query error!")
+	}
+	if !p.addBinding(b) {
+		return reply{}, fail(400, "ERROR_CORE", "Unable to set event handler: Handler already binded")
+	}
+	return done(phpform.Boolean(true))
+}
+
+// checkCallback is the platform's whole check of a handler address: a host with a dot that is not its first character, and one of two schemes
+// in lower case. Nothing is called.
+func checkCallback(handler string) *apiError {
+	u, err := url.Parse(handler)
+	if err != nil || strings.Index(u.Hostname(), ".") <= 0 {
+		return fail(400, "ERROR_WRONG_HANDLER_URL", "Wrong handler URL")
+	}
+	if !strings.HasPrefix(handler, "http://") && !strings.HasPrefix(handler, "https://") {
+		return fail(400, "ERROR_UNSUPPORTED_PROTOCOL", "Unsupported handler protocol")
+	}
+	return nil
+}
+
+// bindable looks an event up and returns the permission it needs.
+func (p *Portal) bindable(name string) (scope string, ok bool) {
+	if scope, ok := p.extra[name]; ok {
+		return scope, true
+	}
+	info, ok := event.Lookup(name)
+	if !ok || info.Unbound || strings.ContainsAny(name, "{}") {
+		return "", false
+	}
+	if stem, templated := strings.CutSuffix(info.Name, "{TYPEID}"); templated {
+		id, err := strconv.ParseInt(strings.TrimPrefix(name, stem), 10, 64)
+		if err != nil || !p.types[id] {
+			return "", false
+		}
+	}
+	return scopeOf(info), true
+}
+
+// scopeOf returns the permission of an event of the catalogue, empty for those that every application may bind.
+func scopeOf(info event.Info) string {
+	if info.Scope == "basic" {
+		return ""
+	}
+	return info.Scope
+}
+
+func (p *Portal) eventUnbind(c *call) (reply, *apiError) {
+	admin := c.id.user.Admin
+	authType, restricted := c.param("AUTH_TYPE")
+	user := intOf(authType)
+	if !admin {
+		// The comparison is strict: only a number will do, never the text that form encoding makes of it.
+		if restricted && (authType.Kind() != phpform.Number || user != c.id.user.id) {
+			return reply{}, denied(" Event unbinding with AUTH_TYPE requires administrator access rights")
+		}
+		user, restricted = c.id.user.id, true
+	}
+	name := upper(c.str("EVENT"))
+	if name == "" {
+		return reply{}, missing("EVENT")
+	}
+	offline, apiErr := c.eventType()
+	if apiErr != nil {
+		return reply{}, apiErr
+	}
+	handler := c.str("HANDLER")
+	switch {
+	case offline && !admin:
+		return reply{}, denied(" Offline events unbinding requires administrator access rights")
+	case !offline && handler == "":
+		return reply{}, missing("HANDLER")
+	}
+	before := len(p.bindings)
+	p.bindings = slices.DeleteFunc(p.bindings, func(b *binding) bool {
+		if b.app != c.id.app || b.event != name || b.offline != offline {
+			return false
+		}
+		if offline {
+			return b.connector == c.id.connector
+		}
+		return b.handler == handler && (!restricted || b.user == user)
+	})
+	return done(phpform.Map(number("count", int64(before-len(p.bindings)))))
+}
+
+func (p *Portal) eventGet(c *call) (reply, *apiError) {
+	rows := []phpform.Value{}
+	for _, b := range p.bindings {
+		switch {
+		case b.app != c.id.app || !c.id.user.Admin && b.user != c.id.user.id:
+		case b.offline:
+			rows = append(rows, phpform.Map(text("event", b.event), text("connector_id", b.connector), number("offline", 1)))
+		default:
+			rows = append(rows, phpform.Map(
+				text("event", b.event), text("handler", b.handler), digits("auth_type", b.user), number("offline", 0),
+			))
+		}
+	}
+	return done(phpform.List(rows...))
+}
+
+func (p *Portal) eventTest(c *call) (reply, *apiError) {
+	query, _ := take(c.params, "start")
+	c.h.raise(occurrence{event: "ONAPPTEST", app: c.id.app, user: c.id.user.id, data: phpform.Map(
+		kv("QUERY", query), text("LANGUAGE_ID", "en"),
+	)})
+	return done(phpform.Int(1))
+}
+
+// events lists names: of one permission, of all, or of those that the token has.
+func (p *Portal) events(c *call) (reply, *apiError) {
+	scope, one := c.param("SCOPE")
+	full, _ := c.param("FULL")
+	wanted := func(s string) bool {
+		if one {
+			return s == scope.Scalar()
+		}
+		return truthy(full) || c.id.allows(s)
+	}
+	var names []string
+	for info := range event.Catalog() {
+		if info.Unbound || !wanted(scopeOf(info)) {
+			continue
+		}
+		stem, templated := strings.CutSuffix(info.Name, "{TYPEID}")
+		if !templated {
+			names = append(names, info.Name)
+			continue
+		}
+		for _, id := range p.typeIDs() {
+			names = append(names, stem+strconv.FormatInt(id, 10))
+		}
+	}
+	for _, name := range sortedKeys(p.extra) {
+		if wanted(p.extra[name]) {
+			names = append(names, name)
+		}
+	}
+	return done(texts(names))
+}

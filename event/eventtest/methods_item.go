@@ -1,0 +1,123 @@
+package eventtest
+
+import (
+	"strconv"
+	"strings"
+
+	"github.com/b24events/b24events/internal/phpform"
+)
+
+// itemKind reads entityTypeId.
+func (p *Portal) itemKind(c *call) (Kind, int64, *apiError) {
+	v, _ := c.param("ENTITYTYPEID")
+	k, ok := p.kindOfType(intOf(v))
+	if !ok {
+		return "", 0, fail(400, "NOT_FOUND", "SPA not found")
+	}
+	return k, intOf(v), nil
+}
+
+// item finds the object that entityTypeId and id name.
+func (p *Portal) item(c *call) (Kind, int64, *object, *apiError) {
+	k, entityType, apiErr := p.itemKind(c)
+	if apiErr != nil {
+		return "", 0, nil, apiErr
+	}
+	v, _ := c.param("ID")
+	o := p.objects[k][intOf(v)]
+	if o == nil {
+		return "", 0, nil, fail(400, "NOT_FOUND", "Element not found")
+	}
+	return k, entityType, o, nil
+}
+
+// itemValue is an object as crm.item.* shows it: names in camel case, identifiers and amounts as numbers.
+func itemValue(o *object, entityType int64) phpform.Value {
+	entries := make([]phpform.Entry, 0, len(o.fields)+1)
+	for _, e := range o.fields {
+		name, v := camel(e.Key), e.Value
+		switch e.Key {
+		case "CREATED_BY_ID":
+			name = "createdBy"
+		case "MODIFY_BY_ID":
+			name = "updatedBy"
+		case "DATE_CREATE":
+			name = "createdTime"
+		case "DATE_MODIFY":
+			name = "updatedTime"
+		}
+		if numeric(e.Key) && v.Kind() == phpform.String {
+			if f, err := strconv.ParseFloat(v.Scalar(), 64); err == nil {
+				v = float("", f).Value
+			}
+		}
+		entries = append(entries, kv(name, v))
+	}
+	return phpform.Map(append(entries, number("entityTypeId", entityType))...)
+}
+
+// numeric tells the fields that crm.item.* shows as numbers.
+func numeric(name string) bool {
+	switch name {
+	case "ID", "OPPORTUNITY", "CATEGORY_ID", "COMPANY_ID", "CONTACT_ID", "ASSIGNED_BY_ID", "CREATED_BY_ID", "MODIFY_BY_ID":
+		return true
+	}
+	return strings.HasPrefix(name, "PARENT_ID_")
+}
+
+func (p *Portal) itemAdd(c *call) (reply, *apiError) {
+	k, entityType, apiErr := p.itemKind(c)
+	if apiErr != nil {
+		return reply{}, apiErr
+	}
+	fields, apiErr := c.fields()
+	if apiErr != nil {
+		return reply{}, apiErr
+	}
+	o := p.addObject(c.h, k, fields, c.id.user.id)
+	return done(phpform.Map(kv("item", itemValue(o, entityType))))
+}
+
+func (p *Portal) itemGet(c *call) (reply, *apiError) {
+	_, entityType, o, apiErr := p.item(c)
+	if apiErr != nil {
+		return reply{}, apiErr
+	}
+	return done(phpform.Map(kv("item", itemValue(o, entityType))))
+}
+
+func (p *Portal) itemUpdate(c *call) (reply, *apiError) {
+	k, entityType, o, apiErr := p.item(c)
+	if apiErr != nil {
+		return reply{}, apiErr
+	}
+	fields, apiErr := c.fields()
+	if apiErr != nil {
+		return reply{}, apiErr
+	}
+	p.updateObject(c.h, k, o, fields, c.id.user.id)
+	return done(phpform.Map(kv("item", itemValue(o, entityType))))
+}
+
+func (p *Portal) itemDelete(c *call) (reply, *apiError) {
+	k, _, o, apiErr := p.item(c)
+	if apiErr != nil {
+		return reply{}, apiErr
+	}
+	p.deleteObject(c.h, k, o, c.id.user.id)
+	return done(phpform.Map())
+}
+
+func (p *Portal) itemList(c *call) (reply, *apiError) {
+	k, entityType, apiErr := p.itemKind(c)
+	if apiErr != nil {
+		return reply{}, apiErr
+	}
+	var rows []phpform.Value
+	for _, o := range p.selectObjects(c, k) {
+		rows = append(rows, itemValue(o, entityType))
+	}
+	rep, apiErr := p.list(c, rows)
+	rep.result = phpform.Map(kv("items", rep.result))
+	return rep, apiErr
+}

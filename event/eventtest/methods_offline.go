@@ -1,0 +1,203 @@
+package eventtest
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/b24events/b24events/internal/phpform"
+)
+
+// offlineFields are the fields that event.offline.get filters and orders by; list knows two more.
+func offlineFields(more ...string) []string {
+	return append([]string{"ID", "TIMESTAMP_X", "EVENT_NAME", "MESSAGE_ID"}, more...)
+}
+
+func (c *call) adminOnly() *apiError {
+	if !c.id.user.Admin {
+		return denied("")
+	}
+	return nil
+}
+
+func (p *Portal) offlineGet(c *call) (reply, *apiError) {
+	if apiErr := c.adminOnly(); apiErr != nil {
+		return reply{}, apiErr
+	}
+	clearing := true
+	if v, ok := c.param("CLEAR"); ok {
+		clearing = intOf(v) != 0
+	}
+	if !clearing && p.cfg.noExtended {
+		return reply{}, fail(403, "WRONG_LICENSE",
+			"This feature is not enabled for the current license: extended offline events handling")
+	}
+	limit := int64(pageSize)
+	if v, ok := c.param("LIMIT"); ok {
+		if limit = intOf(v); limit <= 0 {
+			return reply{}, badArgument("Value must be positive integer", "LIMIT")
+		}
+	}
+	process, again := c.param("PROCESS_ID")
+	processID := strings.TrimSpace(process.Scalar())
+
+	filter, apiErr := readFilter(c, offlineFields())
+	if apiErr != nil {
+		return reply{}, apiErr
+	}
+	order, apiErr := readOrder(c, offlineFields(), "TIMESTAMP_X")
+	if apiErr != nil {
+		return reply{}, apiErr
+	}
+	if !again {
+		if filter, apiErr = filter.forReservation(); apiErr != nil {
+			return reply{}, apiErr
+		}
+	}
+	failed := false
+	if v, ok := c.param("ERROR"); ok {
+		failed = intOf(v) == 1
+	}
+	rows := p.rowsOf(c.id.app, c.id.connector, func(r *offlineRow) bool {
+		return r.processID == processID && r.failed == failed && filter.matches(r)
+	})
+	order.sort(rows)
+	rows = rows[:min(int64(len(rows)), limit)]
+
+	shown := phpform.Text(processID)
+	switch {
+	case again && clearing && len(rows) > 0:
+		// the whole batch goes, also what limit and filter left out
+		p.deleteRows(p.rowsOf(c.id.app, c.id.connector, func(r *offlineRow) bool { return r.processID == processID }))
+	case !again && clearing:
+		shown = null()
+		p.deleteRows(rows)
+	case !again:
+		processID = randomText(32, base36)
+		shown = phpform.Text(processID)
+		for _, r := range rows {
+			r.processID = processID
+		}
+	}
+	items := make([]phpform.Value, len(rows))
+	for i, r := range rows {
+		items[i] = r.value(false)
+	}
+	return done(phpform.Map(kv("process_id", shown), kv("events", phpform.List(items...))))
+}
+
+func (p *Portal) offlineList(c *call) (reply, *apiError) {
+	if apiErr := c.adminOnly(); apiErr != nil {
+		return reply{}, apiErr
+	}
+	fields := offlineFields("PROCESS_ID", "ERROR")
+	filter, apiErr := readFilter(c, fields)
+	if apiErr != nil {
+		return reply{}, apiErr
+	}
+	order, apiErr := readOrder(c, fields, "ID")
+	if apiErr != nil {
+		return reply{}, apiErr
+	}
+	rows := p.rowsOf(c.id.app, c.id.connector, filter.matches)
+	order.sort(rows)
+	items := make([]phpform.Value, len(rows))
+	for i, r := range rows {
+		items[i] = r.value(true)
+	}
+	start, _ := c.param("START")
+	return page(items, intOf(start))
+}
+
+// process reads the required process_id. The empty text is one, that of rows nobody has reserved.
+func (c *call) process() (string, *apiError) {
+	v, ok := c.param("PROCESS_ID")
+	if !ok {
+		return "", missing("PROCESS_ID")
+	}
+	return strings.TrimSpace(v.Scalar()), nil
+}
+
+func (p *Portal) offlineClear(c *call) (reply, *apiError) {
+	if apiErr := c.adminOnly(); apiErr != nil {
+		return reply{}, apiErr
+	}
+	processID, apiErr := c.process()
+	if apiErr != nil {
+		return reply{}, apiErr
+	}
+	var messages []string
+	var ids []int64
+	if v, ok := c.param("MESSAGE_ID"); ok { // wins over id
+		if messages, apiErr = messageIDs(v, true); apiErr != nil {
+			return reply{}, apiErr
+		}
+	} else if v, ok := c.param("ID"); ok {
+		if v.Kind() != phpform.Array {
+			return reply{}, badArgument("Value must be array of integers", "id")
+		}
+		for _, e := range v.Entries() {
+			if intOf(e.Value) <= 0 {
+				return reply{}, badArgument("Value must be array of integers", "id")
+			}
+			ids = append(ids, intOf(e.Value))
+		}
+	}
+	p.deleteRows(p.rowsOf(c.id.app, c.id.connector, func(r *offlineRow) bool {
+		switch {
+		case r.processID != processID:
+			return false
+		case len(messages) > 0:
+			return slices.Contains(messages, r.messageID)
+		case len(ids) > 0:
+			return slices.Contains(ids, r.id)
+		default:
+			return true // an empty list is no list
+		}
+	}))
+	return done(phpform.Boolean(true))
+}
+
+// messageIDs reads a list of MESSAGE_ID values. The misspelt argument is the platform's.
+func messageIDs(v phpform.Value, exact bool) ([]string, *apiError) {
+	const description = "Value must be array of MESSAGE_ID values"
+	if v.Kind() != phpform.Array {
+		return nil, badArgument(description, "message_id")
+	}
+	var list []string
+	for _, e := range v.Entries() {
+		id := strings.TrimSpace(e.Value.Scalar())
+		if exact && (e.Value.Kind() == phpform.Array || len(id) != 32) {
+			return nil, badArgument(description, "messsage_id")
+		}
+		list = append(list, id)
+	}
+	return list, nil
+}
+
+func (p *Portal) offlineError(c *call) (reply, *apiError) {
+	if apiErr := c.adminOnly(); apiErr != nil {
+		return reply{}, apiErr
+	}
+	processID, apiErr := c.process()
+	if apiErr != nil {
+		return reply{}, apiErr
+	}
+	v, _ := c.param("MESSAGE_ID")
+	messages, apiErr := messageIDs(v, false)
+	if apiErr != nil {
+		return reply{}, apiErr
+	}
+	pending := p.rowsOf(c.id.app, c.id.connector, func(r *offlineRow) bool {
+		return !r.failed && slices.Contains(messages, r.messageID)
+	})
+	var others []*offlineRow
+	for _, r := range pending {
+		if r.processID != processID {
+			others = append(others, r) // newer versions go, and so do rows that other batches hold
+			continue
+		}
+		r.processID, r.failed = "", true
+	}
+	p.deleteRows(others)
+	return done(phpform.Boolean(true))
+}

@@ -1,0 +1,145 @@
+package eventtest
+
+import (
+	"crypto/subtle"
+	"net/http"
+	"time"
+
+	"github.com/b24events/b24events/internal/phpform"
+)
+
+// Names of the OAuth server's requests in records and faults.
+const (
+	tokenCall   = "oauth/token" //nolint:gosec // a path
+	appInfoCall = "oauth/app.info"
+)
+
+func (p *Portal) oauthMux() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("/oauth/token/", p.serveOAuth(tokenCall, p.token))
+	mux.HandleFunc("/rest/", func(w http.ResponseWriter, r *http.Request) {
+		if name, _, _ := splitPath(r.URL.Path); name == "app.info" {
+			p.serveOAuth(appInfoCall, p.tokenInfo)(w, r)
+			return
+		}
+		writeBody(w, http.StatusNotFound, fail(404, "ERROR_METHOD_NOT_FOUND", "Method not found!").value())
+	})
+	return mux
+}
+
+// serveOAuth runs one request to the OAuth server. GET and form POST are equal.
+func (p *Portal) serveOAuth(name string, run func(phpform.Value, *Call) (phpform.Value, *apiError)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		p.mu.Lock()
+		p.records.requests.OAuth++
+		p.mu.Unlock()
+		params := readParams(r)
+		fault, faulty := p.takeFault(name)
+		if faulty && fault.before(p, w, r, name) {
+			return
+		}
+		public, _ := take(params, "client_secret", "refresh_token", "code", "auth", "access_token")
+		p.mu.Lock()
+		rec := Call{Method: name, Params: dataOf(public), Status: http.StatusOK, Time: p.now()}
+		if name == appInfoCall {
+			_, creds := take(params, "auth", "access_token")
+			params = phpform.Map(text("auth", bearer(r, creds)))
+		}
+		answer, apiErr := run(params, &rec)
+		if apiErr != nil {
+			answer, rec.Status, rec.ErrorCode = apiErr.value(), apiErr.status, apiErr.code
+		}
+		p.keepCall(rec, true)
+		p.mu.Unlock()
+		if faulty && fault.lose {
+			hangUp(w)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json; charset=utf-8")
+		writeBody(w, rec.Status, answer)
+	}
+}
+
+// token is the token endpoint: a code or a refresh token for a new pair. Whatever was given is used up.
+func (p *Portal) token(params phpform.Value, rec *Call) (phpform.Value, *apiError) {
+	get := func(name string) string {
+		v, _ := params.Get(name)
+		return v.Scalar()
+	}
+	grantType := get("grant_type")
+	if grantType != "authorization_code" && grantType != "refresh_token" {
+		return null(), fail(400, "invalid_request", "Wrong grant_type")
+	}
+	a := p.app(get("client_id"))
+	if a == nil || subtle.ConstantTimeCompare([]byte(a.spec.ClientSecret), []byte(get("client_secret"))) != 1 {
+		return null(), fail(401, "invalid_client", "Wrong client credentials")
+	}
+	rec.ClientID = a.spec.ClientID
+	if !a.registered || a.inactive {
+		return null(), fail(401, "invalid_client", "Application not installed")
+	}
+	var user int64
+	if grantType == "refresh_token" {
+		t, ok := p.refresh[get("refresh_token")]
+		if !ok || t.app != a || !t.expires.After(p.now()) {
+			return null(), fail(400, "invalid_grant", "")
+		}
+		delete(p.refresh, get("refresh_token"))
+		user = t.user
+	} else {
+		c, ok := p.codes[get("code")]
+		if !ok || c.app != a || !c.expires.After(p.now()) {
+			return null(), fail(400, "invalid_grant", "")
+		}
+		delete(p.codes, get("code"))
+		user = c.user
+	}
+	rec.UserID = user
+	g := p.issue(a, user, freshSession, true)
+	return phpform.Map(
+		text("access_token", string(g.AccessToken)),
+		number("expires", g.Expires.Unix()),
+		number("expires_in", int64(p.cfg.tokenLifetime/time.Second)),
+		text("scope", "app"),
+		text("domain", p.oauth.addr),
+		text("server_endpoint", g.ServerEndpoint),
+		text("status", g.Status),
+		text("client_endpoint", g.ClientEndpoint),
+		text("member_id", g.MemberID),
+		number("user_id", g.UserID),
+		text("refresh_token", string(g.RefreshToken)),
+	), nil
+}
+
+// tokenInfo tells whose a live access token is. The platform's answer is not documented; this one has the members that are known of.
+func (p *Portal) tokenInfo(params phpform.Value, rec *Call) (phpform.Value, *apiError) {
+	auth, _ := params.Get("auth")
+	id, apiErr := p.appIdentity(auth.Scalar(), nil)
+	if apiErr != nil {
+		return null(), apiErr
+	}
+	rec.ClientID, rec.UserID = id.clientID(), id.user.id
+	t := p.access[auth.Scalar()]
+	return phpform.Map(kv("result", phpform.Map(
+		text("client_id", id.clientID()),
+		number("user_id", id.user.id),
+		kv("scope", texts(id.app.spec.Scope)),
+		number("expires", t.expires.Unix()),
+		kv("install", phpform.Map(
+			kv("installed", phpform.Boolean(id.app.installed)),
+			text("status", id.app.status),
+			text("member_id", p.cfg.memberID),
+			text("uri", "http://"+p.domain),
+			text("domain", p.domain),
+			text("client_endpoint", "http://"+p.domain+"/rest/"),
+		)),
+	))), nil
+}
+
+func texts(list []string) phpform.Value {
+	items := make([]phpform.Value, len(list))
+	for i, s := range list {
+		items[i] = phpform.Text(s)
+	}
+	return phpform.List(items...)
+}

@@ -1,0 +1,353 @@
+package eventtest
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/b24events/b24events/internal/phpform"
+)
+
+// Kind is a kind of object that the portal keeps and raises events for.
+type Kind string
+
+// The kinds that are there from the start; [SmartProcess] names more. Fields of CRM objects and tasks are named as in REST, in upper case
+// (TITLE, ASSIGNED_BY_ID), those of smart processes in camel case (title, assignedById); either spelling is understood for both.
+const (
+	Lead          Kind = "crm.lead"
+	Deal          Kind = "crm.deal"
+	Contact       Kind = "crm.contact"
+	Company       Kind = "crm.company"
+	Task          Kind = "tasks.task"
+	CalendarEvent Kind = "calendar.event" // has events, and no REST methods here
+)
+
+// smartInvoice is the smart process that every portal has.
+const smartInvoice = 31
+
+const smartPrefix = "crm.item."
+
+// SmartProcess returns the kind of a smart process's items. Other processes than 31, the invoices, must be added by
+// [Portal.AddSmartProcess].
+func SmartProcess(entityTypeID int64) Kind {
+	return Kind(smartPrefix + strconv.FormatInt(entityTypeID, 10))
+}
+
+// entityType returns the number of a smart process's kind.
+func (k Kind) entityType() (int64, bool) {
+	digits, ok := strings.CutPrefix(string(k), smartPrefix)
+	if !ok {
+		return 0, false
+	}
+	id, err := strconv.ParseInt(digits, 10, 64)
+	return id, err == nil
+}
+
+// kindOfType is the kind of an entityTypeId.
+func (p *Portal) kindOfType(id int64) (Kind, bool) {
+	switch id {
+	case 1:
+		return Lead, true
+	case 2:
+		return Deal, true
+	case 3:
+		return Contact, true
+	case 4:
+		return Company, true
+	}
+	return SmartProcess(id), p.types[id]
+}
+
+func (p *Portal) knows(k Kind) bool {
+	if id, ok := k.entityType(); ok {
+		return p.types[id]
+	}
+	return slices.Contains([]Kind{Lead, Deal, Contact, Company, Task, CalendarEvent}, k)
+}
+
+func (p *Portal) typeIDs() []int64 { return slices.Sorted(maps.Keys(p.types)) }
+
+func sortedKeys(m map[string]string) []string { return slices.Sorted(maps.Keys(m)) }
+
+// object is something that the portal keeps. Its fields are named in upper case; their values are texts, arrays or null.
+type object struct {
+	id     int64
+	fields []phpform.Entry
+}
+
+func (o *object) get(name string) phpform.Value {
+	for _, e := range o.fields {
+		if e.Key == name {
+			return e.Value
+		}
+	}
+	return null()
+}
+
+func (o *object) set(name string, v phpform.Value) {
+	for i := range o.fields {
+		if o.fields[i].Key == name {
+			o.fields[i].Value = v
+			return
+		}
+	}
+	o.fields = append(o.fields, kv(name, v))
+}
+
+// assign takes over fields that a caller sent, except what the portal keeps itself.
+func (o *object) assign(fields phpform.Value) {
+	for _, e := range fields.Entries() {
+		name := snake(e.Key)
+		if name == "ID" || name == "ENTITY_TYPE_ID" {
+			continue
+		}
+		o.set(name, stored(e.Value))
+	}
+}
+
+// stored is a value as a database column holds it.
+func stored(v phpform.Value) phpform.Value {
+	switch v.Kind() {
+	case phpform.Number:
+		return phpform.Text(v.Scalar())
+	case phpform.Bool:
+		if v.Scalar() == "" {
+			return phpform.Text("0")
+		}
+		return phpform.Text("1")
+	default:
+		return v
+	}
+}
+
+// snake turns a name in camel case into the one in upper case, and leaves upper case alone.
+func snake(name string) string {
+	switch name {
+	case "createdBy":
+		return "CREATED_BY_ID"
+	case "updatedBy":
+		return "MODIFY_BY_ID"
+	case "createdTime":
+		return "DATE_CREATE"
+	case "updatedTime":
+		return "DATE_MODIFY"
+	}
+	if strings.ToUpper(name) == name {
+		return name
+	}
+	var b strings.Builder
+	for i, c := range []byte(name) {
+		upperCase, digit := 'A' <= c && c <= 'Z', '0' <= c && c <= '9'
+		if i > 0 && name[i-1] != '_' && (upperCase || digit && (name[i-1] < '0' || name[i-1] > '9')) {
+			b.WriteByte('_')
+		}
+		b.WriteByte(c)
+	}
+	return strings.ToUpper(b.String())
+}
+
+// camel turns a name in upper case into the one in camel case. The number at the end of a custom field keeps its underscore.
+func camel(name string) string {
+	parts := strings.Split(strings.ToLower(name), "_")
+	var b strings.Builder
+	for i, part := range parts {
+		switch {
+		case part == "":
+		case b.Len() == 0:
+			b.WriteString(part)
+		case '0' <= part[0] && part[0] <= '9':
+			if i == len(parts)-1 && parts[0] == "uf" {
+				b.WriteByte('_')
+			}
+			b.WriteString(part)
+		default:
+			b.WriteString(strings.ToUpper(part[:1]) + part[1:])
+		}
+	}
+	return b.String()
+}
+
+// Add creates an object as a user would in the portal's interface, and raises the events of the platform. user 0 stands for a robot, an agent
+// or an import. It returns the object's identifier; [ErrNotFound] for an unknown kind or user; and an error for fields that cannot be stored.
+func (p *Portal) Add(kind Kind, fields map[string]any, user int64) (int64, error) {
+	tree, err := treeOf(fields)
+	if err != nil {
+		return 0, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err := p.changeable(kind, user); err != nil {
+		return 0, err
+	}
+	h := p.newHit(user)
+	o := p.addObject(h, kind, tree, user)
+	p.finish(h)
+	return o.id, nil
+}
+
+// Update changes fields of an object as [Portal.Add] creates it. It returns [ErrNotFound] for an unknown object too.
+func (p *Portal) Update(kind Kind, id int64, fields map[string]any, user int64) error {
+	tree, err := treeOf(fields)
+	if err != nil {
+		return err
+	}
+	return p.change(kind, id, user, func(h *hit, o *object) { p.updateObject(h, kind, o, tree, user) })
+}
+
+// Delete deletes an object as [Portal.Add] creates it. It returns [ErrNotFound] for an unknown object too.
+func (p *Portal) Delete(kind Kind, id, user int64) error {
+	return p.change(kind, id, user, func(h *hit, o *object) { p.deleteObject(h, kind, o, user) })
+}
+
+// Object returns the fields of an object as they stand, by their names in upper case, and whether it exists.
+func (p *Portal) Object(kind Kind, id int64) (map[string]any, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	o := p.objects[kind][id]
+	if o == nil {
+		return nil, false
+	}
+	fields := make(map[string]any, len(o.fields))
+	for _, e := range o.fields {
+		fields[e.Key] = e.Value.Any()
+	}
+	return fields, true
+}
+
+func (p *Portal) change(kind Kind, id, user int64, do func(*hit, *object)) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err := p.changeable(kind, user); err != nil {
+		return err
+	}
+	o := p.objects[kind][id]
+	if o == nil {
+		return fmt.Errorf("%w: %s %d", ErrNotFound, kind, id)
+	}
+	h := p.newHit(user)
+	do(h, o)
+	p.finish(h)
+	return nil
+}
+
+func (p *Portal) changeable(kind Kind, user int64) error {
+	switch {
+	case p.closed:
+		return ErrClosed
+	case !p.knows(kind):
+		return fmt.Errorf("%w: kind %s; smart processes are added by AddSmartProcess", ErrNotFound, kind)
+	case user != 0 && p.users[user] == nil:
+		return fmt.Errorf("%w: user %d", ErrNotFound, user)
+	}
+	return nil
+}
+
+func (p *Portal) addObject(h *hit, kind Kind, fields phpform.Value, user int64) *object {
+	o := &object{id: p.next("object " + string(kind))}
+	o.set("ID", phpform.Text(strconv.FormatInt(o.id, 10)))
+	for _, e := range p.defaults(kind, user) {
+		o.set(e.Key, e.Value)
+	}
+	o.assign(fields)
+	if p.objects[kind] == nil {
+		p.objects[kind] = map[int64]*object{}
+	}
+	p.objects[kind][o.id] = o
+	p.raiseChange(h, kind, "ADD", o.id, user)
+	return o
+}
+
+func (p *Portal) updateObject(h *hit, kind Kind, o *object, fields phpform.Value, user int64) {
+	o.assign(fields)
+	now := phpform.Text(isoTime(p.now()))
+	switch kind {
+	case Task:
+		o.set("CHANGED_BY", phpform.Text(userKey(user)))
+		o.set("CHANGED_DATE", now)
+	case CalendarEvent:
+		o.set("TIMESTAMP_X", now)
+	default:
+		o.set("MODIFY_BY_ID", phpform.Text(userKey(user)))
+		o.set("DATE_MODIFY", now)
+	}
+	p.raiseChange(h, kind, "UPDATE", o.id, user)
+}
+
+func (p *Portal) deleteObject(h *hit, kind Kind, o *object, user int64) {
+	delete(p.objects[kind], o.id)
+	p.raiseChange(h, kind, "DELETE", o.id, user)
+}
+
+// defaults are the fields that a new object has without being told.
+func (p *Portal) defaults(kind Kind, user int64) []phpform.Entry {
+	now, who := isoTime(p.now()), userKey(user)
+	switch kind {
+	case Task:
+		return []phpform.Entry{
+			text("TITLE", ""), text("DESCRIPTION", ""), text("STATUS", "2"), text("PRIORITY", "1"),
+			text("CREATED_BY", who), text("RESPONSIBLE_ID", who), text("CHANGED_BY", who),
+			text("CREATED_DATE", now), text("CHANGED_DATE", now), kv("DEADLINE", null()),
+		}
+	case CalendarEvent:
+		return []phpform.Entry{text("NAME", ""), text("OWNER_ID", who), text("CREATED_BY", who), text("TIMESTAMP_X", now)}
+	default:
+	}
+	entries := []phpform.Entry{text("TITLE", "")}
+	switch kind {
+	case Lead:
+		entries = append(entries, text("STATUS_ID", "NEW"), text("OPPORTUNITY", "0.00"), text("CURRENCY_ID", "USD"))
+	case Deal:
+		entries = append(entries, text("TYPE_ID", "SALE"), text("STAGE_ID", "NEW"), text("CATEGORY_ID", "0"),
+			text("OPPORTUNITY", "0.00"), text("CURRENCY_ID", "USD"))
+	case Contact:
+		entries = []phpform.Entry{text("NAME", ""), text("LAST_NAME", "")}
+	case Company:
+	default:
+		id, _ := kind.entityType()
+		entries = append(entries, text("STAGE_ID", fmt.Sprintf("DT%d_1:NEW", id)), text("CATEGORY_ID", "1"),
+			text("OPPORTUNITY", "0"), text("CURRENCY_ID", "USD"))
+	}
+	return append(entries, text("OPENED", "Y"), text("ASSIGNED_BY_ID", who), text("CREATED_BY_ID", who), text("MODIFY_BY_ID", who),
+		text("DATE_CREATE", now), text("DATE_MODIFY", now))
+}
+
+// raiseChange raises what the platform raises for a change of an object. action is ADD, UPDATE or DELETE.
+func (p *Portal) raiseChange(h *hit, kind Kind, action string, id, user int64) {
+	raise := func(name string, data phpform.Value) {
+		h.raise(occurrence{event: name, data: data, user: user})
+	}
+	fields := func(entries ...phpform.Entry) phpform.Value {
+		return phpform.Map(kv("FIELDS", phpform.Map(append([]phpform.Entry{number("ID", id)}, entries...)...)))
+	}
+	switch kind {
+	case Lead, Deal, Contact, Company:
+		raise("ONCRM"+strings.ToUpper(strings.TrimPrefix(string(kind), "crm."))+action, fields())
+	case Task:
+		raise("ONTASK"+action, taskData(action, id))
+	case CalendarEvent:
+		raise("ONCALENDARENTRY"+action, phpform.Map(number("id", id)))
+	default:
+		entityType, _ := kind.entityType()
+		data := fields(number("ENTITY_TYPE_ID", entityType))
+		raise("ONCRMDYNAMICITEM"+action, data)
+		raise("ONCRMDYNAMICITEM"+action+"_"+strconv.FormatInt(entityType, 10), data)
+	}
+}
+
+// taskData has the text undefined wherever there is nothing to say.
+func taskData(action string, id int64) phpform.Value {
+	none := phpform.Text("undefined")
+	this := phpform.Map(number("ID", id))
+	before, after, wasOpen, isOpen := this, this, none, none
+	switch action {
+	case "ADD":
+		before, wasOpen = none, phpform.Text("N")
+	case "DELETE":
+		after, isOpen = none, phpform.Text("N")
+	}
+	return phpform.Map(
+		kv("FIELDS_BEFORE", before), kv("FIELDS_AFTER", after), kv("IS_ACCESSIBLE_BEFORE", wasOpen), kv("IS_ACCESSIBLE_AFTER", isOpen),
+	)
+}

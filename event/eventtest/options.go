@@ -1,0 +1,170 @@
+package eventtest
+
+import (
+	"errors"
+	"log/slog"
+	"regexp"
+	"time"
+)
+
+// Option changes how a portal is made. A nil Option is skipped.
+type Option func(*config) error
+
+type config struct {
+	logger          *slog.Logger
+	listen          string
+	memberID        string
+	tokenLifetime   time.Duration
+	deliveryTimeout time.Duration
+	parallel        int
+	rate            float64
+	burst           int
+	noExtended      bool
+	noConnectors    bool
+	noUser          bool
+	minTimeout      bool
+}
+
+// Keys of log records.
+const (
+	keyError  = "error"
+	keyStatus = "status"
+	keyEvent  = "event"
+	keyOK     = "ok"
+)
+
+func collect(opts []Option) (config, error) {
+	cfg := config{
+		logger:          slog.New(slog.DiscardHandler),
+		listen:          "127.0.0.1:0",
+		tokenLifetime:   time.Hour,
+		deliveryTimeout: 30 * time.Second,
+		parallel:        1,
+	}
+	for _, opt := range opts {
+		if opt == nil {
+			continue
+		}
+		if err := opt(&cfg); err != nil {
+			return config{}, err
+		}
+	}
+	if cfg.memberID == "" {
+		cfg.memberID = randomText(32, hexDigits)
+	}
+	return cfg, nil
+}
+
+// WithListen sets the address that the portal listens on, host:port. The default is a free port on 127.0.0.1. The OAuth server always has
+// a loopback port of its own.
+func WithListen(addr string) Option {
+	return func(c *config) error {
+		if addr == "" {
+			return errors.New("eventtest: WithListen with an empty address; give host:port")
+		}
+		c.listen = addr
+		return nil
+	}
+}
+
+// WithLogger sets the logger. The default is silent.
+func WithLogger(l *slog.Logger) Option {
+	return func(c *config) error {
+		if l == nil {
+			return errors.New("eventtest: WithLogger with a nil logger; leave the option out for silence")
+		}
+		c.logger = l
+		return nil
+	}
+}
+
+// WithMemberID sets the portal's identifier, 32 hexadecimal digits in lower case. The default is random.
+func WithMemberID(id string) Option {
+	return func(c *config) error {
+		if !regexp.MustCompile(`^[0-9a-f]{32}$`).MatchString(id) {
+			return errors.New("eventtest: WithMemberID wants 32 hexadecimal digits in lower case")
+		}
+		c.memberID = id
+		return nil
+	}
+}
+
+// WithTokenLifetime sets how long an access token lives, a second at least. The default is an hour, as on the platform.
+func WithTokenLifetime(d time.Duration) Option {
+	return func(c *config) error {
+		if d < time.Second {
+			return errors.New("eventtest: WithTokenLifetime wants a second or more")
+		}
+		c.tokenLifetime = d
+		return nil
+	}
+}
+
+// WithDeliveryTimeout sets how long the portal waits for a handler's answer. The default is 30 seconds.
+func WithDeliveryTimeout(d time.Duration) Option {
+	return func(c *config) error {
+		if d <= 0 {
+			return errors.New("eventtest: WithDeliveryTimeout wants a positive duration")
+		}
+		c.deliveryTimeout = d
+		return nil
+	}
+}
+
+// WithParallelDelivery sets how many deliveries to one handler URL are under way at once, up to 16. The default is 1, which keeps
+// their order; the platform promises none.
+func WithParallelDelivery(n int) Option {
+	return func(c *config) error {
+		if n < 1 || n > deliveryWorkers {
+			return errors.New("eventtest: WithParallelDelivery wants 1 to 16")
+		}
+		c.parallel = n
+		return nil
+	}
+}
+
+// WithRateLimit switches the limit on requests on: a bucket of burst requests for each source address that drains by perSecond. Requests
+// beyond it are answered 503 QUERY_LIMIT_EXCEEDED. The cloud's values are 2 and 50, on the Enterprise plan 5 and 250.
+func WithRateLimit(perSecond float64, burst int) Option {
+	return func(c *config) error {
+		if perSecond <= 0 || burst < 1 {
+			return errors.New("eventtest: WithRateLimit wants a positive rate and burst")
+		}
+		c.rate, c.burst = perSecond, burst
+		return nil
+	}
+}
+
+// WithoutExtendedOffline makes a plan without rest_offline_extended: event.offline.get with clear=0 is refused.
+func WithoutExtendedOffline() Option {
+	return func(c *config) error {
+		c.noExtended = true
+		return nil
+	}
+}
+
+// WithoutConnectors makes a plan without rest_auth_connector: any call of an application that carries auth_connector is refused.
+func WithoutConnectors() Option {
+	return func(c *config) error {
+		c.noConnectors = true
+		return nil
+	}
+}
+
+// WithoutUserInEvents makes every change the work of a robot or an agent: no tokens in deliveries, and user 0 in the offline queue.
+// Handlers bound with AUTH_TYPE still get that user's tokens.
+func WithoutUserInEvents() Option {
+	return func(c *config) error {
+		c.noUser = true
+		return nil
+	}
+}
+
+// WithMinTimeout makes an old build, which honours the option minTimeout of ONOFFLINEEVENT. Current builds ignore it and send one
+// a second at most.
+func WithMinTimeout() Option {
+	return func(c *config) error {
+		c.minTimeout = true
+		return nil
+	}
+}

@@ -1,0 +1,165 @@
+package eventtest
+
+import (
+	"io"
+	"mime"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/b24events/b24events/event"
+	"github.com/b24events/b24events/internal/phpform"
+)
+
+// maxBody bounds the body of a request to the portal.
+const maxBody = 32 << 20
+
+func formLimits() phpform.Limits { return phpform.Limits{Bytes: maxBody, Keys: 1_000_000} }
+
+// dataOf makes a record of a tree. What cannot be one, such as a body of absurd depth, becomes nothing.
+func dataOf(v phpform.Value) event.Data {
+	d, err := event.ParseData(v.AppendJSON(nil))
+	if err != nil {
+		return event.Data{}
+	}
+	return d
+}
+
+// readParams reads the parameters of a request: query and body, of which the body wins. What cannot be parsed is dropped, as PHP drops it.
+func readParams(r *http.Request) phpform.Value {
+	query, err := phpform.Decode(r.URL.RawQuery, formLimits())
+	if err != nil {
+		query = phpform.Map()
+	}
+	return merge(query, readBody(r))
+}
+
+func readBody(r *http.Request) phpform.Value {
+	kind, args, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	if err != nil {
+		return phpform.Map()
+	}
+	if kind == "multipart/form-data" {
+		return readMultipart(r, args["boundary"] != "")
+	}
+	body, err := io.ReadAll(io.LimitReader(r.Body, maxBody+1))
+	if err != nil {
+		return phpform.Map()
+	}
+	var v phpform.Value
+	switch {
+	case kind == "application/json" || strings.HasSuffix(kind, "+json"):
+		v, err = phpform.DecodeJSON(body, formLimits())
+	case kind == "application/x-www-form-urlencoded":
+		v, err = phpform.Decode(string(body), formLimits())
+	}
+	if err != nil || v.Kind() != phpform.Array {
+		return phpform.Map()
+	}
+	return v
+}
+
+// readMultipart reads the fields that are not files.
+func readMultipart(r *http.Request, bounded bool) phpform.Value {
+	if !bounded {
+		return phpform.Map()
+	}
+	parts, err := r.MultipartReader()
+	if err != nil {
+		return phpform.Map()
+	}
+	var form strings.Builder
+	for form.Len() <= maxBody {
+		part, err := parts.NextPart()
+		if err != nil {
+			break
+		}
+		if part.FormName() == "" || part.FileName() != "" {
+			continue
+		}
+		value, err := io.ReadAll(io.LimitReader(part, maxBody))
+		if err != nil {
+			break
+		}
+		form.WriteString("&" + url.QueryEscape(part.FormName()) + "=" + url.QueryEscape(string(value)))
+	}
+	v, err := phpform.Decode(strings.TrimPrefix(form.String(), "&"), formLimits())
+	if err != nil {
+		return phpform.Map()
+	}
+	return v
+}
+
+// merge lays top over base, key by key at the top level.
+func merge(base, top phpform.Value) phpform.Value {
+	if top.Len() == 0 {
+		return base
+	}
+	entries := make([]phpform.Entry, 0, base.Len()+top.Len())
+	for _, e := range base.Entries() {
+		if v, ok := top.Get(e.Key); ok {
+			e.Value = v
+		}
+		entries = append(entries, e)
+	}
+	for _, e := range top.Entries() {
+		if _, ok := base.Get(e.Key); !ok {
+			entries = append(entries, e)
+		}
+	}
+	return phpform.Map(entries...)
+}
+
+// take removes keys from a tree and returns the rest and what was removed.
+func take(v phpform.Value, keys ...string) (rest phpform.Value, taken map[string]phpform.Value) {
+	taken = map[string]phpform.Value{}
+	var entries []phpform.Entry
+outer:
+	for _, e := range v.Entries() {
+		for _, key := range keys {
+			if e.Key == key {
+				taken[key] = e.Value
+				continue outer
+			}
+		}
+		entries = append(entries, e)
+	}
+	return phpform.Map(entries...), taken
+}
+
+// param returns a parameter by its name in upper case, folding the case of what was sent. Null counts as absent.
+func (c *call) param(name string) (phpform.Value, bool) {
+	var found phpform.Value
+	for _, e := range c.params.Entries() {
+		if strings.EqualFold(e.Key, name) {
+			found = e.Value
+		}
+	}
+	return found, found.Kind() != phpform.Null
+}
+
+// str returns a scalar parameter, "" where absent.
+func (c *call) str(name string) string {
+	v, _ := c.param(name)
+	return v.Scalar()
+}
+
+// splitPath takes a path below /rest/ apart: the method in lower case, and the user and secret of an incoming webhook.
+func splitPath(path string) (method, user, secret string) {
+	path = strings.TrimSuffix(strings.TrimPrefix(path, "/rest/"), "/")
+	if parts := strings.Split(path, "/"); len(parts) == 3 {
+		user, secret, path = parts[0], parts[1], parts[2]
+	}
+	return lowerMethod(path), user, secret
+}
+
+// lowerMethod folds a method name and strips its format.
+func lowerMethod(name string) string {
+	name = strings.ToLower(name)
+	for _, suffix := range []string{".json", ".xml"} {
+		if cut, ok := strings.CutSuffix(name, suffix); ok {
+			return cut
+		}
+	}
+	return name
+}

@@ -1,0 +1,299 @@
+package eventtest
+
+import (
+	"context"
+	"crypto/md5" //nolint:gosec // the platform derives identifiers with MD5; nothing is protected by it here
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/b24events/b24events/internal/phpform"
+)
+
+// AdminID is the user who is there from the start, an administrator.
+const AdminID int64 = 1
+
+// Portal is a Bitrix24 portal with its OAuth server and its event queue server, in this process and on loopback. Every method is
+// safe for concurrent use. Make one with [NewPortal] or [New].
+type Portal struct {
+	cfg     config
+	log     *slog.Logger
+	methods map[string]method
+	client  *http.Client
+
+	rest, oauth server
+	moved       []server        // listeners of earlier names, see Rename
+	running     sync.WaitGroup  // servers and delivery workers
+	stop        func()          // ends deliveries
+	done        <-chan struct{} // closed by stop
+
+	mu       sync.Mutex // guards everything below
+	closed   bool
+	serving  sync.WaitGroup // HTTP requests; Add only under mu while not closed
+	domain   string
+	offset   time.Duration // of the portal's clock
+	seq      map[string]int64
+	users    map[int64]*user
+	apps     []*Application
+	hooks    []*inboundHook
+	outgoing []*outgoingHook
+	types    map[int64]bool // smart processes by entityTypeId
+	extra    map[string]string
+	bindings []*binding
+	rows     []*offlineRow
+	access   map[string]*accessToken
+	refresh  map[string]*refreshToken
+	codes    map[string]*authCode
+	objects  map[Kind]map[int64]*object
+	throttle map[int64]time.Time // last ONOFFLINEEVENT by handler
+	limits   map[string]*bucket
+	usage    map[string][]spent
+	faults   map[string][]Fault
+	queue    sendQueue
+	records  records
+}
+
+// server is one listener of the portal.
+type server struct {
+	http *http.Server
+	addr string // host:port
+}
+
+// NewPortal starts a portal for a test and closes it when the test ends. It fails the test where it cannot.
+func NewPortal(tb testing.TB, opts ...Option) *Portal {
+	tb.Helper()
+	p, err := New(opts...)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() {
+		if err := p.Close(); err != nil {
+			tb.Error(err)
+		}
+	})
+	return p
+}
+
+// New starts a portal for a program, which must [Portal.Close] it. It returns an error where an option makes no sense or an address cannot
+// be listened on.
+func New(opts ...Option) (*Portal, error) {
+	cfg, err := collect(opts)
+	if err != nil {
+		return nil, err
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	p := &Portal{
+		cfg:      cfg,
+		log:      cfg.logger,
+		stop:     stop,
+		done:     ctx.Done(),
+		seq:      map[string]int64{"user": AdminID},
+		users:    map[int64]*user{AdminID: {id: AdminID, User: User{Admin: true, Name: "Ada", LastName: "Min", Email: "admin@example.com"}}},
+		types:    map[int64]bool{smartInvoice: true},
+		extra:    map[string]string{},
+		access:   map[string]*accessToken{},
+		refresh:  map[string]*refreshToken{},
+		codes:    map[string]*authCode{},
+		objects:  map[Kind]map[int64]*object{},
+		throttle: map[int64]time.Time{},
+		limits:   map[string]*bucket{},
+		usage:    map[string][]spent{},
+		faults:   map[string][]Fault{},
+	}
+	p.methods = p.methodTable()
+	p.client = newDeliveryClient(cfg.deliveryTimeout)
+	p.queue.wake = sync.NewCond(&p.mu)
+	if p.oauth, err = p.listen(ctx, "127.0.0.1:0", p.oauthMux()); err != nil {
+		stop()
+		return nil, err
+	}
+	if p.rest, err = p.listen(ctx, cfg.listen, p.portalMux()); err != nil {
+		stop()
+		return nil, errors.Join(err, p.oauth.http.Close())
+	}
+	p.domain = p.rest.addr
+	for range deliveryWorkers {
+		p.running.Go(func() { p.deliverQueued(ctx) })
+	}
+	return p, nil
+}
+
+// listen serves h on addr until Close.
+func (p *Portal) listen(ctx context.Context, addr string, h http.Handler) (server, error) {
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", addr)
+	if err != nil {
+		return server{}, fmt.Errorf("eventtest: cannot listen; is the address free and local?: %w", err)
+	}
+	s := server{
+		http: &http.Server{Handler: p.counted(h), ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(p.log.Handler(), slog.LevelDebug)},
+		addr: dialable(l.Addr().String()),
+	}
+	p.running.Go(func() {
+		if err := s.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			p.log.LogAttrs(ctx, slog.LevelError, "listener of the portal failed", slog.String(keyError, err.Error()))
+		}
+	})
+	return s, nil
+}
+
+// counted lets Close wait for requests under way, and refuses later ones.
+func (p *Portal) counted(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		p.mu.Lock()
+		if p.closed {
+			p.mu.Unlock()
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		p.serving.Add(1)
+		p.mu.Unlock()
+		defer p.serving.Done()
+		h.ServeHTTP(w, r)
+	})
+}
+
+// dialable turns a wildcard address into one that a client can dial.
+func dialable(addr string) string {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return addr
+	}
+	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
+		return net.JoinHostPort("127.0.0.1", port)
+	}
+	return addr
+}
+
+// Close stops the servers and the deliveries, those under way included, and waits for them. Queued deliveries are dropped. Further calls
+// do nothing.
+func (p *Portal) Close() error {
+	p.mu.Lock()
+	if p.closed {
+		p.mu.Unlock()
+		return nil
+	}
+	p.closed = true
+	p.queue.wake.Broadcast()
+	servers := append([]server{p.rest, p.oauth}, p.moved...)
+	p.mu.Unlock()
+
+	p.stop()
+	var errs []error
+	for _, s := range servers {
+		errs = append(errs, s.http.Close())
+	}
+	p.serving.Wait()
+	p.running.Wait()
+	p.client.CloseIdleConnections()
+	return errors.Join(errs...)
+}
+
+// URL returns the portal's address without a trailing slash.
+func (p *Portal) URL() string { return "http://" + p.Domain() }
+
+// Domain returns the portal's host:port, as deliveries and pages name it. [Portal.Rename] changes it.
+func (p *Portal) Domain() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.domain
+}
+
+// MemberID returns the portal's stable identifier, 32 hexadecimal digits.
+func (p *Portal) MemberID() string { return p.cfg.memberID }
+
+// ClientEndpoint returns the REST base URL, with a trailing slash.
+func (p *Portal) ClientEndpoint() string { return p.URL() + "/rest/" }
+
+// ServerEndpoint returns the REST base URL of the OAuth server, with a trailing slash. Its token URL ends in oauth/token/ where this one
+// ends in rest/.
+func (p *Portal) ServerEndpoint() string { return "http://" + p.oauth.addr + "/rest/" }
+
+// OAuthHost returns the OAuth server's host:port, for allow lists.
+func (p *Portal) OAuthHost() string { return p.oauth.addr }
+
+// Now returns the portal's time.
+func (p *Portal) Now() time.Time {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.now()
+}
+
+func (p *Portal) now() time.Time { return time.Now().Add(p.offset) }
+
+// Advance moves the portal's clock forward: tokens and codes expire, limits recover, and the daily agent purges old records of the offline
+// queue. A negative duration does nothing.
+func (p *Portal) Advance(d time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.offset += max(d, 0)
+	p.purge()
+}
+
+// Rename gives the portal a new domain, a new port on loopback. The old one answers everything with 302 to the new, as a renamed
+// portal does.
+func (p *Portal) Rename(ctx context.Context) error {
+	s, err := p.listen(context.WithoutCancel(ctx), "127.0.0.1:0", p.portalMux())
+	if err != nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return errors.Join(ErrClosed, s.http.Close())
+	}
+	p.moved = append(p.moved, p.rest)
+	p.rest, p.domain = s, s.addr
+	return nil
+}
+
+// AddSmartProcess adds a smart process, whose items are of the kind [SmartProcess]. Its three events can be bound from now on. The one for
+// invoices, 31, is there from the start. Identifiers below 128 belong to the platform and are refused.
+func (p *Portal) AddSmartProcess(entityTypeID int64) error {
+	if entityTypeID < 128 {
+		return fmt.Errorf("eventtest: smart processes have identifiers of 128 and above, not %d", entityTypeID)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.types[entityTypeID] = true
+	return nil
+}
+
+// AddEvent makes an event bindable that the catalogue of package event does not have. An empty scope means that every application
+// may bind it.
+func (p *Portal) AddEvent(name, scope string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.extra[upper(name)] = scope
+}
+
+// Format prints the domain under every verb, since the portal holds tokens.
+func (p *Portal) Format(f fmt.State, _ rune) {
+	_, _ = fmt.Fprintf(f, "eventtest.Portal(%s)", p.Domain())
+}
+
+// next returns the next number of a sequence.
+func (p *Portal) next(sequence string) int64 {
+	p.seq[sequence]++
+	return p.seq[sequence]
+}
+
+// isoTime writes t as the portal does: its zone's offset, whole seconds.
+func isoTime(t time.Time) string {
+	return t.In(time.FixedZone("", 3*60*60)).Format("2006-01-02T15:04:05-07:00")
+}
+
+// md5Hex returns the MD5 of text in hexadecimal.
+func md5Hex(text []byte) string {
+	sum := md5.Sum(text) //nolint:gosec // see the import
+	return hex.EncodeToString(sum[:])
+}
+
+// null is PHP's null.
+func null() phpform.Value { return phpform.Value{} }

@@ -1,0 +1,186 @@
+package eventtest
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/b24events/b24events/event"
+)
+
+// maxRecords is how many calls and attempts are kept each; the oldest go first.
+const maxRecords = 20_000
+
+// Attempt is one delivery that was tried.
+type Attempt struct {
+	ID        int64 // in the order of completion, from 1
+	Event     string
+	ClientID  string // of the application; empty for outgoing webhooks
+	HandlerID int64  // the portal's number of the binding; 0 for outgoing webhooks
+	URL       string
+	Body      event.Secret // as it was sent; it holds tokens
+	Status    int          // of the answer; 0 where there was none
+	Duration  time.Duration
+	Err       error     // why there was no answer
+	Time      time.Time // by the portal's clock
+}
+
+// OK reports whether the handler answered with a status below 300.
+func (a Attempt) OK() bool { return a.Err == nil && a.Status >= 200 && a.Status < 300 }
+
+// EmptyCode stands in records for the empty error code of the classic CRM methods.
+const EmptyCode = "(empty)"
+
+// Call is one executed REST method or request to the OAuth server.
+type Call struct {
+	Method    string     // in lower case; "oauth/token" and "oauth/app.info" at the OAuth server
+	Params    event.Data // without credentials
+	Status    int        // of the HTTP answer; 200 for a failed item of a batch
+	ErrorCode string     // empty where it succeeded, EmptyCode where the error has an empty code
+	ClientID  string     // of the application that called
+	UserID    int64
+	Batch     bool // an item of a batch
+	Time      time.Time
+}
+
+// Requests counts HTTP requests since the portal was made.
+type Requests struct {
+	REST       int // to the portal's REST, whatever they were answered
+	OAuth      int // to the OAuth server
+	Deliveries int // from the portal to handlers
+}
+
+type records struct {
+	attempts []Attempt
+	calls    []Call
+	oauth    []Call
+	counts   map[string]int
+	requests Requests
+}
+
+func (p *Portal) keepAttempt(a Attempt) {
+	a.ID = p.next("attempt")
+	p.records.requests.Deliveries++
+	p.records.attempts = keep(p.records.attempts, a)
+}
+
+func (p *Portal) keepCall(c Call, oauth bool) {
+	if p.records.counts == nil {
+		p.records.counts = map[string]int{}
+	}
+	p.records.counts[c.Method]++
+	if oauth {
+		p.records.oauth = keep(p.records.oauth, c)
+		return
+	}
+	p.records.calls = keep(p.records.calls, c)
+}
+
+func keep[T any](list []T, v T) []T {
+	if len(list) >= maxRecords {
+		list = slices.Clone(list[maxRecords/10:])
+	}
+	return append(list, v)
+}
+
+// Deliveries returns the attempts in the order of completion. Only the latest 20,000 are kept.
+func (p *Portal) Deliveries() []Attempt {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.records.attempts)
+}
+
+// Calls returns the REST methods that were called, with the items of each batch before the batch itself. Only the latest 20,000 are kept.
+func (p *Portal) Calls() []Call {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.records.calls)
+}
+
+// OAuthCalls returns the requests to the OAuth server: oauth/token and oauth/app.info. Only the latest 20,000 are kept.
+func (p *Portal) OAuthCalls() []Call {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.records.oauth)
+}
+
+// CallCount returns how often a method was called, alone and in batches, failures included. The names are those of [Call].
+func (p *Portal) CallCount(method string) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.records.counts[lowerMethod(method)]
+}
+
+// CallCounts returns how often each method was called.
+func (p *Portal) CallCounts() map[string]int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return maps.Clone(p.records.counts)
+}
+
+// Requests returns how many HTTP requests went to and from the portal.
+func (p *Portal) Requests() Requests {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.records.requests
+}
+
+// ResetRecords forgets calls, attempts and counters, so that a test counts from here.
+func (p *Portal) ResetRecords() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.records = records{}
+}
+
+// Binding is one event handler of an application.
+type Binding struct {
+	ID        int64 // event_handler_id
+	ClientID  string
+	Event     string
+	Handler   string // empty for the offline queue
+	UserID    int64  // AUTH_TYPE: whose tokens are sent, 0 for whoever caused the event
+	Connector string
+	Offline   bool
+}
+
+// Bindings returns every handler in the order in which they were bound.
+func (p *Portal) Bindings() []Binding {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	list := make([]Binding, len(p.bindings))
+	for i, b := range p.bindings {
+		list[i] = Binding{
+			ID: b.id, ClientID: b.app.spec.ClientID, Event: b.event, Handler: b.handler, UserID: b.user,
+			Connector: b.connector, Offline: b.offline,
+		}
+	}
+	return list
+}
+
+// OfflineRow is one record of an offline queue.
+type OfflineRow struct {
+	ID        int64
+	MessageID string
+	ClientID  string
+	Connector string
+	Event     string
+	Data      event.Data
+	UserID    int64     // who caused it; 0 for nobody
+	ProcessID string    // the reservation; empty where nobody holds the row
+	Error     bool      // parked by event.offline.error
+	Time      time.Time // of the latest occurrence, by the portal's clock, to the second
+}
+
+// OfflineRows returns the records of every offline queue in the order of their numbers.
+func (p *Portal) OfflineRows() []OfflineRow {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	list := make([]OfflineRow, len(p.rows))
+	for i, r := range p.rows {
+		list[i] = OfflineRow{
+			ID: r.id, MessageID: r.messageID, ClientID: r.app.spec.ClientID, Connector: r.connector, Event: r.event,
+			Data: dataOf(r.data), UserID: r.user, ProcessID: r.processID, Error: r.failed, Time: r.time,
+		}
+	}
+	return list
+}

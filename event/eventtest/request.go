@@ -1,0 +1,205 @@
+package eventtest
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/b24events/b24events/event"
+	"github.com/b24events/b24events/internal/phpform"
+)
+
+// Event names an event: a descriptor of package event, or a [Name].
+type Event interface{ Name() string }
+
+// Name is an event by its wire name, for those without a descriptor.
+type Name string
+
+// Name returns the wire name in upper case.
+func (n Name) Name() string { return upper(string(n)) }
+
+// Values that [NewRequest] uses where no option says otherwise.
+const (
+	SampleMemberID = "a223c6b3710f85df22e9377d6c4f7553"
+	SampleDomain   = "some-domain.bitrix24.com"
+)
+
+// RequestOption changes a request made by [NewRequest]. A nil one is skipped.
+type RequestOption func(*request) error
+
+type request struct {
+	url       string
+	handlerID int64
+	fired     time.Time
+	auth      authBlock
+	noAuth    bool
+}
+
+// NewRequest builds the POST that a portal sends for an event: the form body of PHP's http_build_query with event, event_handler_id, data, ts
+// and auth, in the platform's order. Pass it to an http.Handler or send it by an http.Client.
+//
+// e is a descriptor, such as event.OnCrmDealAdd, or a [Name]. payload is a payload struct, nested maps, an [event.Data], or nil for no data.
+// Without options the auth block is that of a change without a user: addresses and member id, and no application token, so give [WithToken].
+// The error says which payload or option makes no sense.
+func NewRequest(ctx context.Context, e Event, payload any, opts ...RequestOption) (*http.Request, error) {
+	r, body, err := build(e, payload, opts)
+	if err != nil {
+		return nil, err
+	}
+	return postForm(ctx, r.url, body)
+}
+
+// Body returns the body of the request that [NewRequest] builds.
+func Body(e Event, payload any, opts ...RequestOption) ([]byte, error) {
+	_, body, err := build(e, payload, opts)
+	return []byte(body), err
+}
+
+func build(e Event, payload any, opts []RequestOption) (*request, string, error) {
+	r := &request{
+		url:   "http://127.0.0.1/",
+		fired: time.Now(),
+		auth: authBlock{
+			domain: SampleDomain, memberID: SampleMemberID, serverEndpoint: "https://oauth.bitrix.info/rest/",
+			status: "L", expiresIn: time.Hour,
+		},
+	}
+	for _, opt := range opts {
+		if opt == nil {
+			continue
+		}
+		if err := opt(r); err != nil {
+			return nil, "", err
+		}
+	}
+	if e == nil || e.Name() == "" {
+		return nil, "", errors.New("eventtest: a request needs the name of an event")
+	}
+	if r.auth.accessToken == "" && r.auth.refreshToken != "" {
+		return nil, "", errors.New("eventtest: WithRefreshToken needs WithUser; a refresh token never comes alone")
+	}
+	data, err := treeOf(payload)
+	if err != nil {
+		return nil, "", err
+	}
+	if r.auth.clientEndpoint == "" {
+		r.auth.clientEndpoint = "https://" + r.auth.domain + "/rest/"
+	}
+	r.auth.expires = r.fired.Add(r.auth.expiresIn)
+	auth := r.auth.value()
+	if r.noAuth {
+		auth = phpform.Map()
+	}
+	return r, encodeSections(upper(e.Name()), r.handlerID, data, r.fired, auth), nil
+}
+
+// WithURL sets the address. The default is http://127.0.0.1/.
+func WithURL(url string) RequestOption {
+	return func(r *request) error {
+		r.url = url
+		return checkURL(url, false)
+	}
+}
+
+// WithToken sets the application token, which proves where a delivery comes from.
+func WithToken(applicationToken event.Secret) RequestOption {
+	return func(r *request) error {
+		r.auth.applicationToken = string(applicationToken)
+		return nil
+	}
+}
+
+// WithMember sets the portal's member_id; the default is [SampleMemberID].
+func WithMember(memberID string) RequestOption {
+	return func(r *request) error {
+		r.auth.memberID = memberID
+		return nil
+	}
+}
+
+// WithDomain sets the portal's host, from which client_endpoint is made; the default is [SampleDomain].
+func WithDomain(domain string) RequestOption {
+	return func(r *request) error {
+		r.auth.domain = domain
+		return nil
+	}
+}
+
+// WithEndpoints sets client_endpoint and server_endpoint.
+func WithEndpoints(client, server string) RequestOption {
+	return func(r *request) error {
+		r.auth.clientEndpoint, r.auth.serverEndpoint = client, server
+		return nil
+	}
+}
+
+// WithUser makes the change the work of a user: the auth block carries the access token, when it expires, scope, status and user_id.
+func WithUser(id int64, accessToken event.Secret) RequestOption {
+	return func(r *request) error {
+		if id <= 0 || accessToken == "" {
+			return errors.New("eventtest: WithUser needs a user and an access token; leave it out for a change without a user")
+		}
+		r.auth.user, r.auth.accessToken = id, string(accessToken)
+		return nil
+	}
+}
+
+// WithRefreshToken adds a refresh token, as ONAPPINSTALL and a few other events carry. It needs [WithUser].
+func WithRefreshToken(token event.Secret) RequestOption {
+	return func(r *request) error {
+		r.auth.refreshToken = string(token)
+		return nil
+	}
+}
+
+// WithScope sets the permissions that are named beside an access token.
+func WithScope(scope ...string) RequestOption {
+	return func(r *request) error {
+		r.auth.scope = strings.Join(scope, ",")
+		return nil
+	}
+}
+
+// WithGrant fills the auth block from tokens of a [Portal], refresh token and application token included.
+func WithGrant(g Grant) RequestOption {
+	return func(r *request) error {
+		r.auth.grant(g, r.auth.expiresIn)
+		r.auth.domain, r.auth.memberID, r.auth.applicationToken = g.Domain, g.MemberID, string(g.ApplicationToken)
+		r.auth.clientEndpoint, r.auth.serverEndpoint = g.ClientEndpoint, g.ServerEndpoint
+		return nil
+	}
+}
+
+// WithHandlerID sets event_handler_id, which is left out otherwise, as on old builds.
+func WithHandlerID(id int64) RequestOption {
+	return func(r *request) error {
+		r.handlerID = id
+		return nil
+	}
+}
+
+// WithTime sets when the event fired; the default is now. The access token expires an hour later.
+func WithTime(t time.Time) RequestOption {
+	return func(r *request) error {
+		r.fired = t
+		return nil
+	}
+}
+
+// Direct makes the auth block of calls that the portal makes by itself: domain, member_id and application_token only.
+func Direct() RequestOption {
+	return func(r *request) error {
+		r.auth.direct = true
+		return nil
+	}
+}
+
+// WithoutAuth leaves the auth block out, as a forger might.
+func WithoutAuth() RequestOption {
+	return func(r *request) error {
+		r.noAuth = true
+		return nil
+	}
+}

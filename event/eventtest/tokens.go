@@ -1,0 +1,128 @@
+package eventtest
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/b24events/b24events/event"
+)
+
+// Lifetimes on the platform.
+const (
+	refreshLifetime = 180 * 24 * time.Hour
+	codeLifetime    = 30 * time.Second
+)
+
+// freshSession is the number of links that a chain of events has left when it starts: each event-issued token carries it, and each
+// event that such a token causes takes one off. At 0 events are dropped.
+const freshSession = 7
+
+// Grant is what an application knows about an installation: a pair of tokens of one user, and the addresses.
+type Grant struct {
+	AccessToken      event.Secret
+	RefreshToken     event.Secret
+	ApplicationToken event.Secret
+	Expires          time.Time // of AccessToken, by the portal's clock, to the second
+	Scope            []string
+	MemberID         string
+	Domain           string // of the portal
+	ClientEndpoint   string
+	ServerEndpoint   string
+	Status           string
+	UserID           int64
+}
+
+type accessToken struct {
+	app     *Application
+	user    int64
+	expires time.Time
+	session int
+}
+
+type refreshToken struct {
+	app     *Application
+	user    int64
+	expires time.Time
+}
+
+type authCode struct {
+	app     *Application
+	user    int64
+	expires time.Time
+}
+
+// issue makes a pair of tokens. session is what is left of the chain of events that the access token belongs to.
+func (p *Portal) issue(a *Application, user int64, session int, withRefresh bool) Grant {
+	expires := p.now().Add(p.cfg.tokenLifetime).UTC().Truncate(time.Second)
+	g := Grant{
+		AccessToken:      event.Secret(randomText(70, hexDigits)),
+		ApplicationToken: a.token,
+		Expires:          expires,
+		Scope:            slices.Clone(a.spec.Scope),
+		MemberID:         p.cfg.memberID,
+		Domain:           p.domain,
+		ClientEndpoint:   "http://" + p.domain + "/rest/",
+		ServerEndpoint:   p.ServerEndpoint(),
+		Status:           a.status,
+		UserID:           user,
+	}
+	p.access[string(g.AccessToken)] = &accessToken{app: a, user: user, expires: expires, session: session}
+	if withRefresh {
+		g.RefreshToken = event.Secret(randomText(70, hexDigits))
+		p.refresh[string(g.RefreshToken)] = &refreshToken{app: a, user: user, expires: p.now().Add(refreshLifetime)}
+	}
+	return g
+}
+
+// Grant issues a pair of tokens of a user, as an application that was installed or opened earlier would hold. It returns [ErrNotInstalled] or, for a
+// user that the portal does not have, [ErrNotFound].
+func (a *Application) Grant(user int64) (Grant, error) {
+	p := a.p
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err := a.usable(user); err != nil {
+		return Grant{}, err
+	}
+	return p.issue(a, user, freshSession, true), nil
+}
+
+// Code issues an authorization code of a user. It lives 30 seconds of the portal's time and works once. The errors are those of
+// [Application.Grant].
+func (a *Application) Code(user int64) (event.Secret, error) {
+	p := a.p
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err := a.usable(user); err != nil {
+		return "", err
+	}
+	return event.Secret(p.newCode(a, user)), nil
+}
+
+func (p *Portal) newCode(a *Application, user int64) string {
+	code := randomText(70, hexDigits)
+	p.codes[code] = &authCode{app: a, user: user, expires: p.now().Add(codeLifetime)}
+	return code
+}
+
+func (a *Application) usable(user int64) error {
+	if !a.registered {
+		return ErrNotInstalled
+	}
+	if a.p.users[user] == nil {
+		return fmt.Errorf("%w: user %d", ErrNotFound, user)
+	}
+	return nil
+}
+
+// ExpireAccessTokens lets every access token expire at once. Refresh tokens keep working.
+func (p *Portal) ExpireAccessTokens() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := p.now()
+	for _, t := range p.access {
+		if t.expires.After(now) {
+			t.expires = now
+		}
+	}
+}

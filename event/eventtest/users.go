@@ -1,0 +1,78 @@
+package eventtest
+
+import (
+	"errors"
+
+	"github.com/b24events/b24events/event"
+)
+
+// User describes a user to [Portal.AddUser].
+type User struct {
+	Name     string
+	LastName string
+	Email    string
+	Admin    bool
+}
+
+type user struct {
+	User
+	id int64
+}
+
+// AddUser adds an active user and returns the identifier.
+func (p *Portal) AddUser(u User) int64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	id := p.next("user")
+	for p.users[id] != nil { // a bot has the number
+		id = p.next("user")
+	}
+	p.users[id] = &user{id: id, User: u}
+	return id
+}
+
+// inboundHook is an incoming webhook: a fixed way to call REST as one user.
+type inboundHook struct {
+	secret event.Secret
+	scope  []string
+	user   int64
+}
+
+// AddIncomingWebhook adds an incoming webhook of a user and returns its base URL, which ends in a slash and is a secret. Method names are
+// appended to it. It returns [ErrNotFound] for an unknown user.
+func (p *Portal) AddIncomingWebhook(user int64, scope ...string) (event.Secret, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.users[user] == nil {
+		return "", ErrNotFound
+	}
+	h := &inboundHook{secret: event.Secret(randomText(16, base36)), scope: scope, user: user}
+	p.hooks = append(p.hooks, h)
+	return event.Secret("http://" + p.domain + "/rest/" + userKey(user) + "/" + string(h.secret) + "/"), nil
+}
+
+// outgoingHook is an outgoing webhook: events to an address, without an application.
+type outgoingHook struct {
+	token  event.Secret
+	events []string
+	url    string
+}
+
+// AddOutgoingWebhook adds an outgoing webhook: the events named are sent to the address, signed with the token that is returned. It returns
+// an error where the address is not a URL or no event is named.
+func (p *Portal) AddOutgoingWebhook(url string, events ...string) (event.Secret, error) {
+	if err := checkURL(url, false); err != nil {
+		return "", err
+	}
+	if len(events) == 0 {
+		return "", errors.New("eventtest: an outgoing webhook needs at least one event")
+	}
+	h := &outgoingHook{token: event.Secret(randomText(32, base36)), url: url}
+	for _, name := range events {
+		h.events = append(h.events, upper(name))
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.outgoing = append(p.outgoing, h)
+	return h.token, nil
+}

@@ -1,0 +1,75 @@
+package event_test
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/b24events/b24events/event"
+)
+
+// An event that the catalogue does not have gets a payload type of your own.
+func ExampleDefine() {
+	type Paid struct {
+		OrderID int64   `b24:"ORDER.ID"`
+		Sum     float64 `b24:"SUM"`
+		Full    bool    `b24:"FULL"`
+	}
+	onPaid := event.Define[Paid]("onBillingPaid")
+
+	mux := event.NewMux()
+	event.On(mux, onPaid, func(_ context.Context, d *event.Delivery, p Paid) error {
+		fmt.Println(d.Name, p.OrderID, p.Sum, p.Full)
+		return nil
+	})
+
+	// A handler of package webhook does this with every request.
+	d, err := event.Parse("application/x-www-form-urlencoded",
+		[]byte("event=ONBILLINGPAID&data[ORDER][ID]=7&data[SUM]=12.50&data[FULL]=Y&ts=1727018926&auth[member_id]=m1"))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	if err := mux.HandleEvent(context.Background(), d); err != nil {
+		fmt.Println(err)
+	}
+	// Output: ONBILLINGPAID 7 12.5 true
+}
+
+// Everything that nobody handles can be seen raw.
+func ExampleMux_Unhandled() {
+	mux := event.NewMux()
+	mux.Unhandled(event.HandlerFunc(func(_ context.Context, d *event.Delivery) error {
+		fmt.Println(d.Name, d.Data.Get("FIELDS", "ID").Text(), d.Data)
+		return nil
+	}))
+	d, err := event.Parse("application/x-www-form-urlencoded", []byte("event=ONSOMETHINGNEW&data[FIELDS][ID]=7&data[access_token]=s3cret"))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	if err := mux.HandleEvent(context.Background(), d); err != nil {
+		fmt.Println(err)
+	}
+	// Output: ONSOMETHINGNEW 7 {"FIELDS":{"ID":"7"},"access_token":"[redacted]"}
+}
+
+// The same name serves all smart processes of one kind; the number is known only at run time.
+func ExampleOnCrmDynamicItemUpdateOf() {
+	invoices := event.OnCrmDynamicItemUpdateOf(31)
+	fmt.Println(invoices.Name(), invoices.Info().FetchMethod)
+	// Output: ONCRMDYNAMICITEMUPDATE_31 crm.item.get
+}
+
+// What the mux handles is what an application has to bind.
+func ExampleMux_Bindings() {
+	nothing := func(context.Context, *event.Delivery, event.CRMEntity) error { return nil }
+	mux := event.NewMux()
+	event.On(mux, event.OnCrmDealAdd, nothing)
+	event.On(mux, event.OnCrmDealUpdate, nothing)
+	for _, b := range mux.Bindings("https://example.com/bitrix24") {
+		fmt.Println(b)
+	}
+	// Output:
+	// ONCRMDEALADD https://example.com/bitrix24
+	// ONCRMDEALUPDATE https://example.com/bitrix24
+}

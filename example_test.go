@@ -1,0 +1,125 @@
+package b24events_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"time"
+
+	"github.com/b24events/b24events/event"
+	"github.com/b24events/b24events/event/eventtest"
+	"github.com/b24events/b24events/oauth"
+	"github.com/b24events/b24events/offline"
+	"github.com/b24events/b24events/rest"
+	"github.com/b24events/b24events/webhook"
+)
+
+// dealWatcher takes the events of one portal's outgoing webhook.
+func dealWatcher(token string) (*webhook.Handler, error) {
+	mux := event.NewMux()
+	event.On(mux, event.OnCrmDealUpdate, func(_ context.Context, d *event.Delivery, e event.CRMEntity) error {
+		fmt.Println("deal", e.ID, "changed on", d.Auth.Domain)
+		return nil
+	})
+	return webhook.NewHandler(webhook.Tokens(token), mux)
+}
+
+// serve runs until ctx ends and loses nothing that it acknowledged.
+func serve(ctx context.Context, addr string, h *webhook.Handler) error {
+	routes := http.NewServeMux()
+	routes.Handle("/bitrix24", h)
+	server := &http.Server{Addr: addr, Handler: routes, ReadHeaderTimeout: 10 * time.Second}
+	drained := make(chan error, 1)
+	context.AfterFunc(ctx, func() {
+		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
+		defer cancel()
+		err := server.Shutdown(last)                  // first no more requests,
+		drained <- errors.Join(err, h.Shutdown(last)) // then process what was acknowledged
+	})
+	if err := server.ListenAndServe(); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return <-drained
+}
+
+// newApp takes the events of an application that many portals install. url is its public address.
+func newApp(cfg oauth.Config, store oauth.Store, url string) (*webhook.Handler, error) {
+	portals, err := oauth.NewPortals(cfg, store) // verifies, stores, refreshes
+	if err != nil {
+		return nil, err
+	}
+	api, err := rest.NewPortals(portals) // a client for each portal
+	if err != nil {
+		return nil, err
+	}
+	return webhook.NewHandler(portals, appMux(portals, api, url))
+}
+
+func appMux(portals *oauth.Portals, api *rest.Portals, url string) *event.Mux {
+	mux := event.NewMux()
+	event.On(mux, event.OnAppInstall, func(ctx context.Context, d *event.Delivery, _ event.AppInstall) error {
+		return event.NewAPI(api.Portal(d.MemberID())).Reconcile(ctx, mux.Bindings(url))
+	})
+	event.On(mux, event.OnAppUninstall, func(ctx context.Context, d *event.Delivery, _ event.AppUninstall) error {
+		return portals.Forget(ctx, d.MemberID())
+	})
+	event.On(mux, event.OnCrmDealAdd, func(ctx context.Context, d *event.Delivery, _ event.CRMEntity) error {
+		deal, err := event.Fetch[struct{ TITLE string }](ctx, api.Portal(d.MemberID()), d) // crm.deal.get
+		if err != nil {
+			return err
+		}
+		fmt.Println("new deal:", deal.TITLE)
+		return nil
+	})
+	return mux
+}
+
+// work works the offline queue of one portal until ctx ends.
+func work(ctx context.Context, api *rest.Portals, memberID string, mux *event.Mux) error {
+	portal := api.Portal(memberID)
+	if err := event.NewAPI(portal).Reconcile(ctx, mux.OfflineBindings("")); err != nil {
+		return err
+	}
+	consumer, err := offline.NewConsumer(portal, mux, offline.WithMemberID(memberID))
+	if err != nil {
+		return err
+	}
+	return consumer.Run(ctx)
+}
+
+// Paid is what our billing module sends: data[ORDER][ID]=7&data[SUM]=12.50&data[FULL]=Y.
+type Paid struct {
+	OrderID int64   `b24:"ORDER.ID"`
+	Sum     float64 `b24:"SUM"`
+	Full    bool    `b24:"FULL"`
+}
+
+func onPaid(mux *event.Mux) {
+	event.On(mux, event.Define[Paid]("ONBILLINGPAID"), func(_ context.Context, _ *event.Delivery, p Paid) error {
+		fmt.Println("order", p.OrderID, "paid:", p.Sum, p.Full)
+		return nil
+	})
+}
+
+func TestDealWatcher(t *testing.T) {
+	t.Parallel()
+	handler, err := dealWatcher("the-token")
+	if err != nil {
+		t.Fatal(err)
+	}
+	request, err := eventtest.NewRequest(t.Context(), event.OnCrmDealUpdate, event.CRMEntity{ID: 42}, eventtest.WithToken("the-token"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer := httptest.NewRecorder()
+	handler.ServeHTTP(answer, request)
+	if answer.Code != http.StatusOK {
+		t.Fatal("answered", answer.Code)
+	}
+	if err := handler.Shutdown(t.Context()); err != nil { // waits for the handler of the event
+		t.Fatal(err)
+	}
+}

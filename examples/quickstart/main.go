@@ -1,0 +1,105 @@
+// Command quickstart shows the whole loop in a few seconds and needs nothing: it starts a Bitrix24 portal inside the process
+// (package eventtest) and an application beside it, lets the two talk over real HTTP on loopback, and prints a line for each step. It exits
+// with 1 when any outcome is not what it should be.
+//
+//	go run ./examples/quickstart
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+)
+
+// limit is how long the whole show may take before it counts as failed.
+const limit = time.Minute
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+}
+
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	flags := flag.NewFlagSet("quickstart", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	format := flags.String("log-format", "text", "format of the log on stderr: text or json")
+	verbose := flags.Bool("v", false, "log what the packages do")
+	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
+		return 0
+	} else if err != nil {
+		return 2
+	}
+	log, err := logger(stderr, *format, *verbose)
+	if err != nil || flags.NArg() > 0 {
+		_, _ = fmt.Fprintln(stderr, "quickstart: takes -v and -log-format text|json, and no arguments")
+		return 2
+	}
+	timed, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	switch err := show(timed, stdout, log); {
+	case ctx.Err() != nil:
+		_, _ = fmt.Fprintln(stderr, "quickstart: stopped")
+		return 0
+	case err != nil:
+		_, _ = fmt.Fprintf(stderr, "quickstart: %v\n", err)
+		return 1
+	default:
+		return 0
+	}
+}
+
+func logger(w io.Writer, format string, verbose bool) (*slog.Logger, error) {
+	options := &slog.HandlerOptions{Level: slog.LevelError + 1} // the forged events below are refused with a warning
+	if verbose {
+		options.Level = slog.LevelDebug
+	}
+	switch format {
+	case "text":
+		return slog.New(slog.NewTextHandler(w, options)), nil
+	case "json":
+		return slog.New(slog.NewJSONHandler(w, options)), nil
+	default:
+		return nil, errors.New("unknown log format")
+	}
+}
+
+// show plays the steps in order and stops at the first that fails.
+func show(ctx context.Context, stdout io.Writer, log *slog.Logger) (err error) {
+	s, err := newStage(ctx, log)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.close(context.WithoutCancel(ctx))) }()
+	for _, step := range []struct {
+		name string
+		play func(context.Context) (figure string, err error)
+	}{
+		{"portal", s.introduce},
+		{"install", s.install},
+		{"bindings", s.bindings},
+		{"events", s.events},
+		{"forgery", s.forgery},
+		{"token", s.token},
+		{"burst", s.burst},
+		{"offline", s.offline},
+		{"shutdown", s.shutdown},
+	} {
+		start := time.Now()
+		figure, err := step.play(ctx)
+		if err != nil {
+			return fmt.Errorf("step %s: %w", step.name, err)
+		}
+		if _, err := fmt.Fprintf(stdout, "%-9s %s (%d ms)\n", step.name, figure, time.Since(start).Milliseconds()); err != nil {
+			return fmt.Errorf("writing to stdout: %w", err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,133 @@
+package oauth
+
+import (
+	"strconv"
+	"strings"
+
+	"github.com/b24events/b24events/event"
+)
+
+// Kind is a sentinel of this package; compare with errors.Is.
+type Kind string //nolint:errname // a kind of error, like those of io/fs; the error with details is Error
+
+// Error returns the text of the sentinel.
+func (k Kind) Error() string { return "oauth: " + string(k) }
+
+// What a caller can do about an error: install again (ErrNotFound, ErrReauthorize), mend the configuration (ErrCredentials, ErrHostNotAllowed),
+// wait for hours (ErrPayment) or for a moment (ErrTemporary, ErrStore).
+const (
+	// ErrNotFound means that no installation is stored for the portal.
+	ErrNotFound Kind = "no installation of this portal is stored"
+	// ErrConflict means that a store holds another version than the one to be replaced. Stores return it; nothing else does.
+	ErrConflict Kind = "another version of the installation is stored"
+	// ErrReauthorize means that the stored tokens are void for good: the application must be installed or authorised again.
+	ErrReauthorize Kind = "the tokens are void; the application must be installed or authorised again"
+	// ErrCredentials means that the OAuth server refuses the client id and secret, or that the application is not installed there.
+	ErrCredentials Kind = "the OAuth server refuses the application; check client id, client secret and whether it is installed"
+	// ErrPayment means that the portal's subscription, or the application's, has ended. Trying again makes sense after hours.
+	ErrPayment Kind = "a subscription has ended"
+	// ErrTemporary means that the OAuth server could not be reached or gave no usable answer. Try again later.
+	ErrTemporary Kind = "the OAuth server is out of order"
+	// ErrStore means that the Store failed; the chain holds its error.
+	ErrStore Kind = "the store failed"
+	// ErrHostNotAllowed means that an OAuth server is not on the allow list. Nothing was sent to it.
+	ErrHostNotAllowed Kind = "the OAuth server is not on the allow list; see WithHosts"
+	// ErrEndpoint means that an address is malformed, or http where https is needed.
+	ErrEndpoint Kind = "an endpoint is malformed or not https"
+	// ErrUnverified means that an install event or page does not prove where it comes from. It is also an event.ErrForbidden.
+	ErrUnverified Kind = "the installation is not confirmed by the OAuth server"
+	// ErrShutdown means that Shutdown was called and no new work is begun.
+	ErrShutdown Kind = "shut down"
+)
+
+// Error tells what failed and of which kind it is. It holds no token and nothing of an answer but its error code.
+type Error struct {
+	Op     string // what was tried, such as "renew"
+	Kind   Kind
+	Code   string // error code of the OAuth server, such as invalid_grant; empty where there is none
+	Status int    // HTTP status of the OAuth server; 0 where there was no answer
+	Detail string // what exactly, in words of this package
+	Err    error  // the error behind it, such as the store's; often nil
+}
+
+// Error describes the failure in one line.
+func (e *Error) Error() string {
+	var b strings.Builder
+	b.WriteString("oauth: " + e.Op + ": " + string(e.Kind))
+	if e.Detail != "" {
+		b.WriteString(": " + e.Detail)
+	}
+	if e.Code != "" {
+		b.WriteString(": " + e.Code)
+	}
+	if e.Status != 0 {
+		b.WriteString(" (status " + strconv.Itoa(e.Status) + ")")
+	}
+	if e.Err != nil {
+		b.WriteString(": " + e.Err.Error())
+	}
+	return b.String()
+}
+
+// Is reports the kind. An unverified installation is an [event.ErrForbidden] too, so that a webhook answers 403.
+func (e *Error) Is(target error) bool {
+	return target == e.Kind || (e.Kind == ErrUnverified && target == event.ErrForbidden)
+}
+
+// Unwrap returns the error behind it.
+func (e *Error) Unwrap() error { return e.Err }
+
+// codeKind sorts the codes of the OAuth server by what can be done about them. Their texts are looked at for one code only, which stands for several
+// failures.
+//
+// Source: https://apidocs.bitrix24.com/settings/oauth/error-codes.html
+func codeKind(code, description string) Kind {
+	switch strings.ToLower(code) {
+	case "invalid_grant", "bad_verification_code":
+		return ErrReauthorize
+	case "invalid_client", "wrong_client", "unauthorized_client":
+		return ErrCredentials
+	case "payment_required":
+		return ErrPayment
+	case "error_oauth":
+		switch text := strings.ToLower(description); {
+		case strings.Contains(text, "subscription"):
+			return ErrPayment
+		case strings.Contains(text, "not installed"):
+			return ErrReauthorize
+		}
+	}
+	return ErrTemporary
+}
+
+// refusesToken reports whether the OAuth server said that a token is not good, rather than that something else is wrong.
+func (e *Error) refusesToken() bool {
+	switch strings.ToLower(e.Code) {
+	case "invalid_request", "invalid_token", "expired_token", "wrong_token", "no_auth_found", "access_denied":
+		return true
+	default:
+		return e.Kind == ErrReauthorize
+	}
+}
+
+// maxCode is far longer than any code that is known.
+const maxCode = 40
+
+// cleanCode returns a code where it looks like one. Codes are letters and underscores; a server that echoes what it was sent must not get
+// that into an error.
+func cleanCode(code string, sent ...event.Secret) string {
+	if len(code) > maxCode {
+		return ""
+	}
+	for _, c := range []byte(code) {
+		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && c != '_' {
+			return ""
+		}
+	}
+	for _, s := range sent {
+		if s != "" && strings.Contains(code, string(s)) {
+			return ""
+		}
+	}
+	return code
+}

@@ -1,0 +1,78 @@
+package oauth
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"sync"
+)
+
+// MemoryStore is a [Store] that forgets everything when the process ends: for tests and first steps. The zero MemoryStore is ready. It is
+// safe for concurrent use.
+type MemoryStore struct {
+	mu      sync.Mutex
+	rows    map[Key]memoryRow
+	version uint64
+}
+
+type memoryRow struct {
+	in      Installation
+	version Version
+}
+
+// NewMemoryStore returns an empty store.
+func NewMemoryStore() *MemoryStore { return &MemoryStore{} }
+
+// Load returns a copy of an installation, or [ErrNotFound].
+func (s *MemoryStore) Load(ctx context.Context, key Key) (Installation, Version, error) {
+	if err := ctx.Err(); err != nil {
+		return Installation{}, "", err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	row, ok := s.rows[key]
+	if !ok {
+		return Installation{}, "", ErrNotFound
+	}
+	return row.in.clone(), row.version, nil
+}
+
+// Swap writes a copy of in, or returns [ErrConflict].
+func (s *MemoryStore) Swap(ctx context.Context, key Key, old Version, in Installation) (Version, error) {
+	if err := ctx.Err(); err != nil {
+		return "", err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.rows[key].version != old {
+		return "", ErrConflict
+	}
+	if s.rows == nil {
+		s.rows = make(map[Key]memoryRow)
+	}
+	s.version++
+	version := Version(strconv.FormatUint(s.version, 10))
+	s.rows[key] = memoryRow{in: in.clone(), version: version}
+	return version, nil
+}
+
+// Delete removes an installation, or returns [ErrConflict].
+func (s *MemoryStore) Delete(ctx context.Context, key Key, old Version) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	row, ok := s.rows[key]
+	switch {
+	case !ok:
+		return nil
+	case row.version != old:
+		return ErrConflict
+	}
+	delete(s.rows, key)
+	return nil
+}
+
+// Format prints no installation, whatever the verb.
+func (s *MemoryStore) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("oauth.MemoryStore")) }

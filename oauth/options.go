@@ -1,0 +1,88 @@
+package oauth
+
+import (
+	"errors"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/b24events/b24events/event"
+)
+
+// Config identifies the application. Both values stand in its settings on the portal, or in the vendor's account.
+type Config struct {
+	ClientID     string
+	ClientSecret event.Secret
+}
+
+// DefaultTimeout bounds one request to the OAuth server where the client of [WithHTTPClient] has no limit of its own.
+const DefaultTimeout = 15 * time.Second
+
+type config struct {
+	http     *http.Client
+	log      *slog.Logger
+	hosts    []string
+	insecure bool
+}
+
+// Option configures [NewPortals].
+type Option func(*config) error
+
+// WithHosts adds OAuth servers to the allow list, each as host or host:port in lower case: a host without a port means the default port. The list
+// always has oauth.bitrix.info and oauth.bitrix24.tech. The client secret goes to these hosts and no others, so add what you trust as much.
+func WithHosts(hosts ...string) Option {
+	return func(cfg *config) error {
+		cfg.hosts = append(cfg.hosts, hosts...)
+		return nil
+	}
+}
+
+// WithInsecureHTTP allows http endpoints on loopback addresses and on the hosts of [WithHosts], for the OAuth server and for portals. An OAuth server
+// must be on the allow list all the same. It is for fake portals in tests and for development.
+func WithInsecureHTTP() Option {
+	return func(cfg *config) error {
+		cfg.insecure = true
+		return nil
+	}
+}
+
+// WithHTTPClient sets the HTTP client for the OAuth server, for a proxy or certificates of one's own. It is copied. The copy follows no
+// redirects, keeps no cookies, and has [DefaultTimeout] where the client has none.
+func WithHTTPClient(c *http.Client) Option {
+	return func(cfg *config) error {
+		if c == nil {
+			return errors.New("oauth: WithHTTPClient: the client is nil")
+		}
+		cfg.http = c
+		return nil
+	}
+}
+
+// WithLogger sets where installations, renewals and their failures are logged, without tokens.
+func WithLogger(l *slog.Logger) Option {
+	return func(cfg *config) error {
+		if l == nil {
+			return errors.New("oauth: WithLogger: the logger is nil")
+		}
+		cfg.log = l
+		return nil
+	}
+}
+
+// newServer checks the configuration and builds the client of the OAuth servers.
+func (cfg *config) newServer(app Config) (*server, error) {
+	if app.ClientID == "" || app.ClientSecret == "" {
+		return nil, errors.New("oauth: Config needs a client id and a client secret; they stand in the application's settings")
+	}
+	allowed, err := newHosts(cfg.insecure, cfg.hosts)
+	if err != nil {
+		return nil, err
+	}
+	client := *cfg.http
+	client.Jar = nil
+	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	if client.Timeout == 0 {
+		client.Timeout = DefaultTimeout
+	}
+	return &server{id: app.ClientID, secret: app.ClientSecret, hosts: allowed, http: &client}, nil
+}

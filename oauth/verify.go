@@ -1,0 +1,56 @@
+package oauth
+
+import (
+	"context"
+	"errors"
+
+	"github.com/b24events/b24events/event"
+)
+
+// The events that may bring a new application token.
+const (
+	onAppInstall = "ONAPPINSTALL"
+	onAppUpdate  = "ONAPPUPDATE"
+)
+
+// Verify decides whether a delivery comes from where it says, by the application token that is stored for its portal. An
+// ONAPPINSTALL, and an ONAPPUPDATE with a new application token, are confirmed at the OAuth server first, and what that server answers is stored: the
+// platform does not send them again. Of an ONAPPUNINSTALL nothing is deleted here; see [Portals.Forget].
+//
+// It returns nil; an error that is an [event.ErrForbidden] where the delivery proves nothing, and then has stored nothing; or another error
+// where it could not tell because the store or the OAuth server failed.
+//
+// Source: https://apidocs.bitrix24.com/api-reference/events/safe-event-handlers.html
+func (p *Portals) Verify(ctx context.Context, d *event.Delivery) error {
+	if d == nil {
+		return event.ErrForbidden
+	}
+	if d.Name == onAppInstall {
+		return p.verifyInstall(ctx, d.Auth)
+	}
+	known, err := p.authenticates(ctx, d.Auth)
+	if known || err != nil {
+		return err
+	}
+	if d.Name == onAppUpdate {
+		return p.verifyInstall(ctx, d.Auth)
+	}
+	return event.ErrForbidden
+}
+
+func (p *Portals) verifyInstall(ctx context.Context, auth event.Auth) error {
+	if auth.ApplicationToken == "" {
+		return &Error{Op: opInstall, Kind: ErrUnverified, Detail: "it carries no application token"}
+	}
+	_, err := p.Install(ctx, auth)
+	return err
+}
+
+// authenticates compares a delivery's application token with those stored for its portal. An unknown portal takes as long as a wrong token.
+func (p *Portals) authenticates(ctx context.Context, auth event.Auth) (bool, error) {
+	r, err := p.load(ctx, appKey(auth.MemberID))
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return false, err
+	}
+	return r.in.authenticates(auth.ApplicationToken), nil
+}

@@ -1,0 +1,139 @@
+package offline
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+
+	"github.com/b24events/b24events/event"
+)
+
+// Error is a sentinel of this package; compare with errors.Is.
+type Error string
+
+// Error returns the text of the sentinel.
+func (e Error) Error() string { return string(e) }
+
+// What a portal refuses for good. The portal's own error stays in the chain, for errors.As with [event.CallError].
+const (
+	// ErrExtendedModeRequired means that the portal's plan lacks the feature rest_offline_extended, without which records cannot be reserved.
+	// Records can be read with [Queue.Take] on every plan, which deletes them as it reads them.
+	ErrExtendedModeRequired Error = "offline: the portal's plan cannot reserve records (feature rest_offline_extended); " +
+		"use a larger plan, or Queue.Take, which deletes on reading"
+	// ErrConnectorRefused means that the portal's plan lacks the feature rest_auth_connector, without which every call that names a connector
+	// is refused.
+	ErrConnectorRefused Error = "offline: the portal's plan has no connectors (feature rest_auth_connector); leave WithConnector out"
+	// ErrAccessDenied means that the token is not an administrator's, or that the portal's plan has no REST at all.
+	ErrAccessDenied Error = "offline: the portal denies access to the queue; use the token of an administrator of the portal"
+	// ErrWrongAuthType means that the queue was called through an incoming webhook.
+	ErrWrongAuthType Error = "offline: the queue belongs to an application; call it with the application's token, not through a webhook"
+	// ErrBadAnswer means that the portal's answer is not one that the method gives.
+	ErrBadAnswer Error = "offline: unexpected answer from the portal"
+)
+
+// What this package refuses because the portal would do harm with it. Nothing was sent.
+const (
+	// ErrProcessID means an empty process id, which the portal takes for all records that no one has reserved.
+	ErrProcessID Error = "offline: the process id is empty, which the portal takes for every unreserved record"
+	// ErrNothingNamed means a call that names no record. The portal takes an empty list for the whole reservation.
+	ErrNothingNamed Error = "offline: no record is named, which the portal takes for the whole reservation"
+	// ErrMessageID means a message id that is not 32 characters long.
+	ErrMessageID Error = "offline: a message id is not 32 characters long"
+	// ErrRecordID means a record number that is not positive.
+	ErrRecordID Error = "offline: a record number is not positive"
+	// ErrLimit means a limit below 1.
+	ErrLimit Error = "offline: the limit is below 1"
+	// ErrFilter means a [Filter] that the portal refuses, or that it would read in another way than it is written.
+	ErrFilter Error = "offline: unusable filter"
+)
+
+// What a [Consumer] says of itself.
+const (
+	// ErrRunning means that Run or Drain was called while one of them was at work.
+	ErrRunning Error = "offline: the consumer is running already"
+	// ErrStopped is the cause with which a handler's context ends that outlives the grace period after the consumer was stopped.
+	ErrStopped Error = "offline: the consumer was stopped"
+)
+
+// Codes of a portal's answers, in upper case.
+const (
+	codeWrongLicense   = "WRONG_LICENSE"
+	codeAccessDenied   = "ACCESS_DENIED"
+	codeWrongAuthType  = "WRONG_AUTH_TYPE"
+	codeQueryLimit     = "QUERY_LIMIT_EXCEEDED"
+	codeOperationLimit = "OPERATION_TIME_LIMIT"
+	codeExpiredToken   = "EXPIRED_TOKEN"
+	codeConnection     = "CONNECTION_ERROR"
+	codeOverload       = "OVERLOAD_LIMIT"
+)
+
+// codeOf returns the code of a portal's answer in upper case, or "" for an error that did not come from a portal.
+func codeOf(err error) string {
+	var ce event.CallError
+	if !errors.As(err, &ce) {
+		return ""
+	}
+	return strings.ToUpper(ce.ErrorCode())
+}
+
+// explain adds to a failed call what it means. reserving tells that the call needs the extended mode.
+func explain(method string, reserving bool, err error) error {
+	err = withoutURL(err)
+	var meaning error
+	switch codeOf(err) {
+	case codeWrongLicense:
+		meaning = ErrConnectorRefused
+		if reserving && !aboutConnector(err) {
+			meaning = ErrExtendedModeRequired
+		}
+	case codeAccessDenied:
+		meaning = ErrAccessDenied
+	case codeWrongAuthType:
+		meaning = ErrWrongAuthType
+	default:
+		return fmt.Errorf("offline: %s: %w", method, err)
+	}
+	return fmt.Errorf("%w: %s: %w", meaning, method, err)
+}
+
+// aboutConnector tells the two features apart that event.offline.get can miss. They share a code, so the text has to decide.
+func aboutConnector(err error) bool {
+	var ce event.CallError
+	return errors.As(err, &ce) && strings.Contains(strings.ToLower(ce.ErrorDescription()), "auth_connector")
+}
+
+// withoutURL drops the address from an HTTP client's error: it may hold a token.
+func withoutURL(err error) error {
+	var ue *url.Error
+	if errors.As(err, &ue) {
+		return fmt.Errorf("%s request: %w", strings.ToLower(ue.Op), ue.Err)
+	}
+	return err
+}
+
+// permanent reports whether waiting cannot mend the error of a call. What is not known to be permanent is taken for passing.
+func permanent(err error) bool {
+	if errors.Is(err, ErrBadAnswer) {
+		return true
+	}
+	switch codeOf(err) {
+	case codeWrongLicense, codeAccessDenied, codeWrongAuthType,
+		"INSUFFICIENT_SCOPE", "INVALID_TOKEN", "NO_AUTH_FOUND", "INVALID_CREDENTIALS", "APPLICATION_NOT_FOUND", "USER_ACCESS_ERROR",
+		"AUTHORIZATION_ERROR", "ERROR_METHOD_NOT_FOUND", "METHOD_CONFIRM_DENIED", "ERROR_ARGUMENT",
+		"INVALID CALL", "INVALID ENDPOINT": // the last two are package rest's own
+		return true
+	default:
+		return false
+	}
+}
+
+// surelyNotRun reports whether the portal refused a call before it did anything. After any other error a reservation may have been made.
+func surelyNotRun(err error) bool {
+	switch codeOf(err) {
+	case codeQueryLimit, codeOperationLimit, codeExpiredToken, codeConnection, codeOverload:
+		return true
+	default:
+		return permanent(err) && !errors.Is(err, ErrBadAnswer)
+	}
+}

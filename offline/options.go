@@ -1,0 +1,165 @@
+package offline
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+)
+
+// The defaults of a [Consumer].
+const (
+	DefaultBatchSize      = 50               // records in a reservation
+	DefaultWorkers        = 4                // objects worked on at the same time
+	DefaultMinInterval    = 2 * time.Second  // first wait when the queue was empty
+	DefaultMaxInterval    = time.Minute      // longest wait when the queue stays empty
+	DefaultHandlerTimeout = time.Minute      // for one attempt of a handler
+	DefaultGrace          = 10 * time.Second // for handlers that run when the consumer is stopped
+	DefaultMaxAttempts    = 5                // before a record is parked
+)
+
+// Option changes how a [Queue] or a [Consumer] is made. A nil Option is skipped. One that does not apply is an error.
+type Option func(*config) error
+
+type config struct {
+	consumer bool // whether the options of a consumer apply
+
+	connector      string
+	memberID       string
+	batchSize      int
+	workers        int
+	minInterval    time.Duration
+	maxInterval    time.Duration
+	handlerTimeout time.Duration
+	grace          time.Duration
+	maxAttempts    int
+	logger         *slog.Logger
+}
+
+func collect(cfg config, opts []Option) (config, error) {
+	for _, opt := range opts {
+		if opt == nil {
+			continue
+		}
+		if err := opt(&cfg); err != nil {
+			return config{}, err
+		}
+	}
+	return cfg, nil
+}
+
+// consumerOption is an option that a Queue has no use for.
+func consumerOption(name string, set func(*config) error) Option {
+	return func(c *config) error {
+		if !c.consumer {
+			return fmt.Errorf("offline: %s is an option of NewConsumer, not of NewQueue", name)
+		}
+		return set(c)
+	}
+}
+
+// WithConnector picks the queue of a connector (auth_connector), by which one application keeps its integrations apart. The portal's plan
+// must have the feature rest_auth_connector. The default, and what an empty name means, is the queue without a connector.
+func WithConnector(name string) Option {
+	return func(c *config) error {
+		if strings.TrimSpace(name) != name {
+			return errors.New("offline: WithConnector with spaces around the name; the portal compares it letter by letter")
+		}
+		c.connector = name
+		return nil
+	}
+}
+
+// WithMemberID sets the portal's identifier, which handlers read from [event.Delivery.MemberID]; records do not carry it. The default is what
+// the caller's method MemberID() string returns, if it has one, as the clients of package rest do.
+func WithMemberID(id string) Option {
+	return consumerOption("WithMemberID", func(c *config) error {
+		if id == "" {
+			return errors.New("offline: WithMemberID with an empty identifier")
+		}
+		c.memberID = id
+		return nil
+	})
+}
+
+// WithBatchSize sets how many records a reservation asks for, [DefaultBatchSize] by default. Larger ones cost fewer requests, up to some
+// thousand records: one reservation and one clearing each. After an answer that did not arrive whole, smaller reservations are tried.
+func WithBatchSize(n int) Option {
+	return consumerOption("WithBatchSize", func(c *config) error {
+		if n < 1 {
+			return errors.New("offline: WithBatchSize wants 1 or more")
+		}
+		c.batchSize = n
+		return nil
+	})
+}
+
+// WithWorkers sets how many objects are worked on at the same time, [DefaultWorkers] by default.
+func WithWorkers(n int) Option {
+	return consumerOption("WithWorkers", func(c *config) error {
+		if n < 1 {
+			return errors.New("offline: WithWorkers wants 1 or more")
+		}
+		c.workers = n
+		return nil
+	})
+}
+
+// WithInterval sets how long the consumer waits before it asks an empty queue again: shortest at first, twice as long each time, longest at
+// most, less a random part up to a half. The defaults are [DefaultMinInterval] and [DefaultMaxInterval].
+func WithInterval(shortest, longest time.Duration) Option {
+	return consumerOption("WithInterval", func(c *config) error {
+		if shortest <= 0 || longest < shortest {
+			return errors.New("offline: WithInterval wants two positive durations, the shorter one first")
+		}
+		c.minInterval, c.maxInterval = shortest, longest
+		return nil
+	})
+}
+
+// WithHandlerTimeout bounds one attempt of a handler, whose context then ends; [DefaultHandlerTimeout] by default. The consumer waits for the
+// handler to return, so handlers must heed their context.
+func WithHandlerTimeout(d time.Duration) Option {
+	return consumerOption("WithHandlerTimeout", func(c *config) error {
+		if d <= 0 {
+			return errors.New("offline: WithHandlerTimeout wants a positive duration")
+		}
+		c.handlerTimeout = d
+		return nil
+	})
+}
+
+// WithGrace sets how long handlers that run when the consumer is stopped may go on before their context ends, with the cause [ErrStopped].
+// The default is [DefaultGrace]; 0 ends them at once.
+func WithGrace(d time.Duration) Option {
+	return consumerOption("WithGrace", func(c *config) error {
+		if d < 0 {
+			return errors.New("offline: WithGrace wants a duration of 0 or more")
+		}
+		c.grace = d
+		return nil
+	})
+}
+
+// WithMaxAttempts sets how often a handler is tried with one record before the record is parked, [DefaultMaxAttempts] by default.
+func WithMaxAttempts(n int) Option {
+	return consumerOption("WithMaxAttempts", func(c *config) error {
+		if n < 1 {
+			return errors.New("offline: WithMaxAttempts wants 1 or more")
+		}
+		c.maxAttempts = n
+		return nil
+	})
+}
+
+// WithLogger sets the logger. The default is silent. The errors that handlers return are logged, payloads are not.
+func WithLogger(l *slog.Logger) Option {
+	return consumerOption("WithLogger", func(c *config) error {
+		if l == nil {
+			return errors.New("offline: WithLogger with a nil logger; leave the option out for silence")
+		}
+		c.logger = l
+		return nil
+	})
+}

@@ -1,0 +1,192 @@
+package offline_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"strconv"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/b24events/b24events/event"
+	"github.com/b24events/b24events/event/eventtest"
+	"github.com/b24events/b24events/offline"
+	"github.com/b24events/b24events/rest"
+)
+
+// fixture is a portal with an application whose offline queue is under test.
+type fixture struct {
+	*eventtest.Portal
+	t   *testing.T
+	app *eventtest.Application
+	api *rest.Client // as the administrator
+}
+
+func newFixture(t *testing.T, opts ...eventtest.Option) *fixture {
+	t.Helper()
+	f := &fixture{Portal: eventtest.NewPortal(t, opts...), t: t}
+	app, err := f.AddApp(eventtest.App{Scope: []string{"crm"}})
+	require.NoError(t, err)
+	require.NoError(t, app.Install(t.Context()))
+	f.app = app
+	f.api = f.as(eventtest.AdminID)
+	f.bind("", "ONCRMDEALADD", "ONCRMDEALUPDATE", "ONCRMDEALDELETE")
+	f.ResetRecords()
+	return f
+}
+
+// as returns a client with a user's token.
+func (f *fixture) as(user int64) *rest.Client {
+	f.t.Helper()
+	g, err := f.app.Grant(user)
+	require.NoError(f.t, err)
+	return newClient(f.t, credentials{endpoint: g.ClientEndpoint, token: string(g.AccessToken)}, f.MemberID())
+}
+
+func newClient(t *testing.T, c credentials, memberID string) *rest.Client {
+	t.Helper()
+	portals, err := rest.NewPortals(c, rest.WithInsecureHTTP())
+	require.NoError(t, err)
+	return portals.Portal(memberID)
+}
+
+// bind binds events to the queue of a connector.
+func (f *fixture) bind(connector string, names ...string) {
+	f.t.Helper()
+	for _, name := range names {
+		b := event.Binding{Event: name, Offline: true, Connector: connector}
+		require.NoError(f.t, event.NewAPI(f.api).Bind(f.t.Context(), b))
+	}
+}
+
+// change lets something happen to deals.
+func (f *fixture) change(what string, ids ...int) {
+	f.t.Helper()
+	for _, id := range ids {
+		require.NoError(f.t, f.Raise("ONCRMDEAL"+what, map[string]any{"FIELDS": map[string]any{"ID": id}}, 7))
+	}
+}
+
+func (f *fixture) queue(opts ...offline.Option) *offline.Queue {
+	f.t.Helper()
+	return newQueue(f.t, f.api, opts...)
+}
+
+func newQueue(t *testing.T, c event.Caller, opts ...offline.Option) *offline.Queue {
+	t.Helper()
+	q, err := offline.NewQueue(c, opts...)
+	require.NoError(t, err)
+	return q
+}
+
+func newConsumer(t *testing.T, c event.Caller, h event.HandlerFunc, opts ...offline.Option) *offline.Consumer {
+	t.Helper()
+	consumer, err := offline.NewConsumer(c, h, opts...)
+	require.NoError(t, err)
+	return consumer
+}
+
+// drain works the portal's queue with a fresh consumer until it is empty.
+func (f *fixture) drain(h event.HandlerFunc, opts ...offline.Option) *offline.Consumer {
+	f.t.Helper()
+	c := newConsumer(f.t, f.api, h, opts...)
+	require.NoError(f.t, c.Drain(f.t.Context()))
+	return c
+}
+
+// credentials are a token that does not change.
+type credentials struct{ endpoint, token string }
+
+func (c credentials) Access(context.Context, string) (endpoint, token string, err error) {
+	return c.endpoint, c.token, nil
+}
+
+func (c credentials) Renew(context.Context, string, string) (endpoint, token string, err error) {
+	return "", "", errors.New("no renewal in this test")
+}
+
+// tap stands between the code under test and the portal. before may answer in the portal's place with an error, after may spoil what the
+// portal answered.
+type tap struct {
+	event.Caller
+	before func(method string, params map[string]any) error
+	after  func(method string, answer json.RawMessage) json.RawMessage
+}
+
+func (c tap) Call(ctx context.Context, method string, params, result any) error {
+	if c.before != nil {
+		sent, _ := params.(map[string]any)
+		if err := c.before(method, sent); err != nil {
+			return err
+		}
+	}
+	var answer json.RawMessage
+	if err := c.Caller.Call(ctx, method, params, &answer); err != nil {
+		return err
+	}
+	if c.after != nil {
+		answer = c.after(method, answer)
+	}
+	return json.Unmarshal(answer, result)
+}
+
+// callerFunc answers calls with the JSON of a result, for what a portal that behaves never does and for tests without sockets.
+type callerFunc func(ctx context.Context, method string, params map[string]any) (string, error)
+
+func (f callerFunc) Call(ctx context.Context, method string, params, result any) error {
+	sent, _ := params.(map[string]any)
+	answer, err := f(ctx, method, sent)
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal([]byte(answer), result)
+}
+
+// refusal is a portal's error.
+type refusal struct{ code, description string }
+
+func (r refusal) Error() string            { return "portal: " + r.code }
+func (r refusal) ErrorCode() string        { return r.code }
+func (r refusal) ErrorDescription() string { return r.description }
+
+// journal keeps what a handler saw.
+type journal struct {
+	mu   sync.Mutex
+	seen []string
+}
+
+func (j *journal) HandleEvent(_ context.Context, d *event.Delivery) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.seen = append(j.seen, name(d))
+	return nil
+}
+
+func (j *journal) entries() []string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return append([]string(nil), j.seen...)
+}
+
+// name is short for a change of a deal, such as "UPDATE 7".
+func name(d *event.Delivery) string {
+	return d.Name[len("ONCRMDEAL"):] + " " + d.Data.Get("FIELDS", "ID").Text()
+}
+
+func dealID(t *testing.T, d *event.Delivery) int {
+	t.Helper()
+	id, err := strconv.Atoi(d.Entity().ID)
+	require.NoError(t, err)
+	return id
+}
+
+// sequence returns from, …, to.
+func sequence(from, to int) []int {
+	var list []int
+	for i := from; i <= to; i++ {
+		list = append(list, i)
+	}
+	return list
+}

@@ -1,0 +1,295 @@
+package offline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/b24events/b24events/event"
+)
+
+const (
+	methodGet   = "event.offline.get"
+	methodList  = "event.offline.list"
+	methodClear = "event.offline.clear"
+	methodError = "event.offline.error"
+)
+
+const (
+	// pageSize is the page of event.offline.list, which cannot be changed.
+	pageSize = 50
+	// maxNamed is how many records one call names. PHP drops what passes 1,000 form fields, without a word.
+	maxNamed = 500
+	// messageIDLength is the length that the portal demands of a message id, in characters.
+	messageIDLength = 32
+)
+
+// Queue is the queue of offline events of one application on one portal: the one without a connector, or that of one connector. Its methods
+// are the portal's, less the ways in which these destroy records by accident. Most programs need a [Consumer] instead.
+//
+// Every method calls the portal, once unless its comment says more, and needs the token of an administrator. Queue keeps nothing and is
+// safe for concurrent use where its caller is; still, only one process should reserve from a queue at a time, since on current portals two
+// reservations can race for a record.
+type Queue struct {
+	call      callFunc
+	connector string
+}
+
+// callFunc is the method of an [event.Caller]. As a function it hides the caller, and the credentials in it, from fmt.
+type callFunc func(ctx context.Context, method string, params, result any) error
+
+// NewQueue returns the queue that c's application has on c's portal. Its only option is [WithConnector].
+func NewQueue(c event.Caller, opts ...Option) (*Queue, error) {
+	if isNil(c) {
+		return nil, errors.New("offline: NewQueue with a nil caller")
+	}
+	cfg, err := collect(config{}, opts)
+	if err != nil {
+		return nil, err
+	}
+	return &Queue{call: c.Call, connector: cfg.connector}, nil
+}
+
+// isNil reports a nil interface, or a nil pointer or function in one.
+func isNil(v any) bool {
+	rv := reflect.ValueOf(v)
+	return !rv.IsValid() || ((rv.Kind() == reflect.Pointer || rv.Kind() == reflect.Func) && rv.IsNil())
+}
+
+// do calls a method with the connector added.
+func (q *Queue) do(ctx context.Context, method string, reserving bool, params map[string]any, result any) error {
+	if q.connector != "" { // even an empty one is refused on plans without the feature
+		params["auth_connector"] = q.connector
+	}
+	if err := q.call(ctx, method, params, result); err != nil {
+		return explain(method, reserving, err)
+	}
+	return nil
+}
+
+// Reserve reserves up to limit records, those first that have waited longest, and returns them. They stay in the queue, hidden from later
+// reservations, until [Queue.Clear] removes them; nothing else releases them but the portal's purge after a month. A reservation whose
+// answer is lost is found with [Queue.List]. The portal sets no bound on limit.
+//
+// It returns [ErrLimit], [ErrFilter] or, where the plan cannot reserve, [ErrExtendedModeRequired].
+//
+// Source: https://apidocs.bitrix24.com/api-reference/events/event-offline-get.html
+func (q *Queue) Reserve(ctx context.Context, limit int, filters ...Filter) (Batch, error) {
+	return q.get(ctx, limit, filters, map[string]any{"clear": 0})
+}
+
+// Failed reserves up to limit records that were parked, those first that have waited longest; see [Queue.Park]. Finish them with
+// [Queue.Clear]: they cannot be parked a second time, and one that is left reserved stays so until the portal's purge. Errors are those of
+// [Queue.Reserve].
+func (q *Queue) Failed(ctx context.Context, limit int, filters ...Filter) (Batch, error) {
+	return q.get(ctx, limit, filters, map[string]any{"clear": 0, "error": 1})
+}
+
+// Resume reads up to limit records of a reservation again. It changes nothing, and finds no records in a reservation that was cleared or
+// never made. It returns [ErrLimit], [ErrProcessID] or [ErrExtendedModeRequired].
+func (q *Queue) Resume(ctx context.Context, processID string, limit int) (Batch, error) {
+	return q.resume(ctx, processID, limit, 0)
+}
+
+// ResumeFailed reads a reservation again that [Queue.Failed] made, as [Queue.Resume] does for those of [Queue.Reserve].
+func (q *Queue) ResumeFailed(ctx context.Context, processID string, limit int) (Batch, error) {
+	return q.resume(ctx, processID, limit, 1)
+}
+
+func (q *Queue) resume(ctx context.Context, processID string, limit, parked int) (Batch, error) {
+	if strings.TrimSpace(processID) == "" {
+		return Batch{}, ErrProcessID
+	}
+	// Without clear=0 the portal would delete the reservation on reading.
+	return q.get(ctx, limit, nil, map[string]any{"clear": 0, "error": parked, "process_id": processID})
+}
+
+// Take removes up to limit records from the queue, those first that have waited longest, and returns them. It works on every plan. The
+// records exist nowhere else from then on: what is in an answer that gets lost, or in a program that crashes, is gone. Records that
+// could not be read are among them, with Err set and [Record.Raw] as all that is left. It returns [ErrLimit] or [ErrFilter].
+//
+// Source: https://apidocs.bitrix24.com/api-reference/events/event-offline-get.html
+func (q *Queue) Take(ctx context.Context, limit int, filters ...Filter) ([]Record, error) {
+	b, err := q.get(ctx, limit, filters, map[string]any{"clear": 1})
+	return b.Records, err
+}
+
+// get calls event.offline.get. It sends no order: the portal's default is the longest wait first, and a map cannot order two fields.
+func (q *Queue) get(ctx context.Context, limit int, filters []Filter, params map[string]any) (Batch, error) {
+	if limit < 1 {
+		return Batch{}, ErrLimit
+	}
+	filter, err := join(filters, false)
+	if err != nil {
+		return Batch{}, err
+	}
+	params["limit"] = limit
+	if len(filter) > 0 {
+		params["filter"] = map[string]any(filter)
+	}
+	keeps := params["clear"] == 0
+	var answer struct {
+		ProcessID text `json:"process_id"`
+		Events    rows `json:"events"`
+	}
+	if err := q.do(ctx, methodGet, keeps, params, &answer); err != nil {
+		return Batch{}, err
+	}
+	processID := string(answer.ProcessID)
+	if keeps && processID == "" {
+		// Records without a reservation were deleted on reading: the caller did not send clear=0 as it was told.
+		return Batch{}, fmt.Errorf("%w: %s with clear=0 named no reservation; does the caller drop parameters that are 0?", ErrBadAnswer, methodGet)
+	}
+	return Batch{ProcessID: processID, Records: newRecords(answer.Events, processID, params["error"] == 1)}, nil
+}
+
+// List yields all records in the order of their numbers: waiting, reserved and parked ones. It changes nothing and works on every plan. It
+// reads a page of 50 at a time by the last number seen, so that it skips and repeats nothing while records come and go. An error ends it;
+// a record that could not be read is not an error but has Err set.
+//
+// Source: https://apidocs.bitrix24.com/api-reference/events/event-offline-list.html
+func (q *Queue) List(ctx context.Context, filters ...Filter) iter.Seq2[Record, error] {
+	return func(yield func(Record, error) bool) {
+		filter, err := join(filters, true)
+		if err != nil {
+			yield(Record{}, err)
+			return
+		}
+		for last := int64(0); ; {
+			params := map[string]any{"order": map[string]any{"ID": "ASC"}}
+			if len(filter) > 0 {
+				params["filter"] = map[string]any(maps.Clone(filter))
+			}
+			page, err := q.page(ctx, params)
+			if err != nil {
+				yield(Record{}, err)
+				return
+			}
+			for _, r := range page {
+				if !yield(r, nil) {
+					return
+				}
+			}
+			if len(page) < pageSize {
+				return
+			}
+			next := page[len(page)-1].ID
+			if next <= last {
+				yield(Record{}, fmt.Errorf("%w: %s does not go on by record numbers", ErrBadAnswer, methodList))
+				return
+			}
+			last = next
+			filter[">ID"] = next // beyond the caller's own ">ID", if any
+		}
+	}
+}
+
+// page reads one page of event.offline.list.
+func (q *Queue) page(ctx context.Context, params map[string]any) ([]Record, error) {
+	var answer rows
+	if err := q.do(ctx, methodList, false, params, &answer); err != nil {
+		return nil, err
+	}
+	records := make([]Record, len(answer))
+	for i, row := range answer {
+		records[i] = newRecord(row, "", false)
+	}
+	return records, nil
+}
+
+// Clear removes records from the queue that the reservation processID holds: the end of every record that was handled. Records of other
+// reservations are safe, those of the same object included. Records that are gone already do not matter. It names up to 500 records in
+// one call to the portal, and makes several for more; after an error, call it again with all of them.
+//
+// It returns [ErrProcessID], [ErrNothingNamed] or [ErrMessageID] without calling: the portal takes an empty list for the whole reservation.
+//
+// Source: https://apidocs.bitrix24.com/api-reference/events/event-offline-clear.html
+func (q *Queue) Clear(ctx context.Context, processID string, messageIDs ...string) error {
+	if err := checkNamed(processID, messageIDs); err != nil {
+		return err
+	}
+	for chunk := range slices.Chunk(messageIDs, maxNamed) {
+		if err := q.settle(ctx, methodClear, map[string]any{"process_id": processID, "message_id": chunk}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ClearIDs is [Queue.Clear] by the numbers of the records. It returns [ErrProcessID], [ErrNothingNamed] or [ErrRecordID] without calling.
+func (q *Queue) ClearIDs(ctx context.Context, processID string, ids ...int64) error {
+	switch {
+	case strings.TrimSpace(processID) == "":
+		return ErrProcessID
+	case len(ids) == 0:
+		return ErrNothingNamed
+	case slices.Min(ids) < 1:
+		return ErrRecordID
+	}
+	for chunk := range slices.Chunk(ids, maxNamed) {
+		if err := q.settle(ctx, methodClear, map[string]any{"process_id": processID, "id": chunk}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Park puts records aside that the reservation processID holds: they become parked and free, and only [Queue.Failed] reads them. Chunks
+// and errors are those of [Queue.Clear].
+//
+// Know two traps before you park:
+//
+//   - Parking deletes every other record with the same message id that is not parked: the newer change of that object that waits, or that
+//     another reservation holds. With a process id that does not hold the record, nothing is parked and the newer change is deleted
+//     all the same, so its notice is gone for good.
+//   - As long as a record is parked and not reserved, the same change of that object is merged into it and stays parked. No
+//     reservation of [Queue.Reserve] sees it.
+//
+// A program that parks must therefore read [Queue.Failed] now and then, fetch the present state of each object, and clear.
+//
+// Source: https://apidocs.bitrix24.com/api-reference/events/event-offline-error.html
+func (q *Queue) Park(ctx context.Context, processID string, messageIDs ...string) error {
+	if err := checkNamed(processID, messageIDs); err != nil {
+		return err
+	}
+	for chunk := range slices.Chunk(messageIDs, maxNamed) {
+		if err := q.settle(ctx, methodError, map[string]any{"process_id": processID, "message_id": chunk}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// settle calls a method that answers true.
+func (q *Queue) settle(ctx context.Context, method string, params map[string]any) error {
+	var done bool
+	if err := q.do(ctx, method, false, params, &done); err != nil {
+		return err
+	}
+	if !done {
+		return fmt.Errorf("%w: %s answered false", ErrBadAnswer, method)
+	}
+	return nil
+}
+
+func checkNamed(processID string, messageIDs []string) error {
+	switch {
+	case strings.TrimSpace(processID) == "":
+		return ErrProcessID
+	case len(messageIDs) == 0:
+		return ErrNothingNamed
+	case !slices.ContainsFunc(messageIDs, func(id string) bool { return !isMessageID(id) }):
+		return nil
+	default:
+		return ErrMessageID
+	}
+}
+
+// isMessageID counts as the portal does, after trimming.
+func isMessageID(id string) bool { return utf8.RuneCountInString(strings.TrimSpace(id)) == messageIDLength }

@@ -1,0 +1,131 @@
+package offline
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/b24events/b24events/event"
+)
+
+// Record is one row of the queue. The queue is a set and not a log: ten changes of one deal are one record, its addition and its deletion two
+// others, and a record that changes again while it waits keeps its ID, so that IDs do not tell what came last; Delivery.Time does.
+type Record struct {
+	ID        int64  // number of the row; 0 where the portal sent none that can be read
+	MessageID string // 32 characters that stand for the event and its data together; opaque
+	ProcessID string // the reservation that holds the record; empty where none does
+	Parked    bool   // parked with event.offline.error
+
+	// Delivery is the record as handlers take it. It is nil where the record could not be read, and then Err says why.
+	Delivery *event.Delivery
+	Err      error
+
+	raw *json.RawMessage // behind a pointer, so that fmt prints no payload
+}
+
+// Raw returns the record as the portal sent it, payload in clear. The caller must not change it.
+func (r Record) Raw() json.RawMessage {
+	if r.raw == nil {
+		return nil
+	}
+	return *r.raw
+}
+
+// time returns when the record changed last; zero where it could not be read.
+func (r Record) time() time.Time {
+	if r.Delivery == nil {
+		return time.Time{}
+	}
+	return r.Delivery.Time
+}
+
+// Batch is what one reservation holds.
+type Batch struct {
+	ProcessID string   // of the reservation; there is one even where there are no records
+	Records   []Record // in the order in which they changed last
+}
+
+// newRecord reads a row. processID is the reservation that it was read from, for rows that do not name theirs.
+func newRecord(row json.RawMessage, processID string, parked bool) Record {
+	var wire struct {
+		ID        text `json:"ID"`
+		MessageID text `json:"MESSAGE_ID"`
+		ProcessID text `json:"PROCESS_ID"`
+		Error     text `json:"ERROR"`
+	}
+	r := Record{ProcessID: processID, Parked: parked, raw: &row}
+	if err := json.Unmarshal(row, &wire); err != nil {
+		r.Err = fmt.Errorf("%w: a record is not an object", ErrBadAnswer)
+		return r
+	}
+	r.ID, _ = strconv.ParseInt(string(wire.ID), 10, 64)
+	r.MessageID = string(wire.MessageID)
+	if wire.ProcessID != "" {
+		r.ProcessID = string(wire.ProcessID)
+	}
+	r.Parked = r.Parked || wire.Error == "1" || wire.Error == "Y"
+	if r.Delivery, r.Err = event.ParseRecord(row); r.Err != nil {
+		r.Delivery = nil
+		return r
+	}
+	r.Delivery.Source = event.SourceOffline
+	r.Delivery.ProcessID = r.ProcessID
+	return r
+}
+
+// newRecords reads the rows of an answer and puts them in the order of their last change. The portal sorts by time, to the second;
+// within a second the numbers of the rows are the best there is.
+func newRecords(all rows, processID string, parked bool) []Record {
+	records := make([]Record, len(all))
+	for i, row := range all {
+		records[i] = newRecord(row, processID, parked)
+	}
+	slices.SortStableFunc(records, func(a, b Record) int {
+		return cmp.Or(a.time().Compare(b.time()), cmp.Compare(a.ID, b.ID))
+	})
+	return records
+}
+
+// text reads a scalar that comes as a string, a number or a flag. Anything else reads as empty.
+type text string
+
+// UnmarshalJSON never fails: a row with one odd column must not hide the others.
+func (t *text) UnmarshalJSON(doc []byte) error {
+	*t = ""
+	switch {
+	case len(doc) == 0:
+	case doc[0] == '"':
+		var s string
+		if json.Unmarshal(doc, &s) == nil {
+			*t = text(strings.TrimSpace(s))
+		}
+	case doc[0] == '-' || (doc[0] >= '0' && doc[0] <= '9'):
+		*t = text(doc)
+	case string(doc) == "true":
+		*t = "1"
+	}
+	return nil
+}
+
+// rows are the rows of an answer, unread. PHP writes an empty list in several ways.
+type rows []json.RawMessage
+
+// UnmarshalJSON takes a list, or any of PHP's empty values.
+func (r *rows) UnmarshalJSON(doc []byte) error {
+	*r = nil
+	switch string(bytes.Join(bytes.Fields(doc), nil)) {
+	case "null", "false", `""`, "{}":
+		return nil
+	}
+	var list []json.RawMessage
+	if err := json.Unmarshal(doc, &list); err != nil {
+		return fmt.Errorf("%w: records are not a list", ErrBadAnswer)
+	}
+	*r = list
+	return nil
+}

@@ -1,0 +1,58 @@
+package offline
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// Stats counts what a [Consumer] did since it was made.
+type Stats struct {
+	Requests  int64 // calls of event.offline.*, failed ones included
+	Reserved  int64 // records in new reservations
+	Recovered int64 // records read from reservations that an earlier run left
+	Handled   int64 // records that a handler finished
+	Retries   int64 // attempts after the first
+	Cleared   int64 // records removed from the queue
+	Parked    int64 // records parked
+	Left      int64 // records left reserved: the run ended before they were finished, or cleared
+
+	LastAnswer time.Time // when the portal last answered a call without an error; zero before the first time
+}
+
+// meter keeps the statistics and bounds the calls.
+type meter struct {
+	call callFunc
+
+	mu    sync.Mutex
+	stats Stats
+}
+
+// callTimeout is above the platform's own limit of a minute for one request. It guards against callers without a time limit.
+const callTimeout = 90 * time.Second
+
+// Call is the method of an [event.Caller].
+func (m *meter) Call(ctx context.Context, method string, params, result any) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	err := m.call(ctx, method, params, result)
+	m.count(func(s *Stats) {
+		s.Requests++
+		if err == nil {
+			s.LastAnswer = time.Now()
+		}
+	})
+	return err
+}
+
+func (m *meter) count(change func(*Stats)) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	change(&m.stats)
+}
+
+func (m *meter) read() Stats {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.stats
+}

@@ -1,0 +1,224 @@
+package rest
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"math"
+	"net/http"
+	"net/url"
+	"reflect"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Response is a portal's answer to a call that succeeded.
+type Response struct {
+	Result json.RawMessage // the result member as it came
+	Total  *int            // of list methods: rows that match in all; nil where absent
+	Next   *int            // of list methods: start of the next page; nil on the last one
+	Time   Time
+}
+
+// Time is what the portal measured. Cloud portals count Operating, the seconds that the application's calls of the method took in the last ten minutes, and
+// block the method over a limit.
+//
+// Source: https://apidocs.bitrix24.com/limits.html
+type Time struct {
+	Start            float64   // Unix seconds
+	Finish           float64   // Unix seconds
+	Duration         float64   // seconds
+	Processing       float64   // seconds
+	Operating        float64   // seconds; 0 where the portal does not count
+	OperatingResetAt time.Time // when the count starts to fall; zero where absent
+}
+
+// envelope is an answer with its members left for later, so that an odd one spoils none of the others.
+type envelope struct {
+	Result      json.RawMessage `json:"result"`
+	Error       json.RawMessage `json:"error"`
+	Description json.RawMessage `json:"error_description"`
+	Argument    json.RawMessage `json:"argument"`
+	Total       json.RawMessage `json:"total"`
+	Next        json.RawMessage `json:"next"`
+	Time        json.RawMessage `json:"time"`
+}
+
+// maxKept is how much of a description is kept, in characters.
+const maxKept = 1000
+
+// parseAnswer reads an answer. The token is what was sent: a portal that echoes it must not get it into an error.
+func parseAnswer(method string, status int, body []byte, token string) (*Response, error) {
+	fail := func(code ErrorCode) error { return &Error{Method: method, Status: status, Code: code} }
+	if status >= http.StatusMultipleChoices && status < http.StatusBadRequest {
+		return nil, fail(ErrMoved)
+	}
+	var env envelope
+	// Portals on premise are known to put a byte-order mark in front.
+	if err := json.Unmarshal(bytes.TrimPrefix(body, []byte("\xef\xbb\xbf")), &env); err != nil {
+		return nil, fail(ErrBadAnswer)
+	}
+	if code, description, ok := env.failure(); ok {
+		clean := func(s string, n int) string { return cut(scrub(plain(s), token), n) }
+		return nil, &Error{
+			Method:      method,
+			Status:      status,
+			Code:        ErrorCode(clean(code, maxShown)),
+			Description: clean(description, maxKept),
+			Argument:    clean(text(env.Argument), maxShown),
+		}
+	}
+	if len(env.Result) == 0 || status < http.StatusOK || status >= http.StatusMultipleChoices {
+		return nil, fail(ErrBadAnswer)
+	}
+	return &Response{Result: env.Result, Total: integer(env.Total), Next: integer(env.Next), Time: parseTime(env.Time)}, nil
+}
+
+// failure returns the error members. REST 3.0 has an object where the older API has a code.
+func (e *envelope) failure() (code, description string, ok bool) {
+	if isEmpty(e.Error) {
+		return "", "", false
+	}
+	if e.Error[0] == '{' {
+		var object struct {
+			Code    json.RawMessage `json:"code"`
+			Message json.RawMessage `json:"message"`
+		}
+		_ = json.Unmarshal(e.Error, &object) // it is valid JSON: it was decoded as part of the envelope
+		code, description = text(object.Code), text(object.Message)
+	} else {
+		code, description = text(e.Error), text(e.Description)
+	}
+	if code == "" {
+		code = string(ErrBadAnswer)
+	}
+	return code, description, true
+}
+
+// decode fills result with the result member.
+func (r *Response) decode(method string, result any) error {
+	if result == nil {
+		return nil
+	}
+	target := reflect.ValueOf(result)
+	if target.Kind() != reflect.Pointer || target.IsNil() {
+		return &Error{Method: method, Code: ErrBadCall, Description: "the method ran, but its result goes into a " +
+			target.Type().String() + "; pass a non-nil pointer"}
+	}
+	if isEmptyArray(r.Result) && isObject(target.Type().Elem()) {
+		return nil
+	}
+	err := json.Unmarshal(r.Result, result)
+	if err == nil {
+		return nil
+	}
+	// The decoder's own text quotes the value.
+	failure := &Error{Method: method, Status: http.StatusOK, Code: ErrBadResult, Description: "it does not fit " + target.Type().Elem().String()}
+	var mismatch *json.UnmarshalTypeError
+	if errors.As(err, &mismatch) {
+		failure.Description += ": " + mismatch.Type.String()
+		if mismatch.Field != "" {
+			failure.Description += " at " + mismatch.Field
+		}
+	}
+	return failure
+}
+
+// isObject reports whether encoding/json reads a t from an object and nothing else.
+func isObject(t reflect.Type) bool {
+	unmarshaler := reflect.TypeFor[json.Unmarshaler]()
+	for {
+		if t.Implements(unmarshaler) || reflect.PointerTo(t).Implements(unmarshaler) {
+			return false
+		}
+		if t.Kind() != reflect.Pointer {
+			return t.Kind() == reflect.Struct || t.Kind() == reflect.Map
+		}
+		t = t.Elem()
+	}
+}
+
+func isEmptyArray(raw json.RawMessage) bool {
+	inner, ok := bytes.CutPrefix(bytes.TrimSpace(raw), []byte("["))
+	return ok && string(bytes.TrimSpace(inner)) == "]"
+}
+
+// isEmpty reports whether raw is one of the ways in which PHP writes "nothing".
+func isEmpty(raw json.RawMessage) bool {
+	switch string(raw) {
+	case "", "null", "false", `""`, "{}":
+		return true
+	default:
+		return isEmptyArray(raw)
+	}
+}
+
+// text returns a scalar as text, and nothing for null, objects and arrays.
+func text(raw json.RawMessage) string {
+	var s string
+	if len(raw) == 0 || raw[0] == '{' || raw[0] == '[' || string(raw) == "null" {
+		return ""
+	}
+	if json.Unmarshal(raw, &s) == nil {
+		return s
+	}
+	return string(raw)
+}
+
+// number reads a JSON number, or one in quotes.
+func number(raw json.RawMessage) (float64, bool) {
+	f, err := strconv.ParseFloat(text(raw), 64)
+	return f, err == nil && !math.IsNaN(f) && !math.IsInf(f, 0)
+}
+
+func integer(raw json.RawMessage) *int {
+	f, ok := number(raw)
+	if !ok || math.Abs(f) > math.MaxInt32 {
+		return nil
+	}
+	n := int(f)
+	return &n
+}
+
+func parseTime(raw json.RawMessage) Time {
+	var members struct {
+		Start            json.RawMessage `json:"start"`
+		Finish           json.RawMessage `json:"finish"`
+		Duration         json.RawMessage `json:"duration"`
+		Processing       json.RawMessage `json:"processing"`
+		Operating        json.RawMessage `json:"operating"`
+		OperatingResetAt json.RawMessage `json:"operating_reset_at"`
+	}
+	if len(raw) == 0 || json.Unmarshal(raw, &members) != nil {
+		return Time{} // absent, or [] for an empty object
+	}
+	value := func(raw json.RawMessage) float64 {
+		f, ok := number(raw)
+		if !ok {
+			return 0
+		}
+		return f
+	}
+	t := Time{
+		Start:      value(members.Start),
+		Finish:     value(members.Finish),
+		Duration:   value(members.Duration),
+		Processing: value(members.Processing),
+		Operating:  value(members.Operating),
+	}
+	const year2200 = 7_258_118_400
+	if at := value(members.OperatingResetAt); at > 0 && at < year2200 {
+		t.OperatingResetAt = time.Unix(int64(at), 0).UTC()
+	}
+	return t
+}
+
+// scrub takes a token out of a text, as it was and as it was encoded for the request.
+func scrub(s, token string) string {
+	if token == "" {
+		return s
+	}
+	s = strings.ReplaceAll(s, token, "[redacted]")
+	return strings.ReplaceAll(s, url.QueryEscape(token), "[redacted]")
+}

@@ -1,0 +1,442 @@
+package rest_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/b24events/b24events/event"
+	"github.com/b24events/b24events/rest"
+)
+
+// The client is what package event calls with, and its error is what package event looks into.
+var (
+	_ event.Caller    = (*rest.Client)(nil)
+	_ event.CallError = (*rest.Error)(nil)
+)
+
+func TestCallOnTheWire(t *testing.T) {
+	t.Parallel()
+	client, portal := clientOf(t, says(200, `{"result":{"ID":"42"}}`))
+
+	var deal struct{ ID string }
+	err := client.Call(t.Context(), "crm.deal.get", map[string]any{"id": 42, "z": "last"}, &deal)
+
+	require.NoError(t, err)
+	require.Equal(t, "42", deal.ID)
+	seen := portal.requests()
+	require.Len(t, seen, 1)
+	require.Equal(t, "/rest/crm.deal.get", seen[0].path)
+	require.Empty(t, seen[0].query)
+	require.Equal(t, "application/x-www-form-urlencoded", seen[0].contentType)
+	require.Equal(t, "id=42&z=last&auth=s3cr3t%2FACCESS%2Btoken%3D1", seen[0].body)
+	require.Empty(t, seen[0].header.Get("Authorization"))
+}
+
+func TestGenericCall(t *testing.T) {
+	t.Parallel()
+	client, _ := clientOf(t, says(200, `{"result":["ONCRMDEALADD","ONCRMDEALUPDATE"]}`))
+
+	names, err := rest.Call[[]string](t.Context(), client, "events", nil)
+
+	require.NoError(t, err)
+	require.Equal(t, []string{"ONCRMDEALADD", "ONCRMDEALUPDATE"}, names)
+}
+
+func TestDoReadsTheEnvelope(t *testing.T) {
+	t.Parallel()
+	pointer := func(n int) *int { return &n }
+	tests := map[string]struct {
+		body string
+		want rest.Response
+	}{
+		"floats": {
+			`{"result":[],"total":120,"next":50,"time":{"start":1723.5,"finish":1724.25,"duration":0.75,"processing":0.02,
+				"operating":0.12,"operating_reset_at":1723000000}}`,
+			rest.Response{Result: json.RawMessage(`[]`), Total: pointer(120), Next: pointer(50), Time: rest.Time{
+				Start: 1723.5, Finish: 1724.25, Duration: 0.75, Processing: 0.02, Operating: 0.12,
+				OperatingResetAt: time.Unix(1723000000, 0).UTC(),
+			}},
+		},
+		"integers and no load limiter": {
+			`{"result":true,"time":{"start":1723,"finish":1724,"duration":1,"processing":0}}`,
+			rest.Response{Result: json.RawMessage(`true`), Time: rest.Time{Start: 1723, Finish: 1724, Duration: 1}},
+		},
+		"numbers in quotes": {
+			`{"result":1,"total":"7","next":"50","time":{"operating":"0.5"}}`,
+			rest.Response{Result: json.RawMessage(`1`), Total: pointer(7), Next: pointer(50), Time: rest.Time{Operating: 0.5}},
+		},
+		"an empty array for the time":    {`{"result":1,"time":[]}`, rest.Response{Result: json.RawMessage(`1`)}},
+		"null result":                    {`{"result":null}`, rest.Response{Result: json.RawMessage(`null`)}},
+		"empty error beside a result":    {`{"result":1,"error":""}`, rest.Response{Result: json.RawMessage(`1`)}},
+		"null error beside a result":     {`{"result":1,"error":null}`, rest.Response{Result: json.RawMessage(`1`)}},
+		"byte-order mark":                {"\xef\xbb\xbf" + `{"result":1}`, rest.Response{Result: json.RawMessage(`1`)}},
+		"members that are not numbers":   {`{"result":1,"total":{"a":1},"next":"x","time":{"start":"x"}}`, rest.Response{Result: json.RawMessage(`1`)}},
+		"numbers beyond what can be":     {`{"result":1,"total":1e300,"next":-1e300}`, rest.Response{Result: json.RawMessage(`1`)}},
+		"a reset in a poisonous year":    {`{"result":1,"time":{"operating_reset_at":1e18}}`, rest.Response{Result: json.RawMessage(`1`)}},
+		"members that nobody heard of":   {`{"x":[1],"result":1,"y":{}}`, rest.Response{Result: json.RawMessage(`1`)}},
+		"white space around an envelope": {" \n{\"result\":1}\n", rest.Response{Result: json.RawMessage(`1`)}},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			client, _ := clientOf(t, says(200, test.body))
+
+			got, err := client.Do(t.Context(), "crm.deal.list", nil)
+
+			require.NoError(t, err)
+			require.Equal(t, &test.want, got)
+		})
+	}
+}
+
+func TestResults(t *testing.T) {
+	t.Parallel()
+	type object struct{ ID int }
+	tests := map[string]struct {
+		body   string
+		result any
+		want   any
+		code   error
+	}{
+		"dropped":                       {body: `{"result":{"ID":1}}`},
+		"object":                        {body: `{"result":{"ID":1}}`, result: &object{}, want: &object{ID: 1}},
+		"empty array for a struct":      {body: `{"result":[]}`, result: &object{}, want: &object{}},
+		"empty array leaves as it was":  {body: `{"result":[ ]}`, result: &object{ID: 5}, want: &object{ID: 5}},
+		"empty array for a map":         {body: `{"result":[]}`, result: &map[string]int{}, want: &map[string]int{}},
+		"empty array for a pointer":     {body: `{"result":[]}`, result: new(*object), want: new(*object)},
+		"empty array for a slice":       {body: `{"result":[]}`, result: &[]int{1}, want: &[]int{}},
+		"full array for a struct":       {body: `{"result":[1]}`, result: &object{}, code: rest.ErrBadResult},
+		"text for a number":             {body: `{"result":{"ID":"planted-value"}}`, result: &object{}, code: rest.ErrBadResult},
+		"not a pointer":                 {body: `{"result":1}`, result: object{}, code: rest.ErrBadCall},
+		"nil pointer":                   {body: `{"result":1}`, result: (*object)(nil), code: rest.ErrBadCall},
+		"own unmarshaler sees an array": {body: `{"result":[]}`, result: new(ownUnmarshaler), want: &ownUnmarshaler{saw: "[]"}},
+		"raw":                           {body: `{"result":{"a":[]}}`, result: new(json.RawMessage), want: rawMessage(`{"a":[]}`)},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			client, _ := clientOf(t, says(200, test.body))
+
+			err := client.Call(t.Context(), "crm.deal.get", nil, test.result)
+
+			if test.code != nil {
+				require.ErrorIs(t, err, test.code)
+				require.NotContains(t, err.Error(), "planted-value")
+				return
+			}
+			require.NoError(t, err)
+			require.Equal(t, test.want, test.result)
+		})
+	}
+}
+
+func rawMessage(s string) *json.RawMessage { r := json.RawMessage(s); return &r }
+
+type ownUnmarshaler struct{ saw string }
+
+func (o *ownUnmarshaler) UnmarshalJSON(b []byte) error { o.saw = string(b); return nil }
+
+func TestExpiredTokenIsRenewedOnce(t *testing.T) {
+	t.Parallel()
+	expired := func(w http.ResponseWriter) {
+		says(401, `{"error":"expired_token","error_description":"The access token provided has expired"}`)(w, nil)
+	}
+	tests := map[string]struct {
+		accepts  string // the only token that the portal takes
+		renewals []string
+		want     error
+		calls    int
+	}{
+		"renewed":               {accepts: "second", renewals: []string{"second"}, calls: 2},
+		"refused twice":         {accepts: "third", renewals: []string{"second", "third"}, want: rest.ErrExpiredToken, calls: 2},
+		"renewal fails":         {accepts: "second", want: errRenew, calls: 1},
+		"nothing to be renewed": {accepts: "first", calls: 1},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := newPortal(t, func(w http.ResponseWriter, r *http.Request) {
+				if r.Form.Get("auth") != test.accepts {
+					expired(w)
+					return
+				}
+				says(200, `{"result":true}`)(w, r)
+			})
+			creds := &tokens{endpoint: p.URL + "/rest/", token: "first", renewals: test.renewals}
+
+			ok, err := rest.Call[bool](t.Context(), newClient(t, creds), "server.time", map[string]any{"a": 1})
+
+			require.ErrorIs(t, err, test.want)
+			require.Equal(t, test.want == nil, ok)
+			seen := p.requests()
+			require.Len(t, seen, test.calls)
+			for _, r := range seen {
+				require.Equal(t, "1", r.form.Get("a"))
+			}
+			if test.calls == 2 {
+				require.Equal(t, []string{"first"}, creds.refused)
+			}
+		})
+	}
+}
+
+func TestOtherRefusalsAreNotRenewed(t *testing.T) {
+	t.Parallel()
+	for _, code := range []string{"invalid_token", "NO_AUTH_FOUND", "QUERY_LIMIT_EXCEEDED", "ERROR_CORE", "authorization_error"} {
+		t.Run(code, func(t *testing.T) {
+			t.Parallel()
+			p := newPortal(t, says(401, `{"error":"`+code+`"}`))
+			creds := &tokens{endpoint: p.URL + "/rest/", token: "first", renewals: []string{"second"}}
+
+			err := newClient(t, creds).Call(t.Context(), "profile", nil, nil)
+
+			require.ErrorIs(t, err, rest.ErrorCode(code))
+			require.Len(t, p.requests(), 1)
+			require.Empty(t, creds.refused)
+		})
+	}
+}
+
+func TestCredentialsFail(t *testing.T) {
+	t.Parallel()
+	p := newPortal(t, says(200, `{"result":1}`))
+	creds := &tokens{endpoint: p.URL, err: errRenew}
+
+	err := newClient(t, creds).Call(t.Context(), "profile", nil, nil)
+
+	require.ErrorIs(t, err, errRenew)
+	require.Empty(t, p.requests())
+}
+
+func TestRefusedBeforeAnythingIsSent(t *testing.T) {
+	t.Parallel()
+	p := newPortal(t, says(200, `{"result":1}`))
+	host := strings.TrimPrefix(p.URL, "http://")
+	methods := []string{
+		"", ".", "..", "a..b", ".a", "a.", "crm/deal", "crm.deal?x=1", "crm.deal#x", "a b", "a\n", "a%2e", "план", strings.Repeat("a", 129),
+	}
+	for _, method := range methods {
+		t.Run("method "+method, func(t *testing.T) {
+			t.Parallel()
+			err := newClient(t, &tokens{endpoint: p.URL + "/rest/", token: "t"}).Call(t.Context(), method, nil, nil)
+			require.ErrorIs(t, err, rest.ErrBadCall)
+		})
+	}
+	endpoints := map[string]string{
+		"empty": "", "no scheme": host + "/rest/", "other scheme": "ftp://" + host + "/rest/", "userinfo": "http://user:pw@" + host + "/rest/",
+		"query": p.URL + "/rest/?a=b", "bare question mark": p.URL + "/rest/?", "fragment": p.URL + "/rest/#x", "no host": "http:///rest/", "junk": "http://[::1",
+	}
+	for name, endpoint := range endpoints {
+		t.Run("endpoint "+name, func(t *testing.T) {
+			t.Parallel()
+			err := newClient(t, &tokens{endpoint: endpoint, token: "t"}).Call(t.Context(), "profile", nil, nil)
+			require.ErrorIs(t, err, rest.ErrBadEndpoint)
+		})
+	}
+	t.Run("http without leave", func(t *testing.T) {
+		t.Parallel()
+		api, err := rest.NewPortals(&tokens{endpoint: p.URL + "/rest/", token: "t"})
+		require.NoError(t, err)
+		require.ErrorIs(t, api.Portal(member).Call(t.Context(), "profile", nil, nil), rest.ErrBadEndpoint)
+	})
+	t.Run("no token", func(t *testing.T) {
+		t.Parallel()
+		err := newClient(t, &tokens{endpoint: p.URL + "/rest/"}).Call(t.Context(), "profile", nil, nil)
+		require.ErrorIs(t, err, rest.ErrBadCall)
+	})
+	t.Cleanup(func() { require.Empty(t, p.requests()) })
+}
+
+func TestEndpointNeedsNoSlash(t *testing.T) {
+	t.Parallel()
+	p := newPortal(t, says(200, `{"result":1}`))
+
+	err := newClient(t, &tokens{endpoint: p.URL + "/rest", token: "t"}).Call(t.Context(), "Event.Bind", nil, nil)
+
+	require.NoError(t, err)
+	require.Equal(t, "/rest/Event.Bind", p.requests()[0].path)
+}
+
+func TestHTTPSPortal(t *testing.T) {
+	t.Parallel()
+	srv := httptest.NewTLSServer(says(200, `{"result":1}`))
+	t.Cleanup(srv.Close)
+	creds := &tokens{endpoint: srv.URL + "/rest/", token: secretToken}
+
+	api, err := rest.NewPortals(creds, rest.WithHTTPClient(srv.Client()))
+	require.NoError(t, err)
+	require.NoError(t, api.Portal(member).Call(t.Context(), "profile", nil, nil))
+
+	// Without the server's certificate among the trusted ones.
+	api, err = rest.NewPortals(creds)
+	require.NoError(t, err)
+	err = api.Portal(member).Call(t.Context(), "profile", nil, nil)
+	require.Error(t, err)
+	requireNoSecrets(t, err)
+}
+
+func TestContextEndsACall(t *testing.T) {
+	t.Parallel()
+	// hang returns a client whose portal does not answer, and a channel that tells when a call is there.
+	hang := func(t *testing.T) (client *rest.Client, arrived chan struct{}) {
+		t.Helper()
+		arrived = make(chan struct{}, 1)
+		leave := make(chan struct{})
+		client, _ = clientOf(t, func(http.ResponseWriter, *http.Request) {
+			arrived <- struct{}{}
+			<-leave
+		})
+		t.Cleanup(func() { close(leave) })
+		return client, arrived
+	}
+	t.Run("cancelled", func(t *testing.T) {
+		t.Parallel()
+		client, arrived := hang(t)
+		ctx, cancel := context.WithCancelCause(t.Context())
+		go func() {
+			<-arrived
+			cancel(errRenew)
+		}()
+		err := client.Call(ctx, "profile", nil, nil)
+		require.ErrorIs(t, err, context.Canceled)
+		require.ErrorIs(t, err, errRenew)
+		requireNoSecrets(t, err)
+	})
+	t.Run("deadline", func(t *testing.T) {
+		t.Parallel()
+		client, _ := hang(t)
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+		defer cancel()
+		err := client.Call(ctx, "profile", nil, nil)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		requireNoSecrets(t, err)
+	})
+}
+
+func TestTimeLimitOfTheHTTPClient(t *testing.T) {
+	t.Parallel()
+	leave := make(chan struct{})
+	p := newPortal(t, func(http.ResponseWriter, *http.Request) { <-leave })
+	t.Cleanup(func() { close(leave) })
+	creds := &tokens{endpoint: p.URL, token: secretToken}
+
+	err := newClient(t, creds, rest.WithHTTPClient(&http.Client{Timeout: 20 * time.Millisecond})).Call(t.Context(), "profile", nil, nil)
+
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	require.NoError(t, t.Context().Err())
+	requireNoSecrets(t, err)
+}
+
+func TestConnectionErrors(t *testing.T) {
+	t.Parallel()
+	t.Run("refused", func(t *testing.T) {
+		t.Parallel()
+		p := newPortal(t, says(200, ""))
+		p.Close()
+		err := newClient(t, &tokens{endpoint: p.URL + "/rest/", token: secretToken}).Call(t.Context(), "profile", nil, nil)
+		var op *net.OpError
+		require.ErrorAs(t, err, &op)
+		require.Equal(t, "dial", op.Op)
+		requireNoSecrets(t, err)
+		require.NotContains(t, err.Error(), "/rest/")
+	})
+	raw := map[string]string{
+		"closed at once":  "",
+		"not HTTP at all": "planted-secret-line\r\n\r\n",
+		"odd header":      "HTTP/1.1 200 OK\r\nplanted-secret-line\r\n\r\n",
+		"body cut off":    "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{\"result\":1",
+	}
+	for name, answer := range raw {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			client, _ := clientOf(t, func(w http.ResponseWriter, _ *http.Request) {
+				conn, _, err := http.NewResponseController(w).Hijack()
+				if err == nil {
+					_, _ = io.WriteString(conn, answer)
+					_ = conn.Close()
+				}
+			})
+			err := client.Call(t.Context(), "profile", nil, nil)
+			require.Error(t, err)
+			requireNoSecrets(t, err)
+			require.NotContains(t, fmt.Sprintf("%v %+v", err, errors.Unwrap(err)), "planted-secret-line")
+		})
+	}
+}
+
+func TestRedirectsAreNotFollowed(t *testing.T) {
+	t.Parallel()
+	target := newPortal(t, says(200, `{"result":"stolen"}`))
+	for _, status := range []int{301, 302, 303, 307, 308} {
+		t.Run(http.StatusText(status), func(t *testing.T) {
+			t.Parallel()
+			client, _ := clientOf(t, func(w http.ResponseWriter, r *http.Request) {
+				http.Redirect(w, r, target.URL+"/rest/profile", status)
+			})
+			err := client.Call(t.Context(), "profile", nil, nil)
+			require.ErrorIs(t, err, rest.ErrMoved)
+			var e *rest.Error
+			require.ErrorAs(t, err, &e)
+			require.Equal(t, status, e.Status)
+		})
+	}
+	t.Cleanup(func() { require.Empty(t, target.requests()) })
+}
+
+func TestAnswerLimit(t *testing.T) {
+	t.Parallel()
+	client, _ := clientOf(t, func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, `{"result":"`)
+		chunk := strings.Repeat("x", 1<<20)
+		for range rest.MaxAnswerBytes/len(chunk) + 1 {
+			if _, err := io.WriteString(w, chunk); err != nil {
+				return
+			}
+		}
+		_, _ = io.WriteString(w, `"}`)
+	})
+
+	err := client.Call(t.Context(), "profile", nil, nil)
+
+	require.ErrorIs(t, err, rest.ErrTooLarge)
+}
+
+func TestNewPortalsRefusesNonsense(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		creds rest.Credentials
+		opt   rest.Option
+	}{
+		"no credentials":  {nil, nil},
+		"nil HTTP client": {&tokens{}, rest.WithHTTPClient(nil)},
+		"nil logger":      {&tokens{}, rest.WithLogger(nil)},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			_, err := rest.NewPortals(test.creds, test.opt)
+			require.Error(t, err)
+		})
+	}
+	_, err := rest.NewPortals(&tokens{}, nil)
+	require.NoError(t, err, "a nil option is skipped")
+}
+
+func TestHTTPClientIsCopied(t *testing.T) {
+	t.Parallel()
+	mine := &http.Client{}
+	_, err := rest.NewPortals(&tokens{}, rest.WithHTTPClient(mine))
+	require.NoError(t, err)
+	require.Zero(t, *mine)
+}

@@ -1,0 +1,154 @@
+package rest
+
+import (
+	"strconv"
+	"strings"
+	"unicode"
+)
+
+// ErrorCode is the error member of a portal's answer, as a sentinel: errors.Is(err, rest.ErrQueryLimit). Codes compare without regard
+// to case, since portals differ in it. Any other code is compared as rest.ErrorCode("ERROR_EVENT_NOT_FOUND").
+type ErrorCode string //nolint:errname // codes are what callers name; an error without a code is no such value
+
+// Error returns the code with the name of the package.
+func (c ErrorCode) Error() string { return "rest: " + string(c) }
+
+// The codes that every method can answer. Judge by these and not by the status, which differs between builds.
+//
+// Source: https://apidocs.bitrix24.com/api-reference/common/system/errors.html
+const (
+	ErrExpiredToken       ErrorCode = "expired_token"          // renewed once already, and refused again
+	ErrInvalidToken       ErrorCode = "invalid_token"          // revoked, or never issued
+	ErrNoAuth             ErrorCode = "NO_AUTH_FOUND"          // the portal knows no such token
+	ErrInvalidCredentials ErrorCode = "INVALID_CREDENTIALS"    //nolint:gosec // a code, not a credential: the secret of an inbound webhook is wrong
+	ErrInsufficientScope  ErrorCode = "insufficient_scope"     // the application lacks a permission
+	ErrUserAccess         ErrorCode = "user_access_error"      // the user may not use the application
+	ErrAuthorization      ErrorCode = "authorization_error"    // the user was dismissed, for one
+	ErrApplicationMissing ErrorCode = "APPLICATION_NOT_FOUND"  // removed from the portal, or inactive
+	ErrConnection         ErrorCode = "CONNECTION_ERROR"       // the portal could not reach the OAuth server; try later
+	ErrOverload           ErrorCode = "OVERLOAD_LIMIT"         // REST was blocked by the vendor
+	ErrPortalDeleted      ErrorCode = "PORTAL_DELETED"         // on premise also a site that is closed for a while
+	ErrWrongAuthType      ErrorCode = "WRONG_AUTH_TYPE"        // not for this kind of token, such as a webhook's
+	ErrAccessDenied       ErrorCode = "ACCESS_DENIED"          // not an administrator, or a plan without REST
+	ErrWrongLicense       ErrorCode = "WRONG_LICENSE"          // the plan lacks the feature
+	ErrConfirmWaiting     ErrorCode = "METHOD_CONFIRM_WAITING" // an administrator has to allow the method
+	ErrConfirmDenied      ErrorCode = "METHOD_CONFIRM_DENIED"
+	ErrMethodNotFound     ErrorCode = "ERROR_METHOD_NOT_FOUND"
+	ErrQueryLimit         ErrorCode = "QUERY_LIMIT_EXCEEDED" // too many requests a second; the method did not run
+	ErrOperationTimeLimit ErrorCode = "OPERATION_TIME_LIMIT" // the method's time is used up for minutes; it did not run
+	ErrArgument           ErrorCode = "ERROR_ARGUMENT"       // see Error.Argument
+	ErrCore               ErrorCode = "ERROR_CORE"
+	ErrInternal           ErrorCode = "INTERNAL_SERVER_ERROR"
+)
+
+// The codes that this package gives where the portal gives none. They hold spaces, which codes of portals do not.
+const (
+	// ErrBadAnswer means that the answer is not the JSON that methods send. The status tells more: 503 and 429 from a front end
+	// mean that the call did not run.
+	ErrBadAnswer ErrorCode = "unreadable answer"
+	// ErrMoved means that the portal answered with a redirect. A renamed portal does; the next renewal of the token brings its
+	// new address.
+	ErrMoved ErrorCode = "redirected answer"
+	// ErrTooLarge means that the answer passes MaxAnswerBytes.
+	ErrTooLarge ErrorCode = "answer too large"
+	// ErrBadResult means that the method ran and its result does not fit the Go type.
+	ErrBadResult ErrorCode = "unexpected result"
+	// ErrBadCall means that a method's name or parameters cannot be sent. Nothing was sent.
+	ErrBadCall ErrorCode = "invalid call"
+	// ErrBadEndpoint means that the credentials name an address that is malformed or not https. Nothing was sent.
+	ErrBadEndpoint ErrorCode = "invalid endpoint"
+)
+
+// Error is a call that failed. It holds no parameter of the call and nothing of the answer but the error members.
+type Error struct {
+	Method      string    // the method called; empty where its name was refused
+	Status      int       // HTTP status; 0 where nothing was sent
+	Code        ErrorCode // the portal's, or one of this package
+	Description string    // the portal's words as plain text, cut to 1,000 characters; do not match on it, it changes
+	Argument    string    // the parameter that ErrArgument is about
+}
+
+// maxShown is how much of a description an error's text shows, in characters.
+const maxShown = 200
+
+// Error describes the failure in one line.
+func (e *Error) Error() string {
+	var b strings.Builder
+	b.WriteString("rest: ")
+	if e.Method != "" {
+		b.WriteString(e.Method + ": ")
+	}
+	b.WriteString(string(e.Code))
+	if e.Status != 0 {
+		b.WriteString(" (status " + strconv.Itoa(e.Status) + ")")
+	}
+	if e.Argument != "" {
+		b.WriteString(" in " + e.Argument)
+	}
+	if e.Description != "" {
+		b.WriteString(": " + cut(e.Description, maxShown))
+	}
+	return b.String()
+}
+
+// Is compares codes without regard to case.
+func (e *Error) Is(target error) bool {
+	code, ok := target.(ErrorCode)
+	return ok && strings.EqualFold(string(e.Code), string(code))
+}
+
+// ErrorCode returns the code as text, for packages that do not import this one.
+func (e *Error) ErrorCode() string { return string(e.Code) }
+
+// ErrorDescription returns the description, for packages that do not import this one.
+func (e *Error) ErrorDescription() string { return e.Description }
+
+// plain makes a portal's text fit for a log line: no tags, no control characters, single spaces.
+func plain(s string) string {
+	var b strings.Builder
+	for s != "" {
+		open := strings.IndexByte(s, '<')
+		if open < 0 {
+			b.WriteString(s)
+			break
+		}
+		b.WriteString(s[:open])
+		s = s[open:]
+		if !startsTag(s) {
+			b.WriteByte('<')
+			s = s[1:]
+			continue
+		}
+		b.WriteByte(' ')
+		end := strings.IndexByte(s, '>')
+		if end < 0 {
+			break
+		}
+		s = s[end+1:]
+	}
+	words := strings.FieldsFunc(b.String(), func(r rune) bool {
+		return unicode.IsSpace(r) || !unicode.IsPrint(r)
+	})
+	return strings.Join(words, " ")
+}
+
+// startsTag tells a tag from a plain "less than".
+func startsTag(s string) bool {
+	if len(s) < 2 {
+		return false
+	}
+	c := s[1]
+	return c == '/' || c == '!' || c == '?' || ('a' <= c && c <= 'z') || ('A' <= c && c <= 'Z')
+}
+
+// cut shortens s to n characters.
+func cut(s string, n int) string {
+	count := 0
+	for i := range s {
+		if count == n {
+			return s[:i] + "…"
+		}
+		count++
+	}
+	return s
+}

@@ -1,0 +1,106 @@
+package rest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"time"
+)
+
+// MaxAnswerBytes is the most that is read of one answer, after decompression.
+const MaxAnswerBytes = 64 << 20
+
+// DefaultTimeout bounds one HTTP request where the client of [WithHTTPClient] has no limit of its own. Portals give up on a method after 60 s.
+const DefaultTimeout = 75 * time.Second
+
+// Credentials hands out access to portals. The type Portals of package oauth fits; for tokens kept elsewhere write an adapter.
+// Implementations must be safe for concurrent use.
+type Credentials interface {
+	// Access returns the portal's REST address, such as https://example.bitrix24.com/rest/, and a token to use there.
+	Access(ctx context.Context, memberID string) (endpoint, token string, err error)
+	// Renew returns access after the portal answered expired_token to the token refused. Where that token was replaced in the
+	// meantime, it returns the replacement.
+	Renew(ctx context.Context, memberID, refused string) (endpoint, token string, err error)
+}
+
+// Portals makes clients for portals. The clients share its HTTP transport.
+type Portals struct {
+	creds    Credentials
+	http     *http.Client
+	log      *slog.Logger
+	insecure bool
+}
+
+type config struct {
+	http     *http.Client
+	log      *slog.Logger
+	insecure bool
+}
+
+// Option configures [NewPortals].
+type Option func(*config) error
+
+// WithHTTPClient sets the HTTP client, for a proxy or certificates of one's own. It is copied. The copy follows no redirects, keeps no cookies, and has
+// [DefaultTimeout] where the client has none.
+func WithHTTPClient(c *http.Client) Option {
+	return func(cfg *config) error {
+		if c == nil {
+			return errors.New("rest: WithHTTPClient: the client is nil")
+		}
+		cfg.http = c
+		return nil
+	}
+}
+
+// WithLogger sets where calls are logged: one DEBUG line for each, without parameters or results.
+func WithLogger(l *slog.Logger) Option {
+	return func(cfg *config) error {
+		if l == nil {
+			return errors.New("rest: WithLogger: the logger is nil")
+		}
+		cfg.log = l
+		return nil
+	}
+}
+
+// WithInsecureHTTP allows portals whose endpoint is http. Tokens then travel in the clear: it is for fake portals in tests and for
+// development.
+func WithInsecureHTTP() Option {
+	return func(cfg *config) error {
+		cfg.insecure = true
+		return nil
+	}
+}
+
+// NewPortals returns a source of clients that call with the tokens of c.
+func NewPortals(c Credentials, opts ...Option) (*Portals, error) {
+	if c == nil {
+		return nil, errors.New("rest: NewPortals: the credentials are nil; pass an *oauth.Portals or an adapter")
+	}
+	cfg := config{http: &http.Client{}, log: slog.New(slog.DiscardHandler)}
+	for _, opt := range opts {
+		if opt == nil {
+			continue
+		}
+		if err := opt(&cfg); err != nil {
+			return nil, err
+		}
+	}
+	client := *cfg.http
+	client.Jar = nil // a portal's session cookie would turn an application's call into a user's
+	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	if client.Timeout == 0 {
+		client.Timeout = DefaultTimeout
+	}
+	return &Portals{creds: c, http: &client, log: cfg.log, insecure: cfg.insecure}, nil
+}
+
+// Portal returns the client for one portal. It does no I/O: whether the portal is known shows at the first call.
+func (p *Portals) Portal(memberID string) *Client {
+	return &Client{portals: p, memberID: memberID}
+}
+
+// Format prints no credentials, whatever the verb.
+func (p *Portals) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("rest.Portals")) }

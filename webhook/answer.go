@@ -1,0 +1,82 @@
+package webhook
+
+import (
+	"errors"
+	"io"
+	"net/http"
+
+	"github.com/b24events/b24events/event"
+)
+
+// answer is what the platform is told. Texts are fixed: nothing of a request comes back.
+type answer struct {
+	status int
+	text   string
+}
+
+// answerTo returns the refusal for a reason.
+func answerTo(reason Reason) answer {
+	switch reason {
+	case ReasonMethod:
+		return answer{http.StatusMethodNotAllowed, "method not allowed\n"}
+	case ReasonContentType:
+		return answer{http.StatusUnsupportedMediaType, "unsupported content type\n"}
+	case ReasonTooLarge:
+		return answer{http.StatusRequestEntityTooLarge, "body too large\n"}
+	case ReasonTimeout:
+		return answer{http.StatusRequestTimeout, "body took too long\n"}
+	case ReasonMalformed:
+		return answer{http.StatusBadRequest, "malformed body\n"}
+	case ReasonNotEvent:
+		return answer{http.StatusBadRequest, "not an event\n"}
+	case ReasonForbidden:
+		return answer{http.StatusForbidden, "forbidden\n"}
+	default: // ReasonUnavailable, ReasonQueueFull, ReasonShuttingDown
+		return answer{http.StatusServiceUnavailable, "unavailable\n"}
+	}
+}
+
+// handlerFailed is the answer of WithSync.
+func handlerFailed() answer { return answer{http.StatusInternalServerError, "handler failed\n"} }
+
+func respond(w http.ResponseWriter, a answer) {
+	header := w.Header()
+	header.Set("Content-Type", "text/plain; charset=utf-8")
+	header.Set("X-Content-Type-Options", "nosniff")
+	if a.status == http.StatusRequestTimeout {
+		header.Set("Connection", "close") // the rest of the body is still to come
+	}
+	w.WriteHeader(a.status)
+	_, _ = io.WriteString(w, a.text) // nobody to tell where the peer has gone
+}
+
+// unreadable tells why a body could not be parsed. readErr is what reading it ended with, nil where it was read.
+func unreadable(err, readErr error) Reason {
+	switch {
+	case tooLong(readErr), tooLong(err), errors.Is(err, event.ErrTooLarge):
+		return ReasonTooLarge
+	case timedOut(readErr):
+		return ReasonTimeout
+	case errors.Is(err, event.ErrContentType):
+		return ReasonContentType
+	default:
+		return ReasonMalformed
+	}
+}
+
+func tooLong(err error) bool {
+	var limit *http.MaxBytesError
+	return errors.As(err, &limit)
+}
+
+// lostBecause tells why a verified delivery found no place.
+func lostBecause(err error) Reason {
+	switch {
+	case errors.Is(err, ErrShutdown), errors.Is(err, errReported):
+		return ReasonShuttingDown
+	case errors.Is(err, ErrQueueFull):
+		return ReasonQueueFull
+	default:
+		return ReasonUnavailable
+	}
+}

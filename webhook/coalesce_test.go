@@ -1,0 +1,240 @@
+package webhook_test
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/b24events/b24events/event"
+	"github.com/b24events/b24events/webhook"
+)
+
+// numbered is a change of a deal with a number that the handler can see.
+func numbered(name string, deal, n int) string {
+	return body(name, fields{"data[FIELDS][ID]": strconv.Itoa(deal), "data[N]": strconv.Itoa(n)})
+}
+
+// numbers returns the numbers in the order in which they were handled.
+func (r *recorder) numbers() []string {
+	var all []string
+	for _, d := range r.deliveries() {
+		all = append(all, d.Name+" "+d.Data.Get("N").Text())
+	}
+	return all
+}
+
+func slow(d time.Duration) func(context.Context, *event.Delivery) error {
+	return func(context.Context, *event.Delivery) error {
+		<-time.After(d)
+		return nil
+	}
+}
+
+func TestCoalescing(t *testing.T) {
+	t.Parallel()
+	type step struct {
+		name    string
+		deal, n int
+	}
+	for name, test := range map[string]struct {
+		names     []string
+		steps     []step
+		handled   []string
+		coalesced uint64
+	}{
+		"thousand changes of one deal": {
+			names:     []string{"ONCRMDEALUPDATE"},
+			steps:     repeat(1000, func(n int) step { return step{"ONCRMDEALUPDATE", 1, n} }),
+			handled:   []string{"ONCRMDEALUPDATE 0", "ONCRMDEALUPDATE 999"},
+			coalesced: 998,
+		},
+		"any case": {
+			names:     []string{" onCrmDealUpdate "},
+			steps:     repeat(3, func(n int) step { return step{"ONCRMDEALUPDATE", 1, n} }),
+			handled:   []string{"ONCRMDEALUPDATE 0", "ONCRMDEALUPDATE 2"},
+			coalesced: 1,
+		},
+		"the older one's place in line": {
+			names: []string{"ONCRMDEALUPDATE"},
+			steps: []step{
+				{"ONCRMDEALADD", 1, 0}, {"ONCRMDEALUPDATE", 1, 1}, {"ONCRMDEALDELETE", 1, 2}, {"ONCRMDEALUPDATE", 1, 3},
+			},
+			handled:   []string{"ONCRMDEALADD 0", "ONCRMDEALUPDATE 3", "ONCRMDEALDELETE 2"},
+			coalesced: 1,
+		},
+		"only the names given": {
+			names:   []string{"ONCRMLEADUPDATE"},
+			steps:   repeat(3, func(n int) step { return step{"ONCRMDEALUPDATE", 1, n} }),
+			handled: []string{"ONCRMDEALUPDATE 0", "ONCRMDEALUPDATE 1", "ONCRMDEALUPDATE 2"},
+		},
+		"not without an object": {
+			names:   []string{"ONSOMETHINGNEW"},
+			steps:   repeat(3, func(n int) step { return step{"ONSOMETHINGNEW", 1, n} }),
+			handled: []string{"ONSOMETHINGNEW 0", "ONSOMETHINGNEW 1", "ONSOMETHINGNEW 2"},
+		},
+		"not across objects": {
+			names: []string{"ONCRMDEALUPDATE"},
+			steps: []step{
+				{"ONCRMDEALUPDATE", 1, 0}, {"ONCRMDEALUPDATE", 2, 1}, {"ONCRMDEALUPDATE", 3, 2}, {"ONCRMDEALUPDATE", 1, 3},
+			},
+			handled: []string{"ONCRMDEALUPDATE 0", "ONCRMDEALUPDATE 1", "ONCRMDEALUPDATE 2", "ONCRMDEALUPDATE 3"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				rec := recorder{then: slow(time.Second)}
+				h := newHandler(t, &rec, webhook.WithWorkers(1), webhook.WithCoalescing(test.names...))
+				for _, s := range test.steps {
+					require.Equal(t, http.StatusOK, post(h, numbered(s.name, s.deal, s.n)))
+					synctest.Wait() // the first is running by then
+				}
+				shutdown(t, h)
+				require.Equal(t, test.handled, rec.numbers())
+				s := h.Stats()
+				require.Equal(t, test.coalesced, s.Coalesced)
+				require.EqualValues(t, len(test.steps), s.Accepted)
+				balanced(t, s, 0)
+			})
+		})
+	}
+}
+
+func repeat[T any](n int, f func(int) T) []T {
+	all := make([]T, n)
+	for i := range all {
+		all[i] = f(i)
+	}
+	return all
+}
+
+func TestCoalescingNeedsNoRoom(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		rec := recorder{then: slow(time.Second)}
+		h := newHandler(t, &rec, webhook.WithQueueSize(2), webhook.WithEnqueueTimeout(0),
+			webhook.WithCoalescing("ONCRMDEALUPDATE"))
+		for n := range 500 {
+			require.Equal(t, http.StatusOK, post(h, numbered("ONCRMDEALUPDATE", 1, n)))
+			synctest.Wait()
+		}
+		require.Equal(t, http.StatusServiceUnavailable, post(h, numbered("ONCRMDEALUPDATE", 2, 0)))
+		// A larger body needs the difference.
+		large := body("ONCRMDEALUPDATE", fields{"data[FIELDS][ID]": "1", "data[X]": strings.Repeat("x", 10<<10)})
+		require.Equal(t, http.StatusServiceUnavailable, post(h, large))
+		<-time.After(time.Minute)
+		require.Equal(t, []string{"ONCRMDEALUPDATE 0", "ONCRMDEALUPDATE 499"}, rec.numbers())
+
+		// And gives it back.
+		for _, b := range []string{large, dealUpdate(1)} {
+			require.Equal(t, http.StatusOK, post(h, b))
+			<-time.After(time.Minute)
+		}
+		require.Equal(t, http.StatusOK, post(h, dealUpdate(1)))
+		require.Equal(t, http.StatusOK, post(h, dealUpdate(2)))
+		shutdown(t, h)
+		balanced(t, h.Stats(), 0)
+	})
+}
+
+// TestCoalescingResizes replaces small by large and large by small, and then counts the places that are left.
+func TestCoalescingResizes(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const places = 8
+		h := newHandler(t, do(slow(time.Second)), webhook.WithQueueSize(places), webhook.WithEnqueueTimeout(0),
+			webhook.WithCoalescing("ONCRMDEALUPDATE"))
+		for round := range 40 {
+			size := []int{1, 30, 10, 50, 1}[round%5] << 10
+			post(h, body("ONCRMDEALUPDATE", fields{"data[FIELDS][ID]": "1", "data[X]": strings.Repeat("x", size)}))
+			synctest.Wait()
+			<-time.After(time.Second / 3)
+		}
+		<-time.After(time.Hour)
+		balanced(t, h.Stats(), 0)
+		accepted := 0
+		for id := range 2 * places {
+			if post(h, dealUpdate(id+1)) == http.StatusOK {
+				accepted++
+			}
+		}
+		require.Equal(t, places, accepted)
+		shutdown(t, h)
+	})
+}
+
+// TestCoalescingOfRetries: a newer delivery replaces one that waits for its next attempt, keeps its wait, and has all attempts ahead.
+func TestCoalescingOfRetries(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		var at []time.Duration
+		var lost drops
+		rec := recorder{then: func(context.Context, *event.Delivery) error {
+			at = append(at, time.Since(start))
+			return event.Retry(io.EOF, time.Minute)
+		}}
+		h := newHandler(t, &rec, webhook.WithMaxAttempts(3), webhook.WithCoalescing("ONCRMDEALUPDATE"), lost.option())
+		post(h, numbered("ONCRMDEALUPDATE", 1, 0))
+		<-time.After(90 * time.Second) // two attempts, the third is due in 30 seconds
+		post(h, numbered("ONCRMDEALUPDATE", 1, 1))
+		<-time.After(time.Hour)
+		require.Equal(t, []time.Duration{0, time.Minute, 2 * time.Minute, 3 * time.Minute, 4 * time.Minute}, at)
+		require.Equal(t, "ONCRMDEALUPDATE 1", rec.numbers()[2])
+		s := h.Stats()
+		require.EqualValues(t, 1, s.Failed)
+		require.EqualValues(t, 1, s.Coalesced)
+		balanced(t, s, 0)
+		ids, _ := lost.list()
+		require.Len(t, ids, 1)
+	})
+}
+
+// TestCoalescingWithAFailedOne: a delivery that fails while a newer one waits gives way to it.
+func TestCoalescingWithAFailedOne(t *testing.T) {
+	t.Parallel()
+	for name, between := range map[string]bool{"next in line": false, "others between": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				rec := recorder{then: func(_ context.Context, d *event.Delivery) error {
+					<-time.After(time.Second)
+					if d.Data.Get("N").Text() == "0" {
+						return io.EOF
+					}
+					return nil
+				}}
+				h := newHandler(t, &rec, webhook.WithCoalescing("ONCRMDEALUPDATE"), webhook.WithQueueSize(5), webhook.WithEnqueueTimeout(0))
+				post(h, numbered("ONCRMDEALUPDATE", 1, 0))
+				synctest.Wait()
+				want := []string{"ONCRMDEALUPDATE 0", "ONCRMDEALUPDATE 2"}
+				if between {
+					post(h, numbered("ONCRMDEALADD", 1, 1))
+					want = append(want, "ONCRMDEALADD 1")
+				}
+				post(h, numbered("ONCRMDEALUPDATE", 1, 2))
+				if between {
+					post(h, numbered("ONCRMDEALDELETE", 1, 3))
+					want = append(want, "ONCRMDEALDELETE 3")
+				}
+				<-time.After(time.Hour)
+				require.Equal(t, want, rec.numbers())
+				s := h.Stats()
+				require.EqualValues(t, 1, s.Coalesced)
+				require.EqualValues(t, 1, s.Retried)
+				balanced(t, s, 0)
+				for id := range 5 { // no place was lost
+					require.Equal(t, http.StatusOK, post(h, dealUpdate(id+1)))
+				}
+				shutdown(t, h)
+			})
+		})
+	}
+}

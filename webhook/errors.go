@@ -1,0 +1,90 @@
+package webhook
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"runtime/debug"
+	"strings"
+
+	"github.com/b24events/b24events/event"
+)
+
+// Error is a sentinel of this package; compare with errors.Is.
+type Error string
+
+// Error returns the text of the sentinel.
+func (e Error) Error() string { return string(e) }
+
+const (
+	// ErrConfig means that NewHandler was given arguments or options that make no sense.
+	ErrConfig Error = "webhook: invalid configuration"
+	// ErrQueueFull means that the queue had no room within the enqueue timeout. A [Queue] returns it for the same reason.
+	ErrQueueFull Error = "webhook: queue full"
+	// ErrShutdown means that a delivery was cut off, or refused, because the Handler shuts down. It is also the cause
+	// (context.Cause) of a handler's context that Shutdown cancelled.
+	ErrShutdown Error = "webhook: shutting down"
+	// ErrTimeout is the cause (context.Cause) of a handler's context that ran into the handler timeout.
+	ErrTimeout Error = "webhook: handler ran out of time"
+
+	// errGoexit stands for a handler that neither returned nor panicked.
+	errGoexit Error = "webhook: handler ended its goroutine"
+	// errNoVerifier is what the zero verifiers answer.
+	errNoVerifier Error = "webhook: verifier without tokens or lookup"
+)
+
+// ShutdownError tells how many accepted deliveries [Handler.Shutdown] had to give up. It matches [ErrShutdown], and the
+// cause of the context that ended the wait.
+type ShutdownError struct {
+	Left  int   // deliveries that were not processed; each went to the function of WithOnDropped
+	Cause error // why the wait ended, such as context.DeadlineExceeded
+}
+
+// Error names the number of deliveries.
+func (e *ShutdownError) Error() string {
+	return fmt.Sprintf("webhook: shut down with %d deliveries not processed: %v", e.Left, e.Cause)
+}
+
+// Unwrap returns [ErrShutdown] and the cause.
+func (e *ShutdownError) Unwrap() []error { return []error{ErrShutdown, e.Cause} }
+
+// misconfigured makes an [ErrConfig] with an explanation.
+func misconfigured(format string, args ...any) error {
+	return fmt.Errorf("%w: %s", ErrConfig, fmt.Sprintf(format, args...))
+}
+
+// guard runs f and turns a panic into an [event.PanicError].
+func guard(f func() error) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = &event.PanicError{Value: v, Stack: debug.Stack()}
+		}
+	}()
+	return f()
+}
+
+// maxErrorText bounds the text of a foreign error in a log line.
+const maxErrorText = 512
+
+// errorText is the text of an error for the log. Errors of handlers and verifiers are not ours, and may quote the tokens
+// of the delivery, as a *url.Error quotes the address that was called.
+func errorText(d *event.Delivery, err error) string {
+	var p *event.PanicError
+	if errors.As(err, &p) {
+		return p.Error() // never the text of what was passed to panic
+	}
+	text := err.Error()
+	if d != nil {
+		for _, s := range []event.Secret{d.Auth.AccessToken, d.Auth.RefreshToken, d.Auth.ApplicationToken} {
+			if s == "" {
+				continue
+			}
+			text = strings.ReplaceAll(text, string(s), s.String())
+			text = strings.ReplaceAll(text, url.QueryEscape(string(s)), s.String())
+		}
+	}
+	if len(text) > maxErrorText {
+		text = strings.ToValidUTF8(text[:maxErrorText], "") + "…"
+	}
+	return text
+}

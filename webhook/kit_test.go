@@ -1,0 +1,149 @@
+package webhook_test
+
+import (
+	"context"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/b24events/b24events/event"
+	"github.com/b24events/b24events/webhook"
+)
+
+const (
+	token  = "0123456789abcdef0123456789abcdef"
+	member = "a223c6b3710f85df22e9377d6c4f7553"
+	form   = "application/x-www-form-urlencoded"
+)
+
+// fields of a delivery, by their bracket names.
+type fields map[string]string
+
+// body builds the body of an event as the platform sends it.
+func body(name string, more fields) string {
+	v := url.Values{
+		"event":                   {name},
+		"event_handler_id":        {"58"},
+		"ts":                      {"1727018926"},
+		"auth[domain]":            {"p.bitrix24.com"},
+		"auth[member_id]":         {member},
+		"auth[application_token]": {token},
+		"auth[client_endpoint]":   {"https://p.bitrix24.com/rest/"},
+		"auth[server_endpoint]":   {"https://oauth.bitrix.info/rest/"},
+	}
+	for key, value := range more {
+		v.Set(key, value)
+	}
+	return v.Encode()
+}
+
+func dealUpdate(id int) string {
+	return body("ONCRMDEALUPDATE", fields{"data[FIELDS][ID]": strconv.Itoa(id)})
+}
+
+func request(body string) *http.Request {
+	r := httptest.NewRequest(http.MethodPost, "/bitrix24", strings.NewReader(body))
+	r.Header.Set("Content-Type", form)
+	return r
+}
+
+// post sends a body and returns the answer's status.
+func post(h http.Handler, body string) int {
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, request(body))
+	return w.Code
+}
+
+func newHandler(tb testing.TB, h event.Handler, opts ...webhook.Option) *webhook.Handler {
+	tb.Helper()
+	handler, err := webhook.NewHandler(webhook.Tokens(token), h, opts...)
+	require.NoError(tb, err)
+	return handler
+}
+
+// recorder is an event handler that notes what it got.
+type recorder struct {
+	mu   sync.Mutex
+	got  []*event.Delivery
+	then func(ctx context.Context, d *event.Delivery) error
+}
+
+func (r *recorder) HandleEvent(ctx context.Context, d *event.Delivery) error {
+	r.mu.Lock()
+	r.got = append(r.got, d)
+	r.mu.Unlock()
+	if r.then == nil {
+		return nil
+	}
+	return r.then(ctx, d)
+}
+
+func (r *recorder) deliveries() []*event.Delivery {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return append([]*event.Delivery(nil), r.got...)
+}
+
+// ids returns the numbers of the objects in the order in which they were handled.
+func (r *recorder) ids() []string {
+	var all []string
+	for _, d := range r.deliveries() {
+		all = append(all, d.Entity().ID)
+	}
+	return all
+}
+
+// drops notes what WithOnDropped reports.
+type drops struct {
+	mu   sync.Mutex
+	ids  []string
+	errs []error
+}
+
+func (l *drops) option() webhook.Option {
+	return webhook.WithOnDropped(func(d *event.Delivery, err error) {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.ids = append(l.ids, d.Entity().ID)
+		l.errs = append(l.errs, err)
+	})
+}
+
+func (l *drops) list() ([]string, []error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return append([]string(nil), l.ids...), append([]error(nil), l.errs...)
+}
+
+// do makes a function an event handler.
+func do(f func(ctx context.Context, d *event.Delivery) error) event.Handler { return event.HandlerFunc(f) }
+
+func nothing() event.Handler { return do(func(context.Context, *event.Delivery) error { return nil }) }
+
+// verifierFunc makes a function a verifier.
+type verifierFunc func(ctx context.Context, d *event.Delivery) error
+
+func (f verifierFunc) Verify(ctx context.Context, d *event.Delivery) error { return f(ctx, d) }
+
+// shutdown drains a handler.
+func shutdown(tb testing.TB, h *webhook.Handler) {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(tb.Context()), 20*time.Second)
+	defer cancel()
+	require.NoError(tb, h.Shutdown(ctx))
+}
+
+// balanced checks that every accepted delivery is accounted for once the handler is idle.
+func balanced(tb testing.TB, s webhook.Stats, cutOff int) {
+	tb.Helper()
+	require.Zero(tb, s.Queued)
+	require.Zero(tb, s.Running)
+	require.Equal(tb, s.Accepted, s.Coalesced+s.Processed+s.Failed+uint64(cutOff)) //nolint:gosec // small
+}

@@ -1,0 +1,86 @@
+package webhook
+
+import (
+	"sync/atomic"
+)
+
+// Reason tells why a request was not accepted.
+type Reason string
+
+// The reasons of a refusal, with the status that goes with each.
+const (
+	ReasonMethod       Reason = "method"        // 405: neither POST nor GET nor HEAD
+	ReasonContentType  Reason = "content_type"  // 415: neither a form nor JSON
+	ReasonTooLarge     Reason = "too_large"     // 413: too many bytes, too many keys or too deep
+	ReasonTimeout      Reason = "timeout"       // 408: the body did not arrive within the read timeout
+	ReasonMalformed    Reason = "malformed"     // 400: not a well-formed body
+	ReasonNotEvent     Reason = "not_event"     // 400: well-formed, but an application page, an automation rule or something else
+	ReasonForbidden    Reason = "forbidden"     // 403: not authentic
+	ReasonUnavailable  Reason = "unavailable"   // 503: the verifier could not tell, or a Queue could not store
+	ReasonQueueFull    Reason = "queue_full"    // 503: no room in the queue within the enqueue timeout
+	ReasonShuttingDown Reason = "shutting_down" // 503: Shutdown was called
+)
+
+// reasons lists every Reason.
+func reasons() []Reason {
+	return []Reason{
+		ReasonMethod, ReasonContentType, ReasonTooLarge, ReasonTimeout, ReasonMalformed, ReasonNotEvent,
+		ReasonForbidden, ReasonUnavailable, ReasonQueueFull, ReasonShuttingDown,
+	}
+}
+
+// Stats is a snapshot of what a [Handler] did since it was made. Each number is exact; as they are read one after the other, sums over
+// them may be off by what happened meanwhile. When the Handler is idle and has a memory queue,
+// Accepted = Coalesced + Processed + Failed + what Shutdown cut off.
+type Stats struct {
+	Accepted  uint64 `json:"accepted"`  // deliveries taken over: verified, and queued or (with WithSync) given to the handler
+	Coalesced uint64 `json:"coalesced"` // accepted ones that a newer delivery took the place of
+	Processed uint64 `json:"processed"` // handler returned nil
+	Failed    uint64 `json:"failed"`    // given up: dropped by the handler, a payload of the wrong shape, a panic, or out of attempts
+	Retried   uint64 `json:"retried"`   // attempts that failed and are or were to be repeated
+	// Dropped counts events that were lost before they were processed: answered 503, whatever the reason, or cut off by Shutdown.
+	Dropped uint64 `json:"dropped"`
+	// Unhandled counts accepted deliveries that nobody waits for: the handler says so, as [event.Mux] does through its method Handles; with other
+	// handlers, events that the catalogue lacks.
+	Unhandled uint64            `json:"unhandled"`
+	Rejected  map[Reason]uint64 `json:"rejected"` // every Reason is present
+	Queued    int               `json:"queued"`   // waiting now, for a worker or for the next attempt
+	Running   int               `json:"running"`  // being handled now
+	Ack       Latency           `json:"ack"`      // from the arrival of the request to its 200
+	Lag       Latency           `json:"lag"`      // from the arrival of the request to the start of its handler
+}
+
+// counters are the live numbers behind [Stats].
+type counters struct {
+	accepted, coalesced, processed, failed, retried, dropped, unhandled atomic.Uint64
+
+	rejected map[Reason]*atomic.Uint64 // fixed once made
+	ack, lag histogram
+}
+
+func newCounters() *counters {
+	c := &counters{rejected: make(map[Reason]*atomic.Uint64)}
+	for _, r := range reasons() {
+		c.rejected[r] = new(atomic.Uint64)
+	}
+	return c
+}
+
+func (c *counters) snapshot() Stats {
+	s := Stats{
+		Accepted:  c.accepted.Load(),
+		Coalesced: c.coalesced.Load(),
+		Processed: c.processed.Load(),
+		Failed:    c.failed.Load(),
+		Retried:   c.retried.Load(),
+		Dropped:   c.dropped.Load(),
+		Unhandled: c.unhandled.Load(),
+		Rejected:  make(map[Reason]uint64, len(c.rejected)),
+		Ack:       c.ack.snapshot(),
+		Lag:       c.lag.snapshot(),
+	}
+	for r, n := range c.rejected {
+		s.Rejected[r] = n.Load()
+	}
+	return s
+}
