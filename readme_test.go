@@ -1,12 +1,23 @@
 package b24events_test
 
 import (
+	"context"
+	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/b24events/b24events/event"
+	"github.com/b24events/b24events/event/eventtest"
+	"github.com/b24events/b24events/oauth"
+	"github.com/b24events/b24events/rest"
+	"github.com/b24events/b24events/webhook"
 )
 
 // goBlocks finds the Go code of a Markdown file.
@@ -24,4 +35,99 @@ func TestReadmeCodeIsTested(t *testing.T) {
 	for _, b := range blocks {
 		require.Contains(t, string(code), strings.TrimSpace(b[1]), "copy the README's block from example_test.go")
 	}
+}
+
+// TestServe runs the README's way of serving: whatever was acknowledged before the end has been handled when it returns.
+func TestServe(t *testing.T) {
+	t.Parallel()
+	handler, err := dealWatcher("the-token")
+	require.NoError(t, err)
+	taken, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer func() { require.NoError(t, taken.Close()) }()
+	require.Error(t, serve(t.Context(), taken.Addr().String(), handler), "the address is taken")
+
+	ctx, cancel := context.WithCancel(t.Context())
+	request, err := eventtest.NewRequest(ctx, event.OnCrmDealUpdate, event.CRMEntity{ID: 42}, eventtest.WithToken("the-token"))
+	require.NoError(t, err)
+	handler.ServeHTTP(httptest.NewRecorder(), request)
+	cancel()
+	require.NoError(t, serve(ctx, "127.0.0.1:0", handler))
+	require.EqualValues(t, 1, handler.Stats().Processed)
+}
+
+func TestNewApp(t *testing.T) {
+	t.Parallel()
+	handler, err := newApp(oauth.Config{ClientID: "app.1", ClientSecret: "secret"}, oauth.NewMemoryStore(), "https://example.com/bitrix24")
+	require.NoError(t, err)
+	require.NoError(t, handler.Shutdown(t.Context()))
+	_, err = newApp(oauth.Config{}, oauth.NewMemoryStore(), "https://example.com/bitrix24")
+	require.Error(t, err, "no credentials")
+}
+
+// TestAppAndQueue plays the README's application against a portal: install, a deal, the offline queue, uninstall.
+func TestAppAndQueue(t *testing.T) {
+	t.Parallel()
+	var handler http.Handler
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { handler.ServeHTTP(w, r) }))
+	defer server.Close()
+	portal := eventtest.NewPortal(t)
+	app, err := portal.AddApp(eventtest.App{Scope: []string{"crm"}, HandlerURL: server.URL})
+	require.NoError(t, err)
+	portals, err := oauth.NewPortals(oauth.Config{ClientID: app.ClientID(), ClientSecret: app.ClientSecret()}, oauth.NewMemoryStore(),
+		oauth.WithHosts(portal.OAuthHost()), oauth.WithInsecureHTTP())
+	require.NoError(t, err)
+	api, err := rest.NewPortals(portals, rest.WithInsecureHTTP())
+	require.NoError(t, err)
+	hook, err := webhook.NewHandler(portals, appMux(portals, api, server.URL), webhook.WithSync()) // answers when it is done
+	require.NoError(t, err)
+	handler = hook
+
+	require.NoError(t, app.Install(t.Context()))
+	require.NoError(t, portal.Wait(t.Context()))
+	require.Len(t, portal.Bindings(), 3, "install, uninstall, new deals")
+	_, err = portal.Add(eventtest.Deal, map[string]any{"TITLE": "Rocket"}, eventtest.AdminID)
+	require.NoError(t, err)
+	require.NoError(t, portal.Wait(t.Context()))
+	require.Equal(t, 1, portal.CallCount("crm.deal.get"))
+
+	mux := event.NewMux()
+	handled := make(chan event.CRMEntity, 1)
+	event.On(mux, event.OnCrmLeadAdd, func(_ context.Context, _ *event.Delivery, e event.CRMEntity) error {
+		handled <- e
+		return nil
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	worked := make(chan error, 1)
+	go func() { worked <- work(ctx, api, portal.MemberID(), mux) }()
+	require.Eventually(t, func() bool { return len(portal.Bindings()) == 4 }, 10*time.Second, time.Millisecond)
+	id, err := portal.Add(eventtest.Lead, map[string]any{"TITLE": "Hope"}, eventtest.AdminID)
+	require.NoError(t, err)
+	select {
+	case e := <-handled:
+		require.Equal(t, id, e.ID)
+	case <-time.After(30 * time.Second):
+		t.Fatal("the record was not handled")
+	}
+	require.Eventually(t, func() bool { return len(portal.OfflineRows()) == 0 }, 10*time.Second, time.Millisecond)
+	cancel()
+	require.NoError(t, <-worked)
+
+	require.NoError(t, app.Uninstall(true))
+	require.NoError(t, portal.Wait(t.Context()))
+	_, err = portals.Installation(t.Context(), portal.MemberID())
+	require.ErrorIs(t, err, oauth.ErrNotFound)
+	require.NoError(t, hook.Shutdown(t.Context()))
+}
+
+func TestOnPaid(t *testing.T) {
+	t.Parallel()
+	mux := event.NewMux()
+	onPaid(mux)
+	d, err := event.Parse("", []byte("event=ONBILLINGPAID&data[ORDER][ID]=7&data[SUM]=12.50&data[FULL]=Y"))
+	require.NoError(t, err)
+	require.NoError(t, mux.HandleEvent(t.Context(), d))
+	d, err = event.Parse("", []byte("event=ONBILLINGPAID&data[ORDER][ID]=seven"))
+	require.NoError(t, err)
+	require.ErrorIs(t, mux.HandleEvent(t.Context(), d), event.ErrMalformed)
 }

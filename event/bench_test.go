@@ -11,7 +11,7 @@ import (
 
 func BenchmarkParse(b *testing.B) {
 	for _, name := range []string{"ONCRMDEALUPDATE", "ONTASKUPDATE", "ONIMBOTMESSAGEADD"} {
-		body, err := os.ReadFile(filepath.Join("testdata", "events", name+".form"))
+		body, err := os.ReadFile(filepath.Join("testdata", "events", name+".form")) //nolint:gosec // a constant name
 		if err != nil {
 			b.Fatal(err)
 		}

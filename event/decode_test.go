@@ -215,6 +215,7 @@ func TestNewDataForms(t *testing.T) {
 		"pointer":          {&part{N: 1}, map[string]any{"n": json.Number("1")}},
 		"payload":          {event.CRMEntity{ID: 7}, map[string]any{"FIELDS": map[string]any{"ID": json.Number("7")}}},
 		"flat and section": {event.Task{ID: 5}, map[string]any{"FIELDS_AFTER": map[string]any{"ID": json.Number("5")}}},
+		"deleted":          {event.Task{ID: 5, Before: &event.TaskFields{ID: 5}}, map[string]any{"FIELDS_BEFORE": map[string]any{"ID": json.Number("5")}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

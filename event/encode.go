@@ -106,24 +106,29 @@ func encodeMap(rv reflect.Value, depth int) (phpform.Value, error) {
 
 func encodeStruct(rv reflect.Value, depth int) (phpform.Value, error) {
 	var tree branch
-	for _, f := range shapeOf(rv.Type()).fields {
-		field := rv.FieldByIndex(f.index)
-		if field.IsZero() {
-			continue
-		}
-		v, err := encode(field, depth+1)
-		if err != nil {
-			return phpform.Value{}, err
-		}
-		switch {
-		case f.rest:
-			for _, e := range v.Entries() {
-				tree.put([]string{e.Key}, e.Value)
+	fields := shapeOf(rv.Type()).fields
+	// Sections come first. A field with alternatives sums up what a section may hold already: Task.ID is FIELDS_AFTER.ID or
+	// FIELDS_BEFORE.ID, and must not make up the section that is missing.
+	for _, summary := range []bool{false, true} {
+		for _, f := range fields {
+			field := rv.FieldByIndex(f.index)
+			if field.IsZero() || summary != (len(f.paths) > 1) || (summary && slices.ContainsFunc(f.paths, tree.has)) {
+				continue
 			}
-		case len(f.paths[0].keys) == 0:
-			return v, nil
-		default:
-			tree.put(f.paths[0].keys, v)
+			v, err := encode(field, depth+1)
+			if err != nil {
+				return phpform.Value{}, err
+			}
+			switch {
+			case f.rest:
+				for _, e := range v.Entries() {
+					tree.put([]string{e.Key}, e.Value)
+				}
+			case len(f.paths[0].keys) == 0:
+				return v, nil
+			default:
+				tree.put(f.paths[0].keys, v)
+			}
 		}
 	}
 	return tree.value(), nil
@@ -136,8 +141,19 @@ type branch struct {
 	leaf     phpform.Value
 }
 
-// put sets the value at a path. What stands there already wins: a flat convenience field must not overwrite the section
-// that it summarises.
+// has reports whether something stands at a path.
+func (b *branch) has(p fieldPath) bool {
+	for _, key := range p.keys {
+		next, ok := b.children[key]
+		if !ok {
+			return false
+		}
+		b = next
+	}
+	return len(p.keys) > 0
+}
+
+// put sets the value at a path, unless something stands there already. An array is taken apart, so that others can join it.
 func (b *branch) put(path []string, v phpform.Value) {
 	if len(path) == 0 {
 		if v.Kind() == phpform.Array {

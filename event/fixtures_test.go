@@ -292,20 +292,8 @@ func TestPayloadsSurviveTheirOwnEncoding(t *testing.T) {
 			again := *d
 			again.Data, err = event.NewData(payload)
 			require.NoError(t, err)
-			want, got := essence(t, d), essence(t, &again)
-			if f.wire == "ONTASKDELETE" { // the flat id is written to FIELDS_AFTER, where it is looked for first
-				want, got = without(want, "FIELDS_AFTER"), without(got, "FIELDS_AFTER")
-			}
-			require.Equal(t, want, got)
+			require.Equal(t, essence(t, d), essence(t, &again))
 			require.Equal(t, d.Entity(), again.Entity())
 		})
 	}
-}
-
-func without(v any, key string) any {
-	m, ok := v.(map[string]any)
-	if ok {
-		delete(m, key)
-	}
-	return v
 }

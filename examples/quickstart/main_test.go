@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"regexp"
 	"strings"
 	"testing"
 
@@ -31,7 +30,7 @@ func TestRun(t *testing.T) {
 	got := strings.Split(strings.TrimSuffix(stdout.String(), "\n"), "\n")
 	require.Len(t, got, len(lines))
 	for i, want := range lines {
-		require.Regexp(t, regexp.MustCompile("^"+want+` \(\d+ ms\)$`), got[i])
+		require.Regexp(t, "^"+want+` \(\d+ ms\)$`, got[i])
 	}
 }
 

@@ -39,7 +39,7 @@ type stage struct {
 }
 
 func newStage(ctx context.Context, log *slog.Logger) (*stage, error) {
-	portal, err := eventtest.New()
+	portal, err := eventtest.New() //nolint:contextcheck // it runs until it is closed
 	if err != nil {
 		return nil, err
 	}
