@@ -2,9 +2,11 @@ package event
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/b24events/b24events/internal/phpform"
 )
@@ -66,6 +68,14 @@ func bindable(name string, offline bool) bool {
 	return !known || (!info.Unbound && (!offline || !info.NoQueue))
 }
 
+func (b Binding) bindParams() map[string]any {
+	p := b.params()
+	if b.MinTimeout > 0 {
+		p["options"] = map[string]any{"minTimeout": b.MinTimeout}
+	}
+	return p
+}
+
 func (b Binding) params() map[string]any {
 	p := map[string]any{"event": strings.ToUpper(strings.TrimSpace(b.Event))}
 	if b.Offline {
@@ -77,7 +87,7 @@ func (b Binding) params() map[string]any {
 		}
 	}
 	if b.Connector != "" { // even an empty one is refused on plans without the feature
-		p["auth_connector"] = b.Connector
+		p[connectorKey] = b.Connector
 	}
 	return p
 }
@@ -89,22 +99,50 @@ func (a *API) Bind(ctx context.Context, b Binding) error {
 	if err := b.validate(); err != nil {
 		return err
 	}
-	params := b.params()
-	if b.MinTimeout > 0 {
-		params["options"] = map[string]any{"minTimeout": b.MinTimeout}
+	params := b.bindParams()
+	for try := 0; ; try++ {
+		var done bool
+		err := a.caller.Call(ctx, "event.bind", params, &done)
+		switch {
+		case alreadyBound(err):
+			return nil
+		case bindingStarted(err) && try < bindTries:
+			if pause(ctx, bindPause<<try) == nil {
+				continue
+			}
+			return fmt.Errorf("event: binding %s: %w", params["event"], context.Cause(ctx))
+		case err != nil:
+			return fmt.Errorf("event: binding %s: %w", params["event"], err)
+		case !done:
+			return fmt.Errorf("event: binding %s: the portal answered false", params["event"])
+		default:
+			return nil
+		}
 	}
-	var done bool
-	err := a.caller.Call(ctx, "event.bind", params, &done)
-	switch {
-	case alreadyBound(err):
+}
+
+// A binding that another process is making at this moment is refused; both replicas of a deployment do that. It is there, or not, after
+// 0.1, 0.2, 0.4 … seconds.
+const (
+	bindTries = 5
+	bindPause = 100 * time.Millisecond
+)
+
+func pause(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
 		return nil
-	case err != nil:
-		return fmt.Errorf("event: binding %s: %w", params["event"], err)
-	case !done:
-		return fmt.Errorf("event: binding %s: the portal answered false", params["event"])
-	default:
-		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
+}
+
+// bindingStarted recognises the refusal of a bind that runs at the same time as another one like it.
+func bindingStarted(err error) bool {
+	var ce CallError
+	return errors.As(err, &ce) && strings.Contains(strings.ToLower(ce.ErrorDescription()), "binding the handler has already started")
 }
 
 // alreadyBound recognises the portal's answer to a duplicate. Its code is the catch-all ERROR_CORE, so the text has to decide; the
@@ -133,6 +171,33 @@ func (a *API) Unbind(ctx context.Context, b Binding) (int, error) {
 		return 0, fmt.Errorf("event: unbinding %s: %w", strings.ToUpper(b.Event), err)
 	}
 	return result.Count, nil
+}
+
+// UnbindAll ends every subscription of the application that the token's user can see, whoever made it and wherever it posts to, and
+// returns how many rows went. It is meant for leaving a portal; to follow the handlers of a mux use [API.Reconcile].
+func (a *API) UnbindAll(ctx context.Context) (int, error) {
+	have, err := a.Bindings(ctx)
+	if err != nil {
+		return 0, err
+	}
+	commands := make([]command, len(have))
+	for i, b := range have {
+		commands[i] = command{"event.unbind", b.params()}
+	}
+	answers, err := a.batch(ctx, commands)
+	count := 0
+	errs := []error{err}
+	for _, reply := range answers {
+		var result struct {
+			Count int `json:"count"`
+		}
+		if reply.sent && reply.err == nil {
+			reply.err = json.Unmarshal(reply.result, &result)
+		}
+		count += result.Count
+		errs = append(errs, reply.err)
+	}
+	return count, errors.Join(errs...)
 }
 
 // Bindings lists the application's subscriptions on the portal. A non-administrator's token sees only its own, and no offline
@@ -206,4 +271,42 @@ func (a *API) Test(ctx context.Context, params map[string]any) error {
 		return fmt.Errorf("event: requesting a test event: %w", err)
 	}
 	return nil
+}
+
+// Features tells what the portal's plan allows.
+type Features struct {
+	OfflineExtended bool // reservations of the offline queue: event.offline.get with clear=0
+	AuthConnector   bool // separate queues by auth_connector
+}
+
+// Features asks for the plan's features, in one request. Boxed portals answer with the name of their edition, which counts as yes.
+//
+// Source: https://apidocs.bitrix24.com/api-reference/common/system/feature-get.html
+func (a *API) Features(ctx context.Context) (Features, error) {
+	var f Features
+	wanted := []struct {
+		code string
+		has  *bool
+	}{{"rest_offline_extended", &f.OfflineExtended}, {"rest_auth_connector", &f.AuthConnector}}
+	commands := make([]command, len(wanted))
+	for i, w := range wanted {
+		commands[i] = command{"feature.get", map[string]any{"CODE": w.code}}
+	}
+	answers, err := a.batch(ctx, commands)
+	if err != nil {
+		return Features{}, fmt.Errorf("event: asking for features: %w", err)
+	}
+	for i, w := range wanted {
+		var result struct {
+			Value string `json:"value"`
+		}
+		if err := answers[i].err; err != nil {
+			return Features{}, fmt.Errorf("event: asking for the feature %s: %w", w.code, err)
+		}
+		if json.Unmarshal(answers[i].result, &result) != nil {
+			return Features{}, fmt.Errorf("event: asking for the feature %s: the answer is not understood", w.code)
+		}
+		*w.has = result.Value != "" && result.Value != "N"
+	}
+	return f, nil
 }

@@ -2,9 +2,11 @@ package event_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -25,9 +27,9 @@ func (granted) Renew(context.Context, string, string) (endpoint, token string, e
 }
 
 // portal returns a portal with an installed application, and a caller with the token of one of its users.
-func portal(t *testing.T, user int64) (*eventtest.Portal, *rest.Client) {
+func portal(t *testing.T, user int64, opts ...eventtest.Option) (*eventtest.Portal, *rest.Client) {
 	t.Helper()
-	p := eventtest.NewPortal(t)
+	p := eventtest.NewPortal(t, opts...)
 	if user == 0 {
 		user = p.AddUser(eventtest.User{Name: "Plain"})
 	}
@@ -209,10 +211,171 @@ func TestApplyGoesOnAfterAFailure(t *testing.T) {
 		{Event: "ONNOSUCHEVENT", Handler: handlerURL},
 		{Event: "ONCRMDEALADD", Handler: handlerURL},
 	})
-	var re *rest.Error
-	require.ErrorAs(t, err, &re)
-	require.Equal(t, "ERROR_EVENT_NOT_FOUND", re.ErrorCode())
+	var ce event.CallError
+	require.ErrorAs(t, err, &ce)
+	require.Equal(t, "ERROR_EVENT_NOT_FOUND", ce.ErrorCode())
 	require.Len(t, p.Bindings(), 1)
+}
+
+func TestReconcileTakesFewRequests(t *testing.T) {
+	t.Parallel()
+	p, c := portal(t, eventtest.AdminID)
+	api := event.NewAPI(c)
+	var want []event.Binding
+	for info := range event.Catalog() {
+		if info.Scope == "crm" && !strings.Contains(info.Name, "{") && len(want) < 60 {
+			want = append(want, event.Binding{Event: info.Name, Handler: handlerURL})
+		}
+	}
+	require.Len(t, want, 60)
+	steps := []struct {
+		name     string
+		want     []event.Binding
+		requests int
+		bound    int
+	}{
+		{"fifty changes", want[:50], 2, 50},
+		{"nothing to do", want[:50], 1, 50},
+		{"ten more", want, 2, 60},
+		{"all but one go: 59 changes", want[:1], 3, 1},
+	}
+	for _, step := range steps {
+		before := p.Requests().REST
+		require.NoError(t, api.Reconcile(t.Context(), step.want), step.name)
+		require.Equal(t, step.requests, p.Requests().REST-before, step.name)
+		require.Len(t, p.Bindings(), step.bound, step.name)
+	}
+}
+
+func TestReconcileOwnsAPrefix(t *testing.T) {
+	t.Parallel()
+	_, c := portal(t, eventtest.AdminID)
+	api := event.NewAPI(c)
+	for _, handler := range []string{handlerURL, handlerURL + "/v1", handlerURL + "?tenant=1", handlerURL + "-staging", "https://other.example.com/bitrix24"} {
+		require.NoError(t, api.Bind(t.Context(), event.Binding{Event: "ONCRMDEALADD", Handler: handler}))
+	}
+	want := []event.Binding{{Event: "ONCRMDEALADD", Handler: handlerURL + "/v2"}}
+	require.NoError(t, api.Reconcile(t.Context(), want, event.WithOwnedPrefix(handlerURL+"/"), nil))
+	have, err := api.Bindings(t.Context())
+	require.NoError(t, err)
+	var handlers []string
+	for _, b := range have {
+		handlers = append(handlers, b.Handler)
+	}
+	require.Equal(t, []string{handlerURL + "-staging", "https://other.example.com/bitrix24", handlerURL + "/v2"}, handlers)
+	_, err = api.Plan(t.Context(), want, event.WithOwnedPrefix("https://"))
+	require.Error(t, err, "a prefix of everything is a mistake")
+}
+
+// TestBindingInProgress covers replicas that start at once: the one that comes second is told to wait.
+func TestBindingInProgress(t *testing.T) {
+	t.Parallel()
+	inProgress := eventtest.Fail(400, "ERROR_CORE", "Unable to set event handler: Process of binding the handler has already started")
+	t.Run("bind", func(t *testing.T) {
+		t.Parallel()
+		p, c := portal(t, eventtest.AdminID)
+		p.Once("event.bind", inProgress)
+		require.NoError(t, event.NewAPI(c).Bind(t.Context(), event.Binding{Event: "ONCRMDEALADD", Handler: handlerURL}))
+		require.Equal(t, 2, p.CallCount("event.bind"))
+		require.Len(t, p.Bindings(), 1)
+	})
+	t.Run("reconcile", func(t *testing.T) {
+		t.Parallel()
+		p, c := portal(t, eventtest.AdminID)
+		p.Once("event.bind", inProgress)
+		require.NoError(t, event.NewAPI(c).Reconcile(t.Context(), []event.Binding{{Event: "ONCRMDEALADD", Handler: handlerURL}}))
+		require.Len(t, p.Bindings(), 1)
+	})
+	t.Run("for ever", func(t *testing.T) {
+		t.Parallel()
+		p, c := portal(t, eventtest.AdminID)
+		for range 10 {
+			p.Once("event.bind", inProgress)
+		}
+		err := event.NewAPI(c).Bind(t.Context(), event.Binding{Event: "ONCRMDEALADD", Handler: handlerURL})
+		var ce event.CallError
+		require.ErrorAs(t, err, &ce)
+		require.Equal(t, 6, p.CallCount("event.bind"), "it gives up")
+	})
+	t.Run("not beyond the context", func(t *testing.T) {
+		t.Parallel()
+		p, c := portal(t, eventtest.AdminID)
+		for range 10 {
+			p.Once("event.bind", inProgress)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		defer cancel()
+		err := event.NewAPI(c).Bind(ctx, event.Binding{Event: "ONCRMDEALADD", Handler: handlerURL})
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+	})
+}
+
+func TestUnbindAll(t *testing.T) {
+	t.Parallel()
+	p, c := portal(t, eventtest.AdminID)
+	api := event.NewAPI(c)
+	for _, b := range []event.Binding{
+		{Event: "ONCRMDEALADD", Handler: handlerURL},
+		{Event: "ONCRMDEALADD", Handler: handlerURL, AuthType: 1},
+		{Event: "ONCRMDEALADD", Offline: true},
+		{Event: "ONCRMDEALADD", Offline: true, Connector: "erp"},
+	} {
+		require.NoError(t, api.Bind(t.Context(), b))
+	}
+	n, err := api.UnbindAll(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, 4, n)
+	require.Empty(t, p.Bindings())
+	n, err = api.UnbindAll(t.Context())
+	require.NoError(t, err)
+	require.Zero(t, n)
+}
+
+func TestFeatures(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		options []eventtest.Option
+		want    event.Features
+	}{
+		"everything":    {nil, event.Features{OfflineExtended: true, AuthConnector: true}},
+		"no extended":   {[]eventtest.Option{eventtest.WithoutExtendedOffline()}, event.Features{AuthConnector: true}},
+		"no connectors": {[]eventtest.Option{eventtest.WithoutConnectors()}, event.Features{OfflineExtended: true}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p, c := portal(t, eventtest.AdminID, tc.options...)
+			before := p.Requests().REST
+			got, err := event.NewAPI(c).Features(t.Context())
+			require.NoError(t, err)
+			require.Equal(t, tc.want, got)
+			require.Equal(t, 1, p.Requests().REST-before)
+		})
+	}
+}
+
+// reply is a portal that gives one answer to everything. eventtest gives none of these.
+type reply string
+
+func (r reply) Call(_ context.Context, _ string, _, result any) error {
+	return json.Unmarshal([]byte(r), result)
+}
+
+func TestFeaturesOfOddPortals(t *testing.T) {
+	t.Parallel()
+	got, err := event.NewAPI(reply(`{"result":{"c0":{"value":"de_selfhosted"},"c1":{"value":""}},"result_error":[]}`)).Features(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, event.Features{OfflineExtended: true}, got, "a box answers with its edition")
+	for name, r := range map[string]reply{
+		"nothing":      `{"result":[],"result_error":[]}`,
+		"refused":      `{"result":{"c0":{"value":"Y"}},"result_error":{"c1":{"error":"CODE_EMPTY","error_description":"x"}}}`,
+		"odd refusal":  `{"result":{"c0":{"value":"Y"}},"result_error":{"c1":"no"}}`,
+		"odd section":  `{"result":7,"result_error":[]}`,
+		"odd value":    `{"result":{"c0":{"value":"Y"},"c1":{"value":{}}},"result_error":[]}`,
+		"not an array": `{"result":[1],"result_error":[]}`,
+	} {
+		_, err := event.NewAPI(r).Features(t.Context())
+		require.Error(t, err, name)
+	}
 }
 
 func TestBindingStringHidesTheQuery(t *testing.T) {

@@ -1,6 +1,7 @@
 package event
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -70,31 +71,80 @@ func (b Binding) String() string {
 	return b.Event + " " + handler
 }
 
-// Plan compares want with the portal's bindings and changes nothing. It owns, and may therefore unbind, only what posts to one of the
-// handler URLs in want, letter by letter, and offline bindings only of the connectors in want: bindings of other installations of the
-// same application, such as production while this runs on a laptop, are not touched. A binding of a wanted event and URL for another
-// AuthType counts as unwanted, since it would deliver twice. ONAPPINSTALL is never unbound: the platform binds it by itself.
-func (a *API) Plan(ctx context.Context, want []Binding) (Plan, error) {
+// ReconcileOption changes what [API.Plan] and [API.Reconcile] own.
+type ReconcileOption func(*ownership) error
+
+// ownership says which bindings may be ended.
+type ownership struct {
+	prefixes []string
+	handlers map[string]bool // of the wanted bindings
+	queues   map[string]bool // offline, by connector
+}
+
+// WithOwnedPrefix makes every online binding ours whose handler URL is prefix or continues it after a slash or a question mark. It cleans up after
+// handler URLs that changed: give the part that never does, such as https://example.com/bitrix24. Without it only the URLs of the
+// wanted bindings are owned.
+func WithOwnedPrefix(prefix string) ReconcileOption {
+	return func(o *ownership) error {
+		if err := checkHandlerURL(prefix); err != nil {
+			return fmt.Errorf("event: WithOwnedPrefix: %w", err)
+		}
+		o.prefixes = append(o.prefixes, strings.TrimSuffix(prefix, "/"))
+		return nil
+	}
+}
+
+func (o *ownership) owns(b Binding) bool {
+	if b.Event == OnAppInstall.Name() {
+		return false
+	}
+	if b.Offline {
+		return o.queues[b.Connector]
+	}
+	return o.handlers[b.Handler] || slices.ContainsFunc(o.prefixes, func(prefix string) bool {
+		rest, ok := strings.CutPrefix(b.Handler, prefix)
+		return ok && (rest == "" || rest[0] == '/' || rest[0] == '?')
+	})
+}
+
+// Plan compares want with the portal's bindings and changes nothing: it is the dry run of [API.Reconcile]. It owns, and may therefore unbind, only
+// what posts to one of the handler URLs in want, letter by letter, or below [WithOwnedPrefix], and offline bindings only of the connectors in want: bindings
+// of other installations of the same application, such as production while this runs on a laptop, are not touched. A binding of a wanted event
+// and URL for another AuthType counts as unwanted, since it would deliver twice. ONAPPINSTALL is never unbound: the platform binds it by itself.
+func (a *API) Plan(ctx context.Context, want []Binding, opts ...ReconcileOption) (Plan, error) {
+	o := ownership{handlers: make(map[string]bool), queues: make(map[string]bool)}
+	for _, opt := range opts {
+		if opt == nil {
+			continue
+		}
+		if err := opt(&o); err != nil {
+			return Plan{}, err
+		}
+	}
 	want = slices.Clone(want)
 	for i := range want {
-		want[i].Event = strings.ToUpper(strings.TrimSpace(want[i].Event))
-		if err := want[i].validate(); err != nil {
+		b := &want[i]
+		b.Event = strings.ToUpper(strings.TrimSpace(b.Event))
+		if err := b.validate(); err != nil {
 			return Plan{}, err
+		}
+		if b.Offline {
+			o.queues[b.Connector] = true
+		} else {
+			o.handlers[b.Handler] = true
 		}
 	}
 	have, err := a.Bindings(ctx)
 	if err != nil {
 		return Plan{}, err
 	}
-	return plan(want, have), nil
+	return plan(want, have, &o), nil
 }
 
-func plan(want, have []Binding) Plan {
+func plan(want, have []Binding, o *ownership) Plan {
 	wanted := make(map[Binding]bool, len(want))
-	owned := make(map[string]bool)
 	for _, b := range want {
 		wanted[identity(b)] = true
-		owned[ownership(b)] = true
 	}
 	var p Plan
 	present := make(map[Binding]bool, len(have))
@@ -106,7 +156,7 @@ func plan(want, have []Binding) Plan {
 				p.Keep = append(p.Keep, b)
 			}
 			present[id] = true
-		case owned[ownership(b)] && b.Event != OnAppInstall.Name():
+		case o.owns(b):
 			p.Unbind = append(p.Unbind, b)
 		}
 	}
@@ -128,44 +178,59 @@ func identity(b Binding) Binding {
 	return b
 }
 
-func ownership(b Binding) string {
-	if b.Offline {
-		return "offline " + b.Connector
-	}
-	return "online " + b.Handler
-}
-
-// Apply carries out a plan: first what is missing, so that no event falls into a gap, then what is no longer wanted. It goes on
-// after a failure and returns all of them joined; applying again is safe.
+// Apply carries out a plan in one request for each 50 changes: first what is missing, so that no event falls into a gap, then what is no longer
+// wanted. It goes on after a refusal and returns all of them joined; applying again is safe.
 func (a *API) Apply(ctx context.Context, p Plan) error {
-	var errs []error
-	for _, b := range p.Bind {
-		if err := a.Bind(ctx, b); err != nil {
-			errs = append(errs, err)
-		}
+	var commands []command
+	var bound []Binding // what each command of event.bind is for, in order
+	bind := func(b Binding) {
+		commands = append(commands, command{"event.bind", b.bindParams()})
+		bound = append(bound, b)
 	}
-	kept := slices.Concat(p.Keep, p.Bind)
+	for _, b := range p.Bind {
+		if err := b.validate(); err != nil {
+			return err
+		}
+		bind(b)
+	}
 	for _, b := range p.Unbind {
-		if _, err := a.Unbind(ctx, b); err != nil {
-			errs = append(errs, err)
+		commands = append(commands, command{"event.unbind", b.params()})
+		if b.AuthType != 0 || b.Offline {
 			continue
 		}
 		// Unbinding without a user removes the URL's bindings for every user, wanted ones among them.
-		if i := slices.IndexFunc(kept, func(k Binding) bool {
-			return b.AuthType == 0 && !b.Offline && k.Event == b.Event && k.Handler == b.Handler
-		}); i >= 0 {
-			if err := a.Bind(ctx, kept[i]); err != nil {
-				errs = append(errs, err)
+		for _, k := range slices.Concat(p.Keep, p.Bind) {
+			if k.Event == b.Event && k.Handler == b.Handler && !k.Offline {
+				bind(k)
 			}
+		}
+	}
+	answers, err := a.batch(ctx, commands)
+	errs := []error{err}
+	for i, reply := range answers {
+		if commands[i].method != "event.bind" {
+			errs = append(errs, reply.err)
+			continue
+		}
+		b := bound[0]
+		bound = bound[1:]
+		switch {
+		case !reply.sent, alreadyBound(reply.err):
+		case bindingStarted(reply.err):
+			errs = append(errs, a.Bind(ctx, b)) // which waits for the other one
+		case reply.err != nil:
+			errs = append(errs, fmt.Errorf("event: binding %s: %w", b.Event, reply.err))
+		case !bytes.Equal(bytes.TrimSpace(reply.result), []byte("true")):
+			errs = append(errs, fmt.Errorf("event: binding %s: the portal did not answer true", b.Event))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// Reconcile makes the portal's bindings those in want, touching only what it owns; see [API.Plan]. Run it at every install,
-// update and start: it is idempotent.
-func (a *API) Reconcile(ctx context.Context, want []Binding) error {
-	p, err := a.Plan(ctx, want)
+// Reconcile makes the portal's bindings those in want, touching only what it owns; see [API.Plan]. It takes one request where nothing is to change, and
+// two for up to 50 changes. Run it at every install, update and start: it is idempotent.
+func (a *API) Reconcile(ctx context.Context, want []Binding, opts ...ReconcileOption) error {
+	p, err := a.Plan(ctx, want, opts...)
 	if err != nil {
 		return err
 	}

@@ -27,8 +27,8 @@ type answer struct {
 const (
 	// tokenLifetime is what the documentation gives an access token, and what is believed where the server says nothing sensible.
 	tokenLifetime = time.Hour
-	// maxLifetime is the longest lifetime believed. A portal with a wrong clock once issued tokens until the year 2235, which were
-	// then never renewed.
+	// maxLifetime is the longest lifetime believed. A portal with a wrong clock once issued tokens until the year 2235,
+	// which were then never renewed.
 	maxLifetime = 24 * time.Hour
 )
 
@@ -101,8 +101,8 @@ func (f facts) object(name string) facts {
 	return m
 }
 
-// validMemberID tells what can be the key of a portal. Bitrix24 uses 32 hexadecimal digits; anything odd in an unverified body must not
-// reach a store.
+// validMemberID tells what can be the key of a portal. Bitrix24 uses 32 hexadecimal digits; anything odd in an unverified
+// body must not reach a store.
 func validMemberID(id string) bool {
 	const maxMemberID = 64
 	return id != "" && len(id) <= maxMemberID && strings.Trim(id, pathBytes) == ""

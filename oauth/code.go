@@ -12,9 +12,10 @@ import (
 	"github.com/b24events/b24events/event"
 )
 
-// AuthCodeURL returns the address on a portal where its user allows the application to act for them. The portal then redirects to the address in the application's
-// settings with a code for [Portals.Exchange], the state, and server_domain. The state must be hard to guess and belong to the user's session, or anyone
-// could make that user install a portal of theirs; an empty one is refused.
+// AuthCodeURL returns the address on a portal where its user allows the application to act for them. The portal then
+// redirects to the address in the application's settings with a code for [Portals.Exchange], the state, and server_domain.
+// The state must be hard to guess and belong to the user's session, or anyone could make that user install a portal of
+// theirs; an empty one is refused.
 //
 // Source: https://apidocs.bitrix24.com/settings/oauth/index.html
 func (p *Portals) AuthCodeURL(domain, state string) (string, error) {
@@ -30,11 +31,13 @@ func (p *Portals) AuthCodeURL(domain, state string) (string, error) {
 	return cfg.AuthCodeURL(state), nil
 }
 
-// Exchange trades an authorization code for tokens and stores them as the application's own. The code lives for 30 seconds. serverDomain is the redirect's
-// server_domain parameter, which is held against the allow list; empty means oauth.bitrix.info. Check the state first.
+// Exchange trades an authorization code for tokens and stores them as the application's own. The code lives for 30 seconds.
+// serverDomain is the redirect's server_domain parameter, which is held against the allow list; empty means
+// oauth.bitrix.info. Check the state first.
 //
-// A code brings no application token, so events of a portal that is known by a code alone are refused until an install event or page brought it.
-// Exchange returns [ErrReauthorize] where the code is not good (any more), [ErrHostNotAllowed], [ErrCredentials], [ErrPayment], [ErrTemporary] or [ErrStore].
+// A code brings no application token, so events of a portal that is known by a code alone are refused until an install event
+// or page brought it. Exchange returns [ErrReauthorize] where the code is not good (any more), [ErrHostNotAllowed],
+// [ErrCredentials], [ErrPayment], [ErrTemporary] or [ErrStore].
 //
 // Source: https://apidocs.bitrix24.com/settings/oauth/index.html
 func (p *Portals) Exchange(ctx context.Context, code, serverDomain string) (Installation, error) {
@@ -65,7 +68,8 @@ func (p *Portals) exchange(ctx context.Context, at address, code event.Secret) (
 	key := appKey(a.memberID)
 	stored, err := p.load(ctx, key)
 	if err != nil && !errors.Is(err, ErrNotFound) {
-		// The code is used up, so the tokens must not be lost with the store: they are written as a new installation, and rebased.
+		// The code is used up, so the tokens must not be lost with the store: they are written as a new installation, and
+		// rebased.
 		stored = record{}
 	}
 	return p.keep(ctx, key, stored, a, event.Auth{MemberID: a.memberID})

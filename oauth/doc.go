@@ -1,5 +1,5 @@
-// Package oauth keeps an application's access to Bitrix24 portals: it proves that an installation is real, stores it, hands out access tokens,
-// and renews them once for all callers and all replicas.
+// Package oauth keeps an application's access to Bitrix24 portals: it proves that an installation is real, stores it, hands
+// out access tokens, and renews them once for all callers and all replicas.
 //
 //	portals, err := oauth.NewPortals(oauth.Config{ClientID: id, ClientSecret: secret}, store)
 //	if err != nil {
@@ -17,22 +17,24 @@
 //
 // # Guarantees
 //
-// An installation is stored only after the OAuth server confirmed it, and what is stored is that server's answer. A forged ONAPPINSTALL
-// changes nothing. Every other delivery needs the application token that is stored for its portal. An empty token authenticates nothing.
+// An installation is stored only after the OAuth server confirmed it, and what is stored is that server's answer. A forged
+// ONAPPINSTALL changes nothing. Every other delivery needs the application token that is stored for its portal. An empty
+// token authenticates nothing.
 //
-// The client secret goes to hosts on the allow list and to no others: oauth.bitrix.info, oauth.bitrix24.tech and those of [WithHosts], over https, in the body of a
-// POST. Redirects are not followed. A body that names another host causes no request at all.
+// The client secret goes to hosts on the allow list and to no others: oauth.bitrix.info, oauth.bitrix24.tech and those of
+// [WithHosts], over https, in the body of a POST. Redirects are not followed. A body that names another host causes no
+// request at all.
 //
-// A refresh token works once. So one renewal runs for a portal at a time, in this process; it goes on when its callers leave; between
-// processes [Store] decides by compare-and-swap, and the winner's tokens are adopted; and a refusal is believed only after the store was read
-// again. Where the store fails, the new tokens are served from memory and written later, and [Portals.Shutdown] writes what is left. Until then other processes
-// cannot see them.
+// A refresh token works once. So one renewal runs for a portal at a time, in this process; it goes on when its callers
+// leave; between processes [Store] decides by compare-and-swap, and the winner's tokens are adopted; and a refusal is
+// believed only after the store was read again. Where the store fails, the new tokens are served from memory and written
+// later, and [Portals.Shutdown] writes what is left. Until then other processes cannot see them.
 //
-// What proves an installation is a token of the portal, which every user of the application has. This package cannot tell its administrator from others: an
-// installation page must be guarded by the portal's own rights.
+// What proves an installation is a token of the portal, which every user of the application has. This package cannot tell
+// its administrator from others: an installation page must be guarded by the portal's own rights.
 //
-// Everything here is safe for concurrent use. The zero [MemoryStore] is ready; the zero [Portals] is not usable. Nothing here prints a
-// secret.
+// Everything here is safe for concurrent use. The zero [MemoryStore] is ready; the zero [Portals] is not usable. Nothing
+// here prints a secret.
 //
 // # Errors
 //
@@ -48,6 +50,6 @@
 //	[ErrConflict]         from a [Store] only
 //	[ErrShutdown]         after [Portals.Shutdown]
 //
-// All but the first and the last two come inside an [*Error], which has the OAuth server's code and status. A renewal that was refused for good is not asked for
-// again for a minute.
+// All but the first and the last two come inside an [*Error], which has the OAuth server's code and status. A renewal that
+// was refused for good is not asked for again for a minute.
 package oauth

@@ -13,8 +13,8 @@ type Kind string //nolint:errname // a kind of error, like those of io/fs; the e
 // Error returns the text of the sentinel.
 func (k Kind) Error() string { return "oauth: " + string(k) }
 
-// What a caller can do about an error: install again (ErrNotFound, ErrReauthorize), mend the configuration (ErrCredentials, ErrHostNotAllowed),
-// wait for hours (ErrPayment) or for a moment (ErrTemporary, ErrStore).
+// What a caller can do about an error: install again (ErrNotFound, ErrReauthorize), mend the configuration (ErrCredentials,
+// ErrHostNotAllowed), wait for hours (ErrPayment) or for a moment (ErrTemporary, ErrStore).
 const (
 	// ErrNotFound means that no installation is stored for the portal.
 	ErrNotFound Kind = "no installation of this portal is stored"
@@ -22,8 +22,9 @@ const (
 	ErrConflict Kind = "another version of the installation is stored"
 	// ErrReauthorize means that the stored tokens are void for good: the application must be installed or authorised again.
 	ErrReauthorize Kind = "the tokens are void; the application must be installed or authorised again"
-	// ErrCredentials means that the OAuth server refuses the client id and secret, or that the application is not installed there.
-	ErrCredentials Kind = "the OAuth server refuses the application; check client id, client secret and whether it is installed"
+	// ErrCredentials means that the OAuth server refuses the client id and secret, or that the application is not installed
+	// there.
+	ErrCredentials Kind = "the OAuth server refuses the application; check its id, its secret and whether it is installed"
 	// ErrPayment means that the portal's subscription, or the application's, has ended. Trying again makes sense after hours.
 	ErrPayment Kind = "a subscription has ended"
 	// ErrTemporary means that the OAuth server could not be reached or gave no usable answer. Try again later.
@@ -77,8 +78,8 @@ func (e *Error) Is(target error) bool {
 // Unwrap returns the error behind it.
 func (e *Error) Unwrap() error { return e.Err }
 
-// codeKind sorts the codes of the OAuth server by what can be done about them. Their texts are looked at for one code only, which stands for several
-// failures.
+// codeKind sorts the codes of the OAuth server by what can be done about them. Their texts are looked at for one code only,
+// which stands for several failures.
 //
 // Source: https://apidocs.bitrix24.com/settings/oauth/error-codes.html
 func codeKind(code, description string) Kind {
@@ -113,8 +114,8 @@ func (e *Error) refusesToken() bool {
 // maxCode is far longer than any code that is known.
 const maxCode = 40
 
-// cleanCode returns a code where it looks like one. Codes are letters and underscores; a server that echoes what it was sent must not get
-// that into an error.
+// cleanCode returns a code where it looks like one. Codes are letters and underscores; a server that echoes what it was sent
+// must not get that into an error.
 func cleanCode(code string, sent ...event.Secret) string {
 	if len(code) > maxCode {
 		return ""

@@ -154,13 +154,18 @@ func (h hosts) portal(raw string) (address, error) {
 	return a, nil
 }
 
-// atHost makes the address /rest/ of a host that is named without a scheme: https, and http in development where that is allowed.
+// atHost makes the address /rest/ of a host that is named without a scheme: https, and http in development where that is
+// allowed. It returns what is no address where the name is not a plain host.
 func (h hosts) atHost(name string) string {
 	host, port, err := splitHost(name)
-	if err == nil && h.plainAllowed(address{scheme: "http", host: host, port: port}) {
+	switch {
+	case err != nil:
+		return "not a host"
+	case h.plainAllowed(address{scheme: "http", host: host, port: port}):
 		return "http://" + name + "/rest/"
+	default:
+		return "https://" + name + "/rest/"
 	}
-	return "https://" + name + "/rest/"
 }
 
 // lowerHost writes the host of an address in lower case, since portals are named by people.

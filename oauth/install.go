@@ -12,7 +12,8 @@ import (
 )
 
 const (
-	// maxChecks is how many installations are checked at a time. Anyone can post one, and each costs a request to the OAuth server.
+	// maxChecks is how many installations are checked at a time. Anyone can post one, and each costs a request to the OAuth
+	// server.
 	maxChecks = 16
 	// maxWait is how long a check waits for its turn.
 	maxWait = 5 * time.Second
@@ -20,9 +21,10 @@ const (
 	duplicateTries = 5
 )
 
-// Install takes the access that an application page brings (its auth block, see event.ParseRequest), confirms it at the OAuth server and stores it. Call it for the
-// page on which the application is installed. Other pages carry the tokens of whoever opened them, and these would become the
-// application's own. An installation that arrives twice, as page and as event, is one installation.
+// Install takes the access that an application page brings (its auth block, see event.ParseRequest), confirms it at the
+// OAuth server and stores it. Call it for the page on which the application is installed. Other pages carry the tokens of
+// whoever opened them, and these would become the application's own. An installation that arrives twice, as page and as
+// event, is one installation.
 //
 // A page without an application token leaves the stored one as it is. Install returns [ErrUnverified] where the claim is not
 // confirmed, and then has stored nothing; [ErrTemporary], [ErrCredentials], [ErrPayment] or [ErrStore] where it could not tell.
@@ -94,8 +96,8 @@ func (p *Portals) keep(ctx context.Context, key Key, stored record, a answer, cl
 	return written.in, nil
 }
 
-// claimedServer returns the OAuth server to ask. It also looks at the portal's address, which is not used here: a claim with a malformed
-// one is not from Bitrix24.
+// claimedServer returns the OAuth server to ask. It also looks at the portal's address, which is not used here: a claim with
+// a malformed one is not from Bitrix24.
 func (p *Portals) claimedServer(claim event.Auth, stored Installation) (address, error) {
 	portal := claim.ClientEndpoint
 	if portal == "" && claim.Domain != "" {
@@ -116,8 +118,8 @@ func (p *Portals) claimedServer(claim event.Auth, stored Installation) (address,
 	return p.server.hosts.server(raw)
 }
 
-// prove lets the OAuth server say whose the tokens of a claim are: by trading in the refresh token, which works with the application's own secret and gives
-// the pair to be stored, or else by looking at the access token.
+// prove lets the OAuth server say whose the tokens of a claim are: by trading in the refresh token, which works with the
+// application's own secret and gives the pair to be stored, or else by looking at the access token.
 func (p *Portals) prove(ctx context.Context, at address, claim event.Auth) (answer, error) {
 	turn := time.NewTimer(maxWait)
 	defer turn.Stop()
@@ -160,8 +162,8 @@ func (p *Portals) concerns(a *answer, claim event.Auth, stored Installation, kno
 	return nil
 }
 
-// duplicate looks for the other copy of an installation that arrived twice. A refresh token works once, so the second copy cannot prove
-// itself; it is as good as any event that carries the stored application token, and changes nothing.
+// duplicate looks for the other copy of an installation that arrived twice. A refresh token works once, so the second copy
+// cannot prove itself; it is as good as any event that carries the stored application token, and changes nothing.
 func (p *Portals) duplicate(ctx context.Context, key Key, claim event.Auth, refusal error) (Installation, error) {
 	var e *Error
 	if !errors.As(refusal, &e) || !e.refusesToken() {

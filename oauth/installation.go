@@ -10,10 +10,11 @@ import (
 	"github.com/b24events/b24events/event"
 )
 
-// Installation is what is known of one portal that has the application: where it is and how to get in. Nothing in it comes from an
-// unverified body except what is named as such.
+// Installation is what is known of one portal that has the application: where it is and how to get in. Nothing in it comes
+// from an unverified body except what is named as such.
 //
-// Every secret in it prints and encodes as [redacted], so a Store that writes JSON must take the secrets out as strings by itself.
+// Every secret in it prints and encodes as [redacted], so a Store that writes JSON must take the secrets out as strings by
+// itself.
 type Installation struct {
 	MemberID       string // key of the portal; never changes
 	ClientEndpoint string // REST address of the portal, such as https://example.bitrix24.com/rest/; a renewal may bring a new one
@@ -33,7 +34,8 @@ type Installation struct {
 	UpdatedAt   time.Time // when any of this last changed, UTC
 }
 
-// Domain returns the host of the portal, with its port where there is one. It is for display and changes when the portal is renamed.
+// Domain returns the host of the portal, with its port where there is one. It is for display and changes when the portal is
+// renamed.
 func (in Installation) Domain() string {
 	u, err := url.Parse(in.ClientEndpoint)
 	if err != nil {

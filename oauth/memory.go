@@ -7,8 +7,8 @@ import (
 	"sync"
 )
 
-// MemoryStore is a [Store] that forgets everything when the process ends: for tests and first steps. The zero MemoryStore is ready. It is
-// safe for concurrent use.
+// MemoryStore is a [Store] that forgets everything when the process ends: for tests and first steps. The zero MemoryStore is
+// ready. It is safe for concurrent use.
 type MemoryStore struct {
 	mu      sync.Mutex
 	rows    map[Key]memoryRow

@@ -28,8 +28,9 @@ type config struct {
 // Option configures [NewPortals].
 type Option func(*config) error
 
-// WithHosts adds OAuth servers to the allow list, each as host or host:port in lower case: a host without a port means the default port. The list
-// always has oauth.bitrix.info and oauth.bitrix24.tech. The client secret goes to these hosts and no others, so add what you trust as much.
+// WithHosts adds OAuth servers to the allow list, each as host or host:port in lower case: a host without a port means the
+// default port. The list always has oauth.bitrix.info and oauth.bitrix24.tech. The client secret goes to these hosts and no
+// others, so add what you trust as much.
 func WithHosts(hosts ...string) Option {
 	return func(cfg *config) error {
 		cfg.hosts = append(cfg.hosts, hosts...)
@@ -37,8 +38,8 @@ func WithHosts(hosts ...string) Option {
 	}
 }
 
-// WithInsecureHTTP allows http endpoints on loopback addresses and on the hosts of [WithHosts], for the OAuth server and for portals. An OAuth server
-// must be on the allow list all the same. It is for fake portals in tests and for development.
+// WithInsecureHTTP allows http endpoints on loopback addresses and on the hosts of [WithHosts], for the OAuth server and for
+// portals. An OAuth server must be on the allow list all the same. It is for fake portals in tests and for development.
 func WithInsecureHTTP() Option {
 	return func(cfg *config) error {
 		cfg.insecure = true
@@ -46,8 +47,8 @@ func WithInsecureHTTP() Option {
 	}
 }
 
-// WithHTTPClient sets the HTTP client for the OAuth server, for a proxy or certificates of one's own. It is copied. The copy follows no
-// redirects, keeps no cookies, and has [DefaultTimeout] where the client has none.
+// WithHTTPClient sets the HTTP client for the OAuth server, for a proxy or certificates of one's own. It is copied. The copy
+// follows no redirects, keeps no cookies, and has [DefaultTimeout] where the client has none.
 func WithHTTPClient(c *http.Client) Option {
 	return func(cfg *config) error {
 		if c == nil {

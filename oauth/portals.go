@@ -35,8 +35,8 @@ const (
 	keyStack    = "stack"
 )
 
-// Portals holds the application's access to portals: it verifies installations, stores them, hands out access tokens and renews them. It is a
-// webhook.Verifier, a webhook.TokenLookup and a rest.Credentials.
+// Portals holds the application's access to portals: it verifies installations, stores them, hands out access tokens and
+// renews them. It is a webhook.Verifier, a webhook.TokenLookup and a rest.Credentials.
 //
 // It is safe for concurrent use, and several processes may share a store. Make one for the life of the process.
 type Portals struct {
@@ -49,7 +49,7 @@ type Portals struct {
 
 	mu      sync.Mutex
 	unsaved map[Key]record  // what the store could not take
-	resting map[Key]refusal // refresh tokens not to be sent for a while
+	held    map[Key]refusal // refresh tokens not to be sent for a while
 	closed  bool
 	running sync.WaitGroup // Add under mu while not closed
 }
@@ -78,7 +78,7 @@ func NewPortals(cfg Config, store Store, opts ...Option) (*Portals, error) {
 		log:     c.log,
 		slots:   make(chan struct{}, maxChecks),
 		unsaved: make(map[Key]record),
-		resting: make(map[Key]refusal),
+		held:    make(map[Key]refusal),
 	}, nil
 }
 
@@ -94,8 +94,8 @@ func (p *Portals) Installation(ctx context.Context, memberID string) (Installati
 	return r.in.clone(), err
 }
 
-// ApplicationTokens returns the tokens that authenticate a portal's events: the current one and, after a rotation, the one before. It returns
-// nothing, and no error, for a portal that is not known.
+// ApplicationTokens returns the tokens that authenticate a portal's events: the current one and, after a rotation, the one
+// before. It returns nothing, and no error, for a portal that is not known.
 func (p *Portals) ApplicationTokens(ctx context.Context, memberID string) ([]event.Secret, error) {
 	in, err := p.Installation(ctx, memberID)
 	if errors.Is(err, ErrNotFound) {
@@ -113,7 +113,8 @@ func (p *Portals) ApplicationTokens(ctx context.Context, memberID string) ([]eve
 	return tokens, nil
 }
 
-// Forget deletes what is stored of a portal. Call it once a verified ONAPPUNINSTALL asks for it. It returns nil where there is nothing.
+// Forget deletes what is stored of a portal. Call it once a verified ONAPPUNINSTALL asks for it. It returns nil where there
+// is nothing.
 func (p *Portals) Forget(ctx context.Context, memberID string) error {
 	if !validMemberID(memberID) {
 		return nil
@@ -121,7 +122,7 @@ func (p *Portals) Forget(ctx context.Context, memberID string) error {
 	key := appKey(memberID)
 	p.saved(key)
 	p.mu.Lock()
-	delete(p.resting, key)
+	delete(p.held, key)
 	p.mu.Unlock()
 	for range writeTries {
 		_, version, err := p.store.Load(ctx, key)
@@ -142,9 +143,10 @@ func (p *Portals) Forget(ctx context.Context, memberID string) error {
 	return &Error{Op: opForget, Kind: ErrStore, Detail: "the installation changes all the time", Err: ErrConflict}
 }
 
-// Shutdown waits for renewals and installations under way, and writes the tokens that the store could not take so far. It returns the context's
-// error where it ends before, and an [ErrStore] where tokens stay unwritten: those portals will have to be authorised again. Call it
-// after everything that uses p has stopped; what comes later and needs a renewal gets [ErrShutdown].
+// Shutdown waits for renewals and installations under way, and writes the tokens that the store could not take so far. It
+// returns the context's error where it ends before, and an [ErrStore] where tokens stay unwritten: those portals will have
+// to be authorised again. Call it after everything that uses p has stopped; what comes later and needs a renewal gets
+// [ErrShutdown].
 func (p *Portals) Shutdown(ctx context.Context) error {
 	p.mu.Lock()
 	p.closed = true

@@ -11,8 +11,8 @@ import (
 type record struct {
 	in      Installation
 	version Version // of what it replaces; empty creates
-	// rebase returns the installation to write over another one that was found in the store instead, or false where that one is to stay.
-	// known is false where there is none.
+	// rebase returns the installation to write over another one that was found in the store instead, or false where that one
+	// is to stay. known is false where there is none.
 	rebase func(found Installation, known bool) (Installation, bool)
 	tried  time.Time
 }
@@ -50,19 +50,24 @@ func (p *Portals) load(ctx context.Context, key Key) (record, error) {
 	return record{in: in, version: version}, nil
 }
 
-// write puts a record into the store and returns what is there afterwards, which may be the work of another process. Where the store
-// fails, the record is kept in memory and returned as if it had been written: its tokens are the only ones that work.
+// write puts a record into the store and returns what is there afterwards, which may be the work of another process. Where
+// the store fails, the record is kept in memory and returned as if it had been written: its tokens are the only ones that
+// work.
 func (p *Portals) write(ctx context.Context, key Key, r record, tries int) (record, error) {
 	ctx = context.WithoutCancel(ctx)
 	var failure error
 	for try := range tries {
 		_ = wait(ctx, backoff(try)) // the context cannot end
-		done, written, err := p.tryWrite(ctx, key, &r)
-		if done {
-			p.saved(key)
-			return written, err
+		for range writeTries {      // a record that was rebased is worth another try at once
+			done, written, err := p.tryWrite(ctx, key, &r)
+			if done {
+				p.saved(key)
+				return written, err
+			}
+			if failure = err; !errors.Is(err, ErrConflict) {
+				break
+			}
 		}
-		failure = err
 	}
 	r.tried = time.Now()
 	p.mu.Lock()

@@ -17,12 +17,12 @@ import (
 const (
 	// flightTimeout bounds one renewal or one check of an installation, which go on when their callers leave.
 	flightTimeout = 30 * time.Second
-	// expirySkew is how far past its end a token must be before it is renewed without asking the portal. Bitrix24 wants renewals after
-	// expired_token, not by the clock.
+	// expirySkew is how far past its end a token must be before it is renewed without asking the portal. Bitrix24 wants
+	// renewals after expired_token, not by the clock.
 	expirySkew = 10 * time.Second
-	// restTime is how long a refused refresh token is not sent again. Each event of a dead portal would otherwise become a request
-	// to the OAuth server.
-	restTime = time.Minute
+	// holdTime is how long a refused refresh token is not sent again. Each event of a dead portal would otherwise become a
+	// request to the OAuth server.
+	holdTime = time.Minute
 	// adoptTries is how often the store is read again before a refusal is believed, over about 1.5 seconds.
 	adoptTries = 6
 )
@@ -34,8 +34,8 @@ type refusal struct {
 	until   time.Time
 }
 
-// Access returns the REST address of a portal and an access token for the application. It renews the token only where its time has clearly
-// passed; otherwise that is left to [Portals.Renew].
+// Access returns the REST address of a portal and an access token for the application. It renews the token only where its
+// time has clearly passed; otherwise that is left to [Portals.Renew].
 //
 // It returns [ErrNotFound], [ErrReauthorize], [ErrCredentials], [ErrPayment], [ErrTemporary] or [ErrStore].
 func (p *Portals) Access(ctx context.Context, memberID string) (endpoint, token string, err error) {
@@ -54,8 +54,9 @@ func (p *Portals) Access(ctx context.Context, memberID string) (endpoint, token 
 	return r.in.ClientEndpoint, string(r.in.AccessToken), nil
 }
 
-// Renew returns access after the portal answered expired_token to the access token refused. Where another caller, or another process, has replaced
-// that token in the meantime, it returns the replacement. All callers of a process share one renewal, which goes on when they leave.
+// Renew returns access after the portal answered expired_token to the access token refused. Where another caller, or another
+// process, has replaced that token in the meantime, it returns the replacement. All callers of a process share one renewal,
+// which goes on when they leave.
 //
 // It returns what [Portals.Access] returns.
 //
@@ -99,7 +100,7 @@ func (p *Portals) rotate(ctx context.Context, key Key, refused event.Secret) (In
 		return r.in, nil
 	}
 	spent := r.in.RefreshToken
-	if err := p.rested(key, spent); err != nil {
+	if err := p.refused(key, spent); err != nil {
 		return Installation{}, err
 	}
 	a, err := p.refresh(ctx, key, r.in)
@@ -107,7 +108,7 @@ func (p *Portals) rotate(ctx context.Context, key Key, refused event.Secret) (In
 		if winner, ok := p.adopt(ctx, key, spent, err); ok {
 			return winner, nil
 		}
-		p.rest(key, spent, err)
+		p.hold(key, spent, err)
 		p.log.LogAttrs(ctx, slog.LevelWarn, "bitrix24 access could not be renewed",
 			slog.String(keyMemberID, key.MemberID), slog.String(keyError, err.Error()))
 		return Installation{}, err
@@ -169,30 +170,30 @@ func (p *Portals) adopt(ctx context.Context, key Key, spent event.Secret, err er
 	return Installation{}, false
 }
 
-// rest keeps a refused refresh token from being sent again for a while.
-func (p *Portals) rest(key Key, refresh event.Secret, err error) {
+// hold keeps a refused refresh token from being sent again for a while.
+func (p *Portals) hold(key Key, refresh event.Secret, err error) {
 	if !errors.Is(err, ErrReauthorize) && !errors.Is(err, ErrCredentials) && !errors.Is(err, ErrPayment) {
 		return
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := time.Now()
-	if old, ok := p.resting[key]; ok && old.refresh == refresh && now.Before(old.until) {
+	if old, ok := p.held[key]; ok && old.refresh == refresh && now.Before(old.until) {
 		return
 	}
-	p.resting[key] = refusal{refresh: refresh, err: err, until: now.Add(restTime)}
+	p.held[key] = refusal{refresh: refresh, err: err, until: now.Add(holdTime)}
 }
 
-// rested returns the refusal of a refresh token that was sent a short while ago.
-func (p *Portals) rested(key Key, refresh event.Secret) error {
+// refused returns the refusal of a refresh token that was sent a short while ago.
+func (p *Portals) refused(key Key, refresh event.Secret) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	old, ok := p.resting[key]
+	old, ok := p.held[key]
 	if !ok {
 		return nil
 	}
 	if old.refresh != refresh || !time.Now().Before(old.until) {
-		delete(p.resting, key)
+		delete(p.held, key)
 		return nil
 	}
 	return old.err

@@ -3,7 +3,6 @@ package oauth
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"net/url"
@@ -26,8 +25,8 @@ type server struct {
 	http   *http.Client
 }
 
-// tokens returns the client of the token endpoint that belongs to an OAuth server's REST address. Credentials go into the body, at
-// once: package oauth2 would otherwise try a header first, and a failed try uses up a refresh token.
+// tokens returns the client of the token endpoint that belongs to an OAuth server's REST address. Credentials go into the
+// body, at once: package oauth2 would otherwise try a header first, and a failed try uses up a refresh token.
 func (s *server) tokens(at address) *oauth2.Config {
 	at.path = strings.TrimSuffix(at.path, "rest/") + "oauth/token/"
 	return &oauth2.Config{
@@ -194,6 +193,3 @@ func agree(said ...string) (string, error) {
 	}
 	return one, nil
 }
-
-// Format prints no secret, whatever the verb.
-func (s *server) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("oauth.server")) }

@@ -14,11 +14,12 @@ const (
 )
 
 // Verify decides whether a delivery comes from where it says, by the application token that is stored for its portal. An
-// ONAPPINSTALL, and an ONAPPUPDATE with a new application token, are confirmed at the OAuth server first, and what that server answers is stored: the
-// platform does not send them again. Of an ONAPPUNINSTALL nothing is deleted here; see [Portals.Forget].
+// ONAPPINSTALL, and an ONAPPUPDATE with a new application token, are confirmed at the OAuth server first, and what that
+// server answers is stored: the platform does not send them again. Of an ONAPPUNINSTALL nothing is deleted here; see
+// [Portals.Forget].
 //
-// It returns nil; an error that is an [event.ErrForbidden] where the delivery proves nothing, and then has stored nothing; or another error
-// where it could not tell because the store or the OAuth server failed.
+// It returns nil; an error that is an [event.ErrForbidden] where the delivery proves nothing, and then has stored nothing;
+// or another error where it could not tell because the store or the OAuth server failed.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/events/safe-event-handlers.html
 func (p *Portals) Verify(ctx context.Context, d *event.Delivery) error {
@@ -46,7 +47,8 @@ func (p *Portals) verifyInstall(ctx context.Context, auth event.Auth) error {
 	return err
 }
 
-// authenticates compares a delivery's application token with those stored for its portal. An unknown portal takes as long as a wrong token.
+// authenticates compares a delivery's application token with those stored for its portal. An unknown portal takes as long as
+// a wrong token.
 func (p *Portals) authenticates(ctx context.Context, auth event.Auth) (bool, error) {
 	r, err := p.load(ctx, appKey(auth.MemberID))
 	if err != nil && !errors.Is(err, ErrNotFound) {

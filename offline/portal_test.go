@@ -182,11 +182,11 @@ func dealID(t *testing.T, d *event.Delivery) int {
 	return id
 }
 
-// sequence returns from, …, to.
-func sequence(from, to int) []int {
-	var list []int
-	for i := from; i <= to; i++ {
-		list = append(list, i)
+// upTo returns 1, …, n.
+func upTo(n int) []int {
+	list := make([]int, n)
+	for i := range list {
+		list[i] = i + 1
 	}
 	return list
 }

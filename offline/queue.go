@@ -292,4 +292,6 @@ func checkNamed(processID string, messageIDs []string) error {
 }
 
 // isMessageID counts as the portal does, after trimming.
-func isMessageID(id string) bool { return utf8.RuneCountInString(strings.TrimSpace(id)) == messageIDLength }
+func isMessageID(id string) bool {
+	return utf8.RuneCountInString(strings.TrimSpace(id)) == messageIDLength
+}

@@ -128,7 +128,7 @@ func TestRecordPrintsNoPayload(t *testing.T) {
 	t.Parallel()
 	r := read(t, `[{"ID":1,"EVENT_NAME":"ONIMBOTMESSAGEADD","EVENT_DATA":{"BOT":[{"access_token":"s3cr3t"}]}}]`)[0]
 	require.NoError(t, r.Err)
-	doc, err := json.Marshal(r)
+	doc, err := json.Marshal(r) //nolint:musttag // not made for it, and must leak nothing all the same
 	require.NoError(t, err)
 	for _, text := range []string{fmt.Sprintf("%v %+v %#v", r, r, r), fmt.Sprintf("%+v", []offline.Record{r}), string(doc)} {
 		require.NotContains(t, text, "s3cr3t")

@@ -21,8 +21,8 @@ type Response struct {
 	Time   Time
 }
 
-// Time is what the portal measured. Cloud portals count Operating, the seconds that the application's calls of the method took in the last ten minutes, and
-// block the method over a limit.
+// Time is what the portal measured. Cloud portals count Operating, the seconds that the application's calls of the method
+// took in the last ten minutes, and block the method over a limit.
 //
 // Source: https://apidocs.bitrix24.com/limits.html
 type Time struct {
@@ -59,7 +59,8 @@ func parseAnswer(method string, status int, body []byte, token string) (*Respons
 	if err := json.Unmarshal(bytes.TrimPrefix(body, []byte("\xef\xbb\xbf")), &env); err != nil {
 		return nil, fail(ErrBadAnswer)
 	}
-	if code, description, ok := env.failure(); ok {
+	done := status >= http.StatusOK && status < http.StatusMultipleChoices && len(env.Result) > 0
+	if code, description, ok := env.failure(done); ok {
 		clean := func(s string, n int) string { return cut(scrub(plain(s), token), n) }
 		return nil, &Error{
 			Method:      method,
@@ -69,15 +70,16 @@ func parseAnswer(method string, status int, body []byte, token string) (*Respons
 			Argument:    clean(text(env.Argument), maxShown),
 		}
 	}
-	if len(env.Result) == 0 || status < http.StatusOK || status >= http.StatusMultipleChoices {
+	if !done {
 		return nil, fail(ErrBadAnswer)
 	}
 	return &Response{Result: env.Result, Total: integer(env.Total), Next: integer(env.Next), Time: parseTime(env.Time)}, nil
 }
 
-// failure returns the error members. REST 3.0 has an object where the older API has a code.
-func (e *envelope) failure() (code, description string, ok bool) {
-	if isEmpty(e.Error) {
+// failure returns the error members. REST 3.0 has an object where the older API has a code, and the classic CRM methods
+// leave the code empty. Beside a result that is no failure.
+func (e *envelope) failure(done bool) (code, description string, ok bool) {
+	if isEmpty(e.Error) && (done || len(e.Error) == 0) {
 		return "", "", false
 	}
 	if e.Error[0] == '{' {
@@ -90,7 +92,7 @@ func (e *envelope) failure() (code, description string, ok bool) {
 	} else {
 		code, description = text(e.Error), text(e.Description)
 	}
-	if code == "" {
+	if code == "" && !isEmpty(e.Error) {
 		code = string(ErrBadAnswer)
 	}
 	return code, description, true

@@ -33,12 +33,13 @@ func (c *Client) Format(f fmt.State, _ rune) { _, _ = fmt.Fprintf(f, "rest.Clien
 // MemberID returns the stable identifier of the client's portal.
 func (c *Client) MemberID() string { return c.memberID }
 
-// Call calls a method and decodes the result member of its answer into result, a non-nil pointer, or drops it where result is nil. A struct or map is
-// left as it is where the portal sends [], which is how PHP writes an empty object.
+// Call calls a method and decodes the result member of its answer into result, a non-nil pointer, or drops it where result
+// is nil. A struct or map is left as it is where the portal sends [], which is how PHP writes an empty object.
 //
-// params is nil; a map[string]any, which may nest maps and slices, and whose nil values and empty arrays are not sent (clear a
-// field with ""); url.Values; or a struct with url tags of go-querystring, or a pointer to one. A struct may nest structs, but neither hold maps nor
-// the other things that go-querystring would write wrongly: see [ErrBadCall]. The parameters auth and access_token are refused.
+// params is nil; a map[string]any, which may nest maps and slices, and whose nil values and empty arrays are not sent (clear
+// a field with ""); url.Values; or a struct with url tags of go-querystring, or a pointer to one. A struct may nest structs,
+// but neither hold maps nor the other things that go-querystring would write wrongly: see [ErrBadCall]. The parameters auth
+// and access_token are refused.
 //
 // It returns an [*Error], or what the package documentation lists.
 //

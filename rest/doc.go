@@ -18,13 +18,14 @@
 // Every type here is safe for concurrent use. A [Client] is two words: make one where it is needed, keep none. The zero values of
 // [Portals] and [Client] are not usable.
 //
-// A call is one HTTP POST with a form body. The access token travels in that body, as its last parameter, never in an address or a header,
-// and only to an https endpoint. Redirects are not followed. No more than [MaxAnswerBytes] of an answer are read.
+// A call is one HTTP POST with a form body. The access token travels in that body, as its last parameter, never in an
+// address or a header, and only to an https endpoint. Redirects are not followed. No more than [MaxAnswerBytes] of an answer
+// are read.
 //
-// A call is repeated in one case only: the portal refused the token as expired, before it did anything. Then the token is renewed
-// once and the call sent once more. Nothing else is retried, since a lost answer does not tell whether the method ran. A token that is refused
-// as invalid_token is not renewed: the portal says so of tokens that were revoked, with the application removed or the user dismissed,
-// and a renewal for each such call would look like an attack to the OAuth server.
+// A call is repeated in one case only: the portal refused the token as expired, before it did anything. Then the token is
+// renewed once and the call sent once more. Nothing else is retried, since a lost answer does not tell whether the method
+// ran. A token that is refused as invalid_token is not renewed: the portal says so of tokens that were revoked, with the
+// application removed or the user dismissed, and a renewal for each such call would look like an attack to the OAuth server.
 //
 // Calls end with their context. Tokens never appear in an error, in a log line, or in what fmt prints of these types.
 //

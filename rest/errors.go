@@ -6,8 +6,8 @@ import (
 	"unicode"
 )
 
-// ErrorCode is the error member of a portal's answer, as a sentinel: errors.Is(err, rest.ErrQueryLimit). Codes compare without regard
-// to case, since portals differ in it. Any other code is compared as rest.ErrorCode("ERROR_EVENT_NOT_FOUND").
+// ErrorCode is the error member of a portal's answer, as a sentinel: errors.Is(err, rest.ErrQueryLimit). Codes compare
+// without regard to case, since portals differ in it. Any other code is compared as rest.ErrorCode("ERROR_EVENT_NOT_FOUND").
 type ErrorCode string //nolint:errname // codes are what callers name; an error without a code is no such value
 
 // Error returns the code with the name of the package.
@@ -63,7 +63,7 @@ const (
 type Error struct {
 	Method      string    // the method called; empty where its name was refused
 	Status      int       // HTTP status; 0 where nothing was sent
-	Code        ErrorCode // the portal's, or one of this package
+	Code        ErrorCode // the portal's, or one of this package; empty where the portal's is, as in "Not found" of the classic CRM methods
 	Description string    // the portal's words as plain text, cut to 1,000 characters; do not match on it, it changes
 	Argument    string    // the parameter that ErrArgument is about
 }
@@ -77,6 +77,9 @@ func (e *Error) Error() string {
 	b.WriteString("rest: ")
 	if e.Method != "" {
 		b.WriteString(e.Method + ": ")
+	}
+	if e.Code == "" {
+		b.WriteString("an error without a code")
 	}
 	b.WriteString(string(e.Code))
 	if e.Status != 0 {

@@ -51,6 +51,8 @@ func TestPortalErrors(t *testing.T) {
 			401, `{"error":{"code":"BITRIX_REST_V3_EXCEPTION_ACCESSDENIEDEXCEPTION","message":"Access denied"}}`,
 			rest.Error{Code: "BITRIX_REST_V3_EXCEPTION_ACCESSDENIEDEXCEPTION", Description: "Access denied"},
 		},
+		"empty code":         {400, `{"error":"","error_description":"Not found"}`, rest.Error{Description: "Not found"}},
+		"empty code, status": {200, `{"error":"","error_description":"Not found"}`, rest.Error{Description: "Not found"}},
 		"array for an error": {400, `{"error":["x"]}`, rest.Error{Code: rest.ErrBadAnswer}},
 		"markup": {
 			400, `{"error":"ERROR_CORE","error_description":"Fill <b class=\"x\">Title</b>&lt;<br/>1 < 2\u0000\u001b[31m\n\tend<script"}`,

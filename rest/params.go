@@ -54,8 +54,8 @@ func encodeForm(params any) (string, error) {
 	}
 }
 
-// refuseAuth makes sure that the token of the call is the only one in it. Names are compared as PHP will read them: without leading
-// spaces, up to the first bracket or NUL byte, dots and spaces as underscores.
+// refuseAuth makes sure that the token of the call is the only one in it. Names are compared as PHP will read them: without
+// leading spaces, up to the first bracket or NUL byte, dots and spaces as underscores.
 func refuseAuth(form string) error {
 	for pair := range strings.SplitSeq(form, "&") {
 		name, _, _ := strings.Cut(pair, "=")

@@ -12,7 +12,8 @@ import (
 // MaxAnswerBytes is the most that is read of one answer, after decompression.
 const MaxAnswerBytes = 64 << 20
 
-// DefaultTimeout bounds one HTTP request where the client of [WithHTTPClient] has no limit of its own. Portals give up on a method after 60 s.
+// DefaultTimeout bounds one HTTP request where the client of [WithHTTPClient] has no limit of its own. Portals give up on a
+// method after 60 s.
 const DefaultTimeout = 75 * time.Second
 
 // Credentials hands out access to portals. The type Portals of package oauth fits; for tokens kept elsewhere write an adapter.
@@ -42,8 +43,8 @@ type config struct {
 // Option configures [NewPortals].
 type Option func(*config) error
 
-// WithHTTPClient sets the HTTP client, for a proxy or certificates of one's own. It is copied. The copy follows no redirects, keeps no cookies, and has
-// [DefaultTimeout] where the client has none.
+// WithHTTPClient sets the HTTP client, for a proxy or certificates of one's own. It is copied. The copy follows no
+// redirects, keeps no cookies, and has [DefaultTimeout] where the client has none.
 func WithHTTPClient(c *http.Client) Option {
 	return func(cfg *config) error {
 		if c == nil {
@@ -65,8 +66,8 @@ func WithLogger(l *slog.Logger) Option {
 	}
 }
 
-// WithInsecureHTTP allows portals whose endpoint is http. Tokens then travel in the clear: it is for fake portals in tests and for
-// development.
+// WithInsecureHTTP allows portals whose endpoint is http. Tokens then travel in the clear: it is for fake portals in tests
+// and for development.
 func WithInsecureHTTP() Option {
 	return func(cfg *config) error {
 		cfg.insecure = true

@@ -158,6 +158,7 @@ func TestCoalescingResizes(t *testing.T) {
 			<-time.After(time.Second / 3)
 		}
 		<-time.After(time.Hour)
+		synctest.Wait()
 		balanced(t, h.Stats(), 0)
 		accepted := 0
 		for id := range 2 * places {
@@ -186,6 +187,7 @@ func TestCoalescingOfRetries(t *testing.T) {
 		<-time.After(90 * time.Second) // two attempts, the third is due in 30 seconds
 		post(h, numbered("ONCRMDEALUPDATE", 1, 1))
 		<-time.After(time.Hour)
+		synctest.Wait()
 		require.Equal(t, []time.Duration{0, time.Minute, 2 * time.Minute, 3 * time.Minute, 4 * time.Minute}, at)
 		require.Equal(t, "ONCRMDEALUPDATE 1", rec.numbers()[2])
 		s := h.Stats()
@@ -225,6 +227,7 @@ func TestCoalescingWithAFailedOne(t *testing.T) {
 					want = append(want, "ONCRMDEALDELETE 3")
 				}
 				<-time.After(time.Hour)
+				synctest.Wait()
 				require.Equal(t, want, rec.numbers())
 				s := h.Stats()
 				require.EqualValues(t, 1, s.Coalesced)

@@ -49,9 +49,25 @@ func dealUpdate(id int) string {
 }
 
 func request(body string) *http.Request {
-	r := httptest.NewRequest(http.MethodPost, "/bitrix24", strings.NewReader(body))
+	r := httptest.NewRequestWithContext(context.Background(), http.MethodPost, "/bitrix24", strings.NewReader(body))
 	r.Header.Set("Content-Type", form)
 	return r
+}
+
+// send posts a body over the network and returns the answer's status, 0 for none.
+func send(address, body string) int {
+	r, err := http.NewRequestWithContext(context.Background(), http.MethodPost, address, strings.NewReader(body))
+	if err != nil {
+		return 0
+	}
+	r.Header.Set("Content-Type", form)
+	client := http.Client{Timeout: 10 * time.Second}
+	resp, err := client.Do(r)
+	if err != nil {
+		return 0
+	}
+	_ = resp.Body.Close()
+	return resp.StatusCode
 }
 
 // post sends a body and returns the answer's status.
@@ -123,7 +139,9 @@ func (l *drops) list() ([]string, []error) {
 }
 
 // do makes a function an event handler.
-func do(f func(ctx context.Context, d *event.Delivery) error) event.Handler { return event.HandlerFunc(f) }
+func do(f func(ctx context.Context, d *event.Delivery) error) event.Handler {
+	return event.HandlerFunc(f)
+}
 
 func nothing() event.Handler { return do(func(context.Context, *event.Delivery) error { return nil }) }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"runtime"
 	"slices"
@@ -85,9 +86,7 @@ func TestLanes(t *testing.T) {
 	t.Parallel()
 	deal := func(more fields) string {
 		f := fields{"data[FIELDS][ID]": "7"}
-		for k, v := range more {
-			f[k] = v
-		}
+		maps.Copy(f, more)
 		return body("ONCRMDEALUPDATE", f)
 	}
 	for name, test := range map[string]struct {
@@ -183,6 +182,7 @@ func TestRetry(t *testing.T) {
 				}), append(test.options, lost.option())...)
 				post(h, dealUpdate(7))
 				<-time.After(24 * time.Hour)
+				synctest.Wait()
 
 				require.Len(t, starts, test.tries)
 				took := starts[len(starts)-1].Sub(starts[0])

@@ -26,7 +26,7 @@ func TestTokens(t *testing.T) {
 	require.NoError(t, v.Validate())
 	for sent, want := range map[string]error{
 		"old": nil, "new": nil,
-		"": event.ErrForbidden, "ol": event.ErrForbidden, "oldnew": event.ErrForbidden, "OLD": event.ErrForbidden, " new\n": event.ErrForbidden,
+		"": event.ErrForbidden, "ol": event.ErrForbidden, "oldnew": event.ErrForbidden, "OLD": event.ErrForbidden, "new\n": event.ErrForbidden,
 	} {
 		require.ErrorIs(t, v.Verify(t.Context(), delivery(member, sent)), want, "%q", sent)
 	}

@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"encoding/json"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -69,12 +71,6 @@ func (in *inbox) events(t *testing.T) []string {
 	return names
 }
 
-func (in *inbox) clear() {
-	in.mu.Lock()
-	defer in.mu.Unlock()
-	in.bodies, in.heads = nil, nil
-}
-
 // caller calls REST as one token.
 type caller struct {
 	t     *testing.T
@@ -85,9 +81,9 @@ type caller struct {
 
 // answer is a decoded envelope.
 type answer struct {
-	Status int
-	Raw    string
-	Header http.Header
+	Status int         `json:"-"`
+	Raw    string      `json:"-"`
+	Header http.Header `json:"-"`
 
 	Result      json.RawMessage `json:"result"`
 	Total       *int            `json:"total"`
@@ -120,15 +116,16 @@ type obj = map[string]any
 func newPortal(t *testing.T, opts ...eventtest.Option) (*eventtest.Portal, *caller) {
 	t.Helper()
 	p := eventtest.NewPortal(t, opts...)
-	return p, install(t, p, eventtest.App{Scope: []string{"crm", "task", "user", "imbot", "calendar"}}, eventtest.AdminID)
+	return p, install(t, p, eventtest.App{Scope: []string{"crm", "task", "user", "imbot", "calendar"}})
 }
 
-func install(t *testing.T, p *eventtest.Portal, spec eventtest.App, user int64) *caller {
+// install adds and installs an application, and returns its administrator's calls.
+func install(t *testing.T, p *eventtest.Portal, spec eventtest.App) *caller {
 	t.Helper()
 	app, err := p.AddApp(spec)
 	require.NoError(t, err)
 	require.NoError(t, app.Install(t.Context()))
-	return as(t, p, app, user)
+	return as(t, p, app, eventtest.AdminID)
 }
 
 func as(t *testing.T, p *eventtest.Portal, app *eventtest.Application, user int64) *caller {
@@ -142,9 +139,7 @@ func as(t *testing.T, p *eventtest.Portal, app *eventtest.Application, user int6
 func (c *caller) call(method string, params obj) answer {
 	c.t.Helper()
 	body := obj{"auth": c.token}
-	for k, v := range params {
-		body[k] = v
-	}
+	maps.Copy(body, params)
 	doc, err := json.Marshal(body)
 	require.NoError(c.t, err)
 	return send(c.t, http.MethodPost, c.p.ClientEndpoint()+method, "application/json", string(doc))
@@ -211,7 +206,7 @@ func wait(t *testing.T, p *eventtest.Portal) {
 	require.NoError(t, p.Wait(t.Context()))
 }
 
-// changes makes n updates of deal 1 by the administrator in the portal's interface, so that offline rows are not one's own.
+// change updates a deal in the portal's interface, so that offline rows are not one's own.
 func change(t *testing.T, p *eventtest.Portal, id int64) {
 	t.Helper()
 	require.NoError(t, p.Update(eventtest.Deal, id, map[string]any{"TITLE": "changed"}, eventtest.AdminID))
@@ -230,4 +225,11 @@ func parse(t *testing.T, body event.Secret) *event.Delivery {
 	d, err := event.Parse("application/x-www-form-urlencoded", []byte(body))
 	require.NoError(t, err)
 	return d
+}
+
+func atoi(t *testing.T, s string) int {
+	t.Helper()
+	n, err := strconv.Atoi(s)
+	require.NoError(t, err)
+	return n
 }

@@ -137,14 +137,16 @@ func (p *Portal) bindable(name string) (scope string, ok bool) {
 	if !ok || info.Unbound || strings.ContainsAny(name, "{}") {
 		return "", false
 	}
-	if stem, templated := strings.CutSuffix(info.Name, "{TYPEID}"); templated {
-		id, err := strconv.ParseInt(strings.TrimPrefix(name, stem), 10, 64)
-		if err != nil || !p.types[id] {
-			return "", false
-		}
+	stem := name[:strings.LastIndexByte(name, '_')+1]
+	if _, templated := event.Lookup(stem + typeIDMark); stem != "" && templated {
+		id, err := strconv.ParseInt(name[len(stem):], 10, 64)
+		return scopeOf(info), err == nil && p.types[id]
 	}
 	return scopeOf(info), true
 }
+
+// typeIDMark ends the names of the catalogue's templates, where a name on the wire has the number of a smart process.
+const typeIDMark = "{TYPEID}"
 
 // scopeOf returns the permission of an event of the catalogue, empty for those that every application may bind.
 func scopeOf(info event.Info) string {
@@ -232,7 +234,7 @@ func (p *Portal) events(c *call) (reply, *apiError) {
 		if info.Unbound || !wanted(scopeOf(info)) {
 			continue
 		}
-		stem, templated := strings.CutSuffix(info.Name, "{TYPEID}")
+		stem, templated := strings.CutSuffix(info.Name, typeIDMark)
 		if !templated {
 			names = append(names, info.Name)
 			continue

@@ -3,6 +3,8 @@ package eventtest
 import (
 	"crypto/subtle"
 	"net/http"
+	"net/url"
+	"strings"
 	"time"
 
 	"github.com/b24events/b24events/internal/phpform"
@@ -142,4 +144,34 @@ func texts(list []string) phpform.Value {
 		items[i] = phpform.Text(s)
 	}
 	return phpform.List(items...)
+}
+
+// serveAuthorize is the page where a user lets an application in. The user is the administrator, who agrees at once.
+func (p *Portal) serveAuthorize(w http.ResponseWriter, r *http.Request) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	query := r.URL.Query()
+	a := p.app(query.Get("client_id"))
+	if a == nil || !a.registered || a.spec.RedirectURL == "" {
+		http.Error(w, "Application not found or not installed", http.StatusNotFound) // shown to the user, not sent to the redirect
+		return
+	}
+	target, err := url.Parse(a.spec.RedirectURL)
+	if err != nil {
+		http.Error(w, "Wrong redirect address", http.StatusNotFound)
+		return
+	}
+	answer := phpform.Encode(phpform.Map(
+		text("code", p.newCode(a, AdminID)),
+		text("state", query.Get("state")),
+		text("domain", p.domain),
+		text("member_id", p.cfg.memberID),
+		text("scope", strings.Join(a.spec.Scope, ",")),
+		text("server_domain", p.oauth.addr),
+	))
+	if target.RawQuery != "" {
+		answer = target.RawQuery + "&" + answer
+	}
+	target.RawQuery = answer
+	http.Redirect(w, r, target.String(), http.StatusFound)
 }

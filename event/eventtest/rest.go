@@ -1,13 +1,10 @@
 package eventtest
 
 import (
-	"math"
 	"net"
 	"net/http"
-	"net/url"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/b24events/b24events/internal/phpform"
@@ -35,45 +32,6 @@ type call struct {
 	id     *identity
 	name   string
 	params phpform.Value
-}
-
-// identity is who calls.
-type identity struct {
-	app       *Application // nil for an incoming webhook
-	hook      *inboundHook
-	user      *user
-	session   int
-	connector string
-}
-
-func (id *identity) scopes() []string {
-	if id.app != nil {
-		return id.app.spec.Scope
-	}
-	return id.hook.scope
-}
-
-func (id *identity) allows(scope string) bool {
-	return scope == "" || slices.Contains(id.scopes(), scope)
-}
-
-func (id *identity) clientID() string {
-	if id.app == nil {
-		return ""
-	}
-	return id.app.spec.ClientID
-}
-
-// bucket is a leaky bucket.
-type bucket struct {
-	level float64
-	at    time.Time
-}
-
-// spent is one run of a method that counts towards its operating time.
-type spent struct {
-	at       time.Time
-	duration time.Duration
 }
 
 func (p *Portal) portalMux() http.Handler {
@@ -140,16 +98,6 @@ func (p *Portal) serveREST(w http.ResponseWriter, r *http.Request) {
 	p.answer(w, start, c, rep, apiErr)
 }
 
-func bearer(r *http.Request, creds map[string]phpform.Value) string {
-	if scheme, token, ok := strings.Cut(r.Header.Get("Authorization"), " "); ok && strings.EqualFold(scheme, "Bearer") && token != "" {
-		return strings.TrimSpace(token)
-	}
-	if token := creds["auth"].Scalar(); token != "" {
-		return token
-	}
-	return creds["access_token"].Scalar()
-}
-
 // execute runs one request under the lock: the method must exist, the caller be known, the scope granted; then it runs, and what it raised
 // is sent.
 func (p *Portal) execute(c *call, who func() (*identity, *apiError)) (rep reply, apiErr *apiError) {
@@ -172,24 +120,6 @@ func (p *Portal) execute(c *call, who func() (*identity, *apiError)) (rep reply,
 	return rep, apiErr
 }
 
-// permitted checks scope and kind of authorization.
-func (c *call) permitted(m method, batched bool) *apiError {
-	if !c.id.allows(m.scope) {
-		description := "The request requires higher privileges than provided by the access token"
-		switch {
-		case batched:
-			description = ""
-		case c.id.app == nil:
-			description = "The request requires higher privileges than provided by the webhook token"
-		}
-		return fail(401, "insufficient_scope", description)
-	}
-	if m.appOnly && c.id.app == nil {
-		return fail(403, "WRONG_AUTH_TYPE", "Current authorization type is denied for this method")
-	}
-	return nil
-}
-
 func (p *Portal) record(c *call, apiErr *apiError, batched bool) {
 	rec := Call{Method: c.name, Params: dataOf(c.params), Status: http.StatusOK, Batch: batched, Time: p.now()}
 	if apiErr != nil {
@@ -205,59 +135,6 @@ func (p *Portal) record(c *call, apiErr *apiError, batched bool) {
 		rec.ClientID, rec.UserID = c.id.clientID(), c.id.user.id
 	}
 	p.keepCall(rec, false)
-}
-
-func (p *Portal) webhookIdentity(userID, secret string) (*identity, *apiError) {
-	for _, h := range p.hooks {
-		if userKey(h.user) == userID && string(h.secret) == secret {
-			return &identity{hook: h, user: p.users[h.user], session: freshSession}, nil
-		}
-	}
-	return nil, fail(401, "INVALID_CREDENTIALS", "Invalid request credentials")
-}
-
-func (p *Portal) appIdentity(token string, creds map[string]phpform.Value) (*identity, *apiError) {
-	if token == "" {
-		return nil, fail(401, "NO_AUTH_FOUND", "Wrong authorization data")
-	}
-	t, ok := p.access[token]
-	switch {
-	case !ok:
-		return nil, fail(401, "invalid_token", "Unable to get application by token")
-	case !t.app.registered || t.app.inactive:
-		return nil, fail(401, "APPLICATION_NOT_FOUND", "Application not found")
-	case !t.expires.After(p.now()):
-		return nil, fail(401, "expired_token", "The access token provided has expired")
-	}
-	connector := creds["auth_connector"]
-	if connector.Kind() != phpform.Null && p.cfg.noConnectors {
-		return nil, fail(403, "WRONG_LICENSE", "This feature is not enabled for the current license: auth_connector")
-	}
-	return &identity{app: t.app, user: p.users[t.user], session: t.session, connector: connector.Scalar()}, nil
-}
-
-// allow lets a request through the bucket of its source address.
-func (p *Portal) allow(remote string) bool {
-	if p.cfg.burst == 0 {
-		return true
-	}
-	host, _, err := net.SplitHostPort(remote)
-	if err != nil {
-		host = remote
-	}
-	now := p.now()
-	b := p.limits[host]
-	if b == nil {
-		b = &bucket{at: now}
-		p.limits[host] = b
-	}
-	b.level = math.Max(0, b.level-now.Sub(b.at).Seconds()*p.cfg.rate)
-	b.at = now
-	if b.level+1 > float64(p.cfg.burst) {
-		return false
-	}
-	b.level++
-	return true
 }
 
 // answer writes the envelope.
@@ -304,61 +181,9 @@ func (p *Portal) timing(c *call, start time.Time) phpform.Value {
 	return phpform.Map(append(entries, number("operating_reset_at", reset), float("operating", total))...)
 }
 
-// operating sums the time that the caller's runs of the method took in the last ten minutes. Runs of a tenth of a second or less are not counted.
-func (p *Portal) operating(c *call, now time.Time, last time.Duration) (resetAt int64, total float64) {
-	const window = 10 * time.Minute
-	key := c.id.clientID() + "|" + userKey(c.id.user.id) + "|" + c.name
-	if c.id.app != nil {
-		key = c.id.clientID() + "|" + c.name
-	}
-	runs := slices.DeleteFunc(p.usage[key], func(s spent) bool { return now.Sub(s.at) > window })
-	if last > 100*time.Millisecond {
-		runs = append(runs, spent{at: now, duration: last})
-	}
-	if len(runs) == 0 {
-		delete(p.usage, key)
-		return now.Add(window).Unix(), 0
-	}
-	p.usage[key] = runs
-	for _, s := range runs {
-		total += s.duration.Seconds()
-	}
-	return runs[0].at.Add(window).Unix(), total
-}
-
 func writeBody(w http.ResponseWriter, status int, v phpform.Value) {
 	body := appendJSON(nil, v)
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(status)
 	_, _ = w.Write(body) // a caller that went away misses it
-}
-
-// serveAuthorize is the page where a user lets an application in. The user is the administrator, who agrees at once.
-func (p *Portal) serveAuthorize(w http.ResponseWriter, r *http.Request) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	query := r.URL.Query()
-	a := p.app(query.Get("client_id"))
-	if a == nil || !a.registered || a.spec.RedirectURL == "" {
-		http.Error(w, "Application not found or not installed", http.StatusNotFound) // shown to the user, not sent to the redirect
-		return
-	}
-	target, err := url.Parse(a.spec.RedirectURL)
-	if err != nil {
-		http.Error(w, "Wrong redirect address", http.StatusNotFound)
-		return
-	}
-	answer := phpform.Encode(phpform.Map(
-		text("code", p.newCode(a, AdminID)),
-		text("state", query.Get("state")),
-		text("domain", p.domain),
-		text("member_id", p.cfg.memberID),
-		text("scope", strings.Join(a.spec.Scope, ",")),
-		text("server_domain", p.oauth.addr),
-	))
-	if target.RawQuery != "" {
-		answer = target.RawQuery + "&" + answer
-	}
-	target.RawQuery = answer
-	http.Redirect(w, r, target.String(), http.StatusFound)
 }

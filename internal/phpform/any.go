@@ -39,9 +39,9 @@ func (v Value) Any() any {
 }
 
 // FromAny makes a tree of a Go value: nil, a bool, string, number, [json.Number] or [Value], a slice or array of these, a map of
-// these with string or integer keys, a pointer to one of these, or any type whose underlying type is one of these. A map is taken in the
-// order of its keys; a nil pointer is null; a nil slice or map is the empty array, as PHP has it. Methods such as MarshalText
-// are not called.
+// these with string or integer keys, a pointer to one of these, or any type whose underlying type is one of these. A map is
+// taken in the order of its keys; a nil pointer is null; a nil slice or map is the empty array, as PHP has it. Methods such as
+// MarshalText are not called.
 //
 // The error matches [ErrType] for any other type, []byte among them because it may be meant as text or as a list;
 // [ErrNumber] for NaN, the infinities and a json.Number that is no number; [ErrTooDeep] for values that nest deeper than

@@ -4,11 +4,12 @@ import (
 	"strings"
 )
 
-// Decode reads an application/x-www-form-urlencoded body into an Array, as PHP 8 fills $_POST; the package documentation lists the rules. Values are
-// Strings and Arrays only, and hold any bytes that arrived, UTF-8 or not. Nothing is malformed to PHP, so the only error is
-// a [LimitError], where PHP would leave out data in silence.
+// Decode reads an application/x-www-form-urlencoded body into an Array, as PHP 8 fills $_POST; the package documentation lists
+// the rules. Elements are Strings and Arrays only, and hold whatever bytes arrived, UTF-8 or not. Nothing is malformed to PHP, so
+// the only error is a [LimitError], where PHP would leave out data in silence; the Value is the empty array then.
 //
-// The strings of the tree share memory with body, or with one copy of it where it has escapes: clone what is to outlive it by far.
+// The strings of the tree share memory with body, or with one copy of it where it has escapes: clone what is to outlive it
+// by far.
 func Decode(body string, lim Limits) (Value, error) {
 	d := formDecoder{builder: builder{lim: lim.orDefaults()}}
 	if len(body) > d.lim.Bytes {

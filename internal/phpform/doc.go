@@ -10,8 +10,8 @@
 //	id, _ := fields.Get("ID")
 //	fmt.Fprintln(w, id.Scalar())
 //
-// The tree is neutral: [DecodeJSON] makes the same one from JSON (offline records), [FromAny] from Go values, and [Encode], [Value.AppendJSON] and
-// [Value.Any] turn it into a form, JSON and Go values.
+// The tree is neutral: [DecodeJSON] makes the same one from JSON (offline records), [FromAny] from Go values, and [Encode],
+// [Value.AppendJSON] and [Value.Any] turn it into a form, JSON and Go values.
 //
 // # The rules of Decode
 //
@@ -37,8 +37,9 @@
 //
 // # Guarantees
 //
-// Every function takes any input in time and memory linear in its length and never panics. A Value is immutable and safe for concurrent use; its
-// zero value is null. Decode(Encode(v)) equals v for every v that Decode returned, and [Value.AppendJSON] is always valid JSON.
+// Decode and DecodeJSON take any input in time and memory linear in its length, and never panic. A Value is immutable and
+// safe for concurrent use; its zero value is null. Decode(Encode(v)) equals v for every v that Decode returned, and
+// [Value.AppendJSON] is always valid JSON.
 //
 // # Errors
 //

@@ -1,12 +1,13 @@
 package phpform
 
 // Encode writes an array as a form body, exactly as PHP's http_build_query does with the same array: in the order of the
-// entries, with brackets escaped (data%5BFIELDS%5D%5BID%5D=42), spaces as "+", and an explicit index for each element of a list.
-// True is 1 and false is 0; a number keeps its text; a null and an empty array have no place in a form and leave no trace. Text that
-// is not UTF-8 is escaped byte for byte. Encode of a scalar is "".
+// entries, with brackets escaped (data%5BFIELDS%5D%5BID%5D=42), spaces as "+", and an explicit index for each element of a
+// list. True is 1 and false is 0; a number keeps its text; null and the empty array have no place in a form and leave no
+// trace. Text that is not UTF-8 is escaped byte for byte. Encode of a scalar is "".
 //
-// [Decode] reads back what it gave to Encode, unless the escapes outgrow its limits. In a tree from elsewhere that cannot be said of keys that PHP does
-// not take from a form: empty ones, those with a "." or " " on the first level, those with a "]" below it.
+// [Decode] reads back every tree that it made itself, unless the escapes outgrow its limits. A tree from elsewhere may have keys
+// that PHP takes otherwise: empty ones, those with a space, "." or "[" on the first level, those with a "]" below it, and
+// those with a NUL.
 func Encode(v Value) string {
 	var b []byte
 	name := make([]byte, 0, 64)
@@ -22,10 +23,11 @@ func appendPairs(b, name []byte, v Value) []byte {
 	case Null:
 		return b
 	case Array:
+		outer := len(name)
 		for _, e := range v.Entries() {
-			inner := append(name, "%5B"...)
-			inner = append(appendEscaped(inner, e.Key), "%5D"...)
-			b = appendPairs(b, inner, e.Value)
+			name = append(name[:outer], "%5B"...)
+			name = append(appendEscaped(name, e.Key), "%5D"...)
+			b = appendPairs(b, name, e.Value)
 		}
 		return b
 	case Bool:

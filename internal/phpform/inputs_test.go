@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 	"unicode/utf16"
+	"unicode/utf8"
 
 	"github.com/stretchr/testify/require"
 )
@@ -94,14 +95,14 @@ func randomBody(rnd *rand.Rand) string {
 	for range 1 + rnd.IntN(size) {
 		pair := randomName(rnd)
 		for range rnd.IntN(3) {
-			pair += "=" + pieces[rnd.IntN(len(pieces))]
+			pair = strings.Join([]string{pair, pieces[rnd.IntN(len(pieces))]}, "=")
 		}
 		pairs = append(pairs, pair)
 	}
 	if rnd.IntN(20) == 0 { // any bytes at all, but for NUL, where parse_str would stop
 		raw := make([]byte, rnd.IntN(40))
 		for i := range raw {
-			raw[i] = byte(1 + rnd.IntN(255))
+			raw[i] = byte(1 + rnd.IntN(255)) //nolint:gosec // it fits
 		}
 		pairs = append(pairs, string(raw))
 	}
@@ -153,8 +154,8 @@ func appendQuoted(b []byte, rnd *rand.Rand) []byte {
 		return append(b, quoted...)
 	}
 	for _, r := range string(quoted) { // escaped as PHP does by default
-		if r < 0x80 {
-			b = append(b, byte(r))
+		if r < utf8.RuneSelf {
+			b = utf8.AppendRune(b, r)
 			continue
 		}
 		for _, unit := range utf16.Encode([]rune{r}) {

@@ -7,9 +7,10 @@ import (
 	"unicode/utf16"
 )
 
-// DecodeJSON reads one JSON value. Numbers keep their text, so no digit is lost; objects and arrays both become an Array, objects in
-// the order of arrival. Of equal keys in one object the last one's value stands in the place of the first, as in PHP's json_decode. Bytes that are not UTF-8
-// and lone surrogates become U+FFFD, as in encoding/json. The strings of the tree share memory with one copy of doc.
+// DecodeJSON reads one JSON value. Numbers keep their text, so no digit is lost; objects and arrays both become an Array, objects
+// in the order of arrival. Of equal keys in one object the last value stands in the place of the first, as in PHP's
+// json_decode. Lone surrogates and runs of bytes that are not UTF-8 become U+FFFD. The caller keeps doc; the strings of the tree
+// share memory with one copy of it.
 //
 // The error matches [ErrSyntax], also where anything follows the value, or is a [LimitError].
 func DecodeJSON(doc []byte, lim Limits) (Value, error) {

@@ -176,6 +176,7 @@ func askPHP(t *testing.T, inputs []vector, depth int) []vector {
 	for _, v := range inputs {
 		in.WriteString(v.Kind + " " + base64.StdEncoding.EncodeToString(v.Input) + "\n")
 	}
+	//nolint:gosec // the arguments are the test's own
 	cmd := exec.CommandContext(t.Context(), "php", "-n", "-d", "memory_limit=512M", "-d", "max_input_vars=1000000",
 		"-d", "max_input_nesting_level="+strconv.Itoa(depth), filepath.Join("testdata", "vectors.php"))
 	cmd.Stdin = &in

@@ -1,0 +1,47 @@
+package eventtest
+
+import (
+	"strconv"
+	"strings"
+
+	"github.com/b24events/b24events/internal/phpform"
+)
+
+// raiseChange raises what the platform raises for a change of an object. action is ADD, UPDATE or DELETE.
+func (p *Portal) raiseChange(h *hit, kind Kind, action string, id, user int64) {
+	raise := func(name string, data phpform.Value) {
+		h.raise(occurrence{event: name, data: data, user: user})
+	}
+	fields := func(entries ...phpform.Entry) phpform.Value {
+		return phpform.Map(kv("FIELDS", phpform.Map(append([]phpform.Entry{number("ID", id)}, entries...)...)))
+	}
+	switch kind {
+	case Lead, Deal, Contact, Company:
+		raise("ONCRM"+strings.ToUpper(strings.TrimPrefix(string(kind), "crm."))+action, fields())
+	case Task:
+		raise("ONTASK"+action, taskData(action, id))
+	case CalendarEvent:
+		raise("ONCALENDARENTRY"+action, phpform.Map(number("id", id)))
+	default:
+		entityType, _ := kind.entityType()
+		data := fields(number("ENTITY_TYPE_ID", entityType))
+		raise("ONCRMDYNAMICITEM"+action, data)
+		raise("ONCRMDYNAMICITEM"+action+"_"+strconv.FormatInt(entityType, 10), data)
+	}
+}
+
+// taskData has the text undefined wherever there is nothing to say.
+func taskData(action string, id int64) phpform.Value {
+	none := phpform.Text("undefined")
+	this := phpform.Map(number("ID", id))
+	before, after, wasOpen, isOpen := this, this, none, none
+	switch action {
+	case "ADD":
+		before, wasOpen = none, phpform.Text("N")
+	case "DELETE":
+		after, isOpen = none, phpform.Text("N")
+	}
+	return phpform.Map(
+		kv("FIELDS_BEFORE", before), kv("FIELDS_AFTER", after), kv("IS_ACCESSIBLE_BEFORE", wasOpen), kv("IS_ACCESSIBLE_AFTER", isOpen),
+	)
+}

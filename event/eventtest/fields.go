@@ -1,0 +1,105 @@
+package eventtest
+
+import (
+	"strings"
+
+	"github.com/b24events/b24events/internal/phpform"
+)
+
+// object is something that the portal keeps. Its fields are named in upper case; their values are texts, arrays or null.
+type object struct {
+	id     int64
+	fields []phpform.Entry
+}
+
+func (o *object) get(name string) phpform.Value {
+	for _, e := range o.fields {
+		if e.Key == name {
+			return e.Value
+		}
+	}
+	return null()
+}
+
+func (o *object) set(name string, v phpform.Value) {
+	for i := range o.fields {
+		if o.fields[i].Key == name {
+			o.fields[i].Value = v
+			return
+		}
+	}
+	o.fields = append(o.fields, kv(name, v))
+}
+
+// assign takes over fields that a caller sent, except what the portal keeps itself.
+func (o *object) assign(fields phpform.Value) {
+	for _, e := range fields.Entries() {
+		name := snake(e.Key)
+		if name == "ID" || name == "ENTITY_TYPE_ID" {
+			continue
+		}
+		o.set(name, stored(e.Value))
+	}
+}
+
+// stored is a value as a database column holds it.
+func stored(v phpform.Value) phpform.Value {
+	switch v.Kind() {
+	case phpform.Number:
+		return phpform.Text(v.Scalar())
+	case phpform.Bool:
+		if v.Scalar() == "" {
+			return phpform.Text("0")
+		}
+		return phpform.Text("1")
+	default:
+		return v
+	}
+}
+
+// snake turns a name in camel case into the one in upper case, and leaves upper case alone.
+func snake(name string) string {
+	switch name {
+	case "createdBy":
+		return "CREATED_BY_ID"
+	case "updatedBy":
+		return "MODIFY_BY_ID"
+	case "createdTime":
+		return "DATE_CREATE"
+	case "updatedTime":
+		return "DATE_MODIFY"
+	}
+	if strings.ToUpper(name) == name {
+		return name
+	}
+	var b strings.Builder
+	for i, c := range []byte(name) {
+		upperCase, digit := 'A' <= c && c <= 'Z', '0' <= c && c <= '9'
+		if i > 0 && name[i-1] != '_' && (upperCase || digit && (name[i-1] < '0' || name[i-1] > '9')) {
+			b.WriteByte('_')
+		}
+		b.WriteByte(c)
+	}
+	return strings.ToUpper(b.String())
+}
+
+// camel turns a name in upper case into the one in camel case. The number at the end of a custom field keeps its underscore.
+func camel(name string) string {
+	parts := strings.Split(strings.ToLower(name), "_")
+	var b strings.Builder
+	for i, part := range parts {
+		switch {
+		case part == "":
+		case b.Len() == 0:
+			b.WriteString(part)
+		case '0' <= part[0] && part[0] <= '9':
+			if i == len(parts)-1 && parts[0] == "uf" {
+				b.WriteByte('_')
+			}
+			b.WriteString(part)
+		default:
+			b.WriteString(strings.ToUpper(part[:1]) + part[1:])
+		}
+	}
+	return b.String()
+}

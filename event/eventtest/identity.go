@@ -1,0 +1,93 @@
+package eventtest
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/b24events/b24events/internal/phpform"
+)
+
+// identity is who calls.
+type identity struct {
+	app       *Application // nil for an incoming webhook
+	hook      *inboundHook
+	user      *user
+	session   int
+	connector string
+}
+
+func (id *identity) scopes() []string {
+	if id.app != nil {
+		return id.app.spec.Scope
+	}
+	return id.hook.scope
+}
+
+func (id *identity) allows(scope string) bool {
+	return scope == "" || slices.Contains(id.scopes(), scope)
+}
+
+func (id *identity) clientID() string {
+	if id.app == nil {
+		return ""
+	}
+	return id.app.spec.ClientID
+}
+
+func bearer(r *http.Request, creds map[string]phpform.Value) string {
+	if scheme, token, ok := strings.Cut(r.Header.Get("Authorization"), " "); ok && strings.EqualFold(scheme, "Bearer") && token != "" {
+		return strings.TrimSpace(token)
+	}
+	if token := creds["auth"].Scalar(); token != "" {
+		return token
+	}
+	return creds["access_token"].Scalar()
+}
+
+func (p *Portal) webhookIdentity(userID, secret string) (*identity, *apiError) {
+	for _, h := range p.hooks {
+		if userKey(h.user) == userID && string(h.secret) == secret {
+			return &identity{hook: h, user: p.users[h.user], session: freshSession}, nil
+		}
+	}
+	return nil, fail(401, "INVALID_CREDENTIALS", "Invalid request credentials")
+}
+
+func (p *Portal) appIdentity(token string, creds map[string]phpform.Value) (*identity, *apiError) {
+	if token == "" {
+		return nil, fail(401, "NO_AUTH_FOUND", "Wrong authorization data")
+	}
+	t, ok := p.access[token]
+	switch {
+	case !ok:
+		return nil, fail(401, "invalid_token", "Unable to get application by token")
+	case !t.app.registered || t.app.inactive:
+		return nil, fail(401, "APPLICATION_NOT_FOUND", "Application not found")
+	case !t.expires.After(p.now()):
+		return nil, fail(401, "expired_token", "The access token provided has expired")
+	}
+	connector := creds["auth_connector"]
+	if connector.Kind() != phpform.Null && p.cfg.noConnectors {
+		return nil, fail(403, "WRONG_LICENSE", "This feature is not enabled for the current license: auth_connector")
+	}
+	return &identity{app: t.app, user: p.users[t.user], session: t.session, connector: connector.Scalar()}, nil
+}
+
+// permitted checks scope and kind of authorization.
+func (c *call) permitted(m method, batched bool) *apiError {
+	if !c.id.allows(m.scope) {
+		description := "The request requires higher privileges than provided by the access token"
+		switch {
+		case batched:
+			description = ""
+		case c.id.app == nil:
+			description = "The request requires higher privileges than provided by the webhook token"
+		}
+		return fail(401, "insufficient_scope", description)
+	}
+	if m.appOnly && c.id.app == nil {
+		return fail(403, "WRONG_AUTH_TYPE", "Current authorization type is denied for this method")
+	}
+	return nil
+}

@@ -1,0 +1,102 @@
+package oauth_test
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/b24events/b24events/oauth"
+)
+
+// TestConnectionErrors looks at what becomes of real connections that fail.
+func TestConnectionErrors(t *testing.T) {
+	t.Parallel()
+	raw := func(answer string) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) {
+			conn, _, err := http.NewResponseController(w).Hijack()
+			if err == nil {
+				_, _ = io.WriteString(conn, answer)
+				_ = conn.Close()
+			}
+		}
+	}
+	hang := func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
+	tests := map[string]struct {
+		tls    bool
+		closed bool
+		answer http.HandlerFunc
+		client *http.Client
+		want   func(error) bool
+	}{
+		"refused":             {closed: true, want: as[*net.OpError]},
+		"unknown certificate": {tls: true, want: as[*tls.CertificateVerificationError]},
+		"closed at once":      {answer: raw(""), want: is(io.ErrUnexpectedEOF)},
+		"body cut off":        {answer: raw("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"), want: is(oauth.ErrTemporary)},
+		"not HTTP at all":     {answer: raw(planted + "\r\n\r\n"), want: is(oauth.ErrTemporary)},
+		"odd header":          {answer: raw("HTTP/1.1 200 OK\r\n" + planted + "\r\n\r\n"), want: is(oauth.ErrTemporary)},
+		"time limit":          {answer: hang, client: &http.Client{Timeout: 20 * time.Millisecond}, want: is(context.DeadlineExceeded)},
+		"endless answer": {answer: func(w http.ResponseWriter, _ *http.Request) {
+			for chunk := strings.Repeat(" ", 1<<16); ; {
+				if _, err := io.WriteString(w, chunk); err != nil {
+					return
+				}
+			}
+		}, want: is(oauth.ErrTemporary)},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			srv := httptest.NewUnstartedServer(test.answer)
+			if test.tls {
+				srv.StartTLS()
+			} else {
+				srv.Start()
+			}
+			t.Cleanup(srv.Close)
+			if test.closed {
+				srv.Close()
+			}
+			client := test.client
+			if client == nil {
+				client = &http.Client{}
+			}
+			store := oauth.NewMemoryStore()
+			portals, err := oauth.NewPortals(oauth.Config{ClientID: clientID, ClientSecret: planted}, store,
+				oauth.WithHosts(srv.Listener.Addr().String()), oauth.WithInsecureHTTP(), oauth.WithHTTPClient(client))
+			require.NoError(t, err)
+			auth := claim()
+			auth.ServerEndpoint = srv.URL + "/rest/"
+
+			_, err = portals.Install(t.Context(), auth)
+			require.ErrorIs(t, err, oauth.ErrTemporary)
+			require.True(t, test.want(err), "%v", err)
+			requireNothingPlanted(t, err)
+			require.NotContains(t, err.Error(), "/oauth/token/")
+
+			auth.RefreshToken = ""
+			_, err = portals.Install(t.Context(), auth)
+			require.ErrorIs(t, err, oauth.ErrTemporary)
+			require.True(t, test.want(err), "%v", err)
+			requireNothingPlanted(t, err)
+			requireEmpty(t, store, member)
+		})
+	}
+}
+
+func as[E error](err error) bool {
+	var e E
+	return errors.As(err, &e)
+}
+
+func is(target error) func(error) bool {
+	return func(err error) bool { return errors.Is(err, target) }
+}

@@ -1,0 +1,41 @@
+package oauth_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/b24events/b24events/event"
+	"github.com/b24events/b24events/oauth"
+)
+
+// An event is let in by the application token that its portal's installation brought.
+func ExamplePortals_Verify() {
+	ctx := context.Background()
+	store := oauth.NewMemoryStore()
+	// In life, the verified ONAPPINSTALL put this there.
+	_, _ = store.Swap(ctx, oauth.Key{MemberID: "member"}, "", oauth.Installation{MemberID: "member", ApplicationToken: "known"})
+	portals, err := oauth.NewPortals(oauth.Config{ClientID: "local.1", ClientSecret: "secret"}, store)
+	if err != nil {
+		panic(err)
+	}
+
+	d := &event.Delivery{Kind: event.KindEvent, Name: "ONCRMDEALADD", Auth: event.Auth{MemberID: "member", ApplicationToken: "known"}}
+	fmt.Println(portals.Verify(ctx, d))
+	d.Auth.ApplicationToken = "guessed"
+	fmt.Println(errors.Is(portals.Verify(ctx, d), event.ErrForbidden))
+	// Output:
+	// <nil>
+	// true
+}
+
+// A user of the portal authorises the application in the browser.
+func ExamplePortals_AuthCodeURL() {
+	portals, err := oauth.NewPortals(oauth.Config{ClientID: "local.1", ClientSecret: "secret"}, oauth.NewMemoryStore())
+	if err != nil {
+		panic(err)
+	}
+	address, err := portals.AuthCodeURL("example.bitrix24.com", "a-random-state-kept-in-the-session")
+	fmt.Println(address, err)
+	// Output: https://example.bitrix24.com/oauth/authorize/?client_id=local.1&response_type=code&state=a-random-state-kept-in-the-session <nil>
+}

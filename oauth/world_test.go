@@ -1,0 +1,280 @@
+package oauth_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/b24events/b24events/event"
+	"github.com/b24events/b24events/event/eventtest"
+	"github.com/b24events/b24events/oauth"
+)
+
+// world is a portal with an installed application, and a store that knows it.
+type world struct {
+	*eventtest.Portal
+	app   *eventtest.Application
+	store *oauth.MemoryStore
+	key   oauth.Key
+}
+
+func newWorld(tb testing.TB) *world {
+	tb.Helper()
+	p := eventtest.NewPortal(tb)
+	app, err := p.AddApp(eventtest.App{Scope: []string{"crm", "task"}})
+	require.NoError(tb, err)
+	require.NoError(tb, app.Install(tb.Context()))
+	return &world{Portal: p, app: app, store: oauth.NewMemoryStore(), key: oauth.Key{MemberID: p.MemberID()}}
+}
+
+// portals makes a Portals as one process of the application would.
+func (w *world) portals(tb testing.TB, store oauth.Store, opts ...oauth.Option) *oauth.Portals {
+	tb.Helper()
+	p, err := oauth.NewPortals(oauth.Config{ClientID: w.app.ClientID(), ClientSecret: w.app.ClientSecret()}, store,
+		append([]oauth.Option{oauth.WithHosts(w.OAuthHost()), oauth.WithInsecureHTTP()}, opts...)...)
+	require.NoError(tb, err)
+	return p
+}
+
+// installed stores an installation as if it had been verified long ago, and returns it.
+func (w *world) installed(tb testing.TB) oauth.Installation {
+	tb.Helper()
+	in := installationOf(w.grant(tb))
+	_, err := w.store.Swap(tb.Context(), w.key, "", in)
+	require.NoError(tb, err)
+	w.ResetRecords()
+	return in
+}
+
+func (w *world) grant(tb testing.TB) eventtest.Grant {
+	tb.Helper()
+	g, err := w.app.Grant(eventtest.AdminID)
+	require.NoError(tb, err)
+	return g
+}
+
+// renewals returns how often the OAuth server was asked for tokens.
+func (w *world) renewals() int { return len(w.OAuthCalls()) }
+
+func installationOf(g eventtest.Grant) oauth.Installation {
+	return oauth.Installation{
+		MemberID: g.MemberID, ClientEndpoint: g.ClientEndpoint, ServerEndpoint: g.ServerEndpoint,
+		AccessToken: g.AccessToken, RefreshToken: g.RefreshToken, Expires: g.Expires, UserID: g.UserID, Scope: g.Scope, Status: g.Status,
+		ApplicationToken: g.ApplicationToken,
+	}
+}
+
+func authOf(g eventtest.Grant) event.Auth {
+	return event.Auth{
+		AccessToken: g.AccessToken, RefreshToken: g.RefreshToken, ApplicationToken: g.ApplicationToken, Expires: g.Expires, Scope: g.Scope,
+		Domain: g.Domain, MemberID: g.MemberID, ServerEndpoint: g.ServerEndpoint, ClientEndpoint: g.ClientEndpoint, Status: g.Status, UserID: g.UserID,
+	}
+}
+
+func load(tb testing.TB, s oauth.Store, memberID string) oauth.Installation {
+	tb.Helper()
+	in, _, err := s.Load(tb.Context(), oauth.Key{MemberID: memberID})
+	require.NoError(tb, err)
+	return in
+}
+
+func requireEmpty(tb testing.TB, s oauth.Store, memberID string) {
+	tb.Helper()
+	_, _, err := s.Load(tb.Context(), oauth.Key{MemberID: memberID})
+	require.ErrorIs(tb, err, oauth.ErrNotFound)
+}
+
+// What the scripted OAuth server and its tests agree on.
+const (
+	member   = "a223c6b3710f85df22e9377d6c4f7553"
+	clientID = "local.5c8bb1b0891cf2.87252039"
+	official = "https://oauth.bitrix.info/rest/"
+)
+
+// sent is one request that reached the scripted server.
+type sent struct {
+	method, url, contentType, authorization string
+	form                                    url.Values
+}
+
+// script is an OAuth server that answers what a test tells it to, without a network, so that it also runs in a synctest bubble and at the
+// official addresses. Package eventtest has one that behaves.
+type script struct {
+	answer func(r sent) (status int, body string)
+
+	mu   sync.Mutex
+	seen []sent
+}
+
+var errScript = errors.New("script: planted-in-a-transport-error")
+
+func (s *script) RoundTrip(r *http.Request) (*http.Response, error) {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return nil, err
+	}
+	form, err := url.ParseQuery(string(body))
+	if err != nil {
+		return nil, err
+	}
+	got := sent{r.Method, r.URL.String(), r.Header.Get("Content-Type"), r.Header.Get("Authorization"), form}
+	s.mu.Lock()
+	s.seen = append(s.seen, got)
+	s.mu.Unlock()
+	status, text := s.answer(got)
+	if status == 0 {
+		return nil, errScript
+	}
+	header := http.Header{"Content-Type": {"application/json; charset=utf-8"}}
+	if status >= 300 && status < 400 {
+		header.Set("Location", text)
+	}
+	return &http.Response{
+		StatusCode: status, Status: http.StatusText(status), Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Header: header, Body: io.NopCloser(bytes.NewBufferString(text)), Request: r,
+	}, nil
+}
+
+func (s *script) requests() []sent {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return append([]sent(nil), s.seen...)
+}
+
+func says(status int, body string) func(sent) (int, string) {
+	return func(sent) (int, string) { return status, body }
+}
+
+// pair is an answer of the token endpoint; changes overrides its members, and a nil drops one.
+func pair(access, refresh string, changes map[string]any) string {
+	answer := map[string]any{
+		"access_token": access, "refresh_token": refresh, "expires_in": 3600, "scope": "app", "domain": "oauth.bitrix.info",
+		"server_endpoint": official, "status": "L", "client_endpoint": "https://example.bitrix24.com/rest/", "member_id": member, "user_id": 1,
+	}
+	for k, v := range changes {
+		if v == nil {
+			delete(answer, k)
+		} else {
+			answer[k] = v
+		}
+	}
+	doc, err := json.Marshal(answer)
+	if err != nil {
+		panic(err)
+	}
+	return string(doc)
+}
+
+// scripted makes a Portals that talks to a script.
+func scripted(tb testing.TB, store oauth.Store, s *script, opts ...oauth.Option) *oauth.Portals {
+	tb.Helper()
+	p, err := oauth.NewPortals(oauth.Config{ClientID: clientID, ClientSecret: "c1ient-secret"}, store,
+		append([]oauth.Option{oauth.WithHTTPClient(&http.Client{Transport: s})}, opts...)...)
+	require.NoError(tb, err)
+	return p
+}
+
+// stored returns a store with one installation: access token a1, refresh token r1, application token t1.
+func stored(tb testing.TB, changes ...func(*oauth.Installation)) *oauth.MemoryStore {
+	tb.Helper()
+	in := oauth.Installation{
+		MemberID: member, ClientEndpoint: "https://example.bitrix24.com/rest/", ServerEndpoint: official, AccessToken: "a1", RefreshToken: "r1",
+		Expires: time.Now().Add(time.Hour), UserID: 1, Scope: []string{"crm"}, Status: "L", ApplicationToken: "t1",
+	}
+	for _, change := range changes {
+		change(&in)
+	}
+	s := oauth.NewMemoryStore()
+	_, err := s.Swap(tb.Context(), oauth.Key{MemberID: member}, "", in)
+	require.NoError(tb, err)
+	return s
+}
+
+// claim is an install event's auth block that fits what pair answers.
+func claim() event.Auth {
+	return event.Auth{
+		AccessToken: "a0", RefreshToken: "r0", ApplicationToken: "t1", Scope: []string{"crm", "task"}, Domain: "example.bitrix24.com", MemberID: member,
+		ServerEndpoint: official, ClientEndpoint: "https://example.bitrix24.com/rest/", Status: "L", UserID: 1,
+	}
+}
+
+// faultyStore is a store whose operations a test can make fail.
+type faultyStore struct {
+	oauth.Store
+
+	mu    sync.Mutex
+	load  func(context.Context) error
+	swap  func(context.Context, oauth.Version, oauth.Installation) error // a nil result goes on to the store
+	after error                                                          // comes instead of a success, once the store has written
+	swaps int
+}
+
+var errDisk = errors.New("disk on fire")
+
+func (s *faultyStore) set(change func(*faultyStore)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	change(s)
+}
+
+func (s *faultyStore) Load(ctx context.Context, key oauth.Key) (oauth.Installation, oauth.Version, error) {
+	s.mu.Lock()
+	hook := s.load
+	s.mu.Unlock()
+	if hook != nil {
+		if err := hook(ctx); err != nil {
+			return oauth.Installation{}, "", err
+		}
+	}
+	return s.Store.Load(ctx, key)
+}
+
+func (s *faultyStore) Swap(ctx context.Context, key oauth.Key, old oauth.Version, in oauth.Installation) (oauth.Version, error) {
+	s.mu.Lock()
+	hook, after := s.swap, s.after
+	s.swaps++
+	s.mu.Unlock()
+	if hook != nil {
+		if err := hook(ctx, old, in); err != nil {
+			return "", err
+		}
+	}
+	version, err := s.Store.Swap(ctx, key, old, in)
+	if err == nil && after != nil {
+		return "", after
+	}
+	return version, err
+}
+
+// logs returns an option that writes every level into the buffer returned.
+func logs() (*syncBuffer, oauth.Option) {
+	var b syncBuffer
+	return &b, oauth.WithLogger(slog.New(slog.NewJSONHandler(&b, &slog.HandlerOptions{Level: slog.LevelDebug})))
+}
+
+type syncBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *syncBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *syncBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}

@@ -1,0 +1,444 @@
+package offline_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/b24events/b24events/event"
+	"github.com/b24events/b24events/event/eventtest"
+	"github.com/b24events/b24events/offline"
+)
+
+var errHandler = errors.New("the handler's reason")
+
+func TestConsumerEmptiesTheQueue(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.change("ADD", 1, 2, 3)
+	f.change("UPDATE", 1, 1, 1)
+	var seen journal
+	var mu sync.Mutex
+	var deliveries []*event.Delivery
+	before := time.Now()
+	c := f.drain(func(ctx context.Context, d *event.Delivery) error {
+		_, limited := ctx.Deadline()
+		mu.Lock()
+		defer mu.Unlock()
+		if !limited {
+			return event.Drop(errors.New("no time limit"))
+		}
+		deliveries = append(deliveries, d)
+		return seen.HandleEvent(ctx, d)
+	})
+	require.ElementsMatch(t, []string{"ADD 1", "ADD 2", "ADD 3", "UPDATE 1"}, seen.entries())
+	require.Empty(t, f.OfflineRows())
+	for _, d := range deliveries {
+		require.Equal(t, event.SourceOffline, d.Source)
+		require.Equal(t, f.MemberID(), d.MemberID())
+		require.Equal(t, int64(7), d.Auth.UserID)
+		require.Len(t, d.ProcessID, 32)
+		require.Len(t, d.MessageID, 32)
+		require.Positive(t, d.ID)
+	}
+	s := c.Stats()
+	require.False(t, s.LastAnswer.Before(before))
+	s.LastAnswer = time.Time{}
+	require.Equal(t, offline.Stats{Requests: 4, Reserved: 4, Handled: 4, Cleared: 4}, s)
+	require.Equal(t, 4, f.Requests().REST, "a look for abandoned records, a reservation, a clearing, and a reservation that is empty")
+}
+
+func TestConsumerCostsFewRequests(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.change("UPDATE", upTo(500)...)
+	var seen journal
+	f.drain(seen.HandleEvent, offline.WithBatchSize(500), offline.WithWorkers(16))
+	require.Len(t, seen.entries(), 500)
+	require.Empty(t, f.OfflineRows())
+	require.Equal(t, 4, f.Requests().REST)
+}
+
+func TestConsumerKeepsOrderWithinAnObject(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	const objects = 20
+	for _, what := range []string{"ADD", "UPDATE", "DELETE"} {
+		f.change(what, upTo(objects)...)
+		f.Advance(time.Second)
+	}
+	f.change("UPDATE", 1) // the row that is second by number is now last by time
+
+	var mu sync.Mutex
+	order := make(map[int][]string)
+	busy := make(map[int]bool)
+	clashes, most, running := 0, 0, 0
+	enter := func(id int) {
+		mu.Lock()
+		defer mu.Unlock()
+		if busy[id] {
+			clashes++
+		}
+		busy[id] = true
+		running++
+		most = max(most, running)
+	}
+	var others sync.WaitGroup
+	others.Add(3 * (objects - 1))
+	f.drain(func(_ context.Context, d *event.Delivery) error {
+		id := dealID(t, d)
+		enter(id)
+		if id == 1 {
+			others.Wait() // its later records have all the time to overtake
+		}
+		runtime.Gosched()
+		mu.Lock()
+		defer mu.Unlock()
+		order[id] = append(order[id], strings.Fields(name(d))[0])
+		busy[id] = false
+		running--
+		if id != 1 {
+			others.Done()
+		}
+		return nil
+	}, offline.WithBatchSize(200), offline.WithWorkers(8))
+
+	require.Zero(t, clashes, "deliveries of one object overlapped")
+	require.LessOrEqual(t, most, 8)
+	require.Len(t, order, objects)
+	require.Equal(t, []string{"ADD", "DELETE", "UPDATE"}, order[1])
+	for id := 2; id <= objects; id++ {
+		require.Equal(t, []string{"ADD", "UPDATE", "DELETE"}, order[id])
+	}
+}
+
+func TestConsumerWorksOnObjectsAtTheSameTime(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.change("UPDATE", 1, 2, 3)
+	var together sync.WaitGroup
+	together.Add(3)
+	f.drain(func(context.Context, *event.Delivery) error {
+		together.Done()
+		together.Wait() // passes only where all three are handled at once
+		return nil
+	}, offline.WithWorkers(3))
+	require.Empty(t, f.OfflineRows())
+}
+
+func TestConsumerOutcomes(t *testing.T) {
+	t.Parallel()
+	soon := func(err error) error { return event.Retry(err, time.Millisecond) }
+	tests := []struct {
+		name     string
+		outcome  func(attempt int) error
+		attempts int
+		parked   bool
+	}{
+		{name: "done", outcome: func(int) error { return nil }, attempts: 1},
+		{name: "retried until done", outcome: func(n int) error {
+			if n < 3 {
+				return soon(errHandler)
+			}
+			return nil
+		}, attempts: 3},
+		{name: "retried until parked", outcome: func(int) error { return soon(errHandler) }, attempts: 3, parked: true},
+		{name: "dropped", outcome: func(int) error { return event.Drop(errHandler) }, attempts: 1, parked: true},
+		{name: "unreadable payload", outcome: func(int) error { return fmt.Errorf("x: %w", event.ErrMalformed) }, attempts: 1, parked: true},
+		{name: "panic", outcome: func(int) error { panic("boom") }, attempts: 1, parked: true},
+		{name: "panic with an error", outcome: func(int) error { panic(soon(errHandler)) }, attempts: 1, parked: true},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			f := newFixture(t)
+			f.change("UPDATE", 1, 2)
+			attempts := 0
+			c := f.drain(func(_ context.Context, d *event.Delivery) error {
+				if dealID(t, d) == 2 {
+					return nil
+				}
+				attempts++ // one record, so one attempt at a time
+				return tt.outcome(attempts)
+			}, offline.WithMaxAttempts(3))
+			require.Equal(t, tt.attempts, attempts)
+			s := c.Stats()
+			require.EqualValues(t, tt.attempts-1, s.Retries)
+			require.Zero(t, s.Left)
+			rows := f.OfflineRows()
+			if !tt.parked {
+				require.Empty(t, rows)
+				require.EqualValues(t, 2, s.Cleared)
+				return
+			}
+			require.Len(t, rows, 1, "the other record is done")
+			require.True(t, rows[0].Error)
+			require.Empty(t, rows[0].ProcessID)
+			require.EqualValues(t, 1, s.Parked)
+			require.EqualValues(t, 1, s.Handled)
+			require.EqualValues(t, 1, s.Cleared)
+		})
+	}
+}
+
+func TestConsumerGoesOnAfterAnObjectsFailure(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.change("ADD", 1)
+	f.change("UPDATE", 1)
+	var seen journal
+	f.drain(func(ctx context.Context, d *event.Delivery) error {
+		if d.Name == "ONCRMDEALADD" {
+			return event.Drop(errHandler)
+		}
+		return seen.HandleEvent(ctx, d)
+	})
+	require.Equal(t, []string{"UPDATE 1"}, seen.entries())
+	require.Len(t, f.OfflineRows(), 1)
+}
+
+func TestConsumerParksWhatCannotBeRead(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.AddEvent("ON ODD", "") // no event has a space in its name
+	f.bindRaw("ON ODD")
+	f.change("UPDATE", 1)
+	require.NoError(t, f.Raise("ON ODD", nil, 0))
+	f.change("UPDATE", 2)
+	var seen journal
+	c := f.drain(seen.HandleEvent)
+	require.ElementsMatch(t, []string{"UPDATE 1", "UPDATE 2"}, seen.entries())
+	rows := f.OfflineRows()
+	require.Len(t, rows, 1)
+	require.Equal(t, "ON ODD", rows[0].Event)
+	require.True(t, rows[0].Error)
+	require.EqualValues(t, 1, c.Stats().Parked)
+
+	failed, err := f.queue().Failed(t.Context(), 50)
+	require.NoError(t, err)
+	require.Len(t, failed.Records, 1)
+	require.ErrorIs(t, failed.Records[0].Err, event.ErrMalformed)
+}
+
+// bindRaw binds an event offline that package event would not.
+func (f *fixture) bindRaw(name string) {
+	f.t.Helper()
+	require.NoError(f.t, f.api.Call(f.t.Context(), "event.bind", map[string]any{"event": name, "event_type": "offline"}, nil))
+}
+
+// A record that another process finished in the meantime must not be parked: the portal would delete the newer change of its object.
+func TestConsumerDoesNotParkWhatIsGone(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	q := f.queue()
+	f.change("UPDATE", 1)
+	calls := 0
+	c := f.drain(func(ctx context.Context, d *event.Delivery) error {
+		if calls++; calls > 1 {
+			return nil
+		}
+		if err := q.Clear(ctx, d.ProcessID, d.MessageID); err != nil { // by the other process
+			return err
+		}
+		f.change("UPDATE", 1)
+		return event.Drop(errHandler)
+	})
+	require.Equal(t, 2, calls, "the newer change reached the handler")
+	require.Empty(t, f.OfflineRows())
+	require.Zero(t, f.CallCount("event.offline.error"))
+	require.Zero(t, c.Stats().Parked)
+}
+
+func TestConsumerConnector(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.bind("erp", "ONCRMDEALUPDATE")
+	f.change("UPDATE", 1)
+	var seen journal
+	f.drain(seen.HandleEvent, offline.WithConnector("erp"))
+	require.Equal(t, []string{"UPDATE 1"}, seen.entries())
+	rows := f.OfflineRows()
+	require.Len(t, rows, 1, "the queue without a connector is another's")
+	require.Empty(t, rows[0].ProcessID)
+}
+
+func TestConsumerMemberID(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	for _, tt := range []struct {
+		name   string
+		caller event.Caller
+		opt    offline.Option
+		want   string
+	}{
+		{"from the caller", f.api, nil, f.MemberID()},
+		{"from the option", f.api, offline.WithMemberID("m1"), "m1"},
+		{"from nowhere", tap{Caller: f.api}, nil, ""},
+	} {
+		f.change("UPDATE", 1)
+		got := "none"
+		c := newConsumer(t, tt.caller, func(_ context.Context, d *event.Delivery) error {
+			got = d.MemberID()
+			return nil
+		}, tt.opt)
+		require.NoError(t, c.Drain(t.Context()), tt.name)
+		require.Equal(t, tt.want, got, tt.name)
+	}
+}
+
+func TestConsumerEndsOnWhatWaitingCannotMend(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name   string
+		opts   []eventtest.Option
+		mine   offline.Option
+		client func(*fixture) event.Caller
+		want   error
+	}{
+		{name: "no extended mode", opts: []eventtest.Option{eventtest.WithoutExtendedOffline()}, want: offline.ErrExtendedModeRequired},
+		{name: "no connectors", opts: []eventtest.Option{eventtest.WithoutConnectors()}, mine: offline.WithConnector("erp"), want: offline.ErrConnectorRefused},
+		{
+			name: "no administrator", want: offline.ErrAccessDenied,
+			client: func(f *fixture) event.Caller { return f.as(f.AddUser(eventtest.User{Name: "Bob"})) },
+		},
+		{
+			name: "incoming webhook", want: offline.ErrWrongAuthType,
+			client: func(f *fixture) event.Caller {
+				url, err := f.AddIncomingWebhook(eventtest.AdminID)
+				require.NoError(f.t, err)
+				return newClient(f.t, credentials{endpoint: string(url), token: "none"}, f.MemberID())
+			},
+		},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			f := newFixture(t, tt.opts...)
+			f.change("UPDATE", 1)
+			var c event.Caller = f.api
+			if tt.client != nil {
+				c = tt.client(f)
+			}
+			var seen journal
+			consumer := newConsumer(t, c, seen.HandleEvent, tt.mine)
+			require.ErrorIs(t, consumer.Run(t.Context()), tt.want)
+			require.ErrorIs(t, consumer.Drain(t.Context()), tt.want)
+			require.Empty(t, seen.entries())
+			require.Len(t, f.OfflineRows(), 1, "nothing is lost")
+		})
+	}
+}
+
+func TestConsumerRunsOnce(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.change("UPDATE", 1)
+	var inside, nested error
+	var c *offline.Consumer
+	c = newConsumer(t, f.api, func(ctx context.Context, _ *event.Delivery) error {
+		inside, nested = c.Run(ctx), c.Drain(ctx)
+		return nil
+	})
+	require.NoError(t, c.Drain(t.Context()))
+	require.ErrorIs(t, inside, offline.ErrRunning)
+	require.ErrorIs(t, nested, offline.ErrRunning)
+	require.NoError(t, c.Drain(t.Context()), "one after the other is fine")
+}
+
+func TestConsumerWakes(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	handled := make(chan string, 10)
+	c := newConsumer(t, f.api, func(_ context.Context, d *event.Delivery) error {
+		handled <- name(d)
+		return nil
+	}, offline.WithInterval(time.Hour, time.Hour))
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- c.Run(ctx) }()
+	for id := range 5 {
+		f.change("UPDATE", id+1)
+		c.Wake()
+		c.Wake()
+		require.Equal(t, fmt.Sprintf("UPDATE %d", id+1), <-handled)
+	}
+	stop()
+	require.NoError(t, <-ended)
+}
+
+func TestConsumerLogsNoSecrets(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	require.NoError(t, f.Raise("ONCRMDEALUPDATE", map[string]any{"FIELDS": map[string]any{"ID": 1}, "access_token": "s3cr3t"}, 7))
+	var log bytes.Buffer
+	f.drain(func(context.Context, *event.Delivery) error { return event.Drop(errHandler) },
+		offline.WithLogger(slog.New(slog.NewJSONHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))))
+	require.Contains(t, log.String(), `"event":"ONCRMDEALUPDATE"`)
+	require.Contains(t, log.String(), errHandler.Error())
+	require.NotContains(t, log.String(), "s3cr3t")
+}
+
+func TestConsumerPrintsNoCredentials(t *testing.T) {
+	t.Parallel()
+	c := newConsumer(t, tap{Caller: newClient(t, credentials{token: "s3cr3t"}, "m")}, new(journal).HandleEvent)
+	require.NotContains(t, fmt.Sprintf("%v %+v %#v", c, c, c), "s3cr3t")
+}
+
+func TestOptionsThatMakeNoSense(t *testing.T) {
+	t.Parallel()
+	none := callerFunc(func(context.Context, string, map[string]any) (string, error) { return "", errors.New("called") })
+	h := event.HandlerFunc(func(context.Context, *event.Delivery) error { return nil })
+	tests := []struct {
+		name string
+		opt  offline.Option
+	}{
+		{"member", offline.WithMemberID("")},
+		{"batch", offline.WithBatchSize(0)},
+		{"workers", offline.WithWorkers(-1)},
+		{"no interval", offline.WithInterval(0, time.Second)},
+		{"interval backwards", offline.WithInterval(time.Minute, time.Second)},
+		{"timeout", offline.WithHandlerTimeout(0)},
+		{"grace", offline.WithGrace(-time.Second)},
+		{"attempts", offline.WithMaxAttempts(0)},
+		{"logger", offline.WithLogger(nil)},
+		{"connector", offline.WithConnector(" erp")},
+	}
+	for _, tt := range tests {
+		_, err := offline.NewConsumer(none, h, tt.opt)
+		require.Error(t, err, tt.name)
+		_, err = offline.NewQueue(none, tt.opt)
+		require.Error(t, err, tt.name)
+	}
+	for _, opt := range []offline.Option{
+		offline.WithMemberID("m"), offline.WithBatchSize(1), offline.WithWorkers(1), offline.WithInterval(1, 1),
+		offline.WithHandlerTimeout(1), offline.WithGrace(0), offline.WithMaxAttempts(1), offline.WithLogger(slog.New(slog.DiscardHandler)),
+	} {
+		_, err := offline.NewConsumer(none, h, nil, opt)
+		require.NoError(t, err)
+		_, err = offline.NewQueue(none, opt)
+		require.Error(t, err, "an option of the consumer")
+	}
+	_, err := offline.NewQueue(none, nil, offline.WithConnector(""))
+	require.NoError(t, err)
+	_, err = offline.NewQueue(nil)
+	require.Error(t, err)
+	_, err = offline.NewQueue(callerFunc(nil))
+	require.Error(t, err)
+	_, err = offline.NewConsumer(nil, h)
+	require.Error(t, err)
+	_, err = offline.NewConsumer(none, nil)
+	require.Error(t, err)
+	_, err = offline.NewConsumer(none, event.HandlerFunc(nil))
+	require.Error(t, err)
+	_, err = offline.NewConsumer(none, (*event.Mux)(nil))
+	require.Error(t, err)
+}

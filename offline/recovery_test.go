@@ -1,0 +1,177 @@
+package offline_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/b24events/b24events/event"
+	"github.com/b24events/b24events/event/eventtest"
+	"github.com/b24events/b24events/offline"
+)
+
+func TestCrashAfterReserving(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.change("UPDATE", 1, 2, 3)
+	abandoned, err := f.queue().Reserve(t.Context(), 50) // and the process is gone
+	require.NoError(t, err)
+	require.Len(t, abandoned.Records, 3)
+	f.change("UPDATE", 2, 4)
+
+	var seen journal
+	c := f.drain(seen.HandleEvent, offline.WithWorkers(1))
+	require.Equal(t, []string{"UPDATE 1", "UPDATE 2", "UPDATE 3", "UPDATE 2", "UPDATE 4"}, seen.entries(),
+		"what was left comes first, and the later change of the same object is not swallowed")
+	require.Empty(t, f.OfflineRows())
+	require.EqualValues(t, 3, c.Stats().Recovered)
+	require.EqualValues(t, 2, c.Stats().Reserved)
+	require.EqualValues(t, 5, c.Stats().Cleared)
+}
+
+func TestManyAbandonedReservations(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	q := f.queue()
+	f.change("UPDATE", upTo(180)...)
+	for range 20 {
+		_, err := q.Reserve(t.Context(), 1)
+		require.NoError(t, err)
+	}
+	for range 2 {
+		_, err := q.Reserve(t.Context(), 80)
+		require.NoError(t, err)
+	}
+	f.change("DELETE", upTo(100)...)
+	f.ResetRecords()
+	var seen journal
+	c := f.drain(seen.HandleEvent, offline.WithBatchSize(50))
+	require.Len(t, seen.entries(), 280)
+	require.Empty(t, f.OfflineRows())
+	require.EqualValues(t, 180, c.Stats().Recovered)
+	require.EqualValues(t, 100, c.Stats().Reserved)
+	require.LessOrEqual(t, f.CallCount("event.offline.list"), 4, "the search does not read the whole queue")
+}
+
+func TestLookForAbandonedRecordsCostsOneRequest(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.change("UPDATE", upTo(300)...)
+	var seen journal
+	f.drain(seen.HandleEvent, offline.WithBatchSize(300))
+	require.Equal(t, 1, f.CallCount("event.offline.list"))
+}
+
+func TestParkedRecordsAreNotTakenForAbandoned(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	q := f.queue()
+	f.change("UPDATE", 1, 2)
+	b, err := q.Reserve(t.Context(), 50)
+	require.NoError(t, err)
+	require.NoError(t, q.Park(t.Context(), b.ProcessID, b.Records[0].MessageID, b.Records[1].MessageID))
+	failed, err := q.Failed(t.Context(), 1) // another program reads one of them
+	require.NoError(t, err)
+	require.Len(t, failed.Records, 1)
+	var seen journal
+	f.drain(seen.HandleEvent)
+	require.Empty(t, seen.entries())
+	require.Len(t, f.OfflineRows(), 2)
+}
+
+func TestCrashBeforeClearing(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.change("UPDATE", 1, 2)
+	dead := tap{Caller: f.api, before: func(method string, _ map[string]any) error {
+		if method == "event.offline.clear" {
+			return refusal{code: "invalid_token"} // the process handled its records, and gets no further
+		}
+		return nil
+	}}
+	var first journal
+	var ce event.CallError
+	require.ErrorAs(t, newConsumer(t, dead, first.HandleEvent).Run(t.Context()), &ce)
+	require.Equal(t, "invalid_token", ce.ErrorCode())
+	require.Len(t, first.entries(), 2)
+	require.Len(t, f.OfflineRows(), 2)
+	require.NotEmpty(t, f.OfflineRows()[0].ProcessID)
+
+	var second journal
+	f.drain(second.HandleEvent)
+	require.ElementsMatch(t, first.entries(), second.entries(), "at least once")
+	require.Empty(t, f.OfflineRows())
+}
+
+func TestHandledRecordsAreNotHandledAgainByTheSameConsumer(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.change("UPDATE", 1, 2, 3)
+	var seen journal
+	c := newConsumer(t, f.api, func(ctx context.Context, d *event.Delivery) error {
+		f.app.SetActive(false) // the portal refuses every call from here
+		if dealID(t, d) == 1 {
+			return errors.Join(seen.HandleEvent(ctx, d), event.Drop(errHandler))
+		}
+		return seen.HandleEvent(ctx, d)
+	})
+	var ce event.CallError
+	require.ErrorAs(t, c.Drain(t.Context()), &ce)
+	require.Equal(t, "APPLICATION_NOT_FOUND", ce.ErrorCode())
+	require.Len(t, f.OfflineRows(), 3)
+	require.EqualValues(t, 3, c.Stats().Left)
+
+	f.app.SetActive(true)
+	require.NoError(t, c.Drain(t.Context()))
+	require.Len(t, seen.entries(), 3, "each was handled once")
+	rows := f.OfflineRows()
+	require.Len(t, rows, 1)
+	require.True(t, rows[0].Error, "what was given up is parked")
+	require.EqualValues(t, 2, c.Stats().Cleared)
+	require.EqualValues(t, 1, c.Stats().Parked)
+}
+
+func TestPassingFaults(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name, method string
+		fault        eventtest.Fault
+		recovered    int64
+	}{
+		{name: "reservation over the limit", method: "event.offline.get", fault: eventtest.Fail(503, "QUERY_LIMIT_EXCEEDED", "Too many requests")},
+		{name: "reservation refused by a proxy", method: "event.offline.get", fault: eventtest.HTML(502)},
+		{name: "reservation reset", method: "event.offline.get", fault: eventtest.Reset()},
+		{name: "answer of the reservation lost", method: "event.offline.get", fault: eventtest.LoseAnswer(), recovered: 3},
+		{name: "clearing over the limit", method: "event.offline.clear", fault: eventtest.Fail(503, "QUERY_LIMIT_EXCEEDED", "Too many requests")},
+		{name: "clearing broken", method: "event.offline.clear", fault: eventtest.Fail(500, "ERROR_CORE", "SQL query error!")},
+		{name: "answer of the clearing lost", method: "event.offline.clear", fault: eventtest.LoseAnswer()},
+		{name: "list over the time limit", method: "event.offline.list", fault: eventtest.Fail(429, "OPERATION_TIME_LIMIT", "Method is blocked")},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			f := newFixture(t)
+			f.change("UPDATE", 1, 2, 3)
+			f.Once(tt.method, tt.fault)
+			var seen journal
+			c := f.drain(seen.HandleEvent)
+			require.ElementsMatch(t, []string{"UPDATE 1", "UPDATE 2", "UPDATE 3"}, seen.entries(), "each once")
+			require.Empty(t, f.OfflineRows())
+			require.Equal(t, tt.recovered, c.Stats().Recovered)
+		})
+	}
+}
+
+func TestLostAnswerOfParking(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.change("UPDATE", 1)
+	f.Once("event.offline.error", eventtest.LoseAnswer())
+	f.drain(func(context.Context, *event.Delivery) error { return event.Drop(errHandler) })
+	rows := f.OfflineRows()
+	require.Len(t, rows, 1)
+	require.True(t, rows[0].Error)
+	require.Equal(t, 1, f.CallCount("event.offline.error"), "it was seen to be parked, and not parked again")
+}

@@ -1,0 +1,125 @@
+package webhook_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"time"
+
+	"github.com/b24events/b24events/event"
+	"github.com/b24events/b24events/webhook"
+)
+
+// An outgoing webhook: "when a deal changes, do something".
+func Example() {
+	mux := event.NewMux()
+	event.On(mux, event.OnCrmDealUpdate, func(_ context.Context, d *event.Delivery, deal event.CRMEntity) error {
+		_, err := fmt.Fprintf(os.Stdout, "deal %d of %s changed\n", deal.ID, d.Auth.Domain)
+		return err
+	})
+
+	const applicationToken = "0123456789abcdef0123456789abcdef" // os.Getenv("B24_TOKEN") in a program
+	h, err := webhook.NewHandler(webhook.Tokens(applicationToken), mux)
+	if err != nil {
+		panic(err)
+	}
+	router := http.NewServeMux()
+	router.Handle("/bitrix24", h)
+
+	// What the portal does:
+	w := httptest.NewRecorder()
+	router.ServeHTTP(w, request(body("ONCRMDEALUPDATE", fields{"data[FIELDS][ID]": "42"})))
+	if err := h.Shutdown(context.Background()); err != nil {
+		panic(err)
+	}
+	_, _ = fmt.Fprintln(os.Stdout, "answered", w.Code)
+	// Output:
+	// deal 42 of p.bitrix24.com changed
+	// answered 200
+}
+
+// The server stops first, so that nothing new arrives; then the Handler finishes what it accepted.
+func ExampleHandler_Shutdown() {
+	slow := event.HandlerFunc(func(ctx context.Context, d *event.Delivery) error {
+		select {
+		case <-time.After(50 * time.Millisecond):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		_, err := fmt.Fprintln(os.Stdout, "processed", d.Name)
+		return err
+	})
+	h, err := webhook.NewHandler(webhook.Tokens(token), slow, webhook.WithOnDropped(func(d *event.Delivery, err error) {
+		_, _ = fmt.Fprintln(os.Stdout, "lost", d.Name, err) // keep it for a replay
+	}))
+	if err != nil {
+		panic(err)
+	}
+	server := httptest.NewServer(h) // an http.Server in a program
+	answered := send(server.URL, dealUpdate(1))
+
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	err = errors.Join(server.Config.Shutdown(ctx), h.Shutdown(ctx))
+	_, _ = fmt.Fprintln(os.Stdout, "answered", answered, "and stopped:", err)
+	// Output:
+	// processed ONCRMDEALUPDATE
+	// answered 200 and stopped: <nil>
+}
+
+// A thousand changes of one deal cost a few calls of the handler.
+func ExampleWithCoalescing() {
+	started, release := make(chan struct{}, 1000), make(chan struct{})
+	h, err := webhook.NewHandler(webhook.Tokens(token), event.HandlerFunc(func(context.Context, *event.Delivery) error {
+		started <- struct{}{}
+		<-release
+		return nil
+	}), webhook.WithCoalescing("ONCRMDEALUPDATE"))
+	if err != nil {
+		panic(err)
+	}
+	post(h, dealUpdate(42))
+	<-started
+	for range 999 {
+		post(h, dealUpdate(42))
+	}
+	close(release)
+	if err := h.Shutdown(context.Background()); err != nil {
+		panic(err)
+	}
+	s := h.Stats()
+	_, _ = fmt.Fprintln(os.Stdout, s.Accepted, "accepted,", s.Processed, "handled")
+	// Output: 1000 accepted, 2 handled
+}
+
+// installations keeps application tokens in a table of the program's own.
+type installations map[string]event.Secret
+
+func (t installations) ApplicationTokens(_ context.Context, memberID string) ([]event.Secret, error) {
+	if token, ok := t[memberID]; ok {
+		return []event.Secret{token}, nil
+	}
+	return nil, nil
+}
+
+func ExampleInstallations() {
+	table := installations{"portal-a": "token-a", "portal-b": "token-b"}
+	v := webhook.Installations(table)
+	from := func(member string, token event.Secret) error {
+		return v.Verify(context.Background(), &event.Delivery{Auth: event.Auth{MemberID: member, ApplicationToken: token}})
+	}
+	_, _ = fmt.Fprintln(os.Stdout, from("portal-a", "token-a"))
+	_, _ = fmt.Fprintln(os.Stdout, from("portal-a", "token-b"))
+	// Output:
+	// <nil>
+	// event: delivery not authenticated
+}
+
+func ExampleTokens() {
+	_, err := webhook.NewHandler(webhook.Tokens(os.Getenv("B24_TOKEN_THAT_NOBODY_SET")), event.NewMux())
+	_, _ = fmt.Fprintln(os.Stdout, errors.Is(err, webhook.ErrConfig))
+	// Output: true
+}

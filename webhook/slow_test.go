@@ -1,0 +1,107 @@
+package webhook_test
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/b24events/b24events/event"
+	"github.com/b24events/b24events/webhook"
+)
+
+// dribble sends a request whose body never ends, a byte at a time, and returns the answer.
+func dribble(t *testing.T, server *httptest.Server) *http.Response {
+	t.Helper()
+	conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", server.Listener.Addr().String())
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = conn.Close() })
+	_, err = fmt.Fprintf(conn, "POST / HTTP/1.1\r\nHost: x\r\nContent-Type: %s\r\nContent-Length: 1000\r\n\r\nevent=", form)
+	require.NoError(t, err)
+	go func() {
+		tick := time.NewTicker(5 * time.Millisecond)
+		defer tick.Stop()
+		for range tick.C {
+			if _, err := conn.Write([]byte("x")); err != nil {
+				return
+			}
+		}
+	}()
+	require.NoError(t, conn.SetReadDeadline(time.Now().Add(30*time.Second)))
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = resp.Body.Close() })
+	return resp
+}
+
+func TestDribbledBody(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		own, server time.Duration
+	}{
+		"our limit":              {50 * time.Millisecond, 0},
+		"the server's is longer": {50 * time.Millisecond, time.Hour},
+		"the server's is ours":   {50 * time.Millisecond, 50 * time.Millisecond},
+		"the server's limit":     {time.Hour, 50 * time.Millisecond},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var rec recorder
+			h := newHandler(t, &rec, webhook.WithReadTimeout(test.own))
+			server := httptest.NewUnstartedServer(h)
+			server.Config.ReadTimeout = test.server
+			server.Start()
+			defer server.Close()
+			resp := dribble(t, server) //nolint:bodyclose // dribble closes it
+			require.Equal(t, http.StatusRequestTimeout, resp.StatusCode)
+			require.True(t, resp.Close)
+			require.EqualValues(t, 1, h.Stats().Rejected[webhook.ReasonTimeout])
+			require.Empty(t, rec.deliveries())
+		})
+	}
+}
+
+// TestReadTimeoutIsForTheBodyOnly: neither a handler nor a later request on the same connection suffers from it.
+func TestReadTimeoutIsForTheBodyOnly(t *testing.T) {
+	t.Parallel()
+	for name, http2 := range map[string]bool{"HTTP/1.1": false, "HTTP/2": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := newHandler(t, do(func(ctx context.Context, _ *event.Delivery) error {
+				timer := time.NewTimer(300 * time.Millisecond)
+				defer timer.Stop()
+				select {
+				case <-timer.C:
+					return nil
+				case <-ctx.Done():
+					return ctx.Err()
+				}
+			}), webhook.WithReadTimeout(100*time.Millisecond), webhook.WithSync())
+			ended := make(chan error, 3)
+			server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				h.ServeHTTP(w, r)
+				ended <- r.Context().Err()
+			}))
+			server.EnableHTTP2 = http2
+			server.StartTLS()
+			defer server.Close()
+			for range 3 {
+				r := request(dealUpdate(1)).WithContext(t.Context())
+				r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, server.URL, r.Body)
+				require.NoError(t, err)
+				r.Header.Set("Content-Type", form)
+				resp, err := server.Client().Do(r)
+				require.NoError(t, err)
+				require.NoError(t, resp.Body.Close())
+				require.Equal(t, http.StatusOK, resp.StatusCode)
+				require.NoError(t, <-ended)
+			}
+		})
+	}
+}
