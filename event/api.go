@@ -42,8 +42,9 @@ type Binding struct {
 // maxHandlerURL is where the portal's unique key stops reading: longer URLs may collide.
 const maxHandlerURL = 180
 
-// validate refuses, before any request, what the portal would refuse or, worse, mix up.
-func (b Binding) validate() error {
+// Validate refuses what the portal would refuse or, worse, mix up. [API.Bind] and [API.Plan] call it before any request; call it at start-up
+// to find a misconfigured handler URL early.
+func (b Binding) Validate() error {
 	if strings.TrimSpace(b.Event) == "" {
 		return errors.New("event: binding without an event name")
 	}
@@ -96,7 +97,7 @@ func (b Binding) params() map[string]any {
 //
 // Source: https://apidocs.bitrix24.com/api-reference/events/event-bind.html
 func (a *API) Bind(ctx context.Context, b Binding) error {
-	if err := b.validate(); err != nil {
+	if err := b.Validate(); err != nil {
 		return err
 	}
 	params := b.bindParams()

@@ -68,6 +68,9 @@ func (d Data) Text() string { return d.v.Scalar() }
 // The tree is the caller's own.
 func (d Data) Value() any { return d.v.Any() }
 
+// JSON returns the tree as JSON in the order of arrival, tokens in clear: keep it where you would keep those. [ParseData] reads it back.
+func (d Data) JSON() []byte { return d.v.AppendJSON(nil) }
+
 // Decode fills dst, a pointer to a struct or to any value that JSON could describe, by the rules for payloads in the package
 // documentation. It returns a [DecodeError] that names the path.
 func (d Data) Decode(dst any) error { return decodeInto(d.v, dst) }

@@ -43,6 +43,7 @@ func TestParseForm(t *testing.T) {
 		ClientEndpoint: "https://p.bitrix24.com/rest/", Status: "L", UserID: 1,
 	}, d.Auth)
 	require.Equal(t, map[string]any{"FIELDS": map[string]any{"ID": "134806"}}, d.Data.Value())
+	require.JSONEq(t, `{"FIELDS":{"ID":"134806"}}`, string(d.Data.JSON()))
 	require.Equal(t, event.Entity{Kind: "crm.contact", ID: "134806"}, d.Entity())
 }
 

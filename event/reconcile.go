@@ -125,7 +125,7 @@ func (a *API) Plan(ctx context.Context, want []Binding, opts ...ReconcileOption)
 	for i := range want {
 		b := &want[i]
 		b.Event = strings.ToUpper(strings.TrimSpace(b.Event))
-		if err := b.validate(); err != nil {
+		if err := b.Validate(); err != nil {
 			return Plan{}, err
 		}
 		if b.Offline {
@@ -188,7 +188,7 @@ func (a *API) Apply(ctx context.Context, p Plan) error {
 		bound = append(bound, b)
 	}
 	for _, b := range p.Bind {
-		if err := b.validate(); err != nil {
+		if err := b.Validate(); err != nil {
 			return err
 		}
 		bind(b)

@@ -20,7 +20,8 @@ type App struct {
 	ClientID     string       // random where empty
 	ClientSecret event.Secret // random where empty
 	Scope        []string     // permissions such as crm and task; the basic ones come by themselves
-	// HandlerURL is the address that ONAPPINSTALL goes to or, for an application with pages, that its installation page is opened at.
+	// HandlerURL is the address that ONAPPINSTALL goes to or, for an application with pages, that its installation page is
+	// opened at.
 	HandlerURL string
 	// RedirectURL is where authorization codes are sent; HandlerURL where empty.
 	RedirectURL string
@@ -134,7 +135,8 @@ func (a *Application) SetActive(active bool) {
 	a.inactive = !active
 }
 
-// SetPaymentExpired lets the application's subscription run out or be renewed. While it is out, REST works and events are dropped.
+// SetPaymentExpired lets the application's subscription run out or be renewed. While it is out, REST works and events are
+// dropped.
 func (a *Application) SetPaymentExpired(expired bool) {
 	a.p.mu.Lock()
 	defer a.p.mu.Unlock()
@@ -147,11 +149,12 @@ func (a *Application) live() bool { return a.installed && !a.inactive && !a.expi
 // Install installs the application as the administrator; see [Application.InstallAs].
 func (a *Application) Install(ctx context.Context) error { return a.InstallAs(ctx, AdminID) }
 
-// InstallAs installs the application. Without pages it is installed at once: the portal binds ONAPPINSTALL to HandlerURL by itself and sends it. With pages, the
-// installation page is opened by POST, as a browser would, and the application is installed when it calls [Application.FinishInstall].
+// InstallAs installs the application. Without pages it is installed at once: the portal binds ONAPPINSTALL to HandlerURL by
+// itself and sends it. With pages, the installation page is opened by POST, as a browser would, and the application is installed
+// when it calls [Application.FinishInstall].
 //
-// It returns [ErrInstalled], [ErrNotFound] for an unknown user, an error for a user who is no administrator, and an error where the
-// installation page cannot be opened or answers with a status of 400 or above.
+// It returns [ErrInstalled], [ErrNotFound] for an unknown user, an error for a user who is no administrator, and an error where
+// the installation page cannot be opened or answers with a status of 400 or above.
 func (a *Application) InstallAs(ctx context.Context, user int64) error {
 	p := a.p
 	p.mu.Lock()
@@ -183,8 +186,8 @@ func (a *Application) InstallAs(ctx context.Context, user int64) error {
 	return nil
 }
 
-// FinishInstall is the page's BX24.installFinish: the application counts as installed, and ONAPPINSTALL goes to the handlers that it has
-// bound by then. It returns [ErrNotInstalled] where the installation has not begun, and [ErrInstalled].
+// FinishInstall is the page's BX24.installFinish: the application counts as installed, and ONAPPINSTALL goes to the handlers
+// that it has bound by then. It returns [ErrNotInstalled] where the installation has not begun, and [ErrInstalled].
 func (a *Application) FinishInstall() error {
 	a.p.mu.Lock()
 	defer a.p.mu.Unlock()
@@ -207,8 +210,8 @@ func (a *Application) complete() {
 	a.p.finish(h)
 }
 
-// Uninstall removes the application: its tokens are dead, ONAPPUNINSTALL goes out without any, and its handlers and queue are gone. clean
-// is the user's wish to have the application's data deleted. It returns [ErrNotInstalled].
+// Uninstall removes the application: its tokens are dead, ONAPPUNINSTALL goes out without any, and its handlers and queue are
+// gone. clean is the user's wish to have the application's data deleted. It returns [ErrNotInstalled].
 func (a *Application) Uninstall(clean bool) error {
 	p := a.p
 	p.mu.Lock()
@@ -221,7 +224,9 @@ func (a *Application) Uninstall(clean bool) error {
 		n = 1
 	}
 	h := p.newHit(AdminID)
-	h.raise(occurrence{event: "ONAPPUNINSTALL", app: a, user: AdminID, data: phpform.Map(text("LANGUAGE_ID", "en"), number("CLEAN", n))})
+	h.raise(occurrence{event: "ONAPPUNINSTALL", app: a, user: AdminID, data: phpform.Map(
+		text("LANGUAGE_ID", "en"), number("CLEAN", n),
+	)})
 	p.finish(h)
 	a.registered, a.installed = false, false
 	p.bindings = slices.DeleteFunc(p.bindings, func(b *binding) bool { return b.app == a })
@@ -245,8 +250,8 @@ type Placement struct {
 	Options any    // anything that encodes to JSON; empty where nil
 }
 
-// Frame builds the POST that opens the application's page at HandlerURL for a user, as a browser sends it. The errors are those of
-// [Application.Grant].
+// Frame builds the POST that opens the application's page at HandlerURL for a user, as a browser sends it. The errors are those
+// of [Application.Grant].
 func (a *Application) Frame(ctx context.Context, user int64, placement Placement) (*http.Request, error) {
 	if a.spec.HandlerURL == "" {
 		return nil, errors.New("eventtest: the application has no HandlerURL to open a page at")

@@ -93,8 +93,8 @@ var (
 	anyReference   = regexp.MustCompile(`\$(result|error|total|next|time)((?:\[[^\[\]]*\])+)`)
 )
 
-// resolve replaces the references to answers of earlier items in every value. A value that is one reference takes what it refers to as it is;
-// inside a longer text only scalars make sense. A reference to nothing becomes empty.
+// resolve replaces the references to answers of earlier items in every value. A value that is one reference takes what it refers
+// to as it is; inside a longer text only scalars make sense. A reference to nothing becomes empty.
 func (s *batchSections) resolve(v phpform.Value) phpform.Value {
 	switch v.Kind() {
 	case phpform.Array:

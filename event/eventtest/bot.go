@@ -18,8 +18,9 @@ type BotMessage struct {
 	Text     string
 }
 
-// BotMessage raises ONIMBOTMESSAGEADD for an application: the message of a user to its bot, with the bot's live tokens in the data, twice, as
-// the platform sends them. Only handlers of that application get it. It returns [ErrNotFound] for an unknown user and [ErrNotInstalled].
+// BotMessage raises ONIMBOTMESSAGEADD for an application: the message of a user to its bot, with the bot's live tokens in the
+// data, twice, as the platform sends them. Only handlers of that application get it. It returns [ErrNotFound] for an unknown
+// user and [ErrNotInstalled].
 func (p *Portal) BotMessage(a *Application, user int64, m BotMessage) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -80,7 +81,8 @@ func (p *Portal) BotMessage(a *Application, user int64, m BotMessage) error {
 	return nil
 }
 
-// botEntry is the bot with its own tokens, which stand both beside its fields and under AUTH. The bot is a user whom only the tokens name.
+// botEntry is the bot with its own tokens, which stand both beside its fields and under AUTH. The bot is a user whom only the
+// tokens name.
 func (p *Portal) botEntry(a *Application, m BotMessage) phpform.Value {
 	if p.users[m.BotID] == nil {
 		p.users[m.BotID] = &user{id: m.BotID, User: User{Name: m.BotCode}}

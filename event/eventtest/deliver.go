@@ -198,8 +198,8 @@ func postForm(ctx context.Context, url, body string) (*http.Request, error) {
 	return r, nil
 }
 
-// Wait waits until every delivery that was queued by now, and those that their handling queued, has been attempted. It returns the context's
-// error, or [ErrClosed].
+// Wait waits until every delivery that was queued by now, and those that their handling queued, has been attempted. It returns
+// the context's error, or [ErrClosed].
 func (p *Portal) Wait(ctx context.Context) error {
 	for {
 		p.mu.Lock()

@@ -1,6 +1,6 @@
-// Package eventtest is a Bitrix24 portal for tests and programs, in this process and on loopback: REST with event.*, event.offline.* and
-// batch, an OAuth server, the queue server that posts events to handlers, the offline queue, and the objects whose changes raise events. It is to this SDK
-// what net/http/httptest is to net/http.
+// Package eventtest is a Bitrix24 portal for tests and programs, in this process and on loopback: REST with event.*,
+// event.offline.* and batch, an OAuth server, the queue server that posts events to handlers, the offline queue, and the objects
+// whose changes raise events. It is to this SDK what net/http/httptest is to net/http.
 //
 //	func TestDeals(t *testing.T) {
 //		srv := httptest.NewServer(handlerUnderTest)
@@ -22,17 +22,19 @@
 //
 // # What it does
 //
-// It keeps to what the platform's current cloud really does, also where the platform's own documentation says otherwise: the order and the texts
-// of every check of event.bind, the offline queue that merges, errors that delete newer records, an empty list that clears a whole batch,
-// own changes that are hidden, refresh tokens that die when used, one attempt for each delivery. Two things are kinder than the platform: deliveries to one handler
-// URL keep their order (see [WithParallelDelivery]), and records of the offline queue are there when the call that caused them returns.
+// It keeps to what is known of the platform's current builds, also where the platform's own documentation says otherwise: the
+// order and the texts of every check of event.bind, the offline queue that merges, errors that delete newer records, an empty
+// list that clears a whole batch, own changes that are hidden, refresh tokens that die when used, one attempt for each delivery.
+// Two things are kinder than the platform: deliveries to one handler URL keep their order (see [WithParallelDelivery]), and
+// records of the offline queue are there when the call that caused them returns.
 //
-// Every change, by REST, by [Portal.Add] and its siblings, or by [Portal.Raise], is one hit; the events that it raises are queued at its end and posted in the
-// background. [Portal.Wait] waits for them. Things go wrong on demand: [Portal.Once], [Portal.ExpireAccessTokens], [Portal.Advance], [Portal.Rename], [WithRateLimit],
-// [WithoutExtendedOffline], [WithoutConnectors], [WithoutUserInEvents].
+// Every change, by REST, by [Portal.Add] and its siblings, or by [Portal.Raise], is one hit; the events that it raises are
+// queued at its end and posted in the background. [Portal.Wait] waits for them. Things go wrong on demand: [Portal.Once],
+// [Portal.ExpireAccessTokens], [Portal.Advance], [Portal.Rename], [WithRateLimit], [WithoutExtendedOffline],
+// [WithoutConnectors], [WithoutUserInEvents].
 //
-// A Portal is safe for concurrent use. Its zero value is not usable. Printing anything of this package shows no token; [Attempt.Body] and the fields of
-// [Grant] give them on request.
+// A Portal is safe for concurrent use. Its zero value is not usable. Printing anything of this package shows no token;
+// [Attempt.Body] and the fields of [Grant] give them on request.
 //
 // # What it does not emulate
 //
@@ -42,21 +44,24 @@
 //	  on plain http
 //	browser sessions                 no sessionauth; /oauth/authorize/ takes the user for the administrator, who agrees
 //	rights                           only administrator or not; every user sees and changes every object
-//	methods                          those of the event, crm (lead, deal, contact, company, item), tasks.task and user families that the
-//	                                 tests of this package name; calendar events and chat bots have events and no methods
-//	fields                           any field is stored as it comes, none is checked, computed or required; user.get filters by ID only
+//	other methods                    there are batch, event.*, events, feature.get, method.get, scope, app.info, server.time,
+//	                                 profile, user.admin/current/get, add/get/list/update/delete of crm.lead, deal, contact,
+//	                                 company and item, and the same without list of tasks.task; calendar events and chat
+//	                                 bots have events and no methods
+//	fields                           any field is stored as it comes, none is checked, computed or required; user.get filters by ID
 //	the limit on operating time      operating is summed and reported, and never refuses; use Once with Fail(429, …) or HTML(429)
 //	slower calls to slow handlers    the platform's numbers are not public
 //	the cached token check           a token of a removed application fails at once
-//	two binds at the same time       calls run one after the other, so "Process of binding …" is never answered; nor do reservations race
+//	two binds at the same time       calls run one after the other: "Process of binding …" is never answered, and
+//	                                 reservations never race
 //	ONIMBOTV2* subscriptions         nothing can bind them; use NewRequest, or AddOutgoingWebhook and Raise
 //	deliveries past the OAuth server robots and activities; use NewRequest with Direct
 //	order of rows with equal time    by ID, where a database promises nothing
 //
-// What nobody outside knows is chosen so: oauth/token fails with 400, and with 401 for invalid_client; app.info of the OAuth server answers
-// client_id, user_id, scope, expires and install (member_id, uri, domain, client_endpoint); deliveries without a user carry the five keys domain, client_endpoint,
-// server_endpoint, member_id and application_token; a token obtained by refresh starts a fresh chain of events; a filter that
-// a reservation's query builder refuses is ERROR_ARGUMENT.
+// What nobody outside knows is chosen so: oauth/token fails with 400, and with 401 for invalid_client; app.info of the OAuth
+// server answers client_id, user_id, scope, expires and install (member_id, uri, domain, client_endpoint); deliveries without a
+// user carry the five keys domain, client_endpoint, server_endpoint, member_id and application_token; a token obtained by
+// refresh starts a fresh chain of events; a filter that a reservation's query builder refuses is ERROR_ARGUMENT.
 //
 // # Errors
 //

@@ -34,8 +34,9 @@ func LoseAnswer() Fault { return Fault{lose: true} }
 // Delay holds the request for a while of real time, before the method runs.
 func Delay(d time.Duration) Fault { return Fault{delay: d} }
 
-// Once lets the next call of a method go wrong. Several faults of one method happen one after the other. The method may be an item of a batch, where only
-// [Fail] has a meaning and the others wait for a call outside a batch. "oauth/token" and "oauth/app.info" are the requests to the OAuth server.
+// Once lets the next call of a method go wrong. Several faults of one method happen one after the other. The method may be an
+// item of a batch, where only [Fail] has a meaning and the others wait for a call outside a batch. "oauth/token" and
+// "oauth/app.info" are the requests to the OAuth server.
 func (p *Portal) Once(method string, f Fault) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -48,8 +48,8 @@ func readFilter(c *call, fields []string) (rowFilter, *apiError) {
 	return filter, nil
 }
 
-// forReservation is the filter of a fresh reservation, which goes through another query builder: it knows fewer operators, and takes a
-// key without one for equality, where reading takes it for a pattern.
+// forReservation is the filter of a fresh reservation, which goes through another query builder: it knows fewer operators, and
+// takes a key without one for equality, where reading takes it for a pattern.
 func (f rowFilter) forReservation() (rowFilter, *apiError) {
 	f = slices.Clone(f)
 	for i, cond := range f {

@@ -29,8 +29,8 @@ func (h *hit) raise(o occurrence) { h.raised = append(h.raised, o) }
 // newHit begins a change made in the portal's own interface.
 func (p *Portal) newHit(user int64) *hit { return &hit{user: user, session: freshSession} }
 
-// finish sends what the hit raised: online events to the delivery queue, offline ones to the offline queue, and one ONOFFLINEEVENT for
-// each handler of an application that got records.
+// finish sends what the hit raised: online events to the delivery queue, offline ones to the offline queue, and one
+// ONOFFLINEEVENT for each handler of an application that got records.
 func (p *Portal) finish(h *hit) {
 	if len(h.raised) == 0 {
 		return
@@ -100,8 +100,9 @@ func (p *Portal) mayNotify(b *binding) bool {
 	return true
 }
 
-// Raise lets an event happen by its name, caused by a user (0 for nobody), as one hit. data is a payload struct, nested maps, an [event.Data], or nil for
-// none. Handlers, outgoing webhooks and offline queues get it as they would on a portal. It returns an error where data cannot stand in an event.
+// Raise lets an event happen by its name, caused by a user (0 for nobody), as one hit. data is a payload struct, nested maps, an
+// [event.Data], or nil for none. Handlers, outgoing webhooks and offline queues get it as they would on a portal. It returns an
+// error where data cannot stand in an event.
 func (p *Portal) Raise(name string, data any, user int64) error {
 	tree, err := treeOf(data)
 	if err != nil {

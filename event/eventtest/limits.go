@@ -43,7 +43,8 @@ func (p *Portal) allow(remote string) bool {
 	return true
 }
 
-// operating sums the time that the caller's runs of the method took in the last ten minutes. Runs of a tenth of a second or less are not counted.
+// operating sums the time that the caller's runs of the method took in the last ten minutes. Runs of a tenth of a second or less
+// are not counted.
 func (p *Portal) operating(c *call, now time.Time, last time.Duration) (resetAt int64, total float64) {
 	const window = 10 * time.Minute
 	key := c.id.clientID() + "|" + userKey(c.id.user.id) + "|" + c.name

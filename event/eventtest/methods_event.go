@@ -115,8 +115,8 @@ func (p *Portal) eventBind(c *call) (reply, *apiError) {
 	return done(phpform.Boolean(true))
 }
 
-// checkCallback is the platform's whole check of a handler address: a host with a dot that is not its first character, and one of two schemes
-// in lower case. Nothing is called.
+// checkCallback is the platform's whole check of a handler address: a host with a dot that is not its first character, and one
+// of two schemes in lower case. Nothing is called.
 func checkCallback(handler string) *apiError {
 	u, err := url.Parse(handler)
 	if err != nil || strings.Index(u.Hostname(), ".") <= 0 {

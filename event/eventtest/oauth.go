@@ -113,7 +113,8 @@ func (p *Portal) token(params phpform.Value, rec *Call) (phpform.Value, *apiErro
 	), nil
 }
 
-// tokenInfo tells whose a live access token is. The platform's answer is not documented; this one has the members that are known of.
+// tokenInfo tells whose a live access token is. The platform's answer is not documented; this one has the members that are known
+// of.
 func (p *Portal) tokenInfo(params phpform.Value, rec *Call) (phpform.Value, *apiError) {
 	auth, _ := params.Get("auth")
 	id, apiErr := p.appIdentity(auth.Scalar(), nil)

@@ -13,8 +13,9 @@ import (
 // Kind is a kind of object that the portal keeps and raises events for.
 type Kind string
 
-// The kinds that are there from the start; [SmartProcess] names more. Fields of CRM objects and tasks are named as in REST, in upper case
-// (TITLE, ASSIGNED_BY_ID), those of smart processes in camel case (title, assignedById); either spelling is understood for both.
+// The kinds that are there from the start; [SmartProcess] names more. Fields of CRM objects and tasks are named as in REST, in
+// upper case (TITLE, ASSIGNED_BY_ID), those of smart processes in camel case (title, assignedById); either spelling is
+// understood for both.
 const (
 	Lead          Kind = "crm.lead"
 	Deal          Kind = "crm.deal"
@@ -71,8 +72,9 @@ func (p *Portal) typeIDs() []int64 { return slices.Sorted(maps.Keys(p.types)) }
 
 func sortedKeys(m map[string]string) []string { return slices.Sorted(maps.Keys(m)) }
 
-// Add creates an object as a user would in the portal's interface, and raises the events of the platform. user 0 stands for a robot, an agent
-// or an import. It returns the object's identifier; [ErrNotFound] for an unknown kind or user; and an error for fields that cannot be stored.
+// Add creates an object as a user would in the portal's interface, and raises the events of the platform. user 0 stands for a
+// robot, an agent or an import. It returns the object's identifier; [ErrNotFound] for an unknown kind or user; and an error for
+// fields that cannot be stored.
 func (p *Portal) Add(kind Kind, fields map[string]any, user int64) (int64, error) {
 	tree, err := treeOf(fields)
 	if err != nil {

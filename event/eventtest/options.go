@@ -55,8 +55,8 @@ func collect(opts []Option) (config, error) {
 	return cfg, nil
 }
 
-// WithListen sets the address that the portal listens on, host:port. The default is a free port on 127.0.0.1. The OAuth server always has
-// a loopback port of its own.
+// WithListen sets the address that the portal listens on, host:port. The default is a free port on 127.0.0.1. The OAuth server
+// always has a loopback port of its own.
 func WithListen(addr string) Option {
 	return func(c *config) error {
 		if addr == "" {
@@ -123,8 +123,8 @@ func WithParallelDelivery(n int) Option {
 	}
 }
 
-// WithRateLimit switches the limit on requests on: a bucket of burst requests for each source address that drains by perSecond. Requests
-// beyond it are answered 503 QUERY_LIMIT_EXCEEDED. The cloud's values are 2 and 50, on the Enterprise plan 5 and 250.
+// WithRateLimit switches the limit on requests on: a bucket of burst requests for each source address that drains by perSecond.
+// Requests beyond it are answered 503 QUERY_LIMIT_EXCEEDED. The cloud's values are 2 and 50, on the Enterprise plan 5 and 250.
 func WithRateLimit(perSecond float64, burst int) Option {
 	return func(c *config) error {
 		if perSecond <= 0 || burst < 1 {
@@ -151,8 +151,8 @@ func WithoutConnectors() Option {
 	}
 }
 
-// WithoutUserInEvents makes every change the work of a robot or an agent: no tokens in deliveries, and user 0 in the offline queue.
-// Handlers bound with AUTH_TYPE still get that user's tokens.
+// WithoutUserInEvents makes every change the work of a robot or an agent: no tokens in deliveries, and user 0 in the offline
+// queue. Handlers bound with AUTH_TYPE still get that user's tokens.
 func WithoutUserInEvents() Option {
 	return func(c *config) error {
 		c.noUser = true

@@ -25,7 +25,8 @@ func dataOf(v phpform.Value) event.Data {
 	return d
 }
 
-// readParams reads the parameters of a request: query and body, of which the body wins. What cannot be parsed is dropped, as PHP drops it.
+// readParams reads the parameters of a request: query and body, of which the body wins. What cannot be parsed is dropped, as PHP
+// drops it.
 func readParams(r *http.Request) phpform.Value {
 	query, err := phpform.Decode(r.URL.RawQuery, formLimits())
 	if err != nil {

@@ -2,7 +2,6 @@ package eventtest
 
 import (
 	"crypto/rand"
-	"encoding/json"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -68,8 +67,8 @@ func truthy(v phpform.Value) bool {
 	}
 }
 
-// appendJSON encodes as the platform does: no spaces, arrays with the keys 0..n-1 as lists and so every empty one as [], the characters
-// <>&'" in strings as \u003C and so on, slashes escaped, other characters as they are.
+// appendJSON encodes as the platform does: no spaces, arrays with the keys 0..n-1 as lists and so every empty one as [], the
+// characters <>&'" in strings as \u003C and so on, slashes escaped, other characters as they are.
 func appendJSON(dst []byte, v phpform.Value) []byte {
 	switch v.Kind() {
 	case phpform.Null:
@@ -151,23 +150,5 @@ func treeOf(v any) (phpform.Value, error) {
 	if err != nil {
 		return phpform.Value{}, err
 	}
-	return treeOfData(data)
-}
-
-// treeOfData goes through the unredacted JSON form, which alone keeps the order of keys.
-func treeOfData(data event.Data) (phpform.Value, error) {
-	doc, err := (&event.Delivery{Data: data}).MarshalUnredacted()
-	if err != nil {
-		return phpform.Value{}, err
-	}
-	var members map[string]json.RawMessage
-	if err := json.Unmarshal(doc, &members); err != nil {
-		return phpform.Value{}, err
-	}
-	for key, member := range members {
-		if strings.EqualFold(key, "data") {
-			return phpform.DecodeJSON(member, formLimits())
-		}
-	}
-	return phpform.Value{}, nil
+	return phpform.DecodeJSON(data.JSON(), formLimits()) // whose order is that of the data
 }

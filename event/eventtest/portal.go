@@ -80,8 +80,8 @@ func NewPortal(tb testing.TB, opts ...Option) *Portal {
 	return p
 }
 
-// New starts a portal for a program, which must [Portal.Close] it. It returns an error where an option makes no sense or an address cannot
-// be listened on.
+// New starts a portal for a program, which must [Portal.Close] it. It returns an error where an option makes no sense or an
+// address cannot be listened on.
 func New(opts ...Option) (*Portal, error) {
 	cfg, err := collect(opts)
 	if err != nil {
@@ -94,7 +94,7 @@ func New(opts ...Option) (*Portal, error) {
 		stop:     stop,
 		done:     ctx.Done(),
 		seq:      map[string]int64{"user": AdminID},
-		users:    map[int64]*user{AdminID: {id: AdminID, User: User{Admin: true, Name: "Ada", LastName: "Min", Email: "admin@example.com"}}},
+		users:    map[int64]*user{AdminID: newAdmin()},
 		types:    map[int64]bool{smartInvoice: true},
 		extra:    map[string]string{},
 		access:   map[string]*accessToken{},
@@ -132,7 +132,11 @@ func (p *Portal) listen(ctx context.Context, addr string, h http.Handler) (serve
 		return server{}, fmt.Errorf("eventtest: cannot listen; is the address free and local?: %w", err)
 	}
 	s := server{
-		http: &http.Server{Handler: p.counted(h), ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(p.log.Handler(), slog.LevelDebug)},
+		http: &http.Server{
+			Handler:           p.counted(h),
+			ReadHeaderTimeout: 10 * time.Second,
+			ErrorLog:          slog.NewLogLogger(p.log.Handler(), slog.LevelDebug),
+		},
 		addr: dialable(l.Addr().String()),
 	}
 	p.running.Go(func() {
@@ -171,8 +175,8 @@ func dialable(addr string) string {
 	return addr
 }
 
-// Close stops the servers and the deliveries, those under way included, and waits for them. Queued deliveries are dropped. Further calls
-// do nothing.
+// Close stops the servers and the deliveries, those under way included, and waits for them. Queued deliveries are dropped.
+// Further calls do nothing.
 func (p *Portal) Close() error {
 	p.mu.Lock()
 	if p.closed {
@@ -211,8 +215,8 @@ func (p *Portal) MemberID() string { return p.cfg.memberID }
 // ClientEndpoint returns the REST base URL, with a trailing slash.
 func (p *Portal) ClientEndpoint() string { return p.URL() + "/rest/" }
 
-// ServerEndpoint returns the REST base URL of the OAuth server, with a trailing slash. Its token URL ends in oauth/token/ where this one
-// ends in rest/.
+// ServerEndpoint returns the REST base URL of the OAuth server, with a trailing slash. Its token URL ends in oauth/token/ where
+// this one ends in rest/.
 func (p *Portal) ServerEndpoint() string { return "http://" + p.oauth.addr + "/rest/" }
 
 // OAuthHost returns the OAuth server's host:port, for allow lists.
@@ -227,8 +231,8 @@ func (p *Portal) Now() time.Time {
 
 func (p *Portal) now() time.Time { return time.Now().Add(p.offset) }
 
-// Advance moves the portal's clock forward: tokens and codes expire, limits recover, and the daily agent purges old records of the offline
-// queue. A negative duration does nothing.
+// Advance moves the portal's clock forward: tokens and codes expire, limits recover, and the daily agent purges old records of
+// the offline queue. A negative duration does nothing.
 func (p *Portal) Advance(d time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -253,8 +257,8 @@ func (p *Portal) Rename(ctx context.Context) error {
 	return nil
 }
 
-// AddSmartProcess adds a smart process, whose items are of the kind [SmartProcess]. Its three events can be bound from now on. The one for
-// invoices, 31, is there from the start. Identifiers below 128 belong to the platform and are refused.
+// AddSmartProcess adds a smart process, whose items are of the kind [SmartProcess]. Its three events can be bound from now on.
+// The one for invoices, 31, is there from the start. Identifiers below 128 belong to the platform and are refused.
 func (p *Portal) AddSmartProcess(entityTypeID int64) error {
 	if entityTypeID < 128 {
 		return fmt.Errorf("eventtest: smart processes have identifiers of 128 and above, not %d", entityTypeID)

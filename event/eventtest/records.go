@@ -90,7 +90,8 @@ func (p *Portal) Deliveries() []Attempt {
 	return slices.Clone(p.records.attempts)
 }
 
-// Calls returns the REST methods that were called, with the items of each batch before the batch itself. Only the latest 20,000 are kept.
+// Calls returns the REST methods that were called, with the items of each batch before the batch itself. Only the latest 20,000
+// are kept.
 func (p *Portal) Calls() []Call {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -37,12 +37,15 @@ type request struct {
 	noAuth    bool
 }
 
-// NewRequest builds the POST that a portal sends for an event: the form body of PHP's http_build_query with event, event_handler_id, data, ts
-// and auth, in the platform's order. Pass it to an http.Handler or send it by an http.Client.
+// NewRequest builds the POST that a portal sends for an event: the form body of PHP's http_build_query with event,
+// event_handler_id, data, ts and auth, in the platform's order. Pass it to an http.Handler or send it by an http.Client.
 //
-// e is a descriptor, such as event.OnCrmDealAdd, or a [Name]. payload is a payload struct, nested maps, an [event.Data], or nil for no data.
-// Without options the auth block is that of a change without a user: addresses and member id, and no application token, so give [WithToken].
-// The error says which payload or option makes no sense.
+// e is a descriptor, such as event.OnCrmDealAdd, or a [Name]. payload is a payload struct, nested maps, an [event.Data], or nil
+// for no data. A struct's flags become 1 and 0, and its zero fields are left out: where the platform sends Y and N, as in
+// ONAPPINSTALL, give a map to have the same.
+//
+// Without options the auth block is that of a change without a user: addresses and member id, and an empty application token,
+// so give [WithToken]. The error says which payload or option makes no sense.
 func NewRequest(ctx context.Context, e Event, payload any, opts ...RequestOption) (*http.Request, error) {
 	r, body, err := build(e, payload, opts)
 	if err != nil {
@@ -135,7 +138,8 @@ func WithEndpoints(client, server string) RequestOption {
 	}
 }
 
-// WithUser makes the change the work of a user: the auth block carries the access token, when it expires, scope, status and user_id.
+// WithUser makes the change the work of a user: the auth block carries the access token, when it expires, scope, status and
+// user_id.
 func WithUser(id int64, accessToken event.Secret) RequestOption {
 	return func(r *request) error {
 		if id <= 0 || accessToken == "" {

@@ -98,8 +98,8 @@ func (p *Portal) serveREST(w http.ResponseWriter, r *http.Request) {
 	p.answer(w, start, c, rep, apiErr)
 }
 
-// execute runs one request under the lock: the method must exist, the caller be known, the scope granted; then it runs, and what it raised
-// is sent.
+// execute runs one request under the lock: the method must exist, the caller be known, the scope granted; then it runs, and what
+// it raised is sent.
 func (p *Portal) execute(c *call, who func() (*identity, *apiError)) (rep reply, apiErr *apiError) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

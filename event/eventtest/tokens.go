@@ -14,8 +14,8 @@ const (
 	codeLifetime    = 30 * time.Second
 )
 
-// freshSession is the number of links that a chain of events has left when it starts: each event-issued token carries it, and each
-// event that such a token causes takes one off. At 0 events are dropped.
+// freshSession is the number of links that a chain of events has left when it starts: each event-issued token carries it, and
+// each event that such a token causes takes one off. At 0 events are dropped.
 const freshSession = 7
 
 // Grant is what an application knows about an installation: a pair of tokens of one user, and the addresses.
@@ -75,8 +75,8 @@ func (p *Portal) issue(a *Application, user int64, session int, withRefresh bool
 	return g
 }
 
-// Grant issues a pair of tokens of a user, as an application that was installed or opened earlier would hold. It returns [ErrNotInstalled] or, for a
-// user that the portal does not have, [ErrNotFound].
+// Grant issues a pair of tokens of a user, as an application that was installed or opened earlier would hold. It returns
+// [ErrNotInstalled] or, for a user that the portal does not have, [ErrNotFound].
 func (a *Application) Grant(user int64) (Grant, error) {
 	p := a.p
 	p.mu.Lock()

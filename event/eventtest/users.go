@@ -19,6 +19,10 @@ type user struct {
 	id int64
 }
 
+func newAdmin() *user {
+	return &user{id: AdminID, User: User{Admin: true, Name: "Ada", LastName: "Min", Email: "admin@example.com"}}
+}
+
 // AddUser adds an active user and returns the identifier.
 func (p *Portal) AddUser(u User) int64 {
 	p.mu.Lock()
@@ -38,8 +42,8 @@ type inboundHook struct {
 	user   int64
 }
 
-// AddIncomingWebhook adds an incoming webhook of a user and returns its base URL, which ends in a slash and is a secret. Method names are
-// appended to it. It returns [ErrNotFound] for an unknown user.
+// AddIncomingWebhook adds an incoming webhook of a user and returns its base URL, which ends in a slash and is a secret. Method
+// names are appended to it. It returns [ErrNotFound] for an unknown user.
 func (p *Portal) AddIncomingWebhook(user int64, scope ...string) (event.Secret, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -58,8 +62,8 @@ type outgoingHook struct {
 	url    string
 }
 
-// AddOutgoingWebhook adds an outgoing webhook: the events named are sent to the address, signed with the token that is returned. It returns
-// an error where the address is not a URL or no event is named.
+// AddOutgoingWebhook adds an outgoing webhook: the events named are sent to the address, signed with the token that is returned.
+// It returns an error where the address is not a URL or no event is named.
 func (p *Portal) AddOutgoingWebhook(url string, events ...string) (event.Secret, error) {
 	if err := checkURL(url, false); err != nil {
 		return "", err

@@ -15,7 +15,11 @@ import (
 func TestDecode(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ name, body, want string }{
-		{"event", "event=ONCRMDEALUPDATE&data%5BFIELDS%5D%5BID%5D=42&ts=1", `{"event":"ONCRMDEALUPDATE","data":{"FIELDS":{"ID":"42"}},"ts":"1"}`},
+		{
+			"event",
+			"event=ONCRMDEALUPDATE&data%5BFIELDS%5D%5BID%5D=42&ts=1",
+			`{"event":"ONCRMDEALUPDATE","data":{"FIELDS":{"ID":"42"}},"ts":"1"}`,
+		},
 		{"bare brackets", "data[FIELDS][ID]=42", `{"data":{"FIELDS":{"ID":"42"}}}`},
 		{"list", "a[]=x&a[]=y", `{"a":["x","y"]}`},
 		{"list with indices", "a[0]=x&a[1]=y", `{"a":["x","y"]}`},
@@ -67,7 +71,7 @@ func TestDecodeLargeArrays(t *testing.T) {
 	const n = 1000 // well above the size at which an index takes over
 	var body strings.Builder
 	for i := range n {
-		body.WriteString("k[x" + strconv.Itoa(i) + "]=" + strconv.Itoa(i) + "&l[]=" + strconv.Itoa(i) + "&m[" + strconv.Itoa(i) + "]=" + strconv.Itoa(i) + "&")
+		body.WriteString(strings.ReplaceAll("k[x#]=#&l[]=#&m[#]=#&", "#", strconv.Itoa(i)))
 	}
 	body.WriteString("k[x500]=new&k[x501][]=new&m[500]=new&l[2000]=a&l[]=b&k[]=c")
 	v, err := phpform.Decode(body.String(), phpform.Limits{})
@@ -106,15 +110,30 @@ func TestLimits(t *testing.T) {
 		{name: "bytes exceeded", body: "a=123456", lim: phpform.Limits{Bytes: 7}, want: phpform.ErrTooLarge, limit: 7},
 		{name: "bytes come first", body: deep(100), lim: phpform.Limits{Bytes: 7}, want: phpform.ErrTooLarge, limit: 7},
 		{name: "bytes by default", body: strings.Repeat("&", phpform.DefaultMaxBytes)},
-		{name: "bytes exceeded by default", body: strings.Repeat("&", phpform.DefaultMaxBytes+1), want: phpform.ErrTooLarge, limit: phpform.DefaultMaxBytes},
+		{
+			name: "bytes exceeded by default",
+			body: strings.Repeat("&", phpform.DefaultMaxBytes+1), want: phpform.ErrTooLarge, limit: phpform.DefaultMaxBytes,
+		},
 		{name: "keys", body: "a[b][c]=1&d=2&d=3&a[b][c]=4", lim: phpform.Limits{Keys: 4}},
 		{name: "keys exceeded", body: "a[b][c]=1&d=2&e=3", lim: phpform.Limits{Keys: 4}, want: phpform.ErrTooManyKeys, limit: 4},
-		{name: "keys exceeded by an array on the way", body: "a[b][c]=1", lim: phpform.Limits{Keys: 1}, want: phpform.ErrTooManyKeys, limit: 1},
-		{name: "replaced keys count", body: "a[b]=1&a=1&a[b]=1&a=1&a[b]=1", lim: phpform.Limits{Keys: 3}, want: phpform.ErrTooManyKeys, limit: 3},
-		{name: "keys exceeded by default", body: strings.Repeat("a[]&", 20_000), want: phpform.ErrTooManyKeys, limit: phpform.DefaultMaxKeys},
+		{
+			name: "keys exceeded by an array on the way",
+			body: "a[b][c]=1", lim: phpform.Limits{Keys: 1}, want: phpform.ErrTooManyKeys, limit: 1,
+		},
+		{
+			name: "replaced keys count",
+			body: "a[b]=1&a=1&a[b]=1&a=1&a[b]=1", lim: phpform.Limits{Keys: 3}, want: phpform.ErrTooManyKeys, limit: 3,
+		},
+		{
+			name: "keys exceeded by default",
+			body: strings.Repeat("a[]&", 20_000), want: phpform.ErrTooManyKeys, limit: phpform.DefaultMaxKeys,
+		},
 		{name: "depth", body: deep(3), lim: phpform.Limits{Depth: 3}},
 		{name: "depth exceeded", body: deep(4), lim: phpform.Limits{Depth: 3}, want: phpform.ErrTooDeep, limit: 3},
-		{name: "depth exceeded by a bracket not closed", body: deep(3)[:10] + "[c=1", lim: phpform.Limits{Depth: 3}, want: phpform.ErrTooDeep, limit: 3},
+		{
+			name: "depth exceeded by a bracket not closed",
+			body: deep(3)[:10] + "[c=1", lim: phpform.Limits{Depth: 3}, want: phpform.ErrTooDeep, limit: 3,
+		},
 		{name: "depth by default", body: deep(64)},
 		{name: "depth exceeded by default", body: deep(65), want: phpform.ErrTooDeep, limit: phpform.DefaultMaxDepth},
 		{name: "negative means default", body: deep(64), lim: phpform.Limits{Bytes: -1, Keys: -1, Depth: -1}},

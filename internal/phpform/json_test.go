@@ -27,7 +27,10 @@ func jsonCases() []jsonCase {
 		{name: "string", doc: `"a"`, want: text("a")},
 		{name: "empty string", doc: `""`, want: text("")},
 		{name: "number", doc: "42", want: phpform.Int(42)},
-		{name: "number with every digit", doc: "-12345678901234567890.1234567890e+123", want: phpform.NumberText("-12345678901234567890.1234567890e+123")},
+		{
+			name: "number with every digit",
+			doc:  "-12345678901234567890.1234567890e+123", want: phpform.NumberText("-12345678901234567890.1234567890e+123"),
+		},
 		{name: "number 0E1", doc: "0E1", want: phpform.NumberText("0E1")},
 		{name: "negative zero", doc: "-0", want: phpform.NumberText("-0")},
 		{name: "empty array", doc: "[ ]", want: phpform.Map()},

@@ -21,7 +21,7 @@ import (
 
 var (
 	update   = flag.Bool("update", false, "record testdata/php_vectors.json from the installed php")
-	phpCases = flag.Int("php.cases", 5_000, "generated inputs per kind to compare with the installed php")
+	phpCases = flag.Int("php.cases", 3_000, "generated inputs per kind to compare with the installed php")
 	phpSeed  = flag.Uint64("php.seed", 1, "seed of the generated inputs")
 )
 
