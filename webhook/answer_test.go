@@ -221,6 +221,21 @@ func TestDelivery(t *testing.T) {
 	require.EqualValues(t, 1, h.Stats().Processed)
 }
 
+// TestVerifierOutlivesTheRequest: the platform hangs up while the verifier asks the OAuth server, and the event still counts.
+func TestVerifierOutlivesTheRequest(t *testing.T) {
+	t.Parallel()
+	ctx, hangUp := context.WithCancel(t.Context())
+	h, err := webhook.NewHandler(verifierFunc(func(ctx context.Context, _ *event.Delivery) error {
+		hangUp()
+		return ctx.Err()
+	}), nothing())
+	require.NoError(t, err)
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, request(dealUpdate(7)).WithContext(ctx))
+	require.Equal(t, http.StatusOK, w.Code)
+	shutdown(t, h)
+}
+
 func TestMuxTellsWhatIsUnhandled(t *testing.T) {
 	t.Parallel()
 	mux := event.NewMux()

@@ -171,6 +171,66 @@ func TestCoalescingResizes(t *testing.T) {
 	})
 }
 
+// TestCoalescingAfterWaitingForRoom: two requests about one object wait for room; the second finds the first in line when it gets some.
+func TestCoalescingAfterWaitingForRoom(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		rec := recorder{then: slow(10 * time.Second)}
+		h := newHandler(t, &rec, webhook.WithWorkers(1), webhook.WithQueueSize(3), webhook.WithEnqueueTimeout(time.Hour),
+			webhook.WithCoalescing("ONCRMDEALUPDATE"))
+		for id := range 3 {
+			require.Equal(t, http.StatusOK, post(h, dealUpdate(id+7)))
+		}
+		for n := range 2 {
+			go post(h, numbered("ONCRMDEALUPDATE", 1, n))
+			synctest.Wait()
+		}
+		<-time.After(time.Hour)
+		synctest.Wait()
+		require.Equal(t, []string{"7", "8", "9", "1"}, rec.ids())
+		require.Equal(t, "ONCRMDEALUPDATE 1", rec.numbers()[3])
+		s := h.Stats()
+		require.EqualValues(t, 1, s.Coalesced)
+		balanced(t, s, 0)
+
+		// No place was lost: three are taken at once, the fourth waits.
+		start := time.Now()
+		for id := range 4 {
+			require.Equal(t, http.StatusOK, post(h, dealUpdate(id+1)))
+			if id == 2 {
+				require.Zero(t, time.Since(start))
+			}
+		}
+		require.Equal(t, 10*time.Second, time.Since(start))
+		require.NoError(t, h.Shutdown(within(t, time.Hour)))
+	})
+}
+
+// TestCoalescingOfTheLastInLine: the delivery that gives way was followed by others, and the lane goes on behind it.
+func TestCoalescingOfTheLastInLine(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		rec := recorder{then: func(_ context.Context, d *event.Delivery) error {
+			if d.Data.Get("N").Text() == "0" {
+				<-time.After(time.Second)
+				return event.Retry(io.EOF, time.Minute)
+			}
+			return nil
+		}}
+		h := newHandler(t, &rec, webhook.WithCoalescing("ONCRMDEALUPDATE"))
+		post(h, numbered("ONCRMDEALUPDATE", 1, 0))
+		synctest.Wait()
+		post(h, numbered("ONCRMDEALADD", 1, 1))
+		post(h, numbered("ONCRMDEALUPDATE", 1, 2))
+		<-time.After(2 * time.Second) // failed, and gave way
+		post(h, numbered("ONCRMDEALDELETE", 1, 3))
+		<-time.After(time.Hour)
+		synctest.Wait()
+		require.Equal(t, []string{"ONCRMDEALUPDATE 0", "ONCRMDEALUPDATE 2", "ONCRMDEALADD 1", "ONCRMDEALDELETE 3"}, rec.numbers())
+		balanced(t, h.Stats(), 0)
+	})
+}
+
 // TestCoalescingOfRetries: a newer delivery replaces one that waits for its next attempt, keeps its wait, and has all attempts ahead.
 func TestCoalescingOfRetries(t *testing.T) {
 	t.Parallel()

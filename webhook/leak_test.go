@@ -107,6 +107,10 @@ func TestNothingLeaks(t *testing.T) {
 			lines: []string{"event without a handler", "event=unknown"},
 		},
 		{
+			name: "long name", body: secretBody("ON"+strings.Repeat("X", 80)+"SECRETname", nil),
+			lines: []string{"event without a handler", "event=unknown"},
+		},
+		{
 			name: "malformed", body: "event=SECRETname&event[x]=SECRETpayload&ts=SECRETpayload&auth=SECRETaccess",
 			lines: []string{"level=WARN", "reason=malformed", "status=400", "remote_addr=192.0.2.1:1234"},
 		},

@@ -26,14 +26,10 @@ func (q *queue) shutdown(ctx context.Context) error {
 	q.mu.Unlock()
 
 	select {
-	case <-q.idle: // even where ctx has ended as well
-	default:
-		select {
-		case <-q.idle:
-		case <-q.cutDone: // by another call
-		case <-ctx.Done():
-			q.cutOff(context.Cause(ctx))
-		}
+	case <-q.idle:
+	case <-q.cutDone: // by another call
+	case <-ctx.Done():
+		q.cutOff(context.Cause(ctx)) // which looks again whether there is anything to cut
 	}
 
 	q.mu.Lock()

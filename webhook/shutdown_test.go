@@ -246,6 +246,24 @@ func TestShutdownWaitsForSyncHandlers(t *testing.T) {
 	})
 }
 
+func TestShutdownWaitsForReports(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		reported := false
+		h := newHandler(t, do(func(context.Context, *event.Delivery) error { return io.EOF }), webhook.WithSync(),
+			webhook.WithOnDropped(func(*event.Delivery, error) {
+				<-time.After(5 * time.Second)
+				reported = true
+			}))
+		status := make(chan int, 1)
+		go func() { status <- post(h, dealUpdate(1)) }()
+		synctest.Wait()
+		require.NoError(t, h.Shutdown(within(t, time.Minute)))
+		require.True(t, reported)
+		require.Equal(t, http.StatusInternalServerError, <-status)
+	})
+}
+
 func TestShutdownWaitsForTheQueue(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

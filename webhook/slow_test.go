@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -65,6 +66,36 @@ func TestDribbledBody(t *testing.T) {
 			require.Empty(t, rec.deliveries())
 		})
 	}
+}
+
+// deadlines is a ResponseWriter that notes the read deadlines that it gets.
+type deadlines struct {
+	httptest.ResponseRecorder
+
+	set []time.Time
+}
+
+func (d *deadlines) SetReadDeadline(at time.Time) error {
+	d.set = append(d.set, at)
+	return nil
+}
+
+// TestReadDeadline: it is lifted once the body was read, and stays on a body that was not.
+func TestReadDeadline(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := newHandler(t, nothing(), webhook.WithReadTimeout(time.Minute))
+		var w deadlines
+		h.ServeHTTP(&w, request(dealUpdate(7)))
+		require.Equal(t, []time.Time{time.Now().Add(time.Minute), {}}, w.set)
+
+		w.set = nil
+		r := request(dealUpdate(7))
+		r.Header.Set("Content-Type", "text/plain")
+		h.ServeHTTP(&w, r)
+		require.Equal(t, []time.Time{time.Now().Add(time.Minute)}, w.set)
+		shutdown(t, h)
+	})
 }
 
 // TestReadTimeoutIsForTheBodyOnly: neither a handler nor a later request on the same connection suffers from it.

@@ -57,6 +57,8 @@ func hostileBodies(size int) map[string]string {
 	}
 }
 
+// BenchmarkDecode reads events. A profile shows a third of the time in unescaping (Cyrillic text is all escapes), a fifth to a
+// quarter in growing the entries of arrays, with the garbage collector's share, and the rest spread over the search for separators.
 func BenchmarkDecode(b *testing.B) {
 	bodies := realBodies(b)
 	for _, name := range []string{"call_end", "deal_update", "bot_message"} {

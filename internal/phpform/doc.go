@@ -21,8 +21,8 @@
 //   - Escapes are undone before brackets are looked at, so %5B equals "[". A percent sign without two hexadecimal digits is text.
 //   - Spaces before a name are skipped, a name ends at a NUL, and a pair whose name is empty (or begins with "[") is skipped.
 //   - Before the first "[", the characters " " and "." become "_". Between brackets every character stands for itself.
-//   - a[] and a[ ] append at the largest integer key plus one: after a[-5] that is -4, as in the PHP 8.2 the tests ran with (the
-//     manual announces it for 8.3). Where 9223372036854775807 is taken, the pair is dropped.
+//   - a[] and a[ ] append at the largest integer key plus one. After a[-5] that is -4 in PHP 8, where 7 had 0. Where
+//     9223372036854775807 is taken, the pair is dropped.
 //   - Keys in canonical decimal are integers: 8 and -8, but not 08, +8, -0 or numbers beyond 64 bits. All keys are text
 //     here, and only the next append tells them apart.
 //   - What stands between a "]" and the next "&" or "=", other than a "[" right after it, is ignored.

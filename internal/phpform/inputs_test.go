@@ -15,7 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// realBodies returns the bodies of testdata/bodies: events as Bitrix24 sends them, with invented values.
+// realBodies returns the bodies of testdata/bodies: written after the documented shapes of Bitrix24 events, with invented values.
 func realBodies(tb testing.TB) map[string]string {
 	tb.Helper()
 	files, err := filepath.Glob("testdata/bodies/*.form")

@@ -1,8 +1,8 @@
 package phpform
 
-// The limits that a zero field of [Limits] stands for. They leave room for every body that Bitrix24 is known to send (the
-// largest, long bot messages, stay below 200 KB and 2,000 elements) and keep the cost of a hostile one to a few milliseconds
-// and megabytes. The depth is that of PHP's own max_input_nesting_level.
+// The limits that a zero field of [Limits] stands for. A usual event has some twenty elements in less than a kilobyte, a long
+// bot message some hundreds in tens of kilobytes; the limits leave them ample room, and keep the cost of a hostile body to
+// tens of milliseconds and ten megabytes. The depth is that of PHP's own max_input_nesting_level.
 const (
 	DefaultMaxBytes = 1 << 20
 	DefaultMaxKeys  = 20_000
