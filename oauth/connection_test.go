@@ -29,7 +29,10 @@ func TestConnectionErrors(t *testing.T) {
 			}
 		}
 	}
-	hang := func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
+	hang := func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body) // only then does the server see that the client has left
+		<-r.Context().Done()
+	}
 	tests := map[string]struct {
 		tls    bool
 		closed bool

@@ -24,7 +24,7 @@ const (
 	ErrReauthorize Kind = "the tokens are void; the application must be installed or authorised again"
 	// ErrCredentials means that the OAuth server refuses the client id and secret, or that the application is not installed
 	// there.
-	ErrCredentials Kind = "the OAuth server refuses the application; check its id, its secret and whether it is installed"
+	ErrCredentials Kind = "the OAuth server refuses the application; check its id, its secret and whether it is installed" //nolint:gosec // a sentence
 	// ErrPayment means that the portal's subscription, or the application's, has ended. Trying again makes sense after hours.
 	ErrPayment Kind = "a subscription has ended"
 	// ErrTemporary means that the OAuth server could not be reached or gave no usable answer. Try again later.

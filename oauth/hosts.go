@@ -149,7 +149,7 @@ func (h hosts) portal(raw string) (address, error) {
 	case err != nil:
 		return address{}, &Error{Op: "client_endpoint", Kind: ErrEndpoint, Detail: err.Error()}
 	case a.scheme != "https" && !h.plainAllowed(a):
-		return address{}, &Error{Op: "client_endpoint", Kind: ErrEndpoint, Detail: "it is not https; for development there is WithInsecureHTTP"}
+		return address{}, &Error{Op: "client_endpoint", Kind: ErrEndpoint, Detail: "it is not https; see WithInsecureHTTP"}
 	}
 	return a, nil
 }

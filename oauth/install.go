@@ -150,7 +150,8 @@ func (p *Portals) concerns(a *answer, claim event.Auth, stored Installation, kno
 	case a.memberID == "" && (traded || !known || a.clientEndpoint != stored.ClientEndpoint):
 		return refuse("the OAuth server does not say which portal the tokens are for")
 	}
-	if portal, err := p.server.hosts.portal(claim.ClientEndpoint); !traded && err == nil && a.clientEndpoint != "" && portal.String() != a.clientEndpoint {
+	claimed, err := p.server.hosts.portal(claim.ClientEndpoint)
+	if !traded && err == nil && a.clientEndpoint != "" && a.clientEndpoint != claimed.String() {
 		return refuse("its tokens are for another address")
 	}
 	if a.clientEndpoint == "" && known {

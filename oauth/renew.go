@@ -72,10 +72,10 @@ func expired(in Installation) bool {
 }
 
 func (p *Portals) renew(ctx context.Context, key Key, refused event.Secret) (Installation, error) {
+	flight := key.MemberID + "/" + strconv.FormatInt(key.UserID, 10)
+	rotate := func(ctx context.Context) (Installation, error) { return p.rotate(ctx, key, refused) }
 	for range 3 {
-		in, err := p.fly(ctx, &p.renewal, key.MemberID+"/"+strconv.FormatInt(key.UserID, 10), opRenew, func(ctx context.Context) (Installation, error) {
-			return p.rotate(ctx, key, refused)
-		})
+		in, err := p.fly(ctx, &p.renewal, flight, opRenew, rotate)
 		if err != nil {
 			return Installation{}, err
 		}

@@ -116,7 +116,8 @@ func (r *Response) decode(method string, result any) error {
 		return nil
 	}
 	// The decoder's own text quotes the value.
-	failure := &Error{Method: method, Status: http.StatusOK, Code: ErrBadResult, Description: "it does not fit " + target.Type().Elem().String()}
+	failure := &Error{Method: method, Status: http.StatusOK, Code: ErrBadResult}
+	failure.Description = "it does not fit " + target.Type().Elem().String()
 	var mismatch *json.UnmarshalTypeError
 	if errors.As(err, &mismatch) {
 		failure.Description += ": " + mismatch.Type.String()

@@ -20,7 +20,7 @@ const (
 	ErrExpiredToken       ErrorCode = "expired_token"          // renewed once already, and refused again
 	ErrInvalidToken       ErrorCode = "invalid_token"          // revoked, or never issued
 	ErrNoAuth             ErrorCode = "NO_AUTH_FOUND"          // the portal knows no such token
-	ErrInvalidCredentials ErrorCode = "INVALID_CREDENTIALS"    //nolint:gosec // a code, not a credential: the secret of an inbound webhook is wrong
+	ErrInvalidCredentials ErrorCode = "INVALID_CREDENTIALS"    //nolint:gosec // a code: the secret of an inbound webhook is wrong
 	ErrInsufficientScope  ErrorCode = "insufficient_scope"     // the application lacks a permission
 	ErrUserAccess         ErrorCode = "user_access_error"      // the user may not use the application
 	ErrAuthorization      ErrorCode = "authorization_error"    // the user was dismissed, for one
@@ -63,7 +63,7 @@ const (
 type Error struct {
 	Method      string    // the method called; empty where its name was refused
 	Status      int       // HTTP status; 0 where nothing was sent
-	Code        ErrorCode // the portal's, or one of this package; empty where the portal's is, as in "Not found" of the classic CRM methods
+	Code        ErrorCode // the portal's, or one of this package; empty where the portal's is, as for "Not found" in crm.deal.get
 	Description string    // the portal's words as plain text, cut to 1,000 characters; do not match on it, it changes
 	Argument    string    // the parameter that ErrArgument is about
 }

@@ -1,0 +1,157 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/b24events/b24events/event"
+	"github.com/b24events/b24events/oauth"
+	"github.com/b24events/b24events/rest"
+	"github.com/b24events/b24events/webhook"
+)
+
+// app is what the receiver does with events.
+type app struct {
+	cfg      config
+	printer  *printer
+	mux      *event.Mux
+	verifier webhook.Verifier
+
+	// Of an application; nil with outgoing webhooks only.
+	portals *oauth.Portals
+	store   *oauth.FileStore
+	api     *rest.Portals
+}
+
+func newApp(cfg config, p *printer) (*app, error) {
+	a := &app{cfg: cfg, printer: p, mux: event.NewMux()}
+	var verifiers []webhook.Verifier
+	if len(cfg.tokens) > 0 {
+		verifiers = append(verifiers, webhook.Tokens(cfg.tokens...))
+	}
+	if cfg.app() {
+		var err error
+		if a.portals, a.store, a.api, err = newPortals(cfg); err != nil {
+			return nil, err
+		}
+		for _, b := range a.bindings() {
+			if err := b.Validate(); err != nil {
+				return nil, fmt.Errorf("PUBLIC_URL or EVENTS: %w", err)
+			}
+		}
+		verifiers = append(verifiers, a.portals)
+		event.On(a.mux, event.OnAppInstall, a.installed)
+		event.On(a.mux, event.OnAppUninstall, a.uninstalled)
+	}
+	a.verifier = webhook.Any(verifiers...)
+	a.mux.Unhandled(p)
+	return a, nil
+}
+
+// bindings are the events of EVENTS at PUBLIC_URL.
+func (a *app) bindings() []event.Binding {
+	if a.cfg.publicURL == "" {
+		return nil
+	}
+	wanted := make([]event.Binding, len(a.cfg.events))
+	for i, name := range a.cfg.events {
+		wanted[i] = event.Binding{Event: name, Handler: a.cfg.publicURL}
+	}
+	return wanted
+}
+
+// installed binds the events at a portal whose installation was verified and stored before this runs.
+func (a *app) installed(ctx context.Context, d *event.Delivery, _ event.AppInstall) error {
+	if err := a.bind(ctx, d.MemberID()); err != nil {
+		return err
+	}
+	return a.printer.HandleEvent(ctx, d)
+}
+
+// uninstalled forgets the portal. Its tokens are dead already.
+func (a *app) uninstalled(ctx context.Context, d *event.Delivery, _ event.AppUninstall) error {
+	if err := a.portals.Forget(ctx, d.MemberID()); err != nil {
+		return err
+	}
+	return a.printer.HandleEvent(ctx, d)
+}
+
+func (a *app) bind(ctx context.Context, memberID string) error {
+	wanted := a.bindings()
+	if len(wanted) == 0 {
+		return nil
+	}
+	return event.NewAPI(a.api.Portal(memberID)).Reconcile(ctx, wanted)
+}
+
+// bindAll brings the bindings of every stored portal up to date, since EVENTS or PUBLIC_URL may have changed while the receiver was down.
+func (a *app) bindAll(ctx context.Context) {
+	if a.portals == nil {
+		return
+	}
+	if len(a.bindings()) == 0 {
+		a.cfg.logger.LogAttrs(ctx, slog.LevelWarn, "PUBLIC_URL is not set: nothing is bound")
+		return
+	}
+	if !slices.ContainsFunc(a.cfg.events, func(name string) bool { return strings.EqualFold(name, event.OnAppUninstall.Name()) }) {
+		a.cfg.logger.LogAttrs(ctx, slog.LevelInfo, "EVENTS lacks ONAPPUNINSTALL: portals that remove the application go unnoticed")
+	}
+	for key, err := range a.store.Keys(ctx) {
+		if ctx.Err() != nil {
+			return
+		}
+		if err == nil {
+			err = a.bind(ctx, key.MemberID)
+		}
+		if err != nil {
+			a.cfg.logger.LogAttrs(ctx, slog.LevelError, "bindings could not be brought up to date",
+				slog.String("member_id", key.MemberID), slog.String("error", err.Error()))
+		}
+	}
+}
+
+func (a *app) close(ctx context.Context) error {
+	if a.portals == nil {
+		return nil
+	}
+	return a.portals.Shutdown(ctx)
+}
+
+// printer is the handler of every event: it prints the delivery as one line.
+type printer struct {
+	delay time.Duration
+
+	mu sync.Mutex
+	w  io.Writer
+}
+
+// HandleEvent prints what examples/decode prints, and "source":"online", once the delay has passed.
+func (p *printer) HandleEvent(ctx context.Context, d *event.Delivery) error {
+	if p.delay > 0 {
+		timer := time.NewTimer(p.delay)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	line, err := d.MarshalJSON()
+	if err != nil {
+		return event.Drop(err)
+	}
+	line = append(bytes.TrimSpace(line), '\n')
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if _, err := p.w.Write(line); err != nil {
+		return event.Drop(fmt.Errorf("writing to stdout: %w", err)) // half a line may stand there already
+	}
+	return nil
+}

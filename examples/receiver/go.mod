@@ -1,0 +1,17 @@
+module github.com/b24events/b24events/examples/receiver
+
+go 1.25.0
+
+require (
+	github.com/b24events/b24events v0.0.0
+	github.com/stretchr/testify v1.12.1
+)
+
+require (
+	github.com/google/go-querystring v1.2.0 // indirect
+	go.yaml.in/yaml/v3 v3.0.5 // indirect
+	golang.org/x/oauth2 v0.36.0 // indirect
+	golang.org/x/sync v0.22.0 // indirect
+)
+
+replace github.com/b24events/b24events => ../..

@@ -1,0 +1,39 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+
+	"github.com/b24events/b24events/webhook"
+)
+
+// writeMetrics prints the handler's counters in the text format of Prometheus.
+func writeMetrics(w io.Writer, s webhook.Stats) {
+	number := func(kind, name, help string, value any) {
+		_, _ = fmt.Fprintf(w, "# HELP b24events_%s %s\n# TYPE b24events_%s %s\nb24events_%s %v\n", name, help, name, kind, name, value)
+	}
+	number("counter", "accepted_total", "Deliveries verified, queued and acknowledged.", s.Accepted)
+	number("counter", "processed_total", "Deliveries that their handler finished.", s.Processed)
+	number("counter", "failed_total", "Deliveries that were given up.", s.Failed)
+	number("counter", "retried_total", "Attempts that failed and were repeated.", s.Retried)
+	number("counter", "dropped_total", "Events lost before they were processed.", s.Dropped)
+	number("gauge", "parked", "Failed deliveries kept for later; a memory queue keeps none.", 0)
+	number("gauge", "queue_depth", "Deliveries waiting for a worker or for their next attempt.", s.Queued)
+	number("gauge", "running", "Deliveries being handled.", s.Running)
+	_, _ = io.WriteString(w, "# HELP b24events_rejected_total Requests refused, by reason.\n# TYPE b24events_rejected_total counter\n")
+	for _, reason := range slices.Sorted(maps.Keys(s.Rejected)) {
+		_, _ = fmt.Fprintf(w, "b24events_rejected_total{reason=%q} %d\n", string(reason), s.Rejected[reason])
+	}
+	summary(w, "ack_seconds", "Time from the arrival of a request to its 200.", s.Ack)
+	summary(w, "lag_seconds", "Time from the arrival of a request to the start of its handler.", s.Lag)
+}
+
+func summary(w io.Writer, name, help string, l webhook.Latency) {
+	_, _ = fmt.Fprintf(w, "# HELP b24events_%s %s\n# TYPE b24events_%s summary\n", name, help, name)
+	for _, q := range []float64{0.5, 0.9, 0.99} {
+		_, _ = fmt.Fprintf(w, "b24events_%s{quantile=\"%g\"} %g\n", name, q, l.Quantile(q).Seconds())
+	}
+	_, _ = fmt.Fprintf(w, "b24events_%s_count %d\n", name, l.Count())
+}

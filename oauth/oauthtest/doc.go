@@ -1,0 +1,32 @@
+// Package oauthtest checks that an [oauth.Store] does what package oauth relies on. Whoever writes a store, for a database
+// say, runs the suite in a test:
+//
+//	func TestStore(t *testing.T) {
+//		oauthtest.TestStore(t, func(t *testing.T) oauth.Store {
+//			return mystore.New(emptyDatabase(t))
+//		})
+//	}
+//
+//	func TestSharedStore(t *testing.T) {
+//		oauthtest.TestSharedStore(t, func(t *testing.T) func() oauth.Store {
+//			db := emptyDatabase(t)
+//			return func() oauth.Store { return mystore.New(db) }
+//		})
+//	}
+//
+// [TestStore] is for every store, [TestSharedStore] for those that several processes can use at once. Both need an empty
+// store for each of their subtests, which run one after the other, and both may be run in parallel to other tests.
+//
+// The suite holds a store to this:
+//
+//   - Swap and Delete are compare-and-swap. Of many that come with one version exactly one wins, and the others get
+//     [oauth.ErrConflict].
+//   - A version never comes back, not even after the installation was deleted and created again.
+//   - Every field of an [oauth.Installation] comes back as it was. Of times that is the instant, to the microsecond; nil and
+//     empty slices are the same. Fields that later versions of package oauth add are checked without a change of the suite.
+//   - What was handed over is copied, both ways.
+//   - Keys are told apart byte by byte. A store may refuse a member id that it cannot hold, with an error of its own.
+//   - A cancelled context ends an operation with the context's error and leaves the store as it was.
+//   - Neither errors nor the printed store show a secret.
+//   - If it is an [oauth.Lister], it lists what it holds.
+package oauthtest
