@@ -4,8 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -288,14 +291,15 @@ func TestBindingInProgress(t *testing.T) {
 	})
 	t.Run("for ever", func(t *testing.T) {
 		t.Parallel()
-		p, c := portal(t, eventtest.AdminID)
-		for range 10 {
-			p.Once("event.bind", inProgress)
-		}
-		err := event.NewAPI(c).Bind(t.Context(), event.Binding{Event: "ONCRMDEALADD", Handler: handlerURL})
-		var ce event.CallError
-		require.ErrorAs(t, err, &ce)
-		require.Equal(t, 6, p.CallCount("event.bind"), "it gives up")
+		synctest.Test(t, func(t *testing.T) {
+			start := time.Now()
+			var calls busy
+			err := event.NewAPI(&calls).Bind(t.Context(), event.Binding{Event: "ONCRMDEALADD", Handler: handlerURL})
+			var ce event.CallError
+			require.ErrorAs(t, err, &ce)
+			require.EqualValues(t, 6, calls, "it gives up")
+			require.Equal(t, 3100*time.Millisecond, time.Since(start), "after 0.1, 0.2, 0.4, 0.8 and 1.6 seconds")
+		})
 	})
 	t.Run("not beyond the context", func(t *testing.T) {
 		t.Parallel()
@@ -353,6 +357,14 @@ func TestFeatures(t *testing.T) {
 	}
 }
 
+// busy counts its calls and is binding all the time. It takes the place of a portal where time is not real.
+type busy int
+
+func (b *busy) Call(context.Context, string, any, any) error {
+	*b++
+	return &rest.Error{Code: rest.ErrCore, Description: "Unable to set event handler: Process of binding the handler has already started"}
+}
+
 // reply is a portal that gives one answer to everything. eventtest gives none of these.
 type reply string
 
@@ -401,6 +413,28 @@ func TestAvailable(t *testing.T) {
 	require.NoError(t, err)
 	require.Contains(t, names, "ONTASKADD")
 	require.NotContains(t, names, "ONCRMDEALADD")
+}
+
+func TestTest(t *testing.T) {
+	t.Parallel()
+	got := make(chan *event.Delivery, 1)
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		if d, err := event.ParseRequest(r); err == nil {
+			got <- d
+		}
+	}))
+	defer server.Close()
+	p, c := portal(t, eventtest.AdminID)
+	api := event.NewAPI(c)
+	require.NoError(t, api.Bind(t.Context(), event.Binding{Event: event.OnAppTest.Name(), Handler: server.URL}))
+	require.NoError(t, api.Test(t.Context(), map[string]any{"probe": "42"}))
+	require.NoError(t, p.Wait(t.Context()))
+	d := <-got
+	require.Equal(t, event.OnAppTest.Name(), d.Name)
+	payload, err := event.OnAppTest.Decode(d)
+	require.NoError(t, err)
+	require.Equal(t, "42", payload.Query.Get("probe").Text())
+	require.NoError(t, api.Test(t.Context(), nil))
 }
 
 func TestFetch(t *testing.T) {

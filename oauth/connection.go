@@ -6,22 +6,17 @@ import (
 	"errors"
 	"io"
 	"net"
-	"net/url"
 )
 
-// connectionError rebuilds the error of an HTTP client without the request's address, and without text that the peer may have
-// written: net/http quotes malformed answers in its errors. What the standard library's own types say is kept.
+// connectionError rebuilds the error of an HTTP client without the request's address, which stands in *url.Error, and without text
+// that the peer may have written: net/http quotes malformed answers in its errors. The standard library's own types are kept.
 func connectionError(ctx context.Context, op string, err error) error {
 	var (
-		address *url.Error
 		network *net.OpError
 		dns     *net.DNSError
 		cert    *tls.CertificateVerificationError
 		timeout net.Error
 	)
-	if errors.As(err, &address) {
-		err = address.Err
-	}
 	e := &Error{Op: op, Kind: ErrTemporary}
 	switch {
 	case ctx.Err() != nil:

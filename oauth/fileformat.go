@@ -115,7 +115,7 @@ func encodeFile(key Key, in Installation, keys keyring) ([]byte, error) {
 	if len(keys) == 0 {
 		file.Installation = &stored
 	} else {
-		plain, err := json.Marshal(stored)
+		plain, err := json.Marshal(stored) //nolint:gosec // to be encrypted
 		if err != nil {
 			return nil, errNoText
 		}
@@ -204,7 +204,7 @@ func decodeStrictly(data []byte, v any) bool {
 		return false
 	}
 	_, err := dec.Token()
-	return err == io.EOF //nolint:errorlint // Token returns it bare
+	return err == io.EOF
 }
 
 func unreadable(why string) error { return &Error{Op: opFile, Kind: ErrUnreadable, Detail: why} }

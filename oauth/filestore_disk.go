@@ -1,7 +1,6 @@
 package oauth
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -69,9 +68,7 @@ func (s *FileStore) replace(name string, data []byte) error {
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(data)
-	err = cmp.Or(err, f.Sync())
-	err = cmp.Or(err, f.Close())
+	err = fillFile(f, data)
 	if err == nil {
 		err = s.root.Rename(temp, name)
 	}
@@ -80,6 +77,18 @@ func (s *FileStore) replace(name string, data []byte) error {
 		return err
 	}
 	return s.sync()
+}
+
+// fillFile writes a file to the disk and closes it.
+func fillFile(f *os.File, data []byte) error {
+	_, err := f.Write(data)
+	if err == nil {
+		err = f.Sync()
+	}
+	if closeErr := f.Close(); err == nil {
+		err = closeErr
+	}
+	return err
 }
 
 // remove removes a file, and what a writer of it has left. The caller has the lock.
@@ -99,5 +108,6 @@ func (s *FileStore) sync() error {
 	if err != nil {
 		return err
 	}
-	return cmp.Or(dir.Sync(), dir.Close())
+	defer func() { _ = dir.Close() }()
+	return dir.Sync()
 }

@@ -12,7 +12,7 @@ import (
 // happens. Opening a file twice, in one process or in two, makes two parties.
 func tryLock(f *os.File) (bool, error) {
 	for {
-		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) //nolint:gosec // a file descriptor fits an int
+		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 		switch {
 		case err == nil:
 			return true, nil
@@ -26,5 +26,5 @@ func tryLock(f *os.File) (bool, error) {
 
 // unlock releases the lock. Closing alone would not, for the moment in which a process being started has a copy of f.
 func unlock(f *os.File) {
-	_ = syscall.Flock(int(f.Fd()), syscall.LOCK_UN) //nolint:gosec // a file descriptor fits an int
+	_ = syscall.Flock(int(f.Fd()), syscall.LOCK_UN)
 }

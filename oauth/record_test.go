@@ -2,6 +2,7 @@ package oauth_test
 
 import (
 	"context"
+	"net/http"
 	"strconv"
 	"strings"
 	"testing"
@@ -175,6 +176,28 @@ func TestWriteThatOnlySeemedToFail(t *testing.T) {
 		require.Equal(t, "r2", string(load(t, inner, member).RefreshToken))
 		require.Len(t, s.requests(), 1)
 		require.NoError(t, portals.Shutdown(t.Context()))
+	})
+}
+
+func TestAnswerAtTheLastMomentIsStillWritten(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := &script{answer: func(sent) (int, string) {
+			pass(29_990 * time.Millisecond) // of the 30 seconds that a renewal has
+			return 200, pair("a2", "r2", nil)
+		}}
+		inner := stored(t)
+		store := &faultyStore{Store: inner}
+		store.swap = func(context.Context, oauth.Version, oauth.Installation) error {
+			store.set(func(s *faultyStore) { s.swap = nil })
+			return errDisk // once: the next try is past the 30 seconds
+		}
+		portals := scripted(t, store, s, oauth.WithHTTPClient(&http.Client{Transport: s, Timeout: time.Minute}))
+
+		_, _, err := portals.Renew(t.Context(), member, "a1")
+
+		require.NoError(t, err)
+		require.Equal(t, "r2", string(load(t, inner, member).RefreshToken))
 	})
 }
 

@@ -132,6 +132,9 @@ func (s *script) RoundTrip(r *http.Request) (*http.Response, error) {
 	s.seen = append(s.seen, got)
 	s.mu.Unlock()
 	status, text := s.answer(got)
+	if err := r.Context().Err(); err != nil { // as a real transport would, the answer is thrown away
+		return nil, err
+	}
 	if status == 0 {
 		return nil, errScript
 	}

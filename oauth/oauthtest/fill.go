@@ -10,7 +10,7 @@ import (
 )
 
 // secret stands in every text of an installation that the suite makes, so that it can be looked for.
-const secret = "planted-in-oauthtest"
+const secret = "planted-in-oauthtest" //nolint:gosec // opens nothing
 
 // installation returns an installation with a value in every field. Different seeds give different values everywhere.
 func installation(t *testing.T, seed int64) oauth.Installation {
@@ -26,7 +26,7 @@ func installation(t *testing.T, seed int64) oauth.Installation {
 // fill sets a field to a value that stores are known to stumble over.
 func fill(t *testing.T, name string, v reflect.Value, n int64) {
 	t.Helper()
-	switch at, isTime := v.Addr().Interface().(*time.Time); {
+	switch at, isTime := reflect.TypeAssert[*time.Time](v.Addr()); {
 	case isTime:
 		zone := time.FixedZone("", 5*3600+1800)
 		*at = time.Date(2031, 12, 31, 23, 59, 59, 0, zone).Add(time.Duration(n)*time.Hour + 123456*time.Microsecond)
@@ -61,8 +61,8 @@ func difference(a, b oauth.Installation) string {
 }
 
 func differ(name string, a, b reflect.Value) string {
-	if at, ok := a.Interface().(time.Time); ok {
-		if bt, _ := b.Interface().(time.Time); !at.Equal(bt) {
+	if at, ok := reflect.TypeAssert[time.Time](a); ok {
+		if bt, _ := reflect.TypeAssert[time.Time](b); !at.Equal(bt) {
 			return name
 		}
 		return ""

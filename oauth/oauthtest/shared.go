@@ -25,6 +25,7 @@ func TestSharedStore(t *testing.T, newBacking func(t *testing.T) (open func() oa
 }
 
 func testSharedView(t *testing.T, open func() oauth.Store) {
+	t.Helper()
 	a, b := kit{t, open()}, kit{t, open()}
 	first, second := installation(t, 1), installation(t, 2)
 	a.empty(portal)
@@ -60,6 +61,7 @@ func instances(open func() oauth.Store) []oauth.Store {
 }
 
 func testSharedCreate(t *testing.T, open func() oauth.Store) {
+	t.Helper()
 	stores := instances(open)
 	k := kit{t, stores[0]}
 	for range races {
@@ -68,6 +70,7 @@ func testSharedCreate(t *testing.T, open func() oauth.Store) {
 }
 
 func testSharedReplace(t *testing.T, open func() oauth.Store) {
+	t.Helper()
 	stores := instances(open)
 	k := kit{t, stores[0]}
 	version := k.create(portal, installation(t, 0))
@@ -77,6 +80,7 @@ func testSharedReplace(t *testing.T, open func() oauth.Store) {
 }
 
 func testSharedCount(t *testing.T, open func() oauth.Store) {
+	t.Helper()
 	stores := instances(open)
 	kit{t, stores[0]}.count(stores)
 }

@@ -1,0 +1,38 @@
+//go:build darwin || dragonfly || freebsd || linux || netbsd || openbsd
+
+package oauth_test
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"os"
+
+	"github.com/b24events/b24events/oauth"
+)
+
+// A program keeps its installations in files, encrypted, and lists them when it starts.
+func ExampleNewFileStore() {
+	dir, err := os.MkdirTemp("", "tokens") // in life a directory that stays, such as /var/lib/myapp/tokens
+	if err != nil {
+		panic(err)
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	key := make([]byte, oauth.EncryptionKeySize) // in life from where secrets are kept
+	_, _ = rand.Read(key)
+
+	store, err := oauth.NewFileStore(dir, oauth.WithEncryptionKey(key))
+	if err != nil {
+		panic(err)
+	}
+	ctx := context.Background()
+	_, err = store.Swap(ctx, oauth.Key{MemberID: "a223c6b3710f85df22e9377d6c4f7553"}, "", oauth.Installation{AccessToken: "access"})
+	if err != nil {
+		panic(err)
+	}
+
+	for key, err := range store.Keys(ctx) {
+		fmt.Println(key.MemberID, err)
+	}
+	// Output: a223c6b3710f85df22e9377d6c4f7553 <nil>
+}
