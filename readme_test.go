@@ -77,7 +77,7 @@ func TestAppAndQueue(t *testing.T) {
 	portals, err := oauth.NewPortals(oauth.Config{ClientID: app.ClientID(), ClientSecret: app.ClientSecret()}, oauth.NewMemoryStore(),
 		oauth.WithHosts(portal.OAuthHost()), oauth.WithInsecureHTTP())
 	require.NoError(t, err)
-	api, err := rest.NewPortals(portals, rest.WithInsecureHTTP())
+	api, err := rest.NewPortals(portals, rest.WithInsecureHTTP(), rest.WithoutRateLimit())
 	require.NoError(t, err)
 	hook, err := webhook.NewHandler(portals, appMux(portals, api, server.URL), webhook.WithSync()) // answers when it is done
 	require.NoError(t, err)

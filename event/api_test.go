@@ -46,7 +46,7 @@ func client(t *testing.T, app *eventtest.Application, user int64) *rest.Client {
 	t.Helper()
 	grant, err := app.Grant(user)
 	require.NoError(t, err)
-	portals, err := rest.NewPortals(granted{grant}, rest.WithInsecureHTTP())
+	portals, err := rest.NewPortals(granted{grant}, rest.WithInsecureHTTP(), rest.WithoutRateLimit())
 	require.NoError(t, err)
 	return portals.Portal(grant.MemberID)
 }

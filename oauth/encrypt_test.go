@@ -38,7 +38,7 @@ func contentOf(tb testing.TB, path string) string {
 // overwrite changes a file as someone with an editor would.
 func overwrite(tb testing.TB, path, text string) {
 	tb.Helper()
-	require.NoError(tb, os.WriteFile(path, []byte(text), 0o600)) //nolint:gosec // a path of the test's
+	require.NoError(tb, os.WriteFile(path, []byte(text), 0o600))
 }
 
 func TestEncryptionHidesTokens(t *testing.T) {

@@ -340,7 +340,7 @@ func lockAll(tb testing.TB, dir string) (release func()) {
 	tb.Helper()
 	var files []*os.File
 	for n := range 16 {
-		f, err := os.OpenFile(filepath.Join(dir, fmt.Sprint("lock-", n)), os.O_RDWR|os.O_CREATE, 0o600)
+		f, err := os.OpenFile(filepath.Join(dir, fmt.Sprint("lock-", n)), os.O_RDWR|os.O_CREATE, 0o600) //nolint:gosec // a path of the test's
 		require.NoError(tb, err)
 		require.NoError(tb, syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB))
 		files = append(files, f)
@@ -461,4 +461,27 @@ func TestFileStoreListsWhatIsStored(t *testing.T) {
 		requireNothingPlanted(t, err)
 	}
 	require.ErrorContains(t, errs[0], alien)
+}
+
+// BenchmarkFileStore measures what each verified delivery costs, and each renewal, which waits for the disk.
+func BenchmarkFileStore(b *testing.B) {
+	for name, opts := range map[string][]oauth.FileOption{"plain": nil, "encrypted": {oauth.WithEncryptionKey(encryptionKey(1))}} {
+		s, in := fileStore(b, b.TempDir(), opts...), plantedInstallation()
+		version, err := s.Swap(b.Context(), fileKey, "", in)
+		require.NoError(b, err)
+		b.Run("load "+name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				_, _, err := s.Load(b.Context(), fileKey)
+				require.NoError(b, err)
+			}
+		})
+		b.Run("swap "+name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				version, err = s.Swap(b.Context(), fileKey, version, in)
+				require.NoError(b, err)
+			}
+		})
+	}
 }

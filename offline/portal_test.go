@@ -47,7 +47,7 @@ func (f *fixture) as(user int64) *rest.Client {
 
 func newClient(t *testing.T, c credentials, memberID string) *rest.Client {
 	t.Helper()
-	portals, err := rest.NewPortals(c, rest.WithInsecureHTTP())
+	portals, err := rest.NewPortals(c, rest.WithInsecureHTTP(), rest.WithoutRateLimit(), rest.WithRetries(0))
 	require.NoError(t, err)
 	return portals.Portal(memberID)
 }

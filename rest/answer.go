@@ -60,20 +60,33 @@ func parseAnswer(method string, status int, body []byte, token string) (*Respons
 		return nil, fail(ErrBadAnswer)
 	}
 	done := status >= http.StatusOK && status < http.StatusMultipleChoices && len(env.Result) > 0
-	if code, description, ok := env.failure(done); ok {
-		clean := func(s string, n int) string { return cut(scrub(plain(s), token), n) }
-		return nil, &Error{
-			Method:      method,
-			Status:      status,
-			Code:        ErrorCode(clean(code, maxShown)),
-			Description: clean(description, maxKept),
-			Argument:    clean(text(env.Argument), maxShown),
-		}
+	if failure := env.refusal(method, status, done, token); failure != nil {
+		return nil, failure
 	}
 	if !done {
 		return nil, fail(ErrBadAnswer)
 	}
 	return &Response{Result: env.Result, Total: integer(env.Total), Next: integer(env.Next), Time: parseTime(env.Time)}, nil
+}
+
+// refusal makes an error of the error members, and nothing where there is none.
+func (e *envelope) refusal(method string, status int, done bool, token string) *Error {
+	code, description, ok := e.failure(done)
+	if !ok {
+		return nil
+	}
+	clean := func(s string, n int) string { return cut(scrub(plain(s), token), n) }
+	failure := &Error{
+		Method:      method,
+		Status:      status,
+		Code:        ErrorCode(clean(code, maxShown)),
+		Description: clean(description, maxKept),
+		Argument:    clean(text(e.Argument), maxShown),
+	}
+	if failure.Is(ErrOperationTimeLimit) {
+		failure.until = parseTime(e.Time).OperatingResetAt // errors have no time so far; it costs nothing to look
+	}
+	return failure
 }
 
 // failure returns the error members. REST 3.0 has an object where the older API has a code, and the classic CRM methods

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/url"
@@ -14,10 +15,48 @@ type callError struct {
 	method string
 	what   string
 	cause  error // for errors.Is and errors.As; its text is not ours to print
+	ran    ran
 }
+
+// ran is whether the portal may have run a call that has no answer.
+type ran int
+
+const (
+	ranNever ran = iota // and trying again is no use
+	ranNot              // trying again does no harm
+	ranMaybe
+)
 
 func (e *callError) Error() string { return "rest: " + e.method + ": " + e.what }
 func (e *callError) Unwrap() error { return e.cause }
+
+// Format prints the text under every verb: the cause may be of a type that shows more than its text does.
+func (e *callError) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(e.Error())) }
+
+// contextError is the error of a call whose context ended before it was sent.
+func contextError(ctx context.Context, method string) error {
+	e := &callError{method: method, what: ctx.Err().Error(), cause: ctx.Err()}
+	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, ctx.Err()) {
+		e.cause = errors.Join(ctx.Err(), cause)
+	}
+	return e
+}
+
+// about returns err as the error of a call of method: what befell a batch befell each of its calls.
+func about(err error, method string) error {
+	switch e := err.(type) { //nolint:errorlint // errors of this package, not yet wrapped
+	case *Error:
+		own := *e
+		own.Method = method
+		return &own
+	case *callError:
+		own := *e
+		own.method = method
+		return &own
+	default:
+		return err
+	}
+}
 
 // connectionError rebuilds the error of an HTTP client without the request's address, and without text that the peer may have
 // written: net/http quotes malformed answers in its errors. What the standard library's own types say is kept.
@@ -32,19 +71,23 @@ func connectionError(ctx context.Context, method string, err error) error {
 	if errors.As(err, &address) {
 		err = address.Err
 	}
-	e := &callError{method: method, cause: err}
+	if ctx.Err() != nil {
+		return contextError(ctx, method)
+	}
+	e := &callError{method: method, cause: err, ran: ranMaybe}
 	switch {
-	case ctx.Err() != nil:
-		e.what, e.cause = ctx.Err().Error(), ctx.Err()
-		if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, ctx.Err()) {
-			e.cause = errors.Join(ctx.Err(), cause)
-		}
 	case errors.As(err, &cert):
-		e.what, e.cause = "the portal's certificate was refused", cert
+		e.what, e.cause, e.ran = "the portal's certificate was refused", cert, ranNever
 	case errors.As(err, &dns):
-		e.what, e.cause = "the portal's host name did not resolve", dns
+		e.what, e.cause, e.ran = "the portal's host name did not resolve", dns, ranNot
+		if dns.IsNotFound {
+			e.ran = ranNever
+		}
 	case errors.As(err, &op):
 		e.what, e.cause = "the connection failed: "+op.Op, op
+		if op.Op == "dial" || op.Op == "proxyconnect" {
+			e.ran = ranNot
+		}
 		if op.Timeout() {
 			e.what += ": timeout"
 		}

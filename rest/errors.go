@@ -3,6 +3,7 @@ package rest
 import (
 	"strconv"
 	"strings"
+	"time"
 	"unicode"
 )
 
@@ -46,8 +47,7 @@ const (
 	// ErrBadAnswer means that the answer is not the JSON that methods send. The status tells more: 503 and 429 from a front end
 	// mean that the call did not run.
 	ErrBadAnswer ErrorCode = "unreadable answer"
-	// ErrMoved means that the portal answered with a redirect. A renamed portal does; the next renewal of the token brings its
-	// new address.
+	// ErrMoved means that the portal answered with a redirect that was not followed. A renamed portal does so: see [Mover].
 	ErrMoved ErrorCode = "redirected answer"
 	// ErrTooLarge means that the answer passes MaxAnswerBytes.
 	ErrTooLarge ErrorCode = "answer too large"
@@ -55,6 +55,9 @@ const (
 	ErrBadResult ErrorCode = "unexpected result"
 	// ErrBadCall means that a method's name or parameters cannot be sent. Nothing was sent.
 	ErrBadCall ErrorCode = "invalid call"
+	// ErrNotRun means that a command of a batch did not run: an earlier one failed and the batch halts then, or the batch was
+	// not sent so far.
+	ErrNotRun ErrorCode = "not run"
 	// ErrBadEndpoint means that the credentials name an address that is malformed or not https. Nothing was sent.
 	ErrBadEndpoint ErrorCode = "invalid endpoint"
 )
@@ -62,11 +65,18 @@ const (
 // Error is a call that failed. It holds no parameter of the call and nothing of the answer but the error members.
 type Error struct {
 	Method      string    // the method called; empty where its name was refused
-	Status      int       // HTTP status; 0 where nothing was sent
+	Status      int       // HTTP status, 200 for a command of a batch; 0 where nothing was sent
 	Code        ErrorCode // the portal's, or one of this package; empty where the portal's is, as for "Not found" in crm.deal.get
 	Description string    // the portal's words as plain text, cut to 1,000 characters; do not match on it, it changes
 	Argument    string    // the parameter that ErrArgument is about
+	Hint        string    // what to do about it, in this package's words; mostly empty
+
+	until time.Time // when to try again; zero where nobody said
+	cause *cause    // what errors.Is and errors.As find beside the code
 }
+
+// cause keeps an error of somebody else behind a pointer, where fmt's %#v does not look.
+type cause struct{ err error }
 
 // maxShown is how much of a description an error's text shows, in characters.
 const maxShown = 200
@@ -91,6 +101,9 @@ func (e *Error) Error() string {
 	if e.Description != "" {
 		b.WriteString(": " + cut(e.Description, maxShown))
 	}
+	if e.Hint != "" {
+		b.WriteString("; " + e.Hint)
+	}
 	return b.String()
 }
 
@@ -98,6 +111,14 @@ func (e *Error) Error() string {
 func (e *Error) Is(target error) bool {
 	code, ok := target.(ErrorCode)
 	return ok && strings.EqualFold(string(e.Code), string(code))
+}
+
+// Unwrap returns what led to the failure, where that was an error too: of a deadline, or of a [Mover].
+func (e *Error) Unwrap() error {
+	if e.cause == nil {
+		return nil
+	}
+	return e.cause.err
 }
 
 // ErrorCode returns the code as text, for packages that do not import this one.

@@ -23,9 +23,15 @@ func encodeParams(params any) (string, error) {
 	return form, refuseAuth(form)
 }
 
+// encoded is a form that was made of parameters before. Only this package makes such parameters.
+type encoded string
+
 func encodeForm(params any) (string, error) {
-	if values, ok := params.(url.Values); ok {
-		return values.Encode(), nil
+	switch params := params.(type) {
+	case encoded:
+		return string(params), nil
+	case url.Values:
+		return params.Encode(), nil
 	}
 	v := reflect.ValueOf(params)
 	for v.Kind() == reflect.Pointer {
@@ -54,8 +60,7 @@ func encodeForm(params any) (string, error) {
 	}
 }
 
-// refuseAuth makes sure that the token of the call is the only one in it. Names are compared as PHP will read them: without
-// leading spaces, up to the first bracket or NUL byte, dots and spaces as underscores.
+// refuseAuth makes sure that the token of the call is the only one in it.
 func refuseAuth(form string) error {
 	for pair := range strings.SplitSeq(form, "&") {
 		name, _, _ := strings.Cut(pair, "=")
@@ -63,16 +68,22 @@ func refuseAuth(form string) error {
 		if err != nil {
 			return errors.New("parameters: a name that is not URL-encoded")
 		}
-		name = strings.TrimLeft(name, " ")
-		if i := strings.IndexAny(name, "[\x00"); i >= 0 {
-			name = name[:i]
-		}
-		name = strings.NewReplacer(".", "_", " ", "_").Replace(strings.ToLower(name))
+		name = strings.ToLower(phpName(name))
 		if name == "auth" || name == "access_token" {
 			return errors.New("parameters: the client adds the token itself; leave auth and access_token out")
 		}
 	}
 	return nil
+}
+
+// phpName returns the parameter to which a name belongs as PHP reads it: without leading spaces, up to the first bracket or NUL
+// byte, dots and spaces as underscores.
+func phpName(name string) string {
+	name = strings.TrimLeft(name, " ")
+	if i := strings.IndexAny(name, "[\x00"); i >= 0 {
+		name = name[:i]
+	}
+	return strings.NewReplacer(".", "_", " ", "_").Replace(name)
 }
 
 const maxStructDepth = 16

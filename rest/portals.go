@@ -17,7 +17,7 @@ const MaxAnswerBytes = 64 << 20
 const DefaultTimeout = 75 * time.Second
 
 // Credentials hands out access to portals. The type Portals of package oauth fits; for tokens kept elsewhere write an adapter.
-// Implementations must be safe for concurrent use.
+// Implementations must be safe for concurrent use. They may also be a [Mover].
 type Credentials interface {
 	// Access returns the portal's REST address, such as https://example.bitrix24.com/rest/, and a token to use there.
 	Access(ctx context.Context, memberID string) (endpoint, token string, err error)
@@ -26,21 +26,28 @@ type Credentials interface {
 	Renew(ctx context.Context, memberID, refused string) (endpoint, token string, err error)
 }
 
-// Portals makes clients for portals. The clients share its HTTP transport.
+// Portals makes clients for portals. The clients share its HTTP transport, its [Limiter] and what it learnt of blocked methods.
 type Portals struct {
 	creds    Credentials
+	hook     *hook // instead of tokens: the client is an incoming webhook's
 	http     *http.Client
 	log      *slog.Logger
+	limiter  *Limiter
+	pauses   *pauses
+	desk     *desk
+	retries  int
 	insecure bool
 }
 
 type config struct {
 	http     *http.Client
 	log      *slog.Logger
+	limiter  *Limiter
+	retries  int
 	insecure bool
 }
 
-// Option configures [NewPortals].
+// Option configures [NewPortals] and [NewWebhook].
 type Option func(*config) error
 
 // WithHTTPClient sets the HTTP client, for a proxy or certificates of one's own. It is copied. The copy follows no
@@ -75,12 +82,37 @@ func WithInsecureHTTP() Option {
 	}
 }
 
+// DefaultRetries is how often a call is repeated at most, besides the repetition with a renewed token.
+const DefaultRetries = 4
+
+// WithRetries sets how often a call is repeated at most that surely did not run, or that may run twice: see the package
+// documentation. The default is [DefaultRetries]; 0 leaves all repetition to the caller.
+func WithRetries(n int) Option {
+	return func(cfg *config) error {
+		if n < 0 {
+			return errors.New("rest: WithRetries: the number is negative")
+		}
+		cfg.retries = n
+		return nil
+	}
+}
+
 // NewPortals returns a source of clients that call with the tokens of c.
 func NewPortals(c Credentials, opts ...Option) (*Portals, error) {
 	if c == nil {
 		return nil, errors.New("rest: NewPortals: the credentials are nil; pass an *oauth.Portals or an adapter")
 	}
-	cfg := config{http: &http.Client{}, log: slog.New(slog.DiscardHandler)}
+	p, err := newPortals(opts)
+	if err != nil {
+		return nil, err
+	}
+	p.creds = c
+	return p, nil
+}
+
+// newPortals makes everything but the credentials.
+func newPortals(opts []Option) (*Portals, error) {
+	cfg := config{http: &http.Client{}, log: slog.New(slog.DiscardHandler), retries: DefaultRetries}
 	for _, opt := range opts {
 		if opt == nil {
 			continue
@@ -89,13 +121,24 @@ func NewPortals(c Credentials, opts ...Option) (*Portals, error) {
 			return nil, err
 		}
 	}
+	if cfg.limiter == nil {
+		cfg.limiter = newLimiter(DefaultRate, DefaultBurst)
+	}
 	client := *cfg.http
 	client.Jar = nil // a portal's session cookie would turn an application's call into a user's
 	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	if client.Timeout == 0 {
 		client.Timeout = DefaultTimeout
 	}
-	return &Portals{creds: c, http: &client, log: cfg.log, insecure: cfg.insecure}, nil
+	return &Portals{
+		http:     &client,
+		log:      cfg.log,
+		limiter:  cfg.limiter,
+		pauses:   newPauses(),
+		desk:     newDesk(DefaultWindow, maxBatch),
+		retries:  cfg.retries,
+		insecure: cfg.insecure,
+	}, nil
 }
 
 // Portal returns the client for one portal. It does no I/O: whether the portal is known shows at the first call.

@@ -78,7 +78,8 @@ func (s *stage) build() error {
 	if err != nil {
 		return err
 	}
-	s.api, err = rest.NewPortals(s.portals, rest.WithInsecureHTTP(), rest.WithLogger(s.log))
+	s.api, err = rest.NewPortals(s.portals, rest.WithInsecureHTTP(), rest.WithLogger(s.log),
+		rest.WithRateLimit(rest.EnterpriseRate, rest.EnterpriseBurst))
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,258 @@
+package rest_test
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/b24events/b24events/event/eventtest"
+	"github.com/b24events/b24events/rest"
+)
+
+// collect ranges over all rows, and checks that nothing comes after an error.
+func collect[T any](t *testing.T, rows func(func(T, error) bool)) ([]T, error) {
+	t.Helper()
+	var all []T
+	var failed error
+	for row, err := range rows {
+		require.NoError(t, failed, "the error is the last that is yielded")
+		if err != nil {
+			failed = err
+			continue
+		}
+		all = append(all, row)
+	}
+	return all, failed
+}
+
+func TestAll(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.deals(t, 120, func(i int) string { return "deal " + strconv.Itoa(i%2) })
+	type dealList struct {
+		Filter struct {
+			Title string `url:"TITLE,omitempty"`
+		} `url:"filter"`
+		Select []string `url:"select,brackets"`
+	}
+	tests := map[string]struct {
+		method   string
+		params   any
+		opts     []rest.ListOption
+		first    string
+		rows     int
+		requests int
+	}{
+		"by position":        {"crm.deal.list", nil, nil, "1", 120, 3},
+		"by identifier":      {"crm.deal.list", nil, []rest.ListOption{rest.ByID("ID")}, "1", 120, 4},
+		"from a position":    {"crm.deal.list", map[string]any{"start": 100}, nil, "101", 20, 1},
+		"filter":             {"crm.deal.list", map[string]any{"filter": map[string]any{"TITLE": "deal 0"}}, nil, "2", 60, 2},
+		"filter, identifier": {"crm.deal.list", map[string]any{"filter": map[string]any{"TITLE": "deal 0"}}, []rest.ListOption{rest.ByID("ID")}, "2", 60, 3},
+		"filter in capitals": {"crm.deal.list", map[string]any{"FILTER": map[string]any{"TITLE": "deal 0"}}, []rest.ListOption{rest.ByID("ID")}, "2", 60, 3},
+		"lower bound":        {"crm.deal.list", map[string]any{"filter": map[string]any{">ID": 100}}, []rest.ListOption{rest.ByID("ID")}, "101", 20, 2},
+		"order":              {"crm.deal.list", map[string]any{"order": map[string]any{"ID": "DESC"}}, nil, "120", 120, 3},
+		"struct":             {"crm.deal.list", dealList{Select: []string{"TITLE"}}, nil, "1", 120, 3},
+		"values":             {"crm.deal.list", url.Values{"filter[TITLE]": {"deal 1"}}, []rest.ListOption{rest.ByID("ID")}, "1", 60, 3},
+		"nothing":            {"crm.deal.list", map[string]any{"filter": map[string]any{"TITLE": "none"}}, nil, "", 0, 1},
+		"nothing by id":      {"crm.deal.list", map[string]any{"filter": map[string]any{"TITLE": "none"}}, []rest.ListOption{rest.ByID("ID")}, "", 0, 1},
+		"member":             {"crm.item.list", map[string]any{"entityTypeId": 2}, nil, "1", 120, 3},
+		"member by id":       {"crm.item.list", map[string]any{"entityTypeId": 2}, []rest.ListOption{rest.ByID("id"), rest.RowsAt("items"), nil}, "1", 120, 4},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			tr := &counting{}
+			client := w.client(t, on(tr), rest.WithoutRateLimit())
+			type row struct {
+				ID any
+			}
+			rows := rest.All[row](t.Context(), client, test.method, test.params, test.opts...)
+			for range 2 { // ranging again starts again
+				tr.n.Store(0)
+				all, err := collect(t, rows)
+				require.NoError(t, err)
+				require.Len(t, all, test.rows)
+				seen := map[string]bool{}
+				for _, r := range all {
+					seen[fmt.Sprint(r.ID)] = true
+				}
+				require.Len(t, seen, test.rows, "no row twice")
+				if test.rows > 0 {
+					require.Equal(t, test.first, fmt.Sprint(all[0].ID))
+				}
+				require.EqualValues(t, test.requests, tr.n.Load())
+			}
+		})
+	}
+}
+
+func TestAllStops(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.deals(t, 120, strconv.Itoa)
+	t.Run("at a break", func(t *testing.T) {
+		t.Parallel()
+		tr := &counting{}
+		n := 0
+		for _, err := range rest.All[deal](t.Context(), w.client(t, on(tr)), "crm.deal.list", nil) {
+			require.NoError(t, err)
+			if n++; n == 50 {
+				break
+			}
+		}
+		require.EqualValues(t, 1, tr.n.Load())
+	})
+	t.Run("with the context", func(t *testing.T) {
+		t.Parallel()
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		n := 0
+		var last error
+		for _, err := range rest.All[deal](ctx, w.client(t), "crm.deal.list", nil) {
+			if err != nil {
+				last = err
+				continue
+			}
+			if n++; n == 7 {
+				cancel()
+			}
+		}
+		require.ErrorIs(t, last, context.Canceled)
+		require.Equal(t, 7, n)
+	})
+	t.Run("at an error on the second page", func(t *testing.T) {
+		t.Parallel()
+		own := newWorld(t)
+		own.deals(t, 60, strconv.Itoa)
+		n := 0
+		var last error
+		for _, err := range rest.All[deal](t.Context(), own.client(t), "crm.deal.list", nil) {
+			if err != nil {
+				last = err
+				continue
+			}
+			if n++; n == 50 {
+				own.Once("crm.deal.list", eventtest.Fail(403, "ACCESS_DENIED", "Access denied!"))
+			}
+		}
+		require.ErrorIs(t, last, rest.ErrAccessDenied)
+		require.Equal(t, 50, n)
+	})
+}
+
+func TestAllCopiesParameters(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.deals(t, 3, strconv.Itoa)
+	filter := map[string]any{"TITLE": "2"}
+	params := map[string]any{"filter": filter}
+	rows := rest.All[deal](t.Context(), w.client(t), "crm.deal.list", params, rest.ByID("ID"))
+	filter["TITLE"] = "3"
+
+	all, err := collect(t, rows)
+
+	require.NoError(t, err)
+	require.Equal(t, []deal{{ID: "2", Title: "2"}}, all)
+	require.Equal(t, map[string]any{"filter": map[string]any{"TITLE": "3"}}, params)
+}
+
+func TestAllThroughACoalescer(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.deals(t, 60, strconv.Itoa)
+	all, err := collect(t, rest.All[deal](t.Context(), w.portals(t).Coalescer(w.MemberID()), "crm.deal.list", nil))
+	require.NoError(t, err)
+	require.Len(t, all, 60)
+}
+
+func TestAllOddAnswers(t *testing.T) {
+	t.Parallel()
+	byID := []rest.ListOption{rest.ByID("ID")}
+	tests := map[string]struct {
+		answers []string
+		opts    []rest.ListOption
+		want    string // the identifiers
+		err     error
+	}{
+		"next repeats":            {answers: []string{`{"result":[{"ID":1}],"next":50}`}, want: "1", err: rest.ErrBadAnswer},
+		"next goes back":          {answers: []string{`{"result":[{"ID":1}],"next":50}`, `{"result":[{"ID":2}],"next":1}`}, want: "1", err: rest.ErrBadAnswer},
+		"next is the start":       {answers: []string{`{"result":[{"ID":1}],"next":0}`}, err: rest.ErrBadAnswer},
+		"next in quotes":          {answers: []string{`{"result":[{"ID":1}],"next":"50"}`, `{"result":[{"ID":2}]}`}, want: "1 2"},
+		"empty page in between":   {answers: []string{`{"result":[],"next":50}`, `{"result":[{"ID":2}]}`}, want: "2"},
+		"one list":                {answers: []string{`{"result":{"tasks":[{"ID":1}],"meta":{"a":1}}}`}, want: "1"},
+		"two lists":               {answers: []string{`{"result":{"tasks":[{"ID":1}],"users":[]}}`}, err: rest.ErrBadResult},
+		"two lists, one named":    {answers: []string{`{"result":{"tasks":[{"ID":1}],"users":[]}}`}, opts: []rest.ListOption{rest.RowsAt("tasks")}, want: "1"},
+		"named, missing":          {answers: []string{`{"result":{"users":[]}}`}, opts: []rest.ListOption{rest.RowsAt("tasks")}, err: rest.ErrBadResult},
+		"named, no list":          {answers: []string{`{"result":{"tasks":{"a":1}}}`}, opts: []rest.ListOption{rest.RowsAt("tasks")}, err: rest.ErrBadResult},
+		"named, result is a list": {answers: []string{`{"result":[]}`}, opts: []rest.ListOption{rest.RowsAt("tasks")}},
+		"list with gaps":          {answers: []string{`{"result":{"3":{"ID":1},"1":{"ID":2}}}`}, want: "1 2"},
+		"member with gaps":        {answers: []string{`{"result":{"tasks":{"3":{"ID":1},"1":{"ID":2}}}}`}, opts: []rest.ListOption{rest.RowsAt("tasks")}, want: "1 2"},
+		"empty object":            {answers: []string{`{"result":{}}`}},
+		"empty list":              {answers: []string{`{"result":[]}`}},
+		"no list":                 {answers: []string{`{"result":{"a":1}}`}, err: rest.ErrBadResult},
+		"scalar":                  {answers: []string{`{"result":true}`}, err: rest.ErrBadResult},
+		"null":                    {answers: []string{`{"result":null}`}, err: rest.ErrBadResult},
+		"row of another type":     {answers: []string{`{"result":[{"ID":1},{"ID":"planted-value"}]}`}, want: "1", err: rest.ErrBadResult},
+		"row that is PHP's {}":    {answers: []string{`{"result":[[],{"ID":2}]}`}, want: "0 2"},
+		"rows repeat":             {answers: []string{`{"result":[{"ID":1},{"ID":2}]}`}, opts: byID, want: "1 2", err: rest.ErrBadAnswer},
+		"short page":              {answers: []string{`{"result":[{"ID":1}]}`, `{"result":[{"ID":7}]}`, `{"result":[]}`}, opts: byID, want: "1 7"},
+		"out of order":            {answers: []string{`{"result":[{"ID":5},{"ID":3}]}`, `{"result":[]}`}, opts: byID, want: "5 3"},
+		"no identifier":           {answers: []string{`{"result":[{"NAME":1}]}`}, opts: byID, err: rest.ErrBadResult},
+		"identifier is no number": {answers: []string{`{"result":[{"ID":"x"}]}`}, opts: byID, err: rest.ErrBadResult},
+		"negative identifier":     {answers: []string{`{"result":[{"ID":-1}]}`}, opts: byID, err: rest.ErrBadResult},
+		"rows are no objects":     {answers: []string{`{"result":[1]}`}, opts: byID, err: rest.ErrBadResult},
+		"small letters":           {answers: []string{`{"result":{"tasks":[{"id":1}]}}`, `{"result":{"tasks":[]}}`}, opts: byID, want: "1"},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			client := newHosts(t, on(newTransport(test.answers...))).Portal("a")
+			all, err := collect(t, rest.All[struct{ ID int }](t.Context(), client, "tasks.task.list", nil, test.opts...))
+			require.ErrorIs(t, err, test.err)
+			if err != nil {
+				require.NotContains(t, err.Error(), "planted-value")
+			}
+			var ids []string
+			for _, r := range all {
+				ids = append(ids, strconv.Itoa(r.ID))
+			}
+			require.Equal(t, test.want, strings.Join(ids, " "))
+		})
+	}
+}
+
+func TestAllRefuses(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		params any
+		opts   []rest.ListOption
+	}{
+		"start=-1":             {params: map[string]any{"start": -1}},
+		"start is no number":   {params: map[string]any{"start": "planted-value"}},
+		"start is a list":      {params: url.Values{"start[]": {"1"}}},
+		"START":                {params: map[string]any{"START": 50}},
+		"start and identifier": {params: map[string]any{"start": 5}, opts: []rest.ListOption{rest.ByID("ID")}},
+		"order and identifier": {params: map[string]any{"order": map[string]any{"TITLE": "ASC"}}, opts: []rest.ListOption{rest.ByID("ID")}},
+		"ORDER and identifier": {params: map[string]any{"ORDER": map[string]any{"TITLE": "ASC"}}, opts: []rest.ListOption{rest.ByID("ID")}},
+		"no field":             {opts: []rest.ListOption{rest.ByID("")}},
+		"field with a bracket": {opts: []rest.ListOption{rest.ByID("ID]")}},
+		"no member":            {opts: []rest.ListOption{rest.RowsAt("")}},
+		"token":                {params: map[string]any{"auth": "planted-value"}},
+		"scalar":               {params: 5},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			tr := newTransport(fine)
+			_, err := collect(t, rest.All[deal](t.Context(), newHosts(t, on(tr)).Portal("a"), "crm.deal.list", test.params, test.opts...))
+			require.ErrorIs(t, err, rest.ErrBadCall)
+			require.NotContains(t, err.Error(), "planted-value")
+			require.Zero(t, tr.count())
+		})
+	}
+}

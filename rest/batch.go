@@ -1,0 +1,244 @@
+package rest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// maxBatch is how many commands the portal takes in one request.
+const maxBatch = 50
+
+// maxName bounds the names of commands, in bytes.
+const maxName = 64
+
+// Batch gathers calls of several methods, which [Client.Batch] then makes with one request for each 50. Its commands are added by
+// [Add]:
+//
+//	b := rest.NewBatch()
+//	deal := rest.Add[Deal](b, "deal", "crm.deal.get", map[string]any{"id": 42})
+//	contact := rest.Add[Contact](b, "contact", "crm.contact.get", map[string]any{"id": deal.Ref("CONTACT_ID")})
+//	if err := client.Batch(ctx, b); err != nil {
+//		return err // nothing is known of the commands that were in the request
+//	}
+//	c, err := contact.Result()
+//
+// A Batch is for one goroutine. The zero value is an empty batch.
+//
+// Source: https://apidocs.bitrix24.com/settings/how-to-call-rest-api/batch.html
+type Batch struct {
+	halt  bool
+	items []*item
+	names map[string]int // by name, the position in items
+	err   error          // of the first command that cannot be sent
+}
+
+// item is one command and what became of it.
+type item struct {
+	name, method, form string
+	refs               []int // the positions of the commands that it refers to
+	answer             *Response
+	err                *Error
+	lost               error // of the request that the command was in
+}
+
+// NewBatch returns an empty batch.
+func NewBatch() *Batch { return &Batch{} }
+
+// Halt makes the portal stop at the first command that fails. Those after it get [ErrNotRun].
+func (b *Batch) Halt() { b.halt = true }
+
+// Len returns the number of commands.
+func (b *Batch) Len() int { return len(b.items) }
+
+// Err returns the failures of all commands, joined, and nil where each succeeded.
+func (b *Batch) Err() error {
+	var errs []error
+	for _, i := range b.items {
+		if _, err := i.outcome(); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Format prints the number of commands and not their parameters.
+func (b *Batch) Format(f fmt.State, _ rune) {
+	_, _ = fmt.Fprintf(f, "rest.Batch(%d commands)", len(b.items))
+}
+
+// Command is a call in a [Batch], whose result is a T.
+type Command[T any] struct {
+	batch *Batch
+	item  *item
+}
+
+// Add adds a command to a batch. The name is of letters, digits and underscores, starts with a letter, and is unique in the
+// batch; parameters are as in [Client.Call], and encoded here, so that they may change afterwards. A name, method or parameter
+// that cannot be sent is reported by [Client.Batch]. The methods batch, upload and download are refused, since portals refuse them
+// in a batch, and so is the parameter auth_connector, which holds for whole requests.
+//
+// A text in the parameters that reads like $result[name] is replaced by the portal: see [Command.Ref]. Keep texts that strangers wrote
+// out of batches, or make sure that they hold no such thing.
+func Add[T any](b *Batch, name, method string, params any) *Command[T] {
+	i := &item{name: name, method: method}
+	if b.names == nil {
+		b.names = make(map[string]int)
+	}
+	if err := b.encode(i, params); err != nil {
+		b.refuse(method, err)
+	}
+	b.names[name] = len(b.items)
+	b.items = append(b.items, i)
+	return &Command[T]{batch: b, item: i}
+}
+
+func (b *Batch) refuse(method string, err error) {
+	if b.err != nil {
+		return
+	}
+	if !validMethod(method) {
+		method = ""
+	}
+	b.err = &Error{Method: method, Code: ErrBadCall, Description: err.Error()}
+}
+
+func (b *Batch) encode(i *item, params any) error {
+	_, taken := b.names[i.name]
+	switch {
+	case !consists(i.name, letters+digits+"_") || !strings.Contains(letters, i.name[:1]) || len(i.name) > maxName:
+		return errors.New("the name of a batch's command starts with a letter, and holds letters, digits and underscores")
+	case taken:
+		return fmt.Errorf("the batch has two commands with the name %s", i.name)
+	case !validMethod(i.method):
+		return errors.New("a method's name is letters, digits, underscores and dots between them")
+	case !batchable(i.method):
+		return errors.New("portals refuse this method in a batch; call it by itself")
+	}
+	form, err := encodeParams(params)
+	if err != nil {
+		return err
+	}
+	if hasConnector(form) {
+		return errors.New("auth_connector holds for a whole request; call this method by itself")
+	}
+	for _, name := range references(form) {
+		at, earlier := b.names[name]
+		if !earlier {
+			return errors.New("parameters: a reference to a command that is not in the batch before this one")
+		}
+		i.refs = append(i.refs, at)
+	}
+	i.form = form
+	return nil
+}
+
+// Ref returns a text that stands, as a parameter of later commands in the batch, for a part of this command's result: the
+// elements of the path are keys of objects and numbers of list elements.
+func (c *Command[T]) Ref(path ...string) string {
+	var ref strings.Builder
+	ref.WriteString("$result[" + c.item.name + "]")
+	for _, key := range path {
+		if key == "" || strings.ContainsAny(key, "[]") {
+			c.batch.refuse(c.item.method, errors.New("a reference's path holds an empty key or one with brackets"))
+		}
+		ref.WriteString("[" + key + "]")
+	}
+	return ref.String()
+}
+
+// Result returns the command's result, or its [*Error]; [ErrNotRun] where the batch was not sent or halted before; and the error
+// of the request, with this method's name, where that failed.
+func (c *Command[T]) Result() (T, error) {
+	var result T
+	answer, err := c.item.outcome()
+	if err != nil {
+		return result, err
+	}
+	err = answer.decode(c.item.method, &result)
+	return result, err
+}
+
+// Response returns the command's answer whole, with the counts of list methods and the timing, or an error as Result does.
+func (c *Command[T]) Response() (*Response, error) { return c.item.outcome() }
+
+// Format prints the command's method and not its parameters.
+func (c *Command[T]) Format(f fmt.State, _ rune) {
+	_, _ = fmt.Fprintf(f, "rest.Command(%s)", c.item.method)
+}
+
+func (i *item) outcome() (*Response, error) {
+	switch {
+	case i.lost != nil:
+		return nil, about(i.lost, i.method)
+	case i.err != nil:
+		return nil, i.err
+	case i.answer == nil:
+		return nil, &Error{Method: i.method, Code: ErrNotRun}
+	default:
+		return i.answer, nil
+	}
+}
+
+// Batch sends a batch: its commands run in the order in which they were added, 50 with one request. A batch of more is split
+// between commands that do not refer to each other.
+//
+// The error is that of a request, or [ErrBadCall] where a command cannot be sent or more than 50 hang together by references;
+// then nothing was sent. Commands that fail are no such error: ask each for its Result, or b for Err. After a failed request the
+// commands before keep their results, and those after it are not sent.
+//
+// As for other calls, an expired token is renewed once, and what surely did not run is repeated. This is about requests: a
+// command that fails is not repeated, since later ones may have used its result. Sending a batch again replaces its results.
+func (c *Client) Batch(ctx context.Context, b *Batch) error {
+	if b.err != nil {
+		return b.err
+	}
+	chunks, err := b.split()
+	if err != nil {
+		return err
+	}
+	for _, i := range b.items {
+		i.answer, i.err, i.lost = nil, nil, nil
+	}
+	for _, chunk := range chunks {
+		if _, err := c.run(ctx, batchCall(chunk, b.halt, isIdempotent(ctx))); err != nil {
+			for _, i := range chunk {
+				i.answer, i.err, i.lost = nil, nil, err
+			}
+			return err
+		}
+		if b.halt && slices.ContainsFunc(chunk, func(i *item) bool { return i.err != nil }) {
+			return nil
+		}
+	}
+	return nil
+}
+
+// split cuts the batch into requests, between commands that no reference joins.
+func (b *Batch) split() ([][]*item, error) {
+	n := len(b.items)
+	first := make([]int, n+1) // the earliest command that i or a later one refers to
+	first[n] = n
+	for i := n - 1; i >= 0; i-- {
+		first[i] = min(i, first[i+1])
+		for _, ref := range b.items[i].refs {
+			first[i] = min(first[i], ref)
+		}
+	}
+	var chunks [][]*item
+	for start := 0; start < n; {
+		end := min(start+maxBatch, n)
+		for end > start && first[end] < end {
+			end--
+		}
+		if end == start {
+			return nil, &Error{Method: methodBatch, Code: ErrBadCall, Description: "more than 50 commands hang together by references; " +
+				"add commands that refer to each other one after the other, or read a result before the next batch"}
+		}
+		chunks = append(chunks, b.items[start:end])
+		start = end
+	}
+	return chunks, nil
+}

@@ -1,0 +1,90 @@
+package rest_test
+
+import (
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/b24events/b24events/rest"
+)
+
+// instant answers at once, so that what is measured is this package and net/http's client around it.
+func instant(body string) rest.Option {
+	return on(roundTrip(func(r *http.Request) (*http.Response, error) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		return &http.Response{StatusCode: 200, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(body)), Request: r}, nil
+	}))
+}
+
+func BenchmarkCall(b *testing.B) {
+	client := newHosts(b, instant(`{"result":{"ID":"42","TITLE":"x"},"time":{"start":1,"finish":2,"operating":0.1}}`), rest.WithoutRateLimit()).Portal("a")
+	params := map[string]map[string]any{
+		"small": {"id": 42},
+		"list": {
+			"filter": map[string]any{">ID": 100, "@STAGE_ID": []string{"NEW", "WON"}},
+			"select": []string{"ID", "TITLE", "STAGE_ID", "CONTACT_ID"}, "order": map[string]any{"ID": "ASC"},
+		},
+	}
+	for name, p := range params {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				var d deal
+				if err := client.Call(b.Context(), "crm.deal.get", p, &d); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+func BenchmarkBatch(b *testing.B) {
+	var body strings.Builder
+	for i := range 50 {
+		body.WriteString(`,"n` + strconv.Itoa(i) + `":{"ID":"42","TITLE":"x"}`)
+	}
+	client := newHosts(b, instant(`{"result":{"result":{`+body.String()[1:]+`},"result_error":[]}}`), rest.WithoutRateLimit()).Portal("a")
+	b.ReportAllocs()
+	for b.Loop() {
+		batch := rest.NewBatch()
+		for i := range 50 {
+			rest.Add[deal](batch, "n"+strconv.Itoa(i), "crm.deal.get", map[string]any{"id": i})
+		}
+		if err := client.Batch(b.Context(), batch); err != nil {
+			b.Fatal(err)
+		}
+		if err := batch.Err(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkCoalescer makes calls at the same time on a portal over real HTTP. The figure that counts is requests per call.
+func BenchmarkCoalescer(b *testing.B) {
+	for _, callers := range []int{50, 500} {
+		b.Run(strconv.Itoa(callers), func(b *testing.B) {
+			w := newWorld(b)
+			w.deals(b, 50, strconv.Itoa)
+			tr := &counting{}
+			c := w.portals(b, on(tr), rest.WithoutRateLimit()).Coalescer(w.MemberID())
+			calls := 0
+			b.ReportAllocs()
+			for b.Loop() {
+				var wg sync.WaitGroup
+				for i := range callers {
+					wg.Go(func() {
+						if err := c.Call(b.Context(), "crm.deal.get", map[string]any{"id": i%50 + 1, "n": i}, nil); err != nil {
+							b.Error(err)
+						}
+					})
+				}
+				wg.Wait()
+				calls += callers
+			}
+			b.ReportMetric(float64(tr.n.Load())/float64(calls), "requests/call")
+		})
+	}
+}

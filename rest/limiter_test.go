@@ -1,0 +1,330 @@
+package rest_test
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/b24events/b24events/event/eventtest"
+	"github.com/b24events/b24events/rest"
+)
+
+// leaky is the portal's side of the limit.
+type leaky struct {
+	mu           sync.Mutex
+	rate, burst  float64
+	level        float64
+	at           time.Time
+	let, refused int
+}
+
+func (l *leaky) answer(sent) (int, string, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := time.Now()
+	if l.at.IsZero() {
+		l.at = now
+	}
+	l.level = math.Max(0, l.level-now.Sub(l.at).Seconds()*l.rate)
+	l.at = now
+	if l.level+1 > l.burst+1e-6 {
+		l.refused++
+		return 503, limited, nil
+	}
+	l.level++
+	l.let++
+	return 200, fine, nil
+}
+
+// For ten minutes 100 goroutines call as often as they are let: the portal never has to refuse, and nothing is left unused.
+func TestLimiterOverTenMinutes(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		rate, burst int
+		opt         rest.Option
+	}{
+		"default":    {2, 50, nil},
+		"enterprise": {5, 250, rest.WithRateLimit(rest.EnterpriseRate, rest.EnterpriseBurst)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				portal := &leaky{rate: float64(test.rate), burst: float64(test.burst)}
+				client := newHosts(t, on(&transport{answer: portal.answer}), test.opt).Portal("a")
+				start := time.Now()
+				ctx, cancel := context.WithDeadline(t.Context(), start.Add(10*time.Minute))
+				defer cancel()
+				var wg sync.WaitGroup
+				for range 100 {
+					wg.Go(func() {
+						for client.Call(ctx, "profile", nil, nil) == nil {
+						}
+					})
+				}
+				wg.Wait()
+				require.Zero(t, portal.refused)
+				require.Equal(t, test.burst+10*60*test.rate, portal.let)
+				t.Logf("%d calls in 10 minutes, %d refused", portal.let, portal.refused)
+			})
+		})
+	}
+}
+
+func TestLimitAndDeadline(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		tr := newTransport(fine)
+		client := newHosts(t, on(tr), rest.WithRateLimit(1, 1)).Portal("a")
+		start := time.Now()
+		require.NoError(t, client.Call(t.Context(), "profile", nil, nil))
+
+		ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+		defer cancel()
+		err := client.Call(ctx, "profile", nil, nil)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.ErrorIs(t, err, rest.ErrQueryLimit)
+		require.Zero(t, time.Since(start), "it fails at once")
+		after, ok := rest.Retryable(err)
+		require.True(t, ok)
+		require.Equal(t, time.Second, after)
+		require.Equal(t, 1, tr.count())
+
+		// One that is cancelled leaves its place to the next.
+		ctx, cancel = context.WithCancel(t.Context())
+		time.AfterFunc(300*time.Millisecond, cancel)
+		err = client.Call(ctx, "profile", nil, nil)
+		require.ErrorIs(t, err, context.Canceled)
+		require.NotErrorIs(t, err, rest.ErrQueryLimit)
+		require.Equal(t, 300*time.Millisecond, time.Since(start))
+
+		require.NoError(t, client.Call(t.Context(), "profile", nil, nil))
+		require.Equal(t, time.Second, time.Since(start))
+	})
+}
+
+func TestRefusalDrainsTheBucket(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		tr := newTransport(limited, fine)
+		api := newHosts(t, on(tr))
+		start := time.Now()
+
+		// A call that does not read is repeated too: the portal refused it before it ran.
+		require.NoError(t, api.Portal("a").Call(t.Context(), "crm.deal.add", nil, nil))
+		first := time.Since(start)
+		require.GreaterOrEqual(t, first, 1250*time.Millisecond, "a pause of 0.75 s at least, then the bucket drains for half a second")
+		require.LessOrEqual(t, first, 1750*time.Millisecond)
+
+		for range 10 {
+			require.NoError(t, api.Portal("a").Call(t.Context(), "profile", nil, nil))
+		}
+		require.Equal(t, 5*time.Second, time.Since(start)-first, "nothing is left of the burst")
+
+		start = time.Now()
+		require.NoError(t, api.Portal("b").Call(t.Context(), "profile", nil, nil))
+		require.Zero(t, time.Since(start), "another portal has its own bucket")
+	})
+}
+
+func TestRefusalHoldsAllCallsOfThePortal(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
+		var arrived []time.Duration
+		start := time.Now()
+		tr := &transport{answer: func(sent) (int, string, error) {
+			at := time.Since(start)
+			mu.Lock()
+			arrived = append(arrived, at)
+			mu.Unlock()
+			<-time.After(100 * time.Millisecond)
+			if at == 0 {
+				return 503, limited, nil
+			}
+			return 200, fine, nil
+		}}
+		client := newHosts(t, on(tr)).Portal("a")
+		var wg sync.WaitGroup
+		for range 20 {
+			wg.Go(func() { require.NoError(t, client.Call(t.Context(), "crm.deal.add", nil, nil)) }) //nolint:testifylint // Fail ends the test
+		}
+		wg.Wait()
+		require.Len(t, arrived, 40, "each was refused once and repeated once")
+		require.GreaterOrEqual(t, arrived[20], 750*time.Millisecond)
+		for i := 21; i < 40; i++ {
+			require.Equal(t, 500*time.Millisecond, arrived[i]-arrived[i-1], "at the steady rate")
+		}
+	})
+}
+
+func TestRefusalsWithoutEnd(t *testing.T) {
+	t.Parallel()
+	for name, answer := range map[string]string{"code": limited, "page": "<html>503"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				tr := newTransport(answer)
+				client := newHosts(t, on(tr), rest.WithoutRateLimit()).Portal("a")
+				start := time.Now()
+
+				err := client.Call(t.Context(), "crm.deal.add", nil, nil)
+
+				require.Error(t, err)
+				require.Equal(t, 1+rest.DefaultRetries, tr.count())
+				took := time.Since(start)
+				require.GreaterOrEqual(t, took, 11*time.Second, "1+2+4+8 s, less a quarter")
+				require.LessOrEqual(t, took, 19*time.Second)
+				after, ok := rest.Retryable(err)
+				require.True(t, ok)
+				require.GreaterOrEqual(t, after, 12*time.Second)
+				require.LessOrEqual(t, after, 20*time.Second)
+			})
+		})
+	}
+}
+
+func TestLimiterIsShared(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		limiter, err := rest.NewLimiter(1, 2)
+		require.NoError(t, err)
+		tr := newTransport(fine)
+		one, two := newHosts(t, on(tr), rest.WithLimiter(limiter)), newHosts(t, on(tr), rest.WithLimiter(limiter))
+		hook, err := rest.NewWebhook("https://A.example/rest/1/s3cr3t/", on(tr), rest.WithLimiter(limiter))
+		require.NoError(t, err)
+		start := time.Now()
+		require.NoError(t, one.Portal("a").Call(t.Context(), "profile", nil, nil))
+		require.NoError(t, two.Portal("a").Call(t.Context(), "profile", nil, nil))
+		require.Zero(t, time.Since(start))
+		require.NoError(t, hook.Call(t.Context(), "profile", nil, nil))
+		require.Equal(t, time.Second, time.Since(start), "the three draw on one bucket")
+	})
+}
+
+func TestOperatingTimeLimit(t *testing.T) {
+	t.Parallel()
+	heavy := func(in time.Duration) string {
+		return fmt.Sprintf(`{"result":true,"time":{"operating":419.5,"operating_reset_at":%d}}`, time.Now().Add(in).Unix())
+	}
+	tests := map[string]struct {
+		before func() string
+		answer func() string
+		want   time.Duration
+	}{
+		"reset known from the answer before": {func() string { return heavy(3 * time.Minute) }, func() string { return blocked }, 3 * time.Minute},
+		"reset unknown":                      {func() string { return fine }, func() string { return blocked }, time.Minute},
+		"reset passed":                       {func() string { return heavy(-time.Minute) }, func() string { return blocked }, time.Minute},
+		"reset too far":                      {func() string { return heavy(24 * time.Hour) }, func() string { return blocked }, 10 * time.Minute},
+		"reset in the error": {func() string { return fine }, func() string {
+			return fmt.Sprintf(`{"error":"OPERATION_TIME_LIMIT","time":{"operating_reset_at":%d}}`, time.Now().Add(5*time.Minute).Unix())
+		}, 5 * time.Minute},
+		"page instead of JSON": {func() string { return heavy(2 * time.Minute) }, func() string { return "<html>429" }, 2 * time.Minute},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				tr := newTransport(test.before(), test.answer(), fine)
+				client := newHosts(t, on(tr)).Portal("a")
+				require.NoError(t, client.Call(t.Context(), "crm.item.update", nil, nil))
+				start := time.Now()
+
+				// It is paused at once for a caller without the time.
+				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+				defer cancel()
+				err := client.Call(ctx, "crm.item.update", nil, nil)
+				require.ErrorIs(t, err, context.DeadlineExceeded)
+				require.ErrorIs(t, err, rest.ErrOperationTimeLimit)
+				require.Zero(t, time.Since(start))
+				after, ok := rest.Retryable(err)
+				require.True(t, ok)
+				require.Equal(t, test.want, after)
+
+				// Other methods go on, the same one of another portal does.
+				require.NoError(t, client.Call(t.Context(), "crm.item.get", nil, nil))
+				require.NoError(t, newHosts(t, on(tr)).Portal("b").Call(t.Context(), "crm.item.update", nil, nil))
+				require.Zero(t, time.Since(start))
+
+				require.NoError(t, client.Call(t.Context(), "CRM.item.update", nil, nil))
+				require.Equal(t, test.want, time.Since(start))
+			})
+		})
+	}
+}
+
+func TestBlockedTwice(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		tr := newTransport(blocked)
+		client := newHosts(t, on(tr)).Portal("a")
+		start := time.Now()
+		err := client.Call(t.Context(), "crm.item.update", nil, nil)
+		require.ErrorIs(t, err, rest.ErrOperationTimeLimit)
+		require.Equal(t, time.Minute, time.Since(start), "one pause is waited for, not four")
+		require.Equal(t, 2, tr.count())
+	})
+}
+
+func TestPauseEndsWithTheContext(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		client := newHosts(t, on(newTransport(blocked))).Portal("a")
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(5*time.Second, cancel)
+		start := time.Now()
+		require.ErrorIs(t, client.Call(ctx, "crm.item.update", nil, nil), context.Canceled)
+		require.Equal(t, 5*time.Second, time.Since(start))
+	})
+}
+
+// A real portal with a real limit, and a second client with another limiter that stands for another process.
+func TestTwoProcessesOnOnePortal(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, eventtest.WithRateLimit(20, 10))
+	var wg sync.WaitGroup
+	for range 2 {
+		client := w.client(t, rest.WithRateLimit(20, 10), rest.WithRetries(20))
+		for range 10 {
+			wg.Go(func() { require.NoError(t, client.Call(t.Context(), "profile", nil, nil)) }) //nolint:testifylint // Fail ends the test
+		}
+	}
+	wg.Wait()
+	succeeded := 0
+	for _, call := range w.Calls() {
+		if call.Status == 200 {
+			succeeded++
+		}
+	}
+	require.Equal(t, 20, succeeded)
+}
+
+func TestLimiterOptions(t *testing.T) {
+	t.Parallel()
+	limiter, err := rest.NewLimiter(5, 250)
+	require.NoError(t, err)
+	require.Equal(t, "rest.Limiter(5/s, 250)", fmt.Sprintf("%+v", limiter))
+	tests := map[string][]rest.Option{
+		"nil limiter":        {rest.WithLimiter(nil)},
+		"zero rate":          {rest.WithRateLimit(0, 1)},
+		"rate of no number":  {rest.WithRateLimit(math.NaN(), 1)},
+		"infinite rate":      {rest.WithRateLimit(math.Inf(1), 1)},
+		"no burst":           {rest.WithRateLimit(1, 0)},
+		"two limits":         {rest.WithLimiter(limiter), rest.WithRateLimit(1, 1)},
+		"limit and no limit": {rest.WithRateLimit(1, 1), rest.WithoutRateLimit()},
+		"two limiters":       {rest.WithoutRateLimit(), rest.WithLimiter(limiter)},
+		"negative retries":   {rest.WithRetries(-1)},
+	}
+	for name, opts := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			_, err := rest.NewPortals(hosts{}, opts...)
+			require.Error(t, err)
+		})
+	}
+}

@@ -1,0 +1,206 @@
+package rest_test
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/b24events/b24events/rest"
+)
+
+// movable is a Credentials that vouches for one host.
+type movable struct {
+	*tokens
+	vouches func(endpoint string) bool
+
+	mu    sync.Mutex
+	asked []string
+}
+
+const errForeign = rest.ErrorCode("test: not that portal's")
+
+func (m *movable) Moved(_ context.Context, memberID, endpoint string) error {
+	m.mu.Lock()
+	m.asked = append(m.asked, endpoint)
+	m.mu.Unlock()
+	if memberID != member || !m.vouches(endpoint) {
+		return errForeign
+	}
+	m.tokens.mu.Lock()
+	defer m.tokens.mu.Unlock()
+	m.tokens.endpoint = endpoint
+	return nil
+}
+
+func TestRenamedPortal(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.deals(t, 1, func(int) string { return "x" })
+	creds := &movable{tokens: w.creds, vouches: func(endpoint string) bool { return endpoint == w.ClientEndpoint() }}
+	client := newClient(t, creds)
+	require.NoError(t, w.Rename(t.Context()))
+
+	for range 2 {
+		got, err := rest.Call[deal](t.Context(), client, "crm.deal.get", map[string]any{"id": 1})
+		require.NoError(t, err)
+		require.Equal(t, "x", got.Title)
+	}
+	require.Equal(t, []string{w.ClientEndpoint()}, creds.asked, "the second call knows the way")
+	require.Equal(t, 2, w.CallCount("crm.deal.get"))
+
+	// A batch too, and a write: a redirect ran nothing.
+	require.NoError(t, w.Rename(t.Context()))
+	b := rest.NewBatch()
+	added := rest.Add[int](b, "a", "crm.deal.add", map[string]any{"fields": map[string]any{"TITLE": "y"}})
+	require.NoError(t, client.Batch(t.Context(), b))
+	_, err := added.Result()
+	require.NoError(t, err)
+	require.Equal(t, 1, w.CallCount("crm.deal.add"))
+}
+
+func TestRenamedPortalThatNobodyVouchesFor(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	require.NoError(t, w.Rename(t.Context()))
+	requests := w.Requests().REST
+	creds := &movable{tokens: w.creds, vouches: func(string) bool { return false }}
+
+	err := newClient(t, creds).Call(t.Context(), "profile", nil, nil)
+
+	require.ErrorIs(t, err, rest.ErrMoved)
+	require.ErrorIs(t, err, errForeign)
+	require.Equal(t, requests, w.Requests().REST, "nothing went to the new address")
+
+	err = newClient(t, w.creds).Call(t.Context(), "profile", nil, nil)
+	require.ErrorIs(t, err, rest.ErrMoved, "credentials without the method")
+	require.Equal(t, requests, w.Requests().REST)
+}
+
+// A hostile redirect gets no request at all, even where the credentials vouch for everything.
+func TestHostileRedirects(t *testing.T) {
+	t.Parallel()
+	hits := make(chan string, 100)
+	trap := newPortal(t, func(w http.ResponseWriter, r *http.Request) {
+		hits <- r.URL.Path
+		says(200, `{"result":1}`)(w, r)
+	})
+	host := strings.TrimPrefix(trap.URL, "http://")
+	locations := map[string]string{
+		"none":            "",
+		"relative":        "/rest/profile",
+		"other path":      "http://" + host + "/steal/profile",
+		"other method":    "http://" + host + "/rest/user.admin",
+		"deeper":          "http://" + host + "/x/rest/profile",
+		"format":          "http://" + host + "/rest/profile.json",
+		"query":           "http://" + host + "/rest/profile?to=x",
+		"empty query":     "http://" + host + "/rest/profile?",
+		"fragment":        "http://" + host + "/rest/profile#x",
+		"userinfo":        "http://user:pw@" + host + "/rest/profile",
+		"user":            "http://user@" + host + "/rest/profile",
+		"scheme":          "ftp://" + host + "/rest/profile",
+		"script":          "javascript:alert(1)",
+		"no host":         "http:///rest/profile",
+		"without scheme":  host + "/rest/profile",
+		"escaped slash":   "http://" + host + "/rest%2Fprofile",
+		"dots":            "http://" + host + "/rest/../rest/profile",
+		"control":         "http://" + host + "/rest/pro\x7ffile",
+		"scheme-relative": "//" + host + "/rest/profile",
+	}
+	for name, location := range locations {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := newPortal(t, func(w http.ResponseWriter, _ *http.Request) {
+				w.Header()["Location"] = []string{location}
+				w.WriteHeader(http.StatusFound)
+			})
+			creds := &movable{
+				tokens:  &tokens{endpoint: p.URL + "/rest/", token: secretToken},
+				vouches: func(string) bool { return true },
+			}
+			err := newClient(t, creds).Call(t.Context(), "profile", nil, nil)
+			require.Error(t, err)
+			require.Empty(t, creds.asked)
+			requireNoSecrets(t, err)
+			require.NotContains(t, err.Error(), host)
+		})
+	}
+	t.Cleanup(func() { require.Empty(t, hits) })
+}
+
+func TestRedirectsAreFollowedOnce(t *testing.T) {
+	t.Parallel()
+	var one, two *portal
+	bounce := func(to **portal) http.HandlerFunc {
+		return func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, (*to).URL+r.URL.Path, http.StatusTemporaryRedirect)
+		}
+	}
+	one, two = newPortal(t, bounce(&two)), newPortal(t, bounce(&one))
+	creds := &movable{tokens: &tokens{endpoint: one.URL + "/rest/", token: secretToken}, vouches: func(string) bool { return true }}
+
+	err := newClient(t, creds, rest.WithRetries(4)).Call(t.Context(), "profile", nil, nil)
+
+	require.ErrorIs(t, err, rest.ErrMoved)
+	require.Len(t, one.requests(), 1)
+	require.Len(t, two.requests(), 1)
+}
+
+// A redirect from https to http would send the token in the clear, whatever the options allow.
+func TestRedirectsKeepTLS(t *testing.T) {
+	t.Parallel()
+	creds := &movable{tokens: &tokens{endpoint: "https://old.example/rest/", token: secretToken}, vouches: func(string) bool { return true }}
+	var seen []string
+	client := newClient(t, creds, rest.WithHTTPClient(&http.Client{Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
+		seen = append(seen, r.URL.String())
+		return &http.Response{
+			StatusCode: http.StatusFound, Header: http.Header{"Location": {"http://new.example/rest/profile"}}, Body: http.NoBody, Request: r,
+		}, nil
+	})}))
+
+	require.ErrorIs(t, client.Call(t.Context(), "profile", nil, nil), rest.ErrMoved)
+	require.Equal(t, []string{"https://old.example/rest/profile"}, seen)
+	require.Empty(t, creds.asked)
+}
+
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// The token is expired at the new address: both ways out of a refusal are taken, each once.
+func TestRenamedAndExpired(t *testing.T) {
+	t.Parallel()
+	var fresh *portal
+	fresh = newPortal(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.Form.Get("auth") != "second" {
+			says(401, `{"error":"expired_token"}`)(w, r)
+			return
+		}
+		says(200, `{"result":1}`)(w, r)
+	})
+	old := newPortal(t, func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, fresh.URL+r.URL.Path, http.StatusFound)
+	})
+	creds := &movable{
+		tokens:  &tokens{endpoint: old.URL + "/rest/", token: "first", renewals: []string{"second"}},
+		vouches: func(endpoint string) bool { return endpoint == fresh.URL+"/rest/" },
+	}
+	require.NoError(t, newClient(t, creds).Call(t.Context(), "profile", nil, nil))
+	require.Len(t, old.requests(), 1)
+	require.Len(t, fresh.requests(), 2)
+}
+
+func TestMovedEndsWithTheContext(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	require.NoError(t, w.Rename(t.Context()))
+	ctx, cancel := context.WithCancel(t.Context())
+	creds := &movable{tokens: w.creds, vouches: func(string) bool { cancel(); return false }}
+	err := newClient(t, creds).Call(ctx, "profile", nil, nil)
+	require.ErrorIs(t, err, context.Canceled)
+	require.False(t, errors.Is(err, errForeign))
+}

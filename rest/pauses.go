@@ -1,0 +1,114 @@
+package rest
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"time"
+)
+
+const (
+	// defaultPause is how long a method is left alone where the portal did not say until when it is blocked. The portal counts
+	// by the minute.
+	defaultPause = time.Minute
+	// maxPause is the span over which the portal counts, so no block outlasts it.
+	maxPause = 10 * time.Minute
+	// notable is from which operating time on, in seconds, the reset of a method is remembered. The portal blocks at 420 or more,
+	// and one request adds no more than 60.
+	notable = 60
+)
+
+// pauses knows which methods of which portals are blocked for the time that they took, and which ones may soon be. The portal
+// counts for each application or webhook, so each has pauses of its own.
+type pauses struct {
+	mu      sync.Mutex
+	methods map[methodOf]*usage
+	swept   time.Time
+}
+
+type methodOf struct{ memberID, method string }
+
+type usage struct {
+	resetAt time.Time // when the portal's count starts to fall, which it tells in answers and not in the error
+	until   time.Time // the end of the pause
+}
+
+func newPauses() *pauses {
+	return &pauses{methods: make(map[methodOf]*usage), swept: time.Now()}
+}
+
+// note keeps when the count of a method falls, where it is high enough to matter.
+func (p *pauses) note(memberID, method string, t Time) {
+	if t.Operating < notable || t.OperatingResetAt.IsZero() {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.get(memberID, method).resetAt = t.OperatingResetAt
+}
+
+// block pauses a method until the time that the portal named now or in its last answer, and returns the end of the pause.
+func (p *pauses) block(memberID, method string, named time.Time) time.Time {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	u := p.get(memberID, method)
+	now := time.Now()
+	if named.IsZero() {
+		named = u.resetAt
+	}
+	switch {
+	case !named.After(now):
+		named = now.Add(defaultPause)
+	case named.Sub(now) > maxPause:
+		named = now.Add(maxPause)
+	}
+	u.until = named
+	return u.until
+}
+
+// wait returns when a method is not blocked. Where the context would end before, it returns at once.
+func (p *pauses) wait(ctx context.Context, memberID, method string) error {
+	for {
+		until := p.until(memberID, method)
+		delay := time.Until(until)
+		if delay <= 0 {
+			return nil
+		}
+		if err := pause(ctx, delay); err != nil {
+			return waitFailed(ctx, err, &Error{Method: method, Code: ErrOperationTimeLimit, until: until})
+		}
+	}
+}
+
+// until returns the end of a method's pause; the zero time where there is none.
+func (p *pauses) until(memberID, method string) time.Time {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if u := p.methods[keyOf(memberID, method)]; u != nil {
+		return u.until
+	}
+	return time.Time{}
+}
+
+func keyOf(memberID, method string) methodOf {
+	return methodOf{memberID: memberID, method: strings.ToLower(method)}
+}
+
+// get finds or makes the entry of a method, and now and then drops those whose times have passed.
+func (p *pauses) get(memberID, method string) *usage {
+	if now := time.Now(); now.Sub(p.swept) >= sweepEvery {
+		p.swept = now
+		for key, u := range p.methods {
+			if u.until.Before(now) && u.resetAt.Before(now) {
+				delete(p.methods, key)
+			}
+		}
+	}
+	key := keyOf(memberID, method)
+	u := p.methods[key]
+	if u == nil {
+		u = &usage{}
+		p.methods[key] = u
+	}
+	return u
+}

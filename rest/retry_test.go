@@ -1,0 +1,173 @@
+package rest_test
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/b24events/b24events/event/eventtest"
+	"github.com/b24events/b24events/rest"
+)
+
+func TestWhatIsRepeated(t *testing.T) {
+	t.Parallel()
+	dial := func(err error) error { return &net.OpError{Op: "dial", Err: err} }
+	tests := map[string]struct {
+		err         error
+		body        string
+		write, read int // requests
+		retryable   bool
+	}{
+		"connection refused":        {err: dial(syscall.ECONNREFUSED), write: 5, read: 5, retryable: true},
+		"name not resolved for now": {err: dial(&net.DNSError{Err: "try again", IsTemporary: true}), write: 5, read: 5, retryable: true},
+		"no such name":              {err: dial(&net.DNSError{Err: "no such host", IsNotFound: true}), write: 1, read: 1},
+		"proxy unreachable":         {err: &net.OpError{Op: "proxyconnect", Err: syscall.ECONNREFUSED}, write: 5, read: 5, retryable: true},
+		"reset while reading":       {err: &net.OpError{Op: "read", Err: syscall.ECONNRESET}, write: 1, read: 5},
+		"closed without an answer":  {err: io.EOF, write: 1, read: 5},
+		"certificate":               {err: &tls.CertificateVerificationError{Err: x509.UnknownAuthorityError{}}, write: 1, read: 1},
+		"OAuth server not reached":  {body: `{"error":"CONNECTION_ERROR"}`, write: 5, read: 5, retryable: true},
+		"rate limit":                {body: limited, write: 5, read: 5, retryable: true},
+		"operating time":            {body: blocked, write: 2, read: 2, retryable: true},
+		"busy page":                 {body: `<html>503`, write: 5, read: 5, retryable: true},
+		"gateway page":              {body: `<html>502`, write: 1, read: 5},
+		"internal error":            {body: `{"error":"INTERNAL_SERVER_ERROR"}`, write: 1, read: 5},
+		"refusal":                   {body: `{"error":"ACCESS_DENIED"}`, write: 1, read: 1},
+		"core error":                {body: `{"error":"ERROR_CORE"}`, write: 1, read: 1},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				calls := func(ctx context.Context, method string) int {
+					tr := newTransport(test.body)
+					if test.err != nil {
+						tr.answer = func(sent) (int, string, error) { return 0, "", test.err }
+					}
+					err := newHosts(t, on(tr)).Portal("a").Call(ctx, method, nil, nil)
+					require.Error(t, err)
+					requireNoSecrets(t, err)
+					_, ok := rest.Retryable(fmt.Errorf("wrapped: %w", err))
+					require.Equal(t, test.retryable, ok)
+					return tr.count()
+				}
+				require.Equal(t, test.write, calls(t.Context(), "crm.deal.add"))
+				require.Equal(t, test.read, calls(t.Context(), "crm.deal.get"))
+				require.Equal(t, test.read, calls(rest.WithIdempotent(t.Context()), "crm.deal.update"))
+			})
+		})
+	}
+}
+
+func TestReadsByName(t *testing.T) {
+	t.Parallel()
+	tests := map[string]bool{
+		"crm.deal.get": true, "crm.deal.list": true, "crm.deal.fields": true, "CRM.Deal.List": true, "tasks.task.getFields": true,
+		"user.current": true, "profile": true, "event.get": true, "event.offline.list": true, "app.info": true,
+		"event.offline.get": false, "event.offline.clear": false, "imbot.v2.Event.get": false, "crm.deal.add": false,
+		"crm.deal.update": false, "batch": false, "event.bind": false, "widget": false, "target": false,
+	}
+	for method, read := range tests {
+		t.Run(method, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				tr := &transport{answer: func(sent) (int, string, error) { return 0, "", io.EOF }}
+				require.Error(t, newHosts(t, on(tr)).Portal("a").Call(t.Context(), method, nil, nil))
+				require.Equal(t, read, tr.count() > 1)
+			})
+		})
+	}
+}
+
+func TestBackoff(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		tr := &transport{answer: func(sent) (int, string, error) { return 0, "", io.EOF }}
+		start := time.Now()
+		require.Error(t, newHosts(t, on(tr)).Portal("a").Call(t.Context(), "profile", nil, nil))
+		require.GreaterOrEqual(t, time.Since(start), 2250*time.Millisecond, "0.2+0.4+0.8+1.6 s, less a quarter")
+		require.LessOrEqual(t, time.Since(start), 3750*time.Millisecond)
+
+		// Where the context leaves no time, the failure itself comes back, and at once.
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		defer cancel()
+		start = time.Now()
+		err := newHosts(t, on(tr)).Portal("b").Call(ctx, "profile", nil, nil)
+		require.ErrorIs(t, err, io.ErrUnexpectedEOF)
+		require.Zero(t, time.Since(start))
+	})
+}
+
+func TestRetryable(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		err   error
+		after time.Duration
+		ok    bool
+	}{
+		"nil":             {},
+		"other":           {err: errors.New("x")},
+		"context":         {err: context.DeadlineExceeded},
+		"query limit":     {&rest.Error{Code: "query_limit_exceeded", Status: 503}, time.Second, true},
+		"operating":       {&rest.Error{Code: rest.ErrOperationTimeLimit, Status: 429}, time.Second, true},
+		"authorization":   {&rest.Error{Code: rest.ErrConnection}, time.Second, true},
+		"page":            {&rest.Error{Code: rest.ErrBadAnswer, Status: 503}, time.Second, true},
+		"gateway timeout": {err: &rest.Error{Code: rest.ErrBadAnswer, Status: 504}},
+		"text only":       {err: &rest.Error{Code: "ERROR_CORE", Description: "Too many requests", Status: 503}},
+		"access denied":   {err: &rest.Error{Code: rest.ErrAccessDenied, Status: 503}},
+		"not run":         {err: &rest.Error{Code: rest.ErrNotRun}},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			after, ok := rest.Retryable(test.err)
+			require.Equal(t, test.ok, ok)
+			require.Equal(t, test.after, after)
+		})
+	}
+}
+
+// On a real portal: an answer that is lost must not make a second deal, and a read is made again.
+func TestLostAnswers(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	client := w.client(t)
+	add := map[string]any{"fields": map[string]any{"TITLE": "x"}}
+
+	w.Once("crm.deal.add", eventtest.LoseAnswer())
+	err := client.Call(t.Context(), "crm.deal.add", add, nil)
+	require.Error(t, err)
+	require.Equal(t, 1, w.CallCount("crm.deal.add"))
+	_, ok := rest.Retryable(err)
+	require.False(t, ok)
+
+	for _, fault := range []eventtest.Fault{
+		eventtest.LoseAnswer(), eventtest.Reset(), eventtest.HTML(502), eventtest.Fail(500, "INTERNAL_SERVER_ERROR", "Internal server error"),
+	} {
+		w.Once("crm.deal.get", fault)
+		deal, err := rest.Call[struct{ TITLE string }](t.Context(), client, "crm.deal.get", map[string]any{"id": 1})
+		require.NoError(t, err)
+		require.Equal(t, "x", deal.TITLE)
+	}
+	for _, fault := range []eventtest.Fault{
+		eventtest.Fail(503, "QUERY_LIMIT_EXCEEDED", "Too many requests"), eventtest.Fail(401, "CONNECTION_ERROR", ""), eventtest.HTML(503),
+	} {
+		before := w.CallCount("crm.deal.add")
+		w.Once("crm.deal.add", fault)
+		require.NoError(t, client.Call(t.Context(), "crm.deal.add", add, nil))
+		require.Equal(t, before+2, w.CallCount("crm.deal.add"))
+	}
+	_, ok = w.Object(eventtest.Deal, 4)
+	require.True(t, ok)
+	_, ok = w.Object(eventtest.Deal, 5)
+	require.False(t, ok)
+}
