@@ -67,7 +67,8 @@ func appMux(portals *oauth.Portals, api *rest.Portals, url string) *event.Mux {
 		return portals.Forget(ctx, d.MemberID())
 	})
 	event.On(mux, event.OnCrmDealAdd, func(ctx context.Context, d *event.Delivery, _ event.CRMEntity) error {
-		deal, err := event.Fetch[struct{ TITLE string }](ctx, api.Portal(d.MemberID()), d) // crm.deal.get
+		// crm.deal.get; what many handlers fetch at the same time leaves as one batch.
+		deal, err := event.Fetch[struct{ TITLE string }](ctx, api.Coalescer(d.MemberID()), d)
 		if err != nil {
 			return err
 		}

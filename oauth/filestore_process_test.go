@@ -239,10 +239,16 @@ func TestFileStoreSurvivesKilledWriters(t *testing.T) {
 	}
 	j := job{Work: "write", Dir: t.TempDir()}
 	last, leftovers, seen := int64(0), 0, int64(0)
-	for range rounds {
+	for round := range rounds {
 		p := start(t, j)
 		killed := make(chan error, 1)
+		working := make(chan struct{}) // closed when the moment of the kill may come
+		var once sync.Once
+		if round%3 != 0 { // every third lives to see its first write, so that a slow machine tests something too
+			once.Do(func() { close(working) })
+		}
 		go func() {
+			<-working
 			<-time.After(time.Duration(rand.Int64N(int64(20 * time.Millisecond)))) //nolint:gosec // no secret
 			killed <- p.Process.Kill()
 		}()
@@ -253,6 +259,7 @@ func TestFileStoreSurvivesKilledWriters(t *testing.T) {
 			}
 			last, err = strconv.ParseInt(strings.TrimSuffix(line, "\n"), 10, 64)
 			require.NoError(t, err)
+			once.Do(func() { close(working) })
 		}
 		require.NoError(t, <-killed)
 		require.Error(t, p.Wait())

@@ -112,40 +112,38 @@ type lister struct {
 }
 
 func newLister(method string, params any, opts []ListOption) (*lister, error) {
-	bad := func(err error) (*lister, error) {
-		return nil, &Error{Method: method, Code: ErrBadCall, Description: err.Error()}
-	}
+	bad := func(err error) error { return &Error{Method: method, Code: ErrBadCall, Description: err.Error()} }
 	l := &lister{method: method, filter: "filter"}
 	for _, opt := range opts {
 		if opt == nil {
 			continue
 		}
 		if err := opt(&l.cfg); err != nil {
-			return bad(err)
+			return nil, bad(err)
 		}
 	}
 	form, err := encodeParams(params)
 	if err != nil {
-		return bad(err)
+		return nil, bad(err)
 	}
 	l.form = form
 	for pair := range strings.SplitSeq(form, "&") {
 		name, value, _ := strings.Cut(pair, "=")
 		name, err := url.QueryUnescape(name)
 		if err != nil {
-			return bad(errors.New("parameters: a name that is not URL-encoded"))
+			return nil, bad(errors.New("parameters: a name that is not URL-encoded"))
 		}
 		switch top := phpName(name); strings.ToLower(top) {
 		case "filter":
 			l.filter = top
 		case "order":
 			if l.cfg.id != "" {
-				return bad(errors.New("ByID orders the rows itself; leave order out"))
+				return nil, bad(errors.New("ByID orders the rows itself; leave order out"))
 			}
 		case "start":
 			start, err := strconv.Atoi(value)
 			if l.cfg.id != "" || name != "start" || err != nil || start < 0 {
-				return bad(errors.New("start is the position of the first row, 0 or more, without ByID; for start=-1 there is ByID"))
+				return nil, bad(errors.New("start is the position of the first row, 0 or more, without ByID; for start=-1 there is ByID"))
 			}
 			l.start = start
 		}
@@ -180,10 +178,9 @@ func (l *lister) next(ctx context.Context, c Doer) ([]json.RawMessage, error) {
 // page returns the parameters of the page to come. What is said twice counts as said last.
 func (l *lister) page() string {
 	var more []string
-	switch {
-	case l.cfg.id == "":
+	if l.cfg.id == "" {
 		more = append(more, "start="+strconv.Itoa(l.start))
-	default:
+	} else {
 		more = append(more, url.QueryEscape("order["+l.cfg.id+"]")+"=ASC", "start=-1")
 		if l.begun {
 			more = append(more, url.QueryEscape(l.filter+"[>"+l.cfg.id+"]")+"="+strconv.FormatUint(l.last, 10))

@@ -15,7 +15,8 @@ type Client struct {
 
 // Format prints the portal and no credentials, whatever the verb.
 func (c *Client) Format(f fmt.State, _ rune) {
-	if h := c.portals.hook; h != nil {
+	if c.portals != nil && c.portals.hook != nil {
+		h := c.portals.hook
 		_, _ = fmt.Fprintf(f, "rest.Client(webhook at %q)", h.host)
 		return
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/b24events/b24events/event/eventtest"
 	"github.com/b24events/b24events/rest"
@@ -82,12 +83,16 @@ func ExampleCoalescer() {
 	portal, api := stage()
 	defer func() { _ = portal.Close() }()
 
+	c, err := rest.NewCoalescer(api.Portal(portal.MemberID()), rest.WithWindow(200*time.Millisecond)) // or api.Coalescer(memberID)
+	if err != nil {
+		panic(err)
+	}
 	type Deal struct{ Title string }
 	titles := make([]string, 3)
 	var wg sync.WaitGroup
 	for i := range titles {
 		wg.Go(func() { // such as handlers of three events
-			deal, err := rest.Call[Deal](context.Background(), api.Coalescer(portal.MemberID()), "crm.deal.get", map[string]any{"id": i + 1})
+			deal, err := rest.Call[Deal](context.Background(), c, "crm.deal.get", map[string]any{"id": i + 1})
 			if err != nil {
 				panic(err)
 			}

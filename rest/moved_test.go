@@ -2,11 +2,11 @@ package rest_test
 
 import (
 	"context"
-	"errors"
 	"net/http"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -33,7 +33,7 @@ func (m *movable) Moved(_ context.Context, memberID, endpoint string) error {
 	}
 	m.tokens.mu.Lock()
 	defer m.tokens.mu.Unlock()
-	m.tokens.endpoint = endpoint
+	m.endpoint = endpoint
 	return nil
 }
 
@@ -137,7 +137,7 @@ func TestRedirectsAreFollowedOnce(t *testing.T) {
 	var one, two *portal
 	bounce := func(to **portal) http.HandlerFunc {
 		return func(w http.ResponseWriter, r *http.Request) {
-			http.Redirect(w, r, (*to).URL+r.URL.Path, http.StatusTemporaryRedirect)
+			http.Redirect(w, r, (*to).URL+r.URL.Path, http.StatusTemporaryRedirect) //nolint:gosec // what a test is about
 		}
 	}
 	one, two = newPortal(t, bounce(&two)), newPortal(t, bounce(&one))
@@ -174,8 +174,7 @@ func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f
 // The token is expired at the new address: both ways out of a refusal are taken, each once.
 func TestRenamedAndExpired(t *testing.T) {
 	t.Parallel()
-	var fresh *portal
-	fresh = newPortal(t, func(w http.ResponseWriter, r *http.Request) {
+	fresh := newPortal(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.Form.Get("auth") != "second" {
 			says(401, `{"error":"expired_token"}`)(w, r)
 			return
@@ -183,7 +182,7 @@ func TestRenamedAndExpired(t *testing.T) {
 		says(200, `{"result":1}`)(w, r)
 	})
 	old := newPortal(t, func(w http.ResponseWriter, r *http.Request) {
-		http.Redirect(w, r, fresh.URL+r.URL.Path, http.StatusFound)
+		http.Redirect(w, r, fresh.URL+r.URL.Path, http.StatusFound) //nolint:gosec // what a test is about
 	})
 	creds := &movable{
 		tokens:  &tokens{endpoint: old.URL + "/rest/", token: "first", renewals: []string{"second"}},
@@ -202,5 +201,64 @@ func TestMovedEndsWithTheContext(t *testing.T) {
 	creds := &movable{tokens: w.creds, vouches: func(string) bool { cancel(); return false }}
 	err := newClient(t, creds).Call(ctx, "profile", nil, nil)
 	require.ErrorIs(t, err, context.Canceled)
-	require.False(t, errors.Is(err, errForeign))
+	require.NotErrorIs(t, err, errForeign)
+}
+
+// secretiveError is an error that shows under %#v what its text does not.
+type secretiveError struct{ Token string }
+
+func (secretiveError) Error() string { return "test: refused" }
+
+type secretive struct{ *tokens }
+
+func (secretive) Moved(context.Context, string, string) error { return secretiveError{secretToken} }
+
+func (s secretive) Access(ctx context.Context, memberID string) (endpoint, token string, err error) {
+	if memberID != member {
+		return "", "", secretiveError{secretToken}
+	}
+	return s.tokens.Access(ctx, memberID)
+}
+
+func TestErrorsOfCredentialsStayHidden(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	require.NoError(t, w.Rename(t.Context()))
+	api, err := rest.NewPortals(secretive{&tokens{endpoint: w.creds.endpoint, token: secretToken}}, rest.WithInsecureHTTP())
+	require.NoError(t, err)
+	for _, err := range []error{
+		api.Portal(member).Call(t.Context(), "profile", nil, nil),
+		api.Portal("other").Call(t.Context(), "profile", nil, nil),
+		api.Coalescer("other").Call(t.Context(), "profile", nil, nil),
+	} {
+		var found secretiveError
+		require.ErrorAs(t, err, &found)
+		requireNoSecrets(t, err)
+	}
+}
+
+func TestNothingPrintsASecret(t *testing.T) {
+	t.Parallel()
+	limiter, err := rest.NewLimiter(1, 1)
+	require.NoError(t, err)
+	api := newHosts(t, on(newTransport(`{"result":{"result":{"a":{"ID":"1"}}}}`)), rest.WithLimiter(limiter))
+	b := rest.NewBatch()
+	command := rest.Add[deal](b, "a", "crm.deal.get", map[string]any{"x": secretToken})
+	require.NoError(t, api.Portal("a").Batch(t.Context(), b))
+	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+	defer cancel()
+	outOfTime := api.Portal("a").Call(ctx, "profile", map[string]any{"x": secretToken}, nil)
+	require.ErrorIs(t, outOfTime, rest.ErrQueryLimit)
+	_, failed := command.Result()
+	answer, err := command.Response()
+	for _, v := range []any{api, api.Portal("a"), api.Coalescer("a"), b, command, limiter, outOfTime, failed, err, answer, rest.Time{}, *answerOf(t)} {
+		requireNoSecrets(t, v)
+	}
+}
+
+func answerOf(t *testing.T) *rest.Response {
+	t.Helper()
+	answer, err := newHosts(t, on(newTransport(fine))).Portal("a").Do(t.Context(), "profile", map[string]any{"x": secretToken})
+	require.NoError(t, err)
+	return answer
 }

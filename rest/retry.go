@@ -83,7 +83,7 @@ func (e *Error) unreadable(status int) bool {
 
 // repeatable reports whether a call that failed with err may be sent again.
 func (call *call) repeatable(err error) bool {
-	if errors.As(err, new(tooLong)) {
+	if errors.As(err, new(tooLongError)) {
 		return false
 	}
 	if _, ok := Retryable(err); ok {
@@ -118,11 +118,11 @@ const firstBackoff = 200 * time.Millisecond
 
 func backoff(try int) time.Duration { return jitter(min(firstBackoff<<min(try, 8), maxBlock)) }
 
-// tooLong is the error of a wait that the context does not leave time for.
-type tooLong struct{}
+// tooLongError is the error of a wait that the context does not leave time for.
+type tooLongError struct{}
 
-func (tooLong) Error() string        { return "the wait would outlast the context" }
-func (tooLong) Is(target error) bool { return target == context.DeadlineExceeded } //nolint:errorlint // this is what errors.Is calls
+func (tooLongError) Error() string        { return "the wait would outlast the context" }
+func (tooLongError) Is(target error) bool { return target == context.DeadlineExceeded }
 
 // pause waits. It fails at once where the context's deadline comes first.
 func pause(ctx context.Context, d time.Duration) error {
@@ -130,7 +130,7 @@ func pause(ctx context.Context, d time.Duration) error {
 		return ctx.Err()
 	}
 	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) < d {
-		return tooLong{}
+		return tooLongError{}
 	}
 	timer := time.NewTimer(d)
 	defer timer.Stop()

@@ -161,6 +161,7 @@ func TestLostAnswers(t *testing.T) {
 	for _, fault := range []eventtest.Fault{
 		eventtest.Fail(503, "QUERY_LIMIT_EXCEEDED", "Too many requests"), eventtest.Fail(401, "CONNECTION_ERROR", ""), eventtest.HTML(503),
 	} {
+		client = w.client(t) // with a limiter that was not refused before
 		before := w.CallCount("crm.deal.add")
 		w.Once("crm.deal.add", fault)
 		require.NoError(t, client.Call(t.Context(), "crm.deal.add", add, nil))

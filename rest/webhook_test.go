@@ -77,7 +77,7 @@ func TestWebhookKeepsItsSecret(t *testing.T) {
 	closed := newPortal(t, says(200, ""))
 	closed.Close()
 	redirect := func(w http.ResponseWriter, r *http.Request) {
-		http.Redirect(w, r, "http://127.0.0.1:1"+r.URL.Path, http.StatusFound)
+		http.Redirect(w, r, "http://127.0.0.1:1"+r.URL.Path, http.StatusFound) //nolint:gosec // what a test is about
 	}
 	cut := func(w http.ResponseWriter, _ *http.Request) {
 		conn, _, err := http.NewResponseController(w).Hijack()
@@ -150,7 +150,7 @@ func TestWebhookThatMoved(t *testing.T) {
 
 func TestNewWebhookRefuses(t *testing.T) {
 	t.Parallel()
-	urls := map[string]string{
+	urls := map[string]string{ //nolint:gosec // made up
 		"empty": "", "no scheme": "example.bitrix24.com/rest/1/s3cr3t/", "http": "http://example.bitrix24.com/rest/1/s3cr3t/",
 		"no secret": "https://example.bitrix24.com/rest/1/", "with a method": "https://example.bitrix24.com/rest/1/s3cr3t/profile.json",
 		"user is no number": "https://example.bitrix24.com/rest/x/s3cr3t/", "not rest": "https://example.bitrix24.com/hook/1/s3cr3t/",
