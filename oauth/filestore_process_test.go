@@ -261,6 +261,7 @@ func TestFileStoreSurvivesKilledWriters(t *testing.T) {
 			require.NoError(t, err)
 			once.Do(func() { close(working) })
 		}
+		once.Do(func() { close(working) })
 		require.NoError(t, <-killed)
 		require.Error(t, p.Wait())
 

@@ -61,18 +61,18 @@
 //
 // # Errors
 //
-//	[ErrExtendedModeRequired]  the plan cannot reserve records
-//	[ErrConnectorRefused]      the plan has no connectors
-//	[ErrAccessDenied]          the token is not an administrator's
-//	[ErrWrongAuthType]         the call came through an incoming webhook
-//	[ErrBadAnswer]             the portal, or the caller, does not do what the method's documentation says
-//	[ErrProcessID]             refused before calling: no reservation is named
-//	[ErrNothingNamed]          refused before calling: no record is named
-//	[ErrMessageID]             refused before calling: not 32 characters
-//	[ErrRecordID]              refused before calling: not positive
-//	[ErrLimit]                 refused before calling: less than one record asked for
-//	[ErrFilter]                refused before calling: the portal would refuse the filter or misread it
-//	[ErrRunning]               the consumer is at work already
-//	[ErrStopped]               cause of a handler's context that ended with the grace period
-//	others                     the caller's errors, wrapped
+//	ErrExtendedModeRequired  the plan cannot reserve records
+//	ErrConnectorRefused      the plan has no connectors
+//	ErrAccessDenied          the token is not an administrator's
+//	ErrWrongAuthType         the call came through an incoming webhook
+//	ErrBadAnswer             the portal, or the caller, does not do what the method's documentation says
+//	ErrProcessID             refused before calling: no reservation is named
+//	ErrNothingNamed          refused before calling: no record is named
+//	ErrMessageID             refused before calling: not 32 characters
+//	ErrRecordID              refused before calling: not positive
+//	ErrLimit                 refused before calling: less than one record asked for
+//	ErrFilter                refused before calling: the portal would refuse the filter or misread it
+//	ErrRunning               the consumer is at work already
+//	ErrStopped               cause of a handler's context that ended with the grace period
+//	others                   the caller's errors, wrapped
 package offline

@@ -46,18 +46,18 @@
 //
 // # Errors
 //
-//	[*Error]            the portal refused the call; errors.Is compares its code with the constants of [ErrorCode]
-//	[ErrQueryLimit]     the limit of requests; with context.DeadlineExceeded where nothing was sent, for lack of time to wait
-//	[ErrOperationTimeLimit]  the method is blocked for the time that it took; the same holds
-//	[ErrWrongAuthType]  an incoming webhook cannot call the method, as all event methods
-//	[ErrBadAnswer]      an answer that is not the JSON the portal's methods send: a proxy's page, an empty or cut-off body
-//	[ErrMoved]          a redirect that was not followed: the portal was renamed, or http was used for https
-//	[ErrTooLarge]       an answer of more than [MaxAnswerBytes]
-//	[ErrBadResult]      the method ran, and its result does not fit the Go type
-//	[ErrNotRun]         a command of a batch that was not sent, or halted before it
-//	[ErrBadCall]        the method's name or its parameters cannot be sent; nothing was
-//	[ErrBadEndpoint]    the portal's address is not usable, or not https; nothing was sent
-//	context errors      the context ended, or the time limit of the HTTP client
-//	net errors          the connection failed; errors.As finds *net.OpError and its kind
-//	others              errors of [Credentials], such as oauth.ErrReauthorize, wrapped
+//	*Error                 the portal refused the call; errors.Is compares its code with the constants of ErrorCode
+//	ErrQueryLimit          the limit of requests; with context.DeadlineExceeded where nothing was sent, for lack of time to wait
+//	ErrOperationTimeLimit  the method is blocked for the time that it took; the same holds
+//	ErrWrongAuthType       an incoming webhook cannot call the method, as all event methods
+//	ErrBadAnswer           an answer that is not the JSON the portal's methods send: a proxy's page, an empty or cut-off body
+//	ErrMoved               a redirect that was not followed: the portal was renamed, or http was used for https
+//	ErrTooLarge            an answer of more than MaxAnswerBytes
+//	ErrBadResult           the method ran, and its result does not fit the Go type
+//	ErrNotRun              a command of a batch that was not sent, or halted before it
+//	ErrBadCall             the method's name or its parameters cannot be sent; nothing was
+//	ErrBadEndpoint         the portal's address is not usable, or not https; nothing was sent
+//	context errors         the context ended, or the time limit of the HTTP client
+//	net errors             the connection failed; errors.As finds *net.OpError and its kind
+//	others                 errors of Credentials, such as oauth.ErrReauthorize, wrapped
 package rest
