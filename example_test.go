@@ -60,11 +60,10 @@ func newApp(cfg oauth.Config, store oauth.Store, url string) (*webhook.Handler, 
 
 func appMux(portals *oauth.Portals, api *rest.Portals, url string) *event.Mux {
 	mux := event.NewMux()
-	event.On(mux, event.OnAppInstall, func(ctx context.Context, d *event.Delivery, _ event.AppInstall) error {
-		return event.NewAPI(api.Portal(d.MemberID())).Reconcile(ctx, mux.Bindings(url))
-	})
-	event.On(mux, event.OnAppUninstall, func(ctx context.Context, d *event.Delivery, _ event.AppUninstall) error {
-		return portals.Forget(ctx, d.MemberID())
+	portals.Lifecycle(mux, oauth.Hooks{ // install, update, uninstall
+		Installed: func(ctx context.Context, in oauth.Installation, _ event.AppInstall) error {
+			return event.NewAPI(api.Portal(in.MemberID)).Reconcile(ctx, mux.Bindings(url))
+		},
 	})
 	event.On(mux, event.OnCrmDealAdd, func(ctx context.Context, d *event.Delivery, _ event.CRMEntity) error {
 		// crm.deal.get; what many handlers fetch at the same time leaves as one batch.

@@ -85,7 +85,7 @@ func TestAppAndQueue(t *testing.T) {
 
 	require.NoError(t, app.Install(t.Context()))
 	require.NoError(t, portal.Wait(t.Context()))
-	require.Len(t, portal.Bindings(), 3, "install, uninstall, new deals")
+	require.Len(t, portal.Bindings(), 4, "install, update, uninstall, new deals")
 	_, err = portal.Add(eventtest.Deal, map[string]any{"TITLE": "Rocket"}, eventtest.AdminID)
 	require.NoError(t, err)
 	require.NoError(t, portal.Wait(t.Context()))
@@ -100,7 +100,7 @@ func TestAppAndQueue(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	worked := make(chan error, 1)
 	go func() { worked <- work(ctx, api, portal.MemberID(), mux) }()
-	require.Eventually(t, func() bool { return len(portal.Bindings()) == 4 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return len(portal.Bindings()) == 5 }, 10*time.Second, time.Millisecond)
 	id, err := portal.Add(eventtest.Lead, map[string]any{"TITLE": "Hope"}, eventtest.AdminID)
 	require.NoError(t, err)
 	select {

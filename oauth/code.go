@@ -41,6 +41,13 @@ func (p *Portals) AuthCodeURL(domain, state string) (string, error) {
 //
 // Source: https://apidocs.bitrix24.com/settings/oauth/index.html
 func (p *Portals) Exchange(ctx context.Context, code, serverDomain string) (Installation, error) {
+	return p.redeem(ctx, "code", code, serverDomain, p.exchanged)
+}
+
+// redeem trades a code for tokens and lets keep store them. Both happen once for all callers with that code.
+func (p *Portals) redeem(
+	ctx context.Context, flight, code, serverDomain string, keep func(context.Context, answer) (Installation, error),
+) (Installation, error) {
 	if serverDomain == "" {
 		serverDomain = officialHost
 	}
@@ -49,22 +56,23 @@ func (p *Portals) Exchange(ctx context.Context, code, serverDomain string) (Inst
 		return Installation{}, err
 	}
 	sum := sha256.Sum256([]byte(at.String() + "\x00" + code))
-	return p.fly(ctx, &p.arrival, "code "+hex.EncodeToString(sum[:]), opExchange, func(ctx context.Context) (Installation, error) {
-		return p.exchange(ctx, at, event.Secret(code))
+	return p.fly(ctx, &p.arrival, flight+" "+hex.EncodeToString(sum[:]), opExchange, func(ctx context.Context) (Installation, error) {
+		a, err := p.server.redeem(ctx, at, event.Secret(code))
+		if err != nil {
+			return Installation{}, err
+		}
+		if a.serverEndpoint == "" {
+			a.serverEndpoint = at.String()
+		}
+		if !validMemberID(a.memberID) || a.clientEndpoint == "" {
+			return Installation{}, &Error{Op: opExchange, Kind: ErrTemporary, Detail: "the answer names no portal, or none that is https"}
+		}
+		return keep(ctx, a)
 	})
 }
 
-func (p *Portals) exchange(ctx context.Context, at address, code event.Secret) (Installation, error) {
-	a, err := p.server.redeem(ctx, at, code)
-	if err != nil {
-		return Installation{}, err
-	}
-	if a.serverEndpoint == "" {
-		a.serverEndpoint = at.String()
-	}
-	if !validMemberID(a.memberID) || a.clientEndpoint == "" {
-		return Installation{}, &Error{Op: opExchange, Kind: ErrTemporary, Detail: "the answer names no portal, or none that is https"}
-	}
+// exchanged stores what a code brought as the application's own.
+func (p *Portals) exchanged(ctx context.Context, a answer) (Installation, error) {
 	key := appKey(a.memberID)
 	stored, err := p.load(ctx, key)
 	if err != nil && !errors.Is(err, ErrNotFound) {

@@ -37,6 +37,10 @@ const (
 	ErrEndpoint Kind = "an endpoint is malformed or not https"
 	// ErrUnverified means that an install event or page does not prove where it comes from. It is also an event.ErrForbidden.
 	ErrUnverified Kind = "the installation is not confirmed by the OAuth server"
+	// ErrNoUserToken means that an event carries no token of the user who caused it, or one that does not work any more.
+	ErrNoUserToken Kind = "no usable token of the acting user"
+	// ErrRedirect means that a redirect with an authorization code is malformed, or was not begun in this browser's session.
+	ErrRedirect Kind = "the redirect is malformed or was not begun in this session"
 	// ErrShutdown means that Shutdown was called and no new work is begun.
 	ErrShutdown Kind = "shut down"
 )
@@ -77,6 +81,17 @@ func (e *Error) Is(target error) bool {
 
 // Unwrap returns the error behind it.
 func (e *Error) Unwrap() error { return e.Err }
+
+// Permanent reports whether waiting cannot mend the error: somebody has to install or authorise the application again, or to
+// mend its configuration. An ended subscription is not permanent, and neither are an OAuth server or a store out of order.
+func (e *Error) Permanent() bool {
+	switch e.Kind {
+	case ErrReauthorize, ErrCredentials, ErrHostNotAllowed, ErrEndpoint, ErrNoUserToken:
+		return true
+	default:
+		return false
+	}
+}
 
 // codeKind sorts the codes of the OAuth server by what can be done about them. Their texts are looked at for one code only,
 // which stands for several failures.

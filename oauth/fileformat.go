@@ -59,6 +59,7 @@ type storedInstallation struct {
 	ApplicationToken         string    `json:"application_token,omitempty"`
 	PreviousApplicationToken string    `json:"previous_application_token,omitempty"`
 	InstalledAt              time.Time `json:"installed_at,omitzero"`
+	SetUpAt                  time.Time `json:"set_up_at,omitzero"`
 	UpdatedAt                time.Time `json:"updated_at,omitzero"`
 }
 
@@ -80,6 +81,7 @@ func toStored(in Installation) storedInstallation {
 		ApplicationToken:         string(in.ApplicationToken),
 		PreviousApplicationToken: string(in.PreviousApplicationToken),
 		InstalledAt:              wall(in.InstalledAt),
+		SetUpAt:                  wall(in.SetUpAt),
 		UpdatedAt:                wall(in.UpdatedAt),
 	}
 }
@@ -98,6 +100,7 @@ func (s storedInstallation) installation() Installation {
 		ApplicationToken:         event.Secret(s.ApplicationToken),
 		PreviousApplicationToken: event.Secret(s.PreviousApplicationToken),
 		InstalledAt:              s.InstalledAt,
+		SetUpAt:                  s.SetUpAt,
 		UpdatedAt:                s.UpdatedAt,
 	}
 }

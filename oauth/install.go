@@ -34,13 +34,7 @@ func (p *Portals) Install(ctx context.Context, auth event.Auth) (Installation, e
 	if !validMemberID(auth.MemberID) || (auth.AccessToken == "" && auth.RefreshToken == "") {
 		return Installation{}, &Error{Op: opInstall, Kind: ErrUnverified, Detail: "it names no portal or carries no token"}
 	}
-	claim := sha256.New()
-	for _, part := range []string{auth.MemberID, string(auth.RefreshToken), string(auth.AccessToken), string(auth.ApplicationToken)} {
-		sum := sha256.Sum256([]byte(part))
-		claim.Write(sum[:])
-	}
-	// All that the outcome depends on is in the key: nobody shares the outcome of a claim that is not the same.
-	in, err := p.fly(ctx, &p.arrival, hex.EncodeToString(claim.Sum(nil)), opInstall, func(ctx context.Context) (Installation, error) {
+	in, err := p.fly(ctx, &p.arrival, flightOf(opInstall, auth), opInstall, func(ctx context.Context) (Installation, error) {
 		return p.check(ctx, auth)
 	})
 	if errors.Is(err, ErrUnverified) {
@@ -48,6 +42,17 @@ func (p *Portals) Install(ctx context.Context, auth event.Auth) (Installation, e
 			slog.String(keyMemberID, auth.MemberID), slog.String(keyError, err.Error()))
 	}
 	return in, err
+}
+
+// flightOf names a claim. All that the outcome depends on is in the name: nobody shares the outcome of a claim that is not the
+// same.
+func flightOf(op string, auth event.Auth) string {
+	claim := sha256.New()
+	for _, part := range []string{auth.MemberID, string(auth.RefreshToken), string(auth.AccessToken), string(auth.ApplicationToken)} {
+		sum := sha256.Sum256([]byte(part))
+		claim.Write(sum[:])
+	}
+	return op + " " + hex.EncodeToString(claim.Sum(nil))
 }
 
 // check confirms a claim at the OAuth server and stores it.
@@ -91,6 +96,11 @@ func (p *Portals) keep(ctx context.Context, key Key, stored record, a answer, cl
 	}
 	if written.rebase != nil {
 		return Installation{}, &Error{Op: opInstall, Kind: ErrStore, Detail: "the tokens are kept in memory"}
+	}
+	if key.UserID != 0 {
+		p.log.LogAttrs(ctx, slog.LevelInfo, "bitrix24 tokens of a user verified",
+			slog.String(keyMemberID, key.MemberID), slog.Int64(keyUserID, key.UserID))
+		return written.in, nil
 	}
 	p.log.LogAttrs(ctx, slog.LevelInfo, "bitrix24 installation verified", slog.String(keyMemberID, key.MemberID))
 	return written.in, nil

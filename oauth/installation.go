@@ -31,6 +31,7 @@ type Installation struct {
 	PreviousApplicationToken event.Secret // the one before it; events under way while it was replaced still carry it
 
 	InstalledAt time.Time // when an install event, page or code was last verified, UTC
+	SetUpAt     time.Time // when Hooks.Installed last succeeded, UTC; zero where it never did
 	UpdatedAt   time.Time // when any of this last changed, UTC
 }
 

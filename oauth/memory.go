@@ -11,7 +11,7 @@ import (
 // ready. It is safe for concurrent use.
 type MemoryStore struct {
 	mu      sync.Mutex
-	rows    map[Key]memoryRow
+	rows    map[Key]*memoryRow // pointers, since fmt may print what the map holds, and not follow those
 	version uint64
 }
 
@@ -44,15 +44,19 @@ func (s *MemoryStore) Swap(ctx context.Context, key Key, old Version, in Install
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.rows[key].version != old {
+	var stored Version
+	if row, ok := s.rows[key]; ok {
+		stored = row.version
+	}
+	if stored != old {
 		return "", ErrConflict
 	}
 	if s.rows == nil {
-		s.rows = make(map[Key]memoryRow)
+		s.rows = make(map[Key]*memoryRow)
 	}
 	s.version++
 	version := Version(strconv.FormatUint(s.version, 10))
-	s.rows[key] = memoryRow{in: in.clone(), version: version}
+	s.rows[key] = &memoryRow{in: in.clone(), version: version}
 	return version, nil
 }
 

@@ -17,26 +17,37 @@ import (
 
 // What an [Error] says was tried.
 const (
-	opLoad     = "load"
-	opRenew    = "renew"
-	opIdentify = "identify"
-	opExchange = "exchange"
-	opInstall  = "install"
-	opForget   = "forget"
-	opWrite    = "write"
-	opShutdown = "shutdown"
+	opLoad      = "load"
+	opRenew     = "renew"
+	opIdentify  = "identify"
+	opExchange  = "exchange"
+	opInstall   = "install"
+	opForget    = "forget"
+	opWrite     = "write"
+	opShutdown  = "shutdown"
+	opSeed      = "seed"
+	opMove      = "move"
+	opActing    = "acting user"
+	opUser      = "user"
+	opPage      = "page"
+	opChange    = "change"
+	opKeepAlive = "keep alive"
 )
 
 // Keys of log attributes.
 const (
 	keyMemberID = "member_id"
 	keyError    = "error"
+	keyDomain   = "domain"
+	keyUserID   = "user_id"
+	keyRenewed  = "renewed"
+	keyFailed   = "failed"
 	keyPanic    = "panic"
 	keyStack    = "stack"
 )
 
 // Portals holds the application's access to portals: it verifies installations, stores them, hands out access tokens and
-// renews them. It is a webhook.Verifier, a webhook.TokenLookup and a rest.Credentials.
+// renews them. It is a webhook.Verifier, a webhook.TokenLookup, a rest.Credentials and a rest.Mover.
 //
 // It is safe for concurrent use, and several processes may share a store. Make one for the life of the process.
 type Portals struct {
@@ -48,8 +59,9 @@ type Portals struct {
 	slots   chan struct{}      // of installations being checked
 
 	mu      sync.Mutex
-	unsaved map[Key]record  // what the store could not take
-	held    map[Key]refusal // refresh tokens not to be sent for a while
+	unsaved map[Key]*record  // what the store could not take; pointers, since fmt may print what these maps hold, and not follow those
+	held    map[Key]*refusal // refresh tokens not to be sent for a while
+	detours map[Key]detour   // addresses that the OAuth server did not confirm a short while ago
 	closed  bool
 	running sync.WaitGroup // Add under mu while not closed
 }
@@ -77,8 +89,9 @@ func NewPortals(cfg Config, store Store, opts ...Option) (*Portals, error) {
 		server:  server,
 		log:     c.log,
 		slots:   make(chan struct{}, maxChecks),
-		unsaved: make(map[Key]record),
-		held:    make(map[Key]refusal),
+		unsaved: make(map[Key]*record),
+		held:    make(map[Key]*refusal),
+		detours: make(map[Key]detour),
 	}, nil
 }
 
@@ -113,36 +126,6 @@ func (p *Portals) ApplicationTokens(ctx context.Context, memberID string) ([]eve
 	return tokens, nil
 }
 
-// Forget deletes what is stored of a portal. Call it once a verified ONAPPUNINSTALL asks for it. It returns nil where there
-// is nothing.
-func (p *Portals) Forget(ctx context.Context, memberID string) error {
-	if !validMemberID(memberID) {
-		return nil
-	}
-	key := appKey(memberID)
-	p.saved(key)
-	p.mu.Lock()
-	delete(p.held, key)
-	p.mu.Unlock()
-	for range writeTries {
-		_, version, err := p.store.Load(ctx, key)
-		if errors.Is(err, ErrNotFound) {
-			return nil
-		}
-		if err == nil {
-			err = p.store.Delete(ctx, key, version)
-		}
-		switch {
-		case err == nil:
-			p.log.LogAttrs(ctx, slog.LevelInfo, "bitrix24 installation forgotten", slog.String(keyMemberID, memberID))
-			return nil
-		case !errors.Is(err, ErrConflict):
-			return &Error{Op: opForget, Kind: ErrStore, Err: err}
-		}
-	}
-	return &Error{Op: opForget, Kind: ErrStore, Detail: "the installation changes all the time", Err: ErrConflict}
-}
-
 // Shutdown waits for renewals and installations under way, and writes the tokens that the store could not take so far. It
 // returns the context's error where it ends before, and an [ErrStore] where tokens stay unwritten: those portals will have
 // to be authorised again. Call it after everything that uses p has stopped; what comes later and needs a renewal gets
@@ -168,7 +151,7 @@ func (p *Portals) Shutdown(ctx context.Context) error {
 		if ctx.Err() != nil {
 			break
 		}
-		_, _ = p.write(ctx, key, r, writeTries) // what fails stays in unsaved, and is logged
+		_, _ = p.write(ctx, key, *r, writeTries) // what fails stays in unsaved, and is logged
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()

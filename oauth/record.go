@@ -71,7 +71,7 @@ func (p *Portals) write(ctx context.Context, key Key, r record, tries int) (reco
 	}
 	r.tried = time.Now()
 	p.mu.Lock()
-	p.unsaved[key] = r
+	p.unsaved[key] = &r
 	p.mu.Unlock()
 	p.log.LogAttrs(ctx, slog.LevelError, "bitrix24 tokens could not be stored and are kept in memory",
 		slog.String(keyMemberID, key.MemberID), slog.String(keyError, failure.Error()))
@@ -114,7 +114,10 @@ func (p *Portals) waiting(key Key) (record, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	r, ok := p.unsaved[key]
-	return r, ok
+	if !ok {
+		return record{}, false
+	}
+	return *r, true
 }
 
 // saved drops a record that the store could not take before.

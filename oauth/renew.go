@@ -39,19 +39,22 @@ type refusal struct {
 //
 // It returns [ErrNotFound], [ErrReauthorize], [ErrCredentials], [ErrPayment], [ErrTemporary] or [ErrStore].
 func (p *Portals) Access(ctx context.Context, memberID string) (endpoint, token string, err error) {
-	key := appKey(memberID)
+	in, err := p.access(ctx, appKey(memberID))
+	return in.ClientEndpoint, string(in.AccessToken), err
+}
+
+// access returns what is stored under a key, with an access token that has not clearly expired.
+func (p *Portals) access(ctx context.Context, key Key) (Installation, error) {
 	r, err := p.load(ctx, key)
 	if err != nil {
-		return "", "", err
+		return Installation{}, err
 	}
 	unsaved := r.rebase != nil && time.Since(r.tried) >= rewriteAfter
 	if unsaved || r.in.AccessToken == "" || expired(r.in) {
 		// Nothing was refused: this adopts whatever works and renews only where nothing does.
-		if r.in, err = p.renew(ctx, key, ""); err != nil {
-			return "", "", err
-		}
+		return p.renew(ctx, key, "")
 	}
-	return r.in.ClientEndpoint, string(r.in.AccessToken), nil
+	return r.in, nil
 }
 
 // Renew returns access after the portal answered expired_token to the access token refused. Where another caller, or another
@@ -142,8 +145,11 @@ func (p *Portals) refresh(ctx context.Context, key Key, in Installation) (answer
 		return answer{}, err
 	}
 	a, err := p.server.renew(ctx, at, in.RefreshToken)
-	if err == nil && a.memberID != "" && a.memberID != key.MemberID {
+	switch {
+	case err == nil && a.memberID != "" && a.memberID != key.MemberID:
 		return answer{}, &Error{Op: opRenew, Kind: ErrReauthorize, Detail: "the OAuth server gave the tokens of another portal"}
+	case err == nil && key.UserID != 0 && a.userID != 0 && a.userID != key.UserID:
+		return answer{}, &Error{Op: opRenew, Kind: ErrReauthorize, Detail: "the OAuth server gave the tokens of another user"}
 	}
 	return a, err
 }
@@ -181,7 +187,7 @@ func (p *Portals) hold(key Key, refresh event.Secret, err error) {
 	if old, ok := p.held[key]; ok && old.refresh == refresh && now.Before(old.until) {
 		return
 	}
-	p.held[key] = refusal{refresh: refresh, err: err, until: now.Add(holdTime)}
+	p.held[key] = &refusal{refresh: refresh, err: err, until: now.Add(holdTime)}
 }
 
 // refused returns the refusal of a refresh token that was sent a short while ago.

@@ -113,8 +113,13 @@ func withoutURL(err error) error {
 }
 
 // permanent reports whether waiting cannot mend the error of a call. What is not known to be permanent is taken for passing.
+// Errors of whatever hands out tokens, such as package oauth's, say so by a method Permanent.
 func permanent(err error) bool {
 	if errors.Is(err, ErrBadAnswer) {
+		return true
+	}
+	var p interface{ Permanent() bool }
+	if errors.As(err, &p) && p.Permanent() {
 		return true
 	}
 	switch codeOf(err) {

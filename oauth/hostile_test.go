@@ -1,0 +1,165 @@
+package oauth_test
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/b24events/b24events/event"
+	"github.com/b24events/b24events/oauth"
+	"github.com/b24events/b24events/rest"
+)
+
+func isAny(err error, kinds ...error) bool {
+	for _, kind := range kinds {
+		if errors.Is(err, kind) {
+			return true
+		}
+	}
+	return false
+}
+
+// TestHostileAddressesGetNothing puts the address of a listener wherever an attacker, or a portal that has fallen into an attacker's hands, can put
+// one. The listener counts connections, so that not even a name or a certificate is asked for.
+func TestHostileAddressesGetNothing(t *testing.T) {
+	t.Parallel()
+	var hits atomic.Int64
+	trap := httptest.NewUnstartedServer(http.NotFoundHandler())
+	trap.Listener = countingListener{trap.Listener, &hits}
+	trap.Start()
+	defer trap.Close()
+	evil, host := trap.URL+"/rest/", strings.TrimPrefix(trap.URL, "http://")
+
+	w := newWorld(t)
+	in := w.installed(t)
+	ctx := t.Context()
+	portals := w.portals(t, w.store)
+	api, err := rest.NewPortals(portals, rest.WithInsecureHTTP())
+	require.NoError(t, err)
+	g := w.grant(t)
+
+	bodies := map[string]func(*event.Auth){
+		"server_endpoint": func(a *event.Auth) { a.ServerEndpoint = evil },
+		"client_endpoint": func(a *event.Auth) { a.ClientEndpoint = evil },
+		"domain":          func(a *event.Auth) { a.ClientEndpoint, a.Domain = "", host },
+		"all":             func(a *event.Auth) { a.ServerEndpoint, a.ClientEndpoint, a.Domain = evil, evil, host },
+	}
+	var claims sync.WaitGroup // a refused claim waits a little for its twin
+	for name, change := range bodies {
+		for _, known := range []bool{true, false} {
+			auth := authOf(g)
+			auth.AccessToken, auth.RefreshToken = planted, planted // of no use, but not to be sent about either
+			auth.ApplicationToken = "guess"
+			change(&auth)
+			if !known {
+				auth.MemberID = "b223c6b3710f85df22e9377d6c4f7553"
+			}
+			claims.Go(func() {
+				assert.ErrorIs(t, portals.Verify(ctx, &event.Delivery{Name: "ONAPPINSTALL", Auth: auth}), event.ErrForbidden, name)
+			})
+			claims.Go(func() {
+				assert.ErrorIs(t, portals.Verify(ctx, &event.Delivery{Name: "ONAPPUPDATE", Auth: auth}), event.ErrForbidden, name)
+			})
+			for _, verify := range []func(context.Context, event.Auth) (oauth.Installation, error){
+				portals.Install, portals.KeepUser, portals.VerifyPage,
+			} {
+				claims.Go(func() {
+					_, err := verify(ctx, auth)
+					assert.Error(t, err, name)
+				})
+			}
+		}
+	}
+	claims.Wait()
+
+	// A verified event with a planted address: the handler's calls go to the stored one.
+	auth := authOf(g)
+	auth.ClientEndpoint, auth.ServerEndpoint, auth.Domain = evil, evil, host
+	auth.Expires = time.Time{}
+	d := &event.Delivery{Name: "ONCRMDEALADD", Auth: auth}
+	require.NoError(t, portals.Verify(ctx, d))
+	acting, err := rest.NewPortals(portals.ActingOrApp(d), rest.WithInsecureHTTP())
+	require.NoError(t, err)
+	require.NoError(t, acting.Portal(w.MemberID()).Call(ctx, "profile", nil, nil))
+	require.NoError(t, api.Portal(w.MemberID()).Call(ctx, "profile", nil, nil))
+
+	_, err = portals.Exchange(ctx, planted, host)
+	require.ErrorIs(t, err, oauth.ErrHostNotAllowed)
+	_, err = portals.ExchangeUser(ctx, planted, host)
+	require.ErrorIs(t, err, oauth.ErrHostNotAllowed)
+	require.ErrorIs(t, portals.Moved(ctx, w.MemberID(), evil), oauth.ErrUnverified)
+	_, err = portals.Seed(ctx, oauth.Installation{MemberID: "c", ClientEndpoint: in.ClientEndpoint, ServerEndpoint: evil, RefreshToken: planted})
+	require.ErrorIs(t, err, oauth.ErrHostNotAllowed)
+
+	// Something wrote the address into the store: the client secret and the refresh token still stay here.
+	stored, version, err := w.store.Load(ctx, w.key)
+	require.NoError(t, err)
+	require.Equal(t, in.ClientEndpoint, stored.ClientEndpoint)
+	require.Equal(t, in.ServerEndpoint, stored.ServerEndpoint)
+	stored.ServerEndpoint = evil
+	_, err = w.store.Swap(ctx, w.key, version, stored)
+	require.NoError(t, err)
+	_, _, err = portals.Renew(ctx, w.MemberID(), string(stored.AccessToken))
+	require.ErrorIs(t, err, oauth.ErrHostNotAllowed)
+	require.ErrorIs(t, portals.Moved(ctx, w.MemberID(), evil), oauth.ErrUnverified)
+
+	require.Zero(t, hits.Load())
+}
+
+// countingListener counts connections.
+type countingListener struct {
+	net.Listener
+
+	n *atomic.Int64
+}
+
+func (l countingListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err == nil {
+		l.n.Add(1)
+	}
+	return c, err
+}
+
+// TestRedirectsOfTheOAuthServerAreNotFollowed lets the OAuth server itself send requests on to a listener.
+func TestRedirectsOfTheOAuthServerAreNotFollowed(t *testing.T) {
+	t.Parallel()
+	var hits atomic.Int64
+	trap := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { hits.Add(1) }))
+	defer trap.Close()
+	for _, status := range []int{301, 302, 303, 307, 308} {
+		server := httptest.NewServer(http.RedirectHandler(trap.URL, status))
+		portals, err := oauth.NewPortals(oauth.Config{ClientID: clientID, ClientSecret: planted}, stored(t, func(in *oauth.Installation) {
+			in.ServerEndpoint = server.URL + "/rest/"
+		}), oauth.WithHosts(strings.TrimPrefix(server.URL, "http://")), oauth.WithInsecureHTTP())
+		require.NoError(t, err)
+		_, _, err = portals.Renew(t.Context(), member, "a1")
+		require.ErrorIs(t, err, oauth.ErrTemporary)
+		auth := claim()
+		auth.ServerEndpoint = server.URL + "/rest/"
+		for _, verify := range []func() error{
+			func() error { _, err := portals.Install(t.Context(), auth); return err },
+			func() error { _, err := portals.KeepUser(t.Context(), auth); return err },
+			func() error { _, err := portals.VerifyPage(t.Context(), auth); return err },
+			func() error {
+				_, err := portals.Exchange(t.Context(), "c0de", strings.TrimPrefix(server.URL, "http://"))
+				return err
+			},
+			func() error { return portals.Moved(t.Context(), member, "https://new.bitrix24.com/rest/") },
+		} {
+			require.ErrorIs(t, verify(), oauth.ErrTemporary)
+		}
+		server.Close()
+	}
+	require.Zero(t, hits.Load())
+}

@@ -1,0 +1,127 @@
+package oauth
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"time"
+
+	"github.com/b24events/b24events/event"
+)
+
+const (
+	// keepAliveAge is how long ago the last renewal must be. A refresh token ends after 180 days; this leaves a month of tries.
+	keepAliveAge = 150 * 24 * time.Hour
+	// sweepEvery is the pause between two sweeps.
+	sweepEvery = 24 * time.Hour
+	// sweepDelay is the longest wait before the first one, so that processes that start together do not sweep together.
+	sweepDelay = 10 * time.Minute
+	// sweepPace is the pause after a renewal.
+	sweepPace = 2 * time.Second
+)
+
+// KeepAlive keeps the tokens of portals alive where nothing happens for months: a refresh token ends 180 days after it was
+// given. About once a day it looks at every installation and user stored, and renews, one after the other and slowly, what was
+// last renewed more than 150 days ago. What is in use is left to [Portals.Renew]: Bitrix24 may block applications that renew
+// by the clock. Run it in a goroutine, in one process or in each.
+//
+// It returns nil when ctx ends, [ErrShutdown] after [Portals.Shutdown], and at once an [ErrStore] that is an
+// errors.ErrUnsupported where the store is not a [Lister]. Everything else is logged: a refused portal does not keep others
+// from being renewed, and one that must be installed again is not tried again.
+//
+// Source: https://apidocs.bitrix24.com/settings/oauth/auto-renewal.html
+func (p *Portals) KeepAlive(ctx context.Context) error {
+	lister, ok := p.store.(Lister)
+	if !ok {
+		return &Error{
+			Op: opKeepAlive, Kind: ErrStore, Err: errors.ErrUnsupported,
+			Detail: "it cannot tell what it holds; give it the method Keys, see Lister",
+		}
+	}
+	s := &sweeper{portals: p, lister: lister, void: make(map[Key]event.Secret)}
+	for pause := jitter(sweepDelay); wait(ctx, pause) == nil; pause = sweepEvery + jitter(sweepEvery/24) {
+		if err := s.sweep(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// jitter returns a random duration below d.
+func jitter(d time.Duration) time.Duration {
+	return rand.N(d) + 1 //nolint:gosec // it spreads load; nothing depends on its being hard to guess
+}
+
+type sweeper struct {
+	portals *Portals
+	lister  Lister
+	void    map[Key]event.Secret // refresh tokens that were refused for good
+}
+
+// sweep renews what is old. It returns an error only where nothing can be renewed any more.
+func (s *sweeper) sweep(ctx context.Context) error {
+	var renewed, failed int
+	for key, err := range s.lister.Keys(ctx) {
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			s.log(ctx, slog.LevelError, "bitrix24 installation could not be looked at", key, err)
+			continue
+		}
+		tried, err := s.renew(ctx, key)
+		switch {
+		case errors.Is(err, ErrShutdown):
+			return err
+		case ctx.Err() != nil:
+			return nil
+		case err != nil:
+			failed++
+			s.log(ctx, slog.LevelWarn, "bitrix24 access could not be kept alive", key, err)
+		case tried:
+			renewed++
+		}
+		if tried && wait(ctx, sweepPace+jitter(sweepPace)) != nil {
+			return nil
+		}
+	}
+	s.portals.log.LogAttrs(ctx, slog.LevelDebug, "bitrix24 access kept alive",
+		slog.Int(keyRenewed, renewed), slog.Int(keyFailed, failed))
+	return nil
+}
+
+// renew renews what is stored under a key where it is old. It reports whether it tried.
+func (s *sweeper) renew(ctx context.Context, key Key) (tried bool, err error) {
+	r, err := s.portals.load(ctx, key)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return false, nil // forgotten in the meantime
+	case err != nil:
+		return false, err
+	case r.in.RefreshToken == "" || time.Since(lastRenewed(r.in)) < keepAliveAge:
+		return false, nil
+	case s.void[key] == r.in.RefreshToken:
+		return false, nil
+	}
+	_, err = s.portals.renew(ctx, key, r.in.AccessToken)
+	var e *Error
+	if errors.As(err, &e) && e.Permanent() {
+		s.void[key] = r.in.RefreshToken
+	}
+	return true, err
+}
+
+// lastRenewed returns when the tokens were renewed, about: access tokens live for an hour, or a day at most. Other changes of an
+// installation do not count.
+func lastRenewed(in Installation) time.Time {
+	if !in.Expires.IsZero() {
+		return in.Expires
+	}
+	return in.UpdatedAt
+}
+
+func (s *sweeper) log(ctx context.Context, level slog.Level, message string, key Key, err error) {
+	s.portals.log.LogAttrs(ctx, level, message, //nolint:sloglint // the callers' messages are constants
+		slog.String(keyMemberID, key.MemberID), slog.Int64(keyUserID, key.UserID), slog.String(keyError, err.Error()))
+}

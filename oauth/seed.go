@@ -1,0 +1,77 @@
+package oauth
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/b24events/b24events/event"
+)
+
+// Seed stores tokens that came from configuration, for programs that no install event reaches, such as one that reads the
+// offline queue of a single portal. It needs MemberID, ClientEndpoint and an access or a refresh token; an empty
+// ServerEndpoint means https://oauth.bitrix.info/rest/, and zero Expires that the portal tells when the token has expired.
+// Space around values is ignored.
+//
+// A portal of which anything is stored keeps that, since a seed is used up by the first renewal: created tells whether the
+// seed was stored. To seed again, [Portals.Forget] the portal first. Nothing is asked of the OAuth server.
+//
+// It returns [ErrEndpoint] or [ErrHostNotAllowed] where an address breaks the rules, a plain error where something is missing,
+// and [ErrStore].
+func (p *Portals) Seed(ctx context.Context, in Installation) (created bool, err error) {
+	in, err = p.seed(in)
+	if err != nil {
+		return false, err
+	}
+	key := appKey(in.MemberID)
+	_, err = p.load(ctx, key)
+	if err == nil {
+		return false, nil
+	}
+	if !errors.Is(err, ErrNotFound) {
+		return false, err
+	}
+	_, err = p.store.Swap(ctx, key, "", in)
+	switch {
+	case errors.Is(err, ErrConflict):
+		return false, nil // another process was first
+	case err != nil:
+		return false, &Error{Op: opSeed, Kind: ErrStore, Err: err}
+	}
+	p.log.LogAttrs(ctx, slog.LevelInfo, "bitrix24 installation stored from configuration", slog.String(keyMemberID, in.MemberID))
+	return true, nil
+}
+
+// seed checks an installation from configuration and completes it.
+func (p *Portals) seed(in Installation) (Installation, error) {
+	for _, s := range []*string{&in.MemberID, &in.ClientEndpoint, &in.ServerEndpoint} {
+		*s = strings.TrimSpace(*s)
+	}
+	for _, s := range []*event.Secret{&in.AccessToken, &in.RefreshToken, &in.ApplicationToken, &in.PreviousApplicationToken} {
+		*s = event.Secret(strings.TrimSpace(string(*s)))
+	}
+	switch {
+	case !validMemberID(in.MemberID):
+		return Installation{}, errors.New("oauth: seed: the member id is missing or malformed")
+	case in.AccessToken == "" && in.RefreshToken == "":
+		return Installation{}, errors.New("oauth: seed: there is neither an access nor a refresh token")
+	}
+	portal, err := p.server.hosts.portal(in.ClientEndpoint)
+	if err != nil {
+		return Installation{}, err
+	}
+	if in.ServerEndpoint == "" {
+		in.ServerEndpoint = "https://" + officialHost + "/rest/"
+	}
+	server, err := p.server.hosts.server(in.ServerEndpoint)
+	if err != nil {
+		return Installation{}, err
+	}
+	in.ClientEndpoint, in.ServerEndpoint = portal.String(), server.String()
+	in.Scope = slices.Clone(in.Scope)
+	in.UpdatedAt = time.Now().UTC()
+	return in, nil
+}

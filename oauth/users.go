@@ -1,0 +1,156 @@
+package oauth
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/b24events/b24events/event"
+)
+
+// User is access to portals as one of their users, by tokens of that user's own, which [Portals.KeepUser] or
+// [Portals.ExchangeUser] stored. It is a rest.Credentials, safe for concurrent use, and costs nothing: make one where it is
+// needed.
+type User struct {
+	portals *Portals
+	id      int64
+}
+
+// Format prints the user's number and no token, whatever the verb.
+func (u *User) Format(f fmt.State, _ rune) { _, _ = fmt.Fprintf(f, "oauth.User(%d)", u.id) }
+
+// User returns access as the user with that number. Numbers are a portal's own: the same number on two portals is two people.
+// The portal limits what it allows to that user's rights.
+func (p *Portals) User(id int64) *User { return &User{portals: p, id: id} }
+
+// Access is [Portals.Access] with the user's token. It returns [ErrNotFound] where none is stored, and for the user 0.
+func (u *User) Access(ctx context.Context, memberID string) (endpoint, token string, err error) {
+	return u.use(ctx, memberID, u.portals.access)
+}
+
+// Renew is [Portals.Renew] with the user's token. Users are renewed independently of one another, and of the application.
+func (u *User) Renew(ctx context.Context, memberID, refused string) (endpoint, token string, err error) {
+	return u.use(ctx, memberID, func(ctx context.Context, key Key) (Installation, error) {
+		return u.portals.renew(ctx, key, event.Secret(refused))
+	})
+}
+
+// Moved follows the portal to a new address; see [Portals.Moved].
+func (u *User) Moved(ctx context.Context, memberID, endpoint string) error {
+	return u.portals.Moved(ctx, memberID, endpoint)
+}
+
+// use takes the token from the user's record and the address from the portal's, which is the one that is kept right when the
+// portal is renamed.
+func (u *User) use(
+	ctx context.Context, memberID string, token func(context.Context, Key) (Installation, error),
+) (endpoint, access string, err error) {
+	if u.id == 0 { // the application's own key
+		return "", "", &Error{Op: opUser, Kind: ErrNotFound, Detail: "no user has the number 0"}
+	}
+	in, err := token(ctx, Key{MemberID: memberID, UserID: u.id})
+	if err != nil {
+		return "", "", err
+	}
+	portal, err := u.portals.load(ctx, appKey(memberID))
+	if err != nil {
+		return "", "", err // also where the application was removed and only the user is left
+	}
+	return portal.in.ClientEndpoint, string(in.AccessToken), nil
+}
+
+// KeepUser takes the tokens that an application page brings (its auth block, see event.ParseRequest), lets the OAuth server
+// confirm whose they are by trading the refresh token for a new pair, and stores that pair as the user's, for [Portals.User].
+// The application's own tokens stay as they are. A page that was loaded again, and so brings a pair that is used up, gets what is
+// stored of its user while its access token works.
+//
+// The portal must be known. KeepUser returns [ErrNotFound] where it is not; [ErrUnverified] where the tokens are not confirmed;
+// or [ErrTemporary], [ErrCredentials], [ErrPayment] or [ErrStore] where it could not tell.
+//
+// Source: https://apidocs.bitrix24.com/settings/oauth/simple-way.html
+func (p *Portals) KeepUser(ctx context.Context, auth event.Auth) (Installation, error) {
+	if !validMemberID(auth.MemberID) || auth.RefreshToken == "" {
+		return Installation{}, &Error{Op: opUser, Kind: ErrUnverified, Detail: "it names no portal or carries no refresh token"}
+	}
+	in, err := p.fly(ctx, &p.arrival, flightOf(opUser, auth), opUser, func(ctx context.Context) (Installation, error) {
+		return p.checkUser(ctx, auth)
+	})
+	p.logRefusal(ctx, auth.MemberID, err)
+	return in, err
+}
+
+// checkUser confirms whose tokens a page carries, and stores them.
+func (p *Portals) checkUser(ctx context.Context, claim event.Auth) (Installation, error) {
+	app, at, err := p.claimOfKnown(ctx, opUser, claim)
+	if err != nil {
+		return Installation{}, err
+	}
+	a, err := p.prove(ctx, at, claim)
+	if err != nil {
+		return p.reloaded(ctx, claim, err)
+	}
+	if err := p.concerns(&a, claim, app, true); err != nil {
+		return Installation{}, err
+	}
+	if a.serverEndpoint == "" {
+		a.serverEndpoint = at.String()
+	}
+	return p.keepUser(ctx, a, claim)
+}
+
+// reloaded returns what is stored of the user of a page that was loaded again.
+func (p *Portals) reloaded(ctx context.Context, claim event.Auth, refusal error) (Installation, error) {
+	var e *Error
+	if !errors.As(refusal, &e) || !e.refusesToken() {
+		return Installation{}, refusal
+	}
+	if claim.AccessToken != "" {
+		in, err := p.checkPage(ctx, withoutRefresh(claim))
+		if err == nil {
+			var r record
+			if r, err = p.load(ctx, Key{MemberID: in.MemberID, UserID: in.UserID}); err == nil {
+				return r.in, nil
+			}
+		}
+		if !errors.Is(err, ErrNotFound) && !errors.Is(err, ErrUnverified) {
+			return Installation{}, err
+		}
+	}
+	return Installation{}, &Error{Op: opUser, Kind: ErrUnverified, Err: refusal}
+}
+
+// ExchangeUser trades an authorization code as [Portals.Exchange] does, and stores the tokens as those of the user who gave the
+// application leave, for [Portals.User]. The application's own tokens stay as they are. The portal must be known, or
+// ExchangeUser returns [ErrNotFound], and the code is used up.
+func (p *Portals) ExchangeUser(ctx context.Context, code, serverDomain string) (Installation, error) {
+	return p.redeem(ctx, "user's code", code, serverDomain, func(ctx context.Context, a answer) (Installation, error) {
+		if _, err := p.load(ctx, appKey(a.memberID)); err != nil {
+			return Installation{}, err
+		}
+		return p.keepUser(ctx, a, event.Auth{MemberID: a.memberID})
+	})
+}
+
+// keepUser stores what the OAuth server has confirmed under the key of the user whom it names.
+func (p *Portals) keepUser(ctx context.Context, a answer, claim event.Auth) (Installation, error) {
+	if a.userID == 0 {
+		at, err := p.server.hosts.server(a.serverEndpoint)
+		if err != nil {
+			return Installation{}, err
+		}
+		said, err := p.server.identify(ctx, at, a.access)
+		if err != nil {
+			return Installation{}, err
+		}
+		if a.userID = said.userID; a.userID == 0 {
+			return Installation{}, &Error{Op: opUser, Kind: ErrUnverified, Detail: "the OAuth server does not say which user the tokens are of"}
+		}
+	}
+	key := Key{MemberID: a.memberID, UserID: a.userID}
+	stored, err := p.load(ctx, key)
+	if err != nil {
+		stored = record{} // none, or it cannot be read now: it is rebased when it is written
+	}
+	// The application token stays with the application's own record: it is the portal's, not the user's.
+	return p.keep(ctx, key, stored, a, event.Auth{MemberID: key.MemberID, UserID: key.UserID, Scope: claim.Scope, Status: claim.Status})
+}
