@@ -35,7 +35,8 @@ const (
 	ErrHostNotAllowed Kind = "the OAuth server is not on the allow list; see WithHosts"
 	// ErrEndpoint means that an address is malformed, or http where https is needed.
 	ErrEndpoint Kind = "an endpoint is malformed or not https"
-	// ErrUnverified means that an install event or page does not prove where it comes from. It is also an event.ErrForbidden.
+	// ErrUnverified means that an install event or page does not prove where it comes from, or that the OAuth server does not name
+	// a portal's new address. It is also an event.ErrForbidden.
 	ErrUnverified Kind = "the installation is not confirmed by the OAuth server"
 	// ErrNoUserToken means that an event carries no token of the user who caused it, or one that does not work any more.
 	ErrNoUserToken Kind = "no usable token of the acting user"

@@ -13,6 +13,8 @@ import (
 // Installation is what is known of one portal that has the application: where it is and how to get in. Nothing in it comes
 // from an unverified body except what is named as such.
 //
+// Under a [Key] with a user, it holds that user's tokens, and no application token.
+//
 // Every secret in it prints and encodes as [redacted], so a Store that writes JSON must take the secrets out as strings by
 // itself.
 type Installation struct {

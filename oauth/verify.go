@@ -16,7 +16,7 @@ const (
 // Verify decides whether a delivery comes from where it says, by the application token that is stored for its portal. An
 // ONAPPINSTALL, and an ONAPPUPDATE with a new application token, are confirmed at the OAuth server first, and what that
 // server answers is stored: the platform does not send them again. Of an ONAPPUNINSTALL nothing is deleted here; see
-// [Portals.Forget].
+// [Portals.Lifecycle].
 //
 // It returns nil; an error that is an [event.ErrForbidden] where the delivery proves nothing, and then has stored nothing;
 // or another error where it could not tell because the store or the OAuth server failed.
