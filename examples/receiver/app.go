@@ -20,7 +20,6 @@ import (
 // app is what the receiver does with events.
 type app struct {
 	cfg      config
-	printer  *printer
 	mux      *event.Mux
 	verifier webhook.Verifier
 
@@ -31,7 +30,7 @@ type app struct {
 }
 
 func newApp(cfg config, p *printer) (*app, error) {
-	a := &app{cfg: cfg, printer: p, mux: event.NewMux()}
+	a := &app{cfg: cfg, mux: event.NewMux()}
 	var verifiers []webhook.Verifier
 	if len(cfg.tokens) > 0 {
 		verifiers = append(verifiers, webhook.Tokens(cfg.tokens...))
@@ -47,11 +46,11 @@ func newApp(cfg config, p *printer) (*app, error) {
 			}
 		}
 		verifiers = append(verifiers, a.portals)
-		event.On(a.mux, event.OnAppInstall, a.installed)
-		event.On(a.mux, event.OnAppUninstall, a.uninstalled)
+		// Installations are stored before the hook runs, and forgotten after a verified ONAPPUNINSTALL.
+		a.portals.Lifecycle(a.mux, oauth.Hooks{Installed: a.installed})
 	}
 	a.verifier = webhook.Any(verifiers...)
-	a.mux.Unhandled(p)
+	a.mux.Use(p.printing)
 	return a, nil
 }
 
@@ -67,20 +66,9 @@ func (a *app) bindings() []event.Binding {
 	return wanted
 }
 
-// installed binds the events at a portal whose installation was verified and stored before this runs.
-func (a *app) installed(ctx context.Context, d *event.Delivery, _ event.AppInstall) error {
-	if err := a.bind(ctx, d.MemberID()); err != nil {
-		return err
-	}
-	return a.printer.HandleEvent(ctx, d)
-}
-
-// uninstalled forgets the portal. Its tokens are dead already.
-func (a *app) uninstalled(ctx context.Context, d *event.Delivery, _ event.AppUninstall) error {
-	if err := a.portals.Forget(ctx, d.MemberID()); err != nil {
-		return err
-	}
-	return a.printer.HandleEvent(ctx, d)
+// installed binds the events at a portal that was installed.
+func (a *app) installed(ctx context.Context, in oauth.Installation, _ event.AppInstall) error {
+	return a.bind(ctx, in.MemberID)
 }
 
 func (a *app) bind(ctx context.Context, memberID string) error {
@@ -107,7 +95,7 @@ func (a *app) bindAll(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		if err == nil {
+		if err == nil && key.UserID == 0 {
 			err = a.bind(ctx, key.MemberID)
 		}
 		if err != nil {
@@ -124,7 +112,7 @@ func (a *app) close(ctx context.Context) error {
 	return a.portals.Shutdown(ctx)
 }
 
-// printer is the handler of every event: it prints the delivery as one line.
+// printer prints every delivery, as one line, once it was handled.
 type printer struct {
 	delay time.Duration
 
@@ -132,8 +120,18 @@ type printer struct {
 	w  io.Writer
 }
 
-// HandleEvent prints what examples/decode prints, and "source":"online", once the delay has passed.
-func (p *printer) HandleEvent(ctx context.Context, d *event.Delivery) error {
+// printing prints what the handler has finished.
+func (p *printer) printing(next event.Handler) event.Handler {
+	return event.HandlerFunc(func(ctx context.Context, d *event.Delivery) error {
+		if err := next.HandleEvent(ctx, d); err != nil {
+			return err
+		}
+		return p.print(ctx, d)
+	})
+}
+
+// print prints what examples/decode prints, and "source":"online", once the delay has passed.
+func (p *printer) print(ctx context.Context, d *event.Delivery) error {
 	if p.delay > 0 {
 		timer := time.NewTimer(p.delay)
 		defer timer.Stop()
