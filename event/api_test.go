@@ -116,6 +116,7 @@ func TestBindingMistakesNeedNoRequest(t *testing.T) {
 		"no dot":               {Event: "ONCRMDEALADD", Handler: "https://localhost/x"},
 		"leading dot":          {Event: "ONCRMDEALADD", Handler: "https://.com/x"},
 		"IPv6":                 {Event: "ONCRMDEALADD", Handler: "https://[::1]/x"},
+		"in clear":             {Event: "ONCRMDEALADD", Handler: "http://example.com/x"},
 		"scheme":               {Event: "ONCRMDEALADD", Handler: "ftp://example.com/x"},
 		"credentials in it":    {Event: "ONCRMDEALADD", Handler: "https://user:" + "pass@example.com/x"},
 		"too long":             {Event: "ONCRMDEALADD", Handler: "https://example.com/" + strings.Repeat("x", 161)},

@@ -5,12 +5,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
 	"slices"
 	"strings"
 )
 
-// checkHandlerURL applies the portal's rules for handler URLs.
+// checkHandlerURL applies the portal's rules for handler URLs, and one more: the portal would also post to http, tokens in clear. That is
+// let through only for a bare IP address, as development and private networks have it.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/events/event-bind.html
 func checkHandlerURL(handler string) error {
@@ -18,8 +20,8 @@ func checkHandlerURL(handler string) error {
 	switch {
 	case err != nil || u.Host == "" || u.User != nil:
 		return errors.New("event: the handler URL must be absolute, such as https://example.com/bitrix24")
-	case u.Scheme != "https" && u.Scheme != "http":
-		return errors.New("event: the handler URL must start with https:// or http:// in lower case")
+	case u.Scheme != "https" && (u.Scheme != "http" || net.ParseIP(u.Hostname()) == nil):
+		return errors.New("event: the handler URL must start with https:// in lower case; deliveries carry tokens")
 	case strings.Index(u.Hostname(), ".") < 1:
 		return errors.New("event: the portal accepts no handler host without a dot, such as localhost; use a public name or an IPv4 address")
 	case len(handler) > maxHandlerURL:
