@@ -1,10 +1,12 @@
 package event
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"log/slog"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -71,7 +73,15 @@ func (d *Delivery) marshal(reveal bool) ([]byte, error) {
 		out.Data = json.RawMessage(d.Data.v.AppendJSON(nil))
 		out.Payload = revealed(reflect.ValueOf(out.Payload))
 	} else {
-		out.Data = json.RawMessage(d.redactor().tree(d.Data.v).AppendJSON(nil))
+		r := d.redactor()
+		out.Data = json.RawMessage(r.tree(d.Data.v).AppendJSON(nil))
+		if out.Payload != nil {
+			payload, err := json.Marshal(out.Payload)
+			if err != nil {
+				return nil, fmt.Errorf("event: encoding a payload: %w", err)
+			}
+			out.Payload = json.RawMessage(r.payload(payload))
+		}
 	}
 	text, err := json.Marshal(out)
 	if err != nil {
@@ -158,6 +168,22 @@ func (r *redactor) collect(v phpform.Value, secret bool) {
 	for _, e := range v.Entries() {
 		r.collect(e.Value, secret || isSecretKey(e.Key))
 	}
+}
+
+// payload replaces known secrets that stand inside other values of a payload's JSON, such as in a chat message.
+func (r *redactor) payload(doc []byte) []byte {
+	if !slices.ContainsFunc(r.known, func(secret string) bool {
+		quoted, err := json.Marshal(secret)
+		return err != nil || bytes.Contains(doc, quoted[1:len(quoted)-1])
+	}) {
+		return doc
+	}
+	// Not in the text itself, where a secret may seem to begin in the middle of an escape sequence.
+	v, err := phpform.DecodeJSON(doc, phpform.Limits{Bytes: len(doc) + 1, Keys: len(doc), Depth: 2 * phpform.DefaultMaxDepth})
+	if err != nil {
+		return []byte(`"` + redacted + `"`)
+	}
+	return r.replace(v, false).AppendJSON(nil)
 }
 
 func (r *redactor) replace(v phpform.Value, secret bool) phpform.Value {
