@@ -75,6 +75,7 @@ func NewConsumer(c event.Caller, h event.Handler, opts ...Option) (*Consumer, er
 		handlerTimeout: DefaultHandlerTimeout,
 		grace:          DefaultGrace,
 		maxAttempts:    DefaultMaxAttempts,
+		leaseTTL:       DefaultLeaseTTL,
 		logger:         slog.New(slog.DiscardHandler),
 	}, opts)
 	if err != nil {

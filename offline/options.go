@@ -35,6 +35,8 @@ type config struct {
 	grace          time.Duration
 	maxAttempts    int
 	logger         *slog.Logger
+	leaser         Leaser        // nil where the queue needs no lease
+	leaseTTL       time.Duration // of its leases
 }
 
 func collect(cfg config, opts []Option) (config, error) {

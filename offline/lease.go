@@ -1,0 +1,62 @@
+package offline
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// DefaultLeaseTTL is how long a lease lasts that is not prolonged: after so long at most, another process takes over from one that died.
+const DefaultLeaseTTL = 15 * time.Second
+
+// MinLeaseTTL is the shortest that [WithLeaseTTL] takes. A holder prolongs its leases three times in that long.
+const MinLeaseTTL = 3 * time.Second
+
+// What is said of leases.
+const (
+	// ErrLeaseHeld means that another owner holds the lease of the queue.
+	ErrLeaseHeld Error = "offline: another process holds the lease of the queue; stop it, or wait until its lease has run out"
+	// ErrLeaseLost is the cause with which contexts end when a lease was lost: it could not be prolonged in time, or it passes to another
+	// owner.
+	ErrLeaseLost Error = "offline: the lease was lost"
+)
+
+// Leaser hands out leases, so that of many processes one at a time works a queue. Whoever has a store that all of them share implements it:
+// a table of a name, an owner and an end will do, or a key with a time to live. [MemoryLeaser] is for the goroutines of one process.
+//
+// A lease is in force until ttl has passed since it was taken or prolonged, on the store's clock; owners' clocks may differ. Owners count
+// from before they asked, so that they stop before the store lets others in. Names and owners are compared byte by byte. After an error
+// leases may have been taken all the same. Implementations must be safe for concurrent use and heed their context.
+type Leaser interface {
+	// Acquire takes the named leases for owner, or prolongs those that it holds, to ttl from now, each by itself and atomically.
+	// It returns those that owner holds now; the others are another's.
+	Acquire(ctx context.Context, owner string, ttl time.Duration, names ...string) ([]string, error)
+	// Release ends the named leases, where owner holds them. Those of others stay as they are.
+	Release(ctx context.Context, owner string, names ...string) error
+	// Held returns the leases in force whose names begin with prefix, by name, with their owners.
+	Held(ctx context.Context, prefix string) (map[string]string, error)
+}
+
+// WithLeaser makes processes take turns: a queue is worked only while the lease for it is held. Without it, each consumer and each fleet
+// takes its queues for its own.
+func WithLeaser(l Leaser) Option {
+	return consumerOption("WithLeaser", func(c *config) error {
+		if isNil(l) {
+			return errors.New("offline: WithLeaser with a nil leaser; leave the option out where one process works the queue")
+		}
+		c.leaser = l
+		return nil
+	})
+}
+
+// WithLeaseTTL sets how long leases last without being prolonged, [DefaultLeaseTTL] by default and [MinLeaseTTL] or more. A short time moves
+// queues sooner from a process that died; one that hangs for longer, or cannot reach the store, loses its leases.
+func WithLeaseTTL(d time.Duration) Option {
+	return consumerOption("WithLeaseTTL", func(c *config) error {
+		if d < MinLeaseTTL {
+			return errors.New("offline: WithLeaseTTL wants 3 seconds or more")
+		}
+		c.leaseTTL = d
+		return nil
+	})
+}

@@ -1,0 +1,93 @@
+package offline
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"time"
+)
+
+// MemoryLeaser is a [Leaser] for consumers and fleets of one process, and for tests. It is safe for concurrent use. Make one with
+// [NewMemoryLeaser].
+type MemoryLeaser struct {
+	mu     sync.Mutex
+	leases map[string]lease
+	swept  time.Time
+}
+
+type lease struct {
+	owner string
+	until time.Time
+}
+
+// leaseSweep is how often a MemoryLeaser drops the leases that ran out.
+const leaseSweep = time.Minute
+
+// NewMemoryLeaser returns a leaser that no one holds anything of.
+func NewMemoryLeaser() *MemoryLeaser {
+	return &MemoryLeaser{leases: make(map[string]lease), swept: time.Now()}
+}
+
+// Acquire implements [Leaser]. Its only error is that of ctx.
+func (m *MemoryLeaser) Acquire(ctx context.Context, owner string, ttl time.Duration, names ...string) ([]string, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now := time.Now()
+	m.sweep(now)
+	var held []string
+	for _, name := range names {
+		if l, taken := m.leases[name]; taken && l.owner != owner && l.until.After(now) {
+			continue
+		}
+		m.leases[name] = lease{owner: owner, until: now.Add(ttl)}
+		held = append(held, name)
+	}
+	return held, nil
+}
+
+// Release implements [Leaser]. Its only error is that of ctx.
+func (m *MemoryLeaser) Release(ctx context.Context, owner string, names ...string) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, name := range names {
+		if m.leases[name].owner == owner {
+			delete(m.leases, name)
+		}
+	}
+	return nil
+}
+
+// Held implements [Leaser]. Its only error is that of ctx.
+func (m *MemoryLeaser) Held(ctx context.Context, prefix string) (map[string]string, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now := time.Now()
+	owners := make(map[string]string)
+	for name, l := range m.leases {
+		if l.until.After(now) && strings.HasPrefix(name, prefix) {
+			owners[name] = l.owner
+		}
+	}
+	return owners, nil
+}
+
+func (m *MemoryLeaser) sweep(now time.Time) {
+	if now.Sub(m.swept) < leaseSweep {
+		return
+	}
+	m.swept = now
+	for name, l := range m.leases {
+		if !l.until.After(now) {
+			delete(m.leases, name)
+		}
+	}
+}
