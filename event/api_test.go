@@ -450,5 +450,21 @@ func TestFetch(t *testing.T) {
 	require.Equal(t, "Rocket", deal.TITLE)
 
 	_, err = event.Fetch[any](t.Context(), c, &event.Delivery{Name: event.OnCrmDealDelete.Name(), Data: data})
-	require.ErrorIs(t, err, event.ErrUnknown)
+	require.ErrorIs(t, err, event.ErrGone)
+
+	for _, kind := range []eventtest.Kind{eventtest.Deal, eventtest.Task} {
+		id, err := p.Add(kind, map[string]any{"TITLE": "Gone"}, eventtest.AdminID)
+		require.NoError(t, err)
+		require.NoError(t, p.Delete(kind, id, eventtest.AdminID))
+		d := &event.Delivery{Name: event.OnCrmDealAdd.Name()}
+		d.Data, err = event.NewData(event.CRMEntity{ID: id})
+		require.NoError(t, err)
+		if kind == eventtest.Task {
+			d.Name = event.OnTaskAdd.Name()
+			d.Data, err = event.NewData(event.Task{ID: id, After: &event.TaskFields{ID: id}})
+			require.NoError(t, err)
+		}
+		_, err = event.Fetch[any](t.Context(), c, d)
+		require.ErrorIs(t, err, event.ErrGone, "%v", kind)
+	}
 }

@@ -39,6 +39,7 @@ var (
 		Title:      "Application removed",
 		Scope:      "basic",
 		Doc:        docs + "common/events/on-app-uninstall.html",
+		Deletion:   true,
 		entityKind: "app",
 	})
 

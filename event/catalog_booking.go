@@ -22,6 +22,7 @@ var (
 		Title:      "Booking deleted",
 		Scope:      "booking",
 		Doc:        docs + "booking/booking/events/on-booking-delete.html",
+		Deletion:   true,
 		entityKind: "booking.v1.booking",
 		entityID:   []string{"ID|FIELDS.ID"},
 	})
@@ -56,6 +57,7 @@ var (
 		Title:      "Booking resource deleted",
 		Scope:      "booking",
 		Doc:        docs + "booking/resource/events/on-booking-resource-delete.html",
+		Deletion:   true,
 		entityKind: "booking.v1.resource",
 		entityID:   []string{"ID|FIELDS.ID"},
 	})
@@ -90,6 +92,7 @@ var (
 		Title:      "Booking resource type deleted",
 		Scope:      "booking",
 		Doc:        docs + "booking/resource/resource-type/events/on-booking-resource-type-delete.html",
+		Deletion:   true,
 		entityKind: "booking.v1.resourceType",
 		entityID:   []string{"ID|FIELDS.ID"},
 	})
@@ -124,6 +127,7 @@ var (
 		Title:      "Booking waitlist entry deleted",
 		Scope:      "booking",
 		Doc:        docs + "booking/waitlist/events/on-booking-waitlistitem-delete.html",
+		Deletion:   true,
 		entityKind: "booking.v1.waitlist",
 		entityID:   []string{"ID|FIELDS.ID"},
 	})

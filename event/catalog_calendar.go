@@ -22,6 +22,7 @@ var (
 		Title:      "Calendar event deleted",
 		Scope:      "calendar",
 		Doc:        docs + "calendar/calendar-event/events/on-calendar-entry-delete.html",
+		Deletion:   true,
 		entityKind: "calendar.event",
 		entityID:   []string{"id|FIELDS.ID"},
 	})
@@ -54,6 +55,7 @@ var (
 		Title:      "Calendar deleted",
 		Scope:      "calendar",
 		Doc:        docs + "calendar/events/on-calendar-section-delete.html",
+		Deletion:   true,
 		entityKind: "calendar.section",
 		entityID:   []string{"id|FIELDS.ID"},
 	})

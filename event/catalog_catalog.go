@@ -22,6 +22,7 @@ var (
 		Title:      "Catalogue unit of measure deleted",
 		Scope:      "catalog",
 		Doc:        docs + "catalog/measure/events/catalog-measure-on-delete.html",
+		Deletion:   true,
 		entityKind: "catalog.measure",
 		entityID:   []string{"FIELDS.ID|ID"},
 	})
@@ -56,6 +57,7 @@ var (
 		Title:      "Catalogue price type deleted",
 		Scope:      "catalog",
 		Doc:        docs + "catalog/price-type/events/catalog-price-type-on-delete.html",
+		Deletion:   true,
 		entityKind: "catalog.priceType",
 		entityID:   []string{"FIELDS.ID|ID"},
 	})
@@ -90,6 +92,7 @@ var (
 		Title:      "Catalogue price deleted",
 		Scope:      "catalog",
 		Doc:        docs + "catalog/price/events/catalog-price-on-delete.html",
+		Deletion:   true,
 		entityKind: "catalog.price",
 		entityID:   []string{"FIELDS.ID|ID"},
 	})
@@ -124,6 +127,7 @@ var (
 		Title:      "Catalogue product deleted",
 		Scope:      "catalog",
 		Doc:        docs + "catalog/product/events/catalog-product-on-delete.html",
+		Deletion:   true,
 		entityKind: "catalog.product",
 		entityID:   []string{"FIELDS.ID"},
 	})
@@ -158,6 +162,7 @@ var (
 		Title:      "Catalogue rounding rule deleted",
 		Scope:      "catalog",
 		Doc:        docs + "catalog/rounding-rule/events/catalog-rounding-on-delete.html",
+		Deletion:   true,
 		entityKind: "catalog.roundingRule",
 		entityID:   []string{"FIELDS.ID|ID"},
 	})

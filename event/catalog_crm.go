@@ -22,6 +22,7 @@ var (
 		Title:      "Company deleted",
 		Scope:      "crm",
 		Doc:        docs + "crm/companies/events/on-crm-company-delete.html",
+		Deletion:   true,
 		entityKind: "crm.company",
 		entityID:   []string{"FIELDS.ID|ID"},
 	})
@@ -56,6 +57,7 @@ var (
 		Title:      "Company custom field deleted",
 		Scope:      "crm",
 		Doc:        docs + "crm/companies/userfields/events/on-crm-company-user-field-delete.html",
+		Deletion:   true,
 		entityKind: "crm.company.userfield",
 		entityID:   []string{"FIELDS.ID"},
 	})
@@ -102,6 +104,7 @@ var (
 		Title:      "Contact deleted",
 		Scope:      "crm",
 		Doc:        docs + "crm/contacts/events/on-crm-contact-delete.html",
+		Deletion:   true,
 		entityKind: "crm.contact",
 		entityID:   []string{"FIELDS.ID|ID"},
 	})
@@ -136,6 +139,7 @@ var (
 		Title:      "Contact custom field deleted",
 		Scope:      "crm",
 		Doc:        docs + "crm/contacts/userfield/events/on-crm-contact-user-field-delete.html",
+		Deletion:   true,
 		entityKind: "crm.contact.userfield",
 		entityID:   []string{"FIELDS.ID"},
 	})
@@ -182,6 +186,7 @@ var (
 		Title:      "CRM currency deleted",
 		Scope:      "crm",
 		Doc:        docs + "crm/currency/events/on-crm-currency-delete.html",
+		Deletion:   true,
 		entityKind: "crm.currency",
 		entityID:   []string{"FIELDS.ID|ID"},
 	})
@@ -216,6 +221,7 @@ var (
 		Title:      "Deal deleted",
 		Scope:      "crm",
 		Doc:        docs + "crm/deals/events/on-crm-deal-delete.html",
+		Deletion:   true,
 		entityKind: "crm.deal",
 		entityID:   []string{"FIELDS.ID|ID"},
 	})
@@ -262,6 +268,7 @@ var (
 		Title:      "Recurring deal template deleted",
 		Scope:      "crm",
 		Doc:        docs + "crm/deals/recurring-deals/events/on-crm-deal-recurring-delete.html",
+		Deletion:   true,
 		entityKind: "crm.deal.recurring",
 		entityID:   []string{"FIELDS.ID|ID"},
 	})
@@ -308,6 +315,7 @@ var (
 		Title:      "Deal custom field deleted",
 		Scope:      "crm",
 		Doc:        docs + "crm/deals/user-defined-fields/events/on-crm-deal-user-field-delete.html",
+		Deletion:   true,
 		entityKind: "crm.deal.userfield",
 		entityID:   []string{"FIELDS.ID"},
 	})
@@ -354,6 +362,7 @@ var (
 		Title:      "CRM document deleted",
 		Scope:      "crm",
 		Doc:        docs + "crm/document-generator/documents/events/on-crm-document-generator-document-delete.html",
+		Deletion:   true,
 		entityKind: "crm.documentgenerator.document",
 		entityID:   []string{"FIELDS.ID"},
 	})
@@ -388,6 +397,7 @@ var (
 		Title:      "Lead deleted",
 		Scope:      "crm",
 		Doc:        docs + "crm/leads/events/on-crm-lead-delete.html",
+		Deletion:   true,
 		entityKind: "crm.lead",
 		entityID:   []string{"FIELDS.ID|ID"},
 	})
@@ -422,6 +432,7 @@ var (
 		Title:      "Lead custom field deleted",
 		Scope:      "crm",
 		Doc:        docs + "crm/leads/userfield/events/on-crm-lead-user-field-delete.html",
+		Deletion:   true,
 		entityKind: "crm.lead.userfield",
 		entityID:   []string{"FIELDS.ID"},
 	})
@@ -468,6 +479,7 @@ var (
 		Title:      "Old-style invoice deleted",
 		Scope:      "crm",
 		Doc:        docs + "crm/outdated/invoice/events-invoice/on-crm-invoice-delete.html",
+		Deletion:   true,
 		entityKind: "crm.invoice",
 		entityID:   []string{"FIELDS.ID|ID"},
 	})
@@ -490,6 +502,7 @@ var (
 		Title:      "Old-style recurring invoice template deleted",
 		Scope:      "crm",
 		Doc:        docs + "crm/outdated/invoice/events-invoice/on-crm-invoice-recurring-delete.html",
+		Deletion:   true,
 		entityKind: "crm.invoice.recurring",
 		entityID:   []string{"FIELDS.ID|ID"},
 	})
@@ -560,6 +573,7 @@ var (
 		Title:      "Old-style invoice custom field deleted",
 		Scope:      "crm",
 		Doc:        docs + "crm/outdated/invoice/events-invoice/on-crm-invoice-user-field-delete.html",
+		Deletion:   true,
 		entityKind: "crm.invoice.userfield",
 		entityID:   []string{"FIELDS.ID"},
 	})
@@ -606,6 +620,7 @@ var (
 		Title:      "Old-style CRM measure unit deleted",
 		Scope:      "crm",
 		Doc:        docs + "crm/outdated/measure/events/on-crm-measure-delete.html",
+		Deletion:   true,
 		entityKind: "crm.measure",
 		entityID:   []string{"FIELDS.ID|ID"},
 	})
@@ -640,6 +655,7 @@ var (
 		Title:      "Old-style CRM product section deleted",
 		Scope:      "crm",
 		Doc:        docs + "crm/outdated/product-section/events/on-crm-product-section-delete.html",
+		Deletion:   true,
 		entityKind: "crm.productsection",
 		entityID:   []string{"FIELDS.ID|ID"},
 	})
@@ -674,6 +690,7 @@ var (
 		Title:      "Old-style CRM product deleted",
 		Scope:      "crm",
 		Doc:        docs + "crm/outdated/products/events-custom/on-crm-product-delete.html",
+		Deletion:   true,
 		entityKind: "crm.product",
 		entityID:   []string{"FIELDS.ID|ID"},
 	})
@@ -696,6 +713,7 @@ var (
 		Title:      "Old-style CRM product property deleted",
 		Scope:      "crm",
 		Doc:        docs + "crm/outdated/products/events-custom/on-crm-product-property-delete.html",
+		Deletion:   true,
 		entityKind: "crm.product.property",
 		entityID:   []string{"FIELDS.ID|ID"},
 	})
@@ -742,6 +760,7 @@ var (
 		Title:      "Quote deleted",
 		Scope:      "crm",
 		Doc:        docs + "crm/quote/events/on-crm-quote-delete.html",
+		Deletion:   true,
 		entityKind: "crm.quote",
 		entityID:   []string{"FIELDS.ID|ID"},
 	})
@@ -776,6 +795,7 @@ var (
 		Title:      "Quote custom field deleted",
 		Scope:      "crm",
 		Doc:        docs + "crm/quote/user-field/events/on-crm-quote-user-field-delete.html",
+		Deletion:   true,
 		entityKind: "crm.quote.userfield",
 		entityID:   []string{"FIELDS.ID"},
 	})
@@ -822,6 +842,7 @@ var (
 		Title:      "Address removed from a CRM object",
 		Scope:      "crm",
 		Doc:        docs + "crm/requisites/events/on-crm-address-unregister.html",
+		Deletion:   true,
 		entityKind: "crm.address",
 		entityID:   []string{"FIELDS.TYPE_ID", "FIELDS.ENTITY_TYPE_ID", "FIELDS.ENTITY_ID"},
 	})
@@ -844,6 +865,7 @@ var (
 		Title:      "Bank detail deleted",
 		Scope:      "crm",
 		Doc:        docs + "crm/requisites/events/on-crm-bank-detail-delete.html",
+		Deletion:   true,
 		entityKind: "crm.requisite.bankdetail",
 		entityID:   []string{"FIELDS.ID|ID"},
 	})
@@ -878,6 +900,7 @@ var (
 		Title:      "Requisite deleted",
 		Scope:      "crm",
 		Doc:        docs + "crm/requisites/events/on-crm-requisite-delete.html",
+		Deletion:   true,
 		entityKind: "crm.requisite",
 		entityID:   []string{"FIELDS.ID|ID"},
 	})
@@ -912,6 +935,7 @@ var (
 		Title:      "Requisite custom field deleted",
 		Scope:      "crm",
 		Doc:        docs + "crm/requisites/events/on-crm-requisite-user-field-delete.html",
+		Deletion:   true,
 		entityKind: "crm.requisite.userfield",
 		entityID:   []string{"FIELDS.ID"},
 	})
@@ -970,6 +994,7 @@ var (
 		Title:      "CRM activity deleted",
 		Scope:      "crm",
 		Doc:        docs + "crm/timeline/activities/events/on-crm-activity-delete.html",
+		Deletion:   true,
 		entityKind: "crm.activity",
 		entityID:   []string{"FIELDS.ID|ID"},
 	})
@@ -1004,6 +1029,7 @@ var (
 		Title:      "CRM timeline comment deleted",
 		Scope:      "crm",
 		Doc:        docs + "crm/timeline/comments/events/on-Crm-Timeline-Comment-Delete.html",
+		Deletion:   true,
 		entityKind: "crm.timeline.comment",
 		entityID:   []string{"ID|FIELDS.ID"},
 	})
@@ -1038,6 +1064,7 @@ var (
 		Title:      "Smart-process item deleted",
 		Scope:      "crm",
 		Doc:        docs + "crm/universal/events/on-crm-dynamic-item-delete.html",
+		Deletion:   true,
 		entityKind: "crm.item",
 		entityID:   []string{"FIELDS.ENTITY_TYPE_ID", "FIELDS.ID"},
 	})
@@ -1072,6 +1099,7 @@ var (
 		Title:      "Smart process deleted",
 		Scope:      "crm",
 		Doc:        docs + "crm/universal/events/type/on-crm-type-delete.html",
+		Deletion:   true,
 		entityKind: "crm.type",
 		entityID:   []string{"FIELDS.ID|ID"},
 	})
@@ -1106,6 +1134,7 @@ var (
 		Title:      "Smart-process custom field deleted",
 		Scope:      "crm",
 		Doc:        docs + "crm/universal/userfieldconfig/events/on-crm-type-user-field-delete.html",
+		Deletion:   true,
 		entityKind: "userfieldconfig",
 		entityID:   []string{"FIELDS.ID"},
 	})
@@ -1152,6 +1181,7 @@ var (
 		Title:      "Item of one smart process deleted",
 		Scope:      "crm",
 		Doc:        docs + "crm/universal/events/index.html",
+		Deletion:   true,
 		entityKind: "crm.item",
 		entityID:   []string{"FIELDS.ENTITY_TYPE_ID", "FIELDS.ID"},
 	})

@@ -38,6 +38,7 @@ var (
 		Title:      "Bot deleted",
 		Scope:      "imbot",
 		Doc:        docs + "chat-bots/chat-bots-v2/imbot.v2/events/events.html",
+		Deletion:   true,
 		Unbound:    true,
 		NoQueue:    true,
 		entityKind: "imbot.v2.Bot",
@@ -78,6 +79,7 @@ var (
 		Title:      "Message in the bot chat deleted",
 		Scope:      "imbot",
 		Doc:        docs + "chat-bots/chat-bots-v2/imbot.v2/events/events.html",
+		Deletion:   true,
 		Unbound:    true,
 		NoQueue:    true,
 		entityKind: "im.chat",
@@ -138,6 +140,7 @@ var (
 		Title:      "Bot deleted (old bot API)",
 		Scope:      "imbot",
 		Doc:        docs + "chat-bots/outdated/events/on-imbot-delete.html",
+		Deletion:   true,
 		entityKind: "imbot.bot",
 		entityID:   []string{"BOT_ID"},
 	})
@@ -158,6 +161,7 @@ var (
 		Title:      "Message to the bot deleted (old bot API)",
 		Scope:      "imbot",
 		Doc:        docs + "chat-bots/outdated/messages/events/on-imbot-message-delete.html",
+		Deletion:   true,
 		entityKind: "im.chat",
 		entityID:   []string{"PARAMS.DIALOG_ID|PARAMS.CHAT_ID"},
 	})

@@ -34,6 +34,7 @@ var (
 		Title:      "Open channel deleted",
 		Scope:      "imconnector",
 		Doc:        docs + "imopenlines/imconnector/events/on-im-connector-line-delete.html",
+		Deletion:   true,
 		entityKind: "imopenlines.config",
 		entityID:   []string{".|LINE_ID|LINE"},
 	})
@@ -54,6 +55,7 @@ var (
 		Title:      "Operator's message deleted, to carry to the external channel",
 		Scope:      "imconnector",
 		Doc:        docs + "imopenlines/imconnector/events/on-im-connector-message-delete.html",
+		Deletion:   true,
 		entityKind: "imopenlines.chat",
 		entityID:   []string{"MESSAGES.0.im.chat_id|DATA.0.im.chat_id"},
 	})
@@ -74,6 +76,7 @@ var (
 		Title:      "Connector switched off for an open channel",
 		Scope:      "imconnector",
 		Doc:        docs + "imopenlines/imconnector/events/on-im-connector-status-delete.html",
+		Deletion:   true,
 		entityKind: "imconnector.status",
 		entityID:   []string{"connector", "line"},
 	})

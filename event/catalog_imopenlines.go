@@ -20,6 +20,7 @@ var (
 		Title:      "Message deleted from an open channel chat",
 		Scope:      "imopenlines",
 		Doc:        docs + "imopenlines/openlines/events/on-open-line-message-delete.html",
+		Deletion:   true,
 		entityKind: "imopenlines.chat",
 		entityID:   []string{"DATA.0.chat.id|DATA.0.im.chat_id|DATA.0.connector.chat_id"},
 	})

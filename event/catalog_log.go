@@ -22,6 +22,7 @@ var (
 		Title:      "Feed post deleted",
 		Scope:      "log",
 		Doc:        docs + "log/events/on-live-feed-post-delete.html",
+		Deletion:   true,
 		entityKind: "log.blogpost",
 		entityID:   []string{"FIELDS.POST_ID|FIELDS.ID"},
 	})

@@ -10,6 +10,7 @@ var (
 		Title:      "Order deleted",
 		Scope:      "sale",
 		Doc:        docs + "sale/events/on-order-deleted.html",
+		Deletion:   true,
 		entityKind: "sale.order",
 		entityID:   []string{"FIELDS.ID|ID"},
 	})
@@ -32,6 +33,7 @@ var (
 		Title:      "Order payment deleted",
 		Scope:      "sale",
 		Doc:        docs + "sale/events/on-payment-deleted.html",
+		Deletion:   true,
 		entityKind: "sale.payment",
 		entityID:   []string{"FIELDS.ID|ID"},
 	})
@@ -54,6 +56,7 @@ var (
 		Title:      "Order property value deleted",
 		Scope:      "sale",
 		Doc:        docs + "sale/events/on-property-value-deleted.html",
+		Deletion:   true,
 		entityKind: "sale.propertyvalue",
 		entityID:   []string{"FIELDS.ID|ID"},
 	})
@@ -98,6 +101,7 @@ var (
 		Title:      "Order shipment deleted",
 		Scope:      "sale",
 		Doc:        docs + "sale/events/on-shipment-deleted.html",
+		Deletion:   true,
 		entityKind: "sale.shipment",
 		entityID:   []string{"FIELDS.ID|ID"},
 	})

@@ -22,6 +22,7 @@ var (
 		Title:      "Workgroup deleted",
 		Scope:      "sonet",
 		Doc:        docs + "sonet-group/events/on-sonet-group-delete.html",
+		Deletion:   true,
 		entityKind: "sonet_group",
 		entityID:   []string{"FIELDS.ID|ID"},
 	})
@@ -54,6 +55,7 @@ var (
 		Title:      "Workgroup topic deleted",
 		Scope:      "sonet",
 		Doc:        docs + "sonet-group/outdated/on-sonet-group-subject-delete.html",
+		Deletion:   true,
 		entityKind: "sonet_group.subject",
 		entityID:   []string{"ID|FIELDS.ID"},
 	})

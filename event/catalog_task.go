@@ -22,6 +22,7 @@ var (
 		Title:      "Task comment deleted",
 		Scope:      "task",
 		Doc:        docs + "tasks/comment-item/events-comment/on-task-comment-delete.html",
+		Deletion:   true,
 		entityKind: "task.commentitem",
 		entityID:   []string{"FIELDS_AFTER.ID|FIELDS_BEFORE.ID|FIELDS_AFTER.MESSAGE_ID|FIELDS_BEFORE.MESSAGE_ID"},
 	})
@@ -56,6 +57,7 @@ var (
 		Title:      "Task deleted",
 		Scope:      "task",
 		Doc:        docs + "tasks/events-tasks/on-task-delete.html",
+		Deletion:   true,
 		entityKind: "tasks.task",
 		entityID:   []string{"FIELDS_AFTER.ID|FIELDS_BEFORE.ID"},
 	})

@@ -28,7 +28,11 @@ func TestFetchCallIsTheDocumentedOne(t *testing.T) {
 		t.Run(e.Name, func(t *testing.T) {
 			t.Parallel()
 			method, params, err := delivered(t, e).FetchCall()
-			if e.FetchMethod == "" {
+			switch info, _ := event.Lookup(e.Name); {
+			case info.Deletion:
+				require.ErrorIs(t, err, event.ErrGone)
+				return
+			case e.FetchMethod == "":
 				require.ErrorIs(t, err, event.ErrUnknown)
 				return
 			}

@@ -58,6 +58,7 @@ type Info struct {
 	Scope       string // the application permission that the event needs, such as crm; "basic" needs none
 	Doc         string // address of the event's page in the official documentation
 	FetchMethod string // REST method that returns the changed object; empty where none is documented or the object is gone
+	Deletion    bool   // the event tells that its object is gone; see ErrGone
 	Unbound     bool   // the platform sends it by itself and event.bind refuses it
 	NoQueue     bool   // it cannot be bound to the offline queue
 

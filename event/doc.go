@@ -49,6 +49,7 @@
 //	ErrContentType  neither a form nor JSON
 //	ErrForbidden    a verifier's answer: not authentic
 //	ErrUnknown      the catalogue has no such event, or no method to fetch its object
+//	ErrGone         the object to fetch was deleted
 //	*PanicError     a handler panicked
 //
 // Handlers steer the queue that runs them with [Drop] and [Retry].

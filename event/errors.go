@@ -19,8 +19,10 @@ const (
 	ErrTooLarge Error = "event: body too large"
 	// ErrContentType means that a request declares a content type that no Bitrix24 body has.
 	ErrContentType Error = "event: unsupported content type"
-	// ErrUnknown means that the catalogue has no event of that name.
+	// ErrUnknown means that the catalogue has no event of that name, or no method that returns its object.
 	ErrUnknown Error = "event: unknown event"
+	// ErrGone means that the object a delivery is about does not exist any more: see [Fetch].
+	ErrGone Error = "event: the object is gone"
 	// ErrForbidden means that a delivery does not prove where it comes from: its application token is missing, wrong, or
 	// belongs to another portal. Verifiers return it; any other error of theirs means that they could not tell.
 	ErrForbidden Error = "event: delivery not authenticated"

@@ -4,7 +4,10 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"reflect"
 	"strconv"
 	"strings"
 
@@ -62,11 +65,15 @@ func (d *Delivery) Key() string {
 	return hex.EncodeToString(h.Sum(nil)[:16])
 }
 
-// FetchCall returns the REST method and the parameters that read the object the delivery is about. It returns [ErrUnknown] where the
-// catalogue names no method for the event, as for deletions, and a [DecodeError] where the data lacks a parameter.
+// FetchCall returns the REST method and the parameters that read the object the delivery is about. It returns [ErrGone] where the
+// event tells that the object was deleted, [ErrUnknown] where the catalogue lacks the event or names no method for it, and a [DecodeError]
+// where the data lacks a parameter. Whether the object is still there, only the call tells: see [Fetch].
 func (d *Delivery) FetchCall() (method string, params map[string]any, err error) {
 	info, ok := Lookup(d.Name)
-	if !ok || info.FetchMethod == "" {
+	switch {
+	case info.Deletion:
+		return "", nil, fmt.Errorf("%w: %s tells so", ErrGone, info.Name)
+	case !ok || info.FetchMethod == "":
 		return "", nil, fmt.Errorf("%w: no fetch method for %s", ErrUnknown, d.printableName())
 	}
 	params = make(map[string]any, len(info.fetchParams))
@@ -98,13 +105,47 @@ func setParam(params map[string]any, name, value string) {
 }
 
 // Fetch calls the method that returns the object a delivery is about and decodes the method's result, as the portal sends it, into
-// a T: a struct, a map[string]any or a json.RawMessage. Errors are those of [Delivery.FetchCall] and of the caller.
+// a T: a struct, a map[string]any or a json.RawMessage.
+//
+// It returns an error that wraps [ErrGone] where there is no such object any more: the event tells of a deletion (no call is made), the
+// method says that there is none, or its result is empty. An object can be deleted between its change and the call, so every handler that fetches
+// meets this. tasks.task.get and task.commentitem.get say the same of what the token's user may not see, so fetch tasks
+// with an administrator's token. Missing rights anywhere else, limits and broken answers are not [ErrGone].
+//
+// Other errors are those of [Delivery.FetchCall] and of the caller, and a [DecodeError] where the result does not fit T.
 func Fetch[T any](ctx context.Context, c Caller, d *Delivery) (T, error) {
 	var object T
 	method, params, err := d.FetchCall()
 	if err != nil {
 		return object, err
 	}
-	err = c.Call(ctx, method, params, &object)
-	return object, err
+	var result json.RawMessage
+	switch err := c.Call(ctx, method, params, &result); {
+	case err != nil && isGone(method, err):
+		return object, fmt.Errorf("%w: %w", ErrGone, err)
+	case err != nil:
+		return object, err
+	case len(result) == 0:
+		return object, fmt.Errorf("event: the caller left no result of %s; it must fill a json.RawMessage", method)
+	case isNothing(result):
+		return object, fmt.Errorf("%w: the result of %s is empty", ErrGone, method)
+	}
+	if err := json.Unmarshal(result, &object); err != nil {
+		var none T
+		return none, d.misfit(err, reflect.TypeFor[T]())
+	}
+	return object, nil
+}
+
+// misfit tells where a method's result does not fit a type. The decoder's own error would quote the value.
+func (d *Delivery) misfit(err error, want reflect.Type) error {
+	failure := &DecodeError{Event: d.printableName(), Path: "result", Want: want.String()}
+	var mismatch *json.UnmarshalTypeError
+	if errors.As(err, &mismatch) {
+		failure.Want = mismatch.Type.String()
+		if mismatch.Field != "" {
+			failure.Path += "." + mismatch.Field
+		}
+	}
+	return failure
 }

@@ -357,7 +357,8 @@ func TestFetchCall(t *testing.T) {
 		body string
 		want error
 	}{
-		"deleted":    {"event=ONCRMDEALDELETE&data[FIELDS][ID]=21", event.ErrUnknown},
+		"deleted":    {"event=ONCRMDEALDELETE&data[FIELDS][ID]=21", event.ErrGone},
+		"no method":  {"event=ONCALENDARSECTIONADD&data[id]=21", event.ErrUnknown},
 		"unknown":    {"event=ONWHATEVER&data[FIELDS][ID]=21", event.ErrUnknown},
 		"missing id": {"event=ONCRMDEALUPDATE", event.ErrMalformed},
 	} {

@@ -127,3 +127,17 @@ func base(name string) string {
 	}
 	return name
 }
+
+// deletion reports whether an event tells that its object is gone. An order that is about to be deleted may stay.
+func deletion(name string) bool {
+	if name == "ONSALEBEFOREORDERDELETE" {
+		return false
+	}
+	name = strings.TrimSuffix(name, "_{TYPEID}")
+	for _, ending := range []string{"DELETE", "DELETED", "UNREGISTER", "UNINSTALL"} {
+		if strings.HasSuffix(name, ending) {
+			return true
+		}
+	}
+	return false
+}

@@ -17,6 +17,7 @@ type descriptor struct {
 	fetch    []param
 	kind     string // of the entity
 	id       []string
+	deletion bool
 	unbound  bool
 	noQueue  bool
 }
@@ -39,6 +40,9 @@ func describe(entries []entry) ([]descriptor, error) {
 		}
 		d.page = page + ".html"
 		d.kind, d.id = entity(e, kinds)
+		if d.deletion = deletion(e.Name); d.deletion && e.Method != "" {
+			return nil, fmt.Errorf("%s: %s cannot return what is deleted", e.Name, e.Method)
+		}
 		d.unbound = e.family() == "F"
 		d.noQueue = e.OfflineOK != nil && !*e.OfflineOK
 		key := d.variable

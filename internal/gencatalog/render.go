@@ -102,6 +102,9 @@ func (d descriptor) literal(b *bytes.Buffer) {
 	if d.Method != "" {
 		field("FetchMethod", strconv.Quote(d.Method))
 	}
+	if d.deletion {
+		field("Deletion", "true")
+	}
 	if d.unbound {
 		field("Unbound", "true")
 	}
