@@ -77,6 +77,7 @@ func (p *Portal) AddApp(spec App) (*Application, error) {
 	a := &Application{p: p, spec: spec, status: "L"}
 	a.token = event.Secret(md5Hex([]byte(p.cfg.memberID + "|" + spec.ClientID + "|" + string(spec.ClientSecret))))
 	p.apps = append(p.apps, a)
+	p.touch()
 	return a, nil
 }
 
@@ -89,6 +90,13 @@ func checkURL(raw string, optional bool) error {
 		return errors.New("eventtest: a handler address must be an absolute http or https URL")
 	}
 	return nil
+}
+
+// Applications returns the applications in the order in which they were added.
+func (p *Portal) Applications() []*Application {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.apps)
 }
 
 func (p *Portal) app(clientID string) *Application {
@@ -113,11 +121,24 @@ func (a *Application) ApplicationToken() event.Secret {
 	return a.token
 }
 
+// Scope returns the application's permissions, without the basic ones.
+func (a *Application) Scope() []string { return slices.Clone(a.spec.Scope) }
+
+// HandlerURL returns where ONAPPINSTALL or the browser goes; it may be empty.
+func (a *Application) HandlerURL() string { return a.spec.HandlerURL }
+
+// UI reports whether the application has pages.
+func (a *Application) UI() bool { return a.spec.UI }
+
+// Status returns the application's status as app.info tells it: L for a local one.
+func (a *Application) Status() string { return a.status }
+
 // RotateApplicationToken gives the application another application token, as a reinstallation may do, and returns it.
 func (a *Application) RotateApplicationToken() event.Secret {
 	a.p.mu.Lock()
 	defer a.p.mu.Unlock()
 	a.token = event.Secret(randomText(32, hexDigits))
+	a.p.touch()
 	return a.token
 }
 
@@ -128,11 +149,33 @@ func (a *Application) Installed() bool {
 	return a.installed
 }
 
+// Registered reports whether the installation has begun, so that there are tokens.
+func (a *Application) Registered() bool {
+	a.p.mu.Lock()
+	defer a.p.mu.Unlock()
+	return a.registered
+}
+
+// Active reports whether the application is on; see [Application.SetActive].
+func (a *Application) Active() bool {
+	a.p.mu.Lock()
+	defer a.p.mu.Unlock()
+	return !a.inactive
+}
+
+// PaymentExpired reports whether the subscription has run out; see [Application.SetPaymentExpired].
+func (a *Application) PaymentExpired() bool {
+	a.p.mu.Lock()
+	defer a.p.mu.Unlock()
+	return a.expired
+}
+
 // SetActive switches the application off or on. One that is off gets no events, and its calls are answered APPLICATION_NOT_FOUND.
 func (a *Application) SetActive(active bool) {
 	a.p.mu.Lock()
 	defer a.p.mu.Unlock()
 	a.inactive = !active
+	a.p.touch()
 }
 
 // SetPaymentExpired lets the application's subscription run out or be renewed. While it is out, REST works and events are
@@ -141,6 +184,7 @@ func (a *Application) SetPaymentExpired(expired bool) {
 	a.p.mu.Lock()
 	defer a.p.mu.Unlock()
 	a.expired = expired
+	a.p.touch()
 }
 
 // live reports whether events go to the application.
@@ -174,6 +218,7 @@ func (a *Application) InstallAs(ctx context.Context, user int64) error {
 		return errors.New("eventtest: only an administrator can install an application")
 	}
 	a.registered, a.installer = true, user
+	p.touch()
 	if a.spec.UI {
 		p.mu.Unlock()
 		return a.open(ctx, user)
@@ -204,6 +249,10 @@ func (a *Application) FinishInstall() error {
 func (a *Application) complete() {
 	a.installed = true
 	h := a.p.newHit(a.installer)
+	if a.p.moods.NoInstallEvent {
+		a.p.finish(h)
+		return
+	}
 	h.raise(occurrence{event: "ONAPPINSTALL", app: a, user: a.installer, data: phpform.Map(
 		number("VERSION", 1), text("ACTIVE", "Y"), text("INSTALLED", "Y"), text("LANGUAGE_ID", "en"),
 	)})
@@ -272,7 +321,7 @@ func (a *Application) Frame(ctx context.Context, user int64, placement Placement
 	}
 	body := phpform.Encode(phpform.Map(
 		text("AUTH_ID", string(g.AccessToken)),
-		number("AUTH_EXPIRES", int64(a.p.cfg.tokenLifetime/time.Second)),
+		number("AUTH_EXPIRES", int64(a.p.Moods().TokenLifetime/time.Second)),
 		text("REFRESH_ID", string(g.RefreshToken)),
 		text("SERVER_ENDPOINT", g.ServerEndpoint),
 		text("APPLICATION_TOKEN", string(g.ApplicationToken)),

@@ -70,6 +70,7 @@ func (p *Portal) batchItem(c *call, s *batchSections, key, command string) (apiE
 		return apiErr
 	}
 	rep, apiErr := m.run(inner)
+	p.charge(inner, p.now().Sub(start))
 	if apiErr != nil {
 		return apiErr
 	}

@@ -91,7 +91,7 @@ func (p *Portal) botEntry(a *Application, m BotMessage) phpform.Value {
 	auth := phpform.Map(
 		text("access_token", string(g.AccessToken)),
 		text("expires", strconv.FormatInt(g.Expires.Unix(), 10)),
-		text("expires_in", strconv.FormatInt(int64(p.cfg.tokenLifetime/time.Second), 10)),
+		text("expires_in", strconv.FormatInt(int64(p.moods.TokenLifetime/time.Second), 10)),
 		text("scope", strings.Join(g.Scope, ",")),
 		text("domain", g.Domain),
 		text("server_endpoint", g.ServerEndpoint),

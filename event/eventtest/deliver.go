@@ -21,6 +21,9 @@ const deliveryWorkers = 16
 // maxAnswer bounds what is read of a handler's answer, so that its connection can be used again.
 const maxAnswer = 64 << 10
 
+// maxExcerpt bounds what is kept of it.
+const maxExcerpt = 1024
+
 // parcel is one delivery to be made.
 type parcel struct {
 	event     string
@@ -28,19 +31,15 @@ type parcel struct {
 	handlerID int64
 	url       string
 	body      string
-}
-
-// lane holds the deliveries to one address in order.
-type lane struct {
-	parcels []parcel
-	busy    int
-	ready   bool // stands in sendQueue.ready
+	due       time.Time // zero for at once
 }
 
 // sendQueue is the queue server. Portal.mu guards it.
 type sendQueue struct {
 	lanes   map[string]*lane
 	ready   []*lane
+	later   []parcel      // not yet due
+	timer   *time.Timer   // of the next thing due; see plan
 	pending int           // queued or under way
 	idle    chan struct{} // closed when pending comes to 0; nil while it is 0
 	wake    *sync.Cond
@@ -67,12 +66,16 @@ func (p *Portal) send(h *hit, b *binding, o occurrence) {
 		user = b.user
 	}
 	if user > 0 && p.users[user] != nil && !withoutTokens(o.event) {
-		auth.grant(p.issue(b.app, user, h.session, withRefresh(o.event)), p.cfg.tokenLifetime)
+		auth.grant(p.issue(b.app, user, h.session, withRefresh(o.event)), p.moods.TokenLifetime)
 	}
-	p.enqueue(parcel{
+	c := parcel{
 		event: o.event, clientID: b.app.spec.ClientID, handlerID: b.id, url: b.handler,
 		body: encodeBody(o.event, b.id, o.data, p.now(), auth),
-	})
+	}
+	if o.event == "ONAPPINSTALL" && p.moods.InstallDelay > 0 {
+		c.due = p.now().Add(p.moods.InstallDelay)
+	}
+	p.enqueue(c)
 }
 
 // sendToHook queues a delivery to an outgoing webhook: no handler, no tokens.
@@ -98,6 +101,23 @@ func (p *Portal) enqueue(c parcel) {
 	if p.closed {
 		return
 	}
+	p.touch()
+	q := &p.queue
+	if q.pending++; q.idle == nil {
+		q.idle = make(chan struct{})
+	}
+	if !c.due.IsZero() {
+		q.later = append(q.later, c)
+		p.plan()
+		return
+	}
+	if l := p.put(c); p.now().Before(l.until) {
+		p.plan()
+	}
+}
+
+// put adds a delivery to its lane.
+func (p *Portal) put(c parcel) *lane {
 	q := &p.queue
 	if q.lanes == nil {
 		q.lanes = map[string]*lane{}
@@ -108,19 +128,8 @@ func (p *Portal) enqueue(c parcel) {
 		q.lanes[c.url] = l
 	}
 	l.parcels = append(l.parcels, c)
-	if q.pending++; q.idle == nil {
-		q.idle = make(chan struct{})
-	}
 	p.offer(l)
-}
-
-// offer puts a lane up for the workers where it has work that may run now.
-func (p *Portal) offer(l *lane) {
-	if len(l.parcels) > 0 && !l.ready && l.busy < p.cfg.parallel {
-		l.ready = true
-		p.queue.ready = append(p.queue.ready, l)
-		p.queue.wake.Signal()
-	}
+	return l
 }
 
 // deliverQueued is one worker of the queue server.
@@ -149,10 +158,15 @@ func (p *Portal) deliverQueued(ctx context.Context) {
 
 		p.keepAttempt(attempt)
 		l.busy--
-		if len(l.parcels) == 0 && l.busy == 0 {
+		p.slow(l, attempt.Duration)
+		switch {
+		case len(l.parcels) == 0 && l.busy == 0 && l.gap == 0:
 			delete(q.lanes, c.url)
+		case len(l.parcels) > 0 && l.gap > 0:
+			p.plan()
+		default:
+			p.offer(l)
 		}
-		p.offer(l)
 		if q.pending--; q.pending == 0 {
 			close(q.idle)
 			q.idle = nil
@@ -182,9 +196,9 @@ func (p *Portal) attempt(ctx context.Context, c parcel) Attempt {
 		a.Err = fmt.Errorf("eventtest: handler did not answer: %w", withoutURL(err))
 		return a
 	}
-	defer resp.Body.Close() //nolint:errcheck // nothing of the answer is used but its status
-	_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, maxAnswer))
-	a.Status = resp.StatusCode
+	defer resp.Body.Close() //nolint:errcheck // an answer that breaks off is an answer
+	answer, _ := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	a.Status, a.Answer = resp.StatusCode, event.Secret(answer[:min(len(answer), maxExcerpt)])
 	return a
 }
 
@@ -198,8 +212,9 @@ func postForm(ctx context.Context, url, body string) (*http.Request, error) {
 	return r, nil
 }
 
-// Wait waits until every delivery that was queued by now, and those that their handling queued, has been attempted. It returns
-// the context's error, or [ErrClosed].
+// Wait waits until every delivery that was queued by now, and those that their handling queued, has been attempted, those included
+// that [Moods.InstallDelay] or [Moods.SlowHandlers] hold back until [Portal.Advance] or time itself makes them due. It returns the
+// context's error, or [ErrClosed].
 func (p *Portal) Wait(ctx context.Context) error {
 	for {
 		p.mu.Lock()

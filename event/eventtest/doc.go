@@ -30,8 +30,8 @@
 //
 // Every change, by REST, by [Portal.Add] and its siblings, or by [Portal.Raise], is one hit; the events that it raises are
 // queued at its end and posted in the background. [Portal.Wait] waits for them. Things go wrong on demand: [Portal.Once],
-// [Portal.ExpireAccessTokens], [Portal.Advance], [Portal.Rename], [WithRateLimit], [WithoutExtendedOffline],
-// [WithoutConnectors], [WithoutUserInEvents].
+// [Portal.ExpireAccessTokens], [Portal.Advance], [Portal.Rename]. How the portal behaves otherwise, its plan, build, limits and
+// load, are its [Moods], which may change while it runs.
 //
 // A Portal is safe for concurrent use. Its zero value is not usable. Printing anything of this package shows no token;
 // [Attempt.Body] and the fields of [Grant] give them on request.
@@ -49,16 +49,12 @@
 //	                                 company and item, and the same without list of tasks.task; calendar events and chat
 //	                                 bots have events and no methods
 //	fields                           any field is stored as it comes, none is checked, computed or required; user.get filters by ID
-//	the limit on operating time      operating is summed and reported, and never refuses; use Once with Fail(429, …) or HTML(429)
-//	slower calls to slow handlers    the platform's numbers are not public
 //	the cached token check           a token of a removed application fails at once
-//	two binds at the same time       calls run one after the other: "Process of binding …" is never answered, and
-//	                                 reservations never race
 //	ONIMBOTV2* subscriptions         nothing can bind them; use NewRequest, or AddOutgoingWebhook and Raise
 //	deliveries past the OAuth server robots and activities; use NewRequest with Direct
 //	order of rows with equal time    by ID, where a database promises nothing
 //
-// What nobody outside knows is chosen so: oauth/token fails with 400, and with 401 for invalid_client; app.info of the OAuth
+// What nobody outside knows is chosen so: the gaps between deliveries to slow handlers, see [Lane]; oauth/token fails with 400, and with 401 for invalid_client; app.info of the OAuth
 // server answers client_id, user_id, scope, expires and install (member_id, uri, domain, client_endpoint); deliveries without a
 // user carry the five keys domain, client_endpoint, server_endpoint, member_id and application_token; a token obtained by
 // refresh starts a fresh chain of events; a filter that a reservation's query builder refuses is ERROR_ARGUMENT.

@@ -1,6 +1,7 @@
 package eventtest
 
 import (
+	"context"
 	"net"
 	"net/http"
 	"time"
@@ -63,13 +64,7 @@ func (p *Portal) dueFault(name string, fits func(Fault) bool) (Fault, bool) {
 // before does what happens before the method runs. It reports whether that was the end of the request.
 func (f Fault) before(p *Portal, w http.ResponseWriter, r *http.Request, name string) bool {
 	if f.delay > 0 {
-		timer := time.NewTimer(f.delay)
-		defer timer.Stop()
-		select {
-		case <-timer.C:
-		case <-r.Context().Done():
-		case <-p.done:
-		}
+		p.pause(r.Context(), f.delay)
 		return false
 	}
 	rec := Call{Method: name, Params: dataOf(phpform.Value{}), Time: p.Now()}
@@ -97,6 +92,17 @@ func (f Fault) before(p *Portal, w http.ResponseWriter, r *http.Request, name st
 		hangUp(w)
 	}
 	return true
+}
+
+// pause waits for a while of real time, or until the caller or the portal has gone.
+func (p *Portal) pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	case <-p.done:
+	}
 }
 
 // hangUp closes the connection without an answer.

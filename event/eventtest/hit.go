@@ -32,6 +32,7 @@ func (p *Portal) newHit(user int64) *hit { return &hit{user: user, session: fres
 // finish sends what the hit raised: online events to the delivery queue, offline ones to the offline queue, and one
 // ONOFFLINEEVENT for each handler of an application that got records.
 func (p *Portal) finish(h *hit) {
+	p.touch()
 	if len(h.raised) == 0 {
 		return
 	}
@@ -42,8 +43,11 @@ func (p *Portal) finish(h *hit) {
 	var seen []string
 	notify := map[*Application]bool{}
 	for _, o := range h.raised {
-		if p.cfg.noUser {
+		if p.moods.NoUser {
 			o.user = 0
+		}
+		if p.moods.NoData {
+			o.data = null()
 		}
 		key := o.event + "|" + string(appendJSON(nil, o.data))
 		if slices.Contains(seen, key) && o.app == nil { // identical items of one hit are sent once
@@ -55,7 +59,7 @@ func (p *Portal) finish(h *hit) {
 	for _, b := range slices.Clone(p.bindings) {
 		if b.event == "ONOFFLINEEVENT" && notify[b.app] && p.mayNotify(b) {
 			user := h.user
-			if p.cfg.noUser {
+			if p.moods.NoUser {
 				user = 0
 			}
 			p.send(h, b, occurrence{event: b.event, user: user})
@@ -89,7 +93,7 @@ func (p *Portal) dispatch(h *hit, o occurrence, notify map[*Application]bool) {
 // mayNotify is the throttle of ONOFFLINEEVENT: a record that lands inside the window causes no later notice.
 func (p *Portal) mayNotify(b *binding) bool {
 	window := int64(1)
-	if p.cfg.minTimeout && b.minTimeout >= 0 {
+	if p.moods.HonourMinTimeout && b.minTimeout >= 0 {
 		window = b.minTimeout
 	}
 	now := p.now()

@@ -68,13 +68,13 @@ func (p *Portal) appIdentity(token string, creds map[string]phpform.Value) (*ide
 		return nil, fail(401, "expired_token", "The access token provided has expired")
 	}
 	connector := creds["auth_connector"]
-	if connector.Kind() != phpform.Null && p.cfg.noConnectors {
+	if connector.Kind() != phpform.Null && p.moods.NoConnectors && !p.moods.Box {
 		return nil, fail(403, "WRONG_LICENSE", "This feature is not enabled for the current license: auth_connector")
 	}
 	return &identity{app: t.app, user: p.users[t.user], session: t.session, connector: connector.Scalar()}, nil
 }
 
-// permitted checks scope and kind of authorization.
+// permitted checks scope, operating time and kind of authorization.
 func (c *call) permitted(m method, batched bool) *apiError {
 	if !c.id.allows(m.scope) {
 		description := "The request requires higher privileges than provided by the access token"
@@ -85,6 +85,9 @@ func (c *call) permitted(m method, batched bool) *apiError {
 			description = "The request requires higher privileges than provided by the webhook token"
 		}
 		return fail(401, "insufficient_scope", description)
+	}
+	if _, total := c.p.operating(c); c.p.limited(total) {
+		return fail(429, "OPERATION_TIME_LIMIT", "Method is blocked due to operation time limit.")
 	}
 	if m.appOnly && c.id.app == nil {
 		return fail(403, "WRONG_AUTH_TYPE", "Current authorization type is denied for this method")

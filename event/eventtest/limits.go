@@ -1,6 +1,7 @@
 package eventtest
 
 import (
+	"maps"
 	"math"
 	"net"
 	"slices"
@@ -21,7 +22,7 @@ type spent struct {
 
 // allow lets a request through the bucket of its source address.
 func (p *Portal) allow(remote string) bool {
-	if p.cfg.burst == 0 {
+	if p.moods.RateBurst == 0 {
 		return true
 	}
 	host, _, err := net.SplitHostPort(remote)
@@ -34,34 +35,75 @@ func (p *Portal) allow(remote string) bool {
 		b = &bucket{at: now}
 		p.limits[host] = b
 	}
-	b.level = math.Max(0, b.level-now.Sub(b.at).Seconds()*p.cfg.rate)
-	b.at = now
-	if b.level+1 > float64(p.cfg.burst) {
+	b.drain(now, p.moods.RatePerSecond)
+	if b.level+1 > float64(p.moods.RateBurst) {
 		return false
 	}
 	b.level++
 	return true
 }
 
-// operating sums the time that the caller's runs of the method took in the last ten minutes. Runs of a tenth of a second or less
-// are not counted.
-func (p *Portal) operating(c *call, now time.Time, last time.Duration) (resetAt int64, total float64) {
-	const window = 10 * time.Minute
-	key := c.id.clientID() + "|" + userKey(c.id.user.id) + "|" + c.name
-	if c.id.app != nil {
-		key = c.id.clientID() + "|" + c.name
+// operatingWindow is how long a run of a method counts.
+const operatingWindow = 10 * time.Minute
+
+// usageKey is what operating time is summed for: a method of an application, or of an incoming webhook.
+func (c *call) usageKey() string {
+	if c.id.app == nil {
+		return "|" + userKey(c.id.user.id) + "|" + c.name
 	}
-	runs := slices.DeleteFunc(p.usage[key], func(s spent) bool { return now.Sub(s.at) > window })
-	if last > 100*time.Millisecond {
-		runs = append(runs, spent{at: now, duration: last})
+	return c.id.clientID() + "|" + c.name
+}
+
+// charge adds a run of a method to its operating time. Runs of a tenth of a second or less are not counted.
+func (p *Portal) charge(c *call, took time.Duration) {
+	if took > 100*time.Millisecond {
+		p.usage[c.usageKey()] = append(p.usage[c.usageKey()], spent{at: p.now(), duration: took})
 	}
+}
+
+// operating sums the time that the runs of the caller's method took in the last ten minutes.
+func (p *Portal) operating(c *call) (resetAt int64, total time.Duration) {
+	now, key := p.now(), c.usageKey()
+	runs := slices.DeleteFunc(p.usage[key], func(s spent) bool { return now.Sub(s.at) >= operatingWindow })
 	if len(runs) == 0 {
 		delete(p.usage, key)
-		return now.Add(window).Unix(), 0
+		return now.Add(operatingWindow).Unix(), 0
 	}
 	p.usage[key] = runs
 	for _, s := range runs {
-		total += s.duration.Seconds()
+		total += s.duration
 	}
-	return runs[0].at.Add(window).Unix(), total
+	return runs[0].at.Add(operatingWindow).Unix(), total
+}
+
+// limited reports whether so much operating time is too much.
+func (p *Portal) limited(total time.Duration) bool {
+	return p.moods.OperatingLimit > 0 && !p.moods.Box && total >= p.moods.OperatingLimit
+}
+
+// Bucket is the state of the limit on requests for one source address.
+type Bucket struct {
+	Source string  // the address
+	Level  float64 // how full it is now; a request adds 1
+	Burst  int     // how much it holds
+	Rate   float64 // by how much it drains in a second
+}
+
+// Buckets returns the buckets of the limit on requests by source address; none where there is no limit or no request came.
+func (p *Portal) Buckets() []Bucket {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := p.now()
+	list := make([]Bucket, 0, len(p.limits))
+	for _, source := range slices.Sorted(maps.Keys(p.limits)) {
+		b := p.limits[source]
+		b.drain(now, p.moods.RatePerSecond)
+		list = append(list, Bucket{Source: source, Level: b.level, Burst: p.moods.RateBurst, Rate: p.moods.RatePerSecond})
+	}
+	return list
+}
+
+func (b *bucket) drain(now time.Time, rate float64) {
+	b.level = math.Max(0, b.level-now.Sub(b.at).Seconds()*rate)
+	b.at = now
 }

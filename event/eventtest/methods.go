@@ -58,9 +58,11 @@ func (p *Portal) featureGet(c *call) (reply, *apiError) {
 	if code == "" {
 		return reply{}, fail(400, "CODE_EMPTY", "CODE can't be empty")
 	}
-	on := code == "rest_offline_extended" && !p.cfg.noExtended || code == "rest_auth_connector" && !p.cfg.noConnectors
 	value := "N"
-	if on {
+	switch {
+	case p.moods.Box:
+		value = "en_selfhosted"
+	case code == "rest_offline_extended" && !p.moods.NoExtendedOffline, code == "rest_auth_connector" && !p.moods.NoConnectors:
 		value = "Y"
 	}
 	return done(phpform.Map(text("value", value)))

@@ -101,7 +101,7 @@ func (p *Portal) token(params phpform.Value, rec *Call) (phpform.Value, *apiErro
 	return phpform.Map(
 		text("access_token", string(g.AccessToken)),
 		number("expires", g.Expires.Unix()),
-		number("expires_in", int64(p.cfg.tokenLifetime/time.Second)),
+		number("expires_in", int64(p.moods.TokenLifetime/time.Second)),
 		text("scope", "app"),
 		text("domain", p.oauth.addr),
 		text("server_endpoint", g.ServerEndpoint),

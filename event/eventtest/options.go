@@ -3,6 +3,7 @@ package eventtest
 import (
 	"errors"
 	"log/slog"
+	"net/http"
 	"regexp"
 	"time"
 )
@@ -13,16 +14,12 @@ type Option func(*config) error
 type config struct {
 	logger          *slog.Logger
 	listen          string
+	oauthListen     string
+	fallback        http.Handler
 	memberID        string
-	tokenLifetime   time.Duration
 	deliveryTimeout time.Duration
 	parallel        int
-	rate            float64
-	burst           int
-	noExtended      bool
-	noConnectors    bool
-	noUser          bool
-	minTimeout      bool
+	moods           Moods
 }
 
 // Keys of log records.
@@ -37,7 +34,8 @@ func collect(opts []Option) (config, error) {
 	cfg := config{
 		logger:          slog.New(slog.DiscardHandler),
 		listen:          "127.0.0.1:0",
-		tokenLifetime:   time.Hour,
+		oauthListen:     "127.0.0.1:0",
+		moods:           defaultMoods(),
 		deliveryTimeout: 30 * time.Second,
 		parallel:        1,
 	}
@@ -56,7 +54,7 @@ func collect(opts []Option) (config, error) {
 }
 
 // WithListen sets the address that the portal listens on, host:port. The default is a free port on 127.0.0.1. The OAuth server
-// always has a loopback port of its own.
+// has an address of its own; see [WithOAuthListen].
 func WithListen(addr string) Option {
 	return func(c *config) error {
 		if addr == "" {
@@ -64,6 +62,41 @@ func WithListen(addr string) Option {
 		}
 		c.listen = addr
 		return nil
+	}
+}
+
+// WithOAuthListen sets the address that the OAuth server listens on, host:port. The default is a free port on 127.0.0.1.
+func WithOAuthListen(addr string) Option {
+	return func(c *config) error {
+		if addr == "" {
+			return errors.New("eventtest: WithOAuthListen with an empty address; give host:port")
+		}
+		c.oauthListen = addr
+		return nil
+	}
+}
+
+// WithFallback lets h answer the requests to the portal's address that are neither for /rest/ nor for /oauth/, such as a page that
+// shows the portal. They count as no requests to the portal, and need no authorization.
+func WithFallback(h http.Handler) Option {
+	return func(c *config) error {
+		if h == nil {
+			return errors.New("eventtest: WithFallback with a nil handler")
+		}
+		c.fallback = h
+		return nil
+	}
+}
+
+// WithMoods sets how the portal behaves at its start: change is called with the moods so far and edits them. New returns an error
+// that names the field where one makes no sense.
+func WithMoods(change func(*Moods)) Option {
+	return func(c *config) error {
+		if change == nil {
+			return errors.New("eventtest: WithMoods with a nil function")
+		}
+		change(&c.moods)
+		return c.moods.check()
 	}
 }
 
@@ -95,7 +128,7 @@ func WithTokenLifetime(d time.Duration) Option {
 		if d < time.Second {
 			return errors.New("eventtest: WithTokenLifetime wants a second or more")
 		}
-		c.tokenLifetime = d
+		c.moods.TokenLifetime = d
 		return nil
 	}
 }
@@ -130,7 +163,7 @@ func WithRateLimit(perSecond float64, burst int) Option {
 		if perSecond <= 0 || burst < 1 {
 			return errors.New("eventtest: WithRateLimit wants a positive rate and burst")
 		}
-		c.rate, c.burst = perSecond, burst
+		c.moods.RatePerSecond, c.moods.RateBurst = perSecond, burst
 		return nil
 	}
 }
@@ -138,7 +171,7 @@ func WithRateLimit(perSecond float64, burst int) Option {
 // WithoutExtendedOffline makes a plan without rest_offline_extended: event.offline.get with clear=0 is refused.
 func WithoutExtendedOffline() Option {
 	return func(c *config) error {
-		c.noExtended = true
+		c.moods.NoExtendedOffline = true
 		return nil
 	}
 }
@@ -146,7 +179,7 @@ func WithoutExtendedOffline() Option {
 // WithoutConnectors makes a plan without rest_auth_connector: any call of an application that carries auth_connector is refused.
 func WithoutConnectors() Option {
 	return func(c *config) error {
-		c.noConnectors = true
+		c.moods.NoConnectors = true
 		return nil
 	}
 }
@@ -155,7 +188,7 @@ func WithoutConnectors() Option {
 // queue. Handlers bound with AUTH_TYPE still get that user's tokens.
 func WithoutUserInEvents() Option {
 	return func(c *config) error {
-		c.noUser = true
+		c.moods.NoUser = true
 		return nil
 	}
 }
@@ -164,7 +197,7 @@ func WithoutUserInEvents() Option {
 // a second at most.
 func WithMinTimeout() Option {
 	return func(c *config) error {
-		c.minTimeout = true
+		c.moods.HonourMinTimeout = true
 		return nil
 	}
 }

@@ -33,8 +33,12 @@ type Portal struct {
 	stop        func()          // ends deliveries
 	done        <-chan struct{} // closed by stop
 
+	turns sync.Mutex // of ChangeMoods; taken before mu
+
 	mu       sync.Mutex // guards everything below
 	closed   bool
+	moods    Moods
+	changed  chan struct{}  // closed at the next change; nil while nobody watches
 	serving  sync.WaitGroup // HTTP requests; Add only under mu while not closed
 	domain   string
 	offset   time.Duration // of the portal's clock
@@ -46,6 +50,7 @@ type Portal struct {
 	types    map[int64]bool // smart processes by entityTypeId
 	extra    map[string]string
 	bindings []*binding
+	binding  []*binding // being bound; see Moods.RacingBinds
 	rows     []*offlineRow
 	access   map[string]*accessToken
 	refresh  map[string]*refreshToken
@@ -90,6 +95,7 @@ func New(opts ...Option) (*Portal, error) {
 	ctx, stop := context.WithCancel(context.Background())
 	p := &Portal{
 		cfg:      cfg,
+		moods:    cfg.moods,
 		log:      cfg.logger,
 		stop:     stop,
 		done:     ctx.Done(),
@@ -109,7 +115,7 @@ func New(opts ...Option) (*Portal, error) {
 	p.methods = p.methodTable()
 	p.client = newDeliveryClient(cfg.deliveryTimeout)
 	p.queue.wake = sync.NewCond(&p.mu)
-	if p.oauth, err = p.listen(ctx, "127.0.0.1:0", p.oauthMux()); err != nil {
+	if p.oauth, err = p.listen(ctx, cfg.oauthListen, p.oauthMux()); err != nil {
 		stop()
 		return nil, err
 	}
@@ -185,6 +191,8 @@ func (p *Portal) Close() error {
 	}
 	p.closed = true
 	p.queue.wake.Broadcast()
+	p.plan()
+	p.touch()
 	servers := append([]server{p.rest, p.oauth}, p.moved...)
 	p.mu.Unlock()
 
@@ -238,6 +246,8 @@ func (p *Portal) Advance(d time.Duration) {
 	defer p.mu.Unlock()
 	p.offset += max(d, 0)
 	p.purge()
+	p.plan()
+	p.touch()
 }
 
 // Rename gives the portal a new domain, a new port on loopback. The old one answers everything with 302 to the new, as a renamed
@@ -254,6 +264,7 @@ func (p *Portal) Rename(ctx context.Context) error {
 	}
 	p.moved = append(p.moved, p.rest)
 	p.rest, p.domain = s, s.addr
+	p.touch()
 	return nil
 }
 

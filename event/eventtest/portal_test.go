@@ -28,6 +28,9 @@ func TestOptionsRefuse(t *testing.T) {
 		"parallel":       eventtest.WithParallelDelivery(17),
 		"rate":           eventtest.WithRateLimit(0, 5),
 		"burst":          eventtest.WithRateLimit(5, 0),
+		"no oauth":       eventtest.WithOAuthListen(""),
+		"no fallback":    eventtest.WithFallback(nil),
+		"no moods":       eventtest.WithMoods(nil),
 	} {
 		p, err := eventtest.New(opt)
 		require.Error(t, err, name)

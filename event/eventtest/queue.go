@@ -23,6 +23,7 @@ type offlineRow struct {
 	user      int64
 	processID string
 	failed    bool
+	merged    int
 }
 
 // messageID identifies an event with its data.
@@ -38,6 +39,7 @@ func (p *Portal) store(b *binding, o occurrence) {
 	for _, r := range p.rows {
 		if r.messageID == id && r.app == b.app && r.connector == b.connector && r.processID == "" {
 			r.time, r.event, r.data, r.user = now, o.event, o.data, o.user
+			r.merged++
 			return
 		}
 	}

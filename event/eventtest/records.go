@@ -21,8 +21,9 @@ type Attempt struct {
 	Body      event.Secret // as it was sent; it holds tokens
 	Status    int          // of the answer; 0 where there was none
 	Duration  time.Duration
-	Err       error     // why there was no answer
-	Time      time.Time // by the portal's clock
+	Answer    event.Secret // the first 1,024 bytes of its body, which may repeat tokens
+	Err       error        // why there was no answer
+	Time      time.Time    // by the portal's clock
 }
 
 // OK reports whether the handler answered with a status below 300.
@@ -62,6 +63,7 @@ func (p *Portal) keepAttempt(a Attempt) {
 	a.ID = p.next("attempt")
 	p.records.requests.Deliveries++
 	p.records.attempts = keep(p.records.attempts, a)
+	p.touch()
 }
 
 func (p *Portal) keepCall(c Call, oauth bool) {
@@ -69,6 +71,7 @@ func (p *Portal) keepCall(c Call, oauth bool) {
 		p.records.counts = map[string]int{}
 	}
 	p.records.counts[c.Method]++
+	p.touch()
 	if oauth {
 		p.records.oauth = keep(p.records.oauth, c)
 		return
@@ -131,6 +134,7 @@ func (p *Portal) ResetRecords() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.records = records{}
+	p.touch()
 }
 
 // Binding is one event handler of an application.
@@ -169,6 +173,7 @@ type OfflineRow struct {
 	UserID    int64     // who caused it; 0 for nobody
 	ProcessID string    // the reservation; empty where nobody holds the row
 	Error     bool      // parked by event.offline.error
+	Merged    int       // how many later occurrences it has taken in
 	Time      time.Time // of the latest occurrence, by the portal's clock, to the second
 }
 
@@ -180,7 +185,8 @@ func (p *Portal) OfflineRows() []OfflineRow {
 	for i, r := range p.rows {
 		list[i] = OfflineRow{
 			ID: r.id, MessageID: r.messageID, ClientID: r.app.spec.ClientID, Connector: r.connector, Event: r.event,
-			Data: dataOf(r.data), UserID: r.user, ProcessID: r.processID, Error: r.failed, Time: r.time,
+			Data: dataOf(r.data), UserID: r.user, ProcessID: r.processID, Error: r.failed,
+			Merged: r.merged, Time: r.time,
 		}
 	}
 	return list

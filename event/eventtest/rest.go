@@ -38,6 +38,10 @@ func (p *Portal) portalMux() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/rest/", p.serveREST)
 	mux.HandleFunc("/oauth/authorize/", p.serveAuthorize)
+	if p.cfg.fallback != nil {
+		mux.Handle("/", p.cfg.fallback)
+		mux.HandleFunc("/oauth/", http.NotFound)
+	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if domain := p.Domain(); r.Host != domain && p.renamed(r) {
 			http.Redirect(w, r, "http://"+domain+r.URL.RequestURI(), http.StatusFound) //nolint:gosec // the host is the portal's own
@@ -68,7 +72,7 @@ func (p *Portal) serveREST(w http.ResponseWriter, r *http.Request) {
 	start := p.Now()
 	p.mu.Lock()
 	p.records.requests.REST++
-	allowed := p.allow(r.RemoteAddr)
+	allowed, latency := p.allow(r.RemoteAddr), p.moods.Latency
 	p.mu.Unlock()
 	if !allowed {
 		c, tooMany := &call{p: p, name: name}, fail(503, "QUERY_LIMIT_EXCEEDED", "Too many requests")
@@ -79,13 +83,16 @@ func (p *Portal) serveREST(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	params := readParams(r)
+	if latency > 0 {
+		p.pause(r.Context(), latency)
+	}
 	fault, faulty := p.takeFault(name)
 	if faulty && fault.before(p, w, r, name) {
 		return
 	}
 	params, creds := take(params, "auth", "access_token", "auth_connector")
 	c := &call{p: p, name: name, params: params}
-	rep, apiErr := p.execute(c, func() (*identity, *apiError) {
+	rep, apiErr := p.execute(c, start, func() (*identity, *apiError) {
 		if hookUser != "" {
 			return p.webhookIdentity(hookUser, hookSecret)
 		}
@@ -100,7 +107,7 @@ func (p *Portal) serveREST(w http.ResponseWriter, r *http.Request) {
 
 // execute runs one request under the lock: the method must exist, the caller be known, the scope granted; then it runs, and what
 // it raised is sent.
-func (p *Portal) execute(c *call, who func() (*identity, *apiError)) (rep reply, apiErr *apiError) {
+func (p *Portal) execute(c *call, start time.Time, who func() (*identity, *apiError)) (rep reply, apiErr *apiError) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	defer func() { p.record(c, apiErr, false) }()
@@ -117,6 +124,7 @@ func (p *Portal) execute(c *call, who func() (*identity, *apiError)) (rep reply,
 	c.h = &hit{clientID: c.id.clientID(), connector: c.id.connector, user: c.id.user.id, session: c.id.session}
 	rep, apiErr = m.run(c)
 	p.finish(c.h)
+	p.charge(c, p.now().Sub(start))
 	return rep, apiErr
 }
 
@@ -174,11 +182,11 @@ func (p *Portal) timing(c *call, start time.Time) phpform.Value {
 		text("date_start", isoTime(start)),
 		text("date_finish", isoTime(finish)),
 	}
-	if c.id == nil {
+	if c.id == nil || p.moods.Box {
 		return phpform.Map(entries...)
 	}
-	reset, total := p.operating(c, finish, finish.Sub(start))
-	return phpform.Map(append(entries, number("operating_reset_at", reset), float("operating", total))...)
+	reset, total := p.operating(c)
+	return phpform.Map(append(entries, number("operating_reset_at", reset), float("operating", total.Seconds()))...)
 }
 
 func writeBody(w http.ResponseWriter, status int, v phpform.Value) {

@@ -1,0 +1,146 @@
+package eventtest
+
+import (
+	"context"
+	"errors"
+	"math"
+	"time"
+)
+
+// Moods is how a portal behaves beyond what is the same on all of them: its plan, its build, its load, and what its users are.
+// The zero value of every field but TokenLifetime is the ordinary cloud portal. [WithMoods] and the options named With… set them
+// at the start, [Portal.ChangeMoods] while the portal runs.
+type Moods struct {
+	// NoUser makes every change the work of a robot or an agent: no tokens in deliveries, user 0 in the offline queue. Handlers
+	// bound with AUTH_TYPE still get that user's tokens.
+	NoUser bool
+	// NoData leaves the data out of every event: deliveries have no section data, records of the offline queue a null.
+	NoData bool
+	// NoExtendedOffline is a plan without rest_offline_extended: event.offline.get with clear=0 is refused.
+	NoExtendedOffline bool
+	// NoConnectors is a plan without rest_auth_connector: a call of an application that carries auth_connector is refused.
+	NoConnectors bool
+	// Box is a portal on the customer's premises: feature.get answers en_selfhosted to any code, no feature is refused, and there
+	// is no limit on operating time.
+	Box bool
+	// HonourMinTimeout is an old build, which honours the option minTimeout of ONOFFLINEEVENT. Current builds ignore it and send
+	// one a second at most.
+	HonourMinTimeout bool
+	// RacingReservations is a current build under load: event.offline.get selects rows and then marks them, so that two at the
+	// same time hand out the same rows, and the later of them owns the reservation.
+	RacingReservations bool
+	// RacingBinds is a new build under load: of two equal calls of event.bind at the same time the second is refused with "Process
+	// of binding the handler has already started".
+	RacingBinds bool
+	// SlowHandlers is how long a handler may take before deliveries to it become rarer and rarer, by the portal's clock, as they do
+	// on the platform; see [Lane]. 0 for never.
+	SlowHandlers time.Duration
+	// InstallDelay is how late ONAPPINSTALL is, by the portal's clock. What happens meanwhile is delivered before it.
+	InstallDelay time.Duration
+	// NoInstallEvent keeps ONAPPINSTALL from being sent at all.
+	NoInstallEvent bool
+	// TokenLifetime is how long access tokens live that are issued from now on. It is never 0; the default is an hour.
+	TokenLifetime time.Duration
+	// RatePerSecond and RateBurst are the limit on requests: a bucket of RateBurst requests for each source address that drains by
+	// RatePerSecond. Both are 0 for no limit. The cloud has 2 and 50, on the Enterprise plan 5 and 250.
+	RatePerSecond float64
+	RateBurst     int
+	// OperatingLimit is how much time the runs of one method for one application may take in ten minutes before its calls are
+	// answered 429 OPERATION_TIME_LIMIT; 0 for no limit. The platform's is 480 seconds. Runs take no time here but for Latency and
+	// [Delay], and those of a tenth of a second or less are not counted.
+	OperatingLimit time.Duration
+	// Latency is how long a request to REST takes before its method runs, in real time.
+	Latency time.Duration
+}
+
+// raceWindow is the time, real time, in which two calls are at the same time where they race.
+const raceWindow = 20 * time.Millisecond
+
+// meanwhile lets other calls run in the middle of one, which holds the lock.
+func (p *Portal) meanwhile() {
+	p.mu.Unlock()
+	p.pause(context.Background(), raceWindow)
+	p.mu.Lock()
+}
+
+func defaultMoods() Moods { return Moods{TokenLifetime: time.Hour} }
+
+// check returns an error that names the first field that makes no sense.
+func (m *Moods) check() error {
+	switch {
+	case m.TokenLifetime < time.Second:
+		return errors.New("eventtest: Moods.TokenLifetime must be a second or more")
+	case m.RatePerSecond < 0 || math.IsNaN(m.RatePerSecond) || math.IsInf(m.RatePerSecond, 0):
+		return errors.New("eventtest: Moods.RatePerSecond must be a number of requests, 0 for no limit")
+	case m.RateBurst < 0:
+		return errors.New("eventtest: Moods.RateBurst must not be negative")
+	case (m.RatePerSecond == 0) != (m.RateBurst == 0):
+		return errors.New("eventtest: Moods.RatePerSecond and RateBurst go together; give both, or 0 for both")
+	case m.OperatingLimit < 0:
+		return errors.New("eventtest: Moods.OperatingLimit must not be negative")
+	case m.Latency < 0:
+		return errors.New("eventtest: Moods.Latency must not be negative")
+	case m.SlowHandlers < 0:
+		return errors.New("eventtest: Moods.SlowHandlers must not be negative")
+	case m.InstallDelay < 0:
+		return errors.New("eventtest: Moods.InstallDelay must not be negative")
+	}
+	return nil
+}
+
+// Moods returns how the portal behaves now.
+func (p *Portal) Moods() Moods {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.moods
+}
+
+// ChangeMoods changes how the portal behaves from now on: change is called with the present moods and edits them. It must not
+// call ChangeMoods. Calls take turns, so that none undoes another's changes. It returns an error that names the field where one
+// makes no sense, and changes nothing then, and [ErrClosed].
+func (p *Portal) ChangeMoods(change func(*Moods)) error {
+	p.turns.Lock()
+	defer p.turns.Unlock()
+	m := p.Moods()
+	change(&m)
+	if err := m.check(); err != nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return ErrClosed
+	}
+	if m.RateBurst == 0 {
+		clear(p.limits)
+	}
+	if m.SlowHandlers == 0 {
+		for _, l := range p.queue.lanes {
+			l.gap, l.until = 0, time.Time{}
+		}
+	}
+	p.moods = m
+	p.plan()
+	p.touch()
+	return nil
+}
+
+// touch tells those who watch the portal that something changed.
+func (p *Portal) touch() {
+	if p.changed != nil {
+		close(p.changed)
+		p.changed = nil
+	}
+}
+
+// Changed returns a channel that is closed at the next change of anything that the portal shows: its records, deliveries that
+// wait, the offline queue, handlers, applications, tokens, moods and the clock; and when the portal is closed. Take the channel
+// before reading, so that no change is missed.
+func (p *Portal) Changed() <-chan struct{} {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.changed == nil {
+		p.changed = make(chan struct{})
+	}
+	return p.changed
+}

@@ -1,0 +1,379 @@
+package eventtest_test
+
+import (
+	"math"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/b24events/b24events/event"
+	"github.com/b24events/b24events/event/eventtest"
+)
+
+func mood(t *testing.T, p *eventtest.Portal, change func(*eventtest.Moods)) {
+	t.Helper()
+	require.NoError(t, p.ChangeMoods(change))
+}
+
+func TestChangeMoodsRefuses(t *testing.T) {
+	t.Parallel()
+	p := eventtest.NewPortal(t)
+	for field, change := range map[string]func(*eventtest.Moods){
+		"TokenLifetime":  func(m *eventtest.Moods) { m.TokenLifetime = 0 },
+		"RatePerSecond":  func(m *eventtest.Moods) { m.RatePerSecond = math.NaN() },
+		"RateBurst":      func(m *eventtest.Moods) { m.RateBurst = -1 },
+		"go together":    func(m *eventtest.Moods) { m.RateBurst = 1 },
+		"OperatingLimit": func(m *eventtest.Moods) { m.OperatingLimit = -1 },
+		"Latency":        func(m *eventtest.Moods) { m.Latency = -1 },
+		"InstallDelay":   func(m *eventtest.Moods) { m.InstallDelay = -1 },
+		"SlowHandlers":   func(m *eventtest.Moods) { m.SlowHandlers = -1 },
+	} {
+		err := p.ChangeMoods(func(m *eventtest.Moods) {
+			m.NoUser = true
+			change(m)
+		})
+		require.ErrorContains(t, err, field)
+		require.Equal(t, eventtest.Moods{TokenLifetime: time.Hour}, p.Moods(), "%s changed something", field)
+		_, err = eventtest.New(eventtest.WithMoods(change))
+		require.ErrorContains(t, err, field)
+	}
+	require.NoError(t, p.Close())
+	require.ErrorIs(t, p.ChangeMoods(func(*eventtest.Moods) {}), eventtest.ErrClosed)
+}
+
+func TestOptionsAreMoods(t *testing.T) {
+	t.Parallel()
+	p := eventtest.NewPortal(t, eventtest.WithTokenLifetime(time.Minute), eventtest.WithRateLimit(2, 50), eventtest.WithoutConnectors(),
+		eventtest.WithoutExtendedOffline(), eventtest.WithoutUserInEvents(), eventtest.WithMinTimeout(),
+		eventtest.WithMoods(func(m *eventtest.Moods) { m.Box = true }))
+	require.Equal(t, eventtest.Moods{
+		TokenLifetime: time.Minute, RatePerSecond: 2, RateBurst: 50, NoConnectors: true, NoExtendedOffline: true, NoUser: true,
+		HonourMinTimeout: true, Box: true,
+	}, p.Moods())
+}
+
+func TestMoodsOfThePlan(t *testing.T) {
+	t.Parallel()
+	p, c := newPortal(t)
+	feature := func(code string) any { return c.ok("feature.get", obj{"CODE": code}).object(t)["value"] }
+	require.Equal(t, "Y", feature("rest_offline_extended"))
+
+	mood(t, p, func(m *eventtest.Moods) { m.NoExtendedOffline, m.NoConnectors = true, true })
+	require.Equal(t, "N", feature("rest_offline_extended"))
+	require.Equal(t, "N", feature("rest_auth_connector"))
+	require.Equal(t, "WRONG_LICENSE", c.call("event.offline.get", obj{"clear": 0}).Error)
+	require.Equal(t, "WRONG_LICENSE", c.call("server.time", obj{"auth_connector": ""}).Error)
+
+	mood(t, p, func(m *eventtest.Moods) { m.Box = true }) // PROTOCOL 2.6, 2.10: a box has no plan
+	require.Equal(t, "en_selfhosted", feature("rest_offline_extended"))
+	require.Equal(t, "en_selfhosted", feature("anything"))
+	a := c.ok("event.offline.get", obj{"clear": 0, "auth_connector": ""})
+	require.NotContains(t, a.Time, "operating", "the limit on operating time is off")
+	require.NotContains(t, a.Time, "operating_reset_at")
+}
+
+func TestMoodsOfEvents(t *testing.T) {
+	t.Parallel()
+	in := newInbox(t)
+	p, c := newPortal(t)
+	c.bind(obj{"event": "ONCRMDEALADD", "handler": in.URL})
+	c.bind(obj{"event": "ONCRMDEALADD", "event_type": "offline"})
+	for _, change := range []func(*eventtest.Moods){
+		func(*eventtest.Moods) {},
+		func(m *eventtest.Moods) { m.NoUser = true },
+		func(m *eventtest.Moods) { *m = eventtest.Moods{TokenLifetime: time.Minute, NoData: true} },
+	} {
+		mood(t, p, change)
+		addDeal(t, p)
+	}
+	wait(t, p)
+	forms, rows := in.forms(t), p.OfflineRows()
+	require.Len(t, forms, 3)
+	require.Len(t, rows, 3)
+	require.NotEmpty(t, forms[0].Get("auth[access_token]"))
+	require.Equal(t, eventtest.AdminID, rows[0].UserID)
+
+	require.False(t, forms[1].Has("auth[access_token]"))
+	require.Equal(t, "2", forms[1].Get("data[FIELDS][ID]"))
+	require.Zero(t, rows[1].UserID)
+
+	require.False(t, forms[2].Has("data[FIELDS][ID]"))
+	require.Equal(t, "60", forms[2].Get("auth[expires_in]"))
+	require.Equal(t, event.Data{}, rows[2].Data)
+}
+
+// PROTOCOL 5.5: ONAPPINSTALL may be late, and it may be missing.
+func TestMoodsOfInstallation(t *testing.T) {
+	t.Parallel()
+	in := newInbox(t)
+	p := eventtest.NewPortal(t)
+	add := func() *eventtest.Application {
+		app, err := p.AddApp(eventtest.App{Scope: []string{"crm"}, HandlerURL: in.URL})
+		require.NoError(t, err)
+		require.NoError(t, app.Install(t.Context()))
+		return app
+	}
+	mood(t, p, func(m *eventtest.Moods) { m.NoInstallEvent = true })
+	require.True(t, add().Installed())
+	wait(t, p)
+	require.Empty(t, in.events(t))
+
+	mood(t, p, func(m *eventtest.Moods) { m.NoInstallEvent, m.InstallDelay = false, time.Hour })
+	c := as(t, p, add(), eventtest.AdminID)
+	c.bind(obj{"event": "ONCRMDEALADD", "handler": in.URL})
+	addDeal(t, p)
+	require.Eventually(t, func() bool { return len(in.events(t)) == 1 }, 30*time.Second, time.Millisecond)
+	p.Advance(59 * time.Minute)
+	require.Equal(t, []string{"ONCRMDEALADD"}, in.events(t))
+	p.Advance(time.Minute)
+	wait(t, p)
+	require.Equal(t, []string{"ONCRMDEALADD", "ONAPPINSTALL"}, in.events(t))
+}
+
+// PROTOCOL 2.6: current builds select rows and then mark them.
+func TestRacingReservations(t *testing.T) {
+	t.Parallel()
+	p, c := queued(t, 3)
+	reserve := func() (lists [2][]obj, processes [2]any) {
+		var both sync.WaitGroup
+		for i := range lists {
+			both.Go(func() { processes[i], lists[i] = c.offlineGet(obj{"clear": 0, "limit": 2}) })
+		}
+		both.Wait()
+		return lists, processes
+	}
+	lists, _ := reserve()
+	require.Len(t, append(lists[0], lists[1]...), 3, "without the mood no row is handed out twice")
+	c.ok("event.offline.clear", obj{"process_id": p.OfflineRows()[0].ProcessID})
+	c.ok("event.offline.clear", obj{"process_id": p.OfflineRows()[0].ProcessID})
+	require.Empty(t, p.OfflineRows())
+
+	id := addDeal(t, p)
+	change(t, p, id)
+	mood(t, p, func(m *eventtest.Moods) { m.RacingReservations = true })
+	lists, processes := reserve()
+	require.ElementsMatch(t, lists[0], lists[1])
+	require.NotEmpty(t, lists[0])
+	for _, row := range p.OfflineRows() {
+		require.Contains(t, processes, any(row.ProcessID))
+		require.Equal(t, p.OfflineRows()[0].ProcessID, row.ProcessID, "the later one owns them all")
+	}
+}
+
+// PROTOCOL 2.1 #12.
+func TestRacingBinds(t *testing.T) {
+	t.Parallel()
+	_, c := newPortal(t, eventtest.WithMoods(func(m *eventtest.Moods) { m.RacingBinds = true }))
+	var answers [3]answer
+	var all sync.WaitGroup
+	for i, handler := range []string{"https://example.com/a", "https://example.com/a", "https://example.com/b"} {
+		all.Go(func() { answers[i] = c.call("event.bind", obj{"event": "ONCRMDEALADD", "handler": handler}) })
+	}
+	all.Wait()
+	refused := answers[0]
+	if refused.Error == "" {
+		refused = answers[1]
+	}
+	require.Equal(t, "ERROR_CORE", refused.Error)
+	require.Regexp(t, "^Unable to set event handler: (Process of binding the handler has already started|Handler already binded)$",
+		refused.Description)
+	require.Equal(t, http.StatusOK, answers[2].Status)
+	require.Len(t, c.ok("event.get", nil).list(t), 2)
+}
+
+// PROTOCOL 1.6.
+func TestOperatingLimit(t *testing.T) {
+	t.Parallel()
+	p, c := newPortal(t, eventtest.WithMoods(func(m *eventtest.Moods) { m.OperatingLimit = 200 * time.Millisecond }))
+	other := install(t, p, eventtest.App{Scope: []string{"crm"}})
+	p.Once("user.current", eventtest.Delay(250*time.Millisecond))
+	a := c.ok("user.current", nil)
+	require.GreaterOrEqual(t, a.Time["operating"], 0.25)
+	blocked := c.call("user.current", nil)
+	require.Equal(t, http.StatusTooManyRequests, blocked.Status)
+	require.Equal(t, "OPERATION_TIME_LIMIT", blocked.Error)
+	require.Nil(t, blocked.Time)
+	b := c.batch(obj{"a": "user.current", "b": "profile"}, 0)
+	require.Contains(t, string(b.Errors), "OPERATION_TIME_LIMIT")
+	require.Contains(t, string(b.Result), `"b"`)
+	c.ok("profile", nil)
+	require.Equal(t, "insufficient_scope", other.call("user.current", nil).Error, "the scope is checked first")
+	p.Advance(9 * time.Minute)
+	require.Equal(t, "OPERATION_TIME_LIMIT", c.call("user.current", nil).Error)
+	p.Advance(time.Minute)
+	c.ok("user.current", nil)
+}
+
+func TestLatency(t *testing.T) {
+	t.Parallel()
+	_, c := newPortal(t, eventtest.WithMoods(func(m *eventtest.Moods) { m.Latency = 30 * time.Millisecond }))
+	start := time.Now()
+	c.ok("server.time", nil)
+	require.GreaterOrEqual(t, time.Since(start), 30*time.Millisecond)
+}
+
+func TestBuckets(t *testing.T) {
+	t.Parallel()
+	p, c := newPortal(t)
+	c.ok("server.time", nil)
+	require.Empty(t, p.Buckets())
+	mood(t, p, func(m *eventtest.Moods) { m.RatePerSecond, m.RateBurst = 0.001, 2 })
+	c.ok("server.time", nil)
+	c.ok("server.time", nil)
+	require.Equal(t, "QUERY_LIMIT_EXCEEDED", c.call("server.time", nil).Error)
+	b := p.Buckets()
+	require.Len(t, b, 1)
+	require.Equal(t, "127.0.0.1", b[0].Source)
+	require.Equal(t, 2, b[0].Burst)
+	require.InDelta(t, 2, b[0].Level, 0.1)
+	require.InDelta(t, 0.001, b[0].Rate, 0)
+	p.Advance(500 * time.Second)
+	require.InDelta(t, 1.5, p.Buckets()[0].Level, 0.1)
+	mood(t, p, func(m *eventtest.Moods) { m.RatePerSecond, m.RateBurst = 0, 0 })
+	require.Empty(t, p.Buckets())
+}
+
+// PROTOCOL 4.1: slow handlers are called less often, with growing intervals.
+func TestSlowHandlers(t *testing.T) {
+	t.Parallel()
+	p, c := newPortal(t, eventtest.WithMoods(func(m *eventtest.Moods) { m.SlowHandlers = time.Nanosecond }))
+	slow, other := newInbox(t), newInbox(t)
+	c.bind(obj{"event": "ONCRMDEALADD", "handler": slow.URL})
+	for range 4 {
+		addDeal(t, p)
+	}
+	arrived := func(in *inbox, n int) {
+		t.Helper()
+		require.Eventually(t, func() bool { return len(in.events(t)) == n && len(p.Lanes()) > 0 && p.Lanes()[0].Busy == 0 },
+			30*time.Second, time.Millisecond)
+	}
+	arrived(slow, 1)
+	lane := p.Lanes()[0]
+	require.Equal(t, slow.URL, lane.URL)
+	require.Equal(t, 3, lane.Waiting)
+	require.Equal(t, time.Second, lane.Gap)
+	require.Greater(t, lane.Until, p.Now().Add(-time.Minute))
+	p.Advance(time.Second)
+	arrived(slow, 2)
+	require.Equal(t, 2*time.Second, p.Lanes()[0].Gap)
+
+	c.bind(obj{"event": "ONCRMDEALUPDATE", "handler": other.URL})
+	change(t, p, 1)
+	require.Eventually(t, func() bool { return len(other.events(t)) == 1 }, 30*time.Second, time.Millisecond, "no other handler waits")
+
+	mood(t, p, func(m *eventtest.Moods) { m.SlowHandlers = time.Hour })
+	p.Advance(2 * time.Second)
+	require.Eventually(t, func() bool { return len(slow.events(t)) == 3 }, 30*time.Second, time.Millisecond)
+	p.Advance(time.Second)
+	wait(t, p)
+	require.Len(t, slow.events(t), 4, "a quick answer halves the gap")
+	mood(t, p, func(m *eventtest.Moods) { m.SlowHandlers = 0 })
+	for _, l := range p.Lanes() {
+		require.Zero(t, l.Gap)
+	}
+}
+
+func TestChanged(t *testing.T) {
+	t.Parallel()
+	in := newInbox(t)
+	p, c := newPortal(t)
+	for name, change := range map[string]func(){
+		"a call":          func() { c.call("server.time", nil) },
+		"a delivery":      func() { require.NoError(t, p.Resend(eventtest.Attempt{URL: in.URL})) },
+		"moods":           func() { mood(t, p, func(m *eventtest.Moods) { m.NoUser = true }) },
+		"an application":  func() { require.NotNil(t, install(t, p, eventtest.App{})) },
+		"switched off":    func() { c.app.SetActive(true) },
+		"not paid":        func() { c.app.SetPaymentExpired(false) },
+		"the clock":       func() { p.Advance(time.Second) },
+		"expired":         p.ExpireAccessTokens,
+		"an object":       func() { addDeal(t, p) },
+		"the domain":      func() { require.NoError(t, p.Rename(t.Context())) },
+		"records":         p.ResetRecords,
+		"a token rotated": func() { c.app.RotateApplicationToken() },
+	} {
+		changed := p.Changed()
+		require.Equal(t, changed, p.Changed())
+		change()
+		select {
+		case <-changed:
+		default:
+			t.Errorf("%s: nobody was told", name)
+		}
+	}
+	changed := p.Changed()
+	require.NoError(t, p.Close())
+	<-changed
+}
+
+func TestApplications(t *testing.T) {
+	t.Parallel()
+	p := eventtest.NewPortal(t)
+	one, err := p.AddApp(eventtest.App{Scope: []string{"crm", "task"}, HandlerURL: "https://example.com/one", UI: true})
+	require.NoError(t, err)
+	two, err := p.AddApp(eventtest.App{})
+	require.NoError(t, err)
+	require.Equal(t, []*eventtest.Application{one, two}, p.Applications())
+	require.Equal(t, []string{"crm", "task"}, one.Scope())
+	require.Equal(t, "https://example.com/one", one.HandlerURL())
+	require.True(t, one.UI())
+	require.Equal(t, "L", one.Status())
+	require.False(t, two.Registered())
+	require.NoError(t, two.Install(t.Context()))
+	require.True(t, two.Registered())
+	require.True(t, two.Active())
+	require.False(t, two.PaymentExpired())
+	two.SetActive(false)
+	two.SetPaymentExpired(true)
+	require.False(t, two.Active())
+	require.True(t, two.PaymentExpired())
+}
+
+func TestFallback(t *testing.T) {
+	t.Parallel()
+	page := http.NewServeMux()
+	page.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) })
+	page.HandleFunc("/api/state", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
+	p, c := newPortal(t, eventtest.WithFallback(page))
+	get := func(path string) answer { return send(t, http.MethodGet, p.URL()+path, "", "") }
+	require.Equal(t, http.StatusTeapot, get("/").Status)
+	require.Equal(t, http.StatusNoContent, get("/api/state").Status)
+	require.Equal(t, http.StatusNotFound, get("/oauth/nothing").Status)
+	require.Equal(t, "ERROR_METHOD_NOT_FOUND", get("/rest/nothing").Error)
+	before := p.Requests().REST
+	get("/")
+	require.Equal(t, before, p.Requests().REST)
+	c.ok("server.time", nil)
+}
+
+func TestOAuthListen(t *testing.T) {
+	t.Parallel()
+	p := eventtest.NewPortal(t, eventtest.WithOAuthListen("0.0.0.0:0"))
+	require.Regexp(t, `^127\.0\.0\.1:\d+$`, p.OAuthHost())
+	_, err := eventtest.New(eventtest.WithOAuthListen(p.OAuthHost()))
+	require.Error(t, err, "the address is taken")
+}
+
+func TestMergedAndAnswer(t *testing.T) {
+	t.Parallel()
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = w.Write([]byte(strings.Repeat("x", 5000)))
+	}))
+	t.Cleanup(srv.Close)
+	p, c := newPortal(t)
+	c.bind(obj{"event": "ONCRMDEALUPDATE", "event_type": "offline"})
+	c.bind(obj{"event": "ONCRMDEALUPDATE", "handler": srv.URL})
+	id := addDeal(t, p)
+	for range 3 {
+		change(t, p, id)
+	}
+	require.Equal(t, 2, p.OfflineRows()[0].Merged)
+	wait(t, p)
+	a := p.Deliveries()[0]
+	require.Equal(t, strings.Repeat("x", 1024), string(a.Answer))
+	require.NotContains(t, a.Answer.String(), "x")
+}
