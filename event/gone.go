@@ -28,10 +28,10 @@ func isGone(method string, err error) bool {
 		return false
 	}
 	code, text := refusal.ErrorCode(), refusal.ErrorDescription()
-	switch {
-	case code == "" || code == "0":
+	switch code {
+	case "", "0":
 		return saysGone(strings.ToLower(text))
-	case code == "ERROR_CORE":
+	case "ERROR_CORE":
 		return method == "task.commentitem.get" && strings.Contains(text, "ITEM_NOT_FOUND_OR_NOT_ACCESSIBLE")
 	}
 	for one := range strings.FieldsSeq(goneCodes(method)) {
