@@ -5,8 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/http/httptest"
 
+	"github.com/b24events/b24events/event/eventtest"
 	"github.com/b24events/b24events/rest"
 )
 
@@ -22,32 +22,21 @@ func (c oneToken) Renew(context.Context, string, string) (endpoint, token string
 }
 
 func ExampleCall() {
-	portal := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		_, _ = fmt.Fprint(w, `{"result":{"ID":"42","TITLE":"Forty-two chairs"}}`)
-	}))
-	defer portal.Close()
+	portal, api := stage() // a portal with three deals
+	defer func() { _ = portal.Close() }()
 
-	api, err := rest.NewPortals(oneToken{portal.URL + "/rest/", "token"}, rest.WithInsecureHTTP())
-	if err != nil {
-		panic(err)
-	}
-	deal, err := rest.Call[struct{ ID, Title string }](context.Background(), api.Portal("member"), "crm.deal.get", map[string]any{"id": 42})
+	client := api.Portal(portal.MemberID())
+	deal, err := rest.Call[struct{ ID, Title string }](context.Background(), client, "crm.deal.get", map[string]any{"id": 1})
 	fmt.Println(deal.ID, deal.Title, err)
-	// Output: 42 Forty-two chairs <nil>
+	// Output: 1 Chairs <nil>
 }
 
 func ExampleError() {
-	portal := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		w.WriteHeader(http.StatusForbidden)
-		_, _ = fmt.Fprint(w, `{"error":"ACCESS_DENIED","error_description":"Access denied!"}`)
-	}))
-	defer portal.Close()
+	portal, api := stage()
+	defer func() { _ = portal.Close() }()
+	portal.Once("crm.deal.get", eventtest.Fail(http.StatusForbidden, "ACCESS_DENIED", "Access denied!"))
 
-	api, err := rest.NewPortals(oneToken{portal.URL + "/rest/", "token"}, rest.WithInsecureHTTP())
-	if err != nil {
-		panic(err)
-	}
-	err = api.Portal("member").Call(context.Background(), "crm.deal.get", map[string]any{"id": 42}, nil)
+	err := api.Portal(portal.MemberID()).Call(context.Background(), "crm.deal.get", map[string]any{"id": 1}, nil)
 	fmt.Println(errors.Is(err, rest.ErrAccessDenied))
 	fmt.Println(err)
 	// Output:
