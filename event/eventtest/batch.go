@@ -63,8 +63,8 @@ func (p *Portal) batchItem(c *call, s *batchSections, key, command string) (apiE
 	case !ok:
 		return fail(404, "ERROR_METHOD_NOT_FOUND", "Method not found!")
 	}
-	if f, due := p.dueFault(inner.name, func(f Fault) bool { return f.answer != nil }); due {
-		return f.answer
+	if failure, due := p.itemFault(inner.name); due {
+		return failure
 	}
 	if apiErr := inner.permitted(m, true); apiErr != nil {
 		return apiErr

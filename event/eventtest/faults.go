@@ -2,6 +2,7 @@ package eventtest
 
 import (
 	"context"
+	"io"
 	"net"
 	"net/http"
 	"time"
@@ -16,6 +17,7 @@ type Fault struct {
 	delay  time.Duration
 	reset  bool
 	lose   bool
+	script http.Handler
 }
 
 // Fail answers with a status and an error envelope, and the method does not run. In a batch it fails the item.
@@ -35,6 +37,13 @@ func LoseAnswer() Fault { return Fault{lose: true} }
 // Delay holds the request for a while of real time, before the method runs.
 func Delay(d time.Duration) Fault { return Fault{delay: d} }
 
+// Answer lets h answer in the portal's place, for what no portal that behaves says, and for answers that depend on the request, of
+// which h finds the whole body. The method does not run. h may panic with [http.ErrAbortHandler] to close the connection.
+func Answer(h http.Handler) Fault { return Fault{script: h} }
+
+// AnyMethod stands for every method of the portal's REST in [Portal.Once], [Portal.Always] and [Portal.Heal], but not for the items of a batch.
+const AnyMethod = "*"
+
 // Once lets the next call of a method go wrong. Several faults of one method happen one after the other. The method may be an
 // item of a batch, where only [Fail] has a meaning and the others wait for a call outside a batch. "oauth/token" and
 // "oauth/app.info" are the requests to the OAuth server.
@@ -45,20 +54,53 @@ func (p *Portal) Once(method string, f Fault) {
 	p.faults[name] = append(p.faults[name], f)
 }
 
-// takeFault returns the fault that is due for a method.
-func (p *Portal) takeFault(name string) (Fault, bool) {
+// Always lets every call of a method go wrong until [Portal.Heal]. The faults of [Portal.Once] come first. It takes the place of what an
+// earlier Always said of the method.
+func (p *Portal) Always(method string, f Fault) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.dueFault(name, func(Fault) bool { return true })
+	p.standing[lowerMethod(method)] = f
 }
 
-func (p *Portal) dueFault(name string, fits func(Fault) bool) (Fault, bool) {
-	list := p.faults[name]
-	if len(list) == 0 || !fits(list[0]) {
-		return Fault{}, false
+// Heal ends what [Portal.Always] and [Portal.Once] said of a method.
+func (p *Portal) Heal(method string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	name := lowerMethod(method)
+	delete(p.standing, name)
+	delete(p.faults, name)
+}
+
+// takeFault returns the fault that is due for a request.
+func (p *Portal) takeFault(name string) (Fault, bool) {
+	names := []string{name}
+	if name != tokenCall && name != appInfoCall {
+		names = append(names, AnyMethod)
 	}
-	p.faults[name] = list[1:]
-	return list[0], true
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, n := range names {
+		if list := p.faults[n]; len(list) > 0 {
+			p.faults[n] = list[1:]
+			return list[0], true
+		}
+	}
+	for _, n := range names {
+		if f, ok := p.standing[n]; ok {
+			return f, true
+		}
+	}
+	return Fault{}, false
+}
+
+// itemFault returns the fault that is due for an item of a batch.
+func (p *Portal) itemFault(name string) (*apiError, bool) {
+	if list := p.faults[name]; len(list) > 0 && list[0].answer != nil {
+		p.faults[name] = list[1:]
+		return list[0].answer, true
+	}
+	f, ok := p.standing[name]
+	return f.answer, ok && f.answer != nil
 }
 
 // before does what happens before the method runs. It reports whether that was the end of the request.
@@ -74,6 +116,19 @@ func (f Fault) before(p *Portal, w http.ResponseWriter, r *http.Request, name st
 	case f.html != 0:
 		rec.Status = f.html
 	case f.reset:
+	case f.script != nil:
+		watched := &statusWriter{ResponseWriter: w}
+		defer func() {
+			rec.Status = watched.status
+			p.mu.Lock()
+			p.keepCall(rec, name == tokenCall || name == appInfoCall)
+			p.mu.Unlock()
+		}()
+		if body, ok := r.Body.(*body); ok {
+			_, _ = body.Seek(0, io.SeekStart)
+		}
+		f.script.ServeHTTP(watched, r)
+		return true
 	default:
 		return false
 	}
@@ -116,3 +171,24 @@ func hangUp(w http.ResponseWriter) {
 	}
 	_ = conn.Close()
 }
+
+// statusWriter notes the status of an answer.
+type statusWriter struct {
+	http.ResponseWriter
+	status int
+}
+
+func (w *statusWriter) WriteHeader(status int) {
+	w.status = status
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *statusWriter) Write(b []byte) (int, error) {
+	if w.status == 0 {
+		w.status = http.StatusOK
+	}
+	return w.ResponseWriter.Write(b)
+}
+
+// Unwrap is for [http.ResponseController].
+func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }

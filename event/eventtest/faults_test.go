@@ -98,3 +98,65 @@ func TestFaults(t *testing.T) {
 		require.Zero(t, p.CallCount("scope"))
 	})
 }
+
+// say answers with a status and a text.
+func say(status int, text string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(status)
+		_, _ = io.WriteString(w, text)
+	})
+}
+
+func TestAnswers(t *testing.T) {
+	t.Parallel()
+	p, c := newPortal(t)
+	p.Once("crm.deal.add", eventtest.Answer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err == nil && strings.Contains(string(body), "Rocket") {
+			w.WriteHeader(http.StatusTeapot)
+		}
+		_, _ = w.Write(body)
+	})))
+	a := c.call("crm.deal.add", obj{"fields": obj{"TITLE": "Rocket"}})
+	require.Equal(t, http.StatusTeapot, a.Status)
+	require.Contains(t, a.Raw, "Rocket")
+	require.Equal(t, http.StatusTeapot, p.Calls()[0].Status)
+	_, ran := p.Object(eventtest.Deal, 1)
+	require.False(t, ran)
+	require.JSONEq(t, "1", string(c.ok("crm.deal.add", obj{"fields": obj{}}).Result), "once")
+
+	p.Once("server.time", eventtest.Answer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })))
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, p.ClientEndpoint()+"server.time", nil)
+	require.NoError(t, err)
+	_, err = client.Do(r) //nolint:bodyclose // there is none
+	require.Error(t, err)
+	require.Zero(t, p.Calls()[2].Status)
+}
+
+func TestFaultsThatStay(t *testing.T) {
+	t.Parallel()
+	p, c := newPortal(t)
+	p.Always("Server.Time", eventtest.Answer(say(http.StatusGone, "{}")))
+	p.Always(eventtest.AnyMethod, eventtest.Fail(503, "QUERY_LIMIT_EXCEEDED", ""))
+	p.Once("server.time", eventtest.HTML(http.StatusBadGateway))
+	p.Once(eventtest.AnyMethod, eventtest.HTML(http.StatusGatewayTimeout))
+	for _, status := range []int{502, 504, 410, 410} {
+		require.Equal(t, status, c.call("server.time", nil).Status, "its own before those of any method, once before always")
+	}
+	require.Equal(t, 503, c.call("profile", nil).Status)
+	require.Equal(t, 503, c.call("no.such", nil).Status)
+	p.Once("profile", eventtest.HTML(http.StatusBadGateway))
+	p.Heal("profile")
+	p.Heal(eventtest.AnyMethod)
+	c.ok("profile", nil)
+	require.Equal(t, 410, c.call("server.time", nil).Status)
+	p.Heal("server.time")
+	c.ok("server.time", nil)
+
+	p.Always("crm.deal.get", eventtest.Fail(400, "", "Access denied"))
+	for range 2 {
+		b := c.batch(obj{"a": "crm.deal.get?id=1", "b": "server.time"}, 0)
+		require.Contains(t, string(b.Errors), "Access denied")
+		require.Contains(t, string(b.Result), `"b"`)
+	}
+}

@@ -1,6 +1,7 @@
 package eventtest
 
 import (
+	"bytes"
 	"io"
 	"mime"
 	"net/http"
@@ -28,12 +29,22 @@ func dataOf(v phpform.Value) event.Data {
 // readParams reads the parameters of a request: query and body, of which the body wins. What cannot be parsed is dropped, as PHP
 // drops it.
 func readParams(r *http.Request) phpform.Value {
+	kept, err := io.ReadAll(io.LimitReader(r.Body, maxBody+1))
+	if err != nil {
+		kept = nil
+	}
+	r.Body = &body{bytes.NewReader(kept)}
 	query, err := phpform.Decode(r.URL.RawQuery, formLimits())
 	if err != nil {
 		query = phpform.Map()
 	}
 	return merge(query, readBody(r))
 }
+
+// body is a request's body that can be read again.
+type body struct{ *bytes.Reader }
+
+func (*body) Close() error { return nil }
 
 func readBody(r *http.Request) phpform.Value {
 	kind, args, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
@@ -43,16 +54,16 @@ func readBody(r *http.Request) phpform.Value {
 	if kind == "multipart/form-data" {
 		return readMultipart(r, args["boundary"] != "")
 	}
-	body, err := io.ReadAll(io.LimitReader(r.Body, maxBody+1))
+	doc, err := io.ReadAll(r.Body)
 	if err != nil {
 		return phpform.Map()
 	}
 	var v phpform.Value
 	switch {
 	case kind == "application/json" || strings.HasSuffix(kind, "+json"):
-		v, err = phpform.DecodeJSON(body, formLimits())
+		v, err = phpform.DecodeJSON(doc, formLimits())
 	case kind == "application/x-www-form-urlencoded":
-		v, err = phpform.Decode(string(body), formLimits())
+		v, err = phpform.Decode(string(doc), formLimits())
 	}
 	if err != nil || v.Kind() != phpform.Array {
 		return phpform.Map()

@@ -59,7 +59,8 @@ type Portal struct {
 	throttle map[int64]time.Time // last ONOFFLINEEVENT by handler
 	limits   map[string]*bucket
 	usage    map[string][]spent
-	faults   map[string][]Fault
+	faults   map[string][]Fault // that happen once, by method
+	standing map[string]Fault   // that stay
 	queue    sendQueue
 	records  records
 }
@@ -111,6 +112,7 @@ func New(opts ...Option) (*Portal, error) {
 		limits:   map[string]*bucket{},
 		usage:    map[string][]spent{},
 		faults:   map[string][]Fault{},
+		standing: map[string]Fault{},
 	}
 	p.methods = p.methodTable()
 	p.client = newDeliveryClient(cfg.deliveryTimeout)
