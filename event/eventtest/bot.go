@@ -1,97 +1,260 @@
 package eventtest
 
 import (
+	"errors"
 	"fmt"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/b24events/b24events/internal/phpform"
 )
 
-// BotMessage is a message that a user writes to a chat bot of an application.
-type BotMessage struct {
-	BotID    int64 // user identifier of the bot; 567 where 0
-	BotCode  string
-	ChatID   int64  // 1 where 0
-	DialogID string // the writing user, as in a private chat, where empty
-	Text     string
+// Bot describes a chat bot of the old API (imbot without v2) to [Application.AddBot]. Every field may be left empty.
+type Bot struct {
+	Code string // unique within the application; bot where empty
+	Name string // Code where empty
+	// Type is B for an ordinary bot, which an empty one stands for, H for one that seems to type, S for a supervisor, O for one
+	// of open channels.
+	Type string
 }
 
-// BotMessage raises ONIMBOTMESSAGEADD for an application: the message of a user to its bot, with the bot's live tokens in the
-// data, twice, as the platform sends them. Only handlers of that application get it. It returns [ErrNotFound] for an unknown
-// user and [ErrNotInstalled].
-func (p *Portal) BotMessage(a *Application, user int64, m BotMessage) error {
+// bot is a chat bot. It is a user too, whom only its tokens name.
+type bot struct {
+	Bot
+	id       int64
+	app      *Application
+	openline bool
+}
+
+// maxBots is how many bots an application can have.
+const maxBots = 5
+
+// AddBot registers a chat bot of the application as imbot.register does, except that it binds no handlers: event.bind does, for
+// the events ONIMBOTMESSAGEADD, ONIMBOTMESSAGEUPDATE, ONIMBOTMESSAGEDELETE, ONIMBOTJOINCHAT and ONIMBOTDELETE. It returns the
+// identifier of the bot, to which users write by [Portal.Add] with the kind [ChatMessage]; that of the existing bot where the
+// application has one with the code. Errors are [ErrNotInstalled] and [ErrClosed], and those for an unknown type and a sixth bot.
+func (a *Application) AddBot(b Bot) (int64, error) {
+	p := a.p
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	u := p.users[user]
+	switch {
+	case p.closed:
+		return 0, ErrClosed
+	case !a.registered:
+		return 0, ErrNotInstalled
+	case b.Type != "" && botType(b.Type) != b.Type:
+		return 0, errors.New("eventtest: a bot's type is one of B, H, S and O")
+	}
+	if b.Code == "" {
+		b.Code = "bot"
+	}
+	if b.Name == "" {
+		b.Name = b.Code
+	}
+	added, ok := p.registerBot(a, b, User{Name: b.Name}, false)
+	if !ok {
+		return 0, fmt.Errorf("eventtest: an application has %d bots at most", maxBots)
+	}
+	return added.id, nil
+}
+
+// DeleteBot deletes a bot of the application as a user does in the portal's interface, and raises ONIMBOTDELETE. It returns
+// [ErrNotFound] where the application has no such bot.
+func (a *Application) DeleteBot(id, user int64) error {
+	p := a.p
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	b := p.chat.bots[id]
 	switch {
 	case p.closed:
 		return ErrClosed
-	case u == nil:
+	case b == nil || b.app != a:
+		return fmt.Errorf("%w: bot %d", ErrNotFound, id)
+	case user != 0 && p.users[user] == nil:
 		return fmt.Errorf("%w: user %d", ErrNotFound, user)
-	case !a.registered:
-		return ErrNotInstalled
-	}
-	if m.BotID == 0 {
-		m.BotID = 567
-	}
-	if m.ChatID == 0 {
-		m.ChatID = 1
-	}
-	if m.BotCode == "" {
-		m.BotCode = "bot"
-	}
-	if m.DialogID == "" {
-		m.DialogID = userKey(user)
 	}
 	h := p.newHit(user)
-	h.raise(occurrence{event: "ONIMBOTMESSAGEADD", app: a, user: user, data: phpform.Map(
-		kv("BOT", phpform.Map(kv(userKey(m.BotID), p.botEntry(a, m)))),
-		kv("PARAMS", phpform.Map(
-			text("MESSAGE", m.Text),
-			text("TEMPLATE_ID", templateID()),
-			text("MESSAGE_TYPE", "P"),
-			number("FROM_USER_ID", user),
-			text("DIALOG_ID", m.DialogID),
-			number("TO_CHAT_ID", m.ChatID),
-			number("AUTHOR_ID", user),
-			text("SYSTEM", "N"),
-			number("TO_USER_ID", m.BotID),
-			number("CHAT_USER_COUNT", 2),
-			text("PLATFORM_CONTEXT", "web"),
-			number("MESSAGE_ID", p.next("message")),
-			text("CHAT_TYPE", "P"),
-			text("LANGUAGE", "en"),
-		)),
-		kv("USER", phpform.Map(
-			number("ID", user),
-			text("NAME", strings.TrimSpace(u.Name+" "+u.LastName)),
-			text("FIRST_NAME", u.Name),
-			text("LAST_NAME", u.LastName),
-			text("WORK_POSITION", ""),
-			text("GENDER", ""),
-			text("IS_BOT", "N"),
-			text("IS_CONNECTOR", "N"),
-			text("IS_NETWORK", "N"),
-			text("IS_EXTRANET", "N"),
-		)),
-	)})
+	p.raiseBotDelete(h, b, user)
+	p.dropBot(b)
 	p.finish(h)
 	return nil
 }
 
-// botEntry is the bot with its own tokens, which stand both beside its fields and under AUTH. The bot is a user whom only the
-// tokens name.
-func (p *Portal) botEntry(a *Application, m BotMessage) phpform.Value {
-	if p.users[m.BotID] == nil {
-		p.users[m.BotID] = &user{id: m.BotID, User: User{Name: m.BotCode}}
+// botType is the type that stands for the one given.
+func botType(t string) string {
+	switch t {
+	case "O", "H", "S":
+		return t
+	default:
+		return "B"
 	}
-	g := p.issue(a, m.BotID, freshSession, true)
-	auth := phpform.Map(
+}
+
+// registerBot adds a bot, or finds the one of the application with the same code.
+func (p *Portal) registerBot(a *Application, b Bot, profile User, openline bool) (added *bot, ok bool) {
+	mine := 0
+	for _, other := range p.chat.bots {
+		if other.app != a {
+			continue
+		}
+		if other.Code == b.Code {
+			return other, true
+		}
+		mine++
+	}
+	if mine >= maxBots {
+		return nil, false
+	}
+	b.Type = botType(b.Type)
+	added = &bot{Bot: b, id: p.next("user"), app: a, openline: openline || b.Type == "O"}
+	if p.chat.bots == nil {
+		p.chat.bots = map[int64]*bot{}
+	}
+	p.chat.bots[added.id] = added
+	p.users[added.id] = &user{id: added.id, User: profile}
+	return added, true
+}
+
+// dropBot removes a bot with its tokens and its dialogues.
+func (p *Portal) dropBot(b *bot) {
+	delete(p.chat.bots, b.id)
+	delete(p.users, b.id)
+	for token, t := range p.access {
+		if t.user == b.id {
+			delete(p.access, token)
+		}
+	}
+	for token, t := range p.refresh {
+		if t.user == b.id {
+			delete(p.refresh, token)
+		}
+	}
+	p.chat.forget(b.id)
+	for id, o := range p.objects[ChatMessage] {
+		if m := messageOf(o); m.author == b.id || m.to == b.id {
+			delete(p.objects[ChatMessage], id)
+		}
+	}
+}
+
+// dropBots removes the bots of an application that goes.
+func (p *Portal) dropBots(a *Application) {
+	for _, b := range p.chat.bots {
+		if b.app == a {
+			p.dropBot(b)
+		}
+	}
+}
+
+// raiseMessage tells the application of the bot that a user wrote to, or changed a message to. action is ADD, UPDATE or DELETE.
+func (p *Portal) raiseMessage(h *hit, action string, o *object) {
+	m := messageOf(o)
+	b, u := p.chat.bots[m.to], p.users[m.author]
+	if b == nil || u == nil || p.chat.bots[m.author] != nil {
+		return // what bots write reaches no bot
+	}
+	params := p.messageParams(m)
+	if action != "ADD" {
+		params = changedParams(m)
+	}
+	h.raise(occurrence{event: "ONIMBOTMESSAGE" + action, app: b.app, user: m.author, data: phpform.Map(
+		kv("BOT", phpform.Map(kv(userKey(b.id), p.botEntry(b)))),
+		kv("PARAMS", params),
+		kv("USER", phpform.Map(append(u.chatEntries(),
+			text("IS_BOT", "N"), text("IS_CONNECTOR", "N"), text("IS_NETWORK", "N"), text("IS_EXTRANET", "N"))...)),
+	)})
+}
+
+// raiseJoin tells the application of a bot that a user opened a private chat with it.
+func (p *Portal) raiseJoin(h *hit, b *bot, by int64) {
+	h.raise(occurrence{event: "ONIMBOTJOINCHAT", app: b.app, user: by, data: phpform.Map(
+		kv("BOT", phpform.Map(kv(userKey(b.id), p.botEntry(b)))),
+		kv("PARAMS", phpform.Map(
+			text("CHAT_TYPE", "P"),
+			text("MESSAGE_TYPE", "P"),
+			number("BOT_ID", b.id),
+			number("USER_ID", by),
+			number("TO_USER_ID", by),
+			number("FROM_USER_ID", b.id),
+			digits("DIALOG_ID", by),
+			text("LANGUAGE", "en"),
+		)),
+		kv("USER", phpform.Map(p.users[by].chatEntries()...)),
+	)})
+}
+
+// raiseBotDelete tells an application that its bot was deleted.
+func (p *Portal) raiseBotDelete(h *hit, b *bot, by int64) {
+	h.raise(occurrence{event: "ONIMBOTDELETE", app: b.app, user: by, data: phpform.Map(
+		number("BOT_ID", b.id), text("BOT_CODE", b.Code),
+	)})
+}
+
+// messageParams describes a new message in a private chat.
+func (p *Portal) messageParams(m message) phpform.Value {
+	return phpform.Map(
+		text("MESSAGE", m.text),
+		text("TEMPLATE_ID", templateID()),
+		text("MESSAGE_TYPE", "P"),
+		number("FROM_USER_ID", m.author),
+		digits("DIALOG_ID", m.author),
+		number("TO_CHAT_ID", m.chat),
+		number("AUTHOR_ID", m.author),
+		text("SYSTEM", "N"),
+		number("TO_USER_ID", m.to),
+		text("PUSH", "Y"),
+		text("PUSH_IMPORTANT", "N"),
+		text("RECENT_SKIP_AUTHOR", "N"),
+		text("CONVERT", "N"),
+		text("SKIP_COMMAND", "N"),
+		text("SKIP_COUNTER_INCREMENTS", "N"),
+		text("SILENT_CONNECTOR", "N"),
+		text("SKIP_CONNECTOR", "N"),
+		text("IMPORTANT_CONNECTOR", "N"),
+		text("NO_SESSION_OL", "N"),
+		number("FAKE_RELATION", 0),
+		text("SKIP_URL_INDEX", "N"),
+		text("COMMAND_CONTEXT", "TEXTAREA"),
+		number("CHAT_USER_COUNT", 2),
+		text("PLATFORM_CONTEXT", "web"),
+		number("MESSAGE_ID", m.id),
+		text("CHAT_TYPE", "P"),
+		text("LANGUAGE", "en"),
+	)
+}
+
+// changedParams describes an edited or deleted message in a private chat.
+func changedParams(m message) phpform.Value {
+	return phpform.Map(
+		number("ID", m.id),
+		number("CHAT_ID", m.chat),
+		number("AUTHOR_ID", m.author),
+		text("MESSAGE", m.text),
+		text("MESSAGE_TYPE", "P"),
+		number("CHAT_AUTHOR_ID", m.to),
+		text("CHAT_ENTITY_ID", ""),
+		text("CHAT_ENTITY_DATA_1", ""),
+		text("CHAT_ENTITY_DATA_2", ""),
+		text("CHAT_ENTITY_DATA_3", ""),
+		number("FROM_USER_ID", m.author),
+		number("TO_USER_ID", m.to),
+		number("CHAT_USER_COUNT", 2),
+		text("PLATFORM_CONTEXT", "web"),
+		digits("DIALOG_ID", m.author),
+		number("MESSAGE_ID", m.id),
+		text("CHAT_TYPE", "P"),
+		text("LANGUAGE", "en"),
+	)
+}
+
+// botEntry is the bot with its own live tokens, which stand both beside its fields and, as texts, under AUTH.
+func (p *Portal) botEntry(b *bot) phpform.Value {
+	g := p.issue(b.app, b.id, freshSession, true)
+	lifetime := int64(p.moods.TokenLifetime / time.Second)
+	entries := []phpform.Entry{
 		text("access_token", string(g.AccessToken)),
-		text("expires", strconv.FormatInt(g.Expires.Unix(), 10)),
-		text("expires_in", strconv.FormatInt(int64(p.moods.TokenLifetime/time.Second), 10)),
+		number("expires", g.Expires.Unix()),
+		number("expires_in", lifetime),
 		text("scope", strings.Join(g.Scope, ",")),
 		text("domain", g.Domain),
 		text("server_endpoint", g.ServerEndpoint),
@@ -99,12 +262,27 @@ func (p *Portal) botEntry(a *Application, m BotMessage) phpform.Value {
 		text("client_endpoint", g.ClientEndpoint),
 		text("member_id", g.MemberID),
 		text("refresh_token", string(g.RefreshToken)),
-		text("user_id", userKey(m.BotID)),
-		text("client_id", a.spec.ClientID),
+		number("user_id", b.id),
+		text("client_id", b.app.spec.ClientID),
 		text("application_token", string(g.ApplicationToken)),
-	)
-	entries := append([]phpform.Entry{}, auth.Entries()...)
-	return phpform.Map(append(entries, kv("AUTH", auth), number("BOT_ID", m.BotID), text("BOT_CODE", m.BotCode))...)
+	}
+	auth := make([]phpform.Entry, len(entries))
+	for i, e := range entries {
+		auth[i] = text(e.Key, e.Value.Scalar())
+	}
+	return phpform.Map(append(entries, kv("AUTH", phpform.Map(auth...)), number("BOT_ID", b.id), text("BOT_CODE", b.Code))...)
+}
+
+// chatEntries is a user as the events of bots show one.
+func (u *user) chatEntries() []phpform.Entry {
+	return []phpform.Entry{
+		number("ID", u.id),
+		text("NAME", u.fullName()),
+		text("FIRST_NAME", u.Name),
+		text("LAST_NAME", u.LastName),
+		text("WORK_POSITION", ""),
+		text("GENDER", ""),
+	}
 }
 
 // templateID is a random identifier in the form of a UUID.

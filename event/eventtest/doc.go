@@ -45,10 +45,14 @@
 //	browser sessions                 no sessionauth; /oauth/authorize/ takes the user for the administrator, who agrees
 //	rights                           only administrator or not; every user sees and changes every object
 //	other methods                    there are batch, event.*, events, feature.get, method.get, scope, app.info, server.time,
-//	                                 profile, user.admin/current/get, add/get/list/update/delete of crm.lead, deal, contact,
-//	                                 company and item, and the same without list of tasks.task; calendar events and chat
-//	                                 bots have events and no methods
-//	fields                           any field is stored as it comes, none is checked, computed or required; user.get filters by ID
+//	                                 profile, user.admin/current/get; add/get/list/update/delete of crm.lead, deal, contact,
+//	                                 company and item, and of tasks.task; calendar.event.add/get/getbyid/update/delete;
+//	                                 im.message.* and imbot.message.add/update/delete, imbot.register/update/unregister and
+//	                                 imbot.bot.list
+//	chats of more than two, slash    users and bots write to each other only; there are no bots of incoming webhooks
+//	  commands, imbot.v2
+//	fields                           any field is stored as it comes, dates included; only the documented checks of tasks and
+//	                                 calendar entries are made, and nothing is computed; user.get filters by ID
 //	the cached token check           a token of a removed application fails at once
 //	ONIMBOTV2* subscriptions         nothing can bind them; use NewRequest, or AddOutgoingWebhook and Raise
 //	deliveries past the OAuth server robots and activities; use NewRequest with Direct
@@ -57,7 +61,9 @@
 // What nobody outside knows is chosen so: the gaps between deliveries to slow handlers, see [Lane]; oauth/token fails with 400, and with 401 for invalid_client; app.info of the OAuth
 // server answers client_id, user_id, scope, expires and install (member_id, uri, domain, client_endpoint); deliveries without a
 // user carry the five keys domain, client_endpoint, server_endpoint, member_id and application_token; a token obtained by
-// refresh starts a fresh chain of events; a filter that a reservation's query builder refuses is ERROR_ARGUMENT.
+// refresh starts a fresh chain of events; a filter that a reservation's query builder refuses is ERROR_ARGUMENT; a user who
+// writes to a bot for the first time opens the chat (ONIMBOTJOINCHAT); bots are told nothing of what bots write; an application
+// that registers the code of its bot again gets the same bot; a change of a calendar entry that is not there is an error.
 //
 // # Errors
 //

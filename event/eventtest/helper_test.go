@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -232,4 +234,28 @@ func atoi(t *testing.T, s string) int {
 	n, err := strconv.Atoi(s)
 	require.NoError(t, err)
 	return n
+}
+
+// with returns a copy of parameters with one more or another.
+func with(params obj, name string, value any) obj {
+	changed := maps.Clone(params)
+	changed[name] = value
+	return changed
+}
+
+// without returns a copy of parameters that lacks one.
+func without(params obj, name string) obj {
+	changed := maps.Clone(params)
+	delete(changed, name)
+	return changed
+}
+
+// readSample reads an event of the catalogue as it was captured or documented.
+func readSample(t *testing.T, name string) obj {
+	t.Helper()
+	doc, err := os.ReadFile(filepath.Join("..", "testdata", "events", name+".json")) //nolint:gosec // names of the catalogue
+	require.NoError(t, err)
+	var sample obj
+	require.NoError(t, json.Unmarshal(doc, &sample))
+	return sample
 }

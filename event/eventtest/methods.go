@@ -1,6 +1,8 @@
 package eventtest
 
 import (
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/b24events/b24events/internal/phpform"
@@ -40,8 +42,27 @@ func (p *Portal) methodTable() map[string]method {
 
 		"tasks.task.add":    {scope: "task", run: p.taskAdd},
 		"tasks.task.get":    {scope: "task", run: p.taskGet},
+		"tasks.task.list":   {scope: "task", run: p.taskList},
 		"tasks.task.update": {scope: "task", run: p.taskUpdate},
 		"tasks.task.delete": {scope: "task", run: p.taskDelete},
+
+		"calendar.event.add":     {scope: "calendar", run: p.calendarAdd},
+		"calendar.event.get":     {scope: "calendar", run: p.calendarGet},
+		"calendar.event.getbyid": {scope: "calendar", run: p.calendarGetByID},
+		"calendar.event.update":  {scope: "calendar", run: p.calendarUpdate},
+		"calendar.event.delete":  {scope: "calendar", run: p.calendarDelete},
+
+		"im.message.add":    {scope: "im", run: p.messageAdd},
+		"im.message.update": {scope: "im", run: p.messageUpdate},
+		"im.message.delete": {scope: "im", run: p.messageDelete},
+
+		"imbot.register":       {scope: "imbot", run: p.botRegister},
+		"imbot.update":         {scope: "imbot", run: p.botUpdate},
+		"imbot.unregister":     {scope: "imbot", run: p.botUnregister},
+		"imbot.bot.list":       {scope: "imbot", run: p.botList},
+		"imbot.message.add":    {scope: "imbot", run: p.botMessageAdd},
+		"imbot.message.update": {scope: "imbot", run: p.botMessageUpdate},
+		"imbot.message.delete": {scope: "imbot", run: p.botMessageDelete},
 	}
 	for _, k := range []Kind{Lead, Deal, Contact, Company} {
 		table[string(k)+".add"] = method{scope: "crm", run: p.crmAdd(k)}
@@ -146,7 +167,7 @@ func (u *user) value() phpform.Value {
 
 func (p *Portal) userCurrent(c *call) (reply, *apiError) { return done(c.id.user.value()) }
 
-// userGet lists users. Of the filters only ID is known here, alone or in FILTER.
+// userGet lists users, chat bots left out. Of the filters only ID is known here, alone or in FILTER.
 func (p *Portal) userGet(c *call) (reply, *apiError) {
 	want, filtered := c.param("ID")
 	if filter, ok := c.param("FILTER"); ok && !filtered {
@@ -164,8 +185,8 @@ func (p *Portal) userGet(c *call) (reply, *apiError) {
 		ids[intOf(want)] = true
 	}
 	var rows []phpform.Value
-	for id := AdminID; id <= p.seq["user"]; id++ {
-		if !filtered || ids[id] {
+	for _, id := range slices.Sorted(maps.Keys(p.users)) {
+		if p.chat.bots[id] == nil && (!filtered || ids[id]) {
 			rows = append(rows, p.users[id].value())
 		}
 	}

@@ -86,7 +86,9 @@ func (p *Portal) crmDelete(k Kind) methodFunc {
 
 func (p *Portal) crmList(k Kind) methodFunc {
 	return func(c *call) (reply, *apiError) {
-		objects := p.selectObjects(c, k)
+		filter, _ := c.param("FILTER")
+		order, _ := c.param("ORDER")
+		objects := p.selectObjects(k, filter, order)
 		wanted, chosen := selection(c)
 		rows := make([]phpform.Value, len(objects))
 		for i, o := range objects {
@@ -125,9 +127,7 @@ func selection(c *call) (wanted map[string]bool, chosen bool) {
 }
 
 // selectObjects filters and orders the objects of a kind.
-func (p *Portal) selectObjects(c *call, k Kind) []*object {
-	filter, _ := c.param("FILTER")
-	order, _ := c.param("ORDER")
+func (p *Portal) selectObjects(k Kind, filter, order phpform.Value) []*object {
 	var found []*object
 	for _, id := range slices.Sorted(maps.Keys(p.objects[k])) {
 		o := p.objects[k][id]

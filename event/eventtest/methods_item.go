@@ -1,6 +1,7 @@
 package eventtest
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
@@ -113,9 +114,18 @@ func (p *Portal) itemList(c *call) (reply, *apiError) {
 	if apiErr != nil {
 		return reply{}, apiErr
 	}
+	filter, _ := c.param("FILTER")
+	order, _ := c.param("ORDER")
+	wanted, chosen := selection(c)
 	var rows []phpform.Value
-	for _, o := range p.selectObjects(c, k) {
-		rows = append(rows, itemValue(o, entityType))
+	for _, o := range p.selectObjects(k, filter, order) {
+		row := itemValue(o, entityType)
+		if chosen {
+			row = phpform.Map(slices.DeleteFunc(slices.Clone(row.Entries()), func(e phpform.Entry) bool {
+				return !wanted[snake(e.Key)] && e.Key != "id"
+			})...)
+		}
+		rows = append(rows, row)
 	}
 	rep, apiErr := p.list(c, rows)
 	rep.result = phpform.Map(kv("items", rep.result))

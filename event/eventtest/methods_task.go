@@ -1,6 +1,11 @@
 package eventtest
 
-import "github.com/b24events/b24events/internal/phpform"
+import (
+	"slices"
+	"strings"
+
+	"github.com/b24events/b24events/internal/phpform"
+)
 
 // task finds the task that taskId names.
 func (p *Portal) task(c *call) (*object, *apiError) {
@@ -19,21 +24,83 @@ func taskGone() *apiError {
 	return fail(400, "1048582", "TASKS_ERROR_EXCEPTION_#8; Action failed; 8/TE/ACTION_FAILED_TO_BE_PROCESSED<br>")
 }
 
+// taskFields reads the parameter fields, which may not be empty.
+func (c *call) taskFields() (phpform.Value, *apiError) {
+	v, _ := c.param("FIELDS")
+	if v.Len() == 0 {
+		return null(), fail(400, "100", "Could not find value for parameter {fields} (internal error)")
+	}
+	return v, nil
+}
+
+// checkTask checks what a task would become. id is 0 for a new one.
+func (p *Portal) checkTask(o *object, fields phpform.Value, id int64) *apiError {
+	task := &object{}
+	if o != nil {
+		task.fields = slices.Clone(o.fields)
+	}
+	task.assign(fields)
+	wrong := func(description string) *apiError { return fail(400, "ERROR_CORE", description+"<br>") }
+	starts, planned := calendarTime(task.get("START_DATE_PLAN").Scalar())
+	ends, ended := calendarTime(task.get("END_DATE_PLAN").Scalar())
+	parent := intOf(task.get("PARENT_ID"))
+	status := task.get("STATUS").Scalar()
+	switch responsible := intOf(task.get("RESPONSIBLE_ID")); {
+	case strings.TrimSpace(task.get("TITLE").Scalar()) == "":
+		return wrong("Task title not specified")
+	case responsible == 0:
+		return wrong("Assignee not specified")
+	case p.users[responsible] == nil:
+		return wrong(`User specified in the "Assignee" field not found`)
+	case status != "" && !slices.Contains([]string{"2", "3", "4", "5", "6"}, status):
+		return wrong("Invalid status")
+	case parent != 0 && parent == id:
+		return wrong("Cannot bind the node to itself")
+	case parent != 0 && p.objects[Task][parent] == nil:
+		return wrong(`Task specified in the "Parent Task" field not found`)
+	case id != 0 && p.descends(parent, id):
+		return wrong("Creating cyclic links in tasks is prohibited")
+	case planned && ended && ends.Before(starts):
+		return wrong("End date specified earlier than start date in scheduling")
+	}
+	return nil
+}
+
+// descends reports whether a task stands below another.
+func (p *Portal) descends(task, above int64) bool {
+	for seen := map[int64]bool{}; task != 0 && !seen[task]; {
+		seen[task] = true
+		o := p.objects[Task][task]
+		if o == nil {
+			return false
+		}
+		if task = intOf(o.get("PARENT_ID")); task == above {
+			return true
+		}
+	}
+	return false
+}
+
 // taskValue is a task as tasks.task.* shows it: names in camel case, every scalar a text.
 func taskValue(o *object) phpform.Value {
 	entries := make([]phpform.Entry, len(o.fields))
 	for i, e := range o.fields {
 		entries[i] = kv(camel(e.Key), e.Value)
 	}
-	return phpform.Map(kv("task", phpform.Map(entries...)))
+	return phpform.Map(entries...)
 }
 
+func taskReply(o *object) (reply, *apiError) { return done(phpform.Map(kv("task", taskValue(o)))) }
+
 func (p *Portal) taskAdd(c *call) (reply, *apiError) {
-	v, _ := c.param("FIELDS")
-	if v.Kind() != phpform.Array {
-		return reply{}, fail(400, "100", "Could not find value for parameter {fields} (internal error)")
+	fields, apiErr := c.taskFields()
+	if apiErr != nil {
+		return reply{}, apiErr
 	}
-	return done(taskValue(p.addObject(c.h, Task, v, c.id.user.id)))
+	if apiErr := p.checkTask(nil, fields, 0); apiErr != nil {
+		return reply{}, apiErr
+	}
+	return taskReply(p.addObject(c.h, Task, fields, c.id.user.id))
 }
 
 // taskGet answers an empty array where there is no such task.
@@ -45,7 +112,7 @@ func (p *Portal) taskGet(c *call) (reply, *apiError) {
 	case o == nil:
 		return done(phpform.Map())
 	}
-	return done(taskValue(o))
+	return taskReply(o)
 }
 
 func (p *Portal) taskUpdate(c *call) (reply, *apiError) {
@@ -56,9 +123,15 @@ func (p *Portal) taskUpdate(c *call) (reply, *apiError) {
 	case o == nil:
 		return reply{}, taskGone()
 	}
-	v, _ := c.param("FIELDS")
-	p.updateObject(c.h, Task, o, v, c.id.user.id)
-	return done(taskValue(o))
+	fields, apiErr := c.taskFields()
+	if apiErr != nil {
+		return reply{}, apiErr
+	}
+	if apiErr := p.checkTask(o, fields, o.id); apiErr != nil {
+		return reply{}, apiErr
+	}
+	p.updateObject(c.h, Task, o, fields, c.id.user.id)
+	return taskReply(o)
 }
 
 func (p *Portal) taskDelete(c *call) (reply, *apiError) {
@@ -71,4 +144,55 @@ func (p *Portal) taskDelete(c *call) (reply, *apiError) {
 	}
 	p.deleteObject(c.h, Task, o, c.id.user.id)
 	return done(phpform.Map(kv("task", phpform.Boolean(true))))
+}
+
+// taskSortable are the documented fields that tasks.task.list sorts by.
+func taskSortable() []string {
+	return strings.Fields(`ID TITLE TIME_SPENT_IN_LOGS DATE_START CREATED_DATE CHANGED_DATE CLOSED_DATE ACTIVITY_DATE
+		START_DATE_PLAN END_DATE_PLAN DEADLINE REAL_STATUS STATUS_COMPLETE PRIORITY MARK CREATED_BY_LAST_NAME
+		RESPONSIBLE_LAST_NAME GROUP_ID TIME_ESTIMATE ALLOW_CHANGE_DEADLINE ALLOW_TIME_TRACKING MATCH_WORK_TIME FAVORITE SORTING
+		IS_PINNED IS_PINNED_IN_GROUP`)
+}
+
+// taskColumns turns the keys of a filter or an order into those of the fields. What picks by other means than fields is left out.
+func taskColumns(v phpform.Value) phpform.Value {
+	var entries []phpform.Entry
+	for _, e := range v.Entries() {
+		if strings.HasPrefix(e.Key, "::") {
+			continue
+		}
+		if op, ok := strings.CutSuffix(strings.ToUpper(e.Key), "REAL_STATUS"); ok {
+			e.Key = op + "STATUS"
+		}
+		entries = append(entries, e)
+	}
+	return phpform.Map(entries...)
+}
+
+// taskList pages tasks, the newest first where no order is given.
+func (p *Portal) taskList(c *call) (reply, *apiError) {
+	order, ordered := c.param("ORDER")
+	for _, e := range order.Entries() {
+		if !slices.Contains(taskSortable(), strings.ToUpper(e.Key)) {
+			return reply{}, fail(400, "0", "Invalid sorting key (internal error)")
+		}
+	}
+	filter, _ := c.param("FILTER")
+	tasks := p.selectObjects(Task, taskColumns(filter), taskColumns(order))
+	if !ordered || order.Len() == 0 {
+		slices.Reverse(tasks)
+	}
+	wanted, chosen := selection(c)
+	var rows []phpform.Value
+	for _, o := range tasks {
+		if chosen {
+			o = &object{id: o.id, fields: slices.DeleteFunc(slices.Clone(o.fields), func(e phpform.Entry) bool {
+				return !wanted[e.Key] && e.Key != "ID"
+			})}
+		}
+		rows = append(rows, taskValue(o))
+	}
+	rep, apiErr := p.list(c, rows)
+	rep.result = phpform.Map(kv("tasks", rep.result))
+	return rep, apiErr
 }

@@ -1,6 +1,7 @@
 package eventtest
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -15,14 +16,18 @@ type Kind string
 
 // The kinds that are there from the start; [SmartProcess] names more. Fields of CRM objects and tasks are named as in REST, in
 // upper case (TITLE, ASSIGNED_BY_ID), those of smart processes in camel case (title, assignedById); either spelling is
-// understood for both.
+// understood for both. Those of calendar entries are named as calendar.event.get answers them (NAME, DATE_FROM) or as
+// calendar.event.add takes them (name, from).
 const (
 	Lead          Kind = "crm.lead"
 	Deal          Kind = "crm.deal"
 	Contact       Kind = "crm.contact"
 	Company       Kind = "crm.company"
 	Task          Kind = "tasks.task"
-	CalendarEvent Kind = "calendar.event" // has events, and no REST methods here
+	CalendarEvent Kind = "calendar.event"
+	// ChatMessage is a message of a user to a chat bot, or to another user, which raises nothing. It has two fields: DIALOG_ID,
+	// the identifier of whom it is for, and MESSAGE. Only its writer can change and delete it.
+	ChatMessage Kind = "im.message"
 )
 
 // smartInvoice is the smart process that every portal has.
@@ -65,7 +70,7 @@ func (p *Portal) knows(k Kind) bool {
 	if id, ok := k.entityType(); ok {
 		return p.types[id]
 	}
-	return slices.Contains([]Kind{Lead, Deal, Contact, Company, Task, CalendarEvent}, k)
+	return slices.Contains([]Kind{Lead, Deal, Contact, Company, Task, CalendarEvent, ChatMessage}, k)
 }
 
 func (p *Portal) typeIDs() []int64 { return slices.Sorted(maps.Keys(p.types)) }
@@ -74,7 +79,7 @@ func sortedKeys(m map[string]string) []string { return slices.Sorted(maps.Keys(m
 
 // Add creates an object as a user would in the portal's interface, and raises the events of the platform. user 0 stands for a
 // robot, an agent or an import. It returns the object's identifier; [ErrNotFound] for an unknown kind or user; and an error for
-// fields that cannot be stored.
+// fields that cannot be stored, and for a [ChatMessage] without user, receiver or text.
 func (p *Portal) Add(kind Kind, fields map[string]any, user int64) (int64, error) {
 	tree, err := treeOf(fields)
 	if err != nil {
@@ -86,23 +91,47 @@ func (p *Portal) Add(kind Kind, fields map[string]any, user int64) (int64, error
 		return 0, err
 	}
 	h := p.newHit(user)
-	o := p.addObject(h, kind, tree, user)
+	var o *object
+	if kind == ChatMessage {
+		if err := p.checkMessage(tree, user); err != nil {
+			return 0, err
+		}
+		to, body, _ := messageFields(tree)
+		o = p.addMessage(h, user, to, body)
+	} else {
+		o = p.addObject(h, kind, tree, user)
+	}
 	p.finish(h)
 	return o.id, nil
 }
 
-// Update changes fields of an object as [Portal.Add] creates it. It returns [ErrNotFound] for an unknown object too.
+// Update changes fields of an object as [Portal.Add] creates it. It returns [ErrNotFound] for an unknown object too, and an error
+// for a [ChatMessage] of another user.
 func (p *Portal) Update(kind Kind, id int64, fields map[string]any, user int64) error {
 	tree, err := treeOf(fields)
 	if err != nil {
 		return err
 	}
-	return p.change(kind, id, user, func(h *hit, o *object) { p.updateObject(h, kind, o, tree, user) })
+	return p.change(kind, id, user, func(h *hit, o *object) {
+		if kind != ChatMessage {
+			p.updateObject(h, kind, o, tree, user)
+			return
+		}
+		if _, body, given := messageFields(tree); given {
+			p.updateMessage(h, o, body)
+		}
+	})
 }
 
-// Delete deletes an object as [Portal.Add] creates it. It returns [ErrNotFound] for an unknown object too.
+// Delete deletes an object as [Portal.Add] creates it. Its errors are those of [Portal.Update].
 func (p *Portal) Delete(kind Kind, id, user int64) error {
-	return p.change(kind, id, user, func(h *hit, o *object) { p.deleteObject(h, kind, o, user) })
+	return p.change(kind, id, user, func(h *hit, o *object) {
+		if kind == ChatMessage {
+			p.deleteMessage(h, o)
+			return
+		}
+		p.deleteObject(h, kind, o, user)
+	})
 }
 
 // Object returns the fields of an object as they stand, by their names in upper case, and whether it exists.
@@ -130,6 +159,9 @@ func (p *Portal) change(kind Kind, id, user int64, do func(*hit, *object)) error
 	if o == nil {
 		return fmt.Errorf("%w: %s %d", ErrNotFound, kind, id)
 	}
+	if kind == ChatMessage && !p.editableBy(o, user) {
+		return errors.New("eventtest: only its writer changes a chat message, and only for three days")
+	}
 	h := p.newHit(user)
 	do(h, o)
 	p.finish(h)
@@ -151,10 +183,10 @@ func (p *Portal) changeable(kind Kind, user int64) error {
 func (p *Portal) addObject(h *hit, kind Kind, fields phpform.Value, user int64) *object {
 	o := &object{id: p.next("object " + string(kind))}
 	o.set("ID", phpform.Text(strconv.FormatInt(o.id, 10)))
-	for _, e := range p.defaults(kind, user) {
+	for _, e := range p.defaults(kind, user, o.id) {
 		o.set(e.Key, e.Value)
 	}
-	o.assign(fields)
+	o.assign(columns(kind, fields))
 	if p.objects[kind] == nil {
 		p.objects[kind] = map[int64]*object{}
 	}
@@ -164,7 +196,7 @@ func (p *Portal) addObject(h *hit, kind Kind, fields phpform.Value, user int64) 
 }
 
 func (p *Portal) updateObject(h *hit, kind Kind, o *object, fields phpform.Value, user int64) {
-	o.assign(fields)
+	o.assign(columns(kind, fields))
 	now := phpform.Text(isoTime(p.now()))
 	switch kind {
 	case Task:
@@ -179,13 +211,21 @@ func (p *Portal) updateObject(h *hit, kind Kind, o *object, fields phpform.Value
 	p.raiseChange(h, kind, "UPDATE", o.id, user)
 }
 
+// columns names fields as the portal keeps them.
+func columns(kind Kind, fields phpform.Value) phpform.Value {
+	if kind == CalendarEvent {
+		return calendarFields(fields)
+	}
+	return fields
+}
+
 func (p *Portal) deleteObject(h *hit, kind Kind, o *object, user int64) {
 	delete(p.objects[kind], o.id)
 	p.raiseChange(h, kind, "DELETE", o.id, user)
 }
 
 // defaults are the fields that a new object has without being told.
-func (p *Portal) defaults(kind Kind, user int64) []phpform.Entry {
+func (p *Portal) defaults(kind Kind, user, id int64) []phpform.Entry {
 	now, who := isoTime(p.now()), userKey(user)
 	switch kind {
 	case Task:
@@ -195,7 +235,13 @@ func (p *Portal) defaults(kind Kind, user int64) []phpform.Entry {
 			text("CREATED_DATE", now), text("CHANGED_DATE", now), kv("DEADLINE", null()),
 		}
 	case CalendarEvent:
-		return []phpform.Entry{text("NAME", ""), text("OWNER_ID", who), text("CREATED_BY", who), text("TIMESTAMP_X", now)}
+		return []phpform.Entry{
+			digits("PARENT_ID", id), text("DELETED", "N"), text("CAL_TYPE", "user"), text("OWNER_ID", who), text("NAME", ""),
+			text("DATE_FROM", ""), text("DATE_TO", ""), text("DT_SKIP_TIME", "N"), kv("EVENT_TYPE", null()), text("CREATED_BY", who),
+			text("DATE_CREATE", now), text("TIMESTAMP_X", now), text("DESCRIPTION", ""), text("PRIVATE_EVENT", ""),
+			text("ACCESSIBILITY", "busy"), text("IMPORTANCE", "normal"), text("IS_MEETING", "0"), text("LOCATION", ""),
+			text("COLOR", ""), text("RRULE", ""), text("VERSION", "1"), text("SECTION_ID", "1"), text("SECT_ID", "1"),
+		}
 	default:
 	}
 	entries := []phpform.Entry{text("TITLE", "")}
@@ -209,8 +255,8 @@ func (p *Portal) defaults(kind Kind, user int64) []phpform.Entry {
 		entries = []phpform.Entry{text("NAME", ""), text("LAST_NAME", "")}
 	case Company:
 	default:
-		id, _ := kind.entityType()
-		entries = append(entries, text("STAGE_ID", fmt.Sprintf("DT%d_1:NEW", id)), text("CATEGORY_ID", "1"),
+		entityType, _ := kind.entityType()
+		entries = append(entries, text("STAGE_ID", fmt.Sprintf("DT%d_1:NEW", entityType)), text("CATEGORY_ID", "1"),
 			text("OPPORTUNITY", "0"), text("CURRENCY_ID", "USD"))
 	}
 	return append(entries, text("OPENED", "Y"), text("ASSIGNED_BY_ID", who), text("CREATED_BY_ID", who), text("MODIFY_BY_ID", who),

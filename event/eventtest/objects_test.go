@@ -8,7 +8,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/b24events/b24events/event"
 	"github.com/b24events/b24events/event/eventtest"
 )
 
@@ -253,50 +252,4 @@ func TestItems(t *testing.T) {
 		require.Equal(t, http.StatusBadRequest, a.Status, tt.name)
 		require.Equal(t, tt.code, a.Error, tt.name)
 	}
-}
-
-func TestTasks(t *testing.T) {
-	t.Parallel()
-	_, c := newPortal(t)
-	task := func(a answer) obj {
-		return a.object(t)["task"].(obj) //nolint:forcetypeassert // the test's point
-	}
-	got := task(c.ok("tasks.task.add", obj{"fields": obj{"TITLE": "x", "RESPONSIBLE_ID": 1}}))
-	require.Equal(t, "1", got["id"], "texts in camel case")
-	require.Equal(t, "1", got["responsibleId"])
-	require.Equal(t, "y", task(c.ok("tasks.task.update", obj{"taskId": 1, "fields": obj{"TITLE": "y"}}))["title"])
-	require.Equal(t, "y", task(c.ok("tasks.task.get", obj{"taskId": 1}))["title"])
-	require.Equal(t, true, c.ok("tasks.task.delete", obj{"taskId": 1}).object(t)["task"])
-	require.Equal(t, "[]", string(c.ok("tasks.task.get", obj{"taskId": 1}).Result), "a missing task is an empty array")
-	require.Equal(t, "1048582", c.call("tasks.task.update", obj{"taskId": 1, "fields": obj{}}).Error)
-	require.Equal(t, "1048582", c.call("tasks.task.delete", obj{"taskId": 1}).Error)
-	require.Equal(t, "100", c.call("tasks.task.get", nil).Error)
-	require.Equal(t, "100", c.call("tasks.task.add", nil).Error)
-	require.Equal(t, "0", c.call("tasks.task.get", obj{"taskId": "x"}).Error)
-}
-
-func TestBotMessage(t *testing.T) {
-	t.Parallel()
-	p, c := newPortal(t)
-	in := newInbox(t)
-	c.bind(obj{"event": "ONIMBOTMESSAGEADD", "handler": in.URL})
-	install(t, p, eventtest.App{Scope: []string{"imbot"}}).bind(obj{"event": "ONIMBOTMESSAGEADD", "handler": in.URL})
-	require.NoError(t, p.BotMessage(c.app, 1, eventtest.BotMessage{BotID: 900, BotCode: "helper", Text: "hello, bot"}))
-	wait(t, p)
-	require.Len(t, in.bodies, 1, "only the bot's application")
-	d := parse(t, event.Secret(in.bodies[0]))
-	payload, err := event.OnImBotMessageAdd.Decode(d)
-	require.NoError(t, err)
-	require.NotEmpty(t, payload)
-	require.Equal(t, "hello, bot", d.Data.Get("PARAMS", "MESSAGE").Text())
-	require.Equal(t, "Ada Min", d.Data.Get("USER", "NAME").Text())
-	require.Equal(t, "helper", d.Data.Get("BOT", "900", "BOT_CODE").Text())
-	token := d.Data.Get("BOT", "900", "access_token").Text()
-	require.Equal(t, token, d.Data.Get("BOT", "900", "AUTH", "access_token").Text())
-	bot := &caller{t: t, p: p, token: token}
-	require.Equal(t, "900", bot.ok("user.current", nil).object(t)["ID"], "the bot's own tokens work")
-	require.NotEmpty(t, d.Auth.RefreshToken)
-	require.ErrorIs(t, p.BotMessage(c.app, 42, eventtest.BotMessage{}), eventtest.ErrNotFound)
-	require.NoError(t, c.app.Uninstall(false))
-	require.ErrorIs(t, p.BotMessage(c.app, 1, eventtest.BotMessage{}), eventtest.ErrNotInstalled)
 }

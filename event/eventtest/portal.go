@@ -56,6 +56,7 @@ type Portal struct {
 	refresh  map[string]*refreshToken
 	codes    map[string]*authCode
 	objects  map[Kind]map[int64]*object
+	chat     chatState
 	throttle map[int64]time.Time // last ONOFFLINEEVENT by handler
 	limits   map[string]*bucket
 	usage    map[string][]spent

@@ -2,6 +2,7 @@ package eventtest
 
 import (
 	"errors"
+	"strings"
 
 	"github.com/b24events/b24events/event"
 )
@@ -19,6 +20,8 @@ type user struct {
 	id int64
 }
 
+func (u *user) fullName() string { return strings.TrimSpace(u.Name + " " + u.LastName) }
+
 func newAdmin() *user {
 	return &user{id: AdminID, User: User{Admin: true, Name: "Ada", LastName: "Min", Email: "admin@example.com"}}
 }
@@ -28,9 +31,6 @@ func (p *Portal) AddUser(u User) int64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	id := p.next("user")
-	for p.users[id] != nil { // a bot has the number
-		id = p.next("user")
-	}
 	p.users[id] = &user{id: id, User: u}
 	return id
 }

@@ -65,12 +65,20 @@ func (s *stage) bindings(ctx context.Context) (string, error) {
 // events: the portal posts form bodies; the handlers get structs.
 func (s *stage) events(ctx context.Context) (string, error) {
 	user := s.portal.AddUser(eventtest.User{Name: "Eve"})
+	bot, err := s.app.AddBot(eventtest.Bot{Code: "helper"})
+	if err != nil {
+		return "", err
+	}
 	var said []string
 	for _, change := range []func() error{
-		func() error { return s.add(eventtest.Deal, "TITLE", user) },
-		func() error { return s.add(eventtest.Task, "TITLE", user) },
-		func() error { return s.add(eventtest.SmartProcess(smartProcess), "title", user) },
-		func() error { return s.portal.BotMessage(s.app, user, eventtest.BotMessage{Text: "Hello & hi"}) },
+		func() error { return s.add(eventtest.Deal, user, map[string]any{"TITLE": "from the quickstart"}) },
+		func() error { return s.add(eventtest.Task, user, map[string]any{"TITLE": "from the quickstart"}) },
+		func() error {
+			return s.add(eventtest.SmartProcess(smartProcess), user, map[string]any{"title": "from the quickstart"})
+		},
+		func() error {
+			return s.add(eventtest.ChatMessage, user, map[string]any{"DIALOG_ID": bot, "MESSAGE": "Hello & hi"})
+		},
 	} {
 		if err := change(); err != nil {
 			return "", err
@@ -88,8 +96,8 @@ func (s *stage) events(ctx context.Context) (string, error) {
 	return "4 decoded: " + strings.Join(said, ", "), nil
 }
 
-func (s *stage) add(kind eventtest.Kind, title string, user int64) error {
-	_, err := s.portal.Add(kind, map[string]any{title: "from the quickstart"}, user)
+func (s *stage) add(kind eventtest.Kind, user int64, fields map[string]any) error {
+	_, err := s.portal.Add(kind, fields, user)
 	return err
 }
 
@@ -234,7 +242,7 @@ func (s *stage) offline(ctx context.Context) (string, error) {
 		return "", err
 	}
 	for range deals {
-		if err := s.add(eventtest.Lead, "TITLE", eventtest.AdminID); err != nil {
+		if err := s.add(eventtest.Lead, eventtest.AdminID, map[string]any{"TITLE": "from the quickstart"}); err != nil {
 			return "", err
 		}
 	}

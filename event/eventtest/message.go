@@ -1,0 +1,130 @@
+package eventtest
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/b24events/b24events/internal/phpform"
+)
+
+// editable is how long the writer of a message can change or delete it.
+const editable = 3 * 24 * time.Hour
+
+// chatState is what the portal's messenger keeps. Portal.mu guards it.
+type chatState struct {
+	bots  map[int64]*bot
+	chats map[[2]int64]int64 // private chats by their two users, the lower first
+}
+
+// between returns the private chat of two users, and whether it is there only now.
+func (s *chatState) between(p *Portal, a, b int64) (chat int64, opened bool) {
+	pair := [2]int64{min(a, b), max(a, b)}
+	if chat, ok := s.chats[pair]; ok {
+		return chat, false
+	}
+	if s.chats == nil {
+		s.chats = map[[2]int64]int64{}
+	}
+	s.chats[pair] = p.next("chat")
+	return s.chats[pair], true
+}
+
+// forget removes the chats of a user.
+func (s *chatState) forget(user int64) {
+	for pair := range s.chats {
+		if pair[0] == user || pair[1] == user {
+			delete(s.chats, pair)
+		}
+	}
+}
+
+// message is a chat message taken out of its object.
+type message struct {
+	id, chat, author, to int64
+	text                 string
+}
+
+func messageOf(o *object) message {
+	return message{
+		id: o.id, chat: intOf(o.get("CHAT_ID")), author: intOf(o.get("AUTHOR_ID")), to: intOf(o.get("TO_USER_ID")),
+		text: o.get("MESSAGE").Scalar(),
+	}
+}
+
+// messageFields reads what a new message is made of: its text and the user whom it is for.
+func messageFields(fields phpform.Value) (to int64, body string, given bool) {
+	for _, e := range fields.Entries() {
+		switch snake(e.Key) {
+		case "DIALOG_ID":
+			to, _ = strconv.ParseInt(strings.TrimSpace(e.Value.Scalar()), 10, 64)
+		case "MESSAGE":
+			body, given = strings.TrimSpace(e.Value.Scalar()), e.Value.Kind() != phpform.Null
+		}
+	}
+	return to, body, given
+}
+
+// checkMessage checks a message that a user is about to write.
+func (p *Portal) checkMessage(fields phpform.Value, user int64) error {
+	to, body, _ := messageFields(fields)
+	switch {
+	case user == 0:
+		return errors.New("eventtest: a chat message needs a user who writes it")
+	case p.users[to] == nil:
+		return fmt.Errorf("%w: the dialogue of a chat message; give DIALOG_ID a bot's identifier", ErrNotFound)
+	case to == user:
+		return errors.New("eventtest: a chat message to oneself reaches no bot; give DIALOG_ID a bot's identifier")
+	case body == "":
+		return errors.New("eventtest: a chat message needs a MESSAGE")
+	}
+	return nil
+}
+
+// addMessage writes a message into the private chat of two users. A chat that is opened by it with a bot tells the bot first.
+func (p *Portal) addMessage(h *hit, author, to int64, body string) *object {
+	o := &object{id: p.next("object " + string(ChatMessage))}
+	chat, opened := p.chat.between(p, author, to)
+	o.fields = []phpform.Entry{
+		digits("ID", o.id), digits("CHAT_ID", chat), digits("AUTHOR_ID", author), digits("TO_USER_ID", to),
+		text("DATE", isoTime(p.now())), text("MESSAGE", body),
+	}
+	if p.objects[ChatMessage] == nil {
+		p.objects[ChatMessage] = map[int64]*object{}
+	}
+	p.objects[ChatMessage][o.id] = o
+	if b := p.chat.bots[to]; b != nil && opened && p.chat.bots[author] == nil {
+		p.raiseJoin(h, b, author)
+	}
+	p.raiseMessage(h, "ADD", o)
+	return o
+}
+
+// updateMessage changes the text of a message. An empty one deletes it.
+func (p *Portal) updateMessage(h *hit, o *object, body string) {
+	if body == "" {
+		p.deleteMessage(h, o)
+		return
+	}
+	o.set("MESSAGE", phpform.Text(body))
+	p.raiseMessage(h, "UPDATE", o)
+}
+
+// deleteMessage deletes a message. Bots are not shown what it said.
+func (p *Portal) deleteMessage(h *hit, o *object) {
+	delete(p.objects[ChatMessage], o.id)
+	when := o.get("DATE").Scalar()
+	if t, err := time.Parse(time.RFC3339, when); err == nil {
+		when = t.Format("01/02/2006 15:04:05")
+	}
+	o.set("MESSAGE", phpform.Text("Message from "+when+" has been deleted"))
+	p.raiseMessage(h, "DELETE", o)
+}
+
+// editableBy reports whether a user may still change a message: one's own, for three days.
+func (p *Portal) editableBy(o *object, user int64) bool {
+	written, err := time.Parse(time.RFC3339, o.get("DATE").Scalar())
+	return messageOf(o).author == user && err == nil && p.now().Sub(written) <= editable
+}

@@ -1,0 +1,61 @@
+package eventtest
+
+import (
+	"strings"
+
+	"github.com/b24events/b24events/internal/phpform"
+)
+
+// messageAdd writes a message of the calling user to a private chat. Group chats are not kept here.
+func (p *Portal) messageAdd(c *call) (reply, *apiError) {
+	_, body, _ := messageFields(c.params)
+	if body == "" {
+		return reply{}, fail(400, "MESSAGE_EMPTY", "Message can't be empty")
+	}
+	dialog := strings.TrimSpace(c.str("DIALOG_ID"))
+	if chat, ok := strings.CutPrefix(dialog, "chat"); ok {
+		if intOf(phpform.Text(chat)) <= 0 {
+			return reply{}, fail(400, "CHAT_ID_EMPTY", "Chat ID can't be empty")
+		}
+		return reply{}, fail(403, "ACCESS_ERROR", "Action unavailable")
+	}
+	to, from := intOf(phpform.Text(dialog)), c.id.user.id
+	switch {
+	case to <= 0:
+		return reply{}, fail(400, "USER_ID_EMPTY", "User ID can't be empty")
+	case p.users[to] == nil:
+		return reply{}, fail(400, "USER_NOT_FOUND", "User not found")
+	case to == from:
+		return reply{}, fail(403, "ACCESS_ERROR", "Action unavailable")
+	}
+	return done(phpform.Int(p.addMessage(c.h, from, to, body).id))
+}
+
+func (p *Portal) messageUpdate(c *call) (reply, *apiError) {
+	return p.messageChange(c, c.id.user.id, p.updateMessage)
+}
+
+func (p *Portal) messageDelete(c *call) (reply, *apiError) {
+	return p.messageChange(c, c.id.user.id, nil)
+}
+
+// messageChange changes, or with nil deletes, the message that MESSAGE_ID names, for its writer. Without a text nothing happens.
+func (p *Portal) messageChange(c *call, author int64, update func(*hit, *object, string)) (reply, *apiError) {
+	v, _ := c.param("MESSAGE_ID")
+	id := intOf(v)
+	if id <= 0 {
+		return reply{}, fail(400, "MESSAGE_ID_ERROR", "Message ID can't be empty")
+	}
+	_, body, given := messageFields(c.params)
+	o := p.objects[ChatMessage][id]
+	switch {
+	case update != nil && !given:
+	case o == nil || !p.editableBy(o, author):
+		return reply{}, fail(403, "CANT_EDIT_MESSAGE", "Time has expired for modification or you don't have access")
+	case update == nil:
+		p.deleteMessage(c.h, o)
+	default:
+		update(c.h, o, body)
+	}
+	return done(phpform.Boolean(true))
+}
