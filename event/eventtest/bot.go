@@ -55,6 +55,7 @@ func (a *Application) AddBot(b Bot) (int64, error) {
 	if !ok {
 		return 0, fmt.Errorf("eventtest: an application has %d bots at most", maxBots)
 	}
+	p.touch()
 	return added.id, nil
 }
 
