@@ -48,7 +48,7 @@ func TestEncryptionHidesTokens(t *testing.T) {
 	version, err := s.Swap(t.Context(), fileKey, "", plantedInstallation())
 	require.NoError(t, err)
 	first := contentOf(t, fileOf(dir, fileKey))
-	for _, secret := range []string{planted, "crm", "example.bitrix24.com", string(key), hex.EncodeToString(key)} {
+	for _, secret := range []string{planted, `"crm"`, "example.bitrix24.com", string(key), hex.EncodeToString(key)} {
 		require.NotContains(t, first, secret)
 	}
 	clear(key) // the store has a copy
