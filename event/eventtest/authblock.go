@@ -37,10 +37,13 @@ func (a *authBlock) value() phpform.Value {
 	case a.direct: // the portal posts by itself, past the OAuth server
 		return phpform.Map(text("domain", a.domain), text("member_id", a.memberID), text("application_token", a.applicationToken))
 	case a.accessToken == "":
-		return phpform.Map(
-			text("domain", a.domain), text("client_endpoint", a.clientEndpoint), text("server_endpoint", a.serverEndpoint),
-			text("member_id", a.memberID), text("application_token", a.applicationToken),
-		)
+		entries := []phpform.Entry{
+			text("domain", a.domain), text("client_endpoint", a.clientEndpoint), text("server_endpoint", a.serverEndpoint), text("member_id", a.memberID),
+		}
+		if a.user > 0 {
+			entries = append(entries, text("user_id", strconv.FormatInt(a.user, 10)))
+		}
+		return phpform.Map(append(entries, text("application_token", a.applicationToken))...)
 	}
 	entries := []phpform.Entry{
 		text("access_token", a.accessToken),

@@ -150,6 +150,15 @@ func WithUser(id int64, accessToken event.Secret) RequestOption {
 	}
 }
 
+// WithUserID names the user who made the change, without a token. No portal sends that; it is for programs that post what they read
+// from the offline queue, which keeps the user and no tokens. 0 names none.
+func WithUserID(id int64) RequestOption {
+	return func(r *request) error {
+		r.auth.user = id
+		return nil
+	}
+}
+
 // WithRefreshToken adds a refresh token, as ONAPPINSTALL and a few other events carry. It needs [WithUser].
 func WithRefreshToken(token event.Secret) RequestOption {
 	return func(r *request) error {

@@ -1,0 +1,177 @@
+package oneportal
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"path/filepath"
+	"time"
+
+	"github.com/b24events/b24events/event"
+	"github.com/b24events/b24events/oauth"
+	"github.com/b24events/b24events/rest"
+)
+
+// Portal is the access to one portal, and the folder where it is kept.
+type Portal struct {
+	MemberID string
+	API      *rest.Portals
+	Tokens   *oauth.Portals
+	Log      *slog.Logger
+	Data     string // folder for state
+
+	seed oauth.Installation // from the settings; without tokens where they name none
+}
+
+// Open returns the access that the settings describe. On the first start it stores the tokens of the settings; later ones use what
+// is stored, since a refresh token works once. It calls nobody.
+func Open(ctx context.Context, v Values, log *slog.Logger) (*Portal, error) {
+	data, err := v.Data()
+	if err != nil {
+		return nil, err
+	}
+	if v["client-id"] == "" || v["client-secret"] == "" {
+		return nil, Usage("set B24_CLIENT_ID and B24_CLIENT_SECRET, the credentials of the application")
+	}
+	store, err := oauth.NewFileStore(filepath.Join(data, "installations"))
+	if err != nil {
+		return nil, err
+	}
+	access := []oauth.Option{oauth.WithHosts(v.List("oauth-hosts")...), oauth.WithLogger(log)}
+	calls := []rest.Option{rest.WithLogger(log)}
+	if v.On("insecure-http") {
+		access = append(access, oauth.WithInsecureHTTP())
+		calls = append(calls, rest.WithInsecureHTTP())
+	}
+	p := &Portal{MemberID: v["member-id"], Log: log, Data: data, seed: oauth.Installation{
+		MemberID: v["member-id"], ClientEndpoint: v["client-endpoint"], ServerEndpoint: v["server-endpoint"],
+		AccessToken: event.Secret(v["access-token"]), RefreshToken: event.Secret(v["refresh-token"]),
+	}}
+	cfg := oauth.Config{ClientID: v["client-id"], ClientSecret: event.Secret(v["client-secret"])}
+	if p.Tokens, err = oauth.NewPortals(cfg, store, access...); err != nil {
+		return nil, &UsageError{err}
+	}
+	if p.API, err = rest.NewPortals(p.Tokens, calls...); err != nil {
+		return nil, err
+	}
+	if p.MemberID == "" {
+		if p.MemberID, err = only(ctx, store); err != nil {
+			return nil, err
+		}
+	}
+	_, err = p.Tokens.Installation(ctx, p.MemberID)
+	switch {
+	case errors.Is(err, oauth.ErrNotFound) && !p.seeded():
+		return nil, Usage("B24_DATA does not know the portal: set B24_MEMBER_ID, B24_CLIENT_ENDPOINT, B24_ACCESS_TOKEN and B24_REFRESH_TOKEN for the first start")
+	case errors.Is(err, oauth.ErrNotFound):
+		if _, err := p.Tokens.Seed(ctx, p.seed); err != nil {
+			return nil, &UsageError{err}
+		}
+	case err != nil:
+		return nil, err
+	}
+	return p, nil
+}
+
+func (p *Portal) seeded() bool { return p.seed.AccessToken != "" || p.seed.RefreshToken != "" }
+
+// only returns the one portal that the store knows.
+func only(ctx context.Context, store *oauth.FileStore) (string, error) {
+	found := ""
+	for key, err := range store.Keys(ctx) {
+		switch {
+		case err != nil:
+			return "", err
+		case key.UserID != 0:
+		case found != "":
+			return "", Usage("B24_DATA knows several portals; set B24_MEMBER_ID")
+		default:
+			found = key.MemberID
+		}
+	}
+	if found == "" {
+		return "", Usage("set B24_MEMBER_ID, and for the first start also B24_CLIENT_ENDPOINT, B24_ACCESS_TOKEN and B24_REFRESH_TOKEN")
+	}
+	return found, nil
+}
+
+// Client returns the client of the portal.
+func (p *Portal) Client() *rest.Client { return p.API.Portal(p.MemberID) }
+
+// Close writes tokens that could not be written before.
+func (p *Portal) Close(ctx context.Context) error {
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 15*time.Second)
+	defer cancel()
+	return p.Tokens.Shutdown(last)
+}
+
+// Connect makes the first calls to the portal. What may pass, of the network or of the portal, is waited out. Where the stored tokens are
+// void and the settings hold others, these replace them.
+func (p *Portal) Connect(ctx context.Context, calls func(context.Context) error) error {
+	for wait := time.Second; ; wait = min(2*wait, time.Minute) {
+		err := calls(ctx)
+		switch {
+		case err == nil:
+			return nil
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case void(err):
+			replaced, failure := p.reseed(ctx)
+			if failure != nil {
+				return failure
+			}
+			if !replaced {
+				return err
+			}
+			continue
+		case !passes(err):
+			return err
+		}
+		p.Log.LogAttrs(ctx, slog.LevelWarn, "the portal failed, trying again", slog.String("error", err.Error()), slog.Duration("wait", wait))
+		timer := time.NewTimer(wait)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+		}
+	}
+}
+
+// reseed replaces the stored tokens by those of the settings, where these are others.
+func (p *Portal) reseed(ctx context.Context) (bool, error) {
+	in, err := p.Tokens.Installation(ctx, p.MemberID)
+	if err != nil || !p.seeded() || (in.AccessToken == p.seed.AccessToken && in.RefreshToken == p.seed.RefreshToken) {
+		return false, err
+	}
+	if err := p.Tokens.Forget(ctx, p.MemberID); err != nil {
+		return false, err
+	}
+	if _, err := p.Tokens.Seed(ctx, p.seed); err != nil { // where the process dies before this, the next start is a first one
+		return false, err
+	}
+	p.Log.LogAttrs(ctx, slog.LevelWarn, "the stored tokens are void; going on with those of the settings")
+	return true, nil
+}
+
+// void reports whether tokens are no good any more.
+func void(err error) bool {
+	return errors.Is(err, oauth.ErrReauthorize) || errors.Is(err, rest.ErrInvalidToken) || errors.Is(err, rest.ErrNoAuth)
+}
+
+// passes reports whether calls that failed may succeed later. What is neither the portal's nor the OAuth server's word is the network's.
+func passes(err error) bool {
+	var (
+		access  *oauth.Error
+		refusal *rest.Error
+	)
+	switch _, later := rest.Retryable(err); {
+	case later:
+		return true
+	case errors.As(err, &access):
+		return !access.Permanent()
+	case errors.As(err, &refusal):
+		return refusal.Status >= 500 || refusal.Is(rest.ErrOverload)
+	default:
+		return !errors.As(err, new(*UsageError)) && !errors.Is(err, event.ErrMalformed)
+	}
+}

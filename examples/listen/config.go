@@ -1,0 +1,81 @@
+package main
+
+import (
+	"io"
+	"log/slog"
+	"net"
+	"net/url"
+	"time"
+
+	"github.com/b24events/b24events/event"
+	"github.com/b24events/b24events/examples/internal/oneportal"
+)
+
+// config is what flags and environment say.
+type config struct {
+	oneportal.Values
+
+	bindings   []event.Binding // without a connector
+	forwardTo  string
+	connector  string
+	shareQueue bool
+	retries    int
+	poll       time.Duration
+	logger     *slog.Logger
+}
+
+const (
+	ownQueue         = "-" // as a connector: the queue of the application itself
+	defaultConnector = "listen"
+)
+
+var settings = []oneportal.Setting{
+	{Flag: "forward-to", Env: "FORWARD_TO", Usage: "the handler's address, such as http://127.0.0.1:8080/bitrix24/events"},
+	{Flag: "events", Env: "EVENTS", Usage: "events to bring, comma-separated, such as ONCRMDEALUPDATE,ONTASKADD"},
+	{Flag: "application-token", Env: "B24_APPLICATION_TOKEN", Usage: "token that signs what is posted; the first of several; prefer the variable (default: kept in a file)"},
+	{Flag: "connector", Env: "CONNECTOR", Fallback: defaultConnector, Usage: "connector whose queue is used (auth_connector); - means the application's own queue"},
+	{Flag: "share-queue", Env: "SHARE_QUEUE", Switch: true, Usage: "use the application's own queue although events are bound to it: other workers then miss what comes here"},
+	{Flag: "retries", Env: "RETRIES", Fallback: "5", Usage: "how often an event is posted again that the handler answered with 408, 429, 500 or above"},
+	{Flag: "poll", Env: "POLL", Fallback: "3s", Usage: "longest wait between two looks at an empty queue"},
+}
+
+// configure reads the settings. Errors name settings, never values.
+func configure(args []string, env func(string) (string, bool), stderr io.Writer) (config, error) {
+	v, err := oneportal.Parse("listen", about, settings, args, env, stderr)
+	if err != nil {
+		return config{}, err
+	}
+	cfg := config{Values: v, forwardTo: v["forward-to"], connector: v["connector"], shareQueue: v.On("share-queue")}
+	if cfg.connector == ownQueue {
+		cfg.connector = ""
+	}
+	if err := checkTarget(cfg.forwardTo); err != nil {
+		return config{}, err
+	}
+	if cfg.bindings, err = v.OfflineBindings(""); err != nil {
+		return config{}, err
+	}
+	if cfg.retries, err = v.Number("retries", 0); err != nil {
+		return config{}, err
+	}
+	if cfg.poll, err = v.Duration("poll"); err != nil {
+		return config{}, err
+	}
+	cfg.logger, err = v.Logger(stderr)
+	return cfg, err
+}
+
+// checkTarget wants https for everything that is not this machine: what is posted carries a token.
+func checkTarget(target string) error {
+	u, err := url.Parse(target)
+	switch {
+	case target == "":
+		return oneportal.Usage("set -forward-to, the address of your handler, such as http://127.0.0.1:8080/bitrix24/events")
+	case err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https"):
+		return oneportal.Usage("-forward-to is no address; write it like http://127.0.0.1:8080/bitrix24/events")
+	case u.Scheme == "http" && u.Hostname() != "localhost" && !net.ParseIP(u.Hostname()).IsLoopback():
+		return oneportal.Usage("-forward-to another machine needs https://, since a token travels along")
+	default:
+		return nil
+	}
+}

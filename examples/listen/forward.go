@@ -1,0 +1,182 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"sync"
+	"time"
+
+	"github.com/b24events/b24events/event"
+	"github.com/b24events/b24events/event/eventtest"
+	"github.com/b24events/b24events/oauth"
+)
+
+const (
+	answerTimeout = 30 * time.Second // for the handler
+	maxRetryWait  = 10 * time.Second
+)
+
+// forwarder posts records to a handler.
+type forwarder struct {
+	target  string
+	token   event.Secret
+	in      oauth.Installation // of the portal that the records come from
+	retries int
+	client  *http.Client
+	log     *slog.Logger
+	stdout  io.Writer
+	abort   context.CancelCauseFunc
+
+	mu    sync.Mutex
+	tries map[string]*tries // of records that failed, by message
+	down  bool              // the handler could not be reached
+}
+
+// tries counts what happened to one record.
+type tries struct{ posted, answered int }
+
+// line is what is printed of an event.
+type line struct {
+	Event     string        `json:"event"`
+	MessageID string        `json:"message_id"`
+	Entity    *event.Entity `json:"entity"`
+	UserID    int64         `json:"user_id"`
+	Status    int           `json:"status"`
+	LatencyMS float64       `json:"latency_ms"` // of the last attempt
+	Attempts  int           `json:"attempts"`
+	Error     *string       `json:"error"`
+}
+
+func newForwarder(cfg config, token event.Secret, in oauth.Installation, stdout io.Writer, abort context.CancelCauseFunc) *forwarder {
+	return &forwarder{
+		target: cfg.forwardTo, token: token, in: in, retries: cfg.retries, log: cfg.logger, stdout: stdout, abort: abort,
+		tries: make(map[string]*tries),
+		client: &http.Client{
+			Timeout:       answerTimeout,
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }, // the token stays here
+		},
+	}
+}
+
+// HandleEvent posts a record. It returns nil when the record is done with, one way or the other.
+func (f *forwarder) HandleEvent(ctx context.Context, d *event.Delivery) error {
+	r, err := f.request(ctx, d)
+	if err != nil {
+		return f.done(d, 0, 0, err)
+	}
+	began := time.Now()
+	status, err := f.post(r)
+	took := time.Since(began)
+	t := f.count(d, err == nil)
+	switch {
+	case ctx.Err() != nil && err != nil:
+		return err // stopped: it comes again at the next start
+	case err != nil:
+		f.reached(ctx, err)
+		return event.Retry(err, backoff(t.posted))
+	case retryable(status) && t.answered <= f.retries:
+		f.reached(ctx, nil)
+		return event.Retry(fmt.Errorf("the handler answered %d", status), backoff(t.answered))
+	}
+	f.reached(ctx, nil)
+	if status == http.StatusUnauthorized || status == http.StatusForbidden {
+		f.log.LogAttrs(ctx, slog.LevelWarn, "the handler refused the event: give it the application token that is named above", slog.Int("status", status))
+	}
+	return f.done(d, status, took, nil)
+}
+
+// request is the POST that the portal would send, less the tokens of the user, which the queue does not keep.
+func (f *forwarder) request(ctx context.Context, d *event.Delivery) (*http.Request, error) {
+	opts := []eventtest.RequestOption{
+		eventtest.WithURL(f.target), eventtest.WithToken(f.token), eventtest.WithMember(f.in.MemberID), eventtest.WithDomain(f.in.Domain()),
+		eventtest.WithEndpoints(f.in.ClientEndpoint, f.in.ServerEndpoint), eventtest.WithUserID(d.Auth.UserID),
+	}
+	if !d.Time.IsZero() {
+		opts = append(opts, eventtest.WithTime(d.Time))
+	}
+	return eventtest.NewRequest(ctx, eventtest.Name(d.Name), d.Data, opts...)
+}
+
+// post sends a request and reads the answer to its end, within limits.
+func (f *forwarder) post(r *http.Request) (status int, err error) {
+	resp, err := f.client.Do(r)
+	if err != nil {
+		var address *url.Error
+		if errors.As(err, &address) {
+			err = address.Err // the address is the user's own, and long
+		}
+		return 0, fmt.Errorf("the handler cannot be reached: %w", err)
+	}
+	_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, 1<<20))
+	_ = resp.Body.Close()
+	return resp.StatusCode, nil
+}
+
+// retryable reports whether an answer may be another one after a restart of the handler.
+func retryable(status int) bool {
+	return status >= 500 || status == http.StatusTooManyRequests || status == http.StatusRequestTimeout
+}
+
+func backoff(attempt int) time.Duration { return min(time.Second<<min(attempt-1, 10), maxRetryWait) }
+
+// count counts an attempt.
+func (f *forwarder) count(d *event.Delivery, answered bool) tries {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	t := f.tries[d.MessageID]
+	if t == nil {
+		t = &tries{}
+		f.tries[d.MessageID] = t
+	}
+	t.posted++
+	if answered {
+		t.answered++
+	}
+	return *t
+}
+
+// reached logs when the handler goes away and when it is back.
+func (f *forwarder) reached(ctx context.Context, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch was := f.down; {
+	case err != nil && !was:
+		f.log.LogAttrs(ctx, slog.LevelWarn, "is your handler running? events wait until it is", slog.String("error", err.Error()))
+	case err == nil && was:
+		f.log.LogAttrs(ctx, slog.LevelInfo, "the handler is back")
+	}
+	f.down = err != nil
+}
+
+// done prints what became of an event.
+func (f *forwarder) done(d *event.Delivery, status int, took time.Duration, failure error) error {
+	l := line{
+		Event: d.Name, MessageID: d.MessageID, UserID: d.Auth.UserID, Status: status,
+		LatencyMS: float64(took.Microseconds()) / 1000,
+	}
+	if e := d.Entity(); e.Kind != "" {
+		l.Entity = &e
+	}
+	if failure != nil {
+		text := failure.Error()
+		l.Error = &text
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if t := f.tries[d.MessageID]; t != nil {
+		l.Attempts = t.posted
+		delete(f.tries, d.MessageID)
+	}
+	enc := json.NewEncoder(f.stdout)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(l); err != nil {
+		f.abort(fmt.Errorf("writing to stdout: %w", err))
+	}
+	return nil
+}

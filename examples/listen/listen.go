@@ -1,0 +1,84 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"math"
+	"time"
+
+	"github.com/b24events/b24events/examples/internal/oneportal"
+	"github.com/b24events/b24events/offline"
+)
+
+// limits are what a handler under development must know about the events that it gets from here.
+var limits = []string{
+	"one event for all changes of an object since the last look: additions, updates and deletions of an object are one event each, in the order of the last change",
+	"no access token and no refresh token of the user who made the change; handlers must call the portal with tokens of their own",
+	"changes that the application itself makes come only with a connector, and not if its own calls name the same connector",
+	"not every event has an offline queue: ONOFFLINEEVENT and events about the application come online only",
+	"events come some seconds late, and are repeated where the handler fails; the portal itself never repeats",
+}
+
+// listen binds the events, forwards what the queue holds until ctx ends, and unbinds.
+func listen(ctx context.Context, cfg config, stdout io.Writer) (err error) {
+	portal, err := oneportal.Open(ctx, cfg.Values, cfg.logger)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, portal.Close(ctx)) }()
+	token, err := applicationToken(ctx, cfg, portal)
+	if err != nil {
+		return err
+	}
+	b := &binder{portal: portal, cfg: cfg}
+	defer func() { err = errors.Join(err, b.close(ctx)) }()
+	if err := b.bind(ctx); err != nil {
+		return stopped(ctx, err)
+	}
+	in, err := portal.Tokens.Installation(ctx, portal.MemberID)
+	if err != nil {
+		return err
+	}
+	working, abort := context.WithCancelCause(ctx)
+	defer abort(nil)
+	f := newForwarder(cfg, token, in, stdout, abort)
+	consumer, err := offline.NewConsumer(portal.Client(), f, cfg.options(b.connector)...)
+	if err != nil {
+		return err
+	}
+	for _, limit := range limits {
+		cfg.logger.LogAttrs(ctx, slog.LevelInfo, "limit of listening", slog.String("limit", limit))
+	}
+	cfg.logger.LogAttrs(ctx, slog.LevelInfo, "listen is ready", slog.String("domain", in.Domain()), slog.String("member_id", portal.MemberID),
+		slog.String("forward_to", cfg.forwardTo), slog.String("connector", b.connector))
+	err = consumer.Run(working)
+	if n := consumer.Stats().Left; n > 0 {
+		cfg.logger.LogAttrs(ctx, slog.LevelInfo, "events that were not forwarded stay in the queue for the next start", slog.Int64("events", n))
+	}
+	if ctx.Err() == nil && working.Err() != nil {
+		return context.Cause(working) // stdout is gone
+	}
+	return stopped(ctx, err)
+}
+
+// stopped returns nil for an error that comes of being told to stop.
+func stopped(ctx context.Context, err error) error {
+	if ctx.Err() != nil && errors.Is(err, context.Cause(ctx)) {
+		return nil
+	}
+	return err
+}
+
+func (cfg *config) options(connector string) []offline.Option {
+	return []offline.Option{
+		offline.WithConnector(connector),
+		offline.WithWorkers(4),
+		offline.WithMaxAttempts(math.MaxInt), // the forwarder decides
+		offline.WithHandlerTimeout(answerTimeout + time.Second),
+		offline.WithGrace(2 * time.Second),
+		offline.WithInterval(min(time.Second, cfg.poll), cfg.poll),
+		offline.WithLogger(slog.New(slog.DiscardHandler)),
+	}
+}

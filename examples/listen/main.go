@@ -1,0 +1,52 @@
+// Command listen brings the events of a real portal to a handler on this machine, with no public URL and no tunnel: it binds the events to the
+// portal's offline queue, asks the queue, and posts each record to the handler as the portal itself would have, signed with an application
+// token for development.
+//
+//	listen -forward-to http://127.0.0.1:8080/bitrix24/events -events ONCRMDEALUPDATE,ONTASKADD
+//
+// The application token is the first of B24_APPLICATION_TOKEN, which examples/receiver reads too. Where there is none, one is made at the first start
+// and kept in a file, whose name is logged: give the handler what stands in it.
+//
+// For each event one JSON object a line is printed once it is done with:
+//
+//	{"event":"ONCRMDEALUPDATE","message_id":"…","entity":{"kind":"crm.deal","id":"42"},"user_id":1,"status":200,"latency_ms":1.8,"attempts":1,"error":null}
+//
+// A handler that cannot be reached is tried again until it can, and answers 408, 429 and 500 and above RETRIES times: fix the
+// handler, restart it, and the event comes again. Any other answer is the end of the event, as it would be for the portal, which asks once only.
+//
+// The queue is one of its own, that of the connector "listen", so that workers of the same application lose nothing to it; developers who share
+// an application take a name each, with -connector. Where the portal's plan has no connectors, the application's own queue is
+// used, but not where other events are bound to it already, unless -share-queue says so.
+//
+// When it stops, also after an error, it unbinds what it has bound, and nothing else. After a crash the next start does so.
+package main
+
+import (
+	"context"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/b24events/b24events/examples/internal/oneportal"
+)
+
+const about = `listen brings the events of a real portal to a handler on this machine: it reads them from the portal's offline queue and posts them as the portal would.`
+
+func main() {
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	os.Exit(run(context.Background(), signals, os.Args[1:], os.LookupEnv, os.Stdout, os.Stderr))
+}
+
+func run(
+	ctx context.Context, signals <-chan os.Signal, args []string, env func(string) (string, bool), stdout, stderr io.Writer,
+) int {
+	return oneportal.Run(ctx, "listen", signals, stderr, func(ctx context.Context) error {
+		cfg, err := configure(args, env, stderr)
+		if err != nil {
+			return err
+		}
+		return listen(ctx, cfg, stdout)
+	})
+}

@@ -1,0 +1,47 @@
+// Command offlinesync copies what changes on one portal: it works the queue of offline events and appends, for each record, the present state of
+// the object that changed to a file, as one JSON object a line.
+//
+//	{"event":"ONCRMDEALUPDATE","message_id":"…","entity":{"kind":"crm.deal","id":"42"},"user_id":1,"object":{…},"error":null}
+//
+// object is the answer of the method that the catalogue names for the event, such as crm.deal.get, as the portal gives it; it is null for an object
+// that was deleted. The last line of an object shows its last state. A change is written at least once, whenever the program is killed: a line is on disk before its
+// record leaves the queue.
+//
+// error is null, or says why object is null although the object was not deleted: the catalogue names no method that reads it, or reading it failed
+// RETRIES times after the first. Such a record is parked on the portal and tried again each RETRY_PARKED, which adds another line.
+//
+// On a plan that cannot reserve records (no extended mode), each packet is stored in B24_DATA before it is worked on. What was in an answer that got
+// lost on its way is lost there; nothing else is.
+//
+// On SIGINT or SIGTERM it finishes what it is at and exits with 0; a second signal cuts that short, and loses nothing either.
+package main
+
+import (
+	"context"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/b24events/b24events/examples/internal/oneportal"
+)
+
+const about = `offlinesync works the offline queue of one portal and appends the present state of each object that changed to OUT, one JSON object a line.`
+
+func main() {
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	os.Exit(run(context.Background(), signals, os.Args[1:], os.LookupEnv, os.Stdout, os.Stderr))
+}
+
+func run(
+	ctx context.Context, signals <-chan os.Signal, args []string, env func(string) (string, bool), stdout, stderr io.Writer,
+) int {
+	return oneportal.Run(ctx, "offlinesync", signals, stderr, func(ctx context.Context) error {
+		cfg, err := configure(args, env, stderr)
+		if err != nil {
+			return err
+		}
+		return work(ctx, cfg, stdout)
+	})
+}

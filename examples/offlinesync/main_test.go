@@ -1,0 +1,155 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/b24events/b24events/event/eventtest"
+	"github.com/b24events/b24events/examples/internal/programtest"
+)
+
+// asProgram makes the test binary the program itself, for tests that need a real process.
+const asProgram = "OFFLINESYNC_TEST_PROGRAM"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asProgram) != "" {
+		main()
+	}
+	os.Exit(m.Run())
+}
+
+func once(t *testing.T, env programtest.Env, args ...string) ([]map[string]any, string) {
+	t.Helper()
+	code, stdout, stderr := programtest.Run(t, run, env, append(args, "-once", "-log-format=json")...)
+	require.Zero(t, code, stderr)
+	return programtest.Lines(t, stdout), stderr
+}
+
+func TestOnce(t *testing.T) {
+	t.Parallel()
+	portal, app, env := programtest.Portal(t)
+	env = env.With("EVENTS", "onCrmDealAdd,ONCRMDEALUPDATE,ONCRMDEALDELETE,ONTASKADD")
+	seeded := env.Seeded(t, app)
+	lines, _ := once(t, seeded)
+	require.Empty(t, lines)
+	require.Len(t, portal.Bindings(), 4)
+
+	deal, err := portal.Add(eventtest.Deal, map[string]any{"TITLE": "a < b"}, eventtest.AdminID)
+	require.NoError(t, err)
+	require.NoError(t, portal.Update(eventtest.Deal, deal, map[string]any{"TITLE": "c & d"}, eventtest.AdminID))
+	gone, err := portal.Add(eventtest.Deal, map[string]any{"TITLE": "short-lived"}, eventtest.AdminID)
+	require.NoError(t, err)
+	require.NoError(t, portal.Delete(eventtest.Deal, gone, eventtest.AdminID))
+	task, err := portal.Add(eventtest.Task, map[string]any{"TITLE": "a task", "RESPONSIBLE_ID": 1}, eventtest.AdminID)
+	require.NoError(t, err)
+
+	// Later starts need no tokens in the environment, nor the portal's identifier.
+	portal.ResetRecords()
+	lines, stderr := once(t, env)
+	require.Len(t, lines, 5)
+	for _, l := range lines {
+		require.ElementsMatch(t, []string{"event", "message_id", "entity", "user_id", "object", "error"}, keys(l))
+		require.Len(t, l["message_id"], 32)
+		require.InDelta(t, 1, l["user_id"], 0)
+		require.Nil(t, l["error"])
+		entity, ok := l["entity"].(map[string]any)
+		require.True(t, ok)
+		switch entity["id"] {
+		case strconv.FormatInt(gone, 10):
+			if entity["kind"] == "crm.deal" {
+				require.Nil(t, l["object"])
+			}
+		case strconv.FormatInt(deal, 10):
+			if entity["kind"] == "crm.deal" {
+				require.Equal(t, "c & d", field(t, l, "TITLE"))
+			}
+		}
+		if entity["kind"] == "tasks.task" {
+			require.Equal(t, "ONTASKADD", l["event"])
+			require.Equal(t, strconv.FormatInt(task, 10), entity["id"])
+		}
+	}
+	require.Empty(t, portal.OfflineRows())
+	require.LessOrEqual(t, portal.Requests().REST, 7, "records are fetched together")
+	for _, secret := range []string{env["B24_CLIENT_SECRET"], seeded["B24_ACCESS_TOKEN"], seeded["B24_REFRESH_TOKEN"]} {
+		require.NotContains(t, stderr, secret)
+	}
+}
+
+func keys(m map[string]any) []string {
+	var all []string
+	for k := range m {
+		all = append(all, k)
+	}
+	return all
+}
+
+// field returns a field of the object of a line.
+func field(t *testing.T, l map[string]any, name string) any {
+	t.Helper()
+	object, ok := l["object"].(map[string]any)
+	require.True(t, ok, "%v", l)
+	return object[name]
+}
+
+func TestRunsUntilItIsStopped(t *testing.T) {
+	t.Parallel()
+	portal, app, env := programtest.Portal(t)
+	out := filepath.Join(t.TempDir(), "out.jsonl")
+	p := programtest.Start(t, run, env.Seeded(t, app).With("OUT", out, "CONNECTOR", "sync"))
+	require.Eventually(t, func() bool { return len(portal.Bindings()) == 3 }, programtest.Patience, time.Millisecond)
+	require.Equal(t, "sync", portal.Bindings()[0].Connector)
+	for range 20 {
+		_, err := portal.Add(eventtest.Deal, nil, eventtest.AdminID)
+		require.NoError(t, err)
+	}
+	require.Eventually(t, func() bool { return len(portal.OfflineRows()) == 0 }, programtest.Patience, time.Millisecond)
+
+	code, _, stderr := programtest.Run(t, run, env.With("OUT", out, "CONNECTOR", "sync"), "-once")
+	require.Equal(t, 1, code, "the queue is in use")
+	require.Contains(t, stderr, "another process")
+	code, _, stderr = programtest.Run(t, run, env.With("OUT", out), "-once")
+	require.Equal(t, 1, code, "the file is in use")
+	require.Contains(t, stderr, "OUT: "+out)
+
+	p.Stop(t)
+	text, err := os.ReadFile(out)
+	require.NoError(t, err)
+	require.Len(t, programtest.Lines(t, string(text)), 20)
+	require.Empty(t, p.Stdout.String())
+	info, err := os.Stat(out)
+	require.NoError(t, err)
+	require.Zero(t, info.Mode().Perm()&0o077)
+}
+
+func TestLastLineOfACrash(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct{ before, after string }{
+		"whole":            {"{\"a\":1}\n", "{\"a\":1}\n"},
+		"half":             {"{\"a\":1}\n{\"event\":\"ONCRM", "{\"a\":1}\n"},
+		"half and first":   {"{\"event\":\"ONCRM", ""},
+		"only its break":   {"{\"a\":1}\n{\"b\":2}", "{\"a\":1}\n{\"b\":2}\n"},
+		"long":             {"{}\n" + strings.Repeat("x", 300_000), "{}\n"},
+		"long and first":   {strings.Repeat("x", 300_000), ""},
+		"block of the end": {strings.Repeat("x", 64<<10-1) + "\n" + strings.Repeat("y", 64<<10), strings.Repeat("x", 64<<10-1) + "\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			out := filepath.Join(t.TempDir(), "out")
+			require.NoError(t, os.WriteFile(out, []byte(tc.before), 0o600))
+			j, err := openJournal(t.Context(), out, nil, silent())
+			require.NoError(t, err)
+			require.NoError(t, j.append([]byte("{}\n")))
+			require.NoError(t, j.close())
+			text, err := os.ReadFile(out)
+			require.NoError(t, err)
+			require.Equal(t, tc.after+"{}\n", string(text))
+		})
+	}
+}

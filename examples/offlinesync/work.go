@@ -1,0 +1,78 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"time"
+
+	"github.com/b24events/b24events/event"
+	"github.com/b24events/b24events/examples/internal/oneportal"
+	"github.com/b24events/b24events/offline"
+)
+
+// work binds the events and works the queue until ctx ends or, with -once, until it is empty.
+func work(ctx context.Context, cfg config, stdout io.Writer) (err error) {
+	portal, err := oneportal.Open(ctx, cfg.Values, cfg.logger)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, portal.Close(ctx)) }()
+	_, release, err := portal.QueueDir(cfg.connector)
+	if err != nil {
+		return err
+	}
+	defer release()
+	out, err := openJournal(ctx, cfg.out, stdout, cfg.logger)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, out.close()) }()
+
+	api := event.NewAPI(portal.Client())
+	err = portal.Connect(ctx, func(ctx context.Context) error { return api.Reconcile(ctx, cfg.bindings) })
+	if err != nil {
+		return stopped(ctx, err)
+	}
+	working, abort := context.WithCancelCause(ctx)
+	defer abort(nil)
+	s := &syncer{api: portal.API.Coalescer(portal.MemberID), out: out, attempts: cfg.retries + 1, abort: abort, tries: make(map[string]int)}
+	consumer, err := offline.NewConsumer(portal.Client(), s, cfg.options()...)
+	if err != nil {
+		return err
+	}
+	cfg.logger.LogAttrs(ctx, slog.LevelInfo, "offlinesync is ready", slog.String("member_id", portal.MemberID),
+		slog.Int("events", len(cfg.bindings)), slog.Bool("once", cfg.once))
+	run := consumer.Run
+	if cfg.once {
+		run = consumer.Drain
+	}
+	err = run(working)
+	n := consumer.Stats()
+	cfg.logger.LogAttrs(ctx, slog.LevelInfo, "offlinesync has stopped", slog.Int64("handled", n.Handled), slog.Int64("recovered", n.Recovered),
+		slog.Int64("parked", n.Parked), slog.Int64("left", n.Left), slog.Int64("requests", n.Requests))
+	if ctx.Err() == nil && working.Err() != nil {
+		return context.Cause(working) // OUT cannot be written
+	}
+	return stopped(ctx, err)
+}
+
+// stopped returns nil for an error that comes of being told to stop.
+func stopped(ctx context.Context, err error) error {
+	if ctx.Err() != nil && errors.Is(err, context.Cause(ctx)) {
+		return nil
+	}
+	return err
+}
+
+func (cfg *config) options() []offline.Option {
+	return []offline.Option{
+		offline.WithConnector(cfg.connector),
+		offline.WithMaxAttempts(cfg.retries + 1),
+		offline.WithWorkers(50), // objects at a time: what one batch fetches
+		offline.WithBatchSize(500),
+		offline.WithInterval(min(time.Second, cfg.poll), cfg.poll),
+		offline.WithLogger(cfg.logger),
+	}
+}
