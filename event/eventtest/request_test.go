@@ -35,6 +35,9 @@ func TestRequestBodies(t *testing.T) {
 		{"no_user", event.OnCrmDealUpdate, map[string]any{"FIELDS": map[string]any{"ID": 21}}, []eventtest.RequestOption{
 			eventtest.WithHandlerID(509), eventtest.WithToken("apptoken"),
 		}},
+		{"user_id_only", event.OnCrmDealUpdate, event.CRMEntity{ID: 21}, []eventtest.RequestOption{
+			eventtest.WithUserID(5), eventtest.WithToken("apptoken"),
+		}},
 		{"outgoing_webhook", eventtest.Name("onCrmDealAdd"), event.CRMEntity{ID: 7}, []eventtest.RequestOption{
 			eventtest.WithToken("hook token"), eventtest.WithEndpoints("https://p.ru/rest/", "https://oauth.bitrix24.tech/rest/"),
 		}},

@@ -35,13 +35,13 @@ type binder struct {
 // bind picks the queue and binds what is missing in it.
 func (b *binder) bind(ctx context.Context) error {
 	err := b.bindTo(ctx, b.cfg.connector)
-	if b.cfg.connector != defaultConnector || !errors.Is(err, rest.ErrWrongLicense) {
+	if !errors.Is(err, rest.ErrWrongLicense) {
 		return err
+	}
+	if failure := b.forget(); failure != nil || b.cfg.connector != defaultConnector { // nothing was bound
+		return errors.Join(err, failure)
 	}
 	b.cfg.logger.LogAttrs(ctx, slog.LevelWarn, "the portal's plan has no connectors: the application's own queue is used, which hides the application's own changes")
-	if err := b.forget(); err != nil {
-		return err
-	}
 	return b.bindTo(ctx, "")
 }
 

@@ -8,6 +8,7 @@ import (
 	"math"
 	"time"
 
+	"github.com/b24events/b24events/event"
 	"github.com/b24events/b24events/examples/internal/oneportal"
 	"github.com/b24events/b24events/offline"
 )
@@ -25,7 +26,7 @@ var limits = []string{
 func listen(ctx context.Context, cfg config, stdout io.Writer) (err error) {
 	portal, err := oneportal.Open(ctx, cfg.Values, cfg.logger)
 	if err != nil {
-		return err
+		return oneportal.Stopped(ctx, err)
 	}
 	defer func() { err = errors.Join(err, portal.Close(ctx)) }()
 	token, err := applicationToken(ctx, cfg, portal)
@@ -34,8 +35,14 @@ func listen(ctx context.Context, cfg config, stdout io.Writer) (err error) {
 	}
 	b := &binder{portal: portal, cfg: cfg}
 	defer func() { err = errors.Join(err, b.close(ctx)) }()
+	return oneportal.Stopped(ctx, b.forward(ctx, token, stdout))
+}
+
+// forward binds the events and forwards what comes.
+func (b *binder) forward(ctx context.Context, token event.Secret, stdout io.Writer) error {
+	cfg, portal := b.cfg, b.portal
 	if err := b.bind(ctx); err != nil {
-		return stopped(ctx, err)
+		return err
 	}
 	in, err := portal.Tokens.Installation(ctx, portal.MemberID)
 	if err != nil {
@@ -59,14 +66,6 @@ func listen(ctx context.Context, cfg config, stdout io.Writer) (err error) {
 	}
 	if ctx.Err() == nil && working.Err() != nil {
 		return context.Cause(working) // stdout is gone
-	}
-	return stopped(ctx, err)
-}
-
-// stopped returns nil for an error that comes of being told to stop.
-func stopped(ctx context.Context, err error) error {
-	if ctx.Err() != nil && errors.Is(err, context.Cause(ctx)) {
-		return nil
 	}
 	return err
 }

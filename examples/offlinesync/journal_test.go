@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"io"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,9 +10,9 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
-)
 
-func silent() *slog.Logger { return slog.New(slog.DiscardHandler) }
+	"github.com/b24events/b24events/examples/internal/programtest"
+)
 
 // failing is a writer on a disk that is full after some bytes.
 type failing struct {
@@ -34,7 +33,7 @@ func (f *failing) Write(p []byte) (int, error) {
 func TestAFullDiskLeavesWholeLines(t *testing.T) {
 	t.Parallel()
 	out := filepath.Join(t.TempDir(), "out")
-	j, err := openJournal(t.Context(), out, nil, silent())
+	j, err := openJournal(t.Context(), out, nil, programtest.Silent())
 	require.NoError(t, err)
 	disk := &failing{w: j.file, left: 25}
 	j.w = disk
@@ -43,9 +42,8 @@ func TestAFullDiskLeavesWholeLines(t *testing.T) {
 	disk.left = 1000
 	require.NoError(t, j.append([]byte("{\"third\":3}\n")), "there is room again")
 	require.NoError(t, j.close())
-	text, err := os.ReadFile(out)
-	require.NoError(t, err)
-	require.Equal(t, "{\"first\":1}\n{\"third\":3}\n", string(text))
+	text := programtest.Read(t, out)
+	require.Equal(t, "{\"first\":1}\n{\"third\":3}\n", text)
 }
 
 // Lines that come at the same time share writes, and each is on disk when append returns.
@@ -53,7 +51,7 @@ func TestAppendsAtTheSameTime(t *testing.T) {
 	t.Parallel()
 	const writers, lines = 50, 20
 	out := filepath.Join(t.TempDir(), "out")
-	j, err := openJournal(t.Context(), out, nil, silent())
+	j, err := openJournal(t.Context(), out, nil, programtest.Silent())
 	require.NoError(t, err)
 	syncs := 0
 	j.sync = func() error { // under the lock of the disk
@@ -74,9 +72,8 @@ func TestAppendsAtTheSameTime(t *testing.T) {
 	require.NoError(t, errors.Join(errs[:]...))
 	require.Less(t, syncs, writers*lines)
 	require.NoError(t, j.close())
-	text, err := os.ReadFile(out)
-	require.NoError(t, err)
-	all := strings.Split(strings.TrimSuffix(string(text), "\n"), "\n")
+	text := programtest.Read(t, out)
+	all := strings.Split(strings.TrimSuffix(text, "\n"), "\n")
 	require.Len(t, all, writers*lines)
 	for _, l := range all {
 		require.Equal(t, strings.Repeat(l[:1], len(l)), l, "lines are mixed up")
@@ -85,7 +82,7 @@ func TestAppendsAtTheSameTime(t *testing.T) {
 
 func TestOutThatCannotBeOpened(t *testing.T) {
 	t.Parallel()
-	_, err := openJournal(t.Context(), filepath.Join(t.TempDir(), "missing", "out"), nil, silent())
+	_, err := openJournal(t.Context(), filepath.Join(t.TempDir(), "missing", "out"), nil, programtest.Silent())
 	require.ErrorIs(t, err, os.ErrNotExist)
 	require.ErrorContains(t, err, "make the folder first")
 }

@@ -119,9 +119,8 @@ func TestRunsUntilItIsStopped(t *testing.T) {
 	require.Contains(t, stderr, "OUT: "+out)
 
 	p.Stop(t)
-	text, err := os.ReadFile(out)
-	require.NoError(t, err)
-	require.Len(t, programtest.Lines(t, string(text)), 20)
+	text := programtest.Read(t, out)
+	require.Len(t, programtest.Lines(t, text), 20)
 	require.Empty(t, p.Stdout.String())
 	info, err := os.Stat(out)
 	require.NoError(t, err)
@@ -143,13 +142,12 @@ func TestLastLineOfACrash(t *testing.T) {
 			t.Parallel()
 			out := filepath.Join(t.TempDir(), "out")
 			require.NoError(t, os.WriteFile(out, []byte(tc.before), 0o600))
-			j, err := openJournal(t.Context(), out, nil, silent())
+			j, err := openJournal(t.Context(), out, nil, programtest.Silent())
 			require.NoError(t, err)
 			require.NoError(t, j.append([]byte("{}\n")))
 			require.NoError(t, j.close())
-			text, err := os.ReadFile(out)
-			require.NoError(t, err)
-			require.Equal(t, tc.after+"{}\n", string(text))
+			text := programtest.Read(t, out)
+			require.Equal(t, tc.after+"{}\n", text)
 		})
 	}
 }

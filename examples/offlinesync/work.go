@@ -16,7 +16,7 @@ import (
 func work(ctx context.Context, cfg config, stdout io.Writer) (err error) {
 	portal, err := oneportal.Open(ctx, cfg.Values, cfg.logger)
 	if err != nil {
-		return err
+		return oneportal.Stopped(ctx, err)
 	}
 	defer func() { err = errors.Join(err, portal.Close(ctx)) }()
 	_, release, err := portal.QueueDir(cfg.connector)
@@ -30,10 +30,14 @@ func work(ctx context.Context, cfg config, stdout io.Writer) (err error) {
 	}
 	defer func() { err = errors.Join(err, out.close()) }()
 
+	return oneportal.Stopped(ctx, workQueue(ctx, cfg, portal, out))
+}
+
+func workQueue(ctx context.Context, cfg config, portal *oneportal.Portal, out *journal) error {
 	api := event.NewAPI(portal.Client())
-	err = portal.Connect(ctx, func(ctx context.Context) error { return api.Reconcile(ctx, cfg.bindings) })
+	err := portal.Connect(ctx, func(ctx context.Context) error { return api.Reconcile(ctx, cfg.bindings) })
 	if err != nil {
-		return stopped(ctx, err)
+		return err
 	}
 	working, abort := context.WithCancelCause(ctx)
 	defer abort(nil)
@@ -54,14 +58,6 @@ func work(ctx context.Context, cfg config, stdout io.Writer) (err error) {
 		slog.Int64("parked", n.Parked), slog.Int64("left", n.Left), slog.Int64("requests", n.Requests))
 	if ctx.Err() == nil && working.Err() != nil {
 		return context.Cause(working) // OUT cannot be written
-	}
-	return stopped(ctx, err)
-}
-
-// stopped returns nil for an error that comes of being told to stop.
-func stopped(ctx context.Context, err error) error {
-	if ctx.Err() != nil && errors.Is(err, context.Cause(ctx)) {
-		return nil
 	}
 	return err
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/b24events/b24events/oauth"
 	"github.com/b24events/b24events/offline"
+	"github.com/b24events/b24events/rest"
 )
 
 // Run is a program's main: it runs work until that returns, and gives the exit code. The first signal ends work's context, so that work stops
@@ -33,6 +34,14 @@ func Run(ctx context.Context, program string, signals <-chan os.Signal, stderr i
 	}
 }
 
+// Stopped returns nil in place of an error that comes of being told to stop.
+func Stopped(ctx context.Context, err error) error {
+	if ctx.Err() != nil && errors.Is(err, context.Cause(ctx)) {
+		return nil
+	}
+	return err
+}
+
 func exitCode(program string, stderr io.Writer, err error) int {
 	if err == nil || errors.Is(err, flag.ErrHelp) {
 		return 0
@@ -53,8 +62,8 @@ func cure(err error) string {
 		return "; add the host to B24_OAUTH_HOSTS if it is yours"
 	case errors.Is(err, oauth.ErrEndpoint):
 		return "; for a portal on this machine set B24_INSECURE_HTTP=1"
-	case errors.Is(err, offline.ErrConnectorRefused):
-		return "; here that is CONNECTOR"
+	case errors.Is(err, rest.ErrWrongLicense) && !errors.Is(err, offline.ErrExtendedModeRequired):
+		return "; leave CONNECTOR out where it is auth_connector that the plan lacks"
 	default:
 		return ""
 	}

@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"log/slog"
 	"maps"
 	"os"
 	"strings"
@@ -29,7 +30,8 @@ type Env map[string]string
 
 // With returns a copy with more in it: names and values in turn.
 func (e Env) With(pairs ...string) Env {
-	more := maps.Clone(e)
+	more := Env{}
+	maps.Copy(more, e)
 	for i := 0; i+1 < len(pairs); i += 2 {
 		more[pairs[i]] = pairs[i+1]
 	}
@@ -84,7 +86,7 @@ func Seed(tb testing.TB, app *eventtest.Application) Env {
 // Seeded joins the environment with the variables of [Seed].
 func (e Env) Seeded(tb testing.TB, app *eventtest.Application) Env {
 	tb.Helper()
-	more := maps.Clone(e)
+	more := e.With()
 	maps.Copy(more, Seed(tb, app))
 	return more
 }
@@ -179,4 +181,17 @@ func Run(tb testing.TB, program Program, env Env, args ...string) (code int, std
 	p := Start(tb, program, env, args...)
 	code = p.Wait(tb)
 	return code, p.Stdout.String(), p.Stderr.String()
+}
+
+// Silent is a logger that logs nothing.
+func Silent() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
+// Read returns what a file holds.
+func Read(tb testing.TB, path string) string {
+	tb.Helper()
+	text, err := os.ReadFile(path) //nolint:gosec // the test names the file
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return string(text)
 }
