@@ -336,8 +336,12 @@ func (a *Application) Frame(ctx context.Context, user int64, placement Placement
 	if err != nil {
 		return nil, errors.New("eventtest: HandlerURL is not a URL")
 	}
+	protocol := "0"
+	if a.p.cfg.network != nil {
+		protocol = "1"
+	}
 	query := phpform.Encode(phpform.Map(
-		text("DOMAIN", g.Domain), text("PROTOCOL", "0"), text("LANG", "en"), text("APP_SID", randomText(32, hexDigits)),
+		text("DOMAIN", g.Domain), text("PROTOCOL", protocol), text("LANG", "en"), text("APP_SID", randomText(32, hexDigits)),
 	))
 	if target.RawQuery != "" {
 		query = target.RawQuery + "&" + query

@@ -63,14 +63,16 @@ func (p *Portal) batchItem(c *call, s *batchSections, key, command string) (apiE
 	case !ok:
 		return fail(404, "ERROR_METHOD_NOT_FOUND", "Method not found!")
 	}
-	if failure, due := p.itemFault(inner.name); due {
-		return failure
+	var rep reply
+	if f, due := p.dueFault(Fault.inBatch, inner.name); due {
+		rep, apiErr = f.item()
+	} else {
+		if apiErr := inner.permitted(m, true); apiErr != nil {
+			return apiErr
+		}
+		rep, apiErr = m.run(inner)
+		p.charge(inner, p.now().Sub(start))
 	}
-	if apiErr := inner.permitted(m, true); apiErr != nil {
-		return apiErr
-	}
-	rep, apiErr := m.run(inner)
-	p.charge(inner, p.now().Sub(start))
 	if apiErr != nil {
 		return apiErr
 	}

@@ -45,17 +45,21 @@ type sendQueue struct {
 	wake    *sync.Cond
 }
 
-func newDeliveryClient(timeout time.Duration) *http.Client {
-	return &http.Client{
-		Timeout: timeout,
+func newDeliveryClient(cfg config) *http.Client {
+	c := &http.Client{
+		Timeout: cfg.deliveryTimeout,
 		Transport: &http.Transport{
-			DialContext:           (&net.Dialer{Timeout: timeout}).DialContext,
+			DialContext:           (&net.Dialer{Timeout: cfg.deliveryTimeout}).DialContext,
 			MaxIdleConnsPerHost:   deliveryWorkers,
 			IdleConnTimeout:       30 * time.Second,
-			ResponseHeaderTimeout: timeout,
+			ResponseHeaderTimeout: cfg.deliveryTimeout,
 		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
+	if cfg.network != nil {
+		c.Transport = cfg.network
+	}
+	return c
 }
 
 // send queues an online delivery to a handler of an application.
@@ -89,7 +93,7 @@ func (p *Portal) sendToHook(hook *outgoingHook, o occurrence) {
 func (p *Portal) authFor(a *Application) authBlock {
 	auth := authBlock{
 		domain: p.domain, memberID: p.cfg.memberID,
-		clientEndpoint: "http://" + p.domain + "/rest/", serverEndpoint: p.ServerEndpoint(),
+		clientEndpoint: p.base() + "/rest/", serverEndpoint: p.ServerEndpoint(),
 	}
 	if a != nil {
 		auth.applicationToken = string(a.token)

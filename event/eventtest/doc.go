@@ -1,6 +1,6 @@
-// Package eventtest is a Bitrix24 portal for tests and programs, in this process and on loopback: REST with event.*,
-// event.offline.* and batch, an OAuth server, the queue server that posts events to handlers, the offline queue, and the objects
-// whose changes raise events. It is to this SDK what net/http/httptest is to net/http.
+// Package eventtest is a Bitrix24 portal for tests and programs, in this process, on loopback or in memory: REST with
+// event.*, event.offline.* and batch, an OAuth server, the queue server that posts events to handlers, the offline queue, and the
+// objects whose changes raise events. It is to this SDK what net/http/httptest is to net/http.
 //
 //	func TestDeals(t *testing.T) {
 //		srv := httptest.NewServer(handlerUnderTest)
@@ -29,9 +29,14 @@
 // records of the offline queue are there when the call that caused them returns.
 //
 // Every change, by REST, by [Portal.Add] and its siblings, or by [Portal.Raise], is one hit; the events that it raises are
-// queued at its end and posted in the background. [Portal.Wait] waits for them. Things go wrong on demand: [Portal.Once],
-// [Portal.ExpireAccessTokens], [Portal.Advance], [Portal.Rename]. How the portal behaves otherwise, its plan, build, limits and
-// load, are its [Moods], which may change while it runs.
+// queued at its end and posted in the background. [Portal.Wait] waits for them. Things go wrong on demand, once or until they are
+// healed: [Portal.Once] and its siblings, [Portal.ExpireAccessTokens], [Application.RevokeTokens], [Portal.Advance],
+// [Portal.Rename]. How the portal behaves otherwise, its plan, build, limits and load, are its [Moods], which may change while it
+// runs.
+//
+// On a [Network] portals, handlers and clients meet in memory, without a socket, at the addresses that they have in real life, so
+// that a test may run in a testing/synctest bubble: an hour until a token expires takes no time. Portals of one network share one
+// OAuth server, as those of the cloud do; on sockets [WithOAuthServerOf] makes them.
 //
 // A Portal is safe for concurrent use. Its zero value is not usable. Printing anything of this package shows no token;
 // [Attempt.Body] and the fields of [Grant] give them on request.
@@ -40,8 +45,8 @@
 //
 //	REST 3.0 (/rest/api/)            answered 404 ERROR_METHOD_NOT_FOUND
 //	answers in XML                   the suffix .xml is taken, the answer is JSON
-//	https, and webhooks refused      incoming webhooks work over http, as if TLS ended in front of the portal
-//	  on plain http
+//	https                            only by name, on a Network; on sockets incoming webhooks work over http, as if TLS ended in
+//	                                 front of the portal
 //	browser sessions                 no sessionauth; /oauth/authorize/ takes the user for the administrator, who agrees
 //	rights                           only administrator or not; every user sees and changes every object
 //	other methods                    there are batch, event.*, events, feature.get, method.get, scope, app.info, server.time,

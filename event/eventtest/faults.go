@@ -5,19 +5,26 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/b24events/b24events/internal/phpform"
 )
 
-// Fault is something that goes wrong once; see [Portal.Once].
+// AnyMethod stands for every request to REST in [Portal.Once], [Portal.Times], [Portal.Always] and [Portal.Heal], whatever its
+// method, but for no item of a batch and no request to the OAuth server. Faults of a method by its name come first.
+const AnyMethod = "*"
+
+// Fault is something that goes wrong with a request; see [Portal.Once].
 type Fault struct {
-	answer *apiError
-	html   int
-	delay  time.Duration
-	reset  bool
-	lose   bool
-	script http.Handler
+	answer  *apiError                    // instead of running the method
+	handler http.Handler                 // the same
+	envelop *phpform.Value               // what handler answers, where an item of a batch can say it too
+	reset   bool                         // the same, without an answer
+	before  func(*Portal, *http.Request) // and then the method runs
+	lose    bool                         // after the method ran
+	cut     bool                         // the same
+	rewrite func([]byte) []byte          // the same
 }
 
 // Fail answers with a status and an error envelope, and the method does not run. In a batch it fails the item.
@@ -25,8 +32,41 @@ func Fail(status int, code, description string) Fault {
 	return Fault{answer: fail(status, code, description)}
 }
 
+// ExpiredToken answers as if the access token had expired. See also [Portal.ExpireAccessTokens].
+func ExpiredToken() Fault { return Fail(401, "expired_token", "The access token provided has expired") }
+
+// RevokedToken answers as if the access token had been revoked. See also [Application.RevokeTokens].
+func RevokedToken() Fault { return Fail(401, "invalid_token", "Unable to get application by token") }
+
+// RefusedRefresh is for oauth/token: the refresh token or the code is refused, though it stays good.
+func RefusedRefresh() Fault { return Fail(400, "invalid_grant", "") }
+
+// Raw answers with a status and a body of the caller's, and the method does not run. Where the body is an envelope in JSON, with
+// result or error, it may befall an item of a batch too.
+func Raw(status int, contentType, body string) Fault {
+	f := Answer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", contentType)
+		Fault{}.write(w, status, []byte(body))
+	}))
+	v, err := phpform.DecodeJSON([]byte(body), formLimits())
+	_, result := v.Get("result")
+	_, failure := v.Get("error")
+	if err == nil && (result || failure) {
+		f.envelop = &v
+	}
+	return f
+}
+
 // HTML answers with a status and a page of HTML, as proxies and maintenance screens do, and the method does not run.
-func HTML(status int) Fault { return Fault{html: status} }
+func HTML(status int) Fault {
+	f := Raw(status, "text/html; charset=utf-8", "<html><body><h1>"+http.StatusText(status)+"</h1></body></html>")
+	f.envelop = nil
+	return f
+}
+
+// Answer lets h answer in the portal's place, for what no portal that behaves says, and for answers that depend on the request, of
+// which h finds the whole body. The method does not run. h may panic with [http.ErrAbortHandler] to close the connection.
+func Answer(h http.Handler) Fault { return Fault{handler: h} }
 
 // Reset closes the connection before the method runs, without an answer.
 func Reset() Fault { return Fault{reset: true} }
@@ -34,41 +74,79 @@ func Reset() Fault { return Fault{reset: true} }
 // LoseAnswer runs the method and closes the connection instead of answering.
 func LoseAnswer() Fault { return Fault{lose: true} }
 
+// CutAnswer runs the method and closes the connection in the middle of the answer's body.
+func CutAnswer() Fault { return Fault{cut: true} }
+
+// Rewrite runs the method and changes the body of its answer.
+func Rewrite(f func(body []byte) []byte) Fault { return Fault{rewrite: f} }
+
+// WrongEncoding runs the method and then fails to write its answer, with the status that it had: 200 where it succeeded.
+func WrongEncoding() Fault {
+	return Rewrite(func([]byte) []byte {
+		return appendJSON(nil, fail(0, "WRONG_ENCODING", "Wrong request encoding").value())
+	})
+}
+
 // Delay holds the request for a while of real time, before the method runs.
-func Delay(d time.Duration) Fault { return Fault{delay: d} }
-
-// Answer lets h answer in the portal's place, for what no portal that behaves says, and for answers that depend on the request, of
-// which h finds the whole body. The method does not run. h may panic with [http.ErrAbortHandler] to close the connection.
-func Answer(h http.Handler) Fault { return Fault{script: h} }
-
-// AnyMethod stands for every method of the portal's REST in [Portal.Once], [Portal.Always] and [Portal.Heal], but not for the items of a batch.
-const AnyMethod = "*"
-
-// Once lets the next call of a method go wrong. Several faults of one method happen one after the other. The method may be an
-// item of a batch, where only [Fail] has a meaning and the others wait for a call outside a batch. "oauth/token" and
-// "oauth/app.info" are the requests to the OAuth server.
-func (p *Portal) Once(method string, f Fault) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	name := lowerMethod(method)
-	p.faults[name] = append(p.faults[name], f)
+func Delay(d time.Duration) Fault {
+	return Fault{before: func(p *Portal, r *http.Request) { p.pause(r.Context(), d) }}
 }
 
-// Always lets every call of a method go wrong until [Portal.Heal]. The faults of [Portal.Once] come first. It takes the place of what an
+// Before calls f before the method runs, in the goroutine of the request, so that something happens in the middle of it. f may use
+// the portal. The request's body was read before; its context ends when the caller goes away or the portal is closed.
+func Before(f func(r *http.Request)) Fault {
+	return Fault{before: func(_ *Portal, r *http.Request) { f(r) }}
+}
+
+// failing is what befalls one method.
+type failing struct {
+	queue  []Fault
+	always *Fault
+}
+
+// Once lets the next call of a method go wrong, and with several faults the calls after it, one after the other. The method may be
+// an item of a batch, where only [Fail] and its kin have a meaning, and [Raw] with an envelope; other faults wait for a call
+// outside a batch. "oauth/token" and "oauth/app.info" are the requests to the OAuth server.
+func (p *Portal) Once(method string, faults ...Fault) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	f := p.failing(method)
+	f.queue = append(f.queue, faults...)
+}
+
+// Times lets the next n calls of a method go wrong as [Portal.Once] does.
+func (p *Portal) Times(n int, method string, fault Fault) {
+	for range n {
+		p.Once(method, fault)
+	}
+}
+
+// Always lets every call of a method go wrong until [Portal.Heal], after what [Portal.Once] planned. It takes the place of what an
 // earlier Always said of the method.
-func (p *Portal) Always(method string, f Fault) {
+func (p *Portal) Always(method string, fault Fault) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.standing[lowerMethod(method)] = f
+	p.failing(method).always = &fault
 }
 
-// Heal ends what [Portal.Always] and [Portal.Once] said of a method.
-func (p *Portal) Heal(method string) {
+// Heal takes back every fault of the methods named, of all where none is named.
+func (p *Portal) Heal(methods ...string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if len(methods) == 0 {
+		clear(p.faults)
+	}
+	for _, m := range methods {
+		delete(p.faults, lowerMethod(m))
+	}
+}
+
+func (p *Portal) failing(method string) *failing {
 	name := lowerMethod(method)
-	delete(p.standing, name)
-	delete(p.faults, name)
+	if p.faults[name] == nil {
+		p.faults[name] = &failing{}
+	}
+	return p.faults[name]
 }
 
 // takeFault returns the fault that is due for a request.
@@ -79,75 +157,135 @@ func (p *Portal) takeFault(name string) (Fault, bool) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, n := range names {
-		if list := p.faults[n]; len(list) > 0 {
-			p.faults[n] = list[1:]
-			return list[0], true
+	return p.dueFault(func(Fault) bool { return true }, names...)
+}
+
+// dueFault returns the first fault of the methods that is due and fits: those that happen once come before those that stay.
+func (p *Portal) dueFault(fits func(Fault) bool, methods ...string) (Fault, bool) {
+	for _, m := range methods {
+		if f := p.faults[m]; f != nil && len(f.queue) > 0 && fits(f.queue[0]) {
+			first := f.queue[0]
+			f.queue = f.queue[1:]
+			return first, true
 		}
 	}
-	for _, n := range names {
-		if f, ok := p.standing[n]; ok {
-			return f, true
+	for _, m := range methods {
+		if f := p.faults[m]; f != nil && f.always != nil && fits(*f.always) {
+			return *f.always, true
 		}
 	}
 	return Fault{}, false
 }
 
-// itemFault returns the fault that is due for an item of a batch.
-func (p *Portal) itemFault(name string) (*apiError, bool) {
-	if list := p.faults[name]; len(list) > 0 && list[0].answer != nil {
-		p.faults[name] = list[1:]
-		return list[0].answer, true
+// inBatch reports whether the fault may befall an item of a batch.
+func (f Fault) inBatch() bool { return f.answer != nil || f.envelop != nil }
+
+// item is what the fault makes of an item of a batch.
+func (f Fault) item() (reply, *apiError) {
+	if f.answer != nil {
+		return reply{}, f.answer
 	}
-	f, ok := p.standing[name]
-	return f.answer, ok && f.answer != nil
+	get := func(name string) phpform.Value {
+		v, _ := f.envelop.Get(name)
+		return v
+	}
+	if code, failed := f.envelop.Get("error"); failed {
+		return reply{}, &apiError{
+			status: http.StatusBadRequest, code: code.Scalar(),
+			description: get("error_description").Scalar(), argument: get("argument").Scalar(),
+		}
+	}
+	rep := reply{result: get("result")}
+	for name, n := range map[string]**int64{"total": &rep.total, "next": &rep.next} {
+		if v, ok := f.envelop.Get(name); ok {
+			count := intOf(v)
+			*n = &count
+		}
+	}
+	return rep, nil
 }
 
-// before does what happens before the method runs. It reports whether that was the end of the request.
-func (f Fault) before(p *Portal, w http.ResponseWriter, r *http.Request, name string) bool {
-	if f.delay > 0 {
-		p.pause(r.Context(), f.delay)
+// instead does what happens before the method runs. It reports whether that was the end of the request.
+func (f Fault) instead(p *Portal, w http.ResponseWriter, r *http.Request, name string, params phpform.Value) bool {
+	if f.before != nil {
+		f.before(p, r)
 		return false
 	}
-	rec := Call{Method: name, Params: dataOf(phpform.Value{}), Time: p.Now()}
+	rec := Call{Method: name, Params: dataOf(params), Time: p.Now()}
+	keep := func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.keepCall(rec, name == tokenCall || name == appInfoCall)
+	}
 	switch {
 	case f.answer != nil:
-		rec.Status, rec.ErrorCode = f.answer.status, f.answer.code
-	case f.html != 0:
-		rec.Status = f.html
-	case f.reset:
-	case f.script != nil:
-		watched := &statusWriter{ResponseWriter: w}
-		defer func() {
-			rec.Status = watched.status
-			p.mu.Lock()
-			p.keepCall(rec, name == tokenCall || name == appInfoCall)
-			p.mu.Unlock()
-		}()
-		if body, ok := r.Body.(*body); ok {
-			_, _ = body.Seek(0, io.SeekStart)
+		if rec.Status, rec.ErrorCode = f.answer.status, f.answer.code; rec.ErrorCode == "" {
+			rec.ErrorCode = EmptyCode
 		}
-		f.script.ServeHTTP(watched, r)
-		return true
-	default:
-		return false
-	}
-	p.mu.Lock()
-	p.keepCall(rec, name == tokenCall || name == appInfoCall)
-	p.mu.Unlock()
-	switch {
-	case f.answer != nil:
+		keep()
 		w.Header().Set("Content-Type", "application/json; charset=utf-8")
 		writeBody(w, f.answer.status, f.answer.value())
-	case f.html != 0:
-		w.Header().Set("Content-Type", "text/html; charset=utf-8")
-		w.WriteHeader(f.html)
-		_, _ = w.Write([]byte("<html><body><h1>" + http.StatusText(f.html) + "</h1></body></html>"))
-	default:
+	case f.handler != nil:
+		seen := &statusWriter{ResponseWriter: w}
+		defer func() { // also where the handler breaks the connection
+			rec.Status = seen.status
+			keep()
+		}()
+		if b, ok := r.Body.(*body); ok {
+			_, _ = b.Seek(0, io.SeekStart)
+		}
+		f.handler.ServeHTTP(seen, r)
+	case f.reset:
+		keep()
 		hangUp(w)
+	default:
+		return false
 	}
 	return true
 }
+
+// write answers, unless the answer is to be lost, cut or changed.
+func (f Fault) write(w http.ResponseWriter, status int, body []byte) {
+	if f.lose {
+		hangUp(w)
+		return
+	}
+	if f.rewrite != nil {
+		body = f.rewrite(body)
+	}
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(status)
+	if !f.cut {
+		_, _ = w.Write(body) // a caller that went away misses it
+		return
+	}
+	_, _ = w.Write(body[:len(body)/2])
+	_ = http.NewResponseController(w).Flush()
+	panic(http.ErrAbortHandler) // the server's own way to break a connection
+}
+
+// statusWriter remembers the status of an answer.
+type statusWriter struct {
+	http.ResponseWriter
+	status int
+}
+
+func (w *statusWriter) WriteHeader(status int) {
+	if w.status == 0 {
+		w.status = status
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *statusWriter) Write(b []byte) (int, error) {
+	if w.status == 0 {
+		w.status = http.StatusOK
+	}
+	return w.ResponseWriter.Write(b)
+}
+
+// Unwrap is for http.ResponseController.
+func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // pause waits for a while of real time, or until the caller or the portal has gone.
 func (p *Portal) pause(ctx context.Context, d time.Duration) {
@@ -171,24 +309,3 @@ func hangUp(w http.ResponseWriter) {
 	}
 	_ = conn.Close()
 }
-
-// statusWriter notes the status of an answer.
-type statusWriter struct {
-	http.ResponseWriter
-	status int
-}
-
-func (w *statusWriter) WriteHeader(status int) {
-	w.status = status
-	w.ResponseWriter.WriteHeader(status)
-}
-
-func (w *statusWriter) Write(b []byte) (int, error) {
-	if w.status == 0 {
-		w.status = http.StatusOK
-	}
-	return w.ResponseWriter.Write(b)
-}
-
-// Unwrap is for [http.ResponseController].
-func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }

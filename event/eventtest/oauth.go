@@ -16,50 +16,30 @@ const (
 	appInfoCall = "oauth/app.info"
 )
 
-func (p *Portal) oauthMux() http.Handler {
-	mux := http.NewServeMux()
-	mux.HandleFunc("/oauth/token/", p.serveOAuth(tokenCall, p.token))
-	mux.HandleFunc("/rest/", func(w http.ResponseWriter, r *http.Request) {
-		if name, _, _ := splitPath(r.URL.Path); name == "app.info" {
-			p.serveOAuth(appInfoCall, p.tokenInfo)(w, r)
-			return
-		}
-		writeBody(w, http.StatusNotFound, fail(404, "ERROR_METHOD_NOT_FOUND", "Method not found!").value())
-	})
-	return mux
-}
-
-// serveOAuth runs one request to the OAuth server. GET and form POST are equal.
-func (p *Portal) serveOAuth(name string, run func(phpform.Value, *Call) (phpform.Value, *apiError)) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		p.mu.Lock()
-		p.records.requests.OAuth++
-		p.mu.Unlock()
-		params := readParams(r)
-		fault, faulty := p.takeFault(name)
-		if faulty && fault.before(p, w, r, name) {
-			return
-		}
-		public, _ := take(params, "client_secret", "refresh_token", "code", "auth", "access_token")
-		p.mu.Lock()
-		rec := Call{Method: name, Params: dataOf(public), Status: http.StatusOK, Time: p.now()}
-		if name == appInfoCall {
-			_, creds := take(params, "auth", "access_token")
-			params = phpform.Map(text("auth", bearer(r, creds)))
-		}
-		answer, apiErr := run(params, &rec)
-		if apiErr != nil {
-			answer, rec.Status, rec.ErrorCode = apiErr.value(), apiErr.status, apiErr.code
-		}
-		p.keepCall(rec, true)
-		p.mu.Unlock()
-		if faulty && fault.lose {
-			hangUp(w)
-			return
-		}
-		w.Header().Set("Content-Type", "application/json; charset=utf-8")
-		writeBody(w, rec.Status, answer)
+// serveOAuth runs one request to the OAuth server that is about this portal.
+func (p *Portal) serveOAuth(w http.ResponseWriter, r *http.Request, name string, params phpform.Value) {
+	p.mu.Lock()
+	p.records.requests.OAuth++
+	p.mu.Unlock()
+	fault, faulty := p.takeFault(name)
+	public, _ := take(params, "client_secret", "refresh_token", "code", "auth", "access_token")
+	if faulty && fault.instead(p, w, r, name, public) {
+		return
 	}
+	run := p.token
+	if name == appInfoCall {
+		run = p.tokenInfo
+	}
+	p.mu.Lock()
+	rec := Call{Method: name, Params: dataOf(public), Status: http.StatusOK, Time: p.now()}
+	answer, apiErr := run(params, &rec)
+	if apiErr != nil {
+		answer, rec.Status, rec.ErrorCode = apiErr.value(), apiErr.status, apiErr.code
+	}
+	p.keepCall(rec, true)
+	p.mu.Unlock()
+	w.Header().Set("Content-Type", "application/json; charset=utf-8")
+	fault.write(w, rec.Status, appendJSON(nil, answer))
 }
 
 // token is the token endpoint: a code or a refresh token for a new pair. Whatever was given is used up.
@@ -132,9 +112,9 @@ func (p *Portal) tokenInfo(params phpform.Value, rec *Call) (phpform.Value, *api
 			kv("installed", phpform.Boolean(id.app.installed)),
 			text("status", id.app.status),
 			text("member_id", p.cfg.memberID),
-			text("uri", "http://"+p.domain),
+			text("uri", p.base()),
 			text("domain", p.domain),
-			text("client_endpoint", "http://"+p.domain+"/rest/"),
+			text("client_endpoint", p.base()+"/rest/"),
 		)),
 	))), nil
 }

@@ -1,6 +1,7 @@
 package eventtest
 
 import (
+	"cmp"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -15,6 +16,9 @@ type config struct {
 	logger          *slog.Logger
 	listen          string
 	oauthListen     string
+	network         *Network
+	domain          string
+	sharing         *Portal // whose OAuth server is used
 	fallback        http.Handler
 	memberID        string
 	deliveryTimeout time.Duration
@@ -33,8 +37,6 @@ const (
 func collect(opts []Option) (config, error) {
 	cfg := config{
 		logger:          slog.New(slog.DiscardHandler),
-		listen:          "127.0.0.1:0",
-		oauthListen:     "127.0.0.1:0",
 		moods:           defaultMoods(),
 		deliveryTimeout: 30 * time.Second,
 		parallel:        1,
@@ -50,7 +52,64 @@ func collect(opts []Option) (config, error) {
 	if cfg.memberID == "" {
 		cfg.memberID = randomText(32, hexDigits)
 	}
-	return cfg, nil
+	return cfg, cfg.complete()
+}
+
+// complete fills in addresses, and refuses options that contradict each other.
+func (c *config) complete() error {
+	const loopback = "127.0.0.1:0"
+	switch {
+	case c.network != nil && (c.listen != "" || c.oauthListen != ""):
+		return errors.New("eventtest: WithNetwork opens no socket; leave out WithListen and WithOAuthListen")
+	case c.network != nil && c.sharing != nil:
+		return errors.New("eventtest: portals on one network share an OAuth server by themselves; leave out WithOAuthServerOf")
+	case c.network == nil && c.domain != "":
+		return errors.New("eventtest: WithHost needs WithNetwork; on loopback the domain is the address")
+	case c.sharing != nil && c.oauthListen != "":
+		return errors.New("eventtest: WithOAuthServerOf opens no socket for an OAuth server; leave out WithOAuthListen")
+	}
+	c.listen, c.oauthListen = cmp.Or(c.listen, loopback), cmp.Or(c.oauthListen, loopback)
+	if c.domain == "" && c.network != nil {
+		c.domain = randomDomain()
+	}
+	return nil
+}
+
+func randomDomain() string { return "b24-" + randomText(6, base36) + ".bitrix24.com" }
+
+// WithNetwork puts the portal on a network in memory instead of sockets: it is reached at https and its domain there, its OAuth
+// server at https://oauth.bitrix.info, which all portals of the network share, and it delivers to the hosts of that network.
+func WithNetwork(n *Network) Option {
+	return func(c *config) error {
+		if n == nil {
+			return errors.New("eventtest: WithNetwork with a nil network; make one with NewNetwork")
+		}
+		c.network = n
+		return nil
+	}
+}
+
+// WithHost sets the portal's host on a [Network], such as acme.bitrix24.com. The default is a random one of bitrix24.com.
+func WithHost(host string) Option {
+	return func(c *config) error {
+		if !regexp.MustCompile(`^[a-z0-9-]+(\.[a-z0-9-]+)+$`).MatchString(host) {
+			return errors.New("eventtest: WithHost wants the name of a host in lower case, without scheme and port")
+		}
+		c.domain = host
+		return nil
+	}
+}
+
+// WithOAuthServerOf lets the portal use the OAuth server of another, as all portals of the cloud use one. It finds a portal by the
+// token or code that it is sent; records and faults of its requests are those of that portal. It closes with the last portal.
+func WithOAuthServerOf(other *Portal) Option {
+	return func(c *config) error {
+		if other == nil {
+			return errors.New("eventtest: WithOAuthServerOf with a nil portal")
+		}
+		c.sharing = other
+		return nil
+	}
 }
 
 // WithListen sets the address that the portal listens on, host:port. The default is a free port on 127.0.0.1. The OAuth server

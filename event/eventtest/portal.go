@@ -27,11 +27,13 @@ type Portal struct {
 	methods map[string]method
 	client  *http.Client
 
-	rest, oauth server
-	moved       []server        // listeners of earlier names, see Rename
-	running     sync.WaitGroup  // servers and delivery workers
-	stop        func()          // ends deliveries
-	done        <-chan struct{} // closed by stop
+	oauth   *authority
+	rest    server
+	moved   []server                                    // of earlier names, see Rename
+	running sync.WaitGroup                              // servers and delivery workers
+	stop    func()                                      // ends deliveries
+	done    <-chan struct{}                             // closed by stop
+	within  func(*http.Request) (*http.Request, func()) // ends a request's context by stop too
 
 	turns sync.Mutex // of ChangeMoods; taken before mu
 
@@ -60,16 +62,16 @@ type Portal struct {
 	throttle map[int64]time.Time // last ONOFFLINEEVENT by handler
 	limits   map[string]*bucket
 	usage    map[string][]spent
-	faults   map[string][]Fault // that happen once, by method
-	standing map[string]Fault   // that stay
+	faults   map[string]*failing
 	queue    sendQueue
 	records  records
 }
 
-// server is one listener of the portal.
+// server is one listener of the portal, or its place on a Network.
 type server struct {
-	http *http.Server
-	addr string // host:port
+	http *http.Server // nil on a Network
+	site *site
+	addr string // host:port, or a host of a Network
 }
 
 // NewPortal starts a portal for a test and closes it when the test ends. It fails the test where it cannot.
@@ -112,29 +114,72 @@ func New(opts ...Option) (*Portal, error) {
 		throttle: map[int64]time.Time{},
 		limits:   map[string]*bucket{},
 		usage:    map[string][]spent{},
-		faults:   map[string][]Fault{},
-		standing: map[string]Fault{},
+		faults:   map[string]*failing{},
+	}
+	p.within = func(r *http.Request) (*http.Request, func()) {
+		life, end := context.WithCancel(r.Context())
+		unlink := context.AfterFunc(ctx, end)
+		return r.WithContext(life), func() { unlink(); end() } //nolint:contextcheck // it has the request's context
 	}
 	p.methods = p.methodTable()
-	p.client = newDeliveryClient(cfg.deliveryTimeout)
+	p.client = newDeliveryClient(cfg)
 	p.queue.wake = sync.NewCond(&p.mu)
-	if p.oauth, err = p.listen(ctx, cfg.oauthListen, p.oauthMux()); err != nil {
+	if err := p.open(ctx); err != nil {
 		stop()
 		return nil, err
 	}
-	if p.rest, err = p.listen(ctx, cfg.listen, p.portalMux()); err != nil {
-		stop()
-		return nil, errors.Join(err, p.oauth.http.Close())
-	}
-	p.domain = p.rest.addr
 	for range deliveryWorkers {
 		p.running.Go(func() { p.deliverQueued(ctx) })
 	}
 	return p, nil
 }
 
+// open makes the portal and its OAuth server reachable.
+func (p *Portal) open(ctx context.Context) (err error) {
+	switch {
+	case p.cfg.network != nil:
+		p.oauth = p.cfg.network.authority()
+	case p.cfg.sharing != nil:
+		p.oauth = p.cfg.sharing.oauth
+	default:
+		p.oauth = &authority{scheme: "http"}
+		s, err := p.listen(ctx, p.cfg.oauthListen, p.oauth.handler(), &p.oauth.running)
+		if err != nil {
+			return err
+		}
+		p.oauth.addr, p.oauth.server = s.addr, s
+	}
+	if err := p.oauth.join(p); err != nil {
+		return err
+	}
+	if p.rest, err = p.serve(ctx, p.cfg.domain); err != nil {
+		return errors.Join(err, p.oauth.leave(p))
+	}
+	p.domain = p.rest.addr
+	return nil
+}
+
+// serve makes the portal reachable: on its network at host, or on the address of WithListen.
+func (p *Portal) serve(ctx context.Context, host string) (server, error) {
+	h := p.counted(p.portalMux())
+	if p.cfg.network == nil {
+		return p.listen(ctx, p.cfg.listen, h, &p.running)
+	}
+	site, err := p.cfg.network.claim(host, h)
+	return server{site: site, addr: host}, err
+}
+
+// shut ends what serve or listen began.
+func (p *Portal) shut(s server) error {
+	if s.http == nil {
+		p.cfg.network.release(s.addr, s.site)
+		return nil
+	}
+	return s.http.Close()
+}
+
 // listen serves h on addr until Close.
-func (p *Portal) listen(ctx context.Context, addr string, h http.Handler) (server, error) {
+func (p *Portal) listen(ctx context.Context, addr string, h http.Handler, running *sync.WaitGroup) (server, error) {
 	var lc net.ListenConfig
 	l, err := lc.Listen(ctx, "tcp", addr)
 	if err != nil {
@@ -142,13 +187,13 @@ func (p *Portal) listen(ctx context.Context, addr string, h http.Handler) (serve
 	}
 	s := server{
 		http: &http.Server{
-			Handler:           p.counted(h),
+			Handler:           h,
 			ReadHeaderTimeout: 10 * time.Second,
 			ErrorLog:          slog.NewLogLogger(p.log.Handler(), slog.LevelDebug),
 		},
 		addr: dialable(l.Addr().String()),
 	}
-	p.running.Go(func() {
+	running.Go(func() {
 		if err := s.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 			p.log.LogAttrs(ctx, slog.LevelError, "listener of the portal failed", slog.String(keyError, err.Error()))
 		}
@@ -159,17 +204,31 @@ func (p *Portal) listen(ctx context.Context, addr string, h http.Handler) (serve
 // counted lets Close wait for requests under way, and refuses later ones.
 func (p *Portal) counted(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		p.mu.Lock()
-		if p.closed {
-			p.mu.Unlock()
-			w.WriteHeader(http.StatusServiceUnavailable)
-			return
-		}
-		p.serving.Add(1)
-		p.mu.Unlock()
-		defer p.serving.Done()
-		h.ServeHTTP(w, r)
+		p.count(w, r, h.ServeHTTP)
 	})
+}
+
+// count serves a request that Close waits for, unless the portal is closed.
+func (p *Portal) count(w http.ResponseWriter, r *http.Request, serve http.HandlerFunc) {
+	if !p.enter() {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		return
+	}
+	defer p.serving.Done()
+	r, end := p.within(r)
+	defer end()
+	serve(w, r)
+}
+
+// enter counts a request that is under way, unless the portal is closed.
+func (p *Portal) enter() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return false
+	}
+	p.serving.Add(1)
+	return true
 }
 
 // dialable turns a wildcard address into one that a client can dial.
@@ -196,13 +255,13 @@ func (p *Portal) Close() error {
 	p.queue.wake.Broadcast()
 	p.plan()
 	p.touch()
-	servers := append([]server{p.rest, p.oauth}, p.moved...)
+	servers := append([]server{p.rest}, p.moved...)
 	p.mu.Unlock()
 
 	p.stop()
-	var errs []error
+	errs := []error{p.oauth.leave(p)}
 	for _, s := range servers {
-		errs = append(errs, s.http.Close())
+		errs = append(errs, p.shut(s))
 	}
 	p.serving.Wait()
 	p.running.Wait()
@@ -211,9 +270,20 @@ func (p *Portal) Close() error {
 }
 
 // URL returns the portal's address without a trailing slash.
-func (p *Portal) URL() string { return "http://" + p.Domain() }
+func (p *Portal) URL() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.base()
+}
 
-// Domain returns the portal's host:port, as deliveries and pages name it. [Portal.Rename] changes it.
+func (p *Portal) base() string {
+	if p.cfg.network != nil {
+		return "https://" + p.domain
+	}
+	return "http://" + p.domain
+}
+
+// Domain returns the portal's host:port, on a [Network] its host, as deliveries and pages name it. [Portal.Rename] changes it.
 func (p *Portal) Domain() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -228,9 +298,9 @@ func (p *Portal) ClientEndpoint() string { return p.URL() + "/rest/" }
 
 // ServerEndpoint returns the REST base URL of the OAuth server, with a trailing slash. Its token URL ends in oauth/token/ where
 // this one ends in rest/.
-func (p *Portal) ServerEndpoint() string { return "http://" + p.oauth.addr + "/rest/" }
+func (p *Portal) ServerEndpoint() string { return p.oauth.scheme + "://" + p.oauth.addr + "/rest/" }
 
-// OAuthHost returns the OAuth server's host:port, for allow lists.
+// OAuthHost returns the OAuth server's host:port, on a [Network] its host, for allow lists.
 func (p *Portal) OAuthHost() string { return p.oauth.addr }
 
 // Now returns the portal's time.
@@ -253,17 +323,23 @@ func (p *Portal) Advance(d time.Duration) {
 	p.touch()
 }
 
-// Rename gives the portal a new domain, a new port on loopback. The old one answers everything with 302 to the new, as a renamed
+// Rename gives the portal a new domain, on loopback a new port. The old one answers everything with 302 to the new, as a renamed
 // portal does.
 func (p *Portal) Rename(ctx context.Context) error {
-	s, err := p.listen(context.WithoutCancel(ctx), "127.0.0.1:0", p.portalMux())
+	var s server
+	var err error
+	if p.cfg.network != nil {
+		s, err = p.serve(ctx, randomDomain())
+	} else {
+		s, err = p.listen(context.WithoutCancel(ctx), "127.0.0.1:0", p.counted(p.portalMux()), &p.running)
+	}
 	if err != nil {
 		return err
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
-		return errors.Join(ErrClosed, s.http.Close())
+		return errors.Join(ErrClosed, p.shut(s))
 	}
 	p.moved = append(p.moved, p.rest)
 	p.rest, p.domain = s, s.addr

@@ -3,8 +3,8 @@ package eventtest
 import (
 	"net"
 	"net/http"
+	"net/url"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/b24events/b24events/internal/phpform"
@@ -43,8 +43,8 @@ func (p *Portal) portalMux() http.Handler {
 		mux.HandleFunc("/oauth/", http.NotFound)
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if domain := p.Domain(); r.Host != domain && p.renamed(r) {
-			http.Redirect(w, r, "http://"+domain+r.URL.RequestURI(), http.StatusFound) //nolint:gosec // the host is the portal's own
+		if p.renamed(r) {
+			http.Redirect(w, r, p.URL()+r.URL.RequestURI(), http.StatusFound) //nolint:gosec // the host is the portal's own
 			return
 		}
 		mux.ServeHTTP(w, r)
@@ -53,13 +53,13 @@ func (p *Portal) portalMux() http.Handler {
 
 // renamed reports whether the request came in on the listener of an earlier name.
 func (p *Portal) renamed(r *http.Request) bool {
-	addr, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
-	if !ok {
-		return false
-	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return slices.ContainsFunc(p.moved, func(s server) bool { return port(s.addr) == port(addr.String()) })
+	if p.cfg.network != nil {
+		return canonical((&url.URL{Host: r.Host}).Hostname()) != p.domain
+	}
+	addr, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
+	return ok && r.Host != p.domain && slices.ContainsFunc(p.moved, func(s server) bool { return port(s.addr) == port(addr.String()) })
 }
 
 func port(addr string) string {
@@ -79,30 +79,29 @@ func (p *Portal) serveREST(w http.ResponseWriter, r *http.Request) {
 		p.mu.Lock()
 		p.record(c, tooMany, false)
 		p.mu.Unlock()
-		p.answer(w, start, c, reply{}, tooMany)
+		p.answer(w, start, c, reply{}, tooMany, Fault{})
 		return
 	}
 	params := readParams(r)
 	if latency > 0 {
 		p.pause(r.Context(), latency)
 	}
+	params, creds := take(params, "auth", "access_token", "auth_connector")
 	fault, faulty := p.takeFault(name)
-	if faulty && fault.before(p, w, r, name) {
+	if faulty && fault.instead(p, w, r, name, params) {
 		return
 	}
-	params, creds := take(params, "auth", "access_token", "auth_connector")
 	c := &call{p: p, name: name, params: params}
 	rep, apiErr := p.execute(c, start, func() (*identity, *apiError) {
 		if hookUser != "" {
+			if p.cfg.network != nil && r.TLS == nil {
+				return nil, fail(401, "INVALID_REQUEST", "Https required.")
+			}
 			return p.webhookIdentity(hookUser, hookSecret)
 		}
 		return p.appIdentity(bearer(r, creds), creds)
 	})
-	if faulty && fault.lose {
-		hangUp(w)
-		return
-	}
-	p.answer(w, start, c, rep, apiErr)
+	p.answer(w, start, c, rep, apiErr, fault)
 }
 
 // execute runs one request under the lock: the method must exist, the caller be known, the scope granted; then it runs, and what
@@ -146,7 +145,7 @@ func (p *Portal) record(c *call, apiErr *apiError, batched bool) {
 }
 
 // answer writes the envelope.
-func (p *Portal) answer(w http.ResponseWriter, start time.Time, c *call, rep reply, apiErr *apiError) {
+func (p *Portal) answer(w http.ResponseWriter, start time.Time, c *call, rep reply, apiErr *apiError, fault Fault) {
 	h := w.Header()
 	h.Set("Content-Type", "application/json; charset=utf-8")
 	h.Set("Access-Control-Allow-Origin", "*")
@@ -154,7 +153,7 @@ func (p *Portal) answer(w http.ResponseWriter, start time.Time, c *call, rep rep
 		h.Set("X-Bitrix-Rest-Application", c.id.clientID())
 	}
 	if apiErr != nil {
-		writeBody(w, apiErr.status, apiErr.value())
+		fault.write(w, apiErr.status, appendJSON(nil, apiErr.value()))
 		return
 	}
 	entries := []phpform.Entry{kv("result", rep.result)}
@@ -167,7 +166,7 @@ func (p *Portal) answer(w http.ResponseWriter, start time.Time, c *call, rep rep
 	p.mu.Lock()
 	clock := p.timing(c, start)
 	p.mu.Unlock()
-	writeBody(w, http.StatusOK, phpform.Map(append(entries, kv("time", clock))...))
+	fault.write(w, http.StatusOK, appendJSON(nil, phpform.Map(append(entries, kv("time", clock))...)))
 }
 
 // timing is the member time. As in current builds start is a whole number, which makes duration up to a second too long.
@@ -190,8 +189,5 @@ func (p *Portal) timing(c *call, start time.Time) phpform.Value {
 }
 
 func writeBody(w http.ResponseWriter, status int, v phpform.Value) {
-	body := appendJSON(nil, v)
-	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
-	w.WriteHeader(status)
-	_, _ = w.Write(body) // a caller that went away misses it
+	Fault{}.write(w, status, appendJSON(nil, v))
 }

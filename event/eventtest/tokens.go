@@ -2,6 +2,7 @@ package eventtest
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -62,7 +63,7 @@ func (p *Portal) issue(a *Application, user int64, session int, withRefresh bool
 		Scope:            slices.Clone(a.spec.Scope),
 		MemberID:         p.cfg.memberID,
 		Domain:           p.domain,
-		ClientEndpoint:   "http://" + p.domain + "/rest/",
+		ClientEndpoint:   p.base() + "/rest/",
 		ServerEndpoint:   p.ServerEndpoint(),
 		Status:           a.status,
 		UserID:           user,
@@ -113,6 +114,18 @@ func (a *Application) usable(user int64) error {
 		return fmt.Errorf("%w: user %d", ErrNotFound, user)
 	}
 	return nil
+}
+
+// RevokeTokens makes every token and code of the application dead, as when it was removed and installed again: calls are answered
+// invalid_token, refreshes invalid_grant. [Application.Grant] issues new ones.
+func (a *Application) RevokeTokens() {
+	p := a.p
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	maps.DeleteFunc(p.access, func(_ string, t *accessToken) bool { return t.app == a })
+	maps.DeleteFunc(p.refresh, func(_ string, t *refreshToken) bool { return t.app == a })
+	maps.DeleteFunc(p.codes, func(_ string, c *authCode) bool { return c.app == a })
+	p.touch()
 }
 
 // ExpireAccessTokens lets every access token expire at once. Refresh tokens keep working.

@@ -52,7 +52,7 @@ func (p *Portal) AddIncomingWebhook(user int64, scope ...string) (event.Secret, 
 	}
 	h := &inboundHook{secret: event.Secret(randomText(16, base36)), scope: scope, user: user}
 	p.hooks = append(p.hooks, h)
-	return event.Secret("http://" + p.domain + "/rest/" + userKey(user) + "/" + string(h.secret) + "/"), nil
+	return event.Secret(p.base() + "/rest/" + userKey(user) + "/" + string(h.secret) + "/"), nil
 }
 
 // outgoingHook is an outgoing webhook: events to an address, without an application.

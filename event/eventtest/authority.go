@@ -1,0 +1,127 @@
+package eventtest
+
+import (
+	"errors"
+	"net/http"
+	"slices"
+	"sync"
+
+	"github.com/b24events/b24events/internal/phpform"
+)
+
+// officialOAuth is where portals on a [Network] have their OAuth server.
+const officialOAuth = "oauth.bitrix.info"
+
+// authority is an OAuth server, of one portal or of several. It takes its own lock before a portal's, never after.
+type authority struct {
+	scheme string
+	addr   string // host, or host:port
+
+	mu      sync.Mutex
+	portals []*Portal
+	closed  bool           // its last portal was
+	server  server         // zero on a Network
+	running sync.WaitGroup // of server
+}
+
+// authority returns the OAuth server that the portals of a network share.
+func (n *Network) authority() *authority {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.oauth == nil {
+		n.oauth = &authority{scheme: "https", addr: officialOAuth}
+		n.hosts[officialOAuth] = &site{n.oauth.handler()}
+	}
+	return n.oauth
+}
+
+// join adds a portal.
+func (s *authority) join(p *Portal) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return ErrClosed
+	}
+	for _, other := range s.portals {
+		if other.cfg.memberID == p.cfg.memberID {
+			return errors.New("eventtest: two portals of one OAuth server need different member ids; see WithMemberID")
+		}
+	}
+	s.portals = append(s.portals, p)
+	return nil
+}
+
+// leave takes a portal out. The server closes with the last.
+func (s *authority) leave(p *Portal) error {
+	s.mu.Lock()
+	s.portals = slices.DeleteFunc(s.portals, func(other *Portal) bool { return other == p })
+	if len(s.portals) == 0 {
+		s.closed = s.server.http != nil
+	}
+	closed := s.closed
+	s.mu.Unlock()
+	if !closed {
+		return nil
+	}
+	err := s.server.http.Close()
+	s.running.Wait()
+	return err
+}
+
+func (s *authority) handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("/oauth/token/", func(w http.ResponseWriter, r *http.Request) { s.serve(w, r, tokenCall) })
+	mux.HandleFunc("/rest/", func(w http.ResponseWriter, r *http.Request) {
+		if name, _, _ := splitPath(r.URL.Path); name == "app.info" {
+			s.serve(w, r, appInfoCall)
+			return
+		}
+		writeBody(w, http.StatusNotFound, fail(404, "ERROR_METHOD_NOT_FOUND", "Method not found!").value())
+	})
+	return mux
+}
+
+// serve hands a request to the portal that it is about. GET and form POST are equal.
+func (s *authority) serve(w http.ResponseWriter, r *http.Request, name string) {
+	params := readParams(r)
+	if name == appInfoCall {
+		rest, creds := take(params, "auth", "access_token")
+		params = phpform.Map(append(slices.Clone(rest.Entries()), text("auth", bearer(r, creds)))...)
+	}
+	p := s.portalOf(params)
+	if p == nil {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		return
+	}
+	p.count(w, r, func(w http.ResponseWriter, r *http.Request) { p.serveOAuth(w, r, name, params) })
+}
+
+// portalOf finds the portal whose token or code was sent; otherwise one that has the application, otherwise the first.
+func (s *authority) portalOf(params phpform.Value) *Portal {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	get := func(name string) string {
+		v, _ := params.Get(name)
+		return v.Scalar()
+	}
+	auth, refresh, code, client := get("auth"), get("refresh_token"), get("code"), get("client_id")
+	best, rank := (*Portal)(nil), -1
+	for _, p := range s.portals {
+		p.mu.Lock()
+		now := 0
+		a := p.app(client)
+		switch {
+		case p.access[auth] != nil, p.refresh[refresh] != nil, p.codes[code] != nil:
+			now = 3
+		case a != nil && a.registered:
+			now = 2
+		case a != nil:
+			now = 1
+		}
+		p.mu.Unlock()
+		if now > rank {
+			best, rank = p, now
+		}
+	}
+	return best
+}

@@ -1,0 +1,107 @@
+package eventtest
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strconv"
+	"time"
+)
+
+// recorder takes a handler's answer on a [Network].
+type recorder struct {
+	request *http.Request
+	header  http.Header
+	sent    http.Header // the header as it was when the status was written
+	status  int
+	body    bytes.Buffer
+	flushed bool
+	broken  error // the connection broke, if only after what was flushed
+}
+
+func newRecorder(r *http.Request) *recorder { return &recorder{request: r, header: http.Header{}} }
+
+// run calls the handler.
+func (rec *recorder) run(h http.Handler, r *http.Request) {
+	defer func() {
+		switch v := recover(); v {
+		case nil:
+		case http.ErrAbortHandler:
+			rec.broken = rec.reset()
+		default:
+			rec.broken = fmt.Errorf("eventtest: the handler of %s panicked: %v", r.Host, v)
+			rec.flushed = false
+		}
+	}()
+	h.ServeHTTP(rec, r)
+}
+
+// reset is the error of a connection that the other side broke.
+func (rec *recorder) reset() error {
+	return &net.OpError{Op: "read", Net: "tcp", Addr: address(rec.request.URL.Host), Err: errors.New("connection reset by peer")}
+}
+
+func (rec *recorder) Header() http.Header { return rec.header }
+
+func (rec *recorder) WriteHeader(status int) {
+	if rec.status == 0 && status >= 200 { // informational answers are not kept
+		rec.status, rec.sent = status, rec.header.Clone()
+	}
+}
+
+func (rec *recorder) Write(p []byte) (int, error) {
+	if rec.status == 0 {
+		if rec.header.Get("Content-Type") == "" {
+			rec.header.Set("Content-Type", http.DetectContentType(p))
+		}
+		rec.WriteHeader(http.StatusOK)
+	}
+	switch {
+	case rec.status == http.StatusNoContent || rec.status == http.StatusNotModified:
+		return 0, http.ErrBodyNotAllowed
+	case rec.request.Method == http.MethodHead:
+		return len(p), nil
+	}
+	return rec.body.Write(p)
+}
+
+// Flush implements http.Flusher: what was written reaches the client even if the connection breaks later.
+func (rec *recorder) Flush() {
+	rec.WriteHeader(http.StatusOK)
+	rec.flushed = true
+}
+
+// response is the answer as the client gets it.
+func (rec *recorder) response() (*http.Response, error) {
+	if rec.broken != nil && !rec.flushed {
+		return nil, rec.broken
+	}
+	rec.WriteHeader(http.StatusOK)
+	if rec.sent.Get("Date") == "" {
+		rec.sent.Set("Date", time.Now().UTC().Format(http.TimeFormat))
+	}
+	length := int64(rec.body.Len())
+	cut := rec.broken != nil
+	if declared, err := strconv.ParseInt(rec.sent.Get("Content-Length"), 10, 64); err == nil && rec.request.Method != http.MethodHead {
+		cut = cut || declared > length
+		length = declared
+	}
+	body := io.Reader(&rec.body)
+	if cut {
+		body = io.MultiReader(body, brokenReader{})
+	}
+	return &http.Response{
+		Status:     strconv.Itoa(rec.status) + " " + http.StatusText(rec.status),
+		StatusCode: rec.status,
+		Proto:      "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Header: rec.sent, Body: io.NopCloser(body), ContentLength: length, Request: rec.request,
+	}, nil
+}
+
+// brokenReader is what follows an answer that was cut off.
+type brokenReader struct{}
+
+func (brokenReader) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
