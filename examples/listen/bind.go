@@ -15,7 +15,6 @@ import (
 
 	"github.com/b24events/b24events/event"
 	"github.com/b24events/b24events/examples/internal/oneportal"
-	"github.com/b24events/b24events/rest"
 )
 
 // unbindTimeout bounds what is done after the program was told to stop.
@@ -35,7 +34,7 @@ type binder struct {
 // bind picks the queue and binds what is missing in it.
 func (b *binder) bind(ctx context.Context) error {
 	err := b.bindTo(ctx, b.cfg.connector)
-	if !errors.Is(err, rest.ErrWrongLicense) {
+	if oneportal.Code(err) != "WRONG_LICENSE" {
 		return err
 	}
 	if failure := b.forget(); failure != nil || b.cfg.connector != defaultConnector { // nothing was bound

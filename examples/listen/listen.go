@@ -24,7 +24,7 @@ var limits = []string{
 
 // listen binds the events, forwards what the queue holds until ctx ends, and unbinds.
 func listen(ctx context.Context, cfg config, stdout io.Writer) (err error) {
-	portal, err := oneportal.Open(ctx, cfg.Values, cfg.logger)
+	portal, err := oneportal.Open(ctx, cfg.Values, cfg.logger, nil)
 	if err != nil {
 		return oneportal.Stopped(ctx, err)
 	}

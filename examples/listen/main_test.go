@@ -248,7 +248,7 @@ func bind(t *testing.T, env programtest.Env, b event.Binding) {
 	t.Helper()
 	v, err := oneportal.Parse("test", "", nil, nil, env.With("B24_DATA", t.TempDir()).Lookup, os.Stderr)
 	require.NoError(t, err)
-	portal, err := oneportal.Open(t.Context(), v, programtest.Silent())
+	portal, err := oneportal.Open(t.Context(), v, programtest.Silent(), nil)
 	require.NoError(t, err)
 	require.NoError(t, event.NewAPI(portal.Client()).Bind(t.Context(), b))
 	require.NoError(t, portal.Close(t.Context()))

@@ -151,3 +151,54 @@ func TestLastLineOfACrash(t *testing.T) {
 		})
 	}
 }
+
+func TestUsage(t *testing.T) {
+	t.Parallel()
+	_, app, env := programtest.Portal(t)
+	env = env.Seeded(t, app)
+	for name, tc := range map[string]struct {
+		env  programtest.Env
+		args []string
+		code int
+	}{
+		"help":              {nil, []string{"-h"}, 0},
+		"nothing":           {nil, nil, 2},
+		"no credentials":    {env.With("B24_CLIENT_SECRET", ""), nil, 2},
+		"no tokens":         {env.With("B24_ACCESS_TOKEN", "", "B24_REFRESH_TOKEN", ""), nil, 2},
+		"no portal":         {env.With("B24_MEMBER_ID", ""), nil, 2},
+		"endpoint":          {env.With("B24_CLIENT_ENDPOINT", "https://x y/"), nil, 2},
+		"http not allowed":  {env.With("B24_INSECURE_HTTP", ""), nil, 2},
+		"hosts":             {env.With("B24_OAUTH_HOSTS", ""), nil, 2},
+		"no events":         {env.With("EVENTS", ","), nil, 2},
+		"event of no queue": {env.With("EVENTS", "ONOFFLINEEVENT"), nil, 2},
+		"event of nobody":   {env.With("EVENTS", "ONSOMETHINGELSE"), []string{"-once"}, 1},
+		"retries":           {env.With("RETRIES", "some"), nil, 2},
+		"retry parked":      {env.With("RETRY_PARKED", "-1m"), nil, 2},
+		"poll":              {env, []string{"-poll=soon"}, 2},
+		"log format":        {env, []string{"-log-format=xml"}, 2},
+		"unknown flag":      {env, []string{"-refresh-tokn=" + env["B24_REFRESH_TOKEN"]}, 2},
+		"argument":          {env, []string{"once"}, 2},
+		"out":               {env.With("OUT", "/does/not/exist/out"), nil, 1},
+		"out is a folder":   {env.With("OUT", t.TempDir()), nil, 1},
+		"data is a file":    {env.With("B24_DATA", "/dev/null/x"), nil, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			own := tc.env
+			if own["B24_DATA"] != "/dev/null/x" {
+				own = own.With("B24_DATA", t.TempDir())
+			}
+			code, stdout, stderr := programtest.Run(t, run, own, tc.args...)
+			require.Equal(t, tc.code, code, stderr)
+			require.Empty(t, stdout)
+			for _, secret := range []string{"B24_CLIENT_SECRET", "B24_ACCESS_TOKEN", "B24_REFRESH_TOKEN"} {
+				require.NotContains(t, stderr, env[secret])
+			}
+			if tc.code != 0 {
+				lines := strings.Split(strings.TrimSpace(stderr), "\n")
+				require.Contains(t, lines[len(lines)-1], "offlinesync: ")
+				require.LessOrEqual(t, strings.Count(stderr, "offlinesync: "), 1, stderr)
+			}
+		})
+	}
+}

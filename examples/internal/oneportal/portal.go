@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/http"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/b24events/b24events/event"
@@ -24,8 +26,8 @@ type Portal struct {
 }
 
 // Open returns the access that the settings describe. On the first start it stores the tokens of the settings; later ones use what
-// is stored, since a refresh token works once. It calls nobody.
-func Open(ctx context.Context, v Values, log *slog.Logger) (*Portal, error) {
+// is stored, since a refresh token works once. It calls nobody. A nil client means the usual one.
+func Open(ctx context.Context, v Values, log *slog.Logger, client *http.Client) (*Portal, error) {
 	data, err := v.Data()
 	if err != nil {
 		return nil, err
@@ -42,6 +44,10 @@ func Open(ctx context.Context, v Values, log *slog.Logger) (*Portal, error) {
 	if v.On("insecure-http") {
 		access = append(access, oauth.WithInsecureHTTP())
 		calls = append(calls, rest.WithInsecureHTTP())
+	}
+	if client != nil {
+		access = append(access, oauth.WithHTTPClient(client))
+		calls = append(calls, rest.WithHTTPClient(client))
 	}
 	p := &Portal{MemberID: v["member-id"], Log: log, Data: data, seed: oauth.Installation{
 		MemberID: v["member-id"], ClientEndpoint: v["client-endpoint"], ServerEndpoint: v["server-endpoint"],
@@ -153,9 +159,19 @@ func (p *Portal) reseed(ctx context.Context) (bool, error) {
 	return true, nil
 }
 
+// Code returns the portal's code of an error in upper case: of a call, or of an item of a batch. It is empty for other errors.
+func Code(err error) string {
+	var refusal event.CallError
+	if !errors.As(err, &refusal) {
+		return ""
+	}
+	return strings.ToUpper(refusal.ErrorCode())
+}
+
 // void reports whether tokens are no good any more.
 func void(err error) bool {
-	return errors.Is(err, oauth.ErrReauthorize) || errors.Is(err, rest.ErrInvalidToken) || errors.Is(err, rest.ErrNoAuth)
+	code := Code(err)
+	return errors.Is(err, oauth.ErrReauthorize) || code == "INVALID_TOKEN" || code == "NO_AUTH_FOUND"
 }
 
 // passes reports whether calls that failed may succeed later. What is neither the portal's nor the OAuth server's word is the network's.
@@ -164,14 +180,18 @@ func passes(err error) bool {
 		access  *oauth.Error
 		refusal *rest.Error
 	)
-	switch _, later := rest.Retryable(err); {
-	case later:
+	if _, later := rest.Retryable(err); later {
 		return true
-	case errors.As(err, &access):
+	}
+	if errors.As(err, &access) {
 		return !access.Permanent()
-	case errors.As(err, &refusal):
-		return refusal.Status >= 500 || refusal.Is(rest.ErrOverload)
-	default:
+	}
+	switch Code(err) {
+	case "QUERY_LIMIT_EXCEEDED", "OPERATION_TIME_LIMIT", "CONNECTION_ERROR", "OVERLOAD_LIMIT", "INTERNAL_SERVER_ERROR", "EXPIRED_TOKEN":
+		return true
+	case "":
 		return !errors.As(err, new(*UsageError)) && !errors.Is(err, event.ErrMalformed)
+	default:
+		return errors.As(err, &refusal) && refusal.Status >= http.StatusInternalServerError
 	}
 }

@@ -11,7 +11,6 @@ import (
 
 	"github.com/b24events/b24events/oauth"
 	"github.com/b24events/b24events/offline"
-	"github.com/b24events/b24events/rest"
 )
 
 // Run is a program's main: it runs work until that returns, and gives the exit code. The first signal ends work's context, so that work stops
@@ -62,7 +61,7 @@ func cure(err error) string {
 		return "; add the host to B24_OAUTH_HOSTS if it is yours"
 	case errors.Is(err, oauth.ErrEndpoint):
 		return "; for a portal on this machine set B24_INSECURE_HTTP=1"
-	case errors.Is(err, rest.ErrWrongLicense) && !errors.Is(err, offline.ErrExtendedModeRequired):
+	case Code(err) == "WRONG_LICENSE" && !errors.Is(err, offline.ErrExtendedModeRequired):
 		return "; leave CONNECTOR out where it is auth_connector that the plan lacks"
 	default:
 		return ""

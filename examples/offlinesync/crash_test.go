@@ -1,0 +1,164 @@
+package main
+
+import (
+	"flag"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/b24events/b24events/event/eventtest"
+	"github.com/b24events/b24events/examples/internal/programtest"
+)
+
+var crashSeed = flag.Uint64("crash.seed", 1, "of the choices that the crash tests make; their timing is real")
+
+// victim is a process of the program.
+type victim struct {
+	cmd    *exec.Cmd
+	stderr *programtest.Output
+	ended  chan struct{}
+}
+
+func startVictim(t *testing.T, env programtest.Env, args ...string) *victim {
+	t.Helper()
+	v := &victim{cmd: exec.CommandContext(t.Context(), os.Args[0], args...), stderr: &programtest.Output{}, ended: make(chan struct{})} //nolint:gosec // this binary
+	v.cmd.Env, v.cmd.Stderr = env.With(asProgram, "1").Strings(), v.stderr
+	require.NoError(t, v.cmd.Start())
+	go func() {
+		_ = v.cmd.Wait()
+		close(v.ended)
+	}()
+	return v
+}
+
+// kill is kill -9. It waits until the process is gone, and fails the test where it was gone before by itself.
+func (v *victim) kill(t *testing.T) {
+	t.Helper()
+	require.NoError(t, v.cmd.Process.Kill())
+	<-v.ended
+	require.Equal(t, -1, v.cmd.ProcessState.ExitCode(), "it ended by itself: %s", v.stderr)
+}
+
+// trigger picks the moment of a kill, and returns a function that waits for it.
+type trigger func(portal *eventtest.Portal, random *rand.Rand, out string) (wait func(v *victim))
+
+// limit is how long a trigger is waited for: the moment may not come, as where nothing is to be cleared.
+const limit = time.Second / 2
+
+// after waits for a random time.
+func after(_ *eventtest.Portal, random *rand.Rand, _ string) func(*victim) {
+	d := time.Duration(random.IntN(300)) * time.Millisecond
+	return func(v *victim) { v.lives(d, nil) }
+}
+
+// beforeCall waits until the process calls a method, which is not run.
+func beforeCall(method string) trigger {
+	return func(portal *eventtest.Portal, random *rand.Rand, _ string) func(*victim) {
+		called := make(chan struct{}, 1)
+		for range random.IntN(3) {
+			portal.Once(method, eventtest.Delay(0))
+		}
+		portal.Once(method, eventtest.Answer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			called <- struct{}{}
+			<-r.Context().Done() // the caller has died
+			panic(http.ErrAbortHandler)
+		})))
+		return func(v *victim) {
+			v.lives(limit, called)
+			portal.Heal(method)
+		}
+	}
+}
+
+// afterCall waits until a method was run, whose answer is lost.
+func afterCall(method string) trigger {
+	return func(portal *eventtest.Portal, random *rand.Rand, _ string) func(*victim) {
+		n := portal.CallCount(method) + random.IntN(3)
+		for range n - portal.CallCount(method) {
+			portal.Once(method, eventtest.Delay(0))
+		}
+		portal.Once(method, eventtest.LoseAnswer())
+		return func(v *victim) {
+			v.poll(func() bool { return portal.CallCount(method) > n })
+			portal.Heal(method)
+		}
+	}
+}
+
+// onLine waits until the process has written.
+func onLine(_ *eventtest.Portal, random *rand.Rand, out string) func(*victim) {
+	size := func() int64 {
+		info, err := os.Stat(out)
+		if err != nil {
+			return 0
+		}
+		return info.Size()
+	}
+	least := size() + int64(random.IntN(4000))
+	return func(v *victim) { v.poll(func() bool { return size() > least }) }
+}
+
+// lives lets the process live until the time is over, something comes, or it ends.
+func (v *victim) lives(d time.Duration, until <-chan struct{}) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-until:
+	case <-v.ended:
+	}
+}
+
+func (v *victim) poll(until func() bool) {
+	tick := time.NewTicker(200 * time.Microsecond)
+	defer tick.Stop()
+	for began := time.Now(); !until() && time.Since(began) < limit; {
+		select {
+		case <-tick.C:
+		case <-v.ended:
+			return
+		}
+	}
+}
+
+// The process is killed 50 times while objects are added, changed and deleted. The last state of every object must reach the file after
+// its last change, and nothing may stay in the queue.
+func TestKilledAtAnyMoment(t *testing.T) {
+	t.Parallel()
+	const kills = 50
+	portal, app, env := programtest.Portal(t)
+	out := filepath.Join(t.TempDir(), "out.jsonl")
+	env = env.Seeded(t, app).With("OUT", out, "EVENTS", worldEvents, "POLL", "10ms")
+	t.Logf("-crash.seed=%d", *crashSeed)
+	random := rand.New(rand.NewPCG(*crashSeed, 2)) //nolint:gosec // repeatable
+	triggers := []trigger{
+		after, after, onLine, onLine, beforeCall("event.get"), beforeCall("batch"), afterCall("batch"), beforeCall("event.offline.list"),
+		afterCall("event.offline.list"), beforeCall("event.offline.get"), afterCall("event.offline.get"), beforeCall("event.offline.clear"),
+		afterCall("event.offline.clear"),
+	}
+	w := newWorld(portal, *crashSeed, 60)
+	_, _ = once(t, env) // binds
+	stop := w.turn(t, 2*time.Millisecond)
+	grown, size := 0, 0
+	for range kills {
+		wait := triggers[random.IntN(len(triggers))](portal, random, out)
+		v := startVictim(t, env)
+		wait(v)
+		v.kill(t)
+		if now := len(programtest.Read(t, out)); now > size {
+			grown, size = grown+1, now
+		}
+	}
+	stop()
+	require.Greater(t, grown, kills/4, "the processes died before they did anything")
+	_, stderr := once(t, env)
+	require.NotContains(t, stderr, "ERROR")
+	lines := w.settled(t, out)
+	t.Logf("%d changes, %d lines, %d lives wrote", w.version, len(lines), grown)
+}
