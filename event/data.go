@@ -18,7 +18,8 @@ type Data struct {
 }
 
 // NewData builds Data from a payload struct (by the same tags that [Data.Decode] reads), or from nested maps, slices and
-// scalars. Maps are taken in the order of their keys. It fails on values that no Bitrix24 body can carry, such as channels.
+// scalars. Maps are taken in the order of their keys, a [json.RawMessage] in its own. It fails on values that no Bitrix24 body can
+// carry, such as channels.
 func NewData(v any) (Data, error) {
 	pv, err := valueOf(v)
 	if err != nil {

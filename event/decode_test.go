@@ -211,6 +211,8 @@ func TestNewDataForms(t *testing.T) {
 		"bool":             {true, true},
 		"map":              {map[string]any{"b": 1, "a": "x"}, map[string]any{"a": "x", "b": json.Number("1")}},
 		"list":             {[]string{"a"}, []any{"a"}},
+		"JSON":             {json.RawMessage(`{"b":[1,"x"]}`), map[string]any{"b": []any{json.Number("1"), "x"}}},
+		"no JSON":          {json.RawMessage(nil), nil},
 		"zero time":        {time.Time{}, ""},
 		"pointer":          {&part{N: 1}, map[string]any{"n": json.Number("1")}},
 		"payload":          {event.CRMEntity{ID: 7}, map[string]any{"FIELDS": map[string]any{"ID": json.Number("7")}}},
@@ -226,7 +228,7 @@ func TestNewDataForms(t *testing.T) {
 	}
 	cycle := map[string]any{}
 	cycle["self"] = cycle
-	for name, in := range map[string]any{"channel": make(chan int), "cycle": cycle, "function": func() {}} {
+	for name, in := range map[string]any{"channel": make(chan int), "cycle": cycle, "function": func() {}, "JSON": json.RawMessage("{")} {
 		_, err := event.NewData(in)
 		require.Error(t, err, name)
 	}

@@ -42,6 +42,12 @@ func encode(rv reflect.Value, depth int) (phpform.Value, error) {
 		return phpform.Text(x.Format(time.RFC3339)), nil
 	case json.Number:
 		return phpform.NumberText(string(x)), nil
+	case json.RawMessage:
+		if x == nil {
+			return phpform.Value{}, nil
+		}
+		data, err := ParseData(x)
+		return data.v, err
 	case encoding.TextMarshaler:
 		text, err := x.MarshalText()
 		return phpform.Text(string(text)), err

@@ -73,5 +73,5 @@ func encodeSections(name string, handlerID int64, data phpform.Value, fired time
 	if handlerID > 0 {
 		entries = append(entries, number("event_handler_id", handlerID))
 	}
-	return phpform.Encode(phpform.Map(append(entries, kv("data", data), number("ts", fired.Unix()), kv("auth", auth))...))
+	return phpform.Encode(phpform.Map(append(entries, kv("data", wireNumbers(data)), number("ts", fired.Unix()), kv("auth", auth))...))
 }
