@@ -20,6 +20,8 @@
 //
 //	r, err := eventtest.NewRequest(ctx, event.OnCrmDealAdd, event.CRMEntity{ID: 7}, eventtest.WithToken("secret"))
 //
+// and with thousands, some twice and out of order, by a [Storm].
+//
 // # What it does
 //
 // It keeps to what is known of the platform's current builds, also where the platform's own documentation says otherwise: the

@@ -2,6 +2,7 @@ package eventtest_test
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -52,7 +53,7 @@ func TestFetch(t *testing.T) {
 				for key := range strings.SplitSeq(tt.path, ".") {
 					at = at.(obj)[key] //nolint:forcetypeassert // the test's point
 				}
-				require.Equal(t, fmt.Sprint(id), fmt.Sprint(at))
+				require.Equal(t, strconv.FormatInt(id, 10), fmt.Sprint(at))
 			}
 			require.NoError(t, p.Delete(tt.kind, id, 1))
 			wait(t, p)

@@ -42,7 +42,8 @@ func requestCases() []requestCase {
 	token := eventtest.WithToken("apptoken")
 	return []requestCase{
 		{
-			"user", event.OnCrmContactAdd, event.CRMEntity{ID: 134806},
+			"user", event.OnCrmContactAdd,
+			event.CRMEntity{ID: 134806},
 			[]eventtest.RequestOption{
 				eventtest.WithUser(1, "access"), eventtest.WithScope("crm", "placement", "user_brief"), eventtest.WithHandlerID(58), token,
 			},
@@ -53,7 +54,8 @@ func requestCases() []requestCase {
 					'user_id' => 1, 'application_token' => 'apptoken']]`,
 		},
 		{
-			"user_refresh", event.OnAppInstall, map[string]any{"VERSION": "1", "ACTIVE": "Y", "INSTALLED": "Y", "LANGUAGE_ID": "en"},
+			"user_refresh", event.OnAppInstall,
+			map[string]any{"VERSION": "1", "ACTIVE": "Y", "INSTALLED": "Y", "LANGUAGE_ID": "en"},
 			[]eventtest.RequestOption{
 				eventtest.WithUser(1, "access"), eventtest.WithRefreshToken("refresh"), token,
 				eventtest.WithDomain("p.bitrix24.com"), eventtest.WithMember("0123456789abcdef0123456789abcdef"),
@@ -65,7 +67,8 @@ func requestCases() []requestCase {
 					'user_id' => 1, 'refresh_token' => 'refresh', 'application_token' => 'apptoken']]`,
 		},
 		{
-			"no_user", event.OnCrmDealUpdate, map[string]any{"FIELDS": map[string]any{"ID": 21}},
+			"no_user", event.OnCrmDealUpdate,
+			map[string]any{"FIELDS": map[string]any{"ID": 21}},
 			[]eventtest.RequestOption{eventtest.WithHandlerID(509), token},
 			`['event' => 'ONCRMDEALUPDATE', 'event_handler_id' => 509, 'data' => ['FIELDS' => ['ID' => 21]], ` + noUser + `]`,
 		},
@@ -75,12 +78,14 @@ func requestCases() []requestCase {
 				'user_id' => 5, 'application_token' => 'apptoken']]`,
 		},
 		{
-			"no_tokens", event.OnAppUninstall, map[string]any{"CLEAN": true, "LANGUAGE_ID": "en"},
+			"no_tokens", event.OnAppUninstall,
+			map[string]any{"CLEAN": true, "LANGUAGE_ID": "en"},
 			[]eventtest.RequestOption{eventtest.WithHandlerID(1), token},
 			`['event' => 'ONAPPUNINSTALL', 'event_handler_id' => 1, 'data' => ['CLEAN' => 1, 'LANGUAGE_ID' => 'en'], ` + noUser + `]`,
 		},
 		{
-			"outgoing_webhook", eventtest.Name("onCrmDealAdd"), event.CRMEntity{ID: 7},
+			"outgoing_webhook", eventtest.Name("onCrmDealAdd"),
+			event.CRMEntity{ID: 7},
 			[]eventtest.RequestOption{
 				eventtest.WithToken("hook token"), eventtest.WithEndpoints("https://p.ru/rest/", "https://oauth.bitrix24.tech/rest/"),
 			},
@@ -90,25 +95,32 @@ func requestCases() []requestCase {
 				'application_token' => 'hook token']]`,
 		},
 		{
-			"direct", event.OnCrmDealAdd, event.CRMEntity{ID: 7}, []eventtest.RequestOption{eventtest.Direct(), token},
+			"direct", event.OnCrmDealAdd,
+			event.CRMEntity{ID: 7},
+			[]eventtest.RequestOption{eventtest.Direct(), token},
 			`['event' => 'ONCRMDEALADD', 'data' => ['FIELDS' => ['ID' => 7]], 'ts' => 1727018926, 'auth' => [
 				'domain' => 'some-domain.bitrix24.com', 'member_id' => 'a223c6b3710f85df22e9377d6c4f7553', 'application_token' => 'apptoken']]`,
 		},
 		{
-			"forged", event.OnCrmDealAdd, event.CRMEntity{ID: 7}, []eventtest.RequestOption{eventtest.WithoutAuth(), nil},
+			"forged", event.OnCrmDealAdd,
+			event.CRMEntity{ID: 7},
+			[]eventtest.RequestOption{eventtest.WithoutAuth(), nil},
 			`['event' => 'ONCRMDEALADD', 'data' => ['FIELDS' => ['ID' => 7]], 'ts' => 1727018926, 'auth' => []]`,
 		},
 		{
-			"no_data", event.OnOfflineEvent, nil, []eventtest.RequestOption{token},
+			"no_data", event.OnOfflineEvent, nil,
+			[]eventtest.RequestOption{token},
 			`['event' => 'ONOFFLINEEVENT', 'data' => null, ` + noUser + `]`,
 		},
 		{
-			"task", event.OnTaskAdd, map[string]any{"FIELDS_BEFORE": "undefined", "FIELDS_AFTER": map[string]any{"ID": 123}},
+			"task", event.OnTaskAdd,
+			map[string]any{"FIELDS_BEFORE": "undefined", "FIELDS_AFTER": map[string]any{"ID": 123}},
 			[]eventtest.RequestOption{token},
 			`['event' => 'ONTASKADD', 'data' => ['FIELDS_AFTER' => ['ID' => 123], 'FIELDS_BEFORE' => 'undefined'], ` + noUser + `]`,
 		},
 		{
-			"values", eventtest.Name("onMyEvent"), map[string]any{
+			"values", eventtest.Name("onMyEvent"),
+			map[string]any{
 				"yes": true, "no": false, "nothing": nil, "list": []any{"a", nil, "c"}, "nested": []any{[]int{1, 2}, map[string]any{"k": "v"}},
 				"emptyList": []any{}, "emptyMap": map[string]any{}, "onlyNothing": map[string]any{"x": nil}, "empty": "",
 				"int": -3, "big": int64(9007199254740993), "raw": json.RawMessage(`{"z":true,"a":[100.0,1.50,-0.0]}`),
@@ -123,7 +135,8 @@ func requestCases() []requestCase {
 				'raw' => ['z' => true, 'a' => [100.0, 1.50, -0.0]], 'yes' => true], ` + noUser + `]`,
 		},
 		{
-			"escapes", eventtest.Name("onMyEvent"), map[string]any{
+			"escapes", eventtest.Name("onMyEvent"),
+			map[string]any{
 				"a b": "space and + plus", "k[x]": "brackets", "list,": "1,2;3", "tilde~": "~-_.", "quotes": `"'<>&=?#/\%` + "\n\t\x00",
 				"ключ": "значение", "emoji": "😀 日本", "7": "seven", "@!$*()": "@!$*()",
 			},
@@ -226,7 +239,7 @@ func readSamples(t *testing.T) []sample {
 	for i, file := range files {
 		form, err := os.ReadFile(file) //nolint:gosec // a file of the repository
 		require.NoError(t, err)
-		doc, err := os.ReadFile(strings.TrimSuffix(file, ".form") + ".json") //nolint:gosec // a file of the repository
+		doc, err := os.ReadFile(strings.TrimSuffix(file, ".form") + ".json")
 		require.NoError(t, err)
 		var row struct {
 			EventName string          `json:"EVENT_NAME"`

@@ -1,0 +1,253 @@
+package eventtest
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/b24events/b24events/internal/phpform"
+)
+
+// Storm describes more deliveries than one would write by hand, as they arrive on a bad day: many, some twice, late ones after
+// newer ones. It has no state: the same description always makes the same requests, byte for byte. The zero value is a hundred
+// changes of a hundred deals.
+//
+//	report, err := eventtest.Storm{Changes: 10_000, Objects: 500, Duplicates: 0.1, Reorder: 50}.Serve(ctx, handler)
+type Storm struct {
+	Seed   uint64  // other seeds make other storms
+	Events []Event // drawn with equal chances; ONCRMDEALUPDATE where there are none
+
+	Objects    int     // how many objects are changed, with the identifiers 1 and up; 100 where 0
+	Changes    int     // how many changes there are, the first ones of each object once; as many as objects where 0
+	Duplicates float64 // which share of the changes is delivered twice, from 0 to 1
+	Reorder    int     // how many deliveries may overtake one, about; 0 keeps the order of firing, and puts duplicates next to it
+
+	// Start is when the first change fires, each other one a second after the one before. Where it is zero, it is the start of
+	// 2026.
+	Start time.Time
+	// Payload makes the data of an event about an object. Where it is nil, the shapes of CRM objects, tasks and calendar entries
+	// are known.
+	Payload func(e Event, id int64) any
+	Options []RequestOption // of each request: WithToken, WithURL and so on; WithTime is overruled
+	Workers int             // how many requests are under way at once; 1 where 0
+}
+
+// Gust is one delivery of a [Storm].
+type Gust struct {
+	Event string
+	ID    int64     // of the object
+	Time  time.Time // when the change fired
+	Again bool      // the second delivery of a change
+}
+
+// StormReport says what a [Storm] sends.
+type StormReport struct {
+	Sent       int // deliveries
+	Changes    int // deliveries that are no duplicates
+	Duplicates int
+	Overtaken  int            // deliveries that come after a later change of the same object
+	Last       map[int64]Gust // the last change of each object in the order of firing
+	Answers    map[int]int    // how often each status was answered, 0 for no answer; empty before the storm
+}
+
+// plan draws the deliveries in the order of their arrival.
+func (s Storm) plan() ([]Gust, error) {
+	s.Objects = cmp.Or(s.Objects, 100)
+	s.Changes = cmp.Or(s.Changes, s.Objects)
+	switch {
+	case s.Objects < 0 || s.Changes < 0 || s.Reorder < 0 || s.Workers < 0:
+		return nil, errors.New("eventtest: a storm counts from 0; one of its numbers is negative")
+	case !(s.Duplicates >= 0 && s.Duplicates <= 1):
+		return nil, errors.New("eventtest: Storm.Duplicates is a share, from 0 to 1")
+	}
+	if len(s.Events) == 0 {
+		s.Events = []Event{Name("ONCRMDEALUPDATE")}
+	}
+	for _, e := range s.Events {
+		if e == nil || e.Name() == "" {
+			return nil, errors.New("eventtest: a storm needs the names of its events")
+		}
+	}
+	if s.Start.IsZero() {
+		s.Start = time.Date(2026, time.January, 1, 0, 0, 0, 0, time.UTC)
+	}
+	rnd := rand.New(rand.NewPCG(s.Seed, 0)) //nolint:gosec // it has to be the same each time
+	type arrival struct {
+		gust Gust
+		at   float64
+	}
+	var arrivals []arrival
+	for i := range s.Changes {
+		id := int64(i) + 1
+		if i >= s.Objects {
+			id = rnd.Int64N(int64(s.Objects)) + 1
+		}
+		g := Gust{
+			Event: upper(s.Events[rnd.IntN(len(s.Events))].Name()), ID: id, Time: s.Start.Add(time.Duration(i) * time.Second),
+		}
+		arrivals = append(arrivals, arrival{g, float64(i) + rnd.Float64()*float64(s.Reorder)})
+		if rnd.Float64() < s.Duplicates {
+			g.Again = true
+			arrivals = append(arrivals, arrival{g, arrivals[len(arrivals)-1].at + rnd.Float64()*float64(s.Reorder)})
+		}
+	}
+	slices.SortStableFunc(arrivals, func(a, b arrival) int { return cmp.Compare(a.at, b.at) })
+	gusts := make([]Gust, len(arrivals))
+	for i, a := range arrivals {
+		gusts[i] = a.gust
+	}
+	return gusts, nil
+}
+
+// Report says what the storm sends, without sending it. It returns an error where the description makes no sense.
+func (s Storm) Report() (StormReport, error) {
+	gusts, err := s.plan()
+	if err != nil {
+		return StormReport{}, err
+	}
+	r := StormReport{Sent: len(gusts), Last: map[int64]Gust{}, Answers: map[int]int{}}
+	for _, g := range gusts {
+		if g.Again {
+			r.Duplicates++
+		} else {
+			r.Changes++
+		}
+		last, seen := r.Last[g.ID]
+		if seen && g.Time.Before(last.Time) {
+			r.Overtaken++
+			continue
+		}
+		g.Again = false
+		r.Last[g.ID] = g
+	}
+	return r, nil
+}
+
+// Requests yields the requests in the order of their arrival. It ends with an error where the description makes no sense, or with
+// that of the context.
+func (s Storm) Requests(ctx context.Context) iter.Seq2[*http.Request, error] {
+	return func(yield func(*http.Request, error) bool) {
+		gusts, err := s.plan()
+		if err != nil {
+			yield(nil, err)
+			return
+		}
+		for _, g := range gusts {
+			r, err := s.request(ctx, g)
+			if ctx.Err() != nil {
+				err = ctx.Err()
+			}
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			if !yield(r, nil) {
+				return
+			}
+		}
+	}
+}
+
+func (s Storm) request(ctx context.Context, g Gust) (*http.Request, error) {
+	var payload any
+	if s.Payload != nil {
+		payload = s.Payload(Name(g.Event), g.ID)
+	} else {
+		data, err := changeData(g.Event, g.ID)
+		if err != nil {
+			return nil, err
+		}
+		payload = data
+	}
+	return NewRequest(ctx, Name(g.Event), payload, append(slices.Clip(s.Options), WithTime(g.Time))...)
+}
+
+// changeData is the data of an event about an object of the kinds that the portal keeps.
+func changeData(name string, id int64) (phpform.Value, error) {
+	fields := func(more ...phpform.Entry) (phpform.Value, error) {
+		return phpform.Map(kv("FIELDS", phpform.Map(append([]phpform.Entry{number("ID", id)}, more...)...))), nil
+	}
+	if action, ok := strings.CutPrefix(name, "ONTASK"); ok && slices.Contains([]string{"ADD", "UPDATE", "DELETE"}, action) {
+		return taskData(action, id), nil
+	}
+	if strings.HasPrefix(name, "ONCALENDARENTRY") {
+		return phpform.Map(number("id", id)), nil
+	}
+	if strings.HasPrefix(name, "ONCRMDYNAMICITEM") {
+		entityType := int64(smartInvoice)
+		if n, err := strconv.ParseInt(name[strings.LastIndexByte(name, '_')+1:], 10, 64); err == nil {
+			entityType = n
+		}
+		return fields(number("ENTITY_TYPE_ID", entityType))
+	}
+	if strings.HasPrefix(name, "ONCRM") && !strings.Contains(name, "USERFIELD") {
+		return fields()
+	}
+	return phpform.Value{}, fmt.Errorf("eventtest: the data of %s is not known here; give Storm.Payload", name)
+}
+
+// Serve calls a handler with the requests of the storm and returns what it sent, with the answers. Its errors are those of
+// [Storm.Requests].
+func (s Storm) Serve(ctx context.Context, h http.Handler) (StormReport, error) {
+	return s.run(ctx, func(r *http.Request) int {
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		return w.Code
+	})
+}
+
+// Send posts the requests of the storm to the address that the option [WithURL] gives. It is otherwise as [Storm.Serve].
+func (s Storm) Send(ctx context.Context, client *http.Client) (StormReport, error) {
+	return s.run(ctx, func(r *http.Request) int {
+		resp, err := client.Do(r)
+		if err != nil {
+			return 0
+		}
+		defer resp.Body.Close() //nolint:errcheck // only the status matters
+		_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, maxAnswer))
+		return resp.StatusCode
+	})
+}
+
+func (s Storm) run(ctx context.Context, do func(*http.Request) int) (StormReport, error) {
+	report, err := s.Report()
+	if err != nil {
+		return StormReport{}, err
+	}
+	var (
+		mu       sync.Mutex
+		workers  sync.WaitGroup
+		requests = make(chan *http.Request)
+	)
+	for range max(s.Workers, 1) {
+		workers.Go(func() {
+			for r := range requests {
+				status := do(r)
+				mu.Lock()
+				report.Answers[status]++
+				mu.Unlock()
+			}
+		})
+	}
+	for r, e := range s.Requests(ctx) {
+		if e != nil {
+			err = e
+			break
+		}
+		requests <- r
+	}
+	close(requests)
+	workers.Wait()
+	return report, err
+}
