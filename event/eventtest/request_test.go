@@ -73,7 +73,9 @@ func requestCases() []requestCase {
 			`['event' => 'ONCRMDEALUPDATE', 'event_handler_id' => 509, 'data' => ['FIELDS' => ['ID' => 21]], ` + noUser + `]`,
 		},
 		{
-			"user_id_only", event.OnCrmDealUpdate, event.CRMEntity{ID: 21}, []eventtest.RequestOption{eventtest.WithUserID(5), token},
+			"user_id_only", event.OnCrmDealUpdate,
+			event.CRMEntity{ID: 21},
+			[]eventtest.RequestOption{eventtest.WithUserID(5), token},
 			`['event' => 'ONCRMDEALUPDATE', 'data' => ['FIELDS' => ['ID' => 21]], 'ts' => 1727018926, 'auth' => [` + addresses + `
 				'user_id' => 5, 'application_token' => 'apptoken']]`,
 		},
