@@ -1,0 +1,85 @@
+package main
+
+import (
+	"math/rand/v2"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/b24events/b24events/event/eventtest"
+	"github.com/b24events/b24events/examples/internal/programtest"
+)
+
+// Whenever a first start is killed, the next one has the tokens: those that were stored, or still those of the settings.
+func TestKilledWhileSeeding(t *testing.T) {
+	t.Parallel()
+	_, app, env := programtest.Portal(t)
+	t.Logf("-crash.seed=%d", *crashSeed)
+	random := rand.New(rand.NewPCG(*crashSeed, 3)) //nolint:gosec // repeatable
+	for range 8 {
+		env := env.With("B24_DATA", t.TempDir()).Seeded(t, app)
+		v := startVictim(t, env)
+		v.lives(time.Duration(random.IntN(40))*time.Millisecond, nil)
+		v.kill(t)
+		_, _ = once(t, env)
+	}
+}
+
+// A process that dies before the OAuth server has renewed its tokens keeps them. Where it dies after that, the pair is lost with the answer; then
+// new tokens in the settings are all it takes, and no change is lost.
+func TestKilledWhileRenewing(t *testing.T) {
+	t.Parallel()
+	portal, app, env := programtest.Portal(t)
+	out := filepath.Join(t.TempDir(), "out.jsonl")
+	env = env.With("OUT", out, "EVENTS", worldEvents)
+	random := rand.New(rand.NewPCG(*crashSeed, 4)) //nolint:gosec // repeatable
+	_, _ = once(t, env.Seeded(t, app))
+	w := newWorld(portal, *crashSeed, 10)
+	for range 3 {
+		require.NoError(t, w.step())
+		portal.ExpireAccessTokens()
+		wait := beforeCall("oauth/token")(portal, random, out)
+		v := startVictim(t, env)
+		wait(v)
+		v.kill(t)
+		_, _ = once(t, env)
+	}
+	require.NoError(t, w.step())
+	portal.ExpireAccessTokens()
+	wait := afterCall("oauth/token")(portal, random, out)
+	v := startVictim(t, env)
+	wait(v)
+	v.kill(t)
+	code, _, stderr := programtest.Run(t, run, env, "-once")
+	require.Equal(t, 1, code)
+	require.Contains(t, stderr, "put a new pair of tokens into B24_ACCESS_TOKEN and B24_REFRESH_TOKEN")
+	_, _ = once(t, env.Seeded(t, app))
+	w.settled(t, out)
+}
+
+// What cannot be written stays in the queue.
+func TestOutIsFull(t *testing.T) {
+	t.Parallel()
+	const full = "/dev/full"
+	f, err := openJournal(t.Context(), full, nil, programtest.Silent())
+	if err != nil {
+		t.Skip("there is no " + full + " here")
+	}
+	require.NoError(t, f.close())
+	portal, app, env := programtest.Portal(t)
+	env = env.Seeded(t, app)
+	_, _ = once(t, env)
+	for range 3 {
+		_, err := portal.Add(eventtest.Deal, nil, eventtest.AdminID)
+		require.NoError(t, err)
+	}
+	code, _, stderr := programtest.Run(t, run, env.With("OUT", full))
+	require.Equal(t, 1, code)
+	require.Contains(t, stderr, "offlinesync: OUT: ")
+	require.Len(t, portal.OfflineRows(), 3)
+	lines, _ := once(t, env)
+	require.Len(t, lines, 3)
+	require.Empty(t, portal.OfflineRows())
+}
