@@ -3,6 +3,7 @@ package main
 import (
 	"io"
 	"log/slog"
+	"net/http"
 	"time"
 
 	"github.com/b24events/b24events/event"
@@ -21,6 +22,7 @@ type config struct {
 	retryParked time.Duration
 	poll        time.Duration
 	logger      *slog.Logger
+	client      *http.Client // nil for the usual one
 }
 
 var settings = []oneportal.Setting{

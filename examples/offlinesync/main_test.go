@@ -24,9 +24,9 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-func once(t *testing.T, env programtest.Env, args ...string) ([]map[string]any, string) {
+func once(t *testing.T, env programtest.Env) ([]map[string]any, string) {
 	t.Helper()
-	code, stdout, stderr := programtest.Run(t, run, env, append(args, "-once", "-log-format=json")...)
+	code, stdout, stderr := programtest.Run(t, run, env, "-once", "-log-format=json")
 	require.Zero(t, code, stderr)
 	return programtest.Lines(t, stdout), stderr
 }

@@ -14,7 +14,7 @@ import (
 
 // work binds the events and works the queue until ctx ends or, with -once, until it is empty.
 func work(ctx context.Context, cfg config, stdout io.Writer) (err error) {
-	portal, err := oneportal.Open(ctx, cfg.Values, cfg.logger, nil)
+	portal, err := oneportal.Open(ctx, cfg.Values, cfg.logger, cfg.client)
 	if err != nil {
 		return oneportal.Stopped(ctx, err)
 	}

@@ -192,6 +192,7 @@ func passes(err error) bool {
 	case "":
 		return !errors.As(err, new(*UsageError)) && !errors.Is(err, event.ErrMalformed)
 	default:
-		return errors.As(err, &refusal) && refusal.Status >= http.StatusInternalServerError
+		page := errors.Is(err, rest.ErrBadAnswer) // of a proxy, or of a portal that is being mended
+		return errors.As(err, &refusal) && (refusal.Status >= http.StatusInternalServerError || (page && refusal.Status < http.StatusBadRequest))
 	}
 }

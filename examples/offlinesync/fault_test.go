@@ -1,0 +1,135 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"path/filepath"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/b24events/b24events/event/eventtest"
+	"github.com/b24events/b24events/examples/internal/oneportal"
+	"github.com/b24events/b24events/examples/internal/programtest"
+	"github.com/b24events/b24events/oauth"
+)
+
+// supervisor starts the program again when it ends with an error, as service managers do. Where the tokens are void, somebody puts new ones
+// into the settings.
+type supervisor struct {
+	app     *eventtest.Application
+	env     programtest.Env
+	network *eventtest.Network
+	stderr  programtest.Output
+	starts  int
+	seeds   int
+	errs    []error
+}
+
+// run returns when ctx has ended and the program has stopped.
+func (s *supervisor) run(ctx context.Context, t *testing.T) {
+	t.Helper()
+	for ctx.Err() == nil {
+		s.starts++
+		cfg, err := configure([]string{"-log-format=json"}, s.env.Lookup, &s.stderr)
+		if err == nil {
+			cfg.client = s.network.Client()
+			err = work(ctx, cfg, io.Discard)
+		}
+		if err != nil {
+			s.errs = append(s.errs, err)
+		}
+		if errors.Is(err, oauth.ErrReauthorize) || oneportal.Code(err) == "INVALID_TOKEN" {
+			s.env = s.env.Seeded(t, s.app)
+			s.seeds++
+		}
+		pause(ctx, 10*time.Second)
+	}
+}
+
+// pause waits on the clock of the bubble.
+func pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+// Everything goes wrong that the platform is known for while objects change: nothing is lost.
+func TestFaults(t *testing.T) {
+	t.Parallel()
+	for _, seed := range []uint64{1, 2, 3} {
+		t.Run("", func(t *testing.T) {
+			t.Parallel()
+			t.Logf("seed %d", seed)
+			synctest.Test(t, func(t *testing.T) { survive(t, seed) })
+		})
+	}
+}
+
+func survive(t *testing.T, seed uint64) {
+	t.Helper()
+	const span = time.Hour
+	network := eventtest.NewNetwork()
+	portal, app, env := programtest.Portal(t, eventtest.WithNetwork(network), eventtest.WithRateLimit(2, 50))
+	out := filepath.Join(t.TempDir(), "out.jsonl")
+	s := &supervisor{network: network, app: app, env: env.Seeded(t, app).With("OUT", out, "EVENTS", worldEvents, "POLL", "30s", "RETRIES", "50")}
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		s.run(ctx, t)
+	}()
+	defer func() {
+		stop()
+		<-ended
+	}()
+	random := rand.New(rand.NewPCG(seed, 5)) //nolint:gosec // repeatable
+	w := newWorld(portal, seed, 60)
+	rest := w.turn(t, 2*time.Second)
+	time.AfterFunc(span/2, app.RevokeTokens)
+	for began := time.Now(); time.Since(began) < span; {
+		pause(t.Context(), time.Duration(random.IntN(20))*time.Second)
+		misfortune(portal, random)
+	}
+	rest()
+	portal.Heal()
+	for began := time.Now(); len(portal.OfflineRows()) > 0; pause(t.Context(), time.Minute) {
+		require.Less(t, time.Since(began), 3*time.Hour, "%d records stay, such as %+v: %v", len(portal.OfflineRows()), portal.OfflineRows()[0], s.errs)
+	}
+	stop()
+	<-ended
+	lines := w.settled(t, out)
+	t.Logf("%d changes, %d lines, %d starts, %d seeds, %d requests: %v", w.version, len(lines), s.starts, s.seeds, portal.Requests().REST, s.errs)
+	require.GreaterOrEqual(t, s.seeds, 1)
+	require.Less(t, portal.Requests().REST, 4*int(span/time.Second)/2, "it hammers at the portal")
+	require.NotContains(t, s.stderr.String(), string(app.ClientSecret()))
+}
+
+// misfortune lets something go wrong.
+func misfortune(portal *eventtest.Portal, random *rand.Rand) {
+	methods := []string{eventtest.AnyMethod, "batch", "event.offline.get", "event.offline.list", "event.offline.clear", "crm.deal.get", "oauth/token"}
+	faults := []eventtest.Fault{
+		eventtest.Fail(503, "QUERY_LIMIT_EXCEEDED", "Too many requests"),
+		eventtest.Fail(429, "OPERATION_TIME_LIMIT", "Method is blocked due to operation time limit."),
+		eventtest.Fail(500, "INTERNAL_SERVER_ERROR", "Internal server error"),
+		eventtest.Fail(400, "ERROR_CORE", "SQL query error!"),
+		eventtest.Fail(401, "CONNECTION_ERROR", "Error connecting to authorization server"),
+		eventtest.HTML(503), eventtest.HTML(429), eventtest.HTML(502), eventtest.HTML(200), eventtest.Reset(), eventtest.LoseAnswer(),
+		eventtest.CutAnswer(), eventtest.ExpiredToken(), eventtest.Delay(5 * time.Second), eventtest.Delay(2 * time.Minute),
+	}
+	switch random.IntN(10) {
+	case 0:
+		portal.ExpireAccessTokens()
+	case 1: // more often than the client tries by itself
+		portal.Times(12, methods[random.IntN(len(methods))], faults[random.IntN(3)])
+	default:
+		portal.Once(methods[random.IntN(len(methods))], faults[random.IntN(len(faults))])
+	}
+}
