@@ -2,6 +2,7 @@ package rest_test
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,6 +10,8 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -173,7 +176,7 @@ func TestExpiredTokenIsRenewedOnce(t *testing.T) {
 				}
 				says(200, `{"result":true}`)(w, r)
 			})
-			creds := &tokens{endpoint: p.URL + "/rest/", token: "first", renewals: test.renewals}
+			creds := &tokens{endpoint: p.ClientEndpoint(), token: "first", renewals: test.renewals}
 
 			ok, err := rest.Call[bool](t.Context(), newClient(t, creds), "server.time", map[string]any{"a": 1})
 
@@ -197,7 +200,7 @@ func TestOtherRefusalsAreNotRenewed(t *testing.T) {
 		t.Run(code, func(t *testing.T) {
 			t.Parallel()
 			p := newPortal(t, says(401, `{"error":"`+code+`"}`))
-			creds := &tokens{endpoint: p.URL + "/rest/", token: "first", renewals: []string{"second"}}
+			creds := &tokens{endpoint: p.ClientEndpoint(), token: "first", renewals: []string{"second"}}
 
 			err := newClient(t, creds).Call(t.Context(), "profile", nil, nil)
 
@@ -211,7 +214,7 @@ func TestOtherRefusalsAreNotRenewed(t *testing.T) {
 func TestCredentialsFail(t *testing.T) {
 	t.Parallel()
 	p := newPortal(t, says(200, `{"result":1}`))
-	creds := &tokens{endpoint: p.URL, err: errRenew}
+	creds := &tokens{endpoint: p.URL(), err: errRenew}
 
 	err := newClient(t, creds).Call(t.Context(), "profile", nil, nil)
 
@@ -222,20 +225,20 @@ func TestCredentialsFail(t *testing.T) {
 func TestRefusedBeforeAnythingIsSent(t *testing.T) {
 	t.Parallel()
 	p := newPortal(t, says(200, `{"result":1}`))
-	host := strings.TrimPrefix(p.URL, "http://")
+	host := strings.TrimPrefix(p.URL(), "http://")
 	methods := []string{
 		"", ".", "..", "a..b", ".a", "a.", "crm/deal", "crm.deal?x=1", "crm.deal#x", "a b", "a\n", "a%2e", "план", strings.Repeat("a", 129),
 	}
 	for _, method := range methods {
 		t.Run("method "+method, func(t *testing.T) {
 			t.Parallel()
-			err := newClient(t, &tokens{endpoint: p.URL + "/rest/", token: "t"}).Call(t.Context(), method, nil, nil)
+			err := newClient(t, &tokens{endpoint: p.ClientEndpoint(), token: "t"}).Call(t.Context(), method, nil, nil)
 			require.ErrorIs(t, err, rest.ErrBadCall)
 		})
 	}
 	endpoints := map[string]string{
 		"empty": "", "no scheme": host + "/rest/", "other scheme": "ftp://" + host + "/rest/", "userinfo": "http://user:pw@" + host + "/rest/",
-		"query": p.URL + "/rest/?a=b", "bare question mark": p.URL + "/rest/?", "fragment": p.URL + "/rest/#x", "no host": "http:///rest/", "junk": "http://[::1",
+		"query": p.URL() + "/rest/?a=b", "bare question mark": p.URL() + "/rest/?", "fragment": p.URL() + "/rest/#x", "no host": "http:///rest/", "junk": "http://[::1",
 	}
 	for name, endpoint := range endpoints {
 		t.Run("endpoint "+name, func(t *testing.T) {
@@ -246,13 +249,13 @@ func TestRefusedBeforeAnythingIsSent(t *testing.T) {
 	}
 	t.Run("http without leave", func(t *testing.T) {
 		t.Parallel()
-		api, err := rest.NewPortals(&tokens{endpoint: p.URL + "/rest/", token: "t"})
+		api, err := rest.NewPortals(&tokens{endpoint: p.ClientEndpoint(), token: "t"})
 		require.NoError(t, err)
 		require.ErrorIs(t, api.Portal(member).Call(t.Context(), "profile", nil, nil), rest.ErrBadEndpoint)
 	})
 	t.Run("no token", func(t *testing.T) {
 		t.Parallel()
-		err := newClient(t, &tokens{endpoint: p.URL + "/rest/"}).Call(t.Context(), "profile", nil, nil)
+		err := newClient(t, &tokens{endpoint: p.ClientEndpoint()}).Call(t.Context(), "profile", nil, nil)
 		require.ErrorIs(t, err, rest.ErrBadCall)
 	})
 	t.Cleanup(func() { require.Empty(t, p.requests()) })
@@ -262,28 +265,34 @@ func TestEndpointNeedsNoSlash(t *testing.T) {
 	t.Parallel()
 	p := newPortal(t, says(200, `{"result":1}`))
 
-	err := newClient(t, &tokens{endpoint: p.URL + "/rest", token: "t"}).Call(t.Context(), "Event.Bind", nil, nil)
+	err := newClient(t, &tokens{endpoint: p.URL() + "/rest", token: "t"}).Call(t.Context(), "Event.Bind", nil, nil)
 
 	require.NoError(t, err)
 	require.Equal(t, "/rest/Event.Bind", p.requests()[0].path)
 }
 
+// TestHTTPSPortal has a server of its own to end TLS in front of the portal, which speaks plain HTTP.
 func TestHTTPSPortal(t *testing.T) {
 	t.Parallel()
-	srv := httptest.NewTLSServer(says(200, `{"result":1}`))
-	t.Cleanup(srv.Close)
-	creds := &tokens{endpoint: srv.URL + "/rest/", token: secretToken}
+	w := newWorld(t)
+	behind, err := url.Parse(w.URL())
+	require.NoError(t, err)
+	front := httptest.NewTLSServer(httputil.NewSingleHostReverseProxy(behind))
+	t.Cleanup(front.Close)
+	w.creds.endpoint = front.URL + "/rest/"
 
-	api, err := rest.NewPortals(creds, rest.WithHTTPClient(srv.Client()))
+	api, err := rest.NewPortals(w.creds, rest.WithHTTPClient(front.Client()))
 	require.NoError(t, err)
 	require.NoError(t, api.Portal(member).Call(t.Context(), "profile", nil, nil))
 
 	// Without the server's certificate among the trusted ones.
-	api, err = rest.NewPortals(creds)
+	api, err = rest.NewPortals(&tokens{endpoint: front.URL + "/rest/", token: secretToken})
 	require.NoError(t, err)
 	err = api.Portal(member).Call(t.Context(), "profile", nil, nil)
-	require.Error(t, err)
+	var refused *tls.CertificateVerificationError
+	require.ErrorAs(t, err, &refused)
 	requireNoSecrets(t, err)
+	require.Equal(t, 1, w.CallCount("profile"))
 }
 
 func TestContextEndsACall(t *testing.T) {
@@ -329,7 +338,7 @@ func TestTimeLimitOfTheHTTPClient(t *testing.T) {
 	leave := make(chan struct{})
 	p := newPortal(t, func(http.ResponseWriter, *http.Request) { <-leave })
 	t.Cleanup(func() { close(leave) })
-	creds := &tokens{endpoint: p.URL, token: secretToken}
+	creds := &tokens{endpoint: p.ClientEndpoint(), token: secretToken}
 
 	err := newClient(t, creds, rest.WithHTTPClient(&http.Client{Timeout: 20 * time.Millisecond})).Call(t.Context(), "profile", nil, nil)
 
@@ -343,8 +352,8 @@ func TestConnectionErrors(t *testing.T) {
 	t.Run("refused", func(t *testing.T) {
 		t.Parallel()
 		p := newPortal(t, says(200, ""))
-		p.Close()
-		err := newClient(t, &tokens{endpoint: p.URL + "/rest/", token: secretToken}).Call(t.Context(), "profile", nil, nil)
+		require.NoError(t, p.Close())
+		err := newClient(t, &tokens{endpoint: p.ClientEndpoint(), token: secretToken}).Call(t.Context(), "profile", nil, nil)
 		var op *net.OpError
 		require.ErrorAs(t, err, &op)
 		require.Equal(t, "dial", op.Op)
@@ -382,7 +391,7 @@ func TestRedirectsAreNotFollowed(t *testing.T) {
 		t.Run(http.StatusText(status), func(t *testing.T) {
 			t.Parallel()
 			client, _ := clientOf(t, func(w http.ResponseWriter, r *http.Request) {
-				http.Redirect(w, r, target.URL+"/rest/profile", status)
+				http.Redirect(w, r, target.URL()+"/rest/profile", status)
 			})
 			err := client.Call(t.Context(), "profile", nil, nil)
 			require.ErrorIs(t, err, rest.ErrMoved)

@@ -162,7 +162,7 @@ func TestNothingPrintsATokenOrLogsOne(t *testing.T) {
 		echo := r.Form.Get("auth")
 		_ = json.NewEncoder(w).Encode(map[string]string{"error": code, "error_description": echo, "argument": echo})
 	})
-	creds := valueCredentials{&tokens{endpoint: p.URL + "/rest/", token: secretToken, renewals: []string{"s3cr3t-two"}}}
+	creds := valueCredentials{&tokens{endpoint: p.ClientEndpoint(), token: secretToken, renewals: []string{"s3cr3t-two"}}}
 	log := slog.New(slog.NewJSONHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	api, err := rest.NewPortals(creds, rest.WithInsecureHTTP(), rest.WithLogger(log))
 	require.NoError(t, err)

@@ -89,7 +89,7 @@ func TestHostileRedirects(t *testing.T) {
 		hits <- r.URL.Path
 		says(200, `{"result":1}`)(w, r)
 	})
-	host := strings.TrimPrefix(trap.URL, "http://")
+	host := strings.TrimPrefix(trap.URL(), "http://")
 	locations := map[string]string{
 		"none":            "",
 		"relative":        "/rest/profile",
@@ -119,7 +119,7 @@ func TestHostileRedirects(t *testing.T) {
 				w.WriteHeader(http.StatusFound)
 			})
 			creds := &movable{
-				tokens:  &tokens{endpoint: p.URL + "/rest/", token: secretToken},
+				tokens:  &tokens{endpoint: p.ClientEndpoint(), token: secretToken},
 				vouches: func(string) bool { return true },
 			}
 			err := newClient(t, creds).Call(t.Context(), "profile", nil, nil)
@@ -137,11 +137,11 @@ func TestRedirectsAreFollowedOnce(t *testing.T) {
 	var one, two *portal
 	bounce := func(to **portal) http.HandlerFunc {
 		return func(w http.ResponseWriter, r *http.Request) {
-			http.Redirect(w, r, (*to).URL+r.URL.Path, http.StatusTemporaryRedirect) //nolint:gosec // what a test is about
+			http.Redirect(w, r, (*to).URL()+r.URL.Path, http.StatusTemporaryRedirect) //nolint:gosec // what a test is about
 		}
 	}
 	one, two = newPortal(t, bounce(&two)), newPortal(t, bounce(&one))
-	creds := &movable{tokens: &tokens{endpoint: one.URL + "/rest/", token: secretToken}, vouches: func(string) bool { return true }}
+	creds := &movable{tokens: &tokens{endpoint: one.ClientEndpoint(), token: secretToken}, vouches: func(string) bool { return true }}
 
 	err := newClient(t, creds, rest.WithRetries(4)).Call(t.Context(), "profile", nil, nil)
 
@@ -182,11 +182,11 @@ func TestRenamedAndExpired(t *testing.T) {
 		says(200, `{"result":1}`)(w, r)
 	})
 	old := newPortal(t, func(w http.ResponseWriter, r *http.Request) {
-		http.Redirect(w, r, fresh.URL+r.URL.Path, http.StatusFound) //nolint:gosec // what a test is about
+		http.Redirect(w, r, fresh.URL()+r.URL.Path, http.StatusFound) //nolint:gosec // what a test is about
 	})
 	creds := &movable{
-		tokens:  &tokens{endpoint: old.URL + "/rest/", token: "first", renewals: []string{"second"}},
-		vouches: func(endpoint string) bool { return endpoint == fresh.URL+"/rest/" },
+		tokens:  &tokens{endpoint: old.ClientEndpoint(), token: "first", renewals: []string{"second"}},
+		vouches: func(endpoint string) bool { return endpoint == fresh.ClientEndpoint() },
 	}
 	require.NoError(t, newClient(t, creds).Call(t.Context(), "profile", nil, nil))
 	require.Len(t, old.requests(), 1)

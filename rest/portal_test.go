@@ -4,13 +4,13 @@ import (
 	"context"
 	"io"
 	"net/http"
-	"net/http/httptest"
 	"net/url"
 	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/b24events/b24events/event/eventtest"
 	"github.com/b24events/b24events/rest"
 )
 
@@ -26,9 +26,9 @@ type request struct {
 	form                           url.Values
 }
 
-// portal answers calls as a test tells it to. Package eventtest has a portal that behaves; this one misbehaves.
+// portal is a portal whose answers a test writes, for what none that behaves says. It keeps what it saw of the calls.
 type portal struct {
-	*httptest.Server
+	*eventtest.Portal
 	answer http.HandlerFunc
 
 	mu   sync.Mutex
@@ -38,8 +38,8 @@ type portal struct {
 func newPortal(tb testing.TB, answer http.HandlerFunc) *portal {
 	tb.Helper()
 	p := &portal{answer: answer}
-	p.Server = httptest.NewServer(p)
-	tb.Cleanup(p.Close)
+	p.Portal = eventtest.NewPortal(tb, eventtest.WithFallback(p)) // what goes astray is seen too
+	p.Always(eventtest.AnyMethod, eventtest.Answer(p))
 	return p
 }
 
@@ -115,5 +115,5 @@ func newClient(tb testing.TB, c rest.Credentials, opts ...rest.Option) *rest.Cli
 func clientOf(tb testing.TB, answer http.HandlerFunc) (*rest.Client, *portal) {
 	tb.Helper()
 	p := newPortal(tb, answer)
-	return newClient(tb, &tokens{endpoint: p.URL + "/rest/", token: secretToken}), p
+	return newClient(tb, &tokens{endpoint: p.ClientEndpoint(), token: secretToken}), p
 }

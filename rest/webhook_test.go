@@ -60,7 +60,7 @@ func TestWebhook(t *testing.T) {
 func TestWebhookOnTheWire(t *testing.T) {
 	t.Parallel()
 	p := newPortal(t, says(200, `{"result":1}`))
-	client, err := rest.NewWebhook(p.URL+"/rest/1/s3cr3t", rest.WithInsecureHTTP())
+	client, err := rest.NewWebhook(p.URL()+"/rest/1/s3cr3t", rest.WithInsecureHTTP())
 	require.NoError(t, err)
 	require.NoError(t, client.Call(t.Context(), "crm.deal.get", map[string]any{"id": 1}, nil))
 	seen := p.requests()
@@ -75,7 +75,7 @@ func TestWebhookOnTheWire(t *testing.T) {
 func TestWebhookKeepsItsSecret(t *testing.T) {
 	t.Parallel()
 	closed := newPortal(t, says(200, ""))
-	closed.Close()
+	require.NoError(t, closed.Close())
 	redirect := func(w http.ResponseWriter, r *http.Request) {
 		http.Redirect(w, r, "http://127.0.0.1:1"+r.URL.Path, http.StatusFound) //nolint:gosec // what a test is about
 	}
@@ -100,9 +100,9 @@ func TestWebhookKeepsItsSecret(t *testing.T) {
 			t.Parallel()
 			var out bytes.Buffer
 			log := slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug}))
-			address := closed.URL
+			address := closed.URL()
 			if answer != nil {
-				address = newPortal(t, answer).URL
+				address = newPortal(t, answer).URL()
 			}
 			client, err := rest.NewWebhook(address+"/rest/1/s3cr3tCODE/", rest.WithInsecureHTTP(), rest.WithLogger(log), rest.WithRetries(0))
 			require.NoError(t, err)
