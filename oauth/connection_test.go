@@ -14,6 +14,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/b24events/b24events/event/eventtest"
 	"github.com/b24events/b24events/oauth"
 )
 
@@ -58,15 +59,19 @@ func TestConnectionErrors(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			srv := httptest.NewUnstartedServer(test.answer)
-			if test.tls {
-				srv.StartTLS()
-			} else {
-				srv.Start()
+			p := eventtest.NewPortal(t)
+			if test.answer != nil {
+				p.Always("oauth/token", eventtest.Answer(test.answer))
+				p.Always("oauth/app.info", eventtest.Answer(test.answer))
 			}
-			t.Cleanup(srv.Close)
+			server := p.ServerEndpoint()
+			if test.tls { // ends in front of the OAuth server, which speaks plain HTTP
+				front := httptest.NewTLSServer(http.NotFoundHandler())
+				t.Cleanup(front.Close)
+				server = front.URL + "/rest/"
+			}
 			if test.closed {
-				srv.Close()
+				require.NoError(t, p.Close())
 			}
 			client := test.client
 			if client == nil {
@@ -74,10 +79,10 @@ func TestConnectionErrors(t *testing.T) {
 			}
 			store := oauth.NewMemoryStore()
 			portals, err := oauth.NewPortals(oauth.Config{ClientID: clientID, ClientSecret: planted}, store,
-				oauth.WithHosts(srv.Listener.Addr().String()), oauth.WithInsecureHTTP(), oauth.WithHTTPClient(client))
+				oauth.WithHosts(hostOf(server)), oauth.WithInsecureHTTP(), oauth.WithHTTPClient(client))
 			require.NoError(t, err)
 			auth := claim()
-			auth.ServerEndpoint = srv.URL + "/rest/"
+			auth.ServerEndpoint = server
 
 			_, err = portals.Install(t.Context(), auth)
 			require.ErrorIs(t, err, oauth.ErrTemporary)
@@ -94,6 +99,9 @@ func TestConnectionErrors(t *testing.T) {
 		})
 	}
 }
+
+// hostOf returns the host of an endpoint.
+func hostOf(endpoint string) string { return strings.SplitN(endpoint, "/", 4)[2] }
 
 func as[E error](err error) bool {
 	var e E
