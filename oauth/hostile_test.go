@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/b24events/b24events/event"
+	"github.com/b24events/b24events/event/eventtest"
 	"github.com/b24events/b24events/oauth"
 	"github.com/b24events/b24events/rest"
 )
@@ -138,28 +139,27 @@ func TestRedirectsOfTheOAuthServerAreNotFollowed(t *testing.T) {
 	trap := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { hits.Add(1) }))
 	defer trap.Close()
 	for _, status := range []int{301, 302, 303, 307, 308} {
-		server := httptest.NewServer(http.RedirectHandler(trap.URL, status))
+		server := eventtest.NewPortal(t)
+		for _, name := range []string{"oauth/token", "oauth/app.info"} {
+			server.Always(name, eventtest.Answer(http.RedirectHandler(trap.URL, status)))
+		}
 		portals, err := oauth.NewPortals(oauth.Config{ClientID: clientID, ClientSecret: planted}, stored(t, func(in *oauth.Installation) {
-			in.ServerEndpoint = server.URL + "/rest/"
-		}), oauth.WithHosts(strings.TrimPrefix(server.URL, "http://")), oauth.WithInsecureHTTP())
+			in.ServerEndpoint = server.ServerEndpoint()
+		}), oauth.WithHosts(server.OAuthHost()), oauth.WithInsecureHTTP())
 		require.NoError(t, err)
 		_, _, err = portals.Renew(t.Context(), member, "a1")
 		require.ErrorIs(t, err, oauth.ErrTemporary)
 		auth := claim()
-		auth.ServerEndpoint = server.URL + "/rest/"
+		auth.ServerEndpoint = server.ServerEndpoint()
 		for _, verify := range []func() error{
 			func() error { _, err := portals.Install(t.Context(), auth); return err },
 			func() error { _, err := portals.KeepUser(t.Context(), auth); return err },
 			func() error { _, err := portals.VerifyPage(t.Context(), auth); return err },
-			func() error {
-				_, err := portals.Exchange(t.Context(), "c0de", strings.TrimPrefix(server.URL, "http://"))
-				return err
-			},
+			func() error { _, err := portals.Exchange(t.Context(), "c0de", server.OAuthHost()); return err },
 			func() error { return portals.Moved(t.Context(), member, "https://new.bitrix24.com/rest/") },
 		} {
 			require.ErrorIs(t, verify(), oauth.ErrTemporary)
 		}
-		server.Close()
 	}
 	require.Zero(t, hits.Load())
 }

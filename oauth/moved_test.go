@@ -56,13 +56,13 @@ func TestRedirectToAnotherHost(t *testing.T) {
 	var hits atomic.Int64
 	trap := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { hits.Add(1) }))
 	defer trap.Close()
-	gone := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	gone := eventtest.NewPortal(t)
+	gone.Always(eventtest.AnyMethod, eventtest.Answer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		http.Redirect(w, r, trap.URL+r.URL.Path, http.StatusFound) //nolint:gosec // that is the attack
-	}))
-	defer gone.Close()
+	})))
 	w := newWorld(t)
 	in := installationOf(w.grant(t))
-	in.ClientEndpoint = gone.URL + "/rest/"
+	in.ClientEndpoint = gone.ClientEndpoint()
 	_, err := w.store.Swap(t.Context(), w.key, "", in)
 	require.NoError(t, err)
 	portals := w.portals(t, w.store)
