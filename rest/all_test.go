@@ -3,6 +3,7 @@ package rest_test
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
@@ -66,14 +67,14 @@ func TestAll(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			tr := &counting{}
+			tr := &tap{next: http.DefaultTransport}
 			client := w.client(t, on(tr), rest.WithoutRateLimit())
 			type row struct {
 				ID any
 			}
 			rows := rest.All[row](t.Context(), client, test.method, test.params, test.opts...)
 			for range 2 { // ranging again starts again
-				tr.n.Store(0)
+				before := tr.count()
 				all, err := collect(t, rows)
 				require.NoError(t, err)
 				require.Len(t, all, test.rows)
@@ -85,7 +86,7 @@ func TestAll(t *testing.T) {
 				if test.rows > 0 {
 					require.Equal(t, test.first, fmt.Sprint(all[0].ID))
 				}
-				require.EqualValues(t, test.requests, tr.n.Load())
+				require.Equal(t, test.requests, tr.count()-before)
 			}
 		})
 	}
@@ -97,7 +98,7 @@ func TestAllStops(t *testing.T) {
 	w.deals(t, 120, strconv.Itoa)
 	t.Run("at a break", func(t *testing.T) {
 		t.Parallel()
-		tr := &counting{}
+		tr := &tap{next: http.DefaultTransport}
 		n := 0
 		for _, err := range rest.All[deal](t.Context(), w.client(t, on(tr)), "crm.deal.list", nil) {
 			require.NoError(t, err)
@@ -105,7 +106,7 @@ func TestAllStops(t *testing.T) {
 				break
 			}
 		}
-		require.EqualValues(t, 1, tr.n.Load())
+		require.Equal(t, 1, tr.count())
 	})
 	t.Run("with the context", func(t *testing.T) {
 		t.Parallel()
@@ -211,7 +212,7 @@ func TestAllOddAnswers(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			client := newHosts(t, on(newTransport(test.answers...))).Portal("a")
+			client := newHosts(t, on(newTransport(t, test.answers...))).Portal("a")
 			all, err := collect(t, rest.All[struct{ ID int }](t.Context(), client, "tasks.task.list", nil, test.opts...))
 			require.ErrorIs(t, err, test.err)
 			if err != nil {
@@ -248,7 +249,7 @@ func TestAllRefuses(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			tr := newTransport(fine)
+			tr := newTransport(t, fine)
 			_, err := collect(t, rest.All[deal](t.Context(), newHosts(t, on(tr)).Portal("a"), "crm.deal.list", test.params, test.opts...))
 			require.ErrorIs(t, err, rest.ErrBadCall)
 			require.NotContains(t, err.Error(), "planted-value")

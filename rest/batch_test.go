@@ -135,8 +135,7 @@ func TestBatchIsSplit(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			tr := &transport{}
-			tr.answer = func(s sent) (int, string, error) {
+			tr := newScript(t, func(s sent) (int, string, error) {
 				results := map[string]any{}
 				for key, values := range s.form {
 					if name, ok := strings.CutPrefix(key, "cmd["); ok {
@@ -145,7 +144,7 @@ func TestBatchIsSplit(t *testing.T) {
 				}
 				body, err := json.Marshal(map[string]any{"result": map[string]any{"result": results, "result_error": []any{}}})
 				return 200, string(body), err
-			}
+			})
 			b := rest.NewBatch()
 			var commands []*rest.Command[string]
 			for i := range test.commands {
@@ -165,7 +164,7 @@ func TestBatchIsSplit(t *testing.T) {
 			}
 			require.NoError(t, err)
 			var sizes []int
-			for _, s := range tr.seen {
+			for _, s := range tr.requests() {
 				sizes = append(sizes, len(s.form)-2) // less halt and auth
 				require.Equal(t, "0", s.form.Get("halt"))
 			}

@@ -68,7 +68,7 @@ func BenchmarkCoalescer(b *testing.B) {
 		b.Run(strconv.Itoa(callers), func(b *testing.B) {
 			w := newWorld(b)
 			w.deals(b, 50, strconv.Itoa)
-			tr := &counting{}
+			tr := &tap{next: http.DefaultTransport}
 			c := w.portals(b, on(tr), rest.WithoutRateLimit()).Coalescer(w.MemberID())
 			calls := 0
 			b.ReportAllocs()
@@ -84,7 +84,7 @@ func BenchmarkCoalescer(b *testing.B) {
 				wg.Wait()
 				calls += callers
 			}
-			b.ReportMetric(float64(tr.n.Load())/float64(calls), "requests/call")
+			b.ReportMetric(float64(tr.count())/float64(calls), "requests/call")
 		})
 	}
 }

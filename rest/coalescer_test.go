@@ -2,9 +2,7 @@ package rest_test
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -45,63 +43,20 @@ func TestFiftyCallsOneRequest(t *testing.T) {
 	require.Equal(t, 50, w.CallCount("crm.deal.get"))
 }
 
-// echo answers crm.deal.get with the parameter id, by itself and in a batch, after a delay; and with the error that id names.
-func echo(delay time.Duration) *transport {
-	one := func(method, query string) (any, any) {
-		form, _ := url.ParseQuery(query)
-		id := form.Get("id")
-		if n, err := strconv.Atoi(id); err != nil && id != "" {
-			return nil, map[string]any{"error": id, "error_description": ""}
-		} else if n > 0 {
-			return n, nil
-		}
-		return method, nil
-	}
-	tr := &transport{}
-	tr.answer = func(s sent) (int, string, error) {
-		if delay > 0 {
-			<-time.After(delay)
-		}
-		if s.method != "batch" {
-			result, failure := one(s.method, s.form.Encode())
-			if failure != nil {
-				body, err := json.Marshal(failure)
-				return 400, string(body), err
-			}
-			body, err := json.Marshal(map[string]any{"result": result})
-			return 200, string(body), err
-		}
-		results, failures := map[string]any{}, map[string]any{}
-		for key, values := range s.form {
-			if name, ok := strings.CutPrefix(key, "cmd["); ok {
-				name = strings.TrimSuffix(name, "]")
-				method, query, _ := strings.Cut(values[0], "?")
-				if result, failure := one(method, query); failure != nil {
-					failures[name] = failure
-				} else {
-					results[name] = result
-				}
-			}
-		}
-		body, err := json.Marshal(map[string]any{"result": map[string]any{"result": results, "result_error": failures}})
-		return 200, string(body), err
-	}
-	return tr
+// withDeals is a bubble with 500 deals, whose ids are 1 to 500.
+func withDeals(t *testing.T) *world {
+	t.Helper()
+	w := newBubble(t)
+	w.deals(t, 500, strconv.Itoa)
+	return w
 }
 
-// commands counts the commands of a batch.
-func (s sent) commands() int {
-	n := 0
-	for key := range s.form {
-		if strings.HasPrefix(key, "cmd[") {
-			n++
-		}
-	}
-	return n
-}
-
-func get(ctx context.Context, c rest.Doer, id any) (int, error) {
-	return rest.Call[int](ctx, c, "crm.deal.get", map[string]any{"id": id})
+// get reads a deal, and returns its id.
+func get(ctx context.Context, c rest.Doer, id int) (int, error) {
+	deal, err := rest.Call[struct {
+		ID int `json:",string"`
+	}](ctx, c, "crm.deal.get", map[string]any{"id": id})
+	return deal.ID, err
 }
 
 func TestGathering(t *testing.T) {
@@ -123,8 +78,8 @@ func TestGathering(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				tr := echo(0)
-				c, err := rest.NewCoalescer(newHosts(t, on(tr)).Portal("a"), test.opts...)
+				w := withDeals(t)
+				c, err := rest.NewCoalescer(w.client(t), test.opts...)
 				require.NoError(t, err)
 				start := time.Now()
 				var wg sync.WaitGroup
@@ -139,7 +94,7 @@ func TestGathering(t *testing.T) {
 				wg.Wait()
 				require.LessOrEqual(t, time.Since(start), rest.DefaultWindow)
 				var sizes []int
-				for _, s := range tr.seen {
+				for _, s := range w.tap.requests() {
 					sizes = append(sizes, s.commands())
 				}
 				require.ElementsMatch(t, test.want, sizes)
@@ -159,8 +114,8 @@ func upTo(n int) []int {
 func TestWindow(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		tr := echo(0)
-		c, err := rest.NewCoalescer(newHosts(t, on(tr)).Portal("a"), rest.WithWindow(time.Second))
+		w := withDeals(t)
+		c, err := rest.NewCoalescer(w.client(t), rest.WithWindow(time.Second))
 		require.NoError(t, err)
 		start := time.Now()
 		var wg sync.WaitGroup
@@ -174,9 +129,10 @@ func TestWindow(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		require.Len(t, tr.seen, 2)
-		require.Equal(t, 3, tr.seen[0].commands())
-		require.Equal(t, 0, tr.seen[1].commands())
+		seen := w.tap.requests()
+		require.Len(t, seen, 2)
+		require.Equal(t, 3, seen[0].commands())
+		require.Equal(t, 0, seen[1].commands())
 		require.Equal(t, 2350*time.Millisecond, time.Since(start))
 	})
 }
@@ -185,9 +141,8 @@ func TestWindow(t *testing.T) {
 func TestGatheringWhileTheLimitHolds(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		tr := echo(0)
-		api := newHosts(t, on(tr), rest.WithRateLimit(1, 1))
-		c := api.Coalescer("a")
+		w := withDeals(t)
+		c := w.portals(t, rest.WithRateLimit(1, 1)).Coalescer(w.MemberID())
 		var wg sync.WaitGroup
 		for i := 1; i <= 500; i++ {
 			wg.Go(func() {
@@ -198,7 +153,7 @@ func TestGatheringWhileTheLimitHolds(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		require.LessOrEqual(t, tr.count(), 11)
+		require.LessOrEqual(t, w.tap.count(), 11)
 	})
 }
 
@@ -219,54 +174,85 @@ func TestWritesAreNotJoinedIntoOne(t *testing.T) {
 	require.True(t, ok)
 }
 
+// several are the credentials of several worlds on one network.
+type several []*world
+
+func (ws several) Access(ctx context.Context, memberID string) (endpoint, token string, err error) {
+	for _, w := range ws {
+		if w.MemberID() == memberID {
+			return w.creds.Access(ctx, memberID)
+		}
+	}
+	return "", "", errRenew
+}
+
+func (several) Renew(context.Context, string, string) (endpoint, token string, err error) {
+	return "", "", errRenew
+}
+
 func TestPortalsDoNotMix(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		tr := echo(0)
-		api := newHosts(t, on(tr))
+		n := eventtest.NewNetwork()
+		both := several{newWorld(t, eventtest.WithNetwork(n)), newWorld(t, eventtest.WithNetwork(n))}
+		for _, w := range both {
+			w.deals(t, 20, strconv.Itoa)
+		}
+		tp := &tap{next: n}
+		api, err := rest.NewPortals(both, on(tp))
+		require.NoError(t, err)
 		var wg sync.WaitGroup
 		for i := 1; i <= 20; i++ {
 			wg.Go(func() {
-				if _, err := get(t.Context(), api.Coalescer([]string{"a", "b"}[i%2]), i); err != nil {
-					t.Error(err)
+				if got, err := get(t.Context(), api.Coalescer(both[i%2].MemberID()), i); err != nil || got != i {
+					t.Error(got, err)
 				}
 			})
 		}
 		wg.Wait()
-		require.Len(t, tr.seen, 2)
-		require.NotEqual(t, tr.seen[0].host, tr.seen[1].host)
+		seen := tp.requests()
+		require.Len(t, seen, 2)
+		require.NotEqual(t, seen[0].host, seen[1].host)
 	})
 }
 
 func TestEachGetsItsOwnError(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		c := newHosts(t, on(echo(0))).Coalescer("a")
+		w := withDeals(t)
+		c := w.portals(t).Coalescer(w.MemberID())
 		var wg sync.WaitGroup
-		for i, id := range []any{1, "ACCESS_DENIED", 3, "not_found"} {
+		for _, id := range []int{1, 3} {
 			wg.Go(func() {
-				got, err := get(t.Context(), c, id)
-				if n, ok := id.(int); ok {
-					if err != nil || got != n {
-						t.Errorf("%v: %d, %v", id, got, err)
-					}
-					return
+				if got, err := get(t.Context(), c, id); err != nil || got != id {
+					t.Errorf("%d: %d, %v", id, got, err)
 				}
+			})
+		}
+		for method, want := range map[string]rest.Error{
+			"crm.deal.get":       {Description: "Not found"},
+			"no.such":            {Code: rest.ErrMethodNotFound, Description: "Method not found!"},
+			"calendar.event.get": {Code: rest.ErrInsufficientScope},
+		} {
+			wg.Go(func() {
+				err := c.Call(t.Context(), method, map[string]any{"id": 501}, nil)
 				var e *rest.Error
-				if !errors.As(err, &e) || e.Method != "crm.deal.get" || !errors.Is(err, rest.ErrorCode(strings.ToUpper(fmt.Sprint(id)))) {
-					t.Errorf("call %d: %v", i, err)
+				if !errors.As(err, &e) || e.Method != method || e.Code != want.Code || e.Description != want.Description {
+					t.Errorf("%s: %v", method, err)
 				}
 			})
 		}
 		wg.Wait()
+		require.Equal(t, 1, w.tap.count())
 	})
 }
 
 func TestErrorsOfTheWholeRequest(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		tr := newTransport(`{"error":"ACCESS_DENIED","error_description":"REST is available only on commercial plans."}`)
-		c := newHosts(t, on(tr)).Coalescer("a")
+		w := newBubble(t)
+		w.Always("batch", eventtest.Fail(401, "ACCESS_DENIED", "REST is available only on commercial plans."))
+		c := w.portals(t).Coalescer(w.MemberID())
 		var wg sync.WaitGroup
 		for _, method := range []string{"profile", "crm.deal.get", "crm.lead.get"} {
 			wg.Go(func() {
@@ -278,7 +264,7 @@ func TestErrorsOfTheWholeRequest(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		require.Equal(t, 1, tr.count())
+		require.Equal(t, 1, w.tap.count())
 	})
 }
 
@@ -288,8 +274,9 @@ func TestOneCallerLeaves(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				tr := echo(time.Second)
-				c := newHosts(t, on(tr)).Coalescer("a")
+				w := withDeals(t)
+				w.Always(eventtest.AnyMethod, eventtest.Delay(time.Second))
+				c := w.portals(t).Coalescer(w.MemberID())
 				start := time.Now()
 				ctx, cancel := context.WithTimeout(t.Context(), after)
 				defer cancel()
@@ -309,8 +296,9 @@ func TestOneCallerLeaves(t *testing.T) {
 					})
 				}
 				wg.Wait()
-				require.Equal(t, 1, tr.count())
-				require.Equal(t, map[bool]int{true: 3, false: 4}[after < rest.DefaultWindow], tr.seen[0].commands())
+				seen := w.tap.requests()
+				require.Len(t, seen, 1)
+				require.Equal(t, map[bool]int{true: 3, false: 4}[after < rest.DefaultWindow], seen[0].commands())
 			})
 		})
 	}
@@ -319,8 +307,8 @@ func TestOneCallerLeaves(t *testing.T) {
 func TestOneOfEqualReadsLeaves(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		tr := echo(0)
-		c := newHosts(t, on(tr)).Coalescer("a")
+		w := withDeals(t)
+		c := w.portals(t).Coalescer(w.MemberID())
 		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 		defer cancel()
 		var wg sync.WaitGroup
@@ -336,18 +324,8 @@ func TestOneOfEqualReadsLeaves(t *testing.T) {
 			}
 		})
 		wg.Wait()
-		require.Equal(t, 1, tr.count())
+		require.Equal(t, 1, w.tap.count())
 	})
-}
-
-// blocking is a transport that answers only when its request is cancelled.
-type blocking struct{ started, cancelled atomic.Int64 }
-
-func (b *blocking) RoundTrip(r *http.Request) (*http.Response, error) {
-	b.started.Add(1)
-	<-r.Context().Done()
-	b.cancelled.Add(1)
-	return nil, r.Context().Err()
 }
 
 func TestAllCallersLeave(t *testing.T) {
@@ -362,8 +340,14 @@ func TestAllCallersLeave(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				tr := &blocking{}
-				c := newHosts(t, on(tr)).Coalescer("a")
+				var started, cancelled atomic.Int64
+				w := newBubble(t)
+				w.Always(eventtest.AnyMethod, eventtest.Answer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+					started.Add(1)
+					<-r.Context().Done() // it answers only when nobody waits any more
+					cancelled.Add(1)
+				})))
+				c := w.portals(t).Coalescer(w.MemberID())
 				ctx, cancel := context.WithTimeout(t.Context(), test.after)
 				defer cancel()
 				var wg sync.WaitGroup
@@ -376,14 +360,14 @@ func TestAllCallersLeave(t *testing.T) {
 				}
 				wg.Wait()
 				synctest.Wait() // what is left over would keep the bubble from ending
-				require.Equal(t, test.requests, tr.started.Load())
-				require.Equal(t, test.requests, tr.cancelled.Load())
+				require.Equal(t, test.requests, started.Load())
+				require.Equal(t, test.requests, cancelled.Load())
 
 				ended, end := context.WithCancel(t.Context())
 				end()
 				_, err := get(ended, c, 1)
 				require.ErrorIs(t, err, context.Canceled)
-				require.Equal(t, test.requests, tr.started.Load())
+				require.Equal(t, test.requests, started.Load())
 			})
 		})
 	}
@@ -409,15 +393,15 @@ func TestWhatGoesByItself(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				tr := echo(0)
-				c := newHosts(t, on(tr)).Coalescer("a")
+				w := withDeals(t)
+				c := w.portals(t).Coalescer(w.MemberID())
 				var wg sync.WaitGroup
 				wg.Go(func() { _ = c.Call(t.Context(), test.method, test.params, nil) })
 				for i := range 2 {
 					wg.Go(func() { _, _ = get(t.Context(), c, i+1) })
 				}
 				wg.Wait()
-				require.Equal(t, map[bool]int{true: 2, false: 1}[test.alone], tr.count())
+				require.Equal(t, map[bool]int{true: 2, false: 1}[test.alone], w.tap.count())
 			})
 		})
 	}
@@ -445,16 +429,18 @@ func TestRefusedInABatchAndMadeAgain(t *testing.T) {
 func TestPausedMethodsGoByThemselves(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		tr := newTransport(blocked, `{"result":{"result":{"c0":1,"c1":2},"result_error":[]}}`, fine)
-		api := newHosts(t, on(tr), rest.WithRetries(1))
+		w := withDeals(t)
+		api := w.portals(t, rest.WithRetries(1))
+		update := map[string]any{"id": 1, "fields": map[string]any{"TITLE": "x"}}
+		w.Once("crm.deal.update", eventtest.Fail(429, "OPERATION_TIME_LIMIT", "Method is blocked due to operation time limit."))
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		require.ErrorIs(t, api.Portal("a").Call(ctx, "crm.item.update", nil, nil), rest.ErrOperationTimeLimit)
+		require.ErrorIs(t, api.Portal(w.MemberID()).Call(ctx, "crm.deal.update", update, nil), rest.ErrOperationTimeLimit)
 		start := time.Now()
-		c := api.Coalescer("a")
+		c := api.Coalescer(w.MemberID())
 		var wg sync.WaitGroup
 		wg.Go(func() {
-			if err := c.Call(t.Context(), "crm.item.update", nil, nil); err != nil || time.Since(start) != time.Minute {
+			if err := c.Call(t.Context(), "crm.deal.update", update, nil); err != nil || time.Since(start) != time.Minute {
 				t.Error(err, time.Since(start))
 			}
 		})
@@ -472,15 +458,17 @@ func TestPausedMethodsGoByThemselves(t *testing.T) {
 func TestAnswersOfEqualReadsAreApart(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		c := newHosts(t, on(echo(0))).Coalescer("a")
+		w := withDeals(t)
+		c := w.portals(t).Coalescer(w.MemberID())
 		answers := make([]*rest.Response, 2)
 		var wg sync.WaitGroup
 		for i := range answers {
 			wg.Go(func() { answers[i], _ = c.Do(t.Context(), "crm.deal.get", map[string]any{"id": 7}) })
 		}
 		wg.Wait()
-		answers[0].Result[0] = '9'
-		require.JSONEq(t, "7", string(answers[1].Result))
+		require.Equal(t, 1, w.CallCount("crm.deal.get"))
+		clear(answers[0].Result)
+		require.Contains(t, string(answers[1].Result), `"ID":"7"`)
 	})
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/b24events/b24events/event/eventtest"
 	"github.com/b24events/b24events/rest"
 )
 
@@ -153,23 +154,15 @@ func TestRedirectsAreFollowedOnce(t *testing.T) {
 // A redirect from https to http would send the token in the clear, whatever the options allow.
 func TestRedirectsKeepTLS(t *testing.T) {
 	t.Parallel()
-	creds := &movable{tokens: &tokens{endpoint: "https://old.example/rest/", token: secretToken}, vouches: func(string) bool { return true }}
-	var seen []string
-	client := newClient(t, creds, rest.WithHTTPClient(&http.Client{Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
-		seen = append(seen, r.URL.String())
-		return &http.Response{
-			StatusCode: http.StatusFound, Header: http.Header{"Location": {"http://new.example/rest/profile"}}, Body: http.NoBody, Request: r,
-		}, nil
-	})}))
+	w := newBubble(t)
+	w.Always(eventtest.AnyMethod, eventtest.Answer(http.RedirectHandler("http://new.example/rest/profile", http.StatusFound)))
+	creds := &movable{tokens: w.creds, vouches: func(string) bool { return true }}
 
-	require.ErrorIs(t, client.Call(t.Context(), "profile", nil, nil), rest.ErrMoved)
-	require.Equal(t, []string{"https://old.example/rest/profile"}, seen)
+	require.ErrorIs(t, newClient(t, creds, on(w.tap)).Call(t.Context(), "profile", nil, nil), rest.ErrMoved)
+	require.Equal(t, 1, w.tap.count())
+	require.Equal(t, w.Domain(), w.tap.requests()[0].host)
 	require.Empty(t, creds.asked)
 }
-
-type roundTrip func(*http.Request) (*http.Response, error)
-
-func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
 // The token is expired at the new address: both ways out of a refusal are taken, each once.
 func TestRenamedAndExpired(t *testing.T) {
@@ -241,7 +234,7 @@ func TestNothingPrintsASecret(t *testing.T) {
 	t.Parallel()
 	limiter, err := rest.NewLimiter(1, 1)
 	require.NoError(t, err)
-	api := newHosts(t, on(newTransport(`{"result":{"result":{"a":{"ID":"1"}}}}`)), rest.WithLimiter(limiter))
+	api := newHosts(t, on(newTransport(t, `{"result":{"result":{"a":{"ID":"1"}}}}`)), rest.WithLimiter(limiter))
 	b := rest.NewBatch()
 	command := rest.Add[deal](b, "a", "crm.deal.get", map[string]any{"x": secretToken})
 	require.NoError(t, api.Portal("a").Batch(t.Context(), b))
@@ -258,7 +251,7 @@ func TestNothingPrintsASecret(t *testing.T) {
 
 func answerOf(t *testing.T) *rest.Response {
 	t.Helper()
-	answer, err := newHosts(t, on(newTransport(fine))).Portal("a").Do(t.Context(), "profile", map[string]any{"x": secretToken})
+	answer, err := newHosts(t, on(newTransport(t, fine))).Portal("a").Do(t.Context(), "profile", map[string]any{"x": secretToken})
 	require.NoError(t, err)
 	return answer
 }

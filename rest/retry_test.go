@@ -49,7 +49,7 @@ func TestWhatIsRepeated(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				calls := func(ctx context.Context, method string) int {
-					tr := newTransport(test.body)
+					tr := newTransport(t, test.body) //nolint:contextcheck // the portal lives as long as the test
 					if test.err != nil {
 						tr.answer = func(sent) (int, string, error) { return 0, "", test.err }
 					}
@@ -80,7 +80,7 @@ func TestReadsByName(t *testing.T) {
 		t.Run(method, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				tr := &transport{answer: func(sent) (int, string, error) { return 0, "", io.EOF }}
+				tr := newScript(t, func(sent) (int, string, error) { return 0, "", io.EOF })
 				require.Error(t, newHosts(t, on(tr)).Portal("a").Call(t.Context(), method, nil, nil))
 				require.Equal(t, read, tr.count() > 1)
 			})
@@ -91,7 +91,7 @@ func TestReadsByName(t *testing.T) {
 func TestBackoff(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		tr := &transport{answer: func(sent) (int, string, error) { return 0, "", io.EOF }}
+		tr := newScript(t, func(sent) (int, string, error) { return 0, "", io.EOF })
 		start := time.Now()
 		require.Error(t, newHosts(t, on(tr)).Portal("a").Call(t.Context(), "profile", nil, nil))
 		require.GreaterOrEqual(t, time.Since(start), 2250*time.Millisecond, "0.2+0.4+0.8+1.6 s, less a quarter")

@@ -1,11 +1,13 @@
 package rest_test
 
 import (
+	"bytes"
 	"context"
 	"io"
 	"net/http"
 	"net/url"
 	"path"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -22,6 +24,7 @@ type world struct {
 	*eventtest.Portal
 	app   *eventtest.Application
 	creds *tokens
+	tap   *tap // what newBubble's clients call through
 }
 
 func newWorld(tb testing.TB, opts ...eventtest.Option) *world {
@@ -44,7 +47,11 @@ func (w *world) client(tb testing.TB, opts ...rest.Option) *rest.Client {
 
 func (w *world) portals(tb testing.TB, opts ...rest.Option) *rest.Portals {
 	tb.Helper()
-	api, err := rest.NewPortals(w.creds, append([]rest.Option{rest.WithInsecureHTTP()}, opts...)...)
+	through := rest.WithInsecureHTTP()
+	if w.tap != nil {
+		through = on(w.tap)
+	}
+	api, err := rest.NewPortals(w.creds, append([]rest.Option{through}, opts...)...)
 	require.NoError(tb, err)
 	return api
 }
@@ -69,55 +76,127 @@ func (w *world) deals(tb testing.TB, n int, title func(int) string) {
 	w.ResetRecords()
 }
 
-// sent is a request as a fake transport sees it.
+// newBubble is newWorld on a network in memory, for tests in a synctest bubble. Its address is https.
+func newBubble(tb testing.TB, opts ...eventtest.Option) *world {
+	tb.Helper()
+	n := eventtest.NewNetwork()
+	w := newWorld(tb, append([]eventtest.Option{eventtest.WithNetwork(n)}, opts...)...)
+	w.tap = &tap{next: n}
+	return w
+}
+
+// sent is a request as it is sent.
 type sent struct {
 	host, method string
 	form         url.Values
 }
 
-// transport answers without a network, so that tests can run on fake time.
-type transport struct {
-	answer func(sent) (status int, body string, err error)
+// commands counts the commands of a batch.
+func (s sent) commands() int {
+	n := 0
+	for key := range s.form {
+		if strings.HasPrefix(key, "cmd[") {
+			n++
+		}
+	}
+	return n
+}
+
+// tap is a transport that keeps what goes through it.
+type tap struct {
+	next http.RoundTripper
 
 	mu   sync.Mutex
 	seen []sent
 }
 
-func (tr *transport) RoundTrip(r *http.Request) (*http.Response, error) {
+func (tp *tap) RoundTrip(r *http.Request) (*http.Response, error) {
+	s := sent{host: r.URL.Host, method: path.Base(r.URL.Path)}
+	if r.Body != nil {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			return nil, err
+		}
+		if s.form, err = url.ParseQuery(string(body)); err != nil {
+			return nil, err
+		}
+		r = r.Clone(r.Context())
+		r.Body = io.NopCloser(bytes.NewReader(body))
+	}
+	tp.mu.Lock()
+	tp.seen = append(tp.seen, s)
+	tp.mu.Unlock()
+	return tp.next.RoundTrip(r)
+}
+
+func (tp *tap) requests() []sent {
+	tp.mu.Lock()
+	defer tp.mu.Unlock()
+	return append([]sent(nil), tp.seen...)
+}
+
+func (tp *tap) count() int { return len(tp.requests()) }
+
+// transport leads to a portal of eventtest, on a network in memory, that answers what a test tells it to, whatever host is called: every
+// answer is a fault.
+type transport struct {
+	tap
+
+	answer   func(sent) (status int, body string, err error) // err breaks the connection, and is what the client sees
+	portal   *eventtest.Portal
+	network  *eventtest.Network
+	last     atomic.Int64 // number of a request
+	failures sync.Map     // of connections, by the number of the request
+}
+
+const headerNumber = "X-Test-Number"
+
+func newScript(tb testing.TB, answer func(sent) (status int, body string, err error)) *transport {
+	tb.Helper()
+	tr := &transport{answer: answer, network: eventtest.NewNetwork()}
+	tr.portal = eventtest.NewPortal(tb, eventtest.WithNetwork(tr.network))
+	tr.portal.Always(eventtest.AnyMethod, eventtest.Answer(tr))
+	tr.next = roundTrip(tr.deliver)
+	return tr
+}
+
+func (tr *transport) deliver(r *http.Request) (*http.Response, error) {
+	number := strconv.FormatInt(tr.last.Add(1), 10)
+	r = r.Clone(r.Context())
+	r.URL.Scheme, r.URL.Host, r.Host = "https", tr.portal.Domain(), ""
+	r.Header.Set(headerNumber, number)
+	answer, err := tr.network.RoundTrip(r)
+	if failure, ok := tr.failures.LoadAndDelete(number); ok {
+		err, _ = failure.(error)
+	}
+	return answer, err
+}
+
+// ServeHTTP answers in the portal's place.
+func (tr *transport) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
-		return nil, err
+		panic(err)
 	}
 	form, err := url.ParseQuery(string(body))
 	if err != nil {
-		return nil, err
+		panic(err)
 	}
-	s := sent{host: r.URL.Host, method: path.Base(r.URL.Path), form: form}
-	tr.mu.Lock()
-	tr.seen = append(tr.seen, s)
-	tr.mu.Unlock()
-	status, text, err := tr.answer(s)
+	status, text, err := tr.answer(sent{method: path.Base(r.URL.Path), form: form})
 	if err != nil {
-		return nil, err
+		tr.failures.Store(r.Header.Get(headerNumber), err)
+		panic(http.ErrAbortHandler)
 	}
-	return &http.Response{StatusCode: status, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(text)), Request: r}, nil
-}
-
-func (tr *transport) count() int {
-	tr.mu.Lock()
-	defer tr.mu.Unlock()
-	return len(tr.seen)
+	w.WriteHeader(status)
+	_, _ = io.WriteString(w, text)
 }
 
 // newTransport answers each request with the next of answers, and then always with the last.
-func newTransport(answers ...string) *transport {
-	tr := &transport{}
-	n := 0
-	tr.answer = func(sent) (int, string, error) {
-		tr.mu.Lock()
-		defer tr.mu.Unlock()
-		body := answers[min(n, len(answers)-1)]
-		n++
+func newTransport(tb testing.TB, answers ...string) *transport {
+	tb.Helper()
+	var n atomic.Int64
+	return newScript(tb, func(sent) (int, string, error) {
+		body := answers[min(int(n.Add(1)), len(answers))-1]
 		status := http.StatusOK
 		for code, of := range map[string]int{
 			"QUERY_LIMIT": 503, "OPERATION_TIME": 429, "<html>503": 503, "<html>429": 429, "<html>502": 502, "CONNECTION_ERROR": 401,
@@ -128,9 +207,12 @@ func newTransport(answers ...string) *transport {
 			}
 		}
 		return status, body, nil
-	}
-	return tr
+	})
 }
+
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
 const (
 	fine    = `{"result":true}`
@@ -159,12 +241,4 @@ func newHosts(tb testing.TB, opts ...rest.Option) *rest.Portals {
 	api, err := rest.NewPortals(hosts{}, opts...)
 	require.NoError(tb, err)
 	return api
-}
-
-// counting counts the requests that go to a portal.
-type counting struct{ n atomic.Int64 }
-
-func (c *counting) RoundTrip(r *http.Request) (*http.Response, error) {
-	c.n.Add(1)
-	return http.DefaultTransport.RoundTrip(r)
 }

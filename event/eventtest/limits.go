@@ -36,7 +36,8 @@ func (p *Portal) allow(remote string) bool {
 		p.limits[host] = b
 	}
 	b.drain(now, p.moods.RatePerSecond)
-	if b.level+1 > float64(p.moods.RateBurst) {
+	const rounding = 1e-6 // of what many small drains sum up to
+	if b.level+1 > float64(p.moods.RateBurst)+rounding {
 		return false
 	}
 	b.level++
