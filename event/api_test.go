@@ -2,8 +2,8 @@ package event_test
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -42,11 +42,22 @@ func portal(t *testing.T, user int64, opts ...eventtest.Option) (*eventtest.Port
 	return p, client(t, app, user)
 }
 
-func client(t *testing.T, app *eventtest.Application, user int64) *rest.Client {
+// inMemory is portal on a network in memory, for an administrator in a synctest bubble.
+func inMemory(t *testing.T) (*eventtest.Portal, *rest.Client) {
+	t.Helper()
+	n := eventtest.NewNetwork()
+	p := eventtest.NewPortal(t, eventtest.WithNetwork(n))
+	app, err := p.AddApp(eventtest.App{Scope: []string{"crm"}})
+	require.NoError(t, err)
+	require.NoError(t, app.Install(t.Context()))
+	return p, client(t, app, eventtest.AdminID, rest.WithHTTPClient(n.Client()))
+}
+
+func client(t *testing.T, app *eventtest.Application, user int64, opts ...rest.Option) *rest.Client {
 	t.Helper()
 	grant, err := app.Grant(user)
 	require.NoError(t, err)
-	portals, err := rest.NewPortals(granted{grant}, rest.WithInsecureHTTP(), rest.WithoutRateLimit())
+	portals, err := rest.NewPortals(granted{grant}, append([]rest.Option{rest.WithInsecureHTTP(), rest.WithoutRateLimit()}, opts...)...)
 	require.NoError(t, err)
 	return portals.Portal(grant.MemberID)
 }
@@ -293,12 +304,13 @@ func TestBindingInProgress(t *testing.T) {
 	t.Run("for ever", func(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
+			p, c := inMemory(t)
+			p.Always("event.bind", inProgress)
 			start := time.Now()
-			var calls busy
-			err := event.NewAPI(&calls).Bind(t.Context(), event.Binding{Event: "ONCRMDEALADD", Handler: handlerURL})
+			err := event.NewAPI(c).Bind(t.Context(), event.Binding{Event: "ONCRMDEALADD", Handler: handlerURL})
 			var ce event.CallError
 			require.ErrorAs(t, err, &ce)
-			require.EqualValues(t, 6, calls, "it gives up")
+			require.Equal(t, 6, p.CallCount("event.bind"), "it gives up")
 			require.Equal(t, 3100*time.Millisecond, time.Since(start), "after 0.1, 0.2, 0.4, 0.8 and 1.6 seconds")
 		})
 	})
@@ -358,27 +370,21 @@ func TestFeatures(t *testing.T) {
 	}
 }
 
-// busy counts its calls and is binding all the time. It takes the place of a portal where time is not real.
-type busy int
-
-func (b *busy) Call(context.Context, string, any, any) error {
-	*b++
-	return &rest.Error{Code: rest.ErrCore, Description: "Unable to set event handler: Process of binding the handler has already started"}
-}
-
-// reply is a portal that gives one answer to everything. eventtest gives none of these.
-type reply string
-
-func (r reply) Call(_ context.Context, _ string, _, result any) error {
-	return json.Unmarshal([]byte(r), result)
+// answering makes the portal answer a method with a result of the test's own, from now on.
+func answering(p *eventtest.Portal, method, result string) {
+	p.Always(method, eventtest.Answer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, `{"result":`+result+`}`)
+	})))
 }
 
 func TestFeaturesOfOddPortals(t *testing.T) {
 	t.Parallel()
-	got, err := event.NewAPI(reply(`{"result":{"c0":{"value":"de_selfhosted"},"c1":{"value":""}},"result_error":[]}`)).Features(t.Context())
+	p, c := portal(t, eventtest.AdminID)
+	answering(p, "batch", `{"result":{"c0":{"value":"de_selfhosted"},"c1":{"value":""}},"result_error":[]}`)
+	got, err := event.NewAPI(c).Features(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, event.Features{OfflineExtended: true}, got, "a box answers with its edition")
-	for name, r := range map[string]reply{
+	for name, result := range map[string]string{
 		"nothing":      `{"result":[],"result_error":[]}`,
 		"refused":      `{"result":{"c0":{"value":"Y"}},"result_error":{"c1":{"error":"CODE_EMPTY","error_description":"x"}}}`,
 		"odd refusal":  `{"result":{"c0":{"value":"Y"}},"result_error":{"c1":"no"}}`,
@@ -386,7 +392,8 @@ func TestFeaturesOfOddPortals(t *testing.T) {
 		"odd value":    `{"result":{"c0":{"value":"Y"},"c1":{"value":{}}},"result_error":[]}`,
 		"not an array": `{"result":[1],"result_error":[]}`,
 	} {
-		_, err := event.NewAPI(r).Features(t.Context())
+		answering(p, "batch", result)
+		_, err := event.NewAPI(c).Features(t.Context())
 		require.Error(t, err, name)
 	}
 }

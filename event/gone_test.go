@@ -157,6 +157,7 @@ func TestFetchOfWhatIsNotGone(t *testing.T) {
 // TestFetchOfNothing: the methods that answer success and nothing in it.
 func TestFetchOfNothing(t *testing.T) {
 	t.Parallel()
+	p, c := portal(t, eventtest.AdminID)
 	for _, tc := range []struct{ method, result string }{
 		{"tasks.task.get", `[]`},
 		{"tasks.task.get", `{"task":[]}`},
@@ -172,11 +173,13 @@ func TestFetchOfNothing(t *testing.T) {
 		{"crm.deal.get", `{}`},
 		{"imbot.v2.Chat.Message.get", `{"message":null,"user":[],"files":{}}`},
 	} {
-		_, err := event.Fetch[map[string]any](t.Context(), reply(tc.result), fetching(t, tc.method))
+		answering(p, tc.method, tc.result)
+		_, err := event.Fetch[map[string]any](t.Context(), c, fetching(t, tc.method))
 		require.ErrorIs(t, err, event.ErrGone, "%s %s", tc.method, tc.result)
 	}
 	for _, result := range []string{`{"ID":0}`, `{"task":{"id":"7"}}`, `{"ID":null,"TITLE":"x"}`, `0`, `true`, `"x"`, `[[]]`, `[{"ID":"1"}]`, `{"ACTIVE":true}`} {
-		got, err := event.Fetch[json.RawMessage](t.Context(), reply(result), fetching(t, "crm.deal.get"))
+		answering(p, "crm.deal.get", result)
+		got, err := event.Fetch[json.RawMessage](t.Context(), c, fetching(t, "crm.deal.get"))
 		require.NoError(t, err, result)
 		require.JSONEq(t, result, string(got))
 	}
@@ -184,13 +187,15 @@ func TestFetchOfNothing(t *testing.T) {
 
 func TestFetchOfAnotherShape(t *testing.T) {
 	t.Parallel()
+	p, c := portal(t, eventtest.AdminID)
 	d := fetching(t, "crm.deal.get")
 	for name, tc := range map[string]struct{ result, path, want string }{
 		"whole":  {`"planted"`, "result", "event_test.deal"},
 		"member": {`{"ID":"planted"}`, "result.ID", "int"},
 		"deep":   {`{"OWNER":{"ID":"planted"}}`, "result.OWNER.ID", "int"},
 	} {
-		got, err := event.Fetch[deal](t.Context(), reply(tc.result), d)
+		answering(p, "crm.deal.get", tc.result)
+		got, err := event.Fetch[deal](t.Context(), c, d)
 		var misfit *event.DecodeError
 		require.ErrorAs(t, err, &misfit, name)
 		require.Equal(t, event.DecodeError{Event: d.Name, Path: tc.path, Want: tc.want}, *misfit, name)
