@@ -192,7 +192,7 @@ func TestAnswerAtTheLastMomentIsStillWritten(t *testing.T) {
 			store.set(func(s *faultyStore) { s.swap = nil })
 			return errDisk // once: the next try is past the 30 seconds
 		}
-		portals := scripted(t, store, s, oauth.WithHTTPClient(&http.Client{Transport: s, Timeout: time.Minute}))
+		portals := scripted(t, store, s, oauth.WithHTTPClient(withTimeout(s.client(t), time.Minute)))
 
 		_, _, err := portals.Renew(t.Context(), member, "a1")
 
@@ -337,4 +337,9 @@ func TestShutdown(t *testing.T) {
 			require.ErrorIs(t, portals.Shutdown(t.Context()), oauth.ErrStore)
 		})
 	})
+}
+
+func withTimeout(c *http.Client, d time.Duration) *http.Client {
+	c.Timeout = d
+	return c
 }

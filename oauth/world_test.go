@@ -7,8 +7,10 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/url"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -107,45 +109,77 @@ type sent struct {
 	form                                    url.Values
 }
 
-// script is an OAuth server that answers what a test tells it to, without a network, so that it also runs in a synctest bubble and at the
-// official addresses. Package eventtest has one that behaves.
+// script is an OAuth server that answers what a test tells it to: every answer is a fault of an eventtest portal, on a network in memory,
+// so that it also runs in a synctest bubble and at the official addresses.
 type script struct {
-	answer func(r sent) (status int, body string)
+	answer func(r sent) (status int, body string) // status 0 breaks the connection
 
-	mu   sync.Mutex
-	seen []sent
+	mu      sync.Mutex
+	network *eventtest.Network
+	seen    []sent
 }
 
 var errScript = errors.New("script: planted-in-a-transport-error")
 
-func (s *script) RoundTrip(r *http.Request) (*http.Response, error) {
+// ServeHTTP answers in the place of the OAuth server.
+func (s *script) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
-		return nil, err
+		panic(err)
 	}
 	form, err := url.ParseQuery(string(body))
 	if err != nil {
-		return nil, err
+		panic(err)
 	}
-	got := sent{r.Method, r.URL.String(), r.Header.Get("Content-Type"), r.Header.Get("Authorization"), form}
+	got := sent{r.Method, r.Header.Get(headerURL), r.Header.Get("Content-Type"), r.Header.Get("Authorization"), form}
 	s.mu.Lock()
 	s.seen = append(s.seen, got)
 	s.mu.Unlock()
 	status, text := s.answer(got)
-	if err := r.Context().Err(); err != nil { // as a real transport would, the answer is thrown away
-		return nil, err
-	}
 	if status == 0 {
+		panic(http.ErrAbortHandler)
+	}
+	w.Header().Set("Content-Type", "application/json; charset=utf-8")
+	if status >= 300 && status < 400 {
+		w.Header().Set("Location", text)
+	}
+	w.WriteHeader(status)
+	_, _ = io.WriteString(w, text)
+}
+
+// headerURL tells the script the whole address that was asked for.
+const headerURL = "X-Test-URL"
+
+// RoundTrip sends a request to the scripted server, whatever its address. A broken connection fails with an error that tells too much.
+func (s *script) RoundTrip(r *http.Request) (*http.Response, error) {
+	s.mu.Lock()
+	network := s.network
+	s.mu.Unlock()
+	there := r.Clone(r.Context())
+	there.Header.Set(headerURL, r.URL.String())
+	there.URL.Scheme, there.URL.Host = "https", "oauth.bitrix.info"
+	if i := strings.Index(there.URL.Path, "/oauth/token/"); i > 0 { // a server below a path
+		there.URL.Path = there.URL.Path[i:]
+	}
+	answer, err := network.RoundTrip(there)
+	if op := (*net.OpError)(nil); errors.As(err, &op) {
 		return nil, errScript
 	}
-	header := http.Header{"Content-Type": {"application/json; charset=utf-8"}}
-	if status >= 300 && status < 400 {
-		header.Set("Location", text)
+	return answer, err
+}
+
+// client returns an HTTP client that reaches the scripted server.
+func (s *script) client(tb testing.TB) *http.Client {
+	tb.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.network == nil {
+		s.network = eventtest.NewNetwork()
+		p := eventtest.NewPortal(tb, eventtest.WithNetwork(s.network), eventtest.WithMemberID(member))
+		p.Always("oauth/token", eventtest.Answer(s))
+		p.Always("oauth/app.info", eventtest.Answer(s))
 	}
-	return &http.Response{
-		StatusCode: status, Status: http.StatusText(status), Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-		Header: header, Body: io.NopCloser(bytes.NewBufferString(text)), Request: r,
-	}, nil
+	return &http.Client{Transport: s}
 }
 
 func (s *script) requests() []sent {
@@ -182,7 +216,7 @@ func pair(access, refresh string, changes map[string]any) string {
 func scripted(tb testing.TB, store oauth.Store, s *script, opts ...oauth.Option) *oauth.Portals {
 	tb.Helper()
 	p, err := oauth.NewPortals(oauth.Config{ClientID: clientID, ClientSecret: "c1ient-secret"}, store,
-		append([]oauth.Option{oauth.WithHTTPClient(&http.Client{Transport: s})}, opts...)...)
+		append([]oauth.Option{oauth.WithHTTPClient(s.client(tb))}, opts...)...)
 	require.NoError(tb, err)
 	return p
 }
