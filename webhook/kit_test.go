@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/b24events/b24events/event"
+	"github.com/b24events/b24events/event/eventtest"
 	"github.com/b24events/b24events/webhook"
 )
 
@@ -26,22 +27,18 @@ const (
 // fields of a delivery, by their bracket names.
 type fields map[string]string
 
-// body builds the body of an event as the platform sends it.
+// body builds the body of an event as the platform sends it. What more holds is put after it: of two fields with one name the later counts.
 func body(name string, more fields) string {
-	v := url.Values{
-		"event":                   {name},
-		"event_handler_id":        {"58"},
-		"ts":                      {"1727018926"},
-		"auth[domain]":            {"p.bitrix24.com"},
-		"auth[member_id]":         {member},
-		"auth[application_token]": {token},
-		"auth[client_endpoint]":   {"https://p.bitrix24.com/rest/"},
-		"auth[server_endpoint]":   {"https://oauth.bitrix.info/rest/"},
+	doc, err := eventtest.Body(eventtest.Name(name), nil, eventtest.WithHandlerID(58), eventtest.WithTime(time.Unix(1727018926, 0)),
+		eventtest.WithMember(member), eventtest.WithDomain("p.bitrix24.com"), eventtest.WithToken(token))
+	if err != nil {
+		panic(err)
 	}
+	v := url.Values{"event": {name}}
 	for key, value := range more {
 		v.Set(key, value)
 	}
-	return v.Encode()
+	return string(doc) + "&" + v.Encode()
 }
 
 func dealUpdate(id int) string {
