@@ -380,16 +380,16 @@ func answering(p *eventtest.Portal, method, result string) {
 func TestFeaturesOfOddPortals(t *testing.T) {
 	t.Parallel()
 	p, c := portal(t, eventtest.AdminID)
-	answering(p, "batch", `{"result":{"c0":{"value":"de_selfhosted"},"c1":{"value":""}},"result_error":[]}`)
+	answering(p, "batch", `{"result":{"c00":{"value":"de_selfhosted"},"c01":{"value":""}},"result_error":[]}`)
 	got, err := event.NewAPI(c).Features(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, event.Features{OfflineExtended: true}, got, "a box answers with its edition")
 	for name, result := range map[string]string{
 		"nothing":      `{"result":[],"result_error":[]}`,
-		"refused":      `{"result":{"c0":{"value":"Y"}},"result_error":{"c1":{"error":"CODE_EMPTY","error_description":"x"}}}`,
-		"odd refusal":  `{"result":{"c0":{"value":"Y"}},"result_error":{"c1":"no"}}`,
+		"refused":      `{"result":{"c00":{"value":"Y"}},"result_error":{"c01":{"error":"CODE_EMPTY","error_description":"x"}}}`,
+		"odd refusal":  `{"result":{"c00":{"value":"Y"}},"result_error":{"c01":"no"}}`,
 		"odd section":  `{"result":7,"result_error":[]}`,
-		"odd value":    `{"result":{"c0":{"value":"Y"},"c1":{"value":{}}},"result_error":[]}`,
+		"odd value":    `{"result":{"c00":{"value":"Y"},"c01":{"value":{}}},"result_error":[]}`,
 		"not an array": `{"result":[1],"result_error":[]}`,
 	} {
 		answering(p, "batch", result)

@@ -1,0 +1,124 @@
+// Package batch writes the parameters of the REST method batch, by which a portal runs up to 50 calls in one request, and reads its answer.
+// It is for packages that know a portal only as a caller of methods.
+//
+// Source: https://apidocs.bitrix24.com/settings/how-to-call-rest-api/batch.html
+package batch
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+
+	"github.com/b24events/b24events/internal/phpform"
+)
+
+const (
+	// Method is the name of the method.
+	Method = "batch"
+	// Max is how many commands the portal takes in one batch.
+	Max = 50
+	// Connector is the parameter that chooses the queue of an integration. It holds for a whole request.
+	Connector = "auth_connector"
+)
+
+// Command is one call of a batch. Its parameters are as an event.Caller takes them.
+type Command struct {
+	Method string
+	Params map[string]any
+}
+
+// Params returns the parameters of a batch that runs the commands in their order, whether or not earlier ones fail. The portal gives the connector
+// of a batch to each of its commands, so all of them must name the same one, or none.
+func Params(commands []Command) (map[string]any, error) {
+	cmd := make(map[string]any, len(commands))
+	params := map[string]any{"halt": 0, "cmd": cmd}
+	for i, c := range commands {
+		own := c.Params
+		if connector, ok := own[Connector]; ok {
+			params[Connector] = connector
+			own = maps.Clone(own)
+			delete(own, Connector)
+		}
+		query, err := phpform.FromAny(own)
+		if err != nil {
+			return nil, fmt.Errorf("parameters of %s: %w", c.Method, err)
+		}
+		cmd[name(i)] = c.Method + "?" + phpform.Encode(query)
+	}
+	return params, nil
+}
+
+// name makes keys that PHP cannot take for a list, so that the answer's sections are objects. In alphabetical order, in which callers send
+// the keys of a map, they are in the order of the commands.
+func name(i int) string { return fmt.Sprintf("c%02d", i) }
+
+// Reply is the result of a batch.
+type Reply struct {
+	Results section `json:"result"`
+	Errors  section `json:"result_error"`
+	Totals  section `json:"result_total"`
+}
+
+// ErrMissing means that the answer lacks a command, which may have run.
+var ErrMissing = errors.New("the portal's answer to a batch lacks it")
+
+// Answer returns the result of the command at a position, or the error with which the portal refused it, which is a [*Error].
+func (r *Reply) Answer(i int, method string) (json.RawMessage, error) {
+	if refusal, refused := r.Errors[name(i)]; refused {
+		e := &Error{Method: method}
+		if json.Unmarshal(refusal, e) != nil || e.Code == "" {
+			e.Code = "an error that is not understood"
+		}
+		return nil, e
+	}
+	if result, ok := r.Results[name(i)]; ok {
+		return result, nil
+	}
+	return nil, fmt.Errorf("%s: %w", method, ErrMissing)
+}
+
+// Total returns the number of rows that a list method found for the command at a position, where it told.
+func (r *Reply) Total(i int) (int, bool) {
+	var total json.Number
+	if json.Unmarshal(r.Totals[name(i)], &total) != nil {
+		return 0, false
+	}
+	n, err := total.Int64()
+	return int(n), err == nil && n >= 0
+}
+
+// Error is the portal's refusal of one command.
+type Error struct {
+	Method      string `json:"-"`
+	Code        string `json:"error"`
+	Description string `json:"error_description"`
+}
+
+// Error names the method and the code; the description is the portal's text and may hold anything.
+func (e *Error) Error() string { return e.Method + ": the portal answered " + e.Code }
+
+// ErrorCode returns the portal's error member.
+func (e *Error) ErrorCode() string { return e.Code }
+
+// ErrorDescription returns the portal's error_description member.
+func (e *Error) ErrorDescription() string { return e.Description }
+
+// section is a part of a batch's answer, by command. PHP writes an empty one as a list.
+type section map[string]json.RawMessage
+
+var errSection = errors.New("a section of a batch's answer is not an object")
+
+// UnmarshalJSON reads an object, and an empty list as an empty object.
+func (s *section) UnmarshalJSON(doc []byte) error {
+	var object map[string]json.RawMessage
+	if json.Unmarshal(doc, &object) == nil {
+		*s = object
+		return nil
+	}
+	if bytes.Equal(bytes.TrimSpace(doc), []byte("[]")) {
+		return nil
+	}
+	return errSection
+}
