@@ -77,14 +77,14 @@ func codeOf(err error) string {
 	return strings.ToUpper(ce.ErrorCode())
 }
 
-// explain adds to a failed call what it means. reserving tells that the call needs the extended mode.
-func explain(method string, reserving bool, err error) error {
+// explain adds to a failed call what it means.
+func explain(method string, params map[string]any, err error) error {
 	err = withoutURL(err)
 	var meaning error
 	switch codeOf(err) {
 	case codeWrongLicense:
 		meaning = ErrConnectorRefused
-		if reserving && !aboutConnector(err) {
+		if method == methodGet && params["clear"] == 0 && !aboutConnector(err) {
 			meaning = ErrExtendedModeRequired
 		}
 	case codeAccessDenied:
@@ -133,12 +133,15 @@ func permanent(err error) bool {
 	}
 }
 
+// errNotSent is what calls get that come after one that failed.
+const errNotSent Error = "offline: not sent, since a call before it failed"
+
 // surelyNotRun reports whether the portal refused a call before it did anything. After any other error a reservation may have been made.
 func surelyNotRun(err error) bool {
 	switch codeOf(err) {
 	case codeQueryLimit, codeOperationLimit, codeExpiredToken, codeConnection, codeOverload:
 		return true
 	default:
-		return permanent(err) && !errors.Is(err, ErrBadAnswer)
+		return errors.Is(err, errNotSent) || (permanent(err) && !errors.Is(err, ErrBadAnswer))
 	}
 }

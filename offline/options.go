@@ -6,23 +6,32 @@ import (
 	"log/slog"
 	"strings"
 	"time"
+
+	"github.com/b24events/b24events/event"
 )
 
 // The defaults of a [Consumer].
 const (
-	DefaultBatchSize      = 50               // records in a reservation
-	DefaultWorkers        = 4                // objects worked on at the same time
+	DefaultBatchSize      = 500              // records in a reservation, at most
+	DefaultWorkers        = 50               // objects worked on at the same time
 	DefaultMinInterval    = 2 * time.Second  // first wait when the queue was empty
 	DefaultMaxInterval    = time.Minute      // longest wait when the queue stays empty
 	DefaultHandlerTimeout = time.Minute      // for one attempt of a handler
 	DefaultGrace          = 10 * time.Second // for handlers that run when the consumer is stopped
 	DefaultMaxAttempts    = 5                // before a record is parked
+	DefaultParkedInterval = 10 * time.Minute // between attempts with parked records
 )
 
 // Option changes how a [Queue] or a [Consumer] is made. A nil Option is skipped. One that does not apply is an error.
 type Option func(*config) error
 
 type config struct {
+	handle event.HandlerFunc
+
+	// For fleets: how long a turn starts handlers, where it is not 0, and places for handlers that all engines share, where not nil.
+	turnTime time.Duration
+	slots    chan struct{}
+
 	consumer bool // whether the options of a consumer apply
 
 	connector      string
@@ -34,6 +43,7 @@ type config struct {
 	handlerTimeout time.Duration
 	grace          time.Duration
 	maxAttempts    int
+	parkedInterval time.Duration
 	logger         *slog.Logger
 	leaser         Leaser        // nil where the queue needs no lease
 	leaseTTL       time.Duration // of its leases
@@ -85,8 +95,9 @@ func WithMemberID(id string) Option {
 	})
 }
 
-// WithBatchSize sets how many records a reservation asks for, [DefaultBatchSize] by default. Larger ones cost fewer requests, up to some
-// thousand records: one reservation and one clearing each. After an answer that did not arrive whole, smaller reservations are tried.
+// WithBatchSize bounds how many records a reservation asks for, [DefaultBatchSize] by default. Reservations begin with 50 and double while they
+// come back full and handlers work them off within 20 seconds; they shrink where handlers take longer, and after an answer that did not arrive
+// whole. A crash costs nothing but time, however large they are: what was finished is cleared every five seconds.
 func WithBatchSize(n int) Option {
 	return consumerOption("WithBatchSize", func(c *config) error {
 		if n < 1 {
@@ -97,7 +108,8 @@ func WithBatchSize(n int) Option {
 	})
 }
 
-// WithWorkers sets how many objects are worked on at the same time, [DefaultWorkers] by default.
+// WithWorkers sets how many objects are worked on at the same time, [DefaultWorkers] by default: as many as a batch has calls, so that handlers
+// which call the portal through rest.Coalescer fill its batches.
 func WithWorkers(n int) Option {
 	return consumerOption("WithWorkers", func(c *config) error {
 		if n < 1 {
@@ -144,13 +156,26 @@ func WithGrace(d time.Duration) Option {
 	})
 }
 
-// WithMaxAttempts sets how often a handler is tried with one record before the record is parked, [DefaultMaxAttempts] by default.
+// WithMaxAttempts sets how often a handler is tried with one record before the record is parked, [DefaultMaxAttempts] by default. Parked
+// records get one attempt each [WithParkedInterval].
 func WithMaxAttempts(n int) Option {
 	return consumerOption("WithMaxAttempts", func(c *config) error {
 		if n < 1 {
 			return errors.New("offline: WithMaxAttempts wants 1 or more")
 		}
 		c.maxAttempts = n
+		return nil
+	})
+}
+
+// WithParkedInterval sets how often parked records are read again and tried once, [DefaultParkedInterval] by default. They are also tried
+// at each start.
+func WithParkedInterval(d time.Duration) Option {
+	return consumerOption("WithParkedInterval", func(c *config) error {
+		if d <= 0 {
+			return errors.New("offline: WithParkedInterval wants a positive duration")
+		}
+		c.parkedInterval = d
 		return nil
 	})
 }

@@ -4,7 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"maps"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 
@@ -12,6 +15,7 @@ import (
 
 	"github.com/b24events/b24events/event"
 	"github.com/b24events/b24events/event/eventtest"
+	"github.com/b24events/b24events/internal/phpform"
 	"github.com/b24events/b24events/offline"
 	"github.com/b24events/b24events/rest"
 )
@@ -118,8 +122,10 @@ type tap struct {
 func (c tap) Call(ctx context.Context, method string, params, result any) error {
 	if c.before != nil {
 		sent, _ := params.(map[string]any)
-		if err := c.before(method, sent); err != nil {
-			return err
+		for _, one := range commands(method, sent) {
+			if err := c.before(one.method, one.params); err != nil {
+				return err
+			}
 		}
 	}
 	var answer json.RawMessage
@@ -132,16 +138,62 @@ func (c tap) Call(ctx context.Context, method string, params, result any) error 
 	return json.Unmarshal(answer, result)
 }
 
+// command is a call, or one of the calls in a batch.
+type command struct {
+	name, method string
+	params       map[string]any
+}
+
+// commands returns what a call runs: itself, or the commands of a batch in their order.
+func commands(method string, params map[string]any) []command {
+	cmd, batch := params["cmd"].(map[string]any)
+	if !batch {
+		return []command{{method: method, params: params}}
+	}
+	list := make([]command, 0, len(cmd))
+	for _, name := range slices.Sorted(maps.Keys(cmd)) {
+		text, _ := cmd[name].(string)
+		method, query, _ := strings.Cut(text, "?")
+		form, err := phpform.Decode(query, phpform.Limits{})
+		if err != nil {
+			panic(err)
+		}
+		inner, _ := form.Any().(map[string]any)
+		list = append(list, command{name: name, method: method, params: inner})
+	}
+	return list
+}
+
 // callerFunc answers calls with the JSON of a result, for what a portal that behaves never does and for tests without sockets.
 type callerFunc func(ctx context.Context, method string, params map[string]any) (string, error)
 
 func (f callerFunc) Call(ctx context.Context, method string, params, result any) error {
 	sent, _ := params.(map[string]any)
-	answer, err := f(ctx, method, sent)
+	if method != "batch" {
+		answer, err := f(ctx, method, sent)
+		if err != nil {
+			return err
+		}
+		return json.Unmarshal([]byte(answer), result)
+	}
+	results, failures := map[string]any{}, map[string]any{}
+	for _, one := range commands(method, sent) {
+		answer, err := f(ctx, one.method, one.params)
+		var refused event.CallError
+		switch {
+		case errors.As(err, &refused):
+			failures[one.name] = map[string]any{"error": refused.ErrorCode(), "error_description": refused.ErrorDescription()}
+		case err != nil:
+			return err
+		default:
+			results[one.name] = json.RawMessage(answer)
+		}
+	}
+	doc, err := json.Marshal(map[string]any{"result": results, "result_error": failures})
 	if err != nil {
 		return err
 	}
-	return json.Unmarshal([]byte(answer), result)
+	return json.Unmarshal(doc, result)
 }
 
 // refusal is a portal's error.

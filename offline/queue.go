@@ -2,6 +2,7 @@ package offline
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"iter"
@@ -12,6 +13,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/b24events/b24events/event"
+	"github.com/b24events/b24events/internal/batch"
 )
 
 const (
@@ -63,14 +65,19 @@ func isNil(v any) bool {
 }
 
 // do calls a method with the connector added.
-func (q *Queue) do(ctx context.Context, method string, reserving bool, params map[string]any, result any) error {
-	if q.connector != "" { // even an empty one is refused on plans without the feature
-		params["auth_connector"] = q.connector
-	}
-	if err := q.call(ctx, method, params, result); err != nil {
-		return explain(method, reserving, err)
+func (q *Queue) do(ctx context.Context, method string, params map[string]any, result any) error {
+	if err := q.call(ctx, method, q.connected(params), result); err != nil {
+		return explain(method, params, err)
 	}
 	return nil
+}
+
+// connected adds the connector.
+func (q *Queue) connected(params map[string]any) map[string]any {
+	if q.connector != "" { // even an empty one is refused on plans without the feature
+		params[batch.Connector] = q.connector
+	}
+	return params
 }
 
 // Reserve reserves up to limit records, those first that have waited longest, and returns them. They stay in the queue, hidden from later
@@ -120,7 +127,7 @@ func (q *Queue) Take(ctx context.Context, limit int, filters ...Filter) ([]Recor
 	return b.Records, err
 }
 
-// get calls event.offline.get. It sends no order: the portal's default is the longest wait first, and a map cannot order two fields.
+// get calls event.offline.get.
 func (q *Queue) get(ctx context.Context, limit int, filters []Filter, params map[string]any) (Batch, error) {
 	if limit < 1 {
 		return Batch{}, ErrLimit
@@ -133,16 +140,34 @@ func (q *Queue) get(ctx context.Context, limit int, filters []Filter, params map
 	if len(filter) > 0 {
 		params["filter"] = map[string]any(filter)
 	}
-	keeps := params["clear"] == 0
+	var answer json.RawMessage
+	if err := q.do(ctx, methodGet, params, &answer); err != nil {
+		return Batch{}, err
+	}
+	return readBatch(params, answer)
+}
+
+// reserving returns the parameters of a reservation. There is no order: the portal's default is the longest wait first, and a map cannot
+// order two fields.
+func reserving(limit int, parked bool) map[string]any {
+	params := map[string]any{"clear": 0, "limit": limit}
+	if parked {
+		params["error"] = 1
+	}
+	return params
+}
+
+// readBatch reads the answer of event.offline.get to a call with these parameters.
+func readBatch(params map[string]any, doc json.RawMessage) (Batch, error) {
 	var answer struct {
 		ProcessID text `json:"process_id"`
 		Events    rows `json:"events"`
 	}
-	if err := q.do(ctx, methodGet, keeps, params, &answer); err != nil {
-		return Batch{}, err
+	if err := json.Unmarshal(doc, &answer); err != nil {
+		return Batch{}, fmt.Errorf("%w: %s", ErrBadAnswer, methodGet)
 	}
 	processID := string(answer.ProcessID)
-	if keeps && processID == "" {
+	if params["clear"] == 0 && processID == "" {
 		// Records without a reservation were deleted on reading: the caller did not send clear=0 as it was told.
 		return Batch{}, fmt.Errorf("%w: %s with clear=0 named no reservation; does the caller drop parameters that are 0?", ErrBadAnswer, methodGet)
 	}
@@ -192,9 +217,18 @@ func (q *Queue) List(ctx context.Context, filters ...Filter) iter.Seq2[Record, e
 
 // page reads one page of event.offline.list.
 func (q *Queue) page(ctx context.Context, params map[string]any) ([]Record, error) {
-	var answer rows
-	if err := q.do(ctx, methodList, false, params, &answer); err != nil {
+	var answer json.RawMessage
+	if err := q.do(ctx, methodList, params, &answer); err != nil {
 		return nil, err
+	}
+	return readPage(answer)
+}
+
+// readPage reads the answer of event.offline.list.
+func readPage(doc json.RawMessage) ([]Record, error) {
+	var answer rows
+	if err := json.Unmarshal(doc, &answer); err != nil {
+		return nil, fmt.Errorf("%w: %s", ErrBadAnswer, methodList)
 	}
 	records := make([]Record, len(answer))
 	for i, row := range answer {
@@ -268,12 +302,18 @@ func (q *Queue) Park(ctx context.Context, processID string, messageIDs ...string
 
 // settle calls a method that answers true.
 func (q *Queue) settle(ctx context.Context, method string, params map[string]any) error {
-	var done bool
-	if err := q.do(ctx, method, false, params, &done); err != nil {
+	var answer json.RawMessage
+	if err := q.do(ctx, method, params, &answer); err != nil {
 		return err
 	}
-	if !done {
-		return fmt.Errorf("%w: %s answered false", ErrBadAnswer, method)
+	return readDone(method, answer)
+}
+
+// readDone reads the answer of a method that answers true.
+func readDone(method string, doc json.RawMessage) error {
+	var done bool
+	if err := json.Unmarshal(doc, &done); err != nil || !done {
+		return fmt.Errorf("%w: %s did not answer true", ErrBadAnswer, method)
 	}
 	return nil
 }

@@ -85,10 +85,14 @@ func newRecords(all rows, processID string, parked bool) []Record {
 	for i, row := range all {
 		records[i] = newRecord(row, processID, parked)
 	}
+	sortRecords(records)
+	return records
+}
+
+func sortRecords(records []Record) {
 	slices.SortStableFunc(records, func(a, b Record) int {
 		return cmp.Or(a.time().Compare(b.time()), cmp.Compare(a.ID, b.ID))
 	})
-	return records
 }
 
 // text reads a scalar that comes as a string, a number or a flag. Anything else reads as empty.

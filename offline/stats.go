@@ -8,14 +8,15 @@ import (
 
 // Stats counts what a [Consumer] did since it was made.
 type Stats struct {
-	Requests  int64 // calls of event.offline.*, failed ones included
+	Requests  int64 // HTTP requests to the portal, failed ones included; a batch is one, what handlers call is not counted
 	Reserved  int64 // records in new reservations
 	Recovered int64 // records read from reservations that an earlier run left
 	Handled   int64 // records that a handler finished
 	Retries   int64 // attempts after the first
 	Cleared   int64 // records removed from the queue
 	Parked    int64 // records parked
-	Left      int64 // records left reserved: the run ended before they were finished, or cleared
+	Unparked  int64 // parked records that were read again for another attempt
+	Left      int64 // records left reserved: the run ended before they were finished or cleared, or nothing names them to the portal
 
 	LastAnswer time.Time // when the portal last answered a call without an error; zero before the first time
 }

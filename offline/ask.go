@@ -1,0 +1,261 @@
+package offline
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"time"
+)
+
+const (
+	// maxJoined is how many clearings go into one request with other calls, so that it stays within what web servers take: each names
+	// up to 500 records, in some 30 KB.
+	maxJoined = 8
+	// maxPages is how many pages of a list one request asks for where the first page was full.
+	maxPages = 10
+)
+
+// sweep looks for reservations that are in the queue while this engine knows nothing of them: a process died with them, or their answer was lost
+// on the way. One page tells where there are none, however long the queue is, because reserved records are sorted to the front.
+type sweep struct {
+	due   bool
+	start int       // the first row of the next page; those before it are known
+	pages int       // to ask for
+	next  time.Time // when to look again
+}
+
+// parkedPass works on the parked records, one after the other. It first reads those that an earlier pass has reserved, which
+// failed again then, and reserves the others afterwards.
+type parkedPass struct {
+	next    time.Time
+	running bool
+	after   int64 // the last number seen
+	pages   int   // to ask for; 0 once all are read
+	free    bool  // there are some that no pass has reserved
+}
+
+// pages are the answers to pages of a list.
+type pages struct {
+	asked int
+	rows  []Record
+	err   error
+}
+
+func (p *pages) full() bool { return len(p.rows) == p.asked*pageSize }
+
+// ask tells the portal what was finished, looks for what is abandoned or parked, and reserves the next records, as far as these
+// are due; in one request where that can be.
+func (e *engine) ask(ctx context.Context, now time.Time) error {
+	calls, all := e.clearings(ctx, maxJoined)
+	if !all || (e.stuck && len(calls) > 0) {
+		return e.sent(e.send(ctx, calls))
+	}
+	var abandoned, parked pages
+	if e.space() && (e.sweep.due || !now.Before(e.sweep.next)) {
+		e.sweep.due = true
+		calls = append(calls, list(&abandoned, max(1, e.sweep.pages), e.sweep.start,
+			map[string]any{"=ERROR": 0}, map[string]any{"PROCESS_ID": "DESC"})...)
+	}
+	if !e.parked.running && !now.Before(e.parked.next) {
+		e.parked = parkedPass{running: true, pages: 1}
+	}
+	if e.parked.running && e.room() {
+		calls = append(calls, e.parkedCalls(ctx, &parked)...)
+	}
+	if e.room() && e.refused == nil && e.sweep.start == 0 && e.sweep.pages <= 1 {
+		calls = append(calls, e.reservation(ctx))
+	}
+	err := e.send(ctx, calls)
+	if abandoned.asked > 0 {
+		e.swept(ctx, &abandoned)
+	}
+	if e.again {
+		e.sweep, e.again = sweep{due: true}, false
+	}
+	if parked.asked > 0 {
+		e.readParked(ctx, &parked)
+	}
+	if !e.sweep.due && len(e.fresh) > 0 {
+		e.waiting = append(e.waiting, e.fresh...)
+		e.fresh = nil
+	}
+	return e.sent(err)
+}
+
+func (e *engine) sent(err error) error {
+	if err == nil {
+		e.failing.reset()
+	}
+	return err
+}
+
+func (e *engine) reservation(ctx context.Context) call {
+	asked := e.limit
+	params := reserving(asked, false)
+	return call{method: methodGet, params: params, done: func(doc json.RawMessage, _ int, err error) error {
+		var b Batch
+		if err == nil {
+			b, err = readBatch(params, doc)
+		}
+		e.reserved(ctx, b, asked, err)
+		if e.refused != nil {
+			return nil // said when everything else is done
+		}
+		return err
+	}}
+}
+
+// list asks for n pages of the queue, from the row with the number start.
+func list(p *pages, n, start int, filter, order map[string]any) []call {
+	p.asked = n
+	calls := make([]call, n)
+	for i := range calls {
+		params := map[string]any{"filter": filter, "order": order}
+		if at := start + i*pageSize; at > 0 {
+			params["start"] = at
+		}
+		calls[i] = call{method: methodList, params: params, done: func(doc json.RawMessage, _ int, err error) error {
+			var page []Record
+			if err == nil {
+				page, err = readPage(doc)
+			}
+			p.rows = append(p.rows, page...)
+			p.err = cmp.Or(p.err, err)
+			return err
+		}}
+	}
+	return calls
+}
+
+// swept takes in the front of the queue.
+func (e *engine) swept(ctx context.Context, p *pages) {
+	if p.err != nil {
+		return // again with the next request
+	}
+	known := e.known()
+	var found []Record
+	last := !p.full()
+	for _, r := range p.rows {
+		switch {
+		case r.ProcessID == "":
+			last = true
+		case !known[r.key()]:
+			found = append(found, r)
+		}
+	}
+	if len(found) > 0 {
+		sortRecords(found)
+		e.meter.count(func(s *Stats) { s.Recovered += int64(len(found)) })
+		e.cfg.logger.LogAttrs(ctx, slog.LevelInfo, "offline queue: finishing records that were left reserved", slog.Int(keyRecords, len(found)))
+		e.waiting = append(e.waiting, e.take(ctx, found)...)
+	}
+	switch {
+	case last:
+		e.sweep = sweep{next: time.Now().Add(sweepInterval)}
+	case len(found) > 0:
+		e.sweep.start, e.sweep.pages = 0, maxPages // what will be finished is gone from the front
+	default:
+		e.sweep.start, e.sweep.pages = e.sweep.start+len(p.rows), maxPages
+	}
+}
+
+// known returns the records that this engine holds.
+func (e *engine) known() map[rowKey]bool {
+	known := make(map[rowKey]bool)
+	for _, tasks := range [][]task{e.waiting, e.fresh} {
+		for _, t := range tasks {
+			known[t.key()] = true
+		}
+	}
+	for _, s := range e.owed {
+		for _, records := range [][]Record{s.clear, s.park} {
+			for _, r := range records {
+				known[r.key()] = true
+			}
+		}
+	}
+	for key := range e.nobody {
+		known[key] = true
+	}
+	return known
+}
+
+// parkedCalls are the next calls of a pass over the parked records.
+func (e *engine) parkedCalls(ctx context.Context, p *pages) []call {
+	if e.parked.pages > 0 {
+		filter := map[string]any{"=ERROR": 1}
+		if e.parked.after > 0 {
+			filter[">ID"] = e.parked.after
+		}
+		return list(p, e.parked.pages, 0, filter, map[string]any{"ID": "ASC"})
+	}
+	asked := e.limit
+	params := reserving(asked, true)
+	return []call{{method: methodGet, params: params, done: func(doc json.RawMessage, _ int, err error) error {
+		var b Batch
+		if err == nil {
+			b, err = readBatch(params, doc)
+		}
+		if err != nil {
+			return e.parkedRefused(err)
+		}
+		e.takeParked(ctx, b.Records)
+		if len(b.Records) < asked {
+			e.parkedDone()
+		}
+		return nil
+	}}}
+}
+
+// readParked takes in parked records. Those that no pass has reserved cannot be cleared yet.
+func (e *engine) readParked(ctx context.Context, p *pages) {
+	if p.err != nil {
+		return
+	}
+	var mine []Record
+	known := e.known()
+	for _, r := range p.rows {
+		switch {
+		case r.ProcessID == "":
+			e.parked.free = true
+		case !known[r.key()]:
+			mine = append(mine, r)
+		}
+		e.parked.after = max(e.parked.after, r.ID)
+	}
+	sortRecords(mine)
+	e.takeParked(ctx, mine)
+	switch {
+	case p.full():
+		e.parked.pages = maxPages
+	case e.parked.free && e.refused == nil:
+		e.parked.pages = 0
+	default:
+		e.parkedDone()
+	}
+}
+
+// takeParked makes tasks of parked records. They come before what is waiting, since they are older.
+func (e *engine) takeParked(ctx context.Context, records []Record) {
+	e.meter.count(func(s *Stats) { s.Unparked += int64(len(records)) })
+	e.waiting = append(e.waiting, e.take(ctx, records)...)
+}
+
+// parkedRefused takes in the failure of a reservation of parked records.
+func (e *engine) parkedRefused(err error) error {
+	switch {
+	case errors.Is(err, ErrExtendedModeRequired):
+		e.refused = err
+		e.parkedDone()
+		return nil // said when everything else is done
+	case !surelyNotRun(err):
+		e.parked.pages, e.parked.after = 1, 0 // it may have been made
+	}
+	return err
+}
+
+func (e *engine) parkedDone() {
+	e.parked = parkedPass{next: time.Now().Add(e.cfg.parkedInterval)}
+}

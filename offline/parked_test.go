@@ -1,0 +1,211 @@
+package offline_test
+
+import (
+	"context"
+	"slices"
+	"strconv"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/b24events/b24events/event"
+	"github.com/b24events/b24events/event/eventtest"
+)
+
+// refuses is a handler that gives records up while its object is broken, and keeps what it saw.
+type refuses struct {
+	journal
+
+	mu     sync.Mutex
+	broken map[string]bool // by the object's id
+}
+
+func (r *refuses) HandleEvent(ctx context.Context, d *event.Delivery) error {
+	_ = r.journal.HandleEvent(ctx, d)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.broken[d.Entity().ID] {
+		return event.Drop(errHandler)
+	}
+	return nil
+}
+
+func (r *refuses) set(broken bool, ids ...string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.broken == nil {
+		r.broken = make(map[string]bool)
+	}
+	for _, id := range ids {
+		r.broken[id] = broken
+	}
+}
+
+// states returns the rows of the queue as "waiting", "reserved", "parked" or "parked, reserved".
+func (f *fixture) states() []string {
+	var states []string
+	for _, r := range f.OfflineRows() {
+		state := "waiting"
+		switch {
+		case r.Error && r.ProcessID != "":
+			state = "parked, reserved"
+		case r.Error:
+			state = "parked"
+		case r.ProcessID != "":
+			state = "reserved"
+		}
+		states = append(states, state)
+	}
+	return states
+}
+
+// PROTOCOL 2.9: a parked record is read with error=1, which reserves it, and cannot be parked again. One that fails again stays in that
+// reservation, where the next pass finds it.
+func TestParkedRecordsAreTriedAtEachStartAndClearedOnSuccess(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.change("UPDATE", 1, 2)
+	var h refuses
+	h.set(true, "1")
+	c := f.drain(h.HandleEvent)
+	require.Equal(t, []string{"parked"}, f.states())
+	require.EqualValues(t, 1, c.Stats().Parked)
+
+	for range 3 { // each by a new process
+		c = f.drain(h.HandleEvent)
+		require.Equal(t, []string{"parked, reserved"}, f.states())
+		require.EqualValues(t, 1, c.Stats().Unparked)
+		require.Zero(t, c.Stats().Parked)
+	}
+	require.Equal(t, 1, f.CallCount("event.offline.error"))
+
+	h.set(false, "1")
+	f.drain(h.HandleEvent)
+	require.Empty(t, f.states())
+	require.Len(t, h.entries(), 6)
+}
+
+// The first trap of PROTOCOL 2.9: parking deletes the newer record of the same change, so the parked one has to stand for it.
+func TestParkingDeletesTheNewerRecordAndTheParkedOneStandsForIt(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.change("UPDATE", 1)
+	var h refuses
+	h.set(true, "1")
+	changed := false
+	f.drain(func(ctx context.Context, d *event.Delivery) error {
+		if !changed {
+			changed = true
+			f.change("UPDATE", 1) // a second row, as the first one is reserved
+		}
+		return h.HandleEvent(ctx, d)
+	})
+	require.Equal(t, []string{"parked"}, f.states(), "the newer row is gone")
+	h.set(false, "1")
+	f.drain(h.HandleEvent)
+	require.Equal(t, []string{"UPDATE 1", "UPDATE 1"}, h.entries(), "its change reached the handler all the same")
+	require.Empty(t, f.states())
+}
+
+// The second trap, PROTOCOL 3.2: a change of a parked object is merged into the parked row, where no ordinary reservation sees it.
+func TestChangesThatMergeIntoAParkedRecordAreNotMissed(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.change("UPDATE", 1)
+	var h refuses
+	h.set(true, "1")
+	f.drain(h.HandleEvent)
+	h.set(false, "1")
+
+	f.change("UPDATE", 1, 1, 1)
+	require.Equal(t, []string{"parked"}, f.states(), "nothing waits")
+	f.drain(h.HandleEvent)
+	require.Equal(t, []string{"UPDATE 1", "UPDATE 1"}, h.entries())
+	require.Empty(t, f.states())
+}
+
+// Once a pass has reserved the parked record, a change of the object is a new record, PROTOCOL 3.2.
+func TestParkedAndNewerRecordOfAnObjectComeInOrder(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.change("UPDATE", 1)
+	var h refuses
+	h.set(true, "1")
+	f.drain(h.HandleEvent)
+	f.drain(h.HandleEvent) // reserves the parked one
+	f.change("UPDATE", 1)
+	f.change("DELETE", 1)
+	require.Equal(t, []string{"parked, reserved", "waiting", "waiting"}, f.states())
+
+	h.set(false, "1")
+	c := f.drain(h.HandleEvent)
+	require.Equal(t, []string{"UPDATE 1", "UPDATE 1", "DELETE 1"}, h.entries()[2:], "the parked one first, one after the other")
+	require.Empty(t, f.states())
+	require.EqualValues(t, 3, c.Stats().Cleared)
+}
+
+// A parked record must not stand in the way of new ones.
+func TestParkedRecordDoesNotHoldItsObjectUp(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.change("UPDATE", 1)
+	var h refuses
+	h.set(true, "1")
+	f.drain(h.HandleEvent)
+	f.drain(h.HandleEvent)
+	f.change("ADD", 1, 2)
+	f.drain(func(ctx context.Context, d *event.Delivery) error {
+		if d.Name == "ONCRMDEALADD" {
+			return nil
+		}
+		return h.HandleEvent(ctx, d)
+	})
+	require.Equal(t, []string{"parked, reserved"}, f.states())
+}
+
+func TestManyParkedRecords(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.change("UPDATE", upTo(230)...)
+	all := make([]string, 230)
+	for i := range all {
+		all[i] = strconv.Itoa(i + 1)
+	}
+	var h refuses
+	h.set(true, all...)
+	f.drain(h.HandleEvent)
+	require.Len(t, f.states(), 230)
+	f.drain(h.HandleEvent) // reserves them, in several reservations
+	require.Equal(t, slices.Repeat([]string{"parked, reserved"}, 230), f.states())
+	f.ResetRecords()
+	c := f.drain(h.HandleEvent)
+	require.EqualValues(t, 230, c.Stats().Unparked, "each once")
+	require.LessOrEqual(t, f.Requests().REST, 4)
+	h.set(false, all...)
+	f.drain(h.HandleEvent)
+	require.Empty(t, f.states())
+	require.Len(t, h.entries(), 4*230)
+}
+
+func TestLostAnswerOfTheReservationOfParkedRecords(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.change("UPDATE", 1)
+	var h refuses
+	h.set(true, "1")
+	f.drain(h.HandleEvent)
+	h.set(false, "1")
+	gets := 0
+	c := newConsumer(t, tap{Caller: f.api, before: func(method string, params map[string]any) error {
+		if method == "event.offline.get" && params["error"] != nil {
+			if gets++; gets == 1 {
+				f.Once("batch", eventtest.LoseAnswer())
+			}
+		}
+		return nil
+	}}, h.HandleEvent)
+	require.NoError(t, c.Drain(t.Context()))
+	require.Empty(t, f.states(), "found by list, where it is parked and reserved")
+	require.Len(t, h.entries(), 2)
+}

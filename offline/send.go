@@ -1,0 +1,129 @@
+package offline
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/b24events/b24events/internal/batch"
+)
+
+const (
+	// batchPause is how long calls are made one by one after a batch was refused.
+	batchPause = time.Hour
+	// suspectBatch is how many batches fail in a row before their calls are tried one by one, in case it is the batch; and again after
+	// every suspectAgain.
+	suspectBatch, suspectAgain = 3, 30
+	// noTotal is the number of rows where a call did not tell it.
+	noTotal = -1
+)
+
+// call is one call of the portal.
+type call struct {
+	method string
+	params map[string]any
+	// done takes in the result, and for a list the number of rows that it has in all, or noTotal; or the error of the call. It returns
+	// what is wrong with either.
+	done func(doc json.RawMessage, total int, err error) error
+}
+
+// send makes calls, in as few requests as can be. It returns the worst of the errors that their done functions return.
+func (e *engine) send(ctx context.Context, calls []call) error {
+	var worst error
+	for chunk := range slices.Chunk(calls, batch.Max) {
+		if err := e.sendSome(ctx, chunk); worst == nil || permanent(err) {
+			worst = err
+		}
+	}
+	return worst
+}
+
+func (e *engine) sendSome(ctx context.Context, calls []call) error {
+	if len(calls) == 1 || time.Now().Before(e.batchAt) {
+		return e.sendSingly(ctx, calls)
+	}
+	reply, err := e.sendBatch(ctx, calls)
+	if err != nil && !surelyNotRun(err) && !permanent(err) {
+		e.batchFailures++
+	} else if err == nil {
+		e.batchFailures = 0
+	}
+	if err != nil && ctx.Err() == nil && (permanent(err) || e.batchFailures%suspectAgain == suspectBatch) {
+		return e.insteadOfBatch(ctx, calls, err)
+	}
+	var worst error
+	for i, c := range calls {
+		var doc json.RawMessage
+		total, failure := noTotal, err
+		if err == nil {
+			if doc, failure = reply.Answer(i, c.method); failure != nil {
+				failure = explain(c.method, c.params, failure)
+			}
+			if n, ok := reply.Total(i); ok {
+				total = n
+			}
+		}
+		if err := c.done(doc, total, failure); worst == nil || permanent(err) {
+			worst = err
+		}
+	}
+	return worst
+}
+
+// insteadOfBatch makes the calls of a batch that failed one by one. Where it was the token, they say so themselves; where it was the batch, or
+// a caller that cannot make one, they go through.
+func (e *engine) insteadOfBatch(ctx context.Context, calls []call, err error) error {
+	if slices.ContainsFunc(calls, func(c call) bool { return c.method == methodGet }) {
+		e.lost(err)
+	}
+	if err := e.sendSingly(ctx, calls); err != nil {
+		return err
+	}
+	e.batchAt = time.Now().Add(batchPause)
+	e.cfg.logger.LogAttrs(ctx, slog.LevelWarn, "offline queue: batches fail where single calls do not, making one request for each call",
+		slog.String(keyError, err.Error()), slog.Duration(keyWait, batchPause))
+	return nil
+}
+
+func (e *engine) sendBatch(ctx context.Context, calls []call) (*batch.Reply, error) {
+	commands := make([]batch.Command, len(calls))
+	for i, c := range calls {
+		commands[i] = batch.Command{Method: c.method, Params: e.queue.connected(c.params)}
+	}
+	params, err := batch.Params(commands)
+	if err != nil {
+		return nil, errors.Join(ErrBadAnswer, err) // cannot be: the parameters are this package's own
+	}
+	var doc json.RawMessage
+	if err := e.queue.call(ctx, batch.Method, params, &doc); err != nil {
+		return nil, explain(batch.Method, nil, err)
+	}
+	reply := new(batch.Reply)
+	if err := json.Unmarshal(doc, reply); err != nil {
+		return nil, errors.Join(ErrBadAnswer, err)
+	}
+	if len(reply.Results) == 0 && len(reply.Errors) == 0 {
+		return nil, fmt.Errorf("%w: the answer to a batch has no results", ErrBadAnswer)
+	}
+	return reply, nil
+}
+
+// sendSingly makes a request for each call. Those after one that failed are not sent.
+func (e *engine) sendSingly(ctx context.Context, calls []call) error {
+	var failure error
+	for _, c := range calls {
+		var doc json.RawMessage
+		err := error(errNotSent)
+		if failure == nil {
+			err = e.queue.do(ctx, c.method, c.params, &doc)
+		}
+		if err := c.done(doc, noTotal, err); failure == nil {
+			failure = err
+		}
+	}
+	return failure
+}
