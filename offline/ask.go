@@ -48,7 +48,7 @@ func (p *pages) full() bool { return len(p.rows) == p.asked*pageSize }
 // ask tells the portal what was finished, looks for what is abandoned or parked, and reserves the next records, as far as these
 // are due; in one request where that can be.
 func (e *engine) ask(ctx context.Context, now time.Time) error {
-	calls, all := e.clearings(ctx, maxJoined)
+	calls, all := e.clearings(ctx)
 	if !all || (e.stuck && len(calls) > 0) {
 		return e.sent(e.send(ctx, calls))
 	}
@@ -99,11 +99,7 @@ func (e *engine) reservation(ctx context.Context) call {
 		if err == nil {
 			b, err = readBatch(params, doc)
 		}
-		e.reserved(ctx, b, asked, err)
-		if e.refused != nil {
-			return nil // said when everything else is done
-		}
-		return err
+		return e.reserved(ctx, b, asked, err)
 	}}
 }
 

@@ -243,21 +243,22 @@ func (e *engine) take(ctx context.Context, records []Record) []task {
 	return tasks
 }
 
-// reserved takes in the answer to a reservation.
-func (e *engine) reserved(ctx context.Context, b Batch, asked int, err error) {
+// reserved takes in the answer to a reservation. A plan that cannot reserve is no error as long as anything else is to be done.
+func (e *engine) reserved(ctx context.Context, b Batch, asked int, err error) error {
+	if errors.Is(err, ErrExtendedModeRequired) {
+		e.refused, e.empty = err, false
+		return nil
+	}
 	if err != nil {
 		e.lost(err)
-		if errors.Is(err, ErrExtendedModeRequired) {
-			e.refused = err
-		}
-		return
+		return err
 	}
 	n := len(b.Records)
 	e.meter.count(func(s *Stats) { s.Reserved += int64(n) })
 	e.empty = n == 0
 	if e.empty {
 		e.nextGet = time.Now().Add(e.idle.next())
-		return
+		return nil
 	}
 	e.nextGet = time.Time{}
 	e.idle.reset()
@@ -268,6 +269,7 @@ func (e *engine) reserved(ctx context.Context, b Batch, asked int, err error) {
 		e.limit = min(2*e.limit, e.cfg.batchSize)
 	}
 	e.fresh = append(e.fresh, e.take(ctx, b.Records)...)
+	return nil
 }
 
 // lost is what an error of a reservation calls for: the portal may have made it, and the answer may have been too large, or taken too long.

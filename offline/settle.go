@@ -67,8 +67,8 @@ func (e *engine) paid() {
 	}
 }
 
-// clearings returns up to limit calls that remove finished records from the queue, and whether these are all.
-func (e *engine) clearings(ctx context.Context, limit int) (calls []call, all bool) {
+// clearings returns calls that remove finished records from the queue, up to maxJoined, and whether these are all.
+func (e *engine) clearings(ctx context.Context) (calls []call, all bool) {
 	for _, s := range e.owed {
 		var byMessage, byID, neither []Record
 		for _, r := range s.clear {
@@ -94,8 +94,8 @@ func (e *engine) clearings(ctx context.Context, limit int) (calls []call, all bo
 		}
 	}
 	e.paid()
-	if len(calls) > limit {
-		return calls[:limit], false
+	if len(calls) > maxJoined {
+		return calls[:maxJoined], false
 	}
 	return calls, true
 }
@@ -122,7 +122,7 @@ func (e *engine) park(ctx context.Context) error {
 	if !slices.ContainsFunc(e.owed, func(s *settlement) bool { return len(s.park) > 0 }) {
 		return nil
 	}
-	calls, _ := e.clearings(ctx, maxJoined)
+	calls, _ := e.clearings(ctx)
 	var parkings []call
 	for _, s := range e.owed {
 		var parkable, nameless []Record
@@ -207,7 +207,7 @@ func (e *engine) settleLast(ctx context.Context) error {
 	defer cancel()
 	wait := backoff{shortest: minErrorWait, longest: maxErrorWait}
 	for len(e.owed) > 0 {
-		calls, _ := e.clearings(ctx, maxJoined)
+		calls, _ := e.clearings(ctx)
 		err := e.send(ctx, calls)
 		if err == nil {
 			err = e.park(ctx)

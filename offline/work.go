@@ -85,9 +85,11 @@ func (e *engine) collect(ctx context.Context, stop func(), end context.CancelCau
 			case left:
 			}
 		case <-flush.C:
-			if err := e.flush(ctx); permanent(err) {
-				failure = err
-				stop()
+			if ctx.Err() == nil {
+				if err := e.flush(ctx); permanent(err) {
+					failure = err
+					stop()
+				}
 			}
 		case <-stopped:
 			stopped = nil
@@ -110,10 +112,7 @@ func stopCause(ctx context.Context) error {
 
 // flush clears what is finished while other records are worked on. Where that fails, the next flush or turn makes it good.
 func (e *engine) flush(ctx context.Context) error {
-	if ctx.Err() != nil {
-		return nil
-	}
-	calls, _ := e.clearings(ctx, maxJoined)
+	calls, _ := e.clearings(ctx)
 	err := e.send(ctx, calls)
 	if err != nil && ctx.Err() == nil {
 		e.cfg.logger.LogAttrs(ctx, slog.LevelWarn, "offline queue: cannot clear finished records yet", slog.String(keyError, err.Error()))
