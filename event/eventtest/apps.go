@@ -1,6 +1,7 @@
 package eventtest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,6 +26,8 @@ type App struct {
 	HandlerURL string
 	// RedirectURL is where authorization codes are sent; HandlerURL where empty.
 	RedirectURL string
+	// Status is what app.info and tokens tell of it: F free, D demo, T trial, P paid, L local, S by subscription; L where empty.
+	Status string
 	// UI makes an application with pages. It counts as installed, and gets events, only after [Application.FinishInstall].
 	UI bool
 }
@@ -43,7 +46,7 @@ type Application struct {
 	inactive   bool
 	expired    bool
 	installer  int64
-	status     string
+	version    int64
 }
 
 // AddApp adds an application, not yet installed.
@@ -74,7 +77,10 @@ func (p *Portal) AddApp(spec App) (*Application, error) {
 	if spec.HandlerURL == "" && spec.UI {
 		return nil, errors.New("eventtest: an application with pages needs a HandlerURL to open")
 	}
-	a := &Application{p: p, spec: spec, status: "L"}
+	if spec.Status = cmp.Or(spec.Status, "L"); !slices.Contains([]string{"F", "D", "T", "P", "L", "S"}, spec.Status) {
+		return nil, errors.New("eventtest: the status of an application is one of F, D, T, P, L and S")
+	}
+	a := &Application{p: p, spec: spec, version: 1}
 	a.token = event.Secret(md5Hex([]byte(p.cfg.memberID + "|" + spec.ClientID + "|" + string(spec.ClientSecret))))
 	p.apps = append(p.apps, a)
 	p.touch()
@@ -130,8 +136,8 @@ func (a *Application) HandlerURL() string { return a.spec.HandlerURL }
 // UI reports whether the application has pages.
 func (a *Application) UI() bool { return a.spec.UI }
 
-// Status returns the application's status as app.info tells it: L for a local one.
-func (a *Application) Status() string { return a.status }
+// Status returns the application's status as app.info tells it; see [App].
+func (a *Application) Status() string { return a.spec.Status }
 
 // RotateApplicationToken gives the application another application token, as a reinstallation may do, and returns it.
 func (a *Application) RotateApplicationToken() event.Secret {
@@ -254,9 +260,30 @@ func (a *Application) complete() {
 		return
 	}
 	h.raise(occurrence{event: "ONAPPINSTALL", app: a, user: a.installer, data: phpform.Map(
-		number("VERSION", 1), text("ACTIVE", "Y"), text("INSTALLED", "Y"), text("LANGUAGE_ID", "en"),
+		number("VERSION", a.version), text("ACTIVE", "Y"), text("INSTALLED", "Y"), text("LANGUAGE_ID", "en"),
 	)})
 	a.p.finish(h)
+}
+
+// Update is the installation of the application's next version, 2 after 1: ONAPPUPDATE goes to the handlers that it has bound,
+// which stay bound, as do its tokens and its queue. It returns [ErrNotInstalled], and [ErrClosed].
+func (a *Application) Update() error {
+	p := a.p
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case p.closed:
+		return ErrClosed
+	case !a.installed:
+		return ErrNotInstalled
+	}
+	a.version++
+	h := p.newHit(AdminID)
+	h.raise(occurrence{event: "ONAPPUPDATE", app: a, user: AdminID, data: phpform.Map(
+		number("VERSION", a.version), number("PREVIOUS_VERSION", a.version-1), text("LANGUAGE_ID", "en"),
+	)})
+	p.finish(h)
+	return nil
 }
 
 // Uninstall removes the application: its tokens are dead, ONAPPUNINSTALL goes out without any, and its handlers and queue are

@@ -31,16 +31,15 @@ type parcel struct {
 	handlerID int64
 	url       string
 	body      string
-	due       time.Time // zero for at once
 }
 
 // sendQueue is the queue server. Portal.mu guards it.
 type sendQueue struct {
 	lanes   map[string]*lane
 	ready   []*lane
-	later   []parcel      // not yet due
+	later   []appointment
 	timer   *time.Timer   // of the next thing due; see plan
-	pending int           // queued or under way
+	pending int           // queued, under way or to come
 	idle    chan struct{} // closed when pending comes to 0; nil while it is 0
 	wake    *sync.Cond
 }
@@ -69,7 +68,7 @@ func (p *Portal) send(h *hit, b *binding, o occurrence) {
 	if b.user > 0 {
 		user = b.user
 	}
-	if user > 0 && p.users[user] != nil && !withoutTokens(o.event) {
+	if user > 0 && p.users[user] != nil && !p.users[user].dismissed && !withoutTokens(o.event) {
 		auth.grant(p.issue(b.app, user, h.session, withRefresh(o.event)), p.moods.TokenLifetime)
 	}
 	c := parcel{
@@ -77,7 +76,8 @@ func (p *Portal) send(h *hit, b *binding, o occurrence) {
 		body: encodeBody(o.event, b.id, o.data, p.now(), auth),
 	}
 	if o.event == "ONAPPINSTALL" && p.moods.InstallDelay > 0 {
-		c.due = p.now().Add(p.moods.InstallDelay)
+		p.after(p.moods.InstallDelay, func() { p.enqueue(c) })
+		return
 	}
 	p.enqueue(c)
 }
@@ -106,22 +106,7 @@ func (p *Portal) enqueue(c parcel) {
 		return
 	}
 	p.touch()
-	q := &p.queue
-	if q.pending++; q.idle == nil {
-		q.idle = make(chan struct{})
-	}
-	if !c.due.IsZero() {
-		q.later = append(q.later, c)
-		p.plan()
-		return
-	}
-	if l := p.put(c); p.now().Before(l.until) {
-		p.plan()
-	}
-}
-
-// put adds a delivery to its lane.
-func (p *Portal) put(c parcel) *lane {
+	p.begin()
 	q := &p.queue
 	if q.lanes == nil {
 		q.lanes = map[string]*lane{}
@@ -132,8 +117,23 @@ func (p *Portal) put(c parcel) *lane {
 		q.lanes[c.url] = l
 	}
 	l.parcels = append(l.parcels, c)
-	p.offer(l)
-	return l
+	if p.offer(l); p.now().Before(l.until) {
+		p.plan()
+	}
+}
+
+// begin counts a thing that Wait waits for, and end that it is done.
+func (p *Portal) begin() {
+	if p.queue.pending++; p.queue.idle == nil {
+		p.queue.idle = make(chan struct{})
+	}
+}
+
+func (p *Portal) end() {
+	if p.queue.pending--; p.queue.pending == 0 {
+		close(p.queue.idle)
+		p.queue.idle = nil
+	}
 }
 
 // deliverQueued is one worker of the queue server.
@@ -171,10 +171,7 @@ func (p *Portal) deliverQueued(ctx context.Context) {
 		default:
 			p.offer(l)
 		}
-		if q.pending--; q.pending == 0 {
-			close(q.idle)
-			q.idle = nil
-		}
+		p.end()
 	}
 }
 
@@ -217,7 +214,7 @@ func postForm(ctx context.Context, url, body string) (*http.Request, error) {
 }
 
 // Wait waits until every delivery that was queued by now, and those that their handling queued, has been attempted, those included
-// that [Moods.InstallDelay] or [Moods.SlowHandlers] hold back until [Portal.Advance] or time itself makes them due. It returns the
+// that [Moods.InstallDelay], [Moods.OfflineLag] or [Moods.SlowHandlers] hold back until [Portal.Advance] or time itself makes them due. It returns the
 // context's error, or [ErrClosed].
 func (p *Portal) Wait(ctx context.Context) error {
 	for {

@@ -47,6 +47,11 @@ func missing(name string) *apiError { return badArgument("Argument '"+name+"' is
 
 func denied(more string) *apiError { return fail(403, "ACCESS_DENIED", "Access denied!"+more) }
 
+// wrongEncoding is the answer in place of one that is no JSON.
+func wrongEncoding() phpform.Value {
+	return fail(0, "WRONG_ENCODING", "Wrong request encoding").value()
+}
+
 func (e *apiError) value() phpform.Value {
 	entries := []phpform.Entry{text("error", e.code), text("error_description", e.description)}
 	if e.argument != "" {

@@ -1,6 +1,7 @@
 package eventtest
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"net"
@@ -82,9 +83,7 @@ func Rewrite(f func(body []byte) []byte) Fault { return Fault{rewrite: f} }
 
 // WrongEncoding runs the method and then fails to write its answer, with the status that it had: 200 where it succeeded.
 func WrongEncoding() Fault {
-	return Rewrite(func([]byte) []byte {
-		return appendJSON(nil, fail(0, "WRONG_ENCODING", "Wrong request encoding").value())
-	})
+	return Rewrite(func([]byte) []byte { return appendJSON(nil, wrongEncoding()) })
 }
 
 // Delay holds the request for a while of real time, before the method runs.
@@ -235,6 +234,7 @@ func (f Fault) instead(p *Portal, w http.ResponseWriter, r *http.Request, name s
 			_, _ = b.Seek(0, io.SeekStart)
 		}
 		f.handler.ServeHTTP(seen, r)
+		seen.status = cmp.Or(seen.status, http.StatusOK)
 	case f.reset:
 		keep()
 		hangUp(w)

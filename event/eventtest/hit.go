@@ -29,8 +29,7 @@ func (h *hit) raise(o occurrence) { h.raised = append(h.raised, o) }
 // newHit begins a change made in the portal's own interface.
 func (p *Portal) newHit(user int64) *hit { return &hit{user: user, session: freshSession} }
 
-// finish sends what the hit raised: online events to the delivery queue, offline ones to the offline queue, and one
-// ONOFFLINEEVENT for each handler of an application that got records.
+// finish sends what the hit raised: online events to the delivery queue, offline ones to the offline queue.
 func (p *Portal) finish(h *hit) {
 	p.touch()
 	if len(h.raised) == 0 {
@@ -41,7 +40,7 @@ func (p *Portal) finish(h *hit) {
 	}
 	h.session--
 	var seen []string
-	notify := map[*Application]bool{}
+	var rows []record
 	for _, o := range h.raised {
 		if p.moods.NoUser {
 			o.user = 0
@@ -54,7 +53,29 @@ func (p *Portal) finish(h *hit) {
 			continue
 		}
 		seen = append(seen, key)
-		p.dispatch(h, o, notify)
+		rows = p.dispatch(h, o, rows)
+	}
+	if len(rows) > 0 && p.moods.OfflineLag > 0 {
+		p.after(p.moods.OfflineLag, func() { p.save(h, rows) })
+		return
+	}
+	p.save(h, rows)
+}
+
+// record is an occurrence that goes to an offline queue.
+type record struct {
+	to *binding
+	of occurrence
+}
+
+// save puts records into the offline queues, and sends one ONOFFLINEEVENT for each handler of an application that got any.
+func (p *Portal) save(h *hit, rows []record) {
+	notify := map[*Application]bool{}
+	for _, r := range rows {
+		if r.to.app.live() { // it may have been removed since
+			p.store(r.to, r.of)
+			notify[r.to.app] = true
+		}
 	}
 	for _, b := range slices.Clone(p.bindings) {
 		if b.event == "ONOFFLINEEVENT" && notify[b.app] && p.mayNotify(b) {
@@ -65,9 +86,11 @@ func (p *Portal) finish(h *hit) {
 			p.send(h, b, occurrence{event: b.event, user: user})
 		}
 	}
+	p.touch()
 }
 
-func (p *Portal) dispatch(h *hit, o occurrence, notify map[*Application]bool) {
+// dispatch sends an occurrence to its online handlers, and adds what belongs into offline queues to rows.
+func (p *Portal) dispatch(h *hit, o occurrence, rows []record) []record {
 	for _, b := range p.bindings {
 		switch {
 		case b.event != o.event, o.app != nil && b.app != o.app, !b.app.live():
@@ -76,18 +99,18 @@ func (p *Portal) dispatch(h *hit, o occurrence, notify map[*Application]bool) {
 		case h.clientID == b.app.spec.ClientID && h.connector == b.connector:
 			// the application's own change, made through the same connector
 		default:
-			p.store(b, o)
-			notify[b.app] = true
+			rows = append(rows, record{b, o})
 		}
 	}
 	if o.app != nil {
-		return
+		return rows
 	}
 	for _, hook := range p.outgoing {
 		if slices.Contains(hook.events, o.event) {
 			p.sendToHook(hook, o)
 		}
 	}
+	return rows
 }
 
 // mayNotify is the throttle of ONOFFLINEEVENT: a record that lands inside the window causes no later notice.
@@ -108,6 +131,16 @@ func (p *Portal) mayNotify(b *binding) bool {
 // [event.Data], or nil for none. Handlers, outgoing webhooks and offline queues get it as they would on a portal. It returns an
 // error where data cannot stand in an event.
 func (p *Portal) Raise(name string, data any, user int64) error {
+	return p.raise(nil, name, data, user)
+}
+
+// Raise lets an event happen that is this application's own, such as ONAPPPAYMENT or ONIMCOMMANDADD: no other application gets it,
+// and no outgoing webhook. It is like [Portal.Raise] otherwise.
+func (a *Application) Raise(name string, data any, user int64) error {
+	return a.p.raise(a, name, data, user)
+}
+
+func (p *Portal) raise(a *Application, name string, data any, user int64) error {
 	tree, err := treeOf(data)
 	if err != nil {
 		return err
@@ -118,7 +151,7 @@ func (p *Portal) Raise(name string, data any, user int64) error {
 		return ErrClosed
 	}
 	h := p.newHit(user)
-	h.raise(occurrence{event: upper(name), data: tree, user: user})
+	h.raise(occurrence{event: upper(name), app: a, data: tree, user: user})
 	p.finish(h)
 	return nil
 }

@@ -48,6 +48,9 @@ func bearer(r *http.Request, creds map[string]phpform.Value) string {
 func (p *Portal) webhookIdentity(userID, secret string) (*identity, *apiError) {
 	for _, h := range p.hooks {
 		if userKey(h.user) == userID && string(h.secret) == secret {
+			if p.users[h.user].dismissed {
+				return nil, dismissed()
+			}
 			return &identity{hook: h, user: p.users[h.user], session: freshSession}, nil
 		}
 	}
@@ -67,12 +70,17 @@ func (p *Portal) appIdentity(token string, creds map[string]phpform.Value) (*ide
 	case !t.expires.After(p.now()):
 		return nil, fail(401, "expired_token", "The access token provided has expired")
 	}
+	if p.users[t.user].dismissed {
+		return nil, dismissed()
+	}
 	connector := creds["auth_connector"]
 	if connector.Kind() != phpform.Null && p.moods.NoConnectors && !p.moods.Box {
 		return nil, fail(403, "WRONG_LICENSE", "This feature is not enabled for the current license: auth_connector")
 	}
 	return &identity{app: t.app, user: p.users[t.user], session: t.session, connector: connector.Scalar()}, nil
 }
+
+func dismissed() *apiError { return fail(401, "authorization_error", "Unable to authorize user") }
 
 // permitted checks scope, operating time and kind of authorization.
 func (c *call) permitted(m method, batched bool) *apiError {

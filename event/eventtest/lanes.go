@@ -87,12 +87,13 @@ func (p *Portal) plan() {
 			next = t
 		}
 	}
-	q.later = slices.DeleteFunc(q.later, func(c parcel) bool {
-		if now.Before(c.due) {
-			later(c.due)
+	var due []appointment
+	q.later = slices.DeleteFunc(q.later, func(a appointment) bool {
+		if now.Before(a.at) {
+			later(a.at)
 			return false
 		}
-		p.put(c)
+		due = append(due, a)
 		return true
 	})
 	for _, l := range q.lanes {
@@ -107,4 +108,21 @@ func (p *Portal) plan() {
 			p.plan()
 		})
 	}
+	for _, a := range due { // at the end, since each may plan again
+		a.run()
+		p.end()
+	}
+}
+
+// appointment is something to be done later, by the portal's clock.
+type appointment struct {
+	at  time.Time
+	run func() // under the lock
+}
+
+// after makes an appointment.
+func (p *Portal) after(d time.Duration, run func()) {
+	p.begin()
+	p.queue.later = append(p.queue.later, appointment{at: p.now().Add(d), run: run})
+	p.plan()
 }

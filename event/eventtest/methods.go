@@ -116,8 +116,8 @@ func (p *Portal) appInfo(c *call) (reply, *apiError) {
 	return done(phpform.Map(
 		digits("ID", p.appNumber(a)),
 		text("CODE", a.spec.ClientID),
-		number("VERSION", 1),
-		text("STATUS", a.status),
+		number("VERSION", a.version),
+		text("STATUS", a.spec.Status),
 		kv("INSTALLED", phpform.Boolean(a.installed)),
 		text("PAYMENT_EXPIRED", expired),
 		kv("DAYS", null()),
@@ -157,7 +157,7 @@ func (p *Portal) userAdmin(c *call) (reply, *apiError) { return done(phpform.Boo
 func (u *user) value() phpform.Value {
 	return phpform.Map(
 		digits("ID", u.id),
-		kv("ACTIVE", phpform.Boolean(true)),
+		kv("ACTIVE", phpform.Boolean(!u.dismissed)),
 		text("NAME", u.Name),
 		text("LAST_NAME", u.LastName),
 		text("EMAIL", u.Email),

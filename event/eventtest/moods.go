@@ -35,6 +35,9 @@ type Moods struct {
 	// SlowHandlers is how long a handler may take before deliveries to it become rarer and rarer, by the portal's clock, as they do
 	// on the platform; see [Lane]. 0 for never.
 	SlowHandlers time.Duration
+	// OfflineLag is how late records get into the offline queue, by the portal's clock. On the platform a background job writes them
+	// at the end of the request that caused them, some hundred milliseconds late; the default is at once.
+	OfflineLag time.Duration
 	// InstallDelay is how late ONAPPINSTALL is, by the portal's clock. What happens meanwhile is delivered before it.
 	InstallDelay time.Duration
 	// NoInstallEvent keeps ONAPPINSTALL from being sent at all.
@@ -82,6 +85,8 @@ func (m *Moods) check() error {
 		return errors.New("eventtest: Moods.Latency must not be negative")
 	case m.SlowHandlers < 0:
 		return errors.New("eventtest: Moods.SlowHandlers must not be negative")
+	case m.OfflineLag < 0:
+		return errors.New("eventtest: Moods.OfflineLag must not be negative")
 	case m.InstallDelay < 0:
 		return errors.New("eventtest: Moods.InstallDelay must not be negative")
 	}

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -31,6 +32,7 @@ func TestChangeMoodsRefuses(t *testing.T) {
 		"OperatingLimit": func(m *eventtest.Moods) { m.OperatingLimit = -1 },
 		"Latency":        func(m *eventtest.Moods) { m.Latency = -1 },
 		"InstallDelay":   func(m *eventtest.Moods) { m.InstallDelay = -1 },
+		"OfflineLag":     func(m *eventtest.Moods) { m.OfflineLag = -1 },
 		"SlowHandlers":   func(m *eventtest.Moods) { m.SlowHandlers = -1 },
 	} {
 		err := p.ChangeMoods(func(m *eventtest.Moods) {
@@ -138,52 +140,67 @@ func TestMoodsOfInstallation(t *testing.T) {
 // PROTOCOL 2.6: current builds select rows and then mark them.
 func TestRacingReservations(t *testing.T) {
 	t.Parallel()
-	p, c := queued(t, 3)
-	reserve := func() (lists [2][]obj, processes [2]any) {
-		var both sync.WaitGroup
-		for i := range lists {
-			both.Go(func() { processes[i], lists[i] = c.offlineGet(obj{"clear": 0, "limit": 2}) })
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, eventtest.NewNetwork())
+		call := w.caller(t)
+		call("event.bind", obj{"event": "ONCRMDEALADD", "event_type": "offline"})
+		for range 3 {
+			addDeal(t, w.Portal)
 		}
-		both.Wait()
-		return lists, processes
-	}
-	lists, _ := reserve()
-	require.Len(t, append(lists[0], lists[1]...), 3, "without the mood no row is handed out twice")
-	c.ok("event.offline.clear", obj{"process_id": p.OfflineRows()[0].ProcessID})
-	c.ok("event.offline.clear", obj{"process_id": p.OfflineRows()[0].ProcessID})
-	require.Empty(t, p.OfflineRows())
+		reserve := func() (answers [2]map[string]any) {
+			var both sync.WaitGroup
+			for i := range answers {
+				both.Go(func() { answers[i] = call("event.offline.get", obj{"clear": 0, "limit": 2}).object(t) })
+			}
+			both.Wait()
+			return answers
+		}
+		owners := func() map[string]int {
+			n := map[string]int{}
+			for _, row := range w.OfflineRows() {
+				n[row.ProcessID]++
+			}
+			return n
+		}
+		a := reserve()
+		require.Len(t, owners(), 2, "without the mood no row is handed out twice")
+		for _, got := range a {
+			call("event.offline.clear", obj{"process_id": got["process_id"]})
+		}
+		require.Empty(t, w.OfflineRows())
 
-	id := addDeal(t, p)
-	change(t, p, id)
-	mood(t, p, func(m *eventtest.Moods) { m.RacingReservations = true })
-	lists, processes := reserve()
-	require.ElementsMatch(t, lists[0], lists[1])
-	require.NotEmpty(t, lists[0])
-	for _, row := range p.OfflineRows() {
-		require.Contains(t, processes, any(row.ProcessID))
-		require.Equal(t, p.OfflineRows()[0].ProcessID, row.ProcessID, "the later one owns them all")
-	}
+		mood(t, w.Portal, func(m *eventtest.Moods) { m.RacingReservations = true })
+		for range 3 {
+			addDeal(t, w.Portal)
+		}
+		a = reserve()
+		require.Len(t, a[0]["events"], 2)
+		require.Equal(t, a[0]["events"], a[1]["events"])
+		require.NotEqual(t, a[0]["process_id"], a[1]["process_id"])
+		n := owners()
+		require.Len(t, n, 2, "the later one owns them both: %v", n)
+		require.Equal(t, 1, n[""])
+	})
 }
 
 // PROTOCOL 2.1 #12.
 func TestRacingBinds(t *testing.T) {
 	t.Parallel()
-	_, c := newPortal(t, eventtest.WithMoods(func(m *eventtest.Moods) { m.RacingBinds = true }))
-	var answers [3]answer
-	var all sync.WaitGroup
-	for i, handler := range []string{"https://example.com/a", "https://example.com/a", "https://example.com/b"} {
-		all.Go(func() { answers[i] = c.call("event.bind", obj{"event": "ONCRMDEALADD", "handler": handler}) })
-	}
-	all.Wait()
-	refused := answers[0]
-	if refused.Error == "" {
-		refused = answers[1]
-	}
-	require.Equal(t, "ERROR_CORE", refused.Error)
-	require.Regexp(t, "^Unable to set event handler: (Process of binding the handler has already started|Handler already binded)$",
-		refused.Description)
-	require.Equal(t, http.StatusOK, answers[2].Status)
-	require.Len(t, c.ok("event.get", nil).list(t), 2)
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, eventtest.NewNetwork(), eventtest.WithMoods(func(m *eventtest.Moods) { m.RacingBinds = true }))
+		call := w.caller(t)
+		handlers := []string{"https://example.com/a", "https://example.com/a", "https://example.com/b"}
+		texts := make([]string, len(handlers))
+		var all sync.WaitGroup
+		for i, handler := range handlers {
+			all.Go(func() { texts[i] = call("event.bind", obj{"event": "ONCRMDEALADD", "handler": handler}).Description })
+		}
+		all.Wait()
+		require.ElementsMatch(t, []string{"", "Unable to set event handler: Process of binding the handler has already started"}, texts[:2])
+		require.Empty(t, texts[2])
+		require.Equal(t, "Unable to set event handler: Handler already binded",
+			call("event.bind", obj{"event": "ONCRMDEALADD", "handler": "https://example.com/a"}).Description)
+	})
 }
 
 // PROTOCOL 1.6.

@@ -110,7 +110,7 @@ func (p *Portal) tokenInfo(params phpform.Value, rec *Call) (phpform.Value, *api
 		number("expires", t.expires.Unix()),
 		kv("install", phpform.Map(
 			kv("installed", phpform.Boolean(id.app.installed)),
-			text("status", id.app.status),
+			text("status", id.app.spec.Status),
 			text("member_id", p.cfg.memberID),
 			text("uri", p.base()),
 			text("domain", p.domain),

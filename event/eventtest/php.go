@@ -111,6 +111,19 @@ func truthy(v phpform.Value) bool {
 	}
 }
 
+// encodable reports whether PHP can write v as JSON: all of its text is UTF-8.
+func encodable(v phpform.Value) bool {
+	if v.Kind() != phpform.Array {
+		return utf8.ValidString(v.Scalar())
+	}
+	for _, e := range v.Entries() {
+		if !utf8.ValidString(e.Key) || !encodable(e.Value) {
+			return false
+		}
+	}
+	return true
+}
+
 // appendJSON encodes as the platform does: no spaces, arrays with the keys 0..n-1 as lists and so every empty one as [], the
 // characters <>&'" in strings as \u003C and so on, slashes escaped, other characters as they are.
 func appendJSON(dst []byte, v phpform.Value) []byte {

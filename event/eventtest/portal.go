@@ -55,6 +55,7 @@ type Portal struct {
 	binding  []*binding // being bound; see Moods.RacingBinds
 	rows     []*offlineRow
 	access   map[string]*accessToken
+	trimAt   int // how many of them are too many
 	refresh  map[string]*refreshToken
 	codes    map[string]*authCode
 	objects  map[Kind]map[int64]*object

@@ -166,7 +166,11 @@ func (p *Portal) answer(w http.ResponseWriter, start time.Time, c *call, rep rep
 	p.mu.Lock()
 	clock := p.timing(c, start)
 	p.mu.Unlock()
-	fault.write(w, http.StatusOK, appendJSON(nil, phpform.Map(append(entries, kv("time", clock))...)))
+	answer := phpform.Map(append(entries, kv("time", clock))...)
+	if !encodable(answer) {
+		answer = wrongEncoding()
+	}
+	fault.write(w, http.StatusOK, appendJSON(nil, answer))
 }
 
 // timing is the member time. As in current builds start is a whole number, which makes duration up to a second too long.

@@ -65,15 +65,30 @@ func (p *Portal) issue(a *Application, user int64, session int, withRefresh bool
 		Domain:           p.domain,
 		ClientEndpoint:   p.base() + "/rest/",
 		ServerEndpoint:   p.ServerEndpoint(),
-		Status:           a.status,
+		Status:           a.spec.Status,
 		UserID:           user,
 	}
+	p.forget()
 	p.access[string(g.AccessToken)] = &accessToken{app: a, user: user, expires: expires, session: session}
 	if withRefresh {
 		g.RefreshToken = event.Secret(randomText(70, hexDigits))
 		p.refresh[string(g.RefreshToken)] = &refreshToken{app: a, user: user, expires: p.now().Add(refreshLifetime)}
 	}
 	return g
+}
+
+// maxTokens is how many tokens are kept before those go that expired a day ago.
+const maxTokens = 20_000
+
+// forget keeps the tables of tokens from growing for ever: each delivery brings a token of its own.
+func (p *Portal) forget() {
+	if len(p.access) < p.trimAt || len(p.access) < maxTokens {
+		return
+	}
+	limit := p.now().Add(-24 * time.Hour)
+	maps.DeleteFunc(p.access, func(_ string, t *accessToken) bool { return t.expires.Before(limit) })
+	maps.DeleteFunc(p.refresh, func(_ string, t *refreshToken) bool { return t.expires.Before(limit) })
+	p.trimAt = 2 * len(p.access)
 }
 
 // Grant issues a pair of tokens of a user, as an application that was installed or opened earlier would hold. It returns

@@ -17,7 +17,8 @@ type User struct {
 
 type user struct {
 	User
-	id int64
+	id        int64
+	dismissed bool
 }
 
 func (u *user) fullName() string { return strings.TrimSpace(u.Name + " " + u.LastName) }
@@ -33,6 +34,19 @@ func (p *Portal) AddUser(u User) int64 {
 	id := p.next("user")
 	p.users[id] = &user{id: id, User: u}
 	return id
+}
+
+// DismissUser lets a user leave the company: REST answers the user's tokens and webhooks with authorization_error, and events that
+// the user causes carry no tokens. It returns [ErrNotFound] for an unknown user.
+func (p *Portal) DismissUser(id int64) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.users[id] == nil {
+		return ErrNotFound
+	}
+	p.users[id].dismissed = true
+	p.touch()
+	return nil
 }
 
 // inboundHook is an incoming webhook: a fixed way to call REST as one user.
