@@ -27,8 +27,9 @@
 // It keeps to what is known of the platform's current builds, also where the platform's own documentation says otherwise: the
 // order and the texts of every check of event.bind, the offline queue that merges, errors that delete newer records, an empty
 // list that clears a whole batch, own changes that are hidden, refresh tokens that die when used, one attempt for each delivery.
-// Two things are kinder than the platform: deliveries to one handler URL keep their order (see [WithParallelDelivery]), and
-// records of the offline queue are there when the call that caused them returns.
+// Some things are kinder than the platform unless told otherwise: deliveries to one handler URL keep their order (see
+// [WithParallelDelivery]), records of the offline queue are there when the call that caused them returns, parallel reservations and
+// bindings do not race, slow handlers are called as often as quick ones, and nothing is limited (see [Moods]).
 //
 // Every change, by REST, by [Portal.Add] and its siblings, or by [Portal.Raise], is one hit; the events that it raises are
 // queued at its end and posted in the background. [Portal.Wait] waits for them. Things go wrong on demand, once or until they are
@@ -65,12 +66,13 @@
 //	deliveries past the OAuth server robots and activities; use NewRequest with Direct
 //	order of rows with equal time    by ID, where a database promises nothing
 //
-// What nobody outside knows is chosen so: the gaps between deliveries to slow handlers, see [Lane]; oauth/token fails with 400, and with 401 for invalid_client; app.info of the OAuth
-// server answers client_id, user_id, scope, expires and install (member_id, uri, domain, client_endpoint); deliveries without a
-// user carry the five keys domain, client_endpoint, server_endpoint, member_id and application_token; a token obtained by
-// refresh starts a fresh chain of events; a filter that a reservation's query builder refuses is ERROR_ARGUMENT; a user who
-// writes to a bot for the first time opens the chat (ONIMBOTJOINCHAT); bots are told nothing of what bots write; an application
-// that registers the code of its bot again gets the same bot; a change of a calendar entry that is not there is an error.
+// What nobody outside knows is chosen so: the gaps between deliveries to slow handlers, see [Lane]; oauth/token fails with 400,
+// and with 401 for invalid_client; app.info of the OAuth server answers client_id, user_id, scope, expires and install
+// (member_id, uri, domain, client_endpoint); deliveries without a user carry the five keys domain, client_endpoint,
+// server_endpoint, member_id and application_token; a token obtained by refresh starts a fresh chain of events, and that of a
+// dismissed user can be refreshed; a filter that a reservation's query builder refuses is ERROR_ARGUMENT; a user who writes to a
+// bot for the first time opens the chat (ONIMBOTJOINCHAT); bots are told nothing of what bots write; an application that
+// registers the code of its bot again gets the same bot; a change of a calendar entry that is not there is an error.
 //
 // # Errors
 //
