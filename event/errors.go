@@ -100,13 +100,14 @@ func Retry(err error, after time.Duration) error {
 }
 
 // OutcomeOf returns what a handler's error asks for and, for [Retried], after how long. A nil error and an error that was
-// made by neither [Drop] nor [Retry] are [Default]; a payload that does not fit its type is [Dropped], since no retry mends it.
+// made by neither [Drop] nor [Retry] are [Default]; a payload that does not fit its type and an object that is gone are [Dropped], since no
+// retry mends them.
 func OutcomeOf(err error) (Outcome, time.Duration) {
 	var o *outcomeError
 	if errors.As(err, &o) {
 		return o.kind, o.after
 	}
-	if errors.Is(err, ErrMalformed) {
+	if errors.Is(err, ErrMalformed) || errors.Is(err, ErrGone) {
 		return Dropped, 0
 	}
 	return Default, 0

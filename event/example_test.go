@@ -2,9 +2,12 @@ package event_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/b24events/b24events/event"
+	"github.com/b24events/b24events/event/eventtest"
+	"github.com/b24events/b24events/rest"
 )
 
 // An event that the catalogue does not have gets a payload type of your own.
@@ -72,4 +75,67 @@ func ExampleMux_Bindings() {
 	// Output:
 	// ONCRMDEALADD https://example.com/bitrix24
 	// ONCRMDEALUPDATE https://example.com/bitrix24
+}
+
+// A deal can be deleted before the handler of its change gets to read it.
+func ExampleFetch() {
+	portal, err := eventtest.New()
+	if err != nil {
+		panic(err)
+	}
+	defer func() { _ = portal.Close() }()
+	api := administrator(portal) // in life: a rest.Client, or rest.Coalescer
+
+	mux := event.NewMux()
+	event.On(mux, event.OnCrmDealUpdate, func(ctx context.Context, d *event.Delivery, e event.CRMEntity) error {
+		deal, err := event.Fetch[struct{ Title string }](ctx, api, d)
+		switch {
+		case errors.Is(err, event.ErrGone):
+			fmt.Println("deal", e.ID, "is no more")
+			return nil // its deletion is an event of its own
+		case err != nil:
+			return err // tried again
+		}
+		fmt.Println("deal", e.ID, "is", deal.Title)
+		return nil
+	})
+
+	id, err := portal.Add(eventtest.Deal, map[string]any{"TITLE": "Boats"}, eventtest.AdminID)
+	if err != nil {
+		panic(err)
+	}
+	update := &event.Delivery{Name: event.OnCrmDealUpdate.Name()}
+	if update.Data, err = event.NewData(event.CRMEntity{ID: id}); err != nil {
+		panic(err)
+	}
+	fmt.Println(mux.HandleEvent(context.Background(), update))
+	if err := portal.Delete(eventtest.Deal, id, eventtest.AdminID); err != nil {
+		panic(err)
+	}
+	fmt.Println(mux.HandleEvent(context.Background(), update))
+	// Output:
+	// deal 1 is Boats
+	// <nil>
+	// deal 1 is no more
+	// <nil>
+}
+
+// administrator returns a caller with the token of a portal's administrator.
+func administrator(portal *eventtest.Portal) event.Caller {
+	app, err := portal.AddApp(eventtest.App{Scope: []string{"crm"}})
+	if err != nil {
+		panic(err)
+	}
+	if err := app.Install(context.Background()); err != nil {
+		panic(err)
+	}
+	grant, err := app.Grant(eventtest.AdminID)
+	if err != nil {
+		panic(err)
+	}
+	portals, err := rest.NewPortals(granted{grant}, rest.WithInsecureHTTP())
+	if err != nil {
+		panic(err)
+	}
+	return portals.Portal(portal.MemberID())
 }

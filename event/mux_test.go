@@ -3,6 +3,7 @@ package event_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -168,6 +169,7 @@ func TestOutcomes(t *testing.T) {
 		"negative retry":  {event.Retry(boom, -1), event.Retried, 0},
 		"wrapped":         {errors.Join(errors.New("x"), event.Drop(boom)), event.Dropped, 0},
 		"payload":         {&event.DecodeError{Path: "data"}, event.Dropped, 0},
+		"gone":            {fmt.Errorf("copy: %w", event.ErrGone), event.Dropped, 0},
 		"retried payload": {event.Retry(&event.DecodeError{Path: "data"}, time.Second), event.Retried, time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
