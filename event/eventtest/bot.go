@@ -59,6 +59,19 @@ func (a *Application) AddBot(b Bot) (int64, error) {
 	return added.id, nil
 }
 
+// Bots returns the chat bots of the application by their identifiers, those that it registered by itself included.
+func (a *Application) Bots() map[int64]Bot {
+	a.p.mu.Lock()
+	defer a.p.mu.Unlock()
+	list := map[int64]Bot{}
+	for id, b := range a.p.chat.bots {
+		if b.app == a {
+			list[id] = b.Bot
+		}
+	}
+	return list
+}
+
 // DeleteBot deletes a bot of the application as a user does in the portal's interface, and raises ONIMBOTDELETE. It returns
 // [ErrNotFound] where the application has no such bot.
 func (a *Application) DeleteBot(id, user int64) error {

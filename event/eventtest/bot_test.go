@@ -34,6 +34,7 @@ func botPortal(t *testing.T) (p *eventtest.Portal, c *caller, in *inbox, bot int
 func TestChatMessages(t *testing.T) {
 	t.Parallel()
 	p, c, in, bot := botPortal(t)
+	require.Equal(t, map[int64]eventtest.Bot{bot: {Code: "helper", Name: "Helper", Type: "B"}}, c.app.Bots())
 	foreign := newInbox(t)
 	install(t, p, eventtest.App{Scope: []string{"imbot"}}).bind(obj{"event": "ONIMBOTMESSAGEADD", "handler": foreign.URL})
 	eve := p.AddUser(eventtest.User{Name: "Eve", LastName: "Adams"})

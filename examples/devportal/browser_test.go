@@ -1,0 +1,170 @@
+package main
+
+import (
+	"flag"
+	"fmt"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// TestBrowser is the day of a developer on the page: install an application, raise an event and see it turn green, stop the handler, see the event
+// fail and learn that the platform does not try again, start the handler and resend. By mouse, and by the keyboard alone.
+func TestBrowser(t *testing.T) {
+	t.Parallel()
+	for _, way := range []struct {
+		name string
+		do   func(b *tab, selector string)
+	}{
+		{"mouse", (*tab).click},
+		{"keyboard", func(b *tab, selector string) {
+			b.reach(selector)
+			b.press("Enter")
+		}},
+	} {
+		t.Run(way.name, func(t *testing.T) {
+			t.Parallel()
+			p := start(t, nil)
+			a := newApplication(t, p)
+			b := newTab(t)
+			b.look(1280, 900, "light")
+			b.open(p.page + "/")
+			require.Equal(t, true, b.value(`document.querySelector('#install-box').open`), "the first thing to do")
+			for name, text := range map[string]string{"client_id": a.id, "client_secret": a.secret, "handler": a.url} {
+				b.reach(fmt.Sprintf(`#install-form [name=%s]`, name))
+				b.fill(text)
+			}
+			way.do(b, `#install-form button.primary`)
+			b.until(`document.querySelector('#said').textContent === 'Installed.'`)
+			b.until(`document.querySelector('.card[data-app="local.under.test"]').dataset.state === 'installed'`)
+			b.until(`document.querySelector('.card[data-app] .bound').textContent.includes('ONCRMDEALADD')`)
+			b.until(row(1, "ok", "ONAPPINSTALL"))
+
+			way.do(b, `#change-form button.primary`)
+			b.until(`document.querySelector('#said').textContent === 'Deal 1 added.'`)
+			b.until(row(2, "ok", "ONCRMDEALADD"))
+			require.Equal(t, true, b.value(`document.querySelector('.row[data-id="2"] .badge').textContent.startsWith('ok 200')`), "in words, too")
+
+			a.stop()
+			b.reach(`#cause .disclosure > summary`)
+			b.press("Enter")
+			b.reach(`#raise-form [name=event]`)
+			b.fill("oncrmdealadd")
+			b.reach(`#raise-form [name=data]`)
+			b.fill(`{"FIELDS": {"ID": 77}, "TITLE": "<img src=x onerror=alert(1)>"}`)
+			way.do(b, `#raise-form button.primary`)
+			b.until(row(3, "failed", "crm.deal 77"))
+			require.Contains(t, b.value(`document.querySelector('.row[data-id="3"] .verdict').innerText`), "will not try again")
+			require.Contains(t, b.value(`document.querySelector('#announced').textContent`), "will not try again", "for screen readers")
+
+			a.startAgain()
+			way.do(b, `.row[data-id="3"] .verdict button`)
+			b.until(row(4, "ok", "resend of 3"))
+			b.until(`document.querySelector('.row[data-id="3"] .verdict').textContent.includes('resent as 4')`)
+
+			way.do(b, `.row[data-id="3"] .summary`)
+			b.until(`document.querySelector('#delivery-3 .tree')?.textContent.includes('<img src=x')`)
+			require.Equal(t, false, b.value(`!!document.querySelector('#deliveries img')`), "text stays text")
+			require.Equal(t, true, b.value(`document.querySelector('#delivery-3 .reveal').hidden`), "tokens are shown on request only")
+			way.do(b, `#delivery-3 [aria-expanded]`)
+			b.until(`document.querySelector('#delivery-3 .reveal pre')?.textContent.includes('auth%5Bapplication_token%5D=')`)
+
+			way.do(b, `#mood-no_user`)
+			if way.name == "keyboard" { // Enter sends a form; Space works a switch
+				b.press("Space")
+			}
+			b.until(`document.querySelector('#mood-no_user').checked`)
+			require.Eventually(t, func() bool { return p.state("").Moods.NoUser }, patience, pollEvery)
+
+			require.Equal(t, true, b.value(`document.documentElement.scrollWidth <= innerWidth`), "nothing sticks out")
+			b.look(360, 740, "dark")
+			require.Equal(t, true, b.value(`document.documentElement.scrollWidth <= innerWidth`), "on a phone neither")
+			require.Empty(t, b.complaints())
+		})
+	}
+}
+
+// row is a script that tells whether a delivery is shown in a state and with a text.
+func row(id int, state, text string) string {
+	return fmt.Sprintf(`(() => {
+		const r = document.querySelector('.row[data-id="%d"]');
+		return r?.dataset.state === %q && r.textContent.includes(%q);
+	})()`, id, state, text)
+}
+
+// TestLostConnection stops the program under the page, which says so.
+func TestLostConnection(t *testing.T) {
+	t.Parallel()
+	p := start(t, nil)
+	b := newTab(t)
+	b.open(p.page + "/")
+	p.signals <- nil
+	b.until(`document.querySelector('#live').dataset.state === 'lost'`)
+	require.Contains(t, b.value(`document.querySelector('#live').textContent`), "is devportal running?")
+}
+
+var pictures = flag.String("pictures", "", "folder to write pictures of the page to, one of them for the README")
+
+// TestPictures takes the README's picture: go test ./examples/devportal -run TestPictures -pictures "$PWD/docs".
+func TestPictures(t *testing.T) {
+	t.Parallel()
+	if *pictures == "" {
+		t.Skip("takes pictures of the page with -pictures FOLDER")
+	}
+	p := start(t, map[string]string{"DEVPORTAL_LISTEN": "127.0.0.1:8024"})
+	a := newApplication(t, p)
+	p.post("/api/apps", a.form())
+	p.await("", func(s snapshot) bool { return len(s.Apps[0].Bindings) == 4 && s.Deliveries.OK == 1 })
+	portal := a.api.Portal(p.state("").Portal.MemberID)
+	require.NoError(t, portal.Call(t.Context(), "event.bind", map[string]any{"event": "ONCRMDEALUPDATE", "event_type": "offline"}, nil))
+	require.NoError(t, portal.Call(t.Context(), "event.bind", map[string]any{"event": "ONTASKADD", "event_type": "offline"}, nil))
+	p.post("/api/moods", `{"rate_per_second":2,"rate_burst":50}`)
+	p.post("/api/objects", `{"kind":"deal","action":"add","times":4}`)
+	p.await("", func(s snapshot) bool { return s.Deliveries.OK == 5 })
+	p.post("/api/objects", `{"kind":"deal","action":"update","id":1,"times":3}`)
+	p.post("/api/objects", `{"kind":"deal","action":"update","id":2}`)
+	var reserved struct {
+		ProcessID string `json:"process_id"`
+		Events    []struct {
+			MessageID string `json:"MESSAGE_ID"`
+		} `json:"events"`
+	}
+	require.NoError(t, portal.Call(t.Context(), "event.offline.get", map[string]any{"clear": 0}, &reserved))
+	require.NoError(t, portal.Call(t.Context(), "event.offline.error",
+		map[string]any{"process_id": reserved.ProcessID, "message_id": []string{reserved.Events[1].MessageID}}, nil))
+	p.post("/api/objects", `{"kind":"deal","action":"update","id":3,"user":2}`)
+	p.post("/api/objects", `{"kind":"task","action":"add","user":0}`)
+	a.stop()
+	p.post("/api/objects", `{"kind":"deal","action":"add","user":2}`)
+	p.await("", func(s snapshot) bool { return s.Deliveries.Failed == 1 })
+	a.startAgain()
+	p.post("/api/objects", `{"kind":"deal","action":"add"}`)
+	p.await("", func(s snapshot) bool { return s.Deliveries.OK == 6 })
+
+	b := newTab(t)
+	for _, shot := range []struct {
+		name          string
+		width, height int
+		scheme        string
+		full, open    bool
+	}{
+		{"devportal", 1360, 850, "light", false, false},
+		{"devportal-open", 1360, 1300, "light", false, true},
+		{"devportal-dark", 1360, 850, "dark", false, false},
+		{"devportal-tablet", 900, 1100, "dark", false, false},
+		{"devportal-phone", 390, 844, "light", true, false},
+		{"devportal-phone-dark", 390, 844, "dark", true, true},
+	} {
+		b.look(shot.width, shot.height, shot.scheme)
+		b.open(p.page + "/")
+		b.until(row(7, "ok", "crm.deal 6"))
+		if shot.open {
+			b.click(`.row[data-id="6"] .summary`)
+			b.until(`!!document.querySelector('#delivery-6 .tree')`)
+			b.click(`#calls summary`)
+			b.value(`scrollTo(0, 0)`)
+		}
+		b.picture(*pictures+"/"+shot.name+".png", shot.full)
+	}
+	require.Empty(t, b.complaints())
+}

@@ -1,0 +1,329 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// patience is how long a browser on a busy machine may take for anything.
+const patience = 60 * time.Second
+
+// tab is a page in a headless Chromium, driven by the DevTools protocol over a pipe: JSON messages, each ended by a zero byte.
+type tab struct {
+	t       *testing.T
+	in      io.Writer
+	session string
+	gone    chan struct{} // closed when the browser's pipe ends
+
+	mu       sync.Mutex
+	next     int
+	waiting  map[int]chan answer
+	problems []string // what the page's console complained of
+}
+
+// answer is what the browser says to a command, or an event.
+type answer struct {
+	ID     int             `json:"id"`
+	Method string          `json:"method"`
+	Params json.RawMessage `json:"params"`
+	Result json.RawMessage `json:"result"`
+	Error  *struct {
+		Message string `json:"message"`
+	} `json:"error"`
+}
+
+// newTab starts a browser with an empty page. Without Chromium it skips the test, or fails it where REQUIRE_CHROMIUM is set, as in CI.
+func newTab(t *testing.T) *tab {
+	t.Helper()
+	program := findChromium()
+	if program == "" {
+		const cure = "no Chromium: apt-get install chromium (or set CHROMIUM to the path of a Chrome) to test the page in a browser"
+		if os.Getenv("REQUIRE_CHROMIUM") != "" {
+			t.Fatal(cure)
+		}
+		t.Skip(cure)
+	}
+	theirIn, ourOut, err := os.Pipe()
+	require.NoError(t, err)
+	ourIn, theirOut, err := os.Pipe()
+	require.NoError(t, err)
+	cmd := exec.Command(program, //nolint:gosec,noctx // the program is the developer's own browser, and is stopped by closeBrowser
+		"--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+		"--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--no-proxy-server", "--force-color-profile=srgb",
+		"--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost", // the page needs nothing from outside
+		"--user-data-dir="+t.TempDir(), "--remote-debugging-pipe", "about:blank")
+	cmd.ExtraFiles = []*os.File{theirIn, theirOut}
+	require.NoError(t, cmd.Start())
+	require.NoError(t, errors.Join(theirIn.Close(), theirOut.Close()))
+
+	b := &tab{t: t, in: ourOut, gone: make(chan struct{}), waiting: map[int]chan answer{}}
+	go b.listen(ourIn)
+	t.Cleanup(func() { b.close(cmd, ourOut, ourIn) })
+
+	var target struct {
+		TargetID string `json:"targetId"`
+	}
+	b.do("Target.createTarget", map[string]any{"url": "about:blank"}, &target)
+	var attached struct {
+		SessionID string `json:"sessionId"`
+	}
+	b.do("Target.attachToTarget", map[string]any{"targetId": target.TargetID, "flatten": true}, &attached)
+	b.session = attached.SessionID
+	for _, domain := range []string{"Page", "Runtime", "Log"} {
+		b.do(domain+".enable", nil, nil)
+	}
+	return b
+}
+
+func findChromium() string {
+	for _, name := range []string{os.Getenv("CHROMIUM"), "chromium", "chromium-browser", "google-chrome"} {
+		if path, err := exec.LookPath(name); name != "" && err == nil {
+			return path
+		}
+	}
+	return ""
+}
+
+// close ends the browser and waits for it, so that its folder can be removed.
+func (b *tab) close(cmd *exec.Cmd, pipes ...io.Closer) {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	b.session = ""
+	_, _ = b.send(ctx, "Browser.close", nil)
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	select {
+	case <-ended:
+	case <-ctx.Done():
+		_ = cmd.Process.Kill()
+		<-ended
+	}
+	for _, p := range pipes {
+		_ = p.Close()
+	}
+}
+
+// listen hands each answer to whoever waits for it, and collects what the page complains of.
+func (b *tab) listen(pipe io.Reader) {
+	defer close(b.gone)
+	in := bufio.NewReader(pipe)
+	for {
+		message, err := in.ReadBytes(0)
+		if err != nil {
+			return
+		}
+		var a answer
+		if err := json.Unmarshal(message[:len(message)-1], &a); err != nil {
+			return
+		}
+		b.mu.Lock()
+		if to := b.waiting[a.ID]; to != nil {
+			delete(b.waiting, a.ID)
+			to <- a
+		}
+		b.complain(a)
+		b.mu.Unlock()
+	}
+}
+
+// complain records errors of scripts, the console, and the security policy.
+func (b *tab) complain(a answer) {
+	var p struct {
+		Type  string `json:"type"`
+		Entry struct {
+			Level string `json:"level"`
+			Text  string `json:"text"`
+			URL   string `json:"url"`
+		} `json:"entry"`
+	}
+	_ = json.Unmarshal(a.Params, &p)
+	switch a.Method {
+	case "Runtime.exceptionThrown":
+		b.problems = append(b.problems, string(a.Params))
+	case "Runtime.consoleAPICalled":
+		if p.Type == "error" || p.Type == "warning" || p.Type == "assert" {
+			b.problems = append(b.problems, string(a.Params))
+		}
+	case "Log.entryAdded":
+		if p.Entry.Level == "error" || p.Entry.Level == "warning" {
+			b.problems = append(b.problems, p.Entry.Text+" "+p.Entry.URL)
+		}
+	}
+}
+
+// complaints returns what the page complained of so far.
+func (b *tab) complaints() []string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return append([]string(nil), b.problems...)
+}
+
+func (b *tab) send(ctx context.Context, method string, params map[string]any) (json.RawMessage, error) {
+	b.mu.Lock()
+	b.next++
+	to := make(chan answer, 1)
+	b.waiting[b.next] = to
+	message := map[string]any{"id": b.next, "method": method}
+	if params != nil {
+		message["params"] = params
+	}
+	if b.session != "" {
+		message["sessionId"] = b.session
+	}
+	text, err := json.Marshal(message)
+	if err == nil {
+		_, err = b.in.Write(append(text, 0))
+	}
+	b.mu.Unlock()
+	if err != nil {
+		return nil, err
+	}
+	select {
+	case a := <-to:
+		if a.Error != nil {
+			return nil, errors.New(method + ": " + a.Error.Message)
+		}
+		return a.Result, nil
+	case <-b.gone:
+		return nil, errors.New("the browser has ended")
+	case <-ctx.Done():
+		return nil, fmt.Errorf("%s: %w", method, ctx.Err())
+	}
+}
+
+// do runs one command of the protocol.
+func (b *tab) do(method string, params map[string]any, into any) {
+	b.t.Helper()
+	ctx, cancel := context.WithTimeout(b.t.Context(), patience)
+	defer cancel()
+	result, err := b.send(ctx, method, params)
+	require.NoError(b.t, err)
+	if into != nil {
+		require.NoError(b.t, json.Unmarshal(result, into))
+	}
+}
+
+// value runs a script in the page and returns its value.
+func (b *tab) value(script string) any {
+	b.t.Helper()
+	var out struct {
+		Result struct {
+			Value any `json:"value"`
+		} `json:"result"`
+		Exception *struct {
+			Text string `json:"text"`
+		} `json:"exceptionDetails"`
+	}
+	b.do("Runtime.evaluate", map[string]any{"expression": script, "returnByValue": true, "awaitPromise": true}, &out)
+	require.Nil(b.t, out.Exception, script)
+	return out.Result.Value
+}
+
+// open loads an address and waits for the first picture of the portal.
+func (b *tab) open(url string) {
+	b.t.Helper()
+	b.do("Page.navigate", map[string]any{"url": url}, nil)
+	b.until(`document.querySelector('#live')?.dataset.state === 'live' && document.querySelector('#domain').textContent !== '…'`)
+}
+
+// until waits for a script to yield true.
+func (b *tab) until(script string) {
+	b.t.Helper()
+	require.Eventually(b.t, func() bool { return b.value(script) == true }, patience, 20*time.Millisecond, "%s\nthe page says:\n%s",
+		script, lateText(func() string { return fmt.Sprint(b.value(`document.body.innerText`)) }))
+}
+
+// lateText is text that is asked for only when it is printed.
+type lateText func() string
+
+func (l lateText) String() string { return l() }
+
+// click presses the mouse in the middle of an element.
+func (b *tab) click(selector string) {
+	b.t.Helper()
+	b.until(fmt.Sprintf(`!!document.querySelector(%q)`, selector))
+	at, ok := b.value(fmt.Sprintf(`(() => {
+		const e = document.querySelector(%q);
+		e.scrollIntoView({block: 'center'});
+		const r = e.getBoundingClientRect();
+		return [r.x + r.width / 2, r.y + r.height / 2];
+	})()`, selector)).([]any)
+	require.True(b.t, ok)
+	for _, kind := range []string{"mousePressed", "mouseReleased"} {
+		b.do("Input.dispatchMouseEvent", map[string]any{"type": kind, "x": at[0], "y": at[1], "button": "left", "clickCount": 1}, nil)
+	}
+}
+
+// press types one key, such as Tab or Enter.
+func (b *tab) press(key string) {
+	b.t.Helper()
+	k := map[string]any{"key": key, "code": key}
+	switch key {
+	case "Tab":
+		k["windowsVirtualKeyCode"] = 9
+	case "Enter":
+		k["windowsVirtualKeyCode"], k["text"] = 13, "\r"
+	case "Space":
+		k["windowsVirtualKeyCode"], k["text"], k["key"] = 32, " ", " "
+	default:
+		b.t.Fatal("which key is ", key, "?")
+	}
+	for _, kind := range []string{"keyDown", "keyUp"} {
+		k["type"] = kind
+		b.do("Input.dispatchKeyEvent", k, nil)
+	}
+}
+
+// reach presses Tab until an element has the focus.
+func (b *tab) reach(selector string) {
+	b.t.Helper()
+	for range 300 {
+		if b.value(fmt.Sprintf(`document.activeElement.matches(%q)`, selector)) == true {
+			return
+		}
+		b.press("Tab")
+	}
+	b.t.Fatal("the Tab key does not reach ", selector)
+}
+
+// fill replaces the text of the field that has the focus.
+func (b *tab) fill(text string) {
+	b.t.Helper()
+	b.value(`document.activeElement.select()`)
+	b.do("Input.insertText", map[string]any{"text": text}, nil)
+}
+
+// look sets the size of the window and the colours that the user prefers.
+func (b *tab) look(width, height int, scheme string) {
+	b.t.Helper()
+	b.do("Emulation.setDeviceMetricsOverride", map[string]any{
+		"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500,
+	}, nil)
+	b.do("Emulation.setEmulatedMedia", map[string]any{"features": []map[string]string{{"name": "prefers-color-scheme", "value": scheme}}}, nil)
+}
+
+// picture writes what the window shows, as PNG; the whole page where full.
+func (b *tab) picture(file string, full bool) {
+	b.t.Helper()
+	var shot struct {
+		Data string `json:"data"`
+	}
+	b.do("Page.captureScreenshot", map[string]any{"format": "png", "captureBeyondViewport": full}, &shot)
+	png, err := base64.StdEncoding.DecodeString(shot.Data)
+	require.NoError(b.t, err)
+	require.True(b.t, strings.HasPrefix(string(png), "\x89PNG"))
+	require.NoError(b.t, os.WriteFile(file, png, 0o600))
+}

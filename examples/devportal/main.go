@@ -1,0 +1,68 @@
+// Command devportal is a Bitrix24 portal on a laptop: the portal of package event/eventtest (REST, OAuth, delivery of events, the offline queue) with
+// a web page that installs applications, changes objects, shows every delivery and switches the platform's moods. No account, tunnel or
+// public address is needed to develop an event handler.
+//
+//	go run ./examples/devportal
+//
+// It prints one JSON object a line: the addresses to use, what -client-id installed, and each delivery; never a token. A handler under test gets the
+// settings that the first line names, because the portal speaks plain http and has an OAuth server of its own. What the page does, a script can do too,
+// by POST with a JSON body to the paths below /api/ (see routes in page.go):
+//
+//	curl -H 'Content-Type: application/json' -d '{"kind":"deal","action":"add","times":3}' http://127.0.0.1:8024/api/objects
+//
+// Everything is kept in memory. The identifier of the portal and the application tokens are the same after a restart, so that a handler that stored
+// an installation goes on after the application was installed again. On SIGINT or SIGTERM what is queued is delivered, for five seconds at most;
+// a second signal ends it at once.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+func main() {
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	os.Exit(run(context.Background(), signals, os.Args[1:], os.LookupEnv, os.Stdout, os.Stderr))
+}
+
+// run is the program. It drains on the first signal and is done with the second.
+func run(
+	ctx context.Context, signals <-chan os.Signal, args []string, env func(string) (string, bool), stdout, stderr io.Writer,
+) int {
+	cfg, err := configure(args, env, stderr)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		return 0
+	case err != nil:
+		_, _ = fmt.Fprintf(stderr, "devportal: %v\n", err)
+		return 2
+	}
+	serving, stop := context.WithCancel(ctx)
+	defer stop()
+	draining, cut := context.WithCancel(ctx)
+	defer cut()
+	ended := make(chan struct{})
+	defer close(ended)
+	go func() {
+		for _, next := range []func(){stop, cut} {
+			select {
+			case <-signals:
+				next()
+			case <-ended:
+				return
+			}
+		}
+	}()
+	if err := serve(serving, draining, cfg, stdout); err != nil {
+		_, _ = fmt.Fprintf(stderr, "devportal: %v\n", err)
+		return 1
+	}
+	return 0
+}

@@ -1,0 +1,97 @@
+package main
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/b24events/b24events/event/eventtest"
+)
+
+// moodsView is how the portal behaves. Where it is sent, what is left out stays as it is.
+type moodsView struct {
+	NoUser             bool    `json:"no_user"`
+	NoData             bool    `json:"no_data"`
+	NoExtendedOffline  bool    `json:"no_extended_offline"`
+	NoConnectors       bool    `json:"no_connectors"`
+	Box                bool    `json:"box"`
+	HonourMinTimeout   bool    `json:"honour_min_timeout"`
+	RacingReservations bool    `json:"racing_reservations"`
+	RacingBinds        bool    `json:"racing_binds"`
+	SlowHandlers       float64 `json:"slow_handlers_s"` // from which answer on a handler counts as slow
+	InstallDelay       float64 `json:"install_delay_s"`
+	NoInstallEvent     bool    `json:"no_install_event"`
+	TokenLifetime      float64 `json:"token_lifetime_s"`
+	RatePerSecond      float64 `json:"rate_per_second"`
+	RateBurst          int     `json:"rate_burst"`
+	OperatingLimit     float64 `json:"operating_limit_s"`
+	Latency            float64 `json:"latency_ms"`
+}
+
+func moodsOf(m eventtest.Moods) moodsView {
+	return moodsView{
+		NoUser: m.NoUser, NoData: m.NoData, NoExtendedOffline: m.NoExtendedOffline, NoConnectors: m.NoConnectors, Box: m.Box,
+		HonourMinTimeout: m.HonourMinTimeout, RacingReservations: m.RacingReservations, RacingBinds: m.RacingBinds,
+		SlowHandlers: m.SlowHandlers.Seconds(), InstallDelay: m.InstallDelay.Seconds(), NoInstallEvent: m.NoInstallEvent,
+		TokenLifetime: m.TokenLifetime.Seconds(), RatePerSecond: m.RatePerSecond, RateBurst: m.RateBurst,
+		OperatingLimit: m.OperatingLimit.Seconds(), Latency: float64(m.Latency) / float64(time.Millisecond),
+	}
+}
+
+func (v moodsView) moods() eventtest.Moods {
+	return eventtest.Moods{
+		NoUser: v.NoUser, NoData: v.NoData, NoExtendedOffline: v.NoExtendedOffline, NoConnectors: v.NoConnectors, Box: v.Box,
+		HonourMinTimeout: v.HonourMinTimeout, RacingReservations: v.RacingReservations, RacingBinds: v.RacingBinds,
+		SlowHandlers: seconds(v.SlowHandlers), InstallDelay: seconds(v.InstallDelay), NoInstallEvent: v.NoInstallEvent,
+		TokenLifetime: seconds(v.TokenLifetime), RatePerSecond: v.RatePerSecond, RateBurst: v.RateBurst,
+		OperatingLimit: seconds(v.OperatingLimit), Latency: seconds(v.Latency / 1000),
+	}
+}
+
+// longest is the longest duration that a mood may name.
+const longest = 400 * 24 * time.Hour
+
+func seconds(n float64) time.Duration {
+	return time.Duration(min(max(n, -1), longest.Seconds()) * float64(time.Second))
+}
+
+// serveMoods changes the moods that the request names.
+func (d *desk) serveMoods(w http.ResponseWriter, r *http.Request) {
+	d.moodTurn.Lock() // between reading the moods and changing them
+	defer d.moodTurn.Unlock()
+	view := moodsOf(d.portal.Moods())
+	if err := readJSON(w, r, &view); err != nil {
+		writeError(w, err)
+		return
+	}
+	if view.Latency > maxLatency.Seconds()*1000 {
+		writeError(w, refuse("the portal can be slow by a minute at most; its own requests end then"))
+		return
+	}
+	if err := d.portal.ChangeMoods(func(m *eventtest.Moods) { *m = view.moods() }); err != nil {
+		writeError(w, err)
+		return
+	}
+	writeJSON(w, http.StatusOK, moodsOf(d.portal.Moods()))
+}
+
+// maxLatency is how slow the portal can be made. The platform ends requests after a minute.
+const maxLatency = time.Minute
+
+func (d *desk) expireTokens(context.Context, string, nothing) (any, error) {
+	d.portal.ExpireAccessTokens()
+	return map[string]any{"text": "every access token has expired"}, nil
+}
+
+// advance moves the portal's clock.
+func (d *desk) advance(_ context.Context, _ string, in struct {
+	By string `json:"by"`
+},
+) (any, error) {
+	by, err := time.ParseDuration(in.By)
+	if err != nil || by <= 0 || by > longest {
+		return nil, refuse("the clock goes forward by a duration such as 90s, 1h or 720h, 400 days at most")
+	}
+	d.portal.Advance(by)
+	return map[string]any{"text": "the portal's clock went forward by " + in.By}, nil
+}

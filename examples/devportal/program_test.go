@@ -1,0 +1,143 @@
+package main
+
+import (
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// run1 runs the program to its end.
+func run1(t *testing.T, env map[string]string, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	var out, log output
+	lookup := func(name string) (string, bool) { v, ok := env[name]; return v, ok }
+	signals := make(chan os.Signal, 2)
+	signals <- syscall.SIGTERM // should it start after all
+	code = run(t.Context(), signals, args, lookup, &out, &log)
+	return code, out.String(), log.String()
+}
+
+func TestUsage(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		env  map[string]string
+		args []string
+		code int
+		says string
+	}{
+		"help":                  {nil, []string{"-h"}, 0, "DEVPORTAL_LISTEN"},
+		"unknown flag":          {nil, []string{"-what"}, 2, "see -h"},
+		"an argument":           {nil, []string{"start"}, 2, "flags only"},
+		"no port":               {nil, []string{"-listen", "127.0.0.1"}, 2, "host:port"},
+		"a port by name":        {nil, []string{"-listen", "127.0.0.1:http"}, 2, "host:port"},
+		"the last port":         {nil, []string{"-listen", "127.0.0.1:65535"}, 2, "-oauth-listen"},
+		"an odd member id":      {map[string]string{"B24_MEMBER_ID": "me"}, nil, 2, "32 hexadecimal"},
+		"half of a credential":  {map[string]string{"B24_CLIENT_SECRET": "hush-hush"}, nil, 2, "belong together"},
+		"pages at no address":   {map[string]string{"B24_CLIENT_ID": "a", "B24_CLIENT_SECRET": "hush-hush", "DEVPORTAL_UI": "1"}, nil, 2, "-handler"},
+		"a relative handler":    {nil, []string{"-handler", "/events"}, 2, "absolute"},
+		"an unknown log format": {nil, []string{"-log-format", "xml"}, 2, "text or json"},
+		"an impossible address": {nil, []string{"-listen", "192.0.2.1:0"}, 1, "-listen"},
+		"started and stopped":   {nil, []string{"-listen", "127.0.0.1:0", "-log-format", "json"}, 0, `"msg":"devportal is ready"`},
+		"for all to see":        {nil, []string{"-listen", "0.0.0.0:0"}, 0, "obeys everyone"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			code, stdout, stderr := run1(t, c.env, c.args...)
+			require.Equal(t, c.code, code, stderr)
+			require.Contains(t, stderr, c.says)
+			require.NotContains(t, stderr, "hush-hush")
+			if code != 0 {
+				require.Equal(t, 1, strings.Count(stderr, "\n"), "one line")
+				require.Empty(t, stdout)
+			}
+		})
+	}
+}
+
+func TestAddressInUse(t *testing.T) {
+	t.Parallel()
+	taken, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer func() { require.NoError(t, taken.Close()) }()
+	addr := taken.Addr().String()
+	for _, args := range [][]string{{"-listen", addr, "-oauth-listen", "127.0.0.1:0"}, {"-listen", "127.0.0.1:0", "-oauth-listen", addr}} {
+		code, _, stderr := run1(t, nil, args...)
+		require.Equal(t, 1, code)
+		require.True(t, strings.HasPrefix(stderr, "devportal: "+addr+" is in use"), stderr)
+		require.Contains(t, stderr, "-oauth-listen")
+	}
+}
+
+// TestInstallAtStart waits for a handler that is started later, installs the application, and reports the delivery.
+func TestInstallAtStart(t *testing.T) {
+	t.Parallel()
+	reserved := newSink(t) // for an address at which nothing listens yet
+	reserved.Close()
+	p := start(t, map[string]string{
+		"B24_CLIENT_ID": "local.at.start", "B24_CLIENT_SECRET": "hush-hush", "PUBLIC_URL": reserved.URL + "/events?key=hush-hush", "B24_SCOPE": "crm",
+	})
+	require.Eventually(t, func() bool { return strings.Contains(p.stderr.String(), "waiting for the handler") }, patience, pollEvery)
+	require.Empty(t, p.state("").Apps)
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", strings.TrimPrefix(reserved.URL, "http://"))
+	require.NoError(t, err)
+	server := &http.Server{Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})} //nolint:gosec // for a test
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(l) }()
+	defer func() {
+		require.NoError(t, server.Close())
+		<-served
+	}()
+
+	require.Eventually(t, func() bool { return len(p.stdout.lines(t, "delivery")) == 1 }, patience, pollEvery)
+	require.Len(t, p.stdout.lines(t, "installed"), 1)
+	delivery := p.stdout.lines(t, "delivery")[0]
+	require.Equal(t, "ONAPPINSTALL", delivery["event"])
+	require.Equal(t, reserved.URL+"/events", delivery["handler"], "without what may be a secret")
+	require.Equal(t, true, delivery["ok"])
+	require.Equal(t, "installed", p.state("").Apps[0].State)
+	require.NotContains(t, p.stdout.String()+p.stderr.String(), "hush-hush")
+}
+
+// TestDrain stops the program while deliveries are queued: they are made, and it exits with 0. A second signal would not wait.
+func TestDrain(t *testing.T) {
+	t.Parallel()
+	for name, signals := range map[string]int{"patient": 1, "in a hurry": 2} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := start(t, nil)
+			begun, release := make(chan struct{}, 10), make(chan struct{})
+			slow := newSink(t)
+			slow.Config.Handler = http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+				_, _ = io.Copy(io.Discard, r.Body) // so that the end of the connection is noticed
+				begun <- struct{}{}
+				select {
+				case <-release:
+				case <-r.Context().Done():
+				}
+			})
+			p.post("/api/webhooks", `{"url":"`+slow.URL+`","events":"ONX"}`)
+			p.post("/api/raise", `{"event":"ONX","times":3}`)
+			<-begun
+			require.Equal(t, 2, p.state("").Lanes[0].Waiting)
+			for range signals {
+				p.signals <- syscall.SIGTERM
+			}
+			if signals == 1 {
+				close(release)
+			}
+			require.Equal(t, 0, <-p.exited)
+			p.exited <- 0
+			if signals == 1 {
+				require.Len(t, p.stdout.lines(t, "delivery"), 3)
+			} else {
+				require.Contains(t, p.stderr.String(), "deliveries under way")
+			}
+		})
+	}
+}

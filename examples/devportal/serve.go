@@ -1,0 +1,208 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/b24events/b24events/event/eventtest"
+)
+
+// drainLimit is how long queued deliveries may take at the end.
+const drainLimit = 5 * time.Second
+
+// serve is the portal with its page, until serving ends; then it delivers what is queued, until draining ends.
+func serve(serving, draining context.Context, cfg config, stdout io.Writer) error {
+	page := new(latePage)
+	portal, err := eventtest.New( //nolint:contextcheck // it lives until Close, past the end of serving
+		eventtest.WithListen(cfg.listen), eventtest.WithOAuthListen(cfg.oauthListen), eventtest.WithFallback(page),
+		eventtest.WithMemberID(cfg.memberID), eventtest.WithLogger(cfg.logger),
+	)
+	if err != nil {
+		return listenError(err)
+	}
+	d := newDesk(portal, cfg)
+	routes, err := d.routes(cfg.hosts)
+	if err != nil {
+		return errors.Join(err, portal.Close())
+	}
+	page.handler.Store(&routes)
+
+	out := &printer{w: stdout}
+	failure := d.introduce(serving, out)
+	var background sync.WaitGroup
+	watching, unwatch := context.WithCancel(context.WithoutCancel(serving))
+	background.Go(func() { d.report(watching, out) })
+	background.Go(func() { d.installAtStart(serving, out) })
+	if failure == nil {
+		<-serving.Done()
+	}
+	timed, cancel := context.WithTimeout(draining, drainLimit)
+	defer cancel()
+	if err := portal.Wait(timed); err != nil {
+		cfg.logger.LogAttrs(draining, slog.LevelWarn, "stopped with deliveries under way, which the portal forgets")
+	}
+	unwatch()
+	background.Wait()
+	return errors.Join(failure, out.failure(), portal.Close())
+}
+
+// latePage is the page, which needs the portal, which needs the page.
+type latePage struct{ handler atomic.Pointer[http.Handler] }
+
+func (l *latePage) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if h := l.handler.Load(); h != nil {
+		(*h).ServeHTTP(w, r)
+		return
+	}
+	writeProblem(w, http.StatusServiceUnavailable, "the portal is starting; try again")
+}
+
+// listenError says what to do about an address that cannot be had.
+func listenError(err error) error {
+	var op *net.OpError
+	if !errors.As(err, &op) || op.Addr == nil {
+		return err
+	}
+	const other = "choose another with -listen host:port (the OAuth server takes the next port, or -oauth-listen)"
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return fmt.Errorf("%s is in use, perhaps by another devportal: stop that one, or %s", op.Addr, other)
+	}
+	return fmt.Errorf("cannot listen on %s (%w): %s", op.Addr, op.Err, other)
+}
+
+// introduce prints the addresses to use.
+func (d *desk) introduce(ctx context.Context, out *printer) error {
+	p, log := d.portal, d.cfg.logger
+	page := p.URL() + "/"
+	log.LogAttrs(ctx, slog.LevelInfo, "devportal is ready", slog.String("page", page),
+		slog.String("handler_settings", "B24_OAUTH_HOSTS="+p.OAuthHost()+" B24_INSECURE_HTTP=1"))
+	if host, _, err := net.SplitHostPort(d.cfg.listen); err == nil && host != "localhost" && !net.ParseIP(host).IsLoopback() {
+		log.LogAttrs(ctx, slog.LevelWarn,
+			"the page shows tokens on request and obeys everyone who reaches it; listen on 127.0.0.1 unless the network is yours alone")
+	}
+	return out.print(map[string]any{
+		"type": "ready", "page": page, "client_endpoint": p.ClientEndpoint(), "server_endpoint": p.ServerEndpoint(),
+		"member_id": p.MemberID(), "domain": p.Domain(),
+		"settings": map[string]string{"B24_OAUTH_HOSTS": p.OAuthHost(), "B24_INSECURE_HTTP": "1"},
+	})
+}
+
+// installAtStart installs the application that the settings describe, as soon as something listens at its handler URL.
+func (d *desk) installAtStart(ctx context.Context, out *printer) {
+	if d.cfg.clientID == "" {
+		return
+	}
+	log := d.cfg.logger
+	if err := d.awaitHandler(ctx); err != nil {
+		return // the program is ending
+	}
+	result, err := d.addApp(ctx, "", appForm{
+		ClientID: d.cfg.clientID, ClientSecret: string(d.cfg.clientSecret), Handler: d.cfg.handler, Scope: scopeText(d.cfg.scope), UI: d.cfg.ui,
+	})
+	if err != nil {
+		log.LogAttrs(ctx, slog.LevelError, "cannot install the application of -client-id", slog.String("error", plain(err)))
+		return
+	}
+	if warned, ok := result.(map[string]any); ok && warned["warning"] != nil {
+		log.LogAttrs(ctx, slog.LevelWarn, "the installation page failed; open it again from the portal's page")
+	}
+	_ = out.print(map[string]any{"type": "installed", "client_id": d.cfg.clientID, "handler": shownURL(d.cfg.handler)})
+}
+
+// awaitHandler waits until a connection to the handler's address succeeds, so that the programs can be started in any order.
+func (d *desk) awaitHandler(ctx context.Context) error {
+	u, err := url.Parse(d.cfg.handler)
+	if err != nil || u.Host == "" {
+		return nil //nolint:nilerr // there is no handler to wait for
+	}
+	port := u.Port()
+	if port == "" {
+		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
+	}
+	dialer := net.Dialer{Timeout: 5 * time.Second}
+	for told := false; ; told = true {
+		conn, err := dialer.DialContext(ctx, "tcp", net.JoinHostPort(u.Hostname(), port))
+		if err == nil {
+			return conn.Close()
+		}
+		if !told {
+			d.cfg.logger.LogAttrs(ctx, slog.LevelInfo, "waiting for the handler before the application is installed",
+				slog.String("address", net.JoinHostPort(u.Hostname(), port)))
+		}
+		if !pause(ctx, nil, 300*time.Millisecond) {
+			return ctx.Err()
+		}
+	}
+}
+
+// report prints each delivery until ctx ends.
+func (d *desk) report(ctx context.Context, out *printer) {
+	var last int64
+	for {
+		changed := d.portal.Changed()
+		for _, a := range d.portal.Deliveries() {
+			if a.ID <= last {
+				continue
+			}
+			last = a.ID
+			v := viewOf(a)
+			_ = out.print(map[string]any{
+				"type": "delivery", "id": v.ID, "event": v.Event, "entity": v.Entity, "client_id": v.App, "handler": shownURL(a.URL),
+				"ok": v.OK, "status": v.Status, "latency_ms": v.Latency, "time": v.Time,
+			})
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		if pause(ctx, changed, time.Minute) {
+			pause(ctx, nil, calm)
+		}
+	}
+}
+
+// shownURL is a URL without what may be a secret of its owner.
+func shownURL(raw string) string {
+	u, err := url.Parse(raw)
+	if err != nil {
+		return ""
+	}
+	u.User, u.RawQuery, u.Fragment = nil, "", ""
+	return u.String()
+}
+
+// printer writes one JSON object a line.
+type printer struct {
+	mu  sync.Mutex
+	w   io.Writer
+	err error // the first
+}
+
+func (p *printer) print(v any) error {
+	line, err := json.Marshal(v)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err == nil {
+		_, err = p.w.Write(append(line, '\n'))
+	}
+	if err != nil && p.err == nil {
+		p.err = fmt.Errorf("writing to stdout: %w", err)
+	}
+	return p.err
+}
+
+func (p *printer) failure() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.err
+}

@@ -1,0 +1,80 @@
+// The forms that make something happen: changes of objects, and events by name.
+import { byId, el } from './dom.js';
+import { get, post, say, submitting } from './api.js';
+
+const change = byId('change-form');
+const raise = byId('raise-form');
+let events = null;
+
+export function showCauses({ users, apps }) {
+  for (const form of [change, raise]) {
+    options(form.elements.user, [...users.map((u) => [String(u.id), `${u.name}${u.admin ? ', admin' : ''}`]), ['0', 'nobody (robot)']]);
+  }
+  options(change.elements.bot, apps.filter((a) => a.state === 'installed').flatMap((a) => (a.bots.length
+    ? a.bots.map((b) => [JSON.stringify({ app: a.id, bot: b.id }), `${b.name} (${b.id})`])
+    : [[JSON.stringify({ app: a.id, bot: 0 }), `a new bot of ${a.id}`]])));
+  if (events === null) {
+    events = new Map();
+    get('/api/events').then((list) => {
+      events = new Map(list.map((e) => [e.name, e]));
+      byId('event-names').replaceChildren(...list.map((e) => el('option', { value: e.name }, e.title)));
+    }, () => { events = null; });
+  }
+}
+
+function options(select, wanted) {
+  const key = JSON.stringify(wanted);
+  if (select.dataset.key === key) return;
+  const was = select.value;
+  select.dataset.key = key;
+  select.replaceChildren(...wanted.map(([value, text]) => el('option', { value }, text)));
+  if (wanted.some(([value]) => value === was)) select.value = was;
+}
+
+// fit shows the fields that the chosen kind has.
+function fit() {
+  const { kind, action, fields, id } = change.elements;
+  for (const label of change.querySelectorAll('[data-for]')) label.hidden = label.dataset.for !== kind.value;
+  fields.placeholder = kind.value === 'message' ? '{"MESSAGE": "Hello"}' : '{"TITLE": "Rocket"}';
+  fields.disabled = action.value === 'delete';
+  id.disabled = action.value === 'add';
+}
+
+change.addEventListener('change', fit);
+fit();
+
+function json(text, what) {
+  if (text.trim() === '') return undefined;
+  try {
+    return JSON.parse(text);
+  } catch {
+    throw new Error(`${what} are not JSON; write {"NAME": "value"}`);
+  }
+}
+
+submitting(change, async () => {
+  const f = change.elements;
+  const body = { kind: f.kind.value, action: f.action.value, times: Number(f.times.value), user: Number(f.user.value) };
+  body.id = f.id.disabled ? 0 : Number(f.id.value);
+  if (!f.fields.disabled) body.fields = json(f.fields.value, 'The fields');
+  if (body.kind === 'item') body.entity_type_id = Number(f.entity_type_id.value);
+  if (body.kind === 'message' && body.action === 'add') {
+    if (f.bot.value === '') throw new Error('no application is installed that could have a chat bot');
+    Object.assign(body, JSON.parse(f.bot.value));
+  }
+  const { text } = await post('/api/objects', body);
+  say(`${text.charAt(0).toUpperCase()}${text.slice(1)}.`);
+});
+
+raise.elements.event.addEventListener('input', () => {
+  const known = events?.get(raise.elements.event.value.trim().toUpperCase());
+  byId('event-hint').textContent = known ? `${known.title} · permission ${known.scope}` : '';
+});
+
+submitting(raise, async () => {
+  const f = raise.elements;
+  const result = await post('/api/raise', { event: f.event.value, data: json(f.data.value, 'The data'), user: Number(f.user.value), times: Number(f.times.value) });
+  if (!result.heard) throw new Error('raised, but nobody has bound this event, so nothing is sent');
+  say(`${result.text}.`);
+});
+
