@@ -156,6 +156,66 @@ func TestPortalInABubble(t *testing.T) {
 	})
 }
 
+func TestPagesOnANetwork(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, eventtest.NewNetwork())
+		var query url.Values
+		var body url.Values
+		w.n.Handle("pages.example.com", http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			if err := r.ParseForm(); err != nil {
+				t.Error(err)
+			}
+			query, body = r.URL.Query(), r.PostForm
+		}))
+		app, err := w.AddApp(eventtest.App{HandlerURL: "https://pages.example.com/install", UI: true})
+		require.NoError(t, err)
+		require.NoError(t, app.Install(t.Context()))
+		require.Equal(t, w.Domain(), query.Get("DOMAIN"))
+		require.Equal(t, "1", query.Get("PROTOCOL"), "PROTOCOL 5.4: https")
+		require.Equal(t, w.ServerEndpoint(), body.Get("SERVER_ENDPOINT"))
+		require.False(t, app.Installed())
+		require.NoError(t, app.FinishInstall())
+		other, err := w.AddApp(eventtest.App{HandlerURL: "https://nowhere.example.com", UI: true})
+		require.NoError(t, err)
+		require.ErrorContains(t, other.Install(t.Context()), "no such host")
+	})
+}
+
+// PROTOCOL 4.1: the gaps grow to a bound, and shrink again.
+func TestSlowHandlerInABubble(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, eventtest.NewNetwork(), eventtest.WithMoods(func(m *eventtest.Moods) { m.SlowHandlers = 5 * time.Second }))
+		wait(t, w.Portal)
+		w.caller(t)("event.bind", obj{"event": "ONCRMDEALADD", "handler": bubbleHandler})
+		took := func(n int) []time.Duration {
+			t.Helper()
+			list := make([]time.Duration, n)
+			for i := range list {
+				start := time.Now()
+				addDeal(t, w.Portal)
+				wait(t, w.Portal)
+				list[i] = time.Since(start).Round(time.Second)
+			}
+			return list
+		}
+		w.takes(10 * time.Second)
+		require.Equal(t, []time.Duration{10, 11, 12, 14, 18, 26, 42, 74, 138, 266, 310, 310}, inSeconds(took(12)))
+		require.Equal(t, 5*time.Minute, w.Lanes()[0].Gap)
+		w.takes(0)
+		require.Equal(t, []time.Duration{300, 150, 75, 38, 19, 9, 5, 2, 1, 0, 0}, inSeconds(took(11)))
+		require.Empty(t, w.Lanes())
+	})
+}
+
+func inSeconds(list []time.Duration) []time.Duration {
+	for i := range list {
+		list[i] /= time.Second
+	}
+	return list
+}
+
 func TestTokensInABubble(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

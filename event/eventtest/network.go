@@ -25,8 +25,8 @@ import (
 //		…
 //	})
 //
-// It differs from a real one in that an answer arrives as a whole when its handler returns, that http and https differ by name only,
-// that every client has the same address, and that no client repeats a request by itself. A handler that panics with
+// It differs from a real one in that an answer arrives as a whole when its handler returns, 64 MiB at most, that http and https differ
+// by name only, that every client has the same address, and that no client repeats a request by itself. A handler that panics with
 // http.ErrAbortHandler breaks the connection, as in net/http; one that panics otherwise is reported in the client's error. The
 // context of a request ends with that of its client.
 //

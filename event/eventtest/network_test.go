@@ -174,6 +174,14 @@ func TestNetworkAnswers(t *testing.T) {
 			w.Header().Set("Content-Length", "5")
 			_, _ = io.WriteString(w, "four")
 		}, 200, "four", "unexpected EOF"},
+		{"without end", http.MethodGet, func(w http.ResponseWriter, _ *http.Request) {
+			chunk := make([]byte, 1<<20)
+			for {
+				if _, err := w.Write(chunk); err != nil {
+					return
+				}
+			}
+		}, 0, "", "connection reset by peer"},
 		{"a panic", http.MethodGet, func(w http.ResponseWriter, _ *http.Request) {
 			_, _ = io.WriteString(w, long)
 			panic("on purpose")
@@ -229,6 +237,18 @@ func TestNetworkContext(t *testing.T) {
 		require.ErrorIs(t, err, cause, "and nothing is called where it ended before")
 		synctest.Wait()
 		require.Empty(t, gone)
+
+		n.Handle("endless.example.com", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			<-r.Context().Done()
+			_, err := w.Write([]byte("x"))
+			gone <- err
+		}))
+		r.URL.Host = "endless.example.com"
+		ctx, cancel = context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		_, err = n.RoundTrip(r.WithContext(ctx)) //nolint:bodyclose // there is none
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.ErrorIs(t, <-gone, net.ErrClosed)
 
 		client := n.Client()
 		client.Timeout = time.Minute

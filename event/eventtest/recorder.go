@@ -11,9 +11,13 @@ import (
 	"time"
 )
 
+// maxInMemory bounds an answer on a [Network]; a handler that writes more breaks the connection.
+const maxInMemory = 64 << 20
+
 // recorder takes a handler's answer on a [Network].
 type recorder struct {
-	request *http.Request
+	request *http.Request   // of the client
+	gone    <-chan struct{} // closed when the client is
 	header  http.Header
 	sent    http.Header // the header as it was when the status was written
 	status  int
@@ -26,6 +30,7 @@ func newRecorder(r *http.Request) *recorder { return &recorder{request: r, heade
 
 // run calls the handler.
 func (rec *recorder) run(h http.Handler, r *http.Request) {
+	rec.gone = r.Context().Done()
 	defer func() {
 		switch v := recover(); v {
 		case nil:
@@ -59,7 +64,17 @@ func (rec *recorder) Write(p []byte) (int, error) {
 		}
 		rec.WriteHeader(http.StatusOK)
 	}
+	select {
+	case <-rec.gone:
+		return 0, net.ErrClosed
+	default:
+	}
 	switch {
+	case rec.broken != nil:
+		return 0, rec.broken
+	case rec.body.Len()+len(p) > maxInMemory:
+		rec.broken = rec.reset()
+		return 0, rec.broken
 	case rec.status == http.StatusNoContent || rec.status == http.StatusNotModified:
 		return 0, http.ErrBodyNotAllowed
 	case rec.request.Method == http.MethodHead:
