@@ -75,11 +75,11 @@ func TestFaults(t *testing.T) {
 
 func survive(t *testing.T, seed uint64) {
 	t.Helper()
-	const span = time.Hour
+	const span = 2 * time.Hour
 	network := eventtest.NewNetwork()
 	portal, app, env := programtest.Portal(t, eventtest.WithNetwork(network), eventtest.WithRateLimit(2, 50))
 	out := filepath.Join(t.TempDir(), "out.jsonl")
-	s := &supervisor{network: network, app: app, env: env.Seeded(t, app).With("OUT", out, "EVENTS", worldEvents, "POLL", "30s", "RETRIES", "50")}
+	s := &supervisor{network: network, app: app, env: env.Seeded(t, app).With("OUT", out, "EVENTS", worldEvents, "POLL", "30s", "RETRIES", "2")}
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan struct{})
 	go func() {
@@ -92,21 +92,36 @@ func survive(t *testing.T, seed uint64) {
 	}()
 	random := rand.New(rand.NewPCG(seed, 5)) //nolint:gosec // repeatable
 	w := newWorld(portal, seed, 60)
-	rest := w.turn(t, 2*time.Second)
+	for len(portal.Bindings()) == 0 { // what changes before is nobody's
+		pause(t.Context(), time.Second)
+	}
+	rest := w.turn(t, 5*time.Second)
 	time.AfterFunc(span/2, app.RevokeTokens)
-	for began := time.Now(); time.Since(began) < span; {
-		pause(t.Context(), time.Duration(random.IntN(20))*time.Second)
-		misfortune(portal, random)
+	for began := time.Now(); time.Since(began) < span; portal.Heal() {
+		for range 10 { // bad weather
+			pause(t.Context(), time.Duration(random.IntN(20))*time.Second)
+			misfortune(portal, random)
+		}
+		portal.Heal()
+		pause(t.Context(), time.Duration(random.IntN(10))*time.Minute)
+		portal.Always("crm.deal.get", eventtest.Fail(400, "ERROR_CORE", "SQL query error!"))
+		pause(t.Context(), 5*time.Minute) // longer than a record is retried
 	}
 	rest()
-	portal.Heal()
 	for began := time.Now(); len(portal.OfflineRows()) > 0; pause(t.Context(), time.Minute) {
 		require.Less(t, time.Since(began), 3*time.Hour, "%d records stay, such as %+v: %v", len(portal.OfflineRows()), portal.OfflineRows()[0], s.errs)
 	}
 	stop()
 	<-ended
 	lines := w.settled(t, out)
-	t.Logf("%d changes, %d lines, %d starts, %d seeds, %d requests: %v", w.version, len(lines), s.starts, s.seeds, portal.Requests().REST, s.errs)
+	failed := 0
+	for _, l := range lines {
+		if l["error"] != nil {
+			failed++
+		}
+	}
+	require.Positive(t, failed, "no record was given up for a time")
+	t.Logf("%d changes, %d lines, %d of them errors, %d starts, %d seeds, %d requests: %v", w.version, len(lines), failed, s.starts, s.seeds, portal.Requests().REST, s.errs)
 	require.GreaterOrEqual(t, s.seeds, 1)
 	require.Less(t, portal.Requests().REST, 4*int(span/time.Second)/2, "it hammers at the portal")
 	require.NotContains(t, s.stderr.String(), string(app.ClientSecret()))
@@ -114,7 +129,7 @@ func survive(t *testing.T, seed uint64) {
 
 // misfortune lets something go wrong.
 func misfortune(portal *eventtest.Portal, random *rand.Rand) {
-	methods := []string{eventtest.AnyMethod, "batch", "event.offline.get", "event.offline.list", "event.offline.clear", "crm.deal.get", "oauth/token"}
+	methods := []string{eventtest.AnyMethod, "batch", "event.offline.get", "event.offline.list", "event.offline.clear", "crm.contact.get", "oauth/token"}
 	faults := []eventtest.Fault{
 		eventtest.Fail(503, "QUERY_LIMIT_EXCEEDED", "Too many requests"),
 		eventtest.Fail(429, "OPERATION_TIME_LIMIT", "Method is blocked due to operation time limit."),
@@ -128,7 +143,7 @@ func misfortune(portal *eventtest.Portal, random *rand.Rand) {
 	case 0:
 		portal.ExpireAccessTokens()
 	case 1: // more often than the client tries by itself
-		portal.Times(12, methods[random.IntN(len(methods))], faults[random.IntN(3)])
+		portal.Times(6, methods[random.IntN(len(methods))], faults[random.IntN(3)])
 	default:
 		portal.Once(methods[random.IntN(len(methods))], faults[random.IntN(len(faults))])
 	}

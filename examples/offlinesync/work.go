@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"log/slog"
-	"time"
 
 	"github.com/b24events/b24events/event"
 	"github.com/b24events/b24events/examples/internal/oneportal"
@@ -68,7 +67,8 @@ func (cfg *config) options() []offline.Option {
 		offline.WithMaxAttempts(cfg.retries + 1),
 		offline.WithWorkers(50), // objects at a time: what one batch fetches
 		offline.WithBatchSize(500),
-		offline.WithInterval(min(time.Second, cfg.poll), cfg.poll),
+		offline.WithInterval(min(offline.DefaultMinInterval, cfg.poll), cfg.poll),
+		offline.WithParkedInterval(cfg.retryParked),
 		offline.WithLogger(cfg.logger),
 	}
 }
