@@ -44,21 +44,22 @@ func TestDeletions(t *testing.T) {
 	require.True(t, event.Define[event.CRMEntity]("ONCRMDEALDELETE").Info().Deletion)
 }
 
-// fetching returns a delivery whose object a method fetches.
-func fetching(t *testing.T, method string) *event.Delivery {
+// fetching returns deliveries by the method that fetches their object.
+func fetching(t *testing.T) map[string]*event.Delivery {
 	t.Helper()
+	by := map[string]*event.Delivery{}
 	for _, e := range readCatalog(t) {
-		if e.FetchMethod == method {
-			return delivered(t, e)
+		if e.FetchMethod != "" && by[e.FetchMethod] == nil {
+			by[e.FetchMethod] = delivered(t, e)
 		}
 	}
-	require.Fail(t, "no event names the method", method)
-	return nil
+	return by
 }
 
 // TestFetchOfWhatIsGone: how the methods say that there is no such object, by the tables of their pages, which gone.go names.
 func TestFetchOfWhatIsGone(t *testing.T) {
 	t.Parallel()
+	of := fetching(t)
 	p, c := portal(t, eventtest.AdminID)
 	coalescer, err := rest.NewCoalescer(c, rest.WithWindow(time.Millisecond))
 	require.NoError(t, err)
@@ -100,7 +101,7 @@ func TestFetchOfWhatIsGone(t *testing.T) {
 	} {
 		for name, caller := range map[string]event.Caller{"client": c, "coalescer": coalescer} {
 			p.Once(tc.method, eventtest.Fail(400, tc.code, tc.description))
-			got, err := event.Fetch[map[string]any](t.Context(), caller, fetching(t, tc.method))
+			got, err := event.Fetch[map[string]any](t.Context(), caller, of[tc.method])
 			require.ErrorIs(t, err, event.ErrGone, "%s by a %s", tc.method, name)
 			require.Nil(t, got)
 			var refusal *rest.Error
@@ -113,6 +114,7 @@ func TestFetchOfWhatIsGone(t *testing.T) {
 // TestFetchOfWhatIsNotGone: a failure must never pass for a deletion, since handlers delete their copy on one.
 func TestFetchOfWhatIsNotGone(t *testing.T) {
 	t.Parallel()
+	of := fetching(t)
 	p, c := portal(t, eventtest.AdminID)
 	for _, tc := range []struct {
 		method      string
@@ -142,14 +144,14 @@ func TestFetchOfWhatIsNotGone(t *testing.T) {
 		{"userfieldconfig.get", 400, "", "Вы не можете просматривать настройки пользовательских полей"},
 	} {
 		p.Once(tc.method, eventtest.Fail(tc.status, tc.code, tc.description))
-		_, err := event.Fetch[any](t.Context(), c, fetching(t, tc.method))
+		_, err := event.Fetch[any](t.Context(), c, of[tc.method])
 		var refusal *rest.Error
 		require.ErrorAs(t, err, &refusal, tc.description)
 		require.NotErrorIs(t, err, event.ErrGone, tc.description)
 		require.NotErrorIs(t, err, event.ErrUnknown, tc.description)
 	}
 	p.Once("crm.deal.get", eventtest.HTML(404))
-	_, err := event.Fetch[any](t.Context(), c, fetching(t, "crm.deal.get"))
+	_, err := event.Fetch[any](t.Context(), c, of["crm.deal.get"])
 	require.ErrorIs(t, err, rest.ErrBadAnswer)
 	require.NotErrorIs(t, err, event.ErrGone, "a page of HTML")
 }
@@ -157,6 +159,7 @@ func TestFetchOfWhatIsNotGone(t *testing.T) {
 // TestFetchOfNothing: the methods that answer success and nothing in it.
 func TestFetchOfNothing(t *testing.T) {
 	t.Parallel()
+	of := fetching(t)
 	p, c := portal(t, eventtest.AdminID)
 	for _, tc := range []struct{ method, result string }{
 		{"tasks.task.get", `[]`},
@@ -174,12 +177,12 @@ func TestFetchOfNothing(t *testing.T) {
 		{"imbot.v2.Chat.Message.get", `{"message":null,"user":[],"files":{}}`},
 	} {
 		answering(p, tc.method, tc.result)
-		_, err := event.Fetch[map[string]any](t.Context(), c, fetching(t, tc.method))
+		_, err := event.Fetch[map[string]any](t.Context(), c, of[tc.method])
 		require.ErrorIs(t, err, event.ErrGone, "%s %s", tc.method, tc.result)
 	}
 	for _, result := range []string{`{"ID":0}`, `{"task":{"id":"7"}}`, `{"ID":null,"TITLE":"x"}`, `0`, `true`, `"x"`, `[[]]`, `[{"ID":"1"}]`, `{"ACTIVE":true}`} {
 		answering(p, "crm.deal.get", result)
-		got, err := event.Fetch[json.RawMessage](t.Context(), c, fetching(t, "crm.deal.get"))
+		got, err := event.Fetch[json.RawMessage](t.Context(), c, of["crm.deal.get"])
 		require.NoError(t, err, result)
 		require.JSONEq(t, result, string(got))
 	}
@@ -188,7 +191,7 @@ func TestFetchOfNothing(t *testing.T) {
 func TestFetchOfAnotherShape(t *testing.T) {
 	t.Parallel()
 	p, c := portal(t, eventtest.AdminID)
-	d := fetching(t, "crm.deal.get")
+	d := fetching(t)["crm.deal.get"]
 	for name, tc := range map[string]struct{ result, path, want string }{
 		"whole":  {`"planted"`, "result", "event_test.deal"},
 		"member": {`{"ID":"planted"}`, "result.ID", "int"},
