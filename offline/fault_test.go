@@ -244,7 +244,7 @@ func (w *weather) storm(n int) {
 		}
 		w.worsen()
 	}
-	w.Heal(eventtest.AnyMethod)
+	w.Heal()
 }
 
 // work is the worker's process: where the consumer gives up, somebody looks after the application, and it is started again.
@@ -273,7 +273,7 @@ func (w *weather) work(ctx context.Context) {
 
 // settle waits, in better weather, until all is done.
 func (w *weather) settle() {
-	deadline := time.Now().Add(2 * time.Hour)
+	deadline := time.Now().Add(45 * time.Minute)
 	for len(w.OfflineRows()) > 0 && time.Now().Before(deadline) {
 		<-time.After(time.Second)
 	}
