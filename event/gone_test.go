@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -109,6 +110,32 @@ func TestFetchOfWhatIsGone(t *testing.T) {
 			require.Equal(t, tc.method, refusal.Method)
 		}
 	}
+}
+
+// TestFetchInABatch: of two deals that are read at the same time one is gone.
+func TestFetchInABatch(t *testing.T) {
+	t.Parallel()
+	p, c := portal(t, eventtest.AdminID)
+	coalescer, err := rest.NewCoalescer(c, rest.WithWindow(rest.MaxWindow), rest.WithSize(2))
+	require.NoError(t, err)
+	errs := make([]error, 2)
+	var wg sync.WaitGroup
+	for i := range errs {
+		id, err := p.Add(eventtest.Deal, map[string]any{"TITLE": "x"}, eventtest.AdminID)
+		require.NoError(t, err)
+		data, err := event.NewData(event.CRMEntity{ID: id})
+		require.NoError(t, err)
+		if i == 1 {
+			require.NoError(t, p.Delete(eventtest.Deal, id, eventtest.AdminID))
+		}
+		wg.Go(func() {
+			_, errs[i] = event.Fetch[any](t.Context(), coalescer, &event.Delivery{Name: event.OnCrmDealUpdate.Name(), Data: data})
+		})
+	}
+	wg.Wait()
+	require.NoError(t, errs[0])
+	require.ErrorIs(t, errs[1], event.ErrGone)
+	require.Equal(t, 1, p.CallCount("batch"))
 }
 
 // TestFetchOfWhatIsNotGone: a failure must never pass for a deletion, since handlers delete their copy on one.
