@@ -40,19 +40,7 @@ func NewConsumer(c event.Caller, h event.Handler, opts ...Option) (*Consumer, er
 	case isNil(h):
 		return nil, errors.New("offline: NewConsumer with a nil handler")
 	}
-	cfg, err := collect(config{
-		consumer:       true,
-		batchSize:      DefaultBatchSize,
-		workers:        DefaultWorkers,
-		minInterval:    DefaultMinInterval,
-		maxInterval:    DefaultMaxInterval,
-		handlerTimeout: DefaultHandlerTimeout,
-		grace:          DefaultGrace,
-		maxAttempts:    DefaultMaxAttempts,
-		parkedInterval: DefaultParkedInterval,
-		leaseTTL:       DefaultLeaseTTL,
-		logger:         slog.New(slog.DiscardHandler),
-	}, opts)
+	cfg, err := collect(consumerDefaults(), opts)
 	if err != nil {
 		return nil, err
 	}

@@ -33,6 +33,7 @@ type engine struct {
 	queue    Queue
 	meter    *meter
 	woken    atomic.Bool
+	gate     gate // nil where only cfg bounds the handlers
 
 	limit    int           // of the next reservation
 	lastWork time.Duration // that handling the last records took

@@ -127,14 +127,14 @@ func TestLeaseOptions(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			nothing := event.HandlerFunc(func(context.Context, *event.Delivery) error { return nil })
-			_, err := offline.NewConsumer(newScript(""), nothing, opt)
+			ignore := event.HandlerFunc(func(context.Context, *event.Delivery) error { return nil })
+			_, err := offline.NewConsumer(newScript(""), ignore, opt)
 			require.ErrorContains(t, err, "offline: WithLease")
 		})
 	}
 }
 
-// pass lets time pass in a bubble.
+// pass lets time pass in a bubble, and what it set off settle.
 func pass(t *testing.T, d time.Duration) {
 	t.Helper()
 	select {
@@ -142,4 +142,5 @@ func pass(t *testing.T, d time.Duration) {
 		t.Fatal("the test ended first")
 	case <-time.After(d):
 	}
+	synctest.Wait()
 }

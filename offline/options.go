@@ -28,11 +28,12 @@ type Option func(*config) error
 type config struct {
 	handle event.HandlerFunc
 
-	// For fleets: how long a turn starts handlers, where it is not 0, and places for handlers that all engines share, where not nil.
-	turnTime time.Duration
-	slots    chan struct{}
+	consumer bool          // whether the options of a consumer apply
+	fleet    bool          // whether those of a fleet do
+	turnTime time.Duration // how long a turn of a fleet starts handlers; 0 without an end
 
-	consumer bool // whether the options of a consumer apply
+	turns, handlers int // of a fleet, at the same time
+	onRefused       func(memberID string, err error)
 
 	connector      string
 	memberID       string
@@ -47,6 +48,22 @@ type config struct {
 	logger         *slog.Logger
 	leaser         Leaser        // nil where the queue needs no lease
 	leaseTTL       time.Duration // of its leases
+}
+
+func consumerDefaults() config {
+	return config{
+		consumer:       true,
+		batchSize:      DefaultBatchSize,
+		workers:        DefaultWorkers,
+		minInterval:    DefaultMinInterval,
+		maxInterval:    DefaultMaxInterval,
+		handlerTimeout: DefaultHandlerTimeout,
+		grace:          DefaultGrace,
+		maxAttempts:    DefaultMaxAttempts,
+		parkedInterval: DefaultParkedInterval,
+		leaseTTL:       DefaultLeaseTTL,
+		logger:         slog.New(slog.DiscardHandler),
+	}
 }
 
 func collect(cfg config, opts []Option) (config, error) {
@@ -87,7 +104,10 @@ func WithConnector(name string) Option {
 // the caller's method MemberID() string returns, if it has one, as the clients of package rest do.
 func WithMemberID(id string) Option {
 	return consumerOption("WithMemberID", func(c *config) error {
-		if id == "" {
+		switch {
+		case c.fleet:
+			return errors.New("offline: WithMemberID is an option of NewConsumer; a fleet's portals have one each")
+		case id == "":
 			return errors.New("offline: WithMemberID with an empty identifier")
 		}
 		c.memberID = id

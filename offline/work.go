@@ -93,21 +93,17 @@ func (e *engine) collect(ctx context.Context, stop func(), end context.CancelCau
 			}
 		case <-stopped:
 			stopped = nil
+			if errors.Is(context.Cause(ctx), ErrLeaseLost) {
+				end(ErrLeaseLost) // the records are about to be another's
+				continue
+			}
 			timer := time.NewTimer(e.cfg.grace)
 			defer timer.Stop()
 			grace = timer.C
 		case <-grace:
-			end(stopCause(ctx))
+			end(ErrStopped)
 		}
 	}
-}
-
-// stopCause is why handlers are ended that run for longer than the grace period.
-func stopCause(ctx context.Context) error {
-	if errors.Is(context.Cause(ctx), ErrLeaseLost) {
-		return ErrLeaseLost
-	}
-	return ErrStopped
 }
 
 // flush clears what is finished while other records are worked on. Where that fails, the next flush or turn makes it good.
@@ -184,22 +180,17 @@ func (e *engine) runLane(intake, handling context.Context, tasks []task, lane []
 	}
 }
 
-// enter waits for one of the places that all engines share, where there are such.
-func (e *engine) enter(intake context.Context) bool {
-	if e.cfg.slots == nil {
-		return true
-	}
-	select {
-	case e.cfg.slots <- struct{}{}:
-		return true
-	case <-intake.Done():
-		return false
-	}
+// gate bounds the handlers of many engines together.
+type gate interface {
+	enter(ctx context.Context) bool // waits for room; false where ctx ends first
+	leave()
 }
 
+func (e *engine) enter(intake context.Context) bool { return e.gate == nil || e.gate.enter(intake) }
+
 func (e *engine) leave() {
-	if e.cfg.slots != nil {
-		<-e.cfg.slots
+	if e.gate != nil {
+		e.gate.leave()
 	}
 }
 

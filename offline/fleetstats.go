@@ -1,0 +1,164 @@
+package offline
+
+import (
+	"context"
+	"math"
+	"time"
+
+	"github.com/b24events/b24events/event"
+)
+
+// FleetStats tells what a [Fleet] does now, and what it did since it was made.
+type FleetStats struct {
+	Portals int // that the fleet knows
+	Shards  int // of 256 that it holds: without a Leaser all, while it runs
+	Mine    int // portals in these, which it works
+
+	Busy     int           // turns under way
+	Due      int           // portals that wait for a turn although their time has come
+	Overdue  time.Duration // for how long the first of them has
+	Long     int           // portals whose last turn took long
+	Failing  int           // portals whose last turn failed
+	Refused  int           // of these, those that waiting cannot mend
+	Handlers int           // that run
+
+	Turns    int64     // that ended
+	Failures int64     // turns that failed
+	Requests int64     // calls of portals, but for those of handlers; a batch is one
+	Handled  int64     // records that a handler finished
+	Lag      Durations // of these, from the last change of the object, which portals tell to the second, to the end of its handler
+}
+
+// PortalStats tells about one portal of a [Fleet].
+type PortalStats struct {
+	Stats // since this fleet has worked the portal without a break
+
+	Busy     bool      // a turn is under way
+	Next     time.Time // when the next is due; zero during a turn, and while another process works the portal or no one does
+	Failures int       // turns in a row that failed
+	Refused  bool      // the last failed with an error that waiting cannot mend
+	Err      error     // of the last turn, where it failed
+}
+
+// Stats returns what the fleet does and did. It looks at each portal, which takes some milliseconds where there are very many.
+func (f *Fleet) Stats() FleetStats {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	s := f.stats
+	now := time.Now()
+	s.Portals = len(f.portals)
+	for i := range f.shards {
+		if f.shards[i].held {
+			s.Shards++
+		}
+	}
+	for _, p := range f.portals {
+		if p.removed {
+			s.Portals--
+			continue
+		}
+		if f.shards[p.shard].held {
+			s.Mine++
+		}
+		if p.queued() && !p.due.After(now) {
+			s.Due++
+			s.Overdue = max(s.Overdue, now.Sub(p.due))
+		}
+		switch p.kind {
+		case long:
+			s.Long++
+		case failing:
+			s.Failing++
+		default:
+		}
+		if p.refused {
+			s.Refused++
+		}
+	}
+	for k := range f.lines {
+		s.Busy += f.lines[k].taken
+		s.Handlers += f.lines[k].inside
+	}
+	s.Requests = f.requests.Load()
+	return s
+}
+
+// Portal returns what is known of one portal, and false where the fleet does not know it.
+func (f *Fleet) Portal(memberID string) (PortalStats, bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	p := f.portals[memberID]
+	if p == nil || p.removed {
+		return PortalStats{}, false
+	}
+	s := PortalStats{Busy: p.turn != nil, Failures: int(p.failures), Refused: p.refused, Err: p.err}
+	if p.queued() {
+		s.Next = p.due
+	}
+	if p.engine != nil {
+		s.Stats = p.engine.meter.read()
+	}
+	return s, true
+}
+
+// MemberIDs returns the portals that the fleet knows, in no order.
+func (f *Fleet) MemberIDs() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	ids := make([]string, 0, len(f.portals))
+	for id, p := range f.portals {
+		if !p.removed {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+// handle is the handler of all engines.
+func (f *Fleet) handle(ctx context.Context, d *event.Delivery) error {
+	err := f.handler.HandleEvent(ctx, d)
+	if err == nil {
+		lag := time.Since(d.Time)
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.stats.Handled++
+		if !d.Time.IsZero() {
+			count(&f.stats.Lag, lag)
+		}
+	}
+	return err
+}
+
+// Durations counts durations by their size, to within a fifth, from 10 milliseconds to two days.
+type Durations struct {
+	counts [96]int64
+	total  int64
+}
+
+const (
+	shortestCounted = 10 * time.Millisecond
+	perDoubling     = 4
+)
+
+func count(d *Durations, v time.Duration) {
+	i := 0
+	if v > shortestCounted {
+		i = min(int(math.Ceil(math.Log2(float64(v)/float64(shortestCounted))*perDoubling)), len(d.counts)-1)
+	}
+	d.counts[i]++
+	d.total++
+}
+
+// Count returns how many there are.
+func (d Durations) Count() int64 { return d.total }
+
+// Quantile returns the duration that so large a part of all, from 0 to 1, does not exceed; 0 where there are none.
+func (d Durations) Quantile(q float64) time.Duration {
+	rank := int64(math.Ceil(q * float64(d.total)))
+	for i, n := range d.counts {
+		if rank -= n; n > 0 && rank <= 0 {
+			return time.Duration(float64(shortestCounted) * math.Exp2(float64(i)/perDoubling)).Round(time.Millisecond)
+		}
+	}
+	return 0
+}
