@@ -307,7 +307,7 @@ func (a *Application) Uninstall(clean bool) error {
 	a.registered, a.installed = false, false
 	p.dropBots(a)
 	p.bindings = slices.DeleteFunc(p.bindings, func(b *binding) bool { return b.app == a })
-	p.rows = slices.DeleteFunc(p.rows, func(r *offlineRow) bool { return r.app == a })
+	p.dropRows(func(r *offlineRow) bool { return r.app == a })
 	for token, t := range p.refresh {
 		if t.app == a {
 			delete(p.refresh, token)

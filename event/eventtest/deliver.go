@@ -213,9 +213,9 @@ func postForm(ctx context.Context, url, body string) (*http.Request, error) {
 	return r, nil
 }
 
-// Wait waits until every delivery that was queued by now, and those that their handling queued, has been attempted, those included
-// that [Moods.InstallDelay], [Moods.OfflineLag] or [Moods.SlowHandlers] hold back until [Portal.Advance] or time itself makes them due. It returns the
-// context's error, or [ErrClosed].
+// Wait waits until every delivery that was queued by now, and those that their handling queued, has been attempted. That includes
+// what [Moods.InstallDelay], [Moods.OfflineLag] and [Moods.SlowHandlers] hold back until [Portal.Advance] or time itself makes it
+// due. It returns the context's error, or [ErrClosed].
 func (p *Portal) Wait(ctx context.Context) error {
 	for {
 		p.mu.Lock()

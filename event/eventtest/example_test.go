@@ -65,3 +65,65 @@ func ExampleNewRequest() {
 	// 200
 	// 403
 }
+
+// Without sockets, at real addresses; in a testing/synctest bubble also without waiting.
+func ExampleNetwork() {
+	n := eventtest.NewNetwork()
+	n.Handle("app.example.com", http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		d, err := event.ParseRequest(r)
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		fmt.Println(d.Name, "of", d.Auth.Domain)
+	}))
+	p, err := eventtest.New(eventtest.WithNetwork(n), eventtest.WithHost("acme.bitrix24.com"))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer p.Close() //nolint:errcheck // the example ends here
+	app, err := p.AddApp(eventtest.App{HandlerURL: "https://app.example.com/bitrix24"})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	_ = app.Install(context.Background())
+	_ = p.Wait(context.Background())
+	resp, err := n.Client().Get(p.ClientEndpoint() + "event.get") //nolint:noctx // in memory
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer resp.Body.Close() //nolint:errcheck // in memory
+	fmt.Println(resp.Status)
+
+	// Output:
+	// ONAPPINSTALL of acme.bitrix24.com
+	// 401 Unauthorized
+}
+
+func ExamplePortal_Once() {
+	p, err := eventtest.New()
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer p.Close() //nolint:errcheck // the example ends here
+	p.Once("server.time", eventtest.HTML(http.StatusBadGateway), eventtest.ExpiredToken())
+	p.Always(eventtest.AnyMethod, eventtest.Fail(503, "QUERY_LIMIT_EXCEEDED", "Too many requests"))
+	for range 4 {
+		resp, err := http.Get(p.ClientEndpoint() + "server.time") //nolint:noctx,gosec // on loopback
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		fmt.Println(resp.Status)
+		_ = resp.Body.Close()
+	}
+	// Output:
+	// 502 Bad Gateway
+	// 401 Unauthorized
+	// 503 Service Unavailable
+	// 503 Service Unavailable
+}

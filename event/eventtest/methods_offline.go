@@ -64,7 +64,7 @@ func (p *Portal) offlineGet(c *call) (reply, *apiError) {
 	rows = rows[:min(int64(len(rows)), limit)]
 	if !again && p.moods.RacingReservations {
 		p.meanwhile()
-		rows = slices.DeleteFunc(rows, func(r *offlineRow) bool { return !slices.Contains(p.rows, r) })
+		rows = slices.DeleteFunc(rows, func(r *offlineRow) bool { return r.gone })
 	}
 
 	shown := phpform.Text(processID)
@@ -79,7 +79,7 @@ func (p *Portal) offlineGet(c *call) (reply, *apiError) {
 		processID = randomText(32, base36)
 		shown = phpform.Text(processID)
 		for _, r := range rows {
-			r.processID = processID
+			p.hold(r, processID)
 		}
 	}
 	items := make([]phpform.Value, len(rows))
@@ -200,7 +200,8 @@ func (p *Portal) offlineError(c *call) (reply, *apiError) {
 			others = append(others, r) // newer versions go, and so do rows that other batches hold
 			continue
 		}
-		r.processID, r.failed = "", true
+		p.hold(r, "")
+		r.failed = true
 	}
 	p.deleteRows(others)
 	return done(phpform.Boolean(true))

@@ -54,6 +54,7 @@ type Portal struct {
 	bindings []*binding
 	binding  []*binding // being bound; see Moods.RacingBinds
 	rows     []*offlineRow
+	free     map[rowKey]*offlineRow // those that nobody has reserved
 	access   map[string]*accessToken
 	trimAt   int // how many of them are too many
 	refresh  map[string]*refreshToken
@@ -108,6 +109,7 @@ func New(opts ...Option) (*Portal, error) {
 		users:    map[int64]*user{AdminID: newAdmin()},
 		types:    map[int64]bool{smartInvoice: true},
 		extra:    map[string]string{},
+		free:     map[rowKey]*offlineRow{},
 		access:   map[string]*accessToken{},
 		refresh:  map[string]*refreshToken{},
 		codes:    map[string]*authCode{},

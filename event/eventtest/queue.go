@@ -24,6 +24,7 @@ type offlineRow struct {
 	processID string
 	failed    bool
 	merged    int
+	gone      bool // deleted
 }
 
 // messageID identifies an event with its data.
@@ -36,23 +37,54 @@ func messageID(name string, data phpform.Value) string {
 func (p *Portal) store(b *binding, o occurrence) {
 	id := messageID(o.event, o.data)
 	now := p.now().Truncate(time.Second)
-	for _, r := range p.rows {
-		if r.messageID == id && r.app == b.app && r.connector == b.connector && r.processID == "" {
-			r.time, r.event, r.data, r.user = now, o.event, o.data, o.user
-			r.merged++
-			return
-		}
+	if r := p.free[rowKey{id, b.connector, b.app}]; r != nil {
+		r.time, r.event, r.data, r.user = now, o.event, o.data, o.user
+		r.merged++
+		return
 	}
-	p.rows = append(p.rows, &offlineRow{
+	r := &offlineRow{
 		id: p.next("offline"), time: now, messageID: id, app: b.app, connector: b.connector,
 		event: o.event, data: o.data, user: o.user,
-	})
+	}
+	p.rows = append(p.rows, r)
+	p.free[r.key()] = r
+}
+
+// rowKey is what makes a row unique among those that nobody has reserved.
+type rowKey struct {
+	messageID, connector string
+	app                  *Application
+}
+
+func (r *offlineRow) key() rowKey { return rowKey{r.messageID, r.connector, r.app} }
+
+// hold puts a row into a reservation, or takes it out where the process is empty.
+func (p *Portal) hold(r *offlineRow, processID string) {
+	if p.free[r.key()] == r {
+		delete(p.free, r.key())
+	}
+	if r.processID = processID; processID == "" {
+		p.free[r.key()] = r
+	}
 }
 
 // purge is the daily agent. It deletes old rows, reserved or not.
 func (p *Portal) purge() {
 	limit := p.now().Add(-retention)
-	p.rows = slices.DeleteFunc(p.rows, func(r *offlineRow) bool { return r.time.Before(limit) })
+	p.dropRows(func(r *offlineRow) bool { return r.time.Before(limit) })
+}
+
+// dropRows deletes the rows that match.
+func (p *Portal) dropRows(match func(*offlineRow) bool) {
+	p.rows = slices.DeleteFunc(p.rows, func(r *offlineRow) bool {
+		if !match(r) {
+			return false
+		}
+		if r.gone = true; p.free[r.key()] == r {
+			delete(p.free, r.key())
+		}
+		return true
+	})
 }
 
 // rowsOf returns an application's rows of one connector that match.
@@ -74,7 +106,7 @@ func (p *Portal) deleteRows(gone []*offlineRow) {
 	for _, r := range gone {
 		set[r] = true
 	}
-	p.rows = slices.DeleteFunc(p.rows, func(r *offlineRow) bool { return set[r] })
+	p.dropRows(func(r *offlineRow) bool { return set[r] })
 }
 
 // value is the row as event.offline.get shows it; with state, as event.offline.list does.
