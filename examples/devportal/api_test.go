@@ -338,3 +338,33 @@ func TestStream(t *testing.T) {
 		}
 	}
 }
+
+// TestSamples raises each event of the catalogue with the data that the page proposes for it.
+func TestSamples(t *testing.T) {
+	t.Parallel()
+	p := start(t, nil)
+	_, _, text := p.request(http.MethodGet, "/api/events", "")
+	var infos []struct {
+		Name   string          `json:"name"`
+		Title  string          `json:"title"`
+		Sample json.RawMessage `json:"sample"`
+	}
+	require.NoError(t, json.Unmarshal([]byte(text), &infos))
+	require.GreaterOrEqual(t, len(infos), 200)
+	entities := 0
+	for _, info := range infos {
+		require.NotEmpty(t, info.Title, info.Name)
+		require.NotContains(t, info.Name, "{")
+		data, err := event.ParseData(info.Sample)
+		require.NoError(t, err, info.Name)
+		d := &event.Delivery{Kind: event.KindEvent, Name: info.Name, Data: data}
+		known, ok := event.Lookup(info.Name)
+		require.True(t, ok, info.Name)
+		_, err = known.Payload(d)
+		require.NoError(t, err, info.Name)
+		if d.Entity().ID == "1" {
+			entities++
+		}
+	}
+	require.Greater(t, entities, 120, "most of them name an object")
+}

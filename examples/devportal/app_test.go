@@ -30,8 +30,13 @@ type application struct {
 
 func newApplication(t *testing.T, p *process) *application {
 	t.Helper()
+	return newApplicationAt(t, p, "127.0.0.1:0")
+}
+
+func newApplicationAt(t *testing.T, p *process, addr string) *application {
+	t.Helper()
 	a := &application{t: t, id: "local.under.test", secret: "a-secret-of-the-application"}
-	a.listen("127.0.0.1:0")
+	a.listen(addr)
 	a.url = a.server.URL + "/bitrix24/events"
 	var err error
 	a.portals, err = oauth.NewPortals(oauth.Config{ClientID: a.id, ClientSecret: event.Secret(a.secret)}, oauth.NewMemoryStore(),

@@ -112,13 +112,15 @@ func TestPictures(t *testing.T) {
 		t.Skip("takes pictures of the page with -pictures FOLDER")
 	}
 	p := start(t, map[string]string{"DEVPORTAL_LISTEN": "127.0.0.1:8024"})
-	a := newApplication(t, p)
+	a := newApplicationAt(t, p, "127.0.0.1:8080")
 	p.post("/api/apps", a.form())
 	p.await("", func(s snapshot) bool { return len(s.Apps[0].Bindings) == 4 && s.Deliveries.OK == 1 })
 	portal := a.api.Portal(p.state("").Portal.MemberID)
 	require.NoError(t, portal.Call(t.Context(), "event.bind", map[string]any{"event": "ONCRMDEALUPDATE", "event_type": "offline"}, nil))
 	require.NoError(t, portal.Call(t.Context(), "event.bind", map[string]any{"event": "ONTASKADD", "event_type": "offline"}, nil))
+	require.Error(t, portal.Call(t.Context(), "event.bind", map[string]any{"event": "ONMADEUP", "handler": a.url}, nil))
 	p.post("/api/moods", `{"rate_per_second":2,"rate_burst":50}`)
+	p.post("/api/webhooks", `{"url":"http://127.0.0.1:8080/bitrix24/webhook","events":"ONUSERADD"}`)
 	p.post("/api/objects", `{"kind":"deal","action":"add","times":4}`)
 	p.await("", func(s snapshot) bool { return s.Deliveries.OK == 5 })
 	p.post("/api/objects", `{"kind":"deal","action":"update","id":1,"times":3}`)
@@ -150,7 +152,7 @@ func TestPictures(t *testing.T) {
 	}{
 		{"devportal", 1360, 850, "light", false, false},
 		{"devportal-open", 1360, 1300, "light", false, true},
-		{"devportal-dark", 1360, 850, "dark", false, false},
+		{"devportal-dark", 1700, 900, "dark", false, false},
 		{"devportal-tablet", 900, 1100, "dark", false, false},
 		{"devportal-phone", 390, 844, "light", true, false},
 		{"devportal-phone-dark", 390, 844, "dark", true, true},

@@ -3,10 +3,13 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"io"
 	"net/http"
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/b24events/b24events/event"
@@ -47,12 +50,27 @@ func viewOf(a eventtest.Attempt) deliveryView {
 		Latency: float64(a.Duration.Microseconds()) / 1000, Time: a.Time.UTC(),
 	}
 	if a.Err != nil {
-		v.Error = shorten(plain(a.Err))
+		v.Error = reason(a.Err)
 	}
 	if parsed, err := event.Parse("", []byte(a.Body)); err == nil {
 		v.Entity = entityOf(parsed.Name, parsed.Data)
 	}
 	return v
+}
+
+// reason says in words why there was no answer.
+func reason(err error) string {
+	var timeout interface{ Timeout() bool }
+	switch {
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return "connection refused; is the handler running?"
+	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, io.EOF):
+		return "the handler closed the connection"
+	case errors.As(err, &timeout) && timeout.Timeout():
+		return "no answer in time"
+	default:
+		return shorten(plain(err))
+	}
 }
 
 func (d *desk) deliveries(l look) deliveryList {

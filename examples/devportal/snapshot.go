@@ -104,7 +104,7 @@ func (d *desk) snapshot(l look) snapshot {
 }
 
 func (d *desk) calls() []callView {
-	all := append(d.portal.Calls(), d.portal.OAuthCalls()...)
+	all := append(latest(d.portal.Calls(), maxCalls), latest(d.portal.OAuthCalls(), maxCalls)...)
 	slices.SortStableFunc(all, func(a, b eventtest.Call) int { return b.Time.Compare(a.Time) })
 	views := []callView{}
 	for _, c := range all[:min(len(all), maxCalls)] {
@@ -114,6 +114,9 @@ func (d *desk) calls() []callView {
 	}
 	return views
 }
+
+// latest returns the last elements of a list, n at most, for the caller to keep.
+func latest[T any](list []T, n int) []T { return slices.Clone(list[max(0, len(list)-n):]) }
 
 func (d *desk) buckets() []bucketView {
 	views := []bucketView{}

@@ -5,10 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
-	"strings"
 	"time"
-
-	"github.com/b24events/b24events/event"
 )
 
 // Pace of the stream.
@@ -69,21 +66,4 @@ func pause(ctx context.Context, changed <-chan struct{}, d time.Duration) bool {
 		return false
 	}
 	return true
-}
-
-// serveEvents lists the events that the catalogue knows, for the form that raises one.
-func (d *desk) serveEvents(w http.ResponseWriter, _ *http.Request) {
-	type info struct {
-		Name  string `json:"name"`
-		Title string `json:"title"`
-		Scope string `json:"scope"`
-	}
-	infos := []info{}
-	for i := range event.Catalog() {
-		if name, template := strings.CutSuffix(i.Name, "_{TYPEID}"); template {
-			i.Name = name + "_147"
-		}
-		infos = append(infos, info{i.Name, i.Title, i.Scope})
-	}
-	writeJSON(w, http.StatusOK, infos)
 }

@@ -70,7 +70,7 @@ function bindings(app) {
   if (groups.size === 0) return app.state === 'removed' ? [] : [el('p', { class: 'hint' }, 'It has bound no event, so it gets none.')];
   return [...groups].map(([where, group]) => el('details', { open: group.events.length <= 8 },
     el('summary', {}, el('span', { class: `badge ${group.offline ? 'violet' : 'blue'}` }, group.offline ? 'offline' : 'online'), ` ${plural(group.events.length, 'event')} → `,
-      el('span', { class: 'address' }, group.offline ? where.replace('offline ', '') : where)),
+      el('span', { class: 'address' }, group.offline ? where.replace('offline ', '') : where === app.handler ? 'the handler URL' : where)),
     el('p', { class: 'events' }, group.events.map((b) => el('code', { class: 'event', title: `handler ${b.id}${b.user ? `, with the tokens of user ${b.user}` : ''}` },
       b.event, b.user ? ` · user ${b.user}` : '', !b.offline && b.connector ? ` · ${b.connector}` : '')))));
 }
@@ -79,6 +79,7 @@ function appButtons(app, secret) {
   const path = `/api/apps/${encodeURIComponent(app.id)}`;
   const button = (text, action, quiet = true) => el('button', { type: 'button', class: quiet ? 'small' : 'primary small', click: (event) => doing(event.currentTarget, action) }, text);
   const list = [];
+  const clean = el('input', { type: 'checkbox', checked: true });
   if (app.state === 'removed') {
     list.push(button('Install again', async () => told(await post(`${path}/install`), 'Installed.'), false));
     return list;
@@ -101,14 +102,15 @@ function appButtons(app, secret) {
       await post(`${path}/status`, { active: !app.active });
       say(app.active ? 'Switched off: calls are refused, events are dropped.' : 'Switched on.');
     }),
-    button(app.payment_expired ? 'Renew' : 'Let it lapse', async () => {
+    button(app.payment_expired ? 'Renew' : 'Let subscription lapse', async () => {
       await post(`${path}/status`, { payment_expired: !app.payment_expired });
       say(app.payment_expired ? 'The subscription was renewed.' : 'The subscription ran out: REST works, events are dropped.');
     }),
     button('Uninstall', async () => {
-      await post(`${path}/uninstall`, { clean: true });
+      await post(`${path}/uninstall`, { clean: clean.checked });
       say('Uninstalled: ONAPPUNINSTALL was sent, its tokens, handlers and queue are gone.');
-    }));
+    }),
+    el('label', { class: 'check' }, clean, 'and wipe its data'));
   return list;
 }
 

@@ -66,9 +66,16 @@ submitting(change, async () => {
   say(`${text.charAt(0).toUpperCase()}${text.slice(1)}.`);
 });
 
+let proposed = '';
+
+// The data of a known event are proposed, unless the user wrote some.
 raise.elements.event.addEventListener('input', () => {
-  const known = events?.get(raise.elements.event.value.trim().toUpperCase());
+  const { event, data } = raise.elements;
+  const known = events?.get(event.value.trim().toUpperCase());
   byId('event-hint').textContent = known ? `${known.title} · permission ${known.scope}` : '';
+  if (!known || (data.value !== '' && data.value !== proposed)) return;
+  proposed = Object.keys(known.sample).length ? JSON.stringify(known.sample) : '';
+  data.value = proposed;
 });
 
 submitting(raise, async () => {

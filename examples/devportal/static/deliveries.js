@@ -1,6 +1,6 @@
 // The timeline of deliveries: what was sent where, how it was answered, what it carried.
 import { byId, el, keyed, show, plural, clockTime, tree } from './dom.js';
-import { get, post, say, doing, copy } from './api.js';
+import { get, post, say, sentence, doing, copy } from './api.js';
 
 const lost = 'Bitrix24 makes one attempt and will not try again.';
 let latest = null; // the newest delivery seen
@@ -48,7 +48,7 @@ function showEmpty(state, look, all) {
     'no-apps': [
       el('p', {}, el('b', {}, 'No events yet.')),
       el('ol', { class: 'steps' },
-        el('li', {}, 'Start your handler with the credentials on the left (', el('i', {}, 'Copy settings'), ').'),
+        el('li', {}, 'Start your handler with the credentials of the form (', el('i', {}, 'Copy settings'), ').'),
         el('li', {}, el('a', { href: '#install-box' }, 'Install the application'), ': the portal sends it ONAPPINSTALL.'),
         el('li', {}, el('a', { href: '#cause' }, 'Add a deal'), ' and watch it arrive here.'))],
     'no-bindings': [el('p', {}, el('b', {}, 'No application has bound an online event.')), el('p', {}, 'Call ', el('code', {}, 'event.bind'), ' when you are installed; the REST calls below show how it was answered.')],
@@ -57,7 +57,7 @@ function showEmpty(state, look, all) {
   box.replaceChildren(...texts[why]);
 }
 
-const reason = (d) => (d.error ? d.error.replace(/^handler did not answer: /, 'no answer: ') : `answered ${d.status}`);
+const reason = (d) => (d.error ? `no answer: ${d.error}` : `answered ${d.status}`);
 
 function makeRow(d) {
   const id = `delivery-${d.id}`;
@@ -80,13 +80,12 @@ function updateRow(node, d) {
   summary.replaceChildren(
     el('span', { class: `badge ${d.ok ? 'green' : 'red'}` }, outcome),
     el('span', { class: 'what' }, el('b', {}, d.event), d.entity ? el('span', { class: 'entity' }, d.entity) : '',
-      d.resend_of ? el('span', { class: 'badge' }, `resend of ${d.resend_of}`) : ''),
-    el('span', { class: 'address' }, d.url),
+      d.resend_of ? el('span', { class: 'badge' }, `resend of ${d.resend_of}`) : '', el('span', { class: 'address' }, d.url)),
     el('span', { class: 'latency' }, `${d.latency_ms < 10 ? d.latency_ms.toFixed(1) : Math.round(d.latency_ms)} ms`),
     el('time', { datetime: d.time }, clockTime(d.time)));
   verdict.hidden = d.ok;
   if (d.ok) return;
-  const text = el('p', {}, el('b', {}, `${reason(d).charAt(0).toUpperCase()}${reason(d).slice(1)}.`), ` ${lost}`,
+  const text = el('p', {}, el('b', {}, sentence(reason(d))), ` ${lost}`,
     d.resent ? ` It was resent as ${d.resent}.` : '');
   if (verdict.firstElementChild) verdict.firstElementChild.replaceWith(text); // the button beside it keeps its focus
   else verdict.append(text, resendButton(node));
@@ -119,15 +118,27 @@ function fill(node, d) {
   const raw = el('div', { class: 'reveal', hidden: true });
   const reveal = el('button', { type: 'button', class: 'small', 'aria-expanded': 'false', click: (event) => doing(event.currentTarget, () => toggleRaw(d, raw, reveal)) }, 'Reveal raw body');
   node.parts.body.replaceChildren(
-    el('dl', { class: 'facts-list' },
-      el('dt', {}, 'Delivery'), el('dd', {}, `${d.id}, ${new Date(d.time).toLocaleString([], { hour12: false })}`),
-      el('dt', {}, 'Sent to'), el('dd', { class: 'address' }, d.url),
-      el('dt', {}, 'By'), el('dd', {}, d.app ? `application ${d.app}, handler ${d.handler_id}` : 'outgoing webhook'),
-      el('dt', {}, 'Answer'), el('dd', {}, d.ok || d.status ? `${d.status} after ${d.latency_ms} ms` : reason(d), d.answer ? el('pre', { class: 'answer', tabindex: '0' }, d.answer) : '')),
-    tree(d.decoded),
+    el('dl', { class: 'facts-list' }, facts(d).flatMap(([name, ...what]) => [el('dt', {}, name), el('dd', {}, what)])),
+    tree({ data: d.decoded.data, ...(d.decoded.payload ? { payload: d.decoded.payload } : {}) }),
     el('p', { class: 'buttons' }, node.delivery.ok ? resendButton(node) : '', reveal,
       el('span', { class: 'hint' }, `${d.bytes.toLocaleString()} bytes as sent, tokens included`)),
     raw);
+}
+
+const auths = { none: 'no tokens', user: 'an access token', 'user+refresh': 'an access token and a refresh token' };
+
+function facts(d) {
+  const is = d.decoded;
+  const list = [
+    ['Delivery', `${d.id}, ${new Date(d.time).toLocaleString([], { hour12: false })}`],
+    ['Sent to', el('span', { class: 'address' }, d.url)],
+    ['From', d.app ? `application ${d.app}, handler ${d.handler_id}` : 'an outgoing webhook'],
+    ['Caused by', is.user_id ? `user ${is.user_id}` : 'nobody', `; ${auths[is.auth] ?? is.auth} came along`],
+    ['Decodes to', is.payload_error ? el('span', { class: 'bad' }, is.payload_error) : el('code', {}, is.type ?? 'nothing known: the catalogue lacks it')],
+    ['Answer', d.status ? `${d.status} after ${d.latency_ms} ms` : reason(d)],
+  ];
+  if (d.answer) list.push(['', el('pre', { class: 'answer', tabindex: '0' }, d.answer)]);
+  return list;
 }
 
 async function toggleRaw(d, raw, reveal) {

@@ -16,7 +16,7 @@ const groups = [
     ['box', 'On the customer’s own server', 'features are named en_selfhosted'],
   ]],
   ['Load and build', [
-    ['rate', 'Request limit', '', [['0/0', 'none'], ['2/50', '2 a second, burst 50'], ['5/250', '5 a second, burst 250'], ['1/3', '1 a second, burst 3']]],
+    ['rate', 'Request limit', '', [['0/0', 'none'], ['2/50', '2/s, burst 50'], ['5/250', '5/s, burst 250'], ['1/3', '1/s, burst 3']]],
     ['operating_limit_s', 'Operating limit', '', [[0, 'none'], [480, '480 s in 10 min'], [5, '5 s in 10 min']]],
     ['latency_ms', 'Slow portal', '', [[0, 'no'], [200, '200 ms a call'], [1000, '1 s a call'], [5000, '5 s a call'], [30000, '30 s a call']]],
     ['racing_reservations', 'Reservations race', 'two at a time get the same records'],

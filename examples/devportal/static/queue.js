@@ -19,11 +19,10 @@ export function showQueue(state) {
 }
 
 function makeRow(r) {
-  const node = el('li', { class: 'row record', 'data-id': r.id });
-  node.head = el('p', { class: 'record-head' });
-  node.facts = el('p', { class: 'muted' });
-  node.data = el('div');
-  node.append(node.head, node.facts, el('details', {}, el('summary', {}, 'Data'), node.data));
+  const node = el('li', { class: 'row', 'data-id': r.id });
+  node.head = el('summary');
+  node.body = el('div', { class: 'record-body' });
+  node.append(el('details', { class: 'record' }, node.head, node.body));
   return node;
 }
 
@@ -31,12 +30,16 @@ function updateRow(node, r) {
   const [tone, word, meaning] = states[r.state];
   node.dataset.state = r.state;
   node.dataset.merged = r.merged > 0 ? 'yes' : 'no';
+  const who = r.user ? `user ${r.user}` : 'nobody';
   node.head.replaceChildren(
-    el('span', { class: `badge ${tone}`, title: meaning }, word), el('b', {}, r.event), r.entity ? el('span', { class: 'entity' }, r.entity) : '',
-    r.merged > 0 ? el('span', { class: 'badge violet', title: 'later changes of the same object, which left no record of their own' }, `+${r.merged} merged`) : '');
-  const facts = [`record ${r.id}`, clockTime(r.time), r.user ? `user ${r.user}` : 'nobody'];
-  if (r.connector) facts.push(`connector ${r.connector}`);
-  if (r.process_id) facts.push(`process ${r.process_id.slice(0, 8)}…`);
-  node.facts.replaceChildren(facts.join(' · '));
-  node.data.replaceChildren(r.data !== null && typeof r.data === 'object' ? tree(r.data) : el('p', { class: 'muted' }, String(r.data)));
+    el('span', { class: 'record-head' }, el('span', { class: `badge ${tone}` }, word), el('b', {}, r.event)),
+    el('span', { class: 'record-facts' }, r.entity ? el('span', { class: 'entity' }, `${r.entity} · `) : '', `${clockTime(r.time)} · ${who} `,
+      r.merged > 0 ? el('span', { class: 'badge violet' }, `+${r.merged} merged`) : ''));
+  const lines = [`Record ${r.id}, ${meaning}.`];
+  if (r.merged > 0) lines.push(`It stands for ${r.merged + 1} changes; the platform keeps the latest.`);
+  if (r.process_id) lines.push(`Held by process ${r.process_id}.`);
+  if (r.connector) lines.push(`Connector ${r.connector}.`);
+  lines.push(`Application ${r.app}.`);
+  node.body.replaceChildren(el('p', { class: 'hint' }, lines.join(' ')),
+    r.data !== null && typeof r.data === 'object' ? tree(r.data) : el('p', { class: 'hint' }, `Data: ${r.data}`));
 }
