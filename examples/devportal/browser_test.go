@@ -103,7 +103,10 @@ func TestLostConnection(t *testing.T) {
 	require.Contains(t, b.value(`document.querySelector('#live').textContent`), "is devportal running?")
 }
 
-var pictures = flag.String("pictures", "", "folder to write pictures of the page to, one of them for the README")
+var (
+	pictures = flag.String("pictures", "", "folder to write pictures of the page to")
+	views    = flag.String("views", "devportal", "which pictures: devportal, which is the README's, or all")
+)
 
 // TestPictures takes the README's picture: go test ./examples/devportal -run TestPictures -pictures "$PWD/docs".
 func TestPictures(t *testing.T) {
@@ -157,6 +160,9 @@ func TestPictures(t *testing.T) {
 		{"devportal-phone", 390, 844, "light", true, false},
 		{"devportal-phone-dark", 390, 844, "dark", true, true},
 	} {
+		if *views != "all" && *views != shot.name {
+			continue
+		}
 		b.look(shot.width, shot.height, shot.scheme)
 		b.open(p.page + "/")
 		b.until(row(7, "ok", "crm.deal 6"))

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -115,7 +116,7 @@ func (d *desk) find(id string) (eventtest.Attempt, error) {
 		return eventtest.Attempt{}, refuse("a delivery is named by its number")
 	}
 	all := d.portal.Deliveries()
-	i, found := slices.BinarySearchFunc(all, n, func(a eventtest.Attempt, n int64) int { return int(a.ID - n) })
+	i, found := slices.BinarySearchFunc(all, n, func(a eventtest.Attempt, n int64) int { return cmp.Compare(a.ID, n) })
 	if !found {
 		return eventtest.Attempt{}, problem{http.StatusNotFound, "this delivery is no longer kept; the page shows those that are"}
 	}
@@ -187,9 +188,7 @@ func (d *desk) resend(ctx context.Context, id string, _ nothing) (any, error) {
 				return viewOf(b), nil
 			}
 		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
+		if !pause(ctx, changed, heartbeat) {
 			return nil, ctx.Err()
 		}
 	}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -91,10 +90,9 @@ func (d *desk) introduce(ctx context.Context, out *printer) error {
 		log.LogAttrs(ctx, slog.LevelWarn,
 			"the page shows tokens on request and obeys everyone who reaches it; listen on 127.0.0.1 unless the network is yours alone")
 	}
-	return out.print(map[string]any{
-		"type": "ready", "page": page, "client_endpoint": p.ClientEndpoint(), "server_endpoint": p.ServerEndpoint(),
-		"member_id": p.MemberID(), "domain": p.Domain(),
-		"settings": map[string]string{"B24_OAUTH_HOSTS": p.OAuthHost(), "B24_INSECURE_HTTP": "1"},
+	return out.print(readyLine{
+		Type: "ready", Page: page, ClientEndpoint: p.ClientEndpoint(), ServerEndpoint: p.ServerEndpoint(), MemberID: p.MemberID(), Domain: p.Domain(),
+		Settings: map[string]string{"B24_OAUTH_HOSTS": p.OAuthHost(), "B24_INSECURE_HTTP": "1"},
 	})
 }
 
@@ -117,7 +115,7 @@ func (d *desk) installAtStart(ctx context.Context, out *printer) {
 	if warned, ok := result.(map[string]any); ok && warned["warning"] != nil {
 		log.LogAttrs(ctx, slog.LevelWarn, "the installation page failed; open it again from the portal's page")
 	}
-	_ = out.print(map[string]any{"type": "installed", "client_id": d.cfg.clientID, "handler": shownURL(d.cfg.handler)})
+	_ = out.print(installedLine{Type: "installed", ClientID: d.cfg.clientID, Handler: shownURL(d.cfg.handler)})
 }
 
 // awaitHandler waits until a connection to the handler's address succeeds, so that the programs can be started in any order.
@@ -157,9 +155,9 @@ func (d *desk) report(ctx context.Context, out *printer) {
 			}
 			last = a.ID
 			v := viewOf(a)
-			_ = out.print(map[string]any{
-				"type": "delivery", "id": v.ID, "event": v.Event, "entity": v.Entity, "client_id": v.App, "handler": shownURL(a.URL),
-				"ok": v.OK, "status": v.Status, "latency_ms": v.Latency, "time": v.Time,
+			_ = out.print(deliveryLine{
+				Type: "delivery", ID: v.ID, Event: v.Event, Entity: v.Entity, ClientID: v.App, Handler: shownURL(a.URL), OK: v.OK, Status: v.Status,
+				Error: v.Error, Latency: v.Latency, Time: v.Time,
 			})
 		}
 		if ctx.Err() != nil {
@@ -169,40 +167,4 @@ func (d *desk) report(ctx context.Context, out *printer) {
 			pause(ctx, nil, calm)
 		}
 	}
-}
-
-// shownURL is a URL without what may be a secret of its owner.
-func shownURL(raw string) string {
-	u, err := url.Parse(raw)
-	if err != nil {
-		return ""
-	}
-	u.User, u.RawQuery, u.Fragment = nil, "", ""
-	return u.String()
-}
-
-// printer writes one JSON object a line.
-type printer struct {
-	mu  sync.Mutex
-	w   io.Writer
-	err error // the first
-}
-
-func (p *printer) print(v any) error {
-	line, err := json.Marshal(v)
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if err == nil {
-		_, err = p.w.Write(append(line, '\n'))
-	}
-	if err != nil && p.err == nil {
-		p.err = fmt.Errorf("writing to stdout: %w", err)
-	}
-	return p.err
-}
-
-func (p *printer) failure() error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.err
 }

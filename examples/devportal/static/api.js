@@ -83,11 +83,14 @@ export function submitting(form, action) {
 
 export const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1) + (/[.!?…]$/.test(text) ? '' : '.');
 
+// copy puts text on the clipboard and reports whether the browser let it: it does on loopback and over https.
 export async function copy(text, what) {
   try {
     await navigator.clipboard.writeText(text);
-    say(`${what} copied.`);
   } catch {
-    say(`The browser does not let the page copy; select the text instead.`, true);
+    say('The browser does not let the page copy; select the text instead.', true);
+    return false;
   }
+  say(`${what} copied.`);
+  return true;
 }

@@ -92,5 +92,7 @@ byId('forget').addEventListener('click', (event) => doing(event.currentTarget, a
   await post('/api/deliveries/forget');
   say('Deliveries and calls cleared.');
 }));
+// A browser keeps six connections to one address: tabs in the background give theirs up.
+document.addEventListener('visibilitychange', () => (document.hidden ? stop() : follow()));
 setInterval(tick, 1000);
 follow();

@@ -142,11 +142,14 @@ function newCredentials() {
 }
 
 byId('new-credentials').addEventListener('click', newCredentials);
-byId('copy-settings').addEventListener('click', () => {
+byId('copy-settings').addEventListener('click', async () => {
   const f = installForm.elements;
   const word = (text) => `'${text.replaceAll("'", `'\\''`)}'`;
   const lines = { B24_CLIENT_ID: f.client_id.value, B24_CLIENT_SECRET: f.client_secret.value, PUBLIC_URL: f.handler.value, B24_OAUTH_HOSTS: portal.oauth_host, B24_INSECURE_HTTP: '1' };
-  copy(Object.entries(lines).map(([k, v]) => `export ${k}=${word(v)}\n`).join(''), 'Settings for your handler');
+  const text = Object.entries(lines).map(([k, v]) => `export ${k}=${word(v)}\n`).join('');
+  const shown = byId('form-settings');
+  shown.hidden = await copy(text, 'Settings for your handler');
+  shown.textContent = shown.hidden ? '' : text;
 });
 
 submitting(installForm, async (data) => {

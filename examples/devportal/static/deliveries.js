@@ -92,7 +92,8 @@ function updateRow(node, d) {
 }
 
 function resendButton(node) {
-  return el('button', { type: 'button', class: 'small', title: 'No real portal has this', click: (event) => doing(event.currentTarget, async () => {
+  const label = `Resend delivery ${node.dataset.id}`;
+  return el('button', { type: 'button', class: 'small', 'aria-label': label, title: 'No real portal has this', click: (event) => doing(event.currentTarget, async () => {
     const again = await post(`/api/deliveries/${node.delivery.id}/resend`);
     say(again.ok ? `Resent as ${again.id}: answered ${again.status}.` : `Resent as ${again.id}, and failed again: ${reason(again)}.`, !again.ok);
   }) }, 'Resend');

@@ -1,0 +1,79 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/url"
+	"sync"
+	"time"
+)
+
+// readyLine is the first line on stdout: the addresses to use, and the settings for a handler under test.
+type readyLine struct {
+	Type           string            `json:"type"`
+	Page           string            `json:"page"`
+	ClientEndpoint string            `json:"client_endpoint"`
+	ServerEndpoint string            `json:"server_endpoint"`
+	MemberID       string            `json:"member_id"`
+	Domain         string            `json:"domain"`
+	Settings       map[string]string `json:"settings"`
+}
+
+// installedLine tells that the application of -client-id was installed.
+type installedLine struct {
+	Type     string `json:"type"`
+	ClientID string `json:"client_id"`
+	Handler  string `json:"handler"`
+}
+
+// deliveryLine is one attempt to deliver an event.
+type deliveryLine struct {
+	Type     string    `json:"type"`
+	ID       int64     `json:"id"`
+	Event    string    `json:"event"`
+	Entity   string    `json:"entity"`
+	ClientID string    `json:"client_id"` // empty for an outgoing webhook
+	Handler  string    `json:"handler"`
+	OK       bool      `json:"ok"`
+	Status   int       `json:"status"` // 0 where there was no answer
+	Error    string    `json:"error,omitempty"`
+	Latency  float64   `json:"latency_ms"`
+	Time     time.Time `json:"time"`
+}
+
+// shownURL is a URL without what may be a secret of its owner.
+func shownURL(raw string) string {
+	u, err := url.Parse(raw)
+	if err != nil {
+		return ""
+	}
+	u.User, u.RawQuery, u.Fragment = nil, "", ""
+	return u.String()
+}
+
+// printer writes one JSON object a line.
+type printer struct {
+	mu  sync.Mutex
+	w   io.Writer
+	err error // the first
+}
+
+func (p *printer) print(v any) error {
+	line, err := json.Marshal(v)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err == nil {
+		_, err = p.w.Write(append(line, '\n'))
+	}
+	if err != nil && p.err == nil {
+		p.err = fmt.Errorf("writing to stdout: %w", err)
+	}
+	return p.err
+}
+
+func (p *printer) failure() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.err
+}
