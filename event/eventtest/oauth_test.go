@@ -210,6 +210,7 @@ func TestAuthorize(t *testing.T) {
 	require.Equal(t, http.StatusNotFound, a.Status, "5.1 errors are shown, not redirected")
 }
 
+// PROTOCOL 5.6: the OAuth server's word on a token.
 func TestOAuthAppInfo(t *testing.T) {
 	t.Parallel()
 	p, c := newPortal(t)

@@ -32,7 +32,7 @@ type requestCase struct {
 // fired is when the requests of the table fired.
 const fired = 1727018926
 
-// requestCases has every variant of the auth block (PROTOCOL 4.4) and what http_build_query does to values (PROTOCOL 4.3).
+// requestCases has every variant of the auth block, and what http_build_query does to values.
 func requestCases() []requestCase {
 	const (
 		addresses = `'domain' => 'some-domain.bitrix24.com', 'client_endpoint' => 'https://some-domain.bitrix24.com/rest/',
@@ -174,7 +174,9 @@ func TestRequestBodies(t *testing.T) {
 	}
 }
 
-// TestRequestBodiesLikePHP compares, byte for byte, with what the installed PHP makes of the same values.
+// TestRequestBodiesLikePHP compares with what the installed PHP makes of the same values.
+//
+// PROTOCOL 4.3, 4.4: byte for byte.
 func TestRequestBodiesLikePHP(t *testing.T) {
 	t.Parallel()
 	cases := requestCases()
