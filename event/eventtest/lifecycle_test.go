@@ -31,7 +31,7 @@ func TestUpdate(t *testing.T) {
 	info := c.ok("app.info", nil).object(t)
 	require.InDelta(t, 2, info["VERSION"], 0)
 	require.Equal(t, "P", info["STATUS"])
-	require.Len(t, p.Bindings(), 3, "handlers stay")
+	require.Len(t, p.Bindings(), 3, "PROTOCOL 2.1: handlers stay")
 
 	fresh, err := p.AddApp(eventtest.App{})
 	require.NoError(t, err)

@@ -43,6 +43,7 @@ func protocolFacts() []fact {
 		{"1.1 the query of a bad body", "TestBodies", "and leaves the query standing"},
 		{"1.1 no content type", "TestBodies", "a body without content type is not read"},
 		{"1.1 keys of any case", "TestBindIdentity", "top-level keys of event.* fold case"},
+		{"1.1: UTF-8", "TestWrongEncoding", "an answer that is no UTF-8 is WRONG_ENCODING"},
 		{"1.1 answers in XML", "", "the suffix .xml is taken, the answer is JSON"},
 		{"1.1 positional arguments", "", "no method that takes them is emulated"},
 
@@ -66,6 +67,7 @@ func protocolFacts() []fact {
 		{"1.4 unknown", "TestCredentials", "401 invalid_token for an unknown one"},
 		{"1.4 scope errors", "TestBatch", "insufficient_scope of a batch's item has no text"},
 		{"1.4: webhooks want https", "TestRenameOnANetwork", "401 INVALID_REQUEST for a webhook over plain http, on a Network"},
+		{"1.4: authorization_error", "TestDismissedUser", "401 authorization_error for the tokens of a dismissed user"},
 		{"1.4 blocks and confirmations", "", "OVERLOAD_LIMIT, PORTAL_DELETED, METHOD_CONFIRM_* and the like come from Once with Fail"},
 		{"1.4 the cached token check", "", "tokens are checked anew each time"},
 
@@ -125,7 +127,7 @@ func protocolFacts() []fact {
 		{"2.1 options", "TestBindAllows", "options that the event does not know are ignored"},
 		{"2.1 two handlers", "TestDeliveryAuth", "two handlers of one address get two deliveries"},
 		{"2.1 handlers vanish", "TestUninstall", "uninstallation takes the handlers along"},
-		{"2.1 updates", "", "applications have no versions here; raise ONAPPUPDATE by name, handlers stay"},
+		{"2.1: handlers stay", "TestUpdate", "an update leaves them"},
 
 		// 2.2 event.unbind
 		{"2.2 administrator", "TestUnbind", "without AUTH_TYPE an administrator unbinds all users' handlers of an address, whatever their connector"},
@@ -241,7 +243,7 @@ func protocolFacts() []fact {
 		{"3.2 add, update and delete", "TestOfflineStates", "add, update and delete are three rows, ten updates one"},
 		{"3.2 one object in two", "TestOfflineQueues", "one object can be in two batches"},
 		{"3.2 reserving", "TestOfflineQueues", "reserving changes neither time nor ID"},
-		{"3.2 visibility", "", "rows are there when the call that caused them returns, where the platform takes some hundred milliseconds"},
+		{"3.2: rows are written", "TestOfflineLag", "rows may come some hundred milliseconds after the call that caused them"},
 		{"3.3 the purge", "TestOfflineStates", "rows are deleted after 2,952,000 seconds, reserved or not"},
 		{"3.3 uninstallation", "TestOfflineStates", "and on uninstallation"},
 		{"3.4 write", "TestOwnChanges", "an application's own change is hidden from its queue of the same connector, the default one included"},
@@ -260,6 +262,7 @@ func protocolFacts() []fact {
 		// 4 deliveries
 		{"4.1 no retry", "TestDeliveryOutcomes", "a delivery is tried once, whatever the answer"},
 		{"4.1: slow handlers", "TestSlowHandlers", "slow handlers are called less often, with growing gaps"},
+		{"4.1: the gaps", "TestSlowHandlerInABubble", "up to a bound, and shrinking again"},
 		{"4.1 identical items", "TestDeliveryAuth", "identical events of one hit are sent once"},
 		{"4.1 order", "", "deliveries to one address keep their order, unless WithParallelDelivery"},
 		{"4.1 lanes", "", "there is one lane for each address, and no categories"},
@@ -297,6 +300,7 @@ func protocolFacts() []fact {
 		{"4.5 ONAPPINSTALL", "TestInstallData", "VERSION, ACTIVE, INSTALLED, LANGUAGE_ID"},
 		{"4.5 keep", "TestUninstall", "ONAPPUNINSTALL: CLEAN is 0"},
 		{"4.5 wipe", "TestUninstall", "or 1"},
+		{"4.5: the install event", "TestUpdate", "ONAPPUPDATE: VERSION, PREVIOUS_VERSION"},
 		{"4.5 other events", "", "Raise has them by name, with the data that is given"},
 		{"4.6 bound, and silent", "TestInstallWithPages", "no events before installFinish"},
 		{"4.6 not active", "TestDeliveryGates", "none for an application that is switched off"},
@@ -317,6 +321,7 @@ func protocolFacts() []fact {
 		{"5.3 errors", "TestTokenEndpoint", "invalid_request, invalid_client, invalid_grant"},
 		{"5.3 application", "TestTokenEndpoint", "invalid_client where the application is not installed"},
 		{"5.4 there is none", "TestInstallWithPages", "the frame's POST has no client_endpoint"},
+		{"5.4: https", "TestPagesOnANetwork", "PROTOCOL=1 means https"},
 		{"5.5 installed at once", "TestInstallWithoutPages", "an application without pages is installed at once"},
 		{"5.5 only installFinish", "TestInstallWithPages", "one with pages by installFinish"},
 		{"5.5: ONAPPINSTALL", "TestMoodsOfInstallation", "ONAPPINSTALL may be late or missing"},
