@@ -66,9 +66,12 @@ type weather struct {
 func newWeather(t *testing.T, seed uint64) *weather {
 	t.Helper()
 	n := eventtest.NewNetwork()
+	portal := eventtest.NewPortal(t, eventtest.WithNetwork(n), eventtest.WithRateLimit(rest.DefaultRate, rest.DefaultBurst), eventtest.WithMoods(func(m *eventtest.Moods) {
+		m.Latency = time.Duration(seed) * 100 * time.Millisecond
+		m.RacingReservations = seed%2 == 1
+	}))
 	w := &weather{
-		Portal: eventtest.NewPortal(t, eventtest.WithNetwork(n), eventtest.WithRateLimit(rest.DefaultRate, rest.DefaultBurst)),
-		t:      t, store: oauth.NewMemoryStore(), mux: event.NewMux(), start: time.Now(),
+		Portal: portal, t: t, store: oauth.NewMemoryStore(), mux: event.NewMux(), start: time.Now(),
 		random: rand.New(rand.NewPCG(seed, 24)), //nolint:gosec // repeatable
 		want:   map[int64]string{}, have: map[int64]string{}, faults: map[string]int{},
 	}
