@@ -90,6 +90,7 @@ func TestFetchOfWhatIsGone(t *testing.T) {
 		{"catalog.measure.get", "200600000020", "measure does not exist."},
 		{"catalog.priceType.get", "201000000000", ""},
 		{"catalog.roundingRule.get", "200900000000", ""},
+		{"sign.b2e.document.get", "", "Document not found"},
 		{"sale.order.get", "200540400001", "order is not exists"},
 		{"sale.order.get", "201240400001", "order is not exists"},
 		{"sale.payment.get", "200640400001", "payment is not exists"},

@@ -66,7 +66,8 @@ type weather struct {
 func newWeather(t *testing.T, seed uint64) *weather {
 	t.Helper()
 	n := eventtest.NewNetwork()
-	portal := eventtest.NewPortal(t, eventtest.WithNetwork(n), eventtest.WithRateLimit(rest.DefaultRate, rest.DefaultBurst), eventtest.WithMoods(func(m *eventtest.Moods) {
+	portal := eventtest.NewPortal(t, eventtest.WithNetwork(n), eventtest.WithMoods(func(m *eventtest.Moods) {
+		m.RatePerSecond, m.RateBurst = rest.DefaultRate, rest.DefaultBurst
 		m.Latency = time.Duration(seed) * 100 * time.Millisecond
 		m.RacingReservations = seed%2 == 1
 	}))
