@@ -58,7 +58,7 @@ func readJSON(w http.ResponseWriter, r *http.Request, into any) error {
 	case errors.As(err, &tooLarge):
 		return problem{http.StatusRequestEntityTooLarge, "that is more than 256 KiB; send less"}
 	case err != nil:
-		return refuse("this is not the JSON that is wanted: " + strings.TrimPrefix(err.Error(), "json: "))
+		return refuse("this is not the JSON that is wanted: " + shorten(strings.TrimPrefix(err.Error(), "json: ")))
 	}
 	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
 		return refuse("something stands after the JSON; send one object")

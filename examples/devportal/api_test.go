@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -37,7 +38,8 @@ func TestInstallRaiseResend(t *testing.T) {
 	require.Equal(t, "ONAPPINSTALL", s.Deliveries.Shown[0].Event)
 	require.NotEmpty(t, s.Calls)
 
-	require.Equal(t, "deal 1 added", p.post("/api/objects", `{"kind":"deal","action":"add"}`)["text"])
+	added := p.post("/api/objects", `{"kind":"deal","action":"add"}`)
+	require.Equal(t, map[string]any{"text": "deal 1 added", "done": 1.0, "ids": []any{1.0}, "event": "ONCRMDEALADD", "heard": true}, added)
 	s = p.await("", func(s snapshot) bool { return s.Deliveries.OK == 2 })
 	require.Equal(t, "crm.deal 1", s.Deliveries.Shown[0].Entity)
 
@@ -166,7 +168,12 @@ func TestObjects(t *testing.T) {
 			{`"action":"delete","times":2,"user":2`, "2 " + kind + "s deleted, 4 to 5"},
 			{`"action":"delete","id":1`, kind + " 1 deleted"},
 		} {
-			require.Equal(t, step.text, p.post("/api/objects", `{"kind":"`+kind+`",`+step.action+`}`)["text"], step.action)
+			out := p.post("/api/objects", `{"kind":"`+kind+`",`+step.action+`}`)
+			require.Equal(t, step.text, out["text"], step.action)
+			known, ok := event.Lookup(fmt.Sprint(out["event"]))
+			require.True(t, ok, out["event"])
+			require.NotEmpty(t, known.Title)
+			require.Equal(t, out["event"] == "ONCRMDEALADD", out["heard"])
 		}
 	}
 	require.Equal(t, []botView{{ID: 3, Name: "Bot of devportal"}}, p.state("").Apps[0].Bots)

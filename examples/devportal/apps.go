@@ -29,7 +29,8 @@ type appView struct {
 	State          string        `json:"state"` // installed, installing (its page is not done) or removed
 	Active         bool          `json:"active"`
 	PaymentExpired bool          `json:"payment_expired"`
-	Bindings       []bindingView `json:"bindings"`
+	Bindings       []bindingView `json:"bindings"` // the first ones
+	Bound          int           `json:"bound"`    // how many there are
 	Bots           []botView     `json:"bots"`
 }
 
@@ -74,7 +75,7 @@ func (d *desk) apps() []appView {
 		}
 		views = append(views, appView{
 			ID: a.ClientID(), Handler: a.HandlerURL(), Scope: append([]string{}, a.Scope()...), UI: a.UI(), State: state, Active: a.Active(),
-			PaymentExpired: a.PaymentExpired(), Bindings: bindings, Bots: botsOf(a),
+			PaymentExpired: a.PaymentExpired(), Bindings: bindings[:min(len(bindings), maxBound)], Bound: len(bindings), Bots: botsOf(a),
 		})
 	}
 	return views
@@ -111,8 +112,8 @@ func (d *desk) addApp(ctx context.Context, _ string, in appForm) (any, error) {
 	if len(d.portal.Applications()) >= maxApps {
 		return nil, refuse("that is enough applications; start the program again for an empty portal")
 	}
-	if len(in.ClientID) > 200 || len(in.ClientSecret) > 200 || len(in.Handler) > 2000 {
-		return nil, refuse("the client id, the secret or the URL is too long")
+	if len(in.ClientID) > 200 || len(in.ClientSecret) > 200 || len(in.Handler) > 2000 || len(in.Scope) > 2000 {
+		return nil, refuse("the client id, the secret, the URL or the list of permissions is too long")
 	}
 	a, err := d.portal.AddApp(eventtest.App{
 		ClientID: in.ClientID, ClientSecret: event.Secret(in.ClientSecret), Scope: list(in.Scope), HandlerURL: in.Handler, UI: in.UI,

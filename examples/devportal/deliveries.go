@@ -17,8 +17,11 @@ import (
 	"github.com/b24events/b24events/event/eventtest"
 )
 
-// maxRaw bounds how much of a body the page gets, in bytes.
-const maxRaw = 1 << 20
+// Bounds in bytes.
+const (
+	maxRaw    = 1 << 20  // of a body that is revealed
+	maxParsed = 16 << 10 // of a body whose object the list names
+)
 
 // deliveryList is the deliveries that somebody looks at, the latest first, and the number of all.
 type deliveryList struct {
@@ -53,8 +56,10 @@ func viewOf(a eventtest.Attempt) deliveryView {
 	if a.Err != nil {
 		v.Error = reason(a.Err)
 	}
-	if parsed, err := event.Parse("", []byte(a.Body)); err == nil {
-		v.Entity = entityOf(parsed.Name, parsed.Data)
+	if len(a.Body) <= maxParsed {
+		if parsed, err := event.Parse("", []byte(a.Body)); err == nil {
+			v.Entity = entityOf(parsed.Name, parsed.Data)
+		}
 	}
 	return v
 }

@@ -71,6 +71,9 @@ func TestBadBodies(t *testing.T) {
 		"a wrong type":      {"/api/raise", `{"event":1}`, 400},
 		"too much":          {"/api/raise", `{"event":"` + strings.Repeat("X", maxRequest) + `"}`, 413},
 		"too deep":          {"/api/raise", `{"event":"ONX","data":` + strings.Repeat("[", 20_000) + strings.Repeat("]", 20_000) + `}`, 400},
+		"much, and often":   {"/api/raise", `{"event":"ONX","times":1000,"data":"` + strings.Repeat("x", 10_000) + `"}`, 400},
+		"objects like that": {"/api/objects", `{"kind":"deal","action":"add","times":1000,"fields":{"A":"` + strings.Repeat("x", 10_000) + `"}}`, 400},
+		"a long member":     {"/api/raise", `{"` + strings.Repeat("x", 100_000) + `":1}`, 400},
 		"a bad URL":         {"/api/webhooks", `{"url":"javascript:alert(1)","events":"ONX"}`, 400},
 		"no event":          {"/api/webhooks", `{"url":"http://127.0.0.1:9/"}`, 400},
 		"a bad handler":     {"/api/apps", `{"handler":"//x"}`, 400},
@@ -80,6 +83,7 @@ func TestBadBodies(t *testing.T) {
 		status, _, text := p.request(http.MethodPost, c.path, c.body)
 		require.Equal(t, c.status, status, name+": "+text)
 		require.Contains(t, text, `{"error":"`, name)
+		require.Less(t, len(text), 500, name)
 	}
 	require.Empty(t, p.state("").Deliveries.Shown)
 	require.Empty(t, p.state("").Apps)
@@ -100,8 +104,9 @@ func TestBounds(t *testing.T) {
 		require.Equal(t, http.StatusBadRequest, status)
 		require.Contains(t, text, "enough")
 	}
-	p.post("/api/raise", `{"event":"ONX","times":20,"data":{"LONG":"`+strings.Repeat("x", 100_000)+`"}}`)
+	p.post("/api/raise", `{"event":"ONX","times":20,"data":{"ID":1,"LONG":"`+strings.Repeat("x", maxParsed)+`"}}`)
 	s := p.await("?limit=100000", func(s snapshot) bool { return s.Deliveries.Failed == 1000 })
 	require.Len(t, s.Deliveries.Shown, maxShown)
 	require.Equal(t, 1000, s.Deliveries.Matching)
+	require.Empty(t, s.Deliveries.Shown[0].Entity, "too long to look into")
 }

@@ -16,8 +16,9 @@ import (
 
 // Bounds of what one command does, and of what is remembered for the next.
 const (
-	maxTimes = 1000
-	maxMade  = 100_000 // objects of one kind
+	maxTimes  = 1000
+	maxMade   = 100_000 // objects of one kind
+	maxAtOnce = 8 << 20 // bytes
 )
 
 // firstProcess is the smart process that is meant where none is named.
@@ -25,22 +26,48 @@ const firstProcess = 147
 
 // change is what somebody does to objects.
 type change struct {
-	Kind   string         `json:"kind"`           // deal, lead, contact, company, task, item, calendar or message
-	TypeID int64          `json:"entity_type_id"` // of an item's smart process
-	Action string         `json:"action"`         // add, update or delete
-	ID     int64          `json:"id"`             // 0 for the latest that the page added
-	Times  int            `json:"times"`          // 1 where 0
-	User   *int64         `json:"user"`           // who does it: the administrator where absent, 0 for nobody
-	Fields map[string]any `json:"fields"`         // a new title where there are none
-	App    string         `json:"app"`            // whose chat bot gets a new message; the only installed application where empty
-	Bot    int64          `json:"bot"`            // which of its bots; 0 for the first, which is made where there is none
+	Kind   string `json:"kind"`           // deal, lead, contact, company, task, item, calendar or message
+	TypeID int64  `json:"entity_type_id"` // of an item's smart process
+	Action string `json:"action"`         // add, update or delete
+	ID     int64  `json:"id"`             // 0 for the latest that the page added
+	Times  int    `json:"times"`          // 1 where 0
+	User   *int64 `json:"user"`           // who does it: the administrator where absent, 0 for nobody
+	Fields values `json:"fields"`         // a new title where there are none
+	App    string `json:"app"`            // whose chat bot gets a new message; the only installed application where empty
+	Bot    int64  `json:"bot"`            // which of its bots; 0 for the first, which is made where there is none
+}
+
+// values are the fields of an object, and how many bytes they came in.
+type values struct {
+	fields map[string]any
+	bytes  int
+}
+
+// UnmarshalJSON decodes an object or null.
+func (v *values) UnmarshalJSON(doc []byte) error {
+	v.bytes = len(doc)
+	return json.Unmarshal(doc, &v.fields)
 }
 
 // changed is what became of it.
 type changed struct {
-	Done int     `json:"done"`
-	IDs  []int64 `json:"ids"` // of the objects, each once
-	Text string  `json:"text"`
+	Done  int     `json:"done"`
+	IDs   []int64 `json:"ids"` // of the objects, each once
+	Text  string  `json:"text"`
+	Event string  `json:"event"` // that was raised
+	Heard bool    `json:"heard"` // whether anything is bound to it
+}
+
+// tooMuch refuses to have a large thing done many times: the portal keeps what it sent.
+func tooMuch(bytes, times int) error {
+	switch {
+	case times < 1 || times > maxTimes:
+		return refuse("once to 1000 times, please")
+	case bytes*times > maxAtOnce:
+		return refuse("that is more than 8 MiB in all; send less, or fewer times")
+	default:
+		return nil
+	}
 }
 
 func (d *desk) changeObjects(ctx context.Context, _ string, in change) (any, error) {
@@ -52,12 +79,13 @@ func (d *desk) changeObjects(ctx context.Context, _ string, in change) (any, err
 		user = *in.User
 	}
 	switch {
-	case in.Times < 1 || in.Times > maxTimes:
-		return nil, refuse("once to 1000 times, please")
 	case in.ID != 0 && in.Times > 1 && in.Action == "delete":
 		return nil, refuse("one object can be deleted once; leave the number out to delete the latest ones")
 	case in.ID != 0 && in.Action == "add":
 		return nil, refuse("the portal numbers new objects itself; leave the number out")
+	}
+	if err := tooMuch(in.Fields.bytes, in.Times); err != nil {
+		return nil, err
 	}
 	kind, err := d.kind(in)
 	if err != nil {
@@ -68,26 +96,36 @@ func (d *desk) changeObjects(ctx context.Context, _ string, in change) (any, err
 			return nil, err
 		}
 	}
+	out, err := d.changeTimes(ctx, kind, in, user)
+	if err != nil {
+		return nil, err
+	}
+	out.Text, out.Event = tell(in, out), eventOf(in)
+	out.Heard = d.heard(out.Event)
+	return out, nil
+}
+
+// changeTimes makes a change as often as is wanted, each time as a hit of its own.
+func (d *desk) changeTimes(ctx context.Context, kind eventtest.Kind, in change, user int64) (changed, error) {
 	d.mu.Lock() // so that two commands do not delete the same latest object
 	defer d.mu.Unlock()
 	var out changed
 	for n := range in.Times {
 		if err := ctx.Err(); err != nil {
-			return nil, err
+			return out, err
 		}
 		id, err := d.changeOnce(kind, in, user, n)
 		if err != nil && out.Done > 0 {
-			return nil, fmt.Errorf("%d done, then: %w", out.Done, err)
+			return out, fmt.Errorf("%d done, then: %w", out.Done, err)
 		}
 		if err != nil {
-			return nil, err
+			return out, err
 		}
 		out.Done++
 		if len(out.IDs) == 0 || out.IDs[len(out.IDs)-1] != id {
 			out.IDs = append(out.IDs, id)
 		}
 	}
-	out.Text = tell(in, out)
 	return out, nil
 }
 
@@ -162,6 +200,22 @@ func (d *desk) kind(in change) (eventtest.Kind, error) {
 	}
 }
 
+// eventOf is the event that a change raises, the general one for items.
+func eventOf(in change) string {
+	prefix := "ONCRM" + strings.ToUpper(in.Kind)
+	switch in.Kind {
+	case "task":
+		prefix = "ONTASK"
+	case "item":
+		prefix = "ONCRMDYNAMICITEM"
+	case "calendar":
+		prefix = "ONCALENDARENTRY"
+	case "message":
+		prefix = "ONIMBOTMESSAGE"
+	}
+	return prefix + strings.ToUpper(in.Action)
+}
+
 // fields are those given or else a title that differs from change to change. A new message also says whom it is for.
 func (c change) fields(title string, n int) map[string]any {
 	name := "TITLE"
@@ -171,7 +225,7 @@ func (c change) fields(title string, n int) map[string]any {
 	case "message":
 		name = "MESSAGE"
 	}
-	fields := maps.Clone(c.Fields)
+	fields := maps.Clone(c.Fields.fields)
 	if len(fields) == 0 {
 		fields = map[string]any{name: title + strconv.Itoa(n+1)}
 	}
@@ -247,11 +301,11 @@ func (d *desk) raise(ctx context.Context, _ string, in struct {
 		in.Times = 1
 	}
 	name := strings.ToUpper(strings.TrimSpace(in.Event))
-	switch {
-	case name == "" || len(name) > 200 || strings.ContainsAny(name, " \t\n{}"):
+	if name == "" || len(name) > 200 || strings.ContainsAny(name, " \t\n{}") {
 		return nil, refuse("name one event, such as ONCRMDEALUPDATE")
-	case in.Times < 1 || in.Times > maxTimes:
-		return nil, refuse("once to 1000 times, please")
+	}
+	if err := tooMuch(len(in.Data), in.Times); err != nil {
+		return nil, err
 	}
 	var data any // nil: the event has none
 	if len(in.Data) > 0 && string(in.Data) != "null" {
@@ -286,7 +340,7 @@ func times(n int) string {
 // heard reports whether anything is bound to the event, so that the page can say why nothing arrives.
 func (d *desk) heard(name string) bool {
 	for _, b := range d.portal.Bindings() {
-		if b.Event == name {
+		if b.Event == name || strings.HasPrefix(b.Event, name+"_") { // the latter of one smart process
 			return true
 		}
 	}

@@ -17,6 +17,8 @@ const (
 	maxRows    = 200     // records of the offline queue
 	maxCalls   = 60      // REST calls
 	maxLanes   = 20      // handlers that deliveries wait for
+	maxBuckets = 20      // source addresses
+	maxBound   = 300     // bindings of one application
 	maxShown   = 500     // deliveries
 	maxPreview = 2 << 10 // bytes of a record's data
 )
@@ -123,7 +125,7 @@ func (d *desk) buckets() []bucketView {
 	for _, b := range d.portal.Buckets() {
 		views = append(views, bucketView{Source: b.Source, Level: b.Level, Burst: b.Burst, PerSecond: b.Rate})
 	}
-	return views
+	return views[:min(len(views), maxBuckets)]
 }
 
 func (d *desk) lanes() []laneView {

@@ -68,11 +68,12 @@ function bindings(app) {
     groups.get(where).events.push(b);
   }
   if (groups.size === 0) return app.state === 'removed' ? [] : [el('p', { class: 'hint' }, 'It has bound no event, so it gets none.')];
+  const more = app.bound > app.bindings.length ? [el('p', { class: 'hint' }, `${app.bound - app.bindings.length} more are not shown.`)] : [];
   return [...groups].map(([where, group]) => el('details', { open: group.events.length <= 8 },
     el('summary', {}, el('span', { class: `badge ${group.offline ? 'violet' : 'blue'}` }, group.offline ? 'offline' : 'online'), ` ${plural(group.events.length, 'event')} → `,
       el('span', { class: 'address' }, group.offline ? where.replace('offline ', '') : where === app.handler ? 'the handler URL' : where)),
     el('p', { class: 'events' }, group.events.map((b) => el('code', { class: 'event', title: `handler ${b.id}${b.user ? `, with the tokens of user ${b.user}` : ''}` },
-      b.event, b.user ? ` · user ${b.user}` : '', !b.offline && b.connector ? ` · ${b.connector}` : '')))));
+      b.event, b.user ? ` · user ${b.user}` : '', !b.offline && b.connector ? ` · ${b.connector}` : ''))))).concat(more);
 }
 
 function appButtons(app, secret) {

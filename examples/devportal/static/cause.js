@@ -62,8 +62,8 @@ submitting(change, async () => {
     if (f.bot.value === '') throw new Error('no application is installed that could have a chat bot');
     Object.assign(body, JSON.parse(f.bot.value));
   }
-  const { text } = await post('/api/objects', body);
-  say(`${text.charAt(0).toUpperCase()}${text.slice(1)}.`);
+  const { text, event, heard } = await post('/api/objects', body);
+  say(`${text.charAt(0).toUpperCase()}${text.slice(1)}.${heard ? '' : ` Nobody has bound ${event}, so nothing is sent.`}`);
 });
 
 let proposed = '';
