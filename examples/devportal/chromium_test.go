@@ -57,11 +57,7 @@ func newTab(t *testing.T) *tab {
 	t.Helper()
 	program := findChromium()
 	if program == "" {
-		const cure = "no Chromium: apt-get install chromium (or set CHROMIUM to the path of a Chrome) to test the page in a browser"
-		if os.Getenv("REQUIRE_CHROMIUM") != "" {
-			t.Fatal(cure)
-		}
-		t.Skip(cure)
+		without(t, "no Chromium: apt-get install chromium (or set CHROMIUM to the path of a Chrome) to test the page in a browser")
 	}
 	theirIn, ourOut, err := os.Pipe()
 	require.NoError(t, err)
@@ -80,6 +76,11 @@ func newTab(t *testing.T) *tab {
 	go b.listen(ourIn)
 	t.Cleanup(func() { b.close(cmd, ourOut, ourIn) })
 
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if _, err := b.send(ctx, "Browser.getVersion", nil); err != nil {
+		without(t, program+" does not start: apt-get install chromium, or set CHROMIUM to the path of a Chrome that does")
+	}
 	var target struct {
 		TargetID string `json:"targetId"`
 	}
@@ -93,6 +94,15 @@ func newTab(t *testing.T) *tab {
 		b.do(domain+".enable", nil, nil)
 	}
 	return b
+}
+
+// without ends a test that has no browser.
+func without(t *testing.T, cure string) {
+	t.Helper()
+	if os.Getenv("REQUIRE_CHROMIUM") != "" {
+		t.Fatal(cure)
+	}
+	t.Skip(cure)
 }
 
 func findChromium() string {
