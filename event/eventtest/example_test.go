@@ -113,7 +113,7 @@ func ExamplePortal_Once() {
 	p.Once("server.time", eventtest.HTML(http.StatusBadGateway), eventtest.ExpiredToken())
 	p.Always(eventtest.AnyMethod, eventtest.Fail(503, "QUERY_LIMIT_EXCEEDED", "Too many requests"))
 	for range 4 {
-		resp, err := http.Get(p.ClientEndpoint() + "server.time") //nolint:noctx,gosec // on loopback
+		resp, err := http.Get(p.ClientEndpoint() + "server.time") //nolint:noctx // on loopback
 		if err != nil {
 			fmt.Println(err)
 			return
