@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/http"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/b24events/b24events/event"
@@ -41,22 +40,23 @@ type sendQueue struct {
 	timer   *time.Timer   // of the next thing due; see plan
 	pending int           // queued, under way or to come
 	idle    chan struct{} // closed when pending comes to 0; nil while it is 0
-	wake    *sync.Cond
+	workers int           // at work; they end when nothing is ready
 }
 
 func newDeliveryClient(cfg config) *http.Client {
 	c := &http.Client{
-		Timeout: cfg.deliveryTimeout,
-		Transport: &http.Transport{
-			DialContext:           (&net.Dialer{Timeout: cfg.deliveryTimeout}).DialContext,
-			MaxIdleConnsPerHost:   deliveryWorkers,
-			IdleConnTimeout:       30 * time.Second,
-			ResponseHeaderTimeout: cfg.deliveryTimeout,
-		},
+		Timeout:       cfg.deliveryTimeout,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	if cfg.network != nil {
 		c.Transport = cfg.network
+		return c
+	}
+	c.Transport = &http.Transport{
+		DialContext:           (&net.Dialer{Timeout: cfg.deliveryTimeout}).DialContext,
+		MaxIdleConnsPerHost:   deliveryWorkers,
+		IdleConnTimeout:       30 * time.Second,
+		ResponseHeaderTimeout: cfg.deliveryTimeout,
 	}
 	return c
 }
@@ -136,18 +136,13 @@ func (p *Portal) end() {
 	}
 }
 
-// deliverQueued is one worker of the queue server.
+// deliverQueued is one worker of the queue server, at work until nothing is ready.
 func (p *Portal) deliverQueued(ctx context.Context) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	q := &p.queue
-	for {
-		for len(q.ready) == 0 && !p.closed {
-			q.wake.Wait()
-		}
-		if p.closed {
-			return
-		}
+	defer func() { q.workers-- }()
+	for len(q.ready) > 0 && !p.closed {
 		l := q.ready[0]
 		q.ready = q.ready[1:]
 		c := l.parcels[0]

@@ -66,7 +66,10 @@ func (p *Portal) offer(l *lane) {
 	if len(l.parcels) > 0 && !l.ready && l.busy < p.cfg.parallel && !p.now().Before(l.until) {
 		l.ready = true
 		p.queue.ready = append(p.queue.ready, l)
-		p.queue.wake.Signal()
+		if p.queue.workers < deliveryWorkers && !p.closed {
+			p.queue.workers++
+			p.running.Go(p.work)
+		}
 	}
 }
 

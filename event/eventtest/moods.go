@@ -120,8 +120,10 @@ func (p *Portal) ChangeMoods(change func(*Moods)) error {
 		clear(p.limits)
 	}
 	if m.SlowHandlers == 0 {
-		for _, l := range p.queue.lanes {
-			l.gap, l.until = 0, time.Time{}
+		for url, l := range p.queue.lanes {
+			if l.gap, l.until = 0, (time.Time{}); len(l.parcels) == 0 && l.busy == 0 {
+				delete(p.queue.lanes, url)
+			}
 		}
 	}
 	p.moods = m

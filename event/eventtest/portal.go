@@ -31,6 +31,7 @@ type Portal struct {
 	rest    server
 	moved   []server                                    // of earlier names, see Rename
 	running sync.WaitGroup                              // servers and delivery workers
+	work    func()                                      // makes deliveries until none is ready
 	stop    func()                                      // ends deliveries
 	done    <-chan struct{}                             // closed by stop
 	within  func(*http.Request) (*http.Request, func()) // ends a request's context by stop too
@@ -126,13 +127,10 @@ func New(opts ...Option) (*Portal, error) {
 	}
 	p.methods = p.methodTable()
 	p.client = newDeliveryClient(cfg)
-	p.queue.wake = sync.NewCond(&p.mu)
+	p.work = func() { p.deliverQueued(ctx) }
 	if err := p.open(ctx); err != nil {
 		stop()
 		return nil, err
-	}
-	for range deliveryWorkers {
-		p.running.Go(func() { p.deliverQueued(ctx) })
 	}
 	return p, nil
 }
@@ -255,7 +253,6 @@ func (p *Portal) Close() error {
 		return nil
 	}
 	p.closed = true
-	p.queue.wake.Broadcast()
 	p.plan()
 	p.touch()
 	servers := append([]server{p.rest}, p.moved...)

@@ -132,7 +132,7 @@ func TestCloseLeavesNoGoroutines(t *testing.T) { //nolint:paralleltest // see ab
 		require.NoError(t, p.Close())
 	}
 	client.CloseIdleConnections()
-	deadline := time.After(5 * time.Second) // connections wind down in goroutines of net/http
+	deadline := time.After(30 * time.Second) // connections wind down in goroutines of net/http
 	for tick := time.NewTicker(time.Millisecond); runtime.NumGoroutine() > before; {
 		select {
 		case <-tick.C:
