@@ -43,6 +43,9 @@ type Storm struct {
 	Workers int             // how many requests are under way at once; 1 where 0
 }
 
+// maxStorm bounds the changes of a storm, which are drawn before the first is sent.
+const maxStorm = 10_000_000
+
 // Gust is one delivery of a [Storm].
 type Gust struct {
 	Event string
@@ -68,6 +71,8 @@ func (s Storm) plan() ([]Gust, error) {
 	switch {
 	case s.Objects < 0 || s.Changes < 0 || s.Reorder < 0 || s.Workers < 0:
 		return nil, errors.New("eventtest: a storm counts from 0; one of its numbers is negative")
+	case s.Changes > maxStorm:
+		return nil, fmt.Errorf("eventtest: a storm has %d changes at most; give several storms other seeds", maxStorm)
 	case !(s.Duplicates >= 0 && s.Duplicates <= 1):
 		return nil, errors.New("eventtest: Storm.Duplicates is a share, from 0 to 1")
 	}

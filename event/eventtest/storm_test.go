@@ -121,6 +121,7 @@ func TestStormRefuses(t *testing.T) {
 	t.Parallel()
 	for name, s := range map[string]eventtest.Storm{
 		"negative":       {Changes: -1},
+		"too many":       {Changes: 1 << 40},
 		"share above 1":  {Duplicates: 1.5},
 		"share below 0":  {Duplicates: -1},
 		"nameless":       {Events: []eventtest.Event{nil}},
