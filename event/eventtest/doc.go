@@ -59,8 +59,8 @@
 //	                                 imbot.bot.list
 //	chats of more than two, slash    users and bots write to each other only; there are no bots of incoming webhooks
 //	  commands, imbot.v2
-//	fields                           any field is stored as it comes, dates included; only the documented checks of tasks and
-//	                                 calendar entries are made, and nothing is computed; user.get filters by ID
+//	fields                           any field is stored as it comes, dates included, and none is computed; checked are tasks, and
+//	                                 that calendar entries have what is required, in whatever section; user.get filters by ID
 //	the cached token check           a token of a removed application fails at once
 //	ONIMBOTV2* subscriptions         nothing can bind them; use NewRequest, or AddOutgoingWebhook and Raise
 //	deliveries past the OAuth server robots and activities; use NewRequest with Direct
