@@ -54,6 +54,7 @@ type Fleet struct {
 	log     *slog.Logger
 	owner   string        // of its leases
 	kick    chan struct{} // something is due before timerAt
+	noted   chan struct{} // there are notes
 	working atomic.Bool
 
 	mu      sync.Mutex
@@ -92,6 +93,7 @@ func NewFleet(api func(memberID string) event.Caller, h event.Handler, opts ...O
 		log:     cfg.logger,
 		owner:   rand.Text(),
 		kick:    make(chan struct{}, 1),
+		noted:   make(chan struct{}, 1),
 		portals: make(map[string]*portal),
 		lines:   newLines(cfg.turns, cfg.handlers),
 		closing: make(chan struct{}, cfg.turns),
@@ -146,7 +148,7 @@ func (f *Fleet) Remove(memberID string) {
 
 // Wake makes the fleet ask a portal's queue now. Call it from a handler of [event.OnOfflineEvent] with [event.Delivery.MemberID]; see
 // [Consumer.Wake]. A portal that failed is not asked sooner than half a minute after that, and one that refused not at all: that is for
-// [Fleet.Add]. Where another process works the portal, it hears of it through the leaser, a fifth of [WithLeaseTTL] later at most. A portal
+// [Fleet.Add]. Where another process works the portal, it hears of it through the leaser, with the default of [WithLeaseTTL] within four seconds. A portal
 // that the fleet does not know does no harm. Wake does no I/O.
 func (f *Fleet) Wake(memberID string) {
 	f.mu.Lock()
@@ -161,6 +163,10 @@ func (f *Fleet) Wake(memberID string) {
 			f.notes = make(map[string]bool)
 		}
 		f.notes[memberID] = true
+		select {
+		case f.noted <- struct{}{}:
+		default:
+		}
 	}
 }
 

@@ -299,13 +299,14 @@ func TestFleetKeepsPortalsApart(t *testing.T) {
 				return ctx.Err()
 			}
 		}},
-		"portals that fail":       {before: func(context.Context, string) error { return refusal{code: "INTERNAL_SERVER_ERROR"} }},
-		"portals that refuse":     {before: func(context.Context, string) error { return refusal{code: "ACCESS_DENIED"} }},
-		"callers that panic":      {before: func(context.Context, string) error { panic("caller") }},
-		"callers that end it all": {before: func(context.Context, string) error { goexit(); return nil }},
-		"handlers that hang":      {inside: func(ctx context.Context, _ *event.Delivery) error { return hang(ctx) }},
-		"handlers that fail":      {inside: func(context.Context, *event.Delivery) error { return errors.New("no") }},
-		"handlers that panic":     {inside: func(context.Context, *event.Delivery) error { panic("handler") }},
+		"portals that fail":        {before: func(context.Context, string) error { return refusal{code: "INTERNAL_SERVER_ERROR"} }},
+		"portals that refuse":      {before: func(context.Context, string) error { return refusal{code: "ACCESS_DENIED"} }},
+		"callers that panic":       {before: func(context.Context, string) error { panic("caller") }},
+		"callers that end it all":  {before: func(context.Context, string) error { goexit(); return nil }},
+		"handlers that hang":       {inside: func(ctx context.Context, _ *event.Delivery) error { return hang(ctx) }},
+		"handlers that fail":       {inside: func(context.Context, *event.Delivery) error { return errors.New("no") }},
+		"handlers that end it all": {inside: func(context.Context, *event.Delivery) error { goexit(); return nil }},
+		"handlers that panic":      {inside: func(context.Context, *event.Delivery) error { panic("handler") }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

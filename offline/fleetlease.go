@@ -118,11 +118,22 @@ func (k *keeper) step() time.Duration { return k.ttl / 5 }
 func (k *keeper) keep(stopping, done <-chan struct{}) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	var passing <-chan time.Time // when notes are to be left
 	for {
 		select {
+		case <-k.fleet.noted:
+			if passing == nil {
+				passing = time.After(k.step() / 10) // those that come meanwhile go together
+			}
+			continue
+		case <-passing:
+			passing = nil
+			k.passOn()
+			continue
 		case <-done:
 			k.leave(k.fleet.quota(0))
 			k.giveBack()
+			k.forget()
 			return
 		case <-stopping:
 			stopping = nil
@@ -137,7 +148,6 @@ func (k *keeper) keep(stopping, done <-chan struct{}) {
 		k.prolong(stopping == nil)
 		if stopping != nil {
 			k.share()
-			k.passOn()
 		}
 		k.giveBack()
 		timer.Reset(k.step()*3/4 + rand.N(k.step()/2)) //nolint:gosec // spreads load, guards nothing
@@ -313,6 +323,13 @@ func (k *keeper) giveBack() {
 	}
 }
 
+// forget lets go of what could not be released, and runs out by itself.
+func (k *keeper) forget() {
+	k.fleet.mu.Lock()
+	defer k.fleet.mu.Unlock()
+	k.fleet.shards = [shards]shard{}
+}
+
 func (f *Fleet) heldShards() []int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -356,14 +373,14 @@ func (k *keeper) readNotes(owners map[string]string) {
 		}
 		seen[name] = true
 		if end := strings.LastIndexByte(note, '/'); end > 0 && !k.seen[name] {
-			k.fleet.noted(note[:end])
+			k.fleet.wakeNoted(note[:end])
 		}
 	}
 	k.seen = seen
 }
 
-// noted wakes a portal of a shard that the fleet works.
-func (f *Fleet) noted(memberID string) {
+// wakeNoted wakes a portal of a shard that the fleet works.
+func (f *Fleet) wakeNoted(memberID string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if !f.shards[shardOf(memberID)].workable(time.Now()) {

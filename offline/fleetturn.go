@@ -195,6 +195,9 @@ func (f *Fleet) close(p *portal, cause error) {
 		p.engine.discard()
 		p.stale = true
 	}
+	if p.turn == nil && !f.shards[p.shard].workable(time.Now()) {
+		p.engine = nil // another process goes on
+	}
 }
 
 // end gives the place of a turn back and puts the portal in line for the next. It locks.
@@ -254,7 +257,7 @@ func (f *Fleet) settleTurn(ctx context.Context, t *turn, wait time.Duration, err
 	if t.again && p.err == nil {
 		due = now
 	}
-	if !f.shards[p.shard].held {
+	if !f.shards[p.shard].workable(now) {
 		p.engine = nil // another process goes on
 	}
 	f.queue(p, due)

@@ -1,0 +1,349 @@
+package offline_test
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/b24events/b24events/event"
+	"github.com/b24events/b24events/offline"
+)
+
+const (
+	ttl  = offline.DefaultLeaseTTL
+	step = ttl / 5 * 5 / 4 // between two looks of a fleet at its leases, at most
+)
+
+// process is a fleet whose process may die: from then on nothing that it calls answers.
+type process struct {
+	*offline.Fleet
+	world  *world
+	leaser offline.Leaser
+	dead   chan struct{}
+	kill   func()
+	stop   func()
+	broken atomic.Bool // the leaser answers with errors
+	doomed atomic.Bool // the process dies in its next handler
+
+	mu     sync.Mutex
+	worked map[string]int // handlers run, by portal
+}
+
+func newProcess(w *world, l offline.Leaser) *process {
+	w.t.Helper()
+	p := &process{world: w, leaser: l, dead: make(chan struct{}), worked: make(map[string]int)}
+	p.kill = sync.OnceFunc(func() { close(p.dead) })
+	f, err := offline.NewFleet(p.caller, p, offline.WithLeaser(p))
+	require.NoError(w.t, err)
+	p.Fleet = f
+	w.add(f, w.ids...)
+	p.stop = running(w.t, f)
+	return p
+}
+
+// alive waits for the end of ctx where the process is dead.
+func (p *process) alive(ctx context.Context) error {
+	select {
+	case <-p.dead:
+		<-ctx.Done()
+		return ctx.Err()
+	default:
+		return nil
+	}
+}
+
+func (p *process) caller(memberID string) event.Caller {
+	return callerOf(func(ctx context.Context, method string, params, result any) error {
+		if err := p.alive(ctx); err != nil {
+			return err
+		}
+		return p.world.caller(memberID).Call(ctx, method, params, result)
+	})
+}
+
+func (p *process) HandleEvent(ctx context.Context, d *event.Delivery) error {
+	p.mu.Lock()
+	p.worked[d.MemberID()]++
+	p.mu.Unlock()
+	if p.doomed.Load() {
+		p.kill()
+	}
+	if err := p.alive(ctx); err != nil {
+		return err
+	}
+	return p.world.HandleEvent(ctx, d)
+}
+
+// count returns how many handlers ran for a portal.
+func (p *process) count(memberID string) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.worked[memberID]
+}
+
+var errBroken = errors.New("the leaser is broken")
+
+func (p *process) Acquire(ctx context.Context, owner string, ttl time.Duration, names ...string) ([]string, error) {
+	if err := p.alive(ctx); err != nil {
+		return nil, err
+	}
+	if p.broken.Load() {
+		return nil, errBroken
+	}
+	return p.leaser.Acquire(ctx, owner, ttl, names...)
+}
+
+func (p *process) Release(ctx context.Context, owner string, names ...string) error {
+	if err := p.alive(ctx); err != nil {
+		return err
+	}
+	if p.broken.Load() {
+		return errBroken
+	}
+	return p.leaser.Release(ctx, owner, names...)
+}
+
+func (p *process) Held(ctx context.Context, prefix string) (map[string]string, error) {
+	if err := p.alive(ctx); err != nil {
+		return nil, err
+	}
+	if p.broken.Load() {
+		return nil, errBroken
+	}
+	return p.leaser.Held(ctx, prefix)
+}
+
+// shares returns how many shards and portals processes have.
+func shares(processes ...*process) (shards, portals []int) {
+	for _, p := range processes {
+		s := p.Stats()
+		shards, portals = append(shards, s.Shards), append(portals, s.Mine)
+	}
+	return shards, portals
+}
+
+func sum(numbers []int) int {
+	n := 0
+	for _, i := range numbers {
+		n += i
+	}
+	return n
+}
+
+// holder returns the process that works a portal, and another.
+func holder(t *testing.T, memberID string, processes ...*process) (holds, other *process) {
+	t.Helper()
+	for _, p := range processes {
+		if s, _ := p.Portal(memberID); !s.Next.IsZero() {
+			require.Nil(t, holds, "a portal of two processes")
+			holds = p
+		} else {
+			other = p
+		}
+	}
+	require.NotNil(t, holds, "a portal of no process")
+	return holds, other
+}
+
+func TestFleetsShareThePortals(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 30)
+		l := offline.NewMemoryLeaser()
+		a, b := newProcess(w, l), newProcess(w, l)
+		pass(t, 4*step)
+		shards, portals := shares(a, b)
+		require.Equal(t, []int{128, 128}, shards)
+		require.Equal(t, 30, sum(portals))
+
+		c := newProcess(w, l)
+		for deal := 1; deal <= 10; deal++ { // while they move
+			for _, id := range w.ids {
+				w.change(id, deal)
+				for _, p := range []*process{a, b, c} {
+					p.Wake(id)
+				}
+			}
+			pass(t, step/2)
+		}
+		shards, portals = shares(a, b, c)
+		slices.Sort(shards)
+		require.Equal(t, []int{85, 85, 86}, shards, "each has its part soon after one joined")
+		require.Equal(t, 30, sum(portals))
+		pass(t, offline.DefaultFleetMaxInterval)
+		w.empty(w.ids...)
+		for _, id := range w.ids {
+			require.Len(t, w.deals(id), 10, "each change was handled once")
+		}
+
+		b.stop()
+		require.Zero(t, b.Stats().Shards)
+		pass(t, step+time.Second)
+		shards, _ = shares(a, c)
+		require.Equal(t, []int{128, 128}, shards, "what a process hands over is taken at once")
+		a.stop()
+		c.stop()
+		held, err := l.Held(t.Context(), "")
+		require.NoError(t, err)
+		require.Empty(t, held, "nothing stays behind")
+	})
+}
+
+// A process dies without a word, with records reserved, and the others finish these and go on within seconds.
+func TestFleetsTakeOverFromTheDead(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 30)
+		l := offline.NewMemoryLeaser()
+		all := []*process{newProcess(w, l), newProcess(w, l), newProcess(w, l)}
+		pass(t, 10*step)
+		victim := all[0]
+		lost := victim.Stats().Mine
+		require.Positive(t, lost)
+		victim.doomed.Store(true) // before anything of it is cleared
+		start := time.Now()
+		for _, id := range w.ids {
+			w.change(id, 1)
+			for _, p := range all {
+				p.Wake(id)
+			}
+		}
+		pass(t, time.Second)
+		require.Positive(t, victim.Stats().Handlers, "a record is reserved by the dead")
+
+		pass(t, ttl+step+5*time.Second-time.Since(start))
+		shards, portals := shares(all[1:]...)
+		require.Equal(t, []int{128, 128}, shards)
+		require.Equal(t, 30, sum(portals))
+		w.empty(w.ids...)
+		for _, id := range w.ids {
+			require.Contains(t, w.deals(id), "1")
+		}
+		require.Zero(t, victim.Stats().Mine, "the dead, were it only asleep, would work nothing")
+		for _, p := range all {
+			p.kill()
+			p.stop()
+		}
+	})
+}
+
+// While the leaser cannot be reached for longer than a lease lasts, nothing is worked, and what was under way ends in time.
+func TestFleetLosesItsLeases(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 2)
+		p := newProcess(w, offline.NewMemoryLeaser())
+		pass(t, 4*step)
+		var cause error
+		var ended time.Time
+		w.inside = func(ctx context.Context, d *event.Delivery) error {
+			if d.Entity().ID == "1" {
+				<-ctx.Done()
+				cause, ended = context.Cause(ctx), time.Now()
+				return ctx.Err()
+			}
+			return nil
+		}
+		p.broken.Store(true)
+		start := time.Now()
+		w.change(w.ids[0], 1)
+		p.Wake(w.ids[0])
+		pass(t, time.Minute)
+		require.ErrorIs(t, cause, offline.ErrLeaseLost)
+		require.Less(t, ended.Sub(start), ttl, "handlers end before another process may begin")
+		require.Zero(t, p.Stats().Shards)
+		n := w.all[w.ids[1]].OfflineRows()
+		w.change(w.ids[1], 2)
+		p.Wake(w.ids[1])
+		pass(t, time.Hour)
+		require.Len(t, w.all[w.ids[1]].OfflineRows(), len(n)+1)
+		require.Empty(t, w.deals(w.ids[1]), "nothing is worked without a lease")
+
+		w.inside = nil
+		p.broken.Store(false)
+		pass(t, step+time.Second)
+		require.Equal(t, []string{"1"}, w.deals(w.ids[0]))
+		require.Equal(t, []string{"2"}, w.deals(w.ids[1]))
+		w.empty(w.ids...)
+		p.stop()
+	})
+}
+
+// A short outage of the leaser disturbs nothing.
+func TestFleetSurvivesAShortOutage(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 1)
+		p := newProcess(w, offline.NewMemoryLeaser())
+		pass(t, 4*step)
+		for deal := 1; deal <= 20; deal++ {
+			p.broken.Store(deal%2 == 0)
+			start := time.Now()
+			w.change(w.ids[0], deal)
+			p.Wake(w.ids[0])
+			pass(t, ttl/2)
+			require.Less(t, w.when(w.ids[0], deal, start), time.Second)
+		}
+		p.stop()
+	})
+}
+
+// ONOFFLINEEVENT reaches any of the processes, and is passed on to the one that works the portal.
+func TestFleetsPassWakeUpsOn(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 4)
+		l := offline.NewMemoryLeaser()
+		a, b := newProcess(w, l), newProcess(w, l)
+		pass(t, time.Hour)
+		for deal := 1; deal <= 5; deal++ {
+			for _, id := range w.ids {
+				holds, other := holder(t, id, a, b)
+				before := holds.count(id)
+				start := time.Now()
+				w.change(id, deal)
+				other.Wake(id)
+				pass(t, step+time.Second)
+				require.Less(t, w.when(id, deal, start), step+time.Second)
+				require.Equal(t, before+1, holds.count(id))
+			}
+		}
+		a.stop()
+		b.stop()
+	})
+}
+
+// A portal that only one process was told of is worked by the one that holds its shard, once the other was woken for it.
+func TestFleetsToldOfDifferentPortals(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 20)
+		l := offline.NewMemoryLeaser()
+		a, b := newProcess(w, l), newProcess(w, l)
+		for _, id := range w.ids {
+			b.Remove(id)
+		}
+		pass(t, 4*step)
+		for _, id := range w.ids {
+			w.change(id, 1)
+			a.Wake(id)
+			b.Wake(id)
+		}
+		pass(t, step+time.Second)
+		for _, id := range w.ids {
+			require.Equal(t, []string{"1"}, w.deals(id))
+		}
+		require.Len(t, a.MemberIDs(), 20)
+		require.NotEmpty(t, b.MemberIDs(), "it has taken portals on")
+		require.Less(t, len(b.MemberIDs()), 20, "but only its own")
+		a.stop()
+		b.stop()
+	})
+}
