@@ -8,6 +8,8 @@ import (
 	"os"
 	"strconv"
 	"time"
+
+	"github.com/b24events/b24events/internal/filelock"
 )
 
 const (
@@ -60,7 +62,7 @@ func (s *FileStore) tryLock(n int) (release func(), ok bool, err error) {
 	if err != nil {
 		return nil, false, fmt.Errorf("oauth: file store: %w", err)
 	}
-	ok, err = tryLock(f)
+	ok, err = filelock.Try(f)
 	if !ok {
 		_ = f.Close()
 		if err != nil {
@@ -69,7 +71,7 @@ func (s *FileStore) tryLock(n int) (release func(), ok bool, err error) {
 		return nil, false, err
 	}
 	return func() {
-		unlock(f)
+		filelock.Release(f)
 		_ = f.Close()
 	}, true, nil
 }

@@ -59,13 +59,17 @@ func (e *engine) ask(ctx context.Context, now time.Time) error {
 			map[string]any{"=ERROR": 0}, map[string]any{"PROCESS_ID": "DESC"})...)
 	}
 	if !e.parked.running && !now.Before(e.parked.next) {
-		e.parked = parkedPass{running: true, pages: 1}
+		e.startParkedPass()
 	}
 	if e.parked.running && e.room() {
 		calls = append(calls, e.parkedCalls(ctx, &parked)...)
 	}
 	if e.room() && e.refused == nil && e.sweep.start == 0 && e.sweep.pages <= 1 {
-		calls = append(calls, e.reservation(ctx))
+		if e.takes() {
+			calls = append(calls, e.taking(ctx, false))
+		} else {
+			calls = append(calls, e.reservation(ctx))
+		}
 	}
 	err := e.send(ctx, calls)
 	if abandoned.asked > 0 {
@@ -187,6 +191,9 @@ func (e *engine) parkedCalls(ctx context.Context, p *pages) []call {
 		}
 		return list(p, e.parked.pages, 0, filter, map[string]any{"ID": "ASC"})
 	}
+	if e.takes() {
+		return []call{e.taking(ctx, true)}
+	}
 	asked := e.limit
 	params := reserving(asked, true)
 	return []call{{method: methodGet, params: params, done: func(doc json.RawMessage, _ int, err error) error {
@@ -195,7 +202,7 @@ func (e *engine) parkedCalls(ctx context.Context, p *pages) []call {
 			b, err = readBatch(params, doc)
 		}
 		if err != nil {
-			return e.parkedRefused(err)
+			return e.parkedRefused(ctx, err)
 		}
 		e.takeParked(ctx, b.Records)
 		if len(b.Records) < asked {
@@ -240,16 +247,24 @@ func (e *engine) takeParked(ctx context.Context, records []Record) {
 }
 
 // parkedRefused takes in the failure of a reservation of parked records.
-func (e *engine) parkedRefused(err error) error {
+func (e *engine) parkedRefused(ctx context.Context, err error) error {
 	switch {
 	case errors.Is(err, ErrExtendedModeRequired):
-		e.refused = err
-		e.parkedDone()
-		return nil // said when everything else is done
+		if e.cfg.spoolDir == "" {
+			e.parkedDone()
+		}
+		return e.cannotReserve(ctx, err)
 	case !surelyNotRun(err):
 		e.parked.pages, e.parked.after = 1, 0 // it may have been made
 	}
 	return err
+}
+
+func (e *engine) startParkedPass() {
+	e.parked = parkedPass{running: true, pages: 1}
+	if e.spool.spool != nil {
+		e.spool.parked = e.spool.states(rowParked)
+	}
 }
 
 func (e *engine) parkedDone() {

@@ -19,6 +19,7 @@ const (
 	keyAttempts = "attempts"
 	keyError    = "error"
 	keyWait     = "wait"
+	keyFile     = "file"
 )
 
 // Consumer works a queue: it reserves records, hands them to a handler, and removes from the queue what the handler finished. See the
@@ -104,7 +105,10 @@ func (c *Consumer) work(ctx context.Context, drain bool) error {
 	defer c.running.Store(false)
 	c.engine.start()
 	err := c.turns(ctx, drain)
-	_ = c.engine.stop(ctx) // what could not be settled is remembered, and made good by the next start of whichever process
+	// What could not be settled is remembered, and made good by the next start of whichever process.
+	if lost := c.engine.stop(ctx); errors.Is(lost, ErrSpool) {
+		return lost
+	}
 	return err
 }
 

@@ -315,7 +315,7 @@ func TestConsumerEndsOnWhatWaitingCannotMend(t *testing.T) {
 			client: func(f *fixture) event.Caller {
 				url, err := f.AddIncomingWebhook(eventtest.AdminID)
 				require.NoError(f.t, err)
-				return newClient(f.t, credentials{endpoint: string(url), token: "none"}, f.MemberID())
+				return newClient(f.t, f.net.Client(), credentials{endpoint: string(url), token: "none"}, f.MemberID())
 			},
 		},
 	}
@@ -389,7 +389,7 @@ func TestConsumerLogsNoSecrets(t *testing.T) {
 
 func TestConsumerPrintsNoCredentials(t *testing.T) {
 	t.Parallel()
-	c := newConsumer(t, tap{Caller: newClient(t, credentials{token: "s3cr3t"}, "m")}, new(journal).HandleEvent)
+	c := newConsumer(t, tap{Caller: newClient(t, eventtest.NewNetwork().Client(), credentials{token: "s3cr3t"}, "m")}, new(journal).HandleEvent)
 	require.NotContains(t, fmt.Sprintf("%v %+v %#v", c, c, c), "s3cr3t")
 }
 

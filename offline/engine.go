@@ -52,6 +52,9 @@ type engine struct {
 	again  bool // a reservation may have been made whose answer is lost: look again
 	parked parkedPass
 
+	spool  spooling
+	opened bool // the spool was looked for
+
 	waiting []task // to be handled, in order
 	fresh   []task // reserved, and held back until what was abandoned is found
 	owed    []*settlement
@@ -94,7 +97,7 @@ func newEngine(cfg *config, call callFunc, memberID string) *engine {
 func (e *engine) start() {
 	e.sweep = sweep{due: true}
 	e.parked = parkedPass{}
-	e.refused, e.nextGet, e.empty = nil, time.Time{}, false
+	e.refused, e.nextGet, e.empty, e.opened = nil, time.Time{}, false, false
 	e.idle.reset()
 	e.failing.reset()
 }
@@ -130,7 +133,7 @@ func (e *engine) step(ctx context.Context) error {
 	if e.woken.Swap(false) {
 		e.nextGet = time.Time{}
 	}
-	if err := e.park(ctx); err != nil {
+	if err := e.prepare(ctx); err != nil {
 		return err
 	}
 	var err error
@@ -140,7 +143,11 @@ func (e *engine) step(ctx context.Context) error {
 		}
 	}
 	if tasks := e.due(time.Now()); len(tasks) > 0 && ctx.Err() == nil {
-		if failure := e.workOff(ctx, tasks); failure != nil {
+		failure := e.workOff(ctx, tasks)
+		if spoiled := e.flushSpool(); err == nil {
+			err = spoiled
+		}
+		if failure != nil {
 			return failure
 		}
 	}
@@ -148,6 +155,23 @@ func (e *engine) step(ctx context.Context) error {
 		return e.refused
 	}
 	return err
+}
+
+// prepare does what comes before the portal is asked for anything new.
+func (e *engine) prepare(ctx context.Context) error {
+	if !e.opened {
+		if err := e.useSpool(ctx, false); err != nil {
+			return err
+		}
+		e.opened = true
+	}
+	if err := e.save(ctx); err != nil {
+		return err
+	}
+	if err := e.park(ctx); err != nil {
+		return err
+	}
+	return e.unspool(ctx)
 }
 
 // mustAsk reports whether there is anything to ask the portal, or to tell it.
@@ -159,11 +183,11 @@ func (e *engine) mustAsk(now time.Time) bool {
 func (e *engine) space() bool { return len(e.waiting) < e.limit }
 
 // room reports whether other records may be taken in.
-func (e *engine) room() bool { return len(e.fresh) == 0 && e.space() }
+func (e *engine) room() bool { return len(e.fresh) == 0 && e.space() && e.hasPlace() }
 
 // settled reports whether the engine holds no record.
 func (e *engine) settled() bool {
-	return len(e.waiting) == 0 && len(e.fresh) == 0 && len(e.owed) == 0 && !e.sweep.due
+	return len(e.waiting) == 0 && len(e.fresh) == 0 && len(e.owed) == 0 && !e.sweep.due && e.idleSpool()
 }
 
 // drained reports whether the queue was empty when the last turn looked, but for parked records.
@@ -171,7 +195,7 @@ func (e *engine) drained() bool { return e.empty && e.settled() && !e.parked.run
 
 // pause returns for how long the queue may be left alone.
 func (e *engine) pause(now time.Time) time.Duration {
-	if e.mustAsk(now) {
+	if e.mustAsk(now) || (e.space() && !e.idleSpool()) {
 		return 0
 	}
 	next := now.Add(e.cfg.maxInterval)
@@ -224,7 +248,11 @@ func (e *engine) stop(ctx context.Context) error {
 	if left > 0 {
 		e.left(ctx, left)
 	}
+	lost := e.closeSpool(ctx)
 	e.waiting, e.fresh = nil, nil
+	if lost != nil {
+		return lost
+	}
 	return err
 }
 
@@ -247,30 +275,44 @@ func (e *engine) take(ctx context.Context, records []Record) []task {
 // reserved takes in the answer to a reservation. A plan that cannot reserve is no error as long as anything else is to be done.
 func (e *engine) reserved(ctx context.Context, b Batch, asked int, err error) error {
 	if errors.Is(err, ErrExtendedModeRequired) {
-		e.refused, e.empty = err, false
-		return nil
+		return e.cannotReserve(ctx, err)
 	}
 	if err != nil {
 		e.lost(err)
 		return err
 	}
+	e.spool.taking = false
 	n := len(b.Records)
 	e.meter.count(func(s *Stats) { s.Reserved += int64(n) })
+	e.pace(n, asked)
+	e.fresh = append(e.fresh, e.take(ctx, b.Records)...)
+	return nil
+}
+
+// cannotReserve goes on by the spool, where there is one; else the engine ends once it has finished what was reserved before.
+func (e *engine) cannotReserve(ctx context.Context, err error) error {
+	if e.cfg.spoolDir != "" {
+		return e.startTaking(ctx, err)
+	}
+	e.refused, e.empty = err, false
+	return nil
+}
+
+// pace decides by the number of records that came when to ask for more, and for how many.
+func (e *engine) pace(n, asked int) {
 	e.empty = n == 0
 	if e.empty {
 		e.nextGet = time.Now().Add(e.idle.next())
-		return nil
+		return
 	}
 	e.nextGet = time.Time{}
 	e.idle.reset()
 	switch {
 	case e.lastWork > keepUp:
-		e.limit = max(e.limit/2, min(e.cfg.batchSize, firstLimit))
+		e.shrink()
 	case n >= asked:
 		e.limit = min(2*e.limit, e.cfg.batchSize)
 	}
-	e.fresh = append(e.fresh, e.take(ctx, b.Records)...)
-	return nil
 }
 
 // lost is what an error of a reservation calls for: the portal may have made it, and the answer may have been too large, or taken too long.
@@ -278,6 +320,8 @@ func (e *engine) lost(err error) {
 	e.empty = false
 	if !surelyNotRun(err) {
 		e.again = true
-		e.limit = max(e.limit/2, min(e.cfg.batchSize, firstLimit))
+		e.shrink()
 	}
 }
+
+func (e *engine) shrink() { e.limit = max(e.limit/2, min(e.cfg.batchSize, firstLimit)) }

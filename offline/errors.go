@@ -20,7 +20,7 @@ const (
 	// ErrExtendedModeRequired means that the portal's plan lacks the feature rest_offline_extended, without which records cannot be reserved.
 	// Records can be read with [Queue.Take] on every plan, which deletes them as it reads them.
 	ErrExtendedModeRequired Error = "offline: the portal's plan cannot reserve records (feature rest_offline_extended); " +
-		"use a larger plan, or Queue.Take, which deletes on reading"
+		"use a larger plan, WithSpool for a consumer, or Queue.Take, which deletes on reading"
 	// ErrConnectorRefused means that the portal's plan lacks the feature rest_auth_connector, without which every call that names a connector
 	// is refused.
 	ErrConnectorRefused Error = "offline: the portal's plan has no connectors (feature rest_auth_connector); leave WithConnector out"
@@ -54,6 +54,14 @@ const (
 	ErrRunning Error = "offline: the consumer is running already"
 	// ErrStopped is the cause with which a handler's context ends that outlives the grace period after the consumer was stopped.
 	ErrStopped Error = "offline: the consumer was stopped"
+)
+
+// What is wrong with a spool; see [WithSpool].
+const (
+	// ErrSpool means that the folder cannot be used. The system's error is in the chain.
+	ErrSpool Error = "offline: the spool's folder cannot be used; see that it can be written, or name another one"
+	// ErrSpoolInUse means that another consumer, in this process or another, works with the spool of this queue.
+	ErrSpoolInUse Error = "offline: another process uses the spool of this queue; stop that one first"
 )
 
 // Codes of a portal's answers, in upper case.
@@ -115,7 +123,7 @@ func withoutURL(err error) error {
 // permanent reports whether waiting cannot mend the error of a call. What is not known to be permanent is taken for passing.
 // Errors of whatever hands out tokens, such as package oauth's, say so by a method Permanent.
 func permanent(err error) bool {
-	if errors.Is(err, ErrBadAnswer) {
+	if errors.Is(err, ErrBadAnswer) || errors.Is(err, ErrSpool) || errors.Is(err, ErrSpoolInUse) {
 		return true
 	}
 	var p interface{ Permanent() bool }

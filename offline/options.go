@@ -45,6 +45,7 @@ type config struct {
 	grace          time.Duration
 	maxAttempts    int
 	parkedInterval time.Duration
+	spoolDir       string
 	logger         *slog.Logger
 	leaser         Leaser        // nil where the queue needs no lease
 	leaseTTL       time.Duration // of its leases
@@ -196,6 +197,24 @@ func WithParkedInterval(d time.Duration) Option {
 			return errors.New("offline: WithParkedInterval wants a positive duration")
 		}
 		c.parkedInterval = d
+		return nil
+	})
+}
+
+// WithSpool names a folder for records that could not be reserved: where the portal's plan lacks the feature rest_offline_extended, the
+// consumer goes on with deletion on reading, and without this option it ends with [ErrExtendedModeRequired]. What an answer of the portal
+// holds is written there, and synced to the disk, before its first record is handled, and finished by later starts whatever happens to the
+// process. Records that are given up stay there, and are tried again each [WithParkedInterval].
+//
+// What can be lost is an answer that does not arrive, up to one reservation's worth of records, and one that can be written neither at
+// once nor until the consumer is stopped. Records are kept as they came, payload in clear, in files that only the owner can read. Each queue has a
+// folder of its own in dir, with a lock that keeps other processes out.
+func WithSpool(dir string) Option {
+	return consumerOption("WithSpool", func(c *config) error {
+		if dir == "" {
+			return errors.New("offline: WithSpool without a folder")
+		}
+		c.spoolDir = dir
 		return nil
 	})
 }

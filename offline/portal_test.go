@@ -5,11 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"maps"
+	"net/http"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -20,17 +22,19 @@ import (
 	"github.com/b24events/b24events/rest"
 )
 
-// fixture is a portal with an application whose offline queue is under test.
+// fixture is a portal with an application whose offline queue is under test, on a network in memory: it works in a bubble of synctest.
 type fixture struct {
 	*eventtest.Portal
 	t   *testing.T
+	net *eventtest.Network
 	app *eventtest.Application
 	api *rest.Client // as the administrator
 }
 
 func newFixture(t *testing.T, opts ...eventtest.Option) *fixture {
 	t.Helper()
-	f := &fixture{Portal: eventtest.NewPortal(t, opts...), t: t}
+	network := eventtest.NewNetwork()
+	f := &fixture{Portal: eventtest.NewPortal(t, append([]eventtest.Option{eventtest.WithTokenLifetime(1000 * time.Hour), eventtest.WithNetwork(network)}, opts...)...), t: t, net: network}
 	app, err := f.AddApp(eventtest.App{Scope: []string{"crm"}})
 	require.NoError(t, err)
 	require.NoError(t, app.Install(t.Context()))
@@ -46,12 +50,12 @@ func (f *fixture) as(user int64) *rest.Client {
 	f.t.Helper()
 	g, err := f.app.Grant(user)
 	require.NoError(f.t, err)
-	return newClient(f.t, credentials{endpoint: g.ClientEndpoint, token: string(g.AccessToken)}, f.MemberID())
+	return newClient(f.t, f.net.Client(), credentials{endpoint: g.ClientEndpoint, token: string(g.AccessToken)}, f.MemberID())
 }
 
-func newClient(t *testing.T, c credentials, memberID string) *rest.Client {
+func newClient(t *testing.T, h *http.Client, c credentials, memberID string) *rest.Client {
 	t.Helper()
-	portals, err := rest.NewPortals(c, rest.WithInsecureHTTP(), rest.WithoutRateLimit(), rest.WithRetries(0))
+	portals, err := rest.NewPortals(c, rest.WithHTTPClient(h), rest.WithoutRateLimit(), rest.WithRetries(0))
 	require.NoError(t, err)
 	return portals.Portal(memberID)
 }

@@ -368,7 +368,7 @@ func TestQueueExplainsRefusals(t *testing.T) {
 			client: func(f *fixture) event.Caller {
 				url, err := f.AddIncomingWebhook(eventtest.AdminID, "crm")
 				require.NoError(f.t, err)
-				return newClient(f.t, credentials{endpoint: string(url), token: "none"}, f.MemberID())
+				return newClient(f.t, f.net.Client(), credentials{endpoint: string(url), token: "none"}, f.MemberID())
 			},
 		},
 	}
@@ -402,7 +402,7 @@ func TestQueueKeepsAddressesOutOfErrors(t *testing.T) {
 
 func TestQueueHidesItsCaller(t *testing.T) {
 	t.Parallel()
-	q := newQueue(t, tap{Caller: newClient(t, credentials{token: "s3cr3t"}, "m")})
+	q := newQueue(t, tap{Caller: newClient(t, eventtest.NewNetwork().Client(), credentials{token: "s3cr3t"}, "m")})
 	require.NotContains(t, fmt.Sprintf("%+v %#v %v", q, q, *q), "s3cr3t")
 }
 

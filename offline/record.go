@@ -25,7 +25,8 @@ type Record struct {
 	Delivery *event.Delivery
 	Err      error
 
-	raw *json.RawMessage // behind a pointer, so that fmt prints no payload
+	spot *spot            // where it is in a spool; nil for a record in the portal's queue
+	raw  *json.RawMessage // behind a pointer, so that fmt prints no payload
 }
 
 // Raw returns the record as the portal sent it, payload in clear. The caller must not change it.

@@ -40,12 +40,31 @@ func (e *engine) conclude(r Record, v verdict) {
 	if v == lost && r.Parked {
 		return // it is parked, and cannot be parked again; the next pass reads it
 	}
+	if r.spot != nil {
+		e.concludeSpooled(r, v)
+		return
+	}
 	s := e.owe(r.ProcessID)
 	if v == lost {
 		s.park = append(s.park, r)
 	} else {
 		s.clear = append(s.clear, r)
 	}
+}
+
+func (e *engine) concludeSpooled(r Record, v verdict) {
+	state := rowDone
+	if v == lost {
+		state = rowParked
+	}
+	e.spool.mark(r.spot, state)
+	e.meter.count(func(s *Stats) {
+		if v == lost {
+			s.Parked++
+		} else {
+			s.Cleared++
+		}
+	})
 }
 
 func (e *engine) owe(processID string) *settlement {
@@ -245,7 +264,7 @@ func (e *engine) left(ctx context.Context, n int) {
 		return
 	}
 	e.meter.count(func(s *Stats) { s.Left += int64(n) })
-	e.cfg.logger.LogAttrs(ctx, slog.LevelInfo, "offline queue: records stay reserved until the next start", slog.Int(keyRecords, n))
+	e.cfg.logger.LogAttrs(ctx, slog.LevelInfo, "offline queue: records are left for the next start", slog.Int(keyRecords, n))
 }
 
 // drop takes records out of a list.

@@ -16,6 +16,8 @@ type Stats struct {
 	Cleared   int64 // records removed from the queue
 	Parked    int64 // records parked
 	Unparked  int64 // parked records that were read again for another attempt
+	Spooled   int64 // records written to the spool, see WithSpool
+	Damaged   int64 // files of the spool, or answers for it, that could not be read whole and were put aside in it
 	Left      int64 // records left reserved: the run ended before they were finished or cleared, or nothing names them to the portal
 
 	LastAnswer time.Time // when the portal last answered a call without an error; zero before the first time

@@ -108,8 +108,11 @@ func (e *engine) collect(ctx context.Context, stop func(), end context.CancelCau
 
 // flush clears what is finished while other records are worked on. Where that fails, the next flush or turn makes it good.
 func (e *engine) flush(ctx context.Context) error {
-	calls, _ := e.clearings(ctx)
-	err := e.send(ctx, calls)
+	err := e.flushSpool()
+	if err == nil {
+		calls, _ := e.clearings(ctx)
+		err = e.send(ctx, calls)
+	}
 	if err != nil && ctx.Err() == nil {
 		e.cfg.logger.LogAttrs(ctx, slog.LevelWarn, "offline queue: cannot clear finished records yet", slog.String(keyError, err.Error()))
 	}

@@ -1,6 +1,7 @@
 //go:build darwin || dragonfly || freebsd || linux || netbsd || openbsd
 
-package oauth
+// Package filelock locks files between processes, so that the lock ends with the process that has it.
+package filelock
 
 import (
 	"errors"
@@ -8,9 +9,9 @@ import (
 	"syscall"
 )
 
-// tryLock takes the lock of an open file where nobody has it. The system releases it when the process dies, however that
+// Try takes the lock of an open file where nobody has it. The system releases it when the process dies, however that
 // happens. Opening a file twice, in one process or in two, makes two parties.
-func tryLock(f *os.File) (bool, error) {
+func Try(f *os.File) (bool, error) {
 	for {
 		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 		switch {
@@ -24,7 +25,7 @@ func tryLock(f *os.File) (bool, error) {
 	}
 }
 
-// unlock releases the lock. Closing alone would not, for the moment in which a process being started has a copy of f.
-func unlock(f *os.File) {
+// Release releases the lock. Closing alone would not, for the moment in which a process being started has a copy of f.
+func Release(f *os.File) {
 	_ = syscall.Flock(int(f.Fd()), syscall.LOCK_UN)
 }

@@ -1,0 +1,311 @@
+package offline_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/b24events/b24events/event"
+	"github.com/b24events/b24events/event/eventtest"
+	"github.com/b24events/b24events/offline"
+)
+
+// spoolFiles returns the names of the files in a spool, without the lock, and checks who may read them.
+func spoolFiles(t *testing.T, dir string) []string {
+	t.Helper()
+	var names []string
+	require.NoError(t, filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		require.NoError(t, err)
+		info, err := d.Info()
+		require.NoError(t, err)
+		switch {
+		case d.IsDir() && path != dir:
+			require.Equal(t, fs.FileMode(0o700), info.Mode().Perm())
+		case !d.IsDir():
+			require.Equal(t, fs.FileMode(0o600), info.Mode().Perm())
+			if d.Name() != "lock" {
+				names = append(names, d.Name())
+			}
+		}
+		return nil
+	}))
+	return names
+}
+
+func withoutReservations(t *testing.T) *fixture {
+	t.Helper()
+	return newFixture(t, eventtest.WithoutExtendedOffline())
+}
+
+// PROTOCOL 2.6: where the plan lacks rest_offline_extended, only clear=1 works.
+func TestSpoolOnAPlanThatCannotReserve(t *testing.T) {
+	t.Parallel()
+	f := withoutReservations(t)
+	f.change("UPDATE", upTo(120)...)
+	dir := t.TempDir()
+	var log bytes.Buffer
+	var seen journal
+	c := f.drain(func(ctx context.Context, d *event.Delivery) error {
+		if len(spoolFiles(t, dir)) == 0 {
+			return event.Drop(errHandler) // not on the disk
+		}
+		return seen.HandleEvent(ctx, d)
+	}, offline.WithSpool(dir), offline.WithLogger(slog.New(slog.NewTextHandler(&log, nil))), offline.WithWorkers(1))
+	require.Len(t, seen.entries(), 120)
+	require.Empty(t, f.OfflineRows())
+	require.Empty(t, spoolFiles(t, dir))
+	require.Equal(t, 1, strings.Count(log.String(), "going on with deletion on reading"), "said once")
+	s := c.Stats()
+	require.EqualValues(t, 120, s.Spooled)
+	require.EqualValues(t, 120, s.Cleared)
+	require.Zero(t, s.Parked)
+	require.Zero(t, f.CallCount("event.offline.clear"))
+	require.Equal(t, 4, f.Requests().REST, "a refusal, readings of 50, 70 and none")
+}
+
+func TestSpoolSurvivesTheProcess(t *testing.T) {
+	t.Parallel()
+	f := withoutReservations(t)
+	f.change("UPDATE", 1, 2, 3)
+	dir := t.TempDir()
+	ctx, stop := context.WithCancel(t.Context())
+	var seen journal
+	c := newConsumer(t, f.api, func(ctx context.Context, d *event.Delivery) error {
+		if dealID(t, d) == 2 {
+			stop()
+			<-ctx.Done()
+			return ctx.Err()
+		}
+		return seen.HandleEvent(ctx, d)
+	}, offline.WithSpool(dir), offline.WithWorkers(1), offline.WithGrace(0))
+	require.NoError(t, c.Run(ctx))
+	require.Equal(t, []string{"UPDATE 1"}, seen.entries())
+	require.Empty(t, f.OfflineRows(), "they are nowhere but in the spool")
+	require.EqualValues(t, 2, c.Stats().Left)
+	require.Len(t, spoolFiles(t, dir), 2, "a packet and its marks")
+
+	f.change("UPDATE", 4)
+	c = f.drain(seen.HandleEvent, offline.WithSpool(dir), offline.WithWorkers(1))
+	require.Equal(t, []string{"UPDATE 1", "UPDATE 2", "UPDATE 3", "UPDATE 4"}, seen.entries(), "what was left comes first")
+	require.EqualValues(t, 2, c.Stats().Recovered)
+	require.Empty(t, spoolFiles(t, dir))
+}
+
+func TestSpoolIsWorkedOffOnALargerPlanToo(t *testing.T) {
+	t.Parallel()
+	f := withoutReservations(t)
+	f.change("UPDATE", 1)
+	dir := t.TempDir()
+	var h refuses
+	h.set(true, "1")
+	f.drain(h.HandleEvent, offline.WithSpool(dir))
+	require.NotEmpty(t, spoolFiles(t, dir))
+
+	require.NoError(t, f.ChangeMoods(func(m *eventtest.Moods) { m.NoExtendedOffline = false }))
+	h.set(false, "1")
+	f.change("UPDATE", 2)
+	f.drain(h.HandleEvent, offline.WithSpool(dir))
+	require.ElementsMatch(t, []string{"UPDATE 1", "UPDATE 1", "UPDATE 2"}, h.entries())
+	require.Empty(t, spoolFiles(t, dir))
+}
+
+func TestSpoolKeepsWhatIsGivenUp(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := withoutReservations(t)
+		f.AddEvent("ON ODD", "")
+		f.bindRaw("ON ODD")
+		f.change("UPDATE", 1, 2)
+		require.NoError(t, f.Raise("ON ODD", nil, 0)) // cannot be read
+		dir := t.TempDir()
+		var h refuses
+		h.set(true, "1")
+		ctx, stop := context.WithTimeout(t.Context(), 35*time.Minute)
+		defer stop()
+		c := newConsumer(t, f.api, h.HandleEvent, offline.WithSpool(dir))
+		require.NoError(t, c.Run(ctx))
+		s := c.Stats()
+		require.EqualValues(t, 2, s.Parked)
+		require.EqualValues(t, 6, s.Unparked, "two records, every ten minutes")
+		require.Len(t, h.entries(), 2+3)
+
+		h.set(false, "1")
+		require.NoError(t, c.Drain(t.Context()))
+		require.Len(t, h.entries(), 6)
+		require.Len(t, spoolFiles(t, dir), 2, "what cannot be read stays")
+		require.EqualValues(t, 2, c.Stats().Parked, "and is not parked twice")
+	})
+}
+
+func TestSpoolTakesParkedRecordsAlong(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.change("UPDATE", 1, 2)
+	var h refuses
+	h.set(true, "1", "2")
+	f.drain(h.HandleEvent)
+	f.change("UPDATE", 1) // merges into the parked row
+	require.NoError(t, f.ChangeMoods(func(m *eventtest.Moods) { m.NoExtendedOffline = true }))
+	h.set(false, "1", "2")
+	dir := t.TempDir()
+	f.drain(h.HandleEvent, offline.WithSpool(dir))
+	require.Empty(t, f.OfflineRows())
+	require.Empty(t, spoolFiles(t, dir))
+	require.Len(t, h.entries(), 4)
+}
+
+// PROTOCOL 2.7 and 2.8: list and clear ask for no plan.
+func TestWhatWasReservedBeforeThePlanChangedIsFinished(t *testing.T) {
+	t.Parallel()
+	for _, spool := range []bool{true, false} {
+		t.Run(fmt.Sprint("spool ", spool), func(t *testing.T) {
+			t.Parallel()
+			f := newFixture(t)
+			f.change("UPDATE", 1, 2)
+			_, err := f.queue().Reserve(t.Context(), 50)
+			require.NoError(t, err)
+			f.change("UPDATE", 3)
+			require.NoError(t, f.ChangeMoods(func(m *eventtest.Moods) { m.NoExtendedOffline = true }))
+			var seen journal
+			if spool {
+				f.drain(seen.HandleEvent, offline.WithSpool(t.TempDir()))
+				require.ElementsMatch(t, []string{"UPDATE 1", "UPDATE 2", "UPDATE 3"}, seen.entries())
+				require.Empty(t, f.OfflineRows())
+				return
+			}
+			require.ErrorIs(t, newConsumer(t, f.api, seen.HandleEvent).Drain(t.Context()), offline.ErrExtendedModeRequired)
+			require.ElementsMatch(t, []string{"UPDATE 1", "UPDATE 2"}, seen.entries())
+			require.Equal(t, []string{"waiting"}, f.states())
+		})
+	}
+}
+
+func TestPlanIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := withoutReservations(t)
+		var seen journal
+		c := newConsumer(t, f.api, seen.HandleEvent, offline.WithSpool(t.TempDir()))
+		ctx, stop := context.WithTimeout(t.Context(), 3*time.Hour)
+		defer stop()
+		time.AfterFunc(90*time.Minute, func() {
+			require.NoError(t, f.ChangeMoods(func(m *eventtest.Moods) { m.NoExtendedOffline = false }))
+		})
+		time.AfterFunc(150*time.Minute, func() { f.change("UPDATE", 1) })
+		require.NoError(t, c.Run(ctx))
+		require.Equal(t, []string{"UPDATE 1"}, seen.entries())
+		require.EqualValues(t, 1, c.Stats().Reserved)
+		require.Zero(t, c.Stats().Spooled)
+	})
+}
+
+func TestSpoolIsForOneProcess(t *testing.T) {
+	t.Parallel()
+	f := withoutReservations(t)
+	f.change("UPDATE", 1)
+	dir := t.TempDir()
+	var second error
+	var seen journal
+	f.drain(func(ctx context.Context, _ *event.Delivery) error {
+		second = newConsumer(t, f.api, seen.HandleEvent, offline.WithSpool(dir)).Run(ctx)
+		return nil
+	}, offline.WithSpool(dir))
+	require.ErrorIs(t, second, offline.ErrSpoolInUse)
+	f.change("UPDATE", 2)
+	f.drain(seen.HandleEvent, offline.WithSpool(dir))
+	require.Equal(t, []string{"UPDATE 2"}, seen.entries(), "the lock ends with its consumer")
+}
+
+// Each queue has a folder of its own, so that no record is handed to the wrong portal.
+func TestSpoolsOfDifferentQueuesShareADirectory(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	f, g := withoutReservations(t), withoutReservations(t)
+	f.change("UPDATE", 1)
+	g.bind("erp", "ONCRMDEALUPDATE")
+	g.change("UPDATE", 2)
+	var h refuses
+	h.set(true, "1", "2")
+	f.drain(h.HandleEvent, offline.WithSpool(dir))
+	g.drain(h.HandleEvent, offline.WithSpool(dir))
+	g.drain(h.HandleEvent, offline.WithSpool(dir), offline.WithConnector("erp"))
+	h.set(false, "1", "2")
+	var seen journal
+	f.drain(seen.HandleEvent, offline.WithSpool(dir))
+	require.Equal(t, []string{"UPDATE 1"}, seen.entries())
+	g.drain(seen.HandleEvent, offline.WithSpool(dir), offline.WithConnector("erp"))
+	require.Equal(t, []string{"UPDATE 1", "UPDATE 2"}, seen.entries())
+	entries, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	require.Len(t, entries, 3)
+}
+
+func TestSpoolThatCannotBeUsed(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "file")
+	require.NoError(t, os.WriteFile(file, nil, 0o600))
+	f := withoutReservations(t)
+	f.change("UPDATE", 1)
+	err := newConsumer(t, f.api, new(journal).HandleEvent, offline.WithSpool(file)).Run(t.Context())
+	require.ErrorIs(t, err, offline.ErrSpool)
+	require.Len(t, f.OfflineRows(), 1, "nothing was taken")
+}
+
+// A disk that fails in the moment between the answer and the file: nothing is handled, and what could not be kept is reported.
+func TestSpoolThatCannotBeWrittenAnyMore(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := withoutReservations(t)
+		f.change("UPDATE", 1, 2)
+		dir := t.TempDir()
+		gets := 0
+		broken := tap{Caller: f.api, before: func(method string, _ map[string]any) error {
+			if method == "event.offline.get" {
+				if gets++; gets == 2 { // the first one is refused
+					return os.RemoveAll(filepath.Join(dir, f.MemberID()))
+				}
+			}
+			return nil
+		}}
+		var log bytes.Buffer
+		var seen journal
+		c := newConsumer(t, broken, seen.HandleEvent, offline.WithMemberID(f.MemberID()), offline.WithSpool(dir), offline.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
+		ctx, stop := context.WithTimeout(t.Context(), time.Minute)
+		defer stop()
+		err := c.Run(ctx)
+		require.ErrorIs(t, err, offline.ErrSpool)
+		require.ErrorIs(t, err, fs.ErrNotExist)
+		require.ErrorContains(t, err, "2 records")
+		require.Empty(t, seen.entries())
+		require.Equal(t, 2, gets, "nothing more is taken")
+		require.Contains(t, log.String(), "are lost")
+	})
+}
+
+// An answer that cannot be read holds records that exist nowhere else.
+func TestAnswerThatCannotBeReadIsKeptInTheSpool(t *testing.T) {
+	t.Parallel()
+	f := withoutReservations(t)
+	f.change("UPDATE", 1)
+	dir := t.TempDir()
+	f.Once("event.offline.get", eventtest.Fail(403, "WRONG_LICENSE", "This feature is not enabled for the current license: extended offline events handling"),
+		eventtest.Raw(200, "application/json", `{"result":{"process_id":null,"events":"7405"}}`))
+	c := newConsumer(t, f.api, new(journal).HandleEvent, offline.WithSpool(dir))
+	require.ErrorIs(t, c.Run(t.Context()), offline.ErrBadAnswer)
+	require.EqualValues(t, 1, c.Stats().Damaged)
+	files := spoolFiles(t, dir)
+	require.Len(t, files, 1)
+	kept, err := os.ReadFile(filepath.Join(dir, f.MemberID(), files[0])) //nolint:gosec // a path of the test
+	require.NoError(t, err)
+	require.Contains(t, string(kept), "7405")
+}
