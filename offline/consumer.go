@@ -49,6 +49,9 @@ func NewConsumer(c event.Caller, h event.Handler, opts ...Option) (*Consumer, er
 	if m, ok := c.(interface{ MemberID() string }); ok && cfg.memberID == "" {
 		cfg.memberID = m.MemberID()
 	}
+	if cfg.leaser != nil && cfg.memberID == "" {
+		return nil, errors.New("offline: a lease is for a portal; add WithMemberID to WithLeaser")
+	}
 	return &Consumer{
 		cfg:    &cfg,
 		engine: newEngine(&cfg, c.Call, cfg.memberID),
@@ -63,6 +66,9 @@ func NewConsumer(c event.Caller, h event.Handler, opts ...Option) (*Consumer, er
 //
 // When ctx ends, Run reserves nothing more and starts no handler, lets the running ones finish within the grace period, removes from the
 // queue what was finished, for which it takes ten seconds at most, and leaves the rest reserved for the next start.
+//
+// With a [Leaser], Run works the queue while it holds the lease, and otherwise waits for it. When the lease is lost, running handlers have a fifth
+// of its time to finish, and then their contexts end with the cause [ErrLeaseLost]; what they finished is cleared, and nothing is parked.
 //
 // Run returns [ErrRunning] where the consumer is at work already.
 func (c *Consumer) Run(ctx context.Context) error {
@@ -103,8 +109,16 @@ func (c *Consumer) work(ctx context.Context, drain bool) error {
 		return ErrRunning
 	}
 	defer c.running.Store(false)
+	if c.cfg.leaser != nil {
+		return c.leased(ctx, drain)
+	}
+	return c.session(ctx, drain, func() {})
+}
+
+// session works the queue from a start to a stop. It calls check before each turn.
+func (c *Consumer) session(ctx context.Context, drain bool, check func()) error {
 	c.engine.start()
-	err := c.turns(ctx, drain)
+	err := c.turns(ctx, drain, check)
 	// What could not be settled is remembered, and made good by the next start of whichever process.
 	if lost := c.engine.stop(ctx); errors.Is(lost, ErrSpool) {
 		return lost
@@ -112,8 +126,9 @@ func (c *Consumer) work(ctx context.Context, drain bool) error {
 	return err
 }
 
-func (c *Consumer) turns(ctx context.Context, drain bool) error {
+func (c *Consumer) turns(ctx context.Context, drain bool, check func()) error {
 	for ctx.Err() == nil {
+		check()
 		wait, err := c.engine.turn(ctx)
 		switch {
 		case permanent(err):

@@ -1,0 +1,165 @@
+package offline_test
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/b24events/b24events/event"
+	"github.com/b24events/b24events/offline"
+)
+
+// shaky is a leaser whose store can go away, and whose leases can be given to somebody else.
+type shaky struct {
+	*offline.MemoryLeaser
+
+	down, taken atomic.Bool
+}
+
+func (s *shaky) Acquire(ctx context.Context, owner string, ttl time.Duration, names ...string) ([]string, error) {
+	switch {
+	case s.down.Load():
+		return nil, errors.New("no connection")
+	case s.taken.Load():
+		return nil, nil
+	default:
+		return s.MemoryLeaser.Acquire(ctx, owner, ttl, names...)
+	}
+}
+
+func TestOneOfSeveralConsumersWorksTheQueue(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		leaser := offline.NewMemoryLeaser()
+		var mu sync.Mutex
+		by := make(map[string]int)
+		run := func(name string) (stop func()) {
+			ctx, cancel := context.WithCancel(t.Context())
+			c := newConsumer(t, f.api, func(context.Context, *event.Delivery) error {
+				mu.Lock()
+				defer mu.Unlock()
+				by[name]++
+				return nil
+			}, offline.WithLeaser(leaser), offline.WithInterval(time.Second, time.Second))
+			ended := make(chan error, 1)
+			go func() { ended <- c.Run(ctx) }()
+			synctest.Wait()
+			return func() {
+				cancel()
+				require.NoError(t, <-ended)
+			}
+		}
+		stopA := run("a")
+		stopB := run("b")
+		defer stopB()
+		for id := range 20 {
+			f.change("UPDATE", id+1)
+			time.Sleep(3 * time.Second) //nolint:forbidigo // in fake time
+		}
+		require.Equal(t, map[string]int{"a": 20}, by)
+
+		stopA()
+		f.change("UPDATE", 21)
+		time.Sleep(6 * time.Second) //nolint:forbidigo // in fake time
+		require.Equal(t, map[string]int{"a": 20, "b": 1}, by, "the lease was given back")
+
+		require.ErrorIs(t, newConsumer(t, f.api, new(journal).HandleEvent, offline.WithLeaser(leaser)).Drain(t.Context()), offline.ErrLeaseHeld)
+	})
+}
+
+func TestLostLease(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name string
+		lose func(*shaky)
+		most time.Duration // until the handler's context ends
+	}{
+		{"the store does not answer", func(s *shaky) { s.down.Store(true) }, 15 * time.Second},
+		{"another has it", func(s *shaky) { s.taken.Store(true) }, 5*time.Second + 3*time.Second},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				f := newFixture(t)
+				f.change("UPDATE", 1, 2, 3)
+				leaser := &shaky{MemoryLeaser: offline.NewMemoryLeaser()}
+				var first sync.Once
+				var cause error
+				var took time.Duration
+				var seen journal
+				c := newConsumer(t, f.api, func(ctx context.Context, d *event.Delivery) error {
+					_ = seen.HandleEvent(ctx, d)
+					switch dealID(t, d) {
+					case 1:
+						return nil
+					case 2:
+						return event.Drop(errHandler)
+					}
+					first.Do(func() {
+						tt.lose(leaser)
+						start := time.Now()
+						<-ctx.Done()
+						took, cause = time.Since(start), context.Cause(ctx)
+						require.Equal(t, []string{"reserved", "reserved", "reserved"}[:len(f.states())], f.states())
+					})
+					return ctx.Err()
+				}, offline.WithLeaser(leaser))
+				ctx, stop := context.WithTimeout(t.Context(), time.Minute)
+				defer stop()
+				time.AfterFunc(30*time.Second, func() {
+					require.Equal(t, []string{"reserved", "reserved"}, f.states(), "what was handled is cleared, and nothing is parked")
+					require.Zero(t, f.CallCount("event.offline.error"))
+					f.ResetRecords()
+				})
+				time.AfterFunc(40*time.Second, func() {
+					require.Zero(t, f.Requests().REST, "nothing is done without a lease")
+					leaser.down.Store(false)
+					leaser.taken.Store(false)
+				})
+				require.NoError(t, c.Run(ctx))
+				require.ErrorIs(t, cause, offline.ErrLeaseLost)
+				require.LessOrEqual(t, took, tt.most)
+				require.Len(t, seen.entries(), 5, "the second and the third again")
+				require.Equal(t, []string{"parked"}, f.states(), "by the holder of the lease")
+			})
+		})
+	}
+}
+
+func TestLeaserThatFailsAtTheStart(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		f.change("UPDATE", 1)
+		leaser := &shaky{MemoryLeaser: offline.NewMemoryLeaser()}
+		leaser.down.Store(true)
+		time.AfterFunc(time.Minute, func() { leaser.down.Store(false) })
+		var seen journal
+		start := time.Now()
+		f.drain(seen.HandleEvent, offline.WithLeaser(leaser))
+		require.Len(t, seen.entries(), 1)
+		require.Less(t, time.Since(start), 70*time.Second)
+
+		leaser.down.Store(true)
+		ctx, stop := context.WithTimeout(t.Context(), time.Minute)
+		defer stop()
+		c := newConsumer(t, f.api, seen.HandleEvent, offline.WithLeaser(leaser))
+		require.NoError(t, c.Run(ctx))
+		require.ErrorIs(t, c.Drain(ctx), context.DeadlineExceeded)
+	})
+}
+
+func TestLeaseNeedsThePortal(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	_, err := offline.NewConsumer(tap{Caller: f.api}, new(journal), offline.WithLeaser(offline.NewMemoryLeaser()))
+	require.ErrorContains(t, err, "WithMemberID")
+}
