@@ -40,6 +40,7 @@ type parkedPass struct {
 type pages struct {
 	asked int
 	rows  []Record
+	total int // of the rows that match
 	err   error
 }
 
@@ -50,7 +51,7 @@ func (p *pages) full() bool { return len(p.rows) == p.asked*pageSize }
 func (e *engine) ask(ctx context.Context, now time.Time) error {
 	calls, all := e.clearings(ctx)
 	if !all || (e.stuck && len(calls) > 0) {
-		return e.sent(e.send(ctx, calls))
+		return e.sent(ctx, e.send(ctx, calls))
 	}
 	var abandoned, parked pages
 	if e.space() && (e.sweep.due || !now.Before(e.sweep.next)) {
@@ -63,6 +64,9 @@ func (e *engine) ask(ctx context.Context, now time.Time) error {
 	}
 	if e.parked.running && e.room() {
 		calls = append(calls, e.parkedCalls(ctx, &parked)...)
+	}
+	if e.full && e.canBatch(now) && !now.Before(e.measureAt) {
+		calls = append(calls, e.measurement(ctx))
 	}
 	if e.room() && e.refused == nil && e.sweep.start == 0 && e.sweep.pages <= 1 {
 		if e.takes() {
@@ -85,12 +89,17 @@ func (e *engine) ask(ctx context.Context, now time.Time) error {
 		e.waiting = append(e.waiting, e.fresh...)
 		e.fresh = nil
 	}
-	return e.sent(err)
+	return e.sent(ctx, err)
 }
 
-func (e *engine) sent(err error) error {
-	if err == nil {
+// sent takes in how a request went.
+func (e *engine) sent(ctx context.Context, err error) error {
+	switch {
+	case err == nil:
 		e.failing.reset()
+		e.hear(ctx, &e.noAnswer, NoAnswer)
+	case ctx.Err() == nil:
+		e.listen(ctx, &e.noAnswer, NoAnswer, e.cfg.noAnswer)
 	}
 	return err
 }
@@ -116,11 +125,12 @@ func list(p *pages, n, start int, filter, order map[string]any) []call {
 		if at := start + i*pageSize; at > 0 {
 			params["start"] = at
 		}
-		calls[i] = call{method: methodList, params: params, done: func(doc json.RawMessage, _ int, err error) error {
+		calls[i] = call{method: methodList, params: params, done: func(doc json.RawMessage, total int, err error) error {
 			var page []Record
 			if err == nil {
 				page, err = readPage(doc)
 			}
+			p.total = max(total, p.total)
 			p.rows = append(p.rows, page...)
 			p.err = cmp.Or(p.err, err)
 			return err
@@ -216,6 +226,9 @@ func (e *engine) parkedCalls(ctx context.Context, p *pages) []call {
 func (e *engine) readParked(ctx context.Context, p *pages) {
 	if p.err != nil {
 		return
+	}
+	if e.parked.after == 0 {
+		e.countParked(max(p.total, len(p.rows)), false)
 	}
 	var mine []Record
 	known := e.known()

@@ -20,6 +20,8 @@ const (
 	keyError    = "error"
 	keyWait     = "wait"
 	keyFile     = "file"
+	keyKind     = "kind"
+	keySince    = "since"
 )
 
 // Consumer works a queue: it reserves records, hands them to a handler, and removes from the queue what the handler finished. See the
@@ -67,8 +69,8 @@ func NewConsumer(c event.Caller, h event.Handler, opts ...Option) (*Consumer, er
 // When ctx ends, Run reserves nothing more and starts no handler, lets the running ones finish within the grace period, removes from the
 // queue what was finished, for which it takes ten seconds at most, and leaves the rest reserved for the next start.
 //
-// With a [Leaser], Run works the queue while it holds the lease, and otherwise waits for it. When the lease is lost, running handlers have a fifth
-// of its time to finish, and then their contexts end with the cause [ErrLeaseLost]; what they finished is cleared, and nothing is parked.
+// With a [Leaser], Run works the queue while it holds the lease, and otherwise waits for it. When the lease is lost, the contexts of running
+// handlers end at once, with the cause [ErrLeaseLost]; what was finished is cleared, and nothing is parked.
 //
 // Run returns [ErrRunning] where the consumer is at work already.
 func (c *Consumer) Run(ctx context.Context) error {

@@ -52,7 +52,8 @@ func TestConsumerEmptiesTheQueue(t *testing.T) {
 	}
 	s := c.Stats()
 	require.False(t, s.LastAnswer.Before(before))
-	s.LastAnswer = time.Time{}
+	require.False(t, s.LastRecord.Before(before))
+	s.LastAnswer, s.LastRecord, s.Lag, s.Backlog = time.Time{}, time.Time{}, 0, offline.Backlog{}
 	require.Equal(t, offline.Stats{Requests: 2, Reserved: 4, Handled: 4, Cleared: 4}, s)
 	require.Equal(t, 2, f.Requests().REST, "looks and a reservation in one batch, clearings and a reservation that is empty in another")
 }
@@ -409,6 +410,10 @@ func TestOptionsThatMakeNoSense(t *testing.T) {
 		{"timeout", offline.WithHandlerTimeout(0)},
 		{"grace", offline.WithGrace(-time.Second)},
 		{"attempts", offline.WithMaxAttempts(0)},
+		{"parked interval", offline.WithParkedInterval(0)},
+		{"spool", offline.WithSpool("")},
+		{"no user", offline.WithIgnoredUsers(7, 0)},
+		{"silence", offline.WithSilence(-1, 0)},
 		{"logger", offline.WithLogger(nil)},
 		{"connector", offline.WithConnector(" erp")},
 	}
@@ -420,7 +425,8 @@ func TestOptionsThatMakeNoSense(t *testing.T) {
 	}
 	for _, opt := range []offline.Option{
 		offline.WithMemberID("m"), offline.WithBatchSize(1), offline.WithWorkers(1), offline.WithInterval(1, 1),
-		offline.WithHandlerTimeout(1), offline.WithGrace(0), offline.WithMaxAttempts(1), offline.WithLogger(slog.New(slog.DiscardHandler)),
+		offline.WithHandlerTimeout(1), offline.WithGrace(0), offline.WithMaxAttempts(1), offline.WithParkedInterval(1),
+		offline.WithSpool("x"), offline.WithIgnoredUsers(1), offline.WithSilence(0, 0), offline.WithHooks(offline.Hooks{}), offline.WithLogger(slog.New(slog.DiscardHandler)),
 	} {
 		_, err := offline.NewConsumer(none, h, nil, opt)
 		require.NoError(t, err)

@@ -46,7 +46,11 @@ type engine struct {
 	refused error     // why the portal reserves nothing: its plan
 	nextGet time.Time // when to reserve at the latest
 	empty   bool      // the last reservation held nothing
+	full    bool      // the last reservation may not have held everything
 	stuck   bool      // records could not be cleared; before they are, nothing new is reserved
+
+	noAnswer, noRecord alarm
+	measureAt          time.Time // when to measure the backlog again
 
 	sweep  sweep
 	again  bool // a reservation may have been made whose answer is lost: look again
@@ -264,6 +268,9 @@ func (e *engine) take(ctx context.Context, records []Record) []task {
 		case r.Err != nil:
 			e.giveUp(ctx, r, 0, r.Err)
 			e.conclude(r, lost)
+		case e.cfg.ignored[r.Delivery.Auth.UserID]:
+			e.meter.count(func(s *Stats) { s.Ignored++ })
+			e.conclude(r, done)
 		default:
 			r.Delivery.Auth.MemberID = e.memberID
 			tasks = append(tasks, task{Record: r})
@@ -284,7 +291,7 @@ func (e *engine) reserved(ctx context.Context, b Batch, asked int, err error) er
 	e.spool.taking = false
 	n := len(b.Records)
 	e.meter.count(func(s *Stats) { s.Reserved += int64(n) })
-	e.pace(n, asked)
+	e.pace(ctx, n, asked)
 	e.fresh = append(e.fresh, e.take(ctx, b.Records)...)
 	return nil
 }
@@ -299,12 +306,18 @@ func (e *engine) cannotReserve(ctx context.Context, err error) error {
 }
 
 // pace decides by the number of records that came when to ask for more, and for how many.
-func (e *engine) pace(n, asked int) {
-	e.empty = n == 0
+func (e *engine) pace(ctx context.Context, n, asked int) {
+	e.empty, e.full = n == 0, n >= asked
+	if !e.full {
+		e.measured(ctx, 0, time.Time{})
+	}
 	if e.empty {
+		e.listen(ctx, &e.noRecord, NoRecord, e.cfg.noRecord)
 		e.nextGet = time.Now().Add(e.idle.next())
 		return
 	}
+	e.hear(ctx, &e.noRecord, NoRecord)
+	e.meter.count(func(s *Stats) { s.LastRecord = time.Now() })
 	e.nextGet = time.Time{}
 	e.idle.reset()
 	switch {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"strings"
 	"time"
 
@@ -20,6 +21,7 @@ const (
 	DefaultGrace          = 10 * time.Second // for handlers that run when the consumer is stopped
 	DefaultMaxAttempts    = 5                // before a record is parked
 	DefaultParkedInterval = 10 * time.Minute // between attempts with parked records
+	DefaultNoAnswer       = 5 * time.Minute  // of failed calls, before they are reported as a silence
 )
 
 // Option changes how a [Queue] or a [Consumer] is made. A nil Option is skipped. One that does not apply is an error.
@@ -46,6 +48,10 @@ type config struct {
 	maxAttempts    int
 	parkedInterval time.Duration
 	spoolDir       string
+	ignored        map[int64]bool // users
+	hooks          Hooks
+	noAnswer       time.Duration
+	noRecord       time.Duration
 	logger         *slog.Logger
 	leaser         Leaser        // nil where the queue needs no lease
 	leaseTTL       time.Duration // of its leases
@@ -62,6 +68,7 @@ func consumerDefaults() config {
 		grace:          DefaultGrace,
 		maxAttempts:    DefaultMaxAttempts,
 		parkedInterval: DefaultParkedInterval,
+		noAnswer:       DefaultNoAnswer,
 		leaseTTL:       DefaultLeaseTTL,
 		logger:         slog.New(slog.DiscardHandler),
 	}
@@ -197,6 +204,28 @@ func WithParkedInterval(d time.Duration) Option {
 			return errors.New("offline: WithParkedInterval wants a positive duration")
 		}
 		c.parkedInterval = d
+		return nil
+	})
+}
+
+// WithIgnoredUsers clears records unhandled whose change was made by one of these users: a guard against loops, for an application whose own changes
+// come back to it because they are made with the token of a user of its own, such as a technical one. See the package documentation on loops.
+//
+// A record that waits takes in later changes of its object and names only the last one's user. So a person's change that is followed at once
+// by one of an ignored user goes unhandled; ignore only users whose writes leave the object as your own system has it.
+func WithIgnoredUsers(ids ...int64) Option {
+	return consumerOption("WithIgnoredUsers", func(c *config) error {
+		ignored := maps.Clone(c.ignored)
+		if ignored == nil {
+			ignored = make(map[int64]bool, len(ids))
+		}
+		for _, id := range ids {
+			if id < 1 {
+				return errors.New("offline: WithIgnoredUsers wants the numbers of users; 0 stands for changes without a user, which cannot be ignored")
+			}
+			ignored[id] = true
+		}
+		c.ignored = ignored
 		return nil
 	})
 }

@@ -61,7 +61,7 @@ func TestLookForAbandonedRecordsCostsOneRequest(t *testing.T) {
 	f.change("UPDATE", upTo(300)...)
 	var seen journal
 	f.drain(seen.HandleEvent, offline.WithBatchSize(300))
-	require.Equal(t, 2, f.CallCount("event.offline.list"), "and one for parked records")
+	require.Equal(t, 3, f.CallCount("event.offline.list"), "one for parked records, and one that measures the backlog")
 	require.Equal(t, 4, f.Requests().REST, "reservations of 50, 100, 150 and none")
 }
 

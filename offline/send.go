@@ -43,7 +43,7 @@ func (e *engine) send(ctx context.Context, calls []call) error {
 }
 
 func (e *engine) sendSome(ctx context.Context, calls []call) error {
-	if len(calls) == 1 || time.Now().Before(e.batchAt) {
+	if len(calls) == 1 || !e.canBatch(time.Now()) {
 		return e.sendSingly(ctx, calls)
 	}
 	reply, err := e.sendBatch(ctx, calls)
@@ -88,6 +88,8 @@ func (e *engine) insteadOfBatch(ctx context.Context, calls []call, err error) er
 		slog.String(keyError, err.Error()), slog.Duration(keyWait, batchPause))
 	return nil
 }
+
+func (e *engine) canBatch(now time.Time) bool { return !now.Before(e.batchAt) }
 
 func (e *engine) sendBatch(ctx context.Context, calls []call) (*batch.Reply, error) {
 	commands := make([]batch.Command, len(calls))

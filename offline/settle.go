@@ -131,6 +131,11 @@ func (e *engine) clearing(s *settlement, records []Record, params map[string]any
 		drop(&s.clear, records)
 		e.paid()
 		e.meter.count(func(st *Stats) { st.Cleared += int64(len(records)) })
+		for _, r := range records {
+			if r.Parked {
+				e.countParked(-1, true)
+			}
+		}
 		return nil
 	}}
 }
@@ -161,7 +166,7 @@ func (e *engine) park(ctx context.Context) error {
 	if err := e.send(ctx, calls); err != nil {
 		return err
 	}
-	return e.sent(e.send(ctx, parkings))
+	return e.sent(ctx, e.send(ctx, parkings))
 }
 
 // lookBeforeParking adds to parkings the call that parks those records that are still there.
@@ -208,6 +213,7 @@ func (e *engine) parking(s *settlement, records []Record) call {
 		drop(&s.park, records)
 		e.paid()
 		e.meter.count(func(st *Stats) { st.Parked += int64(len(records)) })
+		e.countParked(len(records), true)
 		return nil
 	}}
 }

@@ -12,6 +12,7 @@ type Stats struct {
 	Reserved  int64 // records in new reservations
 	Recovered int64 // records read from reservations that an earlier run left
 	Handled   int64 // records that a handler finished
+	Ignored   int64 // records that were cleared unhandled, see WithIgnoredUsers
 	Retries   int64 // attempts after the first
 	Cleared   int64 // records removed from the queue
 	Parked    int64 // records parked
@@ -20,7 +21,18 @@ type Stats struct {
 	Damaged   int64 // files of the spool, or answers for it, that could not be read whole and were put aside in it
 	Left      int64 // records left reserved: the run ended before they were finished or cleared, or nothing names them to the portal
 
-	LastAnswer time.Time // when the portal last answered a call without an error; zero before the first time
+	LastAnswer time.Time     // when the portal last answered a call without an error; zero before the first time
+	LastRecord time.Time     // when the queue last held a record; zero before the first time
+	Lag        time.Duration // from the change of the record that was handled last until it was, as in Hooks
+	Backlog    Backlog       // as it was measured last
+}
+
+// RequestsPerEvent returns how many requests the consumer made for each record that it finished. It does not count those of the handlers.
+func (s Stats) RequestsPerEvent() float64 {
+	if n := s.Handled + s.Ignored; n > 0 {
+		return float64(s.Requests) / float64(n)
+	}
+	return 0
 }
 
 // meter keeps the statistics and bounds the calls.

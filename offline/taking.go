@@ -108,7 +108,7 @@ func (e *engine) taking(ctx context.Context, parked bool) call {
 		case parked && n < asked:
 			e.parkedDone()
 		case !parked:
-			e.pace(n, asked)
+			e.pace(ctx, n, asked)
 		}
 		return e.save(ctx)
 	}}

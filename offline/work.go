@@ -206,7 +206,7 @@ func (e *engine) attempt(ctx context.Context, t *task) (verdict, time.Time) {
 	t.attempts++
 	err := e.handle(ctx, t.Delivery)
 	if err == nil {
-		e.meter.count(func(s *Stats) { s.Handled++ })
+		e.handled(ctx, t.Delivery)
 		return done, time.Time{}
 	}
 	if ctx.Err() != nil {
@@ -224,6 +224,20 @@ func (e *engine) attempt(ctx context.Context, t *task) (verdict, time.Time) {
 	e.cfg.logger.LogAttrs(ctx, slog.LevelInfo, "offline queue: the handler failed, trying again", append(about(t.Record),
 		slog.Int(keyAttempts, t.attempts), slog.String(keyError, withoutURL(err).Error()), slog.Duration(keyWait, after))...)
 	return later, time.Now().Add(after)
+}
+
+func (e *engine) handled(ctx context.Context, d *event.Delivery) {
+	var lag time.Duration
+	if !d.Time.IsZero() {
+		lag = max(0, time.Since(d.Time))
+	}
+	e.meter.count(func(s *Stats) {
+		s.Handled++
+		s.Lag = lag
+	})
+	if e.cfg.hooks.Handled != nil {
+		e.cfg.hooks.Handled(ctx, d, lag)
+	}
 }
 
 // retryWait returns the wait after an attempt that failed.
@@ -256,6 +270,9 @@ func (e *engine) giveUp(ctx context.Context, r Record, attempts int, err error) 
 		return
 	}
 	e.cfg.logger.LogAttrs(ctx, slog.LevelError, "offline queue: given up, the record will be parked", attrs...)
+	if e.cfg.hooks.Parked != nil {
+		e.cfg.hooks.Parked(ctx, r, err)
+	}
 }
 
 // about identifies a record in the log.
