@@ -6,6 +6,8 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -179,6 +181,33 @@ func TestPagesOnANetwork(t *testing.T) {
 		other, err := w.AddApp(eventtest.App{HandlerURL: "https://nowhere.example.com", UI: true})
 		require.NoError(t, err)
 		require.ErrorContains(t, other.Install(t.Context()), "no such host")
+	})
+}
+
+// PROTOCOL 4.1: there is no order.
+func TestJitterInABubble(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, eventtest.NewNetwork(), eventtest.WithMoods(func(m *eventtest.Moods) { m.DeliveryJitter = time.Hour }))
+		w.caller(t)("event.bind", obj{"event": "ONCRMDEALADD", "handler": bubbleHandler})
+		wait(t, w.Portal)
+		w.events()
+		start := time.Now()
+		var ids []string
+		for range 20 {
+			addDeal(t, w.Portal)
+		}
+		wait(t, w.Portal)
+		require.Less(t, time.Since(start), time.Hour)
+		require.Greater(t, time.Since(start), time.Minute)
+		for _, form := range w.seen {
+			ids = append(ids, form.Get("data[FIELDS][ID]"))
+			fired, err := strconv.ParseInt(form.Get("ts"), 10, 64)
+			require.NoError(t, err)
+			require.WithinDuration(t, start, time.Unix(fired, 0), time.Second)
+		}
+		require.Len(t, ids, 20)
+		require.False(t, slices.IsSortedFunc(ids, func(a, b string) int { return atoi(t, a) - atoi(t, b) }), ids)
 	})
 }
 

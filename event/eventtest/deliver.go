@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"strings"
@@ -75,18 +76,30 @@ func (p *Portal) send(h *hit, b *binding, o occurrence) {
 		event: o.event, clientID: b.app.spec.ClientID, handlerID: b.id, url: b.handler,
 		body: encodeBody(o.event, b.id, o.data, p.now(), auth),
 	}
-	if o.event == "ONAPPINSTALL" && p.moods.InstallDelay > 0 {
-		p.after(p.moods.InstallDelay, func() { p.enqueue(c) })
+	var wait time.Duration
+	if o.event == "ONAPPINSTALL" {
+		wait = p.moods.InstallDelay
+	}
+	p.enqueueLater(wait, c)
+}
+
+// enqueueLater queues a delivery after a while, and the jitter of the portal's mood.
+func (p *Portal) enqueueLater(wait time.Duration, c parcel) {
+	if jitter := p.moods.DeliveryJitter; jitter > 0 {
+		wait += rand.N(jitter) //nolint:gosec // chance, not secrecy
+	}
+	if wait == 0 {
+		p.enqueue(c)
 		return
 	}
-	p.enqueue(c)
+	p.after(wait, func() { p.enqueue(c) })
 }
 
 // sendToHook queues a delivery to an outgoing webhook: no handler, no tokens.
 func (p *Portal) sendToHook(hook *outgoingHook, o occurrence) {
 	auth := p.authFor(nil)
 	auth.applicationToken = string(hook.token)
-	p.enqueue(parcel{event: o.event, url: hook.url, body: encodeBody(o.event, 0, o.data, p.now(), auth)})
+	p.enqueueLater(0, parcel{event: o.event, url: hook.url, body: encodeBody(o.event, 0, o.data, p.now(), auth)})
 }
 
 // authFor returns the auth block without tokens.
@@ -209,8 +222,8 @@ func postForm(ctx context.Context, url, body string) (*http.Request, error) {
 }
 
 // Wait waits until every delivery that was queued by now, and those that their handling queued, has been attempted. That includes
-// what [Moods.InstallDelay], [Moods.OfflineLag] and [Moods.SlowHandlers] hold back until [Portal.Advance] or time itself makes it
-// due. It returns the context's error, or [ErrClosed].
+// what [Moods.InstallDelay], [Moods.DeliveryJitter], [Moods.OfflineLag] and [Moods.SlowHandlers] hold back until [Portal.Advance] or
+// time itself makes it due. It returns the context's error, or [ErrClosed].
 func (p *Portal) Wait(ctx context.Context) error {
 	for {
 		p.mu.Lock()

@@ -27,9 +27,9 @@
 // It keeps to what is known of the platform's current builds, also where the platform's own documentation says otherwise: the
 // order and the texts of every check of event.bind, the offline queue that merges, errors that delete newer records, an empty
 // list that clears a whole batch, own changes that are hidden, refresh tokens that die when used, one attempt for each delivery.
-// Some things are kinder than the platform unless told otherwise: deliveries to one handler URL keep their order (see
-// [WithParallelDelivery]), records of the offline queue are there when the call that caused them returns, parallel reservations and
-// bindings do not race, slow handlers are called as often as quick ones, and nothing is limited (see [Moods]).
+// Some things are kinder than the platform unless told otherwise: deliveries to one handler URL keep their order, records of the
+// offline queue are there when the call that caused them returns, parallel reservations and bindings do not race, slow handlers
+// are called as often as quick ones, and nothing is limited (see [Moods]).
 //
 // Every change, by REST, by [Portal.Add] and its siblings, or by [Portal.Raise], is one hit; the events that it raises are
 // queued at its end and posted in the background. [Portal.Wait] waits for them. Things go wrong on demand, once or until they are

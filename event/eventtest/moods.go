@@ -35,6 +35,10 @@ type Moods struct {
 	// SlowHandlers is how long a handler may take before deliveries to it become rarer and rarer, by the portal's clock, as they do
 	// on the platform; see [Lane]. 0 for never.
 	SlowHandlers time.Duration
+	// DeliveryJitter is how long a delivery may wait before it begins, a random while by the portal's clock, so that later ones
+	// overtake it: the platform promises no order. The default keeps the order of those to one handler URL, but for
+	// [WithParallelDelivery].
+	DeliveryJitter time.Duration
 	// OfflineLag is how late records get into the offline queue, by the portal's clock. On the platform a background job writes them
 	// at the end of the request that caused them, some hundred milliseconds late; the default is at once.
 	OfflineLag time.Duration
@@ -85,6 +89,8 @@ func (m *Moods) check() error {
 		return errors.New("eventtest: Moods.Latency must not be negative")
 	case m.SlowHandlers < 0:
 		return errors.New("eventtest: Moods.SlowHandlers must not be negative")
+	case m.DeliveryJitter < 0:
+		return errors.New("eventtest: Moods.DeliveryJitter must not be negative")
 	case m.OfflineLag < 0:
 		return errors.New("eventtest: Moods.OfflineLag must not be negative")
 	case m.InstallDelay < 0:

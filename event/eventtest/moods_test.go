@@ -32,6 +32,7 @@ func TestChangeMoodsRefuses(t *testing.T) {
 		"OperatingLimit": func(m *eventtest.Moods) { m.OperatingLimit = -1 },
 		"Latency":        func(m *eventtest.Moods) { m.Latency = -1 },
 		"InstallDelay":   func(m *eventtest.Moods) { m.InstallDelay = -1 },
+		"DeliveryJitter": func(m *eventtest.Moods) { m.DeliveryJitter = -1 },
 		"OfflineLag":     func(m *eventtest.Moods) { m.OfflineLag = -1 },
 		"SlowHandlers":   func(m *eventtest.Moods) { m.SlowHandlers = -1 },
 	} {

@@ -264,7 +264,7 @@ func protocolFacts() []fact {
 		{"4.1: slow handlers", "TestSlowHandlers", "slow handlers are called less often, with growing gaps"},
 		{"4.1: the gaps", "TestSlowHandlerInABubble", "up to a bound, and shrinking again"},
 		{"4.1 identical items", "TestDeliveryAuth", "identical events of one hit are sent once"},
-		{"4.1 order", "", "deliveries to one address keep their order, unless WithParallelDelivery"},
+		{"4.1: there is no order", "TestJitterInABubble", "no order is promised: Moods.DeliveryJitter"},
 		{"4.1 lanes", "", "there is one lane for each address, and no categories"},
 		{"4.2 the captured order", "TestDeliveryBody", "event, event_handler_id, data, ts, auth, as a form with its content type"},
 		{"4.2 ts", "TestDeliveryTime", "ts is when the event fired"},

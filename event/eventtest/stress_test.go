@@ -79,7 +79,8 @@ func act(t *testing.T, w *world, r *rand.Rand) {
 		m := eventtest.Moods{
 			NoUser: flip(), NoData: flip(), RacingReservations: flip(), RacingBinds: flip(), Box: flip(), TokenLifetime: time.Minute,
 			Latency: time.Duration(r.IntN(2)) * time.Second, OfflineLag: time.Duration(r.IntN(2)) * time.Second,
-			SlowHandlers: time.Duration(r.IntN(2)) * time.Millisecond,
+			DeliveryJitter: time.Duration(r.IntN(2)) * time.Second,
+			SlowHandlers:   time.Duration(r.IntN(2)) * time.Millisecond,
 		}
 		require.NoError(t, w.ChangeMoods(func(now *eventtest.Moods) { *now = m }))
 	case 4:
