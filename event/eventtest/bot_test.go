@@ -189,6 +189,32 @@ func TestBotRegistration(t *testing.T) {
 	require.Error(t, err)
 }
 
+// TestRegisteredBot needs no event.bind: the registration binds the handlers.
+func TestRegisteredBot(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name, kind string
+		want       []string
+	}{
+		{"ordinary", "B", []string{"ONIMBOTJOINCHAT", "ONIMBOTMESSAGEADD"}},
+		{"supervisor", "S", []string{"ONIMBOTJOINCHAT", "ONIMBOTMESSAGEADD", "ONIMBOTMESSAGEUPDATE", "ONIMBOTMESSAGEDELETE"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			p, in := eventtest.NewPortal(t), newInbox(t)
+			c := install(t, p, eventtest.App{Scope: []string{"imbot"}})
+			a := c.ok("imbot.register", obj{"CODE": "x", "TYPE": tt.kind, "EVENT_HANDLER": in.URL, "PROPERTIES": obj{"NAME": "X"}})
+			eve := p.AddUser(eventtest.User{Name: "Eve"})
+			id, err := p.Add(eventtest.ChatMessage, map[string]any{"DIALOG_ID": string(a.Result), "MESSAGE": "hi"}, eve)
+			require.NoError(t, err)
+			require.NoError(t, p.Update(eventtest.ChatMessage, id, map[string]any{"MESSAGE": "hi!"}, eve))
+			require.NoError(t, p.Delete(eventtest.ChatMessage, id, eve))
+			wait(t, p)
+			require.Equal(t, tt.want, in.events(t))
+		})
+	}
+}
+
 func TestBotUnregister(t *testing.T) {
 	t.Parallel()
 	p, c, in, bot := botPortal(t)
