@@ -159,14 +159,18 @@ func TestObjects(t *testing.T) {
 	a := newApplication(t, p)
 	p.post("/api/apps", a.form())
 	p.await("", func(s snapshot) bool { return len(s.Apps[0].Bindings) == 4 })
-	for _, kind := range []string{"deal", "lead", "contact", "company", "task", "item", "calendar", "message"} {
+	for kind, noun := range map[string][2]string{
+		"deal": {"deal", "deals"}, "lead": {"lead", "leads"}, "contact": {"contact", "contacts"}, "company": {"company", "companies"},
+		"task": {"task", "tasks"}, "item": {"smart-process item", "smart-process items"}, "calendar": {"calendar entry", "calendar entries"},
+		"message": {"message", "messages"},
+	} {
 		for _, step := range []struct{ action, text string }{
-			{`"action":"add"`, kind + " 1 added"},
-			{`"action":"add","times":4,"user":2`, "4 " + kind + "s added, 2 to 5"},
-			{`"action":"update","user":2,"fields":{"COMMENTS":"x"}`, kind + " 5 updated"},
-			{`"action":"update","id":2,"times":10,"user":2`, kind + " 2 updated 10 times"},
-			{`"action":"delete","times":2,"user":2`, "2 " + kind + "s deleted, 4 to 5"},
-			{`"action":"delete","id":1`, kind + " 1 deleted"},
+			{`"action":"add"`, noun[0] + " 1 added"},
+			{`"action":"add","times":4,"user":2`, "4 " + noun[1] + " added, 2 to 5"},
+			{`"action":"update","user":2,"fields":{"COMMENTS":"x"}`, noun[0] + " 5 updated"},
+			{`"action":"update","id":2,"times":10,"user":2`, noun[0] + " 2 updated 10 times"},
+			{`"action":"delete","times":2,"user":2`, "2 " + noun[1] + " deleted, 4 to 5"},
+			{`"action":"delete","id":1`, noun[0] + " 1 deleted"},
 		} {
 			out := p.post("/api/objects", `{"kind":"`+kind+`",`+step.action+`}`)
 			require.Equal(t, step.text, out["text"], step.action)
