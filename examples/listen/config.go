@@ -22,6 +22,7 @@ type config struct {
 	retries    int
 	poll       time.Duration
 	logger     *slog.Logger
+	warnings   *slog.Logger // of the consumer, which tells of every retry otherwise
 }
 
 const (
@@ -61,8 +62,20 @@ func configure(args []string, env func(string) (string, bool), stderr io.Writer)
 	if cfg.poll, err = v.Duration("poll"); err != nil {
 		return config{}, err
 	}
-	cfg.logger, err = v.Logger(stderr)
+	if cfg.logger, err = v.Logger(stderr, slog.LevelInfo); err != nil {
+		return config{}, err
+	}
+	cfg.warnings, err = v.Logger(stderr, slog.LevelWarn)
 	return cfg, err
+}
+
+// target is the handler's address without what may be secret in it.
+func (cfg *config) target() string {
+	u, err := url.Parse(cfg.forwardTo)
+	if err != nil {
+		return ""
+	}
+	return u.Scheme + "://" + u.Host + u.EscapedPath()
 }
 
 // checkTarget wants https for everything that is not this machine: what is posted carries a token.

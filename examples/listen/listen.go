@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"math"
+	"path/filepath"
 	"time"
 
 	"github.com/b24events/b24events/event"
@@ -51,7 +52,7 @@ func (b *binder) forward(ctx context.Context, token event.Secret, stdout io.Writ
 	working, abort := context.WithCancelCause(ctx)
 	defer abort(nil)
 	f := newForwarder(cfg, token, in, stdout, abort)
-	consumer, err := offline.NewConsumer(portal.Client(), f, cfg.options(b.connector)...)
+	consumer, err := offline.NewConsumer(portal.Client(), f, cfg.options(b.connector, portal.Data)...)
 	if err != nil {
 		return err
 	}
@@ -59,7 +60,7 @@ func (b *binder) forward(ctx context.Context, token event.Secret, stdout io.Writ
 		cfg.logger.LogAttrs(ctx, slog.LevelInfo, "limit of listening", slog.String("limit", limit))
 	}
 	cfg.logger.LogAttrs(ctx, slog.LevelInfo, "listen is ready", slog.String("domain", in.Domain()), slog.String("member_id", portal.MemberID),
-		slog.String("forward_to", cfg.forwardTo), slog.String("connector", b.connector))
+		slog.String("forward_to", cfg.target()), slog.String("connector", b.connector))
 	err = consumer.Run(working)
 	if n := consumer.Stats().Left; n > 0 {
 		cfg.logger.LogAttrs(ctx, slog.LevelInfo, "events that were not forwarded stay in the queue for the next start", slog.Int64("events", n))
@@ -70,7 +71,7 @@ func (b *binder) forward(ctx context.Context, token event.Secret, stdout io.Writ
 	return err
 }
 
-func (cfg *config) options(connector string) []offline.Option {
+func (cfg *config) options(connector, data string) []offline.Option {
 	return []offline.Option{
 		offline.WithConnector(connector),
 		offline.WithWorkers(4),
@@ -78,6 +79,7 @@ func (cfg *config) options(connector string) []offline.Option {
 		offline.WithHandlerTimeout(answerTimeout + time.Second),
 		offline.WithGrace(2 * time.Second),
 		offline.WithInterval(min(time.Second, cfg.poll), cfg.poll),
-		offline.WithLogger(slog.New(slog.DiscardHandler)),
+		offline.WithSpool(filepath.Join(data, "spool")),
+		offline.WithLogger(cfg.warnings),
 	}
 }

@@ -300,6 +300,43 @@ func TestPlanWithoutConnectors(t *testing.T) {
 	require.Len(t, portal.Bindings(), 1)
 }
 
+// Without the extended mode records are deleted on reading: they are kept here until the handler has them.
+func TestPlanWithoutExtendedMode(t *testing.T) {
+	t.Parallel()
+	portal, app, env := programtest.Portal(t, eventtest.WithoutExtendedOffline())
+	ready := make(chan struct{})
+	s := newSite(t, "dev-token", func(int) int {
+		select {
+		case <-ready:
+			return 0
+		default:
+			return 503
+		}
+	})
+	target := serve(t, s)
+	env = env.Seeded(t, app).With("EVENTS", "ONCRMDEALADD", "B24_APPLICATION_TOKEN", "dev-token", "RETRIES", "1000",
+		"FORWARD_TO", strings.Replace(target, "http://", "http://user:password@", 1)+"?key=password")
+	p := programtest.Start(t, run, env)
+	bound(t, portal, 1)
+	_, err := portal.Add(eventtest.Deal, nil, eventtest.AdminID)
+	require.NoError(t, err)
+	require.Eventually(t, func() bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.n > 0
+	}, programtest.Patience, time.Millisecond)
+	require.Empty(t, portal.OfflineRows())
+	p.Stop(t)
+	require.Contains(t, p.Stderr.String(), "rest_offline_extended")
+	require.NotContains(t, p.Stderr.String(), "password")
+
+	close(ready)
+	p = programtest.Start(t, run, env)
+	printed(t, p, 1)
+	p.Stop(t)
+	require.Len(t, s.deliveries(), 1)
+}
+
 func TestUnbindsAfterAnError(t *testing.T) {
 	t.Parallel()
 	portal, app, env := programtest.Portal(t)

@@ -54,6 +54,6 @@ func configure(args []string, env func(string) (string, bool), stderr io.Writer)
 	if cfg.poll, err = v.Duration("poll"); err != nil {
 		return config{}, err
 	}
-	cfg.logger, err = v.Logger(stderr)
+	cfg.logger, err = v.Logger(stderr, slog.LevelInfo)
 	return cfg, err
 }

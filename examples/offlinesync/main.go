@@ -8,7 +8,7 @@
 // record leaves the queue.
 //
 // error is null, or says why object is null although the object was not deleted: the catalogue names no method that reads it, or reading it failed
-// RETRIES times after the first. Such a record is parked on the portal and tried again each RETRY_PARKED, which adds another line.
+// RETRIES times after the first. Such a record is parked on the portal and tried again each RETRY_PARKED, until a line with the object follows.
 //
 // On a plan that cannot reserve records (no extended mode), each packet is stored in B24_DATA before it is worked on. What was in an answer that got
 // lost on its way is lost there; nothing else is.

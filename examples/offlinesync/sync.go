@@ -5,20 +5,16 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"sync"
 
 	"github.com/b24events/b24events/event"
+	"github.com/b24events/b24events/offline"
 )
 
 // syncer writes the present state of what changed.
 type syncer struct {
-	api      event.Caller
-	out      *journal
-	attempts int // until a record is given up
-	abort    context.CancelCauseFunc
-
-	mu    sync.Mutex
-	tries map[string]int // of records that failed, by message
+	api   event.Caller
+	out   *journal
+	abort context.CancelCauseFunc
 }
 
 // line is what is written of a record.
@@ -36,35 +32,26 @@ func (s *syncer) HandleEvent(ctx context.Context, d *event.Delivery) error {
 	object, err := event.Fetch[json.RawMessage](ctx, s.api, d)
 	switch {
 	case err == nil:
-		return s.write(d, object, nil)
+		return s.write(ctx, d, object, nil)
 	case errors.Is(err, event.ErrGone):
-		return s.write(d, nil, nil)
+		return s.write(ctx, d, nil, nil)
 	case errors.Is(err, event.ErrUnknown):
-		return s.write(d, nil, err) // as long as the catalogue has no method, trying again is no use
-	case ctx.Err() != nil:
+		return s.write(ctx, d, nil, err) // as long as the catalogue has no method, trying again is no use
+	default:
 		return err
 	}
-	if outcome, _ := event.OutcomeOf(err); outcome != event.Dropped && !s.last(d) {
-		return err
-	}
-	if failure := s.write(d, nil, err); failure != nil {
-		return failure
-	}
-	return event.Drop(err) // parks the record
 }
 
-// last counts a failure and reports whether it was the last that is allowed.
-func (s *syncer) last(d *event.Delivery) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.tries[d.MessageID]++
-	return s.tries[d.MessageID] >= s.attempts
+// parked writes of a record that is given up.
+func (s *syncer) parked(ctx context.Context, r offline.Record, err error) {
+	d := r.Delivery
+	if d == nil {
+		d = &event.Delivery{MessageID: r.MessageID} // it could not be read
+	}
+	_ = s.write(ctx, d, nil, err) // a failure ends the program
 }
 
-func (s *syncer) write(d *event.Delivery, object json.RawMessage, failure error) error {
-	s.mu.Lock()
-	delete(s.tries, d.MessageID)
-	s.mu.Unlock()
+func (s *syncer) write(ctx context.Context, d *event.Delivery, object json.RawMessage, failure error) error {
 	l := line{Event: d.Name, MessageID: d.MessageID, UserID: d.Auth.UserID, Object: object}
 	if e := d.Entity(); e.Kind != "" {
 		l.Entity = &e
@@ -80,7 +67,8 @@ func (s *syncer) write(d *event.Delivery, object json.RawMessage, failure error)
 		return event.Drop(err)
 	}
 	if err := s.out.append(text.Bytes()); err != nil {
-		s.abort(err) // no record's fault: the next start takes them all again
+		s.abort(err)
+		<-ctx.Done() // no record's fault, so none is given up for it: the next start takes them all again
 		return err
 	}
 	return nil

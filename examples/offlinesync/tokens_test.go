@@ -75,10 +75,13 @@ func TestOutIsFull(t *testing.T) {
 		_, err := portal.Add(eventtest.Deal, nil, eventtest.AdminID)
 		require.NoError(t, err)
 	}
-	code, _, stderr := programtest.Run(t, run, env.With("OUT", full))
+	code, _, stderr := programtest.Run(t, run, env.With("OUT", full, "RETRIES", "0"))
 	require.Equal(t, 1, code)
 	require.Contains(t, stderr, "offlinesync: OUT: ")
 	require.Len(t, portal.OfflineRows(), 3)
+	for _, r := range portal.OfflineRows() {
+		require.False(t, r.Error, "no record is to blame")
+	}
 	lines, _ := once(t, env)
 	require.Len(t, lines, 3)
 	require.Empty(t, portal.OfflineRows())

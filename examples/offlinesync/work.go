@@ -5,6 +5,8 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"path/filepath"
+	"time"
 
 	"github.com/b24events/b24events/event"
 	"github.com/b24events/b24events/examples/internal/oneportal"
@@ -40,8 +42,8 @@ func workQueue(ctx context.Context, cfg config, portal *oneportal.Portal, out *j
 	}
 	working, abort := context.WithCancelCause(ctx)
 	defer abort(nil)
-	s := &syncer{api: portal.API.Coalescer(portal.MemberID), out: out, attempts: cfg.retries + 1, abort: abort, tries: make(map[string]int)}
-	consumer, err := offline.NewConsumer(portal.Client(), s, cfg.options()...)
+	s := &syncer{api: portal.API.Coalescer(portal.MemberID), out: out, abort: abort}
+	consumer, err := offline.NewConsumer(portal.Client(), s, append(cfg.options(portal.Data), offline.WithHooks(offline.Hooks{Parked: s.parked}))...)
 	if err != nil {
 		return err
 	}
@@ -61,14 +63,14 @@ func workQueue(ctx context.Context, cfg config, portal *oneportal.Portal, out *j
 	return err
 }
 
-func (cfg *config) options() []offline.Option {
+func (cfg *config) options(data string) []offline.Option {
 	return []offline.Option{
 		offline.WithConnector(cfg.connector),
 		offline.WithMaxAttempts(cfg.retries + 1),
-		offline.WithWorkers(50), // objects at a time: what one batch fetches
-		offline.WithBatchSize(500),
+		offline.WithGrace(5 * time.Second),
 		offline.WithInterval(min(offline.DefaultMinInterval, cfg.poll), cfg.poll),
 		offline.WithParkedInterval(cfg.retryParked),
+		offline.WithSpool(filepath.Join(data, "spool")),
 		offline.WithLogger(cfg.logger),
 	}
 }

@@ -104,8 +104,9 @@ func (w *world) turn(t *testing.T, pause time.Duration) (stop func()) {
 }
 
 // unseen compares the last line of each object with its last state. It returns the objects whose last state was not delivered.
-func (w *world) unseen(t *testing.T, lines []map[string]any) []string {
+func (w *world) unseen(t *testing.T, out string) []string {
 	t.Helper()
+	lines := programtest.Lines(t, programtest.Read(t, out))
 	last := make(map[event.Entity]map[string]any)
 	for _, l := range lines {
 		entity, ok := l["entity"].(map[string]any)
@@ -131,8 +132,7 @@ func (w *world) unseen(t *testing.T, lines []map[string]any) []string {
 // settled asserts that nothing was missed and that the queue is empty.
 func (w *world) settled(t *testing.T, out string) []map[string]any {
 	t.Helper()
-	lines := programtest.Lines(t, programtest.Read(t, out))
-	require.Empty(t, w.unseen(t, lines))
+	require.Empty(t, w.unseen(t, out))
 	require.Empty(t, w.portal.OfflineRows())
-	return lines
+	return programtest.Lines(t, programtest.Read(t, out))
 }

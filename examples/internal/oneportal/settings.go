@@ -150,13 +150,14 @@ func (v Values) OfflineBindings(connector string) ([]event.Binding, error) {
 	return all, nil
 }
 
-// Logger returns the logger that the setting log-format asks for.
-func (v Values) Logger(w io.Writer) (*slog.Logger, error) {
+// Logger returns the logger that the setting log-format asks for, from a level on.
+func (v Values) Logger(w io.Writer, least slog.Level) (*slog.Logger, error) {
+	options := &slog.HandlerOptions{Level: least}
 	switch v["log-format"] {
 	case "text":
-		return slog.New(slog.NewTextHandler(w, nil)), nil
+		return slog.New(slog.NewTextHandler(w, options)), nil
 	case "json":
-		return slog.New(slog.NewJSONHandler(w, nil)), nil
+		return slog.New(slog.NewJSONHandler(w, options)), nil
 	default:
 		return nil, Usage("the log format must be text or json")
 	}

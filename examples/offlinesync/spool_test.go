@@ -1,0 +1,164 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/b24events/b24events/event/eventtest"
+	"github.com/b24events/b24events/examples/internal/programtest"
+)
+
+// tap stands between a process and the portal, and knows which records were in an answer after which nothing more was heard of the process:
+// those may be lost with it, where the portal deletes records on reading.
+type tap struct {
+	portal  string // address
+	running sync.WaitGroup
+
+	mu      sync.Mutex
+	doubted map[string]bool // objects in the answer that came last, if it had any
+	lost    map[string]bool // objects that may be lost
+	answers chan struct{}   // one for each answer that held records, as far as there is room
+}
+
+// ServeHTTP passes a request on, and its answer back. It reads the answer also where the process has died.
+func (p *tap) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	p.running.Add(1)
+	defer p.running.Done()
+	p.mu.Lock()
+	p.doubted = nil // what it has read it has stored, for it goes on
+	p.mu.Unlock()
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		panic(http.ErrAbortHandler)
+	}
+	request, err := http.NewRequestWithContext(context.WithoutCancel(r.Context()), r.Method, p.portal+r.URL.RequestURI(), bytes.NewReader(body)) //nolint:gosec // between a test and its portal
+	if err != nil {
+		panic(http.ErrAbortHandler)
+	}
+	request.Header = r.Header.Clone()
+	answer, err := http.DefaultTransport.RoundTrip(request)
+	if err != nil {
+		panic(http.ErrAbortHandler)
+	}
+	text, err := io.ReadAll(answer.Body)
+	_ = answer.Body.Close()
+	if err != nil {
+		panic(http.ErrAbortHandler)
+	}
+	var document any
+	_ = json.Unmarshal(text, &document)
+	taken := make(map[string]bool)
+	collect(document, taken)
+	p.mu.Lock()
+	if len(taken) > 0 {
+		p.doubted = taken
+	}
+	p.mu.Unlock()
+	w.Header().Set("Content-Type", answer.Header.Get("Content-Type"))
+	w.WriteHeader(answer.StatusCode)
+	_, _ = w.Write(text)
+	_ = http.NewResponseController(w).Flush()
+	if len(taken) > 0 {
+		select {
+		case p.answers <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// collect finds the records that an answer has under "events", in a batch or not, and names their objects.
+func collect(v any, found map[string]bool) {
+	members, ok := v.(map[string]any)
+	if !ok {
+		return
+	}
+	if rows, ok := members["events"].([]any); ok {
+		for _, row := range rows {
+			name, id := "", ""
+			if r, ok := row.(map[string]any); ok {
+				name = fmt.Sprint(r["EVENT_NAME"])
+				if data, ok := r["EVENT_DATA"].(map[string]any); ok {
+					if fields, ok := data["FIELDS"].(map[string]any); ok {
+						id = fmt.Sprint(fields["ID"])
+					}
+				}
+			}
+			kind := "crm.deal"
+			if strings.Contains(name, "CONTACT") {
+				kind = "crm.contact"
+			}
+			found[kind+" "+id] = true
+		}
+		return
+	}
+	for _, m := range members {
+		collect(m, found)
+	}
+}
+
+// died is called when a process is dead.
+func (p *tap) died() {
+	p.running.Wait()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for object := range p.doubted {
+		p.lost[object] = true
+	}
+	p.doubted = nil
+}
+
+// On a plan without the extended mode the portal deletes records on reading. Whatever the process had stored is delivered, wherever it is killed; what was
+// in the answer that it read last and had not stored yet is the only loss.
+func TestKilledWithoutExtendedMode(t *testing.T) {
+	t.Parallel()
+	const kills = 20
+	portal, app, env := programtest.Portal(t, eventtest.WithoutExtendedOffline())
+	between := &tap{portal: portal.URL(), lost: make(map[string]bool), answers: make(chan struct{}, 1)}
+	server := httptest.NewServer(between)
+	t.Cleanup(server.Close)
+	out := filepath.Join(t.TempDir(), "out.jsonl")
+	env = env.Seeded(t, app).With("OUT", out, "EVENTS", worldEvents, "POLL", "10ms", "B24_CLIENT_ENDPOINT", server.URL+"/rest/")
+	t.Logf("-crash.seed=%d", *crashSeed)
+	random := rand.New(rand.NewPCG(*crashSeed, 6)) //nolint:gosec // repeatable
+	onAnswer := func(*eventtest.Portal, *rand.Rand, string) func(*victim) {
+		select {
+		case <-between.answers: // an earlier one
+		default:
+		}
+		return func(v *victim) { v.lives(limit, between.answers) }
+	}
+	triggers := []trigger{after, onLine, onLine, onAnswer}
+	w := newWorld(portal, *crashSeed, 60)
+	_, _ = once(t, env) // binds
+	stop := w.turn(t, 2*1e6)
+	for range kills {
+		wait := triggers[random.IntN(len(triggers))](portal, random, out)
+		v := startVictim(t, env)
+		wait(v)
+		v.kill(t)
+		between.died()
+	}
+	stop()
+	_, stderr := once(t, env)
+	require.Equal(t, 1, strings.Count(stderr, "extended"), "it says so once: %s", stderr)
+	require.Empty(t, portal.OfflineRows())
+	lines := programtest.Lines(t, programtest.Read(t, out))
+	missed := w.unseen(t, out)
+	for _, m := range missed {
+		object := strings.Join(strings.Fields(m)[:2], " ")
+		require.True(t, between.lost[object], "%s; it was not in an answer that got lost", m)
+	}
+	t.Logf("%d changes, %d lines, %d objects could be lost, %d were", w.version, len(lines), len(between.lost), len(missed))
+}
