@@ -24,8 +24,8 @@ import (
 // the middle of a handler's work. In the end every deal's last state, its deletion included, has reached a handler, and the queue is empty.
 func TestNothingIsLostWhateverFails(t *testing.T) {
 	t.Parallel()
-	for seed := range uint64(6) {
-		t.Run("seed "+strconv.FormatUint(seed, 10), func(t *testing.T) {
+	for seed := range 6 {
+		t.Run("seed "+strconv.Itoa(seed), func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				w := newWeather(t, seed)
@@ -63,7 +63,7 @@ type weather struct {
 	faults  map[string]int
 }
 
-func newWeather(t *testing.T, seed uint64) *weather {
+func newWeather(t *testing.T, seed int) *weather {
 	t.Helper()
 	n := eventtest.NewNetwork()
 	portal := eventtest.NewPortal(t, eventtest.WithNetwork(n), eventtest.WithMoods(func(m *eventtest.Moods) {
@@ -73,7 +73,7 @@ func newWeather(t *testing.T, seed uint64) *weather {
 	}))
 	w := &weather{
 		Portal: portal, t: t, store: oauth.NewMemoryStore(), mux: event.NewMux(), start: time.Now(),
-		random: rand.New(rand.NewPCG(seed, 24)), //nolint:gosec // repeatable
+		random: rand.New(rand.NewPCG(uint64(seed), 24)), //nolint:gosec // repeatable
 		want:   map[int64]string{}, have: map[int64]string{}, faults: map[string]int{},
 	}
 	var err error
