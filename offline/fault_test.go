@@ -254,7 +254,7 @@ func (w *weather) storm(n int) {
 // work is the worker's process: where the consumer gives up, somebody looks after the application, and it is started again.
 func (w *weather) work(ctx context.Context) {
 	for {
-		consumer, err := offline.NewConsumer(w.api.Portal(w.MemberID()), w.mux, offline.WithMaxAttempts(1000)) // parked records stay parked
+		consumer, err := offline.NewConsumer(w.api.Portal(w.MemberID()), w.mux)
 		if err != nil {
 			w.t.Error(err)
 			return
