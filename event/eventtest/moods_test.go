@@ -1,6 +1,7 @@
 package eventtest_test
 
 import (
+	"encoding/json"
 	"math"
 	"net/http"
 	"net/http/httptest"
@@ -207,32 +208,44 @@ func TestRacingBinds(t *testing.T) {
 // PROTOCOL 1.6.
 func TestOperatingLimit(t *testing.T) {
 	t.Parallel()
-	p, c := newPortal(t, eventtest.WithMoods(func(m *eventtest.Moods) { m.OperatingLimit = 200 * time.Millisecond }))
-	other := install(t, p, eventtest.App{Scope: []string{"crm"}})
-	p.Once("user.current", eventtest.Delay(250*time.Millisecond))
-	a := c.ok("user.current", nil)
-	require.GreaterOrEqual(t, a.Time["operating"], 0.25)
-	blocked := c.call("user.current", nil)
-	require.Equal(t, http.StatusTooManyRequests, blocked.Status)
-	require.Equal(t, "OPERATION_TIME_LIMIT", blocked.Error)
-	require.Nil(t, blocked.Time)
-	b := c.batch(obj{"a": "user.current", "b": "profile"}, 0)
-	require.Contains(t, string(b.Errors), "OPERATION_TIME_LIMIT")
-	require.Contains(t, string(b.Result), `"b"`)
-	c.ok("profile", nil)
-	require.Equal(t, "insufficient_scope", other.call("user.current", nil).Error, "the scope is checked first")
-	p.Advance(9 * time.Minute)
-	require.Equal(t, "OPERATION_TIME_LIMIT", c.call("user.current", nil).Error)
-	p.Advance(time.Minute)
-	c.ok("user.current", nil)
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, eventtest.NewNetwork(), eventtest.WithMoods(func(m *eventtest.Moods) { m.OperatingLimit = 2 * time.Second }))
+		call := w.caller(t)
+		w.Once("crm.deal.list", eventtest.Delay(150*time.Millisecond), eventtest.Delay(1840*time.Millisecond), eventtest.Delay(100*time.Millisecond),
+			eventtest.Delay(110*time.Millisecond))
+		for _, want := range []float64{0.15, 1.99} {
+			require.InDelta(t, want, call("crm.deal.list", nil).Time["operating"], 1e-6, "1.6 more than a tenth of a second counts")
+		}
+		require.InDelta(t, 1.99, call("crm.deal.list", nil).Time["operating"], 1e-6, "1.6 short runs do not")
+		require.InDelta(t, 2.1, call("crm.deal.list", nil).Time["operating"], 1e-6)
+		blocked := call("crm.deal.list", nil)
+		require.Equal(t, http.StatusTooManyRequests, blocked.Status)
+		require.Equal(t, "OPERATION_TIME_LIMIT", blocked.Error)
+		require.Nil(t, blocked.Time)
+		batch := call("batch", obj{"cmd": obj{"a": "crm.deal.list", "b": "profile"}})
+		require.Contains(t, mustEncode(t, batch.object(t)["result_error"]), "OPERATION_TIME_LIMIT")
+		require.Contains(t, mustEncode(t, batch.object(t)["result"]), `"b"`)
+		require.Empty(t, call("profile", nil).Error)
+
+		other, err := w.AddApp(eventtest.App{})
+		require.NoError(t, err)
+		require.NoError(t, other.Install(t.Context()))
+		g, err := other.Grant(eventtest.AdminID)
+		require.NoError(t, err)
+		a := w.post(t, w.ClientEndpoint()+"crm.deal.list?auth="+string(g.AccessToken), "", "")
+		require.Equal(t, "insufficient_scope", a.Error, "the scope is checked first, and applications are counted apart")
+		time.Sleep(9 * time.Minute) //nolint:forbidigo // the bubble's clock
+		require.Equal(t, "OPERATION_TIME_LIMIT", call("crm.deal.list", nil).Error)
+		time.Sleep(time.Minute) //nolint:forbidigo // the bubble's clock
+		require.Empty(t, call("crm.deal.list", nil).Error)
+	})
 }
 
-func TestLatency(t *testing.T) {
-	t.Parallel()
-	_, c := newPortal(t, eventtest.WithMoods(func(m *eventtest.Moods) { m.Latency = 30 * time.Millisecond }))
-	start := time.Now()
-	c.ok("server.time", nil)
-	require.GreaterOrEqual(t, time.Since(start), 30*time.Millisecond)
+func mustEncode(t *testing.T, v any) string {
+	t.Helper()
+	doc, err := json.Marshal(v)
+	require.NoError(t, err)
+	return string(doc)
 }
 
 func TestBuckets(t *testing.T) {

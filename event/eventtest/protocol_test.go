@@ -86,8 +86,8 @@ func protocolFacts() []fact {
 
 		// 1.6 to 1.8
 		{"1.6 the frontend", "TestRateLimit", "503 QUERY_LIMIT_EXCEEDED before a method is looked at; a batch is one request"},
-		{"1.6 more than a tenth", "TestEnvelope", "operating sums the time of a method, application by application"},
-		{"1.6 short runs", "TestEnvelope", "calls of a tenth of a second or less do not count"},
+		{"1.6 more than a tenth", "TestOperatingLimit", "operating sums the time of a method, application by application"},
+		{"1.6 short runs", "TestOperatingLimit", "calls of a tenth of a second or less do not count"},
 		{"1.6.", "TestOperatingLimit", "429 OPERATION_TIME_LIMIT until the minutes are past"},
 		{"1.7 the old host", "TestRename", "a renamed portal's old host answers 302"},
 		{"1.8 REST 3.0", "TestMethodLookup", "REST 3.0 is another API, which is not there"},
