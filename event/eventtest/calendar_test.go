@@ -53,7 +53,10 @@ func TestCalendarErrors(t *testing.T) {
 	}
 	whole := obj{"from": "2026-01-01", "to": "2026-01-01", "name": "x", "ownerId": 0, "type": "user"}
 	c.ok("calendar.event.add", whole)
-	c.ok("calendar.event.add", with(with(without(without(whole, "from"), "to"), "from_ts", 1), "to_ts", 2))
+	c.ok("calendar.event.add", with(with(without(whole, "from"), "from_ts", 1), "to_ts", 2))
+	stamped := c.ok("calendar.event.getbyid", obj{"id": 2}).object(t)
+	require.Equal(t, "1970-01-01T03:00:01+03:00", stamped["DATE_FROM"])
+	require.Equal(t, "2026-01-01", stamped["DATE_TO"], "the date comes before the timestamp")
 	for _, tt := range []struct {
 		name, method string
 		params       obj

@@ -43,10 +43,13 @@ func calendarFields(fields phpform.Value) phpform.Value {
 		switch name := snake(e.Key); name {
 		case "TYPE":
 			entries = append(entries, kv("CAL_TYPE", v))
-		case "FROM", "FROM_TS":
-			entries = append(entries, kv("DATE_FROM", calendarDate(name, v)))
-		case "TO", "TO_TS":
-			entries = append(entries, kv("DATE_TO", calendarDate(name, v)))
+		case "FROM", "TO":
+			entries = append(entries, kv("DATE_"+name, v))
+		case "FROM_TS", "TO_TS": // in place of the date
+			side := strings.TrimSuffix(name, "_TS")
+			if _, dated := fields.GetFold(side); !dated {
+				entries = append(entries, text("DATE_"+side, isoTime(time.Unix(intOf(v), 0))))
+			}
 		case "SKIP_TIME":
 			entries = append(entries, kv("DT_SKIP_TIME", v))
 		case "TIMEZONE_FROM":
@@ -75,14 +78,6 @@ func calendarFields(fields phpform.Value) phpform.Value {
 		}
 	}
 	return phpform.Map(entries...)
-}
-
-// calendarDate keeps a date as it came, and writes a timestamp out.
-func calendarDate(name string, v phpform.Value) phpform.Value {
-	if strings.HasSuffix(name, "_TS") {
-		return phpform.Text(isoTime(time.Unix(intOf(v), 0)))
-	}
-	return v
 }
 
 // calendarValue is an entry as calendar.event.get shows it.
