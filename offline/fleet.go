@@ -120,7 +120,6 @@ func (f *Fleet) Add(memberID string) error {
 	case p.removed:
 		p.turn.again = true
 	case p.failures > 0 && p.turn == nil:
-		p.refused = false
 		f.wake(p)
 	}
 	p.removed, p.adopted = false, false
@@ -148,8 +147,8 @@ func (f *Fleet) Remove(memberID string) {
 
 // Wake makes the fleet ask a portal's queue now. Call it from a handler of [event.OnOfflineEvent] with [event.Delivery.MemberID]; see
 // [Consumer.Wake]. A portal that failed is not asked sooner than half a minute after that, and one that refused not at all: that is for
-// [Fleet.Add]. Where another process works the portal, it hears of it through the leaser, with the default of [WithLeaseTTL] within four seconds. A portal
-// that the fleet does not know does no harm. Wake does no I/O.
+// [Fleet.Add]. Where another process works the portal, it hears of it through the leaser, with the default of [WithLeaseTTL] within four
+// seconds or so. A portal that the fleet does not know does no harm. Wake does no I/O.
 func (f *Fleet) Wake(memberID string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

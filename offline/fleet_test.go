@@ -424,6 +424,12 @@ func TestFleetRefusal(t *testing.T) {
 		f.Wake(w.ids[0])
 		pass(t, time.Second)
 		require.Equal(t, n, calls.Load(), "a wake-up does not mend a refusal")
+		for range 10 { // as a program does that compares with its store each minute
+			require.NoError(t, f.Add(w.ids[0]))
+			pass(t, time.Minute)
+		}
+		require.Greater(t, calls.Load(), n)
+		require.Equal(t, map[string]int{w.ids[0]: 1}, refused, "the same refusal is reported once")
 
 		refusing.Store(0)
 		require.NoError(t, f.Add(w.ids[0]))

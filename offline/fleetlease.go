@@ -183,25 +183,37 @@ func (k *keeper) prolong(stopping bool) {
 		got, err = k.leaser.Acquire(ctx, k.fleet.owner, k.ttl, names...)
 		return err
 	})
-	var lost [shards]bool
+	k.prolonged(held, began, ok, got)
+}
+
+// prolonged takes in the answer to the prolongation of the shards that were held when it began.
+func (k *keeper) prolonged(held []int, began time.Time, ok bool, got []string) {
+	var lost, regained [shards]bool
 	n := 0
 	k.fleet.mu.Lock()
 	defer k.fleet.mu.Unlock()
+	now := time.Now()
 	for _, i := range held {
 		s := &k.fleet.shards[i]
+		ran := !now.Before(s.until) // out, before the answer came: another may have worked its portals meanwhile
 		switch {
 		case ok && slices.Contains(got, k.shardName(i)):
 			s.until = began.Add(k.ttl)
-		case ok, time.Until(s.until) <= k.step():
-			s.held, s.leaving = false, false
+			regained[i] = ran
+		case ok, s.until.Sub(now) <= k.step():
+			s.held, s.leaving, ran = false, false, true
+		}
+		if ran {
 			lost[i] = true
 			n++
 		}
 	}
-	if n > 0 {
-		k.fleet.closeShards(lost, ErrLeaseLost)
-		k.fleet.log.LogAttrs(k.ctx, slog.LevelWarn, "offline fleet: leases were lost", slog.Int(keyShards, n))
+	if n == 0 {
+		return
 	}
+	k.fleet.closeShards(lost, ErrLeaseLost)
+	k.fleet.queueShards(regained)
+	k.fleet.log.LogAttrs(k.ctx, slog.LevelWarn, "offline fleet: leases were lost", slog.Int(keyShards, n))
 }
 
 // share brings the fleet closer to its part of the shards, and wakes portals that others left notes about.

@@ -29,8 +29,9 @@ type process struct {
 	dead   chan struct{}
 	kill   func()
 	stop   func()
-	broken atomic.Bool // the leaser answers with errors
-	doomed atomic.Bool // the process dies in its next handler
+	broken atomic.Bool  // the leaser answers with errors
+	late   atomic.Int64 // how late the leaser answers, in nanoseconds
+	doomed atomic.Bool  // the process dies in its next handler
 
 	mu     sync.Mutex
 	worked map[string]int // handlers run, by portal
@@ -97,7 +98,8 @@ func (p *process) Acquire(ctx context.Context, owner string, ttl time.Duration, 
 	if p.broken.Load() {
 		return nil, errBroken
 	}
-	return p.leaser.Acquire(ctx, owner, ttl, names...)
+	<-time.After(time.Duration(p.late.Load())) // whatever the context says
+	return p.leaser.Acquire(context.WithoutCancel(ctx), owner, ttl, names...)
 }
 
 func (p *process) Release(ctx context.Context, owner string, names ...string) error {
@@ -272,6 +274,30 @@ func TestFleetLosesItsLeases(t *testing.T) {
 		require.Equal(t, []string{"1"}, w.deals(w.ids[0]))
 		require.Equal(t, []string{"2"}, w.deals(w.ids[1]))
 		w.empty(w.ids...)
+		p.stop()
+	})
+}
+
+// A process that was asleep, or whose leaser was, may find its leases still there. It works on, from the start.
+func TestFleetFindsItsLeasesAgain(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 3)
+		p := newProcess(w, offline.NewMemoryLeaser())
+		pass(t, 4*step)
+		p.late.Store(int64(2 * ttl))
+		pass(t, ttl+step) // by now the leases have run out, and no one knows
+		for _, id := range w.ids {
+			w.change(id, 1)
+			p.Wake(id)
+		}
+		pass(t, time.Second)
+		require.Empty(t, w.deals(w.ids[0]))
+		p.late.Store(0)
+		pass(t, ttl)
+		for _, id := range w.ids {
+			require.Equal(t, []string{"1"}, w.deals(id))
+		}
 		p.stop()
 	})
 }

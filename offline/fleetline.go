@@ -74,6 +74,10 @@ func (h *portalHeap) Pop() any {
 func (p *portal) enter(ctx context.Context) bool {
 	f := p.fleet
 	f.mu.Lock()
+	if p.turn == nil { // its goroutine died, and left this one behind
+		f.mu.Unlock()
+		return false
+	}
 	l := &f.lines[p.kind]
 	if l.inside < l.room && len(l.entrants) == 0 {
 		l.inside++
@@ -104,6 +108,9 @@ func (p *portal) enter(ctx context.Context) bool {
 func (p *portal) leave() {
 	p.fleet.mu.Lock()
 	defer p.fleet.mu.Unlock()
+	if p.turn == nil || p.turn.inside == 0 {
+		return // the turn's goroutine died, and what its handlers had was given back
+	}
 	p.turn.inside--
 	p.fleet.lines[p.kind].inside--
 	p.fleet.admit(p.kind)

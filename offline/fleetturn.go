@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"runtime/debug"
-	"sync/atomic"
 	"time"
 
 	"github.com/b24events/b24events/event"
@@ -36,8 +35,11 @@ const (
 	errHandover Error = "offline: the portal passes to another process"
 )
 
-// errTurnDied is left where a caller, or a handler, ended the goroutine of a turn.
-const errTurnDied Error = "offline: the portal's turn did not return"
+// What turns fail with that got no error from the portal.
+const (
+	errNoAnswer Error = "offline: the portal did not answer in time"
+	errTurnDied Error = "offline: a caller ended the goroutine of the portal's turn"
+)
 
 // portal is what a fleet keeps of a portal. There may be very many: what only a turn needs is in turn.
 type portal struct {
@@ -67,10 +69,10 @@ type turn struct {
 	began    time.Time
 	cancel   context.CancelCauseFunc
 	limit    *time.Timer
-	inside   int         // handlers that run
-	again    bool        // the next turn is due as soon as this one has ended
-	closing  bool        // it only settles what was finished
-	answered atomic.Bool // the portal answered a call
+	inside   int  // handlers that run
+	again    bool // the next turn is due as soon as this one has ended
+	closing  bool // it only settles what was finished
+	answered bool // the portal answered a call
 }
 
 func newPortal(f *Fleet, id string) *portal {
@@ -81,20 +83,30 @@ func (p *portal) queued() bool { return p.place != unqueued }
 
 // call is the callFunc of the portal's engine.
 func (p *portal) call(ctx context.Context, method string, params, result any) error {
-	c := p.fleet.api(p.id)
-	if isNil(c) {
-		return noCallerError{}
-	}
-	err := c.Call(ctx, method, params, result)
+	err := p.ask(ctx, method, params, result)
 	p.fleet.requests.Add(1)
 	if err == nil || codeOf(err) != "" {
 		p.fleet.mu.Lock()
 		defer p.fleet.mu.Unlock()
 		if p.turn != nil {
-			p.turn.answered.Store(true)
+			p.turn.answered = true
 		}
 	}
 	return err
+}
+
+// ask makes a call. A caller that panics does so for one portal.
+func (p *portal) ask(ctx context.Context, method string, params, result any) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = &event.PanicError{Value: v, Stack: debug.Stack()}
+		}
+	}()
+	c := p.fleet.api(p.id)
+	if isNil(c) {
+		return noCallerError{}
+	}
+	return c.Call(ctx, method, params, result)
 }
 
 // noCallerError is an error that waiting cannot mend.
@@ -141,7 +153,7 @@ func (f *Fleet) overdue(t *turn) {
 	switch {
 	case p.turn != t: // it has just ended
 		return
-	case p.kind == long, p.kind == failing && !t.answered.Load():
+	case p.kind == long, p.kind == failing && !t.answered:
 		t.cancel(errTurnOver)
 		return
 	case f.lines[long].taken >= f.lines[long].places:
@@ -204,6 +216,9 @@ func (f *Fleet) close(p *portal, cause error) {
 func (f *Fleet) end(ctx context.Context, t *turn, wait time.Duration, err error) {
 	over := errors.Is(context.Cause(ctx), errTurnOver)
 	outside := ctx.Err() != nil && !over // the turn was ended for reasons that are not the portal's
+	if over {
+		err = errNoAnswer // unless it answered
+	}
 	t.limit.Stop()
 	t.cancel(nil)
 	if refused := f.settleTurn(ctx, t, wait, err, over, outside); refused && f.cfg.onRefused != nil {
@@ -230,7 +245,7 @@ func (f *Fleet) settleTurn(ctx context.Context, t *turn, wait time.Duration, err
 	}
 	due := now.Add(wait)
 	switch {
-	case err == nil, over && t.answered.Load():
+	case err == nil, over && t.answered:
 		p.failures, p.refused, p.err = 0, false, nil
 		p.kind = ordinary
 		if over || now.Sub(t.began) > longTurn {
@@ -257,8 +272,8 @@ func (f *Fleet) settleTurn(ctx context.Context, t *turn, wait time.Duration, err
 	if t.again && p.err == nil {
 		due = now
 	}
-	if !f.shards[p.shard].workable(now) {
-		p.engine = nil // another process goes on
+	if errors.Is(err, errTurnDied) || !f.shards[p.shard].workable(now) {
+		p.engine = nil // it was left in the middle of something, or another process goes on
 	}
 	f.queue(p, due)
 	if p.err != nil && !outside {
