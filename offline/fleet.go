@@ -86,6 +86,9 @@ func NewFleet(api func(memberID string) event.Caller, h event.Handler, opts ...O
 	if err != nil {
 		return nil, err
 	}
+	if cfg.leaser != nil && cfg.spoolDir != "" {
+		return nil, errors.New("offline: NewFleet with WithLeaser and WithSpool; a portal that passes to another process would leave its spool behind")
+	}
 	f := &Fleet{
 		cfg:     &cfg,
 		api:     api,

@@ -661,6 +661,31 @@ func TestFleetEndsCleanly(t *testing.T) {
 	})
 }
 
+// Portals whose plan cannot reserve records are worked through spools, each its own.
+func TestFleetSpools(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 3, eventtest.WithMoods(func(m *eventtest.Moods) { m.NoExtendedOffline = true }))
+		dir := t.TempDir()
+		for round := range 3 {
+			f := w.fleet(offline.WithSpool(dir))
+			w.add(f, w.ids...)
+			stop := running(t, f)
+			for i, id := range w.ids {
+				w.change(id, 10*round+i+1)
+				f.Wake(id)
+			}
+			pass(t, 10*time.Second)
+			stop() // which gives the spools back
+			for i, id := range w.ids {
+				require.Contains(t, w.deals(id), strconv.Itoa(10*round+i+1))
+			}
+			w.empty(w.ids...)
+			require.Zero(t, f.Stats().Refused)
+		}
+	})
+}
+
 func nothing(context.Context, string, any, any) error { return nil }
 
 func TestFleetOptions(t *testing.T) {
@@ -675,6 +700,10 @@ func TestFleetOptions(t *testing.T) {
 		"one portal's": func() error { _, err := offline.NewFleet(caller, new(world), offline.WithMemberID("m")); return err },
 		"not a fleet": func() error {
 			_, err := offline.NewConsumer(callerOf(nothing), new(world), offline.WithTurns(8))
+			return err
+		},
+		"spool that others need": func() error {
+			_, err := offline.NewFleet(caller, new(world), offline.WithLeaser(offline.NewMemoryLeaser()), offline.WithSpool(t.TempDir()))
 			return err
 		},
 		"bad interval":  func() error { _, err := offline.NewFleet(caller, new(world), offline.WithInterval(0, 0)); return err },

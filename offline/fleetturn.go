@@ -289,8 +289,8 @@ func spread(from time.Time, d time.Duration) time.Time {
 	return from.Add(rand.N(d + 1)) //nolint:gosec // spreads load, guards nothing
 }
 
-// owes reports whether the engine has anything to tell the portal.
-func (e *engine) owes() bool { return len(e.owed) > 0 }
+// owes reports whether the engine has anything to tell the portal, or the disk.
+func (e *engine) owes() bool { return len(e.owed) > 0 || e.spool.spool != nil }
 
 // discard forgets what an engine holds, all of which stays reserved.
 func (e *engine) discard() { e.waiting, e.fresh, e.owed = nil, nil, nil }

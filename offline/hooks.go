@@ -32,6 +32,8 @@ type Hooks struct {
 
 // Backlog is what a queue holds.
 type Backlog struct {
+	MemberID string // of the portal
+
 	At      time.Time // when it was measured; zero where it was not yet
 	Waiting int       // records that nobody has reserved, without parked ones
 	Oldest  time.Time // last change of the record among them that has waited longest, by the portal's clock; zero where none waits
@@ -40,6 +42,8 @@ type Backlog struct {
 
 // Silence is a time without something that should be heard.
 type Silence struct {
+	MemberID string // of the portal
+
 	Kind  SilenceKind
 	Since time.Time // when it was heard last, or the start
 	Over  bool      // it is heard again
@@ -112,6 +116,7 @@ func (a *alarm) since() time.Time { return cmp.Or(a.heard, a.silent) }
 
 func (e *engine) tell(ctx context.Context, s Silence) {
 	if e.cfg.hooks.Silence != nil {
+		s.MemberID = e.memberID
 		e.cfg.hooks.Silence(ctx, s)
 	}
 }
@@ -141,7 +146,7 @@ func (e *engine) measured(ctx context.Context, waiting int, oldest time.Time) {
 	now := time.Now()
 	var b Backlog
 	e.meter.count(func(s *Stats) {
-		s.Backlog.At, s.Backlog.Waiting, s.Backlog.Oldest = now, waiting, oldest
+		s.Backlog.MemberID, s.Backlog.At, s.Backlog.Waiting, s.Backlog.Oldest = e.memberID, now, waiting, oldest
 		b = s.Backlog
 	})
 	if now.Before(e.measureAt) {

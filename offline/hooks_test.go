@@ -112,10 +112,10 @@ func TestSilence(t *testing.T) {
 		require.Equal(t, offline.NoAnswer, heard[0].Kind)
 		require.False(t, heard[0].Over)
 		require.InDelta(t, 20*time.Minute, at(0), float64(2*time.Minute))
-		require.Equal(t, offline.Silence{Kind: offline.NoAnswer, Since: heard[0].Since, Over: true}, heard[1])
+		require.Equal(t, offline.Silence{MemberID: f.MemberID(), Kind: offline.NoAnswer, Since: heard[0].Since, Over: true}, heard[1])
 		require.Equal(t, offline.NoRecord, heard[2].Kind)
 		require.Less(t, at(2), time.Minute, "there was none since the start")
-		require.Equal(t, offline.Silence{Kind: offline.NoRecord, Since: heard[2].Since, Over: true}, heard[3])
+		require.Equal(t, offline.Silence{MemberID: f.MemberID(), Kind: offline.NoRecord, Since: heard[2].Since, Over: true}, heard[3])
 	})
 }
 
