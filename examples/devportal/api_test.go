@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"reflect"
 	"strconv"
 	"strings"
 	"testing"
@@ -13,13 +14,14 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/b24events/b24events/event"
+	"github.com/b24events/b24events/event/eventtest"
 )
 
 // await polls the state until it is as wanted.
 func (p *process) await(query string, wanted func(snapshot) bool) snapshot {
 	p.t.Helper()
 	var s snapshot
-	require.Eventually(p.t, func() bool { s = p.state(query); return wanted(s) }, patience, pollEvery, "%v", p.stderr)
+	require.Eventually(p.t, func() bool { s = p.state(query); return wanted(s) }, patience, pollEvery, "%v", p.Stderr)
 	return s
 }
 
@@ -105,7 +107,7 @@ func TestTokensStayHidden(t *testing.T) {
 	require.Contains(t, delivery, `"kind":"event"`)
 	for _, token := range tokens {
 		require.GreaterOrEqual(t, len(token), 20)
-		for _, shown := range []string{state, delivery, p.stdout.String(), p.stderr.String()} {
+		for _, shown := range []string{state, delivery, p.Stdout.String(), p.Stderr.String()} {
 			require.NotContains(t, shown, token)
 		}
 	}
@@ -244,12 +246,18 @@ func TestMoods(t *testing.T) {
 		"no user": `{"no_user":true}`, "no data": `{"no_data":true}`, "plan": `{"no_extended_offline":true,"no_connectors":true}`, "box": `{"box":true}`,
 		"limit": `{"rate_per_second":2,"rate_burst":50}`, "life": `{"token_lifetime_s":10}`, "slow": `{"latency_ms":5}`,
 		"handlers": `{"slow_handlers_s":0.5}`, "install": `{"install_delay_s":60,"no_install_event":true}`, "races": `{"racing_reservations":true,"racing_binds":true}`,
-		"old": `{"honour_min_timeout":true}`, "time": `{"operating_limit_s":480}`,
+		"order": `{"delivery_jitter_s":1.5,"offline_lag_s":2}`, "old": `{"honour_min_timeout":true}`, "time": `{"operating_limit_s":480}`,
 	} {
 		want := p.state("").Moods
 		require.NoError(t, json.Unmarshal([]byte(body), &want))
 		p.post("/api/moods", body)
 		require.Equal(t, want, p.state("").Moods, name)
+	}
+	var all eventtest.Moods
+	p.state("").Moods.set(&all)
+	moods := reflect.ValueOf(all)
+	for i := range moods.NumField() {
+		require.False(t, moods.Field(i).IsZero(), "the page has no switch for %s", moods.Type().Field(i).Name)
 	}
 	for name, body := range map[string]string{
 		"half a limit": `{"rate_burst":0}`, "no life": `{"token_lifetime_s":0}`, "negative": `{"latency_ms":-1}`, "endless": `{"latency_ms":1e300}`,

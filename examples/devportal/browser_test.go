@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/b24events/b24events/examples/internal/programtest"
 )
 
 // TestBrowser is the day of a developer on the page: install an application, raise an event and see it turn green, stop the handler, see the event
@@ -98,7 +100,7 @@ func TestLostConnection(t *testing.T) {
 	p := start(t, nil)
 	b := newTab(t)
 	b.open(p.page + "/")
-	p.signals <- nil
+	p.Signals <- nil
 	b.until(`document.querySelector('#live').dataset.state === 'lost'`)
 	require.Contains(t, b.value(`document.querySelector('#live').textContent`), "is devportal running?")
 }
@@ -114,7 +116,7 @@ func TestPictures(t *testing.T) {
 	if *pictures == "" {
 		t.Skip("takes pictures of the page with -pictures FOLDER")
 	}
-	p := start(t, map[string]string{"DEVPORTAL_LISTEN": "127.0.0.1:8024"})
+	p := start(t, programtest.Env{"DEVPORTAL_LISTEN": "127.0.0.1:8024"})
 	a := newApplicationAt(t, p, "127.0.0.1:8080")
 	p.post("/api/apps", a.form())
 	p.await("", func(s snapshot) bool { return len(s.Apps[0].Bindings) == 4 && s.Deliveries.OK == 1 })

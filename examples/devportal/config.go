@@ -32,19 +32,23 @@ type config struct {
 // setting is a flag with the environment variable that stands in for it.
 type setting struct {
 	flag, env, fallback, usage string
+	isSwitch                   bool // on or off; the flag alone means on
 }
 
 var settings = []setting{
-	{"listen", "DEVPORTAL_LISTEN", "127.0.0.1:8024", "address of REST and the page, host:port"},
-	{"oauth-listen", "DEVPORTAL_OAUTH_LISTEN", "", "address of the OAuth server, host:port (default: the next port)"},
-	{"hosts", "DEVPORTAL_HOSTS", "", "further host names under which the page may be opened, comma-separated; IP addresses and localhost always may"},
-	{"member-id", "B24_MEMBER_ID", "de50f7a1de50f7a1de50f7a1de50f7a1", "the portal's member_id, 32 hexadecimal digits"},
-	{"client-id", "B24_CLIENT_ID", "", "install an application with this client id at the start"},
-	{"client-secret", "B24_CLIENT_SECRET", "", "its client secret; prefer the variable, since others can see flags"},
-	{"handler", "PUBLIC_URL", "", "its handler URL, which gets ONAPPINSTALL; also what the page's form proposes"},
-	{"scope", "B24_SCOPE", "crm,task,user,calendar,im,imbot", "its permissions, comma-separated"},
-	{"ui", "DEVPORTAL_UI", "", "1: it has pages: the handler URL is opened like an installation page, and it is installed when that page is done"},
-	{"log-format", "LOG_FORMAT", "text", "text or json"},
+	{flag: "listen", env: "DEVPORTAL_LISTEN", fallback: "127.0.0.1:8024", usage: "address of REST and the page, host:port"},
+	{flag: "oauth-listen", env: "DEVPORTAL_OAUTH_LISTEN", usage: "address of the OAuth server, host:port (default: the next port)"},
+	{flag: "hosts", env: "DEVPORTAL_HOSTS", usage: "further host names under which the page may be opened, comma-separated; IP addresses and localhost always may"},
+	{flag: "member-id", env: "B24_MEMBER_ID", fallback: "de50f7a1de50f7a1de50f7a1de50f7a1", usage: "the portal's member_id, 32 hexadecimal digits"},
+	{flag: "client-id", env: "B24_CLIENT_ID", usage: "install an application with this client id at the start"},
+	{flag: "client-secret", env: "B24_CLIENT_SECRET", usage: "its client secret; prefer the variable, since others can see flags"},
+	{flag: "handler", env: "PUBLIC_URL", usage: "its handler URL, which gets ONAPPINSTALL; also what the page's form proposes"},
+	{flag: "scope", env: "B24_SCOPE", fallback: "crm,task,user,calendar,im,imbot", usage: "its permissions, comma-separated"},
+	{
+		flag: "ui", env: "DEVPORTAL_UI", isSwitch: true,
+		usage: "it has pages: the handler URL is opened like an installation page, and it is installed when that page is done",
+	},
+	{flag: "log-format", env: "LOG_FORMAT", fallback: "text", usage: "text or json"},
 }
 
 // configure reads the settings: a flag wins over its variable. Errors name settings, never values.
@@ -53,15 +57,24 @@ func configure(args []string, env func(string) (string, bool), stderr io.Writer)
 	flags.SetOutput(io.Discard) // the caller prints the error in one line
 	value := make(map[string]*string, len(settings))
 	for _, s := range settings {
-		value[s.flag] = flags.String(s.flag, s.fallback, s.usage+" ["+s.env+"]")
+		usage, text := s.usage+" ["+s.env+"]", s.fallback
+		if value[s.flag] = &text; s.isSwitch {
+			flags.BoolFunc(s.flag, usage, func(v string) error { text = v; return nil })
+			continue
+		}
+		flags.StringVar(&text, s.flag, s.fallback, usage)
 	}
 	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
 		flags.SetOutput(stderr)
-		_, _ = fmt.Fprintln(stderr, "usage: devportal [flags]; each flag has a variable, named in brackets; a flag wins")
+		_, _ = fmt.Fprintln(stderr, `devportal is a Bitrix24 portal on a laptop: REST, OAuth, delivery of events, the offline queue, and a web page to install applications, cause events
+and watch them arrive.
+
+usage: devportal [flags]; each flag has a variable, named in brackets; a flag wins`)
 		flags.PrintDefaults()
 		return config{}, err
 	} else if err != nil {
-		return config{}, fmt.Errorf("%w; see -h", err)
+		text, _, _ := strings.Cut(err.Error(), "=") // a value may follow
+		return config{}, errors.New(text + "; see -h")
 	}
 	if flags.NArg() > 0 {
 		return config{}, errors.New("it takes flags only; see -h")
@@ -72,13 +85,16 @@ func configure(args []string, env func(string) (string, bool), stderr io.Writer)
 		if v, ok := env(s.env); ok && v != "" && !given[s.flag] {
 			*value[s.flag] = v
 		}
+		if _, err := strconv.ParseBool(*value[s.flag]); s.isSwitch && *value[s.flag] != "" && err != nil {
+			return config{}, errors.New(s.env + " is on or off; set 1 or 0")
+		}
 	}
 	get := func(name string) string { return strings.TrimSpace(*value[name]) }
 	cfg := config{
 		listen: get("listen"), oauthListen: get("oauth-listen"), hosts: list(get("hosts")), memberID: strings.ToLower(get("member-id")),
 		clientID: get("client-id"), clientSecret: event.Secret(get("client-secret")), handler: get("handler"), scope: list(get("scope")),
-		ui: get("ui") == "1" || get("ui") == "true",
 	}
+	cfg.ui, _ = strconv.ParseBool(get("ui"))
 	var err error
 	if cfg.logger, err = newLogger(stderr, get("log-format")); err != nil {
 		return config{}, err

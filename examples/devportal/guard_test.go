@@ -6,12 +6,14 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/b24events/b24events/examples/internal/programtest"
 )
 
 // TestHostileWebsites plays the websites that a developer visits while the portal runs.
 func TestHostileWebsites(t *testing.T) {
 	t.Parallel()
-	p := start(t, map[string]string{"DEVPORTAL_HOSTS": "devbox.local"})
+	p := start(t, programtest.Env{"DEVPORTAL_HOSTS": "devbox.local"})
 	const body = `{"url":"http://127.0.0.1:9/","events":"ONX"}`
 	for name, c := range map[string]struct {
 		method, path string

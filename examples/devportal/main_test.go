@@ -1,86 +1,46 @@
 package main
 
 import (
-	"bytes"
-	"context"
 	"encoding/json"
 	"io"
 	"maps"
 	"net/http"
-	"os"
 	"strings"
-	"sync"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/b24events/b24events/examples/internal/programtest"
 )
 
 // process is a devportal that runs inside the test.
 type process struct {
-	t       *testing.T
-	page    string // without the slash at the end
-	signals chan os.Signal
-	exited  chan int
-	stdout  *output
-	stderr  *output
+	*programtest.Process
+	t    *testing.T
+	page string // without the slash at the end
 }
 
-// output collects what is written, safe for concurrent use.
-type output struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.String()
-}
-
-// lines decodes the JSON objects of one type that were printed so far.
-func (o *output) lines(t *testing.T, kind string) []map[string]any {
-	t.Helper()
+// printed are the JSON objects of one type that were printed so far.
+func (p *process) printed(kind string) []map[string]any {
+	p.t.Helper()
 	var all []map[string]any
-	for line := range strings.Lines(o.String()) {
-		var v map[string]any
-		require.NoError(t, json.Unmarshal([]byte(line), &v), line)
-		if v["type"] == kind {
-			all = append(all, v)
+	for _, line := range programtest.Lines(p.t, p.Stdout.String()) {
+		if line["type"] == kind {
+			all = append(all, line)
 		}
 	}
 	return all
 }
 
 // start runs a devportal on free ports until the test ends.
-func start(t *testing.T, env map[string]string) *process {
+func start(t *testing.T, env programtest.Env) *process {
 	t.Helper()
-	p := &process{t: t, signals: make(chan os.Signal, 2), exited: make(chan int, 1), stdout: &output{}, stderr: &output{}}
-	settings := map[string]string{"DEVPORTAL_LISTEN": "127.0.0.1:0"}
+	settings := programtest.Env{"DEVPORTAL_LISTEN": "127.0.0.1:0"}
 	maps.Copy(settings, env)
-	lookup := func(name string) (string, bool) { v, ok := settings[name]; return v, ok }
-	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		p.exited <- run(ctx, p.signals, nil, lookup, p.stdout, p.stderr)
-	}()
-	t.Cleanup(func() {
-		p.signals <- syscall.SIGTERM
-		<-done
-		cancel()
-	})
-	require.Eventually(t, func() bool { return len(p.stdout.lines(t, "ready")) > 0 || len(p.exited) > 0 }, patience, 5*time.Millisecond)
-	ready := p.stdout.lines(t, "ready")
-	require.Len(t, ready, 1, p.stderr)
-	page, ok := ready[0]["page"].(string)
+	p := &process{t: t, Process: programtest.Start(t, run, settings)}
+	require.Eventually(t, func() bool { return len(p.printed("ready")) > 0 }, patience, 5*time.Millisecond, lateText(p.Stderr.String))
+	page, ok := p.printed("ready")[0]["page"].(string)
 	require.True(t, ok)
 	p.page = strings.TrimSuffix(page, "/")
 	return p

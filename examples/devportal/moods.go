@@ -19,6 +19,8 @@ type moodsView struct {
 	RacingReservations bool    `json:"racing_reservations"`
 	RacingBinds        bool    `json:"racing_binds"`
 	SlowHandlers       float64 `json:"slow_handlers_s"` // from which answer on a handler counts as slow
+	DeliveryJitter     float64 `json:"delivery_jitter_s"`
+	OfflineLag         float64 `json:"offline_lag_s"`
 	InstallDelay       float64 `json:"install_delay_s"`
 	NoInstallEvent     bool    `json:"no_install_event"`
 	TokenLifetime      float64 `json:"token_lifetime_s"`
@@ -32,20 +34,21 @@ func moodsOf(m eventtest.Moods) moodsView {
 	return moodsView{
 		NoUser: m.NoUser, NoData: m.NoData, NoExtendedOffline: m.NoExtendedOffline, NoConnectors: m.NoConnectors, Box: m.Box,
 		HonourMinTimeout: m.HonourMinTimeout, RacingReservations: m.RacingReservations, RacingBinds: m.RacingBinds,
-		SlowHandlers: m.SlowHandlers.Seconds(), InstallDelay: m.InstallDelay.Seconds(), NoInstallEvent: m.NoInstallEvent,
+		SlowHandlers: m.SlowHandlers.Seconds(), DeliveryJitter: m.DeliveryJitter.Seconds(), OfflineLag: m.OfflineLag.Seconds(),
+		InstallDelay: m.InstallDelay.Seconds(), NoInstallEvent: m.NoInstallEvent,
 		TokenLifetime: m.TokenLifetime.Seconds(), RatePerSecond: m.RatePerSecond, RateBurst: m.RateBurst,
 		OperatingLimit: m.OperatingLimit.Seconds(), Latency: float64(m.Latency) / float64(time.Millisecond),
 	}
 }
 
-func (v moodsView) moods() eventtest.Moods {
-	return eventtest.Moods{
-		NoUser: v.NoUser, NoData: v.NoData, NoExtendedOffline: v.NoExtendedOffline, NoConnectors: v.NoConnectors, Box: v.Box,
-		HonourMinTimeout: v.HonourMinTimeout, RacingReservations: v.RacingReservations, RacingBinds: v.RacingBinds,
-		SlowHandlers: seconds(v.SlowHandlers), InstallDelay: seconds(v.InstallDelay), NoInstallEvent: v.NoInstallEvent,
-		TokenLifetime: seconds(v.TokenLifetime), RatePerSecond: v.RatePerSecond, RateBurst: v.RateBurst,
-		OperatingLimit: seconds(v.OperatingLimit), Latency: seconds(v.Latency / 1000),
-	}
+// set makes a portal behave like that.
+func (v moodsView) set(m *eventtest.Moods) {
+	m.NoUser, m.NoData, m.NoInstallEvent = v.NoUser, v.NoData, v.NoInstallEvent
+	m.NoExtendedOffline, m.NoConnectors, m.Box, m.HonourMinTimeout = v.NoExtendedOffline, v.NoConnectors, v.Box, v.HonourMinTimeout
+	m.RacingReservations, m.RacingBinds = v.RacingReservations, v.RacingBinds
+	m.SlowHandlers, m.DeliveryJitter = seconds(v.SlowHandlers), seconds(v.DeliveryJitter)
+	m.OfflineLag, m.InstallDelay, m.TokenLifetime = seconds(v.OfflineLag), seconds(v.InstallDelay), seconds(v.TokenLifetime)
+	m.RatePerSecond, m.RateBurst, m.OperatingLimit, m.Latency = v.RatePerSecond, v.RateBurst, seconds(v.OperatingLimit), seconds(v.Latency/1000)
 }
 
 // longest is the longest duration that a mood may name.
@@ -68,7 +71,7 @@ func (d *desk) serveMoods(w http.ResponseWriter, r *http.Request) {
 		writeError(w, refuse("the portal can be slow by a minute at most; its own requests end then"))
 		return
 	}
-	if err := d.portal.ChangeMoods(func(m *eventtest.Moods) { *m = view.moods() }); err != nil {
+	if err := d.portal.ChangeMoods(view.set); err != nil {
 		writeError(w, err)
 		return
 	}

@@ -4,42 +4,45 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"os"
 	"strings"
 	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/b24events/b24events/examples/internal/programtest"
 )
 
 // run1 runs the program to its end.
-func run1(t *testing.T, env map[string]string, args ...string) (code int, stdout, stderr string) {
+func run1(t *testing.T, env programtest.Env, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
-	var out, log output
-	lookup := func(name string) (string, bool) { v, ok := env[name]; return v, ok }
-	signals := make(chan os.Signal, 2)
-	signals <- syscall.SIGTERM // should it start after all
-	code = run(t.Context(), signals, args, lookup, &out, &log)
-	return code, out.String(), log.String()
+	p := programtest.Start(t, run, env, args...)
+	p.Signals <- syscall.SIGTERM // should it start after all
+	code = p.Wait(t)
+	return code, p.Stdout.String(), p.Stderr.String()
 }
 
 func TestUsage(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
-		env  map[string]string
+		env  programtest.Env
 		args []string
 		code int
 		says string
 	}{
 		"help":                  {nil, []string{"-h"}, 0, "DEVPORTAL_LISTEN"},
 		"unknown flag":          {nil, []string{"-what"}, 2, "see -h"},
+		"a secret in the wrong": {nil, []string{"-client-secrt=hush-hush"}, 2, "see -h"},
+		"a malformed flag":      {nil, []string{"-=hush-hush"}, 2, "see -h"},
+		"an undecided switch":   {programtest.Env{"DEVPORTAL_UI": "hush-hush"}, nil, 2, "1 or 0"},
+		"a switch":              {programtest.Env{"B24_CLIENT_ID": "a", "B24_CLIENT_SECRET": "hush-hush"}, []string{"-ui"}, 2, "-handler"},
 		"an argument":           {nil, []string{"start"}, 2, "flags only"},
 		"no port":               {nil, []string{"-listen", "127.0.0.1"}, 2, "host:port"},
 		"a port by name":        {nil, []string{"-listen", "127.0.0.1:http"}, 2, "host:port"},
 		"the last port":         {nil, []string{"-listen", "127.0.0.1:65535"}, 2, "-oauth-listen"},
-		"an odd member id":      {map[string]string{"B24_MEMBER_ID": "me"}, nil, 2, "32 hexadecimal"},
-		"half of a credential":  {map[string]string{"B24_CLIENT_SECRET": "hush-hush"}, nil, 2, "belong together"},
-		"pages at no address":   {map[string]string{"B24_CLIENT_ID": "a", "B24_CLIENT_SECRET": "hush-hush", "DEVPORTAL_UI": "1"}, nil, 2, "-handler"},
+		"an odd member id":      {programtest.Env{"B24_MEMBER_ID": "me"}, nil, 2, "32 hexadecimal"},
+		"half of a credential":  {programtest.Env{"B24_CLIENT_SECRET": "hush-hush"}, nil, 2, "belong together"},
+		"pages at no address":   {programtest.Env{"B24_CLIENT_ID": "a", "B24_CLIENT_SECRET": "hush-hush", "DEVPORTAL_UI": "1"}, nil, 2, "-handler"},
 		"a relative handler":    {nil, []string{"-handler", "/events"}, 2, "absolute"},
 		"an unknown log format": {nil, []string{"-log-format", "xml"}, 2, "text or json"},
 		"an impossible address": {nil, []string{"-listen", "192.0.2.1:0"}, 1, "-listen"},
@@ -79,10 +82,10 @@ func TestInstallAtStart(t *testing.T) {
 	t.Parallel()
 	reserved := newSink(t) // for an address at which nothing listens yet
 	reserved.Close()
-	p := start(t, map[string]string{
+	p := start(t, programtest.Env{
 		"B24_CLIENT_ID": "local.at.start", "B24_CLIENT_SECRET": "hush-hush", "PUBLIC_URL": reserved.URL + "/events?key=hush-hush", "B24_SCOPE": "crm",
 	})
-	require.Eventually(t, func() bool { return strings.Contains(p.stderr.String(), "waiting for the handler") }, patience, pollEvery)
+	require.Eventually(t, func() bool { return strings.Contains(p.Stderr.String(), "waiting for the handler") }, patience, pollEvery)
 	require.Empty(t, p.state("").Apps)
 	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", strings.TrimPrefix(reserved.URL, "http://"))
 	require.NoError(t, err)
@@ -94,14 +97,14 @@ func TestInstallAtStart(t *testing.T) {
 		<-served
 	}()
 
-	require.Eventually(t, func() bool { return len(p.stdout.lines(t, "delivery")) == 1 }, patience, pollEvery)
-	require.Len(t, p.stdout.lines(t, "installed"), 1)
-	delivery := p.stdout.lines(t, "delivery")[0]
+	require.Eventually(t, func() bool { return len(p.printed("delivery")) == 1 }, patience, pollEvery)
+	require.Len(t, p.printed("installed"), 1)
+	delivery := p.printed("delivery")[0]
 	require.Equal(t, "ONAPPINSTALL", delivery["event"])
 	require.Equal(t, reserved.URL+"/events", delivery["handler"], "without what may be a secret")
 	require.Equal(t, true, delivery["ok"])
 	require.Equal(t, "installed", p.state("").Apps[0].State)
-	require.NotContains(t, p.stdout.String()+p.stderr.String(), "hush-hush")
+	require.NotContains(t, p.Stdout.String()+p.Stderr.String(), "hush-hush")
 }
 
 // TestDrain stops the program while deliveries are queued: they are made, and it exits with 0. A second signal would not wait.
@@ -126,17 +129,16 @@ func TestDrain(t *testing.T) {
 			<-begun
 			require.Equal(t, 2, p.state("").Lanes[0].Waiting)
 			for range signals {
-				p.signals <- syscall.SIGTERM
+				p.Signals <- syscall.SIGTERM
 			}
 			if signals == 1 {
 				close(release)
 			}
-			require.Equal(t, 0, <-p.exited)
-			p.exited <- 0
+			require.Equal(t, 0, p.Wait(t))
 			if signals == 1 {
-				require.Len(t, p.stdout.lines(t, "delivery"), 3)
+				require.Len(t, p.printed("delivery"), 3)
 			} else {
-				require.Contains(t, p.stderr.String(), "deliveries under way")
+				require.Contains(t, p.Stderr.String(), "deliveries under way")
 			}
 		})
 	}

@@ -7,6 +7,8 @@ const groups = [
     ['no_user', 'No user in events', 'as if a robot did it: no tokens in deliveries'],
     ['no_data', 'No data in events', 'deliveries lack the section data'],
     ['slow_handlers_s', 'Slow handlers are called less often', '', [[0, 'no'], [0.1, 'from 0.1 s on'], [1, 'from 1 s on'], [5, 'from 5 s on']]],
+    ['delivery_jitter_s', 'Events overtake each other', '', [[0, 'no'], [1, 'within 1 s'], [5, 'within 5 s']]],
+    ['offline_lag_s', 'The offline queue lags', '', [[0, 'no'], [0.5, 'by 0.5 s'], [5, 'by 5 s']]],
     ['no_install_event', 'ONAPPINSTALL never comes', 'the installation page is all there is'],
     ['install_delay_s', 'ONAPPINSTALL comes late', '', [[0, 'at once'], [10, '10 s late'], [60, '1 min late'], [3600, '1 h late']]],
   ]],
