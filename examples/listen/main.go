@@ -25,8 +25,6 @@ import (
 	"context"
 	"io"
 	"os"
-	"os/signal"
-	"syscall"
 
 	"github.com/b24events/b24events/examples/internal/oneportal"
 )
@@ -34,9 +32,7 @@ import (
 const about = `listen brings the events of a real portal to a handler on this machine: it reads them from the portal's offline queue and posts them as the portal would.`
 
 func main() {
-	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
-	os.Exit(run(context.Background(), signals, os.Args[1:], os.LookupEnv, os.Stdout, os.Stderr))
+	os.Exit(run(context.Background(), oneportal.Signals(), os.Args[1:], os.LookupEnv, os.Stdout, os.Stderr))
 }
 
 func run(

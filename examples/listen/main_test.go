@@ -376,6 +376,26 @@ func TestUnbindsWhatACrashLeft(t *testing.T) {
 	require.NotContains(t, p.Stderr.String(), "somebody else")
 }
 
+// Who reads the output may go away, as head does.
+func TestUnbindsWhenNobodyReads(t *testing.T) {
+	t.Parallel()
+	portal, app, env := programtest.Portal(t)
+	env = env.Seeded(t, app).With("FORWARD_TO", serve(t, http.NotFoundHandler()), "EVENTS", "ONCRMDEALADD", asProgram, "1")
+	read, write, err := os.Pipe()
+	require.NoError(t, err)
+	p := exec.CommandContext(t.Context(), os.Args[0]) //nolint:gosec // this binary
+	p.Env, p.Stdout = env.Strings(), write
+	require.NoError(t, p.Start())
+	require.NoError(t, write.Close())
+	require.NoError(t, read.Close())
+	bound(t, portal, 1)
+	_, err = portal.Add(eventtest.Deal, nil, eventtest.AdminID)
+	require.NoError(t, err)
+	require.Error(t, p.Wait())
+	require.Equal(t, 1, p.ProcessState.ExitCode())
+	require.Empty(t, portal.Bindings())
+}
+
 func TestUsage(t *testing.T) {
 	t.Parallel()
 	_, app, env := programtest.Portal(t)

@@ -57,11 +57,11 @@ func after(_ *eventtest.Portal, random *rand.Rand, _ string) func(*victim) {
 	return func(v *victim) { v.lives(d, nil) }
 }
 
-// beforeCall waits until the process calls a method, which is not run.
-func beforeCall(method string) trigger {
+// beforeCall waits until the process calls a method, which is not run: one of the first calls, up to a number.
+func beforeCall(method string, first int) trigger {
 	return func(portal *eventtest.Portal, random *rand.Rand, _ string) func(*victim) {
 		called := make(chan struct{}, 1)
-		for range random.IntN(3) {
+		for range random.IntN(first) {
 			portal.Once(method, eventtest.Delay(0))
 		}
 		portal.Once(method, eventtest.Answer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
@@ -76,10 +76,10 @@ func beforeCall(method string) trigger {
 	}
 }
 
-// afterCall waits until a method was run, whose answer is lost.
-func afterCall(method string) trigger {
+// afterCall waits until a method was run, whose answer is lost: one of the first calls, up to a number.
+func afterCall(method string, first int) trigger {
 	return func(portal *eventtest.Portal, random *rand.Rand, _ string) func(*victim) {
-		n := portal.CallCount(method) + random.IntN(3)
+		n := portal.CallCount(method) + random.IntN(first)
 		for range n - portal.CallCount(method) {
 			portal.Once(method, eventtest.Delay(0))
 		}
@@ -137,10 +137,9 @@ func TestKilledAtAnyMoment(t *testing.T) {
 	env = env.Seeded(t, app).With("OUT", out, "EVENTS", worldEvents, "POLL", "10ms", "RETRIES", "0", "RETRY_PARKED", "30ms")
 	t.Logf("-crash.seed=%d", *crashSeed)
 	random := rand.New(rand.NewPCG(*crashSeed, 2)) //nolint:gosec // repeatable
-	triggers := []trigger{
-		after, after, onLine, onLine, beforeCall("event.get"), beforeCall("batch"), afterCall("batch"), beforeCall("event.offline.error"), afterCall("event.offline.error"), beforeCall("event.offline.list"),
-		afterCall("event.offline.list"), beforeCall("event.offline.get"), afterCall("event.offline.get"), beforeCall("event.offline.clear"),
-		afterCall("event.offline.clear"),
+	triggers := []trigger{after, after, onLine, onLine, beforeCall("event.get", 1)}
+	for _, method := range []string{"batch", "event.offline.list", "event.offline.get", "event.offline.clear", "event.offline.error"} {
+		triggers = append(triggers, beforeCall(method, 3), afterCall(method, 3))
 	}
 	w := newWorld(portal, *crashSeed, 60)
 	_, _ = once(t, env) // binds

@@ -20,8 +20,6 @@ import (
 	"context"
 	"io"
 	"os"
-	"os/signal"
-	"syscall"
 
 	"github.com/b24events/b24events/examples/internal/oneportal"
 )
@@ -29,9 +27,7 @@ import (
 const about = `offlinesync works the offline queue of one portal and appends the present state of each object that changed to OUT, one JSON object a line.`
 
 func main() {
-	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
-	os.Exit(run(context.Background(), signals, os.Args[1:], os.LookupEnv, os.Stdout, os.Stderr))
+	os.Exit(run(context.Background(), oneportal.Signals(), os.Args[1:], os.LookupEnv, os.Stdout, os.Stderr))
 }
 
 func run(

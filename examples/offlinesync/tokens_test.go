@@ -40,7 +40,7 @@ func TestKilledWhileRenewing(t *testing.T) {
 	for range 3 {
 		require.NoError(t, w.step())
 		portal.ExpireAccessTokens()
-		wait := beforeCall("oauth/token")(portal, random, out)
+		wait := beforeCall("oauth/token", 1)(portal, random, out)
 		v := startVictim(t, env)
 		wait(v)
 		v.kill(t)
@@ -48,7 +48,7 @@ func TestKilledWhileRenewing(t *testing.T) {
 	}
 	require.NoError(t, w.step())
 	portal.ExpireAccessTokens()
-	wait := afterCall("oauth/token")(portal, random, out)
+	wait := afterCall("oauth/token", 1)(portal, random, out)
 	v := startVictim(t, env)
 	wait(v)
 	v.kill(t)

@@ -29,12 +29,13 @@ type world struct {
 	version int
 	alive   []event.Entity
 	state   map[event.Entity]string // the field TITLE or NAME; empty where the object was deleted
+	changed map[event.Entity]int    // the version of the last change
 }
 
 func newWorld(portal *eventtest.Portal, seed uint64, most int) *world {
 	return &world{
 		portal: portal, most: most, random: rand.New(rand.NewPCG(seed, 1)), //nolint:gosec // repeatable
-		state: make(map[event.Entity]string),
+		state: make(map[event.Entity]string), changed: make(map[event.Entity]int),
 	}
 }
 
@@ -58,7 +59,7 @@ func (w *world) step() error {
 		id, err := w.portal.Add(kind, map[string]any{nameField(string(kind)): name}, eventtest.AdminID)
 		e := event.Entity{Kind: string(kind), ID: strconv.FormatInt(id, 10)}
 		w.alive = append(w.alive, e)
-		w.state[e] = name
+		w.state[e], w.changed[e] = name, w.version
 		return err
 	}
 	at := w.random.IntN(len(w.alive))
@@ -67,6 +68,7 @@ func (w *world) step() error {
 	if err != nil {
 		return err
 	}
+	w.changed[e] = w.version
 	if dice == 9 {
 		w.alive = append(w.alive[:at], w.alive[at+1:]...)
 		w.state[e] = ""
@@ -103,8 +105,9 @@ func (w *world) turn(t *testing.T, pause time.Duration) (stop func()) {
 	}
 }
 
-// unseen compares the last line of each object with its last state. It returns the objects whose last state was not delivered.
-func (w *world) unseen(t *testing.T, out string) []string {
+// unseen compares the last line of each object with its last state. It returns the objects whose last state was not delivered, with what
+// was instead.
+func (w *world) unseen(t *testing.T, out string) map[event.Entity]string {
 	t.Helper()
 	lines := programtest.Lines(t, programtest.Read(t, out))
 	last := make(map[event.Entity]map[string]any)
@@ -115,7 +118,7 @@ func (w *world) unseen(t *testing.T, out string) []string {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	var missed []string
+	missed := make(map[event.Entity]string)
 	for e, want := range w.state {
 		got := ""
 		l, seen := last[e]
@@ -123,10 +126,17 @@ func (w *world) unseen(t *testing.T, out string) []string {
 			got = fmt.Sprint(object[nameField(e.Kind)])
 		}
 		if !seen || got != want || l["error"] != nil {
-			missed = append(missed, fmt.Sprintf("%s %s is %q, and its last line: %v", e.Kind, e.ID, want, l))
+			missed[e] = fmt.Sprintf("it is %q, and its last line: %v", want, l)
 		}
 	}
 	return missed
+}
+
+// now returns the version of the last change.
+func (w *world) now() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.version
 }
 
 // settled asserts that nothing was missed and that the queue is empty.

@@ -7,11 +7,22 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"strings"
+	"syscall"
 
 	"github.com/b24events/b24events/oauth"
 	"github.com/b24events/b24events/offline"
 )
+
+// Signals returns the signals by which a program is stopped. A reader of the output that goes away is none: it becomes the error of a write, so
+// that the program stops in order.
+func Signals() <-chan os.Signal {
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	signal.Ignore(syscall.SIGPIPE)
+	return signals
+}
 
 // Run is a program's main: it runs work until that returns, and gives the exit code. The first signal ends work's context, so that work stops
 // cleanly; a second one does not wait for that. An error is printed in one line.
