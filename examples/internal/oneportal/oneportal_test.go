@@ -103,6 +103,16 @@ func TestSeeds(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, p.Connect(t.Context(), call(p)))
 
+	// A wrong address can be put right as long as the tokens are the same.
+	wrong, err := open(t, seeded.With("B24_CLIENT_ENDPOINT", "http://127.0.0.1:1/rest/"))
+	require.NoError(t, err)
+	in, err := wrong.Tokens.Installation(t.Context(), wrong.MemberID)
+	require.NoError(t, err)
+	require.Equal(t, "127.0.0.1:1", in.Domain())
+	p, err = open(t, seeded)
+	require.NoError(t, err)
+	require.NoError(t, p.Connect(t.Context(), call(p)))
+
 	// Later starts use what is stored, whatever the tokens of the settings have become.
 	for _, later := range []programtest.Env{env, seeded, seeded.With("B24_ACCESS_TOKEN", "used up", "B24_REFRESH_TOKEN", "used up")} {
 		p, err := open(t, later)
@@ -144,6 +154,7 @@ func TestSeedsAgain(t *testing.T) {
 			fresh := maps.Clone(seeded)
 			maps.Copy(fresh, programtest.Seed(t, app))
 			revoke(portal)
+			delete(fresh, "B24_CLIENT_ENDPOINT") // it is known
 			p, err = open(t, fresh)
 			require.NoError(t, err)
 			require.NoError(t, p.Connect(t.Context(), call(p)))

@@ -1,6 +1,7 @@
 package oneportal
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -65,8 +66,10 @@ func Open(ctx context.Context, v Values, log *slog.Logger, client *http.Client) 
 			return nil, err
 		}
 	}
-	_, err = p.Tokens.Installation(ctx, p.MemberID)
+	in, err := p.Tokens.Installation(ctx, p.MemberID)
 	switch {
+	case err == nil && p.seeded() && p.sameTokens(in) && !sameEndpoint(in.ClientEndpoint, p.seed.ClientEndpoint): // mended since
+		return p, p.replace(ctx, in)
 	case errors.Is(err, oauth.ErrNotFound) && !p.seeded():
 		return nil, Usage("B24_DATA does not know the portal: set B24_MEMBER_ID, B24_CLIENT_ENDPOINT, B24_ACCESS_TOKEN and B24_REFRESH_TOKEN for the first start")
 	case errors.Is(err, oauth.ErrNotFound):
@@ -146,17 +149,35 @@ func (p *Portal) Connect(ctx context.Context, calls func(context.Context) error)
 // reseed replaces the stored tokens by those of the settings, where these are others.
 func (p *Portal) reseed(ctx context.Context) (bool, error) {
 	in, err := p.Tokens.Installation(ctx, p.MemberID)
-	if err != nil || !p.seeded() || (in.AccessToken == p.seed.AccessToken && in.RefreshToken == p.seed.RefreshToken) {
-		return false, err
-	}
-	if err := p.Tokens.Forget(ctx, p.MemberID); err != nil {
-		return false, err
-	}
-	if _, err := p.Tokens.Seed(ctx, p.seed); err != nil { // where the process dies before this, the next start is a first one
+	if err != nil || !p.seeded() || p.sameTokens(in) {
 		return false, err
 	}
 	p.Log.LogAttrs(ctx, slog.LevelWarn, "the stored tokens are void; going on with those of the settings")
-	return true, nil
+	return true, p.replace(ctx, in)
+}
+
+// replace stores what the settings say in place of what is stored. Where the process dies in the middle, the next start is a first one.
+func (p *Portal) replace(ctx context.Context, in oauth.Installation) error {
+	seed := p.seed
+	seed.ClientEndpoint = cmp.Or(seed.ClientEndpoint, in.ClientEndpoint)
+	seed.ServerEndpoint = cmp.Or(seed.ServerEndpoint, in.ServerEndpoint)
+	if err := p.Tokens.Forget(ctx, p.MemberID); err != nil {
+		return err
+	}
+	if _, err := p.Tokens.Seed(ctx, seed); err != nil {
+		return &UsageError{err}
+	}
+	return nil
+}
+
+// sameTokens reports whether the tokens of the settings were stored and not renewed since.
+func (p *Portal) sameTokens(in oauth.Installation) bool {
+	return in.AccessToken == p.seed.AccessToken && in.RefreshToken == p.seed.RefreshToken
+}
+
+// sameEndpoint reports whether the settings name the stored address, or none.
+func sameEndpoint(stored, given string) bool {
+	return given == "" || strings.EqualFold(strings.TrimSuffix(stored, "/"), strings.TrimSuffix(given, "/"))
 }
 
 // Code returns the portal's code of an error in upper case: of a call, or of an item of a batch. It is empty for other errors.

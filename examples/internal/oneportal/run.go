@@ -72,6 +72,8 @@ func cure(err error) string {
 		return "; add the host to B24_OAUTH_HOSTS if it is yours"
 	case errors.Is(err, oauth.ErrEndpoint):
 		return "; for a portal on this machine set B24_INSECURE_HTTP=1"
+	case Code(err) == "ERROR_EVENT_NOT_FOUND":
+		return "; check the names in EVENTS, and that the application has the permissions that they need"
 	case Code(err) == "WRONG_LICENSE" && !errors.Is(err, offline.ErrExtendedModeRequired):
 		return "; leave CONNECTOR out where it is auth_connector that the plan lacks"
 	default:
