@@ -29,7 +29,7 @@ const ErrMemberID Error = "offline: the member id is empty; it names the portal"
 // reservation, handles it and clears it. See the package documentation for what holds for each queue. What holds for all of them:
 //
 // Bounded. [WithTurns] bounds how many portals are worked at the same time, [WithHandlers] how many handlers run. An idle portal costs
-// about a kilobyte, and neither a goroutine nor a timer.
+// less than one and a half kilobytes of memory, and neither a goroutine nor a timer.
 //
 // Fair. The portal goes first whose time came first. One with a large backlog gets one reservation at a time and then goes to the end of
 // the line.
@@ -245,7 +245,7 @@ func (f *Fleet) dispatch(now time.Time) time.Duration {
 			}
 			f.unqueue(p)
 			if f.shards[p.shard].workable(now) {
-				f.begin(p, now)
+				f.begin(p, now, nil)
 			}
 		}
 	}

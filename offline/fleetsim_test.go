@@ -126,8 +126,9 @@ func newSim(load simLoad) *sim {
 			s.order[at].mood = m.mood
 		}
 	}
+	rest := s.order[load.imports:] // portals with an import are healthy
 	//nolint:gosec // a simulation
-	rand.Shuffle(len(s.order), func(i, j int) { s.order[i], s.order[j] = s.order[j], s.order[i] })
+	rand.Shuffle(len(rest), func(i, j int) { rest[i], rest[j] = rest[j], rest[i] })
 	return s
 }
 

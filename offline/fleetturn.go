@@ -117,10 +117,13 @@ func (noCallerError) Error() string {
 }
 func (noCallerError) Permanent() bool { return true }
 
-// begin starts a turn. Like all that follow and do not lock, it is called with the lock held.
-func (f *Fleet) begin(p *portal, now time.Time) *turn {
+// begin starts a turn, with a cause one that is over and only settles. Like all that follow and do not lock, it is called with the lock held.
+func (f *Fleet) begin(p *portal, now time.Time, over error) {
 	ctx, cancel := context.WithCancelCause(f.run)
-	t := &turn{portal: p, began: now, cancel: cancel}
+	t := &turn{portal: p, began: now, cancel: cancel, closing: over != nil}
+	if over != nil {
+		cancel(over)
+	}
 	p.turn = t
 	if p.engine == nil {
 		p.engine = newEngine(f.cfg, p.call, p.id)
@@ -130,7 +133,6 @@ func (f *Fleet) begin(p *portal, now time.Time) *turn {
 	f.lines[p.kind].taken++
 	f.shards[p.shard].turns++
 	f.turns.Go(func() { f.take(ctx, t) })
-	return t
 }
 
 // patience is how long a turn may take before [Fleet.overdue] looks at it.
@@ -200,9 +202,7 @@ func (f *Fleet) close(p *portal, cause error) {
 		p.turn.cancel(cause)
 	case p.engine == nil:
 	case p.engine.owes() && f.run != nil && !errors.Is(cause, ErrLeaseLost):
-		t := f.begin(p, time.Now())
-		t.closing = true
-		t.cancel(cause)
+		f.begin(p, time.Now(), cause)
 	default:
 		p.engine.discard()
 		p.stale = true
