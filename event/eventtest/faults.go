@@ -18,14 +18,14 @@ const AnyMethod = "*"
 
 // Fault is something that goes wrong with a request; see [Portal.Once].
 type Fault struct {
-	answer  *apiError                    // instead of running the method
-	handler http.Handler                 // the same
-	envelop *phpform.Value               // what handler answers, where an item of a batch can say it too
-	reset   bool                         // the same, without an answer
-	before  func(*Portal, *http.Request) // and then the method runs
-	lose    bool                         // after the method ran
-	cut     bool                         // the same
-	rewrite func([]byte) []byte          // the same
+	answer   *apiError                    // instead of running the method
+	handler  http.Handler                 // the same
+	envelope *phpform.Value               // what handler answers, where an item of a batch can say it too
+	reset    bool                         // the same, without an answer
+	before   func(*Portal, *http.Request) // and then the method runs
+	lose     bool                         // after the method ran
+	cut      bool                         // the same
+	rewrite  func([]byte) []byte          // the same
 }
 
 // Fail answers with a status and an error envelope, and the method does not run. In a batch it fails the item.
@@ -53,7 +53,7 @@ func Raw(status int, contentType, body string) Fault {
 	_, result := v.Get("result")
 	_, failure := v.Get("error")
 	if err == nil && (result || failure) {
-		f.envelop = &v
+		f.envelope = &v
 	}
 	return f
 }
@@ -61,7 +61,7 @@ func Raw(status int, contentType, body string) Fault {
 // HTML answers with a status and a page of HTML, as proxies and maintenance screens do, and the method does not run.
 func HTML(status int) Fault {
 	f := Raw(status, "text/html; charset=utf-8", "<html><body><h1>"+http.StatusText(status)+"</h1></body></html>")
-	f.envelop = nil
+	f.envelope = nil
 	return f
 }
 
@@ -177,7 +177,7 @@ func (p *Portal) dueFault(fits func(Fault) bool, methods ...string) (Fault, bool
 }
 
 // inBatch reports whether the fault may befall an item of a batch.
-func (f Fault) inBatch() bool { return f.answer != nil || f.envelop != nil }
+func (f Fault) inBatch() bool { return f.answer != nil || f.envelope != nil }
 
 // item is what the fault makes of an item of a batch.
 func (f Fault) item() (reply, *apiError) {
@@ -185,10 +185,10 @@ func (f Fault) item() (reply, *apiError) {
 		return reply{}, f.answer
 	}
 	get := func(name string) phpform.Value {
-		v, _ := f.envelop.Get(name)
+		v, _ := f.envelope.Get(name)
 		return v
 	}
-	if code, failed := f.envelop.Get("error"); failed {
+	if code, failed := f.envelope.Get("error"); failed {
 		return reply{}, &apiError{
 			status: http.StatusBadRequest, code: code.Scalar(),
 			description: get("error_description").Scalar(), argument: get("argument").Scalar(),
@@ -196,7 +196,7 @@ func (f Fault) item() (reply, *apiError) {
 	}
 	rep := reply{result: get("result")}
 	for name, n := range map[string]**int64{"total": &rep.total, "next": &rep.next} {
-		if v, ok := f.envelop.Get(name); ok {
+		if v, ok := f.envelope.Get(name); ok {
 			count := intOf(v)
 			*n = &count
 		}
