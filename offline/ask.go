@@ -49,8 +49,9 @@ func (p *pages) full() bool { return len(p.rows) == p.asked*pageSize }
 // ask tells the portal what was finished, looks for what is abandoned or parked, and reserves the next records, as far as these
 // are due; in one request where that can be.
 func (e *engine) ask(ctx context.Context, now time.Time) error {
+	stuck := e.stuck
 	calls, all := e.clearings(ctx)
-	if !all || (e.stuck && len(calls) > 0) {
+	if !all || (stuck && len(calls) > 0) {
 		return e.sent(ctx, e.send(ctx, calls))
 	}
 	var abandoned, parked pages

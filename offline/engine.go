@@ -15,6 +15,8 @@ const (
 	// keepUp is the time within which handlers should work a reservation off. Where they need longer, reservations shrink, so that
 	// records do not wait in reservations.
 	keepUp = 20 * time.Second
+	// maxWaiting is how many records may wait for another attempt before nothing more is reserved.
+	maxWaiting = 1000
 	// sweepInterval is how often reservations are looked for that no one works on. It costs no request of its own.
 	sweepInterval = 5 * time.Minute
 )
@@ -60,6 +62,7 @@ type engine struct {
 	opened bool // the spool was looked for
 
 	waiting []task // to be handled, in order
+	behind  bool   // some of them could be handled now, and the time of the turn was over
 	fresh   []task // reserved, and held back until what was abandoned is found
 	owed    []*settlement
 	nobody  map[rowKey]bool // rows that nothing can name to the portal; nil until there is one
@@ -101,7 +104,7 @@ func newEngine(cfg *config, call callFunc, memberID string) *engine {
 func (e *engine) start() {
 	e.sweep = sweep{due: true}
 	e.parked = parkedPass{}
-	e.refused, e.nextGet, e.empty, e.opened = nil, time.Time{}, false, false
+	e.refused, e.nextGet, e.empty, e.opened, e.behind = nil, time.Time{}, false, false, false
 	e.idle.reset()
 	e.failing.reset()
 }
@@ -183,8 +186,9 @@ func (e *engine) mustAsk(now time.Time) bool {
 	return len(e.owed) > 0 || (e.space() && e.sweep.due) || (e.room() && (e.parked.running || e.refused == nil && !now.Before(e.nextGet)))
 }
 
-// space reports whether more records may be taken in that were left reserved.
-func (e *engine) space() bool { return len(e.waiting) < e.limit }
+// space reports whether more records may be taken in that were left reserved. Those that wait for another attempt hold nothing up
+// until there are very many.
+func (e *engine) space() bool { return !e.behind && len(e.waiting) < max(e.limit, maxWaiting) }
 
 // room reports whether other records may be taken in.
 func (e *engine) room() bool { return len(e.fresh) == 0 && e.space() && e.hasPlace() }

@@ -119,13 +119,17 @@ func (c credentials) Renew(context.Context, string, string) (endpoint, token str
 // portal answered.
 type tap struct {
 	event.Caller
+	whole  func(method string, params map[string]any) // as it is sent; before and after see the commands of a batch
 	before func(method string, params map[string]any) error
 	after  func(method string, answer json.RawMessage) json.RawMessage
 }
 
 func (c tap) Call(ctx context.Context, method string, params, result any) error {
+	sent, _ := params.(map[string]any)
+	if c.whole != nil {
+		c.whole(method, sent)
+	}
 	if c.before != nil {
-		sent, _ := params.(map[string]any)
 		for _, one := range commands(method, sent) {
 			if err := c.before(one.method, one.params); err != nil {
 				return err

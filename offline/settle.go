@@ -88,6 +88,7 @@ func (e *engine) paid() {
 
 // clearings returns calls that remove finished records from the queue, up to maxJoined, and whether these are all.
 func (e *engine) clearings(ctx context.Context) (calls []call, all bool) {
+	e.stuck = false
 	for _, s := range e.owed {
 		var byMessage, byID, neither []Record
 		for _, r := range s.clear {
@@ -124,8 +125,8 @@ func (e *engine) clearing(s *settlement, records []Record, params map[string]any
 		if err == nil {
 			err = readDone(methodClear, doc)
 		}
-		e.stuck = err != nil
 		if err != nil {
+			e.stuck = true
 			return err
 		}
 		drop(&s.clear, records)

@@ -49,10 +49,12 @@ func (e *engine) workOff(ctx context.Context, tasks []task) error {
 
 	var again []task
 	abandoned := 0
+	e.behind = false
 	for i, t := range tasks {
 		switch verdicts[i] {
 		case later:
 			again = append(again, t)
+			e.behind = e.behind || t.due.IsZero()
 		case left:
 			abandoned++
 		case done, lost:
