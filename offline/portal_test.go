@@ -25,19 +25,19 @@ import (
 // fixture is a portal with an application whose offline queue is under test, on a network in memory: it works in a bubble of synctest.
 type fixture struct {
 	*eventtest.Portal
-	t   *testing.T
+	t   testing.TB
 	net *eventtest.Network
 	app *eventtest.Application
 	api *rest.Client // as the administrator
 }
 
-func newFixture(t *testing.T, opts ...eventtest.Option) *fixture {
-	t.Helper()
+func newFixture(tb testing.TB, opts ...eventtest.Option) *fixture {
+	tb.Helper()
 	network := eventtest.NewNetwork()
-	f := &fixture{Portal: eventtest.NewPortal(t, append([]eventtest.Option{eventtest.WithTokenLifetime(1000 * time.Hour), eventtest.WithNetwork(network)}, opts...)...), t: t, net: network}
+	f := &fixture{Portal: eventtest.NewPortal(tb, append([]eventtest.Option{eventtest.WithTokenLifetime(1000 * time.Hour), eventtest.WithNetwork(network)}, opts...)...), t: tb, net: network}
 	app, err := f.AddApp(eventtest.App{Scope: []string{"crm"}})
-	require.NoError(t, err)
-	require.NoError(t, app.Install(t.Context()))
+	require.NoError(tb, err)
+	require.NoError(tb, app.Install(tb.Context()))
 	f.app = app
 	f.api = f.as(eventtest.AdminID)
 	f.bind("", "ONCRMDEALADD", "ONCRMDEALUPDATE", "ONCRMDEALDELETE")
@@ -53,10 +53,10 @@ func (f *fixture) as(user int64) *rest.Client {
 	return newClient(f.t, f.net.Client(), credentials{endpoint: g.ClientEndpoint, token: string(g.AccessToken)}, f.MemberID())
 }
 
-func newClient(t *testing.T, h *http.Client, c credentials, memberID string) *rest.Client {
-	t.Helper()
+func newClient(tb testing.TB, h *http.Client, c credentials, memberID string) *rest.Client {
+	tb.Helper()
 	portals, err := rest.NewPortals(c, rest.WithHTTPClient(h), rest.WithoutRateLimit(), rest.WithRetries(0))
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	return portals.Portal(memberID)
 }
 
@@ -82,17 +82,17 @@ func (f *fixture) queue(opts ...offline.Option) *offline.Queue {
 	return newQueue(f.t, f.api, opts...)
 }
 
-func newQueue(t *testing.T, c event.Caller, opts ...offline.Option) *offline.Queue {
-	t.Helper()
+func newQueue(tb testing.TB, c event.Caller, opts ...offline.Option) *offline.Queue {
+	tb.Helper()
 	q, err := offline.NewQueue(c, opts...)
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	return q
 }
 
-func newConsumer(t *testing.T, c event.Caller, h event.HandlerFunc, opts ...offline.Option) *offline.Consumer {
-	t.Helper()
+func newConsumer(tb testing.TB, c event.Caller, h event.HandlerFunc, opts ...offline.Option) *offline.Consumer {
+	tb.Helper()
 	consumer, err := offline.NewConsumer(c, h, opts...)
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	return consumer
 }
 
