@@ -24,7 +24,9 @@ const latency = 100 * time.Millisecond
 func inBubble(b *testing.B, f func(t *testing.T)) {
 	b.Helper()
 	all := func(string, string) (bool, error) { return true, nil }
-	run := func(t *testing.T) { synctest.Test(t, f) }
+	run := func(t *testing.T) { //nolint:thelper // the test itself
+		synctest.Test(t, f)
+	}
 	if !testing.RunTests(all, []testing.InternalTest{{Name: b.Name(), F: run}}) {
 		b.FailNow()
 	}
@@ -65,7 +67,7 @@ func BenchmarkRequests(b *testing.B) {
 			const n = 500
 			made := 0
 			for b.Loop() {
-				inBubble(b, func(t *testing.T) {
+				inBubble(b, func(t *testing.T) { //nolint:thelper // the test itself
 					f, portals := loaded(t, n, rest.WithoutRateLimit())
 					handle := event.HandlerFunc(noticing)
 					if fetch {
@@ -90,7 +92,7 @@ func BenchmarkDrain(b *testing.B) {
 			var took time.Duration
 			refused := 0
 			for b.Loop() {
-				inBubble(b, func(t *testing.T) {
+				inBubble(b, func(t *testing.T) { //nolint:thelper // the test itself
 					f, portals := loaded(t, n, rest.WithRateLimit(rest.DefaultRate, 1), eventtest.WithRateLimit(rest.DefaultRate, rest.DefaultBurst))
 					handle := event.HandlerFunc(noticing)
 					if fetch {
@@ -121,7 +123,9 @@ func BenchmarkWake(b *testing.B) {
 		b.Run(map[bool]string{true: "signal", false: "polling"}[signal], func(b *testing.B) {
 			var lags []time.Duration
 			for b.Loop() {
-				inBubble(b, func(t *testing.T) { lags = append(lags, wakeLags(t, signal)...) })
+				inBubble(b, func(t *testing.T) { //nolint:thelper // the test itself
+					lags = append(lags, wakeLags(t, signal)...)
+				})
 			}
 			slices.Sort(lags)
 			b.ReportMetric(lags[len(lags)/2].Seconds(), "lag-p50-s")

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -17,6 +18,7 @@ import (
 	"github.com/b24events/b24events/event"
 	"github.com/b24events/b24events/event/eventtest"
 	"github.com/b24events/b24events/offline"
+	"github.com/b24events/b24events/rest"
 )
 
 var errHandler = errors.New("the handler's reason")
@@ -67,6 +69,18 @@ func TestConsumerCostsFewRequests(t *testing.T) {
 	require.Len(t, seen.entries(), 500)
 	require.Empty(t, f.OfflineRows())
 	require.Equal(t, 5, f.Requests().REST, "reservations of 50, 100, 200, 150 and none, with the clearings")
+}
+
+// The goal is six hundredths of a request for each event, its object included.
+func TestRequestsPerEventWithObjects(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f, portals := loaded(t, 500, rest.WithoutRateLimit())
+		c := newConsumer(t, portals.Portal(f.MemberID()), fetching(portals))
+		require.NoError(t, c.Drain(t.Context()))
+		require.EqualValues(t, 500, c.Stats().Handled)
+		require.LessOrEqual(t, f.Requests().REST, 500*6/100)
+	})
 }
 
 func TestConsumerKeepsOrderWithinAnObject(t *testing.T) {
@@ -396,7 +410,7 @@ func TestConsumerPrintsNoCredentials(t *testing.T) {
 
 func TestOptionsThatMakeNoSense(t *testing.T) {
 	t.Parallel()
-	none := callerFunc(func(context.Context, string, map[string]any) (string, error) { return "", errors.New("called") })
+	none := unreachable(t)
 	h := event.HandlerFunc(func(context.Context, *event.Delivery) error { return nil })
 	tests := []struct {
 		name string
@@ -437,7 +451,7 @@ func TestOptionsThatMakeNoSense(t *testing.T) {
 	require.NoError(t, err)
 	_, err = offline.NewQueue(nil)
 	require.Error(t, err)
-	_, err = offline.NewQueue(callerFunc(nil))
+	_, err = offline.NewQueue((*requests)(nil))
 	require.Error(t, err)
 	_, err = offline.NewConsumer(nil, h)
 	require.Error(t, err)

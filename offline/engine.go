@@ -38,7 +38,8 @@ type engine struct {
 	gate     gate // nil where only cfg bounds the handlers
 
 	limit    int           // of the next reservation
-	lastWork time.Duration // that handling the last records took
+	lastWork time.Duration // the longest that handling records took since the last reservation
+	grow     bool          // the last reservation came back full
 	idle     backoff       // between looks at an empty queue
 	failing  backoff       // between failed requests
 	batchAt  time.Time     // when batches may be tried again
@@ -324,21 +325,27 @@ func (e *engine) pace(ctx context.Context, n, asked int) {
 	e.meter.count(func(s *Stats) { s.LastRecord = time.Now() })
 	e.nextGet = time.Time{}
 	e.idle.reset()
-	switch {
-	case e.lastWork > keepUp:
-		e.shrink()
-	case n >= asked:
-		e.limit = min(2*e.limit, e.cfg.batchSize)
-	}
+	e.grow = e.full
 }
 
 // lost is what an error of a reservation calls for: the portal may have made it, and the answer may have been too large, or taken too long.
 func (e *engine) lost(err error) {
-	e.empty = false
+	e.empty, e.grow = false, false
 	if !surelyNotRun(err) {
 		e.again = true
 		e.shrink()
 	}
+}
+
+// adapt decides how many records to ask for: more while reservations come back full and the handlers would keep up with more.
+func (e *engine) adapt() {
+	switch {
+	case e.lastWork > keepUp:
+		e.shrink()
+	case e.grow && e.lastWork <= keepUp/2:
+		e.limit = min(2*e.limit, e.cfg.batchSize)
+	}
+	e.grow, e.lastWork = false, 0
 }
 
 func (e *engine) shrink() { e.limit = max(e.limit/2, min(e.cfg.batchSize, firstLimit)) }

@@ -128,7 +128,7 @@ func TestLeaseOptions(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			ignore := event.HandlerFunc(func(context.Context, *event.Delivery) error { return nil })
-			_, err := offline.NewConsumer(newScript(""), ignore, opt)
+			_, err := offline.NewConsumer(unreachable(t), ignore, opt)
 			require.ErrorContains(t, err, "offline: WithLease")
 		})
 	}

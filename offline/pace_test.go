@@ -2,12 +2,10 @@ package offline_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
-	"fmt"
+	"regexp"
 	"runtime"
-	"slices"
-	"strconv"
-	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,83 +13,32 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/b24events/b24events/event"
+	"github.com/b24events/b24events/event/eventtest"
 	"github.com/b24events/b24events/offline"
 )
 
 func goexit() { runtime.Goexit() }
 
-const (
-	emptyQueue = `{"process_id":"p","events":[]}`
-	idA        = "182c725fd7969ecbfb0695b95a7f1acd"
-	idB        = "1517fab7e719c19d61fe8861d2c3233b"
-)
-
-// row is a record of a deal.
-func row(id, deal, messageID string) string {
-	return `{"ID":` + id + `,"EVENT_NAME":"ONCRMDEALUPDATE","EVENT_DATA":{"FIELDS":{"ID":` + deal + `}},
-		"MESSAGE_ID":"` + messageID + `","PROCESS_ID":"p"}`
-}
-
-// call is one call that a script saw.
-type call struct {
-	method string
-	at     time.Duration // since the script began
-	params map[string]any
-}
-
-// script answers calls without sockets, so that time can be faked. It holds no state of a queue: the first reservation brings the
-// records, all others are empty.
-type script struct {
-	start   time.Time
-	calls   []call
-	records string                                            // of the first reservation
-	fail    func(n int, c call) error                         // of the n-th call, from 1
-	answer  func(method string, params map[string]any) string // "" for the usual one
-}
-
-func newScript(records string) *script { return &script{start: time.Now(), records: records} }
-
-func (s *script) Call(ctx context.Context, method string, params, result any) error {
-	return callerFunc(s.reply).Call(ctx, method, params, result)
-}
-
-func (s *script) reply(_ context.Context, method string, params map[string]any) (string, error) {
-	c := call{method: method, at: time.Since(s.start), params: params}
-	s.calls = append(s.calls, c)
-	if s.fail != nil {
-		if err := s.fail(len(s.calls), c); err != nil {
-			return "", err
-		}
-	}
-	if s.answer != nil {
-		if a := s.answer(method, params); a != "" {
-			return a, nil
-		}
-	}
-	switch method {
-	case "event.offline.get":
-		if s.records == "" {
-			return emptyQueue, nil
-		}
-		answer := `{"process_id":"p","events":[` + s.records + `]}`
-		s.records = ""
-		return answer, nil
-	case "event.offline.list":
-		return `[]`, nil
-	default:
-		return `true`, nil
-	}
-}
-
-// times returns when a method was called.
-func (s *script) times(method string) []time.Duration {
+// times returns when a method ran, from start on.
+func (f *fixture) times(start time.Time, method string) []time.Duration {
 	var at []time.Duration
-	for _, c := range s.calls {
-		if c.method == method {
-			at = append(at, c.at)
+	for _, c := range f.Calls() {
+		if c.Method == method {
+			at = append(at, c.Time.Sub(start))
 		}
 	}
 	return at
+}
+
+// sweeps returns how often abandoned records were looked for.
+func (f *fixture) sweeps() int {
+	n := 0
+	for _, c := range f.Calls() {
+		if c.Method == "event.offline.list" && c.Params.Get("order", "PROCESS_ID").Text() != "" {
+			n++
+		}
+	}
+	return n
 }
 
 // requireWaits checks that the waits between times are within half of those wanted and the whole.
@@ -108,59 +55,68 @@ func requireWaits(t *testing.T, at []time.Duration, want ...time.Duration) {
 func TestPaceOfAnEmptyQueue(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := newScript("")
-		c := newConsumer(t, s, new(journal).HandleEvent, offline.WithInterval(time.Second, 8*time.Second))
+		f := newFixture(t)
+		c := newConsumer(t, f.api, new(journal).HandleEvent, offline.WithInterval(time.Second, 8*time.Second))
+		start := time.Now()
 		ctx, stop := context.WithTimeout(t.Context(), time.Minute)
 		defer stop()
 		require.NoError(t, c.Run(ctx))
-		requireWaits(t, s.times("event.offline.get"), time.Second, 2*time.Second, 4*time.Second, 8*time.Second, 8*time.Second, 8*time.Second)
-		require.Len(t, s.times("event.offline.list"), 2, "abandoned and parked records are looked for at the start only")
+		requireWaits(t, f.times(start, "event.offline.get"), time.Second, 2*time.Second, 4*time.Second, 8*time.Second, 8*time.Second, 8*time.Second)
+		require.Len(t, f.times(start, "event.offline.list"), 2, "abandoned and parked records are looked for at the start only")
+	})
+}
+
+func TestAbandonedRecordsAreLookedForNowAndThen(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		var seen journal
+		c := newConsumer(t, f.api, seen.HandleEvent)
+		time.AfterFunc(time.Minute, func() { // a process that should not be there reserves, and dies
+			f.change("UPDATE", 1)
+			_, err := f.queue().Reserve(t.Context(), 50)
+			require.NoError(t, err)
+			f.ResetRecords()
+		})
+		ctx, stop := context.WithTimeout(t.Context(), time.Hour)
+		defer stop()
+		require.NoError(t, c.Run(ctx))
+		require.Equal(t, []string{"UPDATE 1"}, seen.entries())
+		require.InDelta(t, 11, f.sweeps(), 1)
+		require.Equal(t, len(f.times(time.Now(), "event.offline.get")), f.Requests().REST, "no look costs a request")
 	})
 }
 
 func TestPaceQuickensWithRecords(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := newScript("")
-		c := newConsumer(t, s, new(journal).HandleEvent, offline.WithInterval(time.Second, time.Hour), offline.WithBatchSize(2))
-		gets := 0
-		s.answer = func(method string, _ map[string]any) string {
-			if method != "event.offline.get" {
-				return ""
-			}
-			switch gets++; gets {
-			case 4: // a full reservation: there may be more
-				return `{"process_id":"p","events":[` + row("1", "1", idA) + `,` + row("2", "2", idB) + `]}`
-			case 5: // that was all
-				return `{"process_id":"p","events":[` + row("3", "3", idA) + `]}`
-			default:
-				return ""
-			}
-		}
-		ctx, stop := context.WithTimeout(t.Context(), 20*time.Second)
+		f := newFixture(t)
+		c := newConsumer(t, f.api, new(journal).HandleEvent, offline.WithInterval(time.Second, time.Hour), offline.WithBatchSize(2))
+		start := time.Now()
+		time.AfterFunc(7200*time.Millisecond, func() { f.change("UPDATE", 1, 2, 3) }) // after the fourth look, before the fifth
+		ctx, stop := context.WithTimeout(t.Context(), 30*time.Second)
 		defer stop()
 		require.NoError(t, c.Run(ctx))
-		requireWaits(t, s.times("event.offline.get"), time.Second, 2*time.Second, 4*time.Second, 0, 0, time.Second, 2*time.Second)
+		requireWaits(t, f.times(start, "event.offline.get"), time.Second, 2*time.Second, 4*time.Second, 8*time.Second, 0, 0, time.Second, 2*time.Second)
 	})
 }
 
 func TestPaceOfAFailingPortal(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := newScript("")
-		s.fail = func(n int, _ call) error {
-			if n <= 8 {
-				return errors.New("connection refused")
+		f := newFixture(t)
+		start := time.Now()
+		var at []time.Duration
+		c := newConsumer(t, tap{Caller: f.api, whole: func(string, map[string]any) {
+			at = append(at, time.Since(start))
+			f.net.Break(f.Domain(), nil)
+			if len(at) <= 8 {
+				f.net.Break(f.Domain(), errors.New("connection refused"))
 			}
-			return nil
-		}
-		c := newConsumer(t, s, new(journal).HandleEvent)
+		}}, new(journal).HandleEvent)
 		c.Wake() // does not cut these waits short
 		require.NoError(t, c.Drain(t.Context()))
-		var at []time.Duration
-		for _, one := range s.calls {
-			at = append(at, one.at)
-		}
+		// After the third failure the calls are tried one by one as well.
 		requireWaits(t, at, time.Second, 2*time.Second, 0, 4*time.Second, 8*time.Second, 16*time.Second, 32*time.Second, time.Minute)
 		require.EqualValues(t, 9, c.Stats().Requests)
 	})
@@ -169,30 +125,35 @@ func TestPaceOfAFailingPortal(t *testing.T) {
 func TestReservationIsLookedForOnlyWhereItMayHaveBeenMade(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
-		name  string
-		err   error
-		lists int
+		name, method string
+		fault        eventtest.Fault
+		sweeps       int
 	}{
-		{"over the limit", refusal{code: "query_limit_exceeded"}, 2},
-		{"blocked for a while", refusal{code: "OPERATION_TIME_LIMIT"}, 2},
-		{"no connection", errors.New("connection reset"), 4},
-		{"broken database", refusal{code: "ERROR_CORE"}, 3},
+		{"over the limit", "batch", eventtest.Fail(503, "query_limit_exceeded", "Too many requests"), 1},
+		{"blocked for a while", "event.offline.get", eventtest.Fail(429, "OPERATION_TIME_LIMIT", "Method is blocked due to operation time limit."), 1},
+		{"reset", "batch", eventtest.Reset(), 2},
+		{"answer lost", "batch", eventtest.LoseAnswer(), 2},
+		{"answer cut", "batch", eventtest.CutAnswer(), 2},
+		{"broken database", "event.offline.get", eventtest.Fail(500, "ERROR_CORE", "SQL query error!"), 2},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				s := newScript("")
-				failed := false
-				s.fail = func(_ int, c call) error {
-					if c.method == "event.offline.get" && !failed {
-						failed = true
-						return tt.err
+				f := newFixture(t)
+				f.change("UPDATE", upTo(60)...)
+				armed := false
+				var seen journal
+				f.drain(func(ctx context.Context, d *event.Delivery) error {
+					if !armed {
+						armed = true
+						f.Once(tt.method, tt.fault) // of the second reservation
 					}
-					return nil
-				}
-				require.NoError(t, newConsumer(t, s, new(journal).HandleEvent).Drain(t.Context()))
-				require.Len(t, s.times("event.offline.list"), tt.lists)
+					return seen.HandleEvent(ctx, d)
+				}, offline.WithWorkers(1))
+				require.Len(t, seen.entries(), 60)
+				require.Equal(t, tt.sweeps, f.sweeps())
+				require.Empty(t, f.OfflineRows())
 			})
 		})
 	}
@@ -201,28 +162,49 @@ func TestReservationIsLookedForOnlyWhereItMayHaveBeenMade(t *testing.T) {
 func TestReservationsGrowAndShrink(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := newScript("")
-		var limits []any
-		s.fail = func(_ int, c call) error {
-			if c.method != "event.offline.get" {
-				return nil
-			}
-			limits = append(limits, fmt.Sprint(c.params["limit"]))
-			if n := len(limits); n >= 5 && n <= 6 {
-				return errors.New("unexpected end")
+		f := newFixture(t)
+		f.change("UPDATE", upTo(2000)...)
+		gets := 0
+		c := newConsumer(t, tap{Caller: f.api, before: func(method string, _ map[string]any) error {
+			if method == "event.offline.get" {
+				if gets++; gets == 5 || gets == 6 {
+					f.Once("batch", eventtest.LoseAnswer())
+				}
 			}
 			return nil
-		}
-		s.answer = func(method string, params map[string]any) string {
-			if method != "event.offline.get" || len(limits) > 8 {
-				return ""
+		}}, new(journal).HandleEvent, offline.WithBatchSize(300))
+		require.NoError(t, c.Drain(t.Context()))
+		var limits []string
+		for _, call := range f.Calls() {
+			if call.Method == "event.offline.get" {
+				limits = append(limits, call.Params.Get("limit").Text())
 			}
-			n, err := strconv.Atoi(fmt.Sprint(params["limit"]))
-			require.NoError(t, err)
-			return `{"process_id":"p","events":[` + strings.Repeat(row("1", "1", idA)+",", n-1) + row("1", "1", idA) + `]}`
 		}
-		require.NoError(t, newConsumer(t, s, new(journal).HandleEvent, offline.WithBatchSize(300)).Drain(t.Context()))
-		require.Equal(t, []any{"50", "100", "200", "300", "300", "150", "75", "150", "300"}, limits)
+		require.Equal(t, []string{"50", "100", "200", "300", "300", "150", "75", "150", "300"}, limits[:9])
+		require.EqualValues(t, 2000, c.Stats().Handled)
+		require.EqualValues(t, 450, c.Stats().Recovered)
+		require.Empty(t, f.OfflineRows())
+	})
+}
+
+func TestReservationsShrinkWhereHandlersAreSlow(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		f.change("UPDATE", upTo(700)...)
+		c := newConsumer(t, f.api, func(context.Context, *event.Delivery) error {
+			time.Sleep(time.Second) //nolint:forbidigo // in fake time
+			return nil
+		}, offline.WithWorkers(5))
+		require.NoError(t, c.Drain(t.Context()))
+		var limits []string
+		for _, call := range f.Calls() {
+			if call.Method == "event.offline.get" {
+				limits = append(limits, call.Params.Get("limit").Text())
+			}
+		}
+		require.Equal(t, []string{"50", "100", "100", "100", "100", "100", "100", "100", "100"}, limits, "of 200 they would take 40 seconds")
+		require.EqualValues(t, 700, c.Stats().Handled)
 	})
 }
 
@@ -240,44 +222,35 @@ func TestPaceOfAttempts(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				s := newScript(row("1", "1", idA))
-				s.answer = held
+				f := newFixture(t)
+				f.change("UPDATE", 1)
+				start := time.Now()
 				var at []time.Duration
-				c := newConsumer(t, s, func(context.Context, *event.Delivery) error {
-					at = append(at, time.Since(s.start))
+				c := f.drain(func(context.Context, *event.Delivery) error {
+					at = append(at, time.Since(start))
 					return tt.err
 				})
-				require.NoError(t, c.Drain(t.Context()))
 				require.Len(t, at, offline.DefaultMaxAttempts)
 				requireWaits(t, at, tt.waits...)
 				require.EqualValues(t, 1, c.Stats().Parked)
+				require.EqualValues(t, 4, c.Stats().Retries)
 			})
 		})
 	}
 }
 
-// held lets a look before parking find record 1 still reserved.
-func held(method string, params map[string]any) string {
-	filter, _ := params["filter"].(map[string]any)
-	if method == "event.offline.list" && filter["=PROCESS_ID"] == "p" {
-		return `[` + row("1", "1", idA) + `]`
-	}
-	return ""
-}
-
 func TestHandlerTimeout(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := newScript(row("1", "1", idA))
-		s.answer = held
+		f := newFixture(t)
+		f.change("UPDATE", 1)
 		var took []time.Duration
-		c := newConsumer(t, s, func(ctx context.Context, _ *event.Delivery) error {
+		c := f.drain(func(ctx context.Context, _ *event.Delivery) error {
 			start := time.Now()
 			<-ctx.Done()
 			took = append(took, time.Since(start))
 			return ctx.Err()
 		}, offline.WithHandlerTimeout(20*time.Second), offline.WithMaxAttempts(2))
-		require.NoError(t, c.Drain(t.Context()))
 		require.Equal(t, []time.Duration{20 * time.Second, 20 * time.Second}, took, "a time-out is tried again")
 		require.EqualValues(t, 1, c.Stats().Parked)
 	})
@@ -286,15 +259,16 @@ func TestHandlerTimeout(t *testing.T) {
 func TestFinishedRecordsAreClearedWhileOthersRun(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := newScript(row("1", "1", idA) + "," + row("2", "2", idB))
-		c := newConsumer(t, s, func(_ context.Context, d *event.Delivery) error {
+		f := newFixture(t)
+		f.change("UPDATE", 1, 2)
+		start := time.Now()
+		f.drain(func(_ context.Context, d *event.Delivery) error {
 			if dealID(t, d) == 2 {
 				time.Sleep(20 * time.Second) //nolint:forbidigo // a slow handler, in fake time
 			}
 			return nil
 		})
-		require.NoError(t, c.Drain(t.Context()))
-		cleared := s.times("event.offline.clear")
+		cleared := f.times(start, "event.offline.clear")
 		require.Len(t, cleared, 2)
 		require.LessOrEqual(t, cleared[0], 5*time.Second)
 		require.GreaterOrEqual(t, cleared[1], 20*time.Second)
@@ -304,107 +278,108 @@ func TestFinishedRecordsAreClearedWhileOthersRun(t *testing.T) {
 func TestStopGivesHandlersTheirGrace(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := newScript(row("1", "1", idA) + "," + row("2", "2", idB))
+		f := newFixture(t)
+		f.change("UPDATE", 1, 2)
+		start := time.Now()
 		ctx, stop := context.WithTimeout(t.Context(), 3*time.Second)
 		defer stop()
 		var ended time.Duration
-		c := newConsumer(t, s, func(ctx context.Context, d *event.Delivery) error {
+		c := newConsumer(t, f.api, func(ctx context.Context, d *event.Delivery) error {
 			if dealID(t, d) == 1 {
 				time.Sleep(8 * time.Second) //nolint:forbidigo // ends within the grace period
 				return nil
 			}
 			<-ctx.Done()
-			ended = time.Since(s.start)
+			ended = time.Since(start)
 			return ctx.Err()
 		}, offline.WithGrace(7*time.Second))
 		require.NoError(t, c.Run(ctx))
 		require.Equal(t, 10*time.Second, ended)
 		require.EqualValues(t, 1, c.Stats().Cleared)
 		require.EqualValues(t, 1, c.Stats().Left)
+		require.Equal(t, []string{"reserved"}, f.states())
 	})
 }
 
 func TestStopDoesNotClearForever(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := newScript(row("1", "1", idA))
-		s.fail = func(_ int, c call) error {
-			if c.method == "event.offline.clear" {
-				return errors.New("connection refused")
-			}
-			return nil
-		}
+		f := newFixture(t)
+		f.change("UPDATE", 1)
+		f.Always("event.offline.clear", eventtest.Fail(500, "ERROR_CORE", "SQL query error!"))
+		start := time.Now()
 		ctx, stop := context.WithTimeout(t.Context(), 30*time.Second)
 		defer stop()
-		c := newConsumer(t, s, new(journal).HandleEvent)
+		c := newConsumer(t, f.api, new(journal).HandleEvent)
 		require.NoError(t, c.Run(ctx))
-		require.LessOrEqual(t, time.Since(s.start), 41*time.Second)
-		require.Len(t, s.times("event.offline.get"), 1, "nothing new is reserved while records cannot be cleared")
+		require.LessOrEqual(t, time.Since(start), 41*time.Second)
+		require.Len(t, f.times(start, "event.offline.get"), 2, "nothing new is reserved while records cannot be cleared")
 		require.EqualValues(t, 1, c.Stats().Left)
 
-		s.fail = nil
-		s.answer = func(method string, params map[string]any) string {
-			_, again := params["process_id"]
-			switch {
-			case method == "event.offline.list" && len(s.times("event.offline.list")) == 2:
-				return `[` + row("1", "1", idA) + `]`
-			case method == "event.offline.get" && again:
-				return `{"process_id":"p","events":[` + row("1", "1", idA) + `]}`
-			default:
-				return ""
-			}
-		}
+		f.Heal()
 		require.NoError(t, c.Drain(t.Context()))
 		require.EqualValues(t, 1, c.Stats().Handled, "the handler is not called again")
 		require.EqualValues(t, 1, c.Stats().Cleared)
+		require.Empty(t, f.OfflineRows())
 	})
 }
 
 func TestACallThatNeverReturnsIsCutOff(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		hung := 0
-		c := newConsumer(t, callerFunc(func(ctx context.Context, method string, _ map[string]any) (string, error) {
-			if hung++; hung == 1 {
-				<-ctx.Done()
-				return "", ctx.Err()
-			}
-			if method == "event.offline.list" {
-				return `[]`, nil
-			}
-			return emptyQueue, nil
-		}), new(journal).HandleEvent)
-		require.NoError(t, c.Drain(t.Context()))
+		f := newFixture(t)
+		f.Once("batch", eventtest.Delay(time.Hour))
+		start := time.Now()
+		c := f.drain(new(journal).HandleEvent)
 		require.EqualValues(t, 2, c.Stats().Requests)
+		require.Less(t, time.Since(start), 2*time.Minute)
 	})
 }
 
 func TestRecordsWithoutAUsableMessageID(t *testing.T) {
 	t.Parallel()
+	message, number := regexp.MustCompile(`"MESSAGE_ID":"[0-9a-f]{32}"`), regexp.MustCompile(`"ID":"[0-9]+"`)
 	tests := []struct {
-		name, row string
-		err       error
-		byNumber  int
-		left      int64
+		name     string
+		numbered bool
+		err      error
+		cleared  bool
+		left     int64
 	}{
-		{name: "cleared by number", row: row("1", "1", "1"), byNumber: 1},
-		{name: "cannot be parked", row: row("1", "1", "1"), err: event.Drop(errHandler), left: 1},
-		{name: "cannot be cleared", row: row("0", "1", ""), left: 1},
+		{name: "cleared by number", numbered: true, cleared: true},
+		{name: "cannot be parked", numbered: true, err: event.Drop(errHandler), left: 1},
+		{name: "cannot be cleared", left: 1},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				s := newScript(tt.row)
-				c := newConsumer(t, s, func(context.Context, *event.Delivery) error { return tt.err })
-				require.NoError(t, c.Drain(t.Context()))
+				f := newFixture(t)
+				f.change("UPDATE", 1)
+				spoil := func(_ string, answer json.RawMessage) json.RawMessage {
+					answer = message.ReplaceAll(answer, []byte(`"MESSAGE_ID":"1"`))
+					if !tt.numbered {
+						answer = number.ReplaceAll(answer, []byte(`"ID":"0"`))
+					}
+					return answer
+				}
+				handled := 0
+				c := newConsumer(t, tap{Caller: f.api, after: spoil}, func(context.Context, *event.Delivery) error {
+					handled++
+					return tt.err
+				})
+				ctx, stop := context.WithTimeout(t.Context(), time.Hour) // with several looks for abandoned records
+				defer stop()
+				require.NoError(t, c.Run(ctx))
+				require.Equal(t, 1, handled)
 				require.Equal(t, tt.left, c.Stats().Left)
-				require.Empty(t, s.times("event.offline.error"))
-				clears := slices.DeleteFunc(slices.Clone(s.calls), func(c call) bool { return c.method != "event.offline.clear" })
-				require.Len(t, clears, tt.byNumber)
-				for _, c := range clears {
-					require.Equal(t, []any{"1"}, c.params["id"])
-					require.NotContains(t, c.params, "message_id")
+				require.Zero(t, f.CallCount("event.offline.error"))
+				if tt.cleared {
+					require.Empty(t, f.states())
+					require.Equal(t, 1, f.CallCount("event.offline.clear"))
+				} else {
+					require.Equal(t, []string{"reserved"}, f.states())
+					require.Zero(t, f.CallCount("event.offline.clear"))
 				}
 			})
 		})

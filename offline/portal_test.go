@@ -172,36 +172,18 @@ func commands(method string, params map[string]any) []command {
 	return list
 }
 
-// callerFunc answers calls with the JSON of a result, for what a portal that behaves never does and for tests without sockets.
-type callerFunc func(ctx context.Context, method string, params map[string]any) (string, error)
+// answering is the queue of a portal that gives one result to a method, whatever it is.
+func answering(t *testing.T, method, result string) *offline.Queue {
+	t.Helper()
+	f := newFixture(t)
+	f.Always(method, eventtest.Raw(200, "application/json", `{"result":`+result+`}`))
+	return f.queue()
+}
 
-func (f callerFunc) Call(ctx context.Context, method string, params, result any) error {
-	sent, _ := params.(map[string]any)
-	if method != "batch" {
-		answer, err := f(ctx, method, sent)
-		if err != nil {
-			return err
-		}
-		return json.Unmarshal([]byte(answer), result)
-	}
-	results, failures := map[string]any{}, map[string]any{}
-	for _, one := range commands(method, sent) {
-		answer, err := f(ctx, one.method, one.params)
-		var refused event.CallError
-		switch {
-		case errors.As(err, &refused):
-			failures[one.name] = map[string]any{"error": refused.ErrorCode(), "error_description": refused.ErrorDescription()}
-		case err != nil:
-			return err
-		default:
-			results[one.name] = json.RawMessage(answer)
-		}
-	}
-	doc, err := json.Marshal(map[string]any{"result": results, "result_error": failures})
-	if err != nil {
-		return err
-	}
-	return json.Unmarshal(doc, result)
+// unreachable is a caller of a portal that is not there, for what must fail before it calls.
+func unreachable(t *testing.T) event.Caller {
+	t.Helper()
+	return newClient(t, eventtest.NewNetwork().Client(), credentials{endpoint: "https://nowhere.bitrix24.com/rest/", token: "none"}, "m")
 }
 
 // refusal is a portal's error.

@@ -237,10 +237,7 @@ func TestQueueFilters(t *testing.T) {
 
 func TestQueueRefusesFilters(t *testing.T) {
 	t.Parallel()
-	nothing := callerFunc(func(context.Context, string, map[string]any) (string, error) {
-		return "", errors.New("called")
-	})
-	q := newQueue(t, nothing)
+	q := newQueue(t, unreachable(t))
 	tests := []struct {
 		name        string
 		filter      offline.Filter
@@ -391,9 +388,9 @@ func TestQueueExplainsRefusals(t *testing.T) {
 func TestQueueKeepsAddressesOutOfErrors(t *testing.T) {
 	t.Parallel()
 	cause := errors.New("connection refused")
-	c := callerFunc(func(context.Context, string, map[string]any) (string, error) {
-		return "", fmt.Errorf("call: %w", &url.Error{Op: "Post", URL: "https://p.example/rest/1/s3cr3t/", Err: cause})
-	})
+	c := tap{before: func(string, map[string]any) error { // as a client of somebody else does
+		return fmt.Errorf("call: %w", &url.Error{Op: "Post", URL: "https://p.example/rest/1/s3cr3t/", Err: cause})
+	}}
 	_, err := newQueue(t, c).Reserve(t.Context(), 1)
 	require.ErrorIs(t, err, cause)
 	require.NotContains(t, err.Error(), "s3cr3t")
@@ -420,21 +417,20 @@ func TestQueueRefusesAnswers(t *testing.T) {
 		return nil
 	}
 	tests := []struct {
-		name, answer string
-		call         func(*offline.Queue) error
+		name, method, answer string
+		call                 func(*offline.Queue) error
 	}{
-		{"no reservation", `{"process_id":null,"events":[]}`, reserve},
-		{"records are a text", `{"process_id":"p","events":"x"}`, reserve},
-		{"clear says false", `false`, clearOne},
-		{"list is an object", `{"a":1}`, list},
-		{"list does not move", "[" + strings.Repeat(`{"ID":"7"},`, 49) + `{"ID":"7"}]`, list},
-		{"list without numbers", "[" + strings.Repeat(`{},`, 49) + `{}]`, list},
+		{"no reservation", "event.offline.get", `{"process_id":null,"events":[]}`, reserve},
+		{"records are a text", "event.offline.get", `{"process_id":"p","events":"x"}`, reserve},
+		{"clear says false", "event.offline.clear", `false`, clearOne},
+		{"list is an object", "event.offline.list", `{"a":1}`, list},
+		{"list does not move", "event.offline.list", "[" + strings.Repeat(`{"ID":"7"},`, 49) + `{"ID":"7"}]`, list},
+		{"list without numbers", "event.offline.list", "[" + strings.Repeat(`{},`, 49) + `{}]`, list},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			q := newQueue(t, callerFunc(func(context.Context, string, map[string]any) (string, error) { return tt.answer, nil }))
-			require.ErrorIs(t, tt.call(q), offline.ErrBadAnswer)
+			require.ErrorIs(t, tt.call(answering(t, tt.method, tt.answer)), offline.ErrBadAnswer)
 		})
 	}
 }

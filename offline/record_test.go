@@ -1,7 +1,6 @@
 package offline_test
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"testing"
@@ -16,9 +15,7 @@ import (
 // read returns the records of an answer of event.offline.get.
 func read(t *testing.T, events string) []offline.Record {
 	t.Helper()
-	q := newQueue(t, callerFunc(func(context.Context, string, map[string]any) (string, error) {
-		return `{"process_id":"p1","events":` + events + `}`, nil
-	}))
+	q := answering(t, "event.offline.get", `{"process_id":"p1","events":`+events+`}`)
 	b, err := q.Reserve(t.Context(), 50)
 	require.NoError(t, err)
 	require.Equal(t, "p1", b.ProcessID)

@@ -87,6 +87,9 @@ func (e *engine) takes() bool { return e.spool.taking && time.Now().Before(e.spo
 
 // taking is a call that removes records from the queue as it reads them.
 func (e *engine) taking(ctx context.Context, parked bool) call {
+	if !parked {
+		e.adapt()
+	}
 	asked := e.limit
 	params := map[string]any{"clear": 1, "limit": asked}
 	if parked {
@@ -115,7 +118,7 @@ func (e *engine) taking(ctx context.Context, parked bool) call {
 }
 
 func (e *engine) takingFailed(ctx context.Context, err error) error {
-	e.empty = false
+	e.empty, e.grow = false, false
 	if !surelyNotRun(err) {
 		e.shrink()
 		e.cfg.logger.LogAttrs(ctx, slog.LevelError, "offline queue: no answer to a reading that deletes; if the portal ran it, its records are lost",

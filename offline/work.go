@@ -45,7 +45,7 @@ func (e *engine) workOff(ctx context.Context, tasks []task) error {
 	verdicts := make([]verdict, len(tasks))
 	failure := e.collect(ctx, stop, end, tasks, verdicts, results)
 	running.Wait()
-	e.lastWork = time.Since(start)
+	e.lastWork = max(e.lastWork, time.Since(start))
 
 	var again []task
 	abandoned := 0
