@@ -144,7 +144,8 @@ func list(p *pages, n, start int, filter, order map[string]any) []call {
 // swept takes in the front of the queue.
 func (e *engine) swept(ctx context.Context, p *pages) {
 	if p.err != nil {
-		return // again with the next request
+		e.sweep.pages /= 2 // again with the next request, in case the answer was too large
+		return
 	}
 	known := e.known()
 	var found []Record
@@ -227,6 +228,7 @@ func (e *engine) parkedCalls(ctx context.Context, p *pages) []call {
 // readParked takes in parked records. Those that no pass has reserved cannot be cleared yet.
 func (e *engine) readParked(ctx context.Context, p *pages) {
 	if p.err != nil {
+		e.parked.pages = max(1, e.parked.pages/2)
 		return
 	}
 	if e.parked.after == 0 {

@@ -169,6 +169,7 @@ func TestConsumerOutcomes(t *testing.T) {
 		{name: "retried until parked", outcome: func(int) error { return soon(errHandler) }, attempts: 3, parked: true},
 		{name: "dropped", outcome: func(int) error { return event.Drop(errHandler) }, attempts: 1, parked: true},
 		{name: "unreadable payload", outcome: func(int) error { return fmt.Errorf("x: %w", event.ErrMalformed) }, attempts: 1, parked: true},
+		{name: "gone", outcome: func(int) error { return fmt.Errorf("x: %w", event.ErrGone) }, attempts: 1},
 		{name: "panic", outcome: func(int) error { panic("boom") }, attempts: 1, parked: true},
 		{name: "panic with an error", outcome: func(int) error { panic(soon(errHandler)) }, attempts: 1, parked: true},
 	}

@@ -3,7 +3,11 @@
 //
 //	mux := event.NewMux()
 //	event.On(mux, event.OnCrmDealUpdate, func(ctx context.Context, d *event.Delivery, e event.CRMEntity) error {
-//		return sync(ctx, e.ID) // read the deal's present state and store it
+//		deal, err := event.Fetch[Deal](ctx, portals.Coalescer(d.MemberID()), d) // leaves with up to 49 others, in one request
+//		if err != nil {
+//			return err // event.ErrGone, for a deal that was deleted meanwhile, counts as done with
+//		}
+//		return save(ctx, deal)
 //	})
 //	api := portals.Portal(memberID) // a client of package rest, with an administrator's token
 //	if err := event.NewAPI(api).Reconcile(ctx, mux.OfflineBindings("")); err != nil {
@@ -15,8 +19,8 @@
 //	}
 //	return consumer.Run(ctx)
 //
-// A handler of [event.OnOfflineEvent], online, may call [Consumer.Wake] to shorten the wait; the consumer does not rely on it. [Queue] is
-// for programs that work the queue in another way.
+// A handler of [event.OnOfflineEvent], online, may call [Consumer.Wake] to shorten the wait; the consumer does not rely on it. [Fleet] works
+// the queues of many portals in one process. [Queue] is for programs that work a queue in another way.
 //
 // # Guarantees
 //
@@ -31,33 +35,70 @@
 // portal tells to the second. Different objects are handled at the same time, up to [WithWorkers]. A record about no object that the
 // catalogue knows has no order.
 //
-// Recovery. At the start, and after a reservation whose answer did not arrive, the consumer looks for records that a reservation
-// still holds and finishes them before it reserves others. Nothing is kept on disk for this. It cannot tell the reservations of a process
-// that died from those of one that lives, hence:
+// Recovery. At the start, after a reservation whose answer did not arrive, and every five minutes, the consumer looks for records that a reservation
+// holds and it does not know of, and finishes them before others, or at the same time. Nothing is kept on disk for this, and no plan
+// is needed for it. It cannot tell the reservations of a process that died from those of one that lives, hence:
 //
-// One consumer for each portal, application and connector. Two at a time lose nothing, but handle records twice and at the same time; keep
-// their overlap in a deployment short.
+// One consumer for each portal, application and connector. Two at a time lose nothing, but handle records twice and at the same time. Give those
+// that may overlap, as in a deployment, a [Leaser] that they share, see [WithLeaser]: then one works, and the others wait.
 //
-// Failures. A handler's error is retried in place, after 1, 2, 4 … seconds or when [event.Retry] says, at most [WithMaxAttempts] times; its
-// object and the rest of the reservation wait for it, and so does the next reservation, so ask for short delays. After that, and at once after
-// [event.Drop], a panic, a payload that does not fit its type or a record that cannot be read, the record is parked with
-// event.offline.error. Before it parks a record the consumer makes sure that the reservation still holds it.
+// # Failures
 //
-// Parked records stay on the portal, where later changes of the same kind of the same object are merged into them unseen: see [Queue.Park].
-// The consumer does not read them again; a program must, with [Queue.Failed], and finish them with [Queue.Clear].
+// A handler's error is retried after 1, 2, 4 … seconds or when [event.Retry] says, at most [WithMaxAttempts] times. Other records of the
+// object wait for it; records of other objects do not. After that, and at once after [event.Drop], a panic, a payload that does not fit its
+// type or a record that cannot be read, the record is parked with event.offline.error. Before it parks a record the consumer makes
+// sure that the reservation still holds it.
 //
-// What can be lost: records that are older than about 34 days, which the portal purges, reserved or not; records of a portal whose
-// application is not installed completely or not paid for, since none are written; the application's own changes, which the portal does not
-// record for the connector that made them; and what [Queue.Take] read and the program then dropped.
+// Parked records are read again at each start and every ten minutes ([WithParkedInterval]), tried once, and cleared where the handler succeeds.
+// This is not for the sake of that record alone. To park one deletes the newer record of the same change, if there is one, and as long
+// as it is parked, the portal merges later changes of the same kind of the same object into it, where no reservation sees them: see
+// [Queue.Park]. So the parked record stands for all of them, and a handler that reads the object's present state misses none. A record that
+// fails for months is tried until the portal purges it.
 //
-// [Queue.Take] is the only way to read where the portal's plan cannot reserve records. The consumer then ends with [ErrExtendedModeRequired]
-// and does not fall back to it, as a record that is deleted on reading has to be stored before it is handled.
+// # Plans that cannot reserve
 //
-// Requests. Each reservation costs two, its own and the clearing, plus one each five seconds that it takes; parking costs two more. A larger
-// [WithBatchSize] spreads them over more records. The portal allows 2 requests a second, shared by all applications at one address.
+// To reserve, the portal's plan needs the feature rest_offline_extended. Without it a consumer with [WithSpool] says so once and reads with deletion,
+// which works on every plan: each answer is written to the spool and synced before a record of it is handled, and removed from
+// there when that is done. What the portal deleted and whose answer was lost is lost. Whether the plan has changed is looked at each hour.
+// A consumer without a spool ends with [ErrExtendedModeRequired], after it has finished what was reserved before.
 //
-// [Queue] is safe for concurrent use where its caller is, [Consumer] always. Their zero values are not usable. Nothing of a payload, and
-// no address, gets into errors or logs of this package; what a handler's own error says is logged.
+// # Loops
+//
+// An application that writes to what it listens to hears its own writes, and may answer them with others, forever. For offline events the portal
+// hides from a binding what the application itself writes under the binding's connector:
+//
+//   - A write without auth_connector makes no record for a binding without a connector, and one for each binding with a connector.
+//   - A write with auth_connector A makes no record for the binding with connector A, and one for bindings with another or none.
+//   - Writes of people, of robots, imports and other applications, and through webhooks always make records.
+//
+// So an application with one integration needs no connector, and its own changes stay hidden. One with several gives each a connector
+// ([WithConnector], and auth_connector with its writes), where the plan has the feature rest_auth_connector. What is written in another way, with a
+// webhook for one, comes back: write with the application's token, compare what is there before you write, or let the writes come from a user of
+// their own and name it in [WithIgnoredUsers]. Online events are not hidden at all.
+//
+// # Requests
+//
+// The portal allows 2 requests a second, shared by all applications at one address. What was finished is cleared in the same request that
+// reserves the next records, and looks for what is abandoned, parked or waiting join it too, as one batch: each reservation costs one request,
+// plus one each five seconds that it takes, and two where records are parked. Where no batch can be made, the calls are made one by one.
+// Reservations begin with 50 records and grow to [WithBatchSize] while they come back full. With 500 records, this is a hundredth of a
+// request for each; with their objects, fetched through rest.Coalescer, three hundredths.
+//
+// An empty queue is asked after 2 seconds, and then less and less often, up to once a minute ([WithInterval]).
+//
+// # Observation
+//
+// [Consumer.Stats] counts, and tells the lag and what waits; [WithHooks] reports the same as it happens. A portal that goes on failing, or
+// a queue that stays empty for longer than it should, is a [Silence]: see [WithSilence].
+//
+// # What can be lost
+//
+// Records that are older than about 34 days, which the portal purges, reserved or not; records of a portal whose application is not installed
+// completely or not paid for, since none are written; the application's own changes, as said above; records of ignored users, and what was
+// merged into them; on a plan that cannot reserve, an answer that does not arrive; and what [Queue.Take] read and the program then dropped.
+//
+// [Queue] is safe for concurrent use where its caller is, [Consumer] and [Fleet] always. Their zero values are not usable. Nothing of a payload,
+// and no address, gets into errors or logs of this package; what a handler's own error says is logged.
 //
 // # Errors
 //
@@ -72,7 +113,12 @@
 //	ErrRecordID              refused before calling: not positive
 //	ErrLimit                 refused before calling: less than one record asked for
 //	ErrFilter                refused before calling: the portal would refuse the filter or misread it
-//	ErrRunning               the consumer is at work already
+//	ErrMemberID              no portal was named to a fleet
+//	ErrRunning               the consumer, or the fleet, is at work already
 //	ErrStopped               cause of a handler's context that ended with the grace period
+//	ErrLeaseHeld             another process works the queue
+//	ErrLeaseLost             cause of contexts that ended because the lease did
+//	ErrSpool                 the spool's folder cannot be used, or records were lost because it could not be written
+//	ErrSpoolInUse            another process works with the spool
 //	others                   the caller's errors, wrapped
 package offline

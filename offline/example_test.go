@@ -2,7 +2,10 @@ package offline_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"os"
+	"time"
 
 	"github.com/b24events/b24events/event"
 	"github.com/b24events/b24events/event/eventtest"
@@ -107,6 +110,66 @@ func ExampleConsumer_Wake() {
 		fmt.Println(b)
 	}
 	// Output: ONOFFLINEEVENT https://example.com/bitrix24
+}
+
+func ExampleWithSpool() {
+	ctx := context.Background()
+	portal, api, err := connect(ctx)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer portal.close()
+	_ = portal.ChangeMoods(func(m *eventtest.Moods) { m.NoExtendedOffline = true }) // a small plan
+	if err := event.NewAPI(api).Bind(ctx, event.Binding{Event: "ONCRMDEALADD", Offline: true}); err != nil {
+		fmt.Println(err)
+		return
+	}
+	_, _ = portal.Add(eventtest.Deal, nil, eventtest.AdminID)
+	dir, err := os.MkdirTemp("", "spool")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer os.RemoveAll(dir) //nolint:errcheck // an example's
+
+	show := event.HandlerFunc(func(_ context.Context, d *event.Delivery) error {
+		fmt.Println(d.Name, d.Entity())
+		return nil
+	})
+	careless, _ := offline.NewConsumer(api, show)
+	fmt.Println(errors.Is(careless.Drain(ctx), offline.ErrExtendedModeRequired))
+	consumer, _ := offline.NewConsumer(api, show, offline.WithSpool(dir))
+	fmt.Println(consumer.Drain(ctx))
+	// Output:
+	// true
+	// ONCRMDEALADD {crm.deal 1}
+	// <nil>
+}
+
+func ExampleWithHooks() {
+	portal, api, err := connect(context.Background())
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer portal.close()
+	consumer, err := offline.NewConsumer(api, event.NewMux(),
+		offline.WithSilence(5*time.Minute, 72*time.Hour), // a weekend without a change is no alarm
+		offline.WithHooks(offline.Hooks{
+			Handled:  func(_ context.Context, d *event.Delivery, lag time.Duration) { fmt.Println(d.Name, "after", lag) },
+			Parked:   func(_ context.Context, r offline.Record, err error) { fmt.Println("parked", r.ID, err) },
+			Measured: func(_ context.Context, b offline.Backlog) { fmt.Println(b.Waiting, "records wait") },
+			Silence:  func(_ context.Context, s offline.Silence) { fmt.Println(s.Kind, "since", s.Since) },
+		}))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(consumer.Drain(context.Background()))
+	// Output:
+	// 0 records wait
+	// <nil>
 }
 
 func ExampleQueue() {

@@ -19,7 +19,7 @@ const measureInterval = 30 * time.Second
 // for as long as they take, so they should be quick; Handled and Parked must be safe for concurrent use. They must not change what they
 // are given.
 type Hooks struct {
-	// Handled is called when a handler has finished a record, with the time from the change on the portal until then. The portal tells
+	// Handled is called when a handler has finished a record, successfully, with the time from the change on the portal until then. The portal tells
 	// the time of a change to the second and by its own clock; lag is never negative, and 0 where the record tells no time.
 	Handled func(ctx context.Context, d *event.Delivery, lag time.Duration)
 	// Parked is called when a record is given up, with the reason. Where err is that of r.Err, r has no Delivery.
@@ -43,10 +43,9 @@ type Backlog struct {
 // Silence is a time without something that should be heard.
 type Silence struct {
 	MemberID string // of the portal
-
-	Kind  SilenceKind
-	Since time.Time // when it was heard last, or the start
-	Over  bool      // it is heard again
+	Kind     SilenceKind
+	Since    time.Time // when it was heard last, or first missed
+	Over     bool      // it is heard again
 }
 
 // SilenceKind tells what is not heard.
@@ -90,7 +89,7 @@ type alarm struct {
 
 // hear notes that the silence is over, or has not begun.
 func (e *engine) hear(ctx context.Context, a *alarm, kind SilenceKind) {
-	s := Silence{Kind: kind, Since: a.since(), Over: true}
+	s := Silence{MemberID: e.memberID, Kind: kind, Since: a.since(), Over: true}
 	rang := a.rang
 	*a = alarm{heard: time.Now()}
 	if rang {
@@ -107,7 +106,7 @@ func (e *engine) listen(ctx context.Context, a *alarm, kind SilenceKind, limit t
 		return
 	}
 	a.rang = true
-	s := Silence{Kind: kind, Since: a.since()}
+	s := Silence{MemberID: e.memberID, Kind: kind, Since: a.since()}
 	e.cfg.logger.LogAttrs(ctx, slog.LevelError, "offline queue: silence", slog.String(keyKind, string(kind)), slog.Time(keySince, s.Since))
 	e.tell(ctx, s)
 }

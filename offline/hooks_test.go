@@ -76,6 +76,7 @@ func TestBacklogIsMeasured(t *testing.T) {
 		require.NoError(t, c.Run(ctx))
 		require.GreaterOrEqual(t, len(measured), 3)
 		require.LessOrEqual(t, len(measured), 6, "not more often than every 30 seconds")
+		require.Equal(t, f.MemberID(), measured[0].MemberID)
 		require.Equal(t, 150, measured[0].Waiting, "after the first reservation")
 		require.True(t, measured[0].Oldest.Equal(oldest))
 		last := measured[len(measured)-1]

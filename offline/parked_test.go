@@ -6,11 +6,14 @@ import (
 	"strconv"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/b24events/b24events/event"
 	"github.com/b24events/b24events/event/eventtest"
+	"github.com/b24events/b24events/offline"
 )
 
 // refuses is a handler that gives records up while its object is broken, and keeps what it saw.
@@ -84,6 +87,29 @@ func TestParkedRecordsAreTriedAtEachStartAndClearedOnSuccess(t *testing.T) {
 	f.drain(h.HandleEvent)
 	require.Empty(t, f.states())
 	require.Len(t, h.entries(), 6)
+}
+
+func TestParkedRecordsAreTriedOnTheirSchedule(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		f.change("UPDATE", 1)
+		start := time.Now()
+		var at []time.Duration
+		ctx, stop := context.WithTimeout(t.Context(), 26*time.Minute)
+		defer stop()
+		c := newConsumer(t, f.api, func(context.Context, *event.Delivery) error {
+			at = append(at, time.Since(start))
+			return errHandler
+		}, offline.WithParkedInterval(5*time.Minute), offline.WithInterval(time.Second, 10*time.Second), offline.WithMaxAttempts(2))
+		require.NoError(t, c.Run(ctx))
+		require.Len(t, at, 7, "twice, and then once in five minutes")
+		for i := 2; i < 7; i++ {
+			require.InDelta(t, 5*(i-1), at[i].Minutes(), 1)
+		}
+		require.Equal(t, []string{"parked, reserved"}, f.states())
+		require.Equal(t, 1, c.Stats().Backlog.Parked)
+	})
 }
 
 // The first trap of PROTOCOL 2.9: parking deletes the newer record of the same change, so the parked one has to stand for it.

@@ -207,6 +207,10 @@ func (e *engine) attempt(ctx context.Context, t *task) (verdict, time.Time) {
 	}
 	t.attempts++
 	err := e.handle(ctx, t.Delivery)
+	if errors.Is(err, event.ErrGone) {
+		e.cfg.logger.LogAttrs(ctx, slog.LevelInfo, "offline queue: the object is gone, its record is done with", about(t.Record)...)
+		err = nil
+	}
 	if err == nil {
 		e.handled(ctx, t.Delivery)
 		return done, time.Time{}
