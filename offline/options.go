@@ -237,7 +237,7 @@ func WithIgnoredUsers(ids ...int64) Option {
 //
 // What can be lost is an answer that does not arrive, up to one reservation's worth of records, and one that can be written neither at
 // once nor until the consumer is stopped. Records are kept as they came, payload in clear, in files that only the owner can read. Each queue has a
-// folder of its own in dir, with a lock that keeps other processes out.
+// folder of its own in dir, with a lock that keeps other processes out; there are such locks on Linux, macOS and the BSDs.
 func WithSpool(dir string) Option {
 	return consumerOption("WithSpool", func(c *config) error {
 		if dir == "" {

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -103,8 +104,11 @@ func hasSpool(dir string) bool {
 
 // openSpool opens the spool in a folder, which it makes where there is none, and recovers what a process left in it. The caller closes it.
 func openSpool(ctx context.Context, dir string, log *slog.Logger) (*spool, error) {
-	if err := os.MkdirAll(dir, spoolDirPerm); err != nil {
-		return nil, spoolError(err)
+	if !hasSpool(dir) {
+		if err := os.MkdirAll(dir, spoolDirPerm); err != nil {
+			return nil, spoolError(err)
+		}
+		syncAbove(dir)
 	}
 	root, err := os.OpenRoot(dir)
 	if err != nil {
@@ -116,6 +120,17 @@ func openSpool(ctx context.Context, dir string, log *slog.Logger) (*spool, error
 		return nil, err
 	}
 	return s, nil
+}
+
+// syncAbove puts a new folder on the disk, and the one that it is in. Where these may not be opened, the system does so in its own time.
+func syncAbove(dir string) {
+	for range 2 {
+		dir = filepath.Dir(dir)
+		if f, err := os.Open(dir); err == nil { //nolint:gosec // the user names it
+			_ = f.Sync()
+			_ = f.Close()
+		}
+	}
 }
 
 // spoolError is an error at the opening, which ends the consumer; writeError one afterwards, which may pass.
