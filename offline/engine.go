@@ -2,11 +2,8 @@ package offline
 
 import (
 	"context"
-	"errors"
 	"sync/atomic"
 	"time"
-
-	"github.com/b24events/b24events/event"
 )
 
 const (
@@ -68,22 +65,6 @@ type engine struct {
 	owed    []*settlement
 	nobody  map[rowKey]bool // rows that nothing can name to the portal; nil until there is one
 }
-
-// task is a record that is to be handled.
-type task struct {
-	Record
-
-	attempts int
-	due      time.Time // of the next attempt; zero for at once
-}
-
-// rowKey names a record in a reservation.
-type rowKey struct {
-	processID, messageID string
-	id                   int64
-}
-
-func (r Record) key() rowKey { return rowKey{r.ProcessID, r.MessageID, r.ID} }
 
 // newEngine returns an engine that has not started.
 func newEngine(cfg *config, call callFunc, memberID string) *engine {
@@ -149,6 +130,10 @@ func (e *engine) step(ctx context.Context) error {
 		if err = e.ask(ctx, now); permanent(err) {
 			return err
 		}
+	}
+	if !e.sweep.due && len(e.fresh) > 0 { // what was abandoned comes first
+		e.waiting = append(e.waiting, e.fresh...)
+		e.fresh = nil
 	}
 	if tasks := e.due(time.Now()); len(tasks) > 0 && ctx.Err() == nil {
 		failure := e.workOff(ctx, tasks)
@@ -219,33 +204,6 @@ func (e *engine) pause(now time.Time) time.Duration {
 	return max(0, next.Sub(now))
 }
 
-// due takes out of the waiting records those that can be handled now. A record whose object waits for another attempt of an
-// earlier one waits with it.
-func (e *engine) due(now time.Time) []task {
-	var ready, later []task
-	var blocked map[event.Entity]time.Time
-	for _, t := range e.waiting {
-		object := t.Delivery.Entity()
-		named := object != event.Entity{}
-		if named && blocked[object].After(t.due) {
-			t.due = blocked[object]
-		}
-		if !t.due.After(now) {
-			ready = append(ready, t)
-			continue
-		}
-		later = append(later, t)
-		if named {
-			if blocked == nil {
-				blocked = make(map[event.Entity]time.Time)
-			}
-			blocked[object] = t.due
-		}
-	}
-	e.waiting = later
-	return ready
-}
-
 // stop settles what was finished, for which it takes ten seconds at most after ctx has ended, and forgets the rest, which stays reserved for
 // the next start. A turn may come after it, once start was called.
 func (e *engine) stop(ctx context.Context) error {
@@ -264,88 +222,3 @@ func (e *engine) stop(ctx context.Context) error {
 	}
 	return err
 }
-
-// take makes tasks of records, but for those that need no handler.
-func (e *engine) take(ctx context.Context, records []Record) []task {
-	tasks := make([]task, 0, len(records))
-	for _, r := range records {
-		switch {
-		case r.Err != nil:
-			e.giveUp(ctx, r, 0, r.Err)
-			e.conclude(r, lost)
-		case e.cfg.ignored[r.Delivery.Auth.UserID]:
-			e.meter.count(func(s *Stats) { s.Ignored++ })
-			e.conclude(r, done)
-		default:
-			r.Delivery.Auth.MemberID = e.memberID
-			tasks = append(tasks, task{Record: r})
-		}
-	}
-	return tasks
-}
-
-// reserved takes in the answer to a reservation. A plan that cannot reserve is no error as long as anything else is to be done.
-func (e *engine) reserved(ctx context.Context, b Batch, asked int, err error) error {
-	if errors.Is(err, ErrExtendedModeRequired) {
-		return e.cannotReserve(ctx, err)
-	}
-	if err != nil {
-		e.lost(err)
-		return err
-	}
-	e.spool.taking = false
-	n := len(b.Records)
-	e.meter.count(func(s *Stats) { s.Reserved += int64(n) })
-	e.pace(ctx, n, asked)
-	e.fresh = append(e.fresh, e.take(ctx, b.Records)...)
-	return nil
-}
-
-// cannotReserve goes on by the spool, where there is one; else the engine ends once it has finished what was reserved before.
-func (e *engine) cannotReserve(ctx context.Context, err error) error {
-	if e.cfg.spoolDir != "" {
-		return e.startTaking(ctx, err)
-	}
-	e.refused, e.empty = err, false
-	return nil
-}
-
-// pace decides by the number of records that came when to ask for more, and for how many.
-func (e *engine) pace(ctx context.Context, n, asked int) {
-	e.empty, e.full = n == 0, n >= asked
-	if !e.full {
-		e.measured(ctx, 0, time.Time{})
-	}
-	if e.empty {
-		e.listen(ctx, &e.noRecord, NoRecord, e.cfg.noRecord)
-		e.nextGet = time.Now().Add(e.idle.next())
-		return
-	}
-	e.hear(ctx, &e.noRecord, NoRecord)
-	e.meter.count(func(s *Stats) { s.LastRecord = time.Now() })
-	e.nextGet = time.Time{}
-	e.idle.reset()
-	e.grow = e.full
-}
-
-// lost is what an error of a reservation calls for: the portal may have made it, and the answer may have been too large, or taken too long.
-func (e *engine) lost(err error) {
-	e.empty, e.grow = false, false
-	if !surelyNotRun(err) {
-		e.again = true
-		e.shrink()
-	}
-}
-
-// adapt decides how many records to ask for: more while reservations come back full and the handlers would keep up with more.
-func (e *engine) adapt() {
-	switch {
-	case e.lastWork > keepUp:
-		e.shrink()
-	case e.grow && e.lastWork <= keepUp/2:
-		e.limit = min(2*e.limit, e.cfg.batchSize)
-	}
-	e.grow, e.lastWork = false, 0
-}
-
-func (e *engine) shrink() { e.limit = max(e.limit/2, min(e.cfg.batchSize, firstLimit)) }

@@ -11,8 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
-	"strings"
 
 	"github.com/b24events/b24events/internal/filelock"
 )
@@ -30,16 +28,6 @@ const (
 	maxSpooled = 100_000
 )
 
-// rowState is what became of a record in a spool.
-type rowState byte
-
-const (
-	rowMissing rowState = iota // it could not be read
-	rowPending
-	rowParked
-	rowDone
-)
-
 // spool keeps on disk the records of one queue that were taken from it and are not finished. Each answer of the portal is a file, a
 // packet, which is on the disk as a whole before its first record is handled; beside it a file of marks says what became of the records.
 // It is for the one goroutine that has the engine.
@@ -52,33 +40,6 @@ type spool struct {
 	open    int       // records that are not finished
 	damaged int       // files that were put aside, and not counted yet
 }
-
-// packet is a file of records.
-type packet struct {
-	number int64
-	rows   []rowState
-	counts [rowDone + 1]int // rows by state
-	loaded bool             // its pending records are in memory
-	marks  []byte           // not written yet
-	broken bool             // its marks may end in the middle of a line
-}
-
-// spot is the place of a record in a spool.
-type spot struct {
-	packet *packet
-	row    int
-}
-
-func newPacket(number int64, rows []rowState) *packet {
-	p := &packet{number: number, rows: rows}
-	for _, s := range rows {
-		p.counts[s]++
-	}
-	return p
-}
-
-// open returns how many records are not finished.
-func (p *packet) open() int { return p.counts[rowPending] + p.counts[rowParked] }
 
 // states returns the places of the records in a state.
 func (s *spool) states(state rowState) []*spot {
@@ -303,14 +264,6 @@ func (s *spool) load(p *packet, state rowState) ([]Record, error) {
 	return records, nil
 }
 
-// record makes a record of a row.
-func (p *packet) record(at int, row json.RawMessage, parked bool) Record {
-	r := newRecord(row, "", parked)
-	r.Parked = parked // whatever the portal once said of it
-	r.spot = &spot{packet: p, row: at}
-	return r
-}
-
 func (s *spool) read(name string) ([]byte, error) {
 	info, err := s.root.Lstat(name)
 	switch {
@@ -321,13 +274,4 @@ func (s *spool) read(name string) ([]byte, error) {
 	default:
 		return s.root.ReadFile(name)
 	}
-}
-
-func fileName(number int64, suffix string) string { return fmt.Sprintf("%016d%s", number, suffix) }
-
-// fileNumber returns the number and the suffix in a file's name; false for a file that is not the spool's.
-func fileNumber(name string) (number int64, suffix string, ok bool) {
-	digits, suffix, _ := strings.Cut(name, ".")
-	number, err := strconv.ParseInt(digits, 10, 64)
-	return number, "." + suffix, err == nil && number >= 0 && fileName(number, "."+suffix) == name
 }

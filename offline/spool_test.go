@@ -3,6 +3,7 @@ package offline_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
@@ -289,6 +290,40 @@ func TestSpoolThatCannotBeWrittenAnyMore(t *testing.T) {
 		require.Empty(t, seen.entries())
 		require.Equal(t, 2, gets, "nothing more is taken")
 		require.Contains(t, log.String(), "are lost")
+	})
+}
+
+// A disk that fails for a while: what was taken is kept in memory, and handled once it is on the disk.
+func TestSpoolThatCannotBeWrittenForAWhile(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := withoutReservations(t)
+		f.change("UPDATE", 1, 2)
+		dir := t.TempDir()
+		obstacle := filepath.Join(dir, f.MemberID(), "0000000000000001.new") // where the packet is to be written
+		gets := 0
+		broken := tap{Caller: f.api, before: func(method string, _ map[string]any) error {
+			if method == "event.offline.get" {
+				if gets++; gets == 2 {
+					return os.Mkdir(obstacle, 0o700)
+				}
+			}
+			return nil
+		}}
+		start := time.Now()
+		time.AfterFunc(10*time.Second, func() { require.NoError(t, os.Remove(obstacle)) })
+		var seen journal
+		c := newConsumer(t, broken, func(ctx context.Context, d *event.Delivery) error {
+			if time.Since(start) < 10*time.Second {
+				return event.Drop(errors.New("not on the disk"))
+			}
+			return seen.HandleEvent(ctx, d)
+		}, offline.WithMemberID(f.MemberID()), offline.WithSpool(dir))
+		require.NoError(t, c.Drain(t.Context()))
+		require.Len(t, seen.entries(), 2)
+		require.Less(t, time.Since(start), time.Minute)
+		require.Empty(t, spoolFiles(t, dir))
+		require.Zero(t, c.Stats().Parked)
 	})
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"runtime/debug"
 	"strconv"
 	"sync"
 	"time"
@@ -12,12 +11,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/b24events/b24events/event"
-)
-
-// Waits between attempts of a handler that asks for none.
-const (
-	minRetryWait = time.Second
-	maxRetryWait = 30 * time.Second
 )
 
 // result is what a lane decided of a task.
@@ -197,95 +190,4 @@ func (e *engine) leave() {
 	if e.gate != nil {
 		e.gate.leave()
 	}
-}
-
-// attempt tries a record once, and says what becomes of it, and when it is due again.
-func (e *engine) attempt(ctx context.Context, t *task) (verdict, time.Time) {
-	defer e.leave()
-	if t.attempts > 0 {
-		e.meter.count(func(s *Stats) { s.Retries++ })
-	}
-	t.attempts++
-	err := e.handle(ctx, t.Delivery)
-	if errors.Is(err, event.ErrGone) {
-		e.cfg.logger.LogAttrs(ctx, slog.LevelInfo, "offline queue: the object is gone, its record is done with", about(t.Record)...)
-		err = nil
-	}
-	if err == nil {
-		e.handled(ctx, t.Delivery)
-		return done, time.Time{}
-	}
-	if ctx.Err() != nil {
-		return left, time.Time{} // it failed because its context was ended
-	}
-	outcome, after := event.OutcomeOf(err)
-	var panicked *event.PanicError
-	if outcome == event.Dropped || errors.As(err, &panicked) || t.attempts >= e.cfg.maxAttempts || t.Parked {
-		e.giveUp(ctx, t.Record, t.attempts, err)
-		return lost, time.Time{}
-	}
-	if outcome == event.Default {
-		after = retryWait(t.attempts)
-	}
-	e.cfg.logger.LogAttrs(ctx, slog.LevelInfo, "offline queue: the handler failed, trying again", append(about(t.Record),
-		slog.Int(keyAttempts, t.attempts), slog.String(keyError, withoutURL(err).Error()), slog.Duration(keyWait, after))...)
-	return later, time.Now().Add(after)
-}
-
-func (e *engine) handled(ctx context.Context, d *event.Delivery) {
-	var lag time.Duration
-	if !d.Time.IsZero() {
-		lag = max(0, time.Since(d.Time))
-	}
-	e.meter.count(func(s *Stats) {
-		s.Handled++
-		s.Lag = lag
-	})
-	if e.cfg.hooks.Handled != nil {
-		e.cfg.hooks.Handled(ctx, d, lag)
-	}
-}
-
-// retryWait returns the wait after an attempt that failed.
-func retryWait(attempts int) time.Duration {
-	b := backoff{shortest: minRetryWait, longest: maxRetryWait}
-	var wait time.Duration
-	for range min(attempts, 10) {
-		wait = b.next()
-	}
-	return wait
-}
-
-// handle calls the handler once.
-func (e *engine) handle(ctx context.Context, d *event.Delivery) (err error) {
-	ctx, cancel := context.WithTimeout(ctx, e.cfg.handlerTimeout)
-	defer cancel()
-	defer func() {
-		if v := recover(); v != nil {
-			err = &event.PanicError{Value: v, Stack: debug.Stack()}
-		}
-	}()
-	return e.cfg.handle(ctx, d)
-}
-
-// giveUp says why a record will be parked, or stays so.
-func (e *engine) giveUp(ctx context.Context, r Record, attempts int, err error) {
-	attrs := append(about(r), slog.Int(keyAttempts, attempts), slog.String(keyError, withoutURL(err).Error()))
-	if r.Parked {
-		e.cfg.logger.LogAttrs(ctx, slog.LevelWarn, "offline queue: failed again, the record stays parked", attrs...)
-		return
-	}
-	e.cfg.logger.LogAttrs(ctx, slog.LevelError, "offline queue: given up, the record will be parked", attrs...)
-	if e.cfg.hooks.Parked != nil {
-		e.cfg.hooks.Parked(ctx, r, err)
-	}
-}
-
-// about identifies a record in the log.
-func about(r Record) []slog.Attr {
-	attrs := []slog.Attr{slog.Int64(keyRecord, r.ID), slog.String(keyMessage, r.MessageID)}
-	if r.Delivery != nil {
-		attrs = append(attrs, slog.String(keyEvent, r.Delivery.Name))
-	}
-	return attrs
 }
