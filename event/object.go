@@ -109,7 +109,8 @@ func setParam(params map[string]any, name, value string) {
 //
 // It returns an error that wraps [ErrGone] where there is no such object any more: the event tells of a deletion (no call is made), the
 // method says that there is none, or its result is empty. An object can be deleted between its change and the call, so every handler that
-// fetches meets this, and should take it for success: there is nothing left to do. Returned by a handler it is [Dropped].
+// fetches meets this, and should take it for success: there is nothing left to do. Returned by a handler it is [Dropped],
+// and package offline takes it for success.
 //
 // tasks.task.get and task.commentitem.get say the same of what the token's user may not see, so fetch tasks with an administrator's token.
 // Missing rights anywhere else, limits and broken answers are not [ErrGone].
