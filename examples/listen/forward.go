@@ -82,7 +82,10 @@ func (f *forwarder) HandleEvent(ctx context.Context, d *event.Delivery) error {
 		return event.Retry(err, backoff(t.posted))
 	case retryable(status) && t.answered <= f.retries:
 		f.reached(ctx, nil)
-		return event.Retry(fmt.Errorf("the handler answered %d", status), backoff(t.answered))
+		wait := backoff(t.answered)
+		f.log.LogAttrs(ctx, slog.LevelWarn, "the handler failed, the event comes again",
+			slog.String("event", d.Name), slog.Int("status", status), slog.Duration("wait", wait))
+		return event.Retry(fmt.Errorf("the handler answered %d", status), wait)
 	}
 	f.reached(ctx, nil)
 	if status == http.StatusUnauthorized || status == http.StatusForbidden {

@@ -350,20 +350,28 @@ func TestUnbindsAfterAnError(t *testing.T) {
 	require.Empty(t, portal.Bindings())
 }
 
-// What a killed process has bound, the next one unbinds, wanted or not.
-func TestUnbindsWhatACrashLeft(t *testing.T) {
+// What a killed process has bound, the next one unbinds, wanted or not; and what it had not forwarded, the next one does.
+func TestFinishesWhatACrashLeft(t *testing.T) {
 	t.Parallel()
 	portal, app, env := programtest.Portal(t)
-	env = env.Seeded(t, app).With("FORWARD_TO", serve(t, http.NotFoundHandler()), asProgram, "1")
+	env = env.Seeded(t, app).With("FORWARD_TO", "http://127.0.0.1:1/", "B24_APPLICATION_TOKEN", "dev-token", asProgram, "1")
 	victim := exec.CommandContext(t.Context(), os.Args[0], "-events=ONCRMDEALADD,ONCRMDEALUPDATE,ONCRMLEADADD") //nolint:gosec // this binary
 	victim.Env = env.Strings()
 	require.NoError(t, victim.Start())
 	bound(t, portal, 3)
+	_, err := portal.Add(eventtest.Deal, nil, eventtest.AdminID)
+	require.NoError(t, err)
+	require.Eventually(t, func() bool { return portal.OfflineRows()[0].ProcessID != "" }, programtest.Patience, time.Millisecond)
 	require.NoError(t, victim.Process.Kill())
 	require.Error(t, victim.Wait())
 	require.Len(t, portal.Bindings(), 3)
+	require.Len(t, portal.OfflineRows(), 1, "the handler is not there yet")
 
+	s := newSite(t, "dev-token", nil)
+	env = env.With("FORWARD_TO", serve(t, s))
 	p := programtest.Start(t, run, env, "-events=ONCRMDEALADD,ONTASKADD")
+	printed(t, p, 1)
+	require.Len(t, s.deliveries(), 1)
 	require.Eventually(t, func() bool {
 		var names []string
 		for _, b := range portal.Bindings() {

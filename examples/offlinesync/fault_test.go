@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"path/filepath"
@@ -65,9 +66,8 @@ func pause(ctx context.Context, d time.Duration) {
 func TestFaults(t *testing.T) {
 	t.Parallel()
 	for _, seed := range []uint64{1, 2, 3} {
-		t.Run("", func(t *testing.T) {
+		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
 			t.Parallel()
-			t.Logf("seed %d", seed)
 			synctest.Test(t, func(t *testing.T) { survive(t, seed) })
 		})
 	}
