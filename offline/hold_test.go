@@ -3,6 +3,7 @@ package offline_test
 import (
 	"context"
 	"errors"
+	"maps"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -40,6 +41,11 @@ func TestOneOfSeveralConsumersWorksTheQueue(t *testing.T) {
 		leaser := offline.NewMemoryLeaser()
 		var mu sync.Mutex
 		by := make(map[string]int)
+		counts := func() map[string]int {
+			mu.Lock()
+			defer mu.Unlock()
+			return maps.Clone(by)
+		}
 		run := func(name string) (stop func()) {
 			ctx, cancel := context.WithCancel(t.Context())
 			c := newConsumer(t, f.api, func(context.Context, *event.Delivery) error {
@@ -63,12 +69,12 @@ func TestOneOfSeveralConsumersWorksTheQueue(t *testing.T) {
 			f.change("UPDATE", id+1)
 			time.Sleep(3 * time.Second) //nolint:forbidigo // in fake time
 		}
-		require.Equal(t, map[string]int{"a": 20}, by)
+		require.Equal(t, map[string]int{"a": 20}, counts())
 
 		stopA()
 		f.change("UPDATE", 21)
 		time.Sleep(6 * time.Second) //nolint:forbidigo // in fake time
-		require.Equal(t, map[string]int{"a": 20, "b": 1}, by, "the lease was given back")
+		require.Equal(t, map[string]int{"a": 20, "b": 1}, counts(), "the lease was given back")
 
 		require.ErrorIs(t, newConsumer(t, f.api, new(journal).HandleEvent, offline.WithLeaser(leaser)).Drain(t.Context()), offline.ErrLeaseHeld)
 	})
