@@ -44,6 +44,7 @@ func (e *engine) ask(ctx context.Context, now time.Time) error {
 		return e.sent(ctx, e.send(ctx, calls))
 	}
 	var abandoned, parked pages
+	var alone []call // what deletes as it reads: its answer must not depend on that to another call
 	if e.space() && (e.sweep.due || !now.Before(e.sweep.next)) {
 		e.sweep.due = true
 		calls = append(calls, list(&abandoned, max(1, e.sweep.pages), e.sweep.start,
@@ -53,19 +54,28 @@ func (e *engine) ask(ctx context.Context, now time.Time) error {
 		e.startParkedPass()
 	}
 	if e.parked.running && e.room() {
-		calls = append(calls, e.parkedCalls(ctx, &parked)...)
+		if e.parked.pages == 0 && e.takes() {
+			alone = append(alone, e.taking(ctx, true))
+		} else {
+			calls = append(calls, e.parkedCalls(ctx, &parked)...)
+		}
 	}
 	if e.full && e.canBatch(now) && !now.Before(e.measureAt) {
 		calls = append(calls, e.measurement(ctx))
 	}
 	if e.room() && e.refused == nil && e.sweep.start == 0 && e.sweep.pages <= 1 {
 		if e.takes() {
-			calls = append(calls, e.taking(ctx, false))
+			alone = append(alone, e.taking(ctx, false))
 		} else {
 			calls = append(calls, e.reservation(ctx))
 		}
 	}
 	err := e.send(ctx, calls)
+	for _, c := range alone {
+		if err == nil && ctx.Err() == nil {
+			err = e.send(ctx, []call{c})
+		}
+	}
 	if abandoned.asked > 0 {
 		e.swept(ctx, &abandoned)
 	}

@@ -63,8 +63,8 @@ func NewConsumer(c event.Caller, h event.Handler, opts ...Option) (*Consumer, er
 
 // Run works the queue until ctx ends, and then returns nil. It first finishes what an earlier process left reserved. Errors that may
 // pass, of the network or of the portal, are logged and waited out; one that waiting cannot mend ends Run: [ErrExtendedModeRequired],
-// [ErrConnectorRefused], [ErrAccessDenied], [ErrWrongAuthType], [ErrBadAnswer], or the caller's error for any other that the portal
-// means for good, such as a revoked token. Run may be called again after it returned.
+// [ErrConnectorRefused], [ErrAccessDenied], [ErrWrongAuthType], [ErrBadAnswer], [ErrSpool], [ErrSpoolInUse], or the caller's error for any
+// other that the portal means for good, such as a revoked token. Run may be called again after it returned.
 //
 // When ctx ends, Run reserves nothing more and starts no handler, lets the running ones finish within the grace period, removes from the
 // queue what was finished, for which it takes ten seconds at most, and leaves the rest reserved for the next start.
@@ -81,8 +81,9 @@ func (c *Consumer) Run(ctx context.Context) error {
 	return err
 }
 
-// Drain works the queue as [Consumer.Run] does, until it is empty, and then returns nil. Records that were parked count as done. Where ctx
-// ends before, Drain stops as Run does and returns an error that wraps ctx's cause.
+// Drain works the queue as [Consumer.Run] does, until it is empty, and then returns nil. Parked records are tried once, at the start, and count as
+// done. Where ctx ends before, Drain stops as Run does and returns an error that wraps ctx's cause. Where another owner has the lease, it
+// returns [ErrLeaseHeld].
 func (c *Consumer) Drain(ctx context.Context) error {
 	err := c.work(ctx, true)
 	if cause := context.Cause(ctx); cause != nil && err != nil && !permanent(err) && !errors.Is(err, ErrRunning) {

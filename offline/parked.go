@@ -26,9 +26,6 @@ func (e *engine) parkedCalls(ctx context.Context, p *pages) []call {
 		}
 		return list(p, e.parked.pages, 0, filter, map[string]any{"ID": "ASC"})
 	}
-	if e.takes() {
-		return []call{e.taking(ctx, true)}
-	}
 	asked := e.limit
 	params := reserving(asked, true)
 	return []call{{method: methodGet, params: params, done: func(doc json.RawMessage, _ int, err error) error {

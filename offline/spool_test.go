@@ -71,7 +71,7 @@ func TestSpoolOnAPlanThatCannotReserve(t *testing.T) {
 	require.EqualValues(t, 120, s.Cleared)
 	require.Zero(t, s.Parked)
 	require.Zero(t, f.CallCount("event.offline.clear"))
-	require.Equal(t, 4, f.Requests().REST, "a refusal, readings of 50, 70 and none")
+	require.Equal(t, 5, f.Requests().REST, "a refusal, readings of 50, 70 and none, and a measurement of what waits")
 }
 
 func TestSpoolSurvivesTheProcess(t *testing.T) {
