@@ -46,10 +46,10 @@ func TestDribbledBody(t *testing.T) {
 	for name, test := range map[string]struct {
 		own, server time.Duration
 	}{
-		"our limit":              {50 * time.Millisecond, 0},
-		"the server's is longer": {50 * time.Millisecond, time.Hour},
-		"the server's is ours":   {50 * time.Millisecond, 50 * time.Millisecond},
-		"the server's limit":     {time.Hour, 50 * time.Millisecond},
+		"our limit":              {500 * time.Millisecond, 0},
+		"the server's is longer": {500 * time.Millisecond, time.Hour},
+		"the server's is ours":   {500 * time.Millisecond, 500 * time.Millisecond},
+		"the server's limit":     {time.Hour, 500 * time.Millisecond},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -105,7 +105,7 @@ func TestReadTimeoutIsForTheBodyOnly(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			h := newHandler(t, do(func(ctx context.Context, _ *event.Delivery) error {
-				timer := time.NewTimer(300 * time.Millisecond)
+				timer := time.NewTimer(700 * time.Millisecond)
 				defer timer.Stop()
 				select {
 				case <-timer.C:
@@ -113,7 +113,7 @@ func TestReadTimeoutIsForTheBodyOnly(t *testing.T) {
 				case <-ctx.Done():
 					return ctx.Err()
 				}
-			}), webhook.WithReadTimeout(100*time.Millisecond), webhook.WithSync())
+			}), webhook.WithReadTimeout(500*time.Millisecond), webhook.WithSync())
 			ended := make(chan error, 3)
 			server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				h.ServeHTTP(w, r)
