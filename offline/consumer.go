@@ -115,11 +115,11 @@ func (c *Consumer) work(ctx context.Context, drain bool) error {
 	if c.cfg.leaser != nil {
 		return c.leased(ctx, drain)
 	}
-	return c.session(ctx, drain, func() {})
+	return c.stint(ctx, drain, func() {})
 }
 
-// session works the queue from a start to a stop. It calls check before each turn.
-func (c *Consumer) session(ctx context.Context, drain bool, check func()) error {
+// stint works the queue from a start to a stop. It calls check before each turn.
+func (c *Consumer) stint(ctx context.Context, drain bool, check func()) error {
 	c.engine.start()
 	err := c.turns(ctx, drain, check)
 	// What could not be settled is remembered, and made good by the next start of whichever process.

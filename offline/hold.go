@@ -106,7 +106,7 @@ func (c *Consumer) holding(ctx context.Context, h *hold, drain bool) error {
 	done := make(chan struct{})
 	var keeping sync.WaitGroup
 	keeping.Go(func() { h.keep(context.WithoutCancel(ctx), done, lose) }) // also while the consumer stops
-	err := c.session(working, drain, func() {
+	err := c.stint(working, drain, func() {
 		if h.remaining() <= 0 { // the machine slept
 			lose()
 		}
