@@ -86,6 +86,14 @@
 //
 // An empty queue is asked after 2 seconds, and then less and less often, up to once a minute ([WithInterval]).
 //
+// # Many portals
+//
+// [Fleet] works the queues of many portals in a bounded number of turns, and keeps portals that are slow, fail or have much to do from delaying
+// others. An empty queue is asked after 10 seconds, and then less and less often, up to once in five minutes: bind [event.OnOfflineEvent],
+// and call [Fleet.Wake] from its handler, where that is too rare. Processes that share a [Leaser] divide the portals among themselves, hand
+// them over as processes come and go, and take over from one that dies within twenty seconds or so. Package offlinetest has the tests that a
+// leaser of one's own must pass.
+//
 // # Observation
 //
 // [Consumer.Stats] counts, and tells the lag and what waits; [WithHooks] reports the same as it happens. A portal that goes on failing, or

@@ -490,6 +490,45 @@ func TestFleetIsFair(t *testing.T) {
 	})
 }
 
+// Portals allow two requests a second. A fleet, whose clients keep to that, is never refused, and what one portal waits for delays no other.
+func TestFleetKeepsToTheLimits(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 4, eventtest.WithMoods(func(m *eventtest.Moods) {
+			m.RatePerSecond, m.RateBurst, m.Latency = rest.DefaultRate, rest.DefaultBurst, 100*time.Millisecond
+		}))
+		quiet := w.ids[3]
+		w.inside = func(ctx context.Context, d *event.Delivery) error { // fetches by itself, the most that a handler can do wrong
+			return w.api.Portal(d.MemberID()).Call(ctx, "app.info", nil, nil)
+		}
+		f := w.fleet(offline.WithTurns(8), offline.WithHandlers(200), offline.WithHandlerTimeout(10*time.Minute))
+		w.add(f, w.ids...)
+		for _, id := range w.ids[:3] {
+			for deal := 1; deal <= 300; deal++ {
+				w.change(id, deal)
+			}
+		}
+		stop := running(t, f)
+		for deal := 1; deal <= 20; deal++ {
+			pass(t, 10*time.Second)
+			start := time.Now()
+			w.change(quiet, deal)
+			f.Wake(quiet)
+			pass(t, time.Second)
+			require.Less(t, w.when(quiet, deal, start), time.Second)
+		}
+		pass(t, 5*time.Minute)
+		stop()
+		w.empty(w.ids...)
+		for _, id := range w.ids {
+			for _, call := range w.all[id].Calls() {
+				require.NotEqual(t, "QUERY_LIMIT_EXCEEDED", call.ErrorCode)
+			}
+		}
+		require.Zero(t, f.Stats().Failures)
+	})
+}
+
 func TestFleetRemove(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -98,6 +98,7 @@ type simPortal struct {
 	lastRow   int64
 	lastBatch int
 	noticed   time.Time
+	requests  int
 	join      *simJoin
 }
 
@@ -206,6 +207,7 @@ func (p *simPortal) send(j *simJoin) {
 func (p *simPortal) request(ctx context.Context) error {
 	p.sim.requests.Add(1)
 	p.mu.Lock()
+	p.requests++
 	now := time.Now()
 	p.level = max(0, p.level-simRate*now.Sub(p.leaked).Seconds()) + 1
 	p.leaked = now
@@ -445,7 +447,7 @@ func (s *sim) open(moods ...mood) int {
 type simResult struct {
 	calm, storm  []time.Duration // sorted
 	perSecond    float64         // requests
-	perEvent     float64         // requests for each record handled
+	perImported  float64         // requests for each record of portals with an import
 	bytesPerIdle float64
 	stats        offline.FleetStats
 	left         int // objects of healthy portals that stayed unhandled
@@ -494,7 +496,9 @@ func runSim(t *testing.T, load simLoad, opts ...offline.Option) simResult {
 	r.calm, r.storm = s.calm, s.storm
 	slices.Sort(r.calm)
 	slices.Sort(r.storm)
-	r.perEvent = float64(s.requests.Load()-requests) / float64(len(r.calm)+len(r.storm))
+	for _, p := range s.order[:load.imports] {
+		r.perImported += float64(p.requests) / float64(len(r.storm))
+	}
 	return r
 }
 
@@ -508,12 +512,12 @@ func quantile(sorted []time.Duration, q float64) time.Duration {
 
 func (r simResult) String() string {
 	line := func(sorted []time.Duration) string {
-		return fmt.Sprintf("p50 %v p90 %v p99 %v p99.9 %v max %v (%d)", quantile(sorted, .5), quantile(sorted, .9), quantile(sorted, .99),
+		return fmt.Sprintf("p50 %v p90 %v p99 %v p99.9 %v max %v, of %d", quantile(sorted, .5), quantile(sorted, .9), quantile(sorted, .99),
 			quantile(sorted, .999), quantile(sorted, 1), len(sorted))
 	}
-	return fmt.Sprintf("%d portals, %d failing, %d turns; lag from change to handled: %s; portals with an import: %s; %.0f requests/s, %.2f per record; "+
-		"%.0f bytes per idle portal; %d objects unhandled",
-		r.stats.Portals, r.stats.Failing, r.stats.Turns, line(r.calm), line(r.storm), r.perSecond, r.perEvent, r.bytesPerIdle, r.left)
+	return fmt.Sprintf("%d portals, %d of them failing, %.0f requests/s, %.0f bytes for each idle portal\n"+
+		"  change to handled: %s\n  the same in an import: %s, %.3f requests for each record\n  unhandled at the end: %d",
+		r.stats.Portals, r.stats.Failing, r.perSecond, r.bytesPerIdle, line(r.calm), line(r.storm), r.perImported, r.left)
 }
 
 func TestFleetSimulation(t *testing.T) {
@@ -549,7 +553,10 @@ func bubbled(b *testing.B, load simLoad) (r simResult) {
 	return r
 }
 
-// BenchmarkFleet simulates 100,000 portals.
+// BenchmarkFleet simulates 100,000 portals of one process for eight minutes: six until each had its first turn and found nothing, then two in
+// which of each hundred two change something each 20 seconds, fifteen each five minutes, and 80 each two hours, 50 import 5,000
+// objects within a minute, and 1,500 never answer, fail, refuse, or take six seconds for each answer. One in twenty notices is lost; what
+// such a change waits for is the fleet's next look by itself. It prints what [simResult] holds.
 func BenchmarkFleet(b *testing.B) {
 	load := simLoad{
 		portals: 100_000, turns: 1024, length: 2 * time.Minute, wakes: 0.95,
@@ -560,11 +567,12 @@ func BenchmarkFleet(b *testing.B) {
 	for b.Loop() {
 		start := time.Now()
 		r := bubbled(b, load)
-		b.Logf("%v; in %v", r, time.Since(start).Round(time.Second))
+		b.Logf("%v\n  simulated in %v", r, time.Since(start).Round(time.Second))
 		b.ReportMetric(quantile(r.calm, .5).Seconds(), "lag-p50-s")
+		b.ReportMetric(quantile(r.calm, .9).Seconds(), "lag-p90-s")
 		b.ReportMetric(quantile(r.calm, .99).Seconds(), "lag-p99-s")
 		b.ReportMetric(r.perSecond, "requests/s")
-		b.ReportMetric(r.perEvent, "requests/record")
+		b.ReportMetric(r.perImported, "requests/record")
 		b.ReportMetric(r.bytesPerIdle, "bytes/portal")
 	}
 }

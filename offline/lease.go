@@ -37,8 +37,9 @@ type Leaser interface {
 	Held(ctx context.Context, prefix string) (map[string]string, error)
 }
 
-// WithLeaser makes processes take turns: a queue is worked only while the lease for it is held. Without it, each consumer and each fleet
-// takes its queues for its own.
+// WithLeaser makes processes take turns: a queue is worked only while the lease for it is held, or that of its shard. Without it, each
+// consumer and each fleet takes its queues for its own. The leases that a leaser knows are one application's, and for the queues of one
+// portal either consumers' or fleets': these do not keep each other out.
 func WithLeaser(l Leaser) Option {
 	return consumerOption("WithLeaser", func(c *config) error {
 		if isNil(l) {
