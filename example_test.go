@@ -90,6 +90,20 @@ func work(ctx context.Context, api *rest.Portals, memberID string, mux *event.Mu
 	return consumer.Run(ctx)
 }
 
+// workAll works the offline queues of many portals in one process until ctx ends. hooks are the application's: see oauth.Portals.Lifecycle.
+func workAll(ctx context.Context, api *rest.Portals, mux *event.Mux, members []string) error {
+	fleet, err := offline.NewFleet(func(memberID string) event.Caller { return api.Portal(memberID) }, mux)
+	if err != nil {
+		return err
+	}
+	for _, memberID := range members { // those of the store; more may come and go while the fleet works
+		if err := fleet.Add(memberID); err != nil {
+			return err
+		}
+	}
+	return fleet.Run(ctx)
+}
+
 // Paid is what our billing module sends: data[ORDER][ID]=7&data[SUM]=12.50&data[FULL]=Y.
 type Paid struct {
 	OrderID int64   `b24:"ORDER.ID"`

@@ -113,6 +113,20 @@ func TestAppAndQueue(t *testing.T) {
 	cancel()
 	require.NoError(t, <-worked)
 
+	ctx, cancel = context.WithCancel(t.Context())
+	go func() { worked <- workAll(ctx, api, mux, []string{portal.MemberID()}) }()
+	id, err = portal.Add(eventtest.Lead, map[string]any{"TITLE": "More"}, eventtest.AdminID)
+	require.NoError(t, err)
+	select {
+	case e := <-handled:
+		require.Equal(t, id, e.ID)
+	case <-time.After(30 * time.Second):
+		t.Fatal("the fleet did not handle the record")
+	}
+	cancel()
+	require.NoError(t, <-worked)
+	require.Error(t, workAll(t.Context(), api, mux, []string{""}), "no portal is named")
+
 	require.NoError(t, app.Uninstall(true))
 	require.NoError(t, portal.Wait(t.Context()))
 	_, err = portals.Installation(t.Context(), portal.MemberID())
