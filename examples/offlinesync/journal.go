@@ -59,7 +59,7 @@ func openJournal(ctx context.Context, name string, stdout io.Writer, log *slog.L
 	j.file, j.sync = f, f.Sync
 	removed, err := j.repair()
 	if err != nil {
-		_ = f.Close()
+		_ = oneportal.Unlock(f)
 		return nil, outError(err)
 	}
 	if removed > 0 {
@@ -164,7 +164,7 @@ func (j *journal) close() error {
 	if j.file == nil {
 		return nil
 	}
-	return outError(j.file.Close())
+	return outError(oneportal.Unlock(j.file))
 }
 
 // outError says which setting an error is about.

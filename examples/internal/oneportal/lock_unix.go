@@ -19,3 +19,5 @@ func lock(f *os.File) error {
 		}
 	}
 }
+
+func unlock(f *os.File) { _ = syscall.Flock(int(f.Fd()), syscall.LOCK_UN) }

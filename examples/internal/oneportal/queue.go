@@ -23,7 +23,7 @@ func (p *Portal) QueueDir(connector string) (dir string, release func(), err err
 	if err != nil {
 		return "", nil, fmt.Errorf("the queue's folder: %w", err)
 	}
-	return dir, func() { _ = f.Close() }, nil
+	return dir, func() { _ = Unlock(f) }, nil
 }
 
 // WriteFile writes a file that only the user may read, and that a crash leaves as it was or as it is to be.
