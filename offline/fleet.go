@@ -39,6 +39,9 @@ const ErrMemberID Error = "offline: the member id is empty; it names the portal"
 // takes more than five seconds gives its place back then, and is ended where the places for long turns are taken too. What it had not
 // finished stays reserved for the next.
 //
+// A handler that goes on though its context has ended holds its portal up, and soon no other; it is logged and counted
+// ([FleetStats]), and no longer among those that are bounded.
+//
 // Failing alone. Errors that may pass make a portal wait, two seconds at first and five minutes at most. One that waiting cannot mend, such
 // as a revoked token or a smaller plan, is reported ([WithOnRefused]); the portal is tried again every half hour, and at once after
 // [Fleet.Add]. Neither ends [Fleet.Run].

@@ -352,6 +352,46 @@ func TestFleetKeepsPortalsApart(t *testing.T) {
 	}
 }
 
+// Handlers that ignore their contexts hold up their own portal, and not for good those whose turns take long too.
+func TestFleetStuckHandlers(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 6)
+		release := make(chan struct{})
+		slow := w.ids[5]
+		w.inside = func(_ context.Context, d *event.Delivery) error {
+			if d.MemberID() == slow {
+				<-time.After(7 * time.Second)
+				return nil
+			}
+			<-release
+			return nil
+		}
+		f := w.fleet(offline.WithTurns(4), offline.WithHandlers(4))
+		w.add(f, w.ids...)
+		for _, id := range w.ids {
+			w.change(id, 1, 2, 3)
+		}
+		stop := running(t, f)
+		pass(t, 10*time.Minute)
+		require.Equal(t, 5, f.Stats().Stuck)
+		for deal := 4; deal <= 10; deal++ {
+			start := time.Now()
+			w.change(slow, deal)
+			f.Wake(slow)
+			pass(t, 10*time.Second)
+			require.Less(t, w.when(slow, deal, start), 10*time.Second)
+		}
+		close(release)
+		pass(t, time.Minute)
+		require.Zero(t, f.Stats().Stuck)
+		require.Zero(t, f.Stats().Handlers)
+		pass(t, 5*time.Minute)
+		w.empty(w.ids...)
+		stop()
+	})
+}
+
 // What was wrong gets right again, and what waited is handled.
 func TestFleetTriesPortalsAgain(t *testing.T) {
 	t.Parallel()

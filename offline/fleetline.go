@@ -13,6 +13,7 @@ const (
 	ordinary kind = iota
 	long          // the turn took long
 	failing       // the turn failed, or was ended before the portal had answered once
+	stuck         // the turn was ended and goes on; it keeps no place from others, and none is kept for it
 	kinds
 )
 

@@ -15,6 +15,7 @@ type FleetStats struct {
 	Mine    int // portals in these, which it works
 
 	Busy     int           // turns under way
+	Stuck    int           // of these, those that were told to end and do not: handlers or callers that do not heed their contexts
 	Due      int           // portals that wait for a turn although their time has come
 	Overdue  time.Duration // for how long the first of them has
 	Long     int           // portals whose last turn took long
@@ -79,6 +80,7 @@ func (f *Fleet) Stats() FleetStats {
 		s.Busy += f.lines[k].taken
 		s.Handlers += f.lines[k].inside
 	}
+	s.Stuck = f.lines[stuck].taken
 	s.Requests = f.requests.Load()
 	return s
 }

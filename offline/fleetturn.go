@@ -72,6 +72,7 @@ type turn struct {
 	inside   int  // handlers that run
 	again    bool // the next turn is due as soon as this one has ended
 	closing  bool // it only settles what was finished
+	told     bool // to end
 	answered bool // the portal answered a call
 }
 
@@ -155,8 +156,15 @@ func (f *Fleet) overdue(t *turn) {
 	switch {
 	case p.turn != t: // it has just ended
 		return
+	case t.told:
+		f.move(t, stuck)
+		f.log.LogAttrs(context.Background(), slog.LevelError, "offline fleet: a turn does not end; handlers and callers must heed their contexts",
+			slog.String(keyMember, p.id))
+		return
 	case p.kind == long, p.kind == failing && !t.answered:
+		t.told = true
 		t.cancel(errTurnOver)
+		t.limit.Reset(f.cfg.grace + settleTimeout + longTurn)
 		return
 	case f.lines[long].taken >= f.lines[long].places:
 		t.cancel(errTurnOver)
@@ -235,6 +243,9 @@ func (f *Fleet) settleTurn(ctx context.Context, t *turn, wait time.Duration, err
 	l.taken--
 	l.inside -= t.inside // of handlers whose goroutines ended themselves
 	f.admit(p.kind)
+	if p.kind == stuck {
+		p.kind = long
+	}
 	f.shards[p.shard].turns--
 	p.turn, p.ended = nil, now
 	f.stats.Turns++
