@@ -43,7 +43,7 @@ const ErrMemberID Error = "offline: the member id is empty; it names the portal"
 // ([FleetStats]), and no longer among those that are bounded.
 //
 // Failing alone. Errors that may pass make a portal wait, two seconds at first and five minutes at most. One that waiting cannot mend, such
-// as a revoked token or a smaller plan, is reported ([WithOnRefused]); the portal is tried again every half hour, and at once after
+// as a revoked token or a smaller plan, is reported ([WithOnRefused]); the portal is tried again every half hour, and sooner after
 // [Fleet.Add]. Neither ends [Fleet.Run].
 //
 // Not all at once. The first turns of many portals are spread: each second sees two for each of [WithTurns], and none waits longer than

@@ -3,7 +3,9 @@ package offline_test
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -372,4 +374,85 @@ func TestFleetsToldOfDifferentPortals(t *testing.T) {
 		a.stop()
 		b.stop()
 	})
+}
+
+// Processes come, go, die and lose sight of the leaser, in any order. No portal is worked by two at a time, and no change is missed.
+func TestFleetsThroughChurn(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(6) {
+		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) { churn(t, rand.New(rand.NewPCG(seed, 7))) }) //nolint:gosec // a test
+		})
+	}
+}
+
+func churn(t *testing.T, random *rand.Rand) {
+	t.Helper()
+	w := newWorld(t, 12)
+	var mu sync.Mutex
+	inside := make(map[string]int)
+	w.inside = func(ctx context.Context, d *event.Delivery) error {
+		object := d.MemberID() + "/" + d.Entity().ID
+		mu.Lock()
+		inside[object]++
+		if inside[object] > 1 {
+			t.Errorf("%s is handled twice at the same time", object)
+		}
+		wait := time.Duration(random.Int64N(int64(3 * time.Second)))
+		mu.Unlock()
+		defer func() {
+			mu.Lock()
+			defer mu.Unlock()
+			inside[object]--
+		}()
+		select {
+		case <-time.After(wait):
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	pick := func(n int) int {
+		mu.Lock()
+		defer mu.Unlock()
+		return random.IntN(n)
+	}
+	l := offline.NewMemoryLeaser()
+	living := []*process{newProcess(w, l), newProcess(w, l)}
+	var gone []*process
+	for deal := 1; deal <= 40; deal++ {
+		at := pick(len(living))
+		switch what := pick(6); {
+		case what == 0 && len(living) < 4:
+			living = append(living, newProcess(w, l))
+		case what == 1 && len(living) > 1:
+			living[at].stop()
+			living = slices.Delete(living, at, at+1)
+		case what == 2 && len(living) > 1:
+			living[at].kill()
+			gone = append(gone, living[at])
+			living = slices.Delete(living, at, at+1)
+		case what == 3:
+			living[at].broken.Store(!living[at].broken.Load())
+		}
+		for range 5 {
+			id := w.ids[pick(len(w.ids))]
+			w.change(id, deal)
+			for _, p := range living {
+				p.Wake(id)
+			}
+		}
+		pass(t, time.Duration(pick(int(10*time.Second))))
+	}
+	for _, p := range living {
+		p.broken.Store(false)
+	}
+	pass(t, 2*ttl+offline.DefaultFleetMaxInterval)
+	w.empty(w.ids...)
+	shards, _ := shares(living...)
+	require.Equal(t, 256, sum(shards))
+	for _, p := range append(gone, living...) {
+		p.stop()
+	}
 }

@@ -90,7 +90,7 @@ func collect(cfg config, opts []Option) (config, error) {
 func consumerOption(name string, set func(*config) error) Option {
 	return func(c *config) error {
 		if !c.consumer {
-			return fmt.Errorf("offline: %s is an option of NewConsumer, not of NewQueue", name)
+			return fmt.Errorf("offline: %s is an option of NewConsumer and NewFleet, not of NewQueue", name)
 		}
 		return set(c)
 	}
@@ -149,7 +149,8 @@ func WithWorkers(n int) Option {
 }
 
 // WithInterval sets how long the consumer waits before it asks an empty queue again: shortest at first, twice as long each time, longest at
-// most, less a random part up to a half. The defaults are [DefaultMinInterval] and [DefaultMaxInterval].
+// most, less a random part up to a half. The defaults are [DefaultMinInterval] and [DefaultMaxInterval], of a [Fleet]
+// [DefaultFleetMinInterval] and [DefaultFleetMaxInterval].
 func WithInterval(shortest, longest time.Duration) Option {
 	return consumerOption("WithInterval", func(c *config) error {
 		if shortest <= 0 || longest < shortest {
