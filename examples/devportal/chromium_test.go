@@ -256,17 +256,24 @@ func (b *tab) open(url string) {
 	b.until(`document.querySelector('#live')?.dataset.state === 'live' && document.querySelector('#domain').textContent !== '…'`)
 }
 
-// until waits for a script to yield true.
+// until waits for a script to yield true. What it looks for may not be on the page yet, so that the script fails at first.
 func (b *tab) until(script string) {
 	b.t.Helper()
-	require.Eventually(b.t, func() bool { return b.value(script) == true }, patience, 20*time.Millisecond, "%s\nthe page says:\n%s",
-		script, lateText(func() string { return fmt.Sprint(b.value(`document.body.innerText`)) }))
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	deadline := time.After(patience)
+	for {
+		last := b.value("(() => { try { return " + script + " } catch (e) { return String(e) } })()")
+		if last == true {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-deadline:
+			require.FailNow(b.t, "not true in time", "%s\nis %v; the page says:\n%v", script, last, b.value(`document.body.innerText`))
+		}
+	}
 }
-
-// lateText is text that is asked for only when it is printed.
-type lateText func() string
-
-func (l lateText) String() string { return l() }
 
 // click presses the mouse in the middle of an element.
 func (b *tab) click(selector string) {

@@ -33,6 +33,11 @@ func (p *process) printed(kind string) []map[string]any {
 	return all
 }
 
+// lateText is text that is asked for only when it is printed.
+type lateText func() string
+
+func (l lateText) String() string { return l() }
+
 // start runs a devportal on free ports until the test ends.
 func start(t *testing.T, env programtest.Env) *process {
 	t.Helper()
