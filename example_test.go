@@ -68,7 +68,10 @@ func appMux(portals *oauth.Portals, api *rest.Portals, url string) *event.Mux {
 	event.On(mux, event.OnCrmDealAdd, func(ctx context.Context, d *event.Delivery, _ event.CRMEntity) error {
 		// crm.deal.get; what many handlers fetch at the same time leaves as one batch.
 		deal, err := event.Fetch[struct{ TITLE string }](ctx, api.Coalescer(d.MemberID()), d)
-		if err != nil {
+		switch {
+		case errors.Is(err, event.ErrGone):
+			return nil // deleted before we came to it
+		case err != nil:
 			return err
 		}
 		fmt.Println("new deal:", deal.TITLE)
