@@ -12,6 +12,7 @@ import (
 
 	"github.com/b24events/b24events/event"
 	"github.com/b24events/b24events/event/eventtest"
+	"github.com/b24events/b24events/examples/internal/program"
 )
 
 // Bounds of what can be added.
@@ -116,7 +117,7 @@ func (d *desk) addApp(ctx context.Context, _ string, in appForm) (any, error) {
 		return nil, refuse("the client id, the secret, the URL or the list of permissions is too long")
 	}
 	a, err := d.portal.AddApp(eventtest.App{
-		ClientID: in.ClientID, ClientSecret: event.Secret(in.ClientSecret), Scope: list(in.Scope), HandlerURL: in.Handler, UI: in.UI,
+		ClientID: in.ClientID, ClientSecret: event.Secret(in.ClientSecret), Scope: program.Split(in.Scope), HandlerURL: in.Handler, UI: in.UI,
 	})
 	if err != nil {
 		return nil, err
@@ -255,7 +256,7 @@ func (d *desk) addWebhook(_ context.Context, _ string, in struct {
 	case len(in.URL) > 2000 || len(in.Events) > 10_000:
 		return nil, refuse("the URL or the list of events is too long")
 	}
-	events := list(in.Events)
+	events := program.Split(in.Events)
 	token, err := d.portal.AddOutgoingWebhook(in.URL, events...)
 	if err != nil {
 		return nil, err

@@ -17,52 +17,25 @@ package main
 
 import (
 	"context"
-	"errors"
-	"flag"
-	"fmt"
 	"io"
 	"os"
-	"os/signal"
-	"syscall"
+
+	"github.com/b24events/b24events/examples/internal/program"
 )
 
-func main() {
-	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
-	os.Exit(run(context.Background(), signals, os.Args[1:], os.LookupEnv, os.Stdout, os.Stderr))
-}
+const about = `devportal is a Bitrix24 portal on a laptop: REST, OAuth, delivery of events, the offline queue, and a web page to install applications, cause events
+and watch them arrive.`
 
-// run is the program. It drains on the first signal and is done with the second.
+func main() { program.Main(run) }
+
 func run(
 	ctx context.Context, signals <-chan os.Signal, args []string, env func(string) (string, bool), stdout, stderr io.Writer,
 ) int {
-	cfg, err := configure(args, env, stderr)
-	switch {
-	case errors.Is(err, flag.ErrHelp):
-		return 0
-	case err != nil:
-		_, _ = fmt.Fprintf(stderr, "devportal: %v\n", err)
-		return 2
-	}
-	serving, stop := context.WithCancel(ctx)
-	defer stop()
-	draining, cut := context.WithCancel(ctx)
-	defer cut()
-	ended := make(chan struct{})
-	defer close(ended)
-	go func() {
-		for _, next := range []func(){stop, cut} {
-			select {
-			case <-signals:
-				next()
-			case <-ended:
-				return
-			}
+	return program.Run(ctx, "devportal", signals, stderr, func(serving, draining context.Context) error {
+		cfg, err := configure(args, env, stderr)
+		if err != nil {
+			return err
 		}
-	}()
-	if err := serve(serving, draining, cfg, stdout); err != nil {
-		_, _ = fmt.Fprintf(stderr, "devportal: %v\n", err)
-		return 1
-	}
-	return 0
+		return serve(serving, draining, cfg, stdout)
+	})
 }

@@ -9,11 +9,12 @@ import (
 
 	"github.com/b24events/b24events/event"
 	"github.com/b24events/b24events/examples/internal/oneportal"
+	"github.com/b24events/b24events/examples/internal/program"
 )
 
 // config is what flags and environment say.
 type config struct {
-	oneportal.Values
+	program.Values
 
 	bindings   []event.Binding // without a connector
 	forwardTo  string
@@ -30,7 +31,7 @@ const (
 	defaultConnector = "listen"
 )
 
-var settings = []oneportal.Setting{
+var settings = []program.Setting{
 	{Flag: "forward-to", Env: "FORWARD_TO", Usage: "the handler's address, such as http://127.0.0.1:8080/bitrix24/events"},
 	{Flag: "events", Env: "EVENTS", Usage: "events to bring, comma-separated, such as ONCRMDEALUPDATE,ONTASKADD"},
 	{Flag: "application-token", Env: "B24_APPLICATION_TOKEN", Usage: "token that signs what is posted; the first of several; prefer the variable (default: kept in a file)"},
@@ -53,13 +54,13 @@ func configure(args []string, env func(string) (string, bool), stderr io.Writer)
 	if err := checkTarget(cfg.forwardTo); err != nil {
 		return config{}, err
 	}
-	if cfg.bindings, err = v.OfflineBindings(""); err != nil {
+	if cfg.bindings, err = oneportal.OfflineBindings(v, ""); err != nil {
 		return config{}, err
 	}
 	if cfg.retries, err = v.Number("retries", 0); err != nil {
 		return config{}, err
 	}
-	if cfg.poll, err = v.Duration("poll"); err != nil {
+	if cfg.poll, err = v.Duration("poll", time.Millisecond); err != nil {
 		return config{}, err
 	}
 	if cfg.logger, err = v.Logger(stderr, slog.LevelInfo); err != nil {
@@ -83,11 +84,11 @@ func checkTarget(target string) error {
 	u, err := url.Parse(target)
 	switch {
 	case target == "":
-		return oneportal.Usage("set -forward-to, the address of your handler, such as http://127.0.0.1:8080/bitrix24/events")
+		return program.Usage("set -forward-to, the address of your handler, such as http://127.0.0.1:8080/bitrix24/events")
 	case err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https"):
-		return oneportal.Usage("-forward-to is no address; write it like http://127.0.0.1:8080/bitrix24/events")
+		return program.Usage("-forward-to is no address; write it like http://127.0.0.1:8080/bitrix24/events")
 	case u.Scheme == "http" && u.Hostname() != "localhost" && !net.ParseIP(u.Hostname()).IsLoopback():
-		return oneportal.Usage("-forward-to another machine needs https://, since a token travels along")
+		return program.Usage("-forward-to another machine needs https://, since a token travels along")
 	default:
 		return nil
 	}

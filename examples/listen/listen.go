@@ -11,6 +11,7 @@ import (
 
 	"github.com/b24events/b24events/event"
 	"github.com/b24events/b24events/examples/internal/oneportal"
+	"github.com/b24events/b24events/examples/internal/program"
 	"github.com/b24events/b24events/offline"
 )
 
@@ -27,7 +28,7 @@ var limits = []string{
 func listen(ctx context.Context, cfg config, stdout io.Writer) (err error) {
 	portal, err := oneportal.Open(ctx, cfg.Values, cfg.logger, nil)
 	if err != nil {
-		return oneportal.Stopped(ctx, err)
+		return program.Stopped(ctx, err)
 	}
 	defer func() { err = errors.Join(err, portal.Close(ctx)) }()
 	token, err := applicationToken(ctx, cfg, portal)
@@ -36,7 +37,7 @@ func listen(ctx context.Context, cfg config, stdout io.Writer) (err error) {
 	}
 	b := &binder{portal: portal, cfg: cfg}
 	defer func() { err = errors.Join(err, b.close(ctx)) }()
-	return oneportal.Stopped(ctx, b.forward(ctx, token, stdout))
+	return program.Stopped(ctx, b.forward(ctx, token, stdout))
 }
 
 // forward binds the events and forwards what comes.

@@ -31,9 +31,7 @@ import (
 
 const about = `listen brings the events of a real portal to a handler on this machine: it reads them from the portal's offline queue and posts them as the portal would.`
 
-func main() {
-	os.Exit(run(context.Background(), oneportal.Signals(), os.Args[1:], os.LookupEnv, os.Stdout, os.Stderr))
-}
+func main() { oneportal.Main(run) }
 
 func run(
 	ctx context.Context, signals <-chan os.Signal, args []string, env func(string) (string, bool), stdout, stderr io.Writer,

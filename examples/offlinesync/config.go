@@ -8,11 +8,12 @@ import (
 
 	"github.com/b24events/b24events/event"
 	"github.com/b24events/b24events/examples/internal/oneportal"
+	"github.com/b24events/b24events/examples/internal/program"
 )
 
 // config is what flags and environment say.
 type config struct {
-	oneportal.Values
+	program.Values
 
 	bindings    []event.Binding
 	connector   string
@@ -25,7 +26,7 @@ type config struct {
 	client      *http.Client // nil for the usual one
 }
 
-var settings = []oneportal.Setting{
+var settings = []program.Setting{
 	{Flag: "events", Env: "EVENTS", Fallback: "ONCRMDEALADD,ONCRMDEALUPDATE,ONCRMDEALDELETE", Usage: "events to bind to the queue, comma-separated"},
 	{Flag: "out", Env: "OUT", Fallback: "-", Usage: "file that lines are appended to; - means standard output"},
 	{Flag: "connector", Env: "CONNECTOR", Usage: "queue of a connector (auth_connector); empty: the application's own queue"},
@@ -42,16 +43,16 @@ func configure(args []string, env func(string) (string, bool), stderr io.Writer)
 		return config{}, err
 	}
 	cfg := config{Values: v, connector: v["connector"], out: v["out"], once: v.On("once")}
-	if cfg.bindings, err = v.OfflineBindings(cfg.connector); err != nil {
+	if cfg.bindings, err = oneportal.OfflineBindings(v, cfg.connector); err != nil {
 		return config{}, err
 	}
 	if cfg.retries, err = v.Number("retries", 0); err != nil {
 		return config{}, err
 	}
-	if cfg.retryParked, err = v.Duration("retry-parked"); err != nil {
+	if cfg.retryParked, err = v.Duration("retry-parked", time.Millisecond); err != nil {
 		return config{}, err
 	}
-	if cfg.poll, err = v.Duration("poll"); err != nil {
+	if cfg.poll, err = v.Duration("poll", time.Millisecond); err != nil {
 		return config{}, err
 	}
 	cfg.logger, err = v.Logger(stderr, slog.LevelInfo)

@@ -26,9 +26,7 @@ import (
 
 const about = `offlinesync works the offline queue of one portal and appends the present state of each object that changed to OUT, one JSON object a line.`
 
-func main() {
-	os.Exit(run(context.Background(), oneportal.Signals(), os.Args[1:], os.LookupEnv, os.Stdout, os.Stderr))
-}
+func main() { oneportal.Main(run) }
 
 func run(
 	ctx context.Context, signals <-chan os.Signal, args []string, env func(string) (string, bool), stdout, stderr io.Writer,

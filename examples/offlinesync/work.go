@@ -10,6 +10,7 @@ import (
 
 	"github.com/b24events/b24events/event"
 	"github.com/b24events/b24events/examples/internal/oneportal"
+	"github.com/b24events/b24events/examples/internal/program"
 	"github.com/b24events/b24events/offline"
 )
 
@@ -17,7 +18,7 @@ import (
 func work(ctx context.Context, cfg config, stdout io.Writer) (err error) {
 	portal, err := oneportal.Open(ctx, cfg.Values, cfg.logger, cfg.client)
 	if err != nil {
-		return oneportal.Stopped(ctx, err)
+		return program.Stopped(ctx, err)
 	}
 	defer func() { err = errors.Join(err, portal.Close(ctx)) }()
 	_, release, err := portal.QueueDir(cfg.connector)
@@ -31,7 +32,7 @@ func work(ctx context.Context, cfg config, stdout io.Writer) (err error) {
 	}
 	defer func() { err = errors.Join(err, out.close()) }()
 
-	return oneportal.Stopped(ctx, workQueue(ctx, cfg, portal, out))
+	return program.Stopped(ctx, workQueue(ctx, cfg, portal, out))
 }
 
 func workQueue(ctx context.Context, cfg config, portal *oneportal.Portal, out *journal) error {

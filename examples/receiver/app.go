@@ -12,8 +12,8 @@ import (
 	"time"
 
 	"github.com/b24events/b24events/event"
+	"github.com/b24events/b24events/examples/internal/program"
 	"github.com/b24events/b24events/oauth"
-	"github.com/b24events/b24events/rest"
 	"github.com/b24events/b24events/webhook"
 )
 
@@ -22,11 +22,7 @@ type app struct {
 	cfg      config
 	mux      *event.Mux
 	verifier webhook.Verifier
-
-	// Of an application; nil with outgoing webhooks only.
-	portals *oauth.Portals
-	store   *oauth.FileStore
-	api     *rest.Portals
+	access   *program.Access // of an application; nil with outgoing webhooks only
 }
 
 func newApp(cfg config, p *printer) (*app, error) {
@@ -37,7 +33,7 @@ func newApp(cfg config, p *printer) (*app, error) {
 	}
 	if cfg.app() {
 		var err error
-		if a.portals, a.store, a.api, err = newPortals(cfg); err != nil {
+		if a.access, err = program.Open(cfg.Values, cfg.logger, nil); err != nil {
 			return nil, err
 		}
 		for _, b := range a.bindings() {
@@ -45,9 +41,9 @@ func newApp(cfg config, p *printer) (*app, error) {
 				return nil, fmt.Errorf("PUBLIC_URL or EVENTS: %w", err)
 			}
 		}
-		verifiers = append(verifiers, a.portals)
+		verifiers = append(verifiers, a.access.Tokens)
 		// Installations are stored before the hook runs, and forgotten after a verified ONAPPUNINSTALL.
-		a.portals.Lifecycle(a.mux, oauth.Hooks{Installed: a.installed})
+		a.access.Tokens.Lifecycle(a.mux, oauth.Hooks{Installed: a.installed})
 	}
 	a.verifier = webhook.Any(verifiers...)
 	a.mux.Use(p.printing)
@@ -76,12 +72,12 @@ func (a *app) bind(ctx context.Context, memberID string) error {
 	if len(wanted) == 0 {
 		return nil
 	}
-	return event.NewAPI(a.api.Portal(memberID)).Reconcile(ctx, wanted)
+	return event.NewAPI(a.access.API.Portal(memberID)).Reconcile(ctx, wanted)
 }
 
 // bindAll brings the bindings of every stored portal up to date, since EVENTS or PUBLIC_URL may have changed while the receiver was down.
 func (a *app) bindAll(ctx context.Context) {
-	if a.portals == nil {
+	if a.access == nil {
 		return
 	}
 	if len(a.bindings()) == 0 {
@@ -91,7 +87,7 @@ func (a *app) bindAll(ctx context.Context) {
 	if !slices.ContainsFunc(a.cfg.events, func(name string) bool { return strings.EqualFold(name, event.OnAppUninstall.Name()) }) {
 		a.cfg.logger.LogAttrs(ctx, slog.LevelInfo, "EVENTS lacks ONAPPUNINSTALL: portals that remove the application go unnoticed")
 	}
-	for key, err := range a.store.Keys(ctx) {
+	for key, err := range a.access.Store.Keys(ctx) {
 		if ctx.Err() != nil {
 			return
 		}
@@ -106,10 +102,10 @@ func (a *app) bindAll(ctx context.Context) {
 }
 
 func (a *app) close(ctx context.Context) error {
-	if a.portals == nil {
+	if a.access == nil {
 		return nil
 	}
-	return a.portals.Shutdown(ctx)
+	return a.access.Tokens.Shutdown(ctx)
 }
 
 // printer prints every delivery, as one line, once it was handled.

@@ -9,52 +9,22 @@ package main
 
 import (
 	"context"
-	"errors"
-	"flag"
-	"fmt"
 	"io"
 	"os"
-	"os/signal"
-	"syscall"
+
+	"github.com/b24events/b24events/examples/internal/program"
 )
 
-func main() {
-	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
-	os.Exit(run(context.Background(), signals, os.Args[1:], os.LookupEnv, os.Stdout, os.Stderr))
-}
+func main() { program.Main(run) }
 
-// run is the program. It exits cleanly on the first signal and in a hurry on the second.
 func run(
 	ctx context.Context, signals <-chan os.Signal, args []string, env func(string) (string, bool), stdout, stderr io.Writer,
 ) int {
-	cfg, err := configure(args, env, stderr)
-	switch {
-	case errors.Is(err, flag.ErrHelp):
-		return 0
-	case err != nil:
-		_, _ = fmt.Fprintf(stderr, "receiver: %v\n", err)
-		return 2
-	}
-	serving, stop := context.WithCancel(ctx)
-	defer stop()
-	draining, cut := context.WithCancel(ctx)
-	defer cut()
-	ended := make(chan struct{})
-	defer close(ended)
-	go func() {
-		for _, next := range []func(){stop, cut} {
-			select {
-			case <-signals:
-				next()
-			case <-ended:
-				return
-			}
+	return program.Run(ctx, "receiver", signals, stderr, func(serving, draining context.Context) error {
+		cfg, err := configure(args, env, stderr)
+		if err != nil {
+			return err
 		}
-	}()
-	if err := serve(serving, draining, cfg, stdout); err != nil {
-		_, _ = fmt.Fprintf(stderr, "receiver: %v\n", err)
-		return 1
-	}
-	return 0
+		return serve(serving, draining, cfg, stdout)
+	})
 }

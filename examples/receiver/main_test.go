@@ -1,19 +1,14 @@
 package main
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 	"io/fs"
-	"maps"
 	"net"
 	"net/http"
-	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -25,60 +20,21 @@ import (
 
 	"github.com/b24events/b24events/event"
 	"github.com/b24events/b24events/event/eventtest"
+	"github.com/b24events/b24events/examples/internal/programtest"
 )
 
 // process is a receiver that runs inside the test.
 type process struct {
-	url     string
-	signals chan os.Signal
-	exited  chan int
-	stdout  *output
-	stderr  *output
-}
-
-// output collects what is written, safe for concurrent use.
-type output struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.String()
-}
-
-// lines decodes the JSON objects printed so far.
-func (o *output) lines(t *testing.T) []map[string]any {
-	t.Helper()
-	var all []map[string]any
-	s := bufio.NewScanner(strings.NewReader(o.String()))
-	s.Buffer(nil, 1<<20)
-	for s.Scan() {
-		var object map[string]any
-		require.NoError(t, json.Unmarshal(s.Bytes(), &object))
-		all = append(all, object)
-	}
-	return all
+	*programtest.Process
+	url string
 }
 
 // start runs a receiver with the environment and waits until it is ready.
-func start(t *testing.T, env map[string]string, args ...string) *process {
+func start(t *testing.T, env programtest.Env, args ...string) *process {
 	t.Helper()
-	p := &process{signals: make(chan os.Signal, 2), exited: make(chan int, 1), stdout: &output{}, stderr: &output{}}
-	env["LISTEN"] = "127.0.0.1:0"
-	lookup := func(name string) (string, bool) { v, ok := env[name]; return v, ok }
-	go func() {
-		p.exited <- run(t.Context(), p.signals, append(args, "-log-format=json"), lookup, p.stdout, p.stderr)
-	}()
+	p := &process{Process: programtest.Start(t, run, env.With("LISTEN", "127.0.0.1:0", "LOG_FORMAT", "json"), args...)}
 	require.Eventually(t, func() bool {
-		for line := range strings.Lines(p.stderr.String()) {
+		for line := range strings.Lines(p.Stderr.String()) {
 			var entry struct {
 				Listen string `json:"listen"`
 			}
@@ -88,26 +44,8 @@ func start(t *testing.T, env map[string]string, args ...string) *process {
 			}
 		}
 		return false
-	}, 30*time.Second, time.Millisecond, "it does not start: %s", p.stderr)
-	t.Cleanup(func() {
-		if p.exited != nil {
-			p.stop(t)
-		}
-	})
+	}, programtest.Patience, time.Millisecond, "it does not start: %s", p.Stderr)
 	return p
-}
-
-// stop sends SIGTERM and expects a clean exit.
-func (p *process) stop(t *testing.T) {
-	t.Helper()
-	p.signals <- syscall.SIGTERM
-	select {
-	case code := <-p.exited:
-		require.Zero(t, code, p.stderr.String())
-	case <-time.After(60 * time.Second):
-		t.Fatal("it does not stop")
-	}
-	p.exited = nil
 }
 
 func (p *process) post(t *testing.T, e eventtest.Event, payload any, opts ...eventtest.RequestOption) int {
@@ -141,13 +79,13 @@ func (p *process) get(t *testing.T, path string) (int, string) {
 
 func (p *process) printed(t *testing.T, n int) []map[string]any {
 	t.Helper()
-	require.Eventually(t, func() bool { return strings.Count(p.stdout.String(), "\n") >= n }, 60*time.Second, time.Millisecond)
-	return p.stdout.lines(t)
+	require.Eventually(t, func() bool { return strings.Count(p.Stdout.String(), "\n") >= n }, 2*programtest.Patience, time.Millisecond)
+	return programtest.Lines(t, p.Stdout.String())
 }
 
 func TestOutgoingWebhook(t *testing.T) {
 	t.Parallel()
-	p := start(t, map[string]string{"B24_APPLICATION_TOKEN": "first-token, second-token"})
+	p := start(t, programtest.Env{"B24_APPLICATION_TOKEN": "first-token, second-token"})
 	token := eventtest.WithToken("second-token")
 	require.Equal(t, 200, p.post(t, event.OnCrmDealUpdate, event.CRMEntity{ID: 21}, token, eventtest.WithHandlerID(509)))
 	require.Equal(t, 200, p.post(t, eventtest.Name("ONSOMETHINGNEW"), map[string]any{"a": 1}, token))
@@ -178,13 +116,13 @@ func TestOutgoingWebhook(t *testing.T) {
 	require.Equal(t, 204, status)
 	status, _ = p.get(t, "/elsewhere")
 	require.Equal(t, 404, status)
-	p.stop(t)
-	require.NotContains(t, p.stdout.String()+p.stderr.String(), "-token\"", "no token is printed")
-	require.NotContains(t, p.stdout.String()+p.stderr.String(), "second-token")
+	p.Stop(t)
+	require.NotContains(t, p.Stdout.String()+p.Stderr.String(), "-token\"", "no token is printed")
+	require.NotContains(t, p.Stdout.String()+p.Stderr.String(), "second-token")
 }
 
 // portalWithApp returns a portal, an application of it, and the environment of a receiver for that application.
-func portalWithApp(t *testing.T, data string) (*eventtest.Portal, *eventtest.Application, map[string]string) {
+func portalWithApp(t *testing.T, data string) (*eventtest.Portal, *eventtest.Application, programtest.Env) {
 	t.Helper()
 	// The address of the receiver has to be known before it starts.
 	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
@@ -195,7 +133,7 @@ func portalWithApp(t *testing.T, data string) (*eventtest.Portal, *eventtest.App
 	portal := eventtest.NewPortal(t)
 	app, err := portal.AddApp(eventtest.App{Scope: []string{"crm"}, HandlerURL: url})
 	require.NoError(t, err)
-	return portal, app, map[string]string{
+	return portal, app, programtest.Env{
 		"B24_CLIENT_ID": app.ClientID(), "B24_CLIENT_SECRET": string(app.ClientSecret()), "B24_OAUTH_HOSTS": portal.OAuthHost(),
 		"B24_INSECURE_HTTP": "1", "B24_DATA": data, "PUBLIC_URL": url, "EVENTS": "ONCRMDEALADD,onCrmDealUpdate,ONAPPUNINSTALL",
 	}
@@ -235,8 +173,8 @@ func TestApplication(t *testing.T) {
 		require.Equal(t, 403, p.post(t, e, map[string]any{"FIELDS": map[string]any{"ID": 1}}, opts...), name)
 	}
 
-	p.stop(t)
-	require.Len(t, p.stdout.lines(t), 2, "no forgery was printed")
+	p.Stop(t)
+	require.Len(t, programtest.Lines(t, p.Stdout.String()), 2, "no forgery was printed")
 
 	// The next start finds the installation and binds what EVENTS names by now.
 	env["EVENTS"] = "ONCRMDEALADD,ONCRMLEADADD,ONAPPUNINSTALL"
@@ -247,7 +185,7 @@ func TestApplication(t *testing.T) {
 			names = append(names, b.Event)
 		}
 		return strings.Join(names, " ") == "ONAPPINSTALL ONCRMDEALADD ONAPPUNINSTALL ONCRMLEADADD"
-	}, 30*time.Second, time.Millisecond)
+	}, programtest.Patience, time.Millisecond)
 
 	readable := 0
 	require.NoError(t, filepath.WalkDir(data, func(path string, d fs.DirEntry, err error) error {
@@ -265,9 +203,9 @@ func TestApplication(t *testing.T) {
 	require.Equal(t, "ONAPPUNINSTALL", gone["event"])
 	require.Equal(t, 403, p2.post(t, event.OnCrmDealAdd, event.CRMEntity{ID: 1},
 		eventtest.WithMember(portal.MemberID()), eventtest.WithToken(app.ApplicationToken())), "the portal is forgotten")
-	p2.stop(t)
+	p2.Stop(t)
 	for _, secret := range []string{string(app.ClientSecret()), string(app.ApplicationToken()), "forged"} {
-		for _, o := range []*output{p.stdout, p.stderr, p2.stdout, p2.stderr} {
+		for _, o := range []*programtest.Output{p.Stdout, p.Stderr, p2.Stdout, p2.Stderr} {
 			require.NotContains(t, o.String(), secret)
 		}
 	}
@@ -278,7 +216,7 @@ func TestApplication(t *testing.T) {
 func TestBurst(t *testing.T) {
 	t.Parallel()
 	const events, connections = 1000, 64
-	p := start(t, map[string]string{"B24_APPLICATION_TOKEN": "the-token", "HANDLER_DELAY": "20ms", "WORKERS": "64"})
+	p := start(t, programtest.Env{"B24_APPLICATION_TOKEN": "the-token", "HANDLER_DELAY": "20ms", "WORKERS": "64"})
 	bodies := make(chan int, events)
 	for i := range events {
 		bodies <- i + 1
@@ -307,9 +245,9 @@ func TestBurst(t *testing.T) {
 	}
 	group.Wait()
 	client.CloseIdleConnections()
-	p.stop(t) // most of them still wait
+	p.Stop(t) // most of them still wait
 	seen := make(map[string]int)
-	for _, line := range p.stdout.lines(t) {
+	for _, line := range programtest.Lines(t, p.Stdout.String()) {
 		entity, ok := line["entity"].(map[string]any)
 		require.True(t, ok)
 		seen[fmt.Sprint(entity["id"])]++
@@ -323,14 +261,13 @@ func TestBurst(t *testing.T) {
 
 func TestSecondSignalCutsShort(t *testing.T) {
 	t.Parallel()
-	p := start(t, map[string]string{"B24_APPLICATION_TOKEN": "the-token", "HANDLER_DELAY": "1h"})
+	p := start(t, programtest.Env{"B24_APPLICATION_TOKEN": "the-token", "HANDLER_DELAY": "1h"})
 	require.Equal(t, 200, p.post(t, event.OnCrmDealUpdate, event.CRMEntity{ID: 1}, eventtest.WithToken("the-token")))
-	p.signals <- syscall.SIGTERM
-	p.signals <- syscall.SIGTERM
-	require.Equal(t, 1, <-p.exited, "something acknowledged was not processed")
-	p.exited = nil
-	require.Empty(t, p.stdout.String())
-	require.Contains(t, p.stderr.String(), "event lost")
+	p.Signals <- syscall.SIGTERM
+	p.Signals <- syscall.SIGTERM
+	require.Equal(t, 1, p.Wait(t), "something acknowledged was not processed")
+	require.Empty(t, p.Stdout.String())
+	require.Contains(t, p.Stderr.String(), "event lost")
 }
 
 func TestUsage(t *testing.T) {
@@ -338,47 +275,38 @@ func TestUsage(t *testing.T) {
 	taken, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = taken.Close() })
-	token := map[string]string{"B24_APPLICATION_TOKEN": "top-secret"}
-	with := func(more ...string) map[string]string {
-		env := maps.Clone(token)
-		for pair := range slices.Chunk(more, 2) {
-			env[pair[0]] = pair[1]
-		}
-		return env
-	}
+	token := programtest.Env{"B24_APPLICATION_TOKEN": "top-secret", "B24_DATA": t.TempDir()}
 	for name, tc := range map[string]struct {
-		env  map[string]string
+		env  programtest.Env
 		args []string
 		code int
 	}{
 		"help":                    {nil, []string{"-h"}, 0},
 		"nothing to verify with":  {nil, nil, 2},
-		"id without secret":       {with("B24_CLIENT_ID", "app.1"), nil, 2},
-		"secret without id":       {with("B24_CLIENT_SECRET", "top-secret"), nil, 2},
-		"durable queue":           {with("QUEUE", "durable"), nil, 2},
-		"unknown queue":           {with("QUEUE", "other"), nil, 2},
-		"delay":                   {with("HANDLER_DELAY", "soon"), nil, 2},
-		"negative delay":          {with("HANDLER_DELAY", "-1s"), nil, 2},
-		"workers":                 {with("WORKERS", "0"), nil, 2},
+		"id without secret":       {token.With("B24_CLIENT_ID", "app.1"), nil, 2},
+		"secret without id":       {token.With("B24_CLIENT_SECRET", "top-secret"), nil, 2},
+		"durable queue":           {token.With("QUEUE", "durable"), nil, 2},
+		"unknown queue":           {token.With("QUEUE", "other"), nil, 2},
+		"delay":                   {token.With("HANDLER_DELAY", "soon"), nil, 2},
+		"negative delay":          {token.With("HANDLER_DELAY", "-1s"), nil, 2},
+		"workers":                 {token.With("WORKERS", "0"), nil, 2},
 		"log format":              {token, []string{"-log-format=xml"}, 2},
 		"unknown flag":            {token, []string{"-x"}, 2},
 		"argument":                {token, []string{"x"}, 2},
 		"address taken":           {token, []string{"-listen=" + taken.Addr().String()}, 1},
 		"address that is none":    {token, []string{"-listen=nowhere"}, 1},
-		"public URL without dot":  {with("B24_CLIENT_ID", "a", "B24_CLIENT_SECRET", "top-secret", "B24_DATA", t.TempDir(), "PUBLIC_URL", "https://localhost/x"), nil, 1},
-		"event that has no queue": {with("B24_CLIENT_ID", "a", "B24_CLIENT_SECRET", "top-secret", "B24_DATA", t.TempDir(), "PUBLIC_URL", "https://a.example/x", "EVENTS", "ONIMBOTV2MESSAGEADD"), nil, 1},
-		"no event":                {with("B24_CLIENT_ID", "a", "B24_CLIENT_SECRET", "top-secret", "B24_DATA", t.TempDir(), "PUBLIC_URL", "https://a.example/x", "EVENTS", ","), nil, 2},
+		"public URL without dot":  {token.With("B24_CLIENT_ID", "a", "B24_CLIENT_SECRET", "top-secret", "PUBLIC_URL", "https://localhost/x"), nil, 1},
+		"event that has no queue": {token.With("B24_CLIENT_ID", "a", "B24_CLIENT_SECRET", "top-secret", "PUBLIC_URL", "https://a.example/x", "EVENTS", "ONIMBOTV2MESSAGEADD"), nil, 1},
+		"no event":                {token.With("B24_CLIENT_ID", "a", "B24_CLIENT_SECRET", "top-secret", "PUBLIC_URL", "https://a.example/x", "EVENTS", ","), nil, 2},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			var stdout, stderr output
-			lookup := func(name string) (string, bool) { v, ok := tc.env[name]; return v, ok }
-			code := run(t.Context(), make(chan os.Signal), tc.args, lookup, &stdout, &stderr)
-			require.Equal(t, tc.code, code, stderr.String())
-			require.Empty(t, stdout.String())
-			require.NotContains(t, stderr.String(), "top-secret")
+			code, stdout, stderr := programtest.Run(t, run, tc.env, tc.args...)
+			require.Equal(t, tc.code, code, stderr)
+			require.Empty(t, stdout)
+			require.NotContains(t, stderr, "top-secret")
 			if tc.code != 0 {
-				require.Equal(t, 1, strings.Count(stderr.String(), "\n"), "one line: %s", stderr.String())
+				require.Equal(t, 1, strings.Count(stderr, "\n"), "one line: %s", stderr)
 			}
 		})
 	}
@@ -386,8 +314,8 @@ func TestUsage(t *testing.T) {
 
 func TestAFlagWins(t *testing.T) {
 	t.Parallel()
-	env := map[string]string{"WORKERS": "3", "LISTEN": "127.0.0.1:1", "B24_APPLICATION_TOKEN": "a"}
-	cfg, err := configure([]string{"-workers=5"}, func(name string) (string, bool) { v, ok := env[name]; return v, ok }, io.Discard)
+	env := programtest.Env{"WORKERS": "3", "LISTEN": "127.0.0.1:1", "B24_APPLICATION_TOKEN": "a"}
+	cfg, err := configure([]string{"-workers=5"}, env.Lookup, io.Discard)
 	require.NoError(t, err)
 	require.Equal(t, 5, cfg.workers)
 	require.Equal(t, "127.0.0.1:1", cfg.listen)

@@ -8,12 +8,9 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"path/filepath"
 	"sync/atomic"
 	"time"
 
-	"github.com/b24events/b24events/oauth"
-	"github.com/b24events/b24events/rest"
 	"github.com/b24events/b24events/webhook"
 )
 
@@ -85,24 +82,4 @@ func routes(hook *webhook.Handler, ready *atomic.Bool) http.Handler {
 		writeMetrics(w, hook.Stats())
 	})
 	return mux
-}
-
-// newPortals opens the store and makes the clients of an application.
-func newPortals(cfg config) (*oauth.Portals, *oauth.FileStore, *rest.Portals, error) {
-	store, err := oauth.NewFileStore(filepath.Join(cfg.data, "installations"))
-	if err != nil {
-		return nil, nil, nil, err
-	}
-	access := []oauth.Option{oauth.WithHosts(cfg.oauthHosts...), oauth.WithLogger(cfg.logger)}
-	calls := []rest.Option{rest.WithLogger(cfg.logger)}
-	if cfg.insecureHTTP {
-		access = append(access, oauth.WithInsecureHTTP())
-		calls = append(calls, rest.WithInsecureHTTP())
-	}
-	portals, err := oauth.NewPortals(oauth.Config{ClientID: cfg.clientID, ClientSecret: cfg.clientSecret}, store, access...)
-	if err != nil {
-		return nil, nil, nil, err
-	}
-	api, err := rest.NewPortals(portals, calls...)
-	return portals, store, api, err
 }

@@ -4,71 +4,51 @@ import (
 	"context"
 	"errors"
 	"flag"
+	"fmt"
 	"io"
 	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/b24events/b24events/event"
 	"github.com/b24events/b24events/event/eventtest"
 	"github.com/b24events/b24events/examples/internal/oneportal"
+	"github.com/b24events/b24events/examples/internal/program"
 	"github.com/b24events/b24events/examples/internal/programtest"
 	"github.com/b24events/b24events/oauth"
 )
 
-var own = []oneportal.Setting{
-	{Flag: "retries", Env: "RETRIES", Fallback: "5", Usage: "a number"},
-	{Flag: "once", Env: "ONCE", Switch: true, Usage: "a switch"},
-	{Flag: "events", Env: "EVENTS", Usage: "events"},
-}
-
-func parse(env programtest.Env, args ...string) (oneportal.Values, string, error) {
-	var help strings.Builder
-	v, err := oneportal.Parse("program", "about it", own, args, env.Lookup, &help)
-	return v, help.String(), err
-}
-
 func TestSettings(t *testing.T) {
 	t.Parallel()
-	v, _, err := parse(programtest.Env{"RETRIES": "3", "ONCE": "1", "B24_DATA": "", "EVENTS": " a, b ,c"}, "-retries=7", "-data", "/somewhere")
-	require.NoError(t, err)
-	require.Equal(t, "7", v["retries"], "a flag wins")
-	require.True(t, v.On("once"))
-	require.False(t, v.On("insecure-http"))
-	require.Equal(t, []string{"a", "b", "c"}, v.List("events"))
-	data, err := v.Data()
-	require.NoError(t, err)
-	require.Equal(t, "/somewhere", data)
-
-	v, _, err = parse(programtest.Env{"RETRIES": "", "ONCE": "1"}, "-once=false")
-	require.NoError(t, err)
-	require.Equal(t, "5", v["retries"], "an empty variable is none")
-	require.False(t, v.On("once"))
-
-	_, help, err := parse(nil, "-h")
+	own := []program.Setting{{Flag: "events", Env: "EVENTS", Usage: "events"}}
+	var help strings.Builder
+	_, err := oneportal.Parse("program", "about it", own, []string{"-h"}, programtest.Env{}.Lookup, &help)
 	require.ErrorIs(t, err, flag.ErrHelp)
-	for _, s := range []string{"about it", "-retries", "[RETRIES] (default 5)", "-once", "[B24_REFRESH_TOKEN]", "[LOG_FORMAT]"} {
-		require.Contains(t, help, s)
+	for _, variable := range []string{"[EVENTS]", "[B24_CLIENT_ID]", "[B24_REFRESH_TOKEN]", "[LOG_FORMAT]"} {
+		require.Contains(t, help.String(), variable)
 	}
 
 	for name, tc := range map[string]struct {
-		env  programtest.Env
-		args []string
+		events   string
+		bindings []event.Binding
 	}{
-		"unknown flag":     {nil, []string{"-nope"}},
-		"argument":         {nil, []string{"nope"}},
-		"switch":           {programtest.Env{"ONCE": "maybe"}, nil},
-		"switch by flag":   {nil, []string{"-once=maybe"}},
-		"flag with nought": {nil, []string{"-retries"}},
+		"two":         {"ONCRMDEALADD, onTaskAdd", []event.Binding{{Event: "ONCRMDEALADD", Offline: true, Connector: "c"}, {Event: "ONTASKADD", Offline: true, Connector: "c"}}},
+		"none":        {" , ", nil},
+		"online only": {"ONCRMDEALADD,ONOFFLINEEVENT", nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			_, _, err := parse(tc.env, tc.args...)
-			require.ErrorAs(t, err, new(*oneportal.UsageError))
+			bindings, err := oneportal.OfflineBindings(program.Values{"events": tc.events}, "c")
+			require.Equal(t, tc.bindings, bindings)
+			if tc.bindings == nil {
+				require.ErrorAs(t, err, new(*program.UsageError))
+			}
 		})
 	}
 }
@@ -76,7 +56,7 @@ func TestSettings(t *testing.T) {
 // open opens the portal that an environment describes.
 func open(t *testing.T, env programtest.Env) (*oneportal.Portal, error) {
 	t.Helper()
-	v, _, err := parse(env)
+	v, err := oneportal.Parse("program", "", nil, nil, env.Lookup, io.Discard)
 	require.NoError(t, err)
 	p, err := oneportal.Open(t.Context(), v, programtest.Silent(), nil)
 	if err == nil {
@@ -93,9 +73,9 @@ func TestSeeds(t *testing.T) {
 	t.Parallel()
 	_, app, env := programtest.Portal(t)
 	_, err := open(t, env)
-	require.ErrorAs(t, err, new(*oneportal.UsageError), "nothing is known")
+	require.ErrorAs(t, err, new(*program.UsageError), "nothing is known")
 	_, err = open(t, env.With("B24_MEMBER_ID", eventtest.SampleMemberID))
-	require.ErrorAs(t, err, new(*oneportal.UsageError), "the portal is not known")
+	require.ErrorAs(t, err, new(*program.UsageError), "the portal is not known")
 	seeded := env.Seeded(t, app)
 	_, err = open(t, seeded.With("B24_CLIENT_ENDPOINT", "ftp://x/"))
 	require.ErrorIs(t, err, oauth.ErrEndpoint)
@@ -184,47 +164,44 @@ func TestConnectWaitsOutWhatPasses(t *testing.T) {
 	time.AfterFunc(10*time.Millisecond, func() { cancel(cause) })
 	err = p.Connect(ctx, call(p))
 	require.ErrorIs(t, err, cause)
-	require.NoError(t, oneportal.Stopped(ctx, err))
+	require.NoError(t, program.Stopped(ctx, err))
 }
 
 func TestRun(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
-		err  error
-		code int
-		text string
+		signals, code int
+		err           error
+		stderr        string
 	}{
-		"success": {nil, 0, ""},
-		"help":    {flag.ErrHelp, 0, ""},
-		"usage":   {oneportal.Usage("set %s", "X"), 2, "p: set X\n"},
-		"failure": {errors.New("broken"), 1, "p: broken\n"},
-		"several": {errors.Join(errors.New("broken"), errors.New("twice")), 1, "p: broken; twice\n"},
+		"one signal":       {signals: 1},
+		"two signals":      {signals: 2, code: 1, stderr: "p: stopped at once; what was not finished stays in the portal's queue for the next start\n"},
+		"failure":          {err: errors.New("broken"), code: 1, stderr: "p: broken\n"},
+		"failure and cure": {err: fmt.Errorf("x: %w", oauth.ErrHostNotAllowed), code: 1, stderr: "; add the host to B24_OAUTH_HOSTS if it is yours\n"},
+		"usage and cure":   {err: &program.UsageError{Err: oauth.ErrEndpoint}, code: 2, stderr: "; for a portal on this machine set B24_INSECURE_HTTP=1\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
+			signals := make(chan os.Signal, 2)
+			for range tc.signals {
+				signals <- os.Interrupt
+			}
+			release := make(chan struct{})
+			defer close(release)
 			var stderr strings.Builder
-			code := oneportal.Run(t.Context(), "p", nil, &stderr, func(context.Context) error { return tc.err })
+			code := oneportal.Run(t.Context(), "p", signals, &stderr, func(ctx context.Context) error {
+				switch tc.signals {
+				case 1:
+					<-ctx.Done()
+				case 2:
+					<-release
+				}
+				return tc.err
+			})
 			require.Equal(t, tc.code, code)
-			require.Equal(t, tc.text, stderr.String())
+			require.Regexp(t, "^(p: .*)?"+regexp.QuoteMeta(tc.stderr)+"$", stderr.String())
 		})
 	}
-	t.Run("signals", func(t *testing.T) {
-		t.Parallel()
-		signals := make(chan os.Signal, 2)
-		signals <- os.Interrupt
-		require.Zero(t, oneportal.Run(t.Context(), "p", signals, io.Discard, func(ctx context.Context) error {
-			<-ctx.Done()
-			return nil
-		}))
-		signals <- os.Interrupt
-		signals <- os.Interrupt
-		release := make(chan struct{})
-		defer close(release)
-		require.Equal(t, 1, oneportal.Run(t.Context(), "p", signals, io.Discard, func(context.Context) error {
-			<-release
-			return nil
-		}))
-	})
 }
 
 func TestLock(t *testing.T) {

@@ -6,63 +6,38 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
-	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/b24events/b24events/event"
+	"github.com/b24events/b24events/examples/internal/program"
 	"github.com/b24events/b24events/oauth"
 	"github.com/b24events/b24events/rest"
 )
 
 // Portal is the access to one portal, and the folder where it is kept.
 type Portal struct {
+	*program.Access
+
 	MemberID string
-	API      *rest.Portals
-	Tokens   *oauth.Portals
 	Log      *slog.Logger
-	Data     string // folder for state
 
 	seed oauth.Installation // from the settings; without tokens where they name none
 }
 
 // Open returns the access that the settings describe. On the first start it stores the tokens of the settings; later ones use what
 // is stored, since a refresh token works once. It calls nobody. A nil client means the usual one.
-func Open(ctx context.Context, v Values, log *slog.Logger, client *http.Client) (*Portal, error) {
-	data, err := v.Data()
+func Open(ctx context.Context, v program.Values, log *slog.Logger, client *http.Client) (*Portal, error) {
+	access, err := program.Open(v, log, client)
 	if err != nil {
 		return nil, err
 	}
-	if v["client-id"] == "" || v["client-secret"] == "" {
-		return nil, Usage("set B24_CLIENT_ID and B24_CLIENT_SECRET, the credentials of the application")
-	}
-	store, err := oauth.NewFileStore(filepath.Join(data, "installations"))
-	if err != nil {
-		return nil, err
-	}
-	access := []oauth.Option{oauth.WithHosts(v.List("oauth-hosts")...), oauth.WithLogger(log)}
-	calls := []rest.Option{rest.WithLogger(log)}
-	if v.On("insecure-http") {
-		access = append(access, oauth.WithInsecureHTTP())
-		calls = append(calls, rest.WithInsecureHTTP())
-	}
-	if client != nil {
-		access = append(access, oauth.WithHTTPClient(client))
-		calls = append(calls, rest.WithHTTPClient(client))
-	}
-	p := &Portal{MemberID: v["member-id"], Log: log, Data: data, seed: oauth.Installation{
+	p := &Portal{Access: access, MemberID: v["member-id"], Log: log, seed: oauth.Installation{
 		MemberID: v["member-id"], ClientEndpoint: v["client-endpoint"], ServerEndpoint: v["server-endpoint"],
 		AccessToken: event.Secret(v["access-token"]), RefreshToken: event.Secret(v["refresh-token"]),
 	}}
-	cfg := oauth.Config{ClientID: v["client-id"], ClientSecret: event.Secret(v["client-secret"])}
-	if p.Tokens, err = oauth.NewPortals(cfg, store, access...); err != nil {
-		return nil, &UsageError{err}
-	}
-	if p.API, err = rest.NewPortals(p.Tokens, calls...); err != nil {
-		return nil, err
-	}
 	if p.MemberID == "" {
-		if p.MemberID, err = only(ctx, store); err != nil {
+		if p.MemberID, err = only(ctx, p.Store); err != nil {
 			return nil, err
 		}
 	}
@@ -71,10 +46,10 @@ func Open(ctx context.Context, v Values, log *slog.Logger, client *http.Client) 
 	case err == nil && p.seeded() && p.sameTokens(in) && !sameEndpoint(in.ClientEndpoint, p.seed.ClientEndpoint): // mended since
 		return p, p.replace(ctx, in)
 	case errors.Is(err, oauth.ErrNotFound) && !p.seeded():
-		return nil, Usage("B24_DATA does not know the portal: set B24_MEMBER_ID, B24_CLIENT_ENDPOINT, B24_ACCESS_TOKEN and B24_REFRESH_TOKEN for the first start")
+		return nil, program.Usage("B24_DATA does not know the portal: set B24_MEMBER_ID, B24_CLIENT_ENDPOINT, B24_ACCESS_TOKEN and B24_REFRESH_TOKEN for the first start")
 	case errors.Is(err, oauth.ErrNotFound):
 		if _, err := p.Tokens.Seed(ctx, p.seed); err != nil {
-			return nil, &UsageError{err}
+			return nil, &program.UsageError{Err: err}
 		}
 	case err != nil:
 		return nil, err
@@ -93,13 +68,13 @@ func only(ctx context.Context, store *oauth.FileStore) (string, error) {
 			return "", err
 		case key.UserID != 0:
 		case found != "":
-			return "", Usage("B24_DATA knows several portals; set B24_MEMBER_ID")
+			return "", program.Usage("B24_DATA knows several portals; set B24_MEMBER_ID")
 		default:
 			found = key.MemberID
 		}
 	}
 	if found == "" {
-		return "", Usage("set B24_MEMBER_ID, and for the first start also B24_CLIENT_ENDPOINT, B24_ACCESS_TOKEN and B24_REFRESH_TOKEN")
+		return "", program.Usage("set B24_MEMBER_ID, and for the first start also B24_CLIENT_ENDPOINT, B24_ACCESS_TOKEN and B24_REFRESH_TOKEN")
 	}
 	return found, nil
 }
@@ -165,7 +140,7 @@ func (p *Portal) replace(ctx context.Context, in oauth.Installation) error {
 		return err
 	}
 	if _, err := p.Tokens.Seed(ctx, seed); err != nil {
-		return &UsageError{err}
+		return &program.UsageError{Err: err}
 	}
 	return nil
 }
@@ -211,7 +186,7 @@ func passes(err error) bool {
 	case "QUERY_LIMIT_EXCEEDED", "OPERATION_TIME_LIMIT", "CONNECTION_ERROR", "OVERLOAD_LIMIT", "INTERNAL_SERVER_ERROR", "EXPIRED_TOKEN":
 		return true
 	case "":
-		return !errors.As(err, new(*UsageError)) && !errors.Is(err, event.ErrMalformed)
+		return !errors.As(err, new(*program.UsageError)) && !errors.Is(err, event.ErrMalformed)
 	default:
 		page := errors.Is(err, rest.ErrBadAnswer) // of a proxy, or of a portal that is being mended
 		return errors.As(err, &refusal) && (refusal.Status >= http.StatusInternalServerError || (page && refusal.Status < http.StatusBadRequest))

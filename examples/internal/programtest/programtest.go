@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"io"
 	"log/slog"
 	"maps"
 	"os"
@@ -17,13 +16,11 @@ import (
 	"time"
 
 	"github.com/b24events/b24events/event/eventtest"
+	"github.com/b24events/b24events/examples/internal/program"
 )
 
 // Patience is how long something may take on a machine that is busy.
 const Patience = 30 * time.Second
-
-// Program is a program's run function.
-type Program func(ctx context.Context, signals <-chan os.Signal, args []string, env func(string) (string, bool), stdout, stderr io.Writer) int
 
 // Env is the environment of a program.
 type Env map[string]string
@@ -139,11 +136,11 @@ type Process struct {
 }
 
 // Start starts a program. It is stopped at the end of the test where it still runs.
-func Start(tb testing.TB, program Program, env Env, args ...string) *Process {
+func Start(tb testing.TB, run program.Func, env Env, args ...string) *Process {
 	tb.Helper()
 	p := &Process{Signals: make(chan os.Signal, 2), Stdout: &Output{}, Stderr: &Output{}, exited: make(chan int, 1)}
 	go func() {
-		p.exited <- program(context.Background(), p.Signals, args, env.Lookup, p.Stdout, p.Stderr)
+		p.exited <- run(context.Background(), p.Signals, args, env.Lookup, p.Stdout, p.Stderr)
 	}()
 	tb.Cleanup(func() {
 		if p.exited != nil {
@@ -176,9 +173,9 @@ func (p *Process) Wait(tb testing.TB) int {
 }
 
 // Run runs a program to its end and returns the exit code.
-func Run(tb testing.TB, program Program, env Env, args ...string) (code int, stdout, stderr string) {
+func Run(tb testing.TB, run program.Func, env Env, args ...string) (code int, stdout, stderr string) {
 	tb.Helper()
-	p := Start(tb, program, env, args...)
+	p := Start(tb, run, env, args...)
 	code = p.Wait(tb)
 	return code, p.Stdout.String(), p.Stderr.String()
 }

@@ -1,0 +1,64 @@
+package program
+
+import (
+	"log/slog"
+	"net/http"
+	"path/filepath"
+
+	"github.com/b24events/b24events/event"
+	"github.com/b24events/b24events/oauth"
+	"github.com/b24events/b24events/rest"
+)
+
+// Application returns the settings that [Open] reads.
+func Application() []Setting {
+	return []Setting{
+		{Flag: "client-id", Env: "B24_CLIENT_ID", Usage: "the application's client id"},
+		{Flag: "client-secret", Env: "B24_CLIENT_SECRET", Usage: "the application's client secret; prefer the variable, since others can see flags"},
+		{Flag: "oauth-hosts", Env: "B24_OAUTH_HOSTS", Usage: "extra allowed OAuth hosts, host[:port], comma-separated"},
+		{Flag: "insecure-http", Env: "B24_INSECURE_HTTP", Switch: true, Usage: "development only: also allow http:// endpoints on loopback and on the OAuth hosts"},
+		{Flag: "data", Env: "B24_DATA", Usage: "folder for state (default: b24events in the user's folder for state)"},
+	}
+}
+
+// Access is an application's access to the portals that installed it, and the folder where it is kept.
+type Access struct {
+	Data   string // folder for state
+	Store  *oauth.FileStore
+	Tokens *oauth.Portals
+	API    *rest.Portals
+}
+
+// Open returns the access that the settings describe. It calls nobody. A nil client means the usual one.
+func Open(v Values, log *slog.Logger, client *http.Client) (*Access, error) {
+	data, err := v.Data()
+	if err != nil {
+		return nil, err
+	}
+	if v["client-id"] == "" || v["client-secret"] == "" {
+		return nil, Usage("set B24_CLIENT_ID and B24_CLIENT_SECRET, the credentials of the application")
+	}
+	store, err := oauth.NewFileStore(filepath.Join(data, "installations"))
+	if err != nil {
+		return nil, err
+	}
+	access := []oauth.Option{oauth.WithHosts(v.List("oauth-hosts")...), oauth.WithLogger(log)}
+	calls := []rest.Option{rest.WithLogger(log)}
+	if v.On("insecure-http") {
+		access = append(access, oauth.WithInsecureHTTP())
+		calls = append(calls, rest.WithInsecureHTTP())
+	}
+	if client != nil {
+		access = append(access, oauth.WithHTTPClient(client))
+		calls = append(calls, rest.WithHTTPClient(client))
+	}
+	tokens, err := oauth.NewPortals(oauth.Config{ClientID: v["client-id"], ClientSecret: event.Secret(v["client-secret"])}, store, access...)
+	if err != nil {
+		return nil, &UsageError{err}
+	}
+	api, err := rest.NewPortals(tokens, calls...)
+	if err != nil {
+		return nil, err
+	}
+	return &Access{Data: data, Store: store, Tokens: tokens, API: api}, nil
+}

@@ -1,0 +1,82 @@
+package program
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Setting is a flag with the environment variable that stands in for it.
+type Setting struct {
+	Flag, Env, Fallback, Usage string
+	Switch                     bool // on or off; the flag alone means on
+}
+
+// UsageError is a mistake in the settings, for which a program exits with 2.
+type UsageError struct{ Err error }
+
+// Error returns the text of the mistake. It names settings, never their values.
+func (e *UsageError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the mistake.
+func (e *UsageError) Unwrap() error { return e.Err }
+
+// Usage makes a [UsageError].
+func Usage(format string, args ...any) error { return &UsageError{fmt.Errorf(format, args...)} }
+
+// Parse reads a program's settings, and log-format: a flag wins over its variable, an empty variable counts as none. For -h it prints
+// help to stderr and returns [flag.ErrHelp]; other errors are a [UsageError].
+func Parse(program, about string, settings []Setting, args []string, env func(string) (string, bool), stderr io.Writer) (Values, error) {
+	all := slices.Concat(settings, []Setting{{Flag: "log-format", Env: "LOG_FORMAT", Fallback: "text", Usage: "text or json"}})
+	flags := flag.NewFlagSet(program, flag.ContinueOnError)
+	flags.SetOutput(io.Discard) // whoever calls prints the error, in one line
+	values := make(Values, len(all))
+	given := make(map[string]bool, len(all))
+	for _, s := range all {
+		values[s.Flag] = s.Fallback
+		set := func(value string) error {
+			values[s.Flag], given[s.Flag] = value, true
+			return nil
+		}
+		usage := s.Usage + " [" + s.Env + "]"
+		switch {
+		case s.Switch:
+			flags.BoolFunc(s.Flag, usage, set)
+		case s.Fallback != "":
+			flags.Func(s.Flag, usage+" (default "+s.Fallback+")", set)
+		default:
+			flags.Func(s.Flag, usage, set)
+		}
+	}
+	switch err := flags.Parse(args); {
+	case errors.Is(err, flag.ErrHelp):
+		flags.SetOutput(stderr)
+		_, _ = fmt.Fprintf(stderr, "%s\n\nusage: %s [flags]; each flag has a variable, named in brackets; a flag wins\n", about, program)
+		flags.PrintDefaults()
+		return nil, err
+	case err != nil:
+		return nil, Usage("%w; see -h", withoutValue(err))
+	case flags.NArg() > 0:
+		return nil, Usage("it takes flags only; see -h")
+	}
+	for _, s := range all {
+		if v, ok := env(s.Env); ok && v != "" && !given[s.Flag] {
+			values[s.Flag] = v
+		}
+		values[s.Flag] = strings.TrimSpace(values[s.Flag])
+		if _, err := strconv.ParseBool(values[s.Flag]); s.Switch && values[s.Flag] != "" && err != nil {
+			return nil, Usage("%s is on or off; set 1 or 0", s.Env)
+		}
+	}
+	return values, nil
+}
+
+// withoutValue cuts what may hold a value: package flag quotes the argument that it does not understand.
+func withoutValue(err error) error {
+	text, _, _ := strings.Cut(err.Error(), "=")
+	return errors.New(text)
+}

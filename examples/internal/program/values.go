@@ -1,0 +1,76 @@
+package program
+
+import (
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+)
+
+// Values are settings as they were read, by the names of their flags.
+type Values map[string]string
+
+// Split splits a list at commas and white space.
+func Split(text string) []string {
+	return strings.FieldsFunc(text, func(r rune) bool { return r == ',' || unicode.IsSpace(r) })
+}
+
+// List is [Split] of a value.
+func (v Values) List(name string) []string { return Split(v[name]) }
+
+// On reports whether a switch is on.
+func (v Values) On(name string) bool {
+	on, _ := strconv.ParseBool(v[name]) // Parse has checked it
+	return on
+}
+
+// Number reads a whole number, least at the least.
+func (v Values) Number(name string, least int) (int, error) {
+	n, err := strconv.Atoi(v[name])
+	if err != nil || n < least {
+		return 0, Usage("-%s must be a number, %d or more", name, least)
+	}
+	return n, nil
+}
+
+// Duration reads a duration, least at the least.
+func (v Values) Duration(name string, least time.Duration) (time.Duration, error) {
+	d, err := time.ParseDuration(v[name])
+	if err != nil || d < least {
+		return 0, Usage("-%s must be a duration such as 90s or 10m, %v or more", name, least)
+	}
+	return d, nil
+}
+
+// Logger returns the logger that log-format asks for, from a level on.
+func (v Values) Logger(w io.Writer, least slog.Level) (*slog.Logger, error) {
+	options := &slog.HandlerOptions{Level: least}
+	switch v["log-format"] {
+	case "text":
+		return slog.New(slog.NewTextHandler(w, options)), nil
+	case "json":
+		return slog.New(slog.NewJSONHandler(w, options)), nil
+	default:
+		return nil, Usage("the log format must be text or json")
+	}
+}
+
+// Data returns the folder for state, the setting data.
+func (v Values) Data() (string, error) {
+	if v["data"] != "" {
+		return v["data"], nil
+	}
+	state := os.Getenv("XDG_STATE_HOME")
+	if state == "" {
+		home, err := os.UserHomeDir()
+		if err != nil {
+			return "", Usage("no folder for state is known; set B24_DATA")
+		}
+		state = filepath.Join(home, ".local", "state")
+	}
+	return filepath.Join(state, "b24events"), nil
+}
