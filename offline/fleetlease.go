@@ -105,6 +105,7 @@ type keeper struct {
 	ctx    context.Context //nolint:containedctx // of all calls of the leaser; it does not end with the Run's
 	seen   map[string]bool // notes that were read
 	failed bool            // the last call
+	alarm  *time.Timer     // for the first lease that runs out, since calls that hang can hold the next prolongation up
 }
 
 func (k *keeper) member() string         { return k.prefix + "member/" + k.fleet.owner }
@@ -112,6 +113,9 @@ func (k *keeper) shardName(i int) string { return k.prefix + "shard/" + strconv.
 
 // step is how long a call of the leaser may take, and how often there is one.
 func (k *keeper) step() time.Duration { return k.ttl / 5 }
+
+// margin is how early a lease counts as lost that was not prolonged: handlers need time to end.
+func (k *keeper) margin() time.Duration { return k.step() / 2 }
 
 // keep looks after the leases until done is closed, and gives them back then. After stopping is closed it takes no more, and gives
 // those back whose turns have ended.
@@ -195,11 +199,13 @@ func (k *keeper) prolonged(held []int, began time.Time, ok bool, got []string) {
 	now := time.Now()
 	for _, i := range held {
 		s := &k.fleet.shards[i]
-		ran := !now.Before(s.until) // out, before the answer came: another may have worked its portals meanwhile
+		ran := !s.held || !now.Before(s.until) // out, before the answer came: another may have worked its portals meanwhile
 		switch {
 		case ok && slices.Contains(got, k.shardName(i)):
-			s.until = began.Add(k.ttl)
+			s.held, s.until = true, began.Add(k.ttl)
 			regained[i] = ran
+		case !s.held: // the alarm dealt with it
+			ran = false
 		case ok, s.until.Sub(now) <= k.step():
 			s.held, s.leaving, ran = false, false, true
 		}
@@ -208,12 +214,52 @@ func (k *keeper) prolonged(held []int, began time.Time, ok bool, got []string) {
 			n++
 		}
 	}
-	if n == 0 {
-		return
+	if n > 0 {
+		k.lost(lost, n)
+		k.fleet.queueShards(regained)
 	}
-	k.fleet.closeShards(lost, ErrLeaseLost)
-	k.fleet.queueShards(regained)
+	k.watch()
+}
+
+// lost ends the work on shards. It is called with the fleet's lock held, like watch.
+func (k *keeper) lost(which [shards]bool, n int) {
+	k.fleet.closeShards(which, ErrLeaseLost)
 	k.fleet.log.LogAttrs(k.ctx, slog.LevelWarn, "offline fleet: leases were lost", slog.Int(keyShards, n))
+}
+
+// watch sets the alarm for the lease that runs out first.
+func (k *keeper) watch() {
+	var first time.Time
+	for i := range k.fleet.shards {
+		if s := &k.fleet.shards[i]; s.held && (first.IsZero() || s.until.Before(first)) {
+			first = s.until
+		}
+	}
+	switch left := time.Until(first) - k.margin(); {
+	case first.IsZero():
+	case k.alarm == nil:
+		k.alarm = time.AfterFunc(left, k.expire)
+	default:
+		k.alarm.Reset(left)
+	}
+}
+
+// expire stops working what was not prolonged in time, whatever the leaser does meanwhile.
+func (k *keeper) expire() {
+	k.fleet.mu.Lock()
+	defer k.fleet.mu.Unlock()
+	var which [shards]bool
+	n := 0
+	for i := range k.fleet.shards {
+		if s := &k.fleet.shards[i]; s.held && time.Until(s.until) <= k.margin() {
+			s.held, s.leaving, which[i] = false, false, true
+			n++
+		}
+	}
+	if n > 0 {
+		k.lost(which, n)
+	}
+	k.watch()
 }
 
 // share brings the fleet closer to its part of the shards, and wakes portals that others left notes about.
@@ -283,6 +329,7 @@ func (k *keeper) take(part int, owners map[string]string) {
 		}
 	}
 	k.fleet.queueShards(taken)
+	k.watch()
 	k.fleet.log.LogAttrs(k.ctx, slog.LevelInfo, "offline fleet: took shards", slog.Int(keyShards, len(got)))
 }
 
@@ -340,6 +387,9 @@ func (k *keeper) forget() {
 	k.fleet.mu.Lock()
 	defer k.fleet.mu.Unlock()
 	k.fleet.shards = [shards]shard{}
+	if k.alarm != nil {
+		k.alarm.Stop()
+	}
 }
 
 func (f *Fleet) heldShards() []int {
@@ -404,5 +454,7 @@ func (f *Fleet) wakeNoted(memberID string) {
 		p.adopted = true
 		f.portals[memberID] = p
 	}
-	f.wake(p)
+	if !p.refused { // see Wake
+		f.wake(p)
+	}
 }

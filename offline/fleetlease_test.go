@@ -33,6 +33,8 @@ type process struct {
 	stop   func()
 	broken atomic.Bool  // the leaser answers with errors
 	late   atomic.Int64 // how late the leaser answers, in nanoseconds
+	hung   atomic.Bool  // the leaser does not answer
+	keeps  atomic.Bool  // it does not let go of leases
 	doomed atomic.Bool  // the process dies in its next handler
 
 	mu     sync.Mutex
@@ -60,6 +62,15 @@ func (p *process) alive(ctx context.Context) error {
 	default:
 		return nil
 	}
+}
+
+// reaches waits for the end of ctx where the leaser does not answer.
+func (p *process) reaches(ctx context.Context) error {
+	if p.hung.Load() {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	return p.alive(ctx)
 }
 
 func (p *process) caller(memberID string) event.Caller {
@@ -94,7 +105,7 @@ func (p *process) count(memberID string) int {
 var errBroken = errors.New("the leaser is broken")
 
 func (p *process) Acquire(ctx context.Context, owner string, ttl time.Duration, names ...string) ([]string, error) {
-	if err := p.alive(ctx); err != nil {
+	if err := p.reaches(ctx); err != nil {
 		return nil, err
 	}
 	if p.broken.Load() {
@@ -105,7 +116,11 @@ func (p *process) Acquire(ctx context.Context, owner string, ttl time.Duration, 
 }
 
 func (p *process) Release(ctx context.Context, owner string, names ...string) error {
-	if err := p.alive(ctx); err != nil {
+	if p.keeps.Load() {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	if err := p.reaches(ctx); err != nil {
 		return err
 	}
 	if p.broken.Load() {
@@ -115,7 +130,7 @@ func (p *process) Release(ctx context.Context, owner string, names ...string) er
 }
 
 func (p *process) Held(ctx context.Context, prefix string) (map[string]string, error) {
-	if err := p.alive(ctx); err != nil {
+	if err := p.reaches(ctx); err != nil {
 		return nil, err
 	}
 	if p.broken.Load() {
@@ -304,6 +319,71 @@ func TestFleetFindsItsLeasesAgain(t *testing.T) {
 	})
 }
 
+// A leaser that grows slow and then hangs leaves no time between two looks at the leases. What is under way ends before they run out all the same.
+func TestFleetLeaserThatHangs(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 20)
+		l := offline.NewMemoryLeaser()
+		last := &lastAcquire{Leaser: l}
+		a, b := newProcess(w, last), newProcess(w, l)
+		pass(t, 4*step)
+		var ended time.Time
+		w.inside = func(ctx context.Context, _ *event.Delivery) error {
+			<-ctx.Done()
+			ended = time.Now()
+			return ctx.Err()
+		}
+		a.keeps.Store(true)
+		c := newProcess(w, l) // to which shards are to pass
+		pass(t, 4*step)
+		var mine, others string
+		for _, id := range w.ids {
+			if s, _ := a.Portal(id); !s.Next.IsZero() {
+				mine = id
+			} else {
+				others = id
+			}
+		}
+		prolonged := make(chan time.Time, 1)
+		then := func() {
+			prolonged <- time.Now()
+			a.hung.Store(true)
+		}
+		a.late.Store(int64(ttl/5 - time.Millisecond))
+		last.then.Store(&then)
+		start := (<-prolonged).Add(-time.Duration(a.late.Load())) // when the fleet asked for the last time that was answered
+		w.change(mine, 1)
+		a.Wake(mine)
+		for range 150 {
+			a.Wake(others)
+			pass(t, 100*time.Millisecond)
+		}
+		require.False(t, ended.IsZero(), "the handler goes on after its lease ran out")
+		require.LessOrEqual(t, ended.Sub(start), ttl)
+		require.Empty(t, w.deals(mine))
+		a.kill()
+		b.kill()
+		c.kill()
+		a.stop()
+		b.stop()
+		c.stop()
+	})
+}
+
+// lastAcquire is a leaser that tells of an acquisition.
+type lastAcquire struct {
+	offline.Leaser
+	then atomic.Pointer[func()]
+}
+
+func (l *lastAcquire) Acquire(ctx context.Context, owner string, ttl time.Duration, names ...string) ([]string, error) {
+	if then := l.then.Swap(nil); then != nil {
+		(*then)()
+	}
+	return l.Leaser.Acquire(ctx, owner, ttl, names...)
+}
+
 // A short outage of the leaser disturbs nothing.
 func TestFleetSurvivesAShortOutage(t *testing.T) {
 	t.Parallel()
@@ -343,6 +423,33 @@ func TestFleetsPassWakeUpsOn(t *testing.T) {
 				require.Equal(t, before+1, holds.count(id))
 			}
 		}
+		a.stop()
+		b.stop()
+	})
+}
+
+// A portal that refuses for good is not asked sooner because another process was woken for it.
+func TestFleetsPassNoWakeUpsOnToTheRefused(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 4)
+		l := offline.NewMemoryLeaser()
+		a, b := newProcess(w, l), newProcess(w, l)
+		var refused atomic.Int64
+		w.before = func(context.Context, string) error {
+			refused.Add(1)
+			return refusal{code: "ACCESS_DENIED"}
+		}
+		pass(t, time.Hour)
+		refused.Store(0)
+		for range 10 {
+			for _, id := range w.ids {
+				a.Wake(id)
+				b.Wake(id)
+			}
+			pass(t, time.Minute)
+		}
+		require.LessOrEqual(t, refused.Load(), int64(2*len(w.ids)), "once in 15 minutes or more, in a batch and alone")
 		a.stop()
 		b.stop()
 	})
