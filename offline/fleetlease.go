@@ -135,15 +135,16 @@ func (k *keeper) keep(stopping, done <-chan struct{}) {
 			k.passOn()
 			continue
 		case <-done:
+			if stopping != nil { // both came during a call
+				k.quit()
+			}
 			k.leave(k.fleet.quota(0))
 			k.giveBack()
 			k.forget()
 			return
 		case <-stopping:
 			stopping = nil
-			k.call("Release", func(ctx context.Context) error {
-				return k.leaser.Release(ctx, k.fleet.owner, k.member())
-			})
+			k.quit()
 			k.leave(k.fleet.quota(0))
 			k.giveBack()
 			continue
@@ -156,6 +157,13 @@ func (k *keeper) keep(stopping, done <-chan struct{}) {
 		k.giveBack()
 		timer.Reset(k.step()*3/4 + rand.N(k.step()/2)) //nolint:gosec // spreads load, guards nothing
 	}
+}
+
+// quit makes the other processes count without this one.
+func (k *keeper) quit() {
+	k.call("Release", func(ctx context.Context) error {
+		return k.leaser.Release(ctx, k.fleet.owner, k.member())
+	})
 }
 
 // call calls the leaser. What fails is tried again with the next step.

@@ -384,6 +384,30 @@ func (l *lastAcquire) Acquire(ctx context.Context, owner string, ttl time.Durati
 	return l.Leaser.Acquire(ctx, owner, ttl, names...)
 }
 
+// A fleet that is stopped while it talks to the leaser leaves nothing behind either: others would keep a part for it until its lease had run out.
+func TestFleetStoppedDuringACall(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 1)
+		l := &lastAcquire{Leaser: offline.NewMemoryLeaser()}
+		for range 20 {
+			p := newProcess(w, l)
+			pass(t, 4*step)
+			inside := make(chan struct{})
+			then := func() {
+				close(inside)
+				<-time.After(time.Second)
+			}
+			l.then.Store(&then)
+			<-inside
+			p.stop()
+			held, err := l.Held(t.Context(), "")
+			require.NoError(t, err)
+			require.Empty(t, held)
+		}
+	})
+}
+
 // A short outage of the leaser disturbs nothing.
 func TestFleetSurvivesAShortOutage(t *testing.T) {
 	t.Parallel()
