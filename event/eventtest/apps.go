@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -224,6 +225,8 @@ func (a *Application) InstallAs(ctx context.Context, user int64) error {
 		return errors.New("eventtest: only an administrator can install an application")
 	}
 	a.registered, a.installer = true, user
+	// Uninstall left these, for calls to be told what became of the application; they do not come back to life with it.
+	maps.DeleteFunc(p.access, func(_ string, t *accessToken) bool { return t.app == a })
 	p.touch()
 	if a.spec.UI {
 		p.mu.Unlock()

@@ -13,12 +13,14 @@ const maxBatch = 50
 // batchSections are the parts of a batch's answer, which items may refer to: $result[key], $error[key] and so on.
 type batchSections struct {
 	result, failure, total, next, time []phpform.Entry
+
+	left int // bytes that references may still put into parameters; below 0 the batch wanted too much
 }
 
 func (p *Portal) batch(c *call) (reply, *apiError) {
 	halt, _ := c.param("HALT")
 	cmd, _ := c.param("CMD")
-	var s batchSections
+	s := batchSections{left: maxBody}
 	for i, item := range cmd.Entries() {
 		if i >= maxBatch {
 			s.fail(item.Key, fail(400, "ERROR_BATCH_LENGTH_EXCEEDED", "Max batch length exceeded"))
@@ -62,6 +64,8 @@ func (p *Portal) batchItem(c *call, s *batchSections, key, command string) (apiE
 		return fail(400, "ERROR_BATCH_METHOD_NOT_ALLOWED", "Method is not allowed for batch usage")
 	case !ok:
 		return fail(404, "ERROR_METHOD_NOT_FOUND", "Method not found!")
+	case s.left < 0: // references to references double with each item; PHP runs out of memory
+		return fail(500, "INTERNAL_SERVER_ERROR", "Internal server error")
 	}
 	var rep reply
 	if f, due := p.dueFault(Fault.inBatch, inner.name); due {
@@ -129,5 +133,21 @@ func (s *batchSections) lookup(section, path string) phpform.Value {
 	for key := range strings.SplitSeq(strings.Trim(path, "[]"), "][") {
 		v, _ = v.Get(key)
 	}
+	if s.spend(v); s.left < 0 {
+		return null()
+	}
 	return v
+}
+
+// spend takes the size of a value off what is left.
+func (s *batchSections) spend(v phpform.Value) {
+	const each = 8 // what a value takes besides its text
+	s.left -= each + len(v.Scalar())
+	for _, e := range v.Entries() {
+		if s.left < 0 {
+			return
+		}
+		s.left -= len(e.Key)
+		s.spend(e.Value)
+	}
 }

@@ -33,12 +33,21 @@ func (o *object) set(name string, v phpform.Value) {
 
 // assign takes over fields that a caller sent, except what the portal keeps itself.
 func (o *object) assign(fields phpform.Value) {
+	at := make(map[string]int, len(o.fields))
+	for i, e := range o.fields {
+		at[e.Key] = i
+	}
 	for _, e := range fields.Entries() {
 		name := snake(e.Key)
 		if name == "ID" || name == "ENTITY_TYPE_ID" {
 			continue
 		}
-		o.set(name, stored(e.Value))
+		if i, ok := at[name]; ok {
+			o.fields[i].Value = stored(e.Value)
+			continue
+		}
+		at[name] = len(o.fields)
+		o.fields = append(o.fields, kv(name, stored(e.Value)))
 	}
 }
 

@@ -167,6 +167,7 @@ func TestUninstall(t *testing.T) {
 			require.NoError(t, c.app.Install(t.Context()), "and it can be installed again")
 			require.Equal(t, token, c.app.ApplicationToken())
 			require.NotEqual(t, token, c.app.RotateApplicationToken())
+			require.Equal(t, "invalid_token", c.call("app.info", nil).Error, "6 REST is dead for the tokens of the installation before")
 		})
 	}
 }

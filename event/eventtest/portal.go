@@ -326,6 +326,10 @@ func (p *Portal) Advance(d time.Duration) {
 // Rename gives the portal a new domain, on loopback a new port. The old one answers everything with 302 to the new, as a renamed
 // portal does.
 func (p *Portal) Rename(ctx context.Context) error {
+	if !p.enter() { // so that Close does not wait for the servers while one more begins
+		return ErrClosed
+	}
+	defer p.serving.Done()
 	var s server
 	var err error
 	if p.cfg.network != nil {

@@ -3,13 +3,17 @@ package eventtest
 import (
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/b24events/b24events/event"
 )
 
-// maxRecords is how many calls and attempts are kept each; the oldest go first.
-const maxRecords = 20_000
+// Bounds of the calls and of the attempts that are kept; the oldest go first.
+const (
+	maxRecords     = 20_000
+	maxRecordBytes = 64 << 20 // of their texts
+)
 
 // Attempt is one delivery that was tried.
 type Attempt struct {
@@ -32,9 +36,12 @@ func (a Attempt) OK() bool { return a.Err == nil && a.Status >= 200 && a.Status 
 // EmptyCode stands in records for the empty error code of the classic CRM methods.
 const EmptyCode = "(empty)"
 
+// NoMethod stands in records for a path below /rest/ that is no method's name. It may hold the secret of an incoming webhook.
+const NoMethod = "(path)"
+
 // Call is one executed REST method or request to the OAuth server.
 type Call struct {
-	Method    string     // in lower case; "oauth/token" and "oauth/app.info" at the OAuth server
+	Method    string     // in lower case, or NoMethod; "oauth/token" and "oauth/app.info" at the OAuth server
 	Params    event.Data // without credentials
 	Status    int        // of the HTTP answer; 200 for a failed item of a batch
 	ErrorCode string     // empty where it succeeded, EmptyCode where the error has an empty code
@@ -52,17 +59,39 @@ type Requests struct {
 }
 
 type records struct {
-	attempts []Attempt
-	calls    []Call
-	oauth    []Call
+	attempts latest[Attempt]
+	calls    latest[Call]
+	oauth    latest[Call]
 	counts   map[string]int
 	requests Requests
+}
+
+// latest is a list of bounded length and size.
+type latest[T any] struct {
+	list  []T
+	sizes []int
+	bytes int
+}
+
+// keep adds a record. Where that is too much, a tenth goes.
+func (l *latest[T]) keep(v T, size int) {
+	l.list, l.sizes, l.bytes = append(l.list, v), append(l.sizes, size), l.bytes+size
+	gone := 0
+	for full := l.bytes > maxRecordBytes || len(l.list) > maxRecords; full && gone < len(l.list)-1; gone++ {
+		if len(l.list)-gone <= maxRecords-maxRecords/10 && l.bytes <= maxRecordBytes-maxRecordBytes/10 {
+			break
+		}
+		l.bytes -= l.sizes[gone]
+	}
+	if gone > 0 {
+		l.list, l.sizes = slices.Clone(l.list[gone:]), slices.Clone(l.sizes[gone:])
+	}
 }
 
 func (p *Portal) keepAttempt(a Attempt) {
 	a.ID = p.next("attempt")
 	p.records.requests.Deliveries++
-	p.records.attempts = keep(p.records.attempts, a)
+	p.records.attempts.keep(a, len(a.Event)+len(a.URL)+len(a.Body)+len(a.Answer))
 	p.touch()
 }
 
@@ -70,42 +99,42 @@ func (p *Portal) keepCall(c Call, oauth bool) {
 	if p.records.counts == nil {
 		p.records.counts = map[string]int{}
 	}
-	p.records.counts[c.Method]++
+	if !oauth && strings.Contains(c.Method, "/") {
+		c.Method = NoMethod
+	}
+	if p.records.counts[c.Method] > 0 || len(p.records.counts) < maxRecords { // strangers may think of ever new names
+		p.records.counts[c.Method]++
+	}
 	p.touch()
+	size := len(c.Method) + len(c.Params.JSON())
 	if oauth {
-		p.records.oauth = keep(p.records.oauth, c)
+		p.records.oauth.keep(c, size)
 		return
 	}
-	p.records.calls = keep(p.records.calls, c)
+	p.records.calls.keep(c, size)
 }
 
-func keep[T any](list []T, v T) []T {
-	if len(list) >= maxRecords {
-		list = slices.Clone(list[maxRecords/10:])
-	}
-	return append(list, v)
-}
-
-// Deliveries returns the attempts in the order of completion. Only the latest 20,000 are kept.
+// Deliveries returns the attempts in the order of completion. Only the latest 20,000 are kept, of 64 MiB in all.
 func (p *Portal) Deliveries() []Attempt {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return slices.Clone(p.records.attempts)
+	return slices.Clone(p.records.attempts.list)
 }
 
 // Calls returns the REST methods that were called, with the items of each batch before the batch itself. Only the latest 20,000
-// are kept.
+// are kept, of 64 MiB in all.
 func (p *Portal) Calls() []Call {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return slices.Clone(p.records.calls)
+	return slices.Clone(p.records.calls.list)
 }
 
-// OAuthCalls returns the requests to the OAuth server: oauth/token and oauth/app.info. Only the latest 20,000 are kept.
+// OAuthCalls returns the requests to the OAuth server: oauth/token and oauth/app.info. Only the latest 20,000 are kept, of 64 MiB in
+// all.
 func (p *Portal) OAuthCalls() []Call {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return slices.Clone(p.records.oauth)
+	return slices.Clone(p.records.oauth.list)
 }
 
 // CallCount returns how often a method was called, alone and in batches, failures included. The names are those of [Call].

@@ -117,6 +117,7 @@ func (a *Application) Code(user int64) (event.Secret, error) {
 
 func (p *Portal) newCode(a *Application, user int64) string {
 	code := randomText(70, hexDigits)
+	maps.DeleteFunc(p.codes, func(_ string, c *authCode) bool { return !c.expires.After(p.now()) })
 	p.codes[code] = &authCode{app: a, user: user, expires: p.now().Add(codeLifetime)}
 	return code
 }
