@@ -72,6 +72,9 @@ func (e *engine) ask(ctx context.Context, now time.Time) error {
 	}
 	err := e.send(ctx, calls)
 	for _, c := range alone {
+		if err == nil {
+			err = e.flushSpool() // a disk that cannot take marks cannot take a packet
+		}
 		if err == nil && ctx.Err() == nil {
 			err = e.send(ctx, []call{c})
 		}

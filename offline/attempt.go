@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"reflect"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"github.com/b24events/b24events/event"
@@ -24,7 +26,7 @@ func (e *engine) attempt(ctx context.Context, t *task) (verdict, time.Time) {
 	}
 	t.attempts++
 	err := e.handle(ctx, t.Delivery)
-	if errors.Is(err, event.ErrGone) {
+	if isGone(err) {
 		e.cfg.logger.LogAttrs(ctx, slog.LevelInfo, "offline queue: the object is gone, its record is done with", about(t.Record)...)
 		err = nil
 	}
@@ -47,6 +49,21 @@ func (e *engine) attempt(ctx context.Context, t *task) (verdict, time.Time) {
 	e.cfg.logger.LogAttrs(ctx, slog.LevelInfo, "offline queue: the handler failed, trying again", append(about(t.Record),
 		slog.Int(keyAttempts, t.attempts), slog.String(keyError, withoutURL(err).Error()), slog.Duration(keyWait, after))...)
 	return later, time.Now().Add(after)
+}
+
+// isGone reports whether a handler's error says that there is nothing left to do, as the object is gone. It does not where the handler asks for
+// another try, or where something else failed as well.
+func isGone(err error) bool {
+	if outcome, _ := event.OutcomeOf(err); outcome != event.Dropped || !errors.Is(err, event.ErrGone) {
+		return false
+	}
+	for err != nil {
+		if parts, ok := err.(interface{ Unwrap() []error }); ok && reflect.TypeOf(err) == reflect.TypeOf(errors.Join(err)) {
+			return !slices.ContainsFunc(parts.Unwrap(), func(part error) bool { return !isGone(part) })
+		}
+		err = errors.Unwrap(err)
+	}
+	return true
 }
 
 func (e *engine) handled(ctx context.Context, d *event.Delivery) {

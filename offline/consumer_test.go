@@ -150,8 +150,19 @@ func TestConsumerWorksOnObjectsAtTheSameTime(t *testing.T) {
 	require.Empty(t, f.OfflineRows())
 }
 
+// joined is the outcome of handlers that share a record.
+func joined(errs ...error) func(int) error {
+	hs := make([]event.Handler, len(errs))
+	for i, err := range errs {
+		hs[i] = event.HandlerFunc(func(context.Context, *event.Delivery) error { return err })
+	}
+	h := event.Join(hs...)
+	return func(int) error { return h.HandleEvent(context.Background(), &event.Delivery{}) } //nolint:usetesting // they look at neither
+}
+
 func TestConsumerOutcomes(t *testing.T) {
 	t.Parallel()
+	gone := fmt.Errorf("%w: %w", event.ErrGone, refusal{description: "Not found"}) // as event.Fetch says it
 	soon := func(err error) error { return event.Retry(err, time.Millisecond) }
 	tests := []struct {
 		name     string
@@ -170,6 +181,24 @@ func TestConsumerOutcomes(t *testing.T) {
 		{name: "dropped", outcome: func(int) error { return event.Drop(errHandler) }, attempts: 1, parked: true},
 		{name: "unreadable payload", outcome: func(int) error { return fmt.Errorf("x: %w", event.ErrMalformed) }, attempts: 1, parked: true},
 		{name: "gone", outcome: func(int) error { return fmt.Errorf("x: %w", event.ErrGone) }, attempts: 1},
+		{name: "gone, marked as final", outcome: func(int) error { return event.Drop(event.ErrGone) }, attempts: 1},
+		{name: "gone for each of several", outcome: joined(gone, fmt.Errorf("x: %w", gone)), attempts: 1},
+		{name: "not there yet", outcome: func(n int) error {
+			if n < 3 {
+				return soon(event.ErrGone)
+			}
+			return nil
+		}, attempts: 3},
+		{name: "gone for one of several, another failed", outcome: func(n int) error {
+			if n < 2 {
+				return joined(soon(errHandler), gone)(n)
+			}
+			return nil
+		}, attempts: 2},
+		{name: "gone for one of several, another dropped", outcome: joined(event.Drop(errHandler), gone), attempts: 1, parked: true},
+		{name: "gone besides an error of the handler's own", outcome: func(int) error {
+			return fmt.Errorf("x: %w", errors.Join(errHandler, gone))
+		}, attempts: 1, parked: true},
 		{name: "panic", outcome: func(int) error { panic("boom") }, attempts: 1, parked: true},
 		{name: "panic with an error", outcome: func(int) error { panic(soon(errHandler)) }, attempts: 1, parked: true},
 	}

@@ -3,6 +3,7 @@ package offline_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -139,6 +140,33 @@ func TestIgnoredUsers(t *testing.T) {
 	require.EqualValues(t, 2, s.Ignored)
 	require.EqualValues(t, 2, s.Handled)
 	require.EqualValues(t, 4, s.Cleared)
+}
+
+// PROTOCOL 3.2: changes merge into a parked record, and the last user counts. What it was parked for was another's change, and is not done.
+func TestIgnoredUsersDoNotEndParkedRecords(t *testing.T) {
+	t.Parallel()
+	for _, spool := range []bool{false, true} {
+		t.Run(fmt.Sprint("spool ", spool), func(t *testing.T) {
+			t.Parallel()
+			f := newFixture(t)
+			opts := []offline.Option{offline.WithIgnoredUsers(9)}
+			f.change("UPDATE", 1) // by user 7
+			var h refuses
+			h.set(true, "1")
+			f.drain(h.HandleEvent, opts...)
+			require.NoError(t, f.Raise("ONCRMDEALUPDATE", map[string]any{"FIELDS": map[string]any{"ID": 1}}, 9))
+			require.Equal(t, []string{"parked"}, f.states())
+			if spool {
+				require.NoError(t, f.ChangeMoods(func(m *eventtest.Moods) { m.NoExtendedOffline = true }))
+				opts = append(opts, offline.WithSpool(t.TempDir()))
+			}
+			h.set(false, "1")
+			c := f.drain(h.HandleEvent, opts...)
+			require.Equal(t, []string{"UPDATE 1", "UPDATE 1"}, h.entries(), "user 7's change reached the handler")
+			require.Zero(t, c.Stats().Ignored)
+			require.Empty(t, f.states())
+		})
+	}
 }
 
 // PROTOCOL 3.4, the table: what an application writes under its handler's connector makes no record, with and without one.

@@ -213,7 +213,8 @@ func WithParkedInterval(d time.Duration) Option {
 // come back to it because they are made with the token of a user of its own, such as a technical one. See the package documentation on loops.
 //
 // A record that waits takes in later changes of its object and names only the last one's user. So a person's change that is followed at once
-// by one of an ignored user goes unhandled; ignore only users whose writes leave the object as your own system has it.
+// by one of an ignored user goes unhandled; ignore only users whose writes leave the object as your own system has it. Parked records are
+// handled whoever is named: they were parked for somebody else's change.
 func WithIgnoredUsers(ids ...int64) Option {
 	return consumerOption("WithIgnoredUsers", func(c *config) error {
 		ignored := maps.Clone(c.ignored)

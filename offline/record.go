@@ -25,8 +25,9 @@ type Record struct {
 	Delivery *event.Delivery
 	Err      error
 
-	spot *spot            // where it is in a spool; nil for a record in the portal's queue
-	raw  *json.RawMessage // behind a pointer, so that fmt prints no payload
+	spot   *spot            // where it is in a spool; nil for a record in the portal's queue
+	stands bool             // it was parked when it was taken, and stands for changes of others than its user
+	raw    *json.RawMessage // behind a pointer, so that fmt prints no payload
 }
 
 // Raw returns the record as the portal sent it, payload in clear. The caller must not change it.

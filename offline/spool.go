@@ -144,7 +144,12 @@ func (s *spool) write(number int64, data []byte) error {
 	if err := s.put(temp, os.O_TRUNC, data); err != nil {
 		return err
 	}
-	if err := s.root.Rename(temp, fileName(number, packetSuffix)); err != nil {
+	return s.place(number)
+}
+
+// place gives a packet that is on the disk its name.
+func (s *spool) place(number int64) error {
+	if err := s.root.Rename(fileName(number, newSuffix), fileName(number, packetSuffix)); err != nil {
 		return err
 	}
 	return s.sync()
@@ -176,7 +181,7 @@ func (s *spool) sync() error {
 func (s *spool) rescue(ctx context.Context, doc []byte) {
 	s.last++
 	name := fileName(s.last, damagedSuffix)
-	err := s.put(name, os.O_TRUNC, doc)
+	err := cmp.Or(s.put(name, os.O_TRUNC, doc), s.sync())
 	s.damaged++
 	s.log.LogAttrs(ctx, slog.LevelError, "offline queue: an answer with records that were deleted on the portal cannot be read; "+
 		"it was kept in the spool", slog.String(keyFile, name), slog.Any(keyError, err))

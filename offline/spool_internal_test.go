@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -185,6 +186,22 @@ func TestSpoolOfAProcessThatDied(t *testing.T) {
 func write(t *testing.T, path string, doc []byte) {
 	t.Helper()
 	require.NoError(t, os.WriteFile(path, doc, spoolPerm)) //nolint:gosec // a path of the test
+}
+
+// What was written whole holds records that exist nowhere else: to write it once more, over itself, would lose them where that fails.
+func TestSpoolDoesNotWriteOverWhatIsWhole(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	written := filepath.Join(dir, "0000000000000003.new")
+	write(t, written, encodePacket([]json.RawMessage{spoolRow("7")}))
+	long := time.Unix(1_000_000_000, 0)
+	require.NoError(t, os.Chtimes(written, long, long))
+	s := open(t, dir)
+	require.Equal(t, []int64{7}, numbers(t, s, rowPending))
+	info, err := os.Stat(filepath.Join(dir, "0000000000000003.packet"))
+	require.NoError(t, err)
+	require.True(t, long.Equal(info.ModTime()), "it was renamed")
+	require.NoFileExists(t, written)
 }
 
 func TestSpoolFolderThatCannotBeRead(t *testing.T) {

@@ -293,6 +293,36 @@ func TestSpoolThatCannotBeWrittenAnyMore(t *testing.T) {
 	})
 }
 
+// A disk that cannot take the marks will not take the next packet either, so the records stay on the portal, where they are safe.
+func TestNothingIsTakenWhileTheSpoolCannotBeWritten(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := withoutReservations(t)
+		f.change("UPDATE", 1, 2)
+		dir := t.TempDir()
+		obstacle := filepath.Join(dir, f.MemberID(), "0000000000000001.marks")
+		start := time.Now()
+		time.AfterFunc(10*time.Second, func() {
+			require.Equal(t, []string{"waiting"}, f.states())
+			require.NoError(t, os.Remove(obstacle))
+		})
+		var seen journal
+		c := newConsumer(t, f.api, func(ctx context.Context, d *event.Delivery) error {
+			if len(seen.entries()) == 0 {
+				require.NoError(t, os.Mkdir(obstacle, 0o700))
+				f.change("UPDATE", 3)
+			}
+			if dealID(t, d) == 2 && time.Since(start) < 15*time.Second {
+				return event.Retry(errHandler, 15*time.Second) // the packet stays
+			}
+			return seen.HandleEvent(ctx, d)
+		}, offline.WithSpool(dir), offline.WithWorkers(1), offline.WithInterval(time.Second, time.Second))
+		require.NoError(t, c.Drain(t.Context()))
+		require.ElementsMatch(t, []string{"UPDATE 1", "UPDATE 2", "UPDATE 3"}, seen.entries())
+		require.Empty(t, spoolFiles(t, dir))
+	})
+}
+
 // A disk that fails for a while: what was taken is kept in memory, and handled once it is on the disk.
 func TestSpoolThatCannotBeWrittenForAWhile(t *testing.T) {
 	t.Parallel()

@@ -62,8 +62,11 @@ func (s *spool) recoverNew(ctx context.Context, number int64) (int64, error) {
 		return 0, err
 	}
 	lines, whole := decodePacket(data)
-	if whole {
-		return number, s.write(number, data)
+	if whole { // it may not be on the disk yet, and to write it again would put it at risk
+		if err := s.put(name, os.O_APPEND, nil); err != nil {
+			return 0, err
+		}
+		return number, s.place(number)
 	}
 	s.last++
 	number = s.last // in its own place it would be written over while it is read

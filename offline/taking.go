@@ -143,7 +143,7 @@ func (e *engine) save(ctx context.Context) error {
 	}
 	e.spool.unsaved = nil
 	for i := range taken {
-		taken[i].Parked = false // it begins anew
+		taken[i].stands, taken[i].Parked = taken[i].Parked, false // it begins anew
 		taken[i].spot = &spot{packet: p, row: i}
 	}
 	e.meter.count(func(s *Stats) { s.Spooled += int64(len(taken)) })

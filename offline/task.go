@@ -58,7 +58,7 @@ func (e *engine) take(ctx context.Context, records []Record) []task {
 		case r.Err != nil:
 			e.giveUp(ctx, r, 0, r.Err)
 			e.conclude(r, lost)
-		case e.cfg.ignored[r.Delivery.Auth.UserID]:
+		case !r.stands && !r.Parked && e.cfg.ignored[r.Delivery.Auth.UserID]:
 			e.meter.count(func(s *Stats) { s.Ignored++ })
 			e.conclude(r, done)
 		default:
