@@ -157,7 +157,7 @@ func joined(errs ...error) func(int) error {
 		hs[i] = event.HandlerFunc(func(context.Context, *event.Delivery) error { return err })
 	}
 	h := event.Join(hs...)
-	return func(int) error { return h.HandleEvent(context.Background(), &event.Delivery{}) } //nolint:usetesting // they look at neither
+	return func(int) error { return h.HandleEvent(context.Background(), &event.Delivery{}) }
 }
 
 func TestConsumerOutcomes(t *testing.T) {
