@@ -76,7 +76,7 @@ func (e *engine) readParked(ctx context.Context, p *pages) {
 	}
 }
 
-// takeParked makes tasks of parked records. They come before what is waiting, since they are older.
+// takeParked makes tasks of parked records. They come before what is reserved in the same turn, since they are older.
 func (e *engine) takeParked(ctx context.Context, records []Record) {
 	e.meter.count(func(s *Stats) { s.Unparked += int64(len(records)) })
 	e.waiting = append(e.waiting, e.take(ctx, records)...)

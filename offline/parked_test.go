@@ -235,3 +235,26 @@ func TestLostAnswerOfTheReservationOfParkedRecords(t *testing.T) {
 	require.Empty(t, f.states(), "found by list, where it is parked and reserved")
 	require.Len(t, h.entries(), 2)
 }
+
+// A batch that ran and whose answer cannot be read is made again call by call. The parked records that it had reserved must not wait for the next pass.
+func TestUnreadableAnswerOfTheReservationOfParkedRecords(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.change("UPDATE", 1)
+	var h refuses
+	h.set(true, "1")
+	f.drain(h.HandleEvent)
+	h.set(false, "1")
+	gets := 0
+	c := newConsumer(t, tap{Caller: f.api, before: func(method string, params map[string]any) error {
+		if method == "event.offline.get" && params["error"] != nil {
+			if gets++; gets == 1 {
+				f.Once("batch", eventtest.Rewrite(func([]byte) []byte { return []byte(`{"result":[]}`) }))
+			}
+		}
+		return nil
+	}}, h.HandleEvent)
+	require.NoError(t, c.Drain(t.Context()))
+	require.Empty(t, f.states())
+	require.Len(t, h.entries(), 2)
+}

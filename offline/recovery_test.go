@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -157,4 +159,41 @@ func TestLostAnswerOfParking(t *testing.T) {
 	require.Len(t, rows, 1)
 	require.True(t, rows[0].Error)
 	require.Equal(t, 1, f.CallCount("event.offline.error"), "it was seen to be parked, and not parked again")
+}
+
+// Rows that are cleared while the front of the queue is read move those behind them up.
+func TestAbandonedRecordBehindThoseThatAreBeingCleared(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		f.change("UPDATE", upTo(300)...)
+		due := time.Now().Add(6 * time.Minute)
+		var seen journal
+		c := newConsumer(t, f.api, func(ctx context.Context, d *event.Delivery) error {
+			if wait := time.Until(due); wait > 0 {
+				return event.Retry(errHandler, wait)
+			}
+			return seen.HandleEvent(ctx, d)
+		}, offline.WithInterval(time.Hour, time.Hour))
+		time.AfterFunc(time.Minute, func() {
+			held := f.OfflineRows()[0].ProcessID
+			require.NotEmpty(t, held)
+			for {
+				f.change("DELETE", 301)
+				abandoned, err := f.queue().Reserve(t.Context(), 1)
+				require.NoError(t, err)
+				if abandoned.ProcessID < held { // and so behind fifty others
+					break
+				}
+				require.NoError(t, f.queue().Clear(t.Context(), abandoned.ProcessID, abandoned.Records[0].MessageID))
+			}
+		})
+		time.AfterFunc(6*time.Minute-time.Second, func() { // the look has begun when the records are due
+			require.NoError(t, f.ChangeMoods(func(m *eventtest.Moods) { m.Latency = 2 * time.Second }))
+			c.Wake()
+		})
+		require.NoError(t, c.Drain(t.Context()))
+		require.Contains(t, seen.entries(), "DELETE 301")
+		require.Empty(t, f.states())
+	})
 }

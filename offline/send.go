@@ -80,8 +80,12 @@ func (e *engine) insteadOfBatch(ctx context.Context, calls []call, err error) er
 	if slices.ContainsFunc(calls, func(c call) bool { return c.method == methodGet }) {
 		e.lost(err)
 	}
-	if err := e.sendSingly(ctx, calls); err != nil {
-		return err
+	failure := e.sendSingly(ctx, calls)
+	if !surelyNotRun(err) && slices.ContainsFunc(calls, func(c call) bool { return c.method == methodGet && c.params["error"] == 1 }) {
+		e.parked = parkedPass{running: true, pages: 1} // the batch may have reserved what this pass then no longer got
+	}
+	if failure != nil {
+		return failure
 	}
 	e.batchAt = time.Now().Add(batchPause)
 	e.cfg.logger.LogAttrs(ctx, slog.LevelWarn, "offline queue: batches fail where single calls do not, making one request for each call",

@@ -114,6 +114,9 @@ func (e *engine) clearings(ctx context.Context) (calls []call, all bool) {
 		}
 	}
 	e.paid()
+	if len(calls) > 0 {
+		e.sweep.start = 0 // the rows that are looked through move up
+	}
 	if len(calls) > maxJoined {
 		return calls[:maxJoined], false
 	}
