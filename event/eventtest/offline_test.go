@@ -331,6 +331,7 @@ func TestOfflineList(t *testing.T) {
 	a = c.ok("event.offline.list", obj{"start": 100})
 	require.Len(t, a.list(t), 20)
 	require.Nil(t, a.Next, "2.7 no next on the last page")
+	require.Equal(t, 120, *a.Total, "but the total")
 	a = c.ok("event.offline.list", obj{"start": -1})
 	require.Len(t, a.list(t), 50, "1.3 start=-1 is not special here")
 	require.Equal(t, 120, *a.Total)

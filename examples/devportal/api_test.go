@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"reflect"
@@ -111,6 +112,36 @@ func TestTokensStayHidden(t *testing.T) {
 			require.NotContains(t, shown, token)
 		}
 	}
+}
+
+// TestCutTokensStayHidden lets a handler repeat a token where its answer is cut off.
+func TestCutTokensStayHidden(t *testing.T) {
+	t.Parallel()
+	p := start(t, nil)
+	s := newSink(t)
+	s.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.WriteString(w, strings.Repeat("x", 1000)+r.PostFormValue("auth[application_token]"))
+	})
+	token, ok := p.post("/api/webhooks", `{"url":"`+s.URL+`","events":"ONX"}`)["token"].(string)
+	require.True(t, ok)
+	p.post("/api/raise", `{"event":"ONX"}`)
+	p.await("", func(s snapshot) bool { return s.Deliveries.OK == 1 })
+	_, _, delivery := p.request(http.MethodGet, "/api/deliveries/1", "")
+	require.Contains(t, delivery, "xxxx")
+	require.NotContains(t, delivery, token[:10])
+}
+
+// TestLargeNumbers gives a deal a number that floating-point numbers cannot hold.
+func TestLargeNumbers(t *testing.T) {
+	t.Parallel()
+	p := start(t, nil)
+	a := newApplication(t, p)
+	p.post("/api/apps", a.form())
+	p.await("", func(s snapshot) bool { return len(s.Apps[0].Bindings) == 4 })
+	p.post("/api/objects", `{"kind":"deal","action":"add","fields":{"UF_CRM_X":12345678901234567}}`)
+	var deal map[string]any
+	require.NoError(t, a.api.Portal(p.state("").Portal.MemberID).Call(t.Context(), "crm.deal.get", map[string]any{"id": 1}, &deal))
+	require.Equal(t, "12345678901234567", deal["UF_CRM_X"])
 }
 
 // TestQueueStates shows a record in each of its states.

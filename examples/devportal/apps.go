@@ -116,6 +116,9 @@ func (d *desk) addApp(ctx context.Context, _ string, in appForm) (any, error) {
 	if len(in.ClientID) > 200 || len(in.ClientSecret) > 200 || len(in.Handler) > 2000 || len(in.Scope) > 2000 {
 		return nil, refuse("the client id, the secret, the URL or the list of permissions is too long")
 	}
+	if in.ClientID == "." || in.ClientID == ".." { // which no browser leaves in a path
+		return nil, refuse("the client id is a name such as local.5c8bb1b0891cf2.87252039")
+	}
 	a, err := d.portal.AddApp(eventtest.App{
 		ClientID: in.ClientID, ClientSecret: event.Secret(in.ClientSecret), Scope: program.Split(in.Scope), HandlerURL: in.Handler, UI: in.UI,
 	})

@@ -53,7 +53,7 @@ func TestBrowser(t *testing.T) {
 			b.reach(`#raise-form [name=event]`)
 			b.fill("oncrmdealadd")
 			b.reach(`#raise-form [name=data]`)
-			b.fill(`{"FIELDS": {"ID": 77}, "TITLE": "<img src=x onerror=alert(1)>"}`)
+			b.fill(`{"FIELDS": {"ID": 77, "N": 12345678901234567}, "TITLE": "<img src=x onerror=alert(1)>"}`)
 			way.do(b, `#raise-form button.primary`)
 			b.until(row(3, "failed", "crm.deal 77"))
 			require.Contains(t, b.value(`document.querySelector('.row[data-id="3"] .verdict').innerText`), "will not try again")
@@ -66,6 +66,7 @@ func TestBrowser(t *testing.T) {
 
 			way.do(b, `.row[data-id="3"] .summary`)
 			b.until(`document.querySelector('#delivery-3 .tree')?.textContent.includes('<img src=x')`)
+			require.Equal(t, true, b.value(`document.querySelector('#delivery-3 .tree').textContent.includes('"12345678901234567"')`), "digits stay digits")
 			require.Equal(t, false, b.value(`!!document.querySelector('#deliveries img')`), "text stays text")
 			require.Equal(t, true, b.value(`document.querySelector('#delivery-3 .reveal').hidden`), "tokens are shown on request only")
 			way.do(b, `#delivery-3 [aria-expanded]`)

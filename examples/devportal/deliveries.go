@@ -21,6 +21,7 @@ import (
 const (
 	maxRaw    = 1 << 20  // of a body that is revealed
 	maxParsed = 16 << 10 // of a body whose object the list names
+	telling   = 6        // of the beginning of a token, that are to stay hidden
 )
 
 // deliveryList is the deliveries that somebody looks at, the latest first, and the number of all.
@@ -156,8 +157,15 @@ func (d *desk) serveDelivery(w http.ResponseWriter, r *http.Request) {
 // withoutTokens hides the tokens of a delivery in the answer of its handler, which may have repeated them.
 func withoutTokens(answer string, auth event.Auth) string {
 	for _, token := range []event.Secret{auth.AccessToken, auth.RefreshToken, auth.ApplicationToken} {
-		if token != "" {
-			answer = strings.ReplaceAll(answer, string(token), token.String())
+		if token == "" {
+			continue
+		}
+		answer = strings.ReplaceAll(answer, string(token), token.String())
+		for n := len(token) - 1; n >= telling; n-- { // what is kept of the answer may end within one
+			if kept, cut := strings.CutSuffix(answer, string(token[:n])); cut {
+				answer = kept + token.String()
+				break
+			}
 		}
 	}
 	return strings.ToValidUTF8(answer, "\uFFFD")

@@ -79,6 +79,7 @@ func TestBadBodies(t *testing.T) {
 		"a bad URL":         {"/api/webhooks", `{"url":"javascript:alert(1)","events":"ONX"}`, 400},
 		"no event":          {"/api/webhooks", `{"url":"http://127.0.0.1:9/"}`, 400},
 		"a bad handler":     {"/api/apps", `{"handler":"//x"}`, 400},
+		"a step upwards":    {"/api/apps", `{"client_id":".."}`, 400},
 		"a page nowhere":    {"/api/apps", `{"ui":true}`, 400},
 		"a long secret":     {"/api/apps", `{"client_secret":"` + strings.Repeat("x", 1000) + `"}`, 400},
 	} {

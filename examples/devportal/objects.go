@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -40,7 +41,9 @@ type values struct {
 // UnmarshalJSON decodes an object or null.
 func (v *values) UnmarshalJSON(doc []byte) error {
 	v.bytes = len(doc)
-	return json.Unmarshal(doc, &v.fields)
+	decoder := json.NewDecoder(bytes.NewReader(doc))
+	decoder.UseNumber() // so that large ones stay as they are
+	return decoder.Decode(&v.fields)
 }
 
 // changed is what became of it.

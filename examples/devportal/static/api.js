@@ -5,8 +5,10 @@ export async function get(path) {
   return answer(await fetch(path, { headers: { Accept: 'application/json' } }));
 }
 
+// post sends a command: an object, or JSON that stands as text.
 export async function post(path, body = {}) {
-  return answer(await fetch(path, { method: 'POST', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(body) }));
+  const text = typeof body === 'string' ? body : JSON.stringify(body);
+  return answer(await fetch(path, { method: 'POST', headers: { 'Content-Type': 'application/json' }, body: text }));
 }
 
 async function answer(response) {

@@ -43,26 +43,27 @@ function fit() {
 change.addEventListener('change', fit);
 fit();
 
-function json(text, what) {
-  if (text.trim() === '') return undefined;
+// withJSON adds a member that the user wrote, as it was written: JavaScript would round large numbers.
+function withJSON(body, name, text, what) {
+  if (text.trim() === '') return body;
   try {
-    return JSON.parse(text);
+    JSON.parse(text);
   } catch {
     throw new Error(`${what} are not JSON; write {"NAME": "value"}`);
   }
+  return `${JSON.stringify(body).slice(0, -1)},${JSON.stringify(name)}:${text}}`;
 }
 
 submitting(change, async () => {
   const f = change.elements;
   const body = { kind: f.kind.value, action: f.action.value, times: Number(f.times.value), user: Number(f.user.value) };
   body.id = f.id.disabled ? 0 : Number(f.id.value);
-  if (!f.fields.disabled) body.fields = json(f.fields.value, 'The fields');
   if (body.kind === 'item') body.entity_type_id = Number(f.entity_type_id.value);
   if (body.kind === 'message' && body.action === 'add') {
     if (f.bot.value === '') throw new Error('no application is installed that could have a chat bot');
     Object.assign(body, JSON.parse(f.bot.value));
   }
-  const { text, event, heard } = await post('/api/objects', body);
+  const { text, event, heard } = await post('/api/objects', f.fields.disabled ? body : withJSON(body, 'fields', f.fields.value, 'The fields'));
   say(`${text.charAt(0).toUpperCase()}${text.slice(1)}.${heard ? '' : ` Nobody has bound ${event}, so nothing is sent.`}`);
 });
 
@@ -80,7 +81,7 @@ raise.elements.event.addEventListener('input', () => {
 
 submitting(raise, async () => {
   const f = raise.elements;
-  const result = await post('/api/raise', { event: f.event.value, data: json(f.data.value, 'The data'), user: Number(f.user.value), times: Number(f.times.value) });
+  const result = await post('/api/raise', withJSON({ event: f.event.value, user: Number(f.user.value), times: Number(f.times.value) }, 'data', f.data.value, 'The data'));
   if (!result.heard) throw new Error('raised, but nobody has bound this event, so nothing is sent');
   say(`${result.text}.`);
 });
