@@ -143,6 +143,11 @@ func (p *Portal) dropBot(b *bot) {
 			delete(p.refresh, token)
 		}
 	}
+	for code, c := range p.codes {
+		if c.user == b.id {
+			delete(p.codes, code)
+		}
+	}
 	p.chat.forget(b.id)
 	for id, o := range p.objects[ChatMessage] {
 		if m := messageOf(o); m.author == b.id || m.to == b.id {

@@ -317,3 +317,20 @@ func TestChatMessagesRefused(t *testing.T) {
 	_, err = c.app.AddBot(eventtest.Bot{Type: "X"})
 	require.Error(t, err)
 }
+
+// TestBotsThatAreGone calls as a bot that was deleted, by what outlived it.
+func TestBotsThatAreGone(t *testing.T) {
+	t.Parallel()
+	p, c := newPortal(t)
+	id, err := c.app.AddBot(eventtest.Bot{})
+	require.NoError(t, err)
+	code, err := c.app.Code(id)
+	require.NoError(t, err)
+	hook, err := p.AddIncomingWebhook(id)
+	require.NoError(t, err)
+	require.NoError(t, c.app.DeleteBot(id, eventtest.AdminID))
+	require.Equal(t, "authorization_error", send(t, http.MethodGet, string(hook)+"profile", "", "").Error)
+	status, m := tokens(t, p, tokenForm(c.app, "authorization_code", "code", code))
+	require.Equal(t, http.StatusBadRequest, status)
+	require.Equal(t, "invalid_grant", m["error"])
+}

@@ -48,7 +48,7 @@ func bearer(r *http.Request, creds map[string]phpform.Value) string {
 func (p *Portal) webhookIdentity(userID, secret string) (*identity, *apiError) {
 	for _, h := range p.hooks {
 		if userKey(h.user) == userID && string(h.secret) == secret {
-			if p.users[h.user].dismissed {
+			if p.away(h.user) {
 				return nil, dismissed()
 			}
 			return &identity{hook: h, user: p.users[h.user], session: freshSession}, nil
@@ -70,7 +70,7 @@ func (p *Portal) appIdentity(token string, creds map[string]phpform.Value) (*ide
 	case !t.expires.After(p.now()):
 		return nil, fail(401, "expired_token", "The access token provided has expired")
 	}
-	if p.users[t.user].dismissed {
+	if p.away(t.user) {
 		return nil, dismissed()
 	}
 	connector := creds["auth_connector"]
@@ -79,6 +79,9 @@ func (p *Portal) appIdentity(token string, creds map[string]phpform.Value) (*ide
 	}
 	return &identity{app: t.app, user: p.users[t.user], session: t.session, connector: connector.Scalar()}, nil
 }
+
+// away reports whether a user was dismissed, or was a bot that was deleted.
+func (p *Portal) away(id int64) bool { return p.users[id] == nil || p.users[id].dismissed }
 
 func dismissed() *apiError { return fail(401, "authorization_error", "Unable to authorize user") }
 

@@ -48,7 +48,7 @@ func itemValue(o *object, entityType int64) phpform.Value {
 			name = "updatedTime"
 		}
 		if numeric(e.Key) && v.Kind() == phpform.String {
-			if f, err := strconv.ParseFloat(v.Scalar(), 64); err == nil {
+			if f, err := strconv.ParseFloat(v.Scalar(), 64); err == nil && !strings.ContainsAny(v.Scalar(), "nNxX_") { // no Inf, NaN, 0x1p2 or 1_0
 				v = float("", f).Value
 			}
 		}

@@ -253,3 +253,15 @@ func TestItems(t *testing.T) {
 		require.Equal(t, tt.code, a.Error, tt.name)
 	}
 }
+
+// TestNumbersThatAreNone stores texts that only Go takes for numbers.
+func TestNumbersThatAreNone(t *testing.T) {
+	t.Parallel()
+	_, c := newPortal(t)
+	for _, text := range []string{"NaN", "Inf", "-infinity", "0x1p-2", "1_0", ""} {
+		a := c.ok("crm.item.add", obj{"entityTypeId": 2, "fields": obj{"opportunity": text}})
+		item, ok := a.object(t)["item"].(obj)
+		require.True(t, ok)
+		require.Equal(t, text, item["opportunity"])
+	}
+}

@@ -120,7 +120,7 @@ func TestCutTokensStayHidden(t *testing.T) {
 	p := start(t, nil)
 	s := newSink(t)
 	s.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		_, _ = io.WriteString(w, strings.Repeat("x", 1000)+r.PostFormValue("auth[application_token]"))
+		_, _ = io.WriteString(w, strings.Repeat("x", 1000)+r.PostFormValue("auth[application_token]")) //nolint:gosec // nobody browses it
 	})
 	token, ok := p.post("/api/webhooks", `{"url":"`+s.URL+`","events":"ONX"}`)["token"].(string)
 	require.True(t, ok)
