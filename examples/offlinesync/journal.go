@@ -10,11 +10,15 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 
 	"github.com/b24events/b24events/examples/internal/oneportal"
 )
+
+// errNotOurs keeps this program from cutting a file that was named by mistake.
+var errNotOurs = errors.New("the file ends with something that this program did not write; name another file, or end its last line")
 
 // journal appends lines to a file. A line is on disk when append returns; lines that come at the same time share one write and one sync.
 type journal struct {
@@ -58,6 +62,9 @@ func openJournal(ctx context.Context, name string, stdout io.Writer, log *slog.L
 	}
 	j.file, j.sync = f, f.Sync
 	removed, err := j.repair()
+	if err == nil && j.size == 0 {
+		err = syncDir(filepath.Dir(name))
+	}
 	if err != nil {
 		_ = oneportal.Unlock(f)
 		return nil, outError(err)
@@ -66,6 +73,16 @@ func openJournal(ctx context.Context, name string, stdout io.Writer, log *slog.L
 		log.LogAttrs(ctx, slog.LevelWarn, "the last line of OUT was cut short by a crash, and is removed", slog.Int64("bytes", removed))
 	}
 	return j, nil
+}
+
+// syncDir puts the name of a new file on disk, which its own sync need not do.
+func syncDir(name string) error {
+	dir, err := os.Open(name) //nolint:gosec // where the user wants the file
+	if err != nil {
+		return nil //nolint:nilerr // it may be written to and not be read, and systems without such a sync do without it
+	}
+	_ = dir.Sync()
+	return dir.Close()
 }
 
 func newJournal(w io.Writer) *journal {
@@ -111,12 +128,21 @@ func (j *journal) repair() (int64, error) {
 		}
 		j.size++
 		return 0, j.file.Sync()
+	case !begun(tail):
+		return 0, errNotOurs
 	}
 	j.size = end - int64(len(tail))
 	if err := j.file.Truncate(j.size); err != nil {
 		return 0, err
 	}
 	return int64(len(tail)), j.file.Sync()
+}
+
+// begun reports whether a crash may have left that of a line: its beginning, or the zeros that some file systems put in its place.
+func begun(tail []byte) bool {
+	const beginning = `{"event":`
+	n := min(len(tail), len(beginning))
+	return string(tail[:n]) == beginning[:n] || len(bytes.Trim(tail, "\x00")) == 0
 }
 
 // append writes a line, and returns when it is on disk.

@@ -129,14 +129,17 @@ func TestRunsUntilItIsStopped(t *testing.T) {
 
 func TestLastLineOfACrash(t *testing.T) {
 	t.Parallel()
+	const begun = `{"event":`
 	for name, tc := range map[string]struct{ before, after string }{
 		"whole":            {"{\"a\":1}\n", "{\"a\":1}\n"},
 		"half":             {"{\"a\":1}\n{\"event\":\"ONCRM", "{\"a\":1}\n"},
 		"half and first":   {"{\"event\":\"ONCRM", ""},
 		"only its break":   {"{\"a\":1}\n{\"b\":2}", "{\"a\":1}\n{\"b\":2}\n"},
-		"long":             {"{}\n" + strings.Repeat("x", 300_000), "{}\n"},
-		"long and first":   {strings.Repeat("x", 300_000), ""},
-		"block of the end": {strings.Repeat("x", 64<<10-1) + "\n" + strings.Repeat("y", 64<<10), strings.Repeat("x", 64<<10-1) + "\n"},
+		"its first byte":   {"{}\n{", "{}\n"},
+		"zeros":            {"{}\n\x00\x00\x00", "{}\n"},
+		"long":             {"{}\n" + begun + strings.Repeat("x", 300_000), "{}\n"},
+		"long and first":   {begun + strings.Repeat("x", 300_000), ""},
+		"block of the end": {strings.Repeat("x", 64<<10-1) + "\n" + begun + strings.Repeat("y", 64<<10-len(begun)), strings.Repeat("x", 64<<10-1) + "\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -148,6 +151,25 @@ func TestLastLineOfACrash(t *testing.T) {
 			require.NoError(t, j.close())
 			text := programtest.Read(t, out)
 			require.Equal(t, tc.after+"{}\n", text)
+		})
+	}
+}
+
+// A file that somebody else wrote is not cut, and not written to.
+func TestOutIsAnotherFile(t *testing.T) {
+	t.Parallel()
+	for name, text := range map[string]string{
+		"one line":   "dear diary",
+		"many lines": "[\n  1,\n  2\n}",
+		"binary":     "\x7fELF\x02\x01\x01\x00\x00",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			out := filepath.Join(t.TempDir(), "out")
+			require.NoError(t, os.WriteFile(out, []byte(text), 0o600))
+			_, err := openJournal(t.Context(), out, nil, programtest.Silent())
+			require.ErrorIs(t, err, errNotOurs)
+			require.Equal(t, text, programtest.Read(t, out))
 		})
 	}
 }
