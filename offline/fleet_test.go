@@ -232,6 +232,27 @@ func TestFleetWorksEveryPortal(t *testing.T) {
 	})
 }
 
+// A record whose object is gone is as finished for the fleet as it is for its portal.
+func TestFleetCountsWhatIsGone(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 1)
+		w.inside = func(context.Context, *event.Delivery) error { return event.ErrGone }
+		f := w.fleet()
+		w.add(f, w.ids...)
+		w.change(w.ids[0], 1, 2)
+		stop := running(t, f)
+		pass(t, time.Minute)
+		stop()
+		w.empty(w.ids...)
+		portal, _ := f.Portal(w.ids[0])
+		s := f.Stats()
+		require.Equal(t, int64(2), portal.Handled)
+		require.Equal(t, int64(2), s.Handled)
+		require.Equal(t, int64(2), s.Lag.Count())
+	})
+}
+
 func TestFleetWakes(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -159,6 +159,9 @@ func (k *keeper) keep(stopping, done <-chan struct{}) {
 	}
 }
 
+// end is when leases run out that were asked for at a time: by the wall clock, which goes on while the machine sleeps.
+func (k *keeper) end(began time.Time) time.Time { return began.Round(0).Add(k.ttl) }
+
 // quit makes the other processes count without this one.
 func (k *keeper) quit() {
 	k.call("Release", func(ctx context.Context) error {
@@ -210,7 +213,7 @@ func (k *keeper) prolonged(held []int, began time.Time, ok bool, got []string) {
 		ran := !s.held || !now.Before(s.until) // out, before the answer came: another may have worked its portals meanwhile
 		switch {
 		case ok && slices.Contains(got, k.shardName(i)):
-			s.held, s.until = true, began.Add(k.ttl)
+			s.held, s.until = true, k.end(began)
 			regained[i] = ran
 		case !s.held: // the alarm dealt with it
 			ran = false
@@ -333,7 +336,7 @@ func (k *keeper) take(part int, owners map[string]string) {
 	for _, name := range got {
 		if i, asked := numbers[name]; asked {
 			taken[i] = true
-			k.fleet.shards[i].held, k.fleet.shards[i].until = true, began.Add(k.ttl)
+			k.fleet.shards[i].held, k.fleet.shards[i].until = true, k.end(began)
 		}
 	}
 	k.fleet.queueShards(taken)

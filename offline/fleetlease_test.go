@@ -458,12 +458,12 @@ func TestFleetsPassNoWakeUpsOnToTheRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, 4)
 		l := offline.NewMemoryLeaser()
-		a, b := newProcess(w, l), newProcess(w, l)
 		var refused atomic.Int64
 		w.before = func(context.Context, string) error {
 			refused.Add(1)
 			return refusal{code: "ACCESS_DENIED"}
 		}
+		a, b := newProcess(w, l), newProcess(w, l)
 		pass(t, time.Hour)
 		refused.Store(0)
 		for range 10 {
