@@ -32,7 +32,8 @@ type engine struct {
 	queue    Queue
 	meter    *meter
 	woken    atomic.Bool
-	gate     gate // nil where only cfg bounds the handlers
+	gate     gate            // nil where only cfg bounds the handlers
+	unleased <-chan struct{} // closed when a consumer's lease is lost, also while it stops; nil where there is none
 
 	limit    int           // of the next reservation
 	lastWork time.Duration // the longest that handling records took since the last reservation

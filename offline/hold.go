@@ -17,7 +17,7 @@ type hold struct {
 	name   string
 	owner  string
 	ttl    time.Duration
-	until  atomic.Int64 // when it ends, by the wall clock, which goes on while the machine sleeps; nanoseconds
+	until  atomic.Pointer[time.Time] // when it ends; nil before it was held
 }
 
 func newHold(cfg *config) *hold {
@@ -28,8 +28,14 @@ func newHold(cfg *config) *hold {
 // need time to end.
 func (h *hold) step() time.Duration { return h.ttl / 3 }
 
-// remaining is how long the lease lasts.
-func (h *hold) remaining() time.Duration { return time.Until(time.Unix(0, h.until.Load())) }
+// remaining is how long the lease lasts: by the wall clock, which goes on while the machine sleeps, and by the monotonic one, which nobody sets back.
+func (h *hold) remaining() time.Duration {
+	until := h.until.Load()
+	if until == nil {
+		return 0
+	}
+	return min(time.Until(*until), until.Round(0).Sub(time.Now()))
+}
 
 // acquire takes or prolongs the lease, and reports whether it is held now.
 func (h *hold) acquire(ctx context.Context) (bool, error) {
@@ -40,7 +46,8 @@ func (h *hold) acquire(ctx context.Context) (bool, error) {
 	if err != nil || !slices.Contains(names, h.name) {
 		return false, err
 	}
-	h.until.Store(began.Add(h.ttl).UnixNano())
+	until := began.Add(h.ttl)
+	h.until.Store(&until)
 	return true, nil
 }
 
@@ -102,7 +109,12 @@ func (c *Consumer) leased(ctx context.Context, drain bool) error {
 func (c *Consumer) holding(ctx context.Context, h *hold, drain bool) error {
 	working, end := context.WithCancelCause(ctx)
 	defer end(nil)
-	lose := func() { end(ErrLeaseLost) }
+	unleased := make(chan struct{})
+	lose := sync.OnceFunc(func() {
+		end(ErrLeaseLost)
+		close(unleased)
+	})
+	c.engine.unleased = unleased
 	done := make(chan struct{})
 	var keeping sync.WaitGroup
 	keeping.Go(func() { h.keep(context.WithoutCancel(ctx), done, lose) }) // also while the consumer stops

@@ -140,6 +140,35 @@ func TestLostLease(t *testing.T) {
 	}
 }
 
+// The lease may be lost while the consumer stops: the grace period is not to outlast it, and what was given up is not parked.
+func TestLeaseLostDuringAStop(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		f.change("UPDATE", 1, 2)
+		leaser := &shaky{MemoryLeaser: offline.NewMemoryLeaser()}
+		ctx, stop := context.WithCancel(t.Context())
+		start := time.Now()
+		time.AfterFunc(8*time.Second, stop)
+		var cause error
+		var took time.Duration
+		c := newConsumer(t, f.api, func(ctx context.Context, d *event.Delivery) error {
+			if dealID(t, d) == 2 {
+				return event.Drop(errHandler)
+			}
+			leaser.down.Store(true)
+			<-ctx.Done()
+			cause, took = context.Cause(ctx), time.Since(start)
+			return ctx.Err()
+		}, offline.WithLeaser(leaser), offline.WithGrace(time.Minute))
+		require.NoError(t, c.Run(ctx))
+		require.ErrorIs(t, cause, offline.ErrLeaseLost)
+		require.Less(t, took, offline.DefaultLeaseTTL)
+		require.Equal(t, []string{"reserved", "reserved"}, f.states())
+		require.Zero(t, f.CallCount("event.offline.error"))
+	})
+}
+
 func TestLeaserThatFailsAtTheStart(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

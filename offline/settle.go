@@ -224,18 +224,18 @@ func (e *engine) parking(s *settlement, records []Record) call {
 
 // settleLast tells the portal what was finished after ctx has ended, for as long as settleTimeout. Where the lease is lost, nothing is parked:
 // the records may be another's now, and parking what is not held deletes newer changes.
-func (e *engine) settleLast(ctx context.Context) error {
-	if errors.Is(context.Cause(ctx), ErrLeaseLost) {
-		for _, s := range e.owed {
-			e.left(ctx, len(s.park))
-			s.park = nil
-		}
-		e.paid()
-	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
+func (e *engine) settleLast(stopped context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(stopped), settleTimeout)
 	defer cancel()
 	wait := backoff{shortest: minErrorWait, longest: maxErrorWait}
 	for len(e.owed) > 0 {
+		if e.leaseLost(stopped) {
+			for _, s := range e.owed {
+				e.left(ctx, len(s.park))
+				s.park = nil
+			}
+			e.paid()
+		}
 		calls, _ := e.clearings(ctx)
 		err := e.send(ctx, calls)
 		if err == nil {
@@ -249,6 +249,16 @@ func (e *engine) settleLast(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// leaseLost reports whether the queue may be another's.
+func (e *engine) leaseLost(ctx context.Context) bool {
+	select {
+	case <-e.unleased:
+		return true
+	default:
+		return errors.Is(context.Cause(ctx), ErrLeaseLost)
+	}
 }
 
 // forget gives up on records that nothing can name to the portal. They stay reserved, and are not handled again.

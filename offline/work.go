@@ -62,7 +62,7 @@ func (e *engine) workOff(ctx context.Context, tasks []task) error {
 func (e *engine) collect(ctx context.Context, stop func(), end context.CancelCauseFunc, tasks []task, verdicts []verdict, results <-chan result) error {
 	flush := time.NewTicker(flushInterval)
 	defer flush.Stop()
-	stopped := ctx.Done()
+	stopped, unleased := ctx.Done(), e.unleased
 	var grace <-chan time.Time
 	var failure error
 	for {
@@ -97,6 +97,9 @@ func (e *engine) collect(ctx context.Context, stop func(), end context.CancelCau
 			grace = timer.C
 		case <-grace:
 			end(ErrStopped)
+		case <-unleased:
+			unleased = nil
+			end(ErrLeaseLost)
 		}
 	}
 }
