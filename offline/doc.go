@@ -35,7 +35,8 @@
 // portal tells to the second. Different objects are handled at the same time, up to [WithWorkers]. A record about no object that the
 // catalogue knows has no order.
 //
-// Recovery. At the start, after a reservation whose answer did not arrive, and every five minutes, the consumer looks for records that a reservation
+// Recovery. At the start, after a reservation whose answer did not arrive, and every five minutes (later where [WithInterval] lets the queue be
+// asked more seldom), the consumer looks for records that a reservation
 // holds and it does not know of, and finishes them before others, or at the same time. Nothing is kept on disk for this, and no plan
 // is needed for it. It cannot tell the reservations of a process that died from those of one that lives, hence:
 //

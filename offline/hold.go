@@ -34,7 +34,7 @@ func (h *hold) remaining() time.Duration {
 	if until == nil {
 		return 0
 	}
-	return min(time.Until(*until), until.Round(0).Sub(time.Now()))
+	return min(time.Until(*until), time.Until(until.Round(0)))
 }
 
 // acquire takes or prolongs the lease, and reports whether it is held now.

@@ -198,7 +198,7 @@ func WithMaxAttempts(n int) Option {
 }
 
 // WithParkedInterval sets how often parked records are read again and tried once, [DefaultParkedInterval] by default. They are also tried
-// at each start.
+// at each start. Where the queue is asked less often than that, see [WithInterval], it is then.
 func WithParkedInterval(d time.Duration) Option {
 	return consumerOption("WithParkedInterval", func(c *config) error {
 		if d <= 0 {
