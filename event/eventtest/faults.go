@@ -92,7 +92,7 @@ func Delay(d time.Duration) Fault {
 }
 
 // Before calls f before the method runs, in the goroutine of the request, so that something happens in the middle of it. f may use
-// the portal. The request's body was read before; its context ends when the caller goes away or the portal is closed.
+// the portal, but not close it. The request's body was read before; its context ends when the caller goes away or the portal is closed.
 func Before(f func(r *http.Request)) Fault {
 	return Fault{before: func(_ *Portal, r *http.Request) { f(r) }}
 }

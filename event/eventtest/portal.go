@@ -245,7 +245,8 @@ func dialable(addr string) string {
 }
 
 // Close stops the servers and the deliveries, those under way included, and waits for them. Queued deliveries are dropped.
-// Further calls do nothing.
+// Further calls do nothing. It must not be called by what answers a request of the portal's own, as [Before], [Answer] and
+// [WithFallback] do: it would wait for itself.
 func (p *Portal) Close() error {
 	p.mu.Lock()
 	if p.closed {

@@ -209,9 +209,13 @@ type OfflineRow struct {
 // OfflineRows returns the records of every offline queue in the order of their numbers.
 func (p *Portal) OfflineRows() []OfflineRow {
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	list := make([]OfflineRow, len(p.rows))
+	rows := make([]offlineRow, len(p.rows))
 	for i, r := range p.rows {
+		rows[i] = *r
+	}
+	p.mu.Unlock()
+	list := make([]OfflineRow, len(rows)) // without the lock, since the data of many rows take a while
+	for i, r := range rows {
 		list[i] = OfflineRow{
 			ID: r.id, MessageID: r.messageID, ClientID: r.app.spec.ClientID, Connector: r.connector, Event: r.event,
 			Data: dataOf(r.data), UserID: r.user, ProcessID: r.processID, Error: r.failed,

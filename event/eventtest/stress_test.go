@@ -1,6 +1,7 @@
 package eventtest_test
 
 import (
+	"errors"
 	"math/rand/v2"
 	"net/http"
 	"sync"
@@ -107,5 +108,28 @@ func act(t *testing.T, w *world, r *rand.Rand) {
 		_, _ = get(t, w.n, "https://oauth.bitrix.info/oauth/token/?grant_type=refresh_token&client_id=local.app&client_secret=secret&refresh_token="+
 			string(g.RefreshToken))
 		_, _, _, _, _ = w.Deliveries(), w.Calls(), w.OfflineRows(), w.Lanes(), w.Buckets()
+	}
+}
+
+// TestRenameWhileClosing is for the race detector.
+func TestRenameWhileClosing(t *testing.T) {
+	t.Parallel()
+	for range 20 {
+		p, err := eventtest.New()
+		require.NoError(t, err)
+		var all sync.WaitGroup
+		for range 4 {
+			all.Go(func() {
+				if err := p.Rename(t.Context()); err != nil && !errors.Is(err, eventtest.ErrClosed) {
+					t.Error(err)
+				}
+			})
+		}
+		all.Go(func() {
+			if err := p.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+		all.Wait()
 	}
 }
