@@ -3,6 +3,8 @@ package event
 import (
 	"errors"
 	"fmt"
+	"reflect"
+	"slices"
 	"time"
 )
 
@@ -101,14 +103,28 @@ func Retry(err error, after time.Duration) error {
 
 // OutcomeOf returns what a handler's error asks for and, for [Retried], after how long. A nil error and an error that was
 // made by neither [Drop] nor [Retry] are [Default]; a payload that does not fit its type and an object that is gone are [Dropped], since no
-// retry mends them.
+// retry mends them, unless errors.Join puts another failure beside it.
 func OutcomeOf(err error) (Outcome, time.Duration) {
 	var o *outcomeError
 	if errors.As(err, &o) {
 		return o.kind, o.after
 	}
-	if errors.Is(err, ErrMalformed) || errors.Is(err, ErrGone) {
+	if isFinal(err) {
 		return Dropped, 0
 	}
 	return Default, 0
+}
+
+// isFinal reports whether no retry mends any part of an error.
+func isFinal(err error) bool {
+	if !errors.Is(err, ErrMalformed) && !errors.Is(err, ErrGone) {
+		return false
+	}
+	for err != nil {
+		if parts, ok := err.(interface{ Unwrap() []error }); ok && reflect.TypeOf(err) == reflect.TypeOf(errors.Join(err)) {
+			return !slices.ContainsFunc(parts.Unwrap(), func(part error) bool { return !isFinal(part) })
+		}
+		err = errors.Unwrap(err)
+	}
+	return true
 }

@@ -170,6 +170,9 @@ func TestOutcomes(t *testing.T) {
 		"wrapped":         {errors.Join(errors.New("x"), event.Drop(boom)), event.Dropped, 0},
 		"payload":         {&event.DecodeError{Path: "data"}, event.Dropped, 0},
 		"gone":            {fmt.Errorf("copy: %w", event.ErrGone), event.Dropped, 0},
+		"gone, twice":     {errors.Join(event.ErrGone, fmt.Errorf("copy: %w", event.ErrGone)), event.Dropped, 0},
+		"gone, and more":  {fmt.Errorf("x: %w", errors.Join(event.ErrGone, boom)), event.Default, 0},
+		"payload at last": {errors.Join(boom, &event.DecodeError{Path: "data"}), event.Default, 0},
 		"retried payload": {event.Retry(&event.DecodeError{Path: "data"}, time.Second), event.Retried, time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
