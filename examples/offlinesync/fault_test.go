@@ -169,3 +169,41 @@ func misfortune(portal *eventtest.Portal, random *rand.Rand, faults []eventtest.
 		portal.Once(methods[random.IntN(len(methods))], faults[random.IntN(len(faults))])
 	}
 }
+
+// A portal that does not answer ends -once, before the first call and in the middle of the work; what was not done is done by the next one.
+func TestOnceDoesNotWaitForEver(t *testing.T) {
+	t.Parallel()
+	for name, silent := range map[string]func(*eventtest.Portal){
+		"at the start": func(portal *eventtest.Portal) { portal.Always(eventtest.AnyMethod, eventtest.HTML(502)) },
+		"at work": func(portal *eventtest.Portal) {
+			portal.Always("event.offline.get", eventtest.Fail(500, "INTERNAL_SERVER_ERROR", ""))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				network := eventtest.NewNetwork()
+				portal, app, env := programtest.Portal(t, eventtest.WithNetwork(network))
+				out := filepath.Join(t.TempDir(), "out")
+				env = env.Seeded(t, app).With("OUT", out, "ONCE", "1")
+				once := func() error {
+					cfg, err := configure(nil, env.Lookup, io.Discard)
+					require.NoError(t, err)
+					cfg.client = network.Client()
+					return work(t.Context(), cfg, io.Discard)
+				}
+				require.NoError(t, once(), "binds")
+				_, err := portal.Add(eventtest.Deal, nil, eventtest.AdminID)
+				require.NoError(t, err)
+				silent(portal)
+				start := time.Now()
+				require.ErrorIs(t, once(), errNoAnswer)
+				require.InDelta(t, patience.Minutes(), time.Since(start).Minutes(), 2)
+				portal.Heal()
+				require.NoError(t, once())
+				require.Len(t, programtest.Lines(t, programtest.Read(t, out)), 1)
+				require.Empty(t, portal.OfflineRows())
+			})
+		})
+	}
+}

@@ -13,7 +13,7 @@
 // On a plan that cannot reserve records (no extended mode), each packet is stored in B24_DATA before it is worked on. What was in an answer that got
 // lost on its way is lost there; nothing else is.
 //
-// On SIGINT or SIGTERM it finishes what it is at and exits with 0; a second signal cuts that short, and loses nothing either.
+// A portal that does not answer is waited for; with -once for five minutes, and then it exits with 1. On SIGINT or SIGTERM it finishes what it is at and exits with 0; a second signal cuts that short, and loses nothing either.
 package main
 
 import (

@@ -51,6 +51,13 @@ func (s *syncer) parked(ctx context.Context, r offline.Record, err error) {
 	_ = s.write(ctx, d, nil, err) // a failure ends the program
 }
 
+// silent ends a program that is not to wait for ever.
+func (s *syncer) silent(_ context.Context, silence offline.Silence) {
+	if silence.Kind == offline.NoAnswer && !silence.Over {
+		s.abort(errNoAnswer)
+	}
+}
+
 func (s *syncer) write(ctx context.Context, d *event.Delivery, object json.RawMessage, failure error) error {
 	l := line{Event: d.Name, MessageID: d.MessageID, UserID: d.Auth.UserID, Object: object}
 	if e := d.Entity(); e.Kind != "" {

@@ -14,6 +14,11 @@ import (
 	"github.com/b24events/b24events/offline"
 )
 
+// patience is how long -once waits for a portal that does not answer. Without -once there is no end to it.
+const patience = 5 * time.Minute
+
+var errNoAnswer = errors.New("the portal has not answered for " + patience.String() + "; what is left stays in its queue, so start again later")
+
 // work binds the events and works the queue until ctx ends or, with -once, until it is empty.
 func work(ctx context.Context, cfg config, stdout io.Writer) (err error) {
 	portal, err := oneportal.Open(ctx, cfg.Values, cfg.logger, cfg.client)
@@ -37,14 +42,23 @@ func work(ctx context.Context, cfg config, stdout io.Writer) (err error) {
 
 func workQueue(ctx context.Context, cfg config, portal *oneportal.Portal, out *journal) error {
 	api := event.NewAPI(portal.Client())
-	err := portal.Connect(ctx, func(ctx context.Context) error { return api.Reconcile(ctx, cfg.bindings) })
+	connecting, connected := context.WithCancel(ctx)
+	if cfg.once {
+		connecting, connected = context.WithTimeoutCause(ctx, patience, errNoAnswer)
+	}
+	err := portal.Connect(connecting, func(ctx context.Context) error { return api.Reconcile(ctx, cfg.bindings) })
+	connected()
 	if err != nil {
 		return err
 	}
 	working, abort := context.WithCancelCause(ctx)
 	defer abort(nil)
 	s := &syncer{api: portal.API.Coalescer(portal.MemberID), out: out, abort: abort}
-	consumer, err := offline.NewConsumer(portal.Client(), s, append(cfg.options(portal.Data), offline.WithHooks(offline.Hooks{Parked: s.parked}))...)
+	hooks := offline.Hooks{Parked: s.parked}
+	if cfg.once {
+		hooks.Silence = s.silent
+	}
+	consumer, err := offline.NewConsumer(portal.Client(), s, append(cfg.options(portal.Data), offline.WithHooks(hooks))...)
 	if err != nil {
 		return err
 	}
@@ -59,7 +73,7 @@ func workQueue(ctx context.Context, cfg config, portal *oneportal.Portal, out *j
 	cfg.logger.LogAttrs(ctx, slog.LevelInfo, "offlinesync has stopped", slog.Int64("handled", n.Handled), slog.Int64("recovered", n.Recovered),
 		slog.Int64("parked", n.Parked), slog.Int64("left", n.Left), slog.Int64("requests", n.Requests))
 	if ctx.Err() == nil && working.Err() != nil {
-		return context.Cause(working) // OUT cannot be written
+		return context.Cause(working) // OUT cannot be written, or the portal is silent
 	}
 	return err
 }
@@ -71,6 +85,7 @@ func (cfg *config) options(data string) []offline.Option {
 		offline.WithGrace(5 * time.Second),
 		offline.WithInterval(min(offline.DefaultMinInterval, cfg.poll), cfg.poll),
 		offline.WithParkedInterval(cfg.retryParked),
+		offline.WithSilence(patience, 0),
 		offline.WithSpool(filepath.Join(data, "spool")),
 		offline.WithLogger(cfg.logger),
 	}
