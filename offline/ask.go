@@ -76,7 +76,7 @@ func (e *engine) ask(ctx context.Context, now time.Time) error {
 			err = e.flushSpool() // a disk that cannot take marks cannot take a packet
 		}
 		if err == nil && ctx.Err() == nil {
-			err = e.send(ctx, []call{c})
+			err = e.sendPatiently(ctx, c)
 		}
 	}
 	if abandoned.asked > 0 {

@@ -237,9 +237,10 @@ func WithIgnoredUsers(ids ...int64) Option {
 // holds is written there, and synced to the disk, before its first record is handled, and finished by later starts whatever happens to the
 // process. Records that are given up stay there, and are tried again each [WithParkedInterval].
 //
-// What can be lost is an answer that does not arrive, up to one reservation's worth of records, and one that can be written neither at
-// once nor until the consumer is stopped. Records are kept as they came, payload in clear, in files that only the owner can read. Each queue has a
-// folder of its own in dir, with a lock that keeps other processes out; there are such locks on Linux, macOS and the BSDs.
+// What can be lost is an answer that does not arrive, up to one reservation's worth of records (a consumer that is stopped waits ten seconds
+// for it), and one that can be written neither at once nor until the consumer is stopped. Records are kept as they came, payload in clear, in
+// files that only the owner can read. Each queue has a folder of its own in dir, with a lock that keeps other processes out; there are such
+// locks on Linux, macOS and the BSDs.
 func WithSpool(dir string) Option {
 	return consumerOption("WithSpool", func(c *config) error {
 		if dir == "" {

@@ -118,6 +118,19 @@ func (e *engine) sendBatch(ctx context.Context, calls []call) (*batch.Reply, err
 	return reply, nil
 }
 
+// sendPatiently makes a call whose answer must not be missed because ctx ends meanwhile, and waits for it for as long as settleTimeout then.
+func (e *engine) sendPatiently(ctx context.Context, c call) error {
+	patient, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() {
+		if sleep(patient, settleTimeout, nil) {
+			cancel()
+		}
+	})
+	defer stop()
+	return e.send(patient, []call{c})
+}
+
 // sendSingly makes a request for each call. Those after one that failed are not sent.
 func (e *engine) sendSingly(ctx context.Context, calls []call) error {
 	var failure error

@@ -3,6 +3,7 @@ package offline_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -290,6 +291,67 @@ func TestSpoolThatCannotBeWrittenAnyMore(t *testing.T) {
 		require.Empty(t, seen.entries())
 		require.Equal(t, 2, gets, "nothing more is taken")
 		require.Contains(t, log.String(), "are lost")
+	})
+}
+
+// late is a caller whose answers come after a second, or are lost where its context ends before.
+type late struct{ event.Caller }
+
+func (l late) Call(ctx context.Context, method string, params, result any) error {
+	var answer json.RawMessage
+	err := l.Caller.Call(context.WithoutCancel(ctx), method, params, &answer)
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(time.Second):
+	}
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(answer, result)
+}
+
+// To stop while an answer is under way that holds records which are on the portal no more must not lose them.
+func TestStopDuringAReadingThatDeletes(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := withoutReservations(t)
+		dir := t.TempDir()
+		var seen journal
+		opts := []offline.Option{offline.WithSpool(dir), offline.WithMemberID(f.MemberID()), offline.WithInterval(time.Second, time.Second)}
+		f.drain(seen.HandleEvent, opts...) // makes the spool
+		f.change("UPDATE", 1, 2, 3)
+		ctx, stop := context.WithCancel(t.Context())
+		c := newConsumer(t, tap{Caller: late{f.api}, before: func(method string, params map[string]any) error {
+			if method == "event.offline.get" && params["clear"] == 1 {
+				time.AfterFunc(time.Second/2, stop)
+			}
+			return nil
+		}}, seen.HandleEvent, opts...)
+		require.NoError(t, c.Run(ctx))
+		require.Empty(t, f.states())
+		f.drain(seen.HandleEvent, opts...)
+		require.ElementsMatch(t, []string{"UPDATE 1", "UPDATE 2", "UPDATE 3"}, seen.entries())
+	})
+}
+
+func TestStopDoesNotWaitForAnAnswerForever(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := withoutReservations(t)
+		ctx, stop := context.WithCancel(t.Context())
+		var stopped time.Time
+		c := newConsumer(t, callerOf(func(ctx context.Context, method string, params, result any) error {
+			if sent, _ := params.(map[string]any); sent["clear"] == 1 {
+				stop()
+				stopped = time.Now()
+				<-ctx.Done()
+				return ctx.Err()
+			}
+			return f.api.Call(ctx, method, params, result)
+		}), new(journal).HandleEvent, offline.WithSpool(t.TempDir()))
+		require.NoError(t, c.Run(ctx))
+		require.Equal(t, 10*time.Second, time.Since(stopped))
 	})
 }
 
