@@ -1,7 +1,9 @@
 package eventtest
 
 import (
+	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/b24events/b24events/internal/phpform"
@@ -89,6 +91,36 @@ func (p *Portal) batchItem(c *call, s *batchSections, key, command string) (apiE
 	}
 	s.time = append(s.time, kv(key, p.timing(inner, start)))
 	return nil
+}
+
+// shownParams are the parameters of a call for the records: without the credentials that the items of a batch may bring, in vain.
+func shownParams(name string, params phpform.Value) phpform.Value {
+	if name != "batch" {
+		return params
+	}
+	entries := slices.Clone(params.Entries())
+	for i, e := range entries {
+		if !strings.EqualFold(e.Key, "cmd") || e.Value.Kind() != phpform.Array {
+			continue
+		}
+		items := slices.Clone(e.Value.Entries())
+		for k, item := range items {
+			if method, query, ok := strings.Cut(item.Value.Scalar(), "?"); ok {
+				items[k].Value = phpform.Text(method + "?" + withoutCredentials(query))
+			}
+		}
+		entries[i].Value = phpform.Map(items...)
+	}
+	return phpform.Map(entries...)
+}
+
+// withoutCredentials takes auth and access_token out of a query.
+func withoutCredentials(query string) string {
+	return strings.Join(slices.DeleteFunc(strings.Split(query, "&"), func(part string) bool {
+		key, _, _ := strings.Cut(part, "=")
+		key, err := url.QueryUnescape(key)
+		return err != nil || key == "auth" || key == "access_token"
+	}), "&")
 }
 
 func (s *batchSections) fail(key string, apiErr *apiError) {

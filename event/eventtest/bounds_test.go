@@ -82,6 +82,18 @@ func TestRecordsAreBounded(t *testing.T) {
 	require.Greater(t, kept, 32<<20, "and much of it is there")
 }
 
+func TestCredentialsOfItemsAreNotRecorded(t *testing.T) {
+	t.Parallel()
+	p, c := newPortal(t)
+	c.ok("batch", obj{"cmd": obj{"a": "profile?auth=" + c.token + "&x=1", "b": "profile?x=2&access%5Ftoken=" + c.token, "c": "profile"}})
+	for _, call := range p.Calls() {
+		require.NotContains(t, string(call.Params.JSON()), c.token, call.Method)
+	}
+	batch := p.Calls()[3].Params
+	require.Equal(t, "profile?x=1", batch.Get("cmd", "a").Text())
+	require.Equal(t, "profile?x=2", batch.Get("cmd", "b").Text())
+}
+
 func TestSecretsOfPathsAreNotRecorded(t *testing.T) {
 	t.Parallel()
 	p, _ := newPortal(t)

@@ -210,7 +210,7 @@ func (f Fault) instead(p *Portal, w http.ResponseWriter, r *http.Request, name s
 		f.before(p, r)
 		return false
 	}
-	rec := Call{Method: name, Params: dataOf(params), Time: p.Now()}
+	rec := Call{Method: name, Params: dataOf(shownParams(name, params)), Time: p.Now()}
 	keep := func() {
 		p.mu.Lock()
 		defer p.mu.Unlock()

@@ -56,6 +56,7 @@ type Portal struct {
 	binding  []*binding // being bound; see Moods.RacingBinds
 	rows     []*offlineRow
 	free     map[rowKey]*offlineRow // those that nobody has reserved
+	purged   time.Time              // when old rows were deleted last
 	access   map[string]*accessToken
 	trimAt   int // how many of them are too many
 	refresh  map[string]*refreshToken
@@ -313,8 +314,8 @@ func (p *Portal) Now() time.Time {
 
 func (p *Portal) now() time.Time { return time.Now().Add(p.offset) }
 
-// Advance moves the portal's clock forward: tokens and codes expire, limits recover, and the daily agent purges old records of
-// the offline queue. A negative duration does nothing.
+// Advance moves the portal's clock forward: tokens and codes expire, limits recover, and the agent that purges old records of
+// the offline queue runs, as it does once a day. A negative duration does nothing.
 func (p *Portal) Advance(d time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

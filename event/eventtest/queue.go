@@ -35,6 +35,7 @@ func messageID(name string, data phpform.Value) string {
 // store records an occurrence for an offline binding. It merges with the row that nobody has reserved, which keeps its place,
 // its number and, where it has one, its error mark.
 func (p *Portal) store(b *binding, o occurrence) {
+	p.daily()
 	id := messageID(o.event, o.data)
 	now := p.now().Truncate(time.Second)
 	if r := p.free[rowKey{id, b.connector, b.app}]; r != nil {
@@ -68,9 +69,17 @@ func (p *Portal) hold(r *offlineRow, processID string) {
 	}
 }
 
+// daily runs the agents that are due, before anything looks at the rows.
+func (p *Portal) daily() {
+	if p.now().Sub(p.purged) >= 24*time.Hour {
+		p.purge()
+	}
+}
+
 // purge is the daily agent. It deletes old rows, reserved or not.
 func (p *Portal) purge() {
-	limit := p.now().Add(-retention)
+	p.purged = p.now()
+	limit := p.purged.Add(-retention)
 	p.dropRows(func(r *offlineRow) bool { return r.time.Before(limit) })
 }
 
@@ -89,6 +98,7 @@ func (p *Portal) dropRows(match func(*offlineRow) bool) {
 
 // rowsOf returns an application's rows of one connector that match.
 func (p *Portal) rowsOf(a *Application, connector string, match func(*offlineRow) bool) []*offlineRow {
+	p.daily()
 	var found []*offlineRow
 	for _, r := range p.rows {
 		if r.app == a && r.connector == connector && match(r) {

@@ -209,6 +209,7 @@ type OfflineRow struct {
 // OfflineRows returns the records of every offline queue in the order of their numbers.
 func (p *Portal) OfflineRows() []OfflineRow {
 	p.mu.Lock()
+	p.daily()
 	rows := make([]offlineRow, len(p.rows))
 	for i, r := range p.rows {
 		rows[i] = *r

@@ -128,7 +128,7 @@ func (p *Portal) execute(c *call, start time.Time, who func() (*identity, *apiEr
 }
 
 func (p *Portal) record(c *call, apiErr *apiError, batched bool) {
-	rec := Call{Method: c.name, Params: dataOf(c.params), Status: http.StatusOK, Batch: batched, Time: p.now()}
+	rec := Call{Method: c.name, Params: dataOf(shownParams(c.name, c.params)), Status: http.StatusOK, Batch: batched, Time: p.now()}
 	if apiErr != nil {
 		rec.ErrorCode = apiErr.code
 		if rec.ErrorCode == "" {
