@@ -311,7 +311,7 @@ func TestFleetFindsItsLeasesAgain(t *testing.T) {
 		pass(t, time.Second)
 		require.Empty(t, w.deals(w.ids[0]))
 		p.late.Store(0)
-		pass(t, 2*ttl)
+		pass(t, 3*ttl)
 		for _, id := range w.ids {
 			require.Equal(t, []string{"1"}, w.deals(id))
 		}

@@ -2,7 +2,6 @@ package offline
 
 import (
 	"context"
-	"errors"
 	"math"
 	"time"
 
@@ -120,7 +119,7 @@ func (f *Fleet) MemberIDs() []string {
 // handle is the handler of all engines.
 func (f *Fleet) handle(ctx context.Context, d *event.Delivery) error {
 	err := f.handler.HandleEvent(ctx, d)
-	if err == nil || errors.Is(err, event.ErrGone) { // either way the record is done with
+	if err == nil || isGone(err) { // either way the record is done with
 		lag := time.Since(d.Time)
 		f.mu.Lock()
 		defer f.mu.Unlock()
