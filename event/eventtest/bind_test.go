@@ -170,6 +170,10 @@ func TestBindIdentity(t *testing.T) {
 		user := p.AddUser(eventtest.User{Name: "Plain"})
 		as(t, p, c.app, user).bind(base)
 		require.Equal(t, user, p.Bindings()[0].UserID)
+		for _, authType := range []any{0, user} {
+			a := as(t, p, c.app, user).call("event.bind", with(obj{"auth_type": authType}))
+			require.Contains(t, a.Description, "already binded", "whatever AUTH_TYPE says")
+		}
 	})
 	t.Run("2.1 AUTH_TYPE is forced to 0 offline", func(t *testing.T) {
 		t.Parallel()
