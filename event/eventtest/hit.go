@@ -42,11 +42,8 @@ func (p *Portal) finish(h *hit) {
 	var seen []string
 	var rows []record
 	for _, o := range h.raised {
-		if p.moods.NoUser {
-			o.user = 0
-		}
-		if p.moods.NoData {
-			o.data = null()
+		if o.event != "ONAPPINSTALL" { // somebody installs, and the platform has the data
+			o.fit(p.moods)
 		}
 		key := o.event + "|" + string(appendJSON(nil, o.data))
 		if slices.Contains(seen, key) && o.app == nil { // identical items of one hit are sent once
@@ -60,6 +57,16 @@ func (p *Portal) finish(h *hit) {
 		return
 	}
 	p.save(h, rows)
+}
+
+// fit takes out of an occurrence what moods leave out.
+func (o *occurrence) fit(m Moods) {
+	if m.NoUser {
+		o.user = 0
+	}
+	if m.NoData {
+		o.data = null()
+	}
 }
 
 // record is an occurrence that goes to an offline queue.

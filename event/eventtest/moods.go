@@ -12,9 +12,9 @@ import (
 // at the start, [Portal.ChangeMoods] while the portal runs.
 type Moods struct {
 	// NoUser makes every change the work of a robot or an agent: no tokens in deliveries, user 0 in the offline queue. Handlers
-	// bound with AUTH_TYPE still get that user's tokens.
+	// bound with AUTH_TYPE still get that user's tokens, and ONAPPINSTALL those of whoever installs.
 	NoUser bool
-	// NoData leaves the data out of every event: deliveries have no section data, records of the offline queue a null.
+	// NoData leaves the data out of every event but ONAPPINSTALL: deliveries have no section data, records of the offline queue a null.
 	NoData bool
 	// NoExtendedOffline is a plan without rest_offline_extended: event.offline.get with clear=0 is refused.
 	NoExtendedOffline bool

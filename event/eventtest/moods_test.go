@@ -408,3 +408,20 @@ func TestMergedAndAnswer(t *testing.T) {
 	require.Equal(t, strings.Repeat("x", 1024), string(a.Answer))
 	require.NotContains(t, a.Answer.String(), "x")
 }
+
+// Without users and data in events, applications can be installed all the same.
+func TestInstallationKeepsItsUserAndData(t *testing.T) {
+	t.Parallel()
+	n := eventtest.NewNetwork()
+	n.Handle("app.example.com", http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	p := eventtest.NewPortal(t, eventtest.WithNetwork(n), eventtest.WithMoods(func(m *eventtest.Moods) { m.NoUser, m.NoData = true, true }))
+	app, err := p.AddApp(eventtest.App{HandlerURL: "https://app.example.com/"})
+	require.NoError(t, err)
+	require.NoError(t, app.Install(t.Context()))
+	require.NoError(t, p.Wait(t.Context()))
+	d, err := event.Parse("", []byte(p.Deliveries()[0].Body))
+	require.NoError(t, err)
+	require.Equal(t, eventtest.AdminID, d.Auth.UserID)
+	require.NotEmpty(t, d.Auth.RefreshToken)
+	require.Equal(t, "Y", d.Data.Get("INSTALLED").Text())
+}

@@ -244,7 +244,7 @@ func WithoutConnectors() Option {
 }
 
 // WithoutUserInEvents makes every change the work of a robot or an agent: no tokens in deliveries, and user 0 in the offline
-// queue. Handlers bound with AUTH_TYPE still get that user's tokens.
+// queue. Handlers bound with AUTH_TYPE still get that user's tokens, and ONAPPINSTALL those of whoever installs.
 func WithoutUserInEvents() Option {
 	return func(c *config) error {
 		c.moods.NoUser = true
