@@ -61,6 +61,7 @@
 //	  commands, imbot.v2
 //	fields                           any field is stored as it comes, dates included, and none is computed; checked are tasks, and
 //	                                 that calendar entries have what is required, in whatever section; user.get filters by ID
+//	headers of answers               X-Bitrix-Rest-Application only, not the three with times
 //	the cached token check           a token of a removed application fails at once
 //	ONIMBOTV2* subscriptions         nothing can bind them; use NewRequest, or AddOutgoingWebhook and Raise
 //	deliveries past the OAuth server robots and activities; use NewRequest with Direct
