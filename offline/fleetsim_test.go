@@ -539,20 +539,6 @@ func TestFleetSimulation(t *testing.T) {
 	})
 }
 
-// bubbled runs a simulation from a benchmark, which a bubble takes only from a test.
-func bubbled(b *testing.B, load simLoad) (r simResult) {
-	b.Helper()
-	simulation := func(t *testing.T) {
-		t.Helper()
-		synctest.Test(t, func(t *testing.T) { r = runSim(t, load) })
-	}
-	always := func(string, string) (bool, error) { return true, nil }
-	if !testing.RunTests(always, []testing.InternalTest{{Name: b.Name(), F: simulation}}) {
-		b.Fatal("the simulation failed")
-	}
-	return r
-}
-
 // BenchmarkFleet simulates 100,000 portals of one process for eight minutes: six until each had its first turn and found nothing, then two in
 // which of each hundred two change something each 20 seconds, fifteen each five minutes, and 80 each two hours, 50 import 5,000
 // objects within a minute, and 1,500 never answer, fail, refuse, or take six seconds for each answer. One in twenty notices is lost; what
@@ -566,7 +552,8 @@ func BenchmarkFleet(b *testing.B) {
 	defer debug.SetGCPercent(debug.SetGCPercent(400))
 	for b.Loop() {
 		start := time.Now()
-		r := bubbled(b, load)
+		var r simResult
+		inBubble(b, func(t *testing.T) { r = runSim(t, load) }) //nolint:thelper // the test itself
 		b.Logf("%v\n  simulated in %v", r, time.Since(start).Round(time.Second))
 		b.ReportMetric(quantile(r.calm, .5).Seconds(), "lag-p50-s")
 		b.ReportMetric(quantile(r.calm, .9).Seconds(), "lag-p90-s")

@@ -63,6 +63,16 @@ func (f *fixture) states() []string {
 	return states
 }
 
+// newParked is a portal whose queue holds the update of a deal that h has given up.
+func newParked(t *testing.T) (f *fixture, h *refuses) {
+	t.Helper()
+	f, h = newFixture(t), new(refuses)
+	f.change("UPDATE", 1)
+	h.set(true, "1")
+	f.drain(h.HandleEvent)
+	return f, h
+}
+
 // PROTOCOL 2.9: a parked record is read with error=1, which reserves it, and cannot be parked again. One that fails again stays in that
 // reservation, where the next pass finds it.
 func TestParkedRecordsAreTriedAtEachStartAndClearedOnSuccess(t *testing.T) {
@@ -137,11 +147,7 @@ func TestParkingDeletesTheNewerRecordAndTheParkedOneStandsForIt(t *testing.T) {
 // The second trap, PROTOCOL 3.2: a change of a parked object is merged into the parked row, where no ordinary reservation sees it.
 func TestChangesThatMergeIntoAParkedRecordAreNotMissed(t *testing.T) {
 	t.Parallel()
-	f := newFixture(t)
-	f.change("UPDATE", 1)
-	var h refuses
-	h.set(true, "1")
-	f.drain(h.HandleEvent)
+	f, h := newParked(t)
 	h.set(false, "1")
 
 	f.change("UPDATE", 1, 1, 1)
@@ -154,11 +160,7 @@ func TestChangesThatMergeIntoAParkedRecordAreNotMissed(t *testing.T) {
 // Once a pass has reserved the parked record, a change of the object is a new record, PROTOCOL 3.2.
 func TestParkedAndNewerRecordOfAnObjectComeInOrder(t *testing.T) {
 	t.Parallel()
-	f := newFixture(t)
-	f.change("UPDATE", 1)
-	var h refuses
-	h.set(true, "1")
-	f.drain(h.HandleEvent)
+	f, h := newParked(t)
 	f.drain(h.HandleEvent) // reserves the parked one
 	f.change("UPDATE", 1)
 	f.change("DELETE", 1)
@@ -174,11 +176,7 @@ func TestParkedAndNewerRecordOfAnObjectComeInOrder(t *testing.T) {
 // A parked record must not stand in the way of new ones.
 func TestParkedRecordDoesNotHoldItsObjectUp(t *testing.T) {
 	t.Parallel()
-	f := newFixture(t)
-	f.change("UPDATE", 1)
-	var h refuses
-	h.set(true, "1")
-	f.drain(h.HandleEvent)
+	f, h := newParked(t)
 	f.drain(h.HandleEvent)
 	f.change("ADD", 1, 2)
 	f.drain(func(ctx context.Context, d *event.Delivery) error {
@@ -214,47 +212,30 @@ func TestManyParkedRecords(t *testing.T) {
 	require.Len(t, h.entries(), 4*230)
 }
 
-func TestLostAnswerOfTheReservationOfParkedRecords(t *testing.T) {
+// The batch with the reservation of parked records runs, and its answer is lost, or cannot be read, so that it is made again call by call. What it
+// had reserved must not wait for the next pass: it is found by list, where it is parked and reserved.
+func TestNoAnswerToTheReservationOfParkedRecords(t *testing.T) {
 	t.Parallel()
-	f := newFixture(t)
-	f.change("UPDATE", 1)
-	var h refuses
-	h.set(true, "1")
-	f.drain(h.HandleEvent)
-	h.set(false, "1")
-	gets := 0
-	c := newConsumer(t, tap{Caller: f.api, before: func(method string, params map[string]any) error {
-		if method == "event.offline.get" && params["error"] != nil {
-			if gets++; gets == 1 {
-				f.Once("batch", eventtest.LoseAnswer())
-			}
-		}
-		return nil
-	}}, h.HandleEvent)
-	require.NoError(t, c.Drain(t.Context()))
-	require.Empty(t, f.states(), "found by list, where it is parked and reserved")
-	require.Len(t, h.entries(), 2)
-}
-
-// A batch that ran and whose answer cannot be read is made again call by call. The parked records that it had reserved must not wait for the next pass.
-func TestUnreadableAnswerOfTheReservationOfParkedRecords(t *testing.T) {
-	t.Parallel()
-	f := newFixture(t)
-	f.change("UPDATE", 1)
-	var h refuses
-	h.set(true, "1")
-	f.drain(h.HandleEvent)
-	h.set(false, "1")
-	gets := 0
-	c := newConsumer(t, tap{Caller: f.api, before: func(method string, params map[string]any) error {
-		if method == "event.offline.get" && params["error"] != nil {
-			if gets++; gets == 1 {
-				f.Once("batch", eventtest.Rewrite(func([]byte) []byte { return []byte(`{"result":[]}`) }))
-			}
-		}
-		return nil
-	}}, h.HandleEvent)
-	require.NoError(t, c.Drain(t.Context()))
-	require.Empty(t, f.states())
-	require.Len(t, h.entries(), 2)
+	for name, fault := range map[string]eventtest.Fault{
+		"lost":       eventtest.LoseAnswer(),
+		"unreadable": eventtest.Rewrite(func([]byte) []byte { return []byte(`{"result":[]}`) }),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f, h := newParked(t)
+			h.set(false, "1")
+			gets := 0
+			c := newConsumer(t, tap{Caller: f.api, before: func(method string, params map[string]any) error {
+				if method == "event.offline.get" && params["error"] != nil {
+					if gets++; gets == 1 {
+						f.Once("batch", fault)
+					}
+				}
+				return nil
+			}}, h.HandleEvent)
+			require.NoError(t, c.Drain(t.Context()))
+			require.Empty(t, f.states(), "found by list, where it is parked and reserved")
+			require.Len(t, h.entries(), 2)
+		})
+	}
 }
