@@ -94,12 +94,15 @@ func retryWait(attempts int) time.Duration {
 func (e *engine) handle(ctx context.Context, d *event.Delivery) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, e.cfg.handlerTimeout)
 	defer cancel()
-	defer func() {
-		if v := recover(); v != nil {
-			err = &event.PanicError{Value: v, Stack: debug.Stack()}
-		}
-	}()
+	defer recovered(&err)
 	return e.cfg.handle(ctx, d)
+}
+
+// recovered turns a panic into an error of the function that defers it.
+func recovered(err *error) {
+	if v := recover(); v != nil {
+		*err = &event.PanicError{Value: v, Stack: debug.Stack()}
+	}
 }
 
 // giveUp says why a record will be parked, or stays so.

@@ -5,10 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"math/rand/v2"
-	"runtime/debug"
 	"time"
-
-	"github.com/b24events/b24events/event"
 )
 
 const (
@@ -98,11 +95,7 @@ func (p *portal) call(ctx context.Context, method string, params, result any) er
 
 // ask makes a call. A caller that panics does so for one portal.
 func (p *portal) ask(ctx context.Context, method string, params, result any) (err error) {
-	defer func() {
-		if v := recover(); v != nil {
-			err = &event.PanicError{Value: v, Stack: debug.Stack()}
-		}
-	}()
+	defer recovered(&err)
 	c := p.fleet.api(p.id)
 	if isNil(c) {
 		return noCallerError{}
@@ -177,12 +170,8 @@ func (f *Fleet) overdue(t *turn) {
 func (f *Fleet) take(ctx context.Context, t *turn) {
 	var wait time.Duration
 	var err error = errTurnDied
-	defer func() {
-		if v := recover(); v != nil {
-			err = &event.PanicError{Value: v, Stack: debug.Stack()}
-		}
-		f.end(ctx, t, wait, err)
-	}()
+	defer func() { f.end(ctx, t, wait, err) }()
+	defer recovered(&err)
 	p := t.portal
 	if p.stale {
 		p.engine.start()

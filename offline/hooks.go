@@ -115,7 +115,6 @@ func (a *alarm) since() time.Time { return cmp.Or(a.heard, a.silent) }
 
 func (e *engine) tell(ctx context.Context, s Silence) {
 	if e.cfg.hooks.Silence != nil {
-		s.MemberID = e.memberID
 		e.cfg.hooks.Silence(ctx, s)
 	}
 }
