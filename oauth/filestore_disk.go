@@ -6,6 +6,8 @@ import (
 	"io"
 	"io/fs"
 	"os"
+
+	"github.com/b24events/b24events/internal/disk"
 )
 
 // entries returns the entries of the directory.
@@ -68,7 +70,7 @@ func (s *FileStore) replace(name string, data []byte) error {
 	if err != nil {
 		return err
 	}
-	err = fillFile(f, data)
+	err = disk.Fill(f, data)
 	if err == nil {
 		err = s.root.Rename(temp, name)
 	}
@@ -76,19 +78,7 @@ func (s *FileStore) replace(name string, data []byte) error {
 		_ = s.root.Remove(temp)
 		return err
 	}
-	return s.sync()
-}
-
-// fillFile writes a file to the disk and closes it.
-func fillFile(f *os.File, data []byte) error {
-	_, err := f.Write(data)
-	if err == nil {
-		err = f.Sync()
-	}
-	if closeErr := f.Close(); err == nil {
-		err = closeErr
-	}
-	return err
+	return disk.SyncFolder(s.root)
 }
 
 // remove removes a file, and what a writer of it has left. The caller has the lock.
@@ -99,15 +89,5 @@ func (s *FileStore) remove(name string) error {
 	if err := s.root.Remove(name); err != nil {
 		return err
 	}
-	return s.sync()
-}
-
-// sync puts the directory on the disk.
-func (s *FileStore) sync() error {
-	dir, err := s.root.Open(".")
-	if err != nil {
-		return err
-	}
-	defer func() { _ = dir.Close() }()
-	return dir.Sync()
+	return disk.SyncFolder(s.root)
 }

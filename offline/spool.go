@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"github.com/b24events/b24events/internal/disk"
 	"github.com/b24events/b24events/internal/filelock"
 )
 
@@ -152,7 +153,7 @@ func (s *spool) place(number int64) error {
 	if err := s.root.Rename(fileName(number, newSuffix), fileName(number, packetSuffix)); err != nil {
 		return err
 	}
-	return s.sync()
+	return disk.SyncFolder(s.root)
 }
 
 // put writes data to a file, with the flags os.O_TRUNC or os.O_APPEND, and to the disk.
@@ -161,27 +162,14 @@ func (s *spool) put(name string, flags int, data []byte) error {
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(data)
-	if err == nil {
-		err = f.Sync()
-	}
-	return cmp.Or(err, f.Close())
-}
-
-// sync puts the folder on the disk.
-func (s *spool) sync() error {
-	dir, err := s.root.Open(".")
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
+	return disk.Fill(f, data)
 }
 
 // rescue keeps an answer that could not be read. What it holds is nowhere else.
 func (s *spool) rescue(ctx context.Context, doc []byte) {
 	s.last++
 	name := fileName(s.last, damagedSuffix)
-	err := cmp.Or(s.put(name, os.O_TRUNC, doc), s.sync())
+	err := cmp.Or(s.put(name, os.O_TRUNC, doc), disk.SyncFolder(s.root))
 	s.damaged++
 	s.log.LogAttrs(ctx, slog.LevelError, "offline queue: an answer with records that were deleted on the portal cannot be read; "+
 		"it was kept in the spool", slog.String(keyFile, name), slog.Any(keyError, err))
