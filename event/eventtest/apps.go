@@ -311,16 +311,7 @@ func (a *Application) Uninstall(clean bool) error {
 	p.dropBots(a)
 	p.bindings = slices.DeleteFunc(p.bindings, func(b *binding) bool { return b.app == a })
 	p.dropRows(func(r *offlineRow) bool { return r.app == a })
-	for token, t := range p.refresh {
-		if t.app == a {
-			delete(p.refresh, token)
-		}
-	}
-	for code, c := range p.codes {
-		if c.app == a {
-			delete(p.codes, code)
-		}
-	}
+	p.dropRenewals(func(app *Application, _ int64) bool { return app == a })
 	return nil // access tokens stay known, so that calls are told APPLICATION_NOT_FOUND
 }
 

@@ -133,21 +133,7 @@ func (p *Portal) registerBot(a *Application, b Bot, profile User, openline bool)
 func (p *Portal) dropBot(b *bot) {
 	delete(p.chat.bots, b.id)
 	delete(p.users, b.id)
-	for token, t := range p.access {
-		if t.user == b.id {
-			delete(p.access, token)
-		}
-	}
-	for token, t := range p.refresh {
-		if t.user == b.id {
-			delete(p.refresh, token)
-		}
-	}
-	for code, c := range p.codes {
-		if c.user == b.id {
-			delete(p.codes, code)
-		}
-	}
+	p.dropTokens(func(_ *Application, user int64) bool { return user == b.id })
 	p.chat.forget(b.id)
 	for id, o := range p.objects[ChatMessage] {
 		if m := messageOf(o); m.author == b.id || m.to == b.id {

@@ -8,8 +8,8 @@ import (
 
 // The platform calls slow handlers less often, with growing intervals, and its numbers are not public. These are chosen.
 const (
-	firstGap = time.Second
-	longest  = 5 * time.Minute
+	firstGap   = time.Second
+	longestGap = 5 * time.Minute
 )
 
 // Lane is the queue of deliveries to one handler URL.
@@ -52,7 +52,7 @@ func (p *Portal) slow(l *lane, took time.Duration) {
 	case limit == 0:
 		l.gap = 0
 	case took > limit:
-		l.gap = min(max(2*l.gap, firstGap), longest)
+		l.gap = min(max(2*l.gap, firstGap), longestGap)
 	default:
 		if l.gap /= 2; l.gap < firstGap {
 			l.gap = 0

@@ -138,10 +138,20 @@ func (a *Application) RevokeTokens() {
 	p := a.p
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	maps.DeleteFunc(p.access, func(_ string, t *accessToken) bool { return t.app == a })
-	maps.DeleteFunc(p.refresh, func(_ string, t *refreshToken) bool { return t.app == a })
-	maps.DeleteFunc(p.codes, func(_ string, c *authCode) bool { return c.app == a })
+	p.dropTokens(func(app *Application, _ int64) bool { return app == a })
 	p.touch()
+}
+
+// dropTokens makes tokens and codes dead that are a certain application's and user's.
+func (p *Portal) dropTokens(dead func(a *Application, user int64) bool) {
+	maps.DeleteFunc(p.access, func(_ string, t *accessToken) bool { return dead(t.app, t.user) })
+	p.dropRenewals(dead)
+}
+
+// dropRenewals is dropTokens for all but access tokens.
+func (p *Portal) dropRenewals(dead func(a *Application, user int64) bool) {
+	maps.DeleteFunc(p.refresh, func(_ string, t *refreshToken) bool { return dead(t.app, t.user) })
+	maps.DeleteFunc(p.codes, func(_ string, c *authCode) bool { return dead(c.app, c.user) })
 }
 
 // ExpireAccessTokens lets every access token expire at once. Refresh tokens keep working.
