@@ -21,12 +21,12 @@ const firstProcess = 147
 
 // change is what somebody does to objects.
 type change struct {
+	cause
+
 	Kind   string `json:"kind"`           // deal, lead, contact, company, task, item, calendar or message
 	TypeID int64  `json:"entity_type_id"` // of an item's smart process
 	Action string `json:"action"`         // add, update or delete
 	ID     int64  `json:"id"`             // 0 for the latest that the page added
-	Times  int    `json:"times"`          // 1 where 0
-	User   *int64 `json:"user"`           // who does it: the administrator where absent, 0 for nobody
 	Fields values `json:"fields"`         // a new title where there are none
 	App    string `json:"app"`            // whose chat bot gets a new message; the only installed application where empty
 	Bot    int64  `json:"bot"`            // which of its bots; 0 for the first, which is made where there is none
@@ -56,22 +56,15 @@ type changed struct {
 }
 
 func (d *desk) changeObjects(ctx context.Context, _ string, in change) (any, error) {
-	if in.Times == 0 {
-		in.Times = 1
-	}
-	user := eventtest.AdminID
-	if in.User != nil {
-		user = *in.User
-	}
 	switch {
 	case in.Action != "add" && in.Action != "update" && in.Action != "delete":
 		return nil, refuse("the action is add, update or delete")
-	case in.ID != 0 && in.Times > 1 && in.Action == "delete":
+	case in.ID != 0 && in.times() > 1 && in.Action == "delete":
 		return nil, refuse("one object can be deleted once; leave the number out to delete the latest ones")
 	case in.ID != 0 && in.Action == "add":
 		return nil, refuse("the portal numbers new objects itself; leave the number out")
 	}
-	if err := tooMuch(in.Fields.bytes, in.Times); err != nil {
+	if err := in.tooMuch(in.Fields.bytes); err != nil {
 		return nil, err
 	}
 	kind, err := d.kind(in)
@@ -83,7 +76,7 @@ func (d *desk) changeObjects(ctx context.Context, _ string, in change) (any, err
 			return nil, err
 		}
 	}
-	out, err := d.changeTimes(ctx, kind, in, user)
+	out, err := d.changeTimes(ctx, kind, in)
 	if err != nil {
 		return nil, err
 	}
@@ -93,15 +86,15 @@ func (d *desk) changeObjects(ctx context.Context, _ string, in change) (any, err
 }
 
 // changeTimes makes a change as often as is wanted, each time as a hit of its own.
-func (d *desk) changeTimes(ctx context.Context, kind eventtest.Kind, in change, user int64) (changed, error) {
+func (d *desk) changeTimes(ctx context.Context, kind eventtest.Kind, in change) (changed, error) {
 	d.mu.Lock() // so that two commands do not delete the same latest object
 	defer d.mu.Unlock()
 	var out changed
-	for n := range in.Times {
+	for n := range in.times() {
 		if err := ctx.Err(); err != nil {
 			return out, err
 		}
-		id, err := d.changeOnce(kind, in, user, n)
+		id, err := d.changeOnce(kind, in, n)
 		if err != nil && out.Done > 0 {
 			return out, fmt.Errorf("%d done, then: %w", out.Done, err)
 		}
@@ -117,8 +110,8 @@ func (d *desk) changeTimes(ctx context.Context, kind eventtest.Kind, in change, 
 }
 
 // changeOnce makes one change and returns the object's number.
-func (d *desk) changeOnce(kind eventtest.Kind, in change, user int64, n int) (int64, error) {
-	id := in.ID
+func (d *desk) changeOnce(kind eventtest.Kind, in change, n int) (int64, error) {
+	id, user := in.ID, in.user()
 	if made := d.made[kind]; id == 0 && in.Action != "add" {
 		if len(made) == 0 {
 			return 0, refuse("the page has added none of this kind yet; add one, or give the number of an object")

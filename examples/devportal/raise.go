@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"slices"
@@ -17,9 +18,24 @@ const (
 	maxAtOnce = 8 << 20 // bytes
 )
 
+// cause is who causes something, and how often.
+type cause struct {
+	User  *int64 `json:"user"`  // the administrator where absent, 0 for nobody
+	Times int    `json:"times"` // 1 where 0
+}
+
+func (c cause) user() int64 {
+	if c.User == nil {
+		return eventtest.AdminID
+	}
+	return *c.User
+}
+
+func (c cause) times() int { return cmp.Or(c.Times, 1) }
+
 // tooMuch refuses to have a large thing done many times: the portal keeps what it sent.
-func tooMuch(bytes, times int) error {
-	switch {
+func (c cause) tooMuch(bytes int) error {
+	switch times := c.times(); {
 	case times < 1 || times > maxTimes:
 		return refuse("once to 1000 times, please")
 	case bytes*times > maxAtOnce:
@@ -31,20 +47,17 @@ func tooMuch(bytes, times int) error {
 
 // raise lets any event happen by its name.
 func (d *desk) raise(ctx context.Context, _ string, in struct {
+	cause
+
 	Event string          `json:"event"`
 	Data  json.RawMessage `json:"data"` // null or left out for none
-	User  *int64          `json:"user"`
-	Times int             `json:"times"`
 },
 ) (any, error) {
-	if in.Times == 0 {
-		in.Times = 1
-	}
 	name := strings.ToUpper(strings.TrimSpace(in.Event))
 	if name == "" || len(name) > 200 || strings.ContainsAny(name, " \t\n{}") {
 		return nil, refuse("name one event, such as ONCRMDEALUPDATE")
 	}
-	if err := tooMuch(len(in.Data), in.Times); err != nil {
+	if err := in.tooMuch(len(in.Data)); err != nil {
 		return nil, err
 	}
 	var data any // nil: the event has none
@@ -55,19 +68,15 @@ func (d *desk) raise(ctx context.Context, _ string, in struct {
 		}
 		data = tree
 	}
-	user := eventtest.AdminID
-	if in.User != nil {
-		user = *in.User
-	}
-	for range in.Times {
+	for range in.times() {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		if err := d.portal.Raise(name, data, user); err != nil {
+		if err := d.portal.Raise(name, data, in.user()); err != nil {
 			return nil, err
 		}
 	}
-	return map[string]any{"text": name + " raised" + times(in.Times), "heard": d.heard(name)}, nil
+	return map[string]any{"text": name + " raised" + times(in.times()), "heard": d.heard(name)}, nil
 }
 
 func times(n int) string {
