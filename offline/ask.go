@@ -106,7 +106,7 @@ func (e *engine) sent(ctx context.Context, err error) error {
 func (e *engine) reservation(ctx context.Context) call {
 	e.adapt()
 	asked := e.limit
-	params := reserving(asked, false)
+	params := reading{limit: asked}.params()
 	return call{method: methodGet, params: params, done: func(doc json.RawMessage, _ int, err error) error {
 		var b Batch
 		if err == nil {

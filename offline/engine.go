@@ -213,9 +213,7 @@ func (e *engine) stop(ctx context.Context) error {
 	for _, s := range e.owed {
 		left += len(s.clear) + len(s.park)
 	}
-	if left > 0 {
-		e.left(ctx, left)
-	}
+	e.left(ctx, left)
 	lost := e.closeSpool(ctx)
 	e.waiting, e.fresh = nil, nil
 	if lost != nil {

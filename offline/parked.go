@@ -27,7 +27,7 @@ func (e *engine) parkedCalls(ctx context.Context, p *pages) []call {
 		return list(p, e.parked.pages, 0, filter, map[string]any{"ID": "ASC"})
 	}
 	asked := e.limit
-	params := reserving(asked, true)
+	params := reading{limit: asked, parked: true}.params()
 	return []call{{method: methodGet, params: params, done: func(doc json.RawMessage, _ int, err error) error {
 		var b Batch
 		if err == nil {

@@ -88,33 +88,32 @@ func (q *Queue) connected(params map[string]any) map[string]any {
 //
 // Source: https://apidocs.bitrix24.com/api-reference/events/event-offline-get.html
 func (q *Queue) Reserve(ctx context.Context, limit int, filters ...Filter) (Batch, error) {
-	return q.get(ctx, limit, filters, map[string]any{"clear": 0})
+	return q.get(ctx, filters, reading{limit: limit})
 }
 
 // Failed reserves up to limit records that were parked, those first that have waited longest; see [Queue.Park]. Finish them with
 // [Queue.Clear]: they cannot be parked a second time, and one that is left reserved stays so until the portal's purge. Errors are those of
 // [Queue.Reserve].
 func (q *Queue) Failed(ctx context.Context, limit int, filters ...Filter) (Batch, error) {
-	return q.get(ctx, limit, filters, map[string]any{"clear": 0, "error": 1})
+	return q.get(ctx, filters, reading{limit: limit, parked: true})
 }
 
 // Resume reads up to limit records of a reservation again. It changes nothing, and finds no records in a reservation that was cleared or
 // never made. It returns [ErrLimit], [ErrProcessID] or [ErrExtendedModeRequired].
 func (q *Queue) Resume(ctx context.Context, processID string, limit int) (Batch, error) {
-	return q.resume(ctx, processID, limit, 0)
+	return q.resume(ctx, processID, limit, false)
 }
 
 // ResumeFailed reads a reservation again that [Queue.Failed] made, as [Queue.Resume] does for those of [Queue.Reserve].
 func (q *Queue) ResumeFailed(ctx context.Context, processID string, limit int) (Batch, error) {
-	return q.resume(ctx, processID, limit, 1)
+	return q.resume(ctx, processID, limit, true)
 }
 
-func (q *Queue) resume(ctx context.Context, processID string, limit, parked int) (Batch, error) {
+func (q *Queue) resume(ctx context.Context, processID string, limit int, parked bool) (Batch, error) {
 	if strings.TrimSpace(processID) == "" {
 		return Batch{}, ErrProcessID
 	}
-	// Without clear=0 the portal would delete the reservation on reading.
-	return q.get(ctx, limit, nil, map[string]any{"clear": 0, "error": parked, "process_id": processID})
+	return q.get(ctx, nil, reading{limit: limit, parked: parked, process: processID})
 }
 
 // Take removes up to limit records from the queue, those first that have waited longest, and returns them. It works on every plan. The
@@ -123,20 +122,20 @@ func (q *Queue) resume(ctx context.Context, processID string, limit, parked int)
 //
 // Source: https://apidocs.bitrix24.com/api-reference/events/event-offline-get.html
 func (q *Queue) Take(ctx context.Context, limit int, filters ...Filter) ([]Record, error) {
-	b, err := q.get(ctx, limit, filters, map[string]any{"clear": 1})
+	b, err := q.get(ctx, filters, reading{limit: limit, remove: true})
 	return b.Records, err
 }
 
 // get calls event.offline.get.
-func (q *Queue) get(ctx context.Context, limit int, filters []Filter, params map[string]any) (Batch, error) {
-	if limit < 1 {
+func (q *Queue) get(ctx context.Context, filters []Filter, r reading) (Batch, error) {
+	if r.limit < 1 {
 		return Batch{}, ErrLimit
 	}
 	filter, err := join(filters, false)
 	if err != nil {
 		return Batch{}, err
 	}
-	params["limit"] = limit
+	params := r.params()
 	if len(filter) > 0 {
 		params["filter"] = map[string]any(filter)
 	}
@@ -147,12 +146,24 @@ func (q *Queue) get(ctx context.Context, limit int, filters []Filter, params map
 	return readBatch(params, answer)
 }
 
-// reserving returns the parameters of a reservation. There is no order: the portal's default is the longest wait first, and a map cannot
-// order two fields.
-func reserving(limit int, parked bool) map[string]any {
-	params := map[string]any{"clear": 0, "limit": limit}
-	if parked {
+// reading is a call of event.offline.get. There is no order: the portal's default is the longest wait first, and a map cannot order two fields.
+type reading struct {
+	limit   int
+	parked  bool   // only parked records, otherwise only others
+	process string // the reservation to read again; empty for a new one
+	remove  bool   // the records are deleted as they are read, and not reserved
+}
+
+func (r reading) params() map[string]any {
+	params := map[string]any{"clear": 0, "limit": r.limit} // the portal's default for clear is 1
+	if r.remove {
+		params["clear"] = 1
+	}
+	if r.parked {
 		params["error"] = 1
+	}
+	if r.process != "" {
+		params["process_id"] = r.process
 	}
 	return params
 }

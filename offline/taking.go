@@ -91,10 +91,7 @@ func (e *engine) taking(ctx context.Context, parked bool) call {
 		e.adapt()
 	}
 	asked := e.limit
-	params := map[string]any{"clear": 1, "limit": asked}
-	if parked {
-		params["error"] = 1
-	}
+	params := reading{limit: asked, parked: parked, remove: true}.params()
 	return call{method: methodGet, params: params, done: func(doc json.RawMessage, _ int, err error) error {
 		if err != nil {
 			return e.takingFailed(ctx, err)
