@@ -36,7 +36,7 @@ func newInbox(t *testing.T) *inbox {
 	in := &inbox{status: http.StatusOK}
 	in.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
-		if err != nil {
+		if err != nil && t.Context().Err() == nil { // the end of a test cuts off deliveries that it did not wait for
 			t.Error(err)
 		}
 		in.mu.Lock()
