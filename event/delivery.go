@@ -41,6 +41,7 @@ type Delivery struct {
 	Auth      Auth
 	Data      Data
 	Source    Source
+	Proof     Proof // what established where the delivery comes from; zero until it was verified
 
 	// For records of the offline queue only.
 	ID        int64  // number of the row in the portal's queue
@@ -48,11 +49,10 @@ type Delivery struct {
 	ProcessID string // the reservation that holds the row
 }
 
-// MemberID returns the portal's stable identifier. Domains change; this does not.
-func (d *Delivery) MemberID() string { return d.Auth.MemberID }
-
-// Auth is the auth block of a body. Only MemberID, Domain and ApplicationToken can be relied on, and nothing in it can be trusted
-// before the delivery was verified.
+// Auth is the auth block of a body. Before the delivery was verified, everything in it is the sender's
+// claim. Afterwards MemberID, Domain, ClientEndpoint and ServerEndpoint are proven or empty; see
+// [Delivery.SetProof]. The tokens, the scope, the status and UserID stay what the sender says: whoever
+// knows a portal's application token can write them.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/events/index.html
 type Auth struct {

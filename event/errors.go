@@ -14,6 +14,9 @@ type Error string
 // Error returns the text of the sentinel.
 func (e Error) Error() string { return string(e) }
 
+// Is reports that [ErrUnknownPortal] is an [ErrForbidden].
+func (e Error) Is(target error) bool { return e == ErrUnknownPortal && target == ErrForbidden }
+
 const (
 	// ErrMalformed means that a body is not a well-formed form or JSON document, or that a value has the wrong shape.
 	ErrMalformed Error = "event: malformed body"
@@ -28,6 +31,9 @@ const (
 	// ErrForbidden means that a delivery does not prove where it comes from: its application token is missing, wrong, or
 	// belongs to another portal. Verifiers return it; any other error of theirs means that they could not tell.
 	ErrForbidden Error = "event: delivery not authenticated"
+	// ErrUnknownPortal means that a verifier does not know the portal of a delivery, so that another verifier may. It is also an
+	// [ErrForbidden].
+	ErrUnknownPortal Error = "event: delivery not authenticated: unknown portal"
 )
 
 // DecodeError tells where a payload does not fit its type. It names the path and the expected type, never the value.

@@ -56,7 +56,7 @@ func lookupPath(v phpform.Value, alternatives string) string {
 func (d *Delivery) Key() string {
 	h := sha256.New()
 	for _, part := range []string{
-		d.Auth.MemberID, d.Name, string(d.Source), d.MessageID,
+		d.Proof.ClientID, d.Auth.MemberID, d.Name, string(d.Source), d.MessageID,
 		strconv.FormatInt(d.HandlerID, 10), strconv.FormatInt(d.ID, 10), strconv.FormatInt(d.Time.Unix(), 10),
 	} {
 		_, _ = fmt.Fprintf(h, "%d:%s", len(part), part) // lengths keep neighbours apart

@@ -37,16 +37,19 @@ func (p *Portals) ActingOrApp(d *event.Delivery) *Acting {
 	return &Acting{portals: p, d: d, orApp: true}
 }
 
+// ClientID returns the ID of the application.
+func (a *Acting) ClientID() string { return a.portals.ClientID() }
+
 // Format prints no token, whatever the verb.
 func (a *Acting) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("oauth.Acting")) }
 
 // Access returns the portal's stored REST address and the event's token. It returns [ErrNoUserToken], or what
 // [Portals.Access] returns.
 func (a *Acting) Access(ctx context.Context, memberID string) (endpoint, token string, err error) {
-	if why := a.unusable(); why != "" || a.d.MemberID() != memberID {
+	if why := a.unusable(); why != "" || !a.concerns(memberID) {
 		return a.otherwise(memberID, why, func() (string, string, error) { return a.portals.Access(ctx, memberID) })
 	}
-	r, err := a.portals.load(ctx, appKey(memberID))
+	r, err := a.portals.load(ctx, a.portals.appKey(memberID))
 	if err != nil {
 		return "", "", err
 	}
@@ -56,7 +59,7 @@ func (a *Acting) Access(ctx context.Context, memberID string) (endpoint, token s
 // Renew is told that the portal answered expired_token to the token refused. The event's token cannot be renewed: Renew returns
 // [ErrNoUserToken], or the application's access where that was asked for, and so does everything from then on.
 func (a *Acting) Renew(ctx context.Context, memberID, refused string) (endpoint, token string, err error) {
-	if a.d != nil && a.d.MemberID() == memberID && sameSecret(a.d.Auth.AccessToken, event.Secret(refused)) {
+	if a.concerns(memberID) && sameSecret(a.d.Auth.AccessToken, event.Secret(refused)) {
 		a.refused.Store(true)
 	}
 	return a.otherwise(memberID, a.unusable(), func() (string, string, error) { return a.portals.Renew(ctx, memberID, refused) })
@@ -70,14 +73,20 @@ func (a *Acting) Moved(ctx context.Context, memberID, endpoint string) error {
 // otherwise returns the application's access where that was asked for.
 func (a *Acting) otherwise(memberID, why string, app func() (string, string, error)) (endpoint, token string, err error) {
 	switch {
-	case a.d != nil && a.d.MemberID() != memberID:
-		why = "the event is another portal's"
+	case a.d != nil && !a.concerns(memberID):
+		why = "the delivery is not proven to be this application's on this portal"
 	case a.orApp:
 		return app()
 	case why == "":
 		why = "the portal refused a token that is not the event's"
 	}
 	return "", "", &Error{Op: opActing, Kind: ErrNoUserToken, Detail: why}
+}
+
+// concerns reports whether the delivery is proven for the application and the portal. One that is not
+// gives no access at all: whoever sent it could name any portal.
+func (a *Acting) concerns(memberID string) bool {
+	return a.d != nil && a.d.ProvenFor(a.portals.ClientID()) && a.d.MemberID() == memberID
 }
 
 // unusable tells why the event's token cannot be used; it is empty where it can.

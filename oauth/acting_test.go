@@ -29,7 +29,7 @@ func TestActing(t *testing.T) {
 			MemberID: member, AccessToken: "u1", Expires: time.Now().Add(time.Hour), ClientEndpoint: elsewhere, Domain: "evil.example",
 		}}
 		change(&d.Auth)
-		return d
+		return proven(d)
 	}
 	tests := map[string]struct {
 		d      *event.Delivery
@@ -73,7 +73,7 @@ func TestActing(t *testing.T) {
 
 func TestActingTokenRefused(t *testing.T) {
 	t.Parallel()
-	d := delivery("ONCRMDEALADD", member, "t1")
+	d := proven(delivery("ONCRMDEALADD", member, "t1"))
 	d.Auth.AccessToken = "u1"
 	s := counting()
 	portals := scripted(t, stored(t), s)
@@ -107,7 +107,7 @@ func TestActingTokenRefused(t *testing.T) {
 func TestActingIsForOnePortal(t *testing.T) {
 	t.Parallel()
 	const other = "b223c6b3710f85df22e9377d6c4f7553"
-	d := delivery("ONCRMDEALADD", other, "t1")
+	d := proven(delivery("ONCRMDEALADD", other, "t1"))
 	d.Auth.AccessToken = "u1"
 	portals := scripted(t, stored(t), counting())
 	for _, a := range []*oauth.Acting{portals.Acting(d), portals.ActingOrApp(d)} {
@@ -129,7 +129,7 @@ func TestActingAtAPortal(t *testing.T) {
 	user := w.AddUser(eventtest.User{Name: "Zoe"})
 	g, err := w.app.Grant(user)
 	require.NoError(t, err)
-	d := &event.Delivery{Name: "ONCRMDEALADD", Auth: authOf(g)}
+	d := proven(&event.Delivery{Name: "ONCRMDEALADD", Auth: authOf(g)})
 	who := func(a *oauth.Acting) (string, error) {
 		api, err := rest.NewPortals(a, rest.WithInsecureHTTP())
 		require.NoError(t, err)
@@ -162,7 +162,7 @@ func TestActingFollowsARenamedPortal(t *testing.T) {
 	w := newWorld(t)
 	w.installed(t)
 	portals := w.portals(t, w.store)
-	acting := portals.Acting(&event.Delivery{Auth: authOf(w.grant(t))})
+	acting := portals.Acting(proven(&event.Delivery{Auth: authOf(w.grant(t))}))
 	require.NoError(t, w.Rename(t.Context()))
 	api, err := rest.NewPortals(acting, rest.WithInsecureHTTP())
 	require.NoError(t, err)
@@ -176,7 +176,7 @@ func TestActingFollowsARenamedPortal(t *testing.T) {
 
 func TestActingWithAStoreOutOfOrder(t *testing.T) {
 	t.Parallel()
-	d := delivery("ONCRMDEALADD", member, "t1")
+	d := proven(delivery("ONCRMDEALADD", member, "t1"))
 	d.Auth.AccessToken = "u1"
 	store := &faultyStore{Store: stored(t), load: func(context.Context) error { return errDisk }}
 	_, _, err := scripted(t, store, counting()).Acting(d).Access(t.Context(), member)

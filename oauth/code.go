@@ -73,7 +73,7 @@ func (p *Portals) redeem(
 
 // exchanged stores what a code brought as the application's own.
 func (p *Portals) exchanged(ctx context.Context, a answer) (Installation, error) {
-	key := appKey(a.memberID)
+	key := p.appKey(a.memberID)
 	stored, err := p.load(ctx, key)
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		// The code is used up, so the tokens must not be lost with the store: they are written as a new installation, and

@@ -55,9 +55,9 @@ func TestExchange(t *testing.T) {
 	// Events are refused until an application token came.
 	auth := authOf(w.grant(t))
 	added := &event.Delivery{Name: "ONCRMDEALADD", Auth: auth}
-	require.ErrorIs(t, portals.Verify(t.Context(), added), event.ErrForbidden)
-	require.NoError(t, portals.Verify(t.Context(), &event.Delivery{Name: "ONAPPINSTALL", Auth: auth}))
-	require.NoError(t, portals.Verify(t.Context(), added))
+	require.ErrorIs(t, errOf(portals.Verify(t.Context(), added)), event.ErrForbidden)
+	require.NoError(t, errOf(portals.Verify(t.Context(), &event.Delivery{Name: "ONAPPINSTALL", Auth: auth})))
+	require.NoError(t, errOf(portals.Verify(t.Context(), added)))
 
 	// A later code leaves that token.
 	code, err = w.app.Code(eventtest.AdminID)
@@ -65,7 +65,7 @@ func TestExchange(t *testing.T) {
 	again, err := portals.Exchange(t.Context(), string(code), w.OAuthHost())
 	require.NoError(t, err)
 	require.Equal(t, auth.ApplicationToken, again.ApplicationToken)
-	require.NoError(t, portals.Verify(t.Context(), added))
+	require.NoError(t, errOf(portals.Verify(t.Context(), added)))
 
 	// Codes work once, and for half a minute.
 	_, err = portals.Exchange(t.Context(), string(code), w.OAuthHost())

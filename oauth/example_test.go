@@ -14,18 +14,20 @@ func ExamplePortals_Verify() {
 	ctx := context.Background()
 	store := oauth.NewMemoryStore()
 	// In life, the verified ONAPPINSTALL put this there.
-	_, _ = store.Swap(ctx, oauth.Key{MemberID: "member"}, "", oauth.Installation{MemberID: "member", ApplicationToken: "known"})
+	_, _ = store.Swap(ctx, oauth.Key{ClientID: "local.1", MemberID: "member"}, "", oauth.Installation{MemberID: "member", ApplicationToken: "known"})
 	portals, err := oauth.NewPortals(oauth.Config{ClientID: "local.1", ClientSecret: "secret"}, store)
 	if err != nil {
 		panic(err)
 	}
 
 	d := &event.Delivery{Kind: event.KindEvent, Name: "ONCRMDEALADD", Auth: event.Auth{MemberID: "member", ApplicationToken: "known"}}
-	fmt.Println(portals.Verify(ctx, d))
+	proof, err := portals.Verify(ctx, d)
+	fmt.Println(proof.By, proof.MemberID, err)
 	d.Auth.ApplicationToken = "guessed"
-	fmt.Println(errors.Is(portals.Verify(ctx, d), event.ErrForbidden))
+	_, err = portals.Verify(ctx, d)
+	fmt.Println(errors.Is(err, event.ErrForbidden))
 	// Output:
-	// <nil>
+	// installation member <nil>
 	// true
 }
 

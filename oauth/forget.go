@@ -18,7 +18,7 @@ func (p *Portals) forget(ctx context.Context, memberID string, over func(Install
 	if !validMemberID(memberID) {
 		return nil
 	}
-	key := appKey(memberID)
+	key := p.appKey(memberID)
 	in, _, err := p.store.Load(ctx, key)
 	switch {
 	case err == nil && !over(in):

@@ -66,10 +66,10 @@ func TestHostileAddressesGetNothing(t *testing.T) {
 				auth.MemberID = "b223c6b3710f85df22e9377d6c4f7553"
 			}
 			claims.Go(func() {
-				assert.ErrorIs(t, portals.Verify(ctx, &event.Delivery{Name: "ONAPPINSTALL", Auth: auth}), event.ErrForbidden, name)
+				assert.ErrorIs(t, errOf(portals.Verify(ctx, &event.Delivery{Name: "ONAPPINSTALL", Auth: auth})), event.ErrForbidden, name)
 			})
 			claims.Go(func() {
-				assert.ErrorIs(t, portals.Verify(ctx, &event.Delivery{Name: "ONAPPUPDATE", Auth: auth}), event.ErrForbidden, name)
+				assert.ErrorIs(t, errOf(portals.Verify(ctx, &event.Delivery{Name: "ONAPPUPDATE", Auth: auth})), event.ErrForbidden, name)
 			})
 			for _, verify := range []func(context.Context, event.Auth) (oauth.Installation, error){
 				portals.Install, portals.KeepUser, portals.VerifyPage,
@@ -88,7 +88,9 @@ func TestHostileAddressesGetNothing(t *testing.T) {
 	auth.ClientEndpoint, auth.ServerEndpoint, auth.Domain = evil, evil, host
 	auth.Expires = time.Time{}
 	d := &event.Delivery{Name: "ONCRMDEALADD", Auth: auth}
-	require.NoError(t, portals.Verify(ctx, d))
+	proof, err := portals.Verify(ctx, d)
+	require.NoError(t, err)
+	d.SetProof(proof)
 	acting, err := rest.NewPortals(portals.ActingOrApp(d), rest.WithInsecureHTTP())
 	require.NoError(t, err)
 	require.NoError(t, acting.Portal(w.MemberID()).Call(ctx, "profile", nil, nil))

@@ -57,7 +57,7 @@ func flightOf(op string, auth event.Auth) string {
 
 // check confirms a claim at the OAuth server and stores it.
 func (p *Portals) check(ctx context.Context, claim event.Auth) (Installation, error) {
-	key := appKey(claim.MemberID)
+	key := p.appKey(claim.MemberID)
 	stored, err := p.load(ctx, key)
 	known := err == nil
 	if err != nil && !errors.Is(err, ErrNotFound) {

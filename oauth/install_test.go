@@ -42,7 +42,7 @@ func newReceiver(tb testing.TB) *receiver {
 		}
 		name := "unreadable"
 		if err == nil {
-			name, err = d.Name, r.portals.Verify(req.Context(), d)
+			name, err = d.Name, errOf(r.portals.Verify(req.Context(), d))
 		}
 		r.outcomes[name] = append(r.outcomes[name], err)
 	}))
@@ -55,7 +55,7 @@ func TestLifeOfAnApplication(t *testing.T) {
 	ctx := t.Context()
 	rec := newReceiver(t)
 	portal := eventtest.NewPortal(t)
-	app, err := portal.AddApp(eventtest.App{Scope: []string{"crm", "task"}, HandlerURL: rec.URL + "/b24"})
+	app, err := portal.AddApp(eventtest.App{ClientID: clientID, Scope: []string{"crm", "task"}, HandlerURL: rec.URL + "/b24"})
 	require.NoError(t, err)
 	w := &world{Portal: portal, app: app, store: oauth.NewMemoryStore()}
 	rec.portals = w.portals(t, w.store)
@@ -110,7 +110,7 @@ func TestInstallationPage(t *testing.T) {
 	t.Parallel()
 	rec := newReceiver(t)
 	portal := eventtest.NewPortal(t)
-	app, err := portal.AddApp(eventtest.App{Scope: []string{"crm"}, HandlerURL: rec.URL + "/install", UI: true})
+	app, err := portal.AddApp(eventtest.App{ClientID: clientID, Scope: []string{"crm"}, HandlerURL: rec.URL + "/install", UI: true})
 	require.NoError(t, err)
 	w := &world{Portal: portal, app: app, store: oauth.NewMemoryStore()}
 	rec.portals = w.portals(t, w.store)
@@ -208,7 +208,7 @@ func TestForgedInstallationsChangeNothing(t *testing.T) {
 				}
 				before, _, missing := store.Load(t.Context(), w.key)
 
-				err := w.portals(t, store).Verify(t.Context(), &event.Delivery{Kind: event.KindEvent, Name: "ONAPPINSTALL", Auth: forge()})
+				err := errOf(w.portals(t, store).Verify(t.Context(), &event.Delivery{Kind: event.KindEvent, Name: "ONAPPINSTALL", Auth: forge()}))
 
 				require.ErrorIs(t, err, event.ErrForbidden)
 				require.ErrorIs(t, err, oauth.ErrUnverified)
@@ -221,9 +221,7 @@ func TestForgedInstallationsChangeNothing(t *testing.T) {
 	t.Run("another portal's tokens", func(t *testing.T) {
 		t.Parallel()
 		// Both portals are known to one OAuth server in life; here the other portal's server is allow-listed as well.
-		app, err := other.AddApp(eventtest.App{ClientID: w.app.ClientID(), ClientSecret: w.app.ClientSecret()})
-		require.NoError(t, err)
-		require.NoError(t, app.Install(t.Context()))
+		app := other.app
 		for _, withRefresh := range []bool{true, false} {
 			g, err := app.Grant(eventtest.AdminID)
 			require.NoError(t, err)
@@ -234,7 +232,7 @@ func TestForgedInstallationsChangeNothing(t *testing.T) {
 			}
 			store := oauth.NewMemoryStore()
 			portals := w.portals(t, store, oauth.WithHosts(other.OAuthHost()))
-			err = portals.Verify(t.Context(), &event.Delivery{Kind: event.KindEvent, Name: "ONAPPINSTALL", Auth: a})
+			err = errOf(portals.Verify(t.Context(), &event.Delivery{Kind: event.KindEvent, Name: "ONAPPINSTALL", Auth: a}))
 			require.ErrorIs(t, err, event.ErrForbidden)
 			requireEmpty(t, store, w.MemberID())
 		}
@@ -276,7 +274,7 @@ func TestHostileServersGetNoRequest(t *testing.T) {
 			portals := scripted(t, store, s, oauth.WithInsecureHTTP(), oauth.WithHosts(w.OAuthHost()))
 			for _, refresh := range []event.Secret{"r0", ""} {
 				auth.RefreshToken = refresh
-				err := portals.Verify(t.Context(), &event.Delivery{Name: "ONAPPINSTALL", Auth: auth})
+				err := errOf(portals.Verify(t.Context(), &event.Delivery{Name: "ONAPPINSTALL", Auth: auth}))
 				require.ErrorIs(t, err, event.ErrForbidden)
 				require.True(t, errors.Is(err, oauth.ErrHostNotAllowed) || errors.Is(err, oauth.ErrEndpoint))
 			}
@@ -338,7 +336,7 @@ func TestInstallationArrivesManyTimesAtOnce(t *testing.T) {
 		if i%2 == 0 {
 			p = two
 		}
-		wg.Go(func() { errs[i] = p.Verify(t.Context(), &event.Delivery{Name: "ONAPPINSTALL", Auth: auth}) })
+		wg.Go(func() { errs[i] = errOf(p.Verify(t.Context(), &event.Delivery{Name: "ONAPPINSTALL", Auth: auth})) })
 	}
 	wg.Wait()
 
@@ -368,7 +366,7 @@ func TestSameTokensWithAnotherApplicationTokenAreAnotherClaim(t *testing.T) {
 			auth := claim()
 			auth.ApplicationToken = app
 			done := make(chan error, 1)
-			go func() { done <- portals.Verify(t.Context(), &event.Delivery{Name: "ONAPPINSTALL", Auth: auth}) }()
+			go func() { done <- errOf(portals.Verify(t.Context(), &event.Delivery{Name: "ONAPPINSTALL", Auth: auth})) }()
 			synctest.Wait()
 			return done
 		}
@@ -387,11 +385,11 @@ func TestReinstallationRotatesTheApplicationToken(t *testing.T) {
 	w := newWorld(t)
 	portals := w.portals(t, w.store)
 	install := func(name string) oauth.Installation {
-		require.NoError(t, portals.Verify(t.Context(), &event.Delivery{Name: name, Auth: authOf(w.grant(t))}))
+		require.NoError(t, errOf(portals.Verify(t.Context(), &event.Delivery{Name: name, Auth: authOf(w.grant(t))})))
 		return load(t, w.store, w.MemberID())
 	}
 	accepts := func(token event.Secret) bool {
-		err := portals.Verify(t.Context(), &event.Delivery{Name: "ONCRMDEALADD", Auth: event.Auth{MemberID: w.MemberID(), ApplicationToken: token}})
+		err := errOf(portals.Verify(t.Context(), &event.Delivery{Name: "ONCRMDEALADD", Auth: event.Auth{MemberID: w.MemberID(), ApplicationToken: token}}))
 		if err != nil {
 			require.ErrorIs(t, err, event.ErrForbidden)
 		}
@@ -466,7 +464,7 @@ func TestInstallationWithoutARefreshToken(t *testing.T) {
 			auth := claim()
 			auth.RefreshToken, auth.ApplicationToken = "", test.app
 
-			err := scripted(t, store, s).Verify(t.Context(), &event.Delivery{Name: "ONAPPINSTALL", Auth: auth})
+			err := errOf(scripted(t, store, s).Verify(t.Context(), &event.Delivery{Name: "ONAPPINSTALL", Auth: auth}))
 
 			seen := s.requests()
 			require.Len(t, seen, 1)
@@ -522,7 +520,7 @@ func TestInstallationThatCannotBeJudged(t *testing.T) {
 				auth := claim()
 				auth.RefreshToken = refresh
 
-				err := scripted(t, store, &script{answer: says(test.status, test.body)}).Verify(t.Context(), &event.Delivery{Name: "ONAPPINSTALL", Auth: auth})
+				err := errOf(scripted(t, store, &script{answer: says(test.status, test.body)}).Verify(t.Context(), &event.Delivery{Name: "ONAPPINSTALL", Auth: auth}))
 
 				require.ErrorIs(t, err, test.kind)
 				require.NotErrorIs(t, err, event.ErrForbidden)
@@ -538,7 +536,7 @@ func TestStoreFailsAtAnInstallation(t *testing.T) {
 		t.Parallel()
 		s := &script{answer: says(200, pair("a2", "r2", nil))}
 		store := &faultyStore{Store: oauth.NewMemoryStore(), load: func(context.Context) error { return errDisk }}
-		err := scripted(t, store, s).Verify(t.Context(), &event.Delivery{Name: "ONAPPINSTALL", Auth: claim()})
+		err := errOf(scripted(t, store, s).Verify(t.Context(), &event.Delivery{Name: "ONAPPINSTALL", Auth: claim()}))
 		require.ErrorIs(t, err, oauth.ErrStore)
 		require.NotErrorIs(t, err, event.ErrForbidden)
 		require.Empty(t, s.requests(), "the refresh token is not spent in vain")
@@ -558,13 +556,13 @@ func TestStoreFailsAtAnInstallation(t *testing.T) {
 			portals := scripted(t, store, s)
 			install := &event.Delivery{Name: "ONAPPINSTALL", Auth: claim()}
 
-			err := portals.Verify(t.Context(), install)
+			err := errOf(portals.Verify(t.Context(), install))
 			require.ErrorIs(t, err, oauth.ErrStore)
 			require.NotErrorIs(t, err, event.ErrForbidden)
 
 			// Nothing is lost as long as the process lives.
-			require.NoError(t, portals.Verify(t.Context(), install))
-			require.NoError(t, portals.Verify(t.Context(), &event.Delivery{Name: "ONCRMDEALADD", Auth: claim()}))
+			require.NoError(t, errOf(portals.Verify(t.Context(), install)))
+			require.NoError(t, errOf(portals.Verify(t.Context(), &event.Delivery{Name: "ONCRMDEALADD", Auth: claim()})))
 			_, token, err := portals.Access(t.Context(), member)
 			require.NoError(t, err)
 			require.Equal(t, "a2", token)
@@ -581,7 +579,7 @@ func TestStoreFailsAtAnInstallation(t *testing.T) {
 		inner := oauth.NewMemoryStore()
 		store := &faultyStore{Store: inner, after: errDisk}
 		s := &script{answer: says(200, pair("a2", "r2", nil))}
-		require.NoError(t, scripted(t, store, s).Verify(t.Context(), &event.Delivery{Name: "ONAPPINSTALL", Auth: claim()}))
+		require.NoError(t, errOf(scripted(t, store, s).Verify(t.Context(), &event.Delivery{Name: "ONAPPINSTALL", Auth: claim()})))
 		require.Equal(t, "r2", string(load(t, inner, member).RefreshToken))
 	})
 }
@@ -615,7 +613,7 @@ func TestInstallationSurvivesItsCaller(t *testing.T) {
 		}})
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error)
-		go func() { done <- portals.Verify(ctx, &event.Delivery{Name: "ONAPPINSTALL", Auth: claim()}) }()
+		go func() { done <- errOf(portals.Verify(ctx, &event.Delivery{Name: "ONAPPINSTALL", Auth: claim()})) }()
 		synctest.Wait()
 		cancel()
 		err := <-done
@@ -650,7 +648,7 @@ func TestFloodOfInstallations(t *testing.T) {
 		for i := range flood {
 			auth := claim()
 			auth.RefreshToken = event.Secret("r" + strings.Repeat("x", i+1))
-			go func() { done <- portals.Verify(t.Context(), &event.Delivery{Name: "ONAPPINSTALL", Auth: auth}) }()
+			go func() { done <- errOf(portals.Verify(t.Context(), &event.Delivery{Name: "ONAPPINSTALL", Auth: auth})) }()
 		}
 		synctest.Wait()
 		pass(5 * time.Second)

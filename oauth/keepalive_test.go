@@ -45,9 +45,9 @@ func TestKeepAlive(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		store, s := oauth.NewMemoryStore(), renewing()
-		old := idle(t, store, 151, oauth.Key{MemberID: "old"})
-		oldUser := idle(t, store, 170, oauth.Key{MemberID: "old", UserID: 7})
-		young := idle(t, store, 140, oauth.Key{MemberID: "young"})
+		old := idle(t, store, 151, oauth.Key{ClientID: clientID, MemberID: "old"})
+		oldUser := idle(t, store, 170, oauth.Key{ClientID: clientID, MemberID: "old", UserID: 7})
+		young := idle(t, store, 140, oauth.Key{ClientID: clientID, MemberID: "young"})
 		ctx, stop := context.WithCancel(t.Context())
 		done := make(chan error, 1)
 		portals := scripted(t, store, s)
@@ -90,12 +90,12 @@ func TestKeepAliveIsSlowAndGoesOn(t *testing.T) {
 			return inner(r)
 		}
 		for _, id := range []string{"a", "b", "c", "d"} {
-			idle(t, store, 160, oauth.Key{MemberID: id})
+			idle(t, store, 160, oauth.Key{ClientID: clientID, MemberID: id})
 		}
-		in, version, err := store.Load(t.Context(), oauth.Key{MemberID: "b"})
+		in, version, err := store.Load(t.Context(), oauth.Key{ClientID: clientID, MemberID: "b"})
 		require.NoError(t, err)
 		in.RefreshToken = "r-dead"
-		_, err = store.Swap(t.Context(), oauth.Key{MemberID: "b"}, version, in)
+		_, err = store.Swap(t.Context(), oauth.Key{ClientID: clientID, MemberID: "b"}, version, in)
 		require.NoError(t, err)
 		out, logger := logs()
 		ctx, stop := context.WithCancel(t.Context())
@@ -124,7 +124,7 @@ func TestKeepAliveTriesAgainWhatMayPass(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		store := oauth.NewMemoryStore()
-		idle(t, store, 160, oauth.Key{MemberID: "a"})
+		idle(t, store, 160, oauth.Key{ClientID: clientID, MemberID: "a"})
 		s := &script{answer: says(500, "oops")}
 		ctx, stop := context.WithCancel(t.Context())
 		done := make(chan error, 1)
@@ -150,7 +150,7 @@ func TestKeepAliveEnds(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			store := oauth.NewMemoryStore()
 			for _, id := range []string{"a", "b", "c", "d"} {
-				idle(t, store, 160, oauth.Key{MemberID: id})
+				idle(t, store, 160, oauth.Key{ClientID: clientID, MemberID: id})
 			}
 			ctx, stop := context.WithCancel(t.Context())
 			s := renewing()
@@ -167,7 +167,7 @@ func TestKeepAliveEnds(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
 			store := oauth.NewMemoryStore()
-			idle(t, store, 160, oauth.Key{MemberID: "a"})
+			idle(t, store, 160, oauth.Key{ClientID: clientID, MemberID: "a"})
 			portals := scripted(t, store, renewing())
 			require.NoError(t, portals.Shutdown(t.Context()))
 			require.ErrorIs(t, portals.KeepAlive(t.Context()), oauth.ErrShutdown)

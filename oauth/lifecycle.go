@@ -72,7 +72,7 @@ func (l *lifecycle) installed(ctx context.Context, d *event.Delivery, e event.Ap
 	if err := run(ctx, l, d, l.hooks.Installed, e); err != nil {
 		return err
 	}
-	_, err := l.portals.change(ctx, appKey(d.MemberID()), func(in *Installation) bool {
+	_, err := l.portals.change(ctx, l.portals.appKey(d.MemberID()), func(in *Installation) bool {
 		if !in.SetUpAt.IsZero() && in.SetUpAt.After(in.InstalledAt) {
 			return false
 		}
@@ -106,7 +106,7 @@ func (l *lifecycle) uninstalled(ctx context.Context, d *event.Delivery, e event.
 }
 
 func (l *lifecycle) paid(ctx context.Context, d *event.Delivery, e event.AppPayment) error {
-	_, err := l.portals.change(ctx, appKey(d.MemberID()), func(in *Installation) bool {
+	_, err := l.portals.change(ctx, l.portals.appKey(d.MemberID()), func(in *Installation) bool {
 		if e.Status == "" || in.Status == e.Status {
 			return false
 		}

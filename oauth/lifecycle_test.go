@@ -35,7 +35,7 @@ func happened[T any](tb testing.TB, e event.Descriptor[T], payload any) *event.D
 	d, err := event.ParseRequest(r)
 	require.NoError(tb, err)
 	d.Auth.MemberID, d.Time = member, time.Now().Add(time.Second)
-	return d
+	return proven(d)
 }
 
 // TestLifecycleOfAnApplication goes through a webhook.Handler, as in life.
@@ -43,7 +43,7 @@ func TestLifecycleOfAnApplication(t *testing.T) {
 	t.Parallel()
 	portal := eventtest.NewPortal(t)
 	srv := httptest.NewUnstartedServer(nil)
-	app, err := portal.AddApp(eventtest.App{Scope: []string{"crm"}, HandlerURL: "http://" + srv.Listener.Addr().String()})
+	app, err := portal.AddApp(eventtest.App{ClientID: clientID, Scope: []string{"crm"}, HandlerURL: "http://" + srv.Listener.Addr().String()})
 	require.NoError(t, err)
 	store := oauth.NewMemoryStore()
 	w := &world{Portal: portal, app: app, store: store}
@@ -276,12 +276,12 @@ func TestUninstallation(t *testing.T) {
 		store := stored(t)
 		mux := lifecycleOf(scripted(t, store, counting()), oauth.Hooks{
 			Uninstalled: func(ctx context.Context, in oauth.Installation, _ event.AppUninstall) error {
-				_, version, err := store.Load(ctx, oauth.Key{MemberID: member})
+				_, version, err := store.Load(ctx, oauth.Key{ClientID: clientID, MemberID: member})
 				if err != nil {
 					return err
 				}
 				in.InstalledAt = time.Now()
-				_, err = store.Swap(ctx, oauth.Key{MemberID: member}, version, in)
+				_, err = store.Swap(ctx, oauth.Key{ClientID: clientID, MemberID: member}, version, in)
 				return err
 			},
 		})

@@ -31,7 +31,7 @@ func (p *Portals) Moved(ctx context.Context, memberID, endpoint string) error {
 	if at.path != "/rest/" {
 		return &Error{Op: opMove, Kind: ErrEndpoint, Detail: "a portal's new address does not end at /rest/"}
 	}
-	key, target := appKey(memberID), at.String()
+	key, target := p.appKey(memberID), at.String()
 	r, err := p.load(ctx, key)
 	if err != nil {
 		return err

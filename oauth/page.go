@@ -67,7 +67,7 @@ func (p *Portals) checkPage(ctx context.Context, claim event.Auth) (Installation
 
 // claimOfKnown returns the installation of a portal whose page makes a claim, and the OAuth server to ask.
 func (p *Portals) claimOfKnown(ctx context.Context, op string, claim event.Auth) (Installation, address, error) {
-	r, err := p.load(ctx, appKey(claim.MemberID))
+	r, err := p.load(ctx, p.appKey(claim.MemberID))
 	if err != nil {
 		return Installation{}, address{}, err
 	}

@@ -33,7 +33,7 @@ func TestVerifyPage(t *testing.T) {
 	require.Equal(t, g.RefreshToken, in.RefreshToken, "it was only looked at")
 	require.Empty(t, in.ApplicationToken)
 	require.Equal(t, app, load(t, w.store, w.MemberID()))
-	_, _, err = w.store.Load(t.Context(), oauth.Key{MemberID: w.MemberID(), UserID: user})
+	_, _, err = w.store.Load(t.Context(), oauth.Key{ClientID: clientID, MemberID: w.MemberID(), UserID: user})
 	require.ErrorIs(t, err, oauth.ErrNotFound, "nothing is stored")
 
 	w.ExpireAccessTokens()
@@ -115,7 +115,7 @@ func open(t *testing.T, h http.Handler, r *http.Request) *httptest.ResponseRecor
 func TestPageHandler(t *testing.T) {
 	t.Parallel()
 	p := eventtest.NewPortal(t)
-	app, err := p.AddApp(eventtest.App{HandlerURL: "http://127.0.0.1:9/page"})
+	app, err := p.AddApp(eventtest.App{ClientID: clientID, HandlerURL: "http://127.0.0.1:9/page"})
 	require.NoError(t, err)
 	require.NoError(t, app.Install(t.Context()))
 	w := &world{Portal: p, app: app, store: oauth.NewMemoryStore()}

@@ -98,12 +98,20 @@ func NewPortals(cfg Config, store Store, opts ...Option) (*Portals, error) {
 // Format prints no secret, whatever the verb.
 func (p *Portals) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("oauth.Portals")) }
 
+// ClientID returns the ID of the application.
+func (p *Portals) ClientID() string { return p.server.id }
+
 // appKey is the key of the application's own token for a portal.
-func appKey(memberID string) Key { return Key{MemberID: memberID} }
+func (p *Portals) appKey(memberID string) Key { return Key{ClientID: p.server.id, MemberID: memberID} }
+
+// userKey is the key of a user's token for a portal.
+func (p *Portals) userKey(memberID string, userID int64) Key {
+	return Key{ClientID: p.server.id, MemberID: memberID, UserID: userID}
+}
 
 // Installation returns what is stored of a portal, or [ErrNotFound].
 func (p *Portals) Installation(ctx context.Context, memberID string) (Installation, error) {
-	r, err := p.load(ctx, appKey(memberID))
+	r, err := p.load(ctx, p.appKey(memberID))
 	return r.in.clone(), err
 }
 

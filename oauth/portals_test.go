@@ -15,7 +15,7 @@ import (
 // What the other packages ask for, spelled out: they fit without an import.
 var (
 	_ interface {
-		Verify(ctx context.Context, d *event.Delivery) error
+		Verify(ctx context.Context, d *event.Delivery) (event.Proof, error)
 	} = (*oauth.Portals)(nil)
 	_ interface {
 		ApplicationTokens(ctx context.Context, memberID string) ([]event.Secret, error)

@@ -124,9 +124,9 @@ func TestWhatTheStoreHoldsWhenItRecovers(t *testing.T) {
 		}, "a9", "t1"},
 		"forgotten": {func(t *testing.T, inner *oauth.MemoryStore) {
 			t.Helper()
-			_, version, err := inner.Load(t.Context(), oauth.Key{MemberID: member})
+			_, version, err := inner.Load(t.Context(), oauth.Key{ClientID: clientID, MemberID: member})
 			require.NoError(t, err)
-			require.NoError(t, inner.Delete(t.Context(), oauth.Key{MemberID: member}, version))
+			require.NoError(t, inner.Delete(t.Context(), oauth.Key{ClientID: clientID, MemberID: member}, version))
 		}, "", ""},
 	}
 	for name, test := range tests {

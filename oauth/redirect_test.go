@@ -22,7 +22,7 @@ func TestAuthorizeInABrowser(t *testing.T) {
 	mux := http.NewServeMux()
 	site := httptest.NewTLSServer(mux)
 	defer site.Close()
-	app, err := p.AddApp(eventtest.App{RedirectURL: site.URL + "/back"})
+	app, err := p.AddApp(eventtest.App{ClientID: clientID, RedirectURL: site.URL + "/back"})
 	require.NoError(t, err)
 	require.NoError(t, app.Install(t.Context()))
 	w := &world{Portal: p, app: app, store: oauth.NewMemoryStore()}

@@ -39,7 +39,7 @@ type refusal struct {
 //
 // It returns [ErrNotFound], [ErrReauthorize], [ErrCredentials], [ErrPayment], [ErrTemporary] or [ErrStore].
 func (p *Portals) Access(ctx context.Context, memberID string) (endpoint, token string, err error) {
-	in, err := p.access(ctx, appKey(memberID))
+	in, err := p.access(ctx, p.appKey(memberID))
 	return in.ClientEndpoint, string(in.AccessToken), err
 }
 
@@ -65,7 +65,7 @@ func (p *Portals) access(ctx context.Context, key Key) (Installation, error) {
 //
 // Source: https://apidocs.bitrix24.com/settings/oauth/auto-renewal.html
 func (p *Portals) Renew(ctx context.Context, memberID, refused string) (endpoint, token string, err error) {
-	in, err := p.renew(ctx, appKey(memberID), event.Secret(refused))
+	in, err := p.renew(ctx, p.appKey(memberID), event.Secret(refused))
 	return in.ClientEndpoint, string(in.AccessToken), err
 }
 
@@ -75,7 +75,7 @@ func expired(in Installation) bool {
 }
 
 func (p *Portals) renew(ctx context.Context, key Key, refused event.Secret) (Installation, error) {
-	flight := key.MemberID + "/" + strconv.FormatInt(key.UserID, 10)
+	flight := key.MemberID + "/" + strconv.FormatInt(key.UserID, 10) // one application in a Portals
 	rotate := func(ctx context.Context) (Installation, error) { return p.rotate(ctx, key, refused) }
 	for range 3 {
 		in, err := p.fly(ctx, &p.renewal, flight, opRenew, rotate)

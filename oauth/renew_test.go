@@ -178,10 +178,10 @@ func TestJoiningTheRenewalOfAnOlderToken(t *testing.T) {
 // otherProcess writes to the store like another replica, past every wrapper.
 func otherProcess(t *testing.T, store oauth.Store, change func(*oauth.Installation)) {
 	t.Helper()
-	in, version, err := store.Load(t.Context(), oauth.Key{MemberID: member})
+	in, version, err := store.Load(t.Context(), oauth.Key{ClientID: clientID, MemberID: member})
 	require.NoError(t, err)
 	change(&in)
-	_, err = store.Swap(t.Context(), oauth.Key{MemberID: member}, version, in)
+	_, err = store.Swap(t.Context(), oauth.Key{ClientID: clientID, MemberID: member}, version, in)
 	require.NoError(t, err)
 }
 

@@ -42,7 +42,7 @@ func TestNothingPrintsASecret(t *testing.T) {
 		MemberID: member, AccessToken: planted, RefreshToken: planted, ApplicationToken: planted, PreviousApplicationToken: planted,
 	}
 	store := oauth.NewMemoryStore()
-	_, err := store.Swap(t.Context(), oauth.Key{MemberID: member}, "", in)
+	_, err := store.Swap(t.Context(), oauth.Key{ClientID: clientID, MemberID: member}, "", in)
 	require.NoError(t, err)
 	cfg := oauth.Config{ClientID: clientID, ClientSecret: planted}
 	portals, err := oauth.NewPortals(cfg, store)
@@ -93,9 +93,9 @@ func TestHostileAnswersStayOutOfErrorsAndLogs(t *testing.T) {
 					requireNothingPlanted(t, err)
 					_, err = portals.Exchange(t.Context(), planted, "")
 					requireNothingPlanted(t, err)
-					err = portals.Verify(t.Context(), &event.Delivery{Name: "ONAPPUPDATE", Auth: event.Auth{
+					err = errOf(portals.Verify(t.Context(), &event.Delivery{Name: "ONAPPUPDATE", Auth: event.Auth{
 						MemberID: member, ApplicationToken: planted, RefreshToken: planted, AccessToken: planted, ServerEndpoint: "https://" + planted + "/rest/",
-					}})
+					}}))
 					require.ErrorIs(t, err, event.ErrForbidden)
 					requireNothingPlanted(t, err)
 

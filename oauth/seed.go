@@ -26,7 +26,7 @@ func (p *Portals) Seed(ctx context.Context, in Installation) (created bool, err 
 	if err != nil {
 		return false, err
 	}
-	key := appKey(in.MemberID)
+	key := p.appKey(in.MemberID)
 	_, err = p.load(ctx, key)
 	if err == nil {
 		return false, nil

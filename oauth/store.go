@@ -2,10 +2,11 @@ package oauth
 
 import "context"
 
-// Key finds an installation in a [Store].
+// Key finds an installation in a [Store]. Two applications that share a store never share a key.
 type Key struct {
-	MemberID string
-	UserID   int64 // 0 for the application's own token
+	ClientID string // the application
+	MemberID string // the portal
+	UserID   int64  // 0 for the application's own token
 }
 
 // Version is a store's mark of one state of an installation, opaque to everyone else. It changes with every write.

@@ -18,7 +18,7 @@ func TestMemoryStore(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	var s oauth.MemoryStore // the zero value is ready
-	key, user := oauth.Key{MemberID: member}, oauth.Key{MemberID: member, UserID: 7}
+	key, user := oauth.Key{ClientID: clientID, MemberID: member}, oauth.Key{ClientID: clientID, MemberID: member, UserID: 7}
 
 	_, _, err := s.Load(ctx, key)
 	require.ErrorIs(t, err, oauth.ErrNotFound)
@@ -55,7 +55,7 @@ func TestMemoryStore(t *testing.T) {
 
 func TestMemoryStoreCopies(t *testing.T) {
 	t.Parallel()
-	s, key := oauth.NewMemoryStore(), oauth.Key{MemberID: member}
+	s, key := oauth.NewMemoryStore(), oauth.Key{ClientID: clientID, MemberID: member}
 	scope := []string{"crm"}
 	_, err := s.Swap(t.Context(), key, "", oauth.Installation{Scope: scope})
 	require.NoError(t, err)
@@ -72,7 +72,7 @@ func TestMemoryStoreHeedsTheContext(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	s, key := oauth.NewMemoryStore(), oauth.Key{MemberID: member}
+	s, key := oauth.NewMemoryStore(), oauth.Key{ClientID: clientID, MemberID: member}
 	_, _, err := s.Load(ctx, key)
 	require.ErrorIs(t, err, context.Canceled)
 	_, err = s.Swap(ctx, key, "", oauth.Installation{})
@@ -82,7 +82,7 @@ func TestMemoryStoreHeedsTheContext(t *testing.T) {
 
 func TestMemoryStoreLetsOneOfManyWin(t *testing.T) {
 	t.Parallel()
-	s, key := oauth.NewMemoryStore(), oauth.Key{MemberID: member}
+	s, key := oauth.NewMemoryStore(), oauth.Key{ClientID: clientID, MemberID: member}
 	version, err := s.Swap(t.Context(), key, "", oauth.Installation{})
 	require.NoError(t, err)
 	var won atomic.Int32

@@ -16,6 +16,9 @@ type User struct {
 	id      int64
 }
 
+// ClientID returns the ID of the application.
+func (u *User) ClientID() string { return u.portals.ClientID() }
+
 // Format prints the user's number and no token, whatever the verb.
 func (u *User) Format(f fmt.State, _ rune) { _, _ = fmt.Fprintf(f, "oauth.User(%d)", u.id) }
 
@@ -48,11 +51,11 @@ func (u *User) use(
 	if u.id == 0 { // the application's own key
 		return "", "", &Error{Op: opUser, Kind: ErrNotFound, Detail: "no user has the number 0"}
 	}
-	in, err := token(ctx, Key{MemberID: memberID, UserID: u.id})
+	in, err := token(ctx, u.portals.userKey(memberID, u.id))
 	if err != nil {
 		return "", "", err
 	}
-	portal, err := u.portals.load(ctx, appKey(memberID))
+	portal, err := u.portals.load(ctx, u.portals.appKey(memberID))
 	if err != nil {
 		return "", "", err // also where the application was removed and only the user is left
 	}
@@ -108,7 +111,7 @@ func (p *Portals) reloaded(ctx context.Context, claim event.Auth, refusal error)
 		in, err := p.checkPage(ctx, withoutRefresh(claim))
 		if err == nil {
 			var r record
-			if r, err = p.load(ctx, Key{MemberID: in.MemberID, UserID: in.UserID}); err == nil {
+			if r, err = p.load(ctx, p.userKey(in.MemberID, in.UserID)); err == nil {
 				return r.in, nil
 			}
 		}
@@ -124,7 +127,7 @@ func (p *Portals) reloaded(ctx context.Context, claim event.Auth, refusal error)
 // ExchangeUser returns [ErrNotFound], and the code is used up.
 func (p *Portals) ExchangeUser(ctx context.Context, code, serverDomain string) (Installation, error) {
 	return p.redeem(ctx, "user's code", code, serverDomain, func(ctx context.Context, a answer) (Installation, error) {
-		if _, err := p.load(ctx, appKey(a.memberID)); err != nil {
+		if _, err := p.load(ctx, p.appKey(a.memberID)); err != nil {
 			return Installation{}, err
 		}
 		return p.keepUser(ctx, a, event.Auth{MemberID: a.memberID})
@@ -146,7 +149,7 @@ func (p *Portals) keepUser(ctx context.Context, a answer, claim event.Auth) (Ins
 			return Installation{}, &Error{Op: opUser, Kind: ErrUnverified, Detail: "the OAuth server does not say which user the tokens are of"}
 		}
 	}
-	key := Key{MemberID: a.memberID, UserID: a.userID}
+	key := p.userKey(a.memberID, a.userID)
 	stored, err := p.load(ctx, key)
 	if err != nil {
 		stored = record{} // none, or it cannot be read now: it is rebased when it is written

@@ -121,7 +121,7 @@ func withUser(t *testing.T, store *oauth.MemoryStore) *oauth.MemoryStore {
 	t.Helper()
 	in := load(t, store, member)
 	in.UserID, in.AccessToken, in.RefreshToken, in.ApplicationToken = 7, "u1", "ur1", ""
-	_, err := store.Swap(t.Context(), oauth.Key{MemberID: member, UserID: 7}, "", in)
+	_, err := store.Swap(t.Context(), oauth.Key{ClientID: clientID, MemberID: member, UserID: 7}, "", in)
 	require.NoError(t, err)
 	return store
 }
@@ -183,7 +183,7 @@ func TestKeepUserRefusals(t *testing.T) {
 
 			require.Len(t, s.requests(), test.calls)
 			require.Equal(t, before, load(t, store, member))
-			_, _, lost := store.Load(t.Context(), oauth.Key{MemberID: member, UserID: 7})
+			_, _, lost := store.Load(t.Context(), oauth.Key{ClientID: clientID, MemberID: member, UserID: 7})
 			if test.kind != "" {
 				require.ErrorIs(t, err, test.kind)
 				require.ErrorIs(t, lost, oauth.ErrNotFound)
@@ -217,7 +217,7 @@ func TestExchangeUserOfAnUnknownPortal(t *testing.T) {
 	store := oauth.NewMemoryStore()
 	_, err := scripted(t, store, &script{answer: says(200, pair("a2", "r2", nil))}).ExchangeUser(t.Context(), "c0de", "")
 	require.ErrorIs(t, err, oauth.ErrNotFound)
-	_, _, err = store.Load(t.Context(), oauth.Key{MemberID: member, UserID: 1})
+	_, _, err = store.Load(t.Context(), oauth.Key{ClientID: clientID, MemberID: member, UserID: 1})
 	require.ErrorIs(t, err, oauth.ErrNotFound)
 }
 
@@ -226,7 +226,7 @@ func TestForgetUsers(t *testing.T) {
 	t.Run("only of that portal", func(t *testing.T) {
 		t.Parallel()
 		store := withUser(t, stored(t))
-		other := oauth.Key{MemberID: "b223c6b3710f85df22e9377d6c4f7553", UserID: 7}
+		other := oauth.Key{ClientID: clientID, MemberID: "b223c6b3710f85df22e9377d6c4f7553", UserID: 7}
 		_, err := store.Swap(t.Context(), other, "", oauth.Installation{})
 		require.NoError(t, err)
 		require.NoError(t, scripted(t, store, counting()).Forget(t.Context(), member))
@@ -250,7 +250,7 @@ func TestForgetUsers(t *testing.T) {
 		t.Parallel()
 		inner := withUser(t, stored(t))
 		require.NoError(t, scripted(t, damaged{inner}, counting()).Forget(t.Context(), member))
-		_, _, err := inner.Load(t.Context(), oauth.Key{MemberID: member, UserID: 7})
+		_, _, err := inner.Load(t.Context(), oauth.Key{ClientID: clientID, MemberID: member, UserID: 7})
 		require.ErrorIs(t, err, oauth.ErrNotFound)
 	})
 }

@@ -22,37 +22,52 @@ const (
 // or another error where it could not tell because the store or the OAuth server failed.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/events/safe-event-handlers.html
-func (p *Portals) Verify(ctx context.Context, d *event.Delivery) error {
+func (p *Portals) Verify(ctx context.Context, d *event.Delivery) (event.Proof, error) {
 	if d == nil {
-		return event.ErrForbidden
+		return event.Proof{}, event.ErrForbidden
 	}
 	if d.Name == onAppInstall {
 		return p.verifyInstall(ctx, d.Auth)
 	}
-	known, err := p.authenticates(ctx, d.Auth)
-	if known || err != nil {
-		return err
+	in, known, err := p.authenticates(ctx, d.Auth)
+	if err != nil {
+		return event.Proof{}, err
+	}
+	if known {
+		return p.proof(event.ProofInstallation, in), nil
 	}
 	if d.Name == onAppUpdate {
 		return p.verifyInstall(ctx, d.Auth)
 	}
-	return event.ErrForbidden
+	return event.Proof{}, event.ErrForbidden
 }
 
-func (p *Portals) verifyInstall(ctx context.Context, auth event.Auth) error {
+func (p *Portals) verifyInstall(ctx context.Context, auth event.Auth) (event.Proof, error) {
 	if auth.ApplicationToken == "" {
-		return &Error{Op: opInstall, Kind: ErrUnverified, Detail: "it carries no application token"}
+		return event.Proof{}, &Error{Op: opInstall, Kind: ErrUnverified, Detail: "it carries no application token"}
 	}
-	_, err := p.Install(ctx, auth)
-	return err
+	in, err := p.Install(ctx, auth)
+	if err != nil {
+		return event.Proof{}, err
+	}
+	return p.proof(event.ProofTokens, in), nil
+}
+
+// proof is that of a delivery for a stored installation.
+func (p *Portals) proof(by event.ProofKind, in Installation) event.Proof {
+	return event.Proof{
+		By: by, ClientID: p.server.id, MemberID: in.MemberID, ClientEndpoint: in.ClientEndpoint, ServerEndpoint: in.ServerEndpoint,
+	}
 }
 
 // authenticates compares a delivery's application token with those stored for its portal. An unknown portal takes as long as
 // a wrong token.
-func (p *Portals) authenticates(ctx context.Context, auth event.Auth) (bool, error) {
-	r, err := p.load(ctx, appKey(auth.MemberID))
+func (p *Portals) authenticates(ctx context.Context, auth event.Auth) (Installation, bool, error) {
+	r, err := p.load(ctx, p.appKey(auth.MemberID))
 	if err != nil && !errors.Is(err, ErrNotFound) {
-		return false, err
+		return Installation{}, false, err
 	}
-	return r.in.authenticates(auth.ApplicationToken), nil
+	in := r.in
+	in.MemberID = auth.MemberID
+	return in, in.authenticates(auth.ApplicationToken), nil
 }

@@ -45,7 +45,7 @@ func TestVerify(t *testing.T) {
 			store := stored(t, test.stored)
 			before := load(t, store, member)
 
-			err := scripted(t, store, s).Verify(t.Context(), test.d)
+			err := errOf(scripted(t, store, s).Verify(t.Context(), test.d))
 
 			if test.ok {
 				require.NoError(t, err)
@@ -62,11 +62,17 @@ func delivery(name, memberID string, token event.Secret) *event.Delivery {
 	return &event.Delivery{Kind: event.KindEvent, Name: name, Auth: event.Auth{MemberID: memberID, ApplicationToken: token}}
 }
 
+// proven is a delivery that the verifier of the application accepted.
+func proven(d *event.Delivery) *event.Delivery {
+	d.SetProof(event.Proof{By: event.ProofInstallation, ClientID: clientID, MemberID: d.Auth.MemberID})
+	return d
+}
+
 func TestUnknownPortalAndWrongTokenLookTheSame(t *testing.T) {
 	t.Parallel()
 	portals := scripted(t, stored(t), counting())
-	wrong := portals.Verify(t.Context(), delivery("ONCRMDEALADD", member, "t2"))
-	unknown := portals.Verify(t.Context(), delivery("ONCRMDEALADD", "b223c6b3710f85df22e9377d6c4f7553", "t1"))
+	wrong := errOf(portals.Verify(t.Context(), delivery("ONCRMDEALADD", member, "t2")))
+	unknown := errOf(portals.Verify(t.Context(), delivery("ONCRMDEALADD", "b223c6b3710f85df22e9377d6c4f7553", "t1")))
 	require.Equal(t, wrong, unknown)
 }
 
@@ -74,7 +80,7 @@ func TestVerifyCannotTellWithoutAStore(t *testing.T) {
 	t.Parallel()
 	store := &faultyStore{Store: stored(t), load: func(context.Context) error { return errDisk }}
 	for _, name := range []string{"ONCRMDEALADD", "ONAPPUPDATE", "ONAPPUNINSTALL"} {
-		err := scripted(t, store, counting()).Verify(t.Context(), delivery(name, member, "t1"))
+		err := errOf(scripted(t, store, counting()).Verify(t.Context(), delivery(name, member, "t1")))
 		require.ErrorIs(t, err, errDisk)
 		require.ErrorIs(t, err, oauth.ErrStore)
 		require.NotErrorIs(t, err, event.ErrForbidden)
@@ -86,7 +92,7 @@ func TestUpdateOfAnUnknownPortalIsAnInstallation(t *testing.T) {
 	store := oauth.NewMemoryStore()
 	s := &script{answer: says(200, pair("a2", "r2", nil))}
 
-	require.NoError(t, scripted(t, store, s).Verify(t.Context(), &event.Delivery{Name: "ONAPPUPDATE", Auth: claim()}))
+	require.NoError(t, errOf(scripted(t, store, s).Verify(t.Context(), &event.Delivery{Name: "ONAPPUPDATE", Auth: claim()})))
 
 	require.Equal(t, "t1", string(load(t, store, member).ApplicationToken))
 }

@@ -33,10 +33,10 @@ type world struct {
 func newWorld(tb testing.TB) *world {
 	tb.Helper()
 	p := eventtest.NewPortal(tb)
-	app, err := p.AddApp(eventtest.App{Scope: []string{"crm", "task"}})
+	app, err := p.AddApp(eventtest.App{ClientID: clientID, Scope: []string{"crm", "task"}})
 	require.NoError(tb, err)
 	require.NoError(tb, app.Install(tb.Context()))
-	return &world{Portal: p, app: app, store: oauth.NewMemoryStore(), key: oauth.Key{MemberID: p.MemberID()}}
+	return &world{Portal: p, app: app, store: oauth.NewMemoryStore(), key: oauth.Key{ClientID: clientID, MemberID: p.MemberID()}}
 }
 
 // portals makes a Portals as one process of the application would.
@@ -85,14 +85,14 @@ func authOf(g eventtest.Grant) event.Auth {
 
 func load(tb testing.TB, s oauth.Store, memberID string) oauth.Installation {
 	tb.Helper()
-	in, _, err := s.Load(tb.Context(), oauth.Key{MemberID: memberID})
+	in, _, err := s.Load(tb.Context(), oauth.Key{ClientID: clientID, MemberID: memberID})
 	require.NoError(tb, err)
 	return in
 }
 
 func requireEmpty(tb testing.TB, s oauth.Store, memberID string) {
 	tb.Helper()
-	_, _, err := s.Load(tb.Context(), oauth.Key{MemberID: memberID})
+	_, _, err := s.Load(tb.Context(), oauth.Key{ClientID: clientID, MemberID: memberID})
 	require.ErrorIs(tb, err, oauth.ErrNotFound)
 }
 
@@ -232,7 +232,7 @@ func stored(tb testing.TB, changes ...func(*oauth.Installation)) *oauth.MemorySt
 		change(&in)
 	}
 	s := oauth.NewMemoryStore()
-	_, err := s.Swap(tb.Context(), oauth.Key{MemberID: member}, "", in)
+	_, err := s.Swap(tb.Context(), oauth.Key{ClientID: clientID, MemberID: member}, "", in)
 	require.NoError(tb, err)
 	return s
 }
@@ -315,3 +315,6 @@ func (b *syncBuffer) String() string {
 	defer b.mu.Unlock()
 	return b.b.String()
 }
+
+// errOf drops the proof of a verification.
+func errOf(_ event.Proof, err error) error { return err }

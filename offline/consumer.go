@@ -56,9 +56,17 @@ func NewConsumer(c event.Caller, h event.Handler, opts ...Option) (*Consumer, er
 	}
 	return &Consumer{
 		cfg:    &cfg,
-		engine: newEngine(&cfg, c.Call, cfg.memberID),
+		engine: newEngine(&cfg, c.Call, clientID(c), cfg.memberID),
 		signal: make(chan struct{}, 1),
 	}, nil
+}
+
+// clientID returns the ID of the application that c calls for, when c tells it, as the clients of package rest do.
+func clientID(c event.Caller) string {
+	if app, ok := c.(interface{ ClientID() string }); ok {
+		return app.ClientID()
+	}
+	return ""
 }
 
 // Run works the queue until ctx ends, and then returns nil. It first finishes what an earlier process left reserved. Errors that may

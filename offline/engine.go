@@ -28,6 +28,7 @@ const (
 // time may use it, except for wake and the meter.
 type engine struct {
 	cfg      *config // shared with other engines
+	clientID string // of the application, for the proof of deliveries
 	memberID string
 	queue    Queue
 	meter    *meter
@@ -68,9 +69,10 @@ type engine struct {
 }
 
 // newEngine returns an engine that has not started.
-func newEngine(cfg *config, call callFunc, memberID string) *engine {
+func newEngine(cfg *config, call callFunc, clientID, memberID string) *engine {
 	e := &engine{
 		cfg:      cfg,
+		clientID: clientID,
 		memberID: memberID,
 		meter:    &meter{call: call},
 		limit:    min(firstLimit, cfg.batchSize),

@@ -120,7 +120,7 @@ func (f *Fleet) begin(p *portal, now time.Time, over error) {
 	}
 	p.turn = t
 	if p.engine == nil {
-		p.engine = newEngine(f.cfg, p.call, p.id)
+		p.engine = newEngine(f.cfg, p.call, clientID(f.api(p.id)), p.id)
 		p.engine.gate = p
 	}
 	t.limit = time.AfterFunc(p.patience(), func() { f.overdue(t) })

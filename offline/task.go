@@ -62,7 +62,7 @@ func (e *engine) take(ctx context.Context, records []Record) []task {
 			e.meter.count(func(s *Stats) { s.Ignored++ })
 			e.conclude(r, done)
 		default:
-			r.Delivery.Auth.MemberID = e.memberID
+			r.Delivery.SetProof(event.Proof{By: event.ProofCall, ClientID: e.clientID, MemberID: e.memberID})
 			tasks = append(tasks, task{Record: r})
 		}
 	}

@@ -95,6 +95,9 @@ func (p *Portals) Coalescer(memberID string) *Coalescer {
 // MemberID returns the stable identifier of the portal, as [Client.MemberID] does.
 func (c *Coalescer) MemberID() string { return c.client.MemberID() }
 
+// ClientID returns that of the client.
+func (c *Coalescer) ClientID() string { return c.client.ClientID() }
+
 // Format prints the client, and so no credentials, whatever the verb.
 func (c *Coalescer) Format(f fmt.State, _ rune) {
 	_, _ = fmt.Fprintf(f, "rest.Coalescer(%v)", c.client)

@@ -26,6 +26,14 @@ type Credentials interface {
 	Renew(ctx context.Context, memberID, refused string) (endpoint, token string, err error)
 }
 
+// clientID returns the ID of the application whose credentials these are, when they tell it.
+func clientID(creds Credentials) string {
+	if app, ok := creds.(interface{ ClientID() string }); ok {
+		return app.ClientID()
+	}
+	return ""
+}
+
 // Portals makes clients for portals. The clients share its HTTP transport, its [Limiter] and what it learnt of blocked methods.
 type Portals struct {
 	creds    Credentials

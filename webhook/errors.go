@@ -29,9 +29,23 @@ const (
 
 	// errGoexit stands for a handler that neither returned nor panicked.
 	errGoexit Error = "webhook: handler ended its goroutine"
+	// errUnboundToken means that a fixed token is right, and names no portal although an application is installed there.
+	errUnboundToken = forbidden("the token of an outgoing webhook is right, but an application is installed on that portal; " +
+		"bind the token to the portal: TokensOf, or token@member_id in B24_APPLICATION_TOKEN")
+	// errNoProof means that a verifier accepted a delivery without saying what proves it.
+	errNoProof Error = "webhook: the verifier returned no proof and no error"
 	// errNoVerifier is what the zero verifiers answer.
 	errNoVerifier Error = "webhook: verifier without tokens or lookup"
 )
+
+// forbidden is a refusal that matches [event.ErrForbidden].
+type forbidden string
+
+// Error returns the reason of the refusal.
+func (f forbidden) Error() string { return "webhook: delivery not authenticated: " + string(f) }
+
+// Is reports that f is an [event.ErrForbidden].
+func (f forbidden) Is(target error) bool { return target == event.ErrForbidden }
 
 // ShutdownError tells how many accepted deliveries [Handler.Shutdown] had to give up. It matches [ErrShutdown], and the
 // cause of the context that ended the wait.

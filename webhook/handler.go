@@ -105,7 +105,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if reason, err = h.verify(r.Context(), d); err != nil {
 		if reason == ReasonUnavailable {
 			h.count.dropped.Add(1)
-		} else {
+		} else if !errors.Is(err, errUnboundToken) {
 			err = nil // the refusal says it all
 		}
 		h.reject(w, r, d, reason, err)
@@ -182,10 +182,17 @@ func (h *Handler) handOn(it *item) error {
 func (h *Handler) verify(ctx context.Context, d *event.Delivery) (Reason, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), h.cfg.verifyTimeout)
 	defer cancel()
-	err := guard(func() error { return h.verifier.Verify(ctx, d) })
+	var proof event.Proof
+	err := guard(func() (err error) {
+		proof, err = h.verifier.Verify(ctx, d)
+		return err
+	})
 	var p *event.PanicError
 	switch {
+	case err == nil && proof.By == "":
+		return ReasonUnavailable, errNoProof
 	case err == nil:
+		d.SetProof(proof)
 		return "", nil
 	case errors.As(err, &p):
 		return ReasonUnavailable, p

@@ -19,8 +19,8 @@ type item struct {
 
 // laneKey names a changed object. Deliveries that are about no object have a number of their own instead.
 type laneKey struct {
-	member, kind, id string
-	alone            uint64
+	client, member, kind, id string // as proven
+	alone                    uint64
 }
 
 type laneState int

@@ -64,7 +64,7 @@ func newQueue(cfg config, h event.Handler, count *counters) *queue {
 
 // enqueue gives an item a place in its lane, or in that of the older delivery that it replaces. It waits for room up to the enqueue timeout.
 func (q *queue) enqueue(it *item) error {
-	key := laneKey{member: it.d.MemberID()}
+	key := laneKey{client: it.d.Proof.ClientID, member: it.d.MemberID()}
 	if e := it.d.Entity(); e.Kind != "" {
 		key.kind, key.id = e.Kind, e.ID
 	}

@@ -12,13 +12,18 @@ import (
 	"github.com/b24events/b24events/event"
 )
 
-// Verifier decides whether a delivery is authentic. Verify returns nil when it is, an error that matches [event.ErrForbidden]
-// when it is not, and any other error when it could not tell. It is called before anything else looks at the delivery, with a context
-// that ends after the verify timeout, and must be safe for concurrent use.
+// Verifier decides whether a delivery is authentic, and returns what proves it. An error that matches
+// [event.ErrForbidden] means that the delivery is forged; [event.ErrUnknownPortal], which matches it too, that the
+// verifier does not know the portal, so that another verifier may; any other error that the verifier
+// could not tell. Verify is called before anything else looks at the delivery, with a context that ends
+// after the verify timeout. It must not change the delivery and must be safe for concurrent use.
+//
+// The proof names the portal that a handler gets from [event.Delivery.MemberID]. Auth.MemberID is only
+// what the sender claims.
 //
 // A Verifier may also have a method Validate() error; NewHandler calls it and returns its error.
 type Verifier interface {
-	Verify(ctx context.Context, d *event.Delivery) error
+	Verify(ctx context.Context, d *event.Delivery) (event.Proof, error)
 }
 
 // validator is what a Verifier has that can be misconfigured.
@@ -64,49 +69,78 @@ func (d digest) matches(known []digest) bool {
 	return found == 1
 }
 
-// TokenVerifier accepts deliveries that carry one of a fixed set of application tokens; see [Tokens]. It keeps only hashes of them, and those
-// out of sight of fmt.
+// minFixedToken is the shortest fixed token accepted. Portals make tokens of 32 characters.
+const minFixedToken = 16
+
+// TokenVerifier accepts deliveries of outgoing webhooks by their fixed tokens; see [Tokens] and [TokensOf]. It keeps
+// only hashes of them, and those out of sight of fmt.
 type TokenVerifier struct {
-	match func(token string) bool
-	err   error
+	match  func(token string) bool
+	member string // the portal that the tokens are bound to; empty for Tokens
+	err    error
 }
 
-// Tokens returns a verifier for outgoing webhooks, whose tokens the portal shows when a webhook is made. Several tokens
-// serve several webhooks, or a rotation. White space around a token is ignored. NewHandler fails on an empty token and on none at all, so
-// Tokens(os.Getenv("B24_TOKEN")) is safe where the variable is missing.
+// Tokens returns a verifier for one outgoing webhook, whose token the portal shows when the webhook is
+// made. Several tokens serve a rotation: all of them must be of one portal, because each of them admits
+// any portal that the sender names. For webhooks of several portals use [TokensOf] for each. White space
+// around a token is ignored. NewHandler fails on no token and on one of less than 16 characters, so
+// Tokens(os.Getenv("B24_TOKEN")) is safe when the variable is missing.
 //
-// The token is the whole proof: it also admits an ONAPPINSTALL.
+// The token proves that the sender knows it. It proves no application: the events of an application
+// (ONAPPINSTALL and the like, ONOFFLINEEVENT) are refused, whatever token they carry.
 //
 // Source: https://apidocs.bitrix24.com/local-integrations/local-webhooks.html
-func Tokens(tokens ...string) *TokenVerifier {
+func Tokens(tokens ...string) *TokenVerifier { return newTokenVerifier("", tokens) }
+
+// TokensOf is [Tokens] for the outgoing webhooks of one portal, by its member ID. A delivery that names
+// another portal is refused. [Any] also needs the portal's name when an application is installed on it.
+func TokensOf(memberID string, tokens ...string) *TokenVerifier {
+	if !plausible(memberID) {
+		return &TokenVerifier{err: misconfigured("the member ID of an outgoing webhook is missing or malformed")}
+	}
+	return newTokenVerifier(memberID, tokens)
+}
+
+func newTokenVerifier(memberID string, tokens []string) *TokenVerifier {
 	if len(tokens) == 0 {
 		return &TokenVerifier{err: misconfigured("no application token")}
 	}
 	known := make([]digest, len(tokens))
 	for i, token := range tokens {
 		token = strings.TrimSpace(token)
-		if token == "" {
+		switch {
+		case token == "":
 			return &TokenVerifier{err: misconfigured("application token %d of %d is empty", i+1, len(tokens))}
+		case len(token) < minFixedToken:
+			return &TokenVerifier{err: misconfigured("application token %d of %d has less than %d characters and can be guessed; "+
+				"take the one that the portal shows", i+1, len(tokens), minFixedToken)}
 		}
 		known[i] = digestOf(token)
 	}
-	return &TokenVerifier{match: func(token string) bool { return digestOf(token).matches(known) }}
+	return &TokenVerifier{member: memberID, match: func(token string) bool { return digestOf(token).matches(known) }}
 }
 
-// Verify returns nil or [event.ErrForbidden].
-func (v *TokenVerifier) Verify(_ context.Context, d *event.Delivery) error {
+// Verify returns a [event.ProofWebhook], or [event.ErrForbidden].
+func (v *TokenVerifier) Verify(_ context.Context, d *event.Delivery) (event.Proof, error) {
 	if v == nil || v.match == nil {
-		return errNoVerifier
+		return event.Proof{}, errNoVerifier
 	}
-	if !v.match(string(d.Auth.ApplicationToken)) {
-		return event.ErrForbidden
+	claimed := d.ClaimedMemberID()
+	switch {
+	case !v.match(string(d.Auth.ApplicationToken)), v.member != "" && claimed != v.member, claimed != "" && !plausible(claimed), ofApplication(d.Name):
+		return event.Proof{}, event.ErrForbidden
 	}
-	return nil
+	return event.Proof{By: event.ProofWebhook, MemberID: claimed}, nil
 }
 
-// Validate returns what was wrong with the arguments of [Tokens].
+// ofApplication reports whether only an application gets events of that name.
+func ofApplication(name string) bool {
+	return strings.HasPrefix(name, "ONAPP") || name == "ONOFFLINEEVENT"
+}
+
+// Validate returns what was wrong with the arguments of [Tokens] or [TokensOf].
 func (v *TokenVerifier) Validate() error {
-	if v.err == nil && v.match == nil {
+	if v == nil || (v.err == nil && v.match == nil) {
 		return errNoVerifier
 	}
 	return v.err
@@ -115,34 +149,38 @@ func (v *TokenVerifier) Validate() error {
 // TokenLookup finds the application tokens that a portal may use. Applications that keep installations in storage of their own implement it;
 // package oauth has a verifier ready.
 type TokenLookup interface {
-	// ApplicationTokens returns the tokens of the portal with that member_id: none for an unknown portal, usually one, several
-	// where more than one application shares the handler. memberID is not verified: it may be anything of up to 128 printable
-	// characters. An error means that the lookup failed, and loses the event.
+	// ApplicationTokens returns the application's tokens on the portal with that member ID: none for an unknown portal, usually one,
+	// several during a rotation. Tokens of another application must not be among them. memberID is not verified: it may be anything
+	// of up to 128 printable characters. An error means that the lookup failed, and loses the event.
 	ApplicationTokens(ctx context.Context, memberID string) ([]event.Secret, error)
 }
 
 // maxMemberID bounds what reaches a lookup; real ones have 32 characters.
 const maxMemberID = 128
 
-// Installations returns a verifier that accepts a delivery whose application token belongs to its portal, so that one portal's token is
-// worthless for another. Unknown portals and wrong tokens get the same answer.
+// Installations returns a verifier for one application. It accepts a delivery whose application token belongs to its
+// portal, so that one portal's token is worthless for another. Unknown portals and wrong tokens get the same response.
+// clientID is the application's ID, which the proof names.
 //
-// It can only recognise tokens that are stored. The ONAPPINSTALL of a new portal, and that of a reinstallation with a new token, are refused:
-// these need the OAuth server's word, which package oauth asks for.
+// It can only recognize tokens that are stored. The ONAPPINSTALL of a new portal, and that of a
+// reinstallation with a new token, are refused: the OAuth server has to confirm these, which package oauth does.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/events/safe-event-handlers.html
-func Installations(lookup TokenLookup) Verifier {
-	if isNil(lookup) {
+func Installations(clientID string, lookup TokenLookup) Verifier {
+	switch {
+	case clientID == "":
+		return &check{err: misconfigured("no client ID; it stands in the application's settings")}
+	case isNil(lookup):
 		return &check{err: misconfigured("nil token lookup")}
 	}
-	return &check{verify: func(ctx context.Context, d *event.Delivery) error {
-		token, member := string(d.Auth.ApplicationToken), d.MemberID()
+	return &check{verify: func(ctx context.Context, d *event.Delivery) (event.Proof, error) {
+		token, member := string(d.Auth.ApplicationToken), d.ClaimedMemberID()
 		if token == "" || !plausible(member) {
-			return event.ErrForbidden
+			return event.Proof{}, event.ErrUnknownPortal
 		}
 		stored, err := lookup.ApplicationTokens(ctx, member)
 		if err != nil {
-			return fmt.Errorf("webhook: look up application tokens: %w", err)
+			return event.Proof{}, fmt.Errorf("webhook: look up application tokens: %w", err)
 		}
 		known := make([]digest, 0, len(stored))
 		for _, s := range stored {
@@ -150,10 +188,14 @@ func Installations(lookup TokenLookup) Verifier {
 				known = append(known, digestOf(string(s)))
 			}
 		}
-		if !digestOf(token).matches(known) {
-			return event.ErrForbidden
+		switch {
+		case digestOf(token).matches(known):
+			return event.Proof{By: event.ProofInstallation, ClientID: clientID, MemberID: member}, nil
+		case len(stored) == 0:
+			return event.Proof{}, event.ErrUnknownPortal
+		default:
+			return event.Proof{}, event.ErrForbidden
 		}
-		return nil
 	}}
 }
 
@@ -167,53 +209,102 @@ func plausible(memberID string) bool {
 	return memberID != "" && len(memberID) <= maxMemberID
 }
 
-// Any returns a verifier that asks vs in order and accepts a delivery when one of them does. When all of them say that it is forged,
-// so does Any; when some could not tell, their errors come back.
+// Any returns a verifier for a handler that several things use: applications, and outgoing webhooks. A
+// delivery is accepted when one of vs accepts it, with that one's proof.
+//
+// It asks the verifiers of applications first, in order, and the fixed tokens of [Tokens] and [TokensOf]
+// last, wherever they stand in vs. When a verifier knows the portal and calls the delivery forged, fixed
+// tokens that name no portal are not asked: they must not speak for a portal with an installation. Those
+// of [TokensOf] for that very portal are.
+//
+// When nothing accepts the delivery, Any returns the errors of the verifiers that could not tell, or else [event.ErrForbidden].
 func Any(vs ...Verifier) Verifier {
 	if len(vs) == 0 {
 		return &check{err: misconfigured("Any of no verifiers")}
 	}
-	vs = append([]Verifier(nil), vs...)
+	a := &anyVerifier{}
 	for _, v := range vs {
 		if err := validate(v); err != nil {
 			return &check{err: err}
 		}
+		switch v := v.(type) {
+		case *TokenVerifier:
+			a.fixed = append(a.fixed, v)
+		case *anyVerifier:
+			a.apps, a.fixed = append(a.apps, v.apps...), append(a.fixed, v.fixed...)
+		default:
+			a.apps = append(a.apps, v)
+		}
 	}
-	return &check{verify: func(ctx context.Context, d *event.Delivery) error {
-		var unsure []error
-		for _, v := range vs {
-			err := v.Verify(ctx, d)
-			if err == nil {
-				return nil
-			}
-			if !errors.Is(err, event.ErrForbidden) {
-				unsure = append(unsure, err)
-			}
+	return a
+}
+
+// anyVerifier is what [Any] returns.
+type anyVerifier struct {
+	apps  []Verifier
+	fixed []*TokenVerifier
+}
+
+// Format prints no verifier, whatever the verb.
+func (a *anyVerifier) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("webhook.Any")) }
+
+func (a *anyVerifier) Verify(ctx context.Context, d *event.Delivery) (event.Proof, error) {
+	var unsure []error
+	known := false
+	for _, v := range a.apps {
+		proof, err := v.Verify(ctx, d)
+		switch {
+		case err == nil:
+			return proof, nil
+		case errors.Is(err, event.ErrUnknownPortal):
+		case errors.Is(err, event.ErrForbidden):
+			known = true
+		default:
+			unsure = append(unsure, err)
 		}
-		if len(unsure) > 0 {
-			return errors.Join(unsure...)
+	}
+	unbound := false
+	for _, v := range a.fixed {
+		proof, err := v.Verify(ctx, d)
+		switch {
+		case err != nil:
+		case v.member == "" && (known || len(unsure) > 0):
+			unbound = true
+		default:
+			return proof, nil
 		}
-		return event.ErrForbidden
-	}}
+	}
+	switch {
+	case len(unsure) > 0:
+		return event.Proof{}, errors.Join(unsure...)
+	case unbound:
+		return event.Proof{}, errUnboundToken
+	case known:
+		return event.Proof{}, event.ErrForbidden
+	default:
+		return event.Proof{}, event.ErrUnknownPortal
+	}
 }
 
 // InsecureNoVerify returns a verifier that accepts everything. Anybody on the internet can then make your handlers run, for any portal: it is
-// for tests, and for programs behind something else that authenticates.
+// for tests, and for programs behind something else that authenticates. Its proof is [event.ProofInsecure], with which nothing acts on a stored installation.
 func InsecureNoVerify() Verifier { return noVerify{} }
 
 type noVerify struct{}
 
-func (noVerify) Verify(context.Context, *event.Delivery) error { return nil }
+func (noVerify) Verify(_ context.Context, d *event.Delivery) (event.Proof, error) {
+	return event.Proof{By: event.ProofInsecure, MemberID: d.ClaimedMemberID()}, nil
+}
 
 // check is a verifier made of a function, which hides what the function refers to from fmt.
 type check struct {
-	verify func(ctx context.Context, d *event.Delivery) error
+	verify func(ctx context.Context, d *event.Delivery) (event.Proof, error)
 	err    error
 }
 
-func (c *check) Verify(ctx context.Context, d *event.Delivery) error {
+func (c *check) Verify(ctx context.Context, d *event.Delivery) (event.Proof, error) {
 	if c.err != nil {
-		return c.err
+		return event.Proof{}, c.err
 	}
 	return c.verify(ctx, d)
 }

@@ -1,0 +1,82 @@
+package event
+
+import (
+	"net/url"
+	"strings"
+)
+
+// ProofKind names what established where a delivery comes from.
+type ProofKind string
+
+// The kinds of a [Proof], and what each one proves. The zero kind proves nothing.
+const (
+	// ProofInstallation means that the delivery carries an application token that is stored for its
+	// portal. It proves the application and the portal. It does not prove which user of the portal
+	// sent the delivery, nor that Bitrix24 did: everybody who opens a page of the application can
+	// read its application token.
+	ProofInstallation ProofKind = "installation"
+	// ProofTokens means that the OAuth server confirmed the token pair that the delivery carries. It
+	// proves the application, the portal, and that the sender had a user's tokens.
+	ProofTokens ProofKind = "tokens"
+	// ProofWebhook means that the delivery carries the fixed token of an outgoing webhook. It proves
+	// that the sender knows the token, and no application.
+	ProofWebhook ProofKind = "webhook"
+	// ProofCall means that the delivery is part of the response to an authorized call, such as a record
+	// of the offline queue. It proves the application and the portal.
+	ProofCall ProofKind = "call"
+	// ProofInsecure means that nobody checked. The portal is the one that the sender names.
+	ProofInsecure ProofKind = "insecure"
+)
+
+// Proof tells what established where a delivery comes from. The receiver makes it: a webhook.Verifier
+// for a posted event, the offline consumer for a record. Nothing of it is taken from the sender,
+// except the portal under [ProofInsecure] and under a [ProofWebhook] whose token is bound to no portal.
+type Proof struct {
+	By       ProofKind
+	ClientID string // the application; empty when no application is proven
+	MemberID string // the portal
+	// ClientEndpoint and ServerEndpoint are the addresses that are stored for the portal. They are
+	// empty when none are.
+	ClientEndpoint string
+	ServerEndpoint string
+}
+
+// SetProof records what established where d comes from, and replaces what the sender claimed: MemberID,
+// ClientEndpoint, ServerEndpoint and Domain of [Delivery.Auth] become those of p, or empty. Only the
+// code that verified the delivery calls it, before it hands d on.
+func (d *Delivery) SetProof(p Proof) {
+	d.Proof = p
+	d.Auth.MemberID = p.MemberID
+	d.Auth.ClientEndpoint, d.Auth.ServerEndpoint = p.ClientEndpoint, p.ServerEndpoint
+	d.Auth.Domain = ""
+	if u, err := url.Parse(p.ClientEndpoint); err == nil {
+		d.Auth.Domain = u.Host
+	}
+}
+
+// MemberID returns the proven portal, or an empty string for a delivery without a [Proof]. Domains of
+// portals change; the member ID does not. Auth.MemberID is the claim of the sender until then.
+func (d *Delivery) MemberID() string { return d.Proof.MemberID }
+
+// ClaimedMemberID returns the portal that the sender names, for a verifier that has to look it up. It
+// proves nothing. Bots of the second version name their portal only inside data.
+//
+// Source: https://apidocs.bitrix24.com/api-reference/chat-bots/chat-bots-v2/index.html
+func (d *Delivery) ClaimedMemberID() string {
+	if d.Auth.MemberID != "" {
+		return d.Auth.MemberID
+	}
+	return strings.TrimSpace(d.Data.Get("bot", "auth", "member_id").Text())
+}
+
+// ProvenFor reports whether d is proven to belong to an application on d.MemberID(). The fixed token of
+// an outgoing webhook proves no application. Code that acts on the stored installation of a portal
+// checks this first.
+func (d *Delivery) ProvenFor(clientID string) bool {
+	switch d.Proof.By {
+	case ProofInstallation, ProofTokens, ProofCall:
+		return clientID != "" && d.Proof.ClientID == clientID && d.Proof.MemberID != ""
+	default:
+		return false
+	}
+}
