@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/b24events/b24events/internal/phpform"
 )
@@ -39,28 +40,36 @@ type Binding struct {
 	MinTimeout int
 }
 
-// maxHandlerURL is where the portal's unique key stops reading: longer URLs may collide.
-const maxHandlerURL = 180
-
-// Validate refuses what the portal would refuse or, worse, mix up. [API.Bind] and [API.Plan] call it before any request; call it at start-up
-// to find a misconfigured handler URL early.
+// Validate refuses what the portal would refuse or mix up, and what would send tokens over the internet
+// in clear: a handler URL must start with https:// unless its host is a loopback or a private address or
+// a name below localhost. [API.Bind] and [API.Plan] call it before any request; call it at start-up to
+// find a misconfigured handler URL early.
 func (b Binding) Validate() error {
-	if strings.TrimSpace(b.Event) == "" {
+	name := b.wireName()
+	switch {
+	case name == "":
 		return errors.New("event: binding without an event name")
-	}
-	if b.Offline {
-		if b.Handler != "" {
-			return fmt.Errorf("event: offline binding of %s has a handler URL; leave it empty", b.Event)
-		}
-		if !bindable(strings.ToUpper(b.Event), true) {
-			return fmt.Errorf("event: %s cannot be bound to the offline queue", b.Event)
-		}
+	case strings.ContainsFunc(name, func(r rune) bool { return r == ' ' || !unicode.IsPrint(r) }):
+		return fmt.Errorf("event: %s is no name of an event: it holds a space or a character that does not print", printable(name))
+	case b.Offline && b.Handler != "":
+		return fmt.Errorf("event: offline binding of %s has a handler URL; leave it empty", name)
+	case b.Offline && !bindable(name, true):
+		return fmt.Errorf("event: %s cannot be bound to the offline queue", name)
+	case b.Offline:
 		return nil
+	case !bindable(name, false):
+		return fmt.Errorf("event: the platform sets up the handler of %s by itself; leave it out", name)
+	default:
+		return checkHandlerURL(b.Handler)
 	}
-	if !bindable(strings.ToUpper(b.Event), false) {
-		return fmt.Errorf("event: %s is sent by the platform itself and cannot be bound", b.Event)
-	}
-	return checkHandlerURL(b.Handler)
+}
+
+func (b Binding) wireName() string { return strings.ToUpper(strings.TrimSpace(b.Event)) }
+
+// byPlatform reports whether the platform makes bindings like this one by itself.
+func (b Binding) byPlatform() bool {
+	info, _ := Lookup(b.wireName())
+	return !b.Offline && (info.PlatformBound || info.Unbound)
 }
 
 // bindable reports whether event.bind takes the event; of unknown events it is assumed.
@@ -78,7 +87,7 @@ func (b Binding) bindParams() map[string]any {
 }
 
 func (b Binding) params() map[string]any {
-	p := map[string]any{"event": strings.ToUpper(strings.TrimSpace(b.Event))}
+	p := map[string]any{"event": b.wireName()}
 	if b.Offline {
 		p["event_type"] = "offline"
 	} else {
@@ -169,21 +178,24 @@ func (a *API) Unbind(ctx context.Context, b Binding) (int, error) {
 		Count int `json:"count"`
 	}
 	if err := a.caller.Call(ctx, "event.unbind", b.params(), &result); err != nil {
-		return 0, fmt.Errorf("event: unbinding %s: %w", strings.ToUpper(b.Event), err)
+		return 0, fmt.Errorf("event: unbinding %s: %w", printable(b.wireName()), err)
 	}
 	return result.Count, nil
 }
 
 // UnbindAll ends every subscription of the application that the token's user can see, whoever made it and wherever it posts to, and
-// returns how many rows went. It is meant for leaving a portal; to follow the handlers of a mux use [API.Reconcile].
+// returns how many rows went. Those that the platform makes by itself stay; see [API.Plan]. It is meant for leaving a portal; to follow
+// the handlers of a mux use [API.Reconcile].
 func (a *API) UnbindAll(ctx context.Context) (int, error) {
 	have, err := a.Bindings(ctx)
 	if err != nil {
 		return 0, err
 	}
-	commands := make([]command, len(have))
-	for i, b := range have {
-		commands[i] = command{"event.unbind", b.params()}
+	var commands []command
+	for _, b := range have {
+		if !b.byPlatform() {
+			commands = append(commands, command{"event.unbind", b.params()})
+		}
 	}
 	answers, err := a.batch(ctx, commands)
 	count := 0

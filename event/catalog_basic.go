@@ -4,14 +4,15 @@ package event
 
 // Events that need no permission.
 var (
-	// OnAppInstall: application installed. Outgoing webhooks cannot send it.
+	// OnAppInstall: application installed. Outgoing webhooks cannot send it. The platform binds it by itself if the application has no pages.
 	OnAppInstall = describe[AppInstall](Info{
-		Name:        "ONAPPINSTALL",
-		Title:       "Application installed",
-		Scope:       "basic",
-		Doc:         docs + "common/events/on-app-install.html",
-		FetchMethod: "app.info",
-		entityKind:  "app",
+		Name:          "ONAPPINSTALL",
+		Title:         "Application installed",
+		Scope:         "basic",
+		Doc:           docs + "common/events/on-app-install.html",
+		FetchMethod:   "app.info",
+		PlatformBound: true,
+		entityKind:    "app",
 	})
 
 	// OnAppMethodConfirm: administrator answered a request to confirm a method. Outgoing webhooks cannot send it.
@@ -69,5 +70,17 @@ var (
 		Title: "Test event, sent by event.test",
 		Scope: "basic",
 		Doc:   docs + "events/test-handler.html",
+	})
+
+	// OnAppUserReady: tokens of the application's system user are ready. Outgoing webhooks cannot send it. The platform binds it by itself, no application does.
+	OnAppUserReady = describe[AppUserReady](Info{
+		Name:          "ONAPPUSERREADY",
+		Title:         "Tokens of the application's system user are ready",
+		Scope:         "basic",
+		Doc:           docs + "common/events/on-app-user-ready.html",
+		Unbound:       true,
+		PlatformBound: true,
+		NoQueue:       true,
+		entityKind:    "app",
 	})
 )

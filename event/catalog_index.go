@@ -212,5 +212,6 @@ func entries() []*Info {
 		OnVoximplantCallInit.info,
 		OnVoximplantCallStart.info,
 		OnUserAdd.info,
+		OnAppUserReady.info,
 	}
 }

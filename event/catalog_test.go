@@ -21,7 +21,7 @@ func TestCatalogHoldsEveryDocumentedEvent(t *testing.T) {
 	for info := range event.Catalog() {
 		got = append(got, info)
 	}
-	require.Len(t, want, 207)
+	require.Len(t, want, 208)
 	require.Len(t, got, len(want))
 	for i, e := range want {
 		t.Run(e.Name, func(t *testing.T) {
@@ -35,9 +35,10 @@ func TestCatalogHoldsEveryDocumentedEvent(t *testing.T) {
 			require.NotNil(t, info.PayloadType())
 			require.Equal(t, reflect.Struct, info.PayloadType().Kind())
 
-			v2 := strings.HasPrefix(e.Name, "ONIMBOTV2")
-			require.Equal(t, v2, info.Unbound)
-			require.Equal(t, v2 || e.Name == "ONOFFLINEEVENT", info.NoQueue)
+			itself := strings.HasPrefix(e.Name, "ONIMBOTV2") || e.Name == "ONAPPUSERREADY"
+			require.Equal(t, itself, info.Unbound)
+			require.Equal(t, itself || e.Name == "ONOFFLINEEVENT", info.NoQueue)
+			require.Equal(t, e.Name == "ONAPPINSTALL" || e.Name == "ONAPPUSERREADY", info.PlatformBound)
 
 			found, ok := event.Lookup(e.Name)
 			require.True(t, ok)

@@ -59,8 +59,13 @@ type Info struct {
 	Doc         string // address of the event's page in the official documentation
 	FetchMethod string // REST method that returns the changed object; empty where none is documented or the object is gone
 	Deletion    bool   // the event tells that its object is gone; see ErrGone
-	Unbound     bool   // the platform sends it by itself and event.bind refuses it
-	NoQueue     bool   // it cannot be bound to the offline queue
+	Unbound     bool   // applications never call event.bind for it: the platform sets up its handler
+	// PlatformBound marks an event whose handler the platform binds by itself, for the installer's URL.
+	// Such a row stands in event.get beside the application's own. [API.Plan] and [API.UnbindAll] never
+	// unbind one. ONAPPINSTALL is PlatformBound without being Unbound: for an application without pages
+	// the platform binds it, one with pages has to.
+	PlatformBound bool
+	NoQueue       bool // it cannot be bound to the offline queue
 
 	fetchParams []param  // how FetchMethod's parameters stand in data, in the documentation's order
 	entityKind  string   // such as crm.deal
@@ -94,5 +99,5 @@ func (i Info) Payload(d *Delivery) (any, error) {
 // are found through their template.
 func Lookup(name string) (Info, bool) { return lookup(name) }
 
-// Catalog yields every entry of the catalogue in the order of the documentation: 204 events and 3 name templates.
+// Catalog yields every entry of the catalogue in the order of the documentation, newer pages last: 205 events and 3 name templates.
 func Catalog() iter.Seq[Info] { return catalog() }

@@ -23,6 +23,29 @@ type AppUninstall struct {
 	LanguageID string `json:"LANGUAGE_ID"`
 }
 
+// AppUserReady brings the tokens of the application's system user, a user of the portal without
+// administrator rights that the platform makes for the application. The platform sends it once after
+// each installation, before or after ONAPPINSTALL, to the URL that the application is installed with;
+// [Delivery.Auth] has the tokens of the administrator who installed. AccessToken ends after ExpiresIn
+// seconds like any other; RefreshToken is what lasts. Both are secrets.
+//
+// Source: https://apidocs.bitrix24.com/api-reference/common/events/on-app-user-ready.html
+type AppUserReady struct {
+	AccessToken    Secret `json:"access_token"`
+	RefreshToken   Secret `json:"refresh_token"`
+	ExpiresIn      int64  `json:"expires_in"`      // how long AccessToken lasts, seconds
+	Scope          string `json:"scope"`           // permissions, comma-separated
+	Domain         string `json:"domain"`          // host of the OAuth server, not of the portal
+	ServerEndpoint string `json:"server_endpoint"` // of the OAuth server
+	ClientEndpoint string `json:"client_endpoint"` // REST of the portal
+	MemberID       string `json:"member_id"`       // of the portal
+	UserID         int64  `json:"user_id"`         // the system user
+	ClientID       string `json:"client_id"`       // of the application
+	Status         string `json:"status"`          // licence letter, as in [Auth.Status]
+	LanguageID     string `json:"LANGUAGE_ID"`     // language of the portal at the installation
+	DateFinish     string `json:"date_finish"`     // when the subscription ends; empty if the portal does not know
+}
+
 // AppPayment tells that the application was paid for, or that its trial or paid period changed.
 type AppPayment struct {
 	Code           string `json:"CODE"`            // of the application in the Marketplace

@@ -5,31 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
-	"net/url"
 	"slices"
 	"strings"
 )
-
-// checkHandlerURL applies the portal's rules for handler URLs, and one more: the portal would also post to http, tokens in clear. That is
-// let through only for a bare IP address, as development and private networks have it.
-//
-// Source: https://apidocs.bitrix24.com/api-reference/events/event-bind.html
-func checkHandlerURL(handler string) error {
-	u, err := url.Parse(handler)
-	switch {
-	case err != nil || u.Host == "" || u.User != nil:
-		return errors.New("event: the handler URL must be absolute, such as https://example.com/bitrix24")
-	case u.Scheme != "https" && (u.Scheme != "http" || net.ParseIP(u.Hostname()) == nil):
-		return errors.New("event: the handler URL must start with https:// in lower case; deliveries carry tokens")
-	case strings.Index(u.Hostname(), ".") < 1:
-		return errors.New("event: the portal accepts no handler host without a dot, such as localhost; use a public name or an IPv4 address")
-	case len(handler) > maxHandlerURL:
-		return fmt.Errorf("event: the handler URL is longer than %d bytes, beyond which the portal may confuse it with another", maxHandlerURL)
-	default:
-		return nil
-	}
-}
 
 // Plan is what [API.Apply] would change.
 type Plan struct {
@@ -56,21 +34,19 @@ func (p Plan) String() string {
 }
 
 // String names the binding without the query of its URL, where tenants and secrets like to stand.
+// Characters that do not print are escaped.
 func (b Binding) String() string {
+	name := printable(b.Event)
 	if b.Offline {
 		if b.Connector == "" {
-			return b.Event + " offline"
+			return name + " offline"
 		}
-		return b.Event + " offline " + b.Connector
-	}
-	handler, query, _ := strings.Cut(b.Handler, "?")
-	if query != "" {
-		handler += "?…"
+		return name + " offline " + printable(b.Connector)
 	}
 	if b.AuthType != 0 {
-		return fmt.Sprintf("%s %s user %d", b.Event, handler, b.AuthType)
+		return fmt.Sprintf("%s %s user %d", name, shownURL(b.Handler), b.AuthType)
 	}
-	return b.Event + " " + handler
+	return name + " " + shownURL(b.Handler)
 }
 
 // ReconcileOption changes what [API.Plan] and [API.Reconcile] own.
@@ -85,10 +61,10 @@ type ownership struct {
 
 // WithOwnedPrefix makes every online binding ours whose handler URL is prefix or continues it after a slash or a question mark. It cleans up after
 // handler URLs that changed: give the part that never does, such as https://example.com/bitrix24. Without it only the URLs of the
-// wanted bindings are owned.
+// wanted bindings are owned. The prefix may be an http URL on the internet: bindings to one can only be ended.
 func WithOwnedPrefix(prefix string) ReconcileOption {
 	return func(o *ownership) error {
-		if err := checkHandlerURL(prefix); err != nil {
+		if _, err := handlerHost(prefix); err != nil {
 			return fmt.Errorf("event: WithOwnedPrefix: %w", err)
 		}
 		o.prefixes = append(o.prefixes, strings.TrimSuffix(prefix, "/"))
@@ -96,8 +72,9 @@ func WithOwnedPrefix(prefix string) ReconcileOption {
 	}
 }
 
+// owns reports whether a binding may be ended. One that the platform made never is: it cannot be made again.
 func (o *ownership) owns(b Binding) bool {
-	if b.Event == OnAppInstall.Name() {
+	if b.byPlatform() {
 		return false
 	}
 	if b.Offline {
@@ -112,7 +89,9 @@ func (o *ownership) owns(b Binding) bool {
 // Plan compares want with the portal's bindings and changes nothing: it is the dry run of [API.Reconcile]. It owns, and may therefore unbind, only
 // what posts to one of the handler URLs in want, letter by letter, or below [WithOwnedPrefix], and offline bindings only of the connectors in want: bindings
 // of other installations of the same application, such as production while this runs on a laptop, are not touched. A binding of a wanted event
-// and URL for another AuthType counts as unwanted, since it would deliver twice. ONAPPINSTALL is never unbound: the platform binds it by itself.
+// and URL for another AuthType counts as unwanted, since it would deliver twice. Bindings that the platform makes by itself are never ended:
+// ONAPPINSTALL, ONAPPUSERREADY and the events of imbot.v2 bots; see [Info.PlatformBound]. Of these want may hold ONAPPINSTALL only, which an
+// application with pages binds before its installation is finished.
 func (a *API) Plan(ctx context.Context, want []Binding, opts ...ReconcileOption) (Plan, error) {
 	o := ownership{handlers: make(map[string]bool), queues: make(map[string]bool)}
 	for _, opt := range opts {

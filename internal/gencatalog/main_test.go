@@ -65,6 +65,8 @@ func TestCatalogueMistakes(t *testing.T) {
 		{"no scope", func(e map[string]any) { delete(e, "scope") }, false},
 		{"unknown shape", func(e map[string]any) { e["shape"] = "Z9 none" }, false},
 		{"page elsewhere", func(e map[string]any) { e["doc"] = "settings/x" }, false},
+		{"bound by the platform", func(e map[string]any) { e["bound_by_platform"] = "always" }, true},
+		{"bound by somebody else", func(e map[string]any) { e["bound_by_platform"] = "never" }, false},
 		{"parameters that are no object", func(e map[string]any) { e["get_params"] = []string{"id"} }, false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

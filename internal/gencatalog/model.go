@@ -19,6 +19,7 @@ type descriptor struct {
 	id       []string
 	deletion bool
 	unbound  bool
+	platform bool // the platform binds it by itself
 	noQueue  bool
 }
 
@@ -43,7 +44,8 @@ func describe(entries []entry) ([]descriptor, error) {
 		if d.deletion = deletion(e.Name); d.deletion && e.Method != "" {
 			return nil, fmt.Errorf("%s: %s cannot return what is deleted", e.Name, e.Method)
 		}
-		d.unbound = e.family() == "F"
+		d.unbound = e.family() == "F" || e.Platform == platformAlways
+		d.platform = e.Platform != ""
 		d.noQueue = e.OfflineOK != nil && !*e.OfflineOK
 		key := d.variable
 		if e.template() {
@@ -81,6 +83,7 @@ func variable(e entry) string {
 // spellings are the names of events that the documentation prints in upper case only.
 var spellings = map[string]string{
 	"ONAPPTEST":               "OnAppTest",
+	"ONAPPUSERREADY":          "OnAppUserReady",
 	"ONIMBOTJOINCHAT":         "OnImBotJoinChat",
 	"ONIMBOTDELETE":           "OnImBotDelete",
 	"ONIMBOTMESSAGEADD":       "OnImBotMessageAdd",
@@ -151,6 +154,7 @@ var payloadsByFamily = map[string]string{
 var payloadsByName = map[string]string{
 	"ONAPPINSTALL":                   "AppInstall",
 	"ONAPPUPDATE":                    "AppUpdate",
+	"ONAPPUSERREADY":                 "AppUserReady",
 	"ONAPPUNINSTALL":                 "AppUninstall",
 	"ONAPPPAYMENT":                   "AppPayment",
 	"ONAPPMETHODCONFIRM":             "AppMethodConfirm",
@@ -215,6 +219,7 @@ var plain = strings.NewReplacer(
 )
 
 var titles = map[string]string{
+	"ONAPPUSERREADY":             "Tokens of the application's system user are ready",
 	"ONAPPPAYMENT":               "Application paid for, or its period changed",
 	"ONAPPMETHODCONFIRM":         "Administrator answered a request to confirm a method",
 	"ONAPPTEST":                  "Test event, sent by event.test",
@@ -247,6 +252,12 @@ func remarks(e entry) []string {
 	var all []string
 	if strings.Contains(e.Notes, "application only") {
 		all = append(all, "Outgoing webhooks cannot send it.")
+	}
+	switch e.Platform {
+	case platformAlways:
+		all = append(all, "The platform binds it by itself, no application does.")
+	case platformAPIOnly:
+		all = append(all, "The platform binds it by itself if the application has no pages.")
 	}
 	if _, after, ok := strings.Cut(e.Notes, "deprecated, successor "); ok {
 		successor, _, _ := strings.Cut(after, ";")

@@ -108,6 +108,9 @@ func (d descriptor) literal(b *bytes.Buffer) {
 	if d.unbound {
 		field("Unbound", "true")
 	}
+	if d.platform {
+		field("PlatformBound", "true")
+	}
 	if d.noQueue {
 		field("NoQueue", "true")
 	}

@@ -20,7 +20,16 @@ type entry struct {
 	Shape     string `json:"shape"`
 	Spelling  string `json:"docs_spelling"`
 	OfflineOK *bool  `json:"offline_ok"`
+	// Platform says for which applications the platform binds the event by itself: always, or api_only
+	// for those without pages. It is empty for events that only the application binds.
+	Platform string `json:"bound_by_platform"`
 }
+
+// Values of entry.Platform.
+const (
+	platformAlways  = "always"
+	platformAPIOnly = "api_only"
+)
 
 // template reports whether the entry stands for many names.
 func (e entry) template() bool { return strings.HasSuffix(e.Name, "_{TYPEID}") }
@@ -77,6 +86,9 @@ func load(doc []byte) ([]entry, error) {
 	for _, e := range entries {
 		if e.Name == "" || e.Scope == "" || e.Doc == "" || e.Shape == "" {
 			return nil, fmt.Errorf("catalogue: incomplete entry %q", e.Name)
+		}
+		if e.Platform != "" && e.Platform != platformAlways && e.Platform != platformAPIOnly {
+			return nil, fmt.Errorf("catalogue: %s: bound_by_platform %q is neither always nor api_only", e.Name, e.Platform)
 		}
 		if seen[e.Name] {
 			return nil, fmt.Errorf("catalogue: %s twice", e.Name)

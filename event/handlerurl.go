@@ -1,0 +1,145 @@
+package event
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"net/url"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// maxHandlerURL is where the portal's unique key stops reading: longer URLs may collide.
+const maxHandlerURL = 180
+
+// checkHandlerURL applies the portal's rules for handler URLs and the rules of this package. The portal
+// posts to any http URL, which sends tokens in clear. This package takes http only if the host is a
+// loopback or a private address, or a name below localhost: then nothing crosses the internet.
+//
+// Source: https://apidocs.bitrix24.com/api-reference/events/event-bind.html
+func checkHandlerURL(handler string) error {
+	host, err := handlerHost(handler)
+	switch {
+	case err != nil:
+		return err
+	case strings.HasPrefix(handler, "http://") && !stayingInside(host):
+		return errors.New("event: the handler URL must start with https://, since deliveries carry tokens; " +
+			"http:// is for loopback and private addresses, such as http://192.168.0.7:8080/bitrix24, and for names below localhost")
+	case len(handler) > maxHandlerURL:
+		return fmt.Errorf("event: the handler URL is longer than %d bytes, beyond which the portal may confuse it with another; shorten it", maxHandlerURL)
+	default:
+		return nil
+	}
+}
+
+// handlerHost returns the host of a handler URL. The error says what keeps every portal, whatever its
+// network, from posting to the URL as it is written.
+func handlerHost(handler string) (string, error) {
+	if strings.ContainsFunc(handler, func(r rune) bool { return r == ' ' || !unicode.IsPrint(r) }) || !utf8.ValidString(handler) {
+		return "", errors.New("event: the handler URL holds a space or a character that does not print; percent-encode or remove it")
+	}
+	u, err := url.Parse(handler)
+	switch {
+	case err != nil || u.Host == "":
+		return "", errors.New("event: the handler URL must be absolute, such as https://example.com/bitrix24")
+	case !strings.HasPrefix(handler, "https://") && !strings.HasPrefix(handler, "http://"):
+		return "", errors.New("event: the handler URL must start with https:// in lower case")
+	case u.User != nil:
+		return "", errors.New("event: the handler URL must hold no credentials; remove what stands before the @")
+	case strings.Contains(handler, "#"):
+		return "", errors.New("event: the handler URL must hold no fragment; the portal would not send it, so remove # and what follows")
+	case strings.HasSuffix(u.Host, ":"):
+		return "", errors.New("event: the handler URL ends its host in a colon; give a port from 1 to 65535, or none")
+	}
+	if port := u.Port(); port != "" {
+		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+			return "", errors.New("event: the handler URL has an impossible port; give one from 1 to 65535, or none")
+		}
+	}
+	host := u.Hostname()
+	if strings.Contains(host, ":") || strings.Index(host, ".") < 1 {
+		return "", errors.New("event: the portal accepts no handler host without a dot, such as localhost, and no IPv6 address; " +
+			"use a public name or an IPv4 address")
+	}
+	return host, checkHandlerHost(host)
+}
+
+// checkHandlerHost refuses hosts that reach no machine, or a different one from each machine that asks.
+func checkHandlerHost(host string) error {
+	addr, err := netip.ParseAddr(host)
+	if err != nil {
+		if numeric(host) {
+			return errors.New("event: the handler host is a number in an odd form; write an IPv4 address as four numbers, such as 192.168.0.7")
+		}
+		return nil
+	}
+	quad := addr.As4() // an IPv6 address holds colons and was refused before
+	const reserved = 240
+	if quad[0] == 0 || quad[0] >= reserved || addr.IsMulticast() || addr.IsLinkLocalUnicast() {
+		return errors.New("event: the handler host is an address that a portal cannot post to, such as 0.0.0.0, a link-local one " +
+			"(169.254.…) or a multicast one; use the address of the machine")
+	}
+	return nil
+}
+
+// numeric reports whether the last label of a host is a number. Resolvers read 0x7f.1 and 127.1 as IPv4
+// addresses, so such a host is no name.
+func numeric(host string) bool {
+	host = strings.TrimSuffix(host, ".")
+	label := host[strings.LastIndexByte(host, '.')+1:]
+	if len(label) > 2 && label[0] == '0' && label[1]|0x20 == 'x' {
+		_, err := strconv.ParseUint(label[2:], 16, 64)
+		return err == nil
+	}
+	return label == "" || strings.Trim(label, "0123456789") == ""
+}
+
+// stayingInside reports whether traffic to the host stays on this machine or in a private network.
+func stayingInside(host string) bool {
+	if addr, err := netip.ParseAddr(host); err == nil {
+		return addr.IsLoopback() || addr.IsPrivate()
+	}
+	return strings.HasSuffix(strings.ToLower(strings.TrimSuffix(host, ".")), ".localhost")
+}
+
+// printable replaces what does not print: control bytes would move a terminal's cursor, or begin a line
+// of a log.
+func printable(text string) string {
+	if !strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) && utf8.ValidString(text) {
+		return text
+	}
+	var b strings.Builder
+	for text != "" {
+		r, size := utf8.DecodeRuneInString(text)
+		switch {
+		case r == utf8.RuneError && size == 1:
+			fmt.Fprintf(&b, `\x%02x`, text[0])
+		case !unicode.IsPrint(r):
+			fmt.Fprintf(&b, `\u%04x`, r)
+		default:
+			b.WriteRune(r)
+		}
+		text = text[size:]
+	}
+	return b.String()
+}
+
+// shownURL is a handler URL for people: without the query and the fragment, where tenants and secrets
+// like to stand, and without a user and a password.
+func shownURL(handler string) string {
+	if i := strings.IndexAny(handler, "?#"); i >= 0 && i+1 < len(handler) {
+		handler = handler[:i+1] + "…"
+	}
+	if scheme, rest, ok := strings.Cut(handler, "://"); ok {
+		authority, path, slash := strings.Cut(rest, "/")
+		if at := strings.LastIndexByte(authority, '@'); at >= 0 {
+			handler = scheme + "://…" + authority[at:]
+			if slash {
+				handler += "/" + path
+			}
+		}
+	}
+	return printable(handler)
+}
