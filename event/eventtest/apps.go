@@ -93,8 +93,12 @@ func checkURL(raw string, optional bool) error {
 		return nil
 	}
 	u, err := url.Parse(raw)
-	if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
+	if err != nil || u.Hostname() == "" || (u.Scheme != "http" && u.Scheme != "https") {
 		return errors.New("eventtest: a handler address must be an absolute http or https URL")
+	}
+	port, portErr := strconv.ParseUint(cmp.Or(u.Port(), "1"), 10, 16)
+	if strings.ContainsAny(raw, "# \x7f") || portErr != nil || port == 0 {
+		return errors.New("eventtest: a handler address must hold no fragment and no space, and no port but 1 to 65535")
 	}
 	return nil
 }

@@ -107,6 +107,8 @@ func TestInstallRefuses(t *testing.T) {
 		"pages without address": {UI: true},
 		"relative address":      {HandlerURL: "/x"},
 		"scheme":                {HandlerURL: "ftp://example.com"},
+		"fragment":              {HandlerURL: "https://example.com/#x"},
+		"port":                  {HandlerURL: "https://example.com:65536/"},
 	} {
 		_, err := p.AddApp(spec)
 		require.Error(t, err, name)

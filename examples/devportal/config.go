@@ -4,7 +4,6 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"net/url"
 	"regexp"
 	"strconv"
 	"strings"
@@ -83,8 +82,10 @@ func (c *config) complete() error {
 	case c.ui && c.clientID != "" && c.handler == "":
 		return program.Usage("an application with pages needs -handler, the address of its installation page")
 	}
-	if u, err := url.Parse(c.handler); c.handler != "" && (err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https")) {
-		return program.Usage("-handler wants an absolute http or https URL")
+	if c.handler != "" {
+		if _, err := program.HTTPURL(c.handler); err != nil {
+			return program.Usage("-handler %w", err)
+		}
 	}
 	return nil
 }

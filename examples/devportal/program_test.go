@@ -42,6 +42,8 @@ func TestUsage(t *testing.T) {
 		"the last port":         {nil, []string{"-listen", "127.0.0.1:65535"}, 2, "-oauth-listen"},
 		"an odd member id":      {programtest.Env{"B24_MEMBER_ID": "me"}, nil, 2, "32 hexadecimal"},
 		"half of a credential":  {programtest.Env{"B24_CLIENT_SECRET": "hush-hush"}, nil, 2, "belong together"},
+		"handler with fragment": {programtest.Env{"PUBLIC_URL": "http://127.0.0.1:1/#x"}, nil, 2, "-handler"},
+		"handler at port 0":     {programtest.Env{"PUBLIC_URL": "http://127.0.0.1:0/"}, nil, 2, "-handler"},
 		"pages at no address":   {programtest.Env{"B24_CLIENT_ID": "a", "B24_CLIENT_SECRET": "hush-hush", "DEVPORTAL_UI": "1"}, nil, 2, "-handler"},
 		"a relative handler":    {nil, []string{"-handler", "/events"}, 2, "absolute"},
 		"an unknown log format": {nil, []string{"-log-format", "xml"}, 2, "text or json"},

@@ -81,12 +81,13 @@ func (cfg *config) target() string {
 
 // checkTarget wants https for everything that is not this machine: what is posted carries a token.
 func checkTarget(target string) error {
-	u, err := url.Parse(target)
-	switch {
-	case target == "":
+	if target == "" {
 		return program.Usage("set -forward-to, the address of your handler, such as http://127.0.0.1:8080/bitrix24/events")
-	case err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https"):
-		return program.Usage("-forward-to is no address; write it like http://127.0.0.1:8080/bitrix24/events")
+	}
+	u, err := program.HTTPURL(target)
+	switch {
+	case err != nil:
+		return program.Usage("-forward-to %w; write it like http://127.0.0.1:8080/bitrix24/events", err)
 	case u.Scheme == "http" && u.Hostname() != "localhost" && !net.ParseIP(u.Hostname()).IsLoopback():
 		return program.Usage("-forward-to another machine needs https://, since a token travels along")
 	default:

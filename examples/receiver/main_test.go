@@ -296,6 +296,9 @@ func TestUsage(t *testing.T) {
 		"address taken":           {token, []string{"-listen=" + taken.Addr().String()}, 1},
 		"address that is none":    {token, []string{"-listen=nowhere"}, 1},
 		"public URL without dot":  {token.With("B24_CLIENT_ID", "a", "B24_CLIENT_SECRET", "top-secret", "PUBLIC_URL", "https://localhost/x"), nil, 1},
+		"public URL in clear":     {token.With("B24_CLIENT_ID", "a", "B24_CLIENT_SECRET", "top-secret", "PUBLIC_URL", "http://a.example/x"), nil, 1},
+		"public URL's fragment":   {token.With("B24_CLIENT_ID", "a", "B24_CLIENT_SECRET", "top-secret", "PUBLIC_URL", "https://a.example/#x"), nil, 1},
+		"the platform's binding":  {token.With("B24_CLIENT_ID", "a", "B24_CLIENT_SECRET", "top-secret", "PUBLIC_URL", "https://a.example/x", "EVENTS", "ONAPPUSERREADY"), nil, 1},
 		"event that has no queue": {token.With("B24_CLIENT_ID", "a", "B24_CLIENT_SECRET", "top-secret", "PUBLIC_URL", "https://a.example/x", "EVENTS", "ONIMBOTV2MESSAGEADD"), nil, 1},
 		"no event":                {token.With("B24_CLIENT_ID", "a", "B24_CLIENT_SECRET", "top-secret", "PUBLIC_URL", "https://a.example/x", "EVENTS", ","), nil, 2},
 	} {
