@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -47,6 +46,7 @@ type Application struct {
 	inactive   bool
 	expired    bool
 	installer  int64
+	systemUser int64 // 0 until Moods.UserReady makes one
 	version    int64
 }
 
@@ -229,8 +229,8 @@ func (a *Application) InstallAs(ctx context.Context, user int64) error {
 		return errors.New("eventtest: only an administrator can install an application")
 	}
 	a.registered, a.installer = true, user
-	// Uninstall left these, for calls to be told what became of the application; they do not come back to life with it.
-	maps.DeleteFunc(p.access, func(_ string, t *accessToken) bool { return t.app == a })
+	// Uninstall left these, for requests to be told what became of the application; they do not come back to life with it.
+	p.dropTokens(func(app *Application, _ int64) bool { return app == a })
 	p.touch()
 	if a.spec.UI {
 		p.mu.Unlock()
@@ -261,15 +261,59 @@ func (a *Application) FinishInstall() error {
 
 func (a *Application) complete() {
 	a.installed = true
-	h := a.p.newHit(a.installer)
-	if a.p.moods.NoInstallEvent {
-		a.p.finish(h)
-		return
+	p := a.p
+	h := p.newHit(a.installer)
+	if p.moods.UserReady == UserReadyBefore {
+		a.raiseUserReady(h)
 	}
-	h.raise(occurrence{event: "ONAPPINSTALL", app: a, user: a.installer, data: phpform.Map(
-		number("VERSION", a.version), text("ACTIVE", "Y"), text("INSTALLED", "Y"), text("LANGUAGE_ID", "en"),
+	if !p.moods.NoInstallEvent {
+		h.raise(occurrence{event: "ONAPPINSTALL", app: a, user: a.installer, data: phpform.Map(
+			number("VERSION", a.version), text("ACTIVE", "Y"), text("INSTALLED", "Y"), text("LANGUAGE_ID", "en"),
+		)})
+	}
+	if p.moods.UserReady == UserReadyAfter {
+		a.raiseUserReady(h)
+	}
+	p.finish(h)
+}
+
+// raiseUserReady makes the application's system user, or brings it back, and sends its tokens to HandlerURL by a handler that the
+// platform binds by itself.
+func (a *Application) raiseUserReady(h *hit) {
+	p := a.p
+	if a.systemUser == 0 {
+		a.systemUser = p.next("user")
+		p.users[a.systemUser] = &user{id: a.systemUser, User: User{Name: "Application", LastName: a.spec.ClientID}}
+	}
+	p.users[a.systemUser].dismissed = false
+	if a.spec.HandlerURL != "" {
+		p.addBinding(&binding{app: a, event: onAppUserReady, handler: a.spec.HandlerURL, minTimeout: -1})
+	}
+	g := p.issue(a, a.systemUser, freshSession, true)
+	h.raise(occurrence{event: onAppUserReady, app: a, user: a.installer, data: phpform.Map(
+		text("access_token", string(g.AccessToken)),
+		text("refresh_token", string(g.RefreshToken)),
+		number("expires_in", int64(p.moods.TokenLifetime/time.Second)),
+		text("scope", strings.Join(g.Scope, ",")),
+		text("domain", p.oauth.addr),
+		text("server_endpoint", g.ServerEndpoint),
+		text("client_endpoint", g.ClientEndpoint),
+		text("member_id", g.MemberID),
+		number("user_id", g.UserID),
+		text("client_id", a.spec.ClientID),
+		text("status", g.Status),
+		text("LANGUAGE_ID", "en"),
 	)})
-	a.p.finish(h)
+}
+
+const onAppUserReady = "ONAPPUSERREADY"
+
+// SystemUser returns the user of the portal that [Moods.UserReady] made for the application, who is no administrator; 0 where there
+// is none.
+func (a *Application) SystemUser() int64 {
+	a.p.mu.Lock()
+	defer a.p.mu.Unlock()
+	return a.systemUser
 }
 
 // Update is the installation of the application's next version, 2 after 1: ONAPPUPDATE goes to the handlers that it has bound,
@@ -294,7 +338,9 @@ func (a *Application) Update() error {
 }
 
 // Uninstall removes the application: its tokens are dead, ONAPPUNINSTALL goes out without any, and its handlers and queue are
-// gone. clean is the user's wish to have the application's data deleted. It returns [ErrNotInstalled].
+// gone. Calls with its access tokens are answered APPLICATION_NOT_FOUND, the OAuth server answers its refresh tokens invalid_client,
+// until it is installed again. clean is the user's wish to have the application's data deleted. Where [Moods.NoUninstallEvent] is
+// on, nobody is told. It returns [ErrNotInstalled].
 func (a *Application) Uninstall(clean bool) error {
 	p := a.p
 	p.mu.Lock()
@@ -307,16 +353,20 @@ func (a *Application) Uninstall(clean bool) error {
 		n = 1
 	}
 	h := p.newHit(AdminID)
-	h.raise(occurrence{event: "ONAPPUNINSTALL", app: a, user: AdminID, data: phpform.Map(
-		text("LANGUAGE_ID", "en"), number("CLEAN", n),
-	)})
+	if !p.moods.NoUninstallEvent {
+		h.raise(occurrence{event: "ONAPPUNINSTALL", app: a, user: AdminID, data: phpform.Map(
+			text("LANGUAGE_ID", "en"), number("CLEAN", n),
+		)})
+	}
 	p.finish(h)
 	a.registered, a.installed = false, false
 	p.dropBots(a)
 	p.bindings = slices.DeleteFunc(p.bindings, func(b *binding) bool { return b.app == a })
 	p.dropRows(func(r *offlineRow) bool { return r.app == a })
-	p.dropRenewals(func(app *Application, _ int64) bool { return app == a })
-	return nil // access tokens stay known, so that calls are told APPLICATION_NOT_FOUND
+	if u := p.users[a.systemUser]; u != nil {
+		u.dismissed = true
+	}
+	return nil // tokens stay known, so that requests are told what became of the application
 }
 
 // Placement says where an application's page is opened.
@@ -375,21 +425,51 @@ func (a *Application) Frame(ctx context.Context, user int64, placement Placement
 	return postForm(ctx, target.String(), body)
 }
 
-// open posts the installation page.
-func (a *Application) open(ctx context.Context, user int64) error {
-	r, err := a.Frame(ctx, user, Placement{})
+// OpenPage opens the application's page at HandlerURL for a user, administrator or not, as the user's browser does: it sends what
+// [Application.Frame] builds. It returns the status of the answer. The errors are those of Frame, and one for a page that cannot be
+// reached.
+func (a *Application) OpenPage(ctx context.Context, user int64, placement Placement) (status int, err error) {
+	r, err := a.Frame(ctx, user, placement)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	resp, err := a.p.client.Do(r)
 	if err != nil {
-		return fmt.Errorf("eventtest: opening the installation page: %w", withoutURL(err))
+		return 0, fmt.Errorf("eventtest: opening the page: %w", withoutURL(err))
 	}
 	defer resp.Body.Close() //nolint:errcheck // only the status matters
-	if resp.StatusCode >= 400 {
-		return errors.New("eventtest: the installation page answered with status " + strconv.Itoa(resp.StatusCode))
+	return resp.StatusCode, nil
+}
+
+// open posts the installation page.
+func (a *Application) open(ctx context.Context, user int64) error {
+	status, err := a.OpenPage(ctx, user, Placement{})
+	if err == nil && status >= 400 {
+		err = errors.New("eventtest: the installation page answered with status " + strconv.Itoa(status))
 	}
-	return nil
+	return err
+}
+
+// Redirected builds the GET that a user's browser makes to RedirectURL after the user has let the application in at
+// /oauth/authorize/: it carries a fresh authorization code of that user and the state. With a state, a user or a portal other than
+// those that the program began with, it is a login CSRF. The errors are those of [Application.Grant], and one where there is no
+// RedirectURL.
+func (a *Application) Redirected(ctx context.Context, user int64, state string) (*http.Request, error) {
+	p := a.p
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err := a.usable(user); err != nil {
+		return nil, err
+	}
+	target, err := p.redirection(a, user, state)
+	if err != nil {
+		return nil, err
+	}
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, target, http.NoBody)
+	if err != nil {
+		return nil, errors.New("eventtest: RedirectURL is not a URL")
+	}
+	return r, nil
 }
 
 // Format prints the client id under every verb, since the application holds secrets.

@@ -23,6 +23,7 @@ type authBlock struct {
 	user             int64
 	applicationToken string
 	direct           bool
+	bot              bool
 }
 
 // grant adds the tokens of a user.
@@ -34,6 +35,8 @@ func (a *authBlock) grant(g Grant, lifetime time.Duration) {
 
 func (a *authBlock) value() phpform.Value {
 	switch {
+	case a.bot: // the envelope of a bot of imbot.v2, which has its own block inside data
+		return phpform.Map(text("domain", a.domain), text("application_token", a.applicationToken))
 	case a.direct: // the portal posts by itself, past the OAuth server
 		return phpform.Map(text("domain", a.domain), text("member_id", a.memberID), text("application_token", a.applicationToken))
 	case a.accessToken == "":
@@ -65,13 +68,13 @@ func (a *authBlock) value() phpform.Value {
 
 // encodeBody writes the body of a delivery.
 func encodeBody(name string, handlerID int64, data phpform.Value, fired time.Time, auth authBlock) string {
-	return encodeSections(name, handlerID, data, fired, auth.value())
+	return encodeSections(name, handlerID, data, phpform.Int(fired.Unix()), auth.value())
 }
 
-func encodeSections(name string, handlerID int64, data phpform.Value, fired time.Time, auth phpform.Value) string {
+func encodeSections(name string, handlerID int64, data, ts, auth phpform.Value) string {
 	entries := []phpform.Entry{text("event", name)}
 	if handlerID > 0 {
 		entries = append(entries, number("event_handler_id", handlerID))
 	}
-	return phpform.Encode(phpform.Map(append(entries, kv("data", wireNumbers(data)), number("ts", fired.Unix()), kv("auth", auth))...))
+	return phpform.Encode(phpform.Map(append(entries, kv("data", wireNumbers(data)), kv("ts", ts), kv("auth", auth))...))
 }

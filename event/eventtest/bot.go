@@ -16,6 +16,8 @@ type Bot struct {
 	// Type is B for an ordinary bot, which an empty one stands for, H for one that seems to type, S for a supervisor, O for one
 	// of open channels.
 	Type string
+	// Webhook makes a bot of imbot.v2 in webhook mode: the portal sends its ONIMBOTV2* events to this URL.
+	Webhook string
 }
 
 // bot is a chat bot. It is a user too, whom only its tokens name.
@@ -24,13 +26,16 @@ type bot struct {
 	id       int64
 	app      *Application
 	openline bool
+	gone     bool // its subscriptions go at the end of the hit
+	v2       *botV2
 }
 
 // maxBots is how many bots an application can have.
 const maxBots = 5
 
 // AddBot registers a chat bot of the application as imbot.register does, except that it binds no handlers: event.bind does, for
-// the events ONIMBOTMESSAGEADD, ONIMBOTMESSAGEUPDATE, ONIMBOTMESSAGEDELETE, ONIMBOTJOINCHAT and ONIMBOTDELETE. It returns the
+// the events ONIMBOTMESSAGEADD, ONIMBOTMESSAGEUPDATE, ONIMBOTMESSAGEDELETE, ONIMBOTJOINCHAT and ONIMBOTDELETE. One with a Webhook is
+// registered as by imbot.v2.Bot.register, which subscribes it. It returns the
 // identifier of the bot, to which users write by [Portal.Add] with the kind [ChatMessage]; that of the existing bot where the
 // application has one with the code. Errors are [ErrNotInstalled] and [ErrClosed], and those for an unknown type and a sixth bot.
 func (a *Application) AddBot(b Bot) (int64, error) {
@@ -45,6 +50,11 @@ func (a *Application) AddBot(b Bot) (int64, error) {
 	case b.Type != "" && botType(b.Type) != b.Type:
 		return 0, errors.New("eventtest: a bot's type is one of B, H, S and O")
 	}
+	if b.Webhook != "" {
+		if err := checkURL(b.Webhook, false); err != nil {
+			return 0, err
+		}
+	}
 	if b.Code == "" {
 		b.Code = "bot"
 	}
@@ -54,6 +64,10 @@ func (a *Application) AddBot(b Bot) (int64, error) {
 	added, ok := p.registerBot(a, b, User{Name: b.Name}, false)
 	if !ok {
 		return 0, fmt.Errorf("eventtest: an application has %d bots at most", maxBots)
+	}
+	if b.Webhook != "" && added.v2 == nil {
+		added.v2 = &botV2{}
+		p.subscribe(added, b.Webhook)
 	}
 	p.touch()
 	return added.id, nil
@@ -129,8 +143,9 @@ func (p *Portal) registerBot(a *Application, b Bot, profile User, openline bool)
 	return added, true
 }
 
-// dropBot removes a bot with its tokens and its dialogues.
+// dropBot removes a bot with its tokens and its dialogues. Its subscriptions stay until the hit ends, since they get its last event.
 func (p *Portal) dropBot(b *bot) {
+	b.gone = true
 	delete(p.chat.bots, b.id)
 	delete(p.users, b.id)
 	p.dropTokens(func(_ *Application, user int64) bool { return user == b.id })
@@ -158,6 +173,10 @@ func (p *Portal) raiseMessage(h *hit, action string, o *object) {
 	if b == nil || u == nil || p.chat.bots[m.author] != nil {
 		return // what bots write reaches no bot
 	}
+	if b.v2 != nil {
+		p.raiseMessageV2(h, action, b, o)
+		return
+	}
 	params := p.messageParams(m)
 	if action != "ADD" {
 		params = changedParams(m)
@@ -172,6 +191,10 @@ func (p *Portal) raiseMessage(h *hit, action string, o *object) {
 
 // raiseJoin tells the application of a bot that a user opened a private chat with it.
 func (p *Portal) raiseJoin(h *hit, b *bot, by int64) {
+	if b.v2 != nil {
+		p.raiseJoinV2(h, b, by)
+		return
+	}
 	h.raise(occurrence{event: "ONIMBOTJOINCHAT", app: b.app, user: by, data: phpform.Map(
 		kv("BOT", phpform.Map(kv(userKey(b.id), p.botEntry(b)))),
 		kv("PARAMS", phpform.Map(
@@ -190,6 +213,10 @@ func (p *Portal) raiseJoin(h *hit, b *bot, by int64) {
 
 // raiseBotDelete tells an application that its bot was deleted.
 func (p *Portal) raiseBotDelete(h *hit, b *bot, by int64) {
+	if b.v2 != nil {
+		p.raiseDeleteV2(h, b, by)
+		return
+	}
 	h.raise(occurrence{event: "ONIMBOTDELETE", app: b.app, user: by, data: phpform.Map(
 		number("BOT_ID", b.id), text("BOT_CODE", b.Code),
 	)})

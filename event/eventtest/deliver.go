@@ -65,6 +65,10 @@ func newDeliveryClient(cfg config) *http.Client {
 // send queues an online delivery to a handler of an application.
 func (p *Portal) send(h *hit, b *binding, o occurrence) {
 	auth := p.authFor(b.app)
+	if b.bot != nil {
+		auth.applicationToken = string(b.bot.applicationToken())
+		auth.bot = !p.moods.WholeBotAuth
+	}
 	user := o.user
 	if b.user > 0 {
 		user = b.user
@@ -77,7 +81,7 @@ func (p *Portal) send(h *hit, b *binding, o occurrence) {
 		body: encodeBody(o.event, b.id, o.data, p.now(), auth),
 	}
 	var wait time.Duration
-	if o.event == "ONAPPINSTALL" {
+	if o.event == "ONAPPINSTALL" || (o.event == onAppUserReady && p.moods.UserReady == UserReadyAfter) {
 		wait = p.moods.InstallDelay
 	}
 	p.enqueueLater(wait, c)

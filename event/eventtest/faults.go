@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"regexp"
 	"strconv"
 	"time"
 
@@ -26,6 +27,7 @@ type Fault struct {
 	lose     bool                         // after the method ran
 	cut      bool                         // the same
 	rewrite  func([]byte) []byte          // the same
+	kind     string                       // the same: another Content-Type
 }
 
 // Fail answers with a status and an error envelope, and the method does not run. In a batch it fails the item.
@@ -80,6 +82,36 @@ func CutAnswer() Fault { return Fault{cut: true} }
 
 // Rewrite runs the method and changes the body of its answer.
 func Rewrite(f func(body []byte) []byte) Fault { return Fault{rewrite: f} }
+
+// PlainText runs the method and calls its answer text/plain.
+func PlainText() Fault { return Fault{kind: "text/plain; charset=utf-8"} }
+
+// BOM runs the method and puts a byte order mark in front of its answer.
+func BOM() Fault {
+	return Rewrite(func(body []byte) []byte { return append([]byte("\ufeff"), body...) })
+}
+
+// Notice runs the method and puts a notice of PHP in front of its answer, which is text/html then, as from a server that shows its
+// errors.
+func Notice() Fault {
+	f := Rewrite(func(body []byte) []byte {
+		return append([]byte("<br />\n<b>Notice</b>:  Undefined index: scope in <b>/srv/www/token.php</b> on line <b>42</b><br />\n"), body...)
+	})
+	f.kind = "text/html; charset=UTF-8"
+	return f
+}
+
+// ExpiresIn runs the method and writes another value to the member expires_in of its answer: raw is its JSON, such as "", "3600" (with
+// the quotes), 3600.0 or false. Where raw is empty, the member is left out.
+func ExpiresIn(raw string) Fault {
+	member := regexp.MustCompile(`"expires_in":[^,}]*,?`)
+	return Rewrite(func(body []byte) []byte {
+		if raw == "" {
+			return member.ReplaceAllLiteral(body, nil)
+		}
+		return member.ReplaceAllLiteral(body, []byte(`"expires_in":`+raw+`,`)) // more members follow
+	})
+}
 
 // WrongEncoding runs the method and then fails to write its answer, with the status that it had: 200 where it succeeded.
 func WrongEncoding() Fault {
@@ -252,6 +284,9 @@ func (f Fault) write(w http.ResponseWriter, status int, body []byte) {
 	}
 	if f.rewrite != nil {
 		body = f.rewrite(body)
+	}
+	if f.kind != "" {
+		w.Header().Set("Content-Type", f.kind)
 	}
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(status)

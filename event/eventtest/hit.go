@@ -22,6 +22,7 @@ type occurrence struct {
 	data  phpform.Value // null where there is none
 	user  int64         // who caused it; 0 for nobody
 	app   *Application  // the only application to be told; nil for all
+	bot   *bot          // the only bot of imbot.v2 to be told; nil for all
 }
 
 func (h *hit) raise(o occurrence) { h.raised = append(h.raised, o) }
@@ -32,6 +33,7 @@ func (p *Portal) newHit(user int64) *hit { return &hit{user: user, session: fres
 // finish sends what the hit raised: online events to the delivery queue, offline ones to the offline queue.
 func (p *Portal) finish(h *hit) {
 	p.touch()
+	defer p.unsubscribeGone()
 	if len(h.raised) == 0 {
 		return
 	}
@@ -42,7 +44,7 @@ func (p *Portal) finish(h *hit) {
 	var seen []string
 	var rows []record
 	for _, o := range h.raised {
-		if o.event != "ONAPPINSTALL" { // somebody installs, and the platform has the data
+		if o.event != "ONAPPINSTALL" && o.event != onAppUserReady { // somebody installs, and the platform has the data
 			o.fit(p.moods)
 		}
 		key := o.event + "|" + string(appendJSON(nil, o.data))
@@ -100,7 +102,7 @@ func (p *Portal) save(h *hit, rows []record) {
 func (p *Portal) dispatch(h *hit, o occurrence, rows []record) []record {
 	for _, b := range p.bindings {
 		switch {
-		case b.event != o.event, o.app != nil && b.app != o.app, !b.app.live():
+		case b.event != o.event, o.app != nil && b.app != o.app, !b.app.live(), o.bot != nil && b.bot != o.bot:
 		case !b.offline:
 			p.send(h, b, o)
 		case h.clientID == b.app.spec.ClientID && h.connector == b.connector:
@@ -169,7 +171,7 @@ func withoutTokens(name string) bool { return name == "ONAPPUNINSTALL" || name =
 // withRefresh tells the events that carry a refresh token besides the access token.
 func withRefresh(name string) bool {
 	switch name {
-	case "ONAPPINSTALL", "ONAPPUPDATE", "ONAPPTEST", "ONSUBSCRIPTIONRENEW", "ONOFFLINEEVENT",
+	case "ONAPPINSTALL", "ONAPPUPDATE", onAppUserReady, "ONAPPTEST", "ONSUBSCRIPTIONRENEW", "ONOFFLINEEVENT",
 		"ONIMBOTMESSAGEADD", "ONIMBOTMESSAGEUPDATE", "ONIMBOTMESSAGEDELETE", "ONIMBOTCONTEXTGET", "ONIMCOMMANDADD",
 		"ONIMBOTV2MESSAGEADD", "ONIMBOTV2MESSAGEUPDATE", "ONIMBOTV2MESSAGEDELETE", "ONIMBOTV2CONTEXTGET",
 		"ONIMBOTV2COMMANDADD", "ONIMBOTV2REACTIONCHANGE":

@@ -63,6 +63,11 @@ func (p *Portal) methodTable() map[string]method {
 		"imbot.message.add":    {scope: "imbot", run: p.botMessageAdd},
 		"imbot.message.update": {scope: "imbot", run: p.botMessageUpdate},
 		"imbot.message.delete": {scope: "imbot", run: p.botMessageDelete},
+
+		"imbot.v2.bot.register":   {scope: "imbot", run: p.botV2Register},
+		"imbot.v2.bot.get":        {scope: "imbot", run: p.botV2Get},
+		"imbot.v2.bot.update":     {scope: "imbot", run: p.botV2Update},
+		"imbot.v2.bot.unregister": {scope: "imbot", run: p.botV2Unregister},
 	}
 	for _, k := range []Kind{Lead, Deal, Contact, Company} {
 		table[string(k)+".add"] = method{scope: "crm", run: p.crmAdd(k)}

@@ -20,6 +20,7 @@ type binding struct {
 	connector  string
 	offline    bool
 	minTimeout int64 // -1 where not given
+	bot        *bot  // of imbot.v2, whose subscription it is
 }
 
 // Columns of the handler table.
@@ -32,7 +33,7 @@ const (
 
 // same compares what makes a handler unique.
 func (b *binding) same(o *binding) bool {
-	return b.app == o.app && b.user == o.user && b.offline == o.offline &&
+	return b.app == o.app && b.user == o.user && b.offline == o.offline && b.bot == o.bot &&
 		prefix(b.event, uniqueEvent) == prefix(o.event, uniqueEvent) &&
 		prefix(b.handler, uniqueURL) == prefix(o.handler, uniqueURL) &&
 		prefix(b.connector, uniqueSource) == prefix(o.connector, uniqueSource)

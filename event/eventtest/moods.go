@@ -14,7 +14,7 @@ type Moods struct {
 	// NoUser makes every change the work of a robot or an agent: no tokens in deliveries, user 0 in the offline queue. Handlers
 	// bound with AUTH_TYPE still get that user's tokens, and ONAPPINSTALL those of whoever installs.
 	NoUser bool
-	// NoData leaves the data out of every event but ONAPPINSTALL: deliveries have no section data, records of the offline queue a null.
+	// NoData leaves the data out of every event but ONAPPINSTALL and ONAPPUSERREADY: deliveries have no section data, records of the offline queue a null.
 	NoData bool
 	// NoExtendedOffline is a plan without rest_offline_extended: event.offline.get with clear=0 is refused.
 	NoExtendedOffline bool
@@ -46,6 +46,18 @@ type Moods struct {
 	InstallDelay time.Duration
 	// NoInstallEvent keeps ONAPPINSTALL from being sent at all.
 	NoInstallEvent bool
+	// NoUninstallEvent keeps ONAPPUNINSTALL from being sent at all, as for an application whose process is down when it is removed:
+	// the platform tries once.
+	NoUninstallEvent bool
+	// UserReady is whether an installation makes a system user for the application and posts its tokens with ONAPPUSERREADY to
+	// HandlerURL, and whether that comes before ONAPPINSTALL or after it; see [Application.SystemUser]. The platform promises no
+	// order. The default is not to.
+	UserReady UserReady
+	// WholeBotAuth puts the auth block of every other event into the deliveries to bots of imbot.v2 too. The default is what the
+	// documentation shows: domain and application_token, and the portal's member_id in data.bot.auth only.
+	WholeBotAuth bool
+	// OAuthLatency is how long a request to the OAuth server takes before it is looked at, in real time.
+	OAuthLatency time.Duration
 	// TokenLifetime is how long access tokens live that are issued from now on. It is never 0; the default is an hour.
 	TokenLifetime time.Duration
 	// RatePerSecond and RateBurst are the limit on requests: a bucket of RateBurst requests for each source address that drains by
@@ -59,6 +71,16 @@ type Moods struct {
 	// Latency is how long a request to REST takes before its method runs, in real time.
 	Latency time.Duration
 }
+
+// UserReady is when ONAPPUSERREADY comes; see [Moods].
+type UserReady int
+
+// Values of [UserReady].
+const (
+	UserReadyNever  UserReady = iota
+	UserReadyBefore           // before ONAPPINSTALL, and without waiting for it
+	UserReadyAfter            // after ONAPPINSTALL, whatever its delay
+)
 
 // raceWindow is the time, real time, in which two calls are at the same time where they race.
 const raceWindow = 20 * time.Millisecond
@@ -95,6 +117,10 @@ func (m *Moods) check() error {
 		return errors.New("eventtest: Moods.OfflineLag must not be negative")
 	case m.InstallDelay < 0:
 		return errors.New("eventtest: Moods.InstallDelay must not be negative")
+	case m.OAuthLatency < 0:
+		return errors.New("eventtest: Moods.OAuthLatency must not be negative")
+	case m.UserReady < UserReadyNever || m.UserReady > UserReadyAfter:
+		return errors.New("eventtest: Moods.UserReady must be UserReadyNever, UserReadyBefore or UserReadyAfter")
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package eventtest
 
 import (
 	"crypto/subtle"
+	"errors"
 	"net/http"
 	"net/url"
 	"strings"
@@ -19,8 +20,12 @@ const (
 // serveOAuth runs one request to the OAuth server that is about this portal.
 func (p *Portal) serveOAuth(w http.ResponseWriter, r *http.Request, name string, params phpform.Value) {
 	p.mu.Lock()
-	p.records.requests.OAuth++
+	p.records.requests.countOAuth(name, params)
+	latency := p.moods.OAuthLatency
 	p.mu.Unlock()
+	if latency > 0 {
+		p.pause(r.Context(), latency)
+	}
 	fault, faulty := p.takeFault(name)
 	public, _ := take(params, "client_secret", "refresh_token", "code", "auth", "access_token")
 	if faulty && fault.instead(p, w, r, name, public) {
@@ -137,14 +142,23 @@ func (p *Portal) serveAuthorize(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "Application not found or not installed", http.StatusNotFound) // shown to the user, not sent to the redirect
 		return
 	}
-	target, err := url.Parse(a.spec.RedirectURL)
+	target, err := p.redirection(a, AdminID, query.Get("state"))
 	if err != nil {
 		http.Error(w, "Wrong redirect address", http.StatusNotFound)
 		return
 	}
+	http.Redirect(w, r, target, http.StatusFound)
+}
+
+// redirection is where the browser of a user goes who let an application in.
+func (p *Portal) redirection(a *Application, user int64, state string) (string, error) {
+	target, err := url.Parse(a.spec.RedirectURL)
+	if err != nil || a.spec.RedirectURL == "" {
+		return "", errors.New("eventtest: the application has no RedirectURL")
+	}
 	answer := phpform.Encode(phpform.Map(
-		text("code", p.newCode(a, AdminID)),
-		text("state", query.Get("state")),
+		text("code", p.newCode(a, user)),
+		text("state", state),
 		text("domain", p.domain),
 		text("member_id", p.cfg.memberID),
 		text("scope", strings.Join(a.spec.Scope, ",")),
@@ -154,5 +168,5 @@ func (p *Portal) serveAuthorize(w http.ResponseWriter, r *http.Request) {
 		answer = target.RawQuery + "&" + answer
 	}
 	target.RawQuery = answer
-	http.Redirect(w, r, target.String(), http.StatusFound)
+	return target.String(), nil
 }

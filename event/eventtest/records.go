@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/b24events/b24events/event"
+	"github.com/b24events/b24events/internal/phpform"
 )
 
 // Bounds of the calls and of the attempts that are kept; the oldest go first.
@@ -54,8 +55,32 @@ type Call struct {
 // Requests counts HTTP requests since the portal was made.
 type Requests struct {
 	REST       int // to the portal's REST, whatever they were answered
-	OAuth      int // to the OAuth server
+	OAuth      int // to the OAuth server, as far as they are about this portal or its applications
+	Secrets    int // of these, those that carried a client_secret
+	Codes      int // of these, those to trade an authorization code
+	Refreshes  int // of these, those to trade a refresh token
+	TokenInfos int // of these, those that asked for app.info
 	Deliveries int // from the portal to handlers
+}
+
+// countOAuth counts a request to the OAuth server, whatever becomes of it.
+func (r *Requests) countOAuth(name string, params phpform.Value) {
+	get := func(key string) string {
+		v, _ := params.Get(key)
+		return v.Scalar()
+	}
+	r.OAuth++
+	if get("client_secret") != "" {
+		r.Secrets++
+	}
+	switch {
+	case name == appInfoCall:
+		r.TokenInfos++
+	case get("grant_type") == "authorization_code":
+		r.Codes++
+	case get("grant_type") == "refresh_token":
+		r.Refreshes++
+	}
 }
 
 type records struct {

@@ -35,6 +35,7 @@ type request struct {
 	fired     time.Time
 	auth      authBlock
 	noAuth    bool
+	noTime    bool
 }
 
 // NewRequest builds the POST that a portal sends for an event: the form body of PHP's http_build_query with event,
@@ -95,7 +96,15 @@ func build(e Event, payload any, opts []RequestOption) (*request, string, error)
 	if r.noAuth {
 		auth = phpform.Map()
 	}
-	return r, encodeSections(upper(e.Name()), r.handlerID, data, r.fired, auth), nil
+	return r, encodeSections(upper(e.Name()), r.handlerID, data, r.ts(), auth), nil
+}
+
+// ts is the section of that name; null is left out.
+func (r *request) ts() phpform.Value {
+	if r.noTime {
+		return null()
+	}
+	return phpform.Int(r.fired.Unix())
 }
 
 // WithURL sets the address. The default is http://127.0.0.1/.
@@ -185,6 +194,16 @@ func WithGrant(g Grant) RequestOption {
 	}
 }
 
+// WithPortal fills the auth block from a [Portal] as [WithGrant] does, application token included, but without the user and the
+// user's tokens: what ONAPPUNINSTALL carries, and what everybody can build who has opened a page of the application.
+func WithPortal(g Grant) RequestOption {
+	return func(r *request) error {
+		r.auth.domain, r.auth.memberID, r.auth.applicationToken = g.Domain, g.MemberID, string(g.ApplicationToken)
+		r.auth.clientEndpoint, r.auth.serverEndpoint = g.ClientEndpoint, g.ServerEndpoint
+		return nil
+	}
+}
+
 // WithHandlerID sets event_handler_id, which is left out otherwise, as on old builds.
 func WithHandlerID(id int64) RequestOption {
 	return func(r *request) error {
@@ -197,6 +216,23 @@ func WithHandlerID(id int64) RequestOption {
 func WithTime(t time.Time) RequestOption {
 	return func(r *request) error {
 		r.fired = t
+		return nil
+	}
+}
+
+// WithoutTime leaves ts out, as no portal does.
+func WithoutTime() RequestOption {
+	return func(r *request) error {
+		r.noTime = true
+		return nil
+	}
+}
+
+// BotAuth makes the auth block that is documented for bots of imbot.v2 in webhook mode: domain and application_token only. The
+// portal's member_id stands in data.bot.auth; see [Grant.Inner].
+func BotAuth() RequestOption {
+	return func(r *request) error {
+		r.auth.bot = true
 		return nil
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/b24events/b24events/event"
@@ -32,6 +33,18 @@ type Grant struct {
 	ServerEndpoint   string
 	Status           string
 	UserID           int64
+}
+
+// Inner returns the grant as an auth block inside data: that of data.bot.auth in events of bots of imbot.v2 or, beside BOT_ID and
+// BOT_CODE, of data.BOT[n] in those of old ones. It holds tokens.
+func (g Grant) Inner() map[string]any {
+	return map[string]any{
+		"access_token": string(g.AccessToken), "refresh_token": string(g.RefreshToken),
+		"expires": g.Expires.Unix(), "scope": strings.Join(g.Scope, ","), "status": g.Status,
+		"domain": g.Domain, "member_id": g.MemberID, "user_id": g.UserID,
+		"client_endpoint": g.ClientEndpoint, "server_endpoint": g.ServerEndpoint,
+		"application_token": string(g.ApplicationToken),
+	}
 }
 
 type accessToken struct {
@@ -145,11 +158,6 @@ func (a *Application) RevokeTokens() {
 // dropTokens makes tokens and codes dead that are a certain application's and user's.
 func (p *Portal) dropTokens(dead func(a *Application, user int64) bool) {
 	maps.DeleteFunc(p.access, func(_ string, t *accessToken) bool { return dead(t.app, t.user) })
-	p.dropRenewals(dead)
-}
-
-// dropRenewals is dropTokens for all but access tokens.
-func (p *Portal) dropRenewals(dead func(a *Application, user int64) bool) {
 	maps.DeleteFunc(p.refresh, func(_ string, t *refreshToken) bool { return dead(t.app, t.user) })
 	maps.DeleteFunc(p.codes, func(_ string, c *authCode) bool { return dead(c.app, c.user) })
 }

@@ -1,0 +1,163 @@
+package eventtest
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/b24events/b24events/event"
+	"github.com/b24events/b24events/internal/phpform"
+)
+
+// botV2 is what a bot of imbot.v2 has besides what every bot has.
+type botV2 struct {
+	token  string       // botToken; empty for a bot that its application's tokens stand for
+	linked event.Secret // application token of its subscriptions since it has a botToken
+}
+
+// botV2Events are the subscriptions of a bot of imbot.v2 in webhook mode.
+func botV2Events() []string {
+	return []string{
+		"ONIMBOTV2MESSAGEADD", "ONIMBOTV2MESSAGEUPDATE", "ONIMBOTV2MESSAGEDELETE", "ONIMBOTV2JOINCHAT",
+		"ONIMBOTV2DELETE", "ONIMBOTV2CONTEXTGET", "ONIMBOTV2COMMANDADD", "ONIMBOTV2REACTIONCHANGE",
+	}
+}
+
+// applicationToken is what signs the bot's deliveries: that of the application, or one of its own.
+func (b *bot) applicationToken() event.Secret {
+	if b.v2 != nil && b.v2.linked != "" {
+		return b.v2.linked
+	}
+	return b.app.token
+}
+
+// relink gives the bot a botToken, and links its subscriptions to a new application token.
+func (v *botV2) relink(botToken string) {
+	v.token, v.linked = botToken, event.Secret(randomText(32, hexDigits))
+}
+
+// RotateBotToken gives a bot of imbot.v2 another botToken, as imbot.v2.Bot.update does with fields.botToken, and returns the
+// application token that its ONIMBOTV2* events carry from now on. Other events of the application keep theirs. It returns
+// [ErrNotFound] where the application has no such bot.
+func (a *Application) RotateBotToken(id int64) (event.Secret, error) {
+	p := a.p
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	b := p.chat.bots[id]
+	if b == nil || b.app != a || b.v2 == nil {
+		return "", fmt.Errorf("%w: bot %d of imbot.v2", ErrNotFound, id)
+	}
+	b.v2.relink(randomText(32, base36))
+	p.touch()
+	return b.v2.linked, nil
+}
+
+// subscribe makes the eight subscriptions of a bot to a URL, and ends those to an earlier one. Without a URL it is in fetch mode.
+func (p *Portal) subscribe(b *bot, url string) {
+	p.bindings = slices.DeleteFunc(p.bindings, func(have *binding) bool { return have.bot == b })
+	b.Webhook = url
+	if url == "" {
+		return
+	}
+	for _, name := range botV2Events() {
+		p.addBinding(&binding{app: b.app, bot: b, event: name, handler: url, minTimeout: -1})
+	}
+}
+
+// unsubscribeGone ends the subscriptions of bots that were deleted in the hit that ends.
+func (p *Portal) unsubscribeGone() {
+	p.bindings = slices.DeleteFunc(p.bindings, func(b *binding) bool { return b.bot != nil && b.bot.gone })
+}
+
+// raiseV2 sends an event of a bot of imbot.v2. Each delivery brings tokens of the bot.
+func (p *Portal) raiseV2(h *hit, action string, b *bot, by int64, data ...phpform.Entry) {
+	if b.Webhook == "" {
+		return // it would poll; see the package's documentation
+	}
+	g := p.issue(b.app, b.id, freshSession, true)
+	entries := []phpform.Entry{kv("bot", phpform.Map(
+		number("id", b.id), text("code", b.Code),
+		kv("auth", phpform.Map(
+			text("access_token", string(g.AccessToken)),
+			number("expires", g.Expires.Unix()),
+			number("expires_in", int64(p.moods.TokenLifetime/time.Second)),
+			text("scope", strings.Join(g.Scope, ",")),
+			text("domain", g.Domain),
+			text("server_endpoint", g.ServerEndpoint),
+			text("status", g.Status),
+			text("client_endpoint", g.ClientEndpoint),
+			text("member_id", g.MemberID),
+			number("user_id", b.id),
+			text("refresh_token", string(g.RefreshToken)),
+			text("application_token", string(g.ApplicationToken)),
+		)),
+	))}
+	h.raise(occurrence{event: "ONIMBOTV2" + action, app: b.app, bot: b, user: by, data: phpform.Map(append(entries, data...)...)})
+}
+
+// raiseMessageV2 is raiseMessage for a bot of imbot.v2.
+func (p *Portal) raiseMessageV2(h *hit, action string, b *bot, o *object) {
+	m := messageOf(o)
+	about := kv("message", phpform.Map(
+		number("id", m.id),
+		number("chatId", m.chat),
+		number("authorId", m.author),
+		kv("date", o.get("DATE")),
+		text("text", m.text),
+		kv("isSystem", phpform.Boolean(false)),
+		text("uuid", ""),
+		kv("viewedByOthers", phpform.Boolean(false)),
+	))
+	if action == "DELETE" {
+		about = number("messageId", m.id)
+	}
+	p.raiseV2(h, "MESSAGE"+action, b, m.author,
+		about, kv("chat", p.chatV2(m.chat, m.author)), kv("user", p.users[m.author].valueV2(false)), text("language", "en"))
+}
+
+func (p *Portal) raiseJoinV2(h *hit, b *bot, by int64) {
+	chat, _ := p.chat.between(p, b.id, by)
+	p.raiseV2(h, "JOINCHAT", b, by,
+		digits("dialogId", by), kv("chat", p.chatV2(chat, by)), kv("user", p.users[by].valueV2(false)), text("language", "en"))
+}
+
+func (p *Portal) raiseDeleteV2(h *hit, b *bot, by int64) { p.raiseV2(h, "DELETE", b, by) }
+
+// chatV2 is the private chat of a bot and a user.
+func (p *Portal) chatV2(id, user int64) phpform.Value {
+	return phpform.Map(
+		number("id", id),
+		digits("dialogId", user),
+		text("type", "private"),
+		text("name", ""),
+		text("entityType", ""),
+		number("owner", user),
+		text("avatar", ""),
+		text("color", "#ab7761"),
+	)
+}
+
+// valueV2 is a user as imbot.v2 shows one.
+func (u *user) valueV2(bot bool) phpform.Value {
+	kind, signIn := "employee", "default"
+	if bot {
+		kind, signIn = "bot", "bot"
+	}
+	return phpform.Map(
+		number("id", u.id),
+		kv("active", phpform.Boolean(!u.dismissed)),
+		text("name", u.fullName()),
+		text("firstName", u.Name),
+		text("lastName", u.LastName),
+		text("workPosition", ""),
+		text("gender", "M"),
+		kv("extranet", phpform.Boolean(false)),
+		kv("bot", phpform.Boolean(bot)),
+		kv("connector", phpform.Boolean(false)),
+		text("externalAuthId", signIn),
+		text("status", "online"),
+		kv("departments", phpform.List(phpform.Int(1))),
+		text("type", kind),
+	)
+}

@@ -1,0 +1,177 @@
+package eventtest
+
+import (
+	"strings"
+
+	"github.com/b24events/b24events/internal/phpform"
+)
+
+// maxBotToken is the length of the longest botToken.
+const maxBotToken = 40
+
+// botTypesV2 are the types of imbot.v2, by the letters of the old API as far as they mean something here.
+func botTypesV2() map[string]string {
+	return map[string]string{"": "B", "bot": "B", "network": "B", "personal": "B", "openline": "O", "supervisor": "S"}
+}
+
+// fieldV2 reads a scalar of the parameter fields.
+func (c *call) fieldV2(name string) string {
+	fields, _ := c.param("fields")
+	v, _ := fields.GetFold(name)
+	return v.Scalar()
+}
+
+// profileV2 reads fields.properties.
+func (c *call) profileV2(old User) User {
+	fields, _ := c.param("fields")
+	u, _ := botProfile(fields, old)
+	if properties, _ := fields.GetFold("properties"); properties.Kind() == phpform.Array {
+		if last, ok := properties.GetFold("lastName"); ok {
+			u.LastName = last.Scalar()
+		}
+	}
+	return u
+}
+
+// hookV2 works out where the events of a bot go: nowhere in fetch mode. present is where they go so far.
+func (c *call) hookV2(present string) (url string, apiErr *apiError) {
+	url = present
+	if given := c.fieldV2("webhookUrl"); given != "" {
+		url = given
+	}
+	switch mode := c.fieldV2("eventMode"); {
+	case mode == "fetch", mode == "" && present == "":
+		return "", nil
+	case mode != "" && mode != "webhook":
+		return "", fail(400, "BOT_INVALID_EVENT_MODE", "Invalid event mode")
+	case url == "":
+		return "", fail(400, "BOT_WEBHOOK_URL_REQUIRED", "Webhook URL is required")
+	case checkCallback(url) != nil:
+		return "", fail(400, "BOT_INVALID_CALLBACK", "Invalid callback URL")
+	}
+	return url, nil
+}
+
+func (p *Portal) botV2Register(c *call) (reply, *apiError) {
+	app, apiErr := c.botApp()
+	if apiErr != nil {
+		return reply{}, apiErr
+	}
+	code, profile := c.fieldV2("code"), c.profileV2(User{})
+	kind, known := botTypesV2()[c.fieldV2("type")]
+	token := strings.TrimSpace(c.fieldV2("botToken"))
+	switch {
+	case code == "":
+		return reply{}, fail(400, "BOT_CODE_REQUIRED", "Bot code is required")
+	case profile.Name == "":
+		return reply{}, fail(400, "BOT_PROPERTIES_REQUIRED", "Bot properties are required")
+	case !known:
+		return reply{}, fail(400, "BOT_INVALID_TYPE", "Invalid bot type")
+	case len(token) > maxBotToken:
+		return reply{}, fail(400, "BOT_TOKEN_INVALID_LENGTH", "Bot token is too long")
+	}
+	url, apiErr := c.hookV2("")
+	if apiErr != nil {
+		return reply{}, apiErr
+	}
+	b, ok := p.registerBot(app, Bot{Code: code, Type: kind}, profile, false)
+	if !ok {
+		return reply{}, fail(400, "BOT_LIMIT_EXCEEDED", "Bot limit exceeded")
+	}
+	if b.v2 == nil { // an existing one is returned as it is
+		b.v2 = &botV2{}
+		if token != "" {
+			b.v2.relink(token)
+		}
+		p.subscribe(b, url)
+	}
+	return done(p.botV2Value(b))
+}
+
+// botV2 finds the bot that botId names.
+func (p *Portal) botV2(c *call) (*bot, *apiError) {
+	app, apiErr := c.botApp()
+	if apiErr != nil {
+		return nil, apiErr
+	}
+	id, ok := c.param("botId")
+	if !ok {
+		return nil, fail(400, "BOT_ID_REQUIRED", "Bot ID is required")
+	}
+	b := p.chat.bots[intOf(id)]
+	given := c.str("botToken")
+	switch {
+	case b == nil || b.v2 == nil:
+		return nil, fail(400, "BOT_NOT_FOUND", "Bot not found")
+	case b.app != app || (given != "" && b.v2.token != "" && given != b.v2.token):
+		return nil, fail(403, "BOT_OWNERSHIP_ERROR", "Bot is registered by another application")
+	}
+	return b, nil
+}
+
+func (p *Portal) botV2Get(c *call) (reply, *apiError) {
+	b, apiErr := p.botV2(c)
+	if apiErr != nil {
+		return reply{}, apiErr
+	}
+	return done(p.botV2Value(b))
+}
+
+func (p *Portal) botV2Update(c *call) (reply, *apiError) {
+	b, apiErr := p.botV2(c)
+	if apiErr != nil {
+		return reply{}, apiErr
+	}
+	url, apiErr := c.hookV2(b.Webhook)
+	if apiErr != nil {
+		return reply{}, apiErr
+	}
+	if token := strings.TrimSpace(c.fieldV2("botToken")); token != "" {
+		taken := len(token) > maxBotToken
+		for _, other := range p.chat.bots {
+			taken = taken || (other != b && other.v2 != nil && other.v2.token == token)
+		}
+		if taken {
+			return reply{}, fail(400, "BOT_TOKEN_ROTATION_FAILED", "Bot token rotation failed")
+		}
+		b.v2.relink(token)
+	}
+	if url != b.Webhook {
+		p.subscribe(b, url)
+	}
+	p.users[b.id].User = c.profileV2(p.users[b.id].User)
+	return done(p.botV2Value(b))
+}
+
+func (p *Portal) botV2Unregister(c *call) (reply, *apiError) {
+	b, apiErr := p.botV2(c)
+	if apiErr != nil {
+		return reply{}, apiErr
+	}
+	p.raiseBotDelete(c.h, b, c.id.user.id)
+	p.dropBot(b)
+	return done(phpform.Map(kv("result", phpform.Boolean(true))))
+}
+
+// botV2Value is a bot as its owner sees it.
+func (p *Portal) botV2Value(b *bot) phpform.Value {
+	kinds, mode := map[string]string{"O": "openline", "S": "supervisor"}, "fetch"
+	kind, ok := kinds[b.Type]
+	if !ok {
+		kind = "bot"
+	}
+	if b.Webhook != "" {
+		mode = "webhook"
+	}
+	return phpform.Map(
+		kv("bot", phpform.Map(
+			number("id", b.id),
+			text("code", b.Code),
+			text("type", kind),
+			text("language", "en"),
+			text("moduleId", "rest"),
+			text("eventMode", mode),
+		)),
+		kv("users", phpform.List(p.users[b.id].valueV2(true))),
+	)
+}
