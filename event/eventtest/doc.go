@@ -34,7 +34,9 @@
 // Every change, by REST, by [Portal.Add] and its siblings, or by [Portal.Raise], is one hit; the events that it raises are
 // queued at its end and posted in the background. [Portal.Wait] waits for them. Things go wrong on demand, once or until they are
 // healed: [Portal.Once] and its siblings, [Portal.ExpireAccessTokens], [Application.RevokeTokens], [Portal.Advance],
-// [Portal.Rename]. How the portal behaves otherwise, its plan, build, limits and load, are its [Moods], which may change while it
+// [Portal.Rename]. What an employee without rights can do is there too: [Application.OpenPage] brings a live pair and the application
+// token, and [NewRequest] builds every forgery from them ([WithGrant], [WithPortal], [WithToken], [Grant.Inner], [BotAuth],
+// [WithoutTime]); [Application.Redirected] is the end of the code flow with anybody's code and state. How the portal behaves otherwise, its plan, build, limits and load, are its [Moods], which may change while it
 // runs.
 //
 // On a [Network] portals, handlers and clients meet in memory, without a socket, at the addresses that they have in real life, so
@@ -55,15 +57,17 @@
 //	other methods                    there are batch, event.*, events, feature.get, method.get, scope, app.info, server.time,
 //	                                 profile, user.admin/current/get; add/get/list/update/delete of crm.lead, deal, contact,
 //	                                 company and item, and of tasks.task; calendar.event.add/get/getbyid/update/delete;
-//	                                 im.message.* and imbot.message.add/update/delete, imbot.register/update/unregister and
-//	                                 imbot.bot.list
+//	                                 im.message.* and imbot.message.add/update/delete, imbot.register/update/unregister,
+//	                                 imbot.bot.list and imbot.v2.Bot.register/get/update/unregister
 //	chats of more than two, slash    users and bots write to each other only; there are no bots of incoming webhooks
-//	  commands, imbot.v2
+//	  commands
+//	polling for events of bots       imbot.v2.Event.get is not there: a bot of imbot.v2 in fetch mode is told nothing
 //	fields                           any field is stored as it comes, dates included, and none is computed; checked are tasks, and
 //	                                 that calendar entries have what is required, in whatever section; user.get filters by ID
 //	headers of answers               X-Bitrix-Rest-Application only, not the three with times
 //	the cached token check           a token of a removed application fails at once
-//	ONIMBOTV2* subscriptions         nothing can bind them; use NewRequest, or AddOutgoingWebhook and Raise
+//	ONIMBOTV2* subscriptions         event.bind makes none; imbot.v2.Bot.register does, and Application.AddBot. Users cause those
+//	                                 for messages, joining and deletion; for the others use Application.Raise
 //	deliveries past the OAuth server robots and activities; use NewRequest with Direct
 //	order of rows with equal time    by ID, where a database promises nothing
 //
@@ -73,7 +77,10 @@
 // server_endpoint, member_id and application_token; a token obtained by refresh starts a fresh chain of events, and that of a
 // dismissed user can be refreshed; a filter that a reservation's query builder refuses is ERROR_ARGUMENT; a user who writes to a
 // bot for the first time opens the chat (ONIMBOTJOINCHAT); bots are told nothing of what bots write; an application that
-// registers the code of its bot again gets the same bot; a change of a calendar entry that is not there is an error.
+// registers the code of its bot again gets the same bot; a change of a calendar entry that is not there is an error; event.bind
+// refuses ONAPPUSERREADY, and the system user is listed by user.get; each bot of imbot.v2 has subscriptions of its own, which event.get
+// lists, signed with the application's token until the bot has a botToken; the refresh tokens of a removed application are answered
+// invalid_client.
 //
 // # Errors
 //

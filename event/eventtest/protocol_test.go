@@ -22,7 +22,7 @@ type fact struct {
 }
 
 // protocolFacts are the facts of the platform's protocol: 1 calls, batches and limits, 2 the event methods, 3 the offline queue,
-// 4 deliveries, 5 OAuth and installation, 6 security. A test cites a fact at the start of a subtest's name or of an assertion's
+// 4 deliveries, 5 OAuth and installation, 6 security, 10 what was added later. A test cites a fact at the start of a subtest's name or of an assertion's
 // message, or behind the word PROTOCOL in a comment.
 func protocolFacts() []fact {
 	return []fact{
@@ -332,12 +332,39 @@ func protocolFacts() []fact {
 		{"6 APP_SID", "TestInstallWithPages", "APP_SID is another thing"},
 		{"6 the only proof", "TestUninstall", "ONAPPUNINSTALL has no other proof"},
 		{"6 REST is dead", "TestUninstall", "since its tokens are dead"},
+		{"5.3 application not installed", "TestRemovedApplication", "invalid_client for the refresh tokens of a removed application"},
+		{"6 the token is the application's own", "TestTwoApplications", "two applications of a portal have two tokens"},
+		{"6 everybody", "TestEmployeeOpensAPage", "every user who opens a page can read it"},
+		{"6: another botToken", "TestBotTokenRotation", "another botToken links a bot's ONIMBOTV2* events to a new application token"},
+		{"6 rotating", "TestBotTokenRotation", "which is 32 hexadecimal digits too"},
+		{"6 those of other bots", "TestBotTokenRotation", "other bots keep theirs"},
+		{"6 and so do", "TestBotTokenRotation", "and other events do"},
+		{"6 addresses of queue servers", "", "the list of source addresses is not served; deliveries come from loopback"},
+
+		// 10 what was added later
+		{"10.1 the mode", "TestBotV2Subscriptions", "bots of imbot.v2 are in fetch mode unless it is said otherwise"},
+		{"10.1 polling", "", "imbot.v2.Event.get is not there; bots in fetch mode get nothing"},
+		{"10.2 a user's own messages", "", "im.v2.Event.* is not there"},
+		{"10.3 the system user's tokens", "TestUserReady", "ONAPPUSERREADY: tokens of the application's system user inside data"},
+		{"10.3 the refresh token", "TestUserReady", "which live long"},
+		{"10.3 the platform registers", "TestUserReady", "its handler is the platform's, at the installer's URL, and event.get lists it"},
+		{"10.3: it is sent once", "TestUserReadyOnce", "once for each installation"},
+		{"10.3 it is sent once", "TestUserReadyOnce", "not at updates; before ONAPPINSTALL or after, by Moods.UserReady"},
+		{"10.4 the documented envelope", "TestBotV2Deliveries", "domain and application_token stand at the top of auth"},
+		{"10.4 an envelope like", "TestBotV2Deliveries", "or, by Moods.WholeBotAuth, what other events have"},
+		{"10.4 member_id", "TestBotV2Deliveries", "member_id stands in data.bot.auth"},
+		{"10.5 positional methods", "", "no method that takes its arguments by position is emulated"},
+		{"10.6 empty is not gone", "", "there are no rights that hide objects"},
+		{"10.7 the system user", "TestUserReady", "user.admin is false for the system user"},
+		{"10.7 user.admin of an employee", "TestEmployeeOpensAPage", "false for employees, whose pairs are good"},
+		{"10.7 user.admin of an administrator", "TestEmployeeOpensAPage", "true for administrators"},
+		{"10.8 files in chats", "", "messages hold text only; Raise and NewRequest take any data"},
 	}
 }
 
 var (
-	citation = regexp.MustCompile(`^[1-6](\.\d+)?( |: |, |\.$|-\d\.\d)`)
-	remark   = regexp.MustCompile(`PROTOCOL ([1-6][^\n]*)`)
+	citation = regexp.MustCompile(`^(10|[1-6])(\.\d+)?( |: |, |\.$|-\d\.\d)`)
+	remark   = regexp.MustCompile(`PROTOCOL ((?:10|[1-6])[^\n]*)`)
 )
 
 // citations returns what each test of the package cites, by the test's name.
@@ -390,11 +417,11 @@ func citations(t *testing.T) map[string][]string {
 }
 
 // TestProtocolFacts checks that every fact is cited by the test that the index names, and that the index has every citation of
-// sections 2 to 4.
+// sections 2 to 4 and 10.
 func TestProtocolFacts(t *testing.T) {
 	t.Parallel()
 	cited, tested := citations(t), map[string]bool{}
-	section := regexp.MustCompile(`^[1-6](\.\d+)?`)
+	section := regexp.MustCompile(`^(10|[1-6])(\.\d+)?`)
 	for i, f := range protocolFacts() {
 		require.Regexp(t, citation, f.id)
 		require.NotEmpty(t, f.says, f.id)
@@ -410,7 +437,7 @@ func TestProtocolFacts(t *testing.T) {
 		tested[section.FindString(f.id)], tested[strings.TrimSpace(f.id)] = true, true
 	}
 	for id := range strings.FieldsSeq("1.1 1.2 1.3 1.4 1.5 1.6 1.7 1.8 2 2.1 2.2 2.3 2.4 2.5 2.6 2.7 2.8 2.9 2.10 2.11 3.1 3.2 3.3 3.4 " +
-		"3.5 4.1 4.2 4.3 4.4 4.5 4.6 4.7 5.1 5.2 5.3 5.4 5.5 5.6 6") {
+		"3.5 4.1 4.2 4.3 4.4 4.5 4.6 4.7 5.1 5.2 5.3 5.4 5.5 5.6 6 10.1 10.3 10.4 10.7") {
 		require.Contains(t, tested, id, "a section without a tested fact")
 	}
 	for n := range 12 { // the numbered checks of event.bind
@@ -418,7 +445,7 @@ func TestProtocolFacts(t *testing.T) {
 	}
 	for test, texts := range cited {
 		for _, text := range texts {
-			known := strings.Trim(text[:1], "234") != "" || slices.ContainsFunc(protocolFacts(), func(f fact) bool {
+			known := (strings.Trim(text[:1], "234") != "" && !strings.HasPrefix(text, "10")) || slices.ContainsFunc(protocolFacts(), func(f fact) bool {
 				return f.test == test && strings.HasPrefix(text, f.id)
 			})
 			require.True(t, known, "%s cites %q: add the fact to protocolFacts", test, text)
