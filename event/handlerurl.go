@@ -34,8 +34,8 @@ func checkHandlerURL(handler string) error {
 	}
 }
 
-// handlerHost returns the host of a handler URL. The error says what keeps every portal, whatever its
-// network, from posting to the URL as it is written.
+// handlerHost returns the host of a handler URL. The error says why no portal, in
+// any network, can post to the URL as it is written.
 func handlerHost(handler string) (string, error) {
 	if strings.ContainsFunc(handler, func(r rune) bool { return r == ' ' || !unicode.IsPrint(r) }) || !utf8.ValidString(handler) {
 		return "", errors.New("event: the handler URL holds a space or a character that does not print; percent-encode or remove it")
@@ -126,8 +126,8 @@ func printable(text string) string {
 	return b.String()
 }
 
-// shownURL is a handler URL for people: without the query and the fragment, where tenants and secrets
-// like to stand, and without a user and a password.
+// shownURL is a handler URL for people. It leaves out the query and the fragment, which often hold
+// tenants and secrets, and the credentials.
 func shownURL(handler string) string {
 	if i := strings.IndexAny(handler, "?#"); i >= 0 && i+1 < len(handler) {
 		handler = handler[:i+1] + "…"

@@ -229,7 +229,7 @@ func (a *Application) InstallAs(ctx context.Context, user int64) error {
 		return errors.New("eventtest: only an administrator can install an application")
 	}
 	a.registered, a.installer = true, user
-	// Uninstall left these, for requests to be told what became of the application; they do not come back to life with it.
+	// Uninstall keeps the old tokens, because their requests get an error that names the removal. A new installation ends them.
 	p.dropTokens(func(app *Application, _ int64) bool { return app == a })
 	p.touch()
 	if a.spec.UI {
@@ -308,8 +308,8 @@ func (a *Application) raiseUserReady(h *hit) {
 
 const onAppUserReady = "ONAPPUSERREADY"
 
-// SystemUser returns the user of the portal that [Moods.UserReady] made for the application, who is no administrator; 0 where there
-// is none.
+// SystemUser returns the ID of the user that [Moods.UserReady] made for the application, 0 if there is none. The user is no
+// administrator.
 func (a *Application) SystemUser() int64 {
 	a.p.mu.Lock()
 	defer a.p.mu.Unlock()
@@ -338,9 +338,9 @@ func (a *Application) Update() error {
 }
 
 // Uninstall removes the application: its tokens are dead, ONAPPUNINSTALL goes out without any, and its handlers and queue are
-// gone. Calls with its access tokens are answered APPLICATION_NOT_FOUND, the OAuth server answers its refresh tokens invalid_client,
-// until it is installed again. clean is the user's wish to have the application's data deleted. Where [Moods.NoUninstallEvent] is
-// on, nobody is told. It returns [ErrNotInstalled].
+// gone. Until it is installed again, calls with its access tokens fail with APPLICATION_NOT_FOUND, and its refresh tokens with
+// invalid_client. clean is the user's wish to have the application's data deleted. With [Moods.NoUninstallEvent] no event goes out.
+// It returns [ErrNotInstalled].
 func (a *Application) Uninstall(clean bool) error {
 	p := a.p
 	p.mu.Lock()
@@ -366,7 +366,7 @@ func (a *Application) Uninstall(clean bool) error {
 	if u := p.users[a.systemUser]; u != nil {
 		u.dismissed = true
 	}
-	return nil // tokens stay known, so that requests are told what became of the application
+	return nil // tokens stay known, so that the errors of their requests name the removal
 }
 
 // Placement says where an application's page is opened.
@@ -451,9 +451,9 @@ func (a *Application) open(ctx context.Context, user int64) error {
 }
 
 // Redirected builds the GET that a user's browser makes to RedirectURL after the user has let the application in at
-// /oauth/authorize/: it carries a fresh authorization code of that user and the state. With a state, a user or a portal other than
-// those that the program began with, it is a login CSRF. The errors are those of [Application.Grant], and one where there is no
-// RedirectURL.
+// /oauth/authorize/. It carries a fresh authorization code of that user, and the state. If the state, the user or the portal are not
+// those that the program began with, the request is a login CSRF. The errors are those of [Application.Grant], and one if there is
+// no RedirectURL.
 func (a *Application) Redirected(ctx context.Context, user int64, state string) (*http.Request, error) {
 	p := a.p
 	p.mu.Lock()

@@ -39,7 +39,7 @@ func (v *botV2) relink(botToken string) {
 
 // RotateBotToken gives a bot of imbot.v2 another botToken, as imbot.v2.Bot.update does with fields.botToken, and returns the
 // application token that its ONIMBOTV2* events carry from now on. Other events of the application keep theirs. It returns
-// [ErrNotFound] where the application has no such bot.
+// [ErrNotFound] if the application has no such bot.
 func (a *Application) RotateBotToken(id int64) (event.Secret, error) {
 	p := a.p
 	p.mu.Lock()
@@ -73,7 +73,7 @@ func (p *Portal) unsubscribeGone() {
 // raiseV2 sends an event of a bot of imbot.v2. Each delivery brings tokens of the bot.
 func (p *Portal) raiseV2(h *hit, action string, b *bot, by int64, data ...phpform.Entry) {
 	if b.Webhook == "" {
-		return // it would poll; see the package's documentation
+		return // a bot in fetch mode polls, which is not emulated
 	}
 	g := p.issue(b.app, b.id, freshSession, true)
 	entries := []phpform.Entry{kv("bot", phpform.Map(

@@ -61,7 +61,7 @@
 //	                                 imbot.bot.list and imbot.v2.Bot.register/get/update/unregister
 //	chats of more than two, slash    users and bots write to each other only; there are no bots of incoming webhooks
 //	  commands
-//	polling for events of bots       imbot.v2.Event.get is not there: a bot of imbot.v2 in fetch mode is told nothing
+//	polling for events of bots       imbot.v2.Event.get is not there: a bot of imbot.v2 in fetch mode gets no events
 //	fields                           any field is stored as it comes, dates included, and none is computed; checked are tasks, and
 //	                                 that calendar entries have what is required, in whatever section; user.get filters by ID
 //	headers of answers               X-Bitrix-Rest-Application only, not the three with times
@@ -79,7 +79,7 @@
 // bot for the first time opens the chat (ONIMBOTJOINCHAT); bots are told nothing of what bots write; an application that
 // registers the code of its bot again gets the same bot; a change of a calendar entry that is not there is an error; event.bind
 // refuses ONAPPUSERREADY, and the system user is listed by user.get; each bot of imbot.v2 has subscriptions of its own, which event.get
-// lists, signed with the application's token until the bot has a botToken; the refresh tokens of a removed application are answered
+// lists, signed with the application's token until the bot has a botToken; the refresh tokens of a removed application fail with
 // invalid_client.
 //
 // # Errors

@@ -12,7 +12,7 @@ import (
 	"github.com/b24events/b24events/event/eventtest"
 )
 
-// TestEmployeeOpensAPage: whoever opens a page gets a live pair and the application token, and what they may do is told by user.admin.
+// TestEmployeeOpensAPage: every user who opens a page gets a live pair and the application token; user.admin shows their rights.
 func TestEmployeeOpensAPage(t *testing.T) {
 	t.Parallel()
 	p, in := eventtest.NewPortal(t), newInbox(t)

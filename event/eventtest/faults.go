@@ -102,7 +102,7 @@ func Notice() Fault {
 }
 
 // ExpiresIn runs the method and writes another value to the member expires_in of its answer: raw is its JSON, such as "", "3600" (with
-// the quotes), 3600.0 or false. Where raw is empty, the member is left out.
+// the quotes), 3600.0 or false. If raw is empty, the member is left out.
 func ExpiresIn(raw string) Fault {
 	member := regexp.MustCompile(`"expires_in":[^,}]*,?`)
 	return Rewrite(func(body []byte) []byte {

@@ -22,7 +22,7 @@ type occurrence struct {
 	data  phpform.Value // null where there is none
 	user  int64         // who caused it; 0 for nobody
 	app   *Application  // the only application to be told; nil for all
-	bot   *bot          // the only bot of imbot.v2 to be told; nil for all
+	bot   *bot          // the only bot of imbot.v2 that gets it; nil for all
 }
 
 func (h *hit) raise(o occurrence) { h.raised = append(h.raised, o) }

@@ -33,7 +33,7 @@ func (c *call) profileV2(old User) User {
 	return u
 }
 
-// hookV2 works out where the events of a bot go: nowhere in fetch mode. present is where they go so far.
+// hookV2 returns the URL that the events of a bot go to, "" in fetch mode. present is the URL so far.
 func (c *call) hookV2(present string) (url string, apiErr *apiError) {
 	url = present
 	if given := c.fieldV2("webhookUrl"); given != "" {

@@ -79,7 +79,7 @@ type UserReady int
 const (
 	UserReadyNever  UserReady = iota
 	UserReadyBefore           // before ONAPPINSTALL, and without waiting for it
-	UserReadyAfter            // after ONAPPINSTALL, whatever its delay
+	UserReadyAfter            // after ONAPPINSTALL, delayed as it is
 )
 
 // raceWindow is the time, real time, in which two calls are at the same time where they race.

@@ -15,7 +15,7 @@ import (
 	"github.com/b24events/b24events/event/eventtest"
 )
 
-// TestOAuthCounters: a test can tell what went to the OAuth server, and how much of it carried the secret.
+// TestOAuthCounters: requests to the OAuth server are counted by kind, and those that carried the secret.
 func TestOAuthCounters(t *testing.T) {
 	t.Parallel()
 	p, c := newPortal(t)
@@ -83,7 +83,7 @@ func TestOAuthLatency(t *testing.T) {
 	})
 }
 
-// TestOddTokenAnswers: the pair is there, and good, in whatever wrapping.
+// TestOddTokenAnswers: the answer is odd and the pair in it is good.
 func TestOddTokenAnswers(t *testing.T) {
 	t.Parallel()
 	const plain = "application/json; charset=utf-8"
@@ -92,7 +92,7 @@ func TestOddTokenAnswers(t *testing.T) {
 		fault   eventtest.Fault
 		kind    string // Content-Type
 		prefix  string
-		expires string // raw JSON of expires_in; empty where it is missing
+		expires string // raw JSON of expires_in; empty if it is missing
 	}{
 		{"text/plain", eventtest.PlainText(), "text/plain; charset=utf-8", "{", "3600"},
 		{"byte order mark", eventtest.BOM(), plain, "\ufeff{", "3600"},

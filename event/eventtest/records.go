@@ -63,7 +63,7 @@ type Requests struct {
 	Deliveries int // from the portal to handlers
 }
 
-// countOAuth counts a request to the OAuth server, whatever becomes of it.
+// countOAuth counts a request to the OAuth server, refused or not.
 func (r *Requests) countOAuth(name string, params phpform.Value) {
 	get := func(key string) string {
 		v, _ := params.Get(key)

@@ -9,7 +9,7 @@ import (
 	"github.com/b24events/b24events/event/eventtest"
 )
 
-// TestRemovedApplication: what became of it is told to every token and refresh token that it had, whoever it was of.
+// TestRemovedApplication: every access and refresh token of the application fails with the error of a removal.
 func TestRemovedApplication(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -49,7 +49,7 @@ func TestRemovedApplication(t *testing.T) {
 				}
 				refusal := trade(t, p, c.app, g.RefreshToken)
 				require.Equal(t, http.StatusUnauthorized, refusal.Status)
-				require.Equal(t, "invalid_client", refusal.Error, "5.3 application not installed, whatever portal the OAuth server serves besides")
+				require.Equal(t, "invalid_client", refusal.Error, "5.3 application not installed")
 			}
 			_, err := c.app.Grant(eventtest.AdminID)
 			require.ErrorIs(t, err, eventtest.ErrNotInstalled)
