@@ -89,7 +89,7 @@ func TestParseEnvelopeVariants(t *testing.T) {
 			require.Equal(t, []string{"crm", "task"}, d.Auth.Scope)
 		}},
 		"bare brackets":    {formType, "event=ONX&data[a][b]=1", func(t *testing.T, d *event.Delivery) { t.Helper(); require.Equal(t, "1", d.Data.Get("A", "B").Text()) }},
-		"order irrelevant": {formType, "auth[member_id]=m&data[x]=1&event=ONX", func(t *testing.T, d *event.Delivery) { t.Helper(); require.Equal(t, "m", d.MemberID()) }},
+		"order irrelevant": {formType, "auth[member_id]=m&data[x]=1&event=ONX", func(t *testing.T, d *event.Delivery) { t.Helper(); require.Equal(t, "m", d.Auth.MemberID) }},
 		"absurd expires_in": {formType, "event=ONX&ts=1727018926&auth[expires_in]=999999999999", func(t *testing.T, d *event.Delivery) {
 			t.Helper()
 			require.Equal(t, d.Time.Add(366*24*time.Hour), d.Auth.Expires)

@@ -63,7 +63,7 @@ func TestDeliveryBody(t *testing.T) {
 	require.Equal(t, int64(1), d.HandlerID)
 	require.InDelta(t, fired, d.Time.Unix(), 2)
 	require.Equal(t, "1", d.Data.Get("FIELDS", "ID").Text())
-	require.Equal(t, p.MemberID(), d.MemberID())
+	require.Equal(t, p.MemberID(), d.Auth.MemberID)
 	require.Equal(t, c.app.ApplicationToken(), d.Auth.ApplicationToken)
 	(&caller{t: t, p: p, token: string(d.Auth.AccessToken)}).ok("crm.deal.get", obj{"id": 1})
 }
