@@ -277,7 +277,9 @@ func TestMoods(t *testing.T) {
 		"no user": `{"no_user":true}`, "no data": `{"no_data":true}`, "plan": `{"no_extended_offline":true,"no_connectors":true}`, "box": `{"box":true}`,
 		"limit": `{"rate_per_second":2,"rate_burst":50}`, "life": `{"token_lifetime_s":10}`, "slow": `{"latency_ms":5}`,
 		"handlers": `{"slow_handlers_s":0.5}`, "install": `{"install_delay_s":60,"no_install_event":true}`, "races": `{"racing_reservations":true,"racing_binds":true}`,
-		"order": `{"delivery_jitter_s":1.5,"offline_lag_s":2}`, "old": `{"honour_min_timeout":true}`, "time": `{"operating_limit_s":480}`,
+		"order": `{"delivery_jitter_s":1.5,"offline_lag_s":2}`, "old": `{"honour_min_timeout":true}`,
+		"removal": `{"no_uninstall_event":true}`, "system user": `{"user_ready":2}`, "bots": `{"whole_bot_auth":true}`, "slow OAuth server": `{"oauth_latency_ms":5}`,
+		"time": `{"operating_limit_s":480}`,
 	} {
 		want := p.state("").Moods
 		require.NoError(t, json.Unmarshal([]byte(body), &want))
@@ -292,6 +294,7 @@ func TestMoods(t *testing.T) {
 	}
 	for name, body := range map[string]string{
 		"half a limit": `{"rate_burst":0}`, "no life": `{"token_lifetime_s":0}`, "negative": `{"latency_ms":-1}`, "endless": `{"latency_ms":1e300}`,
+		"endless OAuth server": `{"oauth_latency_ms":1e300}`, "no such order": `{"user_ready":3}`,
 		"unknown": `{"mood":true}`, "text": `{"no_user":"yes"}`, "a list": `[]`,
 	} {
 		before := p.state("").Moods

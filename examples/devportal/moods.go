@@ -23,11 +23,15 @@ type moodsView struct {
 	OfflineLag         float64 `json:"offline_lag_s"`
 	InstallDelay       float64 `json:"install_delay_s"`
 	NoInstallEvent     bool    `json:"no_install_event"`
+	NoUninstallEvent   bool    `json:"no_uninstall_event"`
+	UserReady          int     `json:"user_ready"` // 0 never, 1 before ONAPPINSTALL, 2 after it
+	WholeBotAuth       bool    `json:"whole_bot_auth"`
 	TokenLifetime      float64 `json:"token_lifetime_s"`
 	RatePerSecond      float64 `json:"rate_per_second"`
 	RateBurst          int     `json:"rate_burst"`
 	OperatingLimit     float64 `json:"operating_limit_s"`
 	Latency            float64 `json:"latency_ms"`
+	OAuthLatency       float64 `json:"oauth_latency_ms"`
 }
 
 func moodsOf(m eventtest.Moods) moodsView {
@@ -35,15 +39,18 @@ func moodsOf(m eventtest.Moods) moodsView {
 		NoUser: m.NoUser, NoData: m.NoData, NoExtendedOffline: m.NoExtendedOffline, NoConnectors: m.NoConnectors, Box: m.Box,
 		HonourMinTimeout: m.HonourMinTimeout, RacingReservations: m.RacingReservations, RacingBinds: m.RacingBinds,
 		SlowHandlers: m.SlowHandlers.Seconds(), DeliveryJitter: m.DeliveryJitter.Seconds(), OfflineLag: m.OfflineLag.Seconds(),
-		InstallDelay: m.InstallDelay.Seconds(), NoInstallEvent: m.NoInstallEvent,
+		InstallDelay: m.InstallDelay.Seconds(), NoInstallEvent: m.NoInstallEvent, NoUninstallEvent: m.NoUninstallEvent,
+		UserReady: int(m.UserReady), WholeBotAuth: m.WholeBotAuth,
 		TokenLifetime: m.TokenLifetime.Seconds(), RatePerSecond: m.RatePerSecond, RateBurst: m.RateBurst,
 		OperatingLimit: m.OperatingLimit.Seconds(), Latency: float64(m.Latency) / float64(time.Millisecond),
+		OAuthLatency: float64(m.OAuthLatency) / float64(time.Millisecond),
 	}
 }
 
 // set makes a portal behave like that.
 func (v moodsView) set(m *eventtest.Moods) {
-	m.NoUser, m.NoData, m.NoInstallEvent = v.NoUser, v.NoData, v.NoInstallEvent
+	m.NoUser, m.NoData, m.NoInstallEvent, m.NoUninstallEvent = v.NoUser, v.NoData, v.NoInstallEvent, v.NoUninstallEvent
+	m.UserReady, m.WholeBotAuth, m.OAuthLatency = eventtest.UserReady(v.UserReady), v.WholeBotAuth, seconds(v.OAuthLatency/1000)
 	m.NoExtendedOffline, m.NoConnectors, m.Box, m.HonourMinTimeout = v.NoExtendedOffline, v.NoConnectors, v.Box, v.HonourMinTimeout
 	m.RacingReservations, m.RacingBinds = v.RacingReservations, v.RacingBinds
 	m.SlowHandlers, m.DeliveryJitter = seconds(v.SlowHandlers), seconds(v.DeliveryJitter)
@@ -67,7 +74,7 @@ func (d *desk) serveMoods(w http.ResponseWriter, r *http.Request) {
 		writeError(w, err)
 		return
 	}
-	if view.Latency > maxLatency.Seconds()*1000 {
+	if max(view.Latency, view.OAuthLatency) > maxLatency.Seconds()*1000 {
 		writeError(w, refuse("the portal can be slow by a minute at most; its own requests end then"))
 		return
 	}

@@ -10,6 +10,9 @@ const groups = [
     ['delivery_jitter_s', 'Events overtake each other', '', [[0, 'no'], [1, 'within 1 s'], [5, 'within 5 s']]],
     ['offline_lag_s', 'The offline queue lags', '', [[0, 'no'], [0.5, 'by 0.5 s'], [5, 'by 5 s']]],
     ['no_install_event', 'ONAPPINSTALL never comes', 'the installation page is all there is'],
+    ['no_uninstall_event', 'ONAPPUNINSTALL never comes', 'as if the program were down at that moment'],
+    ['user_ready', 'ONAPPUSERREADY, tokens of a system user', '', [[0, 'never'], [1, 'before ONAPPINSTALL'], [2, 'after ONAPPINSTALL']]],
+    ['whole_bot_auth', 'Whole auth block for v2 bots', 'not only domain and application_token'],
     ['install_delay_s', 'ONAPPINSTALL comes late', '', [[0, 'at once'], [10, '10 s late'], [60, '1 min late'], [3600, '1 h late']]],
   ]],
   ['Plan', [
@@ -21,6 +24,7 @@ const groups = [
     ['rate', 'Request limit', '', [['0/0', 'none'], ['2/50', '2/s, burst 50'], ['5/250', '5/s, burst 250'], ['1/3', '1/s, burst 3']]],
     ['operating_limit_s', 'Operating limit', '', [[0, 'none'], [480, '480 s in 10 min'], [5, '5 s in 10 min']]],
     ['latency_ms', 'Slow portal', '', [[0, 'no'], [200, '200 ms a call'], [1000, '1 s a call'], [5000, '5 s a call'], [30000, '30 s a call']]],
+    ['oauth_latency_ms', 'Slow OAuth server', '', [[0, 'no'], [200, '200 ms a request'], [1000, '1 s a request'], [5000, '5 s a request']]],
     ['racing_reservations', 'Reservations race', 'two at a time get the same records'],
     ['racing_binds', 'Equal binds race', 'the second one is refused'],
     ['honour_min_timeout', 'Old build: minTimeout counts', 'for ONOFFLINEEVENT'],

