@@ -108,7 +108,8 @@ func Retry(err error, after time.Duration) error {
 }
 
 // OutcomeOf returns what a handler's error asks for and, for [Retried], after how long. A nil error and an error that was
-// made by neither [Drop] nor [Retry] are [Default]; a payload that does not fit its type and an object that is gone are [Dropped], since no
+// made by neither [Drop] nor [Retry] are [Default]; a payload that does not fit its type, an object that is gone, and an error whose method
+// Permanent() bool says so (such as package oauth's for a portal that is forgotten) are [Dropped], since no
 // retry mends them, unless errors.Join puts another failure beside it.
 func OutcomeOf(err error) (Outcome, time.Duration) {
 	var o *outcomeError
@@ -123,7 +124,8 @@ func OutcomeOf(err error) (Outcome, time.Duration) {
 
 // isFinal reports whether no retry mends any part of an error.
 func isFinal(err error) bool {
-	if !errors.Is(err, ErrMalformed) && !errors.Is(err, ErrGone) {
+	var p interface{ Permanent() bool }
+	if !errors.Is(err, ErrMalformed) && !errors.Is(err, ErrGone) && (!errors.As(err, &p) || !p.Permanent()) {
 		return false
 	}
 	for err != nil {

@@ -91,8 +91,28 @@ func (c *Client) attempt(ctx context.Context, call *call) (*Response, error) {
 				return nil, err
 			}
 		default:
+			c.reportRemoval(ctx, err)
 			return answer, err
 		}
+	}
+}
+
+// Remover is what [Credentials] may also be, to learn that an application was removed from a portal while
+// nobody was there to get the event.
+type Remover interface {
+	// Removed is called after a portal answered a call with a code that says that the application is not
+	// there, such as APPLICATION_NOT_FOUND. It must return at once. Calls made at the same time each call it.
+	Removed(ctx context.Context, memberID, code string)
+}
+
+// reportRemoval tells the credentials that the portal knows the application no more.
+func (c *Client) reportRemoval(ctx context.Context, err error) {
+	var failure *Error
+	if c.portals.hook != nil || !errors.As(err, &failure) || !failure.Is(ErrApplicationMissing) {
+		return
+	}
+	if remover, ok := c.portals.creds.(Remover); ok {
+		remover.Removed(ctx, c.memberID, string(failure.Code))
 	}
 }
 
@@ -219,13 +239,21 @@ func (c *Client) exchange(ctx context.Context, base *url.URL, token string, call
 	return resp.StatusCode, resp.Header.Get("Location"), answer, err
 }
 
+// hostOf returns the host of an address, an IPv6 address in brackets.
+func hostOf(u *url.URL) string {
+	if host := u.Hostname(); strings.Contains(host, ":") {
+		return "[" + host + "]"
+	}
+	return u.Hostname()
+}
+
 // base checks a portal's endpoint and ends it with a slash.
 func (p *Portals) base(endpoint string) (*url.URL, error) {
 	u, err := url.Parse(endpoint)
 	switch {
 	case err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
 		return nil, errors.New("the portal's endpoint must be an address such as https://example.bitrix24.com/rest/")
-	case u.Scheme != "https" && (u.Scheme != "http" || !p.insecure):
+	case u.Scheme != "https" && (u.Scheme != "http" || !p.plain.Allows(hostOf(u), u.Port())):
 		return nil, errors.New("the portal's endpoint must be https; for development there is WithInsecureHTTP")
 	}
 	if !strings.HasSuffix(u.Path, "/") {

@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"net/http"
 	"time"
+
+	"github.com/b24events/b24events/internal/plainhttp"
 )
 
 // MaxAnswerBytes is the most that is read of one answer, after decompression.
@@ -36,23 +38,23 @@ func clientID(creds Credentials) string {
 
 // Portals makes clients for portals. The clients share its HTTP transport, its [Limiter] and what it learnt of blocked methods.
 type Portals struct {
-	creds    Credentials
-	hook     *hook // instead of tokens: the client is an incoming webhook's
-	http     *http.Client
-	log      *slog.Logger
-	limiter  *Limiter
-	pauses   *pauses
-	desk     *desk
-	retries  int
-	insecure bool
+	creds   Credentials
+	hook    *hook // instead of tokens: the client is an incoming webhook's
+	http    *http.Client
+	log     *slog.Logger
+	limiter *Limiter
+	pauses  *pauses
+	desk    *desk
+	retries int
+	plain   plainhttp.Hosts
 }
 
 type config struct {
-	http     *http.Client
-	log      *slog.Logger
-	limiter  *Limiter
-	retries  int
-	insecure bool
+	http    *http.Client
+	log     *slog.Logger
+	limiter *Limiter
+	retries int
+	plain   plainhttp.Hosts
 }
 
 // Option configures [NewPortals] and [NewWebhook].
@@ -81,11 +83,16 @@ func WithLogger(l *slog.Logger) Option {
 	}
 }
 
-// WithInsecureHTTP allows portals whose endpoint is http. Tokens then travel in the clear: it is for fake portals in tests
-// and for development.
-func WithInsecureHTTP() Option {
+// WithInsecureHTTP allows portals whose endpoint is http, on loopback addresses and on the hosts named, each
+// as host for every port or as host:port. Tokens then travel in the clear: it is for fake portals in tests
+// and for development. The option of the same name in package oauth means the same.
+func WithInsecureHTTP(hosts ...string) Option {
 	return func(cfg *config) error {
-		cfg.insecure = true
+		plain, err := plainhttp.New(hosts...)
+		if err != nil {
+			return fmt.Errorf("rest: WithInsecureHTTP: %w", err)
+		}
+		cfg.plain = plain
 		return nil
 	}
 }
@@ -139,13 +146,13 @@ func newPortals(opts []Option) (*Portals, error) {
 		client.Timeout = DefaultTimeout
 	}
 	return &Portals{
-		http:     &client,
-		log:      cfg.log,
-		limiter:  cfg.limiter,
-		pauses:   newPauses(),
-		desk:     newDesk(DefaultWindow, maxBatch),
-		retries:  cfg.retries,
-		insecure: cfg.insecure,
+		http:    &client,
+		log:     cfg.log,
+		limiter: cfg.limiter,
+		pauses:  newPauses(),
+		desk:    newDesk(DefaultWindow, maxBatch),
+		retries: cfg.retries,
+		plain:   cfg.plain,
 	}, nil
 }
 
