@@ -70,6 +70,11 @@ func (a *Acting) Moved(ctx context.Context, memberID, endpoint string) error {
 	return a.portals.Moved(ctx, memberID, endpoint)
 }
 
+// Removed is [Portals.Removed].
+func (a *Acting) Removed(ctx context.Context, memberID, code string) {
+	a.portals.Removed(ctx, memberID, code)
+}
+
 // otherwise returns the application's access where that was asked for.
 func (a *Acting) otherwise(memberID, why string, app func() (string, string, error)) (endpoint, token string, err error) {
 	switch {

@@ -1,6 +1,7 @@
 package oauth
 
 import (
+	"bytes"
 	"encoding/json"
 	"math"
 	"strconv"
@@ -22,6 +23,14 @@ type answer struct {
 	userID         int64
 	scope          []string // empty where nothing but "app" was said
 	status         string
+}
+
+// answerOf is what the OAuth server said of a stored installation.
+func answerOf(in Installation) answer {
+	return answer{
+		memberID: in.MemberID, clientEndpoint: in.ClientEndpoint, serverEndpoint: in.ServerEndpoint, access: in.AccessToken,
+		refresh: in.RefreshToken, expires: in.Expires, userID: in.UserID, scope: in.Scope, status: in.Status,
+	}
 }
 
 const (
@@ -88,10 +97,29 @@ func text(v any) string {
 // facts are the members of an answer. PHP writes an empty object as [], so anything may be of any type.
 type facts map[string]any
 
-func parseFacts(body []byte) (facts, bool) {
-	var f facts
-	err := json.Unmarshal(body, &f)
-	return f, err == nil && f != nil
+// maxFactStarts is how many braces are tried as the beginning of an answer. PHP notices have none.
+const maxFactStarts = 16
+
+// findFacts finds the JSON object in a response that has one of the members names. A byte order mark or
+// the text of a PHP notice may stand before it, and anything after it.
+func findFacts(body []byte, names ...string) (facts, bool) {
+	for range maxFactStarts {
+		i := bytes.IndexByte(body, '{')
+		if i < 0 {
+			break
+		}
+		body = body[i:]
+		var f facts
+		if json.NewDecoder(bytes.NewReader(body)).Decode(&f) == nil {
+			for _, name := range names {
+				if _, ok := f[name]; ok {
+					return f, true
+				}
+			}
+		}
+		body = body[1:]
+	}
+	return nil, false
 }
 
 func (f facts) text(name string) string { return text(f[name]) }
@@ -105,5 +133,5 @@ func (f facts) object(name string) facts {
 // body must not reach a store.
 func validMemberID(id string) bool {
 	const maxMemberID = 64
-	return id != "" && len(id) <= maxMemberID && strings.Trim(id, pathBytes) == ""
+	return id != "" && id != "." && id != ".." && len(id) <= maxMemberID && strings.Trim(id, pathBytes) == ""
 }

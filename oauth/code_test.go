@@ -14,27 +14,6 @@ import (
 	"github.com/b24events/b24events/oauth"
 )
 
-func TestAuthCodeURL(t *testing.T) {
-	t.Parallel()
-	portals := scripted(t, oauth.NewMemoryStore(), counting())
-
-	raw, err := portals.AuthCodeURL("Example.bitrix24.com", "st&te")
-	require.NoError(t, err)
-	u, err := url.Parse(raw)
-	require.NoError(t, err)
-	require.Equal(t, "https://example.bitrix24.com/oauth/authorize/", u.Scheme+"://"+u.Host+u.Path)
-	require.Equal(t, clientID, u.Query().Get("client_id"))
-	require.Equal(t, "st&te", u.Query().Get("state"))
-	require.False(t, u.Query().Has("redirect_uri"))
-
-	_, err = portals.AuthCodeURL("example.bitrix24.com", "")
-	require.Error(t, err)
-	for _, domain := range []string{"", "example.com/x", "user@example.com", "example.com?x", "example.com#", "a b", "https://example.com", "exa\nmple.com", "example..com", "example.com:x"} {
-		_, err = portals.AuthCodeURL(domain, "state")
-		require.ErrorIs(t, err, oauth.ErrEndpoint, domain)
-	}
-}
-
 func TestExchange(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -42,7 +21,7 @@ func TestExchange(t *testing.T) {
 	code, err := w.app.Code(eventtest.AdminID)
 	require.NoError(t, err)
 
-	in, err := portals.Exchange(t.Context(), string(code), w.OAuthHost())
+	in, err := portals.Exchange(t.Context(), oauth.Code{Code: code, ServerDomain: w.OAuthHost()})
 
 	require.NoError(t, err)
 	require.Equal(t, w.MemberID(), in.MemberID)
@@ -62,18 +41,18 @@ func TestExchange(t *testing.T) {
 	// A later code leaves that token.
 	code, err = w.app.Code(eventtest.AdminID)
 	require.NoError(t, err)
-	again, err := portals.Exchange(t.Context(), string(code), w.OAuthHost())
+	again, err := portals.Exchange(t.Context(), oauth.Code{Code: code, ServerDomain: w.OAuthHost()})
 	require.NoError(t, err)
 	require.Equal(t, auth.ApplicationToken, again.ApplicationToken)
 	require.NoError(t, errOf(portals.Verify(t.Context(), added)))
 
 	// Codes work once, and for half a minute.
-	_, err = portals.Exchange(t.Context(), string(code), w.OAuthHost())
+	_, err = portals.Exchange(t.Context(), oauth.Code{Code: code, ServerDomain: w.OAuthHost()})
 	require.ErrorIs(t, err, oauth.ErrReauthorize)
 	code, err = w.app.Code(eventtest.AdminID)
 	require.NoError(t, err)
 	w.Advance(31 * time.Second)
-	_, err = portals.Exchange(t.Context(), string(code), w.OAuthHost())
+	_, err = portals.Exchange(t.Context(), oauth.Code{Code: code, ServerDomain: w.OAuthHost()})
 	require.ErrorIs(t, err, oauth.ErrReauthorize)
 }
 
@@ -81,7 +60,7 @@ func TestExchangeOnTheWire(t *testing.T) {
 	t.Parallel()
 	s := &script{answer: says(200, pair("a2", "r2", nil))}
 
-	_, err := scripted(t, oauth.NewMemoryStore(), s).Exchange(t.Context(), "c0de", "")
+	_, err := scripted(t, oauth.NewMemoryStore(), s).Exchange(t.Context(), oauth.Code{Code: "c0de"})
 
 	require.NoError(t, err)
 	seen := s.requests()
@@ -116,7 +95,7 @@ func TestExchangeRefusals(t *testing.T) {
 			t.Parallel()
 			s := &script{answer: says(200, test.body)}
 			store := oauth.NewMemoryStore()
-			_, err := scripted(t, store, s).Exchange(t.Context(), "c0de", test.server)
+			_, err := scripted(t, store, s).Exchange(t.Context(), oauth.Code{Code: "c0de", ServerDomain: test.server})
 			require.ErrorIs(t, err, test.kind)
 			require.Len(t, s.requests(), test.calls)
 			requireEmpty(t, store, member)
@@ -135,7 +114,7 @@ func TestExchangeWithAStoreOutOfOrder(t *testing.T) {
 		}
 		return nil
 	}}
-	in, err := scripted(t, store, &script{answer: says(200, pair("a2", "r2", nil))}).Exchange(t.Context(), "c0de", "")
+	in, err := scripted(t, store, &script{answer: says(200, pair("a2", "r2", nil))}).Exchange(t.Context(), oauth.Code{Code: "c0de"})
 	require.NoError(t, errors.Join(err))
 	require.Equal(t, "t1", string(in.ApplicationToken), "it is rebased on what the store turns out to have")
 	require.Equal(t, "a2", string(load(t, inner, member).AccessToken))

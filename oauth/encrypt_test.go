@@ -21,11 +21,16 @@ func encryptionKey(n byte) []byte {
 	return bytes.Repeat([]byte{0x5a, n}, oauth.EncryptionKeySize/2)
 }
 
+// folderOfApplication is where a file store keeps what belongs to clientID.
+const folderOfApplication = "local_2e5c8bb1b0891cf2_2e87252039"
+
+// fileOf returns the path of an installation of clientID. The member ID is one as Bitrix24 gives them.
 func fileOf(dir string, key oauth.Key) string {
+	name := key.MemberID
 	if key.UserID != 0 {
-		return filepath.Join(dir, fmt.Sprintf("portal-%s-%d.json", key.MemberID, key.UserID))
+		name = fmt.Sprintf("%s-%d", name, key.UserID)
 	}
-	return filepath.Join(dir, "portal-"+key.MemberID+".json")
+	return filepath.Join(dir, folderOfApplication, key.MemberID[:2], name+".json")
 }
 
 func contentOf(tb testing.TB, path string) string {
@@ -95,7 +100,7 @@ func TestEncryptionKeyRotation(t *testing.T) {
 		s := with(keys...)
 		in, version, err := s.Load(t.Context(), fileKey)
 		require.ErrorIs(t, err, oauth.ErrEncryptionKey)
-		require.ErrorContains(t, err, "portal-"+member+".json")
+		require.ErrorContains(t, err, member+".json")
 		require.Empty(t, version)
 		require.Equal(t, oauth.Installation{}, in)
 		requireNothingPlanted(t, err)
@@ -136,7 +141,7 @@ func TestEncryptionBindsFiles(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	s := fileStore(t, dir, oauth.WithEncryptionKey(encryptionKey(1)))
-	keys := []oauth.Key{fileKey, {MemberID: member, UserID: 7}, {MemberID: "0123456789abcdef0123456789abcdef"}}
+	keys := []oauth.Key{fileKey, {ClientID: clientID, MemberID: member, UserID: 7}, {ClientID: clientID, MemberID: "0123456789abcdef0123456789abcdef"}}
 	versions := make([]oauth.Version, len(keys))
 	for i, key := range keys {
 		var err error
@@ -176,16 +181,49 @@ func replaced(tb testing.TB, text, old, with string) string {
 	return string(bytes.Replace([]byte(text), []byte(old), []byte(with), 1))
 }
 
+// TestEncryptionOnly puts a file in clear in the place of an encrypted one.
+func TestEncryptionOnly(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	key := oauth.WithEncryptionKey(encryptionKey(1))
+	_, err := fileStore(t, dir).Swap(t.Context(), fileKey, "", plantedInstallation())
+	require.NoError(t, err)
+	_, version, err := fileStore(t, dir, key).Load(t.Context(), fileKey)
+	require.NoError(t, err, "without the option it is taken")
+
+	strict := fileStore(t, dir, key, oauth.WithEncryptionOnly())
+	in, _, err := strict.Load(t.Context(), fileKey)
+	require.ErrorIs(t, err, oauth.ErrUnreadable)
+	require.Equal(t, oauth.Installation{}, in)
+	requireNothingPlanted(t, err)
+	keys, err := strict.List(t.Context(), oauth.Key{ClientID: clientID}, 10)
+	require.NoError(t, err)
+	require.Equal(t, []oauth.Key{fileKey}, keys)
+
+	_, err = strict.Swap(t.Context(), fileKey, version, plantedInstallation())
+	require.NoError(t, err)
+	in, _, err = strict.Load(t.Context(), fileKey)
+	require.NoError(t, err)
+	require.Equal(t, planted+"-a", string(in.AccessToken))
+
+	_, err = oauth.NewFileStore(t.TempDir(), oauth.WithEncryptionOnly())
+	require.ErrorIs(t, err, oauth.ErrEncryptionKey)
+	_, err = oauth.NewCodec(oauth.WithEncryptionOnly())
+	require.ErrorIs(t, err, oauth.ErrEncryptionKey)
+}
+
 func TestEncryptionKeysDoNotPrint(t *testing.T) {
 	t.Parallel()
 	key := []byte(planted + planted + planted)[:oauth.EncryptionKeySize]
 	opt := oauth.WithEncryptionKey(key)
 	s := fileStore(t, t.TempDir(), opt)
-	texts := fmt.Sprintf("%v %+v %#v %v %+v %#v %#v", s, s, s, *s, *s, *s, opt)
+	c, err := oauth.NewCodec(opt)
+	require.NoError(t, err)
+	texts := fmt.Sprintf("%v %+v %#v %v %+v %#v %#v %v %+v %#v %v %+v %#v", s, s, s, *s, *s, *s, opt, c, c, c, *c, *c, *c)
 	for _, form := range []string{planted[:8], hex.EncodeToString(key)[:16], "112 108 97 110", "0x70, 0x6c, 0x61, 0x6e"} {
 		require.NotContains(t, texts, form)
 	}
-	_, err := oauth.NewFileStore(t.TempDir(), oauth.WithEncryptionKey([]byte(planted)))
+	_, err = oauth.NewFileStore(t.TempDir(), oauth.WithEncryptionKey([]byte(planted)))
 	require.ErrorIs(t, err, oauth.ErrEncryptionKey)
 	requireNothingPlanted(t, err)
 }

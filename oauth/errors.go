@@ -29,6 +29,8 @@ const (
 	ErrPayment Kind = "a subscription has ended"
 	// ErrTemporary means that the OAuth server could not be reached or gave no usable answer. Try again later.
 	ErrTemporary Kind = "the OAuth server is out of order"
+	// ErrBusy means that too many installations and pages of unknown senders are being checked. Try again later.
+	ErrBusy Kind = "too many unproven installations are being checked"
 	// ErrStore means that the Store failed; the chain holds its error.
 	ErrStore Kind = "the store failed"
 	// ErrHostNotAllowed means that an OAuth server is not on the allow list. Nothing was sent to it.
@@ -87,7 +89,7 @@ func (e *Error) Unwrap() error { return e.Err }
 // mend its configuration. An ended subscription is not permanent, and neither are an OAuth server or a store out of order.
 func (e *Error) Permanent() bool {
 	switch e.Kind {
-	case ErrReauthorize, ErrCredentials, ErrHostNotAllowed, ErrEndpoint, ErrNoUserToken:
+	case ErrNotFound, ErrReauthorize, ErrCredentials, ErrHostNotAllowed, ErrEndpoint, ErrNoUserToken, ErrUnverified, ErrShutdown:
 		return true
 	default:
 		return false

@@ -14,8 +14,8 @@ func TestPermanentErrors(t *testing.T) {
 	t.Parallel()
 	tests := map[oauth.Kind]bool{
 		oauth.ErrReauthorize: true, oauth.ErrCredentials: true, oauth.ErrHostNotAllowed: true, oauth.ErrEndpoint: true, oauth.ErrNoUserToken: true,
-		oauth.ErrPayment: false, oauth.ErrTemporary: false, oauth.ErrStore: false, oauth.ErrNotFound: false, oauth.ErrUnverified: false,
-		oauth.ErrShutdown: false, oauth.ErrRedirect: false,
+		oauth.ErrPayment: false, oauth.ErrTemporary: false, oauth.ErrStore: false, oauth.ErrBusy: false, oauth.ErrRedirect: false,
+		oauth.ErrNotFound: true, oauth.ErrUnverified: true, oauth.ErrShutdown: true,
 	}
 	for kind, want := range tests {
 		var p interface{ Permanent() bool }

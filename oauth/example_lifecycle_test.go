@@ -76,13 +76,14 @@ func ExampleRedirectHandler() {
 	if err != nil {
 		panic(err)
 	}
+	states := portals.CookieStates()
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /oauth/start", func(w http.ResponseWriter, r *http.Request) {
-		if err := portals.Authorize(w, r, r.FormValue("portal")); err != nil {
+		if err := states.Authorize(w, r, r.FormValue("portal")); err != nil {
 			http.Error(w, "that is no portal", http.StatusBadRequest)
 		}
 	})
-	mux.Handle("/oauth/back", oauth.RedirectHandler(portals.Exchange, oauth.CookieState,
+	mux.Handle("/oauth/back", oauth.RedirectHandler(portals.Exchange, states,
 		func(w http.ResponseWriter, _ *http.Request, in oauth.Installation, err error) {
 			if err != nil {
 				http.Error(w, "please try again", http.StatusForbidden)

@@ -30,14 +30,3 @@ func ExamplePortals_Verify() {
 	// installation member <nil>
 	// true
 }
-
-// A user of the portal authorises the application in the browser.
-func ExamplePortals_AuthCodeURL() {
-	portals, err := oauth.NewPortals(oauth.Config{ClientID: "local.1", ClientSecret: "secret"}, oauth.NewMemoryStore())
-	if err != nil {
-		panic(err)
-	}
-	address, err := portals.AuthCodeURL("example.bitrix24.com", "a-random-state-kept-in-the-session")
-	fmt.Println(address, err)
-	// Output: https://example.bitrix24.com/oauth/authorize/?client_id=local.1&response_type=code&state=a-random-state-kept-in-the-session <nil>
-}

@@ -2,6 +2,8 @@ package oauth
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -9,71 +11,105 @@ import (
 )
 
 var (
-	_ Store  = (*FileStore)(nil)
-	_ Lister = (*FileStore)(nil)
+	_ Store    = (*FileStore)(nil)
+	_ Preparer = (*FileStore)(nil)
 )
 
-// FileStore is a [Store] of files in one directory, one file for each installation. Several processes of one machine may
-// share the directory. It is safe for concurrent use and needs no closing.
+// FileStore is a [Store] of files in one directory, one file for each installation. Several
+// processes of one machine may share the directory, and several applications too: each has a folder
+// of its own. It is safe for concurrent use and needs no closing.
 //
-// A file is replaced as a whole, and is on the disk before a write reports success: a crash leaves the old installation or
-// the new one, never half of one. Writers wait for each other by flock, which ends with its process; readers never wait. So
-// the directory must be on a local file system. On systems without flock, Windows among them, [NewFileStore] returns an
-// error.
+// Swap replaces a file as a whole and syncs it before it returns. A crash leaves the old installation
+// or the new one, never half of one. Writers exclude each other by file locks, which end with their
+// process; readers never wait. So the directory must be on a local file system that has locks.
+// [FileStore.Prepare] reserves disk space for a write.
 //
-// Files are private to the user of the process (0600). Tokens stand in them as they are, unless [WithEncryptionKey] is given.
-// The names of the files show the portals' member ids, which are no secrets. Do not remove files named lock-*.
+// Files are private to the user of the process (0600). They hold tokens in clear unless
+// [WithEncryptionKey] is given. Their names show client IDs and member IDs, which are no secrets. Keep
+// nothing else in the directory, and do not remove its files named lock.*.
 //
-// Beyond the errors of a Store, its methods return the context's error, [ErrUnreadable], [ErrEncryptionKey], or the file
-// system's error.
+// A file store holds client IDs and member IDs of up to 64 bytes. Swap refuses longer ones; those of
+// Bitrix24 have about 32.
+//
+// Besides the errors of a Store, its methods return the context's error, [ErrUnreadable],
+// [ErrEncryptionKey] and the file system's error.
 type FileStore struct {
-	root *os.Root
-	keys *keyring
-	busy []chan struct{} // by lock file; full while a goroutine of this process has the lock, or is next
+	root         *os.Root
+	codec        *Codec
+	locks        []*fileLock
+	reservations *reservations
+	listed       func(entries int) // if not nil, called with the number of entries of each folder that List reads
 }
+
+const errLongKey storeError = "oauth: file store: the client ID or the member ID has more than 64 bytes, and nothing was written"
 
 // Load returns an installation, or [ErrNotFound].
 func (s *FileStore) Load(ctx context.Context, key Key) (Installation, Version, error) {
 	if err := ctx.Err(); err != nil {
 		return Installation{}, "", err
 	}
-	name := fileName(key)
-	data, err := s.read(name)
+	p, ok := placeOf(key)
+	if !ok {
+		return Installation{}, "", ErrNotFound
+	}
+	slot, err := s.open(p, false)
+	var data []byte
+	if err == nil {
+		data, err = slot.content()
+		slot.close()
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return Installation{}, "", ErrNotFound
 	}
 	if err != nil {
 		return Installation{}, "", err
 	}
-	in, err := parseFile(data, key, *s.keys)
+	in, err := s.codec.Open(key, data)
 	if err != nil {
-		return Installation{}, "", named(name, err)
+		return Installation{}, "", named(p.path(), err)
 	}
 	return in, versionOf(data), nil
 }
 
-// Swap writes an installation, or returns [ErrConflict]. It refuses one of more than 1 MiB, and text that is not UTF-8.
+// Swap writes an installation, or returns [ErrConflict]. It refuses one of more than 1 MiB, and text
+// that is not UTF-8.
 //
-// Where it returns another error the old installation is stored, except that after a failure of the disk it may be the new
-// one: Load tells.
+// If it returns another error, the old installation is stored; after a failure of the disk it may be
+// the new one. Load shows which.
 func (s *FileStore) Swap(ctx context.Context, key Key, old Version, in Installation) (Version, error) {
-	data, err := encodeFile(key, in, *s.keys)
+	if err := ctx.Err(); err != nil {
+		return "", err
+	}
+	p, err := placeToWrite(key)
 	if err != nil {
 		return "", err
 	}
-	name := fileName(key)
-	release, err := s.lock(ctx, name)
+	data, err := s.codec.seal(key, in, newMark())
 	if err != nil {
 		return "", err
 	}
-	defer release()
-	switch found, err := s.version(name); {
+	unlock, err := s.lock(ctx, p)
+	if err != nil {
+		return "", err
+	}
+	defer unlock()
+	slot := s.reservations.take(key)
+	if slot == nil {
+		if slot, err = s.open(p, old == ""); err != nil {
+			if errors.Is(err, fs.ErrNotExist) {
+				return "", ErrConflict
+			}
+			return "", err
+		}
+	}
+	defer s.reservations.giveBack(key, slot)
+	switch found, err := slot.version(); {
 	case err != nil:
 		return "", err
 	case found != old:
 		return "", ErrConflict
 	}
-	if err := s.replace(name, data); err != nil {
+	if err := slot.replace(data); err != nil {
 		return "", fmt.Errorf("oauth: file store: %w", err)
 	}
 	return versionOf(data), nil
@@ -81,13 +117,27 @@ func (s *FileStore) Swap(ctx context.Context, key Key, old Version, in Installat
 
 // Delete removes an installation, or returns [ErrConflict].
 func (s *FileStore) Delete(ctx context.Context, key Key, old Version) error {
-	name := fileName(key)
-	release, err := s.lock(ctx, name)
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	p, ok := placeOf(key)
+	if !ok {
+		return nil
+	}
+	unlock, err := s.lock(ctx, p)
 	if err != nil {
 		return err
 	}
-	defer release()
-	switch found, err := s.version(name); {
+	defer unlock()
+	slot, err := s.open(p, false)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer slot.close()
+	switch found, err := slot.version(); {
 	case err != nil:
 		return err
 	case found == "":
@@ -95,7 +145,7 @@ func (s *FileStore) Delete(ctx context.Context, key Key, old Version) error {
 	case found != old:
 		return ErrConflict
 	}
-	if err := s.remove(name); err != nil {
+	if err := slot.remove(); err != nil {
 		return fmt.Errorf("oauth: file store: %w", err)
 	}
 	return nil
@@ -104,12 +154,19 @@ func (s *FileStore) Delete(ctx context.Context, key Key, old Version) error {
 // Format prints no installation and no key, whatever the verb.
 func (s *FileStore) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("oauth.FileStore")) }
 
-// named adds the name of a file to an error.
+// newMark returns what tells one write of an installation from all others.
+func newMark() string {
+	var mark [16]byte
+	_, _ = rand.Read(mark[:]) // never fails
+	return hex.EncodeToString(mark[:])
+}
+
+// named adds the name of a file to an error of the codec.
 func named(name string, err error) error {
 	var e *Error
 	if errors.As(err, &e) {
 		with := *e
-		with.Detail = name + ": " + e.Detail
+		with.Op, with.Detail = opFile, name+": "+e.Detail
 		return &with
 	}
 	return err

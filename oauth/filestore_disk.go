@@ -1,6 +1,8 @@
 package oauth
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -8,25 +10,67 @@ import (
 	"os"
 
 	"github.com/b24events/b24events/internal/disk"
+	"github.com/b24events/b24events/internal/filelock"
 )
 
-// entries returns the entries of the directory.
-func (s *FileStore) entries() ([]fs.DirEntry, error) {
-	dir, err := s.root.Open(".")
-	if err != nil {
-		return nil, fmt.Errorf("oauth: file store: %w", err)
-	}
-	defer func() { _ = dir.Close() }()
-	entries, err := dir.ReadDir(-1)
-	if err != nil {
-		return nil, fmt.Errorf("oauth: file store: %w", err)
-	}
-	return entries, nil
+// slot is the place of an installation with its folder open. The caller closes it.
+type slot struct {
+	place
+
+	folder  *os.Root
+	reserve *reserve // nil if nothing is reserved
 }
 
-// version returns the version of a file, or nothing where there is no file.
-func (s *FileStore) version(name string) (Version, error) {
-	data, err := s.read(name)
+// open opens the folder of a place. If there is none, it makes one or returns fs.ErrNotExist.
+func (s *FileStore) open(p place, create bool) (*slot, error) {
+	parent := s.root
+	for _, name := range []string{p.application, p.shard} {
+		folder, err := openFolder(parent, name, create)
+		if parent != s.root {
+			_ = parent.Close()
+		}
+		if err != nil {
+			return nil, err
+		}
+		parent = folder
+	}
+	return &slot{place: p, folder: parent}, nil
+}
+
+// openFolder opens a folder. It follows no symbolic link: that may lead to another application's.
+func openFolder(parent *os.Root, name string, create bool) (*os.Root, error) {
+	info, err := parent.Lstat(name)
+	if create && errors.Is(err, fs.ErrNotExist) {
+		if err = parent.Mkdir(name, dirPerm); err == nil {
+			err = disk.SyncFolder(parent)
+		}
+		if err == nil || errors.Is(err, fs.ErrExist) {
+			info, err = parent.Lstat(name)
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("oauth: file store: %w", err)
+	}
+	if !info.IsDir() {
+		return nil, &Error{Op: opFile, Kind: ErrUnreadable, Detail: name + ": it is not a folder"}
+	}
+	folder, err := parent.OpenRoot(name)
+	if err != nil {
+		return nil, fmt.Errorf("oauth: file store: %w", err)
+	}
+	return folder, nil
+}
+
+// close closes the folder, and frees what was reserved and not used.
+func (x *slot) close() {
+	x.reserve.discard(x.folder)
+	x.reserve = nil
+	_ = x.folder.Close()
+}
+
+// version returns the version of the file, or nothing if there is no file.
+func (x *slot) version() (Version, error) {
+	data, err := x.content()
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return "", nil
@@ -36,58 +80,86 @@ func (s *FileStore) version(name string) (Version, error) {
 	return versionOf(data), nil
 }
 
-// read returns the content of a file, as long as it may be one of ours.
-func (s *FileStore) read(name string) ([]byte, error) {
-	info, err := s.root.Lstat(name)
+// versionOf is the version of a file. Any change of the file changes it, those by hand too.
+func versionOf(data []byte) Version {
+	sum := sha256.Sum256(data)
+	return Version(hex.EncodeToString(sum[:16]))
+}
+
+// content returns the content of the file, as long as it may be one of ours. If the file is the one
+// that Prepare opened, this needs no descriptor.
+func (x *slot) content() ([]byte, error) {
+	info, err := x.folder.Lstat(x.name)
 	if err != nil {
 		return nil, fmt.Errorf("oauth: file store: %w", err)
 	}
 	if !info.Mode().IsRegular() { // to open a pipe would wait for its writer
-		return nil, named(name, unreadable("it is not a regular file"))
+		return nil, named(x.path(), unreadable("it is not a regular file"))
 	}
-	f, err := s.root.Open(name)
+	f, kept := x.reserve.opened(info)
+	if !kept {
+		if f, err = x.folder.Open(x.name); err != nil {
+			return nil, fmt.Errorf("oauth: file store: %w", err)
+		}
+		defer func() { _ = f.Close() }()
+	}
+	data, err := io.ReadAll(io.NewSectionReader(f, 0, maxDocument+1))
 	if err != nil {
 		return nil, fmt.Errorf("oauth: file store: %w", err)
 	}
-	defer func() { _ = f.Close() }()
-	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
-	if err != nil {
-		return nil, fmt.Errorf("oauth: file store: %w", err)
-	}
-	if len(data) > maxFile {
-		return nil, named(name, unreadable("it has more than 1 MiB"))
+	if len(data) > maxDocument {
+		return nil, named(x.path(), unreadable("it has more than 1 MiB"))
 	}
 	return data, nil
 }
 
-// replace puts a file in its place, whole and on the disk. The caller has the lock.
-func (s *FileStore) replace(name string, data []byte) error {
-	temp := name + tempSuffix
-	if err := s.root.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) { // of a writer that was killed
-		return err
+// replace puts a file in its place, whole and on the disk, and uses up the reservation. The caller has
+// the lock.
+func (x *slot) replace(data []byte) error {
+	if r := x.reserve; r != nil {
+		x.reserve = nil
+		return r.replace(x.folder, x.name, data)
 	}
-	f, err := s.root.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, filePerm)
+	temp := tempName(x.name)
+	f, err := x.folder.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, filePerm)
 	if err != nil {
 		return err
 	}
 	err = disk.Fill(f, data)
 	if err == nil {
-		err = s.root.Rename(temp, name)
+		err = x.folder.Rename(temp, x.name)
 	}
 	if err != nil {
-		_ = s.root.Remove(temp)
+		_ = x.folder.Remove(temp)
 		return err
 	}
-	return disk.SyncFolder(s.root)
+	return disk.SyncFolder(x.folder)
 }
 
-// remove removes a file, and what a writer of it has left. The caller has the lock.
-func (s *FileStore) remove(name string) error {
-	if err := s.root.Remove(name + tempSuffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
+// remove removes the file. The caller has the lock.
+func (x *slot) remove() error {
+	if err := x.folder.Remove(x.name); err != nil {
 		return err
 	}
-	if err := s.root.Remove(name); err != nil {
+	return disk.SyncFolder(x.folder)
+}
+
+// removeTemp removes a temporary file unless somebody still needs it. A writer has the lock of the
+// place, and a reservation that of the file itself.
+func (s *FileStore) removeTemp(folder *os.Root, p place, temp string) error {
+	unlock, ok, err := s.tryLock(p)
+	if !ok {
 		return err
 	}
-	return disk.SyncFolder(s.root)
+	defer unlock()
+	f, err := folder.OpenFile(temp, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = f.Close() }()
+	if ok, err = filelock.Try(f); !ok {
+		return err
+	}
+	defer filelock.Release(f)
+	return folder.Remove(temp)
 }

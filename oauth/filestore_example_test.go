@@ -26,12 +26,14 @@ func ExampleNewFileStore() {
 		panic(err)
 	}
 	ctx := context.Background()
-	_, err = store.Swap(ctx, oauth.Key{MemberID: "a223c6b3710f85df22e9377d6c4f7553"}, "", oauth.Installation{AccessToken: "access"})
+	const clientID = "local.5c8bb1b0891cf2.87252039"
+	portal := oauth.Key{ClientID: clientID, MemberID: "a223c6b3710f85df22e9377d6c4f7553"}
+	_, err = store.Swap(ctx, portal, "", oauth.Installation{AccessToken: "access"})
 	if err != nil {
 		panic(err)
 	}
 
-	for key, err := range store.Keys(ctx) {
+	for key, err := range oauth.Keys(ctx, store, clientID) {
 		fmt.Println(key.MemberID, err)
 	}
 	// Output: a223c6b3710f85df22e9377d6c4f7553 <nil>

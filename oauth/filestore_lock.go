@@ -2,76 +2,131 @@ package oauth
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"hash/fnv"
+	"io/fs"
 	"math/rand/v2"
 	"os"
-	"strconv"
 	"time"
 
 	"github.com/b24events/b24events/internal/filelock"
 )
 
 const (
-	// lockFiles is the number of lock files, among which installations are spread. They stay: to remove a lock file that
-	// someone waits for lets two in.
+	lockPrefix = "lock."
+	// lockFiles is the number of lock files, among which installations are spread.
 	lockFiles = 16
 	// Waiting for another process starts with lockPause and ends with maxLockPause, about the time of a write.
 	lockPause    = time.Millisecond
 	maxLockPause = 16 * time.Millisecond
 )
 
-func lockOf(name string) int {
-	h := fnv.New32a()
-	_, _ = h.Write([]byte(name))
-	return int(h.Sum32() % lockFiles)
+// fileLock is one of the locks of a directory. Its file stays open, so that a lock can be taken when
+// the process has no descriptor left.
+type fileLock struct {
+	name string
+	turn chan struct{} // full while a goroutine of this process has the lock, or is next
+	file *os.File      // guarded by turn; nil at first
 }
 
-// lock waits until nobody else writes the file of this name, in this process or another.
-func (s *FileStore) lock(ctx context.Context, name string) (release func(), err error) {
+func newFileLocks() []*fileLock {
+	locks := make([]*fileLock, lockFiles)
+	for n := range locks {
+		locks[n] = &fileLock{name: fmt.Sprintf("%s%02d", lockPrefix, n), turn: make(chan struct{}, 1)}
+	}
+	return locks
+}
+
+func (s *FileStore) lockOf(p place) *fileLock {
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(p.path()))
+	return s.locks[h.Sum32()%lockFiles]
+}
+
+// lock waits until nobody else writes the file of a place, in this process or another.
+func (s *FileStore) lock(ctx context.Context, p place) (release func(), err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	n := lockOf(name)
+	l := s.lockOf(p)
 	select { // the goroutines of this process queue here
-	case s.busy[n] <- struct{}{}:
+	case l.turn <- struct{}{}:
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
 	for pause := lockPause; ; pause = min(2*pause, maxLockPause) {
-		unlock, ok, err := s.tryLock(n)
+		ok, err := l.try(s.root)
 		if err == nil && !ok {
 			err = wait(ctx, pause/2+rand.N(pause)) //nolint:gosec // no secret
 		}
 		switch {
 		case err != nil:
-			<-s.busy[n]
+			<-l.turn
 			return nil, err
 		case ok:
-			return func() {
-				unlock()
-				<-s.busy[n]
-			}, nil
+			return l.release, nil
 		}
 	}
 }
 
-// tryLock takes a lock where no other process has it.
-func (s *FileStore) tryLock(n int) (release func(), ok bool, err error) {
-	f, err := s.root.OpenFile(lockPrefix+strconv.Itoa(n), os.O_RDWR|os.O_CREATE, filePerm)
-	if err != nil {
-		return nil, false, fmt.Errorf("oauth: file store: %w", err)
+// tryLock takes the lock of a place if nobody has it.
+func (s *FileStore) tryLock(p place) (release func(), ok bool, err error) {
+	l := s.lockOf(p)
+	select {
+	case l.turn <- struct{}{}:
+	default:
+		return nil, false, nil
 	}
-	ok, err = filelock.Try(f)
-	if !ok {
-		_ = f.Close()
+	if ok, err = l.try(s.root); !ok {
+		<-l.turn
+		return nil, false, err
+	}
+	return l.release, true, nil
+}
+
+// release ends the lock. The file stays open.
+func (l *fileLock) release() {
+	filelock.Release(l.file)
+	<-l.turn
+}
+
+// try takes the lock if no other process has it. The caller has the turn. The lock counts only if its
+// file still has its name: somebody may have removed it, and others lock the one that came after it.
+func (l *fileLock) try(root *os.Root) (ok bool, err error) {
+	if l.file == nil {
+		if l.file, err = root.OpenFile(l.name, os.O_RDWR|os.O_CREATE, filePerm); err != nil {
+			l.file = nil
+			return false, fmt.Errorf("oauth: file store: %w", err)
+		}
+	}
+	if ok, err = filelock.Try(l.file); !ok {
 		if err != nil {
 			err = fmt.Errorf("oauth: file store: %w", err)
 		}
-		return nil, false, err
+		return false, err
 	}
-	return func() {
-		filelock.Release(f)
-		_ = f.Close()
-	}, true, nil
+	same, err := isNamed(root, l.name, l.file)
+	if !same {
+		filelock.Release(l.file)
+		_ = l.file.Close()
+		l.file = nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("oauth: file store: %w", err)
+	}
+	return same, nil
+}
+
+// isNamed reports whether a name is that of an open file. It needs no descriptor.
+func isNamed(root *os.Root, name string, f *os.File) (bool, error) {
+	there, err := root.Lstat(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	open, err := f.Stat()
+	return err == nil && os.SameFile(there, open), err
 }

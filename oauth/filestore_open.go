@@ -1,54 +1,77 @@
 package oauth
 
 import (
+	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"strings"
+
+	"github.com/b24events/b24events/internal/disk"
 )
 
 const (
+	opFile   = "file store"
 	filePerm = 0o600
 	dirPerm  = 0o700
+	// formatFile says what the directory is. It comes first and goes last.
+	formatFile = "format.json"
+	// storeFormat changes when older versions cannot use the directory any more. Format 1 had no formatFile.
+	storeFormat = 2
+	storeName   = "b24events/oauth.FileStore"
 )
 
-type fileConfig struct{ keys keyring }
-
-// FileOption configures [NewFileStore].
-type FileOption func(*fileConfig) error
-
-// WithEncryptionKey encrypts files with AES-256-GCM under a key of [EncryptionKeySize] random bytes, which is copied. A file
-// is bound to its portal and user: under the name of another it cannot be decrypted. Nothing shows that a whole file
-// was exchanged for an older version of itself.
-//
-// Give it several times to change keys: the first key encrypts, and all decrypt. Files that are not encrypted are still
-// read. Either kind is encrypted with the first key when it is next written, as every renewal does.
-func WithEncryptionKey(key []byte) FileOption {
-	k, err := newEncryptionKey(key)
-	return func(cfg *fileConfig) error {
-		if err != nil {
-			return err
-		}
-		cfg.keys = append(cfg.keys, k)
-		return nil
-	}
+// FileOption configures [NewFileStore]. Each [CodecOption] is one too.
+type FileOption interface {
+	applyFile(cfg *fileConfig) error
 }
 
-// NewFileStore opens the store in a directory, and makes the directory (0700) where there is none. It removes what writers
-// that were killed have left, and makes files private that are not, as those copied back from a backup may be.
+type fileConfig struct {
+	codec          codecConfig
+	trustedParents bool
+}
+
+type fileOption func(*fileConfig) error
+
+func (o fileOption) applyFile(cfg *fileConfig) error { return o(cfg) }
+
+// WithTrustedParents leaves the directories above that of the store unchecked. It is for a machine or
+// a container in which nobody else works, such as one with a volume that all may write to.
+func WithTrustedParents() FileOption {
+	return fileOption(func(cfg *fileConfig) error {
+		cfg.trustedParents = true
+		return nil
+	})
+}
+
+// NewFileStore opens the store in a directory, and makes the directory (0700) if there is none. It
+// removes what writers that were killed have left, and makes files private that are not, as those
+// copied back from a backup may be.
 //
-// It refuses a directory that others can write to: they could put tokens of their own there. One that others can list is
-// accepted, as the files themselves are private. Keep nothing else in it.
+// It refuses a directory that others can write to or that another user owns: they could put tokens of
+// their own there. It refuses one if others could replace it by another: the directories above must
+// belong to this user or to root, and must not be writable by others unless they are sticky, as /tmp
+// is. A group whose ID is that of this user is not among the others. A directory that others can list
+// is accepted, as the files themselves are private. The check works on Unix; on Windows the directory
+// has the access rights of the one above it.
+//
+// It refuses, with an [ErrUnreadable], a directory that another version of this package or something
+// else has filled, and leaves it as it is.
 func NewFileStore(dir string, opts ...FileOption) (*FileStore, error) {
 	var cfg fileConfig
 	for _, opt := range opts {
 		if opt == nil {
 			continue
 		}
-		if err := opt(&cfg); err != nil {
+		if err := opt.applyFile(&cfg); err != nil {
 			return nil, err
 		}
+	}
+	codec, err := cfg.codec.codec()
+	if err != nil {
+		return nil, err
 	}
 	if dir == "" {
 		return nil, errors.New("oauth: NewFileStore: the directory has no name")
@@ -60,61 +83,189 @@ func NewFileStore(dir string, opts ...FileOption) (*FileStore, error) {
 	if err != nil {
 		return nil, fmt.Errorf("oauth: NewFileStore: %w", err)
 	}
-	s := &FileStore{root: root, keys: &cfg.keys, busy: make([]chan struct{}, lockFiles)}
-	for i := range s.busy {
-		s.busy[i] = make(chan struct{}, 1)
+	s := &FileStore{root: root, codec: codec, locks: newFileLocks(), reservations: new(reservations)}
+	err = s.checkPrivate(s.root)
+	if err == nil && !cfg.trustedParents {
+		err = checkParents(dir)
 	}
-	if err := s.tidy(); err != nil {
+	if err == nil {
+		err = s.checkFormat()
+	}
+	if err == nil {
+		err = s.tidy()
+	}
+	if err != nil {
 		_ = root.Close()
 		return nil, err
 	}
 	return s, nil
 }
 
-// tidy checks the directory and cleans up in it. Nobody else uses s yet; other processes may be at work.
-func (s *FileStore) tidy() error {
-	release, ok, err := s.tryLock(0) // before all: whether there are locks at all
-	if err != nil {
-		return err
-	}
-	if ok {
-		release()
-	}
-	info, err := s.root.Stat(".")
+// checkPrivate refuses a folder that others can write to.
+func (s *FileStore) checkPrivate(folder *os.Root) error {
+	info, err := folder.Stat(".")
 	if err != nil {
 		return fmt.Errorf("oauth: file store: %w", err)
 	}
-	if info.Mode().Perm()&0o022 != 0 {
-		return fmt.Errorf("oauth: file store: %w: others can write to the directory; take their right away (chmod go-w), or name a "+
-			"directory in it that does not exist yet", fs.ErrPermission)
+	switch {
+	case !ownedByUs(info):
+		return fmt.Errorf("oauth: file store: %w: another user owns %q; change the owner (chown), or name a directory that does not exist yet",
+			fs.ErrPermission, folder.Name())
+	case info.Mode().Perm()&0o022 != 0 && permissionsCount:
+		return fmt.Errorf("oauth: file store: %w: others can write to %q; take their right away (chmod go-w), or name a directory in it "+
+			"that does not exist yet", fs.ErrPermission, folder.Name())
 	}
-	entries, err := s.entries()
+	return nil
+}
+
+// format is the content of formatFile.
+type format struct {
+	Store  string `json:"store"`
+	Format int    `json:"format"`
+}
+
+// checkFormat refuses a directory that is not ours, before anything in it is touched, and marks an
+// empty one as ours.
+func (s *FileStore) checkFormat() error {
+	data, err := s.root.ReadFile(formatFile)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		if err := s.checkEmpty(); err != nil {
+			return err
+		}
+		if err := s.writeFormat(); err != nil {
+			return fmt.Errorf("oauth: file store: %w", err)
+		}
+		return nil
+	case err != nil:
+		return fmt.Errorf("oauth: file store: %w", err)
+	}
+	var found format
+	switch {
+	case json.Unmarshal(data, &found) != nil || found.Store != storeName:
+		return refused(formatFile + " is not that of this package; name another directory")
+	case found.Format > storeFormat:
+		return refused("a newer version of this package wrote the directory; use that version, or name another directory")
+	case found.Format != storeFormat:
+		return refused(formatFile + " names a format that never was; name another directory")
+	}
+	return nil
+}
+
+// checkEmpty refuses a directory without a formatFile that holds more than its file system, or
+// another process that is just opening it, puts there.
+func (s *FileStore) checkEmpty() error {
+	entries, err := s.entries(s.root)
 	if err != nil {
 		return err
 	}
 	for _, e := range entries {
-		name, temp := strings.CutSuffix(e.Name(), tempSuffix)
-		if _, _, ours := parseName(name); !ours || !e.Type().IsRegular() {
-			continue
-		}
-		if temp {
-			err = s.removeTemp(name)
-		} else if info, infoErr := e.Info(); infoErr == nil && info.Mode().Perm()&0o077 != 0 {
-			err = s.root.Chmod(name, filePerm)
-		}
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("oauth: file store: %w", err)
+		name := e.Name()
+		switch {
+		case strings.HasPrefix(name, "portal-"), strings.HasPrefix(name, "hashed-"), strings.HasPrefix(name, "lock-"):
+			return refused("an earlier version of this package wrote the directory, and its files do not say which application they belong to; " +
+				"name another directory, and install the application on each portal again")
+		case name == "lost+found", name == formatFile, strings.HasPrefix(name, "."), strings.HasPrefix(name, lockPrefix):
+		default:
+			return refused("the directory has no " + formatFile + " and is not empty; name an empty one, or bring that file back")
 		}
 	}
 	return nil
 }
 
-// removeTemp removes an unfinished write, unless its writer is alive.
-func (s *FileStore) removeTemp(name string) error {
-	release, ok, err := s.tryLock(lockOf(name))
-	if !ok {
+// writeFormat writes the formatFile. Several processes may do so at once, and write the same.
+func (s *FileStore) writeFormat() error {
+	data, err := json.Marshal(format{Store: storeName, Format: storeFormat})
+	if err != nil {
 		return err
 	}
-	defer release()
-	return s.root.Remove(name + tempSuffix)
+	temp := "." + tempName(formatFile)
+	f, err := s.root.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, filePerm)
+	if err != nil {
+		return err
+	}
+	err = disk.Fill(f, append(bytes.TrimSpace(data), '\n'))
+	if err == nil {
+		err = s.root.Rename(temp, formatFile)
+	}
+	if err != nil {
+		_ = s.root.Remove(temp)
+		return err
+	}
+	return disk.SyncFolder(s.root)
+}
+
+func refused(why string) error { return &Error{Op: opFile, Kind: ErrUnreadable, Detail: why} }
+
+// tidy cleans up in the directory. Other processes may be at work.
+func (s *FileStore) tidy() error {
+	unlock, ok, err := s.tryLock(place{}) // before all: whether there are locks at all
+	if err != nil {
+		return err
+	}
+	if ok {
+		unlock()
+	}
+	return s.eachFolder(s.root, func(application *os.Root, clientID string) error {
+		return s.eachFolder(application, func(folder *os.Root, shard string) error {
+			return s.tidyShard(folder, clientID, shard)
+		})
+	})
+}
+
+// eachFolder calls f with each folder that has the name of an ID.
+func (s *FileStore) eachFolder(parent *os.Root, f func(folder *os.Root, id string) error) error {
+	entries, err := s.entries(parent)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		id, ok := unescape(e.Name())
+		if !ok || !e.IsDir() {
+			continue
+		}
+		folder, err := openFolder(parent, e.Name(), false)
+		if err == nil {
+			err = s.checkPrivate(folder)
+			if err == nil {
+				err = f(folder, id)
+			}
+			_ = folder.Close()
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *FileStore) tidyShard(folder *os.Root, clientID, shard string) error {
+	entries, err := s.entries(folder)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if !e.Type().IsRegular() {
+			continue
+		}
+		name, temp := ofTemp(e.Name())
+		if !temp {
+			name = e.Name()
+		}
+		key, ours := keyIn(clientID, shard, name)
+		if !ours {
+			continue
+		}
+		if temp {
+			p, _ := placeOf(key)
+			err = s.removeTemp(folder, p, e.Name())
+		} else if info, infoErr := e.Info(); infoErr == nil && info.Mode().Perm()&0o077 != 0 && permissionsCount {
+			err = folder.Chmod(name, filePerm)
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("oauth: file store: %w", err)
+		}
+		err = nil
+	}
+	return nil
 }

@@ -21,7 +21,7 @@ import (
 	"github.com/b24events/b24events/oauth/oauthtest"
 )
 
-var fileKey = oauth.Key{MemberID: member}
+var fileKey = oauth.Key{ClientID: clientID, MemberID: member}
 
 // fileStore opens a store as one process would.
 func fileStore(tb testing.TB, dir string, opts ...oauth.FileOption) *oauth.FileStore {
@@ -40,17 +40,17 @@ func plantedInstallation() oauth.Installation {
 	}
 }
 
-// names lists a directory, without the lock files.
+// names lists the files of a store, without the lock files and the format.
 func names(tb testing.TB, dir string) []string {
 	tb.Helper()
-	entries, err := os.ReadDir(dir)
-	require.NoError(tb, err)
 	var list []string
-	for _, e := range entries {
-		if !strings.HasPrefix(e.Name(), "lock-") {
-			list = append(list, e.Name())
+	require.NoError(tb, filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		name, _ := filepath.Rel(dir, path)
+		if err == nil && !e.IsDir() && name != "format.json" && !strings.HasPrefix(name, "lock.") {
+			list = append(list, name)
 		}
-	}
+		return err
+	}))
 	return list
 }
 
@@ -95,14 +95,20 @@ func TestFileStoreIsPrivate(t *testing.T) {
 	info, err := os.Stat(dir)
 	require.NoError(t, err)
 	require.Equal(t, fs.FileMode(0o700), info.Mode().Perm())
-	entries, err := os.ReadDir(dir)
-	require.NoError(t, err)
-	require.NotEmpty(t, entries)
-	for _, e := range entries {
+	files := 0
+	require.NoError(t, filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		require.NoError(t, err)
 		info, err := e.Info()
 		require.NoError(t, err)
-		require.Equal(t, fs.FileMode(0o600), info.Mode().Perm(), e.Name())
-	}
+		want := fs.FileMode(0o700)
+		if !e.IsDir() {
+			want = 0o600
+			files++
+		}
+		require.Equal(t, want, info.Mode().Perm(), path)
+		return nil
+	}))
+	require.GreaterOrEqual(t, files, 3, "the installation, a lock and the format")
 	requireNothingPlanted(t, s)
 	require.NotContains(t, fmt.Sprintf("%v %+v %#v", *s, *s, *s), planted)
 }
@@ -185,26 +191,32 @@ func TestFileStoreRefusesForeignContent(t *testing.T) {
 		"other JSON":           func(string) string { return `{"` + planted + `":"` + planted + `"}` },
 		"a list":               func(string) string { return `["` + planted + `"]` },
 		"null":                 func(string) string { return "null" },
-		"newer":                func(good string) string { return strings.Replace(good, `"format": 1`, `"format": 2`, 1) },
-		"older than the first": func(good string) string { return strings.Replace(good, `"format": 1`, `"format": 0`, 1) },
-		"strange format":       func(good string) string { return strings.Replace(good, `"format": 1`, `"format": "`+planted+`"`, 1) },
+		"newer":                func(good string) string { return strings.Replace(good, `"format": 2`, `"format": 3`, 1) },
+		"older":                func(good string) string { return strings.Replace(good, `"format": 2`, `"format": 1`, 1) },
+		"older than the first": func(good string) string { return strings.Replace(good, `"format": 2`, `"format": 0`, 1) },
+		"strange format":       func(good string) string { return strings.Replace(good, `"format": 2`, `"format": "`+planted+`"`, 1) },
 		"unknown member": func(good string) string {
-			return strings.Replace(good, `"format": 1`, `"format": 1, "`+planted+`": 1`, 1)
+			return strings.Replace(good, `"format": 2`, `"format": 2, "`+planted+`": 1`, 1)
 		},
 		"unknown field": func(good string) string { return strings.Replace(good, `"status"`, `"`+planted+`"`, 1) },
 		"wrong type": func(good string) string {
 			return strings.Replace(good, `"refresh_token": "`, `"refresh_token": 1, "scope": "`+planted, 1)
 		},
 		"another portal's": func(good string) string { return strings.Replace(good, member, strings.Repeat("0", 32), 1) },
-		"another user's":   func(good string) string { return strings.Replace(good, `"write"`, `"user_id": 7, "write"`, 1) },
-		"no installation":  func(string) string { return `{"format":1,"member_id":"` + member + `","write":"x"}` },
-		"both kinds":       func(good string) string { return strings.Replace(good, `"write"`, `"sealed": {}, "write"`, 1) },
-		"too large":        func(good string) string { return good + strings.Repeat(" ", 1<<20) },
+		"another application's": func(good string) string {
+			return strings.Replace(good, `"client_id": "local`, `"client_id": "app`, 1)
+		},
+		"another user's": func(good string) string { return strings.Replace(good, `"write"`, `"user_id": 7, "write"`, 1) },
+		"no installation": func(string) string {
+			return `{"format":2,"client_id":"` + clientID + `","member_id":"` + member + `","write":"x"}`
+		},
+		"both kinds": func(good string) string { return strings.Replace(good, `"write"`, `"sealed": {}, "write"`, 1) },
+		"too large":  func(good string) string { return good + strings.Repeat(" ", 1<<20) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
-			path := filepath.Join(dir, "portal-"+member+".json")
+			path := fileOf(dir, fileKey)
 			s := fileStore(t, dir)
 			in := plantedInstallation()
 			in.Status = "L"
@@ -233,7 +245,7 @@ func TestFileStoreRefusesForeignContent(t *testing.T) {
 			requireNothingPlanted(t, err)
 			data := contentOf(t, path)
 			require.Equal(t, content, data)
-			require.Equal(t, []string{filepath.Base(path)}, names(t, dir))
+			require.Equal(t, path, filepath.Join(append([]string{dir}, names(t, dir)...)...))
 		})
 	}
 }
@@ -250,13 +262,24 @@ func TestFileStoreOpensNothingButFiles(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
-			require.NoError(t, make(filepath.Join(dir, "portal-"+member+".json")))
 			s := fileStore(t, dir)
+			require.NoError(t, os.MkdirAll(filepath.Dir(fileOf(dir, fileKey)), 0o700))
+			require.NoError(t, make(fileOf(dir, fileKey)))
+			fileStore(t, dir) // tidies around it
 			_, _, err := s.Load(t.Context(), fileKey)
 			require.ErrorIs(t, err, oauth.ErrUnreadable)
 			_, err = s.Swap(t.Context(), fileKey, "", plantedInstallation())
 			require.ErrorIs(t, err, oauth.ErrUnreadable)
 			require.ErrorIs(t, s.Delete(t.Context(), fileKey, "1"), oauth.ErrUnreadable)
+			release, err := s.Prepare(t.Context(), fileKey)
+			require.NoError(t, err)
+			_, err = s.Swap(t.Context(), fileKey, "", plantedInstallation())
+			require.ErrorIs(t, err, oauth.ErrUnreadable)
+			release()
+			keys, err := s.List(t.Context(), oauth.Key{ClientID: clientID}, 10)
+			require.NoError(t, err)
+			require.Equal(t, []oauth.Key{fileKey}, keys, "the name shows the key")
+			require.Equal(t, planted, contentOf(t, secret))
 		})
 	}
 }
@@ -307,23 +330,22 @@ func TestFileStoreChangedByHand(t *testing.T) {
 func TestFileStoreCleansUp(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	temp := filepath.Join(dir, "portal-"+member+".json.tmp")
-	leave := func() { overwrite(t, temp, planted) }
-	foreign := []string{"notes.tmp", "portal-.json.tmp", "portal-" + member + "-0.json.tmp", "portal-x.json.tmp.tmp"}
-	for _, name := range foreign {
-		overwrite(t, filepath.Join(dir, name), "")
-	}
-
-	leave()
 	s := fileStore(t, dir)
-	require.ElementsMatch(t, foreign, names(t, dir))
-	leave()
 	version, err := s.Swap(t.Context(), fileKey, "", plantedInstallation())
 	require.NoError(t, err)
-	require.NoFileExists(t, temp)
+	path := fileOf(dir, fileKey)
+	mark := strings.Repeat("0123456789abcdef", 2)
+	temp := path + "." + mark + ".tmp"
+	leave := func() { overwrite(t, temp, planted) }
+	for _, name := range []string{"notes.tmp", ".json." + mark + ".tmp", member + "-0.json." + mark + ".tmp", member + ".json.tmp", member + ".json." + mark[1:] + "x.tmp"} {
+		overwrite(t, filepath.Join(filepath.Dir(path), name), "")
+	}
+	overwrite(t, filepath.Join(dir, filepath.Base(temp)), "")
+	before := names(t, dir)
+
 	leave()
-	require.NoError(t, s.Delete(t.Context(), fileKey, version))
-	require.ElementsMatch(t, foreign, names(t, dir))
+	fileStore(t, dir)
+	require.Equal(t, before, names(t, dir))
 
 	// A writer that is alive keeps its file.
 	leave()
@@ -333,6 +355,19 @@ func TestFileStoreCleansUp(t *testing.T) {
 	release()
 	fileStore(t, dir)
 	require.NoFileExists(t, temp)
+
+	// So does one that has reserved it.
+	free, err := s.Prepare(t.Context(), fileKey)
+	require.NoError(t, err)
+	reserved := names(t, dir)
+	require.Len(t, reserved, len(before)+1)
+	fileStore(t, dir)
+	require.Equal(t, reserved, names(t, dir))
+	_, err = s.Swap(t.Context(), fileKey, version, plantedInstallation())
+	require.NoError(t, err)
+	require.Equal(t, before, names(t, dir))
+	free()
+	require.Equal(t, before, names(t, dir))
 }
 
 // lockAll takes every lock of a directory, as another process would.
@@ -340,7 +375,7 @@ func lockAll(tb testing.TB, dir string) (release func()) {
 	tb.Helper()
 	var files []*os.File
 	for n := range 16 {
-		f, err := os.OpenFile(filepath.Join(dir, fmt.Sprint("lock-", n)), os.O_RDWR|os.O_CREATE, 0o600) //nolint:gosec // a path of the test's
+		f, err := os.OpenFile(filepath.Join(dir, fmt.Sprintf("lock.%02d", n)), os.O_RDWR|os.O_CREATE, 0o600) //nolint:gosec // a path of the test's
 		require.NoError(tb, err)
 		require.NoError(tb, syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB))
 		files = append(files, f)
@@ -404,63 +439,248 @@ func TestFileStoreReportsTheDisk(t *testing.T) {
 	requireNothingPlanted(t, err)
 	require.NotContains(t, err.Error(), dir)
 
-	// A directory in the way of the temporary file makes the write fail; what was there stays.
+	// A file in the place of the folder.
 	dir = t.TempDir()
 	s = fileStore(t, dir)
-	version, err = s.Swap(t.Context(), fileKey, "", plantedInstallation())
-	require.NoError(t, err)
-	blocked := filepath.Join(dir, names(t, dir)[0]+".tmp", "x")
-	require.NoError(t, os.MkdirAll(blocked, 0o700))
-	_, err = s.Swap(t.Context(), fileKey, version, oauth.Installation{})
-	require.Error(t, err)
-	require.NotErrorIs(t, err, oauth.ErrConflict)
-	in, found, err := s.Load(t.Context(), fileKey)
-	require.NoError(t, err)
-	require.Equal(t, version, found)
-	require.Equal(t, planted+"-a", string(in.AccessToken))
+	overwrite(t, filepath.Join(dir, folderOfApplication), planted)
+	_, _, err = s.Load(t.Context(), fileKey)
+	require.ErrorIs(t, err, oauth.ErrUnreadable)
+	_, err = s.Swap(t.Context(), fileKey, "", plantedInstallation())
+	require.ErrorIs(t, err, oauth.ErrUnreadable)
+	_, err = s.Prepare(t.Context(), fileKey)
+	require.ErrorIs(t, err, oauth.ErrUnreadable)
+	_, err = s.List(t.Context(), oauth.Key{ClientID: clientID}, 1)
+	require.ErrorIs(t, err, oauth.ErrUnreadable)
+	requireNothingPlanted(t, err)
 }
 
-func TestFileStoreListsWhatIsStored(t *testing.T) {
+// TestFileStoreListsByName plants files and folders among those of the store.
+func TestFileStoreListsByName(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	s := fileStore(t, dir)
-	want := []oauth.Key{{MemberID: "a"}, {MemberID: "a", UserID: -5}, {MemberID: "../A"}, {MemberID: strings.Repeat("z", 5000), UserID: 9}}
-	for _, key := range want {
-		_, err := s.Swap(t.Context(), key, "", plantedInstallation())
+	want := []oauth.Key{{MemberID: "../A"}, {MemberID: "a"}, {MemberID: "a", UserID: 5}, {MemberID: strings.Repeat("z", 64), UserID: 9}}
+	for i := range want {
+		want[i].ClientID = clientID
+		_, err := s.Swap(t.Context(), want[i], "", plantedInstallation())
 		require.NoError(t, err)
 	}
-	for _, name := range []string{"notes.json", "portal-A.json", "portal-b-01.json", "portal-b-x.json", "hashed-abc.json", "portal-a.json.bak"} {
-		overwrite(t, filepath.Join(dir, name), "")
+	application := filepath.Join(dir, folderOfApplication)
+	shard := filepath.Join(application, "a")
+	for _, name := range []string{"notes.json", "A.json", "a-01.json", "a-x.json", "b.json", "ab.json", "a.json.bak", "_61.json"} {
+		overwrite(t, filepath.Join(shard, name), "")
 	}
-	list := func() (keys []oauth.Key, errs []error) {
-		for key, err := range s.Keys(t.Context()) {
-			if err != nil {
-				require.Empty(t, key)
-				errs = append(errs, err)
-				continue
+	overwrite(t, filepath.Join(application, "aa"), "")
+	require.NoError(t, os.MkdirAll(filepath.Join(application, "X"), 0o700))
+	require.NoError(t, os.Symlink("a", filepath.Join(application, "b")))
+	overwrite(t, filepath.Join(dir, "notes.txt"), "")
+	s = fileStore(t, dir)
+	for _, limit := range []int{1, 3, 100} {
+		var keys []oauth.Key
+		for after := (oauth.Key{ClientID: clientID}); ; {
+			page, err := s.List(t.Context(), after, limit)
+			require.NoError(t, err)
+			keys = append(keys, page...)
+			if len(page) < limit {
+				break
 			}
-			keys = append(keys, key)
+			after = page[len(page)-1]
 		}
-		return keys, errs
+		require.Equal(t, want, keys)
 	}
-	keys, errs := list()
-	require.Empty(t, errs)
-	require.ElementsMatch(t, want, keys)
+	overwrite(t, filepath.Join(shard, "a-6.json"), planted) // for Load to complain of
+	page, err := s.List(t.Context(), want[2], 1)
+	require.NoError(t, err)
+	require.Equal(t, []oauth.Key{{ClientID: clientID, MemberID: "a", UserID: 6}}, page)
+}
 
-	// A file that cannot be told is an error among the keys; one that shows its key by its name is left for Load to complain of.
-	alien := "hashed-" + strings.Repeat("0", 64) + ".json"
-	overwrite(t, filepath.Join(dir, alien), planted)
-	overwrite(t, filepath.Join(dir, "portal-c.json"), planted)
-	good := contentOf(t, filepath.Join(dir, "portal-a.json"))
-	overwrite(t, filepath.Join(dir, "hashed-"+strings.Repeat("1", 64)+".json"), good)
-	keys, errs = list()
-	require.ElementsMatch(t, append(want, oauth.Key{MemberID: "c"}), keys)
-	require.Len(t, errs, 2)
-	for _, err := range errs {
-		require.ErrorIs(t, err, oauth.ErrUnreadable)
-		requireNothingPlanted(t, err)
+// TestFileStoreDoesNotFollowFolders replaces a folder by a link to that of another application.
+func TestFileStoreDoesNotFollowFolders(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := fileStore(t, dir)
+	other := oauth.Key{ClientID: "other", MemberID: member}
+	_, err := s.Swap(t.Context(), other, "", plantedInstallation())
+	require.NoError(t, err)
+	require.NoError(t, os.Symlink("other", filepath.Join(dir, folderOfApplication)))
+	_, _, err = s.Load(t.Context(), fileKey)
+	require.ErrorIs(t, err, oauth.ErrUnreadable)
+	_, err = s.Swap(t.Context(), fileKey, "", plantedInstallation())
+	require.ErrorIs(t, err, oauth.ErrUnreadable)
+	_, err = s.List(t.Context(), oauth.Key{ClientID: clientID}, 10)
+	require.ErrorIs(t, err, oauth.ErrUnreadable)
+	require.Len(t, names(t, filepath.Join(dir, "other")), 1)
+
+	// A file that was moved to another application's folder is not taken either.
+	require.NoError(t, os.Remove(filepath.Join(dir, folderOfApplication)))
+	require.NoError(t, os.Rename(filepath.Join(dir, "other"), filepath.Join(dir, folderOfApplication)))
+	_, _, err = s.Load(t.Context(), fileKey)
+	require.ErrorIs(t, err, oauth.ErrUnreadable)
+	requireNothingPlanted(t, err)
+}
+
+// TestFileStoreRefusesOtherDirectories opens directories that something else has filled. They stay as they are.
+func TestFileStoreRefusesOtherDirectories(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		fill func(t *testing.T, dir string)
+		says string
+	}{
+		"written by the version before": {func(t *testing.T, dir string) {
+			t.Helper()
+			require.NoError(t, os.CopyFS(dir, os.DirFS("testdata/filestore-v1")))
+		}, "an earlier version"},
+		"empty one of the version before": {func(t *testing.T, dir string) {
+			t.Helper()
+			overwrite(t, filepath.Join(dir, "lock-0"), "")
+		}, "an earlier version"},
+		"newer": {func(t *testing.T, dir string) {
+			t.Helper()
+			overwrite(t, filepath.Join(dir, "format.json"), `{"store":"b24events/oauth.FileStore","format":3,"new":1}`)
+		}, "a newer version"},
+		"marked by something else": {func(t *testing.T, dir string) {
+			t.Helper()
+			overwrite(t, filepath.Join(dir, "format.json"), `{"format":2}`)
+		}, "not that of this package"},
+		"damaged mark": {func(t *testing.T, dir string) {
+			t.Helper()
+			overwrite(t, filepath.Join(dir, "format.json"), "")
+		}, "not that of this package"},
+		"lost mark": {func(t *testing.T, dir string) {
+			t.Helper()
+			_, err := fileStore(t, dir).Swap(t.Context(), fileKey, "", plantedInstallation())
+			require.NoError(t, err)
+			require.NoError(t, os.Remove(filepath.Join(dir, "format.json")))
+		}, "bring that file back"},
+		"someone's": {func(t *testing.T, dir string) {
+			t.Helper()
+			overwrite(t, filepath.Join(dir, "thesis.txt"), "")
+		}, "is not empty"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			c.fill(t, dir)
+			before := snapshot(t, dir)
+			s, err := oauth.NewFileStore(dir)
+			require.ErrorIs(t, err, oauth.ErrUnreadable)
+			require.ErrorContains(t, err, c.says)
+			require.Nil(t, s)
+			require.Equal(t, before, snapshot(t, dir))
+		})
 	}
-	require.ErrorContains(t, errs[0], alien)
+	dir := t.TempDir()
+	require.NoError(t, os.Mkdir(filepath.Join(dir, "lost+found"), 0o700))
+	overwrite(t, filepath.Join(dir, ".gitkeep"), "")
+	fileStore(t, dir)
+	fileStore(t, dir)
+	require.JSONEq(t, `{"store":"b24events/oauth.FileStore","format":2}`, contentOf(t, filepath.Join(dir, "format.json")))
+}
+
+// snapshot returns the content of every file, and the mode of everything.
+func snapshot(tb testing.TB, dir string) map[string]string {
+	tb.Helper()
+	files := make(map[string]string)
+	require.NoError(tb, filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		require.NoError(tb, err)
+		info, err := e.Info()
+		require.NoError(tb, err)
+		files[path] = info.Mode().String()
+		if !e.IsDir() {
+			files[path] += contentOf(tb, path)
+		}
+		return nil
+	}))
+	return files
+}
+
+// TestFileStoreSurvivesALostLockFile removes a lock file that a store keeps open.
+func TestFileStoreSurvivesALostLockFile(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := fileStore(t, dir)
+	version, err := s.Swap(t.Context(), fileKey, "", plantedInstallation())
+	require.NoError(t, err)
+	locks, err := filepath.Glob(filepath.Join(dir, "lock.*"))
+	require.NoError(t, err)
+	require.NotEmpty(t, locks)
+	for _, path := range locks {
+		require.NoError(t, os.Remove(path))
+	}
+	release := lockAll(t, dir) // another process, which finds none
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Millisecond)
+	defer cancel()
+	_, err = s.Swap(ctx, fileKey, version, plantedInstallation())
+	require.ErrorIs(t, err, context.DeadlineExceeded, "both have the lock")
+	release()
+	_, err = s.Swap(t.Context(), fileKey, version, plantedInstallation())
+	require.NoError(t, err)
+}
+
+func TestFileStoreRefusesUnsafeParents(t *testing.T) {
+	t.Parallel()
+	base := t.TempDir()
+	parent := func(name string, mode fs.FileMode) string {
+		path := filepath.Join(base, name)
+		require.NoError(t, os.Mkdir(path, 0o700))
+		require.NoError(t, os.Chmod(path, mode))
+		return filepath.Join(path, "store")
+	}
+	owned := func(name string, uid, gid int, mode fs.FileMode) string {
+		store := parent(name, mode)
+		require.NoError(t, os.Lchown(filepath.Dir(store), uid, gid))
+		return store
+	}
+	type dirs map[string]string
+	bad := dirs{"all may write": parent("all", 0o777)}
+	good := dirs{"sticky": parent("sticky", 0o777|fs.ModeSticky), "others may list": parent("list", 0o755)}
+	link := filepath.Join(base, "link")
+	require.NoError(t, os.Symlink(filepath.Dir(bad["all may write"]), link))
+	bad["behind a link"] = filepath.Join(link, "store")
+	require.NoError(t, os.Mkdir(good["others may list"], 0o700))
+	bad["a link that others can change"] = filepath.Join(base, "all", "way")
+	require.NoError(t, os.Symlink(good["others may list"], bad["a link that others can change"]))
+	if os.Geteuid() == 0 {
+		bad["another user's"] = owned("user", 4711, 0, 0o755)
+		bad["a group may write"] = owned("group", 0, 4711, 0o775)
+		good["the own group may write"] = owned("own group", 0, 0, 0o775)
+	} else {
+		require.Empty(t, os.Getenv("CI"), "in CI these tests run as root, to change owners")
+		t.Log("not root: owners are not changed")
+	}
+	for name, dir := range bad {
+		_, err := oauth.NewFileStore(dir)
+		require.ErrorIs(t, err, fs.ErrPermission, name)
+		require.ErrorContains(t, err, "WithTrustedParents", name)
+		fileStore(t, dir, oauth.WithTrustedParents())
+	}
+	for name, dir := range good {
+		_, err := oauth.NewFileStore(dir)
+		require.NoError(t, err, name)
+	}
+}
+
+// TestFileStoreRefusesUnsafeFolders opens one whose inner folders others can write to, as after a careless copy.
+func TestFileStoreRefusesUnsafeFolders(t *testing.T) {
+	t.Parallel()
+	for _, inner := range []string{folderOfApplication, filepath.Join(folderOfApplication, member[:2])} {
+		dir := t.TempDir()
+		_, err := fileStore(t, dir).Swap(t.Context(), fileKey, "", plantedInstallation())
+		require.NoError(t, err)
+		require.NoError(t, os.Chmod(filepath.Join(dir, inner), 0o777)) //nolint:gosec // on purpose
+		_, err = oauth.NewFileStore(dir, oauth.WithTrustedParents())
+		require.ErrorIs(t, err, fs.ErrPermission)
+	}
+	if os.Geteuid() != 0 {
+		require.Empty(t, os.Getenv("CI"), "in CI these tests run as root, to change owners")
+		t.Skip("only root can give a directory to another user")
+	}
+	dir := filepath.Join(t.TempDir(), "theirs")
+	require.NoError(t, os.Mkdir(dir, 0o700))
+	require.NoError(t, os.Lchown(dir, 4711, 4711))
+	_, err := oauth.NewFileStore(dir, oauth.WithTrustedParents())
+	require.ErrorIs(t, err, fs.ErrPermission)
+	require.ErrorContains(t, err, "another user owns")
 }
 
 // BenchmarkFileStore measures what each verified delivery costs, and each renewal, which waits for the disk.

@@ -96,9 +96,9 @@ func TestHostileAddressesGetNothing(t *testing.T) {
 	require.NoError(t, acting.Portal(w.MemberID()).Call(ctx, "profile", nil, nil))
 	require.NoError(t, api.Portal(w.MemberID()).Call(ctx, "profile", nil, nil))
 
-	_, err = portals.Exchange(ctx, planted, host)
+	_, err = portals.Exchange(ctx, oauth.Code{Code: planted, ServerDomain: host})
 	require.ErrorIs(t, err, oauth.ErrHostNotAllowed)
-	_, err = portals.ExchangeUser(ctx, planted, host)
+	_, err = portals.ExchangeUser(ctx, oauth.Code{Code: planted, ServerDomain: host})
 	require.ErrorIs(t, err, oauth.ErrHostNotAllowed)
 	require.ErrorIs(t, portals.Moved(ctx, w.MemberID(), evil), oauth.ErrUnverified)
 	_, err = portals.Seed(ctx, oauth.Installation{MemberID: "c", ClientEndpoint: in.ClientEndpoint, ServerEndpoint: evil, RefreshToken: planted})
@@ -157,7 +157,10 @@ func TestRedirectsOfTheOAuthServerAreNotFollowed(t *testing.T) {
 			func() error { _, err := portals.Install(t.Context(), auth); return err },
 			func() error { _, err := portals.KeepUser(t.Context(), auth); return err },
 			func() error { _, err := portals.VerifyPage(t.Context(), auth); return err },
-			func() error { _, err := portals.Exchange(t.Context(), "c0de", server.OAuthHost()); return err },
+			func() error {
+				_, err := portals.Exchange(t.Context(), oauth.Code{Code: "c0de", ServerDomain: server.OAuthHost()})
+				return err
+			},
 			func() error { return portals.Moved(t.Context(), member, "https://new.bitrix24.com/rest/") },
 		} {
 			require.ErrorIs(t, verify(), oauth.ErrTemporary)

@@ -5,6 +5,8 @@ import (
 	"net"
 	"strconv"
 	"strings"
+
+	"github.com/b24events/b24events/internal/plainhttp"
 )
 
 // The OAuth servers of Bitrix24. The second serves Russia, Belarus, the Caucasus and Central Asia.
@@ -15,12 +17,12 @@ const (
 
 // hosts decides which addresses the client secret and the tokens may go to.
 type hosts struct {
-	allowed  map[string]bool // "host:" for the default port, "host:port" for any other
-	insecure bool
+	allowed map[string]bool // "host:" for the default port, "host:port" for any other
+	plain   plainhttp.Hosts // may be reached by http
 }
 
-func newHosts(insecure bool, extra []string) (hosts, error) {
-	h := hosts{allowed: map[string]bool{officialHost + ":": true, easternHost + ":": true}, insecure: insecure}
+func newHosts(plain plainhttp.Hosts, extra []string) (hosts, error) {
+	h := hosts{allowed: map[string]bool{officialHost + ":": true, easternHost + ":": true}, plain: plain}
 	for _, entry := range extra {
 		host, port, err := splitHost(entry)
 		if err != nil {
@@ -123,9 +125,7 @@ func (h hosts) listed(a address) bool {
 
 // plainAllowed reports whether an address may be used over http.
 func (h hosts) plainAllowed(a address) bool {
-	ip := net.ParseIP(strings.Trim(a.host, "[]"))
-	loopback := a.host == "localhost" || (ip != nil && ip.IsLoopback())
-	return h.insecure && (loopback || (h.listed(a) && a.host != officialHost && a.host != easternHost))
+	return h.plain.Allows(a.host, a.port) && a.host != officialHost && a.host != easternHost
 }
 
 // server checks the REST address of an OAuth server.

@@ -6,95 +6,177 @@ import (
 	"encoding/hex"
 	"errors"
 	"log/slog"
+	"net/http"
 	"time"
 
 	"github.com/b24events/b24events/event"
 )
 
-const (
-	// maxChecks is how many installations are checked at a time. Anyone can post one, and each costs a request to the OAuth
-	// server.
-	maxChecks = 16
-	// maxWait is how long a check waits for its turn.
-	maxWait = 5 * time.Second
-	// duplicateTries is how often the store is read again for the other copy of an installation that arrived twice.
-	duplicateTries = 5
-)
+// duplicateTries is how often the store is read again for the other copy of an installation that arrived twice.
+const duplicateTries = 5
 
-// Install takes the access that an application page brings (its auth block, see event.ParseRequest), confirms it at the
-// OAuth server and stores it. Call it for the page on which the application is installed. Other pages carry the tokens of
-// whoever opened them, and these would become the application's own. An installation that arrives twice, as page and as
-// event, is one installation.
+// Install takes the access that an application page brings (its auth block, see event.ParseRequest), confirms
+// it at the OAuth server and stores it as the application's own. Call it for the page on which the
+// application is installed. An installation that arrives twice, as page and as event, is one installation.
 //
-// A page without an application token leaves the stored one as it is. Install returns [ErrUnverified] where the claim is not
-// confirmed, and then has stored nothing; [ErrTemporary], [ErrCredentials], [ErrPayment] or [ErrStore] where it could not tell.
+// The user must be an administrator, or whom [WithInstallPolicy] allows: the portal is asked with the
+// confirmed token. When the policy refuses the user of a known portal, the tokens are stored as that
+// user's, for [Portals.User], and Install returns [ErrUnverified].
+//
+// A page without an application token leaves the stored one as it is. Install returns [ErrUnverified] when
+// the claim is not confirmed; [ErrTemporary], [ErrBusy], [ErrCredentials], [ErrPayment] or [ErrStore] when it
+// could not tell. The application's stored tokens are then as they were.
 //
 // Source: https://apidocs.bitrix24.com/settings/app-installation/index.html
 func (p *Portals) Install(ctx context.Context, auth event.Auth) (Installation, error) {
-	if !validMemberID(auth.MemberID) || (auth.AccessToken == "" && auth.RefreshToken == "") {
-		return Installation{}, &Error{Op: opInstall, Kind: ErrUnverified, Detail: "it names no portal or carries no token"}
-	}
-	in, err := p.fly(ctx, &p.arrival, flightOf(opInstall, auth), opInstall, func(ctx context.Context) (Installation, error) {
-		return p.check(ctx, auth)
-	})
-	if errors.Is(err, ErrUnverified) {
-		p.log.LogAttrs(ctx, slog.LevelWarn, "bitrix24 installation refused",
-			slog.String(keyMemberID, auth.MemberID), slog.String(keyError, err.Error()))
-	}
+	in, _, err := p.install(ctx, arrival{Auth: auth, page: true})
 	return in, err
 }
 
-// flightOf names a claim. All that the outcome depends on is in the name: nobody shares the outcome of a claim that is not the
-// same.
+// arrival is a claim of access: what an install event or a page brings.
+type arrival struct {
+	event.Auth
+
+	page  bool      // from a page, whose user may be anybody
+	fired time.Time // of an event, on the portal's clock
+}
+
+// copyError carries the stored installation of a claim that arrived before.
+type copyError struct{ in *Installation }
+
+func (*copyError) Error() string { return "oauth: a copy of an installation" }
+
+// install confirms a claim and stores it. copied tells that it had arrived before, so that nothing was stored.
+func (p *Portals) install(ctx context.Context, c arrival) (in Installation, copied bool, err error) {
+	switch {
+	case !validMemberID(c.MemberID) || (c.AccessToken == "" && c.RefreshToken == ""):
+		return Installation{}, false, &Error{Op: opInstall, Kind: ErrUnverified, Detail: "it names no portal or carries no token"}
+	case !plausibleTokens(c.Auth):
+		return Installation{}, false, &Error{Op: opInstall, Kind: ErrUnverified, Detail: "what it carries are no tokens"}
+	}
+	in, err = p.flights.do(ctx, flightOf(opInstall, c.Auth), opInstall, func(ctx context.Context) (Installation, error) {
+		return p.check(ctx, c)
+	})
+	if errors.Is(err, ErrUnverified) {
+		p.log.LogAttrs(ctx, slog.LevelWarn, "bitrix24 installation refused",
+			slog.String(keyMemberID, c.MemberID), slog.String(keyError, err.Error()))
+	}
+	var again *copyError
+	if errors.As(err, &again) {
+		return again.in.clone(), true, nil
+	}
+	return in, false, err
+}
+
+// flightOf names a claim. All that the outcome depends on is in the name: nobody shares the outcome of a
+// claim that is not the same.
 func flightOf(op string, auth event.Auth) string {
 	claim := sha256.New()
-	for _, part := range []string{auth.MemberID, string(auth.RefreshToken), string(auth.AccessToken), string(auth.ApplicationToken)} {
+	for _, part := range []string{
+		auth.MemberID, string(auth.RefreshToken), string(auth.AccessToken), string(auth.ApplicationToken), auth.ServerEndpoint, auth.ClientEndpoint,
+	} {
 		sum := sha256.Sum256([]byte(part))
 		claim.Write(sum[:])
 	}
 	return op + " " + hex.EncodeToString(claim.Sum(nil))
 }
 
-// check confirms a claim at the OAuth server and stores it.
-func (p *Portals) check(ctx context.Context, claim event.Auth) (Installation, error) {
-	key := p.appKey(claim.MemberID)
+// check confirms a claim and stores it.
+func (p *Portals) check(ctx context.Context, c arrival) (Installation, error) {
+	key := p.appKey(c.MemberID)
 	stored, err := p.load(ctx, key)
 	known := err == nil
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		return Installation{}, err
 	}
-	at, err := p.claimedServer(claim, stored.in)
+	if known && owns(stored.in, c.Auth) {
+		return p.checkOwn(ctx, key, c)
+	}
+	at, err := p.claimedServer(c.Auth, stored.in)
 	if err != nil {
 		return Installation{}, &Error{Op: opInstall, Kind: ErrUnverified, Err: err}
 	}
-	a, err := p.prove(ctx, at, claim)
+	proof, err := p.prove(ctx, opInstall, at, c.Auth, stored.in, known)
 	if err != nil {
-		return p.duplicate(ctx, key, claim, err)
+		return p.duplicate(ctx, key, c.Auth, err)
 	}
-	if a.serverEndpoint == "" {
-		a.serverEndpoint = at.String()
+	defer proof.release()
+	if err := p.allow(ctx, proof.answer, c.Auth, known); err != nil {
+		return Installation{}, p.notAllowed(ctx, proof, c, known, err)
 	}
-	if err := p.concerns(&a, claim, stored.in, known); err != nil {
+	return p.keep(ctx, key, proof.answer, c.Auth, c.fired)
+}
+
+// owns reports whether a claim carries a token of the stored installation itself. Such a pair is not
+// traded: that would spend the stored one.
+func owns(in Installation, claim event.Auth) bool {
+	return (claim.RefreshToken != "" && sameSecret(in.RefreshToken, claim.RefreshToken)) ||
+		(claim.AccessToken != "" && sameSecret(in.AccessToken, claim.AccessToken))
+}
+
+// checkOwn takes over what a claim says besides the tokens, which are the stored ones.
+func (p *Portals) checkOwn(ctx context.Context, key Key, c arrival) (Installation, error) {
+	in, err := p.access(ctx, key)
+	if err != nil {
 		return Installation{}, err
 	}
-	return p.keep(ctx, key, stored, a, claim)
+	if err := p.allow(ctx, answerOf(in), c.Auth, true); err != nil {
+		return Installation{}, err
+	}
+	return p.change(ctx, key, func(in *Installation) bool {
+		*in = in.withApplicationToken(c.ApplicationToken)
+		in.InstalledAt = time.Now().UTC()
+		in.UpdatedAt = in.InstalledAt
+		if !c.fired.IsZero() {
+			in.EventTime = c.fired
+		}
+		return true
+	})
+}
+
+// notAllowed handles a confirmed claim that the policy refused or could not judge.
+func (p *Portals) notAllowed(ctx context.Context, proof *proven, c arrival, known bool, err error) error {
+	if !errors.Is(err, ErrUnverified) {
+		p.remembered.put(c.RefreshToken, proof.answer) // the refresh token is spent: the next try needs its answer
+		return err
+	}
+	if c.page && known && proof.traded {
+		proof.release() // it was for another key
+		if _, keepErr := p.keepUser(ctx, proof.answer, c.Auth); keepErr != nil {
+			p.log.LogAttrs(ctx, slog.LevelWarn, "bitrix24 tokens of a user could not be kept",
+				slog.String(keyMemberID, c.MemberID), slog.String(keyError, keepErr.Error()))
+		}
+	}
+	return err
 }
 
 // keep stores what the OAuth server has confirmed.
-func (p *Portals) keep(ctx context.Context, key Key, stored record, a answer, claim event.Auth) (Installation, error) {
-	r := record{in: stored.in.installed(a, claim), version: stored.version}
-	latest := r.in.InstalledAt.Add(time.Minute) // clocks differ
-	r.rebase = func(found Installation, known bool) (Installation, bool) {
-		if known && (found.AccessToken == a.access || found.InstalledAt.After(latest)) {
-			return Installation{}, false // this very one, written by a try that seemed to fail, or a later one
-		}
-		return found.installed(a, claim), true
+func (p *Portals) keep(ctx context.Context, key Key, a answer, claim event.Auth, fired time.Time) (Installation, error) {
+	s, unlock, err := p.keys.lock(ctx, key)
+	if err != nil {
+		return Installation{}, &Error{Op: opInstall, Kind: ErrTemporary, Err: err}
 	}
-	written, err := p.write(ctx, key, r, writeTries)
+	defer unlock()
+	stored, err := p.load(ctx, key)
+	if err != nil {
+		stored = record{} // none, or it cannot be read now: a conflict shows it
+	}
+	u := unsaved{in: stored.in.installed(a, claim), version: stored.version, install: true}
+	if !fired.IsZero() {
+		u.in.EventTime = fired.UTC()
+	}
+	if stored.in.RefreshToken != "" {
+		u.supersedes = append(u.supersedes, stored.in.RefreshToken)
+	}
+	if stored.unsaved != nil {
+		u.supersedes = append(u.supersedes, stored.unsaved.supersedes...)
+	}
+	p.keys.clearHold(s)
+	written, err := p.write(context.WithoutCancel(ctx), s, u, writeTries)
 	if err != nil {
 		return Installation{}, err
 	}
-	if written.rebase != nil {
+	if written.unsaved != nil {
 		return Installation{}, &Error{Op: opInstall, Kind: ErrStore, Detail: "the tokens are kept in memory"}
 	}
 	if key.UserID != 0 {
@@ -128,37 +210,139 @@ func (p *Portals) claimedServer(claim event.Auth, stored Installation) (address,
 	return p.server.hosts.server(raw)
 }
 
-// prove lets the OAuth server say whose the tokens of a claim are: by trading in the refresh token, which works with the
-// application's own secret and gives the pair to be stored, or else by looking at the access token.
-func (p *Portals) prove(ctx context.Context, at address, claim event.Auth) (answer, error) {
-	turn := time.NewTimer(maxWait)
-	defer turn.Stop()
-	select {
-	case p.slots <- struct{}{}:
-		defer func() { <-p.slots }()
-	case <-turn.C:
-		return answer{}, &Error{Op: opInstall, Kind: ErrTemporary, Detail: "too many installations are being checked"}
-	}
-	if claim.RefreshToken != "" {
-		return p.server.renew(ctx, at, claim.RefreshToken)
-	}
-	return p.server.identify(ctx, at, claim.AccessToken)
+// proven is a claim that the OAuth server has confirmed.
+type proven struct {
+	answer
+
+	traded  bool   // the refresh token of the claim was traded for a new pair
+	release func() // ends what the store has reserved for it
 }
 
+// prove lets the OAuth server say whose the tokens of a claim are. Whoever is not known to the stored
+// installation is asked for a live access token first: that costs no credential and no client secret.
+// Then the refresh token is traded, which works with the application's own secret and gives the pair to be
+// stored. The caller calls release.
+func (p *Portals) prove(
+	ctx context.Context, op string, at address, claim event.Auth, stored Installation, known bool,
+) (*proven, error) {
+	if a, ok := p.remembered.take(claim.RefreshToken); ok {
+		return p.provenBy(a, at, claim, stored, known, true)
+	}
+	refused := claim.RefreshToken
+	if refused == "" {
+		refused = claim.AccessToken
+	}
+	if p.admission.isRefused(refused) {
+		return nil, &Error{Op: op, Kind: ErrUnverified, Code: "invalid_token", Detail: "its tokens were refused a short while ago"}
+	}
+	friend := known && oneOf(stored.applicationTokens(time.Now(), p.window), claim.ApplicationToken)
+	leave, err := p.admission.enter(ctx, op, friend)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	result, err := p.ask(ctx, op, at, claim, stored, known, friend)
+	var e *Error
+	if errors.As(err, &e) && (e.refusesToken() || e.Kind == ErrUnverified) {
+		p.admission.refuse(refused)
+	}
+	return result, err
+}
+
+// ask sends the requests of prove.
+func (p *Portals) ask(
+	ctx context.Context, op string, at address, claim event.Auth, stored Installation, known, friend bool,
+) (*proven, error) {
+	if claim.RefreshToken == "" {
+		a, err := p.server.identify(ctx, at, claim.AccessToken)
+		if err != nil {
+			return nil, err
+		}
+		return p.provenBy(a, at, claim, stored, known, false)
+	}
+	member := claim.MemberID
+	if !friend {
+		var err error
+		if member, err = p.introduce(ctx, at, claim); err != nil {
+			return nil, err
+		}
+	}
+	if err := p.admission.trade(ctx, op, member); err != nil {
+		return nil, err
+	}
+	release, err := p.prepare(ctx, op, p.appKey(claim.MemberID))
+	if err != nil {
+		return nil, err
+	}
+	a, err := p.server.renew(ctx, at, claim.RefreshToken)
+	if err != nil {
+		release()
+		return nil, err
+	}
+	result, err := p.provenBy(a, at, claim, stored, known, true)
+	if err != nil {
+		release()
+		return nil, err
+	}
+	result.release = release
+	return result, nil
+}
+
+// introduce looks at the access token of a stranger, and returns the portal that the OAuth server names for
+// it. It returns an empty one when the token has expired, or when the server does not say.
+func (p *Portals) introduce(ctx context.Context, at address, claim event.Auth) (memberID string, err error) {
+	if claim.AccessToken == "" {
+		return "", nil
+	}
+	a, err := p.server.identify(ctx, at, claim.AccessToken)
+	var e *Error
+	switch {
+	case errors.As(err, &e) && (e.Code == "expired_token" || (isReadable(e) && !e.refusesToken())):
+		return "", nil // an event that comes late, or a server that does not say whose a token is
+	case err != nil:
+		return "", err
+	case a.clientID != "" && a.clientID != p.server.id:
+		return "", &Error{Op: opIdentify, Kind: ErrUnverified, Detail: "its tokens are another application's"}
+	case a.memberID != "" && a.memberID != claim.MemberID:
+		return "", &Error{Op: opIdentify, Kind: ErrUnverified, Detail: "its tokens are another portal's"}
+	}
+	return a.memberID, nil
+}
+
+// isReadable reports whether an OAuth server responded, whatever it said.
+func isReadable(e *Error) bool {
+	return e.Status != 0 && e.Status < http.StatusInternalServerError && e.Status != http.StatusTooManyRequests
+}
+
+// provenBy checks what the OAuth server says of a claim.
+func (p *Portals) provenBy(a answer, at address, claim event.Auth, stored Installation, known, traded bool) (*proven, error) {
+	if a.serverEndpoint == "" {
+		a.serverEndpoint = at.String()
+	}
+	if err := p.concerns(&a, claim, stored, known, traded); err != nil {
+		return nil, err
+	}
+	return &proven{answer: a, traded: traded, release: func() {}}, nil
+}
+
+// detailNoPortal is said of an access token of the application whose portal nobody names. Its portal can be asked.
+const detailNoPortal = "the OAuth server names no portal for the token"
+
 // concerns makes sure that an answer is about the portal and the application of the claim, and says where the portal is.
-func (p *Portals) concerns(a *answer, claim event.Auth, stored Installation, known bool) error {
+func (p *Portals) concerns(a *answer, claim event.Auth, stored Installation, known, traded bool) error {
 	refuse := func(detail string) error { return &Error{Op: opInstall, Kind: ErrUnverified, Detail: detail} }
-	traded := claim.RefreshToken != ""
 	switch {
 	case a.clientID != "" && a.clientID != p.server.id:
 		return refuse("its tokens are another application's")
-	case !traded && a.clientID == "" && known && !stored.authenticates(claim.ApplicationToken):
-		// A token of any application on the portal would pass; it must not replace what was verified.
+	case !traded && a.clientID == "" && (!known || !oneOf(stored.applicationTokens(time.Now(), p.window), claim.ApplicationToken)):
+		// A token of any application on the portal would pass.
 		return refuse("the OAuth server does not say whose tokens they are")
 	case a.memberID != "" && a.memberID != claim.MemberID:
 		return refuse("its tokens are another portal's")
-	case a.memberID == "" && (traded || !known || a.clientEndpoint != stored.ClientEndpoint):
+	case a.memberID == "" && (traded || !known || (a.clientEndpoint != "" && a.clientEndpoint != stored.ClientEndpoint)):
 		return refuse("the OAuth server does not say which portal the tokens are for")
+	case a.memberID == "" && a.clientEndpoint == "":
+		return refuse(detailNoPortal)
 	}
 	claimed, err := p.server.hosts.portal(claim.ClientEndpoint)
 	if !traded && err == nil && a.clientEndpoint != "" && a.clientEndpoint != claimed.String() {
@@ -186,8 +370,8 @@ func (p *Portals) duplicate(ctx context.Context, key Key, claim event.Auth, refu
 		}
 		r, err := p.load(ctx, key)
 		switch {
-		case err == nil && r.in.authenticates(claim.ApplicationToken):
-			return r.in, nil
+		case err == nil && oneOf(r.in.applicationTokens(time.Now(), p.window), claim.ApplicationToken):
+			return Installation{}, &copyError{&r.in}
 		case err != nil && !errors.Is(err, ErrNotFound):
 			return Installation{}, err
 		}

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -301,7 +303,7 @@ func TestServersThatAreAllowed(t *testing.T) {
 		"own host and port":     {"https://oauth.example.com:8443/rest/", []string{"oauth.example.com:8443"}, nil, "https://oauth.example.com:8443/oauth/token/"},
 		"own host, port 443":    {"https://oauth.example.com/rest/", []string{"oauth.example.com:443"}, nil, "https://oauth.example.com/oauth/token/"},
 		"below a path":          {"https://oauth.example.com/b24/rest/", []string{"oauth.example.com"}, nil, "https://oauth.example.com/b24/oauth/token/"},
-		"http in development":   {"http://oauth.example.com:81/rest/", []string{"oauth.example.com:81"}, []oauth.Option{oauth.WithInsecureHTTP()}, "http://oauth.example.com:81/oauth/token/"},
+		"http in development":   {"http://oauth.example.com:81/rest/", []string{"oauth.example.com:81"}, []oauth.Option{oauth.WithInsecureHTTP("oauth.example.com:81")}, "http://oauth.example.com:81/oauth/token/"},
 		"IPv6 in development":   {"http://[::1]:81/rest/", []string{"[::1]:81"}, []oauth.Option{oauth.WithInsecureHTTP()}, "http://[::1]:81/oauth/token/"},
 		"https for all of that": {"https://127.0.0.1:81/rest/", []string{"127.0.0.1:81"}, nil, "https://127.0.0.1:81/oauth/token/"},
 	}
@@ -431,10 +433,10 @@ func TestInstallationWithoutARefreshToken(t *testing.T) {
 	}{
 		"all of it":                   {`{"client_id":"` + clientID + `","member_id":"` + member + `","client_endpoint":"` + here + `/rest/"}`, nil, "t1", true},
 		"in install":                  {`{"install":{"client_id":"` + clientID + `","member_id":"` + member + `","client_endpoint":"` + here + `/rest/"}}`, nil, "t1", true},
-		"uri":                         {`{"install":{"member_id":"` + member + `","uri":"` + here + `"}}`, nil, "t1", true},
-		"uri with /rest/":             {`{"install":{"member_id":"` + member + `","uri":"` + here + `/rest/"}}`, nil, "t1", true},
-		"domain":                      {`{"install":{"member_id":"` + member + `","domain":"Example.bitrix24.com"}}`, nil, "t1", true},
-		"upper case":                  {`{"install":{"member_id":"` + member + `","uri":"https://EXAMPLE.bitrix24.com/"}}`, nil, "t1", true},
+		"uri":                         {`{"client_id":"` + clientID + `","install":{"member_id":"` + member + `","uri":"` + here + `"}}`, nil, "t1", true},
+		"uri with /rest/":             {`{"client_id":"` + clientID + `","install":{"member_id":"` + member + `","uri":"` + here + `/rest/"}}`, nil, "t1", true},
+		"domain":                      {`{"client_id":"` + clientID + `","install":{"member_id":"` + member + `","domain":"Example.bitrix24.com"}}`, nil, "t1", true},
+		"upper case":                  {`{"client_id":"` + clientID + `","install":{"member_id":"` + member + `","uri":"https://EXAMPLE.bitrix24.com/"}}`, nil, "t1", true},
 		"no portal":                   {`{"client_id":"` + clientID + `"}`, nil, "t1", false},
 		"no address":                  {`{"member_id":"` + member + `"}`, nil, "t1", false},
 		"no address, known":           {`{"client_id":"` + clientID + `","member_id":"` + member + `"}`, same, "t9", true},
@@ -443,6 +445,7 @@ func TestInstallationWithoutARefreshToken(t *testing.T) {
 		"other address alone, known":  {`{"client_id":"` + clientID + `","client_endpoint":"` + here + `/rest/"}`, elsewhere, "t9", false},
 		"no application, known":       {`{"member_id":"` + member + `","client_endpoint":"` + here + `/rest/"}`, same, "t9", false},
 		"no application, same token":  {`{"member_id":"` + member + `","client_endpoint":"` + here + `/rest/"}`, same, "t1", true},
+		"no application":              {`{"install":{"member_id":"` + member + `","uri":"` + here + `"}}`, nil, "t1", false},
 		"other application":           {`{"client_id":"local.other","member_id":"` + member + `","client_endpoint":"` + here + `/rest/"}`, nil, "t1", false},
 		"other portal":                {`{"member_id":"other","client_endpoint":"` + here + `/rest/"}`, nil, "t1", false},
 		"other address":               {`{"member_id":"` + member + `","client_endpoint":"https://other.example/rest/"}`, nil, "t1", false},
@@ -456,7 +459,7 @@ func TestInstallationWithoutARefreshToken(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := &script{answer: says(200, `{"result":`+test.result+`}`)}
+			s := &script{identifies: true, answer: says(200, `{"result":`+test.result+`}`)}
 			store := oauth.NewMemoryStore()
 			if test.stored != nil {
 				store = stored(t, test.stored)
@@ -520,7 +523,7 @@ func TestInstallationThatCannotBeJudged(t *testing.T) {
 				auth := claim()
 				auth.RefreshToken = refresh
 
-				err := errOf(scripted(t, store, &script{answer: says(test.status, test.body)}).Verify(t.Context(), &event.Delivery{Name: "ONAPPINSTALL", Auth: auth}))
+				err := errOf(scripted(t, store, &script{identifies: refresh == "", answer: says(test.status, test.body)}).Verify(t.Context(), &event.Delivery{Name: "ONAPPINSTALL", Auth: auth}))
 
 				require.ErrorIs(t, err, test.kind)
 				require.NotErrorIs(t, err, event.ErrForbidden)
@@ -625,46 +628,111 @@ func TestInstallationSurvivesItsCaller(t *testing.T) {
 	})
 }
 
+// TestFloodOfInstallations: strangers who post installations keep no genuine one from being stored, and do
+// not make the application send its secret all the time.
 func TestFloodOfInstallations(t *testing.T) {
 	t.Parallel()
+	const (
+		perSecond = 200
+		seconds   = 20
+		latency   = 200 * time.Millisecond
+	)
+	stranger := func() event.Auth {
+		a := claim()
+		a.ApplicationToken = "made-up"
+		return a
+	}
+	for name, forge := range map[string]func(i int) event.Auth{
+		"both tokens": func(i int) event.Auth {
+			a := stranger()
+			a.AccessToken, a.RefreshToken = event.Secret("forged"+strconv.Itoa(i)), event.Secret("forged-r"+strconv.Itoa(i))
+			return a
+		},
+		"refresh tokens alone": func(i int) event.Auth {
+			a := stranger()
+			a.AccessToken, a.RefreshToken = "", event.Secret("forged-r"+strconv.Itoa(i))
+			return a
+		},
+		"the application token of the portal": func(i int) event.Auth {
+			a := claim()
+			a.AccessToken, a.RefreshToken = "", event.Secret("forged-r"+strconv.Itoa(i))
+			return a
+		},
+		"the live token of another portal": func(i int) event.Auth {
+			a := stranger()
+			a.AccessToken, a.RefreshToken, a.MemberID = "elsewhere", event.Secret("forged-r"+strconv.Itoa(i)), "b223c6b3710f85df22e9377d6c4f7553"
+			return a
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				var withSecret atomic.Int64
+				s := &script{identifies: true, answer: func(r sent) (int, string) {
+					pass(latency)
+					if r.form.Has("client_secret") {
+						withSecret.Add(1)
+						if r.form.Get("refresh_token") == "r0" {
+							return 200, pair("a2", "r2", nil)
+						}
+						return 400, `{"error":"invalid_grant"}`
+					}
+					switch r.form.Get("auth") {
+					case "a0":
+						return 200, `{"result":{"client_id":"` + clientID + `","member_id":"` + member + `"}}`
+					case "elsewhere":
+						return 200, `{"result":{"client_id":"` + clientID + `","member_id":"b223c6b3710f85df22e9377d6c4f7553"}}`
+					default:
+						return 401, `{"error":"invalid_token"}`
+					}
+				}}
+				store := oauth.NewMemoryStore()
+				portals := scripted(t, store, s)
+				verify := func(a event.Auth) error {
+					return errOf(portals.Verify(t.Context(), &event.Delivery{Name: "ONAPPINSTALL", Auth: a}))
+				}
+				var flood sync.WaitGroup
+				forged := 0
+				flow := func(seconds int) {
+					for range seconds * perSecond {
+						a := forge(forged)
+						forged++
+						flood.Go(func() { _ = verify(a) }) // a copy of the genuine one may pass; it changes nothing
+						pass(time.Second / perSecond)
+					}
+				}
+
+				flow(seconds / 2)
+				began := time.Now()
+				genuine := make(chan error, 1)
+				var took time.Duration
+				flood.Go(func() { err := verify(claim()); took = time.Since(began); genuine <- err })
+				flow(seconds / 2)
+
+				require.NoError(t, <-genuine)
+				require.Less(t, took, 4*time.Second)
+				require.Equal(t, "r2", string(load(t, store, member).RefreshToken))
+				flood.Wait()
+				require.Less(t, withSecret.Load(), int64(5*seconds))
+			})
+		})
+	}
+}
+
+// TestRefusedClaimIsRememberedForAMinute: a claim that was refused costs no second request.
+func TestRefusedClaimIsRememberedForAMinute(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		release := make(chan struct{})
-		var mu sync.Mutex
-		most, now := 0, 0
-		s := &script{answer: func(sent) (int, string) {
-			mu.Lock()
-			now++
-			most = max(most, now)
-			mu.Unlock()
-			<-release
-			mu.Lock()
-			now--
-			mu.Unlock()
-			return 400, `{"error":"invalid_grant"}`
-		}}
+		s := &script{answer: says(400, `{"error":"invalid_grant"}`)}
 		portals := scripted(t, oauth.NewMemoryStore(), s)
-		const flood = 500
-		done := make(chan error)
-		for i := range flood {
-			auth := claim()
-			auth.RefreshToken = event.Secret("r" + strings.Repeat("x", i+1))
-			go func() { done <- errOf(portals.Verify(t.Context(), &event.Delivery{Name: "ONAPPINSTALL", Auth: auth})) }()
+		verify := func() error {
+			return errOf(portals.Verify(t.Context(), &event.Delivery{Name: "ONAPPINSTALL", Auth: claim()}))
 		}
-		synctest.Wait()
-		pass(5 * time.Second)
-		close(release)
-		forbidden, busy := 0, 0
-		for range flood {
-			switch err := <-done; {
-			case errors.Is(err, event.ErrForbidden):
-				forbidden++
-			case errors.Is(err, oauth.ErrTemporary):
-				busy++
-			}
-		}
-		require.Equal(t, 16, most)
-		require.Equal(t, flood, forbidden+busy)
-		require.Positive(t, busy)
-		require.GreaterOrEqual(t, forbidden, 16)
+		require.ErrorIs(t, verify(), event.ErrForbidden)
+		require.ErrorIs(t, verify(), event.ErrForbidden)
+		require.Len(t, s.requests(), 1)
+		pass(time.Minute)
+		require.ErrorIs(t, verify(), event.ErrForbidden)
+		require.Len(t, s.requests(), 2)
 	})
 }

@@ -29,11 +29,18 @@ type Installation struct {
 	Scope        []string     // permissions, for display: the OAuth server often says only "app"; then as the install event had it
 	Status       string       // licence letter of the application: F, D, T, P, L, S
 
-	ApplicationToken         event.Secret // authenticates events; empty until an install event or page brought it
-	PreviousApplicationToken event.Secret // the one before it; events under way while it was replaced still carry it
+	// ApplicationToken authenticates events. It is empty until an install event or page brought it.
+	ApplicationToken event.Secret
+	// PreviousApplicationToken is the one before it. Events under way during the rotation carry it; it is
+	// accepted for a while after RotatedAt, see WithRotationWindow.
+	PreviousApplicationToken event.Secret
+	RotatedAt                time.Time // when ApplicationToken replaced the one before it, UTC; zero if it never did
+	// ExtraApplicationTokens authenticate events as well; see Portals.AddApplicationToken.
+	ExtraApplicationTokens []event.Secret
 
 	InstalledAt time.Time // when an install event, page or code was last verified, UTC
-	SetUpAt     time.Time // when Hooks.Installed last succeeded, UTC; zero where it never did
+	EventTime   time.Time // ts of the last verified ONAPPINSTALL, on the portal's clock, UTC; zero if none came
+	SetUpAt     time.Time // when Hooks.Installed last succeeded, UTC; zero if it never did
 	UpdatedAt   time.Time // when any of this last changed, UTC
 }
 
@@ -50,14 +57,63 @@ func (in Installation) Domain() string {
 // clone returns a copy that shares nothing.
 func (in Installation) clone() Installation {
 	in.Scope = slices.Clone(in.Scope)
+	in.ExtraApplicationTokens = slices.Clone(in.ExtraApplicationTokens)
 	return in
 }
 
-// authenticates reports whether token is one of the installation's application tokens. An empty token never is.
-func (in Installation) authenticates(token event.Secret) bool {
-	current := sameSecret(in.ApplicationToken, token)
-	previous := sameSecret(in.PreviousApplicationToken, token)
-	return token != "" && (current || previous)
+// applicationTokens returns the tokens that authenticate events at a time. window is how long the previous
+// one is accepted after a rotation.
+func (in Installation) applicationTokens(now time.Time, window time.Duration) []event.Secret {
+	var tokens []event.Secret
+	add := func(token event.Secret) {
+		if token != "" {
+			tokens = append(tokens, token)
+		}
+	}
+	add(in.ApplicationToken)
+	if now.Before(in.RotatedAt.Add(window)) {
+		add(in.PreviousApplicationToken)
+	}
+	for _, token := range in.ExtraApplicationTokens {
+		add(token)
+	}
+	return tokens
+}
+
+// oneOf reports whether token is one of tokens, in a time that does not tell which.
+func oneOf(tokens []event.Secret, token event.Secret) bool {
+	found := false
+	for _, t := range append(tokens, "") { // an unknown portal takes as long as a wrong token
+		found = sameSecret(t, token) || found
+	}
+	return found && token != ""
+}
+
+// withApplicationToken returns the installation with a new application token, which retires the one before.
+func (in Installation) withApplicationToken(token event.Secret) Installation {
+	if token == "" || token == in.ApplicationToken {
+		return in
+	}
+	if in.ApplicationToken != "" {
+		in.PreviousApplicationToken, in.RotatedAt = in.ApplicationToken, time.Now().UTC()
+	}
+	in.ApplicationToken = token
+	return in
+}
+
+// withTokensOf returns the installation with the tokens of another one, and what a renewal brings besides.
+func (in Installation) withTokensOf(other Installation) Installation {
+	in.AccessToken, in.RefreshToken, in.Expires = other.AccessToken, other.RefreshToken, other.Expires
+	in.ClientEndpoint, in.ServerEndpoint = other.ClientEndpoint, other.ServerEndpoint
+	in.UserID, in.Status, in.Scope, in.UpdatedAt = other.UserID, other.Status, slices.Clone(other.Scope), other.UpdatedAt
+	return in
+}
+
+// withInstallOf returns the installation with what another, verified one says besides its tokens.
+func (in Installation) withInstallOf(other Installation) Installation {
+	in = in.withApplicationToken(other.ApplicationToken)
+	in.MemberID, in.InstalledAt, in.EventTime = other.MemberID, other.InstalledAt, other.EventTime
+	return in
 }
 
 // sameSecret compares in a time that tells nothing of where, or in what length, the two differ.
@@ -104,9 +160,7 @@ func (in Installation) installed(a answer, claim event.Auth) Installation {
 	if a.userID == 0 {
 		in.UserID = claim.UserID
 	}
-	if claim.ApplicationToken != "" && claim.ApplicationToken != in.ApplicationToken {
-		in.PreviousApplicationToken, in.ApplicationToken = in.ApplicationToken, claim.ApplicationToken
-	}
+	in = in.withApplicationToken(claim.ApplicationToken)
 	in.InstalledAt = in.UpdatedAt
 	return in
 }

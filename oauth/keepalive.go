@@ -26,20 +26,12 @@ const (
 // last renewed more than 150 days ago. What is in use is left to [Portals.Renew]: Bitrix24 may block applications that renew
 // by the clock. Run it in a goroutine, in one process or in each.
 //
-// It returns nil when ctx ends, [ErrShutdown] after [Portals.Shutdown], and at once an [ErrStore] that is an
-// errors.ErrUnsupported where the store is not a [Lister]. Everything else is logged: a refused portal does not keep others
-// from being renewed, and one that must be installed again is not tried again.
+// It returns nil when ctx ends, and [ErrShutdown] after [Portals.Shutdown]. Everything else is logged: a refused portal does not
+// keep others from being renewed, and one that must be installed again is not tried again.
 //
 // Source: https://apidocs.bitrix24.com/settings/oauth/auto-renewal.html
 func (p *Portals) KeepAlive(ctx context.Context) error {
-	lister, ok := p.store.(Lister)
-	if !ok {
-		return &Error{
-			Op: opKeepAlive, Kind: ErrStore, Err: errors.ErrUnsupported,
-			Detail: "it cannot tell what it holds; give it the method Keys, see Lister",
-		}
-	}
-	s := &sweeper{portals: p, lister: lister, void: make(map[Key]event.Secret)}
+	s := &sweeper{portals: p, void: make(map[Key]event.Secret)}
 	for pause := jitter(sweepDelay); wait(ctx, pause) == nil; pause = sweepEvery + jitter(sweepEvery/24) {
 		if err := s.sweep(ctx); err != nil {
 			return err
@@ -55,20 +47,19 @@ func jitter(d time.Duration) time.Duration {
 
 type sweeper struct {
 	portals *Portals
-	lister  Lister
 	void    map[Key]event.Secret // refresh tokens that were refused for good
 }
 
 // sweep renews what is old. It returns an error only where nothing can be renewed any more.
 func (s *sweeper) sweep(ctx context.Context) error {
 	var renewed, failed int
-	for key, err := range s.lister.Keys(ctx) {
+	for key, err := range Keys(ctx, s.portals.store, s.portals.ClientID()) {
 		if ctx.Err() != nil {
 			return nil
 		}
 		if err != nil {
-			s.log(ctx, slog.LevelError, "bitrix24 installation could not be looked at", key, err)
-			continue
+			s.log(ctx, slog.LevelError, "bitrix24 installations could not be listed", key, err)
+			break
 		}
 		tried, err := s.renew(ctx, key)
 		switch {

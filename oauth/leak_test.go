@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -92,9 +93,9 @@ func TestHostileAnswersStayOutOfWhatUsersSee(t *testing.T) {
 					requireNothingPlanted(t, err)
 					_, err = portals.KeepUser(t.Context(), auth)
 					requireNothingPlanted(t, err)
-					_, err = portals.ExchangeUser(t.Context(), planted, "")
+					_, err = portals.ExchangeUser(t.Context(), oauth.Code{Code: planted})
 					requireNothingPlanted(t, err)
-					_, err = portals.ExchangeUser(t.Context(), "c0de", planted+".example")
+					_, err = portals.ExchangeUser(t.Context(), oauth.Code{Code: "c0de", ServerDomain: planted + ".example"})
 					requireNothingPlanted(t, err)
 					requireNothingPlanted(t, portals.Moved(t.Context(), member, "https://"+planted+".example/rest/"))
 					requireNothingPlanted(t, portals.Moved(t.Context(), member, "http://"+planted+"@example.com/"+planted+"/rest/"))
@@ -104,9 +105,11 @@ func TestHostileAnswersStayOutOfWhatUsersSee(t *testing.T) {
 					requireNothingPlanted(t, err)
 					_, err = portals.Seed(t.Context(), oauth.Installation{MemberID: "c", ClientEndpoint: "https://" + planted + "/x", AccessToken: planted})
 					requireNothingPlanted(t, err)
-					for _, query := range []string{"code=" + planted + "&state=" + planted, "code=c&state=s&server_domain=" + planted + ".example", "%zz" + planted} {
+					for _, query := range []string{"code=" + planted + "&state=" + planted, "code=c&state=STATE&server_domain=" + planted + ".example", "%zz" + planted} {
+						states := (&session{}).states(t, portals)
+						query = strings.ReplaceAll(query, "STATE", authorize(t, states, "example.bitrix24.com"))
 						r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/back?"+query, nil)
-						oauth.RedirectHandler(portals.Exchange, func(http.ResponseWriter, *http.Request) string { return "s" },
+						oauth.RedirectHandler(portals.Exchange, states,
 							func(_ http.ResponseWriter, _ *http.Request, _ oauth.Installation, err error) {
 								requireNothingPlanted(t, err)
 							}).ServeHTTP(httptest.NewRecorder(), r)

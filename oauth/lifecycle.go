@@ -17,45 +17,58 @@ import (
 // after a restart, run their hook again.
 type Hooks struct {
 	// Installed runs after an installation was verified and stored: the place to bind events. in.SetUpAt tells a new installation,
-	// for which it is zero until the hook has succeeded, from a repeated one. An application with pages gets the event only where
-	// it has bound it before BX24.installFinish; it had better do the same work at its installation page too.
+	// for which it is zero until the hook has succeeded, from a repeated one. An application with pages gets the event only if
+	// it has bound it before BX24.installFinish; it should do the same work at its installation page too.
 	Installed func(ctx context.Context, in Installation, e event.AppInstall) error
 	// Updated runs after the application was updated on the portal. A new application token is stored by then.
 	Updated func(ctx context.Context, in Installation, e event.AppUpdate) error
-	// Uninstalled runs before the stored installation is deleted; the portal refuses calls already. e.Clean tells whether the
-	// administrator wants the application's data of the portal deleted. The installation is deleted only after the hook succeeded.
+	// Uninstalled runs before the stored installation is deleted, once the portal or the OAuth server refuses its tokens for good.
+	// e.Clean tells whether the sender wants the application's data of the portal deleted. The installation is deleted only after
+	// the hook succeeded.
 	Uninstalled func(ctx context.Context, in Installation, e event.AppUninstall) error
+	// Removed runs instead of Uninstalled when a call finds that the application is gone from the portal and no ONAPPUNINSTALL
+	// was handled, such as one that was sent while the process was down. Nobody says whether the data is to be deleted. The
+	// installation is deleted after the hook succeeded; after an error the hook runs again when another call finds the same. Its
+	// context ends after five minutes.
+	Removed func(ctx context.Context, in Installation) error
+	// UserReady runs after the tokens of the application's system user were verified and stored, for [Portals.User] with
+	// user.UserID. It may run before the application itself is installed.
+	UserReady func(ctx context.Context, user Installation) error
 	// Paid runs after the application was paid for, or its paid or trial period changed.
 	Paid func(ctx context.Context, in Installation, e event.AppPayment) error
 	// MethodConfirmed runs after the administrator allowed or refused a method that needs consent.
 	MethodConfirmed func(ctx context.Context, in Installation, e event.AppMethodConfirm) error
 }
 
-// clockSkew is how far an installation may seem to be later than an uninstallation that followed it: one is dated by this
-// machine's clock, the other by the portal's, in whole seconds.
-const clockSkew = 10 * time.Second
+// clockSkew is how far the clocks of this machine and of a portal may differ.
+const clockSkew = 5 * time.Minute
 
-// Lifecycle registers on mux what keeps stored installations in step with their portals, and the hooks. Deliveries must come
-// through a webhook.Handler, or another receiver, that verifies with p.
+// Lifecycle registers on mux what keeps stored installations in step with their portals, and the hooks. A
+// delivery that is not proven for this application, by p or by another verifier of it, changes nothing: see
+// [event.Delivery.ProvenFor].
 //
-// It takes ONAPPINSTALL and ONAPPUPDATE, which bring application tokens, and ONAPPUNINSTALL, after which the installation is
-// forgotten, whatever hooks there are; and ONAPPPAYMENT and ONAPPMETHODCONFIRM where they have a hook. These names join
-// mux.Bindings. To handle one of these events in another way, use event.On for each of them instead: a name has one handler.
+// It takes ONAPPINSTALL and ONAPPUPDATE, which bring application tokens; ONAPPUNINSTALL; ONAPPUSERREADY; and
+// ONAPPPAYMENT and ONAPPMETHODCONFIRM if they have a hook. Those that an application can bind join mux.Bindings. To handle one
+// of these events in another way, use event.On for each of them instead: a name has one handler.
 //
-// An ONAPPUNINSTALL that is older than the installation stored was overtaken by another installation; it is logged and deletes
-// nothing.
+// Everybody who opens a page of the application can send a valid ONAPPUNINSTALL, so its word is not enough: the stored
+// token is tried, and the installation is deleted only when the portal or the OAuth server refuses it for good. If that cannot be
+// found out, the delivery is retried. An ONAPPUNINSTALL without a time, or older than the stored installation, is ignored. A
+// portal from which the application is found gone by any other call is treated the same way; see [Portals.Removed].
 //
 // Source: https://apidocs.bitrix24.com/api-reference/common/events/index.html
 func (p *Portals) Lifecycle(mux *event.Mux, hooks Hooks) {
 	l := &lifecycle{portals: p, hooks: hooks}
-	event.On(mux, event.OnAppInstall, l.installed)
-	event.On(mux, event.OnAppUpdate, l.updated)
-	event.On(mux, event.OnAppUninstall, l.uninstalled)
+	p.removals.add(l)
+	event.On(mux, event.OnAppInstall, provenOnly(l, l.installed))
+	event.On(mux, event.OnAppUpdate, provenOnly(l, l.updated))
+	event.On(mux, event.OnAppUninstall, provenOnly(l, l.uninstalled))
+	event.On(mux, event.OnAppUserReady, provenOnly(l, l.userReady))
 	if hooks.Paid != nil {
-		event.On(mux, event.OnAppPayment, l.paid)
+		event.On(mux, event.OnAppPayment, provenOnly(l, l.paid))
 	}
 	if hooks.MethodConfirmed != nil {
-		event.On(mux, event.OnAppMethodConfirm, l.methodConfirmed)
+		event.On(mux, event.OnAppMethodConfirm, provenOnly(l, l.methodConfirmed))
 	}
 }
 
@@ -65,14 +78,35 @@ type lifecycle struct {
 	done    once
 }
 
+// provenOnly keeps away deliveries that are not proven for the application. Those of another application
+// that shares the handler are none of ours; any other is an error of whoever handed it on.
+func provenOnly[T any](
+	l *lifecycle, handle func(context.Context, *event.Delivery, T) error,
+) func(context.Context, *event.Delivery, T) error {
+	return func(ctx context.Context, d *event.Delivery, e T) error {
+		switch {
+		case d.ProvenFor(l.portals.ClientID()):
+			return handle(ctx, d, e)
+		case d.Proof.ClientID != "" && d.Proof.ClientID != l.portals.ClientID():
+			return nil
+		default:
+			return event.Drop(&Error{Op: d.Name, Kind: ErrUnverified, Detail: "the delivery is not proven for this application; verify it first"})
+		}
+	}
+}
+
 func (l *lifecycle) installed(ctx context.Context, d *event.Delivery, e event.AppInstall) error {
 	if l.hooks.Installed == nil {
 		return nil
 	}
+	in, err := l.portals.Installation(ctx, d.MemberID())
+	if err == nil && d.Proof.By != event.ProofTokens && in.SetUpAt.After(in.InstalledAt) {
+		return nil // a copy of what is set up already: it brought no new tokens
+	}
 	if err := run(ctx, l, d, l.hooks.Installed, e); err != nil {
 		return err
 	}
-	_, err := l.portals.change(ctx, l.portals.appKey(d.MemberID()), func(in *Installation) bool {
+	_, err = l.portals.change(ctx, l.portals.appKey(d.MemberID()), func(in *Installation) bool {
 		if !in.SetUpAt.IsZero() && in.SetUpAt.After(in.InstalledAt) {
 			return false
 		}
@@ -87,14 +121,26 @@ func (l *lifecycle) updated(ctx context.Context, d *event.Delivery, e event.AppU
 }
 
 func (l *lifecycle) uninstalled(ctx context.Context, d *event.Delivery, e event.AppUninstall) error {
-	in, err := l.portals.Installation(ctx, d.MemberID())
+	p := l.portals
+	in, err := p.Installation(ctx, d.MemberID())
 	switch {
 	case errors.Is(err, ErrNotFound):
 		return nil // forgotten already
 	case err != nil:
 		return err
-	case !d.Time.IsZero() && in.InstalledAt.After(d.Time.Add(clockSkew)):
-		l.portals.log.LogAttrs(ctx, slog.LevelWarn, "bitrix24 uninstallation is older than the installation and was ignored",
+	case overtaken(d.Time, in):
+		p.log.LogAttrs(ctx, slog.LevelWarn, "bitrix24 uninstallation is older than the installation, or has no time, and was ignored",
+			slog.String(keyMemberID, in.MemberID))
+		return nil
+	}
+	gone, err := p.gone(ctx, in)
+	switch {
+	case err != nil:
+		p.log.LogAttrs(ctx, slog.LevelWarn, "bitrix24 uninstallation could not be confirmed; the installation is kept and the event retried",
+			slog.String(keyMemberID, in.MemberID), slog.String(keyError, err.Error()))
+		return event.Retry(err, confirmAgain)
+	case !gone:
+		p.log.LogAttrs(ctx, slog.LevelWarn, "bitrix24 uninstallation was ignored, because the stored tokens still work",
 			slog.String(keyMemberID, in.MemberID))
 		return nil
 	}
@@ -102,7 +148,40 @@ func (l *lifecycle) uninstalled(ctx context.Context, d *event.Delivery, e event.
 		return err
 	}
 	// The hook may have taken long enough for another installation.
-	return l.portals.forget(ctx, d.MemberID(), installedBy(in.InstalledAt))
+	return p.forget(ctx, d.MemberID(), installedBy(in.InstalledAt))
+}
+
+// overtaken reports whether an uninstallation that was fired at a time came before the stored installation.
+// Both times are the portal's, if the installation was an event.
+func overtaken(fired time.Time, in Installation) bool {
+	if fired.IsZero() {
+		return true
+	}
+	if !in.EventTime.IsZero() {
+		return fired.Before(in.EventTime)
+	}
+	return in.InstalledAt.After(fired.Add(clockSkew))
+}
+
+// installedBy returns whether an installation is as old as at, and not a later one.
+func installedBy(at time.Time) func(Installation) bool {
+	return func(in Installation) bool { return !in.InstalledAt.After(at) }
+}
+
+func (l *lifecycle) userReady(ctx context.Context, d *event.Delivery, e event.AppUserReady) error {
+	if l.hooks.UserReady == nil {
+		return nil
+	}
+	return l.done.do(ctx, d.Key(), func() error {
+		r, err := l.portals.load(ctx, l.portals.userKey(d.MemberID(), e.UserID))
+		if errors.Is(err, ErrNotFound) {
+			return event.Drop(err) // forgotten while its event was waiting
+		}
+		if err != nil {
+			return err
+		}
+		return l.hooks.UserReady(ctx, r.in.clone())
+	})
 }
 
 func (l *lifecycle) paid(ctx context.Context, d *event.Delivery, e event.AppPayment) error {

@@ -117,19 +117,19 @@ func TestLifecycleOfAnApplication(t *testing.T) {
 func TestLifecycleRegistersWhatItNeeds(t *testing.T) {
 	t.Parallel()
 	portals := scripted(t, stored(t), counting())
-	require.Equal(t, []string{"ONAPPINSTALL", "ONAPPUPDATE", "ONAPPUNINSTALL"}, lifecycleOf(portals, oauth.Hooks{}).Names())
+	require.Equal(t, []string{"ONAPPINSTALL", "ONAPPUPDATE", "ONAPPUNINSTALL", "ONAPPUSERREADY"}, lifecycleOf(portals, oauth.Hooks{}).Names())
 	all := lifecycleOf(portals, oauth.Hooks{
 		Paid:            func(context.Context, oauth.Installation, event.AppPayment) error { return nil },
 		MethodConfirmed: func(context.Context, oauth.Installation, event.AppMethodConfirm) error { return nil },
 	})
-	require.Equal(t, []string{"ONAPPINSTALL", "ONAPPUPDATE", "ONAPPUNINSTALL", "ONAPPPAYMENT", "ONAPPMETHODCONFIRM"}, all.Names())
+	require.Equal(t, []string{"ONAPPINSTALL", "ONAPPUPDATE", "ONAPPUNINSTALL", "ONAPPUSERREADY", "ONAPPPAYMENT", "ONAPPMETHODCONFIRM"}, all.Names())
 	require.Panics(t, func() { portals.Lifecycle(all, oauth.Hooks{}) })
 }
 
 func TestLifecycleWithoutHooks(t *testing.T) {
 	t.Parallel()
 	store := stored(t)
-	mux := lifecycleOf(scripted(t, store, counting()), oauth.Hooks{})
+	mux := lifecycleOf(scripted(t, store, removed()), oauth.Hooks{})
 	before := load(t, store, member)
 	require.NoError(t, mux.HandleEvent(t.Context(), happened(t, event.OnAppInstall, nil)))
 	require.NoError(t, mux.HandleEvent(t.Context(), happened(t, event.OnAppUpdate, nil)))
@@ -161,6 +161,9 @@ func TestHookRunsOnceForAnEvent(t *testing.T) {
 	require.Equal(t, 2, runs)
 
 	again.Time = d.Time.Add(time.Second)
+	require.NoError(t, mux.HandleEvent(t.Context(), &again))
+	require.Equal(t, 2, runs, "whoever knows the application token cannot make it run")
+	again.Proof.By = event.ProofTokens
 	require.NoError(t, mux.HandleEvent(t.Context(), &again))
 	require.Equal(t, []bool{true, true, false}, news, "a repeated installation is told from a new one")
 }
@@ -232,7 +235,7 @@ func TestUninstallation(t *testing.T) {
 	t.Run("hook fails", func(t *testing.T) {
 		t.Parallel()
 		store, fail, runs := stored(t), failure, 0
-		mux := lifecycleOf(scripted(t, store, counting()), oauth.Hooks{
+		mux := lifecycleOf(scripted(t, store, removed()), oauth.Hooks{
 			Uninstalled: func(context.Context, oauth.Installation, event.AppUninstall) error { runs++; return fail },
 		})
 		d := happened(t, event.OnAppUninstall, map[string]any{"CLEAN": 1})
@@ -248,7 +251,7 @@ func TestUninstallation(t *testing.T) {
 		t.Parallel()
 		inner, runs := stored(t), 0
 		store := &stuckStore{Store: inner, stuck: true}
-		mux := lifecycleOf(scripted(t, store, counting()), oauth.Hooks{
+		mux := lifecycleOf(scripted(t, store, removed()), oauth.Hooks{
 			Uninstalled: func(context.Context, oauth.Installation, event.AppUninstall) error { runs++; return nil },
 		})
 		d := happened(t, event.OnAppUninstall, nil)
@@ -266,7 +269,7 @@ func TestUninstallation(t *testing.T) {
 			Uninstalled: func(context.Context, oauth.Installation, event.AppUninstall) error { panic("not this one") },
 		})
 		d := happened(t, event.OnAppUninstall, nil)
-		d.Time = time.Now().Add(-time.Minute)
+		d.Time = time.Now().Add(-10 * time.Minute)
 		require.NoError(t, mux.HandleEvent(t.Context(), d))
 		load(t, store, member)
 		require.Contains(t, out.String(), "WARN")
@@ -274,7 +277,7 @@ func TestUninstallation(t *testing.T) {
 	t.Run("overtaken while the hook runs", func(t *testing.T) {
 		t.Parallel()
 		store := stored(t)
-		mux := lifecycleOf(scripted(t, store, counting()), oauth.Hooks{
+		mux := lifecycleOf(scripted(t, store, removed()), oauth.Hooks{
 			Uninstalled: func(ctx context.Context, in oauth.Installation, _ event.AppUninstall) error {
 				_, version, err := store.Load(ctx, oauth.Key{ClientID: clientID, MemberID: member})
 				if err != nil {
@@ -288,6 +291,13 @@ func TestUninstallation(t *testing.T) {
 		require.NoError(t, mux.HandleEvent(t.Context(), happened(t, event.OnAppUninstall, nil)))
 		load(t, store, member)
 	})
+}
+
+// removed is a script whose portal has removed the application.
+func removed() *script {
+	s := counting()
+	s.portal = withoutApp
+	return s
 }
 
 // stuckStore deletes nothing while it is stuck.

@@ -7,11 +7,13 @@ import (
 	"sync"
 )
 
-// MemoryStore is a [Store] that forgets everything when the process ends: for tests and first steps. The zero MemoryStore is
-// ready. It is safe for concurrent use.
+// MemoryStore is a [Store] that forgets everything when the process ends: for tests and first steps.
+// The zero MemoryStore is ready. It is safe for concurrent use. Besides ErrNotFound and ErrConflict
+// its methods return the context's error, and refuse a key or a limit that [Store] does not allow.
 type MemoryStore struct {
 	mu      sync.Mutex
 	rows    map[Key]*memoryRow // pointers, since fmt may print what the map holds, and not follow those
+	order   keyIndex           // of rows
 	version uint64
 }
 
@@ -42,10 +44,14 @@ func (s *MemoryStore) Swap(ctx context.Context, key Key, old Version, in Install
 	if err := ctx.Err(); err != nil {
 		return "", err
 	}
+	if err := key.writable(); err != nil {
+		return "", err
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var stored Version
-	if row, ok := s.rows[key]; ok {
+	row, known := s.rows[key]
+	if known {
 		stored = row.version
 	}
 	if stored != old {
@@ -53,6 +59,9 @@ func (s *MemoryStore) Swap(ctx context.Context, key Key, old Version, in Install
 	}
 	if s.rows == nil {
 		s.rows = make(map[Key]*memoryRow)
+	}
+	if !known {
+		s.order.insert(key)
 	}
 	s.version++
 	version := Version(strconv.FormatUint(s.version, 10))
@@ -75,7 +84,28 @@ func (s *MemoryStore) Delete(ctx context.Context, key Key, old Version) error {
 		return ErrConflict
 	}
 	delete(s.rows, key)
+	s.order.remove(key)
 	return nil
+}
+
+// List returns keys of one application in order. See [Store].
+func (s *MemoryStore) List(ctx context.Context, after Key, limit int) ([]Key, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if limit < 1 {
+		return nil, errLimit
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var page []Key
+	for key := range s.order.after(after) {
+		if key.ClientID != after.ClientID || len(page) == limit {
+			break
+		}
+		page = append(page, key)
+	}
+	return page, nil
 }
 
 // Format prints no installation, whatever the verb.

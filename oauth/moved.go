@@ -7,20 +7,16 @@ import (
 	"time"
 )
 
-// detour is an address that the OAuth server did not confirm.
-type detour struct {
-	endpoint string
-	err      error
-	until    time.Time
-}
+// moveEvery is how often, at most, the OAuth server is asked for the address of a portal.
+const moveEvery = time.Minute
 
-// Moved is told the REST address to which a portal's stored address redirects, as that of a renamed portal does. It asks the
-// OAuth server where the portal is, which sends nothing to the new address, and stores that address only where the OAuth
+// Moved gets the REST address to which a portal's stored address redirects, as that of a renamed portal does. It asks the
+// OAuth server where the portal is, which sends nothing to the new address, and stores that address only if the OAuth
 // server names it too. Package rest calls Moved by itself and then repeats its call.
 //
-// It returns nil where [Portals.Access] now returns the address; [ErrEndpoint] where it is no address /rest/ over https;
-// [ErrUnverified] where the OAuth server names another one, which is not asked again for a minute; or what [Portals.Access]
-// returns. On error nothing is stored.
+// It returns nil when [Portals.Access] now returns the address; [ErrEndpoint] when it is no address /rest/ over https;
+// [ErrUnverified] when the OAuth server names another one, after which it is not asked for this portal again for a minute;
+// or what [Portals.Access] returns. On error nothing is stored.
 //
 // Source: https://apidocs.bitrix24.com/settings/how-to-call-rest-api/change-domen.html
 func (p *Portals) Moved(ctx context.Context, memberID, endpoint string) error {
@@ -39,16 +35,16 @@ func (p *Portals) Moved(ctx context.Context, memberID, endpoint string) error {
 	if r.in.ClientEndpoint == target {
 		return nil
 	}
-	if err := p.detour(key, target); err != nil {
+	if err := p.movedLately(key); err != nil {
 		return err
 	}
-	_, err = p.fly(ctx, &p.arrival, "moved "+memberID+" "+target, opMove, func(ctx context.Context) (Installation, error) {
+	_, err = p.flights.do(ctx, opMove+" "+memberID, opMove, func(ctx context.Context) (Installation, error) {
 		return p.move(ctx, key, target)
 	})
 	return err
 }
 
-// move stores a portal's new address where the OAuth server names it.
+// move stores a portal's new address when the OAuth server names it.
 func (p *Portals) move(ctx context.Context, key Key, target string) (Installation, error) {
 	r, err := p.load(ctx, key)
 	if err != nil || r.in.ClientEndpoint == target {
@@ -60,9 +56,7 @@ func (p *Portals) move(ctx context.Context, key Key, target string) (Installatio
 	}
 	if named != target {
 		err := &Error{Op: opMove, Kind: ErrUnverified, Detail: "it does not name the address that the portal redirects to"}
-		p.mu.Lock()
-		p.detours[key] = detour{endpoint: target, err: err, until: time.Now().Add(holdTime)}
-		p.mu.Unlock()
+		p.keys.pauseMoves(key, err)
 		p.log.LogAttrs(ctx, slog.LevelWarn, "bitrix24 portal redirects to an address that the OAuth server does not name",
 			slog.String(keyMemberID, key.MemberID))
 		return Installation{}, err
@@ -105,18 +99,23 @@ func (p *Portals) locate(ctx context.Context, key Key, in Installation) (string,
 	return renewed.ClientEndpoint, err
 }
 
-// detour returns the error of an address that was not confirmed a short while ago.
-func (p *Portals) detour(key Key, endpoint string) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	d, ok := p.detours[key]
-	switch {
-	case !ok || d.endpoint != endpoint:
+// movedLately returns the error of an address that was not confirmed a short while ago. It holds for the
+// portal, whatever the address: redirects to many addresses cost no more than to one.
+func (p *Portals) movedLately(key Key) error {
+	p.keys.mu.Lock()
+	defer p.keys.mu.Unlock()
+	s := p.keys.states[key]
+	if s == nil || !time.Now().Before(s.move.until) {
 		return nil
-	case !time.Now().Before(d.until):
-		delete(p.detours, key)
-		return nil
-	default:
-		return d.err
 	}
+	return s.move.err
+}
+
+// pauseMoves keeps the address of a portal from being asked for a while.
+func (ks *keyStates) pauseMoves(key Key, err error) {
+	s := ks.use(key)
+	defer ks.release(s)
+	ks.mu.Lock()
+	defer ks.mu.Unlock()
+	s.move = pause{err: err, until: time.Now().Add(moveEvery)}
 }

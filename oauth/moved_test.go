@@ -110,7 +110,7 @@ func TestMovedRefusals(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				s := &script{answer: func(r sent) (int, string) {
+				s := &script{identifies: true, answer: func(r sent) (int, string) {
 					if r.form.Has("grant_type") {
 						return 200, test.token
 					}
@@ -135,7 +135,7 @@ func TestMovedIsAskedAgainAfterAMinute(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		endpoint := "https://example.bitrix24.com/rest/"
-		s := &script{answer: func(sent) (int, string) {
+		s := &script{identifies: true, answer: func(sent) (int, string) {
 			return 200, `{"result":{"member_id":"` + member + `","client_endpoint":"` + endpoint + `"}}`
 		}}
 		store := stored(t)
@@ -155,7 +155,7 @@ func TestMovedManyTimesAtOnce(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		const there = "https://new.bitrix24.com/rest/"
-		s := &script{answer: func(sent) (int, string) {
+		s := &script{identifies: true, answer: func(sent) (int, string) {
 			pass(time.Second)
 			return 200, `{"result":{"member_id":"` + member + `","client_endpoint":"` + there + `"}}`
 		}}
@@ -178,7 +178,7 @@ func TestMovedOfAnUnknownPortal(t *testing.T) {
 func TestMovedWithAStoreThatCannotWrite(t *testing.T) {
 	t.Parallel()
 	const there = "https://new.bitrix24.com/rest/"
-	s := &script{answer: says(200, `{"result":{"member_id":"`+member+`","client_endpoint":"`+there+`"}}`)}
+	s := &script{identifies: true, answer: says(200, `{"result":{"member_id":"`+member+`","client_endpoint":"`+there+`"}}`)}
 	inner := stored(t)
 	store := &faultyStore{Store: inner, swap: failing}
 	require.ErrorIs(t, scripted(t, store, s).Moved(t.Context(), member, there), oauth.ErrStore)

@@ -5,8 +5,8 @@ import (
 	"sync"
 )
 
-// maxRemembered is how many keys a once remembers. Lifecycle events are rare, and copies come soon after one another.
-const maxRemembered = 1000
+// maxDone is how many keys a once remembers. Lifecycle events are rare, and copies come soon after one another.
+const maxDone = 1000
 
 // once lets work succeed once for a key. The zero once is ready.
 type once struct {
@@ -66,11 +66,11 @@ func (o *once) remember(key string) {
 		o.done = make(map[string]bool)
 	}
 	o.done[key] = true
-	if len(o.order) < maxRemembered {
+	if len(o.order) < maxDone {
 		o.order = append(o.order, key)
 		return
 	}
 	delete(o.done, o.order[o.next])
 	o.order[o.next] = key
-	o.next = (o.next + 1) % maxRemembered
+	o.next = (o.next + 1) % maxDone
 }

@@ -1,12 +1,15 @@
 package oauth
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"time"
 
 	"github.com/b24events/b24events/event"
+	"github.com/b24events/b24events/internal/plainhttp"
 )
 
 // Config identifies the application. Both values stand in its settings on the portal, or in the vendor's account.
@@ -19,10 +22,42 @@ type Config struct {
 const DefaultTimeout = 15 * time.Second
 
 type config struct {
-	http     *http.Client
-	log      *slog.Logger
-	hosts    []string
-	insecure bool
+	http   *http.Client
+	log    *slog.Logger
+	hosts  []string
+	plain  plainhttp.Hosts
+	policy func(context.Context, *Claim) error
+	window time.Duration
+	locker Locker
+}
+
+// DefaultRotationWindow is how long the previous application token is accepted after a rotation.
+const DefaultRotationWindow = time.Hour
+
+// WithRotationWindow sets how long events with a portal's previous application token are accepted after a
+// verified installation or update brought a new one. The default is [DefaultRotationWindow]; 0 ends the
+// previous token at once.
+func WithRotationWindow(d time.Duration) Option {
+	return func(cfg *config) error {
+		if d < 0 {
+			return errors.New("oauth: WithRotationWindow: the time is negative")
+		}
+		cfg.window = d
+		return nil
+	}
+}
+
+// WithRefreshLock makes processes that share a store renew a token one at a time, so that a renewal costs one request of
+// all of them together instead of one of each. It is an economy: tokens are safe without it. The leaser of package offline
+// fits. When the lock fails, or another process has it for longer than ten seconds, renewals go on without it.
+func WithRefreshLock(l Locker) Option {
+	return func(cfg *config) error {
+		if l == nil {
+			return errors.New("oauth: WithRefreshLock: the lock is nil")
+		}
+		cfg.locker = l
+		return nil
+	}
 }
 
 // Option configures [NewPortals].
@@ -38,11 +73,17 @@ func WithHosts(hosts ...string) Option {
 	}
 }
 
-// WithInsecureHTTP allows http endpoints on loopback addresses and on the hosts of [WithHosts], for the OAuth server and for
-// portals. An OAuth server must be on the allow list all the same. It is for fake portals in tests and for development.
-func WithInsecureHTTP() Option {
+// WithInsecureHTTP allows http endpoints, of OAuth servers and of portals, on loopback addresses and on the
+// hosts named, each as host for every port or as host:port. Tokens then travel in the clear: it is for fake
+// portals in tests and for development. An OAuth server must be on the allow list all the same; see
+// [WithHosts]. The option of the same name in package rest means the same.
+func WithInsecureHTTP(hosts ...string) Option {
 	return func(cfg *config) error {
-		cfg.insecure = true
+		plain, err := plainhttp.New(hosts...)
+		if err != nil {
+			return fmt.Errorf("oauth: WithInsecureHTTP: %w", err)
+		}
+		cfg.plain = plain
 		return nil
 	}
 }
@@ -75,7 +116,7 @@ func (cfg *config) newServer(app Config) (*server, error) {
 	if app.ClientID == "" || app.ClientSecret == "" {
 		return nil, errors.New("oauth: Config needs a client id and a client secret; they stand in the application's settings")
 	}
-	allowed, err := newHosts(cfg.insecure, cfg.hosts)
+	allowed, err := newHosts(cfg.plain, cfg.hosts)
 	if err != nil {
 		return nil, err
 	}

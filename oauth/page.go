@@ -23,27 +23,41 @@ func (p *Portals) VerifyPage(ctx context.Context, auth event.Auth) (Installation
 	if !validMemberID(auth.MemberID) || auth.AccessToken == "" {
 		return Installation{}, &Error{Op: opPage, Kind: ErrUnverified, Detail: "it names no portal or carries no token"}
 	}
-	in, err := p.fly(ctx, &p.arrival, flightOf(opPage, auth), opPage, func(ctx context.Context) (Installation, error) {
+	if !plausibleTokens(auth) {
+		return Installation{}, &Error{Op: opPage, Kind: ErrUnverified, Detail: "what it carries are no tokens"}
+	}
+	in, err := p.flights.do(ctx, flightOf(opPage, auth), opPage, func(ctx context.Context) (Installation, error) {
 		return p.checkPage(ctx, auth)
 	})
 	p.logRefusal(ctx, auth.MemberID, err)
 	return in, err
 }
 
-// checkPage looks at the access token, and where that does not tell its user, trades the refresh token, whose answer does.
+// checkPage looks at the access token of a page, which spends nothing, and asks the portal for its user
+// when the OAuth server does not say.
 func (p *Portals) checkPage(ctx context.Context, claim event.Auth) (Installation, error) {
 	app, at, err := p.claimOfKnown(ctx, opPage, claim)
 	if err != nil {
 		return Installation{}, err
 	}
 	looked := withoutRefresh(claim)
-	a, err := p.prove(ctx, at, looked)
-	if err == nil {
-		err = p.concerns(&a, looked, app, true)
-	}
-	if err == nil && a.userID == 0 && claim.RefreshToken != "" {
-		if a, err = p.prove(ctx, at, claim); err == nil {
-			err = p.concerns(&a, claim, app, true)
+	a := answer{access: claim.AccessToken, clientEndpoint: app.ClientEndpoint, memberID: claim.MemberID}
+	if owns(app, looked) { // the stored token itself; the portal tells whether it works
+		a.serverEndpoint, a.expires = app.ServerEndpoint, app.Expires
+		a.userID, err = p.profile(ctx, a.clientEndpoint, a.access)
+	} else {
+		var proof *proven
+		proof, err = p.prove(ctx, opPage, at, looked, app, true)
+		var e *Error
+		switch {
+		case err == nil:
+			a = proof.answer
+			proof.release()
+		case errors.As(err, &e) && e.Detail == detailNoPortal:
+			err = nil // the token works at the stored address, or nowhere
+		}
+		if err == nil && a.userID == 0 {
+			a.userID, err = p.profile(ctx, a.clientEndpoint, a.access)
 		}
 	}
 	var e *Error
@@ -53,11 +67,9 @@ func (p *Portals) checkPage(ctx context.Context, claim event.Auth) (Installation
 	case err != nil:
 		return Installation{}, err
 	case a.userID == 0:
-		return Installation{}, &Error{Op: opPage, Kind: ErrUnverified, Detail: "the OAuth server does not say which user the token is of"}
+		return Installation{}, &Error{Op: opPage, Kind: ErrUnverified, Detail: "nobody says which user the token is of"}
 	}
-	if a.refresh == "" {
-		a.refresh = claim.RefreshToken
-	}
+	a.refresh = claim.RefreshToken
 	if a.serverEndpoint == "" {
 		a.serverEndpoint = at.String()
 	}

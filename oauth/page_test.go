@@ -45,39 +45,41 @@ func TestVerifyPageRefusals(t *testing.T) {
 	t.Parallel()
 	info := func(members string) string { return `{"result":{` + members + `}}` }
 	ours := `"client_id":"` + clientID + `",`
+	profile7 := func(string, sent) (int, string) { return 200, `{"result":{"ID":"7"}}` }
+	odd := func(string, sent) (int, string) { return 200, `{"result":[]}` }
 	tests := map[string]struct {
 		change func(*event.Auth)
 		info   string
-		token  string
+		portal func(string, sent) (int, string)
 		kind   oauth.Kind // empty where it works, for user 7
 		calls  int
 	}{
-		"works":                              {same2, info(ours + `"user_id":7,"member_id":"` + member + `"`), "", "", 1},
-		"user from the renewal":              {same2, info(ours + `"member_id":"` + member + `"`), pair("u2", "ur2", map[string]any{"user_id": 7}), "", 2},
-		"user nowhere":                       {same2, info(ours + `"member_id":"` + member + `"`), pair("u2", "ur2", map[string]any{"user_id": nil}), oauth.ErrUnverified, 2},
-		"no token":                           {func(a *event.Auth) { a.AccessToken = "" }, "", "", oauth.ErrUnverified, 0},
-		"no portal":                          {func(a *event.Auth) { a.MemberID = "" }, "", "", oauth.ErrUnverified, 0},
-		"unknown portal":                     {func(a *event.Auth) { a.MemberID = "b" }, "", "", oauth.ErrNotFound, 0},
-		"hostile OAuth server":               {func(a *event.Auth) { a.ServerEndpoint = "https://evil.example/rest/" }, "", "", oauth.ErrUnverified, 0},
-		"portal that is not https":           {func(a *event.Auth) { a.ClientEndpoint = "http://example.bitrix24.com/rest/" }, "", "", oauth.ErrUnverified, 0},
-		"another portal":                     {same2, info(ours + `"user_id":7,"member_id":"b"`), "", oauth.ErrUnverified, 1},
-		"another portal's address":           {same2, info(ours + `"user_id":7,"client_endpoint":"https://other.bitrix24.com/rest/"`), "", oauth.ErrUnverified, 1},
-		"no portal named":                    {same2, info(ours + `"user_id":7`), "", oauth.ErrUnverified, 1},
-		"another application's token":        {same2, info(`"client_id":"other","user_id":7,"member_id":"` + member + `"`), "", oauth.ErrUnverified, 1},
-		"application not named, token known": {same2, info(`"user_id":7,"member_id":"` + member + `"`), "", "", 1},
+		"works":                              {same2, info(ours + `"user_id":7,"member_id":"` + member + `"`), nil, "", 1},
+		"user from the portal":               {same2, info(ours + `"member_id":"` + member + `"`), profile7, "", 1},
+		"user nowhere":                       {same2, info(ours + `"member_id":"` + member + `"`), odd, oauth.ErrUnverified, 1},
+		"portal refuses the token":           {same2, info(ours + `"member_id":"` + member + `"`), withoutApp, oauth.ErrUnverified, 1},
+		"no token":                           {func(a *event.Auth) { a.AccessToken = "" }, "", nil, oauth.ErrUnverified, 0},
+		"no portal":                          {func(a *event.Auth) { a.MemberID = "" }, "", nil, oauth.ErrUnverified, 0},
+		"unknown portal":                     {func(a *event.Auth) { a.MemberID = "b" }, "", nil, oauth.ErrNotFound, 0},
+		"hostile OAuth server":               {func(a *event.Auth) { a.ServerEndpoint = "https://evil.example/rest/" }, "", nil, oauth.ErrUnverified, 0},
+		"portal that is not https":           {func(a *event.Auth) { a.ClientEndpoint = "http://example.bitrix24.com/rest/" }, "", nil, oauth.ErrUnverified, 0},
+		"another portal":                     {same2, info(ours + `"user_id":7,"member_id":"b"`), nil, oauth.ErrUnverified, 1},
+		"another portal's address":           {same2, info(ours + `"user_id":7,"client_endpoint":"https://other.bitrix24.com/rest/"`), nil, oauth.ErrUnverified, 1},
+		"no portal named":                    {same2, info(ours + `"user_id":7`), profile7, "", 1},
+		"no portal named, and refused there": {same2, info(ours + `"user_id":7`), withoutApp, oauth.ErrUnverified, 1},
+		"another application's token":        {same2, info(`"client_id":"other","user_id":7,"member_id":"` + member + `"`), nil, oauth.ErrUnverified, 1},
+		"application not named, token known": {same2, info(`"user_id":7,"member_id":"` + member + `"`), nil, "", 1},
 		"application not named": {
-			func(a *event.Auth) { a.ApplicationToken = "guess" }, info(`"user_id":7,"member_id":"` + member + `"`), "", oauth.ErrUnverified, 1,
+			func(a *event.Auth) { a.ApplicationToken = "guess" }, info(`"user_id":7,"member_id":"` + member + `"`), nil, oauth.ErrUnverified, 1,
 		},
-		"expired":                   {same2, `{"error":"expired_token"}`, "", oauth.ErrUnverified, 1},
-		"OAuth server out of order": {same2, `oops`, "", oauth.ErrTemporary, 1},
+		"expired":                   {same2, `{"error":"expired_token"}`, nil, oauth.ErrUnverified, 1},
+		"OAuth server out of order": {same2, `oops`, nil, oauth.ErrTemporary, 1},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := &script{answer: func(r sent) (int, string) {
-				if r.form.Has("grant_type") {
-					return 200, test.token
-				}
+			s := &script{identifies: true, portal: test.portal, answer: func(r sent) (int, string) {
+				require.False(t, r.form.Has("grant_type"), "a page's refresh token is not spent")
 				return 200, test.info
 			}}
 			store := stored(t)
@@ -210,7 +212,7 @@ func TestPageOfAnotherPortalsUser(t *testing.T) {
 		require.Error(t, err, name)
 	}
 	var keys []oauth.Key
-	for key := range w.store.Keys(t.Context()) {
+	for key := range oauth.Keys(t.Context(), w.store, clientID) {
 		keys = append(keys, key)
 	}
 	require.Equal(t, []oauth.Key{w.key}, keys)

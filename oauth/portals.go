@@ -2,36 +2,33 @@ package oauth
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"net/http"
-	"sync"
 	"time"
-
-	"golang.org/x/sync/singleflight"
 
 	"github.com/b24events/b24events/event"
 )
 
 // What an [Error] says was tried.
 const (
-	opLoad      = "load"
-	opRenew     = "renew"
-	opIdentify  = "identify"
-	opExchange  = "exchange"
-	opInstall   = "install"
-	opForget    = "forget"
-	opWrite     = "write"
-	opShutdown  = "shutdown"
-	opSeed      = "seed"
-	opMove      = "move"
-	opActing    = "acting user"
-	opUser      = "user"
-	opPage      = "page"
-	opChange    = "change"
-	opKeepAlive = "keep alive"
+	opLoad     = "load"
+	opRenew    = "renew"
+	opIdentify = "identify"
+	opExchange = "exchange"
+	opInstall  = "install"
+	opForget   = "forget"
+	opWrite    = "write"
+	opSeed     = "seed"
+	opMove     = "move"
+	opActing   = "acting user"
+	opUser     = "user"
+	opPage     = "page"
+	opChange   = "change"
+	opRemoval  = "removal"
+	opToken    = "application token"
 )
 
 // Keys of log attributes.
@@ -51,19 +48,18 @@ const (
 //
 // It is safe for concurrent use, and several processes may share a store. Make one for the life of the process.
 type Portals struct {
-	store   Store
-	server  *server
-	log     *slog.Logger
-	renewal singleflight.Group // by Key
-	arrival singleflight.Group // by what arrived: installations and codes
-	slots   chan struct{}      // of installations being checked
-
-	mu      sync.Mutex
-	unsaved map[Key]*record  // what the store could not take; pointers, since fmt may print what these maps hold, and not follow those
-	held    map[Key]*refusal // refresh tokens not to be sent for a while
-	detours map[Key]detour   // addresses that the OAuth server did not confirm a short while ago
-	closed  bool
-	running sync.WaitGroup // Add under mu while not closed
+	store      Store
+	server     *server
+	log        *slog.Logger
+	policy     func(context.Context, *Claim) error
+	window     time.Duration // how long the previous application token is accepted
+	locker     Locker        // of renewals; nil when there is none
+	owner      string        // of its leases
+	flights    flights
+	keys       keyStates
+	admission  *admission
+	remembered answers
+	removals   removals
 }
 
 // NewPortals returns the access of one application to its portals. It does no I/O.
@@ -71,7 +67,7 @@ func NewPortals(cfg Config, store Store, opts ...Option) (*Portals, error) {
 	if store == nil {
 		return nil, errors.New("oauth: NewPortals: the store is nil; NewMemoryStore makes one")
 	}
-	c := config{http: &http.Client{}, log: slog.New(slog.DiscardHandler)}
+	c := config{http: &http.Client{}, log: slog.New(slog.DiscardHandler), policy: AdministratorsOnly, window: DefaultRotationWindow}
 	for _, opt := range opts {
 		if opt == nil {
 			continue
@@ -85,13 +81,15 @@ func NewPortals(cfg Config, store Store, opts ...Option) (*Portals, error) {
 		return nil, err
 	}
 	return &Portals{
-		store:   store,
-		server:  server,
-		log:     c.log,
-		slots:   make(chan struct{}, maxChecks),
-		unsaved: make(map[Key]*record),
-		held:    make(map[Key]*refusal),
-		detours: make(map[Key]detour),
+		store:     store,
+		server:    server,
+		log:       c.log,
+		policy:    c.policy,
+		window:    c.window,
+		locker:    c.locker,
+		owner:     rand.Text(),
+		flights:   flights{log: c.log},
+		admission: newAdmission(),
 	}, nil
 }
 
@@ -115,8 +113,9 @@ func (p *Portals) Installation(ctx context.Context, memberID string) (Installati
 	return r.in.clone(), err
 }
 
-// ApplicationTokens returns the tokens that authenticate a portal's events: the current one and, after a rotation, the one
-// before. It returns nothing, and no error, for a portal that is not known.
+// ApplicationTokens returns the tokens that authenticate a portal's events: the current one, for a while
+// after a rotation the one before, and those of [Portals.AddApplicationToken]. It returns nothing, and no
+// error, for a portal that is not known.
 func (p *Portals) ApplicationTokens(ctx context.Context, memberID string) ([]event.Secret, error) {
 	in, err := p.Installation(ctx, memberID)
 	if errors.Is(err, ErrNotFound) {
@@ -125,48 +124,74 @@ func (p *Portals) ApplicationTokens(ctx context.Context, memberID string) ([]eve
 	if err != nil {
 		return nil, err
 	}
-	var tokens []event.Secret
-	for _, t := range []event.Secret{in.ApplicationToken, in.PreviousApplicationToken} {
-		if t != "" {
-			tokens = append(tokens, t)
-		}
-	}
-	return tokens, nil
+	return in.applicationTokens(time.Now(), p.window), nil
 }
 
-// Shutdown waits for renewals and installations under way, and writes the tokens that the store could not take so far. It
-// returns the context's error where it ends before, and an [ErrStore] where tokens stay unwritten: those portals will have
-// to be authorised again. Call it after everything that uses p has stopped; what comes later and needs a renewal gets
-// [ErrShutdown].
+// UnsavedError tells what [Portals.Shutdown] could not write. It is an [ErrStore].
+type UnsavedError struct {
+	// Installations are the newest tokens of each key. Nobody else has them: without them the portals must be
+	// authorized again.
+	Installations map[Key]Installation
+	Err           error // why the wait ended, or the store's last error
+}
+
+// Error tells how many portals and users are concerned.
+func (e *UnsavedError) Error() string {
+	return fmt.Sprintf("oauth: shutdown: the store did not take the tokens of %d portals or users: %v", len(e.Installations), e.Err)
+}
+
+// Is reports that an UnsavedError is an [ErrStore].
+func (e *UnsavedError) Is(target error) bool { return target == ErrStore }
+
+// Unwrap returns the error behind it.
+func (e *UnsavedError) Unwrap() error { return e.Err }
+
+// Shutdown waits for renewals and installations under way, and writes the tokens that the store could not
+// take so far. When ctx ends, it stops waiting. It returns nil when everything is stored; an [*UnsavedError]
+// with the tokens that are not; or the context's error when work is still under way. Call it after
+// everything that uses p has stopped; what comes later and needs a renewal gets [ErrShutdown].
 func (p *Portals) Shutdown(ctx context.Context) error {
-	p.mu.Lock()
-	p.closed = true
-	p.mu.Unlock()
-	idle := make(chan struct{})
-	go func() { // ends when the flights end, which have a time limit of their own
-		p.running.Wait()
-		close(idle)
-	}()
+	idle := p.flights.close()
+	var failure error
 	select {
 	case <-ctx.Done():
-		return fmt.Errorf("oauth: shutdown: %w", ctx.Err())
+		failure = ctx.Err()
 	case <-idle:
 	}
-	p.mu.Lock()
-	left := maps.Clone(p.unsaved)
-	p.mu.Unlock()
-	for key, r := range left {
+	for _, key := range p.keys.unsavedKeys() {
 		if ctx.Err() != nil {
 			break
 		}
-		_, _ = p.write(ctx, key, *r, writeTries) // what fails stays in unsaved, and is logged
+		s, unlock, err := p.keys.lock(ctx, key)
+		if err != nil {
+			break
+		}
+		_, err = p.flush(ctx, s, writeTries)
+		unlock()
+		if err != nil && !errors.Is(err, ErrNotFound) {
+			failure = err
+		}
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if n := len(p.unsaved); n > 0 {
-		return &Error{Op: opShutdown, Kind: ErrStore, Detail: fmt.Sprintf("the tokens of %d portals are lost", n)}
+	left := make(map[Key]Installation)
+	for _, key := range p.keys.unsavedKeys() {
+		if u := p.keys.peek(key); u != nil {
+			left[key] = u.in.clone()
+		}
 	}
-	return nil
+	if failure == nil {
+		failure = ctx.Err()
+	}
+	switch {
+	case len(left) > 0:
+		if failure == nil {
+			failure = errors.New("see the log")
+		}
+		return &UnsavedError{Installations: left, Err: failure}
+	case failure != nil:
+		return fmt.Errorf("oauth: shutdown: %w", failure)
+	default:
+		return nil
+	}
 }
 
 // wait pauses, unless the context ends first.

@@ -4,17 +4,31 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"time"
+
+	"github.com/b24events/b24events/event"
 )
 
-// record is an installation on its way to the store.
+// record is an installation as it is known: stored, or waiting in memory to be written.
 type record struct {
 	in      Installation
-	version Version // of what it replaces; empty creates
-	// rebase returns the installation to write over another one that was found in the store instead, or false where that one
-	// is to stay. known is false where there is none.
-	rebase func(found Installation, known bool) (Installation, bool)
-	tried  time.Time
+	version Version // in the store; empty when it holds none
+	unsaved *unsaved
+}
+
+// unsaved is an installation that is to be written, or that the store could not take so far. Nothing in it
+// changes once it is shared.
+type unsaved struct {
+	in      Installation
+	version Version // of the record that it replaces; empty creates
+	// supersedes are the refresh tokens that this one follows. A stored record with one of them is older.
+	supersedes []event.Secret
+	// install tells a verified installation, which replaces whatever an earlier one left, from a renewal, which
+	// only replaces the tokens that it has spent.
+	install bool
+	forgets int // how often the key had been forgotten when this came to be
+	tried   time.Time
 }
 
 const (
@@ -22,6 +36,8 @@ const (
 	writeTimeout = 3 * time.Second // of one try; a store that hangs must not hold up those whom memory can serve
 	// rewriteAfter is how often, at most, access to a portal tries again to write what the store could not take.
 	rewriteAfter = time.Second
+	// installSkew is how far the clocks of two processes may differ that store installations of one portal.
+	installSkew = time.Minute
 )
 
 // backoff is the pause before a try, counted from 0.
@@ -32,13 +48,13 @@ func backoff(try int) time.Duration {
 	return 50 * time.Millisecond << (try - 1)
 }
 
-// load returns what is known of a portal: what waits to be written, or else what is stored.
+// load returns what is known under a key: what waits to be written, or else what is stored.
 func (p *Portals) load(ctx context.Context, key Key) (record, error) {
 	if !validMemberID(key.MemberID) {
 		return record{}, &Error{Op: opLoad, Kind: ErrNotFound}
 	}
-	if r, ok := p.waiting(key); ok {
-		return r, nil
+	if u := p.keys.peek(key); u != nil {
+		return record{in: u.in, version: u.version, unsaved: u}, nil
 	}
 	in, version, err := p.store.Load(ctx, key)
 	switch {
@@ -50,18 +66,48 @@ func (p *Portals) load(ctx context.Context, key Key) (record, error) {
 	return record{in: in, version: version}, nil
 }
 
-// write puts a record into the store and returns what is there afterwards, which may be the work of another process. Where
-// the store fails, the record is kept in memory and returned as if it had been written: its tokens are the only ones that
-// work.
-func (p *Portals) write(ctx context.Context, key Key, r record, tries int) (record, error) {
-	ctx = context.WithoutCancel(ctx)
+// onto returns the installation to write when found is stored instead of the version that u replaces, and
+// false when the stored one, or its absence, is to stay.
+func (u *unsaved) onto(found Installation, known bool) (Installation, bool) {
+	switch {
+	case !known:
+		return u.in, u.install || u.version == "" // a renewal does not write a forgotten portal back
+	case found.AccessToken == u.in.AccessToken:
+		return found, false // this very one, written by a try that seemed to fail
+	case slices.Contains(u.supersedes, found.RefreshToken) && found.RefreshToken != "":
+		// Somebody changed something else in the meantime.
+		in := found.withTokensOf(u.in)
+		if u.install {
+			in = in.withInstallOf(u.in)
+		}
+		return in, true
+	case u.install && !found.InstalledAt.After(u.in.InstalledAt.Add(installSkew)):
+		return found.withTokensOf(u.in).withInstallOf(u.in), true
+	default:
+		return found, false // a later installation, or the winner of the renewal
+	}
+}
+
+// write puts an installation into the store and returns what is stored afterwards, which may be the work
+// of another process. When the store fails, the installation is kept in memory and returned with
+// unsaved set: its tokens are the only ones that work. The caller has the turn of the key.
+func (p *Portals) write(ctx context.Context, s *keyState, u unsaved, tries int) (record, error) {
+	forgets := p.keys.forgets(s)
+	if !u.install && u.forgets != forgets {
+		return record{}, &Error{Op: opWrite, Kind: ErrNotFound}
+	}
 	var failure error
 	for try := range tries {
-		_ = wait(ctx, backoff(try)) // the context cannot end
-		for range writeTries {      // a record that was rebased is worth another try at once
-			done, written, err := p.tryWrite(ctx, key, &r)
+		if wait(ctx, backoff(try)) != nil && try > 0 {
+			break
+		}
+		for range writeTries { // after a conflict another try is worth it at once
+			done, written, err := p.tryWrite(ctx, s.key, &u)
 			if done {
-				p.saved(key)
+				if !p.keys.keep(s, nil, forgets) && err == nil && !u.install {
+					_ = p.store.Delete(ctx, s.key, written.version) // forgotten just now
+					return record{}, &Error{Op: opWrite, Kind: ErrNotFound}
+				}
 				return written, err
 			}
 			if failure = err; !errors.Is(err, ErrConflict) {
@@ -69,22 +115,23 @@ func (p *Portals) write(ctx context.Context, key Key, r record, tries int) (reco
 			}
 		}
 	}
-	r.tried = time.Now()
-	p.mu.Lock()
-	p.unsaved[key] = &r
-	p.mu.Unlock()
+	u.tried, u.forgets = time.Now(), forgets
+	if !p.keys.keep(s, &u, forgets) {
+		return record{}, &Error{Op: opWrite, Kind: ErrNotFound}
+	}
 	p.log.LogAttrs(ctx, slog.LevelError, "bitrix24 tokens could not be stored and are kept in memory",
-		slog.String(keyMemberID, key.MemberID), slog.String(keyError, failure.Error()))
-	return r, nil
+		slog.String(keyMemberID, s.key.MemberID), slog.String(keyError, failure.Error()))
+	return record{in: u.in, version: u.version, unsaved: &u}, nil
 }
 
-// tryWrite writes once. It reports whether that settled the matter; where another version was in the way, r is rebased on it.
-func (p *Portals) tryWrite(ctx context.Context, key Key, r *record) (done bool, written record, err error) {
+// tryWrite writes once. It reports whether that ended the matter. When another version was in the way, u
+// is based on that one.
+func (p *Portals) tryWrite(ctx context.Context, key Key, u *unsaved) (done bool, written record, err error) {
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
-	version, err := p.store.Swap(ctx, key, r.version, r.in)
+	version, err := p.store.Swap(ctx, key, u.version, u.in)
 	if err == nil {
-		return true, record{in: r.in, version: version}, nil
+		return true, record{in: u.in, version: version}, nil
 	}
 	if !errors.Is(err, ErrConflict) {
 		return false, record{}, err
@@ -97,10 +144,10 @@ func (p *Portals) tryWrite(ctx context.Context, key Key, r *record) (done bool, 
 	if !known {
 		found, version = Installation{}, ""
 	}
-	in, over := r.rebase(found, known)
+	in, over := u.onto(found, known)
 	switch {
 	case over:
-		r.in, r.version = in, version
+		u.in, u.version = in, version
 		return false, record{}, err
 	case known:
 		return true, record{in: found, version: version}, nil
@@ -109,20 +156,61 @@ func (p *Portals) tryWrite(ctx context.Context, key Key, r *record) (done bool, 
 	}
 }
 
-// waiting returns a record that the store could not take.
-func (p *Portals) waiting(key Key) (record, bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	r, ok := p.unsaved[key]
-	if !ok {
-		return record{}, false
+// flush writes what the store could not take before. The caller has the turn of the key.
+func (p *Portals) flush(ctx context.Context, s *keyState, tries int) (record, error) {
+	u := p.keys.peek(s.key)
+	if u == nil {
+		return p.load(ctx, s.key)
 	}
-	return *r, true
+	return p.write(ctx, s, *u, tries)
 }
 
-// saved drops a record that the store could not take before.
-func (p *Portals) saved(key Key) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	delete(p.unsaved, key)
+// change edits what is known under a key, when edit finds something to do. edit may run several times.
+func (p *Portals) change(ctx context.Context, key Key, edit func(*Installation) bool) (Installation, error) {
+	s, unlock, err := p.keys.lock(ctx, key)
+	if err != nil {
+		return Installation{}, &Error{Op: opChange, Kind: ErrStore, Err: err}
+	}
+	defer unlock()
+	if u := p.keys.peek(key); u != nil {
+		return p.changeUnsaved(ctx, s, *u, edit)
+	}
+	for range writeTries {
+		in, version, err := p.store.Load(ctx, key)
+		switch {
+		case errors.Is(err, ErrNotFound):
+			return Installation{}, &Error{Op: opChange, Kind: ErrNotFound}
+		case err != nil:
+			return Installation{}, &Error{Op: opChange, Kind: ErrStore, Err: err}
+		case !edit(&in):
+			return in, nil
+		}
+		if _, err = p.store.Swap(ctx, key, version, in); err == nil {
+			return in, nil
+		}
+		if !errors.Is(err, ErrConflict) {
+			return Installation{}, &Error{Op: opChange, Kind: ErrStore, Err: err}
+		}
+	}
+	return Installation{}, &Error{Op: opChange, Kind: ErrStore, Detail: "the installation changes all the time", Err: ErrConflict}
+}
+
+// changeUnsaved edits what waits to be written, and tries to write it.
+func (p *Portals) changeUnsaved(ctx context.Context, s *keyState, u unsaved, edit func(*Installation) bool) (Installation, error) {
+	u.in = u.in.clone()
+	if !edit(&u.in) {
+		return u.in, nil
+	}
+	r, err := p.write(ctx, s, u, 1)
+	switch {
+	case err != nil:
+		return Installation{}, err
+	case r.unsaved != nil:
+		return Installation{}, &Error{Op: opChange, Kind: ErrStore, Detail: "the change is kept in memory"}
+	case r.in.AccessToken != u.in.AccessToken && edit(&r.in): // another process' installation is stored
+		if _, err := p.store.Swap(ctx, s.key, r.version, r.in); err != nil {
+			return Installation{}, &Error{Op: opChange, Kind: ErrStore, Err: err}
+		}
+	}
+	return r.in, nil
 }

@@ -2,7 +2,6 @@ package oauth
 
 import (
 	"context"
-	"crypto/rand"
 	"net/http"
 	"net/url"
 
@@ -15,19 +14,32 @@ const (
 	maxParameter = 512
 )
 
-// RedirectHandler serves the redirect address in the application's settings, to which a portal sends its user back with an
-// authorization code. It checks the redirect, trades the code by exchange, which is [Portals.Exchange] for the application's
-// own tokens or [Portals.ExchangeUser] for the user's, and lets done answer the browser, with an installation or an error.
+// Code is an authorization code, which a portal gives the browser of a user who allows the application to
+// act for them. It lives for 30 seconds and works once.
+type Code struct {
+	Code event.Secret
+	// ServerDomain is the redirect's parameter server_domain. It must be on the allow list; empty means
+	// oauth.bitrix.info.
+	ServerDomain string
+	// Domain is the host of the portal that was asked. A code of another portal is refused. Empty admits every
+	// portal, which is only right when no browser was involved.
+	Domain string
+}
+
+// RedirectHandler serves the redirect address in the application's settings, to which a portal sends its
+// user back with an authorization code. It checks the redirect against what [States.Authorize] kept in the
+// browser's session, trades the code by exchange, which is [Portals.Exchange] for the application's own
+// tokens or [Portals.ExchangeUser] for the user's, and lets done answer the browser, with an installation
+// or an error.
 //
-// state returns the state that was given to [Portals.AuthCodeURL] in this browser's session and forgets it, or is empty where
-// there is none; [CookieState] is one, for [Portals.Authorize]. A redirect whose state is another one, or that lacks a
-// parameter or has it twice, is an [ErrRedirect]; besides, done gets the errors of exchange. Nothing in the request may be
-// shown to the user as it is. Other methods than GET are answered 405, without done.
+// A redirect that was not begun in this session, that comes from another portal than the one asked, or that
+// lacks a parameter or has it twice, is an [ErrRedirect]. Besides, done gets the errors of exchange. Nothing
+// in the request may be shown to the user as it is. Other methods than GET are answered 405, without done.
 //
 // Source: https://apidocs.bitrix24.com/settings/oauth/index.html
 func RedirectHandler(
-	exchange func(ctx context.Context, code, serverDomain string) (Installation, error),
-	state func(w http.ResponseWriter, r *http.Request) string,
+	exchange func(ctx context.Context, code Code) (Installation, error),
+	states *States,
 	done func(w http.ResponseWriter, r *http.Request, in Installation, err error),
 ) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -39,13 +51,13 @@ func RedirectHandler(
 		w.Header().Set("Cache-Control", "no-store")
 		w.Header().Set("Referrer-Policy", "no-referrer") // the address has the code
 		back, err := parseRedirect(r.URL.RawQuery)
-		expected := event.Secret(state(w, r)) // also of a malformed redirect: a state works once
-		if err == nil && (expected == "" || !sameSecret(expected, back.state)) {
+		asked, begun := states.take(w, r) // also of a malformed redirect: a state works once
+		if err == nil && (!begun || !sameSecret(event.Secret(asked.State), back.state)) {
 			err = &Error{Op: opExchange, Kind: ErrRedirect, Detail: "its state is not the session's"}
 		}
 		var in Installation
 		if err == nil {
-			in, err = exchange(r.Context(), string(back.code), back.serverDomain)
+			in, err = exchange(r.Context(), Code{Code: back.code, ServerDomain: back.serverDomain, Domain: asked.Domain})
 		}
 		done(w, r, in, err)
 	})
@@ -86,49 +98,4 @@ func parseRedirect(query string) (redirect, error) {
 	return redirect{
 		code: event.Secret(values.Get("code")), state: event.Secret(values.Get("state")), serverDomain: values.Get("server_domain"),
 	}, nil
-}
-
-const (
-	// stateCookie is a name that browsers take only over https and from this very host, so that no neighbour can plant one.
-	stateCookie = "__Host-b24-state"
-	// stateLifetime is how many seconds a user has to log in at the portal.
-	stateLifetime = 15 * 60
-)
-
-// Authorize sends the browser to a portal where its user allows the application to act for them, by a redirect to
-// [Portals.AuthCodeURL]. The state is random and kept in a cookie, for [CookieState]. It returns an error, and has not answered,
-// where domain is not a plain host name. Call it for a GET on the host that the redirect address is on, over https; browsers
-// take http on localhost as well.
-func (p *Portals) Authorize(w http.ResponseWriter, r *http.Request, domain string) error {
-	state := rand.Text()
-	target, err := p.AuthCodeURL(domain, state)
-	if err != nil {
-		return err
-	}
-	setStateCookie(w, state, stateLifetime)
-	w.Header().Set("Cache-Control", "no-store")
-	http.Redirect(w, r, target, http.StatusFound)
-	return nil
-}
-
-// CookieState returns the state that [Portals.Authorize] left in the browser, and removes it there. It is for
-// [RedirectHandler].
-func CookieState(w http.ResponseWriter, r *http.Request) string {
-	cookies := r.CookiesNamed(stateCookie)
-	if len(cookies) == 0 {
-		return ""
-	}
-	setStateCookie(w, "", -1)
-	if len(cookies) > 1 {
-		return "" // one of them is not ours
-	}
-	return cookies[0].Value
-}
-
-// setStateCookie sets the cookie, or removes it where maxAge is negative. It is sent with the portal's redirect, which is a
-// navigation from another site, but with no request that other sites make in the background.
-func setStateCookie(w http.ResponseWriter, state string, maxAge int) {
-	http.SetCookie(w, &http.Cookie{
-		Name: stateCookie, Value: state, Path: "/", MaxAge: maxAge, Secure: true, HttpOnly: true, SameSite: http.SameSiteLaxMode,
-	})
 }

@@ -8,6 +8,8 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -27,11 +29,12 @@ func TestAuthorizeInABrowser(t *testing.T) {
 	require.NoError(t, app.Install(t.Context()))
 	w := &world{Portal: p, app: app, store: oauth.NewMemoryStore()}
 	portals := w.portals(t, w.store)
+	states := portals.CookieStates()
 	var last error
 	mux.HandleFunc("GET /start", func(w http.ResponseWriter, r *http.Request) {
-		require.NoError(t, portals.Authorize(w, r, r.FormValue("portal"))) //nolint:testifylint // a failure shows in the status
+		require.NoError(t, states.Authorize(w, r, r.FormValue("portal"))) //nolint:testifylint // a failure shows in the status
 	})
-	mux.Handle("/back", oauth.RedirectHandler(portals.Exchange, oauth.CookieState,
+	mux.Handle("/back", oauth.RedirectHandler(portals.Exchange, states,
 		func(w http.ResponseWriter, _ *http.Request, in oauth.Installation, err error) {
 			if last = err; err != nil {
 				http.Error(w, "no", http.StatusForbidden)
@@ -85,79 +88,101 @@ func TestAuthorizeInABrowser(t *testing.T) {
 
 func TestAuthorizeCookie(t *testing.T) {
 	t.Parallel()
-	portals := scripted(t, oauth.NewMemoryStore(), counting())
+	states := scripted(t, oauth.NewMemoryStore(), counting()).CookieStates()
 	rec := httptest.NewRecorder()
 	r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/start", nil)
 
-	require.NoError(t, portals.Authorize(rec, r, "Example.bitrix24.com"))
+	require.NoError(t, states.Authorize(rec, r, "Example.bitrix24.com"))
 
 	answer := rec.Result()
 	require.Equal(t, http.StatusFound, answer.StatusCode)
 	require.Equal(t, "no-store", answer.Header.Get("Cache-Control"))
 	target, err := answer.Location()
 	require.NoError(t, err)
-	require.Equal(t, "example.bitrix24.com", target.Host)
+	require.Equal(t, "https://example.bitrix24.com/oauth/authorize/", target.Scheme+"://"+target.Host+target.Path)
+	require.Equal(t, clientID, target.Query().Get("client_id"))
+	require.False(t, target.Query().Has("redirect_uri"))
+	require.GreaterOrEqual(t, len(target.Query().Get("state")), 26, "128 bits")
 	require.Len(t, answer.Cookies(), 1)
 	c := answer.Cookies()[0]
-	require.Equal(t, target.Query().Get("state"), c.Value)
-	require.GreaterOrEqual(t, len(c.Value), 26, "128 bits")
 	require.True(t, c.Secure && c.HttpOnly && c.SameSite == http.SameSiteLaxMode && c.Path == "/" && c.Domain == "")
 	require.True(t, strings.HasPrefix(c.Name, "__Host-"))
+	require.NotContains(t, c.Value, target.Query().Get("state"), "whoever sees the redirect cannot make the cookie")
 
-	rec = httptest.NewRecorder()
-	require.ErrorIs(t, portals.Authorize(rec, r, "example.com/evil"), oauth.ErrEndpoint)
-	require.Empty(t, rec.Result().Cookies())
-	require.Equal(t, 200, rec.Code, "nothing was written yet")
+	for _, domain := range []string{
+		"", "example.com/evil", "user@example.com", "example.com?x", "example.com#", "a b", "https://example.com", "exa\nmple.com", "example..com", "example.com:x",
+	} {
+		rec = httptest.NewRecorder()
+		require.ErrorIs(t, states.Authorize(rec, r, domain), oauth.ErrEndpoint, domain)
+		require.Empty(t, rec.Result().Cookies())
+		require.Equal(t, 200, rec.Code, "nothing was written yet")
+	}
+}
 
-	// Two cookies of the name: one was planted.
-	r.AddCookie(c)
-	rec = httptest.NewRecorder()
-	require.Equal(t, c.Value, oauth.CookieState(rec, r))
-	require.Negative(t, rec.Result().Cookies()[0].MaxAge, "it is removed")
-	r.AddCookie(&http.Cookie{Name: c.Name, Value: "planted"}) //nolint:gosec // it is a request's
-	require.Empty(t, oauth.CookieState(httptest.NewRecorder(), r))
+// session keeps what an application's own session would.
+type session struct{ value string }
+
+func (s *session) states(tb testing.TB, p *oauth.Portals) *oauth.States {
+	tb.Helper()
+	states, err := p.SessionStates(
+		func(_ http.ResponseWriter, _ *http.Request, value string) error { s.value = value; return nil },
+		func(http.ResponseWriter, *http.Request) string { v := s.value; s.value = ""; return v })
+	require.NoError(tb, err)
+	return states
+}
+
+// authorize begins an authorization and returns the state that the portal will send back.
+func authorize(tb testing.TB, states *oauth.States, domain string) string {
+	tb.Helper()
+	rec := httptest.NewRecorder()
+	require.NoError(tb, states.Authorize(rec, httptest.NewRequestWithContext(tb.Context(), http.MethodGet, "/start", nil), domain))
+	target, err := rec.Result().Location()
+	require.NoError(tb, err)
+	return target.Query().Get("state")
 }
 
 func TestRedirectHandler(t *testing.T) {
 	t.Parallel()
 	long := strings.Repeat("x", 600)
 	tests := map[string]struct {
-		method, query, state string
-		status               int  // 0 where done answers
-		exchanged            bool // and no error
+		method, query string // STATE stands for the state of the session
+		status        int    // 0 if done answers
+		exchanged     bool   // and no error
 	}{
-		"good":                  {"GET", "code=c&state=s&server_domain=oauth.bitrix.info&domain=d&member_id=m&scope=crm", "s", 0, true},
-		"without a server":      {"GET", "code=c&state=s", "s", 0, true},
-		"no code":               {"GET", "state=s", "s", 0, false},
-		"no state":              {"GET", "code=c", "s", 0, false},
-		"empty state":           {"GET", "code=c&state=", "", 0, false},
-		"no state expected":     {"GET", "code=c&state=s", "", 0, false},
-		"another state":         {"GET", "code=c&state=t", "s", 0, false},
-		"longer state":          {"GET", "code=c&state=ss", "s", 0, false},
-		"two codes":             {"GET", "code=c&code=c&state=s", "s", 0, false},
-		"two states":            {"GET", "code=c&state=s&state=s", "s", 0, false},
-		"two servers":           {"GET", "code=c&state=s&server_domain=a&server_domain=b", "s", 0, false},
-		"long code":             {"GET", "code=" + long + "&state=s", "s", 0, false},
-		"long state":            {"GET", "code=c&state=" + long, long, 0, false},
-		"long server":           {"GET", "code=c&state=s&server_domain=" + long, "s", 0, false},
-		"long query":            {"GET", "code=c&state=s&x=" + strings.Repeat(long, 10), "s", 0, false},
-		"malformed query":       {"GET", "code=c&state=s&x=%zz", "s", 0, false},
-		"semicolons":            {"GET", "code=c;state=s", "s", 0, false},
-		"empty query":           {"GET", "", "s", 0, false},
-		"POST":                  {"POST", "code=c&state=s", "s", 405, false},
-		"HEAD, such as preview": {"HEAD", "code=c&state=s", "s", 405, false},
+		"good":                  {"GET", "code=c&state=STATE&server_domain=oauth.bitrix.info&domain=d&member_id=m&scope=crm", 0, true},
+		"without a server":      {"GET", "code=c&state=STATE", 0, true},
+		"no code":               {"GET", "state=STATE", 0, false},
+		"no state":              {"GET", "code=c", 0, false},
+		"empty state":           {"GET", "code=c&state=", 0, false},
+		"another state":         {"GET", "code=c&state=t", 0, false},
+		"longer state":          {"GET", "code=c&state=STATEs", 0, false},
+		"two codes":             {"GET", "code=c&code=c&state=STATE", 0, false},
+		"two states":            {"GET", "code=c&state=STATE&state=STATE", 0, false},
+		"two servers":           {"GET", "code=c&state=STATE&server_domain=a&server_domain=b", 0, false},
+		"long code":             {"GET", "code=" + long + "&state=STATE", 0, false},
+		"long state":            {"GET", "code=c&state=" + long, 0, false},
+		"long server":           {"GET", "code=c&state=STATE&server_domain=" + long, 0, false},
+		"long query":            {"GET", "code=c&state=STATE&x=" + strings.Repeat(long, 10), 0, false},
+		"malformed query":       {"GET", "code=c&state=STATE&x=%zz", 0, false},
+		"semicolons":            {"GET", "code=c;state=STATE", 0, false},
+		"empty query":           {"GET", "", 0, false},
+		"POST":                  {"POST", "code=c&state=STATE", 405, false},
+		"HEAD, such as preview": {"HEAD", "code=c&state=STATE", 405, false},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
+			states := (&session{}).states(t, scripted(t, oauth.NewMemoryStore(), counting()))
+			state := authorize(t, states, "example.bitrix24.com")
 			var exchanged, done bool
 			h := oauth.RedirectHandler(
-				func(_ context.Context, code, server string) (oauth.Installation, error) {
+				func(_ context.Context, code oauth.Code) (oauth.Installation, error) {
 					exchanged = true
-					require.Equal(t, "c", code)
-					return oauth.Installation{MemberID: member, ServerEndpoint: server}, nil
+					require.Equal(t, "c", string(code.Code))
+					require.Equal(t, "example.bitrix24.com", code.Domain)
+					return oauth.Installation{MemberID: member}, nil
 				},
-				func(http.ResponseWriter, *http.Request) string { return test.state },
+				states,
 				func(_ http.ResponseWriter, _ *http.Request, in oauth.Installation, err error) {
 					done = true
 					if test.exchanged {
@@ -169,8 +194,9 @@ func TestRedirectHandler(t *testing.T) {
 					require.Empty(t, in)
 				})
 			rec := httptest.NewRecorder()
+			address := "/back?" + strings.ReplaceAll(test.query, "STATE", state)
 
-			h.ServeHTTP(rec, httptest.NewRequestWithContext(t.Context(), test.method, "/back?"+test.query, nil))
+			h.ServeHTTP(rec, httptest.NewRequestWithContext(t.Context(), test.method, address, nil))
 
 			require.Equal(t, test.exchanged, exchanged)
 			require.Equal(t, test.status == 0, done)
@@ -182,16 +208,71 @@ func TestRedirectHandler(t *testing.T) {
 	}
 }
 
+// TestStatesThatNobodyBegan: no text that a request, another application or another time brings passes for a session's.
+func TestStatesThatNobodyBegan(t *testing.T) {
+	t.Parallel()
+	portals := scripted(t, oauth.NewMemoryStore(), counting())
+	other, err := oauth.NewPortals(oauth.Config{ClientID: clientID, ClientSecret: "another secret"}, oauth.NewMemoryStore())
+	require.NoError(t, err)
+	foreign, own := &session{}, &session{}
+	authorize(t, foreign.states(t, other), "example.bitrix24.com")
+	state := authorize(t, own.states(t, portals), "example.bitrix24.com")
+	payload, sum, _ := strings.Cut(own.value, ".")
+	for name, value := range map[string]string{
+		"empty": "", "state itself": state, "another secret": foreign.value, "no seal": payload, "empty seal": payload + ".",
+		"cut seal": payload + "." + sum[:10], "other payload": "e30." + sum, "not base64": "%%.%%", "long": strings.Repeat("x", 5000),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			states := (&session{value: value}).states(t, portals)
+			var got error
+			h := oauth.RedirectHandler(portals.Exchange, states, func(_ http.ResponseWriter, _ *http.Request, _ oauth.Installation, err error) { got = err })
+			h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/back?code=c&state="+state, nil))
+			require.ErrorIs(t, got, oauth.ErrRedirect)
+		})
+	}
+}
+
+func TestStateRunsOut(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		portals := scripted(t, oauth.NewMemoryStore(), counting())
+		states := (&session{}).states(t, portals)
+		state := authorize(t, states, "example.bitrix24.com")
+		time.Sleep(15 * time.Minute)
+		var got error
+		h := oauth.RedirectHandler(portals.Exchange, states, func(_ http.ResponseWriter, _ *http.Request, _ oauth.Installation, err error) { got = err })
+		h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/back?code=c&state="+state, nil))
+		require.ErrorIs(t, got, oauth.ErrRedirect)
+	})
+}
+
+// TestCodeOfAnotherPortal: a victim who was sent to a portal of an attacker's choice comes back with the attacker's code.
+func TestCodeOfAnotherPortal(t *testing.T) {
+	t.Parallel()
+	store := oauth.NewMemoryStore()
+	portals := scripted(t, store, &script{answer: says(200, pair("a2", "r2", nil))}) // the code is example.bitrix24.com's
+	for _, domain := range []string{"evil.example", "example.bitrix24.com.evil.example", "example.bitrix24.com:444"} {
+		_, err := portals.Exchange(t.Context(), oauth.Code{Code: "c0de", Domain: domain})
+		require.ErrorIs(t, err, oauth.ErrRedirect, domain)
+		_, err = portals.ExchangeUser(t.Context(), oauth.Code{Code: "c0de", Domain: domain})
+		require.ErrorIs(t, err, oauth.ErrRedirect, domain)
+		requireEmpty(t, store, member)
+	}
+	_, err := portals.Exchange(t.Context(), oauth.Code{Code: "c0de", Domain: "Example.Bitrix24.com"})
+	require.NoError(t, err)
+}
+
 func TestRedirectOfAHostileServer(t *testing.T) {
 	t.Parallel()
 	s := counting()
 	portals := scripted(t, oauth.NewMemoryStore(), s)
+	states := (&session{}).states(t, portals)
 	var got error
-	h := oauth.RedirectHandler(portals.Exchange, func(http.ResponseWriter, *http.Request) string { return "s" },
-		func(_ http.ResponseWriter, _ *http.Request, _ oauth.Installation, err error) { got = err })
+	h := oauth.RedirectHandler(portals.Exchange, states, func(_ http.ResponseWriter, _ *http.Request, _ oauth.Installation, err error) { got = err })
 	for _, server := range []string{"evil.example", "oauth.bitrix.info.evil.example", "oauth.bitrix.info@evil.example", "oauth.bitrix.info:444"} {
-		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/?code="+planted+"&state=s&server_domain="+url.QueryEscape(server), nil)
-		h.ServeHTTP(httptest.NewRecorder(), r)
+		query := url.Values{"code": {planted}, "state": {authorize(t, states, "example.bitrix24.com")}, "server_domain": {server}}
+		h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/?"+query.Encode(), nil))
 		require.True(t, isAny(got, oauth.ErrHostNotAllowed, oauth.ErrEndpoint), server)
 		requireNothingPlanted(t, got)
 	}

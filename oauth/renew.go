@@ -3,39 +3,26 @@ package oauth
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
-	"runtime/debug"
 	"strconv"
 	"time"
-
-	"golang.org/x/sync/singleflight"
 
 	"github.com/b24events/b24events/event"
 )
 
 const (
-	// flightTimeout bounds one renewal or one check of an installation, which go on when their callers leave.
-	flightTimeout = 30 * time.Second
 	// expirySkew is how far past its end a token must be before it is renewed without asking the portal. Bitrix24 wants
 	// renewals after expired_token, not by the clock.
 	expirySkew = 10 * time.Second
-	// holdTime is how long a refused refresh token is not sent again. Each event of a dead portal would otherwise become a
-	// request to the OAuth server.
-	holdTime = time.Minute
-	// adoptTries is how often the store is read again before a refusal is believed, over about 1.5 seconds.
+	// judgeAfter is how long a refused refresh token must stay in the store before the refusal is final. Another
+	// process may have spent the token and be about to write its successor.
+	judgeAfter = 3 * time.Minute
+	// adoptTries is how often the store is read for that successor at once, over about 1.5 seconds.
 	adoptTries = 6
 )
 
-// refusal remembers that the OAuth server does not want a refresh token.
-type refusal struct {
-	refresh event.Secret
-	err     error
-	until   time.Time
-}
-
-// Access returns the REST address of a portal and an access token for the application. It renews the token only where its
-// time has clearly passed; otherwise that is left to [Portals.Renew].
+// Access returns the REST address of a portal and an access token for the application. It renews the
+// token only when its time has clearly passed; otherwise that is left to [Portals.Renew].
 //
 // It returns [ErrNotFound], [ErrReauthorize], [ErrCredentials], [ErrPayment], [ErrTemporary] or [ErrStore].
 func (p *Portals) Access(ctx context.Context, memberID string) (endpoint, token string, err error) {
@@ -43,25 +30,28 @@ func (p *Portals) Access(ctx context.Context, memberID string) (endpoint, token 
 	return in.ClientEndpoint, string(in.AccessToken), err
 }
 
-// access returns what is stored under a key, with an access token that has not clearly expired.
+// access returns what is known under a key, with an access token that has not clearly expired.
 func (p *Portals) access(ctx context.Context, key Key) (Installation, error) {
 	r, err := p.load(ctx, key)
 	if err != nil {
 		return Installation{}, err
 	}
-	unsaved := r.rebase != nil && time.Since(r.tried) >= rewriteAfter
-	if unsaved || r.in.AccessToken == "" || expired(r.in) {
-		// Nothing was refused: this adopts whatever works and renews only where nothing does.
+	rewrite := r.unsaved != nil && time.Since(r.unsaved.tried) >= rewriteAfter
+	if rewrite || r.in.AccessToken == "" || expired(r.in) {
+		// Nothing was refused: this takes over tokens that work, and renews only if none do.
 		return p.renew(ctx, key, "")
 	}
 	return r.in, nil
 }
 
-// Renew returns access after the portal answered expired_token to the access token refused. Where another caller, or another
-// process, has replaced that token in the meantime, it returns the replacement. All callers of a process share one renewal,
-// which goes on when they leave.
+// Renew returns access after the portal answered expired_token to the access token refused. When another
+// caller, or another process, has replaced that token in the meantime, it returns the replacement. All
+// callers of a process share one renewal, which goes on when they leave.
 //
-// It returns what [Portals.Access] returns.
+// It returns what [Portals.Access] returns. A refusal by the OAuth server is an [ErrReauthorize] only after
+// the refused refresh token has stayed in the store for three minutes; until then it is an
+// [ErrTemporary], because another process may have used the token and be about to store the new one. After
+// a failure the OAuth server is not asked again for the portal for a second, then two, up to a minute.
 //
 // Source: https://apidocs.bitrix24.com/settings/oauth/auto-renewal.html
 func (p *Portals) Renew(ctx context.Context, memberID, refused string) (endpoint, token string, err error) {
@@ -74,65 +64,85 @@ func expired(in Installation) bool {
 	return !in.Expires.IsZero() && time.Since(in.Expires) > expirySkew
 }
 
+// usable reports whether an installation has an access token that is not the refused one.
+func usable(in Installation, refused event.Secret) bool {
+	return in.AccessToken != "" && in.AccessToken != refused && !expired(in)
+}
+
 func (p *Portals) renew(ctx context.Context, key Key, refused event.Secret) (Installation, error) {
-	flight := key.MemberID + "/" + strconv.FormatInt(key.UserID, 10) // one application in a Portals
-	rotate := func(ctx context.Context) (Installation, error) { return p.rotate(ctx, key, refused) }
+	name := opRenew + " " + key.MemberID + "/" + strconv.FormatInt(key.UserID, 10)
 	for range 3 {
-		in, err := p.fly(ctx, &p.renewal, flight, opRenew, rotate)
+		in, err := p.flights.do(ctx, name, opRenew, func(ctx context.Context) (Installation, error) {
+			return p.rotate(ctx, key, refused)
+		})
 		if err != nil {
 			return Installation{}, err
 		}
 		if in.AccessToken != refused {
 			return in, nil
 		}
-		// This was the flight of others, who had an older token refused. The next one is for ours.
+		// This flight was for an older token. The next one is for ours.
 	}
 	return Installation{}, &Error{Op: opRenew, Kind: ErrTemporary, Detail: "it gave the refused token again"}
 }
 
-// rotate replaces the access token refused, unless that has been done already. One rotate runs for a key at a time.
+// rotate replaces the access token refused, unless that has been done already.
 func (p *Portals) rotate(ctx context.Context, key Key, refused event.Secret) (Installation, error) {
-	r, err := p.load(ctx, key)
-	if err == nil && r.rebase != nil {
-		r, err = p.write(ctx, key, r, 1)
+	s, unlock, err := p.keys.lock(ctx, key)
+	if err != nil {
+		return Installation{}, &Error{Op: opRenew, Kind: ErrTemporary, Err: err}
 	}
+	defer unlock()
+	r, err := p.flush(ctx, s, 1)
 	if err != nil {
 		return Installation{}, err
 	}
-	if r.in.AccessToken != "" && r.in.AccessToken != refused && !expired(r.in) {
+	if usable(r.in, refused) {
 		return r.in, nil
 	}
-	spent := r.in.RefreshToken
-	if err := p.refused(key, spent); err != nil {
+	if err, _ := p.keys.held(s, r.in.RefreshToken); err != nil {
 		return Installation{}, err
+	}
+	forgets := p.keys.forgets(s)
+	release, err := p.refreshLock(ctx, key)
+	if err != nil {
+		return Installation{}, err
+	}
+	defer release()
+	if r.unsaved == nil { // another process may have renewed it before it released the lock
+		if r, err = p.load(ctx, key); err != nil {
+			return Installation{}, err
+		}
+		if usable(r.in, refused) {
+			return r.in, nil
+		}
+		unprepare, err := p.prepare(ctx, opRenew, key)
+		if err != nil {
+			return Installation{}, err
+		}
+		defer unprepare()
 	}
 	a, err := p.refresh(ctx, key, r.in)
 	if err != nil {
-		if winner, ok := p.adopt(ctx, key, spent, err); ok {
-			return winner, nil
-		}
-		p.hold(key, spent, err)
-		p.log.LogAttrs(ctx, slog.LevelWarn, "bitrix24 access could not be renewed",
-			slog.String(keyMemberID, key.MemberID), slog.String(keyError, err.Error()))
+		return p.refreshFailed(ctx, s, r, err)
+	}
+	p.keys.clearHold(s)
+	return p.storeRenewed(ctx, s, r, a, forgets)
+}
+
+// storeRenewed stores what a refresh token was traded for. The caller has the turn of the key.
+func (p *Portals) storeRenewed(ctx context.Context, s *keyState, r record, a answer, forgets int) (Installation, error) {
+	u := unsaved{version: r.version, forgets: forgets, supersedes: []event.Secret{r.in.RefreshToken}}
+	if r.unsaved != nil {
+		u.install, u.supersedes = r.unsaved.install, append(u.supersedes, r.unsaved.supersedes...)
+	}
+	u.in = r.in.renewed(a)
+	written, err := p.write(context.WithoutCancel(ctx), s, u, writeTries)
+	if err != nil {
 		return Installation{}, err
 	}
-	earlier := r.rebase // not nil while earlier tokens wait to be written: the store then still holds the token before spent
-	r.in = r.in.renewed(a)
-	r.rebase = func(found Installation, known bool) (Installation, bool) {
-		if known && found.RefreshToken == spent {
-			return found.renewed(a), true
-		}
-		if earlier == nil {
-			return Installation{}, false
-		}
-		base, over := earlier(found, known)
-		return base.renewed(a), over
-	}
-	if r, err = p.write(ctx, key, r, writeTries); err != nil {
-		return Installation{}, err
-	}
-	p.log.LogAttrs(ctx, slog.LevelDebug, "bitrix24 access renewed", slog.String(keyMemberID, key.MemberID))
-	return r.in, nil
+	p.log.LogAttrs(ctx, slog.LevelDebug, "bitrix24 access renewed", slog.String(keyMemberID, s.key.MemberID))
+	return written.in, nil
 }
 
 // refresh asks the OAuth server for a new pair.
@@ -154,93 +164,96 @@ func (p *Portals) refresh(ctx context.Context, key Key, in Installation) (answer
 	return a, err
 }
 
-// adopt looks for the pair of another process that has used up the same refresh token. That process may still be writing.
-func (p *Portals) adopt(ctx context.Context, key Key, spent event.Secret, err error) (Installation, bool) {
+// refreshFailed decides what a failed renewal means. It returns the tokens of another process when that
+// has renewed them.
+func (p *Portals) refreshFailed(ctx context.Context, s *keyState, r record, failure error) (Installation, error) {
+	spent := r.in.RefreshToken
+	_, refused := p.keys.held(s, spent)
 	var e *Error
-	if spent == "" || !errors.As(err, &e) || e.Kind != ErrReauthorize || e.Code == "" {
-		return Installation{}, false
-	}
-	for try := range adoptTries {
-		if wait(ctx, backoff(try)) != nil {
-			break
+	final := errors.As(failure, &e) && e.Permanent()
+	if final && spent != "" && e.Kind == ErrReauthorize && e.Code != "" {
+		winner, found, err := p.successor(ctx, s, spent)
+		if found {
+			return winner, nil
 		}
-		in, _, err := p.store.Load(ctx, key)
-		if errors.Is(err, ErrNotFound) {
-			break
+		if err != nil {
+			return Installation{}, err
 		}
-		if err == nil && in.RefreshToken != spent && in.AccessToken != "" {
-			p.saved(key)
-			return in, true
+		if refused.IsZero() {
+			refused = time.Now()
 		}
-	}
-	return Installation{}, false
-}
-
-// hold keeps a refused refresh token from being sent again for a while.
-func (p *Portals) hold(key Key, refresh event.Secret, err error) {
-	if !errors.Is(err, ErrReauthorize) && !errors.Is(err, ErrCredentials) && !errors.Is(err, ErrPayment) {
-		return
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	now := time.Now()
-	if old, ok := p.held[key]; ok && old.refresh == refresh && now.Before(old.until) {
-		return
-	}
-	p.held[key] = &refusal{refresh: refresh, err: err, until: now.Add(holdTime)}
-}
-
-// refused returns the refusal of a refresh token that was sent a short while ago.
-func (p *Portals) refused(key Key, refresh event.Secret) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	old, ok := p.held[key]
-	if !ok {
-		return nil
-	}
-	if old.refresh != refresh || !time.Now().Before(old.until) {
-		delete(p.held, key)
-		return nil
-	}
-	return old.err
-}
-
-// fly runs work for all callers of a key at once. The work goes on when callers leave: it may already have used up a token.
-func (p *Portals) fly(
-	ctx context.Context, group *singleflight.Group, key, op string, work func(context.Context) (Installation, error),
-) (Installation, error) {
-	if err := ctx.Err(); err != nil {
-		return Installation{}, fmt.Errorf("oauth: %s: %w", op, err)
-	}
-	done := group.DoChan(key, func() (result any, err error) {
-		p.mu.Lock()
-		if p.closed {
-			p.mu.Unlock()
-			return nil, &Error{Op: op, Kind: ErrShutdown}
-		}
-		p.running.Add(1)
-		p.mu.Unlock()
-		defer p.running.Done()
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), flightTimeout)
-		defer cancel()
-		defer func() {
-			// Only a store can panic here, and this goroutine has no caller that could recover.
-			if v := recover(); v != nil {
-				p.log.LogAttrs(ctx, slog.LevelError, "panic in the store", slog.String(keyPanic, fmt.Sprintf("%T", v)),
-					slog.String(keyStack, string(debug.Stack())))
-				err = &Error{Op: op, Kind: ErrStore, Detail: fmt.Sprintf("it panicked with a %T", v)}
+		if !p.onlyProcess() && time.Since(refused) < judgeAfter {
+			final = false
+			failure = &Error{
+				Op: opRenew, Kind: ErrTemporary, Code: e.Code, Status: e.Status,
+				Detail: "it refuses the refresh token, which another process may have used a moment ago",
 			}
-		}()
-		return work(ctx)
-	})
-	select {
-	case <-ctx.Done():
-		return Installation{}, fmt.Errorf("oauth: %s: %w", op, ctx.Err())
-	case r := <-done:
-		if r.Err != nil {
-			return Installation{}, r.Err
 		}
-		in, _ := r.Val.(Installation)
-		return in.clone(), nil
 	}
+	p.keys.holdBack(s, spent, failure, final || errors.Is(failure, ErrPayment), refused)
+	p.log.LogAttrs(ctx, slog.LevelWarn, "bitrix24 access could not be renewed",
+		slog.String(keyMemberID, s.key.MemberID), slog.String(keyError, failure.Error()))
+	return Installation{}, failure
+}
+
+// successor looks in the store for the pair of another process that has used the same refresh token. That
+// process may still be writing. It returns an error when the store could not be read, or holds nothing.
+func (p *Portals) successor(ctx context.Context, s *keyState, spent event.Secret) (in Installation, found bool, err error) {
+	for try := range adoptTries {
+		if wait(ctx, backoff(try)) != nil && try > 0 {
+			break
+		}
+		var stored Installation
+		stored, _, err = p.store.Load(ctx, s.key)
+		switch {
+		case errors.Is(err, ErrNotFound):
+			p.keys.drop(s.key)
+			return Installation{}, false, &Error{Op: opRenew, Kind: ErrNotFound}
+		case err != nil:
+			err = &Error{Op: opRenew, Kind: ErrStore, Err: err}
+		case p.superseded(s, stored.RefreshToken, spent): // not yet replaced
+		case stored.AccessToken != "":
+			p.keys.keep(s, nil, p.keys.forgets(s))
+			p.keys.clearHold(s)
+			return stored, true, nil
+		}
+	}
+	return Installation{}, false, err
+}
+
+// superseded reports whether a stored refresh token is the spent one, or one from before it.
+func (p *Portals) superseded(s *keyState, stored, spent event.Secret) bool {
+	if stored == spent {
+		return true
+	}
+	u := p.keys.peek(s.key)
+	if u == nil {
+		return false
+	}
+	for _, old := range u.supersedes {
+		if old == stored {
+			return true
+		}
+	}
+	return false
+}
+
+// onlyProcess reports whether no other process can use the store, so that nobody else can have spent a token.
+func (p *Portals) onlyProcess() bool {
+	_, memory := p.store.(*MemoryStore)
+	return memory
+}
+
+// prepare makes the store ready to take what a credential is traded for. A credential works once: it is
+// not spent before that.
+func (p *Portals) prepare(ctx context.Context, op string, key Key) (release func(), err error) {
+	preparer, ok := p.store.(Preparer)
+	if !ok {
+		return func() {}, nil
+	}
+	release, err = preparer.Prepare(ctx, key)
+	if err != nil {
+		return nil, &Error{Op: op, Kind: ErrStore, Detail: "it cannot take new tokens, so nothing was renewed", Err: err}
+	}
+	return release, nil
 }

@@ -304,7 +304,6 @@ func TestErrorsOfTheOAuthServer(t *testing.T) {
 		"empty":                 {200, ``, oauth.ErrTemporary, ""},
 		"no access token":       {200, `{"refresh_token":"planted-9d1e"}`, oauth.ErrTemporary, ""},
 		"cut off":               {200, `{"access_token":"planted-9d1e`, oauth.ErrTemporary, ""},
-		"odd lifetime":          {200, `{"access_token":"a2","expires_in":"planted-9d1e"}`, oauth.ErrTemporary, ""},
 		"redirect":              {302, `https://evil.example/planted-9d1e`, oauth.ErrTemporary, ""},
 		"redirect that resends": {307, `https://evil.example/planted-9d1e`, oauth.ErrTemporary, ""},
 		"no connection":         {0, ``, oauth.ErrTemporary, ""},
@@ -490,7 +489,11 @@ func TestFaultsOfTheOAuthServer(t *testing.T) {
 
 			_, _, err := portals.Renew(t.Context(), w.MemberID(), string(in.AccessToken))
 			require.ErrorIs(t, err, test.first)
+			asked := w.renewals()
 			_, _, err = portals.Renew(t.Context(), w.MemberID(), string(in.AccessToken))
+			require.ErrorIs(t, err, test.first)
+			require.Equal(t, asked, w.renewals(), "it is not asked again at once")
+			_, _, err = w.portals(t, w.store).Renew(t.Context(), w.MemberID(), string(in.AccessToken)) // another process
 			require.ErrorIs(t, err, test.again)
 		})
 	}

@@ -91,7 +91,7 @@ func TestHostileAnswersStayOutOfErrorsAndLogs(t *testing.T) {
 					auth.AccessToken = planted
 					_, err = portals.Install(t.Context(), auth)
 					requireNothingPlanted(t, err)
-					_, err = portals.Exchange(t.Context(), planted, "")
+					_, err = portals.Exchange(t.Context(), oauth.Code{Code: planted})
 					requireNothingPlanted(t, err)
 					err = errOf(portals.Verify(t.Context(), &event.Delivery{Name: "ONAPPUPDATE", Auth: event.Auth{
 						MemberID: member, ApplicationToken: planted, RefreshToken: planted, AccessToken: planted, ServerEndpoint: "https://" + planted + "/rest/",

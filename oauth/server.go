@@ -2,104 +2,142 @@ package oauth
 
 import (
 	"context"
-	"errors"
 	"io"
 	"net/http"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"time"
-
-	"golang.org/x/oauth2"
 
 	"github.com/b24events/b24events/event"
 )
 
-// maxAnswer bounds what is read of the OAuth server's answers. Package oauth2 has the same bound.
+// maxAnswer bounds what is read of a response.
 const maxAnswer = 1 << 20
 
-// server is the one place that talks to OAuth servers. An address gets there only after the allow list.
+// server is the one place that talks to OAuth servers, and to portals on their own behalf. An address gets there only
+// after the allow list, or from an OAuth server.
 type server struct {
-	id     string
-	secret event.Secret
-	hosts  hosts
-	http   *http.Client
+	id       string
+	secret   event.Secret
+	hosts    hosts
+	http     *http.Client
+	breakers breakers
+	accepted atomic.Int64 // Unix time of the last trade that an OAuth server accepted, seconds
 }
 
-// tokens returns the client of the token endpoint that belongs to an OAuth server's REST address. Credentials go into the
-// body, at once: package oauth2 would otherwise try a header first, and a failed try uses up a refresh token.
-func (s *server) tokens(at address) *oauth2.Config {
-	at.path = strings.TrimSuffix(at.path, "rest/") + "oauth/token/"
-	return &oauth2.Config{
-		ClientID:     s.id,
-		ClientSecret: string(s.secret),
-		Endpoint:     oauth2.Endpoint{TokenURL: at.String(), AuthStyle: oauth2.AuthStyleInParams},
-	}
+// acceptedFor is how long a trade shows that the client secret is right.
+const acceptedFor = 24 * time.Hour
+
+// acceptedLately reports whether an OAuth server has accepted the client ID and secret within a day.
+func (s *server) acceptedLately() bool {
+	return time.Since(time.Unix(s.accepted.Load(), 0)) < acceptedFor
 }
 
 // renew trades a refresh token for a new pair.
 //
 // Source: https://apidocs.bitrix24.com/settings/oauth/index.html
 func (s *server) renew(ctx context.Context, at address, refresh event.Secret) (answer, error) {
-	source := s.tokens(at).TokenSource(context.WithValue(ctx, oauth2.HTTPClient, s.http), &oauth2.Token{RefreshToken: string(refresh)})
-	token, err := source.Token()
-	if err != nil {
-		return answer{}, s.tokenError(ctx, opRenew, err, refresh)
-	}
-	return s.tokenAnswer(token), nil
+	return s.trade(ctx, opRenew, at, refresh, url.Values{"grant_type": {"refresh_token"}, "refresh_token": {string(refresh)}})
 }
 
 // redeem trades an authorization code for a pair.
 func (s *server) redeem(ctx context.Context, at address, code event.Secret) (answer, error) {
-	token, err := s.tokens(at).Exchange(context.WithValue(ctx, oauth2.HTTPClient, s.http), string(code))
+	return s.trade(ctx, opExchange, at, code, url.Values{"grant_type": {"authorization_code"}, "code": {string(code)}})
+}
+
+// trade sends a credential that works once to the token endpoint that belongs to an OAuth server's REST
+// address. Its response is read with more patience than package oauth2 has: the credential is spent, so a
+// pair in a response of an odd form must not be lost.
+func (s *server) trade(ctx context.Context, op string, at address, sent event.Secret, form url.Values) (answer, error) {
+	form.Set("client_id", s.id)
+	form.Set("client_secret", string(s.secret))
+	at.path = strings.TrimSuffix(at.path, "rest/") + "oauth/token/"
+	status, body, err := s.post(ctx, op, at, form)
 	if err != nil {
-		return answer{}, s.tokenError(ctx, opExchange, err, code)
+		return answer{}, err
 	}
-	return s.tokenAnswer(token), nil
+	all, ok := findFacts(body, "access_token", "error")
+	if code := all.text("error"); code != "" {
+		return answer{}, s.refusal(op, status, code, all.text("error_description"), sent)
+	}
+	if redirects(status) || !ok || all.text("access_token") == "" {
+		e := s.refusal(op, status, "", "", sent)
+		if e.Detail == "" {
+			e.Detail = "the response is not what a token endpoint sends"
+		}
+		return answer{}, e
+	}
+	s.accepted.Store(time.Now().Unix())
+	return s.tokenAnswer(all), nil
+}
+
+// post sends a form and reads the response. An OAuth server that keeps failing is left alone for a while.
+func (s *server) post(ctx context.Context, op string, at address, form url.Values) (status int, body []byte, err error) {
+	result := outcomeFailed
+	if s.hosts.listed(at) { // an OAuth server
+		report, err := s.breakers.allow(at.authority())
+		if err != nil {
+			return 0, nil, &Error{Op: op, Kind: ErrTemporary, Detail: err.Error()}
+		}
+		defer func() {
+			if ctx.Err() != nil {
+				result = outcomeUnknown
+			}
+			report(result)
+		}()
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, at.String(), strings.NewReader(form.Encode()))
+	if err != nil {
+		return 0, nil, &Error{Op: op, Kind: ErrEndpoint}
+	}
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	req.Header.Set("Accept", "application/json")
+	resp, err := s.http.Do(req)
+	if err != nil {
+		return 0, nil, connectionError(ctx, op, err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	body, err = io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err != nil {
+		return 0, nil, connectionError(ctx, op, err)
+	}
+	if resp.StatusCode < http.StatusInternalServerError {
+		result = outcomeAnswered
+	}
+	return resp.StatusCode, body, nil
 }
 
 // tokenAnswer reads a pair and what came along with it.
-func (s *server) tokenAnswer(token *oauth2.Token) answer {
+func (s *server) tokenAnswer(all facts) answer {
 	a := answer{
-		memberID: text(token.Extra("member_id")),
-		clientID: text(token.Extra("client_id")),
-		access:   event.Secret(token.AccessToken),
-		refresh:  event.Secret(token.RefreshToken),
-		expires:  expiry(time.Now(), integer(token.Extra("expires")), token.ExpiresIn),
-		userID:   integer(token.Extra("user_id")),
-		scope:    scopes(token.Extra("scope")),
-		status:   text(token.Extra("status")),
+		memberID: all.text("member_id"),
+		clientID: all.text("client_id"),
+		access:   event.Secret(all.text("access_token")),
+		refresh:  event.Secret(all.text("refresh_token")),
+		expires:  expiry(time.Now(), integer(all["expires"]), integer(all["expires_in"])),
+		userID:   integer(all["user_id"]),
+		scope:    scopes(all["scope"]),
+		status:   all.text("status"),
 	}
 	// The pair is good, whatever is wrong with the rest: losing it would lose the portal.
-	if portal, err := s.hosts.portal(text(token.Extra("client_endpoint"))); err == nil {
+	if portal, err := s.hosts.portal(all.text("client_endpoint")); err == nil {
 		a.clientEndpoint = portal.String()
 	}
-	if at, err := s.hosts.server(text(token.Extra("server_endpoint"))); err == nil {
+	if at, err := s.hosts.server(all.text("server_endpoint")); err == nil {
 		a.serverEndpoint = at.String()
 	}
 	return a
 }
 
-// tokenError turns the errors of package oauth2, which print whole answers, into this package's.
-func (s *server) tokenError(ctx context.Context, op string, err error, sent event.Secret) error {
-	var refusal *oauth2.RetrieveError
-	if errors.As(err, &refusal) {
-		return s.refusal(op, refusal.Response.StatusCode, refusal.ErrorCode, refusal.ErrorDescription, sent)
-	}
-	var address *url.Error
-	if errors.As(err, &address) {
-		return connectionError(ctx, op, err)
-	}
-	if ctx.Err() != nil {
-		return connectionError(ctx, op, ctx.Err())
-	}
-	// Whatever else package oauth2 returns quotes the answer.
-	return &Error{Op: op, Kind: ErrTemporary, Detail: "the answer is not what a token endpoint sends"}
+func redirects(status int) bool {
+	return status >= http.StatusMultipleChoices && status < http.StatusBadRequest
 }
 
 func (s *server) refusal(op string, status int, code, description string, sent event.Secret) *Error {
 	clean := cleanCode(code, sent, s.secret)
 	e := &Error{Op: op, Kind: codeKind(clean, description), Code: clean, Status: status}
-	if status >= http.StatusMultipleChoices && status < http.StatusBadRequest {
+	if redirects(status) {
 		e.Kind, e.Code, e.Detail = ErrTemporary, "", "it redirects, which is not followed"
 	}
 	return e
@@ -108,35 +146,37 @@ func (s *server) refusal(op string, status int, code, description string, sent e
 // identify asks whose a live access token is. The answer's shape is not documented: what it says of the portal and the
 // application is taken from wherever it stands, and what it says twice must agree.
 func (s *server) identify(ctx context.Context, at address, access event.Secret) (answer, error) {
-	form := url.Values{"auth": {string(access)}}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, at.String()+"app.info", strings.NewReader(form.Encode()))
+	at.path += "app.info"
+	result, err := s.ask(ctx, opIdentify, at, access)
 	if err != nil {
-		return answer{}, &Error{Op: opIdentify, Kind: ErrEndpoint}
+		return answer{}, err
 	}
-	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	req.Header.Set("Accept", "application/json")
-	resp, err := s.http.Do(req)
+	object, _ := result.(map[string]any)
+	if object == nil {
+		return answer{}, &Error{Op: opIdentify, Kind: ErrTemporary, Detail: "the response is not what app.info sends"}
+	}
+	return s.identity(object, access)
+}
+
+// ask calls a method with an access token and returns its result.
+func (s *server) ask(ctx context.Context, op string, at address, access event.Secret) (any, error) {
+	status, body, err := s.post(ctx, op, at, url.Values{"auth": {string(access)}})
 	if err != nil {
-		return answer{}, connectionError(ctx, opIdentify, err)
+		return nil, err
 	}
-	defer func() { _ = resp.Body.Close() }()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
-	if err != nil {
-		return answer{}, connectionError(ctx, opIdentify, err)
-	}
-	all, ok := parseFacts(body)
+	all, ok := findFacts(body, "result", "error")
 	if code := all.text("error"); code != "" {
-		return answer{}, s.refusal(opIdentify, resp.StatusCode, code, all.text("error_description"), access)
+		return nil, s.refusal(op, status, code, all.text("error_description"), access)
 	}
-	result := all.object("result")
-	if !ok || result == nil || resp.StatusCode != http.StatusOK {
-		e := s.refusal(opIdentify, resp.StatusCode, "", "", access)
+	result, has := all["result"]
+	if !ok || !has || status != http.StatusOK {
+		e := s.refusal(op, status, "", "", access)
 		if e.Detail == "" {
-			e.Detail = "the answer is not what app.info sends"
+			e.Detail = "the response is not what a method sends"
 		}
-		return answer{}, e
+		return nil, e
 	}
-	return s.identity(result, access)
+	return result, nil
 }
 
 // identity reads the result of app.info.

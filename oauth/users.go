@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/b24events/b24events/event"
 )
@@ -22,7 +23,7 @@ func (u *User) ClientID() string { return u.portals.ClientID() }
 // Format prints the user's number and no token, whatever the verb.
 func (u *User) Format(f fmt.State, _ rune) { _, _ = fmt.Fprintf(f, "oauth.User(%d)", u.id) }
 
-// User returns access as the user with that number. Numbers are a portal's own: the same number on two portals is two people.
+// User returns access as the user with that ID. IDs are a portal's own: the same ID on two portals is two people.
 // The portal limits what it allows to that user's rights.
 func (p *Portals) User(id int64) *User { return &User{portals: p, id: id} }
 
@@ -43,23 +44,31 @@ func (u *User) Moved(ctx context.Context, memberID, endpoint string) error {
 	return u.portals.Moved(ctx, memberID, endpoint)
 }
 
-// use takes the token from the user's record and the address from the portal's, which is the one that is kept right when the
-// portal is renamed.
+// Removed is [Portals.Removed].
+func (u *User) Removed(ctx context.Context, memberID, code string) {
+	u.portals.Removed(ctx, memberID, code)
+}
+
+// use takes the token from the user's record, or from the application's when that holds this user's
+// tokens; and the address from the application's record, which is the one that follows a renamed portal.
 func (u *User) use(
 	ctx context.Context, memberID string, token func(context.Context, Key) (Installation, error),
 ) (endpoint, access string, err error) {
 	if u.id == 0 { // the application's own key
-		return "", "", &Error{Op: opUser, Kind: ErrNotFound, Detail: "no user has the number 0"}
+		return "", "", &Error{Op: opUser, Kind: ErrNotFound, Detail: "no user has the ID 0"}
 	}
+	app, appErr := u.portals.load(ctx, u.portals.appKey(memberID))
 	in, err := token(ctx, u.portals.userKey(memberID, u.id))
-	if err != nil {
+	if errors.Is(err, ErrNotFound) && appErr == nil && app.in.UserID == u.id {
+		in, err = token(ctx, u.portals.appKey(memberID))
+	}
+	switch {
+	case err != nil:
 		return "", "", err
+	case appErr != nil:
+		return "", "", appErr // also when the application was removed and only the user is left
 	}
-	portal, err := u.portals.load(ctx, u.portals.appKey(memberID))
-	if err != nil {
-		return "", "", err // also where the application was removed and only the user is left
-	}
-	return portal.in.ClientEndpoint, string(in.AccessToken), nil
+	return app.in.ClientEndpoint, string(in.AccessToken), nil
 }
 
 // KeepUser takes the tokens that an application page brings (its auth block, see event.ParseRequest), lets the OAuth server
@@ -75,7 +84,10 @@ func (p *Portals) KeepUser(ctx context.Context, auth event.Auth) (Installation, 
 	if !validMemberID(auth.MemberID) || auth.RefreshToken == "" {
 		return Installation{}, &Error{Op: opUser, Kind: ErrUnverified, Detail: "it names no portal or carries no refresh token"}
 	}
-	in, err := p.fly(ctx, &p.arrival, flightOf(opUser, auth), opUser, func(ctx context.Context) (Installation, error) {
+	if !plausibleTokens(auth) {
+		return Installation{}, &Error{Op: opUser, Kind: ErrUnverified, Detail: "what it carries are no tokens"}
+	}
+	in, err := p.flights.do(ctx, flightOf(opUser, auth), opUser, func(ctx context.Context) (Installation, error) {
 		return p.checkUser(ctx, auth)
 	})
 	p.logRefusal(ctx, auth.MemberID, err)
@@ -88,17 +100,15 @@ func (p *Portals) checkUser(ctx context.Context, claim event.Auth) (Installation
 	if err != nil {
 		return Installation{}, err
 	}
-	a, err := p.prove(ctx, at, claim)
+	if owns(app, claim) {
+		return p.checkPage(ctx, claim)
+	}
+	proof, err := p.prove(ctx, opUser, at, claim, app, true)
 	if err != nil {
 		return p.reloaded(ctx, claim, err)
 	}
-	if err := p.concerns(&a, claim, app, true); err != nil {
-		return Installation{}, err
-	}
-	if a.serverEndpoint == "" {
-		a.serverEndpoint = at.String()
-	}
-	return p.keepUser(ctx, a, claim)
+	proof.release() // it was for another key
+	return p.keepUser(ctx, proof.answer, claim)
 }
 
 // reloaded returns what is stored of the user of a page that was loaded again.
@@ -108,7 +118,7 @@ func (p *Portals) reloaded(ctx context.Context, claim event.Auth, refusal error)
 		return Installation{}, refusal
 	}
 	if claim.AccessToken != "" {
-		in, err := p.checkPage(ctx, withoutRefresh(claim))
+		in, err := p.checkPage(ctx, claim)
 		if err == nil {
 			var r record
 			if r, err = p.load(ctx, p.userKey(in.MemberID, in.UserID)); err == nil {
@@ -123,10 +133,10 @@ func (p *Portals) reloaded(ctx context.Context, claim event.Auth, refusal error)
 }
 
 // ExchangeUser trades an authorization code as [Portals.Exchange] does, and stores the tokens as those of the user who gave the
-// application leave, for [Portals.User]. The application's own tokens stay as they are. The portal must be known, or
-// ExchangeUser returns [ErrNotFound], and the code is used up.
-func (p *Portals) ExchangeUser(ctx context.Context, code, serverDomain string) (Installation, error) {
-	return p.redeem(ctx, "user's code", code, serverDomain, func(ctx context.Context, a answer) (Installation, error) {
+// application leave, for [Portals.User]. The application's own tokens stay as they are, and the user may be anybody. The portal
+// must be known, or ExchangeUser returns [ErrNotFound], and the code is used up.
+func (p *Portals) ExchangeUser(ctx context.Context, code Code) (Installation, error) {
+	return p.redeem(ctx, "user's code", code, func(ctx context.Context, a answer) (Installation, error) {
 		if _, err := p.load(ctx, p.appKey(a.memberID)); err != nil {
 			return Installation{}, err
 		}
@@ -134,26 +144,18 @@ func (p *Portals) ExchangeUser(ctx context.Context, code, serverDomain string) (
 	})
 }
 
-// keepUser stores what the OAuth server has confirmed under the key of the user whom it names.
+// keepUser stores what the OAuth server has confirmed under the key of the user whom it names, or else the portal.
 func (p *Portals) keepUser(ctx context.Context, a answer, claim event.Auth) (Installation, error) {
 	if a.userID == 0 {
-		at, err := p.server.hosts.server(a.serverEndpoint)
-		if err != nil {
+		var err error
+		if a.userID, err = p.profile(ctx, a.clientEndpoint, a.access); err != nil {
 			return Installation{}, err
-		}
-		said, err := p.server.identify(ctx, at, a.access)
-		if err != nil {
-			return Installation{}, err
-		}
-		if a.userID = said.userID; a.userID == 0 {
-			return Installation{}, &Error{Op: opUser, Kind: ErrUnverified, Detail: "the OAuth server does not say which user the tokens are of"}
 		}
 	}
-	key := p.userKey(a.memberID, a.userID)
-	stored, err := p.load(ctx, key)
-	if err != nil {
-		stored = record{} // none, or it cannot be read now: it is rebased when it is written
+	if a.userID <= 0 {
+		return Installation{}, &Error{Op: opUser, Kind: ErrUnverified, Detail: "nobody says which user the tokens are of"}
 	}
 	// The application token stays with the application's own record: it is the portal's, not the user's.
-	return p.keep(ctx, key, stored, a, event.Auth{MemberID: key.MemberID, UserID: key.UserID, Scope: claim.Scope, Status: claim.Status})
+	of := event.Auth{MemberID: claim.MemberID, UserID: a.userID, Scope: claim.Scope, Status: claim.Status}
+	return p.keep(ctx, p.userKey(claim.MemberID, a.userID), a, of, time.Time{})
 }

@@ -2,8 +2,6 @@ package oauth_test
 
 import (
 	"context"
-	"errors"
-	"iter"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -35,7 +33,7 @@ func TestTokensOfSeveralUsers(t *testing.T) {
 	require.NotEqual(t, g.RefreshToken, in.RefreshToken, "that one was traded in")
 	code, err := w.app.Code(ben)
 	require.NoError(t, err)
-	in, err = portals.ExchangeUser(ctx, string(code), w.OAuthHost()) // by a code
+	in, err = portals.ExchangeUser(ctx, oauth.Code{Code: code, ServerDomain: w.OAuthHost()}) // by a code
 	require.NoError(t, err)
 	require.Equal(t, ben, in.UserID)
 	require.Equal(t, app, load(t, w.store, w.MemberID()), "the application's own stay")
@@ -62,7 +60,7 @@ func TestTokensOfSeveralUsers(t *testing.T) {
 	require.Equal(t, "Zoe", who(portals.User(zoe)))
 
 	require.NoError(t, portals.Forget(ctx, w.MemberID()))
-	for key := range w.store.Keys(ctx) {
+	for key := range oauth.Keys(ctx, w.store, clientID) {
 		require.Failf(t, "left behind", "%v", key)
 	}
 	_, _, err = portals.User(zoe).Access(ctx, w.MemberID())
@@ -79,7 +77,10 @@ func pageOf(g eventtest.Grant) event.Auth {
 func TestUserIsNotTheApplication(t *testing.T) {
 	t.Parallel()
 	portals := scripted(t, stored(t), counting())
-	for _, id := range []int64{0, 1, 7} {
+	_, token, err := portals.User(1).Access(t.Context(), member)
+	require.NoError(t, err)
+	require.Equal(t, "a1", token, "the application's own tokens are this user's")
+	for _, id := range []int64{0, 7, -1} {
 		_, token, err := portals.User(id).Access(t.Context(), member)
 		require.ErrorIs(t, err, oauth.ErrNotFound)
 		require.Empty(t, token)
@@ -143,31 +144,35 @@ func TestKeepUserRefusals(t *testing.T) {
 		}
 		return `{"result":{"client_id":"` + clientID + `","user_id":7,"install":{"member_id":"` + member + `"}}}`
 	}
+	profile := func(members string) func(string, sent) (int, string) {
+		return func(string, sent) (int, string) { return 200, `{"result":{` + members + `}}` }
+	}
 	tests := map[string]struct {
 		change func(*event.Auth)
 		token  string
 		info   string
+		portal func(string, sent) (int, string)
 		kind   oauth.Kind // empty where it works
 		calls  int
 	}{
-		"works":                     {func(*event.Auth) {}, pair("u2", "ur2", map[string]any{"user_id": 7}), "", "", 1},
-		"user from app.info":        {func(*event.Auth) {}, pair("u2", "ur2", map[string]any{"user_id": nil}), info(7), "", 2},
-		"user nowhere":              {func(*event.Auth) {}, pair("u2", "ur2", map[string]any{"user_id": nil}), info(0), oauth.ErrUnverified, 2},
-		"no refresh token":          {func(a *event.Auth) { a.RefreshToken = "" }, "", "", oauth.ErrUnverified, 0},
-		"no portal":                 {func(a *event.Auth) { a.MemberID = "" }, "", "", oauth.ErrUnverified, 0},
-		"unknown portal":            {func(a *event.Auth) { a.MemberID = "b" }, "", "", oauth.ErrNotFound, 0},
-		"another portal's tokens":   {func(*event.Auth) {}, pair("u2", "ur2", map[string]any{"member_id": "b"}), "", oauth.ErrUnverified, 1},
-		"another application":       {func(*event.Auth) {}, pair("u2", "ur2", map[string]any{"client_id": "other"}), "", oauth.ErrUnverified, 1},
-		"hostile OAuth server":      {func(a *event.Auth) { a.ServerEndpoint = "https://evil.example/rest/" }, "", "", oauth.ErrUnverified, 0},
-		"used up and expired":       {func(*event.Auth) {}, `{"error":"invalid_grant"}`, `{"error":"expired_token"}`, oauth.ErrUnverified, 2},
-		"used up, nobody known":     {func(*event.Auth) {}, `{"error":"invalid_grant"}`, info(7), oauth.ErrUnverified, 2},
-		"OAuth server out of order": {func(*event.Auth) {}, `oops`, "", oauth.ErrTemporary, 1},
-		"out of order on the way":   {func(*event.Auth) {}, `{"error":"invalid_grant"}`, `oops`, oauth.ErrTemporary, 2},
+		"works":                     {func(*event.Auth) {}, pair("u2", "ur2", map[string]any{"user_id": 7}), "", nil, "", 1},
+		"user from the portal":      {func(*event.Auth) {}, pair("u2", "ur2", map[string]any{"user_id": nil}), "", profile(`"ID":7`), "", 1},
+		"user nowhere":              {func(*event.Auth) {}, pair("u2", "ur2", map[string]any{"user_id": nil}), "", profile(`"ID":0`), oauth.ErrUnverified, 1},
+		"no refresh token":          {func(a *event.Auth) { a.RefreshToken = "" }, "", "", nil, oauth.ErrUnverified, 0},
+		"no portal":                 {func(a *event.Auth) { a.MemberID = "" }, "", "", nil, oauth.ErrUnverified, 0},
+		"unknown portal":            {func(a *event.Auth) { a.MemberID = "b" }, "", "", nil, oauth.ErrNotFound, 0},
+		"another portal's tokens":   {func(*event.Auth) {}, pair("u2", "ur2", map[string]any{"member_id": "b"}), "", nil, oauth.ErrUnverified, 1},
+		"another application":       {func(*event.Auth) {}, pair("u2", "ur2", map[string]any{"client_id": "other"}), "", nil, oauth.ErrUnverified, 1},
+		"hostile OAuth server":      {func(a *event.Auth) { a.ServerEndpoint = "https://evil.example/rest/" }, "", "", nil, oauth.ErrUnverified, 0},
+		"used up and expired":       {func(*event.Auth) {}, `{"error":"invalid_grant"}`, `{"error":"expired_token"}`, nil, oauth.ErrUnverified, 2},
+		"used up, nobody known":     {func(*event.Auth) {}, `{"error":"invalid_grant"}`, info(7), nil, oauth.ErrUnverified, 2},
+		"OAuth server out of order": {func(*event.Auth) {}, `oops`, "", nil, oauth.ErrTemporary, 1},
+		"out of order on the way":   {func(*event.Auth) {}, `{"error":"invalid_grant"}`, `oops`, nil, oauth.ErrTemporary, 2},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := &script{answer: func(r sent) (int, string) {
+			s := &script{identifies: true, portal: test.portal, answer: func(r sent) (int, string) {
 				if r.form.Has("grant_type") {
 					return 200, test.token
 				}
@@ -215,7 +220,7 @@ func TestPageThatWasLoadedAgain(t *testing.T) {
 func TestExchangeUserOfAnUnknownPortal(t *testing.T) {
 	t.Parallel()
 	store := oauth.NewMemoryStore()
-	_, err := scripted(t, store, &script{answer: says(200, pair("a2", "r2", nil))}).ExchangeUser(t.Context(), "c0de", "")
+	_, err := scripted(t, store, &script{answer: says(200, pair("a2", "r2", nil))}).ExchangeUser(t.Context(), oauth.Code{Code: "c0de"})
 	require.ErrorIs(t, err, oauth.ErrNotFound)
 	_, _, err = store.Load(t.Context(), oauth.Key{ClientID: clientID, MemberID: member, UserID: 1})
 	require.ErrorIs(t, err, oauth.ErrNotFound)
@@ -231,38 +236,22 @@ func TestForgetUsers(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, scripted(t, store, counting()).Forget(t.Context(), member))
 		var left []oauth.Key
-		for key, err := range store.Keys(t.Context()) {
+		for key, err := range oauth.Keys(t.Context(), store, clientID) {
 			require.NoError(t, err)
 			left = append(left, key)
 		}
 		require.Equal(t, []oauth.Key{other}, left)
 	})
-	t.Run("store that cannot list", func(t *testing.T) {
+	t.Run("store that fails to list", func(t *testing.T) {
 		t.Parallel()
 		inner := withUser(t, stored(t))
-		portals := scripted(t, &faultyStore{Store: inner}, counting())
-		require.NoError(t, portals.Forget(t.Context(), member))
-		requireEmpty(t, inner, member)
-		_, _, err := portals.User(7).Access(t.Context(), member)
-		require.ErrorIs(t, err, oauth.ErrNotFound, "a token that is left leads nowhere")
-	})
-	t.Run("a key that cannot be told", func(t *testing.T) {
-		t.Parallel()
-		inner := withUser(t, stored(t))
-		require.NoError(t, scripted(t, damaged{inner}, counting()).Forget(t.Context(), member))
-		_, _, err := inner.Load(t.Context(), oauth.Key{ClientID: clientID, MemberID: member, UserID: 7})
-		require.ErrorIs(t, err, oauth.ErrNotFound)
+		portals := scripted(t, unlistable{inner}, counting())
+		require.ErrorIs(t, portals.Forget(t.Context(), member), oauth.ErrStore)
+		load(t, inner, member) // known, so that the uninstallation can be tried again
 	})
 }
 
-// damaged is a store with an installation whose key cannot be told.
-type damaged struct{ *oauth.MemoryStore }
+// unlistable is a store that fails to list.
+type unlistable struct{ *oauth.MemoryStore }
 
-func (s damaged) Keys(ctx context.Context) iter.Seq2[oauth.Key, error] {
-	return func(yield func(oauth.Key, error) bool) {
-		if !yield(oauth.Key{}, errors.New("damaged")) {
-			return
-		}
-		s.MemoryStore.Keys(ctx)(yield)
-	}
-}
+func (unlistable) List(context.Context, oauth.Key, int) ([]oauth.Key, error) { return nil, errDisk }

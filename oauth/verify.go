@@ -3,54 +3,64 @@ package oauth
 import (
 	"context"
 	"errors"
+	"slices"
+	"strings"
+	"time"
 
 	"github.com/b24events/b24events/event"
 )
 
-// The events that may bring a new application token.
+// The events that bring tokens.
 const (
-	onAppInstall = "ONAPPINSTALL"
-	onAppUpdate  = "ONAPPUPDATE"
+	onAppInstall   = "ONAPPINSTALL"
+	onAppUpdate    = "ONAPPUPDATE"
+	onAppUserReady = "ONAPPUSERREADY"
 )
 
-// Verify decides whether a delivery comes from where it says, by the application token that is stored for its portal. An
-// ONAPPINSTALL, and an ONAPPUPDATE with a new application token, are confirmed at the OAuth server first, and what that
-// server answers is stored: the platform does not send them again. Of an ONAPPUNINSTALL nothing is deleted here; see
-// [Portals.Lifecycle].
+// Verify decides whether a delivery comes from where it says, and returns what proves it. An application
+// token that is stored for the portal is an [event.ProofInstallation]. An ONAPPINSTALL, and an ONAPPUPDATE with
+// a new application token, are confirmed at the OAuth server, checked by [WithInstallPolicy], and stored: the
+// platform does not send them again. An ONAPPUSERREADY is confirmed by the tokens that it brings, which are
+// stored as those of their user. These are an [event.ProofTokens]. Of an ONAPPUNINSTALL nothing is deleted
+// here; see [Portals.Lifecycle].
 //
-// It returns nil; an error that is an [event.ErrForbidden] where the delivery proves nothing, and then has stored nothing;
-// or another error where it could not tell because the store or the OAuth server failed.
+// The error is an [event.ErrForbidden] when the delivery proves nothing, and an [event.ErrUnknownPortal]
+// when nothing is stored for its portal; nothing was stored then. Any other error means that Verify could not tell,
+// because the store, the OAuth server or the portal failed.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/events/safe-event-handlers.html
 func (p *Portals) Verify(ctx context.Context, d *event.Delivery) (event.Proof, error) {
 	if d == nil {
 		return event.Proof{}, event.ErrForbidden
 	}
-	if d.Name == onAppInstall {
-		return p.verifyInstall(ctx, d.Auth)
+	switch d.Name {
+	case onAppInstall:
+		return p.verifyInstall(ctx, d)
+	case onAppUserReady:
+		return p.verifyUserReady(ctx, d)
 	}
-	in, known, err := p.authenticates(ctx, d.Auth)
-	if err != nil {
-		return event.Proof{}, err
+	proof, err := p.authenticate(ctx, d)
+	if errors.Is(err, event.ErrForbidden) && d.Name == onAppUpdate {
+		return p.verifyInstall(ctx, d)
 	}
-	if known {
-		return p.proof(event.ProofInstallation, in), nil
-	}
-	if d.Name == onAppUpdate {
-		return p.verifyInstall(ctx, d.Auth)
-	}
-	return event.Proof{}, event.ErrForbidden
+	return proof, err
 }
 
-func (p *Portals) verifyInstall(ctx context.Context, auth event.Auth) (event.Proof, error) {
-	if auth.ApplicationToken == "" {
+// verifyInstall stores an installation that an event brings. A copy of one that is stored already proves
+// nothing but its application token.
+func (p *Portals) verifyInstall(ctx context.Context, d *event.Delivery) (event.Proof, error) {
+	if d.Auth.ApplicationToken == "" {
 		return event.Proof{}, &Error{Op: opInstall, Kind: ErrUnverified, Detail: "it carries no application token"}
 	}
-	in, err := p.Install(ctx, auth)
+	in, copied, err := p.install(ctx, arrival{Auth: d.Auth, fired: d.Time})
 	if err != nil {
 		return event.Proof{}, err
 	}
-	return p.proof(event.ProofTokens, in), nil
+	by := event.ProofTokens
+	if copied {
+		by = event.ProofInstallation
+	}
+	return p.proof(by, in), nil
 }
 
 // proof is that of a delivery for a stored installation.
@@ -60,14 +70,141 @@ func (p *Portals) proof(by event.ProofKind, in Installation) event.Proof {
 	}
 }
 
-// authenticates compares a delivery's application token with those stored for its portal. An unknown portal takes as long as
-// a wrong token.
-func (p *Portals) authenticates(ctx context.Context, auth event.Auth) (Installation, bool, error) {
-	r, err := p.load(ctx, p.appKey(auth.MemberID))
+// authenticate compares a delivery's application token with those stored for its portal. An unknown portal
+// takes as long as a wrong token.
+func (p *Portals) authenticate(ctx context.Context, d *event.Delivery) (event.Proof, error) {
+	member := d.ClaimedMemberID()
+	r, err := p.load(ctx, p.appKey(member))
+	known := err == nil
 	if err != nil && !errors.Is(err, ErrNotFound) {
-		return Installation{}, false, err
+		return event.Proof{}, err
 	}
-	in := r.in
-	in.MemberID = auth.MemberID
-	return in, in.authenticates(auth.ApplicationToken), nil
+	good := oneOf(r.in.applicationTokens(time.Now(), p.window), d.Auth.ApplicationToken)
+	switch {
+	case good && known:
+		in := r.in
+		in.MemberID = member
+		return p.proof(event.ProofInstallation, in), nil
+	case known:
+		return event.Proof{}, event.ErrForbidden
+	default:
+		return event.Proof{}, event.ErrUnknownPortal
+	}
+}
+
+// verifyUserReady confirms the tokens in an ONAPPUSERREADY, by trading the refresh token, and stores them
+// as their user's. The event may come before the installation, and is sent once.
+//
+// Source: https://apidocs.bitrix24.com/api-reference/common/events/on-app-user-ready.html
+func (p *Portals) verifyUserReady(ctx context.Context, d *event.Delivery) (event.Proof, error) {
+	e, err := event.OnAppUserReady.Decode(d)
+	if err != nil {
+		return event.Proof{}, event.ErrForbidden
+	}
+	claim := event.Auth{
+		MemberID: e.MemberID, AccessToken: e.AccessToken, RefreshToken: e.RefreshToken, UserID: e.UserID,
+		ClientEndpoint: e.ClientEndpoint, ServerEndpoint: e.ServerEndpoint, Status: e.Status,
+		Scope:            strings.FieldsFunc(e.Scope, func(c rune) bool { return c == ',' || c == ' ' }),
+		ApplicationToken: d.Auth.ApplicationToken,
+	}
+	switch {
+	case !validMemberID(claim.MemberID) || claim.RefreshToken == "" || !plausibleTokens(claim):
+		return event.Proof{}, &Error{Op: opUser, Kind: ErrUnverified, Detail: "it names no portal or carries no refresh token"}
+	case d.ClaimedMemberID() != claim.MemberID:
+		return event.Proof{}, &Error{Op: opUser, Kind: ErrUnverified, Detail: "it names two portals"}
+	}
+	in, err := p.flights.do(ctx, flightOf(onAppUserReady, claim), opUser, func(ctx context.Context) (Installation, error) {
+		return p.checkUserReady(ctx, claim)
+	})
+	p.logRefusal(ctx, claim.MemberID, err)
+	if err != nil {
+		return event.Proof{}, err
+	}
+	in.MemberID = claim.MemberID
+	return p.proof(event.ProofTokens, in), nil
+}
+
+func (p *Portals) checkUserReady(ctx context.Context, claim event.Auth) (Installation, error) {
+	app, err := p.load(ctx, p.appKey(claim.MemberID))
+	known := err == nil
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return Installation{}, err
+	}
+	at, err := p.claimedServer(claim, app.in)
+	if err != nil {
+		return Installation{}, &Error{Op: opUser, Kind: ErrUnverified, Err: err}
+	}
+	proof, err := p.prove(ctx, opUser, at, claim, app.in, known)
+	if err != nil {
+		return p.copyOfUserReady(ctx, claim, err)
+	}
+	proof.release() // it was for another key
+	if claim.UserID != 0 && proof.userID != 0 && proof.userID != claim.UserID {
+		return Installation{}, &Error{Op: opUser, Kind: ErrUnverified, Detail: "its tokens are another user's"}
+	}
+	if proof.userID == 0 {
+		proof.userID = claim.UserID
+	}
+	return p.keepUser(ctx, proof.answer, claim)
+}
+
+// copyOfUserReady accepts a copy of an event whose refresh token is spent: when the portal's application
+// token proves it, and its user's tokens are stored.
+func (p *Portals) copyOfUserReady(ctx context.Context, claim event.Auth, refusal error) (Installation, error) {
+	var e *Error
+	if !errors.As(refusal, &e) || !e.refusesToken() {
+		return Installation{}, refusal
+	}
+	app, appErr := p.load(ctx, p.appKey(claim.MemberID))
+	user, userErr := p.load(ctx, p.userKey(claim.MemberID, claim.UserID))
+	if appErr == nil && userErr == nil && oneOf(app.in.applicationTokens(time.Now(), p.window), claim.ApplicationToken) {
+		return user.in, nil
+	}
+	return Installation{}, &Error{Op: opUser, Kind: ErrUnverified, Err: refusal}
+}
+
+// maxExtraTokens is how many application tokens a portal may have besides its own.
+const maxExtraTokens = 50
+
+// AddApplicationToken makes a portal's events with another application token pass [Portals.Verify] too.
+// Bitrix24 gives the subscriptions of a v2 bot an application token of their own when the bot's token is
+// changed. Only add a token that the platform gave the application itself, never one that an unverified event
+// brings. The portal must be known, or it returns [ErrNotFound].
+//
+// Source: https://apidocs.bitrix24.com/api-reference/chat-bots/chat-bots-v2/index.html
+func (p *Portals) AddApplicationToken(ctx context.Context, memberID string, token event.Secret) error {
+	if len(token) < minApplicationToken || !plausibleTokens(event.Auth{ApplicationToken: token}) {
+		return &Error{Op: opToken, Kind: ErrUnverified, Detail: "it is no application token; those have 32 characters"}
+	}
+	full := false
+	_, err := p.change(ctx, p.appKey(memberID), func(in *Installation) bool {
+		full = len(in.ExtraApplicationTokens) >= maxExtraTokens
+		if full || slices.Contains(in.ExtraApplicationTokens, token) {
+			return false
+		}
+		in.ExtraApplicationTokens = append(slices.Clone(in.ExtraApplicationTokens), token)
+		in.UpdatedAt = time.Now().UTC()
+		return true
+	})
+	if err == nil && full {
+		return &Error{Op: opToken, Kind: ErrUnverified, Detail: "the portal has too many already; see RemoveApplicationToken"}
+	}
+	return err
+}
+
+// minApplicationToken is the shortest application token accepted from the application itself.
+const minApplicationToken = 16
+
+// RemoveApplicationToken ends what [Portals.AddApplicationToken] began. A token that is not there is no error.
+func (p *Portals) RemoveApplicationToken(ctx context.Context, memberID string, token event.Secret) error {
+	_, err := p.change(ctx, p.appKey(memberID), func(in *Installation) bool {
+		i := slices.Index(in.ExtraApplicationTokens, token)
+		if i < 0 {
+			return false
+		}
+		in.ExtraApplicationTokens = slices.Delete(slices.Clone(in.ExtraApplicationTokens), i, i+1)
+		in.UpdatedAt = time.Now().UTC()
+		return true
+	})
+	return err
 }

@@ -3,6 +3,7 @@ package oauth_test
 import (
 	"context"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -12,7 +13,13 @@ import (
 
 func TestVerify(t *testing.T) {
 	t.Parallel()
-	rotated := func(in *oauth.Installation) { in.PreviousApplicationToken = "t0" }
+	rotated := func(in *oauth.Installation) {
+		in.PreviousApplicationToken, in.RotatedAt = "t0", time.Now().Add(-59*time.Minute)
+	}
+	longAgo := func(in *oauth.Installation) {
+		in.PreviousApplicationToken, in.RotatedAt = "t0", time.Now().Add(-61*time.Minute)
+	}
+	extra := func(in *oauth.Installation) { in.ExtraApplicationTokens = []event.Secret{"t7", "t8"} }
 	byCode := func(in *oauth.Installation) { in.ApplicationToken = "" }
 	tests := map[string]struct {
 		stored func(*oauth.Installation)
@@ -21,6 +28,11 @@ func TestVerify(t *testing.T) {
 	}{
 		"current token":                 {same, delivery("ONCRMDEALADD", member, "t1"), true},
 		"previous token":                {rotated, delivery("ONCRMDEALADD", member, "t0"), true},
+		"previous token, an hour later": {longAgo, delivery("ONCRMDEALADD", member, "t0"), false},
+		"previous token of old":         {func(in *oauth.Installation) { in.PreviousApplicationToken = "t0" }, delivery("ONCRMDEALADD", member, "t0"), false},
+		"another token of the portal":   {extra, delivery("ONCRMDEALADD", member, "t8"), true},
+		"own token beside others":       {extra, delivery("ONCRMDEALADD", member, "t1"), true},
+		"no token beside others":        {extra, delivery("ONCRMDEALADD", member, ""), false},
 		"current one after a rotation":  {rotated, delivery("ONCRMDEALADD", member, "t1"), true},
 		"uninstall":                     {same, delivery("ONAPPUNINSTALL", member, "t1"), true},
 		"page":                          {same, &event.Delivery{Kind: event.KindFrame, Auth: event.Auth{MemberID: member, ApplicationToken: "t1"}}, true},
@@ -68,12 +80,14 @@ func proven(d *event.Delivery) *event.Delivery {
 	return d
 }
 
-func TestUnknownPortalAndWrongTokenLookTheSame(t *testing.T) {
+func TestUnknownPortalIsToldFromAWrongToken(t *testing.T) {
 	t.Parallel()
 	portals := scripted(t, stored(t), counting())
 	wrong := errOf(portals.Verify(t.Context(), delivery("ONCRMDEALADD", member, "t2")))
 	unknown := errOf(portals.Verify(t.Context(), delivery("ONCRMDEALADD", "b223c6b3710f85df22e9377d6c4f7553", "t1")))
-	require.Equal(t, wrong, unknown)
+	require.ErrorIs(t, wrong, event.ErrForbidden)
+	require.ErrorIs(t, unknown, event.ErrUnknownPortal)
+	require.ErrorIs(t, unknown, event.ErrForbidden)
 }
 
 func TestVerifyCannotTellWithoutAStore(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"path"
 	"strings"
 	"sync"
 	"testing"
@@ -33,7 +34,7 @@ type world struct {
 func newWorld(tb testing.TB) *world {
 	tb.Helper()
 	p := eventtest.NewPortal(tb)
-	app, err := p.AddApp(eventtest.App{ClientID: clientID, Scope: []string{"crm", "task"}})
+	app, err := p.AddApp(eventtest.App{ClientID: clientID, ClientSecret: "the-secret-of-the-application", Scope: []string{"crm", "task"}})
 	require.NoError(tb, err)
 	require.NoError(tb, app.Install(tb.Context()))
 	return &world{Portal: p, app: app, store: oauth.NewMemoryStore(), key: oauth.Key{ClientID: clientID, MemberID: p.MemberID()}}
@@ -112,7 +113,10 @@ type sent struct {
 // script is an OAuth server that answers what a test tells it to: every answer is a fault of an eventtest portal, on a network in memory,
 // so that it also runs in a synctest bubble and at the official addresses.
 type script struct {
-	answer func(r sent) (status int, body string) // status 0 breaks the connection
+	answer     func(r sent) (status int, body string) // status 0 breaks the connection
+	identifies bool                                   // answer also answers app.info, which is otherwise a method that the server lacks, and unseen
+	// portal answers the portal's own methods, unseen; nil is a portal whose every user is the administrator 1.
+	portal func(method string, r sent) (status int, body string)
 
 	mu      sync.Mutex
 	network *eventtest.Network
@@ -132,10 +136,18 @@ func (s *script) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		panic(err)
 	}
 	got := sent{r.Method, r.Header.Get(headerURL), r.Header.Get("Content-Type"), r.Header.Get("Authorization"), form}
-	s.mu.Lock()
-	s.seen = append(s.seen, got)
-	s.mu.Unlock()
-	status, text := s.answer(got)
+	answer := s.answer
+	switch u, _ := url.Parse(got.url); {
+	case strings.HasSuffix(u.Hostname(), ".bitrix24.com"):
+		answer = func(r sent) (int, string) { return s.ofPortal(path.Base(u.Path), r) }
+	case path.Base(u.Path) == "app.info" && !s.identifies:
+		answer = says(404, noMethod)
+	default:
+		s.mu.Lock()
+		s.seen = append(s.seen, got)
+		s.mu.Unlock()
+	}
+	status, text := answer(got)
 	if status == 0 {
 		panic(http.ErrAbortHandler)
 	}
@@ -146,6 +158,30 @@ func (s *script) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(status)
 	_, _ = io.WriteString(w, text)
 }
+
+// withoutApp is a portal from which the application was removed.
+func withoutApp(string, sent) (int, string) {
+	return 401, `{"error":"APPLICATION_NOT_FOUND","error_description":"Application not found"}`
+}
+
+// ofPortal answers a method of the portal.
+func (s *script) ofPortal(method string, r sent) (status int, body string) {
+	if s.portal != nil {
+		return s.portal(method, r)
+	}
+	switch method {
+	case "user.admin":
+		return 200, `{"result":true}`
+	case "profile":
+		return 200, `{"result":{"ID":"1","ADMIN":true}}`
+	case "app.info":
+		return 200, `{"result":{"ID":1,"CODE":"local.1","STATUS":"L","INSTALLED":true}}`
+	default:
+		return 404, noMethod
+	}
+}
+
+const noMethod = `{"error":"ERROR_METHOD_NOT_FOUND","error_description":"Method not found!"}`
 
 // headerURL tells the script the whole address that was asked for.
 const headerURL = "X-Test-URL"
@@ -160,6 +196,9 @@ func (s *script) RoundTrip(r *http.Request) (*http.Response, error) {
 	there.URL.Scheme, there.URL.Host = "https", "oauth.bitrix.info"
 	if i := strings.Index(there.URL.Path, "/oauth/token/"); i > 0 { // a server below a path
 		there.URL.Path = there.URL.Path[i:]
+	}
+	if strings.HasSuffix(r.URL.Hostname(), ".bitrix24.com") { // the portal's own methods go the same way
+		there.URL.Path = "/rest/app.info"
 	}
 	answer, err := network.RoundTrip(there)
 	if op := (*net.OpError)(nil); errors.As(err, &op) {

@@ -28,7 +28,7 @@ const (
 // time may use it, except for wake and the meter.
 type engine struct {
 	cfg      *config // shared with other engines
-	clientID string // of the application, for the proof of deliveries
+	clientID string  // of the application, for the proof of deliveries
 	memberID string
 	queue    Queue
 	meter    *meter

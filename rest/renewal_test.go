@@ -24,7 +24,7 @@ func TestManyCallsOneRenewal(t *testing.T) {
 	portals, err := oauth.NewPortals(oauth.Config{ClientID: app.ClientID(), ClientSecret: app.ClientSecret()}, oauth.NewMemoryStore(),
 		oauth.WithHosts(portal.OAuthHost()), oauth.WithInsecureHTTP())
 	require.NoError(t, err)
-	_, err = portals.Exchange(t.Context(), string(code), portal.OAuthHost())
+	_, err = portals.Exchange(t.Context(), oauth.Code{Code: code, ServerDomain: portal.OAuthHost()})
 	require.NoError(t, err)
 	api, err := rest.NewPortals(portals, rest.WithInsecureHTTP(), rest.WithoutRateLimit())
 	require.NoError(t, err)

@@ -87,7 +87,7 @@ func (a *app) bindAll(ctx context.Context) {
 	if !slices.ContainsFunc(a.cfg.events, func(name string) bool { return strings.EqualFold(name, event.OnAppUninstall.Name()) }) {
 		a.cfg.logger.LogAttrs(ctx, slog.LevelInfo, "EVENTS lacks ONAPPUNINSTALL: portals that remove the application go unnoticed")
 	}
-	for key, err := range a.access.Store.Keys(ctx) {
+	for key, err := range oauth.Keys(ctx, a.access.Store, a.access.Tokens.ClientID()) {
 		if ctx.Err() != nil {
 			return
 		}

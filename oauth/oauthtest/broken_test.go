@@ -1,11 +1,14 @@
 package oauthtest_test
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
-	"iter"
+	"hash/fnv"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -29,7 +32,17 @@ type brokenStore struct {
 
 	mu    sync.Mutex
 	rows  map[oauth.Key]row
+	late  map[oauth.Key]row // what was there before the last Swap
+	pages map[string][]oauth.Key
 	count int
+
+	prepared map[oauth.Key]int
+}
+
+func newBroken(fault string) *brokenStore {
+	return &brokenStore{
+		fault: fault, rows: make(map[oauth.Key]row), late: make(map[oauth.Key]row), prepared: make(map[oauth.Key]int),
+	}
 }
 
 type row struct {
@@ -41,6 +54,10 @@ func (s *brokenStore) has(fault string) bool { return s.fault == fault }
 
 func (s *brokenStore) key(key oauth.Key) oauth.Key {
 	switch {
+	case s.has("forgets applications"):
+		key.ClientID = ""
+	case s.has("joins names"):
+		key = oauth.Key{ClientID: "", MemberID: key.ClientID + key.MemberID, UserID: key.UserID}
 	case s.has("forgets users"):
 		key.UserID = 0
 	case s.has("ignores case"):
@@ -75,6 +92,7 @@ func (s *brokenStore) kept(in oauth.Installation) oauth.Installation {
 		in.AccessToken = in.AccessToken[:255]
 	}
 	in.Scope = append([]string(nil), in.Scope...)
+	in.ExtraApplicationTokens = append([]event.Secret(nil), in.ExtraApplicationTokens...)
 	return in
 }
 
@@ -101,12 +119,15 @@ func (s *brokenStore) Swap(ctx context.Context, key oauth.Key, old oauth.Version
 	if err := ctx.Err(); err != nil && !s.has("writes after the end") {
 		return "", err
 	}
+	if (key.MemberID == "" || key.UserID < 0) && !s.has("takes any key") {
+		return "", errors.New("there is no such key")
+	}
 	key = s.key(key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	found, known := s.rows[key]
 	upsert := !known && s.has("creates for any version")
-	overwrite := s.has("creates over others") && old == ""
+	overwrite := s.has("creates over others") && old == "" || s.has("overwrites what is prepared") && s.prepared[key] > 0
 	if found.version != old && !upsert && !overwrite && !s.has("lets the last win") {
 		if s.has("prints in errors") {
 			return "", fmt.Errorf("%w: %s", oauth.ErrConflict, string(in.AccessToken))
@@ -131,6 +152,13 @@ func (s *brokenStore) Swap(ctx context.Context, key oauth.Key, old oauth.Version
 	if s.has("does not write") {
 		return version, nil
 	}
+	if s.has("deletes, then writes") && known {
+		delete(s.rows, key)
+		s.mu.Unlock()
+		<-time.After(time.Millisecond)
+		s.mu.Lock()
+	}
+	s.late[key] = found
 	s.rows[key] = row{s.kept(in), version}
 	return version, nil
 }
@@ -154,29 +182,97 @@ func (s *brokenStore) Delete(ctx context.Context, key oauth.Key, old oauth.Versi
 		return nil
 	}
 	delete(s.rows, key)
+	s.count++
 	return nil
 }
 
-func (s *brokenStore) Keys(ctx context.Context) iter.Seq2[oauth.Key, error] {
-	return func(yield func(oauth.Key, error) bool) {
-		if err := ctx.Err(); err != nil {
-			yield(oauth.Key{}, err)
-			return
+func (s *brokenStore) List(ctx context.Context, after oauth.Key, limit int) ([]oauth.Key, error) {
+	if err := ctx.Err(); err != nil && !s.has("lists after the end") {
+		return nil, err
+	}
+	if limit < 1 && !s.has("takes any limit") {
+		return nil, errors.New("the limit is not positive")
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	less := func(a, b oauth.Key) int {
+		switch {
+		case s.has("lists in the order of a collation") && !strings.EqualFold(a.MemberID, b.MemberID):
+			return strings.Compare(strings.ToLower(a.MemberID), strings.ToLower(b.MemberID))
+		case s.has("lists users as text"):
+			return cmp.Or(strings.Compare(a.MemberID, b.MemberID), strings.Compare(fmt.Sprint(a.UserID), fmt.Sprint(b.UserID)))
+		case s.has("lists in no order"):
+			return strings.Compare(fmt.Sprint(hash(a)), fmt.Sprint(hash(b)))
 		}
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		for key := range s.rows {
-			if s.has("lists no users") && key.UserID != 0 {
-				continue
-			}
-			if !yield(key, nil) {
-				return
-			}
-			if s.has("lists twice") {
-				yield(key, nil)
-			}
+		return cmp.Or(strings.Compare(a.MemberID, b.MemberID), cmp.Compare(a.UserID, b.UserID))
+	}
+	var keys []oauth.Key
+	_, known := s.rows[after]
+	for key := range s.rows {
+		follows := less(key, after) > 0
+		switch {
+		case s.has("lists what it starts after"):
+			follows = follows || key == after
+		case s.has("goes on after portals"):
+			follows = key.MemberID > after.MemberID
+		case s.has("starts again") && !known:
+			follows = true
+		}
+		foreign := key.ClientID != after.ClientID && !s.has("lists every application")
+		user := key.UserID != 0 && s.has("lists no users")
+		if follows && !foreign && !user {
+			keys = append(keys, key)
 		}
 	}
+	slices.SortFunc(keys, less)
+	switch {
+	case s.has("lists all at once"):
+		return keys, nil
+	case s.has("leaves the last page out") && len(keys) < limit && limit < 1000:
+		return nil, nil
+	case s.has("lists what others overwrite"):
+		question := fmt.Sprint(s.count, after, limit)
+		if s.pages[question] == nil {
+			s.pages = map[string][]oauth.Key{question: keys}
+		}
+		keys = s.pages[question]
+	}
+	return keys[:max(0, min(limit, len(keys)))], nil
+}
+
+func hash(key oauth.Key) uint32 {
+	h := fnv.New32a()
+	_, _ = fmt.Fprint(h, key.MemberID, key.UserID)
+	return h.Sum32()
+}
+
+func (s *brokenStore) Prepare(ctx context.Context, key oauth.Key) (release func(), err error) {
+	if err := ctx.Err(); err != nil && !s.has("prepares after the end") {
+		return nil, err
+	}
+	if key.MemberID == "" && !s.has("prepares any key") {
+		return nil, errors.New("there is no such key")
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.has("prepares once") && s.prepared[key] > 0 {
+		return nil, errors.New("it is prepared")
+	}
+	if _, known := s.rows[key]; !known && s.has("creates when it prepares") {
+		s.rows[key] = row{version: "0"}
+	}
+	s.prepared[key]++
+	var once sync.Once
+	return func() {
+		once.Do(func() {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.prepared[key]--
+			if s.has("releases what was written") {
+				delete(s.rows, key)
+			}
+		})
+	}, nil
 }
 
 func (s *brokenStore) Format(f fmt.State, _ rune) {
@@ -196,7 +292,7 @@ func TestBrokenStore(t *testing.T) {
 		t.Skip("for TestSuiteFindsFaults")
 	}
 	oauthtest.TestStore(t, func(*testing.T) oauth.Store {
-		return &brokenStore{fault: fault, rows: make(map[oauth.Key]row)}
+		return newBroken(fault)
 	})
 }
 
@@ -208,13 +304,15 @@ func TestBrokenSharedStore(t *testing.T) {
 		t.Skip("for TestSuiteFindsFaults")
 	}
 	oauthtest.TestSharedStore(t, func(*testing.T) func() oauth.Store {
-		backing := &brokenStore{fault: fault, rows: make(map[oauth.Key]row)}
+		backing := newBroken(fault)
 		return func() oauth.Store {
 			switch fault {
 			case "shares nothing":
 				return oauth.NewMemoryStore()
 			case "caches":
-				return &cachingStore{Store: backing, seen: make(map[oauth.Key]row)}
+				return &cachingStore{brokenStore: backing, seen: make(map[oauth.Key]row)}
+			case "lags":
+				return &laggingStore{brokenStore: backing}
 			}
 			return backing
 		}
@@ -223,7 +321,7 @@ func TestBrokenSharedStore(t *testing.T) {
 
 // cachingStore believes that nobody else writes.
 type cachingStore struct {
-	oauth.Store
+	*brokenStore
 
 	mu   sync.Mutex
 	seen map[oauth.Key]row
@@ -235,17 +333,123 @@ func (s *cachingStore) Load(ctx context.Context, key oauth.Key) (oauth.Installat
 	if r, ok := s.seen[key]; ok {
 		return r.in, r.version, nil
 	}
-	in, version, err := s.Store.Load(ctx, key)
+	in, version, err := s.brokenStore.Load(ctx, key)
 	if err == nil {
 		s.seen[key] = row{in, version}
 	}
 	return in, version, err
 }
 
+// laggingStore loads from a replica that misses the last write of another instance, every now and then.
+type laggingStore struct {
+	*brokenStore
+
+	own   oauth.Version
+	loads int
+}
+
+func (s *laggingStore) Swap(ctx context.Context, key oauth.Key, old oauth.Version, in oauth.Installation) (oauth.Version, error) {
+	version, err := s.brokenStore.Swap(ctx, key, old, in)
+	s.own = version
+	return version, err
+}
+
+func (s *laggingStore) Load(ctx context.Context, key oauth.Key) (oauth.Installation, oauth.Version, error) {
+	in, version, err := s.brokenStore.Load(ctx, key)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.loads++
+	late := s.late[key]
+	if err == nil && version != s.own && late.version != "" && s.loads%10 == 0 {
+		return late.in, late.version, nil
+	}
+	return in, version, err
+}
+
+// brokenLocker is a good locker, but for one fault.
+type brokenLocker struct {
+	fault string
+	mu    sync.Mutex
+	locks map[string]lock
+}
+
+type lock struct {
+	owner string
+	until time.Time
+}
+
+func (l *brokenLocker) has(fault string) bool { return l.fault == fault }
+
+func (l *brokenLocker) name(name string) string {
+	if l.has("ignores case") {
+		return strings.ToLower(name)
+	}
+	return name
+}
+
+func (l *brokenLocker) Acquire(ctx context.Context, owner string, ttl time.Duration, names ...string) ([]string, error) {
+	if err := ctx.Err(); err != nil && !l.has("acquires after the end") {
+		return nil, err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var held []string
+	for _, name := range names {
+		found, taken := l.locks[l.name(name)]
+		inForce := taken && (time.Now().Before(found.until) || l.has("never runs out")) && !l.has("gives to all")
+		if inForce && (found.owner != owner || l.has("does not prolong")) {
+			if l.has("gives all or nothing") {
+				return nil, nil
+			}
+			if found.owner == owner {
+				held = append(held, name)
+			}
+			continue
+		}
+		if l.has("checks, then gives") {
+			l.mu.Unlock()
+			<-time.After(time.Millisecond)
+			l.mu.Lock()
+		}
+		if l.has("runs out early") {
+			ttl /= 2
+		}
+		l.locks[l.name(name)] = lock{owner, time.Now().Add(ttl)}
+		held = append(held, name)
+	}
+	return held, nil
+}
+
+func (l *brokenLocker) Release(ctx context.Context, owner string, names ...string) error {
+	if err := ctx.Err(); err != nil && !l.has("releases after the end") {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, name := range names {
+		if l.locks[l.name(name)].owner == owner && !l.has("does not release") || l.has("releases those of others") {
+			delete(l.locks, l.name(name))
+		}
+	}
+	return nil
+}
+
+// TestBrokenLocker is the like for lockers.
+func TestBrokenLocker(t *testing.T) {
+	t.Parallel()
+	fault := os.Getenv(faultEnv)
+	if fault == "" {
+		t.Skip("for TestSuiteFindsFaults")
+	}
+	oauthtest.TestLocker(t, func(*testing.T) oauth.Locker {
+		return &brokenLocker{fault: fault, locks: make(map[string]lock)}
+	})
+}
+
 // TestSuiteFindsFaults runs the suite on stores with a fault each. The suite fails a testing.T, so each run is a process.
 func TestSuiteFindsFaults(t *testing.T) {
 	t.Parallel()
-	const whole, shared = "TestBrokenStore", "TestBrokenSharedStore"
+	const whole, shared, locker = "TestBrokenStore", "TestBrokenSharedStore", "TestBrokenLocker"
 	for _, c := range []struct{ fault, test, subtest string }{
 		{"creates for any version", whole, "missing"},
 		{"finds nothing without an error", whole, "missing"},
@@ -279,8 +483,44 @@ func TestSuiteFindsFaults(t *testing.T) {
 		{"writes after the end", whole, "cancelled"},
 		{"deletes after the end", whole, "cancelled"},
 		{"prints", whole, "printed"},
-		{"lists no users", whole, "list"},
-		{"lists twice", whole, "list"},
+		{"forgets applications", whole, "keys"},
+		{"joins names", whole, "keys"},
+		{"takes any key", whole, "refused_keys"},
+		{"lists no users", whole, "list$"},
+		{"lists every application", whole, "list$"},
+		{"lists what it starts after", whole, "list_in_pages"},
+		{"lists after the end", whole, "list$"},
+		{"lists what others overwrite", whole, "list$"},
+		{"lists all at once", whole, "list_in_pages"},
+		{"lists in no order", whole, "list_in_pages"},
+		{"lists users as text", whole, "list_in_pages"},
+		{"lists in the order of a collation", whole, "list_in_pages"},
+		{"goes on after portals", whole, "list_in_pages"},
+		{"leaves the last page out", whole, "list_in_pages"},
+		{"starts again", whole, "list_while_it_changes"},
+		{"deletes, then writes", whole, "list_while_it_changes"},
+		{"takes any limit", whole, "list_limit"},
+		{"creates when it prepares", whole, "prepare$"},
+		{"releases what was written", whole, "prepare$"},
+		{"prepares after the end", whole, "prepare$"},
+		{"prepares any key", whole, "prepare$"},
+		{"overwrites what is prepared", whole, "prepare_and_conflict"},
+		{"overwrites what is prepared", whole, "prepare_and_race"},
+		{"prepares once", whole, "prepare_twice"},
+		{"prepares once", shared, "prepare"},
+		{"lags", shared, "load_after_swap"},
+		{"gives to all", locker, "one_owner"},
+		{"gives all or nothing", locker, "one_owner"},
+		{"does not release", locker, "released"},
+		{"releases those of others", locker, "released"},
+		{"never runs out", locker, "runs_out"},
+		{"runs out early", locker, "runs_out"},
+		{"does not prolong", locker, "runs_out"},
+		{"ignores case", locker, "names"},
+		{"checks, then gives", locker, "race"},
+		{"acquires after the end", locker, "cancelled"},
+		{"releases after the end", locker, "cancelled"},
+		{"none", locker, ""},
 		{"shares nothing", shared, "one_sees_what_the_other_writes"},
 		{"shares nothing", shared, "race_to_create"},
 		{"caches", shared, "one_sees_what_the_other_writes"},
@@ -304,7 +544,7 @@ func TestSuiteFindsFaults(t *testing.T) {
 				return
 			}
 			require.Error(t, err, "the suite did not notice:\n%s", out)
-			assert.Contains(t, string(out), "--- FAIL: "+c.test+"/"+c.subtest)
+			assert.Contains(t, string(out), "--- FAIL: "+c.test+"/"+strings.TrimSuffix(c.subtest, "$"))
 			assert.NotContains(t, string(out), "panic:")
 		})
 	}

@@ -9,10 +9,16 @@ import (
 	"github.com/b24events/b24events/oauth"
 )
 
+// IDs of two applications, as Bitrix24 gives them.
+const (
+	application      = "local.5c8bb1b0891cf2.87252039"
+	otherApplication = "app.67e3d1a2b4c5f6.12345678"
+)
+
 // Keys of two portals, as Bitrix24 names them.
 var (
-	portal      = oauth.Key{MemberID: "a223c6b3710f85df22e9377d6c4f7553"}
-	otherPortal = oauth.Key{MemberID: "d4c1a8f07b2e4f6c9d3e5a1b8c7f6e20"}
+	portal      = oauth.Key{ClientID: application, MemberID: "a223c6b3710f85df22e9377d6c4f7553"}
+	otherPortal = oauth.Key{ClientID: application, MemberID: "d4c1a8f07b2e4f6c9d3e5a1b8c7f6e20"}
 )
 
 // kit is a store under test with the checks that many subtests share.

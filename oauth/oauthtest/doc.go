@@ -22,11 +22,16 @@
 //   - Swap and Delete are compare-and-swap. Of many that come with one version exactly one wins, and the others get
 //     [oauth.ErrConflict].
 //   - A version never comes back, not even after the installation was deleted and created again.
+//   - Load sees every Swap that has returned, by whichever instance.
 //   - Every field of an [oauth.Installation] comes back as it was. Of times that is the instant, to the microsecond; nil and
 //     empty slices are the same. Fields that later versions of package oauth add are checked without a change of the suite.
 //   - What was handed over is copied, both ways.
-//   - Keys are told apart byte by byte. A store may refuse a member id that it cannot hold, with an error of its own.
+//   - Keys are told apart byte by byte, and applications too. A store may refuse an ID that it cannot hold, with an error of
+//     its own. It must take IDs of up to 64 letters, digits, dots, hyphens and underscores.
+//   - List gives the keys of one application in order, each once, page by page, also while others write.
 //   - A cancelled context ends an operation with the context's error and leaves the store as it was.
 //   - Neither errors nor the printed store show a secret.
-//   - If it is an [oauth.Lister], it lists what it holds.
+//   - If it is an [oauth.Preparer], a reservation changes nothing that others see, and does not lock the key.
+//
+// [TestLocker] is a suite of its own, for an [oauth.Locker].
 package oauthtest

@@ -12,11 +12,14 @@ import (
 func testKeys(k kit) {
 	keys := []oauth.Key{
 		portal, otherPortal,
-		{MemberID: portal.MemberID, UserID: 1},
-		{MemberID: portal.MemberID, UserID: 11},
-		{MemberID: portal.MemberID + "1", UserID: 1},
-		{MemberID: portal.MemberID, UserID: math.MaxInt64},
-		{MemberID: portal.MemberID[:31]},
+		{ClientID: otherApplication, MemberID: portal.MemberID},
+		{ClientID: otherApplication, MemberID: portal.MemberID, UserID: 1},
+		{ClientID: application, MemberID: portal.MemberID, UserID: 1},
+		{ClientID: application, MemberID: portal.MemberID, UserID: 11},
+		{ClientID: application, MemberID: portal.MemberID + "1", UserID: 1},
+		{ClientID: application, MemberID: portal.MemberID, UserID: math.MaxInt64},
+		{ClientID: application, MemberID: portal.MemberID[:31]},
+		{ClientID: application[:28], MemberID: application[28:] + portal.MemberID},
 	}
 	versions := make([]oauth.Version, len(keys))
 	for i, key := range keys {
@@ -35,21 +38,43 @@ func testKeys(k kit) {
 	}
 }
 
-// testHostileKeys uses member ids that Bitrix24 does not give. A store may refuse one; what it takes, it must tell from all the
-// others.
+// testRefusedKeys uses keys that List could not give.
+func testRefusedKeys(k kit) {
+	for what, key := range map[string]oauth.Key{
+		"an empty member ID":            {ClientID: application},
+		"an empty member ID and a user": {ClientID: application, UserID: 1},
+		"a negative user ID":            {ClientID: application, MemberID: portal.MemberID, UserID: -1},
+		"the smallest user ID of all":   {ClientID: application, MemberID: portal.MemberID, UserID: math.MinInt64},
+	} {
+		_, err := k.Swap(k.Context(), key, "", installation(k.T, 1))
+		if err == nil || errors.Is(err, oauth.ErrConflict) || errors.Is(err, oauth.ErrNotFound) {
+			k.Errorf("Swap of a key with %s: want an error of the store's own, got %v", what, err)
+		}
+		k.keepsSecret("the error", err)
+		k.empty(key)
+		k.remove(key, "1")
+	}
+	k.lists(application, nil)
+}
+
+// testHostileKeys uses member IDs and client IDs that Bitrix24 does not give. A store may refuse one;
+// what it takes, it must tell from all the others, and list.
 func testHostileKeys(k kit) {
 	long := strings.Repeat("x", 300)
 	ids := []string{
-		"", " ", ".", "..", "../x", "../../x", "/x", "x/", "x", "x ", " x", "x.", "x/../x", `x\`, `..\x`, "x\x00", "x\x00y", "x\n", "X", "ſ", "s", "K", "\u212a", "k",
+		" ", ".", "..", "../x", "../../x", "/x", "x/", "x", "x ", " x", "x.", "x/../x", `x\`, `..\x`, "x\x00", "x\x00y", "x\n", "X", "ſ", "s", "K", "\u212a", "k",
 		"é", "e\u0301", "É", "%2e%2e", "%", "*", "?", "x*", "con", "nul.json", "aux", "x:y", "~", "$HOME", "`id`", "'; drop table x; --", `"`, "_", "-", "x-1", "x--1", "x-0",
 		long, long + "y", strings.ToUpper(long), strings.Repeat("y", 5000), strings.Repeat("é", 300), "\xff", "\xfe", "\xff\xfe", "\ufffd", "\U0001f600",
-		"lock-0", "portal-x", "x.json", "x.tmp", "x.json.tmp",
+		"lock-0", "lock.00", "format.json", "portal-x", "x.json", "x.tmp", "x.json.tmp", "_5f", "_78",
 	}
-	keys := make([]oauth.Key, 0, len(ids)+3)
+	keys := make([]oauth.Key, 0, 2*len(ids)+3)
 	for _, id := range ids {
-		keys = append(keys, oauth.Key{MemberID: id})
+		keys = append(keys, oauth.Key{ClientID: application, MemberID: id}, oauth.Key{ClientID: id, MemberID: "x"})
 	}
-	keys = append(keys, oauth.Key{MemberID: "x", UserID: 1}, oauth.Key{MemberID: "x", UserID: -1}, oauth.Key{MemberID: "x-", UserID: 1})
+	keys = append(keys,
+		oauth.Key{ClientID: application, MemberID: "x", UserID: 1},
+		oauth.Key{ClientID: application, MemberID: "x-", UserID: 1},
+		oauth.Key{ClientID: application + "/x", MemberID: "x"})
 
 	versions := make(map[oauth.Key]oauth.Version)
 	for i, key := range keys {
@@ -58,21 +83,28 @@ func testHostileKeys(k kit) {
 		case err == nil:
 			versions[key] = version
 		case errors.Is(err, oauth.ErrConflict):
-			k.Errorf("member id %.20q is taken for another one", key.MemberID)
+			k.Errorf("key %.20q of %.20q is taken for another one", key.MemberID, key.ClientID)
 		default:
 			k.keepsSecret("the error", err)
 		}
 	}
-	if versions[oauth.Key{MemberID: "x"}] == "" {
+	if versions[oauth.Key{ClientID: application, MemberID: "x"}] == "" {
 		k.Error("a member id of one letter is refused")
 	}
+	var stored []oauth.Key
 	for i, key := range keys {
 		if version, ok := versions[key]; ok {
 			k.holds(key, version, installation(k.T, int64(i)))
-		} else if _, _, err := k.Load(k.Context(), key); err == nil {
-			k.Errorf("member id %.20q was refused, but something is stored for it", key.MemberID)
+			if key.ClientID == application {
+				stored = append(stored, key)
+			} else {
+				k.lists(key.ClientID, []oauth.Key{key})
+			}
+		} else if _, _, err := k.Load(k.Context(), key); !errors.Is(err, oauth.ErrNotFound) {
+			k.Errorf("key %.20q of %.20q was refused, and Load returns not ErrNotFound but %v", key.MemberID, key.ClientID, err)
 		}
 	}
+	k.lists(application, stored)
 	for _, key := range keys {
 		if version, ok := versions[key]; ok {
 			k.remove(key, version)

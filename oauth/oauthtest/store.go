@@ -25,6 +25,7 @@ func TestStore(t *testing.T, newStore func(t *testing.T) oauth.Store) {
 		{"large", testLarge},
 		{"copies", testCopies},
 		{"keys", testKeys},
+		{"refused keys", testRefusedKeys},
 		{"hostile keys", testHostileKeys},
 		{"race to create", testCreateRace},
 		{"race to replace", testReplaceRace},
@@ -33,6 +34,13 @@ func TestStore(t *testing.T, newStore func(t *testing.T) oauth.Store) {
 		{"cancelled", testCancelled},
 		{"printed", testPrinted},
 		{"list", testList},
+		{"list in pages", testListPages},
+		{"list while it changes", testListChanging},
+		{"list limit", testListLimit},
+		{"prepare", testPrepare},
+		{"prepare and conflict", testPrepareConflict},
+		{"prepare twice", testPrepareTwice},
+		{"prepare and race", testPrepareRace},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.run(kit{t, newStore(t)}) })
 	}
@@ -168,54 +176,4 @@ func (k kit) cancelled(what string, err error) {
 func testPrinted(k kit) {
 	k.create(portal, installation(k.T, 1))
 	k.keepsSecret("the store", k.Store)
-}
-
-// testList checks an [oauth.Lister].
-func testList(k kit) {
-	lister, ok := k.Store.(oauth.Lister)
-	if !ok {
-		k.Skip("the store is not an oauth.Lister")
-	}
-	for range lister.Keys(k.Context()) {
-		k.Error("an empty store lists a key")
-	}
-	keys := []oauth.Key{portal, otherPortal, {MemberID: portal.MemberID, UserID: 7}, {MemberID: portal.MemberID, UserID: 1 << 40}}
-	var version oauth.Version
-	for _, key := range keys {
-		version = k.create(key, installation(k.T, 1))
-	}
-	last := len(keys) - 1
-	k.lists(lister, keys)
-	k.remove(keys[last], version)
-	k.lists(lister, keys[:last])
-	for range lister.Keys(k.Context()) {
-		break // must not make the iterator panic
-	}
-
-	ctx, cancel := context.WithCancel(k.Context())
-	cancel()
-	var err error
-	for _, err = range lister.Keys(ctx) {
-	}
-	k.cancelled("Keys", err)
-}
-
-func (k kit) lists(lister oauth.Lister, want []oauth.Key) {
-	k.Helper()
-	times := make(map[oauth.Key]int)
-	for key, err := range lister.Keys(k.Context()) {
-		if err != nil {
-			k.Fatalf("Keys: unexpected error: %v", err)
-		}
-		times[key]++
-	}
-	for _, key := range want {
-		if times[key] != 1 {
-			k.Errorf("Keys yields %v %d times, want once", key, times[key])
-		}
-		delete(times, key)
-	}
-	for key := range times {
-		k.Errorf("Keys yields %v, which is not stored", key)
-	}
 }

@@ -37,7 +37,7 @@ func Open(ctx context.Context, v program.Values, log *slog.Logger, client *http.
 		AccessToken: event.Secret(v["access-token"]), RefreshToken: event.Secret(v["refresh-token"]),
 	}}
 	if p.MemberID == "" {
-		if p.MemberID, err = only(ctx, p.Store); err != nil {
+		if p.MemberID, err = only(ctx, p.Store, p.Tokens.ClientID()); err != nil {
 			return nil, err
 		}
 	}
@@ -59,10 +59,10 @@ func Open(ctx context.Context, v program.Values, log *slog.Logger, client *http.
 
 func (p *Portal) seeded() bool { return p.seed.AccessToken != "" || p.seed.RefreshToken != "" }
 
-// only returns the one portal that the store knows.
-func only(ctx context.Context, store *oauth.FileStore) (string, error) {
+// only returns the one portal of the application that the store knows.
+func only(ctx context.Context, store oauth.Store, clientID string) (string, error) {
 	found := ""
-	for key, err := range store.Keys(ctx) {
+	for key, err := range oauth.Keys(ctx, store, clientID) {
 		switch {
 		case err != nil:
 			return "", err

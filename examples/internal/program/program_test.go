@@ -128,7 +128,7 @@ func TestOpen(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, access.API.Portal(g.MemberID).Call(t.Context(), "profile", nil, nil))
 	require.NoError(t, access.Tokens.Shutdown(t.Context()))
-	for key, err := range access.Store.Keys(t.Context()) {
+	for key, err := range oauth.Keys(t.Context(), access.Store, access.Tokens.ClientID()) {
 		require.NoError(t, err)
 		require.Equal(t, g.MemberID, key.MemberID)
 	}

@@ -1,0 +1,150 @@
+package oauth
+
+import (
+	"context"
+	"crypto/sha256"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"github.com/b24events/b24events/event"
+)
+
+// Anyone can post an installation or a page, and each costs requests to the OAuth server. These bounds keep
+// strangers from using up what friends need.
+const (
+	// maxKnownChecks and maxStrangerChecks are how many claims are checked at a time: of senders that know the
+	// application token of a stored portal, and of everybody else.
+	maxKnownChecks    = 16
+	maxStrangerChecks = 64
+	// maxWait is how long a claim waits for its turn.
+	maxWait = 5 * time.Second
+	// A claim's refresh token is sent with the client secret only at these rates, a second: for each portal,
+	// when the claim's application token or its access token is that portal's, and else for all together.
+	identifiedRate, identifiedBurst = 1, 5
+	blindRate, blindBurst           = 1, 3
+	// maxLimiters bounds the portals for which a rate is kept.
+	maxLimiters = 10_000
+	// rememberRefused is how long the tokens of a refused claim are refused again without a request.
+	rememberRefused = time.Minute
+	maxRefused      = 20_000
+	// maxToken is far longer than any token that is known.
+	maxToken = 512
+)
+
+// admission decides which claims may cost a request. The zero admission is not usable.
+type admission struct {
+	known, strangers chan struct{}
+	blind            *rate.Limiter
+
+	mu         sync.Mutex
+	identified map[string]*rate.Limiter // by member ID
+	refused    map[[sha256.Size]byte]time.Time
+}
+
+func newAdmission() *admission {
+	return &admission{
+		known:      make(chan struct{}, maxKnownChecks),
+		strangers:  make(chan struct{}, maxStrangerChecks),
+		blind:      rate.NewLimiter(blindRate, blindBurst),
+		identified: make(map[string]*rate.Limiter),
+		refused:    make(map[[sha256.Size]byte]time.Time),
+	}
+}
+
+// errBusy is what a claim gets that did not have its turn in time.
+func errBusy(op string) error {
+	return &Error{Op: op, Kind: ErrBusy}
+}
+
+// enter waits for a place among the checks of known or of strange senders.
+func (a *admission) enter(ctx context.Context, op string, known bool) (leave func(), err error) {
+	places := a.strangers
+	if known {
+		places = a.known
+	}
+	ctx, cancel := context.WithTimeout(ctx, maxWait)
+	defer cancel()
+	select {
+	case places <- struct{}{}:
+		return func() { <-places }, nil
+	case <-ctx.Done():
+		return nil, errBusy(op)
+	}
+}
+
+// trade waits until a claim's refresh token may be sent with the client secret. memberID is the portal
+// that the claim is known to come from, empty when it is not known.
+func (a *admission) trade(ctx context.Context, op, memberID string) error {
+	ctx, cancel := context.WithTimeout(ctx, maxWait)
+	defer cancel()
+	limiter := a.blind
+	if memberID != "" {
+		limiter = a.limiterOf(memberID)
+	}
+	if limiter.Wait(ctx) != nil {
+		return errBusy(op)
+	}
+	return nil
+}
+
+func (a *admission) limiterOf(memberID string) *rate.Limiter {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	l := a.identified[memberID]
+	if l == nil {
+		if len(a.identified) >= maxLimiters {
+			clear(a.identified)
+		}
+		l = rate.NewLimiter(identifiedRate, identifiedBurst)
+		a.identified[memberID] = l
+	}
+	return l
+}
+
+// isRefused reports whether a token was refused a short while ago.
+func (a *admission) isRefused(token event.Secret) bool {
+	if token == "" {
+		return false
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	until, ok := a.refused[sha256.Sum256([]byte(token))]
+	return ok && time.Now().Before(until)
+}
+
+// refuse remembers that a token was refused.
+func (a *admission) refuse(token event.Secret) {
+	if token == "" {
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	now := time.Now()
+	if len(a.refused) >= maxRefused {
+		for sum, until := range a.refused {
+			if !now.Before(until) {
+				delete(a.refused, sum)
+			}
+		}
+		if len(a.refused) >= maxRefused {
+			clear(a.refused)
+		}
+	}
+	a.refused[sha256.Sum256([]byte(token))] = now.Add(rememberRefused)
+}
+
+// plausibleTokens reports whether the tokens of a claim look like tokens at all.
+func plausibleTokens(claim event.Auth) bool {
+	for _, token := range []event.Secret{claim.AccessToken, claim.RefreshToken, claim.ApplicationToken} {
+		if len(token) > maxToken || strings.Trim(string(token), tokenBytes) != "" {
+			return false
+		}
+	}
+	return true
+}
+
+// tokenBytes are the letters of tokens: those of Bitrix24 have hexadecimal digits and a few others.
+const tokenBytes = pathBytes + "+/=|:"

@@ -1,0 +1,51 @@
+package oauth
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"log/slog"
+	"strconv"
+	"time"
+)
+
+const (
+	// refreshLockTTL is longer than a renewal takes, and short enough for others when its process dies.
+	refreshLockTTL = 20 * time.Second
+	// refreshLockWait is how long a renewal waits for another process. Tokens are safe without the lock.
+	refreshLockWait = 10 * time.Second
+	refreshLockPoll = 100 * time.Millisecond
+)
+
+// refreshLock waits until no other process renews the key, when there is a lock for that. release never
+// fails. The error is the context's.
+func (p *Portals) refreshLock(ctx context.Context, key Key) (release func(), err error) {
+	if p.locker == nil {
+		return func() {}, nil
+	}
+	sum := sha256.Sum256([]byte(key.ClientID + "\x00" + key.MemberID + "\x00" + strconv.FormatInt(key.UserID, 10)))
+	name := "b24-refresh-" + hex.EncodeToString(sum[:16])
+	deadline := time.Now().Add(refreshLockWait)
+	for {
+		got, err := p.locker.Acquire(ctx, p.owner, refreshLockTTL, name)
+		switch {
+		case ctx.Err() != nil:
+			return nil, &Error{Op: opRenew, Kind: ErrTemporary, Err: ctx.Err()}
+		case err != nil:
+			p.log.LogAttrs(ctx, slog.LevelWarn, "bitrix24 refresh lock failed; the renewal goes on without it",
+				slog.String(keyMemberID, key.MemberID), slog.String(keyError, err.Error()))
+			return func() {}, nil
+		case len(got) > 0:
+			return func() {
+				ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), writeTimeout)
+				defer cancel()
+				_ = p.locker.Release(ctx, p.owner, name) // it runs out by itself
+			}, nil
+		case !time.Now().Before(deadline):
+			return func() {}, nil
+		}
+		if err := wait(ctx, refreshLockPoll); err != nil {
+			return nil, &Error{Op: opRenew, Kind: ErrTemporary, Err: err}
+		}
+	}
+}
