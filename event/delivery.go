@@ -74,3 +74,7 @@ type Entity struct {
 	Kind string `json:"kind"` // REST-style name, such as crm.deal; empty where the event names no object
 	ID   string `json:"id"`
 }
+
+// Size returns about how many bytes of memory the data of d hold. A small body can hold a hundred times
+// its own length, when it is made for that; limits on what waits or is stored count this number.
+func (d *Delivery) Size() int64 { return d.Data.v.Size() }

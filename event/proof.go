@@ -41,9 +41,11 @@ type Proof struct {
 	ServerEndpoint string
 }
 
-// SetProof records what established where d comes from, and replaces what the sender claimed: MemberID,
-// ClientEndpoint, ServerEndpoint and Domain of [Delivery.Auth] become those of p, or empty. Only the
-// code that verified the delivery calls it, before it hands d on.
+// SetProof records what established where d comes from, and replaces what the sender claimed. MemberID,
+// ClientEndpoint, ServerEndpoint and Domain of [Delivery.Auth] become those of p, or empty. The same
+// addresses in auth blocks inside d.Data, such as data.bot.auth, become those of p or are removed, so
+// that no payload names another. Only the code that verified the delivery calls SetProof, after
+// [Delivery.Contradicts] and before it hands d on.
 func (d *Delivery) SetProof(p Proof) {
 	d.Proof = p
 	d.Auth.MemberID = p.MemberID
@@ -52,6 +54,7 @@ func (d *Delivery) SetProof(p Proof) {
 	if u, err := url.Parse(p.ClientEndpoint); err == nil {
 		d.Auth.Domain = u.Host
 	}
+	d.Data = Data{v: d.innerAuth().replace(d.Data.v, false, &d.Auth)}
 }
 
 // MemberID returns the proven portal, or an empty string for a delivery without a [Proof]. Domains of

@@ -31,7 +31,7 @@ func answerTo(reason Reason) answer {
 		return answer{http.StatusBadRequest, "not an event\n"}
 	case ReasonForbidden:
 		return answer{http.StatusForbidden, "forbidden\n"}
-	default: // ReasonUnavailable, ReasonQueueFull, ReasonShuttingDown
+	default: // ReasonUnavailable, ReasonBusy, ReasonQueueFull, ReasonShuttingDown
 		return answer{http.StatusServiceUnavailable, "unavailable\n"}
 	}
 }
@@ -50,12 +50,16 @@ func respond(w http.ResponseWriter, a answer) {
 	_, _ = io.WriteString(w, a.text) // nobody to tell where the peer has gone
 }
 
-// unreadable tells why a body could not be parsed. readErr is what reading it ended with, nil where it was read.
-func unreadable(err, readErr error) Reason {
+// unreadable tells why a body could not be read or parsed.
+func unreadable(err error) Reason {
 	switch {
-	case tooLong(readErr), tooLong(err), errors.Is(err, event.ErrTooLarge):
+	case errors.Is(err, ErrShutdown):
+		return ReasonShuttingDown
+	case errors.Is(err, ErrBusy):
+		return ReasonBusy
+	case tooLong(err), errors.Is(err, event.ErrTooLarge):
 		return ReasonTooLarge
-	case timedOut(readErr):
+	case timedOut(err):
 		return ReasonTimeout
 	case errors.Is(err, event.ErrContentType):
 		return ReasonContentType

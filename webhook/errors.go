@@ -21,6 +21,9 @@ const (
 	ErrConfig Error = "webhook: invalid configuration"
 	// ErrQueueFull means that the queue had no room within the enqueue timeout. A [Queue] returns it for the same reason.
 	ErrQueueFull Error = "webhook: queue full"
+	// ErrBusy means that the requests being read and verified held too much memory for one more; see
+	// [WithMaxInFlightBytes].
+	ErrBusy Error = "webhook: too much is being read and verified; see WithMaxInFlightBytes"
 	// ErrShutdown means that a delivery was cut off, or refused, because the Handler shuts down. It is also the cause
 	// (context.Cause) of a handler's context that Shutdown cancelled.
 	ErrShutdown Error = "webhook: shutting down"
@@ -29,11 +32,19 @@ const (
 
 	// errGoexit stands for a handler that neither returned nor panicked.
 	errGoexit Error = "webhook: handler ended its goroutine"
-	// errUnboundToken means that a fixed token is right, and names no portal although an application is installed there.
-	errUnboundToken = forbidden("the token of an outgoing webhook is right, but an application is installed on that portal; " +
+	// These are the refusals of a fixed token that is right.
+	errUnboundToken = forbidden("the token of an outgoing webhook is right, but an application may be installed on that portal; " +
 		"bind the token to the portal: TokensOf, or token@member_id in B24_APPLICATION_TOKEN")
+	errTokenElsewhere = forbidden("the token of an outgoing webhook is right, but it belongs to another portal than the delivery names")
+	errTokenOfTwo     = forbidden("the token of an outgoing webhook is right, but an earlier delivery named another portal; " +
+		"bind each token to its portal: TokensOf, or token@member_id in B24_APPLICATION_TOKEN")
+	errTokenOfWebhook = forbidden("the token of an outgoing webhook is right, but it proves no event of an application; " +
+		"verify applications by their installations")
 	// errNoProof means that a verifier accepted a delivery without saying what proves it.
 	errNoProof Error = "webhook: the verifier returned no proof and no error"
+	// errPage and errBodyTaken tell the operator what is wrong with the program's routes.
+	errPage      Error = "webhook: this is the opening of an application page; serve pages with oauth.PageHandler at an address of their own"
+	errBodyTaken Error = "webhook: the body was read before, perhaps by a middleware that calls ParseForm"
 	// errNoVerifier is what the zero verifiers answer.
 	errNoVerifier Error = "webhook: verifier without tokens or lookup"
 )

@@ -17,7 +17,7 @@ import (
 func Example() {
 	mux := event.NewMux()
 	event.On(mux, event.OnCrmDealUpdate, func(_ context.Context, d *event.Delivery, deal event.CRMEntity) error {
-		_, err := fmt.Fprintf(os.Stdout, "deal %d of %s changed\n", deal.ID, d.Auth.Domain)
+		_, err := fmt.Fprintf(os.Stdout, "deal %d of %s changed\n", deal.ID, d.MemberID())
 		return err
 	})
 
@@ -37,7 +37,7 @@ func Example() {
 	}
 	_, _ = fmt.Fprintln(os.Stdout, "answered", w.Code)
 	// Output:
-	// deal 42 of p.bitrix24.com changed
+	// deal 42 of a223c6b3710f85df22e9377d6c4f7553 changed
 	// answered 200
 }
 
@@ -107,15 +107,19 @@ func (t installations) ApplicationTokens(_ context.Context, memberID string) ([]
 
 func ExampleInstallations() {
 	table := installations{"portal-a": "token-a", "portal-b": "token-b"}
-	v := webhook.Installations(table)
-	from := func(member string, token event.Secret) error {
-		return v.Verify(context.Background(), &event.Delivery{Auth: event.Auth{MemberID: member, ApplicationToken: token}})
+	v := webhook.Installations("local.5f6e7d8c9b0a1.23456789", table)
+	from := func(member string, token event.Secret) {
+		d := &event.Delivery{Auth: event.Auth{MemberID: member, ApplicationToken: token}}
+		proof, err := v.Verify(context.Background(), d)
+		_, _ = fmt.Fprintf(os.Stdout, "%q %q %v\n", proof.By, proof.MemberID, err)
 	}
-	_, _ = fmt.Fprintln(os.Stdout, from("portal-a", "token-a"))
-	_, _ = fmt.Fprintln(os.Stdout, from("portal-a", "token-b"))
+	from("portal-a", "token-a")
+	from("portal-a", "token-b")
+	from("portal-c", "token-c")
 	// Output:
-	// <nil>
-	// event: delivery not authenticated
+	// "installation" "portal-a" <nil>
+	// "" "" event: delivery not authenticated
+	// "" "" event: delivery not authenticated: unknown portal
 }
 
 func ExampleTokens() {

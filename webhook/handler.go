@@ -19,6 +19,7 @@ type Handler struct {
 	count    *counters
 	log      journal
 	queue    *queue
+	inFlight *inFlight
 }
 
 // NewHandler returns a Handler that passes to h, usually an [event.Mux], what v accepts. It returns an error that matches [ErrConfig]
@@ -46,6 +47,7 @@ func NewHandler(v Verifier, h event.Handler, opts ...Option) (*Handler, error) {
 		handler.handles = router.Handles
 	}
 	handler.queue = newQueue(cfg, h, handler.count)
+	handler.inFlight = newInFlight(cfg.inFlightBytes, handler.queue.intake, cfg.enqueueTimeout)
 	return handler, nil
 }
 
@@ -61,6 +63,7 @@ func (h *Handler) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("webhook.H
 func (h *Handler) Stats() Stats {
 	s := h.count.snapshot()
 	s.Queued, s.Running = h.queue.depth()
+	s.InFlight = h.inFlight.used.Load()
 	return s
 }
 
@@ -92,26 +95,34 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.reject(w, r, nil, ReasonShuttingDown, nil)
 		return
 	}
-	d, size, reason, err := h.read(w, r)
+	t := h.inFlight.ticket()
+	defer t.release()
+	d, held, reason, err := h.read(w, r, t)
 	if err != nil {
+		if answerTo(reason).status == http.StatusServiceUnavailable {
+			h.count.dropped.Add(1)
+		}
 		h.reject(w, r, d, reason, loggable(err))
 		return
 	}
 	if d.Kind != event.KindEvent {
-		h.reject(w, r, nil, ReasonNotEvent, nil)
+		if d.Kind == event.KindFrame {
+			err = errPage
+		}
+		h.reject(w, r, nil, ReasonNotEvent, err)
 		return
 	}
 	d.Source = event.SourceOnline
 	if reason, err = h.verify(r.Context(), d); err != nil {
 		if reason == ReasonUnavailable {
 			h.count.dropped.Add(1)
-		} else if !errors.Is(err, errUnboundToken) {
-			err = nil // the refusal says it all
+		} else if err.Error() == event.ErrForbidden.Error() {
+			err = nil // the reason says it all
 		}
 		h.reject(w, r, d, reason, err)
 		return
 	}
-	it := &item{d: d, values: r.Context(), arrived: arrived, units: 1 + (size-1)/unitBytes}
+	it := &item{d: d, values: r.Context(), arrived: arrived, units: 1 + max(held-1, 0)/unitBytes}
 	h.accept(w, it) //nolint:contextcheck // item carries the request's values; contexts derive from the queue's life
 }
 
@@ -192,6 +203,9 @@ func (h *Handler) verify(ctx context.Context, d *event.Delivery) (Reason, error)
 	case err == nil && proof.By == "":
 		return ReasonUnavailable, errNoProof
 	case err == nil:
+		if err = d.Contradicts(proof); err != nil {
+			return ReasonForbidden, err
+		}
 		d.SetProof(proof)
 		return "", nil
 	case errors.As(err, &p):

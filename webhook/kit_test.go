@@ -22,6 +22,8 @@ const (
 	token  = "0123456789abcdef0123456789abcdef"
 	member = "a223c6b3710f85df22e9377d6c4f7553"
 	form   = "application/x-www-form-urlencoded"
+
+	clientID = "local.test"
 )
 
 // fields of a delivery, by their bracket names.
@@ -76,7 +78,7 @@ func post(h http.Handler, body string) int {
 
 func newHandler(tb testing.TB, h event.Handler, opts ...webhook.Option) *webhook.Handler {
 	tb.Helper()
-	handler, err := webhook.NewHandler(webhook.Tokens(token), h, opts...)
+	handler, err := webhook.NewHandler(anyPortal(), h, opts...)
 	require.NoError(tb, err)
 	return handler
 }
@@ -142,10 +144,33 @@ func do(f func(ctx context.Context, d *event.Delivery) error) event.Handler {
 
 func nothing() event.Handler { return do(func(context.Context, *event.Delivery) error { return nil }) }
 
-// verifierFunc makes a function a verifier.
+// verifierFunc makes a function a verifier for one application. It proves what the sender claims.
 type verifierFunc func(ctx context.Context, d *event.Delivery) error
 
-func (f verifierFunc) Verify(ctx context.Context, d *event.Delivery) error { return f(ctx, d) }
+func (f verifierFunc) Verify(ctx context.Context, d *event.Delivery) (event.Proof, error) {
+	if err := f(ctx, d); err != nil {
+		return event.Proof{}, err
+	}
+	return installed(d.ClaimedMemberID()), nil
+}
+
+// installed is the proof of an application's delivery.
+func installed(member string) event.Proof {
+	return event.Proof{
+		By: event.ProofInstallation, ClientID: clientID, MemberID: member,
+		ClientEndpoint: "https://p.bitrix24.com/rest/", ServerEndpoint: "https://oauth.bitrix.info/rest/",
+	}
+}
+
+// anyPortal takes the token of the tests from every portal.
+func anyPortal() webhook.Verifier {
+	return verifierFunc(func(_ context.Context, d *event.Delivery) error {
+		if d.Auth.ApplicationToken != token {
+			return event.ErrForbidden
+		}
+		return nil
+	})
+}
 
 // shutdown drains a handler.
 func shutdown(tb testing.TB, h *webhook.Handler) {

@@ -168,7 +168,7 @@ func TestNothingLeaks(t *testing.T) {
 			t.Parallel()
 			var out loot
 			lookup := &portals{tokens: map[string][]event.Secret{member: {"SECRETapplication"}}}
-			v := webhook.Any(webhook.Tokens("SECRETapplication"), webhook.Installations(lookup))
+			v := webhook.Any(webhook.Tokens("SECRETapplication"), webhook.Installations(clientID, lookup))
 			if test.verify != nil {
 				v = verifierFunc(func(_ context.Context, d *event.Delivery) error { return test.verify(d) })
 			}
@@ -226,8 +226,8 @@ func TestValuesLeakNothing(t *testing.T) {
 	t.Parallel()
 	var out loot
 	lookup := &portals{tokens: map[string][]event.Secret{member: {"SECRETapplication"}}}
-	tokens := webhook.Tokens("SECRETapplication", "SECRETother")
-	installations := webhook.Installations(lookup)
+	tokens := webhook.Tokens("SECRETapplication", "SECRETanotherone")
+	installations := webhook.Installations(clientID, lookup)
 	h, err := webhook.NewHandler(tokens, do(func(ctx context.Context, _ *event.Delivery) error {
 		<-ctx.Done()
 		return nil

@@ -18,6 +18,7 @@ const (
 	DefaultEnqueueTimeout = time.Second
 	DefaultWorkers        = 16
 	DefaultMaxAttempts    = 5
+	DefaultInFlightBytes  = 64 << 20
 	DefaultHandlerTimeout = 5 * time.Minute
 )
 
@@ -38,6 +39,7 @@ type config struct {
 	maxBodyBytes   int64
 	readTimeout    time.Duration
 	verifyTimeout  time.Duration
+	inFlightBytes  int64
 	queueSize      int64
 	enqueueTimeout time.Duration
 	workers        int
@@ -56,6 +58,7 @@ func newConfig(opts []Option) (config, error) {
 		maxBodyBytes:   DefaultMaxBodyBytes,
 		readTimeout:    DefaultReadTimeout,
 		verifyTimeout:  DefaultVerifyTimeout,
+		inFlightBytes:  DefaultInFlightBytes,
 		queueSize:      DefaultQueueSize,
 		enqueueTimeout: DefaultEnqueueTimeout,
 		workers:        DefaultWorkers,
@@ -72,6 +75,8 @@ func newConfig(opts []Option) (config, error) {
 		}
 	}
 	switch {
+	case c.inFlightBytes < c.maxBodyBytes:
+		return config{}, misconfigured("%d bytes in flight are less than the limit on one body", c.inFlightBytes)
 	case c.sync && c.queue != nil:
 		return config{}, misconfigured("WithSync and WithQueue exclude each other")
 	case c.queue != nil && c.enqueueTimeout == 0:
@@ -106,6 +111,28 @@ func WithMaxBodyBytes(n int64) Option {
 	}
 }
 
+// WithMaxInFlightBytes limits the memory of all requests that are being read, parsed and verified, in bytes.
+// Anybody can send such requests, so this is what keeps strangers from filling the memory. The default is
+// 64 MiB. A request that finds no room waits up to the enqueue timeout; then it is answered 503, counted
+// as [ReasonBusy], and its event is lost.
+//
+// One half is for bodies, the other for parsed deliveries. A quarter of each is for requests of up to
+// 64 KiB, so that large requests cannot keep small ones out. The first 4 KiB of a body are free until the
+// body is complete: a connection that sends nothing takes no room. Then a body is charged by its declared
+// length, or, without one, as it grows. A delivery is charged by what it holds once it is parsed, which can be many
+// times its body, until the response is sent.
+//
+// The limit must be at least that on one body.
+func WithMaxInFlightBytes(n int64) Option {
+	return func(c *config) error {
+		if n <= 0 {
+			return misconfigured("limit of %d bytes in flight is not positive", n)
+		}
+		c.inFlightBytes = n
+		return nil
+	}
+}
+
 // WithReadTimeout limits how long a body may take to arrive; a slower one is answered 408. The default is 10 seconds. It needs a
 // ResponseWriter that can set deadlines, as those of net/http can; behind a middleware that hides this, set http.Server.ReadTimeout.
 func WithReadTimeout(d time.Duration) Option {
@@ -118,9 +145,9 @@ func WithVerifyTimeout(d time.Duration) Option {
 	return positive("verify timeout", d, func(c *config) { c.verifyTimeout = d })
 }
 
-// WithQueueSize limits the memory queue to n deliveries, those being handled included. A body of more than 8 KiB takes one place for each
-// 8 KiB begun, so that n also bounds the memory: n × 8 KiB of bodies, and several times that once they are parsed. The default is
-// 10,000: up to about 30 MB with usual events of 1 KiB.
+// WithQueueSize limits the memory queue to n deliveries, those being handled included. A delivery takes one
+// place for each 8 KiB of memory that it holds, begun ones included: its body and its parsed data. So n also
+// bounds the memory: n × 8 KiB, 80 MB with the default of 10,000. Usual events of 1 KiB take one place.
 func WithQueueSize(n int) Option {
 	return atLeastOne("queue size", "WithQueueSize", n, func(c *config) { c.queueSize = int64(n) })
 }

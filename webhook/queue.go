@@ -10,7 +10,7 @@ import (
 	"github.com/b24events/b24events/event"
 )
 
-// unitBytes is how much body a delivery may have for one place in the queue.
+// unitBytes is how much memory a delivery may hold for one place in the queue.
 const unitBytes = 8 << 10
 
 // queue is the memory queue and the account of everything that is under way, which Shutdown waits for. A lane holds the deliveries

@@ -399,7 +399,7 @@ func TestNoWaitingForRoom(t *testing.T) {
 	})
 }
 
-// TestLargeBodies shows that the queue's size also bounds the bytes that it holds.
+// TestLargeBodies shows that the size of the queue also bounds the memory that it holds.
 func TestLargeBodies(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -410,9 +410,9 @@ func TestLargeBodies(t *testing.T) {
 			<-time.After(10 * time.Second)
 			return nil
 		}), webhook.WithQueueSize(10), webhook.WithEnqueueTimeout(0))
-		require.Equal(t, http.StatusOK, post(h, large(1, 60)), "8 places")
+		require.Equal(t, http.StatusOK, post(h, large(1, 30)), "8 places: the body and its text without escapes")
 		require.Equal(t, http.StatusOK, post(h, dealUpdate(2)))
-		require.Equal(t, http.StatusServiceUnavailable, post(h, large(3, 10)), "2 places")
+		require.Equal(t, http.StatusServiceUnavailable, post(h, large(3, 10)), "3 places")
 		require.Equal(t, http.StatusOK, post(h, dealUpdate(4)))
 		require.Equal(t, http.StatusServiceUnavailable, post(h, dealUpdate(5)))
 		<-time.After(time.Hour)

@@ -17,6 +17,7 @@ const (
 	ReasonNotEvent     Reason = "not_event"     // 400: well-formed, but an application page, an automation rule or something else
 	ReasonForbidden    Reason = "forbidden"     // 403: not authentic
 	ReasonUnavailable  Reason = "unavailable"   // 503: the verifier could not tell, or a Queue could not store
+	ReasonBusy         Reason = "busy"          // 503: too much is being read and verified; see WithMaxInFlightBytes
 	ReasonQueueFull    Reason = "queue_full"    // 503: no room in the queue within the enqueue timeout
 	ReasonShuttingDown Reason = "shutting_down" // 503: Shutdown was called
 )
@@ -25,7 +26,7 @@ const (
 func reasons() []Reason {
 	return []Reason{
 		ReasonMethod, ReasonContentType, ReasonTooLarge, ReasonTimeout, ReasonMalformed, ReasonNotEvent,
-		ReasonForbidden, ReasonUnavailable, ReasonQueueFull, ReasonShuttingDown,
+		ReasonForbidden, ReasonUnavailable, ReasonBusy, ReasonQueueFull, ReasonShuttingDown,
 	}
 }
 
@@ -43,11 +44,12 @@ type Stats struct {
 	// Unhandled counts accepted deliveries that nobody waits for: the handler says so, as [event.Mux] does through its method Handles; with other
 	// handlers, events that the catalogue lacks.
 	Unhandled uint64            `json:"unhandled"`
-	Rejected  map[Reason]uint64 `json:"rejected"` // every Reason is present
-	Queued    int               `json:"queued"`   // waiting now, for a worker or for the next attempt
-	Running   int               `json:"running"`  // being handled now
-	Ack       Latency           `json:"ack"`      // from the arrival of the request to its 200
-	Lag       Latency           `json:"lag"`      // from the arrival of the request to the start of its handler
+	Rejected  map[Reason]uint64 `json:"rejected"`  // every Reason is present
+	Queued    int               `json:"queued"`    // waiting now, for a worker or for the next attempt
+	Running   int               `json:"running"`   // being handled now
+	InFlight  int64             `json:"in_flight"` // bytes of memory charged now for requests being read and verified
+	Ack       Latency           `json:"ack"`       // from the arrival of the request to its 200
+	Lag       Latency           `json:"lag"`       // from the arrival of the request to the start of its handler
 }
 
 // counters are the live numbers behind [Stats].

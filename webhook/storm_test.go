@@ -42,11 +42,11 @@ func TestStorm(t *testing.T) {
 	}
 	event.On(mux, event.OnCrmDealAdd, note)
 	event.On(mux, event.OnCrmDealUpdate, note)
-	h, err := webhook.NewHandler(webhook.Tokens("right"), mux, webhook.WithQueueSize(10_000))
+	h, err := webhook.NewHandler(webhook.Tokens(token), mux, webhook.WithQueueSize(10_000))
 	require.NoError(t, err)
 	storm := eventtest.Storm{
 		Seed: 1, Events: []eventtest.Event{event.OnCrmDealAdd, event.OnCrmDealUpdate}, Objects: 40, Changes: 3000, Duplicates: 0.2, Reorder: 50,
-		Workers: 8, Options: []eventtest.RequestOption{eventtest.WithToken("right")},
+		Workers: 8, Options: []eventtest.RequestOption{eventtest.WithToken(token)},
 	}
 	report, err := storm.Serve(t.Context(), h)
 	require.NoError(t, err)

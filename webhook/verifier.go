@@ -1,6 +1,7 @@
 package webhook
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
@@ -8,18 +9,23 @@ import (
 	"fmt"
 	"reflect"
 	"strings"
+	"sync/atomic"
 
 	"github.com/b24events/b24events/event"
 )
 
-// Verifier decides whether a delivery is authentic, and returns what proves it. An error that matches
-// [event.ErrForbidden] means that the delivery is forged; [event.ErrUnknownPortal], which matches it too, that the
-// verifier does not know the portal, so that another verifier may; any other error that the verifier
-// could not tell. Verify is called before anything else looks at the delivery, with a context that ends
-// after the verify timeout. It must not change the delivery and must be safe for concurrent use.
+// Verifier decides whether a delivery is authentic, and returns what proves it. It returns an error that
+// matches
 //
-// The proof names the portal that a handler gets from [event.Delivery.MemberID]. Auth.MemberID is only
-// what the sender claims.
+//   - [event.ErrUnknownPortal] when it does not know the portal, so that another verifier may,
+//   - [event.ErrForbidden] when the delivery is forged,
+//   - anything else when it cannot tell, for example because a database is down. The event is lost then.
+//
+// Verify is called before anything else looks at the delivery, with a context that ends after the verify
+// timeout. It must not change the delivery, and must be safe for concurrent use.
+//
+// The proof names the portal that a handler gets from [event.Delivery.MemberID]. What the sender claims is
+// [event.Delivery.ClaimedMemberID]. The package documentation lists what each kind of proof is worth.
 //
 // A Verifier may also have a method Validate() error; NewHandler calls it and returns its error.
 type Verifier interface {
@@ -42,13 +48,13 @@ func validate(v Verifier) error {
 	return nil
 }
 
-// isNil also finds nil pointers and functions inside an interface.
+// isNil also finds a nil of a concrete type inside an interface.
 func isNil(v any) bool {
 	rv := reflect.ValueOf(v)
 	switch rv.Kind() {
 	case reflect.Invalid:
 		return true
-	case reflect.Pointer, reflect.Func:
+	case reflect.Pointer, reflect.Func, reflect.Map, reflect.Slice, reflect.Chan:
 		return rv.IsNil()
 	default:
 		return false
@@ -72,28 +78,32 @@ func (d digest) matches(known []digest) bool {
 // minFixedToken is the shortest fixed token accepted. Portals make tokens of 32 characters.
 const minFixedToken = 16
 
-// TokenVerifier accepts deliveries of outgoing webhooks by their fixed tokens; see [Tokens] and [TokensOf]. It keeps
-// only hashes of them, and those out of sight of fmt.
+// TokenVerifier accepts deliveries of outgoing webhooks by their fixed tokens; see [Tokens] and
+// [TokensOf]. It keeps only hashes of the tokens, and those out of sight of fmt.
 type TokenVerifier struct {
 	match  func(token string) bool
-	member string // the portal that the tokens are bound to; empty for Tokens
+	member string                  // the portal of TokensOf; empty for Tokens
+	first  *atomic.Pointer[string] // the portal that Tokens proved first
 	err    error
 }
 
 // Tokens returns a verifier for one outgoing webhook, whose token the portal shows when the webhook is
-// made. Several tokens serve a rotation: all of them must be of one portal, because each of them admits
-// any portal that the sender names. For webhooks of several portals use [TokensOf] for each. White space
-// around a token is ignored. NewHandler fails on no token and on one of less than 16 characters, so
-// Tokens(os.Getenv("B24_TOKEN")) is safe when the variable is missing.
+// made. Several tokens serve a rotation of that webhook. White space around a token is ignored.
+// NewHandler fails on no token and on one of fewer than 16 characters, so Tokens(os.Getenv("B24_TOKEN"))
+// is safe when the variable is missing.
 //
 // The token proves that the sender knows it. It proves no application: the events of an application
-// (ONAPPINSTALL and the like, ONOFFLINEEVENT) are refused, whatever token they carry.
+// (ONAPPINSTALL and the like, ONOFFLINEEVENT) are refused, whatever token they carry. The portal is the one
+// that the first accepted delivery names. A later delivery that names another portal is refused until the
+// process restarts, because a webhook has one portal. For webhooks of several portals, and for a portal
+// that has an application too, use [TokensOf].
 //
 // Source: https://apidocs.bitrix24.com/local-integrations/local-webhooks.html
 func Tokens(tokens ...string) *TokenVerifier { return newTokenVerifier("", tokens) }
 
-// TokensOf is [Tokens] for the outgoing webhooks of one portal, by its member ID. A delivery that names
-// another portal is refused. [Any] also needs the portal's name when an application is installed on it.
+// TokensOf is [Tokens] for the outgoing webhooks of one portal, by its member ID. The tokens prove that
+// portal and no other: a delivery that names another portal is refused. [Any] joins those of several
+// portals.
 func TokensOf(memberID string, tokens ...string) *TokenVerifier {
 	if !plausible(memberID) {
 		return &TokenVerifier{err: misconfigured("the member ID of an outgoing webhook is missing or malformed")}
@@ -112,29 +122,61 @@ func newTokenVerifier(memberID string, tokens []string) *TokenVerifier {
 		case token == "":
 			return &TokenVerifier{err: misconfigured("application token %d of %d is empty", i+1, len(tokens))}
 		case len(token) < minFixedToken:
-			return &TokenVerifier{err: misconfigured("application token %d of %d has less than %d characters and can be guessed; "+
-				"take the one that the portal shows", i+1, len(tokens), minFixedToken)}
+			return &TokenVerifier{err: misconfigured("application token %d of %d has fewer than %d characters and can be guessed; "+
+				"copy the whole token that the portal shows", i+1, len(tokens), minFixedToken)}
 		}
 		known[i] = digestOf(token)
 	}
-	return &TokenVerifier{member: memberID, match: func(token string) bool { return digestOf(token).matches(known) }}
+	return &TokenVerifier{
+		match:  func(token string) bool { return digestOf(token).matches(known) },
+		member: memberID,
+		first:  new(atomic.Pointer[string]),
+	}
 }
 
-// Verify returns a [event.ProofWebhook], or [event.ErrForbidden].
+// Verify returns a proof of the kind [event.ProofWebhook], or an error that matches [event.ErrForbidden].
 func (v *TokenVerifier) Verify(_ context.Context, d *event.Delivery) (event.Proof, error) {
+	member, err := v.check(d)
+	if err == nil {
+		err = v.bind(member)
+	}
+	if err != nil {
+		return event.Proof{}, err
+	}
+	return event.Proof{By: event.ProofWebhook, MemberID: member}, nil
+}
+
+// check compares the token, and returns the portal that it would prove.
+func (v *TokenVerifier) check(d *event.Delivery) (member string, err error) {
 	if v == nil || v.match == nil {
-		return event.Proof{}, errNoVerifier
+		return "", errNoVerifier
 	}
 	claimed := d.ClaimedMemberID()
 	switch {
-	case !v.match(string(d.Auth.ApplicationToken)), v.member != "" && claimed != v.member, claimed != "" && !plausible(claimed), ofApplication(d.Name):
-		return event.Proof{}, event.ErrForbidden
+	case !v.match(string(d.Auth.ApplicationToken)), claimed != "" && !plausible(claimed):
+		return "", event.ErrForbidden
+	case ofApplication(d.Name):
+		return "", errTokenOfWebhook
+	case v.member != "" && claimed != "" && claimed != v.member:
+		return "", errTokenElsewhere
+	case v.member != "":
+		return v.member, nil
+	default:
+		return claimed, nil
 	}
-	return event.Proof{By: event.ProofWebhook, MemberID: claimed}, nil
+}
+
+// bind ties the tokens of Tokens to the first portal that they prove.
+func (v *TokenVerifier) bind(member string) error {
+	if v.member != "" || member == "" || v.first.CompareAndSwap(nil, &member) || *v.first.Load() == member {
+		return nil
+	}
+	return errTokenOfTwo
 }
 
 // ofApplication reports whether only an application gets events of that name.
 func ofApplication(name string) bool {
+	name = strings.ToUpper(name)
 	return strings.HasPrefix(name, "ONAPP") || name == "ONOFFLINEEVENT"
 }
 
@@ -175,8 +217,11 @@ func Installations(clientID string, lookup TokenLookup) Verifier {
 	}
 	return &check{verify: func(ctx context.Context, d *event.Delivery) (event.Proof, error) {
 		token, member := string(d.Auth.ApplicationToken), d.ClaimedMemberID()
-		if token == "" || !plausible(member) {
+		switch {
+		case !plausible(member):
 			return event.Proof{}, event.ErrUnknownPortal
+		case token == "":
+			return event.Proof{}, event.ErrForbidden // the portal may be known, so nothing weaker may speak for it
 		}
 		stored, err := lookup.ApplicationTokens(ctx, member)
 		if err != nil {
@@ -206,18 +251,25 @@ func plausible(memberID string) bool {
 			return false
 		}
 	}
-	return memberID != "" && len(memberID) <= maxMemberID
+	return memberID != "" && memberID != "." && memberID != ".." && len(memberID) <= maxMemberID
 }
 
 // Any returns a verifier for a handler that several things use: applications, and outgoing webhooks. A
-// delivery is accepted when one of vs accepts it, with that one's proof.
+// delivery is accepted when one of vs accepts it, with that one's proof:
 //
-// It asks the verifiers of applications first, in order, and the fixed tokens of [Tokens] and [TokensOf]
-// last, wherever they stand in vs. When a verifier knows the portal and calls the delivery forged, fixed
-// tokens that name no portal are not asked: they must not speak for a portal with an installation. Those
-// of [TokensOf] for that very portal are.
+//  1. Any asks the verifiers of applications, in order. The first proof that names how an application was
+//     proven (installation, tokens, call) is the result. Two applications on one portal have different
+//     application tokens, so each gets its own deliveries.
+//  2. Then it asks the fixed tokens of [Tokens] and [TokensOf], wherever they stand in vs.
+//  3. Then it takes a weaker proof that step 1 brought, such as that of [InsecureNoVerify].
 //
-// When nothing accepts the delivery, Any returns the errors of the verifiers that could not tell, or else [event.ErrForbidden].
+// A verifier that knows the portal and calls the delivery forged cannot be overruled by something weaker:
+// steps 2 and 3 then only accept a token that [TokensOf] ties to that very portal. The same goes when a
+// verifier cannot tell. A verifier of your own that returns a fixed token's proof counts as weaker, too.
+// It says that it does not know a portal with [event.ErrUnknownPortal].
+//
+// When nothing accepts the delivery, Any returns the errors of the verifiers that could not tell, or else
+// an error that matches [event.ErrForbidden].
 func Any(vs ...Verifier) Verifier {
 	if len(vs) == 0 {
 		return &check{err: misconfigured("Any of no verifiers")}
@@ -249,41 +301,58 @@ type anyVerifier struct {
 func (a *anyVerifier) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("webhook.Any")) }
 
 func (a *anyVerifier) Verify(ctx context.Context, d *event.Delivery) (event.Proof, error) {
+	var weaker *event.Proof
 	var unsure []error
-	known := false
+	var forged, refusal error
 	for _, v := range a.apps {
 		proof, err := v.Verify(ctx, d)
 		switch {
-		case err == nil:
+		case err == nil && provesApplication(proof):
 			return proof, nil
-		case errors.Is(err, event.ErrUnknownPortal):
+		case err == nil && proof.By == "":
+			unsure = append(unsure, errNoProof)
+		case err == nil && weaker == nil:
+			weaker = &proof
+		case err == nil, errors.Is(err, event.ErrUnknownPortal):
 		case errors.Is(err, event.ErrForbidden):
-			known = true
+			forged = cmp.Or(forged, err)
 		default:
 			unsure = append(unsure, err)
 		}
 	}
-	unbound := false
+	unspoken := forged == nil && len(unsure) == 0 // no application may have this portal
 	for _, v := range a.fixed {
-		proof, err := v.Verify(ctx, d)
+		member, err := v.check(d)
 		switch {
-		case err != nil:
-		case v.member == "" && (known || len(unsure) > 0):
-			unbound = true
-		default:
-			return proof, nil
+		case err == nil && v.member == "" && !unspoken:
+			err = errUnboundToken
+		case err == nil:
+			err = v.bind(member)
+		}
+		if err == nil {
+			return event.Proof{By: event.ProofWebhook, MemberID: member}, nil
+		}
+		if err != event.ErrForbidden { //nolint:errorlint // the bare sentinel says nothing of the token
+			refusal = cmp.Or(refusal, err)
 		}
 	}
 	switch {
 	case len(unsure) > 0:
 		return event.Proof{}, errors.Join(unsure...)
-	case unbound:
-		return event.Proof{}, errUnboundToken
-	case known:
-		return event.Proof{}, event.ErrForbidden
+	case weaker != nil && unspoken:
+		return *weaker, nil
+	case refusal != nil:
+		return event.Proof{}, refusal
+	case forged != nil:
+		return event.Proof{}, forged
 	default:
 		return event.Proof{}, event.ErrUnknownPortal
 	}
+}
+
+// provesApplication reports whether a proof is of a kind that proves an application.
+func provesApplication(p event.Proof) bool {
+	return p.By == event.ProofInstallation || p.By == event.ProofTokens || p.By == event.ProofCall
 }
 
 // InsecureNoVerify returns a verifier that accepts everything. Anybody on the internet can then make your handlers run, for any portal: it is

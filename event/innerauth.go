@@ -1,0 +1,153 @@
+package event
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/b24events/b24events/internal/phpform"
+)
+
+// contradiction is a refusal that matches [ErrForbidden].
+type contradiction string
+
+// Error returns what contradicts the proof.
+func (c contradiction) Error() string { return string(ErrForbidden) + ": " + string(c) }
+
+// Is reports that c is an [ErrForbidden].
+func (c contradiction) Is(target error) bool { return target == ErrForbidden } //nolint:errorlint // Is compares sentinels
+
+const (
+	errOtherPortal = contradiction("an auth block in its data names another portal than the proven one")
+	errOtherToken  = contradiction("an auth block in its data has another application token than the delivery")
+)
+
+// Contradicts returns an error that matches [ErrForbidden] when an auth block inside d.Data names another
+// portal than p, or carries another application token than d.Auth. Bots get such blocks: data.bot.auth
+// in the second version, data.BOT[n] and data.COMMAND[n] in the first. The proof of a delivery covers
+// them only when they agree with it. Code that verified a delivery calls Contradicts before
+// [Delivery.SetProof]. A [ProofInsecure] contradicts nothing.
+//
+// Source: https://apidocs.bitrix24.com/api-reference/chat-bots/chat-bots-v2/index.html
+func (d *Delivery) Contradicts(p Proof) error {
+	if p.By == ProofInsecure {
+		return nil
+	}
+	return d.innerAuth().check(d.Data.v, false, p.MemberID, string(d.Auth.ApplicationToken))
+}
+
+// authBlocks finds the auth blocks inside data.
+type authBlocks struct {
+	bots bool // everything under the keys bot and command belongs to auth blocks
+}
+
+func (d *Delivery) innerAuth() authBlocks { return authBlocks{bots: strings.HasPrefix(d.Name, "ONIM")} }
+
+// authKey names the entries of an auth block that matter here. Keys compare without regard to case, because payloads decode so.
+type authKey int
+
+const (
+	otherKey  authKey = iota
+	userToken         // access_token, refresh_token
+	appToken          // application_token
+	memberKey
+	clientKey
+	serverKey
+	domainKey
+)
+
+func authKeyOf(key string) authKey {
+	switch {
+	case len(key) < len("domain") || len(key) > len("application_token"):
+		return otherKey
+	case strings.EqualFold(key, "access_token"), strings.EqualFold(key, "refresh_token"):
+		return userToken
+	case strings.EqualFold(key, "application_token"):
+		return appToken
+	case strings.EqualFold(key, "member_id"):
+		return memberKey
+	case strings.EqualFold(key, "client_endpoint"):
+		return clientKey
+	case strings.EqualFold(key, "server_endpoint"):
+		return serverKey
+	case strings.EqualFold(key, "domain"):
+		return domainKey
+	default:
+		return otherKey
+	}
+}
+
+// within reports whether what stands under key belongs to an auth block by its name.
+func (b authBlocks) within(key string) bool {
+	return strings.EqualFold(key, "auth") || b.bots && (strings.EqualFold(key, "bot") || strings.EqualFold(key, "command"))
+}
+
+// isBlock reports whether an array is an auth block by what it holds: a token, and the portal that it is for.
+func isBlock(v phpform.Value) bool {
+	token, place := false, false
+	for _, e := range v.Entries() {
+		switch authKeyOf(e.Key) {
+		case userToken, appToken:
+			token = true
+		case memberKey, clientKey, serverKey:
+			place = true
+		case otherKey, domainKey:
+		}
+	}
+	return token && place
+}
+
+// check compares the auth blocks in v with what is proven. inside says that v belongs to one.
+func (b authBlocks) check(v phpform.Value, inside bool, member, token string) error {
+	block := inside || isBlock(v)
+	for _, e := range v.Entries() {
+		if e.Value.Kind() == phpform.Array {
+			if err := b.check(e.Value, inside || b.within(e.Key), member, token); err != nil {
+				return err
+			}
+		}
+		if !block {
+			continue
+		}
+		switch key := authKeyOf(e.Key); {
+		case key == memberKey && !isEmpty(e.Value) && e.Value.Scalar() != member:
+			return errOtherPortal
+		case key == appToken && token != "" && !isEmpty(e.Value) && e.Value.Scalar() != token:
+			return errOtherToken
+		}
+	}
+	return nil
+}
+
+// replace returns v with the proven addresses in its auth blocks. An address that is not proven is removed.
+func (b authBlocks) replace(v phpform.Value, inside bool, proven *Auth) phpform.Value {
+	block := inside || isBlock(v)
+	entries := v.Entries()
+	var changed []phpform.Entry // a copy, made for the first change; v itself is immutable
+	for i, e := range entries {
+		value, keep := e.Value, true
+		if value.Kind() == phpform.Array {
+			value = b.replace(value, inside || b.within(e.Key), proven)
+		}
+		if block {
+			switch authKeyOf(e.Key) {
+			case clientKey:
+				value, keep = phpform.Text(proven.ClientEndpoint), proven.ClientEndpoint != ""
+			case serverKey:
+				value, keep = phpform.Text(proven.ServerEndpoint), proven.ServerEndpoint != ""
+			case domainKey:
+				value, keep = phpform.Text(proven.Domain), proven.Domain != ""
+			case otherKey, userToken, appToken, memberKey:
+			}
+		}
+		if changed == nil && (!keep || value != e.Value) {
+			changed = append(make([]phpform.Entry, 0, len(entries)), entries[:i]...)
+		}
+		if changed != nil && keep {
+			changed = append(changed, phpform.Entry{Key: e.Key, Value: value})
+		}
+	}
+	if changed == nil {
+		return v
+	}
+	return phpform.Map(slices.Clip(changed)...)
+}

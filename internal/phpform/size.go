@@ -1,0 +1,23 @@
+package phpform
+
+import "unsafe"
+
+const (
+	arrayBytes = int64(unsafe.Sizeof(array{})) //nolint:gosec // a size, no pointer
+	entryBytes = int64(unsafe.Sizeof(Entry{})) //nolint:gosec // a size, no pointer
+)
+
+// Size returns about how many bytes of memory v holds: its arrays, with what they have in reserve, and the text of its keys
+// and scalars. Text that shares memory counts each time. The index of a large array does not count.
+func (v Value) Size() int64 {
+	size := int64(len(v.text))
+	if v.arr == nil {
+		return size
+	}
+	size += arrayBytes + entryBytes*int64(cap(v.arr.entries))
+	for i := range v.arr.entries {
+		e := &v.arr.entries[i]
+		size += int64(len(e.Key)) + e.Value.Size()
+	}
+	return size
+}

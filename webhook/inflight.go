@@ -1,0 +1,174 @@
+package webhook
+
+import (
+	"bytes"
+	"context"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/semaphore"
+
+	"github.com/b24events/b24events/event"
+)
+
+const (
+	// freeBytes is how much of a body is read before it is charged: as much as net/http itself keeps for a
+	// connection. Connections that send nothing therefore take nothing from others.
+	freeBytes = 4 << 10
+	// smallBytes is the most that a small request is charged for in one stage. Usual events stay far below.
+	smallBytes = 64 << 10
+	// elementBytes is at least what one element of a body holds after it was parsed.
+	elementBytes = 256
+	// maxElements is the limit of package event on the elements of a body.
+	maxElements = 20_000
+)
+
+// inFlight bounds the memory of the requests that are being read, parsed and verified. A request passes
+// two stages, the body and the tree, and small requests have shares of their own in both, which large ones
+// cannot take. Whoever holds a share waits only for one further down this list, and takes it at once and
+// whole, so that no two requests can wait for each other:
+//
+//	small bodies, large bodies, small trees, large trees
+type inFlight struct {
+	bodies, trees stage
+	used          atomic.Int64
+	intake        context.Context //nolint:containedctx // ends when Shutdown is called
+	patience      time.Duration
+}
+
+// stage is the room for bodies or for trees.
+type stage struct{ small, large room }
+
+// room is a number of bytes.
+type room struct {
+	sem  *semaphore.Weighted
+	size int64
+}
+
+func newRoom(size int64) room { return room{semaphore.NewWeighted(size), size} }
+
+func newStage(size int64) stage {
+	return stage{small: newRoom(size / 4), large: newRoom(size - size/4)}
+}
+
+func newInFlight(limit int64, intake context.Context, patience time.Duration) *inFlight { //nolint:revive // the context is kept
+	return &inFlight{bodies: newStage(limit / 2), trees: newStage(limit - limit/2), intake: intake, patience: patience}
+}
+
+// ticket is what one request holds. The zero share of a stage is nothing.
+type ticket struct {
+	of         *inFlight
+	body, tree share
+	deadline   time.Time // of all its waits together; set by the first one
+}
+
+type share struct {
+	of room
+	n  int64
+}
+
+func (f *inFlight) ticket() *ticket { return &ticket{of: f} }
+
+// take adds n bytes from a room. It fails with ErrBusy when there is no room in time, or with ErrShutdown.
+func (t *ticket) take(from room, n int64) (share, error) {
+	n = min(n, from.size) // one request alone always fits
+	if !from.sem.TryAcquire(n) {
+		if err := t.wait(from, n); err != nil {
+			return share{}, err
+		}
+	}
+	t.of.used.Add(n)
+	return share{of: from, n: n}, nil
+}
+
+func (t *ticket) wait(from room, n int64) error {
+	if t.deadline.IsZero() {
+		t.deadline = time.Now().Add(t.of.patience)
+	}
+	ctx, cancel := context.WithDeadlineCause(t.of.intake, t.deadline, ErrBusy)
+	defer cancel()
+	if from.sem.Acquire(ctx, n) != nil {
+		return context.Cause(ctx)
+	}
+	return nil
+}
+
+// shrink gives back what is more than n bytes.
+func (t *ticket) shrink(s *share, n int64) {
+	if n = max(n, 0); s.n > n {
+		s.of.sem.Release(s.n - n)
+		t.of.used.Add(n - s.n)
+		s.n = n
+	}
+}
+
+// release gives everything back.
+func (t *ticket) release() {
+	t.shrink(&t.body, 0)
+	t.shrink(&t.tree, 0)
+}
+
+// grow makes room for a body of more than freeBytes, and returns the size that its buffer may have now.
+// known is the length that the client declares, or -1; most is the limit on the body.
+func (t *ticket) grow(size int, known, most int64) (int, error) {
+	var err error
+	small := known <= smallBytes && (known >= 0 || int64(size) < smallBytes)
+	switch {
+	case small && t.body.n == 0:
+		t.body, err = t.take(t.of.bodies.small, smallBytes)
+	case !small && (t.body.n == 0 || t.body.of == t.of.bodies.small):
+		end := most // chunked: it may become as long as is allowed
+		if known >= 0 {
+			end = min(known, most)
+		}
+		earlier := t.body
+		if t.body, err = t.take(t.of.bodies.large, end); err != nil {
+			t.body = earlier
+			break
+		}
+		t.shrink(&earlier, 0)
+	}
+	if err != nil {
+		return 0, err
+	}
+	if known >= 0 {
+		return int(min(known, most)) + 1, nil // one more, to see the end
+	}
+	return int(min(2*int64(size), most+1)), nil
+}
+
+// parsing makes room for what parsing body may hold.
+func (t *ticket) parsing(body []byte) error {
+	from, n := t.of.trees.large, treeBound(body)
+	if n <= smallBytes {
+		from = t.of.trees.small
+	}
+	var err error
+	t.tree, err = t.take(from, n)
+	return err
+}
+
+// parsed replaces the charge for parsing by what the delivery holds; nil for none.
+func (t *ticket) parsed(d *event.Delivery, size int64) (held int64) {
+	if d != nil {
+		held = size + d.Size()
+	}
+	t.shrink(&t.body, 0)
+	t.shrink(&t.tree, held)
+	// What turned out to be small does not keep large ones waiting.
+	if small := t.of.trees.small; t.tree.of != small && t.tree.n <= smallBytes && small.sem.TryAcquire(t.tree.n) {
+		t.tree.of.sem.Release(t.tree.n)
+		t.tree.of = small
+	}
+	return held
+}
+
+// treeBound returns the most that a body holds once it was parsed: the copies of its text, and an element
+// for everything that can begin one.
+func treeBound(body []byte) int64 {
+	elements := 1
+	for _, sign := range []string{"&", "[", "%5B", "%5b", "{", ","} {
+		elements += bytes.Count(body, []byte(sign))
+	}
+	return 3*int64(len(body)) + elementBytes*int64(min(elements, maxElements))
+}
