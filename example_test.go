@@ -21,7 +21,7 @@ import (
 func dealWatcher(token string) (*webhook.Handler, error) {
 	mux := event.NewMux()
 	event.On(mux, event.OnCrmDealUpdate, func(_ context.Context, d *event.Delivery, e event.CRMEntity) error {
-		fmt.Println("deal", e.ID, "changed on", d.Auth.Domain)
+		fmt.Println("deal", e.ID, "changed on", d.MemberID())
 		return nil
 	})
 	return webhook.NewHandler(webhook.Tokens(token), mux)
@@ -123,11 +123,12 @@ func onPaid(mux *event.Mux) {
 
 func TestDealWatcher(t *testing.T) {
 	t.Parallel()
-	handler, err := dealWatcher("the-token")
+	const token = "0123456789abcdef0123456789abcdef"
+	handler, err := dealWatcher(token)
 	if err != nil {
 		t.Fatal(err)
 	}
-	request, err := eventtest.NewRequest(t.Context(), event.OnCrmDealUpdate, event.CRMEntity{ID: 42}, eventtest.WithToken("the-token"))
+	request, err := eventtest.NewRequest(t.Context(), event.OnCrmDealUpdate, event.CRMEntity{ID: 42}, eventtest.WithToken(token))
 	if err != nil {
 		t.Fatal(err)
 	}

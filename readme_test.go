@@ -40,7 +40,7 @@ func TestReadmeCodeIsTested(t *testing.T) {
 // TestServe runs the README's way of serving: whatever was acknowledged before the end has been handled when it returns.
 func TestServe(t *testing.T) {
 	t.Parallel()
-	handler, err := dealWatcher("the-token")
+	handler, err := dealWatcher("0123456789abcdef0123456789abcdef")
 	require.NoError(t, err)
 	taken, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -48,7 +48,7 @@ func TestServe(t *testing.T) {
 	require.Error(t, serve(t.Context(), taken.Addr().String(), handler), "the address is taken")
 
 	ctx, cancel := context.WithCancel(t.Context())
-	request, err := eventtest.NewRequest(ctx, event.OnCrmDealUpdate, event.CRMEntity{ID: 42}, eventtest.WithToken("the-token"))
+	request, err := eventtest.NewRequest(ctx, event.OnCrmDealUpdate, event.CRMEntity{ID: 42}, eventtest.WithToken("0123456789abcdef0123456789abcdef"))
 	require.NoError(t, err)
 	handler.ServeHTTP(httptest.NewRecorder(), request)
 	cancel()
