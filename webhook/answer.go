@@ -29,7 +29,7 @@ func answerTo(reason Reason) answer {
 		return answer{http.StatusBadRequest, "malformed body\n"}
 	case ReasonNotEvent:
 		return answer{http.StatusBadRequest, "not an event\n"}
-	case ReasonForbidden:
+	case ReasonForbidden, ReasonSource:
 		return answer{http.StatusForbidden, "forbidden\n"}
 	default: // ReasonUnavailable, ReasonBusy, ReasonQueueFull, ReasonShuttingDown
 		return answer{http.StatusServiceUnavailable, "unavailable\n"}

@@ -18,6 +18,8 @@ const (
 	KeyMemberID   = "member_id"   // the portal; only of verified deliveries
 	KeyHandlerID  = "handler_id"  // the portal's number of the binding
 	KeyRemoteAddr = "remote_addr" // address of the peer, which may be a proxy
+	KeySource     = "source"      // address that a request comes from, as SourceFilter sees it
+	KeyNodes      = "nodes"       // entries of the source list in force
 	KeyError      = "error"       // text of an error, tokens removed
 	KeyStack      = "stack"       // of a panic
 	KeyAttempt    = "attempt"     // attempts so far

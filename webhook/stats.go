@@ -16,6 +16,7 @@ const (
 	ReasonMalformed    Reason = "malformed"     // 400: not a well-formed body
 	ReasonNotEvent     Reason = "not_event"     // 400: well-formed, but an application page, an automation rule or something else
 	ReasonForbidden    Reason = "forbidden"     // 403: not authentic
+	ReasonSource       Reason = "source"        // 403: by SourceFilter, whose Stats count it; not from a listed address
 	ReasonUnavailable  Reason = "unavailable"   // 503: the verifier could not tell, or a Queue could not store
 	ReasonBusy         Reason = "busy"          // 503: too much is being read and verified; see WithMaxInFlightBytes
 	ReasonQueueFull    Reason = "queue_full"    // 503: no room in the queue within the enqueue timeout
