@@ -151,7 +151,7 @@ func (t *ticket) parsing(body []byte) error {
 // parsed replaces the charge for parsing by what the delivery holds; nil for none.
 func (t *ticket) parsed(d *event.Delivery, size int64) (held int64) {
 	if d != nil {
-		held = size + d.Size()
+		held = 2*size + d.Size() // the body, its text without escapes, and the tree
 	}
 	t.shrink(&t.body, 0)
 	t.shrink(&t.tree, held)
