@@ -245,7 +245,7 @@ func (r *row) UnmarshalJSON(doc []byte) error {
 	if err != nil {
 		return bodyError(err)
 	}
-	if err := decodeInto(v, &wire); err != nil {
+	if err := decodeInto(nil, v, &wire); err != nil {
 		return err
 	}
 	*r = row{

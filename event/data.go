@@ -1,20 +1,33 @@
 package event
 
 import (
-	"encoding/json"
 	"fmt"
 	"log/slog"
 
 	"github.com/b24events/b24events/internal/phpform"
+	"github.com/b24events/b24events/internal/redact"
 )
 
 // Data is the data section of a body: whatever arrived, without loss, as a tree of scalars and PHP arrays. The zero Data is the
 // missing section. Data is immutable and safe for concurrent use.
 //
-// Bots send live tokens in data, so printing Data and encoding it to JSON redact the values under token keys. [Data.Value],
-// [Data.Text] and [Data.Decode] give what arrived.
+// Bots send live tokens in data. Printing Data, logging it and encoding it to JSON therefore redact the
+// values under token keys, and every token of the delivery that Data came with, also inside texts.
+// [Data.Value], [Data.Text] and [Data.Decode] give what arrived. Because Data remembers its delivery,
+// compare [Data.JSON] of two values, not the values.
+//
+// encoding/gob refuses Data.
 type Data struct {
-	v phpform.Value
+	v  phpform.Value
+	of *Delivery // whose tokens may stand in it; nil when it came with no delivery
+}
+
+// data makes Data of a part of the delivery's body.
+func (d *Delivery) data(v phpform.Value) Data {
+	if v.Kind() == phpform.Null {
+		return Data{}
+	}
+	return Data{v: v, of: d}
 }
 
 // NewData builds Data from a payload struct (by the same tags that [Data.Decode] reads), or from nested maps, slices and
@@ -59,7 +72,13 @@ func (d Data) Get(path ...string) Data {
 	for _, key := range path {
 		v, _ = v.GetFold(key)
 	}
-	return Data{v: v}
+	if v.Kind() == phpform.Null {
+		return Data{}
+	}
+	if d.of == nil && len(path) > 0 {
+		d.of = &Delivery{Data: d} // the keys, which tell what is secret, would be lost
+	}
+	return Data{v: v, of: d.of}
 }
 
 // Text returns a scalar as text: "1" for true, "" for false, null and arrays.
@@ -74,16 +93,28 @@ func (d Data) JSON() []byte { return d.v.AppendJSON(nil) }
 
 // Decode fills dst, a pointer to a struct or to any value that JSON could describe, by the rules for payloads in the package
 // documentation. It returns a [DecodeError] that names the path.
-func (d Data) Decode(dst any) error { return decodeInto(d.v, dst) }
+func (d Data) Decode(dst any) error { return decodeInto(d.of, d.v, dst) }
 
-// MarshalJSON encodes the tree with the values under token keys redacted.
-func (d Data) MarshalJSON() ([]byte, error) { return json.Marshal(redactedTree(d.v)) }
+// secrets returns what must not be printed of d.
+func (d Data) secrets() *redact.Set {
+	s := redact.New()
+	if d.of != nil {
+		s = d.of.secrets()
+	}
+	s.AddTree(d.v)
+	return s
+}
+
+// MarshalJSON encodes the tree without secrets.
+func (d Data) MarshalJSON() ([]byte, error) {
+	return redact.EscapeJSON(d.secrets().Tree(d.v).AppendJSON(nil)), nil
+}
 
 // Format prints the redacted JSON under every verb.
 func (d Data) Format(f fmt.State, _ rune) {
 	text, err := d.MarshalJSON()
 	if err != nil {
-		text = []byte(redacted)
+		text = []byte(redact.Mark)
 	}
 	_, _ = f.Write(text)
 }
@@ -93,5 +124,5 @@ func (d Data) LogValue() slog.Value {
 	if d.IsZero() {
 		return slog.StringValue("empty")
 	}
-	return slog.StringValue(redacted)
+	return slog.StringValue(redact.Mark)
 }

@@ -22,13 +22,13 @@ var (
 	textTarget = reflect.TypeFor[encoding.TextUnmarshaler]()
 )
 
-// decodeInto fills dst, a non-nil pointer, from v.
-func decodeInto(v phpform.Value, dst any) error {
+// decodeInto fills dst, a non-nil pointer, from v. The Data that it makes belong to the delivery of.
+func decodeInto(of *Delivery, v phpform.Value, dst any) error {
 	rv := reflect.ValueOf(dst)
 	if rv.Kind() != reflect.Pointer || rv.IsNil() {
 		return fmt.Errorf("event: cannot decode into a %T; pass a non-nil pointer", dst)
 	}
-	return fill(v, rv.Elem(), "data")
+	return fill(of, v, rv.Elem(), "data")
 }
 
 func mismatch(path, want string) error { return &DecodeError{Path: path, Want: want} }
@@ -49,11 +49,11 @@ func isEmpty(v phpform.Value) bool {
 	}
 }
 
-func fill(v phpform.Value, rv reflect.Value, path string) error {
+func fill(of *Delivery, v phpform.Value, rv reflect.Value, path string) error {
 	t := rv.Type()
 	switch {
 	case t == dataType:
-		rv.Set(reflect.ValueOf(Data{v: v}))
+		rv.Set(reflect.ValueOf(of.data(v)))
 		return nil
 	case t == timeType:
 		return fillTime(v, rv, path)
@@ -67,7 +67,7 @@ func fill(v phpform.Value, rv reflect.Value, path string) error {
 			return nil
 		}
 		p := reflect.New(t.Elem())
-		if err := fill(v, p.Elem(), path); err != nil {
+		if err := fill(of, v, p.Elem(), path); err != nil {
 			return err
 		}
 		rv.Set(p)
@@ -81,11 +81,11 @@ func fill(v phpform.Value, rv reflect.Value, path string) error {
 		}
 		return nil
 	case reflect.Struct:
-		return fillStruct(v, rv, path)
+		return fillStruct(of, v, rv, path)
 	case reflect.Map:
-		return fillMap(v, rv, path)
+		return fillMap(of, v, rv, path)
 	case reflect.Slice:
-		return fillSlice(v, rv, path)
+		return fillSlice(of, v, rv, path)
 	default:
 		return fillScalar(v, rv, path)
 	}
@@ -215,7 +215,7 @@ func fillText(v phpform.Value, rv reflect.Value, path string) error {
 	return nil
 }
 
-func fillSlice(v phpform.Value, rv reflect.Value, path string) error {
+func fillSlice(of *Delivery, v phpform.Value, rv reflect.Value, path string) error {
 	if isEmpty(v) {
 		rv.SetZero()
 		return nil
@@ -232,7 +232,7 @@ func fillSlice(v phpform.Value, rv reflect.Value, path string) error {
 	}
 	s := reflect.MakeSlice(rv.Type(), len(items), len(items))
 	for i, item := range items {
-		if err := fill(item, s.Index(i), path+"."+strconv.Itoa(i)); err != nil {
+		if err := fill(of, item, s.Index(i), path+"."+strconv.Itoa(i)); err != nil {
 			return err
 		}
 	}
@@ -240,7 +240,7 @@ func fillSlice(v phpform.Value, rv reflect.Value, path string) error {
 	return nil
 }
 
-func fillMap(v phpform.Value, rv reflect.Value, path string) error {
+func fillMap(of *Delivery, v phpform.Value, rv reflect.Value, path string) error {
 	if isEmpty(v) {
 		rv.SetZero()
 		return nil
@@ -257,7 +257,7 @@ func fillMap(v phpform.Value, rv reflect.Value, path string) error {
 			return err
 		}
 		elem := reflect.New(t.Elem()).Elem()
-		if err := fill(e.Value, elem, at); err != nil {
+		if err := fill(of, e.Value, elem, at); err != nil {
 			return err
 		}
 		m.SetMapIndex(key, elem)
@@ -280,7 +280,7 @@ func printableKey(key string) string {
 	return key
 }
 
-func fillStruct(v phpform.Value, rv reflect.Value, path string) error {
+func fillStruct(of *Delivery, v phpform.Value, rv reflect.Value, path string) error {
 	shape := shapeOf(rv.Type())
 	if isEmpty(v) {
 		rv.SetZero()
@@ -293,27 +293,27 @@ func fillStruct(v phpform.Value, rv reflect.Value, path string) error {
 		f := &shape.fields[i]
 		field := rv.FieldByIndex(f.index)
 		if f.rest {
-			if err := fillRest(v, field, shape, path); err != nil {
+			if err := fillRest(of, v, field, shape, path); err != nil {
 				return err
 			}
 			continue
 		}
 		found, at := f.find(v)
-		if err := fill(found, field, join(path, at)); err != nil {
+		if err := fill(of, found, field, join(path, at)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func fillRest(v phpform.Value, field reflect.Value, shape *structShape, path string) error {
+func fillRest(of *Delivery, v phpform.Value, field reflect.Value, shape *structShape, path string) error {
 	var rest []phpform.Entry
 	for _, e := range v.Entries() {
 		if !shape.taken[strings.ToUpper(e.Key)] {
 			rest = append(rest, e)
 		}
 	}
-	return fill(phpform.Map(rest...), field, path)
+	return fill(of, phpform.Map(rest...), field, path)
 }
 
 func join(path, at string) string {

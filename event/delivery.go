@@ -31,9 +31,10 @@ const (
 // Delivery is one event as it reached us, over HTTP or from the offline queue. It is not generic, so that middleware,
 // queues and logs share one type; [On] and [Descriptor.Decode] give the typed payload.
 //
-// A Delivery must not be changed once it was handed to a handler. Printing it, logging it and encoding it to JSON redact every
-// token, wherever it stands; see [Delivery.MarshalUnredacted].
-type Delivery struct {
+// A Delivery must not be changed once it was handed to a handler. Printing it, logging it and encoding it to
+// JSON redact every token, wherever it stands, of the value and of a pointer; see [Delivery.Redact] and
+// [Delivery.MarshalUnredacted]. encoding/gob refuses it.
+type Delivery struct { //nolint:recvcheck // what prints takes the value, so that a value prints like a pointer
 	Kind      Kind
 	Name      string    // wire name in upper case, such as ONCRMDEALUPDATE; empty for other kinds than KindEvent
 	HandlerID int64     // event_handler_id, the portal's number of the binding; 0 where absent

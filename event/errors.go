@@ -34,6 +34,9 @@ const (
 	// ErrUnknownPortal means that a verifier does not know the portal of a delivery, so that another verifier may. It is also an
 	// [ErrForbidden].
 	ErrUnknownPortal Error = "event: delivery not authenticated: unknown portal"
+	// ErrSecret means that encoding/gob or another binary encoder was given a [Secret], or something that
+	// holds one.
+	ErrSecret Error = "event: a secret has no binary encoding; take it out with string(s) and encrypt it"
 )
 
 // DecodeError tells where a payload does not fit its type. It names the path and the expected type, never the value.
@@ -54,18 +57,34 @@ func (e *DecodeError) Error() string {
 // Is reports that a DecodeError is an [ErrMalformed].
 func (e *DecodeError) Is(target error) bool { return target == ErrMalformed }
 
-// PanicError is a panic of a handler, turned into an error where it happened.
+// PanicError is a panic of a handler, turned into an error where it happened. Neither its text nor any
+// other way of printing it shows the panic value, which may hold tokens.
 type PanicError struct {
-	Value any    // what was passed to panic
 	Stack []byte // the stack of the goroutine that panicked, from runtime/debug
+
+	value *any // behind a pointer, where fmt's %#v does not look
+}
+
+// NewPanicError returns the error for a recovered panic. value is what recover returned, and stack what
+// debug.Stack returned in the deferred function; the error keeps both.
+func NewPanicError(value any, stack []byte) *PanicError {
+	return &PanicError{Stack: stack, value: &value}
+}
+
+// Value returns what was passed to panic. Print it only where tokens may stand.
+func (e *PanicError) Value() any {
+	if e.value == nil {
+		return nil
+	}
+	return *e.value
 }
 
 // Error names the type of the panic value, not the value, which may hold payload.
-func (e *PanicError) Error() string { return fmt.Sprintf("event: handler panicked with a %T", e.Value) }
+func (e *PanicError) Error() string { return fmt.Sprintf("event: handler panicked with a %T", e.Value()) }
 
-// Unwrap returns the panic value where it is an error.
+// Unwrap returns the panic value if it is an error.
 func (e *PanicError) Unwrap() error {
-	err, _ := e.Value.(error)
+	err, _ := e.Value().(error)
 	return err
 }
 

@@ -1,16 +1,14 @@
 package event
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"log/slog"
 	"reflect"
 	"slices"
-	"strings"
 	"time"
 
-	"github.com/b24events/b24events/internal/phpform"
+	"github.com/b24events/b24events/internal/redact"
 )
 
 // deliveryJSON is how a delivery prints.
@@ -34,17 +32,19 @@ type deliveryJSON struct {
 	PayloadError string     `json:"payload_error,omitempty"`
 }
 
-// MarshalJSON encodes the delivery as one object: its envelope, its data as they arrived and, for an event of the catalogue, the typed
-// payload (or payload_error, where it does not fit its type). Every token is redacted. The examples decode and receiver print this object.
-func (d *Delivery) MarshalJSON() ([]byte, error) { return d.marshal(false) }
+// MarshalJSON encodes the delivery as one object: its envelope, its data as they arrived and, for an event
+// of the catalogue, the typed payload, or payload_error if it does not fit its type. Every token is
+// redacted, wherever it stands, and so are control characters of terminals escaped. The examples decode and
+// receiver print this object.
+func (d Delivery) MarshalJSON() ([]byte, error) { return d.marshal(false) }
 
 // MarshalUnredacted is MarshalJSON with every token in clear. Keep its output where you would keep the tokens.
-func (d *Delivery) MarshalUnredacted() ([]byte, error) { return d.marshal(true) }
+func (d Delivery) MarshalUnredacted() ([]byte, error) { return d.marshal(true) }
 
 func (d *Delivery) marshal(reveal bool) ([]byte, error) {
 	out := deliveryJSON{
 		Kind: d.Kind, Event: d.Name, Source: d.Source, HandlerID: d.HandlerID, MemberID: d.Auth.MemberID, Domain: d.Auth.Domain,
-		UserID: d.Auth.UserID, Auth: d.Auth.kind(), Scope: d.Auth.Scope, MessageID: d.MessageID,
+		UserID: d.Auth.UserID, Auth: d.Auth.kind(), Scope: slices.Clone(d.Auth.Scope), MessageID: d.MessageID,
 	}
 	if out.Scope == nil {
 		out.Scope = []string{}
@@ -72,22 +72,37 @@ func (d *Delivery) marshal(reveal bool) ([]byte, error) {
 	if reveal {
 		out.Data = json.RawMessage(d.Data.v.AppendJSON(nil))
 		out.Payload = revealed(reflect.ValueOf(out.Payload))
-	} else {
-		r := d.redactor()
-		out.Data = json.RawMessage(r.tree(d.Data.v).AppendJSON(nil))
-		if out.Payload != nil {
-			payload, err := json.Marshal(out.Payload)
-			if err != nil {
-				return nil, fmt.Errorf("event: encoding a payload: %w", err)
-			}
-			out.Payload = json.RawMessage(r.payload(payload))
-		}
+	} else if err := out.redact(d); err != nil {
+		return nil, err
 	}
 	text, err := json.Marshal(out)
 	if err != nil {
 		return nil, fmt.Errorf("event: encoding a delivery: %w", err)
 	}
-	return text, nil
+	return redact.EscapeJSON(text), nil
+}
+
+// redact takes the secrets of d out of what is printed of it.
+func (out *deliveryJSON) redact(d *Delivery) error {
+	secrets := d.secrets()
+	out.Data = json.RawMessage(secrets.Tree(d.Data.v).AppendJSON(nil))
+	if out.Payload != nil {
+		payload, err := json.Marshal(out.Payload)
+		if err != nil {
+			return fmt.Errorf("event: encoding a payload: %w", err)
+		}
+		out.Payload = json.RawMessage(secrets.JSON(payload))
+	}
+	for _, text := range []*string{&out.Event, &out.MemberID, &out.Domain, &out.MessageID, &out.PayloadError} {
+		*text = secrets.Text(*text)
+	}
+	for i := range out.Scope {
+		out.Scope[i] = secrets.Text(out.Scope[i])
+	}
+	if out.Entity != nil {
+		out.Entity.ID = secrets.Text(out.Entity.ID)
+	}
+	return nil
 }
 
 // kind says which tokens came along.
@@ -102,126 +117,88 @@ func (a Auth) kind() string {
 	}
 }
 
-// Format prints the delivery's identity under every verb, without data.
-func (d *Delivery) Format(f fmt.State, _ rune) {
-	if d == nil {
-		_, _ = f.Write([]byte("<nil>"))
-		return
-	}
-	name := d.Name
-	if name == "" {
-		name = string(d.Kind)
-	}
+// secrets returns what must not be printed of d: the tokens of its auth section, and those in its data.
+func (d *Delivery) secrets() *redact.Set {
+	s := d.Auth.secrets()
+	s.AddTree(d.Data.v)
+	return s
+}
+
+// Redact returns text without the secrets that d carries, in its auth section or in its data, as they are
+// or encoded for a URL, for JSON or for HTML. It also takes out what stands where credentials stand, such
+// as the values of the parameters auth and access_token. Use it on texts of your own that may quote a
+// delivery or a call, before you log them. It reads all data of d, so call it only for what is printed.
+func (d *Delivery) Redact(text string) string { return d.secrets().Text(text) }
+
+// RedactExcerpt is Redact for the first part of a text that was cut, perhaps in the middle of a secret.
+// What is left of that secret at the end of the text goes too.
+func (d *Delivery) RedactExcerpt(text string) string { return d.secrets().Excerpt(text) }
+
+// label is what a delivery shows of itself, fit for one line each and without secrets.
+type label struct{ name, member, entityKind, entityID string }
+
+func (d *Delivery) label() label {
 	e := d.Entity()
-	_, _ = fmt.Fprintf(f, "%s member=%s entity=%s:%s time=%s", name, d.Auth.MemberID, e.Kind, e.ID, d.Time.Format(time.RFC3339))
+	secrets := d.secrets()
+	shown := func(text string) string { return redact.Word(secrets.Text(text)) }
+	id := label{name: d.Name, member: shown(d.Auth.MemberID), entityKind: e.Kind, entityID: shown(e.ID)}
+	if id.name == "" {
+		id.name = string(d.Kind)
+	}
+	id.name = shown(id.name)
+	return id
+}
+
+// Format prints the delivery's identity under every verb, without data. What the sender wrote into it can
+// neither begin a new line nor pass for another part of this one.
+func (d Delivery) Format(f fmt.State, _ rune) {
+	id := d.label()
+	_, _ = fmt.Fprintf(f, "%s member=%s entity=%s:%s time=%s",
+		id.name, id.member, id.entityKind, id.entityID, d.Time.Format(time.RFC3339))
 }
 
 // LogValue gives slog the delivery's identity, without data.
-func (d *Delivery) LogValue() slog.Value {
-	if d == nil {
-		return slog.StringValue("<nil>")
-	}
-	e := d.Entity()
+func (d Delivery) LogValue() slog.Value {
+	id := d.label()
 	return slog.GroupValue(
-		slog.String("event", d.Name), slog.String("member_id", d.Auth.MemberID),
-		slog.String("entity_kind", e.Kind), slog.String("entity_id", e.ID), slog.Time("fired", d.Time),
+		slog.String("event", id.name), slog.String("member_id", id.member),
+		slog.String("entity_kind", id.entityKind), slog.String("entity_id", id.entityID), slog.Time("fired", d.Time),
 	)
 }
 
-// redactor replaces secrets in a tree: the values under token keys, and every other value in which a known secret stands.
-type redactor struct {
-	known []string
+// secrets returns the tokens of the section.
+func (a Auth) secrets() *redact.Set {
+	return redact.New(string(a.AccessToken), string(a.RefreshToken), string(a.ApplicationToken))
 }
 
-// minSecret is the shortest text that is looked for inside other values: shorter ones would hit by chance.
-const minSecret = 8
-
-func (d *Delivery) redactor() *redactor {
-	r := &redactor{}
-	for _, s := range []Secret{d.Auth.AccessToken, d.Auth.RefreshToken, d.Auth.ApplicationToken} {
-		r.learn(string(s))
-	}
-	return r
+// Format prints whose section it is and which tokens it has, under every verb.
+func (a Auth) Format(f fmt.State, _ rune) {
+	secrets := a.secrets()
+	shown := func(text string) string { return redact.Word(secrets.Text(text)) }
+	_, _ = fmt.Fprintf(f, "member=%s domain=%s user=%d tokens=%s", shown(a.MemberID), shown(a.Domain), a.UserID, a.kind())
 }
 
-func (r *redactor) learn(secret string) {
-	if len(secret) >= minSecret {
-		r.known = append(r.known, secret)
-	}
+// LogValue gives slog what Format prints.
+func (a Auth) LogValue() slog.Value {
+	secrets := a.secrets()
+	shown := func(text string) string { return redact.Word(secrets.Text(text)) }
+	return slog.GroupValue(
+		slog.String("member_id", shown(a.MemberID)), slog.String("domain", shown(a.Domain)),
+		slog.Int64("user_id", a.UserID), slog.String("tokens", a.kind()),
+	)
 }
 
-func (r *redactor) tree(v phpform.Value) phpform.Value {
-	r.collect(v, false)
-	return r.replace(v, false)
+// MarshalJSON encodes the section without its tokens, also where another field repeats one.
+func (a Auth) MarshalJSON() ([]byte, error) {
+	type plain Auth // without this method
+	secrets := a.secrets()
+	for _, text := range []*string{&a.Domain, &a.MemberID, &a.ServerEndpoint, &a.ClientEndpoint, &a.Status} {
+		*text = secrets.Text(*text)
+	}
+	a.Scope = slices.Clone(a.Scope)
+	for i := range a.Scope {
+		a.Scope[i] = secrets.Text(a.Scope[i])
+	}
+	doc, err := json.Marshal(plain(a))
+	return redact.EscapeJSON(doc), err
 }
-
-// maxKnown bounds the work on a body that is made of nothing but token keys.
-const maxKnown = 64
-
-func (r *redactor) collect(v phpform.Value, secret bool) {
-	if v.Kind() != phpform.Array {
-		if secret && len(r.known) < maxKnown {
-			r.learn(v.Scalar())
-		}
-		return
-	}
-	for _, e := range v.Entries() {
-		r.collect(e.Value, secret || isSecretKey(e.Key))
-	}
-}
-
-// payload replaces known secrets that stand inside other values of a payload's JSON, such as in a chat message.
-func (r *redactor) payload(doc []byte) []byte {
-	if !slices.ContainsFunc(r.known, func(secret string) bool {
-		quoted, err := json.Marshal(secret)
-		return err != nil || bytes.Contains(doc, quoted[1:len(quoted)-1])
-	}) {
-		return doc
-	}
-	// Not in the text itself, where a secret may seem to begin in the middle of an escape sequence.
-	v, err := phpform.DecodeJSON(doc, phpform.Limits{Bytes: len(doc) + 1, Keys: len(doc), Depth: 2 * phpform.DefaultMaxDepth})
-	if err != nil {
-		return []byte(`"` + redacted + `"`)
-	}
-	return r.replace(v, false).AppendJSON(nil)
-}
-
-func (r *redactor) replace(v phpform.Value, secret bool) phpform.Value {
-	if v.Kind() != phpform.Array {
-		if text := v.Scalar(); text != "" && (secret || r.holds(text)) {
-			return phpform.Text(redacted)
-		}
-		return v
-	}
-	entries := make([]phpform.Entry, v.Len())
-	for i, e := range v.Entries() {
-		key := e.Key
-		if r.holds(key) {
-			key = redacted
-		}
-		entries[i] = phpform.Entry{Key: key, Value: r.replace(e.Value, secret || isSecretKey(e.Key))}
-	}
-	return phpform.Map(entries...)
-}
-
-func (r *redactor) holds(text string) bool {
-	for _, s := range r.known {
-		if strings.Contains(text, s) {
-			return true
-		}
-	}
-	return false
-}
-
-// isSecretKey recognises the keys under which Bitrix24 sends credentials, and those under which others would.
-func isSecretKey(key string) bool {
-	key = strings.ToLower(key)
-	switch key {
-	case "auth_id", "refresh_id", "sessid", "authorization":
-		return true
-	}
-	return strings.Contains(key, "token") || strings.Contains(key, "secret") || strings.Contains(key, "password")
-}
-
-// redactedTree is the tree without secrets, ready for encoding/json.
-func redactedTree(v phpform.Value) json.RawMessage { return (&redactor{}).tree(v).AppendJSON(nil) }

@@ -146,7 +146,8 @@ func deliveryOf(root phpform.Value) (*Delivery, error) {
 	if name, ok := root.Get("EVENT_NAME"); ok {
 		return offlineDelivery(root, name)
 	}
-	d := &Delivery{Kind: kindOf(root), Data: Data{v: root}}
+	d := &Delivery{Kind: kindOf(root)}
+	d.Data = d.data(root)
 	var err error
 	switch d.Kind {
 	case KindFrame:
@@ -199,7 +200,7 @@ func eventDelivery(root, name phpform.Value) (*Delivery, error) {
 		return nil, d.in(err)
 	}
 	data, _ := root.GetFold("data")
-	d.Data = Data{v: data}
+	d.Data = d.data(data)
 	return d, nil
 }
 
@@ -412,7 +413,7 @@ func offlineDelivery(root, name phpform.Value) (*Delivery, error) {
 		Additional Data      `b24:"EVENT_ADDITIONAL"`
 		Data       Data      `b24:"EVENT_DATA"`
 	}
-	if err := decodeInto(root, &row); err != nil {
+	if err := decodeInto(d, root, &row); err != nil {
 		return nil, d.in(err)
 	}
 	d.ID, d.MessageID, d.ProcessID, d.Data = row.ID, row.MessageID, row.ProcessID, row.Data

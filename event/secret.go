@@ -3,21 +3,28 @@ package event
 import (
 	"fmt"
 	"log/slog"
+
+	"github.com/b24events/b24events/internal/redact"
 )
 
-// redacted stands wherever a secret would be printed.
-const redacted = "[redacted]"
-
-// Secret is a token or another credential. Every way of printing it (fmt verbs, JSON, text, slog) yields "[redacted]", so a
-// struct that holds one can be logged whole. Convert it to string to use it: string(s).
+// Secret is a token or another credential. Every fmt verb, every text encoding (JSON, XML, YAML) and slog
+// print "[redacted]", so a struct that holds one can be logged whole. Convert it to use it: string(s).
+//
+// What is written so cannot be read back. Code that stores secrets takes them out with string(s) and
+// encrypts them. Binary encodings are meant for storing and sending, not for people, so encoding/gob and
+// encoding.BinaryMarshaler fail with [ErrSecret] instead of writing a secret, or a mark in its place.
+//
+// A Secret is a string to Go: concatenation, comparison and conversion work on the secret itself. Package
+// fmt calls no methods on unexported struct fields, so keep a Secret in an exported field, or behind a
+// pointer, when the struct around it may be printed.
 type Secret string
 
-// String returns "[redacted]", or "" for an empty secret, so that a log shows whether one was there.
+// String returns "[redacted]", or "" for an empty secret, so that a log shows whether there was one.
 func (s Secret) String() string {
 	if s == "" {
 		return ""
 	}
-	return redacted
+	return redact.Mark
 }
 
 // Format redacts under every fmt verb.
@@ -25,6 +32,12 @@ func (s Secret) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(s.String()))
 
 // MarshalText redacts in JSON, XML and other text encodings.
 func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// MarshalBinary returns [ErrSecret].
+func (s Secret) MarshalBinary() ([]byte, error) { return nil, ErrSecret }
+
+// GobEncode returns [ErrSecret].
+func (s Secret) GobEncode() ([]byte, error) { return nil, ErrSecret }
 
 // LogValue redacts in slog.
 func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }

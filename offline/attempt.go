@@ -101,7 +101,7 @@ func (e *engine) handle(ctx context.Context, d *event.Delivery) (err error) {
 // recovered turns a panic into an error of the function that defers it.
 func recovered(err *error) {
 	if v := recover(); v != nil {
-		*err = &event.PanicError{Value: v, Stack: debug.Stack()}
+		*err = event.NewPanicError(v, debug.Stack())
 	}
 }
 

@@ -82,7 +82,7 @@ func misconfigured(format string, args ...any) error {
 func guard(f func() error) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
-			err = &event.PanicError{Value: v, Stack: debug.Stack()}
+			err = event.NewPanicError(v, debug.Stack())
 		}
 	}()
 	return f()

@@ -150,7 +150,7 @@ func TestNothingLeaks(t *testing.T) {
 		{
 			name: "handler wraps a panic", body: secretBody("ONCRMDEALADD", nil),
 			handler: func(*event.Delivery) error {
-				return fmt.Errorf("middleware: %w", &event.PanicError{Value: "SECRETpanic", Stack: []byte("frames")})
+				return fmt.Errorf("middleware: %w", event.NewPanicError("SECRETpanic", []byte("frames")))
 			}, lines: []string{"stack=frames"},
 		},
 		{

@@ -1,0 +1,108 @@
+package redact
+
+import (
+	"strings"
+	"unicode"
+
+	"github.com/b24events/b24events/internal/phpform"
+)
+
+// IsSecretKey recognises the keys under which Bitrix24 sends credentials, and those under which others
+// would. When in doubt a key counts as secret. Keys that only describe a credential, such as token_type
+// and password_policy, do not count.
+func IsSecretKey(key string) bool {
+	switch strings.ToLower(key) {
+	case "auth_id", "refresh_id": // of an application page
+		return true
+	}
+	names, last := false, ""
+	previous := ""
+	for word := range words(key) {
+		names = names || isSecretWord(word) || (word == "key" && isKeyKind(previous))
+		previous, last = word, word
+	}
+	return names && !describes(last)
+}
+
+// isSecretField reports whether the value under a key is a secret. The parameter auth of a REST call is an
+// access token; the section auth of an event is an object with ordinary members beside the tokens.
+func isSecretField(key string, v phpform.Value) bool {
+	if strings.EqualFold(key, "auth") {
+		return v.Kind() == phpform.String && len(v.Scalar()) >= minFound
+	}
+	return IsSecretKey(key)
+}
+
+func isSecretWord(word string) bool {
+	switch word {
+	case "sessid", "phpsessid", "authorization", "cookie", "cookies", "credential", "credentials", "passwd", "pwd", "passphrase",
+		"apikey", "bearer", "jwt":
+		return true
+	}
+	for _, part := range []string{"token", "secret", "password"} {
+		if at := strings.Index(word, part); at >= 0 {
+			rest := word[at+len(part):]
+			// secretary, secretariat, tokenizer, tokenise
+			return !strings.HasPrefix(rest, "ar") && !strings.HasPrefix(rest, "iz") && !strings.HasPrefix(rest, "is")
+		}
+	}
+	return false
+}
+
+// isKeyKind reports whether a key of this kind is a credential: api_key, private_key, access_key.
+func isKeyKind(word string) bool {
+	switch word {
+	case "api", "private", "access", "encryption", "signing":
+		return true
+	default:
+		return false
+	}
+}
+
+// describes reports whether a key that ends in word tells something about a credential.
+func describes(word string) bool {
+	switch word {
+	case "type", "expires", "expire", "expired", "expiry", "expiration", "in", "at", "ttl", "lifetime", "count", "limit", "length",
+		"policy", "status", "url", "uri", "endpoint", "hint", "question", "required", "enabled", "changed", "confirmed", "date", "time":
+		return true
+	default:
+		return false
+	}
+}
+
+// words splits a key at what is neither a letter nor a digit and where an upper-case letter follows a
+// lower-case one. The words are in lower case.
+func words(key string) func(yield func(string) bool) {
+	return func(yield func(string) bool) {
+		start, lower := 0, false
+		for i, r := range key {
+			switch {
+			case !unicode.IsLetter(r) && !unicode.IsDigit(r):
+				if start < i && !yield(strings.ToLower(key[start:i])) {
+					return
+				}
+				start, lower = i+len(string(r)), false
+			case unicode.IsUpper(r) && lower:
+				if !yield(strings.ToLower(key[start:i])) {
+					return
+				}
+				start, lower = i, false
+			default:
+				lower = unicode.IsLower(r)
+			}
+		}
+		if start < len(key) {
+			yield(strings.ToLower(key[start:]))
+		}
+	}
+}
+
+// isNothing reports whether a value says that there is no secret, or is a flag.
+func isNothing(value string) bool {
+	switch strings.ToLower(strings.TrimSpace(value)) {
+	case "", "y", "n", "0", "1", "yes", "no", "true", "false", "null", "none", "undefined", Mark:
+		return true
+	default:
+		return false
+	}
+}
