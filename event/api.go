@@ -10,6 +10,7 @@ import (
 	"unicode"
 
 	"github.com/b24events/b24events/internal/phpform"
+	"github.com/b24events/b24events/internal/redact"
 )
 
 // API manages the event subscriptions of an application on one portal. Every method needs a [Caller] with the application's
@@ -50,7 +51,7 @@ func (b Binding) Validate() error {
 	case name == "":
 		return errors.New("event: binding without an event name")
 	case strings.ContainsFunc(name, func(r rune) bool { return r == ' ' || !unicode.IsPrint(r) }):
-		return fmt.Errorf("event: %s is no name of an event: it holds a space or a character that does not print", printable(name))
+		return fmt.Errorf("event: %s is no name of an event: it holds a space or a character that does not print", redact.Clean(name, maxBindingText))
 	case b.Offline && b.Handler != "":
 		return fmt.Errorf("event: offline binding of %s has a handler URL; leave it empty", name)
 	case b.Offline && !bindable(name, true):
@@ -178,7 +179,7 @@ func (a *API) Unbind(ctx context.Context, b Binding) (int, error) {
 		Count int `json:"count"`
 	}
 	if err := a.caller.Call(ctx, "event.unbind", b.params(), &result); err != nil {
-		return 0, fmt.Errorf("event: unbinding %s: %w", printable(b.wireName()), err)
+		return 0, fmt.Errorf("event: unbinding %s: %w", redact.Clean(b.wireName(), maxBindingText), err)
 	}
 	return result.Count, nil
 }

@@ -80,7 +80,9 @@ func (e *PanicError) Value() any {
 }
 
 // Error names the type of the panic value, not the value, which may hold payload.
-func (e *PanicError) Error() string { return fmt.Sprintf("event: handler panicked with a %T", e.Value()) }
+func (e *PanicError) Error() string {
+	return fmt.Sprintf("event: handler panicked with a %T", e.Value())
+}
 
 // Unwrap returns the panic value if it is an error.
 func (e *PanicError) Unwrap() error {

@@ -104,28 +104,6 @@ func stayingInside(host string) bool {
 	return strings.HasSuffix(strings.ToLower(strings.TrimSuffix(host, ".")), ".localhost")
 }
 
-// printable replaces what does not print: control bytes would move a terminal's cursor, or begin a line
-// of a log.
-func printable(text string) string {
-	if !strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) && utf8.ValidString(text) {
-		return text
-	}
-	var b strings.Builder
-	for text != "" {
-		r, size := utf8.DecodeRuneInString(text)
-		switch {
-		case r == utf8.RuneError && size == 1:
-			fmt.Fprintf(&b, `\x%02x`, text[0])
-		case !unicode.IsPrint(r):
-			fmt.Fprintf(&b, `\u%04x`, r)
-		default:
-			b.WriteRune(r)
-		}
-		text = text[size:]
-	}
-	return b.String()
-}
-
 // shownURL is a handler URL for people. It leaves out the query and the fragment, which often hold
 // tenants and secrets, and the credentials.
 func shownURL(handler string) string {
@@ -141,5 +119,5 @@ func shownURL(handler string) string {
 			}
 		}
 	}
-	return printable(handler)
+	return handler
 }

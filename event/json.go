@@ -94,13 +94,13 @@ func (out *deliveryJSON) redact(d *Delivery) error {
 		out.Payload = json.RawMessage(secrets.JSON(payload))
 	}
 	for _, text := range []*string{&out.Event, &out.MemberID, &out.Domain, &out.MessageID, &out.PayloadError} {
-		*text = secrets.Text(*text)
+		*text = secrets.Redact(*text)
 	}
 	for i := range out.Scope {
-		out.Scope[i] = secrets.Text(out.Scope[i])
+		out.Scope[i] = secrets.Redact(out.Scope[i])
 	}
 	if out.Entity != nil {
-		out.Entity.ID = secrets.Text(out.Entity.ID)
+		out.Entity.ID = secrets.Redact(out.Entity.ID)
 	}
 	return nil
 }
@@ -128,11 +128,11 @@ func (d *Delivery) secrets() *redact.Set {
 // or encoded for a URL, for JSON or for HTML. It also takes out what stands where credentials stand, such
 // as the values of the parameters auth and access_token. Use it on texts of your own that may quote a
 // delivery or a call, before you log them. It reads all data of d, so call it only for what is printed.
-func (d *Delivery) Redact(text string) string { return d.secrets().Text(text) }
+func (d *Delivery) Redact(text string) string { return d.secrets().Redact(text) }
 
 // RedactExcerpt is Redact for the first part of a text that was cut, perhaps in the middle of a secret.
 // What is left of that secret at the end of the text goes too.
-func (d *Delivery) RedactExcerpt(text string) string { return d.secrets().Excerpt(text) }
+func (d *Delivery) RedactExcerpt(text string) string { return d.secrets().RedactExcerpt(text) }
 
 // label is what a delivery shows of itself, fit for one line each and without secrets.
 type label struct{ name, member, entityKind, entityID string }
@@ -140,7 +140,7 @@ type label struct{ name, member, entityKind, entityID string }
 func (d *Delivery) label() label {
 	e := d.Entity()
 	secrets := d.secrets()
-	shown := func(text string) string { return redact.Word(secrets.Text(text)) }
+	shown := func(text string) string { return redact.Word(secrets.Redact(text)) }
 	id := label{name: d.Name, member: shown(d.Auth.MemberID), entityKind: e.Kind, entityID: shown(e.ID)}
 	if id.name == "" {
 		id.name = string(d.Kind)
@@ -174,14 +174,14 @@ func (a Auth) secrets() *redact.Set {
 // Format prints whose section it is and which tokens it has, under every verb.
 func (a Auth) Format(f fmt.State, _ rune) {
 	secrets := a.secrets()
-	shown := func(text string) string { return redact.Word(secrets.Text(text)) }
+	shown := func(text string) string { return redact.Word(secrets.Redact(text)) }
 	_, _ = fmt.Fprintf(f, "member=%s domain=%s user=%d tokens=%s", shown(a.MemberID), shown(a.Domain), a.UserID, a.kind())
 }
 
 // LogValue gives slog what Format prints.
 func (a Auth) LogValue() slog.Value {
 	secrets := a.secrets()
-	shown := func(text string) string { return redact.Word(secrets.Text(text)) }
+	shown := func(text string) string { return redact.Word(secrets.Redact(text)) }
 	return slog.GroupValue(
 		slog.String("member_id", shown(a.MemberID)), slog.String("domain", shown(a.Domain)),
 		slog.Int64("user_id", a.UserID), slog.String("tokens", a.kind()),
@@ -193,11 +193,11 @@ func (a Auth) MarshalJSON() ([]byte, error) {
 	type plain Auth // without this method
 	secrets := a.secrets()
 	for _, text := range []*string{&a.Domain, &a.MemberID, &a.ServerEndpoint, &a.ClientEndpoint, &a.Status} {
-		*text = secrets.Text(*text)
+		*text = secrets.Redact(*text)
 	}
 	a.Scope = slices.Clone(a.Scope)
 	for i := range a.Scope {
-		a.Scope[i] = secrets.Text(a.Scope[i])
+		a.Scope[i] = secrets.Redact(a.Scope[i])
 	}
 	doc, err := json.Marshal(plain(a))
 	return redact.EscapeJSON(doc), err

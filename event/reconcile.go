@@ -6,7 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
+
+	"github.com/b24events/b24events/internal/redact"
 )
 
 // Plan is what [API.Apply] would change.
@@ -33,21 +36,26 @@ func (p Plan) String() string {
 	return b.String()
 }
 
-// String names the binding without the query of its URL, where tenants and secrets like to stand.
-// Characters that do not print are escaped.
+// String names the binding without the query of its URL, where tenants and secrets like to stand. It is one
+// line, whatever the portal says.
 func (b Binding) String() string {
-	name := printable(b.Event)
-	if b.Offline {
-		if b.Connector == "" {
-			return name + " offline"
-		}
-		return name + " offline " + printable(b.Connector)
+	text := b.Event
+	switch {
+	case b.Offline && b.Connector != "":
+		text += " offline " + b.Connector
+	case b.Offline:
+		text += " offline"
+	default:
+		text += " " + shownURL(b.Handler)
 	}
-	if b.AuthType != 0 {
-		return fmt.Sprintf("%s %s user %d", name, shownURL(b.Handler), b.AuthType)
+	if b.AuthType != 0 && !b.Offline {
+		text += " user " + strconv.FormatInt(b.AuthType, 10)
 	}
-	return name + " " + shownURL(b.Handler)
+	return redact.New().Clean(text, maxBindingText)
 }
+
+// maxBindingText bounds what [Binding.String] returns, in characters.
+const maxBindingText = 512
 
 // ReconcileOption changes what [API.Plan] and [API.Reconcile] own.
 type ReconcileOption func(*ownership) error

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/b24events/b24events/event"
+	"github.com/b24events/b24events/internal/redact"
 )
 
 // Waits between attempts of a handler that asks for none.
@@ -47,7 +48,7 @@ func (e *engine) attempt(ctx context.Context, t *task) (verdict, time.Time) {
 		after = retryWait(t.attempts)
 	}
 	e.cfg.logger.LogAttrs(ctx, slog.LevelInfo, "offline queue: the handler failed, trying again", append(about(t.Record),
-		slog.Int(keyAttempts, t.attempts), slog.String(keyError, withoutURL(err).Error()), slog.Duration(keyWait, after))...)
+		slog.Int(keyAttempts, t.attempts), errorAttr(t.Delivery, err), slog.Duration(keyWait, after))...)
 	return later, time.Now().Add(after)
 }
 
@@ -107,7 +108,7 @@ func recovered(err *error) {
 
 // giveUp says why a record will be parked, or stays so.
 func (e *engine) giveUp(ctx context.Context, r Record, attempts int, err error) {
-	attrs := append(about(r), slog.Int(keyAttempts, attempts), slog.String(keyError, withoutURL(err).Error()))
+	attrs := append(about(r), slog.Int(keyAttempts, attempts), errorAttr(r.Delivery, err))
 	if r.Parked {
 		e.cfg.logger.LogAttrs(ctx, slog.LevelWarn, "offline queue: failed again, the record stays parked", attrs...)
 		return
@@ -118,9 +119,12 @@ func (e *engine) giveUp(ctx context.Context, r Record, attempts int, err error) 
 	}
 }
 
+// maxMessageText bounds what is shown of a message id, in characters. Real ones have 32.
+const maxMessageText = 64
+
 // about identifies a record in the log.
 func about(r Record) []slog.Attr {
-	attrs := []slog.Attr{slog.Int64(keyRecord, r.ID), slog.String(keyMessage, r.MessageID)}
+	attrs := []slog.Attr{slog.Int64(keyRecord, r.ID), slog.String(keyMessage, redact.Clean(r.MessageID, maxMessageText))}
 	if r.Delivery != nil {
 		attrs = append(attrs, slog.String(keyEvent, r.Delivery.Name))
 	}

@@ -147,7 +147,7 @@ func (c *Consumer) turns(ctx context.Context, drain bool, check func()) error {
 		case ctx.Err() != nil:
 		case err != nil:
 			c.cfg.logger.LogAttrs(ctx, slog.LevelWarn, "offline queue: the portal failed, trying again",
-				slog.String(keyError, err.Error()), slog.Duration(keyWait, wait))
+				errorAttr(nil, err), slog.Duration(keyWait, wait))
 			sleep(ctx, wait, nil)
 		case drain && c.engine.drained():
 			return nil

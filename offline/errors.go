@@ -3,10 +3,12 @@ package offline
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/url"
 	"strings"
 
 	"github.com/b24events/b24events/event"
+	"github.com/b24events/b24events/internal/redact"
 )
 
 // Error is a sentinel of this package; compare with errors.Is.
@@ -118,6 +120,19 @@ func withoutURL(err error) error {
 		return fmt.Errorf("%s request: %w", strings.ToLower(ue.Op), ue.Err)
 	}
 	return err
+}
+
+// maxErrorText bounds the text of an error in a log line, in characters.
+const maxErrorText = 500
+
+// errorAttr is an error in a log line. Errors of handlers and callers are not ours: they may quote the
+// tokens of a call or of d, which may be nil, or text of others.
+func errorAttr(d *event.Delivery, err error) slog.Attr {
+	var r redact.Redactor = redact.New()
+	if d != nil {
+		r = d
+	}
+	return slog.String(keyError, redact.Line(r, withoutURL(err).Error(), maxErrorText))
 }
 
 // permanent reports whether waiting cannot mend the error of a call. What is not known to be permanent is taken for passing.

@@ -176,7 +176,7 @@ func (k *keeper) call(method string, f func(ctx context.Context) error) bool {
 	err := f(ctx)
 	if err != nil && !k.failed {
 		k.fleet.log.LogAttrs(k.ctx, slog.LevelWarn, "offline fleet: the leaser failed, trying again",
-			slog.String("method", method), slog.String(keyError, err.Error()), slog.Duration(keyWait, k.step()))
+			slog.String("method", method), errorAttr(nil, err), slog.Duration(keyWait, k.step()))
 	}
 	k.failed = err != nil
 	return err == nil

@@ -279,7 +279,7 @@ func (f *Fleet) settleTurn(ctx context.Context, t *turn, wait time.Duration, err
 	if p.err != nil && !outside {
 		f.stats.Failures++
 		f.log.LogAttrs(ctx, slog.LevelWarn, "offline fleet: a portal failed", slog.String(keyMember, p.id),
-			slog.String(keyError, p.err.Error()), slog.Duration(keyWait, due.Sub(now)))
+			errorAttr(nil, p.err), slog.Duration(keyWait, due.Sub(now)))
 	}
 	return refused
 }

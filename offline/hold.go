@@ -92,7 +92,7 @@ func (c *Consumer) leased(ctx context.Context, drain bool) error {
 		case ctx.Err() != nil:
 		case err != nil:
 			c.cfg.logger.LogAttrs(ctx, slog.LevelWarn, "offline queue: the leaser failed, trying again",
-				slog.String(keyError, err.Error()), slog.Duration(keyWait, h.step()))
+				errorAttr(nil, err), slog.Duration(keyWait, h.step()))
 		case drain:
 			return ErrLeaseHeld
 		case !waiting:
@@ -130,7 +130,7 @@ func (c *Consumer) holding(ctx context.Context, h *hold, drain bool) error {
 	}
 	if failure := h.release(ctx); failure != nil {
 		c.cfg.logger.LogAttrs(ctx, slog.LevelWarn, "offline queue: the lease could not be given back and runs out by itself",
-			slog.String(keyError, failure.Error()))
+			errorAttr(nil, failure))
 	}
 	return err
 }

@@ -89,7 +89,7 @@ func (e *engine) insteadOfBatch(ctx context.Context, calls []call, err error) er
 	}
 	e.batchAt = time.Now().Add(batchPause)
 	e.cfg.logger.LogAttrs(ctx, slog.LevelWarn, "offline queue: batches fail where single calls do not, making one request for each call",
-		slog.String(keyError, err.Error()), slog.Duration(keyWait, batchPause))
+		errorAttr(nil, err), slog.Duration(keyWait, batchPause))
 	return nil
 }
 

@@ -172,7 +172,7 @@ func (s *spool) rescue(ctx context.Context, doc []byte) {
 	err := cmp.Or(s.put(name, os.O_TRUNC, doc), disk.SyncFolder(s.root))
 	s.damaged++
 	s.log.LogAttrs(ctx, slog.LevelError, "offline queue: an answer with records that were deleted on the portal cannot be read; "+
-		"it was kept in the spool", slog.String(keyFile, name), slog.Any(keyError, err))
+		"it was kept in the spool", slog.String(keyFile, name), errorAttr(nil, err))
 }
 
 // mark notes what became of a record. flush writes it.

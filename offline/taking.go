@@ -75,7 +75,7 @@ func (e *engine) startTaking(ctx context.Context, cause error) error {
 	}
 	if !e.spool.taking {
 		e.cfg.logger.LogAttrs(ctx, slog.LevelWarn, "offline queue: the portal's plan cannot reserve records; going on with deletion on reading, "+
-			"through the spool. What an answer holds that gets lost on the way is lost", slog.String(keyError, cause.Error()))
+			"through the spool. What an answer holds that gets lost on the way is lost", errorAttr(nil, cause))
 	}
 	e.spool.taking, e.spool.next = true, time.Now().Add(reserveAgain)
 	e.empty, e.nextGet = false, time.Time{}
@@ -119,7 +119,7 @@ func (e *engine) takingFailed(ctx context.Context, err error) error {
 	if !surelyNotRun(err) {
 		e.shrink()
 		e.cfg.logger.LogAttrs(ctx, slog.LevelError, "offline queue: no answer to a reading that deletes; if the portal ran it, its records are lost",
-			slog.String(keyError, err.Error()))
+			errorAttr(nil, err))
 	}
 	return err
 }
@@ -215,10 +215,10 @@ func (e *engine) closeSpool(ctx context.Context) error {
 	} else {
 		err = fmt.Errorf("%w: %d records that were taken from the portal could not be written and are lost: %w", ErrSpool, n, err)
 		e.cfg.logger.LogAttrs(ctx, slog.LevelError, "offline queue: records that were taken from the portal are lost",
-			slog.Int(keyRecords, n), slog.String(keyError, err.Error()))
+			slog.Int(keyRecords, n), errorAttr(nil, err))
 	}
 	if flushed := e.flushSpool(); flushed != nil {
-		e.cfg.logger.LogAttrs(ctx, slog.LevelWarn, "offline queue: finished records of the spool will be handled again", slog.String(keyError, flushed.Error()))
+		e.cfg.logger.LogAttrs(ctx, slog.LevelWarn, "offline queue: finished records of the spool will be handled again", errorAttr(nil, flushed))
 	}
 	e.spool.close()
 	e.spool = spooling{}

@@ -112,7 +112,7 @@ func (e *engine) flush(ctx context.Context) error {
 		err = e.send(ctx, calls)
 	}
 	if err != nil && ctx.Err() == nil {
-		e.cfg.logger.LogAttrs(ctx, slog.LevelWarn, "offline queue: cannot clear finished records yet", slog.String(keyError, err.Error()))
+		e.cfg.logger.LogAttrs(ctx, slog.LevelWarn, "offline queue: cannot clear finished records yet", errorAttr(nil, err))
 	}
 	return err
 }

@@ -6,11 +6,11 @@ import (
 	"errors"
 	"math"
 	"net/http"
-	"net/url"
 	"reflect"
 	"strconv"
-	"strings"
 	"time"
+
+	"github.com/b24events/b24events/internal/redact"
 )
 
 // Response is a portal's answer to a call that succeeded.
@@ -48,8 +48,9 @@ type envelope struct {
 // maxKept is how much of a description is kept, in characters.
 const maxKept = 1000
 
-// parseAnswer reads an answer. The token is what was sent: a portal that echoes it must not get it into an error.
-func parseAnswer(method string, status int, body []byte, token string) (*Response, error) {
+// parseAnswer reads an answer. The secrets are what was sent: a portal that echoes them must not get them
+// into an error.
+func parseAnswer(method string, status int, body []byte, secrets *redact.Set) (*Response, error) {
 	fail := func(code ErrorCode) error { return &Error{Method: method, Status: status, Code: code} }
 	if status >= http.StatusMultipleChoices && status < http.StatusBadRequest {
 		return nil, fail(ErrMoved)
@@ -60,7 +61,7 @@ func parseAnswer(method string, status int, body []byte, token string) (*Respons
 		return nil, fail(ErrBadAnswer)
 	}
 	done := status >= http.StatusOK && status < http.StatusMultipleChoices && len(env.Result) > 0
-	if failure := env.refusal(method, status, done, token); failure != nil {
+	if failure := env.refusal(method, status, done, secrets); failure != nil {
 		return nil, failure
 	}
 	if !done {
@@ -70,18 +71,17 @@ func parseAnswer(method string, status int, body []byte, token string) (*Respons
 }
 
 // refusal makes an error of the error members, and nothing where there is none.
-func (e *envelope) refusal(method string, status int, done bool, token string) *Error {
+func (e *envelope) refusal(method string, status int, done bool, secrets *redact.Set) *Error {
 	code, description, ok := e.failure(done)
 	if !ok {
 		return nil
 	}
-	clean := func(s string, n int) string { return cut(scrub(plain(s), token), n) }
 	failure := &Error{
 		Method:      method,
 		Status:      status,
-		Code:        ErrorCode(clean(code, maxShown)),
-		Description: clean(description, maxKept),
-		Argument:    clean(text(e.Argument), maxShown),
+		Code:        ErrorCode(secrets.Plain(code, maxShown)),
+		Description: secrets.Plain(description, maxKept),
+		Argument:    secrets.Plain(text(e.Argument), maxShown),
 	}
 	if failure.Is(ErrOperationTimeLimit) {
 		failure.until = parseTime(e.Time).OperatingResetAt // errors have no time so far; it costs nothing to look
@@ -228,13 +228,4 @@ func parseTime(raw json.RawMessage) Time {
 		t.OperatingResetAt = time.Unix(int64(at), 0).UTC()
 	}
 	return t
-}
-
-// scrub takes a token out of a text, as it was and as it was encoded for the request.
-func scrub(s, token string) string {
-	if token == "" {
-		return s
-	}
-	s = strings.ReplaceAll(s, token, "[redacted]")
-	return strings.ReplaceAll(s, url.QueryEscape(token), "[redacted]")
 }

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/b24events/b24events/internal/phpform"
+	"github.com/b24events/b24events/internal/redact"
 )
 
 const methodBatch = "batch"
@@ -48,7 +49,7 @@ type batchAnswer struct {
 }
 
 // readBatch hands the parts of an answer to the commands.
-func (call *call) readBatch(answer *Response, secret string) error {
+func (call *call) readBatch(answer *Response, secrets *redact.Set) error {
 	var parts batchAnswer
 	if err := answer.decode(methodBatch, &parts); err != nil {
 		return &Error{Method: methodBatch, Status: http.StatusOK, Code: ErrBadAnswer}
@@ -60,7 +61,7 @@ func (call *call) readBatch(answer *Response, secret string) error {
 		result, done := parts.Result[i.name]
 		switch {
 		case refused:
-			i.err, halted = itemError(i.method, refusal, secret), call.halt
+			i.err, halted = itemError(i.method, refusal, secrets), call.halt
 		case done:
 			i.answer = &Response{
 				Result: result,
@@ -77,11 +78,30 @@ func (call *call) readBatch(answer *Response, secret string) error {
 	return nil
 }
 
+// cleanRefusals takes the secrets out of the refusals in the result of a batch that a caller reads by
+// itself. The results of commands stay as they are.
+func cleanRefusals(result json.RawMessage, secrets *redact.Set) json.RawMessage {
+	var sections map[string]json.RawMessage
+	if json.Unmarshal(result, &sections) != nil {
+		return result
+	}
+	refusals := sections["result_error"]
+	if isEmpty(refusals) {
+		return result
+	}
+	sections["result_error"] = secrets.JSON(refusals)
+	cleaned, err := json.Marshal(sections)
+	if err != nil {
+		return result // cannot be: every section is valid JSON
+	}
+	return cleaned
+}
+
 // itemError reads the refusal of one command.
-func itemError(method string, refusal json.RawMessage, secret string) *Error {
+func itemError(method string, refusal json.RawMessage, secrets *redact.Set) *Error {
 	var env envelope
 	if json.Unmarshal(refusal, &env) == nil {
-		if e := env.refusal(method, http.StatusOK, false, secret); e != nil {
+		if e := env.refusal(method, http.StatusOK, false, secrets); e != nil {
 			return e
 		}
 	}

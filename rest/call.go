@@ -9,6 +9,8 @@ import (
 	"net/url"
 	"strings"
 	"time"
+
+	"github.com/b24events/b24events/internal/redact"
 )
 
 // Keys of log attributes.
@@ -72,7 +74,7 @@ func (c *Client) run(ctx context.Context, call *call) (*Response, error) {
 func (c *Client) attempt(ctx context.Context, call *call) (*Response, error) {
 	endpoint, token, err := c.portals.access(ctx, c.memberID)
 	if err != nil {
-		return nil, credentialsError(call.method, "access to the portal", err)
+		return nil, credentialsError(call.method, "access to the portal", err, "")
 	}
 	for {
 		answer, location, err := c.send(ctx, endpoint, token, call)
@@ -80,9 +82,10 @@ func (c *Client) attempt(ctx context.Context, call *call) (*Response, error) {
 		case errors.Is(err, ErrExpiredToken) && !call.renewed && c.portals.hook == nil:
 			// The portal checks the token before it runs the method, so the call did not happen.
 			call.renewed = true
-			endpoint, token, err = c.portals.creds.Renew(ctx, c.memberID, token)
+			refused := token
+			endpoint, token, err = c.portals.creds.Renew(ctx, c.memberID, refused)
 			if err != nil {
-				return nil, credentialsError(call.method, "renewing access to the portal", err)
+				return nil, credentialsError(call.method, "renewing access to the portal", err, refused)
 			}
 		case errors.Is(err, ErrMoved) && !call.moved:
 			call.moved = true
@@ -116,8 +119,12 @@ func (c *Client) reportRemoval(ctx context.Context, err error) {
 	}
 }
 
-func credentialsError(method, what string, err error) error {
-	return &callError{method: method, what: what + ": " + err.Error(), cause: err}
+// maxForeign is how much of another package's error stands in one of this package, in characters.
+const maxForeign = 500
+
+// credentialsError is the error of credentials. The token is the one that they were to renew.
+func credentialsError(method, what string, err error, token string) error {
+	return &callError{method: method, what: what + ": " + redact.New(token).Clean(err.Error(), maxForeign), cause: err}
 }
 
 func (p *Portals) access(ctx context.Context, memberID string) (endpoint, token string, err error) {
@@ -232,9 +239,14 @@ func (c *Client) exchange(ctx context.Context, base *url.URL, token string, call
 	case len(body) > MaxAnswerBytes:
 		return resp.StatusCode, "", nil, &Error{Method: method, Status: resp.StatusCode, Code: ErrTooLarge}
 	}
-	answer, err := parseAnswer(method, resp.StatusCode, body, secret)
-	if err == nil && call.batch != nil {
-		err = call.readBatch(answer, secret)
+	secrets := redact.New(secret)
+	answer, err := parseAnswer(method, resp.StatusCode, body, secrets)
+	switch {
+	case err != nil:
+	case call.batch != nil:
+		err = call.readBatch(answer, secrets)
+	case strings.EqualFold(method, methodBatch):
+		answer.Result = cleanRefusals(answer.Result, secrets)
 	}
 	return resp.StatusCode, resp.Header.Get("Location"), answer, err
 }

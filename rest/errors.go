@@ -4,7 +4,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
 )
 
 // ErrorCode is the error member of a portal's answer, as a sentinel: errors.Is(err, rest.ErrQueryLimit). Codes compare
@@ -130,44 +129,6 @@ func (e *Error) ErrorCode() string { return string(e.Code) }
 
 // ErrorDescription returns the description, for packages that do not import this one.
 func (e *Error) ErrorDescription() string { return e.Description }
-
-// plain makes a portal's text fit for a log line: no tags, no control characters, single spaces.
-func plain(s string) string {
-	var b strings.Builder
-	for s != "" {
-		open := strings.IndexByte(s, '<')
-		if open < 0 {
-			b.WriteString(s)
-			break
-		}
-		b.WriteString(s[:open])
-		s = s[open:]
-		if !startsTag(s) {
-			b.WriteByte('<')
-			s = s[1:]
-			continue
-		}
-		b.WriteByte(' ')
-		end := strings.IndexByte(s, '>')
-		if end < 0 {
-			break
-		}
-		s = s[end+1:]
-	}
-	words := strings.FieldsFunc(b.String(), func(r rune) bool {
-		return unicode.IsSpace(r) || !unicode.IsPrint(r)
-	})
-	return strings.Join(words, " ")
-}
-
-// startsTag tells a tag from a plain "less than".
-func startsTag(s string) bool {
-	if len(s) < 2 {
-		return false
-	}
-	c := s[1]
-	return c == '/' || c == '!' || c == '?' || ('a' <= c && c <= 'z') || ('A' <= c && c <= 'Z')
-}
 
 // cut shortens s to n characters.
 func cut(s string, n int) string {

@@ -3,11 +3,11 @@ package webhook
 import (
 	"errors"
 	"fmt"
-	"net/url"
 	"runtime/debug"
 	"strings"
 
 	"github.com/b24events/b24events/event"
+	"github.com/b24events/b24events/internal/redact"
 )
 
 // Error is a sentinel of this package; compare with errors.Is.
@@ -88,26 +88,21 @@ func guard(f func() error) (err error) {
 	return f()
 }
 
-// maxErrorText bounds the text of a foreign error in a log line.
+// maxErrorText bounds the text of a foreign error in a log line, in bytes.
 const maxErrorText = 512
 
-// errorText is the text of an error for the log. Errors of handlers and verifiers are not ours, and may quote the tokens
-// of the delivery, as a *url.Error quotes the address that was called.
+// errorText is the text of an error for the log. Errors of handlers and verifiers are not ours: they may
+// quote the tokens of the delivery, as a *url.Error quotes the address that was called, or text of others.
 func errorText(d *event.Delivery, err error) string {
 	var p *event.PanicError
 	if errors.As(err, &p) {
 		return p.Error() // never the text of what was passed to panic
 	}
-	text := err.Error()
+	var r redact.Redactor = redact.New()
 	if d != nil {
-		for _, s := range []event.Secret{d.Auth.AccessToken, d.Auth.RefreshToken, d.Auth.ApplicationToken} {
-			if s == "" {
-				continue
-			}
-			text = strings.ReplaceAll(text, string(s), s.String())
-			text = strings.ReplaceAll(text, url.QueryEscape(string(s)), s.String())
-		}
+		r = d
 	}
+	text := redact.Line(r, err.Error(), maxErrorText)
 	if len(text) > maxErrorText {
 		text = strings.ToValidUTF8(text[:maxErrorText], "") + "…"
 	}

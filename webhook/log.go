@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/b24events/b24events/event"
+	"github.com/b24events/b24events/internal/redact"
 )
 
 // Keys of the log attributes.
@@ -25,6 +26,9 @@ const (
 	KeyAttempt    = "attempt"     // attempts so far
 	KeyWait       = "wait"        // until the next attempt
 )
+
+// maxAddr bounds the address of a peer in the log, in characters.
+const maxAddr = 64
 
 // unknownName stands for the names that are not in the catalogue: anyone can send any text as a name.
 const unknownName = "unknown"
@@ -91,7 +95,7 @@ func (j journal) rejected(r *http.Request, d *event.Delivery, reason Reason, err
 		slog.String(KeyReason, string(reason)),
 		slog.Int(KeyStatus, status),
 		slog.String(KeyEvent, knownName(d)),
-		slog.String(KeyRemoteAddr, r.RemoteAddr),
+		slog.String(KeyRemoteAddr, redact.Clean(r.RemoteAddr, maxAddr)), // a middleware may have written it
 	}
 	if err != nil {
 		attrs = append(attrs, slog.String(KeyError, errorText(d, err)))

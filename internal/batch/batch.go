@@ -12,6 +12,7 @@ import (
 	"maps"
 
 	"github.com/b24events/b24events/internal/phpform"
+	"github.com/b24events/b24events/internal/redact"
 )
 
 const (
@@ -67,16 +68,33 @@ var ErrMissing = errors.New("the portal's answer to a batch lacks it")
 // Answer returns the result of the command at a position, or the error with which the portal refused it, which is a [*Error].
 func (r *Reply) Answer(i int, method string) (json.RawMessage, error) {
 	if refusal, refused := r.Errors[name(i)]; refused {
-		e := &Error{Method: method}
-		if json.Unmarshal(refusal, e) != nil || e.Code == "" {
-			e.Code = "an error that is not understood"
-		}
-		return nil, e
+		return nil, refusalOf(method, refusal)
 	}
 	if result, ok := r.Results[name(i)]; ok {
 		return result, nil
 	}
 	return nil, fmt.Errorf("%s: %w", method, ErrMissing)
+}
+
+// Bounds of what is kept of a refusal, in characters.
+const (
+	maxCode        = 200
+	maxDescription = 1000
+)
+
+// refusalOf reads the portal's refusal of one command. What the portal writes is made fit for a log line:
+// see package redact. The caller that sent the batch takes its access token out, which only it knows.
+func refusalOf(method string, refusal json.RawMessage) *Error {
+	e := &Error{Method: method}
+	if json.Unmarshal(refusal, e) != nil {
+		e.Code, e.Description = "", ""
+	}
+	secrets := redact.New()
+	e.Code, e.Description = secrets.Plain(e.Code, maxCode), secrets.Plain(e.Description, maxDescription)
+	if e.Code == "" {
+		e.Code = "an error that is not understood"
+	}
+	return e
 }
 
 // Total returns the number of rows that a list method found for the command at a position, where it told.
@@ -89,7 +107,8 @@ func (r *Reply) Total(i int) (int, bool) {
 	return int(n), err == nil && n >= 0
 }
 
-// Error is the portal's refusal of one command.
+// Error is the portal's refusal of one command. Its texts are the portal's, without tags and control
+// characters.
 type Error struct {
 	Method      string `json:"-"`
 	Code        string `json:"error"`

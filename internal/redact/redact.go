@@ -26,7 +26,7 @@ const (
 	// hit by chance.
 	minFound  = 8
 	minNumber = 12
-	// minTail is how much of the beginning of a secret [Set.Excerpt] takes out at the end of a text.
+	// minTail is how much of the beginning of a secret [Set.RedactExcerpt] takes out at the end of a text.
 	minTail = 6
 	// maxSecrets bounds a Set. A Set with more of them hides every text that could hold one.
 	maxSecrets = 256
@@ -38,7 +38,6 @@ const (
 // not safe for concurrent use.
 type Set struct {
 	secrets []string
-	known   map[string]bool
 	over    bool // there were more than maxSecrets
 	finder  *finder
 }
@@ -57,17 +56,12 @@ func New(secrets ...string) *Set {
 
 func (s *Set) add(secret string) {
 	switch {
-	case s.known[secret]:
-		return
-	case len(s.secrets) >= maxSecrets:
+	case s.over, slices.Contains(s.secrets, secret):
+	case len(s.secrets) == maxSecrets:
 		s.over = true
-		return
-	case s.known == nil:
-		s.known = make(map[string]bool)
+	default:
+		s.secrets, s.finder = append(s.secrets, secret), nil
 	}
-	s.known[secret] = true
-	s.secrets = append(s.secrets, secret)
-	s.finder = nil
 }
 
 // AddTree adds every value that stands under a secret key of a tree, also inside texts that are JSON.
@@ -142,7 +136,7 @@ func (s *Set) replace(v phpform.Value, key string, secret bool, nested int) (php
 	changed := false
 	for i, e := range v.Entries() {
 		value, other := s.replace(e.Value, e.Key, secret, nested)
-		name := s.Text(e.Key)
+		name := s.Redact(e.Key)
 		changed = changed || other || name != e.Key
 		entries[i] = phpform.Entry{Key: name, Value: value}
 	}
@@ -167,7 +161,7 @@ func (s *Set) replaceScalar(v phpform.Value, secret bool, nested int) (phpform.V
 		}
 		return phpform.Text(string(out.AppendJSON(nil))), true
 	}
-	shown := s.Text(text)
+	shown := s.Redact(text)
 	if shown == text {
 		return v, false
 	}
@@ -188,15 +182,15 @@ func (s *Set) JSON(doc []byte) []byte {
 	return out.AppendJSON(nil)
 }
 
-// Text returns text without the secrets of the set, as they are or encoded for a URL, for JSON or for HTML,
+// Redact returns text without the secrets of the set, as they are or encoded for a URL, for JSON or for HTML,
 // up to three layers of that. It also takes out what stands where credentials stand, known or not: the
 // values of parameters such as access_token and auth, JSON members with such names, Bearer credentials and
 // the secret in the address of an incoming webhook.
-func (s *Set) Text(text string) string { return s.text(text, false) }
+func (s *Set) Redact(text string) string { return s.text(text, false) }
 
-// Excerpt is [Set.Text] for the first part of a text that was cut: the part of a secret that the cut left
+// RedactExcerpt is [Set.Redact] for the first part of a text that was cut: the part of a secret that the cut left
 // at the end goes too.
-func (s *Set) Excerpt(text string) string { return s.text(text, true) }
+func (s *Set) RedactExcerpt(text string) string { return s.text(text, true) }
 
 func (s *Set) text(text string, cut bool) string {
 	if text == "" {
@@ -215,17 +209,29 @@ func (s *Set) text(text string, cut bool) string {
 	return without(text, spans)
 }
 
-// Clean returns text without secrets and fit for one line, as [Clean] makes it.
-func (s *Set) Clean(text string, limit int) string {
-	const slack = 8 // white space and escapes may be longer than what is shown of them
-	if most := slack * limit; len(text) > most {
-		return Clean(s.Excerpt(text[:most]), limit)
-	}
-	return Clean(s.Text(text), limit)
-}
+// Clean returns text without secrets and fit for one line, as [Line] makes it.
+func (s *Set) Clean(text string, limit int) string { return Line(s, text, limit) }
 
 // Plain is [Set.Clean] for a text that may hold HTML, whose tags it drops.
-func (s *Set) Plain(text string, limit int) string { return s.Clean(withoutTags(s.Text(text)), limit) }
+func (s *Set) Plain(text string, limit int) string {
+	return s.Clean(withoutTags(s.Redact(text)), limit)
+}
+
+// Redactor takes secrets out of texts. A [Set] does, and so does an event.Delivery.
+type Redactor interface {
+	Redact(text string) string
+	RedactExcerpt(text string) string
+}
+
+// Line makes a text that somebody else wrote fit for one line of a log or an error: without the secrets that
+// r knows, and as [Clean] makes it. It reads no more of a long text than it needs.
+func Line(r Redactor, text string, limit int) string {
+	const slack = 8 // white space and escapes may be longer than what is shown of them
+	if most := slack * limit; len(text) > most {
+		return Clean(r.RedactExcerpt(text[:most]), limit)
+	}
+	return Clean(r.Redact(text), limit)
+}
 
 // span is a part of a text, in bytes.
 type span struct{ from, to int }
