@@ -128,6 +128,9 @@ const maxErrorText = 500
 // errorAttr is an error in a log line. Errors of handlers and callers are not ours: they may quote the
 // tokens of a call or of d, which may be nil, or text of others.
 func errorAttr(d *event.Delivery, err error) slog.Attr {
+	if err == nil {
+		return slog.Any(keyError, nil)
+	}
 	var r redact.Redactor = redact.New()
 	if d != nil {
 		r = d

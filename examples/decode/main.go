@@ -14,6 +14,7 @@ import (
 	"os"
 
 	"github.com/b24events/b24events/event"
+	"github.com/b24events/b24events/examples/internal/program"
 )
 
 func main() {
@@ -39,7 +40,7 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 		return 2
 	}
 	if err := decode(flags.Arg(0), *contentType, *secrets, stdin, stdout); err != nil {
-		_, _ = fmt.Fprintf(stderr, "decode: %v\n", err)
+		_, _ = fmt.Fprintf(stderr, "decode: %s\n", program.OneLine(err.Error()))
 		return 1
 	}
 	return 0

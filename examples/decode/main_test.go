@@ -15,8 +15,8 @@ import (
 
 const testdata = "../../event/testdata"
 
-// program runs decode and returns what a shell would see.
-func program(t *testing.T, stdin string, args ...string) (code int, stdout, stderr string) {
+// shell runs decode and returns what a shell would see.
+func shell(t *testing.T, stdin string, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	var out, errs bytes.Buffer
 	code = run(args, strings.NewReader(stdin), &out, &errs)
@@ -47,7 +47,7 @@ func TestEveryDocumentedSample(t *testing.T) {
 		t.Run(e.Name, func(t *testing.T) {
 			t.Parallel()
 			file := filepath.Join(testdata, "events", strings.ToUpper(e.Sample.Event)+".form")
-			code, stdout, stderr := program(t, "", "-content-type", "application/x-www-form-urlencoded", "-secrets", file)
+			code, stdout, stderr := shell(t, "", "-content-type", "application/x-www-form-urlencoded", "-secrets", file)
 			require.Zero(t, code, stderr)
 			require.Empty(t, stderr)
 			require.Equal(t, 1, strings.Count(stdout, "\n"), "one object a line")
@@ -69,7 +69,7 @@ func TestEveryDocumentedSample(t *testing.T) {
 					require.True(t, readable(got["payload"], leaf), "%s (%s) is not in %s", f.Path, leaf, payload)
 				}
 			}
-			code, stdout, _ = program(t, "", file)
+			code, stdout, _ = shell(t, "", file)
 			require.Zero(t, code)
 			require.NotContains(t, stdout, "s6p6eclrvim6da22ft9ch94ekreb52lv", "tokens are redacted")
 			require.NotContains(t, stdout, "831c76b092f9f135d9b6b36c3a720757", "tokens are redacted")
@@ -219,7 +219,7 @@ func TestProgram(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			code, stdout, stderr := program(t, tc.stdin, tc.args...)
+			code, stdout, stderr := shell(t, tc.stdin, tc.args...)
 			require.Equal(t, tc.code, code, stderr)
 			require.Equal(t, tc.stdout, strings.TrimSuffix(stdout, "\n"))
 			require.Equal(t, tc.stderr, stderr != "")
@@ -229,9 +229,9 @@ func TestProgram(t *testing.T) {
 			}
 		})
 	}
-	code, stdout, _ := program(t, form, "-secrets")
+	code, stdout, _ := shell(t, form, "-secrets")
 	require.Zero(t, code)
 	require.NotContains(t, stdout, "top-secret", "the event's own tokens are not part of data")
-	_, stdout, _ = program(t, "AUTH_ID=top-secret&DOMAIN=p", "-secrets")
+	_, stdout, _ = shell(t, "AUTH_ID=top-secret&DOMAIN=p", "-secrets")
 	require.Contains(t, stdout, `"AUTH_ID":"top-secret"`)
 }

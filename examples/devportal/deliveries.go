@@ -21,7 +21,6 @@ import (
 const (
 	maxRaw    = 1 << 20  // of a body that is revealed
 	maxParsed = 16 << 10 // of a body whose object the list names
-	telling   = 6        // of the beginning of a token, that are to stay hidden
 )
 
 // deliveryList is the deliveries that somebody looks at, the latest first, and the number of all.
@@ -54,19 +53,22 @@ func viewOf(a eventtest.Attempt) deliveryView {
 		ID: a.ID, Event: shorten(a.Event), App: a.ClientID, HandlerID: a.HandlerID, URL: shorten(a.URL), OK: a.OK(), Status: a.Status,
 		Latency: float64(a.Duration.Microseconds()) / 1000, Time: a.Time.UTC(),
 	}
-	if a.Err != nil {
-		v.Error = reason(a.Err)
-	}
-	if len(a.Body) <= maxParsed {
-		if parsed, err := event.Parse("", []byte(a.Body)); err == nil {
+	parsed := &event.Delivery{}
+	if len(a.Body) <= maxParsed || a.Err != nil {
+		if d, err := event.Parse("", []byte(a.Body)); err == nil {
+			parsed = d
 			v.Entity = entityOf(parsed.Name, parsed.Data)
 		}
+	}
+	if a.Err != nil {
+		v.Error = reason(a.Err, parsed)
 	}
 	return v
 }
 
-// reason says in words why there was no answer.
-func reason(err error) string {
+// reason says in words why there was no answer. An error may quote what the handler wrote, and the handler
+// what it was sent.
+func reason(err error, parsed *event.Delivery) string {
 	var timeout interface{ Timeout() bool }
 	switch {
 	case errors.Is(err, syscall.ECONNREFUSED):
@@ -76,7 +78,7 @@ func reason(err error) string {
 	case errors.As(err, &timeout) && timeout.Timeout():
 		return "no answer in time"
 	default:
-		return shorten(plain(err))
+		return shorten(parsed.Redact(plain(err)))
 	}
 }
 
@@ -151,24 +153,12 @@ func (d *desk) serveDelivery(w http.ResponseWriter, r *http.Request) {
 		Bytes   int             `json:"bytes"`
 		Decoded json.RawMessage `json:"decoded"`
 		Answer  string          `json:"answer"`
-	}{viewOf(a), len(a.Body), decoded, withoutTokens(string(a.Answer), parsed.Auth)})
+	}{viewOf(a), len(a.Body), decoded, shownAnswer(a, parsed)})
 }
 
-// withoutTokens hides the tokens of a delivery in the answer of its handler, which may have repeated them.
-func withoutTokens(answer string, auth event.Auth) string {
-	for _, token := range []event.Secret{auth.AccessToken, auth.RefreshToken, auth.ApplicationToken} {
-		if token == "" {
-			continue
-		}
-		answer = strings.ReplaceAll(answer, string(token), token.String())
-		for n := len(token) - 1; n >= telling; n-- { // what is kept of the answer may end within one
-			if kept, cut := strings.CutSuffix(answer, string(token[:n])); cut {
-				answer = kept + token.String()
-				break
-			}
-		}
-	}
-	return strings.ToValidUTF8(answer, "\uFFFD")
+// shownAnswer is the beginning of a handler's answer, which may repeat tokens of the delivery.
+func shownAnswer(a eventtest.Attempt, parsed *event.Delivery) string {
+	return strings.ToValidUTF8(parsed.RedactExcerpt(string(a.Answer)), "\uFFFD")
 }
 
 // rawDelivery gives the body as it was sent, tokens included.

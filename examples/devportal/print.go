@@ -1,12 +1,13 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"net/url"
 	"sync"
 	"time"
+
+	"github.com/b24events/b24events/examples/internal/program"
 )
 
 // readyLine is the first line on stdout: the addresses to use, and the settings for a handler under test.
@@ -60,11 +61,11 @@ type printer struct {
 }
 
 func (p *printer) print(v any) error {
-	line, err := json.Marshal(v)
+	line, err := program.JSONLine(v)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if err == nil {
-		_, err = p.w.Write(append(line, '\n'))
+		_, err = p.w.Write(line)
 	}
 	if err != nil && p.err == nil {
 		p.err = fmt.Errorf("writing to stdout: %w", err)

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +13,7 @@ import (
 
 	"github.com/b24events/b24events/event"
 	"github.com/b24events/b24events/event/eventtest"
+	"github.com/b24events/b24events/examples/internal/program"
 	"github.com/b24events/b24events/oauth"
 )
 
@@ -167,7 +167,7 @@ func (f *forwarder) done(d *event.Delivery, status int, took time.Duration, fail
 		l.Entity = &e
 	}
 	if failure != nil {
-		text := failure.Error()
+		text := d.Redact(failure.Error())
 		l.Error = &text
 	}
 	f.mu.Lock()
@@ -176,9 +176,11 @@ func (f *forwarder) done(d *event.Delivery, status int, took time.Duration, fail
 		l.Attempts = t.posted
 		delete(f.tries, d.MessageID)
 	}
-	enc := json.NewEncoder(f.stdout)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(l); err != nil {
+	text, err := program.JSONLine(l)
+	if err == nil {
+		_, err = f.stdout.Write(text)
+	}
+	if err != nil {
 		f.abort(fmt.Errorf("writing to stdout: %w", err))
 	}
 	return nil

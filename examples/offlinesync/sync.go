@@ -1,12 +1,12 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 
 	"github.com/b24events/b24events/event"
+	"github.com/b24events/b24events/examples/internal/program"
 	"github.com/b24events/b24events/offline"
 )
 
@@ -64,16 +64,14 @@ func (s *syncer) write(ctx context.Context, d *event.Delivery, object json.RawMe
 		l.Entity = &e
 	}
 	if failure != nil {
-		text := failure.Error()
+		text := d.Redact(failure.Error())
 		l.Error = &text
 	}
-	var text bytes.Buffer
-	enc := json.NewEncoder(&text) // ends the line
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(l); err != nil {
+	text, err := program.JSONLine(l)
+	if err != nil {
 		return event.Drop(err)
 	}
-	if err := s.out.append(text.Bytes()); err != nil {
+	if err := s.out.append(text); err != nil {
 		s.abort(err)
 		<-ctx.Done() // no record's fault, so none is given up for it: the next start takes them all again
 		return err

@@ -16,6 +16,8 @@ import (
 	"os/signal"
 	"syscall"
 	"time"
+
+	"github.com/b24events/b24events/examples/internal/program"
 )
 
 // limit is how long the whole show may take before it counts as failed.
@@ -50,7 +52,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		_, _ = fmt.Fprintln(stderr, "quickstart: stopped")
 		return 0
 	case err != nil:
-		_, _ = fmt.Fprintf(stderr, "quickstart: %v\n", err)
+		_, _ = fmt.Fprintf(stderr, "quickstart: %s\n", program.OneLine(err.Error()))
 		return 1
 	default:
 		return 0

@@ -8,7 +8,6 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
 )
 
@@ -24,7 +23,7 @@ func Main(run Func) {
 
 // Run runs work until that returns, and gives the exit code: 0, 1 for an error, 2 for a [UsageError]. The first signal, or the end of ctx, ends
 // working, on which work finishes what it has accepted; the second one ends draining, on which it finishes nothing more. An error is printed in
-// one line.
+// one line; see [OneLine].
 func Run(
 	ctx context.Context, program string, signals <-chan os.Signal, stderr io.Writer, work func(working, draining context.Context) error,
 ) int {
@@ -48,7 +47,7 @@ func Run(
 	if err == nil || errors.Is(err, flag.ErrHelp) {
 		return 0
 	}
-	_, _ = fmt.Fprintf(stderr, "%s: %s\n", program, strings.ReplaceAll(strings.TrimSpace(err.Error()), "\n", "; "))
+	_, _ = fmt.Fprintf(stderr, "%s: %s\n", program, OneLine(err.Error()))
 	if errors.As(err, new(*UsageError)) {
 		return 2
 	}

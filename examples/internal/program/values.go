@@ -53,7 +53,7 @@ func (v Values) Logger(w io.Writer, least slog.Level) (*slog.Logger, error) {
 	case "text":
 		return slog.New(slog.NewTextHandler(w, options)), nil
 	case "json":
-		return slog.New(slog.NewJSONHandler(w, options)), nil
+		return slog.New(slog.NewJSONHandler(escaping{w}, options)), nil
 	default:
 		return nil, Usage("the log format must be text or json")
 	}
