@@ -258,12 +258,8 @@ func unescapeBackslash(s string) (decoded string, size int) {
 	switch s[1] {
 	case '"', '\'', '\\', '/':
 		return s[1:2], 2
-	case 'n':
-		return "\n", 2
-	case 'r':
-		return "\r", 2
-	case 't':
-		return "\t", 2
+	case 'a', 'b', 'f', 'n', 'r', 't', 'v':
+		return control(s[1]), 2
 	case 'x':
 		if c, ok := hex(s, 2, 2); ok {
 			return string([]byte{byte(c)}), 4
@@ -283,6 +279,13 @@ func unescapeBackslash(s string) (decoded string, size int) {
 		return string(high), 6
 	}
 	return "", 0
+}
+
+// control returns the control character that a letter stands for after a backslash, in JSON or in Go.
+func control(letter byte) string {
+	const letters = "abtnvfr"
+	at := strings.IndexByte(letters, letter)
+	return string(rune('\a' + at))
 }
 
 // hex reads n hexadecimal digits of s from the byte at.
