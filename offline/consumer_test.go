@@ -3,15 +3,18 @@ package offline_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/url"
 	"runtime"
 	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+	"unicode"
 
 	"github.com/stretchr/testify/require"
 
@@ -433,6 +436,38 @@ func TestConsumerLogsNoSecrets(t *testing.T) {
 	require.Contains(t, log.String(), `"event":"ONCRMDEALUPDATE"`)
 	require.Contains(t, log.String(), errHandler.Error())
 	require.NotContains(t, log.String(), "s3cr3t")
+}
+
+// TestConsumerLogsLines covers texts of others in log lines: of a handler's error, which may quote what it called, and of a portal
+// that refuses a command of a batch and quotes the access token.
+func TestConsumerLogsLines(t *testing.T) {
+	t.Parallel()
+	const forged = "\nlevel=ERROR msg=forged \x1b[2J\u009b31m\u202e"
+	f := newFixture(t)
+	g, err := f.app.Grant(eventtest.AdminID)
+	require.NoError(t, err)
+	token := string(g.AccessToken)
+	api := newClient(t, f.net.Client(), credentials{endpoint: g.ClientEndpoint, token: token}, f.MemberID())
+	require.NoError(t, f.Raise("ONCRMDEALUPDATE", map[string]any{
+		"FIELDS": map[string]any{"ID": 1}, "access_token": "planted-in-data-1", "options": `{"refresh_token":"planted-in-json-1"}`,
+	}, 7))
+	var log bytes.Buffer
+	f.Once("event.offline.list", eventtest.Fail(400, "E "+token+forged, "see ?auth="+url.QueryEscape(token)+forged))
+	f.api = api
+	f.drain(func(_ context.Context, d *event.Delivery) error {
+		return event.Drop(&url.Error{Op: "Post", URL: "https://p/", Err: fmt.Errorf("a: %s %s ?token=planted-unknown-1%s",
+			d.Data.Get("access_token").Text(), url.QueryEscape(string(d.Data.JSON())), forged)})
+	}, offline.WithLogger(slog.New(slog.NewJSONHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))))
+	require.Contains(t, log.String(), "a: [redacted]")
+	require.NotContains(t, log.String(), "planted")
+	require.NotContains(t, log.String(), token)
+	for line := range strings.Lines(log.String()) {
+		var attrs map[string]any
+		require.NoError(t, json.Unmarshal([]byte(line), &attrs))
+		for key, value := range attrs {
+			require.Equal(t, -1, strings.IndexFunc(fmt.Sprint(value), func(r rune) bool { return !unicode.IsPrint(r) }), "%s: %q", key, value)
+		}
+	}
 }
 
 func TestConsumerPrintsNoCredentials(t *testing.T) {

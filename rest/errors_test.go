@@ -2,17 +2,21 @@ package rest_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
 	"net/url"
 	"strings"
 	"testing"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/b24events/b24events/event"
 	"github.com/b24events/b24events/rest"
 )
 
@@ -179,4 +183,69 @@ func TestNothingPrintsATokenOrLogsOne(t *testing.T) {
 	require.Contains(t, out.String(), `"method":"other"`)
 	require.NotContains(t, out.String(), "s3cr3t")
 	require.Equal(t, member, client.MemberID())
+}
+
+// TestRefusalsInABatchOfACaller covers a batch that a caller puts together by itself, as package event does: the client knows the
+// token, the caller does not.
+func TestRefusalsInABatchOfACaller(t *testing.T) {
+	t.Parallel()
+	const answer = `{"result":{"result":{"b":{"x":1.50,"m":"<b> of s3cr3t/ACCESS+token=1"}},"result_error":{"a":{"error":"bad s3cr3t/ACCESS+token=1",` +
+		`"error_description":"?auth=s3cr3t%2FACCESS%2Btoken%3D1 s3cr3t\/ACCESS+token=1"}},"result_total":[]}}`
+	for name, call := range map[string]string{"batch": "batch", "upper case": "BATCH"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			client, _ := clientOf(t, says(200, answer))
+			var result struct {
+				Result map[string]json.RawMessage `json:"result"`
+				Errors json.RawMessage            `json:"result_error"`
+				Total  json.RawMessage            `json:"result_total"`
+			}
+			require.NoError(t, client.Call(t.Context(), call, map[string]any{"cmd": map[string]any{"a": "profile"}}, &result))
+			require.JSONEq(t, `{"a":{"error":"bad [redacted]","error_description":"?auth=[redacted] [redacted]"}}`, string(result.Errors))
+			require.JSONEq(t, `{"x":1.50,"m":"<b> of s3cr3t/ACCESS+token=1"}`, string(result.Result["b"]), "a result is not the client's to change")
+			require.Equal(t, "[]", string(result.Total))
+		})
+	}
+
+	client, _ := clientOf(t, says(200, answer))
+	_, err := event.NewAPI(client).Features(t.Context())
+	require.Error(t, err)
+	requireNoSecrets(t, fmt.Sprint(err))
+}
+
+// echoingCredentials fail with an error that quotes the token which they were to renew.
+type echoingCredentials struct{ *tokens }
+
+func (echoingCredentials) Renew(_ context.Context, _, refused string) (endpoint, token string, err error) {
+	return "", "", errors.New("no renewal of " + refused + "\nlevel=ERROR " + url.QueryEscape(refused) + "\x1b[2J")
+}
+
+func TestErrorsOfCredentialsAreOneLine(t *testing.T) {
+	t.Parallel()
+	p := newPortal(t, says(401, `{"error":"expired_token"}`))
+	err := newClient(t, echoingCredentials{&tokens{endpoint: p.ClientEndpoint(), token: secretToken}}).Call(t.Context(), "profile", nil, nil)
+	require.EqualError(t, err, "rest: profile: renewing access to the portal: no renewal of [redacted] level=ERROR [redacted] [2J")
+	requireNoSecrets(t, fmt.Sprintf("%v %+v %#v", err, err, err))
+}
+
+// TestTextsOfAPortalAreOneLine covers every text of a refusal, also inside a batch.
+func TestTextsOfAPortalAreOneLine(t *testing.T) {
+	t.Parallel()
+	const hostile = `\u001b]0;pwn\u0007\r\nlevel=ERROR\u009b31m\u202e\u2028\u007f<b>x</b>`
+	refusal := `{"error":"` + hostile + `","error_description":"` + hostile + `","argument":"` + hostile + `"}`
+	client, _ := clientOf(t, says(400, refusal))
+	whole := client.Call(t.Context(), "profile", nil, nil)
+	client, _ = clientOf(t, says(200, `{"result":{"result":[],"result_error":{"a":`+refusal+`}}}`))
+	b := rest.NewBatch()
+	a := rest.Add[any](b, "a", "profile", nil)
+	require.NoError(t, client.Batch(t.Context(), b))
+	_, item := a.Result()
+	for _, err := range []error{whole, item} {
+		var e *rest.Error
+		require.ErrorAs(t, err, &e)
+		for _, text := range []string{err.Error(), string(e.Code), e.Description, e.Argument} {
+			require.Contains(t, text, "]0;pwn level=ERROR 31m x")
+			require.Equal(t, -1, strings.IndexFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }), "%q", text)
+		}
+	}
 }

@@ -3,6 +3,7 @@ package batch_test
 import (
 	"encoding/json"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -90,5 +91,35 @@ func TestSections(t *testing.T) {
 	} {
 		var r batch.Reply
 		require.Equal(t, ok, json.Unmarshal([]byte(doc), &r) == nil, doc)
+	}
+}
+
+// TestRefusalsAreCleaned covers what a portal writes into a refusal: it stood in errors and logs as it came.
+func TestRefusalsAreCleaned(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct{ refusal, code, description string }{
+		"escape sequences": {
+			`{"error":"\u001b]0;pwn\u0007\u001b[2J\rFAKE\u009b31m","error_description":"a\nb\u202ec"}`, "]0;pwn [2J FAKE 31m", "a b c",
+		},
+		"tags":          {`{"error":"E","error_description":"<b>Handler</b> already binded"}`, "E", "Handler already binded"},
+		"credentials":   {`{"error":"E?auth=0123456789","error_description":"token=x"}`, "E?auth=[redacted]", "token=[redacted]"},
+		"only controls": {`{"error":"\u0007"}`, "an error that is not understood", ""},
+		"long": {
+			`{"error":"` + strings.Repeat("é", 5000) + `","error_description":"` + strings.Repeat("é", 5000) + `"}`,
+			strings.Repeat("é", 200) + "…", strings.Repeat("é", 1000) + "…",
+		},
+		"odd types": {`{"error":7,"error_description":"x"}`, "an error that is not understood", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var r batch.Reply
+			require.NoError(t, json.Unmarshal([]byte(`{"result":[],"result_error":{"c00":`+tc.refusal+`}}`), &r))
+			_, err := r.Answer(0, "m")
+			var e *batch.Error
+			require.ErrorAs(t, err, &e)
+			require.Equal(t, tc.code, e.ErrorCode())
+			require.Equal(t, tc.description, e.ErrorDescription())
+			require.EqualError(t, err, "m: the portal answered "+tc.code)
+		})
 	}
 }
