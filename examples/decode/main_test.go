@@ -235,3 +235,14 @@ func TestProgram(t *testing.T) {
 	_, stdout, _ = shell(t, "AUTH_ID=top-secret&DOMAIN=p", "-secrets")
 	require.Contains(t, stdout, `"AUTH_ID":"top-secret"`)
 }
+
+func TestOutputIsOnlyShown(t *testing.T) {
+	t.Parallel()
+	const body = "event=ONX&data[a]=x%C2%9B31m%7F%E2%80%AE%1B&auth[member_id]=m%C2%9B"
+	for _, args := range [][]string{nil, {"-secrets"}} {
+		code, stdout, _ := shell(t, body, args...)
+		require.Zero(t, code)
+		require.Contains(t, stdout, `"data":{"a":"x\u009b31m\u007f\u202e\u001b"}`)
+		require.Contains(t, stdout, `"member_id":"m\u009b"`)
+	}
+}

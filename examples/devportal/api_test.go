@@ -131,6 +131,61 @@ func TestCutTokensStayHidden(t *testing.T) {
 	require.NotContains(t, delivery, token[:10])
 }
 
+// TestTokensOfDataStayHidden covers tokens that an event carries outside its auth section: a handler that repeats what it was sent showed
+// them, as they are or as they were encoded.
+func TestTokensOfDataStayHidden(t *testing.T) {
+	t.Parallel()
+	for name, data := range map[string]string{
+		"bot":              `{"BOT":{"5":{"access_token":"PLANTED/bot+1","AUTH":{"refresh_token":"PLANTED-2"}}}}`,
+		"bot of imbot.v2":  `{"bot":{"auth":{"access_token":"PLANTED/bot+1"}},"message":{"text":"PLANTED/bot+1"}}`,
+		"confirmed method": `{"TOKEN":"PLANTED/bot+1"}`,
+		"JSON in a text":   `{"options":"{\"access_token\":\"PLANTED/bot+1\"}"}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := start(t, nil)
+			sink := newSink(t)
+			p.post("/api/webhooks", `{"url":"`+sink.URL+`","events":"ONX"}`)
+			require.Equal(t, true, p.post("/api/raise", `{"event":"ONX","data":`+data+`}`)["heard"])
+			p.await("", func(s snapshot) bool { return s.Deliveries.OK == 1 })
+			require.Contains(t, sink.last(), "PLANTED")
+			_, _, delivery := p.request(http.MethodGet, "/api/deliveries/1", "")
+			require.Contains(t, delivery, "answered by a sink")
+			_, _, state := p.request(http.MethodGet, "/api/state", "")
+			for _, shown := range []string{delivery, state, p.Stdout.String(), p.Stderr.String()} {
+				require.NotContains(t, shown, "PLANTED")
+			}
+			raw, ok := p.post("/api/deliveries/1/raw", "")["body"].(string)
+			require.True(t, ok)
+			require.Contains(t, raw, "PLANTED", "it is shown when somebody asks for it")
+		})
+	}
+}
+
+// TestErrorsQuoteNoToken lets a handler answer with the token where HTTP has its status line, which net/http quotes.
+func TestErrorsQuoteNoToken(t *testing.T) {
+	t.Parallel()
+	p := start(t, nil)
+	s := newSink(t)
+	s.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		token := r.PostFormValue("auth[application_token]")
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			return
+		}
+		_, _ = io.WriteString(conn, "HTTP/1.1 "+token+"\r\n\r\n")
+		_ = conn.Close()
+	})
+	token, ok := p.post("/api/webhooks", `{"url":"`+s.URL+`","events":"ONX"}`)["token"].(string)
+	require.True(t, ok)
+	p.post("/api/raise", `{"event":"ONX"}`)
+	shown := p.await("", func(s snapshot) bool { return s.Deliveries.Failed == 1 })
+	require.Contains(t, shown.Deliveries.Shown[0].Error, `malformed HTTP status code "[redacted]"`)
+	_, _, delivery := p.request(http.MethodGet, "/api/deliveries/1", "")
+	require.NotContains(t, delivery, token)
+	require.NotContains(t, p.Stdout.String()+p.Stderr.String(), token)
+}
+
 // TestLargeNumbers gives a deal a number that floating-point numbers cannot hold.
 func TestLargeNumbers(t *testing.T) {
 	t.Parallel()

@@ -82,6 +82,23 @@ func TestOnce(t *testing.T) {
 	}
 }
 
+// TestLinesAreOnlyShown covers what a terminal would obey in the object of a line.
+func TestLinesAreOnlyShown(t *testing.T) {
+	t.Parallel()
+	const hostile = "a\u009b31m\x7f\u202eb"
+	portal, app, env := programtest.Portal(t)
+	seeded := env.Seeded(t, app)
+	once(t, seeded)
+	_, err := portal.Add(eventtest.Deal, map[string]any{"TITLE": hostile}, eventtest.AdminID)
+	require.NoError(t, err)
+	code, stdout, stderr := programtest.Run(t, run, env, "-once")
+	require.Zero(t, code, stderr)
+	require.Contains(t, stdout, `a\u009b31m\u007f\u202eb`)
+	lines := programtest.Lines(t, stdout)
+	require.Len(t, lines, 1)
+	require.Equal(t, hostile, field(t, lines[0], "TITLE"))
+}
+
 func keys(m map[string]any) []string {
 	var all []string
 	for k := range m {

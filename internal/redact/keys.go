@@ -35,7 +35,7 @@ func isSecretField(key string, v phpform.Value) bool {
 
 func isSecretWord(word string) bool {
 	switch word {
-	case "sessid", "phpsessid", "authorization", "cookie", "cookies", "credential", "credentials", "passwd", "pwd", "passphrase",
+	case "sessid", "phpsessid", "checkword", "authorization", "cookie", "cookies", "credential", "credentials", "passwd", "pwd", "passphrase",
 		"apikey", "bearer", "jwt":
 		return true
 	}

@@ -2,6 +2,7 @@ package program_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"flag"
 	"io"
@@ -11,6 +12,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 
 	"github.com/stretchr/testify/require"
 
@@ -146,6 +148,7 @@ func TestRun(t *testing.T) {
 		"usage":   {program.Usage("set %s", "X"), 2, "p: set X\n"},
 		"failure": {errors.New("broken"), 1, "p: broken\n"},
 		"several": {errors.Join(errors.New("broken"), errors.New("twice")), 1, "p: broken; twice\n"},
+		"hostile": {errors.New("\x1b]0;pwn\a\rFAKE\u009b31m\u202e\u2028\x7f\xff"), 1, "p:  ]0;pwn  FAKE 31m   \ufffd\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -185,4 +188,29 @@ func TestSignals(t *testing.T) {
 		})
 	}
 	require.Error(t, program.Stopped(t.Context(), context.Canceled), "nobody told it to stop")
+}
+
+// TestLinesAreOnlyShown covers what a terminal would obey in lines that are JSON.
+func TestLinesAreOnlyShown(t *testing.T) {
+	t.Parallel()
+	const hostile = "a\u009b31m\x7f\u202e\u2066\u2028\x1b[2J<é😀\u200d"
+	line, err := program.JSONLine(map[string]any{"k": hostile, "n": json.Number("1.50")})
+	require.NoError(t, err)
+	require.Equal(t, `{"k":"a\u009b31m\u007f\u202e\u2066\u2028\u001b[2J<é😀`+"\u200d"+`","n":1.50}`+"\n", string(line))
+	var back map[string]any
+	require.NoError(t, json.Unmarshal(line, &back))
+	require.Equal(t, hostile, back["k"])
+	_, err = program.JSONLine(func() {})
+	require.Error(t, err)
+
+	for _, format := range []string{"text", "json"} {
+		v, _, err := parse(programtest.Env{"LOG_FORMAT": format})
+		require.NoError(t, err)
+		var out strings.Builder
+		log, err := v.Logger(&out, slog.LevelInfo)
+		require.NoError(t, err)
+		log.LogAttrs(t.Context(), slog.LevelInfo, "message", slog.String("k", hostile))
+		require.Equal(t, len(out.String())-1, strings.IndexFunc(out.String(), unicode.IsControl), "only the end of the line: %q", out.String())
+		require.NotContains(t, out.String(), "\u202e")
+	}
 }
