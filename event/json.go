@@ -199,6 +199,6 @@ func (a Auth) MarshalJSON() ([]byte, error) {
 	for i := range a.Scope {
 		a.Scope[i] = secrets.Redact(a.Scope[i])
 	}
-	doc, err := json.Marshal(plain(a))
+	doc, err := json.Marshal(plain(a)) //nolint:musttag // the names of the fields, as without this method
 	return redact.EscapeJSON(doc), err
 }

@@ -139,8 +139,13 @@ func TestNothingLeaks(t *testing.T) {
 		confirm, *confirm, confirm.Data, confirmed, &confirmed, confirm.Data.Get("TOKEN"),
 		old, *old, old.Data, bots, &bots, frame, *frame, frame.Auth, frame.Data, frame.Data.Get("PLACEMENT_OPTIONS"),
 		record, *record, record.Data, built, &built, built.Get("m"), built.Get("password"),
-		d.Auth.AccessToken, &d.Auth.AccessToken, []event.Secret{d.Auth.AccessToken}, map[string]event.Secret{"a": d.Auth.AccessToken},
-		all, &all, []holder{all}, []*event.Delivery{d}, map[string]event.Delivery{"d": *d},
+		d.Auth.AccessToken, &d.Auth.AccessToken,
+		[]event.Secret{d.Auth.AccessToken},
+		map[string]event.Secret{"a": d.Auth.AccessToken},
+		all, &all,
+		[]holder{all},
+		[]*event.Delivery{d},
+		map[string]event.Delivery{"d": *d},
 		panicked, *panicked, event.Drop(panicked), fmt.Errorf("wrapped: %w", panicked),
 		event.NewPanicError(errors.New(planted["access"]), nil), event.NewPanicError(d, nil), event.NewPanicError(*d, nil),
 	} {
@@ -191,8 +196,8 @@ func TestSecretsHaveNoBinaryEncoding(t *testing.T) {
 	t.Parallel()
 	d := delivery(t, leakBody().Encode())
 	type job struct {
-		Name  string
-		Token event.Secret
+		Name  string       `xml:"name"`
+		Token event.Secret `xml:"token"`
 	}
 	for name, v := range map[string]any{
 		"secret":   d.Auth.AccessToken,
@@ -223,7 +228,7 @@ func TestSecretsHaveNoBinaryEncoding(t *testing.T) {
 	doc, err := xml.Marshal(job{"x", d.Auth.AccessToken})
 	require.NoError(t, err)
 	require.NotContains(t, string(doc), "PLANTED")
-	require.Equal(t, event.Secret("ab"), event.Secret("a")+"b", "it is a string to Go")
+	require.Equal(t, "ab", string(event.Secret("a")+"b"), "it is a string to Go")
 }
 
 // echoing is a portal that refuses every command of a batch, and quotes what it was sent.

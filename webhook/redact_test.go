@@ -32,21 +32,25 @@ func TestErrorsInTheLogHoldNoTokenOfTheData(t *testing.T) {
 		err   func(d *event.Delivery) error
 	}{
 		"bot": {
-			"ONIMBOTMESSAGEADD", map[string]string{"data[BOT][5][access_token]": "PLANTED/bot+token=1"},
+			"ONIMBOTMESSAGEADD",
+			map[string]string{"data[BOT][5][access_token]": "PLANTED/bot+token=1"},
 			func(*event.Delivery) error {
 				return &url.Error{Op: "Post", URL: "https://p.example/rest/imbot.message.add?x=" + url.QueryEscape("PLANTED/bot+token=1"), Err: io.EOF}
 			},
 		},
 		"bot of the second version": {
-			"ONIMBOTV2MESSAGEADD", map[string]string{"data[bot][auth][refresh_token]": "PLANTED-refresh"},
+			"ONIMBOTV2MESSAGEADD",
+			map[string]string{"data[bot][auth][refresh_token]": "PLANTED-refresh"},
 			func(d *event.Delivery) error { return fmt.Errorf("payload %s", d.Data.JSON()) },
 		},
 		"confirmed method": {
-			"ONAPPMETHODCONFIRM", map[string]string{"data[TOKEN]": "PLANTED-confirm"},
+			"ONAPPMETHODCONFIRM",
+			map[string]string{"data[TOKEN]": "PLANTED-confirm"},
 			func(d *event.Delivery) error { return fmt.Errorf("%q", d.Data.JSON()) },
 		},
 		"JSON in a text": {
-			"ONAPPTEST", map[string]string{"data[QUERY][options]": `{"access_token":"PLANTED-nested"}`},
+			"ONAPPTEST",
+			map[string]string{"data[QUERY][options]": `{"access_token":"PLANTED-nested"}`},
 			func(d *event.Delivery) error {
 				return errors.New(d.Data.Get("QUERY", "options").Text() + " PLANTED-nested")
 			},
@@ -62,7 +66,8 @@ func TestErrorsInTheLogHoldNoTokenOfTheData(t *testing.T) {
 			func(*event.Delivery) error { return errors.New("a\r\nlevel=ERROR msg=forged \x1b[2J\u009b31m\u202e") },
 		},
 		"cut inside a token": {
-			"ONAPPMETHODCONFIRM", map[string]string{"data[TOKEN]": "PLANTED" + strings.Repeat("x", 100)},
+			"ONAPPMETHODCONFIRM",
+			map[string]string{"data[TOKEN]": "PLANTED" + strings.Repeat("x", 100)},
 			func(*event.Delivery) error {
 				return errors.New(strings.Repeat("y", 500) + "PLANTED" + strings.Repeat("x", 100))
 			},

@@ -235,8 +235,8 @@ func decodeLayer(l layer) layer {
 func unescape(s string) (decoded string, size int) {
 	switch s[0] {
 	case '%':
-		if c, ok := hex(s, 1, 2); ok {
-			return string([]byte{byte(c)}), 3
+		if c, ok := hexByte(s, 1); ok {
+			return string([]byte{c}), 3
 		}
 	case '\\':
 		return unescapeBackslash(s)
@@ -261,8 +261,8 @@ func unescapeBackslash(s string) (decoded string, size int) {
 	case 'a', 'b', 'f', 'n', 'r', 't', 'v':
 		return control(s[1]), 2
 	case 'x':
-		if c, ok := hex(s, 2, 2); ok {
-			return string([]byte{byte(c)}), 4
+		if c, ok := hexByte(s, 2); ok {
+			return string([]byte{c}), 4
 		}
 	case 'u':
 		high, ok := hex(s, 2, 4)
@@ -283,9 +283,28 @@ func unescapeBackslash(s string) (decoded string, size int) {
 
 // control returns the control character that a letter stands for after a backslash, in JSON or in Go.
 func control(letter byte) string {
-	const letters = "abtnvfr"
-	at := strings.IndexByte(letters, letter)
-	return string(rune('\a' + at))
+	switch letter {
+	case 'a':
+		return "\a"
+	case 'b':
+		return "\b"
+	case 'f':
+		return "\f"
+	case 'n':
+		return "\n"
+	case 'r':
+		return "\r"
+	case 't':
+		return "\t"
+	default:
+		return "\v"
+	}
+}
+
+// hexByte reads two hexadecimal digits of s from the byte at.
+func hexByte(s string, at int) (byte, bool) {
+	c, ok := hex(s, at, 2)
+	return byte(c), ok //nolint:gosec // two digits
 }
 
 // hex reads n hexadecimal digits of s from the byte at.

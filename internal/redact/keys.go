@@ -40,8 +40,7 @@ func isSecretWord(word string) bool {
 		return true
 	}
 	for _, part := range []string{"token", "secret", "password"} {
-		if at := strings.Index(word, part); at >= 0 {
-			rest := word[at+len(part):]
+		if _, rest, found := strings.Cut(word, part); found {
 			// secretary, secretariat, tokenizer, tokenise
 			return !strings.HasPrefix(rest, "ar") && !strings.HasPrefix(rest, "iz") && !strings.HasPrefix(rest, "is")
 		}

@@ -196,7 +196,7 @@ func TestLinesAreOnlyShown(t *testing.T) {
 	const hostile = "a\u009b31m\x7f\u202e\u2066\u2028\x1b[2J<é😀\u200d"
 	line, err := program.JSONLine(map[string]any{"k": hostile, "n": json.Number("1.50")})
 	require.NoError(t, err)
-	require.Equal(t, `{"k":"a\u009b31m\u007f\u202e\u2066\u2028\u001b[2J<é😀`+"\u200d"+`","n":1.50}`+"\n", string(line))
+	require.Equal(t, `{"k":"a\u009b31m\u007f\u202e\u2066\u2028\u001b[2J<é😀`+"\u200d"+`","n":1.50}`+"\n", string(line)) //nolint:testifylint // to the letter
 	var back map[string]any
 	require.NoError(t, json.Unmarshal(line, &back))
 	require.Equal(t, hostile, back["k"])
