@@ -48,25 +48,17 @@ func NewConsumer(c event.Caller, h event.Handler, opts ...Option) (*Consumer, er
 		return nil, err
 	}
 	cfg.handle = h.HandleEvent
-	if m, ok := c.(interface{ MemberID() string }); ok && cfg.memberID == "" {
-		cfg.memberID = m.MemberID()
+	if cfg.clientID, cfg.memberID, err = identify(c, cfg.clientID, cfg.memberID); err != nil {
+		return nil, err
 	}
-	if cfg.leaser != nil && cfg.memberID == "" {
-		return nil, errors.New("offline: a lease is for a portal; add WithMemberID to WithLeaser")
+	if err := cfg.identifiable(); err != nil {
+		return nil, err
 	}
 	return &Consumer{
 		cfg:    &cfg,
-		engine: newEngine(&cfg, c.Call, clientID(c), cfg.memberID),
+		engine: newEngine(&cfg, c.Call, cfg.clientID, cfg.memberID),
 		signal: make(chan struct{}, 1),
 	}, nil
-}
-
-// clientID returns the ID of the application that c calls for, when c tells it, as the clients of package rest do.
-func clientID(c event.Caller) string {
-	if app, ok := c.(interface{ ClientID() string }); ok {
-		return app.ClientID()
-	}
-	return ""
 }
 
 // Run works the queue until ctx ends, and then returns nil. It first finishes what an earlier process left reserved. Errors that may
@@ -100,9 +92,18 @@ func (c *Consumer) Drain(ctx context.Context) error {
 	return err
 }
 
-// Wake makes the consumer ask the queue now where it waits for its next turn. It never blocks; call it from a handler of
-// [event.OnOfflineEvent], which the portal sends at most once a second and not for every record. A wait after an error of the portal
-// is not cut short.
+// WakeFor calls [Consumer.Wake] when d is proven to come from the consumer's application on its portal,
+// and reports whether it did. Call it from a handler of [event.OnOfflineEvent]; see [Fleet.WakeFor].
+func (c *Consumer) WakeFor(d *event.Delivery) bool {
+	if !d.ProvenFor(c.cfg.clientID) || d.MemberID() != c.cfg.memberID {
+		return false
+	}
+	c.Wake()
+	return true
+}
+
+// Wake makes the consumer ask the queue now when it waits for its next turn. It never blocks. A wait
+// after an error of the portal is not cut short. For an event of the portal use [Consumer.WakeFor].
 func (c *Consumer) Wake() {
 	c.engine.wake()
 	select {

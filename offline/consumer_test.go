@@ -332,7 +332,8 @@ func TestConsumerMemberID(t *testing.T) {
 		want   string
 	}{
 		{"from the caller", f.api, nil, f.MemberID()},
-		{"from the option", f.api, offline.WithMemberID("m1"), "m1"},
+		{"from the option", tap{Caller: f.api}, offline.WithMemberID("m1"), "m1"},
+		{"from both", f.api, offline.WithMemberID(f.MemberID()), f.MemberID()},
 		{"from nowhere", tap{Caller: f.api}, nil, ""},
 	} {
 		f.change("UPDATE", 1)
@@ -485,6 +486,7 @@ func TestOptionsThatMakeNoSense(t *testing.T) {
 		opt  offline.Option
 	}{
 		{"member", offline.WithMemberID("")},
+		{"application", offline.WithClientID("")},
 		{"batch", offline.WithBatchSize(0)},
 		{"workers", offline.WithWorkers(-1)},
 		{"no interval", offline.WithInterval(0, time.Second)},
@@ -506,9 +508,9 @@ func TestOptionsThatMakeNoSense(t *testing.T) {
 		require.Error(t, err, tt.name)
 	}
 	for _, opt := range []offline.Option{
-		offline.WithMemberID("m"), offline.WithBatchSize(1), offline.WithWorkers(1), offline.WithInterval(1, 1),
+		offline.WithMemberID("m"), offline.WithClientID("app.1"), offline.WithBatchSize(1), offline.WithWorkers(1), offline.WithInterval(1, 1),
 		offline.WithHandlerTimeout(1), offline.WithGrace(0), offline.WithMaxAttempts(1), offline.WithParkedInterval(1),
-		offline.WithSpool("x"), offline.WithIgnoredUsers(1), offline.WithSilence(0, 0), offline.WithHooks(offline.Hooks{}), offline.WithLogger(slog.New(slog.DiscardHandler)),
+		offline.WithIgnoredUsers(1), offline.WithSilence(0, 0), offline.WithHooks(offline.Hooks{}), offline.WithLogger(slog.New(slog.DiscardHandler)),
 	} {
 		_, err := offline.NewConsumer(none, h, nil, opt)
 		require.NoError(t, err)

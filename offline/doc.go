@@ -128,6 +128,8 @@
 //	ErrLeaseHeld             another process works the queue
 //	ErrLeaseLost             cause of contexts that ended because the lease did
 //	ErrSpool                 the spool's folder cannot be used, or records were lost because it could not be written
+//	ErrSpoolOwner            the spool's folder is another queue's, or an older version's
+//	ErrIdentity              the caller belongs to another application or portal
 //	ErrSpoolInUse            another process works with the spool
 //	others                   the caller's errors, wrapped
 package offline

@@ -62,6 +62,9 @@ const (
 const (
 	// ErrSpool means that the folder cannot be used. The system's error is in the chain.
 	ErrSpool Error = "offline: the spool's folder cannot be used; see that it can be written, or name another one"
+	// ErrSpoolOwner means that the folder holds records of another application, portal or connector, or
+	// is in the format of an older version. The error says which. Nothing in the folder was changed.
+	ErrSpoolOwner Error = "offline: the spool's folder is not this queue's"
 	// ErrSpoolInUse means that another consumer, in this process or another, works with the spool of this queue.
 	ErrSpoolInUse Error = "offline: another process uses the spool of this queue; stop that one first"
 )
@@ -141,7 +144,8 @@ func errorAttr(d *event.Delivery, err error) slog.Attr {
 // permanent reports whether waiting cannot mend the error of a call. What is not known to be permanent is taken for passing.
 // Errors of whatever hands out tokens, such as package oauth's, say so by a method Permanent.
 func permanent(err error) bool {
-	if errors.Is(err, ErrBadAnswer) || errors.Is(err, ErrSpool) || errors.Is(err, ErrSpoolInUse) {
+	if errors.Is(err, ErrBadAnswer) || errors.Is(err, ErrSpool) || errors.Is(err, ErrSpoolInUse) ||
+		errors.Is(err, ErrSpoolOwner) || errors.Is(err, ErrIdentity) {
 		return true
 	}
 	var p interface{ Permanent() bool }

@@ -99,7 +99,7 @@ func newWeather(t *testing.T, seed int) *weather {
 func (w *weather) authorize(ctx context.Context) {
 	g, err := w.app.Grant(eventtest.AdminID)
 	require.NoError(w.t, err)
-	key := oauth.Key{MemberID: g.MemberID}
+	key := oauth.Key{ClientID: w.app.ClientID(), MemberID: g.MemberID}
 	_, version, err := w.store.Load(ctx, key)
 	if !errors.Is(err, oauth.ErrNotFound) {
 		require.NoError(w.t, err)

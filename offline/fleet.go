@@ -96,8 +96,8 @@ func NewFleet(api func(memberID string) event.Caller, h event.Handler, opts ...O
 	if err != nil {
 		return nil, err
 	}
-	if cfg.leaser != nil && cfg.spoolDir != "" {
-		return nil, errors.New("offline: NewFleet with WithLeaser and WithSpool; a portal that passes to another process would leave its spool behind")
+	if err := cfg.identifiable(); err != nil {
+		return nil, err
 	}
 	f := &Fleet{
 		cfg:     &cfg,
@@ -158,8 +158,43 @@ func (f *Fleet) Remove(memberID string) {
 	p.turn.again = false
 }
 
-// Wake makes the fleet ask a portal's queue now. Call it from a handler of [event.OnOfflineEvent] with [event.Delivery.MemberID]; see
-// [Consumer.Wake]. A portal that failed is not asked sooner than half a minute after that, and one that refused not at all: that is for
+// WakeFor calls [Fleet.Wake] for the portal of d when d is proven to come from the fleet's application
+// there, and reports whether it did. Call it from a handler of [event.OnOfflineEvent], which a portal
+// sends at most once a second and not for every record:
+//
+//	event.On(mux, event.OnOfflineEvent, func(_ context.Context, d *event.Delivery, _ event.Offline) error {
+//		fleet.WakeFor(d)
+//		return nil
+//	})
+//
+// The application is that of [WithClientID], or else the one that the portal's caller names. A delivery
+// that only a fixed token proved, or another application, wakes nothing.
+func (f *Fleet) WakeFor(d *event.Delivery) bool {
+	if !d.ProvenFor(d.Proof.ClientID) || !d.ProvenFor(f.clientID(d.MemberID())) {
+		return false
+	}
+	f.Wake(d.MemberID())
+	return true
+}
+
+// clientID returns the application that the fleet calls a portal for, or an empty string.
+func (f *Fleet) clientID(memberID string) (id string) {
+	if f.cfg.clientID != "" {
+		return f.cfg.clientID
+	}
+	defer func() {
+		if recover() != nil { // the caller of that portal is useless; its turn reports that
+			id = ""
+		}
+	}()
+	if c := f.api(memberID); !isNil(c) {
+		return clientID(c)
+	}
+	return ""
+}
+
+// Wake makes the fleet ask a portal's queue now. The caller answers for the portal: for an event use
+// [Fleet.WakeFor], which checks where it comes from. A portal that failed is not asked sooner than half a minute after that, and one that refused not at all: that is for
 // [Fleet.Add]. Where another process works the portal, it hears of it through the leaser, with the default of [WithLeaseTTL] within four
 // seconds or so. A portal that the fleet does not know does no harm. Wake does no I/O.
 func (f *Fleet) Wake(memberID string) {

@@ -157,7 +157,7 @@ func (w *world) when(memberID string, deal int, start time.Time) time.Duration {
 
 func (w *world) fleet(opts ...offline.Option) *offline.Fleet {
 	w.t.Helper()
-	f, err := offline.NewFleet(w.caller, w, opts...)
+	f, err := offline.NewFleet(w.caller, w, append([]offline.Option{offline.WithClientID("app.1")}, opts...)...)
 	require.NoError(w.t, err)
 	return f
 }
@@ -803,7 +803,7 @@ func TestFleetOptions(t *testing.T) {
 			return err
 		},
 		"spool that others need": func() error {
-			_, err := offline.NewFleet(caller, new(world), offline.WithLeaser(offline.NewMemoryLeaser()), offline.WithSpool(t.TempDir()))
+			_, err := offline.NewFleet(caller, new(world), offline.WithLeaser(offline.NewMemoryLeaser()), offline.WithSpool(t.TempDir()), offline.WithClientID("app.1"))
 			return err
 		},
 		"bad interval":  func() error { _, err := offline.NewFleet(caller, new(world), offline.WithInterval(0, 0)); return err },

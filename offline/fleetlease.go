@@ -60,7 +60,7 @@ func (f *Fleet) holdShards(ctx context.Context) (release func()) {
 		fleet:  f,
 		leaser: f.cfg.leaser,
 		ttl:    f.cfg.leaseTTL,
-		prefix: "offline/fleet/" + f.cfg.connector + "/",
+		prefix: identity{clientID: f.cfg.clientID, connector: f.cfg.connector}.fleetPrefix(),
 		ctx:    context.WithoutCancel(ctx),
 	}
 	done, ended := make(chan struct{}), make(chan struct{})

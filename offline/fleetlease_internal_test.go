@@ -14,7 +14,7 @@ func TestLeasesRunOutWhileTheMachineSleeps(t *testing.T) {
 	t.Parallel()
 	nobody := func(string) event.Caller { return nil }
 	h := event.HandlerFunc(func(context.Context, *event.Delivery) error { return nil })
-	f, err := NewFleet(nobody, h, WithLeaser(NewMemoryLeaser()))
+	f, err := NewFleet(nobody, h, WithLeaser(NewMemoryLeaser()), WithClientID("app.1"))
 	require.NoError(t, err)
 	k := &keeper{fleet: f, leaser: f.cfg.leaser, ttl: f.cfg.leaseTTL, prefix: "p/", ctx: t.Context()}
 	check := func() {

@@ -100,6 +100,11 @@ func (p *portal) ask(ctx context.Context, method string, params, result any) (er
 	if isNil(c) {
 		return noCallerError{}
 	}
+	app, _, err := identify(c, p.fleet.cfg.clientID, p.id)
+	if err != nil {
+		return err
+	}
+	p.engine.clientID = app // before the first record is here
 	return c.Call(ctx, method, params, result)
 }
 
@@ -120,7 +125,7 @@ func (f *Fleet) begin(p *portal, now time.Time, over error) {
 	}
 	p.turn = t
 	if p.engine == nil {
-		p.engine = newEngine(f.cfg, p.call, clientID(f.api(p.id)), p.id)
+		p.engine = newEngine(f.cfg, p.call, f.cfg.clientID, p.id)
 		p.engine.gate = p
 	}
 	t.limit = time.AfterFunc(p.patience(), func() { f.overdue(t) })

@@ -21,7 +21,8 @@ type hold struct {
 }
 
 func newHold(cfg *config) *hold {
-	return &hold{leaser: cfg.leaser, name: "offline/" + cfg.memberID + "/" + cfg.connector, owner: rand.Text(), ttl: cfg.leaseTTL}
+	id := identity{clientID: cfg.clientID, memberID: cfg.memberID, connector: cfg.connector}
+	return &hold{leaser: cfg.leaser, name: id.leaseName(), owner: rand.Text(), ttl: cfg.leaseTTL}
 }
 
 // step is how often the lease is prolonged, how long that may take, and how early a lease counts as lost that could not be: the handlers

@@ -38,6 +38,7 @@ type config struct {
 	onRefused       func(memberID string, err error)
 
 	connector      string
+	clientID       string
 	memberID       string
 	batchSize      int
 	workers        int
@@ -108,8 +109,27 @@ func WithConnector(name string) Option {
 	}
 }
 
-// WithMemberID sets the portal's identifier, which handlers read from [event.Delivery.MemberID]; records do not carry it. The default is what
-// the caller's method MemberID() string returns, if it has one, as the clients of package rest do.
+// WithClientID names the application whose queue it is. The default of a [Consumer] is what the caller's
+// method ClientID() string returns, which the clients of package rest have. A [Fleet] takes no default:
+// it must know the application before it asks for a caller. A caller that belongs to another application
+// is refused with [ErrIdentity].
+//
+// The ID is part of the names of leases and of spool folders, so that applications can share a [Leaser]
+// and a folder. [WithLeaser] and [WithSpool] need it. It is also the application in the [event.Proof] of
+// the deliveries that handlers get.
+func WithClientID(id string) Option {
+	return consumerOption("WithClientID", func(c *config) error {
+		if id == "" {
+			return errors.New("offline: WithClientID with an empty ID; it is the application's client_id")
+		}
+		c.clientID = id
+		return nil
+	})
+}
+
+// WithMemberID names the portal, which handlers read from [event.Delivery.MemberID]; records do not
+// carry it. The default is what the caller's method MemberID() string returns, which the clients of
+// package rest have. A caller that belongs to another portal is refused with [ErrIdentity].
 func WithMemberID(id string) Option {
 	return consumerOption("WithMemberID", func(c *config) error {
 		switch {
@@ -239,8 +259,14 @@ func WithIgnoredUsers(ids ...int64) Option {
 //
 // What can be lost is an answer that does not arrive, up to one reservation's worth of records (a consumer that is stopped waits ten seconds
 // for it), and one that can be written neither at once nor until the consumer is stopped. Records are kept as they came, payload in clear, in
-// files that only the owner can read. Each queue has a folder of its own in dir, with a lock that keeps other processes out; there are such
-// locks on Linux, macOS and the BSDs.
+// files that only the owner can read.
+//
+// Each queue has a folder of its own in dir, with a lock that keeps other processes out; there are such
+// locks on Linux, macOS and the BSDs. The folder is named after the application, the portal and the
+// connector, and a file in it says so; a folder that belongs to another queue is refused with
+// [ErrSpoolOwner]. So several applications may share dir.
+//
+// The option excludes [WithLeaser], because a spool stays on the machine when the queue passes to another.
 func WithSpool(dir string) Option {
 	return consumerOption("WithSpool", func(c *config) error {
 		if dir == "" {

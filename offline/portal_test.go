@@ -50,7 +50,7 @@ func (f *fixture) as(user int64) *rest.Client {
 	f.t.Helper()
 	g, err := f.app.Grant(user)
 	require.NoError(f.t, err)
-	return newClient(f.t, f.net.Client(), credentials{endpoint: g.ClientEndpoint, token: string(g.AccessToken)}, f.MemberID())
+	return newClient(f.t, f.net.Client(), credentials{endpoint: g.ClientEndpoint, token: string(g.AccessToken), client: f.app.ClientID()}, f.MemberID())
 }
 
 func newClient(tb testing.TB, h *http.Client, c credentials, memberID string) *rest.Client {
@@ -105,7 +105,10 @@ func (f *fixture) drain(h event.HandlerFunc, opts ...offline.Option) *offline.Co
 }
 
 // credentials are a token that does not change.
-type credentials struct{ endpoint, token string }
+type credentials struct{ endpoint, token, client string }
+
+// ClientID is the application's.
+func (c credentials) ClientID() string { return c.client }
 
 func (c credentials) Access(context.Context, string) (endpoint, token string, err error) {
 	return c.endpoint, c.token, nil

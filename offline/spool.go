@@ -64,8 +64,9 @@ func hasSpool(dir string) bool {
 	return err == nil && info.IsDir()
 }
 
-// openSpool opens the spool in a folder, which it makes where there is none, and recovers what a process left in it. The caller closes it.
-func openSpool(ctx context.Context, dir string, log *slog.Logger) (*spool, error) {
+// openSpool opens the spool of a queue in a folder, which it makes when there is none, and recovers what a process left in it. The
+// caller closes it.
+func openSpool(ctx context.Context, dir string, id identity, log *slog.Logger) (*spool, error) {
 	if !hasSpool(dir) {
 		if err := os.MkdirAll(dir, spoolDirPerm); err != nil {
 			return nil, spoolError(err)
@@ -77,7 +78,7 @@ func openSpool(ctx context.Context, dir string, log *slog.Logger) (*spool, error
 		return nil, spoolError(err)
 	}
 	s := &spool{root: root, log: log}
-	if err := s.begin(ctx); err != nil {
+	if err := s.begin(ctx, id); err != nil {
 		s.close()
 		return nil, err
 	}
@@ -100,7 +101,7 @@ func spoolError(err error) error { return fmt.Errorf("%w: %w", ErrSpool, err) }
 
 func writeError(err error) error { return fmt.Errorf("offline: the spool: %w", err) }
 
-func (s *spool) begin(ctx context.Context) error {
+func (s *spool) begin(ctx context.Context, id identity) error {
 	lock, err := s.root.OpenFile(spoolLock, os.O_RDWR|os.O_CREATE, spoolPerm)
 	if err != nil {
 		return spoolError(err)
@@ -114,6 +115,9 @@ func (s *spool) begin(ctx context.Context) error {
 		return ErrSpoolInUse
 	}
 	s.lock = lock
+	if err := s.claim(id); err != nil {
+		return err
+	}
 	return s.recover(ctx)
 }
 
@@ -125,10 +129,11 @@ func (s *spool) close() {
 	_ = s.root.Close()
 }
 
-// add writes the rows of an answer to the disk. They are safe once it returns.
-func (s *spool) add(rows []json.RawMessage) (*packet, error) {
+// add writes the rows of a response to the disk. They are safe once it returns. parked says that the
+// records were parked on the portal.
+func (s *spool) add(rows []json.RawMessage, parked bool) (*packet, error) {
 	number := s.last + 1
-	if err := s.write(number, encodePacket(rows)); err != nil {
+	if err := s.write(number, encodePacket(rows, parked)); err != nil {
 		return nil, writeError(err)
 	}
 	s.last = number
@@ -250,7 +255,9 @@ func (s *spool) load(p *packet, state rowState) ([]Record, error) {
 	var records []Record
 	for _, l := range lines.rows {
 		if l.at < len(p.rows) && p.rows[l.at] == state {
-			records = append(records, p.record(l.at, l.row, state == rowParked))
+			r := p.record(l.at, l.row, state == rowParked)
+			r.stands = lines.parked
+			records = append(records, r)
 		}
 	}
 	sortRecords(records)

@@ -18,9 +18,12 @@ func spoolRow(n string) json.RawMessage {
 	return json.RawMessage(`{"ID": ` + n + `, "EVENT_NAME":"ONCRMDEALUPDATE", "EVENT_DATA":{"FIELDS":{"ID":` + n + `}},` + "\n" + `"MESSAGE_ID":"m` + n + `"}`)
 }
 
+// ours is the identity of the spools in these tests.
+var ours = identity{clientID: "app.1", memberID: "m"}
+
 func open(t *testing.T, dir string) *spool {
 	t.Helper()
-	s, err := openSpool(t.Context(), dir, slog.New(slog.DiscardHandler))
+	s, err := openSpool(t.Context(), dir, ours, slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
 	t.Cleanup(s.close)
 	return s
@@ -45,12 +48,12 @@ func numbers(t *testing.T, s *spool, state rowState) []int64 {
 func leftSpool(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
-	s, err := openSpool(t.Context(), dir, slog.New(slog.DiscardHandler))
+	s, err := openSpool(t.Context(), dir, ours, slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
 	defer s.close()
-	p, err := s.add([]json.RawMessage{spoolRow("1"), spoolRow("2"), spoolRow("3")})
+	p, err := s.add([]json.RawMessage{spoolRow("1"), spoolRow("2"), spoolRow("3")}, false)
 	require.NoError(t, err)
-	_, err = s.add([]json.RawMessage{spoolRow("4")})
+	_, err = s.add([]json.RawMessage{spoolRow("4")}, false)
 	require.NoError(t, err)
 	s.mark(&spot{p, 0}, rowDone)
 	require.NoError(t, s.flush())
@@ -76,13 +79,13 @@ func TestSpoolRemembers(t *testing.T) {
 	require.Empty(t, s.packets)
 	entries, err := os.ReadDir(dir)
 	require.NoError(t, err)
-	require.Len(t, entries, 1, "the lock")
+	require.Len(t, entries, 2, "the lock and the owner")
 }
 
 func TestSpoolOfAProcessThatDied(t *testing.T) {
 	t.Parallel()
 	const packet, marks = "0000000000000001.packet", "0000000000000001.marks"
-	whole := encodePacket([]json.RawMessage{spoolRow("7"), spoolRow("8")})
+	whole := encodePacket([]json.RawMessage{spoolRow("7"), spoolRow("8")}, false)
 	tests := []struct {
 		name          string
 		spoil         func(t *testing.T, path func(name string) string)
@@ -162,7 +165,7 @@ func TestSpoolOfAProcessThatDied(t *testing.T) {
 			t.Parallel()
 			dir := leftSpool(t)
 			tt.spoil(t, func(name string) string { return filepath.Join(dir, name) })
-			s, err := openSpool(t.Context(), dir, slog.New(slog.DiscardHandler))
+			s, err := openSpool(t.Context(), dir, ours, slog.New(slog.DiscardHandler))
 			require.NoError(t, err)
 			require.Equal(t, tt.pending, numbers(t, s, rowPending))
 			require.Equal(t, tt.parked, numbers(t, s, rowParked))
@@ -192,8 +195,11 @@ func write(t *testing.T, path string, doc []byte) {
 func TestSpoolDoesNotWriteOverWhatIsWhole(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
+	empty, err := openSpool(t.Context(), dir, ours, slog.New(slog.DiscardHandler))
+	require.NoError(t, err)
+	empty.close()
 	written := filepath.Join(dir, "0000000000000003.new")
-	write(t, written, encodePacket([]json.RawMessage{spoolRow("7")}))
+	write(t, written, encodePacket([]json.RawMessage{spoolRow("7")}, false))
 	long := time.Unix(1_000_000_000, 0)
 	require.NoError(t, os.Chtimes(written, long, long))
 	s := open(t, dir)
@@ -208,7 +214,7 @@ func TestSpoolFolderThatCannotBeRead(t *testing.T) {
 	t.Parallel()
 	dir := leftSpool(t)
 	require.NoError(t, os.Mkdir(filepath.Join(dir, "0000000000000005.packet"), 0o700))
-	_, err := openSpool(t.Context(), dir, slog.New(slog.DiscardHandler))
+	_, err := openSpool(t.Context(), dir, ours, slog.New(slog.DiscardHandler))
 	require.ErrorIs(t, err, ErrSpool)
 	require.ErrorContains(t, err, "0000000000000005.packet is not a regular file")
 	require.NoError(t, os.Remove(filepath.Join(dir, "0000000000000005.packet")))
@@ -219,23 +225,52 @@ func TestSpoolNumbersGoOn(t *testing.T) {
 	t.Parallel()
 	dir := leftSpool(t)
 	s := open(t, dir)
-	p, err := s.add([]json.RawMessage{spoolRow("5")})
+	p, err := s.add([]json.RawMessage{spoolRow("5")}, false)
 	require.NoError(t, err)
 	require.EqualValues(t, 3, p.number)
 }
 
-func TestSpoolNames(t *testing.T) {
+func TestNamesOfQueues(t *testing.T) {
 	t.Parallel()
-	require.Equal(t, "a223c6b3710f85df22e9377d6c4f7553", spoolName("a223c6b3710f85df22e9377d6c4f7553", ""))
-	seen := make(map[string]bool)
-	for _, member := range []string{"", "portal", "../../etc", "A", "a", strings.Repeat("a", 65), "a-b", "a\x00"} {
-		for _, connector := range []string{"", "erp", "ERP", "../x"} {
-			name := spoolName(member, connector)
-			require.Regexp(t, `^[a-z0-9]{1,65}(-[a-f0-9]{32})?$`, name)
-			if member != "portal" { // what "" is called; no portal is
-				require.False(t, seen[name], "%q %q", member, connector)
+	id := identity{clientID: "local.5f0a1b2c3d4e5f.12345678", memberID: "a223c6b3710f85df22e9377d6c4f7553"}
+	require.Equal(t, "local.5f0a1b2c3d4e5f.12345678_a223c6b3710f85df22e9377d6c4f7553", id.folder())
+	require.Equal(t, "offline/consumer/local.5f0a1b2c3d4e5f.12345678/a223c6b3710f85df22e9377d6c4f7553/", id.leaseName())
+	require.Equal(t, "offline/fleet/local.5f0a1b2c3d4e5f.12345678//", id.fleetPrefix())
+
+	seen := make(map[string]identity)
+	unique := func(id identity, names ...string) {
+		for _, name := range names {
+			other, taken := seen[name]
+			require.False(t, taken, "%+v and %+v are both called %q", id, other, name)
+			seen[name] = id
+		}
+	}
+	odd := []string{
+		"portal", "..", ".", "../../etc", "a/b", "a%2Fb", "a_b", "A", "a", strings.Repeat("a", 65), "a-b", "a\x00", "consumer", "fleet", "x",
+		"x-" + digest(".."), "nul", "a b", "\u00e4",
+	}
+	for _, client := range odd {
+		for _, member := range odd {
+			for _, connector := range []string{"", "erp", "ERP", "../x", "a/b"} {
+				id := identity{clientID: client, memberID: member, connector: connector}
+				unique(id, id.folder(), id.leaseName())
+				require.Regexp(t, `^[a-z0-9][a-z0-9.-]{0,63}_[a-z0-9][a-z0-9.-]{0,63}(_[a-f0-9]{32})?$`, id.folder())
+				require.Regexp(t, `^[!-~]+$`, id.leaseName())
+				require.NotEqual(t, id.oldFolder(), id.folder())
 			}
-			seen[name] = true
+		}
+		for _, connector := range []string{"", "erp", "ERP", "../x", "a/b"} {
+			id := identity{clientID: client, connector: connector}
+			unique(id, id.fleetPrefix())
+			require.Regexp(t, `^[!-~]+$`, id.fleetPrefix())
+		}
+	}
+	for prefix := range seen {
+		if !strings.HasPrefix(prefix, "offline/fleet/") {
+			continue
+		}
+		for name := range seen {
+			require.False(t, name != prefix && strings.HasPrefix(name, prefix), "%q is among the leases of %q", name, prefix)
 		}
 	}
 }
@@ -245,7 +280,7 @@ func TestPacketsThatWereSpoiled(t *testing.T) {
 	t.Parallel()
 	random := rand.New(rand.NewPCG(3, 4)) //nolint:gosec // repeatable
 	rows := []json.RawMessage{spoolRow("1"), spoolRow("22"), spoolRow("333")}
-	good := encodePacket(rows)
+	good := encodePacket(rows, false)
 	lines, whole := decodePacket(good)
 	require.True(t, whole)
 	require.Len(t, lines.rows, 3)

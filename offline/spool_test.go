@@ -23,6 +23,11 @@ import (
 )
 
 // spoolFiles returns the names of the files in a spool, without the lock, and checks who may read them.
+// spoolDir returns the folder of the application's queue in a spool.
+func (f *fixture) spoolDir(dir string) string {
+	return filepath.Join(dir, f.app.ClientID()+"_"+f.MemberID())
+}
+
 func spoolFiles(t *testing.T, dir string) []string {
 	t.Helper()
 	var names []string
@@ -35,7 +40,7 @@ func spoolFiles(t *testing.T, dir string) []string {
 			require.Equal(t, fs.FileMode(0o700), info.Mode().Perm())
 		case !d.IsDir():
 			require.Equal(t, fs.FileMode(0o600), info.Mode().Perm())
-			if d.Name() != "lock" {
+			if d.Name() != "lock" && d.Name() != "identity.json" {
 				names = append(names, d.Name())
 			}
 		}
@@ -274,14 +279,14 @@ func TestSpoolThatCannotBeWrittenAnyMore(t *testing.T) {
 		broken := tap{Caller: f.api, before: func(method string, _ map[string]any) error {
 			if method == "event.offline.get" {
 				if gets++; gets == 2 { // the first one is refused
-					return os.RemoveAll(filepath.Join(dir, f.MemberID()))
+					return os.RemoveAll(f.spoolDir(dir))
 				}
 			}
 			return nil
 		}}
 		var log bytes.Buffer
 		var seen journal
-		c := newConsumer(t, broken, seen.HandleEvent, offline.WithMemberID(f.MemberID()), offline.WithSpool(dir), offline.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
+		c := newConsumer(t, broken, seen.HandleEvent, offline.WithClientID(f.app.ClientID()), offline.WithMemberID(f.MemberID()), offline.WithSpool(dir), offline.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
 		ctx, stop := context.WithTimeout(t.Context(), time.Minute)
 		defer stop()
 		err := c.Run(ctx)
@@ -318,7 +323,7 @@ func TestStopDuringAReadingThatDeletes(t *testing.T) {
 		f := withoutReservations(t)
 		dir := t.TempDir()
 		var seen journal
-		opts := []offline.Option{offline.WithSpool(dir), offline.WithMemberID(f.MemberID()), offline.WithInterval(time.Second, time.Second)}
+		opts := []offline.Option{offline.WithSpool(dir), offline.WithClientID(f.app.ClientID()), offline.WithMemberID(f.MemberID()), offline.WithInterval(time.Second, time.Second)}
 		f.drain(seen.HandleEvent, opts...) // makes the spool
 		f.change("UPDATE", 1, 2, 3)
 		ctx, stop := context.WithCancel(t.Context())
@@ -349,7 +354,7 @@ func TestStopDoesNotWaitForAnAnswerForever(t *testing.T) {
 				return ctx.Err()
 			}
 			return f.api.Call(ctx, method, params, result)
-		}), new(journal).HandleEvent, offline.WithSpool(t.TempDir()))
+		}), new(journal).HandleEvent, offline.WithClientID(f.app.ClientID()), offline.WithMemberID(f.MemberID()), offline.WithSpool(t.TempDir()))
 		require.NoError(t, c.Run(ctx))
 		require.Equal(t, 10*time.Second, time.Since(stopped))
 	})
@@ -362,7 +367,7 @@ func TestNothingIsTakenWhileTheSpoolCannotBeWritten(t *testing.T) {
 		f := withoutReservations(t)
 		f.change("UPDATE", 1, 2)
 		dir := t.TempDir()
-		obstacle := filepath.Join(dir, f.MemberID(), "0000000000000001.marks")
+		obstacle := filepath.Join(f.spoolDir(dir), "0000000000000001.marks")
 		start := time.Now()
 		time.AfterFunc(10*time.Second, func() {
 			require.Equal(t, []string{"waiting"}, f.states())
@@ -392,7 +397,7 @@ func TestSpoolThatCannotBeWrittenForAWhile(t *testing.T) {
 		f := withoutReservations(t)
 		f.change("UPDATE", 1, 2)
 		dir := t.TempDir()
-		obstacle := filepath.Join(dir, f.MemberID(), "0000000000000001.new") // where the packet is to be written
+		obstacle := filepath.Join(f.spoolDir(dir), "0000000000000001.new") // where the packet is to be written
 		gets := 0
 		broken := tap{Caller: f.api, before: func(method string, _ map[string]any) error {
 			if method == "event.offline.get" {
@@ -410,7 +415,7 @@ func TestSpoolThatCannotBeWrittenForAWhile(t *testing.T) {
 				return event.Drop(errors.New("not on the disk"))
 			}
 			return seen.HandleEvent(ctx, d)
-		}, offline.WithMemberID(f.MemberID()), offline.WithSpool(dir))
+		}, offline.WithClientID(f.app.ClientID()), offline.WithMemberID(f.MemberID()), offline.WithSpool(dir))
 		require.NoError(t, c.Drain(t.Context()))
 		require.Len(t, seen.entries(), 2)
 		require.Less(t, time.Since(start), time.Minute)
@@ -432,7 +437,7 @@ func TestAnswerThatCannotBeReadIsKeptInTheSpool(t *testing.T) {
 	require.EqualValues(t, 1, c.Stats().Damaged)
 	files := spoolFiles(t, dir)
 	require.Len(t, files, 1)
-	kept, err := os.ReadFile(filepath.Join(dir, f.MemberID(), files[0])) //nolint:gosec // a path of the test
+	kept, err := os.ReadFile(filepath.Join(f.spoolDir(dir), files[0])) //nolint:gosec // a path of the test
 	require.NoError(t, err)
 	require.Contains(t, string(kept), "7405")
 }

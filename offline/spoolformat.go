@@ -13,8 +13,9 @@ import (
 
 // packetHead is the first line.
 type packetHead struct {
-	Version int `json:"version"`
-	Rows    int `json:"rows"`
+	Version int  `json:"version"`
+	Rows    int  `json:"rows"`
+	Parked  bool `json:"parked,omitempty"` // the records were parked on the portal
 }
 
 const (
@@ -24,8 +25,9 @@ const (
 
 // packetLines is what could be read of a packet.
 type packetLines struct {
-	count int // of rows that it should have; what was read where that is not known
-	rows  []packetRow
+	count  int  // of rows that it should have; what was read where that is not known
+	parked bool // the records were parked on the portal
+	rows   []packetRow
 }
 
 type packetRow struct {
@@ -33,16 +35,17 @@ type packetRow struct {
 	row json.RawMessage
 }
 
-func encodePacket(rows []json.RawMessage) []byte {
+func encodePacket(rows []json.RawMessage, parked bool) []byte {
 	numbered := make([]packetRow, len(rows))
 	for i, row := range rows {
 		numbered[i] = packetRow{i, row}
 	}
-	return packetLines{count: len(rows), rows: numbered}.encode()
+	return packetLines{count: len(rows), parked: parked, rows: numbered}.encode()
 }
 
 func (l packetLines) encode() []byte {
-	doc := appendLine(nil, fmt.Appendf(nil, `{"version":%d,"rows":%d}`, packetVersion, l.count))
+	head, _ := json.Marshal(packetHead{Version: packetVersion, Rows: l.count, Parked: l.parked}) // it never fails
+	doc := appendLine(nil, head)
 	for _, r := range l.rows {
 		var line bytes.Buffer
 		line.WriteString(strconv.Itoa(r.at) + " ")
@@ -76,6 +79,7 @@ func decodePacket(doc []byte) (lines packetLines, whole bool) {
 		if text[0] == '{' {
 			ok = head.Rows < 0 && json.Unmarshal(text, &head) == nil && head.Version == packetVersion
 			whole = whole && ok
+			lines.parked = head.Parked
 			continue
 		}
 		position, row, _ := bytes.Cut(text, []byte(" "))
@@ -89,6 +93,9 @@ func decodePacket(doc []byte) (lines packetLines, whole bool) {
 	}
 	if head.Rows != len(lines.rows) {
 		whole = false
+	}
+	if head.Rows < 0 {
+		lines.parked = true // nobody knows, and records that were parked are never ignored
 	}
 	return lines, whole
 }

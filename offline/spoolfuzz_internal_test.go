@@ -23,10 +23,12 @@ func FuzzSpool(f *testing.F) {
 		if !json.Valid([]byte(row)) {
 			return
 		}
-		doc := encodePacket([]json.RawMessage{json.RawMessage(row), json.RawMessage(`{}`)})
+		parked := len(row)%2 == 1
+		doc := encodePacket([]json.RawMessage{json.RawMessage(row), json.RawMessage(`{}`)}, parked)
 		lines, whole := decodePacket(doc)
 		require.True(t, whole)
 		require.Equal(t, 2, lines.count)
+		require.Equal(t, parked, lines.parked)
 		var compact bytes.Buffer
 		require.NoError(t, json.Compact(&compact, []byte(row)))
 		require.Equal(t, compact.String(), string(lines.rows[0].row), "to the letter, also a number that no float holds")
@@ -40,6 +42,7 @@ func FuzzSpool(f *testing.F) {
 		damaged := bytes.Clone(doc)
 		damaged[at] = spoiled
 		found, whole := decodePacket(damaged)
+		require.False(t, parked && !found.parked, "a damaged file forgot that its records were parked")
 		require.Equal(t, spoiled == doc[at], whole)
 		for _, r := range found.rows {
 			require.Equal(t, lines.rows[r.at].row, r.row, "a damaged row was taken for whole")

@@ -91,7 +91,7 @@ func (s *spool) salvage(ctx context.Context, number int64, data []byte, lines pa
 	s.damaged++
 	s.log.LogAttrs(ctx, slog.LevelError, "offline queue: a file of the spool is damaged, and a copy was put aside; the records in it that can be "+
 		"read are worked on, the others are lost unless you can read them", slog.String(keyFile, aside), slog.Int(keyRecords, len(lines.rows)))
-	return s.write(number, packetLines{count: len(lines.rows), rows: lines.rows}.encode())
+	return s.write(number, packetLines{count: len(lines.rows), parked: lines.parked, rows: lines.rows}.encode())
 }
 
 // recoverPacket takes in a packet that is in its place.

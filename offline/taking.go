@@ -2,14 +2,11 @@ package offline
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"log/slog"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 )
 
@@ -31,11 +28,15 @@ func (e *engine) useSpool(ctx context.Context, create bool) error {
 	if e.cfg.spoolDir == "" || e.spool.spool != nil {
 		return nil
 	}
-	dir := filepath.Join(e.cfg.spoolDir, spoolName(e.memberID, e.cfg.connector))
+	id := identity{clientID: e.clientID, memberID: e.memberID, connector: e.cfg.connector}
+	if err := refuseOldSpool(e.cfg.spoolDir, id); err != nil {
+		return err
+	}
+	dir := filepath.Join(e.cfg.spoolDir, id.folder())
 	if !create && !hasSpool(dir) {
 		return nil
 	}
-	s, err := openSpool(ctx, dir, e.cfg.logger)
+	s, err := openSpool(ctx, dir, id, e.cfg.logger)
 	if err != nil {
 		return err
 	}
@@ -46,26 +47,6 @@ func (e *engine) useSpool(ctx context.Context, create bool) error {
 	}
 	e.countDamaged()
 	return nil
-}
-
-// spoolName returns the folder of a queue: readable where the identifiers are what portals give, and different for different queues.
-func spoolName(memberID, connector string) string {
-	plain := func(c rune) bool { return c >= 'a' && c <= 'z' || c >= '0' && c <= '9' }
-	name := memberID
-	if name == "" {
-		name = "portal"
-	} else if len(name) > 64 || strings.ContainsFunc(name, func(c rune) bool { return !plain(c) }) {
-		name = "x" + digest(name)
-	}
-	if connector != "" {
-		name += "-" + digest(connector)
-	}
-	return name
-}
-
-func digest(s string) string {
-	sum := sha256.Sum256([]byte(s))
-	return hex.EncodeToString(sum[:16])
 }
 
 // startTaking goes on without reservations, which the plan lacks.
@@ -130,17 +111,34 @@ func (e *engine) save(ctx context.Context) error {
 	if len(taken) == 0 {
 		return nil
 	}
+	for len(taken) > 0 {
+		parked := taken[0].Parked
+		n := slices.IndexFunc(taken, func(r Record) bool { return r.Parked != parked })
+		if n < 0 {
+			n = len(taken)
+		}
+		if err := e.saveAs(ctx, taken[:n], parked); err != nil {
+			return err
+		}
+		taken = taken[n:]
+		e.spool.unsaved = taken
+	}
+	e.spool.unsaved = nil
+	return nil
+}
+
+// saveAs writes records to the spool that were parked on the portal, or that were not.
+func (e *engine) saveAs(ctx context.Context, taken []Record, parked bool) error {
 	rows := make([]json.RawMessage, len(taken))
 	for i, r := range taken {
 		rows[i] = r.Raw()
 	}
-	p, err := e.spool.add(rows)
+	p, err := e.spool.add(rows, parked)
 	if err != nil {
 		return err
 	}
-	e.spool.unsaved = nil
 	for i := range taken {
-		taken[i].stands, taken[i].Parked = taken[i].Parked, false // it begins anew
+		taken[i].stands, taken[i].Parked = parked, false // it begins anew
 		taken[i].spot = &spot{packet: p, row: i}
 	}
 	e.meter.count(func(s *Stats) { s.Spooled += int64(len(taken)) })

@@ -1,0 +1,137 @@
+package offline
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+
+	"github.com/b24events/b24events/event"
+)
+
+// ErrIdentity means that the caller does not belong to the application or to the portal that it is
+// used for. Nothing was sent.
+const ErrIdentity Error = "offline: the caller belongs to another application or portal"
+
+// identity names a queue: an application's, on a portal, for a connector. It is part of the name of
+// everything that is kept of the queue, so that two queues never share a lease or a folder.
+type identity struct {
+	clientID  string
+	memberID  string
+	connector string
+}
+
+// clientID returns the ID of the application that c calls for. It is empty when c has no method
+// ClientID() string, as the clients of package rest have.
+func clientID(c event.Caller) string {
+	if app, ok := c.(interface{ ClientID() string }); ok {
+		return app.ClientID()
+	}
+	return ""
+}
+
+// memberID returns the portal that c calls, or an empty string; see clientID.
+func memberID(c event.Caller) string {
+	if portal, ok := c.(interface{ MemberID() string }); ok {
+		return portal.MemberID()
+	}
+	return ""
+}
+
+// identify returns the application and the portal that c calls for. The options may name them, and
+// must not contradict c: what they name becomes the proof of deliveries.
+func identify(c event.Caller, wantClientID, wantMemberID string) (app, portal string, err error) {
+	app, portal = clientID(c), memberID(c)
+	switch {
+	case app != "" && wantClientID != "" && app != wantClientID:
+		return "", "", fmt.Errorf("%w: it calls for the application %q and not for %q", ErrIdentity, app, wantClientID)
+	case portal != "" && wantMemberID != "" && portal != wantMemberID:
+		return "", "", fmt.Errorf("%w: it calls the portal %q and not %q", ErrIdentity, portal, wantMemberID)
+	}
+	return cmp.Or(wantClientID, app), cmp.Or(wantMemberID, portal), nil
+}
+
+// identifiable returns an error when the queue's state would be kept under a name that other
+// applications or portals have too.
+func (c *config) identifiable() error {
+	option := "WithLeaser"
+	switch {
+	case c.leaser != nil && c.spoolDir != "":
+		return errLeaserAndSpool
+	case c.spoolDir != "":
+		option = "WithSpool"
+	case c.leaser == nil:
+		return nil
+	}
+	switch {
+	case c.clientID == "" && c.fleet:
+		return fmt.Errorf("offline: %s needs the application's client ID, so that two applications never share state; add WithClientID", option)
+	case c.clientID == "":
+		return fmt.Errorf("offline: %s needs the application's client ID, so that two applications never share state; "+
+			"add WithClientID, or pass a caller that has a method ClientID() string", option)
+	case c.memberID == "" && !c.fleet:
+		return fmt.Errorf("offline: %s needs the portal's member ID, so that two portals never share state; "+
+			"add WithMemberID, or pass a caller that has a method MemberID() string", option)
+	default:
+		return nil
+	}
+}
+
+// errLeaserAndSpool is why [WithLeaser] and [WithSpool] exclude each other.
+var errLeaserAndSpool = errors.New("offline: WithLeaser and WithSpool exclude each other; a queue that passes to another process would leave its spool behind")
+
+// leaseName returns the name of a consumer's lease.
+func (id identity) leaseName() string {
+	return "offline/consumer/" + url.PathEscape(id.clientID) + "/" + url.PathEscape(id.memberID) + "/" + url.PathEscape(id.connector)
+}
+
+// fleetPrefix returns what the names of a fleet's leases begin with.
+func (id identity) fleetPrefix() string {
+	return "offline/fleet/" + url.PathEscape(id.clientID) + "/" + url.PathEscape(id.connector) + "/"
+}
+
+// folder returns the name of the queue's folder in a spool. It has an underscore, which the names of
+// the first format never have; see oldFolder.
+func (id identity) folder() string {
+	name := safeName(id.clientID) + "_" + safeName(id.memberID)
+	if id.connector != "" {
+		name += "_" + digest(id.connector)
+	}
+	return name
+}
+
+// oldFolder returns the name that the first format of the spool had for the queue of any application.
+func (id identity) oldFolder() string {
+	name := id.memberID
+	if len(name) > maxSafeName || strings.ContainsFunc(name, func(c rune) bool { return !lowerOrDigit(c) }) {
+		name = "x" + digest(name)
+	}
+	if id.connector != "" {
+		name += "-" + digest(id.connector)
+	}
+	return name
+}
+
+// maxSafeName keeps folder names short enough for every file system.
+const maxSafeName = 64
+
+// safeName returns id when it is a harmless part of a file name, as the IDs of Bitrix24 are, or else
+// a name that no harmless ID has.
+func safeName(id string) string {
+	harmless := id != "" && len(id) <= maxSafeName && id[0] != '.' &&
+		!strings.ContainsFunc(id, func(c rune) bool { return !lowerOrDigit(c) && c != '.' })
+	if harmless {
+		return id
+	}
+	return "x-" + digest(id)
+}
+
+func lowerOrDigit(c rune) bool { return c >= 'a' && c <= 'z' || c >= '0' && c <= '9' }
+
+func digest(s string) string {
+	sum := sha256.Sum256([]byte(s))
+	return hex.EncodeToString(sum[:16])
+}
