@@ -15,6 +15,7 @@ import (
 
 	"github.com/b24events/b24events/event"
 	"github.com/b24events/b24events/examples/internal/oneportal"
+	"github.com/b24events/b24events/examples/internal/program"
 )
 
 // unbindTimeout bounds what is done after the program was told to stop.
@@ -149,7 +150,7 @@ func (b *binder) forget() error {
 func (b *binder) file() string { return filepath.Join(b.dir, "bound-by-listen.json") }
 
 func (b *binder) load() ([]string, error) {
-	text, err := os.ReadFile(b.file())
+	text, err := program.ReadFile(b.file())
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -165,5 +166,5 @@ func (b *binder) save() error {
 	if err != nil {
 		return err
 	}
-	return oneportal.WriteFile(b.file(), text)
+	return program.WriteFile(b.file(), text)
 }

@@ -18,6 +18,7 @@ type config struct {
 
 	bindings   []event.Binding // without a connector
 	forwardTo  string
+	tokens     []program.Token
 	connector  string
 	shareQueue bool
 	retries    int
@@ -34,7 +35,7 @@ const (
 var settings = []program.Setting{
 	{Flag: "forward-to", Env: "FORWARD_TO", Usage: "the handler's address, such as http://127.0.0.1:8080/bitrix24/events"},
 	{Flag: "events", Env: "EVENTS", Usage: "events to bring, comma-separated, such as ONCRMDEALUPDATE,ONTASKADD"},
-	{Flag: "application-token", Env: "B24_APPLICATION_TOKEN", Usage: "token that signs what is posted; the first of several; prefer the variable (default: kept in a file)"},
+	{Flag: "application-token", Env: "B24_APPLICATION_TOKEN", Usage: "token that signs what is posted: the one that is bound to the portal by token@member_id, or else the one without a portal; prefer the variable (default: kept in a file)"},
 	{Flag: "connector", Env: "CONNECTOR", Fallback: defaultConnector, Usage: "connector whose queue is used (auth_connector); - means the application's own queue"},
 	{Flag: "share-queue", Env: "SHARE_QUEUE", Switch: true, Usage: "use the application's own queue although events are bound to it: other workers then miss what comes here"},
 	{Flag: "retries", Env: "RETRIES", Fallback: "5", Usage: "how often an event is posted again that the handler answered with 408, 429, 500 or above"},
@@ -52,6 +53,9 @@ func configure(args []string, env func(string) (string, bool), stderr io.Writer)
 		cfg.connector = ""
 	}
 	if err := checkTarget(cfg.forwardTo); err != nil {
+		return config{}, err
+	}
+	if cfg.tokens, err = v.Tokens(); err != nil {
 		return config{}, err
 	}
 	if cfg.bindings, err = oneportal.OfflineBindings(v, ""); err != nil {

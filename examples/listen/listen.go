@@ -6,7 +6,6 @@ import (
 	"io"
 	"log/slog"
 	"math"
-	"path/filepath"
 	"time"
 
 	"github.com/b24events/b24events/event"
@@ -53,7 +52,11 @@ func (b *binder) forward(ctx context.Context, token event.Secret, stdout io.Writ
 	working, abort := context.WithCancelCause(ctx)
 	defer abort(nil)
 	f := newForwarder(cfg, token, in, stdout, abort)
-	consumer, err := offline.NewConsumer(portal.Client(), f, cfg.options(b.connector, portal.Data)...)
+	spool, err := portal.SpoolDir()
+	if err != nil {
+		return err
+	}
+	consumer, err := offline.NewConsumer(portal.Client(), f, cfg.options(b.connector, spool)...)
 	if err != nil {
 		return err
 	}
@@ -72,7 +75,7 @@ func (b *binder) forward(ctx context.Context, token event.Secret, stdout io.Writ
 	return err
 }
 
-func (cfg *config) options(connector, data string) []offline.Option {
+func (cfg *config) options(connector, spool string) []offline.Option {
 	return []offline.Option{
 		offline.WithConnector(connector),
 		offline.WithWorkers(4),
@@ -80,7 +83,7 @@ func (cfg *config) options(connector, data string) []offline.Option {
 		offline.WithHandlerTimeout(answerTimeout + time.Second),
 		offline.WithGrace(2 * time.Second),
 		offline.WithInterval(min(time.Second, cfg.poll), cfg.poll),
-		offline.WithSpool(filepath.Join(data, "spool")),
+		offline.WithSpool(spool),
 		offline.WithLogger(cfg.warnings),
 	}
 }

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"io"
 	"io/fs"
 	"net"
 	"net/http"
@@ -42,6 +44,7 @@ type site struct {
 
 	mu   sync.Mutex
 	n    int
+	sent []event.Auth // what requests claimed, before verification
 	seen []*event.Delivery
 }
 
@@ -60,8 +63,15 @@ func newSite(t *testing.T, token string, answer func(n int) int) *site {
 }
 
 func (s *site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	body, _ := io.ReadAll(r.Body)
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	claim, _ := event.ParseRequest(r)
+	r.Body = io.NopCloser(bytes.NewReader(body))
 	s.mu.Lock()
 	s.n++
+	if claim != nil {
+		s.sent = append(s.sent, claim.Auth)
+	}
 	status := 0
 	if s.answer != nil {
 		status = s.answer(s.n)
@@ -78,6 +88,12 @@ func (s *site) deliveries() []*event.Delivery {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.seen)
+}
+
+func (s *site) claims() []event.Auth {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.sent)
 }
 
 // serve starts a server, and returns the address of the handler.
@@ -104,8 +120,8 @@ func printed(t *testing.T, p *programtest.Process, n int) []map[string]any {
 func TestForwards(t *testing.T) {
 	t.Parallel()
 	portal, app, env := programtest.Portal(t)
-	s := newSite(t, "dev-token", nil)
-	env = env.Seeded(t, app).With("B24_APPLICATION_TOKEN", "dev-token,another")
+	s := newSite(t, "dev-token-of-the-tests", nil)
+	env = env.Seeded(t, app).With("B24_APPLICATION_TOKEN", "dev-token-of-the-tests,token-of-another-portal@b223c6b3710f85df22e9377d6c4f7553")
 	p := programtest.Start(t, run, env, "-forward-to="+serve(t, s), "-events=ONCRMDEALADD,onCrmDealDelete,ONTASKADD,ONTASKADD")
 	bound(t, portal, 3)
 	require.Equal(t, "listen", portal.Bindings()[0].Connector)
@@ -131,9 +147,11 @@ func TestForwards(t *testing.T) {
 	require.Equal(t, strconv.FormatInt(deal, 10), d.Data.Get("FIELDS", "ID").Text())
 	require.WithinDuration(t, time.Now(), d.Time, time.Minute)
 	require.Equal(t, portal.MemberID(), d.MemberID())
-	require.Equal(t, portal.Domain(), d.Auth.Domain)
-	require.Equal(t, portal.ClientEndpoint(), d.Auth.ClientEndpoint)
-	require.Equal(t, portal.ServerEndpoint(), d.Auth.ServerEndpoint)
+	sent := s.claims()[0]
+	require.Equal(t, portal.MemberID(), sent.MemberID)
+	require.Equal(t, portal.Domain(), sent.Domain)
+	require.Equal(t, portal.ClientEndpoint(), sent.ClientEndpoint)
+	require.Equal(t, portal.ServerEndpoint(), sent.ServerEndpoint)
 	require.Equal(t, eventtest.AdminID, d.Auth.UserID)
 	require.Empty(t, d.Auth.AccessToken)
 	require.Empty(t, d.Auth.RefreshToken)
@@ -144,7 +162,7 @@ func TestForwards(t *testing.T) {
 	for _, limit := range limits {
 		require.Contains(t, p.Stderr.String(), limit)
 	}
-	for _, secret := range []string{"dev-token", env["B24_CLIENT_SECRET"], env["B24_ACCESS_TOKEN"], env["B24_REFRESH_TOKEN"]} {
+	for _, secret := range []string{"dev-token-of-the-tests", env["B24_CLIENT_SECRET"], env["B24_ACCESS_TOKEN"], env["B24_REFRESH_TOKEN"]} {
 		require.NotContains(t, p.Stderr.String(), secret)
 		require.NotContains(t, p.Stdout.String(), secret)
 	}
@@ -158,7 +176,7 @@ func TestTokenOfItsOwn(t *testing.T) {
 	p := programtest.Start(t, run, env, "-forward-to="+target, "-events=ONCRMDEALADD")
 	bound(t, portal, 1)
 	p.Stop(t)
-	file := filepath.Join(env["B24_DATA"], "listen-application-token")
+	file := filepath.Join(env["B24_DATA"], "app-"+app.ClientID(), "listen-application-token")
 	require.Contains(t, p.Stderr.String(), file)
 	text := programtest.Read(t, file)
 	token := strings.TrimSpace(text)
@@ -184,7 +202,7 @@ func TestWaitsForTheHandler(t *testing.T) {
 	require.NoError(t, err)
 	addr := l.Addr().String()
 	require.NoError(t, l.Close())
-	env = env.Seeded(t, app).With("B24_APPLICATION_TOKEN", "dev-token", "FORWARD_TO", "http://"+addr+"/", "EVENTS", "ONCRMDEALADD")
+	env = env.Seeded(t, app).With("B24_APPLICATION_TOKEN", "dev-token-of-the-tests", "FORWARD_TO", "http://"+addr+"/", "EVENTS", "ONCRMDEALADD")
 	p := programtest.Start(t, run, env)
 	bound(t, portal, 1)
 	_, err = portal.Add(eventtest.Deal, nil, eventtest.AdminID)
@@ -199,7 +217,7 @@ func TestWaitsForTheHandler(t *testing.T) {
 	p = programtest.Start(t, run, env)
 	require.Eventually(t, func() bool { return strings.Contains(p.Stderr.String(), "is your handler running?") }, programtest.Patience, time.Millisecond)
 
-	s := newSite(t, "dev-token", nil)
+	s := newSite(t, "dev-token-of-the-tests", nil)
 	l, err = new(net.ListenConfig).Listen(t.Context(), "tcp", addr)
 	require.NoError(t, err)
 	srv := &httptest.Server{Listener: l, Config: &http.Server{Handler: s, ReadHeaderTimeout: time.Minute}}
@@ -228,8 +246,8 @@ func TestAnswersOfTheHandler(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			portal, app, env := programtest.Portal(t)
-			env = env.Seeded(t, app).With("B24_APPLICATION_TOKEN", "dev-token", "EVENTS", "ONCRMDEALADD", "RETRIES", "1")
-			p := programtest.Start(t, run, env, "-forward-to="+serve(t, newSite(t, "dev-token", tc.answer)))
+			env = env.Seeded(t, app).With("B24_APPLICATION_TOKEN", "dev-token-of-the-tests", "EVENTS", "ONCRMDEALADD", "RETRIES", "1")
+			p := programtest.Start(t, run, env, "-forward-to="+serve(t, newSite(t, "dev-token-of-the-tests", tc.answer)))
 			bound(t, portal, 1)
 			_, err := portal.Add(eventtest.Deal, nil, eventtest.AdminID)
 			require.NoError(t, err)
@@ -274,8 +292,8 @@ func TestLeavesTheBindingsOfOthers(t *testing.T) {
 func TestPlanWithoutConnectors(t *testing.T) {
 	t.Parallel()
 	portal, app, env := programtest.Portal(t, eventtest.WithoutConnectors())
-	s := newSite(t, "dev-token", nil)
-	env = env.Seeded(t, app).With("EVENTS", "ONCRMDEALADD", "FORWARD_TO", serve(t, s), "B24_APPLICATION_TOKEN", "dev-token")
+	s := newSite(t, "dev-token-of-the-tests", nil)
+	env = env.Seeded(t, app).With("EVENTS", "ONCRMDEALADD", "FORWARD_TO", serve(t, s), "B24_APPLICATION_TOKEN", "dev-token-of-the-tests")
 	p := programtest.Start(t, run, env)
 	bound(t, portal, 1)
 	_, err := portal.Add(eventtest.Deal, nil, eventtest.AdminID)
@@ -305,7 +323,7 @@ func TestPlanWithoutExtendedMode(t *testing.T) {
 	t.Parallel()
 	portal, app, env := programtest.Portal(t, eventtest.WithoutExtendedOffline())
 	ready := make(chan struct{})
-	s := newSite(t, "dev-token", func(int) int {
+	s := newSite(t, "dev-token-of-the-tests", func(int) int {
 		select {
 		case <-ready:
 			return 0
@@ -314,7 +332,7 @@ func TestPlanWithoutExtendedMode(t *testing.T) {
 		}
 	})
 	target := serve(t, s)
-	env = env.Seeded(t, app).With("EVENTS", "ONCRMDEALADD", "B24_APPLICATION_TOKEN", "dev-token", "RETRIES", "1000",
+	env = env.Seeded(t, app).With("EVENTS", "ONCRMDEALADD", "B24_APPLICATION_TOKEN", "dev-token-of-the-tests", "RETRIES", "1000",
 		"FORWARD_TO", strings.Replace(target, "http://", "http://user:password@", 1)+"?key=password")
 	p := programtest.Start(t, run, env)
 	bound(t, portal, 1)
@@ -354,7 +372,7 @@ func TestUnbindsAfterAnError(t *testing.T) {
 func TestFinishesWhatACrashLeft(t *testing.T) {
 	t.Parallel()
 	portal, app, env := programtest.Portal(t)
-	env = env.Seeded(t, app).With("FORWARD_TO", "http://127.0.0.1:1/", "B24_APPLICATION_TOKEN", "dev-token", asProgram, "1")
+	env = env.Seeded(t, app).With("FORWARD_TO", "http://127.0.0.1:1/", "B24_APPLICATION_TOKEN", "dev-token-of-the-tests", asProgram, "1")
 	victim := exec.CommandContext(t.Context(), os.Args[0], "-events=ONCRMDEALADD,ONCRMDEALUPDATE,ONCRMLEADADD") //nolint:gosec // this binary
 	victim.Env = env.Strings()
 	require.NoError(t, victim.Start())
@@ -367,7 +385,7 @@ func TestFinishesWhatACrashLeft(t *testing.T) {
 	require.Len(t, portal.Bindings(), 3)
 	require.Len(t, portal.OfflineRows(), 1, "the handler is not there yet")
 
-	s := newSite(t, "dev-token", nil)
+	s := newSite(t, "dev-token-of-the-tests", nil)
 	env = env.With("FORWARD_TO", serve(t, s))
 	p := programtest.Start(t, run, env, "-events=ONCRMDEALADD,ONTASKADD")
 	printed(t, p, 1)

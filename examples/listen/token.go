@@ -7,22 +7,27 @@ import (
 	"errors"
 	"io/fs"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"strings"
 
 	"github.com/b24events/b24events/event"
 	"github.com/b24events/b24events/examples/internal/oneportal"
+	"github.com/b24events/b24events/examples/internal/program"
 )
 
-// applicationToken returns what signs the events: the first token of the setting, or else that of a file, made at the first start.
+// applicationToken returns what signs the events: the token of the setting, or else that of a file, which
+// the first start makes. Handlers read the same setting, so it may hold tokens of other portals too.
 func applicationToken(ctx context.Context, cfg config, portal *oneportal.Portal) (event.Secret, error) {
-	if given := cfg.List("application-token"); len(given) > 0 {
-		cfg.logger.LogAttrs(ctx, slog.LevelInfo, "events are signed with the first token of B24_APPLICATION_TOKEN")
-		return event.Secret(given[0]), nil
+	if len(cfg.tokens) > 0 {
+		token := tokenOf(cfg.tokens, portal.MemberID)
+		if token == "" {
+			return "", program.Usage("B24_APPLICATION_TOKEN holds tokens of other portals only; add one that is bound to this portal: token@%s", portal.MemberID)
+		}
+		cfg.logger.LogAttrs(ctx, slog.LevelInfo, "events are signed with a token of B24_APPLICATION_TOKEN")
+		return token, nil
 	}
 	path := filepath.Join(portal.Data, "listen-application-token")
-	text, err := os.ReadFile(path) //nolint:gosec // in the program's own folder
+	text, err := program.ReadFile(path)
 	token := strings.TrimSpace(string(text))
 	switch {
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
@@ -31,11 +36,25 @@ func applicationToken(ctx context.Context, cfg config, portal *oneportal.Portal)
 		random := make([]byte, 16)
 		_, _ = rand.Read(random) // it never fails
 		token = hex.EncodeToString(random)
-		if err := oneportal.WriteFile(path, []byte(token+"\n")); err != nil {
+		if err := program.WriteFile(path, []byte(token+"\n")); err != nil {
 			return "", err
 		}
 	}
 	cfg.logger.LogAttrs(ctx, slog.LevelInfo, "events are signed with the application token in a file; let the handler accept it, such as by B24_APPLICATION_TOKEN=$(cat FILE)",
 		slog.String("file", path))
 	return event.Secret(token), nil
+}
+
+// tokenOf returns the token that is bound to a portal, or else the one that is bound to none.
+func tokenOf(tokens []program.Token, memberID string) event.Secret {
+	found := ""
+	for _, t := range tokens {
+		switch t.MemberID {
+		case memberID:
+			return event.Secret(t.Text)
+		case "":
+			found = t.Text
+		}
+	}
+	return event.Secret(found)
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"log/slog"
-	"path/filepath"
 	"time"
 
 	"github.com/b24events/b24events/event"
@@ -58,7 +57,11 @@ func workQueue(ctx context.Context, cfg config, portal *oneportal.Portal, out *j
 	if cfg.once {
 		hooks.Silence = s.silent
 	}
-	consumer, err := offline.NewConsumer(portal.Client(), s, append(cfg.options(portal.Data), offline.WithHooks(hooks))...)
+	spool, err := portal.SpoolDir()
+	if err != nil {
+		return err
+	}
+	consumer, err := offline.NewConsumer(portal.Client(), s, append(cfg.options(spool), offline.WithHooks(hooks))...)
 	if err != nil {
 		return err
 	}
@@ -78,7 +81,7 @@ func workQueue(ctx context.Context, cfg config, portal *oneportal.Portal, out *j
 	return err
 }
 
-func (cfg *config) options(data string) []offline.Option {
+func (cfg *config) options(spool string) []offline.Option {
 	return []offline.Option{
 		offline.WithConnector(cfg.connector),
 		offline.WithMaxAttempts(cfg.retries + 1),
@@ -86,7 +89,7 @@ func (cfg *config) options(data string) []offline.Option {
 		offline.WithInterval(min(offline.DefaultMinInterval, cfg.poll), cfg.poll),
 		offline.WithParkedInterval(cfg.retryParked),
 		offline.WithSilence(patience, 0),
-		offline.WithSpool(filepath.Join(data, "spool")),
+		offline.WithSpool(spool),
 		offline.WithLogger(cfg.logger),
 	}
 }

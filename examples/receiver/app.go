@@ -27,10 +27,7 @@ type app struct {
 
 func newApp(cfg config, p *printer) (*app, error) {
 	a := &app{cfg: cfg, mux: event.NewMux()}
-	var verifiers []webhook.Verifier
-	if len(cfg.tokens) > 0 {
-		verifiers = append(verifiers, webhook.Tokens(cfg.tokens...))
-	}
+	verifiers := tokenVerifiers(cfg.tokens)
 	if cfg.app() {
 		var err error
 		if a.access, err = program.Open(cfg.Values, cfg.logger, nil); err != nil {
@@ -48,6 +45,37 @@ func newApp(cfg config, p *printer) (*app, error) {
 	a.verifier = webhook.Any(verifiers...)
 	a.mux.Use(p.printing)
 	return a, nil
+}
+
+// tokenVerifiers returns the verifiers of fixed tokens. No token speaks for a portal that another token is
+// bound to.
+func tokenVerifiers(tokens []program.Token) []webhook.Verifier {
+	var verifiers []webhook.Verifier
+	bound := make(boundPortals)
+	for _, t := range tokens {
+		if t.MemberID == "" {
+			verifiers = append(verifiers, webhook.Tokens(t.Text))
+			continue
+		}
+		bound[t.MemberID] = true
+		verifiers = append(verifiers, webhook.TokensOf(t.MemberID, t.Text))
+	}
+	if len(bound) > 0 {
+		verifiers = append(verifiers, bound)
+	}
+	return verifiers
+}
+
+// boundPortals are the portals that have fixed tokens of their own. It accepts nothing: it makes
+// [webhook.Any] refuse for them the token that is bound to no portal.
+type boundPortals map[string]bool
+
+// Verify returns [event.ErrForbidden] for the portals, and [event.ErrUnknownPortal] for all others.
+func (b boundPortals) Verify(_ context.Context, d *event.Delivery) (event.Proof, error) {
+	if b[d.ClaimedMemberID()] {
+		return event.Proof{}, event.ErrForbidden
+	}
+	return event.Proof{}, event.ErrUnknownPortal
 }
 
 // bindings are the events of EVENTS at PUBLIC_URL.

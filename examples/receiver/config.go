@@ -15,7 +15,7 @@ type config struct {
 	listen       string
 	publicURL    string
 	events       []string
-	tokens       []string // application tokens of outgoing webhooks
+	tokens       []program.Token // of outgoing webhooks
 	handlerDelay time.Duration
 	workers      int
 	logger       *slog.Logger
@@ -30,7 +30,7 @@ var settings = append([]program.Setting{
 	{Flag: "listen", Env: "LISTEN", Fallback: "127.0.0.1:8080", Usage: "address to listen on, host:port"},
 	{Flag: "public-url", Env: "PUBLIC_URL", Usage: "handler URL that the portal posts to, as seen from outside; empty: nothing is bound"},
 	{Flag: "events", Env: "EVENTS", Fallback: "ONCRMDEALADD,ONCRMDEALUPDATE,ONCRMDEALDELETE", Usage: "events to bind, comma-separated"},
-	{Flag: "application-token", Env: "B24_APPLICATION_TOKEN", Usage: "accepted tokens of outgoing webhooks, comma-separated"},
+	{Flag: "application-token", Env: "B24_APPLICATION_TOKEN", Usage: "accepted " + program.TokensUsage},
 	{Flag: "queue", Env: "QUEUE", Fallback: "memory", Usage: "memory or durable"},
 	{Flag: "handler-delay", Env: "HANDLER_DELAY", Fallback: "0s", Usage: "how long each handler sleeps, for tests"},
 	{Flag: "workers", Env: "WORKERS", Fallback: "16", Usage: "how many handlers run at once"},
@@ -42,7 +42,10 @@ func configure(args []string, env func(string) (string, bool), stderr io.Writer)
 	if err != nil {
 		return config{}, err
 	}
-	cfg := config{Values: v, listen: v["listen"], publicURL: v["public-url"], events: v.List("events"), tokens: v.List("application-token")}
+	cfg := config{Values: v, listen: v["listen"], publicURL: v["public-url"], events: v.List("events")}
+	if cfg.tokens, err = v.Tokens(); err != nil {
+		return config{}, err
+	}
 	if cfg.handlerDelay, err = v.Duration("handler-delay", 0); err != nil {
 		return config{}, err
 	}

@@ -8,10 +8,14 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -85,11 +89,11 @@ func (p *process) printed(t *testing.T, n int) []map[string]any {
 
 func TestOutgoingWebhook(t *testing.T) {
 	t.Parallel()
-	p := start(t, programtest.Env{"B24_APPLICATION_TOKEN": "first-token, second-token"})
-	token := eventtest.WithToken("second-token")
+	p := start(t, programtest.Env{"B24_APPLICATION_TOKEN": "the-token-of-the-tests"})
+	token := eventtest.WithToken("the-token-of-the-tests")
 	require.Equal(t, 200, p.post(t, event.OnCrmDealUpdate, event.CRMEntity{ID: 21}, token, eventtest.WithHandlerID(509)))
 	require.Equal(t, 200, p.post(t, eventtest.Name("ONSOMETHINGNEW"), map[string]any{"a": 1}, token))
-	require.Equal(t, 403, p.post(t, event.OnCrmDealUpdate, event.CRMEntity{ID: 21}, eventtest.WithToken("third-token")))
+	require.Equal(t, 403, p.post(t, event.OnCrmDealUpdate, event.CRMEntity{ID: 21}, eventtest.WithToken("another-token-of-the-tests")))
 	require.Equal(t, 403, p.post(t, event.OnCrmDealUpdate, event.CRMEntity{ID: 21}, eventtest.WithoutAuth()))
 
 	lines := p.printed(t, 2)
@@ -117,34 +121,73 @@ func TestOutgoingWebhook(t *testing.T) {
 	status, _ = p.get(t, "/elsewhere")
 	require.Equal(t, 404, status)
 	p.Stop(t)
-	require.NotContains(t, p.Stdout.String()+p.Stderr.String(), "-token\"", "no token is printed")
-	require.NotContains(t, p.Stdout.String()+p.Stderr.String(), "second-token")
+	require.NotContains(t, p.Stdout.String()+p.Stderr.String(), "-token-of-the-tests")
+}
+
+// No token speaks for the portal of another one, and none for that of an installed application unless it is bound to it.
+func TestTokensOfSeveralPortals(t *testing.T) {
+	t.Parallel()
+	const a, b = "a223c6b3710f85df22e9377d6c4f7553", "b223c6b3710f85df22e9377d6c4f7553"
+	const tokenA, tokenB, plain = "tokentokentokentokentokentokena", "tokentokentokentokentokentokenb", "tokentokentokentokentokentokenp"
+	portal, app, env, front := portalWithApp(t, t.TempDir())
+	installed := portal.MemberID()
+	p := start(t, env.With("B24_APPLICATION_TOKEN", tokenA+"@"+a+","+tokenB+"@"+installed+","+plain))
+	front.Store(p)
+	require.NoError(t, app.Install(t.Context()))
+	require.NoError(t, portal.Wait(t.Context()))
+	for name, tc := range map[string]struct {
+		token  string
+		member string
+		status int
+	}{
+		"a token at its portal":                  {tokenA, a, 200},
+		"at another portal":                      {tokenA, b, 403},
+		"at the portal of another token":         {tokenA, installed, 403},
+		"at the portal that has the application": {tokenB, installed, 200},
+		"without a portal, at an unknown one":    {plain, b, 200},
+		"without a portal, at that of a token":   {plain, a, 403},
+		"without a portal, at the application's": {plain, installed, 403},
+		"the application's":                      {string(app.ApplicationToken()), installed, 200},
+		"the application's at another portal":    {string(app.ApplicationToken()), a, 403},
+		"a token that nobody has":                {tokenA + "x", a, 403},
+	} {
+		got := p.post(t, event.OnCrmDealUpdate, event.CRMEntity{ID: 1}, eventtest.WithToken(event.Secret(tc.token)), eventtest.WithMember(tc.member))
+		require.Equal(t, tc.status, got, name)
+	}
+	p.Stop(t)
+	require.Contains(t, p.Stderr.String(), "token@member_id in B24_APPLICATION_TOKEN", "the log says what to do")
+	for _, secret := range []string{tokenA, tokenB, plain} {
+		require.NotContains(t, p.Stdout.String()+p.Stderr.String(), secret)
+	}
 }
 
 // portalWithApp returns a portal, an application of it, and the environment of a receiver for that application.
-func portalWithApp(t *testing.T, data string) (*eventtest.Portal, *eventtest.Application, programtest.Env) {
+// The address that the portal posts to has to be known before a receiver starts: it is that of a proxy for the one that behind names.
+func portalWithApp(t *testing.T, data string) (portal *eventtest.Portal, app *eventtest.Application, env programtest.Env, behind *atomic.Pointer[process]) {
 	t.Helper()
-	// The address of the receiver has to be known before it starts.
-	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	addr := l.Addr().String()
-	require.NoError(t, l.Close())
-	url := "http://" + addr + "/bitrix24/events"
-	portal := eventtest.NewPortal(t)
+	behind = new(atomic.Pointer[process])
+	front := httptest.NewServer(&httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
+		if p := behind.Load(); p != nil {
+			r.Out.URL.Scheme, r.Out.URL.Host = "http", strings.TrimPrefix(p.url, "http://")
+		}
+	}})
+	t.Cleanup(front.Close)
+	url := front.URL + "/bitrix24/events"
+	portal = eventtest.NewPortal(t)
 	app, err := portal.AddApp(eventtest.App{Scope: []string{"crm"}, HandlerURL: url})
 	require.NoError(t, err)
 	return portal, app, programtest.Env{
 		"B24_CLIENT_ID": app.ClientID(), "B24_CLIENT_SECRET": string(app.ClientSecret()), "B24_OAUTH_HOSTS": portal.OAuthHost(),
 		"B24_INSECURE_HTTP": "1", "B24_DATA": data, "PUBLIC_URL": url, "EVENTS": "ONCRMDEALADD,onCrmDealUpdate,ONAPPUNINSTALL",
-	}
+	}, behind
 }
 
 func TestApplication(t *testing.T) {
 	t.Parallel()
 	data := filepath.Join(t.TempDir(), "state")
-	portal, app, env := portalWithApp(t, data)
-	listen := strings.TrimSuffix(strings.TrimPrefix(env["PUBLIC_URL"], "http://"), "/bitrix24/events")
-	p := start(t, env, "-listen="+listen)
+	portal, app, env, front := portalWithApp(t, data)
+	p := start(t, env)
+	front.Store(p)
 
 	require.NoError(t, app.Install(t.Context()))
 	install := p.printed(t, 1)[0]
@@ -178,7 +221,8 @@ func TestApplication(t *testing.T) {
 
 	// The next start finds the installation and binds what EVENTS names by now.
 	env["EVENTS"] = "ONCRMDEALADD,ONCRMLEADADD,ONAPPUNINSTALL"
-	p2 := start(t, env, "-listen="+listen)
+	p2 := start(t, env)
+	front.Store(p2)
 	require.Eventually(t, func() bool {
 		var names []string
 		for _, b := range portal.Bindings() {
@@ -216,7 +260,7 @@ func TestApplication(t *testing.T) {
 func TestBurst(t *testing.T) {
 	t.Parallel()
 	const events, connections = 1000, 64
-	p := start(t, programtest.Env{"B24_APPLICATION_TOKEN": "the-token", "HANDLER_DELAY": "20ms", "WORKERS": "64"})
+	p := start(t, programtest.Env{"B24_APPLICATION_TOKEN": "the-token-of-the-tests", "HANDLER_DELAY": "20ms", "WORKERS": "64"})
 	bodies := make(chan int, events)
 	for i := range events {
 		bodies <- i + 1
@@ -229,7 +273,7 @@ func TestBurst(t *testing.T) {
 		group.Go(func() {
 			for id := range bodies {
 				r, err := eventtest.NewRequest(context.Background(), event.OnCrmDealUpdate, event.CRMEntity{ID: int64(id)},
-					eventtest.WithToken("the-token"), eventtest.WithURL(p.url+"/bitrix24/events"))
+					eventtest.WithToken("the-token-of-the-tests"), eventtest.WithURL(p.url+"/bitrix24/events"))
 				if err != nil {
 					continue
 				}
@@ -261,8 +305,8 @@ func TestBurst(t *testing.T) {
 
 func TestSecondSignalCutsShort(t *testing.T) {
 	t.Parallel()
-	p := start(t, programtest.Env{"B24_APPLICATION_TOKEN": "the-token", "HANDLER_DELAY": "1h"})
-	require.Equal(t, 200, p.post(t, event.OnCrmDealUpdate, event.CRMEntity{ID: 1}, eventtest.WithToken("the-token")))
+	p := start(t, programtest.Env{"B24_APPLICATION_TOKEN": "the-token-of-the-tests", "HANDLER_DELAY": "1h"})
+	require.Equal(t, 200, p.post(t, event.OnCrmDealUpdate, event.CRMEntity{ID: 1}, eventtest.WithToken("the-token-of-the-tests")))
 	p.Signals <- syscall.SIGTERM
 	p.Signals <- syscall.SIGTERM
 	require.Equal(t, 1, p.Wait(t), "something acknowledged was not processed")
@@ -275,32 +319,37 @@ func TestUsage(t *testing.T) {
 	taken, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = taken.Close() })
-	token := programtest.Env{"B24_APPLICATION_TOKEN": "top-secret", "B24_DATA": t.TempDir()}
+	token := programtest.Env{"B24_APPLICATION_TOKEN": "top-secret-token", "B24_DATA": t.TempDir()}
+	open := t.TempDir()
+	require.NoError(t, os.Chmod(open, 0o777)) //nolint:gosec // that is the mistake
 	for name, tc := range map[string]struct {
 		env  programtest.Env
 		args []string
 		code int
 	}{
-		"help":                    {nil, []string{"-h"}, 0},
-		"nothing to verify with":  {nil, nil, 2},
-		"id without secret":       {token.With("B24_CLIENT_ID", "app.1"), nil, 2},
-		"secret without id":       {token.With("B24_CLIENT_SECRET", "top-secret"), nil, 2},
-		"durable queue":           {token.With("QUEUE", "durable"), nil, 2},
-		"unknown queue":           {token.With("QUEUE", "other"), nil, 2},
-		"delay":                   {token.With("HANDLER_DELAY", "soon"), nil, 2},
-		"negative delay":          {token.With("HANDLER_DELAY", "-1s"), nil, 2},
-		"workers":                 {token.With("WORKERS", "0"), nil, 2},
-		"log format":              {token, []string{"-log-format=xml"}, 2},
-		"unknown flag":            {token, []string{"-x"}, 2},
-		"argument":                {token, []string{"x"}, 2},
-		"address taken":           {token, []string{"-listen=" + taken.Addr().String()}, 1},
-		"address that is none":    {token, []string{"-listen=nowhere"}, 1},
-		"public URL without dot":  {token.With("B24_CLIENT_ID", "a", "B24_CLIENT_SECRET", "top-secret", "PUBLIC_URL", "https://localhost/x"), nil, 1},
-		"public URL in clear":     {token.With("B24_CLIENT_ID", "a", "B24_CLIENT_SECRET", "top-secret", "PUBLIC_URL", "http://a.example/x"), nil, 1},
-		"public URL's fragment":   {token.With("B24_CLIENT_ID", "a", "B24_CLIENT_SECRET", "top-secret", "PUBLIC_URL", "https://a.example/#x"), nil, 1},
-		"the platform's binding":  {token.With("B24_CLIENT_ID", "a", "B24_CLIENT_SECRET", "top-secret", "PUBLIC_URL", "https://a.example/x", "EVENTS", "ONAPPUSERREADY"), nil, 1},
-		"event that has no queue": {token.With("B24_CLIENT_ID", "a", "B24_CLIENT_SECRET", "top-secret", "PUBLIC_URL", "https://a.example/x", "EVENTS", "ONIMBOTV2MESSAGEADD"), nil, 1},
-		"no event":                {token.With("B24_CLIENT_ID", "a", "B24_CLIENT_SECRET", "top-secret", "PUBLIC_URL", "https://a.example/x", "EVENTS", ","), nil, 2},
+		"help":                      {nil, []string{"-h"}, 0},
+		"nothing to verify with":    {nil, nil, 2},
+		"id without secret":         {token.With("B24_CLIENT_ID", "app.1"), nil, 2},
+		"secret without id":         {token.With("B24_CLIENT_SECRET", "top-secret"), nil, 2},
+		"two tokens for any portal": {token.With("B24_APPLICATION_TOKEN", "top-secret-token-1,top-secret-token-2"), nil, 2},
+		"a token that is guessed":   {token.With("B24_APPLICATION_TOKEN", "top-secret"), nil, 2},
+		"others write to the data":  {token.With("B24_CLIENT_ID", "a", "B24_CLIENT_SECRET", "top-secret", "B24_DATA", open), nil, 2},
+		"durable queue":             {token.With("QUEUE", "durable"), nil, 2},
+		"unknown queue":             {token.With("QUEUE", "other"), nil, 2},
+		"delay":                     {token.With("HANDLER_DELAY", "soon"), nil, 2},
+		"negative delay":            {token.With("HANDLER_DELAY", "-1s"), nil, 2},
+		"workers":                   {token.With("WORKERS", "0"), nil, 2},
+		"log format":                {token, []string{"-log-format=xml"}, 2},
+		"unknown flag":              {token, []string{"-x"}, 2},
+		"argument":                  {token, []string{"x"}, 2},
+		"address taken":             {token, []string{"-listen=" + taken.Addr().String()}, 1},
+		"address that is none":      {token, []string{"-listen=nowhere"}, 1},
+		"public URL without dot":    {token.With("B24_CLIENT_ID", "a", "B24_CLIENT_SECRET", "top-secret", "PUBLIC_URL", "https://localhost/x"), nil, 1},
+		"event that has no queue":   {token.With("B24_CLIENT_ID", "a", "B24_CLIENT_SECRET", "top-secret", "PUBLIC_URL", "https://a.example/x", "EVENTS", "ONIMBOTV2MESSAGEADD"), nil, 1},
+		"no event":                  {token.With("B24_CLIENT_ID", "a", "B24_CLIENT_SECRET", "top-secret", "PUBLIC_URL", "https://a.example/x", "EVENTS", ","), nil, 2},
+		"public URL in clear":       {token.With("B24_CLIENT_ID", "a", "B24_CLIENT_SECRET", "top-secret", "PUBLIC_URL", "http://a.example/x"), nil, 1},
+		"public URL's fragment":     {token.With("B24_CLIENT_ID", "a", "B24_CLIENT_SECRET", "top-secret", "PUBLIC_URL", "https://a.example/#x"), nil, 1},
+		"the platform's binding":    {token.With("B24_CLIENT_ID", "a", "B24_CLIENT_SECRET", "top-secret", "PUBLIC_URL", "https://a.example/x", "EVENTS", "ONAPPUSERREADY"), nil, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -317,7 +366,7 @@ func TestUsage(t *testing.T) {
 
 func TestAFlagWins(t *testing.T) {
 	t.Parallel()
-	env := programtest.Env{"WORKERS": "3", "LISTEN": "127.0.0.1:1", "B24_APPLICATION_TOKEN": "a"}
+	env := programtest.Env{"WORKERS": "3", "LISTEN": "127.0.0.1:1", "B24_APPLICATION_TOKEN": "the-token-of-the-tests"}
 	cfg, err := configure([]string{"-workers=5"}, env.Lookup, io.Discard)
 	require.NoError(t, err)
 	require.Equal(t, 5, cfg.workers)

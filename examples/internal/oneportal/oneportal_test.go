@@ -145,6 +145,54 @@ func TestSeedsAgain(t *testing.T) {
 	}
 }
 
+// The folders of queues say whose they are, and so one that got to another place is not used there.
+func TestQueueDirs(t *testing.T) {
+	t.Parallel()
+	_, app, env := programtest.Portal(t)
+	seeded := env.Seeded(t, app)
+	p, err := open(t, seeded)
+	require.NoError(t, err)
+	seen := make(map[string]bool)
+	for _, connector := range []string{"", "default", "..", "a/b", "a%2Fb", "erp", "ERP"} {
+		dir, release, err := p.QueueDir(connector)
+		require.NoError(t, err, connector)
+		require.False(t, seen[dir], connector)
+		seen[dir] = true
+		require.Equal(t, filepath.Join(p.Data, "queues", "portal-"+p.MemberID), filepath.Dir(dir), connector)
+		_, _, err = p.QueueDir(connector)
+		require.ErrorIs(t, err, oneportal.ErrInUse)
+		release()
+		_, release, err = p.QueueDir(connector)
+		require.NoError(t, err)
+		release()
+	}
+
+	queues := filepath.Join(p.Data, "queues", "portal-"+p.MemberID)
+	require.NoError(t, os.RemoveAll(filepath.Join(queues, "connector-erp")))
+	require.NoError(t, os.Rename(filepath.Join(queues, "connector-ERP"), filepath.Join(queues, "connector-erp")))
+	_, _, err = p.QueueDir("erp")
+	require.ErrorAs(t, err, new(*program.UsageError))
+	require.ErrorContains(t, err, `connector "ERP"`)
+
+	other, err := open(t, seeded.With("B24_MEMBER_ID", eventtest.SampleMemberID))
+	require.NoError(t, err)
+	require.NoError(t, os.Rename(queues, filepath.Join(p.Data, "queues", "portal-"+other.MemberID)))
+	_, _, err = other.QueueDir("")
+	require.ErrorAs(t, err, new(*program.UsageError))
+	require.ErrorContains(t, err, p.MemberID)
+}
+
+func TestMemberIDsThatAreNone(t *testing.T) {
+	t.Parallel()
+	_, app, env := programtest.Portal(t)
+	seeded := env.Seeded(t, app)
+	for _, id := range []string{".", "..", "../x", "a/b", "a\\b", "a b", strings.Repeat("a", 129)} {
+		_, err := open(t, seeded.With("B24_MEMBER_ID", id))
+		require.ErrorAs(t, err, new(*program.UsageError), id)
+		require.ErrorContains(t, err, "B24_MEMBER_ID", id)
+	}
+}
+
 func TestConnectWaitsOutWhatPasses(t *testing.T) {
 	t.Parallel()
 	portal, app, env := programtest.Portal(t)

@@ -28,6 +28,9 @@ type Portal struct {
 // Open returns the access that the settings describe. On the first start it stores the tokens of the settings; later ones use what
 // is stored, since a refresh token works once. It calls nobody. A nil client means the usual one.
 func Open(ctx context.Context, v program.Values, log *slog.Logger, client *http.Client) (*Portal, error) {
+	if id := v["member-id"]; id != "" && !program.ValidMemberID(id) {
+		return nil, program.Usage("B24_MEMBER_ID is no member_id; it has 32 letters and digits and stands in every event of the portal")
+	}
 	access, err := program.Open(v, log, client)
 	if err != nil {
 		return nil, err

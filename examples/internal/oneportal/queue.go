@@ -1,22 +1,30 @@
 package oneportal
 
 import (
-	"errors"
 	"fmt"
 	"net/url"
 	"os"
 	"path/filepath"
+
+	"github.com/b24events/b24events/examples/internal/program"
 )
 
-// QueueDir returns the folder for the state of one queue of the portal, made where it is missing, and keeps other processes off it until
-// release: two consumers would handle records twice.
+// QueueDir returns the folder for the state of one queue of the portal, which it makes when it is missing, and keeps other processes off
+// it until release: two consumers would handle records twice. It refuses the folder of another queue.
 func (p *Portal) QueueDir(connector string) (dir string, release func(), err error) {
 	name := "default"
 	if connector != "" {
-		name = "connector-" + url.PathEscape(connector)
+		name = "connector-" + url.QueryEscape(connector)
 	}
-	dir = filepath.Join(p.Data, "queues", p.MemberID, name)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	owner := program.Owner{ClientID: p.Tokens.ClientID(), MemberID: p.MemberID}
+	if dir, err = program.Folder(p.Data, "queues"); err != nil {
+		return "", nil, err
+	}
+	if dir, err = program.Claim(filepath.Join(dir, "portal-"+url.QueryEscape(p.MemberID)), owner); err != nil {
+		return "", nil, err
+	}
+	owner.Connector = connector
+	if dir, err = program.Claim(filepath.Join(dir, name), owner); err != nil {
 		return "", nil, err
 	}
 	f, err := Lock(filepath.Join(dir, "lock"), os.O_RDWR)
@@ -26,19 +34,5 @@ func (p *Portal) QueueDir(connector string) (dir string, release func(), err err
 	return dir, func() { _ = Unlock(f) }, nil
 }
 
-// WriteFile writes a file that only the user may read, and that a crash leaves as it was or as it is to be.
-func WriteFile(path string, content []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".new-*") // with mode 0600
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(content)
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		_ = os.Remove(f.Name())
-	}
-	return err
-}
+// SpoolDir returns the folder for records that cannot be reserved. Package offline keeps the queues apart in it.
+func (p *Portal) SpoolDir() (string, error) { return program.Folder(p.Data, "spool") }

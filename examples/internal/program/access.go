@@ -3,7 +3,6 @@ package program
 import (
 	"log/slog"
 	"net/http"
-	"path/filepath"
 
 	"github.com/b24events/b24events/event"
 	"github.com/b24events/b24events/oauth"
@@ -17,19 +16,21 @@ func Application() []Setting {
 		{Flag: "client-secret", Env: "B24_CLIENT_SECRET", Usage: "the application's client secret; prefer the variable, since others can see flags"},
 		{Flag: "oauth-hosts", Env: "B24_OAUTH_HOSTS", Usage: "extra allowed OAuth hosts, host[:port], comma-separated"},
 		{Flag: "insecure-http", Env: "B24_INSECURE_HTTP", Switch: true, Usage: "development only: also allow http:// endpoints on loopback and on the OAuth hosts"},
-		{Flag: "data", Env: "B24_DATA", Usage: "folder for state (default: b24events in the user's folder for state)"},
+		{Flag: "data", Env: "B24_DATA", Usage: "folder for state, in which each application has a folder of its own; others must not be able to write to it (default: b24events in the user's folder for state)"},
 	}
 }
 
 // Access is an application's access to the portals that installed it, and the folder where it is kept.
 type Access struct {
-	Data   string // folder for state
+	Data   string // the application's folder in B24_DATA
 	Store  *oauth.FileStore
 	Tokens *oauth.Portals
 	API    *rest.Portals
 }
 
 // Open returns the access that the settings describe. It calls nobody. A nil client means the usual one.
+// The application's folder in B24_DATA is refused when it is another application's, or when others may
+// write to it.
 func Open(v Values, log *slog.Logger, client *http.Client) (*Access, error) {
 	data, err := v.Data()
 	if err != nil {
@@ -38,7 +39,14 @@ func Open(v Values, log *slog.Logger, client *http.Client) (*Access, error) {
 	if v["client-id"] == "" || v["client-secret"] == "" {
 		return nil, Usage("set B24_CLIENT_ID and B24_CLIENT_SECRET, the credentials of the application")
 	}
-	store, err := oauth.NewFileStore(filepath.Join(data, "installations"))
+	if data, err = appFolder(data, v["client-id"]); err != nil {
+		return nil, err
+	}
+	installations, err := Folder(data, "installations")
+	if err != nil {
+		return nil, err
+	}
+	store, err := oauth.NewFileStore(installations)
 	if err != nil {
 		return nil, err
 	}

@@ -121,7 +121,7 @@ func TestOpen(t *testing.T) {
 	require.NoError(t, err)
 	access, err := program.Open(v, programtest.Silent(), nil)
 	require.NoError(t, err)
-	require.Equal(t, env["B24_DATA"], access.Data)
+	require.Equal(t, filepath.Join(env["B24_DATA"], "app-"+app.ClientID()), access.Data)
 	g, err := app.Grant(eventtest.AdminID)
 	require.NoError(t, err)
 	_, err = access.Tokens.Seed(t.Context(), oauth.Installation{
