@@ -55,6 +55,8 @@ func shownURL(raw string) string {
 
 // printer writes one JSON object a line.
 type printer struct {
+	stop func() // called when a line cannot be written
+
 	mu  sync.Mutex
 	w   io.Writer
 	err error // the first
@@ -69,6 +71,7 @@ func (p *printer) print(v any) error {
 	}
 	if err != nil && p.err == nil {
 		p.err = fmt.Errorf("writing to stdout: %w", err)
+		p.stop()
 	}
 	return p.err
 }

@@ -4,7 +4,9 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 
@@ -50,6 +52,7 @@ func TestUsage(t *testing.T) {
 		"an impossible address": {nil, []string{"-listen", "192.0.2.1:0"}, 1, "-listen"},
 		"started and stopped":   {nil, []string{"-listen", "127.0.0.1:0", "-log-format", "json"}, 0, `"msg":"devportal is ready"`},
 		"for all to see":        {nil, []string{"-listen", "0.0.0.0:0"}, 0, "obeys everyone"},
+		"tokens for all":        {nil, []string{"-listen", "127.0.0.1:0", "-oauth-listen", "0.0.0.0:0"}, 0, "everyone who reaches -oauth-listen"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -76,6 +79,33 @@ func TestAddressInUse(t *testing.T) {
 		require.Equal(t, 1, code)
 		require.True(t, strings.HasPrefix(stderr, "devportal: "+addr+" is in use"), stderr)
 		require.Contains(t, stderr, "-oauth-listen")
+	}
+}
+
+// nobody is a reader of the output who has gone away after some lines.
+type nobody struct{ lines atomic.Int64 }
+
+func (n *nobody) Write(p []byte) (int, error) {
+	if n.lines.Add(-1) < 0 {
+		return 0, syscall.EPIPE
+	}
+	return len(p), nil
+}
+
+// A devportal whose output nobody reads stops in order, and says why.
+func TestStopsWhenNobodyReads(t *testing.T) {
+	t.Parallel()
+	for name, lines := range map[string]int64{"from the start": 0, "after the first line": 1} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			out := &nobody{}
+			out.lines.Store(lines)
+			hook := newSink(t)
+			env := programtest.Env{"DEVPORTAL_LISTEN": "127.0.0.1:0", "B24_CLIENT_ID": "app.1", "B24_CLIENT_SECRET": "secret", "PUBLIC_URL": hook.URL}
+			var stderr programtest.Output
+			require.Equal(t, 1, run(t.Context(), make(chan os.Signal), nil, env.Lookup, out, &stderr))
+			require.Contains(t, stderr.String(), "devportal: writing to stdout: broken pipe\n")
+		})
 	}
 }
 

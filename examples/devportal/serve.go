@@ -37,7 +37,9 @@ func serve(serving, draining context.Context, cfg config, stdout io.Writer) erro
 	}
 	page.handler.Store(&routes)
 
-	out := &printer{w: stdout}
+	serving, stop := context.WithCancel(serving) // also when nobody reads what is printed
+	defer stop()
+	out := &printer{w: stdout, stop: stop}
 	failure := d.introduce(serving, out)
 	var background sync.WaitGroup
 	watching, unwatch := context.WithCancel(context.WithoutCancel(serving))
@@ -80,15 +82,25 @@ func listenError(err error) error {
 	return fmt.Errorf("cannot listen on %s (%w): %s", op.Addr, op.Err, other)
 }
 
+// exposed reports whether other machines may reach an address to listen on.
+func exposed(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	return err == nil && host != "localhost" && !net.ParseIP(host).IsLoopback()
+}
+
 // introduce prints the addresses to use.
 func (d *desk) introduce(ctx context.Context, out *printer) error {
 	p, log := d.portal, d.cfg.logger
 	page := p.URL() + "/"
 	log.LogAttrs(ctx, slog.LevelInfo, "devportal is ready", slog.String("page", page),
 		slog.String("handler_settings", "B24_OAUTH_HOSTS="+p.OAuthHost()+" B24_INSECURE_HTTP=1"))
-	if host, _, err := net.SplitHostPort(d.cfg.listen); err == nil && host != "localhost" && !net.ParseIP(host).IsLoopback() {
+	if exposed(d.cfg.listen) {
 		log.LogAttrs(ctx, slog.LevelWarn,
 			"the page shows tokens on request and obeys everyone who reaches it; listen on 127.0.0.1 unless the network is yours alone")
+	}
+	if exposed(d.cfg.oauthListen) {
+		log.LogAttrs(ctx, slog.LevelWarn,
+			"everyone who reaches -oauth-listen and knows a client secret gets tokens; listen on 127.0.0.1 unless the network is yours alone")
 	}
 	return out.print(readyLine{
 		Type: "ready", Page: page, ClientEndpoint: p.ClientEndpoint(), ServerEndpoint: p.ServerEndpoint(), MemberID: p.MemberID(), Domain: p.Domain(),

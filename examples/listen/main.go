@@ -28,11 +28,12 @@ import (
 	"os"
 
 	"github.com/b24events/b24events/examples/internal/oneportal"
+	"github.com/b24events/b24events/examples/internal/program"
 )
 
 const about = `listen brings the events of a real portal to a handler on this machine: it reads them from the portal's offline queue and posts them as the portal would.`
 
-func main() { oneportal.Main(run) }
+func main() { program.Main(run) }
 
 func run(
 	ctx context.Context, signals <-chan os.Signal, args []string, env func(string) (string, bool), stdout, stderr io.Writer,

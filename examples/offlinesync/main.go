@@ -22,11 +22,12 @@ import (
 	"os"
 
 	"github.com/b24events/b24events/examples/internal/oneportal"
+	"github.com/b24events/b24events/examples/internal/program"
 )
 
 const about = `offlinesync works the offline queue of one portal and appends the present state of each object that changed to OUT, one JSON object a line.`
 
-func main() { oneportal.Main(run) }
+func main() { program.Main(run) }
 
 func run(
 	ctx context.Context, signals <-chan os.Signal, args []string, env func(string) (string, bool), stdout, stderr io.Writer,

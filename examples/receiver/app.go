@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -139,9 +140,29 @@ func (a *app) close(ctx context.Context) error {
 // printer prints every delivery, as one line, once it was handled.
 type printer struct {
 	delay time.Duration
+	abort context.CancelCauseFunc // ends the program
 
-	mu sync.Mutex
-	w  io.Writer
+	mu  sync.Mutex
+	w   io.Writer
+	err error // a line could not be written, and no other will be
+}
+
+// guard refuses events that could no longer be printed, instead of acknowledging and dropping them.
+func (p *printer) guard(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if p.failure() != nil {
+			http.Error(w, "stopping", http.StatusServiceUnavailable)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// failure returns why nothing can be printed any more, or nil.
+func (p *printer) failure() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.err
 }
 
 // printing prints what the handler has finished.
@@ -154,8 +175,12 @@ func (p *printer) printing(next event.Handler) event.Handler {
 	})
 }
 
-// print prints what examples/decode prints, and "source":"online", once the delay has passed.
+// print prints what examples/decode prints, and "source":"online", once the delay has passed. An event
+// that cannot be printed ends the program: the next ones could not be either.
 func (p *printer) print(ctx context.Context, d *event.Delivery) error {
+	if err := p.failure(); err != nil {
+		return event.Drop(err)
+	}
 	if p.delay > 0 {
 		timer := time.NewTimer(p.delay)
 		defer timer.Stop()
@@ -172,8 +197,14 @@ func (p *printer) print(ctx context.Context, d *event.Delivery) error {
 	line = append(bytes.TrimSpace(line), '\n')
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if _, err := p.w.Write(line); err != nil {
-		return event.Drop(fmt.Errorf("writing to stdout: %w", err)) // half a line may stand there already
+	if p.err == nil {
+		if _, err := p.w.Write(line); err != nil {
+			p.err = fmt.Errorf("writing to stdout: %w", err) // half a line may stand there already
+			p.abort(p.err)
+		}
+	}
+	if p.err != nil {
+		return event.Drop(p.err)
 	}
 	return nil
 }

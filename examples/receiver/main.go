@@ -3,8 +3,8 @@
 //
 // With B24_APPLICATION_TOKEN it takes the events of outgoing webhooks. With B24_CLIENT_ID and B24_CLIENT_SECRET it is an application: it verifies
 // and stores installations, and binds EVENTS to PUBLIC_URL, at each installation and at its start. Both may be on. GET /healthz tells whether it is ready,
-// GET /metrics what it did. On SIGINT or SIGTERM it takes no more requests, processes what it acknowledged, and exits with 0; a second signal cuts
-// that short.
+// GET /metrics what it did. On SIGINT, SIGTERM or SIGHUP it takes no more requests, processes what it acknowledged, and exits with 0; a second
+// signal cuts that short. When its output cannot be written any more it answers 503, says so and exits with 1.
 package main
 
 import (

@@ -16,7 +16,9 @@ import (
 
 // serve answers requests until serving ends, then processes what it acknowledged until draining ends.
 func serve(serving, draining context.Context, cfg config, stdout io.Writer) error {
-	printer := &printer{w: stdout, delay: cfg.handlerDelay}
+	serving, abort := context.WithCancelCause(serving)
+	defer abort(nil)
+	printer := &printer{w: stdout, delay: cfg.handlerDelay, abort: abort}
 	app, err := newApp(cfg, printer)
 	if err != nil {
 		return err
@@ -31,10 +33,11 @@ func serve(serving, draining context.Context, cfg config, stdout io.Writer) erro
 	}
 	var ready atomic.Bool
 	server := &http.Server{
-		Handler:           routes(hook, &ready),
+		Handler:           routes(printer.guard(hook), hook.Stats, &ready),
 		ReadHeaderTimeout: 10 * time.Second,
-		IdleTimeout:       2 * time.Minute,
+		IdleTimeout:       15 * time.Second, // connections that do nothing must not use up the descriptors
 		MaxHeaderBytes:    64 << 10,
+		ErrorLog:          slog.NewLogLogger(cfg.logger.Handler(), slog.LevelWarn),
 	}
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
@@ -64,10 +67,10 @@ func serve(serving, draining context.Context, cfg config, stdout io.Writer) erro
 			failure = nil
 		}
 	}
-	return errors.Join(failure, err)
+	return errors.Join(printer.failure(), failure, err)
 }
 
-func routes(hook *webhook.Handler, ready *atomic.Bool) http.Handler {
+func routes(hook http.Handler, stats func() webhook.Stats, ready *atomic.Bool) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/bitrix24/events", hook)
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
@@ -79,7 +82,7 @@ func routes(hook *webhook.Handler, ready *atomic.Bool) http.Handler {
 	})
 	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
-		writeMetrics(w, hook.Stats())
+		writeMetrics(w, stats())
 	})
 	return mux
 }

@@ -6,20 +6,11 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
-	"syscall"
 
 	"github.com/b24events/b24events/examples/internal/program"
 	"github.com/b24events/b24events/oauth"
 	"github.com/b24events/b24events/offline"
 )
-
-// Main is [program.Main]. A reader of the output that goes away does not end the process: it becomes the error of a write, so that the program
-// stops in order.
-func Main(run program.Func) {
-	signal.Ignore(syscall.SIGPIPE)
-	program.Main(run)
-}
 
 // Run is [program.Run] of work that the first signal stops cleanly. A second one does not wait for that.
 func Run(ctx context.Context, name string, signals <-chan os.Signal, stderr io.Writer, work func(context.Context) error) int {

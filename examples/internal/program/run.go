@@ -14,10 +14,17 @@ import (
 // Func is a program without its process. It returns the exit code.
 type Func func(ctx context.Context, signals <-chan os.Signal, args []string, env func(string) (string, bool), stdout, stderr io.Writer) int
 
-// Main runs a program with what its process has, stopped by SIGINT or SIGTERM, and exits.
+// Main runs a program with what its process has, and exits. SIGINT, SIGTERM and SIGHUP, which a terminal
+// sends when it is closed, stop the program in order; after nohup, SIGHUP does not. When nobody reads the
+// output any more, the process does not die of SIGPIPE: the write returns an error, so that the program
+// can finish what it has accepted.
 func Main(run Func) {
+	signal.Ignore(syscall.SIGPIPE)
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	if !signal.Ignored(syscall.SIGHUP) {
+		signal.Notify(signals, syscall.SIGHUP)
+	}
 	os.Exit(run(context.Background(), signals, os.Args[1:], os.LookupEnv, os.Stdout, os.Stderr))
 }
 
