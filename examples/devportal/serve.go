@@ -40,14 +40,12 @@ func serve(serving, draining context.Context, cfg config, stdout io.Writer) erro
 	serving, stop := context.WithCancel(serving) // also when nobody reads what is printed
 	defer stop()
 	out := &printer{w: stdout, stop: stop}
-	failure := d.introduce(serving, out)
+	d.introduce(serving, out)
 	var background sync.WaitGroup
 	watching, unwatch := context.WithCancel(context.WithoutCancel(serving))
 	background.Go(func() { d.report(watching, out) })
 	background.Go(func() { d.installAtStart(serving, out) })
-	if failure == nil {
-		<-serving.Done()
-	}
+	<-serving.Done()
 	timed, cancel := context.WithTimeout(draining, drainLimit)
 	defer cancel()
 	if err := portal.Wait(timed); err != nil {
@@ -55,7 +53,7 @@ func serve(serving, draining context.Context, cfg config, stdout io.Writer) erro
 	}
 	unwatch()
 	background.Wait()
-	return errors.Join(failure, out.failure(), portal.Close())
+	return errors.Join(out.failure(), portal.Close())
 }
 
 // latePage is the page, which needs the portal, which needs the page.
@@ -89,7 +87,7 @@ func exposed(address string) bool {
 }
 
 // introduce prints the addresses to use.
-func (d *desk) introduce(ctx context.Context, out *printer) error {
+func (d *desk) introduce(ctx context.Context, out *printer) {
 	p, log := d.portal, d.cfg.logger
 	page := p.URL() + "/"
 	log.LogAttrs(ctx, slog.LevelInfo, "devportal is ready", slog.String("page", page),
@@ -102,7 +100,7 @@ func (d *desk) introduce(ctx context.Context, out *printer) error {
 		log.LogAttrs(ctx, slog.LevelWarn,
 			"everyone who reaches -oauth-listen and knows a client secret gets tokens; listen on 127.0.0.1 unless the network is yours alone")
 	}
-	return out.print(readyLine{
+	_ = out.print(readyLine{
 		Type: "ready", Page: page, ClientEndpoint: p.ClientEndpoint(), ServerEndpoint: p.ServerEndpoint(), MemberID: p.MemberID(), Domain: p.Domain(),
 		Settings: map[string]string{"B24_OAUTH_HOSTS": p.OAuthHost(), "B24_INSECURE_HTTP": "1"},
 	})
