@@ -508,7 +508,7 @@ func TestOptionsThatMakeNoSense(t *testing.T) {
 		require.Error(t, err, tt.name)
 	}
 	for _, opt := range []offline.Option{
-		offline.WithMemberID("m"), offline.WithClientID("app.1"), offline.WithBatchSize(1), offline.WithWorkers(1), offline.WithInterval(1, 1),
+		offline.WithBatchSize(1), offline.WithWorkers(1), offline.WithInterval(1, 1),
 		offline.WithHandlerTimeout(1), offline.WithGrace(0), offline.WithMaxAttempts(1), offline.WithParkedInterval(1),
 		offline.WithIgnoredUsers(1), offline.WithSilence(0, 0), offline.WithHooks(offline.Hooks{}), offline.WithLogger(slog.New(slog.DiscardHandler)),
 	} {
@@ -517,8 +517,14 @@ func TestOptionsThatMakeNoSense(t *testing.T) {
 		_, err = offline.NewQueue(none, opt)
 		require.Error(t, err, "an option of the consumer")
 	}
-	_, err := offline.NewQueue(none, nil, offline.WithConnector(""))
-	require.NoError(t, err)
+	for _, opt := range []offline.Option{nil, offline.WithConnector(""), offline.WithMemberID("m"), offline.WithClientID("app.1")} {
+		_, err := offline.NewConsumer(none, h, opt)
+		require.NoError(t, err)
+		_, err = offline.NewQueue(none, opt)
+		require.NoError(t, err)
+	}
+	_, err := offline.NewQueue(none, offline.WithMemberID("another"))
+	require.ErrorIs(t, err, offline.ErrIdentity)
 	_, err = offline.NewQueue(nil)
 	require.Error(t, err)
 	_, err = offline.NewQueue((*requests)(nil))

@@ -87,7 +87,7 @@ func ExampleConsumer() {
 	// left in the queue: 0
 }
 
-func ExampleConsumer_Wake() {
+func ExampleConsumer_WakeFor() {
 	portal, api, err := connect(context.Background())
 	if err != nil {
 		fmt.Println(err)
@@ -102,8 +102,8 @@ func ExampleConsumer_Wake() {
 		return
 	}
 	// Bound online: the portal posts ONOFFLINEEVENT when records came in, at most once a second.
-	event.On(mux, event.OnOfflineEvent, func(context.Context, *event.Delivery, event.Offline) error {
-		consumer.Wake()
+	event.On(mux, event.OnOfflineEvent, func(_ context.Context, d *event.Delivery, _ event.Offline) error {
+		consumer.WakeFor(d) // does nothing for a delivery that is not proven to be this application's
 		return nil
 	})
 	for _, b := range mux.Bindings("https://example.com/bitrix24") {

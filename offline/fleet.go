@@ -49,7 +49,7 @@ const ErrMemberID Error = "offline: the member id is empty; it names the portal"
 // Not all at once. The first turns of many portals are spread: each second sees two for each of [WithTurns], and none waits longer than
 // the longest interval of [WithInterval]. A portal that [Fleet.Wake] names does not wait.
 //
-// Shared. With [WithLeaser], the processes that share the leaser divide the portals among them: into 256 shards, by member id, of which each
+// Shared. With [WithLeaser], the application's processes that share the leaser divide the portals among them: into 256 shards, by member id, of which each
 // process holds an equal part. Shards move when a process comes or goes, a few seconds after it did; those of a process that dies, once
 // their leases have run out. A turn ends before its portal passes to another process: within the grace period where it is handed over,
 // at once where the lease was lost, with the cause [ErrLeaseLost]. Only a handler that goes on though its context has ended can overlap with

@@ -46,7 +46,7 @@ func ExampleFleet() {
 
 	id, _ := portal.Add(eventtest.Deal, map[string]any{"TITLE": "Boats"}, eventtest.AdminID)
 	_ = portal.Update(eventtest.Deal, id, map[string]any{"OPPORTUNITY": 100}, eventtest.AdminID)
-	fleet.Wake(portal.MemberID()) // in a handler of event.OnOfflineEvent, with d.MemberID()
+	fleet.Wake(portal.MemberID()) // a handler of event.OnOfflineEvent calls fleet.WakeFor(d)
 
 	<-handled
 	stop()

@@ -338,6 +338,24 @@ func TestRecordsAreProven(t *testing.T) {
 				return event.Proof{By: event.ProofCall, ClientID: f.app.ClientID(), MemberID: f.MemberID()}
 			},
 		},
+		"queue": {
+			run: func(f *fixture, h event.Handler) error {
+				q := f.queue()
+				var listed []offline.Record
+				for r, err := range q.List(f.t.Context()) {
+					require.NoError(f.t, err)
+					listed = append(listed, r)
+				}
+				require.Len(f.t, listed, 1)
+				b, err := q.Reserve(f.t.Context(), 1)
+				require.NoError(f.t, err)
+				require.Equal(f.t, b.Records[0].Delivery.Proof, listed[0].Delivery.Proof)
+				return h.HandleEvent(f.t.Context(), b.Records[0].Delivery)
+			},
+			want: func(f *fixture) event.Proof {
+				return event.Proof{By: event.ProofCall, ClientID: f.app.ClientID(), MemberID: f.MemberID()}
+			},
+		},
 		"caller that does not tell": {
 			run: func(f *fixture, h event.Handler) error {
 				return newConsumer(f.t, tap{Caller: f.api}, h.HandleEvent).Drain(f.t.Context())

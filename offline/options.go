@@ -109,7 +109,7 @@ func WithConnector(name string) Option {
 	}
 }
 
-// WithClientID names the application whose queue it is. The default of a [Consumer] is what the caller's
+// WithClientID names the application whose queue it is. The default of a [Consumer] and a [Queue] is what the caller's
 // method ClientID() string returns, which the clients of package rest have. A [Fleet] takes no default:
 // it must know the application before it asks for a caller. A caller that belongs to another application
 // is refused with [ErrIdentity].
@@ -118,29 +118,29 @@ func WithConnector(name string) Option {
 // and a folder. [WithLeaser] and [WithSpool] need it. It is also the application in the [event.Proof] of
 // the deliveries that handlers get.
 func WithClientID(id string) Option {
-	return consumerOption("WithClientID", func(c *config) error {
+	return func(c *config) error {
 		if id == "" {
 			return errors.New("offline: WithClientID with an empty ID; it is the application's client_id")
 		}
 		c.clientID = id
 		return nil
-	})
+	}
 }
 
 // WithMemberID names the portal, which handlers read from [event.Delivery.MemberID]; records do not
 // carry it. The default is what the caller's method MemberID() string returns, which the clients of
 // package rest have. A caller that belongs to another portal is refused with [ErrIdentity].
 func WithMemberID(id string) Option {
-	return consumerOption("WithMemberID", func(c *config) error {
+	return func(c *config) error {
 		switch {
 		case c.fleet:
-			return errors.New("offline: WithMemberID is an option of NewConsumer; a fleet's portals have one each")
+			return errors.New("offline: WithMemberID is an option of NewConsumer and NewQueue; a fleet's portals have one each")
 		case id == "":
 			return errors.New("offline: WithMemberID with an empty identifier")
 		}
 		c.memberID = id
 		return nil
-	})
+	}
 }
 
 // WithBatchSize bounds how many records a reservation asks for, [DefaultBatchSize] by default. Reservations begin with 50 and double while they

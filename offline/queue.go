@@ -41,12 +41,15 @@ const (
 type Queue struct {
 	call      callFunc
 	connector string
+	proof     event.Proof // of the deliveries in records
 }
 
 // callFunc is the method of an [event.Caller]. As a function it hides the caller, and the credentials in it, from fmt.
 type callFunc func(ctx context.Context, method string, params, result any) error
 
-// NewQueue returns the queue that c's application has on c's portal. Its only option is [WithConnector].
+// NewQueue returns the queue that c's application has on c's portal. Its options are [WithConnector],
+// [WithClientID] and [WithMemberID]; the latter two are for a caller that does not tell what it belongs to. The deliveries in
+// records carry the proof [event.ProofCall].
 func NewQueue(c event.Caller, opts ...Option) (*Queue, error) {
 	if isNil(c) {
 		return nil, errors.New("offline: NewQueue with a nil caller")
@@ -55,7 +58,11 @@ func NewQueue(c event.Caller, opts ...Option) (*Queue, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Queue{call: c.Call, connector: cfg.connector}, nil
+	app, portal, err := identify(c, cfg.clientID, cfg.memberID)
+	if err != nil {
+		return nil, err
+	}
+	return &Queue{call: c.Call, connector: cfg.connector, proof: event.Proof{By: event.ProofCall, ClientID: app, MemberID: portal}}, nil
 }
 
 // isNil reports a nil interface, or a nil pointer or function in one.
@@ -143,7 +150,8 @@ func (q *Queue) get(ctx context.Context, filters []Filter, r reading) (Batch, er
 	if err := q.do(ctx, methodGet, params, &answer); err != nil {
 		return Batch{}, err
 	}
-	return readBatch(params, answer)
+	b, err := readBatch(params, answer)
+	return b.proven(q.proof), err
 }
 
 // reading is a call of event.offline.get. There is no order: the portal's default is the longest wait first, and a map cannot order two fields.
@@ -232,7 +240,8 @@ func (q *Queue) page(ctx context.Context, params map[string]any) ([]Record, erro
 	if err := q.do(ctx, methodList, params, &answer); err != nil {
 		return nil, err
 	}
-	return readPage(answer)
+	page, err := readPage(answer)
+	return Batch{Records: page}.proven(q.proof).Records, err
 }
 
 // readPage reads the answer of event.offline.list.

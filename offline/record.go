@@ -52,6 +52,16 @@ type Batch struct {
 	Records   []Record // in the order in which they changed last
 }
 
+// proven sets the proof of the deliveries in a batch.
+func (b Batch) proven(p event.Proof) Batch {
+	for _, r := range b.Records {
+		if r.Delivery != nil {
+			r.Delivery.SetProof(p)
+		}
+	}
+	return b
+}
+
 // newRecord reads a row. processID is the reservation that it was read from, for rows that do not name theirs.
 func newRecord(row json.RawMessage, processID string, parked bool) Record {
 	var wire struct {
