@@ -29,6 +29,7 @@ type config struct {
 	policy func(context.Context, *Claim) error
 	window time.Duration
 	locker Locker
+	alone  bool
 }
 
 // DefaultRotationWindow is how long the previous application token is accepted after a rotation.
@@ -43,6 +44,16 @@ func WithRotationWindow(d time.Duration) Option {
 			return errors.New("oauth: WithRotationWindow: the time is negative")
 		}
 		cfg.window = d
+		return nil
+	}
+}
+
+// WithExclusiveStore tells that no other process uses the store, as when the program holds a lock on it. A
+// refused refresh token is then void at once, instead of after three minutes in which another process could
+// store its successor. A [MemoryStore] is always exclusive.
+func WithExclusiveStore() Option {
+	return func(cfg *config) error {
+		cfg.alone = true
 		return nil
 	}
 }

@@ -55,6 +55,7 @@ type Portals struct {
 	window     time.Duration // how long the previous application token is accepted
 	locker     Locker        // of renewals; nil when there is none
 	owner      string        // of its leases
+	alone      bool          // no other process uses the store
 	flights    flights
 	keys       keyStates
 	admission  *admission
@@ -87,6 +88,7 @@ func NewPortals(cfg Config, store Store, opts ...Option) (*Portals, error) {
 		policy:    c.policy,
 		window:    c.window,
 		locker:    c.locker,
+		alone:     c.alone,
 		owner:     rand.Text(),
 		flights:   flights{log: c.log},
 		admission: newAdmission(),

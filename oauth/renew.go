@@ -238,10 +238,10 @@ func (p *Portals) superseded(s *keyState, stored, spent event.Secret) bool {
 	return false
 }
 
-// onlyProcess reports whether no other process can use the store, so that nobody else can have spent a token.
+// onlyProcess reports whether no other process uses the store, so that nobody else can have spent a token.
 func (p *Portals) onlyProcess() bool {
 	_, memory := p.store.(*MemoryStore)
-	return memory
+	return memory || p.alone
 }
 
 // prepare makes the store ready to take what a credential is traded for. A credential works once: it is

@@ -90,6 +90,7 @@ func show(ctx context.Context, stdout io.Writer, log *slog.Logger) (err error) {
 		{"bindings", s.bindings},
 		{"events", s.events},
 		{"forgery", s.forgery},
+		{"employee", s.employee},
 		{"token", s.token},
 		{"burst", s.burst},
 		{"offline", s.offline},

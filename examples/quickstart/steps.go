@@ -40,7 +40,7 @@ func (s *stage) install(ctx context.Context) (string, error) {
 	if in.ApplicationToken != s.app.ApplicationToken() || asked == 0 {
 		return "", errors.New("the installation was not verified")
 	}
-	return fmt.Sprintf("install event verified at the OAuth server (%d request) and stored", asked), nil
+	return fmt.Sprintf("install event verified at the OAuth server (%d requests) and stored", asked), nil
 }
 
 // bindings: what the mux handles is what the portal sends.
@@ -145,6 +145,51 @@ func (s *stage) forgery(ctx context.Context) (string, error) {
 		return "", errors.New("a forged event reached a handler, or its host a request")
 	}
 	return fmt.Sprintf("%d forged events answered 403, 0 reached a handler, 0 requests to the host they named", len(forged)), nil
+}
+
+// employee: a user without rights, who has the tokens and the application token that every page of the application shows, sends an
+// installation of their own and says that the application was removed. The first is refused; the second is not believed, because
+// the stored token still works.
+func (s *stage) employee(ctx context.Context) (string, error) {
+	before, err := s.portals.Installation(ctx, s.portal.MemberID())
+	if err != nil {
+		return "", err
+	}
+	employee := s.portal.AddUser(eventtest.User{Name: "Mallory"})
+	grant, err := s.app.Grant(employee)
+	if err != nil {
+		return "", err
+	}
+	status, err := s.post(ctx, event.OnAppInstall, event.AppInstall{Version: "1"},
+		eventtest.WithGrant(grant), eventtest.WithToken("22222222222222222222222222222222"))
+	switch {
+	case err != nil:
+		return "", err
+	case status != http.StatusForbidden:
+		return "", fmt.Errorf("an employee's installation was answered %d", status)
+	}
+	processed := s.handler.Stats().Processed
+	if status, err = s.post(ctx, event.OnAppUninstall, event.AppUninstall{Clean: true}, eventtest.WithPortal(grant)); err != nil {
+		return "", err
+	}
+	if status != http.StatusOK {
+		return "", fmt.Errorf("a forged uninstallation was answered %d", status)
+	}
+	for s.handler.Stats().Processed == processed {
+		select {
+		case <-ctx.Done():
+			return "", fmt.Errorf("waiting for a handler: %w", ctx.Err())
+		case <-time.After(time.Millisecond):
+		}
+	}
+	after, err := s.portals.Installation(ctx, s.portal.MemberID())
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("a forged uninstallation removed the portal: %w", err)
+	case after.ApplicationToken != before.ApplicationToken || after.UserID != before.UserID:
+		return "", errors.New("an employee took the installation over")
+	}
+	return "own installation answered 403, forged uninstallation not believed: the stored token still works", nil
 }
 
 func (s *stage) post(ctx context.Context, e eventtest.Event, payload any, options ...eventtest.RequestOption) (int, error) {
