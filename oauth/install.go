@@ -161,7 +161,7 @@ func (p *Portals) keep(ctx context.Context, key Key, a answer, claim event.Auth,
 	if err != nil {
 		stored = record{} // none, or it cannot be read now: a conflict shows it
 	}
-	u := unsaved{in: stored.in.installed(a, claim), version: stored.version, install: true}
+	u := unsaved{in: stored.in.installed(a, claim), version: stored.version, install: true, later: true}
 	if !fired.IsZero() {
 		u.in.EventTime = fired.UTC()
 	}

@@ -27,6 +27,9 @@ type unsaved struct {
 	// install tells a verified installation, which replaces whatever an earlier one left, from a renewal, which
 	// only replaces the tokens that it has spent.
 	install bool
+	// later tells that it comes after whatever has happened to the key, as an installation does that was
+	// verified just now. Anything else is void if the key is forgotten meanwhile.
+	later   bool
 	forgets int // how often the key had been forgotten when this came to be
 	tried   time.Time
 }
@@ -92,8 +95,10 @@ func (u *unsaved) onto(found Installation, known bool) (Installation, bool) {
 // of another process. When the store fails, the installation is kept in memory and returned with
 // unsaved set: its tokens are the only ones that work. The caller has the turn of the key.
 func (p *Portals) write(ctx context.Context, s *keyState, u unsaved, tries int) (record, error) {
-	forgets := p.keys.forgets(s)
-	if !u.install && u.forgets != forgets {
+	if u.later {
+		u.forgets = p.keys.forgets(s)
+	}
+	if u.forgets != p.keys.forgets(s) {
 		return record{}, &Error{Op: opWrite, Kind: ErrNotFound}
 	}
 	var failure error
@@ -104,7 +109,7 @@ func (p *Portals) write(ctx context.Context, s *keyState, u unsaved, tries int) 
 		for range writeTries { // after a conflict another try is worth it at once
 			done, written, err := p.tryWrite(ctx, s.key, &u)
 			if done {
-				if !p.keys.keep(s, nil, forgets) && err == nil && !u.install {
+				if !p.keys.keep(s, nil, u.forgets) && err == nil && !u.later {
 					_ = p.store.Delete(ctx, s.key, written.version) // forgotten just now
 					return record{}, &Error{Op: opWrite, Kind: ErrNotFound}
 				}
@@ -115,8 +120,8 @@ func (p *Portals) write(ctx context.Context, s *keyState, u unsaved, tries int) 
 			}
 		}
 	}
-	u.tried, u.forgets = time.Now(), forgets
-	if !p.keys.keep(s, &u, forgets) {
+	u.tried, u.later = time.Now(), false
+	if !p.keys.keep(s, &u, u.forgets) {
 		return record{}, &Error{Op: opWrite, Kind: ErrNotFound}
 	}
 	p.log.LogAttrs(ctx, slog.LevelError, "bitrix24 tokens could not be stored and are kept in memory",

@@ -1,0 +1,441 @@
+package oauth_test
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/b24events/b24events/event"
+	"github.com/b24events/b24events/event/eventtest"
+	"github.com/b24events/b24events/oauth"
+	"github.com/b24events/b24events/offline"
+)
+
+// shared hides that a store is in memory, as one that other processes use.
+func shared(s *oauth.MemoryStore) oauth.Store { return &faultyStore{Store: s} }
+
+// TestRefusalIsFinalAfterMinutes: another process may have spent the refused token, and be about to store its successor.
+func TestRefusalIsFinalAfterMinutes(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := &script{answer: says(400, `{"error":"invalid_grant"}`)}
+		portals := scripted(t, shared(stored(t)), s)
+		began := time.Now()
+		for {
+			_, _, err := portals.Renew(t.Context(), member, "a1")
+			if errors.Is(err, oauth.ErrReauthorize) {
+				break
+			}
+			require.ErrorIs(t, err, oauth.ErrTemporary)
+			require.Less(t, time.Since(began), 5*time.Minute)
+			pass(time.Second)
+		}
+		require.Greater(t, time.Since(began), 3*time.Minute)
+		require.Less(t, len(s.requests()), 12, "the pauses between requests grow")
+	})
+}
+
+// TestWinnerIsSlow: the process that won stores its pair a while after the loser was refused.
+func TestWinnerIsSlow(t *testing.T) {
+	t.Parallel()
+	for name, delay := range map[string]time.Duration{"3 seconds": 3 * time.Second, "a minute": time.Minute} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				store := stored(t)
+				s := &script{answer: says(400, `{"error":"invalid_grant"}`)}
+				portals := scripted(t, shared(store), s)
+				time.AfterFunc(delay, func() {
+					otherProcess(t, store, func(in *oauth.Installation) { in.AccessToken, in.RefreshToken = "a9", "r9" })
+				})
+				for {
+					_, token, err := portals.Renew(t.Context(), member, "a1")
+					if err == nil {
+						require.Equal(t, "a9", token)
+						break
+					}
+					require.ErrorIs(t, err, oauth.ErrTemporary, "nothing that makes an application give the portal up")
+					pass(time.Second)
+				}
+			})
+		})
+	}
+}
+
+// TestRefusalThatCannotBeJudged: the store cannot be read, or lags behind.
+func TestRefusalThatCannotBeJudged(t *testing.T) {
+	t.Parallel()
+	t.Run("store down", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			store := &faultyStore{Store: stored(t)}
+			s := &script{answer: func(sent) (int, string) {
+				store.set(func(s *faultyStore) { s.load = func(context.Context) error { return errDisk } })
+				return 400, `{"error":"invalid_grant"}`
+			}}
+			portals := scripted(t, store, s)
+			_, _, err := portals.Renew(t.Context(), member, "a1")
+			require.ErrorIs(t, err, oauth.ErrStore)
+			var e *oauth.Error
+			require.True(t, errors.As(err, &e) && !e.Permanent())
+		})
+	})
+	t.Run("forgotten meanwhile", func(t *testing.T) {
+		t.Parallel()
+		store := stored(t)
+		s := &script{answer: func(sent) (int, string) {
+			_, version, err := store.Load(t.Context(), oauth.Key{ClientID: clientID, MemberID: member})
+			require.NoError(t, err)
+			require.NoError(t, store.Delete(t.Context(), oauth.Key{ClientID: clientID, MemberID: member}, version))
+			return 400, `{"error":"invalid_grant"}`
+		}}
+		_, _, err := scripted(t, store, s).Renew(t.Context(), member, "a1")
+		require.ErrorIs(t, err, oauth.ErrNotFound)
+	})
+}
+
+// TestFailuresAreHeld: a portal whose renewals fail costs a request after growing pauses, however many callers there are.
+func TestFailuresAreHeld(t *testing.T) {
+	t.Parallel()
+	for name, answer := range map[string]func(sent) (int, string){
+		"page": says(503, "<html>"), "unknown code": says(400, `{"error":"user_not_found"}`), "no connection": says(0, ""),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				s := &script{answer: answer}
+				portals := scripted(t, stored(t), s)
+				for range 100 {
+					_, _, err := portals.Renew(t.Context(), member, "a1")
+					require.ErrorIs(t, err, oauth.ErrTemporary)
+				}
+				require.Len(t, s.requests(), 1)
+				for range 600 {
+					pass(time.Second)
+					_, _, _ = portals.Renew(t.Context(), member, "a1")
+				}
+				require.Less(t, len(s.requests()), 20, "in ten minutes")
+				require.Greater(t, len(s.requests()), 8)
+				s.answer = says(200, pair("a2", "r2", nil))
+				pass(time.Minute)
+				_, token, err := portals.Renew(t.Context(), member, "a1")
+				require.NoError(t, err)
+				require.Equal(t, "a2", token)
+			})
+		})
+	}
+}
+
+// TestBrokenOAuthHost: an OAuth server that is down is not asked for every portal.
+func TestBrokenOAuthHost(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := &script{answer: says(502, "<html>")}
+		store := oauth.NewMemoryStore()
+		const many = 500
+		ids := make([]string, many)
+		for i := range ids {
+			ids[i] = "portal" + string(rune('a'+i%26)) + string(rune('a'+i/26%26))
+			_, err := store.Swap(t.Context(), oauth.Key{ClientID: clientID, MemberID: ids[i]}, "", oauth.Installation{
+				MemberID: ids[i], ClientEndpoint: "https://example.bitrix24.com/rest/", ServerEndpoint: official, AccessToken: "a1", RefreshToken: event.Secret("r" + ids[i]),
+			})
+			require.NoError(t, err)
+		}
+		portals := scripted(t, store, s)
+		renewAll := func() (failed int) {
+			for _, id := range ids {
+				if _, _, err := portals.Renew(t.Context(), id, "a1"); err != nil {
+					require.ErrorIs(t, err, oauth.ErrTemporary)
+					failed++
+				}
+			}
+			return failed
+		}
+		require.Equal(t, many, renewAll())
+		require.Len(t, s.requests(), 5)
+		pass(2 * time.Second)
+		require.Equal(t, many, renewAll())
+		require.Len(t, s.requests(), 6, "one request asks whether it is well again")
+		s.answer = func(r sent) (int, string) {
+			return 200, pair("a2", "r2", map[string]any{"member_id": r.form.Get("refresh_token")[1:]})
+		}
+		pass(2 * time.Minute)
+		require.Zero(t, renewAll())
+	})
+}
+
+// TestUnsavedPairs: what the store could not take, and what comes after it.
+func TestUnsavedPairs(t *testing.T) {
+	t.Parallel()
+	t.Run("a renewal that began before a reinstallation", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			store := &faultyStore{Store: stored(t)}
+			s := &script{answer: func(r sent) (int, string) {
+				if r.form.Get("refresh_token") == "r1" {
+					pass(3 * time.Second)
+					return 200, pair("a-renewed", "r-renewed", nil)
+				}
+				return 200, pair("a-installed", "r-installed", nil)
+			}}
+			portals := scripted(t, store, s)
+			var all sync.WaitGroup
+			all.Go(func() { _, _, _ = portals.Renew(t.Context(), member, "a1") })
+			pass(time.Second)
+			store.set(func(s *faultyStore) { s.swap = failing })
+			all.Go(func() {
+				err := errOf(portals.Verify(t.Context(), &event.Delivery{Name: "ONAPPINSTALL", Auth: claim()}))
+				require.ErrorIs(t, err, oauth.ErrStore) //nolint:testifylint // it fails the test all the same
+			})
+			pass(time.Minute)
+			store.set(func(s *faultyStore) { s.swap = nil })
+			all.Wait()
+			require.NoError(t, portals.Shutdown(t.Context()))
+			require.Equal(t, "r-installed", string(load(t, store, member).RefreshToken), "the newest pair")
+		})
+	})
+	t.Run("renewed again while the store is out", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			inner := stored(t)
+			store := &faultyStore{Store: inner, swap: failing}
+			portals := scripted(t, store, counting())
+			for _, refused := range []string{"a1", "a2", "a3"} {
+				_, _, err := portals.Renew(t.Context(), member, refused)
+				require.NoError(t, err)
+			}
+			otherProcess(t, inner, func(in *oauth.Installation) { in.Status = "P" }) // something else changes meanwhile
+			store.set(func(s *faultyStore) { s.swap = nil })
+			require.NoError(t, portals.Shutdown(t.Context()))
+			in := load(t, inner, member)
+			require.Equal(t, "r4", string(in.RefreshToken))
+			require.Equal(t, "t1", string(in.ApplicationToken))
+		})
+	})
+	t.Run("forgotten while a pair waits and is renewed", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			inner := oauth.NewMemoryStore()
+			store := &faultyStore{Store: inner, swap: failing}
+			s := &script{answer: func(r sent) (int, string) {
+				if r.form.Get("refresh_token") == "r2" {
+					pass(5 * time.Second)
+				}
+				return 200, pair("a"+r.form.Get("refresh_token"), "r2", nil)
+			}}
+			portals := scripted(t, store, s)
+			require.ErrorIs(t, errOf(portals.Verify(t.Context(), &event.Delivery{Name: "ONAPPINSTALL", Auth: claim()})), oauth.ErrStore)
+			var all sync.WaitGroup
+			all.Go(func() {
+				_, _, err := portals.Renew(t.Context(), member, "ar0")
+				require.ErrorIs(t, err, oauth.ErrNotFound) //nolint:testifylint // it fails the test all the same
+			})
+			pass(time.Second)
+			require.NoError(t, portals.Forget(t.Context(), member))
+			store.set(func(s *faultyStore) { s.swap = nil })
+			all.Wait()
+			require.NoError(t, portals.Shutdown(t.Context()))
+			requireEmpty(t, inner, member)
+		})
+	})
+	t.Run("shutdown gives them to the caller", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			store := &faultyStore{Store: stored(t), swap: failing}
+			portals := scripted(t, store, counting())
+			_, _, err := portals.Renew(t.Context(), member, "a1")
+			require.NoError(t, err)
+			err = portals.Shutdown(t.Context())
+			var unsaved *oauth.UnsavedError
+			require.ErrorAs(t, err, &unsaved)
+			require.ErrorIs(t, err, oauth.ErrStore)
+			require.Len(t, unsaved.Installations, 1)
+			require.Equal(t, "r2", string(unsaved.Installations[oauth.Key{ClientID: clientID, MemberID: member}].RefreshToken))
+			require.NotContains(t, err.Error(), "r2")
+		})
+	})
+}
+
+func TestShutdownObeysItsContext(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		store := &faultyStore{Store: stored(t), swap: failing}
+		portals := scripted(t, store, counting())
+		_, _, err := portals.Renew(t.Context(), member, "a1")
+		require.NoError(t, err)
+		store.set(func(s *faultyStore) {
+			s.swap = func(ctx context.Context, _ oauth.Version, _ oauth.Installation) error {
+				<-ctx.Done() // it hangs
+				return ctx.Err()
+			}
+		})
+		ctx, stop := context.WithTimeout(t.Context(), time.Second)
+		defer stop()
+		began := time.Now()
+		err = portals.Shutdown(ctx)
+		require.LessOrEqual(t, time.Since(began), time.Second)
+		var unsaved *oauth.UnsavedError
+		require.ErrorAs(t, err, &unsaved)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+	})
+}
+
+// preparing is a store whose disk may be full.
+type preparing struct {
+	oauth.Store
+
+	full     bool
+	prepared int
+	released int
+}
+
+func (s *preparing) Prepare(context.Context, oauth.Key) (func(), error) {
+	if s.full {
+		return nil, errDisk
+	}
+	s.prepared++
+	return func() { s.released++ }, nil
+}
+
+// TestNoCredentialIsSpentInVain: on a full disk nothing is sent that works once.
+func TestNoCredentialIsSpentInVain(t *testing.T) {
+	t.Parallel()
+	user := claim()
+	user.AccessToken, user.RefreshToken = "u0", "ur0"
+	for name, spend := range map[string]func(context.Context, *oauth.Portals) error{
+		"renewal": func(ctx context.Context, p *oauth.Portals) error { _, _, err := p.Renew(ctx, member, "a1"); return err },
+		"install": func(ctx context.Context, p *oauth.Portals) error {
+			return errOf(p.Verify(ctx, &event.Delivery{Name: "ONAPPINSTALL", Auth: claim()}))
+		},
+		"page": func(ctx context.Context, p *oauth.Portals) error { _, err := p.Install(ctx, claim()); return err },
+		"user": func(ctx context.Context, p *oauth.Portals) error { _, err := p.KeepUser(ctx, user); return err },
+		"code": func(ctx context.Context, p *oauth.Portals) error {
+			_, err := p.Exchange(ctx, oauth.Code{Code: "c"})
+			return err
+		},
+		"user's code": func(ctx context.Context, p *oauth.Portals) error {
+			_, err := p.ExchangeUser(ctx, oauth.Code{Code: "c"})
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := counting()
+			inner := stored(t)
+			before := load(t, inner, member)
+			store := &preparing{Store: inner, full: true}
+			portals := scripted(t, store, s)
+			require.ErrorIs(t, spend(t.Context(), portals), oauth.ErrStore)
+			require.Empty(t, s.requests())
+			require.Equal(t, before, load(t, inner, member))
+
+			store.full = false
+			require.NoError(t, spend(t.Context(), portals))
+			require.Equal(t, 1, store.prepared)
+			require.Equal(t, 1, store.released)
+		})
+	}
+}
+
+// TestFormsOfTokenAnswers: a pair is kept whatever is odd about the answer that brings it.
+func TestFormsOfTokenAnswers(t *testing.T) {
+	t.Parallel()
+	for name, fault := range map[string]eventtest.Fault{
+		"text/plain": eventtest.PlainText(), "byte order mark": eventtest.BOM(), "PHP notice": eventtest.Notice(),
+		"no lifetime": eventtest.ExpiresIn(`""`), "lifetime in quotes": eventtest.ExpiresIn(`"3600"`),
+		"lifetime with a point": eventtest.ExpiresIn("3600.0"), "lifetime false": eventtest.ExpiresIn("false"),
+		"lifetime null": eventtest.ExpiresIn("null"), "lifetime an array": eventtest.ExpiresIn("[]"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			in := w.installed(t)
+			portals := w.portals(t, w.store)
+			w.Once("oauth/token", fault)
+			_, token, err := portals.Renew(t.Context(), w.MemberID(), string(in.AccessToken))
+			require.NoError(t, err)
+			got := load(t, w.store, w.MemberID())
+			require.Equal(t, token, string(got.AccessToken))
+			require.NotEqual(t, in.RefreshToken, got.RefreshToken)
+			require.WithinDuration(t, time.Now().Add(time.Hour), got.Expires, time.Minute)
+			_, _, err = portals.Renew(t.Context(), w.MemberID(), token)
+			require.NoError(t, err, "the pair works")
+		})
+	}
+}
+
+// TestRefreshLock: eight processes that meet an expired token cost one request.
+func TestRefreshLock(t *testing.T) {
+	t.Parallel()
+	for name, locked := range map[string]bool{"with a lock": true, "without": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			in := w.installed(t)
+			lock := offline.NewMemoryLeaser()
+			var all sync.WaitGroup
+			for range 8 {
+				var opts []oauth.Option
+				if locked {
+					opts = append(opts, oauth.WithRefreshLock(lock))
+				}
+				portals := w.portals(t, shared(w.store), opts...)
+				all.Go(func() {
+					_, token, err := portals.Renew(t.Context(), w.MemberID(), string(in.AccessToken))
+					require.NoError(t, err)                    //nolint:testifylint // it fails the test all the same
+					require.NotEqual(t, in.AccessToken, token) //nolint:testifylint // likewise
+				})
+			}
+			all.Wait()
+			if locked {
+				require.Equal(t, 1, w.renewals())
+			}
+		})
+	}
+}
+
+// brokenLock fails, or lets nobody in.
+type brokenLock struct{ err error }
+
+func (l brokenLock) Acquire(context.Context, string, time.Duration, ...string) ([]string, error) {
+	return nil, l.err
+}
+func (brokenLock) Release(context.Context, string, ...string) error { return nil }
+
+func TestRefreshLockIsAnEconomy(t *testing.T) {
+	t.Parallel()
+	for name, err := range map[string]error{"fails": errDisk, "another process keeps it": nil} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				portals := scripted(t, stored(t), counting(), oauth.WithRefreshLock(brokenLock{err}))
+				_, token, err := portals.Renew(t.Context(), member, "a1")
+				require.NoError(t, err)
+				require.Equal(t, "a2", token)
+			})
+		})
+	}
+}
+
+// TestRedirectsToManyHosts: a portal that redirects to one host after another costs one check a minute.
+func TestRedirectsToManyHosts(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := &script{identifies: true, answer: func(r sent) (int, string) {
+			if r.form.Has("grant_type") {
+				return 200, pair("a2", "r2", nil)
+			}
+			return 200, `{"result":{}}` // so that the renewal has to tell
+		}}
+		portals := scripted(t, stored(t), s)
+		for _, host := range []string{"a", "b", "c", "d", "e"} {
+			require.ErrorIs(t, portals.Moved(t.Context(), member, "https://"+host+".example.com/rest/"), oauth.ErrUnverified)
+		}
+		require.Len(t, s.requests(), 2, "one look and one renewal")
+	})
+}
