@@ -16,11 +16,6 @@ import (
 	"github.com/b24events/b24events/oauth"
 )
 
-// encryptionKey returns the n-th key for tests.
-func encryptionKey(n byte) []byte {
-	return bytes.Repeat([]byte{0x5a, n}, oauth.EncryptionKeySize/2)
-}
-
 // folderOfApplication is where a file store keeps what belongs to clientID.
 const folderOfApplication = "local_2e5c8bb1b0891cf2_2e87252039"
 

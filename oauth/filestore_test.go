@@ -31,15 +31,6 @@ func fileStore(tb testing.TB, dir string, opts ...oauth.FileOption) *oauth.FileS
 	return s
 }
 
-// plantedInstallation has a secret wherever one can be.
-func plantedInstallation() oauth.Installation {
-	return oauth.Installation{
-		MemberID: member, ClientEndpoint: "https://example.bitrix24.com/rest/", ServerEndpoint: official,
-		AccessToken: planted + "-a", RefreshToken: planted + "-r", ApplicationToken: planted + "-t", PreviousApplicationToken: planted + "-p",
-		Expires: time.Now().Add(time.Hour), Scope: []string{"crm"},
-	}
-}
-
 // names lists the files of a store, without the lock files and the format.
 func names(tb testing.TB, dir string) []string {
 	tb.Helper()
@@ -382,6 +373,7 @@ func lockAll(tb testing.TB, dir string) (release func()) {
 	}
 	return func() {
 		for _, f := range files {
+			assert.NoError(tb, syscall.Flock(int(f.Fd()), syscall.LOCK_UN)) // a process that is being started may have a copy of f
 			assert.NoError(tb, f.Close())
 		}
 	}

@@ -1,0 +1,57 @@
+package oauth
+
+import (
+	"context"
+	"errors"
+	"fmt"
+)
+
+// resealTries is how often Reseal writes an installation that others change at the same time.
+const resealTries = 10
+
+// Reseal writes every installation of an application again as it is, so that a store that encrypts does
+// so with its first key. Call it once after a change of keys, in one process, with a store that has the
+// old key too; see [WithEncryptionKey]. Others may use the store meanwhile.
+//
+// It returns how many installations it wrote. Those that cannot be read, with [ErrUnreadable] or
+// [ErrEncryptionKey], do not keep the others; the error then is that of the first, and says how many
+// there are. Any other error ends it. Calling it again is harmless.
+func Reseal(ctx context.Context, store Store, clientID string) (written int, err error) {
+	var first error
+	unread := 0
+	for key, err := range Keys(ctx, store, clientID) {
+		if err == nil {
+			err = reseal(ctx, store, key)
+		}
+		switch {
+		case err == nil:
+			written++
+		case errors.Is(err, ErrNotFound): // deleted in the meantime
+		case errors.Is(err, ErrUnreadable), errors.Is(err, ErrEncryptionKey):
+			unread++
+			if first == nil {
+				first = err
+			}
+		default:
+			return written, fmt.Errorf("oauth: reseal: %w", err)
+		}
+	}
+	if first != nil {
+		return written, fmt.Errorf("oauth: reseal: %d of %d installations could not be read; the first: %w", unread, unread+written, first)
+	}
+	return written, nil
+}
+
+func reseal(ctx context.Context, store Store, key Key) error {
+	var err error
+	for range resealTries {
+		in, version, loadErr := store.Load(ctx, key)
+		if loadErr != nil {
+			return loadErr
+		}
+		if _, err = store.Swap(ctx, key, version, in); !errors.Is(err, ErrConflict) {
+			return err
+		}
+	}
+	return err
+}
