@@ -95,7 +95,8 @@ func (l *fileLock) release() {
 // file still has its name: somebody may have removed it, and others lock the one that came after it.
 func (l *fileLock) try(root *os.Root) (ok bool, err error) {
 	if l.file == nil {
-		if l.file, err = root.OpenFile(l.name, os.O_RDWR|os.O_CREATE, filePerm); err != nil {
+		// For reading: a file that is open for writing would keep the file system from being made read-only.
+		if l.file, err = root.OpenFile(l.name, os.O_RDONLY|os.O_CREATE, filePerm); err != nil {
 			l.file = nil
 			return false, fmt.Errorf("oauth: file store: %w", err)
 		}

@@ -32,7 +32,7 @@ const (
 
 // job is what a process gets to do.
 type job struct {
-	Work         string `json:"work"` // count, write or renew
+	Work         string `json:"work"` // count, write, renew, prepare or descriptors
 	Dir          string `json:"dir"`
 	Times        int    `json:"times"`
 	Encrypted    bool   `json:"encrypted"`
@@ -65,6 +65,10 @@ func TestProcess(t *testing.T) {
 		writeJob(t, j)
 	case "renew":
 		renewJob(t, j)
+	case "prepare":
+		prepareJob(t, j)
+	case "descriptors":
+		descriptorsJob(t, j)
 	default:
 		t.Fatalf("unknown work %q", j.Work)
 	}
