@@ -5,16 +5,19 @@ import (
 	"reflect"
 )
 
-// Codec turns an [Installation] into bytes for a [Store] and back. It writes every field, the secrets in clear, and encrypts
-// the result if it has a key. [FileStore] uses it; a store over a database keeps the bytes in one column. A Codec is safe for
-// concurrent use. Make one with [NewCodec].
+// Codec turns an [Installation] into bytes for a [Store] and back. It writes every field, the
+// secrets in clear, and encrypts the result if it has a key. [FileStore] uses it; a store over a
+// database keeps the bytes in one column. A Codec is safe for concurrent use. Make one with
+// [NewCodec].
 //
-// The bytes are a JSON document of at most 1 MiB. It names the application, the portal and the user in clear, and what it
-// holds of them in clear or encrypted. A document opens only under the key that it was sealed for.
+// The bytes are a JSON document of at most 1 MiB. It names the application, the portal and the user
+// in clear, and what it holds of them in clear or encrypted. A document opens only under the key
+// that it was sealed for.
 //
-// [Codec.Open] refuses a document with a member that this version of the package does not know: the next write would lose it.
-// A new version of this package writes such a member only if it has a value. So update all processes that share a store
-// before you use what is new, or older ones get [ErrUnreadable] for it.
+// [Codec.Open] refuses a document with a member that this version of the package does not know: the
+// next write would lose it. A new version of this package writes such a member only if it has a
+// value. So update all processes that share a store before you use what is new, or older ones get
+// [ErrUnreadable] for it.
 type Codec struct {
 	keys          *keyring
 	encryptedOnly bool
@@ -37,19 +40,21 @@ type codecOption func(*codecConfig) error
 func (o codecOption) applyCodec(cfg *codecConfig) error { return o(cfg) }
 func (o codecOption) applyFile(cfg *fileConfig) error   { return o(&cfg.codec) }
 
-// WithEncryptionKey encrypts installations with AES-256-GCM under a key of [EncryptionKeySize] random bytes, which is copied.
-// What is encrypted is bound to its application, portal and user: it cannot be decrypted under the key of another. Nothing
-// shows that an older version of the same installation was put back.
+// WithEncryptionKey encrypts installations with AES-256-GCM under a key of [EncryptionKeySize]
+// random bytes, which is copied. What is encrypted is bound to its application, portal and user: it
+// cannot be decrypted under the key of another. Nothing shows that an older version of the same
+// installation was put back.
 //
-// Give the option several times to change keys. The first key encrypts and all decrypt. Documents that are not encrypted still
-// open, unless [WithEncryptionOnly] is given.
+// Give the option several times to change keys. The first key encrypts and all decrypt. Documents
+// that are not encrypted still open, unless [WithEncryptionOnly] is given.
 //
-// To change the key of a store that several processes share, take three steps, so that no process meets a key that it does
-// not have:
+// To change the key of a store that several processes share, take three steps, so that no process
+// meets a key that it does not have:
 //
 //  1. Start all processes with the old key first and the new one second.
 //  2. Start all processes with the new key first and the old one second.
-//  3. Call [Reseal] once. When it has returned without an error, start all processes with the new key only.
+//  3. Call [Reseal] once for each application. When it has returned without an error, start all
+//     processes with the new key only.
 func WithEncryptionKey(key []byte) CodecOption {
 	k, err := newEncryptionKey(key)
 	return codecOption(func(cfg *codecConfig) error {
@@ -61,10 +66,12 @@ func WithEncryptionKey(key []byte) CodecOption {
 	})
 }
 
-// WithEncryptionOnly refuses what is not encrypted with an [ErrUnreadable]. Without it, whoever can write to the store can
-// replace an encrypted installation by one in clear. It needs a [WithEncryptionKey].
+// WithEncryptionOnly refuses what is not encrypted with an [ErrUnreadable]. Without it, whoever can
+// write to the store can replace an encrypted installation by one in clear. It needs a
+// [WithEncryptionKey].
 //
-// To encrypt a store that was written without a key, call [Reseal] with the key and without this option, and then add it.
+// To encrypt a store that was written without a key, call [Reseal] with the key and without this
+// option, and then add it.
 func WithEncryptionOnly() CodecOption {
 	return codecOption(func(cfg *codecConfig) error {
 		cfg.encryptedOnly = true
@@ -72,8 +79,8 @@ func WithEncryptionOnly() CodecOption {
 	})
 }
 
-// NewCodec returns a codec. Without options it writes in clear. It returns [ErrEncryptionKey] if a key has the wrong length, or
-// if WithEncryptionOnly is given without a key.
+// NewCodec returns a codec. Without options it writes in clear. It returns [ErrEncryptionKey] if a
+// key has the wrong length, or if WithEncryptionOnly is given without a key.
 func NewCodec(opts ...CodecOption) (*Codec, error) {
 	var cfg codecConfig
 	for _, opt := range opts {
@@ -94,8 +101,8 @@ func (cfg *codecConfig) codec() (*Codec, error) {
 	return &Codec{keys: &cfg.keys, encryptedOnly: cfg.encryptedOnly}, nil
 }
 
-// Seal returns the document of an installation. It refuses an installation that would not come back as it is: text that is
-// not UTF-8, a time before the year 0 or after 9999, more than 1 MiB.
+// Seal returns the document of an installation. It refuses an installation that would not come back
+// as it is: text that is not UTF-8, a time before the year 0 or after 9999, more than 1 MiB.
 func (c *Codec) Seal(key Key, in Installation) ([]byte, error) { return c.seal(key, in, "") }
 
 // seal also writes a mark that tells one writing of the same installation from another.
@@ -127,8 +134,8 @@ func (c *Codec) seal(key Key, in Installation, mark string) ([]byte, error) {
 	return data, nil
 }
 
-// Open returns the installation in a document that was sealed for key. It returns [ErrUnreadable] or [ErrEncryptionKey]. Its
-// errors hold nothing of the document. data is not kept.
+// Open returns the installation in a document that was sealed for key. It returns [ErrUnreadable]
+// or [ErrEncryptionKey]. Its errors hold nothing of the document. data is not kept.
 func (c *Codec) Open(key Key, data []byte) (Installation, error) {
 	stored, err := c.open(key, data)
 	if err != nil {

@@ -9,16 +9,17 @@ import (
 	"time"
 )
 
-// ErrUnreadable means that stored data is not what a [Codec] wrote for this installation: it is damaged, belongs to something
-// else, is not encrypted though it must be, or was written by a newer version of this package. The error of a [FileStore] has
-// the name of the file. No such error holds anything of the content.
+// ErrUnreadable means that stored data is not what a [Codec] wrote for this installation: it is
+// damaged, belongs to something else, is not encrypted though it must be, or was written by a newer
+// version of this package. The error of a [FileStore] has the name of the file. No such error holds
+// anything of the content.
 const ErrUnreadable Kind = "the stored installation is damaged, foreign or of a newer version"
 
 const (
 	opCodec = "codec"
-	// documentFormat changes when older versions cannot read a document any more. Members are added without that: a version
-	// that does not know a member refuses the document, and members that are empty are not written. Format 1 did not name the
-	// application.
+	// documentFormat changes when older versions cannot read a document any more. Members are added
+	// without that: a version that does not know a member refuses the document, and members that
+	// are empty are not written. Format 1 did not name the application.
 	documentFormat = 2
 	// maxDocument is far more than any installation takes.
 	maxDocument = 1 << 20
@@ -40,8 +41,9 @@ type sealedInstallation struct {
 	Data  []byte `json:"data"`
 }
 
-// storedInstallation is an [Installation] as JSON has it, with its secrets written out. For each field of Installation it has
-// one of the same name, a string in the place of a secret; a test holds that. Members that are empty are not written.
+// storedInstallation is an [Installation] as JSON has it, with its secrets written out. For each
+// field of Installation it has one of the same name, a string in the place of a secret; a test
+// holds that. Members that are empty are not written.
 type storedInstallation struct {
 	MemberID                 string    `json:"member_id,omitempty"`
 	ClientEndpoint           string    `json:"client_endpoint,omitempty"`
@@ -62,8 +64,8 @@ type storedInstallation struct {
 	UpdatedAt                time.Time `json:"updated_at,omitzero"`
 }
 
-// convert copies an Installation to a storedInstallation or back, field by field, by name. Times become UTC, and empty slices
-// nil, so that equal installations give equal results.
+// convert copies an Installation to a storedInstallation or back, field by field, by name. Times
+// become UTC, and empty slices nil, so that equal installations give equal results.
 func convert(dst, src reflect.Value) {
 	switch at, isTime := reflect.TypeAssert[time.Time](src); {
 	case isTime:

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"reflect"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -31,7 +32,8 @@ func testKey(n byte) CodecOption {
 	return WithEncryptionKey([]byte(strings.Repeat(string(rune('a'+n)), EncryptionKeySize)))
 }
 
-// TestCodecKnowsEveryField holds what storedInstallation promises. Whoever adds a field to Installation adds it there too.
+// TestCodecKnowsEveryField holds what storedInstallation promises. Whoever adds a field to
+// Installation adds it there too.
 func TestCodecKnowsEveryField(t *testing.T) {
 	t.Parallel()
 	requireSameFields(t, "Installation", reflect.TypeFor[Installation](), reflect.TypeFor[storedInstallation]())
@@ -115,8 +117,8 @@ func TestCodecKeepsEveryField(t *testing.T) {
 	}
 }
 
-// FuzzCodecOpen opens what may stand in a store: that never panics, leaks nothing into errors, and what it takes can be sealed
-// and opened again.
+// FuzzCodecOpen opens what may stand in a store: that never panics, leaks nothing into errors, and
+// what it takes can be sealed and opened again.
 func FuzzCodecOpen(f *testing.F) {
 	key := Key{ClientID: fuzzClient, MemberID: fuzzMember, UserID: 7}
 	plain, sealed, strict := testCodec(f), testCodec(f, testKey(0)), testCodec(f, testKey(0), WithEncryptionOnly())
@@ -200,8 +202,14 @@ func TestBoundToIsUnambiguous(t *testing.T) {
 	t.Parallel()
 	seen := make(map[string]Key)
 	for _, key := range []Key{
-		{ClientID: "a", MemberID: "bc"}, {ClientID: "ab", MemberID: "c"}, {ClientID: "", MemberID: "abc"}, {ClientID: "abc"},
-		{ClientID: "a", MemberID: "bc", UserID: 1}, {ClientID: "a", MemberID: "\nbc"}, {ClientID: "a\n", MemberID: "bc"}, {ClientID: "1\n", MemberID: "a"},
+		{ClientID: "a", MemberID: "bc"},
+		{ClientID: "ab", MemberID: "c"},
+		{ClientID: "", MemberID: "abc"},
+		{ClientID: "abc"},
+		{ClientID: "a", MemberID: "bc", UserID: 1},
+		{ClientID: "a", MemberID: "\nbc"},
+		{ClientID: "a\n", MemberID: "bc"},
+		{ClientID: "1\n", MemberID: "a"},
 	} {
 		text := string(boundTo("id", key))
 		require.NotContains(t, seen, text, "%v and %v", key, seen[text])
@@ -317,7 +325,7 @@ func TestKeyIndex(t *testing.T) {
 		return seed >> 8 % n
 	}
 	for step := range 20000 {
-		key := Key{ClientID: fmt.Sprint(next(2)), MemberID: fmt.Sprint(next(3000)), UserID: int64(next(2))}
+		key := Key{ClientID: strconv.Itoa(int(next(2))), MemberID: strconv.Itoa(int(next(3000))), UserID: int64(next(2))}
 		if step < 12000 && step%3 > 0 || step%3 == 0 {
 			x.insert(key)
 			model[key] = true

@@ -35,7 +35,8 @@ func plantedInstallation() oauth.Installation {
 	}
 }
 
-// golden is what version 2 of the format is, to the byte. Stores hold such documents: a change of this test is a new format.
+// golden is what version 2 of the format is, to the byte. Stores hold such documents: a change of
+// this test is a new format.
 const golden = `{
 	"format": 2,
 	"client_id": "local.5c8bb1b0891cf2.87252039",
@@ -70,7 +71,7 @@ const golden = `{
 
 func goldenInstallation() oauth.Installation {
 	at := time.Date(2026, 11, 28, 20, 0, 0, 0, time.UTC)
-	return oauth.Installation{
+	return oauth.Installation{ //nolint:gosec // opens nothing
 		MemberID: member, ClientEndpoint: "https://example.bitrix24.com/rest/", ServerEndpoint: official,
 		AccessToken: "access <&> é", RefreshToken: "refresh", Expires: at.Add(time.Hour + 789), UserID: 7, Scope: []string{"crm", "task"}, Status: "L",
 		ApplicationToken: "application", PreviousApplicationToken: "previous", RotatedAt: at.Add(-time.Hour),
@@ -152,7 +153,8 @@ func TestCodecOpensOnlyItsOwn(t *testing.T) {
 	require.Equal(t, planted+"-a", string(in.AccessToken))
 }
 
-// TestCodecRefusesWhatItDoesNotKnow opens a document of a later version, in clear and in the encrypted part.
+// TestCodecRefusesWhatItDoesNotKnow opens a document of a later version, in clear and in the
+// encrypted part.
 func TestCodecRefusesWhatItDoesNotKnow(t *testing.T) {
 	t.Parallel()
 	key := oauth.Key{ClientID: clientID, MemberID: member, UserID: 7}

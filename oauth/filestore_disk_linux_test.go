@@ -2,10 +2,10 @@ package oauth_test
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -36,7 +36,7 @@ func fillDisk(t *testing.T, dir string) (empty func()) {
 	for n := 0; ; n++ {
 		err := os.MkdirAll(folder, 0o700)
 		if err == nil {
-			err = os.WriteFile(filepath.Join(folder, fmt.Sprint(n)), make([]byte, 4096), 0o600)
+			err = os.WriteFile(filepath.Join(folder, strconv.Itoa(n)), make([]byte, 4096), 0o600)
 		}
 		if err != nil {
 			require.ErrorIs(t, err, syscall.ENOSPC)

@@ -17,13 +17,14 @@ const (
 	lockPrefix = "lock."
 	// lockFiles is the number of lock files, among which installations are spread.
 	lockFiles = 16
-	// Waiting for another process starts with lockPause and ends with maxLockPause, about the time of a write.
+	// Waiting for another process starts with lockPause and ends with maxLockPause, about the time
+	// of a write.
 	lockPause    = time.Millisecond
 	maxLockPause = 16 * time.Millisecond
 )
 
-// fileLock is one of the locks of a directory. Its file stays open, so that a lock can be taken when
-// the process has no descriptor left.
+// fileLock is one of the locks of a directory. Its file stays open, so that a lock can be taken
+// when the process has no descriptor left.
 type fileLock struct {
 	name string
 	turn chan struct{} // full while a goroutine of this process has the lock, or is next
@@ -91,11 +92,13 @@ func (l *fileLock) release() {
 	<-l.turn
 }
 
-// try takes the lock if no other process has it. The caller has the turn. The lock counts only if its
-// file still has its name: somebody may have removed it, and others lock the one that came after it.
+// try takes the lock if no other process has it. The caller has the turn. The lock counts only if
+// its file still has its name: somebody may have removed it, and others lock the one that came
+// after it.
 func (l *fileLock) try(root *os.Root) (ok bool, err error) {
 	if l.file == nil {
-		// For reading: a file that is open for writing would keep the file system from being made read-only.
+		// For reading: a file that is open for writing would keep the file system from being made
+		// read-only.
 		if l.file, err = root.OpenFile(l.name, os.O_RDONLY|os.O_CREATE, filePerm); err != nil {
 			l.file = nil
 			return false, fmt.Errorf("oauth: file store: %w", err)

@@ -18,7 +18,8 @@ const (
 	dirPerm  = 0o700
 	// formatFile says what the directory is. It comes first and goes last.
 	formatFile = "format.json"
-	// storeFormat changes when older versions cannot use the directory any more. Format 1 had no formatFile.
+	// storeFormat changes when older versions cannot use the directory any more. Format 1 had no
+	// formatFile.
 	storeFormat = 2
 	storeName   = "b24events/oauth.FileStore"
 )
@@ -37,8 +38,8 @@ type fileOption func(*fileConfig) error
 
 func (o fileOption) applyFile(cfg *fileConfig) error { return o(cfg) }
 
-// WithTrustedParents leaves the directories above that of the store unchecked. It is for a machine or
-// a container in which nobody else works, such as one with a volume that all may write to.
+// WithTrustedParents leaves the directories above that of the store unchecked. It is for a machine
+// or a container in which nobody else works, such as one with a volume that all may write to.
 func WithTrustedParents() FileOption {
 	return fileOption(func(cfg *fileConfig) error {
 		cfg.trustedParents = true
@@ -50,15 +51,15 @@ func WithTrustedParents() FileOption {
 // removes what writers that were killed have left, and makes files private that are not, as those
 // copied back from a backup may be.
 //
-// It refuses a directory that others can write to or that another user owns: they could put tokens of
-// their own there. It refuses one if others could replace it by another: the directories above must
-// belong to this user or to root, and must not be writable by others unless they are sticky, as /tmp
-// is. A group whose ID is that of this user is not among the others. A directory that others can list
-// is accepted, as the files themselves are private. The check works on Unix; on Windows the directory
-// has the access rights of the one above it.
+// It refuses a directory that others can write to or that another user owns: they could put tokens
+// of their own there. It refuses one if others could replace it by another: the directories above
+// must belong to this user or to root, and must not be writable by others unless they are sticky,
+// as /tmp is. A group whose ID is that of this user is not among the others. A directory that
+// others can list is accepted, as the files themselves are private. The check works on Unix; on
+// Windows the directory has the access rights of the one above it.
 //
-// It refuses, with an [ErrUnreadable], a directory that another version of this package or something
-// else has filled, and leaves it as it is.
+// It refuses, with an [ErrUnreadable], a directory that another version of this package or
+// something else has filled, and leaves it as it is.
 func NewFileStore(dir string, opts ...FileOption) (*FileStore, error) {
 	var cfg fileConfig
 	for _, opt := range opts {

@@ -26,11 +26,11 @@ func checkParents(dir string) error {
 	if err != nil {
 		return fmt.Errorf("oauth: file store: %w", err)
 	}
-	real, err := filepath.EvalSymlinks(given)
+	target, err := filepath.EvalSymlinks(given)
 	if err != nil {
 		return fmt.Errorf("oauth: file store: %w", err)
 	}
-	for _, path := range []string{given, real} {
+	for _, path := range []string{given, target} {
 		for path != filepath.Dir(path) {
 			path = filepath.Dir(path)
 			info, err := os.Stat(path)

@@ -511,7 +511,8 @@ func TestFileStoreDoesNotFollowFolders(t *testing.T) {
 	requireNothingPlanted(t, err)
 }
 
-// TestFileStoreRefusesOtherDirectories opens directories that something else has filled. They stay as they are.
+// TestFileStoreRefusesOtherDirectories opens directories that something else has filled. They stay
+// as they are.
 func TestFileStoreRefusesOtherDirectories(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -652,7 +653,8 @@ func TestFileStoreRefusesUnsafeParents(t *testing.T) {
 	}
 }
 
-// TestFileStoreRefusesUnsafeFolders opens one whose inner folders others can write to, as after a careless copy.
+// TestFileStoreRefusesUnsafeFolders opens one whose inner folders others can write to, as after a
+// careless copy.
 func TestFileStoreRefusesUnsafeFolders(t *testing.T) {
 	t.Parallel()
 	for _, inner := range []string{folderOfApplication, filepath.Join(folderOfApplication, member[:2])} {
@@ -675,7 +677,8 @@ func TestFileStoreRefusesUnsafeFolders(t *testing.T) {
 	require.ErrorContains(t, err, "another user owns")
 }
 
-// BenchmarkFileStore measures what each verified delivery costs, and each renewal, which waits for the disk.
+// BenchmarkFileStore measures what each verified delivery costs, and each renewal, which waits for
+// the disk.
 func BenchmarkFileStore(b *testing.B) {
 	for name, opts := range map[string][]oauth.FileOption{"plain": nil, "encrypted": {oauth.WithEncryptionKey(encryptionKey(1))}} {
 		s, in := fileStore(b, b.TempDir(), opts...), plantedInstallation()

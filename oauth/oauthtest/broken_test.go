@@ -200,9 +200,9 @@ func (s *brokenStore) List(ctx context.Context, after oauth.Key, limit int) ([]o
 		case s.has("lists in the order of a collation") && !strings.EqualFold(a.MemberID, b.MemberID):
 			return strings.Compare(strings.ToLower(a.MemberID), strings.ToLower(b.MemberID))
 		case s.has("lists users as text"):
-			return cmp.Or(strings.Compare(a.MemberID, b.MemberID), strings.Compare(fmt.Sprint(a.UserID), fmt.Sprint(b.UserID)))
+			return cmp.Or(strings.Compare(a.MemberID, b.MemberID), strings.Compare(strconv.FormatInt(a.UserID, 10), strconv.FormatInt(b.UserID, 10)))
 		case s.has("lists in no order"):
-			return strings.Compare(fmt.Sprint(hash(a)), fmt.Sprint(hash(b)))
+			return cmp.Compare(hash(a), hash(b))
 		}
 		return cmp.Or(strings.Compare(a.MemberID, b.MemberID), cmp.Compare(a.UserID, b.UserID))
 	}

@@ -137,8 +137,14 @@ func testListPages(k kit) {
 		}
 	}
 	for _, after := range []oauth.Key{
-		{MemberID: "", UserID: math.MaxInt64}, {MemberID: "a", UserID: 3}, {MemberID: "a", UserID: math.MaxInt64}, {MemberID: "a,"}, {MemberID: "zz"},
-		{MemberID: "a-", UserID: 0}, {MemberID: "\x7f"}, {MemberID: strings.Repeat("a", 64), UserID: 5},
+		{MemberID: "", UserID: math.MaxInt64},
+		{MemberID: "a", UserID: 3},
+		{MemberID: "a", UserID: math.MaxInt64},
+		{MemberID: "a,"},
+		{MemberID: "zz"},
+		{MemberID: "a-", UserID: 0},
+		{MemberID: "\x7f"},
+		{MemberID: strings.Repeat("a", 64), UserID: 5},
 	} {
 		after.ClientID = application
 		page, err := k.List(k.Context(), after, len(keys))
