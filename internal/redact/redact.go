@@ -11,6 +11,7 @@ package redact
 import (
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/b24events/b24events/internal/phpform"
 )
@@ -38,6 +39,7 @@ const (
 // not safe for concurrent use.
 type Set struct {
 	secrets []string
+	odd     bool // one of them changes when it is encoded
 	over    bool // there were more than maxSecrets
 	finder  *finder
 }
@@ -61,6 +63,7 @@ func (s *Set) add(secret string) {
 		s.over = true
 	default:
 		s.secrets, s.finder = append(s.secrets, secret), nil
+		s.odd = s.odd || strings.ContainsFunc(secret, isOdd)
 	}
 }
 
@@ -200,13 +203,33 @@ func (s *Set) text(text string, cut bool) string {
 		return Mark
 	}
 	spans := credentials(text, nil)
-	if len(s.secrets) > 0 {
+	if len(s.secrets) > 0 && (cut || !s.absent(text)) {
 		if s.finder == nil {
 			s.finder = newFinder(s.secrets)
 		}
 		spans = s.finder.find(text, cut, spans)
 	}
 	return without(text, spans)
+}
+
+// absent reports whether a text surely holds no secret. It is for short texts, for which a finder does not
+// pay: most of what is printed is names and numbers.
+func (s *Set) absent(text string) bool {
+	const short, few = 256, 16
+	if s.odd || len(text) > short || len(s.secrets) > few || strings.ContainsAny(text, `%\&`) {
+		return false
+	}
+	for _, secret := range s.secrets {
+		if strings.Contains(text, secret[:min(len(secret), maxDepth)]) {
+			return false
+		}
+	}
+	return true
+}
+
+// isOdd reports whether a character of a secret may be written in another way.
+func isOdd(r rune) bool {
+	return r <= ' ' || r >= utf8.RuneSelf || strings.ContainsRune(`%\&+`, r)
 }
 
 // Clean returns text without secrets and fit for one line, as [Line] makes it.
