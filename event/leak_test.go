@@ -187,8 +187,8 @@ func TestPrintedLinesAreNotForged(t *testing.T) {
 		}
 	}
 	b := event.Binding{Event: "ONX\x1b[2J", Handler: "https://a.example/\u202e\nx?token=0123456789", AuthType: 1}
-	require.Equal(t, "ONX [2J https://a.example/ x?… user 1", b.String())
-	require.Equal(t, "ONX offline a b", event.Binding{Event: "ONX", Offline: true, Connector: "a\nb"}.String())
+	require.Equal(t, `ONX\u001b[2J https://a.example/\u202e\u000ax?… user 1`, b.String())
+	require.Equal(t, `ONX offline a\u000ab`, event.Binding{Event: "ONX", Offline: true, Connector: "a\nb"}.String())
 }
 
 // TestSecretsHaveNoBinaryEncoding covers encoders that would write a secret, or a mark in its place, to disk or to a wire.

@@ -51,7 +51,7 @@ func (b Binding) String() string {
 	if b.AuthType != 0 && !b.Offline {
 		text += " user " + strconv.FormatInt(b.AuthType, 10)
 	}
-	return redact.New().Clean(text, maxBindingText)
+	return redact.Escape(redact.New().Redact(text), maxBindingText)
 }
 
 // maxBindingText bounds what [Binding.String] returns, in characters.

@@ -1,6 +1,7 @@
 package redact
 
 import (
+	"fmt"
 	"strconv"
 	"strings"
 	"unicode"
@@ -32,6 +33,31 @@ func Clean(text string, limit int) string {
 		}
 		b.WriteRune(r)
 		count++
+	}
+	return b.String()
+}
+
+// Escape is [Clean] for texts that people compare, such as names and addresses: it keeps spaces, and
+// writes what does not print as \u001b or, if it is not UTF-8, as \xff.
+func Escape(text string, limit int) string {
+	var b strings.Builder
+	count := 0
+	for i, r := range text {
+		if count == limit {
+			b.WriteString("…")
+			break
+		}
+		count++
+		switch {
+		case r == utf8.RuneError && !strings.HasPrefix(text[i:], string(utf8.RuneError)):
+			_, _ = fmt.Fprintf(&b, `\x%02x`, text[i])
+		case r > 0xffff && !unicode.IsPrint(r):
+			_, _ = fmt.Fprintf(&b, `\U%08x`, r)
+		case !unicode.IsPrint(r):
+			_, _ = fmt.Fprintf(&b, `\u%04x`, r)
+		default:
+			b.WriteRune(r)
+		}
 	}
 	return b.String()
 }

@@ -239,6 +239,8 @@ func TestClean(t *testing.T) {
 		})
 	}
 	require.Equal(t, "Fill Title 1 < 2", redact.Plain(`Fill <b class="x">Title</b> 1 < 2<script`, 100))
+	require.Equal(t, `a b\u001b\u009b\u202e\u000a\xff\U000e0001é…`, redact.Escape("a b\x1b\u009b\u202e\n\xff\U000e0001éx", 10))
+	require.Equal(t, "\ufffd", redact.Escape("\ufffd", 10))
 	require.Equal(t, "crm.deal", redact.Word("crm.deal"))
 	require.Equal(t, `"x level=ERROR"`, redact.Word("x\nlevel=ERROR"))
 	require.Equal(t, `"a=b"`, redact.Word("a=b"))
