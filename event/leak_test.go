@@ -115,6 +115,14 @@ func TestNothingLeaks(t *testing.T) {
 	}.Encode())
 	bots, err := event.OnImBotMessageAdd.Decode(old)
 	require.NoError(t, err)
+	ready := delivery(t, url.Values{
+		"event": {"ONAPPUSERREADY"}, "data[access_token]": {planted["bot"]}, "data[refresh_token]": {planted["bot refresh"]},
+		"data[domain]": {"oauth.example " + planted["bot"]},
+	}.Encode())
+	user, err := event.OnAppUserReady.Decode(ready)
+	require.NoError(t, err)
+	require.Equal(t, event.Secret(planted["bot refresh"]), user.RefreshToken)
+	user.Domain = "" // a text of the sender, which the payload by itself cannot tell from others
 	frame := delivery(t, url.Values{
 		"AUTH_ID": {planted["access"]}, "REFRESH_ID": {planted["refresh"]}, "APPLICATION_TOKEN": {planted["application"]}, "DOMAIN": {"p"},
 		"PLACEMENT": {"DEFAULT"}, "PLACEMENT_OPTIONS": {`{"auth":"` + planted["nested"] + `","m":"` + planted["access"] + `"}`},
@@ -137,7 +145,7 @@ func TestNothingLeaks(t *testing.T) {
 		d, *d, d.Auth, &d.Auth, d.Data, &d.Data, payload, &payload, payload.Context, &payload.Context, payload.Bot,
 		d.Data.Get("context"), d.Data.Get("context", "echo"), d.Data.Get("TOKEN"), d.Data.Get("bot", "auth", "access_token"),
 		confirm, *confirm, confirm.Data, confirmed, &confirmed, confirm.Data.Get("TOKEN"),
-		old, *old, old.Data, bots, &bots, frame, *frame, frame.Auth, frame.Data, frame.Data.Get("PLACEMENT_OPTIONS"),
+		ready, *ready, ready.Data, user, &user, old, *old, old.Data, bots, &bots, frame, *frame, frame.Auth, frame.Data, frame.Data.Get("PLACEMENT_OPTIONS"),
 		record, *record, record.Data, built, &built, built.Get("m"), built.Get("password"),
 		d.Auth.AccessToken, &d.Auth.AccessToken,
 		[]event.Secret{d.Auth.AccessToken},

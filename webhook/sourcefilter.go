@@ -12,6 +12,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/b24events/b24events/internal/redact"
 )
 
 // DefaultSourceList is the address of the list of queue servers that serve the cloud portals outside of
@@ -224,7 +226,7 @@ func (f *SourceFilter) refuse(w http.ResponseWriter, r *http.Request, from netip
 	if ctx := r.Context(); f.cfg.logger.Enabled(ctx, slog.LevelWarn) {
 		f.cfg.logger.LogAttrs(ctx, slog.LevelWarn, message, //nolint:sloglint // one of two static messages
 			slog.String(KeyReason, string(reason)), slog.Int(KeyStatus, answerTo(reason).status),
-			slog.String(KeySource, from.String()), slog.String(KeyRemoteAddr, r.RemoteAddr))
+			slog.String(KeySource, from.String()), slog.String(KeyRemoteAddr, redact.Clean(r.RemoteAddr, maxAddr)))
 	}
 }
 
