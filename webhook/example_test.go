@@ -127,3 +127,43 @@ func ExampleTokens() {
 	_, _ = fmt.Fprintln(os.Stdout, errors.Is(err, webhook.ErrConfig))
 	// Output: true
 }
+
+// Outgoing webhooks of two portals, and an application. Each token speaks for its own portal.
+func ExampleTokensOf() {
+	const shop, office = "a223c6b3710f85df22e9377d6c4f7553", "b8f3a9d0c1e24f6a9b7c5d3e1f2a4b6c"
+	v := webhook.Any(
+		webhook.TokensOf(shop, "0123456789abcdef0123456789abcdef"),
+		webhook.TokensOf(office, "fedcba9876543210fedcba9876543210"),
+		webhook.Installations("local.5f6e7d8c9b0a1.23456789", installations{office: "9f86d081884c7d659a2feaa0c55ad015"}),
+	)
+	from := func(member string, token event.Secret) {
+		d := &event.Delivery{Name: "ONCRMDEALUPDATE", Auth: event.Auth{MemberID: member, ApplicationToken: token}}
+		proof, err := v.Verify(context.Background(), d)
+		_, _ = fmt.Fprintf(os.Stdout, "%q %v\n", proof.By, errors.Is(err, event.ErrForbidden))
+	}
+	from(shop, "0123456789abcdef0123456789abcdef")
+	from(office, "fedcba9876543210fedcba9876543210")
+	from(office, "9f86d081884c7d659a2feaa0c55ad015")
+	from(office, "0123456789abcdef0123456789abcdef") // the token of the other portal
+	// Output:
+	// "webhook" false
+	// "webhook" false
+	// "installation" false
+	// "" true
+}
+
+// Only the platform's queue servers reach the handler, through a reverse proxy on the same machine.
+func ExampleSourceFilter() {
+	ctx, stop := context.WithCancel(context.Background()) // signal.NotifyContext in a program
+	defer stop()
+	h, err := webhook.NewHandler(webhook.Tokens(os.Getenv("B24_TOKEN")), event.NewMux())
+	if err != nil {
+		panic(err)
+	}
+	filter, err := webhook.NewSourceFilter(webhook.WithTrustedProxies("X-Forwarded-For", "127.0.0.1", "::1"))
+	if err != nil {
+		panic(err)
+	}
+	go func() { _ = filter.Run(ctx) }() // keeps the list fresh until ctx ends
+	http.Handle("POST /bitrix24", filter.Wrap(h))
+}
