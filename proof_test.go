@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -19,7 +20,10 @@ import (
 	"github.com/b24events/b24events/webhook"
 )
 
-const hookToken = "3333333333333333333333333333333c"
+const (
+	hookToken   = "3333333333333333333333333333333c"
+	installedOn = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+)
 
 // application is one that is installed on a portal with an application token. It cannot reach the portal.
 func application(t *testing.T, store oauth.Store, clientID, member, token string) *oauth.Portals {
@@ -46,10 +50,10 @@ func postForm(t *testing.T, h http.Handler, body string) int {
 }
 
 // signed is an event as somebody who knows the token can send it.
-func signed(name, member, token string, more ...string) string {
-	v := url.Values{"event": {name}, "ts": {"1727018926"}, "auth[member_id]": {member}, "auth[application_token]": {token}}
-	for i := 0; i < len(more); i += 2 {
-		v.Set(more[i], more[i+1])
+func signed(name, token string, more ...string) string {
+	v := url.Values{"event": {name}, "ts": {"1727018926"}, "auth[member_id]": {installedOn}, "auth[application_token]": {token}}
+	for pair := range slices.Chunk(more, 2) {
+		v.Set(pair[0], pair[1])
 	}
 	return v.Encode()
 }
@@ -57,7 +61,7 @@ func signed(name, member, token string, more ...string) string {
 // TestDocumentedBotsInAnApplication: the portal of a bot of the second version stands inside data only, and the token proves it.
 func TestDocumentedBotsInAnApplication(t *testing.T) {
 	t.Parallel()
-	const member, token = "bac1cd5c8940947a75e0d71b1a84e348", "831c76b092f9f135d9b6b36c3a720757"
+	const member, token = "bac1cd5c8940947a75e0d71b1a84e348", "831c76b092f9f135d9b6b36c3a720757" //nolint:gosec // published
 	files, err := filepath.Glob(filepath.Join("event", "testdata", "events", "ONIMBOTV2*.form"))
 	require.NoError(t, err)
 	tried := 0
@@ -66,7 +70,7 @@ func TestDocumentedBotsInAnApplication(t *testing.T) {
 			continue
 		}
 		tried++
-		body, err := os.ReadFile(file)
+		body, err := os.ReadFile(file) //nolint:gosec // one of ours
 		require.NoError(t, err)
 		t.Run(filepath.Base(file), func(t *testing.T) {
 			t.Parallel()
@@ -96,7 +100,7 @@ func TestDocumentedBotsInAnApplication(t *testing.T) {
 // TestFixedTokenChangesNoInstallation: the token of an outgoing webhook beside an application moves nothing of the application.
 func TestFixedTokenChangesNoInstallation(t *testing.T) {
 	t.Parallel()
-	const member, token = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "1111111111111111111111111111111a"
+	const member, token = installedOn, "1111111111111111111111111111111a"
 	for _, name := range []string{"ONAPPPAYMENT", "ONAPPUPDATE", "ONAPPINSTALL", "ONAPPMETHODCONFIRM", "ONAPPUNINSTALL", "ONCRMDEALUPDATE"} {
 		for kind, fixed := range map[string]*webhook.TokenVerifier{
 			"unbound": webhook.Tokens(hookToken), "bound": webhook.TokensOf(member, hookToken),
@@ -125,7 +129,7 @@ func TestFixedTokenChangesNoInstallation(t *testing.T) {
 				})
 				h, err := webhook.NewHandler(webhook.Any(portals, fixed), mux, webhook.WithSync())
 				require.NoError(t, err)
-				status := postForm(t, h, signed(name, member, hookToken, "auth[access_token]", "x", "data[STATUS]", "F", "data[FIELDS][ID]", "1"))
+				status := postForm(t, h, signed(name, hookToken, "auth[access_token]", "x", "data[STATUS]", "F", "data[FIELDS][ID]", "1"))
 				if name == "ONCRMDEALUPDATE" && kind == "bound" {
 					require.Equal(t, http.StatusOK, status)
 					require.Equal(t, 1, ran)
@@ -145,7 +149,7 @@ func TestFixedTokenChangesNoInstallation(t *testing.T) {
 // TestTwoApplicationsBehindOneHandler: the removal of one leaves the other alone.
 func TestTwoApplicationsBehindOneHandler(t *testing.T) {
 	t.Parallel()
-	const member, tokenA, tokenB = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "1111111111111111111111111111111a", "2222222222222222222222222222222b"
+	const member, tokenA, tokenB = installedOn, "1111111111111111111111111111111a", "2222222222222222222222222222222b"
 	store := oauth.NewMemoryStore()
 	a := application(t, store, "app.a", member, tokenA)
 	b := application(t, store, "app.b", member, tokenB)
@@ -161,10 +165,10 @@ func TestTwoApplicationsBehindOneHandler(t *testing.T) {
 	})
 	h, err := webhook.NewHandler(webhook.Any(a, b), mux, webhook.WithSync())
 	require.NoError(t, err)
-	require.Equal(t, http.StatusOK, postForm(t, h, signed("ONAPPUNINSTALL", member, tokenB)))
-	require.Equal(t, http.StatusOK, postForm(t, h, signed("ONCRMDEALUPDATE", member, tokenB, "data[FIELDS][ID]", "1")))
-	require.Equal(t, http.StatusOK, postForm(t, h, signed("ONCRMDEALUPDATE", member, tokenA, "data[FIELDS][ID]", "1")))
-	require.Equal(t, http.StatusForbidden, postForm(t, h, signed("ONCRMDEALUPDATE", member, hookToken, "data[FIELDS][ID]", "1")))
+	require.Equal(t, http.StatusOK, postForm(t, h, signed("ONAPPUNINSTALL", tokenB)))
+	require.Equal(t, http.StatusOK, postForm(t, h, signed("ONCRMDEALUPDATE", tokenB, "data[FIELDS][ID]", "1")))
+	require.Equal(t, http.StatusOK, postForm(t, h, signed("ONCRMDEALUPDATE", tokenA, "data[FIELDS][ID]", "1")))
+	require.Equal(t, http.StatusForbidden, postForm(t, h, signed("ONCRMDEALUPDATE", hookToken, "data[FIELDS][ID]", "1")))
 	require.Equal(t, []string{"app.b", "app.a"}, deals)
 	_, err = a.Installation(t.Context(), member)
 	require.NoError(t, err)

@@ -14,7 +14,7 @@ type contradiction string
 func (c contradiction) Error() string { return string(ErrForbidden) + ": " + string(c) }
 
 // Is reports that c is an [ErrForbidden].
-func (c contradiction) Is(target error) bool { return target == ErrForbidden } //nolint:errorlint // Is compares sentinels
+func (c contradiction) Is(target error) bool { return target == ErrForbidden }
 
 const (
 	errOtherPortal = contradiction("an auth block in its data names another portal than the proven one")

@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -31,8 +32,8 @@ func proof() event.Proof {
 func sent(t *testing.T, name string, more ...string) *event.Delivery {
 	t.Helper()
 	v := url.Values{"event": {name}, "auth[member_id]": {proven}, "auth[application_token]": {appToken}}
-	for i := 0; i < len(more); i += 2 {
-		v.Set(more[i], more[i+1])
+	for pair := range slices.Chunk(more, 2) {
+		v.Set(pair[0], pair[1])
 	}
 	d, err := event.Parse("", []byte(v.Encode()))
 	require.NoError(t, err)
@@ -66,7 +67,7 @@ func TestProofReplacesTheClaim(t *testing.T) {
 	require.NoError(t, err)
 	require.Contains(t, string(doc), `"member_id":""`, "what is not proven is not printed as if it were")
 	var log strings.Builder
-	slog.New(slog.NewTextHandler(&log, nil)).Info("x", "delivery", d)
+	slog.New(slog.NewTextHandler(&log, nil)).LogAttrs(t.Context(), slog.LevelInfo, "x", slog.Any("delivery", d))
 	require.NotContains(t, log.String(), "evil")
 	require.NotContains(t, log.String(), proven)
 }
@@ -274,7 +275,7 @@ func TestEveryDocumentedAuthBlockIsFound(t *testing.T) {
 	require.NotEmpty(t, files)
 	blocks := 0
 	for _, file := range files {
-		content, err := os.ReadFile(file)
+		content, err := os.ReadFile(file) //nolint:gosec // one of ours
 		require.NoError(t, err)
 		d, err := event.Parse("", content)
 		require.NoError(t, err)

@@ -97,7 +97,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	t := h.inFlight.ticket()
 	defer t.release()
-	d, held, reason, err := h.read(w, r, t)
+	d, held, reason, err := h.read(w, r, t) //nolint:contextcheck // waiting for room ends with the Handler, not with the request
 	if err != nil {
 		if answerTo(reason).status == http.StatusServiceUnavailable {
 			h.count.dropped.Add(1)

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -57,7 +58,7 @@ func (u *upload) send(h http.Handler, declared int64) int {
 
 // sized is an event of about n bytes.
 func sized(id, n int) string {
-	return body("ONCRMDEALUPDATE", fields{"data[FIELDS][ID]": fmt.Sprint(id), "data[X]": strings.Repeat("x", n)})
+	return body("ONCRMDEALUPDATE", fields{"data[FIELDS][ID]": strconv.Itoa(id), "data[X]": strings.Repeat("x", n)})
 }
 
 // hostile is a body of 1 MB that holds as much as a body can once it is parsed.
@@ -320,7 +321,7 @@ func TestHeldMemory(t *testing.T) { //nolint:paralleltest // it measures the mem
 	for i := 0; distinct.Len() < 8<<10-8; i++ {
 		_, _ = fmt.Fprintf(&distinct, "data[%x]&", i)
 	}
-	for name, text := range map[string]string{
+	for name, text := range map[string]string{ //nolint:paralleltest // as above
 		"usual":           dealUpdate(1),
 		"a list":          fill("data[]&"),
 		"lists of lists":  fill("data[][]&"),
@@ -331,7 +332,7 @@ func TestHeldMemory(t *testing.T) { //nolint:paralleltest // it measures the mem
 		"escapes":         head + "data=" + strings.Repeat("%41", (8<<10-len(head))/3),
 		"named, 8 levels": fill("data[a][b][c][d][e][f][g][]&"),
 	} {
-		t.Run(name, func(t *testing.T) { //nolint:paralleltest // as above
+		t.Run(name, func(t *testing.T) {
 			release := make(chan struct{})
 			h, err := webhook.NewHandler(anyPortal(), do(func(context.Context, *event.Delivery) error {
 				<-release

@@ -3,6 +3,7 @@ package webhook_test
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/url"
 	"os"
@@ -98,9 +99,7 @@ func TestInnerAuthOfAnotherPortal(t *testing.T) {
 			if name == "no outer portal" {
 				w = fields{"auth[application_token]": token}
 			}
-			for key, value := range test.more {
-				w[key] = value
-			}
+			maps.Copy(w, test.more)
 			require.Equal(t, http.StatusForbidden, post(h, body(test.event, w)))
 			shutdown(t, h)
 			require.Empty(t, rec.deliveries())
@@ -186,7 +185,7 @@ func botSamples(t *testing.T) map[string]string {
 	samples := map[string]string{}
 	for _, file := range files {
 		if name := filepath.Base(file); strings.Count(name, ".") == 1 { // those with .2 come by polling
-			content, err := os.ReadFile(file)
+			content, err := os.ReadFile(file) //nolint:gosec // one of ours
 			require.NoError(t, err)
 			samples[name] = string(content)
 		}
@@ -198,7 +197,7 @@ func botSamples(t *testing.T) map[string]string {
 // What the documentation's samples name.
 const (
 	botPortal = "bac1cd5c8940947a75e0d71b1a84e348"
-	botToken  = "831c76b092f9f135d9b6b36c3a720757"
+	botToken  = "831c76b092f9f135d9b6b36c3a720757" //nolint:gosec // published
 )
 
 func TestDocumentedBotsOfTheSecondVersion(t *testing.T) {
@@ -256,8 +255,8 @@ func TestLanesAreOfTheProvenPortal(t *testing.T) {
 			deal(portalA, tokenB)
 			deal(portalB, hookKey)
 			deal("", hookKey) // the token proves the portal
+			synctest.Wait()   // the first of each has begun
 		}
-		synctest.Wait()
 		require.Equal(t, 3, h.Stats().Running, "an object of each application and portal at the same time")
 		shutdown(t, h)
 		s := h.Stats()
@@ -281,7 +280,9 @@ func TestVerifierOfAnotherPortal(t *testing.T) {
 // elsewhere proves another portal than the one claimed, as an OAuth server may.
 type elsewhere struct{}
 
-func (elsewhere) Verify(context.Context, *event.Delivery) (event.Proof, error) { return installed(portalB), nil }
+func (elsewhere) Verify(context.Context, *event.Delivery) (event.Proof, error) {
+	return installed(portalB), nil
+}
 
 func TestProofWithoutAKind(t *testing.T) {
 	t.Parallel()

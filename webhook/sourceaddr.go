@@ -3,6 +3,7 @@ package webhook
 import (
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 )
 
@@ -18,14 +19,13 @@ func (f *SourceFilter) source(r *http.Request) (netip.Addr, bool) {
 	if !ok || f.cfg.header == "" || !within(f.cfg.proxies, at) {
 		return at, ok
 	}
-	lines := r.Header.Values(f.cfg.header)
-	for i := len(lines) - 1; i >= 0; i-- {
-		hops, wellFormed := hopsOf(f.cfg.header, lines[i])
+	for _, line := range slices.Backward(r.Header.Values(f.cfg.header)) {
+		hops, wellFormed := hopsOf(f.cfg.header, line)
 		if !wellFormed {
 			return netip.Addr{}, false
 		}
-		for j := len(hops) - 1; j >= 0; j-- {
-			if at, ok = hostAddr(hops[j]); !ok || !within(f.cfg.proxies, at) {
+		for _, hop := range slices.Backward(hops) {
+			if at, ok = hostAddr(hop); !ok || !within(f.cfg.proxies, at) {
 				return at, ok
 			}
 		}

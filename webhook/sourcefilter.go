@@ -279,7 +279,7 @@ func (f *SourceFilter) Run(ctx context.Context) error {
 		case <-timer.C:
 		case <-ctx.Done():
 			timer.Stop()
-			return nil //nolint:nilerr // the end of ctx is how Run ends
+			return nil
 		}
 		timer.Stop()
 	}

@@ -98,8 +98,10 @@ func TestFixedTokensProveOnePortal(t *testing.T) {
 			{named("ONAPPINSTALL", delivery(portalA, tokenB)), "not authenticated"},
 		}},
 		"member IDs that are none": {webhook.Tokens(hookKey), []sent{
-			{delivery("a b", hookKey), "not authenticated"}, {delivery(strings.Repeat("a", 129), hookKey), "not authenticated"},
-			{delivery("..", hookKey), "not authenticated"}, {delivery("x\nlevel=ERROR", hookKey), "not authenticated"},
+			{delivery("a b", hookKey), "not authenticated"},
+			{delivery(strings.Repeat("a", 129), hookKey), "not authenticated"},
+			{delivery("..", hookKey), "not authenticated"},
+			{delivery("x\nlevel=ERROR", hookKey), "not authenticated"},
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -3,8 +3,8 @@ package phpform
 import "unsafe"
 
 const (
-	arrayBytes = int64(unsafe.Sizeof(array{})) //nolint:gosec // a size, no pointer
-	entryBytes = int64(unsafe.Sizeof(Entry{})) //nolint:gosec // a size, no pointer
+	arrayBytes = int64(unsafe.Sizeof(array{}))
+	entryBytes = int64(unsafe.Sizeof(Entry{}))
 )
 
 // Size returns about how many bytes of memory v holds: its arrays, with what they have in reserve, and the text of its keys
