@@ -55,9 +55,12 @@ const (
 	domainKey
 )
 
+// maxAuthKey leaves room for letters such as the Kelvin sign, which are longer than the k that they equal.
+const maxAuthKey = 2 * len("application_token")
+
 func authKeyOf(key string) authKey {
 	switch {
-	case len(key) < len("domain") || len(key) > len("application_token"):
+	case len(key) < len("domain") || len(key) > maxAuthKey:
 		return otherKey
 	case strings.EqualFold(key, "access_token"), strings.EqualFold(key, "refresh_token"):
 		return userToken

@@ -136,6 +136,8 @@ func TestInnerAuthBlocks(t *testing.T) {
 		"v2, empty":                         {"ONIMBOTV2MESSAGEADD", []string{"data[bot][auth][member_id]", "", "data[bot][auth][application_token]", ""}, ""},
 		"v2, another portal":                {"ONIMBOTV2MESSAGEADD", []string{"data[bot][auth][member_id]", another}, portal},
 		"v2, in upper case":                 {"ONIMBOTV2MESSAGEADD", []string{"data[BOT][Auth][MEMBER_ID]", another}, portal},
+		"v2, odd letters":                   {"ONIMBOTV2MESSAGEADD", []string{"data[bot][auth][application_to\u212Aen]", "x"}, token},
+		"anywhere, odd letters":             {"ONANYTHING", []string{"data[x][acce\u017F\u017F_to\u212Aen]", "t", "data[x][member_id]", another}, portal},
 		"v2, a list":                        {"ONIMBOTV2MESSAGEADD", []string{"data[bot][auth][member_id][]", proven}, portal},
 		"v2, with white space":              {"ONIMBOTV2MESSAGEADD", []string{"data[bot][auth][member_id]", proven + " "}, portal},
 		"v2, another token":                 {"ONIMBOTV2MESSAGEADD", []string{"data[bot][auth][application_token]", appToken[1:]}, token},

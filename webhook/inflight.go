@@ -59,7 +59,7 @@ func newInFlight(limit int64, intake context.Context, patience time.Duration) *i
 type ticket struct {
 	of         *inFlight
 	body, tree share
-	deadline   time.Time // of all its waits together; set by the first one
+	waited     time.Duration // for room, all waits together
 }
 
 type share struct {
@@ -82,10 +82,9 @@ func (t *ticket) take(from room, n int64) (share, error) {
 }
 
 func (t *ticket) wait(from room, n int64) error {
-	if t.deadline.IsZero() {
-		t.deadline = time.Now().Add(t.of.patience)
-	}
-	ctx, cancel := context.WithDeadlineCause(t.of.intake, t.deadline, ErrBusy)
+	start := time.Now()
+	defer func() { t.waited += time.Since(start) }()
+	ctx, cancel := context.WithTimeoutCause(t.of.intake, t.of.patience-t.waited, ErrBusy)
 	defer cancel()
 	if from.sem.Acquire(ctx, n) != nil {
 		return context.Cause(ctx)

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -64,6 +65,47 @@ func TestDribbledBody(t *testing.T) {
 			require.True(t, resp.Close)
 			require.EqualValues(t, 1, h.Stats().Rejected[webhook.ReasonTimeout])
 			require.Empty(t, rec.deliveries())
+		})
+	}
+}
+
+// TestHostileConnections: on a real connection too nothing stays charged, and a body is what arrived of it.
+func TestHostileConnections(t *testing.T) {
+	t.Parallel()
+	event := dealUpdate(1)
+	large := sized(1, 200<<10)
+	for name, test := range map[string]struct {
+		head, body string
+		status     string
+	}{
+		"longer than declared": {fmt.Sprintf("Content-Length: %d\r\n", len(event)), event + "&auth[application_token]=x", "200"},
+		"breaks off":           {"Content-Length: 300000\r\n", large, "400"},
+		"breaks off early":     {"Content-Length: 300000\r\n", "event=ON", "400"},
+		"declares too much":    {"Content-Length: 10737418240\r\n", strings.Repeat("x", 1<<20+1), "413"},
+		"chunked":              {"Transfer-Encoding: chunked\r\n", fmt.Sprintf("%x\r\n%s\r\n0\r\n\r\n", len(large), large), "200"},
+		"chunked, breaks off":  {"Transfer-Encoding: chunked\r\n", fmt.Sprintf("%x\r\n%s", 2*len(large), large), "400"},
+		"chunked, no chunks":   {"Transfer-Encoding: chunked\r\n", large, "400"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := newHandler(t, nothing())
+			server := httptest.NewServer(h)
+			defer server.Close()
+			conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", server.Listener.Addr().String())
+			require.NoError(t, err)
+			defer func() { _ = conn.Close() }()
+			go func() {
+				_, _ = fmt.Fprintf(conn, "POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: %s\r\n%s\r\n%s", form, test.head, test.body)
+				_ = conn.(*net.TCPConn).CloseWrite() //nolint:forcetypeassert // it is one
+			}()
+			require.NoError(t, conn.SetReadDeadline(time.Now().Add(30*time.Second)))
+			resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+			require.NoError(t, err)
+			require.NoError(t, resp.Body.Close())
+			require.Equal(t, test.status, resp.Status[:3])
+			shutdown(t, h)
+			server.Close()
+			require.Zero(t, h.Stats().InFlight)
 		})
 	}
 }
