@@ -169,7 +169,7 @@ func TestSpoolOfAnotherQueueIsRefused(t *testing.T) {
 			spoil(t, f.spoolDir(dir))
 			before := files(t, dir)
 			var seen journal
-			err := newConsumer(t, f.api, seen.HandleEvent, offline.WithSpool(dir)).Run(t.Context())
+			err := newConsumer(t, f.api, seen.HandleEvent, offline.WithSpool(dir)).Drain(t.Context())
 			require.ErrorIs(t, err, offline.ErrSpoolOwner)
 			require.Empty(t, seen.entries())
 			require.Equal(t, before, files(t, dir), "nothing was touched")
