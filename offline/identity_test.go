@@ -20,7 +20,7 @@ import (
 )
 
 // second installs another application on the portal, with a queue of its own, and returns a client of it.
-func (f *fixture) second(events ...string) (*eventtest.Application, *rest.Client) {
+func (f *fixture) second(events ...string) *rest.Client {
 	f.t.Helper()
 	app, err := f.AddApp(eventtest.App{Scope: []string{"crm"}})
 	require.NoError(f.t, err)
@@ -31,20 +31,20 @@ func (f *fixture) second(events ...string) (*eventtest.Application, *rest.Client
 	for _, name := range events {
 		require.NoError(f.t, event.NewAPI(api).Bind(f.t.Context(), event.Binding{Event: name, Offline: true}))
 	}
-	return app, api
+	return api
 }
 
 // interrupted works a queue with a handler that is stopped in the middle of its first record, which stays in the spool.
-func interrupted(t *testing.T, c event.Caller, opts ...offline.Option) {
-	t.Helper()
-	ctx, kill := context.WithCancel(t.Context())
+func interrupted(tb testing.TB, c event.Caller, opts ...offline.Option) {
+	tb.Helper()
+	ctx, kill := context.WithCancel(tb.Context())
 	defer kill()
-	consumer := newConsumer(t, c, func(ctx context.Context, _ *event.Delivery) error {
+	consumer := newConsumer(tb, c, func(ctx context.Context, _ *event.Delivery) error {
 		kill()
 		<-ctx.Done()
 		return ctx.Err()
 	}, append(opts, offline.WithGrace(0))...)
-	require.ErrorIs(t, consumer.Drain(ctx), context.Canceled)
+	require.ErrorIs(tb, consumer.Drain(ctx), context.Canceled)
 }
 
 // files returns what is in a folder and below, by path.
@@ -116,7 +116,7 @@ func TestSpoolOfSeveralQueues(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	a, b := newFixture(t, eventtest.WithoutExtendedOffline()), newFixture(t, eventtest.WithoutExtendedOffline())
-	_, second := a.second("ONCRMDEALDELETE")
+	second := a.second("ONCRMDEALDELETE")
 	a.bind("erp", "ONCRMDEALUPDATE")
 	a.change("UPDATE", 1)
 	spool := offline.WithSpool(dir)
@@ -300,7 +300,7 @@ func TestFleetsOfTwoApplicationsShareALeaser(t *testing.T) {
 func TestConsumersOfTwoApplicationsShareALeaser(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
-	_, second := f.second("ONCRMDEALUPDATE")
+	second := f.second("ONCRMDEALUPDATE")
 	leaser := offline.NewMemoryLeaser()
 	f.change("UPDATE", 1)
 	var first, other journal
@@ -330,8 +330,8 @@ func TestRecordsAreProven(t *testing.T) {
 		"consumer with a spool": {
 			run: func(f *fixture, h event.Handler) error {
 				require.NoError(f.t, f.ChangeMoods(func(m *eventtest.Moods) { m.NoExtendedOffline = true }))
-				dir := f.t.(*testing.T).TempDir()
-				interrupted(f.t.(*testing.T), f.api, offline.WithSpool(dir))
+				dir := f.t.TempDir()
+				interrupted(f.t, f.api, offline.WithSpool(dir))
 				return newConsumer(f.t, f.api, h.HandleEvent, offline.WithSpool(dir)).Drain(f.t.Context())
 			},
 			want: func(f *fixture) event.Proof {

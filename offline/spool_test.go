@@ -437,7 +437,7 @@ func TestAnswerThatCannotBeReadIsKeptInTheSpool(t *testing.T) {
 	require.EqualValues(t, 1, c.Stats().Damaged)
 	files := spoolFiles(t, dir)
 	require.Len(t, files, 1)
-	kept, err := os.ReadFile(filepath.Join(f.spoolDir(dir), files[0])) //nolint:gosec // a path of the test
+	kept, err := os.ReadFile(filepath.Join(f.spoolDir(dir), files[0]))
 	require.NoError(t, err)
 	require.Contains(t, string(kept), "7405")
 }

@@ -15,7 +15,7 @@ import (
 type packetHead struct {
 	Version int  `json:"version"`
 	Rows    int  `json:"rows"`
-	Parked  bool `json:"parked,omitempty"` // the records were parked on the portal
+	Parked  bool `json:"parked"` // the records were parked on the portal
 }
 
 const (
@@ -44,8 +44,11 @@ func encodePacket(rows []json.RawMessage, parked bool) []byte {
 }
 
 func (l packetLines) encode() []byte {
-	head, _ := json.Marshal(packetHead{Version: packetVersion, Rows: l.count, Parked: l.parked}) // it never fails
-	doc := appendLine(nil, head)
+	head := fmt.Appendf(nil, `{"version":%d,"rows":%d`, packetVersion, l.count)
+	if l.parked {
+		head = append(head, `,"parked":true`...)
+	}
+	doc := appendLine(nil, append(head, '}'))
 	for _, r := range l.rows {
 		var line bytes.Buffer
 		line.WriteString(strconv.Itoa(r.at) + " ")

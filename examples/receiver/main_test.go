@@ -44,9 +44,9 @@ type process struct {
 }
 
 // start runs a receiver with the environment and waits until it is ready.
-func start(t *testing.T, env programtest.Env, args ...string) *process {
+func start(t *testing.T, env programtest.Env) *process {
 	t.Helper()
-	p := &process{Process: programtest.Start(t, run, env.With("LISTEN", "127.0.0.1:0", "LOG_FORMAT", "json"), args...)}
+	p := &process{Process: programtest.Start(t, run, env.With("LISTEN", "127.0.0.1:0", "LOG_FORMAT", "json"))}
 	p.ready(t)
 	return p
 }

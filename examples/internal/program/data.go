@@ -178,11 +178,11 @@ func WriteFile(path string, content []byte) error {
 // itself nor one that it is in may be writable by others, as ssh has it for its keys. A sticky folder
 // such as /tmp may be, because nobody can rename what is another's in it.
 func private(path string) error {
-	real, err := filepath.EvalSymlinks(path)
+	resolved, err := filepath.EvalSymlinks(path)
 	if err != nil {
 		return err
 	}
-	for _, at := range []string{path, real} {
+	for _, at := range []string{path, resolved} {
 		for {
 			info, err := os.Lstat(at)
 			if err != nil {

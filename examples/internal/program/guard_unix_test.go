@@ -19,7 +19,7 @@ func TestDataThatOthersMayWrite(t *testing.T) {
 	mode := func(path string, perm os.FileMode) func(t *testing.T, top string) {
 		return func(t *testing.T, top string) {
 			t.Helper()
-			require.NoError(t, os.Chmod(filepath.Join(top, path), perm)) //nolint:gosec // that is the defect
+			require.NoError(t, os.Chmod(filepath.Join(top, path), perm))
 		}
 	}
 	owner := func(path string) func(t *testing.T, top string) {
