@@ -125,11 +125,11 @@ func TestBindingStringPrintsNoControls(t *testing.T) {
 		name, want string
 		give       event.Binding
 	}{
-		{"escape in a name", "ON [2JX https://e.com/", event.Binding{Event: "ON\x1b[2JX", Handler: "https://e.com/"}},
-		{"line feed in a URL", "ONX https://e.com/ - ONY", event.Binding{Event: "ONX", Handler: "https://e.com/\n- ONY"}},
-		{"C1 in a connector", "ONX offline m", event.Binding{Event: "ONX", Offline: true, Connector: "\u009bm"}},
-		{"direction override", "ONX https://e.com/", event.Binding{Event: "ONX", Handler: "https://e.com/\u202e"}},
-		{"broken UTF-8", "ONX https://e.com/\ufffd", event.Binding{Event: "ONX", Handler: "https://e.com/\xff"}},
+		{"escape in a name", `ON\u001b[2JX https://e.com/`, event.Binding{Event: "ON\x1b[2JX", Handler: "https://e.com/"}},
+		{"line feed in a URL", `ONX https://e.com/\u000a- ONY`, event.Binding{Event: "ONX", Handler: "https://e.com/\n- ONY"}},
+		{"C1 in a connector", `ONX offline \u009bm`, event.Binding{Event: "ONX", Offline: true, Connector: "\u009bm"}},
+		{"direction override", `ONX https://e.com/\u202e`, event.Binding{Event: "ONX", Handler: "https://e.com/\u202e"}},
+		{"broken UTF-8", `ONX https://e.com/\xff`, event.Binding{Event: "ONX", Handler: "https://e.com/\xff"}},
 		{"fragment", "ONX https://e.com/#…", event.Binding{Event: "ONX", Handler: "https://e.com/#key=secret"}},
 		{"credentials", "ONX https://…@e.com/x", event.Binding{Event: "ONX", Handler: "https://user:" + "secret@e.com/x"}},
 		{"no path", "ONX https://…@e.com", event.Binding{Event: "ONX", Handler: "https://u@e.com"}},

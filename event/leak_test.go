@@ -2,7 +2,6 @@ package event_test
 
 import (
 	"bytes"
-	"context"
 	"encoding/gob"
 	"encoding/json"
 	"encoding/xml"
@@ -10,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/http"
 	"net/url"
 	"strings"
 	"testing"
@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/b24events/b24events/event"
+	"github.com/b24events/b24events/event/eventtest"
 )
 
 // planted are the secrets of the bodies below. Each ends in a mark that is looked for as it is, in
@@ -239,36 +240,27 @@ func TestSecretsHaveNoBinaryEncoding(t *testing.T) {
 	require.Equal(t, "ab", string(event.Secret("a")+"b"), "it is a string to Go")
 }
 
-// echoing is a portal that refuses every command of a batch, and quotes what it was sent.
-type echoing struct{ refusal string }
-
-func (c echoing) Call(_ context.Context, method string, params, result any) error {
-	if method != "batch" {
-		return errors.New("not a batch")
-	}
-	p, ok := params.(map[string]any)
-	if !ok {
-		return errors.New("no parameters")
-	}
-	commands, ok := p["cmd"].(map[string]any)
-	if !ok {
-		return errors.New("no commands")
-	}
-	refusals := make(map[string]any)
-	for name := range commands {
-		refusals[name] = map[string]any{"error": c.refusal, "error_description": c.refusal}
-	}
-	doc, err := json.Marshal(map[string]any{"result": []any{}, "result_error": refusals})
-	if err != nil {
-		return err
-	}
-	return json.Unmarshal(doc, result)
+// refusing answers a batch by refusing each of its commands with a text.
+func refusing(text string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_ = r.ParseForm()
+		refusals := make(map[string]any)
+		for key := range r.PostForm {
+			if name, ok := strings.CutPrefix(key, "cmd["); ok {
+				refusals[strings.TrimSuffix(name, "]")] = map[string]any{"error": text, "error_description": text}
+			}
+		}
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(map[string]any{"result": map[string]any{"result": []any{}, "result_error": refusals}})
+	})
 }
 
-// TestRefusalsInABatchAreOneLine covers programs-security.md 2: a portal's code was printed as it came.
+// TestRefusalsInABatchAreOneLine: a portal's code and description do not print as they came.
 func TestRefusalsInABatchAreOneLine(t *testing.T) {
 	t.Parallel()
-	api := event.NewAPI(echoing{"\x1b]0;pwn\a\x1b[2J\rFAKE\u009b31m\u202e ?auth=an-unknown-PLANTED&" + strings.Repeat("A", 5000)})
+	p, caller := portal(t, eventtest.AdminID)
+	p.Always("batch", eventtest.Answer(refusing("\x1b]0;pwn\a\x1b[2J\rFAKE\u009b31m\u202e ?auth=an-unknown-PLANTED&" + strings.Repeat("A", 5000))))
+	api := event.NewAPI(caller)
 	_, features := api.Features(t.Context())
 	apply := api.Apply(t.Context(), event.Plan{Bind: []event.Binding{{Event: "ONCRMDEALADD", Offline: true}}})
 	for _, err := range []error{features, apply} {
