@@ -1,11 +1,11 @@
-// Package oauth keeps an application's access to Bitrix24 portals: it proves that an installation is real, stores it, hands
-// out access tokens, and renews them once for all callers and all replicas.
+// Package oauth keeps an application's access to Bitrix24 portals. It proves that an installation is
+// real, stores it, hands out access tokens, and renews them once for all callers and all replicas.
 //
 //	portals, err := oauth.NewPortals(oauth.Config{ClientID: id, ClientSecret: secret}, store)
 //	if err != nil {
 //		return err
 //	}
-//	portals.Lifecycle(mux, oauth.Hooks{Installed: bindEvents, Uninstalled: deleteData})
+//	portals.Lifecycle(mux, oauth.Hooks{Installed: bindEvents, Uninstalled: deleteData, Removed: closeAccount})
 //	api, err := rest.NewPortals(portals)          // calls with the stored tokens
 //	h, err := webhook.NewHandler(portals, mux)    // verifies every delivery, stores installations
 //	…
@@ -15,62 +15,89 @@
 //
 // # Ways to get tokens
 //
-//	an install event     [Portals.Verify] confirms and stores it; webhook.Handler calls that
-//	the install page     [PageHandler] with [Portals.Install]
-//	authorization code   [Portals.Authorize], then [RedirectHandler] with [Portals.Exchange]
-//	configuration        [Portals.Seed]
+//	an install event     Portals.Verify confirms and stores it; webhook.Handler calls that
+//	the install page     PageHandler with Portals.Install
+//	authorization code   States.Authorize, then RedirectHandler with Portals.Exchange
+//	a system user        ONAPPUSERREADY, which Portals.Verify confirms and stores as that user's tokens
+//	configuration        Portals.Seed
 //
-// They may come in any order and more than once: what came before is kept where the later one does not say otherwise.
+// They may come in any order and more than once. A later one keeps what it does not replace.
+//
+// # What proves what
+//
+//	proof                        shows                                      does not show
+//	application token            the application and the portal             who sent it: everybody who opens a page of the application
+//	                                                                        can read this token, so it removes and replaces nothing
+//	token pair, confirmed at     the application, the portal and a user     that the user is an administrator
+//	the OAuth server
+//	user.admin at the portal,    that the user manages applications         anything about the application token that came along
+//	with a confirmed token
+//	a refusal for good, by the   that the application was removed           who removed it, or whether to delete its data
+//	portal or the OAuth server
+//	sealed state                 that this browser began the authorization  anything about the user's rights
+//	                             at this very portal
+//	configuration (Seed)         nothing; it is taken as it is
+//
+// Therefore an installation is created or replaced only with a pair that the OAuth server confirmed and whose
+// user is an administrator; see [WithInstallPolicy]. A removal is acted on only after the stored tokens were
+// refused. See [event.ProofKind] for what a handler is told.
 //
 // # Whose token
 //
-// A [Portals] gives rest.NewPortals the application's own token, which is that of whoever installed it. [Portals.Acting] gives
-// the token of the user who caused an event, for an hour after it; [Portals.ActingOrApp] falls back to the application's.
-// [Portals.User] gives the token of a user of whom [Portals.KeepUser] or [Portals.ExchangeUser] stored one.
+// A [Portals] gives rest.NewPortals the application's own token, which is that of whoever installed it.
+// [Portals.Acting] gives the token of the user who caused an event, for an hour after it;
+// [Portals.ActingOrApp] falls back to the application's. [Portals.User] gives the token of a user of whom
+// [Portals.KeepUser] or [Portals.ExchangeUser] stored one.
 //
 // # Guarantees
 //
-// An installation is stored only after the OAuth server confirmed it, and what is stored is that server's answer; only
-// [Portals.Seed] takes the configuration's word. A forged ONAPPINSTALL changes nothing. Every other delivery needs the
-// application token that is stored for its portal. An empty token authenticates nothing.
+// What is stored is the OAuth server's response, except by [Portals.Seed]. No user without administrator
+// rights changes an installation. Every delivery but an installation needs an application token that is
+// stored for its portal; an empty one authenticates nothing. The token before the present one is accepted for
+// an hour after a rotation; see [WithRotationWindow].
 //
-// The client secret goes to hosts on the allow list and to no others: oauth.bitrix.info, oauth.bitrix24.tech and those of
-// [WithHosts], over https, in the body of a POST. Redirects are not followed. A body that names another host causes no
-// request at all.
+// Two applications never share a key: the client ID is part of every [Key], so they may share a [Store].
 //
-// A refresh token works once. So one renewal runs for a portal at a time, in this process; it goes on when its callers
-// leave; between processes [Store] decides by compare-and-swap, and the winner's tokens are adopted; and a refusal is
-// believed only after the store was read again. Where the store fails, the new tokens are served from memory and written
-// later, and [Portals.Shutdown] writes what is left. Until then other processes cannot see them.
+// The client secret goes to hosts on the allow list and to no others: oauth.bitrix.info,
+// oauth.bitrix24.tech and those of [WithHosts], over https, in the body of a POST. Redirects are not
+// followed. A body that names another host causes no request at all. Strangers who post installations make
+// the secret go out a few times a second at most, and do not keep genuine ones waiting.
 //
-// A portal's address changes only by what the OAuth server says. An access token goes to the stored address and not to one in an
-// event, a page or a redirect: a renamed portal is followed once the OAuth server names the new address too.
+// A refresh token works once. One renewal runs for a portal at a time in this process, and goes on when its
+// callers leave. Between processes the Store decides by compare-and-swap, and the others adopt the winner's
+// tokens. A refusal is final only after the refused token has stayed in the store for three minutes. No
+// refresh token, code or page is used up while a store that is a [Preparer] cannot write. If the store
+// fails later, the new tokens are served from memory and written as soon as it works again;
+// [Portals.Shutdown] writes or returns what is left.
 //
-// A hook of [Portals.Lifecycle] runs once for an event, as far as this process remembers. Where a portal's ONAPPUNINSTALL comes
-// after its next installation, that one stays.
+// A portal's address changes only by what the OAuth server says. An access token goes to the stored address,
+// never to one in an event, a page or a redirect.
 //
-// What proves an installation is a token of the portal, which every user of the application has. This package cannot tell
-// its administrator from others: an installation page must be guarded by the portal's own rights.
+// A hook of [Portals.Lifecycle] runs once for an event, as far as this process remembers.
 //
-// Everything here is safe for concurrent use. The zero [MemoryStore] is ready; the zero [Portals] is not usable. Nothing
-// here prints a secret.
+// Everything here is safe for concurrent use. The zero [MemoryStore] is ready; the zero [Portals] is not
+// usable. Nothing here prints a secret.
 //
 // # Errors
 //
 //	ErrNotFound        the portal is not known
-//	ErrReauthorize     its tokens are void; install or authorise again
-//	ErrCredentials     client id and secret are refused, or the application is not installed at the OAuth server
+//	ErrReauthorize     its tokens are void; install or authorize again
+//	ErrCredentials     the OAuth server refuses client ID and secret, or the application is not installed there
 //	ErrPayment         a subscription has ended; try again in hours
-//	ErrTemporary       the OAuth server is out of order; try again
-//	ErrStore           the store is out of order; try again
+//	ErrTemporary       the OAuth server or the portal does not respond as it should; try again
+//	ErrBusy            too many unproven claims are being checked; try again
+//	ErrStore           the store is unavailable; try again
 //	ErrUnverified      an installation, a user or a new address is not confirmed; also an event.ErrForbidden
 //	ErrNoUserToken     an event carries no token of its user that works; from Acting
-//	ErrRedirect        a redirect with a code was not begun in this session, or is malformed
+//	ErrRedirect        a redirect with a code was not begun in this session, is another portal's, or is malformed
 //	ErrHostNotAllowed  an OAuth server is not on the allow list
 //	ErrEndpoint        an address is malformed, or not https
+//	ErrUnreadable      a stored installation is damaged, foreign or of another version
+//	ErrEncryptionKey   a stored installation is encrypted under a key that is not given
 //	ErrConflict        from a Store only
 //	ErrShutdown        after Portals.Shutdown
 //
-// All but ErrConflict come inside an [*Error], which has the OAuth server's code and status, and tells by [Error.Permanent]
-// whether waiting is of use. A renewal that was refused for good is not asked for again for a minute.
+// All but ErrConflict come inside an [*Error], which has the server's code and status, and tells by
+// [Error.Permanent] whether waiting is of use. After a failed renewal the OAuth server is not asked for that
+// portal again for a second, then two, up to a minute.
 package oauth

@@ -13,8 +13,8 @@ type Kind string //nolint:errname // a kind of error, like those of io/fs; the e
 // Error returns the text of the sentinel.
 func (k Kind) Error() string { return "oauth: " + string(k) }
 
-// What a caller can do about an error: install again (ErrNotFound, ErrReauthorize), mend the configuration (ErrCredentials,
-// ErrHostNotAllowed), wait for hours (ErrPayment) or for a moment (ErrTemporary, ErrStore).
+// What a caller can do about an error: install again (ErrNotFound, ErrReauthorize), correct the configuration (ErrCredentials,
+// ErrHostNotAllowed), wait for hours (ErrPayment) or for a moment (ErrTemporary, ErrBusy, ErrStore).
 const (
 	// ErrNotFound means that no installation is stored for the portal.
 	ErrNotFound Kind = "no installation of this portal is stored"
@@ -27,23 +27,23 @@ const (
 	ErrCredentials Kind = "the OAuth server refuses the application; check its id, its secret and whether it is installed" //nolint:gosec // a sentence
 	// ErrPayment means that the portal's subscription, or the application's, has ended. Trying again makes sense after hours.
 	ErrPayment Kind = "a subscription has ended"
-	// ErrTemporary means that the OAuth server could not be reached or gave no usable answer. Try again later.
-	ErrTemporary Kind = "the OAuth server is out of order"
+	// ErrTemporary means that the OAuth server or a portal could not be reached or gave no usable response. Try again later.
+	ErrTemporary Kind = "the server does not respond as it should"
 	// ErrBusy means that too many installations and pages of unknown senders are being checked. Try again later.
 	ErrBusy Kind = "too many unproven installations are being checked"
-	// ErrStore means that the Store failed; the chain holds its error.
-	ErrStore Kind = "the store failed"
+	// ErrStore means that the Store failed, or could not take new tokens; the chain holds its error.
+	ErrStore Kind = "the store is unavailable"
 	// ErrHostNotAllowed means that an OAuth server is not on the allow list. Nothing was sent to it.
 	ErrHostNotAllowed Kind = "the OAuth server is not on the allow list; see WithHosts"
 	// ErrEndpoint means that an address is malformed, or http where https is needed.
 	ErrEndpoint Kind = "an endpoint is malformed or not https"
-	// ErrUnverified means that an install event or page does not prove where it comes from, or that the OAuth server does not name
-	// a portal's new address. It is also an event.ErrForbidden.
-	ErrUnverified Kind = "the installation is not confirmed by the OAuth server"
+	// ErrUnverified means that an install event or page does not prove where it comes from, that its user may not install, or that
+	// the OAuth server does not name a portal's new address. It is also an event.ErrForbidden.
+	ErrUnverified Kind = "not confirmed"
 	// ErrNoUserToken means that an event carries no token of the user who caused it, or one that does not work any more.
 	ErrNoUserToken Kind = "no usable token of the acting user"
 	// ErrRedirect means that a redirect with an authorization code is malformed, or was not begun in this browser's session.
-	ErrRedirect Kind = "the redirect is malformed or was not begun in this session"
+	ErrRedirect Kind = "the redirect is malformed, was not begun in this session, or is another portal's"
 	// ErrShutdown means that Shutdown was called and no new work is begun.
 	ErrShutdown Kind = "shut down"
 )
@@ -85,8 +85,8 @@ func (e *Error) Is(target error) bool {
 // Unwrap returns the error behind it.
 func (e *Error) Unwrap() error { return e.Err }
 
-// Permanent reports whether waiting cannot mend the error: somebody has to install or authorise the application again, or to
-// mend its configuration. An ended subscription is not permanent, and neither are an OAuth server or a store out of order.
+// Permanent reports whether waiting is of no use: somebody has to install or authorize the application again, or to
+// correct its configuration. An ended subscription is not permanent, and neither is a server or a store that fails.
 func (e *Error) Permanent() bool {
 	switch e.Kind {
 	case ErrNotFound, ErrReauthorize, ErrCredentials, ErrHostNotAllowed, ErrEndpoint, ErrNoUserToken, ErrUnverified, ErrShutdown:

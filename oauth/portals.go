@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"reflect"
 	"time"
 
 	"github.com/b24events/b24events/event"
@@ -65,7 +66,7 @@ type Portals struct {
 
 // NewPortals returns the access of one application to its portals. It does no I/O.
 func NewPortals(cfg Config, store Store, opts ...Option) (*Portals, error) {
-	if store == nil {
+	if isNil(store) {
 		return nil, errors.New("oauth: NewPortals: the store is nil; NewMemoryStore makes one")
 	}
 	c := config{http: &http.Client{}, log: slog.New(slog.DiscardHandler), policy: AdministratorsOnly, window: DefaultRotationWindow}
@@ -93,6 +94,12 @@ func NewPortals(cfg Config, store Store, opts ...Option) (*Portals, error) {
 		flights:   flights{log: c.log},
 		admission: newAdmission(),
 	}, nil
+}
+
+// isNil also finds a nil pointer in an interface.
+func isNil(v any) bool {
+	rv := reflect.ValueOf(v)
+	return !rv.IsValid() || (rv.Kind() == reflect.Pointer && rv.IsNil())
 }
 
 // Format prints no secret, whatever the verb.

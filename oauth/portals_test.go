@@ -32,6 +32,7 @@ func TestNewPortalsRefusesNonsense(t *testing.T) {
 		opt   oauth.Option
 	}{
 		"no client id":         {oauth.Config{ClientSecret: "s"}, oauth.NewMemoryStore(), nil},
+		"nil pointer":          {good, (*oauth.MemoryStore)(nil), nil},
 		"no client secret":     {oauth.Config{ClientID: clientID}, oauth.NewMemoryStore(), nil},
 		"no store":             {good, nil, nil},
 		"nil HTTP client":      {good, oauth.NewMemoryStore(), oauth.WithHTTPClient(nil)},

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"reflect"
 	"time"
 
 	"github.com/b24events/b24events/internal/plainhttp"
@@ -114,7 +115,7 @@ func WithRetries(n int) Option {
 
 // NewPortals returns a source of clients that call with the tokens of c.
 func NewPortals(c Credentials, opts ...Option) (*Portals, error) {
-	if c == nil {
+	if rv := reflect.ValueOf(c); !rv.IsValid() || (rv.Kind() == reflect.Pointer && rv.IsNil()) {
 		return nil, errors.New("rest: NewPortals: the credentials are nil; pass an *oauth.Portals or an adapter")
 	}
 	p, err := newPortals(opts)
