@@ -21,12 +21,16 @@ func largeStore(t *testing.T) (*FileStore, []Key) {
 	s, err := NewFileStore(dir)
 	require.NoError(t, err)
 	keys := make([]Key, manyPortals)
+	made := make(map[string]bool)
 	for n := range keys {
 		sum := sha256.Sum256(fmt.Append(nil, n))
 		keys[n] = Key{ClientID: fuzzClient, MemberID: hex.EncodeToString(sum[:16])}
 		p, ok := placeOf(keys[n])
 		require.True(t, ok)
-		require.NoError(t, os.MkdirAll(filepath.Join(dir, p.folder()), 0o700))
+		if folder := filepath.Join(dir, p.folder()); !made[folder] {
+			require.NoError(t, os.MkdirAll(folder, 0o700))
+			made[folder] = true
+		}
 		require.NoError(t, os.WriteFile(filepath.Join(dir, p.path()), nil, 0o600))
 	}
 	return s, keys

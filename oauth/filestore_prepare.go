@@ -46,17 +46,17 @@ func (s *FileStore) prepare(ctx context.Context, p place) (*slot, error) {
 		return nil, err
 	}
 	slot, err := s.open(p, true)
-	if err == nil {
-		slot.reserve, err = newReserve(slot.folder, p.name)
+	if err != nil {
+		unlock()
+		return nil, err
 	}
+	slot.reserve, err = newReserve(slot.folder, p.name)
 	unlock()
 	if err == nil {
 		err = slot.reserve.fill()
 	}
 	if err != nil {
-		if slot != nil {
-			slot.close()
-		}
+		slot.close()
 		return nil, fmt.Errorf("oauth: file store: prepare: %w", err)
 	}
 	return slot, nil

@@ -92,7 +92,8 @@ type Store interface {
 
 // Preparer is what a [Store] may also be, if a write can fail for want of space. Package oauth calls
 // Prepare before it uses up a refresh token or an authorization code, which work once: if the store
-// cannot keep what comes of it, it is not used up.
+// cannot keep what comes of it, it is not used up. A type that wraps a Store must have a Prepare too,
+// or that of the Store is not called.
 type Preparer interface {
 	// Prepare reserves what one Swap of key needs, so that Swap succeeds even if the disk fills up
 	// in the meantime. It returns an error if it cannot. A Swap of key by the same store uses the
