@@ -160,6 +160,7 @@ func TestTokensOfSeveralPortals(t *testing.T) {
 		"at another portal":                      {tokenA, b, 403},
 		"at the portal of another token":         {tokenA, installed, 403},
 		"at the portal that has the application": {tokenB, installed, 200},
+		"without a portal, at an unknown one":    {plain, b, 200},
 		"without a portal, at that of a token":   {plain, a, 403},
 		"without a portal, at the application's": {plain, installed, 403},
 		"the application's":                      {string(app.ApplicationToken()), installed, 200},

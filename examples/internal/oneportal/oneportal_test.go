@@ -7,11 +7,13 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -56,9 +58,15 @@ func TestSettings(t *testing.T) {
 // open opens the portal that an environment describes.
 func open(t *testing.T, env programtest.Env) (*oneportal.Portal, error) {
 	t.Helper()
+	return openThrough(t, env, nil)
+}
+
+// openThrough is open with a client for HTTP.
+func openThrough(t *testing.T, env programtest.Env, client *http.Client) (*oneportal.Portal, error) {
+	t.Helper()
 	v, err := oneportal.Parse("program", "", nil, nil, env.Lookup, io.Discard)
 	require.NoError(t, err)
-	p, err := oneportal.Open(t.Context(), v, programtest.Silent(), nil)
+	p, err := oneportal.Open(t.Context(), v, programtest.Silent(), client)
 	if err == nil {
 		t.Cleanup(func() { require.NoError(t, p.Close(context.Background())) })
 	}
@@ -113,7 +121,7 @@ func TestSeedsAgain(t *testing.T) {
 	for name, revoke := range map[string]func(*eventtest.Portal){
 		"access expired, refresh refused": func(portal *eventtest.Portal) {
 			portal.ExpireAccessTokens()
-			portal.Once("oauth/token", eventtest.Fail(400, "invalid_grant", ""))
+			portal.Always("oauth/token", eventtest.Fail(400, "invalid_grant", "")) // for minutes, until it is believed
 		},
 		"access unknown": func(portal *eventtest.Portal) {
 			portal.Once("profile", eventtest.Fail(401, "invalid_token", ""))
@@ -121,26 +129,31 @@ func TestSeedsAgain(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			portal, app, env := programtest.Portal(t)
-			seeded := env.Seeded(t, app)
-			p, err := open(t, seeded)
-			require.NoError(t, err)
-			require.NoError(t, p.Connect(t.Context(), call(p)))
-			revoke(portal)
-			p, err = open(t, seeded)
-			require.NoError(t, err)
-			require.Error(t, p.Connect(t.Context(), call(p)), "the settings hold the same tokens")
+			synctest.Test(t, func(t *testing.T) {
+				network := eventtest.NewNetwork()
+				portal, app, env := programtest.Portal(t, eventtest.WithNetwork(network))
+				open := func(env programtest.Env) *oneportal.Portal {
+					p, err := openThrough(t, env, network.Client())
+					require.NoError(t, err)
+					return p
+				}
+				seeded := env.Seeded(t, app)
+				p := open(seeded)
+				require.NoError(t, p.Connect(t.Context(), call(p)))
+				revoke(portal)
+				p = open(seeded)
+				require.Error(t, p.Connect(t.Context(), call(p)), "the settings hold the same tokens")
 
-			fresh := maps.Clone(seeded)
-			maps.Copy(fresh, programtest.Seed(t, app))
-			revoke(portal)
-			delete(fresh, "B24_CLIENT_ENDPOINT") // it is known
-			p, err = open(t, fresh)
-			require.NoError(t, err)
-			require.NoError(t, p.Connect(t.Context(), call(p)))
-			p, err = open(t, env)
-			require.NoError(t, err)
-			require.NoError(t, p.Connect(t.Context(), call(p)), "they are stored")
+				portal.Heal("oauth/token")
+				fresh := maps.Clone(seeded)
+				revoke(portal)
+				maps.Copy(fresh, programtest.Seed(t, app))
+				delete(fresh, "B24_CLIENT_ENDPOINT") // it is known
+				p = open(fresh)
+				require.NoError(t, p.Connect(t.Context(), call(p)))
+				p = open(env)
+				require.NoError(t, p.Connect(t.Context(), call(p)), "they are stored")
+			})
 		})
 	}
 }
@@ -226,6 +239,7 @@ func TestRun(t *testing.T) {
 		"two signals":      {signals: 2, code: 1, stderr: "p: stopped at once; what was not finished stays in the portal's queue for the next start\n"},
 		"failure":          {err: errors.New("broken"), code: 1, stderr: "p: broken\n"},
 		"failure and cure": {err: fmt.Errorf("x: %w", oauth.ErrHostNotAllowed), code: 1, stderr: "; add the host to B24_OAUTH_HOSTS if it is yours\n"},
+		"void tokens":      {err: fmt.Errorf("x: %w", oauth.ErrReauthorize), code: 1, stderr: "; put a new pair of tokens into B24_ACCESS_TOKEN and B24_REFRESH_TOKEN and start again: they replace the void ones\n"},
 		"usage and cure":   {err: &program.UsageError{Err: oauth.ErrEndpoint}, code: 2, stderr: "; for a portal on this machine set B24_INSECURE_HTTP=1\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
