@@ -15,8 +15,11 @@ const (
 	// freeBytes is how much of a body is read before it is charged: as much as net/http itself keeps for a
 	// connection. Connections that send nothing therefore take nothing from others.
 	freeBytes = 4 << 10
-	// smallBytes is the most that a small request is charged for in one stage. Usual events stay far below.
+	// smallBytes is the most that a small request is charged for. Usual events stay far below.
 	smallBytes = 64 << 10
+	// smallBound is the most that a small request may turn out to hold, before it is parsed: the bound is several times what
+	// usual events really hold.
+	smallBound = 256 << 10
 	// elementBytes is at least what one element of a body holds after it was parsed.
 	elementBytes = 256
 	// maxElements is the limit of package event on the elements of a body.
@@ -139,7 +142,7 @@ func (t *ticket) grow(size int, known, most int64) (int, error) {
 // parsing makes room for what parsing body may hold.
 func (t *ticket) parsing(body []byte) error {
 	from, n := t.of.trees.large, treeBound(body)
-	if n <= smallBytes {
+	if n <= smallBound {
 		from = t.of.trees.small
 	}
 	var err error
@@ -147,19 +150,25 @@ func (t *ticket) parsing(body []byte) error {
 	return err
 }
 
-// parsed replaces the charge for parsing by what the delivery holds; nil for none.
-func (t *ticket) parsed(d *event.Delivery, size int64) (held int64) {
-	if d != nil {
-		held = 2*size + d.Size() // the body, its text without escapes, and the tree
-	}
+// parsed replaces the charge for parsing by what the delivery holds. What turned out to be small does not keep
+// large requests waiting, and the other way round.
+func (t *ticket) parsed(d *event.Delivery, size int64) (held int64, err error) {
+	held = 2*size + d.Size() // the body, its text without escapes, and the tree
 	t.shrink(&t.body, 0)
 	t.shrink(&t.tree, held)
-	// What turned out to be small does not keep large ones waiting.
-	if small := t.of.trees.small; t.tree.of != small && t.tree.n <= smallBytes && small.sem.TryAcquire(t.tree.n) {
-		t.tree.of.sem.Release(t.tree.n)
+	small, large := t.of.trees.small, t.of.trees.large
+	switch earlier := t.tree; {
+	case held > smallBytes && earlier.of == small:
+		if t.tree, err = t.take(large, held); err != nil {
+			t.tree = earlier
+			return 0, err
+		}
+		t.shrink(&earlier, 0)
+	case held <= smallBytes && earlier.of == large && small.sem.TryAcquire(earlier.n):
+		large.sem.Release(earlier.n)
 		t.tree.of = small
 	}
-	return held
+	return held, nil
 }
 
 // treeBound returns the most that a body holds once it was parsed: the copies of its text, and an element

@@ -22,6 +22,9 @@ const (
 	DefaultHandlerTimeout = 5 * time.Minute
 )
 
+// minInFlight leaves room for a few small requests in each stage.
+const minInFlight = 1 << 20
+
 // Queue keeps verified deliveries until they were processed. The queue that a Handler has by itself lives in memory; a durable one survives the
 // process.
 type Queue interface {
@@ -122,11 +125,11 @@ func WithMaxBodyBytes(n int64) Option {
 // length, or, without one, as it grows. A delivery is charged by what it holds once it is parsed, which can be many
 // times its body, until the response is sent.
 //
-// The limit must be at least that on one body.
+// The limit must be at least 1 MiB, and at least that on one body.
 func WithMaxInFlightBytes(n int64) Option {
 	return func(c *config) error {
-		if n <= 0 {
-			return misconfigured("limit of %d bytes in flight is not positive", n)
+		if n < minInFlight {
+			return misconfigured("limit of %d bytes in flight is less than %d", n, minInFlight)
 		}
 		c.inFlightBytes = n
 		return nil

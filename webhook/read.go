@@ -21,6 +21,10 @@ func (h *Handler) read(w http.ResponseWriter, r *http.Request, t *ticket) (d *ev
 			return nil, 0, ReasonContentType, err
 		}
 	}
+	if r.ContentLength > h.cfg.maxBodyBytes {
+		h.limitTime(w, r)
+		return nil, 0, ReasonTooLarge, event.ErrTooLarge
+	}
 	body, err := h.readBody(w, r, t)
 	if err != nil {
 		return nil, 0, unreadable(err), err
@@ -35,11 +39,13 @@ func (h *Handler) read(w http.ResponseWriter, r *http.Request, t *ticket) (d *ev
 		d, err = event.Parse(contentType, body)
 		return err
 	})
+	if err == nil {
+		held, err = t.parsed(d, int64(len(body)))
+	}
 	if err != nil {
-		t.parsed(nil, 0)
 		return nil, 0, unreadable(err), err
 	}
-	return d, t.parsed(d, int64(len(body))), "", nil
+	return d, held, "", nil
 }
 
 // formType is the content type that Bitrix24 sends.
