@@ -21,11 +21,11 @@ const (
 	errOtherToken  = contradiction("an auth block in its data has another application token than the delivery")
 )
 
-// Contradicts returns an error that matches [ErrForbidden] when an auth block inside d.Data names another
-// portal than p, or carries another application token than d.Auth. Bots get such blocks: data.bot.auth
-// in the second version, data.BOT[n] and data.COMMAND[n] in the first. The proof of a delivery covers
-// them only when they agree with it. Code that verified a delivery calls Contradicts before
-// [Delivery.SetProof]. A [ProofInsecure] contradicts nothing.
+// Contradicts returns an error that matches [ErrForbidden] when an auth block inside d.Data names
+// another portal than p, or carries another application token than d.Auth. Bots get such blocks:
+// data.bot.auth in the second version, data.BOT[n] and data.COMMAND[n] in the first. The proof of a
+// delivery covers them only when they agree with it. Code that verified a delivery calls
+// Contradicts before [Delivery.SetProof]. A [ProofInsecure] contradicts nothing.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/chat-bots/chat-bots-v2/index.html
 func (d *Delivery) Contradicts(p Proof) error {
@@ -42,7 +42,8 @@ type authBlocks struct {
 
 func (d *Delivery) innerAuth() authBlocks { return authBlocks{bots: strings.HasPrefix(d.Name, "ONIM")} }
 
-// authKey names the entries of an auth block that matter here. Keys compare without regard to case, because payloads decode so.
+// authKey names the entries of an auth block that matter here. Keys compare without regard to case,
+// because payloads decode so.
 type authKey int
 
 const (
@@ -55,7 +56,8 @@ const (
 	domainKey
 )
 
-// maxAuthKey leaves room for letters such as the Kelvin sign, which are longer than the k that they equal.
+// maxAuthKey leaves room for letters such as the Kelvin sign, which are longer than the k that they
+// equal.
 const maxAuthKey = 2 * len("application_token")
 
 func authKeyOf(key string) authKey {
@@ -84,7 +86,8 @@ func (b authBlocks) within(key string) bool {
 	return strings.EqualFold(key, "auth") || b.bots && (strings.EqualFold(key, "bot") || strings.EqualFold(key, "command"))
 }
 
-// isBlock reports whether an array is an auth block by what it holds: a token, and the portal that it is for.
+// isBlock reports whether an array is an auth block by what it holds: a token, and the portal that
+// it is for.
 func isBlock(v phpform.Value) bool {
 	token, place := false, false
 	for _, e := range v.Entries() {
@@ -121,7 +124,8 @@ func (b authBlocks) check(v phpform.Value, inside bool, member, token string) er
 	return nil
 }
 
-// replace returns v with the proven addresses in its auth blocks. An address that is not proven is removed.
+// replace returns v with the proven addresses in its auth blocks. An address that is not proven is
+// removed.
 func (b authBlocks) replace(v phpform.Value, inside bool, proven *Auth) phpform.Value {
 	block := inside || isBlock(v)
 	entries := v.Entries()

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// ProofKind names what established where a delivery comes from.
+// ProofKind names how the origin of a delivery was established.
 type ProofKind string
 
 // The kinds of a [Proof], and what each one proves. The zero kind proves nothing.
@@ -21,16 +21,17 @@ const (
 	// ProofWebhook means that the delivery carries the fixed token of an outgoing webhook. It proves
 	// that the sender knows the token, and no application.
 	ProofWebhook ProofKind = "webhook"
-	// ProofCall means that the delivery is part of the response to an authorized call, such as a record
-	// of the offline queue. It proves the application and the portal.
+	// ProofCall means that the delivery is part of the response to an authorized call, such as a
+	// record of the offline queue. It proves the application and the portal.
 	ProofCall ProofKind = "call"
 	// ProofInsecure means that nobody checked. The portal is the one that the sender names.
 	ProofInsecure ProofKind = "insecure"
 )
 
-// Proof tells what established where a delivery comes from. The receiver makes it: a webhook.Verifier
-// for a posted event, the offline consumer for a record. Nothing of it is taken from the sender,
-// except the portal under [ProofInsecure] and under a [ProofWebhook] whose token is bound to no portal.
+// Proof tells how the origin of a delivery was established. The receiver makes it: a
+// webhook.Verifier for a posted event, the offline consumer for a record. Nothing of it is taken
+// from the sender, except the portal under [ProofInsecure] and under a [ProofWebhook] whose token
+// is bound to no portal.
 type Proof struct {
 	By       ProofKind
 	ClientID string // the application; empty when no application is proven
@@ -41,11 +42,11 @@ type Proof struct {
 	ServerEndpoint string
 }
 
-// SetProof records what established where d comes from, and replaces what the sender claimed. MemberID,
-// ClientEndpoint, ServerEndpoint and Domain of [Delivery.Auth] become those of p, or empty. The same
-// addresses in auth blocks inside d.Data, such as data.bot.auth, become those of p or are removed, so
-// that no payload names another. Only the code that verified the delivery calls SetProof, after
-// [Delivery.Contradicts] and before it hands d on.
+// SetProof records how the origin of d was established, and replaces what the sender claimed.
+// MemberID, ClientEndpoint, ServerEndpoint and Domain of [Delivery.Auth] become those of p, or
+// empty. The same addresses in auth blocks inside d.Data, such as data.bot.auth, become those of p
+// or are removed, so that no payload names another. Only the code that verified the delivery calls
+// SetProof, after [Delivery.Contradicts] and before it hands d on.
 func (d *Delivery) SetProof(p Proof) {
 	d.Proof = p
 	d.Auth.MemberID = p.MemberID
@@ -57,12 +58,12 @@ func (d *Delivery) SetProof(p Proof) {
 	d.Data = Data{v: d.innerAuth().replace(d.Data.v, false, &d.Auth)}
 }
 
-// MemberID returns the proven portal, or an empty string for a delivery without a [Proof]. Domains of
-// portals change; the member ID does not. Auth.MemberID is the claim of the sender until then.
+// MemberID returns the proven portal, or an empty string for a delivery without a [Proof]. Domains
+// of portals change; the member ID does not. Auth.MemberID is the claim of the sender until then.
 func (d *Delivery) MemberID() string { return d.Proof.MemberID }
 
-// ClaimedMemberID returns the portal that the sender names, for a verifier that has to look it up. It
-// proves nothing. Bots of the second version name their portal only inside data.
+// ClaimedMemberID returns the portal that the sender names, for a verifier that has to look it up.
+// It proves nothing. Bots of the second version name their portal only inside data.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/chat-bots/chat-bots-v2/index.html
 func (d *Delivery) ClaimedMemberID() string {
@@ -72,9 +73,9 @@ func (d *Delivery) ClaimedMemberID() string {
 	return strings.TrimSpace(d.Data.Get("bot", "auth", "member_id").Text())
 }
 
-// ProvenFor reports whether d is proven to belong to an application on d.MemberID(). The fixed token of
-// an outgoing webhook proves no application. Code that acts on the stored installation of a portal
-// checks this first.
+// ProvenFor reports whether d is proven to belong to an application on d.MemberID(). The fixed
+// token of an outgoing webhook proves no application. Code that acts on the stored installation of
+// a portal checks this first.
 func (d *Delivery) ProvenFor(clientID string) bool {
 	switch d.Proof.By {
 	case ProofInstallation, ProofTokens, ProofCall:

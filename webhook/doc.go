@@ -1,6 +1,6 @@
-// Package webhook turns a Go web application into a receiver of Bitrix24 events: an http.Handler for any
-// router that verifies each delivery, queues it, answers at once and then runs the handlers of an
-// [event.Mux].
+// Package webhook turns a Go web application into a receiver of Bitrix24 events: an http.Handler
+// for any router that verifies each delivery, queues it, answers at once and then runs the handlers
+// of an [event.Mux].
 //
 // # Start
 //
@@ -16,14 +16,14 @@
 //	…
 //	err = errors.Join(server.Shutdown(ctx), h.Shutdown(ctx)) // in this order
 //
-// [Tokens] is for an outgoing webhook. Applications pass the Portals of package oauth, or [Installations]
-// over a table of their own. [TokensOf] is for the outgoing webhooks of several portals, and [Any] joins
-// verifiers.
+// [Tokens] is for an outgoing webhook. Applications pass the Portals of package oauth, or
+// [Installations] over a table of their own. [TokensOf] is for the outgoing webhooks of several
+// portals, and [Any] joins verifiers.
 //
 // # What a proof is worth
 //
-// A [Verifier] returns an [event.Proof], and the handler finds it in d.Proof. d.MemberID() is the portal that
-// it proves, and d.ProvenFor(clientID) tells whether it proves an application.
+// A [Verifier] returns an [event.Proof], and the handler finds it in d.Proof. d.MemberID() is the
+// portal that it proves, and d.ProvenFor(clientID) tells whether it proves an application.
 //
 //	kind          verifier                      application  portal             does not prove
 //	installation  oauth.Portals, Installations  yes          yes                the user; that Bitrix24 sent it
@@ -33,23 +33,25 @@
 //	call          package offline               yes          yes                nothing: the portal answered a call
 //	insecure      InsecureNoVerify              no           no                 anything
 //
-// Bitrix24 signs nothing. The application token is the same for all users of a portal, and the platform
-// gives it to every application page: everybody who opens a page of the application can read it in the
-// browser, and can then post any event of that portal. So it proves the portal, and nothing about the
-// sender. Two consequences:
+// Bitrix24 signs nothing. The application token is the same for all users of a portal, and the
+// platform gives it to every application page: everybody who opens a page of the application can
+// read it in the browser, and can then post any event of that portal. So it proves the portal, and
+// nothing about the sender. Two consequences:
 //
 //   - An event is a hint to look, not a fact. Read the object with a call before you act on it.
-//   - Package oauth confirms an installation, an update and a removal with a call before it changes anything. Do the same
-//     when you use [Installations] and keep tokens yourself.
+//   - Package oauth confirms an installation, an update and a removal with a call before it changes
+//     anything. Do the same when you use [Installations] and keep tokens yourself.
 //
-// The token of an outgoing webhook is shown to the administrators who can edit the webhook. It proves no
-// application, so events of applications (ONAPP*, ONOFFLINEEVENT) are refused with it, and it does not speak
-// for a portal that has the application too unless [TokensOf] names that portal.
+// The token of an outgoing webhook is shown to the administrators who can edit the webhook. It
+// proves no application, so events of applications (ONAPP*, ONOFFLINEEVENT) are refused with it,
+// and it does not speak for a portal that has the application too unless [TokensOf] names that
+// portal.
 //
-// What the handler reads in d.Auth: MemberID, ClientEndpoint, ServerEndpoint and Domain are those of the
-// proof, or empty; so are the addresses in the auth blocks that bots get inside d.Data. An auth block that names
-// another portal than the proven one, or carries another application token, makes the delivery a forgery. AccessToken,
-// RefreshToken, Scope, Status and UserID remain what the sender says.
+// What the handler reads in d.Auth: MemberID, ClientEndpoint, ServerEndpoint and Domain are those
+// of the proof, or empty; so are the addresses in the auth blocks that bots get inside d.Data. An
+// auth block that names another portal than the proven one, or carries another application token,
+// makes the delivery a forgery. AccessToken, RefreshToken, Scope, Status and UserID remain what the
+// sender says.
 //
 // [SourceFilter] is an additional check, of the address that a request comes from.
 //
@@ -67,32 +69,37 @@
 //	too much being read and verified                      503, and the event is lost
 //	handler failed, with WithSync only                    500
 //
-// Bitrix24 repeats nothing, whatever it is told, and calls slow handlers less often. So a status is for people who
-// read logs; what matters is to answer fast, and that is why the work is queued. The log line of a 403 says
-// why, when there is more to say than that the token is wrong.
+// Bitrix24 repeats nothing, whatever it is told, and calls slow handlers less often. So a status is
+// for people who read logs; what matters is to answer fast, and that is why the work is queued. The
+// log line of a 403 says why, when there is more to say than that the token is wrong.
 //
 // # Guarantees
 //
-// No delivery reaches a handler before the [Verifier] accepted it. No input, and no panic in a verifier, a
-// handler or a callback, takes the process down. No token appears in a log line or an error text of this
-// package. What strangers send takes no more memory than [WithMaxInFlightBytes] allows, and large requests
-// do not keep small ones out.
+// No delivery reaches a handler before the [Verifier] accepted it. No input, and no panic in a
+// verifier, a handler or a callback, takes the process down. No token appears in a log line or an
+// error text of this package. What strangers send takes no more memory than [WithMaxInFlightBytes]
+// allows, and large requests do not keep small ones out.
 //
-// Every accepted delivery is processed, or counted and reported: to the function of [WithOnDropped], with the reason, and to the
-// log. The queue is in memory. A process that is killed loses what it held; when that matters use [WithQueue] with a durable
-// queue, or the offline queue of package offline.
+// Every accepted delivery is processed, or counted and reported: to the function of
+// [WithOnDropped], with the reason, and to the log. The queue is in memory. A process that is
+// killed loses what it held; when that matters use [WithQueue] with a durable queue, or the offline
+// queue of package offline.
 //
-// Deliveries about one object of one portal are handled one at a time, in the order of their arrival; others at the same time, up to the number of
-// workers. While a delivery waits for another attempt, the later ones about its object wait too, and nothing else does. Deliveries that are about no
-// object have no order. Object and portal are those that the proof names.
+// Deliveries about one object of one portal are handled one at a time, in the order of their
+// arrival; others at the same time, up to the number of workers. While a delivery waits for another
+// attempt, the later ones about its object wait too, and nothing else does. Deliveries that are
+// about no object have no order. Object and portal are those that the proof names.
 //
-// A handler's context ends with the handler timeout or when Shutdown gives up waiting, and not with the request. It has the request's
-// values: those that a router takes back when the request is over must not be used.
+// A handler's context ends with the handler timeout or when Shutdown gives up waiting, and not with
+// the request. It has the request's values: those that a router takes back when the request is over
+// must not be used.
 //
-// A handler that fails is tried again after about 1, 4, 16 and 64 seconds, or when its [event.Retry] says, but within an hour. Errors made by
-// [event.Drop], payloads of the wrong shape and panics are final.
+// A handler that fails is tried again after about 1, 4, 16 and 64 seconds, or when its
+// [event.Retry] says, but within an hour. Errors made by [event.Drop], payloads of the wrong shape
+// and panics are final.
 //
-// A [Handler] is safe for concurrent use. The zero Handler is not usable. It has no goroutines while there is nothing to handle.
+// A [Handler] is safe for concurrent use. The zero Handler is not usable. It has no goroutines
+// while there is nothing to handle.
 //
 // # Errors
 //

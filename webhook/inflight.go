@@ -12,24 +12,24 @@ import (
 )
 
 const (
-	// freeBytes is how much of a body is read before it is charged: as much as net/http itself keeps for a
-	// connection. Connections that send nothing therefore take nothing from others.
+	// freeBytes is how much of a body is read before it is charged: as much as net/http itself keeps
+	// for a connection. Connections that send nothing therefore take nothing from others.
 	freeBytes = 4 << 10
 	// smallBytes is the most that a small request is charged for. Usual events stay far below.
 	smallBytes = 64 << 10
-	// smallBound is the most that a small request may turn out to hold, before it is parsed: the bound is several times what
-	// usual events really hold.
+	// smallBound is the most that a small request may turn out to hold, before it is parsed: the bound
+	// is several times what usual events really hold.
 	smallBound = 256 << 10
-	// elementBytes is at least what one element of a body holds after it was parsed.
+	// elementBytes is the most that one element of a body holds while and after it is parsed.
 	elementBytes = 256
 	// maxElements is the limit of package event on the elements of a body.
 	maxElements = 20_000
 )
 
-// inFlight bounds the memory of the requests that are being read, parsed and verified. A request passes
-// two stages, the body and the tree, and small requests have shares of their own in both, which large ones
-// cannot take. Whoever holds a share waits only for one further down this list, and takes it at once and
-// whole, so that no two requests can wait for each other:
+// inFlight bounds the memory of the requests that are being read, parsed and verified. A request
+// passes two stages, the body and the tree, and small requests have shares of their own in both,
+// which large ones cannot take. Whoever holds a share waits only for one further down this list,
+// and takes it at once and whole, so that no two requests can wait for each other:
 //
 //	small bodies, large bodies, small trees, large trees
 type inFlight struct {
@@ -72,7 +72,8 @@ type share struct {
 
 func (f *inFlight) ticket() *ticket { return &ticket{of: f} }
 
-// take adds n bytes from a room. It fails with ErrBusy when there is no room in time, or with ErrShutdown.
+// take adds n bytes from a room. It fails with ErrBusy when there is no room in time, or with
+// ErrShutdown.
 func (t *ticket) take(from room, n int64) (share, error) {
 	n = min(n, from.size) // one request alone always fits
 	if !from.sem.TryAcquire(n) {
@@ -110,8 +111,8 @@ func (t *ticket) release() {
 	t.shrink(&t.tree, 0)
 }
 
-// grow makes room for a body of more than freeBytes, and returns the size that its buffer may have now.
-// known is the length that the client declares, or -1; most is the limit on the body.
+// grow makes room for a body of more than freeBytes, and returns the size that its buffer may have
+// now. known is the length that the client declares, or -1; most is the limit on the body.
 func (t *ticket) grow(size int, known, most int64) (int, error) {
 	var err error
 	small := known <= smallBytes && (known >= 0 || int64(size) < smallBytes)
@@ -150,8 +151,8 @@ func (t *ticket) parsing(body []byte) error {
 	return err
 }
 
-// parsed replaces the charge for parsing by what the delivery holds. What turned out to be small does not keep
-// large requests waiting, and the other way round.
+// parsed replaces the charge for parsing by what the delivery holds. What turned out to be small
+// does not keep large requests waiting, and the other way round.
 func (t *ticket) parsed(d *event.Delivery, size int64) (held int64, err error) {
 	held = 2*size + d.Size() // the body, its text without escapes, and the tree
 	t.shrink(&t.body, 0)
@@ -171,8 +172,8 @@ func (t *ticket) parsed(d *event.Delivery, size int64) (held int64, err error) {
 	return held, nil
 }
 
-// treeBound returns the most that a body holds once it was parsed: the copies of its text, and an element
-// for everything that can begin one.
+// treeBound returns the most that a body holds once it was parsed: the copies of its text, and an
+// element for everything that can begin one.
 func treeBound(body []byte) int64 {
 	elements := 1
 	for _, sign := range []string{"&", "[", "%5B", "%5b", "{", ","} {

@@ -110,7 +110,7 @@ func TestSlowVerifiersHoldABoundedAmount(t *testing.T) { //nolint:paralleltest /
 	})
 }
 
-// TestSlowClients: connections that stall keep small events from nobody, whatever they declare; large ones wait for those that are larger.
+// TestSlowClients: connections that stall do not keep small events out, with any declared length.
 func TestSlowClients(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -269,7 +269,7 @@ func TestWaitingForRoom(t *testing.T) {
 	})
 }
 
-// TestFailuresGiveRoomBack: whatever ends a request, nothing of it stays charged.
+// TestFailuresGiveRoomBack: after any end of a request nothing of it stays charged.
 func TestFailuresGiveRoomBack(t *testing.T) {
 	t.Parallel()
 	large := strings.Repeat("x", 200<<10)

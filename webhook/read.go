@@ -10,8 +10,8 @@ import (
 	"github.com/b24events/b24events/event"
 )
 
-// read reads and parses the body, within the limits on size, time and memory. held is about what the
-// delivery holds; t is charged for it.
+// read reads and parses the body, within the limits on size, time and memory. held is about what
+// the delivery holds; t is charged for it.
 func (h *Handler) read(w http.ResponseWriter, r *http.Request, t *ticket) (d *event.Delivery, held int64, reason Reason, err error) {
 	contentType := r.Header.Get("Content-Type")
 	if contentType != formType {
@@ -68,7 +68,8 @@ func (h *Handler) readBody(w http.ResponseWriter, r *http.Request, t *ticket) (b
 	return body, err
 }
 
-// fill reads a body to its end. declared is its length, or -1 when the client does not say; most is the limit.
+// fill reads a body to its end. declared is its length, or -1 when the client does not say; most is
+// the limit.
 func fill(from io.Reader, declared, most int64, t *ticket) ([]byte, error) {
 	size := freeBytes
 	if 0 <= declared && declared < freeBytes {
@@ -118,7 +119,8 @@ func (h *Handler) limitTime(w http.ResponseWriter, r *http.Request) (lift func()
 	return func() { _ = deadline.SetReadDeadline(time.Time{}) } // it could be set before
 }
 
-// serverIsStricter reports whether the server has a read timeout of its own that leaves the body no more time than ours.
+// serverIsStricter reports whether the server has a read timeout of its own that leaves the body no
+// more time than ours.
 func serverIsStricter(r *http.Request, limit time.Duration) bool {
 	s, ok := r.Context().Value(http.ServerContextKey).(*http.Server)
 	return ok && s.ReadTimeout > 0 && s.ReadTimeout <= limit
@@ -126,7 +128,8 @@ func serverIsStricter(r *http.Request, limit time.Duration) bool {
 
 func timedOut(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }
 
-// loggable returns what is worth a place in the log besides the reason: what the operator can mend, and panics, which are mistakes of ours.
+// loggable returns what is worth a place in the log besides the reason: what the operator can mend,
+// and panics, which are mistakes of ours.
 func loggable(err error) error {
 	var p *event.PanicError
 	switch {

@@ -12,8 +12,8 @@ const (
 	headerForwarded    = "Forwarded"
 )
 
-// source returns the address that a request comes from: the peer, or what the trusted proxies say of it. It
-// returns false when that cannot be told.
+// source returns the address that a request comes from: the peer, or what the trusted proxies say
+// of it. It returns false when that cannot be told.
 func (f *SourceFilter) source(r *http.Request) (netip.Addr, bool) {
 	at, ok := hostAddr(r.RemoteAddr)
 	if !ok || f.cfg.header == "" || !within(f.cfg.proxies, at) {
@@ -45,9 +45,9 @@ func hopsOf(header, line string) (hops []string, ok bool) {
 	return forwardedFor(line)
 }
 
-// forwardedFor returns the for parameter of each element of a Forwarded header (RFC 7239), empty for an element
-// without one. It returns false for anything that is not well-formed: an open quote that a client sends
-// must not swallow what a proxy adds.
+// forwardedFor returns the for parameter of each element of a Forwarded header (RFC 7239), empty
+// for an element without one. It returns false for anything that is not well-formed: an open quote
+// that a client sends must not swallow what a proxy adds.
 func forwardedFor(line string) (hops []string, ok bool) {
 	p := forwardedParser{rest: line}
 	for {
@@ -94,7 +94,8 @@ func (p *forwardedParser) next(c byte) bool {
 	return true
 }
 
-// token reads a token, empty for none. Colons and brackets are let through, since many proxies forget the quotes of IPv6.
+// token reads a token, empty for none. Colons and brackets are let through, since many proxies
+// forget the quotes of IPv6.
 func (p *forwardedParser) token() string {
 	end := strings.IndexAny(p.rest, " \t\",;=")
 	if end < 0 {
@@ -127,7 +128,8 @@ func (p *forwardedParser) value() (string, bool) {
 	return "", false
 }
 
-// hostAddr reads an address with or without a port, such as 192.0.2.1, 192.0.2.1:443, 2001:db8::1 and [2001:db8::1]:443.
+// hostAddr reads an address with or without a port, such as 192.0.2.1, 192.0.2.1:443, 2001:db8::1
+// and [2001:db8::1]:443.
 func hostAddr(text string) (netip.Addr, bool) {
 	a, err := netip.ParseAddr(text)
 	if err != nil {

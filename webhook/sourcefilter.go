@@ -16,21 +16,21 @@ import (
 	"github.com/b24events/b24events/internal/redact"
 )
 
-// DefaultSourceList is the address of the list of queue servers that serve the cloud portals outside of
-// Russia. Other regions have lists of their own; see [WithSourceList].
+// DefaultSourceList is the address of the list of queue servers that serve the cloud portals
+// outside of Russia. Other regions have lists of their own; see [WithSourceList].
 const DefaultSourceList = "https://dl.bitrix24.com/webhook/app-world.json"
 
-// SourceFilter is a middleware that lets through only requests from the servers that deliver the events of
-// cloud portals. Bitrix24 publishes their addresses. The filter fetches the list every 5 to 8 minutes, since
-// new servers are announced 5 to 10 minutes before they send, and never more than once a minute. When the
-// list cannot be fetched, the last good one stays in force.
+// SourceFilter is a middleware that lets through only requests from the servers that deliver the
+// events of cloud portals. Bitrix24 publishes their addresses. The filter fetches the list every 5
+// to 8 minutes, since new servers are announced 5 to 10 minutes before they send, and never more
+// than once a minute. When the list cannot be fetched, the last good one stays in force.
 //
-// It is an additional check that keeps strangers from making the [Verifier] work. It does not replace the
-// Verifier: every portal's events come from the same servers. On-premise portals send their events
-// themselves, and browsers open application pages: serve both without the filter.
+// It is an additional check that keeps strangers from making the [Verifier] work. It does not
+// replace the Verifier: every portal's events come from the same servers. On-premise portals send
+// their events themselves, and browsers open application pages: serve both without the filter.
 //
-// A SourceFilter is safe for concurrent use, and one serves any number of handlers. The zero SourceFilter is
-// not usable; make it with [NewSourceFilter].
+// A SourceFilter is safe for concurrent use, and one serves any number of handlers. The zero
+// SourceFilter is not usable; make it with [NewSourceFilter].
 //
 // Source: https://apidocs.bitrix24.com/settings/cloud-and-on-premise/network-access.html
 type SourceFilter struct {
@@ -56,9 +56,9 @@ type sourceConfig struct {
 	proxies    []netip.Prefix
 }
 
-// NewSourceFilter returns a filter that trusts no proxy and uses [DefaultSourceList]. It returns an error that
-// matches [ErrConfig] when an option makes no sense. It fetches nothing: call [SourceFilter.Run], or let the first request start the
-// first fetch.
+// NewSourceFilter returns a filter that trusts no proxy and uses [DefaultSourceList]. It returns an
+// error that matches [ErrConfig] when an option makes no sense. It fetches nothing: call
+// [SourceFilter.Run], or let the first request start the first fetch.
 func NewSourceFilter(opts ...SourceOption) (*SourceFilter, error) {
 	cfg := sourceConfig{
 		address: DefaultSourceList,
@@ -89,9 +89,10 @@ func NewSourceFilter(opts ...SourceOption) (*SourceFilter, error) {
 	return &SourceFilter{cfg: cfg}, nil
 }
 
-// WithSourceList sets the address of the list, which depends on the region of the portals. The default is
-// [DefaultSourceList]; portals in Russia have https://repos.1c-bitrix.ru/webhook/app.json. Only https is accepted.
-// The document is JSON of the form {"nodes":["192.0.2.1","198.51.100.0/24"]}.
+// WithSourceList sets the address of the list, which depends on the region of the portals. The
+// default is [DefaultSourceList]; portals in Russia have
+// https://repos.1c-bitrix.ru/webhook/app.json. Only https is accepted. The document is JSON of the
+// form {"nodes":["192.0.2.1","198.51.100.0/24"]}.
 func WithSourceList(address string) SourceOption {
 	return func(c *sourceConfig) error {
 		u, err := url.Parse(address)
@@ -103,8 +104,8 @@ func WithSourceList(address string) SourceOption {
 	}
 }
 
-// WithSourceClient sets the client that fetches the list. The default has the transport of net/http. The
-// filter uses a copy without cookies, which follows no redirect to another host.
+// WithSourceClient sets the client that fetches the list. The default has the transport of
+// net/http. The filter uses a copy without cookies, which follows no redirect to another host.
 func WithSourceClient(client *http.Client) SourceOption {
 	return func(c *sourceConfig) error {
 		if client == nil {
@@ -115,7 +116,8 @@ func WithSourceClient(client *http.Client) SourceOption {
 	}
 }
 
-// WithSourceLogger sets where the filter reports refusals and failed fetches (WARN). By default it is silent.
+// WithSourceLogger sets where the filter reports refusals and failed fetches (WARN). By default it
+// is silent.
 func WithSourceLogger(l *slog.Logger) SourceOption {
 	return func(c *sourceConfig) error {
 		if l == nil {
@@ -126,11 +128,12 @@ func WithSourceLogger(l *slog.Logger) SourceOption {
 	}
 }
 
-// WithFailClosed refuses everything until the first list is there: a request waits up to 5 seconds for a fetch
-// under way, and is answered 503 when that brings no list.
+// WithFailClosed refuses everything until the first list is there: a request waits up to 5 seconds
+// for a fetch under way, and is answered 503 when that brings no list.
 //
-// By default the filter lets everything through until then. Bitrix24 does not repeat what was refused, so a list server that is
-// down while the program starts would lose events for good, and the Verifier checks every delivery anyway.
+// By default the filter lets everything through until then. Bitrix24 does not repeat what was
+// refused, so a list server that is down while the program starts would lose events for good, and
+// the Verifier checks every delivery anyway.
 func WithFailClosed() SourceOption {
 	return func(c *sourceConfig) error {
 		c.failClosed = true
@@ -138,10 +141,11 @@ func WithFailClosed() SourceOption {
 	}
 }
 
-// WithTrustedProxies names the reverse proxies in front of the program, as addresses or prefixes such as
-// 10.0.0.0/8, and the header in which they note whom a request comes from: X-Forwarded-For or Forwarded.
-// Only the header that the proxies really set may be named, because they pass the other one on as the client
-// wrote it. The source of a request is then the last address in the header that is no trusted proxy's.
+// WithTrustedProxies names the reverse proxies in front of the program, as addresses or prefixes
+// such as 10.0.0.0/8, and the header in which they note whom a request comes from: X-Forwarded-For
+// or Forwarded. Only the header that the proxies really set may be named, because they pass the
+// other one on as the client wrote it. The source of a request is then the last address in the
+// header that is no trusted proxy's.
 //
 // Without this option the source is the peer of the connection, and headers do not count.
 func WithTrustedProxies(header string, proxies ...string) SourceOption {
@@ -167,9 +171,9 @@ func WithTrustedProxies(header string, proxies ...string) SourceOption {
 	}
 }
 
-// Wrap returns a handler that passes to next what comes from a listed address, and answers anything else 403.
-// GET and HEAD pass from everywhere: Bitrix24 asks with them whether the address of a handler exists, and a
-// [Handler] does nothing for them.
+// Wrap returns a handler that passes to next what comes from a listed address, and answers anything
+// else 403. GET and HEAD pass from everywhere: Bitrix24 asks with them whether the address of a
+// handler exists, and a [Handler] does nothing for them.
 func (f *SourceFilter) Wrap(next http.Handler) http.Handler {
 	if isNil(next) {
 		panic("webhook: SourceFilter.Wrap of a nil handler")
@@ -264,8 +268,8 @@ const (
 	maxSourceRedirects = 3
 )
 
-// Run keeps the list fresh until ctx ends, and then returns nil. Without it, requests start the fetches, and
-// the list may be old when a request comes after a long silence.
+// Run keeps the list fresh until ctx ends, and then returns nil. Without it, requests start the
+// fetches, and the list may be old when a request comes after a long silence.
 func (f *SourceFilter) Run(ctx context.Context) error {
 	for {
 		mine, other, wait := f.begin()
@@ -285,8 +289,9 @@ func (f *SourceFilter) Run(ctx context.Context) error {
 	}
 }
 
-// begin tells what there is to do. When the list is due, the caller has to fetch it, and mine is closed at the
-// end. Otherwise other is the end of a fetch under way, nil for none, and wait the time until the next.
+// begin tells what there is to do. When the list is due, the caller has to fetch it, and mine is
+// closed at the end. Otherwise other is the end of a fetch under way, nil for none, and wait the
+// time until the next.
 func (f *SourceFilter) begin() (mine, other chan struct{}, wait time.Duration) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -297,7 +302,7 @@ func (f *SourceFilter) begin() (mine, other chan struct{}, wait time.Duration) {
 		return nil, nil, wait
 	}
 	f.fetching = make(chan struct{})
-	f.due = time.Now().Add(sourceRetry) // whatever comes of it
+	f.due = time.Now().Add(sourceRetry) // also when this one fails
 	return f.fetching, nil, 0
 }
 

@@ -429,7 +429,7 @@ func TestListsThatAreNone(t *testing.T) {
 					require.Zero(t, f.Stats().Failures)
 					return
 				}
-				if name == "not modified, no tag" { // a server that says so without being asked is believed
+				if name == "not modified, no tag" { // the list in force is confirmed, although nobody asked
 					require.Zero(t, f.Stats().Failures)
 				} else {
 					require.EqualValues(t, 1, f.Stats().Failures)

@@ -59,7 +59,8 @@ func within(prefixes []netip.Prefix, a netip.Addr) bool {
 	return false
 }
 
-// fetchSources gets the list. When the server says that old is still right, the result has its addresses.
+// fetchSources gets the list. When the server says that old is still right, the result has its
+// addresses.
 func fetchSources(ctx context.Context, client *http.Client, address string, old *sourceList) (*sourceList, error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {

@@ -14,18 +14,19 @@ import (
 	"github.com/b24events/b24events/event"
 )
 
-// Verifier decides whether a delivery is authentic, and returns what proves it. It returns an error that
-// matches
+// Verifier decides whether a delivery is authentic, and returns what proves it. It returns an error
+// that matches
 //
 //   - [event.ErrUnknownPortal] when it does not know the portal, so that another verifier may,
 //   - [event.ErrForbidden] when the delivery is forged,
 //   - anything else when it cannot tell, for example because a database is down. The event is lost then.
 //
-// Verify is called before anything else looks at the delivery, with a context that ends after the verify
-// timeout. It must not change the delivery, and must be safe for concurrent use.
+// Verify is called before anything else looks at the delivery, with a context that ends after the
+// verify timeout. It must not change the delivery, and must be safe for concurrent use.
 //
-// The proof names the portal that a handler gets from [event.Delivery.MemberID]. What the sender claims is
-// [event.Delivery.ClaimedMemberID]. The package documentation lists what each kind of proof is worth.
+// The proof names the portal that a handler gets from [event.Delivery.MemberID]. What the sender
+// claims is [event.Delivery.ClaimedMemberID]. The package documentation lists what each kind of
+// proof is worth.
 //
 // A Verifier may also have a method Validate() error; NewHandler calls it and returns its error.
 type Verifier interface {
@@ -61,7 +62,8 @@ func isNil(v any) bool {
 	}
 }
 
-// digest is what tokens are compared by: equal lengths, and nothing to learn from how far a comparison got.
+// digest is what tokens are compared by: equal lengths, and nothing to learn from how far a
+// comparison got.
 type digest [sha256.Size]byte
 
 func digestOf(token string) digest { return sha256.Sum256([]byte(token)) }
@@ -87,23 +89,23 @@ type TokenVerifier struct {
 	err    error
 }
 
-// Tokens returns a verifier for one outgoing webhook, whose token the portal shows when the webhook is
-// made. Several tokens serve a rotation of that webhook. White space around a token is ignored.
-// NewHandler fails on no token and on one of fewer than 16 characters, so Tokens(os.Getenv("B24_TOKEN"))
-// is safe when the variable is missing.
+// Tokens returns a verifier for one outgoing webhook, whose token the portal shows when the webhook
+// is made. Several tokens serve a rotation of that webhook. White space around a token is ignored.
+// NewHandler fails on no token and on one of fewer than 16 characters, so
+// Tokens(os.Getenv("B24_TOKEN")) is safe when the variable is missing.
 //
 // The token proves that the sender knows it. It proves no application: the events of an application
-// (ONAPPINSTALL and the like, ONOFFLINEEVENT) are refused, whatever token they carry. The portal is the one
-// that the first accepted delivery names. A later delivery that names another portal is refused until the
-// process restarts, because a webhook has one portal. For webhooks of several portals, and for a portal
-// that has an application too, use [TokensOf].
+// (ONAPPINSTALL and the like, ONOFFLINEEVENT) are refused with any token. The portal is the one
+// that the first accepted delivery names. A later delivery that names another portal is refused
+// until the process restarts, because a webhook has one portal. For webhooks of several portals,
+// and for a portal that has an application too, use [TokensOf].
 //
 // Source: https://apidocs.bitrix24.com/local-integrations/local-webhooks.html
 func Tokens(tokens ...string) *TokenVerifier { return newTokenVerifier("", tokens) }
 
-// TokensOf is [Tokens] for the outgoing webhooks of one portal, by its member ID. The tokens prove that
-// portal and no other: a delivery that names another portal is refused. [Any] joins those of several
-// portals.
+// TokensOf is [Tokens] for the outgoing webhooks of one portal, by its member ID. The tokens prove
+// that portal and no other: a delivery that names another portal is refused. [Any] joins those of
+// several portals.
 func TokensOf(memberID string, tokens ...string) *TokenVerifier {
 	if !plausible(memberID) {
 		return &TokenVerifier{err: misconfigured("the member ID of an outgoing webhook is missing or malformed")}
@@ -134,7 +136,8 @@ func newTokenVerifier(memberID string, tokens []string) *TokenVerifier {
 	}
 }
 
-// Verify returns a proof of the kind [event.ProofWebhook], or an error that matches [event.ErrForbidden].
+// Verify returns a proof of the kind [event.ProofWebhook], or an error that matches
+// [event.ErrForbidden].
 func (v *TokenVerifier) Verify(_ context.Context, d *event.Delivery) (event.Proof, error) {
 	member, err := v.check(d)
 	if err == nil {
@@ -188,24 +191,26 @@ func (v *TokenVerifier) Validate() error {
 	return v.err
 }
 
-// TokenLookup finds the application tokens that a portal may use. Applications that keep installations in storage of their own implement it;
-// package oauth has a verifier ready.
+// TokenLookup finds the application tokens that a portal may use. Applications that keep
+// installations in storage of their own implement it; package oauth has a verifier ready.
 type TokenLookup interface {
-	// ApplicationTokens returns the application's tokens on the portal with that member ID: none for an unknown portal, usually one,
-	// several during a rotation. Tokens of another application must not be among them. memberID is not verified: it may be anything
-	// of up to 128 printable characters. An error means that the lookup failed, and loses the event.
+	// ApplicationTokens returns the application's tokens on the portal with that member ID: none for
+	// an unknown portal, usually one, several during a rotation. Tokens of another application must
+	// not be among them. memberID is not verified: it may be anything of up to 128 printable
+	// characters. An error means that the lookup failed, and loses the event.
 	ApplicationTokens(ctx context.Context, memberID string) ([]event.Secret, error)
 }
 
 // maxMemberID bounds what reaches a lookup; real ones have 32 characters.
 const maxMemberID = 128
 
-// Installations returns a verifier for one application. It accepts a delivery whose application token belongs to its
-// portal, so that one portal's token is worthless for another. Unknown portals and wrong tokens get the same response.
-// clientID is the application's ID, which the proof names.
+// Installations returns a verifier for one application. It accepts a delivery whose application
+// token belongs to its portal, so that one portal's token is worthless for another. Unknown portals
+// and wrong tokens get the same response. clientID is the application's ID, which the proof names.
 //
 // It can only recognize tokens that are stored. The ONAPPINSTALL of a new portal, and that of a
-// reinstallation with a new token, are refused: the OAuth server has to confirm these, which package oauth does.
+// reinstallation with a new token, are refused: the OAuth server has to confirm these, which
+// package oauth does.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/events/safe-event-handlers.html
 func Installations(clientID string, lookup TokenLookup) Verifier {
@@ -254,8 +259,8 @@ func plausible(memberID string) bool {
 	return memberID != "" && memberID != "." && memberID != ".." && len(memberID) <= maxMemberID
 }
 
-// Any returns a verifier for a handler that several things use: applications, and outgoing webhooks. A
-// delivery is accepted when one of vs accepts it, with that one's proof:
+// Any returns a verifier for a handler that several things use: applications, and outgoing
+// webhooks. A delivery is accepted when one of vs accepts it, with that one's proof:
 //
 //  1. Any asks the verifiers of applications, in order. The first proof that names how an application was
 //     proven (installation, tokens, call) is the result. Two applications on one portal have different
@@ -263,13 +268,13 @@ func plausible(memberID string) bool {
 //  2. Then it asks the fixed tokens of [Tokens] and [TokensOf], wherever they stand in vs.
 //  3. Then it takes a weaker proof that step 1 brought, such as that of [InsecureNoVerify].
 //
-// A verifier that knows the portal and calls the delivery forged cannot be overruled by something weaker:
-// steps 2 and 3 then only accept a token that [TokensOf] ties to that very portal. The same goes when a
-// verifier cannot tell. A verifier of your own that returns a fixed token's proof counts as weaker, too.
-// It says that it does not know a portal with [event.ErrUnknownPortal].
+// A verifier that knows the portal and calls the delivery forged cannot be overruled by something
+// weaker: steps 2 and 3 then only accept a token that [TokensOf] ties to that very portal. The same
+// goes when a verifier cannot tell. A verifier of your own that returns a fixed token's proof
+// counts as weaker, too. It says that it does not know a portal with [event.ErrUnknownPortal].
 //
-// When nothing accepts the delivery, Any returns the errors of the verifiers that could not tell, or else
-// an error that matches [event.ErrForbidden].
+// When nothing accepts the delivery, Any returns the errors of the verifiers that could not tell,
+// or else an error that matches [event.ErrForbidden].
 func Any(vs ...Verifier) Verifier {
 	if len(vs) == 0 {
 		return &check{err: misconfigured("Any of no verifiers")}
@@ -297,7 +302,7 @@ type anyVerifier struct {
 	fixed []*TokenVerifier
 }
 
-// Format prints no verifier, whatever the verb.
+// Format prints no verifier under any verb.
 func (a *anyVerifier) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("webhook.Any")) }
 
 func (a *anyVerifier) Verify(ctx context.Context, d *event.Delivery) (event.Proof, error) {
@@ -355,8 +360,10 @@ func provesApplication(p event.Proof) bool {
 	return p.By == event.ProofInstallation || p.By == event.ProofTokens || p.By == event.ProofCall
 }
 
-// InsecureNoVerify returns a verifier that accepts everything. Anybody on the internet can then make your handlers run, for any portal: it is
-// for tests, and for programs behind something else that authenticates. Its proof is [event.ProofInsecure], with which nothing acts on a stored installation.
+// InsecureNoVerify returns a verifier that accepts everything. Anybody on the internet can then
+// make your handlers run, for any portal: it is for tests, and for programs behind something else
+// that authenticates. Its proof is [event.ProofInsecure], with which nothing acts on a stored
+// installation.
 func InsecureNoVerify() Verifier { return noVerify{} }
 
 type noVerify struct{}
