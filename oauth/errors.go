@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/b24events/b24events/event"
+	"github.com/b24events/b24events/internal/redact"
 )
 
 // Kind is a sentinel of this package; compare with errors.Is.
@@ -128,6 +129,13 @@ func (e *Error) refusesToken() bool {
 		return e.Kind == ErrReauthorize
 	}
 }
+
+// maxErrorText bounds the text of an error in a log line, in characters.
+const maxErrorText = 500
+
+// errorText is the text of an error for the log. Stores, policies and hooks return errors of their own,
+// which may quote what they were given.
+func errorText(err error) string { return redact.New().Clean(err.Error(), maxErrorText) }
 
 // maxCode is far longer than any code that is known.
 const maxCode = 40

@@ -59,7 +59,7 @@ func (p *Portals) install(ctx context.Context, c arrival) (in Installation, copi
 	})
 	if errors.Is(err, ErrUnverified) {
 		p.log.LogAttrs(ctx, slog.LevelWarn, "bitrix24 installation refused",
-			slog.String(keyMemberID, c.MemberID), slog.String(keyError, err.Error()))
+			slog.String(keyMemberID, c.MemberID), slog.String(keyError, errorText(err)))
 	}
 	var again *copyError
 	if errors.As(err, &again) {
@@ -144,7 +144,7 @@ func (p *Portals) notAllowed(ctx context.Context, proof *proven, c arrival, know
 		proof.release() // it was for another key
 		if _, keepErr := p.keepUser(ctx, proof.answer, c.Auth); keepErr != nil {
 			p.log.LogAttrs(ctx, slog.LevelWarn, "bitrix24 tokens of a user could not be kept",
-				slog.String(keyMemberID, c.MemberID), slog.String(keyError, keepErr.Error()))
+				slog.String(keyMemberID, c.MemberID), slog.String(keyError, errorText(keepErr)))
 		}
 	}
 	return err

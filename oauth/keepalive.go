@@ -114,5 +114,5 @@ func lastRenewed(in Installation) time.Time {
 
 func (s *sweeper) log(ctx context.Context, level slog.Level, message string, key Key, err error) {
 	s.portals.log.LogAttrs(ctx, level, message, //nolint:sloglint // the callers' messages are constants
-		slog.String(keyMemberID, key.MemberID), slog.Int64(keyUserID, key.UserID), slog.String(keyError, err.Error()))
+		slog.String(keyMemberID, key.MemberID), slog.Int64(keyUserID, key.UserID), slog.String(keyError, errorText(err)))
 }

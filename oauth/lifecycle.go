@@ -137,7 +137,7 @@ func (l *lifecycle) uninstalled(ctx context.Context, d *event.Delivery, e event.
 	switch {
 	case err != nil:
 		p.log.LogAttrs(ctx, slog.LevelWarn, "bitrix24 uninstallation could not be confirmed; the installation is kept and the event retried",
-			slog.String(keyMemberID, in.MemberID), slog.String(keyError, err.Error()))
+			slog.String(keyMemberID, in.MemberID), slog.String(keyError, errorText(err)))
 		return event.Retry(err, confirmAgain)
 	case !gone:
 		p.log.LogAttrs(ctx, slog.LevelWarn, "bitrix24 uninstallation was ignored, because the stored tokens still work",

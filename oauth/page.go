@@ -92,7 +92,7 @@ func (p *Portals) claimOfKnown(ctx context.Context, op string, claim event.Auth)
 
 func (p *Portals) logRefusal(ctx context.Context, memberID string, err error) {
 	if errors.Is(err, ErrUnverified) {
-		p.log.LogAttrs(ctx, slog.LevelWarn, "bitrix24 page refused", slog.String(keyMemberID, memberID), slog.String(keyError, err.Error()))
+		p.log.LogAttrs(ctx, slog.LevelWarn, "bitrix24 page refused", slog.String(keyMemberID, memberID), slog.String(keyError, errorText(err)))
 	}
 }
 

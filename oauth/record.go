@@ -125,7 +125,7 @@ func (p *Portals) write(ctx context.Context, s *keyState, u unsaved, tries int) 
 		return record{}, &Error{Op: opWrite, Kind: ErrNotFound}
 	}
 	p.log.LogAttrs(ctx, slog.LevelError, "bitrix24 tokens could not be stored and are kept in memory",
-		slog.String(keyMemberID, s.key.MemberID), slog.String(keyError, failure.Error()))
+		slog.String(keyMemberID, s.key.MemberID), slog.String(keyError, errorText(failure)))
 	return record{in: u.in, version: u.version, unsaved: &u}, nil
 }
 

@@ -33,7 +33,7 @@ func (p *Portals) refreshLock(ctx context.Context, key Key) (release func(), err
 			return nil, &Error{Op: opRenew, Kind: ErrTemporary, Err: ctx.Err()}
 		case err != nil:
 			p.log.LogAttrs(ctx, slog.LevelWarn, "bitrix24 refresh lock failed; the renewal goes on without it",
-				slog.String(keyMemberID, key.MemberID), slog.String(keyError, err.Error()))
+				slog.String(keyMemberID, key.MemberID), slog.String(keyError, errorText(err)))
 			return func() {}, nil
 		case len(got) > 0:
 			return func() {

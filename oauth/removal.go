@@ -77,7 +77,7 @@ func (p *Portals) checkRemoval(ctx context.Context, memberID string, hooks []*li
 	gone, err := p.gone(ctx, in)
 	if err != nil {
 		p.log.LogAttrs(ctx, slog.LevelWarn, "bitrix24 portal refuses the application; whether it was removed could not be confirmed",
-			slog.String(keyMemberID, memberID), slog.String(keyError, err.Error()))
+			slog.String(keyMemberID, memberID), slog.String(keyError, errorText(err)))
 		return err
 	}
 	if !gone {
@@ -93,7 +93,7 @@ func (p *Portals) checkRemoval(ctx context.Context, memberID string, hooks []*li
 		}
 		if err := l.hooks.Removed(ctx, in); err != nil {
 			p.log.LogAttrs(ctx, slog.LevelError, "hook for a removed bitrix24 application failed; the installation is kept",
-				slog.String(keyMemberID, memberID), slog.String(keyError, err.Error()))
+				slog.String(keyMemberID, memberID), slog.String(keyError, errorText(err)))
 			return err
 		}
 	}

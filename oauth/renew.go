@@ -192,7 +192,7 @@ func (p *Portals) refreshFailed(ctx context.Context, s *keyState, r record, fail
 	}
 	p.keys.holdBack(s, spent, failure, final || errors.Is(failure, ErrPayment), refused)
 	p.log.LogAttrs(ctx, slog.LevelWarn, "bitrix24 access could not be renewed",
-		slog.String(keyMemberID, s.key.MemberID), slog.String(keyError, failure.Error()))
+		slog.String(keyMemberID, s.key.MemberID), slog.String(keyError, errorText(failure)))
 	return Installation{}, failure
 }
 

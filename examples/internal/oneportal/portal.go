@@ -92,8 +92,8 @@ func (p *Portal) Close(ctx context.Context) error {
 	return p.Tokens.Shutdown(last)
 }
 
-// Connect makes the first calls to the portal. What may pass, of the network or of the portal, is waited out. Where the stored tokens are
-// void and the settings hold others, these replace them.
+// Connect makes the first calls to the portal. It waits when an error may pass, of the network or of the portal. When the stored
+// tokens are refused and the settings hold others, these replace them at once.
 func (p *Portal) Connect(ctx context.Context, calls func(context.Context) error) error {
 	for wait := time.Second; ; wait = min(2*wait, time.Minute) {
 		err := calls(ctx)
@@ -102,15 +102,16 @@ func (p *Portal) Connect(ctx context.Context, calls func(context.Context) error)
 			return nil
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
-		case void(err):
+		case void(err), refused(err):
 			replaced, failure := p.reseed(ctx)
-			if failure != nil {
+			switch {
+			case failure != nil:
 				return failure
-			}
-			if !replaced {
+			case replaced:
+				continue
+			case !passes(err):
 				return err
 			}
-			continue
 		case !passes(err):
 			return err
 		}
@@ -171,6 +172,13 @@ func Code(err error) string {
 func void(err error) bool {
 	code := Code(err)
 	return errors.Is(err, oauth.ErrReauthorize) || code == "INVALID_TOKEN" || code == "NO_AUTH_FOUND"
+}
+
+// refused reports whether the OAuth server refuses the stored tokens. That may pass, if another process has renewed them; new
+// tokens need not wait for it.
+func refused(err error) bool {
+	var e *oauth.Error
+	return errors.As(err, &e) && strings.EqualFold(e.Code, "invalid_grant")
 }
 
 // passes reports whether calls that failed may succeed later. What is neither the portal's nor the OAuth server's word is the network's.

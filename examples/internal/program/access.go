@@ -53,8 +53,8 @@ func Open(v Values, log *slog.Logger, client *http.Client) (*Access, error) {
 	access := []oauth.Option{oauth.WithHosts(v.List("oauth-hosts")...), oauth.WithLogger(log)}
 	calls := []rest.Option{rest.WithLogger(log)}
 	if v.On("insecure-http") {
-		access = append(access, oauth.WithInsecureHTTP())
-		calls = append(calls, rest.WithInsecureHTTP())
+		access = append(access, oauth.WithInsecureHTTP(v.List("oauth-hosts")...))
+		calls = append(calls, rest.WithInsecureHTTP(v.List("oauth-hosts")...))
 	}
 	if client != nil {
 		access = append(access, oauth.WithHTTPClient(client))
