@@ -59,11 +59,11 @@ func (b *breakers) report(host string, o outcome) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	h := b.hosts[host]
-	switch {
-	case o == outcomeAnswered:
+	if o == outcomeAnswered {
 		delete(b.hosts, host)
 		return
-	case o == outcomeUnknown:
+	}
+	if o == outcomeUnknown {
 		if h != nil {
 			h.probing = false
 		}

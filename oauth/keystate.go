@@ -135,17 +135,17 @@ func (ks *keyStates) keep(s *keyState, u *unsaved, forgets int) bool {
 
 // held returns the error with which a refresh token is held now, and since when the OAuth server has been
 // refusing it.
-func (ks *keyStates) held(s *keyState, refresh event.Secret) (err error, refused time.Time) { //nolint:revive // the error is a value here
+func (ks *keyStates) held(s *keyState, refresh event.Secret) (refused time.Time, err error) {
 	ks.mu.Lock()
 	defer ks.mu.Unlock()
 	if s.hold.refresh != refresh || refresh == "" {
 		s.hold = hold{}
-		return nil, time.Time{}
+		return time.Time{}, nil
 	}
 	if !time.Now().Before(s.hold.until) {
-		return nil, s.hold.refused
+		return s.hold.refused, nil
 	}
-	return s.hold.err, s.hold.refused
+	return s.hold.refused, s.hold.err
 }
 
 const (

@@ -107,7 +107,7 @@ func TestHostileAnswersStayOutOfWhatUsersSee(t *testing.T) {
 					requireNothingPlanted(t, err)
 					for _, query := range []string{"code=" + planted + "&state=" + planted, "code=c&state=STATE&server_domain=" + planted + ".example", "%zz" + planted} {
 						states := (&session{}).states(t, portals)
-						query = strings.ReplaceAll(query, "STATE", authorize(t, states, "example.bitrix24.com"))
+						query = strings.ReplaceAll(query, "STATE", authorize(t, states))
 						r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/back?"+query, nil)
 						oauth.RedirectHandler(portals.Exchange, states,
 							func(_ http.ResponseWriter, _ *http.Request, _ oauth.Installation, err error) {

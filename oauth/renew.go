@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"strconv"
 	"time"
 
@@ -100,7 +101,7 @@ func (p *Portals) rotate(ctx context.Context, key Key, refused event.Secret) (In
 	if usable(r.in, refused) {
 		return r.in, nil
 	}
-	if err, _ := p.keys.held(s, r.in.RefreshToken); err != nil {
+	if _, err := p.keys.held(s, r.in.RefreshToken); err != nil {
 		return Installation{}, err
 	}
 	forgets := p.keys.forgets(s)
@@ -168,7 +169,7 @@ func (p *Portals) refresh(ctx context.Context, key Key, in Installation) (answer
 // has renewed them.
 func (p *Portals) refreshFailed(ctx context.Context, s *keyState, r record, failure error) (Installation, error) {
 	spent := r.in.RefreshToken
-	_, refused := p.keys.held(s, spent)
+	refused, _ := p.keys.held(s, spent)
 	var e *Error
 	final := errors.As(failure, &e) && e.Permanent()
 	if final && spent != "" && e.Kind == ErrReauthorize && e.Code != "" {
@@ -230,12 +231,7 @@ func (p *Portals) superseded(s *keyState, stored, spent event.Secret) bool {
 	if u == nil {
 		return false
 	}
-	for _, old := range u.supersedes {
-		if old == stored {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(u.supersedes, stored)
 }
 
 // onlyProcess reports whether no other process uses the store, so that nobody else can have spent a token.

@@ -95,7 +95,7 @@ func (s *States) mac(payload string) []byte {
 
 // seal makes a text that only this application can make.
 func (s *States) seal(b begun) string {
-	doc, _ := json.Marshal(b) // strings and a number
+	doc, _ := json.Marshal(b) //nolint:errchkjson // strings and a number
 	payload := base64.RawURLEncoding.EncodeToString(doc)
 	return payload + "." + base64.RawURLEncoding.EncodeToString(s.mac(payload))
 }

@@ -3,6 +3,7 @@ package oauth_test
 import (
 	"context"
 	"errors"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"sync"
@@ -26,7 +27,6 @@ type site struct {
 
 	portals  *oauth.Portals
 	mux      *event.Mux
-	hooks    oauth.Hooks // may be set before installSite's first event; see ran
 	employee int64
 
 	mu  sync.Mutex
@@ -148,7 +148,7 @@ func TestEmployeeCannotBeTheFirst(t *testing.T) {
 	require.Equal(t, http.StatusForbidden, s.post(t, s.forged(t, event.OnAppInstall, s.employee)))
 	requireEmpty(t, s.store, s.MemberID())
 	require.Equal(t, http.StatusOK, s.post(t, s.forged(t, event.OnAppInstall, eventtest.AdminID)))
-	require.Equal(t, int64(eventtest.AdminID), load(t, s.store, s.MemberID()).UserID)
+	require.Equal(t, eventtest.AdminID, load(t, s.store, s.MemberID()).UserID)
 }
 
 func TestInstallPolicies(t *testing.T) {
@@ -440,7 +440,8 @@ func TestDeliveryWithoutProofChangesNothing(t *testing.T) {
 			before := load(t, store, member)
 			s := removed()
 			portals := scripted(t, store, s)
-			fatal := func() error { t.Error("a hook ran"); return nil }
+			errHook := errors.New("a hook ran")
+			fatal := func() error { t.Error(errHook); return errHook }
 			mux := event.NewMux()
 			portals.Lifecycle(mux, oauth.Hooks{
 				Installed:       func(context.Context, oauth.Installation, event.AppInstall) error { return fatal() },
@@ -489,7 +490,7 @@ func TestUserReady(t *testing.T) {
 			}
 			require.ElementsMatch(t, []string{"installed", "user ready"}, s.hooksRan())
 			in := load(t, s.store, s.MemberID())
-			require.Equal(t, int64(eventtest.AdminID), in.UserID, "the application's own tokens stay the administrator's")
+			require.Equal(t, eventtest.AdminID, in.UserID, "the application's own tokens stay the administrator's")
 			_, token, err := s.portals.User(s.app.SystemUser()).Access(t.Context(), s.MemberID())
 			require.NoError(t, err)
 			require.NotEmpty(t, token)
@@ -505,9 +506,7 @@ func TestForgedUserReady(t *testing.T) {
 			"access_token": "sys", "refresh_token": "r0", "member_id": member, "user_id": 512, "server_endpoint": official,
 			"client_endpoint": "https://example.bitrix24.com/rest/",
 		}
-		for k, v := range changes {
-			data[k] = v
-		}
+		maps.Copy(data, changes)
 		return &event.Delivery{Kind: event.KindEvent, Name: "ONAPPUSERREADY", Auth: event.Auth{MemberID: member, ApplicationToken: "t1"}, Data: dataOf(t, data)}
 	}
 	for name, test := range map[string]struct {
