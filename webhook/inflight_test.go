@@ -87,6 +87,10 @@ func TestSlowVerifiersHoldABoundedAmount(t *testing.T) { //nolint:paralleltest /
 		for range 50 {
 			go func() { statuses <- post(h, text) }()
 		}
+		synctest.Wait() // as many as fit are inside, the others wait
+		arrived := time.Now()
+		require.Equal(t, http.StatusOK, post(h, dealUpdate(9)))
+		require.Zero(t, time.Since(arrived), "small ones wait for none of them")
 		<-time.After(2 * time.Second) // those who find no room have gone
 		inFlight, held := h.Stats().InFlight, heap()-before
 		require.Greater(t, inFlight, int64(10<<20), "a few are inside")
