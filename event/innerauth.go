@@ -16,23 +16,20 @@ func (c contradiction) Error() string { return string(ErrForbidden) + ": " + str
 // Is reports that c is an [ErrForbidden].
 func (c contradiction) Is(target error) bool { return target == ErrForbidden }
 
-const (
-	errOtherPortal = contradiction("an auth block in its data names another portal than the proven one")
-	errOtherToken  = contradiction("an auth block in its data has another application token than the delivery")
-)
+const errOtherPortal = contradiction("an auth block in its data names another portal than the proven one")
 
 // Contradicts returns an error that matches [ErrForbidden] when an auth block inside d.Data names
-// another portal than p, or carries another application token than d.Auth. Bots get such blocks:
-// data.bot.auth in the second version, data.BOT[n] and data.COMMAND[n] in the first. The proof of a
-// delivery covers them only when they agree with it. Code that verified a delivery calls
-// Contradicts before [Delivery.SetProof]. A [ProofInsecure] contradicts nothing.
+// another portal than p. Bots get such blocks: data.bot.auth in the second version, data.BOT[n] and
+// data.COMMAND[n] in the first. The proof of a delivery covers them only when they agree with it.
+// Code that verified a delivery calls Contradicts before [Delivery.SetProof]. A [ProofInsecure]
+// contradicts nothing.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/chat-bots/chat-bots-v2/index.html
 func (d *Delivery) Contradicts(p Proof) error {
 	if p.By == ProofInsecure {
 		return nil
 	}
-	return d.innerAuth().check(d.Data.v, false, p.MemberID, string(d.Auth.ApplicationToken))
+	return d.innerAuth().check(d.Data.v, false, p.MemberID)
 }
 
 // authBlocks finds the auth blocks inside data.
@@ -103,29 +100,23 @@ func isBlock(v phpform.Value) bool {
 }
 
 // check compares the auth blocks in v with what is proven. inside says that v belongs to one.
-func (b authBlocks) check(v phpform.Value, inside bool, member, token string) error {
+func (b authBlocks) check(v phpform.Value, inside bool, member string) error {
 	block := inside || isBlock(v)
 	for _, e := range v.Entries() {
 		if e.Value.Kind() == phpform.Array {
-			if err := b.check(e.Value, inside || b.within(e.Key), member, token); err != nil {
+			if err := b.check(e.Value, inside || b.within(e.Key), member); err != nil {
 				return err
 			}
 		}
-		if !block {
-			continue
-		}
-		switch key := authKeyOf(e.Key); {
-		case key == memberKey && !isEmpty(e.Value) && e.Value.Scalar() != member:
+		if block && authKeyOf(e.Key) == memberKey && !isEmpty(e.Value) && e.Value.Scalar() != member {
 			return errOtherPortal
-		case key == appToken && token != "" && !isEmpty(e.Value) && e.Value.Scalar() != token:
-			return errOtherToken
 		}
 	}
 	return nil
 }
 
-// replace returns v with the proven addresses in its auth blocks. An address that is not proven is
-// removed.
+// replace returns v with the proven addresses and the proven application token in its auth blocks.
+// What is not proven is removed.
 func (b authBlocks) replace(v phpform.Value, inside bool, proven *Auth) phpform.Value {
 	block := inside || isBlock(v)
 	entries := v.Entries()
@@ -143,7 +134,9 @@ func (b authBlocks) replace(v phpform.Value, inside bool, proven *Auth) phpform.
 				value, keep = phpform.Text(proven.ServerEndpoint), proven.ServerEndpoint != ""
 			case domainKey:
 				value, keep = phpform.Text(proven.Domain), proven.Domain != ""
-			case otherKey, userToken, appToken, memberKey:
+			case appToken:
+				value, keep = phpform.Text(string(proven.ApplicationToken)), proven.ApplicationToken != ""
+			case otherKey, userToken, memberKey:
 			}
 		}
 		if changed == nil && (!keep || value != e.Value) {

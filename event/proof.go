@@ -45,7 +45,8 @@ type Proof struct {
 // SetProof records how the origin of d was established, and replaces what the sender claimed.
 // MemberID, ClientEndpoint, ServerEndpoint and Domain of [Delivery.Auth] become those of p, or
 // empty. The same addresses in auth blocks inside d.Data, such as data.bot.auth, become those of p
-// or are removed, so that no payload names another. Only the code that verified the delivery calls
+// or are removed, and application tokens there become that of d.Auth, so that no payload names
+// another. Only the code that verified the delivery calls
 // SetProof, after [Delivery.Contradicts] and before it hands d on.
 func (d *Delivery) SetProof(p Proof) {
 	d.Proof = p

@@ -125,7 +125,7 @@ func TestKeyIsOfTheProvenIdentity(t *testing.T) {
 // TestInnerAuthBlocks: an auth block inside data agrees with the proof, or the delivery is a forgery.
 func TestInnerAuthBlocks(t *testing.T) {
 	t.Parallel()
-	const portal, token = "names another portal", "another application token"
+	const portal = "names another portal"
 	for name, test := range map[string]struct {
 		event string
 		more  []string
@@ -136,17 +136,17 @@ func TestInnerAuthBlocks(t *testing.T) {
 		"v2, empty":                         {"ONIMBOTV2MESSAGEADD", []string{"data[bot][auth][member_id]", "", "data[bot][auth][application_token]", ""}, ""},
 		"v2, another portal":                {"ONIMBOTV2MESSAGEADD", []string{"data[bot][auth][member_id]", another}, portal},
 		"v2, in upper case":                 {"ONIMBOTV2MESSAGEADD", []string{"data[BOT][Auth][MEMBER_ID]", another}, portal},
-		"v2, odd letters":                   {"ONIMBOTV2MESSAGEADD", []string{"data[bot][auth][application_to\u212Aen]", "x"}, token},
+		"v2, odd letters":                   {"ONIMBOTV2MESSAGEADD", []string{"data[bot][auth][application_to\u212Aen]", "x"}, ""},
 		"anywhere, odd letters":             {"ONANYTHING", []string{"data[x][acce\u017F\u017F_to\u212Aen]", "t", "data[x][member_id]", another}, portal},
 		"v2, a list":                        {"ONIMBOTV2MESSAGEADD", []string{"data[bot][auth][member_id][]", proven}, portal},
 		"v2, with white space":              {"ONIMBOTV2MESSAGEADD", []string{"data[bot][auth][member_id]", proven + " "}, portal},
-		"v2, another token":                 {"ONIMBOTV2MESSAGEADD", []string{"data[bot][auth][application_token]", appToken[1:]}, token},
+		"v2, another token":                 {"ONIMBOTV2MESSAGEADD", []string{"data[bot][auth][application_token]", appToken[1:]}, ""},
 		"v2, beside the bot's ID":           {"ONIMBOTV2DELETE", []string{"data[bot][member_id]", another}, portal},
 		"v1, the second bot":                {"ONIMBOTMESSAGEADD", []string{"data[BOT][1][member_id]", proven, "data[BOT][2][member_id]", another}, portal},
 		"v1, under AUTH":                    {"ONIMBOTMESSAGEADD", []string{"data[BOT][1][member_id]", proven, "data[BOT][1][AUTH][member_id]", another}, portal},
-		"v1, a token under AUTH":            {"ONIMBOTJOINCHAT", []string{"data[BOT][1][AUTH][application_token]", "x"}, token},
+		"v1, a token under AUTH":            {"ONIMBOTJOINCHAT", []string{"data[BOT][1][AUTH][application_token]", "x"}, ""},
 		"v1, a command":                     {"ONIMCOMMANDADD", []string{"data[COMMAND][9][AUTH][member_id]", another}, portal},
-		"v1, a command's token":             {"ONIMCOMMANDADD", []string{"data[COMMAND][9][application_token]", "x"}, token},
+		"v1, a command's token":             {"ONIMCOMMANDADD", []string{"data[COMMAND][9][application_token]", "x"}, ""},
 		"two keys that differ in case":      {"ONIMBOTV2MESSAGEADD", []string{"data[bot][auth][member_id]", proven, "data[Bot][auth][member_id]", another}, portal},
 		"anywhere, with a token":            {"ONANYTHING", []string{"data[x][y][access_token]", "t", "data[x][y][member_id]", another}, portal},
 		"at the top, with a token":          {"ONAPPUSERREADY", []string{"data[refresh_token]", "t", "data[member_id]", another}, portal},
@@ -170,6 +170,27 @@ func TestInnerAuthBlocks(t *testing.T) {
 			}
 			require.NoError(t, d.Contradicts(event.Proof{By: event.ProofInsecure}))
 			require.Equal(t, before, string(d.Data.JSON()))
+		})
+	}
+}
+
+// TestInnerApplicationTokens: the application token that a handler reads in a payload is the proven one. Samples
+// of the documentation show another in old events of bots.
+func TestInnerApplicationTokens(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct{ event, key string }{
+		"v2":        {"ONIMBOTV2MESSAGEADD", "data[bot][auth][application_token]"},
+		"v1":        {"ONIMBOTMESSAGEADD", "data[BOT][1][application_token]"},
+		"v1, AUTH":  {"ONIMBOTJOINCHAT", "data[BOT][1][AUTH][application_token]"},
+		"a command": {"ONIMCOMMANDADD", "data[COMMAND][9][application_token]"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			d := sent(t, test.event, test.key, "made-up", "auth[application_token]", appToken)
+			require.NoError(t, d.Contradicts(proof()))
+			d.SetProof(proof())
+			require.NotContains(t, string(d.Data.JSON()), "made-up")
+			require.Contains(t, string(d.Data.JSON()), appToken)
 		})
 	}
 }

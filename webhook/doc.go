@@ -48,9 +48,9 @@
 // portal.
 //
 // What the handler reads in d.Auth: MemberID, ClientEndpoint, ServerEndpoint and Domain are those
-// of the proof, or empty; so are the addresses in the auth blocks that bots get inside d.Data. An
-// auth block that names another portal than the proven one, or carries another application token,
-// makes the delivery a forgery. AccessToken, RefreshToken, Scope, Status and UserID remain what the
+// of the proof, or empty; so are the addresses and application tokens in the auth blocks that bots
+// get inside d.Data. An auth block that names another portal than the proven one makes the delivery
+// a forgery. AccessToken, RefreshToken, Scope, Status and UserID remain what the
 // sender says.
 //
 // [SourceFilter] is an additional check, of the address that a request comes from.

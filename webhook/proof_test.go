@@ -84,7 +84,6 @@ func TestInnerAuthOfAnotherPortal(t *testing.T) {
 		"v1":              {"ONIMBOTMESSAGEADD", fields{"data[BOT][571][member_id]": portalB}, "names another portal"},
 		"v1, AUTH":        {"ONIMBOTMESSAGEADD", fields{"data[BOT][571][AUTH][member_id]": portalB}, "names another portal"},
 		"a command":       {"ONIMCOMMANDADD", fields{"data[COMMAND][9][AUTH][member_id]": portalB}, "names another portal"},
-		"another token":   {"ONIMBOTV2MESSAGEADD", fields{"data[bot][auth][application_token]": tokenB}, "another application token"},
 		"no outer portal": {"ONIMBOTMESSAGEADD", fields{"auth[member_id]": "", "data[BOT][571][member_id]": portalB}, "names another portal"},
 	} {
 		t.Run(name, func(t *testing.T) {
