@@ -33,7 +33,7 @@ const (
 	// errGoexit stands for a handler that neither returned nor panicked.
 	errGoexit Error = "webhook: handler ended its goroutine"
 	// These are the refusals of a fixed token that is right.
-	errUnboundToken = forbidden("the token of an outgoing webhook is right, but an application may be installed on that portal; " +
+	errUnboundToken = forbidden("the token of an outgoing webhook is right, but the portal may have an application or a token of its own; " +
 		"bind the token to the portal: TokensOf, or token@member_id in B24_APPLICATION_TOKEN")
 	errTokenElsewhere = forbidden("the token of an outgoing webhook is right, but it belongs to another portal than the delivery names")
 	errTokenOfTwo     = forbidden("the token of an outgoing webhook is right, but an earlier delivery named another portal; " +

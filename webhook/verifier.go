@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"sync/atomic"
 
@@ -265,7 +266,8 @@ func plausible(memberID string) bool {
 //  1. Any asks the verifiers of applications, in order. The first proof that names how an application was
 //     proven (installation, tokens, call) is the result. Two applications on one portal have different
 //     application tokens, so each gets its own deliveries.
-//  2. Then it asks the fixed tokens of [Tokens] and [TokensOf], wherever they stand in vs.
+//  2. Then it asks the fixed tokens of [Tokens] and [TokensOf], wherever they stand in vs. Those of
+//     [Tokens] do not speak for a portal that a [TokensOf] names.
 //  3. Then it takes a weaker proof that step 1 brought, such as that of [InsecureNoVerify].
 //
 // A verifier that knows the portal and calls the delivery forged cannot be overruled by something
@@ -329,7 +331,7 @@ func (a *anyVerifier) Verify(ctx context.Context, d *event.Delivery) (event.Proo
 	for _, v := range a.fixed {
 		member, err := v.check(d)
 		switch {
-		case err == nil && v.member == "" && !unspoken:
+		case err == nil && v.member == "" && (!unspoken || a.names(member)):
 			err = errUnboundToken
 		case err == nil:
 			err = v.bind(member)
@@ -353,6 +355,11 @@ func (a *anyVerifier) Verify(ctx context.Context, d *event.Delivery) (event.Proo
 	default:
 		return event.Proof{}, event.ErrUnknownPortal
 	}
+}
+
+// names reports whether one of the fixed tokens is tied to a portal.
+func (a *anyVerifier) names(member string) bool {
+	return member != "" && slices.ContainsFunc(a.fixed, func(v *TokenVerifier) bool { return v.member == member })
 }
 
 // provesApplication reports whether a proof is of a kind that proves an application.

@@ -90,6 +90,11 @@ func TestFixedTokensProveOnePortal(t *testing.T) {
 			{delivery(portalA, tokenA), portalA},
 			{delivery(portalA, hookKey), "unknown portal"},
 		}},
+		"a named portal beside a plain token": {webhook.Any(webhook.Tokens(hookKey), webhook.TokensOf(portalA, tokenA)), []sent{
+			{delivery(portalA, hookKey), "TokensOf, or token@member_id"},
+			{delivery(portalA, tokenA), portalA},
+			{delivery(portalB, hookKey), portalB},
+		}},
 		"events of applications": {webhook.TokensOf(portalA, tokenA), []sent{
 			{named("ONAPPINSTALL", delivery(portalA, tokenA)), "proves no event of an application"},
 			{named("onAppUpdate", delivery(portalA, tokenA)), "proves no event of an application"},

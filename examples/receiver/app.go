@@ -48,35 +48,17 @@ func newApp(cfg config, p *printer) (*app, error) {
 	return a, nil
 }
 
-// tokenVerifiers returns the verifiers of fixed tokens. No token speaks for a portal that another token is
-// bound to.
+// tokenVerifiers returns the verifiers of fixed tokens.
 func tokenVerifiers(tokens []program.Token) []webhook.Verifier {
-	var verifiers []webhook.Verifier
-	bound := make(boundPortals)
-	for _, t := range tokens {
+	verifiers := make([]webhook.Verifier, len(tokens))
+	for i, t := range tokens {
 		if t.MemberID == "" {
-			verifiers = append(verifiers, webhook.Tokens(t.Text))
-			continue
+			verifiers[i] = webhook.Tokens(t.Text)
+		} else {
+			verifiers[i] = webhook.TokensOf(t.MemberID, t.Text)
 		}
-		bound[t.MemberID] = true
-		verifiers = append(verifiers, webhook.TokensOf(t.MemberID, t.Text))
-	}
-	if len(bound) > 0 {
-		verifiers = append(verifiers, bound)
 	}
 	return verifiers
-}
-
-// boundPortals are the portals that have fixed tokens of their own. It accepts nothing: it makes
-// [webhook.Any] refuse for them the token that is bound to no portal.
-type boundPortals map[string]bool
-
-// Verify returns [event.ErrForbidden] for the portals, and [event.ErrUnknownPortal] for all others.
-func (b boundPortals) Verify(_ context.Context, d *event.Delivery) (event.Proof, error) {
-	if b[d.ClaimedMemberID()] {
-		return event.Proof{}, event.ErrForbidden
-	}
-	return event.Proof{}, event.ErrUnknownPortal
 }
 
 // bindings are the events of EVENTS at PUBLIC_URL.
