@@ -60,7 +60,7 @@ func newApp(cfg oauth.Config, store oauth.Store, url string) (*webhook.Handler, 
 
 func appMux(portals *oauth.Portals, api *rest.Portals, url string) *event.Mux {
 	mux := event.NewMux()
-	portals.Lifecycle(mux, oauth.Hooks{ // install, update, uninstall
+	portals.Lifecycle(mux, oauth.Hooks{ // install, update, uninstall, removal, system user
 		Installed: func(ctx context.Context, in oauth.Installation, _ event.AppInstall) error {
 			return event.NewAPI(api.Portal(in.MemberID)).Reconcile(ctx, mux.Bindings(url))
 		},
