@@ -17,16 +17,23 @@ var (
 
 // FileStore is a [Store] of files in one directory, one file for each installation. Several
 // processes of one machine may share the directory, and several applications too: each has a folder
-// of its own. It is safe for concurrent use and needs no closing.
+// of its own. It is safe for concurrent use. A store that lives as long as its process needs no
+// closing; [FileStore.Close] releases the directory before.
 //
 // Swap replaces a file as a whole and syncs it before it returns. A crash leaves the old installation
 // or the new one, never half of one. Writers exclude each other by file locks, which end with their
-// process; readers never wait. So the directory must be on a local file system that has locks.
+// process; readers never wait. So the directory must be on a local file system that has locks. The
+// locks are flock on Unix and LockFileEx on Windows; elsewhere [NewFileStore] returns an error.
 // [FileStore.Prepare] reserves disk space for a write.
 //
-// Files are private to the user of the process (0600). They hold tokens in clear unless
+// Files are private to the user of the process (0600). On Windows, which has no such modes, they have
+// the access rights of the directory. They hold tokens in clear unless
 // [WithEncryptionKey] is given. Their names show client IDs and member IDs, which are no secrets. Keep
 // nothing else in the directory, and do not remove its files named lock.*.
+//
+// On Windows another program that has a file open, such as a virus scanner, can keep the store from it.
+// The methods retry for up to a second before they return its error. A deleted installation may be
+// there again after a loss of power, because Windows cannot flush a directory.
 //
 // A file store holds client IDs and member IDs of up to 64 bytes. Swap refuses longer ones; those of
 // Bitrix24 have about 32.
@@ -149,6 +156,18 @@ func (s *FileStore) Delete(ctx context.Context, key Key, old Version) error {
 		return fmt.Errorf("oauth: file store: %w", err)
 	}
 	return nil
+}
+
+// Close frees what [FileStore.Prepare] reserved, releases the directory, and returns nil. Later calls of
+// the other methods return [fs.ErrClosed]. Close the store before you remove or rename its directory:
+// Windows refuses that while it is open.
+func (s *FileStore) Close() error {
+	s.reservations.close()
+	err := s.root.Close()
+	for _, l := range s.locks {
+		l.close()
+	}
+	return err
 }
 
 // Format prints no installation and no key, whatever the verb.

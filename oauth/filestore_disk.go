@@ -88,7 +88,15 @@ func versionOf(data []byte) Version {
 
 // content returns the content of the file, as long as it may be one of ours. If the file is the one
 // that Prepare opened, this needs no descriptor.
-func (x *slot) content() ([]byte, error) {
+func (x *slot) content() (data []byte, err error) {
+	err = disk.Retry(func() error {
+		data, err = x.contentOnce()
+		return err
+	})
+	return data, err
+}
+
+func (x *slot) contentOnce() ([]byte, error) {
 	info, err := x.folder.Lstat(x.name)
 	if err != nil {
 		return nil, fmt.Errorf("oauth: file store: %w", err)
@@ -127,18 +135,17 @@ func (x *slot) replace(data []byte) error {
 	}
 	err = disk.Fill(f, data)
 	if err == nil {
-		err = x.folder.Rename(temp, x.name)
+		err = disk.Rename(x.folder, temp, x.name)
 	}
 	if err != nil {
-		_ = x.folder.Remove(temp)
-		return err
+		_ = x.folder.Remove(temp) // there is none if the rename succeeded
 	}
-	return disk.SyncFolder(x.folder)
+	return err
 }
 
 // remove removes the file. The caller has the lock.
 func (x *slot) remove() error {
-	if err := x.folder.Remove(x.name); err != nil {
+	if err := disk.Remove(x.folder, x.name); err != nil {
 		return err
 	}
 	return disk.SyncFolder(x.folder)

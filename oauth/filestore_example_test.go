@@ -1,5 +1,3 @@
-//go:build darwin || dragonfly || freebsd || linux || netbsd || openbsd
-
 package oauth_test
 
 import (
@@ -25,6 +23,7 @@ func ExampleNewFileStore() {
 	if err != nil {
 		panic(err)
 	}
+	defer func() { _ = store.Close() }()
 	ctx := context.Background()
 	const clientID = "local.5c8bb1b0891cf2.87252039"
 	portal := oauth.Key{ClientID: clientID, MemberID: "a223c6b3710f85df22e9377d6c4f7553"}

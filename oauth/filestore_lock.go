@@ -122,6 +122,16 @@ func (l *fileLock) try(root *os.Root) (ok bool, err error) {
 	return same, nil
 }
 
+// close closes the file once nobody of this process has the lock.
+func (l *fileLock) close() {
+	l.turn <- struct{}{}
+	if l.file != nil {
+		_ = l.file.Close()
+		l.file = nil
+	}
+	<-l.turn
+}
+
 // isNamed reports whether a name is that of an open file. It needs no descriptor.
 func isNamed(root *os.Root, name string, f *os.File) (bool, error) {
 	there, err := root.Lstat(name)

@@ -15,7 +15,7 @@ import (
 const (
 	opFile   = "file store"
 	filePerm = 0o600
-	dirPerm  = 0o700
+	dirPerm  = 0o700 // of the folders in the directory
 	// formatFile says what the directory is. It comes first and goes last.
 	formatFile = "format.json"
 	// storeFormat changes when older versions cannot use the directory any more. Format 1 had no
@@ -51,12 +51,17 @@ func WithTrustedParents() FileOption {
 // removes what writers that were killed have left, and makes files private that are not, as those
 // copied back from a backup may be.
 //
-// It refuses a directory that others can write to or that another user owns: they could put tokens
-// of their own there. It refuses one if others could replace it by another: the directories above
-// must belong to this user or to root, and must not be writable by others unless they are sticky,
-// as /tmp is. A group whose ID is that of this user is not among the others. A directory that
-// others can list is accepted, as the files themselves are private. The check works on Unix; on
-// Windows the directory has the access rights of the one above it.
+// It refuses a directory that others can write to or that another user owns: they could put tokens of
+// their own there. It refuses one if others could replace it by another: the directories above must
+// belong to this user or to root, and must not be writable by others unless they are sticky, as /tmp
+// is. A group whose ID is that of this user is not among the others. A directory that others can list
+// is accepted, as the files themselves are private.
+//
+// On Windows the user of the process, the system and the administrators have access to a directory that
+// NewFileStore made. It refuses one that lets groups write to which every user of the machine, of its
+// domain or of the network belongs, such as Users and Authenticated Users; folders that were made by
+// hand outside of a user's profile often do. Who may read the directory may read the files. Owners and
+// the directories above are not checked.
 //
 // It refuses, with an [ErrUnreadable], a directory that another version of this package or
 // something else has filled, and leaves it as it is.
@@ -77,7 +82,7 @@ func NewFileStore(dir string, opts ...FileOption) (*FileStore, error) {
 	if dir == "" {
 		return nil, errors.New("oauth: NewFileStore: the directory has no name")
 	}
-	if err := os.MkdirAll(dir, dirPerm); err != nil {
+	if err := disk.MakePrivate(dir); err != nil {
 		return nil, fmt.Errorf("oauth: NewFileStore: %w", err)
 	}
 	root, err := os.OpenRoot(dir)
@@ -108,13 +113,17 @@ func (s *FileStore) checkPrivate(folder *os.Root) error {
 	if err != nil {
 		return fmt.Errorf("oauth: file store: %w", err)
 	}
-	switch {
-	case !ownedByUs(info):
+	if !ownedByUs(info) {
 		return fmt.Errorf("oauth: file store: %w: another user owns %q; change the owner (chown), or name a directory that does not exist yet",
 			fs.ErrPermission, folder.Name())
-	case info.Mode().Perm()&0o022 != 0 && permissionsCount:
-		return fmt.Errorf("oauth: file store: %w: others can write to %q; take their right away (chmod go-w), or name a directory in it "+
-			"that does not exist yet", fs.ErrPermission, folder.Name())
+	}
+	open, err := disk.OthersMayWrite(folder)
+	switch {
+	case err != nil:
+		return fmt.Errorf("oauth: file store: %w", err)
+	case open:
+		return fmt.Errorf("oauth: file store: %w: others can write to %q; take their right away (chmod go-w, on Windows icacls), or name a "+
+			"directory in it that does not exist yet", fs.ErrPermission, folder.Name())
 	}
 	return nil
 }
@@ -128,7 +137,11 @@ type format struct {
 // checkFormat refuses a directory that is not ours, before anything in it is touched, and marks an
 // empty one as ours.
 func (s *FileStore) checkFormat() error {
-	data, err := s.root.ReadFile(formatFile)
+	var data []byte
+	err := disk.Retry(func() (err error) {
+		data, err = s.root.ReadFile(formatFile)
+		return err
+	})
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		if err := s.checkEmpty(); err != nil {
@@ -187,13 +200,12 @@ func (s *FileStore) writeFormat() error {
 	}
 	err = disk.Fill(f, append(bytes.TrimSpace(data), '\n'))
 	if err == nil {
-		err = s.root.Rename(temp, formatFile)
+		err = disk.Rename(s.root, temp, formatFile)
 	}
 	if err != nil {
-		_ = s.root.Remove(temp)
-		return err
+		_ = s.root.Remove(temp) // there is none if the rename succeeded
 	}
-	return disk.SyncFolder(s.root)
+	return err
 }
 
 func refused(why string) error { return &Error{Op: opFile, Kind: ErrUnreadable, Detail: why} }
@@ -260,8 +272,8 @@ func (s *FileStore) tidyShard(folder *os.Root, clientID, shard string) error {
 		if temp {
 			p, _ := placeOf(key)
 			err = s.removeTemp(folder, p, e.Name())
-		} else if info, infoErr := e.Info(); infoErr == nil && info.Mode().Perm()&0o077 != 0 && permissionsCount {
-			err = folder.Chmod(name, filePerm)
+		} else if info, infoErr := e.Info(); infoErr == nil && info.Mode().Perm()&0o077 != 0 {
+			err = folder.Chmod(name, filePerm) // Windows replaces no file that is read-only
 		}
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("oauth: file store: %w", err)

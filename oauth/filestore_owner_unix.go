@@ -10,9 +10,6 @@ import (
 	"syscall"
 )
 
-// permissionsCount says that the mode of a file tells who can write to it.
-const permissionsCount = true
-
 // ownedByUs reports whether this user or root owns a file.
 func ownedByUs(info fs.FileInfo) bool {
 	stat, ok := info.Sys().(*syscall.Stat_t)

@@ -66,7 +66,8 @@ func (s *FileStore) prepare(ctx context.Context, p place) (*slot, error) {
 type reserve struct {
 	temp     *os.File // of the size that is reserved, and locked
 	tempName string
-	current  *os.File // the file that is to be replaced; nil if there is none
+	size     int64    // of the file that is to be replaced
+	current  *os.File // that file; nil if there is none, and on Windows, which may not replace a file that is open
 	dir      *os.File // the folder, to be synced; nil if that needs no descriptor
 }
 
@@ -80,9 +81,12 @@ func newReserve(folder *os.Root, name string) (r *reserve, err error) {
 		}
 	}()
 	if info, statErr := folder.Lstat(name); statErr == nil && info.Mode().IsRegular() {
-		if r.current, err = folder.Open(name); err != nil {
-			r.current = nil
-			return r, err
+		r.size = info.Size()
+		if runtime.GOOS != "windows" {
+			if r.current, err = folder.Open(name); err != nil {
+				r.current = nil
+				return r, err
+			}
 		}
 	} else if statErr != nil && !errors.Is(statErr, fs.ErrNotExist) {
 		return r, statErr
@@ -106,14 +110,7 @@ func newReserve(folder *os.Root, name string) (r *reserve, err error) {
 
 // fill takes the disk space.
 func (r *reserve) fill() error {
-	size := int64(minReserve)
-	if r.current != nil {
-		info, err := r.current.Stat()
-		if err != nil {
-			return err
-		}
-		size = max(size, min(2*info.Size(), maxDocument))
-	}
+	size := max(minReserve, min(2*r.size, maxDocument))
 	if _, err := r.temp.Write(make([]byte, size)); err != nil {
 		return err
 	}
@@ -145,14 +142,14 @@ func (r *reserve) replace(folder *os.Root, name string, data []byte) error {
 	}
 	r.temp = nil
 	if err == nil {
-		err = folder.Rename(r.tempName, name)
+		err = disk.Retry(func() error { return folder.Rename(r.tempName, name) })
 	}
 	if err != nil {
 		_ = folder.Remove(r.tempName)
 		return err
 	}
 	if r.dir == nil {
-		return disk.SyncFolder(folder)
+		return disk.SyncRenamed(folder, name)
 	}
 	return r.dir.Sync()
 }
@@ -228,13 +225,25 @@ func (r *reservations) giveBack(key Key, slot *slot) {
 	of.unused = append(of.unused, slot)
 }
 
+// close frees what was not used.
+func (r *reservations) close() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, of := range r.keys {
+		for _, slot := range of.unused {
+			slot.close()
+		}
+		of.unused = nil
+	}
+}
+
 // release is the end of one caller.
 func (r *reservations) release(key Key) {
 	var slot *slot
 	r.mu.Lock()
 	of := r.keys[key]
 	of.callers--
-	if last := len(of.unused) - 1; last >= of.callers {
+	if last := len(of.unused) - 1; last >= 0 && last >= of.callers {
 		slot = of.unused[last]
 		of.unused = of.unused[:last]
 	}

@@ -82,7 +82,7 @@ func TestNoChangeIsMissedWhateverDies(t *testing.T) {
 			died++
 		}
 	}
-	require.Greater(t, died, lives/2)
+	require.Greater(t, died, lives/4, "they hardly ever died, so nothing was tested")
 	require.NoError(t, newConsumer(t, f.api, handle, offline.WithMaxAttempts(100)).Drain(t.Context()))
 	require.Equal(t, version, synced)
 	require.Empty(t, f.OfflineRows())

@@ -18,7 +18,6 @@ import (
 
 const (
 	spoolPerm     = 0o600 // of files, which hold payloads
-	spoolDirPerm  = 0o700
 	spoolLock     = "lock"
 	packetSuffix  = ".packet"
 	marksSuffix   = ".marks"
@@ -68,7 +67,7 @@ func hasSpool(dir string) bool {
 // caller closes it.
 func openSpool(ctx context.Context, dir string, id identity, log *slog.Logger) (*spool, error) {
 	if !hasSpool(dir) {
-		if err := os.MkdirAll(dir, spoolDirPerm); err != nil {
+		if err := disk.MakePrivate(dir); err != nil {
 			return nil, spoolError(err)
 		}
 		syncAbove(dir)
@@ -155,15 +154,16 @@ func (s *spool) write(number int64, data []byte) error {
 
 // place gives a packet that is on the disk its name.
 func (s *spool) place(number int64) error {
-	if err := s.root.Rename(fileName(number, newSuffix), fileName(number, packetSuffix)); err != nil {
-		return err
-	}
-	return disk.SyncFolder(s.root)
+	return disk.Rename(s.root, fileName(number, newSuffix), fileName(number, packetSuffix))
 }
 
 // put writes data to a file, with the flags os.O_TRUNC or os.O_APPEND, and to the disk.
 func (s *spool) put(name string, flags int, data []byte) error {
-	f, err := s.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|flags, spoolPerm)
+	var f *os.File
+	err := disk.Retry(func() (err error) {
+		f, err = s.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|flags, spoolPerm)
+		return err
+	})
 	if err != nil {
 		return err
 	}
@@ -228,7 +228,7 @@ func (s *spool) flush() error {
 // remove removes a packet, and then its marks: without marks its records would be handled again.
 func (s *spool) remove(number int64) error {
 	for _, suffix := range []string{packetSuffix, marksSuffix} {
-		if err := s.root.Remove(fileName(number, suffix)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := disk.Remove(s.root, fileName(number, suffix)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}
@@ -264,7 +264,15 @@ func (s *spool) load(p *packet, state rowState) ([]Record, error) {
 	return records, nil
 }
 
-func (s *spool) read(name string) ([]byte, error) {
+func (s *spool) read(name string) (data []byte, err error) {
+	err = disk.Retry(func() error {
+		data, err = s.readOnce(name)
+		return err
+	})
+	return data, err
+}
+
+func (s *spool) readOnce(name string) ([]byte, error) {
 	info, err := s.root.Lstat(name)
 	switch {
 	case err != nil:

@@ -72,10 +72,7 @@ func (s *spool) settle(owner spoolOwner) error {
 	if err := s.put(spoolIdentityNew, os.O_TRUNC, append(data, '\n')); err != nil {
 		return spoolError(err)
 	}
-	if err := s.root.Rename(spoolIdentityNew, spoolIdentity); err != nil {
-		return spoolError(err)
-	}
-	if err := disk.SyncFolder(s.root); err != nil {
+	if err := disk.Rename(s.root, spoolIdentityNew, spoolIdentity); err != nil {
 		return spoolError(err)
 	}
 	return nil

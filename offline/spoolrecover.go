@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"os"
 	"slices"
+
+	"github.com/b24events/b24events/internal/disk"
 )
 
 // recover reads what is in the folder. A process that died while it wrote a packet left a part of it under another name: the records in it
@@ -75,7 +77,7 @@ func (s *spool) recoverNew(ctx context.Context, number int64) (int64, error) {
 			return 0, err
 		}
 	}
-	if err := s.root.Remove(name); err != nil || len(lines.rows) == 0 {
+	if err := disk.Remove(s.root, name); err != nil || len(lines.rows) == 0 {
 		return 0, err
 	}
 	return number, nil
