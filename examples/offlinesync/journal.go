@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"sync"
 
@@ -132,7 +133,7 @@ func (j *journal) repair() (int64, error) {
 		return 0, errNotOurs
 	}
 	j.size = end - int64(len(tail))
-	if err := j.file.Truncate(j.size); err != nil {
+	if err := j.cut(); err != nil {
 		return 0, err
 	}
 	return int64(len(tail)), j.file.Sync()
@@ -180,10 +181,18 @@ func (j *journal) write(lines []byte) error {
 		return nil
 	}
 	err = outError(err)
-	if j.file == nil || !regular(j.file) || j.file.Truncate(j.size) != nil {
+	if j.file == nil || !regular(j.file) || j.cut() != nil {
 		j.bad = err
 	}
 	return err
+}
+
+// cut cuts the file to its size. Windows refuses that to a file that is opened for appending, and lets nobody rename it meanwhile.
+func (j *journal) cut() error {
+	if runtime.GOOS == "windows" {
+		return os.Truncate(j.file.Name(), j.size)
+	}
+	return j.file.Truncate(j.size)
 }
 
 func (j *journal) close() error {

@@ -30,14 +30,14 @@ func newApp(cfg config, p *printer) (*app, error) {
 	a := &app{cfg: cfg, mux: event.NewMux()}
 	verifiers := tokenVerifiers(cfg.tokens)
 	if cfg.app() {
-		var err error
-		if a.access, err = program.Open(cfg.Values, cfg.logger, nil); err != nil {
-			return nil, err
-		}
 		for _, b := range a.bindings() {
 			if err := b.Validate(); err != nil {
 				return nil, fmt.Errorf("PUBLIC_URL or EVENTS: %w", err)
 			}
+		}
+		var err error
+		if a.access, err = program.Open(cfg.Values, cfg.logger, nil); err != nil {
+			return nil, err
 		}
 		verifiers = append(verifiers, a.access.Tokens)
 		// Installations are stored before the hook runs, and forgotten after a verified ONAPPUNINSTALL.
@@ -117,6 +117,13 @@ func (a *app) close(ctx context.Context) error {
 		return nil
 	}
 	return a.access.Tokens.Shutdown(ctx)
+}
+
+// release closes the files of the store.
+func (a *app) release() {
+	if a.access != nil {
+		a.access.Close()
+	}
 }
 
 // printer prints every delivery, as one line, once it was handled.

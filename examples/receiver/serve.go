@@ -23,6 +23,7 @@ func serve(serving, draining context.Context, cfg config, stdout io.Writer) erro
 	if err != nil {
 		return err
 	}
+	defer app.release()
 	hook, err := webhook.NewHandler(app.verifier, app.mux, webhook.WithWorkers(cfg.workers), webhook.WithLogger(cfg.logger))
 	if err != nil {
 		return err

@@ -27,7 +27,7 @@ type Portal struct {
 
 // Open returns the access that the settings describe. On the first start it stores the tokens of the settings; later ones use what
 // is stored, since a refresh token works once. It calls nobody. A nil client means the usual one.
-func Open(ctx context.Context, v program.Values, log *slog.Logger, client *http.Client) (*Portal, error) {
+func Open(ctx context.Context, v program.Values, log *slog.Logger, client *http.Client) (p *Portal, err error) {
 	if id := v["member-id"]; id != "" && !program.ValidMemberID(id) {
 		return nil, program.Usage("B24_MEMBER_ID is no member_id; it has 32 letters and digits and stands in every event of the portal")
 	}
@@ -35,7 +35,12 @@ func Open(ctx context.Context, v program.Values, log *slog.Logger, client *http.
 	if err != nil {
 		return nil, err
 	}
-	p := &Portal{Access: access, MemberID: v["member-id"], Log: log, seed: oauth.Installation{
+	defer func() {
+		if err != nil {
+			access.Close()
+		}
+	}()
+	p = &Portal{Access: access, MemberID: v["member-id"], Log: log, seed: oauth.Installation{
 		MemberID: v["member-id"], ClientEndpoint: v["client-endpoint"], ServerEndpoint: v["server-endpoint"],
 		AccessToken: event.Secret(v["access-token"]), RefreshToken: event.Secret(v["refresh-token"]),
 	}}
@@ -85,8 +90,9 @@ func only(ctx context.Context, store oauth.Store, clientID string) (string, erro
 // Client returns the client of the portal.
 func (p *Portal) Client() *rest.Client { return p.API.Portal(p.MemberID) }
 
-// Close writes tokens that could not be written before.
+// Close writes tokens that could not be written before, and closes the store.
 func (p *Portal) Close(ctx context.Context) error {
+	defer p.Access.Close()
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 15*time.Second)
 	defer cancel()
 	return p.Tokens.Shutdown(last)

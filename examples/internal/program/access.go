@@ -31,7 +31,7 @@ type Access struct {
 // Open returns the access that the settings describe. It calls nobody. A nil client means the usual one.
 // The application's folder in B24_DATA is refused when it is another application's, or when others may
 // write to it.
-func Open(v Values, log *slog.Logger, client *http.Client) (*Access, error) {
+func Open(v Values, log *slog.Logger, client *http.Client) (_ *Access, err error) {
 	data, err := v.Data()
 	if err != nil {
 		return nil, err
@@ -60,13 +60,21 @@ func Open(v Values, log *slog.Logger, client *http.Client) (*Access, error) {
 		access = append(access, oauth.WithHTTPClient(client))
 		calls = append(calls, rest.WithHTTPClient(client))
 	}
-	tokens, err := oauth.NewPortals(oauth.Config{ClientID: v["client-id"], ClientSecret: event.Secret(v["client-secret"])}, store, access...)
+	a := &Access{Data: data, Store: store}
+	defer func() {
+		if err != nil {
+			a.Close()
+		}
+	}()
+	a.Tokens, err = oauth.NewPortals(oauth.Config{ClientID: v["client-id"], ClientSecret: event.Secret(v["client-secret"])}, store, access...)
 	if err != nil {
 		return nil, &UsageError{err}
 	}
-	api, err := rest.NewPortals(tokens, calls...)
-	if err != nil {
+	if a.API, err = rest.NewPortals(a.Tokens, calls...); err != nil {
 		return nil, err
 	}
-	return &Access{Data: data, Store: store, Tokens: tokens, API: api}, nil
+	return a, nil
 }
+
+// Close closes the store, for which [oauth.Portals.Shutdown] must have returned.
+func (a *Access) Close() { _ = a.Store.Close() }

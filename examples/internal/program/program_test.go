@@ -110,7 +110,10 @@ func use(env programtest.Env, args []string) error {
 	if err := errors.Join(err, number, duration); err != nil {
 		return err
 	}
-	_, err = program.Open(v, log, nil)
+	access, err := program.Open(v, log, nil)
+	if err == nil {
+		access.Close()
+	}
 	return err
 }
 
@@ -121,6 +124,7 @@ func TestOpen(t *testing.T) {
 	require.NoError(t, err)
 	access, err := program.Open(v, programtest.Silent(), nil)
 	require.NoError(t, err)
+	defer access.Close()
 	require.Equal(t, filepath.Join(env["B24_DATA"], "app-"+app.ClientID()), access.Data)
 	g, err := app.Grant(eventtest.AdminID)
 	require.NoError(t, err)

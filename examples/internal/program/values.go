@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"time"
@@ -59,12 +60,16 @@ func (v Values) Logger(w io.Writer, least slog.Level) (*slog.Logger, error) {
 	}
 }
 
-// Data returns the folder for state, the setting data.
+// Data returns the folder for state: the setting data, or b24events in XDG_STATE_HOME, on Windows in LocalAppData, and else in .local/state of
+// the user's home.
 func (v Values) Data() (string, error) {
 	if v["data"] != "" {
 		return v["data"], nil
 	}
 	state := os.Getenv("XDG_STATE_HOME")
+	if state == "" && runtime.GOOS == "windows" {
+		state = os.Getenv("LocalAppData")
+	}
 	if state == "" {
 		home, err := os.UserHomeDir()
 		if err != nil {
