@@ -111,6 +111,10 @@ func othersMayWrite(root *os.Root) (bool, error) {
 	if err != nil {
 		return false, os.NewSyscallError("GetSecurityInfo", err)
 	}
+	return letsEverybodyWrite(descriptor)
+}
+
+func letsEverybodyWrite(descriptor *windows.SECURITY_DESCRIPTOR) (bool, error) {
 	list, _, err := descriptor.DACL()
 	if errors.Is(err, windows.ERROR_OBJECT_NOT_FOUND) || (err == nil && list == nil) {
 		return true, nil // a folder without a list is open to everybody, as those of FAT file systems are
@@ -137,11 +141,26 @@ func othersMayWrite(root *os.Root) (bool, error) {
 func ofEverybody(group *windows.SID) bool {
 	for _, kind := range []windows.WELL_KNOWN_SID_TYPE{
 		windows.WinWorldSid, windows.WinAnonymousSid, windows.WinAuthenticatedUserSid, windows.WinInteractiveSid, windows.WinNetworkSid,
-		windows.WinBuiltinUsersSid, windows.WinBuiltinGuestsSid, windows.WinAccountDomainUsersSid, windows.WinAccountDomainGuestsSid,
+		windows.WinBuiltinUsersSid, windows.WinBuiltinGuestsSid,
 	} {
 		if group.IsWellKnown(kind) {
 			return true
 		}
 	}
-	return false
+	return ofDomain(group)
+}
+
+// ofDomain reports whether a group is Domain Users or Domain Guests: S-1-5-21-x-y-z-513 and 514.
+func ofDomain(group *windows.SID) bool {
+	const (
+		parts  = 5
+		domain = 21
+		users  = 513
+		guests = 514
+	)
+	if group.IdentifierAuthority() != windows.SECURITY_NT_AUTHORITY || group.SubAuthorityCount() != parts || group.SubAuthority(0) != domain {
+		return false
+	}
+	last := group.SubAuthority(parts - 1)
+	return last == users || last == guests
 }
