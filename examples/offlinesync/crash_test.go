@@ -54,13 +54,19 @@ func (v *victim) kill(t *testing.T) {
 // trigger picks the moment of a kill, and returns a function that waits for it.
 type trigger func(portal *eventtest.Portal, random *rand.Rand, out string) (wait func(v *victim))
 
-// limit is how long a trigger is waited for: the moment may not come, as where nothing is to be cleared.
+// limit is how long a process works while a trigger is waited for: the moment may not come, as when nothing is to be cleared.
 const limit = time.Second / 2
 
-// after waits for a random time.
+// early waits for a random time in which the process starts.
+func early(_ *eventtest.Portal, random *rand.Rand, _ string) func(*victim) {
+	d := time.Duration(random.IntN(300)) * time.Millisecond
+	return func(v *victim) { v.lives(d) }
+}
+
+// after waits for a random time in which the process works.
 func after(_ *eventtest.Portal, random *rand.Rand, _ string) func(*victim) {
 	d := time.Duration(random.IntN(300)) * time.Millisecond
-	return func(v *victim) { v.lives(d, nil) }
+	return func(v *victim) { v.works(d, func() bool { return false }) }
 }
 
 // beforeCall waits until the process calls a method, which is not run: one of the first calls, up to a number.
@@ -76,7 +82,7 @@ func beforeCall(method string, first int) trigger {
 			panic(http.ErrAbortHandler)
 		})))
 		return func(v *victim) {
-			v.lives(limit, called)
+			v.works(limit, func() bool { return len(called) > 0 })
 			portal.Heal(method)
 		}
 	}
@@ -91,7 +97,7 @@ func afterCall(method string, first int) trigger {
 		}
 		portal.Once(method, eventtest.LoseAnswer())
 		return func(v *victim) {
-			v.poll(func() bool { return portal.CallCount(method) > n })
+			v.works(limit, func() bool { return portal.CallCount(method) > n })
 			portal.Heal(method)
 		}
 	}
@@ -107,24 +113,32 @@ func onLine(_ *eventtest.Portal, random *rand.Rand, out string) func(*victim) {
 		return info.Size()
 	}
 	least := size() + int64(random.IntN(4000))
-	return func(v *victim) { v.poll(func() bool { return size() > least }) }
+	return func(v *victim) { v.works(limit, func() bool { return size() > least }) }
 }
 
-// lives lets the process live until the time is over, something comes, or it ends.
-func (v *victim) lives(d time.Duration, until <-chan struct{}) {
+// lives lets the process live until the time is over, or it ends.
+func (v *victim) lives(d time.Duration) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
-	case <-until:
 	case <-v.ended:
 	}
 }
 
-func (v *victim) poll(until func() bool) {
+// works lets the process live until the time is over, something comes, or it ends. The time begins when the process has written its first
+// line of log, since how long a start takes depends on the machine.
+func (v *victim) works(d time.Duration, until func() bool) {
 	tick := time.NewTicker(200 * time.Microsecond)
 	defer tick.Stop()
-	for began := time.Now(); !until() && time.Since(began) < limit; {
+	var began time.Time
+	for started := time.Now(); !until() && time.Since(started) < programtest.Patience; {
+		if began.IsZero() && v.stderr.String() != "" {
+			began = time.Now()
+		}
+		if !began.IsZero() && time.Since(began) >= d {
+			return
+		}
 		select {
 		case <-tick.C:
 		case <-v.ended:
@@ -143,7 +157,7 @@ func TestKilledAtAnyMoment(t *testing.T) {
 	env = env.Seeded(t, app).With("OUT", out, "EVENTS", worldEvents, "POLL", "10ms", "RETRIES", "0", "RETRY_PARKED", "30ms")
 	t.Logf("-crash.seed=%d", *crashSeed)
 	random := rand.New(rand.NewPCG(*crashSeed, 2)) //nolint:gosec // repeatable
-	triggers := []trigger{after, after, onLine, onLine, beforeCall("event.get", 1)}
+	triggers := []trigger{early, after, onLine, onLine, beforeCall("event.get", 1)}
 	for _, method := range []string{"batch", "event.offline.list", "event.offline.get", "event.offline.clear", "event.offline.error"} {
 		triggers = append(triggers, beforeCall(method, 3), afterCall(method, 3))
 	}

@@ -140,9 +140,9 @@ func TestKilledWithoutExtendedMode(t *testing.T) {
 		case <-between.answers: // an earlier one
 		default:
 		}
-		return func(v *victim) { v.lives(limit, between.answers) }
+		return func(v *victim) { v.works(limit, func() bool { return len(between.answers) > 0 }) }
 	}
-	triggers := []trigger{after, onLine, onLine, onAnswer}
+	triggers := []trigger{early, after, onLine, onLine, onAnswer}
 	w := newWorld(portal, *crashSeed, 60)
 	_, _ = once(t, env) // binds
 	stop := w.turn(t, 2*time.Millisecond)

@@ -24,7 +24,7 @@ func TestKilledWhileSeeding(t *testing.T) {
 	for range 8 {
 		env := env.With("B24_DATA", t.TempDir()).Seeded(t, app)
 		v := startVictim(t, env)
-		v.lives(time.Duration(random.IntN(40))*time.Millisecond, nil)
+		v.lives(time.Duration(random.IntN(40)) * time.Millisecond)
 		v.kill(t)
 		_, _ = once(t, env)
 	}
