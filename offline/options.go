@@ -259,10 +259,12 @@ func WithIgnoredUsers(ids ...int64) Option {
 //
 // What can be lost is an answer that does not arrive, up to one reservation's worth of records (a consumer that is stopped waits ten seconds
 // for it), and one that can be written neither at once nor until the consumer is stopped. Records are kept as they came, payload in clear, in
-// files that only the owner can read.
+// files that only the owner can read; on Windows the system and the administrators can, too, unless dir
+// was there before and lets others.
 //
 // Each queue has a folder of its own in dir, with a lock that keeps other processes out; there are such
-// locks on Linux, macOS and the BSDs. The folder is named after the application, the portal and the
+// locks on Linux, macOS, the BSDs and Windows. On Windows, which cannot flush a folder, records that were
+// finished shortly before a loss of power may be handled again. The folder is named after the application, the portal and the
 // connector, and a file in it says so; a folder that belongs to another queue is refused with
 // [ErrSpoolOwner]. So several applications may share dir.
 //
