@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 	"unsafe"
@@ -130,7 +131,7 @@ func letsEverybodyWrite(descriptor *windows.SECURITY_DESCRIPTOR) (bool, error) {
 		if entry.Header.AceType != windows.ACCESS_ALLOWED_ACE_TYPE || entry.Mask&writing == 0 {
 			continue
 		}
-		if ofEverybody((*windows.SID)(unsafe.Pointer(&entry.SidStart))) {
+		if ofEverybody((*windows.SID)(unsafe.Pointer(&entry.SidStart))) { //nolint:gosec // the SID stands there
 			return true, nil
 		}
 	}
@@ -139,15 +140,11 @@ func letsEverybodyWrite(descriptor *windows.SECURITY_DESCRIPTOR) (bool, error) {
 
 // ofEverybody reports whether a group is one to which users belong without anybody's doing.
 func ofEverybody(group *windows.SID) bool {
-	for _, kind := range []windows.WELL_KNOWN_SID_TYPE{
+	kinds := []windows.WELL_KNOWN_SID_TYPE{
 		windows.WinWorldSid, windows.WinAnonymousSid, windows.WinAuthenticatedUserSid, windows.WinInteractiveSid, windows.WinNetworkSid,
 		windows.WinBuiltinUsersSid, windows.WinBuiltinGuestsSid,
-	} {
-		if group.IsWellKnown(kind) {
-			return true
-		}
 	}
-	return ofDomain(group)
+	return slices.ContainsFunc(kinds, group.IsWellKnown) || ofDomain(group)
 }
 
 // ofDomain reports whether a group is Domain Users or Domain Guests: S-1-5-21-x-y-z-513 and 514.

@@ -62,7 +62,7 @@ func holder(t *testing.T, path string) (*exec.Cmd, string) {
 
 func open(t *testing.T, path string, flags int) *os.File {
 	t.Helper()
-	f, err := os.OpenFile(path, flags|os.O_CREATE, 0o600)
+	f, err := os.OpenFile(path, flags|os.O_CREATE, 0o600) //nolint:gosec // the test's own file
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = f.Close() })
 	return f
