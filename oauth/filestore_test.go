@@ -93,7 +93,9 @@ func TestFileStoreIsPrivate(t *testing.T) {
 			want = 0o600
 			files++
 		}
-		requireMode(t, want, path)
+		if runtime.GOOS != "windows" || !e.IsDir() { // inner folders inherit the access list, which Wine does not do
+			requireMode(t, want, path)
+		}
 		return nil
 	}))
 	require.GreaterOrEqual(t, files, 3, "the installation, a lock and the format")

@@ -383,6 +383,9 @@ func TestUsage(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
+			if runtime.GOOS == "windows" && tc.env["B24_DATA"] == open {
+				t.Skip("no mode of Windows lets others write")
+			}
 			code, stdout, stderr := programtest.Run(t, run, tc.env, tc.args...)
 			require.Equal(t, tc.code, code, stderr)
 			require.Empty(t, stdout)
