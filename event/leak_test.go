@@ -259,7 +259,7 @@ func refusing(text string) http.Handler {
 func TestRefusalsInABatchAreOneLine(t *testing.T) {
 	t.Parallel()
 	p, caller := portal(t, eventtest.AdminID)
-	p.Always("batch", eventtest.Answer(refusing("\x1b]0;pwn\a\x1b[2J\rFAKE\u009b31m\u202e ?auth=an-unknown-PLANTED&" + strings.Repeat("A", 5000))))
+	p.Always("batch", eventtest.Answer(refusing("\x1b]0;pwn\a\x1b[2J\rFAKE\u009b31m\u202e ?auth=an-unknown-PLANTED&"+strings.Repeat("A", 5000))))
 	api := event.NewAPI(caller)
 	_, features := api.Features(t.Context())
 	apply := api.Apply(t.Context(), event.Plan{Bind: []event.Binding{{Event: "ONCRMDEALADD", Offline: true}}})

@@ -84,7 +84,7 @@ func TestErrorsInTheLogHoldNoTokenOfTheData(t *testing.T) {
 			for key, value := range tc.data {
 				form.Set(key, value)
 			}
-			r := httptest.NewRequest(http.MethodPost, "/", strings.NewReader(form.Encode()))
+			r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", strings.NewReader(form.Encode()))
 			r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 			h.ServeHTTP(httptest.NewRecorder(), r)
 			require.NoError(t, h.Shutdown(t.Context()))
@@ -108,7 +108,7 @@ func TestTheAddressInTheLogIsOneLine(t *testing.T) {
 	h, err := webhook.NewHandler(webhook.Tokens("application-token-of-32-characters"), event.NewMux(),
 		webhook.WithLogger(slog.New(slog.NewJSONHandler(&out, nil))))
 	require.NoError(t, err)
-	r := httptest.NewRequest(http.MethodPost, "/", strings.NewReader("event=ONCRMDEALADD"))
+	r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", strings.NewReader("event=ONCRMDEALADD"))
 	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	r.RemoteAddr = "192.0.2.1\u009b31m\x7f" + strings.Repeat("x", 1000)
 	h.ServeHTTP(httptest.NewRecorder(), r)
