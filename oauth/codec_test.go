@@ -211,8 +211,7 @@ func TestReseal(t *testing.T) {
 			for _, opt := range opts {
 				all = append(all, opt)
 			}
-			s, err := oauth.NewFileStore(dir, all...)
-			require.NoError(t, err)
+			s := fileStore(t, dir, all...)
 			return s
 		},
 		"column": func(opts ...oauth.CodecOption) oauth.Store {
