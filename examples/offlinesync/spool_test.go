@@ -26,10 +26,11 @@ import (
 // tap stands between a process and the portal, and knows which records were in an answer after which nothing more was heard of the process:
 // those may be lost with it, where the portal deletes records on reading.
 type tap struct {
-	portal  string // address
-	running sync.WaitGroup
+	portal string // address
 
 	mu      sync.Mutex
+	ended   sync.Cond             // of mu: a request has ended
+	running int                   // requests
 	doubted map[event.Entity]bool // objects in the answer that came last, if it had any
 	lost    map[event.Entity]int  // objects that may be lost, with the version up to which
 	answers chan struct{}         // one for each answer that held records, as far as there is room
@@ -37,9 +38,14 @@ type tap struct {
 
 // ServeHTTP passes a request on, and its answer back. It reads the answer also where the process has died.
 func (p *tap) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	p.running.Add(1)
-	defer p.running.Done()
+	defer func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.running--
+		p.ended.Broadcast()
+	}()
 	p.mu.Lock()
+	p.running++
 	p.doubted = nil // what it has read it has stored, for it goes on
 	p.mu.Unlock()
 	body, err := io.ReadAll(r.Body)
@@ -113,9 +119,11 @@ func collect(v any, found map[event.Entity]bool) {
 
 // died is called when a process is dead, with the version of the world.
 func (p *tap) died(now int) {
-	p.running.Wait()
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	for p.running > 0 {
+		p.ended.Wait()
+	}
 	for object := range p.doubted {
 		p.lost[object] = now
 	}
@@ -129,6 +137,7 @@ func TestKilledWithoutExtendedMode(t *testing.T) {
 	const kills = 20
 	portal, app, env := programtest.Portal(t, eventtest.WithoutExtendedOffline())
 	between := &tap{portal: portal.URL(), lost: make(map[event.Entity]int), answers: make(chan struct{}, 1)}
+	between.ended.L = &between.mu
 	server := httptest.NewServer(between)
 	t.Cleanup(server.Close)
 	out := filepath.Join(t.TempDir(), "out.jsonl")
