@@ -211,8 +211,7 @@ func TestReseal(t *testing.T) {
 			for _, opt := range opts {
 				all = append(all, opt)
 			}
-			s := fileStore(t, dir, all...)
-			return s
+			return fileStore(t, dir, all...)
 		},
 		"column": func(opts ...oauth.CodecOption) oauth.Store {
 			return &columnStore{MemoryStore: order, codec: codec(t, opts...), rows: rows}

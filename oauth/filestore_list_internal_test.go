@@ -20,6 +20,7 @@ func largeStore(t *testing.T) (*FileStore, []Key) {
 	dir := t.TempDir()
 	s, err := NewFileStore(dir)
 	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, s.Close()) })
 	keys := make([]Key, manyPortals)
 	made := make(map[string]bool)
 	for n := range keys {
