@@ -51,14 +51,19 @@ func (r *removals) due(memberID string) (hooks []*lifecycle, ok bool) {
 }
 
 // Removed is called when a portal answered a call with a code that says that the application is not there
-// any more, such as APPLICATION_NOT_FOUND. Package rest calls it by itself. In the background it tries the
+// any more, such as APPLICATION_NOT_FOUND. Package rest calls it by itself, and so does a renewal that the
+// OAuth server refuses because the application is not installed. In the background it tries the
 // stored token, at most once a minute for a portal. If that is refused for good, it runs [Hooks.Removed] of
 // each [Portals.Lifecycle] and then forgets the portal, so that what is queued for it ends at once with
 // [ErrNotFound]. It returns at once.
 func (p *Portals) Removed(ctx context.Context, memberID, code string) {
-	if !meansGone(code) || !validMemberID(memberID) {
-		return
+	if meansGone(code) && validMemberID(memberID) {
+		p.suspectRemoval(ctx, memberID)
 	}
+}
+
+// suspectRemoval finds out in the background whether the application is gone from a portal.
+func (p *Portals) suspectRemoval(ctx context.Context, memberID string) {
 	hooks, due := p.removals.due(memberID)
 	if !due {
 		return
@@ -140,6 +145,12 @@ func (p *Portals) refusesApp(ctx context.Context, in Installation) (gone, settle
 	default:
 		return false, false, err
 	}
+}
+
+// notInstalled reports whether the OAuth server may have refused a renewal because the application is not on
+// the portal any more. Its codes have other reasons too.
+func notInstalled(e *Error) bool {
+	return e.Kind == ErrCredentials || (e.Kind == ErrReauthorize && strings.EqualFold(e.Code, "error_oauth"))
 }
 
 // meansGone reports whether a portal's code says that the application is not there. A portal on premise

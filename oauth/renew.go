@@ -192,6 +192,9 @@ func (p *Portals) refreshFailed(ctx context.Context, s *keyState, r record, fail
 		}
 	}
 	p.keys.holdBack(s, spent, failure, final || errors.Is(failure, ErrPayment), refused)
+	if final && s.key.UserID == 0 && notInstalled(e) {
+		p.suspectRemoval(ctx, s.key.MemberID)
+	}
 	p.log.LogAttrs(ctx, slog.LevelWarn, "bitrix24 access could not be renewed",
 		slog.String(keyMemberID, s.key.MemberID), slog.String(keyError, errorText(failure)))
 	return Installation{}, failure

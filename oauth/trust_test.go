@@ -322,6 +322,85 @@ func TestRemovedWhileAway(t *testing.T) {
 	require.ErrorIs(t, api.Portal(s.MemberID()).Call(t.Context(), "crm.deal.list", nil, nil), oauth.ErrNotFound)
 }
 
+// TestQueuedEventsOfARemovedPortal end at their first attempt, whether a call or an event has shown the removal.
+func TestQueuedEventsOfARemovedPortal(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, true)
+	require.NoError(t, s.ChangeMoods(func(m *eventtest.Moods) { m.NoUninstallEvent = true }))
+	api, err := rest.NewPortals(s.portals, rest.WithInsecureHTTP(), rest.WithoutRateLimit())
+	require.NoError(t, err)
+	release := make(chan struct{})
+	h, err := webhook.NewHandler(s.portals, event.HandlerFunc(func(ctx context.Context, d *event.Delivery) error {
+		<-release
+		return api.Portal(d.MemberID()).Call(ctx, "crm.deal.list", nil, nil)
+	}), webhook.WithWorkers(4))
+	require.NoError(t, err)
+	const events = 200
+	for i := range events {
+		r, err := eventtest.NewRequest(t.Context(), event.OnCrmDealAdd, event.CRMEntity{ID: int64(i + 1)},
+			eventtest.WithMember(s.MemberID()), eventtest.WithToken(s.app.ApplicationToken()))
+		require.NoError(t, err)
+		rec := httptest.NewRecorder()
+		h.ServeHTTP(rec, r)
+		require.Equal(t, http.StatusOK, rec.Code)
+	}
+	require.NoError(t, s.app.Uninstall(true))
+	s.ResetRecords()
+	close(release)
+	require.NoError(t, h.Shutdown(t.Context()))
+	require.NoError(t, s.portals.Shutdown(t.Context()))
+	require.Zero(t, h.Stats().Retried)
+	require.EqualValues(t, events, h.Stats().Failed)
+	requireEmpty(t, s.store, s.MemberID())
+	require.Contains(t, s.hooksRan(), "removed")
+}
+
+// TestRemovedLongAgo: the process was away for so long that the access token has expired too, so that no call
+// reaches the portal.
+func TestRemovedLongAgo(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, true)
+	require.NoError(t, s.ChangeMoods(func(m *eventtest.Moods) { m.NoUninstallEvent = true }))
+	require.NoError(t, s.app.Uninstall(false))
+	in, version, err := s.store.Load(t.Context(), s.key)
+	require.NoError(t, err)
+	in.Expires = time.Now().Add(-time.Hour)
+	_, err = s.store.Swap(t.Context(), s.key, version, in)
+	require.NoError(t, err)
+
+	_, _, err = s.portals.Access(t.Context(), s.MemberID())
+
+	require.ErrorIs(t, err, oauth.ErrCredentials)
+	require.NoError(t, s.portals.Shutdown(t.Context()))
+	require.Equal(t, []string{"installed", "removed"}, s.hooksRan())
+	requireEmpty(t, s.store, s.MemberID())
+}
+
+// TestWrongSecretRemovesNobody: the OAuth server answers a wrong client secret as it answers for an application that
+// is not installed.
+func TestWrongSecretRemovesNobody(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := &script{answer: says(401, `{"error":"invalid_client"}`), portal: func(string, sent) (int, string) {
+			return 401, `{"error":"expired_token"}`
+		}}
+		store := stored(t)
+		portals := scripted(t, store, s)
+		mux := event.NewMux()
+		portals.Lifecycle(mux, oauth.Hooks{Removed: func(context.Context, oauth.Installation) error { t.Error("it was not removed"); return nil }})
+		for range 200 {
+			_, _, err := portals.Renew(t.Context(), member, "a1")
+			require.ErrorIs(t, err, oauth.ErrCredentials)
+			d := happened(t, event.OnAppUninstall, nil)
+			outcome, _ := event.OutcomeOf(mux.HandleEvent(t.Context(), d))
+			require.Equal(t, event.Retried, outcome)
+			pass(time.Minute)
+		}
+		require.NoError(t, portals.Shutdown(t.Context()))
+		load(t, store, member)
+	})
+}
+
 // TestRemovalThatNobodyConfirms: one refusal is not enough.
 func TestRemovalThatNobodyConfirms(t *testing.T) {
 	t.Parallel()
