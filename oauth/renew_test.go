@@ -316,7 +316,9 @@ func TestErrorsOfTheOAuthServer(t *testing.T) {
 				s := &script{answer: says(test.status, test.body)}
 				store := stored(t, func(in *oauth.Installation) { in.RefreshToken = "r_one_secret" })
 
-				_, token, err := scripted(t, store, s).Renew(t.Context(), member, "a1")
+				portals := scripted(t, store, s)
+				_, token, err := portals.Renew(t.Context(), member, "a1")
+				require.NoError(t, portals.Shutdown(t.Context())) // it may look whether the application was removed
 
 				require.ErrorIs(t, err, test.kind)
 				var e *oauth.Error
