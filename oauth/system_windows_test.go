@@ -42,9 +42,3 @@ func openFolders(tb testing.TB, dir string) map[string]string {
 	require.NoError(tb, windows.SetNamedSecurityInfo(path, windows.SE_FILE_OBJECT, windows.DACL_SECURITY_INFORMATION, nil, nil, list, nil))
 	return map[string]string{"everyone may write": path}
 }
-
-// descriptorsJob is that of a test for Unix: Windows does not limit the files that a process opens.
-func descriptorsJob(t *testing.T, _ job) {
-	t.Helper()
-	t.Fatal("no test of Windows starts it")
-}
