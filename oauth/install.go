@@ -334,7 +334,7 @@ func (p *Portals) concerns(a *answer, claim event.Auth, stored Installation, kno
 	switch {
 	case a.clientID != "" && a.clientID != p.server.id:
 		return refuse("its tokens are another application's")
-	case !traded && a.clientID == "" && (!known || !oneOf(stored.applicationTokens(time.Now(), p.window), claim.ApplicationToken)):
+	case !traded && a.clientID == "" && !oneOf(stored.applicationTokens(time.Now(), p.window), claim.ApplicationToken):
 		// A token of any application on the portal would pass.
 		return refuse("the OAuth server does not say whose tokens they are")
 	case a.memberID != "" && a.memberID != claim.MemberID:

@@ -261,6 +261,17 @@ func TestUninstallation(t *testing.T) {
 		requireEmpty(t, inner, member)
 		require.Equal(t, 1, runs, "the hook had succeeded")
 	})
+	t.Run("without a time", func(t *testing.T) {
+		t.Parallel()
+		store := stored(t)
+		mux := lifecycleOf(scripted(t, store, removed()), oauth.Hooks{
+			Uninstalled: func(context.Context, oauth.Installation, event.AppUninstall) error { panic("it counts as old") },
+		})
+		d := happened(t, event.OnAppUninstall, nil)
+		d.Time = time.Time{}
+		require.NoError(t, mux.HandleEvent(t.Context(), d))
+		load(t, store, member)
+	})
 	t.Run("overtaken by an installation", func(t *testing.T) {
 		t.Parallel()
 		store := stored(t, func(in *oauth.Installation) { in.InstalledAt = time.Now() })
