@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/b24events/b24events/event"
 )
@@ -107,7 +108,7 @@ func (p *Portals) askPortal(ctx context.Context, method, endpoint string, access
 		if wait(ctx, backoff(2*try)) != nil && try > 0 {
 			break
 		}
-		result, err = p.server.ask(ctx, method, at, access)
+		result, err = p.askOnce(ctx, method, at, access)
 		var e *Error
 		if !errors.As(err, &e) {
 			return result, err
@@ -118,6 +119,15 @@ func (p *Portals) askPortal(ctx context.Context, method, endpoint string, access
 		err = &Error{Op: method, Kind: ErrTemporary, Code: e.Code, Status: e.Status, Detail: "the portal does not respond as it should", Err: e.Err}
 	}
 	return nil, err
+}
+
+// portalTimeout bounds one request to a portal, which somebody waits for at the other end of a webhook.
+const portalTimeout = 5 * time.Second
+
+func (p *Portals) askOnce(ctx context.Context, method string, at address, access event.Secret) (any, error) {
+	ctx, cancel := context.WithTimeout(ctx, portalTimeout)
+	defer cancel()
+	return p.server.ask(ctx, method, at, access)
 }
 
 // passes reports whether a portal's refusal says nothing about the token.

@@ -95,8 +95,8 @@
 // must not be used.
 //
 // A handler that fails is tried again after about 1, 4, 16 and 64 seconds, or when its
-// [event.Retry] says, but within an hour. Errors made by [event.Drop], payloads of the wrong shape
-// and panics are final.
+// [event.Retry] says, but within an hour. Errors made by [event.Drop], payloads of the wrong shape,
+// errors that say that they are permanent (a portal without the application) and panics are final.
 //
 // A [Handler] is safe for concurrent use. The zero Handler is not usable. It has no goroutines
 // while there is nothing to handle.
