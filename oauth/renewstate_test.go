@@ -439,3 +439,20 @@ func TestRedirectsToManyHosts(t *testing.T) {
 		require.Len(t, s.requests(), 2, "one look and one renewal")
 	})
 }
+
+// TestPortalThatHangs: an installation is not held up for longer than its sender waits.
+func TestPortalThatHangs(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := &script{answer: says(200, pair("a2", "r2", nil)), portal: func(string, sent) (int, string) {
+			pass(time.Minute)
+			return 200, `{"result":true}`
+		}}
+		portals := scripted(t, oauth.NewMemoryStore(), s)
+		began := time.Now()
+		err := errOf(portals.Verify(t.Context(), &event.Delivery{Name: "ONAPPINSTALL", Auth: claim()}))
+		require.ErrorIs(t, err, oauth.ErrTemporary)
+		require.Less(t, time.Since(began), 17*time.Second)
+		require.Greater(t, time.Since(began), 10*time.Second)
+	})
+}
