@@ -3,6 +3,7 @@ package redact
 import (
 	"strings"
 	"unicode"
+	"unicode/utf8"
 
 	"github.com/b24events/b24events/internal/phpform"
 )
@@ -80,7 +81,8 @@ func words(key string) func(yield func(string) bool) {
 				if start < i && !yield(strings.ToLower(key[start:i])) {
 					return
 				}
-				start, lower = i+len(string(r)), false
+				_, size := utf8.DecodeRuneInString(key[i:]) // 1 for a byte that is no UTF-8
+				start, lower = i+size, false
 			case unicode.IsUpper(r) && lower:
 				if !yield(strings.ToLower(key[start:i])) {
 					return
