@@ -19,7 +19,7 @@ func (p *Portals) forget(ctx context.Context, memberID string, over func(Install
 		return nil
 	}
 	key := p.appKey(memberID)
-	in, _, err := p.store.Load(ctx, key)
+	in, _, err := p.loadStored(ctx, key)
 	switch {
 	case err == nil && !over(in):
 		return nil
@@ -45,12 +45,12 @@ func (p *Portals) forget(ctx context.Context, memberID string, over func(Install
 // remove deletes what is stored under a key, and then what memory holds of it.
 func (p *Portals) remove(ctx context.Context, key Key, over func(Installation) bool) error {
 	for range writeTries {
-		in, version, err := p.store.Load(ctx, key)
+		in, version, err := p.loadStored(ctx, key)
 		if err == nil && !over(in) {
 			return nil
 		}
 		if err == nil {
-			err = p.store.Delete(ctx, key, version)
+			err = p.deleteStored(ctx, key, version)
 		}
 		switch {
 		case err == nil, errors.Is(err, ErrNotFound):

@@ -37,6 +37,7 @@ type unsaved struct {
 const (
 	writeTries   = 3
 	writeTimeout = 3 * time.Second // of one try; a store that hangs must not hold up those whom memory can serve
+	loadTimeout  = 5 * time.Second
 	// rewriteAfter is how often, at most, access to a portal tries again to write what the store could not take.
 	rewriteAfter = time.Second
 	// installSkew is how far the clocks of two processes may differ that store installations of one portal.
@@ -59,7 +60,7 @@ func (p *Portals) load(ctx context.Context, key Key) (record, error) {
 	if u := p.keys.peek(key); u != nil {
 		return record{in: u.in, version: u.version, unsaved: u}, nil
 	}
-	in, version, err := p.store.Load(ctx, key)
+	in, version, err := p.loadStored(ctx, key)
 	switch {
 	case errors.Is(err, ErrNotFound):
 		return record{}, &Error{Op: opLoad, Kind: ErrNotFound}
@@ -69,12 +70,36 @@ func (p *Portals) load(ctx context.Context, key Key) (record, error) {
 	return record{in: in, version: version}, nil
 }
 
+// loadStored reads the store, and bounds how long it may take: whoever has the turn of a key keeps others
+// waiting.
+func (p *Portals) loadStored(ctx context.Context, key Key) (Installation, Version, error) {
+	ctx, cancel := context.WithTimeout(ctx, loadTimeout)
+	defer cancel()
+	return p.store.Load(ctx, key)
+}
+
+// swapStored writes to the store within the time of one try.
+func (p *Portals) swapStored(ctx context.Context, key Key, old Version, in Installation) error {
+	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+	defer cancel()
+	_, err := p.store.Swap(ctx, key, old, in)
+	return err
+}
+
+// deleteStored deletes from the store within the time of one try.
+func (p *Portals) deleteStored(ctx context.Context, key Key, old Version) error {
+	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+	defer cancel()
+	return p.store.Delete(ctx, key, old)
+}
+
 // onto returns the installation to write when found is stored instead of the version that u replaces, and
 // false when the stored one, or its absence, is to stay.
 func (u *unsaved) onto(found Installation, known bool) (Installation, bool) {
 	switch {
 	case !known:
-		return u.in, u.install || u.version == "" // a renewal does not write a forgotten portal back
+		// What replaced a record that is gone now was forgotten with it, unless it was verified just now.
+		return u.in, u.version == "" || u.later
 	case found.AccessToken == u.in.AccessToken:
 		return found, false // this very one, written by a try that seemed to fail
 	case slices.Contains(u.supersedes, found.RefreshToken) && found.RefreshToken != "":
@@ -84,11 +109,29 @@ func (u *unsaved) onto(found Installation, known bool) (Installation, bool) {
 			in = in.withInstallOf(u.in)
 		}
 		return in, true
-	case u.install && !found.InstalledAt.After(u.in.InstalledAt.Add(installSkew)):
+	case u.install && sameInstant(found.InstalledAt, u.in.InstalledAt):
+		// This very installation, which another process has renewed: the try that seemed to fail had written it.
+		return found, false
+	case u.install && !found.InstalledAt.After(u.in.InstalledAt.Add(u.skew())):
 		return found.withTokensOf(u.in).withInstallOf(u.in), true
 	default:
 		return found, false // a later installation, or the winner of the renewal
 	}
+}
+
+// skew is how far a stored installation may be dated after u and yet be older: clocks differ, and u was
+// verified just now. One that has waited to be written gives way to any later one.
+func (u *unsaved) skew() time.Duration {
+	if u.later {
+		return installSkew
+	}
+	return 0
+}
+
+// sameInstant reports whether two times are one that was stored, perhaps by a database that keeps fewer
+// digits.
+func sameInstant(a, b time.Time) bool {
+	return a.Truncate(time.Millisecond).Equal(b.Truncate(time.Millisecond))
 }
 
 // write puts an installation into the store and returns what is stored afterwards, which may be the work
@@ -110,7 +153,7 @@ func (p *Portals) write(ctx context.Context, s *keyState, u unsaved, tries int) 
 			done, written, err := p.tryWrite(ctx, s.key, &u)
 			if done {
 				if !p.keys.keep(s, nil, u.forgets) && err == nil && !u.later {
-					_ = p.store.Delete(ctx, s.key, written.version) // forgotten just now
+					_ = p.deleteStored(ctx, s.key, written.version) // forgotten just now
 					return record{}, &Error{Op: opWrite, Kind: ErrNotFound}
 				}
 				return written, err
@@ -181,7 +224,7 @@ func (p *Portals) change(ctx context.Context, key Key, edit func(*Installation) 
 		return p.changeUnsaved(ctx, s, *u, edit)
 	}
 	for range writeTries {
-		in, version, err := p.store.Load(ctx, key)
+		in, version, err := p.loadStored(ctx, key)
 		switch {
 		case errors.Is(err, ErrNotFound):
 			return Installation{}, &Error{Op: opChange, Kind: ErrNotFound}
@@ -190,7 +233,7 @@ func (p *Portals) change(ctx context.Context, key Key, edit func(*Installation) 
 		case !edit(&in):
 			return in, nil
 		}
-		if _, err = p.store.Swap(ctx, key, version, in); err == nil {
+		if err = p.swapStored(ctx, key, version, in); err == nil {
 			return in, nil
 		}
 		if !errors.Is(err, ErrConflict) {
@@ -213,7 +256,7 @@ func (p *Portals) changeUnsaved(ctx context.Context, s *keyState, u unsaved, edi
 	case r.unsaved != nil:
 		return Installation{}, &Error{Op: opChange, Kind: ErrStore, Detail: "the change is kept in memory"}
 	case r.in.AccessToken != u.in.AccessToken && edit(&r.in): // another process' installation is stored
-		if _, err := p.store.Swap(ctx, s.key, r.version, r.in); err != nil {
+		if err := p.swapStored(ctx, s.key, r.version, r.in); err != nil {
 			return Installation{}, &Error{Op: opChange, Kind: ErrStore, Err: err}
 		}
 	}

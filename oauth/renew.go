@@ -208,7 +208,7 @@ func (p *Portals) successor(ctx context.Context, s *keyState, spent event.Secret
 			break
 		}
 		var stored Installation
-		stored, _, err = p.store.Load(ctx, s.key)
+		stored, _, err = p.loadStored(ctx, s.key)
 		switch {
 		case errors.Is(err, ErrNotFound):
 			p.keys.drop(s.key)

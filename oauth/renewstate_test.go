@@ -243,6 +243,45 @@ func TestUnsavedPairs(t *testing.T) {
 			requireEmpty(t, inner, member)
 		})
 	})
+	for name, later := range map[string]func(*oauth.Installation){
+		"its own successor, which another process renewed": func(in *oauth.Installation) { in.AccessToken, in.RefreshToken = "a9", "r9" },
+		"a later installation": func(in *oauth.Installation) {
+			in.AccessToken, in.RefreshToken, in.InstalledAt = "a9", "r9", in.InstalledAt.Add(20*time.Second)
+		},
+	} {
+		t.Run("an installation that waits does not replace "+name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				inner := stored(t)
+				store := &faultyStore{Store: inner, after: errDisk}
+				store.swap = func(context.Context, oauth.Version, oauth.Installation) error {
+					store.set(func(s *faultyStore) { s.load = func(context.Context) error { return errDisk } }) // it cannot see that it wrote
+					return nil
+				}
+				portals := scripted(t, store, &script{answer: says(200, pair("a2", "r2", nil))})
+				require.ErrorIs(t, errOf(portals.Verify(t.Context(), &event.Delivery{Name: "ONAPPINSTALL", Auth: claim()})), oauth.ErrStore)
+				require.Equal(t, "r2", string(load(t, inner, member).RefreshToken))
+				otherProcess(t, inner, later)
+				store.set(func(s *faultyStore) { s.load, s.swap, s.after = nil, nil, nil })
+				require.NoError(t, portals.Shutdown(t.Context()))
+				require.Equal(t, "r9", string(load(t, inner, member).RefreshToken))
+			})
+		})
+	}
+	t.Run("forgotten by another process", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			inner := stored(t)
+			store := &faultyStore{Store: inner, swap: failing}
+			portals := scripted(t, store, counting())
+			_, _, err := portals.Renew(t.Context(), member, "a1")
+			require.NoError(t, err)
+			require.NoError(t, scripted(t, inner, counting()).Forget(t.Context(), member))
+			store.set(func(s *faultyStore) { s.swap = nil })
+			require.NoError(t, portals.Shutdown(t.Context()))
+			requireEmpty(t, inner, member)
+		})
+	})
 	t.Run("shutdown gives them to the caller", func(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
