@@ -101,10 +101,24 @@ func (p *Portals) check(ctx context.Context, c arrival) (Installation, error) {
 		return p.duplicate(ctx, key, c.Auth, err)
 	}
 	defer proof.release()
-	if err := p.allow(ctx, proof.answer, c.Auth, known); err != nil {
+	if err := p.judge(ctx, proof.answer, c.Auth, known); err != nil {
 		return Installation{}, p.notAllowed(ctx, proof, c, known, err)
 	}
 	return p.keep(ctx, key, proof.answer, c.Auth, c.fired)
+}
+
+// judge asks the policy about a claim whose refresh token is spent. When the policy cannot tell, or panics,
+// what the OAuth server gave is remembered: the next try needs it.
+func (p *Portals) judge(ctx context.Context, a answer, claim event.Auth, known bool) (err error) {
+	judged := false
+	defer func() {
+		if !judged {
+			p.remembered.put(claim.RefreshToken, a)
+		}
+	}()
+	err = p.allow(ctx, a, claim, known)
+	judged = err == nil || errors.Is(err, ErrUnverified)
+	return err
 }
 
 // owns reports whether a claim carries a token of the stored installation itself. Such a pair is not
@@ -134,13 +148,9 @@ func (p *Portals) checkOwn(ctx context.Context, key Key, c arrival) (Installatio
 	})
 }
 
-// notAllowed handles a confirmed claim that the policy refused or could not judge.
+// notAllowed handles a confirmed claim that the policy refused or could not judge. The refresh token is spent.
 func (p *Portals) notAllowed(ctx context.Context, proof *proven, c arrival, known bool, err error) error {
-	if !errors.Is(err, ErrUnverified) {
-		p.remembered.put(c.RefreshToken, proof.answer) // the refresh token is spent: the next try needs its answer
-		return err
-	}
-	if c.page && known && proof.traded {
+	if errors.Is(err, ErrUnverified) && c.page && known && proof.traded {
 		proof.release() // it was for another key
 		if _, keepErr := p.keepUser(ctx, proof.answer, c.Auth); keepErr != nil {
 			p.log.LogAttrs(ctx, slog.LevelWarn, "bitrix24 tokens of a user could not be kept",
@@ -150,18 +160,27 @@ func (p *Portals) notAllowed(ctx context.Context, proof *proven, c arrival, know
 	return err
 }
 
-// keep stores what the OAuth server has confirmed.
+// keep stores what the OAuth server has confirmed, also when ctx has ended: the pair is nowhere else. If it
+// does not come to that, the pair is remembered for the next try.
 func (p *Portals) keep(ctx context.Context, key Key, a answer, claim event.Auth, fired time.Time) (Installation, error) {
+	begun := false
+	defer func() {
+		if !begun {
+			p.remembered.put(claim.RefreshToken, a)
+		}
+	}()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), flightTimeout)
+	defer cancel()
 	s, unlock, err := p.keys.lock(ctx, key)
 	if err != nil {
 		return Installation{}, &Error{Op: opInstall, Kind: ErrTemporary, Err: err}
 	}
 	defer unlock()
-	stored, err := p.load(ctx, key)
+	stored, err := p.loadSoon(ctx, key)
 	if err != nil {
 		stored = record{} // none, or it cannot be read now: a conflict shows it
 	}
-	u := unsaved{in: stored.in.installed(a, claim), version: stored.version, install: true, later: true}
+	u := unsaved{in: stored.in.installed(a, claim), version: stored.version, install: true, later: true, fresh: errors.Is(err, ErrNotFound)}
 	if !fired.IsZero() {
 		u.in.EventTime = fired.UTC()
 	}
@@ -172,6 +191,7 @@ func (p *Portals) keep(ctx context.Context, key Key, a answer, claim event.Auth,
 		u.supersedes = append(u.supersedes, stored.unsaved.supersedes...)
 	}
 	p.keys.clearHold(s)
+	begun = true
 	written, err := p.write(context.WithoutCancel(ctx), s, u, writeTries)
 	if err != nil {
 		return Installation{}, err

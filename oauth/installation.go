@@ -116,6 +116,17 @@ func (in Installation) withInstallOf(other Installation) Installation {
 	return in
 }
 
+// withExtraTokensOf returns the installation with the application tokens that another one was given besides.
+func (in Installation) withExtraTokensOf(other Installation) Installation {
+	in = in.clone()
+	for _, token := range other.ExtraApplicationTokens {
+		if !slices.Contains(in.ExtraApplicationTokens, token) {
+			in.ExtraApplicationTokens = append(in.ExtraApplicationTokens, token)
+		}
+	}
+	return in
+}
+
 // sameSecret compares in a time that tells nothing of where, or in what length, the two differ.
 func sameSecret(a, b event.Secret) bool {
 	x, y := sha256.Sum256([]byte(a)), sha256.Sum256([]byte(b))

@@ -172,11 +172,12 @@ func (ks *keyStates) holdBack(s *keyState, refresh event.Secret, err error, forG
 	s.hold.err, s.hold.refused, s.hold.until = err, refused, time.Now().Add(s.hold.last)
 }
 
-// drop forgets everything about a key that was deleted from the store. Work under way finds that by forgets.
-func (ks *keyStates) drop(key Key) {
+// drop forgets everything about a key that was deleted from the store, unless what waits to be written is
+// not over: it came after what was deleted. Work under way finds that by forgets.
+func (ks *keyStates) drop(key Key, over func(Installation) bool) {
 	ks.mu.Lock()
 	defer ks.mu.Unlock()
-	if s := ks.states[key]; s != nil {
+	if s := ks.states[key]; s != nil && (s.unsaved == nil || over(s.unsaved.in)) {
 		s.forgets++
 		s.unsaved, s.hold, s.move = nil, hold{}, pause{}
 		if s.users == 0 {

@@ -29,8 +29,13 @@ type unsaved struct {
 	install bool
 	// later tells that it comes after whatever has happened to the key, as an installation does that was
 	// verified just now. Anything else is void if the key is forgotten meanwhile.
-	later   bool
-	forgets int // how often the key had been forgotten when this came to be
+	later bool
+	// fresh tells that nothing was stored when it came to be, and seen that something was stored since, such
+	// as itself by a try that seemed to fail. If that is gone again, the key was forgotten.
+	fresh, seen bool
+
+	edited  bool // it was changed after the last try to write it
+	forgets int  // how often the key had been forgotten when this came to be
 	tried   time.Time
 }
 
@@ -86,32 +91,34 @@ func (p *Portals) swapStored(ctx context.Context, key Key, old Version, in Insta
 	return err
 }
 
-// deleteStored deletes from the store within the time of one try.
-func (p *Portals) deleteStored(ctx context.Context, key Key, old Version) error {
+// loadSoon is load with the time limit of a write.
+func (p *Portals) loadSoon(ctx context.Context, key Key) (record, error) {
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
-	return p.store.Delete(ctx, key, old)
+	return p.load(ctx, key)
 }
 
 // onto returns the installation to write when found is stored instead of the version that u replaces, and
 // false when the stored one, or its absence, is to stay.
 func (u *unsaved) onto(found Installation, known bool) (Installation, bool) {
 	switch {
+	case !known && u.seen && !u.later:
+		return u.in, false
 	case !known:
-		// What replaced a record that is gone now was forgotten with it, unless it was verified just now.
-		return u.in, u.version == "" || u.later
-	case found.AccessToken == u.in.AccessToken:
+		return u.in, u.install || u.version == "" // a renewal does not write a forgotten portal back
+	case found.AccessToken == u.in.AccessToken && !u.edited:
 		return found, false // this very one, written by a try that seemed to fail
+	case found.AccessToken == u.in.AccessToken:
+		return u.in.withExtraTokensOf(found), true
 	case slices.Contains(u.supersedes, found.RefreshToken) && found.RefreshToken != "":
 		// Somebody changed something else in the meantime.
 		in := found.withTokensOf(u.in)
-		if u.install {
+		if u.install || u.edited {
 			in = in.withInstallOf(u.in)
 		}
 		return in, true
-	case u.install && sameInstant(found.InstalledAt, u.in.InstalledAt):
-		// This very installation, which another process has renewed: the try that seemed to fail had written it.
-		return found, false
+	case u.install && found.InstalledAt.Truncate(time.Microsecond).Equal(u.in.InstalledAt.Truncate(time.Microsecond)):
+		return found, false // this very one, written by a try that seemed to fail, and renewed since
 	case u.install && !found.InstalledAt.After(u.in.InstalledAt.Add(u.skew())):
 		return found.withTokensOf(u.in).withInstallOf(u.in), true
 	default:
@@ -119,8 +126,8 @@ func (u *unsaved) onto(found Installation, known bool) (Installation, bool) {
 	}
 }
 
-// skew is how far a stored installation may be dated after u and yet be older: clocks differ, and u was
-// verified just now. One that has waited to be written gives way to any later one.
+// skew is how much later another installation may seem to be than this one, and give way to it all the same.
+// One that has been waiting in memory gives way itself.
 func (u *unsaved) skew() time.Duration {
 	if u.later {
 		return installSkew
@@ -128,20 +135,18 @@ func (u *unsaved) skew() time.Duration {
 	return 0
 }
 
-// sameInstant reports whether two times are one that was stored, perhaps by a database that keeps fewer
-// digits.
-func sameInstant(a, b time.Time) bool {
-	return a.Truncate(time.Millisecond).Equal(b.Truncate(time.Millisecond))
-}
-
 // write puts an installation into the store and returns what is stored afterwards, which may be the work
 // of another process. When the store fails, the installation is kept in memory and returned with
-// unsaved set: its tokens are the only ones that work. The caller has the turn of the key.
+// unsaved set: its tokens are the only ones that work. It is kept before the store is asked, so that a
+// store that panics does not lose it. The caller has the turn of the key.
 func (p *Portals) write(ctx context.Context, s *keyState, u unsaved, tries int) (record, error) {
 	if u.later {
 		u.forgets = p.keys.forgets(s)
 	}
-	if u.forgets != p.keys.forgets(s) {
+	u.tried = time.Now()
+	first := u
+	first.later = false
+	if !p.keys.keep(s, &first, u.forgets) {
 		return record{}, &Error{Op: opWrite, Kind: ErrNotFound}
 	}
 	var failure error
@@ -153,8 +158,7 @@ func (p *Portals) write(ctx context.Context, s *keyState, u unsaved, tries int) 
 			done, written, err := p.tryWrite(ctx, s.key, &u)
 			if done {
 				if !p.keys.keep(s, nil, u.forgets) && err == nil && !u.later {
-					_ = p.deleteStored(ctx, s.key, written.version) // forgotten just now
-					return record{}, &Error{Op: opWrite, Kind: ErrNotFound}
+					return record{}, p.takeBack(ctx, s.key, written.version)
 				}
 				return written, err
 			}
@@ -168,8 +172,32 @@ func (p *Portals) write(ctx context.Context, s *keyState, u unsaved, tries int) 
 		return record{}, &Error{Op: opWrite, Kind: ErrNotFound}
 	}
 	p.log.LogAttrs(ctx, slog.LevelError, "bitrix24 tokens could not be stored and are kept in memory",
-		slog.String(keyMemberID, s.key.MemberID), slog.String(keyError, errorText(failure)))
+		slog.String(keyMemberID, s.key.MemberID), slog.String(keyError, failure.Error()))
 	return record{in: u.in, version: u.version, unsaved: &u}, nil
+}
+
+// takeBack deletes what was written of a key that was forgotten at the same time.
+func (p *Portals) takeBack(ctx context.Context, key Key, version Version) error {
+	var err error
+	for try := range writeTries {
+		if wait(ctx, backoff(try)) != nil && try > 0 {
+			break
+		}
+		err = p.deleteSoon(ctx, key, version)
+		if err == nil || errors.Is(err, ErrNotFound) || errors.Is(err, ErrConflict) {
+			return &Error{Op: opWrite, Kind: ErrNotFound}
+		}
+	}
+	p.log.LogAttrs(ctx, slog.LevelError, "bitrix24 installation was forgotten while it was written, and could not be deleted again",
+		slog.String(keyMemberID, key.MemberID), slog.String(keyError, err.Error()))
+	return &Error{Op: opWrite, Kind: ErrStore, Err: err}
+}
+
+// deleteSoon deletes within the time limit of a write.
+func (p *Portals) deleteSoon(ctx context.Context, key Key, version Version) error {
+	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+	defer cancel()
+	return p.store.Delete(ctx, key, version)
 }
 
 // tryWrite writes once. It reports whether that ended the matter. When another version was in the way, u
@@ -184,6 +212,7 @@ func (p *Portals) tryWrite(ctx context.Context, key Key, u *unsaved) (done bool,
 	if !errors.Is(err, ErrConflict) {
 		return false, record{}, err
 	}
+	u.seen = u.seen || (u.fresh && u.version == "")
 	found, version, loadErr := p.store.Load(ctx, key)
 	known := !errors.Is(loadErr, ErrNotFound)
 	if known && loadErr != nil {
@@ -215,13 +244,21 @@ func (p *Portals) flush(ctx context.Context, s *keyState, tries int) (record, er
 
 // change edits what is known under a key, when edit finds something to do. edit may run several times.
 func (p *Portals) change(ctx context.Context, key Key, edit func(*Installation) bool) (Installation, error) {
+	ctx, cancel := context.WithTimeout(ctx, flightTimeout) // others wait for the turn
+	defer cancel()
 	s, unlock, err := p.keys.lock(ctx, key)
 	if err != nil {
 		return Installation{}, &Error{Op: opChange, Kind: ErrStore, Err: err}
 	}
 	defer unlock()
 	if u := p.keys.peek(key); u != nil {
-		return p.changeUnsaved(ctx, s, *u, edit)
+		r, err := p.write(ctx, s, *u, 1)
+		if err != nil {
+			return Installation{}, err
+		}
+		if r.unsaved != nil {
+			return p.changeUnsaved(s, *r.unsaved, edit)
+		}
 	}
 	for range writeTries {
 		in, version, err := p.loadStored(ctx, key)
@@ -243,22 +280,17 @@ func (p *Portals) change(ctx context.Context, key Key, edit func(*Installation) 
 	return Installation{}, &Error{Op: opChange, Kind: ErrStore, Detail: "the installation changes all the time", Err: ErrConflict}
 }
 
-// changeUnsaved edits what waits to be written, and tries to write it.
-func (p *Portals) changeUnsaved(ctx context.Context, s *keyState, u unsaved, edit func(*Installation) bool) (Installation, error) {
+// changeUnsaved edits what waits to be written. The caller has the turn of the key.
+func (p *Portals) changeUnsaved(s *keyState, u unsaved, edit func(*Installation) bool) (Installation, error) {
 	u.in = u.in.clone()
-	if !edit(&u.in) {
+	if edit(&u.in) {
+		u.edited = true
+	}
+	if !u.edited {
 		return u.in, nil
 	}
-	r, err := p.write(ctx, s, u, 1)
-	switch {
-	case err != nil:
-		return Installation{}, err
-	case r.unsaved != nil:
-		return Installation{}, &Error{Op: opChange, Kind: ErrStore, Detail: "the change is kept in memory"}
-	case r.in.AccessToken != u.in.AccessToken && edit(&r.in): // another process' installation is stored
-		if err := p.swapStored(ctx, s.key, r.version, r.in); err != nil {
-			return Installation{}, &Error{Op: opChange, Kind: ErrStore, Err: err}
-		}
+	if !p.keys.keep(s, &u, u.forgets) {
+		return Installation{}, &Error{Op: opChange, Kind: ErrNotFound}
 	}
-	return r.in, nil
+	return Installation{}, &Error{Op: opChange, Kind: ErrStore, Detail: "the change is kept in memory"}
 }

@@ -136,6 +136,7 @@ func (p *Portals) storeRenewed(ctx context.Context, s *keyState, r record, a ans
 	u := unsaved{version: r.version, forgets: forgets, supersedes: []event.Secret{r.in.RefreshToken}}
 	if r.unsaved != nil {
 		u.install, u.supersedes = r.unsaved.install, append(u.supersedes, r.unsaved.supersedes...)
+		u.fresh, u.seen, u.edited = r.unsaved.fresh, r.unsaved.seen, r.unsaved.edited
 	}
 	u.in = r.in.renewed(a)
 	written, err := p.write(context.WithoutCancel(ctx), s, u, writeTries)
@@ -211,7 +212,7 @@ func (p *Portals) successor(ctx context.Context, s *keyState, spent event.Secret
 		stored, _, err = p.loadStored(ctx, s.key)
 		switch {
 		case errors.Is(err, ErrNotFound):
-			p.keys.drop(s.key)
+			p.keys.drop(s.key, whatever)
 			return Installation{}, false, &Error{Op: opRenew, Kind: ErrNotFound}
 		case err != nil:
 			err = &Error{Op: opRenew, Kind: ErrStore, Err: err}

@@ -47,13 +47,17 @@ func (s *server) redeem(ctx context.Context, at address, code event.Secret) (ans
 }
 
 // trade sends a credential that works once to the token endpoint that belongs to an OAuth server's REST
-// address. Its response is read with more patience than package oauth2 has: the credential is spent, so a
-// pair in a response of an odd form must not be lost.
+// address. Once it is under way it goes on when ctx ends, for as long as the HTTP client gives it: the
+// credential may be spent by then. For the same reason the response is read with more patience than package
+// oauth2 has, so that a pair in a response of an odd form is not lost.
 func (s *server) trade(ctx context.Context, op string, at address, sent event.Secret, form url.Values) (answer, error) {
 	form.Set("client_id", s.id)
 	form.Set("client_secret", string(s.secret))
 	at.path = strings.TrimSuffix(at.path, "rest/") + "oauth/token/"
-	status, body, err := s.post(ctx, op, at, form)
+	if err := ctx.Err(); err != nil {
+		return answer{}, connectionError(ctx, op, err)
+	}
+	status, body, err := s.post(context.WithoutCancel(ctx), op, at, form)
 	if err != nil {
 		return answer{}, err
 	}

@@ -149,6 +149,9 @@ func (p *Portals) keepUser(ctx context.Context, a answer, claim event.Auth) (Ins
 	if a.userID == 0 {
 		var err error
 		if a.userID, err = p.profile(ctx, a.clientEndpoint, a.access); err != nil {
+			if !errors.Is(err, ErrUnverified) {
+				p.remembered.put(claim.RefreshToken, a) // it is spent: the next try needs what it was traded for
+			}
 			return Installation{}, err
 		}
 	}
@@ -156,6 +159,8 @@ func (p *Portals) keepUser(ctx context.Context, a answer, claim event.Auth) (Ins
 		return Installation{}, &Error{Op: opUser, Kind: ErrUnverified, Detail: "nobody says which user the tokens are of"}
 	}
 	// The application token stays with the application's own record: it is the portal's, not the user's.
-	of := event.Auth{MemberID: claim.MemberID, UserID: a.userID, Scope: claim.Scope, Status: claim.Status}
+	of := event.Auth{
+		MemberID: claim.MemberID, RefreshToken: claim.RefreshToken, UserID: a.userID, Scope: claim.Scope, Status: claim.Status,
+	}
 	return p.keep(ctx, p.userKey(claim.MemberID, a.userID), a, of, time.Time{})
 }
