@@ -33,7 +33,7 @@ type hold struct {
 	err     error
 	until   time.Time
 	last    time.Duration // the last pause, which the next one doubles
-	refused time.Time     // when the OAuth server first refused the token; zero if it did not
+	refused time.Time     // when the OAuth server first refused the token or the application; zero if it did not
 }
 
 // pause keeps something from being asked again for a while.
@@ -146,6 +146,17 @@ func (ks *keyStates) held(s *keyState, refresh event.Secret) (refused time.Time,
 		return s.hold.refused, nil
 	}
 	return s.hold.refused, s.hold.err
+}
+
+// refusedSince returns when the OAuth server first refused the present refresh token of a key, or the
+// application with it. It is zero if it did not.
+func (ks *keyStates) refusedSince(key Key) time.Time {
+	ks.mu.Lock()
+	defer ks.mu.Unlock()
+	if s := ks.states[key]; s != nil {
+		return s.hold.refused
+	}
+	return time.Time{}
 }
 
 const (

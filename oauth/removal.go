@@ -110,25 +110,33 @@ func (p *Portals) checkRemoval(ctx context.Context, memberID string, hooks []*li
 func (p *Portals) gone(ctx context.Context, in Installation) (bool, error) {
 	if in.AccessToken != "" { // also an expired one: a portal without the application may say so first
 		gone, settled, err := p.refusesApp(ctx, in)
-		if settled || err != nil {
+		if settled || (err != nil && !isRedirect(err)) {
 			return gone, err
 		}
 	}
-	renewed, err := p.renew(ctx, p.appKey(in.MemberID), in.AccessToken)
+	// A portal that redirects was renamed: a renewal brings its new address.
+	key := p.appKey(in.MemberID)
+	renewed, err := p.renew(ctx, key, in.AccessToken)
 	var e *Error
 	switch {
 	case errors.Is(err, ErrNotFound):
 		return true, nil // another process has forgotten it
-	case errors.As(err, &e) && e.Kind == ErrReauthorize:
+	case errors.As(err, &e) && e.Kind == ErrReauthorize && e.Code != "": // the OAuth server's word, not ours
 		return true, nil
-	case errors.As(err, &e) && e.Kind == ErrCredentials && p.server.acceptedLately():
-		// The code also means a wrong client secret, which another portal's renewal has ruled out.
+	case errors.As(err, &e) && e.Kind == ErrCredentials && p.server.acceptedSince(p.keys.refusedSince(key)):
+		// The code also means a wrong client secret. Another portal's renewal has ruled that out since.
 		return true, nil
 	case err != nil:
 		return false, err
 	}
 	gone, settled, err := p.refusesApp(ctx, renewed)
 	return gone && settled, err
+}
+
+// isRedirect reports whether a portal answered with a redirect.
+func isRedirect(err error) bool {
+	var e *Error
+	return errors.As(err, &e) && redirects(e.Status)
 }
 
 // refusesApp calls a portal with a token. settled is false when only the token was refused.

@@ -192,6 +192,9 @@ func (p *Portals) refreshFailed(ctx context.Context, s *keyState, r record, fail
 			}
 		}
 	}
+	if errors.Is(failure, ErrCredentials) && refused.IsZero() {
+		refused = time.Now()
+	}
 	p.keys.holdBack(s, spent, failure, final || errors.Is(failure, ErrPayment), refused)
 	if final && s.key.UserID == 0 && notInstalled(e) {
 		p.suspectRemoval(ctx, s.key.MemberID)

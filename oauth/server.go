@@ -23,15 +23,13 @@ type server struct {
 	hosts    hosts
 	http     *http.Client
 	breakers breakers
-	accepted atomic.Int64 // Unix time of the last trade that an OAuth server accepted, seconds
+	accepted atomic.Int64 // Unix time of the last trade that an OAuth server accepted, nanoseconds
 }
 
-// acceptedFor is how long a trade shows that the client secret is right.
-const acceptedFor = 24 * time.Hour
-
-// acceptedLately reports whether an OAuth server has accepted the client ID and secret within a day.
-func (s *server) acceptedLately() bool {
-	return time.Since(time.Unix(s.accepted.Load(), 0)) < acceptedFor
+// acceptedSince reports whether an OAuth server has accepted the client ID and secret after a time, which
+// is not zero.
+func (s *server) acceptedSince(at time.Time) bool {
+	return !at.IsZero() && s.accepted.Load() > at.UnixNano()
 }
 
 // renew trades a refresh token for a new pair.
@@ -72,7 +70,7 @@ func (s *server) trade(ctx context.Context, op string, at address, sent event.Se
 		}
 		return answer{}, e
 	}
-	s.accepted.Store(time.Now().Unix())
+	s.accepted.Store(time.Now().UnixNano())
 	return s.tokenAnswer(all), nil
 }
 

@@ -1,0 +1,93 @@
+package oauth_test
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/b24events/b24events/event"
+	"github.com/b24events/b24events/oauth"
+)
+
+// tokenOnly is a portal that refuses the token, and says nothing of the application.
+func tokenOnly(string, sent) (int, string) { return 401, `{"error":"expired_token"}` }
+
+// uninstalls hands an uninstallation to the lifecycle, and returns how it ended and whether the hook ran.
+func uninstalls(t *testing.T, portals *oauth.Portals) (outcome event.Outcome, hook bool) {
+	t.Helper()
+	mux := event.NewMux()
+	portals.Lifecycle(mux, oauth.Hooks{
+		Uninstalled: func(context.Context, oauth.Installation, event.AppUninstall) error { hook = true; return nil },
+	})
+	outcome, _ = event.OutcomeOf(mux.HandleEvent(t.Context(), happened(t, event.OnAppUninstall, map[string]any{"CLEAN": 1})))
+	return outcome, hook
+}
+
+// TestUninstallWithoutRefreshToken: that nothing can be renewed says nothing about the portal.
+func TestUninstallWithoutRefreshToken(t *testing.T) {
+	t.Parallel()
+	store := stored(t, func(in *oauth.Installation) { in.RefreshToken, in.Expires = "", time.Now().Add(-time.Hour) })
+	outcome, hook := uninstalls(t, scripted(t, store, &script{answer: says(500, ""), portal: tokenOnly}))
+	require.Equal(t, event.Retried, outcome)
+	require.False(t, hook)
+	load(t, store, member)
+}
+
+// TestUninstallWithWrongSecret: the client secret was changed while the process runs. That looks like an
+// application that is not installed, until the OAuth server takes the secret again.
+func TestUninstallWithWrongSecret(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		store := stored(t)
+		s := &script{answer: says(200, pair("a2", "r2", nil)), portal: tokenOnly}
+		portals := scripted(t, store, s)
+		_, _, err := portals.Renew(t.Context(), member, "a1")
+		require.NoError(t, err, "the secret is right")
+		pass(time.Minute)
+		s.answer = says(401, `{"error":"invalid_client"}`)
+		for range 3 {
+			outcome, hook := uninstalls(t, portals)
+			require.Equal(t, event.Retried, outcome)
+			require.False(t, hook)
+			pass(4 * time.Minute)
+		}
+		s.answer = func(r sent) (int, string) {
+			if r.form.Get("refresh_token") == "other" {
+				return 200, pair("a3", "r3", map[string]any{"member_id": "b223c6b3710f85df22e9377d6c4f7553"})
+			}
+			return 401, `{"error":"invalid_client"}`
+		}
+		_, err = portals.Seed(t.Context(), oauth.Installation{
+			MemberID: "b223c6b3710f85df22e9377d6c4f7553", ClientEndpoint: "https://other.bitrix24.com/rest/", RefreshToken: "other",
+		})
+		require.NoError(t, err)
+		_, _, err = portals.Access(t.Context(), "b223c6b3710f85df22e9377d6c4f7553")
+		require.NoError(t, err, "the secret is right, so the portal is gone")
+		outcome, hook := uninstalls(t, portals)
+		require.Equal(t, event.Default, outcome)
+		require.True(t, hook)
+		requireEmpty(t, store, member)
+	})
+}
+
+// TestUninstallOfARenamedPortal: its old address only redirects.
+func TestUninstallOfARenamedPortal(t *testing.T) {
+	t.Parallel()
+	store := stored(t)
+	s := &script{
+		answer: says(200, pair("a2", "r2", map[string]any{"client_endpoint": "https://renamed.bitrix24.com/rest/"})),
+		portal: func(method string, r sent) (int, string) {
+			if r.url == "https://renamed.bitrix24.com/rest/"+method {
+				return withoutApp(method, r)
+			}
+			return 302, "https://renamed.bitrix24.com/rest/" + method
+		},
+	}
+	outcome, hook := uninstalls(t, scripted(t, store, s))
+	require.Equal(t, event.Default, outcome)
+	require.True(t, hook)
+	requireEmpty(t, store, member)
+}
