@@ -32,9 +32,11 @@ type Hooks struct {
 	// context ends after five minutes.
 	Removed func(ctx context.Context, in Installation) error
 	// UserReady runs after the tokens of the application's system user were verified and stored, for [Portals.User] with
-	// user.UserID. It may run before the application itself is installed.
+	// user.UserID. It may run before the application itself is installed. Any user of the portal can send the event with
+	// tokens of their own, and nobody says which user is the system's: do as user only what any user may have done.
 	UserReady func(ctx context.Context, user Installation) error
-	// Paid runs after the application was paid for, or its paid or trial period changed.
+	// Paid runs after the application was paid for, or its paid or trial period changed. e is what the portal said when it was
+	// asked, not what the event says.
 	Paid func(ctx context.Context, in Installation, e event.AppPayment) error
 	// MethodConfirmed runs after the administrator allowed or refused a method that needs consent.
 	MethodConfirmed func(ctx context.Context, in Installation, e event.AppMethodConfirm) error
@@ -169,8 +171,8 @@ func installedBy(at time.Time) func(Installation) bool {
 }
 
 func (l *lifecycle) userReady(ctx context.Context, d *event.Delivery, e event.AppUserReady) error {
-	if l.hooks.UserReady == nil {
-		return nil
+	if l.hooks.UserReady == nil || d.Proof.By != event.ProofTokens {
+		return nil // a copy brought no tokens: everybody who knows the application token can make one
 	}
 	return l.done.do(ctx, d.Key(), func() error {
 		r, err := l.portals.load(ctx, l.portals.userKey(d.MemberID(), e.UserID))
@@ -184,8 +186,19 @@ func (l *lifecycle) userReady(ctx context.Context, d *event.Delivery, e event.Ap
 	})
 }
 
+// paid asks the portal what was paid for: everybody who opens a page of the application can send the event.
 func (l *lifecycle) paid(ctx context.Context, d *event.Delivery, e event.AppPayment) error {
-	_, err := l.portals.change(ctx, l.portals.appKey(d.MemberID()), func(in *Installation) bool {
+	in, err := l.portals.access(ctx, l.portals.appKey(d.MemberID()))
+	if errors.Is(err, ErrNotFound) {
+		return event.Drop(err) // forgotten while its event was waiting
+	}
+	if err != nil {
+		return err
+	}
+	if e, err = l.portals.payment(ctx, in, e); err != nil {
+		return err
+	}
+	_, err = l.portals.change(ctx, l.portals.appKey(d.MemberID()), func(in *Installation) bool {
 		if e.Status == "" || in.Status == e.Status {
 			return false
 		}

@@ -93,9 +93,11 @@ func TestLifecycleOfAnApplication(t *testing.T) {
 	require.False(t, load(t, store, portal.MemberID()).SetUpAt.IsZero())
 	app.RotateApplicationToken()
 	require.NoError(t, portal.Raise("ONAPPUPDATE", map[string]any{"VERSION": "2", "PREVIOUS_VERSION": "1"}, eventtest.AdminID))
+	portal.Always("app.info", eventtest.Raw(200, "application/json", `{"result":{"ID":1,"STATUS":"P","PAYMENT_EXPIRED":"N","DAYS":30}}`))
 	require.NoError(t, portal.Raise("ONAPPPAYMENT", map[string]any{"STATUS": "P", "DAYS": 30}, eventtest.AdminID))
 	require.NoError(t, portal.Raise("ONAPPMETHODCONFIRM", map[string]any{"TOKEN": "x", "METHOD": "user.get", "CONFIRMED": 1}, eventtest.AdminID))
 	require.NoError(t, portal.Wait(t.Context()))
+	portal.Heal()
 	require.NoError(t, app.Uninstall(true))
 	require.NoError(t, portal.Wait(t.Context()))
 
@@ -353,7 +355,9 @@ func TestLifecycleWithAStoreOutOfOrder(t *testing.T) {
 	reading := &faultyStore{Store: stored(t), load: func(context.Context) error { return errDisk }}
 	writing := &faultyStore{Store: stored(t), swap: failing}
 	for _, store := range []oauth.Store{reading, writing} {
-		mux := lifecycleOf(scripted(t, store, counting()), hooks)
+		s := counting()
+		s.portal = func(string, sent) (int, string) { return 200, `{"result":{"STATUS":"P"}}` }
+		mux := lifecycleOf(scripted(t, store, s), hooks)
 		for _, d := range []*event.Delivery{
 			happened(t, event.OnAppInstall, nil), happened(t, event.OnAppPayment, map[string]any{"STATUS": "P"}),
 		} {
@@ -365,4 +369,54 @@ func TestLifecycleWithAStoreOutOfOrder(t *testing.T) {
 	}
 	mux := lifecycleOf(scripted(t, reading, counting()), hooks)
 	require.ErrorIs(t, mux.HandleEvent(t.Context(), happened(t, event.OnAppUninstall, nil)), oauth.ErrStore)
+}
+
+// TestForgedPayment: everybody who opens a page of the application can tell that it was paid for. The
+// portal is asked.
+func TestForgedPayment(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		portal func(string, sent) (int, string)
+		status string // that the hook gets; it does not run when empty
+	}{
+		"the portal says otherwise": {
+			func(string, sent) (int, string) {
+				return 200, `{"result":{"STATUS":"D","PAYMENT_EXPIRED":"Y","DAYS":"-3"}}`
+			}, "D",
+		},
+		"the portal cannot be asked": {func(string, sent) (int, string) { return 502, "<html>" }, ""},
+		"the portal does not say":    {func(string, sent) (int, string) { return 200, `{"result":{"SCOPE":["crm"]}}` }, ""},
+		"an expired token": {
+			func(_ string, r sent) (int, string) {
+				if r.form.Get("auth") == "a1" {
+					return 401, `{"error":"expired_token"}`
+				}
+				return 200, `{"result":{"STATUS":"D","PAYMENT_EXPIRED":"Y","DAYS":"-3"}}`
+			}, "D",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			store, s, ran := stored(t), counting(), ""
+			s.portal = test.portal
+			mux := lifecycleOf(scripted(t, store, s), oauth.Hooks{
+				Paid: func(_ context.Context, in oauth.Installation, e event.AppPayment) error {
+					ran = e.Status
+					require.True(t, e.PaymentExpired)
+					require.Equal(t, int64(-3), e.Days)
+					require.Equal(t, test.status, in.Status)
+					return nil
+				},
+			})
+			err := mux.HandleEvent(t.Context(), happened(t, event.OnAppPayment, map[string]any{"STATUS": "P", "PAYMENT_EXPIRED": 0, "DAYS": 365}))
+			require.Equal(t, test.status, ran)
+			if test.status == "" {
+				require.ErrorIs(t, err, oauth.ErrTemporary)
+				require.Equal(t, "L", load(t, store, member).Status)
+				return
+			}
+			require.NoError(t, err)
+			require.Equal(t, "D", load(t, store, member).Status)
+		})
+	}
 }

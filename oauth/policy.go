@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -81,6 +82,36 @@ func (p *Portals) administrator(ctx context.Context, a answer) (bool, error) {
 		return false, err
 	}
 	return truthy(result), nil
+}
+
+// payment asks a portal how an application is paid for, with the stored token, and writes it over what an
+// event says of that.
+//
+// Source: https://apidocs.bitrix24.com/api-reference/common/system/app-info.html
+func (p *Portals) payment(ctx context.Context, in Installation, e event.AppPayment) (event.AppPayment, error) {
+	result, err := p.askPortal(ctx, "app.info", in.ClientEndpoint, in.AccessToken)
+	var refused *Error
+	if errors.As(err, &refused) && strings.EqualFold(refused.Code, "expired_token") {
+		if in, err = p.renew(ctx, p.appKey(in.MemberID), in.AccessToken); err == nil {
+			result, err = p.askPortal(ctx, "app.info", in.ClientEndpoint, in.AccessToken)
+		}
+	}
+	if err != nil {
+		return event.AppPayment{}, err
+	}
+	object, _ := result.(map[string]any)
+	said := facts(object)
+	if said.text("STATUS") == "" {
+		return event.AppPayment{}, &Error{Op: "app.info", Kind: ErrTemporary, Detail: "the portal does not say how the application is paid for"}
+	}
+	e.Status, e.PaymentExpired, e.Days = said.text("STATUS"), truthy(said["PAYMENT_EXPIRED"]), integer(said["DAYS"])
+	if code := said.text("CODE"); code != "" {
+		e.Code = code
+	}
+	if version := integer(said["VERSION"]); version != 0 {
+		e.Version = strconv.FormatInt(version, 10)
+	}
+	return e, nil
 }
 
 // profile asks a portal for the user of a token.

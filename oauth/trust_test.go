@@ -723,3 +723,77 @@ func TestRotationHasAnEnd(t *testing.T) {
 		})
 	}
 }
+
+// systemUser is an ONAPPUSERREADY, of the user 512 and with the application token t1.
+func systemUser(t *testing.T, refresh string) *event.Delivery {
+	t.Helper()
+	return &event.Delivery{
+		Kind: event.KindEvent, Name: "ONAPPUSERREADY", Auth: event.Auth{MemberID: member, ApplicationToken: "t1"},
+		Data: dataOf(t, map[string]any{
+			"access_token": "sys", "refresh_token": refresh, "member_id": member, "user_id": 512, "server_endpoint": official,
+			"client_endpoint": "https://example.bitrix24.com/rest/",
+		}),
+	}
+}
+
+// TestUserReadyOfAnUnnamedUser: the OAuth server does not say whose the tokens are. Then the portal does,
+// and not the event.
+func TestUserReadyOfAnUnnamedUser(t *testing.T) {
+	t.Parallel()
+	profile := func(id string) func(string, sent) (int, string) {
+		return func(string, sent) (int, string) { return 200, `{"result":{"ID":"` + id + `"}}` }
+	}
+	down := func(string, sent) (int, string) { return 502, "" }
+	key := oauth.Key{ClientID: clientID, MemberID: member, UserID: 512}
+	for name, test := range map[string]struct {
+		portal func(string, sent) (int, string)
+		want   error
+	}{
+		"another user":    {profile("7"), event.ErrForbidden},
+		"the very user":   {profile("512"), nil},
+		"portal is down":  {down, oauth.ErrTemporary},
+		"portal says not": {profile(""), event.ErrForbidden},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			store := stored(t)
+			s := &script{answer: says(200, pair("a2", "r2", map[string]any{"user_id": nil})), portal: test.portal}
+			portals := scripted(t, store, s)
+			err := errOf(portals.Verify(t.Context(), systemUser(t, "r0")))
+			require.ErrorIs(t, err, test.want)
+			_, _, loadErr := store.Load(t.Context(), key)
+			require.Equal(t, test.want == nil, loadErr == nil)
+			if name != "portal is down" {
+				return
+			}
+			// The refresh token is spent, and the pair that it was traded for is not lost.
+			s.answer, s.portal = says(400, `{"error":"invalid_grant"}`), profile("512")
+			require.NoError(t, errOf(portals.Verify(t.Context(), systemUser(t, "r0"))))
+			in, _, err := store.Load(t.Context(), key)
+			require.NoError(t, err)
+			require.Equal(t, "r2", string(in.RefreshToken))
+		})
+	}
+}
+
+// TestCopyOfUserReady: a copy whose refresh token is spent proves no more than its application token.
+func TestCopyOfUserReady(t *testing.T) {
+	t.Parallel()
+	s := &script{answer: says(200, pair("a2", "r2", map[string]any{"user_id": 512}))}
+	portals, runs := scripted(t, stored(t), s), 0
+	mux := event.NewMux()
+	portals.Lifecycle(mux, oauth.Hooks{UserReady: func(context.Context, oauth.Installation) error { runs++; return nil }})
+	for _, copied := range []bool{false, true} {
+		d, by := systemUser(t, "r0"), event.ProofTokens
+		if copied {
+			s.answer = says(400, `{"error":"invalid_grant"}`)
+			d, by = systemUser(t, "made-up"), event.ProofInstallation
+		}
+		proof, err := portals.Verify(t.Context(), d)
+		require.NoError(t, err)
+		require.Equal(t, by, proof.By)
+		d.SetProof(proof)
+		require.NoError(t, mux.HandleEvent(t.Context(), d))
+	}
+	require.Equal(t, 1, runs, "of the genuine event")
+}

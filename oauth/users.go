@@ -144,19 +144,29 @@ func (p *Portals) ExchangeUser(ctx context.Context, code Code) (Installation, er
 	})
 }
 
-// keepUser stores what the OAuth server has confirmed under the key of the user whom it names, or else the portal.
-func (p *Portals) keepUser(ctx context.Context, a answer, claim event.Auth) (Installation, error) {
+// ofUser returns what the OAuth server has confirmed with the user whom it names, or else the portal.
+func (p *Portals) ofUser(ctx context.Context, a answer, claim event.Auth) (answer, error) {
 	if a.userID == 0 {
-		var err error
-		if a.userID, err = p.profile(ctx, a.clientEndpoint, a.access); err != nil {
+		user, err := p.profile(ctx, a.clientEndpoint, a.access)
+		if err != nil {
 			if !errors.Is(err, ErrUnverified) {
 				p.remembered.put(claim.RefreshToken, a) // it is spent: the next try needs what it was traded for
 			}
-			return Installation{}, err
+			return answer{}, err
 		}
+		a.userID = user
 	}
 	if a.userID <= 0 {
-		return Installation{}, &Error{Op: opUser, Kind: ErrUnverified, Detail: "nobody says which user the tokens are of"}
+		return answer{}, &Error{Op: opUser, Kind: ErrUnverified, Detail: "nobody says which user the tokens are of"}
+	}
+	return a, nil
+}
+
+// keepUser stores what the OAuth server has confirmed under the key of its user.
+func (p *Portals) keepUser(ctx context.Context, a answer, claim event.Auth) (Installation, error) {
+	a, err := p.ofUser(ctx, a, claim)
+	if err != nil {
+		return Installation{}, err
 	}
 	// The application token stays with the application's own record: it is the portal's, not the user's.
 	of := event.Auth{

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -21,7 +22,8 @@ const (
 // token that is stored for the portal is an [event.ProofInstallation]. An ONAPPINSTALL, and an ONAPPUPDATE with
 // a new application token, are confirmed at the OAuth server, checked by [WithInstallPolicy], and stored: the
 // platform does not send them again. An ONAPPUSERREADY is confirmed by the tokens that it brings, which are
-// stored as those of their user. These are an [event.ProofTokens]. Of an ONAPPUNINSTALL nothing is deleted
+// stored as those of their user. These are an [event.ProofTokens]; a copy of one that was stored before is an
+// [event.ProofInstallation]. Of an ONAPPUNINSTALL nothing is deleted
 // here; see [Portals.Lifecycle].
 //
 // The error is an [event.ErrForbidden] when the delivery proves nothing, and an [event.ErrUnknownPortal]
@@ -113,15 +115,21 @@ func (p *Portals) verifyUserReady(ctx context.Context, d *event.Delivery) (event
 	case d.ClaimedMemberID() != claim.MemberID:
 		return event.Proof{}, &Error{Op: opUser, Kind: ErrUnverified, Detail: "it names two portals"}
 	}
-	in, err := p.flights.do(ctx, flightOf(onAppUserReady, claim), opUser, func(ctx context.Context) (Installation, error) {
+	name := flightOf(onAppUserReady, claim) + "/" + strconv.FormatInt(claim.UserID, 10)
+	in, err := p.flights.do(ctx, name, opUser, func(ctx context.Context) (Installation, error) {
 		return p.checkUserReady(ctx, claim)
 	})
+	by := event.ProofTokens
+	var again *copyError
+	if errors.As(err, &again) {
+		in, err, by = again.in.clone(), nil, event.ProofInstallation
+	}
 	p.logRefusal(ctx, claim.MemberID, err)
 	if err != nil {
 		return event.Proof{}, err
 	}
 	in.MemberID = claim.MemberID
-	return p.proof(event.ProofTokens, in), nil
+	return p.proof(by, in), nil
 }
 
 func (p *Portals) checkUserReady(ctx context.Context, claim event.Auth) (Installation, error) {
@@ -139,17 +147,18 @@ func (p *Portals) checkUserReady(ctx context.Context, claim event.Auth) (Install
 		return p.copyOfUserReady(ctx, claim, err)
 	}
 	proof.release() // it was for another key
-	if claim.UserID != 0 && proof.userID != 0 && proof.userID != claim.UserID {
+	a, err := p.ofUser(ctx, proof.answer, claim)
+	if err != nil {
+		return Installation{}, err
+	}
+	if claim.UserID != 0 && a.userID != claim.UserID {
 		return Installation{}, &Error{Op: opUser, Kind: ErrUnverified, Detail: "its tokens are another user's"}
 	}
-	if proof.userID == 0 {
-		proof.userID = claim.UserID
-	}
-	return p.keepUser(ctx, proof.answer, claim)
+	return p.keepUser(ctx, a, claim)
 }
 
 // copyOfUserReady accepts a copy of an event whose refresh token is spent: when the portal's application
-// token proves it, and its user's tokens are stored.
+// token proves it, and its user's tokens are stored. That proves no tokens.
 func (p *Portals) copyOfUserReady(ctx context.Context, claim event.Auth, refusal error) (Installation, error) {
 	var e *Error
 	if !errors.As(refusal, &e) || !e.refusesToken() {
@@ -158,7 +167,7 @@ func (p *Portals) copyOfUserReady(ctx context.Context, claim event.Auth, refusal
 	app, appErr := p.load(ctx, p.appKey(claim.MemberID))
 	user, userErr := p.load(ctx, p.userKey(claim.MemberID, claim.UserID))
 	if appErr == nil && userErr == nil && oneOf(app.in.applicationTokens(time.Now(), p.window), claim.ApplicationToken) {
-		return user.in, nil
+		return Installation{}, &copyError{&user.in}
 	}
 	return Installation{}, &Error{Op: opUser, Kind: ErrUnverified, Err: refusal}
 }
