@@ -19,10 +19,14 @@ const (
 	// application token of a stored portal, and of everybody else.
 	maxKnownChecks    = 16
 	maxStrangerChecks = 64
+	// maxPortalChecks is how many of the places of known senders those of one portal have: an employee can
+	// send any number of claims with its application token. More of them wait among the strangers.
+	maxPortalChecks = 4
 	// maxWait is how long a claim waits for its turn.
 	maxWait = 5 * time.Second
 	// A claim's refresh token is sent with the client secret only at these rates, a second: for each portal,
-	// when the claim's application token or its access token is that portal's, and else for all together.
+	// when the claim's application token or its access token is that portal's, for all live access tokens of
+	// which nobody names the portal, and for all other claims together.
 	identifiedRate, identifiedBurst = 1, 5
 	blindRate, blindBurst           = 1, 3
 	// maxLimiters bounds the portals for which a rate is kept.
@@ -40,7 +44,8 @@ type admission struct {
 	blind            *rate.Limiter
 
 	mu         sync.Mutex
-	identified map[string]*rate.Limiter // by member ID
+	checks     map[string]int           // in places of known senders, by member ID
+	identified map[string]*rate.Limiter // by what admission.trade gets
 	refused    map[[sha256.Size]byte]time.Time
 }
 
@@ -49,6 +54,7 @@ func newAdmission() *admission {
 		known:      make(chan struct{}, maxKnownChecks),
 		strangers:  make(chan struct{}, maxStrangerChecks),
 		blind:      rate.NewLimiter(blindRate, blindBurst),
+		checks:     make(map[string]int),
 		identified: make(map[string]*rate.Limiter),
 		refused:    make(map[[sha256.Size]byte]time.Time),
 	}
@@ -59,30 +65,53 @@ func errBusy(op string) error {
 	return &Error{Op: op, Kind: ErrBusy}
 }
 
-// enter waits for a place among the checks of known or of strange senders.
-func (a *admission) enter(ctx context.Context, op string, known bool) (leave func(), err error) {
-	places := a.strangers
-	if known {
-		places = a.known
+// enter waits for a place among the checks of known senders of a portal, or of strangers when memberID is empty.
+func (a *admission) enter(ctx context.Context, op, memberID string) (leave func(), err error) {
+	places, uncount := a.strangers, func() {}
+	if memberID != "" && a.count(memberID) {
+		places, uncount = a.known, func() { a.uncount(memberID) }
 	}
 	ctx, cancel := context.WithTimeout(ctx, maxWait)
 	defer cancel()
 	select {
 	case places <- struct{}{}:
-		return func() { <-places }, nil
+		return func() {
+			<-places
+			uncount()
+		}, nil
 	case <-ctx.Done():
+		uncount()
 		return nil, errBusy(op)
 	}
 }
 
-// trade waits until a claim's refresh token may be sent with the client secret. memberID is the portal
-// that the claim is known to come from, empty when it is not known.
-func (a *admission) trade(ctx context.Context, op, memberID string) error {
+// count takes one of a portal's places of known senders, and reports whether there was one.
+func (a *admission) count(memberID string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.checks[memberID] >= maxPortalChecks {
+		return false
+	}
+	a.checks[memberID]++
+	return true
+}
+
+func (a *admission) uncount(memberID string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.checks[memberID]--; a.checks[memberID] <= 0 {
+		delete(a.checks, memberID)
+	}
+}
+
+// trade waits until a claim's refresh token may be sent with the client secret. source is the portal that
+// the claim is known to come from, by its member ID or address, or unnamedSource; empty when nothing is known.
+func (a *admission) trade(ctx context.Context, op, source string) error {
 	ctx, cancel := context.WithTimeout(ctx, maxWait)
 	defer cancel()
 	limiter := a.blind
-	if memberID != "" {
-		limiter = a.limiterOf(memberID)
+	if source != "" {
+		limiter = a.limiterOf(source)
 	}
 	if limiter.Wait(ctx) != nil {
 		return errBusy(op)
@@ -90,16 +119,19 @@ func (a *admission) trade(ctx context.Context, op, memberID string) error {
 	return nil
 }
 
-func (a *admission) limiterOf(memberID string) *rate.Limiter {
+// unnamedSource is that of a live access token of which the OAuth server does not say what portal it is for.
+const unnamedSource = "?"
+
+func (a *admission) limiterOf(source string) *rate.Limiter {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	l := a.identified[memberID]
+	l := a.identified[source]
 	if l == nil {
 		if len(a.identified) >= maxLimiters {
 			clear(a.identified)
 		}
 		l = rate.NewLimiter(identifiedRate, identifiedBurst)
-		a.identified[memberID] = l
+		a.identified[source] = l
 	}
 	return l
 }

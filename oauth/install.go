@@ -1,6 +1,7 @@
 package oauth
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -256,7 +257,11 @@ func (p *Portals) prove(
 		return nil, &Error{Op: op, Kind: ErrUnverified, Code: "invalid_token", Detail: "its tokens were refused a short while ago"}
 	}
 	friend := known && oneOf(stored.applicationTokens(time.Now(), p.window), claim.ApplicationToken)
-	leave, err := p.admission.enter(ctx, op, friend)
+	friendOf := ""
+	if friend {
+		friendOf = claim.MemberID
+	}
+	leave, err := p.admission.enter(ctx, op, friendOf)
 	if err != nil {
 		return nil, err
 	}
@@ -280,14 +285,14 @@ func (p *Portals) ask(
 		}
 		return p.provenBy(a, at, claim, stored, known, false)
 	}
-	member := claim.MemberID
+	source := claim.MemberID
 	if !friend {
 		var err error
-		if member, err = p.introduce(ctx, at, claim); err != nil {
+		if source, err = p.introduce(ctx, at, claim); err != nil {
 			return nil, err
 		}
 	}
-	if err := p.admission.trade(ctx, op, member); err != nil {
+	if err := p.admission.trade(ctx, op, source); err != nil {
 		return nil, err
 	}
 	release, err := p.prepare(ctx, op, p.appKey(claim.MemberID))
@@ -309,8 +314,8 @@ func (p *Portals) ask(
 }
 
 // introduce looks at the access token of a stranger, and returns the portal that the OAuth server names for
-// it. It returns an empty one when the token has expired, or when the server does not say.
-func (p *Portals) introduce(ctx context.Context, at address, claim event.Auth) (memberID string, err error) {
+// it, by member ID or address. It returns an empty one when the token has expired, or when the server does not answer that.
+func (p *Portals) introduce(ctx context.Context, at address, claim event.Auth) (source string, err error) {
 	if claim.AccessToken == "" {
 		return "", nil
 	}
@@ -326,7 +331,7 @@ func (p *Portals) introduce(ctx context.Context, at address, claim event.Auth) (
 	case a.memberID != "" && a.memberID != claim.MemberID:
 		return "", &Error{Op: opIdentify, Kind: ErrUnverified, Detail: "its tokens are another portal's"}
 	}
-	return a.memberID, nil
+	return cmp.Or(a.memberID, a.clientEndpoint, unnamedSource), nil
 }
 
 // isReadable reports whether an OAuth server responded, whatever it said.

@@ -719,6 +719,81 @@ func TestFloodOfInstallations(t *testing.T) {
 	}
 }
 
+// TestFloodWhereNobodyNamesThePortal: the OAuth server tells the address of a live token's portal, or only
+// that the token lives. Strangers who have no live token do not keep such an installation from being stored.
+func TestFloodWhereNobodyNamesThePortal(t *testing.T) {
+	t.Parallel()
+	for name, install := range map[string]string{"address": `,"install":{"uri":"https://example.bitrix24.com"}`, "nothing": ""} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				s := &script{identifies: true, answer: func(r sent) (int, string) {
+					pass(200 * time.Millisecond)
+					switch {
+					case !r.form.Has("client_secret"):
+						return 200, `{"result":{"client_id":"` + clientID + `"` + install + `}}`
+					case r.form.Get("refresh_token") == "r0":
+						return 200, pair("a2", "r2", nil)
+					default:
+						return 400, `{"error":"invalid_grant"}`
+					}
+				}}
+				portals := scripted(t, oauth.NewMemoryStore(), s)
+				verify := func(a event.Auth) error {
+					return errOf(portals.Verify(t.Context(), &event.Delivery{Name: "ONAPPINSTALL", Auth: a}))
+				}
+				var flood sync.WaitGroup
+				for i := range 2000 {
+					a := claim()
+					a.AccessToken, a.RefreshToken = "", event.Secret("forged"+strconv.Itoa(i))
+					flood.Go(func() { _ = verify(a) })
+					pass(5 * time.Millisecond)
+				}
+				began := time.Now()
+				require.NoError(t, verify(claim()))
+				require.Less(t, time.Since(began), 4*time.Second)
+				flood.Wait()
+			})
+		})
+	}
+}
+
+// TestEmployeeCannotStarveOtherPortals: everybody on a portal knows its application token, and may post as
+// many pages with it as they like.
+func TestEmployeeCannotStarveOtherPortals(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const theirs = "b223c6b3710f85df22e9377d6c4f7553"
+		s := &script{identifies: true, answer: func(r sent) (int, string) {
+			pass(2 * time.Second)
+			if r.form.Get("auth") == "a9" {
+				return 200, `{"result":{"client_id":"` + clientID + `","member_id":"` + member + `","user_id":7}}`
+			}
+			return 401, `{"error":"invalid_token"}`
+		}}
+		portals := scripted(t, stored(t), s)
+		_, err := portals.Seed(t.Context(), oauth.Installation{
+			MemberID: theirs, ClientEndpoint: "https://theirs.bitrix24.com/rest/", AccessToken: "b1", ApplicationToken: "their-token",
+		})
+		require.NoError(t, err)
+		var flood sync.WaitGroup
+		for i := range 500 {
+			a := claim()
+			a.MemberID, a.ApplicationToken, a.AccessToken, a.ClientEndpoint = theirs, "their-token", event.Secret("made-up"+strconv.Itoa(i)), ""
+			flood.Go(func() { _, _ = portals.VerifyPage(t.Context(), a) })
+		}
+		pass(time.Second)
+		page := claim()
+		page.AccessToken = "a9"
+		began := time.Now()
+		in, err := portals.VerifyPage(t.Context(), page)
+		require.NoError(t, err)
+		require.Equal(t, int64(7), in.UserID)
+		require.Less(t, time.Since(began), 4*time.Second)
+		flood.Wait()
+	})
+}
+
 // TestRefusedClaimIsRememberedForAMinute: a claim that was refused costs no second request.
 func TestRefusedClaimIsRememberedForAMinute(t *testing.T) {
 	t.Parallel()
