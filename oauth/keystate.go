@@ -13,6 +13,7 @@ import (
 type keyStates struct {
 	mu     sync.Mutex
 	states map[Key]*keyState
+	swept  time.Time // when what had run out was dropped last
 }
 
 // keyState is what this process knows of one key. The lock of keyStates guards its fields, except that
@@ -42,8 +43,12 @@ type pause struct {
 	until time.Time
 }
 
-// maxIdleStates is how many keys may be remembered that nobody works on. Passing it drops what has run out.
-const maxIdleStates = 10_000
+const (
+	// maxIdleStates is how many keys may be remembered that nobody works on. Passing it drops what has run out.
+	maxIdleStates = 10_000
+	// sweepPause is how long nothing is looked through after that, since all of them may be in their pauses.
+	sweepPause = 10 * time.Second
+)
 
 // use returns the state of a key until release is called.
 func (ks *keyStates) use(key Key) *keyState {
@@ -54,8 +59,9 @@ func (ks *keyStates) use(key Key) *keyState {
 		if ks.states == nil {
 			ks.states = make(map[Key]*keyState)
 		}
-		if len(ks.states) >= maxIdleStates {
-			ks.dropIdleLocked(time.Now())
+		if now := time.Now(); len(ks.states) >= maxIdleStates && now.Sub(ks.swept) >= sweepPause {
+			ks.swept = now
+			ks.dropIdleLocked(now)
 		}
 		s = &keyState{key: key, turn: make(chan struct{}, 1)}
 		ks.states[key] = s

@@ -1,0 +1,37 @@
+package oauth
+
+import (
+	"strconv"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// TestStatesOfManyFailingPortals: what is remembered of them ends, and is not looked through at each use of any key.
+func TestStatesOfManyFailingPortals(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var ks keyStates
+		for i := range maxIdleStates + 100 {
+			s := ks.use(Key{MemberID: strconv.Itoa(i)})
+			ks.holdBack(s, "r", ErrTemporary, false, time.Time{})
+			ks.release(s)
+		}
+		require.Len(t, ks.states, maxIdleStates+100, "all are held")
+		first := ks.swept
+		require.False(t, first.IsZero())
+		elapse(sweepPause / 2)
+		ks.release(ks.use(Key{MemberID: "healthy"}))
+		require.Equal(t, first, ks.swept)
+		elapse(maxHold + judgeAfter)
+		ks.release(ks.use(Key{MemberID: "healthy"}))
+		require.Empty(t, ks.states)
+	})
+}
+
+// elapse lets the bubble's time pass.
+func elapse(d time.Duration) {
+	time.Sleep(d) //nolint:forbidigo // the bubble's clock
+}
