@@ -27,7 +27,7 @@ func (p *Portals) refreshLock(ctx context.Context, key Key) (release func(), err
 	name := "b24-refresh-" + hex.EncodeToString(sum[:16])
 	deadline := time.Now().Add(refreshLockWait)
 	for {
-		got, err := p.locker.Acquire(ctx, p.owner, refreshLockTTL, name)
+		got, err := p.acquire(ctx, name, deadline)
 		switch {
 		case ctx.Err() != nil:
 			return nil, &Error{Op: opRenew, Kind: ErrTemporary, Err: ctx.Err()}
@@ -48,4 +48,11 @@ func (p *Portals) refreshLock(ctx context.Context, key Key) (release func(), err
 			return nil, &Error{Op: opRenew, Kind: ErrTemporary, Err: err}
 		}
 	}
+}
+
+// acquire tries to take a lock. A locker that hangs has time until the deadline.
+func (p *Portals) acquire(ctx context.Context, name string, deadline time.Time) ([]string, error) {
+	ctx, cancel := context.WithDeadline(ctx, deadline)
+	defer cancel()
+	return p.locker.Acquire(ctx, p.owner, refreshLockTTL, name)
 }

@@ -438,17 +438,23 @@ func TestRefreshLock(t *testing.T) {
 	}
 }
 
-// brokenLock fails, or lets nobody in.
+// brokenLock fails, hangs, or lets nobody in.
 type brokenLock struct{ err error }
 
-func (l brokenLock) Acquire(context.Context, string, time.Duration, ...string) ([]string, error) {
+var errHangs = errors.New("it hangs")
+
+func (l brokenLock) Acquire(ctx context.Context, _ string, _ time.Duration, _ ...string) ([]string, error) {
+	if errors.Is(l.err, errHangs) {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
 	return nil, l.err
 }
 func (brokenLock) Release(context.Context, string, ...string) error { return nil }
 
 func TestRefreshLockIsAnEconomy(t *testing.T) {
 	t.Parallel()
-	for name, err := range map[string]error{"fails": errDisk, "another process keeps it": nil} {
+	for name, err := range map[string]error{"fails": errDisk, "hangs": errHangs, "another process keeps it": nil} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
