@@ -44,6 +44,7 @@ type admission struct {
 	blind            *rate.Limiter
 
 	mu         sync.Mutex
+	claims     map[[sha256.Size]byte]*claimed
 	checks     map[string]int           // in places of known senders, by member ID
 	identified map[string]*rate.Limiter // by what admission.trade gets
 	refused    map[[sha256.Size]byte]time.Time
@@ -54,6 +55,7 @@ func newAdmission() *admission {
 		known:      make(chan struct{}, maxKnownChecks),
 		strangers:  make(chan struct{}, maxStrangerChecks),
 		blind:      rate.NewLimiter(blindRate, blindBurst),
+		claims:     make(map[[sha256.Size]byte]*claimed),
 		checks:     make(map[string]int),
 		identified: make(map[string]*rate.Limiter),
 		refused:    make(map[[sha256.Size]byte]time.Time),
@@ -81,6 +83,46 @@ func (a *admission) enter(ctx context.Context, op, memberID string) (leave func(
 		}, nil
 	case <-ctx.Done():
 		uncount()
+		return nil, errBusy(op)
+	}
+}
+
+// claimed is a refresh token that claims carry which are being checked.
+type claimed struct {
+	turn   chan struct{} // holds one value while a claim is being checked
+	claims int
+}
+
+// alone waits until no other claim with the same refresh token is being checked. An installation may arrive
+// as page and as event at the same time: the second has to wait for what comes of the first.
+func (a *admission) alone(ctx context.Context, op string, refresh event.Secret) (done func(), err error) {
+	if refresh == "" {
+		return func() {}, nil
+	}
+	sum := sha256.Sum256([]byte(refresh))
+	a.mu.Lock()
+	c := a.claims[sum]
+	if c == nil {
+		c = &claimed{turn: make(chan struct{}, 1)}
+		a.claims[sum] = c
+	}
+	c.claims++
+	a.mu.Unlock()
+	leave := func() {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		if c.claims--; c.claims == 0 {
+			delete(a.claims, sum)
+		}
+	}
+	select {
+	case c.turn <- struct{}{}:
+		return func() {
+			<-c.turn
+			leave()
+		}, nil
+	case <-ctx.Done():
+		leave()
 		return nil, errBusy(op)
 	}
 }

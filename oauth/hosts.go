@@ -138,6 +138,8 @@ func (h hosts) server(raw string) (address, error) {
 		return address{}, &Error{Op: "server_endpoint", Kind: ErrHostNotAllowed}
 	case a.scheme != "https" && !h.plainAllowed(a):
 		return address{}, &Error{Op: "server_endpoint", Kind: ErrEndpoint, Detail: "it is not https"}
+	case (a.host == officialHost || a.host == easternHost) && a.path != "/rest/":
+		return address{}, &Error{Op: "server_endpoint", Kind: ErrEndpoint, Detail: "Bitrix24's own servers have no such path"}
 	}
 	return a, nil
 }

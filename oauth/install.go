@@ -84,6 +84,11 @@ func flightOf(op string, auth event.Auth) string {
 
 // check confirms a claim and stores it.
 func (p *Portals) check(ctx context.Context, c arrival) (Installation, error) {
+	done, err := p.admission.alone(ctx, opInstall, c.RefreshToken)
+	if err != nil {
+		return Installation{}, err
+	}
+	defer done()
 	key := p.appKey(c.MemberID)
 	stored, err := p.load(ctx, key)
 	known := err == nil
@@ -102,6 +107,10 @@ func (p *Portals) check(ctx context.Context, c arrival) (Installation, error) {
 		return p.duplicate(ctx, key, c.Auth, err)
 	}
 	defer proof.release()
+	if !proof.traded && proof.clientID == "" {
+		// The token may be another application's on the portal. Only the application token is proven.
+		return Installation{}, &copyError{&stored.in}
+	}
 	if err := p.judge(ctx, proof.answer, c.Auth, known); err != nil {
 		return Installation{}, p.notAllowed(ctx, proof, c, known, err)
 	}

@@ -485,6 +485,10 @@ func TestInstallationWithoutARefreshToken(t *testing.T) {
 			}
 			require.NoError(t, err)
 			in := load(t, store, member)
+			if !strings.Contains(test.result, "client_id") {
+				require.Equal(t, "a1", string(in.AccessToken), "the token may be another application's on the portal")
+				return
+			}
 			require.Equal(t, "a0", string(in.AccessToken))
 			require.Equal(t, here+"/rest/", in.ClientEndpoint)
 			require.Equal(t, test.app, in.ApplicationToken)
@@ -719,6 +723,41 @@ func TestFloodOfInstallations(t *testing.T) {
 	}
 }
 
+// TestInstallationArrivesTwiceAtASlowPortal: as page and as event at the same time. The portal takes its
+// time to say whether the user is an administrator.
+func TestInstallationArrivesTwiceAtASlowPortal(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		used := false
+		s := &script{
+			answer: func(sent) (int, string) {
+				if used {
+					return 400, `{"error":"invalid_grant"}`
+				}
+				used = true
+				return 200, pair("a2", "r2", nil)
+			},
+			portal: func(string, sent) (int, string) {
+				pass(5 * time.Second)
+				return 200, `{"result":true}`
+			},
+		}
+		portals := scripted(t, oauth.NewMemoryStore(), s)
+		var both sync.WaitGroup
+		both.Go(func() {
+			page := claim()
+			page.ClientEndpoint = ""
+			_, err := portals.Install(t.Context(), page)
+			require.NoError(t, err) //nolint:testifylint // it fails the test all the same
+		})
+		pass(time.Second)
+		proof, err := portals.Verify(t.Context(), &event.Delivery{Name: "ONAPPINSTALL", Auth: claim()})
+		require.NoError(t, err)
+		require.Equal(t, event.ProofInstallation, proof.By)
+		both.Wait()
+	})
+}
+
 // TestFloodWhereNobodyNamesThePortal: the OAuth server tells the address of a live token's portal, or only
 // that the token lives. Strangers who have no live token do not keep such an installation from being stored.
 func TestFloodWhereNobodyNamesThePortal(t *testing.T) {
@@ -792,6 +831,19 @@ func TestEmployeeCannotStarveOtherPortals(t *testing.T) {
 		require.Less(t, time.Since(began), 4*time.Second)
 		flood.Wait()
 	})
+}
+
+// TestPathsOfTheOfficialServers: a claim cannot send the client secret about on them.
+func TestPathsOfTheOfficialServers(t *testing.T) {
+	t.Parallel()
+	for _, at := range []string{"https://oauth.bitrix.info/x/rest/", "https://oauth.bitrix24.tech/rest/rest/"} {
+		s := counting()
+		auth := claim()
+		auth.ServerEndpoint = at
+		err := errOf(scripted(t, oauth.NewMemoryStore(), s).Verify(t.Context(), &event.Delivery{Name: "ONAPPINSTALL", Auth: auth}))
+		require.ErrorIs(t, err, event.ErrForbidden, at)
+		require.Empty(t, s.requests(), at)
+	}
 }
 
 // TestRefusedClaimIsRememberedForAMinute: a claim that was refused costs no second request.
