@@ -19,7 +19,7 @@ import (
 	"github.com/b24events/b24events/oauth"
 )
 
-// The model: some processes share a store and work on two portals at random, while the store fails, hangs,
+// The model: some processes share a store and work on one portal or two at random, while the store fails, hangs,
 // panics, and writes without saying so, and while the OAuth server fails before it does anything. It takes each refresh
 // token once, and its responses arrive. Then everything is well again, the processes shut down, and the
 // store must hold pairs that work. Run more of it with
@@ -123,6 +123,7 @@ type model struct {
 	authority *authority
 	processes []*replica
 
+	members int  // how many portals there are
 	honest  bool // the store writes when it says so, and only then
 	forgets bool // portals are forgotten
 
@@ -308,7 +309,7 @@ const clerk = 7
 // act does one thing at random, and notes it when it is something that counts in the end.
 func (p *replica) act(t *testing.T) {
 	t.Helper()
-	d := deed{member: p.memberAt(p.n(2)), process: p.id, start: time.Now()}
+	d := deed{member: p.memberAt(p.n(p.members)), process: p.id, start: time.Now()}
 	ctx, cancel := context.WithTimeout(t.Context(), p.upTo(40*time.Second)+time.Second)
 	defer cancel()
 	defer func() {
@@ -324,7 +325,7 @@ func (p *replica) act(t *testing.T) {
 		defer p.mu.Unlock()
 		p.done = append(p.done, d)
 	}()
-	switch p.n(14) {
+	switch p.n(15) {
 	case 0, 1, 2, 3:
 		d.kind = "renew"
 		var access string
@@ -341,7 +342,7 @@ func (p *replica) act(t *testing.T) {
 		auth := claim()
 		auth.MemberID, auth.AccessToken, auth.RefreshToken, auth.ApplicationToken = d.member, event.Secret(access), event.Secret(refresh), d.token
 		_, d.err = p.portals.Verify(ctx, &event.Delivery{Name: "ONAPPINSTALL", Auth: auth, Time: time.Now()})
-	case 9:
+	case 9, 14:
 		if !p.forgets {
 			break
 		}
@@ -380,7 +381,7 @@ func runModel(t *testing.T, seed uint64, processes int) {
 	t.Helper()
 	m := &model{
 		dice: &dice{rng: rand.New(rand.NewPCG(seed, uint64(processes)))}, t: t, //nolint:gosec // a model, not a secret
-		inner: oauth.NewMemoryStore(), authority: &authority{live: make(map[string]holder)},
+		members: 1 + int(seed/2%2), inner: oauth.NewMemoryStore(), authority: &authority{live: make(map[string]holder)},
 	}
 	// Of two processes, one cannot know that what it wrote without learning it was used up and forgotten by the other.
 	m.honest = processes > 1 && seed%2 == 0
@@ -392,8 +393,8 @@ func runModel(t *testing.T, seed uint64, processes int) {
 		all.Go(p.moods)
 		for range 4 {
 			all.Go(func() {
-				for range 12 {
-					pass(p.upTo(30 * time.Second))
+				for range 16 {
+					pass(p.upTo(12 * time.Second))
 					p.act(t)
 				}
 			})
@@ -424,7 +425,7 @@ func (m *model) judge(t *testing.T) {
 	}
 	require.Empty(t, m.bad, report())
 	later := m.start(t, len(m.processes)) // a process that finds only what is stored
-	for i := range 2 {
+	for i := range m.members {
 		member := m.memberAt(i)
 		for _, user := range []int64{0, clerk} {
 			key := oauth.Key{ClientID: clientID, MemberID: member, UserID: user}

@@ -91,3 +91,30 @@ func TestUninstallOfARenamedPortal(t *testing.T) {
 	require.True(t, hook)
 	requireEmpty(t, store, member)
 }
+
+// TestUninstallOvertakenByAnInstallation: the application is installed again while the hook of its removal
+// runs, and the store cannot take that.
+func TestUninstallOvertakenByAnInstallation(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		store := &faultyStore{Store: stored(t)}
+		s := &script{answer: says(200, pair("a2", "r2", nil)), portal: func(method string, r sent) (int, string) {
+			if method == "app.info" {
+				return withoutApp(method, r)
+			}
+			return 200, `{"result":true}`
+		}}
+		portals, mux := scripted(t, store, s), event.NewMux()
+		portals.Lifecycle(mux, oauth.Hooks{Uninstalled: func(context.Context, oauth.Installation, event.AppUninstall) error {
+			pass(time.Second)
+			store.set(func(s *faultyStore) { s.swap = failing })
+			err := errOf(portals.Verify(t.Context(), &event.Delivery{Name: "ONAPPINSTALL", Auth: claim()}))
+			require.ErrorIs(t, err, oauth.ErrStore)
+			store.set(func(s *faultyStore) { s.swap = nil })
+			return nil
+		}})
+		require.NoError(t, mux.HandleEvent(t.Context(), happened(t, event.OnAppUninstall, nil)))
+		require.NoError(t, portals.Shutdown(t.Context()))
+		require.Equal(t, "r2", string(load(t, store, member).RefreshToken))
+	})
+}
