@@ -134,6 +134,8 @@ func (p *Portals) askPortal(ctx context.Context, method, endpoint string, access
 		return nil, err
 	}
 	at.path += method
+	ctx, cancel := context.WithTimeout(ctx, portalLimit)
+	defer cancel()
 	var result any
 	for try := range portalTries {
 		if wait(ctx, backoff(2*try)) != nil && try > 0 {
@@ -152,8 +154,12 @@ func (p *Portals) askPortal(ctx context.Context, method, endpoint string, access
 	return nil, err
 }
 
-// portalTimeout bounds one request to a portal, which somebody waits for at the other end of a webhook.
-const portalTimeout = 5 * time.Second
+// portalTimeout bounds one request to a portal, and portalLimit all tries: somebody waits for them at the
+// other end of a webhook.
+const (
+	portalTimeout = 8 * time.Second
+	portalLimit   = 14 * time.Second
+)
 
 func (p *Portals) askOnce(ctx context.Context, method string, at address, access event.Secret) (any, error) {
 	ctx, cancel := context.WithTimeout(ctx, portalTimeout)
