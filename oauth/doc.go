@@ -66,9 +66,10 @@
 // A refresh token works once. One renewal runs for a portal at a time in this process, and goes on when its
 // callers leave. Between processes the Store decides by compare-and-swap, and the others adopt the winner's
 // tokens. A refusal is final only after the refused token has stayed in the store for three minutes. No
-// refresh token, code or page is used up while a store that is a [Preparer] cannot write. If the store
-// fails later, the new tokens are served from memory and written as soon as it works again;
-// [Portals.Shutdown] writes or returns what is left.
+// stored refresh token, no code and no page is used up while a store that is a [Preparer] cannot write. If
+// the store fails later, the new tokens are served, and renewed, from memory and written as soon as it works
+// again; [Portals.Shutdown] writes or returns what is left. A token request that was begun goes on until it
+// is answered or the HTTP client gives up, because the token may be used up already.
 //
 // A portal's address changes only by what the OAuth server says. An access token goes to the stored address,
 // never to one in an event, a page or a redirect.

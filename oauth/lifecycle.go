@@ -11,6 +11,10 @@ import (
 
 // Hooks is the application's own work when something happens to its installation on a portal. Each field may be nil.
 //
+// Everybody who opens a page of the application can send its events, because the page has the application token. What an event
+// says in e is confirmed for Installed, Uninstalled and Paid as told there, and is only its sender's word for Updated and
+// MethodConfirmed.
+//
 // A hook gets the installation as it is stored, after what the event says was taken over. It runs once for each event: a copy of
 // an event whose hook has succeeded does nothing, and after an error the hook runs again when the queue tries the delivery
 // again. What has succeeded is remembered in memory, of the latest 1,000 events: copies that meet another process, or this one
@@ -24,7 +28,7 @@ type Hooks struct {
 	Updated func(ctx context.Context, in Installation, e event.AppUpdate) error
 	// Uninstalled runs before the stored installation is deleted, once the portal or the OAuth server refuses its tokens for good.
 	// e.Clean tells whether the sender wants the application's data of the portal deleted. The installation is deleted only after
-	// the hook succeeded.
+	// the hook succeeded. Nobody confirms e.Clean.
 	Uninstalled func(ctx context.Context, in Installation, e event.AppUninstall) error
 	// Removed runs instead of Uninstalled when a call finds that the application is gone from the portal and no ONAPPUNINSTALL
 	// was handled, such as one that was sent while the process was down. Nobody says whether the data is to be deleted. The
@@ -38,7 +42,8 @@ type Hooks struct {
 	// Paid runs after the application was paid for, or its paid or trial period changed. e is what the portal said when it was
 	// asked, not what the event says.
 	Paid func(ctx context.Context, in Installation, e event.AppPayment) error
-	// MethodConfirmed runs after the administrator allowed or refused a method that needs consent.
+	// MethodConfirmed runs after the administrator allowed or refused a method that needs consent. Whether it is allowed, the
+	// next call of the method shows.
 	MethodConfirmed func(ctx context.Context, in Installation, e event.AppMethodConfirm) error
 }
 

@@ -15,8 +15,8 @@ import (
 // posts, such as its placement, is only what the browser says.
 //
 // The portal must be known. VerifyPage returns [ErrNotFound] where it is not; [ErrUnverified] where the tokens are not confirmed
-// or have expired; or [ErrTemporary], [ErrCredentials] or [ErrStore] where it could not tell. It asks once for each page: keep
-// a session where pages are many.
+// or have expired; or [ErrTemporary], [ErrBusy], [ErrCredentials] or [ErrStore] when it could not tell. It asks once for each
+// page: keep a session if pages are many.
 //
 // Source: https://apidocs.bitrix24.com/settings/oauth/simple-way.html
 func (p *Portals) VerifyPage(ctx context.Context, auth event.Auth) (Installation, error) {

@@ -45,7 +45,8 @@ const (
 )
 
 // Portals holds the application's access to portals: it verifies installations, stores them, hands out access tokens and
-// renews them. It is a webhook.Verifier, a webhook.TokenLookup, a rest.Credentials and a rest.Mover.
+// renews them. It is a webhook.Verifier, a webhook.TokenLookup, a rest.Credentials, a rest.Mover and a
+// rest.Remover.
 //
 // It is safe for concurrent use, and several processes may share a store. Make one for the life of the process.
 type Portals struct {

@@ -797,3 +797,23 @@ func TestCopyOfUserReady(t *testing.T) {
 	}
 	require.Equal(t, 1, runs, "of the genuine event")
 }
+
+// TestInstallPolicyPanics: the refresh token is spent by then, and what it was traded for is not lost.
+func TestInstallPolicyPanics(t *testing.T) {
+	t.Parallel()
+	s, store, calls := &script{answer: says(200, pair("a2", "r2", nil))}, oauth.NewMemoryStore(), 0
+	portals := scripted(t, store, s, oauth.WithInstallPolicy(func(context.Context, *oauth.Claim) error {
+		if calls++; calls == 1 {
+			panic("a policy panics")
+		}
+		return nil
+	}))
+	verify := func() error {
+		return errOf(portals.Verify(t.Context(), &event.Delivery{Name: "ONAPPINSTALL", Auth: claim()}))
+	}
+	require.ErrorIs(t, verify(), oauth.ErrStore)
+	requireEmpty(t, store, member)
+	s.answer = says(400, `{"error":"invalid_grant"}`)
+	require.NoError(t, verify())
+	require.Equal(t, "r2", string(load(t, store, member).RefreshToken))
+}

@@ -77,7 +77,7 @@ func (u *User) use(
 // stored of its user while its access token works.
 //
 // The portal must be known. KeepUser returns [ErrNotFound] where it is not; [ErrUnverified] where the tokens are not confirmed;
-// or [ErrTemporary], [ErrCredentials], [ErrPayment] or [ErrStore] where it could not tell.
+// or [ErrTemporary], [ErrBusy], [ErrCredentials], [ErrPayment] or [ErrStore] when it could not tell.
 //
 // Source: https://apidocs.bitrix24.com/settings/oauth/simple-way.html
 func (p *Portals) KeepUser(ctx context.Context, auth event.Auth) (Installation, error) {
