@@ -748,7 +748,7 @@ func TestInstallationArrivesTwiceAtASlowPortal(t *testing.T) {
 			page := claim()
 			page.ClientEndpoint = ""
 			_, err := portals.Install(t.Context(), page)
-			require.NoError(t, err) //nolint:testifylint // it fails the test all the same
+			require.NoError(t, err)
 		})
 		pass(time.Second)
 		proof, err := portals.Verify(t.Context(), &event.Delivery{Name: "ONAPPINSTALL", Auth: claim()})

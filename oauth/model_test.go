@@ -207,13 +207,13 @@ func (p *replica) answer(r sent) (status int, body string) {
 }
 
 // disturb is what happens to an operation of the store before it runs; after tells what to do once it has.
-func (p *replica) disturb(ctx context.Context) (err error, after func() error) { //nolint:revive // the error is a value here
+func (p *replica) disturb(ctx context.Context) (after func() error, err error) {
 	fine := func() error { return nil }
 	p.mu.Lock()
 	calm, mood := p.calm, p.mood
 	p.mu.Unlock()
 	if calm {
-		return ctx.Err(), fine
+		return fine, ctx.Err()
 	}
 	if mood == "fine" && p.n(10) == 0 {
 		mood = []string{"down", "hangs", "lies", "panics", "panics late"}[p.n(5)]
@@ -226,27 +226,27 @@ func (p *replica) disturb(ctx context.Context) (err error, after func() error) {
 	select {
 	case <-timer.C:
 	case <-ctx.Done():
-		return ctx.Err(), fine
+		return fine, ctx.Err()
 	}
 	switch mood {
 	case "down":
-		return errDisk, fine
+		return fine, errDisk
 	case "hangs":
 		<-ctx.Done()
-		return ctx.Err(), fine
+		return fine, ctx.Err()
 	case "panics":
 		panic("model: a store panics")
 	case "panics late":
-		return nil, func() error { panic("model: a store panics after it has written") }
+		return func() error { panic("model: a store panics after it has written") }, nil
 	case "lies":
-		return nil, func() error { return errDisk }
+		return func() error { return errDisk }, nil
 	default:
-		return nil, fine
+		return fine, nil
 	}
 }
 
 func (p *replica) Load(ctx context.Context, key oauth.Key) (oauth.Installation, oauth.Version, error) {
-	err, after := p.disturb(ctx)
+	after, err := p.disturb(ctx)
 	if err != nil {
 		return oauth.Installation{}, "", err
 	}
@@ -258,7 +258,7 @@ func (p *replica) Load(ctx context.Context, key oauth.Key) (oauth.Installation, 
 }
 
 func (p *replica) Swap(ctx context.Context, key oauth.Key, old oauth.Version, in oauth.Installation) (oauth.Version, error) {
-	err, after := p.disturb(ctx)
+	after, err := p.disturb(ctx)
 	if err != nil {
 		return "", err
 	}
@@ -271,7 +271,7 @@ func (p *replica) Swap(ctx context.Context, key oauth.Key, old oauth.Version, in
 }
 
 func (p *replica) Delete(ctx context.Context, key oauth.Key, old oauth.Version) error {
-	err, after := p.disturb(ctx)
+	after, err := p.disturb(ctx)
 	if err != nil {
 		return err
 	}
@@ -284,7 +284,7 @@ func (p *replica) Delete(ctx context.Context, key oauth.Key, old oauth.Version) 
 }
 
 func (p *replica) List(ctx context.Context, after oauth.Key, limit int) ([]oauth.Key, error) {
-	err, late := p.disturb(ctx)
+	late, err := p.disturb(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -105,10 +105,10 @@ func TestUninstallOvertakenByAnInstallation(t *testing.T) {
 			return 200, `{"result":true}`
 		}}
 		portals, mux := scripted(t, store, s), event.NewMux()
-		portals.Lifecycle(mux, oauth.Hooks{Uninstalled: func(context.Context, oauth.Installation, event.AppUninstall) error {
+		portals.Lifecycle(mux, oauth.Hooks{Uninstalled: func(ctx context.Context, _ oauth.Installation, _ event.AppUninstall) error {
 			pass(time.Second)
 			store.set(func(s *faultyStore) { s.swap = failing })
-			err := errOf(portals.Verify(t.Context(), &event.Delivery{Name: "ONAPPINSTALL", Auth: claim()}))
+			err := errOf(portals.Verify(ctx, &event.Delivery{Name: "ONAPPINSTALL", Auth: claim()}))
 			require.ErrorIs(t, err, oauth.ErrStore)
 			store.set(func(s *faultyStore) { s.swap = nil })
 			return nil
