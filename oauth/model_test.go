@@ -27,22 +27,15 @@ import (
 //
 //	go test ./oauth -run TestModel -oauth.seeds 5000
 //
-// These mutants of the package do not survive 200 seeds; each is one change:
+// These mutants of the package do not survive 500 seeds; each is one change:
 //
 //	record.go    write does not keep what the store could not take
-//	record.go    write lets a store that panics lose the pair: it keeps nothing before it writes
-//	record.go    onto writes a renewal over a later installation
-//	record.go    onto writes a renewal of a forgotten portal back
-//	record.go    change edits what waits in memory, and not what was written of it before
+//	record.go    write keeps nothing before it writes, so that a store that panics loses the pair
+//	record.go    onto replaces the renewal of an installation by that very installation
 //	keystate.go  lock does not wait for the turn
 //	keystate.go  drop leaves what waits to be written
-//	keystate.go  drop takes an installation that came after the one to be forgotten
-//	forget.go    remove does not look again after it has dropped what memory holds
-//	renew.go     rotate reads the store and not what waits to be written
-//	renew.go     superseded knows only the refresh token that was just spent
-//	install.go   keep gives the pair up when it does not get the turn in time
-//	server.go    trade ends with the time of the flight
-//	portals.go   Shutdown does not wait for flights, or does not write
+//	renew.go     storeRenewed knows only the refresh token that was just spent
+//	portals.go   Shutdown does not write
 var modelSeeds = flag.Int("oauth.seeds", 60, "how many runs of the model TestModel makes")
 
 func TestModel(t *testing.T) {

@@ -501,3 +501,44 @@ func TestPortalThatHangs(t *testing.T) {
 		require.Greater(t, time.Since(began), 10*time.Second)
 	})
 }
+
+// tardy is a store that takes its time, and has to be prepared.
+type tardy struct{ *faultyStore }
+
+func (tardy) Prepare(context.Context, oauth.Key) (release func(), err error) {
+	pass(4 * time.Second)
+	return func() {}, nil
+}
+
+// TestSlowRenewalLosesNothing: the time of a renewal ends while the OAuth server answers, and the time of an
+// installation while that renewal has the key. Both refresh tokens are used up by then.
+func TestSlowRenewalLosesNothing(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		store := tardy{&faultyStore{Store: stored(t), load: func(context.Context) error {
+			pass(2500 * time.Millisecond)
+			return nil
+		}}}
+		s := &script{answer: func(r sent) (int, string) {
+			if r.form.Get("refresh_token") == "r0" {
+				return 200, pair("a-installed", "r-installed", nil)
+			}
+			pass(13 * time.Second)
+			return 200, pair("a-renewed", "r-renewed", nil)
+		}}
+		portals := scripted(t, store, s, oauth.WithRefreshLock(brokenLock{nil}))
+		var both sync.WaitGroup
+		both.Go(func() {
+			err := errOf(portals.Verify(t.Context(), &event.Delivery{Name: "ONAPPINSTALL", Auth: claim()}))
+			require.NoError(t, err)
+		})
+		pass(time.Second)
+		began := time.Now()
+		_, token, err := portals.Renew(t.Context(), member, "a1")
+		require.NoError(t, err)
+		require.Equal(t, "a-renewed", token)
+		require.Greater(t, time.Since(began), 30*time.Second)
+		both.Wait()
+		require.Equal(t, "r-installed", string(load(t, store.Store, member).RefreshToken))
+	})
+}
