@@ -2,6 +2,7 @@ package oauth_test
 
 import (
 	"context"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -42,23 +43,27 @@ func TestUninstallWithWrongSecret(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		store := stored(t)
-		s := &script{answer: says(200, pair("a2", "r2", nil)), portal: tokenOnly}
+		var changed atomic.Bool // the secret; the portal is asked in the background too
+		s := &script{portal: tokenOnly, answer: func(r sent) (int, string) {
+			switch {
+			case r.form.Get("refresh_token") == "other":
+				return 200, pair("a3", "r3", map[string]any{"member_id": "b223c6b3710f85df22e9377d6c4f7553"})
+			case changed.Load():
+				return 401, `{"error":"invalid_client"}`
+			default:
+				return 200, pair("a2", "r2", nil)
+			}
+		}}
 		portals := scripted(t, store, s)
 		_, _, err := portals.Renew(t.Context(), member, "a1")
 		require.NoError(t, err, "the secret is right")
 		pass(time.Minute)
-		s.answer = says(401, `{"error":"invalid_client"}`)
+		changed.Store(true)
 		for range 3 {
 			outcome, hook := uninstalls(t, portals)
 			require.Equal(t, event.Retried, outcome)
 			require.False(t, hook)
 			pass(4 * time.Minute)
-		}
-		s.answer = func(r sent) (int, string) {
-			if r.form.Get("refresh_token") == "other" {
-				return 200, pair("a3", "r3", map[string]any{"member_id": "b223c6b3710f85df22e9377d6c4f7553"})
-			}
-			return 401, `{"error":"invalid_client"}`
 		}
 		_, err = portals.Seed(t.Context(), oauth.Installation{
 			MemberID: "b223c6b3710f85df22e9377d6c4f7553", ClientEndpoint: "https://other.bitrix24.com/rest/", RefreshToken: "other",
