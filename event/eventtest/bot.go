@@ -282,27 +282,32 @@ func changedParams(m message) phpform.Value {
 // botEntry is the bot with its own live tokens, which stand both beside its fields and, as texts, under AUTH.
 func (p *Portal) botEntry(b *bot) phpform.Value {
 	g := p.issue(b.app, b.id, freshSession, true)
-	lifetime := int64(p.moods.TokenLifetime / time.Second)
-	entries := []phpform.Entry{
+	entries := append(p.tokenEntries(g),
+		text("refresh_token", string(g.RefreshToken)),
+		number("user_id", b.id),
+		text("client_id", b.app.spec.ClientID),
+		text("application_token", string(g.ApplicationToken)),
+	)
+	auth := make([]phpform.Entry, len(entries))
+	for i, e := range entries {
+		auth[i] = text(e.Key, e.Value.Scalar())
+	}
+	return phpform.Map(append(entries, kv("AUTH", phpform.Map(auth...)), number("BOT_ID", b.id), text("BOT_CODE", b.Code))...)
+}
+
+// tokenEntries are the fields with which the token blocks of all bots begin.
+func (p *Portal) tokenEntries(g Grant) []phpform.Entry {
+	return []phpform.Entry{
 		text("access_token", string(g.AccessToken)),
 		number("expires", g.Expires.Unix()),
-		number("expires_in", lifetime),
+		number("expires_in", int64(p.moods.TokenLifetime/time.Second)),
 		text("scope", strings.Join(g.Scope, ",")),
 		text("domain", g.Domain),
 		text("server_endpoint", g.ServerEndpoint),
 		text("status", g.Status),
 		text("client_endpoint", g.ClientEndpoint),
 		text("member_id", g.MemberID),
-		text("refresh_token", string(g.RefreshToken)),
-		number("user_id", b.id),
-		text("client_id", b.app.spec.ClientID),
-		text("application_token", string(g.ApplicationToken)),
 	}
-	auth := make([]phpform.Entry, len(entries))
-	for i, e := range entries {
-		auth[i] = text(e.Key, e.Value.Scalar())
-	}
-	return phpform.Map(append(entries, kv("AUTH", phpform.Map(auth...)), number("BOT_ID", b.id), text("BOT_CODE", b.Code))...)
 }
 
 // chatEntries is a user as the events of bots show one.

@@ -3,8 +3,6 @@ package eventtest
 import (
 	"fmt"
 	"slices"
-	"strings"
-	"time"
 
 	"github.com/b24events/b24events/event"
 	"github.com/b24events/b24events/internal/phpform"
@@ -78,20 +76,11 @@ func (p *Portal) raiseV2(h *hit, action string, b *bot, by int64, data ...phpfor
 	g := p.issue(b.app, b.id, freshSession, true)
 	entries := []phpform.Entry{kv("bot", phpform.Map(
 		number("id", b.id), text("code", b.Code),
-		kv("auth", phpform.Map(
-			text("access_token", string(g.AccessToken)),
-			number("expires", g.Expires.Unix()),
-			number("expires_in", int64(p.moods.TokenLifetime/time.Second)),
-			text("scope", strings.Join(g.Scope, ",")),
-			text("domain", g.Domain),
-			text("server_endpoint", g.ServerEndpoint),
-			text("status", g.Status),
-			text("client_endpoint", g.ClientEndpoint),
-			text("member_id", g.MemberID),
+		kv("auth", phpform.Map(append(p.tokenEntries(g),
 			number("user_id", b.id),
 			text("refresh_token", string(g.RefreshToken)),
 			text("application_token", string(g.ApplicationToken)),
-		)),
+		)...)),
 	))}
 	h.raise(occurrence{event: "ONIMBOTV2" + action, app: b.app, bot: b, user: by, data: phpform.Map(append(entries, data...)...)})
 }
