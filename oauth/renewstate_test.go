@@ -40,6 +40,18 @@ func TestRefusalIsFinalAfterMinutes(t *testing.T) {
 	})
 }
 
+// TestRefusalIsFinalAtOnce: if no other process uses the store, nobody can have spent the refused token.
+func TestRefusalIsFinalAtOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := &script{answer: says(400, `{"error":"invalid_grant"}`)}
+		portals := scripted(t, shared(stored(t)), s, oauth.WithExclusiveStore())
+		_, _, err := portals.Renew(t.Context(), member, "a1")
+		require.ErrorIs(t, err, oauth.ErrReauthorize)
+		require.Len(t, s.requests(), 1)
+	})
+}
+
 // TestWinnerIsSlow: the process that won stores its pair a while after the loser was refused.
 func TestWinnerIsSlow(t *testing.T) {
 	t.Parallel()
