@@ -57,8 +57,8 @@ func (e *DecodeError) Error() string {
 // Is reports that a DecodeError is an [ErrMalformed].
 func (e *DecodeError) Is(target error) bool { return target == ErrMalformed }
 
-// PanicError is a panic of a handler, turned into an error where it happened. Neither its text nor any
-// other way of printing it shows the panic value, which may hold tokens.
+// PanicError is the error for a handler that panicked. Neither Error nor fmt prints the panic value,
+// because it may contain tokens.
 type PanicError struct {
 	Stack []byte // the stack of the goroutine that panicked, from runtime/debug
 
@@ -71,7 +71,7 @@ func NewPanicError(value any, stack []byte) *PanicError {
 	return &PanicError{Stack: stack, value: &value}
 }
 
-// Value returns what was passed to panic. Print it only where tokens may stand.
+// Value returns the panic value. It may contain tokens, so do not log it.
 func (e *PanicError) Value() any {
 	if e.value == nil {
 		return nil

@@ -11,7 +11,7 @@ import (
 	"unicode/utf8"
 )
 
-// maxHandlerURL is where the portal's unique key stops reading: longer URLs may collide.
+// maxHandlerURL is how many bytes of a URL the portal's unique key covers. Longer URLs may collide.
 const maxHandlerURL = 180
 
 // checkHandlerURL applies the portal's rules for handler URLs and the rules of this package. The portal

@@ -125,8 +125,8 @@ func (d *Delivery) secrets() *redact.Set {
 }
 
 // Redact returns text without the secrets that d carries, in its auth section or in its data, as they are
-// or encoded for a URL, for JSON or for HTML. It also takes out what stands where credentials stand, such
-// as the values of the parameters auth and access_token. Use it on texts of your own that may quote a
+// or encoded for a URL, for JSON or for HTML. It also removes the values of parameters that usually hold
+// credentials, such as auth and access_token. Use it on texts of your own that may quote a
 // delivery or a call, before you log them. It reads all data of d, so call it only for what is printed.
 func (d *Delivery) Redact(text string) string { return d.secrets().Redact(text) }
 
@@ -188,7 +188,7 @@ func (a Auth) LogValue() slog.Value {
 	)
 }
 
-// MarshalJSON encodes the section without its tokens, also where another field repeats one.
+// MarshalJSON encodes the section without its tokens, even if another field repeats one.
 func (a Auth) MarshalJSON() ([]byte, error) {
 	type plain Auth // without this method
 	secrets := a.secrets()

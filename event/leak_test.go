@@ -50,8 +50,8 @@ func echoes() string {
 	return b.String() + " https://p.example/rest/1/" + planted["webhook"] + "/profile?auth=an-unknown-PLANTED"
 }
 
-// leakBody is an event with a secret in every place where the platform sends one, which repeats all of them
-// in a message, in the application's own parameters and in the names of other things.
+// leakBody is an event that has a secret in every field in which the platform sends one. A message, the
+// application's own parameters and the names of other things repeat all of them.
 func leakBody() url.Values {
 	echo := echoes()
 	return url.Values{

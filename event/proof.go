@@ -24,7 +24,7 @@ const (
 	// ProofCall means that the delivery is part of the response to an authorized call, such as a
 	// record of the offline queue. It proves the application and the portal.
 	ProofCall ProofKind = "call"
-	// ProofInsecure means that nobody checked. The portal is the one that the sender names.
+	// ProofInsecure means that nothing was checked. The portal is the one that the sender names.
 	ProofInsecure ProofKind = "insecure"
 )
 

@@ -36,8 +36,8 @@ func (p Plan) String() string {
 	return b.String()
 }
 
-// String names the binding without the query of its URL, where tenants and secrets like to stand. It is one
-// line, whatever the portal says.
+// String names the binding without the query of its URL, which often holds a tenant or a secret. The result
+// is always one line.
 func (b Binding) String() string {
 	text := b.Event
 	switch {

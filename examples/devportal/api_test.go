@@ -162,7 +162,7 @@ func TestTokensOfDataStayHidden(t *testing.T) {
 	}
 }
 
-// TestErrorsQuoteNoToken lets a handler answer with the token where HTTP has its status line, which net/http quotes.
+// TestErrorsQuoteNoToken has a handler that puts the token into the HTTP status line, which net/http quotes.
 func TestErrorsQuoteNoToken(t *testing.T) {
 	t.Parallel()
 	p := start(t, nil)

@@ -82,23 +82,23 @@ func TestAddressInUse(t *testing.T) {
 	}
 }
 
-// nobody is a reader of the output who has gone away after some lines.
-type nobody struct{ lines atomic.Int64 }
+// closedPipe is an output that fails with EPIPE after some lines.
+type closedPipe struct{ lines atomic.Int64 }
 
-func (n *nobody) Write(p []byte) (int, error) {
-	if n.lines.Add(-1) < 0 {
+func (c *closedPipe) Write(p []byte) (int, error) {
+	if c.lines.Add(-1) < 0 {
 		return 0, syscall.EPIPE
 	}
 	return len(p), nil
 }
 
-// A devportal whose output nobody reads stops in order, and says why.
+// A devportal that cannot write its output shuts down cleanly and says why.
 func TestStopsWhenNobodyReads(t *testing.T) {
 	t.Parallel()
 	for name, lines := range map[string]int64{"from the start": 0, "after the first line": 1} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			out := &nobody{}
+			out := &closedPipe{}
 			out.lines.Store(lines)
 			hook := newSink(t)
 			env := programtest.Env{"DEVPORTAL_LISTEN": "127.0.0.1:0", "B24_CLIENT_ID": "app.1", "B24_CLIENT_SECRET": "secret", "PUBLIC_URL": hook.URL}

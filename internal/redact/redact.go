@@ -186,9 +186,9 @@ func (s *Set) JSON(doc []byte) []byte {
 }
 
 // Redact returns text without the secrets of the set, as they are or encoded for a URL, for JSON or for HTML,
-// up to three layers of that. It also takes out what stands where credentials stand, known or not: the
-// values of parameters such as access_token and auth, JSON members with such names, Bearer credentials and
-// the secret in the address of an incoming webhook.
+// up to three layers of that. It also removes credentials that are not in the set: the values of parameters
+// such as access_token and auth, JSON members with such names, Bearer credentials and the secret in the
+// address of an incoming webhook.
 func (s *Set) Redact(text string) string { return s.text(text, false) }
 
 // RedactExcerpt is [Set.Redact] for the first part of a text that was cut: the part of a secret that the cut left
