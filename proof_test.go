@@ -25,7 +25,8 @@ const (
 	installedOn = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
 )
 
-// application is one that is installed on a portal with an application token. It cannot reach the portal.
+// application is one that is installed on a portal with an application token. It cannot reach the
+// portal.
 func application(t *testing.T, store oauth.Store, clientID, member, token string) *oauth.Portals {
 	t.Helper()
 	_, err := store.Swap(t.Context(), oauth.Key{ClientID: clientID, MemberID: member}, "", oauth.Installation{
@@ -58,7 +59,8 @@ func signed(name, token string, more ...string) string {
 	return v.Encode()
 }
 
-// TestDocumentedBotsInAnApplication: the portal of a bot of the second version stands inside data only, and the token proves it.
+// TestDocumentedBotsInAnApplication: the portal of a bot of the second version stands inside data
+// only, and the token proves it.
 func TestDocumentedBotsInAnApplication(t *testing.T) {
 	t.Parallel()
 	const member, token = "bac1cd5c8940947a75e0d71b1a84e348", "831c76b092f9f135d9b6b36c3a720757" //nolint:gosec // published
@@ -97,7 +99,8 @@ func TestDocumentedBotsInAnApplication(t *testing.T) {
 	require.Equal(t, 8, tried)
 }
 
-// TestFixedTokenChangesNoInstallation: the token of an outgoing webhook beside an application moves nothing of the application.
+// TestFixedTokenChangesNoInstallation: the token of an outgoing webhook beside an application moves
+// nothing of the application.
 func TestFixedTokenChangesNoInstallation(t *testing.T) {
 	t.Parallel()
 	const member, token = installedOn, "1111111111111111111111111111111a"
@@ -134,7 +137,8 @@ func TestFixedTokenChangesNoInstallation(t *testing.T) {
 					require.Equal(t, http.StatusOK, status)
 					require.Equal(t, 1, ran)
 				} else {
-					// 503 when the OAuth server would have to confirm the tokens: it cannot be reached here.
+					// 503 when the OAuth server would have to confirm the tokens: it cannot be
+					// reached here.
 					require.Contains(t, []int{http.StatusForbidden, http.StatusServiceUnavailable}, status)
 					require.Zero(t, ran)
 				}

@@ -41,10 +41,10 @@ type Binding struct {
 	MinTimeout int
 }
 
-// Validate refuses what the portal would refuse or mix up, and what would send tokens over the internet
-// in clear: a handler URL must start with https:// unless its host is a loopback or a private address or
-// a name below localhost. [API.Bind] and [API.Plan] call it before any request; call it at start-up to
-// find a misconfigured handler URL early.
+// Validate refuses what the portal would refuse or mix up, and what would send tokens over the
+// internet in clear: a handler URL must start with https:// unless its host is a loopback or a
+// private address or a name below localhost. [API.Bind] and [API.Plan] call it before any request;
+// call it at start-up to find a misconfigured handler URL early.
 func (b Binding) Validate() error {
 	name := b.wireName()
 	switch {
@@ -184,9 +184,10 @@ func (a *API) Unbind(ctx context.Context, b Binding) (int, error) {
 	return result.Count, nil
 }
 
-// UnbindAll ends every subscription of the application that the token's user can see, whoever made it and wherever it posts to, and
-// returns how many rows went. Those that the platform makes by itself stay; see [API.Plan]. It is meant for leaving a portal; to follow
-// the handlers of a mux use [API.Reconcile].
+// UnbindAll ends every subscription of the application that the token's user can see, whoever made
+// it and wherever it posts to, and returns how many rows went. Those that the platform makes by
+// itself stay; see [API.Plan]. It is meant for leaving a portal; to follow the handlers of a mux
+// use [API.Reconcile].
 func (a *API) UnbindAll(ctx context.Context) (int, error) {
 	have, err := a.Bindings(ctx)
 	if err != nil {

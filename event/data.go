@@ -11,10 +11,10 @@ import (
 // Data is the data section of a body: whatever arrived, without loss, as a tree of scalars and PHP arrays. The zero Data is the
 // missing section. Data is immutable and safe for concurrent use.
 //
-// Bots send live tokens in data. Printing Data, logging it and encoding it to JSON therefore redact the
-// values under token keys, and every token of the delivery that Data came with, also inside texts.
-// [Data.Value], [Data.Text] and [Data.Decode] give what arrived. Because Data remembers its delivery,
-// compare [Data.JSON] of two values, not the values.
+// Bots send live tokens in data. Printing Data, logging it and encoding it to JSON therefore redact
+// the values under token keys, and every token of the delivery that Data came with, also inside
+// texts. [Data.Value], [Data.Text] and [Data.Decode] give what arrived. Because Data remembers its
+// delivery, compare [Data.JSON] of two values, not the values.
 //
 // encoding/gob refuses Data.
 type Data struct {

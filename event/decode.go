@@ -22,7 +22,8 @@ var (
 	textTarget = reflect.TypeFor[encoding.TextUnmarshaler]()
 )
 
-// decodeInto fills dst, a non-nil pointer, from v. The Data that it makes belong to the delivery of.
+// decodeInto fills dst, a non-nil pointer, from v. The Data that it makes belong to the delivery
+// of.
 func decodeInto(of *Delivery, v phpform.Value, dst any) error {
 	rv := reflect.ValueOf(dst)
 	if rv.Kind() != reflect.Pointer || rv.IsNil() {

@@ -31,9 +31,9 @@ const (
 // Delivery is one event as it reached us, over HTTP or from the offline queue. It is not generic, so that middleware,
 // queues and logs share one type; [On] and [Descriptor.Decode] give the typed payload.
 //
-// A Delivery must not be changed once it was handed to a handler. Printing it, logging it and encoding it to
-// JSON redact every token, wherever it stands, of the value and of a pointer; see [Delivery.Redact] and
-// [Delivery.MarshalUnredacted]. encoding/gob refuses it.
+// A Delivery must not be changed once it was handed to a handler. Printing it, logging it and
+// encoding it to JSON redact every token, wherever it stands, of the value and of a pointer; see
+// [Delivery.Redact] and [Delivery.MarshalUnredacted]. encoding/gob refuses it.
 type Delivery struct { //nolint:recvcheck // what prints takes the value, so that a value prints like a pointer
 	Kind      Kind
 	Name      string    // wire name in upper case, such as ONCRMDEALUPDATE; empty for other kinds than KindEvent
@@ -50,10 +50,10 @@ type Delivery struct { //nolint:recvcheck // what prints takes the value, so tha
 	ProcessID string // the reservation that holds the row
 }
 
-// Auth is the auth block of a body. Before the delivery was verified, everything in it is the sender's
-// claim. Afterwards MemberID, Domain, ClientEndpoint and ServerEndpoint are proven or empty; see
-// [Delivery.SetProof]. The tokens, the scope, the status and UserID stay what the sender says: whoever
-// knows a portal's application token can write them.
+// Auth is the auth block of a body. Before the delivery was verified, everything in it is the
+// sender's claim. Afterwards MemberID, Domain, ClientEndpoint and ServerEndpoint are proven or
+// empty; see [Delivery.SetProof]. The tokens, the scope, the status and UserID stay what the sender
+// says: whoever knows a portal's application token can write them.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/events/index.html
 type Auth struct {
@@ -76,6 +76,7 @@ type Entity struct {
 	ID   string `json:"id"`
 }
 
-// Size returns about how many bytes of memory the data of d hold. A small body can hold a hundred times
-// its own length, when it is made for that; limits on what waits or is stored count this number.
+// Size returns about how many bytes of memory the data of d hold. A small body can hold a hundred
+// times its own length, when it is made for that; limits on what waits or is stored count this
+// number.
 func (d *Delivery) Size() int64 { return d.Data.v.Size() }

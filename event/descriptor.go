@@ -60,10 +60,10 @@ type Info struct {
 	FetchMethod string // REST method that returns the changed object; empty where none is documented or the object is gone
 	Deletion    bool   // the event tells that its object is gone; see ErrGone
 	Unbound     bool   // applications never call event.bind for it: the platform sets up its handler
-	// PlatformBound marks an event whose handler the platform binds by itself, for the installer's URL.
-	// Such a row stands in event.get beside the application's own. [API.Plan] and [API.UnbindAll] never
-	// unbind one. ONAPPINSTALL is PlatformBound without being Unbound: for an application without pages
-	// the platform binds it, one with pages has to.
+	// PlatformBound marks an event whose handler the platform binds by itself, for the installer's
+	// URL. Such a row stands in event.get beside the application's own. [API.Plan] and
+	// [API.UnbindAll] never unbind one. ONAPPINSTALL is PlatformBound without being Unbound: for an
+	// application without pages the platform binds it, one with pages has to.
 	PlatformBound bool
 	NoQueue       bool // it cannot be bound to the offline queue
 
@@ -99,5 +99,6 @@ func (i Info) Payload(d *Delivery) (any, error) {
 // are found through their template.
 func Lookup(name string) (Info, bool) { return lookup(name) }
 
-// Catalog yields every entry of the catalogue in the order of the documentation, newer pages last: 205 events and 3 name templates.
+// Catalog yields every entry of the catalogue in the order of the documentation, newer pages last:
+// 205 events and 3 name templates.
 func Catalog() iter.Seq[Info] { return catalog() }

@@ -31,11 +31,11 @@ const (
 	// ErrForbidden means that a delivery does not prove where it comes from: its application token is missing, wrong, or
 	// belongs to another portal. Verifiers return it; any other error of theirs means that they could not tell.
 	ErrForbidden Error = "event: delivery not authenticated"
-	// ErrUnknownPortal means that a verifier does not know the portal of a delivery, so that another verifier may. It is also an
-	// [ErrForbidden].
+	// ErrUnknownPortal means that a verifier does not know the portal of a delivery, so that
+	// another verifier may. It is also an [ErrForbidden].
 	ErrUnknownPortal Error = "event: delivery not authenticated: unknown portal"
-	// ErrSecret means that encoding/gob or another binary encoder was given a [Secret], or something that
-	// holds one.
+	// ErrSecret means that encoding/gob or another binary encoder was given a [Secret], or
+	// something that holds one.
 	ErrSecret Error = "event: a secret has no binary encoding; take it out with string(s) and encrypt it"
 )
 
@@ -57,16 +57,16 @@ func (e *DecodeError) Error() string {
 // Is reports that a DecodeError is an [ErrMalformed].
 func (e *DecodeError) Is(target error) bool { return target == ErrMalformed }
 
-// PanicError is the error for a handler that panicked. Neither Error nor fmt prints the panic value,
-// because it may contain tokens.
+// PanicError is the error for a handler that panicked. Neither Error nor fmt prints the panic
+// value, because it may contain tokens.
 type PanicError struct {
 	Stack []byte // the stack of the goroutine that panicked, from runtime/debug
 
 	value *any // behind a pointer, where fmt's %#v does not look
 }
 
-// NewPanicError returns the error for a recovered panic. value is what recover returned, and stack what
-// debug.Stack returned in the deferred function; the error keeps both.
+// NewPanicError returns the error for a recovered panic. value is what recover returned, and stack
+// what debug.Stack returned in the deferred function; the error keeps both.
 func NewPanicError(value any, stack []byte) *PanicError {
 	return &PanicError{Stack: stack, value: &value}
 }
@@ -128,10 +128,11 @@ func Retry(err error, after time.Duration) error {
 	return &outcomeError{err: err, after: max(after, 0), kind: Retried}
 }
 
-// OutcomeOf returns what a handler's error asks for and, for [Retried], after how long. A nil error and an error that was
-// made by neither [Drop] nor [Retry] are [Default]; a payload that does not fit its type, an object that is gone, and an error whose method
-// Permanent() bool says so (such as package oauth's for a portal that is forgotten) are [Dropped], since no
-// retry mends them, unless errors.Join puts another failure beside it.
+// OutcomeOf returns what a handler's error asks for and, for [Retried], after how long. A nil error
+// and an error that was made by neither [Drop] nor [Retry] are [Default]; a payload that does not
+// fit its type, an object that is gone, and an error whose method Permanent() bool says so (such as
+// package oauth's for a portal that is forgotten) are [Dropped], since no retry mends them, unless
+// errors.Join puts another failure beside it.
 func OutcomeOf(err error) (Outcome, time.Duration) {
 	var o *outcomeError
 	if errors.As(err, &o) {

@@ -14,9 +14,10 @@ import (
 // maxHandlerURL is how many bytes of a URL the portal's unique key covers. Longer URLs may collide.
 const maxHandlerURL = 180
 
-// checkHandlerURL applies the portal's rules for handler URLs and the rules of this package. The portal
-// posts to any http URL, which sends tokens in clear. This package takes http only if the host is a
-// loopback or a private address, or a name below localhost: then nothing crosses the internet.
+// checkHandlerURL applies the portal's rules for handler URLs and the rules of this package. The
+// portal posts to any http URL, which sends tokens in clear. This package takes http only if the
+// host is a loopback or a private address, or a name below localhost: then nothing crosses the
+// internet.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/events/event-bind.html
 func checkHandlerURL(handler string) error {
@@ -66,7 +67,8 @@ func handlerHost(handler string) (string, error) {
 	return host, checkHandlerHost(host)
 }
 
-// checkHandlerHost refuses hosts that reach no machine, or a different one from each machine that asks.
+// checkHandlerHost refuses hosts that reach no machine, or a different one from each machine that
+// asks.
 func checkHandlerHost(host string) error {
 	addr, err := netip.ParseAddr(host)
 	if err != nil {
@@ -84,8 +86,8 @@ func checkHandlerHost(host string) error {
 	return nil
 }
 
-// numeric reports whether the last label of a host is a number. Resolvers read 0x7f.1 and 127.1 as IPv4
-// addresses, so such a host is no name.
+// numeric reports whether the last label of a host is a number. Resolvers read 0x7f.1 and 127.1 as
+// IPv4 addresses, so such a host is no name.
 func numeric(host string) bool {
 	host = strings.TrimSuffix(host, ".")
 	label := host[strings.LastIndexByte(host, '.')+1:]

@@ -32,10 +32,10 @@ type deliveryJSON struct {
 	PayloadError string     `json:"payload_error,omitempty"`
 }
 
-// MarshalJSON encodes the delivery as one object: its envelope, its data as they arrived and, for an event
-// of the catalogue, the typed payload, or payload_error if it does not fit its type. Every token is
-// redacted, wherever it stands, and so are control characters of terminals escaped. The examples decode and
-// receiver print this object.
+// MarshalJSON encodes the delivery as one object: its envelope, its data as they arrived and, for
+// an event of the catalogue, the typed payload, or payload_error if it does not fit its type. Every
+// token is redacted, wherever it stands, and so are control characters of terminals escaped. The
+// examples decode and receiver print this object.
 func (d Delivery) MarshalJSON() ([]byte, error) { return d.marshal(false) }
 
 // MarshalUnredacted is MarshalJSON with every token in clear. Keep its output where you would keep the tokens.
@@ -117,21 +117,23 @@ func (a Auth) kind() string {
 	}
 }
 
-// secrets returns what must not be printed of d: the tokens of its auth section, and those in its data.
+// secrets returns what must not be printed of d: the tokens of its auth section, and those in its
+// data.
 func (d *Delivery) secrets() *redact.Set {
 	s := d.Auth.secrets()
 	s.AddTree(d.Data.v)
 	return s
 }
 
-// Redact returns text without the secrets that d carries, in its auth section or in its data, as they are
-// or encoded for a URL, for JSON or for HTML. It also removes the values of parameters that usually hold
-// credentials, such as auth and access_token. Use it on texts of your own that may quote a
-// delivery or a call, before you log them. It reads all data of d, so call it only for what is printed.
+// Redact returns text without the secrets that d carries, in its auth section or in its data, as
+// they are or encoded for a URL, for JSON or for HTML. It also removes the values of parameters
+// that usually hold credentials, such as auth and access_token. Use it on texts of your own that
+// may quote a delivery or a call, before you log them. It reads all data of d, so call it only for
+// what is printed.
 func (d *Delivery) Redact(text string) string { return d.secrets().Redact(text) }
 
-// RedactExcerpt is Redact for the first part of a text that was cut, perhaps in the middle of a secret.
-// What is left of that secret at the end of the text goes too.
+// RedactExcerpt is Redact for the first part of a text that was cut, perhaps in the middle of a
+// secret. What is left of that secret at the end of the text goes too.
 func (d *Delivery) RedactExcerpt(text string) string { return d.secrets().RedactExcerpt(text) }
 
 // label is what a delivery shows of itself, fit for one line each and without secrets.
@@ -149,8 +151,8 @@ func (d *Delivery) label() label {
 	return id
 }
 
-// Format prints the delivery's identity under every verb, without data. What the sender wrote into it can
-// neither begin a new line nor pass for another part of this one.
+// Format prints the delivery's identity under every verb, without data. What the sender wrote into
+// it can neither begin a new line nor pass for another part of this one.
 func (d Delivery) Format(f fmt.State, _ rune) {
 	id := d.label()
 	_, _ = fmt.Fprintf(f, "%s member=%s entity=%s:%s time=%s",

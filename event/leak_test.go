@@ -50,8 +50,8 @@ func echoes() string {
 	return b.String() + " https://p.example/rest/1/" + planted["webhook"] + "/profile?auth=an-unknown-PLANTED"
 }
 
-// leakBody is an event that has a secret in every field in which the platform sends one. A message, the
-// application's own parameters and the names of other things repeat all of them.
+// leakBody is an event that has a secret in every field in which the platform sends one. A message,
+// the application's own parameters and the names of other things repeat all of them.
 func leakBody() url.Values {
 	echo := echoes()
 	return url.Values{
@@ -176,7 +176,8 @@ func TestNothingLeaks(t *testing.T) {
 	require.Contains(t, string(inClear), planted["nested"])
 }
 
-// TestPrintedLinesAreNotForged covers what a sender writes into the parts of a delivery that are printed.
+// TestPrintedLinesAreNotForged covers what a sender writes into the parts of a delivery that are
+// printed.
 func TestPrintedLinesAreNotForged(t *testing.T) {
 	t.Parallel()
 	const forged = "m\nlevel=ERROR msg=forged \x1b[2J\u009b31m\u202e\u2028 entity=x:1"
@@ -200,7 +201,8 @@ func TestPrintedLinesAreNotForged(t *testing.T) {
 	require.Equal(t, `ONX offline a\u000ab`, event.Binding{Event: "ONX", Offline: true, Connector: "a\nb"}.String())
 }
 
-// TestSecretsHaveNoBinaryEncoding covers encoders that would write a secret, or a mark in its place, to disk or to a wire.
+// TestSecretsHaveNoBinaryEncoding covers encoders that would write a secret, or a mark in its
+// place, to disk or to a wire.
 func TestSecretsHaveNoBinaryEncoding(t *testing.T) {
 	t.Parallel()
 	d := delivery(t, leakBody().Encode())

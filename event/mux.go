@@ -91,10 +91,11 @@ func (m *Mux) Handles(name string) bool { return m.handlers[strings.ToUpper(name
 // Names returns the wire names that have a handler, in the order of registration.
 func (m *Mux) Names() []string { return slices.Clone(m.names) }
 
-// Bindings returns the online bindings that this mux needs for deliveries to handlerURL: one for each registered event that an
-// application binds. ONAPPUSERREADY and the events of imbot.v2 bots are left out, since the platform binds them by itself.
-// ONAPPINSTALL is among them, since an application with pages must bind it; one without pages has it already, from the platform.
-// Feed them to [API.Reconcile].
+// Bindings returns the online bindings that this mux needs for deliveries to handlerURL: one for
+// each registered event that an application binds. ONAPPUSERREADY and the events of imbot.v2 bots
+// are left out, since the platform binds them by itself. ONAPPINSTALL is among them, since an
+// application with pages must bind it; one without pages has it already, from the platform. Feed
+// them to [API.Reconcile].
 func (m *Mux) Bindings(handlerURL string) []Binding {
 	return m.bindings(Binding{Handler: handlerURL})
 }

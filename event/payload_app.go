@@ -24,10 +24,10 @@ type AppUninstall struct {
 }
 
 // AppUserReady brings the tokens of the application's system user, a user of the portal without
-// administrator rights that the platform makes for the application. The platform sends it once after
-// each installation, before or after ONAPPINSTALL, to the URL that the application is installed with;
-// [Delivery.Auth] has the tokens of the administrator who installed. AccessToken ends after ExpiresIn
-// seconds like any other; RefreshToken is what lasts. Both are secrets.
+// administrator rights that the platform makes for the application. The platform sends it once
+// after each installation, before or after ONAPPINSTALL, to the URL that the application is
+// installed with; [Delivery.Auth] has the tokens of the administrator who installed. AccessToken
+// ends after ExpiresIn seconds like any other; RefreshToken is what lasts. Both are secrets.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/common/events/on-app-user-ready.html
 type AppUserReady struct {

@@ -15,11 +15,11 @@ const (
 	// sent the delivery, nor that Bitrix24 did: everybody who opens a page of the application can
 	// read its application token.
 	ProofInstallation ProofKind = "installation"
-	// ProofTokens means that the OAuth server confirmed the token pair that the delivery carries. It
-	// proves the application, the portal, and that the sender had a user's tokens.
+	// ProofTokens means that the OAuth server confirmed the token pair that the delivery carries.
+	// It proves the application, the portal, and that the sender had a user's tokens.
 	ProofTokens ProofKind = "tokens"
-	// ProofWebhook means that the delivery carries the fixed token of an outgoing webhook. It proves
-	// that the sender knows the token, and no application.
+	// ProofWebhook means that the delivery carries the fixed token of an outgoing webhook. It
+	// proves that the sender knows the token, and no application.
 	ProofWebhook ProofKind = "webhook"
 	// ProofCall means that the delivery is part of the response to an authorized call, such as a
 	// record of the offline queue. It proves the application and the portal.

@@ -101,7 +101,8 @@ func TestProvenFor(t *testing.T) {
 	}
 }
 
-// TestKeyIsOfTheProvenIdentity: applications and portals never share a key, however alike their deliveries are.
+// TestKeyIsOfTheProvenIdentity: applications and portals never share a key, however alike their
+// deliveries are.
 func TestKeyIsOfTheProvenIdentity(t *testing.T) {
 	t.Parallel()
 	seen := map[string]string{}
@@ -122,7 +123,8 @@ func TestKeyIsOfTheProvenIdentity(t *testing.T) {
 	}
 }
 
-// TestInnerAuthBlocks: an auth block inside data agrees with the proof, or the delivery is a forgery.
+// TestInnerAuthBlocks: an auth block inside data agrees with the proof, or the delivery is a
+// forgery.
 func TestInnerAuthBlocks(t *testing.T) {
 	t.Parallel()
 	const portal = "names another portal"
@@ -174,8 +176,8 @@ func TestInnerAuthBlocks(t *testing.T) {
 	}
 }
 
-// TestInnerApplicationTokens: the application token that a handler reads in a payload is the proven one. Samples
-// of the documentation show another in old events of bots.
+// TestInnerApplicationTokens: the application token that a handler reads in a payload is the proven
+// one. Samples of the documentation show another in old events of bots.
 func TestInnerApplicationTokens(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct{ event, key string }{
@@ -290,7 +292,8 @@ func TestProofLeavesTheRestOfTheData(t *testing.T) {
 	require.Equal(t, "mine", d.Data.Get("properties", "domain").Text())
 }
 
-// TestEveryDocumentedAuthBlockIsFound: after the proof no sample of the documentation names the address that was sent.
+// TestEveryDocumentedAuthBlockIsFound: after the proof no sample of the documentation names the
+// address that was sent.
 func TestEveryDocumentedAuthBlockIsFound(t *testing.T) {
 	t.Parallel()
 	files, err := filepath.Glob(filepath.Join("testdata", "events", "*.form"))

@@ -36,8 +36,8 @@ func (p Plan) String() string {
 	return b.String()
 }
 
-// String names the binding without the query of its URL, which often holds a tenant or a secret. The result
-// is always one line.
+// String names the binding without the query of its URL, which often holds a tenant or a secret.
+// The result is always one line.
 func (b Binding) String() string {
 	text := b.Event
 	switch {
@@ -67,9 +67,10 @@ type ownership struct {
 	queues   map[string]bool // offline, by connector
 }
 
-// WithOwnedPrefix makes every online binding ours whose handler URL is prefix or continues it after a slash or a question mark. It cleans up after
-// handler URLs that changed: give the part that never does, such as https://example.com/bitrix24. Without it only the URLs of the
-// wanted bindings are owned. The prefix may be an http URL on the internet: bindings to one can only be ended.
+// WithOwnedPrefix makes every online binding ours whose handler URL is prefix or continues it after
+// a slash or a question mark. It cleans up after handler URLs that changed: give the part that
+// never does, such as https://example.com/bitrix24. Without it only the URLs of the wanted bindings
+// are owned. The prefix may be an http URL on the internet: bindings to one can only be ended.
 func WithOwnedPrefix(prefix string) ReconcileOption {
 	return func(o *ownership) error {
 		if _, err := handlerHost(prefix); err != nil {
@@ -80,7 +81,8 @@ func WithOwnedPrefix(prefix string) ReconcileOption {
 	}
 }
 
-// owns reports whether a binding may be ended. One that the platform made never is: it cannot be made again.
+// owns reports whether a binding may be ended. One that the platform made never is: it cannot be
+// made again.
 func (o *ownership) owns(b Binding) bool {
 	if b.byPlatform() {
 		return false
@@ -94,12 +96,15 @@ func (o *ownership) owns(b Binding) bool {
 	})
 }
 
-// Plan compares want with the portal's bindings and changes nothing: it is the dry run of [API.Reconcile]. It owns, and may therefore unbind, only
-// what posts to one of the handler URLs in want, letter by letter, or below [WithOwnedPrefix], and offline bindings only of the connectors in want: bindings
-// of other installations of the same application, such as production while this runs on a laptop, are not touched. A binding of a wanted event
-// and URL for another AuthType counts as unwanted, since it would deliver twice. Bindings that the platform makes by itself are never ended:
-// ONAPPINSTALL, ONAPPUSERREADY and the events of imbot.v2 bots; see [Info.PlatformBound]. Of these want may hold ONAPPINSTALL only, which an
-// application with pages binds before its installation is finished.
+// Plan compares want with the portal's bindings and changes nothing: it is the dry run of
+// [API.Reconcile]. It owns, and may therefore unbind, only what posts to one of the handler URLs in
+// want, letter by letter, or below [WithOwnedPrefix], and offline bindings only of the connectors
+// in want: bindings of other installations of the same application, such as production while this
+// runs on a laptop, are not touched. A binding of a wanted event and URL for another AuthType
+// counts as unwanted, since it would deliver twice. Bindings that the platform makes by itself are
+// never ended: ONAPPINSTALL, ONAPPUSERREADY and the events of imbot.v2 bots; see
+// [Info.PlatformBound]. Of these want may hold ONAPPINSTALL only, which an application with pages
+// binds before its installation is finished.
 func (a *API) Plan(ctx context.Context, want []Binding, opts ...ReconcileOption) (Plan, error) {
 	o := ownership{handlers: make(map[string]bool), queues: make(map[string]bool)}
 	for _, opt := range opts {

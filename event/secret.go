@@ -7,19 +7,22 @@ import (
 	"github.com/b24events/b24events/internal/redact"
 )
 
-// Secret is a token or another credential. Every fmt verb, every text encoding (JSON, XML, YAML) and slog
-// print "[redacted]", so a struct that holds one can be logged whole. Convert it to use it: string(s).
+// Secret is a token or another credential. Every fmt verb, every text encoding (JSON, XML, YAML)
+// and slog print "[redacted]", so a struct that holds one can be logged whole. Convert it to use
+// it: string(s).
 //
-// What is written so cannot be read back. Code that stores secrets takes them out with string(s) and
-// encrypts them. Binary encodings are meant for storing and sending, not for people, so encoding/gob and
-// encoding.BinaryMarshaler fail with [ErrSecret] instead of writing a secret, or a mark in its place.
+// What is written so cannot be read back. Code that stores secrets takes them out with string(s)
+// and encrypts them. Binary encodings are meant for storing and sending, not for people, so
+// encoding/gob and encoding.BinaryMarshaler fail with [ErrSecret] instead of writing a secret, or a
+// mark in its place.
 //
-// A Secret is a string to Go: concatenation, comparison and conversion work on the secret itself. Package
-// fmt calls no methods on unexported struct fields, so keep a Secret in an exported field, or behind a
-// pointer, when the struct around it may be printed.
+// A Secret is a string to Go: concatenation, comparison and conversion work on the secret itself.
+// Package fmt calls no methods on unexported struct fields, so keep a Secret in an exported field,
+// or behind a pointer, when the struct around it may be printed.
 type Secret string
 
-// String returns "[redacted]", or "" for an empty secret, so that a log shows whether there was one.
+// String returns "[redacted]", or "" for an empty secret, so that a log shows whether there was
+// one.
 func (s Secret) String() string {
 	if s == "" {
 		return ""

@@ -88,8 +88,8 @@ func (a *Acting) otherwise(memberID, why string, app func() (string, string, err
 	return "", "", &Error{Op: opActing, Kind: ErrNoUserToken, Detail: why}
 }
 
-// concerns reports whether the delivery is proven for the application and the portal. One that is not
-// gives no access at all: whoever sent it could name any portal.
+// concerns reports whether the delivery is proven for the application and the portal. One that is
+// not gives no access at all: whoever sent it could name any portal.
 func (a *Acting) concerns(memberID string) bool {
 	return a.d != nil && a.d.ProvenFor(a.portals.ClientID()) && a.d.MemberID() == memberID
 }

@@ -12,26 +12,28 @@ import (
 	"github.com/b24events/b24events/event"
 )
 
-// Anyone can post an installation or a page, and each costs requests to the OAuth server. These bounds keep
-// strangers from using up what friends need.
+// Anyone can post an installation or a page, and each costs requests to the OAuth server. These
+// bounds keep strangers from using up what friends need.
 const (
-	// maxKnownChecks and maxStrangerChecks are how many claims are checked at a time: of senders that know the
-	// application token of a stored portal, and of everybody else.
+	// maxKnownChecks and maxStrangerChecks are how many claims are checked at a time: of senders
+	// that know the application token of a stored portal, and of everybody else.
 	maxKnownChecks    = 16
 	maxStrangerChecks = 64
-	// maxPortalChecks is how many of the places of known senders those of one portal have: an employee can
-	// send any number of claims with its application token. More of them wait among the strangers.
+	// maxPortalChecks is how many of the places of known senders those of one portal have: an
+	// employee can send any number of claims with its application token. More of them wait among
+	// the strangers.
 	maxPortalChecks = 4
 	// maxWait is how long a claim waits for its turn.
 	maxWait = 5 * time.Second
-	// A claim's refresh token is sent with the client secret only at these rates, a second: for each portal,
-	// when the claim's application token or its access token is that portal's, for all live access tokens of
-	// which nobody names the portal, and for all other claims together.
+	// A claim's refresh token is sent with the client secret only at these rates, a second: for
+	// each portal, when the claim's application token or its access token is that portal's, for all
+	// live access tokens of which nobody names the portal, and for all other claims together.
 	identifiedRate, identifiedBurst = 1, 5
 	blindRate, blindBurst           = 1, 3
 	// maxLimiters bounds the portals for which a rate is kept.
 	maxLimiters = 10_000
-	// rememberRefused is how long the tokens of a refused claim are refused again without a request.
+	// rememberRefused is how long the tokens of a refused claim are refused again without a
+	// request.
 	rememberRefused = time.Minute
 	maxRefused      = 20_000
 	// maxToken is far longer than any token that is known.
@@ -67,7 +69,8 @@ func errBusy(op string) error {
 	return &Error{Op: op, Kind: ErrBusy}
 }
 
-// enter waits for a place among the checks of known senders of a portal, or of strangers when memberID is empty.
+// enter waits for a place among the checks of known senders of a portal, or of strangers when
+// memberID is empty.
 func (a *admission) enter(ctx context.Context, op, memberID string) (leave func(), err error) {
 	places, uncount := a.strangers, func() {}
 	if memberID != "" && a.count(memberID) {
@@ -93,8 +96,9 @@ type claimed struct {
 	claims int
 }
 
-// alone waits until no other claim with the same refresh token is being checked. An installation may arrive
-// as page and as event at the same time: the second has to wait for what comes of the first.
+// alone waits until no other claim with the same refresh token is being checked. An installation
+// may arrive as page and as event at the same time: the second has to wait for what comes of the
+// first.
 func (a *admission) alone(ctx context.Context, op string, refresh event.Secret) (done func(), err error) {
 	if refresh == "" {
 		return func() {}, nil
@@ -146,8 +150,9 @@ func (a *admission) uncount(memberID string) {
 	}
 }
 
-// trade waits until a claim's refresh token may be sent with the client secret. source is the portal that
-// the claim is known to come from, by its member ID or address, or unnamedSource; empty when nothing is known.
+// trade waits until a claim's refresh token may be sent with the client secret. source is the
+// portal that the claim is known to come from, by its member ID or address, or unnamedSource; empty
+// when nothing is known.
 func (a *admission) trade(ctx context.Context, op, source string) error {
 	ctx, cancel := context.WithTimeout(ctx, maxWait)
 	defer cancel()
@@ -161,7 +166,8 @@ func (a *admission) trade(ctx context.Context, op, source string) error {
 	return nil
 }
 
-// unnamedSource is that of a live access token of which the OAuth server does not say what portal it is for.
+// unnamedSource is that of a live access token of which the OAuth server does not say what portal
+// it is for.
 const unnamedSource = "?"
 
 func (a *admission) limiterOf(source string) *rate.Limiter {

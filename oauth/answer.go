@@ -100,8 +100,8 @@ type facts map[string]any
 // maxFactStarts is how many braces are tried as the beginning of an answer. PHP notices have none.
 const maxFactStarts = 16
 
-// findFacts finds the JSON object in a response that has one of the members names. A byte order mark or
-// the text of a PHP notice may stand before it, and anything after it.
+// findFacts finds the JSON object in a response that has one of the members names. A byte order
+// mark or the text of a PHP notice may stand before it, and anything after it.
 func findFacts(body []byte, names ...string) (facts, bool) {
 	for range maxFactStarts {
 		i := bytes.IndexByte(body, '{')

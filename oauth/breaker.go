@@ -17,8 +17,8 @@ const (
 // errBroken is what a host gets instead of a request while it is left alone.
 var errBroken = errors.New("it failed several times in a row and is left alone for a while")
 
-// breakers keep requests away from OAuth servers that keep failing: they would only wait for their time limit. The
-// zero breakers are ready.
+// breakers keep requests away from OAuth servers that keep failing: they would only wait for their
+// time limit. The zero breakers are ready.
 type breakers struct {
 	mu    sync.Mutex
 	hosts map[string]*breaker

@@ -13,7 +13,8 @@ import (
 	"github.com/b24events/b24events/event"
 )
 
-// authCodeURL returns the address on a portal where its user allows the application to act for them.
+// authCodeURL returns the address on a portal where its user allows the application to act for
+// them.
 //
 // Source: https://apidocs.bitrix24.com/settings/oauth/index.html
 func (p *Portals) authCodeURL(portal address, state string) string {
@@ -22,13 +23,15 @@ func (p *Portals) authCodeURL(portal address, state string) string {
 	return cfg.AuthCodeURL(state)
 }
 
-// Exchange trades an authorization code for tokens and stores them as the application's own, if the user is
-// one whom [WithInstallPolicy] allows. [RedirectHandler] calls it, after it has checked the state.
+// Exchange trades an authorization code for tokens and stores them as the application's own, if the
+// user is one whom [WithInstallPolicy] allows. [RedirectHandler] calls it, after it has checked the
+// state.
 //
-// A code brings no application token, so events of a portal that is known by a code alone are refused until
-// an install event or page brought it. Exchange returns [ErrReauthorize] when the code is not good (any
-// more), [ErrRedirect] when it is another portal's than the one asked, [ErrUnverified] when the policy
-// refuses its user, [ErrHostNotAllowed], [ErrCredentials], [ErrPayment], [ErrTemporary] or [ErrStore].
+// A code brings no application token, so events of a portal that is known by a code alone are
+// refused until an install event or page brought it. Exchange returns [ErrReauthorize] when the
+// code is not good (any more), [ErrRedirect] when it is another portal's than the one asked,
+// [ErrUnverified] when the policy refuses its user, [ErrHostNotAllowed], [ErrCredentials],
+// [ErrPayment], [ErrTemporary] or [ErrStore].
 //
 // Source: https://apidocs.bitrix24.com/settings/oauth/index.html
 func (p *Portals) Exchange(ctx context.Context, code Code) (Installation, error) {
@@ -49,7 +52,8 @@ func (p *Portals) redeem(
 	}
 	sum := sha256.Sum256([]byte(at.String() + "\x00" + code.Domain + "\x00" + string(code.Code)))
 	return p.flights.do(ctx, flight+" "+hex.EncodeToString(sum[:]), opExchange, func(ctx context.Context) (Installation, error) {
-		// Which portal it is, only the answer tells: the store shows that it can write one that it does not know.
+		// Which portal it is, only the answer tells: the store shows that it can write one that it
+		// does not know.
 		release, err := p.prepare(ctx, opExchange, p.appKey("exchange"))
 		if err != nil {
 			return Installation{}, err

@@ -1,5 +1,6 @@
-// Package oauth keeps an application's access to Bitrix24 portals. It proves that an installation is
-// real, stores it, hands out access tokens, and renews them once for all callers and all replicas.
+// Package oauth keeps an application's access to Bitrix24 portals. It proves that an installation
+// is real, stores it, hands out access tokens, and renews them once for all callers and all
+// replicas.
 //
 //	portals, err := oauth.NewPortals(oauth.Config{ClientID: id, ClientSecret: secret}, store)
 //	if err != nil {
@@ -38,46 +39,49 @@
 //	                             at this very portal
 //	configuration (Seed)         nothing; it is taken as it is
 //
-// Therefore an installation is created or replaced only with a pair that the OAuth server confirmed and whose
-// user is an administrator; see [WithInstallPolicy]. A removal is acted on only after the stored tokens were
-// refused. See [event.ProofKind] for what a handler is told.
+// Therefore an installation is created or replaced only with a pair that the OAuth server confirmed
+// and whose user is an administrator; see [WithInstallPolicy]. A removal is acted on only after the
+// stored tokens were refused. See [event.ProofKind] for what a handler is told.
 //
 // # Whose token
 //
-// A [Portals] gives rest.NewPortals the application's own token, which is that of whoever installed it.
-// [Portals.Acting] gives the token of the user who caused an event, for an hour after it;
-// [Portals.ActingOrApp] falls back to the application's. [Portals.User] gives the token of a user of whom
-// [Portals.KeepUser] or [Portals.ExchangeUser] stored one.
+// A [Portals] gives rest.NewPortals the application's own token, which is that of whoever installed
+// it. [Portals.Acting] gives the token of the user who caused an event, for an hour after it;
+// [Portals.ActingOrApp] falls back to the application's. [Portals.User] gives the token of a user
+// of whom [Portals.KeepUser] or [Portals.ExchangeUser] stored one.
 //
 // # Guarantees
 //
-// What is stored is the OAuth server's response, except by [Portals.Seed]. No user without administrator
-// rights changes an installation. Every delivery but an installation needs an application token that is
-// stored for its portal; an empty one authenticates nothing. The token before the present one is accepted for
-// an hour after a rotation; see [WithRotationWindow].
+// What is stored is the OAuth server's response, except by [Portals.Seed]. No user without
+// administrator rights changes an installation. Every delivery but an installation needs an
+// application token that is stored for its portal; an empty one authenticates nothing. The token
+// before the present one is accepted for an hour after a rotation; see [WithRotationWindow].
 //
-// Two applications never share a key: the client ID is part of every [Key], so they may share a [Store].
+// Two applications never share a key: the client ID is part of every [Key], so they may share a
+// [Store].
 //
 // The client secret goes to hosts on the allow list and to no others: oauth.bitrix.info,
-// oauth.bitrix24.tech and those of [WithHosts], over https, in the body of a POST. Redirects are not
-// followed. A body that names another host causes no request at all. Strangers who post installations make
-// the secret go out a few times a second at most, and do not keep genuine ones waiting.
+// oauth.bitrix24.tech and those of [WithHosts], over https, in the body of a POST. Redirects are
+// not followed. A body that names another host causes no request at all. Strangers who post
+// installations make the secret go out a few times a second at most, and do not keep genuine ones
+// waiting.
 //
-// A refresh token works once. One renewal runs for a portal at a time in this process, and goes on when its
-// callers leave. Between processes the Store decides by compare-and-swap, and the others adopt the winner's
-// tokens. A refusal is final only after the refused token has stayed in the store for three minutes. No
-// stored refresh token, no code and no page is used up while a store that is a [Preparer] cannot write. If
-// the store fails later, the new tokens are served, and renewed, from memory and written as soon as it works
-// again; [Portals.Shutdown] writes or returns what is left. A token request that was begun goes on until it
-// is answered or the HTTP client gives up, because the token may be used up already.
+// A refresh token works once. One renewal runs for a portal at a time in this process, and goes on
+// when its callers leave. Between processes the Store decides by compare-and-swap, and the others
+// adopt the winner's tokens. A refusal is final only after the refused token has stayed in the
+// store for three minutes. No stored refresh token, no code and no page is used up while a store
+// that is a [Preparer] cannot write. If the store fails later, the new tokens are served, and
+// renewed, from memory and written as soon as it works again; [Portals.Shutdown] writes or returns
+// what is left. A token request that was begun goes on until it is answered or the HTTP client
+// gives up, because the token may be used up already.
 //
-// A portal's address changes only by what the OAuth server says. An access token goes to the stored address,
-// never to one in an event, a page or a redirect.
+// A portal's address changes only by what the OAuth server says. An access token goes to the stored
+// address, never to one in an event, a page or a redirect.
 //
 // A hook of [Portals.Lifecycle] runs once for an event, as far as this process remembers.
 //
-// Everything here is safe for concurrent use. The zero [MemoryStore] is ready; the zero [Portals] is not
-// usable. Nothing here prints a secret.
+// Everything here is safe for concurrent use. The zero [MemoryStore] is ready; the zero [Portals]
+// is not usable. Nothing here prints a secret.
 //
 // # Errors
 //
@@ -99,6 +103,6 @@
 //	ErrShutdown        after Portals.Shutdown
 //
 // All but ErrConflict come inside an [*Error], which has the server's code and status, and tells by
-// [Error.Permanent] whether waiting is of use. After a failed renewal the OAuth server is not asked for that
-// portal again for a second, then two, up to a minute.
+// [Error.Permanent] whether waiting is of use. After a failed renewal the OAuth server is not asked
+// for that portal again for a second, then two, up to a minute.
 package oauth

@@ -17,7 +17,8 @@ import (
 // folderOfApplication is where a file store keeps what belongs to clientID.
 const folderOfApplication = "local_2e5c8bb1b0891cf2_2e87252039"
 
-// fileOf returns the path of an installation of clientID. The member ID is one as Bitrix24 gives them.
+// fileOf returns the path of an installation of clientID. The member ID is one as Bitrix24 gives
+// them.
 func fileOf(dir string, key oauth.Key) string {
 	name := key.MemberID
 	if key.UserID != 0 {

@@ -14,8 +14,9 @@ type Kind string //nolint:errname // a kind of error, like those of io/fs; the e
 // Error returns the text of the sentinel.
 func (k Kind) Error() string { return "oauth: " + string(k) }
 
-// What a caller can do about an error: install again (ErrNotFound, ErrReauthorize), correct the configuration (ErrCredentials,
-// ErrHostNotAllowed), wait for hours (ErrPayment) or for a moment (ErrTemporary, ErrBusy, ErrStore).
+// What a caller can do about an error: install again (ErrNotFound, ErrReauthorize), correct the
+// configuration (ErrCredentials, ErrHostNotAllowed), wait for hours (ErrPayment) or for a moment
+// (ErrTemporary, ErrBusy, ErrStore).
 const (
 	// ErrNotFound means that no installation is stored for the portal.
 	ErrNotFound Kind = "no installation of this portal is stored"
@@ -28,18 +29,22 @@ const (
 	ErrCredentials Kind = "the OAuth server refuses the application; check its id, its secret and whether it is installed" //nolint:gosec // a sentence
 	// ErrPayment means that the portal's subscription, or the application's, has ended. Trying again makes sense after hours.
 	ErrPayment Kind = "a subscription has ended"
-	// ErrTemporary means that the OAuth server or a portal could not be reached or gave no usable response. Try again later.
+	// ErrTemporary means that the OAuth server or a portal could not be reached or gave no usable
+	// response. Try again later.
 	ErrTemporary Kind = "the server does not respond as it should"
-	// ErrBusy means that too many installations and pages of unknown senders are being checked. Try again later.
+	// ErrBusy means that too many installations and pages of unknown senders are being checked. Try
+	// again later.
 	ErrBusy Kind = "too many unproven installations are being checked"
-	// ErrStore means that the Store failed, or could not take new tokens; the chain holds its error.
+	// ErrStore means that the Store failed, or could not take new tokens; the chain holds its
+	// error.
 	ErrStore Kind = "the store is unavailable"
 	// ErrHostNotAllowed means that an OAuth server is not on the allow list. Nothing was sent to it.
 	ErrHostNotAllowed Kind = "the OAuth server is not on the allow list; see WithHosts"
 	// ErrEndpoint means that an address is malformed, or http where https is needed.
 	ErrEndpoint Kind = "an endpoint is malformed or not https"
-	// ErrUnverified means that an install event or page does not prove where it comes from, that its user may not install, or that
-	// the OAuth server does not name a portal's new address. It is also an event.ErrForbidden.
+	// ErrUnverified means that an install event or page does not prove where it comes from, that
+	// its user may not install, or that the OAuth server does not name a portal's new address. It
+	// is also an event.ErrForbidden.
 	ErrUnverified Kind = "not confirmed"
 	// ErrNoUserToken means that an event carries no token of the user who caused it, or one that does not work any more.
 	ErrNoUserToken Kind = "no usable token of the acting user"
@@ -86,8 +91,9 @@ func (e *Error) Is(target error) bool {
 // Unwrap returns the error behind it.
 func (e *Error) Unwrap() error { return e.Err }
 
-// Permanent reports whether waiting is of no use: somebody has to install or authorize the application again, or to
-// correct its configuration. An ended subscription is not permanent, and neither is a server or a store that fails.
+// Permanent reports whether waiting is of no use: somebody has to install or authorize the
+// application again, or to correct its configuration. An ended subscription is not permanent, and
+// neither is a server or a store that fails.
 func (e *Error) Permanent() bool {
 	switch e.Kind {
 	case ErrNotFound, ErrReauthorize, ErrCredentials, ErrHostNotAllowed, ErrEndpoint, ErrNoUserToken, ErrUnverified, ErrShutdown:
@@ -133,8 +139,8 @@ func (e *Error) refusesToken() bool {
 // maxErrorText bounds the text of an error in a log line, in characters.
 const maxErrorText = 500
 
-// errorText is the text of an error for the log. Stores, policies and hooks return errors of their own,
-// which may quote what they were given.
+// errorText is the text of an error for the log. Stores, policies and hooks return errors of their
+// own, which may quote what they were given.
 func errorText(err error) string { return redact.New().Clean(err.Error(), maxErrorText) }
 
 // maxCode is far longer than any code that is known.

@@ -20,23 +20,23 @@ var (
 // of its own. It is safe for concurrent use. A store that lives as long as its process needs no
 // closing; [FileStore.Close] releases the directory before.
 //
-// Swap replaces a file as a whole and syncs it before it returns. A crash leaves the old installation
-// or the new one, never half of one. Writers exclude each other by file locks, which end with their
-// process; readers never wait. So the directory must be on a local file system that has locks. The
-// locks are flock on Unix and LockFileEx on Windows; elsewhere [NewFileStore] returns an error.
-// [FileStore.Prepare] reserves disk space for a write.
+// Swap replaces a file as a whole and syncs it before it returns. A crash leaves the old
+// installation or the new one, never half of one. Writers exclude each other by file locks, which
+// end with their process; readers never wait. So the directory must be on a local file system that
+// has locks. The locks are flock on Unix and LockFileEx on Windows; elsewhere [NewFileStore]
+// returns an error. [FileStore.Prepare] reserves disk space for a write.
 //
-// Files are private to the user of the process (0600). On Windows, which has no such modes, they have
-// the access rights of the directory. They hold tokens in clear unless
-// [WithEncryptionKey] is given. Their names show client IDs and member IDs, which are no secrets. Keep
-// nothing else in the directory, and do not remove its files named lock.*.
+// Files are private to the user of the process (0600). On Windows, which has no such modes, they
+// have the access rights of the directory. They hold tokens in clear unless [WithEncryptionKey] is
+// given. Their names show client IDs and member IDs, which are no secrets. Keep nothing else in the
+// directory, and do not remove its files named lock.*.
 //
-// On Windows another program that has a file open, such as a virus scanner, can keep the store from it.
-// The methods retry for up to a second before they return its error. A deleted installation may be
-// there again after a loss of power, because Windows cannot flush a directory.
+// On Windows another program that has a file open, such as a virus scanner, can keep the store from
+// it. The methods retry for up to a second before they return its error. A deleted installation may
+// be there again after a loss of power, because Windows cannot flush a directory.
 //
-// A file store holds client IDs and member IDs of up to 64 bytes. Swap refuses longer ones; those of
-// Bitrix24 have about 32.
+// A file store holds client IDs and member IDs of up to 64 bytes. Swap refuses longer ones; those
+// of Bitrix24 have about 32.
 //
 // Besides the errors of a Store, its methods return the context's error, [ErrUnreadable],
 // [ErrEncryptionKey] and the file system's error.
@@ -78,11 +78,11 @@ func (s *FileStore) Load(ctx context.Context, key Key) (Installation, Version, e
 	return in, versionOf(data), nil
 }
 
-// Swap writes an installation, or returns [ErrConflict]. It refuses one of more than 1 MiB, and text
-// that is not UTF-8.
+// Swap writes an installation, or returns [ErrConflict]. It refuses one of more than 1 MiB, and
+// text that is not UTF-8.
 //
-// If it returns another error, the old installation is stored; after a failure of the disk it may be
-// the new one. Load shows which.
+// If it returns another error, the old installation is stored; after a failure of the disk it may
+// be the new one. Load shows which.
 func (s *FileStore) Swap(ctx context.Context, key Key, old Version, in Installation) (Version, error) {
 	if err := ctx.Err(); err != nil {
 		return "", err
@@ -158,9 +158,9 @@ func (s *FileStore) Delete(ctx context.Context, key Key, old Version) error {
 	return nil
 }
 
-// Close frees what [FileStore.Prepare] reserved, releases the directory, and returns nil. Later calls of
-// the other methods return [fs.ErrClosed]. Close the store before you remove or rename its directory:
-// Windows refuses that while it is open.
+// Close frees what [FileStore.Prepare] reserved, releases the directory, and returns nil. Later
+// calls of the other methods return [fs.ErrClosed]. Close the store before you remove or rename its
+// directory: Windows refuses that while it is open.
 func (s *FileStore) Close() error {
 	s.reservations.close()
 	err := s.root.Close()

@@ -12,7 +12,8 @@ import (
 	"github.com/b24events/b24events/oauth"
 )
 
-// TestPrepareOutlivesDescriptors runs a process that has no descriptor left between Prepare and Swap.
+// TestPrepareOutlivesDescriptors runs a process that has no descriptor left between Prepare and
+// Swap.
 func TestPrepareOutlivesDescriptors(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -121,8 +121,8 @@ func (x *slot) contentOnce() ([]byte, error) {
 	return data, nil
 }
 
-// replace puts a file in its place, whole and on the disk, and uses up the reservation. The caller has
-// the lock.
+// replace puts a file in its place, whole and on the disk, and uses up the reservation. The caller
+// has the lock.
 func (x *slot) replace(data []byte) error {
 	if r := x.reserve; r != nil {
 		x.reserve = nil

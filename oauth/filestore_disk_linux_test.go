@@ -109,7 +109,8 @@ func TestPrepareOutlivesAFullDisk(t *testing.T) {
 	}
 }
 
-// TestPrepareReservesForLargeOnes fills the disk before an installation is written that is larger than most.
+// TestPrepareReservesForLargeOnes fills the disk before an installation is written that is larger
+// than most.
 func TestPrepareReservesForLargeOnes(t *testing.T) {
 	t.Parallel()
 	disk := smallDisk(t, "size=512k")

@@ -11,8 +11,9 @@ import (
 )
 
 // List returns keys of one application in order. It reads no installation: the names of the files
-// show the keys. A page costs the names of the folders of the application, at most a few hundred for
-// the member IDs of Bitrix24, and those of the files in each folder that the page touches. See [Store].
+// show the keys. A page costs the names of the folders of the application, at most a few hundred
+// for the member IDs of Bitrix24, and those of the files in each folder that the page touches. See
+// [Store].
 func (s *FileStore) List(ctx context.Context, after Key, limit int) ([]Key, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err

@@ -12,7 +12,8 @@ const (
 	markLength = 32
 	// maxID keeps names short enough for every file system, escapes included.
 	maxID = 64
-	// shardBytes is how much of a member ID names the folder of its files. A shard of 100,000 portals has about 400.
+	// shardBytes is how much of a member ID names the folder of its files. A shard of 100,000
+	// portals has about 400.
 	shardBytes = 2
 	idBytes    = "0123456789abcdefghijklmnopqrstuvwxyz"
 	escapeByte = '_'

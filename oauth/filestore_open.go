@@ -51,17 +51,17 @@ func WithTrustedParents() FileOption {
 // removes what writers that were killed have left, and makes files private that are not, as those
 // copied back from a backup may be.
 //
-// It refuses a directory that others can write to or that another user owns: they could put tokens of
-// their own there. It refuses one if others could replace it by another: the directories above must
-// belong to this user or to root, and must not be writable by others unless they are sticky, as /tmp
-// is. A group whose ID is that of this user is not among the others. A directory that others can list
-// is accepted, as the files themselves are private.
+// It refuses a directory that others can write to or that another user owns: they could put tokens
+// of their own there. It refuses one if others could replace it by another: the directories above
+// must belong to this user or to root, and must not be writable by others unless they are sticky,
+// as /tmp is. A group whose ID is that of this user is not among the others. A directory that
+// others can list is accepted, as the files themselves are private.
 //
-// On Windows the user of the process, the system and the administrators have access to a directory that
-// NewFileStore made. It refuses one that lets groups write to which every user of the machine, of its
-// domain or of the network belongs, such as Users and Authenticated Users; folders that were made by
-// hand outside of a user's profile often do. Who may read the directory may read the files. Owners and
-// the directories above are not checked.
+// On Windows the user of the process, the system and the administrators have access to a directory
+// that NewFileStore made. It refuses one that lets groups write to which every user of the machine,
+// of its domain or of the network belongs, such as Users and Authenticated Users; folders that were
+// made by hand outside of a user's profile often do. Who may read the directory may read the files.
+// Owners and the directories above are not checked.
 //
 // It refuses, with an [ErrUnreadable], a directory that another version of this package or
 // something else has filled, and leaves it as it is.

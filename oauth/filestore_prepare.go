@@ -13,14 +13,14 @@ import (
 	"github.com/b24events/b24events/internal/filelock"
 )
 
-// minReserve is the disk space that Prepare reserves at least. An installation usually takes 1 KiB or
-// 2; one that takes more has twice its size reserved.
+// minReserve is the disk space that Prepare reserves at least. An installation usually takes 1 KiB
+// or 2; one that takes more has twice its size reserved.
 const minReserve = 16 << 10
 
 // Prepare reserves what a Swap of key needs: a synced file of 16 KiB or of twice the installation's
-// size, whichever is more, and four open descriptors. Swap then works on a full disk and in a process
-// without free descriptors. On a file system that never overwrites in place, such as Btrfs or ZFS,
-// the disk space is not certain. See [Preparer].
+// size, whichever is more, and four open descriptors. Swap then works on a full disk and in a
+// process without free descriptors. On a file system that never overwrites in place, such as Btrfs
+// or ZFS, the disk space is not certain. See [Preparer].
 //
 // The file of a reservation stays behind if the process is killed, until [NewFileStore] opens the
 // directory again.
@@ -171,8 +171,9 @@ func (r *reserve) discard(folder *os.Root) {
 	*r = reserve{}
 }
 
-// reservations are those of a FileStore that are not used and not released. A Swap does not say which
-// caller of Prepare it belongs to; so as many are kept as there are callers that did not release.
+// reservations are those of a FileStore that are not used and not released. A Swap does not say
+// which caller of Prepare it belongs to; so as many are kept as there are callers that did not
+// release.
 type reservations struct {
 	mu   sync.Mutex
 	keys map[Key]*reserved

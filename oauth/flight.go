@@ -12,8 +12,8 @@ import (
 // flightTimeout bounds one piece of work on an installation, which goes on when its callers leave.
 const flightTimeout = 30 * time.Second
 
-// flights shares work: callers that ask for the same work while it runs get its result. Work goes on when
-// its callers leave, because it may already have spent a token that works once.
+// flights shares work: callers that ask for the same work while it runs get its result. Work goes
+// on when its callers leave, because it may already have spent a token that works once.
 type flights struct {
 	log *slog.Logger
 
@@ -30,8 +30,8 @@ type flight struct {
 	err  error
 }
 
-// do runs work under a name, or joins the work of that name that runs already. It returns early with the
-// error of ctx. After close it returns [ErrShutdown].
+// do runs work under a name, or joins the work of that name that runs already. It returns early
+// with the error of ctx. After close it returns [ErrShutdown].
 func (fs *flights) do(
 	ctx context.Context, name, op string, work func(context.Context) (Installation, error),
 ) (Installation, error) {

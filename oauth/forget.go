@@ -6,9 +6,9 @@ import (
 	"log/slog"
 )
 
-// Forget deletes what is stored of a portal: the application's own access, and that of its users. It returns
-// nil if there is nothing. [Portals.Lifecycle] calls it when the application was removed from a portal.
-// A renewal under way does not write the portal back.
+// Forget deletes what is stored of a portal: the application's own access, and that of its users.
+// It returns nil if there is nothing. [Portals.Lifecycle] calls it when the application was removed
+// from a portal. A renewal under way does not write the portal back.
 func (p *Portals) Forget(ctx context.Context, memberID string) error {
 	return p.forget(ctx, memberID, whatever)
 }
@@ -16,7 +16,8 @@ func (p *Portals) Forget(ctx context.Context, memberID string) error {
 // whatever is over.
 func whatever(Installation) bool { return true }
 
-// forget deletes what is stored of a portal if over says that the installation is the one to be deleted.
+// forget deletes what is stored of a portal if over says that the installation is the one to be
+// deleted.
 func (p *Portals) forget(ctx context.Context, memberID string, over func(Installation) bool) error {
 	if !validMemberID(memberID) {
 		return nil
@@ -48,8 +49,8 @@ func (p *Portals) forget(ctx context.Context, memberID string, over func(Install
 	return nil
 }
 
-// remove deletes what is stored under a key, and then what memory holds of it. Then it looks again: what
-// memory held may have been written just before it was dropped.
+// remove deletes what is stored under a key, and then what memory holds of it. Then it looks again:
+// what memory held may have been written just before it was dropped.
 func (p *Portals) remove(ctx context.Context, key Key, over func(Installation) bool) error {
 	dropped := false
 	for range 2 * writeTries {

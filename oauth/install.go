@@ -13,20 +13,23 @@ import (
 	"github.com/b24events/b24events/event"
 )
 
-// duplicateTries is how often the store is read again for the other copy of an installation that arrived twice.
+// duplicateTries is how often the store is read again for the other copy of an installation that
+// arrived twice.
 const duplicateTries = 5
 
-// Install takes the access that an application page brings (its auth block, see event.ParseRequest), confirms
-// it at the OAuth server and stores it as the application's own. Call it for the page on which the
-// application is installed. An installation that arrives twice, as page and as event, is one installation.
+// Install takes the access that an application page brings (its auth block, see
+// event.ParseRequest), confirms it at the OAuth server and stores it as the application's own. Call
+// it for the page on which the application is installed. An installation that arrives twice, as
+// page and as event, is one installation.
 //
-// The user must be an administrator, or whom [WithInstallPolicy] allows: the portal is asked with the
-// confirmed token. When the policy refuses the user of a known portal, the tokens are stored as that
-// user's, for [Portals.User], and Install returns [ErrUnverified].
+// The user must be an administrator, or whom [WithInstallPolicy] allows: the portal is asked with
+// the confirmed token. When the policy refuses the user of a known portal, the tokens are stored as
+// that user's, for [Portals.User], and Install returns [ErrUnverified].
 //
-// A page without an application token leaves the stored one as it is. Install returns [ErrUnverified] when
-// the claim is not confirmed; [ErrTemporary], [ErrBusy], [ErrCredentials], [ErrPayment] or [ErrStore] when it
-// could not tell. The application's stored tokens are then as they were.
+// A page without an application token leaves the stored one as it is. Install returns
+// [ErrUnverified] when the claim is not confirmed; [ErrTemporary], [ErrBusy], [ErrCredentials],
+// [ErrPayment] or [ErrStore] when it could not tell. The application's stored tokens are then as
+// they were.
 //
 // Source: https://apidocs.bitrix24.com/settings/app-installation/index.html
 func (p *Portals) Install(ctx context.Context, auth event.Auth) (Installation, error) {
@@ -47,7 +50,8 @@ type copyError struct{ in *Installation }
 
 func (*copyError) Error() string { return "oauth: a copy of an installation" }
 
-// install confirms a claim and stores it. copied tells that it had arrived before, so that nothing was stored.
+// install confirms a claim and stores it. copied tells that it had arrived before, so that nothing
+// was stored.
 func (p *Portals) install(ctx context.Context, c arrival) (in Installation, copied bool, err error) {
 	switch {
 	case !validMemberID(c.MemberID) || (c.AccessToken == "" && c.RefreshToken == ""):
@@ -69,8 +73,8 @@ func (p *Portals) install(ctx context.Context, c arrival) (in Installation, copi
 	return in, false, err
 }
 
-// flightOf names a claim. All that the outcome depends on is in the name: nobody shares the outcome of a
-// claim that is not the same.
+// flightOf names a claim. All that the outcome depends on is in the name: nobody shares the outcome
+// of a claim that is not the same.
 func flightOf(op string, auth event.Auth) string {
 	claim := sha256.New()
 	for _, part := range []string{
@@ -108,7 +112,8 @@ func (p *Portals) check(ctx context.Context, c arrival) (Installation, error) {
 	}
 	defer proof.release()
 	if !proof.traded && proof.clientID == "" {
-		// The token may be another application's on the portal. Only the application token is proven.
+		// The token may be another application's on the portal. Only the application token is
+		// proven.
 		return Installation{}, &copyError{&stored.in}
 	}
 	if err := p.judge(ctx, proof.answer, c.Auth, known); err != nil {
@@ -117,8 +122,8 @@ func (p *Portals) check(ctx context.Context, c arrival) (Installation, error) {
 	return p.keep(ctx, key, proof.answer, c.Auth, c.fired)
 }
 
-// judge asks the policy about a claim whose refresh token is spent. When the policy cannot tell, or panics,
-// what the OAuth server gave is remembered: the next try needs it.
+// judge asks the policy about a claim whose refresh token is spent. When the policy cannot tell, or
+// panics, what the OAuth server gave is remembered: the next try needs it.
 func (p *Portals) judge(ctx context.Context, a answer, claim event.Auth, known bool) (err error) {
 	judged := false
 	defer func() {
@@ -131,8 +136,8 @@ func (p *Portals) judge(ctx context.Context, a answer, claim event.Auth, known b
 	return err
 }
 
-// owns reports whether a claim carries a token of the stored installation itself. Such a pair is not
-// traded: that would spend the stored one.
+// owns reports whether a claim carries a token of the stored installation itself. Such a pair is
+// not traded: that would spend the stored one.
 func owns(in Installation, claim event.Auth) bool {
 	return (claim.RefreshToken != "" && sameSecret(in.RefreshToken, claim.RefreshToken)) ||
 		(claim.AccessToken != "" && sameSecret(in.AccessToken, claim.AccessToken))
@@ -158,7 +163,8 @@ func (p *Portals) checkOwn(ctx context.Context, key Key, c arrival) (Installatio
 	})
 }
 
-// notAllowed handles a confirmed claim that the policy refused or could not judge. The refresh token is spent.
+// notAllowed handles a confirmed claim that the policy refused or could not judge. The refresh
+// token is spent.
 func (p *Portals) notAllowed(ctx context.Context, proof *proven, c arrival, known bool, err error) error {
 	if errors.Is(err, ErrUnverified) && c.page && known && proof.traded {
 		proof.release() // it was for another key
@@ -170,8 +176,8 @@ func (p *Portals) notAllowed(ctx context.Context, proof *proven, c arrival, know
 	return err
 }
 
-// keep stores what the OAuth server has confirmed, also when ctx has ended: the pair is nowhere else. If it
-// does not come to that, the pair is remembered for the next try.
+// keep stores what the OAuth server has confirmed, also when ctx has ended: the pair is nowhere
+// else. If it does not come to that, the pair is remembered for the next try.
 func (p *Portals) keep(ctx context.Context, key Key, a answer, claim event.Auth, fired time.Time) (Installation, error) {
 	begun := false
 	defer func() {
@@ -248,10 +254,10 @@ type proven struct {
 	release func() // ends what the store has reserved for it
 }
 
-// prove lets the OAuth server say whose the tokens of a claim are. Whoever is not known to the stored
-// installation is asked for a live access token first: that costs no credential and no client secret.
-// Then the refresh token is traded, which works with the application's own secret and gives the pair to be
-// stored. The caller calls release.
+// prove lets the OAuth server say whose the tokens of a claim are. Whoever is not known to the
+// stored installation is asked for a live access token first: that costs no credential and no
+// client secret. Then the refresh token is traded, which works with the application's own secret
+// and gives the pair to be stored. The caller calls release.
 func (p *Portals) prove(
 	ctx context.Context, op string, at address, claim event.Auth, stored Installation, known bool,
 ) (*proven, error) {
@@ -322,8 +328,9 @@ func (p *Portals) ask(
 	return result, nil
 }
 
-// introduce looks at the access token of a stranger, and returns the portal that the OAuth server names for
-// it, by member ID or address. It returns an empty one when the token has expired, or when the server does not answer that.
+// introduce looks at the access token of a stranger, and returns the portal that the OAuth server
+// names for it, by member ID or address. It returns an empty one when the token has expired, or
+// when the server does not answer that.
 func (p *Portals) introduce(ctx context.Context, at address, claim event.Auth) (source string, err error) {
 	if claim.AccessToken == "" {
 		return "", nil
@@ -359,7 +366,8 @@ func (p *Portals) provenBy(a answer, at address, claim event.Auth, stored Instal
 	return &proven{answer: a, traded: traded, release: func() {}}, nil
 }
 
-// detailNoPortal is said of an access token of the application whose portal nobody names. Its portal can be asked.
+// detailNoPortal is said of an access token of the application whose portal nobody names. Its
+// portal can be asked.
 const detailNoPortal = "the OAuth server names no portal for the token"
 
 // concerns makes sure that an answer is about the portal and the application of the claim, and says where the portal is.

@@ -632,8 +632,8 @@ func TestInstallationSurvivesItsCaller(t *testing.T) {
 	})
 }
 
-// TestFloodOfInstallations: strangers who post installations keep no genuine one from being stored, and do
-// not make the application send its secret all the time.
+// TestFloodOfInstallations: strangers who post installations keep no genuine one from being stored,
+// and do not make the application send its secret all the time.
 func TestFloodOfInstallations(t *testing.T) {
 	t.Parallel()
 	const (
@@ -723,8 +723,8 @@ func TestFloodOfInstallations(t *testing.T) {
 	}
 }
 
-// TestInstallationArrivesTwiceAtASlowPortal: as page and as event at the same time. The portal takes its
-// time to say whether the user is an administrator.
+// TestInstallationArrivesTwiceAtASlowPortal: as page and as event at the same time. The portal
+// takes its time to say whether the user is an administrator.
 func TestInstallationArrivesTwiceAtASlowPortal(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -758,8 +758,9 @@ func TestInstallationArrivesTwiceAtASlowPortal(t *testing.T) {
 	})
 }
 
-// TestFloodWhereNobodyNamesThePortal: the OAuth server tells the address of a live token's portal, or only
-// that the token lives. Strangers who have no live token do not keep such an installation from being stored.
+// TestFloodWhereNobodyNamesThePortal: the OAuth server tells the address of a live token's portal,
+// or only that the token lives. Strangers who have no live token do not keep such an installation
+// from being stored.
 func TestFloodWhereNobodyNamesThePortal(t *testing.T) {
 	t.Parallel()
 	for name, install := range map[string]string{"address": `,"install":{"uri":"https://example.bitrix24.com"}`, "nothing": ""} {
@@ -797,8 +798,8 @@ func TestFloodWhereNobodyNamesThePortal(t *testing.T) {
 	}
 }
 
-// TestEmployeeCannotStarveOtherPortals: everybody on a portal knows its application token, and may post as
-// many pages with it as they like.
+// TestEmployeeCannotStarveOtherPortals: everybody on a portal knows its application token, and may
+// post as many pages with it as they like.
 func TestEmployeeCannotStarveOtherPortals(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -31,8 +31,8 @@ type Installation struct {
 
 	// ApplicationToken authenticates events. It is empty until an install event or page brought it.
 	ApplicationToken event.Secret
-	// PreviousApplicationToken is the one before it. Events under way during the rotation carry it; it is
-	// accepted for a while after RotatedAt, see WithRotationWindow.
+	// PreviousApplicationToken is the one before it. Events under way during the rotation carry it;
+	// it is accepted for a while after RotatedAt, see WithRotationWindow.
 	PreviousApplicationToken event.Secret
 	RotatedAt                time.Time // when ApplicationToken replaced the one before it, UTC; zero if it never did
 	// ExtraApplicationTokens authenticate events as well; see Portals.AddApplicationToken.
@@ -61,8 +61,8 @@ func (in Installation) clone() Installation {
 	return in
 }
 
-// applicationTokens returns the tokens that authenticate events at a time. window is how long the previous
-// one is accepted after a rotation.
+// applicationTokens returns the tokens that authenticate events at a time. window is how long the
+// previous one is accepted after a rotation.
 func (in Installation) applicationTokens(now time.Time, window time.Duration) []event.Secret {
 	var tokens []event.Secret
 	add := func(token event.Secret) {
@@ -89,7 +89,8 @@ func oneOf(tokens []event.Secret, token event.Secret) bool {
 	return found && token != ""
 }
 
-// withApplicationToken returns the installation with a new application token, which retires the one before.
+// withApplicationToken returns the installation with a new application token, which retires the one
+// before.
 func (in Installation) withApplicationToken(token event.Secret) Installation {
 	if token == "" || token == in.ApplicationToken {
 		return in
@@ -101,7 +102,8 @@ func (in Installation) withApplicationToken(token event.Secret) Installation {
 	return in
 }
 
-// withTokensOf returns the installation with the tokens of another one, and what a renewal brings besides.
+// withTokensOf returns the installation with the tokens of another one, and what a renewal brings
+// besides.
 func (in Installation) withTokensOf(other Installation) Installation {
 	in.AccessToken, in.RefreshToken, in.Expires = other.AccessToken, other.RefreshToken, other.Expires
 	in.ClientEndpoint, in.ServerEndpoint = other.ClientEndpoint, other.ServerEndpoint
@@ -116,7 +118,8 @@ func (in Installation) withInstallOf(other Installation) Installation {
 	return in
 }
 
-// withExtraTokensOf returns the installation with the application tokens that another one was given besides.
+// withExtraTokensOf returns the installation with the application tokens that another one was given
+// besides.
 func (in Installation) withExtraTokensOf(other Installation) Installation {
 	in = in.clone()
 	for _, token := range other.ExtraApplicationTokens {

@@ -26,8 +26,9 @@ const (
 // last renewed more than 150 days ago. What is in use is left to [Portals.Renew]: Bitrix24 may block applications that renew
 // by the clock. Run it in a goroutine, in one process or in each.
 //
-// It returns nil when ctx ends, and [ErrShutdown] after [Portals.Shutdown]. Everything else is logged: a refused portal does not
-// keep others from being renewed, and one that must be installed again is not tried again.
+// It returns nil when ctx ends, and [ErrShutdown] after [Portals.Shutdown]. Everything else is
+// logged: a refused portal does not keep others from being renewed, and one that must be installed
+// again is not tried again.
 //
 // Source: https://apidocs.bitrix24.com/settings/oauth/auto-renewal.html
 func (p *Portals) KeepAlive(ctx context.Context) error {

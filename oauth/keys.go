@@ -8,9 +8,9 @@ import (
 // pageSize is how many keys Keys asks for at a time.
 const pageSize = 200
 
-// Keys returns an iterator over the keys of one application in a store, by portal and user. It reads
-// them page by page and holds nothing of the store in between, so the loop's body may take its time
-// and may write and delete. An error ends it, and comes with a zero Key.
+// Keys returns an iterator over the keys of one application in a store, by portal and user. It
+// reads them page by page and holds nothing of the store in between, so the loop's body may take
+// its time and may write and delete. An error ends it, and comes with a zero Key.
 func Keys(ctx context.Context, store Store, clientID string) iter.Seq2[Key, error] {
 	return keysAfter(ctx, store, Key{ClientID: clientID})
 }

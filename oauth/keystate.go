@@ -8,16 +8,16 @@ import (
 	"github.com/b24events/b24events/event"
 )
 
-// keyStates holds what this process knows of keys besides the store. A key that nobody works on and of
-// which nothing is to be remembered takes no memory.
+// keyStates holds what this process knows of keys besides the store. A key that nobody works on and
+// of which nothing is to be remembered takes no memory.
 type keyStates struct {
 	mu     sync.Mutex
 	states map[Key]*keyState
 	swept  time.Time // when what had run out was dropped last
 }
 
-// keyState is what this process knows of one key. The lock of keyStates guards its fields, except that
-// whoever has the turn may write what is marked so.
+// keyState is what this process knows of one key. The lock of keyStates guards its fields, except
+// that whoever has the turn may write what is marked so.
 type keyState struct {
 	key     Key
 	users   int           // calls that use it now
@@ -44,9 +44,11 @@ type pause struct {
 }
 
 const (
-	// maxIdleStates is how many keys may be remembered that nobody works on. Passing it drops what has run out.
+	// maxIdleStates is how many keys may be remembered that nobody works on. Passing it drops what
+	// has run out.
 	maxIdleStates = 10_000
-	// sweepPause is how long nothing is looked through after that, since all of them may be in their pauses.
+	// sweepPause is how long nothing is looked through after that, since all of them may be in
+	// their pauses.
 	sweepPause = 10 * time.Second
 )
 
@@ -80,7 +82,8 @@ func (ks *keyStates) release(s *keyState) {
 	}
 }
 
-// dropIdleLocked drops the states that nobody uses and whose pauses are over. It is called with ks.mu held.
+// dropIdleLocked drops the states that nobody uses and whose pauses are over. It is called with
+// ks.mu held.
 func (ks *keyStates) dropIdleLocked(now time.Time) {
 	for key, s := range ks.states {
 		if s.users == 0 && s.unsaved == nil && now.After(s.hold.until.Add(judgeAfter)) && now.After(s.move.until) {
@@ -127,8 +130,8 @@ func (ks *keyStates) lock(ctx context.Context, key Key) (s *keyState, unlock fun
 	}
 }
 
-// keep remembers what the store could not take, or nothing. The caller has the turn. It reports false, and
-// remembers nothing, when the key was forgotten since forgets was read.
+// keep remembers what the store could not take, or nothing. The caller has the turn. It reports
+// false, and remembers nothing, when the key was forgotten since forgets was read.
 func (ks *keyStates) keep(s *keyState, u *unsaved, forgets int) bool {
 	ks.mu.Lock()
 	defer ks.mu.Unlock()
@@ -139,8 +142,8 @@ func (ks *keyStates) keep(s *keyState, u *unsaved, forgets int) bool {
 	return true
 }
 
-// held returns the error with which a refresh token is held now, and since when the OAuth server has been
-// refusing it.
+// held returns the error with which a refresh token is held now, and since when the OAuth server
+// has been refusing it.
 func (ks *keyStates) held(s *keyState, refresh event.Secret) (refused time.Time, err error) {
 	ks.mu.Lock()
 	defer ks.mu.Unlock()
@@ -154,8 +157,8 @@ func (ks *keyStates) held(s *keyState, refresh event.Secret) (refused time.Time,
 	return s.hold.refused, s.hold.err
 }
 
-// refusedSince returns when the OAuth server first refused the present refresh token of a key, or the
-// application with it. It is zero if it did not.
+// refusedSince returns when the OAuth server first refused the present refresh token of a key, or
+// the application with it. It is zero if it did not.
 func (ks *keyStates) refusedSince(key Key) time.Time {
 	ks.mu.Lock()
 	defer ks.mu.Unlock()
@@ -166,13 +169,14 @@ func (ks *keyStates) refusedSince(key Key) time.Time {
 }
 
 const (
-	// firstHold is how long a refresh token rests after a first failure. Each further failure doubles it, up to maxHold.
+	// firstHold is how long a refresh token rests after a first failure. Each further failure
+	// doubles it, up to maxHold.
 	firstHold = time.Second
 	maxHold   = time.Minute
 )
 
-// holdBack keeps a refresh token from being sent for a while: for maxHold after an error that waiting does
-// not mend, and for a time that grows with each failure otherwise.
+// holdBack keeps a refresh token from being sent for a while: for maxHold after an error that
+// waiting does not mend, and for a time that grows with each failure otherwise.
 func (ks *keyStates) holdBack(s *keyState, refresh event.Secret, err error, forGood bool, refused time.Time) {
 	if refresh == "" {
 		return
@@ -189,8 +193,8 @@ func (ks *keyStates) holdBack(s *keyState, refresh event.Secret, err error, forG
 	s.hold.err, s.hold.refused, s.hold.until = err, refused, time.Now().Add(s.hold.last)
 }
 
-// drop forgets everything about a key that was deleted from the store, unless what waits to be written is
-// not over: it came after what was deleted. Work under way finds that by forgets.
+// drop forgets everything about a key that was deleted from the store, unless what waits to be
+// written is not over: it came after what was deleted. Work under way finds that by forgets.
 func (ks *keyStates) drop(key Key, over func(Installation) bool) {
 	ks.mu.Lock()
 	defer ks.mu.Unlock()

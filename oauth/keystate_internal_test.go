@@ -9,7 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestStatesOfManyFailingPortals: what is remembered of them ends, and is not looked through at each use of any key.
+// TestStatesOfManyFailingPortals: what is remembered of them ends, and is not looked through at
+// each use of any key.
 func TestStatesOfManyFailingPortals(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

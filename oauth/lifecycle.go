@@ -11,57 +11,64 @@ import (
 
 // Hooks is the application's own work when something happens to its installation on a portal. Each field may be nil.
 //
-// Everybody who opens a page of the application can send its events, because the page has the application token. What an event
-// says in e is confirmed for Installed, Uninstalled and Paid as told there, and is only its sender's word for Updated and
-// MethodConfirmed.
+// Everybody who opens a page of the application can send its events, because the page has the
+// application token. What an event says in e is confirmed for Installed, Uninstalled and Paid as
+// told there, and is only its sender's word for Updated and MethodConfirmed.
 //
 // A hook gets the installation as it is stored, after what the event says was taken over. It runs once for each event: a copy of
 // an event whose hook has succeeded does nothing, and after an error the hook runs again when the queue tries the delivery
 // again. What has succeeded is remembered in memory, of the latest 1,000 events: copies that meet another process, or this one
 // after a restart, run their hook again.
 type Hooks struct {
-	// Installed runs after an installation was verified and stored: the place to bind events. in.SetUpAt tells a new installation,
-	// for which it is zero until the hook has succeeded, from a repeated one. An application with pages gets the event only if
-	// it has bound it before BX24.installFinish; it should do the same work at its installation page too.
+	// Installed runs after an installation was verified and stored: the place to bind events.
+	// in.SetUpAt tells a new installation, for which it is zero until the hook has succeeded, from
+	// a repeated one. An application with pages gets the event only if it has bound it before
+	// BX24.installFinish; it should do the same work at its installation page too.
 	Installed func(ctx context.Context, in Installation, e event.AppInstall) error
 	// Updated runs after the application was updated on the portal. A new application token is stored by then.
 	Updated func(ctx context.Context, in Installation, e event.AppUpdate) error
-	// Uninstalled runs before the stored installation is deleted, once the portal or the OAuth server refuses its tokens for good.
-	// e.Clean tells whether the sender wants the application's data of the portal deleted. The installation is deleted only after
-	// the hook succeeded. Nobody confirms e.Clean.
+	// Uninstalled runs before the stored installation is deleted, once the portal or the OAuth
+	// server refuses its tokens for good. e.Clean tells whether the sender wants the application's
+	// data of the portal deleted. The installation is deleted only after the hook succeeded. Nobody
+	// confirms e.Clean.
 	Uninstalled func(ctx context.Context, in Installation, e event.AppUninstall) error
-	// Removed runs instead of Uninstalled when a call finds that the application is gone from the portal and no ONAPPUNINSTALL
-	// was handled, such as one that was sent while the process was down. Nobody says whether the data is to be deleted. The
-	// installation is deleted after the hook succeeded; after an error the hook runs again when another call finds the same. Its
+	// Removed runs instead of Uninstalled when a call finds that the application is gone from the
+	// portal and no ONAPPUNINSTALL was handled, such as one that was sent while the process was
+	// down. Nobody says whether the data is to be deleted. The installation is deleted after the
+	// hook succeeded; after an error the hook runs again when another call finds the same. Its
 	// context ends after five minutes.
 	Removed func(ctx context.Context, in Installation) error
-	// UserReady runs after the tokens of the application's system user were verified and stored, for [Portals.User] with
-	// user.UserID. It may run before the application itself is installed. Any user of the portal can send the event with
-	// tokens of their own, and nobody says which user is the system's: do as user only what any user may have done.
+	// UserReady runs after the tokens of the application's system user were verified and stored,
+	// for [Portals.User] with user.UserID. It may run before the application itself is installed.
+	// Any user of the portal can send the event with tokens of their own, and nobody says which
+	// user is the system's: do as user only what any user may have done.
 	UserReady func(ctx context.Context, user Installation) error
-	// Paid runs after the application was paid for, or its paid or trial period changed. e is what the portal said when it was
-	// asked, not what the event says.
+	// Paid runs after the application was paid for, or its paid or trial period changed. e is what
+	// the portal said when it was asked, not what the event says.
 	Paid func(ctx context.Context, in Installation, e event.AppPayment) error
-	// MethodConfirmed runs after the administrator allowed or refused a method that needs consent. Whether it is allowed, the
-	// next call of the method shows.
+	// MethodConfirmed runs after the administrator allowed or refused a method that needs consent.
+	// Whether it is allowed, the next call of the method shows.
 	MethodConfirmed func(ctx context.Context, in Installation, e event.AppMethodConfirm) error
 }
 
 // clockSkew is how far the clocks of this machine and of a portal may differ.
 const clockSkew = 5 * time.Minute
 
-// Lifecycle registers on mux what keeps stored installations in step with their portals, and the hooks. A
-// delivery that is not proven for this application, by p or by another verifier of it, changes nothing: see
-// [event.Delivery.ProvenFor].
+// Lifecycle registers on mux what keeps stored installations in step with their portals, and the
+// hooks. A delivery that is not proven for this application, by p or by another verifier of it,
+// changes nothing: see [event.Delivery.ProvenFor].
 //
-// It takes ONAPPINSTALL and ONAPPUPDATE, which bring application tokens; ONAPPUNINSTALL; ONAPPUSERREADY; and
-// ONAPPPAYMENT and ONAPPMETHODCONFIRM if they have a hook. Those that an application can bind join mux.Bindings. To handle one
-// of these events in another way, use event.On for each of them instead: a name has one handler.
+// It takes ONAPPINSTALL and ONAPPUPDATE, which bring application tokens; ONAPPUNINSTALL;
+// ONAPPUSERREADY; and ONAPPPAYMENT and ONAPPMETHODCONFIRM if they have a hook. Those that an
+// application can bind join mux.Bindings. To handle one of these events in another way, use
+// event.On for each of them instead: a name has one handler.
 //
-// Everybody who opens a page of the application can send a valid ONAPPUNINSTALL, so its word is not enough: the stored
-// token is tried, and the installation is deleted only when the portal or the OAuth server refuses it for good. If that cannot be
-// found out, the delivery is retried. An ONAPPUNINSTALL without a time, or older than the stored installation, is ignored. A
-// portal from which the application is found gone by any other call is treated the same way; see [Portals.Removed].
+// Everybody who opens a page of the application can send a valid ONAPPUNINSTALL, so its word is not
+// enough: the stored token is tried, and the installation is deleted only when the portal or the
+// OAuth server refuses it for good. If that cannot be found out, the delivery is retried. An
+// ONAPPUNINSTALL without a time, or older than the stored installation, is ignored. A portal from
+// which the application is found gone by any other call is treated the same way; see
+// [Portals.Removed].
 //
 // Source: https://apidocs.bitrix24.com/api-reference/common/events/index.html
 func (p *Portals) Lifecycle(mux *event.Mux, hooks Hooks) {
@@ -85,8 +92,9 @@ type lifecycle struct {
 	done    once
 }
 
-// provenOnly keeps away deliveries that are not proven for the application. Those of another application
-// that shares the handler are none of ours; any other is an error of whoever handed it on.
+// provenOnly keeps away deliveries that are not proven for the application. Those of another
+// application that shares the handler are none of ours; any other is an error of whoever handed it
+// on.
 func provenOnly[T any](
 	l *lifecycle, handle func(context.Context, *event.Delivery, T) error,
 ) func(context.Context, *event.Delivery, T) error {
@@ -158,8 +166,8 @@ func (l *lifecycle) uninstalled(ctx context.Context, d *event.Delivery, e event.
 	return p.forget(ctx, d.MemberID(), installedBy(in.InstalledAt))
 }
 
-// overtaken reports whether an uninstallation that was fired at a time came before the stored installation.
-// Both times are the portal's, if the installation was an event.
+// overtaken reports whether an uninstallation that was fired at a time came before the stored
+// installation. Both times are the portal's, if the installation was an event.
 func overtaken(fired time.Time, in Installation) bool {
 	if fired.IsZero() {
 		return true
@@ -191,7 +199,8 @@ func (l *lifecycle) userReady(ctx context.Context, d *event.Delivery, e event.Ap
 	})
 }
 
-// paid asks the portal what was paid for: everybody who opens a page of the application can send the event.
+// paid asks the portal what was paid for: everybody who opens a page of the application can send
+// the event.
 func (l *lifecycle) paid(ctx context.Context, d *event.Delivery, e event.AppPayment) error {
 	in, err := l.portals.access(ctx, l.portals.appKey(d.MemberID()))
 	if errors.Is(err, ErrNotFound) {

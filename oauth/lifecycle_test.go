@@ -371,8 +371,8 @@ func TestLifecycleWithAStoreOutOfOrder(t *testing.T) {
 	require.ErrorIs(t, mux.HandleEvent(t.Context(), happened(t, event.OnAppUninstall, nil)), oauth.ErrStore)
 }
 
-// TestForgedPayment: everybody who opens a page of the application can tell that it was paid for. The
-// portal is asked.
+// TestForgedPayment: everybody who opens a page of the application can tell that it was paid for.
+// The portal is asked.
 func TestForgedPayment(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {

@@ -7,9 +7,10 @@ import (
 	"sync"
 )
 
-// MemoryStore is a [Store] that forgets everything when the process ends: for tests and first steps.
-// The zero MemoryStore is ready. It is safe for concurrent use. Besides ErrNotFound and ErrConflict
-// its methods return the context's error, and refuse a key or a limit that [Store] does not allow.
+// MemoryStore is a [Store] that forgets everything when the process ends: for tests and first
+// steps. The zero MemoryStore is ready. It is safe for concurrent use. Besides ErrNotFound and
+// ErrConflict its methods return the context's error, and refuse a key or a limit that [Store] does
+// not allow.
 type MemoryStore struct {
 	mu      sync.Mutex
 	rows    map[Key]*memoryRow // pointers, since fmt may print what the map holds, and not follow those

@@ -20,10 +20,10 @@ import (
 	"github.com/b24events/b24events/oauth"
 )
 
-// The model: some processes share a store and work on one portal or two at random, while the store fails, hangs,
-// panics, and writes without saying so, and while the OAuth server fails before it does anything. It takes each refresh
-// token once, and its responses arrive. Then everything is well again, the processes shut down, and the
-// store must hold pairs that work. Run more of it with
+// The model: some processes share a store and work on one portal or two at random, while the store
+// fails, hangs, panics, and writes without saying so, and while the OAuth server fails before it
+// does anything. It takes each refresh token once, and its responses arrive. Then everything is
+// well again, the processes shut down, and the store must hold pairs that work. Run more of it with
 //
 //	go test ./oauth -run TestModel -oauth.seeds 5000
 //
@@ -199,7 +199,8 @@ func (p *replica) answer(r sent) (status int, body string) {
 	return 200, pair(access, next, map[string]any{"member_id": h.member, "user_id": h.user})
 }
 
-// disturb is what happens to an operation of the store before it runs; after tells what to do once it has.
+// disturb is what happens to an operation of the store before it runs; after tells what to do once
+// it has.
 func (p *replica) disturb(ctx context.Context) (after func() error, err error) {
 	fine := func() error { return nil }
 	p.mu.Lock()
@@ -377,7 +378,8 @@ func runModel(t *testing.T, seed uint64, processes int) {
 		dice: &dice{rng: rand.New(rand.NewPCG(seed, uint64(processes)))}, t: t, //nolint:gosec // a model, not a secret
 		members: 1 + int(seed/2%2), inner: oauth.NewMemoryStore(), authority: &authority{live: make(map[string]holder)},
 	}
-	// Of two processes, one cannot know that what it wrote without learning it was used up and forgotten by the other.
+	// Of two processes, one cannot know that what it wrote without learning it was used up and
+	// forgotten by the other.
 	m.honest = processes > 1 && seed%2 == 0
 	m.forgets = processes == 1 || m.honest
 	var all sync.WaitGroup
@@ -449,7 +451,8 @@ func (m *model) judgeDeeds(t *testing.T, member string, in oauth.Installation, k
 			done = append(done, d)
 		}
 	}
-	// undone reports whether something of a kind may have come after a deed, so that it need not show.
+	// undone reports whether something of a kind may have come after a deed, so that it need not
+	// show.
 	undone := func(d deed, kind string) bool {
 		for _, other := range done {
 			end := other.end

@@ -10,13 +10,15 @@ import (
 // moveEvery is how often, at most, the OAuth server is asked for the address of a portal.
 const moveEvery = time.Minute
 
-// Moved gets the REST address to which a portal's stored address redirects, as that of a renamed portal does. It asks the
-// OAuth server where the portal is, which sends nothing to the new address, and stores that address only if the OAuth
-// server names it too. Package rest calls Moved by itself and then repeats its call.
+// Moved gets the REST address to which a portal's stored address redirects, as that of a renamed
+// portal does. It asks the OAuth server where the portal is, which sends nothing to the new
+// address, and stores that address only if the OAuth server names it too. Package rest calls Moved
+// by itself and then repeats its call.
 //
-// It returns nil when [Portals.Access] now returns the address; [ErrEndpoint] when it is no address /rest/ over https;
-// [ErrUnverified] when the OAuth server names another one, after which it is not asked for this portal again for a minute;
-// or what [Portals.Access] returns. On error nothing is stored.
+// It returns nil when [Portals.Access] now returns the address; [ErrEndpoint] when it is no address
+// /rest/ over https; [ErrUnverified] when the OAuth server names another one, after which it is not
+// asked for this portal again for a minute; or what [Portals.Access] returns. On error nothing is
+// stored.
 //
 // Source: https://apidocs.bitrix24.com/settings/how-to-call-rest-api/change-domen.html
 func (p *Portals) Moved(ctx context.Context, memberID, endpoint string) error {
@@ -99,8 +101,8 @@ func (p *Portals) locate(ctx context.Context, key Key, in Installation) (string,
 	return renewed.ClientEndpoint, err
 }
 
-// movedLately returns the error of an address that was not confirmed a short while ago. It holds for the
-// portal, whatever the address: redirects to many addresses cost no more than to one.
+// movedLately returns the error of an address that was not confirmed a short while ago. It holds
+// for the portal, whatever the address: redirects to many addresses cost no more than to one.
 func (p *Portals) movedLately(key Key) error {
 	p.keys.mu.Lock()
 	defer p.keys.mu.Unlock()

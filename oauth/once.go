@@ -5,7 +5,8 @@ import (
 	"sync"
 )
 
-// maxDone is how many keys a once remembers. Lifecycle events are rare, and copies come soon after one another.
+// maxDone is how many keys a once remembers. Lifecycle events are rare, and copies come soon after
+// one another.
 const maxDone = 1000
 
 // once lets work succeed once for a key. The zero once is ready.

@@ -35,9 +35,9 @@ type config struct {
 // DefaultRotationWindow is how long the previous application token is accepted after a rotation.
 const DefaultRotationWindow = time.Hour
 
-// WithRotationWindow sets how long events with a portal's previous application token are accepted after a
-// verified installation or update brought a new one. The default is [DefaultRotationWindow]; 0 ends the
-// previous token at once.
+// WithRotationWindow sets how long events with a portal's previous application token are accepted
+// after a verified installation or update brought a new one. The default is
+// [DefaultRotationWindow]; 0 ends the previous token at once.
 func WithRotationWindow(d time.Duration) Option {
 	return func(cfg *config) error {
 		if d < 0 {
@@ -48,9 +48,9 @@ func WithRotationWindow(d time.Duration) Option {
 	}
 }
 
-// WithExclusiveStore tells that no other process uses the store, as when the program holds a lock on it. A
-// refused refresh token is then void at once, instead of after three minutes in which another process could
-// store its successor. A [MemoryStore] is always exclusive.
+// WithExclusiveStore tells that no other process uses the store, as when the program holds a lock
+// on it. A refused refresh token is then void at once, instead of after three minutes in which
+// another process could store its successor. A [MemoryStore] is always exclusive.
 func WithExclusiveStore() Option {
 	return func(cfg *config) error {
 		cfg.alone = true
@@ -58,9 +58,10 @@ func WithExclusiveStore() Option {
 	}
 }
 
-// WithRefreshLock makes processes that share a store renew a token one at a time, so that a renewal costs one request of
-// all of them together instead of one of each. It is an economy: tokens are safe without it. The leaser of package offline
-// fits. When the lock fails, or another process has it for longer than ten seconds, renewals go on without it.
+// WithRefreshLock makes processes that share a store renew a token one at a time, so that a renewal
+// costs one request of all of them together instead of one of each. It is an economy: tokens are
+// safe without it. The leaser of package offline fits. When the lock fails, or another process has
+// it for longer than ten seconds, renewals go on without it.
 func WithRefreshLock(l Locker) Option {
 	return func(cfg *config) error {
 		if l == nil {
@@ -84,10 +85,10 @@ func WithHosts(hosts ...string) Option {
 	}
 }
 
-// WithInsecureHTTP allows http endpoints, of OAuth servers and of portals, on loopback addresses and on the
-// hosts named, each as host for every port or as host:port. Tokens then travel in the clear: it is for fake
-// portals in tests and for development. An OAuth server must be on the allow list all the same; see
-// [WithHosts]. The option of the same name in package rest means the same.
+// WithInsecureHTTP allows http endpoints, of OAuth servers and of portals, on loopback addresses
+// and on the hosts named, each as host for every port or as host:port. Tokens then travel in the
+// clear: it is for fake portals in tests and for development. An OAuth server must be on the allow
+// list all the same; see [WithHosts]. The option of the same name in package rest means the same.
 func WithInsecureHTTP(hosts ...string) Option {
 	return func(cfg *config) error {
 		plain, err := plainhttp.New(hosts...)

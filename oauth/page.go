@@ -14,9 +14,9 @@ import (
 // OAuth server has them; nothing is stored, and the application's own tokens stay as they are. Everything else that a page
 // posts, such as its placement, is only what the browser says.
 //
-// The portal must be known. VerifyPage returns [ErrNotFound] where it is not; [ErrUnverified] where the tokens are not confirmed
-// or have expired; or [ErrTemporary], [ErrBusy], [ErrCredentials] or [ErrStore] when it could not tell. It asks once for each
-// page: keep a session if pages are many.
+// The portal must be known. VerifyPage returns [ErrNotFound] where it is not; [ErrUnverified] where
+// the tokens are not confirmed or have expired; or [ErrTemporary], [ErrBusy], [ErrCredentials] or
+// [ErrStore] when it could not tell. It asks once for each page: keep a session if pages are many.
 //
 // Source: https://apidocs.bitrix24.com/settings/oauth/simple-way.html
 func (p *Portals) VerifyPage(ctx context.Context, auth event.Auth) (Installation, error) {
@@ -33,8 +33,8 @@ func (p *Portals) VerifyPage(ctx context.Context, auth event.Auth) (Installation
 	return in, err
 }
 
-// checkPage looks at the access token of a page, which spends nothing, and asks the portal for its user
-// when the OAuth server does not say.
+// checkPage looks at the access token of a page, which spends nothing, and asks the portal for its
+// user when the OAuth server does not say.
 func (p *Portals) checkPage(ctx context.Context, claim event.Auth) (Installation, error) {
 	app, at, err := p.claimOfKnown(ctx, opPage, claim)
 	if err != nil {

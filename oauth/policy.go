@@ -11,8 +11,8 @@ import (
 	"github.com/b24events/b24events/event"
 )
 
-// Claim is an installation that the OAuth server has confirmed, before it is stored. The function of
-// [WithInstallPolicy] decides on it.
+// Claim is an installation that the OAuth server has confirmed, before it is stored. The function
+// of [WithInstallPolicy] decides on it.
 type Claim struct {
 	MemberID string // the portal
 	UserID   int64  // whose tokens they are; 0 if the OAuth server does not say
@@ -21,12 +21,13 @@ type Claim struct {
 	administrator func(ctx context.Context) (bool, error)
 }
 
-// Administrator asks the portal, by the method user.admin with the token of the claim, whether its user may
-// manage the settings of applications. It returns [ErrUnverified] when the portal refuses the token, and
-// [ErrTemporary] when the portal does not respond as it should.
+// Administrator asks the portal, by the method user.admin with the token of the claim, whether its
+// user may manage the settings of applications. It returns [ErrUnverified] when the portal refuses
+// the token, and [ErrTemporary] when the portal does not respond as it should.
 func (c *Claim) Administrator(ctx context.Context) (bool, error) { return c.administrator(ctx) }
 
-// AdministratorsOnly is the default of [WithInstallPolicy]: it allows a claim whose user is an administrator.
+// AdministratorsOnly is the default of [WithInstallPolicy]: it allows a claim whose user is an
+// administrator.
 func AdministratorsOnly(ctx context.Context, c *Claim) error {
 	admin, err := c.Administrator(ctx)
 	if err != nil {
@@ -38,14 +39,15 @@ func AdministratorsOnly(ctx context.Context, c *Claim) error {
 	return nil
 }
 
-// AnyUser is a policy for [WithInstallPolicy] that allows everybody. Every user of a portal who opens the
-// application can then make their own tokens those of the application, and pick its application token.
+// AnyUser is a policy for [WithInstallPolicy] that allows everybody. Every user of a portal who
+// opens the application can then make their own tokens those of the application, and pick its
+// application token.
 func AnyUser(context.Context, *Claim) error { return nil }
 
 // WithInstallPolicy decides whose tokens may become an application's own. allow is called for each
-// installation that the OAuth server has confirmed, before it is stored or replaces a stored one. An error
-// refuses it, as an [ErrUnverified]; one that is an [ErrTemporary] says that allow could not tell. The
-// default is [AdministratorsOnly].
+// installation that the OAuth server has confirmed, before it is stored or replaces a stored one.
+// An error refuses it, as an [ErrUnverified]; one that is an [ErrTemporary] says that allow could
+// not tell. The default is [AdministratorsOnly].
 func WithInstallPolicy(allow func(ctx context.Context, c *Claim) error) Option {
 	return func(cfg *config) error {
 		if allow == nil {
@@ -84,8 +86,8 @@ func (p *Portals) administrator(ctx context.Context, a answer) (bool, error) {
 	return truthy(result), nil
 }
 
-// payment asks a portal how an application is paid for, with the stored token, and writes it over what an
-// event says of that.
+// payment asks a portal how an application is paid for, with the stored token, and writes it over
+// what an event says of that.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/common/system/app-info.html
 func (p *Portals) payment(ctx context.Context, in Installation, e event.AppPayment) (event.AppPayment, error) {
@@ -126,8 +128,8 @@ func (p *Portals) profile(ctx context.Context, endpoint string, access event.Sec
 	return integer(object["ID"]), nil
 }
 
-// askPortal calls a method of a portal. It returns [ErrUnverified] when the portal refuses the token, with
-// the portal's code, and [ErrTemporary] when it does not respond as it should.
+// askPortal calls a method of a portal. It returns [ErrUnverified] when the portal refuses the
+// token, with the portal's code, and [ErrTemporary] when it does not respond as it should.
 func (p *Portals) askPortal(ctx context.Context, method, endpoint string, access event.Secret) (any, error) {
 	at, err := p.server.hosts.portal(endpoint)
 	if err != nil {
@@ -154,8 +156,8 @@ func (p *Portals) askPortal(ctx context.Context, method, endpoint string, access
 	return nil, err
 }
 
-// portalTimeout bounds one request to a portal, and portalLimit all tries: somebody waits for them at the
-// other end of a webhook.
+// portalTimeout bounds one request to a portal, and portalLimit all tries: somebody waits for them
+// at the other end of a webhook.
 const (
 	portalTimeout = 8 * time.Second
 	portalLimit   = 14 * time.Second

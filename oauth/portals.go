@@ -44,9 +44,9 @@ const (
 	keyStack    = "stack"
 )
 
-// Portals holds the application's access to portals: it verifies installations, stores them, hands out access tokens and
-// renews them. It is a webhook.Verifier, a webhook.TokenLookup, a rest.Credentials, a rest.Mover and a
-// rest.Remover.
+// Portals holds the application's access to portals: it verifies installations, stores them, hands
+// out access tokens and renews them. It is a webhook.Verifier, a webhook.TokenLookup, a
+// rest.Credentials, a rest.Mover and a rest.Remover.
 //
 // It is safe for concurrent use, and several processes may share a store. Make one for the life of the process.
 type Portals struct {
@@ -123,9 +123,9 @@ func (p *Portals) Installation(ctx context.Context, memberID string) (Installati
 	return r.in.clone(), err
 }
 
-// ApplicationTokens returns the tokens that authenticate a portal's events: the current one, for a while
-// after a rotation the one before, and those of [Portals.AddApplicationToken]. It returns nothing, and no
-// error, for a portal that is not known.
+// ApplicationTokens returns the tokens that authenticate a portal's events: the current one, for a
+// while after a rotation the one before, and those of [Portals.AddApplicationToken]. It returns
+// nothing, and no error, for a portal that is not known.
 func (p *Portals) ApplicationTokens(ctx context.Context, memberID string) ([]event.Secret, error) {
 	in, err := p.Installation(ctx, memberID)
 	if errors.Is(err, ErrNotFound) {
@@ -139,8 +139,8 @@ func (p *Portals) ApplicationTokens(ctx context.Context, memberID string) ([]eve
 
 // UnsavedError tells what [Portals.Shutdown] could not write. It is an [ErrStore].
 type UnsavedError struct {
-	// Installations are the newest tokens of each key. Nobody else has them: without them the portals must be
-	// authorized again.
+	// Installations are the newest tokens of each key. Nobody else has them: without them the
+	// portals must be authorized again.
 	Installations map[Key]Installation
 	Err           error // why the wait ended, or the store's last error
 }
@@ -156,10 +156,11 @@ func (e *UnsavedError) Is(target error) bool { return target == ErrStore }
 // Unwrap returns the error behind it.
 func (e *UnsavedError) Unwrap() error { return e.Err }
 
-// Shutdown waits for renewals and installations under way, and writes the tokens that the store could not
-// take so far. When ctx ends, it stops waiting. It returns nil when everything is stored; an [*UnsavedError]
-// with the tokens that are not; or the context's error when work is still under way. Call it after
-// everything that uses p has stopped; what comes later and needs a renewal gets [ErrShutdown].
+// Shutdown waits for renewals and installations under way, and writes the tokens that the store
+// could not take so far. When ctx ends, it stops waiting. It returns nil when everything is stored;
+// an [*UnsavedError] with the tokens that are not; or the context's error when work is still under
+// way. Call it after everything that uses p has stopped; what comes later and needs a renewal gets
+// [ErrShutdown].
 func (p *Portals) Shutdown(ctx context.Context) error {
 	idle := p.flights.close()
 	var failure error

@@ -17,21 +17,23 @@ type record struct {
 	unsaved *unsaved
 }
 
-// unsaved is an installation that is to be written, or that the store could not take so far. Nothing in it
-// changes once it is shared.
+// unsaved is an installation that is to be written, or that the store could not take so far.
+// Nothing in it changes once it is shared.
 type unsaved struct {
 	in      Installation
 	version Version // of the record that it replaces; empty creates
-	// supersedes are the refresh tokens that this one follows. A stored record with one of them is older.
+	// supersedes are the refresh tokens that this one follows. A stored record with one of them is
+	// older.
 	supersedes []event.Secret
-	// install tells a verified installation, which replaces whatever an earlier one left, from a renewal, which
-	// only replaces the tokens that it has spent.
+	// install tells a verified installation, which replaces whatever an earlier one left, from a
+	// renewal, which only replaces the tokens that it has spent.
 	install bool
-	// later tells that it comes after whatever has happened to the key, as an installation does that was
-	// verified just now. Anything else is void if the key is forgotten meanwhile.
+	// later tells that it comes after whatever has happened to the key, as an installation does
+	// that was verified just now. Anything else is void if the key is forgotten meanwhile.
 	later bool
-	// fresh tells that nothing was stored when it came to be, and seen that something was stored since, such
-	// as itself by a try that seemed to fail. If that is gone again, the key was forgotten.
+	// fresh tells that nothing was stored when it came to be, and seen that something was stored
+	// since, such as itself by a try that seemed to fail. If that is gone again, the key was
+	// forgotten.
 	fresh, seen bool
 
 	edited  bool // it was changed after the last try to write it
@@ -45,7 +47,8 @@ const (
 	loadTimeout  = 5 * time.Second
 	// rewriteAfter is how often, at most, access to a portal tries again to write what the store could not take.
 	rewriteAfter = time.Second
-	// installSkew is how far the clocks of two processes may differ that store installations of one portal.
+	// installSkew is how far the clocks of two processes may differ that store installations of one
+	// portal.
 	installSkew = time.Minute
 )
 
@@ -75,8 +78,8 @@ func (p *Portals) load(ctx context.Context, key Key) (record, error) {
 	return record{in: in, version: version}, nil
 }
 
-// loadStored reads the store, and bounds how long it may take: whoever has the turn of a key keeps others
-// waiting.
+// loadStored reads the store, and bounds how long it may take: whoever has the turn of a key keeps
+// others waiting.
 func (p *Portals) loadStored(ctx context.Context, key Key) (Installation, Version, error) {
 	ctx, cancel := context.WithTimeout(ctx, loadTimeout)
 	defer cancel()
@@ -98,8 +101,8 @@ func (p *Portals) loadSoon(ctx context.Context, key Key) (record, error) {
 	return p.load(ctx, key)
 }
 
-// onto returns the installation to write when found is stored instead of the version that u replaces, and
-// false when the stored one, or its absence, is to stay.
+// onto returns the installation to write when found is stored instead of the version that u
+// replaces, and false when the stored one, or its absence, is to stay.
 func (u *unsaved) onto(found Installation, known bool) (Installation, bool) {
 	switch {
 	case !known && u.seen && !u.later:
@@ -126,8 +129,8 @@ func (u *unsaved) onto(found Installation, known bool) (Installation, bool) {
 	}
 }
 
-// skew is how much later another installation may seem to be than this one, and give way to it all the same.
-// One that has been waiting in memory gives way itself.
+// skew is how much later another installation may seem to be than this one, and give way to it all
+// the same. One that has been waiting in memory gives way itself.
 func (u *unsaved) skew() time.Duration {
 	if u.later {
 		return installSkew
@@ -135,10 +138,10 @@ func (u *unsaved) skew() time.Duration {
 	return 0
 }
 
-// write puts an installation into the store and returns what is stored afterwards, which may be the work
-// of another process. When the store fails, the installation is kept in memory and returned with
-// unsaved set: its tokens are the only ones that work. It is kept before the store is asked, so that a
-// store that panics does not lose it. The caller has the turn of the key.
+// write puts an installation into the store and returns what is stored afterwards, which may be the
+// work of another process. When the store fails, the installation is kept in memory and returned
+// with unsaved set: its tokens are the only ones that work. It is kept before the store is asked,
+// so that a store that panics does not lose it. The caller has the turn of the key.
 func (p *Portals) write(ctx context.Context, s *keyState, u unsaved, tries int) (record, error) {
 	if u.later {
 		u.forgets = p.keys.forgets(s)
@@ -200,8 +203,8 @@ func (p *Portals) deleteSoon(ctx context.Context, key Key, version Version) erro
 	return p.store.Delete(ctx, key, version)
 }
 
-// tryWrite writes once. It reports whether that ended the matter. When another version was in the way, u
-// is based on that one.
+// tryWrite writes once. It reports whether that ended the matter. When another version was in the
+// way, u is based on that one.
 func (p *Portals) tryWrite(ctx context.Context, key Key, u *unsaved) (done bool, written record, err error) {
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
@@ -242,7 +245,8 @@ func (p *Portals) flush(ctx context.Context, s *keyState, tries int) (record, er
 	return p.write(ctx, s, *u, tries)
 }
 
-// change edits what is known under a key, when edit finds something to do. edit may run several times.
+// change edits what is known under a key, when edit finds something to do. edit may run several
+// times.
 func (p *Portals) change(ctx context.Context, key Key, edit func(*Installation) bool) (Installation, error) {
 	ctx, cancel := context.WithTimeout(ctx, flightTimeout) // others wait for the turn
 	defer cancel()

@@ -14,27 +14,28 @@ const (
 	maxParameter = 512
 )
 
-// Code is an authorization code, which a portal gives the browser of a user who allows the application to
-// act for them. It lives for 30 seconds and works once.
+// Code is an authorization code, which a portal gives the browser of a user who allows the
+// application to act for them. It lives for 30 seconds and works once.
 type Code struct {
 	Code event.Secret
-	// ServerDomain is the redirect's parameter server_domain. It must be on the allow list; empty means
-	// oauth.bitrix.info.
+	// ServerDomain is the redirect's parameter server_domain. It must be on the allow list; empty
+	// means oauth.bitrix.info.
 	ServerDomain string
-	// Domain is the host of the portal that was asked. A code of another portal is refused. Empty admits every
-	// portal, which is only right when no browser was involved.
+	// Domain is the host of the portal that was asked. A code of another portal is refused. Empty
+	// admits every portal, which is only right when no browser was involved.
 	Domain string
 }
 
-// RedirectHandler serves the redirect address in the application's settings, to which a portal sends its
-// user back with an authorization code. It checks the redirect against what [States.Authorize] kept in the
-// browser's session, trades the code by exchange, which is [Portals.Exchange] for the application's own
-// tokens or [Portals.ExchangeUser] for the user's, and lets done answer the browser, with an installation
-// or an error.
+// RedirectHandler serves the redirect address in the application's settings, to which a portal
+// sends its user back with an authorization code. It checks the redirect against what
+// [States.Authorize] kept in the browser's session, trades the code by exchange, which is
+// [Portals.Exchange] for the application's own tokens or [Portals.ExchangeUser] for the user's, and
+// lets done answer the browser, with an installation or an error.
 //
-// A redirect that was not begun in this session, that comes from another portal than the one asked, or that
-// lacks a parameter or has it twice, is an [ErrRedirect]. Besides, done gets the errors of exchange. Nothing
-// in the request may be shown to the user as it is. Other methods than GET are answered 405, without done.
+// A redirect that was not begun in this session, that comes from another portal than the one asked,
+// or that lacks a parameter or has it twice, is an [ErrRedirect]. Besides, done gets the errors of
+// exchange. Nothing in the request may be shown to the user as it is. Other methods than GET are
+// answered 405, without done.
 //
 // Source: https://apidocs.bitrix24.com/settings/oauth/index.html
 func RedirectHandler(

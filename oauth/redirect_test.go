@@ -208,7 +208,8 @@ func TestRedirectHandler(t *testing.T) {
 	}
 }
 
-// TestStatesThatNobodyBegan: no text that a request, another application or another time brings passes for a session's.
+// TestStatesThatNobodyBegan: no text that a request, another application or another time brings
+// passes for a session's.
 func TestStatesThatNobodyBegan(t *testing.T) {
 	t.Parallel()
 	portals := scripted(t, oauth.NewMemoryStore(), counting())
@@ -247,7 +248,8 @@ func TestStateRunsOut(t *testing.T) {
 	})
 }
 
-// TestCodeOfAnotherPortal: a victim who was sent to a portal of an attacker's choice comes back with the attacker's code.
+// TestCodeOfAnotherPortal: a victim who was sent to a portal of an attacker's choice comes back
+// with the attacker's code.
 func TestCodeOfAnotherPortal(t *testing.T) {
 	t.Parallel()
 	store := oauth.NewMemoryStore()

@@ -10,15 +10,17 @@ import (
 )
 
 const (
-	// refreshLockTTL is longer than a renewal takes, and short enough for others when its process dies.
+	// refreshLockTTL is longer than a renewal takes, and short enough for others when its process
+	// dies.
 	refreshLockTTL = 20 * time.Second
-	// refreshLockWait is how long a renewal waits for another process. Tokens are safe without the lock.
+	// refreshLockWait is how long a renewal waits for another process. Tokens are safe without the
+	// lock.
 	refreshLockWait = 10 * time.Second
 	refreshLockPoll = 100 * time.Millisecond
 )
 
-// refreshLock waits until no other process renews the key, when there is a lock for that. release never
-// fails. The error is the context's.
+// refreshLock waits until no other process renews the key, when there is a lock for that. release
+// never fails. The error is the context's.
 func (p *Portals) refreshLock(ctx context.Context, key Key) (release func(), err error) {
 	if p.locker == nil {
 		return func() {}, nil

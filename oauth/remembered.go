@@ -9,13 +9,15 @@ import (
 )
 
 const (
-	// rememberFor is how long the answer to a spent refresh token is kept whose claim could not be judged.
+	// rememberFor is how long the answer to a spent refresh token is kept whose claim could not be
+	// judged.
 	rememberFor   = 10 * time.Minute
 	maxRemembered = 1000
 )
 
-// answers keeps what the OAuth server gave for refresh tokens of claims that could not be judged, because
-// the portal did not respond. The token is spent, so the claim cannot be proven again. The zero answers are ready.
+// answers keeps what the OAuth server gave for refresh tokens of claims that could not be judged,
+// because the portal did not respond. The token is spent, so the claim cannot be proven again. The
+// zero answers are ready.
 type answers struct {
 	mu sync.Mutex
 	by map[[sha256.Size]byte]*remembered // pointers, since fmt may print what the map holds

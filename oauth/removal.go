@@ -10,10 +10,11 @@ import (
 )
 
 const (
-	// confirmAgain is how long an uninstallation waits that could not be confirmed. It is longer than a
-	// refusal by the OAuth server takes to become final.
+	// confirmAgain is how long an uninstallation waits that could not be confirmed. It is longer
+	// than a refusal by the OAuth server takes to become final.
 	confirmAgain = judgeAfter + 10*time.Second
-	// removedEvery is how often, at most, a portal is asked whether the application is gone from it.
+	// removedEvery is how often, at most, a portal is asked whether the application is gone from
+	// it.
 	removedEvery = time.Minute
 	// removedTimeout bounds the hook of a removal.
 	removedTimeout = 5 * time.Minute
@@ -50,12 +51,12 @@ func (r *removals) due(memberID string) (hooks []*lifecycle, ok bool) {
 	return r.hooks, true
 }
 
-// Removed is called when a portal answered a call with a code that says that the application is not there
-// any more, such as APPLICATION_NOT_FOUND. Package rest calls it by itself, and so does a renewal that the
-// OAuth server refuses because the application is not installed. In the background it tries the
-// stored token, at most once a minute for a portal. If that is refused for good, it runs [Hooks.Removed] of
-// each [Portals.Lifecycle] and then forgets the portal, so that what is queued for it ends at once with
-// [ErrNotFound]. It returns at once.
+// Removed is called when a portal answered a call with a code that says that the application is not
+// there any more, such as APPLICATION_NOT_FOUND. Package rest calls it by itself, and so does a
+// renewal that the OAuth server refuses because the application is not installed. In the background
+// it tries the stored token, at most once a minute for a portal. If that is refused for good, it
+// runs [Hooks.Removed] of each [Portals.Lifecycle] and then forgets the portal, so that what is
+// queued for it ends at once with [ErrNotFound]. It returns at once.
 func (p *Portals) Removed(ctx context.Context, memberID, code string) {
 	if meansGone(code) && validMemberID(memberID) {
 		p.suspectRemoval(ctx, memberID)
@@ -73,7 +74,8 @@ func (p *Portals) suspectRemoval(ctx context.Context, memberID string) {
 	})
 }
 
-// checkRemoval finds out whether the application is gone from a portal, and then forgets the portal.
+// checkRemoval finds out whether the application is gone from a portal, and then forgets the
+// portal.
 func (p *Portals) checkRemoval(ctx context.Context, memberID string, hooks []*lifecycle) error {
 	in, err := p.Installation(ctx, memberID)
 	if err != nil {
@@ -105,8 +107,9 @@ func (p *Portals) checkRemoval(ctx context.Context, memberID string, hooks []*li
 	return p.forget(ctx, memberID, installedBy(in.InstalledAt))
 }
 
-// gone tries the stored token of a portal once, and renews it if it has expired. It reports true when the
-// application is refused for good, false when the token works, and an error when it could not find out.
+// gone tries the stored token of a portal once, and renews it if it has expired. It reports true
+// when the application is refused for good, false when the token works, and an error when it could
+// not find out.
 func (p *Portals) gone(ctx context.Context, in Installation) (bool, error) {
 	if in.AccessToken != "" { // also an expired one: a portal without the application may say so first
 		gone, settled, err := p.refusesApp(ctx, in)
@@ -124,7 +127,8 @@ func (p *Portals) gone(ctx context.Context, in Installation) (bool, error) {
 	case errors.As(err, &e) && e.Kind == ErrReauthorize && e.Code != "": // the OAuth server's word, not ours
 		return true, nil
 	case errors.As(err, &e) && e.Kind == ErrCredentials && p.server.acceptedSince(p.keys.refusedSince(key)):
-		// The code also means a wrong client secret. Another portal's renewal has ruled that out since.
+		// The code also means a wrong client secret. Another portal's renewal has ruled that out
+		// since.
 		return true, nil
 	case err != nil:
 		return false, err
@@ -155,12 +159,12 @@ func (p *Portals) refusesApp(ctx context.Context, in Installation) (gone, settle
 	}
 }
 
-// notInstalled reports whether the OAuth server may have refused a renewal because the application is not on
-// the portal any more. Its codes have other reasons too.
+// notInstalled reports whether the OAuth server may have refused a renewal because the application
+// is not on the portal any more. Its codes have other reasons too.
 func notInstalled(e *Error) bool {
 	return e.Kind == ErrCredentials || (e.Kind == ErrReauthorize && strings.EqualFold(e.Code, "error_oauth"))
 }
 
-// meansGone reports whether a portal's code says that the application is not there. A portal on premise
-// whose site is closed says PORTAL_DELETED as well, so that one does not count.
+// meansGone reports whether a portal's code says that the application is not there. A portal on
+// premise whose site is closed says PORTAL_DELETED as well, so that one does not count.
 func meansGone(code string) bool { return strings.EqualFold(code, "APPLICATION_NOT_FOUND") }

@@ -16,7 +16,8 @@ import (
 // tokenOnly is a portal that refuses the token, and says nothing of the application.
 func tokenOnly(string, sent) (int, string) { return 401, `{"error":"expired_token"}` }
 
-// uninstalls hands an uninstallation to the lifecycle, and returns how it ended and whether the hook ran.
+// uninstalls hands an uninstallation to the lifecycle, and returns how it ended and whether the
+// hook ran.
 func uninstalls(t *testing.T, portals *oauth.Portals) (outcome event.Outcome, hook bool) {
 	t.Helper()
 	mux := event.NewMux()
@@ -37,8 +38,8 @@ func TestUninstallWithoutRefreshToken(t *testing.T) {
 	load(t, store, member)
 }
 
-// TestUninstallWithWrongSecret: the client secret was changed while the process runs. That looks like an
-// application that is not installed, until the OAuth server takes the secret again.
+// TestUninstallWithWrongSecret: the client secret was changed while the process runs. That looks
+// like an application that is not installed, until the OAuth server takes the secret again.
 func TestUninstallWithWrongSecret(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -97,8 +98,8 @@ func TestUninstallOfARenamedPortal(t *testing.T) {
 	requireEmpty(t, store, member)
 }
 
-// TestUninstallOvertakenByAnInstallation: the application is installed again while the hook of its removal
-// runs, and the store cannot take that.
+// TestUninstallOvertakenByAnInstallation: the application is installed again while the hook of its
+// removal runs, and the store cannot take that.
 func TestUninstallOvertakenByAnInstallation(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

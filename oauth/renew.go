@@ -15,15 +15,15 @@ const (
 	// expirySkew is how far past its end a token must be before it is renewed without asking the portal. Bitrix24 wants
 	// renewals after expired_token, not by the clock.
 	expirySkew = 10 * time.Second
-	// judgeAfter is how long a refused refresh token must stay in the store before the refusal is final. Another
-	// process may have spent the token and be about to write its successor.
+	// judgeAfter is how long a refused refresh token must stay in the store before the refusal is
+	// final. Another process may have spent the token and be about to write its successor.
 	judgeAfter = 3 * time.Minute
 	// adoptTries is how often the store is read for that successor at once, over about 1.5 seconds.
 	adoptTries = 6
 )
 
-// Access returns the REST address of a portal and an access token for the application. It renews the
-// token only when its time has clearly passed; otherwise that is left to [Portals.Renew].
+// Access returns the REST address of a portal and an access token for the application. It renews
+// the token only when its time has clearly passed; otherwise that is left to [Portals.Renew].
 //
 // It returns [ErrNotFound], [ErrReauthorize], [ErrCredentials], [ErrPayment], [ErrTemporary] or [ErrStore].
 func (p *Portals) Access(ctx context.Context, memberID string) (endpoint, token string, err error) {
@@ -45,14 +45,15 @@ func (p *Portals) access(ctx context.Context, key Key) (Installation, error) {
 	return r.in, nil
 }
 
-// Renew returns access after the portal answered expired_token to the access token refused. When another
-// caller, or another process, has replaced that token in the meantime, it returns the replacement. All
-// callers of a process share one renewal, which goes on when they leave.
+// Renew returns access after the portal answered expired_token to the access token refused. When
+// another caller, or another process, has replaced that token in the meantime, it returns the
+// replacement. All callers of a process share one renewal, which goes on when they leave.
 //
-// It returns what [Portals.Access] returns. A refusal by the OAuth server is an [ErrReauthorize] only after
-// the refused refresh token has stayed in the store for three minutes; until then it is an
-// [ErrTemporary], because another process may have used the token and be about to store the new one. After
-// a failure the OAuth server is not asked again for the portal for a second, then two, up to a minute.
+// It returns what [Portals.Access] returns. A refusal by the OAuth server is an [ErrReauthorize]
+// only after the refused refresh token has stayed in the store for three minutes; until then it is
+// an [ErrTemporary], because another process may have used the token and be about to store the new
+// one. After a failure the OAuth server is not asked again for the portal for a second, then two,
+// up to a minute.
 //
 // Source: https://apidocs.bitrix24.com/settings/oauth/auto-renewal.html
 func (p *Portals) Renew(ctx context.Context, memberID, refused string) (endpoint, token string, err error) {
@@ -166,8 +167,8 @@ func (p *Portals) refresh(ctx context.Context, key Key, in Installation) (answer
 	return a, err
 }
 
-// refreshFailed decides what a failed renewal means. It returns the tokens of another process when that
-// has renewed them.
+// refreshFailed decides what a failed renewal means. It returns the tokens of another process when
+// that has renewed them.
 func (p *Portals) refreshFailed(ctx context.Context, s *keyState, r record, failure error) (Installation, error) {
 	spent := r.in.RefreshToken
 	refused, _ := p.keys.held(s, spent)
@@ -204,8 +205,9 @@ func (p *Portals) refreshFailed(ctx context.Context, s *keyState, r record, fail
 	return Installation{}, failure
 }
 
-// successor looks in the store for the pair of another process that has used the same refresh token. That
-// process may still be writing. It returns an error when the store could not be read, or holds nothing.
+// successor looks in the store for the pair of another process that has used the same refresh
+// token. That process may still be writing. It returns an error when the store could not be read,
+// or holds nothing.
 func (p *Portals) successor(ctx context.Context, s *keyState, spent event.Secret) (in Installation, found bool, err error) {
 	for try := range adoptTries {
 		if wait(ctx, backoff(try)) != nil && try > 0 {
@@ -241,14 +243,15 @@ func (p *Portals) superseded(s *keyState, stored, spent event.Secret) bool {
 	return slices.Contains(u.supersedes, stored)
 }
 
-// onlyProcess reports whether no other process uses the store, so that nobody else can have spent a token.
+// onlyProcess reports whether no other process uses the store, so that nobody else can have spent a
+// token.
 func (p *Portals) onlyProcess() bool {
 	_, memory := p.store.(*MemoryStore)
 	return memory || p.alone
 }
 
-// prepare makes the store ready to take what a credential is traded for. A credential works once: it is
-// not spent before that.
+// prepare makes the store ready to take what a credential is traded for. A credential works once:
+// it is not spent before that.
 func (p *Portals) prepare(ctx context.Context, op string, key Key) (release func(), err error) {
 	preparer, ok := p.store.(Preparer)
 	if !ok {

@@ -19,7 +19,8 @@ import (
 // shared hides that a store is in memory, as one that other processes use.
 func shared(s *oauth.MemoryStore) oauth.Store { return &faultyStore{Store: s} }
 
-// TestRefusalIsFinalAfterMinutes: another process may have spent the refused token, and be about to store its successor.
+// TestRefusalIsFinalAfterMinutes: another process may have spent the refused token, and be about to
+// store its successor.
 func TestRefusalIsFinalAfterMinutes(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -40,7 +41,8 @@ func TestRefusalIsFinalAfterMinutes(t *testing.T) {
 	})
 }
 
-// TestRefusalIsFinalAtOnce: if no other process uses the store, nobody can have spent the refused token.
+// TestRefusalIsFinalAtOnce: if no other process uses the store, nobody can have spent the refused
+// token.
 func TestRefusalIsFinalAtOnce(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -111,7 +113,8 @@ func TestRefusalThatCannotBeJudged(t *testing.T) {
 	})
 }
 
-// TestFailuresAreHeld: a portal whose renewals fail costs a request after growing pauses, however many callers there are.
+// TestFailuresAreHeld: a portal whose renewals fail costs a request after growing pauses, however
+// many callers there are.
 func TestFailuresAreHeld(t *testing.T) {
 	t.Parallel()
 	for name, answer := range map[string]func(sent) (int, string){
@@ -479,7 +482,8 @@ func TestRefreshLockIsAnEconomy(t *testing.T) {
 	}
 }
 
-// TestRedirectsToManyHosts: a portal that redirects to one host after another costs one check a minute.
+// TestRedirectsToManyHosts: a portal that redirects to one host after another costs one check a
+// minute.
 func TestRedirectsToManyHosts(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -522,8 +526,8 @@ func (tardy) Prepare(context.Context, oauth.Key) (release func(), err error) {
 	return func() {}, nil
 }
 
-// TestSlowRenewalLosesNothing: the time of a renewal ends while the OAuth server answers, and the time of an
-// installation while that renewal has the key. Both refresh tokens are used up by then.
+// TestSlowRenewalLosesNothing: the time of a renewal ends while the OAuth server answers, and the
+// time of an installation while that renewal has the key. Both refresh tokens are used up by then.
 func TestSlowRenewalLosesNothing(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

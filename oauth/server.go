@@ -15,8 +15,8 @@ import (
 // maxAnswer bounds what is read of a response.
 const maxAnswer = 1 << 20
 
-// server is the one place that talks to OAuth servers, and to portals on their own behalf. An address gets there only
-// after the allow list, or from an OAuth server.
+// server is the one place that talks to OAuth servers, and to portals on their own behalf. An
+// address gets there only after the allow list, or from an OAuth server.
 type server struct {
 	id       string
 	secret   event.Secret
@@ -26,8 +26,8 @@ type server struct {
 	accepted atomic.Int64 // Unix time of the last trade that an OAuth server accepted, nanoseconds
 }
 
-// acceptedSince reports whether an OAuth server has accepted the client ID and secret after a time, which
-// is not zero.
+// acceptedSince reports whether an OAuth server has accepted the client ID and secret after a time,
+// which is not zero.
 func (s *server) acceptedSince(at time.Time) bool {
 	return !at.IsZero() && s.accepted.Load() > at.UnixNano()
 }
@@ -44,10 +44,10 @@ func (s *server) redeem(ctx context.Context, at address, code event.Secret) (ans
 	return s.trade(ctx, opExchange, at, code, url.Values{"grant_type": {"authorization_code"}, "code": {string(code)}})
 }
 
-// trade sends a credential that works once to the token endpoint that belongs to an OAuth server's REST
-// address. Once it is under way it goes on when ctx ends, for as long as the HTTP client gives it: the
-// credential may be spent by then. For the same reason the response is read with more patience than package
-// oauth2 has, so that a pair in a response of an odd form is not lost.
+// trade sends a credential that works once to the token endpoint that belongs to an OAuth server's
+// REST address. Once it is under way it goes on when ctx ends, for as long as the HTTP client gives
+// it: the credential may be spent by then. For the same reason the response is read with more
+// patience than package oauth2 has, so that a pair in a response of an odd form is not lost.
 func (s *server) trade(ctx context.Context, op string, at address, sent event.Secret, form url.Values) (answer, error) {
 	form.Set("client_id", s.id)
 	form.Set("client_secret", string(s.secret))
@@ -74,7 +74,8 @@ func (s *server) trade(ctx context.Context, op string, at address, sent event.Se
 	return s.tokenAnswer(all), nil
 }
 
-// post sends a form and reads the response. An OAuth server that keeps failing is left alone for a while.
+// post sends a form and reads the response. An OAuth server that keeps failing is left alone for a
+// while.
 func (s *server) post(ctx context.Context, op string, at address, form url.Values) (status int, body []byte, err error) {
 	result := outcomeFailed
 	if s.hosts.listed(at) { // an OAuth server

@@ -14,17 +14,18 @@ import (
 )
 
 const (
-	// stateCookie is a name that browsers take only over https and from this very host, so that no neighbour can plant one.
+	// stateCookie is a name that browsers take only over https and from this very host, so that no
+	// neighbour can plant one.
 	stateCookie = "__Host-b24-state"
 	// stateLifetime is how long a user has to log in at the portal.
 	stateLifetime = 15 * time.Minute
 	maxState      = 2048
 )
 
-// States keeps, in the session of a browser, which authorization it has begun and at which portal. Nobody
-// else can fill it: what is kept is sealed with a key derived from the client secret, and it is not what
-// the redirect carries. Make one with [Portals.CookieStates] or [Portals.SessionStates]; the zero States is not usable.
-// It is safe for concurrent use.
+// States keeps, in the session of a browser, which authorization it has begun and at which portal.
+// Nobody else can fill it: what is kept is sealed with a key derived from the client secret, and it
+// is not what the redirect carries. Make one with [Portals.CookieStates] or
+// [Portals.SessionStates]; the zero States is not usable. It is safe for concurrent use.
 type States struct {
 	portals *Portals
 	save    func(w http.ResponseWriter, r *http.Request, value string) error
@@ -38,15 +39,15 @@ type begun struct {
 	Expires int64  `json:"e"` // Unix time, seconds
 }
 
-// CookieStates keeps an authorization in a cookie of its own, for 15 minutes. The pages that begin and end
-// it must be on one host, over https; browsers take http on localhost as well.
+// CookieStates keeps an authorization in a cookie of its own, for 15 minutes. The pages that begin
+// and end it must be on one host, over https; browsers take http on localhost as well.
 func (p *Portals) CookieStates() *States {
 	return &States{portals: p, save: saveCookie, restore: restoreCookie}
 }
 
-// SessionStates keeps an authorization in the application's own sessions: save keeps a text of up to 500
-// bytes in the session of the browser, and restore returns it and forgets it, or returns an empty text when
-// there is none.
+// SessionStates keeps an authorization in the application's own sessions: save keeps a text of up
+// to 500 bytes in the session of the browser, and restore returns it and forgets it, or returns an
+// empty text when there is none.
 func (p *Portals) SessionStates(
 	save func(w http.ResponseWriter, r *http.Request, value string) error,
 	restore func(w http.ResponseWriter, r *http.Request) string,
@@ -57,10 +58,10 @@ func (p *Portals) SessionStates(
 	return &States{portals: p, save: save, restore: restore}, nil
 }
 
-// Authorize sends the browser to a portal, whose user there allows the application to act for them. The
-// portal then sends the browser to the redirect address in the application's settings; see
-// [RedirectHandler]. Call it for a GET. It returns an error, and has not answered, when domain is no plain
-// host name or when the session could not be saved.
+// Authorize sends the browser to a portal, whose user there allows the application to act for them.
+// The portal then sends the browser to the redirect address in the application's settings; see
+// [RedirectHandler]. Call it for a GET. It returns an error, and has not answered, when domain is
+// no plain host name or when the session could not be saved.
 //
 // Source: https://apidocs.bitrix24.com/settings/oauth/index.html
 func (s *States) Authorize(w http.ResponseWriter, r *http.Request, domain string) error {
@@ -137,9 +138,9 @@ func restoreCookie(w http.ResponseWriter, r *http.Request) string {
 	return cookies[0].Value
 }
 
-// setStateCookie sets the cookie, or removes it when maxAge is negative. The browser sends it with the
-// portal's redirect, which is a navigation from another site, and with no request that other sites make in
-// the background.
+// setStateCookie sets the cookie, or removes it when maxAge is negative. The browser sends it with
+// the portal's redirect, which is a navigation from another site, and with no request that other
+// sites make in the background.
 func setStateCookie(w http.ResponseWriter, value string, maxAge int) {
 	http.SetCookie(w, &http.Cookie{
 		Name: stateCookie, Value: value, Path: "/", MaxAge: maxAge, Secure: true, HttpOnly: true, SameSite: http.SameSiteLaxMode,

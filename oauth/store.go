@@ -63,8 +63,8 @@ type Version string
 // store refuses a key with an empty MemberID or a negative UserID. It may refuse one that it cannot
 // hold, such as a very long one, with an error of its own; Load then returns ErrNotFound.
 //
-// Package oauthtest has a suite that checks a Store. Use [Codec] to turn an installation into bytes.
-// A Store may also be a [Preparer] and a [Locker].
+// Package oauthtest has a suite that checks a Store. Use [Codec] to turn an installation into
+// bytes. A Store may also be a [Preparer] and a [Locker].
 type Store interface {
 	// Load returns an installation and its version, or ErrNotFound.
 	Load(ctx context.Context, key Key) (Installation, Version, error)
@@ -90,10 +90,10 @@ type Store interface {
 	List(ctx context.Context, after Key, limit int) ([]Key, error)
 }
 
-// Preparer is what a [Store] may also be, if a write can fail for want of space. Package oauth calls
-// Prepare before it uses up a refresh token or an authorization code, which work once: if the store
-// cannot keep what comes of it, it is not used up. A type that wraps a Store must have a Prepare too,
-// or that of the Store is not called.
+// Preparer is what a [Store] may also be, if a write can fail for want of space. Package oauth
+// calls Prepare before it uses up a refresh token or an authorization code, which work once: if the
+// store cannot keep what comes of it, it is not used up. A type that wraps a Store must have a
+// Prepare too, or that of the Store is not called.
 type Preparer interface {
 	// Prepare reserves what one Swap of key needs, so that Swap succeeds even if the disk fills up
 	// in the meantime. It returns an error if it cannot. A Swap of key by the same store uses the

@@ -13,7 +13,8 @@ import (
 // makePipe is nil: folders of Windows hold no pipes.
 var makePipe func(path string) error
 
-// requireMode asserts that the access list of a folder does not let everybody in. Files have no list of their own.
+// requireMode asserts that the access list of a folder does not let everybody in. Files have no
+// list of their own.
 func requireMode(tb testing.TB, want fs.FileMode, path string) {
 	tb.Helper()
 	info, err := os.Stat(path)
@@ -30,7 +31,8 @@ func requireMode(tb testing.TB, want fs.FileMode, path string) {
 	require.NotContains(tb, list, ";AU)", "Authenticated Users are in it")
 }
 
-// openFolders makes a folder that others may write to. Package disk has the test with all access lists.
+// openFolders makes a folder that others may write to. Package disk has the test with all access
+// lists.
 func openFolders(tb testing.TB, dir string) map[string]string {
 	tb.Helper()
 	path := filepath.Join(dir, "open")

@@ -20,8 +20,8 @@ import (
 	"github.com/b24events/b24events/webhook"
 )
 
-// site is an application that is installed on a portal, with its handler reachable, and an employee of the
-// portal without any rights.
+// site is an application that is installed on a portal, with its handler reachable, and an employee
+// of the portal without any rights.
 type site struct {
 	*world
 
@@ -190,7 +190,8 @@ func TestInstallPolicies(t *testing.T) {
 		require.NotErrorIs(t, err, event.ErrForbidden)
 		require.Equal(t, before, load(t, s.store, s.MemberID()))
 
-		// The refresh token is spent, and yet nothing is lost: what it was traded for is remembered.
+		// The refresh token is spent, and yet nothing is lost: what it was traded for is
+		// remembered.
 		s.Heal()
 		_, err = s.portals.Verify(t.Context(), d)
 		require.NoError(t, err)
@@ -201,7 +202,8 @@ func TestInstallPolicies(t *testing.T) {
 	})
 }
 
-// TestInstallPageOfAnEmployee: the page does not replace the application's tokens, and keeps the user's.
+// TestInstallPageOfAnEmployee: the page does not replace the application's tokens, and keeps the
+// user's.
 func TestInstallPageOfAnEmployee(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, true)
@@ -322,7 +324,8 @@ func TestRemovedWhileAway(t *testing.T) {
 	require.ErrorIs(t, api.Portal(s.MemberID()).Call(t.Context(), "crm.deal.list", nil, nil), oauth.ErrNotFound)
 }
 
-// TestQueuedEventsOfARemovedPortal end at their first attempt, whether a call or an event has shown the removal.
+// TestQueuedEventsOfARemovedPortal end at their first attempt, whether a call or an event has shown
+// the removal.
 func TestQueuedEventsOfARemovedPortal(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, true)
@@ -355,8 +358,8 @@ func TestQueuedEventsOfARemovedPortal(t *testing.T) {
 	require.Contains(t, s.hooksRan(), "removed")
 }
 
-// TestRemovedLongAgo: the process was away for so long that the access token has expired too, so that no call
-// reaches the portal.
+// TestRemovedLongAgo: the process was away for so long that the access token has expired too, so
+// that no call reaches the portal.
 func TestRemovedLongAgo(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, true)
@@ -376,8 +379,8 @@ func TestRemovedLongAgo(t *testing.T) {
 	requireEmpty(t, s.store, s.MemberID())
 }
 
-// TestWrongSecretRemovesNobody: the OAuth server answers a wrong client secret as it answers for an application that
-// is not installed.
+// TestWrongSecretRemovesNobody: the OAuth server answers a wrong client secret as it answers for an
+// application that is not installed.
 func TestWrongSecretRemovesNobody(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -451,7 +454,8 @@ func dataOf(tb testing.TB, v any) event.Data {
 	return data
 }
 
-// TestTwoApplicationsOnOnePortal: one handler, one mux, one store. Neither touches what is the other's.
+// TestTwoApplicationsOnOnePortal: one handler, one mux, one store. Neither touches what is the
+// other's.
 func TestTwoApplicationsOnOnePortal(t *testing.T) {
 	t.Parallel()
 	portal := eventtest.NewPortal(t)
@@ -502,7 +506,8 @@ func TestTwoApplicationsOnOnePortal(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// TestDeliveryWithoutProofChangesNothing: a mux that gets a delivery from anywhere but a verifier of the application.
+// TestDeliveryWithoutProofChangesNothing: a mux that gets a delivery from anywhere but a verifier
+// of the application.
 func TestDeliveryWithoutProofChangesNothing(t *testing.T) {
 	t.Parallel()
 	for name, proof := range map[string]event.Proof{
@@ -615,7 +620,8 @@ func TestForgedUserReady(t *testing.T) {
 	}
 }
 
-// TestPagesSpendNothingOfTheApplication: a page carries the very pair that is stored as the application's own.
+// TestPagesSpendNothingOfTheApplication: a page carries the very pair that is stored as the
+// application's own.
 func TestPagesSpendNothingOfTheApplication(t *testing.T) {
 	t.Parallel()
 	for name, keep := range map[string]func(*oauth.Portals) func(context.Context, event.Auth) (oauth.Installation, error){
@@ -736,8 +742,8 @@ func systemUser(t *testing.T, refresh string) *event.Delivery {
 	}
 }
 
-// TestUserReadyOfAnUnnamedUser: the OAuth server does not say whose the tokens are. Then the portal does,
-// and not the event.
+// TestUserReadyOfAnUnnamedUser: the OAuth server does not say whose the tokens are. Then the portal
+// does, and not the event.
 func TestUserReadyOfAnUnnamedUser(t *testing.T) {
 	t.Parallel()
 	profile := func(id string) func(string, sent) (int, string) {
@@ -776,7 +782,8 @@ func TestUserReadyOfAnUnnamedUser(t *testing.T) {
 	}
 }
 
-// TestCopyOfUserReady: a copy whose refresh token is spent proves no more than its application token.
+// TestCopyOfUserReady: a copy whose refresh token is spent proves no more than its application
+// token.
 func TestCopyOfUserReady(t *testing.T) {
 	t.Parallel()
 	s := &script{answer: says(200, pair("a2", "r2", map[string]any{"user_id": 512}))}
@@ -798,7 +805,8 @@ func TestCopyOfUserReady(t *testing.T) {
 	require.Equal(t, 1, runs, "of the genuine event")
 }
 
-// TestInstallPolicyPanics: the refresh token is spent by then, and what it was traded for is not lost.
+// TestInstallPolicyPanics: the refresh token is spent by then, and what it was traded for is not
+// lost.
 func TestInstallPolicyPanics(t *testing.T) {
 	t.Parallel()
 	s, store, calls := &script{answer: says(200, pair("a2", "r2", nil))}, oauth.NewMemoryStore(), 0

@@ -23,8 +23,8 @@ func (u *User) ClientID() string { return u.portals.ClientID() }
 // Format prints the user's number and no token, whatever the verb.
 func (u *User) Format(f fmt.State, _ rune) { _, _ = fmt.Fprintf(f, "oauth.User(%d)", u.id) }
 
-// User returns access as the user with that ID. IDs are a portal's own: the same ID on two portals is two people.
-// The portal limits what it allows to that user's rights.
+// User returns access as the user with that ID. IDs are a portal's own: the same ID on two portals
+// is two people. The portal limits what it allows to that user's rights.
 func (p *Portals) User(id int64) *User { return &User{portals: p, id: id} }
 
 // Access is [Portals.Access] with the user's token. It returns [ErrNotFound] where none is stored, and for the user 0.
@@ -50,7 +50,8 @@ func (u *User) Removed(ctx context.Context, memberID, code string) {
 }
 
 // use takes the token from the user's record, or from the application's when that holds this user's
-// tokens; and the address from the application's record, which is the one that follows a renamed portal.
+// tokens; and the address from the application's record, which is the one that follows a renamed
+// portal.
 func (u *User) use(
 	ctx context.Context, memberID string, token func(context.Context, Key) (Installation, error),
 ) (endpoint, access string, err error) {
@@ -76,8 +77,9 @@ func (u *User) use(
 // The application's own tokens stay as they are. A page that was loaded again, and so brings a pair that is used up, gets what is
 // stored of its user while its access token works.
 //
-// The portal must be known. KeepUser returns [ErrNotFound] where it is not; [ErrUnverified] where the tokens are not confirmed;
-// or [ErrTemporary], [ErrBusy], [ErrCredentials], [ErrPayment] or [ErrStore] when it could not tell.
+// The portal must be known. KeepUser returns [ErrNotFound] where it is not; [ErrUnverified] where
+// the tokens are not confirmed; or [ErrTemporary], [ErrBusy], [ErrCredentials], [ErrPayment] or
+// [ErrStore] when it could not tell.
 //
 // Source: https://apidocs.bitrix24.com/settings/oauth/simple-way.html
 func (p *Portals) KeepUser(ctx context.Context, auth event.Auth) (Installation, error) {
@@ -132,9 +134,10 @@ func (p *Portals) reloaded(ctx context.Context, claim event.Auth, refusal error)
 	return Installation{}, &Error{Op: opUser, Kind: ErrUnverified, Err: refusal}
 }
 
-// ExchangeUser trades an authorization code as [Portals.Exchange] does, and stores the tokens as those of the user who gave the
-// application leave, for [Portals.User]. The application's own tokens stay as they are, and the user may be anybody. The portal
-// must be known, or ExchangeUser returns [ErrNotFound], and the code is used up.
+// ExchangeUser trades an authorization code as [Portals.Exchange] does, and stores the tokens as
+// those of the user who gave the application leave, for [Portals.User]. The application's own
+// tokens stay as they are, and the user may be anybody. The portal must be known, or ExchangeUser
+// returns [ErrNotFound], and the code is used up.
 func (p *Portals) ExchangeUser(ctx context.Context, code Code) (Installation, error) {
 	return p.redeem(ctx, "user's code", code, func(ctx context.Context, a answer) (Installation, error) {
 		if _, err := p.load(ctx, p.appKey(a.memberID)); err != nil {
@@ -144,7 +147,8 @@ func (p *Portals) ExchangeUser(ctx context.Context, code Code) (Installation, er
 	})
 }
 
-// ofUser returns what the OAuth server has confirmed with the user whom it names, or else the portal.
+// ofUser returns what the OAuth server has confirmed with the user whom it names, or else the
+// portal.
 func (p *Portals) ofUser(ctx context.Context, a answer, claim event.Auth) (answer, error) {
 	if a.userID == 0 {
 		user, err := p.profile(ctx, a.clientEndpoint, a.access)

@@ -18,17 +18,18 @@ const (
 	onAppUserReady = "ONAPPUSERREADY"
 )
 
-// Verify decides whether a delivery comes from where it says, and returns what proves it. An application
-// token that is stored for the portal is an [event.ProofInstallation]. An ONAPPINSTALL, and an ONAPPUPDATE with
-// a new application token, are confirmed at the OAuth server, checked by [WithInstallPolicy], and stored: the
-// platform does not send them again. An ONAPPUSERREADY is confirmed by the tokens that it brings, which are
-// stored as those of their user. These are an [event.ProofTokens]; a copy of one that was stored before is an
-// [event.ProofInstallation]. Of an ONAPPUNINSTALL nothing is deleted
-// here; see [Portals.Lifecycle].
+// Verify decides whether a delivery comes from where it says, and returns what proves it. An
+// application token that is stored for the portal is an [event.ProofInstallation]. An ONAPPINSTALL,
+// and an ONAPPUPDATE with a new application token, are confirmed at the OAuth server, checked by
+// [WithInstallPolicy], and stored: the platform does not send them again. An ONAPPUSERREADY is
+// confirmed by the tokens that it brings, which are stored as those of their user. These are an
+// [event.ProofTokens]; a copy of one that was stored before is an [event.ProofInstallation]. Of an
+// ONAPPUNINSTALL nothing is deleted here; see [Portals.Lifecycle].
 //
-// The error is an [event.ErrForbidden] when the delivery proves nothing, and an [event.ErrUnknownPortal]
-// when nothing is stored for its portal; nothing was stored then. Any other error means that Verify could not tell,
-// because the store, the OAuth server or the portal failed.
+// The error is an [event.ErrForbidden] when the delivery proves nothing, and an
+// [event.ErrUnknownPortal] when nothing is stored for its portal; nothing was stored then. Any
+// other error means that Verify could not tell, because the store, the OAuth server or the portal
+// failed.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/events/safe-event-handlers.html
 func (p *Portals) Verify(ctx context.Context, d *event.Delivery) (event.Proof, error) {
@@ -48,8 +49,8 @@ func (p *Portals) Verify(ctx context.Context, d *event.Delivery) (event.Proof, e
 	return proof, err
 }
 
-// verifyInstall stores an installation that an event brings. A copy of one that is stored already proves
-// nothing but its application token.
+// verifyInstall stores an installation that an event brings. A copy of one that is stored already
+// proves nothing but its application token.
 func (p *Portals) verifyInstall(ctx context.Context, d *event.Delivery) (event.Proof, error) {
 	if d.Auth.ApplicationToken == "" {
 		return event.Proof{}, &Error{Op: opInstall, Kind: ErrUnverified, Detail: "it carries no application token"}
@@ -72,8 +73,8 @@ func (p *Portals) proof(by event.ProofKind, in Installation) event.Proof {
 	}
 }
 
-// authenticate compares a delivery's application token with those stored for its portal. An unknown portal
-// takes as long as a wrong token.
+// authenticate compares a delivery's application token with those stored for its portal. An unknown
+// portal takes as long as a wrong token.
 func (p *Portals) authenticate(ctx context.Context, d *event.Delivery) (event.Proof, error) {
 	member := d.ClaimedMemberID()
 	r, err := p.load(ctx, p.appKey(member))
@@ -94,8 +95,8 @@ func (p *Portals) authenticate(ctx context.Context, d *event.Delivery) (event.Pr
 	}
 }
 
-// verifyUserReady confirms the tokens in an ONAPPUSERREADY, by trading the refresh token, and stores them
-// as their user's. The event may come before the installation, and is sent once.
+// verifyUserReady confirms the tokens in an ONAPPUSERREADY, by trading the refresh token, and
+// stores them as their user's. The event may come before the installation, and is sent once.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/common/events/on-app-user-ready.html
 func (p *Portals) verifyUserReady(ctx context.Context, d *event.Delivery) (event.Proof, error) {
@@ -157,8 +158,8 @@ func (p *Portals) checkUserReady(ctx context.Context, claim event.Auth) (Install
 	return p.keepUser(ctx, a, claim)
 }
 
-// copyOfUserReady accepts a copy of an event whose refresh token is spent: when the portal's application
-// token proves it, and its user's tokens are stored. That proves no tokens.
+// copyOfUserReady accepts a copy of an event whose refresh token is spent: when the portal's
+// application token proves it, and its user's tokens are stored. That proves no tokens.
 func (p *Portals) copyOfUserReady(ctx context.Context, claim event.Auth, refusal error) (Installation, error) {
 	var e *Error
 	if !errors.As(refusal, &e) || !e.refusesToken() {
@@ -175,10 +176,10 @@ func (p *Portals) copyOfUserReady(ctx context.Context, claim event.Auth, refusal
 // maxExtraTokens is how many application tokens a portal may have besides its own.
 const maxExtraTokens = 50
 
-// AddApplicationToken makes a portal's events with another application token pass [Portals.Verify] too.
-// Bitrix24 gives the subscriptions of a v2 bot an application token of their own when the bot's token is
-// changed. Only add a token that the platform gave the application itself, never one that an unverified event
-// brings. The portal must be known, or it returns [ErrNotFound].
+// AddApplicationToken makes a portal's events with another application token pass [Portals.Verify]
+// too. Bitrix24 gives the subscriptions of a v2 bot an application token of their own when the
+// bot's token is changed. Only add a token that the platform gave the application itself, never one
+// that an unverified event brings. The portal must be known, or it returns [ErrNotFound].
 //
 // Source: https://apidocs.bitrix24.com/api-reference/chat-bots/chat-bots-v2/index.html
 func (p *Portals) AddApplicationToken(ctx context.Context, memberID string, token event.Secret) error {
@@ -204,7 +205,8 @@ func (p *Portals) AddApplicationToken(ctx context.Context, memberID string, toke
 // minApplicationToken is the shortest application token accepted from the application itself.
 const minApplicationToken = 16
 
-// RemoveApplicationToken ends what [Portals.AddApplicationToken] began. A token that is not there is no error.
+// RemoveApplicationToken ends what [Portals.AddApplicationToken] began. A token that is not there
+// is no error.
 func (p *Portals) RemoveApplicationToken(ctx context.Context, memberID string, token event.Secret) error {
 	_, err := p.change(ctx, p.appKey(memberID), func(in *Installation) bool {
 		i := slices.Index(in.ExtraApplicationTokens, token)

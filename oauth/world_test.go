@@ -115,7 +115,8 @@ type sent struct {
 type script struct {
 	answer     func(r sent) (status int, body string) // status 0 breaks the connection
 	identifies bool                                   // answer also answers app.info, which is otherwise a method that the server lacks, and unseen
-	// portal answers the portal's own methods, unseen; nil is a portal whose every user is the administrator 1.
+	// portal answers the portal's own methods, unseen; nil is a portal whose every user is the
+	// administrator 1.
 	portal func(method string, r sent) (status int, body string)
 
 	mu      sync.Mutex

@@ -92,8 +92,9 @@ func (c *Consumer) Drain(ctx context.Context) error {
 	return err
 }
 
-// WakeFor calls [Consumer.Wake] when d is proven to come from the consumer's application on its portal,
-// and reports whether it did. Call it from a handler of [event.OnOfflineEvent]; see [Fleet.WakeFor].
+// WakeFor calls [Consumer.Wake] when d is proven to come from the consumer's application on its
+// portal, and reports whether it did. Call it from a handler of [event.OnOfflineEvent]; see
+// [Fleet.WakeFor].
 func (c *Consumer) WakeFor(d *event.Delivery) bool {
 	if !d.ProvenFor(c.cfg.clientID) || d.MemberID() != c.cfg.memberID {
 		return false
@@ -102,8 +103,9 @@ func (c *Consumer) WakeFor(d *event.Delivery) bool {
 	return true
 }
 
-// Wake makes the consumer ask the queue now when it waits for its next turn. It never blocks. A wait
-// after an error of the portal is not cut short. For an event of the portal use [Consumer.WakeFor].
+// Wake makes the consumer ask the queue now when it waits for its next turn. It never blocks. A
+// wait after an error of the portal is not cut short. For an event of the portal use
+// [Consumer.WakeFor].
 func (c *Consumer) Wake() {
 	c.engine.wake()
 	select {

@@ -439,8 +439,8 @@ func TestConsumerLogsNoSecrets(t *testing.T) {
 	require.NotContains(t, log.String(), "s3cr3t")
 }
 
-// TestConsumerLogsLines covers texts of others in log lines: of a handler's error, which may quote what it called, and of a portal
-// that refuses a command of a batch and quotes the access token.
+// TestConsumerLogsLines covers texts of others in log lines: of a handler's error, which may quote
+// what it called, and of a portal that refuses a command of a batch and quotes the access token.
 func TestConsumerLogsLines(t *testing.T) {
 	t.Parallel()
 	const forged = "\nlevel=ERROR msg=forged \x1b[2J\u009b31m\u202e"

@@ -19,8 +19,9 @@
 //	}
 //	return consumer.Run(ctx)
 //
-// A handler of [event.OnOfflineEvent], online, may call [Consumer.WakeFor] to shorten the wait; the consumer does not rely on it. [Fleet] works
-// the queues of many portals in one process. [Queue] is for programs that work a queue in another way.
+// A handler of [event.OnOfflineEvent], online, may call [Consumer.WakeFor] to shorten the wait; the
+// consumer does not rely on it. [Fleet] works the queues of many portals in one process. [Queue] is
+// for programs that work a queue in another way.
 //
 // # Guarantees
 //
@@ -45,13 +46,15 @@
 //
 // # Identity
 //
-// A queue belongs to an application, on a portal, for a connector. The names of leases and of spool folders hold all three, so
-// that several applications may share a [Leaser] and a folder, and never take each other's records. A [Consumer] learns the
-// application and the portal from its caller, when that has methods ClientID() string and MemberID() string as the clients of package
-// rest do, or else from [WithClientID] and [WithMemberID]. With [WithLeaser] or [WithSpool] it must know both; a [Fleet] then needs
-// [WithClientID].
+// A queue belongs to an application, on a portal, for a connector. The names of leases and of spool
+// folders hold all three, so that several applications may share a [Leaser] and a folder, and never
+// take each other's records. A [Consumer] learns the application and the portal from its caller,
+// when that has methods ClientID() string and MemberID() string as the clients of package rest do,
+// or else from [WithClientID] and [WithMemberID]. With [WithLeaser] or [WithSpool] it must know
+// both; a [Fleet] then needs [WithClientID].
 //
-// The deliveries that handlers get carry the proof [event.ProofCall] with the application and the portal.
+// The deliveries that handlers get carry the proof [event.ProofCall] with the application and the
+// portal.
 //
 // # Failures
 //
@@ -99,11 +102,13 @@
 //
 // # Many portals
 //
-// [Fleet] works the queues of many portals in a bounded number of turns, and keeps portals that are slow, fail or have much to do from delaying
-// others. An empty queue is asked after 10 seconds, and then less and less often, up to once in five minutes: bind [event.OnOfflineEvent],
-// and call [Fleet.WakeFor] from its handler, where that is too rare. Processes that share a [Leaser] divide the portals among themselves, hand
-// them over as processes come and go, and take over from one that dies within twenty seconds or so. Package offlinetest has the tests that a
-// leaser of one's own must pass.
+// [Fleet] works the queues of many portals in a bounded number of turns, and keeps portals that are
+// slow, fail or have much to do from delaying others. An empty queue is asked after 10 seconds, and
+// then less and less often, up to once in five minutes: bind [event.OnOfflineEvent], and call
+// [Fleet.WakeFor] from its handler, where that is too rare. Processes that share a [Leaser] divide
+// the portals among themselves, hand them over as processes come and go, and take over from one
+// that dies within twenty seconds or so. Package offlinetest has the tests that a leaser of one's
+// own must pass.
 //
 // # Observation
 //

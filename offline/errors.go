@@ -62,8 +62,9 @@ const (
 const (
 	// ErrSpool means that the folder cannot be used. The system's error is in the chain.
 	ErrSpool Error = "offline: the spool's folder cannot be used; see that it can be written, or name another one"
-	// ErrSpoolOwner means that the folder holds records of another application, portal or connector, or
-	// is in the format of an older version. The error says which. Nothing in the folder was changed.
+	// ErrSpoolOwner means that the folder holds records of another application, portal or
+	// connector, or is in the format of an older version. The error says which. Nothing in the
+	// folder was changed.
 	ErrSpoolOwner Error = "offline: the spool's folder is not this queue's"
 	// ErrSpoolInUse means that another consumer, in this process or another, works with the spool of this queue.
 	ErrSpoolInUse Error = "offline: another process uses the spool of this queue; stop that one first"
@@ -128,8 +129,8 @@ func withoutURL(err error) error {
 // maxErrorText bounds the text of an error in a log line, in characters.
 const maxErrorText = 500
 
-// errorAttr is an error in a log line. Errors of handlers and callers are not ours: they may quote the
-// tokens of a call or of d, which may be nil, or text of others.
+// errorAttr is an error in a log line. Errors of handlers and callers are not ours: they may quote
+// the tokens of a call or of d, which may be nil, or text of others.
 func errorAttr(d *event.Delivery, err error) slog.Attr {
 	if err == nil {
 		return slog.Any(keyError, nil)

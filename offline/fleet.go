@@ -49,12 +49,14 @@ const ErrMemberID Error = "offline: the member id is empty; it names the portal"
 // Not all at once. The first turns of many portals are spread: each second sees two for each of [WithTurns], and none waits longer than
 // the longest interval of [WithInterval]. A portal that [Fleet.Wake] names does not wait.
 //
-// Shared. With [WithLeaser], the application's processes that share the leaser divide the portals among them: into 256 shards, by member id, of which each
-// process holds an equal part. Shards move when a process comes or goes, a few seconds after it did; those of a process that dies, once
-// their leases have run out. A turn ends before its portal passes to another process: within the grace period where it is handed over,
-// at once where the lease was lost, with the cause [ErrLeaseLost]. Only a handler that goes on though its context has ended can overlap with
-// another process's. Tell each process of all portals. One that holds the shard of a portal that it was not told of works it once
-// another process, which was, is woken for it.
+// Shared. With [WithLeaser], the application's processes that share the leaser divide the portals
+// among them: into 256 shards, by member id, of which each process holds an equal part. Shards move
+// when a process comes or goes, a few seconds after it did; those of a process that dies, once
+// their leases have run out. A turn ends before its portal passes to another process: within the
+// grace period where it is handed over, at once where the lease was lost, with the cause
+// [ErrLeaseLost]. Only a handler that goes on though its context has ended can overlap with another
+// process's. Tell each process of all portals. One that holds the shard of a portal that it was not
+// told of works it once another process, which was, is woken for it.
 //
 // Make one with [NewFleet]. Its methods are safe for concurrent use.
 type Fleet struct {
@@ -158,17 +160,17 @@ func (f *Fleet) Remove(memberID string) {
 	p.turn.again = false
 }
 
-// WakeFor calls [Fleet.Wake] for the portal of d when d is proven to come from the fleet's application
-// there, and reports whether it did. Call it from a handler of [event.OnOfflineEvent], which a portal
-// sends at most once a second and not for every record:
+// WakeFor calls [Fleet.Wake] for the portal of d when d is proven to come from the fleet's
+// application there, and reports whether it did. Call it from a handler of [event.OnOfflineEvent],
+// which a portal sends at most once a second and not for every record:
 //
 //	event.On(mux, event.OnOfflineEvent, func(_ context.Context, d *event.Delivery, _ event.Offline) error {
 //		fleet.WakeFor(d)
 //		return nil
 //	})
 //
-// The application is that of [WithClientID], or else the one that the portal's caller names. A delivery
-// that only a fixed token proved, or another application, wakes nothing.
+// The application is that of [WithClientID], or else the one that the portal's caller names. A
+// delivery that only a fixed token proved, or another application, wakes nothing.
 func (f *Fleet) WakeFor(d *event.Delivery) bool {
 	if !d.ProvenFor(d.Proof.ClientID) || !d.ProvenFor(f.clientID(d.MemberID())) {
 		return false
@@ -193,10 +195,12 @@ func (f *Fleet) clientID(memberID string) (id string) {
 	return ""
 }
 
-// Wake makes the fleet ask a portal's queue now. The caller answers for the portal: for an event use
-// [Fleet.WakeFor], which checks where it comes from. A portal that failed is not asked sooner than half a minute after that, and one that refused not at all: that is for
-// [Fleet.Add]. Where another process works the portal, it hears of it through the leaser, with the default of [WithLeaseTTL] within four
-// seconds or so. A portal that the fleet does not know does no harm. Wake does no I/O.
+// Wake makes the fleet ask a portal's queue now. The caller answers for the portal: for an event
+// use [Fleet.WakeFor], which checks where it comes from. A portal that failed is not asked sooner
+// than half a minute after that, and one that refused not at all: that is for [Fleet.Add]. Where
+// another process works the portal, it hears of it through the leaser, with the default of
+// [WithLeaseTTL] within four seconds or so. A portal that the fleet does not know does no harm.
+// Wake does no I/O.
 func (f *Fleet) Wake(memberID string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -93,8 +93,8 @@ func (id identity) fleetPrefix() string {
 	return "offline/fleet/" + url.PathEscape(id.clientID) + "/" + url.PathEscape(id.connector) + "/"
 }
 
-// folder returns the name of the queue's folder in a spool. It has an underscore, which the names of
-// the first format never have; see oldFolder.
+// folder returns the name of the queue's folder in a spool. It has an underscore, which the names
+// of the first format never have; see oldFolder.
 func (id identity) folder() string {
 	name := safeName(id.clientID) + "_" + safeName(id.memberID)
 	if id.connector != "" {
@@ -103,7 +103,8 @@ func (id identity) folder() string {
 	return name
 }
 
-// oldFolder returns the name that the first format of the spool had for the queue of any application.
+// oldFolder returns the name that the first format of the spool had for the queue of any
+// application.
 func (id identity) oldFolder() string {
 	name := id.memberID
 	if len(name) > maxSafeName || strings.ContainsFunc(name, func(c rune) bool { return !lowerOrDigit(c) }) {
@@ -118,8 +119,8 @@ func (id identity) oldFolder() string {
 // maxSafeName keeps folder names short enough for every file system.
 const maxSafeName = 64
 
-// safeName returns id when it is a harmless part of a file name, as the IDs of Bitrix24 are, or else
-// a name that no harmless ID has.
+// safeName returns id when it is a harmless part of a file name, as the IDs of Bitrix24 are, or
+// else a name that no harmless ID has.
 func safeName(id string) string {
 	harmless := id != "" && len(id) <= maxSafeName && id[0] != '.' &&
 		!strings.ContainsFunc(id, func(c rune) bool { return !lowerOrDigit(c) && c != '.' })

@@ -19,7 +19,8 @@ import (
 	"github.com/b24events/b24events/rest"
 )
 
-// second installs another application on the portal, with a queue of its own, and returns a client of it.
+// second installs another application on the portal, with a queue of its own, and returns a client
+// of it.
 func (f *fixture) second(events ...string) *rest.Client {
 	f.t.Helper()
 	app, err := f.AddApp(eventtest.App{Scope: []string{"crm"}})
@@ -34,7 +35,8 @@ func (f *fixture) second(events ...string) *rest.Client {
 	return api
 }
 
-// interrupted works a queue with a handler that is stopped in the middle of its first record, which stays in the spool.
+// interrupted works a queue with a handler that is stopped in the middle of its first record, which
+// stays in the spool.
 func interrupted(tb testing.TB, c event.Caller, opts ...offline.Option) {
 	tb.Helper()
 	ctx, kill := context.WithCancel(tb.Context())
@@ -111,7 +113,8 @@ func TestStateNeedsAnIdentity(t *testing.T) {
 	}
 }
 
-// The records in a spool are those of one application, of one portal and of one connector, whoever else uses the folder.
+// The records in a spool are those of one application, of one portal and of one connector, whoever
+// else uses the folder.
 func TestSpoolOfSeveralQueues(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -177,7 +180,8 @@ func TestSpoolOfAnotherQueueIsRefused(t *testing.T) {
 	}
 }
 
-// The folders in testdata were written by the first version, which named them after the portal and the connector only.
+// The folders in testdata were written by the first version, which named them after the portal and
+// the connector only.
 func TestSpoolOfTheFirstFormatIsRefused(t *testing.T) {
 	t.Parallel()
 	const member = "a223c6b3710f85df22e9377d6c4f7553"
@@ -225,7 +229,8 @@ func TestFinishedSpoolOfTheFirstFormat(t *testing.T) {
 	require.Equal(t, []string{"UPDATE 1"}, seen.entries())
 }
 
-// A record that was parked stands for changes of others than the user that it names, also after a restart.
+// A record that was parked stands for changes of others than the user that it names, also after a
+// restart.
 func TestSpoolRemembersThatARecordWasParked(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
@@ -392,7 +397,8 @@ func TestRecordsAreProven(t *testing.T) {
 	}
 }
 
-// A fleet whose function hands out the caller of another portal, or of another application, does not call it.
+// A fleet whose function hands out the caller of another portal, or of another application, does
+// not call it.
 func TestFleetRefusesCallersOfOthers(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {

@@ -24,10 +24,11 @@ const (
 // Leaser hands out leases, so that of many processes one at a time works a queue. Whoever has a store that all of them share implements it:
 // a table of a name, an owner and an end will do, or a key with a time to live. [MemoryLeaser] is for the goroutines of one process.
 //
-// A lease is in force until ttl has passed since it was taken or prolonged, on the store's clock; owners' clocks may differ. Owners count
-// from before they asked, so that they stop before the store lets others in. Names and owners are printable ASCII without spaces and
-// are compared byte by byte. After an error
-// leases may have been taken all the same. Implementations must be safe for concurrent use and heed their context.
+// A lease is in force until ttl has passed since it was taken or prolonged, on the store's clock;
+// owners' clocks may differ. Owners count from before they asked, so that they stop before the
+// store lets others in. Names and owners are printable ASCII without spaces and are compared byte
+// by byte. After an error leases may have been taken all the same. Implementations must be safe for
+// concurrent use and heed their context.
 type Leaser interface {
 	// Acquire takes the named leases for owner, or prolongs those that it holds, to ttl from now, each by itself and atomically.
 	// It returns those that owner holds now; the others are another's.
@@ -38,12 +39,12 @@ type Leaser interface {
 	Held(ctx context.Context, prefix string) (map[string]string, error)
 }
 
-// WithLeaser makes processes take turns: a queue is worked only while the lease for it is held, or that of its shard. Without it, each
-// consumer and each fleet takes its queues for its own. For the queues of one portal use either consumers or a fleet: these do
-// not keep each other out.
+// WithLeaser makes processes take turns: a queue is worked only while the lease for it is held, or
+// that of its shard. Without it, each consumer and each fleet takes its queues for its own. For the
+// queues of one portal use either consumers or a fleet: these do not keep each other out.
 //
-// Leases are named after the application and the connector, so several applications may share a leaser.
-// It needs the application's client ID; see [WithClientID].
+// Leases are named after the application and the connector, so several applications may share a
+// leaser. It needs the application's client ID; see [WithClientID].
 func WithLeaser(l Leaser) Option {
 	return consumerOption("WithLeaser", func(c *config) error {
 		if isNil(l) {

@@ -109,14 +109,14 @@ func WithConnector(name string) Option {
 	}
 }
 
-// WithClientID names the application whose queue it is. The default of a [Consumer] and a [Queue] is what the caller's
-// method ClientID() string returns, which the clients of package rest have. A [Fleet] takes no default:
-// it must know the application before it asks for a caller. A caller that belongs to another application
-// is refused with [ErrIdentity].
+// WithClientID names the application whose queue it is. The default of a [Consumer] and a [Queue]
+// is what the caller's method ClientID() string returns, which the clients of package rest have. A
+// [Fleet] takes no default: it must know the application before it asks for a caller. A caller that
+// belongs to another application is refused with [ErrIdentity].
 //
-// The ID is part of the names of leases and of spool folders, so that applications can share a [Leaser]
-// and a folder. [WithLeaser] and [WithSpool] need it. It is also the application in the [event.Proof] of
-// the deliveries that handlers get.
+// The ID is part of the names of leases and of spool folders, so that applications can share a
+// [Leaser] and a folder. [WithLeaser] and [WithSpool] need it. It is also the application in the
+// [event.Proof] of the deliveries that handlers get.
 func WithClientID(id string) Option {
 	return func(c *config) error {
 		if id == "" {
@@ -257,18 +257,21 @@ func WithIgnoredUsers(ids ...int64) Option {
 // holds is written there, and synced to the disk, before its first record is handled, and finished by later starts whatever happens to the
 // process. Records that are given up stay there, and are tried again each [WithParkedInterval].
 //
-// What can be lost is an answer that does not arrive, up to one reservation's worth of records (a consumer that is stopped waits ten seconds
-// for it), and one that can be written neither at once nor until the consumer is stopped. Records are kept as they came, payload in clear, in
-// files that only the owner can read; on Windows the system and the administrators can, too, unless dir
-// was there before and lets others.
+// What can be lost is an answer that does not arrive, up to one reservation's worth of records (a
+// consumer that is stopped waits ten seconds for it), and one that can be written neither at once
+// nor until the consumer is stopped. Records are kept as they came, payload in clear, in files that
+// only the owner can read; on Windows the system and the administrators can, too, unless dir was
+// there before and lets others.
 //
-// Each queue has a folder of its own in dir, with a lock that keeps other processes out; there are such
-// locks on Linux, macOS, the BSDs and Windows. On Windows, which cannot flush a folder, records that were
-// finished shortly before a loss of power may be handled again. The folder is named after the application, the portal and the
-// connector, and a file in it says so; a folder that belongs to another queue is refused with
-// [ErrSpoolOwner]. So several applications may share dir.
+// Each queue has a folder of its own in dir, with a lock that keeps other processes out; there are
+// such locks on Linux, macOS, the BSDs and Windows. On Windows, which cannot flush a folder,
+// records that were finished shortly before a loss of power may be handled again. The folder is
+// named after the application, the portal and the connector, and a file in it says so; a folder
+// that belongs to another queue is refused with [ErrSpoolOwner]. So several applications may share
+// dir.
 //
-// The option excludes [WithLeaser], because a spool stays on the machine when the queue passes to another.
+// The option excludes [WithLeaser], because a spool stays on the machine when the queue passes to
+// another.
 func WithSpool(dir string) Option {
 	return consumerOption("WithSpool", func(c *config) error {
 		if dir == "" {

@@ -47,9 +47,9 @@ type Queue struct {
 // callFunc is the method of an [event.Caller]. As a function it hides the caller, and the credentials in it, from fmt.
 type callFunc func(ctx context.Context, method string, params, result any) error
 
-// NewQueue returns the queue that c's application has on c's portal. Its options are [WithConnector],
-// [WithClientID] and [WithMemberID]; the latter two are for a caller that does not tell what it belongs to. The deliveries in
-// records carry the proof [event.ProofCall].
+// NewQueue returns the queue that c's application has on c's portal. Its options are
+// [WithConnector], [WithClientID] and [WithMemberID]; the latter two are for a caller that does not
+// tell what it belongs to. The deliveries in records carry the proof [event.ProofCall].
 func NewQueue(c event.Caller, opts ...Option) (*Queue, error) {
 	if isNil(c) {
 		return nil, errors.New("offline: NewQueue with a nil caller")

@@ -63,8 +63,8 @@ func hasSpool(dir string) bool {
 	return err == nil && info.IsDir()
 }
 
-// openSpool opens the spool of a queue in a folder, which it makes when there is none, and recovers what a process left in it. The
-// caller closes it.
+// openSpool opens the spool of a queue in a folder, which it makes when there is none, and recovers
+// what a process left in it. The caller closes it.
 func openSpool(ctx context.Context, dir string, id identity, log *slog.Logger) (*spool, error) {
 	if !hasSpool(dir) {
 		if err := disk.MakePrivate(dir); err != nil {
@@ -128,8 +128,8 @@ func (s *spool) close() {
 	_ = s.root.Close()
 }
 
-// add writes the rows of a response to the disk. They are safe once it returns. parked says that the
-// records were parked on the portal.
+// add writes the rows of a response to the disk. They are safe once it returns. parked says that
+// the records were parked on the portal.
 func (s *spool) add(rows []json.RawMessage, parked bool) (*packet, error) {
 	number := s.last + 1
 	if err := s.write(number, encodePacket(rows, parked)); err != nil {

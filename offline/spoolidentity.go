@@ -55,8 +55,8 @@ func (s *spool) claim(id identity) error {
 	}
 }
 
-// settle writes the owner into a folder that has none. Records without an owner are those of an older
-// version, which did not write it.
+// settle writes the owner into a folder that has none. Records without an owner are those of an
+// older version, which did not write it.
 func (s *spool) settle(owner spoolOwner) error {
 	old, err := holdsRecords(s.root.FS())
 	if err != nil {
@@ -78,8 +78,8 @@ func (s *spool) settle(owner spoolOwner) error {
 	return nil
 }
 
-// refuseOldSpool returns an error when an older version left records of the queue in the spool. That
-// version named folders without the application, so nobody can tell whose records they are.
+// refuseOldSpool returns an error when an older version left records of the queue in the spool.
+// That version named folders without the application, so nobody can tell whose records they are.
 func refuseOldSpool(dir string, id identity) error {
 	for _, name := range []string{id.oldFolder(), identity{memberID: "portal", connector: id.connector}.oldFolder()} {
 		old, err := holdsRecords(os.DirFS(filepath.Join(dir, name)))

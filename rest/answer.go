@@ -48,8 +48,8 @@ type envelope struct {
 // maxKept is how much of a description is kept, in characters.
 const maxKept = 1000
 
-// parseAnswer reads an answer. The secrets are what was sent: a portal that echoes them must not get them
-// into an error.
+// parseAnswer reads an answer. The secrets are what was sent: a portal that echoes them must not
+// get them into an error.
 func parseAnswer(method string, status int, body []byte, secrets *redact.Set) (*Response, error) {
 	fail := func(code ErrorCode) error { return &Error{Method: method, Status: status, Code: code} }
 	if status >= http.StatusMultipleChoices && status < http.StatusBadRequest {

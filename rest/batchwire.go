@@ -78,8 +78,8 @@ func (call *call) readBatch(answer *Response, secrets *redact.Set) error {
 	return nil
 }
 
-// cleanRefusals takes the secrets out of the refusals in the result of a batch that a caller reads by
-// itself. The results of commands stay as they are.
+// cleanRefusals takes the secrets out of the refusals in the result of a batch that a caller reads
+// by itself. The results of commands stay as they are.
 func cleanRefusals(result json.RawMessage, secrets *redact.Set) json.RawMessage {
 	var sections map[string]json.RawMessage
 	if json.Unmarshal(result, &sections) != nil {

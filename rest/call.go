@@ -100,11 +100,12 @@ func (c *Client) attempt(ctx context.Context, call *call) (*Response, error) {
 	}
 }
 
-// Remover is what [Credentials] may also be, to learn that an application was removed from a portal while
-// nobody was there to get the event.
+// Remover is what [Credentials] may also be, to learn that an application was removed from a portal
+// while nobody was there to get the event.
 type Remover interface {
-	// Removed is called after a portal answered a call with a code that says that the application is not
-	// there, such as APPLICATION_NOT_FOUND. It must return at once. Calls made at the same time each call it.
+	// Removed is called after a portal answered a call with a code that says that the application
+	// is not there, such as APPLICATION_NOT_FOUND. It must return at once. Calls made at the same
+	// time each call it.
 	Removed(ctx context.Context, memberID, code string)
 }
 

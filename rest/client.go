@@ -26,8 +26,9 @@ func (c *Client) Format(f fmt.State, _ rune) {
 // MemberID returns the stable identifier of the client's portal, and nothing for an incoming webhook's, whose URL does not tell.
 func (c *Client) MemberID() string { return c.memberID }
 
-// ClientID returns the ID of the application that the client calls for, as its [Credentials] tell it by a
-// method ClientID() string. It is empty for an incoming webhook, and when the credentials do not tell.
+// ClientID returns the ID of the application that the client calls for, as its [Credentials] tell
+// it by a method ClientID() string. It is empty for an incoming webhook, and when the credentials
+// do not tell.
 func (c *Client) ClientID() string { return clientID(c.portals.creds) }
 
 // Call calls a method and decodes the result member of its answer into result, a non-nil pointer, or drops it where result

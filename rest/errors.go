@@ -120,8 +120,8 @@ func (e *Error) Unwrap() error {
 	return e.cause.err
 }
 
-// Permanent reports whether waiting cannot mend the error because the application is not on the portal any
-// more. What is queued for the portal need not be tried again.
+// Permanent reports whether waiting cannot mend the error because the application is not on the
+// portal any more. What is queued for the portal need not be tried again.
 func (e *Error) Permanent() bool { return e.Is(ErrApplicationMissing) }
 
 // ErrorCode returns the code as text, for packages that do not import this one.

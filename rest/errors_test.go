@@ -185,8 +185,8 @@ func TestNothingPrintsATokenOrLogsOne(t *testing.T) {
 	require.Equal(t, member, client.MemberID())
 }
 
-// TestRefusalsInABatchOfACaller covers a batch that a caller puts together by itself, as package event does: the client knows the
-// token, the caller does not.
+// TestRefusalsInABatchOfACaller covers a batch that a caller puts together by itself, as package
+// event does: the client knows the token, the caller does not.
 func TestRefusalsInABatchOfACaller(t *testing.T) {
 	t.Parallel()
 	const answer = `{"result":{"result":{"b":{"x":1.50,"m":"<b> of s3cr3t/ACCESS+token=1"}},"result_error":{"a":{"error":"bad s3cr3t/ACCESS+token=1",` +

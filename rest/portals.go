@@ -84,9 +84,10 @@ func WithLogger(l *slog.Logger) Option {
 	}
 }
 
-// WithInsecureHTTP allows portals whose endpoint is http, on loopback addresses and on the hosts named, each
-// as host for every port or as host:port. Tokens then travel in the clear: it is for fake portals in tests
-// and for development. The option of the same name in package oauth means the same.
+// WithInsecureHTTP allows portals whose endpoint is http, on loopback addresses and on the hosts
+// named, each as host for every port or as host:port. Tokens then travel in the clear: it is for
+// fake portals in tests and for development. The option of the same name in package oauth means the
+// same.
 func WithInsecureHTTP(hosts ...string) Option {
 	return func(cfg *config) error {
 		plain, err := plainhttp.New(hosts...)

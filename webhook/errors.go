@@ -21,8 +21,8 @@ const (
 	ErrConfig Error = "webhook: invalid configuration"
 	// ErrQueueFull means that the queue had no room within the enqueue timeout. A [Queue] returns it for the same reason.
 	ErrQueueFull Error = "webhook: queue full"
-	// ErrBusy means that the requests being read and verified held too much memory for one more; see
-	// [WithMaxInFlightBytes].
+	// ErrBusy means that the requests being read and verified held too much memory for one more;
+	// see [WithMaxInFlightBytes].
 	ErrBusy Error = "webhook: too much is being read and verified; see WithMaxInFlightBytes"
 	// ErrShutdown means that a delivery was cut off, or refused, because the Handler shuts down. It is also the cause
 	// (context.Cause) of a handler's context that Shutdown cancelled.
@@ -91,8 +91,9 @@ func guard(f func() error) (err error) {
 // maxErrorText bounds the text of a foreign error in a log line, in bytes.
 const maxErrorText = 512
 
-// errorText is the text of an error for the log. Errors of handlers and verifiers are not ours: they may
-// quote the tokens of the delivery, as a *url.Error quotes the address that was called, or text of others.
+// errorText is the text of an error for the log. Errors of handlers and verifiers are not ours:
+// they may quote the tokens of the delivery, as a *url.Error quotes the address that was called, or
+// text of others.
 func errorText(d *event.Delivery, err error) string {
 	var p *event.PanicError
 	if errors.As(err, &p) {

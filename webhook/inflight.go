@@ -12,13 +12,13 @@ import (
 )
 
 const (
-	// freeBytes is how much of a body is read before it is charged: as much as net/http itself keeps
-	// for a connection. Connections that send nothing therefore take nothing from others.
+	// freeBytes is how much of a body is read before it is charged: as much as net/http itself
+	// keeps for a connection. Connections that send nothing therefore take nothing from others.
 	freeBytes = 4 << 10
 	// smallBytes is the most that a small request is charged for. Usual events stay far below.
 	smallBytes = 64 << 10
-	// smallBound is the most that a small request may turn out to hold, before it is parsed: the bound
-	// is several times what usual events really hold.
+	// smallBound is the most that a small request may turn out to hold, before it is parsed: the
+	// bound is several times what usual events really hold.
 	smallBound = 256 << 10
 	// elementBytes is the most that one element of a body holds while and after it is parsed.
 	elementBytes = 256

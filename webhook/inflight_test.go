@@ -67,8 +67,8 @@ func hostile() string {
 	return text + "b=" + strings.Repeat("%41", (webhook.DefaultMaxBodyBytes-len(text)-2)/3)
 }
 
-// TestSlowVerifiersHoldABoundedAmount: fifty forged bodies of 1 MB wait for a verifier, and what they hold stays in bounds. Small
-// requests are served meanwhile.
+// TestSlowVerifiersHoldABoundedAmount: fifty forged bodies of 1 MB wait for a verifier, and what
+// they hold stays in bounds. Small requests are served meanwhile.
 func TestSlowVerifiersHoldABoundedAmount(t *testing.T) { //nolint:paralleltest // it measures the memory
 	const limit = webhook.DefaultInFlightBytes
 	synctest.Test(t, func(t *testing.T) {
@@ -314,8 +314,8 @@ func TestFailuresGiveRoomBack(t *testing.T) {
 	}
 }
 
-// TestHeldMemory: n places of the queue hold no more than n × 8 KiB of memory, however a body is made. (One of 8 KiB can
-// hold a hundred times that.)
+// TestHeldMemory: n places of the queue hold no more than n × 8 KiB of memory, however a body is
+// made. (One of 8 KiB can hold a hundred times that.)
 func TestHeldMemory(t *testing.T) { //nolint:paralleltest // it measures the memory
 	const places, placeBytes = 512, 8 << 10
 	head := body("ONX", nil) + "&"

@@ -114,16 +114,16 @@ func WithMaxBodyBytes(n int64) Option {
 	}
 }
 
-// WithMaxInFlightBytes limits the memory of all requests that are being read, parsed and verified, in bytes.
-// Anybody can send such requests, so this is what keeps strangers from filling the memory. The default is
-// 64 MiB. A request that finds no room waits up to the enqueue timeout; then it is answered 503, counted
-// as [ReasonBusy], and its event is lost.
+// WithMaxInFlightBytes limits the memory of all requests that are being read, parsed and verified,
+// in bytes. Anybody can send such requests, so this is what keeps strangers from filling the
+// memory. The default is 64 MiB. A request that finds no room waits up to the enqueue timeout; then
+// it is answered 503, counted as [ReasonBusy], and its event is lost.
 //
-// One half is for bodies, the other for parsed deliveries. A quarter of each is for requests of up to
-// 64 KiB, so that large requests cannot keep small ones out. The first 4 KiB of a body are free until the
-// body is complete: a connection that sends nothing takes no room. Then a body is charged by its declared
-// length, or, without one, as it grows. A delivery is charged by what it holds once it is parsed, which can be many
-// times its body, until the response is sent.
+// One half is for bodies, the other for parsed deliveries. A quarter of each is for requests of up
+// to 64 KiB, so that large requests cannot keep small ones out. The first 4 KiB of a body are free
+// until the body is complete: a connection that sends nothing takes no room. Then a body is charged
+// by its declared length, or, without one, as it grows. A delivery is charged by what it holds once
+// it is parsed, which can be many times its body, until the response is sent.
 //
 // The limit must be at least 1 MiB, and at least that on one body.
 func WithMaxInFlightBytes(n int64) Option {
@@ -148,9 +148,10 @@ func WithVerifyTimeout(d time.Duration) Option {
 	return positive("verify timeout", d, func(c *config) { c.verifyTimeout = d })
 }
 
-// WithQueueSize limits the memory queue to n deliveries, those being handled included. A delivery takes one
-// place for each 8 KiB of memory that it holds, begun ones included: its body and its parsed data. So n also
-// bounds the memory: n × 8 KiB, 80 MB with the default of 10,000. Usual events of 1 KiB take one place.
+// WithQueueSize limits the memory queue to n deliveries, those being handled included. A delivery
+// takes one place for each 8 KiB of memory that it holds, begun ones included: its body and its
+// parsed data. So n also bounds the memory: n × 8 KiB, 80 MB with the default of 10,000. Usual
+// events of 1 KiB take one place.
 func WithQueueSize(n int) Option {
 	return atLeastOne("queue size", "WithQueueSize", n, func(c *config) { c.queueSize = int64(n) })
 }

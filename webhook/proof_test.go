@@ -19,7 +19,8 @@ import (
 	"github.com/b24events/b24events/webhook"
 )
 
-// TestProofReachesTheHandler: what a handler reads of an identity is proven or gone, in all three modes.
+// TestProofReachesTheHandler: what a handler reads of an identity is proven or gone, in all three
+// modes.
 func TestProofReachesTheHandler(t *testing.T) {
 	t.Parallel()
 	claim := body("ONIMBOTV2MESSAGEADD", fields{
@@ -72,7 +73,8 @@ func TestProofReachesTheHandler(t *testing.T) {
 	}
 }
 
-// TestInnerAuthOfAnotherPortal is refused, counted, and its reason is in the log, not in the response.
+// TestInnerAuthOfAnotherPortal is refused, counted, and its reason is in the log, not in the
+// response.
 func TestInnerAuthOfAnotherPortal(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -149,7 +151,8 @@ func TestRefusalsSayWhy(t *testing.T) {
 	}
 }
 
-// TestBodyTakenByAMiddleware: a middleware that calls ParseForm takes every event, and the log says so.
+// TestBodyTakenByAMiddleware: a middleware that calls ParseForm takes every event, and the log says
+// so.
 func TestBodyTakenByAMiddleware(t *testing.T) {
 	t.Parallel()
 	var log lines
@@ -176,7 +179,8 @@ func TestQueryIsNoEvent(t *testing.T) {
 	require.Empty(t, rec.deliveries())
 }
 
-// botSamples are the documented bodies of bots of the second version, by file. Their auth block names no portal; data.bot.auth does.
+// botSamples are the documented bodies of bots of the second version, by file. Their auth block
+// names no portal; data.bot.auth does.
 func botSamples(t *testing.T) map[string]string {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join("..", "event", "testdata", "events", "ONIMBOTV2*.form"))
@@ -234,7 +238,8 @@ func TestDocumentedBotsOfTheSecondVersion(t *testing.T) {
 	}
 }
 
-// TestLanesAreOfTheProvenPortal: two portals' objects of one number are two objects, whoever says what.
+// TestLanesAreOfTheProvenPortal: two portals' objects of one number are two objects, whoever says
+// what.
 func TestLanesAreOfTheProvenPortal(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -21,8 +21,9 @@ import (
 	"github.com/b24events/b24events/webhook"
 )
 
-// TestErrorsInTheLogHoldNoTokenOfTheData covers tokens that stand in data and not in the auth section: of bots, of a confirmed method, and
-// in JSON inside a text. An error of a handler quoted them into the log.
+// TestErrorsInTheLogHoldNoTokenOfTheData covers tokens that stand in data and not in the auth
+// section: of bots, of a confirmed method, and in JSON inside a text. An error of a handler quoted
+// them into the log.
 func TestErrorsInTheLogHoldNoTokenOfTheData(t *testing.T) {
 	t.Parallel()
 	const application = "application-token-of-32-characters"

@@ -69,7 +69,8 @@ func TestDribbledBody(t *testing.T) {
 	}
 }
 
-// TestHostileConnections: on a real connection too nothing stays charged, and a body is what arrived of it.
+// TestHostileConnections: on a real connection too nothing stays charged, and a body is what
+// arrived of it.
 func TestHostileConnections(t *testing.T) {
 	t.Parallel()
 	event := dealUpdate(1)

@@ -220,7 +220,8 @@ func TestSourceOptionsThatMakeNoSense(t *testing.T) {
 	require.Equal(t, "webhook.SourceFilter", fmt.Sprintf("%+v", f))
 }
 
-// TestRunKeepsTheListFresh: every 5 to 8 minutes, every minute after a failure, and the last good list stays.
+// TestRunKeepsTheListFresh: every 5 to 8 minutes, every minute after a failure, and the last good
+// list stays.
 func TestRunKeepsTheListFresh(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -343,7 +344,8 @@ func TestBeforeTheFirstList(t *testing.T) {
 	}
 }
 
-// TestRequestsKeepTheListFresh works without Run: a request starts the fetch that is due, and no request waits for it.
+// TestRequestsKeepTheListFresh works without Run: a request starts the fetch that is due, and no
+// request waits for it.
 func TestRequestsKeepTheListFresh(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

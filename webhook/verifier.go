@@ -195,9 +195,9 @@ func (v *TokenVerifier) Validate() error {
 // TokenLookup finds the application tokens that a portal may use. Applications that keep
 // installations in storage of their own implement it; package oauth has a verifier ready.
 type TokenLookup interface {
-	// ApplicationTokens returns the application's tokens on the portal with that member ID: none for
-	// an unknown portal, usually one, several during a rotation. Tokens of another application must
-	// not be among them. memberID is not verified: it may be anything of up to 128 printable
+	// ApplicationTokens returns the application's tokens on the portal with that member ID: none
+	// for an unknown portal, usually one, several during a rotation. Tokens of another application
+	// must not be among them. memberID is not verified: it may be anything of up to 128 printable
 	// characters. An error means that the lookup failed, and loses the event.
 	ApplicationTokens(ctx context.Context, memberID string) ([]event.Secret, error)
 }

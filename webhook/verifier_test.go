@@ -52,7 +52,8 @@ func TestTokens(t *testing.T) {
 	}
 }
 
-// TestFixedTokensProveOnePortal: a token neither speaks for an application nor for a portal that is not its own.
+// TestFixedTokensProveOnePortal: a token neither speaks for an application nor for a portal that is
+// not its own.
 func TestFixedTokensProveOnePortal(t *testing.T) {
 	t.Parallel()
 	type sent struct {
@@ -356,7 +357,8 @@ func TestAny(t *testing.T) {
 	}
 }
 
-// TestTwoApplications: each proves its own deliveries, on a portal that has both, and none the other's.
+// TestTwoApplications: each proves its own deliveries, on a portal that has both, and none the
+// other's.
 func TestTwoApplications(t *testing.T) {
 	t.Parallel()
 	var rec recorder
@@ -383,7 +385,8 @@ func TestTwoApplications(t *testing.T) {
 	require.Equal(t, portalB, got[2].MemberID())
 }
 
-// TestFixedTokenBesideAnApplication: the webhook's token lets nothing of an application in, and does not speak for a portal that has it.
+// TestFixedTokenBesideAnApplication: the webhook's token lets nothing of an application in, and
+// does not speak for a portal that has it.
 func TestFixedTokenBesideAnApplication(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {

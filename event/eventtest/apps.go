@@ -229,7 +229,8 @@ func (a *Application) InstallAs(ctx context.Context, user int64) error {
 		return errors.New("eventtest: only an administrator can install an application")
 	}
 	a.registered, a.installer = true, user
-	// Uninstall keeps the old tokens, because their requests get an error that names the removal. A new installation ends them.
+	// Uninstall keeps the old tokens, because their requests get an error that names the removal. A
+	// new installation ends them.
 	p.dropTokens(func(app *Application, _ int64) bool { return app == a })
 	p.touch()
 	if a.spec.UI {
@@ -277,8 +278,8 @@ func (a *Application) complete() {
 	p.finish(h)
 }
 
-// raiseUserReady makes the application's system user, or brings it back, and sends its tokens to HandlerURL by a handler that the
-// platform binds by itself.
+// raiseUserReady makes the application's system user, or brings it back, and sends its tokens to
+// HandlerURL by a handler that the platform binds by itself.
 func (a *Application) raiseUserReady(h *hit) {
 	p := a.p
 	if a.systemUser == 0 {
@@ -308,8 +309,8 @@ func (a *Application) raiseUserReady(h *hit) {
 
 const onAppUserReady = "ONAPPUSERREADY"
 
-// SystemUser returns the ID of the user that [Moods.UserReady] made for the application, 0 if there is none. The user is no
-// administrator.
+// SystemUser returns the ID of the user that [Moods.UserReady] made for the application, 0 if there
+// is none. The user is no administrator.
 func (a *Application) SystemUser() int64 {
 	a.p.mu.Lock()
 	defer a.p.mu.Unlock()
@@ -337,10 +338,11 @@ func (a *Application) Update() error {
 	return nil
 }
 
-// Uninstall removes the application: its tokens are dead, ONAPPUNINSTALL goes out without any, and its handlers and queue are
-// gone. Until it is installed again, calls with its access tokens fail with APPLICATION_NOT_FOUND, and its refresh tokens with
-// invalid_client. clean is the user's wish to have the application's data deleted. With [Moods.NoUninstallEvent] no event goes out.
-// It returns [ErrNotInstalled].
+// Uninstall removes the application: its tokens are dead, ONAPPUNINSTALL goes out without any, and
+// its handlers and queue are gone. Until it is installed again, calls with its access tokens fail
+// with APPLICATION_NOT_FOUND, and its refresh tokens with invalid_client. clean is the user's wish
+// to have the application's data deleted. With [Moods.NoUninstallEvent] no event goes out. It
+// returns [ErrNotInstalled].
 func (a *Application) Uninstall(clean bool) error {
 	p := a.p
 	p.mu.Lock()
@@ -425,9 +427,9 @@ func (a *Application) Frame(ctx context.Context, user int64, placement Placement
 	return postForm(ctx, target.String(), body)
 }
 
-// OpenPage opens the application's page at HandlerURL for a user, administrator or not, as the user's browser does: it sends what
-// [Application.Frame] builds. It returns the status of the answer. The errors are those of Frame, and one for a page that cannot be
-// reached.
+// OpenPage opens the application's page at HandlerURL for a user, administrator or not, as the
+// user's browser does: it sends what [Application.Frame] builds. It returns the status of the
+// answer. The errors are those of Frame, and one for a page that cannot be reached.
 func (a *Application) OpenPage(ctx context.Context, user int64, placement Placement) (status int, err error) {
 	r, err := a.Frame(ctx, user, placement)
 	if err != nil {
@@ -450,10 +452,11 @@ func (a *Application) open(ctx context.Context, user int64) error {
 	return err
 }
 
-// Redirected builds the GET that a user's browser makes to RedirectURL after the user has let the application in at
-// /oauth/authorize/. It carries a fresh authorization code of that user, and the state. If the state, the user or the portal are not
-// those that the program began with, the request is a login CSRF. The errors are those of [Application.Grant], and one if there is
-// no RedirectURL.
+// Redirected builds the GET that a user's browser makes to RedirectURL after the user has let the
+// application in at /oauth/authorize/. It carries a fresh authorization code of that user, and the
+// state. If the state, the user or the portal are not those that the program began with, the
+// request is a login CSRF. The errors are those of [Application.Grant], and one if there is no
+// RedirectURL.
 func (a *Application) Redirected(ctx context.Context, user int64, state string) (*http.Request, error) {
 	p := a.p
 	p.mu.Lock()

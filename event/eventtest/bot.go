@@ -16,7 +16,8 @@ type Bot struct {
 	// Type is B for an ordinary bot, which an empty one stands for, H for one that seems to type, S for a supervisor, O for one
 	// of open channels.
 	Type string
-	// Webhook makes a bot of imbot.v2 in webhook mode: the portal sends its ONIMBOTV2* events to this URL.
+	// Webhook makes a bot of imbot.v2 in webhook mode: the portal sends its ONIMBOTV2* events to
+	// this URL.
 	Webhook string
 }
 
@@ -33,11 +34,13 @@ type bot struct {
 // maxBots is how many bots an application can have.
 const maxBots = 5
 
-// AddBot registers a chat bot of the application as imbot.register does, except that it binds no handlers: event.bind does, for
-// the events ONIMBOTMESSAGEADD, ONIMBOTMESSAGEUPDATE, ONIMBOTMESSAGEDELETE, ONIMBOTJOINCHAT and ONIMBOTDELETE. One with a Webhook is
-// registered as by imbot.v2.Bot.register, which subscribes it. It returns the
-// identifier of the bot, to which users write by [Portal.Add] with the kind [ChatMessage]; that of the existing bot where the
-// application has one with the code. Errors are [ErrNotInstalled] and [ErrClosed], and those for an unknown type and a sixth bot.
+// AddBot registers a chat bot of the application as imbot.register does, except that it binds no
+// handlers: event.bind does, for the events ONIMBOTMESSAGEADD, ONIMBOTMESSAGEUPDATE,
+// ONIMBOTMESSAGEDELETE, ONIMBOTJOINCHAT and ONIMBOTDELETE. One with a Webhook is registered as by
+// imbot.v2.Bot.register, which subscribes it. It returns the identifier of the bot, to which users
+// write by [Portal.Add] with the kind [ChatMessage]; that of the existing bot where the application
+// has one with the code. Errors are [ErrNotInstalled] and [ErrClosed], and those for an unknown
+// type and a sixth bot.
 func (a *Application) AddBot(b Bot) (int64, error) {
 	p := a.p
 	p.mu.Lock()
@@ -143,7 +146,8 @@ func (p *Portal) registerBot(a *Application, b Bot, profile User, openline bool)
 	return added, true
 }
 
-// dropBot removes a bot with its tokens and its dialogues. Its subscriptions stay until the hit ends, since they get its last event.
+// dropBot removes a bot with its tokens and its dialogues. Its subscriptions stay until the hit
+// ends, since they get its last event.
 func (p *Portal) dropBot(b *bot) {
 	b.gone = true
 	delete(p.chat.bots, b.id)

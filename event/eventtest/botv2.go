@@ -35,9 +35,10 @@ func (v *botV2) relink(botToken string) {
 	v.token, v.linked = botToken, event.Secret(randomText(32, hexDigits))
 }
 
-// RotateBotToken gives a bot of imbot.v2 another botToken, as imbot.v2.Bot.update does with fields.botToken, and returns the
-// application token that its ONIMBOTV2* events carry from now on. Other events of the application keep theirs. It returns
-// [ErrNotFound] if the application has no such bot.
+// RotateBotToken gives a bot of imbot.v2 another botToken, as imbot.v2.Bot.update does with
+// fields.botToken, and returns the application token that its ONIMBOTV2* events carry from now on.
+// Other events of the application keep theirs. It returns [ErrNotFound] if the application has no
+// such bot.
 func (a *Application) RotateBotToken(id int64) (event.Secret, error) {
 	p := a.p
 	p.mu.Lock()
@@ -51,7 +52,8 @@ func (a *Application) RotateBotToken(id int64) (event.Secret, error) {
 	return b.v2.linked, nil
 }
 
-// subscribe makes the eight subscriptions of a bot to a URL, and ends those to an earlier one. Without a URL it is in fetch mode.
+// subscribe makes the eight subscriptions of a bot to a URL, and ends those to an earlier one.
+// Without a URL it is in fetch mode.
 func (p *Portal) subscribe(b *bot, url string) {
 	p.bindings = slices.DeleteFunc(p.bindings, func(have *binding) bool { return have.bot == b })
 	b.Webhook = url

@@ -125,7 +125,8 @@ func TestBotV2Tokens(t *testing.T) {
 	require.Equal(t, in.URL, c.app.Bots()[bot].Webhook)
 }
 
-// TestBotTokenRotation covers PROTOCOL 6: another botToken links the bot's events to another application token.
+// TestBotTokenRotation covers PROTOCOL 6: another botToken links the bot's events to another
+// application token.
 func TestBotTokenRotation(t *testing.T) {
 	t.Parallel()
 	p, c := newPortal(t)

@@ -31,13 +31,15 @@
 // offline queue are there when the call that caused them returns, parallel reservations and bindings do not race, slow handlers
 // are called as often as quick ones, and nothing is limited (see [Moods]).
 //
-// Every change, by REST, by [Portal.Add] and its siblings, or by [Portal.Raise], is one hit; the events that it raises are
-// queued at its end and posted in the background. [Portal.Wait] waits for them. Things go wrong on demand, once or until they are
-// healed: [Portal.Once] and its siblings, [Portal.ExpireAccessTokens], [Application.RevokeTokens], [Portal.Advance],
-// [Portal.Rename]. What an employee without rights can do is there too: [Application.OpenPage] brings a live pair and the application
-// token, and [NewRequest] builds every forgery from them ([WithGrant], [WithPortal], [WithToken], [Grant.Inner], [BotAuth],
-// [WithoutTime]); [Application.Redirected] is the end of the code flow with anybody's code and state. How the portal behaves otherwise, its plan, build, limits and load, are its [Moods], which may change while it
-// runs.
+// Every change, by REST, by [Portal.Add] and its siblings, or by [Portal.Raise], is one hit; the
+// events that it raises are queued at its end and posted in the background. [Portal.Wait] waits for
+// them. Things go wrong on demand, once or until they are healed: [Portal.Once] and its siblings,
+// [Portal.ExpireAccessTokens], [Application.RevokeTokens], [Portal.Advance], [Portal.Rename]. What
+// an employee without rights can do is there too: [Application.OpenPage] brings a live pair and the
+// application token, and [NewRequest] builds every forgery from them ([WithGrant], [WithPortal],
+// [WithToken], [Grant.Inner], [BotAuth], [WithoutTime]); [Application.Redirected] is the end of the
+// code flow with anybody's code and state. How the portal behaves otherwise, its plan, build,
+// limits and load, are its [Moods], which may change while it runs.
 //
 // On a [Network] portals, handlers and clients meet in memory, without a socket, at the addresses that they have in real life, so
 // that a test may run in a testing/synctest bubble: an hour until a token expires takes no time. Portals of one network share one
@@ -71,16 +73,18 @@
 //	deliveries past the OAuth server robots and activities; use NewRequest with Direct
 //	order of rows with equal time    by ID, where a database promises nothing
 //
-// What nobody outside knows is chosen so: the gaps between deliveries to slow handlers, see [Lane]; oauth/token fails with 400,
-// and with 401 for invalid_client; app.info of the OAuth server answers client_id, user_id, scope, expires and install
-// (member_id, uri, domain, client_endpoint); deliveries without a user carry the five keys domain, client_endpoint,
-// server_endpoint, member_id and application_token; a token obtained by refresh starts a fresh chain of events, and that of a
-// dismissed user can be refreshed; a filter that a reservation's query builder refuses is ERROR_ARGUMENT; a user who writes to a
-// bot for the first time opens the chat (ONIMBOTJOINCHAT); bots are told nothing of what bots write; an application that
-// registers the code of its bot again gets the same bot; a change of a calendar entry that is not there is an error; event.bind
-// refuses ONAPPUSERREADY, and the system user is listed by user.get; each bot of imbot.v2 has subscriptions of its own, which event.get
-// lists, signed with the application's token until the bot has a botToken; the refresh tokens of a removed application fail with
-// invalid_client.
+// What nobody outside knows is chosen so: the gaps between deliveries to slow handlers, see [Lane];
+// oauth/token fails with 400, and with 401 for invalid_client; app.info of the OAuth server answers
+// client_id, user_id, scope, expires and install (member_id, uri, domain, client_endpoint);
+// deliveries without a user carry the five keys domain, client_endpoint, server_endpoint, member_id
+// and application_token; a token obtained by refresh starts a fresh chain of events, and that of a
+// dismissed user can be refreshed; a filter that a reservation's query builder refuses is
+// ERROR_ARGUMENT; a user who writes to a bot for the first time opens the chat (ONIMBOTJOINCHAT);
+// bots are told nothing of what bots write; an application that registers the code of its bot again
+// gets the same bot; a change of a calendar entry that is not there is an error; event.bind refuses
+// ONAPPUSERREADY, and the system user is listed by user.get; each bot of imbot.v2 has subscriptions
+// of its own, which event.get lists, signed with the application's token until the bot has a
+// botToken; the refresh tokens of a removed application fail with invalid_client.
 //
 // # Errors
 //

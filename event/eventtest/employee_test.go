@@ -12,7 +12,8 @@ import (
 	"github.com/b24events/b24events/event/eventtest"
 )
 
-// TestEmployeeOpensAPage: every user who opens a page gets a live pair and the application token; user.admin shows their rights.
+// TestEmployeeOpensAPage: every user who opens a page gets a live pair and the application token;
+// user.admin shows their rights.
 func TestEmployeeOpensAPage(t *testing.T) {
 	t.Parallel()
 	p, in := eventtest.NewPortal(t), newInbox(t)

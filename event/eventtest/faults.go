@@ -91,8 +91,8 @@ func BOM() Fault {
 	return Rewrite(func(body []byte) []byte { return append([]byte("\ufeff"), body...) })
 }
 
-// Notice runs the method and puts a notice of PHP in front of its answer, which is text/html then, as from a server that shows its
-// errors.
+// Notice runs the method and puts a notice of PHP in front of its answer, which is text/html then,
+// as from a server that shows its errors.
 func Notice() Fault {
 	f := Rewrite(func(body []byte) []byte {
 		return append([]byte("<br />\n<b>Notice</b>:  Undefined index: scope in <b>/srv/www/token.php</b> on line <b>42</b><br />\n"), body...)
@@ -101,8 +101,9 @@ func Notice() Fault {
 	return f
 }
 
-// ExpiresIn runs the method and writes another value to the member expires_in of its answer: raw is its JSON, such as "", "3600" (with
-// the quotes), 3600.0 or false. If raw is empty, the member is left out.
+// ExpiresIn runs the method and writes another value to the member expires_in of its answer: raw is
+// its JSON, such as "", "3600" (with the quotes), 3600.0 or false. If raw is empty, the member is
+// left out.
 func ExpiresIn(raw string) Fault {
 	member := regexp.MustCompile(`"expires_in":[^,}]*,?`)
 	return Rewrite(func(body []byte) []byte {

@@ -9,7 +9,8 @@ import (
 // maxBotToken is the length of the longest botToken.
 const maxBotToken = 40
 
-// botTypesV2 are the types of imbot.v2, by the letters of the old API as far as they mean something here.
+// botTypesV2 are the types of imbot.v2, by the letters of the old API as far as they mean something
+// here.
 func botTypesV2() map[string]string {
 	return map[string]string{"": "B", "bot": "B", "network": "B", "personal": "B", "openline": "O", "supervisor": "S"}
 }
@@ -33,7 +34,8 @@ func (c *call) profileV2(old User) User {
 	return u
 }
 
-// hookV2 returns the URL that the events of a bot go to, "" in fetch mode. present is the URL so far.
+// hookV2 returns the URL that the events of a bot go to, "" in fetch mode. present is the URL so
+// far.
 func (c *call) hookV2(present string) (url string, apiErr *apiError) {
 	url = present
 	if given := c.fieldV2("webhookUrl"); given != "" {

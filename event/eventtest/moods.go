@@ -14,7 +14,8 @@ type Moods struct {
 	// NoUser makes every change the work of a robot or an agent: no tokens in deliveries, user 0 in the offline queue. Handlers
 	// bound with AUTH_TYPE still get that user's tokens, and ONAPPINSTALL those of whoever installs.
 	NoUser bool
-	// NoData leaves the data out of every event but ONAPPINSTALL and ONAPPUSERREADY: deliveries have no section data, records of the offline queue a null.
+	// NoData leaves the data out of every event but ONAPPINSTALL and ONAPPUSERREADY: deliveries
+	// have no section data, records of the offline queue a null.
 	NoData bool
 	// NoExtendedOffline is a plan without rest_offline_extended: event.offline.get with clear=0 is refused.
 	NoExtendedOffline bool
@@ -46,17 +47,19 @@ type Moods struct {
 	InstallDelay time.Duration
 	// NoInstallEvent keeps ONAPPINSTALL from being sent at all.
 	NoInstallEvent bool
-	// NoUninstallEvent keeps ONAPPUNINSTALL from being sent at all, as for an application whose process is down when it is removed:
-	// the platform tries once.
+	// NoUninstallEvent keeps ONAPPUNINSTALL from being sent at all, as for an application whose
+	// process is down when it is removed: the platform tries once.
 	NoUninstallEvent bool
-	// UserReady is whether an installation makes a system user for the application and posts its tokens with ONAPPUSERREADY to
-	// HandlerURL, and whether that comes before ONAPPINSTALL or after it; see [Application.SystemUser]. The platform promises no
-	// order. The default is not to.
+	// UserReady is whether an installation makes a system user for the application and posts its
+	// tokens with ONAPPUSERREADY to HandlerURL, and whether that comes before ONAPPINSTALL or after
+	// it; see [Application.SystemUser]. The platform promises no order. The default is not to.
 	UserReady UserReady
-	// WholeBotAuth puts the auth block of every other event into the deliveries to bots of imbot.v2 too. The default is what the
-	// documentation shows: domain and application_token, and the portal's member_id in data.bot.auth only.
+	// WholeBotAuth puts the auth block of every other event into the deliveries to bots of imbot.v2
+	// too. The default is what the documentation shows: domain and application_token, and the
+	// portal's member_id in data.bot.auth only.
 	WholeBotAuth bool
-	// OAuthLatency is how long a request to the OAuth server takes before it is looked at, in real time.
+	// OAuthLatency is how long a request to the OAuth server takes before it is looked at, in real
+	// time.
 	OAuthLatency time.Duration
 	// TokenLifetime is how long access tokens live that are issued from now on. It is never 0; the default is an hour.
 	TokenLifetime time.Duration

@@ -150,7 +150,8 @@ func (p *Portal) serveAuthorize(w http.ResponseWriter, r *http.Request) {
 	http.Redirect(w, r, target, http.StatusFound)
 }
 
-// redirection returns the URL that the browser of a user opens after the user let an application in.
+// redirection returns the URL that the browser of a user opens after the user let an application
+// in.
 func (p *Portal) redirection(a *Application, user int64, state string) (string, error) {
 	target, err := url.Parse(a.spec.RedirectURL)
 	if err != nil || a.spec.RedirectURL == "" {

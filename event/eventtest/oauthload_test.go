@@ -15,7 +15,8 @@ import (
 	"github.com/b24events/b24events/event/eventtest"
 )
 
-// TestOAuthCounters: requests to the OAuth server are counted by kind, and those that carried the secret.
+// TestOAuthCounters: requests to the OAuth server are counted by kind, and those that carried the
+// secret.
 func TestOAuthCounters(t *testing.T) {
 	t.Parallel()
 	p, c := newPortal(t)
@@ -42,7 +43,8 @@ func TestOAuthCounters(t *testing.T) {
 	require.Zero(t, p.Requests())
 }
 
-// TestOAuthLatency: the OAuth server can be slow, REST staying quick, and a caller need not wait for it.
+// TestOAuthLatency: the OAuth server can be slow, REST staying quick, and a caller need not wait
+// for it.
 func TestOAuthLatency(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -21,9 +21,10 @@ type fact struct {
 	says string // the fact; where it is not emulated, what there is in its place
 }
 
-// protocolFacts are the facts of the platform's protocol: 1 calls, batches and limits, 2 the event methods, 3 the offline queue,
-// 4 deliveries, 5 OAuth and installation, 6 security, 10 what was added later. A test cites a fact at the start of a subtest's name or of an assertion's
-// message, or behind the word PROTOCOL in a comment.
+// protocolFacts are the facts of the platform's protocol: 1 calls, batches and limits, 2 the event
+// methods, 3 the offline queue, 4 deliveries, 5 OAuth and installation, 6 security, 10 what was
+// added later. A test cites a fact at the start of a subtest's name or of an assertion's message,
+// or behind the word PROTOCOL in a comment.
 func protocolFacts() []fact {
 	return []fact{
 		// 1.1 URLs, methods, bodies

@@ -9,7 +9,8 @@ import (
 	"github.com/b24events/b24events/event/eventtest"
 )
 
-// TestRemovedApplication: every access and refresh token of the application fails with the error of a removal.
+// TestRemovedApplication: every access and refresh token of the application fails with the error of
+// a removal.
 func TestRemovedApplication(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -64,7 +65,8 @@ func TestRemovedApplication(t *testing.T) {
 	}
 }
 
-// TestRemovalOnOneOfTwoPortals: the OAuth server that both use answers for the portal that a token is of.
+// TestRemovalOnOneOfTwoPortals: the OAuth server that both use answers for the portal that a token
+// is of.
 func TestRemovalOnOneOfTwoPortals(t *testing.T) {
 	t.Parallel()
 	p := eventtest.NewPortal(t)
@@ -81,7 +83,8 @@ func TestRemovalOnOneOfTwoPortals(t *testing.T) {
 	require.Equal(t, http.StatusOK, trade(t, p, stays.app, live.RefreshToken).Status)
 }
 
-// TestTwoApplications: two on one portal share neither tokens nor events, and the removal of one leaves the other.
+// TestTwoApplications: two on one portal share neither tokens nor events, and the removal of one
+// leaves the other.
 func TestTwoApplications(t *testing.T) {
 	t.Parallel()
 	p := eventtest.NewPortal(t)

@@ -194,8 +194,9 @@ func WithGrant(g Grant) RequestOption {
 	}
 }
 
-// WithPortal fills the auth block from a [Portal] as [WithGrant] does, application token included, but without the user and the
-// user's tokens: what ONAPPUNINSTALL carries, and what everybody can build who has opened a page of the application.
+// WithPortal fills the auth block from a [Portal] as [WithGrant] does, application token included,
+// but without the user and the user's tokens: what ONAPPUNINSTALL carries, and what everybody can
+// build who has opened a page of the application.
 func WithPortal(g Grant) RequestOption {
 	return func(r *request) error {
 		r.auth.domain, r.auth.memberID, r.auth.applicationToken = g.Domain, g.MemberID, string(g.ApplicationToken)
@@ -228,8 +229,8 @@ func WithoutTime() RequestOption {
 	}
 }
 
-// BotAuth makes the auth block that is documented for bots of imbot.v2 in webhook mode: domain and application_token only. The
-// portal's member_id stands in data.bot.auth; see [Grant.Inner].
+// BotAuth makes the auth block that is documented for bots of imbot.v2 in webhook mode: domain and
+// application_token only. The portal's member_id stands in data.bot.auth; see [Grant.Inner].
 func BotAuth() RequestOption {
 	return func(r *request) error {
 		r.auth.bot = true

@@ -35,8 +35,8 @@ type Grant struct {
 	UserID           int64
 }
 
-// Inner returns the grant as an auth block inside data: that of data.bot.auth in events of bots of imbot.v2 or, beside BOT_ID and
-// BOT_CODE, of data.BOT[n] in those of old ones. It holds tokens.
+// Inner returns the grant as an auth block inside data: that of data.bot.auth in events of bots of
+// imbot.v2 or, beside BOT_ID and BOT_CODE, of data.BOT[n] in those of old ones. It holds tokens.
 func (g Grant) Inner() map[string]any {
 	return map[string]any{
 		"access_token": string(g.AccessToken), "refresh_token": string(g.RefreshToken),

@@ -79,7 +79,8 @@ func TestUserReady(t *testing.T) {
 			ready, err := event.OnAppUserReady.Decode(d)
 			require.NoError(t, err)
 
-			// PROTOCOL 10.3 the system user's tokens stand inside data, the installer's beside the application token
+			// PROTOCOL 10.3 the system user's tokens stand inside data, the installer's beside the
+			// application token
 			system := app.SystemUser()
 			require.Equal(t, system, ready.UserID)
 			require.Equal(t, eventtest.AdminID, d.Auth.UserID)
@@ -136,7 +137,8 @@ func TestUserReadyOnce(t *testing.T) {
 	require.JSONEq(t, "false", string(as(t, p, app, system).ok("user.admin", nil).Result))
 }
 
-// TestUserReadyMoods: what keeps data and users out of other events does not touch it, and a late ONAPPINSTALL comes in its place.
+// TestUserReadyMoods: what keeps data and users out of other events does not touch it, and a late
+// ONAPPINSTALL comes in its place.
 func TestUserReadyMoods(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -185,7 +187,8 @@ func TestUserReadyMoods(t *testing.T) {
 	}
 }
 
-// TestReconcileLeavesThePlatformsHandlers: what the SDK derives from a mux ends no handler that the platform made.
+// TestReconcileLeavesThePlatformsHandlers: what the SDK derives from a mux ends no handler that the
+// platform made.
 func TestReconcileLeavesThePlatformsHandlers(t *testing.T) {
 	t.Parallel()
 	p := eventtest.NewPortal(t, eventtest.WithMoods(func(m *eventtest.Moods) { m.UserReady = eventtest.UserReadyAfter }))

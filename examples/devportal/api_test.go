@@ -131,8 +131,8 @@ func TestCutTokensStayHidden(t *testing.T) {
 	require.NotContains(t, delivery, token[:10])
 }
 
-// TestTokensOfDataStayHidden covers tokens that an event carries outside its auth section: a handler that repeats what it was sent showed
-// them, as they are or as they were encoded.
+// TestTokensOfDataStayHidden covers tokens that an event carries outside its auth section: a
+// handler that repeats what it was sent showed them, as they are or as they were encoded.
 func TestTokensOfDataStayHidden(t *testing.T) {
 	t.Parallel()
 	for name, data := range map[string]string{
@@ -162,7 +162,8 @@ func TestTokensOfDataStayHidden(t *testing.T) {
 	}
 }
 
-// TestErrorsQuoteNoToken has a handler that puts the token into the HTTP status line, which net/http quotes.
+// TestErrorsQuoteNoToken has a handler that puts the token into the HTTP status line, which
+// net/http quotes.
 func TestErrorsQuoteNoToken(t *testing.T) {
 	t.Parallel()
 	p := start(t, nil)

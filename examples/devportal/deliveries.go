@@ -66,8 +66,8 @@ func viewOf(a eventtest.Attempt) deliveryView {
 	return v
 }
 
-// reason says in words why there was no answer. An error may quote what the handler wrote, and the handler
-// what it was sent.
+// reason says in words why there was no answer. An error may quote what the handler wrote, and the
+// handler what it was sent.
 func reason(err error, parsed *event.Delivery) string {
 	var timeout interface{ Timeout() bool }
 	switch {

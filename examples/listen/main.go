@@ -4,9 +4,10 @@
 //
 //	listen -forward-to http://127.0.0.1:8080/bitrix24/events -events ONCRMDEALUPDATE,ONTASKADD
 //
-// The application token is that of B24_APPLICATION_TOKEN, which examples/receiver reads too: the one that is bound to the portal by token@member_id,
-// or else the one without a portal. When there is none, one is made at the first start and kept in a file, whose name is logged: give the handler
-// what stands in it, as token@member_id when it has the application too.
+// The application token is that of B24_APPLICATION_TOKEN, which examples/receiver reads too: the
+// one that is bound to the portal by token@member_id, or else the one without a portal. When there
+// is none, one is made at the first start and kept in a file, whose name is logged: give the
+// handler what stands in it, as token@member_id when it has the application too.
 //
 // For each event one JSON object a line is printed once it is done with:
 //

@@ -15,8 +15,9 @@ import (
 	"github.com/b24events/b24events/examples/internal/program"
 )
 
-// applicationToken returns what signs the events: the token of the setting, or else that of a file, which
-// the first start makes. Handlers read the same setting, so it may hold tokens of other portals too.
+// applicationToken returns what signs the events: the token of the setting, or else that of a file,
+// which the first start makes. Handlers read the same setting, so it may hold tokens of other
+// portals too.
 func applicationToken(ctx context.Context, cfg config, portal *oneportal.Portal) (event.Secret, error) {
 	if len(cfg.tokens) > 0 {
 		token := tokenOf(cfg.tokens, portal.MemberID)

@@ -54,7 +54,8 @@ func (v *victim) kill(t *testing.T) {
 // trigger picks the moment of a kill, and returns a function that waits for it.
 type trigger func(portal *eventtest.Portal, random *rand.Rand, out string) (wait func(v *victim))
 
-// limit is how long a process works while a trigger is waited for: the moment may not come, as when nothing is to be cleared.
+// limit is how long a process works while a trigger is waited for: the moment may not come, as when
+// nothing is to be cleared.
 const limit = time.Second / 2
 
 // early waits for a random time in which the process starts.
@@ -126,8 +127,9 @@ func (v *victim) lives(d time.Duration) {
 	}
 }
 
-// works lets the process live until the time is over, something comes, or it ends. The time begins when the process has written its first
-// line of log, since how long a start takes depends on the machine.
+// works lets the process live until the time is over, something comes, or it ends. The time begins
+// when the process has written its first line of log, since how long a start takes depends on the
+// machine.
 func (v *victim) works(d time.Duration, until func() bool) {
 	tick := time.NewTicker(200 * time.Microsecond)
 	defer tick.Stop()

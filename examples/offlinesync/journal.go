@@ -187,7 +187,8 @@ func (j *journal) write(lines []byte) error {
 	return err
 }
 
-// cut cuts the file to its size. Windows refuses that to a file that is opened for appending, and lets nobody rename it meanwhile.
+// cut cuts the file to its size. Windows refuses that to a file that is opened for appending, and
+// lets nobody rename it meanwhile.
 func (j *journal) cut() error {
 	if runtime.GOOS == "windows" {
 		return os.Truncate(j.file.Name(), j.size)

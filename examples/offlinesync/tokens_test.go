@@ -30,7 +30,8 @@ func TestKilledWhileSeeding(t *testing.T) {
 	}
 }
 
-// A process that dies before the OAuth server has renewed its tokens keeps them, and no change is lost.
+// A process that dies before the OAuth server has renewed its tokens keeps them, and no change is
+// lost.
 func TestKilledWhileRenewing(t *testing.T) {
 	t.Parallel()
 	portal, app, env := programtest.Portal(t)
@@ -51,8 +52,8 @@ func TestKilledWhileRenewing(t *testing.T) {
 	w.settled(t, out)
 }
 
-// When the response to a renewal is lost, the pair is lost with it. The program says so once that is sure, which takes minutes, and new
-// tokens in the settings are all it needs; no change is lost.
+// When the response to a renewal is lost, the pair is lost with it. The program says so once that
+// is sure, which takes minutes, and new tokens in the settings are all it needs; no change is lost.
 func TestRenewalWhoseResponseIsLost(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

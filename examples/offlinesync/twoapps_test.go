@@ -10,7 +10,8 @@ import (
 	"github.com/b24events/b24events/examples/internal/programtest"
 )
 
-// Two applications of one portal share B24_DATA. Neither acts as the other, and neither gets the other's records.
+// Two applications of one portal share B24_DATA. Neither acts as the other, and neither gets the
+// other's records.
 func TestTwoApplicationsShareAFolder(t *testing.T) {
 	t.Parallel()
 	portal, first, env := programtest.Portal(t, eventtest.WithoutExtendedOffline())

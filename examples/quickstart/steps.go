@@ -147,9 +147,9 @@ func (s *stage) forgery(ctx context.Context) (string, error) {
 	return fmt.Sprintf("%d forged events answered 403, 0 reached a handler, 0 requests to the host they named", len(forged)), nil
 }
 
-// employee: a user without rights, who has the tokens and the application token that every page of the application shows, sends an
-// installation of their own and says that the application was removed. The first is refused; the second is not believed, because
-// the stored token still works.
+// employee: a user without rights, who has the tokens and the application token that every page of
+// the application shows, sends an installation of their own and says that the application was
+// removed. The first is refused; the second is not believed, because the stored token still works.
 func (s *stage) employee(ctx context.Context) (string, error) {
 	before, err := s.portals.Installation(ctx, s.portal.MemberID())
 	if err != nil {

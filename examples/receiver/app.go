@@ -164,8 +164,8 @@ func (p *printer) printing(next event.Handler) event.Handler {
 	})
 }
 
-// print prints what examples/decode prints, and "source":"online", once the delay has passed. An event
-// that cannot be printed ends the program: the next ones could not be either.
+// print prints what examples/decode prints, and "source":"online", once the delay has passed. An
+// event that cannot be printed ends the program: the next ones could not be either.
 func (p *printer) print(ctx context.Context, d *event.Delivery) error {
 	if err := p.failure(); err != nil {
 		return event.Drop(err)

@@ -1,10 +1,12 @@
 // Command receiver is an application server for Bitrix24 events: it takes them at POST /bitrix24/events, answers at once, and prints each as one JSON
 // object a line once it is processed.
 //
-// With B24_APPLICATION_TOKEN it takes the events of outgoing webhooks. With B24_CLIENT_ID and B24_CLIENT_SECRET it is an application: it verifies
-// and stores installations, and binds EVENTS to PUBLIC_URL, at each installation and at its start. Both may be on. GET /healthz tells whether it is ready,
-// GET /metrics what it did. On SIGINT, SIGTERM or SIGHUP it takes no more requests, processes what it acknowledged, and exits with 0; a second
-// signal cuts that short. When its output cannot be written any more it answers 503, says so and exits with 1.
+// With B24_APPLICATION_TOKEN it takes the events of outgoing webhooks. With B24_CLIENT_ID and
+// B24_CLIENT_SECRET it is an application: it verifies and stores installations, and binds EVENTS to
+// PUBLIC_URL, at each installation and at its start. Both may be on. GET /healthz tells whether it
+// is ready, GET /metrics what it did. On SIGINT, SIGTERM or SIGHUP it takes no more requests,
+// processes what it acknowledged, and exits with 0; a second signal cuts that short. When its
+// output cannot be written any more it answers 503, says so and exits with 1.
 package main
 
 import (

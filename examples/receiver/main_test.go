@@ -141,7 +141,8 @@ func TestOutgoingWebhook(t *testing.T) {
 	require.NotContains(t, p.Stdout.String()+p.Stderr.String(), "-token-of-the-tests")
 }
 
-// No token speaks for the portal of another one, and none for that of an installed application unless it is bound to it.
+// No token speaks for the portal of another one, and none for that of an installed application
+// unless it is bound to it.
 func TestTokensOfSeveralPortals(t *testing.T) {
 	t.Parallel()
 	const a, b = "a223c6b3710f85df22e9377d6c4f7553", "b223c6b3710f85df22e9377d6c4f7553"
@@ -177,7 +178,8 @@ func TestTokensOfSeveralPortals(t *testing.T) {
 		require.NotContains(t, p.Stdout.String()+p.Stderr.String(), secret)
 	}
 
-	// Without an application the token that is bound to no portal speaks for those that no other one is bound to.
+	// Without an application the token that is bound to no portal speaks for those that no other
+	// one is bound to.
 	p = start(t, programtest.Env{"B24_APPLICATION_TOKEN": tokenA + "@" + a + "," + plain})
 	for _, tc := range []struct {
 		token, member string
@@ -189,8 +191,9 @@ func TestTokensOfSeveralPortals(t *testing.T) {
 	p.Stop(t)
 }
 
-// portalWithApp returns a portal, an application of it, and the environment of a receiver for that application.
-// The address that the portal posts to has to be known before a receiver starts: it is that of a proxy for the one that behind names.
+// portalWithApp returns a portal, an application of it, and the environment of a receiver for that
+// application. The address that the portal posts to has to be known before a receiver starts: it is
+// that of a proxy for the one that behind names.
 func portalWithApp(t *testing.T, data string) (portal *eventtest.Portal, app *eventtest.Application, env programtest.Env, behind *atomic.Pointer[process]) {
 	t.Helper()
 	behind = new(atomic.Pointer[process])

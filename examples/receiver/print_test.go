@@ -26,7 +26,8 @@ func (f *full) Write(p []byte) (int, error) {
 
 var errFull = errors.New("no space left")
 
-// What cannot be printed is refused from then on, and the program ends: nothing is acknowledged only to be dropped.
+// What cannot be printed is refused from then on, and the program ends: nothing is acknowledged
+// only to be dropped.
 func TestRefusesWhatCannotBePrinted(t *testing.T) {
 	t.Parallel()
 	ctx, abort := context.WithCancelCause(t.Context())

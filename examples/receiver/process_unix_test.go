@@ -18,7 +18,8 @@ import (
 
 const fixedToken = "the-token-of-the-tests"
 
-// realProcess starts a receiver in a process of its own, whose output goes to stdout, or is collected when that is nil.
+// realProcess starts a receiver in a process of its own, whose output goes to stdout, or is
+// collected when that is nil.
 func realProcess(t *testing.T, env programtest.Env, stdout *os.File, command ...string) (*process, *exec.Cmd) {
 	t.Helper()
 	p := &process{Process: &programtest.Process{Stdout: &programtest.Output{}, Stderr: &programtest.Output{}}}
@@ -33,7 +34,8 @@ func realProcess(t *testing.T, env programtest.Env, stdout *os.File, command ...
 	return p, cmd
 }
 
-// Whoever reads the output may go away, as head does. The receiver says so and stops; it does not die with what it acknowledged.
+// Whoever reads the output may go away, as head does. The receiver says so and stops; it does not
+// die with what it acknowledged.
 func TestStopsWhenNobodyReads(t *testing.T) {
 	t.Parallel()
 	read, write, err := os.Pipe()
@@ -48,10 +50,12 @@ func TestStopsWhenNobodyReads(t *testing.T) {
 	require.Contains(t, p.Stderr.String(), "receiver: writing to stdout: write /dev/stdout: broken pipe\n")
 }
 
-// A terminal that is closed stops the receiver as a signal to stop does: what was acknowledged is processed. After nohup it goes on.
+// A terminal that is closed stops the receiver as a signal to stop does: what was acknowledged is
+// processed. After nohup it goes on.
 func TestHangUp(t *testing.T) {
 	t.Parallel()
-	// Also when the test runs after nohup: a process that has a handler hands on the default, and one that ignores the signal does not.
+	// Also when the test runs after nohup: a process that has a handler hands on the default, and
+	// one that ignores the signal does not.
 	caught := make(chan os.Signal, 1)
 	signal.Notify(caught, syscall.SIGHUP)
 	t.Cleanup(func() { signal.Stop(caught) })

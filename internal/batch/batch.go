@@ -82,8 +82,9 @@ const (
 	maxDescription = 1000
 )
 
-// refusalOf reads the portal's refusal of one command. What the portal writes is made fit for a log line:
-// see package redact. The caller that sent the batch takes its access token out, which only it knows.
+// refusalOf reads the portal's refusal of one command. What the portal writes is made fit for a log
+// line: see package redact. The caller that sent the batch takes its access token out, which only
+// it knows.
 func refusalOf(method string, refusal json.RawMessage) *Error {
 	e := &Error{Method: method}
 	if json.Unmarshal(refusal, e) != nil {
@@ -107,8 +108,8 @@ func (r *Reply) Total(i int) (int, bool) {
 	return int(n), err == nil && n >= 0
 }
 
-// Error is the portal's refusal of one command. Its texts are the portal's, without tags and control
-// characters.
+// Error is the portal's refusal of one command. Its texts are the portal's, without tags and
+// control characters.
 type Error struct {
 	Method      string `json:"-"`
 	Code        string `json:"error"`

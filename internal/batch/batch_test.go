@@ -94,7 +94,8 @@ func TestSections(t *testing.T) {
 	}
 }
 
-// TestRefusalsAreCleaned covers what a portal writes into a refusal: it stood in errors and logs as it came.
+// TestRefusalsAreCleaned covers what a portal writes into a refusal: it stood in errors and logs as
+// it came.
 func TestRefusalsAreCleaned(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct{ refusal, code, description string }{

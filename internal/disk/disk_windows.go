@@ -82,7 +82,8 @@ func makePrivate(dir string) error {
 	return nil
 }
 
-// privateAttributes give the current user, the system and the administrators full access, and nobody else any.
+// privateAttributes give the current user, the system and the administrators full access, and
+// nobody else any.
 func privateAttributes() (*windows.SecurityAttributes, error) {
 	user, err := windows.GetCurrentProcessToken().GetTokenUser()
 	if err != nil {

@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// A lock of Windows keeps other handles from the bytes that it covers. So the lock covers one byte far behind the end of
-// every file, and the content stays readable and writable.
+// A lock of Windows keeps other handles from the bytes that it covers. So the lock covers one byte
+// far behind the end of every file, and the content stays readable and writable.
 const (
 	lockOffsetHigh = 1 << 30 // the byte at 1<<62
 	lockBytes      = 1

@@ -20,8 +20,8 @@ type entry struct {
 	Shape     string `json:"shape"`
 	Spelling  string `json:"docs_spelling"`
 	OfflineOK *bool  `json:"offline_ok"`
-	// Platform says for which applications the platform binds the event by itself: always, or api_only
-	// for those without pages. It is empty for events that only the application binds.
+	// Platform says for which applications the platform binds the event by itself: always, or
+	// api_only for those without pages. It is empty for events that only the application binds.
 	Platform string `json:"bound_by_platform"`
 }
 

@@ -7,8 +7,9 @@ const (
 	entryBytes = int64(unsafe.Sizeof(Entry{}))
 )
 
-// Size returns about how many bytes of memory v holds: its arrays, with what they have in reserve, and the text of its keys
-// and scalars. Text that shares memory counts each time. The index of a large array does not count.
+// Size returns about how many bytes of memory v holds: its arrays, with what they have in reserve,
+// and the text of its keys and scalars. Text that shares memory counts each time. The index of a
+// large array does not count.
 func (v Value) Size() int64 {
 	size := int64(len(v.text))
 	if v.arr == nil {

@@ -33,8 +33,8 @@ func New(names ...string) (Hosts, error) {
 	return h, nil
 }
 
-// Allows reports whether host, which may be an IPv6 address in brackets, may be reached by http on port.
-// An empty port means 80.
+// Allows reports whether host, which may be an IPv6 address in brackets, may be reached by http on
+// port. An empty port means 80.
 func (h Hosts) Allows(host, port string) bool {
 	host = strings.ToLower(host)
 	if h.loopback {

@@ -8,9 +8,10 @@ import (
 	"unicode/utf8"
 )
 
-// Clean makes a text that somebody else wrote fit for one line of a log or an error: every run of white
-// space, control characters and other characters that do not print becomes one space, and bytes that are
-// not UTF-8 become U+FFFD. A text of more than limit characters is cut and ends in "…".
+// Clean makes a text that somebody else wrote fit for one line of a log or an error: every run of
+// white space, control characters and other characters that do not print becomes one space, and
+// bytes that are not UTF-8 become U+FFFD. A text of more than limit characters is cut and ends in
+// "…".
 func Clean(text string, limit int) string {
 	var b strings.Builder
 	count := 0
@@ -37,8 +38,8 @@ func Clean(text string, limit int) string {
 	return b.String()
 }
 
-// Escape is [Clean] for texts that people compare, such as names and addresses: it keeps spaces, and
-// writes what does not print as \u001b or, if it is not UTF-8, as \xff.
+// Escape is [Clean] for texts that people compare, such as names and addresses: it keeps spaces,
+// and writes what does not print as \u001b or, if it is not UTF-8, as \xff.
 func Escape(text string, limit int) string {
 	var b strings.Builder
 	count := 0
@@ -117,9 +118,9 @@ func startsTag(s string) bool {
 	return c == '/' || c == '!' || c == '?' || ('a' <= c && c <= 'z') || ('A' <= c && c <= 'Z')
 }
 
-// EscapeJSON returns a JSON text with the characters escaped that a terminal obeys or that change the
-// order of what it shows: DEL, C1 controls, bidirectional controls, and line and paragraph separators. It
-// means the same as before. C0 controls are escaped in every JSON text.
+// EscapeJSON returns a JSON text with the characters escaped that a terminal obeys or that change
+// the order of what it shows: DEL, C1 controls, bidirectional controls, and line and paragraph
+// separators. It means the same as before. C0 controls are escaped in every JSON text.
 func EscapeJSON(doc []byte) []byte {
 	var out []byte
 	done := 0

@@ -150,7 +150,8 @@ func bearers(text string, spans []span) []span {
 	}
 }
 
-// hooks finds the secret in the address of an incoming webhook: /rest/1/secret/, /rest/api/1/secret/.
+// hooks finds the secret in the address of an incoming webhook: /rest/1/secret/,
+// /rest/api/1/secret/.
 func hooks(text string, spans []span) []span {
 	const root = "/rest/"
 	for i := 0; ; {

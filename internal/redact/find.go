@@ -11,7 +11,8 @@ import (
 const (
 	// maxDepth is how many bytes of a secret decide. More are compared one by one, from there on.
 	maxDepth = 32
-	// layers is how often a text is decoded: a token in a URL in a JSON text has two layers of encoding.
+	// layers is how often a text is decoded: a token in a URL in a JSON text has two layers of
+	// encoding.
 	layers = 3
 )
 
@@ -198,8 +199,8 @@ func (l layer) source(i int) int {
 	return int(l.at[i])
 }
 
-// decodeLayer undoes one layer of percent signs, backslashes and HTML entities. The layer that it returns
-// has no places when there was nothing to undo.
+// decodeLayer undoes one layer of percent signs, backslashes and HTML entities. The layer that it
+// returns has no places when there was nothing to undo.
 func decodeLayer(l layer) layer {
 	if !strings.ContainsAny(l.text, `%\&`) {
 		return layer{}
@@ -281,7 +282,8 @@ func unescapeBackslash(s string) (decoded string, size int) {
 	return "", 0
 }
 
-// control returns the control character that a letter stands for after a backslash, in JSON or in Go.
+// control returns the control character that a letter stands for after a backslash, in JSON or in
+// Go.
 func control(letter byte) string {
 	switch letter {
 	case 'a':

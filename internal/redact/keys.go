@@ -8,9 +8,9 @@ import (
 	"github.com/b24events/b24events/internal/phpform"
 )
 
-// IsSecretKey recognises the keys under which Bitrix24 sends credentials, and those under which others
-// would. When in doubt a key counts as secret. Keys that only describe a credential, such as token_type
-// and password_policy, do not count.
+// IsSecretKey recognises the keys under which Bitrix24 sends credentials, and those under which
+// others would. When in doubt a key counts as secret. Keys that only describe a credential, such as
+// token_type and password_policy, do not count.
 func IsSecretKey(key string) bool {
 	switch strings.ToLower(key) {
 	case "auth_id", "refresh_id": // of an application page
@@ -25,8 +25,9 @@ func IsSecretKey(key string) bool {
 	return names && !describes(last)
 }
 
-// isSecretField reports whether the value under a key is a secret. The parameter auth of a REST call is an
-// access token; the section auth of an event is an object with ordinary members beside the tokens.
+// isSecretField reports whether the value under a key is a secret. The parameter auth of a REST
+// call is an access token; the section auth of an event is an object with ordinary members beside
+// the tokens.
 func isSecretField(key string, v phpform.Value) bool {
 	if strings.EqualFold(key, "auth") {
 		return v.Kind() == phpform.String && len(v.Scalar()) >= minFound
@@ -70,8 +71,8 @@ func describes(word string) bool {
 	}
 }
 
-// words splits a key at what is neither a letter nor a digit and where an upper-case letter follows a
-// lower-case one. The words are in lower case.
+// words splits a key at what is neither a letter nor a digit and where an upper-case letter follows
+// a lower-case one. The words are in lower case.
 func words(key string) func(yield func(string) bool) {
 	return func(yield func(string) bool) {
 		start, lower := 0, false

@@ -1,11 +1,12 @@
-// Package redact keeps secrets and control characters out of what is printed: logs, errors, JSON and fmt.
+// Package redact keeps secrets and control characters out of what is printed: logs, errors, JSON
+// and fmt.
 //
-// A [Set] holds the secrets of one delivery or one call and takes them out of texts and trees. [Clean] and
-// [Plain] make a text that somebody else wrote fit for one line of a log or an error. [EscapeJSON] makes a
-// JSON text safe for a terminal.
+// A [Set] holds the secrets of one delivery or one call and takes them out of texts and trees.
+// [Clean] and [Plain] make a text that somebody else wrote fit for one line of a log or an error.
+// [EscapeJSON] makes a JSON text safe for a terminal.
 //
-// Nothing here runs unless something is printed, and all work is linear in the size of what is printed,
-// whatever a sender puts into a body.
+// Nothing here runs unless something is printed, and all work is linear in the size of what is
+// printed, whatever a sender puts into a body.
 package redact
 
 import (
@@ -22,12 +23,13 @@ const Mark = "[redacted]"
 const (
 	// minGiven is the length from which a secret that the caller knows is looked for in texts.
 	minGiven = 6
-	// minFound is the same for values that stand under secret keys in a body. Shorter ones, and numbers
-	// below minNumber digits, are replaced only where they stand under such a key: elsewhere they would
-	// hit by chance.
+	// minFound is the same for values that stand under secret keys in a body. Shorter ones, and
+	// numbers below minNumber digits, are replaced only where they stand under such a key:
+	// elsewhere they would hit by chance.
 	minFound  = 8
 	minNumber = 12
-	// minTail is how much of the beginning of a secret [Set.RedactExcerpt] takes out at the end of a text.
+	// minTail is how much of the beginning of a secret [Set.RedactExcerpt] takes out at the end of
+	// a text.
 	minTail = 6
 	// maxSecrets bounds a Set. A Set with more of them hides every text that could hold one.
 	maxSecrets = 256
@@ -35,8 +37,8 @@ const (
 	maxNested = 4
 )
 
-// Set is the secrets that are to be taken out of texts. The zero Set is empty and ready. Its methods are
-// not safe for concurrent use.
+// Set is the secrets that are to be taken out of texts. The zero Set is empty and ready. Its
+// methods are not safe for concurrent use.
 type Set struct {
 	secrets []string
 	odd     bool // one of them changes when it is encoded
@@ -44,8 +46,8 @@ type Set struct {
 	finder  *finder
 }
 
-// New returns a set of secrets that the caller knows, such as the access token of a call. Those shorter
-// than six bytes are left out, because they would hit by chance.
+// New returns a set of secrets that the caller knows, such as the access token of a call. Those
+// shorter than six bytes are left out, because they would hit by chance.
 func New(secrets ...string) *Set {
 	s := &Set{}
 	for _, secret := range secrets {
@@ -67,7 +69,8 @@ func (s *Set) add(secret string) {
 	}
 }
 
-// AddTree adds every value that stands under a secret key of a tree, also inside texts that are JSON.
+// AddTree adds every value that stands under a secret key of a tree, also inside texts that are
+// JSON.
 func (s *Set) AddTree(v phpform.Value) { s.collect(v, "", false, 0) }
 
 func (s *Set) collect(v phpform.Value, key string, secret bool, nested int) {
@@ -118,8 +121,8 @@ func decode(doc []byte) (phpform.Value, bool) {
 	return v, err == nil
 }
 
-// Tree returns v without secrets: the values under secret keys are replaced, and so is every secret of the
-// set inside another value or a key. A text that is JSON is treated as a tree of its own.
+// Tree returns v without secrets: the values under secret keys are replaced, and so is every secret
+// of the set inside another value or a key. A text that is JSON is treated as a tree of its own.
 func (s *Set) Tree(v phpform.Value) phpform.Value {
 	out, _ := s.replace(v, "", false, 0)
 	return out
@@ -171,8 +174,8 @@ func (s *Set) replaceScalar(v phpform.Value, secret bool, nested int) (phpform.V
 	return phpform.Text(shown), true
 }
 
-// JSON returns a JSON document without secrets, as [Set.Tree] does. What is no JSON becomes [Mark], as a
-// JSON text.
+// JSON returns a JSON document without secrets, as [Set.Tree] does. What is no JSON becomes [Mark],
+// as a JSON text.
 func (s *Set) JSON(doc []byte) []byte {
 	v, ok := decode(doc)
 	if !ok {
@@ -185,14 +188,14 @@ func (s *Set) JSON(doc []byte) []byte {
 	return out.AppendJSON(nil)
 }
 
-// Redact returns text without the secrets of the set, as they are or encoded for a URL, for JSON or for HTML,
-// up to three layers of that. It also removes credentials that are not in the set: the values of parameters
-// such as access_token and auth, JSON members with such names, Bearer credentials and the secret in the
-// address of an incoming webhook.
+// Redact returns text without the secrets of the set, as they are or encoded for a URL, for JSON or
+// for HTML, up to three layers of that. It also removes credentials that are not in the set: the
+// values of parameters such as access_token and auth, JSON members with such names, Bearer
+// credentials and the secret in the address of an incoming webhook.
 func (s *Set) Redact(text string) string { return s.text(text, false) }
 
-// RedactExcerpt is [Set.Redact] for the first part of a text that was cut: the part of a secret that the cut left
-// at the end goes too.
+// RedactExcerpt is [Set.Redact] for the first part of a text that was cut: the part of a secret
+// that the cut left at the end goes too.
 func (s *Set) RedactExcerpt(text string) string { return s.text(text, true) }
 
 func (s *Set) text(text string, cut bool) string {
@@ -212,8 +215,8 @@ func (s *Set) text(text string, cut bool) string {
 	return without(text, spans)
 }
 
-// absent reports whether a text surely holds no secret. It is for short texts, for which a finder does not
-// pay: most of what is printed is names and numbers.
+// absent reports whether a text surely holds no secret. It is for short texts, for which a finder
+// does not pay: most of what is printed is names and numbers.
 func (s *Set) absent(text string) bool {
 	const short, few = 256, 16
 	if s.odd || len(text) > short || len(s.secrets) > few || strings.ContainsAny(text, `%\&`) {
@@ -246,8 +249,8 @@ type Redactor interface {
 	RedactExcerpt(text string) string
 }
 
-// Line makes a text that somebody else wrote fit for one line of a log or an error: without the secrets that
-// r knows, and as [Clean] makes it. It reads no more of a long text than it needs.
+// Line makes a text that somebody else wrote fit for one line of a log or an error: without the
+// secrets that r knows, and as [Clean] makes it. It reads no more of a long text than it needs.
 func Line(r Redactor, text string, limit int) string {
 	const slack = 8 // white space and escapes may be longer than what is shown of them
 	if most := slack * limit; len(text) > most {

@@ -158,7 +158,8 @@ func TestExcerpt(t *testing.T) {
 	require.Equal(t, "[redacted] z", s.RedactExcerpt("0123456789abcdefghijklmnopqrstuvwxyz z"))
 }
 
-// TestTooManySecrets covers a body of which nothing can be shown, because not every secret can be looked for.
+// TestTooManySecrets covers a body of which nothing can be shown, because not every secret can be
+// looked for.
 func TestTooManySecrets(t *testing.T) {
 	t.Parallel()
 	var doc strings.Builder

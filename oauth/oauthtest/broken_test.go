@@ -340,7 +340,8 @@ func (s *cachingStore) Load(ctx context.Context, key oauth.Key) (oauth.Installat
 	return in, version, err
 }
 
-// laggingStore loads from a replica that misses the last write of another instance, every now and then.
+// laggingStore loads from a replica that misses the last write of another instance, every now and
+// then.
 type laggingStore struct {
 	*brokenStore
 

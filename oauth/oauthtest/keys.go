@@ -57,8 +57,8 @@ func testRefusedKeys(k kit) {
 	k.lists(application, nil)
 }
 
-// testHostileKeys uses member IDs and client IDs that Bitrix24 does not give. A store may refuse one;
-// what it takes, it must tell from all the others, and list.
+// testHostileKeys uses member IDs and client IDs that Bitrix24 does not give. A store may refuse
+// one; what it takes, it must tell from all the others, and list.
 func testHostileKeys(k kit) {
 	long := strings.Repeat("x", 300)
 	ids := []string{

@@ -161,8 +161,8 @@ func testListPages(k kit) {
 	}
 }
 
-// testListChanging deletes and creates keys between pages, the last one of the page before among them,
-// and lets others write meanwhile.
+// testListChanging deletes and creates keys between pages, the last one of the page before among
+// them, and lets others write meanwhile.
 func testListChanging(k kit) {
 	keys := listed()
 	versions := make(map[oauth.Key]oauth.Version)

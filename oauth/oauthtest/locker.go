@@ -17,8 +17,8 @@ const (
 	patient = 10 * time.Second
 )
 
-// TestLocker checks an [oauth.Locker]. newLocker returns one that holds nothing. It is called once in
-// each subtest, with the subtest's t. The suite waits for locks that last a second to run out.
+// TestLocker checks an [oauth.Locker]. newLocker returns one that holds nothing. It is called once
+// in each subtest, with the subtest's t. The suite waits for locks that last a second to run out.
 func TestLocker(t *testing.T, newLocker func(t *testing.T) oauth.Locker) {
 	t.Helper()
 	for _, c := range []struct {

@@ -56,8 +56,8 @@ func testSharedView(t *testing.T, open func() oauth.Store) {
 	}
 }
 
-// testSharedLoad loads by one instance what another has just written, many times: a replica that lags
-// behind, or a cache that is told of changes, is not always late.
+// testSharedLoad loads by one instance what another has just written, many times: a replica that
+// lags behind, or a cache that is told of changes, is not always late.
 func testSharedLoad(t *testing.T, open func() oauth.Store) {
 	t.Helper()
 	stores := instances(open)

@@ -11,8 +11,9 @@ import (
 // ErrInUse means that another process holds a lock.
 var ErrInUse = errors.New("another process uses it; stop that one first")
 
-// Lock opens a file, which it makes when there is none, and keeps other callers of Lock from it until [Unlock]. Everybody
-// can read the file meanwhile. The system ends the lock with the process, however that dies. It returns [ErrInUse].
+// Lock opens a file, which it makes when there is none, and keeps other callers of Lock from it
+// until [Unlock]. Everybody can read the file meanwhile. The system ends the lock with the process,
+// however that dies. It returns [ErrInUse].
 func Lock(path string, flags int) (*os.File, error) {
 	f, err := os.OpenFile(path, flags|os.O_CREATE, 0o600) //nolint:gosec // the user names the file
 	if err != nil {

@@ -98,8 +98,9 @@ func (p *Portal) Close(ctx context.Context) error {
 	return p.Tokens.Shutdown(last)
 }
 
-// Connect makes the first calls to the portal. It waits when an error may pass, of the network or of the portal. When the stored
-// tokens are refused and the settings hold others, these replace them at once.
+// Connect makes the first calls to the portal. It waits when an error may pass, of the network or
+// of the portal. When the stored tokens are refused and the settings hold others, these replace
+// them at once.
 func (p *Portal) Connect(ctx context.Context, calls func(context.Context) error) error {
 	for wait := time.Second; ; wait = min(2*wait, time.Minute) {
 		err := calls(ctx)
@@ -180,8 +181,8 @@ func void(err error) bool {
 	return errors.Is(err, oauth.ErrReauthorize) || code == "INVALID_TOKEN" || code == "NO_AUTH_FOUND"
 }
 
-// refused reports whether the OAuth server refuses the stored tokens. That may pass, if another process has renewed them; new
-// tokens need not wait for it.
+// refused reports whether the OAuth server refuses the stored tokens. That may pass, if another
+// process has renewed them; new tokens need not wait for it.
 func refused(err error) bool {
 	var e *oauth.Error
 	return errors.As(err, &e) && strings.EqualFold(e.Code, "invalid_grant")

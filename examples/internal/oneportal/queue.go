@@ -9,8 +9,9 @@ import (
 	"github.com/b24events/b24events/examples/internal/program"
 )
 
-// QueueDir returns the folder for the state of one queue of the portal, which it makes when it is missing, and keeps other processes off
-// it until release: two consumers would handle records twice. It refuses the folder of another queue.
+// QueueDir returns the folder for the state of one queue of the portal, which it makes when it is
+// missing, and keeps other processes off it until release: two consumers would handle records
+// twice. It refuses the folder of another queue.
 func (p *Portal) QueueDir(connector string) (dir string, release func(), err error) {
 	name := "default"
 	if connector != "" {
@@ -34,5 +35,6 @@ func (p *Portal) QueueDir(connector string) (dir string, release func(), err err
 	return dir, func() { _ = Unlock(f) }, nil
 }
 
-// SpoolDir returns the folder for records that cannot be reserved. Package offline keeps the queues apart in it.
+// SpoolDir returns the folder for records that cannot be reserved. Package offline keeps the queues
+// apart in it.
 func (p *Portal) SpoolDir() (string, error) { return program.Folder(p.Data, "spool") }

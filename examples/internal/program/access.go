@@ -28,9 +28,9 @@ type Access struct {
 	API    *rest.Portals
 }
 
-// Open returns the access that the settings describe. It calls nobody. A nil client means the usual one.
-// The application's folder in B24_DATA is refused when it is another application's, or when others may
-// write to it.
+// Open returns the access that the settings describe. It calls nobody. A nil client means the usual
+// one. The application's folder in B24_DATA is refused when it is another application's, or when
+// others may write to it.
 func Open(v Values, log *slog.Logger, client *http.Client) (_ *Access, err error) {
 	data, err := v.Data()
 	if err != nil {

@@ -9,9 +9,9 @@ import (
 	"unicode/utf8"
 )
 
-// HTTPURL reads an absolute http or https URL to post to. It refuses what no request would carry as it
-// is written: fragments, characters that do not print, impossible ports. The error repeats nothing of
-// the URL, which may hold secrets.
+// HTTPURL reads an absolute http or https URL to post to. It refuses what no request would carry as
+// it is written: fragments, characters that do not print, impossible ports. The error repeats
+// nothing of the URL, which may hold secrets.
 func HTTPURL(raw string) (*url.URL, error) {
 	if strings.ContainsFunc(raw, func(r rune) bool { return r == ' ' || !unicode.IsPrint(r) }) || !utf8.ValidString(raw) {
 		return nil, errors.New("holds a space or a character that does not print")

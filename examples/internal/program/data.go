@@ -11,8 +11,8 @@ import (
 	"strings"
 )
 
-// Owner is whose state a folder holds: an application's, or that of one of its portals, or of one queue
-// of a portal.
+// Owner is whose state a folder holds: an application's, or that of one of its portals, or of one
+// queue of a portal.
 type Owner struct {
 	Version   int    `json:"version"`
 	ClientID  string `json:"client_id"`
@@ -40,8 +40,8 @@ const (
 // oldNames are what the first version kept in B24_DATA itself, for any application.
 var oldNames = []string{"installations", "queues", "spool", "listen-application-token"}
 
-// appFolder returns the application's folder in data, and makes it when it is missing. Each application
-// has one of its own, so that several can share data.
+// appFolder returns the application's folder in data, and makes it when it is missing. Each
+// application has one of its own, so that several can share data.
 func appFolder(data, clientID string) (string, error) {
 	data, err := filepath.Abs(data)
 	if err != nil {
@@ -80,8 +80,9 @@ func Folder(parent, name string) (string, error) {
 	}
 }
 
-// Claim is [Folder] for state that belongs to an owner, which it writes into a new folder. It refuses a
-// folder that belongs to another owner, or that holds things and does not say whose they are.
+// Claim is [Folder] for state that belongs to an owner, which it writes into a new folder. It
+// refuses a folder that belongs to another owner, or that holds things and does not say whose they
+// are.
 func Claim(path string, owner Owner) (string, error) {
 	owner.Version = ownerVersion
 	path, err := Folder(filepath.Dir(path), filepath.Base(path))
@@ -142,7 +143,8 @@ func inUse(path string) (bool, error) {
 	return false, err
 }
 
-// ReadFile reads a file of a program's own state. It refuses one that somebody else may have put there.
+// ReadFile reads a file of a program's own state. It refuses one that somebody else may have put
+// there.
 func ReadFile(path string) ([]byte, error) {
 	info, err := os.Lstat(path)
 	switch {
@@ -157,7 +159,8 @@ func ReadFile(path string) ([]byte, error) {
 	return os.ReadFile(path) //nolint:gosec // in a folder that nobody else can write to
 }
 
-// WriteFile writes a file that only the user may read, and that a crash leaves as it was or as it is to be.
+// WriteFile writes a file that only the user may read, and that a crash leaves as it was or as it
+// is to be.
 func WriteFile(path string, content []byte) error {
 	f, err := os.CreateTemp(filepath.Dir(path), tempPattern) // with mode 0600
 	if err != nil {
@@ -174,9 +177,9 @@ func WriteFile(path string, content []byte) error {
 	return err
 }
 
-// private makes sure that nobody but the user of the process, and root, can replace a folder: neither
-// itself nor one that it is in may be writable by others, as ssh has it for its keys. A sticky folder
-// such as /tmp may be, because nobody can rename what is another's in it.
+// private makes sure that nobody but the user of the process, and root, can replace a folder:
+// neither itself nor one that it is in may be writable by others, as ssh has it for its keys. A
+// sticky folder such as /tmp may be, because nobody can rename what is another's in it.
 func private(path string) error {
 	resolved, err := filepath.EvalSymlinks(path)
 	if err != nil {

@@ -12,7 +12,8 @@ import (
 	"github.com/b24events/b24events/examples/internal/program"
 )
 
-// A folder that others may write to is refused, and so is one in such a folder: they could put their own state in its place.
+// A folder that others may write to is refused, and so is one in such a folder: they could put
+// their own state in its place.
 func TestDataThatOthersMayWrite(t *testing.T) {
 	t.Parallel()
 	app := filepath.Join("outer", "data", "app-"+clientID)

@@ -9,9 +9,9 @@ import (
 	"unicode"
 )
 
-// OneLine returns a text of several lines, such as that of joined errors, as one line that a terminal only
-// shows: line breaks become "; ", other control characters and those that change the direction of writing
-// become spaces.
+// OneLine returns a text of several lines, such as that of joined errors, as one line that a
+// terminal only shows: line breaks become "; ", other control characters and those that change the
+// direction of writing become spaces.
 func OneLine(text string) string {
 	text = strings.ReplaceAll(strings.TrimSpace(text), "\n", "; ")
 	return strings.Map(func(r rune) rune {
@@ -33,8 +33,9 @@ func JSONLine(v any) ([]byte, error) {
 	return EscapeControls(b.Bytes()), nil
 }
 
-// EscapeControls escapes, in lines of JSON, the characters that a terminal may obey and JSON leaves as they
-// are: DEL, the C1 controls and those that change the direction of writing. The JSON means the same.
+// EscapeControls escapes, in lines of JSON, the characters that a terminal may obey and JSON leaves
+// as they are: DEL, the C1 controls and those that change the direction of writing. The JSON means
+// the same.
 func EscapeControls(lines []byte) []byte {
 	if bytes.IndexFunc(lines, controls) < 0 {
 		return lines

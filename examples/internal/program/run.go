@@ -14,14 +14,14 @@ import (
 // Func is a program without its process. It returns the exit code.
 type Func func(ctx context.Context, signals <-chan os.Signal, args []string, env func(string) (string, bool), stdout, stderr io.Writer) int
 
-// Main runs a program with what its process has, and exits. SIGINT, SIGTERM and SIGHUP, which a terminal
-// sends when it is closed, stop the program in order; after nohup, SIGHUP does not. When nobody reads the
-// output any more, the process does not die of SIGPIPE: the write returns an error, so that the program
-// can finish what it has accepted.
+// Main runs a program with what its process has, and exits. SIGINT, SIGTERM and SIGHUP, which a
+// terminal sends when it is closed, stop the program in order; after nohup, SIGHUP does not. When
+// nobody reads the output any more, the process does not die of SIGPIPE: the write returns an
+// error, so that the program can finish what it has accepted.
 //
-// On Windows Ctrl+C, Ctrl+Break and the end of the console window, of the session or of the system stop it
-// in order, for the last three of which Windows grants some seconds. Nobody can send these to a process
-// without a console, and Stop-Process and taskkill /F kill it.
+// On Windows Ctrl+C, Ctrl+Break and the end of the console window, of the session or of the system
+// stop it in order, for the last three of which Windows grants some seconds. Nobody can send these
+// to a process without a console, and Stop-Process and taskkill /F kill it.
 func Main(run Func) {
 	signal.Ignore(syscall.SIGPIPE)
 	signals := make(chan os.Signal, 2)

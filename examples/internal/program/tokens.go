@@ -2,7 +2,8 @@ package program
 
 import "strings"
 
-// minToken is the shortest token that package webhook accepts. Portals make tokens of 32 characters.
+// minToken is the shortest token that package webhook accepts. Portals make tokens of 32
+// characters.
 const minToken = 16
 
 // TokensUsage says what the setting application-token may hold.
@@ -15,8 +16,9 @@ type Token struct {
 	MemberID string // the portal that the token is bound to, or empty
 }
 
-// Tokens returns the tokens that the setting application-token holds. A token that is bound to no portal
-// admits any portal that the sender names, so there can be one of them at most. Errors show no token.
+// Tokens returns the tokens that the setting application-token holds. A token that is bound to no
+// portal admits any portal that the sender names, so there can be one of them at most. Errors show
+// no token.
 func (v Values) Tokens() ([]Token, error) {
 	list := v.List("application-token")
 	tokens := make([]Token, len(list))

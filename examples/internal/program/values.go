@@ -60,8 +60,8 @@ func (v Values) Logger(w io.Writer, least slog.Level) (*slog.Logger, error) {
 	}
 }
 
-// Data returns the folder for state: the setting data, or b24events in XDG_STATE_HOME, on Windows in LocalAppData, and else in .local/state of
-// the user's home.
+// Data returns the folder for state: the setting data, or b24events in XDG_STATE_HOME, on Windows
+// in LocalAppData, and else in .local/state of the user's home.
 func (v Values) Data() (string, error) {
 	if v["data"] != "" {
 		return v["data"], nil
