@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -262,7 +263,8 @@ func readSamples(t *testing.T) []sample {
 func havePHP(t *testing.T) bool {
 	t.Helper()
 	_, err := exec.LookPath("php")
-	if err != nil && os.Getenv("CI") != "" {
+	// .ci/run also runs these tests under Wine, which has no PHP.
+	if err != nil && os.Getenv("CI") != "" && runtime.GOOS != "windows" {
 		t.Fatal("php is missing; .ci/run installs php-cli")
 	}
 	return err == nil

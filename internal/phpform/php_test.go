@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -165,7 +166,8 @@ func describe(pairs []treePair) string {
 func needPHP(t *testing.T) {
 	t.Helper()
 	if _, err := exec.LookPath("php"); err != nil {
-		if os.Getenv("CI") != "" {
+		// .ci/run also runs these tests under Wine, which has no PHP.
+		if os.Getenv("CI") != "" && runtime.GOOS != "windows" {
 			t.Fatal("php is missing; .ci/run installs php-cli")
 		}
 		t.Skip("install php-cli to compare with PHP itself")
