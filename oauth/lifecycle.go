@@ -148,6 +148,9 @@ func (l *lifecycle) uninstalled(ctx context.Context, d *event.Delivery, e event.
 			slog.String(keyMemberID, in.MemberID))
 		return nil
 	}
+	// The check below needs no second one in the background, which would forget the portal before
+	// the hook has run.
+	_, _ = p.removals.due(in.MemberID)
 	gone, err := p.gone(ctx, in)
 	switch {
 	case err != nil:
@@ -163,7 +166,7 @@ func (l *lifecycle) uninstalled(ctx context.Context, d *event.Delivery, e event.
 		return err
 	}
 	// The hook may have taken long enough for another installation.
-	return p.forget(ctx, d.MemberID(), installedBy(in.InstalledAt))
+	return unlessUnknown(p.forget(ctx, d.MemberID(), installedBy(in.InstalledAt)))
 }
 
 // overtaken reports whether an uninstallation that was fired at a time came before the stored
