@@ -1,10 +1,7 @@
 package event
 
 import (
-	"errors"
 	"fmt"
-	"reflect"
-	"slices"
 	"time"
 )
 
@@ -26,6 +23,8 @@ const (
 	ErrContentType Error = "event: unsupported content type"
 	// ErrUnknown means that the catalogue has no event of that name, or no method that returns its object.
 	ErrUnknown Error = "event: unknown event"
+	// ErrUnhandled means that no handler is registered for the event: see [Mux.Unhandled].
+	ErrUnhandled Error = "event: no handler takes this event"
 	// ErrGone means that the object a delivery is about does not exist any more: see [Fetch].
 	ErrGone Error = "event: the object is gone"
 	// ErrForbidden means that a delivery does not prove where it comes from: its application token is missing, wrong, or
@@ -128,33 +127,85 @@ func Retry(err error, after time.Duration) error {
 	return &outcomeError{err: err, after: max(after, 0), kind: Retried}
 }
 
-// OutcomeOf returns what a handler's error asks for and, for [Retried], after how long. A nil error
-// and an error that was made by neither [Drop] nor [Retry] are [Default]; a payload that does not
-// fit its type, an object that is gone, and an error whose method Permanent() bool says so (such as
-// package oauth's for a portal that is forgotten) are [Dropped], since no retry mends them, unless
-// errors.Join puts another failure beside it.
+// OutcomeOf returns what a handler's error asks for and, for [Retried], after how long. An error
+// that was made by [Drop] or [Retry] asks for just that. Without either, an error is [Dropped] when
+// no retry can help:
+//
+//   - the payload does not fit its type ([ErrMalformed]), or the object is gone ([ErrGone])
+//   - the catalogue has no such event or method ([ErrUnknown]), or no handler took the event
+//     ([ErrUnhandled])
+//   - the handler panicked ([PanicError])
+//   - the error, or one that it wraps, has a method Permanent() bool that returns true, as package
+//     oauth's error for a removed portal has
+//
+// Any other error is [Default], and so is nil.
+//
+// When an error wraps several, as errors.Join and fmt.Errorf with two %w make them, one of them
+// that asks for a retry decides, with the longest wait of those that do. Otherwise the error is
+// Dropped only if each of them is: a database that was down beside an object that is gone is worth
+// a retry.
 func OutcomeOf(err error) (Outcome, time.Duration) {
-	var o *outcomeError
-	if errors.As(err, &o) {
-		return o.kind, o.after
-	}
-	if isFinal(err) {
-		return Dropped, 0
+	for err != nil {
+		if o, ok := err.(*outcomeError); ok { //nolint:errorlint // this loop unwraps
+			return o.kind, o.after
+		}
+		if isFinal(err) {
+			return Dropped, 0
+		}
+		switch e := err.(type) { //nolint:errorlint // this is what unwraps
+		case interface{ Unwrap() error }:
+			err = e.Unwrap()
+		case interface{ Unwrap() []error }:
+			return outcomeOfAll(e.Unwrap())
+		default:
+			return Default, 0
+		}
 	}
 	return Default, 0
 }
 
-// isFinal reports whether no retry mends any part of an error.
+func outcomeOfAll(errs []error) (all Outcome, longest time.Duration) {
+	if len(errs) == 0 {
+		return Default, 0
+	}
+	all = Dropped
+	for _, err := range errs {
+		switch kind, after := OutcomeOf(err); {
+		case kind == Retried:
+			all, longest = Retried, max(longest, after)
+		case kind == Default && all == Dropped:
+			all = Default
+		}
+	}
+	return all, longest
+}
+
+// isFinal reports whether no retry can help after this error. It does not unwrap.
 func isFinal(err error) bool {
-	var p interface{ Permanent() bool }
-	if !errors.Is(err, ErrMalformed) && !errors.Is(err, ErrGone) && (!errors.As(err, &p) || !p.Permanent()) {
+	switch e := err.(type) { //nolint:errorlint // OutcomeOf unwraps
+	case Error:
+		return e == ErrMalformed || e == ErrGone || e == ErrUnknown || e == ErrUnhandled
+	case *DecodeError, *PanicError:
+		return true
+	case *causeError:
+		return isFinal(e.is)
+	case interface{ Permanent() bool }:
+		return e.Permanent()
+	default:
 		return false
 	}
-	for err != nil {
-		if parts, ok := err.(interface{ Unwrap() []error }); ok && reflect.TypeOf(err) == reflect.TypeOf(errors.Join(err)) {
-			return !slices.ContainsFunc(parts.Unwrap(), func(part error) bool { return !isFinal(part) })
-		}
-		err = errors.Unwrap(err)
-	}
-	return true
 }
+
+// causeError is a sentinel of this package with its cause. Its outcome is that of the sentinel,
+// whatever the cause is.
+type causeError struct {
+	is    Error
+	cause error
+}
+
+// because returns a sentinel with its cause.
+func because(is Error, cause error) error { return &causeError{is: is, cause: cause} }
+
+func (e *causeError) Error() string        { return string(e.is) + ": " + e.cause.Error() }
+func (e *causeError) Is(target error) bool { return e.is == target || e.is.Is(target) }
+func (e *causeError) Unwrap() error        { return e.cause }

@@ -3,47 +3,58 @@ package event
 import (
 	"context"
 	"errors"
+	"runtime/debug"
 	"slices"
-	"time"
+
+	"github.com/b24events/b24events/internal/errtree"
 )
 
-// Join returns a handler that runs all of hs in order, whether or not earlier ones fail, and joins their errors. The delivery is
-// tried again, by all of them, unless every error was made by [Drop].
+// Join returns a handler that runs each of hs, in order and whatever the others do: after one that
+// failed, panicked or called runtime.Goexit, the next one runs. It joins their errors, a panic as a
+// [PanicError]; [OutcomeOf] tells what they ask for together. A retry runs all of them again.
+//
+// A handler that returns [ErrUnhandled], as a [Mux] does, does not count unless all do so.
 func Join(hs ...Handler) Handler {
 	for _, h := range hs {
 		if isNilHandler(h) {
 			panic("event: Join with a nil handler")
 		}
 	}
-	hs = slices.Clone(hs)
-	return HandlerFunc(func(ctx context.Context, d *Delivery) error {
-		var errs []error
-		for _, h := range hs {
-			if err := h.HandleEvent(ctx, d); err != nil {
-				errs = append(errs, err)
-			}
-		}
-		return joinOutcomes(errs)
-	})
+	return joined(slices.Clone(hs))
 }
 
-// joinOutcomes joins errors into one with a single outcome: the longest retry that any of them asks for, a drop only where all do.
-func joinOutcomes(errs []error) error {
-	if len(errs) == 0 {
-		return nil
-	}
-	joined := &outcomeError{err: errors.Join(errs...), kind: Dropped}
-	var longest time.Duration
-	for _, err := range errs {
-		kind, after := OutcomeOf(err)
+type joined []Handler
+
+// HandleEvent runs all handlers.
+func (j joined) HandleEvent(ctx context.Context, d *Delivery) error {
+	var failed []error
+	unhandled := 0
+	j.run(ctx, d, func(err error) {
 		switch {
-		case kind == Retried:
-			joined.kind = Retried
-			longest = max(longest, after)
-		case kind == Default && joined.kind == Dropped:
-			joined.kind = Default
+		case err == nil:
+		case errtree.Every(err, errtree.Is(ErrUnhandled)):
+			unhandled++
+		default:
+			failed = append(failed, err)
 		}
+	})
+	if unhandled == len(j) {
+		return ErrUnhandled
 	}
-	joined.after = longest
-	return joined
+	return errors.Join(failed...)
+}
+
+// run reports the error of each handler. The rest runs deferred, so that nothing that the first
+// handler does keeps it from running.
+func (j joined) run(ctx context.Context, d *Delivery, report func(error)) {
+	if len(j) == 0 {
+		return
+	}
+	defer j[1:].run(ctx, d, report)
+	defer func() {
+		if v := recover(); v != nil {
+			report(NewPanicError(v, debug.Stack()))
+		}
+	}()
+	report(j[0].HandleEvent(ctx, d))
 }

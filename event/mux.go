@@ -3,9 +3,10 @@ package event
 import (
 	"context"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
-	"sync"
+	"sync/atomic"
 )
 
 // Handler does something with a delivery. It returns nil when done, [Drop] or [Retry] to steer the queue, or any other error.
@@ -23,20 +24,22 @@ func (f HandlerFunc) HandleEvent(ctx context.Context, d *Delivery) error { retur
 // Middleware wraps a handler, to log, measure, filter or change its outcome.
 type Middleware func(Handler) Handler
 
-// Mux hands each delivery to the one handler that is registered for its name, without regard to case. It serves online
-// deliveries, the offline queue and replays alike, and it knows which events it handles: see [Mux.Bindings].
+// Mux passes each delivery to the one handler that is registered for its name, without regard to
+// case. It serves online deliveries, the offline queue and replays alike, and it knows which events
+// it handles: see [Mux.Bindings]. A delivery that no handler takes is [ErrUnhandled].
 //
-// Registration is not safe for concurrent use and ends with the first delivery: a duplicate, nil or late one panics, as with
-// http.ServeMux, since it is a mistake in the program. Handling is safe for concurrent use. The zero Mux is ready.
+// Registration is not safe for concurrent use and ends with the first delivery. A duplicate, nil or
+// late registration panics, as with http.ServeMux, since it is a mistake in the program. Handling is
+// safe for concurrent use. The zero Mux is ready.
 type Mux struct {
 	handlers   map[string]Handler
 	names      []string // in order of registration
 	middleware []Middleware
 	unhandled  Handler
 
-	start  sync.Once
-	routes map[string]Handler // handlers inside the middleware; built at start
-	rest   Handler
+	routes  map[string]Handler // handlers inside the middleware
+	rest    Handler            // unhandled inside the middleware; nil until something is registered
+	started atomic.Bool
 }
 
 // NewMux returns an empty Mux.
@@ -45,7 +48,7 @@ func NewMux() *Mux { return &Mux{} }
 // Handle registers h for the event of that name. Prefer [On], which decodes the payload.
 func (m *Mux) Handle(name string, h Handler) {
 	m.registering("Handle")
-	name = strings.ToUpper(strings.TrimSpace(name))
+	name = wireNameOf(name)
 	switch {
 	case name == "":
 		panic("event: Mux.Handle with an empty event name")
@@ -54,14 +57,18 @@ func (m *Mux) Handle(name string, h Handler) {
 	case m.handlers[name] != nil:
 		panic("event: " + name + " has a handler already; use event.Join to run several")
 	}
+	route := m.wrap(h)
 	if m.handlers == nil {
-		m.handlers = make(map[string]Handler)
+		m.handlers, m.routes = make(map[string]Handler), make(map[string]Handler)
 	}
-	m.handlers[name] = h
+	m.handlers[name], m.routes[name] = h, route
 	m.names = append(m.names, name)
 }
 
-// Use wraps every handler of the mux, [Mux.Unhandled] included. The first middleware given is the outermost.
+// Use wraps every handler of the mux, [Mux.Unhandled] included, and those that are registered
+// later. The first middleware given is the outermost. Use calls each middleware at once, and again
+// for handlers that are registered or wrapped later, so that one that panics or returns nil is
+// found here and not at the first event.
 func (m *Mux) Use(mw ...Middleware) {
 	m.registering("Use")
 	for _, w := range mw {
@@ -70,10 +77,16 @@ func (m *Mux) Use(mw ...Middleware) {
 		}
 	}
 	m.middleware = append(m.middleware, mw...)
+	for name, h := range m.handlers {
+		m.routes[name] = m.wrap(h)
+	}
+	m.rest = m.wrap(m.otherwise())
 }
 
-// Unhandled registers a handler for deliveries that no other handler takes, known to the catalogue or not. Without it they
-// count as done.
+// Unhandled registers a handler for deliveries that no other handler takes, known to the catalogue
+// or not. Without it they end with [ErrUnhandled]: package webhook acknowledges and counts such an
+// event, package offline parks its record, so that a newer version of the program finds it. To
+// discard them instead, register a handler that returns nil.
 func (m *Mux) Unhandled(h Handler) {
 	m.registering("Unhandled")
 	if isNilHandler(h) {
@@ -82,11 +95,20 @@ func (m *Mux) Unhandled(h Handler) {
 	if m.unhandled != nil {
 		panic("event: Mux.Unhandled called twice")
 	}
+	m.rest = m.wrap(h)
 	m.unhandled = h
 }
 
+// otherwise returns the handler for what no other handler takes.
+func (m *Mux) otherwise() Handler {
+	if m.unhandled != nil {
+		return m.unhandled
+	}
+	return HandlerFunc(func(context.Context, *Delivery) error { return ErrUnhandled })
+}
+
 // Handles reports whether a handler is registered for the name.
-func (m *Mux) Handles(name string) bool { return m.handlers[strings.ToUpper(name)] != nil }
+func (m *Mux) Handles(name string) bool { return m.handlers[wireNameOf(name)] != nil }
 
 // Names returns the wire names that have a handler, in the order of registration.
 func (m *Mux) Names() []string { return slices.Clone(m.names) }
@@ -119,42 +141,54 @@ func (m *Mux) bindings(template Binding) []Binding {
 	return all
 }
 
-// HandleEvent runs the handler for the delivery's name and returns its error.
+// HandleEvent runs the handler for the delivery's name and returns its error, or [ErrUnhandled].
 func (m *Mux) HandleEvent(ctx context.Context, d *Delivery) error {
-	m.start.Do(m.build)
-	if h, ok := m.routes[d.Name]; ok {
-		return h.HandleEvent(ctx, d)
+	if !m.started.Load() {
+		m.started.Store(true)
 	}
-	return m.rest.HandleEvent(ctx, d)
+	h, ok := m.routes[d.Name]
+	if !ok {
+		h, ok = m.routes[wireNameOf(d.Name)]
+	}
+	switch {
+	case ok:
+		return h.HandleEvent(ctx, d)
+	case m.rest != nil:
+		return m.rest.HandleEvent(ctx, d)
+	default:
+		return ErrUnhandled
+	}
 }
 
-func (m *Mux) build() {
-	m.routes = make(map[string]Handler, len(m.handlers))
-	for name, h := range m.handlers {
-		m.routes[name] = m.wrap(h)
-	}
-	if m.unhandled == nil {
-		m.unhandled = HandlerFunc(func(context.Context, *Delivery) error { return nil })
-	}
-	m.rest = m.wrap(m.unhandled)
-}
+// wireNameOf returns a name as the catalogue and the portal write it.
+func wireNameOf(name string) string { return strings.ToUpper(strings.TrimSpace(name)) }
 
 func (m *Mux) wrap(h Handler) Handler {
 	for _, mw := range slices.Backward(m.middleware) {
-		h = mw(h)
+		if h = mw(h); isNilHandler(h) {
+			panic("event: a middleware of the Mux returned a nil handler")
+		}
 	}
 	return h
 }
 
 func (m *Mux) registering(method string) {
-	if m.routes != nil {
+	if m.started.Load() {
 		panic("event: Mux." + method + " after the first delivery")
 	}
 }
 
+// isNilHandler also finds a nil pointer or function inside the interface.
 func isNilHandler(h Handler) bool {
-	f, ok := h.(HandlerFunc)
-	return h == nil || (ok && f == nil)
+	if h == nil {
+		return true
+	}
+	switch v := reflect.ValueOf(h); v.Kind() {
+	case reflect.Pointer, reflect.Func:
+		return v.IsNil()
+	default:
+		return false
+	}
 }
 
 // On registers a handler with a typed payload. The descriptor and the handler must agree on the payload type, else the program

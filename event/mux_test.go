@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
+	"sync"
 	"testing"
 	"time"
 
@@ -61,9 +63,29 @@ func TestMuxReportsPayloadThatDoesNotFit(t *testing.T) {
 
 func TestMuxUnhandled(t *testing.T) {
 	t.Parallel()
-	t.Run("without a handler nothing happens", func(t *testing.T) {
+	t.Run("without a handler it is an error", func(t *testing.T) {
 		t.Parallel()
-		require.NoError(t, event.NewMux().HandleEvent(t.Context(), delivery(t, "event=ONWHATEVER&data=7")))
+		d := delivery(t, "event=ONWHATEVER&data=7")
+		var zero event.Mux
+		require.ErrorIs(t, zero.HandleEvent(t.Context(), d), event.ErrUnhandled)
+		mux := event.NewMux()
+		mux.Handle("ONOTHER", record(new([]string), "other", nil))
+		require.ErrorIs(t, mux.HandleEvent(t.Context(), d), event.ErrUnhandled)
+		kind, _ := event.OutcomeOf(event.ErrUnhandled)
+		require.Equal(t, event.Dropped, kind, "the same program does not handle it next time")
+	})
+	t.Run("middleware sees the error", func(t *testing.T) {
+		t.Parallel()
+		var seen error
+		mux := event.NewMux()
+		mux.Use(func(next event.Handler) event.Handler {
+			return event.HandlerFunc(func(ctx context.Context, d *event.Delivery) error {
+				seen = next.HandleEvent(ctx, d)
+				return seen
+			})
+		})
+		require.ErrorIs(t, mux.HandleEvent(t.Context(), &event.Delivery{Name: "ONX"}), event.ErrUnhandled)
+		require.ErrorIs(t, seen, event.ErrUnhandled)
 	})
 	t.Run("the handler sees the raw data", func(t *testing.T) {
 		t.Parallel()
@@ -98,6 +120,47 @@ func TestMuxMiddlewareOrder(t *testing.T) {
 	require.Equal(t, []string{"outer", "inner", "handler", "outer", "inner", "unhandled"}, calls)
 }
 
+// TestMuxUseLate registers middleware after handlers.
+func TestMuxUseLate(t *testing.T) {
+	t.Parallel()
+	var calls []string
+	note := func(name string) event.Middleware {
+		return func(next event.Handler) event.Handler {
+			return event.HandlerFunc(func(ctx context.Context, d *event.Delivery) error {
+				calls = append(calls, name)
+				return next.HandleEvent(ctx, d)
+			})
+		}
+	}
+	mux := event.NewMux()
+	mux.Use(note("outer"))
+	mux.Handle("ONX", record(&calls, "x", nil))
+	mux.Unhandled(record(&calls, "rest", nil))
+	mux.Use(note("inner"))
+	mux.Handle("ONY", record(&calls, "y", nil))
+	for _, name := range []string{"ONX", "ONY", "ONZ"} {
+		require.NoError(t, mux.HandleEvent(t.Context(), &event.Delivery{Name: name}))
+	}
+	require.Equal(t, []string{"outer", "inner", "x", "outer", "inner", "y", "outer", "inner", "rest"}, calls)
+}
+
+func TestMuxFoldsNames(t *testing.T) {
+	t.Parallel()
+	var calls []string
+	mux := event.NewMux()
+	mux.Handle("onCrmDealAdd", record(&calls, "deal", nil))
+	for _, name := range []string{"ONCRMDEALADD", "onCrmDealAdd", " OnCrmDealAdd "} {
+		require.True(t, mux.Handles(name), "%q", name)
+		require.NoError(t, mux.HandleEvent(t.Context(), &event.Delivery{Name: name}), "%q", name)
+	}
+	require.Len(t, calls, 3)
+}
+
+// pointerHandler is a handler whose method needs what it points to.
+type pointerHandler struct{ err error }
+
+func (h *pointerHandler) HandleEvent(context.Context, *event.Delivery) error { return h.err }
+
 func TestMuxMistakesPanic(t *testing.T) {
 	t.Parallel()
 	ok := event.HandlerFunc(func(context.Context, *event.Delivery) error { return nil })
@@ -110,6 +173,17 @@ func TestMuxMistakesPanic(t *testing.T) {
 		"empty name":          func() { event.NewMux().Handle(" ", ok) },
 		"nil handler":         func() { event.NewMux().Handle("ONX", nil) },
 		"nil handler func":    func() { event.NewMux().Handle("ONX", event.HandlerFunc(nil)) },
+		"nil pointer":         func() { event.NewMux().Handle("ONX", (*pointerHandler)(nil)) },
+		"nil pointer at last": func() { event.NewMux().Unhandled((*pointerHandler)(nil)) },
+		"middleware that panics": func() {
+			event.NewMux().Use(func(event.Handler) event.Handler { panic("no database") })
+		},
+		"middleware that returns nil": func() {
+			event.NewMux().Use(func(event.Handler) event.Handler { return nil })
+		},
+		"middleware that returns a nil pointer": func() {
+			event.NewMux().Use(func(event.Handler) event.Handler { return (*pointerHandler)(nil) })
+		},
 		"nil typed handler":   func() { event.On(event.NewMux(), event.OnCrmDealAdd, nil) },
 		"zero descriptor":     func() { event.NewMux().Handle(event.Descriptor[struct{}]{}.Name(), ok) },
 		"duplicate":           func() { m := event.NewMux(); m.Handle("ONX", ok); m.Handle("onx", ok) },
@@ -154,6 +228,16 @@ func TestMuxBindings(t *testing.T) {
 	}, mux.OfflineBindings("c"))
 }
 
+type permanentError bool
+
+func (e permanentError) Error() string   { return "refused" }
+func (e permanentError) Permanent() bool { return bool(e) }
+
+type noErrors struct{}
+
+func (noErrors) Error() string   { return "none" }
+func (noErrors) Unwrap() []error { return nil }
+
 func TestOutcomes(t *testing.T) {
 	t.Parallel()
 	boom := errors.New("boom")
@@ -167,7 +251,23 @@ func TestOutcomes(t *testing.T) {
 		"drop":            {event.Drop(boom), event.Dropped, 0},
 		"retry":           {event.Retry(boom, time.Minute), event.Retried, time.Minute},
 		"negative retry":  {event.Retry(boom, -1), event.Retried, 0},
-		"wrapped":         {errors.Join(errors.New("x"), event.Drop(boom)), event.Dropped, 0},
+		"a drop wrapped":  {fmt.Errorf("x: %w", event.Drop(boom)), event.Dropped, 0},
+		"drop, failure":   {errors.Join(event.Drop(boom), boom), event.Default, 0},
+		"failure, drop":   {errors.Join(boom, event.Drop(boom)), event.Default, 0},
+		"drop, retry":     {errors.Join(event.Drop(boom), event.Retry(boom, 2)), event.Retried, 2},
+		"retry, drop":     {errors.Join(event.Retry(boom, 2), event.Drop(boom)), event.Retried, 2},
+		"longest retry":   {fmt.Errorf("%w; %w; %w", event.Retry(boom, 2), event.Retry(boom, 9), boom), event.Retried, 9},
+		"two drops":       {errors.Join(event.Drop(boom), event.Drop(boom)), event.Dropped, 0},
+		"drop of a retry": {event.Drop(errors.Join(event.Retry(boom, 2), boom)), event.Dropped, 0},
+		"gone; failure":   {fmt.Errorf("%w; %w", event.ErrGone, boom), event.Default, 0},
+		"joins in joins":  {errors.Join(event.Drop(boom), errors.Join(event.ErrGone, fmt.Errorf("x: %w", boom))), event.Default, 0},
+		"unknown":         {fmt.Errorf("x: %w", event.ErrUnknown), event.Dropped, 0},
+		"panic":           {event.NewPanicError(boom, nil), event.Dropped, 0},
+		"panic, failure":  {errors.Join(event.NewPanicError(boom, nil), boom), event.Default, 0},
+		"permanent":       {fmt.Errorf("x: %w", permanentError(true)), event.Dropped, 0},
+		"not permanent":   {fmt.Errorf("x: %w", permanentError(false)), event.Default, 0},
+		"permanent, more": {errors.Join(permanentError(true), boom), event.Default, 0},
+		"empty join":      {noErrors{}, event.Default, 0},
 		"payload":         {&event.DecodeError{Path: "data"}, event.Dropped, 0},
 		"gone":            {fmt.Errorf("copy: %w", event.ErrGone), event.Dropped, 0},
 		"gone, twice":     {errors.Join(event.ErrGone, fmt.Errorf("copy: %w", event.ErrGone)), event.Dropped, 0},
@@ -216,4 +316,57 @@ func TestJoin(t *testing.T) {
 			require.Equal(t, tc.errs[1] != nil, errors.Is(err, b))
 		})
 	}
+}
+
+func TestJoinRunsAll(t *testing.T) {
+	t.Parallel()
+	boom := errors.New("boom")
+	fails := event.HandlerFunc(func(context.Context, *event.Delivery) error { panic(boom) })
+	exits := event.HandlerFunc(func(context.Context, *event.Delivery) error { runtime.Goexit(); return nil })
+	d := &event.Delivery{Name: "ONX"}
+
+	t.Run("after a panic", func(t *testing.T) {
+		t.Parallel()
+		var calls []string
+		err := event.Join(fails, record(&calls, "2", nil), fails, record(&calls, "4", nil)).HandleEvent(t.Context(), d)
+		require.Equal(t, []string{"2", "4"}, calls)
+		var p *event.PanicError
+		require.ErrorAs(t, err, &p)
+		require.ErrorIs(t, err, boom)
+		require.NotEmpty(t, p.Stack)
+		kind, _ := event.OutcomeOf(err)
+		require.Equal(t, event.Dropped, kind)
+	})
+	t.Run("a panic beside a failure is tried again", func(t *testing.T) {
+		t.Parallel()
+		var calls []string
+		err := event.Join(fails, record(&calls, "2", boom)).HandleEvent(t.Context(), d)
+		kind, _ := event.OutcomeOf(err)
+		require.Equal(t, event.Default, kind)
+	})
+	t.Run("after runtime.Goexit", func(t *testing.T) {
+		t.Parallel()
+		var calls []string
+		var ended sync.WaitGroup
+		ended.Go(func() {
+			_ = event.Join(record(&calls, "1", nil), exits, record(&calls, "3", nil)).HandleEvent(t.Context(), d)
+			calls = append(calls, "not reached")
+		})
+		ended.Wait()
+		require.Equal(t, []string{"1", "3"}, calls)
+	})
+}
+
+func TestJoinUnhandled(t *testing.T) {
+	t.Parallel()
+	boom := errors.New("boom")
+	d := &event.Delivery{Name: "ONX"}
+	var calls []string
+	mux := event.NewMux()
+	require.NoError(t, event.Join(mux, record(&calls, "1", nil)).HandleEvent(t.Context(), d), "one of them took it")
+	err := event.Join(mux, record(&calls, "2", boom)).HandleEvent(t.Context(), d)
+	require.ErrorIs(t, err, boom)
+	require.NotErrorIs(t, err, event.ErrUnhandled)
+	require.ErrorIs(t, event.Join(mux, event.NewMux()).HandleEvent(t.Context(), d), event.ErrUnhandled)
+	require.ErrorIs(t, event.Join().HandleEvent(t.Context(), d), event.ErrUnhandled)
 }

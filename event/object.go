@@ -125,7 +125,7 @@ func Fetch[T any](ctx context.Context, c Caller, d *Delivery) (T, error) {
 	var result json.RawMessage
 	switch err := c.Call(ctx, method, params, &result); {
 	case err != nil && isGone(method, err):
-		return object, fmt.Errorf("%w: %w", ErrGone, err)
+		return object, because(ErrGone, err)
 	case err != nil:
 		return object, err
 	case len(result) == 0:

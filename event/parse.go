@@ -136,7 +136,7 @@ func bodyError(err error) error {
 	if errors.As(err, &limit) {
 		return fmt.Errorf("%w: more than %d %s", ErrTooLarge, limit.Limit, limit.What)
 	}
-	return fmt.Errorf("%w: %w", ErrMalformed, err)
+	return because(ErrMalformed, err)
 }
 
 func deliveryOf(root phpform.Value) (*Delivery, error) {

@@ -2,14 +2,13 @@ package offline
 
 import (
 	"context"
-	"errors"
 	"log/slog"
-	"reflect"
 	"runtime/debug"
-	"slices"
+	"sync"
 	"time"
 
 	"github.com/b24events/b24events/event"
+	"github.com/b24events/b24events/internal/errtree"
 	"github.com/b24events/b24events/internal/redact"
 )
 
@@ -35,12 +34,15 @@ func (e *engine) attempt(ctx context.Context, t *task) (verdict, time.Time) {
 		e.handled(ctx, t.Delivery)
 		return done, time.Time{}
 	}
+	if errtree.Every(err, errtree.Is(event.ErrUnhandled)) {
+		e.unhandled(ctx, t.Record, err)
+		return lost, time.Time{}
+	}
 	if ctx.Err() != nil {
 		return left, time.Time{} // it failed because its context was ended
 	}
 	outcome, after := event.OutcomeOf(err)
-	var panicked *event.PanicError
-	if outcome == event.Dropped || errors.As(err, &panicked) || t.attempts >= e.cfg.maxAttempts || t.Parked {
+	if outcome == event.Dropped || t.attempts >= e.cfg.maxAttempts || t.Parked {
 		e.giveUp(ctx, t.Record, t.attempts, err)
 		return lost, time.Time{}
 	}
@@ -52,19 +54,11 @@ func (e *engine) attempt(ctx context.Context, t *task) (verdict, time.Time) {
 	return later, time.Now().Add(after)
 }
 
-// isGone reports whether a handler's error says that there is nothing left to do, as the object is gone. It does not where the handler asks for
-// another try, or where something else failed as well.
+// isGone reports whether a handler's error says that there is nothing left to do because the object
+// is gone. It does not if the handler asks for another attempt, or if something else failed too.
 func isGone(err error) bool {
-	if outcome, _ := event.OutcomeOf(err); outcome != event.Dropped || !errors.Is(err, event.ErrGone) {
-		return false
-	}
-	for err != nil {
-		if parts, ok := err.(interface{ Unwrap() []error }); ok && reflect.TypeOf(err) == reflect.TypeOf(errors.Join(err)) {
-			return !slices.ContainsFunc(parts.Unwrap(), func(part error) bool { return !isGone(part) })
-		}
-		err = errors.Unwrap(err)
-	}
-	return true
+	outcome, _ := event.OutcomeOf(err)
+	return outcome == event.Dropped && errtree.Every(err, errtree.Is(event.ErrGone))
 }
 
 func (e *engine) handled(ctx context.Context, d *event.Delivery) {
@@ -104,6 +98,45 @@ func recovered(err *error) {
 	if v := recover(); v != nil {
 		*err = event.NewPanicError(v, debug.Stack())
 	}
+}
+
+// unhandled reports a record that no handler takes. It is parked, so that a version of the program
+// that has a handler finds it; the log names each event once.
+func (e *engine) unhandled(ctx context.Context, r Record, err error) {
+	if r.Parked || r.stands {
+		return // it was reported before
+	}
+	e.meter.count(func(s *Stats) { s.Unhandled++ })
+	if e.cfg.unhandled.first(r.Delivery.Name) {
+		e.cfg.logger.LogAttrs(ctx, slog.LevelError, "offline queue: no handler takes this event, its records are parked until one does",
+			about(r)...)
+	}
+	if e.cfg.hooks.Parked != nil {
+		e.cfg.hooks.Parked(ctx, r, err)
+	}
+}
+
+// maxNames bounds how many names of events are remembered.
+const maxNames = 1000
+
+// names remembers which events were reported. It is safe for concurrent use.
+type names struct {
+	mu   sync.Mutex
+	seen map[string]bool
+}
+
+// first reports whether a name is new, and remembers it.
+func (n *names) first(name string) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.seen[name] || len(n.seen) >= maxNames {
+		return false
+	}
+	if n.seen == nil {
+		n.seen = make(map[string]bool)
+	}
+	n.seen[name] = true
+	return true
 }
 
 // giveUp says why a record will be parked, or stays so.

@@ -165,7 +165,7 @@ func joined(errs ...error) func(int) error {
 
 func TestConsumerOutcomes(t *testing.T) {
 	t.Parallel()
-	gone := fmt.Errorf("%w: %w", event.ErrGone, refusal{description: "Not found"}) // as event.Fetch says it
+	gone := fmt.Errorf("copy: %w", event.ErrGone)
 	soon := func(err error) error { return event.Retry(err, time.Millisecond) }
 	tests := []struct {
 		name     string

@@ -51,6 +51,7 @@ type config struct {
 	spoolDir       string
 	ignored        map[int64]bool // users
 	hooks          Hooks
+	unhandled      *names // events that no handler took, and that the log named
 	noAnswer       time.Duration
 	noRecord       time.Duration
 	logger         *slog.Logger
@@ -76,6 +77,7 @@ func consumerDefaults() config {
 }
 
 func collect(cfg config, opts []Option) (config, error) {
+	cfg.unhandled = new(names)
 	for _, opt := range opts {
 		if opt == nil {
 			continue

@@ -1,9 +1,12 @@
 package offline_test
 
 import (
+	"bytes"
 	"context"
+	"log/slog"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -238,4 +241,43 @@ func TestNoAnswerToTheReservationOfParkedRecords(t *testing.T) {
 			require.Len(t, h.entries(), 2)
 		})
 	}
+}
+
+// TestUnhandledRecordsWaitForANewerProgram is a deployment that adds an event: the old program still
+// works the queue when the first record of the new event comes.
+func TestUnhandledRecordsWaitForANewerProgram(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.change("DELETE", 1, 2)
+	f.change("UPDATE", 3)
+	var log bytes.Buffer
+	var parked []error
+	older, newer := event.NewMux(), event.NewMux()
+	var updates, deletions journal
+	older.Handle("ONCRMDEALUPDATE", event.HandlerFunc(updates.HandleEvent))
+	newer.Handle("ONCRMDEALUPDATE", event.HandlerFunc(updates.HandleEvent))
+	newer.Handle("ONCRMDEALDELETE", event.HandlerFunc(deletions.HandleEvent))
+
+	c := f.drain(older.HandleEvent, offline.WithLogger(slog.New(slog.NewTextHandler(&log, nil))),
+		offline.WithWorkers(1), offline.WithHooks(offline.Hooks{Parked: func(_ context.Context, _ offline.Record, err error) {
+			parked = append(parked, err)
+		}}))
+	s := c.Stats()
+	require.EqualValues(t, 1, s.Handled)
+	require.EqualValues(t, 2, s.Unhandled)
+	require.EqualValues(t, 2, s.Parked)
+	require.EqualValues(t, 1, s.Cleared)
+	require.Equal(t, 1, strings.Count(log.String(), "no handler takes this event"), log.String())
+	require.Len(t, parked, 2)
+	require.ErrorIs(t, parked[0], event.ErrUnhandled)
+	require.Equal(t, []string{"parked", "parked"}, f.states())
+
+	c = f.drain(older.HandleEvent)
+	require.Zero(t, c.Stats().Unhandled, "they were counted when they were parked")
+
+	c = f.drain(newer.HandleEvent)
+	require.EqualValues(t, 2, c.Stats().Handled)
+	require.Empty(t, f.states())
+	require.Len(t, deletions.entries(), 2)
+	require.Len(t, updates.entries(), 1)
 }

@@ -15,7 +15,6 @@ import (
 type Handler struct {
 	cfg      config
 	verifier Verifier
-	handles  func(name string) bool // whether somebody waits for that event
 	count    *counters
 	log      journal
 	queue    *queue
@@ -39,21 +38,12 @@ func NewHandler(v Verifier, h event.Handler, opts ...Option) (*Handler, error) {
 	handler := &Handler{
 		cfg:      cfg,
 		verifier: v,
-		handles:  catalogued,
 		count:    newCounters(),
 		log:      journal{cfg.logger},
-	}
-	if router, ok := h.(interface{ Handles(name string) bool }); ok {
-		handler.handles = router.Handles
 	}
 	handler.queue = newQueue(cfg, h, handler.count)
 	handler.inFlight = newInFlight(cfg.inFlightBytes, handler.queue.intake, cfg.enqueueTimeout)
 	return handler, nil
-}
-
-func catalogued(name string) bool {
-	_, ok := event.Lookup(name)
-	return ok
 }
 
 // Format keeps fmt from printing what the Handler holds, tokens among it.
@@ -129,7 +119,6 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // accept passes a verified delivery on, and answers.
 func (h *Handler) accept(w http.ResponseWriter, it *item) {
 	ctx, d := it.values, it.d
-	unhandled := !h.handles(d.Name)
 	var err error
 	switch {
 	case h.cfg.sync:
@@ -138,7 +127,7 @@ func (h *Handler) accept(w http.ResponseWriter, it *item) {
 		}
 		h.count.accepted.Add(1)
 		h.count.lag.record(time.Since(it.arrived))
-		if h.queue.serve(nil, it) != nil {
+		if err := h.queue.serve(nil, it); err != nil && !isUnhandled(err) {
 			respond(w, handlerFailed())
 			return
 		}
@@ -155,10 +144,6 @@ func (h *Handler) accept(w http.ResponseWriter, it *item) {
 			h.queue.drop(ctx, d, err)
 		}
 		return
-	}
-	if unhandled {
-		h.count.unhandled.Add(1)
-		h.log.unhandled(ctx, d)
 	}
 	h.count.ack.record(time.Since(it.arrived))
 	w.WriteHeader(http.StatusOK)

@@ -185,5 +185,5 @@ func balanced(tb testing.TB, s webhook.Stats, cutOff int) {
 	tb.Helper()
 	require.Zero(tb, s.Queued)
 	require.Zero(tb, s.Running)
-	require.Equal(tb, s.Accepted, s.Coalesced+s.Processed+s.Failed+uint64(cutOff)) //nolint:gosec // small
+	require.Equal(tb, s.Accepted, s.Coalesced+s.Processed+s.Unhandled+s.Failed+uint64(cutOff)) //nolint:gosec // small
 }

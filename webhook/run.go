@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/b24events/b24events/event"
+	"github.com/b24events/b24events/internal/errtree"
 )
 
 const (
@@ -58,6 +59,7 @@ type verdict int
 
 const (
 	processed verdict = iota
+	unhandled         // no handler takes the event
 	failed
 	retry
 	cutOff
@@ -68,12 +70,14 @@ func (q *queue) judge(l *lane, it *item, err error) (verdict, time.Duration) {
 	if err == nil {
 		return processed, 0
 	}
-	var p *event.PanicError
+	if isUnhandled(err) {
+		return unhandled, 0
+	}
 	outcome, after := event.OutcomeOf(err)
 	switch {
 	case q.cut:
 		return cutOff, 0
-	case l == nil, errors.As(err, &p), errors.Is(err, errGoexit), outcome == event.Dropped, it.tries >= q.cfg.maxAttempts:
+	case l == nil, errors.Is(err, errGoexit), outcome == event.Dropped, it.tries >= q.cfg.maxAttempts:
 		return failed, 0
 	case outcome == event.Retried:
 		return retry, min(after, maxRetryAfter)
@@ -95,6 +99,9 @@ func backoff(tries int) time.Duration {
 	return d - rand.N(d/2) //nolint:gosec // spreads load; nothing secret depends on it
 }
 
+// isUnhandled reports whether a handler's error says that none took the event.
+func isUnhandled(err error) bool { return errtree.Every(err, errtree.Is(event.ErrUnhandled)) }
+
 // finish takes an item off the running ones and does what the verdict asks for.
 func (q *queue) finish(l *lane, it *item, err error) {
 	q.mu.Lock()
@@ -110,6 +117,9 @@ func (q *queue) finish(l *lane, it *item, err error) {
 	case processed:
 		q.count.processed.Add(1)
 		q.done(l, it)
+	case unhandled:
+		q.count.unhandled.Add(1)
+		q.done(l, it)
 	case retry:
 		q.count.retried.Add(1)
 		q.rest(l, it, wait)
@@ -123,6 +133,9 @@ func (q *queue) finish(l *lane, it *item, err error) {
 
 	switch v {
 	case processed:
+		return
+	case unhandled:
+		q.log.unhandled(ctx, d)
 		return
 	case retry:
 		q.log.retry(ctx, d, err, tries, wait)

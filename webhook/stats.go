@@ -33,7 +33,7 @@ func reasons() []Reason {
 
 // Stats is a snapshot of what a [Handler] did since it was made. Each number is exact; as they are read one after the other, sums over
 // them may be off by what happened meanwhile. When the Handler is idle and has a memory queue,
-// Accepted = Coalesced + Processed + Failed + what Shutdown cut off.
+// Accepted = Coalesced + Processed + Unhandled + Failed + what Shutdown cut off.
 type Stats struct {
 	Accepted  uint64 `json:"accepted"`  // deliveries taken over: verified, and queued or (with WithSync) given to the handler
 	Coalesced uint64 `json:"coalesced"` // accepted ones that a newer delivery took the place of
@@ -42,8 +42,9 @@ type Stats struct {
 	Retried   uint64 `json:"retried"`   // attempts that failed and are or were to be repeated
 	// Dropped counts events that were lost before they were processed: answered 503, whatever the reason, or cut off by Shutdown.
 	Dropped uint64 `json:"dropped"`
-	// Unhandled counts accepted deliveries that nobody waits for: the handler says so, as [event.Mux] does through its method Handles; with other
-	// handlers, events that the catalogue lacks.
+	// Unhandled counts accepted deliveries that no handler takes: the handler returned
+	// event.ErrUnhandled, as an [event.Mux] does without a handler for the event. They are
+	// acknowledged and neither retried nor Failed. A program with [WithQueue] counts its own.
 	Unhandled uint64            `json:"unhandled"`
 	Rejected  map[Reason]uint64 `json:"rejected"`  // every Reason is present
 	Queued    int               `json:"queued"`    // waiting now, for a worker or for the next attempt
