@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/b24events/b24events/event"
@@ -36,6 +37,8 @@ type stage struct {
 	seen chan string   // what the handlers say about the events they got
 	busy chan struct{} // closed in the step burst; until then the handler of deal updates waits
 	runs chan struct{} // a token for each run of that handler
+
+	removed atomic.Bool // the hook Uninstalled has run
 }
 
 func newStage(ctx context.Context, log *slog.Logger) (*stage, error) {
@@ -97,12 +100,18 @@ func (s *stage) build() error {
 
 func (s *stage) handlers() *event.Mux {
 	mux := event.NewMux()
-	event.On(mux, event.OnAppInstall, func(ctx context.Context, d *event.Delivery, _ event.AppInstall) error {
-		if err := s.events24(d.MemberID()).Reconcile(ctx, mux.Bindings(s.url)); err != nil {
-			return err
-		}
-		s.seen <- "installed"
-		return nil
+	s.portals.Lifecycle(mux, oauth.Hooks{
+		Installed: func(ctx context.Context, in oauth.Installation, _ event.AppInstall) error {
+			if err := s.events24(in.MemberID).Reconcile(ctx, mux.Bindings(s.url)); err != nil {
+				return err
+			}
+			s.seen <- "installed"
+			return nil
+		},
+		Uninstalled: func(context.Context, oauth.Installation, event.AppUninstall) error {
+			s.removed.Store(true)
+			return nil
+		},
 	})
 	event.On(mux, event.OnCrmDealAdd, func(_ context.Context, _ *event.Delivery, e event.CRMEntity) error {
 		s.seen <- fmt.Sprintf("deal %d", e.ID)

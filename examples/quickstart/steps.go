@@ -184,7 +184,7 @@ func (s *stage) employee(ctx context.Context) (string, error) {
 	}
 	after, err := s.portals.Installation(ctx, s.portal.MemberID())
 	switch {
-	case err != nil:
+	case err != nil || s.removed.Load():
 		return "", fmt.Errorf("a forged uninstallation removed the portal: %w", err)
 	case after.ApplicationToken != before.ApplicationToken || after.UserID != before.UserID:
 		return "", errors.New("an employee took the installation over")
@@ -320,8 +320,9 @@ func (s *stage) shutdown(ctx context.Context) (string, error) {
 		return "", err
 	}
 	n := s.handler.Stats()
-	if n.Accepted != n.Processed+n.Coalesced || n.Failed+n.Dropped != 0 {
-		return "", fmt.Errorf("%d accepted, %d processed, %d coalesced, %d failed, %d dropped", n.Accepted, n.Processed, n.Coalesced, n.Failed, n.Dropped)
+	if n.Accepted != n.Processed+n.Coalesced || n.Unhandled+n.Failed+n.Dropped != 0 {
+		return "", fmt.Errorf("%d accepted, %d processed, %d coalesced, %d unhandled, %d failed, %d dropped",
+			n.Accepted, n.Processed, n.Coalesced, n.Unhandled, n.Failed, n.Dropped)
 	}
 	return fmt.Sprintf("drained: %d accepted = %d processed + %d coalesced, 0 failed, 0 dropped", n.Accepted, n.Processed, n.Coalesced), nil
 }

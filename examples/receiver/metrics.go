@@ -16,6 +16,7 @@ func writeMetrics(w io.Writer, s webhook.Stats) {
 	}
 	number("counter", "accepted_total", "Deliveries verified, queued and acknowledged.", s.Accepted)
 	number("counter", "processed_total", "Deliveries that their handler finished.", s.Processed)
+	number("counter", "unhandled_total", "Deliveries that no handler takes.", s.Unhandled)
 	number("counter", "failed_total", "Deliveries that were given up.", s.Failed)
 	number("counter", "retried_total", "Attempts that failed and were repeated.", s.Retried)
 	number("counter", "dropped_total", "Events lost before they were processed.", s.Dropped)
