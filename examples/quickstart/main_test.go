@@ -13,7 +13,7 @@ import (
 var lines = []string{
 	`portal    a Bitrix24 portal at 127\.0\.0\.1:\d+, its OAuth server at 127\.0\.0\.1:\d+, an application at 127\.0\.0\.1:\d+/bitrix24/events`,
 	`install   install event verified at the OAuth server \(2 requests\) and stored`,
-	`bindings  6 made from the handlers at install, 0 left to change`,
+	`bindings  8 made from the handlers at install, 0 left to change`,
 	`events    4 decoded: deal 1, task 1, item 1 of smart process 147, message "Hello & hi" to a bot`,
 	`forgery   3 forged events answered 403, 0 reached a handler, 0 requests to the host they named`,
 	`employee  own installation answered 403, forged uninstallation not believed: the stored token still works`,

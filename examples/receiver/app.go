@@ -45,6 +45,8 @@ func newApp(cfg config, p *printer) (*app, error) {
 	}
 	a.verifier = webhook.Any(verifiers...)
 	a.mux.Use(p.printing)
+	printed := event.HandlerFunc(func(context.Context, *event.Delivery) error { return nil })
+	a.mux.Unhandled(printed) // to print an event is all there is to do for most
 	return a, nil
 }
 
