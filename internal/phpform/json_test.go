@@ -101,7 +101,7 @@ func TestDecodeJSON(t *testing.T) {
 			require.Equal(t, c.bad, !json.Valid([]byte(c.doc)), "the case itself")
 			if !c.bad {
 				require.NoError(t, err)
-				require.Equal(t, c.want, got)
+				requireSame(t, c.want, got)
 				return
 			}
 			require.ErrorIs(t, err, phpform.ErrSyntax)
@@ -192,7 +192,7 @@ func TestJSONOfAFormHasTheSameDepth(t *testing.T) {
 	require.NoError(t, err)
 	again, err := phpform.DecodeJSON(v.AppendJSON(nil), lim)
 	require.NoError(t, err)
-	require.Equal(t, v, again)
+	requireSame(t, v, again)
 	_, err = phpform.DecodeJSON([]byte(strings.Repeat("[", 7)), lim)
 	require.ErrorIs(t, err, phpform.ErrTooDeep)
 	require.NotErrorIs(t, err, phpform.ErrSyntax)
