@@ -13,13 +13,32 @@ func Decode[T string | []byte](body T, lim Limits) (Value, error) {
 	if len(body) > lim.Bytes {
 		return Map(), &LimitError{What: limitBytes, Limit: lim.Bytes}
 	}
-	return decode([]byte(body), lim)
+	t := tape{lim: lim, doc: []byte(body)}
+	switch {
+	case len(body) <= smallBody:
+		return decodeSmall(t)
+	case len(body) <= largeBody:
+		return decodeLarge(t)
+	default:
+		return decode(t)
+	}
 }
 
-func decode(body []byte, lim Limits) (Value, error) {
-	var nodes [stackNodes]node
-	var text [stackText]byte
-	d := formDecoder{tape: tape{lim: lim, doc: body, nodes: nodes[:0], text: text[:0]}}
+func decodeSmall(t tape) (Value, error) {
+	var m smallMemory
+	t.nodes, t.text = m.nodes[:0], m.text[:0]
+	return decode(t)
+}
+
+func decodeLarge(t tape) (Value, error) {
+	var m largeMemory
+	t.nodes, t.text, t.index.places = m.nodes[:0], m.text[:0], m.places[:]
+	return decode(t)
+}
+
+func decode(t tape) (Value, error) {
+	body := t.doc
+	d := formDecoder{tape: t}
 	d.start(1 + bytes.Count(body, []byte("&")))
 	for from := 0; from < len(body); {
 		end := len(body)

@@ -21,10 +21,32 @@ func DecodeJSON(doc []byte, lim Limits) (Value, error) {
 	if !utf8.Valid(doc) {
 		doc = bytes.ToValidUTF8(doc, []byte("\uFFFD"))
 	}
-	var nodes [stackNodes]node
-	var text [stackText]byte
-	p := jsonDecoder{tape: tape{lim: lim, doc: doc, nodes: nodes[:0], text: text[:0]}}
-	p.start(1 + bytes.Count(doc, []byte(",")))
+	t := tape{lim: lim, doc: doc}
+	switch {
+	case len(doc) <= smallBody:
+		return decodeSmallJSON(t)
+	case len(doc) <= largeBody:
+		return decodeLargeJSON(t)
+	default:
+		return decodeJSON(t)
+	}
+}
+
+func decodeSmallJSON(t tape) (Value, error) {
+	var m smallMemory
+	t.nodes, t.text = m.nodes[:0], m.text[:0]
+	return decodeJSON(t)
+}
+
+func decodeLargeJSON(t tape) (Value, error) {
+	var m largeMemory
+	t.nodes, t.text, t.index.places = m.nodes[:0], m.text[:0], m.places[:]
+	return decodeJSON(t)
+}
+
+func decodeJSON(t tape) (Value, error) {
+	p := jsonDecoder{tape: t}
+	p.start(1 + bytes.Count(t.doc, []byte(",")))
 	p.space()
 	if err := p.value(0, 0); err != nil {
 		return Value{}, err

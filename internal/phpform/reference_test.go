@@ -147,7 +147,9 @@ func refBracket(s string) (key string, size int, ok bool) {
 	}
 }
 
-func refMangle(name string) string { return strings.NewReplacer(" ", "_", ".", "_", "[", "_").Replace(name) }
+func refMangle(name string) string {
+	return strings.NewReplacer(" ", "_", ".", "_", "[", "_").Replace(name)
+}
 
 func refUnescape(s string) string {
 	var b strings.Builder

@@ -112,10 +112,24 @@ func (t *tape) start(pairs int) {
 // maxReserve bounds what the separators of a body alone make start allocate.
 const maxReserve = 1 << 12
 
-// A body of the usual size is decoded without memory from the heap, apart from what it returns.
+// The memory for a body of the usual size is on the stack of the function that decodes, so that it
+// takes nothing from the heap but what it returns: that of an event about a CRM object is small, that
+// of a message to a bot is large.
+type (
+	smallMemory struct {
+		nodes [32]node
+		text  [512]byte
+	}
+	largeMemory struct {
+		nodes  [256]node
+		text   [8 << 10]byte
+		places [128]place
+	}
+)
+
 const (
-	stackNodes = 32
-	stackText  = 512
+	smallBody = 1 << 10
+	largeBody = 16 << 10
 )
 
 // find returns the child with this key, or 0, and the number of children that it compared with.
@@ -249,7 +263,7 @@ type index struct {
 
 // place is one place of the table; free if node is 0.
 type place struct {
-	hash uint64
+	hash uint32
 	node int32
 	slot int32
 }
@@ -258,7 +272,9 @@ type place struct {
 func (x *index) begin() int32 {
 	if x.largest == nil {
 		x.seed = maphash.MakeSeed()
-		x.places = make([]place, 4*smallArray)
+		if x.places == nil {
+			x.places = make([]place, 4*smallArray)
+		}
 	}
 	n := len(x.largest)
 	if n == cap(x.largest) {
@@ -270,13 +286,14 @@ func (x *index) begin() int32 {
 	return int32(len(x.largest)) //nolint:gosec // fewer than nodes
 }
 
-func (x *index) hash(slot int32, key []byte) uint64 {
+func (x *index) hash(slot int32, key []byte) uint32 {
 	const odd = 0x9e3779b97f4a7c15
-	return (maphash.Bytes(x.seed, key) ^ uint64(slot)) * odd //nolint:gosec // it is positive
+	h := (maphash.Bytes(x.seed, key) ^ uint64(slot)) * odd //nolint:gosec // slots are positive
+	return uint32(h >> 32)                                 //nolint:gosec // the high bits of a product are the good ones
 }
 
-// at returns where the search for a hash begins. The high bits of a product are the good ones.
-func (x *index) at(hash uint64) int { return int(hash>>32) & (len(x.places) - 1) } //nolint:gosec // it fits
+// at returns where the search for a hash begins.
+func (x *index) at(hash uint32) int { return int(hash) & (len(x.places) - 1) }
 
 func (x *index) find(t *tape, slot int32, key []byte) int32 {
 	hash := x.hash(slot, key)
