@@ -32,7 +32,7 @@ func decodeSmall(t tape) (Value, error) {
 
 func decodeLarge(t tape) (Value, error) {
 	var m largeMemory
-	t.nodes, t.text, t.index.places = m.nodes[:0], m.text[:0], m.places[:]
+	t.nodes, t.text, t.index = m.nodes[:0], m.text[:0], m.index()
 	return decode(t)
 }
 

@@ -9,7 +9,8 @@ import (
 
 // DecodeJSON reads one JSON value. Numbers keep their text, so no digit is lost; objects and arrays both become an Array, objects
 // in the order of arrival. Of equal keys in one object the last value stands in the place of the first, as in PHP's
-// json_decode. Lone surrogates and runs of bytes that are not UTF-8 become U+FFFD. The tree is packed,
+// json_decode. Lone surrogates become U+FFFD;
+// bytes that are not UTF-8 stay as they are, as in a form. The tree is packed,
 // as that of [Decode], and the caller keeps doc.
 //
 // The error matches [ErrSyntax], also where anything follows the value, or is a [LimitError].
@@ -17,9 +18,6 @@ func DecodeJSON(doc []byte, lim Limits) (Value, error) {
 	lim = lim.orDefaults()
 	if len(doc) > lim.Bytes {
 		return Value{}, &LimitError{What: limitBytes, Limit: lim.Bytes}
-	}
-	if !utf8.Valid(doc) {
-		doc = bytes.ToValidUTF8(doc, []byte("\uFFFD"))
 	}
 	t := tape{lim: lim, doc: doc}
 	switch {
@@ -40,7 +38,7 @@ func decodeSmallJSON(t tape) (Value, error) {
 
 func decodeLargeJSON(t tape) (Value, error) {
 	var m largeMemory
-	t.nodes, t.text, t.index.places = m.nodes[:0], m.text[:0], m.places[:]
+	t.nodes, t.text, t.index = m.nodes[:0], m.text[:0], m.index()
 	return decodeJSON(t)
 }
 

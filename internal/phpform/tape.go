@@ -121,11 +121,14 @@ type (
 		text  [512]byte
 	}
 	largeMemory struct {
-		nodes  [256]node
-		text   [8 << 10]byte
-		places [128]place
+		nodes   [256]node
+		text    [8 << 10]byte
+		places  [128]place
+		largest [4]largestKey
 	}
 )
+
+func (m *largeMemory) index() index { return index{places: m.places[:], largest: m.largest[:0]} }
 
 const (
 	smallBody = 1 << 10
@@ -270,7 +273,7 @@ type place struct {
 
 // begin returns the slot of a further array.
 func (x *index) begin() int32 {
-	if x.largest == nil {
+	if len(x.largest) == 0 {
 		x.seed = maphash.MakeSeed()
 		if x.places == nil {
 			x.places = make([]place, 4*smallArray)
