@@ -26,13 +26,13 @@ func Decode[T string | []byte](body T, lim Limits) (Value, error) {
 
 func decodeSmall(t tape) (Value, error) {
 	var m smallMemory
-	t.nodes, t.text = m.nodes[:0], m.text[:0]
+	t.nodes, t.text, t.out = m.nodes[:0], m.text[:0], m.out[:0]
 	return decode(t)
 }
 
 func decodeLarge(t tape) (Value, error) {
 	var m largeMemory
-	t.nodes, t.text, t.index = m.nodes[:0], m.text[:0], m.index()
+	t.nodes, t.text, t.out, t.index = m.nodes[:0], m.text[:0], m.out[:0], m.index()
 	return decode(t)
 }
 
@@ -40,6 +40,7 @@ func decode(t tape) (Value, error) {
 	body := t.doc
 	d := formDecoder{tape: t}
 	d.start(1 + bytes.Count(body, []byte("&")))
+	d.pluses = bytes.IndexByte(body, '+') >= 0
 	for from := 0; from < len(body); {
 		end := len(body)
 		if n := bytes.IndexByte(body[from:], '&'); n >= 0 {
@@ -62,21 +63,24 @@ type formDecoder struct {
 	// nor a search for the array that it belongs to.
 	prefix span
 	parent int32 // the array that prefix leads to
+	pluses bool  // the body has one
 }
 
 // pair stores the pair that is doc[from:end].
 func (d *formDecoder) pair(from, end int) error {
-	name, value := d.doc[from:end], span{}
-	if n := bytes.IndexByte(name, '='); n >= 0 {
-		name, value = name[:n], d.part(from+n+1, end)
-	}
-	if at := int(d.prefix.n); at > 0 && bytes.HasPrefix(name, d.bytes(d.prefix)) {
-		n := run(name[at:], plainInner)
-		if closing := bracketSize(name[at+n:], ']'); n > 0 && closing > 0 && at+n+closing == len(name) {
-			return d.store(d.parent, d.part(from+at, from+at+n), value)
+	pair := d.doc[from:end]
+	if at := int(d.prefix.n); at > 0 && bytes.HasPrefix(pair, d.bytes(d.prefix)) {
+		n := run(pair[at:], plainInner)
+		closing := bracketSize(pair[at+n:], ']')
+		if equals := at + n + closing; n > 0 && closing > 0 && equals < len(pair) && pair[equals] == '=' {
+			return d.store(d.parent, d.part(from+at, from+at+n), d.part(from+equals+1, end))
 		}
 	}
 	d.prefix = span{}
+	name, value := pair, span{}
+	if n := bytes.IndexByte(pair, '='); n >= 0 {
+		name, value = pair[:n], d.part(from+n+1, end)
+	}
 	plain, err := d.plainPair(from, name, value)
 	if !plain && err == nil {
 		err = d.oddPair(name, value)
@@ -211,7 +215,7 @@ func isSpace(c byte) bool { return c == ' ' || ('\t' <= c && c <= '\r') }
 // unescape undoes the percent encoding of a part of the body.
 func (d *formDecoder) unescape(s span) span {
 	raw := d.bytes(s)
-	if bytes.IndexByte(raw, '%') < 0 && bytes.IndexByte(raw, '+') < 0 {
+	if len(raw) == 0 || bytes.IndexByte(raw, '%') < 0 && (!d.pluses || bytes.IndexByte(raw, '+') < 0) {
 		return s
 	}
 	at := len(d.text)
@@ -223,16 +227,25 @@ func (d *formDecoder) unescape(s span) span {
 func (d *formDecoder) addUnescaped(s []byte) {
 	to := d.room(len(s))
 	n := 0
-	for i := 0; i < len(s) && n < len(to); i++ {
-		c := s[i]
-		switch {
-		case c == '+':
-			c = ' '
-		case c == '%' && i+2 < len(s):
-			if high, low := hexDigits[s[i+1]], hexDigits[s[i+2]]; high|low < 16 {
-				c = high<<4 | low
-				i += 2
+	for len(s) > 2 && n < len(to) {
+		c := s[0]
+		if c == '%' {
+			if high, low := hexDigits[s[1]], hexDigits[s[2]]; high|low < 16 {
+				to[n] = high<<4 | low
+				n++
+				s = s[3:]
+				continue
 			}
+		} else if c == '+' {
+			c = ' '
+		}
+		to[n] = c
+		n++
+		s = s[1:]
+	}
+	for _, c := range s { // too short for an escape
+		if c == '+' {
+			c = ' '
 		}
 		to[n] = c
 		n++
@@ -266,7 +279,7 @@ var (
 func classTable() (t [256]class) {
 	for c := range t {
 		switch c {
-		case 0, '\t', '\n', '\v', '\f', '\r', ' ', '+', '%', '[', ']':
+		case 0, '\t', '\n', '\v', '\f', '\r', ' ', '+', '%', '[', ']', '=':
 		case '.':
 			t[c] = plainInner
 		default:

@@ -32,13 +32,13 @@ func DecodeJSON(doc []byte, lim Limits) (Value, error) {
 
 func decodeSmallJSON(t tape) (Value, error) {
 	var m smallMemory
-	t.nodes, t.text = m.nodes[:0], m.text[:0]
+	t.nodes, t.text, t.out = m.nodes[:0], m.text[:0], m.out[:0]
 	return decodeJSON(t)
 }
 
 func decodeLargeJSON(t tape) (Value, error) {
 	var m largeMemory
-	t.nodes, t.text, t.index = m.nodes[:0], m.text[:0], m.index()
+	t.nodes, t.text, t.out, t.index = m.nodes[:0], m.text[:0], m.out[:0], m.index()
 	return decodeJSON(t)
 }
 

@@ -80,15 +80,15 @@ func length(s string, at int) (n, end int) {
 	}
 }
 
-func writeLength(b *strings.Builder, n int) {
+func appendLength(b []byte, n int) []byte {
 	for n >= 0x80 {
-		b.WriteByte(byte(n) | 0x80)
+		b = append(b, byte(n)|0x80)
 		n >>= 7
 	}
-	b.WriteByte(byte(n))
+	return append(b, byte(n))
 }
 
-// lengthSize returns how many bytes writeLength writes.
+// lengthSize returns how many bytes appendLength takes.
 func lengthSize(n int) int {
 	size := 1
 	for n >= 0x80 {
@@ -108,20 +108,6 @@ func headSize(placed bool, keyLen, content int) int {
 		size += lengthSize(content)
 	}
 	return size
-}
-
-func writeHead(b *strings.Builder, kind Kind, placed bool, key []byte, content int) {
-	tag := byte(kind) | byte(min(content, longSize))<<sizeShift
-	if placed {
-		b.WriteByte(tag | placedBit)
-	} else {
-		b.WriteByte(tag)
-		writeLength(b, len(key))
-		b.Write(key)
-	}
-	if content >= longSize {
-		writeLength(b, content)
-	}
 }
 
 // Pack returns v in one text of its own, which shares no memory with what v was made of.

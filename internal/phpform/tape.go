@@ -5,7 +5,6 @@ import (
 	"hash/maphash"
 	"math"
 	"strconv"
-	"strings"
 )
 
 // smallArray is the number of elements up to which a search compares keys one by one. Above it, an
@@ -25,6 +24,7 @@ type tape struct {
 	doc   []byte // the body or document
 	text  []byte // text that does not stand in doc as it is: unescaped, or made
 	nodes []node
+	out   []byte // room for the packed tree
 	index index
 }
 
@@ -119,10 +119,12 @@ type (
 	smallMemory struct {
 		nodes [32]node
 		text  [512]byte
+		out   [768]byte
 	}
 	largeMemory struct {
 		nodes   [256]node
 		text    [8 << 10]byte
+		out     [8 << 10]byte
 		places  [128]place
 		largest [4]largestKey
 	}
@@ -352,11 +354,12 @@ func (t *tape) copyInto(i int32, v Value) {
 
 // pack returns the tree in one text.
 func (t *tape) pack() Value {
-	var b strings.Builder
-	b.Grow(t.measure(0))
+	out := t.out
+	if n := t.measure(0); n > cap(out) {
+		out = make([]byte, 0, n)
+	}
 	root := &t.nodes[0]
-	t.writeContent(&b, root)
-	return Value{kind: root.kind, text: b.String()}
+	return Value{kind: root.kind, text: string(t.appendContent(out, root))}
 }
 
 // measure returns how many bytes the content of a node takes when it is packed, and notes it in
@@ -382,19 +385,28 @@ func (t *tape) measure(i int32) int {
 	return total
 }
 
-func (t *tape) writeContent(b *strings.Builder, n *node) {
+func (t *tape) appendContent(b []byte, n *node) []byte {
 	if n.kind != Array || n.packed {
-		b.Write(t.bytes(n.val))
-		return
+		return append(b, t.bytes(n.val)...)
 	}
 	for c := n.first; c != 0; {
 		child := &t.nodes[c]
-		var key []byte
-		if !child.placed {
-			key = t.bytes(child.key)
+		tag := byte(child.kind) | byte(min(child.size, longSize))<<sizeShift //nolint:gosec // at most longSize
+		if child.placed {
+			b = append(b, tag|placedBit)
+		} else {
+			if child.key.n < 0x80 {
+				b = append(b, tag, byte(child.key.n)) //nolint:gosec // below 0x80
+			} else {
+				b = appendLength(append(b, tag), int(child.key.n))
+			}
+			b = append(b, t.bytes(child.key)...)
 		}
-		writeHead(b, child.kind, child.placed, key, int(child.size))
-		t.writeContent(b, child)
+		if child.size >= longSize {
+			b = appendLength(b, int(child.size))
+		}
+		b = t.appendContent(b, child)
 		c = child.next
 	}
+	return b
 }
