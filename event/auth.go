@@ -105,14 +105,13 @@ var (
 	}
 )
 
-// authOf reads an auth block. Anything but an array is none.
-func authOf(block phpform.Value, names *[authFields]string, fired time.Time) Auth {
+// read reads an auth block into an empty Auth. Anything but an array is none.
+func (a *Auth) read(block phpform.Value, names *[authFields]string, fired time.Time) {
 	var picks [authFields]pick
 	pickFields(block, names[:], picks[:])
-	var a Auth
 	for field := range picks {
-		if picks[field].place > 0 {
-			a.set(field, picks[field].v)
+		if p := &picks[field]; p.place > 0 {
+			a.set(field, p.v)
 		}
 	}
 	if a.Expires.IsZero() && !fired.IsZero() {
@@ -120,7 +119,6 @@ func authOf(block phpform.Value, names *[authFields]string, fired time.Time) Aut
 			a.Expires = fired.Add(time.Duration(min(n, maxLifetime)) * time.Second)
 		}
 	}
-	return a
 }
 
 // maxLifetime, in seconds, keeps an absurd expires_in from overflowing; real tokens live for 3,600.

@@ -22,25 +22,29 @@ func pickFields(from phpform.Value, names []string, picks []pick) {
 	place := 0
 	for key, v := range from.All() {
 		place++
-		field := fieldOf(key, names)
+		field, exact := fieldOf(key, names)
 		if field < 0 {
 			continue
 		}
-		p := &picks[field]
-		if exact := key == names[field]; p.place == 0 || (exact && !p.exact) {
-			*p = pick{v: v, place: place, exact: exact}
+		if p := &picks[field]; p.place == 0 || (exact && !p.exact) {
+			p.v, p.place, p.exact = v, place, exact
 		}
 	}
 }
 
-// fieldOf returns which of the names a key is, or -1.
-func fieldOf(key string, names []string) int {
+// fieldOf returns which of the names a key is, or -1, and whether it is written alike.
+func fieldOf(key string, names []string) (field int, exact bool) {
+	field = -1
 	for i, name := range names {
-		if name != "" && len(name) == len(key) && phpform.EqualFold(name, key) {
-			return i
+		switch {
+		case len(name) != len(key) || name == "":
+		case name == key:
+			return i, true
+		case phpform.EqualFold(name, key):
+			field = i
 		}
 	}
-	return -1
+	return field, false
 }
 
 // The fields of an event's envelope. A few samples of the documentation call the handler eventId.
@@ -61,10 +65,7 @@ var topNames = [topFields]string{
 // envelope is what stands on the first level of a body.
 type envelope [topFields]pick
 
-func topOf(root phpform.Value) (top envelope) {
-	pickFields(root, topNames[:], top[:])
-	return top
-}
+func (e *envelope) read(root phpform.Value) { pickFields(root, topNames[:], e[:]) }
 
 func (e *envelope) get(field int) (phpform.Value, bool) { return e[field].v, e[field].place > 0 }
 
@@ -81,10 +82,6 @@ func (e *envelope) handler() (id int64, field int, ok bool) {
 
 // time returns when the event fired. ok is false if what stands there is no time.
 func (e *envelope) time() (t time.Time, ok bool) { return secondOf(e[topTime].v) }
-
-func (e *envelope) auth(fired time.Time) Auth {
-	return authOf(e[topAuth].v, &authNames, fired)
-}
 
 // wholeNumber reads an integer. An empty value is 0.
 func wholeNumber(v phpform.Value) (n int64, ok bool) {
@@ -164,7 +161,7 @@ func (d *Delivery) readEvent(name phpform.Value, top *envelope) (*Delivery, erro
 	}
 	d.HandlerID, _, _ = top.handler()
 	d.Time, _ = top.time()
-	d.Auth = top.auth(d.Time)
+	d.Auth.read(top[topAuth].v, &authNames, d.Time)
 	d.Data = d.data(top[topData].v)
 	return d, nil
 }

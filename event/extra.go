@@ -33,7 +33,8 @@ func (d *Delivery) Extra() Data {
 }
 
 func extraOfEvent(root phpform.Value) []phpform.Entry {
-	top := topOf(root)
+	var top envelope
+	top.read(root)
 	fits := func(field int, v phpform.Value) bool {
 		switch field {
 		case topHandler, topEventID:
@@ -58,7 +59,7 @@ func extraOfEvent(root phpform.Value) []phpform.Entry {
 	var a Auth
 	inside := misfits(block, authNames[:], picks[:], a.set)
 	for i := range entries {
-		if entries[i].Value != block || fieldOf(entries[i].Key, topNames[:]) != topAuth {
+		if field, _ := fieldOf(entries[i].Key, topNames[:]); field != topAuth || entries[i].Value != block {
 			continue
 		}
 		if entries[i].Value = phpform.Map(inside...); len(inside) == 0 {
@@ -90,7 +91,7 @@ func misfits(from phpform.Value, names []string, picks []pick, fits func(field i
 	place := 0
 	for key, v := range from.All() {
 		place++
-		field := fieldOf(key, names)
+		field, _ := fieldOf(key, names)
 		if field < 0 || picks[field].place != place || !fits(field, v) {
 			entries = append(entries, phpform.Entry{Key: key, Value: v})
 		}

@@ -213,7 +213,8 @@ func bodyError(err error) error {
 
 // deliveryOf makes a delivery of a decoded body of n bytes.
 func deliveryOf(root phpform.Value, n int) (*Delivery, error) {
-	top := topOf(root)
+	var top envelope
+	top.read(root)
 	d := &Delivery{}
 	d.hold(root, n)
 	if name, ok := top.get(topEvent); ok {
@@ -225,11 +226,11 @@ func deliveryOf(root phpform.Value, n int) (*Delivery, error) {
 	d.Kind = kindOf(root)
 	d.Data = d.data(root)
 	if d.Kind == KindFrame {
-		d.Auth = authOf(root, &pageNames, time.Time{})
+		d.Auth.read(root, &pageNames, time.Time{})
 		return d, nil
 	}
 	d.Time, _ = top.time()
-	d.Auth = top.auth(d.Time)
+	d.Auth.read(top[topAuth].v, &authNames, d.Time)
 	return d, nil
 }
 
