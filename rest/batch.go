@@ -7,10 +7,9 @@ import (
 	"reflect"
 	"slices"
 	"strings"
-)
 
-// maxBatch is how many commands the portal takes in one request.
-const maxBatch = 50
+	"github.com/b24events/b24events/internal/batch"
+)
 
 // maxName bounds the names of commands, in bytes.
 const maxName = 64
@@ -121,7 +120,7 @@ func (b *Batch) encode(i *item, params any) error {
 		return fmt.Errorf("the batch has two commands with the name %s", i.name)
 	case !validMethod(i.method):
 		return errors.New("a method's name is letters, digits, underscores and dots between them")
-	case !batchable(i.method):
+	case !batch.Takes(i.method):
 		return errors.New("portals refuse this method in a batch; call it by itself")
 	}
 	form, err := encodeParams(params, b.refs(i))
@@ -218,12 +217,12 @@ func (b *Batch) split() ([][]*item, error) {
 	}
 	var chunks [][]*item
 	for start := 0; start < n; {
-		end := min(start+maxBatch, n)
+		end := min(start+batch.Max, n)
 		for end > start && first[end] < end {
 			end--
 		}
 		if end == start {
-			return nil, &Error{Method: methodBatch, Code: ErrBadCall, Description: "more than 50 commands hang together by references; " +
+			return nil, &Error{Method: batch.Method, Code: ErrBadCall, Description: "more than 50 commands hang together by references; " +
 				"add commands that refer to each other one after the other, or read a result before the next batch"}
 		}
 		chunks = append(chunks, b.items[start:end])

@@ -1,6 +1,10 @@
 package rest
 
-import "testing"
+import (
+	"testing"
+
+	"github.com/b24events/b24events/internal/batch"
+)
 
 func BenchmarkEncode(b *testing.B) {
 	type filter struct {
@@ -30,7 +34,7 @@ func BenchmarkEncode(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		items := make([]*item, maxBatch)
+		items := make([]*item, batch.Max)
 		for i := range items {
 			items[i] = &item{name: "c", method: "crm.deal.list", form: form.Text}
 		}

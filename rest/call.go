@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/b24events/b24events/internal/batch"
 	"github.com/b24events/b24events/internal/redact"
 )
 
@@ -250,7 +251,7 @@ func (c *Client) exchange(ctx context.Context, base *url.URL, token string, call
 	case err != nil:
 	case call.batch != nil:
 		err = call.readBatch(answer, secrets)
-	case strings.EqualFold(method, methodBatch):
+	case strings.EqualFold(method, batch.Method):
 		answer.Result = cleanRefusals(answer.Result, secrets)
 	}
 	return resp.StatusCode, resp.Header.Get("Location"), answer, err
