@@ -54,7 +54,8 @@ const (
 	ErrTooLarge ErrorCode = "answer too large"
 	// ErrBadResult means that the method ran and its result does not fit the Go type.
 	ErrBadResult ErrorCode = "unexpected result"
-	// ErrBadCall means that a method's name or parameters cannot be sent. Nothing was sent.
+	// ErrBadCall means that a method's name or parameters cannot be sent, or that a result cannot be
+	// stored where it should go. Nothing was sent.
 	ErrBadCall ErrorCode = "invalid call"
 	// ErrNotRun means that a command of a batch did not run: an earlier one failed and the batch halts then, or the batch was
 	// not sent so far.

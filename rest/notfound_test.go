@@ -2,6 +2,7 @@ package rest_test
 
 import (
 	"errors"
+	"strconv"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -40,7 +41,7 @@ func TestNotFound(t *testing.T) {
 		b := rest.NewBatch()
 		commands := map[string]*rest.Command[any]{}
 		for name, call := range calls {
-			commands[name] = rest.Add[any](b, "n"+string(rune('a'+len(commands))), call.method, call.params)
+			commands[name] = rest.Add[any](b, "n"+strconv.Itoa(len(commands)), call.method, call.params)
 		}
 		require.NoError(t, client.Batch(t.Context(), b))
 		coalescer := w.portals(t).Coalescer(w.MemberID())

@@ -24,6 +24,7 @@ import (
 //
 // A form cannot carry nil and empty lists. An argument that is one is refused when another argument
 // follows, because that one would take its place. Leave optional arguments out at the end only.
+// [All] adds the position of the page as an argument, and so does not go with such methods.
 type Ordered []Argument
 
 // Argument is one parameter of an [Ordered]. [Arg] makes it.

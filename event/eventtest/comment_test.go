@@ -85,7 +85,9 @@ func TestCommentList(t *testing.T) {
 	t.Parallel()
 	_, c := newComments(t)
 	ids := func(form string) []string {
-		var rows []struct{ ID string }
+		var rows []struct {
+			ID string `json:"ID"`
+		}
 		require.NoError(t, json.Unmarshal(c.raw("task.commentitem.getlist", form).Result, &rows))
 		var got []string
 		for _, row := range rows {

@@ -13,7 +13,9 @@ import (
 // rowIDs returns the identifiers of the rows that a list method answers.
 func rowIDs(t *testing.T, a answer) string {
 	t.Helper()
-	var rows []struct{ ID string }
+	var rows []struct {
+		ID string `json:"ID"`
+	}
 	require.NoError(t, json.Unmarshal(a.Result, &rows))
 	var got []string
 	for _, row := range rows {

@@ -222,7 +222,7 @@ func plain(v reflect.Value, o options) (text string, ok bool, err error) {
 		if !v.Type().ConvertibleTo(timeType) {
 			return "", false, nil
 		}
-		at, _ := v.Convert(timeType).Interface().(time.Time)
+		at, _ := reflect.TypeAssert[time.Time](v.Convert(timeType))
 		text, err := o.time(at)
 		return text, true, err
 	default:
@@ -396,7 +396,7 @@ func isEmpty(v reflect.Value) bool {
 		return v.Len() == 0
 	default:
 	}
-	if z, ok := v.Interface().(interface{ IsZero() bool }); ok && (v.Kind() != reflect.Pointer || !v.IsNil()) {
+	if z, ok := reflect.TypeAssert[interface{ IsZero() bool }](v); ok && (v.Kind() != reflect.Pointer || !v.IsNil()) {
 		return z.IsZero()
 	}
 	return v.IsZero()

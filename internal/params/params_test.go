@@ -85,7 +85,7 @@ type extra struct {
 type cycle struct{ Next *cycle }
 
 type selfEmbedded struct {
-	*selfEmbedded
+	*selfEmbedded //nolint:unused // the test's point
 
 	X int
 }
@@ -210,10 +210,10 @@ func TestRefused(t *testing.T) {
 		"bools in a struct":     struct{ B []bool }{[]bool{true}},
 		"unknown option": struct {
 			B int `url:"b,numbered"`
-		}{}, //nolint:gofumpt // short
+		}{},
 		"delimiter": struct {
 			B []int `del:"|"`
-		}{}, //nolint:gofumpt // short
+		}{},
 		"path in a tag": struct {
 			B int `b24:"FIELDS.ID|ID"`
 		}{},
@@ -223,7 +223,7 @@ func TestRefused(t *testing.T) {
 		"two fields with one name": struct {
 			A int `url:"x"`
 			B int `json:"x"`
-		}{}, //nolint:gofumpt,govet // the test's point
+		}{}, //nolint:govet // the test's point
 		"structs in one text": struct {
 			B []base `url:",comma"`
 		}{[]base{{Title: planted}}},
@@ -310,7 +310,7 @@ func TestSuspect(t *testing.T) {
 		"struct":             {struct{ A string }{ref}, true},
 		"one text": {struct {
 			A []string `url:",comma"`
-		}{[]string{"$result", "[c0]"}}, true}, //nolint:gofumpt // short
+		}{[]string{"$result", "[c0]"}}, true},
 		"named":            {map[string]any{"a": text(ref)}, true},
 		"marshaler":        {map[string]any{"a": &shout{ref}}, true},
 		"JSON":             {map[string]any{"a": json.RawMessage(`{"$result[c0]":1}`)}, true},

@@ -188,15 +188,16 @@ func fieldOf(sf reflect.StructField) (f field, skip bool, err error) {
 		return f, false, errors.New("the tag del is not known; a list becomes one text by the options comma, space and semicolon")
 	}
 	for option := range strings.SplitSeq(rest, ",") {
-		if !f.set(option) && own && option != "" {
+		known := false
+		if f.options, known = f.with(option); !known && own && option != "" {
 			return f, false, fmt.Errorf("its url tag has the option %s, which is not known", option)
 		}
 	}
 	return f, false, nil
 }
 
-// set applies an option and reports whether there is such a one.
-func (o *options) set(option string) bool {
+// with returns the options with one more, and reports whether there is such a one.
+func (o options) with(option string) (with options, known bool) {
 	switch option {
 	case "omitempty", "omitzero":
 		o.omitEmpty = true
@@ -214,7 +215,7 @@ func (o *options) set(option string) bool {
 		o.separator = ";"
 	case "brackets":
 	default:
-		return false
+		return o, false
 	}
-	return true
+	return o, true
 }
