@@ -3,7 +3,6 @@ module github.com/b24events/b24events
 go 1.25.0
 
 require (
-	github.com/google/go-querystring v1.2.0
 	github.com/stretchr/testify v1.12.1
 	golang.org/x/oauth2 v0.36.0
 	golang.org/x/sync v0.22.0

@@ -4,90 +4,14 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"strings"
+
+	"github.com/b24events/b24events/internal/notfound"
 )
 
-// isGone reports whether a caller's error is a method's way to say that there is no such object. The codes are those of the methods' pages,
-// compared as they are written there: a proxy that answers not_found in the portal's place must not pass for a deletion. Where a method
-// has no code of its own (it is empty, or 0) its words decide; in a language that is not known here they stay an ordinary error.
-//
-//	crm.item.get, crm.activity.configurable.get      NOT_FOUND; also where the smart process itself is gone
-//	crm.*.userfield.get                              ERROR_NOT_FOUND
-//	crm.deal.get and its siblings, catalog.product.get, catalog.price.get
-//	                                                 no code, "Not found", "… is not found", "product does not exist."
-//	crm.type.get, crm.documentgenerator.document.get 0, "… not found" in the portal's language
-//	booking.v1.*.get, catalog.*.get, sale.*.get      numbers: see goneCodes
-//	task.commentitem.get                             ERROR_CORE, "…/TE/ITEM_NOT_FOUND_OR_NOT_ACCESSIBLE"
-//
-// Sources: the error tables of https://apidocs.bitrix24.com/api-reference/crm/universal/crm-item-get.html,
-// …/crm/deals/crm-deal-get.html, …/crm/deals/user-defined-fields/crm-deal-userfield-get.html,
-// …/crm/universal/user-defined-object-types/crm-type-get.html, …/tasks/comment-item/task-comment-item-get.html and the pages at goneCodes.
+// isGone reports whether a caller's error is a method's way to say that there is no such object: see package notfound.
 func isGone(method string, err error) bool {
 	var refusal CallError
-	if !errors.As(err, &refusal) {
-		return false
-	}
-	code, text := refusal.ErrorCode(), refusal.ErrorDescription()
-	switch code {
-	case "", "0":
-		return saysGone(strings.ToLower(text))
-	case "ERROR_CORE":
-		return method == "task.commentitem.get" && strings.Contains(text, "ITEM_NOT_FOUND_OR_NOT_ACCESSIBLE")
-	}
-	for one := range strings.FieldsSeq(goneCodes(method)) {
-		if code == one {
-			return true
-		}
-	}
-	return false
-}
-
-// goneCodes returns the codes with which a method says that there is no such object, separated by spaces.
-//
-// Sources: https://apidocs.bitrix24.com/api-reference/booking/booking/booking-v1-booking-get.html (the page on resources names two codes),
-// …/catalog/measure/catalog-measure-get.html, …/sale/order/sale-order-get.html (which names two codes too) and their siblings. A
-// code that starts 200040300 is about rights.
-func goneCodes(method string) string {
-	switch method {
-	case "crm.item.get", "crm.activity.configurable.get":
-		return "NOT_FOUND"
-	case "booking.v1.booking.get":
-		return "1021"
-	case "booking.v1.resource.get":
-		return "1009 1021"
-	case "booking.v1.resourceType.get":
-		return "1013"
-	case "booking.v1.waitlist.get":
-		return "1040"
-	case "catalog.measure.get":
-		return "200600000020"
-	case "catalog.priceType.get":
-		return "201000000000"
-	case "catalog.roundingRule.get":
-		return "200900000000"
-	case "sale.order.get":
-		return "200540400001 201240400001"
-	case "sale.payment.get":
-		return "200640400001"
-	case "sale.propertyvalue.get":
-		return "201040400001"
-	case "sale.shipment.get":
-		return "201140400001"
-	}
-	if strings.HasPrefix(method, "crm.") && strings.HasSuffix(method, ".userfield.get") {
-		return "ERROR_NOT_FOUND"
-	}
-	return ""
-}
-
-// saysGone knows the texts of the documentation, in lower case.
-func saysGone(text string) bool {
-	for _, words := range []string{"not found", "does not exist", "is not exists", "не найден", "не существует"} {
-		if strings.Contains(text, words) {
-			return true
-		}
-	}
-	return false
+	return errors.As(err, &refusal) && notfound.Is(method, refusal.ErrorCode(), refusal.ErrorDescription())
 }
 
 // isNothing reports whether a method's result holds no object: null, false, an empty text or list, as of a list that is filtered by

@@ -73,6 +73,46 @@ func TestBatch(t *testing.T) {
 	require.NotEmpty(t, moment)
 }
 
+// TestRefs: a reference may stand anywhere in the parameters, and takes the type of what it refers to.
+func TestRefs(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.deals(t, 3, strconv.Itoa)
+	client := w.client(t)
+	b := rest.NewBatch()
+	list := rest.Add[[]deal](b, "list", "crm.deal.list", map[string]any{"order": map[string]any{"ID": "ASC"}, "select": []string{"ID", "TITLE"}})
+	ref := list.Ref("1", "ID")
+	type filter struct {
+		ID    []any     `url:"@ID"`
+		After *rest.Ref `url:"<ID,omitempty"`
+	}
+	within := rest.Add[[]deal](b, "within", "crm.deal.list", map[string]any{"filter": filter{ID: []any{ref, list.Ref("2", "ID")}}})
+	before := rest.Add[[]deal](b, "before", "crm.deal.list", struct{ Filter filter }{filter{ID: []any{1, 2}, After: &ref}})
+	alone := rest.Add[deal](b, "alone", "crm.deal.get", rest.Ordered{rest.Arg("id", ref)})
+	require.NoError(t, client.Batch(t.Context(), b))
+	titles := func(c *rest.Command[[]deal]) (titles []string) {
+		rows, err := c.Result()
+		require.NoError(t, err)
+		for _, row := range rows {
+			titles = append(titles, row.Title)
+		}
+		return titles
+	}
+	require.Equal(t, []string{"2", "3"}, titles(within))
+	require.Equal(t, []string{"1"}, titles(before))
+	got, err := alone.Result()
+	require.NoError(t, err)
+	require.Equal(t, "2", got.Title)
+
+	coalescer, err := rest.NewCoalescer(client)
+	require.NoError(t, err)
+	for _, c := range []rest.Doer{client, coalescer} {
+		_, err = c.Do(t.Context(), "crm.deal.get", map[string]any{"id": ref})
+		require.ErrorIs(t, err, rest.ErrBadCall)
+	}
+	require.Equal(t, "rest.Ref rest.Ref", fmt.Sprintf("%v %#v", ref, ref))
+}
+
 func TestHalt(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -272,8 +312,24 @@ func TestBatchRefused(t *testing.T) {
 		"nested reference": func(b *rest.Batch) {
 			rest.Add[any](b, "a", "profile", map[string]any{"x": []any{map[string]any{"y": "$next[zz]"}}})
 		},
-		"bracket in a path": func(b *rest.Batch) { rest.Add[any](b, "a", "profile", nil).Ref("a]") },
-		"empty key in path": func(b *rest.Batch) { rest.Add[any](b, "a", "profile", nil).Ref("") },
+		"key that refers": func(b *rest.Batch) {
+			rest.Add[any](b, "a", "profile", map[string]any{"x": map[string]any{"$result[ok]": 1}})
+		},
+		"text of strangers": func(b *rest.Batch) {
+			rest.Add[any](b, "a", "crm.deal.add", struct{ Title string }{"planted-value $RESULT[ok][EMAIL]"})
+		},
+		"letters between": func(b *rest.Batch) { rest.Add[any](b, "a", "profile", map[string]any{"x": "$results[ok]"}) },
+		"reference elsewhere": func(b *rest.Batch) {
+			rest.Add[any](b, "a", "profile", map[string]any{"x": rest.Add[any](rest.NewBatch(), "ok", "profile", nil).Ref()})
+		},
+		"no reference": func(b *rest.Batch) { rest.Add[any](b, "a", "profile", map[string]any{"x": rest.Ref{}}) },
+		"reference as a key": func(b *rest.Batch) {
+			rest.Add[any](b, "a", "profile", map[rest.Ref]any{rest.Add[any](b, "c", "scope", nil).Ref(): 1})
+		},
+		"reference as a whole": func(b *rest.Batch) { rest.Add[any](b, "a", "profile", rest.Add[any](b, "c", "scope", nil).Ref()) },
+		"space in a path":      func(b *rest.Batch) { rest.Add[any](b, "a", "profile", nil).Ref("a b") },
+		"bracket in a path":    func(b *rest.Batch) { rest.Add[any](b, "a", "profile", nil).Ref("a]") },
+		"empty key in path":    func(b *rest.Batch) { rest.Add[any](b, "a", "profile", nil).Ref("") },
 	}
 	for name, spoil := range tests {
 		t.Run(name, func(t *testing.T) {

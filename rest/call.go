@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/b24events/b24events/internal/batch"
 	"github.com/b24events/b24events/internal/redact"
 )
 
@@ -27,6 +28,7 @@ const (
 type call struct {
 	method     string
 	form       string
+	suspect    bool // of reading like a reference, if it were in a batch
 	idempotent bool
 	batch      []*item // the commands, where the method is batch and the answer is to be taken apart
 	halt       bool    // of the batch
@@ -43,11 +45,14 @@ func newCall(ctx context.Context, method string, params any) (*call, error) {
 	if !validMethod(method) {
 		return nil, &Error{Code: ErrBadCall, Description: "a method's name is letters, digits, underscores and dots between them"}
 	}
-	form, err := encodeParams(params)
+	form, err := encodeParams(params, nil)
 	if err != nil {
 		return nil, &Error{Method: method, Code: ErrBadCall, Description: err.Error()}
 	}
-	return &call{method: method, form: form, idempotent: isRead(method) || isIdempotent(ctx)}, nil
+	return &call{
+		method: method, form: form.Text, suspect: form.Suspect,
+		idempotent: isRead(method) || isIdempotent(ctx),
+	}, nil
 }
 
 // run makes a call, and repeats it as far as that does no harm.
@@ -246,7 +251,7 @@ func (c *Client) exchange(ctx context.Context, base *url.URL, token string, call
 	case err != nil:
 	case call.batch != nil:
 		err = call.readBatch(answer, secrets)
-	case strings.EqualFold(method, methodBatch):
+	case strings.EqualFold(method, batch.Method):
 		answer.Result = cleanRefusals(answer.Result, secrets)
 	}
 	return resp.StatusCode, resp.Header.Get("Location"), answer, err

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/b24events/b24events/internal/batch"
 )
 
 const (
@@ -60,7 +62,7 @@ func WithWindow(d time.Duration) CoalescerOption {
 // WithSize sets how many calls leave as one batch, 2 to 50. The default is 50.
 func WithSize(n int) CoalescerOption {
 	return func(desk *desk) error {
-		if n < 2 || n > maxBatch {
+		if n < 2 || n > batch.Max {
 			return errors.New("rest: WithSize: portals take batches of up to 50 calls, and fewer than 2 are none")
 		}
 		desk.size = n
@@ -74,7 +76,7 @@ func NewCoalescer(c *Client, opts ...CoalescerOption) (*Coalescer, error) {
 	if c == nil {
 		return nil, errors.New("rest: NewCoalescer: the client is nil")
 	}
-	desk := newDesk(DefaultWindow, maxBatch)
+	desk := newDesk(DefaultWindow, batch.Max)
 	for _, opt := range opts {
 		if opt == nil {
 			continue
@@ -105,6 +107,9 @@ func (c *Coalescer) Format(f fmt.State, _ rune) {
 
 // Call calls a method as [Client.Call] does, together with others.
 func (c *Coalescer) Call(ctx context.Context, method string, params, result any) error {
+	if err := checkTarget(method, result); err != nil {
+		return err
+	}
 	answer, err := c.Do(ctx, method, params)
 	if err != nil {
 		return err
@@ -147,7 +152,7 @@ func (c *Coalescer) Do(ctx context.Context, method string, params any) (*Respons
 
 // gathers reports whether a call may leave together with others.
 func (c *Coalescer) gathers(call *call) bool {
-	return batchable(call.method) && len(call.form) <= maxGathered && len(references(call.form)) == 0 && !hasConnector(call.form) &&
+	return batch.Takes(call.method) && len(call.form) <= maxGathered && !call.suspect && !hasConnector(call.form) &&
 		!c.client.portals.pauses.until(c.client.memberID, call.method).After(time.Now())
 }
 
@@ -257,7 +262,7 @@ func (g *gathering) run(ctx context.Context, c *Client) {
 	case <-g.full:
 	case <-ctx.Done():
 	}
-	request := &call{method: methodBatch, prepare: g.depart}
+	request := &call{method: batch.Method, prepare: g.depart}
 	answer, err := c.run(ctx, request)
 
 	g.desk.mu.Lock()
@@ -293,8 +298,8 @@ func (g *gathering) depart(request *call) bool {
 	case 1:
 		request.method, request.form, request.idempotent = items[0].method, items[0].form, idempotent
 	default:
-		batch := batchCall(items, false, idempotent)
-		request.method, request.form, request.batch, request.idempotent = batch.method, batch.form, batch.batch, batch.idempotent
+		whole := batchCall(items, false, idempotent)
+		request.method, request.form, request.batch, request.idempotent = whole.method, whole.form, whole.batch, whole.idempotent
 	}
 	return true
 }

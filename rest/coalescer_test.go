@@ -387,6 +387,10 @@ func TestWhatGoesByItself(t *testing.T) {
 		"connector":         {"event.offline.get", map[string]any{"auth_connector": ""}, true},
 		"text of strangers": {"crm.deal.add", map[string]any{"fields": map[string]any{"TITLE": "I write $result[c0][SECRET] here"}}, true},
 		"other case":        {"crm.deal.add", url.Values{"TITLE": {"$Result[c0"}}, true},
+		"letters between":   {"crm.deal.add", map[string]any{"fields": map[string]any{"TITLE": "$results.of[c0]"}}, true},
+		"key of strangers":  {"crm.deal.add", map[string]any{"fields": map[string]any{"$error[c0]": 1}}, true},
+		"struct":            {"crm.deal.add", struct{ Title string }{"$next[c0]"}, true},
+		"in order":          {"crm.deal.add", rest.Ordered{rest.Arg("TITLE", []string{"$total[c0]"})}, true},
 		"large":             {"crm.deal.add", map[string]any{"file": strings.Repeat("x", 70_000)}, true},
 	}
 	for name, test := range tests {
@@ -405,6 +409,37 @@ func TestWhatGoesByItself(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestTextsOfStrangersDoNotRefer: a title that reads like a reference stays a title, also where the
+// rows of a list are asked for by it.
+func TestTextsOfStrangersDoNotRefer(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const title = "$result[c0][TITLE] and $result[c1][TITLE]"
+		w := newBubble(t)
+		w.deals(t, 2, func(n int) string { return map[int]string{1: "secret", 2: title}[n] })
+		c := w.portals(t).Coalescer(w.MemberID())
+		filter := map[string]any{"filter": map[string]any{"TITLE": title}}
+		var wg sync.WaitGroup
+		for range 2 {
+			wg.Go(func() { _, _ = get(t.Context(), c, 1) })
+			wg.Go(func() {
+				id, err := rest.Call[int](t.Context(), c, "crm.deal.add", map[string]any{"fields": map[string]any{"TITLE": title}})
+				if object, _ := w.Object(eventtest.Deal, int64(id)); err != nil || object["TITLE"] != title {
+					t.Error(object, err)
+				}
+			})
+			wg.Go(func() {
+				for row, err := range rest.All[deal](t.Context(), c, "crm.deal.list", filter) {
+					if err != nil || row.Title != title {
+						t.Error(row, err)
+					}
+				}
+			})
+		}
+		wg.Wait()
+	})
 }
 
 func TestRefusedInABatchAndMadeAgain(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 	"reflect"
 	"time"
 
+	"github.com/b24events/b24events/internal/batch"
 	"github.com/b24events/b24events/internal/plainhttp"
 )
 
@@ -152,7 +153,7 @@ func newPortals(opts []Option) (*Portals, error) {
 		log:     cfg.log,
 		limiter: cfg.limiter,
 		pauses:  newPauses(),
-		desk:    newDesk(DefaultWindow, maxBatch),
+		desk:    newDesk(DefaultWindow, batch.Max),
 		retries: cfg.retries,
 		plain:   cfg.plain,
 	}, nil

@@ -8,7 +8,8 @@ import (
 )
 
 // raiseChange raises what the platform raises for a change of an object. action is ADD, UPDATE or DELETE.
-func (p *Portal) raiseChange(h *hit, kind Kind, action string, id, user int64) {
+func (p *Portal) raiseChange(h *hit, kind Kind, action string, o *object, user int64) {
+	id := o.id
 	raise := func(name string, data phpform.Value) {
 		h.raise(occurrence{event: name, data: data, user: user})
 	}
@@ -20,6 +21,12 @@ func (p *Portal) raiseChange(h *hit, kind Kind, action string, id, user int64) {
 		raise("ONCRM"+strings.ToUpper(strings.TrimPrefix(string(kind), "crm."))+action, fields())
 	case Task:
 		raise("ONTASK"+action, taskData(action, id))
+	case TaskComment:
+		raise("ONTASKCOMMENT"+action, commentData(action, id, o.get("TASK_ID")))
+	case Workgroup:
+		raise("ONSONETGROUP"+action, fields())
+	case FeedPost:
+		raise("ONLIVEFEEDPOST"+action, phpform.Map(kv("FIELDS", phpform.Map(number("POST_ID", id)))))
 	case CalendarEvent:
 		raise("ONCALENDARENTRY"+action, phpform.Map(number("id", id)))
 	default:

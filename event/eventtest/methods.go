@@ -1,10 +1,6 @@
 package eventtest
 
 import (
-	"maps"
-	"slices"
-	"strings"
-
 	"github.com/b24events/b24events/internal/phpform"
 )
 
@@ -45,6 +41,12 @@ func (p *Portal) methodTable() map[string]method {
 		"tasks.task.list":   {scope: "task", run: p.taskList},
 		"tasks.task.update": {scope: "task", run: p.taskUpdate},
 		"tasks.task.delete": {scope: "task", run: p.taskDelete},
+
+		"task.commentitem.get":     {scope: "task", run: p.commentGet},
+		"task.commentitem.getlist": {scope: "task", run: p.commentList},
+
+		"sonet_group.get":  {scope: "sonet", run: p.groupGet},
+		"log.blogpost.get": {scope: "log", run: p.postGet},
 
 		"calendar.event.add":     {scope: "calendar", run: p.calendarAdd},
 		"calendar.event.get":     {scope: "calendar", run: p.calendarGet},
@@ -104,7 +106,7 @@ func (p *Portal) methodGet(c *call) (reply, *apiError) {
 
 func (p *Portal) scope(c *call) (reply, *apiError) {
 	if full, _ := c.param("FULL"); truthy(full) {
-		return done(texts([]string{"crm", "task", "user", "calendar", "im", "imbot"}))
+		return done(texts([]string{"crm", "task", "user", "calendar", "im", "imbot", "sonet", "log"}))
 	}
 	return done(texts(c.id.scopes()))
 }
@@ -158,46 +160,6 @@ func (p *Portal) profile(c *call) (reply, *apiError) {
 }
 
 func (p *Portal) userAdmin(c *call) (reply, *apiError) { return done(phpform.Boolean(c.id.user.Admin)) }
-
-func (u *user) value() phpform.Value {
-	return phpform.Map(
-		digits("ID", u.id),
-		kv("ACTIVE", phpform.Boolean(!u.dismissed)),
-		text("NAME", u.Name),
-		text("LAST_NAME", u.LastName),
-		text("EMAIL", u.Email),
-		text("USER_TYPE", "employee"),
-	)
-}
-
-func (p *Portal) userCurrent(c *call) (reply, *apiError) { return done(c.id.user.value()) }
-
-// userGet lists users, chat bots left out. Of the filters only ID is known here, alone or in FILTER.
-func (p *Portal) userGet(c *call) (reply, *apiError) {
-	want, filtered := c.param("ID")
-	if filter, ok := c.param("FILTER"); ok && !filtered {
-		for _, e := range filter.Entries() {
-			if strings.EqualFold(e.Key, "ID") {
-				want, filtered = e.Value, true
-			}
-		}
-	}
-	ids := map[int64]bool{}
-	for _, e := range want.Entries() {
-		ids[intOf(e.Value)] = true
-	}
-	if want.Kind() != phpform.Array {
-		ids[intOf(want)] = true
-	}
-	var rows []phpform.Value
-	for _, id := range slices.Sorted(maps.Keys(p.users)) {
-		if p.chat.bots[id] == nil && (!filtered || ids[id]) {
-			rows = append(rows, p.users[id].value())
-		}
-	}
-	start, _ := c.param("START")
-	return page(rows, intOf(start))
-}
 
 // pageSize is the number of rows of one page of a list.
 const pageSize = 50

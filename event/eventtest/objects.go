@@ -28,6 +28,17 @@ const (
 	// ChatMessage is a message of a user to a chat bot, or to another user, which raises nothing. It has two fields: DIALOG_ID,
 	// the identifier of whom it is for, and MESSAGE. Only its writer can change and delete it.
 	ChatMessage Kind = "im.message"
+	// TaskComment is a comment in the old task card. Its fields are TASK_ID, which must be there and
+	// stays, POST_MESSAGE and AUTHOR_ID. task.commentitem.get and getlist read it by position.
+	TaskComment Kind = "task.commentitem"
+	// Workgroup is a group or project. Its fields are named as sonet_group.get answers them (NAME,
+	// VISIBLE, OWNER_ID), and MEMBERS lists the IDs of users. If VISIBLE is N, only the owner and the
+	// members see the group, and an administrator who asks with IS_ADMIN=Y.
+	Workgroup Kind = "sonet_group"
+	// FeedPost is a post of the news feed. Its fields are named as log.blogpost.get answers them
+	// (TITLE, DETAIL_TEXT, AUTHOR_ID), and DEST lists whom it is for: UA for all employees, U5 for
+	// user 5. Nobody else but its author sees it, administrators included.
+	FeedPost Kind = "log.blogpost"
 )
 
 // smartInvoice is the smart process that every portal has.
@@ -70,7 +81,7 @@ func (p *Portal) knows(k Kind) bool {
 	if id, ok := k.entityType(); ok {
 		return p.types[id]
 	}
-	return slices.Contains([]Kind{Lead, Deal, Contact, Company, Task, CalendarEvent, ChatMessage}, k)
+	return slices.Contains([]Kind{Lead, Deal, Contact, Company, Task, CalendarEvent, ChatMessage, TaskComment, Workgroup, FeedPost}, k)
 }
 
 func (p *Portal) typeIDs() []int64 { return slices.Sorted(maps.Keys(p.types)) }
@@ -79,7 +90,7 @@ func sortedKeys(m map[string]string) []string { return slices.Sorted(maps.Keys(m
 
 // Add creates an object as a user would in the portal's interface, and raises the events of the platform. user 0 stands for a
 // robot, an agent or an import. It returns the object's identifier; [ErrNotFound] for an unknown kind or user; and an error for
-// fields that cannot be stored, and for a [ChatMessage] without user, receiver or text.
+// fields that cannot be stored, for a [ChatMessage] without user, receiver or text, and for a [TaskComment] without a task.
 func (p *Portal) Add(kind Kind, fields map[string]any, user int64) (int64, error) {
 	tree, err := treeOf(fields)
 	if err != nil {
@@ -89,6 +100,11 @@ func (p *Portal) Add(kind Kind, fields map[string]any, user int64) (int64, error
 	defer p.mu.Unlock()
 	if err := p.changeable(kind, user); err != nil {
 		return 0, err
+	}
+	if kind == TaskComment {
+		if err := p.checkComment(tree); err != nil {
+			return 0, err
+		}
 	}
 	h := p.newHit(user)
 	var o *object
@@ -191,11 +207,12 @@ func (p *Portal) addObject(h *hit, kind Kind, fields phpform.Value, user int64) 
 		p.objects[kind] = map[int64]*object{}
 	}
 	p.objects[kind][o.id] = o
-	p.raiseChange(h, kind, "ADD", o.id, user)
+	p.raiseChange(h, kind, "ADD", o, user)
 	return o
 }
 
 func (p *Portal) updateObject(h *hit, kind Kind, o *object, fields phpform.Value, user int64) {
+	task := o.get("TASK_ID")
 	o.assign(columns(kind, fields))
 	now := phpform.Text(isoTime(p.now()))
 	switch kind {
@@ -204,11 +221,16 @@ func (p *Portal) updateObject(h *hit, kind Kind, o *object, fields phpform.Value
 		o.set("CHANGED_DATE", now)
 	case CalendarEvent:
 		o.set("TIMESTAMP_X", now)
+	case Workgroup:
+		o.set("DATE_UPDATE", now)
+	case TaskComment:
+		o.set("TASK_ID", task)
+	case FeedPost:
 	default:
 		o.set("MODIFY_BY_ID", phpform.Text(userKey(user)))
 		o.set("DATE_MODIFY", now)
 	}
-	p.raiseChange(h, kind, "UPDATE", o.id, user)
+	p.raiseChange(h, kind, "UPDATE", o, user)
 }
 
 // columns names fields as the portal keeps them.
@@ -221,7 +243,7 @@ func columns(kind Kind, fields phpform.Value) phpform.Value {
 
 func (p *Portal) deleteObject(h *hit, kind Kind, o *object, user int64) {
 	delete(p.objects[kind], o.id)
-	p.raiseChange(h, kind, "DELETE", o.id, user)
+	p.raiseChange(h, kind, "DELETE", o, user)
 }
 
 // defaults are the fields that a new object has without being told.
@@ -241,6 +263,19 @@ func (p *Portal) defaults(kind Kind, user, id int64) []phpform.Entry {
 			text("DATE_CREATE", now), text("TIMESTAMP_X", now), text("DESCRIPTION", ""), text("PRIVATE_EVENT", ""),
 			text("ACCESSIBILITY", "busy"), text("IMPORTANCE", "normal"), text("IS_MEETING", "0"), text("LOCATION", ""),
 			text("COLOR", ""), text("RRULE", ""), text("VERSION", "1"), text("SECTION_ID", "1"), text("SECT_ID", "1"),
+		}
+	case TaskComment:
+		return []phpform.Entry{text("AUTHOR_ID", who), text("POST_DATE", now), text("POST_MESSAGE", "")}
+	case Workgroup:
+		return []phpform.Entry{
+			text("SITE_ID", "s1"), text("NAME", ""), kv("DESCRIPTION", null()), text("DATE_CREATE", now), text("DATE_UPDATE", now),
+			text("ACTIVE", "Y"), text("VISIBLE", "Y"), text("OPENED", "N"), text("CLOSED", "N"), text("SUBJECT_ID", "1"),
+			text("OWNER_ID", who), text("PROJECT", "N"), text("IS_EXTRANET", "N"),
+		}
+	case FeedPost:
+		return []phpform.Entry{
+			text("BLOG_ID", "1"), text("PUBLISH_STATUS", "P"), text("TITLE", ""), text("AUTHOR_ID", who), text("DETAIL_TEXT", ""),
+			text("DATE_PUBLISH", now), kv("DEST", texts([]string{"UA"})),
 		}
 	default:
 	}

@@ -13,6 +13,25 @@ type User struct {
 	LastName string
 	Email    string
 	Admin    bool
+	Type     UserType // [Employee] if empty
+}
+
+// UserType is a kind of user. user.get lists employees, extranet users to administrators in
+// ADMIN_MODE, and the other kinds to nobody: an empty list does not say that there is no such user.
+type UserType string
+
+// The kinds of users, by what USER_TYPE says of them.
+const (
+	Employee      UserType = "employee"
+	Extranet      UserType = "extranet"
+	EmailUser     UserType = "email"       // who takes part by e-mail
+	ConnectorUser UserType = "imconnector" // a visitor of an open channel
+	ReplicaUser   UserType = "replica"     // of another portal
+	Integrator    UserType = "integrator"  // a partner who sets up the portal
+)
+
+func (t UserType) unlisted() bool {
+	return t == EmailUser || t == ConnectorUser || t == ReplicaUser || t == Integrator
 }
 
 type user struct {

@@ -1,5 +1,6 @@
-// Package batch writes the parameters of the REST method batch, by which a portal runs up to 50 calls in one request, and reads its answer.
-// It is for packages that know a portal only as a caller of methods.
+// Package batch is the wire format of the REST method batch, by which a portal runs up to 50 calls in
+// one request. [Params] and [Reply.Answer] are for packages that know a portal only as a caller of
+// methods; package rest names its commands itself.
 //
 // Source: https://apidocs.bitrix24.com/settings/how-to-call-rest-api/batch.html
 package batch
@@ -10,8 +11,10 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"strconv"
+	"strings"
 
-	"github.com/b24events/b24events/internal/phpform"
+	"github.com/b24events/b24events/internal/params"
 	"github.com/b24events/b24events/internal/redact"
 )
 
@@ -24,42 +27,78 @@ const (
 	Connector = "auth_connector"
 )
 
+// Takes reports whether portals take a method in a batch.
+func Takes(method string) bool {
+	switch strings.ToLower(method) {
+	case Method, "upload", "download":
+		return false
+	default:
+		return true
+	}
+}
+
+// Line writes a command: a method, and parameters that are a form already.
+func Line(method, form string) string {
+	if form == "" {
+		return method
+	}
+	return method + "?" + form
+}
+
 // Command is one call of a batch. Its parameters are as an event.Caller takes them.
 type Command struct {
 	Method string
 	Params map[string]any
 }
 
-// Params returns the parameters of a batch that runs the commands in their order, whether or not earlier ones fail. The portal gives the connector
-// of a batch to each of its commands, so all of them must name the same one, or none.
+// Params returns the parameters of a batch that runs the commands in their order, whether or not
+// earlier ones fail. The portal gives the connector of a batch to each of its commands, so all of
+// them must name the same one, or none. A text that the portal would take for a reference to the
+// result of another command is refused.
 func Params(commands []Command) (map[string]any, error) {
 	cmd := make(map[string]any, len(commands))
-	params := map[string]any{"halt": 0, "cmd": cmd}
+	all := map[string]any{"halt": 0, "cmd": cmd}
 	for i, c := range commands {
 		own := c.Params
 		if connector, ok := own[Connector]; ok {
-			params[Connector] = connector
+			all[Connector] = connector
 			own = maps.Clone(own)
 			delete(own, Connector)
 		}
-		query, err := phpform.FromAny(own)
+		form, err := params.Encode(own, nil)
+		if err == nil && form.Suspect {
+			err = errReference
+		}
 		if err != nil {
 			return nil, fmt.Errorf("parameters of %s: %w", c.Method, err)
 		}
-		cmd[name(i)] = c.Method + "?" + phpform.Encode(query)
+		cmd[name(i)] = Line(c.Method, form.Text)
 	}
-	return params, nil
+	return all, nil
 }
+
+var errReference = errors.New("the portal would take a text for a reference to a result")
 
 // name makes keys that PHP cannot take for a list, so that the answer's sections are objects. In alphabetical order, in which callers send
 // the keys of a map, they are in the order of the commands.
 func name(i int) string { return fmt.Sprintf("c%02d", i) }
 
-// Reply is the result of a batch.
+// Reply is the result of a batch: sections with the names of the commands.
 type Reply struct {
-	Results section `json:"result"`
-	Errors  section `json:"result_error"`
-	Totals  section `json:"result_total"`
+	Results Section `json:"result"`
+	Errors  Section `json:"result_error"`
+	Totals  Section `json:"result_total"`
+	Nexts   Section `json:"result_next"`
+	Times   Section `json:"result_time"`
+}
+
+// Read reads the result of a batch. An empty list is a result without sections, as PHP writes it.
+func Read(result json.RawMessage) (*Reply, error) {
+	reply := new(Reply)
+	if inner, ok := bytes.CutPrefix(bytes.TrimSpace(result), []byte("[")); ok && string(bytes.TrimSpace(inner)) == "]" {
+		return reply, nil
+	}
+	return reply, json.Unmarshal(result, reply)
 }
 
 // ErrMissing means that the answer lacks a command, which may have run.
@@ -125,20 +164,29 @@ func (e *Error) ErrorCode() string { return e.Code }
 // ErrorDescription returns the portal's error_description member.
 func (e *Error) ErrorDescription() string { return e.Description }
 
-// section is a part of a batch's answer, by command. PHP writes an empty one as a list.
-type section map[string]json.RawMessage
+// Section is a part of a batch's answer, by the names of the commands. PHP writes an empty one as a
+// list, and one with the names 0, 1 and so on too.
+type Section map[string]json.RawMessage
 
-var errSection = errors.New("a section of a batch's answer is not an object")
+var errSection = errors.New("a section of a batch's answer is neither an object nor a list")
 
-// UnmarshalJSON reads an object, and an empty list as an empty object.
-func (s *section) UnmarshalJSON(doc []byte) error {
+// UnmarshalJSON reads an object, or a list as an object whose keys are the positions.
+func (s *Section) UnmarshalJSON(doc []byte) error {
+	if doc = bytes.TrimSpace(doc); len(doc) > 0 && doc[0] == '[' {
+		var list []json.RawMessage
+		if err := json.Unmarshal(doc, &list); err != nil {
+			return errSection
+		}
+		*s = make(Section, len(list))
+		for i, part := range list {
+			(*s)[strconv.Itoa(i)] = part
+		}
+		return nil
+	}
 	var object map[string]json.RawMessage
-	if json.Unmarshal(doc, &object) == nil {
-		*s = object
-		return nil
+	if json.Unmarshal(doc, &object) != nil {
+		return errSection
 	}
-	if bytes.Equal(bytes.TrimSpace(doc), []byte("[]")) {
-		return nil
-	}
-	return errSection
+	*s = object
+	return nil
 }

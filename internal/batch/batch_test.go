@@ -25,12 +25,15 @@ func TestParams(t *testing.T) {
 		"cmd": map[string]any{
 			"c00": "event.offline.clear?message_id%5B0%5D=a&message_id%5B1%5D=b%26c&process_id=p",
 			"c01": "event.offline.get?clear=0&limit=50",
-			"c02": "app.info?",
+			"c02": "app.info",
 		},
 	}, params)
 	require.Contains(t, own, batch.Connector, "the caller's map is left alone")
-	_, err = batch.Params([]batch.Command{{Method: "m", Params: map[string]any{"x": func() {}}}})
-	require.Error(t, err)
+	for _, x := range []any{func() {}, "planted $result[c00][x]"} {
+		_, err = batch.Params([]batch.Command{{Method: "m", Params: map[string]any{"x": x}}})
+		require.Error(t, err)
+		require.NotContains(t, err.Error(), "planted")
+	}
 }
 
 // In the order of their names, as callers send a map, commands are in their own.
@@ -85,13 +88,16 @@ func TestSections(t *testing.T) {
 		`{"result":[],"result_error":[]}`:  true,
 		`{"result":{},"result_error":{}}`:  true,
 		`{}`:                               true,
-		`{"result":[1],"result_error":[]}`: false,
+		`{"result":[1],"result_error":[]}`: true,
 		`{"result":7}`:                     false,
 		`{"result":"x"}`:                   false,
 	} {
 		var r batch.Reply
 		require.Equal(t, ok, json.Unmarshal([]byte(doc), &r) == nil, doc)
 	}
+	var s batch.Section
+	require.NoError(t, json.Unmarshal([]byte(` [{"a":1}, 2]`), &s))
+	require.Equal(t, batch.Section{"0": json.RawMessage(`{"a":1}`), "1": json.RawMessage(`2`)}, s, "names that PHP takes for positions")
 }
 
 // TestRefusalsAreCleaned covers what a portal writes into a refusal: it stood in errors and logs as
