@@ -83,8 +83,19 @@ func (d *Delivery) Size() int64 {
 	if d.body.n > 0 {
 		return deliveryBytes + int64(d.body.bytes)
 	}
+	return deliveryBytes + d.textBytes() + d.Data.v.Size()
+}
+
+// textBytes is the length of the texts outside Data.
+func (d *Delivery) textBytes() int64 {
 	a := &d.Auth
-	texts := len(d.Name) + len(a.AccessToken) + len(a.RefreshToken) + len(a.ApplicationToken) + len(a.Scope) + len(a.Domain) +
-		len(a.MemberID) + len(a.ServerEndpoint) + len(a.ClientEndpoint) + len(a.Status) + len(d.MessageID) + len(d.ProcessID)
-	return deliveryBytes + int64(texts) + d.Data.v.Size()
+	return int64(len(d.Name) + len(a.AccessToken) + len(a.RefreshToken) + len(a.ApplicationToken) + len(a.Scope) + len(a.Domain) +
+		len(a.MemberID) + len(a.ServerEndpoint) + len(a.ClientEndpoint) + len(a.Status) + len(d.MessageID) + len(d.ProcessID))
+}
+
+// restore gives a stored delivery of n bytes its data, and what [Delivery.Extra] returns.
+func (d *Delivery) restore(data, extra phpform.Value, n int) {
+	d.Data = d.data(data)
+	d.body = held{root: extra, left: true, n: int32(n)}              //nolint:gosec // bounded by what was stored
+	d.body.bytes = int32(d.textBytes() + data.Size() + extra.Size()) //nolint:gosec // no more than that
 }

@@ -1,6 +1,7 @@
 package event
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"log/slog"
@@ -36,6 +37,16 @@ type deliveryJSON struct {
 // token is redacted, wherever it stands, and so are control characters of terminals escaped. The
 // examples decode and receiver print this object.
 func (d Delivery) MarshalJSON() ([]byte, error) { return d.marshal(false) }
+
+// UnmarshalJSON always returns an error that matches [ErrStored], unless doc is null, which changes
+// nothing. What MarshalJSON wrote lacks the tokens and must not pass for the delivery. Store one with
+// [Delivery.AppendStored], and parse a posted body with [Parse].
+func (d *Delivery) UnmarshalJSON(doc []byte) error {
+	if string(bytes.TrimSpace(doc)) == "null" {
+		return nil
+	}
+	return fmt.Errorf("%w: a delivery cannot be read back from JSON, which is redacted; use AppendStored and ParseStored", ErrStored)
+}
 
 // MarshalUnredacted is MarshalJSON with every token in clear. Keep its output where you would keep the tokens.
 func (d Delivery) MarshalUnredacted() ([]byte, error) { return d.marshal(true) }
