@@ -28,6 +28,7 @@ type deliveryJSON struct {
 	Entity       *Entity    `json:"entity"`
 	MessageID    string     `json:"message_id,omitempty"`
 	Data         any        `json:"data"`
+	Extra        any        `json:"extra,omitempty"`
 	Payload      any        `json:"payload,omitempty"`
 	PayloadError string     `json:"payload_error,omitempty"`
 }
@@ -48,7 +49,10 @@ func (d *Delivery) UnmarshalJSON(doc []byte) error {
 	return fmt.Errorf("%w: a delivery cannot be read back from JSON, which is redacted; use AppendStored and ParseStored", ErrStored)
 }
 
-// MarshalUnredacted is MarshalJSON with every token in clear. Keep its output where you would keep the tokens.
+// MarshalUnredacted is MarshalJSON with every token in data, extra and payload in clear. The tokens of
+// the auth section are in neither: they are in [Delivery.Auth]. It is for people who look for a
+// mistake. Keep its output where you would keep the tokens, and store deliveries with
+// [Delivery.AppendStored].
 func (d Delivery) MarshalUnredacted() ([]byte, error) { return d.marshal(true) }
 
 func (d *Delivery) marshal(reveal bool) ([]byte, error) {
@@ -81,6 +85,9 @@ func (d *Delivery) marshal(reveal bool) ([]byte, error) {
 	}
 	if reveal {
 		out.Data = json.RawMessage(d.Data.v.AppendJSON(nil))
+		if extra := d.Extra(); !extra.IsZero() {
+			out.Extra = json.RawMessage(extra.JSON())
+		}
 		out.Payload = revealed(reflect.ValueOf(out.Payload))
 	} else if err := out.redact(d); err != nil {
 		return nil, err
@@ -96,6 +103,9 @@ func (d *Delivery) marshal(reveal bool) ([]byte, error) {
 func (out *deliveryJSON) redact(d *Delivery) error {
 	secrets := d.secrets()
 	out.Data = json.RawMessage(secrets.Tree(d.Data.v).AppendJSON(nil))
+	if extra := d.Extra(); !extra.IsZero() {
+		out.Extra = json.RawMessage(secrets.Tree(extra.v).AppendJSON(nil))
+	}
 	if out.Payload != nil {
 		payload, err := json.Marshal(out.Payload)
 		if err != nil {
@@ -128,10 +138,11 @@ func (a Auth) kind() string {
 }
 
 // secrets returns what must not be printed of d: the tokens of its auth section, and those in its
-// data.
+// data and beside it.
 func (d *Delivery) secrets() *redact.Set {
 	s := d.Auth.secrets()
 	s.AddTree(d.Data.v)
+	s.AddTree(d.Extra().v)
 	return s
 }
 

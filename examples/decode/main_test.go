@@ -215,7 +215,7 @@ func TestProgram(t *testing.T) {
 		"too large, bounded":   {nil, "event=ONX&data=" + strings.Repeat("x", 9<<20), 1, "", true},
 		"too deep":             {nil, "event=ONX&data" + strings.Repeat("[a]", 100) + "=1", 1, "", true},
 		"hostile percent":      {nil, "event=ONX&data=%zz%", 0, `{"kind":"event","event":"ONX","known":false,"handler_id":0,"time":null,"member_id":"","domain":"","user_id":0,"auth":"none","scope":[],"entity":null,"data":"%zz%"}`, false},
-		"bracket never closed": {nil, "event=ONX&data[BOT=1", 0, `{"kind":"event","event":"ONX","known":false,"handler_id":0,"time":null,"member_id":"","domain":"","user_id":0,"auth":"none","scope":[],"entity":null,"data":null}`, false},
+		"bracket never closed": {nil, "event=ONX&data[BOT=1", 0, `{"kind":"event","event":"ONX","known":false,"handler_id":0,"time":null,"member_id":"","domain":"","user_id":0,"auth":"none","scope":[],"entity":null,"data":null,"extra":{"data_BOT":"1"}}`, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
