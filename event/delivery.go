@@ -48,6 +48,8 @@ type Delivery struct { //nolint:recvcheck // what prints takes the value, so tha
 	ID        int64  // number of the row in the portal's queue
 	MessageID string // MESSAGE_ID, opaque
 	ProcessID string // the reservation that holds the row
+
+	misfits []Misfit // of the payload that a handler got
 }
 
 // Auth is the auth block of a body. Before the delivery was verified, everything in it is the
