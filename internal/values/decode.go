@@ -143,11 +143,12 @@ func (d *decoder) fillScalar(n node, rv reflect.Value, p *plan) bool {
 		return d.misfit("a single value")
 	}
 	if p.fill == fillString {
-		rv.SetString(n.kept()) // "undefined" is what arrived, so it stays readable
+		if text := n.kept(); text != "" || n.kind() == kindString {
+			rv.SetString(text) // "undefined" is what arrived, so it stays readable
+		}
 		return true
 	}
 	if n.isEmpty() {
-		rv.SetZero()
 		return true
 	}
 	text := spaceless(n.text())
@@ -197,7 +198,6 @@ func (d *decoder) fillScalar(n node, rv reflect.Value, p *plan) bool {
 
 func (d *decoder) fillTime(text string, rv reflect.Value) bool {
 	if noDate(text) {
-		rv.SetZero()
 		return true
 	}
 	t, ok := parseTime(text)
@@ -248,8 +248,8 @@ func (d *decoder) fillPointer(n node, rv reflect.Value, p *plan) bool {
 
 func (d *decoder) fillMethods(n node, rv reflect.Value, p *plan) bool {
 	if n.isEmpty() {
-		if n.doc == nil || !p.byJSON || !unmarshal(n, rv.Addr(), p) {
-			rv.SetZero()
+		if n.doc != nil && p.byJSON && !unmarshal(n, rv.Addr(), p) {
+			rv.SetZero() // it may be half filled
 		}
 		return true
 	}
@@ -321,7 +321,6 @@ func (d *decoder) fillSlice(n node, rv reflect.Value, p *plan) bool {
 
 func (d *decoder) fillArray(n node, rv reflect.Value, p *plan) bool {
 	if n.isEmpty() {
-		rv.SetZero()
 		return true
 	}
 	if n.kind() != kindArray {
@@ -412,7 +411,6 @@ func (d *decoder) fillKey(n node, name string, key reflect.Value, p *plan) bool 
 
 func (d *decoder) fillStruct(n node, rv reflect.Value, p *plan) bool {
 	if n.isEmpty() {
-		rv.SetZero()
 		return true
 	}
 	s := p.shape
