@@ -16,9 +16,6 @@ type Misfit struct {
 	Want string // what the field takes, such as "a number of 64 bits"
 }
 
-// maxMisfits bounds the list of misfits, against bodies that are made to have many.
-const maxMisfits = values.MaxMisfits
-
 func misfitsOf(report *values.Report, root string) []Misfit {
 	if len(report.Misfits) == 0 {
 		return nil
@@ -48,8 +45,8 @@ func (d *Delivery) Misfits() []Misfit { return slices.Clone(d.misfits) }
 type MisfitReporter func(ctx context.Context, d *Delivery)
 
 // MisfitReporterKey is the key under which handlers of [On] find a [MisfitReporter] in their
-// context. Code with a context type of its own can return its reporter for
-// Value(event.MisfitReporterKey{}), and so do without [WithMisfitReporter].
+// context. A context type of the caller's own can return a MisfitReporter for
+// Value(event.MisfitReporterKey{}), and save the allocations of [WithMisfitReporter].
 type MisfitReporterKey struct{}
 
 // WithMisfitReporter returns a context in which handlers of [On] report misfits to r. Package

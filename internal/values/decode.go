@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -52,10 +53,16 @@ func (r *Rules) decode(n node, owner, dst any) (Report, error) {
 	if p.bad != nil {
 		return Report{}, p.bad
 	}
-	d := decoder{owner: owner}
-	d.slots = d.buffer[:0]
+	d, _ := r.decoders.Get().(*decoder)
+	if d == nil {
+		d = &decoder{}
+	}
+	d.owner = owner
 	d.fill(n, rv.Elem(), p)
-	return d.report, nil
+	report := d.report
+	*d = decoder{slots: d.slots} // which are empty again
+	r.decoders.Put(d)
+	return report, nil
 }
 
 // decoder is one decoding under way.
@@ -63,8 +70,7 @@ type decoder struct {
 	owner  any
 	report Report
 	inside bool   // within a struct
-	slots  []slot // of the structs under way, the outermost first
-	buffer [24]slot
+	slots  []slot // of the structs under way, the outermost first; beyond its length all are zero
 }
 
 // misfit records that the value under way does not fit, and returns false. Those around it complete
@@ -237,6 +243,9 @@ func (d *decoder) fillPointer(n node, rv reflect.Value, p *plan) bool {
 			rv.SetZero()
 			return true
 		}
+	}
+	if !rv.IsNil() {
+		return d.fill(n, rv.Elem(), p.elem)
 	}
 	target := reflect.New(p.elem.typ)
 	if !d.fill(n, target.Elem(), p.elem) {
@@ -420,7 +429,7 @@ func (d *decoder) fillStruct(n node, rv reflect.Value, p *plan) bool {
 	outermost := !d.inside
 	d.inside = true
 	base := len(d.slots)
-	d.slots = append(d.slots, make([]slot, len(s.keys))...)
+	d.slots = slices.Grow(d.slots, len(s.keys))[:base+len(s.keys)]
 	others := d.sort(n, s, base)
 	present := 0
 	for i := range s.fields {
@@ -444,6 +453,7 @@ func (d *decoder) fillStruct(n node, rv reflect.Value, p *plan) bool {
 			d.within(from, at.text)
 		}
 	}
+	clear(d.slots[base:])
 	d.slots = d.slots[:base]
 	d.inside = !outermost
 	if present > 0 || len(s.fields) == 0 {

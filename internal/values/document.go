@@ -48,8 +48,9 @@ func parse(text string) (*document, error) {
 	if len(text) > math.MaxInt32 {
 		return nil, ErrSyntax
 	}
-	// About one value or key in 16 bytes.
-	p := parser{document: &document{text: text, nodes: make([]element, 0, len(text)/16+4)}}
+	// Before each key and value but the first stands one of these. Some stand in strings, too.
+	most := 1 + strings.Count(text, ",") + strings.Count(text, ":") + strings.Count(text, "[") + strings.Count(text, "{")
+	p := parser{document: &document{text: text, nodes: make([]element, 0, most)}}
 	p.space()
 	if !p.value(0) {
 		return nil, ErrSyntax
@@ -94,7 +95,7 @@ func (p *parser) add(kind jsonKind, from, to int) {
 }
 
 func (p *parser) value(depth int) bool {
-	if p.pos >= len(p.text) || depth > maxDepth {
+	if p.pos >= len(p.text) {
 		return false
 	}
 	from := p.pos
@@ -129,6 +130,9 @@ func (p *parser) word(kind jsonKind, word string) bool {
 }
 
 func (p *parser) container(kind jsonKind, end byte, depth int) bool {
+	if depth >= maxDepth {
+		return false
+	}
 	at, size := len(p.nodes), int32(0)
 	p.add(kind, p.pos, p.pos)
 	p.pos++
@@ -235,24 +239,25 @@ func isNumber(s string) bool { return s != "" && numberLen(s) == len(s) }
 
 // unescape undoes the escapes of a string that was checked.
 func unescape(s string) string {
-	b := make([]byte, 0, len(s))
+	var b strings.Builder
+	b.Grow(len(s))
 	for i := 0; i < len(s); i++ {
 		if s[i] != '\\' {
-			b = append(b, s[i])
+			b.WriteByte(s[i])
 			continue
 		}
 		i++
 		switch s[i] {
 		case 'b':
-			b = append(b, '\b')
+			b.WriteByte('\b')
 		case 'f':
-			b = append(b, '\f')
+			b.WriteByte('\f')
 		case 'n':
-			b = append(b, '\n')
+			b.WriteByte('\n')
 		case 'r':
-			b = append(b, '\r')
+			b.WriteByte('\r')
 		case 't':
-			b = append(b, '\t')
+			b.WriteByte('\t')
 		case 'u':
 			r, _ := hexRune(s[i+1:])
 			i += 4
@@ -262,12 +267,12 @@ func unescape(s string) string {
 					i += len(`\u0000`)
 				}
 			}
-			b = utf8.AppendRune(b, r)
+			b.WriteRune(r)
 		default:
-			b = append(b, s[i])
+			b.WriteByte(s[i])
 		}
 	}
-	return string(b)
+	return b.String()
 }
 
 // pair completes a surrogate pair. A lone half becomes the replacement character.
@@ -303,12 +308,15 @@ func hexRune(s string) (rune, bool) {
 	return r, true
 }
 
-// keyOf returns the key of the member of an object that stands at a position.
-func (d *document) keyOf(at int32) string {
+// stringOf returns the string, or the key of an object's member, at a position.
+func (d *document) stringOf(at int32) string {
 	e := &d.nodes[at]
 	text := d.text[e.from:e.to]
 	if e.kind == jsonEscaped {
-		return unescape(text)
+		text = unescape(text)
+	}
+	if !utf8.ValidString(text) {
+		text = string([]rune(text)) // each byte that is no UTF-8 becomes U+FFFD
 	}
 	return text
 }
@@ -323,7 +331,7 @@ func (d *document) tree(at int32) (any, bool) {
 		f, err := strconv.ParseFloat(d.text[e.from:e.to], 64)
 		return f, err == nil
 	case jsonString, jsonEscaped:
-		return strings.Clone(node{doc: d, at: at}.text()), true
+		return strings.Clone(d.stringOf(at)), true
 	case jsonList:
 		list := make([]any, 0, e.size)
 		fits := true
@@ -338,7 +346,7 @@ func (d *document) tree(at int32) (any, bool) {
 		fits := true
 		for i := at + 1; i < e.next; i = d.nodes[i+1].next {
 			member, ok := d.tree(i + 1)
-			m[strings.Clone(d.keyOf(i))] = member
+			m[strings.Clone(d.stringOf(i))] = member
 			fits = fits && ok
 		}
 		return m, fits

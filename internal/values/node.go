@@ -3,7 +3,6 @@ package values
 import (
 	"strconv"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/b24events/b24events/internal/phpform"
 )
@@ -56,20 +55,13 @@ func (n node) text() string {
 		return n.v.Scalar()
 	}
 	e := n.element()
-	text := n.doc.text[e.from:e.to]
 	switch e.kind {
 	case jsonTrue:
 		return "1"
-	case jsonEscaped:
-		text = unescape(text)
-		fallthrough
-	case jsonString:
-		if !utf8.ValidString(text) {
-			text = strings.ToValidUTF8(text, "\uFFFD")
-		}
-		return text
+	case jsonString, jsonEscaped:
+		return n.doc.stringOf(n.at)
 	case jsonNumber:
-		return text
+		return n.doc.text[e.from:e.to]
 	case jsonNull, jsonFalse, jsonList, jsonObject:
 	}
 	return ""
@@ -132,7 +124,7 @@ func (n node) each(yield func(key string, child node) bool) {
 		}
 	case jsonObject:
 		for i := n.at + 1; i < e.next; i = d.nodes[i+1].next {
-			if !yield(d.keyOf(i), node{doc: d, at: i + 1}) {
+			if !yield(d.stringOf(i), node{doc: d, at: i + 1}) {
 				return
 			}
 		}
