@@ -269,26 +269,34 @@ func (d *decoder) fillMethods(n node, rv reflect.Value, p *plan) bool {
 	return true
 }
 
-// unmarshal calls the methods of a type. Their errors may quote the value, so only their absence
-// counts. JSON goes to UnmarshalJSON as it arrived; the text of a form, whose numbers and flags are
-// text too, goes to UnmarshalText, and to UnmarshalJSON in quotes and without.
+// unmarshal calls the methods of a type, until one succeeds. Their errors may quote the value, so
+// only their absence counts. What comes as JSON goes to UnmarshalJSON first, as it arrived, and the
+// scalars of a form to UnmarshalText. Numbers in quotes lose these in a last try, because a form and
+// many results have no others.
 func unmarshal(n node, target reflect.Value, p *plan) bool {
-	scalar := n.kind() != kindArray
-	if p.byText && scalar && (n.doc == nil || !p.byJSON) {
-		t, _ := reflect.TypeAssert[encoding.TextUnmarshaler](target)
-		return t.UnmarshalText([]byte(n.text())) == nil
+	if n.doc == nil && unmarshalText(n, target, p) || unmarshalJSON(n.appendJSON(nil), target, p) {
+		return true
 	}
+	if n.doc != nil && unmarshalText(n, target, p) {
+		return true
+	}
+	return n.kind() == kindString && isNumber(n.text()) && unmarshalJSON([]byte(n.text()), target, p)
+}
+
+func unmarshalText(n node, target reflect.Value, p *plan) bool {
+	if !p.byText || n.kind() == kindArray {
+		return false
+	}
+	t, _ := reflect.TypeAssert[encoding.TextUnmarshaler](target)
+	return t.UnmarshalText([]byte(n.text())) == nil
+}
+
+func unmarshalJSON(doc []byte, target reflect.Value, p *plan) bool {
 	if !p.byJSON {
 		return false
 	}
 	t, _ := reflect.TypeAssert[json.Unmarshaler](target)
-	if t.UnmarshalJSON(n.appendJSON(nil)) == nil {
-		return true
-	}
-	if n.doc != nil || n.kind() != kindString || !isNumber(n.text()) {
-		return false
-	}
-	return t.UnmarshalJSON([]byte(n.text())) == nil
+	return t.UnmarshalJSON(doc) == nil
 }
 
 func (d *decoder) fillAny(n node, rv reflect.Value) bool {
