@@ -69,11 +69,9 @@ func (d *Delivery) decode(payload any, info *Info) ([]Misfit, error) {
 		return misfits, d.in(err)
 	}
 	for _, path := range info.entityID {
-		for alternative := range strings.SplitSeq(path, "|") {
-			for _, m := range misfits {
-				if strings.EqualFold(m.Path, below(alternative)) {
-					return misfits, d.in(mismatch(m.Path, m.Want))
-				}
+		for _, m := range misfits {
+			if m.at(path) {
+				return misfits, d.in(mismatch(m.Path, m.Want))
 			}
 		}
 		if lookupPath(d.Data.v, path) == "" {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/b24events/b24events/internal/values"
 )
@@ -14,6 +15,16 @@ type Misfit struct {
 	// sender but keys that look like identifiers; any other key is a "*".
 	Path string
 	Want string // what the field takes, such as "a number of 64 bits"
+}
+
+// at reports whether the misfit stands at one of the alternatives of a path of the catalogue.
+func (m *Misfit) at(alternatives string) bool {
+	for path := range strings.SplitSeq(alternatives, "|") {
+		if strings.EqualFold(m.Path, below(path)) {
+			return true
+		}
+	}
+	return false
 }
 
 func misfitsOf(report *values.Report, root string) []Misfit {
