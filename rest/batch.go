@@ -149,7 +149,7 @@ func (c *Command[T]) Ref(path ...string) string {
 	return ref.String()
 }
 
-// Result returns the command's result, or its [*Error]; [ErrNotRun] where the batch was not sent or halted before; and the error
+// Result returns the command's result, decoded as by [Response.Decode], or its [*Error]; [ErrNotRun] where the batch was not sent or halted before; and the error
 // of the request, with this method's name, where that failed.
 func (c *Command[T]) Result() (T, error) {
 	var result T

@@ -32,7 +32,7 @@ func (c *Client) MemberID() string { return c.memberID }
 func (c *Client) ClientID() string { return clientID(c.portals.creds) }
 
 // Call calls a method and decodes the result member of its answer into result, a non-nil pointer, or drops it where result
-// is nil. A struct or map is left as it is where the portal sends [], which is how PHP writes an empty object.
+// is nil. It decodes as [Response.Decode] does: numbers may be text, flags are Y and N, and [] is how PHP writes an empty object.
 //
 // params is nil; a map[string]any, which may nest maps and slices, and whose nil values and empty arrays are not sent (clear
 // a field with ""); url.Values; or a struct with url tags of go-querystring, or a pointer to one. A struct may nest structs,

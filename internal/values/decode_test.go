@@ -193,8 +193,16 @@ func TestEmpty(t *testing.T) {
 	type inner struct{ A int }
 	for _, doc := range []string{`""`, `null`, `false`, `[]`, `{}`, `"undefined"`} {
 		for _, target := range []any{
-			int64(0), uint8(0), float64(0), false, time.Time{}, json.Number(""), time.Duration(0), inner{}, [2]int{},
-			(*int64)(nil), (*inner)(nil), (*time.Time)(nil), big.Int{}, (*big.Int)(nil), netip.Addr{}, []byte(nil), upper(""),
+			int64(0), uint8(0), float64(0), false,
+			time.Time{},
+			json.Number(""), time.Duration(0),
+			inner{},
+			[2]int{},
+			(*int64)(nil), (*inner)(nil), (*time.Time)(nil),
+			big.Int{},
+			(*big.Int)(nil),
+			netip.Addr{},
+			[]byte(nil), upper(""),
 		} {
 			t.Run(fmt.Sprintf("%T of %s", target, doc), func(t *testing.T) {
 				t.Parallel()
@@ -433,7 +441,7 @@ func TestRawAndAny(t *testing.T) {
 	var raw json.RawMessage
 	_, err := rules.Unmarshal([]byte(doc), &raw)
 	require.NoError(t, err)
-	require.Equal(t, doc, string(raw), "a result stays as it came")
+	require.Equal(t, doc, string(raw), "a result stays as it came") //nolint:testifylint // to the byte
 	var within struct {
 		B json.RawMessage `json:"b"`
 		A any             `json:"a"`

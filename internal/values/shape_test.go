@@ -27,12 +27,12 @@ type tagged struct {
 	Named  Base   `json:"named"`
 	Dots   string `json:"a.b"`
 	Bars   string `json:"c|d"`
-	Dash   string `json:"-,"`
+	Dash   string `json:"-,"` //nolint:staticcheck // the name is "-"
 	Skip   string `json:"-"`
 	Skip2  string `b24:"-"`
 	Quoted string `json:"quoted,string"`
 	Count  int    `json:"count,omitempty,string"`
-	Bad    string `json:"q\"x"`
+	Bad    string `json:"q\"x"` //nolint:staticcheck // so the field's own name counts
 	Both   string `b24:"B24" json:"JSON"`
 	Path   string `b24:"X.Y|Z"`
 	hidden string
@@ -103,23 +103,28 @@ func TestOuterFieldsHideThoseOfEmbeddedStructs(t *testing.T) {
 	require.Equal(t, outer{ID: "seven", Free: "8", Inner: Inner{Free: 8}}, got, "names that differ are different places")
 }
 
-type loop struct {
-	*loopBase
+type Loop struct {
+	*LoopBase
+
 	ID   int              `json:"ID"`
-	Next *loop            `json:"NEXT"`
-	List []loop           `json:"LIST"`
-	Map  map[string]*loop `json:"MAP"`
+	Next *Loop            `json:"NEXT"`
+	List []Loop           `json:"LIST"`
+	Map  map[string]*Loop `json:"MAP"`
 }
 
-type loopBase struct{ *loop }
+type LoopBase struct {
+	*Loop
+
+	Deep int
+}
 
 func TestTypesThatHoldThemselves(t *testing.T) {
 	t.Parallel()
 	rules := values.New(nil)
-	require.NoError(t, rules.Check(reflect.TypeFor[loop]()))
-	got, misfits := both(t, `{"ID":1,"NEXT":{"ID":2,"LIST":[{"ID":"x"}]},"MAP":{"a":{"ID":"3"}}}`, loop{})
-	require.Equal(t, loop{
-		ID: 1, Next: &loop{ID: 2, List: []loop{{}}}, Map: map[string]*loop{"a": {ID: 3}},
+	require.NoError(t, rules.Check(reflect.TypeFor[Loop]()))
+	got, misfits := both(t, `{"ID":1,"Deep":4,"NEXT":{"ID":2,"LIST":[{"ID":"x"}]},"MAP":{"a":{"ID":"3"}}}`, Loop{})
+	require.Equal(t, Loop{
+		LoopBase: &LoopBase{Deep: 4}, ID: 1, Next: &Loop{ID: 2, List: []Loop{{}}}, Map: map[string]*Loop{"a": {ID: 3}},
 	}, got)
 	require.Equal(t, []values.Misfit{{Path: "NEXT.LIST.0.ID", Want: "an integer of 64 bits"}}, misfits)
 }
@@ -145,7 +150,7 @@ func TestRest(t *testing.T) {
 	var raw inRaw
 	_, err := values.New(nil).Unmarshal([]byte(`{"a\"\u0041": 1.50, "b":{}}`), &raw)
 	require.NoError(t, err)
-	require.Equal(t, `{"a\"A":1.50,"b":{}}`, string(raw.Rest))
+	require.Equal(t, `{"a\"A":1.50,"b":{}}`, string(raw.Rest)) //nolint:testifylint // to the byte
 }
 
 func TestTheSectionItself(t *testing.T) {
@@ -253,7 +258,7 @@ func TestRulesAreSafeForConcurrentUse(t *testing.T) {
 	for range 8 {
 		wait.Go(func() {
 			for range 50 {
-				var dst loop
+				var dst Loop
 				if _, err := rules.Decode(phpform.Map(phpform.Entry{Key: "ID", Value: phpform.Int(7)}), nil, &dst); err != nil || dst.ID != 7 {
 					t.Error(dst.ID, err)
 				}
