@@ -143,5 +143,8 @@ func TestOnPaid(t *testing.T) {
 	require.NoError(t, mux.HandleEvent(t.Context(), d))
 	d, err = event.Parse("", []byte("event=ONBILLINGPAID&data[ORDER][ID]=seven"))
 	require.NoError(t, err)
-	require.ErrorIs(t, mux.HandleEvent(t.Context(), d), event.ErrMalformed)
+	var misfits []event.Misfit
+	ctx := event.WithMisfitReporter(t.Context(), func(_ context.Context, d *event.Delivery) { misfits = d.Misfits() })
+	require.NoError(t, mux.HandleEvent(ctx, d), "the handler runs on what fits")
+	require.Equal(t, []event.Misfit{{Path: "data.ORDER.ID", Want: "an integer of 64 bits"}}, misfits)
 }

@@ -30,9 +30,10 @@ func (d *Delivery) data(v phpform.Value) Data {
 	return Data{v: v, of: d}
 }
 
-// NewData builds Data from a payload struct (by the same tags that [Data.Decode] reads), or from nested maps, slices and
-// scalars. Maps are taken in the order of their keys, a [json.RawMessage] in its own. It fails on values that no Bitrix24 body can
-// carry, such as channels.
+// NewData builds Data from a payload struct (by the same tags that [Data.Decode] reads), or from
+// nested maps, slices and scalars. [Data.Decode] reads the same value back. Maps are taken in the
+// order of their keys, a [json.RawMessage] in its own; zero fields are left out. It fails on values
+// that no Bitrix24 body can carry, such as channels, and on times beyond the years 0 to 9999.
 func NewData(v any) (Data, error) {
 	pv, err := valueOf(v)
 	if err != nil {
@@ -91,8 +92,9 @@ func (d Data) Value() any { return d.v.Any() }
 // JSON returns the tree as JSON in the order of arrival, tokens in clear: keep it where you would keep those. [ParseData] reads it back.
 func (d Data) JSON() []byte { return d.v.AppendJSON(nil) }
 
-// Decode fills dst, a pointer to a struct or to any value that JSON could describe, by the rules for payloads in the package
-// documentation. It returns a [DecodeError] that names the path.
+// Decode fills dst, a non-nil pointer, by the rules for payloads in the package documentation. If a
+// value does not fit, it returns a [DecodeError] that names the first; the others are decoded. Any
+// other error is a mistake of the program: dst is no pointer, or no data can fill its type.
 func (d Data) Decode(dst any) error { return decodeInto(d.of, d.v, dst) }
 
 // secrets returns what must not be printed of d.

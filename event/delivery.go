@@ -53,6 +53,7 @@ type Delivery struct { //nolint:recvcheck // what prints takes the value, so tha
 	ProcessID string // the reservation that holds the row
 
 	body held
+	misfits []Misfit // of the payload that a handler got
 }
 
 // held is the body of a delivery, in one text, of which Data and the texts of Auth are parts.

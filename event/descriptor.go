@@ -23,20 +23,35 @@ func (e Descriptor[T]) Info() Info {
 	return *e.info
 }
 
-// Decode returns the delivery's payload. It returns a [DecodeError] where a value does not fit. It does not compare names, so that one
-// descriptor can read the deliveries of events with the same shape.
+// Decode returns the delivery's payload. If a value does not fit its field, or the data lack the ID
+// of the object that the event is about, the error is a [DecodeError] for the first of them; the
+// payload then holds what fits. Decode does not compare names, so that one descriptor can read the
+// deliveries of events with the same shape.
 func (e Descriptor[T]) Decode(d *Delivery) (T, error) {
+	payload, misfits, err := e.DecodeLenient(d)
+	return payload, d.strict(misfits, err)
+}
+
+// DecodeLenient returns the delivery's payload as handlers of [On] get it: a value that does not fit
+// leaves its field zero and is among the misfits. The error is a [DecodeError] if the data lack the
+// ID of the object that the event is about, or if that ID does not fit its field. Misfits are listed
+// as by [Delivery.Misfits].
+func (e Descriptor[T]) DecodeLenient(d *Delivery) (T, []Misfit, error) {
 	var payload T
-	err := d.decode(&payload)
-	return payload, err
+	misfits, err := d.decode(&payload, e.info)
+	return payload, misfits, err
 }
 
 // Define makes a descriptor for an event that the catalogue does not have, or for a documented one with a payload type of the
-// caller's own. T is usually a struct; the package documentation states how its fields are found. Define panics on an empty name.
+// caller's own. T is usually a struct; the package documentation states how its fields are found. Define panics on an empty name,
+// and if no data can ever fill a T: it has a channel among its fields, for example, or a b24 tag with an unknown option.
 func Define[T any](name string) Descriptor[T] {
 	name = strings.ToUpper(strings.TrimSpace(name))
 	if name == "" {
 		panic("event: Define with an empty name")
+	}
+	if err := rules.Check(reflect.TypeFor[T]()); err != nil {
+		panic("event: Define of " + name + ": " + err.Error())
 	}
 	info := Info{Name: name}
 	if known, ok := Lookup(name); ok {
@@ -83,16 +98,16 @@ type param struct {
 // PayloadType returns the Go type of the payload, nil where the event is not in the catalogue.
 func (i Info) PayloadType() reflect.Type { return i.payload }
 
-// Payload decodes the delivery into a new value of the event's payload type. It is for tools; handlers use [On].
+// Payload decodes the delivery into a new value of the event's payload type. It is for tools;
+// handlers use [On]. Its errors are those of [Descriptor.Decode], and as there the payload holds
+// what fits. It returns [ErrUnknown] and no payload if the event is not in the catalogue.
 func (i Info) Payload(d *Delivery) (any, error) {
 	if i.payload == nil {
 		return nil, ErrUnknown
 	}
 	p := reflect.New(i.payload)
-	if err := d.decode(p.Interface()); err != nil {
-		return nil, err
-	}
-	return p.Elem().Interface(), nil
+	misfits, err := d.decode(p.Interface(), &i)
+	return p.Elem().Interface(), d.strict(misfits, err)
 }
 
 // Lookup finds an event of the catalogue by its wire name, without regard to case. Run-time names such as ONCRMDYNAMICITEMADD_147

@@ -29,15 +29,44 @@
 //		More   map[string]any `b24:",rest"` // the keys that no other field reads
 //	}
 //
-// A path of "." is the section itself, for events whose data is a single value. Without a b24 tag the name in the json tag counts, then the field's
-// name. Keys match exactly or, failing that, without regard to case. Decoding is tolerant where Bitrix24 is careless: numbers may be
-// text, a missing section, null, false, an empty string, an empty list or (in task events) the text undefined mean "nothing" and leave the zero value,
-// a list may stand where a map is meant and a single value where a list is. Anything else that does not fit is a [DecodeError], which
-// names the path and never the value.
+// A path of "." is the section itself, for events whose data is a single value. The option rest
+// stands alone. Without a b24 tag the name in the json tag counts, which is no path, then the field's
+// name; "-" leaves a field out. Fields of embedded structs belong to the outer struct, whose own
+// fields hide them. Keys match exactly or, failing that, without regard to case. [Define] and [On]
+// panic for a type that no data can ever fill.
+//
+// A value that does not fit its field leaves it zero. The rest is decoded and the handler runs:
+// [Delivery.Misfits] lists what did not fit, and package webhook and package offline log it once for
+// each event and path. Only the ID of the object that a documented event is about must be there and
+// fit. [Descriptor.Decode] and [Data.Decode] are strict: what did not fit is their error.
+//
+// What fits:
+//
+//   - Null, false, an empty text or list, and (in task events) the text undefined are empty for any
+//     field. A field that is empty or absent stays as it was; a pointer, slice or map becomes nil, but
+//     an empty list makes a slice or map without elements. A *string keeps an empty text, and a *bool
+//     keeps false.
+//   - Numbers are decimal, also as text: 7, "7", 7.0, 1e3. They are read digit by digit: an integer
+//     must be exactly whole and in range, and a float must be within its range. Hexadecimal numbers,
+//     underscores, NaN, infinities and commas are misfits: "1,250" may be a thousand or one and a
+//     quarter.
+//   - Flags are Y, N, 1, 0, true and false. Nothing else is a flag.
+//   - A string takes every scalar: a number as it is written, true as "1".
+//   - A time is in RFC 3339 or one of 2025-01-15T10:30:00, 2025-01-15 10:30:00, 2025-01-15,
+//     15.01.2025 10:30:00 and 15.01.2025, or in seconds since 1970 with nine digits or more, so that a
+//     year is no time. Without a zone it is in UTC, though portals may mean the time of their server or
+//     user. 0 and 0000-00-00 are no time. Times that encoding/json cannot write are misfits.
+//   - A list may have gaps, may be an object whose keys are numbers, and may be a single value. A map
+//     or struct may come as a list, whose positions are the keys. An array keeps what it has room for,
+//     and more is a misfit.
+//   - []byte is base64, and [json.RawMessage] the JSON of the value.
+//   - Types with UnmarshalText or UnmarshalJSON read themselves.
+//
+// [NewData] writes what decodes to the same value, but leaves out zero fields.
 //
 // # Guarantees
 //
-// No input makes this package panic or lose a field: what a payload type does not read stays in [Delivery.Data]. Nothing in it does
+// No input makes this package panic or lose a field: what a payload type does not read, or what does not fit, stays in [Delivery.Data]. Nothing in it does
 // I/O, except through a [Caller] or the request it is given. Printing, logging or encoding any of its types shows no token.
 // A delivery proves nothing about its sender until a verifier (package webhook) accepted it.
 // Types are safe for concurrent use once built; a [Mux] is built when it gets its first delivery.

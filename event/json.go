@@ -77,10 +77,9 @@ func (d *Delivery) marshal(reveal bool) ([]byte, error) {
 			out.Type = info.payload.String()
 			payload, err := info.Payload(d)
 			if err != nil {
-				out.PayloadError = err.Error()
-			} else {
-				out.Payload = payload
+				out.PayloadError = err.Error() // the payload holds what fits
 			}
+			out.Payload = payload
 		}
 	}
 	if reveal {

@@ -114,8 +114,8 @@ func TestNothingLeaks(t *testing.T) {
 		"event": {"ONIMBOTMESSAGEADD"}, "data[BOT][5][access_token]": {planted["bot"]}, "data[BOT][5][BOT_ID]": {"5"},
 		"data[BOT][5][AUTH][refresh_token]": {planted["bot refresh"]},
 	}.Encode())
-	bots, err := event.OnImBotMessageAdd.Decode(old)
-	require.NoError(t, err)
+	var bots event.BotMessage
+	require.NoError(t, old.Data.Decode(&bots))
 	ready := delivery(t, url.Values{
 		"event": {"ONAPPUSERREADY"}, "data[access_token]": {planted["bot"]}, "data[refresh_token]": {planted["bot refresh"]},
 		"data[domain]": {"oauth.example " + planted["bot"]},

@@ -191,16 +191,29 @@ func isNilHandler(h Handler) bool {
 	}
 }
 
-// On registers a handler with a typed payload. The descriptor and the handler must agree on the payload type, else the program
-// does not compile. A payload that does not fit its type is the handler's error, a [DecodeError], and is not retried.
+// On registers a handler with a typed payload. The descriptor and the handler must agree on the
+// payload type, else the program does not compile.
+//
+// The handler gets what fits: a value that does not fit leaves its field zero, and
+// [Delivery.Misfits] lists it. Only if the data lack the ID of the object that the event is about, or
+// the ID does not fit, the handler does not run: the error is a [DecodeError] then, and is not
+// retried. A handler that must not run on part of a payload checks d.Misfits itself.
+//
+// On panics if no data can ever fill a T, as [Define] does.
 func On[T any](m *Mux, e Descriptor[T], h func(ctx context.Context, d *Delivery, payload T) error) {
 	if h == nil {
 		panic(fmt.Sprintf("event: On %s with a nil handler", e.Name()))
 	}
+	if err := rules.Check(reflect.TypeFor[T]()); err != nil {
+		panic(fmt.Sprintf("event: On %s: %v", e.Name(), err))
+	}
 	m.Handle(e.Name(), HandlerFunc(func(ctx context.Context, d *Delivery) error {
-		payload, err := e.Decode(d)
-		if err != nil {
+		payload, misfits, err := e.DecodeLenient(d)
+		switch {
+		case err != nil:
 			return err
+		case len(misfits) > 0:
+			d = d.withMisfits(ctx, misfits)
 		}
 		return h(ctx, d, payload)
 	}))

@@ -14,9 +14,6 @@ import (
 	"github.com/b24events/b24events/internal/phpform"
 )
 
-// decode fills payload, a pointer to a payload struct, from the delivery's data.
-func (d *Delivery) decode(payload any) error { return d.in(decodeInto(d, d.Data.v, payload)) }
-
 // Entity names the object that the delivery is about, such as {crm.deal 42}. All events of one object name it alike, its deletion
 // included. It is the zero Entity for events that the catalogue does not know or that are about no object; for events about the application
 // itself its ID is empty.

@@ -380,8 +380,8 @@ func TestNothingPrintsSecrets(t *testing.T) {
 		"auth[application_token]": {"planted-app"}, "auth[member_id]": {"m1"},
 	}
 	d := delivery(t, form.Encode())
-	payload, err := event.OnImBotMessageAdd.Decode(d)
-	require.NoError(t, err)
+	var payload event.BotMessage
+	require.NoError(t, d.Data.Decode(&payload))
 	require.Equal(t, event.Secret("planted-bot-access"), payload.Bots["7"].AccessToken)
 	frame := delivery(t, "AUTH_ID=planted-auth-id&REFRESH_ID=planted-refresh-id&APPLICATION_TOKEN=planted-app&DOMAIN=p")
 	for _, v := range []any{d, *d, d.Auth, &d.Auth, d.Data, payload, &payload, frame, frame.Auth, frame.Data, d.Auth.AccessToken} {

@@ -218,26 +218,26 @@ func TestInnerAddressesAreProven(t *testing.T) {
 	}{
 		"v2": {"ONIMBOTV2MESSAGEADD", evil("data[bot][auth]"), func(t *testing.T, d *event.Delivery) event.BotAuth {
 			t.Helper()
-			p, err := event.OnImBotV2MessageAdd.Decode(d)
-			require.NoError(t, err)
+			var p event.BotV2Message
+			require.NoError(t, d.Data.Decode(&p))
 			return p.Bot.Auth
 		}},
 		"v1": {"ONIMBOTMESSAGEADD", evil("data[BOT][571]"), func(t *testing.T, d *event.Delivery) event.BotAuth {
 			t.Helper()
-			p, err := event.OnImBotMessageAdd.Decode(d)
-			require.NoError(t, err)
+			var p event.BotMessage
+			require.NoError(t, d.Data.Decode(&p))
 			return p.Bots["571"].BotAuth
 		}},
 		"v1, AUTH": {"ONIMBOTMESSAGEADD", evil("data[BOT][571][AUTH]"), func(t *testing.T, d *event.Delivery) event.BotAuth {
 			t.Helper()
-			p, err := event.OnImBotMessageAdd.Decode(d)
-			require.NoError(t, err)
+			var p event.BotMessage
+			require.NoError(t, d.Data.Decode(&p))
 			return p.Bots["571"].BotAuth
 		}},
 		"command": {"ONIMCOMMANDADD", evil("data[COMMAND][9]"), func(t *testing.T, d *event.Delivery) event.BotAuth {
 			t.Helper()
-			p, err := event.OnImCommandAdd.Decode(d)
-			require.NoError(t, err)
+			var p event.BotCommand
+			require.NoError(t, d.Data.Decode(&p))
 			return p.Commands["9"].BotAuth
 		}},
 	} {

@@ -3,17 +3,15 @@ package rest
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"math"
 	"net/http"
-	"reflect"
 	"strconv"
 	"time"
 
 	"github.com/b24events/b24events/internal/redact"
 )
 
-// Response is a portal's answer to a call that succeeded.
+// Response is a portal's answer to a call that succeeded. [Response.Decode] reads its result.
 type Response struct {
 	Result json.RawMessage // the result member as it came
 	Total  *int            // of list methods: rows that match in all; nil where absent
@@ -109,50 +107,6 @@ func (e *envelope) failure(done bool) (code, description string, ok bool) {
 		code = string(ErrBadAnswer)
 	}
 	return code, description, true
-}
-
-// decode fills result with the result member.
-func (r *Response) decode(method string, result any) error {
-	if result == nil {
-		return nil
-	}
-	target := reflect.ValueOf(result)
-	if target.Kind() != reflect.Pointer || target.IsNil() {
-		return &Error{Method: method, Code: ErrBadCall, Description: "the method ran, but its result goes into a " +
-			target.Type().String() + "; pass a non-nil pointer"}
-	}
-	if isEmptyArray(r.Result) && isObject(target.Type().Elem()) {
-		return nil
-	}
-	err := json.Unmarshal(r.Result, result)
-	if err == nil {
-		return nil
-	}
-	// The decoder's own text quotes the value.
-	failure := &Error{Method: method, Status: http.StatusOK, Code: ErrBadResult}
-	failure.Description = "it does not fit " + target.Type().Elem().String()
-	var mismatch *json.UnmarshalTypeError
-	if errors.As(err, &mismatch) {
-		failure.Description += ": " + mismatch.Type.String()
-		if mismatch.Field != "" {
-			failure.Description += " at " + mismatch.Field
-		}
-	}
-	return failure
-}
-
-// isObject reports whether encoding/json reads a t from an object and nothing else.
-func isObject(t reflect.Type) bool {
-	unmarshaler := reflect.TypeFor[json.Unmarshaler]()
-	for {
-		if t.Implements(unmarshaler) || reflect.PointerTo(t).Implements(unmarshaler) {
-			return false
-		}
-		if t.Kind() != reflect.Pointer {
-			return t.Kind() == reflect.Struct || t.Kind() == reflect.Map
-		}
-		t = t.Elem()
-	}
 }
 
 func isEmptyArray(raw json.RawMessage) bool {

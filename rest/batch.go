@@ -137,8 +137,9 @@ func (b *Batch) encode(i *item, params any) error {
 	return nil
 }
 
-// Result returns the command's result, or its [*Error]; [ErrNotRun] where the batch was not sent or halted before; and the error
-// of the request, with this method's name, where that failed.
+// Result returns the command's result, decoded as by [Response.Decode], or its [*Error]; [ErrNotRun]
+// if the batch was not sent or stopped before it; and the error of the request, with this method's
+// name, if that failed.
 func (c *Command[T]) Result() (T, error) {
 	var result T
 	answer, err := c.item.outcome()

@@ -63,8 +63,8 @@ func TestProofReachesTheHandler(t *testing.T) {
 			require.NoError(t, err)
 			want := []string{test.want.ClientEndpoint, test.want.ServerEndpoint, u.Host}
 			require.Equal(t, want, []string{d.Auth.ClientEndpoint, d.Auth.ServerEndpoint, d.Auth.Domain})
-			p, err := event.OnImBotV2MessageAdd.Decode(d)
-			require.NoError(t, err)
+			var p event.BotV2Message
+			require.NoError(t, d.Data.Decode(&p))
 			require.Equal(t, []string{test.want.ClientEndpoint, u.Host, member, "x"}, []string{
 				p.Bot.Auth.ClientEndpoint, p.Bot.Auth.Domain, p.Bot.Auth.MemberID, string(p.Bot.Auth.AccessToken),
 			})

@@ -204,7 +204,7 @@ func TestProgram(t *testing.T) {
 			`"handler_id":0,"time":null,"member_id":"","domain":"","user_id":0,"auth":"none","scope":[],"entity":null,"data":{"a":1}}`, false},
 		"payload that does not fit": {nil, "event=ONCRMDEALADD&data[FIELDS][ID]=x", 1, `{"kind":"event","event":"ONCRMDEALADD","known":true,"type":"event.CRMEntity",` +
 			`"handler_id":0,"time":null,"member_id":"","domain":"","user_id":0,"auth":"none","scope":[],"entity":{"kind":"crm.deal","id":"x"},"data":{"FIELDS":{"ID":"x"}},` +
-			`"payload_error":"event: ONCRMDEALADD: data.FIELDS.ID is not an integer of 64 bits"}`, true},
+			`"payload":{"ID":0},"payload_error":"event: ONCRMDEALADD: data.FIELDS.ID is not an integer of 64 bits"}`, true},
 		"empty":                {nil, "", 1, "", true},
 		"malformed JSON":       {[]string{"-content-type", "application/json"}, form, 1, "", true},
 		"wrong content type":   {[]string{"-content-type", "text/html"}, form, 1, "", true},

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -470,10 +471,13 @@ func TestSamples(t *testing.T) {
 		known, ok := event.Lookup(info.Name)
 		require.True(t, ok, info.Name)
 		_, err = known.Payload(d)
-		require.NoError(t, err, info.Name)
 		if d.Entity().ID == "1" {
+			require.NoError(t, err, info.Name)
 			entities++
+			continue
 		}
+		var missing *event.DecodeError // texts, lists and single values are left to the user
+		require.True(t, err == nil || errors.As(err, &missing) && missing.Want == "present", info.Name)
 	}
 	require.Greater(t, entities, 120, "most of them name an object")
 }

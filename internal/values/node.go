@@ -1,0 +1,240 @@
+package values
+
+import (
+	"strconv"
+	"strings"
+
+	"github.com/b24events/b24events/internal/phpform"
+)
+
+// Kinds of a node, as in package phpform.
+const (
+	kindNull   = phpform.Null
+	kindString = phpform.String
+	kindNumber = phpform.Number
+	kindBool   = phpform.Bool
+	kindArray  = phpform.Array
+)
+
+// undefined is what task events send in place of a section or flag that does not apply.
+const undefined = "undefined"
+
+// IsEmpty reports whether v is one of the ways in which Bitrix24 sends "nothing here".
+func IsEmpty(v phpform.Value) bool { return node{v: v}.isEmpty() }
+
+// node is one value of what arrived: of a form or an offline record, or of a JSON document.
+type node struct {
+	v   phpform.Value
+	doc *document // if it is set, the node is the element of the document at the position
+	at  int32
+}
+
+func (n node) element() *element { return &n.doc.nodes[n.at] }
+
+func (n node) kind() phpform.Kind {
+	if n.doc == nil {
+		return n.v.Kind()
+	}
+	switch n.element().kind {
+	case jsonTrue, jsonFalse:
+		return kindBool
+	case jsonNumber:
+		return kindNumber
+	case jsonString, jsonEscaped:
+		return kindString
+	case jsonList, jsonObject:
+		return kindArray
+	case jsonNull:
+	}
+	return kindNull
+}
+
+// text returns a scalar as text: "1" for true, and "" for false, null and arrays.
+func (n node) text() string {
+	if n.doc == nil {
+		return n.v.Scalar()
+	}
+	e := n.element()
+	switch e.kind {
+	case jsonTrue:
+		return "1"
+	case jsonString, jsonEscaped:
+		return n.doc.stringOf(n.at)
+	case jsonNumber:
+		return n.doc.text[e.from:e.to]
+	case jsonNull, jsonFalse, jsonList, jsonObject:
+	}
+	return ""
+}
+
+// kept returns the text for a target that may outlive the document.
+func (n node) kept() string {
+	if n.doc != nil && n.element().kind != jsonEscaped {
+		return strings.Clone(n.text())
+	}
+	return n.text()
+}
+
+// isEmpty reports what Bitrix24 sends for "nothing here".
+func (n node) isEmpty() bool {
+	switch n.kind() {
+	case kindNull:
+		return true
+	case kindBool:
+		return n.text() == ""
+	case kindString:
+		text := n.text()
+		return text == "" || text == undefined
+	case kindArray:
+		return n.len() == 0
+	default:
+		return false
+	}
+}
+
+// len returns the number of elements of an array.
+func (n node) len() int {
+	if n.doc == nil {
+		return n.v.Len()
+	}
+	return int(n.element().size)
+}
+
+// isJSONList reports whether the elements have positions and no keys.
+func (n node) isJSONList() bool { return n.doc != nil && n.element().kind == jsonList }
+
+// each yields the elements of an array in the order of arrival. Those of a JSON list have empty
+// keys.
+func (n node) each(yield func(key string, child node) bool) {
+	if n.doc == nil {
+		for _, e := range n.v.Entries() {
+			if !yield(e.Key, node{v: e.Value}) {
+				return
+			}
+		}
+		return
+	}
+	d, e := n.doc, n.element()
+	switch e.kind {
+	case jsonList:
+		for i := n.at + 1; i < e.next; i = d.nodes[i].next {
+			if !yield("", node{doc: d, at: i}) {
+				return
+			}
+		}
+	case jsonObject:
+		for i := n.at + 1; i < e.next; i = d.nodes[i+1].next {
+			if !yield(d.stringOf(i), node{doc: d, at: i + 1}) {
+				return
+			}
+		}
+	default: // a scalar holds nothing
+	}
+}
+
+// lookup returns the element with a key, else one whose key differs only in case.
+func (n node) lookup(key string) (node, bool) {
+	if n.doc == nil {
+		v, ok := n.v.GetFold(key)
+		return node{v: v}, ok
+	}
+	if n.isJSONList() {
+		i, err := strconv.Atoi(key)
+		if err != nil || i < 0 || i >= n.len() || strconv.Itoa(i) != key {
+			return node{}, false
+		}
+		at := n.at + 1
+		for ; i > 0; i-- {
+			at = n.doc.nodes[at].next
+		}
+		return node{doc: n.doc, at: at}, true
+	}
+	var found slot
+	for name, child := range n.each {
+		switch {
+		case name == key:
+			found = slot{child, matchExact}
+		case found.match == matchNone && strings.EqualFold(name, key):
+			found = slot{child, matchFold}
+		}
+	}
+	return found.node, found.match != matchNone
+}
+
+// isList reports whether the keys of an array run 0..n-1.
+func (n node) isList() bool {
+	if n.isJSONList() {
+		return true
+	}
+	size := n.len()
+	for key := range n.each {
+		if i, ok := position(key); !ok || i >= size {
+			return false
+		}
+	}
+	return true
+}
+
+// position returns a key that is a whole number as PHP writes it, and not negative.
+func position(key string) (int, bool) {
+	const longest = len("2147483647")
+	if key == "" || len(key) > longest || (key[0] == '0' && len(key) > 1) {
+		return 0, false
+	}
+	i := 0
+	for _, c := range []byte(key) {
+		if c < '0' || c > '9' {
+			return 0, false
+		}
+		i = i*10 + int(c-'0')
+	}
+	return i, true
+}
+
+// appendJSON appends the JSON text of a node, that of a document as it arrived.
+func (n node) appendJSON(b []byte) []byte {
+	if n.doc == nil {
+		return n.v.AppendJSON(b)
+	}
+	return append(b, n.rawText()...)
+}
+
+// rawText returns the text of an element, with the quotes of a string.
+func (n node) rawText() string {
+	e := n.element()
+	if e.kind == jsonString || e.kind == jsonEscaped {
+		return n.doc.text[e.from-1 : e.to+1]
+	}
+	return n.doc.text[e.from:e.to]
+}
+
+// tree returns a node as Go values, and false if a number is too large for them.
+func (n node) tree() (any, bool) {
+	if n.doc == nil {
+		return n.v.Any(), true
+	}
+	return n.doc.tree(n.at)
+}
+
+// value returns a node as a tree of package phpform.
+func (n node) value() (phpform.Value, bool) {
+	if n.doc == nil {
+		return n.v, true
+	}
+	text := n.rawText()
+	v, err := phpform.DecodeJSON([]byte(text), phpform.Limits{Bytes: len(text) + 1, Keys: len(text) + 1})
+	return v, err == nil
+}
+
+// unquoted returns the string inside the JSON text of a string, as the option string of a json tag
+// has it; any other node stays as it is.
+func (n node) unquoted() node {
+	if n.kind() != kindString {
+		return n
+	}
+	doc, err := parse(n.text())
+	if err != nil || (doc.nodes[0].kind != jsonString && doc.nodes[0].kind != jsonEscaped) {
+		return n
+	}
+	return node{doc: doc}
+}
