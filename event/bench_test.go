@@ -45,7 +45,8 @@ func benchBodies() map[string][]byte {
 	message.WriteString(auth(bot) + auth(bot+"%5BAUTH%5D"))
 	message.WriteString("&" + bot + "%5BBOT_ID%5D=123&" + bot + "%5BBOT_CODE%5D=newbot&data%5BPARAMS%5D%5BMESSAGE%5D=")
 	message.WriteString(url.QueryEscape(strings.Repeat("Добрый день! Когда будет готов счёт по сделке №21? Клиент ждёт. ", 16)))
-	for i := range 39 {
+	message.WriteString("&data%5BPARAMS%5D%5BDIALOG_ID%5D=chat2725&data%5BPARAMS%5D%5BMESSAGE_ID%5D=150003")
+	for i := range 37 {
 		message.WriteString("&data%5BPARAMS%5D%5BCHAT_FIELD_" + strconv.Itoa(i) + "%5D=value+" + strconv.Itoa(i))
 	}
 	for i := range 10 {

@@ -92,8 +92,8 @@ func Add[T any](b *Batch, name, method string, params any) *Command[T] {
 	}
 	if err := b.encode(i, params); err != nil {
 		b.refuse(method, err)
-	} else if !decodable(reflect.TypeFor[T]()) {
-		b.refuse(method, fmt.Errorf("no result fits a %s", reflect.TypeFor[T]()))
+	} else if err := rules.Check(reflect.TypeFor[T]()); err != nil {
+		b.refuse(method, fmt.Errorf("a result cannot go into a %s: %w", reflect.TypeFor[T](), err))
 	}
 	c := &Command[T]{batch: b, item: i, at: len(b.items)}
 	b.names[name] = c.at

@@ -84,9 +84,11 @@ func TestTargetsThatDo(t *testing.T) {
 	client, portal := clientOf(t, says(200, `{"result":null}`))
 	var round ring
 	for name, target := range map[string]any{
-		"none":        nil,
-		"any":         new(any),
-		"struct":      new(struct{ C chan int }), // the portal sends no such field
+		"none": nil,
+		"any":  new(any),
+		"left out": new(struct {
+			C chan int `json:"-"`
+		}),
 		"pointers":    new(**int),
 		"itself":      new(itself),
 		"ring":        &round,
