@@ -107,8 +107,8 @@ func (n node) isJSONList() bool { return n.doc != nil && n.element().kind == jso
 // keys.
 func (n node) each(yield func(key string, child node) bool) {
 	if n.doc == nil {
-		for _, e := range n.v.Entries() {
-			if !yield(e.Key, node{v: e.Value}) {
+		for key, value := range n.v.All() {
+			if !yield(key, node{v: value}) {
 				return
 			}
 		}
