@@ -86,7 +86,10 @@ func (n node) isEmpty() bool {
 		text := n.text()
 		return text == "" || text == undefined
 	case kindArray:
-		return n.len() == 0
+		for range n.each {
+			return false
+		}
+		return true
 	default:
 		return false
 	}
