@@ -66,7 +66,8 @@ func decodeTyped(tb testing.TB, name string, body []byte) {
 	if err == nil && name == "deal" {
 		_, err = event.OnCrmDealUpdate.Decode(d)
 	} else if err == nil {
-		_, err = event.OnImBotMessageAdd.Decode(d)
+		var payload event.BotMessage // the body names no message
+		err = d.Data.Decode(&payload)
 	}
 	if err != nil {
 		tb.Fatal(err)

@@ -52,8 +52,8 @@ type Delivery struct { //nolint:recvcheck // what prints takes the value, so tha
 	MessageID string // MESSAGE_ID, opaque
 	ProcessID string // the reservation that holds the row
 
-	body held
 	misfits []Misfit // of the payload that a handler got
+	body    held
 }
 
 // held is the body of a delivery, in one text, of which Data and the texts of Auth are parts.

@@ -86,7 +86,10 @@ func (n node) isEmpty() bool {
 		text := n.text()
 		return text == "" || text == undefined
 	case kindArray:
-		return n.len() == 0
+		for range n.each {
+			return false
+		}
+		return true
 	default:
 		return false
 	}
@@ -107,8 +110,8 @@ func (n node) isJSONList() bool { return n.doc != nil && n.element().kind == jso
 // keys.
 func (n node) each(yield func(key string, child node) bool) {
 	if n.doc == nil {
-		for key, v := range n.v.All() {
-			if !yield(key, node{v: v}) {
+		for key, value := range n.v.All() {
+			if !yield(key, node{v: value}) {
 				return
 			}
 		}
