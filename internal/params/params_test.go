@@ -234,7 +234,7 @@ func TestRefused(t *testing.T) {
 		"two fields with one name": struct {
 			A int `url:"x"`
 			B int `json:"x"`
-		}{}, //nolint:govet // the test's point
+		}{},
 		"structs in one text": struct {
 			B []base `url:",comma"`
 		}{[]base{{Title: planted}}},
