@@ -8,7 +8,8 @@ import (
 	"github.com/b24events/b24events/internal/notfound"
 )
 
-// isGone reports whether a caller's error is a method's way to say that there is no such object: see package notfound.
+// isGone reports whether a caller's error is a method's way to say that there is no such object: see
+// package notfound.
 func isGone(method string, err error) bool {
 	var refusal CallError
 	return errors.As(err, &refusal) && notfound.Is(method, refusal.ErrorCode(), refusal.ErrorDescription())

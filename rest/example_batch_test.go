@@ -25,7 +25,13 @@ func stage() (portal *eventtest.Portal, api *rest.Portals) {
 		_, err = portal.Add(eventtest.Deal, map[string]any{"TITLE": title, "CONTACT_ID": 1}, eventtest.AdminID)
 		must(err)
 	}
-	app, err := portal.AddApp(eventtest.App{Scope: []string{"crm"}})
+	for i := range 2 { // task 1 has comment 1, task 2 has comment 2
+		task, err := portal.Add(eventtest.Task, map[string]any{"TITLE": "x"}, eventtest.AdminID)
+		must(err)
+		_, err = portal.Add(eventtest.TaskComment, map[string]any{"TASK_ID": task, "POST_MESSAGE": fmt.Sprint("comment ", i+1)}, eventtest.AdminID)
+		must(err)
+	}
+	app, err := portal.AddApp(eventtest.App{Scope: []string{"crm", "task"}})
 	must(err)
 	must(app.Install(context.Background()))
 	grant, err := app.Grant(eventtest.AdminID)

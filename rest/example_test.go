@@ -43,3 +43,24 @@ func ExampleError() {
 	// true
 	// rest: crm.deal.get: ACCESS_DENIED (status 403): Access denied!
 }
+
+func ExampleOrdered() {
+	portal, api := stage()
+	defer func() { _ = portal.Close() }()
+
+	type Comment struct {
+		Message string `json:"POST_MESSAGE"`
+	}
+	client := api.Portal(portal.MemberID())
+	comment, err := rest.Call[Comment](context.Background(), client, "task.commentitem.get", rest.Ordered{
+		rest.Arg("TASKID", 2), rest.Arg("ITEMID", 2),
+	})
+	fmt.Println(comment.Message, err)
+	_, err = rest.Call[Comment](context.Background(), client, "task.commentitem.get", rest.Ordered{
+		rest.Arg("TASKID", 2), rest.Arg("ITEMID", 9),
+	})
+	fmt.Println(errors.Is(err, rest.ErrNotFound))
+	// Output:
+	// comment 2 <nil>
+	// true
+}

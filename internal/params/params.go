@@ -45,11 +45,13 @@ type Special func(v any) (text string, ok bool, err error)
 //
 // The texts of its errors name types and fields, and no values.
 func Encode(v any, special Special) (Form, error) {
-	if values, ok := v.(url.Values); ok {
+	whole := indirect(reflect.ValueOf(v))
+	if whole.IsValid() && whole.Type() == reflect.TypeFor[url.Values]() {
+		values, _ := reflect.TypeAssert[url.Values](whole)
 		return encodeValues(values), nil
 	}
 	e := encoder{special: special}
-	if err := e.value(reflect.ValueOf(v), options{}); err != nil {
+	if err := e.value(whole, options{}); err != nil {
 		return Form{}, err
 	}
 	return Form{Text: string(e.form), Suspect: e.suspect}, nil
@@ -391,12 +393,19 @@ func (e *encoder) fields(v reflect.Value) error {
 }
 
 func isEmpty(v reflect.Value) bool {
+	for v.Kind() == reflect.Interface {
+		v = v.Elem()
+	}
 	switch v.Kind() {
+	case reflect.Invalid:
+		return true
+	case reflect.Pointer:
+		return v.IsNil()
 	case reflect.Map, reflect.Slice, reflect.Array, reflect.String:
 		return v.Len() == 0
 	default:
 	}
-	if z, ok := reflect.TypeAssert[interface{ IsZero() bool }](v); ok && (v.Kind() != reflect.Pointer || !v.IsNil()) {
+	if z, ok := reflect.TypeAssert[interface{ IsZero() bool }](v); ok {
 		return z.IsZero()
 	}
 	return v.IsZero()
@@ -465,6 +474,7 @@ func (e *encoder) pair(text string, err error) error {
 	case e.level == 0:
 		return errors.New("they must be a map, a struct, url.Values or ordered arguments, not a single value")
 	}
+	e.form = slices.Grow(e.form, len(e.name)+len(text)+len("&="))
 	if len(e.form) > 0 {
 		e.form = append(e.form, '&')
 	}

@@ -99,27 +99,38 @@ func TestEncode(t *testing.T) {
 		params any
 		want   string
 	}{
-		"nil":                   {nil, ""},
-		"nil pointer":           {(*wide)(nil), ""},
-		"text":                  {map[string]any{"a": "x & y", "b": ""}, "a=x & y&b="},
-		"named types":           {map[text]any{"a": text("x"), "b": count(3), "c": flag(true), "d": bytes("hi")}, "a=x&b=3&c=1&d=aGk="},
-		"bool":                  {map[string]any{"a": true, "b": false}, "a=1&b=0"},
-		"integers":              {map[string]any{"a": int8(-5), "b": uint64(math.MaxUint64)}, "a=-5&b=18446744073709551615"},
-		"floats":                {map[string]any{"a": 0.1, "b": float32(0.1), "c": 1e21, "d": -0.0000001}, "a=0.1&b=0.1&c=1e+21&d=-1e-07"},
-		"number":                {map[string]any{"a": json.Number("10.50"), "b": json.Number("")}, "a=10.50&b="},
-		"time":                  {map[string]any{"a": at, "b": &at, "c": time.Time{}, "d": moment(at)}, "a=2026-05-11T10:00:00+03:00&b=2026-05-11T10:00:00+03:00&c=&d=2026-05-11T10:00:00+03:00"},
-		"bytes":                 {map[string]any{"a": []byte("hello"), "b": []byte{}, "c": []byte(nil)}, "a=aGVsbG8=&b="},
-		"pointers":              {map[string]any{"a": &number, "b": none, "c": (*string)(nil)}, "a=7"},
-		"nil and empty":         {map[string]any{"a": nil, "b": []int{}, "c": map[string]int(nil), "d": []any{nil, 5}}, "d[1]=5"},
-		"raw JSON":              {map[string]any{"a": json.RawMessage(`{"z":1,"a":[true,null,"x"]}`), "b": json.RawMessage(nil)}, "a[z]=1&a[a][0]=1&a[a][2]=x"},
-		"raw JSON as a whole":   {json.RawMessage(`{"TASKID":1,"ITEMID":2}`), "TASKID=1&ITEMID=2"},
-		"tree":                  {map[string]any{"a": phpform.List(phpform.Text("x"), phpform.Boolean(false))}, "a[0]=x&a[1]=0"},
-		"text marshaler":        {map[string]any{"a": netip.MustParseAddr("10.0.0.1"), "b": &shout{"x"}, "c": shout{"y"}}, "a=10.0.0.1&b=X&c=Y"},
-		"JSON marshaler":        {map[string]any{"a": stage(4)}, "a=C1:4"},
-		"keys of numbers":       {map[int]string{10: "b", 9: "a", -1: "z"}, "-1=z&9=a&10=b"},
-		"slice":                 {[]any{8017, map[string]any{"ID": "asc"}}, "0=8017&1[ID]=asc"},
-		"array":                 {[2]int{5, 6}, "0=5&1=6"},
-		"values":                {url.Values{"b": {"2", "3"}, "a[x]": {"1"}}, "a[x]=1&b=2&b=3"},
+		"nil":                 {nil, ""},
+		"nil pointer":         {(*wide)(nil), ""},
+		"text":                {map[string]any{"a": "x & y", "b": ""}, "a=x & y&b="},
+		"named types":         {map[text]any{"a": text("x"), "b": count(3), "c": flag(true), "d": bytes("hi")}, "a=x&b=3&c=1&d=aGk="},
+		"bool":                {map[string]any{"a": true, "b": false}, "a=1&b=0"},
+		"integers":            {map[string]any{"a": int8(-5), "b": uint64(math.MaxUint64)}, "a=-5&b=18446744073709551615"},
+		"floats":              {map[string]any{"a": 0.1, "b": float32(0.1), "c": 1e21, "d": -0.0000001}, "a=0.1&b=0.1&c=1e+21&d=-1e-07"},
+		"number":              {map[string]any{"a": json.Number("10.50"), "b": json.Number("")}, "a=10.50&b="},
+		"time":                {map[string]any{"a": at, "b": &at, "c": time.Time{}, "d": moment(at)}, "a=2026-05-11T10:00:00+03:00&b=2026-05-11T10:00:00+03:00&c=&d=2026-05-11T10:00:00+03:00"},
+		"bytes":               {map[string]any{"a": []byte("hello"), "b": []byte{}, "c": []byte(nil)}, "a=aGVsbG8=&b="},
+		"pointers":            {map[string]any{"a": &number, "b": none, "c": (*string)(nil)}, "a=7"},
+		"nil and empty":       {map[string]any{"a": nil, "b": []int{}, "c": map[string]int(nil), "d": []any{nil, 5}}, "d[1]=5"},
+		"raw JSON":            {map[string]any{"a": json.RawMessage(`{"z":1,"a":[true,null,"x"]}`), "b": json.RawMessage(nil)}, "a[z]=1&a[a][0]=1&a[a][2]=x"},
+		"raw JSON as a whole": {json.RawMessage(`{"TASKID":1,"ITEMID":2}`), "TASKID=1&ITEMID=2"},
+		"tree":                {map[string]any{"a": phpform.List(phpform.Text("x"), phpform.Boolean(false))}, "a[0]=x&a[1]=0"},
+		"text marshaler":      {map[string]any{"a": netip.MustParseAddr("10.0.0.1"), "b": &shout{"x"}, "c": shout{"y"}}, "a=10.0.0.1&b=X&c=Y"},
+		"JSON marshaler":      {map[string]any{"a": stage(4)}, "a=C1:4"},
+		"keys of numbers":     {map[int]string{10: "b", 9: "a", -1: "z"}, "-1=z&9=a&10=b"},
+		"slice":               {[]any{8017, map[string]any{"ID": "asc"}}, "0=8017&1[ID]=asc"},
+		"array":               {[2]int{5, 6}, "0=5&1=6"},
+		"values":              {url.Values{"b": {"2", "3"}, "a[x]": {"1"}}, "a[x]=1&b=2&b=3"},
+		"pointer to values":   {&url.Values{"b": {"2", "3"}}, "b=2&b=3"},
+		"omitted": {
+			struct {
+				A any        `url:",omitempty"`
+				B any        `url:",omitempty"`
+				C *time.Time `url:",omitempty"`
+				D any        `url:",omitempty"`
+				E *string    `url:",omitempty"`
+			}{A: (*time.Time)(nil), B: time.Time{}, D: []int{}, E: new(string)},
+			"E=",
+		},
 		"ordered":               {order{{"z", 1}, {"a", order{{"y", 2}, {"b", 3}}}}, "z=1&a[y]=2&a[b]=3"},
 		"ordered, hole within":  {map[string]any{"f": order{{"z", nil}, {"a", 1}}}, "f[a]=1"},
 		"ordered, hole at end":  {order{{"a", 1}, {"z", []int{}}, {"y", nil}}, "a=1"},
@@ -223,7 +234,7 @@ func TestRefused(t *testing.T) {
 		"two fields with one name": struct {
 			A int `url:"x"`
 			B int `json:"x"`
-		}{}, //nolint:govet // the test's point
+		}{},
 		"structs in one text": struct {
 			B []base `url:",comma"`
 		}{[]base{{Title: planted}}},

@@ -188,8 +188,8 @@ func fieldOf(sf reflect.StructField) (f field, skip bool, err error) {
 		return f, false, errors.New("the tag del is not known; a list becomes one text by the options comma, space and semicolon")
 	}
 	for option := range strings.SplitSeq(rest, ",") {
-		known := false
-		if f.options, known = f.with(option); !known && own && option != "" {
+		with, known := f.with(option)
+		if f.options = with; !known && own && option != "" {
 			return f, false, fmt.Errorf("its url tag has the option %s, which is not known", option)
 		}
 	}
