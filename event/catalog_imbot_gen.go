@@ -67,13 +67,6 @@ var OnImBotJoinChat Descriptor[BotJoin] = documented[BotJoin]("ONIMBOTJOINCHAT")
 // Source: https://apidocs.bitrix24.com/api-reference/chat-bots/outdated/commands/events/on-im-command-add.html
 var OnImCommandAdd Descriptor[BotCommand] = documented[BotCommand]("ONIMCOMMANDADD")
 
-// OnImBotContextGet: dialog with the bot opened with a context (old bot API). It needs the
-// permission imbot. Outgoing webhooks cannot send it. Bitrix24 keeps it for old bots only; new ones
-// use ONIMBOTV2CONTEXTGET. Only its name is documented.
-//
-// Source: https://apidocs.bitrix24.com/api-reference/chat-bots/chat-bots-v2/migration.html
-var OnImBotContextGet Descriptor[BotContext] = documented[BotContext]("ONIMBOTCONTEXTGET")
-
 // OnImBotDelete: bot deleted (old bot API). It needs the permission imbot. Bitrix24 keeps it for
 // old bots only; new ones use ONIMBOTV2DELETE.
 //
@@ -97,3 +90,10 @@ var OnImBotMessageDelete Descriptor[BotMessage] = documented[BotMessage]("ONIMBO
 //
 // Source: https://apidocs.bitrix24.com/api-reference/chat-bots/outdated/messages/events/on-imbot-message-update.html
 var OnImBotMessageUpdate Descriptor[BotMessage] = documented[BotMessage]("ONIMBOTMESSAGEUPDATE")
+
+// OnImBotContextGet: dialog with the bot opened with a context (old bot API). It needs the
+// permission imbot. Outgoing webhooks cannot send it. Bitrix24 keeps it for old bots only; new ones
+// use ONIMBOTV2CONTEXTGET. Only its name is documented.
+//
+// Source: https://apidocs.bitrix24.com/api-reference/chat-bots/chat-bots-v2/migration.html
+var OnImBotContextGet Descriptor[BotContext] = documented[BotContext]("ONIMBOTCONTEXTGET")
