@@ -2,7 +2,7 @@
 
 package event
 
-// OnCrmCompanyAdd: company created. It needs the permission crm. [Fetch] calls crm.item.get.
+// OnCrmCompanyAdd: company created. It needs the permission crm. [Fetch] calls crm.company.get.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/crm/companies/events/on-crm-company-add.html
 var OnCrmCompanyAdd Descriptor[CRMEntity] = documented[CRMEntity]("ONCRMCOMPANYADD")
@@ -12,7 +12,7 @@ var OnCrmCompanyAdd Descriptor[CRMEntity] = documented[CRMEntity]("ONCRMCOMPANYA
 // Source: https://apidocs.bitrix24.com/api-reference/crm/companies/events/on-crm-company-delete.html
 var OnCrmCompanyDelete Descriptor[CRMEntity] = documented[CRMEntity]("ONCRMCOMPANYDELETE")
 
-// OnCrmCompanyUpdate: company changed. It needs the permission crm. [Fetch] calls crm.item.get.
+// OnCrmCompanyUpdate: company changed. It needs the permission crm. [Fetch] calls crm.company.get.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/crm/companies/events/on-crm-company-update.html
 var OnCrmCompanyUpdate Descriptor[CRMEntity] = documented[CRMEntity]("ONCRMCOMPANYUPDATE")
@@ -40,7 +40,7 @@ var OnCrmCompanyUserFieldSetEnumValues Descriptor[CRMUserField] = documented[CRM
 // Source: https://apidocs.bitrix24.com/api-reference/crm/companies/userfields/events/on-crm-company-user-field-update.html
 var OnCrmCompanyUserFieldUpdate Descriptor[CRMUserField] = documented[CRMUserField]("ONCRMCOMPANYUSERFIELDUPDATE")
 
-// OnCrmContactAdd: contact created. It needs the permission crm. [Fetch] calls crm.item.get.
+// OnCrmContactAdd: contact created. It needs the permission crm. [Fetch] calls crm.contact.get.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/crm/contacts/events/on-crm-contact-add.html
 var OnCrmContactAdd Descriptor[CRMEntity] = documented[CRMEntity]("ONCRMCONTACTADD")
@@ -50,7 +50,7 @@ var OnCrmContactAdd Descriptor[CRMEntity] = documented[CRMEntity]("ONCRMCONTACTA
 // Source: https://apidocs.bitrix24.com/api-reference/crm/contacts/events/on-crm-contact-delete.html
 var OnCrmContactDelete Descriptor[CRMEntity] = documented[CRMEntity]("ONCRMCONTACTDELETE")
 
-// OnCrmContactUpdate: contact changed. It needs the permission crm. [Fetch] calls crm.item.get.
+// OnCrmContactUpdate: contact changed. It needs the permission crm. [Fetch] calls crm.contact.get.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/crm/contacts/events/on-crm-contact-update.html
 var OnCrmContactUpdate Descriptor[CRMEntity] = documented[CRMEntity]("ONCRMCONTACTUPDATE")
@@ -95,7 +95,7 @@ var OnCrmCurrencyDelete Descriptor[CRMCurrency] = documented[CRMCurrency]("ONCRM
 // Source: https://apidocs.bitrix24.com/api-reference/crm/currency/events/on-crm-currency-update.html
 var OnCrmCurrencyUpdate Descriptor[CRMCurrency] = documented[CRMCurrency]("ONCRMCURRENCYUPDATE")
 
-// OnCrmDealAdd: deal created. It needs the permission crm. [Fetch] calls crm.item.get.
+// OnCrmDealAdd: deal created. It needs the permission crm. [Fetch] calls crm.deal.get.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/crm/deals/events/on-crm-deal-add.html
 var OnCrmDealAdd Descriptor[CRMEntity] = documented[CRMEntity]("ONCRMDEALADD")
@@ -106,12 +106,12 @@ var OnCrmDealAdd Descriptor[CRMEntity] = documented[CRMEntity]("ONCRMDEALADD")
 var OnCrmDealDelete Descriptor[CRMEntity] = documented[CRMEntity]("ONCRMDEALDELETE")
 
 // OnCrmDealMoveToCategory: deal moved to another pipeline. It needs the permission crm. Outgoing
-// webhooks cannot send it. [Fetch] calls crm.item.get.
+// webhooks cannot send it. [Fetch] calls crm.deal.get.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/crm/deals/events/on-crm-deal-move-to-category.html
 var OnCrmDealMoveToCategory Descriptor[CRMDealMove] = documented[CRMDealMove]("ONCRMDEALMOVETOCATEGORY")
 
-// OnCrmDealUpdate: deal changed. It needs the permission crm. [Fetch] calls crm.item.get.
+// OnCrmDealUpdate: deal changed. It needs the permission crm. [Fetch] calls crm.deal.get.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/crm/deals/events/on-crm-deal-update.html
 var OnCrmDealUpdate Descriptor[CRMEntity] = documented[CRMEntity]("ONCRMDEALUPDATE")
@@ -128,7 +128,7 @@ var OnCrmDealRecurringAdd Descriptor[CRMRecurringDeal] = documented[CRMRecurring
 var OnCrmDealRecurringDelete Descriptor[CRMEntity] = documented[CRMEntity]("ONCRMDEALRECURRINGDELETE")
 
 // OnCrmDealRecurringExpose: deal generated from a recurring template. It needs the permission crm.
-// [Fetch] calls crm.item.get.
+// [Fetch] calls crm.deal.get.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/crm/deals/recurring-deals/events/on-crm-deal-recurring-expose.html
 var OnCrmDealRecurringExpose Descriptor[CRMRecurringDeal] = documented[CRMRecurringDeal]("ONCRMDEALRECURRINGEXPOSE")
@@ -179,7 +179,7 @@ var OnCrmDocumentGeneratorDocumentDelete Descriptor[CRMDocument] = documented[CR
 // Source: https://apidocs.bitrix24.com/api-reference/crm/document-generator/documents/events/on-crm-document-generator-document-update.html
 var OnCrmDocumentGeneratorDocumentUpdate Descriptor[CRMDocument] = documented[CRMDocument]("ONCRMDOCUMENTGENERATORDOCUMENTUPDATE")
 
-// OnCrmLeadAdd: lead created. It needs the permission crm. [Fetch] calls crm.item.get.
+// OnCrmLeadAdd: lead created. It needs the permission crm. [Fetch] calls crm.lead.get.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/crm/leads/events/on-crm-lead-add.html
 var OnCrmLeadAdd Descriptor[CRMEntity] = documented[CRMEntity]("ONCRMLEADADD")
@@ -189,7 +189,7 @@ var OnCrmLeadAdd Descriptor[CRMEntity] = documented[CRMEntity]("ONCRMLEADADD")
 // Source: https://apidocs.bitrix24.com/api-reference/crm/leads/events/on-crm-lead-delete.html
 var OnCrmLeadDelete Descriptor[CRMEntity] = documented[CRMEntity]("ONCRMLEADDELETE")
 
-// OnCrmLeadUpdate: lead changed. It needs the permission crm. [Fetch] calls crm.item.get.
+// OnCrmLeadUpdate: lead changed. It needs the permission crm. [Fetch] calls crm.lead.get.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/crm/leads/events/on-crm-lead-update.html
 var OnCrmLeadUpdate Descriptor[CRMEntity] = documented[CRMEntity]("ONCRMLEADUPDATE")
@@ -355,7 +355,7 @@ var OnCrmProductPropertyUpdate Descriptor[CRMEntity] = documented[CRMEntity]("ON
 // Source: https://apidocs.bitrix24.com/api-reference/crm/outdated/products/events-custom/on-crm-product-update.html
 var OnCrmProductUpdate Descriptor[CRMEntity] = documented[CRMEntity]("ONCRMPRODUCTUPDATE")
 
-// OnCrmQuoteAdd: quote created. It needs the permission crm. [Fetch] calls crm.item.get.
+// OnCrmQuoteAdd: quote created. It needs the permission crm. [Fetch] calls crm.quote.get.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/crm/quote/events/on-crm-quote-add.html
 var OnCrmQuoteAdd Descriptor[CRMEntity] = documented[CRMEntity]("ONCRMQUOTEADD")
@@ -365,7 +365,7 @@ var OnCrmQuoteAdd Descriptor[CRMEntity] = documented[CRMEntity]("ONCRMQUOTEADD")
 // Source: https://apidocs.bitrix24.com/api-reference/crm/quote/events/on-crm-quote-delete.html
 var OnCrmQuoteDelete Descriptor[CRMEntity] = documented[CRMEntity]("ONCRMQUOTEDELETE")
 
-// OnCrmQuoteUpdate: quote changed. It needs the permission crm. [Fetch] calls crm.item.get.
+// OnCrmQuoteUpdate: quote changed. It needs the permission crm. [Fetch] calls crm.quote.get.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/crm/quote/events/on-crm-quote-update.html
 var OnCrmQuoteUpdate Descriptor[CRMEntity] = documented[CRMEntity]("ONCRMQUOTEUPDATE")

@@ -471,8 +471,8 @@ func documentedEvents() []Info {
 			Scope: "crm",
 			Doc:   docs + "crm/companies/events/on-crm-company-add.html",
 			Fetch: []FetchMethod{
-				by["crm.item.get"].with(FetchParam{Name: "entityTypeId", Literal: "4"}, FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
 				by["crm.company.get"].with(FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
+				by["crm.item.get"].with(FetchParam{Name: "entityTypeId", Literal: "4"}, FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
 			},
 			Coalescable: true,
 			entity:      []object{objectAt("crm.company", "FIELDS.ID|ID")},
@@ -494,8 +494,8 @@ func documentedEvents() []Info {
 			Scope: "crm",
 			Doc:   docs + "crm/companies/events/on-crm-company-update.html",
 			Fetch: []FetchMethod{
-				by["crm.item.get"].with(FetchParam{Name: "entityTypeId", Literal: "4"}, FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
 				by["crm.company.get"].with(FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
+				by["crm.item.get"].with(FetchParam{Name: "entityTypeId", Literal: "4"}, FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
 			},
 			Coalescable: true,
 			entity:      []object{objectAt("crm.company", "FIELDS.ID|ID")},
@@ -553,8 +553,8 @@ func documentedEvents() []Info {
 			Scope: "crm",
 			Doc:   docs + "crm/contacts/events/on-crm-contact-add.html",
 			Fetch: []FetchMethod{
-				by["crm.item.get"].with(FetchParam{Name: "entityTypeId", Literal: "3"}, FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
 				by["crm.contact.get"].with(FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
+				by["crm.item.get"].with(FetchParam{Name: "entityTypeId", Literal: "3"}, FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
 			},
 			Coalescable: true,
 			entity:      []object{objectAt("crm.contact", "FIELDS.ID|ID")},
@@ -576,8 +576,8 @@ func documentedEvents() []Info {
 			Scope: "crm",
 			Doc:   docs + "crm/contacts/events/on-crm-contact-update.html",
 			Fetch: []FetchMethod{
-				by["crm.item.get"].with(FetchParam{Name: "entityTypeId", Literal: "3"}, FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
 				by["crm.contact.get"].with(FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
+				by["crm.item.get"].with(FetchParam{Name: "entityTypeId", Literal: "3"}, FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
 			},
 			Coalescable: true,
 			entity:      []object{objectAt("crm.contact", "FIELDS.ID|ID")},
@@ -669,8 +669,8 @@ func documentedEvents() []Info {
 			Scope: "crm",
 			Doc:   docs + "crm/deals/events/on-crm-deal-add.html",
 			Fetch: []FetchMethod{
-				by["crm.item.get"].with(FetchParam{Name: "entityTypeId", Literal: "2"}, FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
 				by["crm.deal.get"].with(FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
+				by["crm.item.get"].with(FetchParam{Name: "entityTypeId", Literal: "2"}, FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
 			},
 			Coalescable: true,
 			entity:      []object{objectAt("crm.deal", "FIELDS.ID|ID")},
@@ -692,8 +692,8 @@ func documentedEvents() []Info {
 			Scope: "crm",
 			Doc:   docs + "crm/deals/events/on-crm-deal-move-to-category.html",
 			Fetch: []FetchMethod{
-				by["crm.item.get"].with(FetchParam{Name: "entityTypeId", Literal: "2"}, FetchParam{Name: "id", Path: "FIELDS.ID"}),
 				by["crm.deal.get"].with(FetchParam{Name: "id", Path: "FIELDS.ID"}),
+				by["crm.item.get"].with(FetchParam{Name: "entityTypeId", Literal: "2"}, FetchParam{Name: "id", Path: "FIELDS.ID"}),
 			},
 			Coalescable: true,
 			Remarks:     []string{"Outgoing webhooks cannot send it."},
@@ -706,8 +706,8 @@ func documentedEvents() []Info {
 			Scope: "crm",
 			Doc:   docs + "crm/deals/events/on-crm-deal-update.html",
 			Fetch: []FetchMethod{
-				by["crm.item.get"].with(FetchParam{Name: "entityTypeId", Literal: "2"}, FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
 				by["crm.deal.get"].with(FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
+				by["crm.item.get"].with(FetchParam{Name: "entityTypeId", Literal: "2"}, FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
 			},
 			Coalescable: true,
 			entity:      []object{objectAt("crm.deal", "FIELDS.ID|ID")},
@@ -741,8 +741,8 @@ func documentedEvents() []Info {
 			Scope: "crm",
 			Doc:   docs + "crm/deals/recurring-deals/events/on-crm-deal-recurring-expose.html",
 			Fetch: []FetchMethod{
-				by["crm.item.get"].with(FetchParam{Name: "entityTypeId", Literal: "2"}, FetchParam{Name: "id", Path: "FIELDS.DEAL_ID"}),
 				by["crm.deal.get"].with(FetchParam{Name: "id", Path: "FIELDS.DEAL_ID"}),
+				by["crm.item.get"].with(FetchParam{Name: "entityTypeId", Literal: "2"}, FetchParam{Name: "id", Path: "FIELDS.DEAL_ID"}),
 			},
 			Coalescable: true,
 			entity:      []object{objectAt("crm.deal", "FIELDS.DEAL_ID")},
@@ -846,8 +846,8 @@ func documentedEvents() []Info {
 			Scope: "crm",
 			Doc:   docs + "crm/leads/events/on-crm-lead-add.html",
 			Fetch: []FetchMethod{
-				by["crm.item.get"].with(FetchParam{Name: "entityTypeId", Literal: "1"}, FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
 				by["crm.lead.get"].with(FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
+				by["crm.item.get"].with(FetchParam{Name: "entityTypeId", Literal: "1"}, FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
 			},
 			Coalescable: true,
 			entity:      []object{objectAt("crm.lead", "FIELDS.ID|ID")},
@@ -869,8 +869,8 @@ func documentedEvents() []Info {
 			Scope: "crm",
 			Doc:   docs + "crm/leads/events/on-crm-lead-update.html",
 			Fetch: []FetchMethod{
-				by["crm.item.get"].with(FetchParam{Name: "entityTypeId", Literal: "1"}, FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
 				by["crm.lead.get"].with(FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
+				by["crm.item.get"].with(FetchParam{Name: "entityTypeId", Literal: "1"}, FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
 			},
 			Coalescable: true,
 			entity:      []object{objectAt("crm.lead", "FIELDS.ID|ID")},
@@ -1210,8 +1210,8 @@ func documentedEvents() []Info {
 			Scope: "crm",
 			Doc:   docs + "crm/quote/events/on-crm-quote-add.html",
 			Fetch: []FetchMethod{
-				by["crm.item.get"].with(FetchParam{Name: "entityTypeId", Literal: "7"}, FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
 				by["crm.quote.get"].with(FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
+				by["crm.item.get"].with(FetchParam{Name: "entityTypeId", Literal: "7"}, FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
 			},
 			Coalescable: true,
 			entity:      []object{objectAt("crm.quote", "FIELDS.ID|ID")},
@@ -1233,8 +1233,8 @@ func documentedEvents() []Info {
 			Scope: "crm",
 			Doc:   docs + "crm/quote/events/on-crm-quote-update.html",
 			Fetch: []FetchMethod{
-				by["crm.item.get"].with(FetchParam{Name: "entityTypeId", Literal: "7"}, FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
 				by["crm.quote.get"].with(FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
+				by["crm.item.get"].with(FetchParam{Name: "entityTypeId", Literal: "7"}, FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
 			},
 			Coalescable: true,
 			entity:      []object{objectAt("crm.quote", "FIELDS.ID|ID")},

@@ -216,7 +216,7 @@ func TestDefineKnowsTheCatalogue(t *testing.T) {
 	}
 	d := event.Define[mine]("onCrmDealUpdate")
 	require.Equal(t, event.OnCrmDealUpdate.Name(), d.Name())
-	require.Equal(t, "crm.item.get", d.Info().Fetch[0].Name)
+	require.Equal(t, "crm.deal.get", d.Info().Fetch[0].Name)
 	require.Equal(t, reflect.TypeFor[mine](), d.Info().PayloadType())
 	require.Equal(t, reflect.TypeFor[event.CRMEntity](), event.OnCrmDealUpdate.Info().PayloadType(), "the catalogue stays as it was")
 }

@@ -140,7 +140,7 @@ func TestFetchNeeds(t *testing.T) {
 		event   string
 		methods []string
 	}{
-		{"ONCRMDEALUPDATE", []string{"crm.item.get", "crm.deal.get"}},
+		{"ONCRMDEALUPDATE", []string{"crm.deal.get", "crm.item.get"}},
 		{"ONCRMPRODUCTUPDATE", []string{"crm.product.get", "catalog.product.get"}},
 		{"ONCRMINVOICEUPDATE", []string{"crm.invoice.get"}},
 		{"ONTASKCOMMENTADD", []string{"task.commentitem.get"}},

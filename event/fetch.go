@@ -411,7 +411,7 @@ func (f fetchCall) failure(err error) error {
 
 // decodeObject decodes an object of a method's result. The [DecodeError] that it returns names no event.
 func decodeObject(of *Delivery, object json.RawMessage, dst any) error {
-	if raw, ok := dst.(*json.RawMessage); ok {
+	if raw, ok := dst.(*json.RawMessage); ok && json.Valid(object) {
 		*raw = slices.Clone(object)
 		return nil
 	}

@@ -53,8 +53,8 @@ func TestFetchSends(t *testing.T) {
 			"task.commentitem.get", `{"TASKID":"8017","ITEMID":"3157"}`, `{"ID":"3157"}`, `{"ID":"3157"}`,
 		},
 		{
-			"member", "event=ONCRMDEALUPDATE&data[FIELDS][ID]=7",
-			"crm.item.get", `{"entityTypeId":"2","id":"7"}`, `{"item":{"id":7}}`, `{"id":7}`,
+			"the object itself", "event=ONCRMDEALUPDATE&data[FIELDS][ID]=7",
+			"crm.deal.get", `{"id":"7"}`, `{"ID":"7"}`, `{"ID":"7"}`,
 		},
 		{
 			"type in the name", "event=ONCRMDYNAMICITEMUPDATE_147&data[FIELDS][ID]=9",
@@ -222,7 +222,7 @@ func TestFetchIsRefusedForAScope(t *testing.T) {
 }
 
 type fetchedDeal struct {
-	ID     int64     // text in one method, a number in the other
+	ID     int64 // text in one method, a number in the other
 	Title  string
 	Sum    float64   `json:"opportunity"`
 	Open   bool      `json:"opened"`
@@ -233,34 +233,35 @@ type fetchedDeal struct {
 func TestFetchDecodesByTheRulesForPayloads(t *testing.T) {
 	t.Parallel()
 	d := parsed(t, "event=ONCRMDEALUPDATE&data[FIELDS][ID]=7")
+	item := event.WithMethod("crm.item.get")
 	want := fetchedDeal{ID: 7, Title: "Boat", Sum: 12.5, Open: true, Closes: time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC)}
 	got, err := event.Fetch[fetchedDeal](t.Context(), &recording{result: `{"item":{"id":7,"title":"Boat","opportunity":12.5,"opened":"Y",
-		"closedate":"2026-01-02T03:00:00+03:00","tags":false}}`}, d)
+		"closedate":"2026-01-02T03:00:00+03:00","tags":false}}`}, d, item)
 	require.NoError(t, err)
 	require.True(t, want.Closes.Equal(got.Closes))
 	got.Closes = want.Closes
 	require.Equal(t, want, got)
 	got, err = event.Fetch[fetchedDeal](t.Context(), &recording{result: `{"ID":"7","TITLE":"Boat","OPPORTUNITY":"12.50","OPENED":"1",
-		"CLOSEDATE":"2026-01-02T03:00:00+03:00","TAGS":[]}`}, d, event.WithMethod("crm.deal.get"))
+		"CLOSEDATE":"2026-01-02T03:00:00+03:00","TAGS":[]}`}, d)
 	require.NoError(t, err)
 	got.Closes = want.Closes
 	require.Equal(t, want, got)
 
 	c := &recording{result: `{"item":{"id":7,"ufCrm_1":["a"]}}`}
-	data, err := event.Fetch[event.Data](t.Context(), c, d)
+	data, err := event.Fetch[event.Data](t.Context(), c, d, item)
 	require.NoError(t, err)
 	require.JSONEq(t, `{"id":7,"ufCrm_1":["a"]}`, string(data.JSON()))
-	tree, err := event.Fetch[map[string]any](t.Context(), c, d)
+	tree, err := event.Fetch[map[string]any](t.Context(), c, d, item)
 	require.NoError(t, err)
 	require.Equal(t, map[string]any{"id": json.Number("7"), "ufCrm_1": []any{"a"}}, tree)
-	pointer, err := event.Fetch[*fetchedDeal](t.Context(), c, d)
+	pointer, err := event.Fetch[*fetchedDeal](t.Context(), c, d, item)
 	require.NoError(t, err)
 	require.EqualValues(t, 7, pointer.ID)
 }
 
 func TestFetchOfAnotherShape(t *testing.T) {
 	t.Parallel()
-	d := parsed(t, "event=ONCRMDEALUPDATE&data[FIELDS][ID]=7")
+	d := parsed(t, "event=ONCRMDYNAMICITEMUPDATE_147&data[FIELDS][ID]=7")
 	for name, tc := range map[string]struct{ result, path, want string }{
 		"whole":       {`"planted"`, "result.item", "present"},
 		"not wrapped": {`{"ID":"7","TITLE":"planted"}`, "result.item", "present"},
@@ -301,7 +302,7 @@ func TestFetchByID(t *testing.T) {
 	got, err := event.FetchByID[fetchedDeal](t.Context(), c, event.OnCrmDealUpdate, 42)
 	require.NoError(t, err)
 	require.Equal(t, "Boat", got.Title)
-	require.Equal(t, `{"entityTypeId":"2","id":"42"}`, c.params)
+	require.Equal(t, `{"id":"42"}`, c.params)
 
 	for name, tc := range map[string]struct {
 		fetch  func() (fetchedDeal, error)
@@ -321,8 +322,8 @@ func TestFetchByID(t *testing.T) {
 			return event.FetchByID[fetchedDeal](t.Context(), c, event.OnTaskCommentAdd, "8017:3157")
 		}, "task.commentitem.get", `{"TASKID":"8017","ITEMID":"3157"}`},
 		"another method": {func() (fetchedDeal, error) {
-			return event.FetchByID[fetchedDeal](t.Context(), c, event.OnCrmDealUpdate, 42, event.WithMethod("crm.deal.get"))
-		}, "crm.deal.get", `{"id":"42"}`},
+			return event.FetchByID[fetchedDeal](t.Context(), c, event.OnCrmDealUpdate, 42, event.WithMethod("crm.item.get"))
+		}, "crm.item.get", `{"entityTypeId":"2","id":"42"}`},
 		"with a literal": {func() (fetchedDeal, error) {
 			return event.FetchByID[fetchedDeal](t.Context(), &recording{result: `[{"ID":1}]`}, event.OnSonetGroupUpdate, 1)
 		}, "", ""},
@@ -367,7 +368,7 @@ func FuzzFetchResult(f *testing.F) {
 		f.Add(result)
 	}
 	f.Fuzz(func(t *testing.T, result string) {
-		for _, body := range []string{"event=ONCRMDEALUPDATE&data[FIELDS][ID]=7", "event=ONUSERADD&data[ID]=7", "event=ONCRMLEADUPDATE&data[FIELDS][ID]=7"} {
+		for _, body := range []string{"event=ONCRMDEALUPDATE&data[FIELDS][ID]=7", "event=ONUSERADD&data[ID]=7", "event=ONCRMDYNAMICITEMUPDATE_147&data[FIELDS][ID]=7"} {
 			d := parsed(t, body)
 			c := &recording{result: result}
 			_, err := event.Fetch[deal](t.Context(), c, d)

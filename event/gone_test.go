@@ -193,7 +193,7 @@ func TestFetchOfWhatIsNotGone(t *testing.T) {
 			require.NotErrorIs(t, err, other, "%s: %s", tc.method, tc.description)
 		}
 	}
-	p.Once("crm.item.get", eventtest.HTML(404))
+	p.Once("crm.deal.get", eventtest.HTML(404))
 	_, err := event.Fetch[any](t.Context(), c, of["crm.deal.get"])
 	require.ErrorIs(t, err, rest.ErrBadAnswer)
 	require.NotErrorIs(t, err, event.ErrGone, "a page of HTML")
