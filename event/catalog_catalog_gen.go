@@ -3,7 +3,7 @@
 package event
 
 // OnCatalogMeasureAdd: catalogue unit of measure created. It needs the permission catalog. Outgoing
-// webhooks cannot send it. [Fetch] calls catalog.measure.get.
+// webhooks cannot send it. [Fetch] calls catalog.measure.get, which only administrators may call.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/catalog/measure/events/catalog-measure-on-add.html
 var OnCatalogMeasureAdd Descriptor[Object] = documented[Object]("CATALOG.MEASURE.ON.ADD")
@@ -15,13 +15,14 @@ var OnCatalogMeasureAdd Descriptor[Object] = documented[Object]("CATALOG.MEASURE
 var OnCatalogMeasureDelete Descriptor[Object] = documented[Object]("CATALOG.MEASURE.ON.DELETE")
 
 // OnCatalogMeasureUpdate: catalogue unit of measure changed. It needs the permission catalog.
-// Outgoing webhooks cannot send it. [Fetch] calls catalog.measure.get.
+// Outgoing webhooks cannot send it. [Fetch] calls catalog.measure.get, which only administrators
+// may call.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/catalog/measure/events/catalog-measure-on-update.html
 var OnCatalogMeasureUpdate Descriptor[Object] = documented[Object]("CATALOG.MEASURE.ON.UPDATE")
 
 // OnCatalogPriceTypeAdd: catalogue price type created. It needs the permission catalog. Outgoing
-// webhooks cannot send it. [Fetch] calls catalog.priceType.get.
+// webhooks cannot send it. [Fetch] calls catalog.priceType.get, which only administrators may call.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/catalog/price-type/events/catalog-price-type-on-add.html
 var OnCatalogPriceTypeAdd Descriptor[Object] = documented[Object]("CATALOG.PRICE.TYPE.ON.ADD")
@@ -33,7 +34,7 @@ var OnCatalogPriceTypeAdd Descriptor[Object] = documented[Object]("CATALOG.PRICE
 var OnCatalogPriceTypeDelete Descriptor[Object] = documented[Object]("CATALOG.PRICE.TYPE.ON.DELETE")
 
 // OnCatalogPriceTypeUpdate: catalogue price type changed. It needs the permission catalog. Outgoing
-// webhooks cannot send it. [Fetch] calls catalog.priceType.get.
+// webhooks cannot send it. [Fetch] calls catalog.priceType.get, which only administrators may call.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/catalog/price-type/events/catalog-price-type-on-update.html
 var OnCatalogPriceTypeUpdate Descriptor[Object] = documented[Object]("CATALOG.PRICE.TYPE.ON.UPDATE")
@@ -57,7 +58,7 @@ var OnCatalogPriceDelete Descriptor[Object] = documented[Object]("CATALOG.PRICE.
 var OnCatalogPriceUpdate Descriptor[Object] = documented[Object]("CATALOG.PRICE.ON.UPDATE")
 
 // OnCatalogProductAdd: catalogue product created. It needs the permission catalog. Outgoing
-// webhooks cannot send it. [Fetch] calls catalog.product.get.
+// webhooks cannot send it. [Fetch] calls catalog.product.get, which only administrators may call.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/catalog/product/events/catalog-product-on-add.html
 var OnCatalogProductAdd Descriptor[CatalogProduct] = documented[CatalogProduct]("CATALOG.PRODUCT.ON.ADD")
@@ -69,13 +70,14 @@ var OnCatalogProductAdd Descriptor[CatalogProduct] = documented[CatalogProduct](
 var OnCatalogProductDelete Descriptor[CatalogProduct] = documented[CatalogProduct]("CATALOG.PRODUCT.ON.DELETE")
 
 // OnCatalogProductUpdate: catalogue product changed. It needs the permission catalog. Outgoing
-// webhooks cannot send it. [Fetch] calls catalog.product.get.
+// webhooks cannot send it. [Fetch] calls catalog.product.get, which only administrators may call.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/catalog/product/events/catalog-product-on-update.html
 var OnCatalogProductUpdate Descriptor[CatalogProduct] = documented[CatalogProduct]("CATALOG.PRODUCT.ON.UPDATE")
 
 // OnCatalogRoundingAdd: catalogue rounding rule created. It needs the permission catalog. Outgoing
-// webhooks cannot send it. [Fetch] calls catalog.roundingRule.get.
+// webhooks cannot send it. [Fetch] calls catalog.roundingRule.get, which only administrators may
+// call.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/catalog/rounding-rule/events/catalog-rounding-on-add.html
 var OnCatalogRoundingAdd Descriptor[Object] = documented[Object]("CATALOG.ROUNDING.ON.ADD")
@@ -87,7 +89,8 @@ var OnCatalogRoundingAdd Descriptor[Object] = documented[Object]("CATALOG.ROUNDI
 var OnCatalogRoundingDelete Descriptor[Object] = documented[Object]("CATALOG.ROUNDING.ON.DELETE")
 
 // OnCatalogRoundingUpdate: catalogue rounding rule changed. It needs the permission catalog.
-// Outgoing webhooks cannot send it. [Fetch] calls catalog.roundingRule.get.
+// Outgoing webhooks cannot send it. [Fetch] calls catalog.roundingRule.get, which only
+// administrators may call.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/catalog/rounding-rule/events/catalog-rounding-on-update.html
 var OnCatalogRoundingUpdate Descriptor[Object] = documented[Object]("CATALOG.ROUNDING.ON.UPDATE")

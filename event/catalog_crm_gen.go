@@ -2,7 +2,8 @@
 
 package event
 
-// OnCrmCompanyAdd: company created. It needs the permission crm. [Fetch] calls crm.company.get.
+// OnCrmCompanyAdd: company created. It needs the permission crm. [Fetch] calls crm.company.get,
+// whose development has ended; its successor is crm.item.get.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/crm/companies/events/on-crm-company-add.html
 var OnCrmCompanyAdd Descriptor[CRMEntity] = documented[CRMEntity]("ONCRMCOMPANYADD")
@@ -12,7 +13,8 @@ var OnCrmCompanyAdd Descriptor[CRMEntity] = documented[CRMEntity]("ONCRMCOMPANYA
 // Source: https://apidocs.bitrix24.com/api-reference/crm/companies/events/on-crm-company-delete.html
 var OnCrmCompanyDelete Descriptor[CRMEntity] = documented[CRMEntity]("ONCRMCOMPANYDELETE")
 
-// OnCrmCompanyUpdate: company changed. It needs the permission crm. [Fetch] calls crm.company.get.
+// OnCrmCompanyUpdate: company changed. It needs the permission crm. [Fetch] calls crm.company.get,
+// whose development has ended; its successor is crm.item.get.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/crm/companies/events/on-crm-company-update.html
 var OnCrmCompanyUpdate Descriptor[CRMEntity] = documented[CRMEntity]("ONCRMCOMPANYUPDATE")
@@ -40,7 +42,8 @@ var OnCrmCompanyUserFieldSetEnumValues Descriptor[CRMUserField] = documented[CRM
 // Source: https://apidocs.bitrix24.com/api-reference/crm/companies/userfields/events/on-crm-company-user-field-update.html
 var OnCrmCompanyUserFieldUpdate Descriptor[CRMUserField] = documented[CRMUserField]("ONCRMCOMPANYUSERFIELDUPDATE")
 
-// OnCrmContactAdd: contact created. It needs the permission crm. [Fetch] calls crm.contact.get.
+// OnCrmContactAdd: contact created. It needs the permission crm. [Fetch] calls crm.contact.get,
+// whose development has ended; its successor is crm.item.get.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/crm/contacts/events/on-crm-contact-add.html
 var OnCrmContactAdd Descriptor[CRMEntity] = documented[CRMEntity]("ONCRMCONTACTADD")
@@ -50,7 +53,8 @@ var OnCrmContactAdd Descriptor[CRMEntity] = documented[CRMEntity]("ONCRMCONTACTA
 // Source: https://apidocs.bitrix24.com/api-reference/crm/contacts/events/on-crm-contact-delete.html
 var OnCrmContactDelete Descriptor[CRMEntity] = documented[CRMEntity]("ONCRMCONTACTDELETE")
 
-// OnCrmContactUpdate: contact changed. It needs the permission crm. [Fetch] calls crm.contact.get.
+// OnCrmContactUpdate: contact changed. It needs the permission crm. [Fetch] calls crm.contact.get,
+// whose development has ended; its successor is crm.item.get.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/crm/contacts/events/on-crm-contact-update.html
 var OnCrmContactUpdate Descriptor[CRMEntity] = documented[CRMEntity]("ONCRMCONTACTUPDATE")
@@ -95,7 +99,8 @@ var OnCrmCurrencyDelete Descriptor[CRMCurrency] = documented[CRMCurrency]("ONCRM
 // Source: https://apidocs.bitrix24.com/api-reference/crm/currency/events/on-crm-currency-update.html
 var OnCrmCurrencyUpdate Descriptor[CRMCurrency] = documented[CRMCurrency]("ONCRMCURRENCYUPDATE")
 
-// OnCrmDealAdd: deal created. It needs the permission crm. [Fetch] calls crm.deal.get.
+// OnCrmDealAdd: deal created. It needs the permission crm. [Fetch] calls crm.deal.get, whose
+// development has ended; its successor is crm.item.get.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/crm/deals/events/on-crm-deal-add.html
 var OnCrmDealAdd Descriptor[CRMEntity] = documented[CRMEntity]("ONCRMDEALADD")
@@ -106,12 +111,14 @@ var OnCrmDealAdd Descriptor[CRMEntity] = documented[CRMEntity]("ONCRMDEALADD")
 var OnCrmDealDelete Descriptor[CRMEntity] = documented[CRMEntity]("ONCRMDEALDELETE")
 
 // OnCrmDealMoveToCategory: deal moved to another pipeline. It needs the permission crm. Outgoing
-// webhooks cannot send it. [Fetch] calls crm.deal.get.
+// webhooks cannot send it. [Fetch] calls crm.deal.get, whose development has ended; its successor
+// is crm.item.get.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/crm/deals/events/on-crm-deal-move-to-category.html
 var OnCrmDealMoveToCategory Descriptor[CRMDealMove] = documented[CRMDealMove]("ONCRMDEALMOVETOCATEGORY")
 
-// OnCrmDealUpdate: deal changed. It needs the permission crm. [Fetch] calls crm.deal.get.
+// OnCrmDealUpdate: deal changed. It needs the permission crm. [Fetch] calls crm.deal.get, whose
+// development has ended; its successor is crm.item.get.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/crm/deals/events/on-crm-deal-update.html
 var OnCrmDealUpdate Descriptor[CRMEntity] = documented[CRMEntity]("ONCRMDEALUPDATE")
@@ -128,7 +135,7 @@ var OnCrmDealRecurringAdd Descriptor[CRMRecurringDeal] = documented[CRMRecurring
 var OnCrmDealRecurringDelete Descriptor[CRMEntity] = documented[CRMEntity]("ONCRMDEALRECURRINGDELETE")
 
 // OnCrmDealRecurringExpose: deal generated from a recurring template. It needs the permission crm.
-// [Fetch] calls crm.deal.get.
+// [Fetch] calls crm.deal.get, whose development has ended; its successor is crm.item.get.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/crm/deals/recurring-deals/events/on-crm-deal-recurring-expose.html
 var OnCrmDealRecurringExpose Descriptor[CRMRecurringDeal] = documented[CRMRecurringDeal]("ONCRMDEALRECURRINGEXPOSE")
@@ -179,7 +186,8 @@ var OnCrmDocumentGeneratorDocumentDelete Descriptor[CRMDocument] = documented[CR
 // Source: https://apidocs.bitrix24.com/api-reference/crm/document-generator/documents/events/on-crm-document-generator-document-update.html
 var OnCrmDocumentGeneratorDocumentUpdate Descriptor[CRMDocument] = documented[CRMDocument]("ONCRMDOCUMENTGENERATORDOCUMENTUPDATE")
 
-// OnCrmLeadAdd: lead created. It needs the permission crm. [Fetch] calls crm.lead.get.
+// OnCrmLeadAdd: lead created. It needs the permission crm. [Fetch] calls crm.lead.get, whose
+// development has ended; its successor is crm.item.get.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/crm/leads/events/on-crm-lead-add.html
 var OnCrmLeadAdd Descriptor[CRMEntity] = documented[CRMEntity]("ONCRMLEADADD")
@@ -189,7 +197,8 @@ var OnCrmLeadAdd Descriptor[CRMEntity] = documented[CRMEntity]("ONCRMLEADADD")
 // Source: https://apidocs.bitrix24.com/api-reference/crm/leads/events/on-crm-lead-delete.html
 var OnCrmLeadDelete Descriptor[CRMEntity] = documented[CRMEntity]("ONCRMLEADDELETE")
 
-// OnCrmLeadUpdate: lead changed. It needs the permission crm. [Fetch] calls crm.lead.get.
+// OnCrmLeadUpdate: lead changed. It needs the permission crm. [Fetch] calls crm.lead.get, whose
+// development has ended; its successor is crm.item.get.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/crm/leads/events/on-crm-lead-update.html
 var OnCrmLeadUpdate Descriptor[CRMEntity] = documented[CRMEntity]("ONCRMLEADUPDATE")
@@ -218,7 +227,7 @@ var OnCrmLeadUserFieldSetEnumValues Descriptor[CRMUserField] = documented[CRMUse
 var OnCrmLeadUserFieldUpdate Descriptor[CRMUserField] = documented[CRMUserField]("ONCRMLEADUSERFIELDUPDATE")
 
 // OnCrmInvoiceAdd: old-style invoice created. It needs the permission crm. [Fetch] calls
-// crm.invoice.get.
+// crm.invoice.get, whose development has ended.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/crm/outdated/invoice/events-invoice/on-crm-invoice-add.html
 var OnCrmInvoiceAdd Descriptor[CRMEntity] = documented[CRMEntity]("ONCRMINVOICEADD")
@@ -229,7 +238,7 @@ var OnCrmInvoiceAdd Descriptor[CRMEntity] = documented[CRMEntity]("ONCRMINVOICEA
 var OnCrmInvoiceDelete Descriptor[CRMEntity] = documented[CRMEntity]("ONCRMINVOICEDELETE")
 
 // OnCrmInvoiceRecurringAdd: old-style recurring invoice template created. It needs the permission
-// crm. [Fetch] calls crm.invoice.recurring.get.
+// crm. [Fetch] calls crm.invoice.recurring.get, whose development has ended.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/crm/outdated/invoice/events-invoice/on-crm-invoice-recurring-add.html
 var OnCrmInvoiceRecurringAdd Descriptor[CRMRecurringInvoice] = documented[CRMRecurringInvoice]("ONCRMINVOICERECURRINGADD")
@@ -241,31 +250,31 @@ var OnCrmInvoiceRecurringAdd Descriptor[CRMRecurringInvoice] = documented[CRMRec
 var OnCrmInvoiceRecurringDelete Descriptor[CRMEntity] = documented[CRMEntity]("ONCRMINVOICERECURRINGDELETE")
 
 // OnCrmInvoiceRecurringExpose: old-style invoice generated from a recurring template. It needs the
-// permission crm. [Fetch] calls crm.invoice.get.
+// permission crm. [Fetch] calls crm.invoice.get, whose development has ended.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/crm/outdated/invoice/events-invoice/on-crm-invoice-recurring-expose.html
 var OnCrmInvoiceRecurringExpose Descriptor[CRMRecurringInvoice] = documented[CRMRecurringInvoice]("ONCRMINVOICERECURRINGEXPOSE")
 
 // OnCrmInvoiceRecurringUpdate: old-style recurring invoice template changed. It needs the
-// permission crm. [Fetch] calls crm.invoice.recurring.get.
+// permission crm. [Fetch] calls crm.invoice.recurring.get, whose development has ended.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/crm/outdated/invoice/events-invoice/on-crm-invoice-recurring-update.html
 var OnCrmInvoiceRecurringUpdate Descriptor[CRMRecurringInvoice] = documented[CRMRecurringInvoice]("ONCRMINVOICERECURRINGUPDATE")
 
 // OnCrmInvoiceSetStatus: old-style invoice status changed. It needs the permission crm. [Fetch]
-// calls crm.invoice.get.
+// calls crm.invoice.get, whose development has ended.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/crm/outdated/invoice/events-invoice/on-crm-invoice-set-status.html
 var OnCrmInvoiceSetStatus Descriptor[CRMEntity] = documented[CRMEntity]("ONCRMINVOICESETSTATUS")
 
 // OnCrmInvoiceUpdate: old-style invoice changed. It needs the permission crm. [Fetch] calls
-// crm.invoice.get.
+// crm.invoice.get, whose development has ended.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/crm/outdated/invoice/events-invoice/on-crm-invoice-update.html
 var OnCrmInvoiceUpdate Descriptor[CRMEntity] = documented[CRMEntity]("ONCRMINVOICEUPDATE")
 
 // OnCrmInvoiceUserFieldAdd: old-style invoice custom field created. It needs the permission crm.
-// [Fetch] calls crm.invoice.userfield.get.
+// [Fetch] calls crm.invoice.userfield.get, whose development has ended.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/crm/outdated/invoice/events-invoice/on-crm-invoice-user-field-add.html
 var OnCrmInvoiceUserFieldAdd Descriptor[CRMUserField] = documented[CRMUserField]("ONCRMINVOICEUSERFIELDADD")
@@ -276,19 +285,19 @@ var OnCrmInvoiceUserFieldAdd Descriptor[CRMUserField] = documented[CRMUserField]
 var OnCrmInvoiceUserFieldDelete Descriptor[CRMUserField] = documented[CRMUserField]("ONCRMINVOICEUSERFIELDDELETE")
 
 // OnCrmInvoiceUserFieldSetEnumValues: old-style invoice custom field list options changed. It needs
-// the permission crm. [Fetch] calls crm.invoice.userfield.get.
+// the permission crm. [Fetch] calls crm.invoice.userfield.get, whose development has ended.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/crm/outdated/invoice/events-invoice/on-crm-invoice-user-field-set-enum-values.html
 var OnCrmInvoiceUserFieldSetEnumValues Descriptor[CRMUserField] = documented[CRMUserField]("ONCRMINVOICEUSERFIELDSETENUMVALUES")
 
 // OnCrmInvoiceUserFieldUpdate: old-style invoice custom field changed. It needs the permission crm.
-// [Fetch] calls crm.invoice.userfield.get.
+// [Fetch] calls crm.invoice.userfield.get, whose development has ended.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/crm/outdated/invoice/events-invoice/on-crm-invoice-user-field-update.html
 var OnCrmInvoiceUserFieldUpdate Descriptor[CRMUserField] = documented[CRMUserField]("ONCRMINVOICEUSERFIELDUPDATE")
 
 // OnCrmMeasureAdd: old-style CRM measure unit created. It needs the permission crm. [Fetch] calls
-// crm.measure.get.
+// crm.measure.get, whose development has ended; its successor is catalog.measure.get.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/crm/outdated/measure/events/on-crm-measure-add.html
 var OnCrmMeasureAdd Descriptor[CRMEntity] = documented[CRMEntity]("ONCRMMEASUREADD")
@@ -299,13 +308,14 @@ var OnCrmMeasureAdd Descriptor[CRMEntity] = documented[CRMEntity]("ONCRMMEASUREA
 var OnCrmMeasureDelete Descriptor[CRMEntity] = documented[CRMEntity]("ONCRMMEASUREDELETE")
 
 // OnCrmMeasureUpdate: old-style CRM measure unit changed. It needs the permission crm. [Fetch]
-// calls crm.measure.get.
+// calls crm.measure.get, whose development has ended; its successor is catalog.measure.get.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/crm/outdated/measure/events/on-crm-measure-update.html
 var OnCrmMeasureUpdate Descriptor[CRMEntity] = documented[CRMEntity]("ONCRMMEASUREUPDATE")
 
 // OnCrmProductSectionAdd: old-style CRM product section created. It needs the permission crm.
-// [Fetch] calls crm.productsection.get.
+// [Fetch] calls crm.productsection.get, whose development has ended; its successor is
+// catalog.section.get.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/crm/outdated/product-section/events/on-crm-product-section-add.html
 var OnCrmProductSectionAdd Descriptor[CRMEntity] = documented[CRMEntity]("ONCRMPRODUCTSECTIONADD")
@@ -316,13 +326,14 @@ var OnCrmProductSectionAdd Descriptor[CRMEntity] = documented[CRMEntity]("ONCRMP
 var OnCrmProductSectionDelete Descriptor[CRMEntity] = documented[CRMEntity]("ONCRMPRODUCTSECTIONDELETE")
 
 // OnCrmProductSectionUpdate: old-style CRM product section changed. It needs the permission crm.
-// [Fetch] calls crm.productsection.get.
+// [Fetch] calls crm.productsection.get, whose development has ended; its successor is
+// catalog.section.get.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/crm/outdated/product-section/events/on-crm-product-section-update.html
 var OnCrmProductSectionUpdate Descriptor[CRMEntity] = documented[CRMEntity]("ONCRMPRODUCTSECTIONUPDATE")
 
 // OnCrmProductAdd: old-style CRM product created. It needs the permission crm. [Fetch] calls
-// crm.product.get.
+// crm.product.get, whose development has ended; its successor is catalog.product.get.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/crm/outdated/products/events-custom/on-crm-product-add.html
 var OnCrmProductAdd Descriptor[CRMEntity] = documented[CRMEntity]("ONCRMPRODUCTADD")
@@ -333,7 +344,8 @@ var OnCrmProductAdd Descriptor[CRMEntity] = documented[CRMEntity]("ONCRMPRODUCTA
 var OnCrmProductDelete Descriptor[CRMEntity] = documented[CRMEntity]("ONCRMPRODUCTDELETE")
 
 // OnCrmProductPropertyAdd: old-style CRM product property created. It needs the permission crm.
-// [Fetch] calls crm.product.property.get.
+// [Fetch] calls crm.product.property.get, whose development has ended; its successor is
+// catalog.productProperty.get.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/crm/outdated/products/events-custom/on-crm-product-property-add.html
 var OnCrmProductPropertyAdd Descriptor[CRMEntity] = documented[CRMEntity]("ONCRMPRODUCTPROPERTYADD")
@@ -344,18 +356,20 @@ var OnCrmProductPropertyAdd Descriptor[CRMEntity] = documented[CRMEntity]("ONCRM
 var OnCrmProductPropertyDelete Descriptor[CRMEntity] = documented[CRMEntity]("ONCRMPRODUCTPROPERTYDELETE")
 
 // OnCrmProductPropertyUpdate: old-style CRM product property changed. It needs the permission crm.
-// [Fetch] calls crm.product.property.get.
+// [Fetch] calls crm.product.property.get, whose development has ended; its successor is
+// catalog.productProperty.get.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/crm/outdated/products/events-custom/on-crm-product-property-update.html
 var OnCrmProductPropertyUpdate Descriptor[CRMEntity] = documented[CRMEntity]("ONCRMPRODUCTPROPERTYUPDATE")
 
 // OnCrmProductUpdate: old-style CRM product changed. It needs the permission crm. [Fetch] calls
-// crm.product.get.
+// crm.product.get, whose development has ended; its successor is catalog.product.get.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/crm/outdated/products/events-custom/on-crm-product-update.html
 var OnCrmProductUpdate Descriptor[CRMEntity] = documented[CRMEntity]("ONCRMPRODUCTUPDATE")
 
-// OnCrmQuoteAdd: quote created. It needs the permission crm. [Fetch] calls crm.quote.get.
+// OnCrmQuoteAdd: quote created. It needs the permission crm. [Fetch] calls crm.quote.get, whose
+// development has ended; its successor is crm.item.get.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/crm/quote/events/on-crm-quote-add.html
 var OnCrmQuoteAdd Descriptor[CRMEntity] = documented[CRMEntity]("ONCRMQUOTEADD")
@@ -365,7 +379,8 @@ var OnCrmQuoteAdd Descriptor[CRMEntity] = documented[CRMEntity]("ONCRMQUOTEADD")
 // Source: https://apidocs.bitrix24.com/api-reference/crm/quote/events/on-crm-quote-delete.html
 var OnCrmQuoteDelete Descriptor[CRMEntity] = documented[CRMEntity]("ONCRMQUOTEDELETE")
 
-// OnCrmQuoteUpdate: quote changed. It needs the permission crm. [Fetch] calls crm.quote.get.
+// OnCrmQuoteUpdate: quote changed. It needs the permission crm. [Fetch] calls crm.quote.get, whose
+// development has ended; its successor is crm.item.get.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/crm/quote/events/on-crm-quote-update.html
 var OnCrmQuoteUpdate Descriptor[CRMEntity] = documented[CRMEntity]("ONCRMQUOTEUPDATE")
@@ -561,7 +576,7 @@ var OnCrmTypeDelete Descriptor[CRMEntity] = documented[CRMEntity]("ONCRMTYPEDELE
 var OnCrmTypeUpdate Descriptor[CRMEntity] = documented[CRMEntity]("ONCRMTYPEUPDATE")
 
 // OnCrmTypeUserFieldAdd: smart-process custom field created. It needs the permission crm. [Fetch]
-// calls userfieldconfig.get.
+// calls userfieldconfig.get, with the scope userfieldconfig as well.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/crm/universal/userfieldconfig/events/on-crm-type-user-field-add.html
 var OnCrmTypeUserFieldAdd Descriptor[CRMUserField] = documented[CRMUserField]("ONCRMTYPEUSERFIELDADD")
@@ -572,13 +587,13 @@ var OnCrmTypeUserFieldAdd Descriptor[CRMUserField] = documented[CRMUserField]("O
 var OnCrmTypeUserFieldDelete Descriptor[CRMUserField] = documented[CRMUserField]("ONCRMTYPEUSERFIELDDELETE")
 
 // OnCrmTypeUserFieldSetEnumValues: smart-process custom field list options changed. It needs the
-// permission crm. [Fetch] calls userfieldconfig.get.
+// permission crm. [Fetch] calls userfieldconfig.get, with the scope userfieldconfig as well.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/crm/universal/userfieldconfig/events/on-crm-type-user-field-set-enum-values.html
 var OnCrmTypeUserFieldSetEnumValues Descriptor[CRMUserField] = documented[CRMUserField]("ONCRMTYPEUSERFIELDSETENUMVALUES")
 
 // OnCrmTypeUserFieldUpdate: smart-process custom field changed. It needs the permission crm.
-// [Fetch] calls userfieldconfig.get.
+// [Fetch] calls userfieldconfig.get, with the scope userfieldconfig as well.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/crm/universal/userfieldconfig/events/on-crm-type-user-field-update.html
 var OnCrmTypeUserFieldUpdate Descriptor[CRMUserField] = documented[CRMUserField]("ONCRMTYPEUSERFIELDUPDATE")

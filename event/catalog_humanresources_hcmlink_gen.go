@@ -3,31 +3,36 @@
 package event
 
 // OnHumanResourcesHcmLinkEmployeeListMapped: portal users were matched to HR persons. It needs the
-// permission humanresources.hcmlink. [Fetch] calls humanresources.hcmlink.job.status.get.
+// permission humanresources.hcmlink. [Fetch] calls humanresources.hcmlink.job.status.get, which
+// only administrators may call.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/sign/hcm-link/index.html
 var OnHumanResourcesHcmLinkEmployeeListMapped Descriptor[HCMLinkJob] = documented[HCMLinkJob]("ONHUMANRESOURCESHCMLINKEMPLOYEELISTMAPPED")
 
 // OnHumanResourcesHcmLinkEmployeeListRequested: portal asks the app for the HR employee list. It
-// needs the permission humanresources.hcmlink. [Fetch] calls humanresources.hcmlink.job.status.get.
+// needs the permission humanresources.hcmlink. [Fetch] calls humanresources.hcmlink.job.status.get,
+// which only administrators may call.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/sign/hcm-link/index.html
 var OnHumanResourcesHcmLinkEmployeeListRequested Descriptor[HCMLinkJob] = documented[HCMLinkJob]("ONHUMANRESOURCESHCMLINKEMPLOYEELISTREQUESTED")
 
 // OnHumanResourcesHcmLinkFieldValueRequested: portal asks for HR field values. It needs the
-// permission humanresources.hcmlink. [Fetch] calls humanresources.hcmlink.job.status.get.
+// permission humanresources.hcmlink. [Fetch] calls humanresources.hcmlink.job.status.get, which
+// only administrators may call.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/sign/hcm-link/index.html
 var OnHumanResourcesHcmLinkFieldValueRequested Descriptor[HCMLinkJob] = documented[HCMLinkJob]("ONHUMANRESOURCESHCMLINKFIELDVALUEREQUESTED")
 
 // OnHumanResourcesHcmLinkPinRequested: portal asks for employee PIN data. It needs the permission
-// humanresources.hcmlink. [Fetch] calls humanresources.hcmlink.job.status.get.
+// humanresources.hcmlink. [Fetch] calls humanresources.hcmlink.job.status.get, which only
+// administrators may call.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/sign/hcm-link/index.html
 var OnHumanResourcesHcmLinkPinRequested Descriptor[HCMLinkJob] = documented[HCMLinkJob]("ONHUMANRESOURCESHCMLINKPINREQUESTED")
 
 // OnHumanResourcesHcmLinkSalaryVacationRequested: portal asks for payroll and vacation data. It
-// needs the permission humanresources.hcmlink. [Fetch] calls humanresources.hcmlink.job.status.get.
+// needs the permission humanresources.hcmlink. [Fetch] calls humanresources.hcmlink.job.status.get,
+// which only administrators may call.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/sign/hcm-link/index.html
 var OnHumanResourcesHcmLinkSalaryVacationRequested Descriptor[HCMLinkJob] = documented[HCMLinkJob]("ONHUMANRESOURCESHCMLINKSALARYVACATIONREQUESTED")

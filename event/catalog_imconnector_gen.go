@@ -3,13 +3,15 @@
 package event
 
 // OnImConnectorDialogFinish: connector dialog closed. It needs the permission imconnector. Outgoing
-// webhooks cannot send it. [Fetch] calls imopenlines.dialog.get.
+// webhooks cannot send it. [Fetch] calls imopenlines.dialog.get, with the scope imopenlines as
+// well.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/imopenlines/imconnector/events/on-im-connector-dialog-finish.html
 var OnImConnectorDialogFinish Descriptor[ConnectorDialogs] = documented[ConnectorDialogs]("ONIMCONNECTORDIALOGFINISH")
 
 // OnImConnectorDialogStart: connector dialog opened. It needs the permission imconnector. Outgoing
-// webhooks cannot send it. [Fetch] calls imopenlines.dialog.get.
+// webhooks cannot send it. [Fetch] calls imopenlines.dialog.get, with the scope imopenlines as
+// well.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/imopenlines/imconnector/events/on-im-connector-dialog-start.html
 var OnImConnectorDialogStart Descriptor[ConnectorDialogs] = documented[ConnectorDialogs]("ONIMCONNECTORDIALOGSTART")

@@ -7,7 +7,8 @@ package event
 // Source: https://apidocs.bitrix24.com/api-reference/sale/events/on-order-deleted.html
 var OnOrderDeleted Descriptor[Object] = documented[Object]("ONORDERDELETED")
 
-// OnOrderEntitySaved: order saved. It needs the permission sale. [Fetch] calls sale.order.get.
+// OnOrderEntitySaved: order saved. It needs the permission sale. [Fetch] calls sale.order.get,
+// which only administrators may call.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/sale/events/on-order-entity-saved.html
 var OnOrderEntitySaved Descriptor[Object] = documented[Object]("ONORDERENTITYSAVED")
@@ -18,7 +19,7 @@ var OnOrderEntitySaved Descriptor[Object] = documented[Object]("ONORDERENTITYSAV
 var OnPaymentDeleted Descriptor[Object] = documented[Object]("ONPAYMENTDELETED")
 
 // OnPaymentEntitySaved: order payment saved. It needs the permission sale. [Fetch] calls
-// sale.payment.get.
+// sale.payment.get, which only administrators may call.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/sale/events/on-payment-entity-saved.html
 var OnPaymentEntitySaved Descriptor[Object] = documented[Object]("ONPAYMENTENTITYSAVED")
@@ -29,7 +30,7 @@ var OnPaymentEntitySaved Descriptor[Object] = documented[Object]("ONPAYMENTENTIT
 var OnPropertyValueDeleted Descriptor[Object] = documented[Object]("ONPROPERTYVALUEDELETED")
 
 // OnPropertyValueEntitySaved: order property value saved. It needs the permission sale. [Fetch]
-// calls sale.propertyvalue.get.
+// calls sale.propertyvalue.get, which only administrators may call.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/sale/events/on-property-value-entity-saved.html
 var OnPropertyValueEntitySaved Descriptor[Object] = documented[Object]("ONPROPERTYVALUEENTITYSAVED")
@@ -40,7 +41,7 @@ var OnPropertyValueEntitySaved Descriptor[Object] = documented[Object]("ONPROPER
 var OnSaleBeforeOrderDelete Descriptor[SaleOrder] = documented[SaleOrder]("ONSALEBEFOREORDERDELETE")
 
 // OnSaleOrderSaved: order save finished. It needs the permission sale. [Fetch] calls
-// sale.order.get.
+// sale.order.get, which only administrators may call.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/sale/events/on-sale-order-saved.html
 var OnSaleOrderSaved Descriptor[SaleOrder] = documented[SaleOrder]("ONSALEORDERSAVED")
@@ -51,7 +52,7 @@ var OnSaleOrderSaved Descriptor[SaleOrder] = documented[SaleOrder]("ONSALEORDERS
 var OnShipmentDeleted Descriptor[Object] = documented[Object]("ONSHIPMENTDELETED")
 
 // OnShipmentEntitySaved: order shipment saved. It needs the permission sale. [Fetch] calls
-// sale.shipment.get.
+// sale.shipment.get, which only administrators may call.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/sale/events/on-shipment-entity-saved.html
 var OnShipmentEntitySaved Descriptor[Object] = documented[Object]("ONSHIPMENTENTITYSAVED")

@@ -3,19 +3,22 @@
 package event
 
 // OnSignB2eDocumentStatusChanged: HR e-sign document status changed. It needs the permission
-// sign.b2e. Outgoing webhooks cannot send it. [Fetch] calls sign.b2e.document.get.
+// sign.b2e. Outgoing webhooks cannot send it. [Fetch] calls sign.b2e.document.get, with the scope
+// crm as well.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/sign/events/on-sign-b2e-document-status-changed.html
 var OnSignB2eDocumentStatusChanged Descriptor[SignDocumentStatus] = documented[SignDocumentStatus]("ONSIGNB2EDOCUMENTSTATUSCHANGED")
 
 // OnSignB2eMemberStatusChanged: HR e-sign participant status changed. It needs the permission
-// sign.b2e. Outgoing webhooks cannot send it. [Fetch] calls sign.b2e.document.get.
+// sign.b2e. Outgoing webhooks cannot send it. [Fetch] calls sign.b2e.document.get, with the scope
+// crm as well.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/sign/events/on-sign-b2e-member-status-changed.html
 var OnSignB2eMemberStatusChanged Descriptor[SignMemberStatus] = documented[SignMemberStatus]("ONSIGNB2EMEMBERSTATUSCHANGED")
 
 // OnSignHcmLinkB2eDocumentSigned: HCM Link document signed. It needs the permission sign.b2e.
-// Outgoing webhooks cannot send it. [Fetch] calls sign.b2e.hcmlink.document.get.
+// Outgoing webhooks cannot send it. [Fetch] calls sign.b2e.hcmlink.document.get, which only
+// administrators may call.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/sign/events/on-sign-hcm-link-b2e-document-signed.html
 var OnSignHcmLinkB2eDocumentSigned Descriptor[SignedDocument] = documented[SignedDocument]("ONSIGNHCMLINKB2EDOCUMENTSIGNED")

@@ -4,7 +4,7 @@ package event
 
 // OnTaskCommentAdd: task comment created. It needs the permission task. A comment of the new task
 // card has the ID 0 and a message ID; no method of the task scope reads it. [Fetch] calls
-// task.commentitem.get.
+// task.commentitem.get, whose development has ended.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/tasks/comment-item/events-comment/on-task-comment-add.html
 var OnTaskCommentAdd Descriptor[TaskComment] = documented[TaskComment]("ONTASKCOMMENTADD")
@@ -16,7 +16,8 @@ var OnTaskCommentAdd Descriptor[TaskComment] = documented[TaskComment]("ONTASKCO
 var OnTaskCommentDelete Descriptor[TaskComment] = documented[TaskComment]("ONTASKCOMMENTDELETE")
 
 // OnTaskCommentUpdate: task comment changed. It needs the permission task. It does not fire for the
-// new task card (tasks 25.700.0 and later). [Fetch] calls task.commentitem.get.
+// new task card (tasks 25.700.0 and later). [Fetch] calls task.commentitem.get, whose development
+// has ended.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/tasks/comment-item/events-comment/on-task-comment-update.html
 var OnTaskCommentUpdate Descriptor[TaskComment] = documented[TaskComment]("ONTASKCOMMENTUPDATE")

@@ -202,7 +202,7 @@ func TestFactsAreNotMerged(t *testing.T) {
 	for info := range event.Catalog() {
 		distinct[info.Name] = !info.Coalescable
 	}
-	for _, name := range strings.Fields(`ONIMBOTV2COMMANDADD ONIMBOTV2CONTEXTGET ONIMBOTV2JOINCHAT ONIMBOTV2MESSAGEADD
+	for name := range strings.FieldsSeq(`ONIMBOTV2COMMANDADD ONIMBOTV2CONTEXTGET ONIMBOTV2JOINCHAT ONIMBOTV2MESSAGEADD
 		ONIMBOTV2MESSAGEDELETE ONIMBOTV2MESSAGEUPDATE ONIMBOTV2REACTIONCHANGE ONIMBOTJOINCHAT ONIMBOTCONTEXTGET ONIMCOMMANDADD
 		ONIMBOTMESSAGEADD ONIMBOTMESSAGEDELETE ONIMBOTMESSAGEUPDATE ONIMCONNECTORDIALOGFINISH ONIMCONNECTORDIALOGSTART
 		ONIMCONNECTORMESSAGEADD ONIMCONNECTORMESSAGEDELETE ONIMCONNECTORMESSAGEUPDATE ONOPENLINEMESSAGEADD
@@ -250,10 +250,10 @@ func TestDeletionsAreAboutTheSameObject(t *testing.T) {
 	require.Equal(t, kinds["ONORDERENTITYSAVED"], kinds["ONSALEORDERSAVED"])
 	require.Equal(t, kinds["ONORDERENTITYSAVED"], kinds["ONSALEBEFOREORDERDELETE"])
 	require.Equal(t, kinds["ONCRMACTIVITYUPDATE"], kinds["ONCRMTIMELINEITEMACTION"])
-	for _, name := range strings.Fields("ONIMBOTMESSAGEDELETE ONIMBOTV2MESSAGEDELETE ONIMV2MESSAGEDELETE") {
+	for name := range strings.FieldsSeq("ONIMBOTMESSAGEDELETE ONIMBOTV2MESSAGEDELETE ONIMV2MESSAGEDELETE") {
 		require.Equal(t, "im.message in im.chat", kinds[name], "a deletion is about the message, not about its chat")
 	}
-	for _, name := range strings.Fields("ONIMCONNECTORMESSAGEDELETE ONOPENLINEMESSAGEDELETE") {
+	for name := range strings.FieldsSeq("ONIMCONNECTORMESSAGEDELETE ONOPENLINEMESSAGEDELETE") {
 		require.Equal(t, "im.message in imopenlines.chat", kinds[name])
 	}
 }
@@ -265,7 +265,7 @@ func TestLanesStay(t *testing.T) {
 	for _, e := range readCatalog(t) {
 		kinds[delivered(t, e).Lane().Kind]++
 	}
-	for _, kind := range strings.Fields(`app booking.v1.booking calendar.event catalog.product crm.activity crm.address crm.company crm.contact
+	for _, kind := range strings.FieldsSeq(`app booking.v1.booking calendar.event catalog.product crm.activity crm.address crm.company crm.contact
 		crm.deal crm.deal.recurring crm.deal.userfield crm.documentgenerator.document crm.invoice crm.item crm.lead crm.product
 		crm.quote crm.timeline.comment crm.type event.offline humanresources.hcmlink.job im.chat imbot.bot imbot.v2.Bot
 		imconnector.status imopenlines.chat imopenlines.config log.blogpost sale.order sign.b2e.document

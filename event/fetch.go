@@ -57,8 +57,8 @@ type FetchParam struct {
 // firstOfList is the Result of a method that returns a list.
 const firstOfList = "[0]"
 
-// with returns the method with parameters.
-func (m FetchMethod) with(params ...FetchParam) FetchMethod {
+// call returns the method with parameters.
+func call(m FetchMethod, params ...FetchParam) FetchMethod {
 	m.Params = params
 	return m
 }
@@ -148,7 +148,7 @@ func (d *Delivery) fetchCall(name string) (fetchCall, error) {
 	case info.Deletion:
 		return fetchCall{}, fmt.Errorf("%w: %s means so", ErrGone, info.Name)
 	}
-	call, err := info.fetchCall(d.Name, name)
+	call, err := newCall(info, d.Name, name)
 	if err != nil {
 		return fetchCall{}, err
 	}
@@ -178,7 +178,7 @@ func (m *FetchMethod) lastPath() string {
 
 // nothingToFetch returns the error for a delivery whose data lack a parameter, or have 0 for the ID of the object.
 func (d *Delivery) nothingToFetch(info *Info, path string, zero bool) error {
-	if message := info.chatMessageIn(d); message != "" {
+	if message := chatMessageIn(d, info); message != "" {
 		return finally("%w: %s: a comment of the new task card has no ID and is message %s of the task's chat; "+
 			"im.dialog.messages.get reads it, with the scope im and CHAT_ID of tasks.task.get", ErrUnknown, d.Name, message)
 	}
@@ -190,30 +190,31 @@ func (d *Delivery) nothingToFetch(info *Info, path string, zero bool) error {
 }
 
 // chatMessageIn returns the ID of the chat message that stands in for an object with the ID 0.
-func (i *Info) chatMessageIn(d *Delivery) string {
-	if i.chatMessage == "" {
+func chatMessageIn(d *Delivery, info *Info) string {
+	if info.chatMessage == "" {
 		return ""
 	}
-	id, err := strconv.ParseUint(parsePath(i.chatMessage).find(d.Data.v, ""), 10, 64)
+	id, err := strconv.ParseUint(parsePath(info.chatMessage).find(d.Data.v, ""), 10, 64)
 	if err != nil || id == 0 {
 		return ""
 	}
 	return strconv.FormatUint(id, 10)
 }
 
-// fetchCall returns the call of one of the event's methods, the first if method is empty, without parameters.
-func (i *Info) fetchCall(event, method string) (fetchCall, error) {
-	if len(i.Fetch) == 0 {
+// newCall returns the call of one of an event's methods, the first if method is empty, without parameters. event is the
+// name as it arrived, which a template does not have.
+func newCall(info *Info, event, method string) (fetchCall, error) {
+	if len(info.Fetch) == 0 {
 		return fetchCall{}, finally("%w: no fetch method for %s", ErrUnknown, event)
 	}
 	at := 0
 	if method != "" {
-		at = slices.IndexFunc(i.Fetch, func(m FetchMethod) bool { return m.Name == method })
+		at = slices.IndexFunc(info.Fetch, func(m FetchMethod) bool { return m.Name == method })
 	}
 	if at < 0 {
 		return fetchCall{}, finally("%w: %s is no fetch method for %s", ErrUnknown, method, event)
 	}
-	return fetchCall{event: event, method: &i.Fetch[at]}, nil
+	return fetchCall{event: event, method: &info.Fetch[at]}, nil
 }
 
 // Fetch calls the method that returns the object a delivery is about, and decodes the object into a T.
@@ -310,7 +311,7 @@ func callByID(name, method, id string) (fetchCall, error) {
 	if info == nil {
 		return fetchCall{}, finally("%w: no fetch method for %s", ErrUnknown, name)
 	}
-	call, err := info.fetchCall(name, method)
+	call, err := newCall(info, name, method)
 	if err != nil {
 		return fetchCall{}, err
 	}

@@ -302,7 +302,7 @@ func TestFetchByID(t *testing.T) {
 	got, err := event.FetchByID[fetchedDeal](t.Context(), c, event.OnCrmDealUpdate, 42)
 	require.NoError(t, err)
 	require.Equal(t, "Boat", got.Title)
-	require.Equal(t, `{"id":"42"}`, c.params)
+	require.JSONEq(t, `{"id":"42"}`, c.params)
 
 	for name, tc := range map[string]struct {
 		fetch  func() (fetchedDeal, error)

@@ -110,7 +110,7 @@ func TestFetchOfWhatIsGone(t *testing.T) {
 			p.Once(tc.method, eventtest.Fail(400, tc.code, tc.description))
 			got, err := event.Fetch[map[string]any](t.Context(), caller, of[tc.method], event.WithMethod(tc.method))
 			require.ErrorIs(t, err, tc.want, "%s by a %s: %s %s", tc.method, name, tc.code, tc.description)
-			require.Equal(t, tc.want == event.ErrGone, errors.Is(err, event.ErrGone))
+			require.Equal(t, errors.Is(tc.want, event.ErrGone), errors.Is(err, event.ErrGone))
 			require.Nil(t, got)
 			var refusal *rest.Error
 			require.ErrorAs(t, err, &refusal, "what the portal said is still there")

@@ -63,7 +63,8 @@ func (p Params) add(name string, value any) Params {
 	}
 	for i := range p {
 		if members, ok := p[i].Value.(Params); ok && p[i].Name == group {
-			p[i].Value = append(members, Param{Name: inner, Value: value})
+			members = append(members, Param{Name: inner, Value: value})
+			p[i].Value = members
 			return p
 		}
 	}

@@ -60,7 +60,7 @@ func generate(doc []byte) (map[string][]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	all, err := describe(s.Events)
+	all, err := describe(s)
 	if err != nil {
 		return nil, err
 	}

@@ -114,6 +114,7 @@ func TestParametersKeepTheirOrder(t *testing.T) {
 	var p pairs
 	require.NoError(t, json.Unmarshal([]byte(`{"z":"A","a":"literal:b","m":"C.[].d"}`), &p))
 	require.Equal(t, pairs{{"z", "A"}, {"a", "literal:b"}, {"m", "C.[].d"}}, p)
-	require.Equal(t, `FetchParam{Name: "z", Path: "A"}, FetchParam{Name: "a", Literal: "b"}, FetchParam{Name: "m", Path: "C.[].d"}`,
-		fetch{Params: p}.params())
+	require.Equal(t, []string{
+		`FetchParam{Name: "z", Path: "A"}`, `FetchParam{Name: "a", Literal: "b"}`, `FetchParam{Name: "m", Path: "C.[].d"}`,
+	}, fetch{Params: p}.params())
 }

@@ -13,6 +13,7 @@ const pages = "api-reference/"
 type descriptor struct {
 	entry
 
+	methods  map[string]method
 	variable string // such as OnCrmDealAdd
 	payload  string // Go type of the payload
 	title    string
@@ -24,11 +25,11 @@ type descriptor struct {
 }
 
 // describe works out what the catalogue does not say outright.
-func describe(entries []entry) ([]descriptor, error) {
-	all := make([]descriptor, 0, len(entries))
+func describe(s source) ([]descriptor, error) {
+	all := make([]descriptor, 0, len(s.Events))
 	taken := make(map[string]string)
-	for _, e := range entries {
-		d := descriptor{entry: e, variable: variable(e), payload: payload(e), title: title(e), deletion: deletion(e.Name)}
+	for _, e := range s.Events {
+		d := descriptor{entry: e, methods: s.Methods, variable: variable(e), payload: payload(e), title: title(e), deletion: deletion(e.Name)}
 		if d.payload == "" {
 			return nil, fmt.Errorf("%s: no payload type for shape %q", e.Name, e.Shape)
 		}

@@ -144,7 +144,7 @@ func (d descriptor) info(b *bytes.Buffer) {
 	if len(d.Fetch) > 0 {
 		var calls strings.Builder
 		for _, c := range d.Fetch {
-			fmt.Fprintf(&calls, "\n\t\t\t\tby[%q].with(%s),", c.Method, c.params())
+			fmt.Fprintf(&calls, "\n\t\t\t\tcall(%s),", strings.Join(append([]string{fmt.Sprintf("by[%q]", c.Method)}, c.params()...), ", "))
 		}
 		f.set("Fetch", "[]FetchMethod{"+calls.String()+"\n\t\t\t}")
 	}
@@ -173,7 +173,7 @@ func (o object) call() string {
 	return "objectAt(" + quoted(append([]string{o.Kind}, o.ID...)) + ")"
 }
 
-func (c fetch) params() string {
+func (c fetch) params() []string {
 	parts := make([]string, len(c.Params))
 	for i, p := range c.Params {
 		if value, ok := strings.CutPrefix(p.value, literal); ok {
@@ -182,7 +182,7 @@ func (c fetch) params() string {
 			parts[i] = fmt.Sprintf("FetchParam{Name: %q, Path: %q}", p.name, p.value)
 		}
 	}
-	return strings.Join(parts, ", ")
+	return parts
 }
 
 // descriptors declares the variables of one scope, and functions for templates. Each has a declaration of its own with its type
@@ -204,10 +204,30 @@ func descriptors(all []descriptor) string {
 func (d descriptor) comment(b *bytes.Buffer, first string) {
 	sentences := append([]string{first, "It needs " + permission(d.Scope) + "."}, d.remarks()...)
 	if len(d.Fetch) > 0 {
-		sentences = append(sentences, "[Fetch] calls "+d.Fetch[0].Method+".")
+		sentences = append(sentences, d.fetchSentence())
 	}
 	comment(b, strings.Join(sentences, " "))
 	b.WriteString("//\n// Source: https://apidocs.bitrix24.com/" + pages + d.page + "\n")
+}
+
+// fetchSentence says which method Fetch calls, and what it needs besides the event.
+func (d descriptor) fetchSentence() string {
+	name := d.Fetch[0].Method
+	m := d.methods[name]
+	text := "[Fetch] calls " + name
+	if m.Admin {
+		text += ", which only administrators may call"
+	}
+	if other := slices.DeleteFunc(slices.Clone(m.Scopes), func(s string) bool { return s == d.Scope }); len(other) > 0 {
+		text += ", with the scope " + strings.Join(other, " and ") + " as well"
+	}
+	if m.Halted {
+		text += ", whose development has ended"
+		if m.Successor != "" {
+			text += "; its successor is " + m.Successor
+		}
+	}
+	return text + "."
 }
 
 // width is the longest line of a comment.
