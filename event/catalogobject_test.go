@@ -265,7 +265,7 @@ func TestLanesStay(t *testing.T) {
 	for _, e := range readCatalog(t) {
 		kinds[delivered(t, e).Lane().Kind]++
 	}
-	for _, kind := range strings.FieldsSeq(`app booking.v1.booking calendar.event catalog.product crm.activity crm.address crm.company crm.contact
+	for kind := range strings.FieldsSeq(`app booking.v1.booking calendar.event catalog.product crm.activity crm.address crm.company crm.contact
 		crm.deal crm.deal.recurring crm.deal.userfield crm.documentgenerator.document crm.invoice crm.item crm.lead crm.product
 		crm.quote crm.timeline.comment crm.type event.offline humanresources.hcmlink.job im.chat imbot.bot imbot.v2.Bot
 		imconnector.status imopenlines.chat imopenlines.config log.blogpost sale.order sign.b2e.document
