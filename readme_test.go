@@ -2,6 +2,7 @@ package b24events_test
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -35,6 +36,22 @@ func TestReadmeCodeIsTested(t *testing.T) {
 	for _, b := range blocks {
 		require.Contains(t, string(code), strings.TrimSpace(b[1]), "copy the README's block from example_test.go")
 	}
+}
+
+// TestReadmeCountsTheCatalogue holds the README's numbers of events to the catalogue.
+func TestReadmeCountsTheCatalogue(t *testing.T) {
+	t.Parallel()
+	names, templates := 0, 0
+	for info := range event.Catalog() {
+		if strings.HasSuffix(info.Name, "_{TYPEID}") {
+			templates++
+		} else {
+			names++
+		}
+	}
+	readme, err := os.ReadFile("README.md")
+	require.NoError(t, err)
+	require.Contains(t, string(readme), fmt.Sprintf("%d names and %d name templates", names, templates))
 }
 
 // TestServe runs the README's way of serving: whatever was acknowledged before the end has been handled when it returns.

@@ -3,7 +3,6 @@ package event
 import (
 	"fmt"
 	"reflect"
-	"strings"
 	"time"
 
 	"github.com/b24events/b24events/internal/phpform"
@@ -65,19 +64,20 @@ func decodeLenient(of *Delivery, v phpform.Value, dst any) ([]Misfit, error) {
 // The ID of the event's object must be there and fit.
 func (d *Delivery) decode(payload any, info *Info) ([]Misfit, error) {
 	misfits, err := decodeLenient(d, d.Data.v, payload)
-	if err != nil || info == nil {
+	if err != nil || info == nil || len(info.entity) == 0 {
 		return misfits, d.in(err)
 	}
-	for _, path := range info.entityID {
-		for _, m := range misfits {
-			if m.at(path) {
-				return misfits, d.in(mismatch(m.Path, m.Want))
-			}
+	for i := range misfits {
+		if m := &misfits[i]; m.namesOneOf(info.entity) {
+			return misfits, d.in(mismatch(m.Path, m.Want))
 		}
-		if lookupPath(d.Data.v, path) == "" {
-			first, _, _ := strings.Cut(path, "|")
-			return misfits, d.in(mismatch(below(first), "present"))
-		}
+	}
+	number := ""
+	if d.Name != info.Name {
+		_, number = find(d.Name)
+	}
+	if firstObject(info.entity, d.Data.v, number) == (Entity{}) {
+		return misfits, d.in(mismatch(info.entity[0].where(), "present"))
 	}
 	return misfits, nil
 }
@@ -88,14 +88,6 @@ func (d *Delivery) strict(misfits []Misfit, err error) error {
 		return d.in(mismatch(misfits[0].Path, misfits[0].Want))
 	}
 	return err
-}
-
-// below returns a path of the catalogue as errors print it.
-func below(path string) string {
-	if path == "." {
-		return "data"
-	}
-	return "data." + path
 }
 
 func mismatch(path, want string) error { return &DecodeError{Path: path, Want: want} }

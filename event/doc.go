@@ -79,6 +79,8 @@
 //	ErrForbidden    a verifier's answer: not authentic
 //	ErrUnknown      the catalogue has no such event, or no method to fetch its object
 //	ErrGone         the object to fetch was deleted
+//	ErrNotVisible   the object to fetch was deleted, or the token may not see it
+//	*ScopeError     the application lacks a scope that the fetch needs
 //	*PanicError     a handler panicked
 //
 // Handlers steer the queue that runs them with [Drop] and [Retry].

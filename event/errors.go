@@ -134,7 +134,8 @@ func Retry(err error, after time.Duration) error {
 // that was made by [Drop] or [Retry] asks for just that. Without either, an error is [Dropped] when
 // no retry can help:
 //
-//   - the payload does not fit its type ([ErrMalformed]), or the object is gone ([ErrGone])
+//   - the payload does not fit its type ([ErrMalformed])
+//   - the object is gone ([ErrGone]), or perhaps only not visible ([ErrNotVisible])
 //   - the catalogue has no such event or method ([ErrUnknown]), or no handler took the event
 //     ([ErrUnhandled])
 //   - the handler panicked ([PanicError])
@@ -187,7 +188,7 @@ func outcomeOfAll(errs []error) (all Outcome, longest time.Duration) {
 func isFinal(err error) bool {
 	switch e := err.(type) { //nolint:errorlint // OutcomeOf unwraps
 	case Error:
-		return e == ErrMalformed || e == ErrGone || e == ErrUnknown || e == ErrUnhandled
+		return e == ErrMalformed || e == ErrGone || e == ErrNotVisible || e == ErrUnknown || e == ErrUnhandled
 	case *DecodeError, *PanicError:
 		return true
 	case *causeError:

@@ -17,14 +17,32 @@ type Misfit struct {
 	Want string // what the field takes, such as "a number of 64 bits"
 }
 
-// at reports whether the misfit stands at one of the alternatives of a path of the catalogue.
-func (m *Misfit) at(alternatives string) bool {
-	for path := range strings.SplitSeq(alternatives, "|") {
-		if strings.EqualFold(m.Path, below(path)) {
-			return true
+// namesOneOf reports whether the misfit is at a place that names one of the objects.
+func (m *Misfit) namesOneOf(objects []object) bool {
+	for i := range objects {
+		for _, id := range objects[i].id {
+			if slices.ContainsFunc(id, func(at place) bool { return !at.number && at.is(m.Path) }) {
+				return true
+			}
 		}
 	}
 	return false
+}
+
+// is reports whether an error names the place by this path.
+func (at place) is(path string) bool {
+	keys := strings.Split(path, ".")
+	return len(keys) == 1+len(at.keys) && slices.EqualFunc(keys[1:], at.keys, func(key, want string) bool {
+		return want == "[]" || strings.EqualFold(key, want)
+	})
+}
+
+// where returns the first place of the object's ID, as errors name it.
+func (o *object) where() string {
+	if len(o.id) == 0 || len(o.id[0]) == 0 || o.id[0][0].number {
+		return "data"
+	}
+	return strings.Join(append([]string{"data"}, o.id[0][0].keys...), ".")
 }
 
 func misfitsOf(report *values.Report, root string) []Misfit {
