@@ -70,7 +70,7 @@ type Auth struct {
 	UserID           int64  // whose token it is; 0 where unknown
 }
 
-// Entity names the object that an event is about, for ordering, coalescing and display.
+// Entity names an object of a portal: see [Delivery.Entity], [Delivery.Lane] and [Delivery.CoalesceKey].
 type Entity struct {
 	Kind string `json:"kind"` // REST-style name, such as crm.deal; empty where the event names no object
 	ID   string `json:"id"`
