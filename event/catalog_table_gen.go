@@ -14,7 +14,7 @@ func documentedEvents() []Info {
 			Scope: "basic",
 			Doc:   docs + "common/events/on-app-install.html",
 			Fetch: []FetchMethod{
-				call(by["app.info"]),
+				withParams(by["app.info"]),
 			},
 			PlatformBound: true,
 			Remarks:       []string{"Outgoing webhooks cannot send it."},
@@ -36,7 +36,7 @@ func documentedEvents() []Info {
 			Scope: "basic",
 			Doc:   docs + "common/events/on-app-payment.html",
 			Fetch: []FetchMethod{
-				call(by["app.info"]),
+				withParams(by["app.info"]),
 			},
 			Remarks: []string{"Outgoing webhooks cannot send it."},
 			entity:  []object{objectAt("app")},
@@ -58,7 +58,7 @@ func documentedEvents() []Info {
 			Scope: "basic",
 			Doc:   docs + "common/events/on-app-update.html",
 			Fetch: []FetchMethod{
-				call(by["app.info"]),
+				withParams(by["app.info"]),
 			},
 			Remarks: []string{"Outgoing webhooks cannot send it."},
 			entity:  []object{objectAt("app")},
@@ -88,7 +88,7 @@ func documentedEvents() []Info {
 			Scope: "booking",
 			Doc:   docs + "booking/booking/events/on-booking-add.html",
 			Fetch: []FetchMethod{
-				call(by["booking.v1.booking.get"], FetchParam{Name: "id", Path: "ID|FIELDS.ID"}),
+				withParams(by["booking.v1.booking.get"], FetchParam{Name: "id", Path: "ID|FIELDS.ID"}),
 			},
 			Coalescable: true,
 			entity:      []object{objectAt("booking.v1.booking", "ID|FIELDS.ID")},
@@ -110,7 +110,7 @@ func documentedEvents() []Info {
 			Scope: "booking",
 			Doc:   docs + "booking/booking/events/on-booking-update.html",
 			Fetch: []FetchMethod{
-				call(by["booking.v1.booking.get"], FetchParam{Name: "id", Path: "ID|FIELDS.ID"}),
+				withParams(by["booking.v1.booking.get"], FetchParam{Name: "id", Path: "ID|FIELDS.ID"}),
 			},
 			Coalescable: true,
 			entity:      []object{objectAt("booking.v1.booking", "ID|FIELDS.ID")},
@@ -122,7 +122,7 @@ func documentedEvents() []Info {
 			Scope: "booking",
 			Doc:   docs + "booking/resource/events/on-booking-resource-add.html",
 			Fetch: []FetchMethod{
-				call(by["booking.v1.resource.get"], FetchParam{Name: "id", Path: "ID|FIELDS.ID"}),
+				withParams(by["booking.v1.resource.get"], FetchParam{Name: "id", Path: "ID|FIELDS.ID"}),
 			},
 			Coalescable: true,
 			entity:      []object{objectAt("booking.v1.resource", "ID|FIELDS.ID")},
@@ -144,7 +144,7 @@ func documentedEvents() []Info {
 			Scope: "booking",
 			Doc:   docs + "booking/resource/events/on-booking-resource-update.html",
 			Fetch: []FetchMethod{
-				call(by["booking.v1.resource.get"], FetchParam{Name: "id", Path: "ID|FIELDS.ID"}),
+				withParams(by["booking.v1.resource.get"], FetchParam{Name: "id", Path: "ID|FIELDS.ID"}),
 			},
 			Coalescable: true,
 			entity:      []object{objectAt("booking.v1.resource", "ID|FIELDS.ID")},
@@ -156,7 +156,7 @@ func documentedEvents() []Info {
 			Scope: "booking",
 			Doc:   docs + "booking/resource/resource-type/events/on-booking-resource-type-add.html",
 			Fetch: []FetchMethod{
-				call(by["booking.v1.resourceType.get"], FetchParam{Name: "id", Path: "ID|FIELDS.ID"}),
+				withParams(by["booking.v1.resourceType.get"], FetchParam{Name: "id", Path: "ID|FIELDS.ID"}),
 			},
 			Coalescable: true,
 			entity:      []object{objectAt("booking.v1.resourceType", "ID|FIELDS.ID")},
@@ -178,7 +178,7 @@ func documentedEvents() []Info {
 			Scope: "booking",
 			Doc:   docs + "booking/resource/resource-type/events/on-booking-resource-type-update.html",
 			Fetch: []FetchMethod{
-				call(by["booking.v1.resourceType.get"], FetchParam{Name: "id", Path: "ID|FIELDS.ID"}),
+				withParams(by["booking.v1.resourceType.get"], FetchParam{Name: "id", Path: "ID|FIELDS.ID"}),
 			},
 			Coalescable: true,
 			entity:      []object{objectAt("booking.v1.resourceType", "ID|FIELDS.ID")},
@@ -190,7 +190,7 @@ func documentedEvents() []Info {
 			Scope: "booking",
 			Doc:   docs + "booking/waitlist/events/on-booking-waitlistitem-add.html",
 			Fetch: []FetchMethod{
-				call(by["booking.v1.waitlist.get"], FetchParam{Name: "id", Path: "ID|FIELDS.ID"}),
+				withParams(by["booking.v1.waitlist.get"], FetchParam{Name: "id", Path: "ID|FIELDS.ID"}),
 			},
 			Coalescable: true,
 			entity:      []object{objectAt("booking.v1.waitlist", "ID|FIELDS.ID")},
@@ -212,7 +212,7 @@ func documentedEvents() []Info {
 			Scope: "booking",
 			Doc:   docs + "booking/waitlist/events/on-booking-waitlistitem-update.html",
 			Fetch: []FetchMethod{
-				call(by["booking.v1.waitlist.get"], FetchParam{Name: "id", Path: "ID|FIELDS.ID"}),
+				withParams(by["booking.v1.waitlist.get"], FetchParam{Name: "id", Path: "ID|FIELDS.ID"}),
 			},
 			Coalescable: true,
 			entity:      []object{objectAt("booking.v1.waitlist", "ID|FIELDS.ID")},
@@ -224,7 +224,7 @@ func documentedEvents() []Info {
 			Scope: "calendar",
 			Doc:   docs + "calendar/calendar-event/events/on-calendar-entry-add.html",
 			Fetch: []FetchMethod{
-				call(by["calendar.event.getbyid"], FetchParam{Name: "id", Path: "id|FIELDS.ID"}),
+				withParams(by["calendar.event.getbyid"], FetchParam{Name: "id", Path: "id|FIELDS.ID"}),
 			},
 			Coalescable: true,
 			entity:      []object{objectAt("calendar.event", "id|FIELDS.ID")},
@@ -246,7 +246,7 @@ func documentedEvents() []Info {
 			Scope: "calendar",
 			Doc:   docs + "calendar/calendar-event/events/on-calendar-entry-update.html",
 			Fetch: []FetchMethod{
-				call(by["calendar.event.getbyid"], FetchParam{Name: "id", Path: "id|FIELDS.ID"}),
+				withParams(by["calendar.event.getbyid"], FetchParam{Name: "id", Path: "id|FIELDS.ID"}),
 			},
 			Coalescable: true,
 			entity:      []object{objectAt("calendar.event", "id|FIELDS.ID")},
@@ -286,7 +286,7 @@ func documentedEvents() []Info {
 			Scope: "catalog",
 			Doc:   docs + "catalog/measure/events/catalog-measure-on-add.html",
 			Fetch: []FetchMethod{
-				call(by["catalog.measure.get"], FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
+				withParams(by["catalog.measure.get"], FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
 			},
 			Coalescable: true,
 			Remarks:     []string{"Outgoing webhooks cannot send it."},
@@ -310,7 +310,7 @@ func documentedEvents() []Info {
 			Scope: "catalog",
 			Doc:   docs + "catalog/measure/events/catalog-measure-on-update.html",
 			Fetch: []FetchMethod{
-				call(by["catalog.measure.get"], FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
+				withParams(by["catalog.measure.get"], FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
 			},
 			Coalescable: true,
 			Remarks:     []string{"Outgoing webhooks cannot send it."},
@@ -323,7 +323,7 @@ func documentedEvents() []Info {
 			Scope: "catalog",
 			Doc:   docs + "catalog/price-type/events/catalog-price-type-on-add.html",
 			Fetch: []FetchMethod{
-				call(by["catalog.priceType.get"], FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
+				withParams(by["catalog.priceType.get"], FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
 			},
 			Coalescable: true,
 			Remarks:     []string{"Outgoing webhooks cannot send it."},
@@ -347,7 +347,7 @@ func documentedEvents() []Info {
 			Scope: "catalog",
 			Doc:   docs + "catalog/price-type/events/catalog-price-type-on-update.html",
 			Fetch: []FetchMethod{
-				call(by["catalog.priceType.get"], FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
+				withParams(by["catalog.priceType.get"], FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
 			},
 			Coalescable: true,
 			Remarks:     []string{"Outgoing webhooks cannot send it."},
@@ -360,7 +360,7 @@ func documentedEvents() []Info {
 			Scope: "catalog",
 			Doc:   docs + "catalog/price/events/catalog-price-on-add.html",
 			Fetch: []FetchMethod{
-				call(by["catalog.price.get"], FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
+				withParams(by["catalog.price.get"], FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
 			},
 			Coalescable: true,
 			Remarks:     []string{"Outgoing webhooks cannot send it."},
@@ -384,7 +384,7 @@ func documentedEvents() []Info {
 			Scope: "catalog",
 			Doc:   docs + "catalog/price/events/catalog-price-on-update.html",
 			Fetch: []FetchMethod{
-				call(by["catalog.price.get"], FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
+				withParams(by["catalog.price.get"], FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
 			},
 			Coalescable: true,
 			Remarks:     []string{"Outgoing webhooks cannot send it."},
@@ -397,7 +397,7 @@ func documentedEvents() []Info {
 			Scope: "catalog",
 			Doc:   docs + "catalog/product/events/catalog-product-on-add.html",
 			Fetch: []FetchMethod{
-				call(by["catalog.product.get"], FetchParam{Name: "id", Path: "FIELDS.ID"}),
+				withParams(by["catalog.product.get"], FetchParam{Name: "id", Path: "FIELDS.ID"}),
 			},
 			Coalescable: true,
 			Remarks:     []string{"Outgoing webhooks cannot send it."},
@@ -421,7 +421,7 @@ func documentedEvents() []Info {
 			Scope: "catalog",
 			Doc:   docs + "catalog/product/events/catalog-product-on-update.html",
 			Fetch: []FetchMethod{
-				call(by["catalog.product.get"], FetchParam{Name: "id", Path: "FIELDS.ID"}),
+				withParams(by["catalog.product.get"], FetchParam{Name: "id", Path: "FIELDS.ID"}),
 			},
 			Coalescable: true,
 			Remarks:     []string{"Outgoing webhooks cannot send it."},
@@ -434,7 +434,7 @@ func documentedEvents() []Info {
 			Scope: "catalog",
 			Doc:   docs + "catalog/rounding-rule/events/catalog-rounding-on-add.html",
 			Fetch: []FetchMethod{
-				call(by["catalog.roundingRule.get"], FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
+				withParams(by["catalog.roundingRule.get"], FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
 			},
 			Coalescable: true,
 			Remarks:     []string{"Outgoing webhooks cannot send it."},
@@ -458,7 +458,7 @@ func documentedEvents() []Info {
 			Scope: "catalog",
 			Doc:   docs + "catalog/rounding-rule/events/catalog-rounding-on-update.html",
 			Fetch: []FetchMethod{
-				call(by["catalog.roundingRule.get"], FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
+				withParams(by["catalog.roundingRule.get"], FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
 			},
 			Coalescable: true,
 			Remarks:     []string{"Outgoing webhooks cannot send it."},
@@ -471,8 +471,8 @@ func documentedEvents() []Info {
 			Scope: "crm",
 			Doc:   docs + "crm/companies/events/on-crm-company-add.html",
 			Fetch: []FetchMethod{
-				call(by["crm.company.get"], FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
-				call(by["crm.item.get"], FetchParam{Name: "entityTypeId", Literal: "4"}, FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
+				withParams(by["crm.company.get"], FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
+				withParams(by["crm.item.get"], FetchParam{Name: "entityTypeId", Literal: "4"}, FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
 			},
 			Coalescable: true,
 			entity:      []object{objectAt("crm.company", "FIELDS.ID|ID")},
@@ -494,8 +494,8 @@ func documentedEvents() []Info {
 			Scope: "crm",
 			Doc:   docs + "crm/companies/events/on-crm-company-update.html",
 			Fetch: []FetchMethod{
-				call(by["crm.company.get"], FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
-				call(by["crm.item.get"], FetchParam{Name: "entityTypeId", Literal: "4"}, FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
+				withParams(by["crm.company.get"], FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
+				withParams(by["crm.item.get"], FetchParam{Name: "entityTypeId", Literal: "4"}, FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
 			},
 			Coalescable: true,
 			entity:      []object{objectAt("crm.company", "FIELDS.ID|ID")},
@@ -507,7 +507,7 @@ func documentedEvents() []Info {
 			Scope: "crm",
 			Doc:   docs + "crm/companies/userfields/events/on-crm-company-user-field-add.html",
 			Fetch: []FetchMethod{
-				call(by["crm.company.userfield.get"], FetchParam{Name: "id", Path: "FIELDS.ID"}),
+				withParams(by["crm.company.userfield.get"], FetchParam{Name: "id", Path: "FIELDS.ID"}),
 			},
 			Coalescable: true,
 			entity:      []object{objectAt("crm.company.userfield", "FIELDS.ID")},
@@ -529,7 +529,7 @@ func documentedEvents() []Info {
 			Scope: "crm",
 			Doc:   docs + "crm/companies/userfields/events/on-crm-company-user-field-set-enum-values.html",
 			Fetch: []FetchMethod{
-				call(by["crm.company.userfield.get"], FetchParam{Name: "id", Path: "FIELDS.ID"}),
+				withParams(by["crm.company.userfield.get"], FetchParam{Name: "id", Path: "FIELDS.ID"}),
 			},
 			Coalescable: true,
 			entity:      []object{objectAt("crm.company.userfield", "FIELDS.ID")},
@@ -541,7 +541,7 @@ func documentedEvents() []Info {
 			Scope: "crm",
 			Doc:   docs + "crm/companies/userfields/events/on-crm-company-user-field-update.html",
 			Fetch: []FetchMethod{
-				call(by["crm.company.userfield.get"], FetchParam{Name: "id", Path: "FIELDS.ID"}),
+				withParams(by["crm.company.userfield.get"], FetchParam{Name: "id", Path: "FIELDS.ID"}),
 			},
 			Coalescable: true,
 			entity:      []object{objectAt("crm.company.userfield", "FIELDS.ID")},
@@ -553,8 +553,8 @@ func documentedEvents() []Info {
 			Scope: "crm",
 			Doc:   docs + "crm/contacts/events/on-crm-contact-add.html",
 			Fetch: []FetchMethod{
-				call(by["crm.contact.get"], FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
-				call(by["crm.item.get"], FetchParam{Name: "entityTypeId", Literal: "3"}, FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
+				withParams(by["crm.contact.get"], FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
+				withParams(by["crm.item.get"], FetchParam{Name: "entityTypeId", Literal: "3"}, FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
 			},
 			Coalescable: true,
 			entity:      []object{objectAt("crm.contact", "FIELDS.ID|ID")},
@@ -576,8 +576,8 @@ func documentedEvents() []Info {
 			Scope: "crm",
 			Doc:   docs + "crm/contacts/events/on-crm-contact-update.html",
 			Fetch: []FetchMethod{
-				call(by["crm.contact.get"], FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
-				call(by["crm.item.get"], FetchParam{Name: "entityTypeId", Literal: "3"}, FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
+				withParams(by["crm.contact.get"], FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
+				withParams(by["crm.item.get"], FetchParam{Name: "entityTypeId", Literal: "3"}, FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
 			},
 			Coalescable: true,
 			entity:      []object{objectAt("crm.contact", "FIELDS.ID|ID")},
@@ -589,7 +589,7 @@ func documentedEvents() []Info {
 			Scope: "crm",
 			Doc:   docs + "crm/contacts/userfield/events/on-crm-contact-user-field-add.html",
 			Fetch: []FetchMethod{
-				call(by["crm.contact.userfield.get"], FetchParam{Name: "id", Path: "FIELDS.ID"}),
+				withParams(by["crm.contact.userfield.get"], FetchParam{Name: "id", Path: "FIELDS.ID"}),
 			},
 			Coalescable: true,
 			entity:      []object{objectAt("crm.contact.userfield", "FIELDS.ID")},
@@ -611,7 +611,7 @@ func documentedEvents() []Info {
 			Scope: "crm",
 			Doc:   docs + "crm/contacts/userfield/events/on-crm-contact-user-field-set-enum-values.html",
 			Fetch: []FetchMethod{
-				call(by["crm.contact.userfield.get"], FetchParam{Name: "id", Path: "FIELDS.ID"}),
+				withParams(by["crm.contact.userfield.get"], FetchParam{Name: "id", Path: "FIELDS.ID"}),
 			},
 			Coalescable: true,
 			entity:      []object{objectAt("crm.contact.userfield", "FIELDS.ID")},
@@ -623,7 +623,7 @@ func documentedEvents() []Info {
 			Scope: "crm",
 			Doc:   docs + "crm/contacts/userfield/events/on-crm-contact-user-field-update.html",
 			Fetch: []FetchMethod{
-				call(by["crm.contact.userfield.get"], FetchParam{Name: "id", Path: "FIELDS.ID"}),
+				withParams(by["crm.contact.userfield.get"], FetchParam{Name: "id", Path: "FIELDS.ID"}),
 			},
 			Coalescable: true,
 			entity:      []object{objectAt("crm.contact.userfield", "FIELDS.ID")},
@@ -635,7 +635,7 @@ func documentedEvents() []Info {
 			Scope: "crm",
 			Doc:   docs + "crm/currency/events/on-crm-currency-add.html",
 			Fetch: []FetchMethod{
-				call(by["crm.currency.get"], FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
+				withParams(by["crm.currency.get"], FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
 			},
 			Coalescable: true,
 			entity:      []object{objectAt("crm.currency", "FIELDS.ID|ID")},
@@ -657,7 +657,7 @@ func documentedEvents() []Info {
 			Scope: "crm",
 			Doc:   docs + "crm/currency/events/on-crm-currency-update.html",
 			Fetch: []FetchMethod{
-				call(by["crm.currency.get"], FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
+				withParams(by["crm.currency.get"], FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
 			},
 			Coalescable: true,
 			entity:      []object{objectAt("crm.currency", "FIELDS.ID|ID")},
@@ -669,8 +669,8 @@ func documentedEvents() []Info {
 			Scope: "crm",
 			Doc:   docs + "crm/deals/events/on-crm-deal-add.html",
 			Fetch: []FetchMethod{
-				call(by["crm.deal.get"], FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
-				call(by["crm.item.get"], FetchParam{Name: "entityTypeId", Literal: "2"}, FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
+				withParams(by["crm.deal.get"], FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
+				withParams(by["crm.item.get"], FetchParam{Name: "entityTypeId", Literal: "2"}, FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
 			},
 			Coalescable: true,
 			entity:      []object{objectAt("crm.deal", "FIELDS.ID|ID")},
@@ -692,8 +692,8 @@ func documentedEvents() []Info {
 			Scope: "crm",
 			Doc:   docs + "crm/deals/events/on-crm-deal-move-to-category.html",
 			Fetch: []FetchMethod{
-				call(by["crm.deal.get"], FetchParam{Name: "id", Path: "FIELDS.ID"}),
-				call(by["crm.item.get"], FetchParam{Name: "entityTypeId", Literal: "2"}, FetchParam{Name: "id", Path: "FIELDS.ID"}),
+				withParams(by["crm.deal.get"], FetchParam{Name: "id", Path: "FIELDS.ID"}),
+				withParams(by["crm.item.get"], FetchParam{Name: "entityTypeId", Literal: "2"}, FetchParam{Name: "id", Path: "FIELDS.ID"}),
 			},
 			Coalescable: true,
 			Remarks:     []string{"Outgoing webhooks cannot send it."},
@@ -706,8 +706,8 @@ func documentedEvents() []Info {
 			Scope: "crm",
 			Doc:   docs + "crm/deals/events/on-crm-deal-update.html",
 			Fetch: []FetchMethod{
-				call(by["crm.deal.get"], FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
-				call(by["crm.item.get"], FetchParam{Name: "entityTypeId", Literal: "2"}, FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
+				withParams(by["crm.deal.get"], FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
+				withParams(by["crm.item.get"], FetchParam{Name: "entityTypeId", Literal: "2"}, FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
 			},
 			Coalescable: true,
 			entity:      []object{objectAt("crm.deal", "FIELDS.ID|ID")},
@@ -719,7 +719,7 @@ func documentedEvents() []Info {
 			Scope: "crm",
 			Doc:   docs + "crm/deals/recurring-deals/events/on-crm-deal-recurring-add.html",
 			Fetch: []FetchMethod{
-				call(by["crm.deal.recurring.get"], FetchParam{Name: "id", Path: "FIELDS.ID"}),
+				withParams(by["crm.deal.recurring.get"], FetchParam{Name: "id", Path: "FIELDS.ID"}),
 			},
 			Coalescable: true,
 			entity:      []object{objectAt("crm.deal.recurring", "FIELDS.ID")},
@@ -741,8 +741,8 @@ func documentedEvents() []Info {
 			Scope: "crm",
 			Doc:   docs + "crm/deals/recurring-deals/events/on-crm-deal-recurring-expose.html",
 			Fetch: []FetchMethod{
-				call(by["crm.deal.get"], FetchParam{Name: "id", Path: "FIELDS.DEAL_ID"}),
-				call(by["crm.item.get"], FetchParam{Name: "entityTypeId", Literal: "2"}, FetchParam{Name: "id", Path: "FIELDS.DEAL_ID"}),
+				withParams(by["crm.deal.get"], FetchParam{Name: "id", Path: "FIELDS.DEAL_ID"}),
+				withParams(by["crm.item.get"], FetchParam{Name: "entityTypeId", Literal: "2"}, FetchParam{Name: "id", Path: "FIELDS.DEAL_ID"}),
 			},
 			Coalescable: true,
 			entity:      []object{objectAt("crm.deal", "FIELDS.DEAL_ID")},
@@ -754,7 +754,7 @@ func documentedEvents() []Info {
 			Scope: "crm",
 			Doc:   docs + "crm/deals/recurring-deals/events/on-crm-deal-recurring-update.html",
 			Fetch: []FetchMethod{
-				call(by["crm.deal.recurring.get"], FetchParam{Name: "id", Path: "FIELDS.ID"}),
+				withParams(by["crm.deal.recurring.get"], FetchParam{Name: "id", Path: "FIELDS.ID"}),
 			},
 			Coalescable: true,
 			entity:      []object{objectAt("crm.deal.recurring", "FIELDS.ID")},
@@ -766,7 +766,7 @@ func documentedEvents() []Info {
 			Scope: "crm",
 			Doc:   docs + "crm/deals/user-defined-fields/events/on-crm-deal-user-field-add.html",
 			Fetch: []FetchMethod{
-				call(by["crm.deal.userfield.get"], FetchParam{Name: "id", Path: "FIELDS.ID"}),
+				withParams(by["crm.deal.userfield.get"], FetchParam{Name: "id", Path: "FIELDS.ID"}),
 			},
 			Coalescable: true,
 			entity:      []object{objectAt("crm.deal.userfield", "FIELDS.ID")},
@@ -788,7 +788,7 @@ func documentedEvents() []Info {
 			Scope: "crm",
 			Doc:   docs + "crm/deals/user-defined-fields/events/on-crm-deal-user-field-set-enum-values.html",
 			Fetch: []FetchMethod{
-				call(by["crm.deal.userfield.get"], FetchParam{Name: "id", Path: "FIELDS.ID"}),
+				withParams(by["crm.deal.userfield.get"], FetchParam{Name: "id", Path: "FIELDS.ID"}),
 			},
 			Coalescable: true,
 			entity:      []object{objectAt("crm.deal.userfield", "FIELDS.ID")},
@@ -800,7 +800,7 @@ func documentedEvents() []Info {
 			Scope: "crm",
 			Doc:   docs + "crm/deals/user-defined-fields/events/on-crm-deal-user-field-update.html",
 			Fetch: []FetchMethod{
-				call(by["crm.deal.userfield.get"], FetchParam{Name: "id", Path: "FIELDS.ID"}),
+				withParams(by["crm.deal.userfield.get"], FetchParam{Name: "id", Path: "FIELDS.ID"}),
 			},
 			Coalescable: true,
 			entity:      []object{objectAt("crm.deal.userfield", "FIELDS.ID")},
@@ -812,7 +812,7 @@ func documentedEvents() []Info {
 			Scope: "crm",
 			Doc:   docs + "crm/document-generator/documents/events/on-crm-document-generator-document-add.html",
 			Fetch: []FetchMethod{
-				call(by["crm.documentgenerator.document.get"], FetchParam{Name: "id", Path: "FIELDS.ID"}),
+				withParams(by["crm.documentgenerator.document.get"], FetchParam{Name: "id", Path: "FIELDS.ID"}),
 			},
 			Coalescable: true,
 			entity:      []object{objectAt("crm.documentgenerator.document", "FIELDS.ID")},
@@ -834,7 +834,7 @@ func documentedEvents() []Info {
 			Scope: "crm",
 			Doc:   docs + "crm/document-generator/documents/events/on-crm-document-generator-document-update.html",
 			Fetch: []FetchMethod{
-				call(by["crm.documentgenerator.document.get"], FetchParam{Name: "id", Path: "FIELDS.ID"}),
+				withParams(by["crm.documentgenerator.document.get"], FetchParam{Name: "id", Path: "FIELDS.ID"}),
 			},
 			Coalescable: true,
 			entity:      []object{objectAt("crm.documentgenerator.document", "FIELDS.ID")},
@@ -846,8 +846,8 @@ func documentedEvents() []Info {
 			Scope: "crm",
 			Doc:   docs + "crm/leads/events/on-crm-lead-add.html",
 			Fetch: []FetchMethod{
-				call(by["crm.lead.get"], FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
-				call(by["crm.item.get"], FetchParam{Name: "entityTypeId", Literal: "1"}, FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
+				withParams(by["crm.lead.get"], FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
+				withParams(by["crm.item.get"], FetchParam{Name: "entityTypeId", Literal: "1"}, FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
 			},
 			Coalescable: true,
 			entity:      []object{objectAt("crm.lead", "FIELDS.ID|ID")},
@@ -869,8 +869,8 @@ func documentedEvents() []Info {
 			Scope: "crm",
 			Doc:   docs + "crm/leads/events/on-crm-lead-update.html",
 			Fetch: []FetchMethod{
-				call(by["crm.lead.get"], FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
-				call(by["crm.item.get"], FetchParam{Name: "entityTypeId", Literal: "1"}, FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
+				withParams(by["crm.lead.get"], FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
+				withParams(by["crm.item.get"], FetchParam{Name: "entityTypeId", Literal: "1"}, FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
 			},
 			Coalescable: true,
 			entity:      []object{objectAt("crm.lead", "FIELDS.ID|ID")},
@@ -882,7 +882,7 @@ func documentedEvents() []Info {
 			Scope: "crm",
 			Doc:   docs + "crm/leads/userfield/events/on-crm-lead-user-field-add.html",
 			Fetch: []FetchMethod{
-				call(by["crm.lead.userfield.get"], FetchParam{Name: "id", Path: "FIELDS.ID"}),
+				withParams(by["crm.lead.userfield.get"], FetchParam{Name: "id", Path: "FIELDS.ID"}),
 			},
 			Coalescable: true,
 			entity:      []object{objectAt("crm.lead.userfield", "FIELDS.ID")},
@@ -904,7 +904,7 @@ func documentedEvents() []Info {
 			Scope: "crm",
 			Doc:   docs + "crm/leads/userfield/events/on-crm-lead-user-field-set-enum-values.html",
 			Fetch: []FetchMethod{
-				call(by["crm.lead.userfield.get"], FetchParam{Name: "id", Path: "FIELDS.ID"}),
+				withParams(by["crm.lead.userfield.get"], FetchParam{Name: "id", Path: "FIELDS.ID"}),
 			},
 			Coalescable: true,
 			entity:      []object{objectAt("crm.lead.userfield", "FIELDS.ID")},
@@ -916,7 +916,7 @@ func documentedEvents() []Info {
 			Scope: "crm",
 			Doc:   docs + "crm/leads/userfield/events/on-crm-lead-user-field-update.html",
 			Fetch: []FetchMethod{
-				call(by["crm.lead.userfield.get"], FetchParam{Name: "id", Path: "FIELDS.ID"}),
+				withParams(by["crm.lead.userfield.get"], FetchParam{Name: "id", Path: "FIELDS.ID"}),
 			},
 			Coalescable: true,
 			entity:      []object{objectAt("crm.lead.userfield", "FIELDS.ID")},
@@ -928,7 +928,7 @@ func documentedEvents() []Info {
 			Scope: "crm",
 			Doc:   docs + "crm/outdated/invoice/events-invoice/on-crm-invoice-add.html",
 			Fetch: []FetchMethod{
-				call(by["crm.invoice.get"], FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
+				withParams(by["crm.invoice.get"], FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
 			},
 			Coalescable: true,
 			entity:      []object{objectAt("crm.invoice", "FIELDS.ID|ID")},
@@ -950,7 +950,7 @@ func documentedEvents() []Info {
 			Scope: "crm",
 			Doc:   docs + "crm/outdated/invoice/events-invoice/on-crm-invoice-recurring-add.html",
 			Fetch: []FetchMethod{
-				call(by["crm.invoice.recurring.get"], FetchParam{Name: "id", Path: "FIELDS.ID"}),
+				withParams(by["crm.invoice.recurring.get"], FetchParam{Name: "id", Path: "FIELDS.ID"}),
 			},
 			Coalescable: true,
 			entity:      []object{objectAt("crm.invoice.recurring", "FIELDS.ID")},
@@ -972,7 +972,7 @@ func documentedEvents() []Info {
 			Scope: "crm",
 			Doc:   docs + "crm/outdated/invoice/events-invoice/on-crm-invoice-recurring-expose.html",
 			Fetch: []FetchMethod{
-				call(by["crm.invoice.get"], FetchParam{Name: "id", Path: "FIELDS.INVOICE_ID"}),
+				withParams(by["crm.invoice.get"], FetchParam{Name: "id", Path: "FIELDS.INVOICE_ID"}),
 			},
 			Coalescable: true,
 			entity:      []object{objectAt("crm.invoice", "FIELDS.INVOICE_ID")},
@@ -984,7 +984,7 @@ func documentedEvents() []Info {
 			Scope: "crm",
 			Doc:   docs + "crm/outdated/invoice/events-invoice/on-crm-invoice-recurring-update.html",
 			Fetch: []FetchMethod{
-				call(by["crm.invoice.recurring.get"], FetchParam{Name: "id", Path: "FIELDS.ID"}),
+				withParams(by["crm.invoice.recurring.get"], FetchParam{Name: "id", Path: "FIELDS.ID"}),
 			},
 			Coalescable: true,
 			entity:      []object{objectAt("crm.invoice.recurring", "FIELDS.ID")},
@@ -996,7 +996,7 @@ func documentedEvents() []Info {
 			Scope: "crm",
 			Doc:   docs + "crm/outdated/invoice/events-invoice/on-crm-invoice-set-status.html",
 			Fetch: []FetchMethod{
-				call(by["crm.invoice.get"], FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
+				withParams(by["crm.invoice.get"], FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
 			},
 			Coalescable: true,
 			entity:      []object{objectAt("crm.invoice", "FIELDS.ID|ID")},
@@ -1008,7 +1008,7 @@ func documentedEvents() []Info {
 			Scope: "crm",
 			Doc:   docs + "crm/outdated/invoice/events-invoice/on-crm-invoice-update.html",
 			Fetch: []FetchMethod{
-				call(by["crm.invoice.get"], FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
+				withParams(by["crm.invoice.get"], FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
 			},
 			Coalescable: true,
 			entity:      []object{objectAt("crm.invoice", "FIELDS.ID|ID")},
@@ -1020,7 +1020,7 @@ func documentedEvents() []Info {
 			Scope: "crm",
 			Doc:   docs + "crm/outdated/invoice/events-invoice/on-crm-invoice-user-field-add.html",
 			Fetch: []FetchMethod{
-				call(by["crm.invoice.userfield.get"], FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
+				withParams(by["crm.invoice.userfield.get"], FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
 			},
 			Coalescable: true,
 			entity:      []object{objectAt("crm.invoice.userfield", "FIELDS.ID|ID")},
@@ -1042,7 +1042,7 @@ func documentedEvents() []Info {
 			Scope: "crm",
 			Doc:   docs + "crm/outdated/invoice/events-invoice/on-crm-invoice-user-field-set-enum-values.html",
 			Fetch: []FetchMethod{
-				call(by["crm.invoice.userfield.get"], FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
+				withParams(by["crm.invoice.userfield.get"], FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
 			},
 			Coalescable: true,
 			entity:      []object{objectAt("crm.invoice.userfield", "FIELDS.ID|ID")},
@@ -1054,7 +1054,7 @@ func documentedEvents() []Info {
 			Scope: "crm",
 			Doc:   docs + "crm/outdated/invoice/events-invoice/on-crm-invoice-user-field-update.html",
 			Fetch: []FetchMethod{
-				call(by["crm.invoice.userfield.get"], FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
+				withParams(by["crm.invoice.userfield.get"], FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
 			},
 			Coalescable: true,
 			entity:      []object{objectAt("crm.invoice.userfield", "FIELDS.ID|ID")},
@@ -1066,8 +1066,8 @@ func documentedEvents() []Info {
 			Scope: "crm",
 			Doc:   docs + "crm/outdated/measure/events/on-crm-measure-add.html",
 			Fetch: []FetchMethod{
-				call(by["crm.measure.get"], FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
-				call(by["catalog.measure.get"], FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
+				withParams(by["crm.measure.get"], FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
+				withParams(by["catalog.measure.get"], FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
 			},
 			Coalescable: true,
 			entity:      []object{objectAt("crm.measure", "FIELDS.ID|ID")},
@@ -1089,8 +1089,8 @@ func documentedEvents() []Info {
 			Scope: "crm",
 			Doc:   docs + "crm/outdated/measure/events/on-crm-measure-update.html",
 			Fetch: []FetchMethod{
-				call(by["crm.measure.get"], FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
-				call(by["catalog.measure.get"], FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
+				withParams(by["crm.measure.get"], FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
+				withParams(by["catalog.measure.get"], FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
 			},
 			Coalescable: true,
 			entity:      []object{objectAt("crm.measure", "FIELDS.ID|ID")},
@@ -1102,8 +1102,8 @@ func documentedEvents() []Info {
 			Scope: "crm",
 			Doc:   docs + "crm/outdated/product-section/events/on-crm-product-section-add.html",
 			Fetch: []FetchMethod{
-				call(by["crm.productsection.get"], FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
-				call(by["catalog.section.get"], FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
+				withParams(by["crm.productsection.get"], FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
+				withParams(by["catalog.section.get"], FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
 			},
 			Coalescable: true,
 			entity:      []object{objectAt("crm.productsection", "FIELDS.ID|ID")},
@@ -1125,8 +1125,8 @@ func documentedEvents() []Info {
 			Scope: "crm",
 			Doc:   docs + "crm/outdated/product-section/events/on-crm-product-section-update.html",
 			Fetch: []FetchMethod{
-				call(by["crm.productsection.get"], FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
-				call(by["catalog.section.get"], FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
+				withParams(by["crm.productsection.get"], FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
+				withParams(by["catalog.section.get"], FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
 			},
 			Coalescable: true,
 			entity:      []object{objectAt("crm.productsection", "FIELDS.ID|ID")},
@@ -1138,8 +1138,8 @@ func documentedEvents() []Info {
 			Scope: "crm",
 			Doc:   docs + "crm/outdated/products/events-custom/on-crm-product-add.html",
 			Fetch: []FetchMethod{
-				call(by["crm.product.get"], FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
-				call(by["catalog.product.get"], FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
+				withParams(by["crm.product.get"], FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
+				withParams(by["catalog.product.get"], FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
 			},
 			Coalescable: true,
 			entity:      []object{objectAt("crm.product", "FIELDS.ID|ID")},
@@ -1161,8 +1161,8 @@ func documentedEvents() []Info {
 			Scope: "crm",
 			Doc:   docs + "crm/outdated/products/events-custom/on-crm-product-property-add.html",
 			Fetch: []FetchMethod{
-				call(by["crm.product.property.get"], FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
-				call(by["catalog.productProperty.get"], FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
+				withParams(by["crm.product.property.get"], FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
+				withParams(by["catalog.productProperty.get"], FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
 			},
 			Coalescable: true,
 			entity:      []object{objectAt("crm.product.property", "FIELDS.ID|ID")},
@@ -1184,8 +1184,8 @@ func documentedEvents() []Info {
 			Scope: "crm",
 			Doc:   docs + "crm/outdated/products/events-custom/on-crm-product-property-update.html",
 			Fetch: []FetchMethod{
-				call(by["crm.product.property.get"], FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
-				call(by["catalog.productProperty.get"], FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
+				withParams(by["crm.product.property.get"], FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
+				withParams(by["catalog.productProperty.get"], FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
 			},
 			Coalescable: true,
 			entity:      []object{objectAt("crm.product.property", "FIELDS.ID|ID")},
@@ -1197,8 +1197,8 @@ func documentedEvents() []Info {
 			Scope: "crm",
 			Doc:   docs + "crm/outdated/products/events-custom/on-crm-product-update.html",
 			Fetch: []FetchMethod{
-				call(by["crm.product.get"], FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
-				call(by["catalog.product.get"], FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
+				withParams(by["crm.product.get"], FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
+				withParams(by["catalog.product.get"], FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
 			},
 			Coalescable: true,
 			entity:      []object{objectAt("crm.product", "FIELDS.ID|ID")},
@@ -1210,8 +1210,8 @@ func documentedEvents() []Info {
 			Scope: "crm",
 			Doc:   docs + "crm/quote/events/on-crm-quote-add.html",
 			Fetch: []FetchMethod{
-				call(by["crm.quote.get"], FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
-				call(by["crm.item.get"], FetchParam{Name: "entityTypeId", Literal: "7"}, FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
+				withParams(by["crm.quote.get"], FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
+				withParams(by["crm.item.get"], FetchParam{Name: "entityTypeId", Literal: "7"}, FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
 			},
 			Coalescable: true,
 			entity:      []object{objectAt("crm.quote", "FIELDS.ID|ID")},
@@ -1233,8 +1233,8 @@ func documentedEvents() []Info {
 			Scope: "crm",
 			Doc:   docs + "crm/quote/events/on-crm-quote-update.html",
 			Fetch: []FetchMethod{
-				call(by["crm.quote.get"], FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
-				call(by["crm.item.get"], FetchParam{Name: "entityTypeId", Literal: "7"}, FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
+				withParams(by["crm.quote.get"], FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
+				withParams(by["crm.item.get"], FetchParam{Name: "entityTypeId", Literal: "7"}, FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
 			},
 			Coalescable: true,
 			entity:      []object{objectAt("crm.quote", "FIELDS.ID|ID")},
@@ -1246,7 +1246,7 @@ func documentedEvents() []Info {
 			Scope: "crm",
 			Doc:   docs + "crm/quote/user-field/events/on-crm-quote-user-field-add.html",
 			Fetch: []FetchMethod{
-				call(by["crm.quote.userfield.get"], FetchParam{Name: "id", Path: "FIELDS.ID"}),
+				withParams(by["crm.quote.userfield.get"], FetchParam{Name: "id", Path: "FIELDS.ID"}),
 			},
 			Coalescable: true,
 			entity:      []object{objectAt("crm.quote.userfield", "FIELDS.ID")},
@@ -1268,7 +1268,7 @@ func documentedEvents() []Info {
 			Scope: "crm",
 			Doc:   docs + "crm/quote/user-field/events/on-crm-quote-user-field-set-enum-values.html",
 			Fetch: []FetchMethod{
-				call(by["crm.quote.userfield.get"], FetchParam{Name: "id", Path: "FIELDS.ID"}),
+				withParams(by["crm.quote.userfield.get"], FetchParam{Name: "id", Path: "FIELDS.ID"}),
 			},
 			Coalescable: true,
 			entity:      []object{objectAt("crm.quote.userfield", "FIELDS.ID")},
@@ -1280,7 +1280,7 @@ func documentedEvents() []Info {
 			Scope: "crm",
 			Doc:   docs + "crm/quote/user-field/events/on-crm-quote-user-field-update.html",
 			Fetch: []FetchMethod{
-				call(by["crm.quote.userfield.get"], FetchParam{Name: "id", Path: "FIELDS.ID"}),
+				withParams(by["crm.quote.userfield.get"], FetchParam{Name: "id", Path: "FIELDS.ID"}),
 			},
 			Coalescable: true,
 			entity:      []object{objectAt("crm.quote.userfield", "FIELDS.ID")},
@@ -1292,7 +1292,7 @@ func documentedEvents() []Info {
 			Scope: "crm",
 			Doc:   docs + "crm/requisites/events/on-crm-address-register.html",
 			Fetch: []FetchMethod{
-				call(by["crm.address.list"], FetchParam{Name: "filter[TYPE_ID]", Path: "FIELDS.TYPE_ID"}, FetchParam{Name: "filter[ENTITY_TYPE_ID]", Path: "FIELDS.ENTITY_TYPE_ID"}, FetchParam{Name: "filter[ENTITY_ID]", Path: "FIELDS.ENTITY_ID"}),
+				withParams(by["crm.address.list"], FetchParam{Name: "filter[TYPE_ID]", Path: "FIELDS.TYPE_ID"}, FetchParam{Name: "filter[ENTITY_TYPE_ID]", Path: "FIELDS.ENTITY_TYPE_ID"}, FetchParam{Name: "filter[ENTITY_ID]", Path: "FIELDS.ENTITY_ID"}),
 			},
 			Coalescable: true,
 			entity:      []object{objectAt("crm.address", "FIELDS.TYPE_ID", "FIELDS.ENTITY_TYPE_ID", "FIELDS.ENTITY_ID")},
@@ -1314,7 +1314,7 @@ func documentedEvents() []Info {
 			Scope: "crm",
 			Doc:   docs + "crm/requisites/events/on-crm-bank-detail-add.html",
 			Fetch: []FetchMethod{
-				call(by["crm.requisite.bankdetail.get"], FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
+				withParams(by["crm.requisite.bankdetail.get"], FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
 			},
 			Coalescable: true,
 			entity:      []object{objectAt("crm.requisite.bankdetail", "FIELDS.ID|ID")},
@@ -1336,7 +1336,7 @@ func documentedEvents() []Info {
 			Scope: "crm",
 			Doc:   docs + "crm/requisites/events/on-crm-bank-detail-update.html",
 			Fetch: []FetchMethod{
-				call(by["crm.requisite.bankdetail.get"], FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
+				withParams(by["crm.requisite.bankdetail.get"], FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
 			},
 			Coalescable: true,
 			entity:      []object{objectAt("crm.requisite.bankdetail", "FIELDS.ID|ID")},
@@ -1348,7 +1348,7 @@ func documentedEvents() []Info {
 			Scope: "crm",
 			Doc:   docs + "crm/requisites/events/on-crm-requisite-add.html",
 			Fetch: []FetchMethod{
-				call(by["crm.requisite.get"], FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
+				withParams(by["crm.requisite.get"], FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
 			},
 			Coalescable: true,
 			entity:      []object{objectAt("crm.requisite", "FIELDS.ID|ID")},
@@ -1370,7 +1370,7 @@ func documentedEvents() []Info {
 			Scope: "crm",
 			Doc:   docs + "crm/requisites/events/on-crm-requisite-update.html",
 			Fetch: []FetchMethod{
-				call(by["crm.requisite.get"], FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
+				withParams(by["crm.requisite.get"], FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
 			},
 			Coalescable: true,
 			entity:      []object{objectAt("crm.requisite", "FIELDS.ID|ID")},
@@ -1382,7 +1382,7 @@ func documentedEvents() []Info {
 			Scope: "crm",
 			Doc:   docs + "crm/requisites/events/on-crm-requisite-user-field-add.html",
 			Fetch: []FetchMethod{
-				call(by["crm.requisite.userfield.get"], FetchParam{Name: "id", Path: "FIELDS.ID"}),
+				withParams(by["crm.requisite.userfield.get"], FetchParam{Name: "id", Path: "FIELDS.ID"}),
 			},
 			Coalescable: true,
 			entity:      []object{objectAt("crm.requisite.userfield", "FIELDS.ID")},
@@ -1404,7 +1404,7 @@ func documentedEvents() []Info {
 			Scope: "crm",
 			Doc:   docs + "crm/requisites/events/on-crm-requisite-user-field-set-enum-values.html",
 			Fetch: []FetchMethod{
-				call(by["crm.requisite.userfield.get"], FetchParam{Name: "id", Path: "FIELDS.ID"}),
+				withParams(by["crm.requisite.userfield.get"], FetchParam{Name: "id", Path: "FIELDS.ID"}),
 			},
 			Coalescable: true,
 			entity:      []object{objectAt("crm.requisite.userfield", "FIELDS.ID")},
@@ -1416,7 +1416,7 @@ func documentedEvents() []Info {
 			Scope: "crm",
 			Doc:   docs + "crm/requisites/events/on-crm-requisite-user-field-update.html",
 			Fetch: []FetchMethod{
-				call(by["crm.requisite.userfield.get"], FetchParam{Name: "id", Path: "FIELDS.ID"}),
+				withParams(by["crm.requisite.userfield.get"], FetchParam{Name: "id", Path: "FIELDS.ID"}),
 			},
 			Coalescable: true,
 			entity:      []object{objectAt("crm.requisite.userfield", "FIELDS.ID")},
@@ -1428,7 +1428,7 @@ func documentedEvents() []Info {
 			Scope: "crm",
 			Doc:   docs + "crm/timeline/activities/configurable/structure/action.html",
 			Fetch: []FetchMethod{
-				call(by["crm.activity.configurable.get"], FetchParam{Name: "id", Path: "activityId|FIELDS.activityId"}),
+				withParams(by["crm.activity.configurable.get"], FetchParam{Name: "id", Path: "activityId|FIELDS.activityId"}),
 			},
 			entity:  []object{objectAt("crm.activity", "activityId|FIELDS.activityId")},
 			payload: reflect.TypeFor[CRMTimelineAction](),
@@ -1439,7 +1439,7 @@ func documentedEvents() []Info {
 			Scope: "crm",
 			Doc:   docs + "crm/timeline/activities/events/on-crm-activity-add.html",
 			Fetch: []FetchMethod{
-				call(by["crm.activity.get"], FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
+				withParams(by["crm.activity.get"], FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
 			},
 			Coalescable: true,
 			entity:      []object{objectAt("crm.activity", "FIELDS.ID|ID")},
@@ -1461,7 +1461,7 @@ func documentedEvents() []Info {
 			Scope: "crm",
 			Doc:   docs + "crm/timeline/activities/events/on-crm-activity-update.html",
 			Fetch: []FetchMethod{
-				call(by["crm.activity.get"], FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
+				withParams(by["crm.activity.get"], FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
 			},
 			Coalescable: true,
 			entity:      []object{objectAt("crm.activity", "FIELDS.ID|ID")},
@@ -1473,7 +1473,7 @@ func documentedEvents() []Info {
 			Scope: "crm",
 			Doc:   docs + "crm/timeline/comments/events/on-Crm-Timeline-Comment-Add.html",
 			Fetch: []FetchMethod{
-				call(by["crm.timeline.comment.get"], FetchParam{Name: "id", Path: "ID|FIELDS.ID"}),
+				withParams(by["crm.timeline.comment.get"], FetchParam{Name: "id", Path: "ID|FIELDS.ID"}),
 			},
 			Coalescable: true,
 			entity:      []object{objectAt("crm.timeline.comment", "ID|FIELDS.ID")},
@@ -1495,7 +1495,7 @@ func documentedEvents() []Info {
 			Scope: "crm",
 			Doc:   docs + "crm/timeline/comments/events/on-Crm-Timeline-Comment-Update.html",
 			Fetch: []FetchMethod{
-				call(by["crm.timeline.comment.get"], FetchParam{Name: "id", Path: "ID|FIELDS.ID"}),
+				withParams(by["crm.timeline.comment.get"], FetchParam{Name: "id", Path: "ID|FIELDS.ID"}),
 			},
 			Coalescable: true,
 			entity:      []object{objectAt("crm.timeline.comment", "ID|FIELDS.ID")},
@@ -1507,7 +1507,7 @@ func documentedEvents() []Info {
 			Scope: "crm",
 			Doc:   docs + "crm/universal/events/index.html",
 			Fetch: []FetchMethod{
-				call(by["crm.item.get"], FetchParam{Name: "entityTypeId", Path: "FIELDS.ENTITY_TYPE_ID|@type"}, FetchParam{Name: "id", Path: "FIELDS.ID"}),
+				withParams(by["crm.item.get"], FetchParam{Name: "entityTypeId", Path: "FIELDS.ENTITY_TYPE_ID|@type"}, FetchParam{Name: "id", Path: "FIELDS.ID"}),
 			},
 			Coalescable: true,
 			entity:      []object{objectAt("crm.item", "FIELDS.ENTITY_TYPE_ID|@type", "FIELDS.ID")},
@@ -1529,7 +1529,7 @@ func documentedEvents() []Info {
 			Scope: "crm",
 			Doc:   docs + "crm/universal/events/index.html",
 			Fetch: []FetchMethod{
-				call(by["crm.item.get"], FetchParam{Name: "entityTypeId", Path: "FIELDS.ENTITY_TYPE_ID|@type"}, FetchParam{Name: "id", Path: "FIELDS.ID"}),
+				withParams(by["crm.item.get"], FetchParam{Name: "entityTypeId", Path: "FIELDS.ENTITY_TYPE_ID|@type"}, FetchParam{Name: "id", Path: "FIELDS.ID"}),
 			},
 			Coalescable: true,
 			entity:      []object{objectAt("crm.item", "FIELDS.ENTITY_TYPE_ID|@type", "FIELDS.ID")},
@@ -1541,7 +1541,7 @@ func documentedEvents() []Info {
 			Scope: "crm",
 			Doc:   docs + "crm/universal/events/on-crm-dynamic-item-add.html",
 			Fetch: []FetchMethod{
-				call(by["crm.item.get"], FetchParam{Name: "entityTypeId", Path: "FIELDS.ENTITY_TYPE_ID|@type"}, FetchParam{Name: "id", Path: "FIELDS.ID"}),
+				withParams(by["crm.item.get"], FetchParam{Name: "entityTypeId", Path: "FIELDS.ENTITY_TYPE_ID|@type"}, FetchParam{Name: "id", Path: "FIELDS.ID"}),
 			},
 			Coalescable: true,
 			entity:      []object{objectAt("crm.item", "FIELDS.ENTITY_TYPE_ID|@type", "FIELDS.ID")},
@@ -1563,7 +1563,7 @@ func documentedEvents() []Info {
 			Scope: "crm",
 			Doc:   docs + "crm/universal/events/on-crm-dynamic-item-update.html",
 			Fetch: []FetchMethod{
-				call(by["crm.item.get"], FetchParam{Name: "entityTypeId", Path: "FIELDS.ENTITY_TYPE_ID|@type"}, FetchParam{Name: "id", Path: "FIELDS.ID"}),
+				withParams(by["crm.item.get"], FetchParam{Name: "entityTypeId", Path: "FIELDS.ENTITY_TYPE_ID|@type"}, FetchParam{Name: "id", Path: "FIELDS.ID"}),
 			},
 			Coalescable: true,
 			entity:      []object{objectAt("crm.item", "FIELDS.ENTITY_TYPE_ID|@type", "FIELDS.ID")},
@@ -1575,7 +1575,7 @@ func documentedEvents() []Info {
 			Scope: "crm",
 			Doc:   docs + "crm/universal/events/type/on-crm-type-add.html",
 			Fetch: []FetchMethod{
-				call(by["crm.type.get"], FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
+				withParams(by["crm.type.get"], FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
 			},
 			Coalescable: true,
 			entity:      []object{objectAt("crm.type", "FIELDS.ID|ID")},
@@ -1597,7 +1597,7 @@ func documentedEvents() []Info {
 			Scope: "crm",
 			Doc:   docs + "crm/universal/events/type/on-crm-type-update.html",
 			Fetch: []FetchMethod{
-				call(by["crm.type.get"], FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
+				withParams(by["crm.type.get"], FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
 			},
 			Coalescable: true,
 			entity:      []object{objectAt("crm.type", "FIELDS.ID|ID")},
@@ -1609,7 +1609,7 @@ func documentedEvents() []Info {
 			Scope: "crm",
 			Doc:   docs + "crm/universal/userfieldconfig/events/on-crm-type-user-field-add.html",
 			Fetch: []FetchMethod{
-				call(by["userfieldconfig.get"], FetchParam{Name: "moduleId", Literal: "crm"}, FetchParam{Name: "id", Path: "FIELDS.ID"}),
+				withParams(by["userfieldconfig.get"], FetchParam{Name: "moduleId", Literal: "crm"}, FetchParam{Name: "id", Path: "FIELDS.ID"}),
 			},
 			Coalescable: true,
 			entity:      []object{objectAt("userfieldconfig", "FIELDS.ID")},
@@ -1631,7 +1631,7 @@ func documentedEvents() []Info {
 			Scope: "crm",
 			Doc:   docs + "crm/universal/userfieldconfig/events/on-crm-type-user-field-set-enum-values.html",
 			Fetch: []FetchMethod{
-				call(by["userfieldconfig.get"], FetchParam{Name: "moduleId", Literal: "crm"}, FetchParam{Name: "id", Path: "FIELDS.ID"}),
+				withParams(by["userfieldconfig.get"], FetchParam{Name: "moduleId", Literal: "crm"}, FetchParam{Name: "id", Path: "FIELDS.ID"}),
 			},
 			Coalescable: true,
 			entity:      []object{objectAt("userfieldconfig", "FIELDS.ID")},
@@ -1643,7 +1643,7 @@ func documentedEvents() []Info {
 			Scope: "crm",
 			Doc:   docs + "crm/universal/userfieldconfig/events/on-crm-type-user-field-update.html",
 			Fetch: []FetchMethod{
-				call(by["userfieldconfig.get"], FetchParam{Name: "moduleId", Literal: "crm"}, FetchParam{Name: "id", Path: "FIELDS.ID"}),
+				withParams(by["userfieldconfig.get"], FetchParam{Name: "moduleId", Literal: "crm"}, FetchParam{Name: "id", Path: "FIELDS.ID"}),
 			},
 			Coalescable: true,
 			entity:      []object{objectAt("userfieldconfig", "FIELDS.ID")},
@@ -1655,7 +1655,7 @@ func documentedEvents() []Info {
 			Scope: "humanresources.hcmlink",
 			Doc:   docs + "sign/hcm-link/index.html",
 			Fetch: []FetchMethod{
-				call(by["humanresources.hcmlink.job.status.get"], FetchParam{Name: "id", Path: "jobId"}),
+				withParams(by["humanresources.hcmlink.job.status.get"], FetchParam{Name: "id", Path: "jobId"}),
 			},
 			Coalescable: true,
 			entity:      []object{objectAt("humanresources.hcmlink.job", "jobId")},
@@ -1667,7 +1667,7 @@ func documentedEvents() []Info {
 			Scope: "humanresources.hcmlink",
 			Doc:   docs + "sign/hcm-link/index.html",
 			Fetch: []FetchMethod{
-				call(by["humanresources.hcmlink.job.status.get"], FetchParam{Name: "id", Path: "jobId"}),
+				withParams(by["humanresources.hcmlink.job.status.get"], FetchParam{Name: "id", Path: "jobId"}),
 			},
 			Coalescable: true,
 			entity:      []object{objectAt("humanresources.hcmlink.job", "jobId")},
@@ -1679,7 +1679,7 @@ func documentedEvents() []Info {
 			Scope: "humanresources.hcmlink",
 			Doc:   docs + "sign/hcm-link/index.html",
 			Fetch: []FetchMethod{
-				call(by["humanresources.hcmlink.job.status.get"], FetchParam{Name: "id", Path: "jobId"}),
+				withParams(by["humanresources.hcmlink.job.status.get"], FetchParam{Name: "id", Path: "jobId"}),
 			},
 			Coalescable: true,
 			entity:      []object{objectAt("humanresources.hcmlink.job", "jobId")},
@@ -1691,7 +1691,7 @@ func documentedEvents() []Info {
 			Scope: "humanresources.hcmlink",
 			Doc:   docs + "sign/hcm-link/index.html",
 			Fetch: []FetchMethod{
-				call(by["humanresources.hcmlink.job.status.get"], FetchParam{Name: "id", Path: "jobId"}),
+				withParams(by["humanresources.hcmlink.job.status.get"], FetchParam{Name: "id", Path: "jobId"}),
 			},
 			Coalescable: true,
 			entity:      []object{objectAt("humanresources.hcmlink.job", "jobId")},
@@ -1703,7 +1703,7 @@ func documentedEvents() []Info {
 			Scope: "humanresources.hcmlink",
 			Doc:   docs + "sign/hcm-link/index.html",
 			Fetch: []FetchMethod{
-				call(by["humanresources.hcmlink.job.status.get"], FetchParam{Name: "id", Path: "jobId"}),
+				withParams(by["humanresources.hcmlink.job.status.get"], FetchParam{Name: "id", Path: "jobId"}),
 			},
 			Coalescable: true,
 			entity:      []object{objectAt("humanresources.hcmlink.job", "jobId")},
@@ -1715,7 +1715,7 @@ func documentedEvents() []Info {
 			Scope: "imbot",
 			Doc:   docs + "chat-bots/chat-bots-v2/imbot.v2/events/events.html",
 			Fetch: []FetchMethod{
-				call(by["imbot.v2.Chat.Message.get"], FetchParam{Name: "botId", Path: "bot.id"}, FetchParam{Name: "messageId", Path: "message.id"}),
+				withParams(by["imbot.v2.Chat.Message.get"], FetchParam{Name: "botId", Path: "bot.id"}, FetchParam{Name: "messageId", Path: "message.id"}),
 			},
 			Unbound: true,
 			NoQueue: true,
@@ -1730,7 +1730,7 @@ func documentedEvents() []Info {
 			Scope: "imbot",
 			Doc:   docs + "chat-bots/chat-bots-v2/imbot.v2/events/events.html",
 			Fetch: []FetchMethod{
-				call(by["imbot.v2.Chat.get"], FetchParam{Name: "botId", Path: "bot.id"}, FetchParam{Name: "dialogId", Path: "dialogId"}),
+				withParams(by["imbot.v2.Chat.get"], FetchParam{Name: "botId", Path: "bot.id"}, FetchParam{Name: "dialogId", Path: "dialogId"}),
 			},
 			Unbound: true,
 			NoQueue: true,
@@ -1757,7 +1757,7 @@ func documentedEvents() []Info {
 			Scope: "imbot",
 			Doc:   docs + "chat-bots/chat-bots-v2/imbot.v2/events/events.html",
 			Fetch: []FetchMethod{
-				call(by["imbot.v2.Chat.get"], FetchParam{Name: "botId", Path: "bot.id"}, FetchParam{Name: "dialogId", Path: "dialogId"}),
+				withParams(by["imbot.v2.Chat.get"], FetchParam{Name: "botId", Path: "bot.id"}, FetchParam{Name: "dialogId", Path: "dialogId"}),
 			},
 			Unbound: true,
 			NoQueue: true,
@@ -1771,7 +1771,7 @@ func documentedEvents() []Info {
 			Scope: "imbot",
 			Doc:   docs + "chat-bots/chat-bots-v2/imbot.v2/events/events.html",
 			Fetch: []FetchMethod{
-				call(by["imbot.v2.Chat.Message.get"], FetchParam{Name: "botId", Path: "bot.id"}, FetchParam{Name: "messageId", Path: "message.id"}),
+				withParams(by["imbot.v2.Chat.Message.get"], FetchParam{Name: "botId", Path: "bot.id"}, FetchParam{Name: "messageId", Path: "message.id"}),
 			},
 			Unbound: true,
 			NoQueue: true,
@@ -1799,7 +1799,7 @@ func documentedEvents() []Info {
 			Scope: "imbot",
 			Doc:   docs + "chat-bots/chat-bots-v2/imbot.v2/events/events.html",
 			Fetch: []FetchMethod{
-				call(by["imbot.v2.Chat.Message.get"], FetchParam{Name: "botId", Path: "bot.id"}, FetchParam{Name: "messageId", Path: "message.id"}),
+				withParams(by["imbot.v2.Chat.Message.get"], FetchParam{Name: "botId", Path: "bot.id"}, FetchParam{Name: "messageId", Path: "message.id"}),
 			},
 			Unbound: true,
 			NoQueue: true,
@@ -1814,7 +1814,7 @@ func documentedEvents() []Info {
 			Scope: "imbot",
 			Doc:   docs + "chat-bots/chat-bots-v2/imbot.v2/events/events.html",
 			Fetch: []FetchMethod{
-				call(by["imbot.v2.Chat.Message.get"], FetchParam{Name: "botId", Path: "bot.id"}, FetchParam{Name: "messageId", Path: "message.id"}),
+				withParams(by["imbot.v2.Chat.Message.get"], FetchParam{Name: "botId", Path: "bot.id"}, FetchParam{Name: "messageId", Path: "message.id"}),
 			},
 			Unbound: true,
 			NoQueue: true,
@@ -1890,7 +1890,7 @@ func documentedEvents() []Info {
 			Scope: "imconnector",
 			Doc:   docs + "imopenlines/imconnector/events/on-im-connector-dialog-finish.html",
 			Fetch: []FetchMethod{
-				call(by["imopenlines.dialog.get"], FetchParam{Name: "SESSION_ID", Path: "DATA.[].session.id"}),
+				withParams(by["imopenlines.dialog.get"], FetchParam{Name: "SESSION_ID", Path: "DATA.[].session.id"}),
 			},
 			Remarks: []string{"Outgoing webhooks cannot send it."},
 			entity:  []object{objectAt("imopenlines.session", "DATA.[].session.id")},
@@ -1903,7 +1903,7 @@ func documentedEvents() []Info {
 			Scope: "imconnector",
 			Doc:   docs + "imopenlines/imconnector/events/on-im-connector-dialog-start.html",
 			Fetch: []FetchMethod{
-				call(by["imopenlines.dialog.get"], FetchParam{Name: "SESSION_ID", Path: "DATA.[].session.id"}),
+				withParams(by["imopenlines.dialog.get"], FetchParam{Name: "SESSION_ID", Path: "DATA.[].session.id"}),
 			},
 			Remarks: []string{"Outgoing webhooks cannot send it."},
 			entity:  []object{objectAt("imopenlines.session", "DATA.[].session.id")},
@@ -2000,7 +2000,7 @@ func documentedEvents() []Info {
 			Scope: "imopenlines",
 			Doc:   docs + "imopenlines/openlines/events/on-session-finish.html",
 			Fetch: []FetchMethod{
-				call(by["imopenlines.dialog.get"], FetchParam{Name: "SESSION_ID", Path: "DATA.[].session.id"}),
+				withParams(by["imopenlines.dialog.get"], FetchParam{Name: "SESSION_ID", Path: "DATA.[].session.id"}),
 			},
 			Remarks: []string{"Outgoing webhooks cannot send it."},
 			entity:  []object{objectAt("imopenlines.session", "DATA.[].session.id")},
@@ -2013,7 +2013,7 @@ func documentedEvents() []Info {
 			Scope: "imopenlines",
 			Doc:   docs + "imopenlines/openlines/events/on-session-start.html",
 			Fetch: []FetchMethod{
-				call(by["imopenlines.dialog.get"], FetchParam{Name: "SESSION_ID", Path: "DATA.[].session.id"}),
+				withParams(by["imopenlines.dialog.get"], FetchParam{Name: "SESSION_ID", Path: "DATA.[].session.id"}),
 			},
 			Remarks: []string{"Outgoing webhooks cannot send it."},
 			entity:  []object{objectAt("imopenlines.session", "DATA.[].session.id")},
@@ -2026,7 +2026,7 @@ func documentedEvents() []Info {
 			Scope: "log",
 			Doc:   docs + "log/events/on-live-feed-post-add.html",
 			Fetch: []FetchMethod{
-				call(by["log.blogpost.get"], FetchParam{Name: "POST_ID", Path: "FIELDS.POST_ID"}),
+				withParams(by["log.blogpost.get"], FetchParam{Name: "POST_ID", Path: "FIELDS.POST_ID"}),
 			},
 			Coalescable: true,
 			entity:      []object{objectAt("log.blogpost", "FIELDS.POST_ID|FIELDS.ID")},
@@ -2048,7 +2048,7 @@ func documentedEvents() []Info {
 			Scope: "log",
 			Doc:   docs + "log/events/on-live-feed-post-update.html",
 			Fetch: []FetchMethod{
-				call(by["log.blogpost.get"], FetchParam{Name: "POST_ID", Path: "FIELDS.POST_ID"}),
+				withParams(by["log.blogpost.get"], FetchParam{Name: "POST_ID", Path: "FIELDS.POST_ID"}),
 			},
 			Coalescable: true,
 			entity:      []object{objectAt("log.blogpost", "FIELDS.POST_ID|FIELDS.ID")},
@@ -2070,7 +2070,7 @@ func documentedEvents() []Info {
 			Scope: "sale",
 			Doc:   docs + "sale/events/on-order-entity-saved.html",
 			Fetch: []FetchMethod{
-				call(by["sale.order.get"], FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
+				withParams(by["sale.order.get"], FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
 			},
 			Coalescable: true,
 			entity:      []object{objectAt("sale.order", "FIELDS.ID|ID")},
@@ -2092,7 +2092,7 @@ func documentedEvents() []Info {
 			Scope: "sale",
 			Doc:   docs + "sale/events/on-payment-entity-saved.html",
 			Fetch: []FetchMethod{
-				call(by["sale.payment.get"], FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
+				withParams(by["sale.payment.get"], FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
 			},
 			Coalescable: true,
 			entity:      []object{objectAt("sale.payment", "FIELDS.ID|ID")},
@@ -2114,7 +2114,7 @@ func documentedEvents() []Info {
 			Scope: "sale",
 			Doc:   docs + "sale/events/on-property-value-entity-saved.html",
 			Fetch: []FetchMethod{
-				call(by["sale.propertyvalue.get"], FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
+				withParams(by["sale.propertyvalue.get"], FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
 			},
 			Coalescable: true,
 			entity:      []object{objectAt("sale.propertyvalue", "FIELDS.ID|ID")},
@@ -2135,7 +2135,7 @@ func documentedEvents() []Info {
 			Scope: "sale",
 			Doc:   docs + "sale/events/on-sale-order-saved.html",
 			Fetch: []FetchMethod{
-				call(by["sale.order.get"], FetchParam{Name: "id", Path: "FIELDS.ID"}),
+				withParams(by["sale.order.get"], FetchParam{Name: "id", Path: "FIELDS.ID"}),
 			},
 			Coalescable: true,
 			entity:      []object{objectAt("sale.order", "FIELDS.ID")},
@@ -2157,7 +2157,7 @@ func documentedEvents() []Info {
 			Scope: "sale",
 			Doc:   docs + "sale/events/on-shipment-entity-saved.html",
 			Fetch: []FetchMethod{
-				call(by["sale.shipment.get"], FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
+				withParams(by["sale.shipment.get"], FetchParam{Name: "id", Path: "FIELDS.ID|ID"}),
 			},
 			Coalescable: true,
 			entity:      []object{objectAt("sale.shipment", "FIELDS.ID|ID")},
@@ -2169,7 +2169,7 @@ func documentedEvents() []Info {
 			Scope: "sign.b2e",
 			Doc:   docs + "sign/events/on-sign-b2e-document-status-changed.html",
 			Fetch: []FetchMethod{
-				call(by["sign.b2e.document.get"], FetchParam{Name: "uid", Path: "documentUid"}),
+				withParams(by["sign.b2e.document.get"], FetchParam{Name: "uid", Path: "documentUid"}),
 			},
 			Coalescable: true,
 			Remarks:     []string{"Outgoing webhooks cannot send it."},
@@ -2182,7 +2182,7 @@ func documentedEvents() []Info {
 			Scope: "sign.b2e",
 			Doc:   docs + "sign/events/on-sign-b2e-member-status-changed.html",
 			Fetch: []FetchMethod{
-				call(by["sign.b2e.document.get"], FetchParam{Name: "uid", Path: "documentUid"}),
+				withParams(by["sign.b2e.document.get"], FetchParam{Name: "uid", Path: "documentUid"}),
 			},
 			Remarks: []string{"Outgoing webhooks cannot send it."},
 			entity:  []object{objectAt("sign.b2e.member", "memberUid")},
@@ -2195,7 +2195,7 @@ func documentedEvents() []Info {
 			Scope: "sign.b2e",
 			Doc:   docs + "sign/events/on-sign-hcm-link-b2e-document-signed.html",
 			Fetch: []FetchMethod{
-				call(by["sign.b2e.hcmlink.document.get"], FetchParam{Name: "id", Path: "id"}),
+				withParams(by["sign.b2e.hcmlink.document.get"], FetchParam{Name: "id", Path: "id"}),
 			},
 			Coalescable: true,
 			Remarks:     []string{"Outgoing webhooks cannot send it."},
@@ -2208,7 +2208,7 @@ func documentedEvents() []Info {
 			Scope: "sonet",
 			Doc:   docs + "sonet-group/events/on-sonet-group-add.html",
 			Fetch: []FetchMethod{
-				call(by["sonet_group.get"], FetchParam{Name: "GROUP_ID", Path: "FIELDS.ID|ID"}, FetchParam{Name: "IS_ADMIN", Literal: "Y"}),
+				withParams(by["sonet_group.get"], FetchParam{Name: "GROUP_ID", Path: "FIELDS.ID|ID"}, FetchParam{Name: "IS_ADMIN", Literal: "Y"}),
 			},
 			Coalescable: true,
 			entity:      []object{objectAt("sonet_group", "FIELDS.ID|ID")},
@@ -2230,7 +2230,7 @@ func documentedEvents() []Info {
 			Scope: "sonet",
 			Doc:   docs + "sonet-group/events/on-sonet-group-update.html",
 			Fetch: []FetchMethod{
-				call(by["sonet_group.get"], FetchParam{Name: "GROUP_ID", Path: "FIELDS.ID|ID"}, FetchParam{Name: "IS_ADMIN", Literal: "Y"}),
+				withParams(by["sonet_group.get"], FetchParam{Name: "GROUP_ID", Path: "FIELDS.ID|ID"}, FetchParam{Name: "IS_ADMIN", Literal: "Y"}),
 			},
 			Coalescable: true,
 			entity:      []object{objectAt("sonet_group", "FIELDS.ID|ID")},
@@ -2270,7 +2270,7 @@ func documentedEvents() []Info {
 			Scope: "task",
 			Doc:   docs + "tasks/comment-item/events-comment/on-task-comment-add.html",
 			Fetch: []FetchMethod{
-				call(by["task.commentitem.get"], FetchParam{Name: "TASKID", Path: "FIELDS_AFTER.TASK_ID"}, FetchParam{Name: "ITEMID", Path: "FIELDS_AFTER.ID"}),
+				withParams(by["task.commentitem.get"], FetchParam{Name: "TASKID", Path: "FIELDS_AFTER.TASK_ID"}, FetchParam{Name: "ITEMID", Path: "FIELDS_AFTER.ID"}),
 			},
 			Coalescable: true,
 			Remarks:     []string{"A comment of the new task card has the ID 0 and a message ID; no method of the task scope reads it."},
@@ -2295,7 +2295,7 @@ func documentedEvents() []Info {
 			Scope: "task",
 			Doc:   docs + "tasks/comment-item/events-comment/on-task-comment-update.html",
 			Fetch: []FetchMethod{
-				call(by["task.commentitem.get"], FetchParam{Name: "TASKID", Path: "FIELDS_AFTER.TASK_ID"}, FetchParam{Name: "ITEMID", Path: "FIELDS_AFTER.ID"}),
+				withParams(by["task.commentitem.get"], FetchParam{Name: "TASKID", Path: "FIELDS_AFTER.TASK_ID"}, FetchParam{Name: "ITEMID", Path: "FIELDS_AFTER.ID"}),
 			},
 			Coalescable: true,
 			Remarks:     []string{"It does not fire for the new task card (tasks 25.700.0 and later)."},
@@ -2309,7 +2309,7 @@ func documentedEvents() []Info {
 			Scope: "task",
 			Doc:   docs + "tasks/events-tasks/on-task-add.html",
 			Fetch: []FetchMethod{
-				call(by["tasks.task.get"], FetchParam{Name: "taskId", Path: "FIELDS_AFTER.ID"}),
+				withParams(by["tasks.task.get"], FetchParam{Name: "taskId", Path: "FIELDS_AFTER.ID"}),
 			},
 			Coalescable: true,
 			entity:      []object{objectAt("tasks.task", "FIELDS_AFTER.ID|FIELDS_BEFORE.ID")},
@@ -2331,7 +2331,7 @@ func documentedEvents() []Info {
 			Scope: "task",
 			Doc:   docs + "tasks/events-tasks/on-task-update.html",
 			Fetch: []FetchMethod{
-				call(by["tasks.task.get"], FetchParam{Name: "taskId", Path: "FIELDS_AFTER.ID"}),
+				withParams(by["tasks.task.get"], FetchParam{Name: "taskId", Path: "FIELDS_AFTER.ID"}),
 			},
 			Coalescable: true,
 			entity:      []object{objectAt("tasks.task", "FIELDS_AFTER.ID|FIELDS_BEFORE.ID")},
@@ -2360,7 +2360,7 @@ func documentedEvents() []Info {
 			Scope: "telephony",
 			Doc:   docs + "telephony/voximplant/events/on-voximplant-call-end.html",
 			Fetch: []FetchMethod{
-				call(by["voximplant.statistic.get"], FetchParam{Name: "FILTER[CALL_ID]", Path: "CALL_ID"}),
+				withParams(by["voximplant.statistic.get"], FetchParam{Name: "FILTER[CALL_ID]", Path: "CALL_ID"}),
 			},
 			Coalescable: true,
 			entity:      []object{objectAt("voximplant.call", "CALL_ID")},
@@ -2390,7 +2390,7 @@ func documentedEvents() []Info {
 			Scope: "user",
 			Doc:   docs + "common/events/on-user-add.html",
 			Fetch: []FetchMethod{
-				call(by["user.get"], FetchParam{Name: "FILTER[ID]", Path: "ID"}, FetchParam{Name: "ADMIN_MODE", Literal: "True"}),
+				withParams(by["user.get"], FetchParam{Name: "FILTER[ID]", Path: "ID"}, FetchParam{Name: "ADMIN_MODE", Literal: "True"}),
 			},
 			Coalescable: true,
 			entity:      []object{objectAt("user", "ID")},

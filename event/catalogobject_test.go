@@ -346,6 +346,20 @@ func TestEntityAndLane(t *testing.T) {
 	}
 }
 
+//nolint:paralleltest // it counts allocations, which tests that run beside it would add to
+func TestLaneDoesNotAllocate(t *testing.T) {
+	for _, body := range []string{
+		"event=ONCRMDEALUPDATE&data[FIELDS][ID]=7",
+		"event=ONIMBOTV2MESSAGEADD&data[chat][id]=5&data[message][id]=9",
+		"event=ONIMCONNECTORMESSAGEADD&data[MESSAGES][0][im][chat_id]=1807",
+	} {
+		d, err := event.Parse("", []byte(body))
+		require.NoError(t, err)
+		require.NotZero(t, d.Lane())
+		require.Zero(t, testing.AllocsPerRun(100, func() { d.Lane() }), body)
+	}
+}
+
 func TestEntitiesOfSeveralMessages(t *testing.T) {
 	t.Parallel()
 	d, err := event.Parse("", []byte("event=ONIMCONNECTORMESSAGEDELETE&data[MESSAGES][2][im][message_id]=3&data[MESSAGES][2][im][chat_id]=8"+

@@ -69,7 +69,7 @@ func (d *Delivery) hold(root phpform.Value, n int) {
 	d.body = held{root: root, bytes: int32(root.Size()), n: int32(n)} //nolint:gosec // bounded by MaxBodyBytes
 }
 
-// Entity names the object that an event is about, for ordering, coalescing and display.
+// Entity names an object of a portal: see [Delivery.Entity], [Delivery.Lane] and [Delivery.CoalesceKey].
 type Entity struct {
 	Kind string `json:"kind"` // REST-style name, such as crm.deal; empty where the event names no object
 	ID   string `json:"id"`

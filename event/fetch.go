@@ -55,8 +55,8 @@ type FetchParam struct {
 // firstOfList is the Result of a method that returns a list.
 const firstOfList = "[0]"
 
-// call returns the method with parameters.
-func call(m FetchMethod, params ...FetchParam) FetchMethod {
+// withParams returns the method with parameters.
+func withParams(m FetchMethod, params ...FetchParam) FetchMethod {
 	m.Params = params
 	return m
 }

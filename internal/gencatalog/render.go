@@ -144,7 +144,7 @@ func (d descriptor) info(b *bytes.Buffer) {
 	if len(d.Fetch) > 0 {
 		var calls strings.Builder
 		for _, c := range d.Fetch {
-			fmt.Fprintf(&calls, "\n\t\t\t\tcall(%s),", strings.Join(append([]string{fmt.Sprintf("by[%q]", c.Method)}, c.params()...), ", "))
+			fmt.Fprintf(&calls, "\n\t\t\t\twithParams(%s),", strings.Join(append([]string{fmt.Sprintf("by[%q]", c.Method)}, c.params()...), ", "))
 		}
 		f.set("Fetch", "[]FetchMethod{"+calls.String()+"\n\t\t\t}")
 	}
