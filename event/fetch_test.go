@@ -253,7 +253,7 @@ func TestFetchDecodesByTheRulesForPayloads(t *testing.T) {
 	require.JSONEq(t, `{"id":7,"ufCrm_1":["a"]}`, string(data.JSON()))
 	tree, err := event.Fetch[map[string]any](t.Context(), c, d, item)
 	require.NoError(t, err)
-	require.Equal(t, map[string]any{"id": json.Number("7"), "ufCrm_1": []any{"a"}}, tree)
+	require.Equal(t, map[string]any{"id": 7.0, "ufCrm_1": []any{"a"}}, tree)
 	pointer, err := event.Fetch[*fetchedDeal](t.Context(), c, d, item)
 	require.NoError(t, err)
 	require.EqualValues(t, 7, pointer.ID)
@@ -268,7 +268,7 @@ func TestFetchOfAnotherShape(t *testing.T) {
 		"a text":      {`{"item":"planted"}`, "result", "an object"},
 		"member":      {`{"item":{"ID":"planted"}}`, "result.ID", "an integer of 64 bits"},
 		"deep":        {`{"item":{"OWNER":{"ID":"planted"}}}`, "result.OWNER.ID", "an integer of 64 bits"},
-		"none fits":   {`{"item":{"stageId":"planted","planted text":1}}`, "result", "a event_test.deal: it has stageId, *, and the type reads none of them"},
+		"none fits":   {`{"item":{"stageId":"planted","planted text":1}}`, "result", "a event_test.deal, which reads none of its members, such as stageId"},
 		"not JSON":    {`{"item":`, "result.item", "present"},
 	} {
 		got, err := event.Fetch[deal](t.Context(), &recording{result: tc.result}, d)
@@ -280,7 +280,7 @@ func TestFetchOfAnotherShape(t *testing.T) {
 	}
 	long := `{"item":{"a":1,"b":1,"c":1,"d":1,"e":1,"f":1,"g":1,"h":1,"i":1,"j":1}}`
 	_, err := event.Fetch[deal](t.Context(), &recording{result: long}, d)
-	require.ErrorContains(t, err, "a, b, c, d, e, f, g, h, …")
+	require.ErrorContains(t, err, "such as a")
 	_, err = event.Fetch[struct{}](t.Context(), &recording{result: long}, d)
 	require.NoError(t, err, "it asks for nothing")
 	_, err = event.Fetch[any](t.Context(), &recording{result: `"x"`}, parsed(t, "event=ONUSERADD&data[ID]=1"))

@@ -193,8 +193,8 @@ func firstScalar(v phpform.Value, keys []string) string {
 	for i, key := range keys {
 		if key == "[]" {
 			zero := ""
-			for _, e := range v.Entries() {
-				switch text := firstScalar(e.Value, keys[i+1:]); text {
+			for _, item := range v.All() {
+				switch text := firstScalar(item, keys[i+1:]); text {
 				case "":
 				case "0":
 					zero = text
@@ -212,8 +212,8 @@ func firstScalar(v phpform.Value, keys []string) string {
 func appendScalars(all []string, v phpform.Value, keys []string) []string {
 	for i, key := range keys {
 		if key == "[]" {
-			for _, e := range v.Entries() {
-				all = appendScalars(all, e.Value, keys[i+1:])
+			for _, item := range v.All() {
+				all = appendScalars(all, item, keys[i+1:])
 			}
 			return all
 		}

@@ -34,6 +34,12 @@ func (e *engine) attempt(ctx context.Context, t *task) (verdict, time.Time) {
 		e.handled(ctx, t.Delivery)
 		return done, time.Time{}
 	}
+	if isUnknown(err) {
+		e.cfg.logger.LogAttrs(ctx, slog.LevelWarn, "offline queue: nothing can read the object, its record is done with",
+			append(about(t.Record), errorAttr(t.Delivery, err))...)
+		e.handled(ctx, t.Delivery)
+		return done, time.Time{}
+	}
 	if errtree.Every(err, errtree.Is(event.ErrUnhandled)) {
 		e.unhandled(ctx, t.Record, err)
 		return lost, time.Time{}
@@ -59,6 +65,13 @@ func (e *engine) attempt(ctx context.Context, t *task) (verdict, time.Time) {
 func isGone(err error) bool {
 	outcome, _ := event.OutcomeOf(err)
 	return outcome == event.Dropped && errtree.Every(err, errtree.Is(event.ErrGone))
+}
+
+// isUnknown reports whether a handler's error says that no method reads the object, as of a comment
+// of the new task card: the record can tell no more, however often it is tried.
+func isUnknown(err error) bool {
+	outcome, _ := event.OutcomeOf(err)
+	return outcome == event.Dropped && errtree.Every(err, errtree.Is(event.ErrUnknown))
 }
 
 func (e *engine) handled(ctx context.Context, d *event.Delivery) {

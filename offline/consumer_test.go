@@ -184,6 +184,8 @@ func TestConsumerOutcomes(t *testing.T) {
 		{name: "dropped", outcome: func(int) error { return event.Drop(errHandler) }, attempts: 1, parked: true},
 		{name: "unreadable payload", outcome: func(int) error { return fmt.Errorf("x: %w", event.ErrMalformed) }, attempts: 1, parked: true},
 		{name: "gone", outcome: func(int) error { return fmt.Errorf("x: %w", event.ErrGone) }, attempts: 1},
+		{name: "no method reads it", outcome: func(int) error { return fmt.Errorf("x: %w", event.ErrUnknown) }, attempts: 1},
+		{name: "perhaps not visible", outcome: func(int) error { return fmt.Errorf("x: %w", event.ErrNotVisible) }, attempts: 1, parked: true},
 		{name: "gone, marked as final", outcome: func(int) error { return event.Drop(event.ErrGone) }, attempts: 1},
 		{name: "gone for each of several", outcome: joined(gone, fmt.Errorf("x: %w", gone)), attempts: 1},
 		{name: "not there yet", outcome: func(n int) error {
