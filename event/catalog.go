@@ -1,8 +1,6 @@
 package event
 
 import (
-	"iter"
-	"strconv"
 	"strings"
 	"sync"
 )
@@ -15,34 +13,37 @@ const docs = "https://apidocs.bitrix24.com/api-reference/"
 // typeID ends the names of templates; at run time the number of a smart process stands there.
 const typeID = "{TYPEID}"
 
-// index finds the entries of the catalogue by name. It is built on first use, so that programs that never look anything up do not
-// pay for it.
-var index = sync.OnceValue(func() map[string]*Info {
-	all := entries()
-	byName := make(map[string]*Info, len(all))
-	for _, info := range all {
-		byName[info.Name] = info
+// catalogue is what is known of all documented events.
+type catalogue struct {
+	events []Info
+	byName map[string]*Info
+}
+
+// table returns the catalogue. It is built on first use, so that programs that never look anything up do not pay for it.
+var table = sync.OnceValue(func() catalogue {
+	c := catalogue{events: documentedEvents()}
+	c.byName = make(map[string]*Info, len(c.events))
+	for i := range c.events {
+		c.byName[c.events[i].Name] = &c.events[i]
 	}
-	return byName
+	return c
 })
 
-func lookup(name string) (Info, bool) {
-	name = strings.ToUpper(name) // which allocates nothing where name is upper case already, as on the wire
-	byName := index()
+// find returns the entry for a wire name, nil if there is none, and the number that the name ends in if the entry is a template.
+func find(name string) (info *Info, number string) {
+	name = strings.ToUpper(name) // which allocates nothing if name is upper case already, as on the wire
+	byName := table().byName
 	if info, ok := byName[name]; ok {
-		return *info, true
+		return info, ""
 	}
 	base, ok := cutTypeID(name)
 	if !ok {
-		return Info{}, false
+		return nil, ""
 	}
-	template, ok := byName[base+typeID]
-	if !ok {
-		return Info{}, false
+	if info, ok := byName[base+typeID]; ok {
+		return info, name[len(base):]
 	}
-	info := *template
-	info.Name = name
-	return info, true
+	return nil, ""
 }
 
 // maxTypeID is the most digits of a number that fits 64 bits whatever they are.
@@ -56,25 +57,4 @@ func cutTypeID(name string) (base string, ok bool) {
 		return "", false
 	}
 	return name[:i], true
-}
-
-func catalog() iter.Seq[Info] {
-	return func(yield func(Info) bool) {
-		for _, info := range entries() {
-			if !yield(*info) {
-				return
-			}
-		}
-	}
-}
-
-// ofType makes a descriptor for one smart process out of a template.
-func ofType[T any](template Descriptor[T], entityTypeID int) Descriptor[T] {
-	info := template.Info()
-	base := strings.TrimSuffix(info.Name, typeID)
-	if entityTypeID <= 0 {
-		panic("event: " + base + "… needs a positive entityTypeId, not " + strconv.Itoa(entityTypeID))
-	}
-	info.Name = base + strconv.Itoa(entityTypeID)
-	return describe[T](info)
 }

@@ -21,7 +21,7 @@ func TestCatalogHoldsEveryDocumentedEvent(t *testing.T) {
 	for info := range event.Catalog() {
 		got = append(got, info)
 	}
-	require.Len(t, want, 208)
+	require.Len(t, want, 214)
 	require.Len(t, got, len(want))
 	for i, e := range want {
 		t.Run(e.Name, func(t *testing.T) {
@@ -30,12 +30,12 @@ func TestCatalogHoldsEveryDocumentedEvent(t *testing.T) {
 			require.Equal(t, e.Name, info.Name, "in the documentation's order")
 			require.Equal(t, e.Scope, info.Scope)
 			require.Equal(t, "https://apidocs.bitrix24.com/"+e.Doc+".html", info.Doc)
-			require.Equal(t, e.FetchMethod, info.FetchMethod)
+			require.Equal(t, e.Remarks, info.Remarks)
 			require.NotEmpty(t, info.Title)
 			require.NotNil(t, info.PayloadType())
 			require.Equal(t, reflect.Struct, info.PayloadType().Kind())
 
-			itself := strings.HasPrefix(e.Name, "ONIMBOTV2") || e.Name == "ONAPPUSERREADY"
+			itself := strings.HasPrefix(e.Name, "ONIMBOTV2") || strings.HasPrefix(e.Name, "ONIMV2") || e.Name == "ONAPPUSERREADY"
 			require.Equal(t, itself, info.Unbound)
 			require.Equal(t, itself || e.Name == "ONOFFLINEEVENT", info.NoQueue)
 			require.Equal(t, e.Name == "ONAPPINSTALL" || e.Name == "ONAPPUSERREADY", info.PlatformBound)
@@ -75,7 +75,7 @@ func TestDescriptorsAreSpelledAsDocumented(t *testing.T) {
 		variable := byName[e.Name]
 		require.NotEmpty(t, variable, e.Name)
 		if strings.HasSuffix(e.Name, "_{TYPEID}") {
-			require.Equal(t, "o"+e.DocsSpelling[1:]+"Of", variable, e.Name)
+			require.Equal(t, "O"+e.DocsSpelling[1:]+"Of", variable, e.Name)
 			continue
 		}
 		require.True(t, token.IsExported(variable), variable)
@@ -98,35 +98,50 @@ func onPrefixed(name string) string {
 	return "ON" + strings.ReplaceAll(strings.ReplaceAll(name, ".ON.", ""), ".", "")
 }
 
-// descriptorVariables returns the variables that hold descriptors of the catalogue, by wire name.
+// descriptorVariables returns the variables that hold descriptors of the catalogue, and the functions that make them, by wire name.
 func descriptorVariables(t *testing.T) map[string]string {
 	t.Helper()
-	onlyCatalog := func(f fs.FileInfo) bool {
-		return strings.HasPrefix(f.Name(), "catalog_") && !strings.HasSuffix(f.Name(), "_test.go")
-	}
-	packages, err := parser.ParseDir(token.NewFileSet(), ".", onlyCatalog, 0) //nolint:staticcheck // one package, no build tags
+	generated := func(f fs.FileInfo) bool { return strings.HasSuffix(f.Name(), "_gen.go") }
+	packages, err := parser.ParseDir(token.NewFileSet(), ".", generated, parser.ParseComments) //nolint:staticcheck // one package, no build tags
 	require.NoError(t, err)
 	found := make(map[string]string)
-	ast.Inspect(packages["event"], func(n ast.Node) bool {
-		spec, ok := n.(*ast.ValueSpec)
-		if !ok {
-			return true
+	for _, file := range packages["event"].Files {
+		for _, decl := range file.Decls {
+			switch decl := decl.(type) {
+			case *ast.GenDecl:
+				if decl.Tok != token.VAR {
+					continue
+				}
+				require.False(t, decl.Lparen.IsValid(), "one declaration for each, so that go doc prints it alone")
+				require.Len(t, decl.Specs, 1)
+				spec, ok := decl.Specs[0].(*ast.ValueSpec)
+				require.True(t, ok)
+				require.NotNil(t, spec.Type, "%v: the type is written out", spec.Names)
+				require.Contains(t, decl.Doc.Text(), "Source: https://apidocs.bitrix24.com/api-reference/")
+				call, ok := spec.Values[0].(*ast.CallExpr)
+				require.True(t, ok)
+				found[textOf(t, call.Args[0])] = spec.Names[0].Name
+			case *ast.FuncDecl:
+				if !decl.Name.IsExported() {
+					continue
+				}
+				ast.Inspect(decl, func(n ast.Node) bool {
+					if lit, ok := n.(*ast.BasicLit); ok {
+						found[textOf(t, lit)+"{TYPEID}"] = decl.Name.Name
+					}
+					return true
+				})
+			}
 		}
-		ast.Inspect(spec, func(n ast.Node) bool {
-			kv, ok := n.(*ast.KeyValueExpr)
-			if !ok {
-				return true
-			}
-			key, isIdent := kv.Key.(*ast.Ident)
-			value, isLit := kv.Value.(*ast.BasicLit)
-			if isIdent && isLit && key.Name == "Name" {
-				found[strings.Trim(value.Value, `"`)] = spec.Names[0].Name
-			}
-			return true
-		})
-		return false
-	})
+	}
 	return found
+}
+
+func textOf(t *testing.T, e ast.Expr) string {
+	t.Helper()
+	lit, ok := e.(*ast.BasicLit)
+	require.True(t, ok)
+	return strings.Trim(lit.Value, `"`)
 }
 
 func TestLookup(t *testing.T) {
@@ -201,7 +216,7 @@ func TestDefineKnowsTheCatalogue(t *testing.T) {
 	}
 	d := event.Define[mine]("onCrmDealUpdate")
 	require.Equal(t, event.OnCrmDealUpdate.Name(), d.Name())
-	require.Equal(t, "crm.deal.get", d.Info().FetchMethod)
+	require.Equal(t, "crm.deal.get", d.Info().Fetch[0].Name)
 	require.Equal(t, reflect.TypeFor[mine](), d.Info().PayloadType())
 	require.Equal(t, reflect.TypeFor[event.CRMEntity](), event.OnCrmDealUpdate.Info().PayloadType(), "the catalogue stays as it was")
 }

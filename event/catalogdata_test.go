@@ -21,11 +21,53 @@ type documented struct {
 	Sample       json.RawMessage   `json:"sample"`
 	Variants     []variant         `json:"sample_variants"`
 	Fields       []documentedField `json:"fields"`
-	FetchMethod  string            `json:"get_method"`
-	FetchParams  map[string]string `json:"get_params"`
+	Fetch        []documentedFetch `json:"fetch"`
+	Entity       []documentedThing `json:"entity"`
+	Lane         *documentedThing  `json:"lane"`
+	Distinct     bool              `json:"distinct"`
+	Remarks      []string          `json:"remarks"`
 	Shape        string            `json:"shape"`
 	DocsSpelling string            `json:"docs_spelling"`
 	OfflineOK    *bool             `json:"offline_ok"`
+}
+
+// documentedFetch is a method that reads the object of an event.
+type documentedFetch struct {
+	Method string            `json:"method"`
+	Params map[string]string `json:"params"`
+}
+
+// documentedThing is an object that an event names.
+type documentedThing struct {
+	Kind string   `json:"kind"`
+	ID   []string `json:"id"`
+}
+
+// documentedMethod is what the page of a method says.
+type documentedMethod struct {
+	Doc        string            `json:"doc"`
+	Scopes     []string          `json:"scopes"`
+	Admin      bool              `json:"admin"`
+	Result     string            `json:"result"`
+	Filtered   bool              `json:"filtered"`
+	Halted     bool              `json:"halted"`
+	Successor  string            `json:"successor"`
+	Positional bool              `json:"positional"`
+	Gone       []documentedError `json:"gone"`
+	Hidden     []documentedError `json:"hidden"`
+}
+
+type documentedError struct {
+	Code string `json:"code"`
+	Text string `json:"text"`
+}
+
+// method returns the name of the method that reads the event's object, empty if there is none.
+func (e documented) method() string {
+	if len(e.Fetch) == 0 {
+		return ""
+	}
+	return e.Fetch[0].Method
 }
 
 type variant struct {
@@ -45,11 +87,20 @@ func (f documentedField) container() bool {
 
 func readCatalog(t *testing.T) []documented {
 	t.Helper()
+	events, _ := readCatalogFile(t)
+	return events
+}
+
+func readCatalogFile(t *testing.T) ([]documented, map[string]documentedMethod) {
+	t.Helper()
 	doc, err := os.ReadFile(filepath.Join("testdata", "catalog.json"))
 	require.NoError(t, err)
-	var all []documented
+	var all struct {
+		Methods map[string]documentedMethod `json:"methods"`
+		Events  []documented                `json:"events"`
+	}
 	require.NoError(t, json.Unmarshal(doc, &all))
-	return all
+	return all.Events, all.Methods
 }
 
 // sampleOf returns the entry's first sample as a tree, in the order of its keys.

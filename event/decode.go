@@ -3,6 +3,7 @@ package event
 import (
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -65,21 +66,25 @@ func decodeLenient(of *Delivery, v phpform.Value, dst any) ([]Misfit, error) {
 // The ID of the event's object must be there and fit.
 func (d *Delivery) decode(payload any, info *Info) ([]Misfit, error) {
 	misfits, err := decodeLenient(d, d.Data.v, payload)
-	if err != nil || info == nil {
+	if err != nil || info == nil || len(info.entity) == 0 {
 		return misfits, d.in(err)
 	}
-	for _, path := range info.entityID {
-		for _, m := range misfits {
-			if m.at(path) {
-				return misfits, d.in(mismatch(m.Path, m.Want))
-			}
-		}
-		if lookupPath(d.Data.v, path) == "" {
-			first, _, _ := strings.Cut(path, "|")
-			return misfits, d.in(mismatch(below(first), "present"))
+	for _, m := range misfits {
+		if slices.ContainsFunc(info.entity, m.names) {
+			return misfits, d.in(mismatch(m.Path, m.Want))
 		}
 	}
+	_, number := find(d.Name)
+	if firstObject(info.entity, d.Data.v, number) == (Entity{}) {
+		id := info.entity[0].id
+		return misfits, d.in(mismatch(id[len(id)-1][0].text(), "present"))
+	}
 	return misfits, nil
+}
+
+// text returns a place as errors print it, with the first element for each of a list.
+func (p place) text() string {
+	return strings.ReplaceAll(strings.Join(append([]string{"data"}, p.keys...), "."), "[]", "0")
 }
 
 // strict makes an error of the first misfit, if there is one.
@@ -88,14 +93,6 @@ func (d *Delivery) strict(misfits []Misfit, err error) error {
 		return d.in(mismatch(misfits[0].Path, misfits[0].Want))
 	}
 	return err
-}
-
-// below returns a path of the catalogue as errors print it.
-func below(path string) string {
-	if path == "." {
-		return "data"
-	}
-	return "data." + path
 }
 
 func mismatch(path, want string) error { return &DecodeError{Path: path, Want: want} }

@@ -59,7 +59,7 @@ func ExampleMux_Unhandled() {
 // The same name serves all smart processes of one kind; the number is known only at run time.
 func ExampleOnCrmDynamicItemUpdateOf() {
 	invoices := event.OnCrmDynamicItemUpdateOf(31)
-	fmt.Println(invoices.Name(), invoices.Info().FetchMethod)
+	fmt.Println(invoices.Name(), invoices.Info().Fetch[0].Name)
 	// Output: ONCRMDYNAMICITEMUPDATE_31 crm.item.get
 }
 

@@ -2,6 +2,7 @@ package event_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"reflect"
 	"strconv"
 	"strings"
@@ -95,6 +96,11 @@ func find(rv reflect.Value, path []string) (reflect.Value, bool) {
 	case reflect.Slice:
 		if i, err := strconv.Atoi(path[0]); err == nil && i < rv.Len() {
 			return find(rv.Index(i), path[1:])
+		}
+		for i := range rv.Len() { // what is a map by ID on the wire, and a list here
+			if id := reflect.Indirect(rv.Index(i)).FieldByName("ID"); id.IsValid() && fmt.Sprint(id) == path[0] {
+				return find(rv.Index(i), path[1:])
+			}
 		}
 	default: // a single value holds nothing
 	}

@@ -187,7 +187,7 @@ func payloadJSON(t *testing.T, d *event.Delivery) []byte {
 func TestFixtures(t *testing.T) {
 	t.Parallel()
 	all := fixtures(t)
-	require.Equal(t, 208+15, len(all), "documented samples") //nolint:testifylint // Len would print them all
+	require.Equal(t, 214+22, len(all), "documented samples") //nolint:testifylint // Len would print them all
 	for _, f := range all {
 		t.Run(f.file, func(t *testing.T) {
 			t.Parallel()

@@ -7,108 +7,111 @@ import (
 	"strings"
 )
 
-// isGone reports whether a caller's error is a method's way to say that there is no such object. The codes are those of the methods' pages,
-// compared as they are written there: a proxy that answers not_found in the portal's place must not pass for a deletion. Where a method
-// has no code of its own (it is empty, or 0) its words decide; in a language that is not known here they stay an ordinary error.
+// ErrNotVisible means that a fetch method returned nothing for an object, and that the documentation leaves open why: the object is
+// gone, or the token may not see it. It is not [ErrGone], because lists that are filtered by rights, such as
+// sonet_group.get, answer the same for a secret group and for a deleted one.
 //
-//	crm.item.get, crm.activity.configurable.get      NOT_FOUND; also where the smart process itself is gone
-//	crm.*.userfield.get                              ERROR_NOT_FOUND
-//	crm.deal.get and its siblings, catalog.product.get, catalog.price.get
-//	                                                 no code, "Not found", "… is not found", "product does not exist."
-//	crm.type.get, crm.documentgenerator.document.get 0, "… not found" in the portal's language
-//	booking.v1.*.get, catalog.*.get, sale.*.get      numbers: see goneCodes
-//	task.commentitem.get                             ERROR_CORE, "…/TE/ITEM_NOT_FOUND_OR_NOT_ACCESSIBLE"
+// A mirror must keep its row on ErrNotVisible, unless it knows that the token sees all objects of the kind, as an administrator's
+// sees all tasks. A deletion has an event of its own.
 //
-// Sources: the error tables of https://apidocs.bitrix24.com/api-reference/crm/universal/crm-item-get.html,
-// …/crm/deals/crm-deal-get.html, …/crm/deals/user-defined-fields/crm-deal-userfield-get.html,
-// …/crm/universal/user-defined-object-types/crm-type-get.html, …/tasks/comment-item/task-comment-item-get.html and the pages at goneCodes.
-func isGone(method string, err error) bool {
-	var refusal CallError
-	if !errors.As(err, &refusal) {
+// An error of [Fetch] that wraps it is final, see [OutcomeOf]: the delivery is [Dropped], and package offline parks its record,
+// so that it can be handled after someone has given the token the rights.
+const ErrNotVisible Error = "event: the object is gone, or not visible to the token"
+
+// refusal is an error with which a method answers for an object, by the table of errors on its page. If the text is empty the code
+// alone decides; * in the text stands for anything. Codes are compared as they are written there: a
+// proxy that answers not_found in the portal's place must not pass for a deletion.
+type refusal struct{ code, text string }
+
+// absence returns what a caller's error says of the object: [ErrGone], [ErrNotVisible], or nil if it is another failure.
+// Only what the page of this very method documents counts. In a language that the page does not have,
+// an answer without a code stays an ordinary error.
+func (m *FetchMethod) absence(err error) error {
+	var failure CallError
+	if !errors.As(err, &failure) {
+		return nil
+	}
+	code, text := failure.ErrorCode(), plainText(failure.ErrorDescription())
+	for _, r := range m.gone {
+		if r.matches(code, text) {
+			return ErrGone
+		}
+	}
+	for _, r := range m.hidden {
+		if r.matches(code, text) {
+			return ErrNotVisible
+		}
+	}
+	return nil
+}
+
+// matches reports whether an error is this one. text went through plainText.
+func (r refusal) matches(code, text string) bool {
+	if r.code != code {
 		return false
 	}
-	code, text := refusal.ErrorCode(), refusal.ErrorDescription()
-	switch code {
-	case "", "0":
-		return saysGone(strings.ToLower(text))
-	case "ERROR_CORE":
-		return method == "task.commentitem.get" && strings.Contains(text, "ITEM_NOT_FOUND_OR_NOT_ACCESSIBLE")
-	}
-	for one := range strings.FieldsSeq(goneCodes(method)) {
-		if code == one {
-			return true
-		}
-	}
-	return false
-}
-
-// goneCodes returns the codes with which a method says that there is no such object, separated by spaces.
-//
-// Sources: https://apidocs.bitrix24.com/api-reference/booking/booking/booking-v1-booking-get.html (the page on resources names two codes),
-// …/catalog/measure/catalog-measure-get.html, …/sale/order/sale-order-get.html (which names two codes too) and their siblings. A
-// code that starts 200040300 is about rights.
-func goneCodes(method string) string {
-	switch method {
-	case "crm.item.get", "crm.activity.configurable.get":
-		return "NOT_FOUND"
-	case "booking.v1.booking.get":
-		return "1021"
-	case "booking.v1.resource.get":
-		return "1009 1021"
-	case "booking.v1.resourceType.get":
-		return "1013"
-	case "booking.v1.waitlist.get":
-		return "1040"
-	case "catalog.measure.get":
-		return "200600000020"
-	case "catalog.priceType.get":
-		return "201000000000"
-	case "catalog.roundingRule.get":
-		return "200900000000"
-	case "sale.order.get":
-		return "200540400001 201240400001"
-	case "sale.payment.get":
-		return "200640400001"
-	case "sale.propertyvalue.get":
-		return "201040400001"
-	case "sale.shipment.get":
-		return "201140400001"
-	}
-	if strings.HasPrefix(method, "crm.") && strings.HasSuffix(method, ".userfield.get") {
-		return "ERROR_NOT_FOUND"
-	}
-	return ""
-}
-
-// saysGone knows the texts of the documentation, in lower case.
-func saysGone(text string) bool {
-	for _, words := range []string{"not found", "does not exist", "is not exists", "не найден", "не существует"} {
-		if strings.Contains(text, words) {
-			return true
-		}
-	}
-	return false
-}
-
-// isNothing reports whether a method's result holds no object: null, false, an empty text or list, as of a list that is filtered by
-// one id (user.get), or an object whose members are all so, as of {"task": []}.
-func isNothing(result []byte) bool {
-	if isBlank(result) {
+	if r.text == "" {
 		return true
 	}
-	dec := json.NewDecoder(bytes.NewReader(result))
-	if start, err := dec.Token(); err != nil || start != json.Delim('{') {
+	parts := strings.Split(plainText(r.text), "*")
+	first, last := parts[0], parts[len(parts)-1]
+	if len(parts) == 1 {
+		return text == first
+	}
+	if len(text) < len(first)+len(last) || !strings.HasPrefix(text, first) || !strings.HasSuffix(text, last) {
 		return false
 	}
-	for dec.More() {
-		var member json.RawMessage
-		if _, err := dec.Token(); err != nil || dec.Decode(&member) != nil || !isBlank(member) {
+	text = text[len(first) : len(text)-len(last)]
+	for _, part := range parts[1 : len(parts)-1] {
+		_, after, found := strings.Cut(text, part)
+		if !found {
 			return false
 		}
+		text = after
 	}
 	return true
 }
 
+// plainText takes case, outer space and the full stop off a text: pages and portals differ in them.
+func plainText(text string) string {
+	return strings.ToLower(strings.TrimSuffix(strings.TrimSpace(text), "."))
+}
+
+// unwrap returns the part of a method's result that is the object. It returns [ErrNotVisible] if there
+// is nothing: null, false, an empty text, list or object. That never proves a deletion, which has an error of its own wherever the
+// documentation knows one.
+func (m *FetchMethod) unwrap(result json.RawMessage) (json.RawMessage, error) {
+	if isBlank(result) {
+		return nil, ErrNotVisible
+	}
+	switch m.Result {
+	case "":
+		return result, nil
+	case firstOfList:
+		var list []json.RawMessage
+		if json.Unmarshal(result, &list) == nil {
+			result = list[0] // there is one, or the result would be blank
+			break
+		}
+		var numbered map[string]json.RawMessage // a PHP array whose keys are not 0, 1, 2 …
+		if json.Unmarshal(result, &numbered) != nil || numbered["0"] == nil {
+			return nil, &DecodeError{Path: "result", Want: "a list"}
+		}
+		result = numbered["0"]
+	default:
+		var members map[string]json.RawMessage
+		if json.Unmarshal(result, &members) != nil || members[m.Result] == nil {
+			return nil, &DecodeError{Path: "result." + m.Result, Want: "present"}
+		}
+		result = members[m.Result]
+	}
+	if isBlank(result) {
+		return nil, ErrNotVisible
+	}
+	return result, nil
+}
+
+// isBlank reports whether a JSON value is what Bitrix24 sends for "nothing here".
 func isBlank(value []byte) bool {
 	value = bytes.TrimSpace(value)
 	switch string(value) {

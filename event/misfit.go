@@ -17,11 +17,13 @@ type Misfit struct {
 	Want string // what the field takes, such as "a number of 64 bits"
 }
 
-// at reports whether the misfit stands at one of the alternatives of a path of the catalogue.
-func (m *Misfit) at(alternatives string) bool {
-	for path := range strings.SplitSeq(alternatives, "|") {
-		if strings.EqualFold(m.Path, below(path)) {
-			return true
+// names reports whether the misfit stands where an object's ID does.
+func (m Misfit) names(o object) bool {
+	for _, part := range o.id {
+		for _, at := range part {
+			if !at.number && strings.EqualFold(m.Path, at.text()) {
+				return true
+			}
 		}
 	}
 	return false

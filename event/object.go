@@ -1,48 +1,238 @@
 package event
 
 import (
-	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/b24events/b24events/internal/phpform"
 )
 
-// Entity names the object that the delivery is about, such as {crm.deal 42}. All events of one object name it alike, its deletion
-// included. It is the zero Entity for events that the catalogue does not know or that are about no object; for events about the application
-// itself its ID is empty.
+// Entity names the object that the delivery is about, such as {crm.deal 42}: the message, not its chat. All events of one object
+// name it alike, so this is what a deletion deletes. An ID of 0 names nothing.
+//
+// It is the zero Entity for events that the catalogue does not know, or that are about no object. For events about the
+// application itself its ID is empty. A few deliveries, of messages that a connector must carry, can be about several objects:
+// Entity is the first of them, [Delivery.Entities] are all.
+//
+// Use [Delivery.Lane] for the order of deliveries and [Delivery.CoalesceKey] to merge them.
 func (d *Delivery) Entity() Entity {
-	info, ok := Lookup(d.Name)
-	if !ok || info.entityKind == "" {
+	info, number := find(d.Name)
+	if info == nil {
 		return Entity{}
 	}
-	parts := make([]string, len(info.entityID))
-	for i, path := range info.entityID {
-		if parts[i] = lookupPath(d.Data.v, path); parts[i] == "" {
-			return Entity{}
-		}
-	}
-	return Entity{Kind: info.entityKind, ID: strings.Join(parts, ":")}
+	return firstObject(info.entity, d.Data.v, number)
 }
 
-// lookupPath returns the scalar at a dotted path, the first of the alternatives (separated by |) that is neither empty nor zero.
-func lookupPath(v phpform.Value, alternatives string) string {
-	for path := range strings.SplitSeq(alternatives, "|") {
-		at := v
-		if path != "." {
-			for key := range strings.SplitSeq(path, ".") {
-				at, _ = at.GetFold(key)
-			}
+// Entities returns every object that the delivery is about, the first being [Delivery.Entity]. It is empty if there is none.
+func (d *Delivery) Entities() []Entity {
+	info, number := find(d.Name)
+	if info == nil {
+		return nil
+	}
+	for _, o := range info.entity {
+		if all := o.all(d.Data.v, number); len(all) > 0 {
+			return all
 		}
-		if text := strings.TrimSpace(at.Scalar()); text != "" && text != "0" && text != undefined {
+	}
+	return nil
+}
+
+// Lane names what the delivery must be handled in order with: one delivery of a lane after the other. It is the object, or what the
+// object belongs to, such as the chat of a message. The zero Entity means that the order does not matter.
+//
+// A portal has lanes of its own; join the Lane with [Delivery.MemberID].
+func (d *Delivery) Lane() Entity {
+	info, number := find(d.Name)
+	switch {
+	case info == nil:
+		return Entity{}
+	case len(info.lane) > 0:
+		return firstObject(info.lane, d.Data.v, number)
+	default:
+		return firstObject(info.entity, d.Data.v, number)
+	}
+}
+
+// CoalesceKey names the object for which the newest of several deliveries of one event can stand for all, because the handler
+// reads the object's present state anyway. It reports false for events that are facts of their own: messages, reactions,
+// participants, signatures, pressed buttons, everything about the application, and every event that the catalogue does not know.
+//
+// Merge only deliveries with the same portal, the same Name and the same key. They share their [Delivery.Lane].
+func (d *Delivery) CoalesceKey() (key Entity, ok bool) {
+	info, number := find(d.Name)
+	if info == nil || !info.Coalescable {
+		return Entity{}, false
+	}
+	key = firstObject(info.entity, d.Data.v, number)
+	return key, key != Entity{}
+}
+
+// object says where an event names an object: its kind, and the paths in data that make up the ID.
+type object struct {
+	kind string
+	id   []path // joined with ":"; none for the one object of its kind
+}
+
+func objectAt(kind string, id ...string) object {
+	o := object{kind: kind, id: make([]path, len(id))}
+	for i, text := range id {
+		o.id[i] = parsePath(text)
+	}
+	return o
+}
+
+// firstObject returns the first of the candidates whose ID is in data.
+func firstObject(candidates []object, data phpform.Value, number string) Entity {
+	for i := range candidates {
+		if e, ok := candidates[i].first(data, number); ok {
+			return e
+		}
+	}
+	return Entity{}
+}
+
+// first returns the object that data names. number is that in the name of the event. The last part of an ID is never 0.
+func (o *object) first(data phpform.Value, number string) (Entity, bool) {
+	switch len(o.id) {
+	case 0:
+		return Entity{Kind: o.kind}, true
+	case 1:
+		id := o.id[0].find(data, number)
+		return Entity{Kind: o.kind, ID: id}, id != "" && id != "0"
+	}
+	parts := make([]string, len(o.id))
+	for i, p := range o.id {
+		if parts[i] = p.find(data, number); parts[i] == "" {
+			return Entity{}, false
+		}
+	}
+	return Entity{Kind: o.kind, ID: strings.Join(parts, ":")}, parts[len(parts)-1] != "0"
+}
+
+// all returns every object that data names. Only paths into lists lead to several.
+func (o *object) all(data phpform.Value, number string) []Entity {
+	if len(o.id) != 1 {
+		if e, ok := o.first(data, number); ok {
+			return []Entity{e}
+		}
+		return nil
+	}
+	var all []Entity
+	for _, id := range o.id[0].findAll(data, number) {
+		all = append(all, Entity{Kind: o.kind, ID: id})
+	}
+	return all
+}
+
+// path is a list of places in data; the first that holds something counts.
+type path []place
+
+// place is a place in data: a list of keys, "[]" standing for each element of a list. No keys are data itself.
+type place struct {
+	keys   []string
+	number bool // the number that the name of the event ends in, instead of a place in data
+}
+
+// parsePath reads alternatives separated by |. Each is dotted keys, . for data itself, or @type for the number in the event's name.
+func parsePath(text string) path {
+	var p path
+	for alternative := range strings.SplitSeq(text, "|") {
+		switch alternative {
+		case ".":
+			p = append(p, place{})
+		case "@type":
+			p = append(p, place{number: true})
+		default:
+			p = append(p, place{keys: strings.Split(alternative, ".")})
+		}
+	}
+	return p
+}
+
+// named reports whether the number in the name of an event can stand in for the path.
+func (p path) named() bool { return slices.ContainsFunc(p, func(at place) bool { return at.number }) }
+
+// find returns the first scalar that is neither empty nor 0, else 0 if a place holds one, else "".
+func (p path) find(data phpform.Value, number string) string {
+	zero := ""
+	for _, at := range p {
+		text := number
+		if !at.number {
+			text = firstScalar(data, at.keys)
+		}
+		if text == "0" {
+			zero = text
+		} else if text != "" {
 			return text
 		}
+	}
+	return zero
+}
+
+// findAll returns every scalar at the first place that holds one that is neither empty nor 0.
+func (p path) findAll(data phpform.Value, number string) []string {
+	for _, at := range p {
+		var all []string
+		if at.number {
+			all = appendID(all, number)
+		} else {
+			all = appendScalars(all, data, at.keys)
+		}
+		if len(all) > 0 {
+			return all
+		}
+	}
+	return nil
+}
+
+func firstScalar(v phpform.Value, keys []string) string {
+	for i, key := range keys {
+		if key == "[]" {
+			zero := ""
+			for _, e := range v.Entries() {
+				switch text := firstScalar(e.Value, keys[i+1:]); text {
+				case "":
+				case "0":
+					zero = text
+				default:
+					return text
+				}
+			}
+			return zero
+		}
+		v, _ = v.GetFold(key)
+	}
+	return scalar(v)
+}
+
+func appendScalars(all []string, v phpform.Value, keys []string) []string {
+	for i, key := range keys {
+		if key == "[]" {
+			for _, e := range v.Entries() {
+				all = appendScalars(all, e.Value, keys[i+1:])
+			}
+			return all
+		}
+		v, _ = v.GetFold(key)
+	}
+	return appendID(all, scalar(v))
+}
+
+func appendID(all []string, id string) []string {
+	if id == "" || id == "0" {
+		return all
+	}
+	return append(all, id)
+}
+
+// scalar is the text of a scalar, empty for what Bitrix24 sends for "nothing here".
+func scalar(v phpform.Value) string {
+	if text := strings.TrimSpace(v.Scalar()); text != undefined {
+		return text
 	}
 	return ""
 }
@@ -60,92 +250,4 @@ func (d *Delivery) Key() string {
 	}
 	h.Write(d.Data.v.AppendJSON(nil))
 	return hex.EncodeToString(h.Sum(nil)[:16])
-}
-
-// FetchCall returns the REST method and the parameters that read the object the delivery is about. It returns [ErrGone] where the
-// event tells that the object was deleted, [ErrUnknown] where the catalogue lacks the event or names no method for it, and a [DecodeError]
-// where the data lacks a parameter. Whether the object is still there, only the call tells: see [Fetch].
-func (d *Delivery) FetchCall() (method string, params map[string]any, err error) {
-	info, ok := Lookup(d.Name)
-	switch {
-	case info.Deletion:
-		return "", nil, fmt.Errorf("%w: %s tells so", ErrGone, info.Name)
-	case !ok || info.FetchMethod == "":
-		return "", nil, fmt.Errorf("%w: no fetch method for %s", ErrUnknown, d.printableName())
-	}
-	params = make(map[string]any, len(info.fetchParams))
-	for _, p := range info.fetchParams {
-		value := p.literal
-		if p.path != "" {
-			if value = lookupPath(d.Data.v, p.path); value == "" {
-				return "", nil, &DecodeError{Event: d.printableName(), Path: "data." + p.path, Want: "present"}
-			}
-		}
-		setParam(params, p.name, value)
-	}
-	return info.FetchMethod, params, nil
-}
-
-// setParam stores a parameter whose name may be nested once, as in FILTER[ID].
-func setParam(params map[string]any, name, value string) {
-	outer, inner, nested := strings.Cut(strings.TrimSuffix(name, "]"), "[")
-	if !nested {
-		params[name] = value
-		return
-	}
-	group, ok := params[outer].(map[string]any)
-	if !ok {
-		group = make(map[string]any)
-		params[outer] = group
-	}
-	group[inner] = value
-}
-
-// Fetch calls the method that returns the object a delivery is about and decodes the method's result, as the portal sends it, into
-// a T: a struct, a map[string]any or a json.RawMessage.
-//
-// It returns an error that wraps [ErrGone] where there is no such object any more: the event tells of a deletion (no call is made), the
-// method says that there is none, or its result is empty. An object can be deleted between its change and the call, so every handler that
-// fetches meets this, and should take it for success: there is nothing left to do. Returned by a handler it is [Dropped],
-// and package offline takes it for success.
-//
-// tasks.task.get and task.commentitem.get say the same of what the token's user may not see, so fetch tasks with an administrator's token.
-// Missing rights anywhere else, limits and broken answers are not [ErrGone].
-//
-// Other errors are those of [Delivery.FetchCall] and of the caller, and a [DecodeError] where the result does not fit T.
-func Fetch[T any](ctx context.Context, c Caller, d *Delivery) (T, error) {
-	var object T
-	method, params, err := d.FetchCall()
-	if err != nil {
-		return object, err
-	}
-	var result json.RawMessage
-	switch err := c.Call(ctx, method, params, &result); {
-	case err != nil && isGone(method, err):
-		return object, fmt.Errorf("%w: %w", ErrGone, err)
-	case err != nil:
-		return object, err
-	case len(result) == 0:
-		return object, fmt.Errorf("event: the caller left no result of %s; it must fill a json.RawMessage", method)
-	case isNothing(result):
-		return object, fmt.Errorf("%w: the result of %s is empty", ErrGone, method)
-	}
-	if err := json.Unmarshal(result, &object); err != nil {
-		var none T
-		return none, d.misfit(err, reflect.TypeFor[T]())
-	}
-	return object, nil
-}
-
-// misfit tells where a method's result does not fit a type. The decoder's own error would quote the value.
-func (d *Delivery) misfit(err error, want reflect.Type) error {
-	failure := &DecodeError{Event: d.printableName(), Path: "result", Want: want.String()}
-	var mismatch *json.UnmarshalTypeError
-	if errors.As(err, &mismatch) {
-		failure.Want = mismatch.Type.String()
-		if mismatch.Field != "" {
-			failure.Path += "." + mismatch.Field
-		}
-	}
-	return failure
 }

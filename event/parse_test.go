@@ -331,44 +331,6 @@ func TestKey(t *testing.T) {
 	}
 }
 
-func TestFetchCall(t *testing.T) {
-	t.Parallel()
-	for name, tc := range map[string]struct {
-		body, method string
-		params       map[string]any
-	}{
-		"deal":           {"event=ONCRMDEALUPDATE&data[FIELDS][ID]=21", "crm.deal.get", map[string]any{"id": "21"}},
-		"smart process":  {"event=ONCRMDYNAMICITEMADD_147&data[FIELDS][ID]=22&data[FIELDS][ENTITY_TYPE_ID]=147", "crm.item.get", map[string]any{"entityTypeId": "147", "id": "22"}},
-		"literal":        {"event=ONCRMTYPEUSERFIELDADD&data[FIELDS][ID]=3", "userfieldconfig.get", map[string]any{"moduleId": "crm", "id": "3"}},
-		"nested":         {"event=ONUSERADD&data[ID]=5", "user.get", map[string]any{"FILTER": map[string]any{"ID": "5"}}},
-		"list":           {"event=ONSESSIONSTART&data[DATA][0][session][id]=42", "imopenlines.dialog.get", map[string]any{"SESSION_ID": "42"}},
-		"nested address": {"event=ONCRMADDRESSREGISTER&data[FIELDS][TYPE_ID]=1&data[FIELDS][ENTITY_TYPE_ID]=8&data[FIELDS][ENTITY_ID]=9", "crm.address.list", map[string]any{"filter": map[string]any{"TYPE_ID": "1", "ENTITY_TYPE_ID": "8", "ENTITY_ID": "9"}}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			method, params, err := delivery(t, tc.body).FetchCall()
-			require.NoError(t, err)
-			require.Equal(t, tc.method, method)
-			require.Equal(t, tc.params, params)
-		})
-	}
-	for name, tc := range map[string]struct {
-		body string
-		want error
-	}{
-		"deleted":    {"event=ONCRMDEALDELETE&data[FIELDS][ID]=21", event.ErrGone},
-		"no method":  {"event=ONCALENDARSECTIONADD&data[id]=21", event.ErrUnknown},
-		"unknown":    {"event=ONWHATEVER&data[FIELDS][ID]=21", event.ErrUnknown},
-		"missing id": {"event=ONCRMDEALUPDATE", event.ErrMalformed},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			_, _, err := delivery(t, tc.body).FetchCall()
-			require.ErrorIs(t, err, tc.want)
-		})
-	}
-}
-
 // TestNothingPrintsSecrets plants a secret in every place of a body and looks for it in everything that prints.
 func TestNothingPrintsSecrets(t *testing.T) {
 	t.Parallel()

@@ -59,6 +59,28 @@ type BotJoin struct {
 	User   BotUser        `json:"USER"` // who brought the bot in; zero where unknown
 }
 
+// BotContext tells that a user opened the dialog with a bot of the old API from a place that passes on what it is about. Only the
+// name of the event is documented, so the fields are what its siblings have.
+//
+// Source: https://apidocs.bitrix24.com/api-reference/chat-bots/chat-bots-v2/migration.html
+type BotContext struct {
+	Bots   map[string]Bot   `json:"BOT"` // the bots it is addressed to, by their id in decimal
+	Params BotContextParams `json:"PARAMS"`
+	User   BotUser          `json:"USER"` // who opened it; zero if unknown
+}
+
+// BotContextParams describes the dialog of a [BotContext].
+type BotContextParams struct {
+	BotID       int64  `json:"BOT_ID"`
+	UserID      int64  `json:"USER_ID"`
+	DialogID    string `json:"DIALOG_ID"` // where to write: a user's ID, or chat and a number
+	ChatID      int64  `json:"CHAT_ID"`
+	ChatType    string `json:"CHAT_TYPE"`
+	MessageType string `json:"MESSAGE_TYPE"`
+	Language    string `json:"LANGUAGE"`          // of the portal
+	Other       Data   `b24:",rest" json:"OTHER"` // everything else, the context included
+}
+
 // BotDelete tells that a bot of the old API was deleted.
 type BotDelete struct {
 	ID   int64  `b24:"BOT_ID" json:"BOT_ID"`

@@ -18,6 +18,10 @@ type BotMessageParams struct {
 	CommandContext  string `json:"COMMAND_CONTEXT"`
 	PlatformContext string `json:"PLATFORM_CONTEXT"` // the sender's client, such as web
 
+	// Files are the attached files. Portals send them, but the documentation does not mention them.
+	Files   []BotFile `json:"FILES"`
+	FileIDs []int64   `b24:"PARAMS.FILE_ID" json:"FILE_ID"` // the IDs of the attached files
+
 	MentionedList map[string]int64 `json:"MENTIONED_LIST"` // the users mentioned, by their id in decimal
 	BotInChat     map[string]int64 `json:"BOT_IN_CHAT"`    // the bots in the chat, by their id in decimal
 
@@ -56,6 +60,25 @@ type BotMessageParams struct {
 	ImportantConnector    bool  `json:"IMPORTANT_CONNECTOR"`
 	NoSessionOL           bool  `json:"NO_SESSION_OL"` // opens no session of an open channel
 	FakeRelation          int64 `json:"FAKE_RELATION"`
+}
+
+// BotFile is a file in a message to a bot of the old API. Portals send it, but the documentation does not mention it.
+type BotFile struct {
+	ID          int64  `json:"id"`
+	ChatID      int64  `json:"chatId"`
+	Date        string `json:"date"` // when it was uploaded, as it came
+	Type        string `json:"type"` // such as file or image
+	Name        string `json:"name"`
+	Extension   string `json:"extension"` // such as pdf
+	Size        int64  `json:"size"`      // bytes
+	Status      string `json:"status"`    // done for an upload that is complete
+	Progress    int64  `json:"progress"`  // of the upload, percent
+	AuthorID    int64  `json:"authorId"`  // who uploaded it
+	AuthorName  string `json:"authorName"`
+	URLPreview  string `json:"urlPreview"`  // address of a small picture; may be empty
+	URLShow     string `json:"urlShow"`     // address of a page that shows the file; may be empty
+	URLDownload string `json:"urlDownload"` // address of the content
+	ViewerAttrs Data   `json:"viewerAttrs"` // for the portal's own viewer
 }
 
 // BotJoinParams describes the chat that a bot of the old API was added to. In private chats the fields from ChatID on are

@@ -63,11 +63,26 @@ type BotV2Delete struct {
 	Bot ChatBot `json:"bot"`
 }
 
-// ChatBot is the bot of imbot.v2 that an event is addressed to.
+// ChatBot is the bot of imbot.v2 that an event is addressed to. In webhook mode it has an ID, a code and tokens. Records of
+// imbot.v2.Event.get have no tokens, and describe the bot instead.
+//
+// Source: https://apidocs.bitrix24.com/api-reference/chat-bots/chat-bots-v2/entities.html
 type ChatBot struct {
-	ID   int64   `json:"id"`
-	Code string  `json:"code"`
-	Auth BotAuth `json:"auth"`
+	ID               int64   `json:"id"`
+	Code             string  `json:"code"`
+	Auth             BotAuth `json:"auth"`               // webhook mode only
+	Type             string  `json:"type"`               // bot, supervisor, personal, openline …
+	Hidden           bool    `json:"isHidden"`           // is not in the contact list
+	SupportOpenline  bool    `json:"isSupportOpenline"`  // works in open channels
+	ReactionsEnabled bool    `json:"isReactionsEnabled"` // users may react to its messages
+	BackgroundID     string  `json:"backgroundId"`       // background of its chat; may be empty
+	Language         string  `json:"language"`           // such as en
+	ModuleID         string  `json:"moduleId"`           // module that owns the bot, such as rest
+	EventMode        string  `json:"eventMode"`          // webhook or fetch
+	CountMessage     int64   `json:"countMessage"`       // messages that it has processed
+	CountCommand     int64   `json:"countCommand"`       // commands that it has registered
+	CountChat        int64   `json:"countChat"`          // chats that it is in
+	CountUser        int64   `json:"countUser"`          // users that it has met
 }
 
 // ChatCommand is a slash command that a user called.

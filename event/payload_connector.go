@@ -25,7 +25,19 @@ type IMRef struct {
 type ConnectorText struct {
 	ID     []string `json:"id"`      // the message's ids in the external channel; empty for new messages
 	UserID int64    `json:"user_id"` // the operator; 0 for changes
-	Text   string   `json:"text"`    // with BB codes; empty for deletions
+	Text   string   `json:"text"`    // with BB codes; empty for deletions and for files without a text
+	// Files are the attached files. Portals send them, but the documentation does not mention them.
+	Files []ConnectorFile `json:"files"`
+}
+
+// ConnectorFile is a file of a [ConnectorText].
+type ConnectorFile struct {
+	Name         string `json:"name"`
+	Type         string `json:"type"` // such as file or image
+	MIME         string `json:"mime"`
+	Size         int64  `json:"size"`         // bytes
+	Link         string `json:"link"`         // address of a page that shows the file
+	DownloadLink string `json:"downloadLink"` // address of the content
 }
 
 // ConnectorChat names a chat of the external channel.

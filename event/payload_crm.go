@@ -25,9 +25,9 @@ type CRMDocument struct {
 
 // CRMUserField names a custom field of CRM objects.
 type CRMUserField struct {
-	ID        int64  `b24:"FIELDS.ID" json:"ID"`
-	EntityID  string `b24:"FIELDS.ENTITY_ID" json:"ENTITY_ID"`   // the kind of objects that have the field, such as CRM_DEAL
-	FieldName string `b24:"FIELDS.FIELD_NAME" json:"FIELD_NAME"` // code of the field, such as UF_CRM_1743165530
+	ID        int64  `b24:"FIELDS.ID|id" json:"ID"`                        // flat for old invoices, by their pages
+	EntityID  string `b24:"FIELDS.ENTITY_ID|entityId" json:"ENTITY_ID"`    // the kind of objects that have the field, such as CRM_DEAL
+	FieldName string `b24:"FIELDS.FIELD_NAME|fieldName" json:"FIELD_NAME"` // code of the field, such as UF_CRM_1743165530
 }
 
 // CRMDealMove tells that a deal moved to another pipeline. No ONCRMDEALUPDATE is sent for the move.

@@ -29,7 +29,7 @@ func (e *engine) due(now time.Time) []task {
 	var ready, later []task
 	var blocked map[event.Entity]time.Time
 	for _, t := range e.waiting {
-		object := t.Delivery.Entity()
+		object := t.Delivery.Lane()
 		named := object != event.Entity{}
 		if named && blocked[object].After(t.due) {
 			t.due = blocked[object]

@@ -117,12 +117,12 @@ func (e *engine) flush(ctx context.Context) error {
 	return err
 }
 
-// lanes groups tasks by the object that they are about, in order, as their positions. A record about no known object has a lane of its own.
+// lanes groups tasks by their lane, in order, as their positions. A record without one has a lane of its own.
 func lanes(tasks []task) [][]int {
 	var all [][]int
 	index := make(map[event.Entity]int)
 	for i, t := range tasks {
-		object := t.Delivery.Entity()
+		object := t.Delivery.Lane()
 		if object == (event.Entity{}) {
 			object = event.Entity{ID: strconv.Itoa(i)} // no entity of the catalogue lacks a kind
 		}

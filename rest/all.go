@@ -9,8 +9,11 @@ import (
 	"iter"
 	"net/http"
 	"net/url"
+	"reflect"
 	"strconv"
 	"strings"
+
+	"github.com/b24events/b24events/internal/params"
 )
 
 // ListOption configures [All].
@@ -67,6 +70,9 @@ func RowsAt(member string) ListOption {
 // not at all; [ByID] does not have that.
 func All[T any](ctx context.Context, c Doer, method string, params any, opts ...ListOption) iter.Seq2[T, error] {
 	l, err := newLister(method, params, opts)
+	if err == nil {
+		err = checkResult(method, reflect.TypeFor[T]())
+	}
 	return func(yield func(T, error) bool) {
 		var none T
 		if err != nil {
@@ -102,7 +108,7 @@ func All[T any](ctx context.Context, c Doer, method string, params any, opts ...
 type lister struct {
 	cfg    listConfig
 	method string
-	form   string
+	form   params.Form
 	filter string // the parameter as the caller spells it
 
 	finished bool
@@ -111,7 +117,7 @@ type lister struct {
 	begun    bool
 }
 
-func newLister(method string, params any, opts []ListOption) (*lister, error) {
+func newLister(method string, p any, opts []ListOption) (*lister, error) {
 	bad := func(err error) error { return &Error{Method: method, Code: ErrBadCall, Description: err.Error()} }
 	l := &lister{method: method, filter: "filter"}
 	for _, opt := range opts {
@@ -122,12 +128,12 @@ func newLister(method string, params any, opts []ListOption) (*lister, error) {
 			return nil, bad(err)
 		}
 	}
-	form, err := encodeParams(params)
+	form, err := encodeParams(p, nil)
 	if err != nil {
 		return nil, bad(err)
 	}
 	l.form = form
-	for pair := range strings.SplitSeq(form, "&") {
+	for pair := range strings.SplitSeq(form.Text, "&") {
 		name, value, _ := strings.Cut(pair, "=")
 		name, err := url.QueryUnescape(name)
 		if err != nil {
@@ -153,7 +159,7 @@ func newLister(method string, params any, opts []ListOption) (*lister, error) {
 
 // next returns one page.
 func (l *lister) next(ctx context.Context, c Doer) ([]json.RawMessage, error) {
-	answer, err := c.Do(ctx, l.method, encoded(l.page()))
+	answer, err := c.Do(ctx, l.method, encoded(params.Form{Text: l.page(), Suspect: l.form.Suspect}))
 	if err != nil {
 		return nil, err
 	}
@@ -186,8 +192,8 @@ func (l *lister) page() string {
 			more = append(more, url.QueryEscape(l.filter+"[>"+l.cfg.id+"]")+"="+strconv.FormatUint(l.last, 10))
 		}
 	}
-	if l.form != "" {
-		more = append([]string{l.form}, more...)
+	if l.form.Text != "" {
+		more = append([]string{l.form.Text}, more...)
 	}
 	return strings.Join(more, "&")
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 )
@@ -73,6 +74,7 @@ func (b *Batch) Format(f fmt.State, _ rune) {
 type Command[T any] struct {
 	batch *Batch
 	item  *item
+	at    int // its position in the batch
 }
 
 // Add adds a command to a batch. The name is of letters, digits and underscores, starts with a letter, and is unique in the
@@ -80,8 +82,10 @@ type Command[T any] struct {
 // that cannot be sent is reported by [Client.Batch]. The methods batch, upload and download are refused, since portals refuse them
 // in a batch, and so is the parameter auth_connector, which holds for whole requests.
 //
-// A text in the parameters that reads like $result[name] is replaced by the portal: see [Command.Ref]. Keep texts that strangers wrote
-// out of batches, or make sure that they hold no such thing.
+// Only a [Ref] refers to the result of an earlier command. A text or key that reads like a reference, such as $result[name], is
+// refused, because the portal would replace it and knows no way to escape it. A stranger who can write a deal's title can
+// therefore make a batch fail that copies titles: send texts of strangers by [Client.Call], or through a [Coalescer], which
+// sends such a call by itself.
 func Add[T any](b *Batch, name, method string, params any) *Command[T] {
 	i := &item{name: name, method: method}
 	if b.names == nil {
@@ -89,10 +93,13 @@ func Add[T any](b *Batch, name, method string, params any) *Command[T] {
 	}
 	if err := b.encode(i, params); err != nil {
 		b.refuse(method, err)
+	} else if !decodable(reflect.TypeFor[T]()) {
+		b.refuse(method, fmt.Errorf("no result fits a %s", reflect.TypeFor[T]()))
 	}
-	b.names[name] = len(b.items)
+	c := &Command[T]{batch: b, item: i, at: len(b.items)}
+	b.names[name] = c.at
 	b.items = append(b.items, i)
-	return &Command[T]{batch: b, item: i}
+	return c
 }
 
 func (b *Batch) refuse(method string, err error) {
@@ -117,36 +124,18 @@ func (b *Batch) encode(i *item, params any) error {
 	case !batchable(i.method):
 		return errors.New("portals refuse this method in a batch; call it by itself")
 	}
-	form, err := encodeParams(params)
-	if err != nil {
+	form, err := encodeParams(params, b.refs(i))
+	switch {
+	case err != nil:
 		return err
-	}
-	if hasConnector(form) {
+	case hasConnector(form.Text):
 		return errors.New("auth_connector holds for a whole request; call this method by itself")
+	case form.Suspect:
+		return errors.New("parameters: the portal would take a text or key, such as $result[name], for a reference; " +
+			"use Command.Ref for a reference, and call the method by itself for such a text")
 	}
-	for _, name := range references(form) {
-		at, earlier := b.names[name]
-		if !earlier {
-			return errors.New("parameters: a reference to a command that is not in the batch before this one")
-		}
-		i.refs = append(i.refs, at)
-	}
-	i.form = form
+	i.form = form.Text
 	return nil
-}
-
-// Ref returns a text that stands, as a parameter of later commands in the batch, for a part of this command's result: the
-// elements of the path are keys of objects and numbers of list elements.
-func (c *Command[T]) Ref(path ...string) string {
-	var ref strings.Builder
-	ref.WriteString("$result[" + c.item.name + "]")
-	for _, key := range path {
-		if key == "" || strings.ContainsAny(key, "[]") {
-			c.batch.refuse(c.item.method, errors.New("a reference's path holds an empty key or one with brackets"))
-		}
-		ref.WriteString("[" + key + "]")
-	}
-	return ref.String()
 }
 
 // Result returns the command's result, decoded as by [Response.Decode], or its [*Error]; [ErrNotRun] where the batch was not sent or halted before; and the error

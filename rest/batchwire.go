@@ -6,7 +6,6 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -131,28 +130,6 @@ func (s *section) UnmarshalJSON(doc []byte) error {
 	}
 	*s = object
 	return nil
-}
-
-// reference is how a command's parameters name the answer to an earlier one.
-var reference = regexp.MustCompile(`(?i)\$(?:result|error|total|next|time)\[([^\[\]]*)`)
-
-// references returns the names in the references of a form's values.
-func references(form string) []string {
-	if !strings.Contains(form, "%24") && !strings.Contains(form, "$") {
-		return nil // the usual case, at no cost
-	}
-	var names []string
-	for pair := range strings.SplitSeq(form, "&") {
-		_, value, _ := strings.Cut(pair, "=")
-		value, err := url.QueryUnescape(value)
-		if err != nil {
-			continue
-		}
-		for _, match := range reference.FindAllStringSubmatch(value, -1) {
-			names = append(names, match[1])
-		}
-	}
-	return names
 }
 
 // batchable reports whether portals take a method in a batch.

@@ -19,20 +19,20 @@ func BenchmarkEncode(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				if _, err := encodeParams(p); err != nil {
+				if _, err := encodeParams(p, nil); err != nil {
 					b.Fatal(err)
 				}
 			}
 		})
 	}
 	b.Run("batch of 50", func(b *testing.B) {
-		form, err := encodeParams(params["map"])
+		form, err := encodeParams(params["map"], nil)
 		if err != nil {
 			b.Fatal(err)
 		}
 		items := make([]*item, maxBatch)
 		for i := range items {
-			items[i] = &item{name: "c", method: "crm.deal.list", form: form}
+			items[i] = &item{name: "c", method: "crm.deal.list", form: form.Text}
 		}
 		b.ReportAllocs()
 		for b.Loop() {

@@ -27,6 +27,7 @@ const (
 type call struct {
 	method     string
 	form       string
+	suspect    bool // of reading like a reference, if it were in a batch
 	idempotent bool
 	batch      []*item // the commands, where the method is batch and the answer is to be taken apart
 	halt       bool    // of the batch
@@ -43,11 +44,14 @@ func newCall(ctx context.Context, method string, params any) (*call, error) {
 	if !validMethod(method) {
 		return nil, &Error{Code: ErrBadCall, Description: "a method's name is letters, digits, underscores and dots between them"}
 	}
-	form, err := encodeParams(params)
+	form, err := encodeParams(params, nil)
 	if err != nil {
 		return nil, &Error{Method: method, Code: ErrBadCall, Description: err.Error()}
 	}
-	return &call{method: method, form: form, idempotent: isRead(method) || isIdempotent(ctx)}, nil
+	return &call{
+		method: method, form: form.Text, suspect: form.Suspect,
+		idempotent: isRead(method) || isIdempotent(ctx),
+	}, nil
 }
 
 // run makes a call, and repeats it as far as that does no harm.

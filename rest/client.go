@@ -3,6 +3,7 @@ package rest
 import (
 	"context"
 	"fmt"
+	"reflect"
 	"strings"
 )
 
@@ -31,18 +32,22 @@ func (c *Client) MemberID() string { return c.memberID }
 // do not tell.
 func (c *Client) ClientID() string { return clientID(c.portals.creds) }
 
-// Call calls a method and decodes the result member of its answer into result, a non-nil pointer, or drops it where result
-// is nil. It decodes as [Response.Decode] does: numbers may be text, flags are Y and N, and [] is how PHP writes an empty object.
+// Call calls a method and decodes the result member of its answer into result, a non-nil pointer,
+// or drops it if result is nil. It decodes as [Response.Decode] does: numbers may be text, flags are
+// Y and N, and [] is how PHP writes an empty object.
 //
-// params is nil; a map[string]any, which may nest maps and slices, and whose nil values and empty arrays are not sent (clear
-// a field with ""); url.Values; or a struct with url tags of go-querystring, or a pointer to one. A struct may nest structs,
-// but neither hold maps nor the other things that go-querystring would write wrongly: see [ErrBadCall]. The parameters auth
-// and access_token are refused.
+// params is nil, a map[string]any, a struct with url tags, an [Ordered], url.Values, or a pointer to
+// one of these; the package documentation says how each Go value is sent. The parameters auth and
+// access_token are refused.
 //
-// It returns an [*Error], or what the package documentation lists.
+// It returns an [*Error], or what the package documentation lists. A method, parameters or a result
+// that cannot do are [ErrBadCall], and then nothing was sent.
 //
 // Source: https://apidocs.bitrix24.com/settings/how-to-call-rest-api/general-principles.html
 func (c *Client) Call(ctx context.Context, method string, params, result any) error {
+	if err := checkTarget(method, result); err != nil {
+		return err
+	}
 	answer, err := c.Do(ctx, method, params)
 	if err != nil {
 		return err
@@ -58,6 +63,9 @@ type Doer interface {
 // Call calls a method as [Client.Call] does and returns its result as a T.
 func Call[T any](ctx context.Context, c Doer, method string, params any) (T, error) {
 	var result T
+	if err := checkResult(method, reflect.TypeFor[T]()); err != nil {
+		return result, err
+	}
 	answer, err := c.Do(ctx, method, params)
 	if err != nil {
 		return result, err

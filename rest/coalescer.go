@@ -105,6 +105,9 @@ func (c *Coalescer) Format(f fmt.State, _ rune) {
 
 // Call calls a method as [Client.Call] does, together with others.
 func (c *Coalescer) Call(ctx context.Context, method string, params, result any) error {
+	if err := checkTarget(method, result); err != nil {
+		return err
+	}
 	answer, err := c.Do(ctx, method, params)
 	if err != nil {
 		return err
@@ -147,7 +150,7 @@ func (c *Coalescer) Do(ctx context.Context, method string, params any) (*Respons
 
 // gathers reports whether a call may leave together with others.
 func (c *Coalescer) gathers(call *call) bool {
-	return batchable(call.method) && len(call.form) <= maxGathered && len(references(call.form)) == 0 && !hasConnector(call.form) &&
+	return batchable(call.method) && len(call.form) <= maxGathered && !call.suspect && !hasConnector(call.form) &&
 		!c.client.portals.pauses.until(c.client.memberID, call.method).After(time.Now())
 }
 

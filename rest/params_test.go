@@ -1,6 +1,7 @@
 package rest_test
 
 import (
+	"iter"
 	"net/url"
 	"strings"
 	"testing"
@@ -32,11 +33,17 @@ type cycle struct {
 	Next *cycle
 }
 
-type encoder struct{}
+// pairs are ordered parameters of somebody else.
+type pairs [][2]string
 
-func (encoder) EncodeValues(key string, v *url.Values) error {
-	v.Set(key, "own")
-	return nil
+func (p pairs) All() iter.Seq2[string, any] {
+	return func(yield func(string, any) bool) {
+		for _, pair := range p {
+			if !yield(pair[0], pair[1]) {
+				return
+			}
+		}
+	}
 }
 
 func TestParams(t *testing.T) {
@@ -54,18 +61,35 @@ func TestParams(t *testing.T) {
 		"nothing to say":   {map[string]any{"a": nil, "b": []string{}, "c": ""}, "c="},
 		"typed map":        {map[string]string{"a": "1"}, "a=1"},
 		"list by position": {[]any{"x", 5}, "0=x&1=5"},
-		"secret in a map":  {map[string]any{"s": event.Secret("plain")}, "s=plain"},
-		"values":           {url.Values{"b": {"2"}, "a": {"1"}}, "a=1&b=2"},
-		"struct":           {list{Filter: filter{"NEW"}, Select: []string{"ID", "TITLE"}, Start: -1}, "filter[STAGE_ID]=NEW&select[]=ID&select[]=TITLE&start=-1"},
-		"pointer":          {&list{}, "start=0"},
-		"embedded":         {embeds{list: list{Start: 3}, Flag: true}, "flag=1&start=3"},
-		"time":             {struct{ At time.Time }{day}, "At=2026-05-11T10:00:00+03:00"},
-		"own encoder":      {struct{ E encoder }{}, "E=own"},
+		"ordered":          {rest.Ordered{rest.Arg("TASKID", 8017), rest.Arg("ITEMID", 3157)}, "TASKID=8017&ITEMID=3157"},
+		"ordered behind a pointer": {
+			&rest.Ordered{rest.Arg("z", map[string]any{"b": 2, "a": 1}), rest.Arg("a", []int{7})}, "z[a]=1&z[b]=2&a[0]=7",
+		},
+		"ordered within": {
+			map[string]any{"order": rest.Ordered{rest.Arg("STAGE_ID", "ASC"), rest.Arg("ID", "DESC")}, "a": []any{rest.Ordered{rest.Arg("y", 1), rest.Arg("x", nil)}}},
+			"a[0][y]=1&order[STAGE_ID]=ASC&order[ID]=DESC",
+		},
+		"order of another type": {pairs{{"TASKID", "1"}, {"ITEMID", "2"}}, "TASKID=1&ITEMID=2"},
+		"optional arguments left out": {
+			rest.Ordered{rest.Arg("TASKID", 1), rest.Arg("ORDER", map[string]any{}), rest.Arg("FILTER", nil)}, "TASKID=1",
+		},
+		"struct in a map": {map[string]any{"fields": filter{"NEW"}}, "fields[STAGE_ID]=NEW"},
+		"map in a struct": {struct{ Fields map[string]any }{map[string]any{"b": 1, "a": true}}, "Fields[a]=1&Fields[b]=1"},
+		"file": {
+			map[string]any{"fileData": []any{"a.txt", []byte("hello")}}, "fileData[0]=a.txt&fileData[1]=aGVsbG8=",
+		},
+		"time in a map":  {map[string]any{"DEADLINE": day}, "DEADLINE=2026-05-11T10:00:00+03:00"},
+		"secret as text": {map[string]any{"s": string(event.Secret("plain"))}, "s=plain"},
+		"values":         {url.Values{"b": {"2"}, "a": {"1"}}, "a=1&b=2"},
+		"struct":         {list{Filter: filter{"NEW"}, Select: []string{"ID", "TITLE"}, Start: -1}, "filter[STAGE_ID]=NEW&select[0]=ID&select[1]=TITLE&start=-1"},
+		"pointer":        {&list{}, "start=0"},
+		"embedded":       {embeds{list: list{Start: 3}, Flag: true}, "start=3&flag=1"},
+		"time":           {struct{ At time.Time }{day}, "At=2026-05-11T10:00:00+03:00"},
 		"comma": {struct {
 			S []int `url:",comma"`
 		}{[]int{1, 2}}, "S=1,2"},
 		"any":               {struct{ V any }{5}, "V=5"},
-		"nil pointer field": {struct{ P *int }{}, "P="},
+		"nil pointer field": {struct{ P *int }{}, ""},
 		"nil left out": {struct {
 			V any            `url:",omitempty"`
 			M map[string]int `url:",omitempty"`
@@ -116,27 +140,21 @@ func TestParamsRefused(t *testing.T) {
 		"auth in a struct": struct {
 			Auth string `url:"auth"`
 		}{"planted-value"},
-		"map in a struct":        struct{ Fields map[string]any }{map[string]any{"a": "planted-value"}},
-		"map behind any":         struct{ Fields any }{map[string]any{"a": "planted-value"}},
-		"nil behind any":         struct{ Fields any }{},
-		"map in a nested struct": struct{ A struct{ B map[string]int } }{},
-		"map behind a pointer":   struct{ M *map[string]string }{&map[string]string{"a": "planted-value"}},
-		"slice without brackets": struct{ S []string }{[]string{"planted-value", "b"}},
-		"bytes":                  struct{ S []byte }{[]byte("planted-value")},
-		"slice of structs": struct {
-			S []filter `url:",brackets"`
-		}{[]filter{{"planted-value"}}},
-		"slice of slices": struct {
-			S [][]string `url:",brackets"`
-		}{[][]string{{"planted-value"}}},
 		"bool as text":              struct{ B bool }{true},
 		"secret that prints itself": struct{ S event.Secret }{"planted-value"},
 		"channel":                   struct{ C chan int }{make(chan int)},
 		"cycle":                     loop,
 		"scalar":                    "planted-value",
 		"number":                    5,
-		"struct in a map":           map[string]any{"f": filter{"planted-value"}},
 		"too deep":                  deep,
+		"secret in a map":           map[string]any{"s": event.Secret("planted-value")},
+		"auth in order":             rest.Ordered{rest.Arg("auth", "planted-value")},
+		"empty argument before another": rest.Ordered{
+			rest.Arg("TASKID", 1), rest.Arg("ORDER", map[string]any{}), rest.Arg("FILTER", "planted-value"),
+		},
+		"nil before another argument": []any{nil, "planted-value"},
+		"argument twice":              rest.Ordered{rest.Arg("planted-value", 1), rest.Arg("planted-value", 2)},
+		"reference of no batch":       map[string]any{"id": rest.Ref{}},
 	}
 	for name, params := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -75,9 +75,9 @@ func TestCoalescing(t *testing.T) {
 			handled: []string{"ONCRMDEALUPDATE 0", "ONCRMDEALUPDATE 1", "ONCRMDEALUPDATE 2"},
 		},
 		"not without an object": {
-			names:   []string{"ONSOMETHINGNEW"},
-			steps:   repeat(3, func(n int) step { return step{"ONSOMETHINGNEW", 1, n} }),
-			handled: []string{"ONSOMETHINGNEW 0", "ONSOMETHINGNEW 1", "ONSOMETHINGNEW 2"},
+			names:   []string{"ONCRMDEALUPDATE"},
+			steps:   repeat(3, func(n int) step { return step{"ONCRMDEALUPDATE", 0, n} }),
+			handled: []string{"ONCRMDEALUPDATE 0", "ONCRMDEALUPDATE 1", "ONCRMDEALUPDATE 2"},
 		},
 		"not across objects": {
 			names: []string{"ONCRMDEALUPDATE"},

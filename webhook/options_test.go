@@ -39,6 +39,13 @@ func TestOptionsThatMakeNoSense(t *testing.T) {
 		"nil queue pointer":         {webhook.WithQueue(queue)},
 		"sync and queue":            {webhook.WithSync(), stored},
 		"sync and workers":          {webhook.WithSync(), webhook.WithWorkers(2)},
+		"coalescing of messages":    {webhook.WithCoalescing("ONIMBOTV2MESSAGEADD")},
+		"coalescing of sessions":    {webhook.WithCoalescing("ONSESSIONSTART")},
+		"coalescing of signatures":  {webhook.WithCoalescing("ONSIGNB2EMEMBERSTATUSCHANGED")},
+		"coalescing of buttons":     {webhook.WithCoalescing("ONCRMTIMELINEITEMACTION")},
+		"coalescing of lifecycle":   {webhook.WithCoalescing("ONAPPINSTALL")},
+		"coalescing without object": {webhook.WithCoalescing("ONEXTERNALCALLBACKSTART")},
+		"coalescing of the unknown": {webhook.WithCoalescing("ONCRMDEALUPDAET")},
 		"coalescing and sync":       {webhook.WithCoalescing("ONCRMDEALUPDATE"), webhook.WithSync()},
 		"queue and size":            {stored, webhook.WithQueueSize(5)},
 		"queue and attempts":        {stored, webhook.WithMaxAttempts(5)},
@@ -84,7 +91,7 @@ func TestOptionsThatMakeSense(t *testing.T) {
 		webhook.WithWorkers(1),
 		webhook.WithMaxAttempts(1),
 		webhook.WithCoalescing(),
-		webhook.WithCoalescing("ONSOMETHINGNEW"),
+		webhook.WithCoalescing("oncrmdynamicitemupdate_147"),
 		webhook.WithOnDropped(func(*event.Delivery, error) {}),
 	)
 	require.Equal(t, http.StatusOK, post(h, dealUpdate(1)))

@@ -65,7 +65,7 @@ func newQueue(cfg config, h event.Handler, count *counters) *queue {
 // enqueue gives an item a place in its lane, or in that of the older delivery that it replaces. It waits for room up to the enqueue timeout.
 func (q *queue) enqueue(it *item) error {
 	key := laneKey{client: it.d.Proof.ClientID, member: it.d.MemberID()}
-	if e := it.d.Entity(); e.Kind != "" {
+	if e := it.d.Lane(); e.Kind != "" {
 		key.kind, key.id = e.Kind, e.ID
 	}
 	it.units = min(it.units, q.cfg.queueSize)

@@ -35,8 +35,8 @@ func (s *syncer) HandleEvent(ctx context.Context, d *event.Delivery) error {
 		return s.write(ctx, d, object, nil)
 	case errors.Is(err, event.ErrGone):
 		return s.write(ctx, d, nil, nil)
-	case errors.Is(err, event.ErrUnknown):
-		return s.write(ctx, d, nil, err) // as long as the catalogue has no method, trying again is no use
+	case errors.Is(err, event.ErrUnknown), errors.Is(err, event.ErrNotVisible):
+		return s.write(ctx, d, nil, err) // no method reads it, or there is none for this token: a retry changes neither
 	default:
 		return err
 	}

@@ -56,15 +56,15 @@ func run(args []string, stderr io.Writer) error {
 
 // generate returns the files of package event that the catalogue gives, by name.
 func generate(doc []byte) (map[string][]byte, error) {
-	entries, err := load(doc)
+	s, err := load(doc)
 	if err != nil {
 		return nil, err
 	}
-	all, err := describe(entries)
+	all, err := describe(s.Events)
 	if err != nil {
 		return nil, err
 	}
-	return render(all)
+	return render(all, s.Methods)
 }
 
 // leftovers returns the names of generated files that are not generated any more.

@@ -6,6 +6,9 @@ import (
 	"unicode"
 )
 
+// pages is where the pages of events and methods stand in the documentation's repository.
+const pages = "api-reference/"
+
 // descriptor is one entry as it stands in the generated source.
 type descriptor struct {
 	entry
@@ -14,37 +17,27 @@ type descriptor struct {
 	payload  string // Go type of the payload
 	title    string
 	page     string // below the documentation's root
-	fetch    []param
-	kind     string // of the entity
-	id       []string
 	deletion bool
 	unbound  bool
 	platform bool // the platform binds it by itself
 	noQueue  bool
 }
 
-type param struct{ name, path, literal string }
-
 // describe works out what the catalogue does not say outright.
 func describe(entries []entry) ([]descriptor, error) {
-	kinds := fetchKinds(entries)
 	all := make([]descriptor, 0, len(entries))
 	taken := make(map[string]string)
 	for _, e := range entries {
-		d := descriptor{entry: e, variable: variable(e), payload: payload(e), title: title(e), fetch: fetch(e)}
+		d := descriptor{entry: e, variable: variable(e), payload: payload(e), title: title(e), deletion: deletion(e.Name)}
 		if d.payload == "" {
 			return nil, fmt.Errorf("%s: no payload type for shape %q", e.Name, e.Shape)
 		}
-		page, ok := strings.CutPrefix(e.Doc, "api-reference/")
+		page, ok := strings.CutPrefix(e.Doc, pages)
 		if !ok {
-			return nil, fmt.Errorf("%s: page %q outside api-reference", e.Name, e.Doc)
+			return nil, fmt.Errorf("%s: page %q outside %s", e.Name, e.Doc, pages)
 		}
 		d.page = page + ".html"
-		d.kind, d.id = entity(e, kinds)
-		if d.deletion = deletion(e.Name); d.deletion && e.Method != "" {
-			return nil, fmt.Errorf("%s: %s cannot return what is deleted", e.Name, e.Method)
-		}
-		d.unbound = e.family() == "F" || e.Platform == platformAlways
+		d.unbound = e.family() == "F" || e.family() == "P" || e.Platform == platformAlways
 		d.platform = e.Platform != ""
 		d.noQueue = e.OfflineOK != nil && !*e.OfflineOK
 		key := d.variable
@@ -58,6 +51,20 @@ func describe(entries []entry) ([]descriptor, error) {
 		all = append(all, d)
 	}
 	return all, nil
+}
+
+// deletion reports whether an event tells that its object is gone. An order that is about to be deleted may stay.
+func deletion(name string) bool {
+	if name == "ONSALEBEFOREORDERDELETE" {
+		return false
+	}
+	name = strings.TrimSuffix(name, typeID)
+	for _, ending := range []string{"DELETE", "DELETED", "UNREGISTER", "UNINSTALL"} {
+		if strings.HasSuffix(name, ending) {
+			return true
+		}
+	}
+	return false
 }
 
 // variable spells the descriptor as the documentation spells the event, so that one finds the other.
@@ -98,6 +105,12 @@ var spellings = map[string]string{
 	"ONIMBOTV2MESSAGEDELETE":  "OnImBotV2MessageDelete",
 	"ONIMBOTV2MESSAGEUPDATE":  "OnImBotV2MessageUpdate",
 	"ONIMBOTV2REACTIONCHANGE": "OnImBotV2ReactionChange",
+	"ONIMBOTCONTEXTGET":       "OnImBotContextGet",
+	"ONIMV2MESSAGEADD":        "OnImV2MessageAdd",
+	"ONIMV2MESSAGEUPDATE":     "OnImV2MessageUpdate",
+	"ONIMV2MESSAGEDELETE":     "OnImV2MessageDelete",
+	"ONIMV2REACTIONCHANGE":    "OnImV2ReactionChange",
+	"ONIMV2JOINCHAT":          "OnImV2JoinChat",
 }
 
 // payload names the Go type that holds the event's data.
@@ -159,6 +172,12 @@ var payloadsByName = map[string]string{
 	"ONAPPPAYMENT":                   "AppPayment",
 	"ONAPPMETHODCONFIRM":             "AppMethodConfirm",
 	"ONIMBOTJOINCHAT":                "BotJoin",
+	"ONIMBOTCONTEXTGET":              "BotContext",
+	"ONIMV2MESSAGEADD":               "IMV2Message",
+	"ONIMV2MESSAGEUPDATE":            "IMV2Message",
+	"ONIMV2MESSAGEDELETE":            "IMV2MessageDelete",
+	"ONIMV2REACTIONCHANGE":           "IMV2Reaction",
+	"ONIMV2JOINCHAT":                 "IMV2Join",
 	"ONIMBOTV2COMMANDADD":            "BotV2Command",
 	"ONIMBOTV2CONTEXTGET":            "BotV2Context",
 	"ONIMBOTV2DELETE":                "BotV2Delete",
@@ -175,32 +194,6 @@ var payloadsByName = map[string]string{
 	"ONSIGNB2EDOCUMENTSTATUSCHANGED": "SignDocumentStatus",
 	"ONSIGNB2EMEMBERSTATUSCHANGED":   "SignMemberStatus",
 	"ONSIGNHCMLINKB2EDOCUMENTSIGNED": "SignedDocument",
-}
-
-// fetch returns the parameters of the entry's get method as paths below data; a list stands for its first element.
-func fetch(e entry) []param {
-	params := make([]param, 0, len(e.Params))
-	for _, p := range e.Params {
-		if literal, ok := strings.CutPrefix(p.value, "literal:"); ok {
-			params = append(params, param{name: p.name, literal: literal})
-			continue
-		}
-		path := strings.ReplaceAll(strings.TrimPrefix(p.value, "data."), "[]", ".0")
-		params = append(params, param{name: p.name, path: widen(e, path)})
-	}
-	return params
-}
-
-// widen adds the other place where the same id may stand: pages and third parties disagree on whether some events wrap it in FIELDS.
-func widen(e entry, path string) string {
-	switch {
-	case e.family() != "A1" && e.family() != "A2" && e.family() != "D1" && e.family() != "D2":
-		return path
-	case path == "FIELDS.ID":
-		return "FIELDS.ID|ID"
-	default:
-		return path + "|FIELDS.ID"
-	}
 }
 
 // title says in plain words what happened.
@@ -248,22 +241,15 @@ var titles = map[string]string{
 }
 
 // remarks are sentences for the comment above the descriptor.
-func remarks(e entry) []string {
+func (d descriptor) remarks() []string {
 	var all []string
-	if strings.Contains(e.Notes, "application only") {
-		all = append(all, "Outgoing webhooks cannot send it.")
-	}
-	switch e.Platform {
+	switch d.Platform {
 	case platformAlways:
 		all = append(all, "The platform binds it by itself, no application does.")
 	case platformAPIOnly:
 		all = append(all, "The platform binds it by itself if the application has no pages.")
 	}
-	if _, after, ok := strings.Cut(e.Notes, "deprecated, successor "); ok {
-		successor, _, _ := strings.Cut(after, ";")
-		all = append(all, "Bitrix24 keeps it for old bots only; new ones use "+successor+".")
-	}
-	return all
+	return append(all, d.Remarks...)
 }
 
 // lowerFirst makes a title the end of a sentence, unless it starts with an abbreviation.

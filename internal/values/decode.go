@@ -35,13 +35,13 @@ func (r *Rules) Decode(v phpform.Value, owner, dst any) (Report, error) {
 }
 
 // Unmarshal fills dst, a non-nil pointer, from a JSON document. In an any it puts what encoding/json
-// would. The error is the program's as in [Rules.Decode], or [ErrSyntax].
-func (r *Rules) Unmarshal(doc []byte, dst any) (Report, error) {
+// would. Types with rules of their own get the owner. The error is the program's as in [Rules.Decode], or [ErrSyntax].
+func (r *Rules) Unmarshal(doc []byte, owner, dst any) (Report, error) {
 	d, err := parse(string(doc))
 	if err != nil {
 		return Report{}, err
 	}
-	return r.decode(node{doc: d}, nil, dst)
+	return r.decode(node{doc: d}, owner, dst)
 }
 
 func (r *Rules) decode(n node, owner, dst any) (Report, error) {
