@@ -17,15 +17,19 @@ type pick struct {
 	exact bool
 }
 
-// pickFields finds the elements that names stand for. picks has one place for each name.
+// pickFields finds the elements that names stand for. picks has one place for each name. It is
+// fastest for keys that arrive in the order of names.
 func pickFields(from phpform.Value, names []string, picks []pick) {
-	place := 0
+	place, next := 0, 0
 	for key, v := range from.All() {
 		place++
-		field, exact := fieldOf(key, names)
-		if field < 0 {
-			continue
+		field, exact := next, next < len(names) && key == names[next] && key != ""
+		if !exact {
+			if field, exact = fieldOf(key, names); field < 0 {
+				continue
+			}
 		}
+		next = field + 1
 		if p := &picks[field]; p.place == 0 || (exact && !p.exact) {
 			p.v, p.place, p.exact = v, place, exact
 		}
@@ -85,14 +89,16 @@ func (e *envelope) time() (t time.Time, ok bool) { return secondOf(e[topTime].v)
 
 // wholeNumber reads an integer. An empty value is 0.
 func wholeNumber(v phpform.Value) (n int64, ok bool) {
+	if text := v.Scalar(); text != "" && text != undefined {
+		if n, err := strconv.ParseInt(text, 10, 64); err == nil {
+			return n, true
+		}
+	}
 	if isEmpty(v) {
 		return 0, true
 	}
 	if v.Kind() == phpform.Array {
 		return 0, false
-	}
-	if n, err := strconv.ParseInt(v.Scalar(), 10, 64); err == nil {
-		return n, true
 	}
 	return oddNumber(v)
 }
@@ -107,12 +113,9 @@ func oddNumber(v phpform.Value) (n int64, ok bool) {
 
 // secondOf reads a time in unix seconds. An empty value is the zero time.
 func secondOf(v phpform.Value) (t time.Time, ok bool) {
-	if isEmpty(v) {
-		return time.Time{}, true
-	}
 	sec, ok := wholeNumber(v)
-	if !ok {
-		return time.Time{}, false
+	if !ok || sec == 0 && isEmpty(v) {
+		return time.Time{}, ok
 	}
 	return unixTime(sec)
 }

@@ -145,7 +145,7 @@ func (d *decoder) fill(n node, rv reflect.Value, p *plan) bool {
 }
 
 func (d *decoder) fillScalar(n node, rv reflect.Value, p *plan) bool {
-	if n.kind() == kindArray && n.len() > 0 {
+	if n.kind() == kindArray && !n.isEmpty() {
 		return d.misfit("a single value")
 	}
 	if p.fill == fillString {
