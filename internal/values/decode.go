@@ -70,6 +70,7 @@ type decoder struct {
 	owner  any
 	report Report
 	inside bool   // within a struct
+	level  int    // how many values the one under way is in
 	slots  []slot // of the structs under way, the outermost first; beyond its length all are zero
 }
 
@@ -84,12 +85,19 @@ func (d *decoder) misfit(want string) bool {
 	return false
 }
 
+// maxLevels bounds the paths of misfits, so that a deep document costs no more time to report than to
+// read. The end of a longer path becomes a star.
+const maxLevels = 64
+
 // within puts a key before the paths of the misfits from a position on.
 func (d *decoder) within(from int, key string) {
+	if d.level > maxLevels {
+		key = "*"
+	}
 	for i := from; i < len(d.report.Misfits); i++ {
 		switch m := &d.report.Misfits[i]; {
 		case key == "":
-		case m.Path == "":
+		case m.Path == "", d.level > maxLevels:
 			m.Path = key
 		default:
 			m.Path = key + "." + m.Path
@@ -114,6 +122,13 @@ func printable(key string) string {
 // fill sets rv from a node. It returns false if the node itself does not fit, and rv stays as it
 // was; true if it fits, perhaps with misfits inside.
 func (d *decoder) fill(n node, rv reflect.Value, p *plan) bool {
+	d.level++
+	fits := d.fillBy(n, rv, p)
+	d.level--
+	return fits
+}
+
+func (d *decoder) fillBy(n node, rv reflect.Value, p *plan) bool {
 	switch p.fill {
 	case fillSpecial:
 		v, ok := n.value()

@@ -479,6 +479,21 @@ func TestManyMisfits(t *testing.T) {
 	require.Equal(t, 900, report.More)
 }
 
+func TestDeepDocuments(t *testing.T) {
+	t.Parallel()
+	const depth = 9000
+	var dst Loop
+	doc := strings.Repeat(`{"NEXT":`, depth) + `{"ID":"x","LIST":["x"` + strings.Repeat(`,"x"`, 200) + `]}` + strings.Repeat("}", depth)
+	report, err := values.New(nil).Unmarshal([]byte(doc), nil, &dst)
+	require.NoError(t, err)
+	require.Len(t, report.Misfits, values.MaxMisfits)
+	for _, m := range report.Misfits {
+		require.True(t, strings.HasPrefix(m.Path, "NEXT.NEXT."))
+		require.True(t, strings.HasSuffix(m.Path, ".*"))
+		require.LessOrEqual(t, strings.Count(m.Path, "."), 64)
+	}
+}
+
 func TestMistakesOfTheProgram(t *testing.T) {
 	t.Parallel()
 	var nothing *int
