@@ -96,9 +96,6 @@ func mismatch(path, want string) error { return &DecodeError{Path: path, Want: w
 // isEmpty reports what Bitrix24 sends for "nothing here".
 func isEmpty(v phpform.Value) bool { return values.IsEmpty(v) }
 
-// parseInt reads a whole number of the envelope by the rules for payloads.
-func parseInt(text string) (int64, bool) { return values.ParseInt(text) }
-
 // maxUnix is the last second that RFC 3339 can write, in the year 9999.
 const maxUnix = 253402300799
 

@@ -26,6 +26,15 @@ func (e Descriptor[T]) Info() Info {
 	return info
 }
 
+// known returns what is known of the event, nil if that is nothing.
+func (e Descriptor[T]) known() *Info {
+	if e.info != nil {
+		return e.info
+	}
+	info, _ := find(e.name)
+	return info
+}
+
 // Decode returns the delivery's payload. If a value does not fit its field, or the data lack the ID
 // of the object that the event is about, the error is a [DecodeError] for the first of them; the
 // payload then holds what fits. Decode does not compare names, so that one descriptor can read the
@@ -41,11 +50,7 @@ func (e Descriptor[T]) Decode(d *Delivery) (T, error) {
 // as by [Delivery.Misfits].
 func (e Descriptor[T]) DecodeLenient(d *Delivery) (T, []Misfit, error) {
 	var payload T
-	info := e.info
-	if info == nil {
-		info, _ = find(e.name)
-	}
-	misfits, err := d.decode(&payload, info)
+	misfits, err := d.decode(&payload, e.known())
 	return payload, misfits, err
 }
 

@@ -247,7 +247,7 @@ func Fetch[T any](ctx context.Context, c Caller, d *Delivery, opts ...FetchOptio
 			return none, err
 		}
 	}
-	if err := call.run(ctx, c, &object); err != nil {
+	if err := call.run(ctx, c, d, &object); err != nil {
 		return none, err
 	}
 	return object, nil
@@ -273,7 +273,7 @@ func FetchByID[T, P any, K interface {
 	if err != nil {
 		return none, err
 	}
-	if err := call.run(ctx, c, &object); err != nil {
+	if err := call.run(ctx, c, nil, &object); err != nil {
 		return none, err
 	}
 	return object, nil
@@ -355,8 +355,8 @@ const (
 	insufficientScope = "insufficient_scope"
 )
 
-// run makes the call and decodes the object into dst, a pointer.
-func (f fetchCall) run(ctx context.Context, c Caller, dst any) error {
+// run makes the call and decodes the object into dst, a pointer. of is the delivery that asks, nil if none does.
+func (f fetchCall) run(ctx context.Context, c Caller, of *Delivery, dst any) error {
 	var params any
 	if len(f.params) > 0 {
 		params = f.params
@@ -373,7 +373,7 @@ func (f fetchCall) run(ctx context.Context, c Caller, dst any) error {
 	case errors.Is(err, ErrNotVisible):
 		return fmt.Errorf("%w: the result of %s is empty", err, f.method.Name)
 	case err == nil:
-		return decodeObject(f.event, object, dst)
+		err = decodeObject(of, object, dst)
 	}
 	var misfit *DecodeError
 	if errors.As(err, &misfit) {
@@ -394,26 +394,23 @@ func (f fetchCall) failure(err error) error {
 	return err
 }
 
-// decodeObject decodes the object of an event out of a method's result. Its length was bounded by the
-// caller.
-func decodeObject(event string, object json.RawMessage, dst any) error {
-	report, err := rules.Unmarshal(object, dst)
-	misfit := func(path, want string) error { return &DecodeError{Event: event, Path: path, Want: want} }
+// decodeObject decodes an object of a method's result. The caller bounds its length. The [DecodeError]
+// that it returns names no event.
+func decodeObject(of *Delivery, object json.RawMessage, dst any) error {
+	report, err := rules.Unmarshal(object, of, dst)
 	switch member, blank := report.Blank(); {
 	case errors.Is(err, values.ErrSyntax):
-		return misfit("result", "a JSON document")
+		return &DecodeError{Path: "result", Want: "a JSON document"}
 	case err != nil:
 		return fmt.Errorf("event: %w", err)
 	case len(report.Misfits) > 0:
 		first := misfitsOf(&report, "result")[0]
-		return misfit(first.Path, first.Want)
+		return mismatch(first.Path, first.Want)
 	case blank:
-		want := "a " + reflect.TypeOf(dst).Elem().String() + ", which reads none of its members"
-		if member != "" {
-			want += ", such as " + member
+		if member == "" {
+			member = "members"
 		}
-		return misfit("result", want)
-	default:
-		return nil
+		return mismatch("result", "a "+reflect.TypeOf(dst).Elem().String()+": it has "+member+", and the type reads none of its members")
 	}
+	return nil
 }

@@ -41,7 +41,7 @@ func (r *Response) decode(method string, result any) error {
 		*raw = append((*raw)[:0], r.Result...)
 		return nil
 	}
-	report, err := rules.Unmarshal(r.Result, result)
+	report, err := rules.Unmarshal(r.Result, nil, result)
 	failure := &Error{Method: method, Status: http.StatusOK, Code: ErrBadResult}
 	switch member, blank := report.Blank(); {
 	case errors.Is(err, values.ErrSyntax):

@@ -140,7 +140,7 @@ func TestDataAsResult(t *testing.T) {
 	client, _ := clientOf(t, says(200, `{"result":{"item":{"id":7,"sum":1.50}}}`))
 	data, err := rest.Call[event.Data](t.Context(), client, "crm.item.get", nil)
 	require.NoError(t, err)
-	require.Equal(t, `{"item":{"id":7,"sum":1.50}}`, string(data.JSON()))
+	require.Equal(t, `{"item":{"id":7,"sum":1.50}}`, string(data.JSON())) //nolint:testifylint // to the byte
 }
 
 // TestResultsOfEachKindOfCall: what comes as text is a number in all of them.

@@ -88,16 +88,16 @@ func TestForgeries(t *testing.T) {
 		require.Equal(t, len(opts) > 0, d.Time.IsZero())
 	}
 	d := build(event.OnImBotV2MessageAdd, obj{"bot": obj{"id": 7, "auth": foreign.Inner()}}, eventtest.WithPortal(own))
-	v2, err := event.OnImBotV2MessageAdd.Decode(d)
-	require.NoError(t, err)
+	var v2 event.BotV2Message // it names no message
+	require.NoError(t, d.Data.Decode(&v2))
 	require.Equal(t, p.MemberID(), d.Auth.MemberID)
 	require.Equal(t, elsewhere.MemberID(), v2.Bot.Auth.MemberID, "an inner block of another portal")
 	require.Equal(t, foreign.AccessToken, v2.Bot.Auth.AccessToken)
 	old := foreign.Inner()
 	old["BOT_ID"], old["BOT_CODE"] = 7, "bot"
 	d = build(event.OnImBotMessageAdd, obj{"BOT": obj{"7": old}}, eventtest.WithPortal(own))
-	v1, err := event.OnImBotMessageAdd.Decode(d)
-	require.NoError(t, err)
+	var v1 event.BotMessage
+	require.NoError(t, d.Data.Decode(&v1))
 	require.Equal(t, elsewhere.MemberID(), v1.Bots["7"].MemberID)
 	require.Equal(t, foreign.ClientEndpoint, v1.Bots["7"].ClientEndpoint)
 	d = build(event.OnImBotV2MessageAdd, obj{"bot": obj{"id": 7, "auth": foreign.Inner()}}, eventtest.WithPortal(own), eventtest.BotAuth())

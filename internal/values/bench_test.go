@@ -51,7 +51,7 @@ func BenchmarkDealList(b *testing.B) {
 		decode func(dst any) error
 	}{
 		{"json", func(dst any) error { return json.Unmarshal(doc, dst) }},
-		{"values", func(dst any) error { _, err := rules.Unmarshal(doc, dst); return err }},
+		{"values", func(dst any) error { _, err := rules.Unmarshal(doc, nil, dst); return err }},
 	} {
 		b.Run("structs/"+bench.name, func(b *testing.B) {
 			b.ReportAllocs()

@@ -35,13 +35,13 @@ func (r *Rules) Decode(v phpform.Value, owner, dst any) (Report, error) {
 }
 
 // Unmarshal fills dst, a non-nil pointer, from a JSON document. In an any it puts what encoding/json
-// would. The error is the program's as in [Rules.Decode], or [ErrSyntax].
-func (r *Rules) Unmarshal(doc []byte, dst any) (Report, error) {
+// would. Types with rules of their own get the owner. The error is the program's as in [Rules.Decode], or [ErrSyntax].
+func (r *Rules) Unmarshal(doc []byte, owner, dst any) (Report, error) {
 	d, err := parse(string(doc))
 	if err != nil {
 		return Report{}, err
 	}
-	return r.decode(node{doc: d}, nil, dst)
+	return r.decode(node{doc: d}, owner, dst)
 }
 
 func (r *Rules) decode(n node, owner, dst any) (Report, error) {
@@ -70,6 +70,7 @@ type decoder struct {
 	owner  any
 	report Report
 	inside bool   // within a struct
+	level  int    // how many values the one under way is in
 	slots  []slot // of the structs under way, the outermost first; beyond its length all are zero
 }
 
@@ -84,12 +85,19 @@ func (d *decoder) misfit(want string) bool {
 	return false
 }
 
+// maxLevels bounds the paths of misfits, so that a deep document costs no more time to report than to
+// read. The end of a longer path becomes a star.
+const maxLevels = 64
+
 // within puts a key before the paths of the misfits from a position on.
 func (d *decoder) within(from int, key string) {
+	if d.level > maxLevels {
+		key = "*"
+	}
 	for i := from; i < len(d.report.Misfits); i++ {
 		switch m := &d.report.Misfits[i]; {
 		case key == "":
-		case m.Path == "":
+		case m.Path == "", d.level > maxLevels:
 			m.Path = key
 		default:
 			m.Path = key + "." + m.Path
@@ -114,6 +122,13 @@ func printable(key string) string {
 // fill sets rv from a node. It returns false if the node itself does not fit, and rv stays as it
 // was; true if it fits, perhaps with misfits inside.
 func (d *decoder) fill(n node, rv reflect.Value, p *plan) bool {
+	d.level++
+	fits := d.fillBy(n, rv, p)
+	d.level--
+	return fits
+}
+
+func (d *decoder) fillBy(n node, rv reflect.Value, p *plan) bool {
 	switch p.fill {
 	case fillSpecial:
 		v, ok := n.value()
@@ -145,7 +160,7 @@ func (d *decoder) fill(n node, rv reflect.Value, p *plan) bool {
 }
 
 func (d *decoder) fillScalar(n node, rv reflect.Value, p *plan) bool {
-	if n.kind() == kindArray && n.len() > 0 {
+	if n.kind() == kindArray && !n.isEmpty() {
 		return d.misfit("a single value")
 	}
 	if p.fill == fillString {

@@ -36,7 +36,7 @@ func both(t *testing.T, doc string, target any) (any, []values.Misfit) {
 	fromTree, fromJSON := reflect.New(typ), reflect.New(typ)
 	one, err := rules.Decode(tree(t, doc), nil, fromTree.Interface())
 	require.NoError(t, err)
-	other, err := rules.Unmarshal([]byte(doc), fromJSON.Interface())
+	other, err := rules.Unmarshal([]byte(doc), nil, fromJSON.Interface())
 	require.NoError(t, err)
 	require.Equal(t, fromTree.Elem().Interface(), fromJSON.Elem().Interface(), "the sources agree")
 	require.Equal(t, one.Misfits, other.Misfits, "the sources agree")
@@ -251,12 +251,12 @@ func TestEmptyLeavesTheTarget(t *testing.T) {
 	for _, doc := range []string{`[]`, `null`, `{"N":null,"S":null,"T":"","In":[],"Free":[]}`, `{"absent":1}`} {
 		got := target{N: 1, S: "s", T: time.Unix(1, 0), Free: map[string]int{"a": 1}, List: []int{1}, P: &one}
 		want := got
-		_, err := values.New(nil).Unmarshal([]byte(doc), &got)
+		_, err := values.New(nil).Unmarshal([]byte(doc), nil, &got)
 		require.NoError(t, err)
 		require.Equal(t, want, got, doc)
 	}
 	got := target{List: []int{1}, P: &one, Free: map[string]int{"a": 1}}
-	_, err := values.New(nil).Unmarshal([]byte(`{"List":null,"P":null,"Free":null}`), &got)
+	_, err := values.New(nil).Unmarshal([]byte(`{"List":null,"P":null,"Free":null}`), nil, &got)
 	require.NoError(t, err)
 	require.Equal(t, target{}, got)
 }
@@ -424,7 +424,7 @@ func TestMethods(t *testing.T) {
 	require.Empty(t, report.Misfits)
 	require.Equal(t, cents{1250}, c, "a form carries numbers as text")
 	var p *pair
-	_, err = values.New(nil).Unmarshal([]byte(`false`), &p)
+	_, err = values.New(nil).Unmarshal([]byte(`false`), nil, &p)
 	require.NoError(t, err)
 	require.Equal(t, &pair{"false"}, p, "what arrived goes to the method, empty or not")
 }
@@ -439,14 +439,14 @@ func TestRawAndAny(t *testing.T) {
 	rules := values.New(nil)
 	const doc = `{"b": [1.50, {}],  "a":"\u0041"}`
 	var raw json.RawMessage
-	_, err := rules.Unmarshal([]byte(doc), &raw)
+	_, err := rules.Unmarshal([]byte(doc), nil, &raw)
 	require.NoError(t, err)
 	require.Equal(t, doc, string(raw), "a result stays as it came") //nolint:testifylint // to the byte
 	var within struct {
 		B json.RawMessage `json:"b"`
 		A any             `json:"a"`
 	}
-	_, err = rules.Unmarshal([]byte(doc), &within)
+	_, err = rules.Unmarshal([]byte(doc), nil, &within)
 	require.NoError(t, err)
 	require.Equal(t, `[1.50, {}]`, string(within.B))
 	require.Equal(t, "A", within.A)
@@ -455,7 +455,7 @@ func TestRawAndAny(t *testing.T) {
 	require.JSONEq(t, `{"b":[1.50,[]],"a":"A"}`, string(raw))
 
 	var any1, any2 any
-	_, err = rules.Unmarshal([]byte(doc), &any1)
+	_, err = rules.Unmarshal([]byte(doc), nil, &any1)
 	require.NoError(t, err)
 	require.NoError(t, json.Unmarshal([]byte(doc), &any2))
 	require.Equal(t, any2, any1)
@@ -463,7 +463,7 @@ func TestRawAndAny(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, json.Number("1.50"), any1, "events keep every digit")
 	any1 = nil
-	report, err := rules.Unmarshal([]byte(`[1e999]`), &any1)
+	report, err := rules.Unmarshal([]byte(`[1e999]`), nil, &any1)
 	require.NoError(t, err)
 	require.Len(t, report.Misfits, 1)
 }
@@ -471,12 +471,27 @@ func TestRawAndAny(t *testing.T) {
 func TestManyMisfits(t *testing.T) {
 	t.Parallel()
 	var list []int
-	report, err := values.New(nil).Unmarshal([]byte(`["x"`+strings.Repeat(`,"x"`, 999)+`]`), &list)
+	report, err := values.New(nil).Unmarshal([]byte(`["x"`+strings.Repeat(`,"x"`, 999)+`]`), nil, &list)
 	require.NoError(t, err)
 	require.Len(t, list, 1000)
 	require.Len(t, report.Misfits, values.MaxMisfits)
 	require.Equal(t, "99", report.Misfits[99].Path)
 	require.Equal(t, 900, report.More)
+}
+
+func TestDeepDocuments(t *testing.T) {
+	t.Parallel()
+	const depth = 9000
+	var dst Loop
+	doc := strings.Repeat(`{"NEXT":`, depth) + `{"ID":"x","LIST":["x"` + strings.Repeat(`,"x"`, 200) + `]}` + strings.Repeat("}", depth)
+	report, err := values.New(nil).Unmarshal([]byte(doc), nil, &dst)
+	require.NoError(t, err)
+	require.Len(t, report.Misfits, values.MaxMisfits)
+	for _, m := range report.Misfits {
+		require.True(t, strings.HasPrefix(m.Path, "NEXT.NEXT."))
+		require.True(t, strings.HasSuffix(m.Path, ".*"))
+		require.LessOrEqual(t, strings.Count(m.Path, "."), 64)
+	}
 }
 
 func TestMistakesOfTheProgram(t *testing.T) {
@@ -496,7 +511,7 @@ func TestDocumentsThatAreNone(t *testing.T) {
 		strings.Repeat("[", 10_001) + strings.Repeat("]", 10_001),
 	} {
 		var dst any
-		_, err := values.New(nil).Unmarshal([]byte(doc), &dst)
+		_, err := values.New(nil).Unmarshal([]byte(doc), nil, &dst)
 		require.ErrorIs(t, err, values.ErrSyntax, "%.20s", doc)
 		require.False(t, json.Valid([]byte(doc)), "%.20s", doc)
 	}

@@ -75,7 +75,7 @@ func TestEncodeIsTheInverse(t *testing.T) {
 			require.NoError(t, err)
 			for how, read := range map[string]func(dst any) (values.Report, error){
 				"tree": func(dst any) (values.Report, error) { return rules.Decode(v, nil, dst) },
-				"JSON": func(dst any) (values.Report, error) { return rules.Unmarshal(v.AppendJSON(nil), dst) },
+				"JSON": func(dst any) (values.Report, error) { return rules.Unmarshal(v.AppendJSON(nil), nil, dst) },
 			} {
 				got := reflect.New(reflect.TypeOf(want))
 				report, err := read(got.Interface())

@@ -119,7 +119,7 @@ func FuzzValues(f *testing.F) {
 			fromTree, fromJSON := reflect.New(typ), reflect.New(typ)
 			report, err := rules.Decode(v, nil, fromTree.Interface())
 			checkReport(t, report, err)
-			report, err = rules.Unmarshal([]byte(doc), fromJSON.Interface())
+			report, err = rules.Unmarshal([]byte(doc), nil, fromJSON.Interface())
 			checkReport(t, report, err)
 			if !slices.Contains(targets[:3], typ) {
 				stable(t, rules, fromTree.Elem())
@@ -161,7 +161,7 @@ func FuzzUnmarshal(f *testing.F) {
 	rules := values.New(nil)
 	f.Fuzz(func(t *testing.T, doc string) {
 		var got, want any
-		report, err := rules.Unmarshal([]byte(doc), &got)
+		report, err := rules.Unmarshal([]byte(doc), nil, &got)
 		wantErr := json.Unmarshal([]byte(doc), &want)
 		if (err == nil) != json.Valid([]byte(doc)) {
 			t.Fatalf("%v, and encoding/json says %v", err, wantErr)

@@ -86,10 +86,10 @@ func (n node) isEmpty() bool {
 		text := n.text()
 		return text == "" || text == undefined
 	case kindArray:
-		for range n.each {
-			return false
+		if n.doc == nil {
+			return n.v.Empty()
 		}
-		return true
+		return n.element().size == 0
 	default:
 		return false
 	}

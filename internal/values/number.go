@@ -114,11 +114,8 @@ func (d *decimal) integer() (uint64, bool) {
 	return n, true
 }
 
-// ParseInt reads a whole number of 64 bits, such as 7, -7, 7.0 or 1e3. A number that is not exactly
+// parseInt reads a whole number of 64 bits, such as 7, -7, 7.0 or 1e3. A number that is not exactly
 // whole, or out of range, does not count.
-func ParseInt(text string) (int64, bool) { return parseInt(text) }
-
-// parseInt reads a whole number of 64 bits.
 func parseInt(text string) (int64, bool) {
 	if n, ok := shortInt(text); ok {
 		return n, true

@@ -148,7 +148,7 @@ func TestRest(t *testing.T) {
 		Rest json.RawMessage `b24:",rest"`
 	}
 	var raw inRaw
-	_, err := values.New(nil).Unmarshal([]byte(`{"a\"\u0041": 1.50, "b":{}}`), &raw)
+	_, err := values.New(nil).Unmarshal([]byte(`{"a\"\u0041": 1.50, "b":{}}`), nil, &raw)
 	require.NoError(t, err)
 	require.Equal(t, `{"a\"A":1.50,"b":{}}`, string(raw.Rest)) //nolint:testifylint // to the byte
 }
@@ -240,7 +240,7 @@ func TestBlank(t *testing.T) {
 		}), "", false},
 		"map": {`{"x":1}`, new(map[string]any), "", false},
 	} {
-		report, err := values.New(nil).Unmarshal([]byte(tc.doc), tc.dst)
+		report, err := values.New(nil).Unmarshal([]byte(tc.doc), nil, tc.dst)
 		require.NoError(t, err, name)
 		require.Empty(t, report.Misfits, name)
 		member, blank := report.Blank()
