@@ -58,16 +58,19 @@ type Delivery struct { //nolint:recvcheck // what prints takes the value, so tha
 
 // held is the body of a delivery, in one text, of which Data and the texts of Auth are parts.
 type held struct {
-	root  phpform.Value // the whole body; zero if the delivery was not parsed
-	bytes int32         // of memory, beside that of Delivery
-	n     int32         // bytes of the body that was parsed
-	left  bool          // root holds only what Extra returns
+	packed string // the whole body; empty if the delivery was not parsed
+	bytes  int32  // of memory, beside that of Delivery
+	n      int32  // bytes of the body that was parsed
+	left   bool   // packed holds only what Extra returns
+	row    bool   // it is a record of the offline queue
 }
 
 // hold keeps the decoded body, which had n bytes.
 func (d *Delivery) hold(root phpform.Value, n int) {
-	d.body = held{root: root, bytes: int32(root.Size()), n: int32(n)} //nolint:gosec // bounded by MaxBodyBytes
+	d.body = held{packed: root.Packed(), bytes: int32(root.Size()), n: int32(n)} //nolint:gosec // bounded by phpform
 }
+
+func (h *held) root() phpform.Value { return phpform.Unpacked(h.packed) }
 
 // Entity names an object of a portal: see [Delivery.Entity], [Delivery.Lane] and [Delivery.CoalesceKey].
 type Entity struct {
@@ -97,6 +100,6 @@ func (d *Delivery) textBytes() int64 {
 // restore gives a stored delivery of n bytes its data, and what [Delivery.Extra] returns.
 func (d *Delivery) restore(data, extra phpform.Value, n int) {
 	d.Data = d.data(data)
-	d.body = held{root: extra, left: true, n: int32(n)}              //nolint:gosec // bounded by what was stored
+	d.body = held{packed: extra.Packed(), left: true, n: int32(n)}   //nolint:gosec // bounded by what was stored
 	d.body.bytes = int32(d.textBytes() + data.Size() + extra.Size()) //nolint:gosec // no more than that
 }

@@ -85,7 +85,7 @@ func appendLength(b []byte, n int) []byte {
 		b = append(b, byte(n)|0x80)
 		n >>= 7
 	}
-	return append(b, byte(n))
+	return append(b, byte(n)) //nolint:gosec // below 0x80
 }
 
 // lengthSize returns how many bytes appendLength takes.
@@ -94,18 +94,6 @@ func lengthSize(n int) int {
 	for n >= 0x80 {
 		n >>= 7
 		size++
-	}
-	return size
-}
-
-// headSize returns how many bytes an element takes beside its content.
-func headSize(placed bool, keyLen, content int) int {
-	size := 1
-	if !placed {
-		size += lengthSize(keyLen) + keyLen
-	}
-	if content >= longSize {
-		size += lengthSize(content)
 	}
 	return size
 }
@@ -120,3 +108,10 @@ func (v Value) Pack() Value {
 	t.copyInto(0, v)
 	return t.pack()
 }
+
+// Packed returns the elements of a packed array, for a struct that has no room for a [Value]. It is
+// empty for the empty array, for scalars, and for an array that was built and not packed.
+func (v Value) Packed() string { return v.elements() }
+
+// Unpacked returns the array that Packed returned the elements of. It must not get any other text.
+func Unpacked(elements string) Value { return Value{kind: Array, text: elements} }
