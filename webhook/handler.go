@@ -20,6 +20,7 @@ type Handler struct {
 	log      journal
 	queue    *queue
 	inFlight *inFlight
+	buffers  buffers
 }
 
 // NewHandler returns a Handler that passes to h, usually an [event.Mux], what v accepts. It returns an error that matches [ErrConfig]
@@ -175,8 +176,8 @@ func (h *Handler) handOn(it *item) error {
 	mine := false
 	err := func() error {
 		defer func() { mine = h.queue.leave(it) }()
-		ctx, cancel := h.queue.context(it, h.cfg.enqueueTimeout)
-		defer cancel()
+		ctx := h.queue.context(it, h.cfg.enqueueTimeout)
+		defer ctx.end()
 		return guard(func() error { return h.cfg.queue.Enqueue(ctx, it.d) })
 	}()
 	switch {
@@ -190,24 +191,34 @@ func (h *Handler) handOn(it *item) error {
 }
 
 // verify asks the verifier. It does not end with the request: when the platform hangs up early, the event is still an event.
-func (h *Handler) verify(ctx context.Context, d *event.Delivery) (Reason, error) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), h.cfg.verifyTimeout)
-	defer cancel()
+func (h *Handler) verify(request context.Context, d *event.Delivery) (Reason, error) {
+	ctx := &callContext{
+		parent: context.Background(), values: request, marker: h.queue.life, //nolint:contextcheck // see above
+		deadline: time.Now().Add(h.cfg.verifyTimeout),
+	}
+	defer ctx.end()
 	var proof event.Proof
 	err := guard(func() (err error) {
 		proof, err = h.verifier.Verify(ctx, d)
 		return err
 	})
+	switch {
+	case err != nil:
+		return refusal(err)
+	case proof.By == "":
+		return ReasonUnavailable, errNoProof
+	}
+	if err = d.Contradicts(proof); err != nil {
+		return ReasonForbidden, err
+	}
+	d.SetProof(proof)
+	return "", nil
+}
+
+// refusal tells what a verifier's error means.
+func refusal(err error) (Reason, error) {
 	var p *event.PanicError
 	switch {
-	case err == nil && proof.By == "":
-		return ReasonUnavailable, errNoProof
-	case err == nil:
-		if err = d.Contradicts(proof); err != nil {
-			return ReasonForbidden, err
-		}
-		d.SetProof(proof)
-		return "", nil
 	case errors.As(err, &p):
 		return ReasonUnavailable, p
 	case errors.Is(err, event.ErrForbidden):

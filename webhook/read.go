@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/b24events/b24events/event"
@@ -25,23 +26,26 @@ func (h *Handler) read(w http.ResponseWriter, r *http.Request, t *ticket) (d *ev
 		h.limitTime(w, r)
 		return nil, 0, ReasonTooLarge, event.ErrTooLarge
 	}
-	body, err := h.readBody(w, r, t)
-	if err != nil {
-		return nil, 0, unreadable(err), err
-	}
-	if len(body) == 0 && r.PostForm != nil {
-		return nil, 0, ReasonMalformed, errBodyTaken
-	}
-	if err = t.parsing(body); err != nil {
-		return nil, 0, unreadable(err), err
-	}
+	b := body{from: r.Body, declared: r.ContentLength, most: h.cfg.maxBodyBytes, ticket: t, buffers: &h.buffers}
 	err = guard(func() (err error) {
-		d, err = event.Parse(contentType, body)
+		lift := h.limitTime(w, r)
+		if err = b.read(); err != nil {
+			return err // the limit bounds what the server reads of the rest
+		}
+		lift()
+		if len(b.bytes) == 0 && r.PostForm != nil {
+			return errBodyTaken
+		}
+		if err = t.parsing(b.bytes); err != nil {
+			return err
+		}
+		if d, err = event.Parse(contentType, b.bytes); err != nil {
+			return err
+		}
+		held, err = t.parsed(d, int64(len(b.bytes)))
+		b.recycle()
 		return err
 	})
-	if err == nil {
-		held, err = t.parsed(d, int64(len(body)))
-	}
 	if err != nil {
 		return nil, 0, unreadable(err), err
 	}
@@ -51,50 +55,86 @@ func (h *Handler) read(w http.ResponseWriter, r *http.Request, t *ticket) (d *ev
 // formType is the content type that Bitrix24 sends.
 const formType = "application/x-www-form-urlencoded"
 
-// readBody reads the whole body, within the limits.
-func (h *Handler) readBody(w http.ResponseWriter, r *http.Request, t *ticket) (body []byte, err error) {
-	if r.Body == nil {
-		return nil, nil
-	}
-	r.Body = http.MaxBytesReader(w, r.Body, h.cfg.maxBodyBytes)
-	lift := h.limitTime(w, r)
-	err = guard(func() (err error) {
-		body, err = fill(r.Body, r.ContentLength, h.cfg.maxBodyBytes, t)
-		return err
-	})
-	if err == nil && lift != nil { // otherwise it bounds what the server reads of the rest
-		lift()
-	}
-	return body, err
+// body is the body of one request while it is read.
+type body struct {
+	from     io.Reader // nil when there is none
+	declared int64     // its length; -1 when the client does not say
+	most     int64     // the limit
+	ticket   *ticket
+	buffers  *buffers
+	bytes    []byte // what has been read
+
+	free  *[freeBytes]byte // the buffers behind bytes, which recycle gives back
+	small *[smallBytes + 1]byte
 }
 
-// fill reads a body to its end. declared is its length, or -1 when the client does not say; most is
-// the limit.
-func fill(from io.Reader, declared, most int64, t *ticket) ([]byte, error) {
-	size := freeBytes
-	if 0 <= declared && declared < freeBytes {
-		size = int(declared) + 1 // one more, to see the end
+// buffers keeps the memory of small bodies from one request to the next. Nobody sees what an earlier
+// body left in it, because a body is only as long as what was read of it.
+type buffers struct{ free, small sync.Pool }
+
+// read reads the whole body.
+func (b *body) read() error {
+	if b.from == nil {
+		return nil
 	}
-	body := make([]byte, 0, size)
+	b.free, _ = b.buffers.free.Get().(*[freeBytes]byte)
+	if b.free == nil {
+		b.free = new([freeBytes]byte)
+	}
+	b.bytes = b.free[:0]
 	for {
-		if len(body) == cap(body) {
-			if int64(cap(body)) > declared {
-				declared = -1 // unknown, or it was a lie
+		if len(b.bytes) == cap(b.bytes) {
+			if err := b.grow(); err != nil {
+				return err
 			}
-			size, err := t.grow(cap(body), declared, most)
-			if err != nil {
-				return nil, err
-			}
-			body = append(make([]byte, 0, max(size, cap(body)+1)), body...)
 		}
-		n, err := from.Read(body[len(body):cap(body)])
-		body = body[:len(body)+n]
+		n, err := b.from.Read(b.bytes[len(b.bytes):cap(b.bytes)])
+		b.bytes = b.bytes[:len(b.bytes)+n]
 		switch {
-		case errors.Is(err, io.EOF):
-			return body, nil
+		case int64(len(b.bytes)) > b.most:
+			return event.ErrTooLarge
+		case err == io.EOF: //nolint:errorlint // a reader returns it bare
+			return nil
 		case err != nil:
-			return nil, &readError{err}
+			return &readError{err}
 		}
+	}
+}
+
+// grow makes room for more.
+func (b *body) grow() error {
+	if int64(cap(b.bytes)) > b.declared {
+		b.declared = -1 // unknown, or it was a lie
+	}
+	size, err := b.ticket.grow(cap(b.bytes), b.declared, b.most)
+	if err != nil {
+		return err
+	}
+	size = max(size, cap(b.bytes)+1)
+	var larger []byte
+	if size <= smallBytes+1 {
+		if b.small == nil {
+			b.small, _ = b.buffers.small.Get().(*[smallBytes + 1]byte)
+		}
+		if b.small == nil {
+			b.small = new([smallBytes + 1]byte)
+		}
+		larger = b.small[:0:size]
+	} else {
+		larger = make([]byte, 0, size)
+	}
+	b.bytes = append(larger, b.bytes...) // perhaps onto themselves
+	return nil
+}
+
+// recycle ends the use of the bytes.
+func (b *body) recycle() {
+	b.bytes = nil
+	if b.free != nil {
+		b.buffers.free.Put(b.free)
+	}
+	if b.small != nil {
+		b.buffers.small.Put(b.small)
 	}
 }
 
@@ -107,14 +147,14 @@ func (e *readError) Error() string { return "webhook: the body broke off" }
 // Unwrap returns what the connection ended with.
 func (e *readError) Unwrap() error { return e.err }
 
-// limitTime bounds the time of reading the body. It returns nil or a function that lifts the limit.
+// limitTime bounds the time of reading the body. It returns a function that lifts the limit.
 func (h *Handler) limitTime(w http.ResponseWriter, r *http.Request) (lift func()) {
 	if serverIsStricter(r, h.cfg.readTimeout) {
-		return nil
+		return func() {}
 	}
 	deadline := http.NewResponseController(w)
 	if deadline.SetReadDeadline(time.Now().Add(h.cfg.readTimeout)) != nil {
-		return nil
+		return func() {}
 	}
 	return func() { _ = deadline.SetReadDeadline(time.Time{}) } // it could be set before
 }
