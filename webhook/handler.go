@@ -92,7 +92,6 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if h.queue.closed() {
-		h.count.dropped.Add(1)
 		h.reject(w, r, nil, ReasonShuttingDown, nil)
 		return
 	}
@@ -100,9 +99,6 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer t.release()
 	d, held, reason, err := h.read(w, r, t) //nolint:contextcheck // waiting for room ends with the Handler, not with the request
 	if err != nil {
-		if answerTo(reason).status == http.StatusServiceUnavailable {
-			h.count.dropped.Add(1)
-		}
 		h.reject(w, r, d, reason, loggable(err))
 		return
 	}
@@ -115,9 +111,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	d.Source = event.SourceOnline
 	if reason, err = h.verify(r.Context(), d); err != nil {
-		if reason == ReasonUnavailable {
-			h.count.dropped.Add(1)
-		} else if err.Error() == event.ErrForbidden.Error() {
+		if err.Error() == event.ErrForbidden.Error() {
 			err = nil // the reason says it all
 		}
 		h.reject(w, r, d, reason, err)
@@ -231,6 +225,9 @@ func refusal(err error) (Reason, error) {
 // reject counts, answers and logs a request that is not accepted. d is not verified, and may be nil.
 func (h *Handler) reject(w http.ResponseWriter, r *http.Request, d *event.Delivery, reason Reason, err error) {
 	h.count.rejected[reason].Add(1)
+	if losesEvent(reason) {
+		h.count.dropped.Add(1)
+	}
 	respond(w, answerTo(reason))
 	h.log.rejected(r, d, reason, err)
 }

@@ -32,9 +32,9 @@ type queue struct {
 	lanes     map[laneKey]*lane // every lane
 	ready     line
 	lastAlone uint64
-	queued    int                // waiting, for a worker or for the next attempt
-	running   map[*item]struct{} // being handled
-	reporting int                // done, and on the way to the function of WithOnDropped
+	queued    int          // waiting, for a worker or for the next attempt
+	running   runningItems // being handled
+	reporting int          // done, and on the way to the function of WithOnDropped
 	workers   int
 	closing   bool // Shutdown was called
 	cut       bool // Shutdown gave up waiting
@@ -53,7 +53,6 @@ func newQueue(cfg config, h event.Handler, count *counters) *queue {
 		log:     journal{cfg.logger},
 		room:    semaphore.NewWeighted(cfg.queueSize),
 		lanes:   make(map[laneKey]*lane),
-		running: make(map[*item]struct{}),
 		idle:    make(chan struct{}),
 		cutDone: make(chan struct{}),
 	}
@@ -188,7 +187,7 @@ func (q *queue) take() (*lane, *item) {
 	l.state = laneRunning
 	it.tries++
 	q.queued--
-	q.running[it] = struct{}{}
+	q.running.add(it)
 	if it.tries == 1 {
 		q.count.lag.record(time.Since(it.arrived))
 	}
@@ -251,7 +250,7 @@ func (q *queue) enter(it *item) error {
 		return ErrShutdown
 	}
 	it.tries = 1
-	q.running[it] = struct{}{}
+	q.running.add(it)
 	return nil
 }
 
@@ -259,8 +258,7 @@ func (q *queue) enter(it *item) error {
 func (q *queue) leave(it *item) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	_, mine := q.running[it]
-	delete(q.running, it)
+	mine := q.running.remove(it)
 	q.settle()
 	return mine
 }
@@ -272,5 +270,5 @@ func (q *queue) closed() bool { return q.intake.Err() != nil }
 func (q *queue) depth() (queued, running int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return q.queued, len(q.running)
+	return q.queued, q.running.n
 }

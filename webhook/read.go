@@ -28,11 +28,13 @@ func (h *Handler) read(w http.ResponseWriter, r *http.Request, t *ticket) (d *ev
 	}
 	b := body{from: r.Body, declared: r.ContentLength, most: h.cfg.maxBodyBytes, ticket: t, buffers: &h.buffers}
 	err = guard(func() (err error) {
-		lift := h.limitTime(w, r)
+		limited := h.limitTime(w, r)
 		if err = b.read(); err != nil {
 			return err // the limit bounds what the server reads of the rest
 		}
-		lift()
+		if limited != nil {
+			_ = limited.SetReadDeadline(time.Time{}) // it could be set before
+		}
 		if len(b.bytes) == 0 && r.PostForm != nil {
 			return errBodyTaken
 		}
@@ -147,16 +149,25 @@ func (e *readError) Error() string { return "webhook: the body broke off" }
 // Unwrap returns what the connection ended with.
 func (e *readError) Unwrap() error { return e.err }
 
-// limitTime bounds the time of reading the body. It returns a function that lifts the limit.
-func (h *Handler) limitTime(w http.ResponseWriter, r *http.Request) (lift func()) {
+// readDeadliner is what limits the time of reading a body.
+type readDeadliner interface {
+	SetReadDeadline(at time.Time) error
+}
+
+// limitTime bounds the time of reading the body. It returns what lifts the limit, nil when there is
+// none.
+func (h *Handler) limitTime(w http.ResponseWriter, r *http.Request) readDeadliner {
 	if serverIsStricter(r, h.cfg.readTimeout) {
-		return func() {}
+		return nil
 	}
-	deadline := http.NewResponseController(w)
-	if deadline.SetReadDeadline(time.Now().Add(h.cfg.readTimeout)) != nil {
-		return func() {}
+	d, ok := w.(readDeadliner)
+	if !ok {
+		d = http.NewResponseController(w) // perhaps a middleware wraps one
 	}
-	return func() { _ = deadline.SetReadDeadline(time.Time{}) } // it could be set before
+	if d.SetReadDeadline(time.Now().Add(h.cfg.readTimeout)) != nil {
+		return nil
+	}
+	return d
 }
 
 // serverIsStricter reports whether the server has a read timeout of its own that leaves the body no

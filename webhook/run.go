@@ -78,12 +78,11 @@ func backoff(tries int) time.Duration {
 // finish takes an item off the running ones and does what the verdict asks for.
 func (q *queue) finish(l *lane, it *item, err error) {
 	q.mu.Lock()
-	if _, mine := q.running[it]; !mine { // Shutdown gave up on it, and reported it
+	if !q.running.remove(it) { // Shutdown gave up on it, and reported it
 		q.next(l)
 		q.mu.Unlock()
 		return
 	}
-	delete(q.running, it)
 	d, ctx, tries := it.d, it.values, it.tries
 	v, wait := q.judge(l, it, err)
 	switch v {
