@@ -45,7 +45,7 @@ func respond(w http.ResponseWriter, a answer) {
 	header := w.Header()
 	header.Set("Content-Type", "text/plain; charset=utf-8")
 	header.Set("X-Content-Type-Options", "nosniff")
-	if a.status == http.StatusRequestTimeout {
+	if a.status == http.StatusRequestTimeout || a.status == http.StatusRequestEntityTooLarge {
 		header.Set("Connection", "close") // the rest of the body is still to come
 	}
 	w.WriteHeader(a.status)

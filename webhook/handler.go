@@ -20,7 +20,7 @@ type Handler struct {
 	log      journal
 	queue    *queue
 	inFlight *inFlight
-	buffers  buffers
+	bodies   bodyPool
 }
 
 // NewHandler returns a Handler that passes to h, usually an [event.Mux], what v accepts. It returns an error that matches [ErrConfig]
@@ -49,6 +49,7 @@ func NewHandler(v Verifier, h event.Handler, opts ...Option) (*Handler, error) {
 	}
 	handler.queue = newQueue(cfg, h, handler.count)
 	handler.inFlight = newInFlight(cfg.inFlightBytes, handler.queue.intake, cfg.enqueueTimeout)
+	handler.bodies.inFlight = handler.inFlight
 	return handler, nil
 }
 
@@ -95,9 +96,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.reject(w, r, nil, ReasonShuttingDown, nil)
 		return
 	}
-	t := h.inFlight.ticket()
-	defer t.release()
-	d, held, reason, err := h.read(w, r, t) //nolint:contextcheck // waiting for room ends with the Handler, not with the request
+	b := h.bodies.get()
+	defer b.end()
+	d, held, reason, err := h.read(w, r, b) //nolint:contextcheck // waiting for room ends with the Handler, not with the request
 	if err != nil {
 		h.reject(w, r, d, reason, loggable(err))
 		return

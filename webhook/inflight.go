@@ -70,8 +70,6 @@ type share struct {
 	n  int64
 }
 
-func (f *inFlight) ticket() *ticket { return &ticket{of: f} }
-
 // take adds n bytes from a room. It fails with ErrBusy when there is no room in time, or with
 // ErrShutdown.
 func (t *ticket) take(from room, n int64) (share, error) {
