@@ -75,7 +75,7 @@ func (b *body) read(from io.Reader, declared, most int64) error {
 		switch {
 		case int64(len(b.bytes)) > most:
 			return event.ErrTooLarge
-		case err == io.EOF: //nolint:errorlint // readers return it bare
+		case err == io.EOF: // readers return it bare
 			return nil
 		case err != nil:
 			return &readError{err}

@@ -188,12 +188,12 @@ func (h *Handler) handOn(it *item) error {
 // verify asks the verifier. It does not end with the request: when the platform hangs up early, the event is still an event.
 func (h *Handler) verify(request context.Context, d *event.Delivery) (Reason, error) {
 	ctx := &callContext{
-		parent: context.Background(), values: request, marker: h.queue.life, //nolint:contextcheck // see above
+		parent: context.Background(), values: request, marker: h.queue.life,
 		deadline: time.Now().Add(h.cfg.verifyTimeout),
 	}
 	defer ctx.end()
 	var proof event.Proof
-	err := guard(func() (err error) {
+	err := guard(func() (err error) { //nolint:contextcheck // see above
 		proof, err = h.verifier.Verify(ctx, d)
 		return err
 	})
