@@ -35,7 +35,7 @@ func (h *Handler) read(w http.ResponseWriter, r *http.Request, b *body) (d *even
 		if len(b.bytes) == 0 && r.PostForm != nil {
 			return errBodyTaken
 		}
-		if err = b.ticket.parsing(b.bytes); err != nil {
+		if err = b.ticket.parsing(contentType, b.bytes); err != nil {
 			return err
 		}
 		if d, err = event.Parse(contentType, b.bytes); err != nil {
