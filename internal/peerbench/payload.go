@@ -28,6 +28,11 @@ const (
 	objectMark = "100000" // the number of a deal or of a message
 )
 
+const (
+	clientEndpoint = "https://acme.bitrix24.com/rest/"
+	serverEndpoint = "https://oauth.bitrix.info/rest/"
+)
+
 var errDecoded = errors.New("the payload was not decoded")
 
 func payloads() ([]payload, error) {
@@ -92,9 +97,9 @@ func (f *fields) auth(prefix string, more ...string) {
 		"expires_in", "3600",
 		"scope", "crm,im,imbot",
 		"domain", "acme.bitrix24.com",
-		"server_endpoint", "https://oauth.bitrix.info/rest/",
+		"server_endpoint", serverEndpoint,
 		"status", "P",
-		"client_endpoint", "https://acme.bitrix24.com/rest/",
+		"client_endpoint", clientEndpoint,
 		"member_id", memberMark,
 		"user_id", "7",
 	)

@@ -33,13 +33,13 @@ func portals() []portal {
 	return all
 }
 
-// verifier returns a verifier that knows all portals.
+// verifier returns a verifier that knows all portals. The addresses that it stores are those that
+// the deliveries name, as is usual.
 func verifier(ctx context.Context, all []portal) (webhook.Verifier, error) {
 	store := oauth.NewMemoryStore()
-	for i, p := range all {
-		host := fmt.Sprintf("https://portal%d.bitrix24.com/rest/", i)
+	for _, p := range all {
 		_, err := store.Swap(ctx, oauth.Key{ClientID: clientID, MemberID: p.member}, "", oauth.Installation{
-			MemberID: p.member, ClientEndpoint: host, ServerEndpoint: "https://oauth.bitrix.info/rest/",
+			MemberID: p.member, ClientEndpoint: clientEndpoint, ServerEndpoint: serverEndpoint,
 			AccessToken: event.Secret(p.token + "a"), RefreshToken: event.Secret(p.token + "r"), Expires: time.Now().Add(time.Hour),
 			UserID: 1, Scope: []string{"crm", "im", "imbot"}, Status: "P", ApplicationToken: event.Secret(p.token),
 			InstalledAt: time.Now(), UpdatedAt: time.Now(),
