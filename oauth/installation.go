@@ -61,9 +61,9 @@ func (in Installation) clone() Installation {
 	return in
 }
 
-// applicationTokens returns the tokens that authenticate events at a time. window is how long the
-// previous one is accepted after a rotation.
-func (in Installation) applicationTokens(now time.Time, window time.Duration) []event.Secret {
+// applicationTokens returns the tokens that authenticate events now. window is how long the previous
+// one is accepted after a rotation.
+func (in Installation) applicationTokens(window time.Duration) []event.Secret {
 	tokens := make([]event.Secret, 0, 3+len(in.ExtraApplicationTokens)) // and one that oneOf adds
 	add := func(token event.Secret) {
 		if token != "" {
@@ -71,7 +71,7 @@ func (in Installation) applicationTokens(now time.Time, window time.Duration) []
 		}
 	}
 	add(in.ApplicationToken)
-	if now.Before(in.RotatedAt.Add(window)) {
+	if in.PreviousApplicationToken != "" && time.Now().Before(in.RotatedAt.Add(window)) {
 		add(in.PreviousApplicationToken)
 	}
 	for _, token := range in.ExtraApplicationTokens {

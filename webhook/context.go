@@ -81,6 +81,6 @@ func (c *callContext) Value(key any) any {
 func (q *queue) context(it *item, timeout time.Duration) *callContext {
 	return &callContext{
 		parent: q.life, values: it.values, marker: q.life,
-		deadline: time.Now().Add(timeout), cause: ErrTimeout,
+		deadline: it.begun.Add(timeout), cause: ErrTimeout,
 	}
 }

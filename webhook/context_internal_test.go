@@ -21,7 +21,7 @@ func callContextOf(t *testing.T) (ctx *callContext, endLife context.CancelCauseF
 	request, endRequest := context.WithCancel(context.WithValue(context.Background(), key{}, "value"))
 	t.Cleanup(endRequest)
 	q := &queue{life: life}
-	ctx = q.context(&item{values: request}, time.Minute)
+	ctx = q.context(&item{values: request, begun: time.Now()}, time.Minute)
 	t.Cleanup(ctx.end)
 	return ctx, endLife, endRequest
 }

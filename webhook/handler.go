@@ -133,7 +133,7 @@ func (h *Handler) accept(w http.ResponseWriter, it *item) {
 			break
 		}
 		h.count.accepted.Add(1)
-		h.count.lag.record(time.Since(it.arrived))
+		h.count.lag.record(it.begun.Sub(it.arrived))
 		if h.queue.serve(nil, it) != nil {
 			respond(w, handlerFailed())
 			return

@@ -12,9 +12,10 @@ type item struct {
 	d       *event.Delivery
 	values  context.Context //nolint:containedctx // the request's values travel with the delivery until its handler runs
 	arrived time.Time
-	units   int64 // places that it takes in the queue
-	tries   int   // attempts that were begun
-	next    *item // in its lane
+	units   int64     // places that it takes in the queue
+	tries   int       // attempts that were begun
+	begun   time.Time // when the last one was
+	next    *item     // in its lane
 
 	running              bool // in the list of running items
 	laterRun, earlierRun *item

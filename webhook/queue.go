@@ -186,10 +186,11 @@ func (q *queue) take() (*lane, *item) {
 	it := l.pop()
 	l.state = laneRunning
 	it.tries++
+	it.begun = time.Now()
 	q.queued--
 	q.running.add(it)
 	if it.tries == 1 {
-		q.count.lag.record(time.Since(it.arrived))
+		q.count.lag.record(it.begun.Sub(it.arrived))
 	}
 	return l, it
 }
@@ -249,7 +250,7 @@ func (q *queue) enter(it *item) error {
 	if q.closing {
 		return ErrShutdown
 	}
-	it.tries = 1
+	it.tries, it.begun = 1, time.Now()
 	q.running.add(it)
 	return nil
 }
