@@ -2,6 +2,9 @@ package event
 
 import (
 	"time"
+	"unsafe"
+
+	"github.com/b24events/b24events/internal/phpform"
 )
 
 // Kind tells the bodies that Bitrix24 posts to an application apart.
@@ -48,26 +51,21 @@ type Delivery struct { //nolint:recvcheck // what prints takes the value, so tha
 	ID        int64  // number of the row in the portal's queue
 	MessageID string // MESSAGE_ID, opaque
 	ProcessID string // the reservation that holds the row
+
+	body held
 }
 
-// Auth is the auth block of a body. Before the delivery was verified, everything in it is the
-// sender's claim. Afterwards MemberID, Domain, ClientEndpoint and ServerEndpoint are proven or
-// empty; see [Delivery.SetProof]. The tokens, the scope, the status and UserID stay what the sender
-// says: whoever knows a portal's application token can write them.
-//
-// Source: https://apidocs.bitrix24.com/api-reference/events/index.html
-type Auth struct {
-	AccessToken      Secret    // of the acting user, for about an hour; empty where the change had no user
-	RefreshToken     Secret    // only with a few events, ONAPPINSTALL among them
-	ApplicationToken Secret    // the shared secret that authenticates a delivery
-	Expires          time.Time // of AccessToken, UTC; zero where unknown
-	Scope            []string
-	Domain           string // host of the portal, for display; never a key
-	MemberID         string // key of the portal
-	ServerEndpoint   string // REST base URL of the OAuth server
-	ClientEndpoint   string // REST base URL of the portal
-	Status           string // licence letter of the application: F, D, T, P, L, S
-	UserID           int64  // whose token it is; 0 where unknown
+// held is the body of a delivery, in one text, of which Data and the texts of Auth are parts.
+type held struct {
+	root  phpform.Value // the whole body; zero if the delivery was not parsed
+	bytes int32         // of memory, beside that of Delivery
+	n     int32         // bytes of the body that was parsed
+	left  bool          // root holds only what Extra returns
+}
+
+// hold keeps the decoded body, which had n bytes.
+func (d *Delivery) hold(root phpform.Value, n int) {
+	d.body = held{root: root, bytes: int32(root.Size()), n: int32(n)} //nolint:gosec // bounded by MaxBodyBytes
 }
 
 // Entity names the object that an event is about, for ordering, coalescing and display.
@@ -76,7 +74,17 @@ type Entity struct {
 	ID   string `json:"id"`
 }
 
-// Size returns about how many bytes of memory the data of d hold. A small body can hold a hundred
-// times its own length, when it is made for that; limits on what waits or is stored count this
-// number.
-func (d *Delivery) Size() int64 { return d.Data.v.Size() }
+const deliveryBytes = int64(unsafe.Sizeof(Delivery{}))
+
+// Size returns about how many bytes of memory d holds. For a delivery that was parsed that is less
+// than twice the length of its body plus 512, whatever the body. Limits on what waits or is stored
+// count this number. Texts of a [Proof] do not count: they are those of the receiver.
+func (d *Delivery) Size() int64 {
+	if d.body.n > 0 {
+		return deliveryBytes + int64(d.body.bytes)
+	}
+	a := &d.Auth
+	texts := len(d.Name) + len(a.AccessToken) + len(a.RefreshToken) + len(a.ApplicationToken) + len(a.Scope) + len(a.Domain) +
+		len(a.MemberID) + len(a.ServerEndpoint) + len(a.ClientEndpoint) + len(a.Status) + len(d.MessageID) + len(d.ProcessID)
+	return deliveryBytes + int64(texts) + d.Data.v.Size()
+}

@@ -87,8 +87,8 @@ func (b authBlocks) within(key string) bool {
 // it is for.
 func isBlock(v phpform.Value) bool {
 	token, place := false, false
-	for _, e := range v.Entries() {
-		switch authKeyOf(e.Key) {
+	for key := range v.All() {
+		switch authKeyOf(key) {
 		case userToken, appToken:
 			token = true
 		case memberKey, clientKey, serverKey:
@@ -102,32 +102,74 @@ func isBlock(v phpform.Value) bool {
 // check compares the auth blocks in v with what is proven. inside says that v belongs to one.
 func (b authBlocks) check(v phpform.Value, inside bool, member string) error {
 	block := inside || isBlock(v)
-	for _, e := range v.Entries() {
-		if e.Value.Kind() == phpform.Array {
-			if err := b.check(e.Value, inside || b.within(e.Key), member); err != nil {
+	for key, item := range v.All() {
+		if item.Kind() == phpform.Array {
+			if err := b.check(item, inside || b.within(key), member); err != nil {
 				return err
 			}
 		}
-		if block && authKeyOf(e.Key) == memberKey && !isEmpty(e.Value) && e.Value.Scalar() != member {
+		if block && authKeyOf(key) == memberKey && !isEmpty(item) && item.Scalar() != member {
 			return errOtherPortal
 		}
 	}
 	return nil
 }
 
+// replaceInnerAuth makes the auth blocks inside the data of d agree with its Auth, which is proven.
+// The data are a text of their own after that, if they changed, and the rest of the body is reduced
+// to what can still be read of it, so that d does not hold both.
+func (d *Delivery) replaceInnerAuth() {
+	blocks, old := d.innerAuth(), d.Data.v
+	v := blocks.replace(old, false, &d.Auth)
+	if v == old {
+		return
+	}
+	v = v.Pack()
+	rest := d.dropBody()
+	if d.body.n > 0 && int64(rest)+v.Size() > int64(d.body.n)*3/2 {
+		// Only a body that was made for it holds so many blocks that the proven addresses make it
+		// much larger.
+		v = blocks.replace(old, false, &Auth{}).Pack()
+	}
+	d.body.bytes = int32(rest) + int32(v.Size()) //nolint:gosec // less than twice the body
+	d.Data = d.data(v)
+}
+
+// dropBody replaces the body by what Extra returns of it, and the texts of d that are parts of it by
+// copies. It returns their length.
+func (d *Delivery) dropBody() (bytes int) {
+	extra := d.Extra().v.Pack()
+	d.body.root, d.body.left = extra, true
+	a := &d.Auth
+	texts := []*string{
+		&d.Name, (*string)(&a.AccessToken), (*string)(&a.RefreshToken), (*string)(&a.ApplicationToken), (*string)(&a.Scope),
+		&a.Status, &d.MessageID, &d.ProcessID,
+	}
+	var all strings.Builder
+	for _, text := range texts {
+		all.WriteString(*text)
+	}
+	copied := strings.Clone(all.String())
+	bytes = int(extra.Size()) + len(copied)
+	for _, text := range texts {
+		*text, copied = copied[:len(*text)], copied[len(*text):]
+	}
+	return bytes
+}
+
 // replace returns v with the proven addresses and the proven application token in its auth blocks.
 // What is not proven is removed.
 func (b authBlocks) replace(v phpform.Value, inside bool, proven *Auth) phpform.Value {
 	block := inside || isBlock(v)
-	entries := v.Entries()
-	var changed []phpform.Entry // a copy, made for the first change; v itself is immutable
-	for i, e := range entries {
-		value, keep := e.Value, true
+	var changed []phpform.Entry // made for the first change; v itself is immutable
+	place, touched := 0, false
+	for key, old := range v.All() {
+		value, keep := old, true
 		if value.Kind() == phpform.Array {
-			value = b.replace(value, inside || b.within(e.Key), proven)
+			value = b.replace(value, inside || b.within(key), proven)
 		}
 		if block {
-			switch authKeyOf(e.Key) {
+			switch authKeyOf(key) {
 			case clientKey:
 				value, keep = phpform.Text(proven.ClientEndpoint), proven.ClientEndpoint != ""
 			case serverKey:
@@ -139,15 +181,16 @@ func (b authBlocks) replace(v phpform.Value, inside bool, proven *Auth) phpform.
 			case otherKey, userToken, memberKey:
 			}
 		}
-		if changed == nil && (!keep || value != e.Value) {
-			changed = append(make([]phpform.Entry, 0, len(entries)), entries[:i]...)
+		if !touched && (!keep || value != old) {
+			changed, touched = slices.Clone(v.Entries()[:place]), true
 		}
-		if changed != nil && keep {
-			changed = append(changed, phpform.Entry{Key: e.Key, Value: value})
+		if touched && keep {
+			changed = append(changed, phpform.Entry{Key: key, Value: value})
 		}
+		place++
 	}
-	if changed == nil {
+	if !touched {
 		return v
 	}
-	return phpform.Map(slices.Clip(changed)...)
+	return phpform.Map(changed...)
 }

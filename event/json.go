@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"reflect"
-	"slices"
 	"time"
 
 	"github.com/b24events/b24events/internal/redact"
@@ -44,7 +43,7 @@ func (d Delivery) MarshalUnredacted() ([]byte, error) { return d.marshal(true) }
 func (d *Delivery) marshal(reveal bool) ([]byte, error) {
 	out := deliveryJSON{
 		Kind: d.Kind, Event: d.Name, Source: d.Source, HandlerID: d.HandlerID, MemberID: d.Auth.MemberID, Domain: d.Auth.Domain,
-		UserID: d.Auth.UserID, Auth: d.Auth.kind(), Scope: slices.Clone(d.Auth.Scope), MessageID: d.MessageID,
+		UserID: d.Auth.UserID, Auth: d.Auth.kind(), Scope: d.Auth.Scope.List(), MessageID: d.MessageID,
 	}
 	if out.Scope == nil {
 		out.Scope = []string{}
@@ -197,10 +196,7 @@ func (a Auth) MarshalJSON() ([]byte, error) {
 	for _, text := range []*string{&a.Domain, &a.MemberID, &a.ServerEndpoint, &a.ClientEndpoint, &a.Status} {
 		*text = secrets.Redact(*text)
 	}
-	a.Scope = slices.Clone(a.Scope)
-	for i := range a.Scope {
-		a.Scope[i] = secrets.Redact(a.Scope[i])
-	}
+	a.Scope = Scope(secrets.Redact(string(a.Scope)))
 	doc, err := json.Marshal(plain(a)) //nolint:musttag // the names of the fields, as without this method
 	return redact.EscapeJSON(doc), err
 }

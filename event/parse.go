@@ -9,7 +9,6 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
-	"strconv"
 	"strings"
 	"time"
 
@@ -19,66 +18,136 @@ import (
 // MaxBodyBytes is the most that [ParseRequest] reads of a body, whatever limit its caller has set.
 const MaxBodyBytes = 8 << 20
 
-// maxName is the width of the portal's own column for event names.
-const maxName = 255
-
 // Parse reads one posted body. contentType is the request's header; where it is empty, a body that starts with a brace is
 // taken for JSON and any other for a form. The JSON form also takes a record of event.offline.get, whose Source is then
 // [SourceOffline].
 //
 // Parse tells events, application pages, automation handlers and everything else apart in [Delivery.Kind]; it does not judge who
-// sent them. For other kinds than [KindEvent], Data holds the whole body. The delivery does not refer to body. Parse returns
-// [ErrContentType], [ErrTooLarge] (too many keys, or too deep; bounding the bytes is up to the caller) or [ErrMalformed], the last of
-// these often as a [DecodeError].
+// sent them. For other kinds than [KindEvent], Data holds the whole body. The delivery does not refer to body, and holds
+// memory of less than twice the length of body, plus 512 bytes, whatever the body is; see [Delivery.Size].
+//
+// Only the name of the event must be right. Anything else in the envelope of an event that is not
+// what it should be, such as a user_id that is no number, leaves its field zero and stays readable
+// in [Delivery.Extra].
+//
+// In a form, brackets nest as in PHP. In JSON, objects nest: a key such as "data[FIELDS][ID]" stands
+// for itself, so it is an unknown key of the envelope, which [Delivery.Extra] returns.
+//
+// Parse returns [ErrContentType], [ErrTooLarge] (too many keys, or too deep; bounding the bytes is up to the caller)
+// or [ErrMalformed], the last of these often as a [DecodeError].
 //
 // Source: https://apidocs.bitrix24.com/api-reference/events/index.html
 func Parse(contentType string, body []byte) (*Delivery, error) {
-	root, err := parseBody(contentType, body)
+	f, err := bodyFormat(contentType, body)
 	if err != nil {
 		return nil, err
 	}
-	return deliveryOf(root)
+	root, err := f.decode(body)
+	if err != nil {
+		return nil, err
+	}
+	return deliveryOf(root, len(body))
 }
 
-// ParseRequest reads the body of r and parses it as [Parse] does. Application pages carry half of their fields in the query
-// (DOMAIN, PROTOCOL, LANG, APP_SID): these join Data, and the body wins. It reads at most [MaxBodyBytes]; give r.Body a lower limit with
-// http.MaxBytesReader, whose *http.MaxBytesError comes back as it is. It does not close the body.
+// ParseForm reads a body that was parsed before, usually the PostForm of a request whose body a
+// middleware read. The values are those that [Parse] finds in the body. The order of the keys is
+// lost: they come in alphabetical order. Pairs with broken escapes are lost too, because
+// http.Request.ParseForm drops them. ParseForm returns the errors of Parse.
+func ParseForm(form url.Values) (*Delivery, error) {
+	body := []byte(form.Encode())
+	root, err := formFormat.decode(body)
+	if err != nil {
+		return nil, err
+	}
+	return deliveryOf(root, len(body))
+}
+
+// ParseRequest reads the body of r and parses it as [Parse] does. If the body is empty because a
+// middleware called r.ParseForm or r.FormValue before, ParseRequest reads r.PostForm as [ParseForm]
+// does; r.MultipartForm belongs to a content type that no Bitrix24 body has. It reads at most
+// [MaxBodyBytes]; give r.Body a lower limit with http.MaxBytesReader, whose *http.MaxBytesError
+// comes back as it is. It does not close the body.
+//
+// The body alone decides what a request is. The query never makes it an event, and never adds
+// anything to an event or to Auth. If the body is no event, the query joins Data, and the body wins:
+// application pages carry half of their fields there, of which only DOMAIN (also in Auth), PROTOCOL,
+// LANG and APP_SID join; the address of an automation rule carries whatever its author wrote there,
+// of which everything joins but auth.
 func ParseRequest(r *http.Request) (*Delivery, error) {
-	if _, err := bodyFormat(r.Header.Get("Content-Type"), nil); err != nil {
+	f, err := bodyFormat(r.Header.Get("Content-Type"), nil)
+	if err != nil {
 		return nil, err // before the body is read
 	}
-	body, err := io.ReadAll(io.LimitReader(r.Body, MaxBodyBytes+1))
-	if err != nil {
-		return nil, fmt.Errorf("event: reading the body: %w", err)
-	}
-	if len(body) > MaxBodyBytes {
-		return nil, fmt.Errorf("%w: more than %d bytes", ErrTooLarge, MaxBodyBytes)
-	}
-	root, err := parseBody(r.Header.Get("Content-Type"), body)
+	body, err := readBody(r)
 	if err != nil {
 		return nil, err
 	}
-	if _, isEvent := root.GetFold("event"); !isEvent && r.URL.RawQuery != "" {
-		if root, err = withQuery(root, r.URL); err != nil {
-			return nil, err
-		}
+	if len(body) == 0 && len(r.PostForm) > 0 {
+		f, body = formFormat, []byte(r.PostForm.Encode())
+	} else if r.Header.Get("Content-Type") == "" {
+		f, _ = bodyFormat("", body)
 	}
-	return deliveryOf(root)
+	root, err := f.decode(body)
+	switch {
+	case err != nil && len(body) == 0 && r.ContentLength > 0:
+		return nil, fmt.Errorf("%w: the body is empty, because something read it before", ErrMalformed)
+	case err != nil:
+		return nil, err
+	}
+	d, err := deliveryOf(root, len(body))
+	if err == nil && d.Kind != KindEvent && r.URL != nil && r.URL.RawQuery != "" {
+		err = d.join(r.URL.RawQuery)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return d, nil
 }
 
-// withQuery adds what the query says and the body does not.
-func withQuery(root phpform.Value, u *url.URL) (phpform.Value, error) {
-	query, err := phpform.Decode(u.RawQuery, phpform.Limits{})
-	if err != nil {
-		return phpform.Value{}, bodyError(err)
+// readBody reads the body of r, in one buffer if the client tells its length.
+func readBody(r *http.Request) ([]byte, error) {
+	if r.Body == nil {
+		return nil, nil
 	}
-	entries := append([]phpform.Entry(nil), root.Entries()...)
-	for _, e := range query.Entries() {
-		if _, ok := root.Get(e.Key); !ok {
-			entries = append(entries, e)
+	const most = 64 << 10 // more is allocated for what arrived, not for what was announced
+	body := bytes.NewBuffer(make([]byte, 0, min(max(r.ContentLength, 0), most)+bytes.MinRead))
+	if _, err := body.ReadFrom(io.LimitReader(r.Body, MaxBodyBytes+1)); err != nil {
+		return nil, fmt.Errorf("event: reading the body: %w", err)
+	}
+	if body.Len() > MaxBodyBytes {
+		return nil, fmt.Errorf("%w: more than %d bytes", ErrTooLarge, MaxBodyBytes)
+	}
+	return body.Bytes(), nil
+}
+
+// join adds to the data of d what the query says and the body does not.
+func (d *Delivery) join(query string) error {
+	added, err := phpform.Decode(query, phpform.Limits{})
+	if err != nil {
+		return bodyError(err)
+	}
+	entries := d.Data.v.Entries()
+	taken := map[string]bool{"AUTH": true}
+	for _, e := range entries {
+		taken[strings.ToUpper(e.Key)] = true
+	}
+	for key, v := range added.All() {
+		name := strings.ToUpper(key)
+		if !taken[name] && (d.Kind != KindFrame || isPageField(name)) {
+			entries = append(entries, phpform.Entry{Key: key, Value: v})
+			if d.Kind == KindFrame && name == "DOMAIN" && v.Kind() == phpform.String {
+				d.Auth.Domain = strings.TrimSpace(v.Scalar())
+			}
 		}
 	}
-	return phpform.Map(entries...), nil
+	d.hold(phpform.Map(entries...).Pack(), len(query))
+	d.Data = d.data(d.body.root)
+	return nil
+}
+
+// isPageField reports whether the portal writes a field of an application page into the query.
+func isPageField(name string) bool {
+	return name == "DOMAIN" || name == "PROTOCOL" || name == "LANG" || name == "APP_SID"
 }
 
 type format int
@@ -88,7 +157,12 @@ const (
 	jsonFormat
 )
 
+const formType = "application/x-www-form-urlencoded"
+
 func bodyFormat(contentType string, body []byte) (format, error) {
+	if contentType == formType {
+		return formFormat, nil // as Bitrix24 writes it
+	}
 	if strings.TrimSpace(contentType) == "" {
 		if bytes.HasPrefix(bytes.TrimLeft(body, " \t\r\n"), []byte("{")) {
 			return jsonFormat, nil
@@ -100,7 +174,7 @@ func bodyFormat(contentType string, body []byte) (format, error) {
 		return 0, ErrContentType // the header is the sender's text; it stays out of the error
 	}
 	switch {
-	case media == "application/x-www-form-urlencoded":
+	case media == formType:
 		return formFormat, nil
 	case media == "application/json", strings.HasSuffix(media, "+json"):
 		return jsonFormat, nil
@@ -109,22 +183,20 @@ func bodyFormat(contentType string, body []byte) (format, error) {
 	}
 }
 
-func parseBody(contentType string, body []byte) (phpform.Value, error) {
-	f, err := bodyFormat(contentType, body)
-	if err != nil {
-		return phpform.Value{}, err
-	}
+// decode reads a body, which must have fields.
+func (f format) decode(body []byte) (phpform.Value, error) {
 	limits := phpform.Limits{Bytes: len(body) + 1}
 	var root phpform.Value
+	var err error
 	if f == jsonFormat {
 		root, err = phpform.DecodeJSON(body, limits)
 	} else {
-		root, err = phpform.Decode(string(body), limits)
+		root, err = phpform.Decode(body, limits)
 	}
 	if err != nil {
 		return phpform.Value{}, bodyError(err)
 	}
-	if root.Kind() != phpform.Array || root.Len() == 0 {
+	if root.Kind() != phpform.Array || isEmpty(root) {
 		return phpform.Value{}, fmt.Errorf("%w: no fields", ErrMalformed)
 	}
 	return root, nil
@@ -139,28 +211,26 @@ func bodyError(err error) error {
 	return fmt.Errorf("%w: %w", ErrMalformed, err)
 }
 
-func deliveryOf(root phpform.Value) (*Delivery, error) {
-	if name, ok := root.GetFold("event"); ok {
-		return eventDelivery(root, name)
+// deliveryOf makes a delivery of a decoded body of n bytes.
+func deliveryOf(root phpform.Value, n int) (*Delivery, error) {
+	var top envelope
+	top.read(root)
+	d := &Delivery{}
+	d.hold(root, n)
+	if name, ok := top.get(topEvent); ok {
+		return d.readEvent(name, &top)
 	}
 	if name, ok := root.Get("EVENT_NAME"); ok {
-		return offlineDelivery(root, name)
+		return d.readRecord(root, name)
 	}
-	d := &Delivery{Kind: kindOf(root)}
+	d.Kind = kindOf(root)
 	d.Data = d.data(root)
-	var err error
-	switch d.Kind {
-	case KindFrame:
-		d.Auth, err = frameAuth(root)
-	case KindHandler, KindUnknown, KindEvent:
-		if d.Time, err = fieldTime(root, "ts"); err != nil {
-			return nil, err
-		}
-		d.Auth, err = eventAuth(root, d.Time)
+	if d.Kind == KindFrame {
+		d.Auth.read(root, &pageNames, time.Time{})
+		return d, nil
 	}
-	if err != nil {
-		return nil, err
-	}
+	d.Time, _ = top.time()
+	d.Auth.read(top[topAuth].v, &authNames, d.Time)
 	return d, nil
 }
 
@@ -184,206 +254,11 @@ func kindOf(root phpform.Value) Kind {
 	}
 }
 
-func eventDelivery(root, name phpform.Value) (*Delivery, error) {
-	d := &Delivery{Kind: KindEvent}
-	var err error
-	if d.Name, err = wireName(name, "event"); err != nil {
-		return nil, err
-	}
-	if d.HandlerID, err = handlerID(root); err != nil {
-		return nil, d.in(err)
-	}
-	if d.Time, err = fieldTime(root, "ts"); err != nil {
-		return nil, d.in(err)
-	}
-	if d.Auth, err = eventAuth(root, d.Time); err != nil {
-		return nil, d.in(err)
-	}
-	data, _ := root.GetFold("data")
-	d.Data = d.data(data)
-	return d, nil
-}
-
-// in puts the event's name into a DecodeError.
-func (d *Delivery) in(err error) error {
-	var de *DecodeError
-	if errors.As(err, &de) && de.Event == "" {
-		de.Event = d.printableName()
-	}
-	return err
-}
-
-// printableName is the name where the catalogue has it: any other is the sender's text.
-func (d *Delivery) printableName() string {
-	if _, ok := Lookup(d.Name); ok {
-		return d.Name
-	}
-	return "unknown event"
-}
-
-func wireName(v phpform.Value, path string) (string, error) {
-	name := strings.ToUpper(strings.TrimSpace(v.Scalar()))
-	if v.Kind() != phpform.String || name == "" || len(name) > maxName {
-		return "", mismatch(path, "an event name")
-	}
-	for _, c := range []byte(name) {
-		if c <= ' ' || c > '~' {
-			return "", mismatch(path, "an event name")
-		}
-	}
-	return name, nil
-}
-
-// handlerID reads event_handler_id; a few samples of the documentation call it eventId.
-func handlerID(root phpform.Value) (int64, error) {
-	for _, key := range []string{"event_handler_id", "eventId"} {
-		if v, ok := root.GetFold(key); ok && !isEmpty(v) {
-			n, whole := parseInt(strings.TrimSpace(v.Scalar()))
-			if !whole {
-				return 0, mismatch(key, "an integer")
-			}
-			return n, nil
-		}
-	}
-	return 0, nil
-}
-
-func fieldTime(root phpform.Value, key string) (time.Time, error) {
-	v, _ := root.GetFold(key)
-	if isEmpty(v) {
-		return time.Time{}, nil
-	}
-	sec, whole := parseInt(strings.TrimSpace(v.Scalar()))
-	t, ok := unixTime(sec)
-	if !whole || !ok {
-		return time.Time{}, mismatch(key, "a time in unix seconds")
-	}
-	return t, nil
-}
-
-func eventAuth(root phpform.Value, fired time.Time) (Auth, error) {
-	block, _ := root.GetFold("auth")
-	if isEmpty(block) {
-		return Auth{}, nil
-	}
-	if block.Kind() != phpform.Array {
-		return Auth{}, mismatch("auth", "an object")
-	}
-	return authOf(block, "auth.", authKeys, fired)
-}
-
-// frameAuth reads the credentials of an application page, which stand under names of their own.
-//
-// Source: https://apidocs.bitrix24.com/settings/oauth/simple-way.html
-func frameAuth(root phpform.Value) (Auth, error) { return authOf(root, "", frameKeys, time.Time{}) }
-
-// authKeys and frameKeys say which key (in lower case) fills which field.
-var (
-	authKeys = map[string]authField{
-		"access_token": accessField, "refresh_token": refreshField, "application_token": applicationField,
-		"expires": expiresField, "expires_in": expiresInField, "scope": scopeField, "domain": domainField,
-		"member_id": memberField, "server_endpoint": serverField, "client_endpoint": clientField,
-		"status": statusField, "user_id": userField,
-	}
-	frameKeys = map[string]authField{
-		"auth_id": accessField, "refresh_id": refreshField, "application_token": applicationField,
-		"application_scope": scopeField, "domain": domainField, "member_id": memberField,
-		"server_endpoint": serverField, "status": statusField,
-	}
-)
-
-type authField int
-
-const (
-	accessField authField = iota + 1
-	refreshField
-	applicationField
-	expiresField
-	expiresInField
-	scopeField
-	domainField
-	memberField
-	serverField
-	clientField
-	statusField
-	userField
-)
-
-func authOf(block phpform.Value, path string, keys map[string]authField, fired time.Time) (Auth, error) {
-	var a Auth
-	var lifetime time.Duration
-	for _, e := range block.Entries() {
-		field := keys[e.Key]
-		if field == 0 {
-			field = keys[strings.ToLower(e.Key)]
-		}
-		if field == 0 || isEmpty(e.Value) {
-			continue
-		}
-		if field == scopeField {
-			a.Scope = scopes(e.Value)
-			continue
-		}
-		if e.Value.Kind() == phpform.Array {
-			return Auth{}, mismatch(path+strings.ToLower(e.Key), "a single value")
-		}
-		text := strings.TrimSpace(e.Value.Scalar())
-		switch field {
-		case accessField:
-			a.AccessToken = Secret(text)
-		case refreshField:
-			a.RefreshToken = Secret(text)
-		case applicationField:
-			a.ApplicationToken = Secret(text)
-		case domainField:
-			a.Domain = text
-		case memberField:
-			a.MemberID = text
-		case serverField:
-			a.ServerEndpoint = text
-		case clientField:
-			a.ClientEndpoint = text
-		case statusField:
-			a.Status = text
-		default:
-			n, whole := parseInt(text)
-			if !whole {
-				return Auth{}, mismatch(path+strings.ToLower(e.Key), "an integer")
-			}
-			switch field { //nolint:exhaustive // the outer switch took the others
-			case expiresField:
-				a.Expires, _ = unixTime(n)
-			case expiresInField:
-				lifetime = time.Duration(min(max(n, 0), maxLifetime)) * time.Second
-			case userField:
-				a.UserID = n
-			}
-		}
-	}
-	if a.Expires.IsZero() && lifetime > 0 && !fired.IsZero() {
-		a.Expires = fired.Add(lifetime)
-	}
-	return a, nil
-}
-
-// maxLifetime, in seconds, keeps an absurd expires_in from overflowing; real tokens live for 3,600.
-const maxLifetime = 366 * 24 * 3600
-
-// scopes reads a scope list, which comes separated by commas or spaces, or as a list.
-func scopes(v phpform.Value) []string {
-	split := func(c rune) bool { return c == ',' || c == ' ' }
-	if v.Kind() != phpform.Array {
-		return strings.FieldsFunc(v.Scalar(), split)
-	}
-	var all []string
-	for _, e := range v.Entries() {
-		all = append(all, strings.FieldsFunc(e.Value.Scalar(), split)...)
-	}
-	return all
-}
-
 // ParseRecord reads one record of event.offline.get or event.offline.list, a JSON object with EVENT_NAME, EVENT_DATA and
-// so on. The delivery has no Auth but the acting user's number, since records carry none; the caller adds the portal's MemberID.
+// so on. The delivery has no Auth but the acting user's ID, since records carry none; the caller adds the portal's MemberID.
+// Only the name must be right. Another field that is not what it should be stays zero, and is
+// readable in [Delivery.Extra], as everything is that is not known.
+//
 // It returns [ErrMalformed] or [ErrTooLarge].
 //
 // Source: https://apidocs.bitrix24.com/api-reference/events/event-offline-get.html
@@ -396,36 +271,7 @@ func ParseRecord(record json.RawMessage) (*Delivery, error) {
 	if !ok {
 		return nil, mismatch("EVENT_NAME", "an event name")
 	}
-	return offlineDelivery(root, name)
-}
-
-func offlineDelivery(root, name phpform.Value) (*Delivery, error) {
-	d := &Delivery{Kind: KindEvent, Source: SourceOffline}
-	var err error
-	if d.Name, err = wireName(name, "EVENT_NAME"); err != nil {
-		return nil, err
-	}
-	var row struct {
-		ID         int64     `b24:"ID"`
-		Time       time.Time `b24:"TIMESTAMP_X"`
-		MessageID  string    `b24:"MESSAGE_ID"`
-		ProcessID  string    `b24:"PROCESS_ID"`
-		Additional Data      `b24:"EVENT_ADDITIONAL"`
-		Data       Data      `b24:"EVENT_DATA"`
-	}
-	if err := decodeInto(d, root, &row); err != nil {
-		return nil, d.in(err)
-	}
-	d.ID, d.MessageID, d.ProcessID, d.Data = row.ID, row.MessageID, row.ProcessID, row.Data
-	if !row.Time.IsZero() {
-		d.Time = row.Time.UTC()
-	}
-	if user := row.Additional.Get("user_id").Text(); user != "" {
-		id, err := strconv.ParseInt(user, 10, 64)
-		if err != nil {
-			return nil, d.in(mismatch("EVENT_ADDITIONAL.user_id", "an integer"))
-		}
-		d.Auth.UserID = id
-	}
-	return d, nil
+	d := &Delivery{}
+	d.hold(root, len(record))
+	return d.readRecord(root, name)
 }

@@ -38,7 +38,7 @@ func TestParseForm(t *testing.T) {
 	require.Empty(t, d.Source)
 	require.Equal(t, event.Auth{
 		AccessToken: "access-secret-1", ApplicationToken: "application-secret-1",
-		Expires: time.Unix(1727022526, 0).UTC(), Scope: []string{"crm", "placement", "user_brief"},
+		Expires: time.Unix(1727022526, 0).UTC(), Scope: "crm,placement,user_brief",
 		Domain: "p.bitrix24.com", MemberID: "m1", ServerEndpoint: "https://oauth.bitrix.info/rest/",
 		ClientEndpoint: "https://p.bitrix24.com/rest/", Status: "L", UserID: 1,
 	}, d.Auth)
@@ -82,11 +82,11 @@ func TestParseEnvelopeVariants(t *testing.T) {
 		"empty sections": {"application/json", `{"event":"ONX","data":[],"auth":false,"ts":"","event_handler_id":null}`, func(t *testing.T, d *event.Delivery) { t.Helper(); require.True(t, d.Data.IsZero()) }},
 		"scope with space": {formType, "event=ONX&auth[scope]=imconnector,+imopenlines", func(t *testing.T, d *event.Delivery) {
 			t.Helper()
-			require.Equal(t, []string{"imconnector", "imopenlines"}, d.Auth.Scope)
+			require.Equal(t, []string{"imconnector", "imopenlines"}, d.Auth.Scope.List())
 		}},
 		"scope as list": {formType, "event=ONX&auth[scope][0]=crm&auth[scope][1]=task", func(t *testing.T, d *event.Delivery) {
 			t.Helper()
-			require.Equal(t, []string{"crm", "task"}, d.Auth.Scope)
+			require.Equal(t, []string{"crm", "task"}, d.Auth.Scope.List())
 		}},
 		"bare brackets":    {formType, "event=ONX&data[a][b]=1", func(t *testing.T, d *event.Delivery) { t.Helper(); require.Equal(t, "1", d.Data.Get("A", "B").Text()) }},
 		"order irrelevant": {formType, "auth[member_id]=m&data[x]=1&event=ONX", func(t *testing.T, d *event.Delivery) { t.Helper(); require.Equal(t, "m", d.Auth.MemberID) }},
@@ -124,12 +124,6 @@ func TestParseRefuses(t *testing.T) {
 		"name is an array":    {formType, "event[a]=1", event.ErrMalformed},
 		"name with a newline": {formType, "event=ON%0AX", event.ErrMalformed},
 		"name too long":       {formType, "event=" + strings.Repeat("A", 256), event.ErrMalformed},
-		"ts not a number":     {formType, "event=ONX&ts=soon", event.ErrMalformed},
-		"ts beyond all years": {formType, "event=ONX&ts=99999999999999", event.ErrMalformed},
-		"handler id is text":  {formType, "event=ONX&event_handler_id=x", event.ErrMalformed},
-		"auth is text":        {formType, "event=ONX&auth=yes", event.ErrMalformed},
-		"token is an array":   {formType, "event=ONX&auth[application_token][]=a", event.ErrMalformed},
-		"user id is text":     {formType, "event=ONX&auth[user_id]=x", event.ErrMalformed},
 		"too deep":            {formType, deep, event.ErrTooLarge},
 		"too deep in JSON":    {"application/json", `{"event":"ONX","data":` + strings.Repeat("[", 5000) + strings.Repeat("]", 5000) + "}", event.ErrTooLarge},
 		"too many keys":       {formType, "event=ONX" + strings.Repeat("&a[]=1", 200_000), event.ErrTooLarge},
@@ -137,8 +131,6 @@ func TestParseRefuses(t *testing.T) {
 		"text":                {"text/plain", "event=ONX", event.ErrContentType},
 		"nonsense type":       {";;;", "event=ONX", event.ErrContentType},
 		"offline name":        {"application/json", `{"EVENT_NAME":7}`, event.ErrMalformed},
-		"offline id":          {"application/json", `{"EVENT_NAME":"ONX","ID":"x"}`, event.ErrMalformed},
-		"offline user":        {"application/json", `{"EVENT_NAME":"ONX","EVENT_ADDITIONAL":{"user_id":"x"}}`, event.ErrMalformed},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -162,7 +154,7 @@ func TestParseTellsKindsApart(t *testing.T) {
 		auth event.Auth
 	}{
 		"application page": {frame, event.KindFrame, event.Auth{
-			AccessToken: "frame-access", RefreshToken: "frame-refresh", ApplicationToken: "frame-app", Scope: []string{"crm", "task"},
+			AccessToken: "frame-access", RefreshToken: "frame-refresh", ApplicationToken: "frame-app", Scope: "crm,task",
 			Domain: "p.bitrix24.com", MemberID: "m1", ServerEndpoint: "https://oauth.bitrix.info/rest/", Status: "L",
 		}},
 		"automation rule":              {robot, event.KindHandler, event.Auth{AccessToken: "robot-access", ApplicationToken: "robot-app", MemberID: "m1"}},
@@ -278,6 +270,13 @@ func TestParseRequest(t *testing.T) {
 		require.Equal(t, event.KindFrame, d.Kind)
 		require.Equal(t, "p.bitrix24.com", d.Auth.Domain)
 		require.Equal(t, "m1", d.Auth.MemberID, "the body wins")
+	})
+	t.Run("no body", func(t *testing.T) {
+		t.Parallel()
+		r := request(t, "/", formType, nil)
+		r.Body = nil
+		_, err := event.ParseRequest(r)
+		require.ErrorIs(t, err, event.ErrMalformed)
 	})
 	t.Run("limit of MaxBytesReader", func(t *testing.T) {
 		t.Parallel()

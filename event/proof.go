@@ -56,7 +56,7 @@ func (d *Delivery) SetProof(p Proof) {
 	if u, err := url.Parse(p.ClientEndpoint); err == nil {
 		d.Auth.Domain = u.Host
 	}
-	d.Data = Data{v: d.innerAuth().replace(d.Data.v, false, &d.Auth)}
+	d.replaceInnerAuth()
 }
 
 // MemberID returns the proven portal, or an empty string for a delivery without a [Proof]. Domains

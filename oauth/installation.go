@@ -167,8 +167,8 @@ func (in Installation) renewed(a answer) Installation {
 func (in Installation) installed(a answer, claim event.Auth) Installation {
 	in = in.renewed(a)
 	in.MemberID = claim.MemberID
-	if len(a.scope) == 0 && len(claim.Scope) > 0 {
-		in.Scope = slices.Clone(claim.Scope)
+	if len(a.scope) == 0 && claim.Scope != "" {
+		in.Scope = claim.Scope.List()
 	}
 	if a.status == "" && claim.Status != "" {
 		in.Status = claim.Status

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/b24events/b24events/event"
@@ -107,7 +106,7 @@ func (p *Portals) verifyUserReady(ctx context.Context, d *event.Delivery) (event
 	claim := event.Auth{
 		MemberID: e.MemberID, AccessToken: e.AccessToken, RefreshToken: e.RefreshToken, UserID: e.UserID,
 		ClientEndpoint: e.ClientEndpoint, ServerEndpoint: e.ServerEndpoint, Status: e.Status,
-		Scope:            strings.FieldsFunc(e.Scope, func(c rune) bool { return c == ',' || c == ' ' }),
+		Scope:            event.Scope(e.Scope),
 		ApplicationToken: d.Auth.ApplicationToken,
 	}
 	switch {

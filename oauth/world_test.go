@@ -79,7 +79,7 @@ func installationOf(g eventtest.Grant) oauth.Installation {
 
 func authOf(g eventtest.Grant) event.Auth {
 	return event.Auth{
-		AccessToken: g.AccessToken, RefreshToken: g.RefreshToken, ApplicationToken: g.ApplicationToken, Expires: g.Expires, Scope: g.Scope,
+		AccessToken: g.AccessToken, RefreshToken: g.RefreshToken, ApplicationToken: g.ApplicationToken, Expires: g.Expires, Scope: event.ScopeOf(g.Scope...),
 		Domain: g.Domain, MemberID: g.MemberID, ServerEndpoint: g.ServerEndpoint, ClientEndpoint: g.ClientEndpoint, Status: g.Status, UserID: g.UserID,
 	}
 }
@@ -280,7 +280,7 @@ func stored(tb testing.TB, changes ...func(*oauth.Installation)) *oauth.MemorySt
 // claim is an install event's auth block that fits what pair answers.
 func claim() event.Auth {
 	return event.Auth{
-		AccessToken: "a0", RefreshToken: "r0", ApplicationToken: "t1", Scope: []string{"crm", "task"}, Domain: "example.bitrix24.com", MemberID: member,
+		AccessToken: "a0", RefreshToken: "r0", ApplicationToken: "t1", Scope: "crm,task", Domain: "example.bitrix24.com", MemberID: member,
 		ServerEndpoint: official, ClientEndpoint: "https://example.bitrix24.com/rest/", Status: "L", UserID: 1,
 	}
 }

@@ -31,7 +31,7 @@ func TestInstallWithoutPages(t *testing.T) {
 	require.Regexp(t, "^[0-9a-f]{32}$", string(d.Auth.ApplicationToken), "6 the token is 32 hexadecimal digits")
 	require.NotEmpty(t, d.Auth.AccessToken)
 	require.NotEmpty(t, d.Auth.RefreshToken, "4.4 a refresh token comes along")
-	require.Equal(t, []string{"crm", "task"}, d.Auth.Scope)
+	require.Equal(t, []string{"crm", "task"}, d.Auth.Scope.List())
 	require.Equal(t, p.Domain(), d.Auth.Domain, "4.4 the portal's host here")
 	payload, err := event.OnAppInstall.Decode(d)
 	require.NoError(t, err)

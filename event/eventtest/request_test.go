@@ -329,7 +329,7 @@ func TestRequestFromGrant(t *testing.T) {
 	require.Equal(t, g.ApplicationToken, d.Auth.ApplicationToken)
 	require.Equal(t, p.ServerEndpoint(), d.Auth.ServerEndpoint)
 	require.Equal(t, p.ClientEndpoint(), d.Auth.ClientEndpoint)
-	require.Equal(t, g.Scope, d.Auth.Scope)
+	require.Equal(t, g.Scope, d.Auth.Scope.List())
 }
 
 func TestRequestRefuses(t *testing.T) {

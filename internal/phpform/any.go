@@ -29,8 +29,8 @@ func (v Value) Any() any {
 			return list
 		}
 		m := make(map[string]any, v.Len())
-		for _, e := range v.Entries() {
-			m[e.Key] = e.Value.Any()
+		for key, item := range v.All() {
+			m[key] = item.Any()
 		}
 		return m
 	case Null:

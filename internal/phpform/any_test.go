@@ -73,7 +73,7 @@ func TestFromAny(t *testing.T) {
 			t.Parallel()
 			got, err := phpform.FromAny(c.v)
 			require.NoError(t, err)
-			require.Equal(t, c.want, got)
+			requireSame(t, c.want, got)
 		})
 	}
 }
@@ -132,7 +132,7 @@ func TestFromAnyTakesWhatDecodeGives(t *testing.T) {
 	require.NoError(t, err)
 	again, err := phpform.FromAny(v.Any())
 	require.NoError(t, err)
-	require.Equal(t, v, again)
+	requireSame(t, v, again)
 }
 
 func TestAny(t *testing.T) {

@@ -1,9 +1,6 @@
 package phpform
 
-import (
-	"strconv"
-	"unicode/utf8"
-)
+import "unicode/utf8"
 
 // AppendJSON appends the JSON text of the tree to b and returns it. The text is always valid: an array whose keys run 0..n-1 is
 // written as a JSON array in the order of its keys, as [Value.Items] gives it, every other one as an object in the order of its
@@ -35,30 +32,47 @@ func (v Value) AppendJSON(b []byte) []byte {
 
 func (v Value) appendList(b []byte) []byte {
 	b = append(b, '[')
-	entries := v.Entries()
-	for i := range entries {
-		if i > 0 {
-			b = append(b, ',')
+	if v.isSorted() {
+		for _, item := range v.All() {
+			b = append(item.AppendJSON(b), ',')
 		}
-		item := entries[i].Value
-		if at, _ := listIndex(entries[i].Key, len(entries)); at != i {
-			item, _ = v.Get(strconv.Itoa(i)) // a list that arrived out of order
+	} else {
+		items, _ := v.Items()
+		for _, item := range items {
+			b = append(item.AppendJSON(b), ',')
 		}
-		b = item.AppendJSON(b)
 	}
-	return append(b, ']')
+	return closeJSON(b, ']')
+}
+
+// isSorted reports whether the elements of a list stand in the order of its keys.
+func (v Value) isSorted() bool {
+	at := 0
+	for key := range v.All() {
+		if i, ok := listIndex(key, at+1); !ok || i != at {
+			return false
+		}
+		at++
+	}
+	return true
 }
 
 func (v Value) appendObject(b []byte) []byte {
 	b = append(b, '{')
-	for i, e := range v.Entries() {
-		if i > 0 {
-			b = append(b, ',')
-		}
-		b = append(appendJSONString(b, e.Key), ':')
-		b = e.Value.AppendJSON(b)
+	for key, item := range v.All() {
+		b = append(appendJSONString(b, key), ':')
+		b = append(item.AppendJSON(b), ',')
 	}
-	return append(b, '}')
+	return closeJSON(b, '}')
+}
+
+// closeJSON replaces the comma after the last element, if there is one.
+func closeJSON(b []byte, end byte) []byte {
+	if last := len(b) - 1; b[last] == ',' {
+		b[last] = end
+		return b
+	}
+	return append(b, end)
 }
 
 func appendJSONString(b []byte, s string) []byte {

@@ -1,56 +1,161 @@
 package phpform
 
-import (
-	"strings"
-)
+import "bytes"
 
 // Decode reads an application/x-www-form-urlencoded body into an Array, as PHP 8 fills $_POST; the package documentation lists
 // the rules. Elements are Strings and Arrays only, and hold whatever bytes arrived, UTF-8 or not. Nothing is malformed to PHP, so
 // the only error is a [LimitError], where PHP would leave out data in silence; the Value is the empty array then.
 //
-// The strings of the tree share memory with body, or with one copy of it where it has escapes: clone what is to outlive it
-// by far.
-func Decode(body string, lim Limits) (Value, error) {
-	d := formDecoder{builder: builder{lim: lim.orDefaults()}}
-	if len(body) > d.lim.Bytes {
-		return Map(), &LimitError{What: limitBytes, Limit: d.lim.Bytes}
+// The tree is packed: it holds one text, which is a copy. No body of some length makes one of more
+// than about one and a half times that length.
+func Decode[T string | []byte](body T, lim Limits) (Value, error) {
+	lim = lim.orDefaults()
+	if len(body) > lim.Bytes {
+		return Map(), &LimitError{What: limitBytes, Limit: lim.Bytes}
 	}
-	root := d.newArray()
-	for rest := body; rest != ""; {
-		var pair string
-		left := len(rest)
-		if pair, rest, _ = strings.Cut(rest, "&"); pair == "" {
-			continue
-		}
-		name, value, _ := strings.Cut(pair, "=")
-		if err := d.pair(root, name, value, left); err != nil {
-			return Map(), err
-		}
+	t := tape{lim: lim, doc: []byte(body)}
+	switch {
+	case len(body) <= smallBody:
+		return decodeSmall(t)
+	case len(body) <= largeBody:
+		return decodeLarge(t)
+	default:
+		return decode(t)
 	}
-	d.finish()
-	if len(root.entries) == 0 {
-		return Map(), nil
-	}
-	return Value{kind: Array, arr: root}, nil
 }
 
-type formDecoder struct{ builder }
+func decodeSmall(t tape) (Value, error) {
+	var m smallMemory
+	t.nodes, t.text, t.out = m.nodes[:0], m.text[:0], m.out[:0]
+	return decode(t)
+}
 
-// pair stores one pair of the body; left is the length of the body from its name on.
-func (d *formDecoder) pair(root *array, rawName, rawValue string, left int) error {
-	name := d.unescape(rawName, left)
-	if i := strings.IndexByte(name, 0); i >= 0 {
+func decodeLarge(t tape) (Value, error) {
+	var m largeMemory
+	t.nodes, t.text, t.out, t.index = m.nodes[:0], m.text[:0], m.out[:0], m.index()
+	return decode(t)
+}
+
+func decode(t tape) (Value, error) {
+	body := t.doc
+	d := formDecoder{tape: t}
+	d.start(1 + bytes.Count(body, []byte("&")))
+	d.pluses = bytes.IndexByte(body, '+') >= 0
+	for from := 0; from < len(body); {
+		end := len(body)
+		if n := bytes.IndexByte(body[from:], '&'); n >= 0 {
+			end = from + n
+		}
+		if end > from {
+			if err := d.pair(from, end); err != nil {
+				return Map(), err
+			}
+		}
+		from = end + 1
+	}
+	return d.pack(), nil
+}
+
+type formDecoder struct {
+	tape
+	// prefix is the name of the pair before up to its last key, with the bracket before that; n is 0
+	// if there is none. Most pairs have siblings: a name that begins alike needs neither unescaping
+	// nor a search for the array that it belongs to.
+	prefix span
+	parent int32 // the array that prefix leads to
+	pluses bool  // the body has one
+}
+
+// pair stores the pair that is doc[from:end].
+func (d *formDecoder) pair(from, end int) error {
+	pair := d.doc[from:end]
+	if at := int(d.prefix.n); at > 0 && bytes.HasPrefix(pair, d.bytes(d.prefix)) {
+		n := run(pair[at:], plainInner)
+		closing := bracketSize(pair[at+n:], ']')
+		if equals := at + n + closing; n > 0 && closing > 0 && equals < len(pair) && pair[equals] == '=' {
+			return d.store(d.parent, d.part(from+at, from+at+n), d.part(from+equals+1, end))
+		}
+	}
+	d.prefix = span{}
+	name, value := pair, span{}
+	if n := bytes.IndexByte(pair, '='); n >= 0 {
+		name, value = pair[:n], d.part(from+n+1, end)
+	}
+	plain, err := d.plainPair(from, name, value)
+	if !plain && err == nil {
+		err = d.oddPair(name, value)
+	}
+	return err
+}
+
+// store stores an escaped value.
+func (d *formDecoder) store(array int32, key, value span) error {
+	child, err := d.child(array, key)
+	if err == nil {
+		d.setScalar(child, String, d.unescape(value))
+	}
+	return err
+}
+
+// plainPair stores a pair whose name has no escapes but those of brackets, no empty index, and
+// nothing else that needs a second look. It returns false for every other pair, after it may have
+// made some of the arrays that the pair needs in any case.
+func (d *formDecoder) plainPair(from int, name []byte, value span) (plain bool, err error) {
+	at := run(name, plainOuter)
+	if at == 0 {
+		return false, nil
+	}
+	array, key, last := int32(0), d.part(from, from+at), 0
+	for level := 1; at < len(name); level++ {
+		open := bracketSize(name[at:], '[')
+		if open == 0 {
+			return false, nil
+		}
+		if level > d.lim.Depth {
+			return false, &LimitError{What: limitDepth, Limit: d.lim.Depth}
+		}
+		last = at + open
+		n := run(name[last:], plainInner)
+		closing := bracketSize(name[last+n:], ']')
+		if n == 0 || closing == 0 {
+			return false, nil
+		}
+		if array, err = d.descend(array, key); err != nil {
+			return false, err
+		}
+		key = d.part(from+last, from+last+n)
+		at = last + n + closing
+	}
+	if last > 0 {
+		d.prefix, d.parent = d.part(from, from+last), array
+	}
+	return true, d.store(array, key, value)
+}
+
+// oddPair stores a pair with any name.
+func (d *formDecoder) oddPair(rawName []byte, value span) error {
+	at := len(d.text)
+	d.addUnescaped(rawName)
+	name := d.text[at:]
+	if i := bytes.IndexByte(name, 0); i >= 0 {
 		name = name[:i] // names are C strings to PHP
 	}
-	name = strings.TrimLeft(name, " ")
-	open := strings.IndexByte(name, '[')
-	if name == "" || open == 0 {
+	spaces := len(name) - len(bytes.TrimLeft(name, " "))
+	name = name[spaces:]
+	at += spaces
+	part := func(from, end int) span {
+		return span{^int32(at + from), int32(end - from)} //nolint:gosec // bounded by maxText
+	}
+	open := bytes.IndexByte(name, '[')
+	if len(name) == 0 || open == 0 {
 		return nil
 	}
 	if open < 0 {
-		return d.set(root, mangle(name), Text(d.unescape(rawValue, left)))
+		mangle(name)
+		return d.store(0, part(0, len(name)), value)
 	}
-	into, key := root, mangle(name[:open])
+	mangle(name[:open])
+	array, key := int32(0), part(0, open)
 	for level := 1; open < len(name) && name[open] == '['; level++ {
 		if level > d.lim.Depth {
 			return &LimitError{What: limitDepth, Limit: d.lim.Depth}
@@ -58,108 +163,152 @@ func (d *formDecoder) pair(root *array, rawName, rawValue string, left int) erro
 		inner, size, ok := bracket(name[open:])
 		if !ok {
 			if level == 1 {
-				key = mangle(name) // not an index after all
+				mangle(name) // not an index after all
+				key = part(0, len(name))
 			}
 			break
 		}
 		var err error
-		if into, err = d.descend(into, key); err != nil {
+		if array, err = d.descend(array, key); err != nil {
 			return err
 		}
-		if key = inner; key == "" {
-			if key, ok = d.nextKey(into); !ok {
+		if key = part(open+1, open+1+inner); inner == 0 {
+			if key, ok = d.nextKey(array); !ok {
 				return nil // nothing can be appended, so PHP drops the pair
 			}
 		}
 		open += size
 	}
-	return d.set(into, key, Text(d.unescape(rawValue, left)))
+	return d.store(array, key, value)
 }
 
-// bracket reads the index at the start of s, which begins with an opening bracket, and returns it with the length of the whole.
-// The empty index, also written as one white space, appends. It returns false where the bracket is never closed.
-func bracket(s string) (key string, size int, ok bool) {
+// bracket reads the index at the start of s, which begins with an opening bracket. It returns the
+// length of the key and of the whole. The empty index, also written as one white space, appends.
+// bracket returns false if the bracket is never closed.
+func bracket(s []byte) (key, size int, ok bool) {
 	from := 1
 	if len(s) > 1 && isSpace(s[1]) {
 		from = 2
 	}
-	end := strings.IndexByte(s[from:], ']')
+	end := bytes.IndexByte(s[from:], ']')
 	switch {
 	case end < 0:
-		return "", 0, false
+		return 0, 0, false
 	case end == 0:
-		return "", from + 1, true
+		return 0, from + 1, true
 	default:
-		return s[1 : from+end], from + end + 1, true
+		return from + end - 1, from + end + 1, true
 	}
-}
-
-// descend returns the array under key, made anew where there is none or a scalar in its place.
-func (d *formDecoder) descend(into *array, key string) (*array, error) {
-	i := into.find(key)
-	if i >= 0 && into.entries[i].Value.kind == Array {
-		return into.entries[i].Value.arr, nil
-	}
-	v := Value{kind: Array, arr: d.newArray()}
-	if i >= 0 {
-		into.entries[i].Value = v
-		return v.arr, nil
-	}
-	return v.arr, d.insert(into, key, v)
 }
 
 // mangle replaces what PHP does not allow in the name of a variable.
-func mangle(name string) string {
-	for i := range len(name) {
-		if isMangled(name[i]) {
-			b := []byte(name)
-			for ; i < len(b); i++ {
-				if isMangled(b[i]) {
-					b[i] = '_'
-				}
-			}
-			return string(b)
+func mangle(name []byte) {
+	for i, c := range name {
+		if c == ' ' || c == '.' || c == '[' {
+			name[i] = '_'
 		}
 	}
-	return name
 }
-
-func isMangled(c byte) bool { return c == ' ' || c == '.' || c == '[' }
 
 func isSpace(c byte) bool { return c == ' ' || ('\t' <= c && c <= '\r') }
 
-// unescape undoes the percent encoding and leaves broken percent signs as they are; left is what [builder.reserve] wants. Text
-// without escapes stays a part of the body.
-func (d *formDecoder) unescape(s string, left int) string {
-	if strings.IndexByte(s, '%') < 0 && strings.IndexByte(s, '+') < 0 {
+// unescape undoes the percent encoding of a part of the body.
+func (d *formDecoder) unescape(s span) span {
+	raw := d.bytes(s)
+	if len(raw) == 0 || bytes.IndexByte(raw, '%') < 0 && (!d.pluses || bytes.IndexByte(raw, '+') < 0) {
 		return s
 	}
-	d.reserve(left)
-	start, done := d.text.Len(), 0 // up to done s has been written
-	for i := 0; i < len(s); i++ {
-		c := s[i]
-		switch {
-		case c == '+':
-			c = ' '
-			d.text.WriteString(s[done:i])
-			done = i + 1
-		case c == '%' && i+2 < len(s):
-			high, ok := unhex(s[i+1])
-			low, ok2 := unhex(s[i+2])
-			if !ok || !ok2 {
+	at := len(d.text)
+	d.addUnescaped(raw)
+	return d.made(at)
+}
+
+// addUnescaped undoes the percent encoding and leaves broken percent signs as they are.
+func (d *formDecoder) addUnescaped(s []byte) {
+	to := d.room(len(s))
+	n := 0
+	for len(s) > 2 && n < len(to) {
+		c := s[0]
+		if c == '%' {
+			if high, low := hexDigits[s[1]], hexDigits[s[2]]; high|low < 16 {
+				to[n] = high<<4 | low
+				n++
+				s = s[3:]
 				continue
 			}
-			c = high<<4 | low
-			d.text.WriteString(s[done:i])
-			i += 2
-			done = i + 1
-		default:
-			continue
+		} else if c == '+' {
+			c = ' '
 		}
-		d.text.WriteByte(c)
+		to[n] = c
+		n++
+		s = s[1:]
 	}
-	d.text.WriteString(s[done:])
-	return d.text.String()[start:]
+	for _, c := range s { // too short for an escape
+		if c == '+' {
+			c = ' '
+		}
+		to[n] = c
+		n++
+	}
+	d.extend(n)
+}
+
+// class tells what a byte of a name may be, so that the name can stay as it is.
+type class uint8
+
+const (
+	plainOuter class = 1 << iota // before the first bracket
+	plainInner                   // between brackets
+)
+
+// run returns how many bytes at the start of s are plain.
+func run(s []byte, c class) int {
+	for i, b := range s {
+		if classes[b]&c == 0 {
+			return i
+		}
+	}
+	return len(s)
+}
+
+var (
+	classes   = classTable()
+	hexDigits = hexTable() // above 15 for what is none
+)
+
+func classTable() (t [256]class) {
+	for c := range t {
+		switch c {
+		case 0, '\t', '\n', '\v', '\f', '\r', ' ', '+', '%', '[', ']', '=':
+		case '.':
+			t[c] = plainInner
+		default:
+			t[c] = plainInner | plainOuter
+		}
+	}
+	return t
+}
+
+func hexTable() (t [256]byte) {
+	for c := range t {
+		n, ok := unhex(byte(c)) //nolint:gosec // below 256
+		if t[c] = n; !ok {
+			t[c] = 0xff
+		}
+	}
+	return t
+}
+
+// bracketSize returns the length of the bracket, escaped or not, at the start of s; 0 if there is none.
+func bracketSize(s []byte, bracket byte) int {
+	switch {
+	case len(s) > 0 && s[0] == bracket:
+		return 1
+	case len(s) > 2 && s[0] == '%' && s[1] == '5' && s[2]&^0x20 == 'B'+(bracket-'[')&^1:
+		return 3
+	default:
+		return 0
+	}
 }
 
 func unhex(c byte) (byte, bool) {

@@ -11,8 +11,8 @@ package phpform
 func Encode(v Value) string {
 	var b []byte
 	name := make([]byte, 0, 64)
-	for _, e := range v.Entries() {
-		b = appendPairs(b, appendEscaped(name, e.Key), e.Value)
+	for key, item := range v.All() {
+		b = appendPairs(b, appendEscaped(name, key), item)
 	}
 	return string(b)
 }
@@ -24,10 +24,10 @@ func appendPairs(b, name []byte, v Value) []byte {
 		return b
 	case Array:
 		outer := len(name)
-		for _, e := range v.Entries() {
+		for key, item := range v.All() {
 			name = append(name[:outer], "%5B"...)
-			name = append(appendEscaped(name, e.Key), "%5D"...)
-			b = appendPairs(b, name, e.Value)
+			name = append(appendEscaped(name, key), "%5D"...)
+			b = appendPairs(b, name, item)
 		}
 		return b
 	case Bool:

@@ -1,39 +1,62 @@
 package phpform
 
 import (
-	"strconv"
-	"strings"
+	"bytes"
 	"unicode"
 	"unicode/utf16"
+	"unicode/utf8"
 )
 
 // DecodeJSON reads one JSON value. Numbers keep their text, so no digit is lost; objects and arrays both become an Array, objects
 // in the order of arrival. Of equal keys in one object the last value stands in the place of the first, as in PHP's
-// json_decode. Lone surrogates and runs of bytes that are not UTF-8 become U+FFFD. The caller keeps doc; the strings of the tree
-// share memory with one copy of it.
+// json_decode. Lone surrogates become U+FFFD;
+// bytes that are not UTF-8 stay as they are, as in a form. The tree is packed,
+// as that of [Decode], and the caller keeps doc.
 //
 // The error matches [ErrSyntax], also where anything follows the value, or is a [LimitError].
 func DecodeJSON(doc []byte, lim Limits) (Value, error) {
-	p := jsonDecoder{builder: builder{lim: lim.orDefaults()}}
-	if len(doc) > p.lim.Bytes {
-		return Value{}, &LimitError{What: limitBytes, Limit: p.lim.Bytes}
+	lim = lim.orDefaults()
+	if len(doc) > lim.Bytes {
+		return Value{}, &LimitError{What: limitBytes, Limit: lim.Bytes}
 	}
-	p.doc = strings.ToValidUTF8(string(doc), "\uFFFD")
+	t := tape{lim: lim, doc: doc}
+	switch {
+	case len(doc) <= smallBody:
+		return decodeSmallJSON(t)
+	case len(doc) <= largeBody:
+		return decodeLargeJSON(t)
+	default:
+		return decodeJSON(t)
+	}
+}
+
+func decodeSmallJSON(t tape) (Value, error) {
+	var m smallMemory
+	t.nodes, t.text, t.out = m.nodes[:0], m.text[:0], m.out[:0]
+	return decodeJSON(t)
+}
+
+func decodeLargeJSON(t tape) (Value, error) {
+	var m largeMemory
+	t.nodes, t.text, t.out, t.index = m.nodes[:0], m.text[:0], m.out[:0], m.index()
+	return decodeJSON(t)
+}
+
+func decodeJSON(t tape) (Value, error) {
+	p := jsonDecoder{tape: t}
+	p.start(1 + bytes.Count(t.doc, []byte(",")))
 	p.space()
-	v, err := p.value(0)
-	if err != nil {
+	if err := p.value(0, 0); err != nil {
 		return Value{}, err
 	}
 	if p.space(); p.pos < len(p.doc) {
 		return Value{}, p.fail("more after the value")
 	}
-	p.finish()
-	return v, nil
+	return p.pack(), nil
 }
 
 type jsonDecoder struct {
-	builder
-	doc string
+	tape
 	pos int
 }
 
@@ -60,146 +83,150 @@ func (p *jsonDecoder) next(c byte) bool {
 	return false
 }
 
-func (p *jsonDecoder) value(depth int) (Value, error) {
+// value reads a value into a node.
+func (p *jsonDecoder) value(into int32, depth int) error {
 	if p.pos == len(p.doc) {
-		return Value{}, p.fail("it ends where a value should be")
+		return p.fail("it ends where a value should be")
 	}
 	switch c := p.doc[p.pos]; c {
 	case '{', '[':
 		if depth > p.lim.Depth {
-			return Value{}, &LimitError{What: limitDepth, Limit: p.lim.Depth}
+			return &LimitError{What: limitDepth, Limit: p.lim.Depth}
 		}
 		p.pos++
+		p.makeArray(into)
 		if c == '{' {
-			return p.object(depth)
+			return p.object(into, depth)
 		}
-		return p.list(depth)
+		return p.list(into, depth)
 	case '"':
 		s, err := p.string()
-		return Text(s), err
+		p.setScalar(into, String, s)
+		return err
 	case 't':
-		return Boolean(true), p.word("true")
+		p.setScalar(into, Bool, p.add("1"))
+		return p.word("true")
 	case 'f':
-		return Boolean(false), p.word("false")
+		p.setScalar(into, Bool, span{})
+		return p.word("false")
 	case 'n':
-		return Value{}, p.word("null")
+		p.setScalar(into, Null, span{})
+		return p.word("null")
 	default:
 		n := numberLen(p.doc[p.pos:])
 		if n == 0 {
-			return Value{}, p.fail("no value starts so")
+			return p.fail("no value starts so")
 		}
+		p.setScalar(into, Number, p.part(p.pos, p.pos+n))
 		p.pos += n
-		return NumberText(p.doc[p.pos-n : p.pos]), nil
+		return nil
 	}
 }
 
 func (p *jsonDecoder) word(w string) error {
-	if !strings.HasPrefix(p.doc[p.pos:], w) {
+	if !bytes.HasPrefix(p.doc[p.pos:], []byte(w)) {
 		return p.fail("no value starts so")
 	}
 	p.pos += len(w)
 	return nil
 }
 
-func (p *jsonDecoder) object(depth int) (Value, error) {
+func (p *jsonDecoder) object(into int32, depth int) error {
 	if p.next('}') {
-		return Map(), nil
+		return nil
 	}
-	a := p.newArray()
 	for {
 		p.space()
 		key, err := p.string()
 		if err != nil {
-			return Value{}, err
+			return err
 		}
 		if !p.next(':') {
-			return Value{}, p.fail("a colon should follow the key")
+			return p.fail("a colon should follow the key")
 		}
 		p.space()
-		v, err := p.value(depth + 1)
+		child, err := p.child(into, key)
 		if err != nil {
-			return Value{}, err
+			return err
 		}
-		if err := p.set(a, key, v); err != nil {
-			return Value{}, err
+		if err := p.value(child, depth+1); err != nil {
+			return err
 		}
 		if p.next('}') {
-			return Value{kind: Array, arr: a}, nil
+			return nil
 		}
 		if !p.next(',') {
-			return Value{}, p.fail("a comma or the end of the object should follow")
+			return p.fail("a comma or the end of the object should follow")
 		}
 	}
 }
 
-func (p *jsonDecoder) list(depth int) (Value, error) {
+func (p *jsonDecoder) list(into int32, depth int) error {
 	if p.next(']') {
-		return Map(), nil
+		return nil
 	}
-	var entries []Entry
 	for {
 		p.space()
-		v, err := p.value(depth + 1)
+		child, err := p.insert(into, span{}, 0)
 		if err != nil {
-			return Value{}, err
+			return err
 		}
-		if p.keys++; p.keys > p.lim.Keys {
-			return Value{}, &LimitError{What: limitKeys, Limit: p.lim.Keys}
+		p.nodes[child].placed = true
+		if err := p.value(child, depth+1); err != nil {
+			return err
 		}
-		entries = append(entries, Entry{Key: strconv.Itoa(len(entries)), Value: v})
 		if p.next(']') {
-			return Map(entries...), nil
+			return nil
 		}
 		if !p.next(',') {
-			return Value{}, p.fail("a comma or the end of the array should follow")
+			return p.fail("a comma or the end of the array should follow")
 		}
 	}
 }
 
-func (p *jsonDecoder) string() (string, error) {
+func (p *jsonDecoder) string() (span, error) {
 	if p.pos == len(p.doc) || p.doc[p.pos] != '"' {
-		return "", p.fail("a string should be here")
+		return span{}, p.fail("a string should be here")
 	}
 	p.pos++
 	start := p.pos
 	for ; p.pos < len(p.doc); p.pos++ {
 		switch c := p.doc[p.pos]; {
 		case c == '"':
-			s := p.doc[start:p.pos]
+			s := p.part(start, p.pos)
 			p.pos++
 			return s, nil
 		case c == '\\':
 			return p.escaped(start)
 		case c < ' ':
-			return "", p.fail("a control character in a string")
+			return span{}, p.fail("a control character in a string")
 		}
 	}
-	return "", p.fail("it ends inside a string")
+	return span{}, p.fail("it ends inside a string")
 }
 
 // escaped reads on from the first backslash of the string that begins at start.
-func (p *jsonDecoder) escaped(start int) (string, error) {
-	p.reserve(len(p.doc) - start)
-	from := p.text.Len()
+func (p *jsonDecoder) escaped(start int) (span, error) {
+	from := len(p.text)
 	for p.pos < len(p.doc) {
 		switch c := p.doc[p.pos]; {
 		case c == '"':
-			p.text.WriteString(p.doc[start:p.pos])
+			p.add(string(p.doc[start:p.pos]))
 			p.pos++
-			return p.text.String()[from:], nil
+			return p.made(from), nil
 		case c == '\\':
-			p.text.WriteString(p.doc[start:p.pos])
+			p.add(string(p.doc[start:p.pos]))
 			if err := p.escape(); err != nil {
-				return "", err
+				return span{}, err
 			}
 			start = p.pos
 		case c < ' ':
-			return "", p.fail("a control character in a string")
+			return span{}, p.fail("a control character in a string")
 		default:
 			p.pos++
 		}
 	}
-	return "", p.fail("it ends inside a string")
+	return span{}, p.fail("it ends inside a string")
 }
 
 // escape reads one escape sequence.
@@ -230,20 +257,21 @@ func (p *jsonDecoder) escape() error {
 		if utf16.IsSurrogate(r) {
 			r = p.lowSurrogate(r)
 		}
-		p.text.WriteRune(r)
+		p.extend(utf8.EncodeRune(p.room(utf8.UTFMax), r))
 		return nil
 	default:
 		return p.fail("an unknown escape")
 	}
 	p.pos++
-	p.text.WriteByte(c)
+	p.room(1)[0] = c
+	p.extend(1)
 	return nil
 }
 
 // lowSurrogate completes a surrogate pair. A lone half becomes the replacement character.
 func (p *jsonDecoder) lowSurrogate(high rune) rune {
 	rest := p.doc[p.pos:]
-	if !strings.HasPrefix(rest, `\u`) {
+	if !bytes.HasPrefix(rest, []byte(`\u`)) {
 		return unicode.ReplacementChar
 	}
 	low, ok := hexRune(rest[2:])
@@ -257,12 +285,12 @@ func (p *jsonDecoder) lowSurrogate(high rune) rune {
 	return r
 }
 
-func hexRune(s string) (rune, bool) {
+func hexRune(s []byte) (rune, bool) {
 	if len(s) < 4 {
 		return 0, false
 	}
 	var r rune
-	for _, c := range []byte(s[:4]) {
+	for _, c := range s[:4] {
 		digit, ok := unhex(c)
 		if !ok {
 			return 0, false
@@ -275,8 +303,8 @@ func hexRune(s string) (rune, bool) {
 // isNumber reports whether s is a JSON number.
 func isNumber(s string) bool { return s != "" && numberLen(s) == len(s) }
 
-// numberLen returns the length of the JSON number at the start of s, 0 where there is none.
-func numberLen(s string) int {
+// numberLen returns the length of the JSON number at the start of s, 0 if there is none.
+func numberLen[T string | []byte](s T) int {
 	i := 0
 	digits := func() bool {
 		from := i

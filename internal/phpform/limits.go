@@ -11,7 +11,7 @@ const (
 
 // Limits bounds the work on one body. A zero or negative field means its default.
 type Limits struct {
-	// Bytes is the longest body or document. It is checked before anything else.
+	// Bytes is the longest body or document, at most 128 MiB. It is checked before anything else.
 	Bytes int
 	// Keys is the largest number of elements created: every key and every list item counts, an array counts as an element
 	// and so does each thing in it (a[b][c]=1 creates three), and replaced elements stay counted.
@@ -25,6 +25,7 @@ func (l Limits) orDefaults() Limits {
 	if l.Bytes <= 0 {
 		l.Bytes = DefaultMaxBytes
 	}
+	l.Bytes = min(l.Bytes, maxText)
 	if l.Keys <= 0 {
 		l.Keys = DefaultMaxKeys
 	}

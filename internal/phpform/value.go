@@ -3,27 +3,35 @@ package phpform
 import (
 	"fmt"
 	"io"
+	"iter"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // Kind tells what a [Value] holds.
 type Kind uint8
 
-// The kinds of a [Value]. A form body yields only String and Array; JSON yields all of them.
+// The kinds of a [Value]. A form body yields only String and Array. JSON yields all of them.
 const (
 	Null Kind = iota
 	String
 	Number // decimal text as it arrived, so that no digit is lost
 	Bool
-	Array // a PHP array: an ordered map that is a list where its keys run 0..n-1
+	Array // a PHP array: an ordered map, which is a list if its keys run 0..n-1
 )
 
-// Value is one node of a decoded body: a scalar or a PHP array. The zero Value is null.
-// A Value is immutable once built and safe for concurrent use. It prints as its kind and size only, because bodies carry tokens.
+// Value is one node of a decoded body: a scalar or a PHP array. The zero Value is null. A Value is
+// immutable and safe for concurrent use. It prints as its kind and size only, because bodies carry
+// tokens.
+//
+// A Value that was decoded is packed: it is a part of one text without pointers, which holds the
+// whole tree. Reading the elements of a packed array walks over them, so [Value.Get] and
+// [Value.Len] take time linear in their number. A Value that was built of others by [Map] or [List]
+// has a slice of them; [Value.Pack] packs it.
 type Value struct {
-	text string
-	arr  *array // of an Array; nil where it is empty
+	text string // of a scalar; the packed elements of an array that was decoded
+	arr  *array // of an array that was built; nil if it is empty
 	kind Kind
 }
 
@@ -71,62 +79,192 @@ func List(items ...Value) Value {
 func (v Value) Kind() Kind { return v.kind }
 
 // Scalar returns the text of a scalar: a string or number as it arrived, "1" for true, "" for false, null and arrays.
-func (v Value) Scalar() string { return v.text }
+func (v Value) Scalar() string {
+	if v.kind == Array {
+		return ""
+	}
+	return v.text
+}
 
-// Entries returns the elements of an array in the order of arrival. The caller must not change them.
+// All returns the elements of an array in the order of arrival, and nothing for a scalar. It
+// allocates nothing, except the keys from 100 on of a list.
+func (v Value) All() iter.Seq2[string, Value] {
+	return func(yield func(string, Value) bool) { v.each(yield) }
+}
+
+func (v Value) each(yield func(string, Value) bool) {
+	if v.arr != nil {
+		for i := range v.arr.entries {
+			if e := &v.arr.entries[i]; !yield(e.Key, e.Value) {
+				return
+			}
+		}
+		return
+	}
+	rest := v.elements()
+	for i := 0; rest != ""; i++ {
+		var e element
+		e, rest = cut(rest)
+		if !yield(e.keyAt(i), e.value) {
+			return
+		}
+	}
+}
+
+// Entries returns the elements of an array in the order of arrival. The caller must not change
+// them. The slice is made anew for an array that was decoded; [Value.All] makes none.
 func (v Value) Entries() []Entry {
-	if v.arr == nil {
+	if v.arr != nil {
+		return v.arr.entries
+	}
+	if v.elements() == "" {
 		return nil
 	}
-	return v.arr.entries
+	entries := make([]Entry, 0, v.Len())
+	for key, item := range v.All() {
+		entries = append(entries, Entry{Key: key, Value: item})
+	}
+	return entries
 }
 
 // Len returns the number of elements of an array, 0 for a scalar.
-func (v Value) Len() int { return len(v.Entries()) }
+func (v Value) Len() int {
+	if v.arr != nil {
+		return len(v.arr.entries)
+	}
+	n := 0
+	for rest := v.elements(); rest != ""; n++ {
+		_, rest = cut(rest)
+	}
+	return n
+}
 
-// Get returns the element with exactly this key. The first Get of a large array that does not find its key at once builds an
-// index, which the array keeps; so many calls are cheap at any size.
+// Get returns the element with exactly this key.
 func (v Value) Get(key string) (Value, bool) {
 	if v.arr != nil {
 		if i := v.arr.find(key); i >= 0 {
 			return v.arr.entries[i].Value, true
 		}
+		return Value{}, false
 	}
-	return Value{}, false
+	found, _, ok := v.search(key, false)
+	return found, ok
 }
 
-// GetFold returns the element with exactly this key, else the first one whose key differs from it only in case.
+// GetFold returns the element with exactly this key, else the first one whose key differs from it
+// only in case and is as long in bytes.
 func (v Value) GetFold(key string) (Value, bool) {
+	if v.arr == nil {
+		found, folded, ok := v.search(key, true)
+		return found, ok || folded
+	}
 	if found, ok := v.Get(key); ok {
 		return found, true
 	}
-	for _, e := range v.Entries() {
-		if strings.EqualFold(e.Key, key) {
+	for i := range v.arr.entries {
+		if e := &v.arr.entries[i]; EqualFold(e.Key, key) {
 			return e.Value, true
 		}
 	}
 	return Value{}, false
 }
 
-// Items returns the elements in the order of their keys where these run 0..n-1, and false for every other array and for scalars.
+// search walks over the elements of a packed array to the one with this key. If there is none and
+// fold is set, it returns the first one whose key differs only in case.
+func (v Value) search(key string, fold bool) (found Value, folded, exact bool) {
+	rest := v.elements()
+	if rest == "" {
+		return Value{}, false, false
+	}
+	place := -1 // of an element whose key is its place
+	if i, ok := listIndex(key, len(rest)); ok {
+		place = i
+	}
+	for i := 0; rest != ""; i++ {
+		var e element
+		e, rest = cut(rest)
+		switch {
+		case e.placed:
+			if i == place {
+				return e.value, false, true
+			}
+		case len(e.key) != len(key):
+		case e.key == key:
+			return e.value, false, true
+		case fold && !folded && EqualFold(e.key, key):
+			found, folded = e.value, true
+		}
+	}
+	return found, folded, false
+}
+
+// EqualFold reports whether two keys are as long in bytes and differ at most in case. Keys that are
+// equal under strings.EqualFold but not as long, such as "k" and the sign of the unit Kelvin, are
+// different keys.
+func EqualFold(a, b string) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for i := range len(a) {
+		c, d := a[i], b[i]
+		if (c|d)&utf8.RuneSelf != 0 {
+			return strings.EqualFold(a[i:], b[i:])
+		}
+		if c == d {
+			continue
+		}
+		if c |= 0x20; c != d|0x20 || c < 'a' || c > 'z' {
+			return false
+		}
+	}
+	return true
+}
+
+// Items returns the elements in the order of their keys if these run 0..n-1, and false for every other array and for scalars.
 // The empty array is a list. The slice is the caller's own.
 func (v Value) Items() ([]Value, bool) {
 	if v.kind != Array || !v.isList() {
 		return nil, false
 	}
 	items := make([]Value, v.Len())
-	for _, e := range v.Entries() {
-		i, _ := listIndex(e.Key, len(items))
-		items[i] = e.Value // keys differ, so n keys below n fill every place
+	if v.arr != nil {
+		for _, e := range v.arr.entries {
+			i, _ := listIndex(e.Key, len(items))
+			items[i] = e.Value // keys differ, so n keys below n fill every place
+		}
+		return items, true
+	}
+	rest := v.elements()
+	for i := 0; rest != ""; i++ {
+		var e element
+		e, rest = cut(rest)
+		at := i
+		if !e.placed {
+			at, _ = listIndex(e.key, len(items))
+		}
+		items[at] = e.value
 	}
 	return items, true
 }
 
 // isList reports whether the keys run 0..n-1, in any order.
 func (v Value) isList() bool {
-	entries := v.Entries()
-	for i := range entries {
-		if _, ok := listIndex(entries[i].Key, len(entries)); !ok {
+	n := v.Len()
+	if v.arr != nil {
+		for i := range v.arr.entries {
+			if _, ok := listIndex(v.arr.entries[i].Key, n); !ok {
+				return false
+			}
+		}
+		return true
+	}
+	for rest := v.elements(); rest != ""; {
+		var e element
+		e, rest = cut(rest)
+		if e.placed {
+			continue
+		}
+		if _, ok := listIndex(e.key, n); !ok {
 			return false
 		}
 	}
@@ -143,13 +281,14 @@ func (v Value) Format(f fmt.State, _ rune) {
 	_, _ = io.WriteString(f, "phpform."+text+"("+strconv.Itoa(n)+")")
 }
 
-// listIndex returns key as an index below n where it is canonical decimal.
-func listIndex(key string, n int) (int, bool) {
-	if key == "" || len(key) > 9 || (key[0] == '0' && len(key) > 1) {
+// listIndex returns key as an index below n if it is canonical decimal.
+func listIndex[T string | []byte](key T, n int) (int, bool) {
+	if len(key) == 0 || len(key) > 9 || (key[0] == '0' && len(key) > 1) {
 		return 0, false
 	}
 	i := 0
-	for _, c := range []byte(key) {
+	for j := range len(key) {
+		c := key[j]
 		if c < '0' || c > '9' {
 			return 0, false
 		}

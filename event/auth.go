@@ -1,0 +1,170 @@
+package event
+
+import (
+	"strings"
+	"time"
+
+	"github.com/b24events/b24events/internal/phpform"
+)
+
+// Auth is the auth block of a body. Before the delivery was verified, everything in it is the
+// sender's claim. Afterwards MemberID, Domain, ClientEndpoint and ServerEndpoint are proven or
+// empty; see [Delivery.SetProof]. The tokens, the scope, the status and UserID stay what the sender
+// says: whoever knows a portal's application token can write them. A field that arrived as something
+// else than it should be is zero.
+//
+// Source: https://apidocs.bitrix24.com/api-reference/events/index.html
+type Auth struct {
+	AccessToken      Secret    // of the acting user, for about an hour; empty where the change had no user
+	RefreshToken     Secret    // only with a few events, ONAPPINSTALL among them
+	ApplicationToken Secret    // the shared secret that authenticates a delivery
+	Expires          time.Time // of AccessToken, UTC; zero where unknown
+	Scope            Scope     // the permissions of AccessToken
+	Domain           string    // host of the portal, for display; never a key
+	MemberID         string    // key of the portal
+	ServerEndpoint   string    // REST base URL of the OAuth server
+	ClientEndpoint   string    // REST base URL of the portal
+	Status           string    // licence letter of the application: F, D, T, P, L, S
+	UserID           int64     // whose token it is; 0 where unknown
+}
+
+// Scope is a list of permissions such as crm and task, as the portal writes it: in one text,
+// separated by commas or spaces.
+type Scope string
+
+// ScopeOf joins permissions to a Scope.
+func ScopeOf(permissions ...string) Scope { return Scope(strings.Join(permissions, ",")) }
+
+// List returns the permissions in the order of arrival, or nil if there are none. The slice is the
+// caller's own.
+func (s Scope) List() []string {
+	if s == "" {
+		return nil
+	}
+	return strings.FieldsFunc(string(s), isScopeGap)
+}
+
+// Has reports whether a permission is in the list. It compares without regard to case.
+func (s Scope) Has(permission string) bool {
+	for name := range strings.FieldsFuncSeq(string(s), isScopeGap) {
+		if strings.EqualFold(name, permission) {
+			return true
+		}
+	}
+	return false
+}
+
+func isScopeGap(c rune) bool { return c == ',' || c == ' ' }
+
+// scopeOf reads a list of permissions, which comes as one text or as a list of texts.
+func scopeOf(v phpform.Value) Scope {
+	if v.Kind() != phpform.Array {
+		return Scope(strings.TrimSpace(v.Scalar()))
+	}
+	var all []string
+	for _, item := range v.All() {
+		if text := item.Scalar(); text != "" {
+			all = append(all, text)
+		}
+	}
+	return ScopeOf(all...)
+}
+
+// The fields of an auth block.
+const (
+	authAccess = iota
+	authRefresh
+	authApplication
+	authExpires
+	authLifetime
+	authScope
+	authDomain
+	authMember
+	authServer
+	authClient
+	authStatus
+	authUser
+	authFields
+)
+
+// authNames are the keys of the auth block of an event. pageNames are those of an application page,
+// whose credentials stand beside its other fields.
+//
+// Source: https://apidocs.bitrix24.com/settings/oauth/simple-way.html
+var (
+	authNames = [authFields]string{
+		authAccess: "access_token", authRefresh: "refresh_token", authApplication: "application_token",
+		authExpires: "expires", authLifetime: "expires_in", authScope: "scope", authDomain: "domain",
+		authMember: "member_id", authServer: "server_endpoint", authClient: "client_endpoint",
+		authStatus: "status", authUser: "user_id",
+	}
+	pageNames = [authFields]string{
+		authAccess: "AUTH_ID", authRefresh: "REFRESH_ID", authApplication: "APPLICATION_TOKEN",
+		authScope: "APPLICATION_SCOPE", authDomain: "DOMAIN", authMember: "member_id",
+		authServer: "SERVER_ENDPOINT", authStatus: "status",
+	}
+)
+
+// read reads an auth block into an empty Auth. Anything but an array is none.
+func (a *Auth) read(block phpform.Value, names *[authFields]string, fired time.Time) {
+	var picks [authFields]pick
+	pickFields(block, names[:], picks[:])
+	for field := range picks {
+		if p := &picks[field]; p.place > 0 {
+			a.set(field, p.v)
+		}
+	}
+	if a.Expires.IsZero() && !fired.IsZero() {
+		if n, _ := wholeNumber(picks[authLifetime].v); n > 0 {
+			a.Expires = fired.Add(time.Duration(min(n, maxLifetime)) * time.Second)
+		}
+	}
+}
+
+// maxLifetime, in seconds, keeps an absurd expires_in from overflowing; real tokens live for 3,600.
+const maxLifetime = 366 * 24 * 3600
+
+// set sets a field. It returns false, and leaves the field zero, if v is not what the field should
+// be.
+func (a *Auth) set(field int, v phpform.Value) (ok bool) {
+	switch field {
+	case authScope:
+		a.Scope = scopeOf(v)
+		return true
+	case authExpires:
+		a.Expires, ok = secondOf(v)
+		return ok
+	case authLifetime:
+		_, ok = wholeNumber(v)
+		return ok
+	case authUser:
+		a.UserID, ok = wholeNumber(v)
+		return ok
+	}
+	if v.Kind() == phpform.Array {
+		return isEmpty(v)
+	}
+	text := strings.TrimSpace(v.Scalar())
+	if isEmpty(v) {
+		text = ""
+	}
+	switch field {
+	case authAccess:
+		a.AccessToken = Secret(text)
+	case authRefresh:
+		a.RefreshToken = Secret(text)
+	case authApplication:
+		a.ApplicationToken = Secret(text)
+	case authDomain:
+		a.Domain = text
+	case authMember:
+		a.MemberID = text
+	case authServer:
+		a.ServerEndpoint = text
+	case authClient:
+		a.ClientEndpoint = text
+	case authStatus:
+		a.Status = text
+	}
+	return true
+}

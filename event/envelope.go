@@ -1,0 +1,225 @@
+package event
+
+import (
+	"errors"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/b24events/b24events/internal/phpform"
+)
+
+// pick is the element of an array that a name stands for: the one with exactly this key, else the
+// first one whose key differs only in case.
+type pick struct {
+	v     phpform.Value
+	place int // from 1 on; 0 if there is none
+	exact bool
+}
+
+// pickFields finds the elements that names stand for. picks has one place for each name.
+func pickFields(from phpform.Value, names []string, picks []pick) {
+	place := 0
+	for key, v := range from.All() {
+		place++
+		field, exact := fieldOf(key, names)
+		if field < 0 {
+			continue
+		}
+		if p := &picks[field]; p.place == 0 || (exact && !p.exact) {
+			p.v, p.place, p.exact = v, place, exact
+		}
+	}
+}
+
+// fieldOf returns which of the names a key is, or -1, and whether it is written alike.
+func fieldOf(key string, names []string) (field int, exact bool) {
+	field = -1
+	for i, name := range names {
+		switch {
+		case len(name) != len(key) || name == "":
+		case name == key:
+			return i, true
+		case phpform.EqualFold(name, key):
+			field = i
+		}
+	}
+	return field, false
+}
+
+// The fields of an event's envelope. A few samples of the documentation call the handler eventId.
+const (
+	topEvent = iota
+	topHandler
+	topEventID
+	topData
+	topTime
+	topAuth
+	topFields
+)
+
+var topNames = [topFields]string{
+	topEvent: "event", topHandler: "event_handler_id", topEventID: "eventId", topData: "data", topTime: "ts", topAuth: "auth",
+}
+
+// envelope is what stands on the first level of a body.
+type envelope [topFields]pick
+
+func (e *envelope) read(root phpform.Value) { pickFields(root, topNames[:], e[:]) }
+
+func (e *envelope) get(field int) (phpform.Value, bool) { return e[field].v, e[field].place > 0 }
+
+// handler returns the ID of the binding and the field that it stands in. ok is false if what stands
+// there is no ID.
+func (e *envelope) handler() (id int64, field int, ok bool) {
+	field = topHandler
+	if isEmpty(e[topHandler].v) {
+		field = topEventID
+	}
+	id, ok = wholeNumber(e[field].v)
+	return id, field, ok
+}
+
+// time returns when the event fired. ok is false if what stands there is no time.
+func (e *envelope) time() (t time.Time, ok bool) { return secondOf(e[topTime].v) }
+
+// wholeNumber reads an integer. An empty value is 0.
+func wholeNumber(v phpform.Value) (n int64, ok bool) {
+	if isEmpty(v) {
+		return 0, true
+	}
+	if v.Kind() == phpform.Array {
+		return 0, false
+	}
+	if n, err := strconv.ParseInt(v.Scalar(), 10, 64); err == nil {
+		return n, true
+	}
+	return oddNumber(v)
+}
+
+// oddNumber reads an integer by the rules for payloads: 7.0 is one, also with spaces around it.
+func oddNumber(v phpform.Value) (n int64, ok bool) {
+	if err := (Data{v: v}).Decode(&n); err != nil {
+		return 0, false
+	}
+	return n, true
+}
+
+// secondOf reads a time in unix seconds. An empty value is the zero time.
+func secondOf(v phpform.Value) (t time.Time, ok bool) {
+	if isEmpty(v) {
+		return time.Time{}, true
+	}
+	sec, ok := wholeNumber(v)
+	if !ok {
+		return time.Time{}, false
+	}
+	return unixTime(sec)
+}
+
+// maxName is the width of the portal's own column for event names.
+const maxName = 255
+
+func wireName(v phpform.Value, path string) (string, error) {
+	name := strings.ToUpper(strings.TrimSpace(v.Scalar()))
+	if v.Kind() != phpform.String || name == "" || len(name) > maxName {
+		return "", mismatch(path, "an event name")
+	}
+	for _, c := range []byte(name) {
+		if c <= ' ' || c > '~' {
+			return "", mismatch(path, "an event name")
+		}
+	}
+	return name, nil
+}
+
+// in puts the event's name into a DecodeError.
+func (d *Delivery) in(err error) error {
+	if err == nil {
+		return nil
+	}
+	var de *DecodeError
+	if errors.As(err, &de) && de.Event == "" {
+		de.Event = d.printableName()
+	}
+	return err
+}
+
+// printableName is the name if the catalogue has it: any other is the sender's text.
+func (d *Delivery) printableName() string {
+	if _, ok := Lookup(d.Name); ok {
+		return d.Name
+	}
+	return "unknown event"
+}
+
+func (d *Delivery) readEvent(name phpform.Value, top *envelope) (*Delivery, error) {
+	d.Kind = KindEvent
+	var err error
+	if d.Name, err = wireName(name, "event"); err != nil {
+		return nil, err
+	}
+	d.HandlerID, _, _ = top.handler()
+	d.Time, _ = top.time()
+	d.Auth.read(top[topAuth].v, &authNames, d.Time)
+	d.Data = d.data(top[topData].v)
+	return d, nil
+}
+
+// The fields of a record of the offline queue.
+const (
+	rowName = iota
+	rowID
+	rowTime
+	rowMessage
+	rowProcess
+	rowData
+	rowAdditional
+	rowFields
+)
+
+var rowNames = [rowFields]string{
+	rowName: "EVENT_NAME", rowID: "ID", rowTime: "TIMESTAMP_X", rowMessage: "MESSAGE_ID", rowProcess: "PROCESS_ID",
+	rowData: "EVENT_DATA", rowAdditional: "EVENT_ADDITIONAL",
+}
+
+func (d *Delivery) readRecord(root, name phpform.Value) (*Delivery, error) {
+	d.Kind, d.Source = KindEvent, SourceOffline
+	var err error
+	if d.Name, err = wireName(name, "EVENT_NAME"); err != nil {
+		return nil, err
+	}
+	var row [rowFields]pick
+	pickFields(root, rowNames[:], row[:])
+	for field := range row {
+		d.setRow(field, row[field].v)
+	}
+	return d, nil
+}
+
+// setRow sets a field of a record. It returns false, and leaves the field zero, if v is not what
+// the field should be.
+func (d *Delivery) setRow(field int, v phpform.Value) (ok bool) {
+	ok = true
+	switch field {
+	case rowID:
+		d.ID, ok = wholeNumber(v)
+	case rowTime:
+		var t time.Time
+		if ok = (Data{v: v}).Decode(&t) == nil; ok && !t.IsZero() {
+			d.Time = t.UTC()
+		}
+	case rowMessage:
+		d.MessageID, ok = v.Scalar(), v.Kind() != phpform.Array
+	case rowProcess:
+		d.ProcessID, ok = v.Scalar(), v.Kind() != phpform.Array
+	case rowData:
+		d.Data = d.data(v)
+	case rowAdditional:
+		user, _ := v.GetFold("user_id")
+		if d.Auth.UserID, ok = wholeNumber(user); !ok {
+			d.Auth.UserID = 0
+		}
+	}
+	return ok
+}

@@ -1,0 +1,100 @@
+package event
+
+import (
+	"slices"
+
+	"github.com/b24events/b24events/internal/phpform"
+)
+
+// Extra returns what arrived in the envelope of an event and has no field of its own in Delivery or
+// Auth: unknown keys of the first level, unknown keys of the auth block (under auth), and those that
+// are not what they should be, such as a user_id that is no number. It is the zero Data if there is
+// nothing of the kind, and for bodies that are no event, whose Data holds everything.
+//
+// Nobody proves anything of it: what looks like an address or a portal there is the sender's claim
+// also after [Delivery.SetProof]. Like Data, it is redacted when it is printed.
+func (d *Delivery) Extra() Data {
+	if d.body.left {
+		return d.data(d.body.root)
+	}
+	if d.Kind != KindEvent || d.body.root.Kind() != phpform.Array {
+		return Data{}
+	}
+	var entries []phpform.Entry
+	if d.Source == SourceOffline {
+		entries = extraOfRecord(d.body.root)
+	} else {
+		entries = extraOfEvent(d.body.root)
+	}
+	if len(entries) == 0 {
+		return Data{}
+	}
+	return d.data(phpform.Map(entries...))
+}
+
+func extraOfEvent(root phpform.Value) []phpform.Entry {
+	var top envelope
+	top.read(root)
+	fits := func(field int, v phpform.Value) bool {
+		switch field {
+		case topHandler, topEventID:
+			_, from, ok := top.handler()
+			return ok && from == field || isEmpty(v)
+		case topTime:
+			_, ok := top.time()
+			return ok
+		case topAuth:
+			return isEmpty(v)
+		default:
+			return true
+		}
+	}
+	entries := misfits(root, topNames[:], top[:], fits)
+	block := top[topAuth].v
+	if block.Kind() != phpform.Array || isEmpty(block) {
+		return entries
+	}
+	var picks [authFields]pick
+	pickFields(block, authNames[:], picks[:])
+	var a Auth
+	inside := misfits(block, authNames[:], picks[:], a.set)
+	for i := range entries {
+		if field, _ := fieldOf(entries[i].Key, topNames[:]); field != topAuth || entries[i].Value != block {
+			continue
+		}
+		if entries[i].Value = phpform.Map(inside...); len(inside) == 0 {
+			entries = slices.Delete(entries, i, i+1)
+		}
+		break
+	}
+	return entries
+}
+
+func extraOfRecord(root phpform.Value) []phpform.Entry {
+	var row [rowFields]pick
+	pickFields(root, rowNames[:], row[:])
+	var d Delivery
+	return misfits(root, rowNames[:], row[:], func(field int, v phpform.Value) bool {
+		return d.setRow(field, v) && (field != rowAdditional || isEmpty(v) || onlyUser(v))
+	})
+}
+
+// onlyUser reports whether the user is all that EVENT_ADDITIONAL says.
+func onlyUser(v phpform.Value) bool {
+	_, ok := v.GetFold("user_id")
+	return ok && v.Len() == 1
+}
+
+// misfits returns the entries of an array that no name stands for, and those that do not fit.
+func misfits(from phpform.Value, names []string, picks []pick, fits func(field int, v phpform.Value) bool) []phpform.Entry {
+	var entries []phpform.Entry
+	place := 0
+	for key, v := range from.All() {
+		place++
+		field, _ := fieldOf(key, names)
+		if field < 0 || picks[field].place != place || !fits(field, v) {
+			entries = append(entries, phpform.Entry{Key: key, Value: v})
+		}
+	}
+	return entries
+}

@@ -1,0 +1,122 @@
+package phpform
+
+import (
+	"strconv"
+	"strings"
+)
+
+// A packed array is the text of its elements, one after the other. An element is
+//
+//	tag      bits 0-2 the kind, bit 3 that the key is the element's place (0, 1, 2 …),
+//	         bits 4-7 the length of the content, or 15 if the length follows
+//	key      its length and its text, unless the key is the place
+//	length   of the content, if the tag does not hold it
+//	content  the text of a scalar, or the elements of an array
+//
+// Lengths that follow are in groups of seven bits, the lowest first, with the top bit set in all
+// but the last one. An element costs one to five bytes beside its text, so that a tree is hardly
+// larger than the body that it was made of, whatever the body.
+const (
+	kindBits  = 7
+	placedBit = 1 << 3
+	sizeShift = 4
+	longSize  = 15
+)
+
+// element is one element of a packed array.
+type element struct {
+	key    string
+	value  Value
+	placed bool // the key is the place, and not written
+}
+
+// keyAt returns the key of the element at place i.
+func (e *element) keyAt(i int) string {
+	if e.placed {
+		return strconv.Itoa(i)
+	}
+	return e.key
+}
+
+// elements returns the packed elements of v; "" for a scalar and for an array that was built.
+func (v Value) elements() string {
+	if v.kind != Array {
+		return ""
+	}
+	return v.text
+}
+
+// cut reads the first element of s, which is not empty.
+func cut(s string) (e element, rest string) {
+	tag := s[0]
+	at := 1
+	if tag&placedBit == 0 {
+		n := int(s[1])
+		if at = 2; n >= 0x80 {
+			n, at = length(s, 1)
+		}
+		e.key = s[at : at+n]
+		at += n
+	} else {
+		e.placed = true
+	}
+	n := int(tag >> sizeShift)
+	if n == longSize {
+		n, at = length(s, at)
+	}
+	e.value = Value{kind: Kind(tag & kindBits), text: s[at : at+n]}
+	return e, s[at+n:]
+}
+
+// length reads a length at s[at] and returns it with where it ends.
+func length(s string, at int) (n, end int) {
+	for shift := 0; ; shift += 7 {
+		c := s[at]
+		at++
+		n |= int(c&0x7f) << shift
+		if c < 0x80 {
+			return n, at
+		}
+	}
+}
+
+func appendLength(b []byte, n int) []byte {
+	for n >= 0x80 {
+		b = append(b, byte(n)|0x80)
+		n >>= 7
+	}
+	return append(b, byte(n))
+}
+
+// lengthSize returns how many bytes appendLength takes.
+func lengthSize(n int) int {
+	size := 1
+	for n >= 0x80 {
+		n >>= 7
+		size++
+	}
+	return size
+}
+
+// headSize returns how many bytes an element takes beside its content.
+func headSize(placed bool, keyLen, content int) int {
+	size := 1
+	if !placed {
+		size += lengthSize(keyLen) + keyLen
+	}
+	if content >= longSize {
+		size += lengthSize(content)
+	}
+	return size
+}
+
+// Pack returns v in one text of its own, which shares no memory with what v was made of.
+func (v Value) Pack() Value {
+	if v.kind != Array || v.arr == nil {
+		return Value{kind: v.kind, text: strings.Clone(v.text)}
+	}
+	t := tape{lim: unlimited}
+	t.start(0)
+	t.copyInto(0, v)
+	return t.pack()
+}

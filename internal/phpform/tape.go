@@ -1,0 +1,412 @@
+package phpform
+
+import (
+	"bytes"
+	"hash/maphash"
+	"math"
+	"strconv"
+)
+
+// smallArray is the number of elements up to which a search compares keys one by one. Above it, an
+// index pays.
+const smallArray = 16
+
+// maxText bounds a body, so that offsets fit into 32 bits, also those of keys that are made for it.
+const maxText = 1 << 27
+
+var unlimited = Limits{Bytes: maxText, Keys: math.MaxInt, Depth: math.MaxInt}
+
+// tape is a tree while it is decoded: nodes that refer to each other, and to text, by number. Node
+// 0 is the root.
+type tape struct {
+	lim   Limits
+	keys  int
+	doc   []byte // the body or document
+	text  []byte // text that does not stand in doc as it is: unescaped, or made
+	nodes []node
+	out   []byte // room for the packed tree
+	index index
+}
+
+// span is a part of a tape's text: of doc, or of text if at is negative, from ^at on.
+type span struct{ at, n int32 }
+
+// node is one element, in 32 bytes without a pointer.
+type node struct {
+	key    span
+	val    span  // of a scalar, and of an array that is packed already
+	first  int32 // child of an array; 0 for none
+	next   int32 // the next element of the same array; 0 for none
+	size   int32 // of an array, its number in the index while it is decoded; then, of all, the bytes of the content
+	kind   Kind
+	placed bool // the key is the place of the node in its array
+	packed bool // val holds the packed elements of an array
+}
+
+// The last child of an array takes the place of a scalar's text.
+func (n *node) last() int32        { return n.val.n }
+func (n *node) setLast(last int32) { n.val.n = last }
+
+func (t *tape) bytes(s span) []byte {
+	if s.at < 0 {
+		return t.text[^s.at : ^s.at+s.n]
+	}
+	return t.doc[s.at : s.at+s.n]
+}
+
+func (t *tape) part(from, end int) span {
+	return span{int32(from), int32(end - from)} //nolint:gosec // bounded by maxText
+}
+
+// made returns the part of the text from at on.
+func (t *tape) made(at int) span {
+	return span{^int32(at), int32(len(t.text) - at)} //nolint:gosec // bounded by maxText
+}
+
+// room returns n bytes behind the text, which extend may add to it. It must not append: a slice
+// that may grow is moved to the heap, and the memory of a usual body is on the stack.
+func (t *tape) room(n int) []byte {
+	at := len(t.text)
+	if at+n > cap(t.text) {
+		grown := make([]byte, at, at+max(n, at, 64))
+		copy(grown, t.text)
+		t.text = grown
+	}
+	return t.text[at : at+n]
+}
+
+func (t *tape) extend(n int) { t.text = t.text[:len(t.text)+n] }
+
+// add appends to the text.
+func (t *tape) add(s string) span {
+	at := len(t.text)
+	t.extend(copy(t.room(len(s)), s))
+	return t.made(at)
+}
+
+// newNode appends a node.
+func (t *tape) newNode(n node) int32 {
+	at := len(t.nodes)
+	if at == cap(t.nodes) {
+		grown := make([]node, at, at+max(at, 16))
+		copy(grown, t.nodes)
+		t.nodes = grown
+	}
+	t.nodes = t.nodes[:at+1]
+	t.nodes[at] = n
+	return int32(at) //nolint:gosec // fewer than bytes
+}
+
+// start makes the root, and makes room for the nodes of a body with so many pairs, and for its
+// text. A pair adds an array at times; a hostile body adds more than fit.
+func (t *tape) start(pairs int) {
+	if n := min(pairs+pairs/8+4, t.lim.Keys, maxReserve); n > cap(t.nodes) {
+		t.nodes = make([]node, 0, n)
+	}
+	if n := len(t.doc) / 2; n > cap(t.text) {
+		t.text = make([]byte, 0, n)
+	}
+	t.newNode(node{kind: Array})
+}
+
+// maxReserve bounds what the separators of a body alone make start allocate.
+const maxReserve = 1 << 12
+
+// The memory for a body of the usual size is on the stack of the function that decodes, so that it
+// takes nothing from the heap but what it returns: that of an event about a CRM object is small, that
+// of a message to a bot is large.
+type (
+	smallMemory struct {
+		nodes [32]node
+		text  [512]byte
+		out   [768]byte
+	}
+	largeMemory struct {
+		nodes   [256]node
+		text    [8 << 10]byte
+		out     [8 << 10]byte
+		places  [128]place
+		largest [4]largestKey
+	}
+)
+
+func (m *largeMemory) index() index { return index{places: m.places[:], largest: m.largest[:0]} }
+
+const (
+	smallBody = 1 << 10
+	largeBody = 16 << 10
+)
+
+// find returns the child with this key, or 0, and the number of children that it compared with.
+func (t *tape) find(array int32, key []byte) (child int32, compared int) {
+	n := &t.nodes[array]
+	if n.size != 0 {
+		return t.index.find(t, n.size, key), 0
+	}
+	for child = n.first; child != 0; child = t.nodes[child].next {
+		c := &t.nodes[child]
+		if int(c.key.n) == len(key) && bytes.Equal(t.bytes(c.key), key) {
+			return child, compared
+		}
+		compared++
+	}
+	return 0, compared
+}
+
+// insert appends a child whose key is known to be new, after find compared it with all others.
+func (t *tape) insert(array int32, key span, compared int) (int32, error) {
+	if t.keys++; t.keys > t.lim.Keys {
+		return 0, &LimitError{What: limitKeys, Limit: t.lim.Keys}
+	}
+	child := t.newNode(node{key: key})
+	n := &t.nodes[array]
+	if n.first == 0 {
+		n.first = child
+	} else {
+		t.nodes[n.last()].next = child
+	}
+	n.setLast(child)
+	switch {
+	case n.size != 0:
+		t.index.insert(t, n.size, child)
+	case compared >= smallArray:
+		n.size = t.index.begin()
+		for c := n.first; c != 0; c = t.nodes[c].next {
+			t.index.insert(t, n.size, c)
+		}
+	}
+	return child, nil
+}
+
+// child returns the element under a key, made if there is none.
+func (t *tape) child(array int32, key span) (int32, error) {
+	child, compared := t.find(array, t.bytes(key))
+	if child != 0 {
+		return child, nil
+	}
+	return t.insert(array, key, compared)
+}
+
+// descend returns the array under key, made if there is none or a scalar in its place.
+func (t *tape) descend(array int32, key span) (int32, error) {
+	child, err := t.child(array, key)
+	if err == nil && t.nodes[child].kind != Array {
+		t.makeArray(child)
+	}
+	return child, err
+}
+
+// makeArray makes a node an empty array. What it held is no part of the tree any more.
+func (t *tape) makeArray(i int32) {
+	n := &t.nodes[i]
+	n.kind, n.first, n.size = Array, 0, 0
+}
+
+func (t *tape) setScalar(i int32, kind Kind, val span) {
+	n := &t.nodes[i]
+	n.kind, n.val = kind, val
+}
+
+// nextKey returns the key that PHP gives to an element that is appended: the largest integer key
+// so far plus one, or 0 if there is none. PHP refuses to append after the largest integer.
+func (t *tape) nextKey(array int32) (span, bool) {
+	n := &t.nodes[array]
+	var largest largestKey
+	if n.size != 0 {
+		largest = t.index.largest[n.size-1]
+	} else {
+		for c := n.first; c != 0; c = t.nodes[c].next {
+			largest.saw(t.bytes(t.nodes[c].key))
+		}
+	}
+	switch {
+	case !largest.seen:
+		return t.add("0"), true
+	case largest.n == math.MaxInt64:
+		return span{}, false
+	}
+	var digits [len("-9223372036854775808")]byte
+	return t.add(string(strconv.AppendInt(digits[:0], largest.n+1, 10))), true
+}
+
+// largestKey is the largest integer among the keys of an array.
+type largestKey struct {
+	n    int64
+	seen bool
+}
+
+func (l *largestKey) saw(key []byte) {
+	if n, ok := integerKey(key); ok && (!l.seen || n > l.n) {
+		l.n, l.seen = n, true
+	}
+}
+
+// integerKey returns the integer that PHP makes of a key: canonical decimal only, so not 08, +1, -0 or anything that overflows.
+func integerKey(key []byte) (int64, bool) {
+	if len(key) == 0 || len(key) > len("-9223372036854775808") {
+		return 0, false
+	}
+	digits := key
+	if key[0] == '-' {
+		digits = key[1:]
+	}
+	if len(digits) == 0 || digits[0] < '0' || digits[0] > '9' || (digits[0] == '0' && len(key) > 1) {
+		return 0, false
+	}
+	n, err := strconv.ParseInt(string(key), 10, 64)
+	return n, err == nil
+}
+
+// index finds the elements of all large arrays of a tape, by open addressing. An array that was
+// replaced leaves its elements behind under its slot, which no other array gets.
+type index struct {
+	seed    maphash.Seed
+	places  []place
+	used    int
+	largest []largestKey // by slot
+}
+
+// place is one place of the table; free if node is 0.
+type place struct {
+	hash uint32
+	node int32
+	slot int32
+}
+
+// begin returns the slot of a further array.
+func (x *index) begin() int32 {
+	if len(x.largest) == 0 {
+		x.seed = maphash.MakeSeed()
+		if x.places == nil {
+			x.places = make([]place, 4*smallArray)
+		}
+	}
+	n := len(x.largest)
+	if n == cap(x.largest) {
+		grown := make([]largestKey, n, 2*n+2)
+		copy(grown, x.largest)
+		x.largest = grown
+	}
+	x.largest = x.largest[:n+1]
+	return int32(len(x.largest)) //nolint:gosec // fewer than nodes
+}
+
+func (x *index) hash(slot int32, key []byte) uint32 {
+	const odd = 0x9e3779b97f4a7c15
+	h := (maphash.Bytes(x.seed, key) ^ uint64(slot)) * odd //nolint:gosec // slots are positive
+	return uint32(h >> 32)                                 //nolint:gosec // the high bits of a product are the good ones
+}
+
+// at returns where the search for a hash begins.
+func (x *index) at(hash uint32) int { return int(hash) & (len(x.places) - 1) }
+
+func (x *index) find(t *tape, slot int32, key []byte) int32 {
+	hash := x.hash(slot, key)
+	for i := x.at(hash); ; i = (i + 1) & (len(x.places) - 1) {
+		p := &x.places[i]
+		if p.node == 0 {
+			return 0
+		}
+		if p.hash == hash && p.slot == slot && bytes.Equal(t.bytes(t.nodes[p.node].key), key) {
+			return p.node
+		}
+	}
+}
+
+// insert adds a node whose key is not there yet.
+func (x *index) insert(t *tape, slot, child int32) {
+	if x.used++; 2*x.used > len(x.places) {
+		old := x.places
+		x.places = make([]place, 2*len(old))
+		for _, p := range old {
+			if p.node != 0 {
+				x.put(p)
+			}
+		}
+	}
+	key := t.bytes(t.nodes[child].key)
+	x.put(place{hash: x.hash(slot, key), node: child, slot: slot})
+	x.largest[slot-1].saw(key)
+}
+
+func (x *index) put(p place) {
+	i := x.at(p.hash)
+	for x.places[i].node != 0 {
+		i = (i + 1) & (len(x.places) - 1)
+	}
+	x.places[i] = p
+}
+
+// copyInto makes node i a copy of v.
+func (t *tape) copyInto(i int32, v Value) {
+	t.setScalar(i, v.kind, span{})
+	if v.arr == nil {
+		t.nodes[i].val = t.add(v.text)
+		t.nodes[i].packed = v.kind == Array
+		return
+	}
+	for at := range v.arr.entries {
+		e := &v.arr.entries[at]
+		child, _ := t.insert(i, t.add(e.Key), 0) // the limits are those of unlimited
+		t.copyInto(child, e.Value)
+	}
+}
+
+// pack returns the tree in one text.
+func (t *tape) pack() Value {
+	out := t.out
+	if n := t.measure(0); n > cap(out) {
+		out = make([]byte, 0, n)
+	}
+	root := &t.nodes[0]
+	return Value{kind: root.kind, text: string(t.appendContent(out, root))}
+}
+
+// measure returns how many bytes the content of a node takes when it is packed, and notes it in
+// the node and in all nodes below.
+func (t *tape) measure(i int32) int {
+	n := &t.nodes[i]
+	if n.kind != Array || n.packed {
+		n.size = n.val.n
+		return int(n.size)
+	}
+	total, place := 0, 0
+	for c := n.first; c != 0; c = t.nodes[c].next {
+		content := t.measure(c)
+		child := &t.nodes[c]
+		if !child.placed {
+			at, ok := listIndex(t.bytes(child.key), place+1)
+			child.placed = ok && at == place
+		}
+		total += headSize(child.placed, int(child.key.n), content) + content
+		place++
+	}
+	n.size = int32(total) //nolint:gosec // bounded by maxText
+	return total
+}
+
+func (t *tape) appendContent(b []byte, n *node) []byte {
+	if n.kind != Array || n.packed {
+		return append(b, t.bytes(n.val)...)
+	}
+	for c := n.first; c != 0; {
+		child := &t.nodes[c]
+		tag := byte(child.kind) | byte(min(child.size, longSize))<<sizeShift //nolint:gosec // at most longSize
+		if child.placed {
+			b = append(b, tag|placedBit)
+		} else {
+			if child.key.n < 0x80 {
+				b = append(b, tag, byte(child.key.n)) //nolint:gosec // below 0x80
+			} else {
+				b = appendLength(append(b, tag), int(child.key.n))
+			}
+			b = append(b, t.bytes(child.key)...)
+		}
+		if child.size >= longSize {
+			b = appendLength(b, int(child.size))
+		}
+		b = t.appendContent(b, child)
+		c = child.next
+	}
+	return b
+}
