@@ -98,7 +98,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	b := h.bodies.get()
 	defer b.end()
-	d, held, reason, err := h.read(w, r, b) //nolint:contextcheck // waiting for room ends with the Handler, not with the request
+	d, reason, err := h.read(w, r, b) //nolint:contextcheck // waiting for room ends with the Handler, not with the request
 	if err != nil {
 		h.reject(w, r, d, reason, loggable(err))
 		return
@@ -118,7 +118,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.reject(w, r, d, reason, err)
 		return
 	}
-	it := &item{d: d, values: r.Context(), arrived: arrived, units: 1 + max(held-1, 0)/unitBytes}
+	it := &item{d: d, values: r.Context(), arrived: arrived, units: 1 + (d.Size()-1)/unitBytes}
 	h.accept(w, it) //nolint:contextcheck // item carries the request's values; contexts derive from the queue's life
 }
 

@@ -65,7 +65,7 @@ func sized(id, n int) string {
 // hostile is a body of 1 MB that holds as much as a body can once it is parsed.
 func hostile() string {
 	text := body("ONX", nil) + "&" + strings.Repeat("data[][]&", 19_900/2)
-	return text + "b=" + strings.Repeat("%41", (webhook.DefaultMaxBodyBytes-len(text)-2)/3)
+	return text + "b=" + strings.Repeat("x", webhook.DefaultMaxBodyBytes-len(text)-2)
 }
 
 // TestSlowVerifiersHoldABoundedAmount: fifty forged bodies of 1 MB wait for a verifier, and what
@@ -98,7 +98,7 @@ func TestSlowVerifiersHoldABoundedAmount(t *testing.T) { //nolint:paralleltest /
 		require.LessOrEqual(t, inFlight, int64(limit))
 		require.Less(t, held, inFlight+inFlight/4)
 		busy := h.Stats().Rejected[webhook.ReasonBusy]
-		require.Greater(t, busy, uint64(40))
+		require.Greater(t, busy, uint64(20))
 		require.Equal(t, busy, h.Stats().Dropped)
 
 		require.Equal(t, http.StatusOK, post(h, dealUpdate(1)), "small ones have their own room")
@@ -366,7 +366,7 @@ func TestKeptMemory(t *testing.T) {
 }
 
 // TestHeldMemory: n places of the queue hold no more than n × 8 KiB of memory, however a body is
-// made. (One of 8 KiB can hold a hundred times that.)
+// made.
 func TestHeldMemory(t *testing.T) { //nolint:paralleltest // it measures the memory
 	const places, placeBytes = 512, 8 << 10
 	head := body("ONX", nil) + "&"

@@ -9,20 +9,20 @@ import (
 	"github.com/b24events/b24events/event"
 )
 
-// read reads and parses the body, within the limits on size, time and memory. held is about what
-// the delivery holds; the ticket of b is charged for it.
-func (h *Handler) read(w http.ResponseWriter, r *http.Request, b *body) (d *event.Delivery, held int64, reason Reason, err error) {
+// read reads and parses the body, within the limits on size, time and memory. The ticket of b is
+// charged for what the delivery holds.
+func (h *Handler) read(w http.ResponseWriter, r *http.Request, b *body) (d *event.Delivery, reason Reason, err error) {
 	contentType := r.Header.Get("Content-Type")
 	if contentType != formType {
 		// Parsing nothing tells whether the type is one that can be parsed.
 		if _, err = event.Parse(contentType, nil); errors.Is(err, event.ErrContentType) {
 			h.limitTime(w, r)
-			return nil, 0, ReasonContentType, err
+			return nil, ReasonContentType, err
 		}
 	}
 	if r.ContentLength > h.cfg.maxBodyBytes {
 		h.limitTime(w, r)
-		return nil, 0, ReasonTooLarge, event.ErrTooLarge
+		return nil, ReasonTooLarge, event.ErrTooLarge
 	}
 	err = guard(func() (err error) {
 		limited := h.limitTime(w, r)
@@ -41,15 +41,13 @@ func (h *Handler) read(w http.ResponseWriter, r *http.Request, b *body) (d *even
 		if d, err = event.Parse(contentType, b.bytes); err != nil {
 			return err
 		}
-		size := int64(len(b.bytes))
 		b.recycle() // it is charged no longer
-		held, err = b.ticket.parsed(d, size)
-		return err
+		return b.ticket.parsed(d)
 	})
 	if err != nil {
-		return nil, 0, unreadable(err), err
+		return nil, unreadable(err), err
 	}
-	return d, held, "", nil
+	return d, "", nil
 }
 
 // formType is the content type that Bitrix24 sends.
