@@ -70,20 +70,20 @@ func scopeOf(v phpform.Value) Scope {
 	return ScopeOf(all...)
 }
 
-// The fields of an auth block.
+// The fields of an auth block, in the order in which portals send them.
 const (
 	authAccess = iota
-	authRefresh
-	authApplication
 	authExpires
 	authLifetime
 	authScope
 	authDomain
-	authMember
 	authServer
-	authClient
 	authStatus
+	authClient
+	authMember
+	authRefresh
 	authUser
+	authApplication
 	authFields
 )
 
