@@ -142,10 +142,10 @@ func (a *Auth) set(field int, v phpform.Value) (ok bool) {
 		return ok
 	}
 	if v.Kind() == phpform.Array {
-		return isEmpty(v)
+		return v.Empty()
 	}
 	text := strings.TrimSpace(v.Scalar())
-	if isEmpty(v) {
+	if text == undefined {
 		text = ""
 	}
 	switch field {

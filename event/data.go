@@ -57,7 +57,7 @@ func (d Data) IsZero() bool {
 	case phpform.Null:
 		return true
 	case phpform.Array:
-		return d.v.Len() == 0
+		return d.v.Empty()
 	case phpform.String, phpform.Bool:
 		return d.v.Scalar() == ""
 	default:

@@ -44,7 +44,7 @@ func isEmpty(v phpform.Value) bool {
 	case phpform.String:
 		return v.Scalar() == "" || v.Scalar() == undefined
 	case phpform.Array:
-		return v.Len() == 0
+		return v.Empty()
 	default:
 		return false
 	}

@@ -89,14 +89,16 @@ func (e *envelope) time() (t time.Time, ok bool) { return secondOf(e[topTime].v)
 
 // wholeNumber reads an integer. An empty value is 0.
 func wholeNumber(v phpform.Value) (n int64, ok bool) {
+	if text := v.Scalar(); text != "" && text != undefined {
+		if n, err := strconv.ParseInt(text, 10, 64); err == nil {
+			return n, true
+		}
+	}
 	if isEmpty(v) {
 		return 0, true
 	}
 	if v.Kind() == phpform.Array {
 		return 0, false
-	}
-	if n, err := strconv.ParseInt(v.Scalar(), 10, 64); err == nil {
-		return n, true
 	}
 	return oddNumber(v)
 }
@@ -111,12 +113,9 @@ func oddNumber(v phpform.Value) (n int64, ok bool) {
 
 // secondOf reads a time in unix seconds. An empty value is the zero time.
 func secondOf(v phpform.Value) (t time.Time, ok bool) {
-	if isEmpty(v) {
-		return time.Time{}, true
-	}
 	sec, ok := wholeNumber(v)
-	if !ok {
-		return time.Time{}, false
+	if !ok || sec == 0 && isEmpty(v) {
+		return time.Time{}, ok
 	}
 	return unixTime(sec)
 }

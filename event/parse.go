@@ -196,7 +196,7 @@ func (f format) decode(body []byte) (phpform.Value, error) {
 	if err != nil {
 		return phpform.Value{}, bodyError(err)
 	}
-	if root.Kind() != phpform.Array || isEmpty(root) {
+	if root.Empty() {
 		return phpform.Value{}, fmt.Errorf("%w: no fields", ErrMalformed)
 	}
 	return root, nil

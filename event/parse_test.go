@@ -1,6 +1,7 @@
 package event_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -435,6 +436,9 @@ func FuzzParse(f *testing.F) {
 			}
 			return
 		}
+		if most := int64(2*len(body) + 512); d.Size() > most {
+			t.Fatalf("it holds %d bytes, more than %d", d.Size(), most)
+		}
 		_, _, _ = d.FetchCall()
 		_ = d.Key()
 		_ = d.Entity()
@@ -442,6 +446,17 @@ func FuzzParse(f *testing.F) {
 			if _, err := info.Payload(d); err != nil && !errors.Is(err, event.ErrMalformed) {
 				t.Fatalf("unclassed payload error %v", err)
 			}
+		}
+		if !json.Valid(d.Extra().JSON()) {
+			t.Fatal("extra is no JSON")
+		}
+		proven, _ := event.Parse(contentType, []byte(body))
+		proven.SetProof(event.Proof{By: event.ProofInstallation, MemberID: "m", ClientEndpoint: "https://p.bitrix24.com/rest/"})
+		if most := int64(2*len(body) + 512); proven.Size() > most {
+			t.Fatalf("it holds %d bytes, more than %d", proven.Size(), most)
+		}
+		if !bytes.Equal(proven.Extra().JSON(), d.Extra().JSON()) {
+			t.Fatal("the proof changes what is extra")
 		}
 		for _, marshal := range []func() ([]byte, error){d.MarshalJSON, d.MarshalUnredacted} {
 			text, err := marshal()

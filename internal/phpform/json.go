@@ -167,7 +167,7 @@ func (p *jsonDecoder) list(into int32, depth int) error {
 	}
 	for {
 		p.space()
-		child, err := p.insert(into, span{}, 0)
+		child, err := p.insert(into, span{})
 		if err != nil {
 			return err
 		}

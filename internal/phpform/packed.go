@@ -98,18 +98,6 @@ func lengthSize(n int) int {
 	return size
 }
 
-// headSize returns how many bytes an element takes beside its content.
-func headSize(placed bool, keyLen, content int) int {
-	size := 1
-	if !placed {
-		size += lengthSize(keyLen) + keyLen
-	}
-	if content >= longSize {
-		size += lengthSize(content)
-	}
-	return size
-}
-
 // Pack returns v in one text of its own, which shares no memory with what v was made of.
 func (v Value) Pack() Value {
 	if v.kind != Array || v.arr == nil {

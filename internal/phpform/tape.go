@@ -31,21 +31,20 @@ type tape struct {
 // span is a part of a tape's text: of doc, or of text if at is negative, from ^at on.
 type span struct{ at, n int32 }
 
-// node is one element, in 32 bytes without a pointer.
+// node is one element, without a pointer.
 type node struct {
 	key    span
-	val    span  // of a scalar, and of an array that is packed already
-	first  int32 // child of an array; 0 for none
-	next   int32 // the next element of the same array; 0 for none
-	size   int32 // of an array, its number in the index while it is decoded; then, of all, the bytes of the content
+	val    span  // of a scalar, and of an array that is packed already; of another array see last and count
+	before int32 // the element before it in the same array; 0 for none
+	slot   int32 // of an array, its number in the index; 0 if it is not indexed
 	kind   Kind
 	placed bool // the key is the place of the node in its array
 	packed bool // val holds the packed elements of an array
 }
 
-// The last child of an array takes the place of a scalar's text.
-func (n *node) last() int32        { return n.val.n }
-func (n *node) setLast(last int32) { n.val.n = last }
+// The last child of an array, and the number of its children, take the place of a scalar's text.
+func (n *node) last() int32  { return n.val.at }
+func (n *node) count() int32 { return n.val.n }
 
 func (t *tape) bytes(s span) []byte {
 	if s.at < 0 {
@@ -137,54 +136,49 @@ const (
 	largeBody = 16 << 10
 )
 
-// find returns the child with this key, or 0, and the number of children that it compared with.
-func (t *tape) find(array int32, key []byte) (child int32, compared int) {
+// find returns the child with this key, or 0.
+func (t *tape) find(array int32, key []byte) int32 {
 	n := &t.nodes[array]
-	if n.size != 0 {
-		return t.index.find(t, n.size, key), 0
+	if n.slot != 0 {
+		return t.index.find(t, n.slot, key)
 	}
-	for child = n.first; child != 0; child = t.nodes[child].next {
+	for child := n.last(); child != 0; { // the latest is the likeliest
 		c := &t.nodes[child]
 		if int(c.key.n) == len(key) && bytes.Equal(t.bytes(c.key), key) {
-			return child, compared
+			return child
 		}
-		compared++
+		child = c.before
 	}
-	return 0, compared
+	return 0
 }
 
-// insert appends a child whose key is known to be new, after find compared it with all others.
-func (t *tape) insert(array int32, key span, compared int) (int32, error) {
+// insert appends a child whose key is known to be new.
+func (t *tape) insert(array int32, key span) (int32, error) {
 	if t.keys++; t.keys > t.lim.Keys {
 		return 0, &LimitError{What: limitKeys, Limit: t.lim.Keys}
 	}
 	child := t.newNode(node{key: key})
 	n := &t.nodes[array]
-	if n.first == 0 {
-		n.first = child
-	} else {
-		t.nodes[n.last()].next = child
-	}
-	n.setLast(child)
-	switch {
-	case n.size != 0:
-		t.index.insert(t, n.size, child)
-	case compared >= smallArray:
-		n.size = t.index.begin()
-		for c := n.first; c != 0; c = t.nodes[c].next {
-			t.index.insert(t, n.size, c)
-		}
+	t.nodes[child].before = n.last()
+	n.val = span{child, n.count() + 1}
+	if n.slot != 0 {
+		t.index.insert(t, n.slot, child)
 	}
 	return child, nil
 }
 
 // child returns the element under a key, made if there is none.
 func (t *tape) child(array int32, key span) (int32, error) {
-	child, compared := t.find(array, t.bytes(key))
-	if child != 0 {
+	if child := t.find(array, t.bytes(key)); child != 0 {
 		return child, nil
 	}
-	return t.insert(array, key, compared)
+	if n := &t.nodes[array]; n.count() == smallArray && n.slot == 0 {
+		n.slot = t.index.begin()
+		for c := n.last(); c != 0; c = t.nodes[c].before {
+			t.index.insert(t, n.slot, c)
+		}
+	}
+	return t.insert(array, key)
 }
 
 // descend returns the array under key, made if there is none or a scalar in its place.
@@ -199,7 +193,7 @@ func (t *tape) descend(array int32, key span) (int32, error) {
 // makeArray makes a node an empty array. What it held is no part of the tree any more.
 func (t *tape) makeArray(i int32) {
 	n := &t.nodes[i]
-	n.kind, n.first, n.size = Array, 0, 0
+	n.kind, n.val, n.slot = Array, span{}, 0
 }
 
 func (t *tape) setScalar(i int32, kind Kind, val span) {
@@ -212,10 +206,10 @@ func (t *tape) setScalar(i int32, kind Kind, val span) {
 func (t *tape) nextKey(array int32) (span, bool) {
 	n := &t.nodes[array]
 	var largest largestKey
-	if n.size != 0 {
-		largest = t.index.largest[n.size-1]
+	if n.slot != 0 {
+		largest = t.index.largest[n.slot-1]
 	} else {
-		for c := n.first; c != 0; c = t.nodes[c].next {
+		for c := n.last(); c != 0; c = t.nodes[c].before {
 			largest.saw(t.bytes(t.nodes[c].key))
 		}
 	}
@@ -347,66 +341,82 @@ func (t *tape) copyInto(i int32, v Value) {
 	}
 	for at := range v.arr.entries {
 		e := &v.arr.entries[at]
-		child, _ := t.insert(i, t.add(e.Key), 0) // the limits are those of unlimited
+		child, _ := t.insert(i, t.add(e.Key)) // the limits are those of unlimited
 		t.copyInto(child, e.Value)
 	}
 }
 
 // pack returns the tree in one text.
 func (t *tape) pack() Value {
-	out := t.out
-	if n := t.measure(0); n > cap(out) {
-		out = make([]byte, 0, n)
-	}
+	p := packer{b: t.out[:cap(t.out)], at: cap(t.out)}
 	root := &t.nodes[0]
-	return Value{kind: root.kind, text: string(t.appendContent(out, root))}
+	p.content(t, root)
+	return Value{kind: root.kind, text: string(p.b[p.at:])}
 }
 
-// measure returns how many bytes the content of a node takes when it is packed, and notes it in
-// the node and in all nodes below.
-func (t *tape) measure(i int32) int {
-	n := &t.nodes[i]
-	if n.kind != Array || n.packed {
-		n.size = n.val.n
-		return int(n.size)
-	}
-	total, place := 0, 0
-	for c := n.first; c != 0; c = t.nodes[c].next {
-		content := t.measure(c)
-		child := &t.nodes[c]
-		if !child.placed {
-			at, ok := listIndex(t.bytes(child.key), place+1)
-			child.placed = ok && at == place
-		}
-		total += headSize(child.placed, int(child.key.n), content) + content
-		place++
-	}
-	n.size = int32(total) //nolint:gosec // bounded by maxText
-	return total
+// packer writes a packed tree from its end to its beginning, so that it knows the length of what it
+// has to write a length before. The tree ends where b ends.
+type packer struct {
+	b  []byte
+	at int // where it begins
 }
 
-func (t *tape) appendContent(b []byte, n *node) []byte {
+// room returns n bytes before the tree, which then belong to it.
+func (p *packer) room(n int) []byte {
+	if p.at < n {
+		grown := make([]byte, 2*len(p.b)+n)
+		more := len(grown) - len(p.b)
+		copy(grown[more+p.at:], p.b[p.at:])
+		p.b, p.at = grown, more+p.at
+	}
+	p.at -= n
+	return p.b[p.at : p.at+n]
+}
+
+func (p *packer) byte(c byte) { p.room(1)[0] = c }
+
+func (p *packer) length(n int) {
+	if n >= 0x80 {
+		var b [5]byte
+		copy(p.room(lengthSize(n)), appendLength(b[:0], n))
+		return
+	}
+	p.byte(byte(n))
+}
+
+// content writes the content of a node, and returns its length.
+func (p *packer) content(t *tape, n *node) int {
 	if n.kind != Array || n.packed {
-		return append(b, t.bytes(n.val)...)
+		return copy(p.room(int(n.val.n)), t.bytes(n.val))
 	}
-	for c := n.first; c != 0; {
+	end := len(p.b) - p.at
+	place := int(n.count()) - 1
+	for c := n.last(); c != 0; place-- {
 		child := &t.nodes[c]
-		tag := byte(child.kind) | byte(min(child.size, longSize))<<sizeShift //nolint:gosec // at most longSize
-		if child.placed {
-			b = append(b, tag|placedBit)
-		} else {
-			if child.key.n < 0x80 {
-				b = append(b, tag, byte(child.key.n)) //nolint:gosec // below 0x80
-			} else {
-				b = appendLength(append(b, tag), int(child.key.n))
-			}
-			b = append(b, t.bytes(child.key)...)
+		size := p.content(t, child)
+		tag := byte(child.kind) | byte(min(size, longSize))<<sizeShift //nolint:gosec // at most longSize
+		if size >= longSize {
+			p.length(size)
 		}
-		if child.size >= longSize {
-			b = appendLength(b, int(child.size))
+		switch key := t.bytes(child.key); {
+		case child.placed || isPlace(key, place):
+			p.byte(tag | placedBit)
+		case len(key) < 0x80: // as a rule, in one step
+			r := p.room(2 + len(key))
+			r[0], r[1] = tag, byte(len(key)) //nolint:gosec // below 0x80
+			copy(r[2:], key)
+		default:
+			copy(p.room(len(key)), key)
+			p.length(len(key))
+			p.byte(tag)
 		}
-		b = t.appendContent(b, child)
-		c = child.next
+		c = child.before
 	}
-	return b
+	return len(p.b) - p.at - end
+}
+
+// isPlace reports whether a key is the number of a place.
+func isPlace(key []byte, place int) bool {
+	i, ok := listIndex(key, place+1)
+	return ok && i == place
 }

@@ -117,7 +117,7 @@ func (v Value) Entries() []Entry {
 	if v.arr != nil {
 		return v.arr.entries
 	}
-	if v.elements() == "" {
+	if v.Empty() {
 		return nil
 	}
 	entries := make([]Entry, 0, v.Len())
@@ -138,6 +138,9 @@ func (v Value) Len() int {
 	}
 	return n
 }
+
+// Empty reports whether v has no elements. Unlike [Value.Len] it takes no time.
+func (v Value) Empty() bool { return v.kind != Array || v.arr == nil && v.text == "" }
 
 // Get returns the element with exactly this key.
 func (v Value) Get(key string) (Value, bool) {
