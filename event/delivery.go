@@ -57,16 +57,19 @@ type Delivery struct { //nolint:recvcheck // what prints takes the value, so tha
 
 // held is the body of a delivery, in one text, of which Data and the texts of Auth are parts.
 type held struct {
-	root  phpform.Value // the whole body; zero if the delivery was not parsed
-	bytes int32         // of memory, beside that of Delivery
-	n     int32         // bytes of the body that was parsed
-	left  bool          // root holds only what Extra returns
+	packed string // the whole body; empty if the delivery was not parsed
+	bytes  int32  // of memory, beside that of Delivery
+	n      int32  // bytes of the body that was parsed
+	left   bool   // packed holds only what Extra returns
+	row    bool   // it is a record of the offline queue
 }
 
 // hold keeps the decoded body, which had n bytes.
 func (d *Delivery) hold(root phpform.Value, n int) {
-	d.body = held{root: root, bytes: int32(root.Size()), n: int32(n)} //nolint:gosec // bounded by MaxBodyBytes
+	d.body = held{packed: root.Packed(), bytes: int32(root.Size()), n: int32(n)} //nolint:gosec // bounded by phpform
 }
+
+func (h *held) root() phpform.Value { return phpform.Unpacked(h.packed) }
 
 // Entity names the object that an event is about, for ordering, coalescing and display.
 type Entity struct {
@@ -83,6 +86,7 @@ func (d *Delivery) Size() int64 {
 	if d.body.n > 0 {
 		return deliveryBytes + int64(d.body.bytes)
 	}
+	// It was made by hand.
 	a := &d.Auth
 	texts := len(d.Name) + len(a.AccessToken) + len(a.RefreshToken) + len(a.ApplicationToken) + len(a.Scope) + len(a.Domain) +
 		len(a.MemberID) + len(a.ServerEndpoint) + len(a.ClientEndpoint) + len(a.Status) + len(d.MessageID) + len(d.ProcessID)

@@ -187,7 +187,7 @@ var rowNames = [rowFields]string{
 }
 
 func (d *Delivery) readRecord(root, name phpform.Value) (*Delivery, error) {
-	d.Kind, d.Source = KindEvent, SourceOffline
+	d.Kind, d.Source, d.body.row = KindEvent, SourceOffline, true
 	var err error
 	if d.Name, err = wireName(name, "EVENT_NAME"); err != nil {
 		return nil, err

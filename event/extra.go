@@ -14,17 +14,18 @@ import (
 // Nobody proves anything of it: what looks like an address or a portal there is the sender's claim
 // also after [Delivery.SetProof]. Like Data, it is redacted when it is printed.
 func (d *Delivery) Extra() Data {
-	if d.body.left {
-		return d.data(d.body.root)
-	}
-	if d.Kind != KindEvent || d.body.root.Kind() != phpform.Array {
+	root := d.body.root()
+	switch {
+	case d.Kind != KindEvent || root.Empty():
 		return Data{}
+	case d.body.left:
+		return d.data(root)
 	}
 	var entries []phpform.Entry
-	if d.Source == SourceOffline {
-		entries = extraOfRecord(d.body.root)
+	if d.body.row {
+		entries = extraOfRecord(root)
 	} else {
-		entries = extraOfEvent(d.body.root)
+		entries = extraOfEvent(root)
 	}
 	if len(entries) == 0 {
 		return Data{}

@@ -158,7 +158,7 @@ func (d *Delivery) replaceInnerAuth() {
 // copies. It returns their length.
 func (d *Delivery) dropBody() (bytes int) {
 	extra := d.Extra().v.Pack()
-	d.body.root, d.body.left = extra, true
+	d.body.packed, d.body.left = extra.Packed(), true
 	a := &d.Auth
 	texts := []*string{
 		&d.Name, (*string)(&a.AccessToken), (*string)(&a.RefreshToken), (*string)(&a.ApplicationToken), (*string)(&a.Scope),

@@ -140,8 +140,9 @@ func (d *Delivery) join(query string) error {
 			}
 		}
 	}
-	d.hold(phpform.Map(entries...).Pack(), len(query))
-	d.Data = d.data(d.body.root)
+	root := phpform.Map(entries...).Pack()
+	d.hold(root, int(d.body.n)+len(query))
+	d.Data = d.data(root)
 	return nil
 }
 

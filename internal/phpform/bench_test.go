@@ -57,8 +57,9 @@ func hostileBodies(size int) map[string]string {
 	}
 }
 
-// BenchmarkDecode reads events. A profile shows a third of the time in unescaping (Cyrillic text is all escapes), a fifth to a
-// quarter in growing the entries of arrays, with the garbage collector's share, and the rest spread over the search for separators.
+// BenchmarkDecode reads events. Its one allocation is the packed tree. A profile of the bot message
+// shows a quarter of the time in unescaping (Cyrillic text is all escapes), a tenth in packing, a
+// tenth in the search for separators, a tenth in the search for keys, and the rest spread thinly.
 func BenchmarkDecode(b *testing.B) {
 	bodies := realBodies(b)
 	for _, name := range []string{"call_end", "deal_update", "bot_message"} {

@@ -13,6 +13,12 @@
 // The tree is neutral: [DecodeJSON] makes the same one from JSON (offline records), [FromAny] from Go values, and [Encode],
 // [Value.AppendJSON] and [Value.Any] turn it into a form, JSON and Go values.
 //
+// # The form of the tree
+//
+// A decoded tree is packed into one text without pointers, hardly larger than the body that it came
+// in, whatever the body is: see [Value]. To decode, a tape of nodes that refer to each other by number
+// is filled, on the stack for a body of the usual size, and packed in one pass.
+//
 // # The rules of Decode
 //
 // They are PHP's (parse_str and $_POST), compared with PHP 8.2 itself by the tests:

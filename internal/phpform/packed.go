@@ -108,3 +108,10 @@ func (v Value) Pack() Value {
 	t.copyInto(0, v)
 	return t.pack()
 }
+
+// Packed returns the elements of a packed array, for a struct that has no room for a [Value]. It is
+// empty for the empty array, for scalars, and for an array that was built and not packed.
+func (v Value) Packed() string { return v.elements() }
+
+// Unpacked returns the array that Packed returned the elements of. It must not get any other text.
+func Unpacked(elements string) Value { return Value{kind: Array, text: elements} }
