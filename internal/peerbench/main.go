@@ -11,10 +11,10 @@
 //     answers, and runs a handler that only counts. Server and clients share one process and its
 //     CPUs, over loopback.
 //
-// The peers take turns in each round, so that all of them see the same machine. A figure is the
-// median over the rounds, and a ratio is the median of the rounds' ratios. The CPU time of a
-// request is that of the whole process, the clients included; where rounds are disturbed by other
-// programs, its ratio is steadier than that of the rate.
+// The peers take turns in each round, parsers many times, so that all of them see the same machine.
+// A figure is the median over the rounds, and a ratio is the median of the rounds' ratios. The CPU
+// time of a request is that of the whole process, the clients included. When other programs disturb
+// the rounds, its ratio is steadier than that of the rate.
 package main
 
 import (

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/url"
 	"runtime"
@@ -56,12 +55,18 @@ func parsers() []parser {
 	}
 }
 
-// cost is what one parsing takes.
+// cost is what parsings take together.
 type cost struct {
-	ns     float64
-	allocs float64
-	bytes  float64
+	n             int
+	took          time.Duration
+	allocs, bytes uint64
 }
+
+func (c cost) ns() float64 { return float64(c.took.Nanoseconds()) / float64(max(c.n, 1)) }
+
+func (c cost) allocations() float64 { return float64(c.allocs) / float64(max(c.n, 1)) }
+
+func (c cost) allocated() float64 { return float64(c.bytes) / float64(max(c.n, 1)) }
 
 // parsing is what was measured of one parser, a value a round.
 type parsing struct {
@@ -69,49 +74,50 @@ type parsing struct {
 	costs []cost
 }
 
+// turns is how many times the parsers take turns in a round, so that what disturbs the machine
+// disturbs all of them.
+const turns = 25
+
 func measureParsing(ctx context.Context, s settings, p payload) ([]parsing, error) {
 	all := parsers()
 	results := make([]parsing, len(all))
-	for range s.rounds {
-		for i, one := range all {
-			if ctx.Err() != nil {
-				return nil, ctx.Err()
+	for i, one := range all {
+		results[i] = parsing{name: one.name, costs: make([]cost, s.rounds)}
+	}
+	for round := range s.rounds {
+		runtime.GC()
+		for range turns {
+			for i, one := range all {
+				if ctx.Err() != nil {
+					return nil, ctx.Err()
+				}
+				if err := results[i].costs[round].add(s.duration/4/turns, func() error { return one.parse(p) }); err != nil {
+					return nil, fmt.Errorf("%s, %s: %w", one.name, p.title, err)
+				}
 			}
-			c, err := repeat(s.duration/4, func() error { return one.parse(p) })
-			if err != nil {
-				return nil, fmt.Errorf("%s, %s: %w", one.name, p.title, err)
-			}
-			results[i].name = one.name
-			results[i].costs = append(results[i].costs, c)
 		}
 	}
 	return results, nil
 }
 
-// repeat calls f for about that long.
-func repeat(d time.Duration, f func() error) (cost, error) {
-	if d <= 0 {
-		return cost{}, errors.New("no time to measure in")
-	}
-	runtime.GC()
+// add calls f for about that long, and at least ten times.
+func (c *cost) add(d time.Duration, f func() error) error {
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	start := time.Now()
-	n, took := 0, time.Duration(0)
-	for took < d {
-		for range 100 {
+	took := time.Duration(0)
+	for first := true; first || took < d; first = false {
+		for range 10 {
 			if err := f(); err != nil {
-				return cost{}, err
+				return err
 			}
 		}
-		n += 100
+		c.n += 10
 		took = time.Since(start)
 	}
 	runtime.ReadMemStats(&after)
-	per := func(x uint64) float64 { return float64(x) / float64(n) }
-	return cost{
-		ns:     float64(took.Nanoseconds()) / float64(n),
-		allocs: per(after.Mallocs - before.Mallocs),
-		bytes:  per(after.TotalAlloc - before.TotalAlloc),
-	}, nil
+	c.took += took
+	c.allocs += after.Mallocs - before.Mallocs
+	c.bytes += after.TotalAlloc - before.TotalAlloc
+	return nil
 }

@@ -33,7 +33,8 @@ func TestMeasures(t *testing.T) {
 			for _, r := range parsed {
 				require.Len(t, r.costs, s.rounds, r.name)
 				for _, c := range r.costs {
-					require.Positive(t, c.ns, r.name)
+					require.Positive(t, c.ns(), r.name)
+					require.GreaterOrEqual(t, c.allocations(), 1.0, r.name)
 				}
 			}
 			served, err := measureServing(t.Context(), s, p)

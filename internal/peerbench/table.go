@@ -42,10 +42,9 @@ func machine(s settings) string {
 func parsingTable(p payload, results []parsing) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "\n| parse: %s, %d bytes | µs | ratio | allocations | bytes |\n|---|---|---|---|---|\n", p.title, len(p.body))
-	ns := func(c cost) float64 { return c.ns }
 	for _, r := range results {
-		fmt.Fprintf(&b, "| %s | %.2f | %.2f | %.0f | %.0f |\n", r.name, median(r.costs, ns)/1000, ratio(r.costs, results[0].costs, ns),
-			median(r.costs, func(c cost) float64 { return c.allocs }), median(r.costs, func(c cost) float64 { return c.bytes }))
+		fmt.Fprintf(&b, "| %s | %.2f | %.2f | %.0f | %.0f |\n", r.name, median(r.costs, cost.ns)/1000, ratio(r.costs, results[0].costs, cost.ns),
+			median(r.costs, cost.allocations), median(r.costs, cost.allocated))
 	}
 	return b.String()
 }
