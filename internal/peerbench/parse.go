@@ -62,16 +62,16 @@ type cost struct {
 	allocs, bytes uint64
 }
 
-func (c cost) ns() float64 { return float64(c.took.Nanoseconds()) / float64(max(c.n, 1)) }
+func (c *cost) ns() float64 { return float64(c.took.Nanoseconds()) / float64(max(c.n, 1)) }
 
-func (c cost) allocations() float64 { return float64(c.allocs) / float64(max(c.n, 1)) }
+func (c *cost) allocations() float64 { return float64(c.allocs) / float64(max(c.n, 1)) }
 
-func (c cost) allocated() float64 { return float64(c.bytes) / float64(max(c.n, 1)) }
+func (c *cost) allocated() float64 { return float64(c.bytes) / float64(max(c.n, 1)) }
 
 // parsing is what was measured of one parser, a value a round.
 type parsing struct {
 	name  string
-	costs []cost
+	costs []*cost
 }
 
 // turns is how many times the parsers take turns in a round, so that what disturbs the machine
@@ -82,9 +82,12 @@ func measureParsing(ctx context.Context, s settings, p payload) ([]parsing, erro
 	all := parsers()
 	results := make([]parsing, len(all))
 	for i, one := range all {
-		results[i] = parsing{name: one.name, costs: make([]cost, s.rounds)}
+		results[i] = parsing{name: one.name, costs: make([]*cost, 0, s.rounds)}
 	}
 	for round := range s.rounds {
+		for i := range results {
+			results[i].costs = append(results[i].costs, new(cost))
+		}
 		runtime.GC()
 		for range turns {
 			for i, one := range all {

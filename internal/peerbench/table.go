@@ -43,8 +43,8 @@ func parsingTable(p payload, results []parsing) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "\n| parse: %s, %d bytes | µs | ratio | allocations | bytes |\n|---|---|---|---|---|\n", p.title, len(p.body))
 	for _, r := range results {
-		fmt.Fprintf(&b, "| %s | %.2f | %.2f | %.0f | %.0f |\n", r.name, median(r.costs, cost.ns)/1000, ratio(r.costs, results[0].costs, cost.ns),
-			median(r.costs, cost.allocations), median(r.costs, cost.allocated))
+		fmt.Fprintf(&b, "| %s | %.2f | %.2f | %.0f | %.0f |\n", r.name, median(r.costs, (*cost).ns)/1000, ratio(r.costs, results[0].costs, (*cost).ns),
+			median(r.costs, (*cost).allocations), median(r.costs, (*cost).allocated))
 	}
 	return b.String()
 }
