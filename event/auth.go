@@ -14,7 +14,7 @@ import (
 // else than it should be is zero.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/events/index.html
-type Auth struct {
+type Auth struct { //nolint:recvcheck // what prints takes the value, so that a value prints like a pointer
 	AccessToken      Secret    // of the acting user, for about an hour; empty where the change had no user
 	RefreshToken     Secret    // only with a few events, ONAPPINSTALL among them
 	ApplicationToken Secret    // the shared secret that authenticates a delivery

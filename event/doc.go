@@ -37,8 +37,7 @@
 //
 // # Guarantees
 //
-// No input makes this package panic or lose a field: what a payload type does not read stays in
-// [Delivery.Data], and what the envelope has no field for in [Delivery.Extra]. Nothing in it does
+// No input makes this package panic or lose a field: what a payload type does not read stays in [Delivery.Data]. Nothing in it does
 // I/O, except through a [Caller] or the request it is given. Printing, logging or encoding any of its types shows no token.
 // A delivery proves nothing about its sender until a verifier (package webhook) accepted it.
 // Types are safe for concurrent use once built; a [Mux] is built when it gets its first delivery.

@@ -3,6 +3,7 @@ package event_test
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"strings"
 	"testing"
@@ -278,11 +279,11 @@ func TestQueryOfOtherBodies(t *testing.T) {
 			require.Empty(t, d.Name)
 			require.Equal(t, tc.member, d.Auth.MemberID)
 			require.Equal(t, alone.Auth.AccessToken, d.Auth.AccessToken)
-			want, added := alone.Data.Value().(map[string]any), map[string]any{}
+			want, ok := alone.Data.Value().(map[string]any)
+			require.True(t, ok)
+			added := map[string]any{}
 			require.NoError(t, json.Unmarshal([]byte(tc.data), &added))
-			for key, v := range added {
-				want[key] = v
-			}
+			maps.Copy(want, added)
 			require.Equal(t, want, d.Data.Value())
 		})
 	}

@@ -74,7 +74,8 @@ func ParseForm(form url.Values) (*Delivery, error) {
 // LANG and APP_SID join; the address of an automation rule carries whatever its author wrote there,
 // of which everything joins but auth.
 func ParseRequest(r *http.Request) (*Delivery, error) {
-	f, err := bodyFormat(r.Header.Get("Content-Type"), nil)
+	contentType := r.Header.Get("Content-Type")
+	f, err := bodyFormat(contentType, nil)
 	if err != nil {
 		return nil, err // before the body is read
 	}
@@ -82,10 +83,11 @@ func ParseRequest(r *http.Request) (*Delivery, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(body) == 0 && len(r.PostForm) > 0 {
+	switch {
+	case len(body) == 0 && len(r.PostForm) > 0:
 		f, body = formFormat, []byte(r.PostForm.Encode())
-	} else if r.Header.Get("Content-Type") == "" {
-		f, _ = bodyFormat("", body)
+	case strings.TrimSpace(contentType) == "":
+		f, _ = bodyFormat("", body) // the body tells
 	}
 	root, err := f.decode(body)
 	switch {

@@ -291,7 +291,7 @@ func classTable() (t [256]class) {
 
 func hexTable() (t [256]byte) {
 	for c := range t {
-		n, ok := unhex(byte(c)) //nolint:gosec // below 256
+		n, ok := unhex(byte(c))
 		if t[c] = n; !ok {
 			t[c] = 0xff
 		}

@@ -85,7 +85,7 @@ func appendLength(b []byte, n int) []byte {
 		b = append(b, byte(n)|0x80)
 		n >>= 7
 	}
-	return append(b, byte(n))
+	return append(b, byte(n)) //nolint:gosec // below 0x80
 }
 
 // lengthSize returns how many bytes appendLength takes.

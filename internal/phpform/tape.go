@@ -288,7 +288,7 @@ func (x *index) begin() int32 {
 func (x *index) hash(slot int32, key []byte) uint32 {
 	const odd = 0x9e3779b97f4a7c15
 	h := (maphash.Bytes(x.seed, key) ^ uint64(slot)) * odd //nolint:gosec // slots are positive
-	return uint32(h >> 32)                                 //nolint:gosec // the high bits of a product are the good ones
+	return uint32(h >> 32)                                 // the high bits of a product are the good ones
 }
 
 // at returns where the search for a hash begins.
@@ -381,7 +381,7 @@ func (p *packer) length(n int) {
 		copy(p.room(lengthSize(n)), appendLength(b[:0], n))
 		return
 	}
-	p.byte(byte(n))
+	p.byte(byte(n)) //nolint:gosec // below 0x80
 }
 
 // content writes the content of a node, and returns its length.
