@@ -150,8 +150,8 @@ func WithVerifyTimeout(d time.Duration) Option {
 }
 
 // WithQueueSize limits the memory queue to n deliveries, those being handled included. A delivery
-// takes one place for each 8 KiB of memory that it holds, begun ones included. So n also bounds the memory: n × 8 KiB, 80 MB with the default of 10,000. Usual
-// events of 1 KiB take one place.
+// takes one place for each 8 KiB of memory that it holds, begun ones included. So n also bounds the
+// memory: n × 8 KiB, 80 MB with the default of 10,000. Usual events of 1 KiB take one place.
 func WithQueueSize(n int) Option {
 	return atLeastOne("queue size", "WithQueueSize", n, func(c *config) { c.queueSize = int64(n) })
 }
