@@ -99,16 +99,35 @@ func isBlock(v phpform.Value) bool {
 	return token && place
 }
 
+// replaced reports whether the value of an entry is to be the proven one.
+func (k authKey) replaced() bool {
+	return k == clientKey || k == serverKey || k == domainKey || k == appToken
+}
+
+// maybeBlock is an array that may be an auth block. Most arrays have nothing for which that matters,
+// so it is found out when it does.
+type maybeBlock struct {
+	v         phpform.Value
+	known, is bool
+}
+
+func (m *maybeBlock) isOne() bool {
+	if !m.known {
+		m.known, m.is = true, isBlock(m.v)
+	}
+	return m.is
+}
+
 // check compares the auth blocks in v with what is proven. inside says that v belongs to one.
 func (b authBlocks) check(v phpform.Value, inside bool, member string) error {
-	block := inside || isBlock(v)
+	block := maybeBlock{v: v, known: inside, is: inside}
 	for key, item := range v.All() {
 		if item.Kind() == phpform.Array {
 			if err := b.check(item, inside || b.within(key), member); err != nil {
 				return err
 			}
 		}
-		if block && authKeyOf(key) == memberKey && !isEmpty(item) && item.Scalar() != member {
+		if authKeyOf(key) == memberKey && !isEmpty(item) && item.Scalar() != member && block.isOne() {
 			return errOtherPortal
 		}
 	}
@@ -160,7 +179,7 @@ func (d *Delivery) dropBody() (bytes int) {
 // replace returns v with the proven addresses and the proven application token in its auth blocks.
 // What is not proven is removed.
 func (b authBlocks) replace(v phpform.Value, inside bool, proven *Auth) phpform.Value {
-	block := inside || isBlock(v)
+	block := maybeBlock{v: v, known: inside, is: inside}
 	var changed []phpform.Entry // made for the first change; v itself is immutable
 	place, touched := 0, false
 	for key, old := range v.All() {
@@ -168,8 +187,8 @@ func (b authBlocks) replace(v phpform.Value, inside bool, proven *Auth) phpform.
 		if value.Kind() == phpform.Array {
 			value = b.replace(value, inside || b.within(key), proven)
 		}
-		if block {
-			switch authKeyOf(key) {
+		if at := authKeyOf(key); at.replaced() && block.isOne() {
+			switch at {
 			case clientKey:
 				value, keep = phpform.Text(proven.ClientEndpoint), proven.ClientEndpoint != ""
 			case serverKey:

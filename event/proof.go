@@ -52,11 +52,33 @@ func (d *Delivery) SetProof(p Proof) {
 	d.Proof = p
 	d.Auth.MemberID = p.MemberID
 	d.Auth.ClientEndpoint, d.Auth.ServerEndpoint = p.ClientEndpoint, p.ServerEndpoint
-	d.Auth.Domain = ""
-	if u, err := url.Parse(p.ClientEndpoint); err == nil {
-		d.Auth.Domain = u.Host
-	}
+	d.Auth.Domain = hostOf(p.ClientEndpoint)
 	d.replaceInnerAuth()
+}
+
+// hostOf returns the host of an address, with its port, or an empty string. Every delivery needs it,
+// and almost all addresses are plain.
+func hostOf(address string) string {
+	if rest, ok := strings.CutPrefix(address, "https://"); ok && plainAddress(rest) {
+		host, _, _ := strings.Cut(rest, "/")
+		return host
+	}
+	u, err := url.Parse(address)
+	if err != nil {
+		return ""
+	}
+	return u.Host
+}
+
+// plainAddress reports whether host and path have nothing that package url would read as anything
+// else.
+func plainAddress(rest string) bool {
+	for _, c := range []byte(rest) {
+		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '.' && c != '-' && c != '/' {
+			return false
+		}
+	}
+	return true
 }
 
 // MemberID returns the proven portal, or an empty string for a delivery without a [Proof]. Domains

@@ -333,3 +333,23 @@ func TestClaimedMemberID(t *testing.T) {
 	require.Equal(t, another, d.ClaimedMemberID())
 	require.Empty(t, new(event.Delivery).ClaimedMemberID())
 }
+
+// TestProvenDomain: the domain is the host of the address, as package url reads it.
+func TestProvenDomain(t *testing.T) {
+	t.Parallel()
+	for _, address := range []string{
+		"", "https://", "https:///rest/", "https://acme.bitrix24.com", "https://acme.bitrix24.com/rest/", "https://acme.bitrix24.com:8443/rest/",
+		"https://Acme.example/rest/", "https://a@b.example/rest/", "https://b.example?x=/", "https://b.example/%zz", "https://b.example#/rest/",
+		"https://[::1]:80/rest/", "https://почта.рф/rest/", "https://a b/rest/", "http://127.0.0.1:8080/rest/", "https://a.example\\rest/", "acme.bitrix24.com/rest/",
+	} {
+		want := ""
+		if u, err := url.Parse(address); err == nil {
+			want = u.Host
+		}
+		d := sent(t, "ONCRMDEALADD")
+		p := proof()
+		p.ClientEndpoint = address
+		d.SetProof(p)
+		require.Equal(t, want, d.Auth.Domain, address)
+	}
+}

@@ -271,7 +271,7 @@ func (p *Portals) prove(
 	if p.admission.isRefused(refused) {
 		return nil, &Error{Op: op, Kind: ErrUnverified, Code: "invalid_token", Detail: "its tokens were refused a short while ago"}
 	}
-	friend := known && oneOf(stored.applicationTokens(time.Now(), p.window), claim.ApplicationToken)
+	friend := known && oneOf(stored.applicationTokens(p.window), claim.ApplicationToken)
 	friendOf := ""
 	if friend {
 		friendOf = claim.MemberID
@@ -376,7 +376,7 @@ func (p *Portals) concerns(a *answer, claim event.Auth, stored Installation, kno
 	switch {
 	case a.clientID != "" && a.clientID != p.server.id:
 		return refuse("its tokens are another application's")
-	case !traded && a.clientID == "" && !oneOf(stored.applicationTokens(time.Now(), p.window), claim.ApplicationToken):
+	case !traded && a.clientID == "" && !oneOf(stored.applicationTokens(p.window), claim.ApplicationToken):
 		// A token of any application on the portal would pass.
 		return refuse("the OAuth server does not say whose tokens they are")
 	case a.memberID != "" && a.memberID != claim.MemberID:
@@ -412,7 +412,7 @@ func (p *Portals) duplicate(ctx context.Context, key Key, claim event.Auth, refu
 		}
 		r, err := p.load(ctx, key)
 		switch {
-		case err == nil && oneOf(r.in.applicationTokens(time.Now(), p.window), claim.ApplicationToken):
+		case err == nil && oneOf(r.in.applicationTokens(p.window), claim.ApplicationToken):
 			return Installation{}, &copyError{&r.in}
 		case err != nil && !errors.Is(err, ErrNotFound):
 			return Installation{}, err

@@ -61,17 +61,17 @@ func (in Installation) clone() Installation {
 	return in
 }
 
-// applicationTokens returns the tokens that authenticate events at a time. window is how long the
-// previous one is accepted after a rotation.
-func (in Installation) applicationTokens(now time.Time, window time.Duration) []event.Secret {
-	var tokens []event.Secret
+// applicationTokens returns the tokens that authenticate events now. window is how long the previous
+// one is accepted after a rotation.
+func (in Installation) applicationTokens(window time.Duration) []event.Secret {
+	tokens := make([]event.Secret, 0, 3+len(in.ExtraApplicationTokens)) // and one that oneOf adds
 	add := func(token event.Secret) {
 		if token != "" {
 			tokens = append(tokens, token)
 		}
 	}
 	add(in.ApplicationToken)
-	if now.Before(in.RotatedAt.Add(window)) {
+	if in.PreviousApplicationToken != "" && time.Now().Before(in.RotatedAt.Add(window)) {
 		add(in.PreviousApplicationToken)
 	}
 	for _, token := range in.ExtraApplicationTokens {
@@ -82,11 +82,13 @@ func (in Installation) applicationTokens(now time.Time, window time.Duration) []
 
 // oneOf reports whether token is one of tokens, in a time that does not tell which.
 func oneOf(tokens []event.Secret, token event.Secret) bool {
-	found := false
+	given := sha256.Sum256([]byte(token))
+	found := 0
 	for _, t := range append(tokens, "") { // an unknown portal takes as long as a wrong token
-		found = sameSecret(t, token) || found
+		stored := sha256.Sum256([]byte(t))
+		found |= subtle.ConstantTimeCompare(stored[:], given[:])
 	}
-	return found && token != ""
+	return found == 1 && token != ""
 }
 
 // withApplicationToken returns the installation with a new application token, which retires the one

@@ -134,7 +134,7 @@ func (p *Portals) ApplicationTokens(ctx context.Context, memberID string) ([]eve
 	if err != nil {
 		return nil, err
 	}
-	return in.applicationTokens(time.Now(), p.window), nil
+	return in.applicationTokens(p.window), nil
 }
 
 // UnsavedError tells what [Portals.Shutdown] could not write. It is an [ErrStore].

@@ -79,8 +79,11 @@ func (p *Portals) load(ctx context.Context, key Key) (record, error) {
 }
 
 // loadStored reads the store, and bounds how long it may take: whoever has the turn of a key keeps
-// others waiting.
+// others waiting. Memory needs no limit.
 func (p *Portals) loadStored(ctx context.Context, key Key) (Installation, Version, error) {
+	if s, ok := p.store.(*MemoryStore); ok {
+		return s.Load(ctx, key)
+	}
 	ctx, cancel := context.WithTimeout(ctx, loadTimeout)
 	defer cancel()
 	return p.store.Load(ctx, key)

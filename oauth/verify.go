@@ -81,7 +81,7 @@ func (p *Portals) authenticate(ctx context.Context, d *event.Delivery) (event.Pr
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		return event.Proof{}, err
 	}
-	good := oneOf(r.in.applicationTokens(time.Now(), p.window), d.Auth.ApplicationToken)
+	good := oneOf(r.in.applicationTokens(p.window), d.Auth.ApplicationToken)
 	switch {
 	case good && known:
 		in := r.in
@@ -166,7 +166,7 @@ func (p *Portals) copyOfUserReady(ctx context.Context, claim event.Auth, refusal
 	}
 	app, appErr := p.load(ctx, p.appKey(claim.MemberID))
 	user, userErr := p.load(ctx, p.userKey(claim.MemberID, claim.UserID))
-	if appErr == nil && userErr == nil && oneOf(app.in.applicationTokens(time.Now(), p.window), claim.ApplicationToken) {
+	if appErr == nil && userErr == nil && oneOf(app.in.applicationTokens(p.window), claim.ApplicationToken) {
 		return Installation{}, &copyError{&user.in}
 	}
 	return Installation{}, &Error{Op: opUser, Kind: ErrUnverified, Err: refusal}

@@ -27,6 +27,8 @@ func answerTo(reason Reason) answer {
 		return answer{http.StatusRequestTimeout, "body took too long\n"}
 	case ReasonMalformed:
 		return answer{http.StatusBadRequest, "malformed body\n"}
+	case ReasonAborted:
+		return answer{http.StatusBadRequest, "incomplete body\n"}
 	case ReasonNotEvent:
 		return answer{http.StatusBadRequest, "not an event\n"}
 	case ReasonForbidden, ReasonSource:
@@ -43,11 +45,17 @@ func respond(w http.ResponseWriter, a answer) {
 	header := w.Header()
 	header.Set("Content-Type", "text/plain; charset=utf-8")
 	header.Set("X-Content-Type-Options", "nosniff")
-	if a.status == http.StatusRequestTimeout {
+	if a.status == http.StatusRequestTimeout || a.status == http.StatusRequestEntityTooLarge {
 		header.Set("Connection", "close") // the rest of the body is still to come
 	}
 	w.WriteHeader(a.status)
 	_, _ = io.WriteString(w, a.text) // nobody to tell where the peer has gone
+}
+
+// losesEvent reports whether a request that is rejected for a reason may have been a genuine event,
+// which the platform does not send again.
+func losesEvent(reason Reason) bool {
+	return reason == ReasonAborted || answerTo(reason).status == http.StatusServiceUnavailable
 }
 
 // unreadable tells why a body could not be read or parsed.
@@ -63,9 +71,16 @@ func unreadable(err error) Reason {
 		return ReasonTimeout
 	case errors.Is(err, event.ErrContentType):
 		return ReasonContentType
+	case aborted(err):
+		return ReasonAborted
 	default:
 		return ReasonMalformed
 	}
+}
+
+func aborted(err error) bool {
+	var broken *readError
+	return errors.As(err, &broken)
 }
 
 func tooLong(err error) bool {

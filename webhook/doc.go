@@ -64,6 +64,7 @@
 //	neither a form nor JSON                               415
 //	too many bytes, too many keys, too deep               413
 //	not well-formed, or well-formed but not an event      400
+//	the connection ended within the body                  400, and the event is lost
 //	not authentic, unknown portal                         403, the same for both
 //	verifier could not tell, queue full, shutting down,
 //	too much being read and verified                      503, and the event is lost

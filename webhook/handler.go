@@ -19,6 +19,7 @@ type Handler struct {
 	log      journal
 	queue    *queue
 	inFlight *inFlight
+	bodies   bodyPool
 }
 
 // NewHandler returns a Handler that passes to h, usually an [event.Mux], what v accepts. It returns an error that matches [ErrConfig]
@@ -43,6 +44,7 @@ func NewHandler(v Verifier, h event.Handler, opts ...Option) (*Handler, error) {
 	}
 	handler.queue = newQueue(cfg, h, handler.count)
 	handler.inFlight = newInFlight(cfg.inFlightBytes, handler.queue.intake, cfg.enqueueTimeout)
+	handler.bodies.inFlight = handler.inFlight
 	return handler, nil
 }
 
@@ -81,17 +83,13 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if h.queue.closed() {
-		h.count.dropped.Add(1)
 		h.reject(w, r, nil, ReasonShuttingDown, nil)
 		return
 	}
-	t := h.inFlight.ticket()
-	defer t.release()
-	d, held, reason, err := h.read(w, r, t) //nolint:contextcheck // waiting for room ends with the Handler, not with the request
+	b := h.bodies.get()
+	defer b.end()
+	d, reason, err := h.read(w, r, b) //nolint:contextcheck // waiting for room ends with the Handler, not with the request
 	if err != nil {
-		if answerTo(reason).status == http.StatusServiceUnavailable {
-			h.count.dropped.Add(1)
-		}
 		h.reject(w, r, d, reason, loggable(err))
 		return
 	}
@@ -104,15 +102,13 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	d.Source = event.SourceOnline
 	if reason, err = h.verify(r.Context(), d); err != nil {
-		if reason == ReasonUnavailable {
-			h.count.dropped.Add(1)
-		} else if err.Error() == event.ErrForbidden.Error() {
+		if err.Error() == event.ErrForbidden.Error() {
 			err = nil // the reason says it all
 		}
 		h.reject(w, r, d, reason, err)
 		return
 	}
-	it := &item{d: d, values: r.Context(), arrived: arrived, units: 1 + max(held-1, 0)/unitBytes}
+	it := &item{d: d, values: r.Context(), arrived: arrived, units: 1 + (d.Size()-1)/unitBytes}
 	h.accept(w, it) //nolint:contextcheck // item carries the request's values; contexts derive from the queue's life
 }
 
@@ -126,7 +122,7 @@ func (h *Handler) accept(w http.ResponseWriter, it *item) {
 			break
 		}
 		h.count.accepted.Add(1)
-		h.count.lag.record(time.Since(it.arrived))
+		h.count.lag.record(it.begun.Sub(it.arrived))
 		if err := h.queue.serve(nil, it); err != nil && !isUnhandled(err) {
 			respond(w, handlerFailed())
 			return
@@ -160,8 +156,8 @@ func (h *Handler) handOn(it *item) error {
 	mine := false
 	err := func() error {
 		defer func() { mine = h.queue.leave(it) }()
-		ctx, cancel := h.queue.context(it, h.cfg.enqueueTimeout)
-		defer cancel()
+		ctx := h.queue.context(it, h.cfg.enqueueTimeout)
+		defer ctx.end()
 		return guard(func() error { return h.cfg.queue.Enqueue(ctx, it.d) })
 	}()
 	switch {
@@ -175,24 +171,34 @@ func (h *Handler) handOn(it *item) error {
 }
 
 // verify asks the verifier. It does not end with the request: when the platform hangs up early, the event is still an event.
-func (h *Handler) verify(ctx context.Context, d *event.Delivery) (Reason, error) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), h.cfg.verifyTimeout)
-	defer cancel()
+func (h *Handler) verify(request context.Context, d *event.Delivery) (Reason, error) {
+	ctx := &callContext{
+		parent: context.Background(), values: request, marker: h.queue.life,
+		deadline: time.Now().Add(h.cfg.verifyTimeout),
+	}
+	defer ctx.end()
 	var proof event.Proof
-	err := guard(func() (err error) {
+	err := guard(func() (err error) { //nolint:contextcheck // see above
 		proof, err = h.verifier.Verify(ctx, d)
 		return err
 	})
+	switch {
+	case err != nil:
+		return refusal(err)
+	case proof.By == "":
+		return ReasonUnavailable, errNoProof
+	}
+	if err = d.Contradicts(proof); err != nil {
+		return ReasonForbidden, err
+	}
+	d.SetProof(proof)
+	return "", nil
+}
+
+// refusal tells what a verifier's error means.
+func refusal(err error) (Reason, error) {
 	var p *event.PanicError
 	switch {
-	case err == nil && proof.By == "":
-		return ReasonUnavailable, errNoProof
-	case err == nil:
-		if err = d.Contradicts(proof); err != nil {
-			return ReasonForbidden, err
-		}
-		d.SetProof(proof)
-		return "", nil
 	case errors.As(err, &p):
 		return ReasonUnavailable, p
 	case errors.Is(err, event.ErrForbidden):
@@ -205,6 +211,9 @@ func (h *Handler) verify(ctx context.Context, d *event.Delivery) (Reason, error)
 // reject counts, answers and logs a request that is not accepted. d is not verified, and may be nil.
 func (h *Handler) reject(w http.ResponseWriter, r *http.Request, d *event.Delivery, reason Reason, err error) {
 	h.count.rejected[reason].Add(1)
+	if losesEvent(reason) {
+		h.count.dropped.Add(1)
+	}
 	respond(w, answerTo(reason))
 	h.log.rejected(r, d, reason, err)
 }

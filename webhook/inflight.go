@@ -20,26 +20,27 @@ const (
 	// smallBound is the most that a small request may turn out to hold, before it is parsed: the
 	// bound is several times what usual events really hold.
 	smallBound = 256 << 10
-	// elementBytes is the most that one element of a body holds while and after it is parsed.
-	elementBytes = 256
+	// elementBytes is the most that one element of a body takes while it is parsed: a node, a place
+	// in an index, and what both leave behind when they grow.
+	elementBytes = 168
 	// maxElements is the limit of package event on the elements of a body.
 	maxElements = 20_000
 )
 
 // inFlight bounds the memory of the requests that are being read, parsed and verified. A request
-// passes two stages, the body and the tree, and small requests have shares of their own in both,
+// passes two stages, its body and what is parsed of it, and small requests have shares of their own in both,
 // which large ones cannot take. Whoever holds a share waits only for one further down this list,
 // and takes it at once and whole, so that no two requests can wait for each other:
 //
-//	small bodies, large bodies, small trees, large trees
+//	small bodies, large bodies, small data, large data
 type inFlight struct {
-	bodies, trees stage
-	used          atomic.Int64
-	intake        context.Context //nolint:containedctx // ends when Shutdown is called
-	patience      time.Duration
+	bodies, data stage
+	used         atomic.Int64
+	intake       context.Context //nolint:containedctx // ends when Shutdown is called
+	patience     time.Duration
 }
 
-// stage is the room for bodies or for trees.
+// stage is the room for bodies, or for what is parsed of them.
 type stage struct{ small, large room }
 
 // room is a number of bytes.
@@ -55,13 +56,13 @@ func newStage(size int64) stage {
 }
 
 func newInFlight(limit int64, intake context.Context, patience time.Duration) *inFlight { //nolint:revive // the context is kept
-	return &inFlight{bodies: newStage(limit / 2), trees: newStage(limit - limit/2), intake: intake, patience: patience}
+	return &inFlight{bodies: newStage(limit / 2), data: newStage(limit - limit/2), intake: intake, patience: patience}
 }
 
 // ticket is what one request holds. The zero share of a stage is nothing.
 type ticket struct {
 	of         *inFlight
-	body, tree share
+	body, data share
 	waited     time.Duration // for room, all waits together
 }
 
@@ -69,8 +70,6 @@ type share struct {
 	of room
 	n  int64
 }
-
-func (f *inFlight) ticket() *ticket { return &ticket{of: f} }
 
 // take adds n bytes from a room. It fails with ErrBusy when there is no room in time, or with
 // ErrShutdown.
@@ -108,7 +107,7 @@ func (t *ticket) shrink(s *share, n int64) {
 // release gives everything back.
 func (t *ticket) release() {
 	t.shrink(&t.body, 0)
-	t.shrink(&t.tree, 0)
+	t.shrink(&t.data, 0)
 }
 
 // grow makes room for a body of more than freeBytes, and returns the size that its buffer may have
@@ -141,43 +140,46 @@ func (t *ticket) grow(size int, known, most int64) (int, error) {
 }
 
 // parsing makes room for what parsing body may hold.
-func (t *ticket) parsing(body []byte) error {
-	from, n := t.of.trees.large, treeBound(body)
+func (t *ticket) parsing(contentType string, body []byte) error {
+	from, n := t.of.data.large, parsingBound(contentType, body)
 	if n <= smallBound {
-		from = t.of.trees.small
+		from = t.of.data.small
 	}
 	var err error
-	t.tree, err = t.take(from, n)
+	t.data, err = t.take(from, n)
 	return err
 }
 
 // parsed replaces the charge for parsing by what the delivery holds. What turned out to be small
 // does not keep large requests waiting, and the other way round.
-func (t *ticket) parsed(d *event.Delivery, size int64) (held int64, err error) {
-	held = 2*size + d.Size() // the body, its text without escapes, and the tree
+func (t *ticket) parsed(d *event.Delivery) error {
+	held := d.Size()
 	t.shrink(&t.body, 0)
-	t.shrink(&t.tree, held)
-	small, large := t.of.trees.small, t.of.trees.large
-	switch earlier := t.tree; {
+	t.shrink(&t.data, held)
+	small, large := t.of.data.small, t.of.data.large
+	switch earlier := t.data; {
 	case held > smallBytes && earlier.of == small:
-		if t.tree, err = t.take(large, held); err != nil {
-			t.tree = earlier
-			return 0, err
+		var err error
+		if t.data, err = t.take(large, held); err != nil {
+			t.data = earlier
+			return err
 		}
 		t.shrink(&earlier, 0)
 	case held <= smallBytes && earlier.of == large && small.sem.TryAcquire(earlier.n):
 		large.sem.Release(earlier.n)
-		t.tree.of = small
+		t.data.of = small
 	}
-	return held, nil
+	return nil
 }
 
-// treeBound returns the most that a body holds once it was parsed: the copies of its text, and an
-// element for everything that can begin one.
-func treeBound(body []byte) int64 {
-	elements := 1
-	for _, sign := range []string{"&", "[", "%5B", "%5b", "{", ","} {
-		elements += bytes.Count(body, []byte(sign))
+// parsingBound returns the most that a body takes while it is parsed: the copies of its text, and an
+// element for everything that can begin one. A level of a name in a form takes a bracket, or
+// two escapes. Only single bytes are counted, which takes little time.
+func parsingBound(contentType string, body []byte) int64 {
+	count := func(sign byte) int { return bytes.Count(body, []byte{sign}) }
+	elements := 1 + count('&') + count('[') + count('%')/2
+	if contentType != formType { // perhaps JSON
+		elements += count('{') + count(',')
 	}
 	return 3*int64(len(body)) + elementBytes*int64(min(elements, maxElements))
 }

@@ -12,9 +12,57 @@ type item struct {
 	d       *event.Delivery
 	values  context.Context //nolint:containedctx // the request's values travel with the delivery until its handler runs
 	arrived time.Time
-	units   int64 // places that it takes in the queue
-	tries   int   // attempts that were begun
-	next    *item // in its lane
+	units   int64     // places that it takes in the queue
+	tries   int       // attempts that were begun
+	begun   time.Time // when the last one was
+	next    *item     // in its lane
+
+	running              bool // in the list of running items
+	laterRun, earlierRun *item
+}
+
+// runningItems is a list of the items that are being handled, the latest first. The lock of the
+// queue guards it.
+type runningItems struct {
+	head *item
+	n    int
+}
+
+func (l *runningItems) add(it *item) {
+	it.running, it.laterRun, it.earlierRun = true, nil, l.head
+	if l.head != nil {
+		l.head.laterRun = it
+	}
+	l.head = it
+	l.n++
+}
+
+// remove reports whether the item was in the list.
+func (l *runningItems) remove(it *item) bool {
+	if !it.running {
+		return false
+	}
+	if it.laterRun == nil {
+		l.head = it.earlierRun
+	} else {
+		it.laterRun.earlierRun = it.earlierRun
+	}
+	if it.earlierRun != nil {
+		it.earlierRun.laterRun = it.laterRun
+	}
+	it.running, it.laterRun, it.earlierRun = false, nil, nil
+	l.n--
+	return true
+}
+
+// removeAll empties the list and returns what it held.
+func (l *runningItems) removeAll() []*item {
+	var all []*item
+	for l.head != nil {
+		all = append(all, l.head)
+		l.remove(l.head)
+	}
+	return all
 }
 
 // laneKey names a changed object. Deliveries that are about no object have a number of their own instead.

@@ -82,9 +82,8 @@ func memberText(d *event.Delivery) string {
 
 // rejected logs a refusal. Nothing of the delivery is verified here.
 func (j journal) rejected(r *http.Request, d *event.Delivery, reason Reason, err error) {
-	level, status := slog.LevelWarn, answerTo(reason).status
-	message := "webhook: delivery rejected"
-	if status == http.StatusServiceUnavailable {
+	level, message := slog.LevelWarn, "webhook: delivery rejected"
+	if losesEvent(reason) {
 		level, message = slog.LevelError, "webhook: event lost"
 	}
 	ctx := r.Context()
@@ -93,7 +92,7 @@ func (j journal) rejected(r *http.Request, d *event.Delivery, reason Reason, err
 	}
 	attrs := []slog.Attr{
 		slog.String(KeyReason, string(reason)),
-		slog.Int(KeyStatus, status),
+		slog.Int(KeyStatus, answerTo(reason).status),
 		slog.String(KeyEvent, knownName(d)),
 		slog.String(KeyRemoteAddr, redact.Clean(r.RemoteAddr, maxAddr)), // a middleware may have written it
 	}

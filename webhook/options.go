@@ -122,8 +122,9 @@ func WithMaxBodyBytes(n int64) Option {
 // One half is for bodies, the other for parsed deliveries. A quarter of each is for requests of up
 // to 64 KiB, so that large requests cannot keep small ones out. The first 4 KiB of a body are free
 // until the body is complete: a connection that sends nothing takes no room. Then a body is charged
-// by its declared length, or, without one, as it grows. A delivery is charged by what it holds once
-// it is parsed, which can be many times its body, until the response is sent.
+// by its declared length, or, without one, as it grows. While it is parsed, it is charged by the
+// most that this may take, and then by what the delivery holds until the response is sent: less than
+// twice its body plus 512 bytes.
 //
 // The limit must be at least 1 MiB, and at least that on one body.
 func WithMaxInFlightBytes(n int64) Option {
@@ -149,9 +150,8 @@ func WithVerifyTimeout(d time.Duration) Option {
 }
 
 // WithQueueSize limits the memory queue to n deliveries, those being handled included. A delivery
-// takes one place for each 8 KiB of memory that it holds, begun ones included: its body and its
-// parsed data. So n also bounds the memory: n × 8 KiB, 80 MB with the default of 10,000. Usual
-// events of 1 KiB take one place.
+// takes one place for each 8 KiB of memory that it holds, begun ones included. So n also bounds the
+// memory: n × 8 KiB, 80 MB with the default of 10,000. Usual events of 1 KiB take one place.
 func WithQueueSize(n int) Option {
 	return atLeastOne("queue size", "WithQueueSize", n, func(c *config) { c.queueSize = int64(n) })
 }

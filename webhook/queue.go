@@ -32,9 +32,9 @@ type queue struct {
 	lanes     map[laneKey]*lane // every lane
 	ready     line
 	lastAlone uint64
-	queued    int                // waiting, for a worker or for the next attempt
-	running   map[*item]struct{} // being handled
-	reporting int                // done, and on the way to the function of WithOnDropped
+	queued    int          // waiting, for a worker or for the next attempt
+	running   runningItems // being handled
+	reporting int          // done, and on the way to the function of WithOnDropped
 	workers   int
 	closing   bool // Shutdown was called
 	cut       bool // Shutdown gave up waiting
@@ -53,7 +53,6 @@ func newQueue(cfg config, h event.Handler, count *counters) *queue {
 		log:     journal{cfg.logger},
 		room:    semaphore.NewWeighted(cfg.queueSize),
 		lanes:   make(map[laneKey]*lane),
-		running: make(map[*item]struct{}),
 		idle:    make(chan struct{}),
 		cutDone: make(chan struct{}),
 	}
@@ -187,10 +186,11 @@ func (q *queue) take() (*lane, *item) {
 	it := l.pop()
 	l.state = laneRunning
 	it.tries++
+	it.begun = time.Now()
 	q.queued--
-	q.running[it] = struct{}{}
+	q.running.add(it)
 	if it.tries == 1 {
-		q.count.lag.record(time.Since(it.arrived))
+		q.count.lag.record(it.begun.Sub(it.arrived))
 	}
 	return l, it
 }
@@ -250,8 +250,8 @@ func (q *queue) enter(it *item) error {
 	if q.closing {
 		return ErrShutdown
 	}
-	it.tries = 1
-	q.running[it] = struct{}{}
+	it.tries, it.begun = 1, time.Now()
+	q.running.add(it)
 	return nil
 }
 
@@ -259,8 +259,7 @@ func (q *queue) enter(it *item) error {
 func (q *queue) leave(it *item) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	_, mine := q.running[it]
-	delete(q.running, it)
+	mine := q.running.remove(it)
 	q.settle()
 	return mine
 }
@@ -272,5 +271,5 @@ func (q *queue) closed() bool { return q.intake.Err() != nil }
 func (q *queue) depth() (queued, running int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return q.queued, len(q.running)
+	return q.queued, q.running.n
 }

@@ -19,30 +19,10 @@ const (
 	maxRetryAfter = time.Hour
 )
 
-// runContext has the values of the request, and ends when the Handler is made to stop, not when the request does.
-type runContext struct {
-	context.Context //nolint:containedctx // the queue's life; its values come first, so that the context package finds its own
-
-	values context.Context //nolint:containedctx // the request's
-}
-
-// Value looks in the queue's context first: it has nothing but what the context package keeps there to link children with parents.
-func (c runContext) Value(key any) any {
-	if v := c.Context.Value(key); v != nil {
-		return v
-	}
-	return c.values.Value(key)
-}
-
-// context returns the context that an item is handled with.
-func (q *queue) context(it *item, timeout time.Duration) (context.Context, context.CancelFunc) {
-	return context.WithTimeoutCause(runContext{q.life, it.values}, timeout, ErrTimeout)
-}
-
 // call runs the handler.
 func (q *queue) call(it *item) error {
-	ctx, cancel := q.context(it, q.cfg.handlerTimeout)
-	defer cancel()
+	ctx := q.context(it, q.cfg.handlerTimeout)
+	defer ctx.end()
 	return guard(func() error { return q.handler.HandleEvent(ctx, it.d) })
 }
 
@@ -105,12 +85,11 @@ func isUnhandled(err error) bool { return errtree.Every(err, errtree.Is(event.Er
 // finish takes an item off the running ones and does what the verdict asks for.
 func (q *queue) finish(l *lane, it *item, err error) {
 	q.mu.Lock()
-	if _, mine := q.running[it]; !mine { // Shutdown gave up on it, and reported it
+	if !q.running.remove(it) { // Shutdown gave up on it, and reported it
 		q.next(l)
 		q.mu.Unlock()
 		return
 	}
-	delete(q.running, it)
 	d, ctx, tries := it.d, it.values, it.tries
 	v, wait := q.judge(l, it, err)
 	switch v {

@@ -49,7 +49,7 @@ func (q *queue) shutdown(ctx context.Context) error {
 
 // settle announces the end of a drain. The caller holds the lock.
 func (q *queue) settle() {
-	if q.closing && !q.settled && q.queued+len(q.running)+q.reporting+q.workers == 0 {
+	if q.closing && !q.settled && q.queued+q.running.n+q.reporting+q.workers == 0 {
 		q.settled = true
 		close(q.idle)
 	}
@@ -84,11 +84,7 @@ func (q *queue) cutOff(cause error) {
 	case <-grace.C:
 	}
 	q.mu.Lock()
-	var stuck []*item
-	for it := range q.running {
-		stuck = append(stuck, it)
-	}
-	clear(q.running)
+	stuck := q.running.removeAll()
 	q.left += len(stuck)
 	q.mu.Unlock()
 	q.dropAll(stuck)

@@ -13,6 +13,7 @@ const (
 	ReasonContentType  Reason = "content_type"  // 415: neither a form nor JSON
 	ReasonTooLarge     Reason = "too_large"     // 413: too many bytes, too many keys or too deep
 	ReasonTimeout      Reason = "timeout"       // 408: the body did not arrive within the read timeout
+	ReasonAborted      Reason = "aborted"       // 400: the connection ended within the body
 	ReasonMalformed    Reason = "malformed"     // 400: not a well-formed body
 	ReasonNotEvent     Reason = "not_event"     // 400: well-formed, but an application page, an automation rule or something else
 	ReasonForbidden    Reason = "forbidden"     // 403: not authentic
@@ -26,7 +27,7 @@ const (
 // reasons lists every Reason.
 func reasons() []Reason {
 	return []Reason{
-		ReasonMethod, ReasonContentType, ReasonTooLarge, ReasonTimeout, ReasonMalformed, ReasonNotEvent,
+		ReasonMethod, ReasonContentType, ReasonTooLarge, ReasonTimeout, ReasonAborted, ReasonMalformed, ReasonNotEvent,
 		ReasonForbidden, ReasonUnavailable, ReasonBusy, ReasonQueueFull, ReasonShuttingDown,
 	}
 }
@@ -40,7 +41,8 @@ type Stats struct {
 	Processed uint64 `json:"processed"` // handler returned nil
 	Failed    uint64 `json:"failed"`    // given up: dropped by the handler, a payload of the wrong shape, a panic, or out of attempts
 	Retried   uint64 `json:"retried"`   // attempts that failed and are or were to be repeated
-	// Dropped counts events that were lost before they were processed: answered 503, whatever the reason, or cut off by Shutdown.
+	// Dropped counts events that were lost before they were processed: answered 503, whatever the
+	// reason, broken off by the sender, or cut off by Shutdown.
 	Dropped uint64 `json:"dropped"`
 	// Unhandled counts accepted deliveries that no handler takes: the handler returned
 	// event.ErrUnhandled, as an [event.Mux] does without a handler for the event. They are

@@ -1,0 +1,112 @@
+// Command peerbench compares the receiving side of b24events with its peers and prints one table.
+//
+//	go run . -rounds 6 -duration 2s -connections 64
+//
+// It measures two things, each with a deal update (588 bytes) and a bot message (10.6 KB):
+//
+//   - Parsing: event.Parse and the typed payload, beside url.ParseQuery and beside
+//     go-playground/form, which decodes the result of url.ParseQuery into a struct.
+//   - Serving: webhook.Handler beside a bare net/http server that reads the body with io.ReadAll
+//     and answers 200. The handler verifies each delivery among 10,000 stored portals, queues it,
+//     answers, and runs a handler that only counts. Server and clients share one process and its
+//     CPUs, over loopback.
+//
+// The peers take turns in each round, parsers many times, so that all of them see the same machine.
+// A figure is the median over the rounds, and a ratio is the median of the rounds' ratios. The CPU
+// time of a request is that of the whole process, the clients included. When other programs disturb
+// the rounds, its ratio is steadier than that of the rate.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime/pprof"
+	"time"
+)
+
+// settings are what the flags set.
+type settings struct {
+	rounds      int
+	duration    time.Duration // of each peer in each round
+	connections int
+	parse       bool
+	serve       bool
+}
+
+func main() {
+	var s settings
+	flag.IntVar(&s.rounds, "rounds", 6, "rounds, in each of which every peer has its turn")
+	flag.DurationVar(&s.duration, "duration", 2*time.Second, "how long a peer is measured in a round")
+	flag.IntVar(&s.connections, "connections", 64, "connections to a server")
+	parse := flag.Bool("parse", true, "measure parsing")
+	serve := flag.Bool("serve", true, "measure serving")
+	profile := flag.String("cpuprofile", "", "write a CPU profile to this file; the label peer tells the servers apart")
+	flag.Parse()
+	s.parse, s.serve = *parse, *serve
+	if err := profiled(*profile, func() error {
+		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+		defer stop()
+		return run(ctx, os.Stdout, s)
+	}); err != nil {
+		fmt.Fprintln(os.Stderr, "peerbench:", err)
+		os.Exit(1)
+	}
+}
+
+// profiled runs f, with a CPU profile when there is a path for one.
+func profiled(path string, f func() error) error {
+	if path == "" {
+		return f()
+	}
+	file, err := os.Create(path) //nolint:gosec // the path is the caller's
+	if err != nil {
+		return err
+	}
+	if err = pprof.StartCPUProfile(file); err != nil {
+		return errors.Join(err, file.Close())
+	}
+	err = f()
+	pprof.StopCPUProfile()
+	return errors.Join(err, file.Close())
+}
+
+// run measures and prints.
+func run(ctx context.Context, w io.Writer, s settings) error {
+	payloads, err := payloads()
+	if err != nil {
+		return err
+	}
+	if _, err = io.WriteString(w, machine(s)); err != nil {
+		return err
+	}
+	for _, p := range payloads {
+		if !s.parse {
+			continue
+		}
+		results, err := measureParsing(ctx, s, p)
+		if err == nil {
+			_, err = io.WriteString(w, parsingTable(p, results))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	for _, p := range payloads {
+		if !s.serve {
+			continue
+		}
+		results, err := measureServing(ctx, s, p)
+		if err == nil {
+			_, err = io.WriteString(w, servingTable(p, results))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,136 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"runtime"
+	"runtime/pprof"
+	"sync/atomic"
+	"time"
+
+	"github.com/b24events/b24events/event"
+	"github.com/b24events/b24events/oauth"
+	"github.com/b24events/b24events/webhook"
+)
+
+// storedPortals is how many portals have the application.
+const storedPortals = 10_000
+
+const clientID = "local.peerbench"
+
+// portal is what a delivery of a portal carries.
+type portal struct{ member, token string }
+
+func portals() []portal {
+	all := make([]portal, storedPortals)
+	for i := range all {
+		all[i] = portal{member: fmt.Sprintf("%032x", uint64(i+1)*0x9e3779b97f4a7c15), token: fmt.Sprintf("%032x", uint64(i+1)*0xc2b2ae3d27d4eb4f)}
+	}
+	return all
+}
+
+// verifier returns a verifier that knows all portals. The addresses that it stores are those that
+// the deliveries name, as is usual.
+func verifier(ctx context.Context, all []portal) (webhook.Verifier, error) {
+	store := oauth.NewMemoryStore()
+	for _, p := range all {
+		_, err := store.Swap(ctx, oauth.Key{ClientID: clientID, MemberID: p.member}, "", oauth.Installation{
+			MemberID: p.member, ClientEndpoint: clientEndpoint, ServerEndpoint: serverEndpoint,
+			AccessToken: event.Secret(p.token + "a"), RefreshToken: event.Secret(p.token + "r"), Expires: time.Now().Add(time.Hour),
+			UserID: 1, Scope: []string{"crm", "im", "imbot"}, Status: "P", ApplicationToken: event.Secret(p.token),
+			InstalledAt: time.Now(), UpdatedAt: time.Now(),
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return oauth.NewPortals(oauth.Config{ClientID: clientID, ClientSecret: "secret-of-peerbench"}, store)
+}
+
+// bare answers as fast as net/http can, once it has read the body.
+func bare(w http.ResponseWriter, r *http.Request) {
+	if _, err := io.ReadAll(r.Body); err != nil {
+		w.WriteHeader(http.StatusBadRequest)
+		return
+	}
+	w.WriteHeader(http.StatusOK)
+}
+
+// server is a server on loopback.
+type server struct {
+	http *http.Server
+	addr string
+}
+
+func listen(ctx context.Context, name string, h http.Handler) (*server, error) {
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	s := &server{http: &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second}, addr: l.Addr().String()}
+	go pprof.Do(ctx, pprof.Labels("peer", name), func(context.Context) {
+		_ = s.http.Serve(l) // it ends with an error when the server is closed
+	})
+	return s, nil
+}
+
+// serving is what was measured of one server, a value a round.
+type serving struct {
+	name  string
+	loads []load
+}
+
+// measureServing returns the results of the bare server and of the handler, in this order.
+func measureServing(ctx context.Context, s settings, p payload) (results []serving, err error) {
+	all := portals()
+	v, err := verifier(ctx, all)
+	if err != nil {
+		return nil, err
+	}
+	var handled atomic.Int64
+	count := event.HandlerFunc(func(context.Context, *event.Delivery) error {
+		handled.Add(1)
+		return nil
+	})
+	mux := event.NewMux()
+	mux.Handle(event.OnCrmDealUpdate.Name(), count)
+	mux.Handle(event.OnImBotMessageAdd.Name(), count)
+	h, err := webhook.NewHandler(v, mux)
+	if err != nil {
+		return nil, err
+	}
+	results = []serving{{name: "net/http and io.ReadAll"}, {name: "webhook.Handler"}}
+	g := newGenerator(p, all)
+	for i, handler := range []http.Handler{http.HandlerFunc(bare), h} {
+		srv, err := listen(ctx, results[i].name, handler)
+		if err != nil {
+			return nil, err
+		}
+		defer func() { _ = srv.http.Close() }()
+		results[i].loads = make([]load, 0, s.rounds)
+		g.addr[i] = srv.addr
+	}
+	for round := range s.rounds {
+		for turn := range results {
+			i := (round + turn) % len(results) // none is always the first
+			runtime.GC()
+			l, err := g.run(ctx, g.addr[i], s)
+			if err != nil {
+				return nil, fmt.Errorf("%s, %s: %w", results[i].name, p.title, err)
+			}
+			results[i].loads = append(results[i].loads, l)
+		}
+	}
+	if err := h.Shutdown(ctx); err != nil {
+		return nil, err
+	}
+	stats := h.Stats()
+	if stats.Processed != stats.Accepted || handled.Load() == 0 || stats.Unhandled > 0 || stats.Dropped > 0 {
+		return nil, errors.New("the handler lost deliveries")
+	}
+	return results, nil
+}
