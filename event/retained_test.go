@@ -17,7 +17,7 @@ import (
 //nolint:paralleltest // AllocsPerRun counts those of all goroutines
 func TestAllocations(t *testing.T) {
 	bodies := benchBodies()
-	for name, most := range map[string]struct{ parse, typed float64 }{"deal": {2, 6}, "bot": {2, 100}} {
+	for name, most := range map[string]struct{ parse, typed float64 }{"deal": {2, 6}, "bot": {2, 20}} {
 		body := bodies[name]
 		require.LessOrEqual(t, testing.AllocsPerRun(100, func() {
 			if _, err := event.Parse(formType, body); err != nil {

@@ -103,7 +103,16 @@ func (e *engine) handle(ctx context.Context, d *event.Delivery) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, e.cfg.handlerTimeout)
 	defer cancel()
 	defer recovered(&err)
-	return e.cfg.handle(ctx, d)
+	return e.cfg.handle(event.WithMisfitReporter(ctx, e.misfits), d)
+}
+
+// misfits reports the values of a payload that do not fit.
+func (e *engine) misfits(ctx context.Context, d *event.Delivery) {
+	list := d.Misfits()
+	e.meter.count(func(s *Stats) { s.Misfits += int64(len(list)) })
+	for _, m := range list {
+		e.cfg.misfits.Report(ctx, d.Name, m.Path, m.Want)
+	}
 }
 
 // recovered turns a panic into an error of the function that defers it.

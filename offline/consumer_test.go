@@ -540,3 +540,32 @@ func TestOptionsThatMakeNoSense(t *testing.T) {
 	_, err = offline.NewConsumer(none, (*event.Mux)(nil))
 	require.Error(t, err)
 }
+
+// TestMisfits: one odd field costs nobody the record.
+func TestMisfits(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	for id := range 2 {
+		fields := map[string]any{"FIELDS": map[string]any{"ID": id + 1, "COST": "planted 1,25"}}
+		require.NoError(t, f.Raise("ONCRMDEALUPDATE", fields, 0))
+	}
+	type deal struct {
+		ID   int64   `b24:"FIELDS.ID"`
+		Cost float64 `b24:"FIELDS.COST"`
+	}
+	var log bytes.Buffer
+	var misfits []event.Misfit
+	mux := event.NewMux()
+	event.On(mux, event.Define[deal]("ONCRMDEALUPDATE"), func(_ context.Context, d *event.Delivery, e deal) error {
+		require.NotZero(t, e.ID)
+		misfits = append(misfits, d.Misfits()...)
+		return nil
+	})
+	s := f.drain(mux.HandleEvent, offline.WithWorkers(1), offline.WithLogger(slog.New(slog.NewTextHandler(&log, nil)))).Stats()
+	require.EqualValues(t, 2, s.Handled)
+	require.EqualValues(t, 2, s.Misfits)
+	require.Len(t, misfits, 2)
+	require.Equal(t, 1, strings.Count(log.String(), "does not fit its field"), log.String())
+	require.NotContains(t, log.String(), "planted")
+	require.Empty(t, f.OfflineRows())
+}

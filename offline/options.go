@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/b24events/b24events/event"
+	"github.com/b24events/b24events/internal/misfits"
 )
 
 // The defaults of a [Consumer].
@@ -52,6 +53,7 @@ type config struct {
 	ignored        map[int64]bool // users
 	hooks          Hooks
 	unhandled      *names // events that no handler took, and that the log named
+	misfits        *misfits.Log
 	noAnswer       time.Duration
 	noRecord       time.Duration
 	logger         *slog.Logger
@@ -86,6 +88,7 @@ func collect(cfg config, opts []Option) (config, error) {
 			return config{}, err
 		}
 	}
+	cfg.misfits = misfits.New(cfg.logger)
 	return cfg, nil
 }
 

@@ -13,6 +13,7 @@ type Stats struct {
 	Recovered int64 // records read from reservations that an earlier run left
 	Handled   int64 // records that a handler finished
 	Unhandled int64 // records that no handler takes: each is parked, and counted once
+	Misfits   int64 // values of payloads that did not fit their fields, once for each attempt; see event.Delivery.Misfits
 	Ignored   int64 // records that were cleared unhandled, see WithIgnoredUsers
 	Retries   int64 // attempts after the first
 	Cleared   int64 // records removed from the queue

@@ -1,9 +1,11 @@
 package webhook_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -356,3 +358,29 @@ func TestQueueOption(t *testing.T) {
 }
 
 const errPanic webhook.Error = "panic instead"
+
+// TestMisfits: one odd field costs nobody the event.
+func TestMisfits(t *testing.T) {
+	t.Parallel()
+	var log bytes.Buffer
+	mux := event.NewMux()
+	var calls []string
+	event.On(mux, event.OnVoximplantCallEnd, func(_ context.Context, d *event.Delivery, e event.CallEnd) error {
+		for _, m := range d.Misfits() {
+			calls = append(calls, e.CallID+" "+m.Path)
+		}
+		return nil
+	})
+	h := newHandler(t, mux, webhook.WithWorkers(1), webhook.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
+	for _, id := range []string{"a", "b"} {
+		require.Equal(t, http.StatusOK, post(h, body("ONVOXIMPLANTCALLEND", fields{"data[CALL_ID]": id, "data[COST]": "planted 1,25"})))
+	}
+	shutdown(t, h)
+	require.ElementsMatch(t, []string{"a data.COST", "b data.COST"}, calls)
+	s := h.Stats()
+	require.EqualValues(t, 2, s.Processed)
+	require.EqualValues(t, 2, s.Misfits)
+	require.Equal(t, 1, strings.Count(log.String(), "does not fit its field"), log.String())
+	require.Contains(t, log.String(), "path=data.COST")
+	require.NotContains(t, log.String(), "planted")
+}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"github.com/b24events/b24events/event"
 )
 
 // callContext is the context of one call of a handler, a verifier or a queue. It has the values of
@@ -11,9 +13,10 @@ import (
 // request. Most calls never wait for their context, so the timer and the links of the context
 // package are made when somebody first asks for Done or for a child. It is safe for concurrent use.
 type callContext struct {
-	parent   context.Context //nolint:containedctx // it is one itself
-	values   context.Context //nolint:containedctx // the request's
-	marker   context.Context //nolint:containedctx // see Value
+	parent   context.Context      //nolint:containedctx // it is one itself
+	values   context.Context      //nolint:containedctx // the request's
+	marker   context.Context      //nolint:containedctx // see Value
+	report   event.MisfitReporter // nil in calls of verifiers and queues
 	deadline time.Time
 	cause    error // of an end at the deadline
 
@@ -71,6 +74,9 @@ func (c *callContext) Err() error {
 // children with parents and to find causes, comes from c instead. Its key is not exported, but the
 // marker knows it: a context that can be cancelled and has no other values.
 func (c *callContext) Value(key any) any {
+	if _, ok := key.(event.MisfitReporterKey); ok && c.report != nil {
+		return c.report
+	}
 	if c.marker.Value(key) != nil {
 		return c.standard().Value(key)
 	}
@@ -80,7 +86,7 @@ func (c *callContext) Value(key any) any {
 // context returns the context that an item is handled with. The caller ends it.
 func (q *queue) context(it *item, timeout time.Duration) *callContext {
 	return &callContext{
-		parent: q.life, values: it.values, marker: q.life,
+		parent: q.life, values: it.values, marker: q.life, report: q.misfits,
 		deadline: it.begun.Add(timeout), cause: ErrTimeout,
 	}
 }

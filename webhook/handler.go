@@ -39,7 +39,7 @@ func NewHandler(v Verifier, h event.Handler, opts ...Option) (*Handler, error) {
 	handler := &Handler{
 		cfg:      cfg,
 		verifier: v,
-		count:    newCounters(),
+		count:    newCounters(cfg.logger),
 		log:      journal{cfg.logger},
 	}
 	handler.queue = newQueue(cfg, h, handler.count)

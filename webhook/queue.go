@@ -22,6 +22,7 @@ type queue struct {
 	count   *counters
 	log     journal
 	room    *semaphore.Weighted
+	misfits event.MisfitReporter
 
 	intake      context.Context //nolint:containedctx // ends when Shutdown is called; the parent of waiting for room
 	closeIntake context.CancelCauseFunc
@@ -55,6 +56,11 @@ func newQueue(cfg config, h event.Handler, count *counters) *queue {
 		lanes:   make(map[laneKey]*lane),
 		idle:    make(chan struct{}),
 		cutDone: make(chan struct{}),
+	}
+	q.misfits = func(ctx context.Context, d *event.Delivery) {
+		for _, m := range d.Misfits() {
+			count.misfits.Report(ctx, verifiedName(d), m.Path, m.Want)
+		}
 	}
 	q.intake, q.closeIntake = context.WithCancelCause(context.Background())
 	q.life, q.endLife = context.WithCancelCause(context.Background())

@@ -1,7 +1,10 @@
 package webhook
 
 import (
+	"log/slog"
 	"sync/atomic"
+
+	"github.com/b24events/b24events/internal/misfits"
 )
 
 // Reason tells why a request was not accepted.
@@ -47,25 +50,29 @@ type Stats struct {
 	// Unhandled counts accepted deliveries that no handler takes: the handler returned
 	// event.ErrUnhandled, as an [event.Mux] does without a handler for the event. They are
 	// acknowledged and neither retried nor Failed. A program with [WithQueue] counts its own.
-	Unhandled uint64            `json:"unhandled"`
-	Rejected  map[Reason]uint64 `json:"rejected"`  // every Reason is present
-	Queued    int               `json:"queued"`    // waiting now, for a worker or for the next attempt
-	Running   int               `json:"running"`   // being handled now
-	InFlight  int64             `json:"in_flight"` // bytes of memory charged now for requests being read and verified
-	Ack       Latency           `json:"ack"`       // from the arrival of the request to its 200
-	Lag       Latency           `json:"lag"`       // from the arrival of the request to the start of its handler
+	Unhandled uint64 `json:"unhandled"`
+	// Misfits counts values of payloads that did not fit their fields and were left zero, once for
+	// each attempt; see [event.Delivery.Misfits]. The log names each place once.
+	Misfits  uint64            `json:"misfits"`
+	Rejected map[Reason]uint64 `json:"rejected"`  // every Reason is present
+	Queued   int               `json:"queued"`    // waiting now, for a worker or for the next attempt
+	Running  int               `json:"running"`   // being handled now
+	InFlight int64             `json:"in_flight"` // bytes of memory charged now for requests being read and verified
+	Ack      Latency           `json:"ack"`       // from the arrival of the request to its 200
+	Lag      Latency           `json:"lag"`       // from the arrival of the request to the start of its handler
 }
 
 // counters are the live numbers behind [Stats].
 type counters struct {
 	accepted, coalesced, processed, failed, retried, dropped, unhandled atomic.Uint64
 
+	misfits  *misfits.Log
 	rejected map[Reason]*atomic.Uint64 // fixed once made
 	ack, lag histogram
 }
 
-func newCounters() *counters {
-	c := &counters{rejected: make(map[Reason]*atomic.Uint64)}
+func newCounters(logger *slog.Logger) *counters {
+	c := &counters{misfits: misfits.New(logger), rejected: make(map[Reason]*atomic.Uint64)}
 	for _, r := range reasons() {
 		c.rejected[r] = new(atomic.Uint64)
 	}
@@ -81,6 +88,7 @@ func (c *counters) snapshot() Stats {
 		Retried:   c.retried.Load(),
 		Dropped:   c.dropped.Load(),
 		Unhandled: c.unhandled.Load(),
+		Misfits:   c.misfits.Count(),
 		Rejected:  make(map[Reason]uint64, len(c.rejected)),
 		Ack:       c.ack.snapshot(),
 		Lag:       c.lag.snapshot(),
