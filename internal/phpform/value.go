@@ -183,22 +183,46 @@ func (v Value) search(key string, fold bool) (found Value, folded, exact bool) {
 	if i, ok := listIndex(key, len(rest)); ok {
 		place = i
 	}
+	first := "" // the first element whose key differs only in case, and what follows it
 	for i := 0; rest != ""; i++ {
-		var e element
-		e, rest = cut(rest)
-		switch {
-		case e.placed:
-			if i == place {
-				return e.value, false, true
+		// This is cut, which is too slow for a search among many.
+		from, at := rest, 1
+		if rest[0]&placedBit == 0 {
+			n := int(rest[1])
+			if at = 2; n >= 0x80 {
+				n, at = length(rest, 1)
 			}
-		case len(e.key) != len(key):
-		case e.key == key:
-			return e.value, false, true
-		case fold && !folded && EqualFold(e.key, key):
-			found, folded = e.value, true
+			if n == len(key) {
+				if e := rest[at : at+n]; e == key {
+					return valueOf(from), false, true
+				} else if fold && first == "" && EqualFold(e, key) {
+					first = from
+				}
+			}
+			at += n
+		} else if i == place {
+			return valueOf(from), false, true
 		}
+		n := int(rest[0] >> sizeShift)
+		if n == longSize {
+			if n = int(rest[at]); n < 0x80 {
+				at++
+			} else {
+				n, at = length(rest, at)
+			}
+		}
+		rest = rest[at+n:]
 	}
-	return found, folded, false
+	if first == "" {
+		return Value{}, false, false
+	}
+	return valueOf(first), true, false
+}
+
+// valueOf returns the value of the first element of s.
+func valueOf(s string) Value {
+	e, _ := cut(s)
+	return e.value
 }
 
 // EqualFold reports whether two keys are as long in bytes and differ at most in case. Keys that are
