@@ -14,8 +14,9 @@
 //	}
 //	http.Handle("/bitrix24", h)
 //
-// An event that the catalogue lacks is one line away: event.Define[MyPayload]("ONMYEVENT"). Events that nobody handles go to
-// [Mux.Unhandled], with everything that arrived in [Delivery.Data].
+// An event that the catalogue lacks is one line away: event.Define[MyPayload]("ONMYEVENT"). An event
+// that no handler takes goes to [Mux.Unhandled]; without that it ends with [ErrUnhandled], which is
+// no success: package webhook acknowledges and counts it, and package offline parks its record.
 //
 // # Payload types
 //
@@ -37,8 +38,9 @@
 //
 // A value that does not fit its field leaves it zero. The rest is decoded and the handler runs:
 // [Delivery.Misfits] lists what did not fit, and package webhook and package offline log it once for
-// each event and path. Only the ID of the object that a documented event is about must be there and
-// fit. [Descriptor.Decode] and [Data.Decode] are strict: what did not fit is their error.
+// each event and path. Only if a documented event is about the state of an object or about its
+// deletion, the ID of the object must be there and fit. [Descriptor.Decode] and [Data.Decode] are
+// strict: what did not fit is their error.
 //
 // What fits:
 //
@@ -66,8 +68,13 @@
 //
 // # Guarantees
 //
-// No input makes this package panic or lose a field: what a payload type does not read, or what does not fit, stays in [Delivery.Data]. Nothing in it does
-// I/O, except through a [Caller] or the request it is given. Printing, logging or encoding any of its types shows no token.
+// No input makes this package panic or lose a field: what a payload type does not read, or what does
+// not fit, stays in [Delivery.Data], and what the envelope has no field for in [Delivery.Extra]. A
+// delivery holds less than twice the memory of its body and half a kilobyte, whatever the body is.
+// [Delivery.AppendStored] and [ParseStored] keep a delivery whole in a queue or a journal.
+//
+// Nothing in the package does I/O, except through a [Caller] or the request it is given. Printing,
+// logging or encoding any of its types as JSON shows no token.
 // A delivery proves nothing about its sender until a verifier (package webhook) accepted it.
 // Types are safe for concurrent use once built; a [Mux] is built when it gets its first delivery.
 //
@@ -77,6 +84,8 @@
 //	ErrTooLarge     the body passes a limit
 //	ErrContentType  neither a form nor JSON
 //	ErrForbidden    a verifier's answer: not authentic
+//	ErrUnhandled    no handler takes the event
+//	ErrStored       a document is no stored delivery, or is damaged
 //	ErrUnknown      the catalogue has no such event, or no method to fetch its object
 //	ErrGone         the object to fetch was deleted
 //	ErrNotVisible   the object to fetch was deleted, or the token may not see it
