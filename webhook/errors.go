@@ -44,7 +44,7 @@ const (
 	errNoProof Error = "webhook: the verifier returned no proof and no error"
 	// errPage and errBodyTaken tell the operator what is wrong with the program's routes.
 	errPage      Error = "webhook: this is the opening of an application page; serve pages with oauth.PageHandler at an address of their own"
-	errBodyTaken Error = "webhook: the body was read before, perhaps by a middleware that calls ParseForm"
+	errBodyTaken Error = "webhook: the body was read before, perhaps by a middleware, and is no form that ParseForm has kept"
 	// errNoVerifier is what the zero verifiers answer.
 	errNoVerifier Error = "webhook: verifier without tokens or lookup"
 )

@@ -2,6 +2,7 @@ package webhook_test
 
 import (
 	"context"
+	"io"
 	"log/slog"
 	"maps"
 	"net/http"
@@ -151,18 +152,45 @@ func TestRefusalsSayWhy(t *testing.T) {
 	}
 }
 
-// TestBodyTakenByAMiddleware: a middleware that calls ParseForm takes every event, and the log says
-// so.
+// TestBodyTakenByAMiddleware: one that calls ParseForm keeps the form, and any other is named in the
+// log.
 func TestBodyTakenByAMiddleware(t *testing.T) {
 	t.Parallel()
-	var log lines
-	h := newHandler(t, nothing(), webhook.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
-	r := request(dealUpdate(1))
-	require.NoError(t, r.ParseForm())
-	w := &sink{header: make(http.Header)}
-	h.ServeHTTP(w, r)
-	require.Equal(t, http.StatusBadRequest, w.status)
-	require.Contains(t, log.String(), "the body was read before")
+	t.Run("by ParseForm", func(t *testing.T) {
+		t.Parallel()
+		var rec recorder
+		h := newHandler(t, &rec)
+		r := request(dealUpdate(7))
+		require.Equal(t, "", r.FormValue("_method"))
+		w := &sink{header: make(http.Header)}
+		h.ServeHTTP(w, r)
+		require.Equal(t, http.StatusOK, w.status)
+		shutdown(t, h)
+		require.Len(t, rec.deliveries(), 1)
+		require.Equal(t, "7", rec.deliveries()[0].Data.Get("FIELDS", "ID").Text())
+	})
+	t.Run("more than the limit", func(t *testing.T) {
+		t.Parallel()
+		h := newHandler(t, nothing(), webhook.WithMaxBodyBytes(2048))
+		r := request(dealUpdate(7))
+		require.NoError(t, r.ParseForm())
+		r.PostForm.Set("data[x]", strings.Repeat("x", 4096))
+		w := &sink{header: make(http.Header)}
+		h.ServeHTTP(w, r)
+		require.Equal(t, http.StatusRequestEntityTooLarge, w.status)
+	})
+	t.Run("by reading", func(t *testing.T) {
+		t.Parallel()
+		var log lines
+		h := newHandler(t, nothing(), webhook.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
+		r := request(dealUpdate(1))
+		_, err := io.Copy(io.Discard, r.Body)
+		require.NoError(t, err)
+		w := &sink{header: make(http.Header)}
+		h.ServeHTTP(w, r)
+		require.Equal(t, http.StatusBadRequest, w.status)
+		require.Contains(t, log.String(), "the body was read before")
+	})
 }
 
 // TestQueryIsNoEvent: tokens in an address end in access logs, so an event comes in the body only.

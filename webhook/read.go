@@ -32,13 +32,14 @@ func (h *Handler) read(w http.ResponseWriter, r *http.Request, b *body) (d *even
 		if limited != nil {
 			_ = limited.SetReadDeadline(time.Time{}) // it could be set before
 		}
-		if len(b.bytes) == 0 && r.PostForm != nil {
-			return errBodyTaken
-		}
-		if err = b.ticket.parsing(contentType, b.bytes); err != nil {
+		contentType, text, err := h.content(r, contentType, b.bytes)
+		if err != nil {
 			return err
 		}
-		if d, err = event.Parse(contentType, b.bytes); err != nil {
+		if err = b.ticket.parsing(contentType, text); err != nil {
+			return err
+		}
+		if d, err = event.Parse(contentType, text); err != nil {
 			return err
 		}
 		b.recycle() // it is charged no longer
@@ -48,6 +49,24 @@ func (h *Handler) read(w http.ResponseWriter, r *http.Request, b *body) (d *even
 		return nil, unreadable(err), err
 	}
 	return d, "", nil
+}
+
+// content returns what is to be parsed: the body, or the form that a middleware has read from it.
+func (h *Handler) content(r *http.Request, contentType string, body []byte) (string, []byte, error) {
+	switch {
+	case len(body) > 0:
+		return contentType, body, nil
+	case len(r.PostForm) > 0:
+		form := []byte(r.PostForm.Encode())
+		if int64(len(form)) > h.cfg.maxBodyBytes {
+			return "", nil, event.ErrTooLarge
+		}
+		return formType, form, nil
+	case r.ContentLength > 0:
+		return "", nil, errBodyTaken
+	default:
+		return contentType, body, nil
+	}
 }
 
 // formType is the content type that Bitrix24 sends.
