@@ -76,7 +76,7 @@
 // Nothing in the package does I/O, except through a [Caller] or the request it is given. Printing,
 // logging or encoding any of its types as JSON shows no token.
 // A delivery proves nothing about its sender until a verifier (package webhook) accepted it.
-// Types are safe for concurrent use once built; a [Mux] is built when it gets its first delivery.
+// Types are safe for concurrent use once built; a [Mux] takes no handlers after its first delivery.
 //
 // # Errors
 //
