@@ -52,6 +52,8 @@ func (b Binding) Validate() error {
 		return errors.New("event: binding without an event name")
 	case strings.ContainsFunc(name, func(r rune) bool { return r == ' ' || !unicode.IsPrint(r) }):
 		return fmt.Errorf("event: %s is no name of an event: it holds a space or a character that does not print", redact.Clean(name, maxBindingText))
+	case strings.HasSuffix(name, typeID):
+		return fmt.Errorf("event: binding of %s: write the number of a smart process in place of the braces", name)
 	case b.Offline && b.Handler != "":
 		return fmt.Errorf("event: offline binding of %s has a handler URL; leave it empty", name)
 	case b.Offline && !bindable(name, true):

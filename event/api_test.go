@@ -123,6 +123,8 @@ func TestBindingMistakesNeedNoRequest(t *testing.T) {
 	for name, b := range map[string]event.Binding{
 		"no event":             {Handler: handlerURL},
 		"no handler":           {Event: "ONCRMDEALADD"},
+		"template":             {Event: "onCrmDynamicItemAdd_{typeId}", Handler: handlerURL},
+		"template, offline":    {Event: "ONCRMDYNAMICITEMADD_{TYPEID}", Offline: true},
 		"relative handler":     {Event: "ONCRMDEALADD", Handler: "/bitrix24"},
 		"no dot":               {Event: "ONCRMDEALADD", Handler: "https://localhost/x"},
 		"leading dot":          {Event: "ONCRMDEALADD", Handler: "https://.com/x"},

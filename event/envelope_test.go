@@ -200,6 +200,38 @@ func TestExtraIsRedacted(t *testing.T) {
 	require.Contains(t, text, "note")
 }
 
+// TestUnknownKeysOfAuthAreRedacted: nobody knows what a key opens that the documentation does not
+// have. Who reads Extra by hand gets it as it arrived.
+func TestUnknownKeysOfAuthAreRedacted(t *testing.T) {
+	t.Parallel()
+	const planted = "planted-0123456789"
+	for name, body := range map[string]string{
+		"form":              "event=ONX&auth[grant]=" + planted,
+		"second block":      "event=ONX&auth[member_id]=m&AUTH[grant]=" + planted,
+		"nested":            "event=ONX&auth[grant][a][]=" + planted,
+		"look-alike letter": "event=ONX&auth[access_to%E2%84%AAen]=" + planted,
+		"JSON":              `{"event":"ONX","auth":{"grant":"` + planted + `"}}`,
+		"offline record":    `{"EVENT_NAME":"ONX","auth":{"grant":"` + planted + `"}}`,
+		"no event":          "workflow_id=1&auth[grant]=" + planted,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			d, err := event.Parse("", []byte(body))
+			require.NoError(t, err)
+			require.Contains(t, string(d.Extra().JSON())+string(d.Data.JSON()), planted)
+			stored, err := event.ParseStored(d.AppendStored(nil))
+			require.NoError(t, err)
+			for _, d := range []*event.Delivery{d, stored} {
+				doc, err := json.Marshal(d)
+				require.NoError(t, err)
+				require.NotContains(t, string(doc), planted)
+				require.NotContains(t, fmt.Sprintf("%v %+v %#v %v", d, *d, d.Extra(), d.Data), planted)
+				require.NotContains(t, d.Redact("failed for "+planted), planted)
+			}
+		})
+	}
+}
+
 func TestExtraOfOtherKinds(t *testing.T) {
 	t.Parallel()
 	for _, body := range []string{"hello=world", "AUTH_ID=1&x=y", "workflow_id=1&auth=2"} {

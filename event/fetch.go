@@ -68,6 +68,7 @@ type fetchConfig struct{ method string }
 
 // WithMethod chooses another method of [Info.Fetch] than the first. The same object can have other field names there:
 // crm.item.get returns stageId, crm.deal.get STAGE_ID. The method is called whatever the scope of the delivery is.
+// A method that is not in the list is a mistake of the program: the error is that of [Drop].
 func WithMethod(name string) FetchOption {
 	return func(c *fetchConfig) error {
 		if name == "" {
@@ -199,7 +200,7 @@ func newCall(info *Info, event, method string) (fetchCall, error) {
 		at = slices.IndexFunc(info.Fetch, func(m FetchMethod) bool { return m.Name == method })
 	}
 	if at < 0 {
-		return fetchCall{}, fmt.Errorf("%w: %s is no fetch method for %s", ErrUnknown, method, event)
+		return fetchCall{}, Drop(fmt.Errorf("event: %s is no fetch method for %s", method, event))
 	}
 	return fetchCall{event: event, method: &info.Fetch[at]}, nil
 }
@@ -315,7 +316,7 @@ func callByID(name, method, id string) (fetchCall, error) {
 	if len(wanted) > 1 {
 		ids = strings.Split(id, ":")
 	}
-	if len(ids) != len(wanted) || slices.Contains(ids, "") || ids[len(ids)-1] == "0" {
+	if len(ids) != len(wanted) || slices.ContainsFunc(ids, notID) || ids[len(ids)-1] == "0" {
 		return fetchCall{}, &DecodeError{Event: name, Path: "id", Want: strings.Join(wanted, ":") + " of an object"}
 	}
 	for _, p := range call.method.Params {
@@ -331,6 +332,10 @@ func callByID(name, method, id string) (fetchCall, error) {
 	}
 	return call, nil
 }
+
+// notID reports whether a text cannot be an ID. PHP would read "147:42" as the number 147, so the
+// wrong object would come back.
+func notID(text string) bool { return text == "" || strings.ContainsAny(text, ": \t\r\n") }
 
 // checkScope returns a [ScopeError] if a delivery says which scopes the application has, and the method needs another. A list
 // without the scope that the event itself needs is no such list.

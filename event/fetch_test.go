@@ -203,7 +203,10 @@ func TestFetchMethodIsFixed(t *testing.T) {
 	require.Equal(t, 1, c.calls)
 
 	_, err = fetch(nil, product, event.WithMethod("crm.deal.get"))
-	require.ErrorIs(t, err, event.ErrUnknown)
+	require.Error(t, err)
+	require.NotErrorIs(t, err, event.ErrUnknown, "the offline queue would take a mistake of the program for an object that nobody can read")
+	outcome, _ = event.OutcomeOf(err)
+	require.Equal(t, event.Dropped, outcome)
 	_, err = fetch(nil, product, event.WithMethod(""))
 	require.Error(t, err)
 }
@@ -339,6 +342,13 @@ func TestFetchByID(t *testing.T) {
 	before := c.calls
 	for _, id := range []string{"", "0", "147", "147:", "147:0", ":42", "1:2:3"} {
 		_, err := event.FetchByID[fetchedDeal](t.Context(), c, event.OnCrmDynamicItemUpdate, id)
+		require.ErrorIs(t, err, event.ErrMalformed, id)
+	}
+	// PHP would read "147:42" as 147, and return another object.
+	for _, id := range []string{"", "0", "147:42", ":", " 42", "42\n"} {
+		_, err := event.FetchByID[fetchedDeal](t.Context(), c, event.OnCrmDealUpdate, id)
+		require.ErrorIs(t, err, event.ErrMalformed, id)
+		_, err = event.FetchByID[fetchedDeal](t.Context(), c, event.OnCrmDynamicItemUpdateOf(147), id)
 		require.ErrorIs(t, err, event.ErrMalformed, id)
 	}
 	_, err = event.FetchByID[fetchedDeal](t.Context(), c, event.OnCrmDealDelete, 42)

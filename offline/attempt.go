@@ -40,7 +40,7 @@ func (e *engine) attempt(ctx context.Context, t *task) (verdict, time.Time) {
 		e.handled(ctx, t.Delivery)
 		return done, time.Time{}
 	}
-	if errtree.Every(err, errtree.Is(event.ErrUnhandled)) {
+	if isUnhandled(err) {
 		e.unhandled(ctx, t.Record, err)
 		return lost, time.Time{}
 	}
@@ -74,6 +74,9 @@ func isUnknown(err error) bool {
 	return outcome == event.Dropped && errtree.Every(err, errtree.Is(event.ErrUnknown))
 }
 
+// isUnhandled reports whether a handler's error says that none took the event.
+func isUnhandled(err error) bool { return errtree.Every(err, errtree.Is(event.ErrUnhandled)) }
+
 func (e *engine) handled(ctx context.Context, d *event.Delivery) {
 	var lag time.Duration
 	if !d.Time.IsZero() {
@@ -98,12 +101,19 @@ func retryWait(attempts int) time.Duration {
 	return wait
 }
 
-// handle calls the handler once.
+// handle calls the handler once. It also calls the methods of the error that the verdict and the log
+// depend on: some panic, such as those of a nil *url.Error, and that must happen where panics are
+// caught.
 func (e *engine) handle(ctx context.Context, d *event.Delivery) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, e.cfg.handlerTimeout)
 	defer cancel()
 	defer recovered(&err)
-	return e.cfg.handle(event.WithMisfitReporter(ctx, e.misfits), d)
+	if err = e.cfg.handle(event.WithMisfitReporter(ctx, e.misfits), d); err != nil {
+		_, _ = event.OutcomeOf(err)
+		_ = isUnhandled(err)
+		_ = err.Error()
+	}
+	return err
 }
 
 // misfits reports the values of a payload that do not fit.

@@ -200,6 +200,9 @@ func WithCoalescing(names ...string) Option {
 			if !ok {
 				return misconfigured("an event for coalescing that the catalogue does not know")
 			}
+			if strings.HasSuffix(name, "}") {
+				return misconfigured("%s for coalescing: deliveries have a number in place of the braces", info.Name)
+			}
 			if !info.Coalescable {
 				return misconfigured("%s for coalescing: each of its deliveries is a fact of its own", info.Name)
 			}

@@ -46,6 +46,7 @@ func TestOptionsThatMakeNoSense(t *testing.T) {
 		"coalescing of lifecycle":   {webhook.WithCoalescing("ONAPPINSTALL")},
 		"coalescing without object": {webhook.WithCoalescing("ONEXTERNALCALLBACKSTART")},
 		"coalescing of the unknown": {webhook.WithCoalescing("ONCRMDEALUPDAET")},
+		"coalescing of a template":  {webhook.WithCoalescing("ONCRMDYNAMICITEMUPDATE_{TYPEID}")},
 		"coalescing and sync":       {webhook.WithCoalescing("ONCRMDEALUPDATE"), webhook.WithSync()},
 		"queue and size":            {stored, webhook.WithQueueSize(5)},
 		"queue and attempts":        {stored, webhook.WithMaxAttempts(5)},

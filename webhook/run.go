@@ -23,7 +23,19 @@ const (
 func (q *queue) call(it *item) error {
 	ctx := q.context(it, q.cfg.handlerTimeout)
 	defer ctx.end()
-	return guard(func() error { return q.handler.HandleEvent(ctx, it.d) })
+	return guard(func() error { return judged(q.handler.HandleEvent(ctx, it.d)) })
+}
+
+// judged returns the error of a handler, after it called the methods of the error that the verdict
+// and the log depend on. Some panic, such as those of a nil *url.Error, and that must happen where
+// panics are caught.
+func judged(err error) error {
+	if err != nil {
+		_, _ = event.OutcomeOf(err)
+		_ = isUnhandled(err)
+		_ = err.Error()
+	}
+	return err
 }
 
 // serve runs the handler for an item and settles what comes of it. l is nil where there is no queue.

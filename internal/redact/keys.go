@@ -35,6 +35,20 @@ func isSecretField(key string, v phpform.Value) bool {
 	return IsSecretKey(key)
 }
 
+// isAuthSecret reports whether the value under a key of a section auth is a secret. The sections that
+// are documented have these members beside their tokens. Of any other nobody knows what it opens.
+func isAuthSecret(section, key string) bool {
+	if !strings.EqualFold(section, "auth") {
+		return false
+	}
+	switch strings.ToLower(key) {
+	case "expires", "expires_in", "scope", "domain", "member_id", "server_endpoint", "client_endpoint", "status", "user_id", "client_id":
+		return false
+	default:
+		return true
+	}
+}
+
 func isSecretWord(word string) bool {
 	switch word {
 	case "sessid", "phpsessid", "checkword", "authorization", "cookie", "cookies", "credential", "credentials", "passwd", "pwd", "passphrase",

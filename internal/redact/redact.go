@@ -77,7 +77,7 @@ func (s *Set) collect(v phpform.Value, key string, secret bool, nested int) {
 	secret = secret || isSecretField(key, v)
 	if v.Kind() == phpform.Array {
 		for _, e := range v.Entries() {
-			s.collect(e.Value, e.Key, secret, nested)
+			s.collect(e.Value, e.Key, secret || isAuthSecret(key, e.Key), nested)
 		}
 		return
 	}
@@ -141,7 +141,7 @@ func (s *Set) replace(v phpform.Value, key string, secret bool, nested int) (php
 	entries := make([]phpform.Entry, v.Len())
 	changed := false
 	for i, e := range v.Entries() {
-		value, other := s.replace(e.Value, e.Key, secret, nested)
+		value, other := s.replace(e.Value, e.Key, secret || isAuthSecret(key, e.Key), nested)
 		name := s.Redact(e.Key)
 		changed = changed || other || name != e.Key
 		entries[i] = phpform.Entry{Key: name, Value: value}

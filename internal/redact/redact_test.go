@@ -112,7 +112,11 @@ func TestTree(t *testing.T) {
 		"nothing":     {`{"a":["b",1,true,null]}`, `{"a":["b",1,true,null]}`},
 		"key":         {`{"access_token":"abc"}`, `{"access_token":"[redacted]"}`},
 		"below a key": {`{"tokens":{"a":"abc","b":[1234,"x-y"]}}`, `{"tokens":{"a":"[redacted]","b":["[redacted]","[redacted]"]}}`},
-		"flags":       {`{"secret":true,"IS_SECRET":"Y","token":null,"token2":""}`, `{"secret":true,"IS_SECRET":"Y","token":null,"token2":""}`},
+		"unknown in auth": {
+			`{"Auth":{"grant":"abcdefgh1","more":{"x":"abc"},"member_id":"m","user_id":"robot","expires":1},"x":"abcdefgh1","grant":"abc"}`,
+			`{"Auth":{"grant":"[redacted]","more":{"x":"[redacted]"},"member_id":"m","user_id":"robot","expires":1},"x":"[redacted]","grant":"abc"}`,
+		},
+		"flags": {`{"secret":true,"IS_SECRET":"Y","token":null,"token2":""}`, `{"secret":true,"IS_SECRET":"Y","token":null,"token2":""}`},
 		"elsewhere": {
 			`{"m":"see ?a=abcdefgh%2Fij","abcdefgh/ij":1,"TOKEN":"abcdefgh/ij"}`,
 			`{"m":"see ?a=[redacted]","[redacted]":1,"TOKEN":"[redacted]"}`,

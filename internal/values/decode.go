@@ -119,9 +119,16 @@ func printable(key string) string {
 	return key
 }
 
+// maxNesting bounds how deep values are filled. Documents nest no deeper, but a single value fills a
+// list, so that a type such as []T that is its own T would go on for ever.
+const maxNesting = 2 * maxDepth
+
 // fill sets rv from a node. It returns false if the node itself does not fit, and rv stays as it
 // was; true if it fits, perhaps with misfits inside.
 func (d *decoder) fill(n node, rv reflect.Value, p *plan) bool {
+	if d.level == maxNesting {
+		return d.misfit("nested less deeply")
+	}
 	d.level++
 	fits := d.fillBy(n, rv, p)
 	d.level--

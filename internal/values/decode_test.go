@@ -544,3 +544,39 @@ func TestAllocations(t *testing.T) {
 	require.EqualValues(t, 42, dst.ID)
 	require.Equal(t, 5, dst.Inner.A)
 }
+
+type (
+	listOfLists     []listOfLists
+	pointerToItself *pointerToItself
+	holdsItself     struct {
+		Inner []holdsItself `b24:"."`
+	}
+)
+
+// TestAValueForAListOfItself must end: a single value fills a list, whose element is a list again.
+func TestAValueForAListOfItself(t *testing.T) {
+	t.Parallel()
+	rules := values.New(nil)
+	for name, target := range map[string]func() any{
+		"list":    func() any { return new(listOfLists) },
+		"pointer": func() any { return new(pointerToItself) },
+		"struct":  func() any { return new(holdsItself) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			require.NoError(t, rules.Check(reflect.TypeOf(target()).Elem()))
+			report, err := rules.Decode(phpform.Text("x"), nil, target())
+			require.NoError(t, err)
+			require.Len(t, report.Misfits, 1)
+			require.Equal(t, "nested less deeply", report.Misfits[0].Want)
+
+			report, err = rules.Unmarshal([]byte(`"x"`), nil, target())
+			require.NoError(t, err)
+			require.Len(t, report.Misfits, 1)
+
+			report, err = rules.Unmarshal([]byte(`[]`), nil, target())
+			require.NoError(t, err)
+			require.Empty(t, report.Misfits)
+		})
+	}
+}
