@@ -37,9 +37,6 @@ type FetchMethod struct {
 	Halted    bool   // Bitrix24 has stopped to develop the method
 	Successor string // for a halted method: the method that its page names instead, if it returns the same object
 	Remark    string // what else its caller should know; may be empty
-
-	gone   []refusal // how the method says that there is no such object
-	hidden []refusal // how it says that there is none or that the token may not see it
 }
 
 // FetchParam is a parameter of a [FetchMethod].

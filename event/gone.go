@@ -4,8 +4,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"slices"
-	"strings"
+
+	"github.com/b24events/b24events/internal/notfound"
 )
 
 // ErrNotVisible means that a fetch method returned nothing for an object, and that the documentation leaves open why: the object is
@@ -19,61 +19,22 @@ import (
 // so that it can be handled after someone has given the token the rights.
 const ErrNotVisible Error = "event: the object is gone, or not visible to the token"
 
-// refusal is an error with which a method answers for an object, by the table of errors on its page. If the text is empty the code
-// alone decides; * in the text stands for anything. Codes are compared as they are written there: a
-// proxy that answers not_found in the portal's place must not pass for a deletion.
-type refusal struct{ code, text string }
-
 // absence returns what a caller's error says of the object: [ErrGone], [ErrNotVisible], or nothing if
 // it is another failure. Only what the page of this very method documents counts. In a language that
-// the page does not have, an answer without a code stays an ordinary error.
+// the page does not have, an error without a code stays an ordinary one.
 func (m *FetchMethod) absence(err error) Error {
 	var failure CallError
 	if !errors.As(err, &failure) {
 		return ""
 	}
-	code, text := failure.ErrorCode(), plainText(failure.ErrorDescription())
-	said := func(r refusal) bool { return r.matches(code, text) }
-	switch {
-	case slices.ContainsFunc(m.gone, said):
+	switch notfound.Of(m.Name, failure.ErrorCode(), failure.ErrorDescription()) {
+	case notfound.Gone:
 		return ErrGone
-	case slices.ContainsFunc(m.hidden, said):
+	case notfound.Hidden:
 		return ErrNotVisible
 	default:
 		return ""
 	}
-}
-
-// matches reports whether an error is this one. text went through plainText.
-func (r refusal) matches(code, text string) bool {
-	if r.code != code {
-		return false
-	}
-	if r.text == "" {
-		return true
-	}
-	parts := strings.Split(plainText(r.text), "*")
-	first, last := parts[0], parts[len(parts)-1]
-	if len(parts) == 1 {
-		return text == first
-	}
-	if len(text) < len(first)+len(last) || !strings.HasPrefix(text, first) || !strings.HasSuffix(text, last) {
-		return false
-	}
-	text = text[len(first) : len(text)-len(last)]
-	for _, part := range parts[1 : len(parts)-1] {
-		_, after, found := strings.Cut(text, part)
-		if !found {
-			return false
-		}
-		text = after
-	}
-	return true
-}
-
-// plainText takes case, outer space and the full stop off a text: pages and portals differ in them.
-func plainText(text string) string {
-	return strings.ToLower(strings.TrimSuffix(strings.TrimSpace(text), "."))
 }
 
 // unwrap returns the part of a method's result that is the object. It returns [ErrNotVisible] if there

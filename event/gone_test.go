@@ -1,6 +1,7 @@
 package event_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"strings"
@@ -119,6 +120,37 @@ func TestFetchOfWhatIsGone(t *testing.T) {
 			require.Equal(t, event.Dropped, outcome)
 		}
 	}
+}
+
+// answers returns one error to every call.
+type answers struct{ err rest.Error }
+
+func (a *answers) Call(_ context.Context, method string, _, _ any) error {
+	err := a.err
+	err.Method = method
+	return &err
+}
+
+// TestFetchAndRestAgree: an error of a fetch method means the same to Fetch and to rest.ErrNotFound,
+// whatever method documents it.
+func TestFetchAndRestAgree(t *testing.T) {
+	t.Parallel()
+	_, methods := readCatalogFile(t)
+	var all []documentedError
+	for _, m := range methods {
+		all = append(append(all, m.Gone...), m.Hidden...)
+	}
+	all = append(all, documentedError{Text: "Not found"}, documentedError{Code: "0", Text: "Not found"}, documentedError{Code: "NOT_FOUND"})
+	of := fetching(t)
+	for method, d := range of {
+		for _, e := range all {
+			caller := &answers{rest.Error{Status: 400, Code: rest.ErrorCode(e.Code), Description: strings.ReplaceAll(e.Text, "*", "27")}}
+			_, err := event.Fetch[any](t.Context(), caller, d, event.WithMethod(method))
+			require.Error(t, err)
+			require.Equal(t, errors.Is(err, event.ErrGone), errors.Is(err, rest.ErrNotFound), "%s: %+v", method, e)
+		}
+	}
+	require.Len(t, of, len(methods))
 }
 
 // TestFetchInABatch: of two deals that are read at the same time one is gone.

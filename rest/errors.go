@@ -63,9 +63,10 @@ const (
 	// ErrNotFound means that the object that the call names does not exist, as far as the method says
 	// so by a code or by words of its own, such as "Not found" without a code of crm.deal.get and
 	// crm.deal.update. It matches such an error with errors.Is; the Code stays the portal's. Methods
-	// that answer without an error never match: tasks.task.get and calendar.event.getbyid with an
-	// empty result, and lists with no rows, which may only mean that the token's user may not see the
-	// object. task.commentitem.get says the same of a task that the user may not see.
+	// that return no error never match: tasks.task.get and calendar.event.getbyid with an empty
+	// result, and lists with no rows, which may only mean that the token's user may not see the
+	// object. Errors that leave the same open, such as that of task.commentitem.get, do not match
+	// either.
 	ErrNotFound ErrorCode = "object not found"
 	// ErrBadEndpoint means that the credentials name an address that is malformed or not https. Nothing was sent.
 	ErrBadEndpoint ErrorCode = "invalid endpoint"
@@ -121,7 +122,7 @@ func (e *Error) Error() string {
 func (e *Error) Is(target error) bool {
 	code, ok := target.(ErrorCode)
 	if ok && code == ErrNotFound {
-		return notfound.Is(e.Method, string(e.Code), e.Description)
+		return notfound.Of(e.Method, string(e.Code), e.Description) == notfound.Gone
 	}
 	return ok && strings.EqualFold(string(e.Code), string(code))
 }
