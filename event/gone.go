@@ -1,11 +1,11 @@
 package event
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 
 	"github.com/b24events/b24events/internal/notfound"
+	"github.com/b24events/b24events/internal/phpform"
 )
 
 // ErrNotVisible means that a fetch method returned nothing for an object, and that the documentation leaves open why: the object is
@@ -41,7 +41,7 @@ func (m *FetchMethod) absence(err error) Error {
 // is nothing: null, false, an empty text, list or object. That never proves a deletion, which has an error of its own wherever the
 // documentation knows one.
 func (m *FetchMethod) unwrap(result json.RawMessage) (json.RawMessage, error) {
-	if isBlank(result) {
+	if phpform.IsBlank(result) {
 		return nil, ErrNotVisible
 	}
 	switch m.Result {
@@ -65,20 +65,8 @@ func (m *FetchMethod) unwrap(result json.RawMessage) (json.RawMessage, error) {
 		}
 		result = members[m.Result]
 	}
-	if isBlank(result) {
+	if phpform.IsBlank(result) {
 		return nil, ErrNotVisible
 	}
 	return result, nil
-}
-
-// isBlank reports whether a JSON value is what Bitrix24 sends for "nothing here".
-func isBlank(value []byte) bool {
-	value = bytes.TrimSpace(value)
-	switch string(value) {
-	case "null", "false", `""`:
-		return true
-	}
-	// Brackets with at most space between them.
-	return len(value) >= 2 && (value[0] == '[' && value[len(value)-1] == ']' || value[0] == '{' && value[len(value)-1] == '}') &&
-		len(bytes.TrimSpace(value[1:len(value)-1])) == 0
 }

@@ -11,7 +11,7 @@ func (v Value) AppendJSON(b []byte) []byte {
 	case String:
 		return appendJSONString(b, v.text)
 	case Number:
-		if !isNumber(v.text) {
+		if !IsNumber(v.text) {
 			return appendJSONString(b, v.text)
 		}
 		return append(b, v.text...)
