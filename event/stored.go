@@ -183,7 +183,7 @@ func (r *storedReader) int() int64 {
 // count reads a number of things, of which each takes one byte or more.
 func (r *storedReader) count() int {
 	n, size := binary.Uvarint(r.b)
-	if size <= 0 || n > uint64(len(r.b)-size) {
+	if size <= 0 || n > uint64(max(len(r.b)-size, 0)) {
 		r.fail()
 		return 0
 	}

@@ -35,7 +35,7 @@ func Is(target error) func(error) bool {
 		if err == target { //nolint:errorlint // Every unwraps
 			return true
 		}
-		e, ok := err.(interface{ Is(target error) bool }) //nolint:errorlint // Every unwraps
+		e, ok := err.(interface{ Is(target error) bool })
 		return ok && e.Is(target)
 	}
 }

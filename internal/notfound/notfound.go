@@ -15,6 +15,7 @@ import (
 // Verdict is what an error of a method means for the object that the call names.
 type Verdict uint8
 
+// The verdicts.
 const (
 	Unknown Verdict = iota // nothing: it is another failure
 	Gone                   // the object does not exist
