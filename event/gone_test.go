@@ -46,7 +46,8 @@ func TestDeletions(t *testing.T) {
 	require.True(t, event.Define[event.CRMEntity]("ONCRMDEALDELETE").Info().Deletion)
 }
 
-// fetching returns deliveries by the method that fetches their object, others than the first included.
+// fetching returns deliveries by the method that fetches their object, others than the first
+// included.
 func fetching(t *testing.T) map[string]*event.Delivery {
 	t.Helper()
 	by := map[string]*event.Delivery{}
@@ -61,8 +62,8 @@ func fetching(t *testing.T) map[string]*event.Delivery {
 	return by
 }
 
-// TestFetchOfWhatIsGone: how the methods say that there is no such object, by the tables of their pages, which catalog.json
-// holds, and in the words that portals use.
+// TestFetchOfWhatIsGone: how the methods say that there is no such object, by the tables of their
+// pages, which catalog.json holds, and in the words that portals use.
 func TestFetchOfWhatIsGone(t *testing.T) {
 	t.Parallel()
 	of := fetching(t)
@@ -131,8 +132,8 @@ func (a *answers) Call(_ context.Context, method string, _, _ any) error {
 	return &err
 }
 
-// TestFetchAndRestAgree: an error of a fetch method means the same to Fetch and to rest.ErrNotFound,
-// whatever method documents it.
+// TestFetchAndRestAgree: an error of a fetch method means the same to Fetch and to
+// rest.ErrNotFound, whatever method documents it.
 func TestFetchAndRestAgree(t *testing.T) {
 	t.Parallel()
 	_, methods := readCatalogFile(t)
@@ -179,7 +180,8 @@ func TestFetchInABatch(t *testing.T) {
 	require.Equal(t, 1, p.CallCount("batch"))
 }
 
-// TestFetchOfWhatIsNotGone: a failure must never pass for a deletion, since mirrors delete their row on one.
+// TestFetchOfWhatIsNotGone: a failure must never pass for a deletion, since mirrors delete their
+// row on one.
 func TestFetchOfWhatIsNotGone(t *testing.T) {
 	t.Parallel()
 	of := fetching(t)
@@ -231,7 +233,8 @@ func TestFetchOfWhatIsNotGone(t *testing.T) {
 	require.NotErrorIs(t, err, event.ErrGone, "a page of HTML")
 }
 
-// TestFetchOfNothing: success with nothing in it proves no deletion, above all in lists that are filtered by rights.
+// TestFetchOfNothing: success with nothing in it proves no deletion, above all in lists that are
+// filtered by rights.
 func TestFetchOfNothing(t *testing.T) {
 	t.Parallel()
 	of := fetching(t)

@@ -55,7 +55,8 @@ func (p Params) MarshalJSON() ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// add appends a parameter whose name may nest once, as in FILTER[ID]. Those of one group stay together.
+// add appends a parameter whose name may nest once, as in FILTER[ID]. Those of one group stay
+// together.
 func (p Params) add(name string, value any) Params {
 	group, inner, nested := strings.Cut(strings.TrimSuffix(name, "]"), "[")
 	if !nested {

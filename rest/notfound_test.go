@@ -64,8 +64,8 @@ func TestNotFound(t *testing.T) {
 
 func isNotFound(err error) bool { return errors.Is(err, rest.ErrNotFound) }
 
-// TestNotFoundIsOfTheMethod: neither a page of a proxy nor another method's code means that an object
-// is gone.
+// TestNotFoundIsOfTheMethod: neither a page of a proxy nor another method's code means that an
+// object is gone.
 func TestNotFoundIsOfTheMethod(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

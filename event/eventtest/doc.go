@@ -86,9 +86,9 @@
 // gets the same bot; a change of a calendar entry that is not there is an error; event.bind refuses
 // ONAPPUSERREADY, and the system user is listed by user.get; user.get lists extranet users to
 // administrators in ADMIN_MODE only, and e-mail, connector, replica and integrator users to nobody;
-// log.blogpost.get filters by LOG_RIGHTS only if it is there; each bot of imbot.v2 has subscriptions
-// of its own, which event.get lists, signed with the application's token until the bot has a
-// botToken; the refresh tokens of a removed application fail with invalid_client.
+// log.blogpost.get filters by LOG_RIGHTS only if it is there; each bot of imbot.v2 has
+// subscriptions of its own, which event.get lists, signed with the application's token until the
+// bot has a botToken; the refresh tokens of a removed application fail with invalid_client.
 //
 // # Errors
 //

@@ -54,7 +54,8 @@ func describe(s source) ([]descriptor, error) {
 	return all, nil
 }
 
-// deletion reports whether an event tells that its object is gone. An order that is about to be deleted may stay.
+// deletion reports whether an event tells that its object is gone. An order that is about to be
+// deleted may stay.
 func deletion(name string) bool {
 	if name == "ONSALEBEFOREORDERDELETE" {
 		return false

@@ -52,8 +52,8 @@ type refusals struct {
 	hidden []refusal // there is none, or the token may not see it
 }
 
-// refusal is one error. If the text is empty, the code alone decides. An asterisk in the text stands
-// for anything.
+// refusal is one error. If the text is empty, the code alone decides. An asterisk in the text
+// stands for anything.
 type refusal struct{ code, text string }
 
 // matches reports whether an error is this one. The text went through plain.

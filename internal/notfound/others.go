@@ -6,10 +6,10 @@ import "strings"
 // object. The name is in lower case.
 //
 // Sources: the error tables below https://apidocs.bitrix24.com/api-reference/: the pages of
-// crm/deals (such as crm-deal-update and crm-deal-delete), their siblings of the other CRM entities,
-// and the pages of crm/universal, crm/timeline/activities/configurable, crm/document-generator,
-// booking, catalog and sale. A code of the catalog that starts with 200040300 is about rights or
-// about the information block.
+// crm/deals (such as crm-deal-update and crm-deal-delete), their siblings of the other CRM
+// entities, and the pages of crm/universal, crm/timeline/activities/configurable,
+// crm/document-generator, booking, catalog and sale. A code of the catalog that starts with
+// 200040300 is about rights or about the information block.
 func others(method string) []refusal {
 	switch method {
 	case "crm.deal.update", "crm.deal.delete", "crm.lead.update", "crm.lead.delete",

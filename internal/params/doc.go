@@ -20,8 +20,8 @@
 // exported field.
 //
 // The name of a struct field is that of the first of the tags url, b24 and json that it has, and
-// otherwise the name in Go. An embedded struct without a tag counts as its fields. The url tag takes
-// these options:
+// otherwise the name in Go. An embedded struct without a tag counts as its fields. The url tag
+// takes these options:
 //
 //	omitempty                 leaves zero values out; the json tag's omitempty and omitzero too
 //	int, yn                   writes a bool as 1 or 0, or as Y or N

@@ -2,9 +2,9 @@ package phpform
 
 import "encoding/json"
 
-// Any returns the tree as Go values: nil, bool, string, [json.Number], []any for an array whose keys
-// run 0..n-1 (in the order of the keys, also for the empty one), map[string]any for every other.
-// Slices and maps are the caller's own.
+// Any returns the tree as Go values: nil, bool, string, [json.Number], []any for an array whose
+// keys run 0..n-1 (in the order of the keys, also for the empty one), map[string]any for every
+// other. Slices and maps are the caller's own.
 func (v Value) Any() any {
 	switch v.kind {
 	case String:

@@ -16,8 +16,8 @@
 // # The form of the tree
 //
 // A decoded tree is packed into one text without pointers, hardly larger than the body that it came
-// in, whatever the body is: see [Value]. To decode, a tape of nodes that refer to each other by number
-// is filled, on the stack for a body of the usual size, and packed in one pass.
+// in, whatever the body is: see [Value]. To decode, a tape of nodes that refer to each other by
+// number is filled, on the stack for a body of the usual size, and packed in one pass.
 //
 // # The rules of Decode
 //
