@@ -82,7 +82,7 @@ func WithMethod(name string) FetchOption {
 type ScopeError struct {
 	Event   string   // wire name
 	Method  string   // the method that was to be called
-	Missing []string // the scopes that are missing, as far as the delivery or the method's page tells
+	Missing []string // the scopes that are missing, as far as the delivery or the method's page says
 	Err     error    // the portal's refusal; nil if no call was made
 }
 
@@ -110,7 +110,7 @@ func (e *ScopeError) Permanent() bool { return true }
 //     that reads it,
 //   - a [DecodeError] if the data lacks a parameter.
 //
-// Only the call tells whether the object is still there: see [Fetch].
+// Only the call shows whether the object is still there: see [Fetch].
 func (d *Delivery) FetchCall() (method string, params Params, err error) {
 	call, err := d.fetchCall("")
 	if err != nil {
@@ -364,8 +364,8 @@ const (
 	insufficientScope = "insufficient_scope"
 )
 
-// run makes the call and decodes the object into dst, a pointer. of is the delivery that asks, nil
-// if none does.
+// run makes the call and decodes the object into dst, a pointer. of is the delivery that the call
+// is for, or nil.
 func (f fetchCall) run(ctx context.Context, c Caller, of *Delivery, dst any) error {
 	var params any
 	if len(f.params) > 0 {

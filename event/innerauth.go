@@ -135,8 +135,8 @@ func (b authBlocks) check(v phpform.Value, inside bool, member string) error {
 }
 
 // replaceInnerAuth makes the auth blocks inside the data of d agree with its Auth, which is proven.
-// The data are a text of their own after that, if they changed, and the rest of the body is reduced
-// to what can still be read of it, so that d does not hold both.
+// Data that changed are a text of their own after that. The rest of the body is then reduced to
+// what can still be read of it, so that d does not hold both.
 func (d *Delivery) replaceInnerAuth() {
 	blocks, old := d.innerAuth(), d.Data.v
 	v := blocks.replace(old, false, &d.Auth)

@@ -66,9 +66,9 @@ func (m *Mux) Handle(name string, h Handler) {
 }
 
 // Use wraps every handler of the mux, [Mux.Unhandled] included, and those that are registered
-// later. The first middleware given is the outermost. Use calls each middleware at once, and again
-// for handlers that are registered or wrapped later, so that one that panics or returns nil is
-// found here and not at the first event.
+// later. The first middleware given is the outermost. Use calls each middleware at once, so that
+// one that panics or returns nil is found here and not at the first event. It calls them again for
+// handlers that are registered or wrapped later.
 func (m *Mux) Use(mw ...Middleware) {
 	m.registering("Use")
 	for _, w := range mw {

@@ -32,7 +32,7 @@ func (p Params) All() iter.Seq2[string, any] {
 	}
 }
 
-// MarshalJSON encodes the parameters as an object whose members stand in order.
+// MarshalJSON encodes the parameters as an object whose members keep their order.
 func (p Params) MarshalJSON() ([]byte, error) {
 	b := bytes.NewBufferString("{")
 	for i, one := range p {

@@ -187,13 +187,13 @@ func WithHandlerTimeout(d time.Duration) Option {
 }
 
 // WithCoalescing names events of which only the newest matters for one object, such as
-// ONCRMDEALUPDATE: payloads carry no more than the object's number, and the handler reads the
-// present state anyway. While a delivery of such an event waits, a newer one about the same object
-// of the same portal takes its place in line, so that a thousand changes of one deal cost a few
-// handler calls. Events that name no object are never coalesced. Names compare without regard to
-// case. A name that the catalogue does not know is refused with [ErrConfig], and so is an event
-// that is a fact of its own, such as a message or everything about the application: see
-// [event.Delivery.CoalesceKey]. Calls add up.
+// ONCRMDEALUPDATE: payloads carry no more than the object's ID, and the handler reads the present
+// state anyway. While a delivery of such an event waits, a newer one about the same object of the
+// same portal takes its place in line. A thousand changes of one deal cost a few handler calls.
+// Events that name no object are never coalesced. Names compare without regard to case. A name that
+// the catalogue does not know is refused with [ErrConfig]. So is an event that is a fact of its
+// own, such as a message or everything about the application: see [event.Delivery.CoalesceKey].
+// Calls add up.
 func WithCoalescing(names ...string) Option {
 	return func(c *config) error {
 		for _, name := range names {

@@ -32,12 +32,12 @@ const (
 	// and stays, POST_MESSAGE and AUTHOR_ID. task.commentitem.get and getlist read it by position.
 	TaskComment Kind = "task.commentitem"
 	// Workgroup is a group or project. Its fields are named as sonet_group.get answers them (NAME,
-	// VISIBLE, OWNER_ID), and MEMBERS lists the IDs of users. If VISIBLE is N, only the owner and
-	// the members see the group, and an administrator who asks with IS_ADMIN=Y.
+	// VISIBLE, OWNER_ID), and MEMBERS lists the IDs of users. If VISIBLE is N, only the owner, the
+	// members, and an administrator who sends IS_ADMIN=Y see the group.
 	Workgroup Kind = "sonet_group"
 	// FeedPost is a post of the news feed. Its fields are named as log.blogpost.get answers them
 	// (TITLE, DETAIL_TEXT, AUTHOR_ID), and DEST lists whom it is for: UA for all employees, U5 for
-	// user 5. Nobody else but its author sees it, administrators included.
+	// user 5. Apart from these only its author sees it; administrators do not.
 	FeedPost Kind = "log.blogpost"
 )
 

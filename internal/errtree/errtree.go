@@ -1,5 +1,5 @@
-// Package errtree looks at all branches of an error, where errors.Is and errors.As stop at the
-// first match.
+// Package errtree looks at all branches of an error. errors.Is and errors.As stop at the first
+// match.
 package errtree
 
 // Every reports whether every branch of err holds an error that matches. It looks at err itself

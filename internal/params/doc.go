@@ -1,5 +1,5 @@
 // Package params writes the parameters of REST methods as a form, the way PHP reads them: one
-// writer for calls and for the commands of a batch, whoever sends them.
+// writer for calls and for the commands of a batch.
 //
 //	nil, nil pointer, map, slice   nothing: a form cannot carry null, nor an empty list
 //	string, numbers                their text; NaN and the infinities are refused

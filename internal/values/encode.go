@@ -233,7 +233,7 @@ type branch struct {
 	leaf     phpform.Value
 }
 
-// has reports whether something stands at a path.
+// has reports whether there is something at a path.
 func (b *branch) has(p path) bool {
 	for _, key := range p.keys {
 		next, ok := b.children[key]
@@ -245,7 +245,7 @@ func (b *branch) has(p path) bool {
 	return len(p.keys) > 0
 }
 
-// put sets the value at a path, unless something stands there already. An array is taken apart, so
+// put sets the value at a path, unless there is something already. An array is taken apart, so
 // that others can join it.
 func (b *branch) put(path []string, v phpform.Value) {
 	if len(path) == 0 {
