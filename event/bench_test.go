@@ -30,8 +30,8 @@ func BenchmarkParse(b *testing.B) {
 	}
 }
 
-// benchBodies returns the two bodies whose cost is compared with that of url.ParseQuery: the one that
-// portals send most, and a message to a bot, which is the largest of the usual ones.
+// benchBodies returns the two bodies whose cost is compared with that of url.ParseQuery: the one
+// that portals send most, and a message to a bot, which is the largest of the usual ones.
 func benchBodies() map[string][]byte {
 	auth := func(at string) string {
 		return strings.ReplaceAll("&A%5Baccess_token%5D=6e6f6e7365637265746163636573736f6b656e30313233343536373839616263646566303132333435&A%5Bexpires%5D=1739052997"+
@@ -74,8 +74,8 @@ func decodeTyped(tb testing.TB, name string, body []byte) {
 	}
 }
 
-// BenchmarkAgainstParseQuery compares parsing and decoding a payload with url.ParseQuery alone, which
-// makes neither. Only the ratio of two figures of one run says anything.
+// BenchmarkAgainstParseQuery compares parsing and decoding a payload with url.ParseQuery alone,
+// which makes neither. Only the ratio of two figures of one run says anything.
 func BenchmarkAgainstParseQuery(b *testing.B) {
 	for name, body := range benchBodies() {
 		text := string(body)

@@ -19,7 +19,8 @@ type catalogue struct {
 	byName map[string]*Info
 }
 
-// table returns the catalogue. It is built on first use, so that programs that never look anything up do not pay for it.
+// table returns the catalogue. It is built on first use, so that programs that never look anything
+// up do not pay for it.
 var table = sync.OnceValue(func() catalogue {
 	c := catalogue{events: documentedEvents()}
 	c.byName = make(map[string]*Info, len(c.events))
@@ -29,7 +30,8 @@ var table = sync.OnceValue(func() catalogue {
 	return c
 })
 
-// find returns the entry for a wire name, nil if there is none, and the number that the name ends in if the entry is a template.
+// find returns the entry for a wire name, nil if there is none, and the number that the name ends
+// in if the entry is a template.
 func find(name string) (info *Info, number string) {
 	name = strings.ToUpper(name) // which allocates nothing if name is upper case already, as on the wire
 	byName := table().byName

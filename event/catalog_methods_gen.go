@@ -16,28 +16,24 @@ func fetchMethods() map[string]FetchMethod {
 			Doc:    docs + "booking/booking/booking-v1-booking-get.html",
 			Scope:  []string{"booking"},
 			Result: "booking",
-			gone:   []refusal{{"1021", ""}},
 		},
 		"booking.v1.resource.get": {
 			Name:   "booking.v1.resource.get",
 			Doc:    docs + "booking/resource/booking-v1-resource-get.html",
 			Scope:  []string{"booking"},
 			Result: "resource",
-			gone:   []refusal{{"1009", ""}, {"1021", ""}},
 		},
 		"booking.v1.resourceType.get": {
 			Name:   "booking.v1.resourceType.get",
 			Doc:    docs + "booking/resource/resource-type/booking-v1-resourcetype-get.html",
 			Scope:  []string{"booking"},
 			Result: "resourceType",
-			gone:   []refusal{{"1013", ""}},
 		},
 		"booking.v1.waitlist.get": {
 			Name:   "booking.v1.waitlist.get",
 			Doc:    docs + "booking/waitlist/booking-v1-waitlist-get.html",
 			Scope:  []string{"booking"},
 			Result: "waitList",
-			gone:   []refusal{{"1040", ""}},
 		},
 		"calendar.event.getbyid": {
 			Name:  "calendar.event.getbyid",
@@ -51,7 +47,6 @@ func fetchMethods() map[string]FetchMethod {
 			Who:    "administrator",
 			Admin:  true,
 			Result: "measure",
-			gone:   []refusal{{"200600000020", ""}},
 		},
 		"catalog.price.get": {
 			Name:   "catalog.price.get",
@@ -59,7 +54,6 @@ func fetchMethods() map[string]FetchMethod {
 			Scope:  []string{"catalog"},
 			Who:    "user who may view the product catalogue",
 			Result: "price",
-			gone:   []refusal{{"", "Price does not exist"}, {"", "Price is not exists"}, {"-", "Price does not exist"}, {"-", "Price is not exists"}},
 		},
 		"catalog.priceType.get": {
 			Name:   "catalog.priceType.get",
@@ -68,7 +62,6 @@ func fetchMethods() map[string]FetchMethod {
 			Who:    "administrator",
 			Admin:  true,
 			Result: "priceType",
-			gone:   []refusal{{"201000000000", ""}},
 		},
 		"catalog.product.get": {
 			Name:   "catalog.product.get",
@@ -78,8 +71,6 @@ func fetchMethods() map[string]FetchMethod {
 			Admin:  true,
 			Result: "product",
 			Remark: "Products of the types 3 to 7 (variations, their parents, services) have methods of their own; whether this one reads them, the page does not say.",
-			gone:   []refusal{{"", "product does not exist"}, {"0", "product does not exist"}, {"0", "The product does not exist"}, {"0", "Товар не существует"}},
-			hidden: []refusal{{"200040300000", ""}},
 		},
 		"catalog.productProperty.get": {
 			Name:   "catalog.productProperty.get",
@@ -87,7 +78,6 @@ func fetchMethods() map[string]FetchMethod {
 			Scope:  []string{"catalog"},
 			Who:    "user who may view the catalogue",
 			Result: "productProperty",
-			gone:   []refusal{{"", "productProperty does not exist"}},
 		},
 		"catalog.roundingRule.get": {
 			Name:   "catalog.roundingRule.get",
@@ -96,7 +86,6 @@ func fetchMethods() map[string]FetchMethod {
 			Who:    "administrator",
 			Admin:  true,
 			Result: "roundingRule",
-			gone:   []refusal{{"200900000000", ""}},
 		},
 		"catalog.section.get": {
 			Name:   "catalog.section.get",
@@ -105,7 +94,6 @@ func fetchMethods() map[string]FetchMethod {
 			Who:    "administrator",
 			Admin:  true,
 			Result: "section",
-			gone:   []refusal{{"200700300030", ""}},
 		},
 		"crm.activity.configurable.get": {
 			Name:       "crm.activity.configurable.get",
@@ -113,13 +101,11 @@ func fetchMethods() map[string]FetchMethod {
 			Scope:      []string{"crm"},
 			AppContext: true,
 			Result:     "activity",
-			gone:       []refusal{{"NOT_FOUND", ""}},
 		},
 		"crm.activity.get": {
 			Name:  "crm.activity.get",
 			Doc:   docs + "crm/timeline/activities/activity-base/crm-activity-get.html",
 			Scope: []string{"crm"},
-			gone:  []refusal{{"", "Activity is not found"}},
 		},
 		"crm.address.list": {
 			Name:     "crm.address.list",
@@ -136,14 +122,12 @@ func fetchMethods() map[string]FetchMethod {
 			Who:       "user who may read the company",
 			Halted:    true,
 			Successor: "crm.item.get",
-			gone:      []refusal{{"", "Not found"}},
 		},
 		"crm.company.userfield.get": {
 			Name:  "crm.company.userfield.get",
 			Doc:   docs + "crm/companies/userfields/crm-company-userfield-get.html",
 			Scope: []string{"crm"},
 			Who:   "user who may read companies",
-			gone:  []refusal{{"ERROR_NOT_FOUND", ""}},
 		},
 		"crm.contact.get": {
 			Name:      "crm.contact.get",
@@ -152,21 +136,18 @@ func fetchMethods() map[string]FetchMethod {
 			Who:       "user who may read the contact",
 			Halted:    true,
 			Successor: "crm.item.get",
-			gone:      []refusal{{"", "Not found"}},
 		},
 		"crm.contact.userfield.get": {
 			Name:  "crm.contact.userfield.get",
 			Doc:   docs + "crm/contacts/userfield/crm-contact-userfield-get.html",
 			Scope: []string{"crm"},
 			Who:   "user who may read contacts; an administrator, by its table of errors",
-			gone:  []refusal{{"ERROR_NOT_FOUND", ""}},
 		},
 		"crm.currency.get": {
 			Name:  "crm.currency.get",
 			Doc:   docs + "crm/currency/crm-currency-get.html",
 			Scope: []string{"crm"},
 			Who:   "user with access to the settings of the CRM",
-			gone:  []refusal{{"", "Not found"}},
 		},
 		"crm.deal.get": {
 			Name:      "crm.deal.get",
@@ -175,21 +156,18 @@ func fetchMethods() map[string]FetchMethod {
 			Who:       "user who may read the deal",
 			Halted:    true,
 			Successor: "crm.item.get",
-			gone:      []refusal{{"", "Not found"}},
 		},
 		"crm.deal.recurring.get": {
 			Name:  "crm.deal.recurring.get",
 			Doc:   docs + "crm/deals/recurring-deals/crm-deal-recurring-get.html",
 			Scope: []string{"crm"},
 			Who:   "user who may read deals",
-			gone:  []refusal{{"", "Recurring deal is not found"}},
 		},
 		"crm.deal.userfield.get": {
 			Name:  "crm.deal.userfield.get",
 			Doc:   docs + "crm/deals/user-defined-fields/crm-deal-userfield-get.html",
 			Scope: []string{"crm"},
 			Who:   "user who may read deals",
-			gone:  []refusal{{"ERROR_NOT_FOUND", ""}},
 		},
 		"crm.documentgenerator.document.get": {
 			Name:   "crm.documentgenerator.document.get",
@@ -197,7 +175,6 @@ func fetchMethods() map[string]FetchMethod {
 			Scope:  []string{"crm"},
 			Who:    "user who may view documents",
 			Result: "document",
-			hidden: []refusal{{"0", "Document not found"}, {"0", "Документ не найден"}, {"", "Document not found"}},
 		},
 		"crm.invoice.get": {
 			Name:   "crm.invoice.get",
@@ -226,7 +203,6 @@ func fetchMethods() map[string]FetchMethod {
 			Scope:  []string{"crm"},
 			Who:    "user who may read the item",
 			Result: "item",
-			gone:   []refusal{{"NOT_FOUND", ""}},
 		},
 		"crm.lead.get": {
 			Name:      "crm.lead.get",
@@ -235,14 +211,12 @@ func fetchMethods() map[string]FetchMethod {
 			Who:       "user who may read the lead",
 			Halted:    true,
 			Successor: "crm.item.get",
-			gone:      []refusal{{"", "Not found"}},
 		},
 		"crm.lead.userfield.get": {
 			Name:  "crm.lead.userfield.get",
 			Doc:   docs + "crm/leads/userfield/crm-lead-userfield-get.html",
 			Scope: []string{"crm"},
 			Who:   "user who may read leads",
-			gone:  []refusal{{"ERROR_NOT_FOUND", ""}},
 		},
 		"crm.measure.get": {
 			Name:      "crm.measure.get",
@@ -279,41 +253,35 @@ func fetchMethods() map[string]FetchMethod {
 			Who:       "user who may read quotes",
 			Halted:    true,
 			Successor: "crm.item.get",
-			gone:      []refusal{{"", "Not found"}},
 		},
 		"crm.quote.userfield.get": {
 			Name:  "crm.quote.userfield.get",
 			Doc:   docs + "crm/quote/user-field/crm-quote-user-field-get.html",
 			Scope: []string{"crm"},
 			Who:   "user who may read quotes",
-			gone:  []refusal{{"ERROR_NOT_FOUND", ""}},
 		},
 		"crm.requisite.bankdetail.get": {
 			Name:  "crm.requisite.bankdetail.get",
 			Doc:   docs + "crm/requisites/bank-detail/crm-requisite-bank-detail-get.html",
 			Scope: []string{"crm"},
 			Who:   "user who may read the contact or company of the requisite",
-			gone:  []refusal{{"", "The RequisiteBankDetail with ID '*' is not found"}},
 		},
 		"crm.requisite.get": {
 			Name:  "crm.requisite.get",
 			Doc:   docs + "crm/requisites/universal/crm-requisite-get.html",
 			Scope: []string{"crm"},
 			Who:   "user who may read the contact or company of the requisite",
-			gone:  []refusal{{"", "The Requisite with ID '*' is not found"}},
 		},
 		"crm.requisite.userfield.get": {
 			Name:  "crm.requisite.userfield.get",
 			Doc:   docs + "crm/requisites/user-fields/crm-requisite-userfield-get.html",
 			Scope: []string{"crm"},
 			Who:   "user who may read requisites",
-			gone:  []refusal{{"ERROR_NOT_FOUND", ""}},
 		},
 		"crm.timeline.comment.get": {
 			Name:  "crm.timeline.comment.get",
 			Doc:   docs + "crm/timeline/comments/crm-timeline-comment-get.html",
 			Scope: []string{"crm"},
-			gone:  []refusal{{"", "Not found"}},
 		},
 		"crm.type.get": {
 			Name:   "crm.type.get",
@@ -321,7 +289,6 @@ func fetchMethods() map[string]FetchMethod {
 			Scope:  []string{"crm"},
 			Who:    "user who may read or administer the smart process",
 			Result: "type",
-			gone:   []refusal{{"0", "SPA not found"}, {"0", "Смарт-процесс не найден"}},
 		},
 		"humanresources.hcmlink.job.status.get": {
 			Name:       "humanresources.hcmlink.job.status.get",
@@ -331,7 +298,6 @@ func fetchMethods() map[string]FetchMethod {
 			Admin:      true,
 			AppContext: true,
 			Remark:     "It tells whether the job is alive, nothing of what it asks for.",
-			gone:       []refusal{{"0", "Operation failed"}},
 		},
 		"imbot.v2.Chat.Message.get": {
 			Name:     "imbot.v2.Chat.Message.get",
@@ -351,11 +317,10 @@ func fetchMethods() map[string]FetchMethod {
 			Remark: "An incoming webhook must send the bot's botToken as well.",
 		},
 		"imopenlines.dialog.get": {
-			Name:   "imopenlines.dialog.get",
-			Doc:    docs + "imopenlines/openlines/sessions/imopenlines-dialog-get.html",
-			Scope:  []string{"imopenlines"},
-			Who:    "user with access to the dialog",
-			hidden: []refusal{{"ACCESS_ERROR", ""}},
+			Name:  "imopenlines.dialog.get",
+			Doc:   docs + "imopenlines/openlines/sessions/imopenlines-dialog-get.html",
+			Scope: []string{"imopenlines"},
+			Who:   "user with access to the dialog",
 		},
 		"log.blogpost.get": {
 			Name:     "log.blogpost.get",
@@ -372,7 +337,6 @@ func fetchMethods() map[string]FetchMethod {
 			Who:    "administrator",
 			Admin:  true,
 			Result: "order",
-			gone:   []refusal{{"200540400001", ""}, {"201240400001", ""}},
 		},
 		"sale.payment.get": {
 			Name:   "sale.payment.get",
@@ -381,7 +345,6 @@ func fetchMethods() map[string]FetchMethod {
 			Who:    "administrator",
 			Admin:  true,
 			Result: "payment",
-			gone:   []refusal{{"200640400001", ""}},
 		},
 		"sale.propertyvalue.get": {
 			Name:   "sale.propertyvalue.get",
@@ -390,7 +353,6 @@ func fetchMethods() map[string]FetchMethod {
 			Who:    "administrator",
 			Admin:  true,
 			Result: "propertyValue",
-			gone:   []refusal{{"201040400001", ""}},
 		},
 		"sale.shipment.get": {
 			Name:   "sale.shipment.get",
@@ -399,7 +361,6 @@ func fetchMethods() map[string]FetchMethod {
 			Who:    "administrator",
 			Admin:  true,
 			Result: "shipment",
-			gone:   []refusal{{"201140400001", ""}},
 		},
 		"sign.b2e.document.get": {
 			Name:       "sign.b2e.document.get",
@@ -407,7 +368,6 @@ func fetchMethods() map[string]FetchMethod {
 			Scope:      []string{"sign.b2e", "crm"},
 			Who:        "user who may view documents of the HR e-signature",
 			AppContext: true,
-			gone:       []refusal{{"", "Document not found"}, {"-", "Document not found"}},
 		},
 		"sign.b2e.hcmlink.document.get": {
 			Name:       "sign.b2e.hcmlink.document.get",
@@ -416,7 +376,6 @@ func fetchMethods() map[string]FetchMethod {
 			Who:        "administrator",
 			Admin:      true,
 			AppContext: true,
-			gone:       []refusal{{"SIGN_HCMLINK_DOCUMENT_NOT_FOUND", ""}},
 		},
 		"sonet_group.get": {
 			Name:     "sonet_group.get",
@@ -434,7 +393,6 @@ func fetchMethods() map[string]FetchMethod {
 			Who:        "user who may read the task",
 			Halted:     true,
 			Remark:     "It does not read comments of the new task card, which are messages of the task's chat.",
-			hidden:     []refusal{{"ERROR_CORE", "*ITEM_NOT_FOUND_OR_NOT_ACCESSIBLE*"}, {"ERROR_CODE", "*ITEM_NOT_FOUND_OR_NOT_ACCESSIBLE*"}},
 		},
 		"tasks.task.get": {
 			Name:     "tasks.task.get",
@@ -459,7 +417,6 @@ func fetchMethods() map[string]FetchMethod {
 			Scope:  []string{"userfieldconfig", "crm"},
 			Who:    "user who may read the objects that have the field",
 			Result: "field",
-			hidden: []refusal{{"", "You do not have permission to view user field settings"}, {"", "Вы не можете просматривать настройки пользовательских полей"}},
 		},
 		"voximplant.statistic.get": {
 			Name:     "voximplant.statistic.get",

@@ -98,7 +98,8 @@ func onPrefixed(name string) string {
 	return "ON" + strings.ReplaceAll(strings.ReplaceAll(name, ".ON.", ""), ".", "")
 }
 
-// descriptorVariables returns the variables that hold descriptors of the catalogue, and the functions that make them, by wire name.
+// descriptorVariables returns the variables that hold descriptors of the catalogue, and the
+// functions that make them, by wire name.
 func descriptorVariables(t *testing.T) map[string]string {
 	t.Helper()
 	generated := func(f fs.FileInfo) bool { return strings.HasSuffix(f.Name(), "_gen.go") }

@@ -20,7 +20,8 @@ func delivered(t *testing.T, e documented) *event.Delivery {
 	return d
 }
 
-// TestFetchCallIsTheDocumentedOne holds the calls of all events to catalog.json, the order of their parameters included.
+// TestFetchCallIsTheDocumentedOne holds the calls of all events to catalog.json, the order of their
+// parameters included.
 func TestFetchCallIsTheDocumentedOne(t *testing.T) {
 	t.Parallel()
 	fetched := 0
@@ -221,7 +222,8 @@ func TestFactsAreNotMerged(t *testing.T) {
 	require.False(t, ok)
 }
 
-// TestDeletionsAreAboutTheSameObject: whatever happens to an object, its events share a kind, a lane and an ID.
+// TestDeletionsAreAboutTheSameObject: whatever happens to an object, its events share a kind, a
+// lane and an ID.
 func TestDeletionsAreAboutTheSameObject(t *testing.T) {
 	t.Parallel()
 	kinds := make(map[string]string)

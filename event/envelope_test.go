@@ -170,7 +170,8 @@ func TestParseRecordForgives(t *testing.T) {
 	require.True(t, d.Extra().IsZero())
 }
 
-// TestExtraSurvivesTheProof: also if the data change, and then without the claims that are replaced.
+// TestExtraSurvivesTheProof: also if the data change, and then without the claims that are
+// replaced.
 func TestExtraSurvivesTheProof(t *testing.T) {
 	t.Parallel()
 	for _, body := range []string{

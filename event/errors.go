@@ -33,8 +33,8 @@ const (
 	// ErrUnknownPortal means that a verifier does not know the portal of a delivery, so that
 	// another verifier may. It is also an [ErrForbidden].
 	ErrUnknownPortal Error = "event: delivery not authenticated: unknown portal"
-	// ErrStored means that a document is no delivery that [Delivery.AppendStored] wrote, or that it is
-	// damaged.
+	// ErrStored means that a document is no delivery that [Delivery.AppendStored] wrote, or that it
+	// is damaged.
 	ErrStored Error = "event: not a stored delivery"
 	// ErrSecret means that encoding/gob or another binary encoder was given a [Secret], or
 	// something that holds one.

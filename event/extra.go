@@ -7,12 +7,12 @@ import (
 )
 
 // Extra returns what arrived in the envelope of an event and has no field of its own in Delivery or
-// Auth: unknown keys of the first level, unknown keys of the auth block (under auth), and those that
-// are not what they should be, such as a user_id that is no number. It is the zero Data if there is
-// nothing of the kind, and for bodies that are no event, whose Data holds everything.
+// Auth: unknown keys of the first level, unknown keys of the auth block (under auth), and those
+// that are not what they should be, such as a user_id that is no number. It is the zero Data if
+// there is nothing of the kind, and for bodies that are no event, whose Data holds everything.
 //
-// Nobody proves anything of it: what looks like an address or a portal there is the sender's claim
-// also after [Delivery.SetProof]. Like Data, it is redacted when it is printed.
+// None of it is proved: what looks like an address or a portal there stays the sender's claim, even
+// after [Delivery.SetProof]. Like Data, it is redacted when it is printed.
 func (d *Delivery) Extra() Data {
 	root := d.body.root()
 	switch {

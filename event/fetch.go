@@ -37,9 +37,6 @@ type FetchMethod struct {
 	Halted    bool   // Bitrix24 has stopped to develop the method
 	Successor string // for a halted method: the method that its page names instead, if it returns the same object
 	Remark    string // what else its caller should know; may be empty
-
-	gone   []refusal // how the method says that there is no such object
-	hidden []refusal // how it says that there is none or that the token may not see it
 }
 
 // FetchParam is a parameter of a [FetchMethod].
@@ -47,8 +44,8 @@ type FetchParam struct {
 	Name    string // such as id; a nested one is FILTER[ID]
 	Literal string // the value that is always sent, such as Y; empty if it is taken from the delivery
 	// Path is where the value is in the delivery's data, such as FIELDS.ID. Alternatives are
-	// separated by |. [] stands for the elements of a list, of which the first counts, and @type for
-	// the number that the event's name ends in.
+	// separated by |. [] stands for the elements of a list, of which the first counts, and @type
+	// for the number that the event's name ends in.
 	Path string
 }
 
@@ -66,9 +63,10 @@ type FetchOption func(*fetchConfig) error
 
 type fetchConfig struct{ method string }
 
-// WithMethod chooses another method of [Info.Fetch] than the first. The same object can have other field names there:
-// crm.item.get returns stageId, crm.deal.get STAGE_ID. The method is called whatever the scope of the delivery is.
-// A method that is not in the list is a mistake of the program: the error is that of [Drop].
+// WithMethod chooses another method of [Info.Fetch] than the first. The same object can have other
+// field names there: crm.item.get returns stageId, crm.deal.get STAGE_ID. The method is called
+// whatever the scope of the delivery is. A method that is not in the list is a mistake of the
+// program: the error is that of [Drop].
 func WithMethod(name string) FetchOption {
 	return func(c *fetchConfig) error {
 		if name == "" {
@@ -79,12 +77,13 @@ func WithMethod(name string) FetchOption {
 	}
 }
 
-// ScopeError is returned by [Fetch] and [FetchByID] when the application lacks a permission that the fetch method needs.
-// Whoever administers the application grants it, so no retry helps: the error is final, see [OutcomeOf].
+// ScopeError is returned by [Fetch] and [FetchByID] when the application lacks a permission that
+// the fetch method needs. Whoever administers the application grants it, so no retry helps: the
+// error is final, see [OutcomeOf].
 type ScopeError struct {
 	Event   string   // wire name
 	Method  string   // the method that was to be called
-	Missing []string // the scopes that are missing, as far as the delivery or the method's page tells
+	Missing []string // the scopes that are missing, as far as the delivery or the method's page says
 	Err     error    // the portal's refusal; nil if no call was made
 }
 
@@ -103,15 +102,16 @@ func (e *ScopeError) Unwrap() error { return e.Err }
 // Permanent reports that no retry helps.
 func (e *ScopeError) Permanent() bool { return true }
 
-// FetchCall returns the REST method and the parameters that read the object the delivery is about, by the first method of
-// [Info.Fetch]. It returns
+// FetchCall returns the REST method and the parameters that read the object the delivery is about,
+// by the first method of [Info.Fetch]. It returns
 //
 //   - [ErrGone] if the event itself means that the object was deleted,
-//   - [ErrUnknown] if the catalogue lacks the event or names no method for it, and for a comment of the new task card, which is a
-//     message of the task's chat: the error has its ID and the method that reads it,
+//   - [ErrUnknown] if the catalogue lacks the event or names no method for it, and for a comment of
+//     the new task card, which is a message of the task's chat: the error has its ID and the method
+//     that reads it,
 //   - a [DecodeError] if the data lacks a parameter.
 //
-// Only the call tells whether the object is still there: see [Fetch].
+// Only the call shows whether the object is still there: see [Fetch].
 func (d *Delivery) FetchCall() (method string, params Params, err error) {
 	call, err := d.fetchCall("")
 	if err != nil {
@@ -154,7 +154,8 @@ func (d *Delivery) fetchCall(name string) (fetchCall, error) {
 	return call, nil
 }
 
-// lastPath is where the delivery has the ID of the object itself; the parameters before it name types and owners.
+// lastPath is where the delivery has the ID of the object itself; the parameters before it name
+// types and owners.
 func (m *FetchMethod) lastPath() string {
 	for _, p := range slices.Backward(m.Params) {
 		if p.Path != "" {
@@ -164,7 +165,8 @@ func (m *FetchMethod) lastPath() string {
 	return ""
 }
 
-// nothingToFetch returns the error for a delivery whose data lack a parameter, or have 0 for the ID of the object.
+// nothingToFetch returns the error for a delivery whose data lack a parameter, or have 0 for the ID
+// of the object.
 func (d *Delivery) nothingToFetch(info *Info, path string, zero bool) error {
 	if message := chatMessageIn(d, info); message != "" {
 		return fmt.Errorf("%w: %s: a comment of the new task card has no ID and is message %s of the task's chat; "+
@@ -189,8 +191,8 @@ func chatMessageIn(d *Delivery, info *Info) string {
 	return strconv.FormatUint(id, 10)
 }
 
-// newCall returns the call of one of an event's methods, the first if method is empty, without parameters. event is the
-// name as it arrived, which a template does not have.
+// newCall returns the call of one of an event's methods, the first if method is empty, without
+// parameters. event is the name as it arrived, which a template does not have.
 func newCall(info *Info, event, method string) (fetchCall, error) {
 	if len(info.Fetch) == 0 {
 		return fetchCall{}, fmt.Errorf("%w: no fetch method for %s", ErrUnknown, event)
@@ -205,7 +207,8 @@ func newCall(info *Info, event, method string) (fetchCall, error) {
 	return fetchCall{event: event, method: &info.Fetch[at]}, nil
 }
 
-// Fetch calls the method that returns the object a delivery is about, and decodes the object into a T.
+// Fetch calls the method that returns the object a delivery is about, and decodes the object into a
+// T.
 //
 //	type Deal struct {
 //		ID      int64
@@ -215,24 +218,28 @@ func newCall(info *Info, event, method string) (fetchCall, error) {
 //	}
 //	deal, err := event.Fetch[Deal](ctx, api.Portal(d.MemberID()), d)
 //
-// The method is the first of the event's [Info.Fetch], whatever the scopes of the token are, so that the same T always fits.
-// [WithMethod] chooses another. Fetch takes the object out of the method's result (out of {"item": …}, for example), and T is
-// decoded by the rules for payloads in the package documentation: numbers may be text, and names compare
-// without regard to case. T can also be a [Data], a map[string]any, or a [json.RawMessage] for the object as the portal sent it.
+// The method is the first of the event's [Info.Fetch], whatever the scopes of the token are, so
+// that the same T always fits. [WithMethod] chooses another. Fetch takes the object out of the
+// method's result (out of {"item": …}, for example), and T is decoded by the rules for payloads in
+// the package documentation: numbers may be text, and names compare without regard to case. T can
+// also be a [Data], a map[string]any, or a [json.RawMessage] for the object as the portal sent it.
 //
 // # Errors
 //
-//   - [ErrGone]: the object does not exist any more. The event says so (no call is made), or the method does, with an error that
-//     its page documents for this alone. An object can be deleted between its change and the call, so every handler that
-//     fetches meets this. A mirror must delete its row, as it does for the event of the deletion. A
-//     handler that keeps no copy can return the error: it is [Dropped], and package offline takes it for success.
-//   - [ErrNotVisible]: there is no object for this token. It is gone, or the token may not see it. A mirror must keep its row.
+//   - [ErrGone]: the object does not exist any more. The event says so (no call is made), or the
+//     method does, with an error that its page documents for this alone. An object can be deleted
+//     between its change and the call, so every handler that fetches meets this. A mirror must
+//     delete its row, as it does for the event of the deletion. A handler that keeps no copy can
+//     return the error: it is [Dropped], and package offline takes it for success.
+//   - [ErrNotVisible]: there is no object for this token. It is gone, or the token may not see it.
+//     A mirror must keep its row.
 //   - [ErrUnknown]: no method reads the object; see [Delivery.FetchCall]. It is final too.
 //   - [ScopeError]: the application lacks a scope that the method needs. If the delivery says which
 //     scopes the application has, no call is made.
-//   - [DecodeError]: the data lacks a parameter, or the object does not fit T. A struct that reads no member of the object does
-//     not fit; the error names the members that are there.
-//   - Any other error is the caller's. Missing rights, limits and broken responses are never [ErrGone].
+//   - [DecodeError]: the data lacks a parameter, or the object does not fit T. A struct that reads
+//     no member of the object does not fit; the error names the members that are there.
+//   - Any other error is the caller's. Missing rights, limits and broken responses are never
+//     [ErrGone].
 func Fetch[T any](ctx context.Context, c Caller, d *Delivery, opts ...FetchOption) (T, error) {
 	var object, none T
 	cfg, err := fetchConfigOf(opts)
@@ -254,14 +261,16 @@ func Fetch[T any](ctx context.Context, c Caller, d *Delivery, opts ...FetchOptio
 	return object, nil
 }
 
-// FetchByID reads an object without a delivery: the one with this ID that the events of e are about. It needs an event that is not
-// a deletion, and returns what [Fetch] returns, [ErrGone] included.
+// FetchByID reads an object without a delivery: the one with this ID that the events of e are
+// about. It needs an event that is not a deletion, and returns what [Fetch] returns, [ErrGone]
+// included.
 //
 //	deal, err := event.FetchByID[Deal](ctx, api.Portal(member), event.OnCrmDealUpdate, 42)
 //
-// If the method takes several values, id is a text that joins them with colons in the order of [FetchMethod.Params],
-// without the literal ones: "147:42" for event.OnCrmDynamicItemUpdate. An event of one smart process, such as
-// event.OnCrmDynamicItemUpdateOf(147), needs the ID of the item alone.
+// If the method takes several values, id is a text that joins them with colons in the order of
+// [FetchMethod.Params], without the literal ones: "147:42" for event.OnCrmDynamicItemUpdate. An
+// event of one smart process, such as event.OnCrmDynamicItemUpdateOf(147), needs the ID of the item
+// alone.
 func FetchByID[T, P any, K interface {
 	~int | ~int32 | ~int64 | ~uint32 | ~uint64 | ~string
 }](ctx context.Context, c Caller, e Descriptor[P], id K, opts ...FetchOption) (T, error) {
@@ -337,8 +346,8 @@ func callByID(name, method, id string) (fetchCall, error) {
 // wrong object would come back.
 func notID(text string) bool { return text == "" || strings.ContainsAny(text, ": \t\r\n") }
 
-// checkScope returns a [ScopeError] if a delivery says which scopes the application has, and the method needs another. A list
-// without the scope that the event itself needs is no such list.
+// checkScope returns a [ScopeError] if a delivery says which scopes the application has, and the
+// method needs another. A list without the scope that the event itself needs is no such list.
 func (f fetchCall) checkScope(granted Scope) error {
 	if info, _ := find(f.event); info == nil || !granted.Has(info.Scope) {
 		return nil
@@ -360,7 +369,8 @@ const (
 	insufficientScope = "insufficient_scope"
 )
 
-// run makes the call and decodes the object into dst, a pointer. of is the delivery that asks, nil if none does.
+// run makes the call and decodes the object into dst, a pointer. of is the delivery that the call
+// is for, or nil.
 func (f fetchCall) run(ctx context.Context, c Caller, of *Delivery, dst any) error {
 	var params any
 	if len(f.params) > 0 {
@@ -399,8 +409,8 @@ func (f fetchCall) failure(err error) error {
 	return err
 }
 
-// decodeObject decodes an object of a method's result. The caller bounds its length. The [DecodeError]
-// that it returns names no event.
+// decodeObject decodes an object of a method's result. The caller bounds its length. The
+// [DecodeError] that it returns names no event.
 func decodeObject(of *Delivery, object json.RawMessage, dst any) error {
 	report, err := rules.Unmarshal(object, of, dst)
 	switch member, blank := report.Blank(); {

@@ -128,7 +128,8 @@ func TestFetchCallFails(t *testing.T) {
 	}
 }
 
-// TestFetchOfANewCardComment: no method of the task scope reads it. That is neither a malformed event nor a deletion.
+// TestFetchOfANewCardComment: no method of the task scope reads it. That is neither a malformed
+// event nor a deletion.
 func TestFetchOfANewCardComment(t *testing.T) {
 	t.Parallel()
 	for _, body := range []string{
@@ -166,7 +167,8 @@ func TestFetchOfANewCardComment(t *testing.T) {
 	}
 }
 
-// TestFetchMethodIsFixed: the scopes of a token never change which T fits. They decide only whether the call makes sense.
+// TestFetchMethodIsFixed: the scopes of a token never change which T fits. They decide only whether
+// the call makes sense.
 func TestFetchMethodIsFixed(t *testing.T) {
 	t.Parallel()
 	fetch := func(scope []string, body string, opts ...event.FetchOption) (*recording, error) {
@@ -372,7 +374,8 @@ func TestFetchByID(t *testing.T) {
 	require.ErrorIs(t, err, event.ErrGone)
 }
 
-// FuzzFetchResult: no response of a portal makes Fetch panic, pass nothing for an object, or quote a value.
+// FuzzFetchResult: no response of a portal makes Fetch panic, pass nothing for an object, or quote
+// a value.
 func FuzzFetchResult(f *testing.F) {
 	for _, result := range []string{`{"item":{"id":7}}`, `[]`, `{"item":[]}`, `{"item":{"ID":"SECRETSECRET"}}`, `[[`, `{"item":{"OWNER":{"0":{}}}}`, "null"} {
 		f.Add(result)

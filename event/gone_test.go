@@ -1,6 +1,7 @@
 package event_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"strings"
@@ -45,7 +46,8 @@ func TestDeletions(t *testing.T) {
 	require.True(t, event.Define[event.CRMEntity]("ONCRMDEALDELETE").Info().Deletion)
 }
 
-// fetching returns deliveries by the method that fetches their object, others than the first included.
+// fetching returns deliveries by the method that fetches their object, others than the first
+// included.
 func fetching(t *testing.T) map[string]*event.Delivery {
 	t.Helper()
 	by := map[string]*event.Delivery{}
@@ -60,8 +62,8 @@ func fetching(t *testing.T) map[string]*event.Delivery {
 	return by
 }
 
-// TestFetchOfWhatIsGone: how the methods say that there is no such object, by the tables of their pages, which catalog.json
-// holds, and in the words that portals use.
+// TestFetchOfWhatIsGone: how the methods say that there is no such object, by the tables of their
+// pages, which catalog.json holds, and in the words that portals use.
 func TestFetchOfWhatIsGone(t *testing.T) {
 	t.Parallel()
 	of := fetching(t)
@@ -121,6 +123,37 @@ func TestFetchOfWhatIsGone(t *testing.T) {
 	}
 }
 
+// answers returns one error to every call.
+type answers struct{ err rest.Error }
+
+func (a *answers) Call(_ context.Context, method string, _, _ any) error {
+	err := a.err
+	err.Method = method
+	return &err
+}
+
+// TestFetchAndRestAgree: an error of a fetch method means the same to Fetch and to
+// rest.ErrNotFound, whatever method documents it.
+func TestFetchAndRestAgree(t *testing.T) {
+	t.Parallel()
+	_, methods := readCatalogFile(t)
+	var all []documentedError
+	for _, m := range methods {
+		all = append(append(all, m.Gone...), m.Hidden...)
+	}
+	all = append(all, documentedError{Text: "Not found"}, documentedError{Code: "0", Text: "Not found"}, documentedError{Code: "NOT_FOUND"})
+	of := fetching(t)
+	for method, d := range of {
+		for _, e := range all {
+			caller := &answers{rest.Error{Status: 400, Code: rest.ErrorCode(e.Code), Description: strings.ReplaceAll(e.Text, "*", "27")}}
+			_, err := event.Fetch[any](t.Context(), caller, d, event.WithMethod(method))
+			require.Error(t, err)
+			require.Equal(t, errors.Is(err, event.ErrGone), errors.Is(err, rest.ErrNotFound), "%s: %+v", method, e)
+		}
+	}
+	require.Len(t, of, len(methods))
+}
+
 // TestFetchInABatch: of two deals that are read at the same time one is gone.
 func TestFetchInABatch(t *testing.T) {
 	t.Parallel()
@@ -147,7 +180,8 @@ func TestFetchInABatch(t *testing.T) {
 	require.Equal(t, 1, p.CallCount("batch"))
 }
 
-// TestFetchOfWhatIsNotGone: a failure must never pass for a deletion, since mirrors delete their row on one.
+// TestFetchOfWhatIsNotGone: a failure must never pass for a deletion, since mirrors delete their
+// row on one.
 func TestFetchOfWhatIsNotGone(t *testing.T) {
 	t.Parallel()
 	of := fetching(t)
@@ -199,7 +233,8 @@ func TestFetchOfWhatIsNotGone(t *testing.T) {
 	require.NotErrorIs(t, err, event.ErrGone, "a page of HTML")
 }
 
-// TestFetchOfNothing: success with nothing in it proves no deletion, above all in lists that are filtered by rights.
+// TestFetchOfNothing: success with nothing in it proves no deletion, above all in lists that are
+// filtered by rights.
 func TestFetchOfNothing(t *testing.T) {
 	t.Parallel()
 	of := fetching(t)

@@ -104,8 +104,8 @@ func (k authKey) replaced() bool {
 	return k == clientKey || k == serverKey || k == domainKey || k == appToken
 }
 
-// maybeBlock is an array that may be an auth block. Most arrays have nothing for which that matters,
-// so it is found out when it does.
+// maybeBlock is an array that may be an auth block. Most arrays have nothing for which that
+// matters, so it is found out when it does.
 type maybeBlock struct {
 	v         phpform.Value
 	known, is bool
@@ -135,8 +135,8 @@ func (b authBlocks) check(v phpform.Value, inside bool, member string) error {
 }
 
 // replaceInnerAuth makes the auth blocks inside the data of d agree with its Auth, which is proven.
-// The data are a text of their own after that, if they changed, and the rest of the body is reduced
-// to what can still be read of it, so that d does not hold both.
+// Data that changed are a text of their own after that. The rest of the body is then reduced to
+// what can still be read of it, so that d does not hold both.
 func (d *Delivery) replaceInnerAuth() {
 	blocks, old := d.innerAuth(), d.Data.v
 	v := blocks.replace(old, false, &d.Auth)
@@ -154,8 +154,8 @@ func (d *Delivery) replaceInnerAuth() {
 	d.Data = d.data(v)
 }
 
-// dropBody replaces the body by what Extra returns of it, and the texts of d that are parts of it by
-// copies. It returns their length.
+// dropBody replaces the body by what Extra returns of it, and the texts of d that are parts of it
+// by copies. It returns their length.
 func (d *Delivery) dropBody() (bytes int) {
 	extra := d.Extra().v.Pack()
 	d.body.packed, d.body.left = extra.Packed(), true

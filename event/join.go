@@ -11,7 +11,7 @@ import (
 
 // Join returns a handler that runs each of hs, in order and whatever the others do: after one that
 // failed, panicked or called runtime.Goexit, the next one runs. It joins their errors, a panic as a
-// [PanicError]; [OutcomeOf] tells what they ask for together. A retry runs all of them again.
+// [PanicError]; [OutcomeOf] says what they ask for together. A retry runs all of them again.
 //
 // A handler that returns [ErrUnhandled], as a [Mux] does, does not count unless all do so.
 func Join(hs ...Handler) Handler {

@@ -40,8 +40,8 @@ type deliveryJSON struct {
 func (d Delivery) MarshalJSON() ([]byte, error) { return d.marshal(false) }
 
 // UnmarshalJSON always returns an error that matches [ErrStored], unless doc is null, which changes
-// nothing. What MarshalJSON wrote lacks the tokens and must not pass for the delivery. Store one with
-// [Delivery.AppendStored], and parse a posted body with [Parse].
+// nothing. What MarshalJSON wrote lacks the tokens and must not pass for the delivery. Store one
+// with [Delivery.AppendStored], and parse a posted body with [Parse].
 func (d *Delivery) UnmarshalJSON(doc []byte) error {
 	if string(bytes.TrimSpace(doc)) == "null" {
 		return nil
@@ -49,8 +49,8 @@ func (d *Delivery) UnmarshalJSON(doc []byte) error {
 	return fmt.Errorf("%w: a delivery cannot be read back from JSON, which is redacted; use AppendStored and ParseStored", ErrStored)
 }
 
-// MarshalUnredacted is MarshalJSON with every token in data, extra and payload in clear. The tokens of
-// the auth section are in neither: they are in [Delivery.Auth]. It is for people who look for a
+// MarshalUnredacted is MarshalJSON with every token in data, extra and payload in clear. The tokens
+// of the auth section are in neither: they are in [Delivery.Auth]. It is for people who look for a
 // mistake. Keep its output where you would keep the tokens, and store deliveries with
 // [Delivery.AppendStored].
 func (d Delivery) MarshalUnredacted() ([]byte, error) { return d.marshal(true) }

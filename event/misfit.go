@@ -11,7 +11,7 @@ import (
 
 // Misfit is a value of a payload that does not fit its field. The field is left zero.
 type Misfit struct {
-	// Path is where the value stands, such as data.FIELDS.OPPORTUNITY. It holds no text of the
+	// Path is where the value is, such as data.FIELDS.OPPORTUNITY. It holds no text of the
 	// sender but keys that look like identifiers; any other key is a "*".
 	Path string
 	Want string // what the field takes, such as "a number of 64 bits"

@@ -29,8 +29,8 @@ type Middleware func(Handler) Handler
 // it handles: see [Mux.Bindings]. A delivery that no handler takes is [ErrUnhandled].
 //
 // Registration is not safe for concurrent use and ends with the first delivery. A duplicate, nil or
-// late registration panics, as with http.ServeMux, since it is a mistake in the program. Handling is
-// safe for concurrent use. The zero Mux is ready.
+// late registration panics, as with http.ServeMux, since it is a mistake in the program. Handling
+// is safe for concurrent use. The zero Mux is ready.
 type Mux struct {
 	handlers   map[string]Handler
 	names      []string // in order of registration
@@ -66,9 +66,9 @@ func (m *Mux) Handle(name string, h Handler) {
 }
 
 // Use wraps every handler of the mux, [Mux.Unhandled] included, and those that are registered
-// later. The first middleware given is the outermost. Use calls each middleware at once, and again
-// for handlers that are registered or wrapped later, so that one that panics or returns nil is
-// found here and not at the first event.
+// later. The first middleware given is the outermost. Use calls each middleware at once, so that
+// one that panics or returns nil is found here and not at the first event. It calls them again for
+// handlers that are registered or wrapped later.
 func (m *Mux) Use(mw ...Middleware) {
 	m.registering("Use")
 	for _, w := range mw {
@@ -195,8 +195,8 @@ func isNilHandler(h Handler) bool {
 // payload type, else the program does not compile.
 //
 // The handler gets what fits: a value that does not fit leaves its field zero, and
-// [Delivery.Misfits] lists it. Only if the data lack the ID of the object that the event is about, or
-// the ID does not fit, the handler does not run: the error is a [DecodeError] then, and is not
+// [Delivery.Misfits] lists it. Only if the data lack the ID of the object that the event is about,
+// or the ID does not fit, the handler does not run: the error is a [DecodeError] then, and is not
 // retried. A handler that must not run on part of a payload checks d.Misfits itself.
 //
 // On panics if no data can ever fill a T, as [Define] does.

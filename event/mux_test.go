@@ -233,10 +233,10 @@ type permanentError bool
 func (e permanentError) Error() string   { return "refused" }
 func (e permanentError) Permanent() bool { return bool(e) }
 
-type noErrors struct{}
+type emptyError struct{}
 
-func (noErrors) Error() string   { return "none" }
-func (noErrors) Unwrap() []error { return nil }
+func (emptyError) Error() string   { return "none" }
+func (emptyError) Unwrap() []error { return nil }
 
 func TestOutcomes(t *testing.T) {
 	t.Parallel()
@@ -267,7 +267,7 @@ func TestOutcomes(t *testing.T) {
 		"permanent":       {fmt.Errorf("x: %w", permanentError(true)), event.Dropped, 0},
 		"not permanent":   {fmt.Errorf("x: %w", permanentError(false)), event.Default, 0},
 		"permanent, more": {errors.Join(permanentError(true), boom), event.Default, 0},
-		"empty join":      {noErrors{}, event.Default, 0},
+		"empty join":      {emptyError{}, event.Default, 0},
 		"payload":         {&event.DecodeError{Path: "data"}, event.Dropped, 0},
 		"gone":            {fmt.Errorf("copy: %w", event.ErrGone), event.Dropped, 0},
 		"gone, twice":     {errors.Join(event.ErrGone, fmt.Errorf("copy: %w", event.ErrGone)), event.Dropped, 0},

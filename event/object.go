@@ -11,12 +11,14 @@ import (
 	"github.com/b24events/b24events/internal/phpform"
 )
 
-// Entity names the object that the delivery is about, such as {crm.deal 42}: the message, not its chat. All events of one object
-// name it alike, so this is what a deletion deletes. An ID of 0 names nothing.
+// Entity names the object that the delivery is about, such as {crm.deal 42}: the message, not its
+// chat. All events of one object name it alike, so this is what a deletion deletes. An ID of 0
+// names nothing.
 //
-// It is the zero Entity for events that the catalogue does not know, or that are about no object. For events about the
-// application itself its ID is empty. A few deliveries, of messages that a connector must carry, can be about several objects:
-// Entity is the first of them, [Delivery.Entities] are all.
+// It is the zero Entity for events that the catalogue does not know, or that are about no object.
+// For events about the application itself its ID is empty. A few deliveries, of messages that a
+// connector must carry, can be about several objects: Entity is the first of them,
+// [Delivery.Entities] are all.
 //
 // Use [Delivery.Lane] for the order of deliveries and [Delivery.CoalesceKey] to merge them.
 func (d *Delivery) Entity() Entity {
@@ -27,7 +29,8 @@ func (d *Delivery) Entity() Entity {
 	return firstObject(info.entity, d.Data.v, number)
 }
 
-// Entities returns every object that the delivery is about, the first being [Delivery.Entity]. It is empty if there is none.
+// Entities returns every object that the delivery is about, the first being [Delivery.Entity]. It
+// is empty if there is none.
 func (d *Delivery) Entities() []Entity {
 	info, number := find(d.Name)
 	if info == nil {
@@ -41,8 +44,9 @@ func (d *Delivery) Entities() []Entity {
 	return nil
 }
 
-// Lane names what the delivery must be handled in order with: one delivery of a lane after the other. It is the object, or what the
-// object belongs to, such as the chat of a message. The zero Entity means that the order does not matter.
+// Lane names what the delivery must be handled in order with: one delivery of a lane after the
+// other. It is the object, or what the object belongs to, such as the chat of a message. The zero
+// Entity means that the order does not matter.
 //
 // A portal has lanes of its own; join the Lane with [Delivery.MemberID].
 func (d *Delivery) Lane() Entity {
@@ -57,11 +61,13 @@ func (d *Delivery) Lane() Entity {
 	}
 }
 
-// CoalesceKey names the object for which the newest of several deliveries of one event can stand for all, because the handler
-// reads the object's present state anyway. It reports false for events that are facts of their own: messages, reactions,
-// participants, signatures, pressed buttons, everything about the application, and every event that the catalogue does not know.
+// CoalesceKey names the object for which the newest of several deliveries of one event can stand
+// for all, because the handler reads the object's present state anyway. It reports false for events
+// that are facts of their own: messages, reactions, participants, signatures, pressed buttons,
+// everything about the application, and every event that the catalogue does not know.
 //
-// Merge only deliveries with the same portal, the same Name and the same key. They share their [Delivery.Lane].
+// Merge only deliveries with the same portal, the same Name and the same key. They share their
+// [Delivery.Lane].
 func (d *Delivery) CoalesceKey() (key Entity, ok bool) {
 	info, number := find(d.Name)
 	if info == nil || !info.Coalescable {
@@ -95,7 +101,8 @@ func firstObject(candidates []object, data phpform.Value, number string) Entity 
 	return Entity{}
 }
 
-// first returns the object that data names. number is that in the name of the event. The last part of an ID is never 0.
+// first returns the object that data names. number is that in the name of the event. The last part
+// of an ID is never 0.
 func (o *object) first(data phpform.Value, number string) (Entity, bool) {
 	switch len(o.id) {
 	case 0:
@@ -131,13 +138,15 @@ func (o *object) all(data phpform.Value, number string) []Entity {
 // path is a list of places in data; the first that holds something counts.
 type path []place
 
-// place is a place in data: a list of keys, "[]" standing for each element of a list. No keys are data itself.
+// place is a place in data: a list of keys, "[]" standing for each element of a list. No keys are
+// data itself.
 type place struct {
 	keys   []string
 	number bool // the number that the name of the event ends in, instead of a place in data
 }
 
-// parsePath reads alternatives separated by |. Each is dotted keys, . for data itself, or @type for the number in the event's name.
+// parsePath reads alternatives separated by |. Each is dotted keys, . for data itself, or @type for
+// the number in the event's name.
 func parsePath(text string) path {
 	var p path
 	for alternative := range strings.SplitSeq(text, "|") {

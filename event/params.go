@@ -32,7 +32,7 @@ func (p Params) All() iter.Seq2[string, any] {
 	}
 }
 
-// MarshalJSON encodes the parameters as an object whose members stand in order.
+// MarshalJSON encodes the parameters as an object whose members keep their order.
 func (p Params) MarshalJSON() ([]byte, error) {
 	b := bytes.NewBufferString("{")
 	for i, one := range p {
@@ -55,7 +55,8 @@ func (p Params) MarshalJSON() ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// add appends a parameter whose name may nest once, as in FILTER[ID]. Those of one group stay together.
+// add appends a parameter whose name may nest once, as in FILTER[ID]. Those of one group stay
+// together.
 func (p Params) add(name string, value any) Params {
 	group, inner, nested := strings.Cut(strings.TrimSuffix(name, "]"), "[")
 	if !nested {

@@ -59,8 +59,9 @@ type BotJoin struct {
 	User   BotUser        `json:"USER"` // who brought the bot in; zero where unknown
 }
 
-// BotContext tells that a user opened the dialog with a bot of the old API from a place that passes on what it is about. Only the
-// name of the event is documented, so the fields are what its siblings have.
+// BotContext means that a user opened the dialog with a bot of the old API from a place that passes
+// on what it is about. Only the name of the event is documented, so the fields are what its
+// siblings have.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/chat-bots/chat-bots-v2/migration.html
 type BotContext struct {

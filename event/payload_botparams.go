@@ -62,7 +62,8 @@ type BotMessageParams struct {
 	FakeRelation          int64 `json:"FAKE_RELATION"`
 }
 
-// BotFile is a file in a message to a bot of the old API. Portals send it, but the documentation does not mention it.
+// BotFile is a file in a message to a bot of the old API. Portals send it, but the documentation
+// does not mention it.
 type BotFile struct {
 	ID          int64  `json:"id"`
 	ChatID      int64  `json:"chatId"`

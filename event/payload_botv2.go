@@ -63,8 +63,8 @@ type BotV2Delete struct {
 	Bot ChatBot `json:"bot"`
 }
 
-// ChatBot is the bot of imbot.v2 that an event is addressed to. In webhook mode it has an ID, a code and tokens. Records of
-// imbot.v2.Event.get have no tokens, and describe the bot instead.
+// ChatBot is the bot of imbot.v2 that an event is addressed to. In webhook mode it has an ID, a
+// code and tokens. Records of imbot.v2.Event.get have no tokens, and describe the bot instead.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/chat-bots/chat-bots-v2/entities.html
 type ChatBot struct {

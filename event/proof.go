@@ -56,8 +56,8 @@ func (d *Delivery) SetProof(p Proof) {
 	d.replaceInnerAuth()
 }
 
-// hostOf returns the host of an address, with its port, or an empty string. Every delivery needs it,
-// and almost all addresses are plain.
+// hostOf returns the host of an address, with its port, or an empty string. Every delivery needs
+// it, and almost all addresses are plain.
 func hostOf(address string) string {
 	if rest, ok := strings.CutPrefix(address, "https://"); ok && plainAddress(rest) {
 		host, _, _ := strings.Cut(rest, "/")

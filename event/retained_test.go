@@ -77,8 +77,8 @@ func retainedBodies() map[string]string {
 	return bodies
 }
 
-// TestRetainedHeap: a delivery that waits holds less than twice its body and 512 bytes, whatever the
-// body, also after it was verified. Size says about what it holds.
+// TestRetainedHeap: a delivery that waits holds less than twice its body and 512 bytes, whatever
+// the body, also after it was verified. Size says about what it holds.
 //
 //nolint:paralleltest // it measures the heap
 func TestRetainedHeap(t *testing.T) {

@@ -10,9 +10,10 @@ import (
 	"github.com/b24events/b24events/internal/phpform"
 )
 
-// A stored delivery is the text storedMark, a byte with the version, the fields in a fixed order and
-// a CRC-32C of all that. Numbers are varints, texts have their length in front. A value is a byte
-// with its kind, then its text, or the number of its elements and for each of them key and value.
+// A stored delivery is the text storedMark, a byte with the version, the fields in a fixed order
+// and a CRC-32C of all that. Numbers are varints, texts have their length in front. A value is a
+// byte with its kind, then its text, or the number of its elements and for each of them key and
+// value.
 const (
 	storedMark    = "b24d"
 	storedVersion = 1
@@ -58,8 +59,8 @@ func (d *Delivery) AppendStored(dst []byte) []byte {
 // ParseStored reads what [Delivery.AppendStored] wrote. The delivery does not refer to doc. Its
 // [Proof] is that of the stored delivery, so read only what you stored yourself.
 //
-// It returns an error that matches [ErrStored] if doc is something else, was written by a version of
-// this package with another format, or is damaged.
+// It returns an error that matches [ErrStored] if doc is something else, was written by a version
+// of this package with another format, or is damaged.
 func ParseStored(doc []byte) (*Delivery, error) {
 	switch {
 	case len(doc) <= len(storedMark) || string(doc[:len(storedMark)]) != storedMark:
@@ -183,7 +184,7 @@ func (r *storedReader) int() int64 {
 // count reads a number of things, of which each takes one byte or more.
 func (r *storedReader) count() int {
 	n, size := binary.Uvarint(r.b)
-	if size <= 0 || n > uint64(len(r.b)-size) {
+	if size <= 0 || n > uint64(max(len(r.b)-size, 0)) {
 		r.fail()
 		return 0
 	}

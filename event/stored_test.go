@@ -18,8 +18,8 @@ import (
 // storedForms are deliveries of every kind, by the name of their golden file.
 func storedForms(tb testing.TB) map[string]*event.Delivery {
 	tb.Helper()
-	parse := func(contentType, body string) *event.Delivery {
-		d, err := event.Parse(contentType, []byte(body))
+	parse := func(body string) *event.Delivery {
+		d, err := event.Parse(formType, []byte(body))
 		require.NoError(tb, err)
 		return d
 	}
@@ -27,13 +27,13 @@ func storedForms(tb testing.TB) map[string]*event.Delivery {
 		By: event.ProofInstallation, ClientID: "local.1", MemberID: "a223c6b3710f85df22e9377d6c4f7553",
 		ClientEndpoint: "https://acme.bitrix24.com/rest/", ServerEndpoint: "https://oauth.bitrix.info/rest/",
 	}
-	deal := parse(formType, "event=ONCRMDEALUPDATE&event_handler_id=95&data[FIELDS][ID]=7&ts=1765368003"+
-		"&auth[domain]=acme.bitrix24.com&auth[client_endpoint]=https%3A%2F%2Facme.bitrix24.com%2Frest%2F"+
-		"&auth[access_token]=access&auth[refresh_token]=refresh&auth[application_token]=application&auth[expires_in]=3600"+
+	deal := parse("event=ONCRMDEALUPDATE&event_handler_id=95&data[FIELDS][ID]=7&ts=1765368003" +
+		"&auth[domain]=acme.bitrix24.com&auth[client_endpoint]=https%3A%2F%2Facme.bitrix24.com%2Frest%2F" +
+		"&auth[access_token]=access&auth[refresh_token]=refresh&auth[application_token]=application&auth[expires_in]=3600" +
 		"&auth[scope]=crm%2Ctask&auth[member_id]=a223c6b3710f85df22e9377d6c4f7553&auth[user_id]=1&auth[status]=L")
 	deal.Source = event.SourceOnline
 	deal.SetProof(proof)
-	bot := parse(formType, "event=ONIMBOTMESSAGEADD&data[BOT][7][AUTH][access_token]=bot&data[BOT][7][AUTH][domain]=evil.example"+
+	bot := parse("event=ONIMBOTMESSAGEADD&data[BOT][7][AUTH][access_token]=bot&data[BOT][7][AUTH][domain]=evil.example" +
 		"&data[BOT][7][AUTH][member_id]=a223c6b3710f85df22e9377d6c4f7553&data[PARAMS][MESSAGE]=%FF%00%D0%9F&auth[access_token]=a")
 	bot.SetProof(proof)
 	record, err := event.ParseRecord(json.RawMessage(`{"ID":"12","TIMESTAMP_X":"2025-12-10T15:00:03+03:00","EVENT_NAME":"ONTASKADD",` +
@@ -46,10 +46,10 @@ func storedForms(tb testing.TB) map[string]*event.Delivery {
 	return map[string]*event.Delivery{
 		"deal":    deal,
 		"bot":     bot,
-		"extra":   parse(formType, "event=ONX&extra=1&auth[client_id]=2&auth[user_id]=robot&ts=later&data[x][]=1&data[x][]=2&data[y][7]=z"),
+		"extra":   parse("event=ONX&extra=1&auth[client_id]=2&auth[user_id]=robot&ts=later&data[x][]=1&data[x][]=2&data[y][7]=z"),
 		"record":  record,
-		"page":    parse(formType, "AUTH_ID=a&REFRESH_ID=r&DOMAIN=acme.bitrix24.com&member_id=m&APPLICATION_TOKEN=t"),
-		"handler": parse(formType, "workflow_id=1&document_id[]=crm&document_id[]=DEAL_42&auth[member_id]=m"),
+		"page":    parse("AUTH_ID=a&REFRESH_ID=r&DOMAIN=acme.bitrix24.com&member_id=m&APPLICATION_TOKEN=t"),
+		"handler": parse("workflow_id=1&document_id[]=crm&document_id[]=DEAL_42&auth[member_id]=m"),
 		"made":    made,
 		"empty":   {},
 	}
@@ -150,8 +150,8 @@ func TestStoredRefusals(t *testing.T) {
 func TestDeliveriesDoNotComeBackFromJSON(t *testing.T) {
 	t.Parallel()
 	type job struct {
-		Attempt  int
-		Delivery event.Delivery
+		Attempt  int            `json:"attempt"`
+		Delivery event.Delivery `json:"delivery"`
 	}
 	d := storedForms(t)["deal"]
 	doc, err := json.Marshal(job{1, *d})
@@ -165,7 +165,7 @@ func TestDeliveriesDoNotComeBackFromJSON(t *testing.T) {
 		require.ErrorIs(t, json.Unmarshal(foreign, &got), event.ErrStored)
 		require.Empty(t, got.Name)
 	}
-	require.NoError(t, json.Unmarshal([]byte(`{"Attempt":1,"Delivery":null}`), &back), "null changes nothing")
+	require.NoError(t, json.Unmarshal([]byte(`{"attempt":1,"delivery":null}`), &back), "null changes nothing")
 }
 
 // FuzzStored reads any fields, between the right head and the right checksum.

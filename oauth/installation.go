@@ -61,8 +61,8 @@ func (in Installation) clone() Installation {
 	return in
 }
 
-// applicationTokens returns the tokens that authenticate events now. window is how long the previous
-// one is accepted after a rotation.
+// applicationTokens returns the tokens that authenticate events now. window is how long the
+// previous one is accepted after a rotation.
 func (in Installation) applicationTokens(window time.Duration) []event.Secret {
 	tokens := make([]event.Secret, 0, 3+len(in.ExtraApplicationTokens)) // and one that oneOf adds
 	add := func(token event.Secret) {

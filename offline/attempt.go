@@ -68,7 +68,7 @@ func isGone(err error) bool {
 }
 
 // isUnknown reports whether a handler's error says that no method reads the object, as of a comment
-// of the new task card: the record can tell no more, however often it is tried.
+// of the new task card: another attempt would know no more.
 func isUnknown(err error) bool {
 	outcome, _ := event.OutcomeOf(err)
 	return outcome == event.Dropped && errtree.Every(err, errtree.Is(event.ErrUnknown))

@@ -541,7 +541,7 @@ func TestOptionsThatMakeNoSense(t *testing.T) {
 	require.Error(t, err)
 }
 
-// TestMisfits: one odd field costs nobody the record.
+// TestMisfits: one odd field does not lose the record.
 func TestMisfits(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)

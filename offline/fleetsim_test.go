@@ -21,7 +21,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/b24events/b24events/event"
-	"github.com/b24events/b24events/internal/phpform"
+	encoding "github.com/b24events/b24events/internal/params"
 	"github.com/b24events/b24events/offline"
 )
 
@@ -267,11 +267,11 @@ func (p *simPortal) Call(ctx context.Context, method string, params, result any)
 		}
 		doc = append(doc, "}}"...)
 	} else {
-		query, err := phpform.FromAny(m)
+		form, err := encoding.Encode(m, nil)
 		if err != nil {
 			return err
 		}
-		doc = p.run(nil, method, phpform.Encode(query))
+		doc = p.run(nil, method, form.Text)
 	}
 	if raw, ok := result.(*json.RawMessage); ok {
 		*raw = doc

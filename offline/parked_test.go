@@ -243,8 +243,8 @@ func TestNoAnswerToTheReservationOfParkedRecords(t *testing.T) {
 	}
 }
 
-// TestUnhandledRecordsWaitForANewerProgram is a deployment that adds an event: the old program still
-// works the queue when the first record of the new event comes.
+// TestUnhandledRecordsWaitForANewerProgram is a deployment that adds an event: the old program
+// still works the queue when the first record of the new event comes.
 func TestUnhandledRecordsWaitForANewerProgram(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)

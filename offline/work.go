@@ -117,7 +117,8 @@ func (e *engine) flush(ctx context.Context) error {
 	return err
 }
 
-// lanes groups tasks by their lane, in order, as their positions. A record without one has a lane of its own.
+// lanes groups tasks by their lane, in order, as their positions. A record without one has a lane
+// of its own.
 func lanes(tasks []task) [][]int {
 	var all [][]int
 	index := make(map[event.Entity]int)

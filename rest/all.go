@@ -52,8 +52,9 @@ func RowsAt(member string) ListOption {
 	}
 }
 
-// All returns the rows of a list method, page after page, each as a T, by the rules of [Response.Decode]. c is a [Client] or a [Coalescer]; parameters are as in
-// [Client.Call] and encoded at once, so that they may change afterwards.
+// All returns the rows of a list method, page after page, each as a T, by the rules of
+// [Response.Decode]. c is a [Client] or a [Coalescer]; parameters are as in [Client.Call] and
+// encoded at once, so that they may change afterwards.
 //
 //	for deal, err := range rest.All[Deal](ctx, client, "crm.deal.list", map[string]any{"filter": map[string]any{"STAGE_ID": "NEW"}}) {
 //		if err != nil {

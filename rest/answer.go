@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/b24events/b24events/internal/phpform"
 	"github.com/b24events/b24events/internal/redact"
 )
 
@@ -109,20 +110,8 @@ func (e *envelope) failure(done bool) (code, description string, ok bool) {
 	return code, description, true
 }
 
-func isEmptyArray(raw json.RawMessage) bool {
-	inner, ok := bytes.CutPrefix(bytes.TrimSpace(raw), []byte("["))
-	return ok && string(bytes.TrimSpace(inner)) == "]"
-}
-
-// isEmpty reports whether raw is one of the ways in which PHP writes "nothing".
-func isEmpty(raw json.RawMessage) bool {
-	switch string(raw) {
-	case "", "null", "false", `""`, "{}":
-		return true
-	default:
-		return isEmptyArray(raw)
-	}
-}
+// isEmpty reports whether raw is absent, or one of the ways in which PHP writes "nothing".
+func isEmpty(raw json.RawMessage) bool { return len(raw) == 0 || phpform.IsBlank(raw) }
 
 // text returns a scalar as text, and nothing for null, objects and arrays.
 func text(raw json.RawMessage) string {

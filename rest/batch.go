@@ -76,17 +76,17 @@ type Command[T any] struct {
 	at    int // its position in the batch
 }
 
-// Add adds a command to a batch. The name is of letters, digits and underscores, starts with a letter,
-// and is unique in the batch. Parameters are as in [Client.Call] and are encoded here, so that they
-// may change afterwards. [Client.Batch] reports a name, method, parameter or result type that cannot
-// do. Portals refuse the methods batch, upload and download in a batch, and so does Add; it also
-// refuses the parameter auth_connector, which holds for whole requests.
+// Add adds a command to a batch. The name is of letters, digits and underscores, starts with a
+// letter, and is unique in the batch. Parameters are as in [Client.Call] and are encoded here, so
+// that they may change afterwards. [Client.Batch] reports a name, method, parameter or result type
+// that cannot do. Portals refuse the methods batch, upload and download in a batch, and so does
+// Add; it also refuses the parameter auth_connector, which holds for whole requests.
 //
-// Only a [Ref] refers to the result of an earlier command. Add refuses a text or key that reads like
-// a reference, such as $result[name], because the portal would replace it and there is no way to
-// escape it. Anybody who can write the title of a deal can therefore make a batch fail that copies
-// titles. Send texts of strangers by [Client.Call], or through a [Coalescer], which makes such a call
-// by itself.
+// Only a [Ref] refers to the result of an earlier command. Add refuses a text or key that reads
+// like a reference, such as $result[name], because the portal would replace it and there is no way
+// to escape it. Anybody who can write the title of a deal can therefore make a batch fail that
+// copies titles. Send texts of strangers by [Client.Call], or through a [Coalescer], which makes
+// such a call by itself.
 func Add[T any](b *Batch, name, method string, params any) *Command[T] {
 	i := &item{name: name, method: method}
 	if b.names == nil {
@@ -139,9 +139,9 @@ func (b *Batch) encode(i *item, params any) error {
 	return nil
 }
 
-// Result returns the command's result, decoded as by [Response.Decode], or its [*Error]; [ErrNotRun]
-// if the batch was not sent or stopped before it; and the error of the request, with this method's
-// name, if that failed.
+// Result returns the command's result, decoded as by [Response.Decode], or its [*Error];
+// [ErrNotRun] if the batch was not sent or stopped before it; and the error of the request, with
+// this method's name, if that failed.
 func (c *Command[T]) Result() (T, error) {
 	var result T
 	answer, err := c.item.outcome()

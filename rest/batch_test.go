@@ -73,7 +73,8 @@ func TestBatch(t *testing.T) {
 	require.NotEmpty(t, moment)
 }
 
-// TestRefs: a reference may stand anywhere in the parameters, and takes the type of what it refers to.
+// TestRefs: a reference may stand anywhere in the parameters, and takes the type of what it refers
+// to.
 func TestRefs(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -17,8 +17,8 @@ func batchCall(items []*item, halt, idempotent bool) *call {
 	return &call{method: batch.Method, form: batchForm(items, halt), idempotent: idempotent, batch: items, halt: halt}
 }
 
-// batchForm writes commands as the parameters of a batch. Each is a text of its own, with parameters
-// that are encoded already.
+// batchForm writes commands as the parameters of a batch. Each is a text of its own, with
+// parameters that are encoded already.
 func batchForm(items []*item, halt bool) string {
 	var form strings.Builder
 	form.WriteString("halt=" + map[bool]string{false: "0", true: "1"}[halt])

@@ -33,12 +33,12 @@ func (c *Client) MemberID() string { return c.memberID }
 func (c *Client) ClientID() string { return clientID(c.portals.creds) }
 
 // Call calls a method and decodes the result member of its answer into result, a non-nil pointer,
-// or drops it if result is nil. It decodes as [Response.Decode] does: numbers may be text, flags are
-// Y and N, and [] is how PHP writes an empty object.
+// or drops it if result is nil. It decodes as [Response.Decode] does: numbers may be text, flags
+// are Y and N, and [] is how PHP writes an empty object.
 //
-// params is nil, a map[string]any, a struct with url tags, an [Ordered], url.Values, or a pointer to
-// one of these; the package documentation says how each Go value is sent. The parameters auth and
-// access_token are refused.
+// params is nil, a map[string]any, a struct with url tags, an [Ordered], url.Values, or a pointer
+// to one of these; the package documentation says how each Go value is sent. The parameters auth
+// and access_token are refused.
 //
 // It returns an [*Error], or what the package documentation lists. A method, parameters or a result
 // that cannot do are [ErrBadCall], and then nothing was sent.

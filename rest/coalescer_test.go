@@ -411,8 +411,8 @@ func TestWhatGoesByItself(t *testing.T) {
 	}
 }
 
-// TestTextsOfStrangersDoNotRefer: a title that reads like a reference stays a title, also where the
-// rows of a list are asked for by it.
+// TestTextsOfStrangersDoNotRefer: a title that reads like a reference stays a title, also in the
+// filter of a list.
 func TestTextsOfStrangersDoNotRefer(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -12,10 +12,10 @@ import (
 // rules are how results are read. It is a cache of what the types' tags say.
 var rules = values.New(nil)
 
-// Decode fills result, a non-nil pointer or nil, from the result member, by the rules for payloads in
-// package event: numbers may be text, flags are Y and N, and "", false, null and [] are empty for
-// any target. Fields are found by their b24 tags, else by their json tags or names as encoding/json
-// finds them. Differences to encoding/json:
+// Decode fills result, a non-nil pointer or nil, from the result member, by the rules for payloads
+// in package event: numbers may be text, flags are Y and N, and "", false, null and [] are empty
+// for any target. Fields are found by their b24 tags, else by their json tags or names as
+// encoding/json finds them. Differences to encoding/json:
 //
 //   - What is empty is like null: it leaves its target as it was, and makes a pointer or slice nil.
 //   - A list may come as an object whose keys are numbers, a list of one as a single value, and an

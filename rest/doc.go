@@ -18,9 +18,9 @@
 //
 // # Parameters
 //
-// Parameters are a map[string]any, a struct, an [Ordered], url.Values, or a pointer to one of these.
-// Values nest as they like: structs in maps, maps in structs, lists of either. They go out as a form,
-// which is text:
+// Parameters are a map[string]any, a struct, an [Ordered], url.Values, or a pointer to one of
+// these. Values nest as they like: structs in maps, maps in structs, lists of either. They go out
+// as a form, which is text:
 //
 //	string, numbers      their text; NaN and the infinities are refused
 //	bool                 1 or 0 in a map; in a struct its tag says int (1 or 0) or yn (Y or N)
@@ -38,21 +38,23 @@
 //	nil, empty lists     nothing at all: neither nil, a nil pointer, an empty slice, map or struct
 //
 // A form cannot carry null or an empty list, so those leave a field as it is. Clear a field by the
-// empty text "". Methods that keep a flag as Y or N want "Y" or "N" in a map: PHP reads 1 as a text.
+// empty text "". Methods that keep a flag as Y or N want "Y" or "N" in a map: PHP reads 1 as a
+// text.
 //
-// The name of a struct field is that in its url tag, or else in its b24 or json tag, or else its own;
-// an embedded struct counts as its fields. "-" leaves a field out. Options of the url tag are
-// omitempty, int and yn for a bool, unix for a time, and comma, space or semicolon for a list that is
-// one text; a tag layout:"2006-01-02" gives a time another layout. A field that is neither nil nor
-// omitted is sent: the empty text of a struct clears the field on the portal.
+// The name of a struct field is that in its url tag, or else in its b24 or json tag, or else its
+// own; an embedded struct counts as its fields. "-" leaves a field out. Options of the url tag are
+// omitempty, int and yn for a bool, unix for a time, and comma, space or semicolon for a list that
+// is one text; a tag layout:"2006-01-02" gives a time another layout. A field that is neither nil
+// nor omitted is sent: the empty text of a struct clears the field on the portal.
 //
 // Methods that take their arguments by position need an [Ordered], or a struct, whose fields are in
 // that order. A slice does too: []any{8017, 3157} goes out as 0=8017&1=3157.
 //
-// Refused with [ErrBadCall] are types that print themselves by a method Format, as secrets do
-// (convert them to a string if the portal is to have them), channels, functions, complex numbers,
-// arrays of bytes, structs without an exported field, values that hold themselves or nest deeper than
-// 64 levels, and the parameters auth and access_token. The error names types and fields, no values.
+// A call is refused with [ErrBadCall] if its parameters hold a type that prints itself by a method
+// Format. Secrets do: convert them to a string if the portal is to have them. So it is for
+// channels, functions, complex numbers, arrays of bytes, structs without an exported field, and
+// values that hold themselves or nest deeper than 64 levels. The parameters auth and access_token
+// are refused too. The error names types and fields, no values.
 //
 // # Guarantees
 //
@@ -85,16 +87,21 @@
 // # Errors
 //
 //	*Error                 the portal refused the call; errors.Is compares its code with the constants of ErrorCode
-//	ErrQueryLimit          the limit of requests; with context.DeadlineExceeded where nothing was sent, for lack of time to wait
+//	ErrQueryLimit          the limit of requests; with context.DeadlineExceeded if nothing was sent,
+//	                       for lack of time to wait
 //	ErrOperationTimeLimit  the method is blocked for the time that it took; the same holds
 //	ErrWrongAuthType       an incoming webhook cannot call the method, as all event methods
-//	ErrBadAnswer           an answer that is not the JSON the portal's methods send: a proxy's page, an empty or cut-off body
-//	ErrMoved               a redirect that was not followed: the portal was renamed, or http was used for https
+//	ErrBadAnswer           an answer that is not the JSON the portal's methods send: a proxy's page,
+//	                       an empty or cut-off body
+//	ErrMoved               a redirect that was not followed: the portal was renamed, or http was used
+//	                       for https
 //	ErrTooLarge            an answer of more than MaxAnswerBytes
 //	ErrBadResult           the method ran, and its result does not fit the Go type
 //	ErrNotRun              a command of a batch that was not sent, or halted before it
-//	ErrBadCall             the method's name, its parameters or the result's type cannot do; nothing was sent
-//	ErrNotFound            the method says that the object does not exist; the Code stays the portal's
+//	ErrBadCall             the method's name, its parameters or the result's type cannot do; nothing
+//	                       was sent
+//	ErrNotFound            the method says that the object does not exist; the Code stays the
+//	                       portal's
 //	ErrBadEndpoint         the portal's address is not usable, or not https; nothing was sent
 //	context errors         the context ended, or the time limit of the HTTP client
 //	net errors             the connection failed; errors.As finds *net.OpError and its kind

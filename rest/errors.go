@@ -54,18 +54,20 @@ const (
 	ErrTooLarge ErrorCode = "answer too large"
 	// ErrBadResult means that the method ran and its result does not fit the Go type.
 	ErrBadResult ErrorCode = "unexpected result"
-	// ErrBadCall means that a method's name or parameters cannot be sent, or that a result cannot be
-	// stored where it should go. Nothing was sent.
+	// ErrBadCall means that a method's name or parameters cannot be sent, or that a result cannot
+	// be stored where it should go. Nothing was sent.
 	ErrBadCall ErrorCode = "invalid call"
 	// ErrNotRun means that a command of a batch did not run: an earlier one failed and the batch halts then, or the batch was
 	// not sent so far.
 	ErrNotRun ErrorCode = "not run"
-	// ErrNotFound means that the object that the call names does not exist, as far as the method says
-	// so by a code or by words of its own, such as "Not found" without a code of crm.deal.get and
-	// crm.deal.update. It matches such an error with errors.Is; the Code stays the portal's. Methods
-	// that answer without an error never match: tasks.task.get and calendar.event.getbyid with an
-	// empty result, and lists with no rows, which may only mean that the token's user may not see the
-	// object. task.commentitem.get says the same of a task that the user may not see.
+	// ErrNotFound means that the object that the call names does not exist. It matches an error, with
+	// errors.Is, if the method says so by a code or by words of its own: crm.deal.get and
+	// crm.deal.update return "Not found" without a code. The Code stays the portal's.
+	//
+	// Methods that return no error never match: tasks.task.get and calendar.event.getbyid with an
+	// empty result, and lists with no rows. They may only mean that the token's user may not see the
+	// object. Errors that leave the same open, such as that of task.commentitem.get, do not match
+	// either.
 	ErrNotFound ErrorCode = "object not found"
 	// ErrBadEndpoint means that the credentials name an address that is malformed or not https. Nothing was sent.
 	ErrBadEndpoint ErrorCode = "invalid endpoint"
@@ -121,7 +123,7 @@ func (e *Error) Error() string {
 func (e *Error) Is(target error) bool {
 	code, ok := target.(ErrorCode)
 	if ok && code == ErrNotFound {
-		return notfound.Is(e.Method, string(e.Code), e.Description)
+		return notfound.Of(e.Method, string(e.Code), e.Description) == notfound.Gone
 	}
 	return ok && strings.EqualFold(string(e.Code), string(code))
 }

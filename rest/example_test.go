@@ -56,11 +56,16 @@ func ExampleOrdered() {
 		rest.Arg("TASKID", 2), rest.Arg("ITEMID", 2),
 	})
 	fmt.Println(comment.Message, err)
-	_, err = rest.Call[Comment](context.Background(), client, "task.commentitem.get", rest.Ordered{
-		rest.Arg("TASKID", 2), rest.Arg("ITEMID", 9),
-	})
-	fmt.Println(errors.Is(err, rest.ErrNotFound))
 	// Output:
 	// comment 2 <nil>
+}
+
+func Example_notFound() {
+	portal, api := stage()
+	defer func() { _ = portal.Close() }()
+
+	err := api.Portal(portal.MemberID()).Call(context.Background(), "crm.deal.get", map[string]any{"id": 404}, nil)
+	fmt.Println(errors.Is(err, rest.ErrNotFound))
+	// Output:
 	// true
 }

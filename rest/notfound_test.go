@@ -32,7 +32,7 @@ func TestNotFound(t *testing.T) {
 			"no deal to take":  {method: "crm.deal.delete", params: map[string]any{"id": 9}, missing: true},
 			"no number":        {method: "crm.deal.get", params: map[string]any{"id": "x"}},
 			"no item":          {method: "crm.item.get", params: map[string]any{"entityTypeId": 2, "id": 9}, missing: true},
-			"no comment":       {method: "task.commentitem.get", params: arguments(1, 9), missing: true},
+			"no comment":       {method: "task.commentitem.get", params: arguments(1, 9)}, // or not visible
 			"no argument":      {method: "task.commentitem.get", params: []int{1}},
 			"no method":        {method: "crm.no.such"},
 			"no task":          {method: "tasks.task.get", params: map[string]any{"taskId": 9}, silent: true},
@@ -64,8 +64,8 @@ func TestNotFound(t *testing.T) {
 
 func isNotFound(err error) bool { return errors.Is(err, rest.ErrNotFound) }
 
-// TestNotFoundIsOfTheMethod: neither a page of a proxy nor another method's code means that an object
-// is gone.
+// TestNotFoundIsOfTheMethod: neither a page of a proxy nor another method's code means that an
+// object is gone.
 func TestNotFoundIsOfTheMethod(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

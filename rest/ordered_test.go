@@ -17,7 +17,8 @@ type comment struct {
 	Message string `json:"POST_MESSAGE"`
 }
 
-// withComments returns a portal with two tasks. Task 1 has the comments 1 and 3, task 2 has 2 and 4.
+// withComments returns a portal with two tasks. Task 1 has the comments 1 and 3, task 2 has 2 and
+// 4.
 func withComments(t *testing.T) *world {
 	t.Helper()
 	w := newBubble(t)

@@ -33,7 +33,7 @@ type cycle struct {
 	Next *cycle
 }
 
-// pairs are ordered parameters of somebody else.
+// pairs are ordered parameters of another package.
 type pairs [][2]string
 
 func (p pairs) All() iter.Seq2[string, any] {

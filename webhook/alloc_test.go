@@ -21,8 +21,8 @@ type answered struct{ sink }
 func (*answered) SetReadDeadline(time.Time) error { return nil }
 
 // TestAllocations: what it takes to serve an accepted delivery, besides parsing it, is an item, a
-// lane, a worker, the contexts of the verifier and of the handler, and the domain of the proof. (The
-// race detector makes pools forget.)
+// lane, a worker, the contexts of the verifier and of the handler, and the domain of the proof.
+// (The race detector makes pools forget.)
 //
 //nolint:paralleltest // AllocsPerRun counts those of all goroutines
 func TestAllocations(t *testing.T) {

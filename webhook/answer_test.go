@@ -359,7 +359,7 @@ func TestQueueOption(t *testing.T) {
 
 const errPanic webhook.Error = "panic instead"
 
-// TestMisfits: one odd field costs nobody the event.
+// TestMisfits: one odd field does not lose the event.
 func TestMisfits(t *testing.T) {
 	t.Parallel()
 	var log bytes.Buffer

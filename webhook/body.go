@@ -53,8 +53,8 @@ func (b *body) recycle() {
 	b.small = nil
 }
 
-// read reads to the end. from may be nil, which is an empty body. declared is the length, or -1 when
-// the client does not say; most is the limit.
+// read reads to the end. from may be nil, which is an empty body. declared is the length, or -1
+// when the client does not say; most is the limit.
 func (b *body) read(from io.Reader, declared, most int64) error {
 	b.bytes = b.first[:0]
 	for from != nil {

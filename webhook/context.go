@@ -11,7 +11,7 @@ import (
 // callContext is the context of one call of a handler, a verifier or a queue. It has the values of
 // the request, and ends at its deadline, with its parent or when the call is over, but not with the
 // request. Most calls never wait for their context, so the timer and the links of the context
-// package are made when somebody first asks for Done or for a child. It is safe for concurrent use.
+// package are made when Done or a child is first asked for. It is safe for concurrent use.
 type callContext struct {
 	parent   context.Context      //nolint:containedctx // it is one itself
 	values   context.Context      //nolint:containedctx // the request's
@@ -21,7 +21,7 @@ type callContext struct {
 	cause    error // of an end at the deadline
 
 	mu     sync.Mutex
-	made   context.Context //nolint:containedctx // nil until somebody needs it
+	made   context.Context //nolint:containedctx // nil until it is needed
 	cancel context.CancelFunc
 	over   bool // the call has returned
 }

@@ -195,7 +195,7 @@ func (h *Handler) verify(request context.Context, d *event.Delivery) (Reason, er
 	return "", nil
 }
 
-// refusal tells what a verifier's error means.
+// refusal says what a verifier's error means.
 func refusal(err error) (Reason, error) {
 	var p *event.PanicError
 	switch {

@@ -28,9 +28,9 @@ const (
 )
 
 // inFlight bounds the memory of the requests that are being read, parsed and verified. A request
-// passes two stages, its body and what is parsed of it, and small requests have shares of their own in both,
-// which large ones cannot take. Whoever holds a share waits only for one further down this list,
-// and takes it at once and whole, so that no two requests can wait for each other:
+// passes two stages, its body and what is parsed of it, and small requests have shares of their own
+// in both, which large ones cannot take. Whoever holds a share waits only for one further down this
+// list, and takes it at once and whole, so that no two requests can wait for each other:
 //
 //	small bodies, large bodies, small data, large data
 type inFlight struct {
@@ -172,9 +172,9 @@ func (t *ticket) parsed(d *event.Delivery) error {
 	return nil
 }
 
-// parsingBound returns the most that a body takes while it is parsed: the copies of its text, and an
-// element for everything that can begin one. A level of a name in a form takes a bracket, or
-// two escapes. Only single bytes are counted, which takes little time.
+// parsingBound returns the most that a body takes while it is parsed: the copies of its text, and
+// an element for everything that can begin one. A level of a name in a form takes a bracket, or two
+// escapes. Only single bytes are counted, which takes little time.
 func parsingBound(contentType string, body []byte) int64 {
 	count := func(sign byte) int { return bytes.Count(body, []byte{sign}) }
 	elements := 1 + count('&') + count('[') + count('%')/2

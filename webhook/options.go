@@ -123,8 +123,8 @@ func WithMaxBodyBytes(n int64) Option {
 // to 64 KiB, so that large requests cannot keep small ones out. The first 4 KiB of a body are free
 // until the body is complete: a connection that sends nothing takes no room. Then a body is charged
 // by its declared length, or, without one, as it grows. While it is parsed, it is charged by the
-// most that this may take, and then by what the delivery holds until the response is sent: less than
-// twice its body plus 512 bytes.
+// most that this may take, and then by what the delivery holds until the response is sent: less
+// than twice its body plus 512 bytes.
 //
 // The limit must be at least 1 MiB, and at least that on one body.
 func WithMaxInFlightBytes(n int64) Option {
@@ -186,12 +186,14 @@ func WithHandlerTimeout(d time.Duration) Option {
 	return positive("handler timeout", d, func(c *config) { c.handlerTimeout = d })
 }
 
-// WithCoalescing names events of which only the newest matters for one object, such as ONCRMDEALUPDATE: payloads carry no more than
-// the object's number, and the handler reads the present state anyway. While a delivery of such an event waits, a newer one about the same object
-// of the same portal takes its place in line, so that a thousand changes of one deal cost a few handler calls. Events that name no object
-// are never coalesced. Names compare without regard to case. A name that the catalogue does not know is refused with [ErrConfig], and so is an event that
-// is a fact of its own, such as a message or everything about the application: see
-// [event.Delivery.CoalesceKey]. Calls add up.
+// WithCoalescing names events of which only the newest matters for one object, such as
+// ONCRMDEALUPDATE: payloads carry no more than the object's ID, and the handler reads the present
+// state anyway. While a delivery of such an event waits, a newer one about the same object of the
+// same portal takes its place in line. A thousand changes of one deal cost a few handler calls.
+// Events that name no object are never coalesced. Names compare without regard to case. A name that
+// the catalogue does not know is refused with [ErrConfig]. So is an event that is a fact of its
+// own, such as a message or everything about the application: see [event.Delivery.CoalesceKey].
+// Calls add up.
 func WithCoalescing(names ...string) Option {
 	return func(c *config) error {
 		for _, name := range names {

@@ -55,12 +55,14 @@
 //	https                            only by name, on a Network; on sockets incoming webhooks work over http, as if TLS ended in
 //	                                 front of the portal
 //	browser sessions                 no sessionauth; /oauth/authorize/ takes the user for the administrator, who agrees
-//	rights                           only administrator or not; every user sees and changes every object, except that sonet_group.get,
-//	                                 log.blogpost.get and user.get leave out what the caller may not see
+//	rights                           only administrator or not; every user sees and changes every
+//	                                 object, except that sonet_group.get, log.blogpost.get and
+//	                                 user.get leave out what the caller may not see
 //	other methods                    there are batch, event.*, events, feature.get, method.get, scope, app.info, server.time,
 //	                                 profile, user.admin/current/get; add/get/list/update/delete of crm.lead, deal, contact,
-//	                                 company and item, and of tasks.task; task.commentitem.get/getlist, by position;
-//	                                 sonet_group.get, log.blogpost.get; calendar.event.add/get/getbyid/update/delete;
+//	                                 company and item, and of tasks.task; task.commentitem.get and
+//	                                 getlist, by position; sonet_group.get, log.blogpost.get;
+//	                                 calendar.event.add/get/getbyid/update/delete;
 //	                                 im.message.* and imbot.message.add/update/delete, imbot.register/update/unregister,
 //	                                 imbot.bot.list and imbot.v2.Bot.register/get/update/unregister
 //	chats of more than two, slash    users and bots write to each other only; there are no bots of incoming webhooks
@@ -85,10 +87,10 @@
 // bots are told nothing of what bots write; an application that registers the code of its bot again
 // gets the same bot; a change of a calendar entry that is not there is an error; event.bind refuses
 // ONAPPUSERREADY, and the system user is listed by user.get; user.get lists extranet users to
-// administrators in ADMIN_MODE only, and e-mail, connector, replica and integrator users to nobody;
-// log.blogpost.get filters by LOG_RIGHTS only if it is there; each bot of imbot.v2 has subscriptions
-// of its own, which event.get lists, signed with the application's token until the bot has a
-// botToken; the refresh tokens of a removed application fail with invalid_client.
+// administrators in ADMIN_MODE only, and never e-mail, connector, replica and integrator users;
+// log.blogpost.get filters by LOG_RIGHTS only if it is there; each bot of imbot.v2 has
+// subscriptions of its own, which event.get lists, signed with the application's token until the
+// bot has a botToken; the refresh tokens of a removed application fail with invalid_client.
 //
 // # Errors
 //

@@ -62,8 +62,8 @@ func (p *Portal) commentGet(c *call) (reply, *apiError) {
 	return done(p.commentValue(o))
 }
 
-// commentList takes a task, an order and a filter by position. The newest comment comes first unless
-// the order says otherwise.
+// commentList takes a task, an order and a filter by position. The newest comment comes first
+// unless the order says otherwise.
 func (p *Portal) commentList(c *call) (reply, *apiError) {
 	const number = 8
 	task, apiErr := c.commentArgument(0, "taskId", "getlist")

@@ -40,8 +40,8 @@ func holds(list phpform.Value, text string) bool {
 	return slices.ContainsFunc(list.Entries(), func(e phpform.Entry) bool { return e.Value.Scalar() == text })
 }
 
-// postGet lists the posts of the news feed that the caller may see, the newest first. There is no way
-// to list the others.
+// postGet lists the posts of the news feed that the caller may see, the newest first. There is no
+// way to list the others.
 func (p *Portal) postGet(c *call) (reply, *apiError) {
 	id, single := c.param("POST_ID")
 	rights, filtered := c.param("LOG_RIGHTS")

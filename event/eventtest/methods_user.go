@@ -22,8 +22,8 @@ func (u *user) value() phpform.Value {
 
 func (p *Portal) userCurrent(c *call) (reply, *apiError) { return done(c.id.user.value()) }
 
-// userGet lists the users that the caller may see. Of the filters only ID is known here, alone or in
-// FILTER.
+// userGet lists the users that the caller may see. Of the filters only ID is known here, alone or
+// in FILTER.
 func (p *Portal) userGet(c *call) (reply, *apiError) {
 	want, filtered := c.param("ID")
 	if filter, ok := c.param("FILTER"); ok && !filtered {
@@ -50,9 +50,9 @@ func (p *Portal) userGet(c *call) (reply, *apiError) {
 	return page(rows, intOf(start))
 }
 
-// listed reports whether user.get lists a user to a caller. Bots and the kinds that are no people of
-// the portal are never listed. Extranet users and employees see each other only in ADMIN_MODE, which
-// is for administrators.
+// listed reports whether user.get lists a user to a caller. Bots and the kinds that are no people
+// of the portal are never listed. Extranet users and employees see each other only in ADMIN_MODE,
+// which is for administrators.
 func (p *Portal) listed(c *call, u *user) bool {
 	me, all := c.id.user, false
 	if v, ok := c.param("ADMIN_MODE"); ok {

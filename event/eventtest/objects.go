@@ -28,16 +28,16 @@ const (
 	// ChatMessage is a message of a user to a chat bot, or to another user, which raises nothing. It has two fields: DIALOG_ID,
 	// the identifier of whom it is for, and MESSAGE. Only its writer can change and delete it.
 	ChatMessage Kind = "im.message"
-	// TaskComment is a comment in the old task card. Its fields are TASK_ID, which must be there and
-	// stays, POST_MESSAGE and AUTHOR_ID. task.commentitem.get and getlist read it by position.
+	// TaskComment is a comment in the old task card. Its fields are TASK_ID, which must be there
+	// and stays, POST_MESSAGE and AUTHOR_ID. task.commentitem.get and getlist read it by position.
 	TaskComment Kind = "task.commentitem"
 	// Workgroup is a group or project. Its fields are named as sonet_group.get answers them (NAME,
-	// VISIBLE, OWNER_ID), and MEMBERS lists the IDs of users. If VISIBLE is N, only the owner and the
-	// members see the group, and an administrator who asks with IS_ADMIN=Y.
+	// VISIBLE, OWNER_ID), and MEMBERS lists the IDs of users. If VISIBLE is N, only the owner, the
+	// members, and an administrator who sends IS_ADMIN=Y see the group.
 	Workgroup Kind = "sonet_group"
 	// FeedPost is a post of the news feed. Its fields are named as log.blogpost.get answers them
 	// (TITLE, DETAIL_TEXT, AUTHOR_ID), and DEST lists whom it is for: UA for all employees, U5 for
-	// user 5. Nobody else but its author sees it, administrators included.
+	// user 5. Apart from these only its author sees it; administrators do not.
 	FeedPost Kind = "log.blogpost"
 )
 
@@ -88,9 +88,10 @@ func (p *Portal) typeIDs() []int64 { return slices.Sorted(maps.Keys(p.types)) }
 
 func sortedKeys(m map[string]string) []string { return slices.Sorted(maps.Keys(m)) }
 
-// Add creates an object as a user would in the portal's interface, and raises the events of the platform. user 0 stands for a
-// robot, an agent or an import. It returns the object's identifier; [ErrNotFound] for an unknown kind or user; and an error for
-// fields that cannot be stored, for a [ChatMessage] without user, receiver or text, and for a [TaskComment] without a task.
+// Add creates an object as a user would in the portal's interface, and raises the events of the
+// platform. user 0 stands for a robot, an agent or an import. It returns the object's identifier;
+// [ErrNotFound] for an unknown kind or user; and an error for fields that cannot be stored, for a
+// [ChatMessage] without user, receiver or text, and for a [TaskComment] without a task.
 func (p *Portal) Add(kind Kind, fields map[string]any, user int64) (int64, error) {
 	tree, err := treeOf(fields)
 	if err != nil {

@@ -16,8 +16,9 @@ type User struct {
 	Type     UserType // [Employee] if empty
 }
 
-// UserType is a kind of user. user.get lists employees, extranet users to administrators in
-// ADMIN_MODE, and the other kinds to nobody: an empty list does not say that there is no such user.
+// UserType is a kind of user. user.get lists employees, and extranet users to administrators in
+// ADMIN_MODE. It never lists the other kinds: an empty list does not say that there is no such
+// user.
 type UserType string
 
 // The kinds of users, by what USER_TYPE says of them.

@@ -3,13 +3,15 @@
 //
 //	{"event":"ONCRMDEALUPDATE","message_id":"…","entity":{"kind":"crm.deal","id":"42"},"user_id":1,"object":{…},"error":null}
 //
-// object is what the method that the catalogue names for the event, such as crm.deal.get, returns; it is null for an object
-// that was deleted. The last line of an object shows its last state. A change is written at least once, whenever the program is killed: a line is on disk before its
+// object is what the method that the catalogue names for the event, such as crm.deal.get, returns;
+// it is null for an object that was deleted. The last line of an object shows its last state. A
+// change is written at least once, whenever the program is killed: a line is on disk before its
 // record leaves the queue.
 //
-// error is null, or says why object is null although the object was not deleted: the catalogue names no method that reads it, the token may not
-// see it (which some methods do not tell from a deletion), or reading it failed
-// RETRIES times after the first. Such a record is parked on the portal and tried again each RETRY_PARKED, until a line with the object follows.
+// error is null, or says why object is null although the object was not deleted: the catalogue
+// names no method that reads it, the token may not see it (which some methods do not tell from a
+// deletion), or reading it failed RETRIES times after the first. Such a record is parked on the
+// portal and tried again each RETRY_PARKED, until a line with the object follows.
 //
 // On a plan that cannot reserve records (no extended mode), each packet is stored in B24_DATA before it is worked on. What was in an answer that got
 // lost on its way is lost there; nothing else is.

@@ -1,6 +1,6 @@
-// Package batch is the wire format of the REST method batch, by which a portal runs up to 50 calls in
-// one request. [Params] and [Reply.Answer] are for packages that know a portal only as a caller of
-// methods; package rest names its commands itself.
+// Package batch is the wire format of the REST method batch, by which a portal runs up to 50 calls
+// in one request. [Params] and [Reply.Answer] are for packages that know a portal only as a caller
+// of methods; package rest names its commands itself.
 //
 // Source: https://apidocs.bitrix24.com/settings/how-to-call-rest-api/batch.html
 package batch

@@ -1,4 +1,5 @@
-// Package errtree looks at all branches of an error, where errors.Is and errors.As stop at the first match.
+// Package errtree looks at all branches of an error. errors.Is and errors.As stop at the first
+// match.
 package errtree
 
 // Every reports whether every branch of err holds an error that matches. It looks at err itself
@@ -35,7 +36,7 @@ func Is(target error) func(error) bool {
 		if err == target { //nolint:errorlint // Every unwraps
 			return true
 		}
-		e, ok := err.(interface{ Is(target error) bool }) //nolint:errorlint // Every unwraps
+		e, ok := err.(interface{ Is(target error) bool })
 		return ok && e.Is(target)
 	}
 }

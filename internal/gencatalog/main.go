@@ -1,9 +1,10 @@
-// Command gencatalog writes the descriptors of package event from the catalogue of documented events.
+// Command gencatalog writes the descriptors of package event, and a table of package notfound, from
+// the catalogue of documented events.
 //
-//	gencatalog [-in testdata/catalog.json] [-dir .] [-check]
+//	gencatalog [-in testdata/catalog.json] [-dir ..] [-check]
 //
-// It is run by go generate in the folder of package event. With -check it writes nothing and fails where a file differs from
-// what it would write.
+// It is run by go generate in the folder of package event. With -check it writes nothing, and fails
+// if a file differs from what it would write.
 package main
 
 import (
@@ -31,7 +32,7 @@ func run(args []string, stderr io.Writer) error {
 	flags := flag.NewFlagSet("gencatalog", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	in := flags.String("in", filepath.Join("testdata", "catalog.json"), "catalogue of events")
-	dir := flags.String("dir", ".", "folder of package event")
+	dir := flags.String("dir", "..", "folder of the module")
 	check := flags.Bool("check", false, "compare instead of writing")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -54,7 +55,7 @@ func run(args []string, stderr io.Writer) error {
 	return write(*dir, files, stale)
 }
 
-// generate returns the files of package event that the catalogue gives, by name.
+// generate returns the files that the catalogue gives, by their paths below the module.
 func generate(doc []byte) (map[string][]byte, error) {
 	s, err := load(doc)
 	if err != nil {
@@ -67,7 +68,7 @@ func generate(doc []byte) (map[string][]byte, error) {
 	return render(all, s.Methods)
 }
 
-// leftovers returns the names of generated files that are not generated any more.
+// leftovers returns the paths of generated files that are not generated any more.
 func leftovers(dir string, files map[string][]byte) ([]string, error) {
 	paths, err := filepath.Glob(filepath.Join(dir, filePrefix+"*.go"))
 	if err != nil {
@@ -75,7 +76,7 @@ func leftovers(dir string, files map[string][]byte) ([]string, error) {
 	}
 	var stale []string
 	for _, path := range paths {
-		name := filepath.Base(path)
+		name := filePrefix + strings.TrimPrefix(filepath.ToSlash(path), filepath.ToSlash(filepath.Join(dir, filePrefix)))
 		if _, ok := files[name]; ok {
 			continue
 		}

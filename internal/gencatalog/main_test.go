@@ -11,23 +11,26 @@ import (
 
 var (
 	catalogFile = filepath.Join("..", "..", "event", "testdata", "catalog.json")
-	eventFolder = filepath.Join("..", "..", "event")
+	module      = filepath.Join("..", "..")
 )
 
 func TestCommittedFilesAreWhatTheGeneratorWrites(t *testing.T) {
 	t.Parallel()
-	require.NoError(t, run([]string{"-in", catalogFile, "-dir", eventFolder, "-check"}, t.Output()))
+	require.NoError(t, run([]string{"-in", catalogFile, "-dir", module, "-check"}, t.Output()))
 }
 
 func TestCheckFindsWhatDiffers(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
+	for _, folder := range []string{"event", filepath.Join("internal", "notfound")} {
+		require.NoError(t, os.MkdirAll(filepath.Join(dir, folder), 0o700))
+	}
 	require.Error(t, run([]string{"-in", catalogFile, "-dir", dir, "-check"}, t.Output()), "nothing is there")
 
 	require.NoError(t, run([]string{"-in", catalogFile, "-dir", dir}, t.Output()))
 	require.NoError(t, run([]string{"-in", catalogFile, "-dir", dir, "-check"}, t.Output()))
 
-	crm := filepath.Join(dir, "catalog_crm_gen.go")
+	crm := filepath.Join(dir, "event", "catalog_crm_gen.go")
 	edited, err := os.OpenFile(crm, os.O_APPEND|os.O_WRONLY, 0) //nolint:gosec // a file of this test
 	require.NoError(t, err)
 	_, err = edited.WriteString("// more\n")
@@ -36,14 +39,17 @@ func TestCheckFindsWhatDiffers(t *testing.T) {
 	require.ErrorContains(t, run([]string{"-in", catalogFile, "-dir", dir, "-check"}, t.Output()), "catalog_crm_gen.go")
 	require.NoError(t, run([]string{"-in", catalogFile, "-dir", dir}, t.Output()))
 
-	gone := filepath.Join(dir, "catalog_gone_gen.go")
+	gone := filepath.Join(dir, "event", "catalog_gone_gen.go")
 	require.NoError(t, os.WriteFile(gone, []byte(header+"\npackage event\n"), 0o600))
-	byHand := filepath.Join(dir, "catalog_mine_gen.go")
+	byHand := filepath.Join(dir, "event", "catalog_mine_gen.go")
 	require.NoError(t, os.WriteFile(byHand, []byte("package event\n"), 0o600))
 	require.ErrorContains(t, run([]string{"-in", catalogFile, "-dir", dir, "-check"}, t.Output()), "catalog_gone_gen.go")
 	require.NoError(t, run([]string{"-in", catalogFile, "-dir", dir}, t.Output()))
 	require.NoFileExists(t, gone, "files of scopes that are gone go too")
 	require.FileExists(t, byHand)
+
+	require.NoError(t, os.WriteFile(filepath.Join(dir, filepath.FromSlash(refusalsFile)), nil, 0o600))
+	require.ErrorContains(t, run([]string{"-in", catalogFile, "-dir", dir, "-check"}, t.Output()), refusalsFile)
 }
 
 func TestCatalogueMistakes(t *testing.T) {

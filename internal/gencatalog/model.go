@@ -6,7 +6,7 @@ import (
 	"unicode"
 )
 
-// pages is where the pages of events and methods stand in the documentation's repository.
+// pages is where the pages of events and methods are in the documentation's repository.
 const pages = "api-reference/"
 
 // descriptor is one entry as it stands in the generated source.
@@ -54,7 +54,8 @@ func describe(s source) ([]descriptor, error) {
 	return all, nil
 }
 
-// deletion reports whether an event tells that its object is gone. An order that is about to be deleted may stay.
+// deletion reports whether an event means that its object is gone. An order that is about to be
+// deleted may stay.
 func deletion(name string) bool {
 	if name == "ONSALEBEFOREORDERDELETE" {
 		return false

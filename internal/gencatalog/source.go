@@ -35,7 +35,8 @@ type method struct {
 	Hidden     []refusal `json:"hidden"` // errors that mean that there is none, or that the token may not see it
 }
 
-// refusal is an error of a method, as its page prints it. The code alone decides if there is no text.
+// refusal is an error of a method, as its page prints it. The code alone decides if there is no
+// text.
 type refusal struct {
 	Code string `json:"code"`
 	Text string `json:"text"` // * stands for anything

@@ -40,9 +40,9 @@ func New(logger *slog.Logger) *Log {
 // Count returns how many misfits were reported.
 func (l *Log) Count() uint64 { return l.count.Load() }
 
-// Report counts one misfit, and logs it at WARN if it is the first at its place: the same path in an
-// event of the same name, with other numbers for keys perhaps. After [MaxPlaces] places a last line
-// says that no more are logged.
+// Report counts one misfit, and logs it at WARN if it is the first at its place: the same path in
+// an event of the same name, with other numbers for keys perhaps. After [MaxPlaces] places a last
+// line says that no more are logged.
 func (l *Log) Report(ctx context.Context, event, path, want string) {
 	l.count.Add(1)
 	switch first, last := l.first(place{event, general(path)}); {
@@ -54,7 +54,8 @@ func (l *Log) Report(ctx context.Context, event, path, want string) {
 	}
 }
 
-// first reports whether a place is new and to be logged, and whether it is the one that is too many.
+// first reports whether a place is new and to be logged, and whether it is the one that is too
+// many.
 func (l *Log) first(p place) (first, last bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

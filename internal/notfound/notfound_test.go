@@ -8,7 +8,7 @@ import (
 	"github.com/b24events/b24events/internal/notfound"
 )
 
-func TestIs(t *testing.T) {
+func TestOf(t *testing.T) {
 	t.Parallel()
 	const comment = "TASKS_ERROR_EXCEPTION_#512; Check listitem not found or not accessible; 512/TE/ITEM_NOT_FOUND_OR_NOT_ACCESSIBLE.<br>"
 	for _, tt := range []struct{ method, code, description string }{
@@ -39,8 +39,7 @@ func TestIs(t *testing.T) {
 		{"crm.item.update", "NOT_FOUND", "Item not found"},
 		{"crm.activity.configurable.get", "NOT_FOUND", "Not found."},
 		{"crm.type.get", "0", "Смарт-процесс не найден"},
-		{"crm.documentgenerator.document.get", "0", "Документ не найден"},
-		{"crm.documentgenerator.document.get", "", "Document not found"},
+		{"crm.documentgenerator.document.update", "0", "Document not found"},
 		{"booking.v1.resourceType.get", "1013", "Resource type not found"},
 		{"booking.v1.waitlist.delete", "1036", "wait list item not found"},
 		{"catalog.product.get", "", "product does not exist."},
@@ -51,9 +50,21 @@ func TestIs(t *testing.T) {
 		{"sign.b2e.hcmlink.document.get", "SIGN_HCMLINK_DOCUMENT_NOT_FOUND", "Document not found"},
 		{"sale.order.get", "201240400001", "order is not exists"},
 		{"sale.shipment.delete", "201140400001", ""},
-		{"task.commentitem.get", "ERROR_CORE", comment},
+		{"catalog.store.get", "201100000000", ""},
+		{"humanresources.hcmlink.job.status.get", "0", "Operation failed"},
 	} {
-		require.True(t, notfound.Is(tt.method, tt.code, tt.description), tt)
+		require.Equal(t, notfound.Gone, notfound.Of(tt.method, tt.code, tt.description), tt)
+	}
+	for _, tt := range []struct{ method, code, description string }{
+		{"task.commentitem.get", "ERROR_CORE", comment},
+		{"task.commentitem.get", "ERROR_CODE", comment},
+		{"catalog.product.get", "200040300000", "Information block with the specified identifier does not exist"},
+		{"crm.documentgenerator.document.get", "0", "Документ не найден"},
+		{"crm.documentgenerator.document.get", "", "Document not found"},
+		{"imopenlines.dialog.get", "ACCESS_ERROR", "You do not have access to the specified dialog"},
+		{"userfieldconfig.get", "", "You do not have permission to view user field settings"},
+	} {
+		require.Equal(t, notfound.Hidden, notfound.Of(tt.method, tt.code, tt.description), tt)
 	}
 	for _, tt := range []struct{ method, code, description string }{
 		{"", "", ""},
@@ -73,7 +84,6 @@ func TestIs(t *testing.T) {
 		{"crm.currency.get", "", `"Currencies" module not found! Please install the "Currencies" module.`},
 		{"crm.deal.userfield.list", "ERROR_NOT_FOUND", ""},
 		{"user.deal.userfield.get", "ERROR_NOT_FOUND", ""},
-		{"catalog.product.get", "200040300000", "Information block with the specified identifier does not exist"},
 		{"catalog.product.update", "0", "VAT rate with the specified identifier does not exist"},
 		{"sale.order.get", "200640400001", "a payment, not an order"},
 		{"sale.order.get", "0", "fatal error"},
@@ -83,8 +93,10 @@ func TestIs(t *testing.T) {
 		{"imbot.v2.Chat.get", "BOT_NOT_FOUND", "Bot not found"},
 		{"sonet_group.get", "", "Not found"},
 		{"user.get", "", "Not found"},
-		{"userfieldconfig.get", "", "You do not have permission to view user field settings"},
+		{"crm.deal.get", "0", "Not found"},
+		{"crm.invoice.get", "", "Not found"}, // its page has no table
+		{"crm.requisite.get", "", "The Requisite with ID is not found"},
 	} {
-		require.False(t, notfound.Is(tt.method, tt.code, tt.description), tt)
+		require.Equal(t, notfound.Unknown, notfound.Of(tt.method, tt.code, tt.description), tt)
 	}
 }

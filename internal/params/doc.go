@@ -1,5 +1,5 @@
 // Package params writes the parameters of REST methods as a form, the way PHP reads them: one
-// writer for calls and for the commands of a batch, whoever sends them.
+// writer for calls and for the commands of a batch.
 //
 //	nil, nil pointer, map, slice   nothing: a form cannot carry null, nor an empty list
 //	string, numbers                their text; NaN and the infinities are refused
@@ -20,8 +20,8 @@
 // exported field.
 //
 // The name of a struct field is that of the first of the tags url, b24 and json that it has, and
-// otherwise the name in Go. An embedded struct without a tag counts as its fields. The url tag takes
-// these options:
+// otherwise the name in Go. An embedded struct without a tag counts as its fields. The url tag
+// takes these options:
 //
 //	omitempty                 leaves zero values out; the json tag's omitempty and omitzero too
 //	int, yn                   writes a bool as 1 or 0, or as Y or N

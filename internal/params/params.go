@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"math"
 	"net/url"
 	"reflect"
 	"regexp"
@@ -178,7 +177,7 @@ func scalar(v reflect.Value, x any, o options) (text string, ok bool, err error)
 		text, err := o.time(x)
 		return text, true, err
 	case json.Number:
-		if x != "" && !isNumber(string(x)) {
+		if x != "" && !phpform.IsNumber(string(x)) {
 			return "", true, errors.New("a json.Number is not a number")
 		}
 		return string(x), true, nil
@@ -213,8 +212,11 @@ func plain(v reflect.Value, o options) (text string, ok bool, err error) {
 	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64, reflect.Uintptr:
 		return strconv.FormatUint(v.Uint(), 10), true, nil
 	case reflect.Float32, reflect.Float64:
-		text, err := formatFloat(v.Float(), v.Type().Bits())
-		return text, true, err
+		text, finite := phpform.FloatText(v.Float(), v.Type().Bits())
+		if !finite {
+			return "", true, errors.New("a number is not finite")
+		}
+		return text, true, nil
 	case reflect.Slice:
 		if v.Type().Elem().Kind() != reflect.Uint8 {
 			return "", false, nil
@@ -230,22 +232,6 @@ func plain(v reflect.Value, o options) (text string, ok bool, err error) {
 	default:
 		return "", false, nil
 	}
-}
-
-func formatFloat(f float64, bits int) (string, error) {
-	if math.IsNaN(f) || math.IsInf(f, 0) {
-		return "", errors.New("a number is not finite")
-	}
-	format := byte('f') // as encoding/json writes them
-	if abs := math.Abs(f); abs != 0 && (abs < 1e-6 || abs >= 1e21) {
-		format = 'e'
-	}
-	return strconv.FormatFloat(f, format, -1, bits), nil
-}
-
-// isNumber reports whether s is a number of JSON.
-func isNumber(s string) bool {
-	return (s[0] == '-' || s[0] >= '0' && s[0] <= '9') && json.Valid([]byte(s)) && strings.TrimSpace(s) == s
 }
 
 // container writes what has values inside.
@@ -450,9 +436,9 @@ func (e *encoder) child(key string, write func() error) error {
 		if key == "" {
 			return errors.New("a parameter has no name")
 		}
-		e.name = appendEscaped(e.name, key)
+		e.name = phpform.AppendEscaped(e.name, key)
 	} else {
-		e.name = append(appendEscaped(append(e.name, "%5B"...), key), "%5D"...)
+		e.name = append(phpform.AppendEscaped(append(e.name, "%5B"...), key), "%5D"...)
 	}
 	e.level++
 	err := write()
@@ -479,22 +465,6 @@ func (e *encoder) pair(text string, err error) error {
 		e.form = append(e.form, '&')
 	}
 	e.form = append(append(e.form, e.name...), '=')
-	e.form = appendEscaped(e.form, text)
+	e.form = phpform.AppendEscaped(e.form, text)
 	return nil
-}
-
-// appendEscaped escapes as PHP's urlencode does.
-func appendEscaped(b []byte, s string) []byte {
-	const digits = "0123456789ABCDEF"
-	for _, c := range []byte(s) {
-		switch {
-		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '-', c == '_', c == '.':
-			b = append(b, c)
-		case c == ' ':
-			b = append(b, '+')
-		default:
-			b = append(b, '%', digits[c>>4], digits[c&15])
-		}
-	}
-	return b
 }

@@ -269,7 +269,7 @@ func TestRefused(t *testing.T) {
 
 type shapeless struct{ s string }
 
-// TestErrorsNameFields: whoever sent the wrong thing finds it.
+// TestErrorsNameFields: an error says which field is wrong.
 func TestErrorsNameFields(t *testing.T) {
 	t.Parallel()
 	type row struct{ Done bool }

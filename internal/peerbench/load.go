@@ -18,7 +18,7 @@ type load struct {
 	requests int
 	rate     float64 // requests a second
 	p50, p99 time.Duration
-	cpu      time.Duration // of the process, for one request; 0 when the system does not tell
+	cpu      time.Duration // of the process, for one request; 0 if the system does not report it
 }
 
 // generator sends requests over TCP connections that stay open: one request, its response, the next
@@ -27,7 +27,7 @@ type load struct {
 type generator struct {
 	portals []portal
 	request []byte // the whole request, with marks
-	members []int  // where the marks stand
+	members []int  // positions of the marks
 	tokens  []int
 	objects []int
 	addr    [2]string

@@ -11,7 +11,7 @@ func (v Value) AppendJSON(b []byte) []byte {
 	case String:
 		return appendJSONString(b, v.text)
 	case Number:
-		if !isNumber(v.text) {
+		if !IsNumber(v.text) {
 			return appendJSONString(b, v.text)
 		}
 		return append(b, v.text...)
@@ -45,7 +45,7 @@ func (v Value) appendList(b []byte) []byte {
 	return closeJSON(b, ']')
 }
 
-// isSorted reports whether the elements of a list stand in the order of its keys.
+// isSorted reports whether the elements of a list are in the order of its keys.
 func (v Value) isSorted() bool {
 	at := 0
 	for key := range v.All() {

@@ -58,8 +58,8 @@ func hostileBodies(size int) map[string]string {
 }
 
 // BenchmarkDecode reads events. Its one allocation is the packed tree. A profile of the bot message
-// shows a quarter of the time in unescaping (Cyrillic text is all escapes), a tenth in packing, a
-// tenth in the search for separators, a tenth in the search for keys, and the rest spread thinly.
+// shows a quarter of the time in unescaping: Cyrillic text is all escapes. Packing, the search for
+// separators and the search for keys take a tenth each. The rest is spread thinly.
 func BenchmarkDecode(b *testing.B) {
 	bodies := realBodies(b)
 	for _, name := range []string{"call_end", "deal_update", "bot_message"} {

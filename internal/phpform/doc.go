@@ -10,14 +10,14 @@
 //	id, _ := fields.Get("ID")
 //	fmt.Fprintln(w, id.Scalar())
 //
-// The tree is neutral: [DecodeJSON] makes the same one from JSON (offline records), [FromAny] from Go values, and [Encode],
+// The tree is neutral: [DecodeJSON] makes the same one from JSON (offline records), and [Encode],
 // [Value.AppendJSON] and [Value.Any] turn it into a form, JSON and Go values.
 //
 // # The form of the tree
 //
 // A decoded tree is packed into one text without pointers, hardly larger than the body that it came
-// in, whatever the body is: see [Value]. To decode, a tape of nodes that refer to each other by number
-// is filled, on the stack for a body of the usual size, and packed in one pass.
+// in, whatever the body is: see [Value]. To decode, a tape of nodes that refer to each other by
+// number is filled, on the stack for a body of the usual size, and packed in one pass.
 //
 // # The rules of Decode
 //
@@ -52,10 +52,8 @@
 //	[LimitError]   an input exceeds one of the Limits; matches the next three
 //	ErrTooLarge    … Limits.Bytes
 //	ErrTooManyKeys … Limits.Keys
-//	ErrTooDeep     … Limits.Depth, or DefaultMaxDepth for a Go value
+//	ErrTooDeep     … Limits.Depth
 //	[SyntaxError]  DecodeJSON: not one JSON value, with the offset; matches ErrSyntax
-//	ErrType        FromAny: a Go type that no form carries
-//	ErrNumber      FromAny: NaN, an infinity, or a json.Number that is none
 //
 // No error text holds any part of the input, and printing a Value shows its kind and size only.
 package phpform

@@ -12,7 +12,7 @@ func Encode(v Value) string {
 	var b []byte
 	name := make([]byte, 0, 64)
 	for key, item := range v.All() {
-		b = appendPairs(b, appendEscaped(name, key), item)
+		b = appendPairs(b, AppendEscaped(name, key), item)
 	}
 	return string(b)
 }
@@ -26,7 +26,7 @@ func appendPairs(b, name []byte, v Value) []byte {
 		outer := len(name)
 		for key, item := range v.All() {
 			name = append(name[:outer], "%5B"...)
-			name = append(appendEscaped(name, key), "%5D"...)
+			name = append(AppendEscaped(name, key), "%5D"...)
 			b = appendPairs(b, name, item)
 		}
 		return b
@@ -36,7 +36,7 @@ func appendPairs(b, name []byte, v Value) []byte {
 		}
 	case String, Number:
 	}
-	return appendEscaped(appendName(b, name), v.text)
+	return AppendEscaped(appendName(b, name), v.text)
 }
 
 func appendName(b, name []byte) []byte {
@@ -46,7 +46,8 @@ func appendName(b, name []byte) []byte {
 	return append(append(b, name...), '=')
 }
 
-func appendEscaped(b []byte, s string) []byte {
+// AppendEscaped appends s, escaped as PHP's urlencode does.
+func AppendEscaped(b []byte, s string) []byte {
 	const digits = "0123456789ABCDEF"
 	for _, c := range []byte(s) {
 		switch {

@@ -16,14 +16,10 @@ const (
 	ErrTooLarge Error = "phpform: body too large"
 	// ErrTooManyKeys says that the body holds more elements than [Limits].Keys.
 	ErrTooManyKeys Error = "phpform: too many keys"
-	// ErrTooDeep says that the body nests deeper than [Limits].Depth, or a Go value deeper than [DefaultMaxDepth].
+	// ErrTooDeep says that the body nests deeper than [Limits].Depth.
 	ErrTooDeep Error = "phpform: nested too deep"
 	// ErrSyntax says that a document is not one JSON value.
 	ErrSyntax Error = "phpform: malformed JSON"
-	// ErrType says that a Go value has no place in a tree. The error that wraps it names the type.
-	ErrType Error = "phpform: a type that no form carries"
-	// ErrNumber says that a floating-point number is not finite, or that the text of a json.Number is not one.
-	ErrNumber Error = "phpform: not a finite number"
 )
 
 // LimitError tells which of the [Limits] a body exceeds. It matches [ErrTooLarge], [ErrTooManyKeys] or [ErrTooDeep].

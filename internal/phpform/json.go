@@ -113,7 +113,7 @@ func (p *jsonDecoder) value(into int32, depth int) error {
 		p.setScalar(into, Null, span{})
 		return p.word("null")
 	default:
-		n := numberLen(p.doc[p.pos:])
+		n := NumberLen(p.doc[p.pos:])
 		if n == 0 {
 			return p.fail("no value starts so")
 		}
@@ -249,7 +249,7 @@ func (p *jsonDecoder) escape() error {
 	case 't':
 		c = '\t'
 	case 'u':
-		r, ok := hexRune(p.doc[p.pos+1:])
+		r, ok := HexRune(p.doc[p.pos+1:])
 		if !ok {
 			return p.fail("four hexadecimal digits should follow")
 		}
@@ -274,7 +274,7 @@ func (p *jsonDecoder) lowSurrogate(high rune) rune {
 	if !bytes.HasPrefix(rest, []byte(`\u`)) {
 		return unicode.ReplacementChar
 	}
-	low, ok := hexRune(rest[2:])
+	low, ok := HexRune(rest[2:])
 	if !ok {
 		return unicode.ReplacementChar
 	}
@@ -285,13 +285,15 @@ func (p *jsonDecoder) lowSurrogate(high rune) rune {
 	return r
 }
 
-func hexRune(s []byte) (rune, bool) {
-	if len(s) < 4 {
+// HexRune reads the four hexadecimal digits at the start of s, as they follow \u in JSON.
+func HexRune[T string | []byte](s T) (rune, bool) {
+	const digits = 4
+	if len(s) < digits {
 		return 0, false
 	}
 	var r rune
-	for _, c := range s[:4] {
-		digit, ok := unhex(c)
+	for i := range digits {
+		digit, ok := unhex(s[i])
 		if !ok {
 			return 0, false
 		}
@@ -300,39 +302,15 @@ func hexRune(s []byte) (rune, bool) {
 	return r, true
 }
 
-// isNumber reports whether s is a JSON number.
-func isNumber(s string) bool { return s != "" && numberLen(s) == len(s) }
-
-// numberLen returns the length of the JSON number at the start of s, 0 if there is none.
-func numberLen[T string | []byte](s T) int {
-	i := 0
-	digits := func() bool {
-		from := i
-		for i < len(s) && '0' <= s[i] && s[i] <= '9' {
-			i++
-		}
-		return i > from
+// IsBlank reports whether a JSON value is one of the ways in which PHP writes "nothing here": null,
+// false, "", [] and {}. Of lists and objects it checks the brackets only: doc is valid JSON.
+func IsBlank(doc []byte) bool {
+	doc = bytes.TrimSpace(doc)
+	switch string(doc) {
+	case "null", "false", `""`:
+		return true
 	}
-	if i < len(s) && s[i] == '-' {
-		i++
-	}
-	if i < len(s) && s[i] == '0' {
-		i++
-	} else if !digits() {
-		return 0
-	}
-	if i < len(s) && s[i] == '.' {
-		if i++; !digits() {
-			return 0
-		}
-	}
-	if i < len(s) && (s[i] == 'e' || s[i] == 'E') {
-		if i++; i < len(s) && (s[i] == '+' || s[i] == '-') {
-			i++
-		}
-		if !digits() {
-			return 0
-		}
-	}
-	return i
+	last := len(doc) - 1
+	return last > 0 && (doc[0] == '[' && doc[last] == ']' || doc[0] == '{' && doc[last] == '}') &&
+		len(bytes.TrimSpace(doc[1:last])) == 0
 }

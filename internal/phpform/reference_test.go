@@ -215,7 +215,7 @@ func TestDecodeIsTheReference(t *testing.T) {
 	}
 }
 
-// FuzzDecodeReference: nothing tells Decode from the decoder that it replaced.
+// FuzzDecodeReference: Decode returns what the decoder that it replaced returns.
 func FuzzDecodeReference(f *testing.F) {
 	for _, body := range realBodies(f) {
 		f.Add(body, 1000, 64)

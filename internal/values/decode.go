@@ -206,7 +206,7 @@ func (d *decoder) fillScalar(n node, rv reflect.Value, p *plan) bool {
 		}
 		rv.SetFloat(f)
 	case fillNumber:
-		if !isNumber(text) {
+		if !phpform.IsNumber(text) {
 			return d.misfit("a number")
 		}
 		rv.SetString(strings.Clone(text))
@@ -302,7 +302,7 @@ func unmarshal(n node, target reflect.Value, p *plan) bool {
 	if n.doc != nil && unmarshalText(n, target, p) {
 		return true
 	}
-	return n.kind() == kindString && isNumber(n.text()) && unmarshalJSON([]byte(n.text()), target, p)
+	return n.kind() == kindString && phpform.IsNumber(n.text()) && unmarshalJSON([]byte(n.text()), target, p)
 }
 
 func unmarshalText(n node, target reflect.Value, p *plan) bool {

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"unicode/utf16"
 	"unicode/utf8"
+
+	"github.com/b24events/b24events/internal/phpform"
 )
 
 // ErrSyntax says that a document is not one JSON value, or nests too deep.
@@ -114,7 +116,7 @@ func (p *parser) value(depth int) bool {
 	case 'n':
 		return p.word(jsonNull, "null")
 	default:
-		n := numberLen(p.text[p.pos:])
+		n := phpform.NumberLen(p.text[p.pos:])
 		p.pos += n
 		p.add(jsonNumber, from, p.pos)
 		return n > 0
@@ -193,50 +195,13 @@ func (p *parser) escape() bool {
 	case '"', '\\', '/', 'b', 'f', 'n', 'r', 't':
 		return true
 	case 'u':
-		if _, ok := hexRune(p.text[p.pos+1:]); ok {
+		if _, ok := phpform.HexRune(p.text[p.pos+1:]); ok {
 			p.pos += 4
 			return true
 		}
 	}
 	return false
 }
-
-// numberLen returns the length of the JSON number at the start of s, 0 if there is none.
-func numberLen(s string) int {
-	i := 0
-	digits := func() bool {
-		from := i
-		for i < len(s) && '0' <= s[i] && s[i] <= '9' {
-			i++
-		}
-		return i > from
-	}
-	if i < len(s) && s[i] == '-' {
-		i++
-	}
-	if i < len(s) && s[i] == '0' {
-		i++
-	} else if !digits() {
-		return 0
-	}
-	if i < len(s) && s[i] == '.' {
-		if i++; !digits() {
-			return 0
-		}
-	}
-	if i < len(s) && (s[i] == 'e' || s[i] == 'E') {
-		if i++; i < len(s) && (s[i] == '+' || s[i] == '-') {
-			i++
-		}
-		if !digits() {
-			return 0
-		}
-	}
-	return i
-}
-
-// isNumber reports whether s is a JSON number.
-func isNumber(s string) bool { return s != "" && numberLen(s) == len(s) }
 
 // unescape undoes the escapes of a string that was checked.
 func unescape(s string) string {
@@ -260,7 +225,7 @@ func unescape(s string) string {
 		case 't':
 			b.WriteByte('\t')
 		case 'u':
-			r, _ := hexRune(s[i+1:])
+			r, _ := phpform.HexRune(s[i+1:])
 			i += 4
 			if utf16.IsSurrogate(r) {
 				r = pair(r, s[i+1:])
@@ -281,32 +246,11 @@ func pair(high rune, rest string) rune {
 	if !strings.HasPrefix(rest, `\u`) {
 		return utf8.RuneError
 	}
-	low, ok := hexRune(rest[2:])
+	low, ok := phpform.HexRune(rest[2:])
 	if !ok {
 		return utf8.RuneError
 	}
 	return utf16.DecodeRune(high, low)
-}
-
-func hexRune(s string) (rune, bool) {
-	if len(s) < 4 {
-		return 0, false
-	}
-	var r rune
-	for _, c := range []byte(s[:4]) {
-		switch {
-		case '0' <= c && c <= '9':
-			c -= '0'
-		case 'a' <= c && c <= 'f':
-			c -= 'a' - 10
-		case 'A' <= c && c <= 'F':
-			c -= 'A' - 10
-		default:
-			return 0, false
-		}
-		r = r<<4 | rune(c)
-	}
-	return r, true
 }
 
 // stringOf returns the string, or the key of an object's member, at a position.

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math"
 	"reflect"
 	"slices"
 	"strconv"
@@ -63,7 +62,7 @@ func encodeKnown(rv reflect.Value) (v phpform.Value, ok bool, err error) {
 		v, err = encodeTime(x)
 		return v, true, err
 	case json.Number:
-		if x != "" && !isNumber(string(x)) {
+		if x != "" && !phpform.IsNumber(string(x)) {
 			return phpform.Value{}, true, errors.New("a json.Number in data is no number")
 		}
 		return phpform.NumberText(string(x)), true, nil
@@ -136,15 +135,11 @@ func encodeNumber(rv reflect.Value) (phpform.Value, error) {
 	case rv.CanUint():
 		return phpform.NumberText(strconv.FormatUint(rv.Uint(), 10)), nil
 	case rv.CanFloat():
-		f := rv.Float()
-		if math.IsNaN(f) || math.IsInf(f, 0) {
+		text, finite := phpform.FloatText(rv.Float(), rv.Type().Bits())
+		if !finite {
 			return phpform.Value{}, errors.New("a number in data is not finite")
 		}
-		format := byte('f') // as encoding/json writes them
-		if abs := math.Abs(f); abs != 0 && (abs < 1e-6 || abs >= 1e21) {
-			format = 'e'
-		}
-		return phpform.NumberText(strconv.FormatFloat(f, format, -1, rv.Type().Bits())), nil
+		return phpform.NumberText(text), nil
 	default:
 		return phpform.Value{}, fmt.Errorf("a %s cannot stand in event data", rv.Type())
 	}
@@ -238,7 +233,7 @@ type branch struct {
 	leaf     phpform.Value
 }
 
-// has reports whether something stands at a path.
+// has reports whether there is something at a path.
 func (b *branch) has(p path) bool {
 	for _, key := range p.keys {
 		next, ok := b.children[key]
@@ -250,7 +245,7 @@ func (b *branch) has(p path) bool {
 	return len(p.keys) > 0
 }
 
-// put sets the value at a path, unless something stands there already. An array is taken apart, so
+// put sets the value at a path, unless there is something already. An array is taken apart, so
 // that others can join it.
 func (b *branch) put(path []string, v phpform.Value) {
 	if len(path) == 0 {

@@ -94,7 +94,7 @@ func (d *decimal) integer() (uint64, bool) {
 	if first == size {
 		return 0, true
 	}
-	point := len(d.whole) + d.exponent // where the dot stands among the digits
+	point := len(d.whole) + d.exponent // position of the dot among the digits
 	for i := max(point, first); i < size; i++ {
 		if d.digit(i) != 0 {
 			return 0, false // a fraction is left

@@ -35,7 +35,7 @@ type field struct {
 	quoted bool // a string that stands in the JSON text of a string
 }
 
-// path is where a field's value stands.
+// path is where a field's value is.
 type path struct {
 	text string   // as misfits print it
 	keys []string // empty: the section itself, if it is a scalar
@@ -95,7 +95,7 @@ func embedded(sf reflect.StructField) (reflect.Type, bool) {
 	t := sf.Type
 	if t.Kind() == reflect.Pointer {
 		if !sf.IsExported() {
-			return nil, false // nobody can set the pointer
+			return nil, false // the pointer cannot be set
 		}
 		t = t.Elem()
 	}
