@@ -83,7 +83,8 @@
 //	ErrMalformed    the body or a value has the wrong shape; a *DecodeError says where
 //	ErrTooLarge     the body passes a limit
 //	ErrContentType  neither a form nor JSON
-//	ErrForbidden    a verifier's answer: not authentic
+//	ErrForbidden    from a verifier: not authentic; ErrUnknownPortal also says why
+//	ErrSecret       a binary encoder met a token
 //	ErrUnhandled    no handler takes the event
 //	ErrStored       a document is no stored delivery, or is damaged
 //	ErrUnknown      the catalogue has no such event, or no method to fetch its object

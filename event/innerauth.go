@@ -29,15 +29,19 @@ func (d *Delivery) Contradicts(p Proof) error {
 	if p.By == ProofInsecure {
 		return nil
 	}
-	return d.innerAuth().check(d.Data.v, false, p.MemberID)
+	blocks := d.innerAuth()
+	return blocks.check(d.Data.v, blocks.all, p.MemberID)
 }
 
 // authBlocks finds the auth blocks inside data.
 type authBlocks struct {
 	bots bool // everything under the keys bot and command belongs to auth blocks
+	all  bool // data itself is an auth block
 }
 
-func (d *Delivery) innerAuth() authBlocks { return authBlocks{bots: strings.HasPrefix(d.Name, "ONIM")} }
+func (d *Delivery) innerAuth() authBlocks {
+	return authBlocks{bots: strings.HasPrefix(d.Name, "ONIM"), all: d.Name == "ONAPPUSERREADY"}
+}
 
 // authKey names the entries of an auth block that matter here. Keys compare without regard to case,
 // because payloads decode so.
@@ -139,7 +143,7 @@ func (b authBlocks) check(v phpform.Value, inside bool, member string) error {
 // what can still be read of it, so that d does not hold both.
 func (d *Delivery) replaceInnerAuth() {
 	blocks, old := d.innerAuth(), d.Data.v
-	v := blocks.replace(old, false, &d.Auth)
+	v := blocks.replace(old, blocks.all, &d.Auth)
 	if v == old {
 		return
 	}
@@ -148,7 +152,7 @@ func (d *Delivery) replaceInnerAuth() {
 	if d.body.n > 0 && int64(rest)+v.Size() > int64(d.body.n)*3/2 {
 		// Only a body that was made for it holds so many blocks that the proven addresses make it
 		// much larger.
-		v = blocks.replace(old, false, &Auth{}).Pack()
+		v = blocks.replace(old, blocks.all, &Auth{}).Pack()
 	}
 	d.body.bytes = int32(rest) + int32(v.Size()) //nolint:gosec // less than twice the body
 	d.Data = d.data(v)

@@ -26,6 +26,7 @@ type deliveryJSON struct {
 	Auth         string     `json:"auth"`
 	Scope        []string   `json:"scope"`
 	Entity       *Entity    `json:"entity"`
+	Lane         *Entity    `json:"lane,omitempty"` // if it is another than the entity
 	MessageID    string     `json:"message_id,omitempty"`
 	Data         any        `json:"data"`
 	Extra        any        `json:"extra,omitempty"`
@@ -69,6 +70,9 @@ func (d *Delivery) marshal(reveal bool) ([]byte, error) {
 	}
 	if e := d.Entity(); e.Kind != "" {
 		out.Entity = &e
+	}
+	if l := d.Lane(); l.Kind != "" && l != d.Entity() {
+		out.Lane = &l
 	}
 	if d.Kind == KindEvent {
 		info, known := Lookup(d.Name)
@@ -118,8 +122,10 @@ func (out *deliveryJSON) redact(d *Delivery) error {
 	for i := range out.Scope {
 		out.Scope[i] = secrets.Redact(out.Scope[i])
 	}
-	if out.Entity != nil {
-		out.Entity.ID = secrets.Redact(out.Entity.ID)
+	for _, e := range []*Entity{out.Entity, out.Lane} {
+		if e != nil {
+			e.ID = secrets.Redact(e.ID)
+		}
 	}
 	return nil
 }

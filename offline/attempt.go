@@ -34,7 +34,7 @@ func (e *engine) attempt(ctx context.Context, t *task) (verdict, time.Time) {
 		e.handled(ctx, t.Delivery)
 		return done, time.Time{}
 	}
-	if isUnknown(err) {
+	if isUnfetchable(err) {
 		e.cfg.logger.LogAttrs(ctx, slog.LevelWarn, "offline queue: nothing can read the object, its record is done with",
 			append(about(t.Record), errorAttr(t.Delivery, err))...)
 		e.handled(ctx, t.Delivery)
@@ -67,11 +67,14 @@ func isGone(err error) bool {
 	return outcome == event.Dropped && errtree.Every(err, errtree.Is(event.ErrGone))
 }
 
-// isUnknown reports whether a handler's error says that no method reads the object, as of a comment
-// of the new task card: another attempt would know no more.
-func isUnknown(err error) bool {
+// isUnfetchable reports whether a handler's error says that the platform has no method for the
+// object, as for a comment of the new task card. Package event marks such errors.
+func isUnfetchable(err error) bool {
 	outcome, _ := event.OutcomeOf(err)
-	return outcome == event.Dropped && errtree.Every(err, errtree.Is(event.ErrUnknown))
+	return outcome == event.Dropped && errtree.Every(err, func(err error) bool {
+		e, ok := err.(interface{ Unfetchable() bool }) //nolint:errorlint // Every unwraps
+		return ok && e.Unfetchable()
+	})
 }
 
 // isUnhandled reports whether a handler's error says that none took the event.
