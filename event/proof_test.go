@@ -353,3 +353,16 @@ func TestProvenDomain(t *testing.T) {
 		require.Equal(t, want, d.Auth.Domain, address)
 	}
 }
+
+// TestUserReadyIsAnAuthBlock: the data of ONAPPUSERREADY are an auth block, also if they do not look
+// like one.
+func TestUserReadyIsAnAuthBlock(t *testing.T) {
+	t.Parallel()
+	proof := event.Proof{By: event.ProofInstallation, ClientID: "a", MemberID: "m", ClientEndpoint: "https://acme.bitrix24.com/rest/"}
+	d := delivery(t, "event=ONAPPUSERREADY&data[refresh_token]=t&data[domain]=evil.example&auth[member_id]=m")
+	require.NoError(t, d.Contradicts(proof))
+	d.SetProof(proof)
+	require.Equal(t, "acme.bitrix24.com", d.Data.Get("domain").Text())
+	other := delivery(t, "event=ONAPPUSERREADY&data[refresh_token]=t&data[member_id]=other&auth[member_id]=m")
+	require.ErrorIs(t, other.Contradicts(proof), event.ErrForbidden)
+}
