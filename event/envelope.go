@@ -2,11 +2,11 @@ package event
 
 import (
 	"errors"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/b24events/b24events/internal/phpform"
+	"github.com/b24events/b24events/internal/values"
 )
 
 // pick is the element of an array that a name stands for: the one with exactly this key, else the
@@ -21,17 +21,17 @@ type pick struct {
 // fastest for keys that arrive in the order of names.
 func pickFields(from phpform.Value, names []string, picks []pick) {
 	place, next := 0, 0
-	for key, v := range from.All() {
+	for c := from.Cursor(); c.Next(); {
 		place++
-		field, exact := next, next < len(names) && key == names[next] && key != ""
+		field, exact := next, next < len(names) && c.Key == names[next] && c.Key != ""
 		if !exact {
-			if field, exact = fieldOf(key, names); field < 0 {
+			if field, exact = fieldOf(c.Key, names); field < 0 {
 				continue
 			}
 		}
 		next = field + 1
 		if p := &picks[field]; p.place == 0 || (exact && !p.exact) {
-			p.v, p.place, p.exact = v, place, exact
+			p.v, p.place, p.exact = c.Value, place, exact
 		}
 	}
 }
@@ -87,29 +87,9 @@ func (e *envelope) handler() (id int64, field int, ok bool) {
 // time returns when the event fired. ok is false if what stands there is no time.
 func (e *envelope) time() (t time.Time, ok bool) { return secondOf(e[topTime].v) }
 
-// wholeNumber reads an integer. An empty value is 0.
-func wholeNumber(v phpform.Value) (n int64, ok bool) {
-	if text := v.Scalar(); text != "" && text != undefined {
-		if n, err := strconv.ParseInt(text, 10, 64); err == nil {
-			return n, true
-		}
-	}
-	if isEmpty(v) {
-		return 0, true
-	}
-	if v.Kind() == phpform.Array {
-		return 0, false
-	}
-	return oddNumber(v)
-}
-
-// oddNumber reads an integer by the rules for payloads: 7.0 is one, also with spaces around it.
-func oddNumber(v phpform.Value) (n int64, ok bool) {
-	if err := (Data{v: v}).Decode(&n); err != nil {
-		return 0, false
-	}
-	return n, true
-}
+// wholeNumber reads an integer by the rules for payloads: 7.0 is one, also with spaces around it. An
+// empty value is 0.
+func wholeNumber(v phpform.Value) (n int64, ok bool) { return values.Int(v) }
 
 // secondOf reads a time in unix seconds. An empty value is the zero time.
 func secondOf(v phpform.Value) (t time.Time, ok bool) {

@@ -1,9 +1,6 @@
 package phpform
 
-import (
-	"strconv"
-	"strings"
-)
+import "strings"
 
 // A packed array is the text of its elements, one after the other. An element is
 //
@@ -28,14 +25,6 @@ type element struct {
 	key    string
 	value  Value
 	placed bool // the key is the place, and not written
-}
-
-// keyAt returns the key of the element at place i.
-func (e *element) keyAt(i int) string {
-	if e.placed {
-		return strconv.Itoa(i)
-	}
-	return e.key
 }
 
 // elements returns the packed elements of v; "" for a scalar and for an array that was built.

@@ -453,7 +453,8 @@ func (d *decoder) fillStruct(n node, rv reflect.Value, p *plan) bool {
 	d.inside = true
 	base := len(d.slots)
 	d.slots = slices.Grow(d.slots, len(s.keys))[:base+len(s.keys)]
-	others := d.sort(n, s, base)
+	slots := d.slots[base:]
+	others := d.sort(n, s, slots)
 	present := 0
 	for i := range s.fields {
 		f := &s.fields[i]
@@ -462,7 +463,10 @@ func (d *decoder) fillStruct(n node, rv reflect.Value, p *plan) bool {
 			present++
 			continue
 		}
-		found, at := f.find(d.slots[base:base+len(s.keys)], n)
+		if f.absent(slots) {
+			continue
+		}
+		found, at := f.find(slots, n)
 		if at == nil {
 			continue
 		}
@@ -502,16 +506,22 @@ type member struct {
 
 // sort puts the elements of a section into the slots of a shape, and returns those that no field
 // reads if there is a field for them.
-func (d *decoder) sort(n node, s *shape, base int) []member {
-	var others []member
-	slots := d.slots[base : base+len(s.keys)]
+func (d *decoder) sort(n node, s *shape, slots []slot) (others []member) {
+	if n.doc == nil {
+		for c := n.v.Cursor(); c.Next(); {
+			if !s.offer(slots, c.Key, c.Position()) && s.rest >= 0 {
+				others = append(others, member{c.Key, node{v: c.Value}})
+			}
+		}
+		return others
+	}
 	next := 0
 	for key, child := range n.each {
 		if n.isJSONList() {
 			key = strconv.Itoa(next)
 		}
 		next++
-		if !s.offer(slots, key, child) && s.rest >= 0 {
+		if !s.offer(slots, key, child.at) && s.rest >= 0 {
 			others = append(others, member{key, child})
 		}
 	}
