@@ -69,15 +69,18 @@ func length(s string, at int) (n, end int) {
 	}
 }
 
-func appendLength(b []byte, n int) []byte {
-	for n >= 0x80 {
-		b = append(b, byte(n)|0x80)
+// putLength writes a length, and returns how many bytes it takes.
+func putLength(b []byte, n int) int {
+	at := 0
+	for ; n >= 0x80; at++ {
+		b[at] = byte(n) | 0x80
 		n >>= 7
 	}
-	return append(b, byte(n)) //nolint:gosec // below 0x80
+	b[at] = byte(n) //nolint:gosec // below 0x80
+	return at + 1
 }
 
-// lengthSize returns how many bytes appendLength takes.
+// lengthSize returns how many bytes putLength takes.
 func lengthSize(n int) int {
 	size := 1
 	for n >= 0x80 {
