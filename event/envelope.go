@@ -9,29 +9,49 @@ import (
 	"github.com/b24events/b24events/internal/values"
 )
 
-// pick is the element of an array that a name stands for: the one with exactly this key, else the
-// first one whose key differs only in case.
+// picker finds the elements of an array that names stand for: the one with exactly this key, else the
+// first one whose key differs only in case. It is fastest for keys that arrive in the order of names.
+type picker struct {
+	names        []string // at most 32
+	next         int      // the likeliest field
+	found, exact uint32   // a bit for each field
+}
+
+// field returns the field that a key stands for, or -1 if there is none, or the element that it stands
+// for was there before. What it returns replaces an earlier element with the same field.
+func (p *picker) field(key string) int {
+	field, exact := p.next, p.next < len(p.names) && key == p.names[p.next] && key != ""
+	if !exact {
+		if field, exact = fieldOf(key, p.names); field < 0 {
+			return -1
+		}
+	}
+	p.next = field + 1
+	bit := uint32(1) << field
+	if p.exact&bit != 0 || p.found&bit != 0 && !exact {
+		return -1
+	}
+	p.found |= bit
+	if exact {
+		p.exact |= bit
+	}
+	return field
+}
+
+// pick is an element that a name stands for.
 type pick struct {
 	v     phpform.Value
 	place int // from 1 on; 0 if there is none
-	exact bool
 }
 
-// pickFields finds the elements that names stand for. picks has one place for each name. It is
-// fastest for keys that arrive in the order of names.
+// pickFields finds the elements that names stand for. picks has one place for each name.
 func pickFields(from phpform.Value, names []string, picks []pick) {
-	place, next := 0, 0
-	for c := from.Cursor(); c.Next(); {
+	p, place := picker{names: names}, 0
+	c := from.Cursor()
+	for c.Next() {
 		place++
-		field, exact := next, next < len(names) && c.Key == names[next] && c.Key != ""
-		if !exact {
-			if field, exact = fieldOf(c.Key, names); field < 0 {
-				continue
-			}
-		}
-		next = field + 1
-		if p := &picks[field]; p.place == 0 || (exact && !p.exact) {
-			p.v, p.place, p.exact = c.Value, place, exact
+		if field := p.field(c.Key); field >= 0 {
+			picks[field] = pick{c.Value, place}
 		}
 	}
 }

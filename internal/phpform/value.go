@@ -93,7 +93,8 @@ func (v Value) All() iter.Seq2[string, Value] {
 }
 
 func (v Value) each(yield func(string, Value) bool) {
-	for c := v.Cursor(); c.Next(); {
+	c := v.Cursor()
+	for c.Next() {
 		if !yield(c.Key, c.Value) {
 			return
 		}

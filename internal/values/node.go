@@ -110,8 +110,9 @@ func (n node) isJSONList() bool { return n.doc != nil && n.element().kind == jso
 // keys.
 func (n node) each(yield func(key string, child node) bool) {
 	if n.doc == nil {
-		for key, value := range n.v.All() {
-			if !yield(key, node{v: value}) {
+		c := n.v.Cursor()
+		for c.Next() {
+			if !yield(c.Key, node{v: c.Value}) {
 				return
 			}
 		}
