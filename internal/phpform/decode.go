@@ -267,17 +267,21 @@ func (d *formDecoder) unescape(s span) span {
 func (d *formDecoder) addUnescaped(s []byte) {
 	to := d.room(len(s))
 	n := 0
-	for len(s) > 2 && n+1 < len(to) {
-		c := s[0]
-		if len(s) > 5 && c == '%' && s[3] == '%' { // as each letter that is not ASCII
-			a, b, c, d := hexDigits[s[1]], hexDigits[s[2]], hexDigits[s[4]], hexDigits[s[5]]
-			if a|b|c|d < 16 {
-				to[n], to[n+1] = a<<4|b, c<<4|d
-				n += 2
-				s = s[6:]
-				continue
+	for len(s) > 2 && n < len(to) {
+		for len(s) >= 6 && n+1 < len(to) { // two at once: letters that are not ASCII have two or more
+			p := (*[6]byte)(s)
+			a, b, c, d := hexDigits[p[1]], hexDigits[p[2]], hexDigits[p[4]], hexDigits[p[5]]
+			if p[0] != '%' || p[3] != '%' || a|b|c|d > 15 {
+				break
 			}
+			to[n], to[n+1] = a<<4|b, c<<4|d
+			n += 2
+			s = s[6:]
 		}
+		if len(s) < 3 {
+			break
+		}
+		c := s[0]
 		if c == '%' {
 			if high, low := hexDigits[s[1]], hexDigits[s[2]]; high|low < 16 {
 				to[n] = high<<4 | low

@@ -459,7 +459,7 @@ func (d *decoder) fillStruct(n node, rv reflect.Value, p *plan) bool {
 		if f.absent(slots) {
 			continue
 		}
-		found, at := f.find(slots, n)
+		found, at := f.find(slots, &n)
 		if at == nil {
 			continue
 		}

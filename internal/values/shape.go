@@ -279,7 +279,7 @@ func (f *field) absent(slots []slot) bool {
 }
 
 // find returns the first alternative that holds something, else the first that is present.
-func (f *field) find(slots []slot, section node) (found node, p *path) {
+func (f *field) find(slots []slot, section *node) (found node, p *path) {
 	for i := range f.paths {
 		alternative := &f.paths[i]
 		n, ok := alternative.in(slots, section)
@@ -296,9 +296,9 @@ func (f *field) find(slots []slot, section node) (found node, p *path) {
 	return found, p
 }
 
-func (p *path) in(slots []slot, section node) (node, bool) {
+func (p *path) in(slots []slot, section *node) (node, bool) {
 	if len(p.keys) == 0 {
-		return section, section.kind() != kindArray
+		return *section, section.kind() != kindArray
 	}
 	if slots[p.slot].match == matchNone {
 		return node{}, false
