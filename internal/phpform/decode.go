@@ -16,32 +16,31 @@ func Decode[T string | []byte](body T, lim Limits) (Value, error) {
 	if len(body) > lim.Bytes {
 		return Map(), &LimitError{What: limitBytes, Limit: lim.Bytes}
 	}
-	t := tape{lim: lim, doc: []byte(body)}
-	switch {
+	switch doc := []byte(body); {
 	case len(body) <= smallBody:
-		return decodeSmall(t)
+		return decodeSmall(doc, lim)
 	case len(body) <= largeBody:
-		return decodeLarge(t)
+		return decodeLarge(doc, lim)
 	default:
-		return decode(t)
+		d := formDecoder{tape: tape{lim: lim, doc: doc}}
+		return d.decode()
 	}
 }
 
-func decodeSmall(t tape) (Value, error) {
+func decodeSmall(body []byte, lim Limits) (Value, error) {
 	var m smallMemory
-	t.nodes, t.text, t.out = m.nodes[:0], m.text[:0], m.out[:0]
-	return decode(t)
+	d := formDecoder{tape: tape{lim: lim, doc: body, nodes: m.nodes[:0], text: m.text[:0], out: m.out[:0]}}
+	return d.decode()
 }
 
-func decodeLarge(t tape) (Value, error) {
+func decodeLarge(body []byte, lim Limits) (Value, error) {
 	var m largeMemory
-	t.nodes, t.text, t.out = m.nodes[:0], m.text[:0], m.out[:0]
-	return decode(t)
+	d := formDecoder{tape: tape{lim: lim, doc: body, nodes: m.nodes[:0], text: m.text[:0], out: m.out[:0]}}
+	return d.decode()
 }
 
-func decode(t tape) (Value, error) {
-	body := t.doc
-	d := formDecoder{tape: t}
+func (d *formDecoder) decode() (Value, error) {
+	body := d.doc
 	d.start(1 + bytes.Count(body, []byte("&")))
 	d.pluses = bytes.IndexByte(body, '+') >= 0
 	for from := 0; from < len(body); {
