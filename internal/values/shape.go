@@ -286,7 +286,7 @@ func (f *field) find(slots []slot, section *node) (found node, p *path) {
 		if !ok {
 			continue
 		}
-		if !n.isEmpty() {
+		if len(f.paths) == 1 || !n.isEmpty() {
 			return n, alternative
 		}
 		if p == nil {
