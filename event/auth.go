@@ -107,17 +107,19 @@ var (
 
 // read reads an auth block into an empty Auth. Anything but an array is none.
 func (a *Auth) read(block phpform.Value, names *[authFields]string, fired time.Time) {
-	var picks [authFields]pick
-	pickFields(block, names[:], picks[:])
-	for field := range picks {
-		if p := &picks[field]; p.place > 0 {
-			a.set(field, p.v)
+	p, lifetime := picker{names: names[:]}, int64(0)
+	c := block.Cursor()
+	for c.Next() {
+		switch field := p.field(c.Key); field {
+		case -1:
+		case authLifetime:
+			lifetime, _ = wholeNumber(c.Value)
+		default:
+			a.set(field, c.Value)
 		}
 	}
-	if a.Expires.IsZero() && !fired.IsZero() {
-		if n, _ := wholeNumber(picks[authLifetime].v); n > 0 {
-			a.Expires = fired.Add(time.Duration(min(n, maxLifetime)) * time.Second)
-		}
+	if lifetime > 0 && a.Expires.IsZero() && !fired.IsZero() {
+		a.Expires = fired.Add(time.Duration(min(lifetime, maxLifetime)) * time.Second)
 	}
 }
 
@@ -141,30 +143,28 @@ func (a *Auth) set(field int, v phpform.Value) (ok bool) {
 		a.UserID, ok = wholeNumber(v)
 		return ok
 	}
-	if v.Kind() == phpform.Array {
-		return v.Empty()
-	}
-	text := strings.TrimSpace(v.Scalar())
-	if text == undefined {
-		text = ""
-	}
+	*a.text(field) = scalar(v)
+	return v.Kind() != phpform.Array || v.Empty()
+}
+
+// text returns one of the fields that are texts.
+func (a *Auth) text(field int) *string {
 	switch field {
 	case authAccess:
-		a.AccessToken = Secret(text)
+		return (*string)(&a.AccessToken)
 	case authRefresh:
-		a.RefreshToken = Secret(text)
+		return (*string)(&a.RefreshToken)
 	case authApplication:
-		a.ApplicationToken = Secret(text)
+		return (*string)(&a.ApplicationToken)
 	case authDomain:
-		a.Domain = text
+		return &a.Domain
 	case authMember:
-		a.MemberID = text
+		return &a.MemberID
 	case authServer:
-		a.ServerEndpoint = text
+		return &a.ServerEndpoint
 	case authClient:
-		a.ClientEndpoint = text
-	case authStatus:
-		a.Status = text
+		return &a.ClientEndpoint
+	default:
+		return &a.Status
 	}
-	return true
 }

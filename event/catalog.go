@@ -33,8 +33,11 @@ var table = sync.OnceValue(func() catalogue {
 // find returns the entry for a wire name, nil if there is none, and the number that the name ends
 // in if the entry is a template.
 func find(name string) (info *Info, number string) {
-	name = strings.ToUpper(name) // which allocates nothing if name is upper case already, as on the wire
 	byName := table().byName
+	if info, ok := byName[name]; ok {
+		return info, ""
+	}
+	name = strings.ToUpper(name)
 	if info, ok := byName[name]; ok {
 		return info, ""
 	}

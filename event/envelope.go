@@ -2,36 +2,56 @@ package event
 
 import (
 	"errors"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/b24events/b24events/internal/phpform"
+	"github.com/b24events/b24events/internal/values"
 )
 
-// pick is the element of an array that a name stands for: the one with exactly this key, else the
-// first one whose key differs only in case.
+// picker finds the elements of an array that names stand for: the one with exactly this key, else the
+// first one whose key differs only in case. It is fastest for keys that arrive in the order of names.
+type picker struct {
+	names        []string // at most 32
+	next         int      // the likeliest field
+	found, exact uint32   // a bit for each field
+}
+
+// field returns the field that a key stands for, or -1 if there is none, or the element that it stands
+// for was there before. What it returns replaces an earlier element with the same field.
+func (p *picker) field(key string) int {
+	field, exact := p.next, p.next < len(p.names) && key == p.names[p.next] && key != ""
+	if !exact {
+		if field, exact = fieldOf(key, p.names); field < 0 {
+			return -1
+		}
+	}
+	p.next = field + 1
+	bit := uint32(1) << field
+	if p.exact&bit != 0 || p.found&bit != 0 && !exact {
+		return -1
+	}
+	p.found |= bit
+	if exact {
+		p.exact |= bit
+	}
+	return field
+}
+
+// pick is an element that a name stands for.
 type pick struct {
 	v     phpform.Value
 	place int // from 1 on; 0 if there is none
-	exact bool
 }
 
-// pickFields finds the elements that names stand for. picks has one place for each name. It is
-// fastest for keys that arrive in the order of names.
+// pickFields finds the elements that names stand for. picks has one place for each name.
 func pickFields(from phpform.Value, names []string, picks []pick) {
-	place, next := 0, 0
-	for key, v := range from.All() {
+	p, place := picker{names: names}, 0
+	c := from.Cursor()
+	for c.Next() {
 		place++
-		field, exact := next, next < len(names) && key == names[next] && key != ""
-		if !exact {
-			if field, exact = fieldOf(key, names); field < 0 {
-				continue
-			}
-		}
-		next = field + 1
-		if p := &picks[field]; p.place == 0 || (exact && !p.exact) {
-			p.v, p.place, p.exact = v, place, exact
+		if field := p.field(c.Key); field >= 0 {
+			picks[field] = pick{c.Value, place}
 		}
 	}
 }
@@ -87,29 +107,9 @@ func (e *envelope) handler() (id int64, field int, ok bool) {
 // time returns when the event fired. ok is false if what stands there is no time.
 func (e *envelope) time() (t time.Time, ok bool) { return secondOf(e[topTime].v) }
 
-// wholeNumber reads an integer. An empty value is 0.
-func wholeNumber(v phpform.Value) (n int64, ok bool) {
-	if text := v.Scalar(); text != "" && text != undefined {
-		if n, err := strconv.ParseInt(text, 10, 64); err == nil {
-			return n, true
-		}
-	}
-	if isEmpty(v) {
-		return 0, true
-	}
-	if v.Kind() == phpform.Array {
-		return 0, false
-	}
-	return oddNumber(v)
-}
-
-// oddNumber reads an integer by the rules for payloads: 7.0 is one, also with spaces around it.
-func oddNumber(v phpform.Value) (n int64, ok bool) {
-	if err := (Data{v: v}).Decode(&n); err != nil {
-		return 0, false
-	}
-	return n, true
-}
+// wholeNumber reads an integer by the rules for payloads: 7.0 is one, also with spaces around it. An
+// empty value is 0.
+func wholeNumber(v phpform.Value) (n int64, ok bool) { return values.Int(v) }
 
 // secondOf reads a time in unix seconds. An empty value is the zero time.
 func secondOf(v phpform.Value) (t time.Time, ok bool) {

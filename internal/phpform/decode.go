@@ -1,6 +1,9 @@
 package phpform
 
-import "bytes"
+import (
+	"bytes"
+	"math"
+)
 
 // Decode reads an application/x-www-form-urlencoded body into an Array, as PHP 8 fills $_POST; the package documentation lists
 // the rules. Elements are Strings and Arrays only, and hold whatever bytes arrived, UTF-8 or not. Nothing is malformed to PHP, so
@@ -13,32 +16,31 @@ func Decode[T string | []byte](body T, lim Limits) (Value, error) {
 	if len(body) > lim.Bytes {
 		return Map(), &LimitError{What: limitBytes, Limit: lim.Bytes}
 	}
-	t := tape{lim: lim, doc: []byte(body)}
-	switch {
+	switch doc := []byte(body); {
 	case len(body) <= smallBody:
-		return decodeSmall(t)
+		return decodeSmall(doc, lim)
 	case len(body) <= largeBody:
-		return decodeLarge(t)
+		return decodeLarge(doc, lim)
 	default:
-		return decode(t)
+		d := formDecoder{tape: tape{lim: lim, doc: doc}}
+		return d.decode()
 	}
 }
 
-func decodeSmall(t tape) (Value, error) {
+func decodeSmall(body []byte, lim Limits) (Value, error) {
 	var m smallMemory
-	t.nodes, t.text, t.out = m.nodes[:0], m.text[:0], m.out[:0]
-	return decode(t)
+	d := formDecoder{tape: tape{lim: lim, doc: body, nodes: m.nodes[:0], text: m.text[:0], out: m.out[:0]}}
+	return d.decode()
 }
 
-func decodeLarge(t tape) (Value, error) {
+func decodeLarge(body []byte, lim Limits) (Value, error) {
 	var m largeMemory
-	t.nodes, t.text, t.out, t.index = m.nodes[:0], m.text[:0], m.out[:0], m.index()
-	return decode(t)
+	d := formDecoder{tape: tape{lim: lim, doc: body, nodes: m.nodes[:0], text: m.text[:0], out: m.out[:0]}}
+	return d.decode()
 }
 
-func decode(t tape) (Value, error) {
-	body := t.doc
-	d := formDecoder{tape: t}
+func (d *formDecoder) decode() (Value, error) {
+	body := d.doc
 	d.start(1 + bytes.Count(body, []byte("&")))
 	d.pluses = bytes.IndexByte(body, '+') >= 0
 	for from := 0; from < len(body); {
@@ -62,8 +64,34 @@ type formDecoder struct {
 	// if there is none. Most pairs have siblings: a name that begins alike needs neither unescaping
 	// nor a search for the array that it belongs to.
 	prefix span
-	parent int32 // the array that prefix leads to
-	pluses bool  // the body has one
+	parent int32  // the array that prefix leads to
+	known  keySet // the keys of parent, and perhaps others
+	pluses bool   // the body has one
+}
+
+// keySet is a set of keys that may hold others than those that were added: a Bloom filter with one
+// hash, good for some dozens.
+type keySet [8]uint64
+
+// add adds a key, and reports whether it is surely new.
+func (s *keySet) add(key []byte) bool {
+	n := len(key)
+	h := uint(key[n-1]) + uint(key[max(n-2, 0)])*37 + uint(key[0])*5 + uint(n)*11
+	word, bit := &s[h>>6%uint(len(s))], uint64(1)<<(h&63)
+	isNew := *word&bit == 0
+	*word |= bit
+	return isNew
+}
+
+// begin makes s a superset of the keys of an array with n elements.
+func (s *keySet) begin(n int32) {
+	all := uint64(0)
+	if n > 0 {
+		all = math.MaxUint64
+	}
+	for i := range s {
+		s[i] = all
+	}
 }
 
 // pair stores the pair that is doc[from:end].
@@ -73,7 +101,7 @@ func (d *formDecoder) pair(from, end int) error {
 		n := run(pair[at:], plainInner)
 		closing := bracketSize(pair[at+n:], ']')
 		if equals := at + n + closing; n > 0 && closing > 0 && equals < len(pair) && pair[equals] == '=' {
-			return d.store(d.parent, d.part(from+at, from+at+n), d.part(from+equals+1, end))
+			return d.storeSibling(pair[at:at+n], d.part(from+at, from+at+n), d.part(from+equals+1, end))
 		}
 	}
 	d.prefix = span{}
@@ -94,6 +122,15 @@ func (d *formDecoder) store(array int32, key, value span) error {
 	if err == nil {
 		d.setScalar(child, String, d.unescape(value))
 	}
+	return err
+}
+
+// storeSibling stores an escaped value in the array that prefix leads to.
+func (d *formDecoder) storeSibling(text []byte, key, value span) error {
+	if !d.known.add(text) {
+		return d.store(d.parent, key, value)
+	}
+	_, err := d.insertKeyed(d.parent, key, String, d.unescape(value))
 	return err
 }
 
@@ -126,10 +163,12 @@ func (d *formDecoder) plainPair(from int, name []byte, value span) (plain bool, 
 		key = d.part(from+last, from+last+n)
 		at = last + n + closing
 	}
-	if last > 0 {
-		d.prefix, d.parent = d.part(from, from+last), array
+	if last == 0 {
+		return true, d.store(array, key, value)
 	}
-	return true, d.store(array, key, value)
+	d.prefix, d.parent = d.part(from, from+last), array
+	d.known.begin(d.nodes[array].count())
+	return true, d.storeSibling(d.bytes(key), key, value)
 }
 
 // oddPair stores a pair with any name.
@@ -228,6 +267,19 @@ func (d *formDecoder) addUnescaped(s []byte) {
 	to := d.room(len(s))
 	n := 0
 	for len(s) > 2 && n < len(to) {
+		for len(s) >= 6 && n+1 < len(to) { // two at once: letters that are not ASCII have two or more
+			p := (*[6]byte)(s)
+			a, b, c, d := hexDigits[p[1]], hexDigits[p[2]], hexDigits[p[4]], hexDigits[p[5]]
+			if p[0] != '%' || p[3] != '%' || a|b|c|d > 15 {
+				break
+			}
+			to[n], to[n+1] = a<<4|b, c<<4|d
+			n += 2
+			s = s[6:]
+		}
+		if len(s) < 3 {
+			break
+		}
 		c := s[0]
 		if c == '%' {
 			if high, low := hexDigits[s[1]], hexDigits[s[2]]; high|low < 16 {

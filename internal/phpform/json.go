@@ -38,7 +38,7 @@ func decodeSmallJSON(t tape) (Value, error) {
 
 func decodeLargeJSON(t tape) (Value, error) {
 	var m largeMemory
-	t.nodes, t.text, t.out, t.index = m.nodes[:0], m.text[:0], m.out[:0], m.index()
+	t.nodes, t.text, t.out = m.nodes[:0], m.text[:0], m.out[:0]
 	return decodeJSON(t)
 }
 
@@ -167,7 +167,7 @@ func (p *jsonDecoder) list(into int32, depth int) error {
 	}
 	for {
 		p.space()
-		child, err := p.insert(into, span{})
+		child, err := p.insert(into, span{}, Null, span{})
 		if err != nil {
 			return err
 		}

@@ -1,9 +1,6 @@
 package phpform
 
-import (
-	"strconv"
-	"strings"
-)
+import "strings"
 
 // A packed array is the text of its elements, one after the other. An element is
 //
@@ -28,14 +25,6 @@ type element struct {
 	key    string
 	value  Value
 	placed bool // the key is the place, and not written
-}
-
-// keyAt returns the key of the element at place i.
-func (e *element) keyAt(i int) string {
-	if e.placed {
-		return strconv.Itoa(i)
-	}
-	return e.key
 }
 
 // elements returns the packed elements of v; "" for a scalar and for an array that was built.
@@ -80,15 +69,18 @@ func length(s string, at int) (n, end int) {
 	}
 }
 
-func appendLength(b []byte, n int) []byte {
-	for n >= 0x80 {
-		b = append(b, byte(n)|0x80)
+// putLength writes a length, and returns how many bytes it takes.
+func putLength(b []byte, n int) int {
+	at := 0
+	for ; n >= 0x80; at++ {
+		b[at] = byte(n) | 0x80
 		n >>= 7
 	}
-	return append(b, byte(n)) //nolint:gosec // below 0x80
+	b[at] = byte(n) //nolint:gosec // below 0x80
+	return at + 1
 }
 
-// lengthSize returns how many bytes appendLength takes.
+// lengthSize returns how many bytes putLength takes.
 func lengthSize(n int) int {
 	size := 1
 	for n >= 0x80 {

@@ -1,6 +1,7 @@
 package phpform_test
 
 import (
+	"fmt"
 	"math"
 	"strconv"
 	"strings"
@@ -212,6 +213,35 @@ func TestDecodeIsTheReference(t *testing.T) {
 			checkReference(t, body, roomy)
 			checkReference(t, body, phpform.Limits{Bytes: 1 << 20, Keys: 100, Depth: 64})
 		})
+	}
+}
+
+// TestManySiblings: names that begin alike take a way of their own, which must find what was there
+// before, up to the index and beyond.
+func TestManySiblings(t *testing.T) {
+	t.Parallel()
+	for _, n := range []int{1, 2, 63, 64, 65, 66, 300} {
+		siblings := func(format string) (body string) {
+			for i := range n {
+				body += fmt.Sprintf(format, i)
+			}
+			return body
+		}
+		for name, body := range map[string]string{
+			"once":           siblings("a[k%d]=1&"),
+			"twice":          siblings("a[k%d]=1&") + siblings("a[k%d]=2&"),
+			"escaped":        siblings("a[b%%5Bc]%%5Bk%d%%5D=1&") + siblings("a[b%%5Bc]%%5Bk%d%%5D=+&"),
+			"interrupted":    siblings("a[k%d]=1&a[k0][x]=2&a[0]=3&"),
+			"replaced":       siblings("a[k%d]=1&") + "a=1&" + siblings("a[k%d]=2&"),
+			"then appended":  siblings("a[%d]=1&") + "a[]=2&" + siblings("a[%d]=3&"),
+			"odd in between": siblings("a[k%d]=1&a[k%%20]=2&a[]=3&"),
+		} {
+			t.Run(name+" "+strconv.Itoa(n), func(t *testing.T) {
+				t.Parallel()
+				checkReference(t, body, roomy)
+				checkReference(t, body, phpform.Limits{Bytes: 1 << 20, Keys: 70, Depth: 64})
+			})
+		}
 	}
 }
 

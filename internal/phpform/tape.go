@@ -9,7 +9,7 @@ import (
 
 // smallArray is the number of elements up to which a search compares keys one by one. Above it, an
 // index pays.
-const smallArray = 16
+const smallArray = 64
 
 // maxText bounds a body, so that offsets fit into 32 bits, also those of keys that are made for it.
 const maxText = 1 << 27
@@ -83,8 +83,8 @@ func (t *tape) add(s string) span {
 	return t.made(at)
 }
 
-// newNode appends a node.
-func (t *tape) newNode(n node) int32 {
+// newNode appends a node, and sets its fields one by one: to copy a node made elsewhere costs more.
+func (t *tape) newNode(key span, kind Kind, val span, before int32) int32 {
 	at := len(t.nodes)
 	if at == cap(t.nodes) {
 		grown := make([]node, at, at+max(at, 16))
@@ -92,7 +92,9 @@ func (t *tape) newNode(n node) int32 {
 		t.nodes = grown
 	}
 	t.nodes = t.nodes[:at+1]
-	t.nodes[at] = n
+	n := &t.nodes[at]
+	n.key, n.val, n.before, n.slot = key, val, before, 0
+	n.kind, n.placed, n.packed = kind, false, false
 	return int32(at) //nolint:gosec // fewer than bytes
 }
 
@@ -105,7 +107,7 @@ func (t *tape) start(pairs int) {
 	if n := len(t.doc) / 2; n > cap(t.text) {
 		t.text = make([]byte, 0, n)
 	}
-	t.newNode(node{kind: Array})
+	t.newNode(span{}, Array, span{}, 0)
 }
 
 // maxReserve bounds what the separators of a body alone make start allocate.
@@ -121,15 +123,11 @@ type (
 		out   [768]byte
 	}
 	largeMemory struct {
-		nodes   [256]node
-		text    [8 << 10]byte
-		out     [8 << 10]byte
-		places  [128]place
-		largest [4]largestKey
+		nodes [256]node
+		text  [8 << 10]byte
+		out   [8 << 10]byte
 	}
 )
-
-func (m *largeMemory) index() index { return index{places: m.places[:], largest: m.largest[:0]} }
 
 const (
 	smallBody = 1 << 10
@@ -152,19 +150,30 @@ func (t *tape) find(array int32, key []byte) int32 {
 	return 0
 }
 
-// insert appends a child whose key is known to be new.
-func (t *tape) insert(array int32, key span) (int32, error) {
+// insert appends a child, which a search by its key may not find.
+func (t *tape) insert(array int32, key span, kind Kind, val span) (int32, error) {
 	if t.keys++; t.keys > t.lim.Keys {
 		return 0, &LimitError{What: limitKeys, Limit: t.lim.Keys}
 	}
-	child := t.newNode(node{key: key})
+	at := t.newNode(key, kind, val, t.nodes[array].last())
 	n := &t.nodes[array]
-	t.nodes[child].before = n.last()
-	n.val = span{child, n.count() + 1}
-	if n.slot != 0 {
-		t.index.insert(t, n.slot, child)
+	n.val = span{at, n.count() + 1}
+	return at, nil
+}
+
+// insertKeyed appends a child whose key is known to be new.
+func (t *tape) insertKeyed(array int32, key span, kind Kind, val span) (int32, error) {
+	if n := &t.nodes[array]; n.count() == smallArray && n.slot == 0 {
+		n.slot = t.index.begin()
+		for c := n.last(); c != 0; c = t.nodes[c].before {
+			t.index.insert(t, n.slot, c)
+		}
 	}
-	return child, nil
+	at, err := t.insert(array, key, kind, val)
+	if slot := t.nodes[array].slot; slot != 0 && err == nil {
+		t.index.insert(t, slot, at)
+	}
+	return at, err
 }
 
 // child returns the element under a key, made if there is none.
@@ -172,13 +181,7 @@ func (t *tape) child(array int32, key span) (int32, error) {
 	if child := t.find(array, t.bytes(key)); child != 0 {
 		return child, nil
 	}
-	if n := &t.nodes[array]; n.count() == smallArray && n.slot == 0 {
-		n.slot = t.index.begin()
-		for c := n.last(); c != 0; c = t.nodes[c].before {
-			t.index.insert(t, n.slot, c)
-		}
-	}
-	return t.insert(array, key)
+	return t.insertKeyed(array, key, Null, span{})
 }
 
 // descend returns the array under key, made if there is none or a scalar in its place.
@@ -272,7 +275,7 @@ func (x *index) begin() int32 {
 	if len(x.largest) == 0 {
 		x.seed = maphash.MakeSeed()
 		if x.places == nil {
-			x.places = make([]place, 4*smallArray)
+			x.places = make([]place, 4*smallArray) // room for twice as many
 		}
 	}
 	n := len(x.largest)
@@ -341,7 +344,7 @@ func (t *tape) copyInto(i int32, v Value) {
 	}
 	for at := range v.arr.entries {
 		e := &v.arr.entries[at]
-		child, _ := t.insert(i, t.add(e.Key)) // the limits are those of unlimited
+		child, _ := t.insert(i, t.add(e.Key), Null, span{}) // the limits are those of unlimited
 		t.copyInto(child, e.Value)
 	}
 }
@@ -373,15 +376,30 @@ func (p *packer) room(n int) []byte {
 	return p.b[p.at : p.at+n]
 }
 
-func (p *packer) byte(c byte) { p.room(1)[0] = c }
-
-func (p *packer) length(n int) {
-	if n >= 0x80 {
-		var b [5]byte
-		copy(p.room(lengthSize(n)), appendLength(b[:0], n))
-		return
+// element writes an element whose content has this size: text, or what was written before.
+func (p *packer) element(n *node, key []byte, place int, text []byte, size int) {
+	tag := byte(n.kind) | byte(min(size, longSize))<<sizeShift //nolint:gosec // at most longSize
+	total := 1 + len(text)
+	placed := n.placed || isPlace(key, place)
+	if !placed {
+		total += lengthSize(len(key)) + len(key)
 	}
-	p.byte(byte(n)) //nolint:gosec // below 0x80
+	if size >= longSize {
+		total += lengthSize(size)
+	}
+	r := p.room(total)
+	at := 1
+	if placed {
+		r[0] = tag | placedBit
+	} else {
+		r[0] = tag
+		at += putLength(r[at:], len(key))
+		at += copy(r[at:], key)
+	}
+	if size >= longSize {
+		at += putLength(r[at:], size)
+	}
+	copy(r[at:], text)
 }
 
 // content writes the content of a node, and returns its length.
@@ -393,23 +411,15 @@ func (p *packer) content(t *tape, n *node) int {
 	place := int(n.count()) - 1
 	for c := n.last(); c != 0; place-- {
 		child := &t.nodes[c]
-		size := p.content(t, child)
-		tag := byte(child.kind) | byte(min(size, longSize))<<sizeShift //nolint:gosec // at most longSize
-		if size >= longSize {
-			p.length(size)
+		var text []byte
+		var size int
+		if child.kind == Array && !child.packed {
+			size = p.content(t, child)
+		} else {
+			text = t.bytes(child.val)
+			size = len(text)
 		}
-		switch key := t.bytes(child.key); {
-		case child.placed || isPlace(key, place):
-			p.byte(tag | placedBit)
-		case len(key) < 0x80: // as a rule, in one step
-			r := p.room(2 + len(key))
-			r[0], r[1] = tag, byte(len(key)) //nolint:gosec // below 0x80
-			copy(r[2:], key)
-		default:
-			copy(p.room(len(key)), key)
-			p.length(len(key))
-			p.byte(tag)
-		}
+		p.element(child, t.bytes(child.key), place, text, size)
 		c = child.before
 	}
 	return len(p.b) - p.at - end

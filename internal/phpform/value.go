@@ -93,22 +93,81 @@ func (v Value) All() iter.Seq2[string, Value] {
 }
 
 func (v Value) each(yield func(string, Value) bool) {
-	if v.arr != nil {
-		for i := range v.arr.entries {
-			if e := &v.arr.entries[i]; !yield(e.Key, e.Value) {
-				return
-			}
-		}
-		return
-	}
-	rest := v.elements()
-	for i := 0; rest != ""; i++ {
-		var e element
-		e, rest = cut(rest)
-		if !yield(e.keyAt(i), e.value) {
+	c := v.Cursor()
+	for c.Next() {
+		if !yield(c.Key, c.Value) {
 			return
 		}
 	}
+}
+
+// Cursor walks over the elements of an array in the order of arrival. It is what [Value.All] is made
+// of, for code that cannot afford a call for each element.
+type Cursor struct {
+	Key   string
+	Value Value
+
+	at    int32  // of the element; see Value.At
+	all   string // the packed elements
+	next  int    // where the next one begins
+	built []Entry
+	place int // of the next element
+}
+
+// Cursor returns a cursor before the first element. A scalar has none.
+func (v Value) Cursor() Cursor {
+	if v.arr != nil {
+		return Cursor{built: v.arr.entries}
+	}
+	return Cursor{all: v.elements()}
+}
+
+// Position returns where the element stands, for [Value.At].
+func (c *Cursor) Position() int32 { return c.at }
+
+// At returns the element at a position of a [Cursor] of v.
+func (v Value) At(position int32) Value {
+	if v.arr != nil {
+		return v.arr.entries[position].Value
+	}
+	return valueOf(v.text[position:])
+}
+
+// Next moves to the next element, and reports whether there is one.
+func (c *Cursor) Next() bool {
+	if c.next == len(c.all) {
+		return c.nextBuilt()
+	}
+	c.at = int32(c.next) //nolint:gosec // bounded by maxText
+	tag, at := c.all[c.next], c.next+1
+	if tag&placedBit == 0 {
+		n := int(c.all[at])
+		if at++; n >= 0x80 {
+			n, at = length(c.all, at-1)
+		}
+		c.Key = c.all[at : at+n]
+		at += n
+	} else {
+		c.Key = strconv.Itoa(c.place)
+	}
+	n := int(tag >> sizeShift)
+	if n == longSize {
+		n, at = length(c.all, at)
+	}
+	c.Value = Value{kind: Kind(tag & kindBits), text: c.all[at : at+n]}
+	c.next = at + n
+	c.place++
+	return true
+}
+
+func (c *Cursor) nextBuilt() bool {
+	if c.place >= len(c.built) {
+		return false
+	}
+	c.at = int32(c.place) //nolint:gosec // as many as fit into memory many times over
+	c.Key, c.Value = c.built[c.place].Key, c.built[c.place].Value
+	c.place++
+	return true
 }
 
 // Entries returns the elements of an array in the order of arrival. The caller must not change

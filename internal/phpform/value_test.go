@@ -144,3 +144,28 @@ func TestFormatShowsNoContent(t *testing.T) {
 	require.Equal(t, "phpform.array(2)", fmt.Sprint(phpform.List(secret, secret)))
 	require.Equal(t, "phpform.null(0)", fmt.Sprint(phpform.Value{}))
 }
+
+func TestCursor(t *testing.T) {
+	t.Parallel()
+	built := phpform.Map(
+		phpform.Entry{Key: "a", Value: phpform.Text("1")},
+		phpform.Entry{Key: "", Value: phpform.List(phpform.Int(2), phpform.Boolean(true))},
+		phpform.Entry{Key: "c", Value: phpform.Value{}},
+	)
+	for name, v := range map[string]phpform.Value{
+		"built": built, "packed": built.Pack(), "empty": phpform.Map(), "scalar": phpform.Text("text"), "null": {},
+		"list": phpform.List(phpform.Int(2), phpform.Text("")).Pack(),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var entries []phpform.Entry
+			c := v.Cursor()
+			for c.Next() {
+				entries = append(entries, phpform.Entry{Key: c.Key, Value: c.Value})
+				require.Equal(t, c.Value, v.At(c.Position()))
+			}
+			require.False(t, c.Next(), "there is no more")
+			require.Equal(t, v.Entries(), entries)
+		})
+	}
+}

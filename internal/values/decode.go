@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -53,25 +52,17 @@ func (r *Rules) decode(n node, owner, dst any) (Report, error) {
 	if p.bad != nil {
 		return Report{}, p.bad
 	}
-	d, _ := r.decoders.Get().(*decoder)
-	if d == nil {
-		d = &decoder{}
-	}
-	d.owner = owner
+	d := decoder{owner: owner}
 	d.fill(n, rv.Elem(), p)
-	report := d.report
-	*d = decoder{slots: d.slots} // which are empty again
-	r.decoders.Put(d)
-	return report, nil
+	return d.report, nil
 }
 
 // decoder is one decoding under way.
 type decoder struct {
 	owner  any
 	report Report
-	inside bool   // within a struct
-	level  int    // how many values the one under way is in
-	slots  []slot // of the structs under way, the outermost first; beyond its length all are zero
+	inside bool // within a struct
+	level  int  // how many values the one under way is in
 }
 
 // misfit records that the value under way does not fit, and returns false. Those around it complete
@@ -458,9 +449,12 @@ func (d *decoder) fillStruct(n node, rv reflect.Value, p *plan) bool {
 	}
 	outermost := !d.inside
 	d.inside = true
-	base := len(d.slots)
-	d.slots = slices.Grow(d.slots, len(s.keys))[:base+len(s.keys)]
-	others := d.sort(n, s, base)
+	var few [64]slot // enough for most structs, and on the stack
+	slots := few[:min(len(s.keys), len(few))]
+	if len(s.keys) > len(few) {
+		slots = make([]slot, len(s.keys))
+	}
+	others := d.sort(n, s, slots)
 	present := 0
 	for i := range s.fields {
 		f := &s.fields[i]
@@ -469,7 +463,10 @@ func (d *decoder) fillStruct(n node, rv reflect.Value, p *plan) bool {
 			present++
 			continue
 		}
-		found, at := f.find(d.slots[base:base+len(s.keys)], n)
+		if f.absent(slots) {
+			continue
+		}
+		found, at := f.find(slots, &n)
 		if at == nil {
 			continue
 		}
@@ -483,8 +480,6 @@ func (d *decoder) fillStruct(n node, rv reflect.Value, p *plan) bool {
 			d.within(from, at.text)
 		}
 	}
-	clear(d.slots[base:])
-	d.slots = d.slots[:base]
 	d.inside = !outermost
 	if present > 0 || len(s.fields) == 0 {
 		if outermost {
@@ -509,16 +504,23 @@ type member struct {
 
 // sort puts the elements of a section into the slots of a shape, and returns those that no field
 // reads if there is a field for them.
-func (d *decoder) sort(n node, s *shape, base int) []member {
-	var others []member
-	slots := d.slots[base : base+len(s.keys)]
+func (d *decoder) sort(n node, s *shape, slots []slot) (others []member) {
+	if n.doc == nil {
+		c := n.v.Cursor()
+		for c.Next() {
+			if !s.offer(slots, c.Key, c.Position()) && s.rest >= 0 {
+				others = append(others, member{c.Key, node{v: c.Value}})
+			}
+		}
+		return others
+	}
 	next := 0
 	for key, child := range n.each {
 		if n.isJSONList() {
 			key = strconv.Itoa(next)
 		}
 		next++
-		if !s.offer(slots, key, child) && s.rest >= 0 {
+		if !s.offer(slots, key, child.at) && s.rest >= 0 {
 			others = append(others, member{key, child})
 		}
 	}

@@ -110,8 +110,9 @@ func (n node) isJSONList() bool { return n.doc != nil && n.element().kind == jso
 // keys.
 func (n node) each(yield func(key string, child node) bool) {
 	if n.doc == nil {
-		for key, value := range n.v.All() {
-			if !yield(key, node{v: value}) {
+		c := n.v.Cursor()
+		for c.Next() {
+			if !yield(c.Key, node{v: c.Value}) {
 				return
 			}
 		}
@@ -135,6 +136,14 @@ func (n node) each(yield func(key string, child node) bool) {
 	}
 }
 
+// child returns the element at a position, which is that of a cursor, or of a node of a document.
+func (n node) child(position int32) node {
+	if n.doc == nil {
+		return node{v: n.v.At(position)}
+	}
+	return node{doc: n.doc, at: position}
+}
+
 // lookup returns the element with a key, else one whose key differs only in case.
 func (n node) lookup(key string) (node, bool) {
 	if n.doc == nil {
@@ -156,12 +165,12 @@ func (n node) lookup(key string) (node, bool) {
 	for name, child := range n.each {
 		switch {
 		case name == key:
-			found = slot{child, matchExact}
+			found = slot{child.at, matchExact}
 		case found.match == matchNone && strings.EqualFold(name, key):
-			found = slot{child, matchFold}
+			found = slot{child.at, matchFold}
 		}
 	}
-	return found.node, found.match != matchNone
+	return n.child(found.at), found.match != matchNone
 }
 
 // isList reports whether the keys of an array run 0..n-1.

@@ -34,8 +34,6 @@ type Special struct {
 type Rules struct {
 	special map[reflect.Type]Special
 	plans   sync.Map // reflect.Type → *plan
-
-	decoders sync.Pool // of *decoder, for their slots
 }
 
 // New returns the rules, with types that have rules of their own. The caller must not change the

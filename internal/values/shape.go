@@ -213,9 +213,10 @@ func (s *shape) index() {
 	}
 }
 
-// slot is what an object holds under one of the keys of a shape.
+// slot is where an object holds something under one of the keys of a shape. Slots have no pointers, so
+// that the garbage collector does not look at them.
 type slot struct {
-	node  node
+	at    int32 // see node.child
 	match match
 }
 
@@ -229,24 +230,28 @@ const (
 
 // offer stores an element in the slots that its key fits, and reports whether there is one. A key
 // that fits exactly wins over those that fit but for their case, of which the first wins.
-func (s *shape) offer(slots []slot, key string, n node) bool {
+func (s *shape) offer(slots []slot, key string, at int32) bool {
 	from, to := 0, len(s.keys)
+	last := byte(0) // no key of the shape that fits ends in another one
 	if isASCII(key) {
 		if len(key)+1 >= len(s.from) {
-			from = to
-		} else {
-			from, to = s.from[len(key)], s.from[len(key)+1]
+			return false
+		}
+		from, to = s.from[len(key)], s.from[len(key)+1]
+		if key != "" {
+			last = key[len(key)-1] | 0x20
 		}
 	}
 	taken := false
 	for i := from; i < to; i++ {
-		switch {
-		case s.keys[i] == key:
-			slots[i] = slot{n, matchExact}
+		switch name := s.keys[i]; {
+		case last != 0 && name[len(name)-1]|0x20 != last:
+		case name == key:
+			slots[i] = slot{at, matchExact}
 			taken = true
-		case strings.EqualFold(s.keys[i], key):
+		case strings.EqualFold(name, key):
 			if slots[i].match == matchNone {
-				slots[i] = slot{n, matchFold}
+				slots[i] = slot{at, matchFold}
 			}
 			taken = true
 		}
@@ -263,15 +268,25 @@ func isASCII(s string) bool {
 	return true
 }
 
+// absent reports whether no path of the field leads anywhere.
+func (f *field) absent(slots []slot) bool {
+	for i := range f.paths {
+		if at := f.paths[i].slot; at < 0 || slots[at].match != matchNone {
+			return false
+		}
+	}
+	return true
+}
+
 // find returns the first alternative that holds something, else the first that is present.
-func (f *field) find(slots []slot, section node) (found node, p *path) {
+func (f *field) find(slots []slot, section *node) (found node, p *path) {
 	for i := range f.paths {
 		alternative := &f.paths[i]
 		n, ok := alternative.in(slots, section)
 		if !ok {
 			continue
 		}
-		if !n.isEmpty() {
+		if len(f.paths) == 1 || !n.isEmpty() {
 			return n, alternative
 		}
 		if p == nil {
@@ -281,16 +296,18 @@ func (f *field) find(slots []slot, section node) (found node, p *path) {
 	return found, p
 }
 
-func (p *path) in(slots []slot, section node) (node, bool) {
+func (p *path) in(slots []slot, section *node) (node, bool) {
 	if len(p.keys) == 0 {
-		return section, section.kind() != kindArray
+		return *section, section.kind() != kindArray
 	}
-	n, ok := slots[p.slot].node, slots[p.slot].match != matchNone
+	if slots[p.slot].match == matchNone {
+		return node{}, false
+	}
+	n, ok := section.child(slots[p.slot].at), true
 	for _, key := range p.keys[1:] {
-		if !ok {
+		if n, ok = n.lookup(key); !ok {
 			break
 		}
-		n, ok = n.lookup(key)
 	}
 	return n, ok
 }
