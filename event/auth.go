@@ -10,8 +10,8 @@ import (
 // Auth is the auth block of a body. Before the delivery was verified, everything in it is the
 // sender's claim. Afterwards MemberID, Domain, ClientEndpoint and ServerEndpoint are proven or
 // empty; see [Delivery.SetProof]. The tokens, the scope, the status and UserID stay what the sender
-// says: whoever knows a portal's application token can write them. A field that arrived as something
-// else than it should be is zero.
+// says: whoever knows a portal's application token can write them. A field that arrived as
+// something else than it should be is zero.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/events/index.html
 type Auth struct { //nolint:recvcheck // what prints takes the value, so that a value prints like a pointer

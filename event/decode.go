@@ -61,8 +61,8 @@ func decodeLenient(of *Delivery, v phpform.Value, dst any) ([]Misfit, error) {
 }
 
 // decode fills payload, a pointer to a payload of the event, with what fits of the delivery's data.
-// If the event is about the state of an object, or about its end, the ID of the object must be there
-// and fit. A fact of its own, such as a message, is worth handling without one.
+// If the event is about the state of an object, or about its end, the ID of the object must be
+// there and fit. A fact of its own, such as a message, is worth handling without one.
 func (d *Delivery) decode(payload any, info *Info) ([]Misfit, error) {
 	misfits, err := decodeLenient(d, d.Data.v, payload)
 	if err != nil || info == nil || !info.Coalescable && !info.Deletion || len(info.entity) == 0 {

@@ -72,7 +72,8 @@ func (d *Delivery) hold(root phpform.Value, n int) {
 
 func (h *held) root() phpform.Value { return phpform.Unpacked(h.packed) }
 
-// Entity names an object of a portal: see [Delivery.Entity], [Delivery.Lane] and [Delivery.CoalesceKey].
+// Entity names an object of a portal: see [Delivery.Entity], [Delivery.Lane] and
+// [Delivery.CoalesceKey].
 type Entity struct {
 	Kind string `json:"kind"` // REST-style name, such as crm.deal; empty where the event names no object
 	ID   string `json:"id"`

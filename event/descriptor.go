@@ -44,19 +44,20 @@ func (e Descriptor[T]) Decode(d *Delivery) (T, error) {
 	return payload, d.strict(misfits, err)
 }
 
-// DecodeLenient returns the delivery's payload as handlers of [On] get it: a value that does not fit
-// leaves its field zero and is among the misfits. The error is a [DecodeError] if the data lack the
-// ID of the object that the event is about, or if that ID does not fit its field. Misfits are listed
-// as by [Delivery.Misfits].
+// DecodeLenient returns the delivery's payload as handlers of [On] get it: a value that does not
+// fit leaves its field zero and is among the misfits. The error is a [DecodeError] if the data lack
+// the ID of the object that the event is about, or if that ID does not fit its field. Misfits are
+// listed as by [Delivery.Misfits].
 func (e Descriptor[T]) DecodeLenient(d *Delivery) (T, []Misfit, error) {
 	var payload T
 	misfits, err := d.decode(&payload, e.known())
 	return payload, misfits, err
 }
 
-// Define makes a descriptor for an event that the catalogue does not have, or for a documented one with a payload type of the
-// caller's own. T is usually a struct; the package documentation states how its fields are found. Define panics on an empty name,
-// and if no data can ever fill a T: it has a channel among its fields, for example, or a b24 tag with an unknown option.
+// Define makes a descriptor for an event that the catalogue does not have, or for a documented one
+// with a payload type of the caller's own. T is usually a struct; the package documentation states
+// how its fields are found. Define panics on an empty name, and if no data can ever fill a T: it
+// has a channel among its fields, for example, or a b24 tag with an unknown option.
 func Define[T any](name string) Descriptor[T] {
 	name = strings.ToUpper(strings.TrimSpace(name))
 	if name == "" {
@@ -84,7 +85,8 @@ func ofType[T any](base string, entityTypeID int) Descriptor[T] {
 	return documented[T](base + strconv.Itoa(entityTypeID))
 }
 
-// Info is what the catalogue knows of an event. Its slices belong to the catalogue: do not change them.
+// Info is what the catalogue knows of an event. Its slices belong to the catalogue: do not change
+// them.
 type Info struct {
 	Name  string // wire name in upper case; for a template ends in _{TYPEID}
 	Title string // what happened, in words

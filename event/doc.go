@@ -14,9 +14,10 @@
 //	}
 //	http.Handle("/bitrix24", h)
 //
-// An event that the catalogue lacks is one line away: event.Define[MyPayload]("ONMYEVENT"). An event
-// that no handler takes goes to [Mux.Unhandled]; without that it ends with [ErrUnhandled], which is
-// no success: package webhook acknowledges and counts it, and package offline parks its record.
+// An event that the catalogue lacks is one line away: event.Define[MyPayload]("ONMYEVENT"). An
+// event that no handler takes goes to [Mux.Unhandled]; without that it ends with [ErrUnhandled],
+// which is no success: package webhook acknowledges and counts it, and package offline parks its
+// record.
 //
 // # Payload types
 //
@@ -31,36 +32,37 @@
 //	}
 //
 // A path of "." is the section itself, for events whose data is a single value. The option rest
-// stands alone. Without a b24 tag the name in the json tag counts, which is no path, then the field's
-// name; "-" leaves a field out. Fields of embedded structs belong to the outer struct, whose own
-// fields hide them. Keys match exactly or, failing that, without regard to case. [Define] and [On]
-// panic for a type that no data can ever fill.
+// stands alone. Without a b24 tag the name in the json tag counts, which is no path, then the
+// field's name; "-" leaves a field out. Fields of embedded structs belong to the outer struct,
+// whose own fields hide them. Keys match exactly or, failing that, without regard to case. [Define]
+// and [On] panic for a type that no data can ever fill.
 //
 // A value that does not fit its field leaves it zero. The rest is decoded and the handler runs:
-// [Delivery.Misfits] lists what did not fit, and package webhook and package offline log it once for
-// each event and path. Only if a documented event is about the state of an object or about its
+// [Delivery.Misfits] lists what did not fit, and package webhook and package offline log it once
+// for each event and path. Only if a documented event is about the state of an object or about its
 // deletion, the ID of the object must be there and fit. [Descriptor.Decode] and [Data.Decode] are
 // strict: what did not fit is their error.
 //
 // What fits:
 //
 //   - Null, false, an empty text or list, and (in task events) the text undefined are empty for any
-//     field. A field that is empty or absent stays as it was; a pointer, slice or map becomes nil, but
-//     an empty list makes a slice or map without elements. A *string keeps an empty text, and a *bool
-//     keeps false.
+//     field. A field that is empty or absent stays as it was; a pointer, slice or map becomes nil,
+//     but an empty list makes a slice or map without elements. A *string keeps an empty text, and a
+//     *bool keeps false.
 //   - Numbers are decimal, also as text: 7, "7", 7.0, 1e3. They are read digit by digit: an integer
-//     must be exactly whole and in range, and a float must be within its range. Hexadecimal numbers,
-//     underscores, NaN, infinities and commas are misfits: "1,250" may be a thousand or one and a
-//     quarter.
+//     must be exactly whole and in range, and a float must be within its range. Hexadecimal
+//     numbers, underscores, NaN, infinities and commas are misfits: "1,250" may be a thousand or
+//     one and a quarter.
 //   - Flags are Y, N, 1, 0, true and false. Nothing else is a flag.
 //   - A string takes every scalar: a number as it is written, true as "1".
 //   - A time is in RFC 3339 or one of 2025-01-15T10:30:00, 2025-01-15 10:30:00, 2025-01-15,
-//     15.01.2025 10:30:00 and 15.01.2025, or in seconds since 1970 with nine digits or more, so that a
-//     year is no time. Without a zone it is in UTC, though portals may mean the time of their server or
-//     user. 0 and 0000-00-00 are no time. Times that encoding/json cannot write are misfits.
-//   - A list may have gaps, may be an object whose keys are numbers, and may be a single value. A map
-//     or struct may come as a list, whose positions are the keys. An array keeps what it has room for,
-//     and more is a misfit.
+//     15.01.2025 10:30:00 and 15.01.2025, or in seconds since 1970 with nine digits or more, so
+//     that a year is no time. Without a zone it is in UTC, though portals may mean the time of
+//     their server or user. 0 and 0000-00-00 are no time. Times that encoding/json cannot write are
+//     misfits.
+//   - A list may have gaps, may be an object whose keys are numbers, and may be a single value. A
+//     map or struct may come as a list, whose positions are the keys. An array keeps what it has
+//     room for, and more is a misfit.
 //   - []byte is base64, and [json.RawMessage] the JSON of the value.
 //   - Types with UnmarshalText or UnmarshalJSON read themselves.
 //
@@ -68,10 +70,11 @@
 //
 // # Guarantees
 //
-// No input makes this package panic or lose a field: what a payload type does not read, or what does
-// not fit, stays in [Delivery.Data], and what the envelope has no field for in [Delivery.Extra]. A
-// delivery holds less than twice the memory of its body and half a kilobyte, whatever the body is.
-// [Delivery.AppendStored] and [ParseStored] keep a delivery whole in a queue or a journal.
+// No input makes this package panic or lose a field: what a payload type does not read, or what
+// does not fit, stays in [Delivery.Data], and what the envelope has no field for in
+// [Delivery.Extra]. A delivery holds less than twice the memory of its body and half a kilobyte,
+// whatever the body is. [Delivery.AppendStored] and [ParseStored] keep a delivery whole in a queue
+// or a journal.
 //
 // Nothing in the package does I/O, except through a [Caller] or the request it is given. Printing,
 // logging or encoding any of its types as JSON shows no token.

@@ -9,16 +9,17 @@ import (
 	"github.com/b24events/b24events/internal/values"
 )
 
-// picker finds the elements of an array that names stand for: the one with exactly this key, else the
-// first one whose key differs only in case. It is fastest for keys that arrive in the order of names.
+// picker finds the elements of an array that names stand for: the one with exactly this key, else
+// the first one whose key differs only in case. It is fastest for keys that arrive in the order of
+// names.
 type picker struct {
 	names        []string // at most 32
 	next         int      // the likeliest field
 	found, exact uint32   // a bit for each field
 }
 
-// field returns the field that a key stands for, or -1 if there is none, or the element that it stands
-// for was there before. What it returns replaces an earlier element with the same field.
+// field returns the field that a key stands for, or -1 if there is none, or the element that it
+// stands for was there before. What it returns replaces an earlier element with the same field.
 func (p *picker) field(key string) int {
 	field, exact := p.next, p.next < len(p.names) && key == p.names[p.next] && key != ""
 	if !exact {
@@ -86,14 +87,14 @@ var topNames = [topFields]string{
 	topEvent: "event", topHandler: "event_handler_id", topEventID: "eventId", topData: "data", topTime: "ts", topAuth: "auth",
 }
 
-// envelope is what stands on the first level of a body.
+// envelope is what is on the first level of a body.
 type envelope [topFields]pick
 
 func (e *envelope) read(root phpform.Value) { pickFields(root, topNames[:], e[:]) }
 
 func (e *envelope) get(field int) (phpform.Value, bool) { return e[field].v, e[field].place > 0 }
 
-// handler returns the ID of the binding and the field that it stands in. ok is false if what stands
+// handler returns the ID of the binding and the field that it is in. ok is false if what is
 // there is no ID.
 func (e *envelope) handler() (id int64, field int, ok bool) {
 	field = topHandler
@@ -104,11 +105,11 @@ func (e *envelope) handler() (id int64, field int, ok bool) {
 	return id, field, ok
 }
 
-// time returns when the event fired. ok is false if what stands there is no time.
+// time returns when the event fired. ok is false if what is there is no time.
 func (e *envelope) time() (t time.Time, ok bool) { return secondOf(e[topTime].v) }
 
-// wholeNumber reads an integer by the rules for payloads: 7.0 is one, also with spaces around it. An
-// empty value is 0.
+// wholeNumber reads an integer by the rules for payloads: 7.0 is one, also with spaces around it.
+// An empty value is 0.
 func wholeNumber(v phpform.Value) (n int64, ok bool) { return values.Int(v) }
 
 // secondOf reads a time in unix seconds. An empty value is the zero time.

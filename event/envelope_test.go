@@ -201,7 +201,7 @@ func TestExtraIsRedacted(t *testing.T) {
 	require.Contains(t, text, "note")
 }
 
-// TestUnknownKeysOfAuthAreRedacted: nobody knows what a key opens that the documentation does not
+// TestUnknownKeysOfAuthAreRedacted: it is not known what a key opens that the documentation does not
 // have. Who reads Extra by hand gets it as it arrived.
 func TestUnknownKeysOfAuthAreRedacted(t *testing.T) {
 	t.Parallel()

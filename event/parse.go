@@ -22,19 +22,20 @@ const MaxBodyBytes = 8 << 20
 // taken for JSON and any other for a form. The JSON form also takes a record of event.offline.get, whose Source is then
 // [SourceOffline].
 //
-// Parse tells events, application pages, automation handlers and everything else apart in [Delivery.Kind]; it does not judge who
-// sent them. For other kinds than [KindEvent], Data holds the whole body. The delivery does not refer to body, and holds
-// memory of less than twice the length of body, plus 512 bytes, whatever the body is; see [Delivery.Size].
+// Parse tells events, application pages, automation handlers and everything else apart in
+// [Delivery.Kind]; it does not judge who sent them. For other kinds than [KindEvent], Data holds
+// the whole body. The delivery does not refer to body, and holds memory of less than twice the
+// length of body, plus 512 bytes, whatever the body is; see [Delivery.Size].
 //
 // Only the name of the event must be right. Anything else in the envelope of an event that is not
 // what it should be, such as a user_id that is no number, leaves its field zero and stays readable
 // in [Delivery.Extra].
 //
-// In a form, brackets nest as in PHP. In JSON, objects nest: a key such as "data[FIELDS][ID]" stands
-// for itself, so it is an unknown key of the envelope, which [Delivery.Extra] returns.
+// In a form, brackets nest as in PHP. In JSON, objects nest: a key such as "data[FIELDS][ID]"
+// stands for itself, so it is an unknown key of the envelope, which [Delivery.Extra] returns.
 //
-// Parse returns [ErrContentType], [ErrTooLarge] (too many keys, or too deep; bounding the bytes is up to the caller)
-// or [ErrMalformed], the last of these often as a [DecodeError].
+// Parse returns [ErrContentType], [ErrTooLarge] (too many keys, or too deep; bounding the bytes is
+// up to the caller) or [ErrMalformed], the last of these often as a [DecodeError].
 //
 // Source: https://apidocs.bitrix24.com/api-reference/events/index.html
 func Parse(contentType string, body []byte) (*Delivery, error) {
@@ -69,10 +70,10 @@ func ParseForm(form url.Values) (*Delivery, error) {
 // comes back as it is. It does not close the body.
 //
 // The body alone decides what a request is. The query never makes it an event, and never adds
-// anything to an event or to Auth. If the body is no event, the query joins Data, and the body wins:
-// application pages carry half of their fields there, of which only DOMAIN (also in Auth), PROTOCOL,
-// LANG and APP_SID join; the address of an automation rule carries whatever its author wrote there,
-// of which everything joins but auth.
+// anything to an event or to Auth. If the body is no event, the query joins Data, and the body
+// wins: application pages carry half of their fields there, of which only DOMAIN (also in Auth),
+// PROTOCOL, LANG and APP_SID join; the address of an automation rule carries whatever its author
+// wrote there, of which everything joins but auth.
 func ParseRequest(r *http.Request) (*Delivery, error) {
 	contentType := r.Header.Get("Content-Type")
 	f, err := bodyFormat(contentType, nil)
@@ -257,10 +258,11 @@ func kindOf(root phpform.Value) Kind {
 	}
 }
 
-// ParseRecord reads one record of event.offline.get or event.offline.list, a JSON object with EVENT_NAME, EVENT_DATA and
-// so on. The delivery has no Auth but the acting user's ID, since records carry none; the caller adds the portal's MemberID.
-// Only the name must be right. Another field that is not what it should be stays zero, and is
-// readable in [Delivery.Extra], as everything is that is not known.
+// ParseRecord reads one record of event.offline.get or event.offline.list, a JSON object with
+// EVENT_NAME, EVENT_DATA and so on. The delivery has no Auth but the acting user's ID, since
+// records carry none; the caller adds the portal's MemberID. Only the name must be right. Another
+// field that is not what it should be stays zero, and is readable in [Delivery.Extra], as
+// everything is that is not known.
 //
 // It returns [ErrMalformed] or [ErrTooLarge].
 //

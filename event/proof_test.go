@@ -354,8 +354,8 @@ func TestProvenDomain(t *testing.T) {
 	}
 }
 
-// TestUserReadyIsAnAuthBlock: the data of ONAPPUSERREADY are an auth block, also if they do not look
-// like one.
+// TestUserReadyIsAnAuthBlock: the data of ONAPPUSERREADY are an auth block, also if they do not
+// look like one.
 func TestUserReadyIsAnAuthBlock(t *testing.T) {
 	t.Parallel()
 	proof := event.Proof{By: event.ProofInstallation, ClientID: "a", MemberID: "m", ClientEndpoint: "https://acme.bitrix24.com/rest/"}

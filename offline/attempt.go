@@ -104,9 +104,9 @@ func retryWait(attempts int) time.Duration {
 	return wait
 }
 
-// handle calls the handler once. It also calls the methods of the error that the verdict and the log
-// depend on: some panic, such as those of a nil *url.Error, and that must happen where panics are
-// caught.
+// handle calls the handler once. It also calls the methods of the error that the verdict and the
+// log depend on: some panic, such as those of a nil *url.Error, and that must happen where panics
+// are caught.
 func (e *engine) handle(ctx context.Context, d *event.Delivery) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, e.cfg.handlerTimeout)
 	defer cancel()

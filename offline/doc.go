@@ -68,9 +68,9 @@
 // [Stats].Unhandled counts them, and the log names each such event once, as an error. Register a
 // handler with [event.Mux.Unhandled] to clear them instead.
 //
-// A handler's error that wraps [event.ErrGone] ends a record for good: there is nothing left to do. So
-// does, with a warning, the error of [event.Fetch] for a comment of the new task card, which no method
-// reads.
+// A handler's error that wraps [event.ErrGone] ends a record for good: there is nothing left to do.
+// So does, with a warning, the error of [event.Fetch] for a comment of the new task card, which no
+// method reads.
 //
 // Parked records are read again at each start and every ten minutes ([WithParkedInterval]), tried once, and cleared where the handler succeeds.
 // This is not for the sake of that record alone. To park one deletes the newer record of the same change, if there is one, and as long

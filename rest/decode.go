@@ -17,9 +17,9 @@ var rules = values.New(nil)
 // for any target. Fields are found by their b24 tags, else by their json tags or names as
 // encoding/json finds them. Differences to encoding/json:
 //
-//   - What is empty is like null: it leaves its target as it was, and makes a pointer or slice nil. So
-//     an empty result gives a zero struct without an error: some methods return [] for an object that
-//     the token may not see. event.Fetch tells these apart.
+//   - What is empty is like null: it leaves its target as it was, and makes a pointer or slice nil.
+//     So an empty result gives a zero struct without an error: some methods return [] for an object
+//     that the token may not see. event.Fetch tells these apart.
 //   - A list may come as an object whose keys are numbers, a list of one as a single value, and an
 //     object with the keys 0 to n-1 as a list.
 //   - Every scalar fits a string: a number as it is written, true as "1", false as "".

@@ -60,14 +60,14 @@ const (
 	// ErrNotRun means that a command of a batch did not run: an earlier one failed and the batch halts then, or the batch was
 	// not sent so far.
 	ErrNotRun ErrorCode = "not run"
-	// ErrNotFound means that the object that the call names does not exist. It matches an error, with
-	// errors.Is, if the method says so by a code or by words of its own: crm.deal.get and
+	// ErrNotFound means that the object that the call names does not exist. It matches an error,
+	// with errors.Is, if the method says so by a code or by words of its own: crm.deal.get and
 	// crm.deal.update return "Not found" without a code. The Code stays the portal's.
 	//
 	// Methods that return no error never match: tasks.task.get and calendar.event.getbyid with an
-	// empty result, and lists with no rows. They may only mean that the token's user may not see the
-	// object. Errors that leave the same open, such as that of task.commentitem.get, do not match
-	// either.
+	// empty result, and lists with no rows. They may only mean that the token's user may not see
+	// the object. Errors that leave the same open, such as that of task.commentitem.get, do not
+	// match either.
 	ErrNotFound ErrorCode = "object not found"
 	// ErrBadEndpoint means that the credentials name an address that is malformed or not https. Nothing was sent.
 	ErrBadEndpoint ErrorCode = "invalid endpoint"

@@ -70,8 +70,8 @@
 //	too much being read and verified                      503, and the event is lost
 //	handler failed, with WithSync only                    500
 //
-// A middleware may have read the body: what its call of ParseForm or FormValue left in r.PostForm is
-// parsed in its place. After any other reading the answer is 400, and the log says so.
+// A middleware may have read the body: what its call of ParseForm or FormValue left in r.PostForm
+// is parsed in its place. After any other reading the answer is 400, and the log says so.
 //
 // Bitrix24 repeats nothing, whatever it is told, and calls slow handlers less often. So a status is
 // for people who read logs; what matters is to answer fast, and that is why the work is queued. The

@@ -152,8 +152,8 @@ func TestRefusalsSayWhy(t *testing.T) {
 	}
 }
 
-// TestBodyTakenByAMiddleware: one that calls ParseForm keeps the form, and any other is named in the
-// log.
+// TestBodyTakenByAMiddleware: one that calls ParseForm keeps the form, and any other is named in
+// the log.
 func TestBodyTakenByAMiddleware(t *testing.T) {
 	t.Parallel()
 	t.Run("by ParseForm", func(t *testing.T) {

@@ -60,9 +60,9 @@ func (d *formDecoder) decode() (Value, error) {
 
 type formDecoder struct {
 	tape
-	// prefix is the name of the pair before up to its last key, with the bracket before that; n is 0
-	// if there is none. Most pairs have siblings: a name that begins alike needs neither unescaping
-	// nor a search for the array that it belongs to.
+	// prefix is the name of the pair before up to its last key, with the bracket before that; n is
+	// 0 if there is none. Most pairs have siblings: a name that begins alike needs neither
+	// unescaping nor a search for the array that it belongs to.
 	prefix span
 	parent int32  // the array that prefix leads to
 	known  keySet // the keys of parent, and perhaps others
@@ -351,7 +351,8 @@ func hexTable() (t [256]byte) {
 	return t
 }
 
-// bracketSize returns the length of the bracket, escaped or not, at the start of s; 0 if there is none.
+// bracketSize returns the length of the bracket, escaped or not, at the start of s; 0 if there is
+// none.
 func bracketSize(s []byte, bracket byte) int {
 	switch {
 	case len(s) > 0 && s[0] == bracket:

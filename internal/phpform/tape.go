@@ -114,8 +114,8 @@ func (t *tape) start(pairs int) {
 const maxReserve = 1 << 12
 
 // The memory for a body of the usual size is on the stack of the function that decodes, so that it
-// takes nothing from the heap but what it returns: that of an event about a CRM object is small, that
-// of a message to a bot is large.
+// takes nothing from the heap but what it returns: that of an event about a CRM object is small,
+// that of a message to a bot is large.
 type (
 	smallMemory struct {
 		nodes [32]node
@@ -238,7 +238,8 @@ func (l *largestKey) saw(key []byte) {
 	}
 }
 
-// integerKey returns the integer that PHP makes of a key: canonical decimal only, so not 08, +1, -0 or anything that overflows.
+// integerKey returns the integer that PHP makes of a key: canonical decimal only, so not 08, +1, -0
+// or anything that overflows.
 func integerKey(key []byte) (int64, bool) {
 	if len(key) == 0 || len(key) > len("-9223372036854775808") {
 		return 0, false

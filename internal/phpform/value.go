@@ -101,8 +101,8 @@ func (v Value) each(yield func(string, Value) bool) {
 	}
 }
 
-// Cursor walks over the elements of an array in the order of arrival. It is what [Value.All] is made
-// of, for code that cannot afford a call for each element.
+// Cursor walks over the elements of an array in the order of arrival. It is what [Value.All] is
+// made of, for code that cannot afford a call for each element.
 type Cursor struct {
 	Key   string
 	Value Value
@@ -306,8 +306,8 @@ func EqualFold(a, b string) bool {
 	return true
 }
 
-// Items returns the elements in the order of their keys if these run 0..n-1, and false for every other array and for scalars.
-// The empty array is a list. The slice is the caller's own.
+// Items returns the elements in the order of their keys if these run 0..n-1, and false for every
+// other array and for scalars. The empty array is a list. The slice is the caller's own.
 func (v Value) Items() ([]Value, bool) {
 	if v.kind != Array || !v.isList() {
 		return nil, false

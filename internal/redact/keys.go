@@ -35,8 +35,9 @@ func isSecretField(key string, v phpform.Value) bool {
 	return IsSecretKey(key)
 }
 
-// isAuthSecret reports whether the value under a key of a section auth is a secret. The sections that
-// are documented have these members beside their tokens. Of any other nobody knows what it opens.
+// isAuthSecret reports whether the value under a key of a section auth is a secret. The sections
+// that are documented have these members beside their tokens. Of any other nobody knows what it
+// opens.
 func isAuthSecret(section, key string) bool {
 	if !strings.EqualFold(section, "auth") {
 		return false

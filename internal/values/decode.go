@@ -33,8 +33,9 @@ func (r *Rules) Decode(v phpform.Value, owner, dst any) (Report, error) {
 	return r.decode(node{v: v}, owner, dst)
 }
 
-// Unmarshal fills dst, a non-nil pointer, from a JSON document. In an any it puts what encoding/json
-// would. Types with rules of their own get the owner. The error is the program's as in [Rules.Decode], or [ErrSyntax].
+// Unmarshal fills dst, a non-nil pointer, from a JSON document. In an any it puts what
+// encoding/json would. Types with rules of their own get the owner. The error is the program's as
+// in [Rules.Decode], or [ErrSyntax].
 func (r *Rules) Unmarshal(doc []byte, owner, dst any) (Report, error) {
 	d, err := parse(string(doc))
 	if err != nil {
@@ -76,8 +77,8 @@ func (d *decoder) misfit(want string) bool {
 	return false
 }
 
-// maxLevels bounds the paths of misfits, so that a deep document costs no more time to report than to
-// read. The end of a longer path becomes a star.
+// maxLevels bounds the paths of misfits, so that a deep document costs no more time to report than
+// to read. The end of a longer path becomes a star.
 const maxLevels = 64
 
 // within puts a key before the paths of the misfits from a position on.
@@ -110,8 +111,8 @@ func printable(key string) string {
 	return key
 }
 
-// maxNesting bounds how deep values are filled. Documents nest no deeper, but a single value fills a
-// list, so that a type such as []T that is its own T would go on for ever.
+// maxNesting bounds how deep values are filled. Documents nest no deeper, but a single value fills
+// a list, so that a type such as []T that is its own T would go on for ever.
 const maxNesting = 2 * maxDepth
 
 // fill sets rv from a node. It returns false if the node itself does not fit, and rv stays as it
@@ -284,8 +285,8 @@ func (d *decoder) fillMethods(n node, rv reflect.Value, p *plan) bool {
 
 // unmarshal calls the methods of a type, until one succeeds. Their errors may quote the value, so
 // only their absence counts. What comes as JSON goes to UnmarshalJSON first, as it arrived, and the
-// scalars of a form to UnmarshalText. Numbers in quotes lose these in a last try, because a form and
-// many results have no others.
+// scalars of a form to UnmarshalText. Numbers in quotes lose these in a last try, because a form
+// and many results have no others.
 func unmarshal(n node, target reflect.Value, p *plan) bool {
 	if n.doc == nil && unmarshalText(n, target, p) || unmarshalJSON(n.appendJSON(nil), target, p) {
 		return true

@@ -50,8 +50,8 @@ func parse(text string) (*document, error) {
 	if len(text) > math.MaxInt32 {
 		return nil, ErrSyntax
 	}
-	// Before each key and value but the first stands one of these. Some stand in strings, too, so that
-	// a text made of them must not reserve memory by their number.
+	// One of these is before each key and value but the first. Some are in strings, too, so
+	// that a text made of them must not reserve memory by their number.
 	most := 1 + strings.Count(text, ",") + strings.Count(text, ":") + strings.Count(text, "[") + strings.Count(text, "{")
 	p := parser{document: &document{text: text, nodes: make([]element, 0, min(most, len(text)/8+16))}}
 	p.space()

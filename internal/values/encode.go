@@ -19,8 +19,8 @@ import (
 const maxEncodeDepth = 64
 
 // Encode turns a payload struct, or nested maps, slices and scalars, into the tree that decodes to
-// it. It leaves out zero fields of structs, because empty values vanish from a form anyway. Maps are
-// taken in the order of their keys. Its errors name types and no values.
+// it. It leaves out zero fields of structs, because empty values vanish from a form anyway. Maps
+// are taken in the order of their keys. Its errors name types and no values.
 func (r *Rules) Encode(v any) (phpform.Value, error) { return r.encode(reflect.ValueOf(v), 0) }
 
 func (r *Rules) encode(rv reflect.Value, depth int) (phpform.Value, error) {

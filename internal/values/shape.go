@@ -213,8 +213,8 @@ func (s *shape) index() {
 	}
 }
 
-// slot is where an object holds something under one of the keys of a shape. Slots have no pointers, so
-// that the garbage collector does not look at them.
+// slot is where an object holds something under one of the keys of a shape. Slots have no pointers,
+// so that the garbage collector does not look at them.
 type slot struct {
 	at    int32 // see node.child
 	match match

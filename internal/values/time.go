@@ -45,8 +45,8 @@ func layouts(text string) []string {
 	}
 }
 
-// noDate reports whether a text means that there is no date: a false that went through a form, or the
-// zero date of databases.
+// noDate reports whether a text means that there is no date: a false that went through a form, or
+// the zero date of databases.
 func noDate(text string) bool {
 	return text == "0" || text == "0000-00-00" || text == "0000-00-00 00:00:00"
 }
