@@ -169,7 +169,7 @@ func (m *FetchMethod) lastPath() string {
 // of the object.
 func (d *Delivery) nothingToFetch(info *Info, path string, zero bool) error {
 	if message := chatMessageIn(d, info); message != "" {
-		return &chatComment{event: d.Name, message: message}
+		return &chatCommentError{event: d.Name, message: message}
 	}
 	want := "present"
 	if zero {
@@ -178,24 +178,24 @@ func (d *Delivery) nothingToFetch(info *Info, path string, zero bool) error {
 	return &DecodeError{Event: d.printableName(), Path: "data." + path, Want: want}
 }
 
-// chatComment is the [ErrUnknown] of a comment of the new task card.
-type chatComment struct{ event, message string }
+// chatCommentError is the [ErrUnknown] of a comment of the new task card.
+type chatCommentError struct{ event, message string }
 
 // Error names the message and what reads it.
-func (e *chatComment) Error() string {
+func (e *chatCommentError) Error() string {
 	return string(ErrUnknown) + ": " + e.event + ": a comment of the new task card has no ID and is message " + e.message +
 		" of the task's chat; im.dialog.messages.get reads it, with the scope im and CHAT_ID of tasks.task.get"
 }
 
 // Is reports that it is an [ErrUnknown].
-func (e *chatComment) Is(target error) bool { return target == ErrUnknown }
+func (e *chatCommentError) Is(target error) bool { return target == ErrUnknown }
 
 // Permanent reports that no retry helps.
-func (e *chatComment) Permanent() bool { return true }
+func (e *chatCommentError) Permanent() bool { return true }
 
 // Unfetchable reports that the platform has no method for the object of the event. Package offline
 // looks for it: to keep the record would not help.
-func (e *chatComment) Unfetchable() bool { return true }
+func (e *chatCommentError) Unfetchable() bool { return true }
 
 // chatMessageIn returns the ID of the chat message that stands in for an object with the ID 0.
 func chatMessageIn(d *Delivery, info *Info) string {

@@ -72,7 +72,7 @@ func isGone(err error) bool {
 func isUnfetchable(err error) bool {
 	outcome, _ := event.OutcomeOf(err)
 	return outcome == event.Dropped && errtree.Every(err, func(err error) bool {
-		e, ok := err.(interface{ Unfetchable() bool }) //nolint:errorlint // Every unwraps
+		e, ok := err.(interface{ Unfetchable() bool })
 		return ok && e.Unfetchable()
 	})
 }

@@ -161,7 +161,7 @@ func TestBodyTakenByAMiddleware(t *testing.T) {
 		var rec recorder
 		h := newHandler(t, &rec)
 		r := request(dealUpdate(7))
-		require.Equal(t, "", r.FormValue("_method"))
+		require.Empty(t, r.FormValue("_method"))
 		w := &sink{header: make(http.Header)}
 		h.ServeHTTP(w, r)
 		require.Equal(t, http.StatusOK, w.status)

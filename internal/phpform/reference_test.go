@@ -221,11 +221,12 @@ func TestDecodeIsTheReference(t *testing.T) {
 func TestManySiblings(t *testing.T) {
 	t.Parallel()
 	for _, n := range []int{1, 2, 63, 64, 65, 66, 300} {
-		siblings := func(format string) (body string) {
+		siblings := func(format string) string {
+			var body strings.Builder
 			for i := range n {
-				body += fmt.Sprintf(format, i)
+				_, _ = fmt.Fprintf(&body, format, i)
 			}
-			return body
+			return body.String()
 		}
 		for name, body := range map[string]string{
 			"once":           siblings("a[k%d]=1&"),
