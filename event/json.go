@@ -68,11 +68,12 @@ func (d *Delivery) marshal(reveal bool) ([]byte, error) {
 		t := d.Time.UTC()
 		out.Time = &t
 	}
-	if e := d.Entity(); e.Kind != "" {
-		out.Entity = &e
+	entity, lane := d.Entity(), d.Lane()
+	if entity.Kind != "" {
+		out.Entity = &entity
 	}
-	if l := d.Lane(); l.Kind != "" && l != d.Entity() {
-		out.Lane = &l
+	if lane.Kind != "" && lane != entity {
+		out.Lane = &lane
 	}
 	if d.Kind == KindEvent {
 		info, known := Lookup(d.Name)

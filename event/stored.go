@@ -52,8 +52,7 @@ func (d *Delivery) AppendStored(dst []byte) []byte {
 	w.text(d.ProcessID)
 	w.value(d.Data.v)
 	w.value(d.Extra().v)
-	sum := crc32.Checksum(w.b[start:], crc32.MakeTable(crc32.Castagnoli))
-	return binary.LittleEndian.AppendUint32(w.b, sum)
+	return binary.LittleEndian.AppendUint32(w.b, storedChecksum(w.b[start:]))
 }
 
 // ParseStored reads what [Delivery.AppendStored] wrote. The delivery does not refer to doc. Its
@@ -72,7 +71,7 @@ func ParseStored(doc []byte) (*Delivery, error) {
 		return nil, fmt.Errorf("%w: it is cut short", ErrStored)
 	}
 	body, sum := doc[:len(doc)-storedSum], binary.LittleEndian.Uint32(doc[len(doc)-storedSum:])
-	if crc32.Checksum(body, crc32.MakeTable(crc32.Castagnoli)) != sum {
+	if storedChecksum(body) != sum {
 		return nil, fmt.Errorf("%w: its checksum is wrong, so it is damaged or cut short", ErrStored)
 	}
 	r := storedReader{b: body[len(storedMark)+1:]}
@@ -94,6 +93,10 @@ func ParseStored(doc []byte) (*Delivery, error) {
 	}
 	d.restore(data.Pack(), extra.Pack(), len(doc))
 	return d, nil
+}
+
+func storedChecksum(doc []byte) uint32 {
+	return crc32.Checksum(doc, crc32.MakeTable(crc32.Castagnoli))
 }
 
 type storedWriter struct{ b []byte }

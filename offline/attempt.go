@@ -62,16 +62,18 @@ func (e *engine) attempt(ctx context.Context, t *task) (verdict, time.Time) {
 
 // isGone reports whether a handler's error says that there is nothing left to do because the object
 // is gone. It does not if the handler asks for another attempt, or if something else failed too.
-func isGone(err error) bool {
+func isGone(err error) bool { return isFinal(err, errtree.Is(event.ErrGone)) }
+
+// isFinal reports whether an error asks for no other attempt and matches in every branch.
+func isFinal(err error, match func(error) bool) bool {
 	outcome, _ := event.OutcomeOf(err)
-	return outcome == event.Dropped && errtree.Every(err, errtree.Is(event.ErrGone))
+	return outcome == event.Dropped && errtree.Every(err, match)
 }
 
 // isUnfetchable reports whether a handler's error says that the platform has no method for the
 // object, as for a comment of the new task card. Package event marks such errors.
 func isUnfetchable(err error) bool {
-	outcome, _ := event.OutcomeOf(err)
-	return outcome == event.Dropped && errtree.Every(err, func(err error) bool {
+	return isFinal(err, func(err error) bool {
 		e, ok := err.(interface{ Unfetchable() bool })
 		return ok && e.Unfetchable()
 	})
