@@ -7,7 +7,7 @@ import "context"
 //
 // params is nil, a map[string]any that may nest maps and slices, or [Params], whose order must be
 // kept. Call decodes the envelope's result member, as JSON, into result, a pointer, or discards it
-// where result is nil. An error from the portal should have the methods of [CallError], so that
+// if result is nil. An error from the portal should have the methods of [CallError], so that
 // this package can tell "already bound" from a failure.
 type Caller interface {
 	Call(ctx context.Context, method string, params, result any) error

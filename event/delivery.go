@@ -82,8 +82,8 @@ type Entity struct {
 const deliveryBytes = int64(unsafe.Sizeof(Delivery{}))
 
 // Size returns about how many bytes of memory d holds. For a delivery that was parsed that is less
-// than twice the length of its body plus 512, whatever the body. Limits on what waits or is stored
-// count this number. Texts of a [Proof] do not count: they are those of the receiver.
+// than twice the length of its body plus 512, hostile ones included. Limits on what waits or is
+// stored count this number. Texts of a [Proof] do not count: they are those of the receiver.
 func (d *Delivery) Size() int64 {
 	if d.body.n > 0 {
 		return deliveryBytes + int64(d.body.bytes)

@@ -73,8 +73,8 @@
 // No input makes this package panic or lose a field: what a payload type does not read, or what
 // does not fit, stays in [Delivery.Data], and what the envelope has no field for in
 // [Delivery.Extra]. A delivery holds less than twice the memory of its body and half a kilobyte,
-// whatever the body is. [Delivery.AppendStored] and [ParseStored] keep a delivery whole in a queue
-// or a journal.
+// also if the body was made to hold much. [Delivery.AppendStored] and [ParseStored] keep a delivery
+// whole in a queue or a journal.
 //
 // Nothing in the package does I/O, except through a [Caller] or the request it is given. Printing,
 // logging or encoding any of its types as JSON shows no token.

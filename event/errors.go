@@ -200,8 +200,8 @@ func isFinal(err error) bool {
 	}
 }
 
-// causeError is a sentinel of this package with its cause. Its outcome is that of the sentinel,
-// whatever the cause is.
+// causeError is a sentinel of this package with its cause. Its outcome is that of the sentinel
+// and does not depend on the cause.
 type causeError struct {
 	is    Error
 	cause error

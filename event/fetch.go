@@ -19,7 +19,7 @@ type FetchMethod struct {
 	Name   string       // such as crm.item.get
 	Doc    string       // address of the method's page in the official documentation
 	Params []FetchParam // the parameters, in the order in which they are sent
-	// Positional means that the portal takes the parameters by position, whatever their names.
+	// Positional means that the portal takes the parameters by position and ignores their names.
 	Positional bool
 	// Scope lists the permissions of an application that the method needs, all of them. They can be
 	// others than the event's.
@@ -65,7 +65,7 @@ type fetchConfig struct{ method string }
 
 // WithMethod chooses another method of [Info.Fetch] than the first. The same object can have other
 // field names there: crm.item.get returns stageId, crm.deal.get STAGE_ID. The method is called
-// whatever the scope of the delivery is. A method that is not in the list is a mistake of the
+// without a look at the scope of the delivery. A method that is not in the list is a mistake of the
 // program: the error is that of [Drop].
 func WithMethod(name string) FetchOption {
 	return func(c *fetchConfig) error {
@@ -236,7 +236,7 @@ func newCall(info *Info, event, method string) (fetchCall, error) {
 //	}
 //	deal, err := event.Fetch[Deal](ctx, api.Portal(d.MemberID()), d)
 //
-// The method is the first of the event's [Info.Fetch], whatever the scopes of the token are, so
+// The method is the first of the event's [Info.Fetch] for every token and its scopes, so
 // that the same T always fits. [WithMethod] chooses another. Fetch takes the object out of the
 // method's result (out of {"item": …}, for example), and T is decoded by the rules for payloads in
 // the package documentation: numbers may be text, and names compare without regard to case. T can

@@ -9,9 +9,9 @@ import (
 	"github.com/b24events/b24events/internal/errtree"
 )
 
-// Join returns a handler that runs each of hs, in order and whatever the others do: after one that
-// failed, panicked or called runtime.Goexit, the next one runs. It joins their errors, a panic as a
-// [PanicError]; [OutcomeOf] says what they ask for together. A retry runs all of them again.
+// Join returns a handler that runs each of hs, in order and independent of the others: after one
+// that failed, panicked or called runtime.Goexit, the next one runs. It joins their errors, a panic
+// as a [PanicError]; [OutcomeOf] says what they ask for together. A retry runs all of them again.
 //
 // A handler that returns [ErrUnhandled], as a [Mux] does, does not count unless all do so.
 func Join(hs ...Handler) Handler {

@@ -25,7 +25,7 @@ const MaxBodyBytes = 8 << 20
 // Parse tells events, application pages, automation handlers and everything else apart in
 // [Delivery.Kind]; it does not judge who sent them. For other kinds than [KindEvent], Data holds
 // the whole body. The delivery does not refer to body, and holds memory of less than twice the
-// length of body, plus 512 bytes, whatever the body is; see [Delivery.Size].
+// length of body, plus 512 bytes, hostile bodies included; see [Delivery.Size].
 //
 // Only the name of the event must be right. Anything else in the envelope of an event that is not
 // what it should be, such as a user_id that is no number, leaves its field zero and stays readable

@@ -87,19 +87,19 @@
 // # Errors
 //
 //	*Error                 the portal refused the call; errors.Is compares its code with the constants of ErrorCode
-//	ErrQueryLimit          the limit of requests; with context.DeadlineExceeded if nothing was sent,
-//	                       for lack of time to wait
+//	ErrQueryLimit          the limit of requests; with context.DeadlineExceeded if nothing was
+//	                       sent, for lack of time to wait
 //	ErrOperationTimeLimit  the method is blocked for the time that it took; the same holds
 //	ErrWrongAuthType       an incoming webhook cannot call the method, as all event methods
-//	ErrBadAnswer           an answer that is not the JSON the portal's methods send: a proxy's page,
-//	                       an empty or cut-off body
-//	ErrMoved               a redirect that was not followed: the portal was renamed, or http was used
-//	                       for https
+//	ErrBadAnswer           an answer that is not the JSON the portal's methods send: a proxy's
+//	                       page, an empty or cut-off body
+//	ErrMoved               a redirect that was not followed: the portal was renamed, or http was
+//	                       used for https
 //	ErrTooLarge            an answer of more than MaxAnswerBytes
 //	ErrBadResult           the method ran, and its result does not fit the Go type
 //	ErrNotRun              a command of a batch that was not sent, or halted before it
-//	ErrBadCall             the method's name, its parameters or the result's type cannot do; nothing
-//	                       was sent
+//	ErrBadCall             the method's name, its parameters or the result's type cannot do;
+//	                       nothing was sent
 //	ErrNotFound            the method says that the object does not exist; the Code stays the
 //	                       portal's
 //	ErrBadEndpoint         the portal's address is not usable, or not https; nothing was sent

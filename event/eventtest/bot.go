@@ -38,7 +38,7 @@ const maxBots = 5
 // handlers: event.bind does, for the events ONIMBOTMESSAGEADD, ONIMBOTMESSAGEUPDATE,
 // ONIMBOTMESSAGEDELETE, ONIMBOTJOINCHAT and ONIMBOTDELETE. One with a Webhook is registered as by
 // imbot.v2.Bot.register, which subscribes it. It returns the identifier of the bot, to which users
-// write by [Portal.Add] with the kind [ChatMessage]; that of the existing bot where the application
+// write by [Portal.Add] with the kind [ChatMessage]; that of the existing bot if the application
 // has one with the code. Errors are [ErrNotInstalled] and [ErrClosed], and those for an unknown
 // type and a sixth bot.
 func (a *Application) AddBot(b Bot) (int64, error) {

@@ -77,7 +77,7 @@
 //	deliveries past the OAuth server robots and activities; use NewRequest with Direct
 //	order of rows with equal time    by ID, where a database promises nothing
 //
-// What nobody outside knows is chosen so: the gaps between deliveries to slow handlers, see [Lane];
+// What is not known outside is chosen so: the gaps between deliveries to slow handlers, see [Lane];
 // oauth/token fails with 400, and with 401 for invalid_client; app.info of the OAuth server answers
 // client_id, user_id, scope, expires and install (member_id, uri, domain, client_endpoint);
 // deliveries without a user carry the five keys domain, client_endpoint, server_endpoint, member_id

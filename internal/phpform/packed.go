@@ -12,7 +12,7 @@ import "strings"
 //
 // Lengths that follow are in groups of seven bits, the lowest first, with the top bit set in all
 // but the last one. An element costs one to five bytes beside its text, so that a tree is hardly
-// larger than the body that it was made of, whatever the body.
+// larger than any body that it was made of.
 const (
 	kindBits  = 7
 	placedBit = 1 << 3
