@@ -113,8 +113,11 @@ type outcomeError struct {
 func (e *outcomeError) Error() string { return e.err.Error() }
 func (e *outcomeError) Unwrap() error { return e.err }
 
-// Drop marks err as final: the delivery is not tried again. On the offline queue its record is parked with
-// event.offline.error. Drop(nil) is nil.
+// Dropped reports that the handler dropped the delivery, unlike other errors that are final.
+func (e *outcomeError) Dropped() bool { return e.kind == Dropped }
+
+// Drop marks err as final: the delivery is not tried again. On the offline queue its record is
+// cleared, while any other final error parks it for a later version of the program. Drop(nil) is nil.
 func Drop(err error) error {
 	if err == nil {
 		return nil

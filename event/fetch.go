@@ -209,6 +209,16 @@ func chatMessageIn(d *Delivery, info *Info) string {
 	return strconv.FormatUint(id, 10)
 }
 
+// mistake is an error of the program itself. It is final, but it does not drop a delivery: a record
+// of the offline queue waits until the program is corrected.
+type mistake string
+
+// Error returns the text.
+func (m mistake) Error() string { return string(m) }
+
+// Permanent reports that no retry helps.
+func (m mistake) Permanent() bool { return true }
+
 // newCall returns the call of one of an event's methods, the first if method is empty, without
 // parameters. event is the name as it arrived, which a template does not have.
 func newCall(info *Info, event, method string) (fetchCall, error) {
@@ -220,7 +230,7 @@ func newCall(info *Info, event, method string) (fetchCall, error) {
 		at = slices.IndexFunc(info.Fetch, func(m FetchMethod) bool { return m.Name == method })
 	}
 	if at < 0 {
-		return fetchCall{}, Drop(fmt.Errorf("event: %s is no fetch method for %s", method, event))
+		return fetchCall{}, mistake("event: " + method + " is no fetch method for " + event)
 	}
 	return fetchCall{event: event, method: &info.Fetch[at]}, nil
 }

@@ -1,0 +1,144 @@
+package dispatch
+
+import (
+	"context"
+	"math"
+	"sync"
+	"time"
+
+	"github.com/b24events/b24events/event"
+)
+
+// Context is the context of one call: of a handler, or with [NewContext] of anything else. It has
+// the values that an item brings, and ends at its deadline, with its parent or when the call is
+// over. Most calls never wait for their context, so the timer and the links of the context package
+// are made when Done or a child is first asked for. It is safe for concurrent use.
+type Context struct {
+	d        *Dispatcher
+	portal   *Portal         // nil unless this is an attempt
+	values   context.Context //nolint:containedctx // nil for none
+	deadline time.Time
+	attempt  attempt
+
+	mu     sync.Mutex
+	made   context.Context //nolint:containedctx // nil until it is needed
+	cancel context.CancelFunc
+	over   bool // the call has returned
+}
+
+// attempt is an [event.Attempt] in little space.
+type attempt struct {
+	number, max, merged int32
+	parked              bool
+}
+
+// NewContext returns the context of a call that is not an attempt. It has the values of values,
+// which may be nil, and ends when Shutdown stops waiting or after a time. The caller calls End.
+func (d *Dispatcher) NewContext(values context.Context, timeout time.Duration) *Context {
+	return &Context{d: d, values: values, deadline: time.Now().Add(timeout)}
+}
+
+// context returns the context of an attempt. The caller ends it.
+func (d *Dispatcher) context(it *Item) *Context {
+	return &Context{
+		d: d, portal: it.portal, values: it.Values, deadline: it.Began.Add(d.cfg.Timeout),
+		attempt: attempt{number: small(it.Attempts), max: small(d.attempts(it)), merged: small(it.Merged), parked: it.Parked},
+	}
+}
+
+func small(n int) int32 { return int32(min(n, math.MaxInt32)) } //nolint:gosec // it fits
+
+// parent returns the context that c ends with. It can be cancelled and has no values.
+func (c *Context) parent() context.Context {
+	if c.portal == nil {
+		return c.d.life
+	}
+	return c.portal.life
+}
+
+// End ends the context when the call is over.
+func (c *Context) End() { c.end() }
+
+func (c *Context) end() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.over = true
+	if c.cancel != nil {
+		c.cancel()
+	}
+}
+
+// standard returns the context of package context that c stands for.
+func (c *Context) standard() context.Context {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.standardLocked()
+}
+
+// standardLocked is called with c.mu held.
+func (c *Context) standardLocked() context.Context {
+	if c.made == nil {
+		var cause error
+		if c.portal != nil {
+			cause = c.d.cfg.TimedOut
+		}
+		c.made, c.cancel = context.WithDeadlineCause(c.parent(), c.deadline, cause)
+		if c.over {
+			c.cancel()
+		}
+	}
+	return c.made
+}
+
+// Deadline returns when the context ends at the latest.
+func (c *Context) Deadline() (time.Time, bool) { return c.deadline, true }
+
+// Done returns a channel that is closed when the context ends.
+func (c *Context) Done() <-chan struct{} { return c.standard().Done() }
+
+// Err returns why the context ended, nil when it did not.
+func (c *Context) Err() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.made == nil && !c.over && c.parent().Err() == nil && time.Now().Before(c.deadline) {
+		return nil
+	}
+	return c.standardLocked().Err()
+}
+
+// Value returns what the dispatcher knows of the attempt, or a value of the item. What package
+// context keeps in its own contexts, to link children with parents and to find causes, comes from c
+// instead. Its key is not exported, but the parent knows it: a context that can be cancelled and has
+// no other values.
+func (c *Context) Value(key any) any {
+	if c.portal != nil {
+		if v := c.attemptValue(key); v != nil {
+			return v
+		}
+	}
+	if c.parent().Value(key) != nil {
+		return c.standard().Value(key)
+	}
+	if c.values == nil {
+		return nil
+	}
+	return c.values.Value(key)
+}
+
+// attemptValue returns what package event looks for in the context of an attempt.
+func (c *Context) attemptValue(key any) any {
+	switch key.(type) {
+	case event.AttemptKey:
+		a := c.attempt
+		return &event.Attempt{Number: int(a.number), Max: int(a.max), Merged: int(a.merged), Parked: a.parked}
+	case event.MisfitReporterKey:
+		if report := c.portal.opts.Misfits; report != nil {
+			return report
+		}
+	case event.RemovalReporterKey:
+		if !c.portal.owned {
+			return c.d.remove
+		}
+	}
+	return nil
+}

@@ -1,0 +1,321 @@
+package dispatch
+
+import (
+	"cmp"
+	"context"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/b24events/b24events/event"
+)
+
+// Error is a sentinel of this package; compare with errors.Is.
+type Error string
+
+// Error returns the text of the sentinel.
+func (e Error) Error() string { return string(e) }
+
+const (
+	// ErrFull means that there was no room in time.
+	ErrFull Error = "dispatch: no room in time"
+	// ErrClosed means that Shutdown was called.
+	ErrClosed Error = "dispatch: shutting down"
+	// ErrGoexit is the error of an attempt that ended its goroutine.
+	ErrGoexit Error = "the handler ended its goroutine with runtime.Goexit"
+)
+
+const (
+	// SlowAfter is how long an item runs before it makes its portal slow.
+	SlowAfter = 5 * time.Second
+	// SlowFor is how long a portal stays slow after the last such item ended, at least.
+	SlowFor = 30 * time.Second
+)
+
+// Front is what takes part in the work on items. Its methods are called without locks, by several
+// goroutines at a time. They should be quick: they hold up the item's lane and its worker.
+type Front interface {
+	// Handle makes one attempt. A panic is the error of the attempt.
+	Handle(ctx context.Context, it *Item) error
+	// Retrying reports an attempt that failed and is repeated after wait, unless something ends
+	// the item first. The next attempt begins after Retrying returned.
+	Retrying(it *Item, err error, wait time.Duration)
+	// Finished takes the item back, once for each. err is that of the last attempt, or why there
+	// was none. An OutcomeMerged item lives on in another. The item must not be used again.
+	Finished(it *Item, o Outcome, err error)
+}
+
+// Config configures a [Dispatcher]. All fields but those that say so must be set. The package
+// documentation says which portals are slow or busy.
+type Config struct {
+	// Workers is how many items run at a time, besides urgent ones and those of Overflow.
+	Workers int
+	// Limit is how many items of one portal run at a time. Open can set another limit. It is the
+	// length of a turn of a busy or a slow portal as well.
+	Limit int
+	// SlowShare is how many of Workers slow portals have, all together. If it is Workers, no portal
+	// is slow or busy.
+	SlowShare int
+	// Overflow is up to how many items of slow portals an item is counted among them once it has run
+	// for SlowAfter, and no longer among those of others. 0 means Workers.
+	Overflow int
+	// Urgent is how many urgent items run at a time, and as many that have run for SlowAfter.
+	Urgent int
+
+	Size       int64 // room for items; 0 for no bound
+	UrgentSize int64 // room for urgent items
+
+	Front       Front                // of portals that Enqueue makes
+	Misfits     event.MisfitReporter // for them; nil for none
+	Timeout     time.Duration
+	TimedOut    error // cause of a context that ends with Timeout
+	Closed      error // cause of contexts that Shutdown ends
+	MaxAttempts int
+	Backoff     func(attempts int) time.Duration // after a number of attempts
+	MaxWait     time.Duration                    // that a handler may ask for; 0 for no bound
+	Grace       time.Duration                    // of Shutdown, for handlers to return after their contexts ended
+
+	// Removed is called for each removal of an application that dropped waiting items, with their
+	// number, before the front gets them. nil for nothing.
+	Removed func(key Key, dropped int)
+
+	Logger *slog.Logger // for panics of the front's own code
+}
+
+// Dispatcher runs items. Make one with [New]. It has no goroutines while there is nothing to run.
+type Dispatcher struct {
+	cfg    Config
+	life   context.Context //nolint:containedctx // ends when Shutdown stops waiting; the parent of handlers' contexts
+	end    context.CancelCauseFunc
+	counts counts
+	remove event.RemovalReporter
+
+	mu          sync.Mutex
+	portals     map[Key]*Portal // those that Enqueue made
+	rings       [rings]ring
+	rooms       [classes]room
+	places      [placesN]int // running items
+	busyBegan   bool         // the last one of placeOrdinary and placeBusy that began was a busy one
+	running     runningList
+	queued      int // admitted, and not running
+	finishing   int // on the way to the front
+	inline      int // of the running ones, those of Do
+	spareLanes  *lane
+	spares      int
+	idleWorkers []*worker
+	dismissed   bool        // no worker stays idle
+	reaper      *time.Timer // ends idle workers
+	reaping     bool        // reaper is set
+	watcher     *time.Timer // looks for overdue items
+	watching    bool        // watcher is set
+
+	closing bool          // Shutdown was called
+	cut     bool          // Shutdown stopped waiting
+	left    int           // items that it cut
+	cause   error         // why
+	cutDone chan struct{} // closed when the cut is over
+	quiet   chan struct{} // closed when nothing is under way; nil unless somebody waits
+}
+
+// counts are what happened so far.
+type counts struct {
+	accepted, retried atomic.Uint64
+	outcomes          [outcomes]atomic.Uint64
+}
+
+// Counts says what happened so far. When nothing is under way, Accepted is the sum of Outcomes.
+type Counts struct {
+	Accepted uint64           // items that were admitted
+	Retried  uint64           // attempts that failed and were or are to be repeated
+	Outcomes [outcomes]uint64 // by Outcome
+}
+
+// Depth says what is under way.
+type Depth struct {
+	Queued  int // items that wait for a worker or for their next attempt
+	Running int
+	Stuck   int // of these, those that go on although their contexts have ended
+}
+
+// New returns a dispatcher.
+func New(cfg Config) *Dispatcher {
+	d := &Dispatcher{cfg: cfg, portals: make(map[Key]*Portal), cutDone: make(chan struct{})}
+	d.cfg.Overflow = cmp.Or(cfg.Overflow, cfg.Workers)
+	d.life, d.end = context.WithCancelCause(context.Background())
+	d.remove = d.removed
+	for i := range d.rings {
+		d.rings[i].id = ringID(i)
+	}
+	d.rooms[ordinary] = room{size: cfg.Size, line: ringRoom}
+	d.rooms[urgent] = room{size: cfg.UrgentSize, line: ringUrgentRoom}
+	return d
+}
+
+// Counts returns what happened so far.
+func (d *Dispatcher) Counts() Counts {
+	c := Counts{Accepted: d.counts.accepted.Load(), Retried: d.counts.retried.Load()}
+	for i := range c.Outcomes {
+		c.Outcomes[i] = d.counts.outcomes[i].Load()
+	}
+	return c
+}
+
+// Depth returns what is under way: items that wait for a worker or for their next attempt, and
+// those that run.
+func (d *Dispatcher) Depth() Depth {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return Depth{Queued: d.queued, Running: d.running.n, Stuck: d.places[placeStuck]}
+}
+
+// Closed reports whether Shutdown was called.
+func (d *Dispatcher) Closed() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.closing
+}
+
+// Enqueue takes an item of a portal that the dispatcher makes when it needs it. It waits for room
+// up to patience, and then returns [ErrFull]; or [ErrClosed]. In both cases the item is the
+// caller's again.
+func (d *Dispatcher) Enqueue(key Key, it *Item, patience time.Duration) error {
+	d.mu.Lock()
+	if d.closing {
+		d.mu.Unlock()
+		return ErrClosed
+	}
+	d.dismissed = false
+	p := d.portalLocked(key)
+	it.Cost = min(it.Cost, d.rooms[it.class()].size)
+	it.portal, it.refusal = p, notRefused
+	l := d.laneOfLocked(p, it)
+	if merged := d.mergeLocked(l, it); merged != nil {
+		d.counts.accepted.Add(1)
+		d.counts.outcomes[OutcomeMerged].Add(1)
+		d.finishing++
+		p.finishing++
+		d.pumpLocked() // the one that stays may need less room
+		d.mu.Unlock()
+		d.finish(merged, OutcomeMerged, nil)
+		return nil
+	}
+	l.push(it)
+	r := &d.rooms[it.class()]
+	if !r.due && p.admissions[it.class()].head == nil && d.takeRoomLocked(it, it.Cost) {
+		d.admittedLocked(it)
+		d.pumpLocked()
+		d.mu.Unlock()
+		return nil
+	}
+	it.admitting = true
+	if patience <= 0 {
+		d.refuseLocked(it, notRefused)
+		d.mu.Unlock()
+		return ErrFull
+	}
+	it.admitted = make(chan struct{})
+	p.admissions[it.class()].push(it)
+	d.rings[r.line].push(p)
+	r.due = r.due || (p.admissions[it.class()].head == it && d.dueLocked(it))
+	d.mu.Unlock()
+	return d.waitForRoom(it, patience)
+}
+
+// waitForRoom waits until an item is admitted or refused.
+func (d *Dispatcher) waitForRoom(it *Item, patience time.Duration) error {
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	select {
+	case <-it.admitted:
+		return it.refusal.err()
+	case <-timer.C:
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if it.admitting {
+		d.leaveLineLocked(it)
+		d.refuseLocked(it, refusedFull)
+		d.admitLocked(it.class()) // those behind it may need less
+		d.pumpLocked()
+	}
+	return it.refusal.err()
+}
+
+// refuseLocked takes an item out of its lane that was not admitted. d.mu is held.
+func (d *Dispatcher) refuseLocked(it *Item, why refusal) {
+	it.admitting, it.refusal = false, why
+	l := it.lane
+	first := l.head == it
+	l.remove(it)
+	it.lane = nil
+	if first && l.state == laneIdle {
+		d.advanceLocked(l)
+	}
+}
+
+// admittedLocked makes an item one that waits for a worker. d.mu is held.
+func (d *Dispatcher) admittedLocked(it *Item) {
+	d.counts.accepted.Add(1)
+	d.queued++
+	it.portal.queued++
+	if it.admitting {
+		it.admitting = false
+		close(it.admitted)
+	}
+	if l := it.lane; l.state == laneIdle && l.head == it {
+		d.readyLocked(l)
+	}
+	d.absorbLocked(it)
+}
+
+// Do runs an item at once, within the caller: it is in no lane, needs no room, and is tried once.
+// It returns what became of the item, or [ErrClosed].
+func (d *Dispatcher) Do(key Key, it *Item) (Outcome, error) {
+	d.mu.Lock()
+	if d.closing {
+		d.mu.Unlock()
+		return OutcomeCut, ErrClosed
+	}
+	d.counts.accepted.Add(1)
+	it.portal = d.portalLocked(key)
+	it.MaxAttempts, it.Attempts = 1, 1
+	it.Began, it.place = time.Now(), placeInline
+	it.portal.inline++
+	d.inline++
+	d.running.push(it)
+	d.mu.Unlock()
+	r := d.serve(nil, it)
+	return r.outcome, r.err
+}
+
+// Idle waits until nothing is under way, retries included. It returns the cause of ctx if that ends
+// first.
+func (d *Dispatcher) Idle(ctx context.Context) error {
+	d.mu.Lock()
+	quiet := d.quietSignalLocked()
+	d.mu.Unlock()
+	select {
+	case <-quiet:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// quietLocked reports whether nothing is under way. d.mu is held.
+func (d *Dispatcher) quietLocked() bool { return d.queued+d.running.n+d.finishing == 0 }
+
+// settleLocked announces that nothing is under way, if so. d.mu is held.
+func (d *Dispatcher) settleLocked() {
+	if !d.quietLocked() {
+		return
+	}
+	if d.quiet != nil {
+		close(d.quiet)
+		d.quiet = nil
+	}
+	if d.closing {
+		d.dismissLocked(true)
+	}
+}

@@ -1,0 +1,269 @@
+package dispatch
+
+import (
+	"context"
+	"time"
+
+	"github.com/b24events/b24events/event"
+)
+
+// Portal is the items of one portal. The lock of the dispatcher guards it.
+type Portal struct {
+	d     *Dispatcher
+	key   Key
+	opts  PortalOptions
+	owned bool            // Open made it; otherwise it goes when it is empty
+	life  context.Context //nolint:containedctx // the parent of handlers' contexts
+	end   context.CancelCauseFunc
+
+	lanes      map[event.Entity]*lane
+	all        *lane // every lane, those without a key included
+	ready      laneList
+	urgent     *lane // nil while it is empty
+	running    int   // of the lanes, urgent ones not counted
+	urgents    int   // urgent items that run
+	inline     int   // items of Do that run
+	queued     int   // admitted, and not running
+	resting    int   // of these, those whose lane rests for them
+	finishing  int
+	held       [classes]int64
+	admissions [classes]admissions
+	slow       bool
+	slowAt     time.Time // when the last overdue item ended
+	burst      int       // items that began in its turn, while that goes on
+	overdue    int       // running items
+	stopped    bool
+	asked      bool // OnSlack was called since the last Add
+	done       []chan struct{}
+	links      [rings]link
+}
+
+// PortalOptions are what [Dispatcher.Open] needs to know.
+type PortalOptions struct {
+	Front   Front
+	Limit   int                  // items that run at a time
+	Misfits event.MisfitReporter // nil for none
+	// Intake is nil, or a context after whose end no item starts. The owner calls Stop then.
+	Intake context.Context //nolint:containedctx // it bounds the portal's work
+	// OnSlack is called when fewer items are ready or running than may run, once after each Add,
+	// and whenever the portal has nothing left. It is called without locks and should be quick.
+	OnSlack func()
+}
+
+// Open returns a portal that only its owner adds to. The owner closes it.
+func (d *Dispatcher) Open(key Key, o PortalOptions) *Portal {
+	p := &Portal{d: d, key: key, opts: o, owned: true}
+	p.life, p.end = context.WithCancelCause(d.life)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.rings[ringOpen].push(p)
+	return p
+}
+
+// portalLocked returns the portal of a key. d.mu is held.
+func (d *Dispatcher) portalLocked(key Key) *Portal {
+	p := d.portals[key]
+	if p == nil {
+		p = &Portal{d: d, key: key, opts: PortalOptions{Front: d.cfg.Front, Limit: d.cfg.Limit, Misfits: d.cfg.Misfits}, life: d.life}
+		d.portals[key] = p
+	}
+	return p
+}
+
+// dropLocked forgets a portal of Enqueue that has nothing left. d.mu is held.
+func (d *Dispatcher) dropLocked(p *Portal) {
+	if !p.owned && p.emptyLocked() {
+		delete(d.portals, p.key)
+	}
+}
+
+// emptyLocked reports whether there is nothing that belongs to the portal, not even at the front.
+// Otherwise it must not be forgotten: there would be two portals of a key, and two lanes of an
+// object. d.mu is held.
+func (p *Portal) emptyLocked() bool {
+	return p.all == nil && p.running+p.urgents+p.inline+p.finishing == 0
+}
+
+// Add takes items without asking for room. If the portal was stopped, they are finished with
+// OutcomeCut.
+func (p *Portal) Add(items ...*Item) {
+	d := p.d
+	d.mu.Lock()
+	var merged, cut []*Item
+	p.asked, d.dismissed = false, false
+	for _, it := range items {
+		d.counts.accepted.Add(1)
+		it.portal = p
+		if p.stopped || d.cut {
+			cut = append(cut, it)
+			continue
+		}
+		l := d.laneOfLocked(p, it)
+		if gone := d.mergeLocked(l, it); gone != nil {
+			merged = append(merged, gone)
+			continue
+		}
+		l.push(it)
+		d.queued++
+		p.queued++
+		if l.state == laneIdle && l.head == it {
+			d.readyLocked(l)
+		}
+	}
+	d.finishing += len(merged) + len(cut)
+	p.finishing += len(merged) + len(cut)
+	d.pumpLocked()
+	d.mu.Unlock()
+	d.finishAll(merged, OutcomeMerged, nil)
+	d.finishAll(cut, OutcomeCut, ErrClosed)
+}
+
+// PortalDepth says what a portal has under way.
+type PortalDepth struct {
+	Ready   int // lanes whose first item waits for a worker
+	Running int
+	Resting int // items that wait for their next attempt
+	Queued  int // all items that do not run
+}
+
+// Depth returns what the portal has under way.
+func (p *Portal) Depth() PortalDepth {
+	p.d.mu.Lock()
+	defer p.d.mu.Unlock()
+	return PortalDepth{
+		Ready: p.ready.n, Running: p.running + p.urgents + p.inline, Resting: p.resting, Queued: p.queued,
+	}
+}
+
+// Stop finishes what waits with OutcomeCut and starts nothing more. What runs goes on; if it fails,
+// its outcome is OutcomeCut too. err is what Finished gets.
+func (p *Portal) Stop(err error) {
+	d := p.d
+	d.mu.Lock()
+	p.stopped = true
+	gone := d.clearLocked(p)
+	d.mu.Unlock()
+	d.finishAll(gone, OutcomeCut, err)
+}
+
+// Cancel ends the contexts of what runs, with a cause.
+func (p *Portal) Cancel(cause error) { p.end(cause) }
+
+// Done returns a channel that is closed once nothing of the portal runs and everything that was
+// finished is back at the front. Call it after Stop.
+func (p *Portal) Done() <-chan struct{} {
+	p.d.mu.Lock()
+	defer p.d.mu.Unlock()
+	done := make(chan struct{})
+	if p.restsLocked() {
+		close(done)
+		return done
+	}
+	p.done = append(p.done, done)
+	return done
+}
+
+// Close lets go of a portal that rests.
+func (p *Portal) Close() {
+	p.end(nil)
+	p.d.mu.Lock()
+	defer p.d.mu.Unlock()
+	p.d.rings[ringOpen].remove(p)
+}
+
+// restsLocked reports whether nothing runs. d.mu is held.
+func (p *Portal) restsLocked() bool { return p.running+p.urgents+p.inline+p.finishing == 0 }
+
+// slackLocked reports whether OnSlack is to be called, and whether Done is to be announced. d.mu is
+// held.
+func (p *Portal) slackLocked() bool {
+	rests := p.restsLocked()
+	if rests {
+		for _, done := range p.done {
+			close(done)
+		}
+		p.done = nil
+	}
+	if p.opts.OnSlack == nil || p.stopped || p.d.cut {
+		return false
+	}
+	if rests && p.queued == 0 {
+		p.asked = true
+		return true
+	}
+	if p.asked || p.ready.n+p.running >= p.opts.Limit {
+		return false
+	}
+	p.asked = true
+	return true
+}
+
+// laneOfLocked returns the lane of an item, a new one if there is none. d.mu is held.
+func (d *Dispatcher) laneOfLocked(p *Portal, it *Item) *lane {
+	switch {
+	case it.Urgent:
+		if p.urgent == nil {
+			p.urgent = d.newLaneLocked(p)
+			p.urgent.urgent = true
+		}
+		return p.urgent
+	case it.Lane == event.Entity{}:
+		return d.newLaneLocked(p)
+	}
+	l := p.lanes[it.Lane]
+	if l == nil {
+		l = d.newLaneLocked(p)
+		l.key = it.Lane
+		if p.lanes == nil {
+			p.lanes = make(map[event.Entity]*lane)
+		}
+		p.lanes[it.Lane] = l
+	}
+	return l
+}
+
+// maxSpareLanes bounds the lanes that are kept for later use.
+const maxSpareLanes = 1024
+
+// newLaneLocked returns a lane of the portal. d.mu is held.
+func (d *Dispatcher) newLaneLocked(p *Portal) *lane {
+	l := d.spareLanes
+	if l != nil {
+		d.spareLanes = l.next
+		d.spares--
+		*l = lane{}
+	} else {
+		l = new(lane)
+	}
+	l.portal = p
+	l.later = p.all
+	if p.all != nil {
+		p.all.earlier = l
+	}
+	p.all = l
+	return l
+}
+
+// dropLaneLocked forgets a lane that is empty. d.mu is held.
+func (d *Dispatcher) dropLaneLocked(l *lane) {
+	p := l.portal
+	if l.earlier == nil {
+		p.all = l.later
+	} else {
+		l.earlier.later = l.later
+	}
+	if l.later != nil {
+		l.later.earlier = l.earlier
+	}
+	switch {
+	case l.urgent:
+		p.urgent = nil
+	case l.key != event.Entity{}:
+		delete(p.lanes, l.key)
+	}
+	*l = lane{}
+	if d.spares < maxSpareLanes {
+		l.next, d.spareLanes = d.spareLanes, l
+		d.spares++
+	}
+}

@@ -1,0 +1,394 @@
+package dispatch
+
+import (
+	"cmp"
+	"log/slog"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/b24events/b24events/event"
+	"github.com/b24events/b24events/internal/errtree"
+)
+
+// Outcome is what became of an item.
+type Outcome uint8
+
+// The outcomes of an item.
+const (
+	OutcomeDone      Outcome = iota // the handler returned nil
+	OutcomeUnhandled                // no handler takes the event
+	OutcomeFailed                   // given up: a final error, or out of attempts
+	OutcomeMerged                   // another item stands for it
+	OutcomeRemoved                  // the portal removed the application
+	OutcomeCut                      // Shutdown or Stop ended it
+	outcomes
+)
+
+// idleTime is about how long a worker waits for work before it ends.
+const idleTime = time.Second
+
+// worker is a goroutine that runs items.
+type worker struct {
+	next  chan *Item // closed for the worker to end
+	spare bool       // it was idle when the reaper last looked
+}
+
+// pumpLocked starts what may run. d.mu is held.
+func (d *Dispatcher) pumpLocked() {
+	for {
+		it := d.nextLocked()
+		if it == nil {
+			return
+		}
+		if n := len(d.idleWorkers); n > 0 {
+			w := d.idleWorkers[n-1]
+			d.idleWorkers[n-1] = nil
+			d.idleWorkers = d.idleWorkers[:n-1]
+			w.next <- it // it has room for one
+			continue
+		}
+		go d.work(it)
+	}
+}
+
+// result is what an attempt came to.
+type result struct {
+	err       error
+	asked     event.Outcome // what err asks for
+	after     time.Duration
+	unhandled bool // err says that no handler takes the event
+
+	outcome Outcome // of the item, if it is finished
+	next    *Item   // for the worker; nil after it became idle
+}
+
+// work runs items until there is none for a while.
+func (d *Dispatcher) work(it *Item) {
+	w := &worker{next: make(chan *Item, 1)}
+	for it != nil {
+		if it = d.serve(w, it).next; it == nil {
+			it = <-w.next
+		}
+	}
+}
+
+// serve runs an item once, and settles what comes of it. w is nil for an item of Do. It survives a
+// handler and a front that end the goroutine.
+func (d *Dispatcher) serve(w *worker, it *Item) (r result) {
+	alive := false
+	r = result{err: ErrGoexit, asked: event.Dropped}
+	defer func() {
+		if !alive { // the handler ended the goroutine
+			d.settle(w, it, &r, true)
+		}
+	}()
+	r = d.attempt(it)
+	alive = true
+	d.settle(w, it, &r, false)
+	return r
+}
+
+// attempt runs the handler.
+func (d *Dispatcher) attempt(it *Item) (r result) {
+	ctx := d.context(it)
+	defer ctx.end()
+	err := guard(func() error {
+		r = judged(it.portal.opts.Front.Handle(ctx, it))
+		return nil
+	})
+	if err != nil {
+		r = result{err: err, asked: event.Dropped}
+	}
+	return r
+}
+
+// judged returns what an error of a handler asks for. Methods of the error may panic, such as those
+// of a nil *url.Error, or call the dispatcher. So all that the outcome and the log depend on are
+// called here, where panics are caught and no lock is held.
+func judged(err error) result {
+	r := result{err: err}
+	if err != nil {
+		r.asked, r.after = event.OutcomeOf(err)
+		r.unhandled = errtree.Every(err, errtree.Is(event.ErrUnhandled))
+		_ = err.Error()
+	}
+	return r
+}
+
+// guard runs f and turns a panic into an [event.PanicError].
+func guard(f func() error) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = event.NewPanicError(v, debug.Stack())
+		}
+	}()
+	return f()
+}
+
+// judgeLocked decides whether an item is tried again, and what becomes of it otherwise. d.mu is
+// held.
+func (d *Dispatcher) judgeLocked(it *Item, r *result) (o Outcome, retry bool) {
+	p := it.portal
+	switch {
+	case it.reported: // Shutdown gave it up
+		return OutcomeCut, false
+	case r.err == nil:
+		return OutcomeDone, false
+	case r.unhandled:
+		return OutcomeUnhandled, false
+	case d.cut, p.life.Err() != nil:
+		return OutcomeCut, false // perhaps it failed because its context ended
+	case r.asked == event.Dropped, it.Attempts >= d.attempts(it):
+		return OutcomeFailed, false
+	case p.stopped:
+		return OutcomeCut, false
+	case it.portalIsRemoved:
+		return OutcomeRemoved, false
+	default:
+		return 0, true
+	}
+}
+
+// attempts returns how many attempts an item has.
+func (d *Dispatcher) attempts(it *Item) int { return cmp.Or(it.MaxAttempts, d.cfg.MaxAttempts) }
+
+// wait returns how long an item rests before its next attempt.
+func (d *Dispatcher) wait(it *Item, r *result) time.Duration {
+	switch {
+	case r.asked != event.Retried:
+		return d.cfg.Backoff(it.Attempts)
+	case d.cfg.MaxWait > 0:
+		return min(r.after, d.cfg.MaxWait)
+	default:
+		return r.after
+	}
+}
+
+// settle does what an attempt calls for, and takes the next item for the worker. dying says that
+// the goroutine ends. While the front gets the report, the item holds its lane, its place and its
+// worker.
+func (d *Dispatcher) settle(w *worker, it *Item, r *result, dying bool) {
+	d.mu.Lock()
+	front := it.portal.opts.Front
+	o, retry := d.judgeLocked(it, r)
+	if retry {
+		d.mu.Unlock()
+		d.counts.retried.Add(1)
+		wait := d.wait(it, r)
+		d.call(func() { front.Retrying(it, r.err, wait) }, func(exits bool) { d.rest(w, it, r, wait, dying || exits) })
+		return
+	}
+	r.outcome = o
+	if it.reported {
+		d.releaseLocked(w, it, r, dying)
+		return
+	}
+	it.reported = true
+	d.counts.outcomes[o].Add(1)
+	if d.cut && o == OutcomeCut {
+		d.left++
+	}
+	d.mu.Unlock()
+	d.call(func() { front.Finished(it, o, r.err) }, func(exits bool) {
+		d.mu.Lock()
+		d.releaseLocked(w, it, r, dying || exits)
+	})
+}
+
+// rest puts an item back until its next attempt, unless something ended it in the meantime.
+func (d *Dispatcher) rest(w *worker, it *Item, r *result, wait time.Duration, dying bool) {
+	d.mu.Lock()
+	if _, retry := d.judgeLocked(it, r); !retry {
+		d.mu.Unlock()
+		d.settle(w, it, r, dying)
+		return
+	}
+	p := it.portal
+	d.endLocked(it)
+	merged := d.restLocked(it.lane, it, wait)
+	if merged == nil {
+		d.goOnLocked(w, p, r, dying)
+		return
+	}
+	d.counts.outcomes[OutcomeMerged].Add(1)
+	d.finishing++
+	p.finishing++
+	d.mu.Unlock()
+	d.call(func() { p.opts.Front.Finished(merged, OutcomeMerged, nil) }, func(exits bool) {
+		d.mu.Lock()
+		d.finishing--
+		p.finishing--
+		d.goOnLocked(w, p, r, dying || exits)
+	})
+}
+
+// releaseLocked gives back what a finished item holds. d.mu is held, and free afterwards.
+func (d *Dispatcher) releaseLocked(w *worker, it *Item, r *result, dying bool) {
+	p := it.portal
+	d.endLocked(it)
+	if it.lane != nil {
+		d.giveRoomLocked(it, it.holds)
+		d.advanceLocked(it.lane)
+	}
+	d.goOnLocked(w, p, r, dying)
+}
+
+// goOnLocked finds the next item for a worker after one of p. d.mu is held, and free afterwards.
+func (d *Dispatcher) goOnLocked(w *worker, p *Portal, r *result, dying bool) {
+	d.dropLocked(p)
+	if !p.slackLocked() {
+		r.next = d.nextForLocked(w, dying)
+		d.mu.Unlock()
+		return
+	}
+	d.finishing++
+	d.pumpLocked()
+	d.mu.Unlock()
+	d.call(p.opts.OnSlack, func(exits bool) {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.finishing--
+		r.next = d.nextForLocked(w, dying || exits)
+	})
+}
+
+// nextForLocked takes the next item for a worker, or makes it idle, and starts what else may run.
+// d.mu is held.
+func (d *Dispatcher) nextForLocked(w *worker, dying bool) (next *Item) {
+	if w != nil && !dying {
+		if next = d.nextLocked(); next == nil {
+			w.spare = false
+			d.idleWorkers = append(d.idleWorkers, w)
+			d.reapLocked()
+		}
+	}
+	d.pumpLocked()
+	d.settleLocked()
+	return next
+}
+
+// reapLocked sets the timer that ends idle workers. d.mu is held.
+func (d *Dispatcher) reapLocked() {
+	switch {
+	case d.dismissed:
+		d.dismissLocked(true)
+		return
+	case d.reaping:
+		return
+	case d.reaper == nil:
+		d.reaper = time.AfterFunc(idleTime, d.reap)
+	default:
+		d.reaper.Reset(idleTime)
+	}
+	d.reaping = true
+}
+
+// reap ends workers that were idle for a while.
+func (d *Dispatcher) reap() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.reaping = false
+	d.dismissLocked(false)
+	if len(d.idleWorkers) > 0 {
+		d.reapLocked()
+	}
+}
+
+// Dismiss ends idle workers now, and those that become idle before the next item comes. Call it when
+// nothing is expected for a while, as after the end of a run.
+func (d *Dispatcher) Dismiss() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.dismissed = true
+	d.dismissLocked(true)
+}
+
+// dismissLocked ends idle workers: all of them, or those that were idle the last time as well. d.mu
+// is held.
+func (d *Dispatcher) dismissLocked(all bool) {
+	kept := d.idleWorkers[:0]
+	for _, w := range d.idleWorkers {
+		if all || w.spare {
+			close(w.next)
+			continue
+		}
+		w.spare = true
+		kept = append(kept, w)
+	}
+	clear(d.idleWorkers[len(kept):])
+	d.idleWorkers = kept
+}
+
+// call calls a front, and then does what follows. exits says that the front ends the goroutine. A
+// panic of the front's own code is logged.
+func (d *Dispatcher) call(f func(), then func(exits bool)) {
+	exits := true
+	defer func() { then(exits) }()
+	if err := guard(func() error { f(); return nil }); err != nil {
+		d.cfg.Logger.LogAttrs(d.life, slog.LevelError, "panic while the outcome of an event was reported",
+			slog.String("error", err.Error()))
+	}
+	exits = false
+}
+
+// reporters is how many goroutines report what was dropped together.
+const reporters = 16
+
+// finishAll reports items that are counted among those that are being finished: several at a time,
+// begun in order. It returns when all are reported.
+func (d *Dispatcher) finishAll(items []*Item, o Outcome, err error) {
+	if len(items) == 0 {
+		return
+	}
+	d.counts.outcomes[o].Add(uint64(len(items)))
+	queue := make(chan *Item, len(items))
+	for _, it := range items {
+		queue <- it
+	}
+	close(queue)
+	var group sync.WaitGroup
+	var some func()
+	some = func() {
+		alive := false
+		defer func() {
+			if !alive { // the front ended this goroutine
+				group.Go(some)
+			}
+		}()
+		for it := range queue {
+			d.finish(it, o, err)
+		}
+		alive = true
+	}
+	for range min(reporters, len(items)) {
+		group.Go(some)
+	}
+	group.Wait()
+}
+
+// finish reports an item that is counted among those that are being finished.
+func (d *Dispatcher) finish(it *Item, o Outcome, err error) {
+	p := it.portal
+	d.call(func() { p.opts.Front.Finished(it, o, err) }, func(bool) { d.finished(p) })
+}
+
+// finished notes that an item is back at its front.
+func (d *Dispatcher) finished(p *Portal) {
+	d.mu.Lock()
+	p.finishing--
+	d.dropLocked(p)
+	if !p.slackLocked() {
+		d.finishing--
+		d.settleLocked()
+		d.mu.Unlock()
+		return
+	}
+	d.mu.Unlock()
+	d.call(p.opts.OnSlack, func(bool) {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.finishing--
+		d.settleLocked()
+	})
+}

@@ -1,0 +1,397 @@
+package dispatch
+
+import (
+	"time"
+)
+
+// place is what a running item is counted among.
+type place uint8
+
+const (
+	placeOrdinary   place = iota // one of Config.Workers
+	placeBusy                    // the same, of a portal with a backlog
+	placeSlow                    // the same, in the share of slow portals
+	placeOverdue                 // an overdue one, in the share of slow portals or beyond it
+	placeUrgent                  // one of Config.Urgent
+	placeUrgentSlow              // an overdue one; there are as many places
+	placeInline                  // an item of Do
+	placeStuck                   // of none: its context has ended, and it goes on
+	placesN
+)
+
+// ringID names a ring. A portal is in each ring once at most, and in one of the first three at most.
+type ringID uint8
+
+const (
+	ringOrdinary   ringID = iota // portals of which an item may start
+	ringBusy                     // those of them with a backlog
+	ringSlow                     // slow ones of them
+	ringUrgent                   // portals with a ready urgent item
+	ringRoom                     // portals whose items wait for room
+	ringUrgentRoom               // those whose urgent items do
+	ringOpen                     // portals of Open, in no turn
+	rings
+	noRing = rings
+)
+
+// ring is portals that take turns.
+type ring struct {
+	id         ringID
+	head, tail *Portal
+	n          int
+}
+
+// link is the place of a portal in a ring.
+type link struct {
+	prev, next *Portal
+	in         bool
+}
+
+// push puts a portal at the end, if it is not in the ring.
+func (r *ring) push(p *Portal) {
+	at := &p.links[r.id]
+	if at.in {
+		return
+	}
+	*at = link{prev: r.tail, in: true}
+	if r.tail == nil {
+		r.head = p
+	} else {
+		r.tail.links[r.id].next = p
+	}
+	r.tail = p
+	r.n++
+}
+
+// remove takes a portal out of the ring, if it is in it.
+func (r *ring) remove(p *Portal) {
+	at := &p.links[r.id]
+	if !at.in {
+		return
+	}
+	if at.prev == nil {
+		r.head = at.next
+	} else {
+		at.prev.links[r.id].next = at.next
+	}
+	if at.next == nil {
+		r.tail = at.prev
+	} else {
+		at.next.links[r.id].prev = at.prev
+	}
+	*at = link{}
+	r.n--
+}
+
+// pop takes the first portal out of the ring. It returns nil for an empty one.
+func (r *ring) pop() *Portal {
+	p := r.head
+	if p != nil {
+		r.remove(p)
+	}
+	return p
+}
+
+// readyLocked makes a lane one that waits for a worker. d.mu is held.
+func (d *Dispatcher) readyLocked(l *lane) {
+	l.state = laneReady
+	if l.urgent {
+		d.rings[ringUrgent].push(l.portal)
+		return
+	}
+	l.portal.ready.push(l)
+	d.lineUpLocked(l.portal)
+}
+
+// lineUpLocked puts a portal into the ring that it belongs to, and takes it out of the others. d.mu is
+// held.
+func (d *Dispatcher) lineUpLocked(p *Portal) {
+	to := d.ringOfLocked(p)
+	if to == noRing {
+		p.burst = 0
+	}
+	for r := ringOrdinary; r <= ringSlow; r++ {
+		if r == to {
+			d.rings[r].push(p)
+		} else {
+			d.rings[r].remove(p)
+		}
+	}
+}
+
+// ringOfLocked returns the ring that a portal belongs to. A portal has a backlog if it can use all
+// that it may run at a time, and has it until its turn is over. d.mu is held.
+func (d *Dispatcher) ringOfLocked(p *Portal) ringID {
+	switch {
+	case p.ready.n == 0, p.running >= p.opts.Limit:
+		return noRing
+	case p.slow:
+		return ringSlow
+	case d.cfg.SlowShare < d.cfg.Workers && (p.burst > 0 || p.ready.n >= max(2, p.opts.Limit)):
+		return ringBusy
+	default:
+		return ringOrdinary
+	}
+}
+
+// setSlowLocked moves a portal to the slow ones, or back. d.mu is held.
+func (d *Dispatcher) setSlowLocked(p *Portal, slow bool) {
+	if p.slow == slow {
+		return
+	}
+	p.slow, p.burst = slow, 0
+	d.lineUpLocked(p)
+}
+
+// nextLocked takes the item that runs next, nil if none may. d.mu is held.
+func (d *Dispatcher) nextLocked() *Item {
+	if d.places[placeUrgent] < d.cfg.Urgent {
+		if p := d.firstLocked(ringUrgent); p != nil {
+			d.rings[ringUrgent].remove(p)
+			return d.beginLocked(p.urgent, placeUrgent)
+		}
+	}
+	fast := d.places[placeOrdinary] + d.places[placeBusy]
+	if free := d.cfg.Workers - d.slowPartLocked(); fast < free {
+		first, second := ringOrdinary, ringBusy
+		if d.busyFirstLocked(free) {
+			first, second = second, first
+		}
+		for _, from := range [...]ringID{first, second} {
+			if it := d.takeTurnLocked(from); it != nil {
+				d.busyBegan = from == ringBusy
+				return it
+			}
+		}
+	}
+	if slow := d.slowLocked(); slow < d.cfg.SlowShare && fast+slow < d.cfg.Workers {
+		return d.takeTurnLocked(ringSlow)
+	}
+	return nil
+}
+
+// busyFirstLocked reports whether the next item is one of a portal with a backlog, if there is one.
+// Such portals have a quarter of the workers that slow portals leave, before ordinary ones. If that
+// is one worker, it serves both in turn. d.mu is held.
+func (d *Dispatcher) busyFirstLocked(free int) bool {
+	if free == 1 {
+		return !d.busyBegan
+	}
+	return d.places[placeBusy] < max(1, free/4)
+}
+
+// takeTurnLocked takes an item of the first portal of a ring, nil for none. An ordinary portal's turn
+// is one item. A portal of another ring goes on until as many items began as may run at a time, so
+// that their handlers can join their calls. d.mu is held.
+func (d *Dispatcher) takeTurnLocked(from ringID) *Item {
+	p := d.firstLocked(from)
+	if p == nil {
+		return nil
+	}
+	it := d.beginLocked(p.ready.pop(), [...]place{ringOrdinary: placeOrdinary, ringBusy: placeBusy, ringSlow: placeSlow}[from])
+	if p.burst++; p.burst >= p.opts.Limit || from == ringOrdinary {
+		p.burst = 0
+		d.rings[from].remove(p)
+	}
+	d.lineUpLocked(p)
+	return it
+}
+
+// firstLocked returns the first portal of a ring that is not barred, nil for none. It takes those
+// before it out. d.mu is held.
+func (d *Dispatcher) firstLocked(in ringID) *Portal {
+	r := &d.rings[in]
+	for r.head != nil && r.head.barred() {
+		r.remove(r.head)
+	}
+	return r.head
+}
+
+// barred reports whether no item of the portal may start any more.
+func (p *Portal) barred() bool { return p.opts.Intake != nil && p.opts.Intake.Err() != nil }
+
+// slowLocked returns how many items run as those of slow portals. d.mu is held.
+func (d *Dispatcher) slowLocked() int { return d.places[placeSlow] + d.places[placeOverdue] }
+
+// slowPartLocked returns how many workers ordinary portals leave to slow ones: those that these have
+// within their share, and if there is work for them a few beside those that hang. d.mu is held.
+func (d *Dispatcher) slowPartLocked() int {
+	part := d.slowLocked()
+	if d.firstLocked(ringSlow) != nil {
+		part = max(part, d.places[placeOverdue]+max(1, d.cfg.Workers/8))
+	}
+	return min(part, d.cfg.SlowShare)
+}
+
+// beginLocked takes the first item of a lane to run it. The caller lines its portal up. d.mu is held.
+func (d *Dispatcher) beginLocked(l *lane, at place) *Item {
+	it, p := l.head, l.portal
+	l.remove(it)
+	l.state = laneRunning
+	it.Attempts++
+	it.Began, it.place = time.Now(), at
+	d.places[at]++
+	d.running.push(it)
+	d.queued--
+	p.queued--
+	if at == placeUrgent {
+		p.urgents++
+	} else {
+		p.running++
+	}
+	d.watchLocked(SlowAfter)
+	return it
+}
+
+// endLocked takes an item off the running ones, and gives its place back. d.mu is held.
+func (d *Dispatcher) endLocked(it *Item) {
+	d.running.remove(it)
+	p := it.portal
+	switch {
+	case it.place == placeInline:
+		p.inline--
+		d.inline--
+		return
+	case it.Urgent:
+		p.urgents--
+	default:
+		p.running--
+		switch {
+		case it.overdue:
+			p.overdue--
+			p.slowAt = time.Now()
+		case p.slow && p.overdue == 0 && time.Since(p.slowAt) >= SlowFor:
+			d.setSlowLocked(p, false)
+		}
+		d.lineUpLocked(p)
+	}
+	it.overdue = false
+	d.places[it.place]--
+}
+
+// advanceLocked goes on with a lane whose item has ended or is gone. d.mu is held.
+func (d *Dispatcher) advanceLocked(l *lane) {
+	switch {
+	case l.head == nil:
+		p := l.portal
+		d.dropLaneLocked(l)
+		d.dropLocked(p)
+	case l.head.admitting:
+		l.state = laneIdle
+	default:
+		d.readyLocked(l)
+	}
+}
+
+// restLocked puts an item back until its next attempt is due. It returns an item that ended, because
+// it and the one behind it became one, or nil. d.mu is held.
+func (d *Dispatcher) restLocked(l *lane, it *Item, wait time.Duration) (merged *Item) {
+	d.queued++
+	l.portal.queued++
+	l.portal.resting++
+	l.pushFront(it)
+	if it.next != nil {
+		merged = d.joinLocked(l, it, it.next)
+	}
+	if wait <= 0 {
+		d.wakeLocked(l)
+		return merged
+	}
+	l.state = laneResting
+	var t *time.Timer
+	t = time.AfterFunc(wait, func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		if l.timer == t {
+			d.wakeLocked(l)
+			d.pumpLocked()
+		}
+	})
+	l.timer = t
+	return merged
+}
+
+// wakeLocked ends the rest of a lane. d.mu is held.
+func (d *Dispatcher) wakeLocked(l *lane) {
+	if l.timer != nil {
+		l.timer.Stop()
+		l.timer = nil
+	}
+	l.portal.resting--
+	d.readyLocked(l)
+}
+
+// watchLocked makes watch look at what runs, after a time. d.mu is held.
+func (d *Dispatcher) watchLocked(after time.Duration) {
+	switch {
+	case d.watching:
+		return
+	case d.watcher == nil:
+		d.watcher = time.AfterFunc(after, d.watch)
+	default:
+		d.watcher.Reset(after)
+	}
+	d.watching = true
+}
+
+// watch looks for items that are overdue, and for those that go on although their contexts have
+// ended.
+func (d *Dispatcher) watch() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.watching = false
+	now := time.Now()
+	var next time.Duration
+	for it := d.running.head; it != nil; it = it.laterR {
+		if it.place == placeInline || it.place == placeStuck {
+			continue
+		}
+		age := now.Sub(it.Began)
+		if age >= SlowAfter && !it.overdue {
+			d.overdueLocked(it)
+		}
+		limit := SlowAfter
+		if it.overdue {
+			limit = d.cfg.Timeout + SlowAfter
+		}
+		if left := limit - age; left <= 0 {
+			d.moveLocked(it, placeStuck)
+		} else if next == 0 || left < next {
+			next = left
+		}
+		if !it.overdue {
+			break // those behind it began later
+		}
+	}
+	if next > 0 {
+		d.watchLocked(min(next, SlowAfter)) // an item that begins in the meantime is not overlooked
+	}
+	d.pumpLocked()
+}
+
+// overdueLocked makes the portal of an item slow. An urgent item makes way for others, as far as
+// there are places for overdue ones. d.mu is held.
+func (d *Dispatcher) overdueLocked(it *Item) {
+	it.overdue = true
+	if it.Urgent {
+		if d.places[placeUrgentSlow] < d.cfg.Urgent {
+			d.moveLocked(it, placeUrgentSlow)
+		}
+		return
+	}
+	it.portal.overdue++
+	if d.cfg.SlowShare >= d.cfg.Workers {
+		return
+	}
+	d.setSlowLocked(it.portal, true)
+	if it.place == placeSlow || d.slowLocked() < d.cfg.Overflow {
+		d.moveLocked(it, placeOverdue)
+	}
+}
+
+// moveLocked counts a running item among others. d.mu is held.
+func (d *Dispatcher) moveLocked(it *Item, to place) {
+	d.places[it.place]--
+	it.place = to
+	d.places[to]++
+}

@@ -1,0 +1,285 @@
+package dispatch
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// CutError says how many items Shutdown ended.
+type CutError struct {
+	Left  int
+	Cause error // why it stopped waiting
+}
+
+// Error names the number.
+func (e *CutError) Error() string {
+	return fmt.Sprintf("dispatch: %d items were cut: %v", e.Left, e.Cause)
+}
+
+// Unwrap returns the cause.
+func (e *CutError) Unwrap() error { return e.Cause }
+
+// Shutdown refuses new items of Enqueue and Do, and waits until everything else is finished. Items
+// that rest when it is called are tried at once. When ctx ends first, Shutdown finishes what waits
+// with OutcomeCut, ends the contexts of what runs, and returns within [Config].Grace: what has not
+// ended by then is finished with OutcomeCut as well. It returns a [CutError] if it cut anything. All
+// calls return the same; the first context that ends, ends the wait for all.
+func (d *Dispatcher) Shutdown(ctx context.Context) error {
+	d.mu.Lock()
+	if !d.closing {
+		d.closing = true
+		d.refuseAllLocked()
+		d.wakeAllLocked()
+		d.pumpLocked() //nolint:contextcheck // items have contexts of their own
+		d.dismissLocked(true)
+	}
+	quiet := d.quietSignalLocked()
+	d.mu.Unlock()
+
+	select {
+	case <-quiet:
+	case <-d.cutDone: // by another call
+	case <-ctx.Done():
+		d.cutOff(context.Cause(ctx)) // which looks again whether there is anything to cut
+	}
+
+	d.mu.Lock()
+	cut := d.cut
+	d.mu.Unlock()
+	if !cut {
+		return nil
+	}
+	<-d.cutDone
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.left == 0 {
+		return nil // everything ended within the grace, without an error
+	}
+	return &CutError{Left: d.left, Cause: d.cause}
+}
+
+// quietSignalLocked returns a channel that is closed once nothing is under way. d.mu is held.
+func (d *Dispatcher) quietSignalLocked() <-chan struct{} {
+	if d.quietLocked() {
+		quiet := make(chan struct{})
+		close(quiet)
+		return quiet
+	}
+	if d.quiet == nil {
+		d.quiet = make(chan struct{})
+	}
+	return d.quiet
+}
+
+// wakeAllLocked ends all rests, those of items first that came first: the time is better spent on
+// trying than on waiting. d.mu is held.
+func (d *Dispatcher) wakeAllLocked() {
+	var resting []*lane
+	d.eachLocked(func(p *Portal) {
+		for l := p.all; l != nil; l = l.later {
+			if l.state == laneResting {
+				resting = append(resting, l)
+			}
+		}
+	})
+	slices.SortStableFunc(resting, func(a, b *lane) int { return byArrival(a.head, b.head) })
+	for _, l := range resting {
+		d.wakeLocked(l)
+	}
+}
+
+// eachLocked calls f for each portal. d.mu is held.
+func (d *Dispatcher) eachLocked(f func(*Portal)) {
+	for _, p := range d.portals {
+		f(p)
+	}
+	for p := d.rings[ringOpen].head; p != nil; p = p.links[ringOpen].next {
+		f(p)
+	}
+}
+
+// refuseAllLocked refuses what waits for room. d.mu is held.
+func (d *Dispatcher) refuseAllLocked() {
+	for c := range d.rooms {
+		line := &d.rings[d.rooms[c].line]
+		for p := line.pop(); p != nil; p = line.pop() {
+			for it := p.admissions[c].head; it != nil; it = p.admissions[c].head {
+				p.admissions[c].remove(it)
+				d.refuseLocked(it, refusedClosed)
+				close(it.admitted)
+			}
+		}
+	}
+}
+
+// cutOff ends what is under way.
+func (d *Dispatcher) cutOff(cause error) {
+	d.mu.Lock()
+	if d.cut || d.quietLocked() {
+		d.mu.Unlock()
+		return
+	}
+	d.cut, d.cause = true, cause
+	var waiting []*Item
+	d.eachLocked(func(p *Portal) { waiting = append(waiting, d.clearLocked(p)...) })
+	d.left += len(waiting)
+	quiet := d.quietSignalLocked()
+	d.mu.Unlock()
+	defer close(d.cutDone)
+
+	d.end(d.cfg.Closed)
+	slices.SortStableFunc(waiting, byArrival)
+	go d.finishAll(waiting, OutcomeCut, d.cfg.Closed)
+	const forReports = 4 // the last part of the grace is for the reports of what does not end
+	if wait(quiet, d.cfg.Grace-d.cfg.Grace/forReports) {
+		return
+	}
+	d.mu.Lock()
+	var stuck []*Item
+	for it := d.running.head; it != nil; {
+		later := it.laterR
+		if !it.reported { // otherwise the front is about to have it
+			d.running.remove(it)
+			it.reported = true
+			it.portal.finishing++
+			d.finishing++
+			stuck = append(stuck, it)
+		}
+		it = later
+	}
+	d.left += len(stuck)
+	d.mu.Unlock()
+	slices.SortStableFunc(stuck, byArrival)
+	go d.finishAll(stuck, OutcomeCut, d.cfg.Closed)
+	wait(quiet, d.cfg.Grace/forReports)
+}
+
+// wait waits for a signal, and reports whether it came in time.
+func wait(signal <-chan struct{}, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-signal:
+		return true
+	case <-timer.C:
+		return false
+	}
+}
+
+func byArrival(a, b *Item) int { return a.Arrived.Compare(b.Arrived) }
+
+// clearLocked takes out what waits or rests. The caller finishes it. d.mu is held.
+func (d *Dispatcher) clearLocked(p *Portal) []*Item {
+	return d.takeOutLocked(p, func(*Item) bool { return true })
+}
+
+// takeOutLocked takes items out of a portal that do not run. The caller finishes them; they are
+// counted as being finished, and those that waited for room as accepted. d.mu is held.
+func (d *Dispatcher) takeOutLocked(p *Portal, match func(*Item) bool) (out []*Item) {
+	p.finishing++ // the portal stays
+	for l := p.all; l != nil; l = l.later {
+		for it := l.head; it != nil; {
+			next := it.next
+			if match(it) {
+				d.takeLocked(it)
+				out = append(out, it)
+			}
+			it = next
+		}
+	}
+	p.finishing += len(out) - 1
+	d.finishing += len(out)
+	d.reviewLocked(p)
+	for _, it := range out {
+		d.freeRoomLocked(it, it.holds)
+	}
+	for c := range classes {
+		d.admitLocked(c)
+	}
+	d.dropLocked(p)
+	return out
+}
+
+// takeLocked takes an item out of its lane. d.mu is held.
+func (d *Dispatcher) takeLocked(it *Item) {
+	l, p := it.lane, it.portal
+	if l.state == laneResting && l.head == it {
+		l.timer.Stop()
+		l.timer = nil
+		p.resting--
+		l.state = laneIdle
+	}
+	l.remove(it)
+	if it.admitting {
+		d.counts.accepted.Add(1)
+		d.leaveLineLocked(it)
+		close(it.admitted)
+		return
+	}
+	d.queued--
+	p.queued--
+}
+
+// reviewLocked makes the lanes of a portal ready that have something to run, in their order, and
+// forgets those that are empty. d.mu is held.
+func (d *Dispatcher) reviewLocked(p *Portal) {
+	ready := p.ready
+	p.ready = laneList{}
+	for l := ready.head; l != nil; {
+		next := l.next
+		l.next = nil
+		if l.head == nil || l.head.admitting {
+			l.state = laneIdle
+		} else {
+			p.ready.push(l)
+		}
+		l = next
+	}
+	for l := p.all; l != nil; {
+		later := l.later
+		switch {
+		case l.state == laneIdle && !l.urgent && l.head != nil && !l.head.admitting:
+			l.state = laneReady
+			p.ready.push(l)
+		case l.state == laneIdle, l.urgent && l.state == laneReady && l.head == nil:
+			d.advanceLocked(l)
+		}
+		l = later
+	}
+	d.lineUpLocked(p)
+	if p.urgent == nil || p.urgent.state != laneReady {
+		d.rings[ringUrgent].remove(p)
+	}
+}
+
+// removed drops what waits for a portal that removed the application at a time. Urgent items stay:
+// one of them may be a new installation. So do items that were fired later.
+func (d *Dispatcher) removed(clientID, memberID string, at time.Time) {
+	d.mu.Lock()
+	p := d.portals[Key{ClientID: clientID, MemberID: memberID}]
+	if p == nil {
+		d.mu.Unlock()
+		return
+	}
+	match := func(it *Item) bool {
+		return !it.Urgent && (at.IsZero() || !it.Delivery.Time.After(at))
+	}
+	out := d.takeOutLocked(p, match)
+	for it := d.running.head; it != nil; it = it.laterR {
+		if it.portal == p && match(it) {
+			it.portalIsRemoved = true
+		}
+	}
+	d.pumpLocked()
+	d.mu.Unlock()
+	if len(out) == 0 {
+		return
+	}
+	go d.call(func() {
+		if d.cfg.Removed != nil {
+			d.cfg.Removed(p.key, len(out))
+		}
+	}, func(bool) { d.finishAll(out, OutcomeRemoved, nil) })
+}
