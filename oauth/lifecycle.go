@@ -66,7 +66,9 @@ const clockSkew = 5 * time.Minute
 // Everybody who opens a page of the application can send a valid ONAPPUNINSTALL, so its word is not
 // enough: the stored token is tried, and the installation is deleted only when the portal or the
 // OAuth server refuses it for good. If that cannot be found out, the delivery is retried. An
-// ONAPPUNINSTALL without a time, or older than the stored installation, is ignored. A portal from
+// ONAPPUNINSTALL without a time, or older than the stored installation, is ignored. After the
+// deletion, what package webhook still has queued for the portal is dropped: see
+// [event.ReportRemoval]. A portal from
 // which the application is found gone by any other call is treated the same way; see
 // [Portals.Removed].
 //
@@ -166,7 +168,11 @@ func (l *lifecycle) uninstalled(ctx context.Context, d *event.Delivery, e event.
 		return err
 	}
 	// The hook may have taken long enough for another installation.
-	return unlessUnknown(p.forget(ctx, d.MemberID(), installedBy(in.InstalledAt)))
+	if err := unlessUnknown(p.forget(ctx, d.MemberID(), installedBy(in.InstalledAt))); err != nil {
+		return err
+	}
+	event.ReportRemoval(ctx, d) // what is queued for the portal can only fail
+	return nil
 }
 
 // overtaken reports whether an uninstallation that was fired at a time came before the stored

@@ -113,6 +113,8 @@ func WithHTTPClient(c *http.Client) Option {
 }
 
 // WithLogger sets where installations, renewals and their failures are logged, without tokens.
+// Without this option, WARN and above go to slog.Default as it is when [NewPortals] is called.
+// slog.New(slog.DiscardHandler) is silent.
 func WithLogger(l *slog.Logger) Option {
 	return func(cfg *config) error {
 		if l == nil {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/b24events/b24events/event"
+	"github.com/b24events/b24events/internal/defaultlog"
 )
 
 // What an [Error] says was tried.
@@ -70,7 +71,7 @@ func NewPortals(cfg Config, store Store, opts ...Option) (*Portals, error) {
 	if isNil(store) {
 		return nil, errors.New("oauth: NewPortals: the store is nil; NewMemoryStore makes one")
 	}
-	c := config{http: &http.Client{}, log: slog.New(slog.DiscardHandler), policy: AdministratorsOnly, window: DefaultRotationWindow}
+	c := config{http: &http.Client{}, policy: AdministratorsOnly, window: DefaultRotationWindow}
 	for _, opt := range opts {
 		if opt == nil {
 			continue
@@ -78,6 +79,9 @@ func NewPortals(cfg Config, store Store, opts ...Option) (*Portals, error) {
 		if err := opt(&c); err != nil {
 			return nil, err
 		}
+	}
+	if c.log == nil {
+		c.log = defaultlog.New()
 	}
 	server, err := c.newServer(cfg)
 	if err != nil {

@@ -3,6 +3,7 @@ package oauth_test
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -356,6 +357,58 @@ func TestQueuedEventsOfARemovedPortal(t *testing.T) {
 	require.EqualValues(t, events, h.Stats().Failed)
 	requireEmpty(t, s.store, s.MemberID())
 	require.Contains(t, s.hooksRan(), "removed")
+}
+
+// TestStormBehindAnUninstall: what is queued for a portal is dropped once its removal is confirmed.
+// An uninstallation that somebody made up drops nothing.
+func TestStormBehindAnUninstall(t *testing.T) {
+	t.Parallel()
+	const events = 200
+	for name, genuine := range map[string]bool{"confirmed": true, "made up": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t, true)
+			require.NoError(t, s.ChangeMoods(func(m *eventtest.Moods) { m.NoUninstallEvent = true })) // it comes by hand below
+			mux := event.NewMux()
+			s.portals.Lifecycle(mux, oauth.Hooks{})
+			release := make(chan struct{})
+			event.On(mux, event.OnCrmDealAdd, func(context.Context, *event.Delivery, event.CRMEntity) error { <-release; return nil })
+			h, err := webhook.NewHandler(s.portals, mux, webhook.WithWorkers(8), webhook.WithLogger(slog.New(slog.DiscardHandler)))
+			require.NoError(t, err)
+			post := func(e eventtest.Event, payload any) {
+				r, err := eventtest.NewRequest(t.Context(), e, payload,
+					eventtest.WithMember(s.MemberID()), eventtest.WithToken(s.app.ApplicationToken()))
+				require.NoError(t, err)
+				rec := httptest.NewRecorder()
+				h.ServeHTTP(rec, r)
+				require.Equal(t, http.StatusOK, rec.Code)
+			}
+			for i := range events {
+				post(event.OnCrmDealAdd, event.CRMEntity{ID: int64(i + 1)})
+			}
+			if genuine {
+				token := s.app.ApplicationToken()
+				require.NoError(t, s.app.Uninstall(true))
+				require.Equal(t, token, s.app.ApplicationToken())
+			}
+			post(event.OnAppUninstall, map[string]any{"CLEAN": 1})
+			require.Eventually(t, func() bool { return h.Stats().Processed == 1 }, 10*time.Second, time.Millisecond)
+			close(release)
+			require.NoError(t, h.Idle(t.Context()))
+			stats := h.Stats()
+			require.EqualValues(t, events+1, stats.Accepted)
+			if genuine {
+				require.EqualValues(t, events-4, stats.Removed, "four ran meanwhile")
+				require.EqualValues(t, 5, stats.Processed)
+				requireEmpty(t, s.store, s.MemberID())
+			} else {
+				require.Zero(t, stats.Removed)
+				require.EqualValues(t, events+1, stats.Processed)
+				load(t, s.store, s.MemberID())
+			}
+			require.NoError(t, h.Shutdown(t.Context()))
+		})
+	}
 }
 
 // TestRemovedLongAgo: the process was away for so long that the access token has expired too, so

@@ -44,7 +44,7 @@ func newWorld(tb testing.TB) *world {
 func (w *world) portals(tb testing.TB, store oauth.Store, opts ...oauth.Option) *oauth.Portals {
 	tb.Helper()
 	p, err := oauth.NewPortals(oauth.Config{ClientID: w.app.ClientID(), ClientSecret: w.app.ClientSecret()}, store,
-		append([]oauth.Option{oauth.WithHosts(w.OAuthHost()), oauth.WithInsecureHTTP()}, opts...)...)
+		append([]oauth.Option{silent(), oauth.WithHosts(w.OAuthHost()), oauth.WithInsecureHTTP()}, opts...)...)
 	require.NoError(tb, err)
 	return p
 }
@@ -256,7 +256,7 @@ func pair(access, refresh string, changes map[string]any) string {
 func scripted(tb testing.TB, store oauth.Store, s *script, opts ...oauth.Option) *oauth.Portals {
 	tb.Helper()
 	p, err := oauth.NewPortals(oauth.Config{ClientID: clientID, ClientSecret: "c1ient-secret"}, store,
-		append([]oauth.Option{oauth.WithHTTPClient(s.client(tb))}, opts...)...)
+		append([]oauth.Option{silent(), oauth.WithHTTPClient(s.client(tb))}, opts...)...)
 	require.NoError(tb, err)
 	return p
 }
@@ -332,6 +332,9 @@ func (s *faultyStore) Swap(ctx context.Context, key oauth.Key, old oauth.Version
 	}
 	return version, err
 }
+
+// silent keeps what a test provokes out of its output. Later options can set another logger.
+func silent() oauth.Option { return oauth.WithLogger(slog.New(slog.DiscardHandler)) }
 
 // logs returns an option that writes every level into the buffer returned.
 func logs() (*syncBuffer, oauth.Option) {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/b24events/b24events/internal/batch"
+	"github.com/b24events/b24events/internal/defaultlog"
 	"github.com/b24events/b24events/internal/plainhttp"
 )
 
@@ -75,6 +76,7 @@ func WithHTTPClient(c *http.Client) Option {
 }
 
 // WithLogger sets where calls are logged: one DEBUG line for each, without parameters or results.
+// Without this option nothing is logged, because no line is WARN or above.
 func WithLogger(l *slog.Logger) Option {
 	return func(cfg *config) error {
 		if l == nil {
@@ -130,7 +132,7 @@ func NewPortals(c Credentials, opts ...Option) (*Portals, error) {
 
 // newPortals makes everything but the credentials.
 func newPortals(opts []Option) (*Portals, error) {
-	cfg := config{http: &http.Client{}, log: slog.New(slog.DiscardHandler), retries: DefaultRetries}
+	cfg := config{http: &http.Client{}, retries: DefaultRetries}
 	for _, opt := range opts {
 		if opt == nil {
 			continue
@@ -138,6 +140,9 @@ func newPortals(opts []Option) (*Portals, error) {
 		if err := opt(&cfg); err != nil {
 			return nil, err
 		}
+	}
+	if cfg.log == nil {
+		cfg.log = defaultlog.New()
 	}
 	if cfg.limiter == nil {
 		cfg.limiter = newLimiter(DefaultRate, DefaultBurst)

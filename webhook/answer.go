@@ -38,10 +38,17 @@ func answerTo(reason Reason) answer {
 	}
 }
 
+// accepted is the answer to a delivery that was taken over.
+func accepted() answer { return answer{status: http.StatusOK} }
+
 // handlerFailed is the answer of WithSync.
 func handlerFailed() answer { return answer{http.StatusInternalServerError, "handler failed\n"} }
 
 func respond(w http.ResponseWriter, a answer) {
+	if a.text == "" {
+		w.WriteHeader(a.status)
+		return
+	}
 	header := w.Header()
 	header.Set("Content-Type", "text/plain; charset=utf-8")
 	header.Set("X-Content-Type-Options", "nosniff")
@@ -58,7 +65,7 @@ func losesEvent(reason Reason) bool {
 	return reason == ReasonAborted || answerTo(reason).status == http.StatusServiceUnavailable
 }
 
-// unreadable tells why a body could not be read or parsed.
+// unreadable returns why a body could not be read or parsed.
 func unreadable(err error) Reason {
 	switch {
 	case errors.Is(err, ErrShutdown):
@@ -88,10 +95,31 @@ func tooLong(err error) bool {
 	return errors.As(err, &limit)
 }
 
-// lostBecause tells why a verified delivery found no place.
+// rejection says why a request is not accepted. The zero rejection is none.
+type rejection struct {
+	reason Reason
+	err    error // for the log; nil if the reason says it all
+}
+
+// refusal returns what a verifier's error means. Methods of the error may panic.
+func refusal(err error) rejection {
+	var p *event.PanicError
+	switch {
+	case errors.As(err, &p):
+		return rejection{ReasonUnavailable, p}
+	case err.Error() == event.ErrForbidden.Error():
+		return rejection{reason: ReasonForbidden}
+	case errors.Is(err, event.ErrForbidden):
+		return rejection{ReasonForbidden, err}
+	default:
+		return rejection{ReasonUnavailable, err}
+	}
+}
+
+// lostBecause returns why a verified delivery found no place.
 func lostBecause(err error) Reason {
 	switch {
-	case errors.Is(err, ErrShutdown), errors.Is(err, errReported):
+	case errors.Is(err, ErrShutdown):
 		return ReasonShuttingDown
 	case errors.Is(err, ErrQueueFull):
 		return ReasonQueueFull

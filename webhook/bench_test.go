@@ -91,7 +91,7 @@ func BenchmarkParse(b *testing.B) {
 func BenchmarkServeHTTPParallel(b *testing.B) {
 	for name, opts := range map[string][]webhook.Option{
 		"many objects": nil,
-		"coalesced":    {webhook.WithCoalescing("ONCRMDEALUPDATE")},
+		"coalesced":    {webhook.WithCoalescing(event.OnCrmDealUpdate)},
 	} {
 		b.Run(name, func(b *testing.B) {
 			h := newHandler(b, nothing(), append(opts, webhook.WithQueueSize(unbounded), webhook.WithEnqueueTimeout(patience))...)

@@ -44,43 +44,57 @@ func TestCoalescing(t *testing.T) {
 		deal, n int
 	}
 	for name, test := range map[string]struct {
-		names     []string
+		events    []webhook.Described
 		steps     []step
 		handled   []string
 		coalesced uint64
 	}{
 		"thousand changes of one deal": {
-			names:     []string{"ONCRMDEALUPDATE"},
+			events:    []webhook.Described{event.OnCrmDealUpdate},
 			steps:     repeat(1000, func(n int) step { return step{"ONCRMDEALUPDATE", 1, n} }),
 			handled:   []string{"ONCRMDEALUPDATE 0", "ONCRMDEALUPDATE 999"},
 			coalesced: 998,
 		},
 		"any case": {
-			names:     []string{" onCrmDealUpdate "},
+			events:    []webhook.Described{event.Define[event.Data](" onCrmDealUpdate ")},
 			steps:     repeat(3, func(n int) step { return step{"ONCRMDEALUPDATE", 1, n} }),
 			handled:   []string{"ONCRMDEALUPDATE 0", "ONCRMDEALUPDATE 2"},
 			coalesced: 1,
 		},
-		"the older one's place in line": {
-			names: []string{"ONCRMDEALUPDATE"},
+		"not past a deletion": {
+			events: []webhook.Described{event.OnCrmDealUpdate},
 			steps: []step{
-				{"ONCRMDEALADD", 1, 0}, {"ONCRMDEALUPDATE", 1, 1}, {"ONCRMDEALDELETE", 1, 2}, {"ONCRMDEALUPDATE", 1, 3},
+				{"ONCRMDEALADD", 1, 0}, {"ONCRMDEALUPDATE", 1, 1}, {"ONCRMDEALDELETE", 1, 2}, {"ONCRMDEALADD", 1, 3}, {"ONCRMDEALUPDATE", 1, 4},
 			},
-			handled:   []string{"ONCRMDEALADD 0", "ONCRMDEALUPDATE 3", "ONCRMDEALDELETE 2"},
+			handled: []string{"ONCRMDEALADD 0", "ONCRMDEALUPDATE 1", "ONCRMDEALDELETE 2", "ONCRMDEALADD 3", "ONCRMDEALUPDATE 4"},
+		},
+		"with the last in line only": {
+			events: []webhook.Described{event.OnCrmDealUpdate},
+			steps: []step{
+				{"ONCRMDEALADD", 1, 0}, {"ONCRMDEALUPDATE", 1, 1}, {"ONCRMDEALDELETE", 1, 2}, {"ONCRMDEALUPDATE", 1, 3}, {"ONCRMDEALUPDATE", 1, 4},
+			},
+			handled:   []string{"ONCRMDEALADD 0", "ONCRMDEALUPDATE 1", "ONCRMDEALDELETE 2", "ONCRMDEALUPDATE 4"},
 			coalesced: 1,
 		},
+		"a new object under an old ID": {
+			events: []webhook.Described{event.OnCrmDealAdd, event.OnCrmDealUpdate, event.OnCrmDealDelete},
+			steps: []step{
+				{"ONCRMDEALADD", 9, 9}, {"ONCRMDEALADD", 1, 0}, {"ONCRMDEALDELETE", 1, 1}, {"ONCRMDEALADD", 1, 2},
+			},
+			handled: []string{"ONCRMDEALADD 9", "ONCRMDEALADD 0", "ONCRMDEALDELETE 1", "ONCRMDEALADD 2"},
+		},
 		"only the names given": {
-			names:   []string{"ONCRMLEADUPDATE"},
+			events:  []webhook.Described{event.OnCrmLeadUpdate},
 			steps:   repeat(3, func(n int) step { return step{"ONCRMDEALUPDATE", 1, n} }),
 			handled: []string{"ONCRMDEALUPDATE 0", "ONCRMDEALUPDATE 1", "ONCRMDEALUPDATE 2"},
 		},
 		"not without an object": {
-			names:   []string{"ONCRMDEALUPDATE"},
+			events:  []webhook.Described{event.OnCrmDealUpdate},
 			steps:   repeat(3, func(n int) step { return step{"ONCRMDEALUPDATE", 0, n} }),
 			handled: []string{"ONCRMDEALUPDATE 0", "ONCRMDEALUPDATE 1", "ONCRMDEALUPDATE 2"},
 		},
 		"not across objects": {
-			names: []string{"ONCRMDEALUPDATE"},
+			events: []webhook.Described{event.OnCrmDealUpdate},
 			steps: []step{
 				{"ONCRMDEALUPDATE", 1, 0}, {"ONCRMDEALUPDATE", 2, 1}, {"ONCRMDEALUPDATE", 3, 2}, {"ONCRMDEALUPDATE", 1, 3},
 			},
@@ -91,7 +105,7 @@ func TestCoalescing(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				rec := recorder{then: slow(time.Second)}
-				h := newHandler(t, &rec, webhook.WithWorkers(1), webhook.WithCoalescing(test.names...))
+				h := newHandler(t, &rec, webhook.WithWorkers(1), webhook.WithCoalescing(test.events...))
 				for _, s := range test.steps {
 					require.Equal(t, http.StatusOK, post(h, numbered(s.name, s.deal, s.n)))
 					synctest.Wait() // the first is running by then
@@ -119,8 +133,8 @@ func TestCoalescingNeedsNoRoom(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		rec := recorder{then: slow(time.Second)}
-		h := newHandler(t, &rec, webhook.WithQueueSize(2), webhook.WithEnqueueTimeout(0),
-			webhook.WithCoalescing("ONCRMDEALUPDATE"))
+		h := newHandler(t, &rec, webhook.WithQueueSize(3), webhook.WithEnqueueTimeout(0), // 2 places for a portal
+			webhook.WithCoalescing(event.OnCrmDealUpdate))
 		for n := range 500 {
 			require.Equal(t, http.StatusOK, post(h, numbered("ONCRMDEALUPDATE", 1, n)))
 			synctest.Wait()
@@ -148,9 +162,9 @@ func TestCoalescingNeedsNoRoom(t *testing.T) {
 func TestCoalescingResizes(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		const places = 8
-		h := newHandler(t, do(slow(time.Second)), webhook.WithQueueSize(places), webhook.WithEnqueueTimeout(0),
-			webhook.WithCoalescing("ONCRMDEALUPDATE"))
+		const places = 8 // for one portal, of 11
+		h := newHandler(t, do(slow(time.Second)), webhook.WithQueueSize(11), webhook.WithEnqueueTimeout(0),
+			webhook.WithCoalescing(event.OnCrmDealUpdate))
 		for round := range 40 {
 			size := []int{1, 30, 10, 50, 1}[round%5] << 10
 			post(h, body("ONCRMDEALUPDATE", fields{"data[FIELDS][ID]": "1", "data[X]": strings.Repeat("x", size)}))
@@ -176,8 +190,8 @@ func TestCoalescingAfterWaitingForRoom(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		rec := recorder{then: slow(10 * time.Second)}
-		h := newHandler(t, &rec, webhook.WithWorkers(1), webhook.WithQueueSize(3), webhook.WithEnqueueTimeout(time.Hour),
-			webhook.WithCoalescing("ONCRMDEALUPDATE"))
+		h := newHandler(t, &rec, webhook.WithWorkers(1), webhook.WithQueueSize(4), webhook.WithEnqueueTimeout(time.Hour),
+			webhook.WithCoalescing(event.OnCrmDealUpdate))
 		for id := range 3 {
 			require.Equal(t, http.StatusOK, post(h, dealUpdate(id+7)))
 		}
@@ -206,27 +220,30 @@ func TestCoalescingAfterWaitingForRoom(t *testing.T) {
 	})
 }
 
-// TestCoalescingOfTheLastInLine: the delivery that gives way was followed by others, and the lane goes on behind it.
-func TestCoalescingOfTheLastInLine(t *testing.T) {
+// TestCoalescingPastOthers: a delivery that is tried again does not give way to a newer one that
+// others stand before.
+func TestCoalescingPastOthers(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		rec := recorder{then: func(_ context.Context, d *event.Delivery) error {
-			if d.Data.Get("N").Text() == "0" {
+		rec := recorder{then: func(ctx context.Context, d *event.Delivery) error {
+			if d.Data.Get("N").Text() == "0" && event.AttemptOf(ctx).Number == 1 {
 				<-time.After(time.Second)
 				return event.Retry(io.EOF, time.Minute)
 			}
 			return nil
 		}}
-		h := newHandler(t, &rec, webhook.WithCoalescing("ONCRMDEALUPDATE"))
+		h := newHandler(t, &rec, webhook.WithCoalescing(event.OnCrmDealUpdate))
 		post(h, numbered("ONCRMDEALUPDATE", 1, 0))
 		synctest.Wait()
 		post(h, numbered("ONCRMDEALADD", 1, 1))
 		post(h, numbered("ONCRMDEALUPDATE", 1, 2))
-		<-time.After(2 * time.Second) // failed, and gave way
+		<-time.After(2 * time.Second) // failed
 		post(h, numbered("ONCRMDEALDELETE", 1, 3))
-		<-time.After(time.Hour)
-		synctest.Wait()
-		require.Equal(t, []string{"ONCRMDEALUPDATE 0", "ONCRMDEALUPDATE 2", "ONCRMDEALADD 1", "ONCRMDEALDELETE 3"}, rec.numbers())
+		require.NoError(t, h.Idle(t.Context()))
+		require.Equal(t, []string{
+			"ONCRMDEALUPDATE 0", "ONCRMDEALUPDATE 0", "ONCRMDEALADD 1", "ONCRMDEALUPDATE 2", "ONCRMDEALDELETE 3",
+		}, rec.numbers())
+		require.Zero(t, h.Stats().Coalesced)
 		balanced(t, h.Stats(), 0)
 	})
 }
@@ -242,7 +259,7 @@ func TestCoalescingOfRetries(t *testing.T) {
 			at = append(at, time.Since(start))
 			return event.Retry(io.EOF, time.Minute)
 		}}
-		h := newHandler(t, &rec, webhook.WithMaxAttempts(3), webhook.WithCoalescing("ONCRMDEALUPDATE"), lost.option())
+		h := newHandler(t, &rec, webhook.WithMaxAttempts(3), webhook.WithCoalescing(event.OnCrmDealUpdate), lost.option())
 		post(h, numbered("ONCRMDEALUPDATE", 1, 0))
 		<-time.After(90 * time.Second) // two attempts, the third is due in 30 seconds
 		post(h, numbered("ONCRMDEALUPDATE", 1, 1))
@@ -259,27 +276,29 @@ func TestCoalescingOfRetries(t *testing.T) {
 	})
 }
 
-// TestCoalescingWithAFailedOne: a delivery that fails while a newer one waits gives way to it.
+// TestCoalescingWithAFailedOne: a delivery that fails while a newer one waits right behind it gives
+// way to it.
 func TestCoalescingWithAFailedOne(t *testing.T) {
 	t.Parallel()
 	for name, between := range map[string]bool{"next in line": false, "others between": true} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				rec := recorder{then: func(_ context.Context, d *event.Delivery) error {
+				rec := recorder{then: func(ctx context.Context, d *event.Delivery) error {
 					<-time.After(time.Second)
-					if d.Data.Get("N").Text() == "0" {
+					if d.Data.Get("N").Text() == "0" && event.AttemptOf(ctx).Number == 1 {
 						return io.EOF
 					}
 					return nil
 				}}
-				h := newHandler(t, &rec, webhook.WithCoalescing("ONCRMDEALUPDATE"), webhook.WithQueueSize(5), webhook.WithEnqueueTimeout(0))
+				h := newHandler(t, &rec, webhook.WithCoalescing(event.OnCrmDealUpdate),
+					webhook.WithQueueSize(7), webhook.WithEnqueueTimeout(0)) // 5 places for a portal
 				post(h, numbered("ONCRMDEALUPDATE", 1, 0))
 				synctest.Wait()
-				want := []string{"ONCRMDEALUPDATE 0", "ONCRMDEALUPDATE 2"}
+				want, coalesced := []string{"ONCRMDEALUPDATE 0", "ONCRMDEALUPDATE 2"}, 1
 				if between {
 					post(h, numbered("ONCRMDEALADD", 1, 1))
-					want = append(want, "ONCRMDEALADD 1")
+					want, coalesced = []string{"ONCRMDEALUPDATE 0", "ONCRMDEALUPDATE 0", "ONCRMDEALADD 1", "ONCRMDEALUPDATE 2"}, 0
 				}
 				post(h, numbered("ONCRMDEALUPDATE", 1, 2))
 				if between {
@@ -290,13 +309,69 @@ func TestCoalescingWithAFailedOne(t *testing.T) {
 				synctest.Wait()
 				require.Equal(t, want, rec.numbers())
 				s := h.Stats()
-				require.EqualValues(t, 1, s.Coalesced)
+				require.EqualValues(t, coalesced, s.Coalesced)
 				require.EqualValues(t, 1, s.Retried)
 				balanced(t, s, 0)
 				for id := range 5 { // no place was lost
 					require.Equal(t, http.StatusOK, post(h, dealUpdate(id+1)))
 				}
+				require.Equal(t, http.StatusServiceUnavailable, post(h, dealUpdate(6)))
 				shutdown(t, h)
+			})
+		})
+	}
+}
+
+// TestMergedReachesTheHandler: a handler learns how many deliveries it stands for.
+func TestMergedReachesTheHandler(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var merged []int
+		h := newHandler(t, do(func(ctx context.Context, _ *event.Delivery) error {
+			merged = append(merged, event.AttemptOf(ctx).Merged)
+			<-time.After(time.Second)
+			return nil
+		}), webhook.WithCoalescing(event.OnCrmDealUpdate))
+		for range 10 {
+			post(h, dealUpdate(1))
+			synctest.Wait()
+		}
+		require.NoError(t, h.Idle(t.Context()))
+		require.Equal(t, []int{0, 8}, merged)
+		require.EqualValues(t, 8, h.Stats().Coalesced)
+	})
+}
+
+// TestCoalescingByTime: the platform promises no order, so the delivery that was fired later stays,
+// whichever came first.
+func TestCoalescingByTime(t *testing.T) {
+	t.Parallel()
+	moved := func(n int, fired string) string {
+		return body("ONCRMDEALMOVETOCATEGORY", fields{"data[FIELDS][ID]": "1", "data[N]": strconv.Itoa(n), "ts": fired})
+	}
+	for name, test := range map[string]struct {
+		fired []string // of the second and later deliveries, which wait
+		last  string   // number of the one that is handled
+	}{
+		"in order":               {[]string{"1727018930", "1727018990"}, "2"},
+		"the older one is late":  {[]string{"1727018990", "1727018930"}, "1"},
+		"in one second":          {[]string{"1727018990", "1727018990"}, "2"},
+		"without a time":         {[]string{"1727018990", ""}, "2"},
+		"the oldest one is last": {[]string{"1727018990", "1727018995", "1727018930"}, "2"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				rec := recorder{then: slow(time.Second)}
+				h := newHandler(t, &rec, webhook.WithCoalescing(event.OnCrmDealMoveToCategory))
+				post(h, moved(0, "1727018900"))
+				for i, fired := range test.fired {
+					synctest.Wait()
+					post(h, moved(i+1, fired))
+				}
+				require.NoError(t, h.Idle(t.Context()))
+				require.Equal(t, []string{"ONCRMDEALMOVETOCATEGORY 0", "ONCRMDEALMOVETOCATEGORY " + test.last}, rec.numbers())
+				balanced(t, h.Stats(), 0)
 			})
 		})
 	}

@@ -19,19 +19,24 @@ func (e Error) Error() string { return string(e) }
 const (
 	// ErrConfig means that NewHandler was given arguments or options that make no sense.
 	ErrConfig Error = "webhook: invalid configuration"
-	// ErrQueueFull means that the queue had no room within the enqueue timeout. A [Queue] returns it for the same reason.
+	// ErrQueueFull means that the queue had no room within the enqueue timeout. A [Queue] returns
+	// it for the same reason.
 	ErrQueueFull Error = "webhook: queue full"
 	// ErrBusy means that the requests being read and verified held too much memory for one more;
 	// see [WithMaxInFlightBytes].
 	ErrBusy Error = "webhook: too much is being read and verified; see WithMaxInFlightBytes"
-	// ErrShutdown means that a delivery was cut off, or refused, because the Handler shuts down. It is also the cause
-	// (context.Cause) of a handler's context that Shutdown cancelled.
+	// ErrShutdown means that a delivery was cut off, or refused, because the Handler shuts down. It
+	// is also the cause (context.Cause) of a handler's context that Shutdown ended.
 	ErrShutdown Error = "webhook: shutting down"
-	// ErrTimeout is the cause (context.Cause) of a handler's context that ran into the handler timeout.
+	// ErrTimeout is the cause (context.Cause) of a handler's context that ran into the handler
+	// timeout.
 	ErrTimeout Error = "webhook: handler ran out of time"
+	// ErrRemoved means that a delivery was dropped because its portal removed the application. See
+	// [event.ReportRemoval].
+	ErrRemoved Error = "webhook: the portal has removed the application"
 
-	// errGoexit stands for a handler that neither returned nor panicked.
-	errGoexit Error = "webhook: handler ended its goroutine"
+	// errGoexit is the error of a verifier, or a function of WithContext, that ended its goroutine.
+	errGoexit Error = "webhook: the program ended the goroutine of the request with runtime.Goexit"
 	// These are the refusals of a fixed token that is right.
 	errUnboundToken = forbidden("the token of an outgoing webhook is right, but the portal may have an application or a token of its own; " +
 		"bind the token to the portal: TokensOf, or token@member_id in B24_APPLICATION_TOKEN")
@@ -58,8 +63,8 @@ func (f forbidden) Error() string { return "webhook: delivery not authenticated:
 // Is reports that f is an [event.ErrForbidden].
 func (f forbidden) Is(target error) bool { return target == event.ErrForbidden }
 
-// ShutdownError tells how many accepted deliveries [Handler.Shutdown] had to give up. It matches [ErrShutdown], and the
-// cause of the context that ended the wait.
+// ShutdownError says how many accepted deliveries [Handler.Shutdown] cut off. It matches
+// [ErrShutdown], and the cause of the context that ended the wait.
 type ShutdownError struct {
 	Left  int   // deliveries that were not processed; each went to the function of WithOnDropped
 	Cause error // why the wait ended, such as context.DeadlineExceeded
@@ -86,6 +91,20 @@ func guard(f func() error) (err error) {
 		}
 	}()
 	return f()
+}
+
+// guardGoexit is guard for code of the program that runs within a request. It calls ended if that
+// code ends the goroutine instead of returning, as a failing test does.
+func guardGoexit(f func() error, ended func()) error {
+	returned := false
+	defer func() {
+		if !returned {
+			ended()
+		}
+	}()
+	err := guard(f)
+	returned = true
+	return err
 }
 
 // maxErrorText bounds the text of a foreign error in a log line, in bytes.

@@ -77,7 +77,7 @@ func ExampleWithCoalescing() {
 		started <- struct{}{}
 		<-release
 		return nil
-	}), webhook.WithCoalescing("ONCRMDEALUPDATE"))
+	}), webhook.WithCoalescing(event.OnCrmDealUpdate))
 	if err != nil {
 		panic(err)
 	}
@@ -93,6 +93,49 @@ func ExampleWithCoalescing() {
 	s := h.Stats()
 	_, _ = fmt.Fprintln(os.Stdout, s.Accepted, "accepted,", s.Processed, "handled")
 	// Output: 1000 accepted, 2 handled
+}
+
+// A path parameter of the router reaches the handler. It is copied while the request lasts.
+func ExampleWithContext() {
+	type tenant struct{}
+	h, err := webhook.NewHandler(webhook.Tokens(token), event.HandlerFunc(func(ctx context.Context, d *event.Delivery) error {
+		_, err := fmt.Fprintln(os.Stdout, ctx.Value(tenant{}), "got", d.Name)
+		return err
+	}), webhook.WithContext(func(ctx context.Context, r *http.Request) context.Context {
+		return context.WithValue(ctx, tenant{}, r.PathValue("tenant"))
+	}))
+	if err != nil {
+		panic(err)
+	}
+	router := http.NewServeMux()
+	router.Handle("/bitrix24/{tenant}", h)
+	server := httptest.NewServer(router)
+	defer server.Close()
+	send(server.URL+"/bitrix24/acme", dealUpdate(1))
+	if err := h.Shutdown(context.Background()); err != nil {
+		panic(err)
+	}
+	// Output: acme got ONCRMDEALUPDATE
+}
+
+// A test posts an event, waits until it was handled, and looks at what the handler did.
+func ExampleHandler_Idle() {
+	var deals []string
+	h, err := webhook.NewHandler(webhook.Tokens(token), event.HandlerFunc(func(_ context.Context, d *event.Delivery) error {
+		deals = append(deals, d.Entity().ID)
+		return nil
+	}))
+	if err != nil {
+		panic(err)
+	}
+	post(h, dealUpdate(42))
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second) // t.Context() in a test
+	defer cancel()
+	if err := h.Idle(ctx); err != nil {
+		panic(err)
+	}
+	_, _ = fmt.Fprintln(os.Stdout, deals)
+	// Output: [42]
 }
 
 // installations keeps application tokens in a table of the program's own.

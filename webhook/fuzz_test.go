@@ -35,7 +35,7 @@ func FuzzServeHTTP(f *testing.F) {
 	mux := event.NewMux()
 	event.On(mux, event.OnCrmDealAdd, func(context.Context, *event.Delivery, event.CRMEntity) error { return nil })
 	event.On(mux, event.OnCrmDealUpdate, func(context.Context, *event.Delivery, event.CRMEntity) error { return nil })
-	h := newHandler(f, mux, webhook.WithCoalescing("ONCRMDEALUPDATE"), webhook.WithMaxBodyBytes(64<<10))
+	h := newHandler(f, mux, webhook.WithCoalescing(event.OnCrmDealUpdate), webhook.WithMaxBodyBytes(64<<10))
 	f.Cleanup(func() {
 		if err := h.Shutdown(context.Background()); err != nil {
 			f.Error(err)

@@ -8,23 +8,29 @@ import (
 	"time"
 
 	"github.com/b24events/b24events/event"
+	"github.com/b24events/b24events/internal/dispatch"
 )
 
-// Handler receives Bitrix24 events over HTTP: it verifies a delivery, queues it, answers 200 and then has it handled. The package
-// documentation lists its answers and guarantees. It is safe for concurrent use and is made with [NewHandler] only.
+// Handler receives Bitrix24 events over HTTP. It verifies a delivery, queues it, responds 200 and
+// then has it handled. The package documentation lists its responses and guarantees. It is safe for
+// concurrent use. Make one with [NewHandler].
 type Handler struct {
-	cfg      config
-	verifier Verifier
-	count    *counters
-	log      journal
-	queue    *queue
-	inFlight *inFlight
-	bodies   bodyPool
+	cfg        config
+	verifier   Verifier
+	count      *counters
+	log        journal
+	account    *account // of deliveries that are refused
+	dispatcher *dispatch.Dispatcher
+
+	intake      context.Context //nolint:containedctx // ends when Shutdown is called; the parent of waiting for memory
+	closeIntake context.CancelCauseFunc
+	inFlight    *inFlight
+	bodies      bodyPool
 }
 
-// NewHandler returns a Handler that passes to h, usually an [event.Mux], what v accepts. It returns an error that matches [ErrConfig]
-// when v or h is nil, v is misconfigured, or an option makes no sense. It starts nothing: a Handler that received nothing needs no
-// [Handler.Shutdown].
+// NewHandler returns a Handler that passes to h, usually an [event.Mux], what v accepts. It returns
+// an error that matches [ErrConfig] if v or h is nil, v is misconfigured, or an option makes no
+// sense. It starts nothing: a Handler that received nothing needs no [Handler.Shutdown].
 func NewHandler(v Verifier, h event.Handler, opts ...Option) (*Handler, error) {
 	cfg, err := newConfig(opts)
 	if err != nil {
@@ -36,40 +42,38 @@ func NewHandler(v Verifier, h event.Handler, opts ...Option) (*Handler, error) {
 	if isNil(h) {
 		return nil, misconfigured("nil event handler")
 	}
-	handler := &Handler{
-		cfg:      cfg,
-		verifier: v,
-		count:    newCounters(cfg.logger),
-		log:      journal{cfg.logger},
-	}
-	handler.queue = newQueue(cfg, h, handler.count)
-	handler.inFlight = newInFlight(cfg.inFlightBytes, handler.queue.intake, cfg.enqueueTimeout)
+	handler := &Handler{cfg: cfg, verifier: v, count: newCounters(cfg.logger), log: journal{cfg.logger}}
+	handler.account = &account{count: handler.count, log: handler.log, onDropped: cfg.onDropped}
+	handler.dispatcher = newDispatcher(cfg, handler.account, h)
+	handler.intake, handler.closeIntake = context.WithCancelCause(context.Background())
+	handler.inFlight = newInFlight(cfg.inFlightBytes, handler.intake, cfg.enqueueTimeout)
 	handler.bodies.inFlight = handler.inFlight
 	return handler, nil
+}
+
+// newDispatcher returns what the three modes share. The memory queue is the dispatcher itself. With
+// WithSync and WithQueue it runs each delivery within its request.
+func newDispatcher(cfg config, a *account, h event.Handler) *dispatch.Dispatcher {
+	c := dispatch.Config{
+		Workers: cfg.workers, Limit: cfg.portalWorkers,
+		SlowShare: max(1, cfg.workers/2), Overflow: cfg.workers, Urgent: max(1, cfg.workers/4),
+		Size: cfg.queueSize, UrgentSize: max(1, cfg.queueSize/8),
+		Front: &handling{account: *a, handler: h}, Misfits: a.misfits,
+		Timeout: cfg.handlerTimeout, TimedOut: ErrTimeout, Closed: ErrShutdown,
+		MaxAttempts: cfg.maxAttempts, Backoff: backoff, MaxWait: maxRetryAfter, Grace: ShutdownGrace,
+		Removed: a.log.removal, Logger: cfg.logger,
+	}
+	if cfg.queue != nil {
+		c.Front, c.Timeout = &handingOver{account: *a, queue: cfg.queue}, cfg.enqueueTimeout
+	}
+	return dispatch.New(c)
 }
 
 // Format keeps fmt from printing what the Handler holds, tokens among it.
 func (h *Handler) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("webhook.Handler")) }
 
-// Stats returns what the Handler did so far. It is cheap enough to call for each scrape of a metrics endpoint.
-func (h *Handler) Stats() Stats {
-	s := h.count.snapshot()
-	s.Queued, s.Running = h.queue.depth()
-	s.InFlight = h.inFlight.used.Load()
-	return s
-}
-
-// Shutdown stops the Handler without losing what it accepted. Call it after http.Server.Shutdown. It refuses new deliveries with
-// 503, then waits until everything accepted was handled, with contexts that stay alive and with retries, which start at once where they
-// were waiting for their time (further ones wait as usual). When ctx ends first, it cancels the contexts of running handlers with the cause [ErrShutdown], waits for them up to
-// [ShutdownGrace], and gives the rest up: each such delivery goes to the function of [WithOnDropped], and Shutdown returns
-// a [ShutdownError], which matches [ErrShutdown], with their number. It returns nil when nothing was lost.
-//
-// Shutdown may be called several times, also at once: all calls return the same, and the first context that ends, ends the wait for all.
-// A handler must not call it, as it would wait for itself.
-func (h *Handler) Shutdown(ctx context.Context) error { return h.queue.shutdown(ctx) }
-
-// ServeHTTP answers one request of the platform, by the table in the package documentation.
+// ServeHTTP responds to one request of the platform, as the table in the package documentation
+// says.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	arrived := time.Now()
 	switch r.Method {
@@ -79,141 +83,115 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	default:
 		w.Header().Set("Allow", "GET, HEAD, POST")
-		h.reject(w, r, nil, ReasonMethod, nil)
+		h.reject(w, r, nil, rejection{reason: ReasonMethod})
 		return
 	}
-	if h.queue.closed() {
-		h.reject(w, r, nil, ReasonShuttingDown, nil)
+	if h.intake.Err() != nil {
+		h.reject(w, r, nil, rejection{reason: ReasonShuttingDown})
 		return
 	}
 	b := h.bodies.get()
 	defer b.end()
-	d, reason, err := h.read(w, r, b) //nolint:contextcheck // waiting for room ends with the Handler, not with the request
+	d, no := h.read(w, r, b) //nolint:contextcheck // waiting for room ends with the Handler, not with the request
+	if no.reason == "" {
+		no = h.verify(w, r, d)
+	}
+	if no.reason != "" {
+		h.reject(w, r, d, no)
+		return
+	}
+	answer := h.admit(w, r, h.item(d, arrived)) //nolint:contextcheck // handling does not end with the request
+	if answer.status == http.StatusOK {
+		h.count.ack.record(time.Since(arrived))
+	}
+	respond(w, answer)
+}
+
+// verify asks the verifier. That does not end with the request: when the platform hangs up early,
+// the event is still an event.
+func (h *Handler) verify(w http.ResponseWriter, r *http.Request, d *event.Delivery) (no rejection) {
+	ctx := h.dispatcher.NewContext(r.Context(), h.cfg.verifyTimeout)
+	defer ctx.End()
+	err := guardGoexit(func() error { //nolint:contextcheck // see above
+		no = h.prove(ctx, d)
+		return nil
+	}, func() { h.reject(w, r, d, rejection{ReasonUnavailable, errGoexit}) })
 	if err != nil {
-		h.reject(w, r, d, reason, loggable(err))
-		return
+		return rejection{ReasonUnavailable, err}
 	}
-	if d.Kind != event.KindEvent {
-		if d.Kind == event.KindFrame {
-			err = errPage
-		}
-		h.reject(w, r, nil, ReasonNotEvent, err)
-		return
-	}
-	d.Source = event.SourceOnline
-	if reason, err = h.verify(r.Context(), d); err != nil {
-		if err.Error() == event.ErrForbidden.Error() {
-			err = nil // the reason says it all
-		}
-		h.reject(w, r, d, reason, err)
-		return
-	}
-	it := &item{d: d, values: r.Context(), arrived: arrived, units: 1 + (d.Size()-1)/unitBytes}
-	h.accept(w, it) //nolint:contextcheck // item carries the request's values; contexts derive from the queue's life
+	return no
 }
 
-// accept passes a verified delivery on, and answers.
-func (h *Handler) accept(w http.ResponseWriter, it *item) {
-	ctx, d := it.values, it.d
-	var err error
-	switch {
-	case h.cfg.sync:
-		if err = h.queue.enter(it); err != nil {
-			break
-		}
-		h.count.accepted.Add(1)
-		h.count.lag.record(it.begun.Sub(it.arrived))
-		if err := h.queue.serve(nil, it); err != nil && !isUnhandled(err) {
-			respond(w, handlerFailed())
-			return
-		}
-	case h.cfg.queue != nil:
-		err = h.handOn(it)
-	default:
-		err = h.queue.enqueue(it)
-	}
-	if err != nil {
-		reason := lostBecause(err)
-		h.count.rejected[reason].Add(1)
-		respond(w, answerTo(reason))
-		if !errors.Is(err, errReported) {
-			h.queue.drop(ctx, d, err)
-		}
-		return
-	}
-	h.count.ack.record(time.Since(it.arrived))
-	w.WriteHeader(http.StatusOK)
-}
-
-// errReported means that Shutdown gave a delivery up and reported it already.
-const errReported Error = "webhook: given up by shutdown"
-
-// handOn gives a delivery to the queue of WithQueue.
-func (h *Handler) handOn(it *item) error {
-	if err := h.queue.enter(it); err != nil {
-		return err
-	}
-	mine := false
-	err := func() error {
-		defer func() { mine = h.queue.leave(it) }()
-		ctx := h.queue.context(it, h.cfg.enqueueTimeout)
-		defer ctx.end()
-		return guard(func() error { return h.cfg.queue.Enqueue(ctx, it.d) })
-	}()
-	switch {
-	case err != nil && !mine:
-		return errReported
-	case err != nil:
-		return fmt.Errorf("webhook: enqueue: %w", err)
-	}
-	h.count.accepted.Add(1)
-	return nil
-}
-
-// verify asks the verifier. It does not end with the request: when the platform hangs up early, the event is still an event.
-func (h *Handler) verify(request context.Context, d *event.Delivery) (Reason, error) {
-	ctx := &callContext{
-		parent: context.Background(), values: request, marker: h.queue.life,
-		deadline: time.Now().Add(h.cfg.verifyTimeout),
-	}
-	defer ctx.end()
-	var proof event.Proof
-	err := guard(func() (err error) { //nolint:contextcheck // see above
-		proof, err = h.verifier.Verify(ctx, d)
-		return err
-	})
+// prove gives a delivery the proof that the verifier returns.
+func (h *Handler) prove(ctx context.Context, d *event.Delivery) rejection {
+	proof, err := h.verifier.Verify(ctx, d)
 	switch {
 	case err != nil:
 		return refusal(err)
 	case proof.By == "":
-		return ReasonUnavailable, errNoProof
+		return rejection{ReasonUnavailable, errNoProof}
 	}
 	if err = d.Contradicts(proof); err != nil {
-		return ReasonForbidden, err
+		return rejection{ReasonForbidden, err}
 	}
 	d.SetProof(proof)
-	return "", nil
+	return rejection{}
 }
 
-// refusal says what a verifier's error means.
-func refusal(err error) (Reason, error) {
-	var p *event.PanicError
+// admit passes a verified delivery on, and returns the response.
+func (h *Handler) admit(w http.ResponseWriter, r *http.Request, it *dispatch.Item) answer {
+	err := h.giveValues(it, r, func() { respond(w, h.refuse(it, errGoexit)) })
+	if err != nil {
+		return h.refuse(it, err)
+	}
+	var outcome dispatch.Outcome
+	if h.cfg.sync || h.cfg.queue != nil {
+		outcome, err = h.dispatcher.Do(keyOf(it.Delivery), it)
+	} else {
+		err = h.dispatcher.Enqueue(keyOf(it.Delivery), it, h.cfg.enqueueTimeout)
+	}
 	switch {
-	case errors.As(err, &p):
-		return ReasonUnavailable, p
-	case errors.Is(err, event.ErrForbidden):
-		return ReasonForbidden, err
+	case err == nil:
+		return accepted()
+	case errors.Is(err, dispatch.ErrFull):
+		return h.refuse(it, ErrQueueFull)
+	case errors.Is(err, dispatch.ErrClosed):
+		return h.refuse(it, ErrShutdown)
+	case h.cfg.queue != nil:
+		return h.notStored(outcome, err)
+	case outcome == dispatch.OutcomeUnhandled:
+		return accepted()
 	default:
-		return ReasonUnavailable, err
+		return handlerFailed()
 	}
 }
 
-// reject counts, answers and logs a request that is not accepted. d is not verified, and may be nil.
-func (h *Handler) reject(w http.ResponseWriter, r *http.Request, d *event.Delivery, reason Reason, err error) {
+// notStored returns the response if the queue of WithQueue did not take a delivery. The front has
+// accounted for the delivery.
+func (h *Handler) notStored(o dispatch.Outcome, err error) answer {
+	reason := lostBecause(err)
+	if o == dispatch.OutcomeCut {
+		reason = ReasonShuttingDown
+	}
 	h.count.rejected[reason].Add(1)
-	if losesEvent(reason) {
+	return answerTo(reason)
+}
+
+// refuse accounts for a verified delivery that the dispatcher did not take.
+func (h *Handler) refuse(it *dispatch.Item, err error) answer {
+	reason := lostBecause(err)
+	h.count.rejected[reason].Add(1)
+	h.account.drop(it, err)
+	return answerTo(reason)
+}
+
+// reject counts, answers and logs a request that is not accepted. d is not verified, and may be
+// nil.
+func (h *Handler) reject(w http.ResponseWriter, r *http.Request, d *event.Delivery, no rejection) {
+	h.count.rejected[no.reason].Add(1)
+	if losesEvent(no.reason) {
 		h.count.dropped.Add(1)
 	}
-	respond(w, answerTo(reason))
-	h.log.rejected(r, d, reason, err)
+	respond(w, answerTo(no.reason))
+	h.log.rejected(r, d, no)
 }

@@ -208,7 +208,7 @@ func TestRetriesAndLossesAreLogged(t *testing.T) {
 		}
 		<-ctx.Done()
 		return ctx.Err()
-	}), webhook.WithWorkers(2), webhook.WithQueueSize(2), webhook.WithEnqueueTimeout(0),
+	}), webhook.WithWorkers(2), webhook.WithPortalWorkers(2), webhook.WithQueueSize(3), webhook.WithEnqueueTimeout(0),
 		webhook.WithLogger(slog.New(slog.NewTextHandler(&out, nil))))
 	post(h, dealUpdate(1))
 	require.Eventually(t, func() bool { return h.Stats().Retried == 1 }, 5*time.Second, time.Millisecond)
@@ -245,7 +245,7 @@ func TestValuesLeakNothing(t *testing.T) {
 	)
 	_, err = webhook.NewHandler(webhook.Tokens("SECRETapplication", ""), nothing())
 	out.print(t, err)
-	_, err = webhook.NewHandler(tokens, nothing(), webhook.WithCoalescing("SECRETname", ""))
+	_, err = webhook.NewHandler(tokens, nothing(), webhook.WithCoalescing(event.Define[event.Data]("SECRETname")))
 	out.print(t, err)
 	require.Error(t, h.Shutdown(within(t, 0)))
 	out.clean(t)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/b24events/b24events/event"
+	"github.com/b24events/b24events/internal/dispatch"
 	"github.com/b24events/b24events/internal/redact"
 )
 
@@ -15,8 +16,9 @@ import (
 const (
 	KeyReason     = "reason"      // a Reason
 	KeyStatus     = "status"      // HTTP status of the answer
-	KeyEvent      = "event"       // wire name; "unknown" where it is the sender's text
+	KeyEvent      = "event"       // wire name; "unknown" if it is the sender's text
 	KeyMemberID   = "member_id"   // the portal; only of verified deliveries
+	KeyEventID    = "event_id"    // Key of the delivery; only of verified ones
 	KeyHandlerID  = "handler_id"  // the portal's number of the binding
 	KeyRemoteAddr = "remote_addr" // address of the peer, which may be a proxy
 	KeySource     = "source"      // address that a request comes from, as SourceFilter sees it
@@ -24,13 +26,14 @@ const (
 	KeyError      = "error"       // text of an error, tokens removed
 	KeyStack      = "stack"       // of a panic
 	KeyAttempt    = "attempt"     // attempts so far
-	KeyWait       = "wait"        // until the next attempt
+	KeyWait       = "wait"        // until the next attempt, such as 1.5s
+	KeyDropped    = "dropped"     // deliveries that were dropped together
 )
 
 // maxAddr bounds the address of a peer in the log, in characters.
 const maxAddr = 64
 
-// unknownName stands for the names that are not in the catalogue: anyone can send any text as a name.
+// unknownName replaces names that are not in the catalogue: anyone can send any text as a name.
 const unknownName = "unknown"
 
 // journal writes the log lines of this package.
@@ -51,39 +54,48 @@ func knownName(d *event.Delivery) string {
 // maxPlainName bounds the names of verified events in the log.
 const maxPlainName = 64
 
-// verifiedName also shows a verified portal's own names, where they look like names.
-func verifiedName(d *event.Delivery) string {
-	if len(d.Name) > maxPlainName {
+// plainName returns the name of a verified event, if it looks like one.
+func plainName(name string) string {
+	if name == "" || len(name) > maxPlainName {
 		return unknownName
 	}
-	for _, c := range []byte(d.Name) {
+	for _, c := range []byte(name) {
 		if (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '_' {
 			return unknownName
 		}
 	}
-	return d.Name
+	return name
 }
 
 // identity is what the log says of a verified delivery.
 func identity(d *event.Delivery, more ...slog.Attr) []slog.Attr {
 	return append([]slog.Attr{
-		slog.String(KeyEvent, verifiedName(d)),
-		slog.String(KeyMemberID, memberText(d)),
+		slog.String(KeyEvent, plainName(d.Name)),
+		slog.String(KeyMemberID, memberText(d.MemberID())),
+		slog.String(KeyEventID, d.Key()),
 		slog.Int64(KeyHandlerID, d.HandlerID),
 	}, more...)
 }
 
-func memberText(d *event.Delivery) string {
-	if !plausible(d.MemberID()) {
+func memberText(memberID string) string {
+	if !plausible(memberID) {
 		return unknownName
 	}
-	return d.MemberID()
+	return memberID
+}
+
+// logContext returns the context that lines about an item are logged with: what WithContext made.
+func logContext(it *dispatch.Item) context.Context {
+	if it.Values == nil {
+		return context.Background()
+	}
+	return it.Values
 }
 
 // rejected logs a refusal. Nothing of the delivery is verified here.
-func (j journal) rejected(r *http.Request, d *event.Delivery, reason Reason, err error) {
+func (j journal) rejected(r *http.Request, d *event.Delivery, no rejection) {
 	level, message := slog.LevelWarn, "webhook: delivery rejected"
-	if losesEvent(reason) {
+	if losesEvent(no.reason) {
 		level, message = slog.LevelError, "webhook: event lost"
 	}
 	ctx := r.Context()
@@ -91,48 +103,62 @@ func (j journal) rejected(r *http.Request, d *event.Delivery, reason Reason, err
 		return
 	}
 	attrs := []slog.Attr{
-		slog.String(KeyReason, string(reason)),
-		slog.Int(KeyStatus, answerTo(reason).status),
+		slog.String(KeyReason, string(no.reason)),
+		slog.Int(KeyStatus, answerTo(no.reason).status),
 		slog.String(KeyEvent, knownName(d)),
 		slog.String(KeyRemoteAddr, redact.Clean(r.RemoteAddr, maxAddr)), // a middleware may have written it
 	}
-	if err != nil {
-		attrs = append(attrs, slog.String(KeyError, errorText(d, err)))
-		attrs = appendStack(attrs, err)
+	if no.err != nil {
+		attrs = append(attrs, slog.String(KeyError, errorText(d, no.err)))
+		attrs = appendStack(attrs, no.err)
 	}
 	j.LogAttrs(ctx, level, message, attrs...) //nolint:sloglint // one of two static messages
 }
 
-func (j journal) unhandled(ctx context.Context, d *event.Delivery) {
-	if j.Enabled(ctx, slog.LevelDebug) {
-		j.LogAttrs(ctx, slog.LevelDebug, "webhook: event without a handler", identity(d)...)
+// about logs a line about a verified delivery.
+func (j journal) about(it *dispatch.Item, level slog.Level, message string, err error, more ...slog.Attr) {
+	ctx := logContext(it)
+	if !j.Enabled(ctx, level) {
+		return
 	}
+	attrs := identity(it.Delivery, more...)
+	if err != nil {
+		attrs = append(attrs, slog.String(KeyError, errorText(it.Delivery, err)))
+		attrs = appendStack(attrs, err)
+	}
+	j.LogAttrs(ctx, level, message, attrs...) //nolint:sloglint // the callers' messages are static
 }
 
-func (j journal) retry(ctx context.Context, d *event.Delivery, err error, tries int, wait time.Duration) {
-	if j.Enabled(ctx, slog.LevelWarn) {
-		j.LogAttrs(ctx, slog.LevelWarn, "webhook: handler failed, trying again", identity(d,
-			slog.String(KeyError, errorText(d, err)), slog.Int(KeyAttempt, tries), slog.Duration(KeyWait, wait))...)
-	}
+func (j journal) unhandled(it *dispatch.Item) {
+	j.about(it, slog.LevelDebug, "webhook: event without a handler", nil)
 }
 
-func (j journal) failed(ctx context.Context, d *event.Delivery, err error, tries int) {
-	if j.Enabled(ctx, slog.LevelError) {
-		j.LogAttrs(ctx, slog.LevelError, "webhook: handler failed, giving up", appendStack(identity(d,
-			slog.String(KeyError, errorText(d, err)), slog.Int(KeyAttempt, tries)), err)...)
-	}
+func (j journal) retry(it *dispatch.Item, err error, wait time.Duration) {
+	j.about(it, slog.LevelWarn, "webhook: handler failed, trying again", err, slog.Int(KeyAttempt, it.Attempts),
+		slog.String(KeyWait, wait.Round(time.Millisecond).String())) // JSON would show a duration in nanoseconds
 }
 
-func (j journal) lost(ctx context.Context, d *event.Delivery, err error) {
-	if j.Enabled(ctx, slog.LevelError) {
-		j.LogAttrs(ctx, slog.LevelError, "webhook: event lost",
-			appendStack(identity(d, slog.String(KeyReason, string(lostBecause(err))), slog.String(KeyError, errorText(d, err))), err)...)
-	}
+func (j journal) failed(it *dispatch.Item, err error) {
+	j.about(it, slog.LevelError, "webhook: handler failed, giving up", err, slog.Int(KeyAttempt, it.Attempts))
 }
 
-func (j journal) panicked(ctx context.Context, message string, err error) {
-	j.LogAttrs(ctx, slog.LevelError, message, //nolint:sloglint // the callers' messages are static
-		appendStack([]slog.Attr{slog.String(KeyError, errorText(nil, err))}, err)...)
+func (j journal) lost(it *dispatch.Item, err error) {
+	j.about(it, slog.LevelError, "webhook: event lost", err, slog.String(KeyReason, string(lostBecause(err))))
+}
+
+func (j journal) removed(it *dispatch.Item, err error) {
+	j.about(it, slog.LevelInfo, "webhook: handler failed, and the portal has removed the application", err,
+		slog.Int(KeyAttempt, it.Attempts))
+}
+
+// removal logs that a portal removed the application, and how many deliveries were dropped.
+func (j journal) removal(portal dispatch.Key, dropped int) {
+	j.LogAttrs(context.Background(), slog.LevelInfo, "webhook: the portal has removed the application; what waited for it is dropped",
+		slog.String(KeyMemberID, memberText(portal.MemberID)), slog.Int(KeyDropped, dropped))
+}
+
+func (j journal) panicked(it *dispatch.Item, message string, err error) {
+	j.about(it, slog.LevelError, message, err)
 }
 
 // appendStack adds the stack of a panic. It has addresses but no values.

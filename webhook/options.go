@@ -3,10 +3,12 @@ package webhook
 import (
 	"context"
 	"log/slog"
+	"net/http"
 	"strings"
 	"time"
 
 	"github.com/b24events/b24events/event"
+	"github.com/b24events/b24events/internal/defaultlog"
 )
 
 // Defaults of the options.
@@ -16,7 +18,7 @@ const (
 	DefaultVerifyTimeout  = 15 * time.Second
 	DefaultQueueSize      = 10_000
 	DefaultEnqueueTimeout = time.Second
-	DefaultWorkers        = 16
+	DefaultWorkers        = 32
 	DefaultMaxAttempts    = 5
 	DefaultInFlightBytes  = 64 << 20
 	DefaultHandlerTimeout = 5 * time.Minute
@@ -25,13 +27,21 @@ const (
 // minInFlight leaves room for a few small requests in each stage.
 const minInFlight = 1 << 20
 
-// Queue keeps verified deliveries until they were processed. The queue that a Handler has by itself lives in memory; a durable one survives the
-// process.
+// Queue is a queue of the program's own, such as a job table in its database. [WithQueue] hands
+// verified deliveries to it. Their order, coalescing, fairness between portals, retries and shutdown
+// are then those of that queue: see [WithQueue].
 type Queue interface {
-	// Enqueue takes d over. When it returns nil the portal is told 200, so d must be safe by then. It returns an error that matches
-	// [ErrQueueFull] when there is no room. ctx ends after the enqueue timeout. Enqueue must not change d, and must be safe for
-	// concurrent use.
+	// Enqueue stores d. When it returns nil, the portal gets a 200 and d must be safe. It returns an
+	// error that matches [ErrQueueFull] if there is no room. ctx ends after the enqueue timeout.
+	// Enqueue must not change d, and must be safe for concurrent use.
 	Enqueue(ctx context.Context, d *event.Delivery) error
+}
+
+// Described is an event with what is known of it. Every [event.Descriptor] is one, such as
+// event.OnCrmDealUpdate.
+type Described interface {
+	Name() string
+	Info() event.Info
 }
 
 // Option configures a [Handler]. A nil Option is skipped.
@@ -46,9 +56,11 @@ type config struct {
 	queueSize      int64
 	enqueueTimeout time.Duration
 	workers        int
+	portalWorkers  int // 0 for the default
 	maxAttempts    int
 	handlerTimeout time.Duration
-	coalesce       map[string]bool // names in upper case
+	coalesce       map[string]bool // wire names
+	context        func(context.Context, *http.Request) context.Context
 	onDropped      func(*event.Delivery, error)
 	sync           bool
 	queue          Queue
@@ -57,7 +69,6 @@ type config struct {
 
 func newConfig(opts []Option) (config, error) {
 	c := config{
-		logger:         slog.New(slog.DiscardHandler),
 		maxBodyBytes:   DefaultMaxBodyBytes,
 		readTimeout:    DefaultReadTimeout,
 		verifyTimeout:  DefaultVerifyTimeout,
@@ -86,12 +97,22 @@ func newConfig(opts []Option) (config, error) {
 		return config{}, misconfigured("an enqueue timeout of 0 leaves the queue of WithQueue no time")
 	case (c.sync || c.queue != nil) && len(c.memoryOnly) > 0:
 		return config{}, misconfigured("%s is for the memory queue, which WithSync and WithQueue replace", c.memoryOnly[0])
+	case c.portalWorkers > c.workers:
+		return config{}, misconfigured("%d workers for one portal are more than the %d for all", c.portalWorkers, c.workers)
+	}
+	if c.portalWorkers == 0 {
+		c.portalWorkers = max(1, c.workers-max(1, c.workers/4))
+	}
+	if c.logger == nil {
+		c.logger = defaultlog.New()
 	}
 	return c, nil
 }
 
-// WithLogger sets where the Handler reports refusals (WARN), lost events and panics (ERROR), retries (WARN) and events
-// without a handler (DEBUG). By default it is silent.
+// WithLogger sets where the Handler reports refusals (WARN), lost events and panics (ERROR), retries
+// (WARN), removals (INFO) and events without a handler (DEBUG). Without this option, WARN and above
+// go to slog.Default as it is when [NewHandler] is called. slog.New(slog.DiscardHandler) silences the
+// Handler.
 func WithLogger(l *slog.Logger) Option {
 	return func(c *config) error {
 		if l == nil {
@@ -102,8 +123,9 @@ func WithLogger(l *slog.Logger) Option {
 	}
 }
 
-// WithMaxBodyBytes limits the body of a request; a longer one is answered 413. The default is 1 MiB, while usual events have about
-// one KiB. It cannot pass [event.MaxBodyBytes].
+// WithMaxBodyBytes limits the body of a request, in bytes. The response to a longer one is 413. The
+// default is 1 MiB; usual events have about one KiB. The limit cannot be higher than
+// [event.MaxBodyBytes].
 func WithMaxBodyBytes(n int64) Option {
 	return func(c *config) error {
 		if n <= 0 || n > event.MaxBodyBytes {
@@ -137,14 +159,15 @@ func WithMaxInFlightBytes(n int64) Option {
 	}
 }
 
-// WithReadTimeout limits how long a body may take to arrive; a slower one is answered 408. The default is 10 seconds. It needs a
-// ResponseWriter that can set deadlines, as those of net/http can; behind a middleware that hides this, set http.Server.ReadTimeout.
+// WithReadTimeout limits how long a body may take to arrive. The response to a slower one is 408.
+// The default is 10 seconds. It needs a ResponseWriter that can set deadlines, as those of net/http
+// can. Behind a middleware that hides this, set http.Server.ReadTimeout.
 func WithReadTimeout(d time.Duration) Option {
 	return positive("read timeout", d, func(c *config) { c.readTimeout = d })
 }
 
-// WithVerifyTimeout limits the context of the verifier, which may have to ask the OAuth server about an installation. The default is
-// 15 seconds.
+// WithVerifyTimeout limits the context of the verifier, which may have to ask the OAuth server about
+// an installation. The default is 15 seconds.
 func WithVerifyTimeout(d time.Duration) Option {
 	return positive("verify timeout", d, func(c *config) { c.verifyTimeout = d })
 }
@@ -152,13 +175,22 @@ func WithVerifyTimeout(d time.Duration) Option {
 // WithQueueSize limits the memory queue to n deliveries, those being handled included. A delivery
 // takes one place for each 8 KiB of memory that it holds, begun ones included. So n also bounds the
 // memory: n × 8 KiB, 80 MB with the default of 10,000. Usual events of 1 KiB take one place.
+//
+// One portal can hold three quarters of the places, so that a storm of one portal leaves room for
+// the others. When several portals fill the queue, each gets an equal part, and one part stays free:
+// two portals get three sevenths each. A portal that holds nothing can have any place that is free.
+//
+// Application events have n/8 places of their own, at least one, so that a full queue does not lose
+// an uninstallation.
 func WithQueueSize(n int) Option {
 	return atLeastOne("queue size", "WithQueueSize", n, func(c *config) { c.queueSize = int64(n) })
 }
 
-// WithEnqueueTimeout sets how long a request waits for room in a full queue before it is answered 503 and its event is lost. It also limits the
-// context of [Queue.Enqueue]. The default is one second: Bitrix24 calls slow handlers less often. 0 means no waiting, for the memory
-// queue only.
+// WithEnqueueTimeout sets how long a request waits for room in a full queue. Then it is answered 503
+// and its event is lost. The delivery has its place in the order of its object from the beginning,
+// so waiting does not move it behind a later one. The timeout also limits the context of
+// [Queue.Enqueue]. The default is one second: Bitrix24 calls slow handlers less often. 0 means no
+// waiting, for the memory queue only.
 func WithEnqueueTimeout(d time.Duration) Option {
 	return func(c *config) error {
 		if d < 0 {
@@ -169,43 +201,98 @@ func WithEnqueueTimeout(d time.Duration) Option {
 	}
 }
 
-// WithWorkers sets how many deliveries are handled at a time. The default is 16, which suits handlers that wait for the network.
+// WithWorkers sets how many deliveries are handled at a time. The default is 32, which suits
+// handlers that wait for the network. [WithPortalWorkers] limits those of one portal.
+//
+// A handler that has run for five seconds is no longer counted among the n, so that slow handlers do
+// not stop the others. Up to n more of them run besides. (With one worker there is one handler at a
+// time, however long it takes.) Application events have workers of their own: a quarter of n, at
+// least one. Workers are goroutines that start when there is work, and end when there is none.
 func WithWorkers(n int) Option {
 	return atLeastOne("number of workers", "WithWorkers", n, func(c *config) { c.workers = n })
 }
 
-// WithMaxAttempts sets how many times a delivery is tried, the first included, before it counts as failed. The default is 5, spread over
-// about a minute and a half.
+// WithPortalWorkers sets how many deliveries of one portal are handled at a time. The default is
+// three quarters of the workers, at least one. A program for a single portal can set it to the number of
+// workers. It cannot be higher than that.
+func WithPortalWorkers(n int) Option {
+	return atLeastOne("number of workers for one portal", "WithPortalWorkers", n, func(c *config) { c.portalWorkers = n })
+}
+
+// WithMaxAttempts sets how many times a delivery is tried before it counts as failed, the first time
+// included. The default is 5, spread over about a minute and a half.
 func WithMaxAttempts(n int) Option {
 	return atLeastOne("number of attempts", "WithMaxAttempts", n, func(c *config) { c.maxAttempts = n })
 }
 
-// WithHandlerTimeout limits the context of a handler, for each attempt; its cause is then [ErrTimeout]. The default is 5 minutes. A handler that
-// ignores its context keeps its worker for as long as it runs.
+// WithHandlerTimeout limits the context of a handler, for each attempt. Its cause is then
+// [ErrTimeout]. The default is 5 minutes. A handler that ignores its context keeps its object, and
+// one of its portal's workers, for as long as it runs.
 func WithHandlerTimeout(d time.Duration) Option {
 	return positive("handler timeout", d, func(c *config) { c.handlerTimeout = d })
 }
 
-// WithCoalescing names events of which only the newest matters for one object, such as
-// ONCRMDEALUPDATE: payloads carry no more than the object's ID, and the handler reads the present
-// state anyway. While a delivery of such an event waits, a newer one about the same object of the
-// same portal takes its place in line. A thousand changes of one deal cost a few handler calls.
-// Events that name no object are never coalesced. Names compare without regard to case. A name that
-// the catalogue does not know is refused with [ErrConfig]. So is an event that is a fact of its
-// own, such as a message or everything about the application: see [event.Delivery.CoalesceKey].
-// Calls add up.
-func WithCoalescing(names ...string) Option {
+// WithContext sets a function that makes the values of a handler's context out of the request that
+// brought the delivery. Without it a handler's context has no values of the request, because a
+// router reuses what it keeps there as soon as the request is over: another request's path
+// parameters would be found in it.
+//
+//	webhook.WithContext(func(ctx context.Context, r *http.Request) context.Context {
+//		return context.WithValue(ctx, tenantKey{}, r.PathValue("tenant"))
+//	})
+//
+// f runs within the request, once for each delivery, after the delivery was verified. The ctx that it
+// gets is empty and never ends. What f returns supplies values and nothing else: its end and its
+// deadline are not looked at. Copy what you need; do not return r.Context() or keep r. The body of r
+// is read already. If f returns nil there are no values. If it panics, the response is 503 and the
+// delivery is lost.
+//
+// The values are in the contexts of handlers, of [Queue.Enqueue] with [WithQueue], and of log lines
+// about the delivery.
+func WithContext(f func(ctx context.Context, r *http.Request) context.Context) Option {
 	return func(c *config) error {
-		for _, name := range names {
-			name = strings.ToUpper(strings.TrimSpace(name))
-			info, ok := event.Lookup(name)
-			if !ok {
+		if f == nil {
+			return misconfigured("nil function for contexts")
+		}
+		c.context = f
+		return nil
+	}
+}
+
+// WithCoalescing names events of which only the newest matters for one object, because the payload
+// is no more than the object's ID and the handler reads the present state anyway:
+//
+//	webhook.WithCoalescing(event.OnCrmDealUpdate, event.OnCrmContactUpdate)
+//
+// When a delivery of such an event arrives, and the last one that waits for the same object of the
+// same portal is of the same event, the two become one. A thousand changes of one deal cost a few
+// calls of the handler. The delivery that was fired later stays, by its time (ts); if that is the
+// same or unknown, the one that arrived later. Nothing moves past a delivery of another event, so an
+// update never comes before a deletion that was there first. If the delivery that waits for its next
+// attempt is replaced, the wait goes on and all attempts are ahead.
+//
+// The handler finds the number of deliveries that were merged into its own in
+// event.AttemptOf(ctx).Merged.
+//
+// Events that are facts of their own, such as messages and everything about the application, are
+// refused with [ErrConfig], and so is an empty list: see [event.Info.Coalescable]. Calls add up.
+func WithCoalescing(events ...Described) Option {
+	return func(c *config) error {
+		if len(events) == 0 {
+			return misconfigured("no events for coalescing")
+		}
+		for _, e := range events {
+			if isNil(e) {
+				return misconfigured("a nil event for coalescing")
+			}
+			name, info := e.Name(), e.Info()
+			_, known := event.Lookup(name)
+			switch {
+			case !known:
 				return misconfigured("an event for coalescing that the catalogue does not know")
-			}
-			if strings.HasSuffix(name, "}") {
+			case strings.HasSuffix(name, "}"):
 				return misconfigured("%s for coalescing: deliveries have a number in place of the braces", info.Name)
-			}
-			if !info.Coalescable {
+			case !info.Coalescable:
 				return misconfigured("%s for coalescing: each of its deliveries is a fact of its own", info.Name)
 			}
 			c.coalesce[name] = true
@@ -215,12 +302,13 @@ func WithCoalescing(names ...string) Option {
 	}
 }
 
-// WithOnDropped sets a function that gets every delivery that was authentic and will not be processed, with the reason: an error that matches
-// [ErrQueueFull] or [ErrShutdown], that of [Queue.Enqueue], or the handler's last one. It is the place to keep such deliveries for a replay.
-// A coalesced delivery is not among them, and neither is one that could not be verified.
+// WithOnDropped sets a function that gets every delivery that was authentic and is not processed,
+// with the reason. That is an error that matches [ErrQueueFull], [ErrShutdown] or [ErrRemoved], that
+// of [Queue.Enqueue], or the handler's last one. It is the place to keep such deliveries for a
+// replay. A coalesced delivery is not among them, and neither is one that could not be verified.
 //
-// f runs in the worker or in the request that lost the delivery, several at a time. It must not call Shutdown and should be quick. A
-// panic in it is logged.
+// f runs in the worker or in the request that lost the delivery, several at a time. It must not call
+// Shutdown or Idle, and should be quick: it holds up a worker. A panic in it is logged.
 func WithOnDropped(f func(d *event.Delivery, err error)) Option {
 	return func(c *config) error {
 		if f == nil {
@@ -231,9 +319,10 @@ func WithOnDropped(f func(d *event.Delivery, err error)) Option {
 	}
 }
 
-// WithSync runs the handler inside the request and answers 200 only when it succeeded, 500 when it did not. There is no queue, no
-// retry and no order: deliveries about one object may run at the same time. Bitrix24 does not repeat what was answered 500, and calls slow
-// handlers less often, so this is for handlers that take microseconds, such as one that writes to a broker, and for tests.
+// WithSync runs the handler within the request. The response is 200 if it succeeded, and 500 if it
+// did not. There is no queue, no retry and no order: deliveries about one object may run at the same
+// time. Bitrix24 does not repeat what was answered 500, and calls slow handlers less often. So this
+// is for handlers that take microseconds, such as one that writes to a broker, and for tests.
 func WithSync() Option {
 	return func(c *config) error {
 		c.sync = true
@@ -241,9 +330,14 @@ func WithSync() Option {
 	}
 }
 
-// WithQueue hands verified deliveries to q instead of the memory queue. The workers of q run the handlers then, and
-// decide on order, retries and shutdown: give them the mux that NewHandler gets, which the Handler itself no longer calls. Stop q
-// after [Handler.Shutdown].
+// WithQueue hands verified deliveries to a queue of the program's own instead of the memory queue.
+// [event.Delivery.AppendStored] writes a delivery whole, and [event.ParseStored] reads it back. The
+// workers of q run the handlers then: give them the mux that NewHandler gets, which the Handler itself
+// no longer calls.
+//
+// What this package does besides the hand-over is gone then: order per object, coalescing, fairness
+// between portals, retries, the drop after a removal, and [Stats] of all that. They are those of q.
+// Stop q after [Handler.Shutdown].
 func WithQueue(q Queue) Option {
 	return func(c *config) error {
 		if isNil(q) {

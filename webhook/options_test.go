@@ -1,6 +1,7 @@
 package webhook_test
 
 import (
+	"context"
 	"log/slog"
 	"net/http"
 	"testing"
@@ -33,21 +34,28 @@ func TestOptionsThatMakeNoSense(t *testing.T) {
 		"queue of 0":                {webhook.WithQueueSize(0)},
 		"no workers":                {webhook.WithWorkers(0)},
 		"no attempts":               {webhook.WithMaxAttempts(0)},
-		"empty name":                {webhook.WithCoalescing("ONCRMDEALUPDATE", " ")},
+		"more for one portal":       {webhook.WithPortalWorkers(33)},
+		"more for one, before":      {webhook.WithPortalWorkers(3), webhook.WithWorkers(2)},
+		"none for one portal":       {webhook.WithPortalWorkers(0)},
+		"nil context":               {webhook.WithContext(nil)},
+		"coalescing of nothing":     {webhook.WithCoalescing()},
+		"coalescing of nil":         {webhook.WithCoalescing(event.OnCrmDealUpdate, nil)},
+		"coalescing of a nil one":   {webhook.WithCoalescing((*event.Descriptor[event.CRMEntity])(nil))},
+		"coalescing of none":        {webhook.WithCoalescing(event.Descriptor[event.CRMEntity]{})},
 		"nil callback":              {webhook.WithOnDropped(nil)},
 		"nil queue":                 {webhook.WithQueue(nil)},
 		"nil queue pointer":         {webhook.WithQueue(queue)},
 		"sync and queue":            {webhook.WithSync(), stored},
 		"sync and workers":          {webhook.WithSync(), webhook.WithWorkers(2)},
-		"coalescing of messages":    {webhook.WithCoalescing("ONIMBOTV2MESSAGEADD")},
-		"coalescing of sessions":    {webhook.WithCoalescing("ONSESSIONSTART")},
-		"coalescing of signatures":  {webhook.WithCoalescing("ONSIGNB2EMEMBERSTATUSCHANGED")},
-		"coalescing of buttons":     {webhook.WithCoalescing("ONCRMTIMELINEITEMACTION")},
-		"coalescing of lifecycle":   {webhook.WithCoalescing("ONAPPINSTALL")},
-		"coalescing without object": {webhook.WithCoalescing("ONEXTERNALCALLBACKSTART")},
-		"coalescing of the unknown": {webhook.WithCoalescing("ONCRMDEALUPDAET")},
-		"coalescing of a template":  {webhook.WithCoalescing("ONCRMDYNAMICITEMUPDATE_{TYPEID}")},
-		"coalescing and sync":       {webhook.WithCoalescing("ONCRMDEALUPDATE"), webhook.WithSync()},
+		"coalescing of messages":    {webhook.WithCoalescing(event.OnImBotV2MessageAdd)},
+		"coalescing of sessions":    {webhook.WithCoalescing(event.OnSessionStart)},
+		"coalescing of signatures":  {webhook.WithCoalescing(event.OnSignB2eMemberStatusChanged)},
+		"coalescing of buttons":     {webhook.WithCoalescing(event.Define[event.Data]("ONCRMTIMELINEITEMACTION"))},
+		"coalescing of lifecycle":   {webhook.WithCoalescing(event.OnAppInstall)},
+		"coalescing without object": {webhook.WithCoalescing(event.Define[event.Data]("ONEXTERNALCALLBACKSTART"))},
+		"coalescing of the unknown": {webhook.WithCoalescing(event.Define[event.CRMEntity]("ONCRMDEALUPDAET"))},
+		"coalescing of a template":  {webhook.WithCoalescing(event.Define[event.CRMItem]("ONCRMDYNAMICITEMUPDATE_{TYPEID}"))},
+		"coalescing and sync":       {webhook.WithCoalescing(event.OnCrmDealUpdate), webhook.WithSync()},
 		"queue and size":            {stored, webhook.WithQueueSize(5)},
 		"queue and attempts":        {stored, webhook.WithMaxAttempts(5)},
 		"queue with no time":        {stored, webhook.WithEnqueueTimeout(0)},
@@ -91,8 +99,10 @@ func TestOptionsThatMakeSense(t *testing.T) {
 		webhook.WithQueueSize(1),
 		webhook.WithWorkers(1),
 		webhook.WithMaxAttempts(1),
-		webhook.WithCoalescing(),
-		webhook.WithCoalescing("oncrmdynamicitemupdate_147"),
+		webhook.WithPortalWorkers(1),
+		webhook.WithContext(func(ctx context.Context, _ *http.Request) context.Context { return ctx }),
+		webhook.WithCoalescing(event.OnCrmDynamicItemUpdateOf(147), event.OnCrmDealUpdate),
+		webhook.WithCoalescing(event.Define[event.Data](" onCrmLeadUpdate ")),
 		webhook.WithOnDropped(func(*event.Delivery, error) {}),
 	)
 	require.Equal(t, http.StatusOK, post(h, dealUpdate(1)))

@@ -275,7 +275,7 @@ func TestLanesAreOfTheProvenPortal(t *testing.T) {
 		rec.then = slow(time.Second)
 		h, err := webhook.NewHandler(webhook.Any(
 			app("app.1", table{portalA: tokenA}), app("app.2", table{portalA: tokenB}), webhook.TokensOf(portalB, hookKey),
-		), &rec, webhook.WithCoalescing("ONCRMDEALUPDATE"))
+		), &rec, webhook.WithCoalescing(event.OnCrmDealUpdate))
 		require.NoError(t, err)
 		deal := func(member, token string) {
 			require.Equal(t, http.StatusOK, post(h, body("ONCRMDEALUPDATE", fields{

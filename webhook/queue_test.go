@@ -161,8 +161,15 @@ func TestRetry(t *testing.T) {
 			answer: always(fail), options: []webhook.Option{webhook.WithMaxAttempts(8)}, tries: 8,
 			min: 42*time.Second + 6*time.Minute, max: 85*time.Second + 14*time.Minute, failed: true,
 		},
-		"one attempt":   {answer: always(fail), options: []webhook.Option{webhook.WithMaxAttempts(1)}, tries: 1, failed: true},
-		"drop":          {answer: always(event.Drop(fail)), tries: 1, failed: true},
+		"one attempt": {answer: always(fail), options: []webhook.Option{webhook.WithMaxAttempts(1)}, tries: 1, failed: true},
+		"drop":        {answer: always(event.Drop(fail)), tries: 1, failed: true},
+		"drop and another error": {
+			answer: always(errors.Join(event.Drop(io.EOF), fail)), tries: 5, min: 42 * time.Second, max: 85 * time.Second, failed: true,
+		},
+		"drop and retry": {
+			answer: always(errors.Join(event.Drop(io.EOF), event.Retry(fail, time.Minute))), tries: 5, min: 4 * time.Minute, max: 4 * time.Minute, failed: true,
+		},
+		"two drops":     {answer: always(errors.Join(event.Drop(io.EOF), event.Drop(fail))), tries: 1, failed: true},
 		"wrong payload": {answer: always(&event.DecodeError{Path: "data.FIELDS.ID"}), tries: 1, failed: true},
 		"retry": {
 			answer: func(try int) error { return errorUntil(try, 2, event.Retry(fail, 90*time.Second)) },
@@ -348,8 +355,8 @@ func TestQueueFull(t *testing.T) {
 		h := newHandler(t, do(func(context.Context, *event.Delivery) error {
 			<-release
 			return nil
-		}), webhook.WithQueueSize(3), webhook.WithWorkers(2), webhook.WithEnqueueTimeout(2*time.Second), lost.option())
-		for id := range 3 {
+		}), webhook.WithQueueSize(4), webhook.WithWorkers(2), webhook.WithPortalWorkers(2), webhook.WithEnqueueTimeout(2*time.Second), lost.option())
+		for id := range 3 { // the fourth place is not for this portal
 			require.Equal(t, http.StatusOK, post(h, dealUpdate(id+1)))
 		}
 		synctest.Wait()
@@ -403,23 +410,48 @@ func TestNoWaitingForRoom(t *testing.T) {
 func TestLargeBodies(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		large := func(id, kib int) string {
-			return body("ONCRMDEALUPDATE", fields{"data[FIELDS][ID]": strconv.Itoa(id), "data[X]": strings.Repeat("x", kib<<10)})
+		of := func(portal string, kib int) string {
+			return body("ONCRMDEALUPDATE", fields{"auth[member_id]": portal, "data[FIELDS][ID]": "1", "data[X]": strings.Repeat("x", kib<<10)})
 		}
-		h := newHandler(t, do(func(context.Context, *event.Delivery) error {
-			<-time.After(10 * time.Second)
-			return nil
-		}), webhook.WithQueueSize(10), webhook.WithEnqueueTimeout(0))
-		require.Equal(t, http.StatusOK, post(h, large(1, 60)), "8 places")
-		require.Equal(t, http.StatusOK, post(h, dealUpdate(2)))
-		require.Equal(t, http.StatusServiceUnavailable, post(h, large(3, 10)), "2 places")
-		require.Equal(t, http.StatusOK, post(h, dealUpdate(4)))
-		require.Equal(t, http.StatusServiceUnavailable, post(h, dealUpdate(5)))
+		h := newHandler(t, do(slow(10*time.Second)), webhook.WithQueueSize(10), webhook.WithEnqueueTimeout(0))
+		require.Equal(t, http.StatusOK, post(h, of("a", 60)), "8 places")
+		require.Equal(t, http.StatusOK, post(h, of("b", 1)))
+		require.Equal(t, http.StatusServiceUnavailable, post(h, of("c", 10)), "2 places")
+		require.Equal(t, http.StatusServiceUnavailable, post(h, of("b", 1)), "the last place is for a portal that has none")
+		require.Equal(t, http.StatusOK, post(h, of("c", 1)))
+		require.Equal(t, http.StatusServiceUnavailable, post(h, of("d", 1)))
 		<-time.After(time.Hour)
-		require.Equal(t, http.StatusOK, post(h, large(6, 500)), "more than there are, so all of them")
-		require.Equal(t, http.StatusServiceUnavailable, post(h, dealUpdate(7)))
+		require.Equal(t, http.StatusOK, post(h, of("a", 500)), "more than there are, so all of them")
+		require.Equal(t, http.StatusServiceUnavailable, post(h, of("b", 1)))
 		<-time.After(time.Hour)
-		require.Equal(t, http.StatusOK, post(h, dealUpdate(8)))
+		require.Equal(t, http.StatusOK, post(h, of("b", 1)))
+		shutdown(t, h)
+		balanced(t, h.Stats(), 0)
+	})
+}
+
+// TestShareOfOnePortal: a portal holds up to three quarters of the queue, and two hold equal parts.
+func TestShareOfOnePortal(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := newHandler(t, do(slow(time.Second)), webhook.WithQueueSize(70), webhook.WithEnqueueTimeout(0))
+		fill := func(portal string, from int) int {
+			for n := 0; ; n++ {
+				b := body("ONCRMDEALUPDATE", fields{"auth[member_id]": portal, "data[FIELDS][ID]": strconv.Itoa(from + n)})
+				if post(h, b) != http.StatusOK {
+					return n
+				}
+			}
+		}
+		require.Equal(t, 52, fill("a", 1), "three quarters of 70")
+		require.Equal(t, 13, fill("b", 1), "three quarters of what is left")
+		<-time.After(time.Hour)
+		for n := range 30 {
+			post(h, body("ONCRMDEALUPDATE", fields{"auth[member_id]": "a", "data[FIELDS][ID]": strconv.Itoa(n + 1)}))
+		}
+		require.Equal(t, 30, fill("b", 1), "three sevenths each")
+		require.Zero(t, fill("a", 100))
+		require.Equal(t, http.StatusOK, post(h, body("ONAPPUPDATE", fields{"auth[member_id]": "a"})), "there is room for application events")
 		shutdown(t, h)
 		balanced(t, h.Stats(), 0)
 	})

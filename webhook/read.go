@@ -11,20 +11,20 @@ import (
 
 // read reads and parses the body, within the limits on size, time and memory. The ticket of b is
 // charged for what the delivery holds.
-func (h *Handler) read(w http.ResponseWriter, r *http.Request, b *body) (d *event.Delivery, reason Reason, err error) {
+func (h *Handler) read(w http.ResponseWriter, r *http.Request, b *body) (d *event.Delivery, no rejection) {
 	contentType := r.Header.Get("Content-Type")
 	if contentType != formType {
-		// Parsing nothing tells whether the type is one that can be parsed.
-		if _, err = event.Parse(contentType, nil); errors.Is(err, event.ErrContentType) {
+		// Parsing nothing shows whether the type is one that can be parsed.
+		if _, err := event.Parse(contentType, nil); errors.Is(err, event.ErrContentType) {
 			h.limitTime(w, r)
-			return nil, ReasonContentType, err
+			return nil, rejection{reason: ReasonContentType}
 		}
 	}
 	if r.ContentLength > h.cfg.maxBodyBytes {
 		h.limitTime(w, r)
-		return nil, ReasonTooLarge, event.ErrTooLarge
+		return nil, rejection{reason: ReasonTooLarge}
 	}
-	err = guard(func() (err error) {
+	err := guard(func() (err error) {
 		limited := h.limitTime(w, r)
 		if err = b.read(r.Body, r.ContentLength, h.cfg.maxBodyBytes); err != nil {
 			return err // the limit bounds what the server reads of the rest
@@ -45,10 +45,16 @@ func (h *Handler) read(w http.ResponseWriter, r *http.Request, b *body) (d *even
 		b.recycle() // it is charged no longer
 		return b.ticket.parsed(d)
 	})
-	if err != nil {
-		return nil, unreadable(err), err
+	switch {
+	case err != nil:
+		return nil, rejection{unreadable(err), loggable(err)}
+	case d.Kind == event.KindFrame:
+		return nil, rejection{ReasonNotEvent, errPage}
+	case d.Kind != event.KindEvent:
+		return nil, rejection{reason: ReasonNotEvent}
 	}
-	return d, "", nil
+	d.Source = event.SourceOnline
+	return d, rejection{}
 }
 
 // content returns what is to be parsed: the body, or the form that a middleware has read from it.
@@ -102,8 +108,8 @@ func serverIsStricter(r *http.Request, limit time.Duration) bool {
 
 func timedOut(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }
 
-// loggable returns what is worth a place in the log besides the reason: what the operator can mend,
-// and panics, which are mistakes of ours.
+// loggable returns what is worth a place in the log besides the reason: what the operator can
+// repair, and panics, which are mistakes of ours.
 func loggable(err error) error {
 	var p *event.PanicError
 	switch {

@@ -18,6 +18,9 @@ import (
 	"github.com/b24events/b24events/webhook"
 )
 
+// graceOfHandlers is how long a handler has to return after its context has ended.
+const graceOfHandlers = webhook.ShutdownGrace * 3 / 4
+
 // within returns a context that ends after d.
 func within(t *testing.T, d time.Duration) context.Context {
 	t.Helper()
@@ -34,7 +37,7 @@ func TestShutdownDrains(t *testing.T) {
 			<-time.After(time.Second)
 			return ctx.Err() // contexts stay alive
 		}}
-		h := newHandler(t, &rec, webhook.WithWorkers(2), lost.option())
+		h := newHandler(t, &rec, webhook.WithWorkers(2), webhook.WithPortalWorkers(2), lost.option())
 		for id := range 10 {
 			post(h, dealUpdate(id+1))
 		}
@@ -86,13 +89,13 @@ func TestShutdownCutsOff(t *testing.T) {
 				return nil
 			}
 		}}
-		h := newHandler(t, &rec, webhook.WithWorkers(3), lost.option())
+		h := newHandler(t, &rec, webhook.WithWorkers(3), webhook.WithPortalWorkers(3), lost.option())
 		for id := range 5 {
 			post(h, dealUpdate(id+1))
 		}
 		start := time.Now()
 		err := h.Shutdown(within(t, 10*time.Second))
-		require.Equal(t, 10*time.Second+webhook.ShutdownGrace, time.Since(start))
+		require.Equal(t, 10*time.Second+graceOfHandlers, time.Since(start))
 		require.ErrorIs(t, err, webhook.ErrShutdown)
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 		var left *webhook.ShutdownError
@@ -119,6 +122,52 @@ func TestShutdownCutsOff(t *testing.T) {
 		ids, _ = lost.list()
 		require.Len(t, ids, 4)
 	})
+}
+
+// TestShutdownWithSlowReports: a slow function of WithOnDropped does not keep Shutdown longer than
+// the grace, and gets everything all the same.
+func TestShutdownWithSlowReports(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		slow time.Duration // of a report
+		took time.Duration // after the end of the context
+		late bool          // some reports come after Shutdown has returned
+	}{
+		"5 ms":       {5 * time.Millisecond, graceOfHandlers, false}, // the handler is stuck
+		"a second":   {time.Second, webhook.ShutdownGrace, true},
+		"for always": {24 * time.Hour, webhook.ShutdownGrace, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				release := make(chan struct{})
+				var reports atomic.Int32
+				h := newHandler(t, do(func(context.Context, *event.Delivery) error { <-release; return nil }), webhook.WithWorkers(1),
+					webhook.WithOnDropped(func(*event.Delivery, error) {
+						<-time.After(test.slow)
+						reports.Add(1)
+					}))
+				const waiting = 600
+				for id := range waiting {
+					require.Equal(t, http.StatusOK, post(h, dealUpdate(id+1)))
+				}
+				start := time.Now()
+				err := h.Shutdown(within(t, 100*time.Millisecond))
+				require.LessOrEqual(t, time.Since(start), 100*time.Millisecond+webhook.ShutdownGrace)
+				require.GreaterOrEqual(t, time.Since(start), 100*time.Millisecond+test.took)
+				var left *webhook.ShutdownError
+				require.ErrorAs(t, err, &left)
+				require.Equal(t, waiting, left.Left)
+				if test.late {
+					require.Less(t, reports.Load(), int32(waiting))
+				}
+				close(release)
+				<-time.After(60 * 24 * time.Hour)
+				require.EqualValues(t, waiting, reports.Load())
+				require.EqualValues(t, waiting, h.Stats().Dropped)
+			})
+		})
+	}
 }
 
 func TestShutdownCutsOffWithoutLoss(t *testing.T) {
@@ -219,7 +268,7 @@ func TestShutdownsAtOnce(t *testing.T) {
 				if !errors.As(err, &left) || left.Left != 4 {
 					t.Errorf("call %d: %v", i, err)
 				}
-				if took := time.Since(start); took != time.Second+webhook.ShutdownGrace {
+				if took := time.Since(start); took != time.Second+graceOfHandlers {
 					t.Errorf("call %d took %s: the first context that ends, ends the wait for all", i, took)
 				}
 			})
@@ -275,19 +324,29 @@ func TestShutdownWaitsForTheQueue(t *testing.T) {
 					return nil
 				}
 				<-ctx.Done()
-				return context.Cause(ctx)
+				if d.Entity().ID == "2" {
+					return context.Cause(ctx)
+				}
+				return io.EOF // whatever it says
 			})))
-		status := make(chan int, 2)
-		for id := range 2 {
+		status := make(chan int, 3)
+		for id := range 3 {
 			go func() { status <- post(h, dealUpdate(id+1)) }()
 		}
 		synctest.Wait()
-		require.NoError(t, h.Shutdown(within(t, 10*time.Second)), "nothing that was accepted is lost")
+		err := h.Shutdown(within(t, 10*time.Second))
+		var cut *webhook.ShutdownError
+		require.ErrorAs(t, err, &cut)
+		require.Equal(t, 2, cut.Left)
 		require.Equal(t, http.StatusOK, <-status)
 		require.Equal(t, http.StatusServiceUnavailable, <-status)
+		require.Equal(t, http.StatusServiceUnavailable, <-status)
 		ids, errs := lost.list()
-		require.Equal(t, []string{"2"}, ids)
-		require.ErrorIs(t, errs[0], webhook.ErrShutdown)
+		require.ElementsMatch(t, []string{"2", "3"}, ids)
+		for _, err := range errs {
+			require.ErrorIs(t, err, webhook.ErrShutdown)
+		}
+		require.EqualValues(t, 2, h.Stats().Rejected[webhook.ReasonShuttingDown])
 	})
 }
 

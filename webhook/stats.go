@@ -4,10 +4,11 @@ import (
 	"log/slog"
 	"sync/atomic"
 
+	"github.com/b24events/b24events/internal/dispatch"
 	"github.com/b24events/b24events/internal/misfits"
 )
 
-// Reason tells why a request was not accepted.
+// Reason says why a request was not accepted.
 type Reason string
 
 // The reasons of a refusal, with the status that goes with each.
@@ -35,14 +36,17 @@ func reasons() []Reason {
 	}
 }
 
-// Stats is a snapshot of what a [Handler] did since it was made. Each number is exact; as they are read one after the other, sums over
-// them may be off by what happened meanwhile. When the Handler is idle and has a memory queue,
-// Accepted = Coalesced + Processed + Unhandled + Failed + what Shutdown cut off.
+// Stats is a snapshot of what a [Handler] did since it was made. Each number is exact. They are read
+// one after the other, so sums over them may be off by what happened meanwhile. When a Handler with
+// a memory queue is idle, every accepted delivery is in one of the other numbers:
+//
+//	Accepted = Coalesced + Processed + Unhandled + Failed + Removed + what Shutdown cut off
 type Stats struct {
 	Accepted  uint64 `json:"accepted"`  // deliveries taken over: verified, and queued or (with WithSync) given to the handler
-	Coalesced uint64 `json:"coalesced"` // accepted ones that a newer delivery took the place of
+	Coalesced uint64 `json:"coalesced"` // accepted ones that another delivery stands for
 	Processed uint64 `json:"processed"` // handler returned nil
 	Failed    uint64 `json:"failed"`    // given up: dropped by the handler, a payload of the wrong shape, a panic, or out of attempts
+	Removed   uint64 `json:"removed"`   // accepted ones that were dropped because the portal removed the application
 	Retried   uint64 `json:"retried"`   // attempts that failed and are or were to be repeated
 	// Dropped counts events that were lost before they were processed: answered 503, whatever the
 	// reason, broken off by the sender, or cut off by Shutdown.
@@ -62,10 +66,9 @@ type Stats struct {
 	Lag      Latency           `json:"lag"`       // from the arrival of the request to the start of its handler
 }
 
-// counters are the live numbers behind [Stats].
+// counters are the live numbers behind [Stats] that the dispatcher does not count.
 type counters struct {
-	accepted, coalesced, processed, failed, retried, dropped, unhandled atomic.Uint64
-
+	dropped  atomic.Uint64
 	misfits  *misfits.Log
 	rejected map[Reason]*atomic.Uint64 // fixed once made
 	ack, lag histogram
@@ -79,22 +82,33 @@ func newCounters(logger *slog.Logger) *counters {
 	return c
 }
 
-func (c *counters) snapshot() Stats {
+// Stats returns what the Handler did so far. It is cheap enough to call for each scrape of a
+// metrics endpoint.
+func (h *Handler) Stats() Stats {
+	done, depth := h.dispatcher.Counts(), h.dispatcher.Depth()
 	s := Stats{
-		Accepted:  c.accepted.Load(),
-		Coalesced: c.coalesced.Load(),
-		Processed: c.processed.Load(),
-		Failed:    c.failed.Load(),
-		Retried:   c.retried.Load(),
-		Dropped:   c.dropped.Load(),
-		Unhandled: c.unhandled.Load(),
-		Misfits:   c.misfits.Count(),
-		Rejected:  make(map[Reason]uint64, len(c.rejected)),
-		Ack:       c.ack.snapshot(),
-		Lag:       c.lag.snapshot(),
+		Accepted: done.Accepted,
+		Dropped:  h.count.dropped.Load(),
+		Misfits:  h.count.misfits.Count(),
+		Rejected: make(map[Reason]uint64, len(h.count.rejected)),
+		Queued:   depth.Queued,
+		Running:  depth.Running,
+		InFlight: h.inFlight.used.Load(),
+		Ack:      h.count.ack.snapshot(),
+		Lag:      h.count.lag.snapshot(),
 	}
-	for r, n := range c.rejected {
+	for r, n := range h.count.rejected {
 		s.Rejected[r] = n.Load()
 	}
+	if h.cfg.queue != nil { // what the workers of that queue do is not known here
+		s.Accepted = done.Outcomes[dispatch.OutcomeDone]
+		return s
+	}
+	s.Retried = done.Retried
+	s.Coalesced = done.Outcomes[dispatch.OutcomeMerged]
+	s.Processed = done.Outcomes[dispatch.OutcomeDone]
+	s.Unhandled = done.Outcomes[dispatch.OutcomeUnhandled]
+	s.Failed = done.Outcomes[dispatch.OutcomeFailed]
+	s.Removed = done.Outcomes[dispatch.OutcomeRemoved]
 	return s
 }

@@ -1,0 +1,85 @@
+package webhook
+
+import (
+	"context"
+	"math/rand/v2"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/b24events/b24events/event"
+	"github.com/b24events/b24events/internal/dispatch"
+)
+
+// unitBytes is how much memory a delivery may hold for one place in the queue.
+const unitBytes = 8 << 10
+
+// item makes a verified delivery ready for the dispatcher.
+func (h *Handler) item(d *event.Delivery, arrived time.Time) *dispatch.Item {
+	it := &dispatch.Item{Delivery: d, Cost: 1 + (d.Size()-1)/unitBytes, Arrived: arrived}
+	if strings.HasPrefix(d.Name, "ONAPP") {
+		it.Urgent = true
+		return it
+	}
+	it.Lane = d.Lane()
+	if h.cfg.coalesce[d.Name] {
+		it.Merge = mergeKey(d, it.Lane)
+	}
+	return it
+}
+
+// keyOf returns the portal that a delivery is queued for.
+func keyOf(d *event.Delivery) dispatch.Key {
+	return dispatch.Key{ClientID: d.Proof.ClientID, MemberID: d.MemberID()}
+}
+
+// mergeKey returns a text that two deliveries of a lane share if one can stand for both: they have
+// the same name and are about the same object. It is empty if no other can stand for d.
+func mergeKey(d *event.Delivery, lane event.Entity) string {
+	key, ok := d.CoalesceKey()
+	switch {
+	case !ok:
+		return ""
+	case key == lane:
+		return d.Name
+	default: // a lane of several objects
+		return d.Name + " " + key.Kind + " " + key.ID
+	}
+}
+
+// giveValues gives an item what the function of WithContext makes of its request. It calls ended if
+// that function ends the goroutine.
+func (h *Handler) giveValues(it *dispatch.Item, r *http.Request, ended func()) error {
+	if h.cfg.context == nil {
+		return nil
+	}
+	return guardGoexit(func() error {
+		if values := h.cfg.context(context.Background(), r); !isNil(values) {
+			it.Values = values
+		}
+		return nil
+	}, ended)
+}
+
+const (
+	// firstWait is about how long a delivery waits for its second attempt. Each further wait is
+	// four times as long, up to maxWait.
+	firstWait = time.Second
+	maxWait   = 5 * time.Minute
+	// maxRetryAfter is the most that a handler gets with event.Retry: the delivery holds a place in
+	// memory all the while.
+	maxRetryAfter = time.Hour
+)
+
+// backoff is the wait after a number of attempts: 1, 4, 16 … seconds, less a random part of up to a
+// half, so that what failed together does not come back together.
+func backoff(attempts int) time.Duration {
+	d := firstWait
+	for range attempts - 1 {
+		if d *= 4; d >= maxWait {
+			d = maxWait
+			break
+		}
+	}
+	return d - rand.N(d/2) //nolint:gosec // spreads load; nothing secret depends on it
+}
