@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// backoff yields waits that double from shortest to longest, each less a random part up to a half, so that many consumers do not call
-// in step.
+// backoff yields waits that double from shortest to longest, each less a random part up to a half,
+// so that many consumers do not call in step.
 type backoff struct {
 	shortest, longest time.Duration
 	last              time.Duration // before the random part; 0 at first
@@ -27,7 +27,8 @@ func (b *backoff) next() time.Duration {
 
 func (b *backoff) reset() { b.last = 0 }
 
-// sleep waits for d, and reports false where the context ended first. A message in wake, which may be nil, ends the wait early.
+// sleep waits for d, and reports false if the context ended first. A message in wake, which may
+// be nil, ends the wait early.
 func sleep(ctx context.Context, d time.Duration, wake <-chan struct{}) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()

@@ -8,34 +8,24 @@ import (
 	"sync/atomic"
 
 	"github.com/b24events/b24events/event"
+	"github.com/b24events/b24events/internal/lease"
 )
 
-// Keys of log attributes.
-const (
-	keyEvent    = "event"
-	keyRecord   = "record_id"
-	keyMessage  = "message_id"
-	keyRecords  = "records"
-	keyAttempts = "attempts"
-	keyError    = "error"
-	keyWait     = "wait"
-	keyFile     = "file"
-	keyKind     = "kind"
-	keySince    = "since"
-)
-
-// Consumer works a queue: it reserves records, hands them to a handler, and removes from the queue what the handler finished. See the
-// package documentation for what it guarantees. Make one with [NewConsumer] for each queue; two on one queue, in whatever
-// process, handle records twice unless they share a [Leaser]. Its methods are safe for concurrent use.
+// Consumer works a queue: it reserves records, passes them to a handler, and removes from the queue
+// what the handler finished. The package documentation states what it guarantees. Make one with
+// [NewConsumer] for each queue. Two consumers of one queue, in one process or several, handle
+// records twice unless they share a [Leaser]. Its methods are safe for concurrent use.
 type Consumer struct {
 	cfg     *config
 	engine  *engine
-	signal  chan struct{} // ends a wait
-	running atomic.Bool   // whoever sets it has the engine
+	signal  chan struct{}                // ends a wait
+	running atomic.Bool                  // the goroutine that sets it has the engine
+	keeper  atomic.Pointer[lease.Keeper] // of the run under way; nil without a leaser
 }
 
-// NewConsumer returns a consumer of the queue that c's application has on c's portal. h is usually an [event.Mux], the same that serves online
-// deliveries. It starts nothing: see [Consumer.Run] and [Consumer.Drain].
+// NewConsumer returns a consumer of the queue that c's application has on c's portal. h is usually
+// an [event.Mux], the same that serves online deliveries. It starts nothing; see [Consumer.Run] and
+// [Consumer.Drain].
 func NewConsumer(c event.Caller, h event.Handler, opts ...Option) (*Consumer, error) {
 	switch {
 	case isNil(c):
@@ -54,25 +44,33 @@ func NewConsumer(c event.Caller, h event.Handler, opts ...Option) (*Consumer, er
 	if err := cfg.identifiable(); err != nil {
 		return nil, err
 	}
-	return &Consumer{
-		cfg:    &cfg,
-		engine: newEngine(&cfg, c.Call, cfg.clientID, cfg.memberID),
-		signal: make(chan struct{}, 1),
-	}, nil
+	cfg.connect(cfg.workers, cfg.workers, consumerMemory)
+	consumer := &Consumer{cfg: &cfg, signal: make(chan struct{}, 1)}
+	consumer.engine = newEngine(&cfg, c.Call, cfg.clientID, cfg.memberID, consumer.takeTurn)
+	return consumer, nil
 }
 
-// Run works the queue until ctx ends, and then returns nil. It first finishes what an earlier process left reserved. Errors that may
-// pass, of the network or of the portal, are logged and waited out; one that waiting cannot mend ends Run: [ErrExtendedModeRequired],
-// [ErrConnectorRefused], [ErrAccessDenied], [ErrWrongAuthType], [ErrBadAnswer], [ErrSpool], [ErrSpoolInUse], or the caller's error for any
-// other that the portal means for good, such as a revoked token. Run may be called again after it returned.
+// Run works the queue until ctx ends, and then returns nil. It first finishes what an earlier
+// process left reserved. Errors that may pass, of the network or of the portal, are logged, and the
+// call is made again later. An error that waiting does not help ends Run:
+// [ErrExtendedModeRequired], [ErrConnectorRefused], [ErrAccessDenied], [ErrWrongAuthType],
+// [ErrBadAnswer], [ErrIdentity], [ErrSpool], [ErrSpoolOwner], [ErrSpoolInUse], or the caller's
+// error for anything else that the portal refuses for good, such as a revoked token. Run may be
+// called again after it returned.
 //
-// When ctx ends, Run reserves nothing more and starts no handler, lets the running ones finish within the grace period, removes from the
-// queue what was finished, for which it takes ten seconds at most, and leaves the rest reserved for the next start.
+// When ctx ends, Run reserves nothing more and starts no handler. Handlers that run may finish
+// within the grace period ([WithGrace]); then their contexts end with the cause [ErrStopped]. Run
+// waits until they have returned. It clears what was finished, which takes ten seconds at most, and
+// leaves the rest reserved for the next start.
 //
-// With a [Leaser], Run works the queue while it holds the lease, and otherwise waits for it. When the lease is lost, the contexts of running
-// handlers end at once, with the cause [ErrLeaseLost]; what was finished is cleared, and nothing is parked.
+// The contexts of handlers have the values of ctx, but do not end with it.
 //
-// Run returns [ErrRunning] where the consumer is at work already.
+// With a [Leaser], Run works the queue while it holds the lease, and otherwise waits for it. When
+// the lease is lost, the contexts of running handlers end at once with the cause [ErrLeaseLost],
+// also during the grace period and when the leaser hangs. Finished records are cleared, and no
+// record is parked.
+//
+// Run returns [ErrRunning] if Run or Drain is under way.
 func (c *Consumer) Run(ctx context.Context) error {
 	err := c.work(ctx, false)
 	if ctx.Err() != nil && !permanent(err) && !errors.Is(err, ErrRunning) {
@@ -81,9 +79,13 @@ func (c *Consumer) Run(ctx context.Context) error {
 	return err
 }
 
-// Drain works the queue as [Consumer.Run] does, until it is empty, and then returns nil. Parked records are tried once, at the start, and count as
-// done. Where ctx ends before, Drain stops as Run does and returns an error that wraps ctx's cause. Where another owner has the lease, it
-// returns [ErrLeaseHeld].
+// Drain works the queue as [Consumer.Run] does, until it is empty, and then returns nil. Parked
+// records are tried once, at the start, and count as done. If ctx ends first, Drain stops as Run
+// does and returns an error that wraps the cause of ctx. If another owner has the lease, it returns
+// [ErrLeaseHeld].
+//
+// Records that wait for their next attempt are waited for. While event.offline.list fails, Drain
+// does not end, because it cannot know what an earlier process left.
 func (c *Consumer) Drain(ctx context.Context) error {
 	err := c.work(ctx, true)
 	if cause := context.Cause(ctx); cause != nil && err != nil && !permanent(err) && !errors.Is(err, ErrRunning) {
@@ -104,10 +106,28 @@ func (c *Consumer) WakeFor(d *event.Delivery) bool {
 }
 
 // Wake makes the consumer ask the queue now when it waits for its next turn. It never blocks. A
-// wait after an error of the portal is not cut short. For an event of the portal use
-// [Consumer.WakeFor].
+// wait after an error of the portal is not cut short. If another process holds the lease of the
+// queue, that one is woken through the [Leaser], with the default of [WithLeaseTTL] within four
+// seconds or so. For an event of the portal use [Consumer.WakeFor].
 func (c *Consumer) Wake() {
+	c.wakeHere()
+	if k := c.keeper.Load(); k != nil && !k.Holds(c.leaseName()) {
+		k.Note("")
+	}
+}
+
+func (c *Consumer) wakeHere() {
 	c.engine.wake()
+	c.takeTurn()
+}
+
+// RetryParked makes the consumer try the parked records now, each once, instead of at the next
+// [WithParkedInterval]. It never blocks. A consumer that does not run tries them at its start
+// anyway.
+func (c *Consumer) RetryParked() { c.engine.retryParked() }
+
+// takeTurn ends the wait for the next turn.
+func (c *Consumer) takeTurn() {
 	select {
 	case c.signal <- struct{}{}:
 	default: // a signal is pending
@@ -117,12 +137,14 @@ func (c *Consumer) Wake() {
 // Stats returns what the consumer did so far.
 func (c *Consumer) Stats() Stats { return c.engine.meter.read() }
 
-// work is the loop behind Run and Drain. It returns nil when a drained queue is empty, and else an error; that of ctx where ctx ended.
+// work is the loop behind Run and Drain. It returns nil when a drained queue is empty, and
+// otherwise an error: that of ctx if ctx ended.
 func (c *Consumer) work(ctx context.Context, drain bool) error {
 	if !c.running.CompareAndSwap(false, true) {
 		return ErrRunning
 	}
 	defer c.running.Store(false)
+	defer c.cfg.dispatcher.Dismiss()
 	if c.cfg.leaser != nil {
 		return c.leased(ctx, drain)
 	}
@@ -131,10 +153,11 @@ func (c *Consumer) work(ctx context.Context, drain bool) error {
 
 // stint works the queue from a start to a stop. It calls check before each turn.
 func (c *Consumer) stint(ctx context.Context, drain bool, check func()) error {
-	c.engine.start()
+	c.engine.start(ctx)
 	err := c.turns(ctx, drain, check)
-	// What could not be settled is remembered, and made good by the next start of whichever process.
-	if lost := c.engine.stop(ctx); errors.Is(lost, ErrSpool) {
+	// What could not be settled is remembered, and made good by the next start of whichever
+	// process.
+	if lost := c.engine.stop(ctx, func(send func()) { send() }); errors.Is(lost, ErrSpool) {
 		return lost
 	}
 	return err
@@ -149,8 +172,8 @@ func (c *Consumer) turns(ctx context.Context, drain bool, check func()) error {
 			return err
 		case ctx.Err() != nil:
 		case err != nil:
-			c.cfg.logger.LogAttrs(ctx, slog.LevelWarn, "offline queue: the portal failed, trying again",
-				errorAttr(nil, err), slog.Duration(keyWait, wait))
+			c.engine.log(ctx, slog.LevelWarn, "offline queue: the queue could not be worked, trying again",
+				errorAttr(nil, err), waitAttr(wait))
 			sleep(ctx, wait, nil)
 		case drain && c.engine.drained():
 			return nil
@@ -159,4 +182,77 @@ func (c *Consumer) turns(ctx context.Context, drain bool, check func()) error {
 		}
 	}
 	return ctx.Err()
+}
+
+func (c *Consumer) leaseName() string {
+	return identity{clientID: c.cfg.clientID, memberID: c.cfg.memberID, connector: c.cfg.connector}.leaseName()
+}
+
+// leased works the queue while the lease is held, and waits for the lease otherwise.
+func (c *Consumer) leased(ctx context.Context, drain bool) error {
+	k := lease.Start(ctx, lease.Config{
+		Leaser: c.cfg.leaser,
+		TTL:    c.cfg.leaseTTL,
+		Prefix: c.leaseName() + "/",
+		Log:    c.engine.portalLogger(),
+		Noted:  func(string) { c.wakeHere() },
+		Wall:   c.cfg.wall,
+	})
+	defer k.Stop()
+	c.keeper.Store(k)
+	defer c.keeper.Store(nil)
+	waiting := false
+	for {
+		leases, err := k.Acquire(ctx, c.leaseName())
+		switch {
+		case len(leases) > 0:
+			waiting = false
+			if err := c.holding(ctx, leases[0], drain); !errors.Is(err, ErrLeaseLost) {
+				return err
+			}
+			c.engine.log(ctx, slog.LevelWarn, "offline queue: the lease was lost; going on when it is back")
+		case ctx.Err() != nil || err != nil: // the keeper logs what failed
+		case drain:
+			return ErrLeaseHeld
+		case !waiting:
+			waiting = true
+			c.engine.log(ctx, slog.LevelInfo, "offline queue: another process works the queue; waiting for its lease")
+		}
+		if !sleep(ctx, k.Step(), nil) {
+			return ctx.Err()
+		}
+	}
+}
+
+// holding works the queue under a lease, which the keeper releases when it is stopped. It returns
+// ErrLeaseLost if the lease was lost before that.
+func (c *Consumer) holding(ctx context.Context, l *lease.Lease, drain bool) error {
+	working, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	lose := func() {
+		end(ErrLeaseLost)
+		c.engine.loseLease() // also while the consumer stops
+	}
+	stopped, watched := make(chan struct{}), make(chan struct{})
+	defer func() {
+		close(stopped)
+		<-watched // it must not see the next lease
+	}()
+	go func() {
+		defer close(watched)
+		select {
+		case <-l.Lost():
+			lose()
+		case <-stopped:
+		}
+	}()
+	err := c.stint(working, drain, func() {
+		if !l.Valid() { // the machine slept
+			lose()
+		}
+	})
+	if errors.Is(context.Cause(working), ErrLeaseLost) && !permanent(err) && ctx.Err() == nil {
+		return ErrLeaseLost
+	}
+	return err // the keeper releases the lease
 }

@@ -185,7 +185,7 @@ func TestConsumerOutcomes(t *testing.T) {
 			return nil
 		}, attempts: 3},
 		{name: "retried until parked", outcome: func(int) error { return soon(errHandler) }, attempts: 3, parked: true},
-		{name: "dropped", outcome: func(int) error { return event.Drop(errHandler) }, attempts: 1, parked: true},
+		{name: "dropped", outcome: func(int) error { return final(errHandler) }, attempts: 1, parked: true},
 		{name: "unreadable payload", outcome: func(int) error { return fmt.Errorf("x: %w", event.ErrMalformed) }, attempts: 1, parked: true},
 		{name: "gone", outcome: func(int) error { return fmt.Errorf("x: %w", event.ErrGone) }, attempts: 1},
 		{name: "no method in the catalogue", outcome: func(int) error { return fmt.Errorf("x: %w", event.ErrUnknown) }, attempts: 1, parked: true},
@@ -205,7 +205,7 @@ func TestConsumerOutcomes(t *testing.T) {
 			}
 			return nil
 		}, attempts: 2},
-		{name: "gone for one of several, another dropped", outcome: joined(event.Drop(errHandler), gone), attempts: 1, parked: true},
+		{name: "gone for one of several, another dropped", outcome: joined(final(errHandler), gone), attempts: 1, parked: true},
 		{name: "gone besides an error of the handler's own", outcome: func(n int) error {
 			if n < 2 {
 				return fmt.Errorf("x: %w", errors.Join(errHandler, gone))
@@ -256,7 +256,7 @@ func TestConsumerGoesOnAfterAnObjectsFailure(t *testing.T) {
 	var seen journal
 	f.drain(func(ctx context.Context, d *event.Delivery) error {
 		if d.Name == "ONCRMDEALADD" {
-			return event.Drop(errHandler)
+			return final(errHandler)
 		}
 		return seen.HandleEvent(ctx, d)
 	})
@@ -308,7 +308,7 @@ func TestConsumerDoesNotParkWhatIsGone(t *testing.T) {
 			return err
 		}
 		f.change("UPDATE", 1)
-		return event.Drop(errHandler)
+		return final(errHandler)
 	})
 	require.Equal(t, 2, calls, "the newer change reached the handler")
 	require.Empty(t, f.OfflineRows())
@@ -439,7 +439,7 @@ func TestConsumerLogsNoSecrets(t *testing.T) {
 	f := newFixture(t)
 	require.NoError(t, f.Raise("ONCRMDEALUPDATE", map[string]any{"FIELDS": map[string]any{"ID": 1}, "access_token": "s3cr3t"}, 7))
 	var log bytes.Buffer
-	f.drain(func(context.Context, *event.Delivery) error { return event.Drop(errHandler) },
+	f.drain(func(context.Context, *event.Delivery) error { return final(errHandler) },
 		offline.WithLogger(slog.New(slog.NewJSONHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))))
 	require.Contains(t, log.String(), `"event":"ONCRMDEALUPDATE"`)
 	require.Contains(t, log.String(), errHandler.Error())
@@ -497,6 +497,7 @@ func TestOptionsThatMakeNoSense(t *testing.T) {
 		{"batch", offline.WithBatchSize(0)},
 		{"workers", offline.WithWorkers(-1)},
 		{"no interval", offline.WithInterval(0, time.Second)},
+		{"short interval", offline.WithInterval(offline.MinInterval-1, time.Second)},
 		{"interval backwards", offline.WithInterval(time.Minute, time.Second)},
 		{"timeout", offline.WithHandlerTimeout(0)},
 		{"grace", offline.WithGrace(-time.Second)},
@@ -515,7 +516,7 @@ func TestOptionsThatMakeNoSense(t *testing.T) {
 		require.Error(t, err, tt.name)
 	}
 	for _, opt := range []offline.Option{
-		offline.WithBatchSize(1), offline.WithWorkers(1), offline.WithInterval(1, 1),
+		offline.WithBatchSize(1), offline.WithWorkers(1), offline.WithInterval(offline.MinInterval, offline.MinInterval),
 		offline.WithHandlerTimeout(1), offline.WithGrace(0), offline.WithMaxAttempts(1), offline.WithParkedInterval(1),
 		offline.WithIgnoredUsers(1), offline.WithSilence(0, 0), offline.WithHooks(offline.Hooks{}), offline.WithLogger(slog.New(slog.DiscardHandler)),
 	} {

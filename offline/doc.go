@@ -1,11 +1,12 @@
-// Package offline works the queue of offline events: changes that a Bitrix24 portal keeps until an application fetches them. Online
-// deliveries are sent once and never again; here nothing is lost while the application is down, and no public address is needed.
+// Package offline works the queue of offline events: changes that a Bitrix24 portal keeps until an
+// application fetches them. Online deliveries are sent once and never again. Here nothing is lost
+// while the application is down, and no public address is needed.
 //
 //	mux := event.NewMux()
 //	event.On(mux, event.OnCrmDealUpdate, func(ctx context.Context, d *event.Delivery, e event.CRMEntity) error {
-//		deal, err := event.Fetch[Deal](ctx, portals.Coalescer(d.MemberID()), d) // leaves with up to 49 others, in one request
+//		deal, err := event.Fetch[Deal](ctx, portals.Coalescer(d.MemberID()), d) // with up to 49 others in one request
 //		if err != nil {
-//			return err // event.ErrGone, for a deal that was deleted meanwhile, counts as done with
+//			return err // event.ErrGone, for a deal that was deleted meanwhile, ends the record
 //		}
 //		return save(ctx, deal)
 //	})
@@ -19,119 +20,240 @@
 //	}
 //	return consumer.Run(ctx)
 //
-// A handler of [event.OnOfflineEvent], online, may call [Consumer.WakeFor] to shorten the wait; the
-// consumer does not rely on it. [Fleet] works the queues of many portals in one process. [Queue] is
-// for programs that work a queue in another way.
+// A [Consumer] works the queue of one portal. A [Fleet] works the queues of many portals in one
+// process. [Queue] is for programs that work a queue in another way. A handler of
+// [event.OnOfflineEvent], which a portal sends online, may call [Consumer.WakeFor] or
+// [Fleet.WakeFor] to shorten the wait; neither type relies on it.
 //
 // # Guarantees
 //
-// At least once. A record leaves the queue after its handler succeeded, and not before. A crash, or a clearing that the portal never got,
-// makes the next start handle again what was finished since the last clearing: five seconds' worth at most, while the portal answers. Handlers
-// must bear repetition; one that reads the object's present state does.
+// At least once. A record leaves the queue after its handler succeeded, and not before. A process
+// that dies, or a portal that does not respond, makes the next start handle again what was finished
+// since the last request that cleared records. That is five seconds' worth at most while the portal
+// responds. Handlers must bear repetition, and one that reads the object's present state does.
 //
-// A set, not a log. However often an object changed while its record waited, there is one record for its addition, one for all its
-// updates and one for its deletion. Each says that something happened, not what: read the object.
+// A set, not a log. However often an object changes while its record waits, there is one record for
+// its addition, one for all its updates and one for its deletion. Each says that something
+// happened, not what. Read the object.
 //
-// Order. Records of one object (see [event.Delivery.Entity]) are handled one after the other, in the order of their last change, which the
-// portal tells to the second. Different objects are handled at the same time, up to [WithWorkers]. A record about no object that the
-// catalogue knows has no order.
+// Order. Records of one object (see [event.Delivery.Lane]) are handled one at a time, in the order
+// of their last change, which the portal states to the second. Two cases leave this order: a parked
+// record is tried later than newer ones, and while event.offline.list fails, the records of an
+// earlier process come later than new ones. Records that are about no object have no order.
 //
-// Recovery. At the start, after a reservation whose answer did not arrive, and every five minutes (later where [WithInterval] lets the queue be
-// asked more seldom), the consumer looks for records that a reservation
-// holds and it does not know of, and finishes them before others, or at the same time. Nothing is kept on disk for this, and no plan
-// is needed for it. It cannot tell the reservations of a process that died from those of one that lives, hence:
+// Objects do not wait for each other. Up to [WithWorkers] objects are worked at the same time, and
+// more records are reserved while handlers run. A record that waits for its next attempt holds up
+// the later records of its object, and no worker. A slow handler holds up its object and keeps one
+// worker.
 //
-// One consumer for each portal, application and connector. Two at a time lose nothing, but handle records twice and at the same time. Give those
-// that may overlap, as in a deployment, a [Leaser] that they share, see [WithLeaser]: then one works, and the others wait.
+// # When records are reserved
 //
-// # Identity
+// Records are reserved when fewer objects are ready or running than there are workers, and have
+// been so for a second, or as soon as everything is finished. While records are in work,
+// reservations are half a second apart at least. After one that found less than it asked for, the
+// next waits for the first time of [WithInterval] too, five seconds at most, unless everything is
+// finished sooner. Nothing is reserved while all workers are busy. So a handler that never returns,
+// in as many objects as there are workers, stops the queue: handlers must return when their context
+// ends, see [WithHandlerTimeout].
 //
-// A queue belongs to an application, on a portal, for a connector. The names of leases and of spool
-// folders hold all three, so that several applications may share a [Leaser] and a folder, and never
-// take each other's records. A [Consumer] learns the application and the portal from its caller,
-// when that has methods ClientID() string and MemberID() string as the clients of package rest do,
-// or else from [WithClientID] and [WithMemberID]. With [WithLeaser] or [WithSpool] it must know
-// both; a [Fleet] then needs [WithClientID].
+// Reservations begin with 50 records. They double up to [WithBatchSize] while they come back full
+// and workers are free again within 10 seconds, and they are halved when that takes more than 20.
 //
-// The deliveries that handlers get carry the proof [event.ProofCall] with the application and the
-// portal.
+// An empty queue is asked again after 2 seconds, and then less and less often, up to once a minute
+// ([WithInterval]).
+//
+// Memory is bounded. A consumer reserves nothing more while its records in work take more than 48
+// MiB, those that wait for another attempt or to be parked included: three quarters of 64 MiB. The
+// records of a fleet share 256 MiB, and a portal may have at most three times what is free, so that
+// one portal leaves the others some. A usual record takes one or two KiB. At the bound the rest
+// waits in the portal's queue. Handlers, acks and parked records go on. The bound is looked at
+// before a request is made, so what it returns comes on top.
 //
 // # Failures
 //
-// A handler's error is retried after 1, 2, 4 … seconds or when [event.Retry] says, at most [WithMaxAttempts] times. Other records of the
-// object wait for it; records of other objects do not. After that, and at once after [event.Drop], a panic, a payload that does not fit its
-// type or a record that cannot be read, the record is parked with event.offline.error. Before it parks a record the consumer makes
-// sure that the reservation still holds it.
+// A record whose handler fails is tried again after about 1, 2, 4, 8 and up to 30 seconds, or when
+// [event.Retry] says, however long that is, [WithMaxAttempts] times in all. What happens then
+// depends on the last error:
 //
-// A record that no handler takes ([event.ErrUnhandled]) is parked as well, at once: after a
-// deployment that binds a new event, the old program may meet the first records of it.
-// [Stats].Unhandled counts them, and the log names each such event once, as an error. Register a
-// handler with [event.Mux.Unhandled] to clear them instead.
+//	event.Drop                        the record is cleared: Hooks.Dropped, Stats.Dropped
+//	event.ErrGone                     the record is cleared: there is nothing left to do
+//	event.ErrUnhandled                the record is parked at once: Stats.Unhandled
+//	a panic, runtime.Goexit           the record is parked at once
+//	another error that is permanent   the record is parked at once
+//	out of attempts                   the record is parked
+//	the record cannot be read         it is parked without an attempt: Record.Err
 //
-// A handler's error that wraps [event.ErrGone] ends a record for good: there is nothing left to do.
-// So does, with a warning, the error of [event.Fetch] for a comment of the new task card, which no
-// method reads.
+// An error is permanent if it has a method Permanent() bool that returns true, as the errors of
+// packages rest and oauth have, and that of a payload without the ID of its object. If an error
+// joins several, all of them must agree. The error of [event.Fetch] for a comment of the new task
+// card, which no method reads, clears the record like ErrGone, with a warning in the log.
 //
-// Parked records are read again at each start and every ten minutes ([WithParkedInterval]), tried once, and cleared where the handler succeeds.
-// This is not for the sake of that record alone. To park one deletes the newer record of the same change, if there is one, and as long
-// as it is parked, the portal merges later changes of the same kind of the same object into it, where no reservation sees them: see
-// [Queue.Park]. So the parked record stands for all of them, and a handler that reads the object's present state misses none. A record that
-// fails for months is tried until the portal purges it.
+// [event.Drop] ends a record for good. Other permanent errors park it, because a later version of
+// the program, or other rights, may make a difference. So may a handler for an event that none
+// takes: after a deployment that binds a new event, the old program may meet its first records. The
+// log names each such event once, as an error. Register a handler with [event.Mux.Unhandled] to
+// clear these records instead.
+//
+// # Parked records
+//
+// To park a record (dead letter) is to mark it with event.offline.error. Before that, the consumer
+// makes sure that the reservation still holds it.
+//
+// Parked records are tried at each start, ten minutes after the last pass over them
+// ([WithParkedInterval]), and when the program calls [Consumer.RetryParked] or [Fleet.RetryParked].
+// A pass makes one attempt for each change, however many rows the portal has of it, and uses the
+// newest row. When the handler succeeds, all rows of the change are cleared. When it fails, all but
+// the newest are cleared. A pass uses a quarter of the workers at most, so parked records that hang
+// do not delay others. A record that fails for a month is tried until the portal purges it.
+//
+// Parking has two side effects on the portal; see [Queue.Park]. It deletes the newer record of the
+// same change, if there is one. And until the parked record is read again, the portal merges later
+// changes of the same kind of that object into it, and no reservation sees them. So a parked record
+// stands for all of them, and a handler that reads the object's present state misses none.
+//
+// # Recovery
+//
+// The consumer looks for records that a reservation holds and that it does not know: at each start,
+// after a reservation whose response did not arrive, and every five minutes together with another
+// request. It handles them before newer ones. Nothing is kept on disk for this, and no plan is
+// needed.
+//
+// The look is a call of event.offline.list. If that method fails while others work, only what needs
+// it waits: the records of an earlier process, the parking of records, and parked records. New
+// records are handled meanwhile. [Consumer.Drain] does not end before the method works again. See
+// [NoList].
+//
+// # One consumer for each queue
+//
+// A queue is that of an application, on a portal, for a connector. Two consumers of one queue that
+// share no [Leaser] take each other's reservations for those of a process that died. They handle
+// records twice, at the same time, and neither order nor the number of attempts holds.
+//
+// A record can also be lost then, see "What can be lost". The consumer looks for this after it has
+// parked records. If a record is not among the parked ones, another consumer has cleared it, and
+// parking has deleted the newer record of its change: its handler runs once more.
+//
+// # Leases
+//
+// Processes that share a [Leaser] work a queue one at a time; see [WithLeaser]. A consumer has one
+// lease. A fleet divides its portals into 256 shards with a lease each, and every process of the
+// fleet holds an equal part.
+//
+// A lease is renewed each fifth of its time to live ([WithLeaseTTL], 15 seconds). It counts as lost
+// a tenth of that time before the store lets others have it. The time is measured by the wall clock
+// and by the monotonic clock, and the shorter one counts. So a process that slept, or whose leaser
+// hangs, stops in time. When a lease is lost, the contexts of running handlers end with the cause
+// [ErrLeaseLost], in every phase: also while a consumer stops, or while a shard passes to another
+// process. Finished records are cleared, and none is parked. Only a handler that goes on although
+// its context has ended can overlap with another process's.
+//
+// The shards of a process that ends or dies, and its part when one comes, are taken over within
+// seconds: after a death, within twenty seconds or so. A handler that goes on although its context
+// has ended keeps its own portal from moving, and its shard with it. The process goes on with the
+// other portals of that shard and hands over another shard instead.
+//
+// A wake-up for a queue that another process works is passed on through the leaser, within about
+// four seconds. [Fleet.RetryParked] is not.
+//
+// # Identity
+//
+// The names of leases and of spool folders hold the application, the portal and the connector, so
+// several applications may share a [Leaser] and a folder, and never take each other's records. A
+// [Consumer] learns the application and the portal from its caller, if that has the methods
+// ClientID() string and MemberID() string, as the clients of package rest have, or else from
+// [WithClientID] and [WithMemberID]. With [WithLeaser] or [WithSpool] it must know both. A [Fleet]
+// then needs [WithClientID].
+//
+// The deliveries that handlers get carry the proof [event.ProofCall], with the application and the
+// portal. [event.AttemptOf] returns the number of the attempt, and whether the record was parked.
 //
 // # Plans that cannot reserve
 //
-// To reserve, the portal's plan needs the feature rest_offline_extended. Without it a consumer with [WithSpool] says so once and reads with deletion,
-// which works on every plan: each answer is written to the spool and synced before a record of it is handled, and removed from
-// there when that is done. What the portal deleted and whose answer was lost is lost. Whether the plan has changed is looked at each hour.
-// A consumer without a spool ends with [ErrExtendedModeRequired], after it has finished what was reserved before.
+// To reserve, the portal's plan needs the feature rest_offline_extended. Without it a consumer ends
+// with [ErrExtendedModeRequired], after it has finished what was reserved before. With [WithSpool]
+// it logs a warning and reads with deletion instead, which works on every plan. Each response is
+// written to the spool and synced before a record of it is handled. Every hour the consumer tries
+// whether the plan has changed.
+//
+// A spool takes up to 100,000 records that are not finished; parked ones do not count. If the disk
+// fails, the records that it could not take are handled from memory, no more are taken from the
+// portal, and the log and [NoDisk] say so. The disk is tried again until it works.
 //
 // # Loops
 //
-// An application that writes to what it listens to hears its own writes, and may answer them with others, forever. For offline events the portal
-// hides from a binding what the application itself writes under the binding's connector:
+// An application that writes to what it listens to receives its own writes, and may respond to them
+// with others, forever. For offline events the portal hides from a binding what the application
+// itself writes under the binding's connector:
 //
-//   - A write without auth_connector makes no record for a binding without a connector, and one for each binding with a connector.
-//   - A write with auth_connector A makes no record for the binding with connector A, and one for bindings with another or none.
-//   - Writes of people, of robots, imports and other applications, and through webhooks always make records.
+//   - A write without auth_connector makes no record for a binding without a connector, and one for
+//     each binding with a connector.
+//   - A write with auth_connector A makes no record for the binding with connector A, and one for
+//     bindings with another or none.
+//   - Writes of people, of robots, imports and other applications, and through webhooks always make
+//     records.
 //
-// So an application with one integration needs no connector, and its own changes stay hidden. One with several gives each a connector
-// ([WithConnector], and auth_connector with its writes), where the plan has the feature rest_auth_connector. What is written in another way, with a
-// webhook for one, comes back: write with the application's token, compare what is there before you write, or let the writes come from a user of
-// their own and name it in [WithIgnoredUsers]. Online events are not hidden at all.
+// So an application with one integration needs no connector, and its own changes stay hidden. One
+// with several gives each a connector ([WithConnector], and auth_connector with its writes), if the
+// plan has the feature rest_auth_connector. Changes that are written in another way come back, for
+// example through a webhook. Then write with the application's token, or compare before you write,
+// or let a user of its own write and name that user in [WithIgnoredUsers]. Online events are not
+// hidden at all.
 //
 // # Requests
 //
-// The portal allows 2 requests a second, shared by all applications at one address. What was finished is cleared in the same request that
-// reserves the next records, and looks for what is abandoned, parked or waiting join it too, as one batch: each reservation costs one request,
-// plus one each five seconds that it takes, and two where records are parked. Where no batch can be made, the calls are made one by one.
-// Reservations begin with 50 records and grow to [WithBatchSize] while they come back full. With 500 records, this is a hundredth of a
-// request for each; with their objects, fetched through rest.Coalescer, three hundredths.
-//
-// An empty queue is asked after 2 seconds, and then less and less often, up to once a minute ([WithInterval]).
+// A portal allows 2 requests a second, shared by all applications at one address. Finished records
+// are cleared in the request that reserves the next ones. Looks for the records of earlier
+// processes, for parked records and for the backlog join it too. So a reservation costs one
+// request, and one more for each five seconds that it takes; parking takes two. If the portal
+// refuses batches, the calls are made one by one. With 500 records in a reservation, this is a
+// hundredth of a request for each. With their objects, fetched through rest.Coalescer, it is three
+// hundredths.
 //
 // # Many portals
 //
-// [Fleet] works the queues of many portals in a bounded number of turns, and keeps portals that are
-// slow, fail or have much to do from delaying others. An empty queue is asked after 10 seconds, and
-// then less and less often, up to once in five minutes: bind [event.OnOfflineEvent], and call
-// [Fleet.WakeFor] from its handler, where that is too rare. Processes that share a [Leaser] divide
-// the portals among themselves, hand them over as processes come and go, and take over from one
-// that dies within twenty seconds or so. Package offlinetest has the tests that a leaser of one's
-// own must pass.
+// A [Fleet] works the queues of many portals with a bounded number of requests and handlers at a
+// time. It keeps portals that are slow, fail or have much to do from delaying others; see the type.
+// An empty queue is asked after 10 seconds, and then less and less often, up to once in five
+// minutes. If that is too rare, bind [event.OnOfflineEvent] and call [Fleet.WakeFor] from its
+// handler.
+//
+// Package offlinetest has the tests that a leaser of one's own must pass.
 //
 // # Observation
 //
-// [Consumer.Stats] counts, and tells the lag and what waits; [WithHooks] reports the same as it happens. A portal that goes on failing, or
-// a queue that stays empty for longer than it should, is a [Silence]: see [WithSilence].
+// [Consumer.Stats] and [Fleet.Stats] count what happened. [WithHooks] reports it as it happens. A
+// portal that goes on failing, a queue that stays empty for longer than it should, a list that
+// fails and a disk that cannot be written are each a [Silence]; see [WithSilence].
+//
+// WARN and ERROR go to slog.Default unless [WithLogger] sets a logger. Parked and lost records and
+// silences are ERROR; portals that fail, dropped records and lost leases are WARN. Retries and
+// recovered records are INFO. Lines about a portal have the attribute member_id, if it is known,
+// those about a record also event, record_id and message_id. Nothing of a payload, and no address,
+// gets into errors or logs of this package. The text of a handler's error is logged, with tokens
+// removed.
 //
 // # What can be lost
 //
-// Records that are older than about 34 days, which the portal purges, reserved or not; records of a portal whose application is not installed
-// completely or not paid for, since none are written; the application's own changes, as said above; records of ignored users, and what was
-// merged into them; on a plan that cannot reserve, an answer that does not arrive; and what [Queue.Take] read and the program then dropped.
+//   - Records that are older than about 34 days. The portal purges them, also reserved and parked
+//     ones.
+//   - Changes while the application is not installed completely or not paid for. The portal makes
+//     no records of them.
+//   - The application's own changes, as said under "Loops".
+//   - Records of ignored users, and what was merged into them; see [WithIgnoredUsers].
+//   - Records that a handler ends with [event.Drop] or [event.ErrGone].
+//   - On a plan that cannot reserve: a response that does not arrive; records that the disk could
+//     not take and that are not finished when the process stops or dies; and what cannot be read in
+//     a damaged file of the spool.
+//   - With two consumers of one queue that share no leaser: a change whose record one of them parks
+//     just after the other has cleared it. The record of a newer change is deleted then. The
+//     handler runs once more, as said above, unless the process dies before that. If all attempts
+//     of this run fail, nothing is left to park: Hooks.Dropped, Stats.Dropped.
+//   - What [Queue.Take] returned and the program then did not finish.
 //
-// [Queue] is safe for concurrent use where its caller is, [Consumer] and [Fleet] always. Their zero values are not usable. Nothing of a payload,
-// and no address, gets into errors or logs of this package; what a handler's own error says is logged.
+// # Concurrency
+//
+// [Queue] is safe for concurrent use if its caller is, [Consumer] and [Fleet] always. Their zero
+// values are not usable. The file docs/dispatch.md of the module shows how the parts fit together.
 //
 // # Errors
 //
@@ -147,13 +269,13 @@
 //	ErrLimit                 refused before calling: less than one record asked for
 //	ErrFilter                refused before calling: the portal would refuse the filter or misread it
 //	ErrMemberID              no portal was named to a fleet
-//	ErrRunning               the consumer, or the fleet, is at work already
+//	ErrRunning               Run or Drain was called while one of them was at work
 //	ErrStopped               cause of a handler's context that ended with the grace period
-//	ErrLeaseHeld             another process works the queue
+//	ErrLeaseHeld             Drain: another process works the queue
 //	ErrLeaseLost             cause of contexts that ended because the lease did
-//	ErrSpool                 the spool's folder cannot be used, or records were lost because it could not be written
+//	ErrSpool                 the spool cannot be used, or records were lost because it could not be written
 //	ErrSpoolOwner            the spool's folder is another queue's, or an older version's
+//	ErrSpoolInUse            another process has records in the spool
 //	ErrIdentity              the caller belongs to another application or portal
-//	ErrSpoolInUse            another process works with the spool
 //	others                   the caller's errors, wrapped
 package offline

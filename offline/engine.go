@@ -2,20 +2,14 @@ package offline
 
 import (
 	"context"
+	"errors"
+	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
-)
 
-const (
-	// firstLimit is what the first reservation asks for, and what lost answers do not shrink reservations below.
-	firstLimit = 50
-	// keepUp is the time within which handlers should work a reservation off. Where they need longer, reservations shrink, so that
-	// records do not wait in reservations.
-	keepUp = 20 * time.Second
-	// maxWaiting is how many records may wait for another attempt before nothing more is reserved.
-	maxWaiting = 1000
-	// sweepInterval is how often reservations are looked for that no one works on. It costs no request of its own.
-	sweepInterval = 5 * time.Minute
+	"github.com/b24events/b24events/event"
+	"github.com/b24events/b24events/internal/dispatch"
 )
 
 // Waits after an error of the portal.
@@ -24,89 +18,107 @@ const (
 	maxErrorWait = time.Minute
 )
 
-// engine works one queue in turns. It has no goroutine and no timer between them, so that a process can have very many. One goroutine at a
-// time may use it, except for wake and the meter.
+// engine works one queue. Its owner, a Consumer or a Fleet, gives it turns: each is a request or
+// two, and never waits for a handler.
+//
+//	           turn: one request                 workers of the dispatcher
+//	        ┌──────────────────────┐
+//	portal ─┤ reserve ─▶ fresh ────┼─▶ tasks ─▶ lanes ─▶ handler ─┬─▶ retry: rests in its lane
+//	        │ list    ─▶ orphans ──┤                              │
+//	        │         ─▶ parked ───┘                              │ finished
+//	        │ clear   ◀─ acks ──────┐                             │
+//	        │ error   ◀─ letters ───┴──── ledger ◀────────────────┘
+//	        └──────────────────────┘
+//
+// The next turn is due when workers have nothing left to start (slack), when acks have waited for
+// five seconds, and when an empty queue is to be asked again. Between turns the engine has no
+// goroutine and no timer, so that a process can have very many.
+//
+// One goroutine at a time may call turn, stop and start. The ledger, the meter and what mu guards are
+// also used by workers.
 type engine struct {
 	cfg      *config // shared with other engines
 	clientID string  // of the application, for the proof of deliveries
 	memberID string
 	queue    Queue
 	meter    *meter
+	onSlack  func() // makes the owner take a turn soon; called by workers
 	woken    atomic.Bool
-	gate     gate            // nil where only cfg bounds the handlers
-	unleased <-chan struct{} // closed when a consumer's lease is lost, also while it stops; nil where there is none
+	retry    atomic.Bool // parked records are to be tried now
 
-	limit    int           // of the next reservation
-	lastWork time.Duration // the longest that handling records took since the last reservation
-	grow     bool          // the last reservation came back full
-	idle     backoff       // between looks at an empty queue
-	failing  backoff       // between failed requests
-	batchAt  time.Time     // when batches may be tried again
+	pace    pacer
+	batches batching
+	lists   listing
+	reclaim reclaimer
+	parked  parkedPasses
+	journal *journal // nil without a spool
+	ledger  ledger
 
-	batchFailures int // in a row
+	failing   backoff  // between failed requests
+	refused   error    // why the portal reserves nothing: its plan
+	unchecked []Record // that were parked, and are still to be looked for
+	fresh     []*task  // reserved, and held back until orphans are found
+	stuck     bool     // records could not be cleared; before they are, nothing new is reserved
+	noAnswer  alarm
+	noRecord  alarm
+	measured  time.Time // when the backlog was measured last
 
-	refused error     // why the portal reserves nothing: its plan
-	nextGet time.Time // when to reserve at the latest
-	empty   bool      // the last reservation held nothing
-	full    bool      // the last reservation may not have held everything
-	stuck   bool      // records could not be cleared; before they are, nothing new is reserved
-
-	noAnswer, noRecord alarm
-	measureAt          time.Time // when to measure the backlog again
-
-	sweep  sweep
-	again  bool // a reservation may have been made whose answer is lost: look again
-	parked parkedPass
-
-	spool  spooling
-	opened bool // the spool was looked for
-
-	waiting []task // to be handled, in order
-	behind  bool   // some of them could be handled now, and the time of the turn was over
-	fresh   []task // reserved, and held back until what was abandoned is found
-	owed    []*settlement
-	nobody  map[rowKey]bool // rows that nothing can name to the portal; nil until there is one
+	mu       sync.Mutex
+	work     *dispatch.Portal // nil while nothing is in work
+	unleased bool             // the lease is lost
+	grace    *time.Timer      // ends the contexts of handlers; nil unless the engine stops
+	intake   context.Context  //nolint:containedctx // of the run: handlers start until it ends, and have its values
 }
 
 // newEngine returns an engine that has not started.
-func newEngine(cfg *config, call callFunc, clientID, memberID string) *engine {
+func newEngine(cfg *config, call callFunc, clientID, memberID string, onSlack func()) *engine {
 	e := &engine{
 		cfg:      cfg,
 		clientID: clientID,
 		memberID: memberID,
 		meter:    &meter{call: call},
-		limit:    min(firstLimit, cfg.batchSize),
-		idle:     backoff{shortest: cfg.minInterval, longest: cfg.maxInterval},
+		onSlack:  onSlack,
 		failing:  backoff{shortest: minErrorWait, longest: maxErrorWait},
 	}
+	e.pace = newPacer(cfg)
+	if cfg.spoolDir != "" {
+		e.journal = new(journal)
+	}
 	e.queue = Queue{call: e.meter.Call, connector: cfg.connector}
-	e.start()
+	e.ledger.budget = cfg.budget
 	return e
 }
 
-// start makes the next turn begin as after a start of the process: with a look for what was abandoned and for what is parked. What a
-// stopped engine owes the portal it remembers.
-func (e *engine) start() {
-	e.sweep = sweep{due: true}
-	e.parked = parkedPass{}
-	e.refused, e.nextGet, e.empty, e.opened, e.behind = nil, time.Time{}, false, false, false
-	e.idle.reset()
+// start makes the next turn begin as after a start of the process: with a look for what was
+// abandoned and for what is parked. Acks that a stopped engine could not send stay. Handlers start
+// until intake ends, and their contexts have its values.
+func (e *engine) start(intake context.Context) {
+	e.reclaim = reclaimer{due: true}
+	e.parked.reset()
+	e.pace.reset()
+	e.lists.reset()
 	e.failing.reset()
+	e.refused = nil
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.intake, e.unleased = intake, false
+	e.ungraceLocked()
 }
 
-// wake makes the next turn ask the queue, however long it may be left alone. It may be called at any time.
+// wake makes the next turn ask the queue, even if it was found empty. It may be called at any time.
 func (e *engine) wake() { e.woken.Store(true) }
 
-// turn does the next piece of work: it tells the portal what was finished and reserves the next records, in one request, and tries each
-// record once that is due. It returns for how long the queue may be left alone, 0 where there is more to do. After an error the time is
-// for how long the portal should be; a permanent one has none, and waiting does not mend it. Turns may come early.
+// turn does the next piece of work for the queue: it sends acks and reserves records, in one request,
+// and passes records on to their handlers. It returns for how long the queue may be left alone, 0
+// if there is more to do. After an error the time is for how long the portal should be; a permanent
+// one has none, and waiting does not help. Turns may come early.
 //
-// When ctx ends, turn starts no handler, lets those that run finish within the grace period, and returns the error of ctx. After the last turn
-// comes stop.
+// When ctx ends, no handler starts any more; those that run go on. After the last turn comes stop.
 func (e *engine) turn(ctx context.Context) (time.Duration, error) {
 	if ctx.Err() != nil {
 		return 0, ctx.Err()
 	}
+	defer e.stopWith(ctx)()
 	err := e.step(ctx)
 	switch {
 	case permanent(err):
@@ -123,103 +135,376 @@ func (e *engine) turn(ctx context.Context) (time.Duration, error) {
 func (e *engine) step(ctx context.Context) error {
 	now := time.Now()
 	if e.woken.Swap(false) {
-		e.nextGet = time.Time{}
+		e.pace.wake(now, e.ledger.idle())
 	}
-	if err := e.prepare(ctx); err != nil {
+	if err := e.openJournal(ctx); err != nil {
 		return err
 	}
+	if err := e.replay(ctx); permanent(err) {
+		return err
+	}
+	e.parkedByTheClock(now)
+	e.pace.noteSlack(e.hasSlack(), now)
 	var err error
 	if e.mustAsk(now) {
 		if err = e.ask(ctx, now); permanent(err) {
 			return err
 		}
 	}
-	if !e.sweep.due && len(e.fresh) > 0 { // what was abandoned comes first
-		e.waiting = append(e.waiting, e.fresh...)
-		e.fresh = nil
+	if ctx.Err() == nil {
+		e.nextParked(ctx) // which are older
+		e.release()       //nolint:contextcheck // items have contexts of their own
 	}
-	if tasks := e.due(time.Now()); len(tasks) > 0 && ctx.Err() == nil {
-		failure := e.workOff(ctx, tasks)
-		if spoiled := e.flushSpool(); err == nil {
-			err = spoiled
-		}
-		if failure != nil {
-			return failure
-		}
+	if flushed := e.flushJournal(ctx); permanent(flushed) {
+		return flushed
 	}
+	e.rest()
 	if err == nil && e.refused != nil && e.settled() {
 		return e.refused
 	}
 	return err
 }
 
-// prepare does what comes before the portal is asked for anything new.
-func (e *engine) prepare(ctx context.Context) error {
-	if !e.opened {
-		if err := e.useSpool(ctx, false); err != nil {
-			return err
-		}
-		e.opened = true
+// release passes fresh records on, unless orphans are looked for that come first.
+func (e *engine) release() {
+	if len(e.fresh) == 0 || e.reclaim.holdsBack(e.lists.ready(time.Now())) {
+		return
 	}
-	if err := e.save(ctx); err != nil {
-		return err
-	}
-	if err := e.park(ctx); err != nil {
-		return err
-	}
-	return e.unspool(ctx)
+	e.add(e.fresh...)
+	e.fresh = nil
 }
 
-// mustAsk reports whether there is anything to ask the portal, or to tell it.
+// mustAsk reports whether there is anything to ask the portal, or to send to it.
 func (e *engine) mustAsk(now time.Time) bool {
-	return len(e.owed) > 0 || (e.space() && e.sweep.due) || (e.room() && (e.parked.running || e.refused == nil && !now.Before(e.nextGet)))
+	switch {
+	case e.ledger.due(now), e.mustList(now):
+		return true
+	default:
+		return e.mustReserve(now)
+	}
 }
 
-// space reports whether more records may be taken in that were left reserved. Those that wait for another attempt hold nothing up
-// until there are very many.
-func (e *engine) space() bool { return !e.behind && len(e.waiting) < max(e.limit, maxWaiting) }
+// mustList reports whether a list is due that is worth a request of its own.
+func (e *engine) mustList(now time.Time) bool {
+	return e.parkedReads(now) || (e.lists.ready(now) && (e.mustReclaim(now) || e.ledger.lettersDue(now)))
+}
 
-// room reports whether other records may be taken in.
-func (e *engine) room() bool { return len(e.fresh) == 0 && e.space() && e.hasPlace() }
+// mustReclaim reports whether a look for orphans is worth a request of its own.
+func (e *engine) mustReclaim(now time.Time) bool { return e.reclaim.due && e.mayReclaim(now) }
+
+// mayReclaim reports whether orphans may be looked for, with a request that is made anyway. What is
+// found needs memory, and workers.
+func (e *engine) mayReclaim(now time.Time) bool {
+	return !now.Before(e.reclaim.next) && e.ledger.hasRoom() && e.hasSlack()
+}
+
+// mustReserve reports whether records are to be reserved.
+func (e *engine) mustReserve(now time.Time) bool {
+	due := !now.Before(e.pace.at()) || (!e.pace.empty && e.ledger.idle())
+	return due && e.mayReserve(now)
+}
+
+// mayReserve reports whether records may be reserved. If there are many orphans, these come first.
+func (e *engine) mayReserve(now time.Time) bool {
+	return e.refused == nil && e.room() && (!e.reclaim.reading() || !e.reclaim.holdsBack(e.lists.ready(now)))
+}
+
+// room reports whether more records may be taken in: workers have nothing to start, and there is
+// memory.
+func (e *engine) room() bool {
+	return len(e.fresh) == 0 && e.hasSlack() && e.ledger.hasRoom() && e.journalHasRoom()
+}
+
+// hasSlack reports whether fewer objects wait for a worker than may run.
+func (e *engine) hasSlack() bool {
+	work := e.portal()
+	if work == nil {
+		return true
+	}
+	d := work.Depth()
+	return d.Ready+d.Running < e.cfg.workers
+}
 
 // settled reports whether the engine holds no record.
 func (e *engine) settled() bool {
-	return len(e.waiting) == 0 && len(e.fresh) == 0 && len(e.owed) == 0 && !e.sweep.due && e.idleSpool()
+	return e.ledger.empty() && len(e.fresh) == 0 && !e.reclaim.due && e.journalIsRead()
 }
 
 // drained reports whether the queue was empty when the last turn looked, but for parked records.
-func (e *engine) drained() bool { return e.empty && e.settled() && !e.parked.running }
+func (e *engine) drained() bool { return e.pace.empty && e.settled() && !e.parked.running() }
+
+// busy reports whether the engine has handlers that run, or anything to send.
+func (e *engine) busy() bool {
+	return !e.ledger.empty() || (e.journal != nil && e.journal.spool != nil)
+}
 
 // pause returns for how long the queue may be left alone.
 func (e *engine) pause(now time.Time) time.Duration {
-	if e.mustAsk(now) || (e.space() && !e.idleSpool()) {
+	if e.mustAsk(now) || (len(e.fresh) > 0 && !e.reclaim.holdsBack(e.lists.ready(now))) {
 		return 0
 	}
 	next := now.Add(e.cfg.maxInterval)
-	if e.room() && e.refused == nil {
-		next = e.nextGet
+	if e.mayReserve(now) {
+		next = e.pace.at()
 	}
-	for _, t := range e.waiting {
-		if t.due.Before(next) {
-			next = t.due
+	earlier := func(t time.Time) {
+		if !t.IsZero() && t.Before(next) {
+			next = t
 		}
 	}
+	if !e.ledger.hasRoom() { // other queues may have the memory, and do not say when they give it back
+		earlier(now.Add(e.cfg.minInterval))
+	}
+	earlier(e.ledger.flushAt())
+	if e.lists.ready(now) {
+		earlier(e.ledger.lettersAt())
+		if e.reclaim.due && now.Before(e.reclaim.next) {
+			earlier(e.reclaim.next)
+		}
+	} else if e.reclaim.due || (e.parked.running() && e.parked.reads()) || e.ledger.letterCount() > 0 {
+		earlier(e.lists.next())
+	}
+	if !e.room() && !e.parked.running() {
+		earlier(e.parked.next)
+	}
+	earlier(e.journalAt())
 	return max(0, next.Sub(now))
 }
 
-// stop settles what was finished, for which it takes ten seconds at most after ctx has ended, and forgets the rest, which stays reserved for
-// the next start. A turn may come after it, once start was called.
-func (e *engine) stop(ctx context.Context) error {
-	err := e.settleLast(ctx)
-	left := len(e.waiting) + len(e.fresh)
-	for _, s := range e.owed {
-		left += len(s.clear) + len(s.park)
+// add passes tasks on to their handlers.
+func (e *engine) add(tasks ...*task) {
+	if len(tasks) == 0 {
+		return
 	}
-	e.left(ctx, left)
-	lost := e.closeSpool(ctx)
-	e.waiting, e.fresh = nil, nil
-	if lost != nil {
+	e.mu.Lock()
+	if e.work == nil {
+		e.work = e.cfg.dispatcher.Open(dispatch.Key{ClientID: e.clientID, MemberID: e.memberID}, dispatch.PortalOptions{
+			Front: e, Limit: e.cfg.workers, Misfits: e.misfits, OnSlack: e.onSlack, Intake: e.intake,
+		})
+	}
+	work, values := e.work, context.WithoutCancel(e.intake)
+	e.mu.Unlock()
+	items := make([]*dispatch.Item, len(tasks))
+	for i, t := range tasks {
+		items[i] = t.item(values)
+	}
+	work.Add(items...)
+}
+
+// portal returns what is in work, nil for nothing.
+func (e *engine) portal() *dispatch.Portal {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.work
+}
+
+// rest lets go of the dispatcher's portal when nothing is in work.
+func (e *engine) rest() {
+	if !e.ledger.idle() {
+		return
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.work != nil {
+		e.work.Close()
+		e.work = nil
+	}
+	e.ungraceLocked()
+}
+
+// ungraceLocked ends the grace period, because no handler runs. e.mu is held.
+func (e *engine) ungraceLocked() {
+	if e.grace != nil {
+		e.grace.Stop()
+		e.grace = nil
+	}
+}
+
+// stopWith begins the stop when ctx ends. The function that it returns undoes that, or waits until it
+// has happened.
+func (e *engine) stopWith(ctx context.Context) (undo func()) {
+	begun := make(chan struct{})
+	cancel := context.AfterFunc(ctx, func() {
+		defer close(begun)
+		e.beginStop(ctx)
+	})
+	return func() {
+		if !cancel() {
+			<-begun
+		}
+	}
+}
+
+// beginStop starts no more handlers, and ends the contexts of those that run when the grace period is
+// over, or at once if the lease is lost. It may be called at any time; the first call counts.
+func (e *engine) beginStop(stopped context.Context) {
+	e.halt()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	switch {
+	case e.work == nil:
+	case errors.Is(context.Cause(stopped), ErrLeaseLost):
+		e.work.Cancel(ErrLeaseLost)
+	case e.grace == nil:
+		work := e.work
+		e.grace = time.AfterFunc(e.cfg.grace, func() { work.Cancel(ErrStopped) })
+	}
+}
+
+// halt starts no more handlers. What waits for one stays reserved.
+func (e *engine) halt() {
+	if work := e.portal(); work != nil {
+		work.Stop(ErrStopped)
+	}
+}
+
+// abandonWork ends everything, because the engine was left in the middle of something. Its records stay
+// reserved, and another engine finds them.
+func (e *engine) abandonWork(ctx context.Context) {
+	e.halt()
+	if work := e.portal(); work != nil {
+		work.Cancel(errTurnDied)
+		go func() {
+			<-work.Done()
+			work.Close()
+			e.ledger.discard()
+		}()
+	} else {
+		e.ledger.discard()
+	}
+	if e.journal != nil && e.journal.spool != nil {
+		_, _ = e.journal.spool.Close(context.WithoutCancel(ctx)) // handlers that go on may use it still
+	}
+}
+
+// loseLease ends the contexts of handlers, because another process may work the queue now. It may be
+// called at any time; start makes good for it.
+func (e *engine) loseLease() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.unleased = true
+	if e.work != nil {
+		e.work.Cancel(ErrLeaseLost)
+	}
+}
+
+// leaseLost reports whether the queue may be another's.
+func (e *engine) leaseLost(ctx context.Context) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.unleased || errors.Is(context.Cause(ctx), ErrLeaseLost)
+}
+
+// stop waits for the handlers that run, sends what was finished, for which it takes ten seconds at
+// most, and forgets the rest, which stays reserved for the next start. It calls the portal within
+// sending, which may wait. A turn may come after it, once start was called.
+func (e *engine) stop(ctx context.Context, sending func(func())) error {
+	e.beginStop(ctx)
+	e.parked.drop(&e.ledger)
+	e.awaitHandlers(ctx, sending)
+	var err error
+	sending(func() { err = e.settleLast(ctx) })
+	for _, t := range e.fresh {
+		e.ledger.leave(t.Record)
+	}
+	e.fresh = nil
+	e.logLeft(ctx, e.ledger.takeLeft()+e.ledger.unsent())
+	if lost := e.closeJournal(ctx); lost != nil {
 		return lost
 	}
 	return err
+}
+
+// awaitHandlers waits until all handlers have returned, and sends acks meanwhile.
+func (e *engine) awaitHandlers(stopped context.Context, sending func(func())) {
+	work := e.portal()
+	if work == nil {
+		return
+	}
+	flush := time.NewTicker(flushInterval)
+	defer flush.Stop()
+	waiting, end := context.WithCancel(context.WithoutCancel(stopped))
+	defer end()
+	done := work.Done()
+	go func() {
+		select {
+		case <-done:
+			end() // a call that is under way does not delay the rest
+		case <-waiting.Done():
+		}
+	}()
+	for {
+		select {
+		case <-done:
+			e.mu.Lock()
+			e.work = nil
+			e.ungraceLocked()
+			e.mu.Unlock()
+			work.Close()
+			return
+		case <-flush.C:
+			sending(func() { e.flush(waiting) })
+		}
+	}
+}
+
+// flush sends acks while the engine waits for handlers. What fails is sent later.
+func (e *engine) flush(waiting context.Context) {
+	ctx, cancel := context.WithTimeout(waiting, flushInterval)
+	defer cancel()
+	err := e.flushJournal(ctx)
+	if calls, _ := e.ackCalls(); len(calls) > 0 && err == nil {
+		err = e.send(ctx, calls)
+	}
+	if err != nil && waiting.Err() == nil {
+		e.log(ctx, slog.LevelWarn, "offline queue: cannot clear finished records yet", errorAttr(nil, err))
+	}
+}
+
+// settleLast sends what was finished after ctx has ended, for as long as settleTimeout. If the lease
+// is lost, nothing is parked: the records may be another's now, and parking what is not held deletes
+// newer changes.
+func (e *engine) settleLast(stopped context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(stopped), settleTimeout)
+	defer cancel()
+	wait := backoff{shortest: minErrorWait, longest: maxErrorWait}
+	for {
+		if e.leaseLost(stopped) {
+			e.ledger.dropLetters()
+		}
+		e.lists.reset()
+		calls, _ := e.ackCalls()
+		var parkings []call
+		calls = append(calls, e.letterCalls(ctx, &parkings)...)
+		if len(calls) == 0 {
+			return nil
+		}
+		err := e.send(ctx, calls)
+		if err == nil {
+			err = e.send(ctx, parkings)
+		}
+		if err == nil {
+			err = e.lists.err()
+		}
+		if err == nil {
+			continue
+		}
+		if permanent(err) || !sleep(ctx, wait.next(), nil) {
+			return err
+		}
+	}
+}
+
+// logLeft counts and logs records that stay reserved.
+func (e *engine) logLeft(ctx context.Context, n int) {
+	if n == 0 {
+		return
+	}
+	e.meter.count(func(s *Stats) { s.Left += int64(n) })
+	e.log(ctx, slog.LevelInfo, "offline queue: records are left for the next start", slog.Int(keyRecords, n))
+}
+
+// proof is the proof of the deliveries in the queue.
+func (e *engine) proof() event.Proof {
+	return event.Proof{By: event.ProofCall, ClientID: e.clientID, MemberID: e.memberID}
 }

@@ -17,60 +17,71 @@ type Error string
 // Error returns the text of the sentinel.
 func (e Error) Error() string { return string(e) }
 
-// What a portal refuses for good. The portal's own error stays in the chain, for errors.As with [event.CallError].
+// What a portal refuses for good. The portal's own error stays in the chain, for errors.As with
+// [event.CallError].
 const (
-	// ErrExtendedModeRequired means that the portal's plan lacks the feature rest_offline_extended, without which records cannot be reserved.
-	// Records can be read with [Queue.Take] on every plan, which deletes them as it reads them.
+	// ErrExtendedModeRequired means that the portal's plan lacks the feature rest_offline_extended,
+	// without which records cannot be reserved. Records can be read with [Queue.Take] on every
+	// plan, which deletes them as it reads them.
 	ErrExtendedModeRequired Error = "offline: the portal's plan cannot reserve records (feature rest_offline_extended); " +
 		"use a larger plan, WithSpool for a consumer, or Queue.Take, which deletes on reading"
-	// ErrConnectorRefused means that the portal's plan lacks the feature rest_auth_connector, without which every call that names a connector
-	// is refused.
+	// ErrConnectorRefused means that the portal's plan lacks the feature rest_auth_connector,
+	// without which every call that names a connector is refused.
 	ErrConnectorRefused Error = "offline: the portal's plan has no connectors (feature rest_auth_connector); leave WithConnector out"
-	// ErrAccessDenied means that the token is not an administrator's, or that the portal's plan has no REST at all.
+	// ErrAccessDenied means that the token is not an administrator's, or that the portal's plan has
+	// no REST at all.
 	ErrAccessDenied Error = "offline: the portal denies access to the queue; use the token of an administrator of the portal"
 	// ErrWrongAuthType means that the queue was called through an incoming webhook.
 	ErrWrongAuthType Error = "offline: the queue belongs to an application; call it with the application's token, not through a webhook"
-	// ErrBadAnswer means that the portal's answer is not one that the method gives.
+	// ErrBadAnswer means that the response is not one that the method gives: the portal, a proxy or
+	// the caller does not do what the method's documentation says.
 	ErrBadAnswer Error = "offline: unexpected answer from the portal"
 )
 
 // What this package refuses because the portal would do harm with it. Nothing was sent.
 const (
-	// ErrProcessID means an empty process id, which the portal takes for all records that no one has reserved.
-	ErrProcessID Error = "offline: the process id is empty, which the portal takes for every unreserved record"
-	// ErrNothingNamed means a call that names no record. The portal takes an empty list for the whole reservation.
+	// ErrProcessID means an empty process ID, which the portal takes for all records that no
+	// reservation holds.
+	ErrProcessID Error = "offline: the process ID is empty, which the portal takes for every unreserved record"
+	// ErrNothingNamed means a call that names no record. The portal takes an empty list for the
+	// whole reservation.
 	ErrNothingNamed Error = "offline: no record is named, which the portal takes for the whole reservation"
-	// ErrMessageID means a message id that is not 32 characters long.
-	ErrMessageID Error = "offline: a message id is not 32 characters long"
-	// ErrRecordID means a record number that is not positive.
-	ErrRecordID Error = "offline: a record number is not positive"
+	// ErrMessageID means a message ID that is not 32 characters long.
+	ErrMessageID Error = "offline: a message ID is not 32 characters long"
+	// ErrRecordID means a record ID that is not positive.
+	ErrRecordID Error = "offline: a record ID is not positive"
 	// ErrLimit means a limit below 1.
 	ErrLimit Error = "offline: the limit is below 1"
-	// ErrFilter means a [Filter] that the portal refuses, or that it would read in another way than it is written.
+	// ErrFilter means a [Filter] that the portal refuses, or that it would read in another way than
+	// it is written.
 	ErrFilter Error = "offline: unusable filter"
 )
 
-// What a [Consumer] says of itself.
+// States of a [Consumer] or a [Fleet].
 const (
 	// ErrRunning means that Run or Drain was called while one of them was at work.
-	ErrRunning Error = "offline: the consumer is running already"
-	// ErrStopped is the cause with which a handler's context ends that outlives the grace period after the consumer was stopped.
-	ErrStopped Error = "offline: the consumer was stopped"
+	ErrRunning Error = "offline: Run or Drain is under way"
+	// ErrStopped is the cause with which a handler's context ends when the grace period is over.
+	// The period begins when the consumer or the fleet is stopped, or the portal is removed from
+	// the fleet, or passes to another process.
+	ErrStopped Error = "offline: the work on the queue was stopped"
 )
 
 // What is wrong with a spool; see [WithSpool].
 const (
-	// ErrSpool means that the folder cannot be used. The system's error is in the chain.
+	// ErrSpool means that the folder cannot be used, or that records were lost because it could not
+	// be written. The system's error is in the chain.
 	ErrSpool Error = "offline: the spool's folder cannot be used; see that it can be written, or name another one"
 	// ErrSpoolOwner means that the folder holds records of another application, portal or
 	// connector, or is in the format of an older version. The error says which. Nothing in the
 	// folder was changed.
 	ErrSpoolOwner Error = "offline: the spool's folder is not this queue's"
-	// ErrSpoolInUse means that another consumer, in this process or another, works with the spool of this queue.
+	// ErrSpoolInUse means that another consumer of this queue, in this process or another, has
+	// records in the spool or is taking some.
 	ErrSpoolInUse Error = "offline: another process uses the spool of this queue; stop that one first"
 )
 
-// Codes of a portal's answers, in upper case.
+// Codes of a portal's errors, in upper case.
 const (
 	codeWrongLicense   = "WRONG_LICENSE"
 	codeAccessDenied   = "ACCESS_DENIED"
@@ -82,7 +93,8 @@ const (
 	codeOverload       = "OVERLOAD_LIMIT"
 )
 
-// codeOf returns the code of a portal's answer in upper case, or "" for an error that did not come from a portal.
+// codeOf returns the code of a portal's error in upper case, or "" for an error that did not come
+// from a portal.
 func codeOf(err error) string {
 	var ce event.CallError
 	if !errors.As(err, &ce) {
@@ -111,7 +123,8 @@ func explain(method string, params map[string]any, err error) error {
 	return fmt.Errorf("%w: %s: %w", meaning, method, err)
 }
 
-// aboutConnector tells the two features apart that event.offline.get can miss. They share a code, so the text has to decide.
+// aboutConnector tells the two features apart that event.offline.get can miss. They share a code,
+// so the text has to decide.
 func aboutConnector(err error) bool {
 	var ce event.CallError
 	return errors.As(err, &ce) && strings.Contains(strings.ToLower(ce.ErrorDescription()), "auth_connector")
@@ -142,8 +155,9 @@ func errorAttr(d *event.Delivery, err error) slog.Attr {
 	return slog.String(keyError, redact.Line(r, withoutURL(err).Error(), maxErrorText))
 }
 
-// permanent reports whether waiting cannot mend the error of a call. What is not known to be permanent is taken for passing.
-// Errors of whatever hands out tokens, such as package oauth's, say so by a method Permanent.
+// permanent reports whether waiting does not help after the error of a call. An error that is not
+// known to be permanent may pass. The errors of what supplies tokens, such as package oauth, have a
+// method Permanent.
 func permanent(err error) bool {
 	if errors.Is(err, ErrBadAnswer) || errors.Is(err, ErrSpool) || errors.Is(err, ErrSpoolInUse) ||
 		errors.Is(err, ErrSpoolOwner) || errors.Is(err, ErrIdentity) {
@@ -167,7 +181,8 @@ func permanent(err error) bool {
 // errNotSent is what calls get that come after one that failed.
 const errNotSent Error = "offline: not sent, since a call before it failed"
 
-// surelyNotRun reports whether the portal refused a call before it did anything. After any other error a reservation may have been made.
+// surelyNotRun reports whether the portal refused a call before it did anything. After any other
+// error a reservation may have been made.
 func surelyNotRun(err error) bool {
 	switch codeOf(err) {
 	case codeQueryLimit, codeOperationLimit, codeExpiredToken, codeConnection, codeOverload:

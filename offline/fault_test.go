@@ -3,6 +3,7 @@ package offline_test
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"math/rand/v2"
 	"strconv"
 	"sync"
@@ -80,7 +81,8 @@ func newWeather(t *testing.T, seed int) *weather {
 	w.app, err = w.AddApp(eventtest.App{Scope: []string{"crm"}})
 	require.NoError(t, err)
 	require.NoError(t, w.app.Install(t.Context()))
-	w.portals, err = oauth.NewPortals(oauth.Config{ClientID: w.app.ClientID(), ClientSecret: w.app.ClientSecret()}, w.store, oauth.WithHTTPClient(n.Client()))
+	w.portals, err = oauth.NewPortals(oauth.Config{ClientID: w.app.ClientID(), ClientSecret: w.app.ClientSecret()}, w.store, oauth.WithHTTPClient(n.Client()),
+		oauth.WithLogger(slog.New(slog.DiscardHandler)))
 	require.NoError(t, err)
 	w.api, err = rest.NewPortals(w.portals, rest.WithHTTPClient(n.Client()))
 	require.NoError(t, err)
@@ -254,7 +256,7 @@ func (w *weather) storm(n int) {
 // work is the worker's process: where the consumer gives up, somebody looks after the application, and it is started again.
 func (w *weather) work(ctx context.Context) {
 	for {
-		consumer, err := offline.NewConsumer(w.api.Portal(w.MemberID()), w.mux)
+		consumer, err := offline.NewConsumer(w.api.Portal(w.MemberID()), w.mux, silent())
 		if err != nil {
 			w.t.Error(err)
 			return

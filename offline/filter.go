@@ -7,15 +7,19 @@ import (
 	"time"
 )
 
-// Filter picks records. A key is an operator and a field, such as ">ID" or "=EVENT_NAME", in any case; without an operator it means "=".
-// A value is a string, an integer or a time.Time. All conditions must hold.
+// Filter picks records. A key is an operator and a field, such as ">ID" or "=EVENT_NAME", in any
+// case. Without an operator it means "=". A value is a string, an integer or a time.Time. All
+// conditions must hold.
 //
-// The fields are ID, TIMESTAMP_X, EVENT_NAME and MESSAGE_ID, for [Queue.List] also PROCESS_ID and ERROR. The operators are =, >, <, >= and <=,
-// for [Queue.List] also @ (one of a list) and % (contains): the portal accepts these two for a reservation as well, and then fails, which is
-// why this package refuses them there. Prefer ID to TIMESTAMP_X, which the portal may shift by the user's time zone.
+// The fields are ID, TIMESTAMP_X, EVENT_NAME and MESSAGE_ID, for [Queue.List] also PROCESS_ID and
+// ERROR. The operators are =, >, <, >= and <=, for [Queue.List] also @ (one of a list) and %
+// (contains). The portal accepts these two for a reservation as well and then fails, so this
+// package refuses them there. Prefer ID to TIMESTAMP_X, which the portal may shift by the user's
+// time zone.
 type Filter map[string]any
 
-// join makes one filter in the portal's spelling of several. reading tells that it is for event.offline.list.
+// join makes one filter in the portal's spelling of several. reading says that it is for
+// event.offline.list.
 func join(filters []Filter, reading bool) (Filter, error) {
 	joined := make(Filter)
 	for _, f := range filters {
@@ -35,7 +39,8 @@ func join(filters []Filter, reading bool) (Filter, error) {
 	return joined, nil
 }
 
-// filterKey spells the operator "=" out: without it the portal compares with LIKE when it reads, and with = when it reserves.
+// filterKey writes the operator "=" out: without it the portal compares with LIKE when it reads,
+// and with = when it reserves.
 func filterKey(key string, reading bool) (string, error) {
 	key = strings.ToUpper(strings.TrimSpace(key))
 	field := strings.TrimLeft(key, "=<>@%!~^*?")

@@ -2,7 +2,6 @@ package offline
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"log/slog"
 	"sync"
@@ -10,11 +9,10 @@ import (
 	"time"
 
 	"github.com/b24events/b24events/event"
+	"github.com/b24events/b24events/internal/lease"
 )
 
-const keyMember = "member_id"
-
-// The defaults of a [Fleet], where they differ from those of a [Consumer] or are its own.
+// The defaults of a [Fleet], if they differ from those of a [Consumer] or are its own.
 const (
 	DefaultTurns            = 256              // portals worked at the same time
 	DefaultHandlers         = 1024             // handlers that run at the same time
@@ -23,70 +21,91 @@ const (
 )
 
 // ErrMemberID means that no portal was named.
-const ErrMemberID Error = "offline: the member id is empty; it names the portal"
+const ErrMemberID Error = "offline: the member ID is empty; it names the portal"
 
-// Fleet works the queues of many portals of one application in one process, each as a [Consumer] would, in turns: a turn makes one
-// reservation, handles it and clears it. See the package documentation for what holds for each queue. What holds for all of them:
+// Fleet works the queues of many portals of one application in one process, each as a [Consumer]
+// does. What the package documentation says of a queue holds for each of them. What holds for all
+// together:
 //
-// Bounded. [WithTurns] bounds how many portals are worked at the same time, [WithHandlers] how many handlers run. An idle portal costs
-// less than one and a half kilobytes of memory, and neither a goroutine nor a timer.
+// Turns. A portal is worked in turns. A turn is a request or two: it clears what was finished and
+// reserves the next records. It does not wait for their handlers. The portal's next turn is due
+// when its workers have nothing left to start, when finished records have waited for five seconds,
+// or when its empty queue is to be asked again. The portal goes first whose time came first.
 //
-// Fair. The portal goes first whose time came first. One with a large backlog gets one reservation at a time and then goes to the end of
-// the line.
+// Bounded. [WithTurns] bounds how many turns are under way, and so the requests. [WithHandlers]
+// bounds how many handlers run, [WithWorkers] how many of one portal. The records in memory take
+// 256 MiB at most. An idle portal takes less than one and a half KiB, and neither a goroutine nor a
+// timer.
 //
-// Kept apart. Portals whose turns take long, and those whose last turn failed or hung, have turns and handlers of their own, so that
-// however many they are they delay one another and no one else. A portal is told from the rest by its last turn; the first that
-// takes more than five seconds gives its place back then, and is ended where the places for long turns are taken too. What it had not
-// finished stays reserved for the next.
+// Fair. Portals take turns with the handlers, so that a few records of one portal do not wait
+// behind thousands of another. A portal is slow while a handler of it has run for five seconds or
+// more, and for half a minute at least after that. Slow portals share half of the handlers. Of the
+// others, a portal has a backlog while as many of its objects wait for a handler as [WithWorkers]
+// allows to run. Portals with a backlog have a quarter of the handlers that slow ones leave, and
+// what the rest does not need.
 //
-// A handler that goes on though its context has ended holds its portal up, and soon no other; it is logged and counted
-// ([FleetStats]), and no longer among those that are bounded.
+// Handlers that hang. A handler that has run for five seconds counts in the half that slow portals
+// share, and takes no place of the others when that half is full, as long as no more hang than
+// twice [WithHandlers]. One that goes on although its context has ended is counted in neither half.
+// It holds up its object, and keeps one of the handlers of its own portal; [FleetStats] counts it
+// as stuck.
 //
-// Failing alone. Errors that may pass make a portal wait, two seconds at first and five minutes at most. One that waiting cannot mend, such
-// as a revoked token or a smaller plan, is reported ([WithOnRefused]); the portal is tried again every half hour, and sooner after
-// [Fleet.Add]. Neither ends [Fleet.Run].
+// Kept apart. Portals that respond slowly, and those whose last turn failed or hung, have turns of
+// their own: a quarter and an eighth of [WithTurns]. So however many they are, they delay one
+// another and no one else. A turn that takes more than five seconds moves to the slow ones. It is
+// ended if their places are taken, or after a minute. What it had not finished stays reserved for
+// the next.
 //
-// Not all at once. The first turns of many portals are spread: each second sees two for each of [WithTurns], and none waits longer than
-// the longest interval of [WithInterval]. A portal that [Fleet.Wake] names does not wait.
+// Failing alone. After an error that may pass, a portal waits, two seconds at first and five
+// minutes at most. An error that waiting does not help, such as a revoked token or a smaller plan,
+// is reported to the function of [WithOnRefused]. That portal is tried again every half hour, and
+// sooner after [Fleet.Add]. Neither ends [Fleet.Run].
+//
+// Not all at once. The first turns of many portals are spread: each second sees two for each of
+// [WithTurns], and none waits longer than the longest interval of [WithInterval]. A portal that
+// [Fleet.Wake] names does not wait.
 //
 // Shared. With [WithLeaser], the application's processes that share the leaser divide the portals
-// among them: into 256 shards, by member id, of which each process holds an equal part. Shards move
-// when a process comes or goes, a few seconds after it did; those of a process that dies, once
-// their leases have run out. A turn ends before its portal passes to another process: within the
-// grace period where it is handed over, at once where the lease was lost, with the cause
-// [ErrLeaseLost]. Only a handler that goes on though its context has ended can overlap with another
-// process's. Tell each process of all portals. One that holds the shard of a portal that it was not
-// told of works it once another process, which was, is woken for it.
+// among them, by member ID, into 256 shards. Each process holds an equal part of the shards. Shards
+// move a few seconds after a process came or went; those of a process that died, once their leases
+// have run out. The work on a portal ends before the portal passes to another process: within the
+// grace period if the shard is handed over, at once with the cause [ErrLeaseLost] if the lease was
+// lost. Only a handler that goes on although its context has ended can overlap with another
+// process's. When a shard is to be handed over, such a handler keeps it here: the fleet goes on
+// with the other portals of the shard, and another shard moves instead.
 //
-// Make one with [NewFleet]. Its methods are safe for concurrent use.
+// Add all portals in each process. A process that holds the shard of a portal that it does not know
+// works it once another process, which knows it, is woken for it.
+//
+// Make one with [NewFleet]. Its methods are safe for concurrent use. Its zero value is not usable.
 type Fleet struct {
 	cfg     *config
 	api     func(memberID string) event.Caller
 	handler event.Handler
 	log     *slog.Logger
-	owner   string        // of its leases
 	kick    chan struct{} // something is due before timerAt
-	noted   chan struct{} // there are notes
 	working atomic.Bool
 
 	mu      sync.Mutex
 	portals map[string]*portal
 	lines   [kinds]line
 	shards  [shards]shard
+	shares  *lease.Shares   // of the Run under way; nil without a leaser
 	run     context.Context //nolint:containedctx // of the Run under way, from which turns derive theirs; nil between two
 	turns   sync.WaitGroup
-	paced   time.Time       // when the last first turn is due
-	timerAt time.Time       // when Run looks for portals that are due
-	notes   map[string]bool // portals that were woken here and are another process's
-	stats   FleetStats      // what is counted as it happens
+	paced   time.Time  // when the last first turn is due
+	timerAt time.Time  // when Run looks for portals that are due
+	stats   FleetStats // what is counted as it happens
 
 	closing  chan struct{} // places for turns that only settle
 	requests atomic.Int64
 }
 
-// NewFleet returns a fleet without portals: see [Fleet.Add] and [Fleet.Run]. api returns the caller for a portal, as the methods Coalescer
-// and Portal of what rest.NewPortals makes do; it is asked for each call, should do no I/O, and must be safe for concurrent use.
-// h handles the records of all portals; [event.Delivery.MemberID] tells them apart. Options of a [Consumer] hold for each portal.
+// NewFleet returns a fleet without portals; see [Fleet.Add] and [Fleet.Run]. api returns the caller
+// for a portal, as the methods Coalescer and Portal of rest.Portals do. It is called for each
+// request, should do no I/O, and must be safe for concurrent use. h handles the records of all
+// portals; [event.Delivery.MemberID] names the portal. The options of a [Consumer] apply to each
+// portal.
 func NewFleet(api func(memberID string) event.Caller, h event.Handler, opts ...Option) (*Fleet, error) {
 	switch {
 	case api == nil:
@@ -106,20 +125,20 @@ func NewFleet(api func(memberID string) event.Caller, h event.Handler, opts ...O
 		api:     api,
 		handler: h,
 		log:     cfg.logger,
-		owner:   rand.Text(),
 		kick:    make(chan struct{}, 1),
-		noted:   make(chan struct{}, 1),
 		portals: make(map[string]*portal),
-		lines:   newLines(cfg.turns, cfg.handlers),
+		lines:   newLines(cfg.turns),
 		closing: make(chan struct{}, cfg.turns),
 	}
 	f.cfg.handle = f.handle
+	f.cfg.connect(cfg.handlers, max(1, cfg.handlers/2), fleetMemory)
 	return f, nil
 }
 
-// Add tells the fleet of a portal, before Run or while it is under way, as soon as its application is installed. A portal that the fleet
-// knows is no error; where it failed or refused, it is tried again, half a minute after the last time at the soonest. So a program may add all
-// portals of its store now and then. The only error is [ErrMemberID].
+// Add adds a portal, before Run or while it is under way, as soon as its application is installed.
+// Adding a portal again is no error. If the portal failed or refused, it is tried again, half a
+// minute after the last time at the soonest. So a program may add all portals of its store now and
+// then. The only error is [ErrMemberID].
 func (f *Fleet) Add(memberID string) error {
 	if memberID == "" {
 		return ErrMemberID
@@ -141,9 +160,10 @@ func (f *Fleet) Add(memberID string) error {
 	return nil
 }
 
-// Remove makes the fleet forget a portal, such as one that uninstalled the application. A turn under way ends as at the end of [Consumer.Run],
-// and Remove does not wait for it; what it leaves reserved, the first turn after another [Fleet.Add] finishes. A portal that the
-// fleet does not know is no error.
+// Remove makes the fleet forget a portal, such as one that uninstalled the application. Work under
+// way ends as at the end of [Consumer.Run], and Remove does not wait for it. What it leaves
+// reserved, the first turn after another [Fleet.Add] finishes. A portal that the fleet does not
+// know is no error.
 func (f *Fleet) Remove(memberID string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -195,29 +215,22 @@ func (f *Fleet) clientID(memberID string) (id string) {
 	return ""
 }
 
-// Wake makes the fleet ask a portal's queue now. The caller answers for the portal: for an event
-// use [Fleet.WakeFor], which checks where it comes from. A portal that failed is not asked sooner
-// than half a minute after that, and one that refused not at all: that is for [Fleet.Add]. Where
-// another process works the portal, it hears of it through the leaser, with the default of
-// [WithLeaseTTL] within four seconds or so. A portal that the fleet does not know does no harm.
-// Wake does no I/O.
+// Wake makes the fleet ask a portal's queue now. It checks nothing: for an event use
+// [Fleet.WakeFor], which checks that the portal sent it. A portal that failed is not asked sooner
+// than half a minute after that, and one that refused not at all; use [Fleet.Add] for that one. If
+// another process works the portal, it is woken through the leaser, with the default of
+// [WithLeaseTTL] within four seconds or so. A portal that the fleet does not know is ignored. Wake
+// does no I/O.
 func (f *Fleet) Wake(memberID string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	p := f.portals[memberID]
 	switch {
 	case p == nil || p.removed || p.refused || f.run == nil:
-	case f.shards[p.shard].held || f.cfg.leaser == nil:
+	case f.shares == nil || f.shards[p.shard].workable():
 		f.wake(p)
-	case len(f.notes) < maxNotes:
-		if f.notes == nil {
-			f.notes = make(map[string]bool)
-		}
-		f.notes[memberID] = true
-		select {
-		case f.noted <- struct{}{}:
-		default:
-		}
+	default: // also while the portal is about to pass to another process
+		f.shares.Note(memberID)
 	}
 }
 
@@ -238,13 +251,31 @@ func (f *Fleet) wake(p *portal) {
 	}
 }
 
-// Run works the portals until ctx ends, and then returns nil, after all turns ended as they do at the end of [Consumer.Run]. It returns
-// [ErrRunning] where the fleet is at work already, and no other error. It may be called again after it returned.
+// RetryParked makes the fleet try the parked records of a portal now, each change once, instead of
+// at the next [WithParkedInterval]. It does no I/O. It has no effect if another process works the
+// portal; call that process's fleet.
+func (f *Fleet) RetryParked(memberID string) {
+	f.mu.Lock()
+	p := f.portals[memberID]
+	var e *engine
+	if p != nil {
+		e = p.engine
+	}
+	f.mu.Unlock()
+	if e != nil {
+		e.retryParked() // without an engine the first turn tries them
+	}
+}
+
+// Run works the portals until ctx ends, and then returns nil. Before that, the work on each portal
+// ends as at the end of [Consumer.Run], for all at the same time. It returns [ErrRunning] if it is
+// under way already, and no other error. It may be called again after it returned.
 func (f *Fleet) Run(ctx context.Context) error {
 	if !f.working.CompareAndSwap(false, true) {
 		return ErrRunning
 	}
 	defer f.working.Store(false)
+	defer f.cfg.dispatcher.Dismiss()
 	f.mu.Lock()
 	f.run, f.paced = ctx, time.Time{}
 	f.mu.Unlock()
@@ -253,7 +284,7 @@ func (f *Fleet) Run(ctx context.Context) error {
 
 	f.mu.Lock()
 	for _, p := range f.portals {
-		f.close(p, ctx.Err()) //nolint:contextcheck // turns derive their contexts from that of Run
+		f.close(p, ctx.Err())
 	}
 	f.run = nil
 	f.mu.Unlock()
@@ -273,7 +304,7 @@ func (f *Fleet) schedule(ctx context.Context) {
 		case <-timer.C:
 		case <-f.kick:
 		}
-		timer.Reset(f.dispatch(time.Now())) //nolint:contextcheck // turns derive their contexts from that of Run
+		timer.Reset(f.dispatch(time.Now()))
 	}
 }
 
@@ -293,7 +324,7 @@ func (f *Fleet) dispatch(now time.Time) time.Duration {
 				break
 			}
 			f.unqueue(p)
-			if f.shards[p.shard].workable(now) {
+			if f.shards[p.shard].workable() {
 				f.begin(p, now, nil)
 			}
 		}
@@ -301,10 +332,10 @@ func (f *Fleet) dispatch(now time.Time) time.Duration {
 	return f.timerAt.Sub(now)
 }
 
-// queue puts a portal in its line, or moves it there, where a turn of it may come up at all.
+// queue puts a portal in its line, or moves it there, if the fleet works it.
 func (f *Fleet) queue(p *portal, due time.Time) {
 	f.unqueue(p)
-	if !f.works(p, time.Now()) {
+	if !f.works(p) {
 		return
 	}
 	p.due = due
@@ -328,10 +359,11 @@ func (f *Fleet) look() {
 	}
 }
 
-// queueFirst puts a portal in line whose first turn may wait, so that those of many portals are spread.
+// queueFirst puts a portal in line whose first turn may wait, so that those of many portals are
+// spread.
 func (f *Fleet) queueFirst(p *portal) {
 	now := time.Now()
-	if !f.works(p, now) {
+	if !f.works(p) {
 		return
 	}
 	f.paced = f.paced.Add(time.Second / time.Duration(2*f.cfg.turns))
@@ -346,6 +378,6 @@ func (f *Fleet) queueFirst(p *portal) {
 }
 
 // works reports whether the portal is this fleet's, and the fleet at work.
-func (f *Fleet) works(p *portal, now time.Time) bool {
-	return f.run != nil && f.run.Err() == nil && f.shards[p.shard].workable(now)
+func (f *Fleet) works(p *portal) bool {
+	return f.run != nil && f.run.Err() == nil && f.shards[p.shard].workable()
 }

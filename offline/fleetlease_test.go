@@ -45,7 +45,7 @@ func newProcess(w *world, l offline.Leaser) *process {
 	w.t.Helper()
 	p := &process{world: w, leaser: l, dead: make(chan struct{}), worked: make(map[string]int)}
 	p.kill = sync.OnceFunc(func() { close(p.dead) })
-	f, err := offline.NewFleet(p.caller, p, offline.WithLeaser(p), offline.WithClientID("app.1"))
+	f, err := offline.NewFleet(p.caller, p, silent(), offline.WithLeaser(p), offline.WithClientID("app.1"))
 	require.NoError(w.t, err)
 	p.Fleet = f
 	w.add(f, w.ids...)

@@ -3,7 +3,6 @@ package offline
 import (
 	"errors"
 	"fmt"
-	"time"
 )
 
 // minTurns is the fewest that can be divided among the kinds of portals.
@@ -14,12 +13,11 @@ func fleetDefaults() config {
 	cfg := consumerDefaults()
 	cfg.fleet = true
 	cfg.minInterval, cfg.maxInterval = DefaultFleetMinInterval, DefaultFleetMaxInterval
-	cfg.turnTime = longTurn - time.Second
 	cfg.turns, cfg.handlers = DefaultTurns, DefaultHandlers
 	return cfg
 }
 
-// fleetOption is an option that only a Fleet has a use for.
+// fleetOption is an option of NewFleet only.
 func fleetOption(name string, set func(*config) error) Option {
 	return func(c *config) error {
 		if !c.fleet {
@@ -29,9 +27,11 @@ func fleetOption(name string, set func(*config) error) Option {
 	}
 }
 
-// WithTurns bounds how many portals a fleet works at the same time, [DefaultTurns] by default and four or more. A quarter of the turns is kept for
-// portals whose turns take long, an eighth for those that fail. Each turn under way is a request under way, or a few handlers: with the
-// answers that portals usually give, n turns look at some 3n queues a second.
+// WithTurns bounds how many turns of a fleet are under way at the same time, and so how many
+// requests it makes, [DefaultTurns] by default and four or more. A turn is a request or two and
+// waits for no handler. A quarter of the turns is kept for portals that respond slowly, an eighth
+// for those that fail. With portals that respond within a third of a second, n turns look at some
+// 3n queues a second.
 func WithTurns(n int) Option {
 	return fleetOption("WithTurns", func(c *config) error {
 		if n < minTurns {
@@ -42,8 +42,10 @@ func WithTurns(n int) Option {
 	})
 }
 
-// WithHandlers bounds how many handlers of a fleet run at the same time, [DefaultHandlers] by default and four or more, divided as turns are.
-// [WithWorkers] bounds those of one portal.
+// WithHandlers bounds how many handlers of a fleet run at the same time, [DefaultHandlers] by
+// default and four or more. Slow portals share half of them; see [Fleet]. Handlers that have run
+// for five seconds come on top, up to twice this number, and 256 at least. [WithWorkers] bounds the
+// handlers of one portal.
 func WithHandlers(n int) Option {
 	return fleetOption("WithHandlers", func(c *config) error {
 		if n < minTurns {
@@ -54,9 +56,11 @@ func WithHandlers(n int) Option {
 	})
 }
 
-// WithOnRefused sets a function that a fleet calls when a portal begins to refuse for good: its token was revoked, its plan lacks a feature,
-// or the function for callers has none for it. err is what [Consumer.Run] would return. The portal is tried again every half
-// hour; call [Fleet.Remove] to give it up, or [Fleet.Add] once it is mended. The function holds up a turn, so it should return soon.
+// WithOnRefused sets a function that a fleet calls when a portal begins to refuse for good: its
+// token was revoked, its plan lacks a feature, or there is no caller for it. err is what
+// [Consumer.Run] would return. The portal is tried again every half hour. Call [Fleet.Remove] to
+// stop that, or [Fleet.Add] to try it sooner. The function holds up a turn, so it should return
+// soon.
 func WithOnRefused(f func(memberID string, err error)) Option {
 	return fleetOption("WithOnRefused", func(c *config) error {
 		if f == nil {

@@ -466,7 +466,7 @@ func runSim(t *testing.T, load simLoad, opts ...offline.Option) simResult {
 	t.Helper()
 	var r simResult
 	s := newSim(load)
-	f, err := offline.NewFleet(s.caller, s, append([]offline.Option{offline.WithTurns(load.turns)}, opts...)...)
+	f, err := offline.NewFleet(s.caller, s, append([]offline.Option{silent(), offline.WithTurns(load.turns)}, opts...)...)
 	require.NoError(t, err)
 	s.fleet = f
 	before := heapNow()

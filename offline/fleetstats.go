@@ -8,40 +8,41 @@ import (
 	"github.com/b24events/b24events/event"
 )
 
-// FleetStats tells what a [Fleet] does now, and what it did since it was made.
+// FleetStats is what a [Fleet] does now, and what it did since it was made.
 type FleetStats struct {
 	Portals int // that the fleet knows
 	Shards  int // of 256 that it holds: without a Leaser all, while it runs
 	Mine    int // portals in these, which it works
 
 	Busy     int           // turns under way
-	Stuck    int           // of these, those that were told to end and do not: handlers or callers that do not heed their contexts
+	Stuck    int           // handlers and turns that go on although their contexts have ended; not bounded
 	Due      int           // portals that wait for a turn although their time has come
 	Overdue  time.Duration // for how long the first of them has
-	Long     int           // portals whose last turn took long
+	Long     int           // portals whose last turn took more than five seconds
 	Failing  int           // portals whose last turn failed
-	Refused  int           // of these, those that waiting cannot mend
+	Refused  int           // of these, those that waiting does not help
 	Handlers int           // that run
 
 	Turns    int64     // that ended
 	Failures int64     // turns that failed
-	Requests int64     // calls of portals, but for those of handlers; a batch is one
-	Handled  int64     // records that a handler finished
-	Lag      Durations // of these, from the last change of the object, which portals tell to the second, to the end of its handler
+	Requests int64     // to portals, without those of handlers; a batch is one
+	Handled  int64     // records whose handler succeeded, or found the object gone
+	Lag      Durations // of these, from the last change of the object to the end of its handler
 }
 
-// PortalStats tells about one portal of a [Fleet].
+// PortalStats is what is known of one portal of a [Fleet].
 type PortalStats struct {
 	Stats // since this fleet has worked the portal without a break
 
 	Busy     bool      // a turn is under way
-	Next     time.Time // when the next is due; zero during a turn, and while another process works the portal or no one does
+	Next     time.Time // when the next is due; zero during a turn, and while this process does not work the portal
 	Failures int       // turns in a row that failed
-	Refused  bool      // the last failed with an error that waiting cannot mend
-	Err      error     // of the last turn, where it failed
+	Refused  bool      // the last one failed with an error that waiting does not help
+	Err      error     // of the last turn, if it failed
 }
 
-// Stats returns what the fleet does and did. It looks at each portal, which takes some milliseconds where there are very many.
+// Stats returns what the fleet does and did. It looks at each portal, which takes some milliseconds
+// if there are very many.
 func (f *Fleet) Stats() FleetStats {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -70,6 +71,10 @@ func (f *Fleet) Stats() FleetStats {
 			s.Long++
 		case failing:
 			s.Failing++
+		case stuck:
+			if p.turn != nil && !p.turn.stopping { // otherwise it waits for handlers that are counted
+				s.Stuck++
+			}
 		default:
 		}
 		if p.refused {
@@ -78,14 +83,15 @@ func (f *Fleet) Stats() FleetStats {
 	}
 	for k := range f.lines {
 		s.Busy += f.lines[k].taken
-		s.Handlers += f.lines[k].inside
 	}
-	s.Stuck = f.lines[stuck].taken
+	work := f.cfg.dispatcher.Depth()
+	s.Handlers = work.Running
+	s.Stuck += work.Stuck
 	s.Requests = f.requests.Load()
 	return s
 }
 
-// Portal returns what is known of one portal, and false where the fleet does not know it.
+// Portal returns what is known of one portal, and false if the fleet does not know it.
 func (f *Fleet) Portal(memberID string) (PortalStats, bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -154,7 +160,8 @@ func count(d *Durations, v time.Duration) {
 // Count returns how many there are.
 func (d Durations) Count() int64 { return d.total }
 
-// Quantile returns the duration that so large a part of all, from 0 to 1, does not exceed; 0 where there are none.
+// Quantile returns the duration that a part q of all, from 0 to 1, does not exceed; 0 if there are
+// none.
 func (d Durations) Quantile(q float64) time.Duration {
 	rank := int64(math.Ceil(q * float64(d.total)))
 	for i, n := range d.counts {

@@ -3,18 +3,24 @@ package offline
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"runtime/debug"
 	"time"
+
+	"github.com/b24events/b24events/event"
 )
 
 const (
-	// longTurn is how long a turn may hold a place among ordinary ones. Handlers are started for a little less.
+	// longTurn is how long a turn may hold a place among ordinary ones. Handlers are started for a
+	// little less.
 	longTurn = 5 * time.Second
-	// longestTurn is how long a long turn may take before it has to end, besides what one handler may take.
+	// longestTurn is how long a long turn may take before it has to end, besides what one handler
+	// may take.
 	longestTurn = time.Minute
-	// firstProbe is how long a failing portal is waited for until it has answered once. It doubles with each failure, as a portal that
-	// needs longer is slow and not dead.
+	// firstProbe is how long a failing portal is waited for until it has answered once. It doubles
+	// with each failure, as a portal that needs longer is slow and not dead.
 	firstProbe = 15 * time.Second
 	// longestProbe leaves a call the time that it has by itself.
 	longestProbe = callTimeout + longTurn
@@ -35,10 +41,11 @@ const (
 // What turns fail with that got no error from the portal.
 const (
 	errNoAnswer Error = "offline: the portal did not answer in time"
-	errTurnDied Error = "offline: a caller ended the goroutine of the portal's turn"
+	errTurnDied Error = "offline: a caller or a hook panicked, or ended the goroutine of the portal's turn"
 )
 
-// portal is what a fleet keeps of a portal. There may be very many: what only a turn needs is in turn.
+// portal is what a fleet keeps of a portal. There may be very many: what only a turn needs is in
+// turn.
 type portal struct {
 	fleet  *Fleet
 	id     string
@@ -52,7 +59,7 @@ type portal struct {
 	kind     kind // by the last turn, or of the turn under way
 	failures uint8
 	stale    bool // the engine was stopped
-	refused  bool // the last error is one that waiting cannot mend
+	refused  bool // the last error is one that waiting does not help
 	removed  bool // while a turn is under way
 	adopted  bool // known from another process only
 	err      error
@@ -64,12 +71,13 @@ const unqueued = -1
 type turn struct {
 	portal   *portal
 	began    time.Time
+	intake   context.Context //nolint:containedctx // of the fleet's Run
 	cancel   context.CancelCauseFunc
 	limit    *time.Timer
-	inside   int  // handlers that run
 	again    bool // the next turn is due as soon as this one has ended
 	closing  bool // it only settles what was finished
 	told     bool // to end
+	stopping bool // it waits for handlers, and sends what they finished
 	answered bool // the portal answered a call
 }
 
@@ -108,7 +116,7 @@ func (p *portal) ask(ctx context.Context, method string, params, result any) (er
 	return c.Call(ctx, method, params, result)
 }
 
-// noCallerError is an error that waiting cannot mend.
+// noCallerError is an error that waiting does not help.
 type noCallerError struct{}
 
 func (noCallerError) Error() string {
@@ -116,19 +124,23 @@ func (noCallerError) Error() string {
 }
 func (noCallerError) Permanent() bool { return true }
 
-// begin starts a turn, with a cause one that is over and only settles. Like all that follow and do not lock, it is called with the lock held.
-func (f *Fleet) begin(p *portal, now time.Time, over error) {
-	ctx, cancel := context.WithCancelCause(f.run)
-	t := &turn{portal: p, began: now, cancel: cancel, closing: over != nil}
+// begin starts a turn, with a cause one that is over and only settles. Like all that follow and do
+// not lock, it is called with the lock held.
+func (f *Fleet) begin(p *portal, now time.Time, over error) { f.beginIn(f.run, p, now, over) }
+
+// beginIn is begin for a Run that may be ending.
+func (f *Fleet) beginIn(run context.Context, p *portal, now time.Time, over error) {
+	ctx, cancel := context.WithCancelCause(run)
+	t := &turn{portal: p, began: now, intake: run, cancel: cancel, closing: over != nil}
 	if over != nil {
 		cancel(over)
 	}
 	p.turn = t
 	if p.engine == nil {
-		p.engine = newEngine(f.cfg, p.call, f.cfg.clientID, p.id)
-		p.engine.gate = p
+		p.engine = newEngine(f.cfg, p.call, f.cfg.clientID, p.id, func() { f.slack(p) })
+		p.stale = true
 	}
-	t.limit = time.AfterFunc(p.patience(), func() { f.overdue(t) })
+	t.limit = time.AfterFunc(p.patience(), func() { f.overdue(t) }) //nolint:contextcheck // it outlasts the turn
 	f.lines[p.kind].taken++
 	f.shards[p.shard].turns++
 	f.turns.Go(func() { f.take(ctx, t) })
@@ -138,7 +150,7 @@ func (f *Fleet) begin(p *portal, now time.Time, over error) {
 func (p *portal) patience() time.Duration {
 	switch p.kind {
 	case long:
-		return longestTurn + p.fleet.cfg.handlerTimeout
+		return longestTurn
 	case failing:
 		return min(firstProbe<<min(p.failures, 8), longestProbe)
 	default:
@@ -156,6 +168,8 @@ func (f *Fleet) overdue(t *turn) {
 		return
 	case t.told:
 		f.move(t, stuck)
+		f.shards[p.shard].stuck++
+		f.turnsChangedLocked(p.shard)
 		f.log.LogAttrs(context.Background(), slog.LevelError, "offline fleet: a turn does not end; handlers and callers must heed their contexts",
 			slog.String(keyMember, p.id))
 		return
@@ -176,74 +190,119 @@ func (f *Fleet) take(ctx context.Context, t *turn) {
 	var wait time.Duration
 	var err error = errTurnDied
 	defer func() { f.end(ctx, t, wait, err) }()
-	defer recovered(&err)
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("%w: %w", errTurnDied, event.NewPanicError(v, debug.Stack()))
+		}
+	}()
 	p := t.portal
 	if p.stale {
-		p.engine.start()
+		p.engine.start(t.intake) //nolint:contextcheck // of Run, from which the context of the turn derives
 		p.stale = false
 	}
 	wait, err = p.engine.turn(ctx)
 	if ctx.Err() == nil && !permanent(err) {
 		return
 	}
-	if t.closing {
-		f.closing <- struct{}{}
-		defer func() { <-f.closing }()
-	}
 	p.stale = true
-	if failure := p.engine.stop(ctx); err == nil {
+	f.mu.Lock()
+	t.stopping = true
+	f.mu.Unlock()
+	ended := err
+	err = errTurnDied // unless stop returns
+	failure := p.engine.stop(ctx, func(send func()) { f.sending(t, send) })
+	if err = ended; err == nil {
 		err = failure
 	}
 }
 
-// close ends the work on a portal for now, and makes a turn where there is something to settle.
+// sending calls send, which calls a portal that is stopped. There are places for turns that were
+// made for nothing else, because there may be very many.
+func (f *Fleet) sending(t *turn, send func()) {
+	if t.closing {
+		f.closing <- struct{}{}
+		defer func() { <-f.closing }()
+	}
+	send()
+}
+
+// close ends the work on a portal for now, and makes a turn if there is something to settle.
 func (f *Fleet) close(p *portal, cause error) {
 	f.unqueue(p)
+	if p.engine != nil && errors.Is(cause, ErrLeaseLost) {
+		p.engine.loseLease() // also if the turn ends for another cause
+	}
 	switch {
 	case p.turn != nil:
 		p.turn.cancel(cause)
+		f.tell(p.turn)
 	case p.engine == nil:
-	case p.engine.owes() && f.run != nil && !errors.Is(cause, ErrLeaseLost):
+	case p.engine.busy() && f.run != nil:
 		f.begin(p, time.Now(), cause)
+		f.tell(p.turn)
 	default:
-		p.engine.discard()
 		p.stale = true
 	}
-	if p.turn == nil && !f.shards[p.shard].workable(time.Now()) {
+	if p.turn == nil && !f.shards[p.shard].workable() {
+		if p.engine != nil {
+			p.engine.rest()
+		}
 		p.engine = nil // another process goes on
+	}
+}
+
+// tell notes that a turn was asked to end. If it has not ended in time, it is stuck.
+func (f *Fleet) tell(t *turn) {
+	if !t.told {
+		t.told = true
+		t.limit.Reset(f.cfg.grace + settleTimeout + longTurn)
 	}
 }
 
 // end gives the place of a turn back and puts the portal in line for the next. It locks.
 func (f *Fleet) end(ctx context.Context, t *turn, wait time.Duration, err error) {
-	over := errors.Is(context.Cause(ctx), errTurnOver)
-	outside := ctx.Err() != nil && !over // the turn was ended for reasons that are not the portal's
-	if over {
-		err = errNoAnswer // unless it answered
-	}
 	t.limit.Stop()
+	if errors.Is(err, errTurnDied) {
+		t.portal.engine.abandonWork(ctx)
+	}
+	refused := f.settleTurn(ctx, t, wait, err)
 	t.cancel(nil)
-	if refused := f.settleTurn(ctx, t, wait, err, over, outside); refused && f.cfg.onRefused != nil {
+	if refused && f.cfg.onRefused != nil {
 		f.cfg.onRefused(t.portal.id, err)
 	}
 }
 
-// settleTurn does the work of end. It reports whether the portal refused, and did not the last time. It locks.
-func (f *Fleet) settleTurn(ctx context.Context, t *turn, wait time.Duration, err error, over, outside bool) (refused bool) {
+// settleTurn does the work of end. It reports whether the portal refused, and did not the last
+// time. It locks.
+func (f *Fleet) settleTurn(ctx context.Context, t *turn, wait time.Duration, err error) (refused bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	over := errors.Is(context.Cause(ctx), errTurnOver)
+	outside := ctx.Err() != nil && !over // the turn was ended for reasons that are not the portal's
+	died := errors.Is(err, errTurnDied)
+	if over && !died {
+		err = errNoAnswer // unless it answered
+	}
 	p, now := t.portal, time.Now()
 	l := &f.lines[p.kind]
 	l.taken--
-	l.inside -= t.inside // of handlers whose goroutines ended themselves
-	f.admit(p.kind)
 	if p.kind == stuck {
 		p.kind = long
+		f.shards[p.shard].stuck--
 	}
 	f.shards[p.shard].turns--
+	defer f.turnsChangedLocked(p.shard)
 	p.turn, p.ended = nil, now
 	f.stats.Turns++
 	defer f.look()
+	if (outside || (over && t.told)) && !t.stopping && !died { // it was over when it was told to end
+		if p.engine.busy() {
+			f.beginIn(t.intake, p, now, context.Cause(ctx)) //nolint:contextcheck // turns derive their contexts from that of Run
+			f.tell(p.turn)
+			return false
+		}
+		p.stale = true
+	}
 	if p.removed {
 		delete(f.portals, p.id)
 		return false
@@ -277,14 +336,14 @@ func (f *Fleet) settleTurn(ctx context.Context, t *turn, wait time.Duration, err
 	if t.again && p.err == nil {
 		due = now
 	}
-	if errors.Is(err, errTurnDied) || !f.shards[p.shard].workable(now) {
+	if died || (!f.shards[p.shard].workable() && (p.stale || !p.engine.busy())) {
 		p.engine = nil // it was left in the middle of something, or another process goes on
 	}
 	f.queue(p, due)
 	if p.err != nil && !outside {
 		f.stats.Failures++
 		f.log.LogAttrs(ctx, slog.LevelWarn, "offline fleet: a portal failed", slog.String(keyMember, p.id),
-			errorAttr(nil, p.err), slog.Duration(keyWait, due.Sub(now)))
+			errorAttr(nil, p.err), waitAttr(due.Sub(now)))
 	}
 	return refused
 }
@@ -294,8 +353,21 @@ func spread(from time.Time, d time.Duration) time.Time {
 	return from.Add(rand.N(d + 1)) //nolint:gosec // spreads load, guards nothing
 }
 
-// owes reports whether the engine has anything to tell the portal, or the disk.
-func (e *engine) owes() bool { return len(e.owed) > 0 || e.spool.spool != nil }
+// slack gives a portal its next turn soon, because its workers have nothing left to start.
+func (f *Fleet) slack(p *portal) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch {
+	case p.turn != nil:
+		p.turn.again = true
+	case p.failures == 0 && !p.removed && f.portals[p.id] == p:
+		f.queue(p, time.Now())
+	}
+}
 
-// discard forgets what an engine holds, all of which stays reserved.
-func (e *engine) discard() { e.waiting, e.fresh, e.owed = nil, nil, nil }
+// recovered turns a panic into an error of the function that defers it.
+func recovered(err *error) {
+	if v := recover(); v != nil {
+		*err = event.NewPanicError(v, debug.Stack())
+	}
+}

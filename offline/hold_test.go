@@ -97,7 +97,7 @@ func TestLostLease(t *testing.T) {
 				f := newFixture(t)
 				f.change("UPDATE", 1, 2, 3)
 				leaser := &shaky{MemoryLeaser: offline.NewMemoryLeaser()}
-				var first sync.Once
+				var first, second sync.Once
 				var cause error
 				var took time.Duration
 				var seen journal
@@ -109,7 +109,8 @@ func TestLostLease(t *testing.T) {
 					case 1:
 						return nil
 					case 2:
-						return event.Drop(errHandler)
+						second.Do(func() { <-ctx.Done() })
+						return final(errHandler)
 					}
 					first.Do(func() {
 						tt.lose(leaser)
@@ -160,7 +161,8 @@ func TestLeaseLostDuringAStop(t *testing.T) {
 		var took time.Duration
 		c := newConsumer(t, f.api, func(ctx context.Context, d *event.Delivery) error {
 			if dealID(t, d) == 2 {
-				return event.Drop(errHandler)
+				time.Sleep(9 * time.Second) //nolint:forbidigo // in fake time; until the consumer is being stopped
+				return final(errHandler)
 			}
 			leaser.down.Store(true)
 			<-ctx.Done()

@@ -11,22 +11,33 @@ import (
 	"github.com/b24events/b24events/event"
 )
 
-// measureInterval is how often the backlog is measured, by a call that joins others. Where the last reservation held all there was, none
-// is needed.
+// measureInterval is how often the backlog is measured, by a call that joins others. None is needed
+// if the last reservation held all there was.
 const measureInterval = 30 * time.Second
 
-// Hooks are functions that a consumer calls as it works, for metrics and alarms. Those that are nil are left out. They delay the work
-// for as long as they take, so they should be quick; Handled and Parked must be safe for concurrent use. They must not change what they
-// are given.
+// Hooks are functions that a consumer or a fleet calls as it works, for metrics and alarms. Those
+// that are nil are left out. They hold up the work for as long as they take, so they should return
+// soon. All must be safe for concurrent use: handlers of several objects, and a fleet's portals,
+// end at the same time. They must not change what they are given. A panic in one is logged and
+// changes nothing else.
 type Hooks struct {
-	// Handled is called when a handler has finished a record, successfully, with the time from the change on the portal until then. The portal tells
-	// the time of a change to the second and by its own clock; lag is never negative, and 0 where the record tells no time.
+	// Handled is called when a handler has finished a record successfully, with the time from the
+	// change on the portal until then. The portal states the time of a change to the second and by
+	// its own clock. lag is never negative, and 0 if the record states no time.
 	Handled func(ctx context.Context, d *event.Delivery, lag time.Duration)
-	// Parked is called when a record is given up, with the reason. Where err is that of r.Err, r has no Delivery.
+	// Parked is called when a record is about to be parked for the first time, with the reason. If
+	// the record could not be read, err is r.Err, and r has no Delivery. Attempts with parked
+	// records that fail again are not reported.
 	Parked func(ctx context.Context, r Record, err error)
-	// Measured is called with what the queue holds, about every 30 seconds while the queue is asked at least as often.
+	// Dropped is called when a handler dropped a record with [event.Drop], which ends it for good:
+	// the record is cleared. It is also called for a record that failed to the end and is gone from
+	// the queue; see "What can be lost" in the package documentation.
+	Dropped func(ctx context.Context, r Record, err error)
+	// Measured is called with what the queue holds, about every 30 seconds while the queue is asked
+	// at least as often.
 	Measured func(ctx context.Context, b Backlog)
-	// Silence is called when a silence has lasted for as long as [WithSilence] says, and once more when it is over.
+	// Silence is called when a silence has lasted for as long as [WithSilence] says, and once more
+	// when it is over.
 	Silence func(ctx context.Context, s Silence)
 }
 
@@ -34,29 +45,35 @@ type Hooks struct {
 type Backlog struct {
 	MemberID string // of the portal
 
-	At      time.Time // when it was measured; zero where it was not yet
-	Waiting int       // records that nobody has reserved, without parked ones
-	Oldest  time.Time // last change of the record among them that has waited longest, by the portal's clock; zero where none waits
+	At      time.Time // when it was measured; zero if it was not yet
+	Waiting int       // records that no reservation holds, without parked ones
+	Oldest  time.Time // when that record of them changed that has waited longest, by the portal's clock; or zero
 	Parked  int       // parked records, by the last pass over them and what was done since
 }
 
-// Silence is a time without something that should be heard.
+// Silence is a time without something that should happen.
 type Silence struct {
 	MemberID string // of the portal
 	Kind     SilenceKind
-	Since    time.Time // when it was heard last, or first missed
-	Over     bool      // it is heard again
+	Since    time.Time // when it happened last, or was first missed
+	Over     bool      // it happens again
 }
 
-// SilenceKind tells what is not heard.
+// SilenceKind says what does not happen.
 type SilenceKind string
 
 // The kinds of silence.
 const (
-	// NoAnswer: no call was answered without an error, while calls were made.
+	// NoAnswer: every call fails, while calls are made.
 	NoAnswer SilenceKind = "no answer"
-	// NoRecord: the portal answers, and has no records. The binding may be gone, or the application not be installed completely.
+	// NoRecord: the portal responds and has no records. The binding may be gone, or the application
+	// not be installed completely.
 	NoRecord SilenceKind = "no record"
+	// NoList: event.offline.list fails, while other calls may work. The records that an earlier
+	// process left reserved, parked records, and the parking of records wait for it.
+	NoList SilenceKind = "no list"
+	// NoDisk: the spool cannot be written. No more records are taken from the portal.
+	NoDisk SilenceKind = "no disk"
 )
 
 // WithHooks sets functions that the consumer calls as it works.
@@ -67,9 +84,11 @@ func WithHooks(h Hooks) Option {
 	})
 }
 
-// WithSilence sets after how long a silence is reported: noAnswer for calls that fail, [DefaultNoAnswer] by default, and noRecord for a
-// queue without records, which by default is never. 0 is never. A silence is logged as an error and told to [Hooks], once, and its
-// end too. For noRecord take a time in which people certainly change something, weekends included.
+// WithSilence sets after how long a silence is reported: noAnswer for calls that fail, for
+// event.offline.list alone and for the disk, [DefaultNoAnswer] by default; noRecord for a queue
+// without records, by default never. 0 is never. A silence is logged as an error and reported to
+// [Hooks], once, and its end too. For noRecord take a time in which people certainly change
+// something, weekends included.
 func WithSilence(noAnswer, noRecord time.Duration) Option {
 	return consumerOption("WithSilence", func(c *config) error {
 		if noAnswer < 0 || noRecord < 0 {
@@ -83,22 +102,23 @@ func WithSilence(noAnswer, noRecord time.Duration) Option {
 // alarm watches for one kind of silence.
 type alarm struct {
 	heard  time.Time
-	silent time.Time // when the silence was first noticed; zero where there is none
+	silent time.Time // when the silence was first noticed; zero if there is none
 	rang   bool
 }
 
-// hear notes that the silence is over, or has not begun.
+// hear notes that a silence is over, or has not begun.
 func (e *engine) hear(ctx context.Context, a *alarm, kind SilenceKind) {
 	s := Silence{MemberID: e.memberID, Kind: kind, Since: a.since(), Over: true}
 	rang := a.rang
 	*a = alarm{heard: time.Now()}
 	if rang {
-		e.cfg.logger.LogAttrs(ctx, slog.LevelInfo, "offline queue: the silence is over", slog.String(keyKind, string(kind)), slog.Time(keySince, s.Since))
+		e.log(ctx, slog.LevelInfo, "offline queue: the silence is over",
+			slog.String(keyKind, string(kind)), slog.Time(keySince, s.Since))
 		e.tell(ctx, s)
 	}
 }
 
-// listen notes a silence, and reports it where it has lasted too long.
+// listen notes a silence, and reports it if it has lasted too long.
 func (e *engine) listen(ctx context.Context, a *alarm, kind SilenceKind, limit time.Duration) {
 	now := time.Now()
 	a.silent = cmp.Or(a.silent, now)
@@ -107,15 +127,16 @@ func (e *engine) listen(ctx context.Context, a *alarm, kind SilenceKind, limit t
 	}
 	a.rang = true
 	s := Silence{MemberID: e.memberID, Kind: kind, Since: a.since()}
-	e.cfg.logger.LogAttrs(ctx, slog.LevelError, "offline queue: silence", slog.String(keyKind, string(kind)), slog.Time(keySince, s.Since))
+	e.log(ctx, slog.LevelError, "offline queue: silence",
+		slog.String(keyKind, string(kind)), slog.Time(keySince, s.Since))
 	e.tell(ctx, s)
 }
 
 func (a *alarm) since() time.Time { return cmp.Or(a.heard, a.silent) }
 
 func (e *engine) tell(ctx context.Context, s Silence) {
-	if e.cfg.hooks.Silence != nil {
-		e.cfg.hooks.Silence(ctx, s)
+	if hook := e.cfg.hooks.Silence; hook != nil {
+		e.callHook(ctx, "Silence", func() { hook(ctx, s) })
 	}
 }
 
@@ -128,40 +149,30 @@ func (e *engine) measurement(ctx context.Context) call {
 			page, err = readPage(doc)
 		}
 		if err != nil {
-			return err
+			return e.listed(ctx, err)
 		}
 		var oldest time.Time
 		if len(page) > 0 {
 			oldest = page[0].time()
 		}
-		e.measured(ctx, max(total, len(page)), oldest)
+		e.backlog(ctx, max(total, len(page)), oldest)
 		return nil
 	}}
 }
 
-// measured notes what waits.
-func (e *engine) measured(ctx context.Context, waiting int, oldest time.Time) {
+// backlog notes what waits.
+func (e *engine) backlog(ctx context.Context, waiting int, oldest time.Time) {
 	now := time.Now()
 	var b Backlog
 	e.meter.count(func(s *Stats) {
 		s.Backlog.MemberID, s.Backlog.At, s.Backlog.Waiting, s.Backlog.Oldest = e.memberID, now, waiting, oldest
 		b = s.Backlog
 	})
-	if now.Before(e.measureAt) {
+	if now.Before(e.measured.Add(measureInterval)) {
 		return
 	}
-	e.measureAt = now.Add(measureInterval)
-	if e.cfg.hooks.Measured != nil {
-		e.cfg.hooks.Measured(ctx, b)
+	e.measured = now
+	if hook := e.cfg.hooks.Measured; hook != nil {
+		e.callHook(ctx, "Measured", func() { hook(ctx, b) })
 	}
-}
-
-// countParked takes in how many parked records there are, or how many more.
-func (e *engine) countParked(n int, more bool) {
-	e.meter.count(func(s *Stats) {
-		if more {
-			n += s.Backlog.Parked
-		}
-		s.Backlog.Parked = max(0, n)
-	})
 }

@@ -6,57 +6,64 @@ import (
 	"time"
 )
 
-// DefaultLeaseTTL is how long a lease lasts that is not prolonged: after so long at most, another process takes over from one that died.
+// DefaultLeaseTTL is how long a lease lasts that is not renewed. After so long at most, another
+// process takes over from one that died.
 const DefaultLeaseTTL = 15 * time.Second
 
-// MinLeaseTTL is the shortest that [WithLeaseTTL] takes. A holder prolongs its leases three times in that long.
+// MinLeaseTTL is the shortest that [WithLeaseTTL] takes. A holder renews its leases five times in
+// that long.
 const MinLeaseTTL = 3 * time.Second
 
-// What is said of leases.
+// Errors of leases.
 const (
 	// ErrLeaseHeld means that another owner holds the lease of the queue.
 	ErrLeaseHeld Error = "offline: another process holds the lease of the queue; stop it, or wait until its lease has run out"
-	// ErrLeaseLost is the cause with which contexts end when a lease was lost: it could not be prolonged in time, or it passes to another
-	// owner.
+	// ErrLeaseLost is the cause with which contexts end when a lease was lost: it could not be
+	// renewed in time, or another owner has it.
 	ErrLeaseLost Error = "offline: the lease was lost"
 )
 
-// Leaser hands out leases, so that of many processes one at a time works a queue. Whoever has a store that all of them share implements it:
-// a table of a name, an owner and an end will do, or a key with a time to live. [MemoryLeaser] is for the goroutines of one process.
+// Leaser hands out leases, so that one process at a time works a queue. A program implements it
+// over a store that its processes share: a table of a name, an owner and an end will do, or keys
+// with a time to live. [MemoryLeaser] is for the goroutines of one process. Package offlinetest has
+// tests for an implementation.
 //
-// A lease is in force until ttl has passed since it was taken or prolonged, on the store's clock;
-// owners' clocks may differ. Owners count from before they asked, so that they stop before the
-// store lets others in. Names and owners are printable ASCII without spaces and are compared byte
-// by byte. After an error leases may have been taken all the same. Implementations must be safe for
-// concurrent use and heed their context.
+// A lease is in force until ttl has passed since it was taken or renewed, on the store's clock; the
+// clocks of owners may differ. Owners count from before they called, so they stop before the store
+// lets others in. Names and owners are printable ASCII without spaces and are compared byte by
+// byte. After an error the store may have taken the leases all the same. Implementations must be
+// safe for concurrent use and return when their context ends.
 type Leaser interface {
-	// Acquire takes the named leases for owner, or prolongs those that it holds, to ttl from now, each by itself and atomically.
-	// It returns those that owner holds now; the others are another's.
+	// Acquire takes the named leases for owner, or renews those that it holds, to ttl from now,
+	// each by itself and atomically. It returns those that owner holds now; the others are
+	// another's.
 	Acquire(ctx context.Context, owner string, ttl time.Duration, names ...string) ([]string, error)
-	// Release ends the named leases, where owner holds them. Those of others stay as they are.
+	// Release ends the named leases that owner holds. Those of others stay as they are.
 	Release(ctx context.Context, owner string, names ...string) error
 	// Held returns the leases in force whose names begin with prefix, by name, with their owners.
 	Held(ctx context.Context, prefix string) (map[string]string, error)
 }
 
 // WithLeaser makes processes take turns: a queue is worked only while the lease for it is held, or
-// that of its shard. Without it, each consumer and each fleet takes its queues for its own. For the
-// queues of one portal use either consumers or a fleet: these do not keep each other out.
+// that of its shard. Without it, each consumer and each fleet works its queues as if it were alone.
+// For the queues of one portal use either consumers or a fleet: these do not keep each other out.
 //
 // Leases are named after the application and the connector, so several applications may share a
-// leaser. It needs the application's client ID; see [WithClientID].
+// leaser. It needs the application's client ID; see [WithClientID]. The option excludes
+// [WithSpool].
 func WithLeaser(l Leaser) Option {
 	return consumerOption("WithLeaser", func(c *config) error {
 		if isNil(l) {
-			return errors.New("offline: WithLeaser with a nil leaser; leave the option out where one process works the queue")
+			return errors.New("offline: WithLeaser with a nil leaser; leave the option out if one process works the queue")
 		}
 		c.leaser = l
 		return nil
 	})
 }
 
-// WithLeaseTTL sets how long leases last without being prolonged, [DefaultLeaseTTL] by default and [MinLeaseTTL] or more. A short time moves
-// queues sooner from a process that died; one that hangs for longer, or cannot reach the store, loses its leases.
+// WithLeaseTTL sets how long leases last without being renewed, [DefaultLeaseTTL] by default and
+// [MinLeaseTTL] or more. With a short time, another process takes over sooner from one that died.
+// But one that hangs for longer, or cannot reach the store, loses its leases.
 func WithLeaseTTL(d time.Duration) Option {
 	return consumerOption("WithLeaseTTL", func(c *config) error {
 		if d < MinLeaseTTL {

@@ -7,15 +7,15 @@ import (
 	"time"
 )
 
-// MemoryLeaser is a [Leaser] for consumers and fleets of one process, and for tests. It is safe for concurrent use. Make one with
-// [NewMemoryLeaser].
+// MemoryLeaser is a [Leaser] for consumers and fleets of one process, and for tests. It is safe for
+// concurrent use. Make one with [NewMemoryLeaser].
 type MemoryLeaser struct {
 	mu     sync.Mutex
-	leases map[string]lease
+	leases map[string]memoryLease
 	swept  time.Time
 }
 
-type lease struct {
+type memoryLease struct {
 	owner string
 	until time.Time
 }
@@ -23,9 +23,9 @@ type lease struct {
 // leaseSweep is how often a MemoryLeaser drops the leases that ran out.
 const leaseSweep = time.Minute
 
-// NewMemoryLeaser returns a leaser that no one holds anything of.
+// NewMemoryLeaser returns a leaser without leases.
 func NewMemoryLeaser() *MemoryLeaser {
-	return &MemoryLeaser{leases: make(map[string]lease), swept: time.Now()}
+	return &MemoryLeaser{leases: make(map[string]memoryLease), swept: time.Now()}
 }
 
 // Acquire implements [Leaser]. Its only error is that of ctx.
@@ -42,7 +42,7 @@ func (m *MemoryLeaser) Acquire(ctx context.Context, owner string, ttl time.Durat
 		if l, taken := m.leases[name]; taken && l.owner != owner && l.until.After(now) {
 			continue
 		}
-		m.leases[name] = lease{owner: owner, until: now.Add(ttl)}
+		m.leases[name] = memoryLease{owner: owner, until: now.Add(ttl)}
 		held = append(held, name)
 	}
 	return held, nil

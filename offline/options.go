@@ -9,31 +9,36 @@ import (
 	"time"
 
 	"github.com/b24events/b24events/event"
+	"github.com/b24events/b24events/internal/defaultlog"
+	"github.com/b24events/b24events/internal/dispatch"
 	"github.com/b24events/b24events/internal/misfits"
 )
 
 // The defaults of a [Consumer].
 const (
 	DefaultBatchSize      = 500              // records in a reservation, at most
-	DefaultWorkers        = 50               // objects worked on at the same time
+	DefaultWorkers        = 50               // objects of a portal that are worked at the same time
 	DefaultMinInterval    = 2 * time.Second  // first wait when the queue was empty
 	DefaultMaxInterval    = time.Minute      // longest wait when the queue stays empty
 	DefaultHandlerTimeout = time.Minute      // for one attempt of a handler
 	DefaultGrace          = 10 * time.Second // for handlers that run when the consumer is stopped
 	DefaultMaxAttempts    = 5                // before a record is parked
-	DefaultParkedInterval = 10 * time.Minute // between attempts with parked records
-	DefaultNoAnswer       = 5 * time.Minute  // of failed calls, before they are reported as a silence
+	DefaultParkedInterval = 10 * time.Minute // between passes over parked records
+	DefaultNoAnswer       = 5 * time.Minute  // of failures, before they are reported as a silence
 )
 
-// Option changes how a [Queue] or a [Consumer] is made. A nil Option is skipped. One that does not apply is an error.
+// Option changes how a [Queue], a [Consumer] or a [Fleet] is made. A nil Option is skipped. An
+// option that does not apply is an error.
 type Option func(*config) error
 
 type config struct {
 	handle event.HandlerFunc
 
-	consumer bool          // whether the options of a consumer apply
-	fleet    bool          // whether those of a fleet do
-	turnTime time.Duration // how long a turn of a fleet starts handlers; 0 without an end
+	dispatcher *dispatch.Dispatcher
+	budget     *budget // of memory for records
+
+	consumer bool // whether the options of a consumer apply
+	fleet    bool // whether those of a fleet do
 
 	turns, handlers int // of a fleet, at the same time
 	onRefused       func(memberID string, err error)
@@ -57,8 +62,9 @@ type config struct {
 	noAnswer       time.Duration
 	noRecord       time.Duration
 	logger         *slog.Logger
-	leaser         Leaser        // nil where the queue needs no lease
-	leaseTTL       time.Duration // of its leases
+	leaser         Leaser           // nil if the queue needs no lease
+	leaseTTL       time.Duration    // of its leases
+	wall           func() time.Time // the wall clock of leases; nil for the system's, set by tests
 }
 
 func consumerDefaults() config {
@@ -74,7 +80,7 @@ func consumerDefaults() config {
 		parkedInterval: DefaultParkedInterval,
 		noAnswer:       DefaultNoAnswer,
 		leaseTTL:       DefaultLeaseTTL,
-		logger:         slog.New(slog.DiscardHandler),
+		logger:         defaultlog.New(),
 	}
 }
 
@@ -92,7 +98,7 @@ func collect(cfg config, opts []Option) (config, error) {
 	return cfg, nil
 }
 
-// consumerOption is an option that a Queue has no use for.
+// consumerOption is an option of NewConsumer and NewFleet only.
 func consumerOption(name string, set func(*config) error) Option {
 	return func(c *config) error {
 		if !c.consumer {
@@ -102,12 +108,13 @@ func consumerOption(name string, set func(*config) error) Option {
 	}
 }
 
-// WithConnector picks the queue of a connector (auth_connector), by which one application keeps its integrations apart. The portal's plan
-// must have the feature rest_auth_connector. The default, and what an empty name means, is the queue without a connector.
+// WithConnector picks the queue of a connector (auth_connector), by which one application keeps its
+// integrations apart. The portal's plan must have the feature rest_auth_connector. The default, and
+// what an empty name means, is the queue without a connector.
 func WithConnector(name string) Option {
 	return func(c *config) error {
 		if strings.TrimSpace(name) != name {
-			return errors.New("offline: WithConnector with spaces around the name; the portal compares it letter by letter")
+			return errors.New("offline: WithConnector with spaces around the name; the portal compares every character")
 		}
 		c.connector = name
 		return nil
@@ -148,9 +155,11 @@ func WithMemberID(id string) Option {
 	}
 }
 
-// WithBatchSize bounds how many records a reservation asks for, [DefaultBatchSize] by default. Reservations begin with 50 and double while they
-// come back full and handlers work them off within 20 seconds; they shrink where handlers take longer, and after an answer that did not arrive
-// whole. A crash costs nothing but time, however large they are: what was finished is cleared every five seconds.
+// WithBatchSize bounds how many records a reservation asks for, [DefaultBatchSize] by default.
+// Reservations begin with 50 and double while they come back full and workers are free again within
+// 10 seconds. They are halved, down to 50, when that takes more than 20 seconds, and after a
+// response that did not arrive. A crash costs nothing but time, however large they are, because
+// finished records are cleared every five seconds.
 func WithBatchSize(n int) Option {
 	return consumerOption("WithBatchSize", func(c *config) error {
 		if n < 1 {
@@ -161,8 +170,9 @@ func WithBatchSize(n int) Option {
 	})
 }
 
-// WithWorkers sets how many objects are worked on at the same time, [DefaultWorkers] by default: as many as a batch has calls, so that handlers
-// which call the portal through rest.Coalescer fill its batches.
+// WithWorkers sets how many objects of a portal are worked at the same time, [DefaultWorkers] by
+// default: as many as a batch has calls, so that handlers which call the portal through
+// rest.Coalescer fill its batches. A quarter of them, and one at least, may try parked records.
 func WithWorkers(n int) Option {
 	return consumerOption("WithWorkers", func(c *config) error {
 		if n < 1 {
@@ -173,21 +183,30 @@ func WithWorkers(n int) Option {
 	})
 }
 
-// WithInterval sets how long the consumer waits before it asks an empty queue again: shortest at first, twice as long each time, longest at
-// most, less a random part up to a half. The defaults are [DefaultMinInterval] and [DefaultMaxInterval], of a [Fleet]
-// [DefaultFleetMinInterval] and [DefaultFleetMaxInterval].
+// MinInterval is the shortest wait that [WithInterval] takes: a portal allows two requests a
+// second.
+const MinInterval = 100 * time.Millisecond
+
+// WithInterval sets how long the consumer waits before it asks an empty queue again: shortest at
+// first, twice as long each time, longest at most, and each time less a random part up to a half.
+// shortest must be [MinInterval] or more. The defaults are [DefaultMinInterval] and
+// [DefaultMaxInterval], for a [Fleet] [DefaultFleetMinInterval] and [DefaultFleetMaxInterval].
 func WithInterval(shortest, longest time.Duration) Option {
 	return consumerOption("WithInterval", func(c *config) error {
-		if shortest <= 0 || longest < shortest {
-			return errors.New("offline: WithInterval wants two positive durations, the shorter one first")
+		switch {
+		case shortest < MinInterval:
+			return fmt.Errorf("offline: WithInterval with a shortest wait of %v; it must be %v or more", shortest, MinInterval)
+		case longest < shortest:
+			return errors.New("offline: WithInterval wants the shorter duration first")
 		}
 		c.minInterval, c.maxInterval = shortest, longest
 		return nil
 	})
 }
 
-// WithHandlerTimeout bounds one attempt of a handler, whose context then ends; [DefaultHandlerTimeout] by default. The consumer waits for the
-// handler to return, so handlers must heed their context.
+// WithHandlerTimeout bounds one attempt of a handler, whose context then ends;
+// [DefaultHandlerTimeout] by default. A handler that goes on after that keeps its worker, so
+// handlers must return when their context ends.
 func WithHandlerTimeout(d time.Duration) Option {
 	return consumerOption("WithHandlerTimeout", func(c *config) error {
 		if d <= 0 {
@@ -198,8 +217,8 @@ func WithHandlerTimeout(d time.Duration) Option {
 	})
 }
 
-// WithGrace sets how long handlers that run when the consumer is stopped may go on before their context ends, with the cause [ErrStopped].
-// The default is [DefaultGrace]; 0 ends them at once.
+// WithGrace sets how long handlers that run when the consumer is stopped may go on before their
+// context ends, with the cause [ErrStopped]. The default is [DefaultGrace]; 0 ends them at once.
 func WithGrace(d time.Duration) Option {
 	return consumerOption("WithGrace", func(c *config) error {
 		if d < 0 {
@@ -210,8 +229,9 @@ func WithGrace(d time.Duration) Option {
 	})
 }
 
-// WithMaxAttempts sets how often a handler is tried with one record before the record is parked, [DefaultMaxAttempts] by default. Parked
-// records get one attempt each [WithParkedInterval].
+// WithMaxAttempts sets how often a handler is tried with one record before the record is parked,
+// [DefaultMaxAttempts] by default. Attempts that end with [event.Retry] count. Parked records get
+// one attempt each [WithParkedInterval].
 func WithMaxAttempts(n int) Option {
 	return consumerOption("WithMaxAttempts", func(c *config) error {
 		if n < 1 {
@@ -222,8 +242,10 @@ func WithMaxAttempts(n int) Option {
 	})
 }
 
-// WithParkedInterval sets how often parked records are read again and tried once, [DefaultParkedInterval] by default. They are also tried
-// at each start. Where the queue is asked less often than that, see [WithInterval], it is then.
+// WithParkedInterval sets how long after a pass over the parked records the next one begins,
+// [DefaultParkedInterval] by default. They are also tried at each start, and by
+// [Consumer.RetryParked]. If the queue is asked less often than that, see [WithInterval], the next
+// pass begins with the next request.
 func WithParkedInterval(d time.Duration) Option {
 	return consumerOption("WithParkedInterval", func(c *config) error {
 		if d <= 0 {
@@ -234,12 +256,15 @@ func WithParkedInterval(d time.Duration) Option {
 	})
 }
 
-// WithIgnoredUsers clears records unhandled whose change was made by one of these users: a guard against loops, for an application whose own changes
-// come back to it because they are made with the token of a user of its own, such as a technical one. See the package documentation on loops.
+// WithIgnoredUsers clears records without calling a handler if their change was made by one of
+// these users. It is a guard against loops, for an application whose own changes come back to it
+// because they are made with the token of a user of its own, such as a technical one. See the
+// package documentation on loops.
 //
-// A record that waits takes in later changes of its object and names only the last one's user. So a person's change that is followed at once
-// by one of an ignored user goes unhandled; ignore only users whose writes leave the object as your own system has it. Parked records are
-// handled whoever is named: they were parked for somebody else's change.
+// A record that waits takes in later changes of its object and names only the last one's user. So
+// if a person's change is followed at once by one of an ignored user, no handler is called for it.
+// Ignore only users whose writes leave the object as your own system has it. Parked records are
+// handled whoever is named, because they may stand for changes of others.
 func WithIgnoredUsers(ids ...int64) Option {
 	return consumerOption("WithIgnoredUsers", func(c *config) error {
 		ignored := maps.Clone(c.ignored)
@@ -248,7 +273,7 @@ func WithIgnoredUsers(ids ...int64) Option {
 		}
 		for _, id := range ids {
 			if id < 1 {
-				return errors.New("offline: WithIgnoredUsers wants the numbers of users; 0 stands for changes without a user, which cannot be ignored")
+				return errors.New("offline: WithIgnoredUsers wants the IDs of users; 0 stands for changes without a user, which cannot be ignored")
 			}
 			ignored[id] = true
 		}
@@ -257,23 +282,33 @@ func WithIgnoredUsers(ids ...int64) Option {
 	})
 }
 
-// WithSpool names a folder for records that could not be reserved: where the portal's plan lacks the feature rest_offline_extended, the
-// consumer goes on with deletion on reading, and without this option it ends with [ErrExtendedModeRequired]. What an answer of the portal
-// holds is written there, and synced to the disk, before its first record is handled, and finished by later starts whatever happens to the
-// process. Records that are given up stay there, and are tried again each [WithParkedInterval].
+// WithSpool names a folder for records that could not be reserved. If the portal's plan lacks the
+// feature rest_offline_extended, the consumer goes on with deletion on reading. Without this option
+// it ends with [ErrExtendedModeRequired] then. The records of a response are written to the folder
+// and synced before the first of them is handled, and later starts finish them if the process dies.
+// Records that are parked stay in the folder, and are retried each [WithParkedInterval].
 //
-// What can be lost is an answer that does not arrive, up to one reservation's worth of records (a
-// consumer that is stopped waits ten seconds for it), and one that can be written neither at once
-// nor until the consumer is stopped. Records are kept as they came, payload in clear, in files that
-// only the owner can read; on Windows the system and the administrators can, too, unless dir was
-// there before and lets others.
+// What can be lost is a response that does not arrive, up to one reservation's worth of records. A
+// consumer that is stopped waits ten seconds for it. If the disk fails between the request and the
+// file, the records are handled from memory at once, an error that names the folder is logged, and
+// no more records are taken until the disk can be written. Those that are not finished by the time
+// the consumer stops are lost, and Run returns an [ErrSpool] that says how many. A file that is
+// damaged is put aside, with the suffix ".damaged", and the records in it that can be read are
+// used.
 //
-// Each queue has a folder of its own in dir, with a lock that keeps other processes out; there are
-// such locks on Linux, macOS, the BSDs and Windows. On Windows, which cannot flush a folder,
-// records that were finished shortly before a loss of power may be handled again. The folder is
-// named after the application, the portal and the connector, and a file in it says so; a folder
-// that belongs to another queue is refused with [ErrSpoolOwner]. So several applications may share
+// Records are kept as they came, payload in clear, in files that only the owner can read. On
+// Windows the system and the administrators can read them, too, unless dir was there before and
+// lets others.
+//
+// Each queue has a folder of its own in dir. It is named after the application, the portal and the
+// connector, and a file in it says so. A folder that belongs to another queue, or that is in the
+// format of an older version, is refused with [ErrSpoolOwner]. So several applications may share
 // dir.
+//
+// A folder is locked while there are records in it, or while they are being taken from the portal;
+// a second consumer of the queue ends with [ErrSpoolInUse] then. An idle queue has no open files.
+// There are locks on Linux, macOS, the BSDs and Windows. On Windows, which cannot flush a folder,
+// records that were finished shortly before a loss of power may be handled again.
 //
 // The option excludes [WithLeaser], because a spool stays on the machine when the queue passes to
 // another.
@@ -287,11 +322,15 @@ func WithSpool(dir string) Option {
 	})
 }
 
-// WithLogger sets the logger. The default is silent. The errors that handlers return are logged, payloads are not.
+// WithLogger sets where the consumer reports parked and lost records and silences (ERROR), failing
+// portals, dropped records and lost leases (WARN), retries and recovered records (INFO). Without this
+// option, WARN and above go to slog.Default as it is when the consumer is made.
+// slog.New(slog.DiscardHandler) silences the consumer. The errors that handlers return are logged,
+// with tokens removed; payloads are not.
 func WithLogger(l *slog.Logger) Option {
 	return consumerOption("WithLogger", func(c *config) error {
 		if l == nil {
-			return errors.New("offline: WithLogger with a nil logger; leave the option out for silence")
+			return errors.New("offline: WithLogger with a nil logger; slog.New(slog.DiscardHandler) is silent")
 		}
 		c.logger = l
 		return nil

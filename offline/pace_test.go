@@ -203,7 +203,8 @@ func TestReservationsShrinkWhereHandlersAreSlow(t *testing.T) {
 				limits = append(limits, call.Params.Get("limit").Text())
 			}
 		}
-		require.Equal(t, []string{"50", "100", "100", "100", "100", "100", "100", "100", "100"}, limits, "of 200 they would take 40 seconds")
+		require.Equal(t, []string{"50", "100", "100", "100", "100", "100", "100", "100", "100"}, limits[:9], "of 200 they would take 40 seconds")
+		require.LessOrEqual(t, len(limits), 10)
 		require.EqualValues(t, 700, c.Stats().Handled)
 	})
 }
@@ -347,7 +348,7 @@ func TestRecordsWithoutAUsableMessageID(t *testing.T) {
 		left     int64
 	}{
 		{name: "cleared by number", numbered: true, cleared: true},
-		{name: "cannot be parked", numbered: true, err: event.Drop(errHandler), left: 1},
+		{name: "cannot be parked", numbered: true, err: final(errHandler), left: 1},
 		{name: "cannot be cleared", left: 1},
 	}
 	for _, tt := range tests {

@@ -32,7 +32,7 @@ func (r *refuses) HandleEvent(ctx context.Context, d *event.Delivery) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.broken[d.Entity().ID] {
-		return event.Drop(errHandler)
+		return final(errHandler)
 	}
 	return nil
 }

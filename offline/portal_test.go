@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"maps"
 	"net/http"
 	"slices"
@@ -89,9 +90,12 @@ func newQueue(tb testing.TB, c event.Caller, opts ...offline.Option) *offline.Qu
 	return q
 }
 
+// silent keeps what a test provokes out of its output. Later options can set another logger.
+func silent() offline.Option { return offline.WithLogger(slog.New(slog.DiscardHandler)) }
+
 func newConsumer(tb testing.TB, c event.Caller, h event.HandlerFunc, opts ...offline.Option) *offline.Consumer {
 	tb.Helper()
-	consumer, err := offline.NewConsumer(c, h, opts...)
+	consumer, err := offline.NewConsumer(c, h, append([]offline.Option{silent()}, opts...)...)
 	require.NoError(tb, err)
 	return consumer
 }
@@ -235,3 +239,11 @@ func upTo(n int) []int {
 	}
 	return list
 }
+
+// final makes an error one that no retry helps with: its record is parked at once.
+func final(err error) error { return finalError{err} }
+
+type finalError struct{ error }
+
+func (finalError) Permanent() bool { return true }
+func (e finalError) Unwrap() error { return e.error }

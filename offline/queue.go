@@ -26,30 +26,34 @@ const (
 const (
 	// pageSize is the page of event.offline.list, which cannot be changed.
 	pageSize = 50
-	// maxNamed is how many records one call names. PHP drops what passes 1,000 form fields, without a word.
+	// maxNamed is how many records one call names. PHP drops what passes 1,000 form fields, without
+	// a word.
 	maxNamed = 500
-	// messageIDLength is the length that the portal demands of a message id, in characters.
+	// messageIDLength is the length that the portal demands of a message ID, in characters.
 	messageIDLength = 32
 )
 
-// Queue is the queue of offline events of one application on one portal: the one without a connector, or that of one connector. Its methods
-// are the portal's, less the ways in which these destroy records by accident. Most programs need a [Consumer] instead.
+// Queue is the queue of offline events of one application on one portal: the one without a
+// connector, or that of one connector. Its methods are the portal's, without the ways in which
+// these destroy records by accident. Most programs need a [Consumer] instead.
 //
-// Every method calls the portal, once unless its comment says more, and needs the token of an administrator. Queue keeps nothing and is
-// safe for concurrent use where its caller is; still, only one process should reserve from a queue at a time, since on current portals two
-// reservations can race for a record.
+// Every method calls the portal, once unless its comment says more, and needs the token of an
+// administrator. Queue keeps nothing and is safe for concurrent use if its caller is. Still, only
+// one process should reserve from a queue at a time, because on current portals two reservations
+// can race for a record.
 type Queue struct {
 	call      callFunc
 	connector string
-	proof     event.Proof // of the deliveries in records
+	proof     *event.Proof // of the deliveries in records
 }
 
-// callFunc is the method of an [event.Caller]. As a function it hides the caller, and the credentials in it, from fmt.
+// callFunc is the method of an [event.Caller]. As a function it hides the caller, and the
+// credentials in it, from fmt.
 type callFunc func(ctx context.Context, method string, params, result any) error
 
 // NewQueue returns the queue that c's application has on c's portal. Its options are
-// [WithConnector], [WithClientID] and [WithMemberID]; the latter two are for a caller that does not
-// tell what it belongs to. The deliveries in records carry the proof [event.ProofCall].
+// [WithConnector], [WithClientID] and [WithMemberID]. The latter two are for a caller that does not
+// say what it belongs to. The deliveries in records carry the proof [event.ProofCall].
 func NewQueue(c event.Caller, opts ...Option) (*Queue, error) {
 	if isNil(c) {
 		return nil, errors.New("offline: NewQueue with a nil caller")
@@ -62,7 +66,7 @@ func NewQueue(c event.Caller, opts ...Option) (*Queue, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Queue{call: c.Call, connector: cfg.connector, proof: event.Proof{By: event.ProofCall, ClientID: app, MemberID: portal}}, nil
+	return &Queue{call: c.Call, connector: cfg.connector, proof: &event.Proof{By: event.ProofCall, ClientID: app, MemberID: portal}}, nil
 }
 
 // isNil reports a nil interface, or a nil pointer or function in one.
@@ -87,31 +91,34 @@ func (q *Queue) connected(params map[string]any) map[string]any {
 	return params
 }
 
-// Reserve reserves up to limit records, those first that have waited longest, and returns them. They stay in the queue, hidden from later
-// reservations, until [Queue.Clear] removes them; nothing else releases them but the portal's purge after a month. A reservation whose
-// answer is lost is found with [Queue.List]. The portal sets no bound on limit.
+// Reserve reserves up to limit records, those first that have waited longest, and returns them.
+// They stay in the queue, hidden from later reservations, until [Queue.Clear] removes them. Nothing
+// else releases them but the portal's purge after a month. A reservation whose response is lost is
+// found with [Queue.List]. The portal sets no bound on limit.
 //
-// It returns [ErrLimit], [ErrFilter] or, where the plan cannot reserve, [ErrExtendedModeRequired].
+// It returns [ErrLimit], [ErrFilter] or, if the plan cannot reserve, [ErrExtendedModeRequired].
 //
 // Source: https://apidocs.bitrix24.com/api-reference/events/event-offline-get.html
 func (q *Queue) Reserve(ctx context.Context, limit int, filters ...Filter) (Batch, error) {
 	return q.get(ctx, filters, reading{limit: limit})
 }
 
-// Failed reserves up to limit records that were parked, those first that have waited longest; see [Queue.Park]. Finish them with
-// [Queue.Clear]: they cannot be parked a second time, and one that is left reserved stays so until the portal's purge. Errors are those of
-// [Queue.Reserve].
+// Failed reserves up to limit records that were parked, those first that have waited longest; see
+// [Queue.Park]. Finish them with [Queue.Clear]: they cannot be parked a second time, and one that
+// is left reserved stays so until the portal's purge. Errors are those of [Queue.Reserve].
 func (q *Queue) Failed(ctx context.Context, limit int, filters ...Filter) (Batch, error) {
 	return q.get(ctx, filters, reading{limit: limit, parked: true})
 }
 
-// Resume reads up to limit records of a reservation again. It changes nothing, and finds no records in a reservation that was cleared or
-// never made. It returns [ErrLimit], [ErrProcessID] or [ErrExtendedModeRequired].
+// Resume reads up to limit records of a reservation again. It changes nothing, and finds no records
+// in a reservation that was cleared or never made. It returns [ErrLimit], [ErrProcessID] or
+// [ErrExtendedModeRequired].
 func (q *Queue) Resume(ctx context.Context, processID string, limit int) (Batch, error) {
 	return q.resume(ctx, processID, limit, false)
 }
 
-// ResumeFailed reads a reservation again that [Queue.Failed] made, as [Queue.Resume] does for those of [Queue.Reserve].
+// ResumeFailed reads a reservation again that [Queue.Failed] made, as [Queue.Resume] does for those
+// of [Queue.Reserve].
 func (q *Queue) ResumeFailed(ctx context.Context, processID string, limit int) (Batch, error) {
 	return q.resume(ctx, processID, limit, true)
 }
@@ -123,9 +130,11 @@ func (q *Queue) resume(ctx context.Context, processID string, limit int, parked 
 	return q.get(ctx, nil, reading{limit: limit, parked: parked, process: processID})
 }
 
-// Take removes up to limit records from the queue, those first that have waited longest, and returns them. It works on every plan. The
-// records exist nowhere else from then on: what is in an answer that gets lost, or in a program that crashes, is gone. Records that
-// could not be read are among them, with Err set and [Record.Raw] as all that is left. It returns [ErrLimit] or [ErrFilter].
+// Take removes up to limit records from the queue, those first that have waited longest, and
+// returns them. It works on every plan. The records exist nowhere else from then on: those in a
+// response that is lost, or in a program that crashes, are gone. Records that could not be read are
+// among them, with Err set and [Record.Raw] as all that is left. It returns [ErrLimit] or
+// [ErrFilter].
 //
 // Source: https://apidocs.bitrix24.com/api-reference/events/event-offline-get.html
 func (q *Queue) Take(ctx context.Context, limit int, filters ...Filter) ([]Record, error) {
@@ -151,10 +160,11 @@ func (q *Queue) get(ctx context.Context, filters []Filter, r reading) (Batch, er
 		return Batch{}, err
 	}
 	b, err := readBatch(params, answer)
-	return b.proven(q.proof), err
+	return b.proven(*q.proof), err
 }
 
-// reading is a call of event.offline.get. There is no order: the portal's default is the longest wait first, and a map cannot order two fields.
+// reading is a call of event.offline.get. There is no order: the portal's default is the longest
+// wait first, and a map cannot order two fields.
 type reading struct {
 	limit   int
 	parked  bool   // only parked records, otherwise only others
@@ -176,7 +186,7 @@ func (r reading) params() map[string]any {
 	return params
 }
 
-// readBatch reads the answer of event.offline.get to a call with these parameters.
+// readBatch reads the response of event.offline.get to a call with these parameters.
 func readBatch(params map[string]any, doc json.RawMessage) (Batch, error) {
 	var answer struct {
 		ProcessID text `json:"process_id"`
@@ -187,15 +197,16 @@ func readBatch(params map[string]any, doc json.RawMessage) (Batch, error) {
 	}
 	processID := string(answer.ProcessID)
 	if params["clear"] == 0 && processID == "" {
-		// Records without a reservation were deleted on reading: the caller did not send clear=0 as it was told.
+		// Records without a reservation were deleted on reading: the caller did not send clear=0.
 		return Batch{}, fmt.Errorf("%w: %s with clear=0 named no reservation; does the caller drop parameters that are 0?", ErrBadAnswer, methodGet)
 	}
 	return Batch{ProcessID: processID, Records: newRecords(answer.Events, processID, params["error"] == 1)}, nil
 }
 
-// List yields all records in the order of their numbers: waiting, reserved and parked ones. It changes nothing and works on every plan. It
-// reads a page of 50 at a time by the last number seen, so that it skips and repeats nothing while records come and go. An error ends it;
-// a record that could not be read is not an error but has Err set.
+// List yields all records in the order of their IDs: waiting, reserved and parked ones. It changes
+// nothing and works on every plan. It reads a page of 50 at a time, by the last ID seen, so it
+// skips and repeats nothing while records come and go. An error ends it. A record that could not be
+// read is no error but has Err set. It yields [ErrFilter] without calling.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/events/event-offline-list.html
 func (q *Queue) List(ctx context.Context, filters ...Filter) iter.Seq2[Record, error] {
@@ -241,10 +252,10 @@ func (q *Queue) page(ctx context.Context, params map[string]any) ([]Record, erro
 		return nil, err
 	}
 	page, err := readPage(answer)
-	return Batch{Records: page}.proven(q.proof).Records, err
+	return Batch{Records: page}.proven(*q.proof).Records, err
 }
 
-// readPage reads the answer of event.offline.list.
+// readPage reads the response of event.offline.list.
 func readPage(doc json.RawMessage) ([]Record, error) {
 	var answer rows
 	if err := json.Unmarshal(doc, &answer); err != nil {
@@ -257,11 +268,13 @@ func readPage(doc json.RawMessage) ([]Record, error) {
 	return records, nil
 }
 
-// Clear removes records from the queue that the reservation processID holds: the end of every record that was handled. Records of other
-// reservations are safe, those of the same object included. Records that are gone already do not matter. It names up to 500 records in
-// one call to the portal, and makes several for more; after an error, call it again with all of them.
+// Clear removes records from the queue that the reservation processID holds: the end of every
+// record that was handled. Records of other reservations are safe, those of the same object
+// included. Records that are gone already do not matter. It names up to 500 records in one call,
+// and makes several calls for more. After an error, call it again with all of them.
 //
-// It returns [ErrProcessID], [ErrNothingNamed] or [ErrMessageID] without calling: the portal takes an empty list for the whole reservation.
+// It returns [ErrProcessID], [ErrNothingNamed] or [ErrMessageID] without calling: the portal takes
+// an empty list for the whole reservation.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/events/event-offline-clear.html
 func (q *Queue) Clear(ctx context.Context, processID string, messageIDs ...string) error {
@@ -276,7 +289,8 @@ func (q *Queue) Clear(ctx context.Context, processID string, messageIDs ...strin
 	return nil
 }
 
-// ClearIDs is [Queue.Clear] by the numbers of the records. It returns [ErrProcessID], [ErrNothingNamed] or [ErrRecordID] without calling.
+// ClearIDs is [Queue.Clear] by the IDs of the records. It returns [ErrProcessID], [ErrNothingNamed]
+// or [ErrRecordID] without calling.
 func (q *Queue) ClearIDs(ctx context.Context, processID string, ids ...int64) error {
 	switch {
 	case strings.TrimSpace(processID) == "":
@@ -294,18 +308,20 @@ func (q *Queue) ClearIDs(ctx context.Context, processID string, ids ...int64) er
 	return nil
 }
 
-// Park puts records aside that the reservation processID holds: they become parked and free, and only [Queue.Failed] reads them. Chunks
-// and errors are those of [Queue.Clear].
+// Park puts records aside that the reservation processID holds. They become parked and free, and
+// only [Queue.Failed] reads them. Calls and errors are those of [Queue.Clear].
 //
-// Know two traps before you park:
+// Parking has two side effects:
 //
-//   - Parking deletes every other record with the same message id that is not parked: the newer change of that object that waits, or that
-//     another reservation holds. With a process id that does not hold the record, nothing is parked and the newer change is deleted
-//     all the same, so its notice is gone for good.
-//   - As long as a record is parked and not reserved, the same change of that object is merged into it and stays parked. No
-//     reservation of [Queue.Reserve] sees it.
+//   - It deletes every other record with the same message ID that is not parked: the newer change
+//     of that object that waits, or that another reservation holds. With a process ID that does not
+//     hold the record, nothing is parked, and the newer record is deleted all the same. Its change
+//     is lost.
+//   - As long as a record is parked and not reserved, the same change of that object is merged into
+//     it and stays parked. No reservation of [Queue.Reserve] sees it.
 //
-// A program that parks must therefore read [Queue.Failed] now and then, fetch the present state of each object, and clear.
+// So a program that parks must read [Queue.Failed] now and then, fetch the present state of each
+// object, and clear.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/events/event-offline-error.html
 func (q *Queue) Park(ctx context.Context, processID string, messageIDs ...string) error {
@@ -320,7 +336,7 @@ func (q *Queue) Park(ctx context.Context, processID string, messageIDs ...string
 	return nil
 }
 
-// settle calls a method that answers true.
+// settle calls a method that returns true.
 func (q *Queue) settle(ctx context.Context, method string, params map[string]any) error {
 	var answer json.RawMessage
 	if err := q.do(ctx, method, params, &answer); err != nil {
@@ -329,7 +345,7 @@ func (q *Queue) settle(ctx context.Context, method string, params map[string]any
 	return readDone(method, answer)
 }
 
-// readDone reads the answer of a method that answers true.
+// readDone reads the response of a method that returns true.
 func readDone(method string, doc json.RawMessage) error {
 	var done bool
 	if err := json.Unmarshal(doc, &done); err != nil || !done {

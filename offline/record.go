@@ -11,22 +11,26 @@ import (
 	"time"
 
 	"github.com/b24events/b24events/event"
+	"github.com/b24events/b24events/offline/internal/spool"
 )
 
-// Record is one row of the queue. The queue is a set and not a log: ten changes of one deal are one record, its addition and its deletion two
-// others, and a record that changes again while it waits keeps its ID, so that IDs do not tell what came last; Delivery.Time does.
+// Record is one row of the queue. The queue is a set and not a log: ten changes of one deal are one
+// record, its addition and its deletion two others. A record that changes again while it waits
+// keeps its ID, so IDs do not say what came last; Delivery.Time does.
 type Record struct {
-	ID        int64  // number of the row; 0 where the portal sent none that can be read
+	ID        int64  // of the row; 0 if the portal sent none that can be read
 	MessageID string // 32 characters that stand for the event and its data together; opaque
-	ProcessID string // the reservation that holds the record; empty where none does
+	ProcessID string // the reservation that holds the record; empty if none does
 	Parked    bool   // parked with event.offline.error
+	MemberID  string // the portal; empty if it is not known
 
-	// Delivery is the record as handlers take it. It is nil where the record could not be read, and then Err says why.
+	// Delivery is the record as handlers get it. It is nil if the record could not be read, and
+	// then Err says why.
 	Delivery *event.Delivery
 	Err      error
 
-	spot   *spot            // where it is in a spool; nil for a record in the portal's queue
-	stands bool             // it was parked when it was taken, and stands for changes of others than its user
+	offset spool.Offset     // where it is in the spool; zero for a record in the portal's queue
+	stands bool             // it was parked when it was taken, so it may be about changes of others than its user
 	raw    *json.RawMessage // behind a pointer, so that fmt prints no payload
 }
 
@@ -38,7 +42,7 @@ func (r Record) Raw() json.RawMessage {
 	return *r.raw
 }
 
-// time returns when the record changed last; zero where it could not be read.
+// time returns when the record changed last; zero if it could not be read.
 func (r Record) time() time.Time {
 	if r.Delivery == nil {
 		return time.Time{}
@@ -48,7 +52,7 @@ func (r Record) time() time.Time {
 
 // Batch is what one reservation holds.
 type Batch struct {
-	ProcessID string   // of the reservation; there is one even where there are no records
+	ProcessID string   // of the reservation; there is one even if there are no records
 	Records   []Record // in the order in which they changed last
 }
 
@@ -62,7 +66,8 @@ func (b Batch) proven(p event.Proof) Batch {
 	return b
 }
 
-// newRecord reads a row. processID is the reservation that it was read from, for rows that do not name theirs.
+// newRecord reads a row. processID is the reservation that it was read from, for rows that do not
+// name theirs.
 func newRecord(row json.RawMessage, processID string, parked bool) Record {
 	var wire struct {
 		ID        text `json:"ID"`
@@ -90,8 +95,8 @@ func newRecord(row json.RawMessage, processID string, parked bool) Record {
 	return r
 }
 
-// newRecords reads the rows of an answer and puts them in the order of their last change. The portal sorts by time, to the second;
-// within a second the numbers of the rows are the best there is.
+// newRecords reads the rows of a response and puts them in the order of their last change. The
+// portal sorts by time, to the second. Within a second the IDs of the rows are the best there is.
 func newRecords(all rows, processID string, parked bool) []Record {
 	records := make([]Record, len(all))
 	for i, row := range all {
@@ -128,7 +133,7 @@ func (t *text) UnmarshalJSON(doc []byte) error {
 	return nil
 }
 
-// rows are the rows of an answer, unread. PHP writes an empty list in several ways.
+// rows are the rows of a response, not read yet. PHP writes an empty list in several ways.
 type rows []json.RawMessage
 
 // UnmarshalJSON takes a list, or any of PHP's empty values.

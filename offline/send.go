@@ -31,13 +31,30 @@ type call struct {
 	done func(doc json.RawMessage, total int, err error) error
 }
 
-// send makes calls, in as few requests as can be. It returns the worst of the errors that their done functions return.
+// batching is what is known of batches.
+type batching struct {
+	at       time.Time // when they may be tried again
+	failures int       // in a row
+}
+
+// send makes calls, in as few requests as can be. It returns the worst of the errors that their done
+// functions return.
 func (e *engine) send(ctx context.Context, calls []call) error {
+	if len(calls) == 0 {
+		return nil
+	}
 	var worst error
 	for chunk := range slices.Chunk(calls, batch.Max) {
 		if err := e.sendSome(ctx, chunk); worst == nil || permanent(err) {
 			worst = err
 		}
+	}
+	switch {
+	case worst == nil:
+		e.failing.reset()
+		e.hear(ctx, &e.noAnswer, NoAnswer)
+	case ctx.Err() == nil:
+		e.listen(ctx, &e.noAnswer, NoAnswer, e.cfg.noAnswer)
 	}
 	return worst
 }
@@ -48,11 +65,11 @@ func (e *engine) sendSome(ctx context.Context, calls []call) error {
 	}
 	reply, err := e.sendBatch(ctx, calls)
 	if err != nil && !surelyNotRun(err) && !permanent(err) {
-		e.batchFailures++
+		e.batches.failures++
 	} else if err == nil {
-		e.batchFailures = 0
+		e.batches.failures = 0
 	}
-	if err != nil && ctx.Err() == nil && (permanent(err) || e.batchFailures%suspectAgain == suspectBatch) {
+	if err != nil && ctx.Err() == nil && (permanent(err) || e.batches.failures%suspectAgain == suspectBatch) {
 		return e.insteadOfBatch(ctx, calls, err)
 	}
 	var worst error
@@ -78,22 +95,22 @@ func (e *engine) sendSome(ctx context.Context, calls []call) error {
 // a caller that cannot make one, they go through.
 func (e *engine) insteadOfBatch(ctx context.Context, calls []call, err error) error {
 	if slices.ContainsFunc(calls, func(c call) bool { return c.method == methodGet }) {
-		e.lost(err)
+		e.lostAnswer(err)
 	}
 	failure := e.sendSingly(ctx, calls)
 	if !surelyNotRun(err) && slices.ContainsFunc(calls, func(c call) bool { return c.method == methodGet && c.params["error"] == 1 }) {
-		e.parked = parkedPass{running: true, pages: 1} // the batch may have reserved what this pass then no longer got
+		e.parked.again() // the batch may have reserved what the pass then no longer got
 	}
 	if failure != nil {
 		return failure
 	}
-	e.batchAt = time.Now().Add(batchPause)
-	e.cfg.logger.LogAttrs(ctx, slog.LevelWarn, "offline queue: batches fail where single calls do not, making one request for each call",
-		errorAttr(nil, err), slog.Duration(keyWait, batchPause))
+	e.batches.at = time.Now().Add(batchPause)
+	e.log(ctx, slog.LevelWarn, "offline queue: batches fail where single calls do not, making one request for each call",
+		errorAttr(nil, err), waitAttr(batchPause))
 	return nil
 }
 
-func (e *engine) canBatch(now time.Time) bool { return !now.Before(e.batchAt) }
+func (e *engine) canBatch(now time.Time) bool { return !now.Before(e.batches.at) }
 
 func (e *engine) sendBatch(ctx context.Context, calls []call) (*batch.Reply, error) {
 	commands := make([]batch.Command, len(calls))

@@ -69,7 +69,7 @@ func TestSpoolOnAPlanThatCannotReserve(t *testing.T) {
 	var seen journal
 	c := f.drain(func(ctx context.Context, d *event.Delivery) error {
 		if len(spoolFiles(t, dir)) == 0 {
-			return event.Drop(errHandler) // not on the disk
+			return final(errHandler) // not on the disk
 		}
 		return seen.HandleEvent(ctx, d)
 	}, offline.WithSpool(dir), offline.WithLogger(slog.New(slog.NewTextHandler(&log, nil))), offline.WithWorkers(1))
@@ -104,7 +104,7 @@ func TestSpoolSurvivesTheProcess(t *testing.T) {
 	require.Equal(t, []string{"UPDATE 1"}, seen.entries())
 	require.Empty(t, f.OfflineRows(), "they are nowhere but in the spool")
 	require.EqualValues(t, 2, c.Stats().Left)
-	require.Len(t, spoolFiles(t, dir), 2, "a packet and its marks")
+	require.Len(t, spoolFiles(t, dir), 2, "a segment and its marks")
 
 	f.change("UPDATE", 4)
 	c = f.drain(seen.HandleEvent, offline.WithSpool(dir), offline.WithWorkers(1))
@@ -273,33 +273,54 @@ func TestSpoolThatCannotBeUsed(t *testing.T) {
 	require.Len(t, f.OfflineRows(), 1, "nothing was taken")
 }
 
-// A disk that fails in the moment between the answer and the file: nothing is handled, and what could not be kept is reported.
+// obstacle is a folder in the place of a file that cannot be written then. It returns the function
+// that makes it; it is gone when the test ends, or after a call of the other function.
+func obstacle(t *testing.T, name string) (put, remove func()) {
+	t.Helper()
+	return func() {
+			require.NoError(t, os.MkdirAll(filepath.Join(name, "full"), 0o700))
+		}, func() {
+			require.NoError(t, os.RemoveAll(name))
+		}
+}
+
+// A disk that fails in the moment between the response and the file, and for good. The records are
+// handled at once. Those that are not finished in the end are reported.
 func TestSpoolThatCannotBeWrittenAnyMore(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := withoutReservations(t)
-		f.change("UPDATE", 1, 2)
+		f.change("UPDATE", 1, 2, 3)
 		dir := t.TempDir()
+		fill, _ := obstacle(t, filepath.Join(f.spoolDir(dir), "0000000000000001.new")) // where the segment is to be written
 		gets := 0
 		broken := tap{Caller: f.api, before: func(method string, _ map[string]any) error {
 			if method == "event.offline.get" {
 				if gets++; gets == 2 { // the first one is refused
-					return os.Mkdir(filepath.Join(f.spoolDir(dir), "0000000000000001.new"), 0o700) // where the packet is to be written
+					fill()
 				}
 			}
 			return nil
 		}}
 		var log bytes.Buffer
 		var seen journal
-		c := newConsumer(t, broken, seen.HandleEvent, offline.WithClientID(f.app.ClientID()), offline.WithMemberID(f.MemberID()), offline.WithSpool(dir), offline.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
-		ctx, stop := context.WithTimeout(t.Context(), time.Minute)
+		c := newConsumer(t, broken, func(ctx context.Context, d *event.Delivery) error {
+			if dealID(t, d) != 2 {
+				return event.Retry(errHandler, time.Hour)
+			}
+			return seen.HandleEvent(ctx, d)
+		}, offline.WithClientID(f.app.ClientID()), offline.WithMemberID(f.MemberID()), offline.WithSpool(dir), offline.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
+		ctx, stop := context.WithTimeout(t.Context(), time.Hour/2)
 		defer stop()
 		err := c.Run(ctx)
 		require.ErrorIs(t, err, offline.ErrSpool)
 		require.ErrorAs(t, err, new(*fs.PathError))
 		require.ErrorContains(t, err, "2 records")
-		require.Empty(t, seen.entries())
+		require.Equal(t, []string{"UPDATE 2"}, seen.entries())
 		require.Equal(t, 2, gets, "nothing more is taken")
+		require.Equal(t, 1, strings.Count(log.String(), "the spool cannot be written"), "said once")
+		require.Contains(t, log.String(), filepath.Base(f.spoolDir(dir)))
+		require.Contains(t, log.String(), "is a directory")
 		require.Contains(t, log.String(), "are lost")
 	})
 }
@@ -365,7 +386,7 @@ func TestStopDoesNotWaitForAnAnswerForever(t *testing.T) {
 	})
 }
 
-// A disk that cannot take the marks will not take the next packet either, so the records stay on the portal, where they are safe.
+// A disk that cannot take the marks will not take the next segment either, so the records stay on the portal, where they are safe.
 func TestNothingIsTakenWhileTheSpoolCannotBeWritten(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -385,7 +406,7 @@ func TestNothingIsTakenWhileTheSpoolCannotBeWritten(t *testing.T) {
 				f.change("UPDATE", 3)
 			}
 			if dealID(t, d) == 2 && time.Since(start) < 15*time.Second {
-				return event.Retry(errHandler, 15*time.Second) // the packet stays
+				return event.Retry(errHandler, 15*time.Second) // the segment stays
 			}
 			return seen.HandleEvent(ctx, d)
 		}, offline.WithSpool(dir), offline.WithWorkers(1), offline.WithInterval(time.Second, time.Second))
@@ -395,34 +416,44 @@ func TestNothingIsTakenWhileTheSpoolCannotBeWritten(t *testing.T) {
 	})
 }
 
-// A disk that fails for a while: what was taken is kept in memory, and handled once it is on the disk.
+// A disk that fails for a while. What was taken is handled from memory at once, and nothing more is
+// taken until the disk can be written.
 func TestSpoolThatCannotBeWrittenForAWhile(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := withoutReservations(t)
 		f.change("UPDATE", 1, 2)
 		dir := t.TempDir()
-		obstacle := filepath.Join(f.spoolDir(dir), "0000000000000001.new") // where the packet is to be written
+		fill, empty := obstacle(t, filepath.Join(f.spoolDir(dir), "0000000000000001.new"))
 		gets := 0
 		broken := tap{Caller: f.api, before: func(method string, _ map[string]any) error {
 			if method == "event.offline.get" {
 				if gets++; gets == 2 {
-					return os.Mkdir(obstacle, 0o700)
+					fill()
 				}
 			}
 			return nil
 		}}
 		start := time.Now()
-		time.AfterFunc(10*time.Second, func() { require.NoError(t, os.Remove(obstacle)) })
+		time.AfterFunc(10*time.Second, func() {
+			require.Equal(t, []string{"waiting"}, f.states())
+			empty()
+		})
 		var seen journal
 		c := newConsumer(t, broken, func(ctx context.Context, d *event.Delivery) error {
-			if time.Since(start) < 10*time.Second {
-				return event.Drop(errors.New("not on the disk"))
+			if len(seen.entries()) == 0 {
+				f.change("UPDATE", 3)
+			}
+			if dealID(t, d) == 3 && time.Since(start) < 10*time.Second {
+				return event.Drop(errors.New("taken before it could be written"))
+			}
+			if dealID(t, d) != 3 && time.Since(start) > time.Second {
+				return event.Drop(errors.New("it waited for the disk"))
 			}
 			return seen.HandleEvent(ctx, d)
-		}, offline.WithClientID(f.app.ClientID()), offline.WithMemberID(f.MemberID()), offline.WithSpool(dir))
+		}, offline.WithClientID(f.app.ClientID()), offline.WithMemberID(f.MemberID()), offline.WithSpool(dir), offline.WithWorkers(1))
 		require.NoError(t, c.Drain(t.Context()))
-		require.Len(t, seen.entries(), 2)
+		require.Len(t, seen.entries(), 3)
 		require.Less(t, time.Since(start), time.Minute)
 		require.Empty(t, spoolFiles(t, dir))
 		require.Zero(t, c.Stats().Parked)

@@ -111,7 +111,7 @@ func TestDrainTellsThatItWasStopped(t *testing.T) {
 	require.Len(t, f.OfflineRows(), 1)
 }
 
-func TestGoexitInAHandlerLeavesItsObject(t *testing.T) {
+func TestGoexitInAHandlerParksItsRecord(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	f.change("UPDATE", 1, 2)
@@ -125,6 +125,6 @@ func TestGoexitInAHandlerLeavesItsObject(t *testing.T) {
 	})
 	require.NoError(t, c.Drain(t.Context()))
 	require.Equal(t, []string{"UPDATE 2"}, seen.entries())
-	require.Len(t, f.OfflineRows(), 1)
-	require.EqualValues(t, 1, c.Stats().Left)
+	require.Equal(t, []string{"parked"}, f.states())
+	require.Zero(t, c.Stats().Left)
 }

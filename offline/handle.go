@@ -1,0 +1,362 @@
+package offline
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/b24events/b24events/event"
+	"github.com/b24events/b24events/internal/dispatch"
+	"github.com/b24events/b24events/internal/errtree"
+	"github.com/b24events/b24events/internal/redact"
+)
+
+// Waits between attempts of a handler that asks for none.
+const (
+	minRetryWait = time.Second
+	maxRetryWait = 30 * time.Second
+)
+
+// task is a record on its way to its handler and back.
+type task struct {
+	Record
+
+	pass     *parkedPass // nil for a record that is not parked
+	older    []Record    // parked rows of the same change, which this one stands for
+	unqueued bool        // the row is gone from the queue: there is nothing to clear or to park
+}
+
+// item makes the task one for the dispatcher.
+func (t *task) item(values context.Context) *dispatch.Item {
+	it := &dispatch.Item{
+		Delivery: t.Delivery, Values: values, Lane: t.Delivery.Lane(), Parked: t.Parked || t.stands, Arrived: time.Now(), Front: t,
+	}
+	if t.Parked {
+		it.MaxAttempts = 1 // for each pass
+	}
+	return it
+}
+
+// tasksOf makes tasks of records, but for those that need no handler.
+func (e *engine) tasksOf(ctx context.Context, records []Record) []*task {
+	tasks := make([]*task, 0, len(records))
+	for _, r := range records {
+		e.ledger.hold(r)
+		t := &task{Record: r}
+		switch {
+		case r.Err != nil:
+			e.giveUp(ctx, r, 0, r.Err)
+			e.deadLetter(t) //nolint:contextcheck // it logs, of a record and not of the turn
+		case !r.stands && !r.Parked && e.cfg.ignored[r.Delivery.Auth.UserID]:
+			e.meter.count(func(s *Stats) { s.Ignored++ })
+			e.ack(t) //nolint:contextcheck // it logs, of a record and not of the turn
+		default:
+			r.Delivery.SetProof(e.proof())
+			tasks = append(tasks, t)
+		}
+	}
+	return tasks
+}
+
+// Handle implements dispatch.Front: it makes one attempt.
+func (e *engine) Handle(ctx context.Context, it *dispatch.Item) error {
+	t, _ := it.Front.(*task)
+	if it.Attempts > 1 {
+		e.meter.count(func(s *Stats) { s.Retries++ })
+	}
+	err := e.cfg.handle(ctx, t.Delivery)
+	switch {
+	case isGone(err):
+		e.log(ctx, slog.LevelInfo, "offline queue: the object is gone, its record is cleared", about(t.Record)...)
+		return nil
+	case isUnfetchable(err):
+		e.log(ctx, slog.LevelWarn, "offline queue: no method reads the object, its record is cleared",
+			append(about(t.Record), errorAttr(t.Delivery, err))...)
+		return nil
+	default:
+		return err
+	}
+}
+
+// Retrying implements dispatch.Front.
+func (e *engine) Retrying(it *dispatch.Item, err error, wait time.Duration) {
+	t, _ := it.Front.(*task)
+	e.log(it.Values, slog.LevelInfo, "offline queue: the handler failed, trying again", append(about(t.Record),
+		slog.Int(keyAttempt, it.Attempts), errorAttr(t.Delivery, err), waitAttr(wait))...)
+}
+
+// Finished implements dispatch.Front: it notes what the portal is to be told.
+func (e *engine) Finished(it *dispatch.Item, o dispatch.Outcome, err error) {
+	t, _ := it.Front.(*task)
+	ctx := it.Values
+	done := false
+	defer func() {
+		if !done { // a hook panicked, or ended the goroutine
+			e.abandon(t)
+		}
+		e.parkedEnded(t)
+	}()
+	switch o {
+	case dispatch.OutcomeDone:
+		e.handled(ctx, t.Delivery)
+		done = true
+		e.ack(t)
+	case dispatch.OutcomeUnhandled:
+		e.unhandled(ctx, t.Record, err)
+		done = true
+		e.deadLetter(t)
+	case dispatch.OutcomeFailed:
+		if isDropped(err) {
+			e.dropped(ctx, t.Record, it.Attempts, err)
+			done = true
+			e.ack(t)
+			return
+		}
+		if t.unqueued {
+			e.lose(ctx, t.Record, it.Attempts, err)
+		} else {
+			e.giveUp(ctx, t.Record, it.Attempts, err)
+		}
+		done = true
+		e.deadLetter(t)
+	default: // it was cut; nothing is merged or removed here
+		done = true
+		e.abandon(t)
+	}
+}
+
+// ack notes that a record is finished, and the older rows that it stands for.
+func (e *engine) ack(t *task) {
+	for _, r := range t.older {
+		e.ackRow(r, true)
+	}
+	e.ackRow(t.Record, !t.unqueued)
+}
+
+// nameable reports whether calls can name the record: they take IDs of records and of messages.
+func nameable(r Record) bool { return r.ID > 0 || isMessageID(r.MessageID) }
+
+// cannotName reports a record that no call can clear or park.
+func (e *engine) cannotName(r Record) {
+	e.log(context.Background(), slog.LevelError,
+		"offline queue: a record without a usable message ID cannot be cleared or parked, and stays reserved", about(r)...)
+	e.ledger.pin(r)
+}
+
+// ackRow notes that a row is to be cleared. reserved is false if it is gone from the queue.
+func (e *engine) ackRow(r Record, reserved bool) {
+	switch {
+	case !r.offset.IsZero():
+	case reserved && !nameable(r):
+		e.cannotName(r)
+		return
+	default:
+		e.ledger.ack(r, reserved)
+		return
+	}
+	e.journal.spool.Ack(r.offset)
+	e.meter.count(func(s *Stats) { s.Cleared++ })
+	e.ledger.keep(r)
+}
+
+// deadLetter notes that a record is to be parked. One that is parked already stays so, and older
+// rows that it stands for are cleared.
+func (e *engine) deadLetter(t *task) {
+	for _, r := range t.older {
+		e.ackRow(r, true)
+	}
+	switch {
+	case !t.offset.IsZero():
+		e.journal.spool.Park(t.offset)
+		if !t.Parked {
+			e.meter.count(func(s *Stats) { s.Parked++ })
+		}
+	case t.Parked, t.unqueued:
+	case isMessageID(t.MessageID):
+		e.ledger.letter(t.Record)
+		return
+	default: // the portal parks by message
+		e.cannotName(t.Record)
+		return
+	}
+	if t.pass != nil {
+		t.pass.failed(t.Record)
+	}
+	e.ledger.keep(t.Record)
+}
+
+// abandon leaves a record as it is, for the next start.
+func (e *engine) abandon(t *task) {
+	for _, r := range append(t.older, t.Record) {
+		if !r.offset.IsZero() {
+			e.journal.spool.Nack(r.offset)
+		}
+		if r.Parked {
+			e.ledger.keep(r)
+		} else {
+			e.ledger.leave(r)
+		}
+	}
+}
+
+// isGone reports whether a handler's error says that there is nothing left to do because the object
+// is gone. It does not if the handler asks for another attempt, or if something else failed too.
+func isGone(err error) bool { return isFinal(err, errtree.Is(event.ErrGone)) }
+
+// isFinal reports whether an error asks for no other attempt and matches in every branch.
+func isFinal(err error, match func(error) bool) bool {
+	outcome, _ := event.OutcomeOf(err)
+	return outcome == event.Dropped && errtree.Every(err, match)
+}
+
+// isUnfetchable reports whether a handler's error says that the platform has no method for the
+// object, as for a comment of the new task card. Package event marks such errors.
+func isUnfetchable(err error) bool {
+	return isFinal(err, func(err error) bool {
+		e, ok := err.(interface{ Unfetchable() bool })
+		return ok && e.Unfetchable()
+	})
+}
+
+// isDropped reports whether the handler itself dropped the record, by event.Drop, in every branch of
+// its error. Other errors that are final may be those of a program that a later version corrects.
+func isDropped(err error) bool {
+	return isFinal(err, func(err error) bool {
+		e, ok := err.(interface{ Dropped() bool })
+		return ok && e.Dropped()
+	})
+}
+
+func (e *engine) handled(ctx context.Context, d *event.Delivery) {
+	var lag time.Duration
+	if !d.Time.IsZero() {
+		lag = max(0, time.Since(d.Time))
+	}
+	e.meter.count(func(s *Stats) {
+		s.Handled++
+		s.Lag = lag
+	})
+	if hook := e.cfg.hooks.Handled; hook != nil {
+		e.callHook(ctx, "Handled", func() { hook(ctx, d, lag) })
+	}
+}
+
+// retryWait returns the wait after an attempt that failed.
+func retryWait(attempts int) time.Duration {
+	b := backoff{shortest: minRetryWait, longest: maxRetryWait}
+	var wait time.Duration
+	for range min(attempts, 10) {
+		wait = b.next()
+	}
+	return wait
+}
+
+// misfits reports the values of a payload that do not fit.
+func (e *engine) misfits(ctx context.Context, d *event.Delivery) {
+	list := d.Misfits()
+	e.meter.count(func(s *Stats) { s.Misfits += int64(len(list)) })
+	for _, m := range list {
+		e.cfg.misfits.Report(ctx, d.Name, m.Path, m.Want)
+	}
+}
+
+// unhandled reports a record that no handler takes. It is parked, so that a version of the program
+// that has a handler finds it; the log names each event once.
+func (e *engine) unhandled(ctx context.Context, r Record, err error) {
+	if r.Parked || r.stands {
+		return // it was reported before
+	}
+	e.meter.count(func(s *Stats) { s.Unhandled++ })
+	if e.cfg.unhandled.first(r.Delivery.Name) {
+		e.log(ctx, slog.LevelError, "offline queue: no handler takes this event, its records are parked until one does",
+			about(r)...)
+	}
+	if hook := e.cfg.hooks.Parked; hook != nil {
+		e.callHook(ctx, "Parked", func() { hook(ctx, r, err) })
+	}
+}
+
+// dropped reports a record that its handler dropped.
+func (e *engine) dropped(ctx context.Context, r Record, attempts int, err error) {
+	e.meter.count(func(s *Stats) { s.Dropped++ })
+	e.log(ctx, slog.LevelWarn, "offline queue: the handler dropped the record, it is cleared",
+		append(about(r), slog.Int(keyAttempt, attempts), errorAttr(r.Delivery, err))...)
+	if hook := e.cfg.hooks.Dropped; hook != nil {
+		e.callHook(ctx, "Dropped", func() { hook(ctx, r, err) })
+	}
+}
+
+// maxNames bounds how many names of events are remembered.
+const maxNames = 1000
+
+// names remembers which events were reported. It is safe for concurrent use.
+type names struct {
+	mu   sync.Mutex
+	seen map[string]bool
+}
+
+// first reports whether a name is new, and remembers it.
+func (n *names) first(name string) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.seen[name] || len(n.seen) >= maxNames {
+		return false
+	}
+	if n.seen == nil {
+		n.seen = make(map[string]bool)
+	}
+	n.seen[name] = true
+	return true
+}
+
+// giveUp says why a record will be parked, or stays so.
+func (e *engine) giveUp(ctx context.Context, r Record, attempts int, err error) {
+	attrs := append(about(r), slog.Int(keyAttempt, attempts), errorAttr(r.Delivery, err))
+	if r.Parked {
+		e.log(ctx, slog.LevelWarn, "offline queue: failed again, the record stays parked", attrs...)
+		return
+	}
+	e.log(ctx, slog.LevelError, "offline queue: out of attempts, the record will be parked", attrs...)
+	if hook := e.cfg.hooks.Parked; hook != nil {
+		e.callHook(ctx, "Parked", func() { hook(ctx, r, err) })
+	}
+}
+
+// lose reports a record that cannot be parked any more, because its row is gone from the queue.
+func (e *engine) lose(ctx context.Context, r Record, attempts int, err error) {
+	e.meter.count(func(s *Stats) { s.Dropped++ })
+	e.log(ctx, slog.LevelError, "offline queue: out of attempts, and the row is gone from the queue; the change is lost",
+		append(about(r), slog.Int(keyAttempt, attempts), errorAttr(r.Delivery, err))...)
+	if hook := e.cfg.hooks.Dropped; hook != nil {
+		e.callHook(ctx, "Dropped", func() { hook(ctx, r, err) })
+	}
+}
+
+// callHook calls a hook, and logs a panic in it.
+func (e *engine) callHook(ctx context.Context, name string, hook func()) {
+	defer func() {
+		if v := recover(); v != nil {
+			err := event.NewPanicError(v, debug.Stack())
+			e.log(ctx, slog.LevelError, "offline queue: a hook panicked", slog.String("hook", name), errorAttr(nil, err))
+		}
+	}()
+	hook()
+}
+
+// maxMessageText bounds what is shown of a message ID, in characters. Real ones have 32.
+const maxMessageText = 64
+
+// about identifies a record of the portal in the log.
+func about(r Record) []slog.Attr {
+	attrs := []slog.Attr{slog.Int64(keyRecord, r.ID), slog.String(keyMessage, redact.Clean(r.MessageID, maxMessageText))}
+	if r.Delivery != nil {
+		attrs = append(attrs, slog.String(keyEvent, r.Delivery.Name))
+	}
+	return attrs
+}
+
+// errUnqueued is why a record is handled once more: parking it removed it from the queue.
+var errUnqueued = errors.New("offline: the record was gone when it was parked; its change is handled once more")

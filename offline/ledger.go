@@ -1,0 +1,394 @@
+package offline
+
+import (
+	"encoding/json"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// flushInterval is how long an ack waits for a request that it can join. It bounds what a crash
+	// makes the next process handle again.
+	flushInterval = 5 * time.Second
+	// settleTimeout is how long an engine that was stopped goes on trying to send acks.
+	settleTimeout = 10 * time.Second
+	// maxAcks is how many records one request clears, so that it stays within what web servers take.
+	maxAcks = 4000
+	// maxAckCalls is how many calls clear them: one for each reservation, of 500 records at most. It
+	// leaves room in a batch for other calls.
+	maxAckCalls = 40
+)
+
+// rowKey names a record in a reservation.
+type rowKey struct {
+	processID, messageID string
+	id                   int64
+}
+
+func (r Record) key() rowKey { return rowKey{r.ProcessID, r.MessageID, r.ID} }
+
+// budget bounds the memory that the records of one process take, or of one consumer.
+type budget struct {
+	size int64
+	used atomic.Int64
+}
+
+// ledger is what an engine holds of the queue: records that are in work, acks that the portal does
+// not know of yet, and dead letters that are to be parked. It is safe for concurrent use: workers
+// write to it, and turns read it.
+type ledger struct {
+	budget *budget
+
+	mu      sync.Mutex
+	held    map[rowKey]struct{} // all of them
+	bytes   int64               // that records in work take
+	working int                 // records in work
+	acks    []ack
+	since   time.Time // when the first ack came
+	letters []Record
+	oldest  time.Time // when the first letter came
+	left    int       // records that were left reserved, and not reported yet
+}
+
+// ack is a record that is to be cleared.
+type ack struct {
+	key    rowKey
+	parked bool
+}
+
+// hold takes records in.
+func (l *ledger) hold(records ...Record) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, r := range records {
+		if l.held == nil {
+			l.held = make(map[rowKey]struct{})
+		}
+		l.held[r.key()] = struct{}{}
+		l.working++
+		l.bytes += r.size()
+		l.budget.used.Add(r.size())
+	}
+}
+
+// endLocked notes that a record is no longer in work. l.mu is held.
+func (l *ledger) endLocked(r Record) {
+	l.working--
+	l.freeLocked(r)
+}
+
+// freeLocked gives back the memory of a record. l.mu is held.
+func (l *ledger) freeLocked(r Record) {
+	l.bytes -= r.size()
+	l.budget.used.Add(-r.size())
+}
+
+// ack notes that a record is to be cleared. reserved is false for a record that no reservation has.
+func (l *ledger) ack(r Record, reserved bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.endLocked(r)
+	if !reserved {
+		l.forgetLocked(r.key())
+		return
+	}
+	if len(l.acks) == 0 {
+		l.since = time.Now()
+	}
+	l.acks = append(l.acks, ack{key: r.key(), parked: r.Parked})
+}
+
+// letter notes that a record is to be parked.
+func (l *ledger) letter(r Record) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.working-- // it takes memory until it is parked
+	if len(l.letters) == 0 {
+		l.oldest = time.Now()
+	}
+	l.letters = append(l.letters, r)
+}
+
+// keep lets go of a record that stays as it is.
+func (l *ledger) keep(r Record) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.endLocked(r)
+	l.forgetLocked(r.key())
+}
+
+// pin lets go of a record that the portal cannot be told of, and remembers it: it stays reserved, and
+// is not handled again before the next start of the process.
+func (l *ledger) pin(r Record) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.endLocked(r)
+	l.left++
+}
+
+// leave lets go of a record that was not handled, and counts it.
+func (l *ledger) leave(r Record) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.endLocked(r)
+	l.forgetLocked(r.key())
+	l.left++
+}
+
+// discard gives back the memory of everything, when nothing is in work any more and the ledger is not
+// used again.
+func (l *ledger) discard() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.budget.used.Add(-l.bytes)
+	l.bytes = 0
+}
+
+func (l *ledger) forgetLocked(key rowKey) {
+	delete(l.held, key)
+	if len(l.held) == 0 {
+		l.held = nil
+	}
+}
+
+// holds reports whether a record is in the ledger.
+func (l *ledger) holds(r Record) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	_, ok := l.held[r.key()]
+	return ok
+}
+
+// sent removes acks that the portal knows of.
+func (l *ledger) sent(acks []ack) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	gone := make(map[rowKey]bool, len(acks))
+	for _, a := range acks {
+		gone[a.key] = true
+		l.forgetLocked(a.key)
+	}
+	l.acks = slices.DeleteFunc(l.acks, func(a ack) bool { return gone[a.key] })
+	if len(l.acks) == 0 {
+		l.acks = nil
+	} else {
+		l.since = time.Now()
+	}
+}
+
+// parked removes letters that were parked, or that are gone from the queue.
+func (l *ledger) parked(records []Record) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	gone := make(map[rowKey]bool, len(records))
+	for _, r := range records {
+		gone[r.key()] = true
+		l.forgetLocked(r.key())
+	}
+	l.letters = slices.DeleteFunc(l.letters, func(r Record) bool {
+		if !gone[r.key()] {
+			return false
+		}
+		l.freeLocked(r)
+		return true
+	})
+	l.oldest = time.Now()
+}
+
+// dropLetters leaves dead letters as they are.
+func (l *ledger) dropLetters() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, r := range l.letters {
+		l.freeLocked(r)
+		l.forgetLocked(r.key())
+	}
+	l.left += len(l.letters)
+	l.letters = nil
+}
+
+// due reports whether acks are worth a request of their own: they have waited long enough, or
+// nothing is in work that others would come from.
+func (l *ledger) due(now time.Time) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.acks) > 0 && (l.working == 0 || len(l.acks) >= maxAcks || now.Sub(l.since) >= flushInterval)
+}
+
+// flushAt returns when acks will be due; zero for never.
+func (l *ledger) flushAt() time.Time {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.acks) == 0 {
+		return time.Time{}
+	}
+	return l.since.Add(flushInterval)
+}
+
+// portion is how many times the free memory a queue may hold, so that one of many leaves the others
+// some.
+const portion = 3
+
+// hasRoom reports whether there is memory for more records.
+func (l *ledger) hasRoom() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.bytes <= portion*(l.budget.size-l.budget.used.Load())
+}
+
+// idle reports whether nothing is in work.
+func (l *ledger) idle() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.working == 0
+}
+
+// empty reports whether the ledger holds nothing.
+func (l *ledger) empty() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.working == 0 && len(l.acks) == 0 && len(l.letters) == 0
+}
+
+// lettersDue reports whether dead letters are worth a request of their own, as due does for acks.
+func (l *ledger) lettersDue(now time.Time) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.letters) > 0 && (l.working == 0 || now.Sub(l.oldest) >= flushInterval)
+}
+
+// lettersAt returns when dead letters will be due; zero for never.
+func (l *ledger) lettersAt() time.Time {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.letters) == 0 {
+		return time.Time{}
+	}
+	return l.oldest.Add(flushInterval)
+}
+
+func (l *ledger) letterCount() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.letters)
+}
+
+// unsent returns how many records the portal was not told of.
+func (l *ledger) unsent() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.acks) + len(l.letters)
+}
+
+// takeLeft returns how many records were left reserved since the last call.
+func (l *ledger) takeLeft() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := l.left
+	l.left = 0
+	return n
+}
+
+// groups returns acks by reservation and by how they are named, as many as one request takes, and
+// whether these are all.
+func (l *ledger) groups() (groups [][]ack, all bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	type name struct {
+		processID string
+		byID      bool
+	}
+	index := make(map[name]int)
+	n := 0
+	for _, a := range l.acks {
+		key := name{a.key.processID, a.byID()}
+		at, ok := index[key]
+		if !ok || len(groups[at]) == maxNamed {
+			if len(groups) == maxAckCalls {
+				continue
+			}
+			at = len(groups)
+			index[key] = at
+			groups = append(groups, nil)
+		}
+		if n == maxAcks {
+			break
+		}
+		groups[at] = append(groups[at], a)
+		n++
+	}
+	groups = slices.DeleteFunc(groups, func(g []ack) bool { return len(g) == 0 })
+	return groups, n == len(l.acks)
+}
+
+// byID reports whether the record is named by its ID. A parked record is: older ones of the same
+// message may be in the same reservation.
+func (a ack) byID() bool { return (a.parked && a.key.id > 0) || !isMessageID(a.key.messageID) }
+
+// letterGroups returns the letters by reservation.
+func (l *ledger) letterGroups() map[string][]Record {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	groups := make(map[string][]Record)
+	for _, r := range l.letters {
+		groups[r.ProcessID] = append(groups[r.ProcessID], r)
+	}
+	return groups
+}
+
+// size returns about how much memory the record takes, in bytes.
+func (r Record) size() int64 {
+	n := int64(len(r.Raw()))
+	if r.Delivery != nil {
+		n += r.Delivery.Size()
+	}
+	return n
+}
+
+// ackCalls returns calls that clear finished records, as many as one request takes, and whether these
+// are all.
+func (e *engine) ackCalls() (calls []call, all bool) {
+	e.stuck = false
+	groups, all := e.ledger.groups()
+	for _, g := range groups {
+		params := map[string]any{"process_id": g[0].key.processID}
+		if g[0].byID() {
+			ids := make([]int64, len(g))
+			for i, a := range g {
+				ids[i] = a.key.id
+			}
+			params["id"] = ids
+		} else {
+			ids := make([]string, len(g))
+			for i, a := range g {
+				ids[i] = a.key.messageID
+			}
+			params["message_id"] = ids
+		}
+		calls = append(calls, e.ackCall(g, params))
+		e.reclaim.moved(len(g)) // at most
+	}
+	return calls, all
+}
+
+func (e *engine) ackCall(acks []ack, params map[string]any) call {
+	return call{method: methodClear, params: params, done: func(doc json.RawMessage, _ int, err error) error {
+		if err == nil {
+			err = readDone(methodClear, doc)
+		}
+		if err != nil {
+			e.stuck = true
+			return err
+		}
+		e.ledger.sent(acks)
+		e.meter.count(func(st *Stats) { st.Cleared += int64(len(acks)) })
+		for _, a := range acks {
+			if a.parked {
+				e.countParked(-1, true)
+			}
+		}
+		return nil
+	}}
+}

@@ -1,0 +1,133 @@
+package offline
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"slices"
+)
+
+// letterCalls returns calls that look which of the dead letters their reservations still hold. Parking
+// one that is gone, because another process finished it, would delete the newer change of its
+// object; see [Queue.Park]. The calls add to parkings what parks those that are there.
+func (e *engine) letterCalls(ctx context.Context, parkings *[]call) (calls []call) {
+	for processID, records := range e.ledger.letterGroups() {
+		for chunk := range slices.Chunk(records, pageSize) {
+			calls = append(calls, e.lookCall(ctx, processID, chunk, parkings))
+		}
+	}
+	return calls
+}
+
+func (e *engine) lookCall(ctx context.Context, processID string, records []Record, parkings *[]call) call {
+	filter := map[string]any{"=PROCESS_ID": processID, "=ERROR": 0, "@MESSAGE_ID": messageIDs(records)}
+	return call{method: methodList, params: map[string]any{"filter": filter}, done: func(doc json.RawMessage, _ int, err error) error {
+		var page []Record
+		if err == nil {
+			page, err = readPage(doc)
+		}
+		if err = e.listed(ctx, err); err != nil || e.lists.err() != nil {
+			return err
+		}
+		held := make(map[string]bool, len(page))
+		for _, r := range page {
+			held[r.MessageID] = true
+		}
+		var there, gone []Record
+		for _, r := range records {
+			if held[r.MessageID] {
+				there = append(there, r)
+			} else {
+				gone = append(gone, r)
+			}
+		}
+		e.ledger.parked(gone)
+		if len(there) > 0 {
+			*parkings = append(*parkings, e.parkCall(processID, there), e.checkCall(ctx, there))
+		}
+		return nil
+	}}
+}
+
+func (e *engine) parkCall(processID string, records []Record) call {
+	params := map[string]any{"process_id": processID, "message_id": messageIDs(records)}
+	return call{method: methodError, params: params, done: func(doc json.RawMessage, _ int, err error) error {
+		if err == nil {
+			err = readDone(methodError, doc)
+		}
+		if err != nil {
+			return err
+		}
+		e.ledger.parked(records)
+		e.reclaim.moved(len(records)) // out of the list
+		e.meter.count(func(s *Stats) { s.Parked += int64(len(records)) })
+		e.countParked(len(records), true)
+		return nil
+	}}
+}
+
+// checkCall returns a call that looks whether the records are parked now. Another consumer of the
+// same queue may have cleared one after it was looked for; then parking removed a newer change of its
+// object, and nothing is left of it. So its handler runs once more.
+func (e *engine) checkCall(ctx context.Context, records []Record) call {
+	filter := map[string]any{"=ERROR": 1, "@MESSAGE_ID": messageIDs(records)}
+	return call{method: methodList, params: map[string]any{"filter": filter}, done: func(doc json.RawMessage, total int, err error) error {
+		var page []Record
+		if err == nil {
+			page, err = readPage(doc)
+		}
+		some := len(page) >= pageSize || total > len(page) // there are more rows, of which none was read
+		if err = e.listed(ctx, err); err != nil || e.lists.err() != nil || (some && len(records) > 1) {
+			e.check(ctx, records)
+			return err
+		}
+		there := make(map[string]bool, len(page))
+		for _, r := range page {
+			there[r.MessageID] = true
+		}
+		for _, r := range records {
+			if there[r.MessageID] || r.Delivery == nil || e.ledger.holds(r) {
+				continue
+			}
+			e.log(ctx, slog.LevelWarn, "offline queue: handling a record once more that another consumer cleared",
+				append(about(r), errorAttr(nil, errUnqueued))...)
+			e.ledger.hold(r)
+			e.fresh = append(e.fresh, &task{Record: r, unqueued: true})
+		}
+		return nil
+	}}
+}
+
+// maxUnchecked bounds the records that are looked for later.
+const maxUnchecked = 1000
+
+// check remembers records that could not be looked for. They are looked for one by one then.
+func (e *engine) check(ctx context.Context, records []Record) {
+	if len(e.unchecked)+len(records) > maxUnchecked {
+		e.log(ctx, slog.LevelWarn, "offline queue: it cannot be checked whether records were parked", slog.Int(keyRecords, len(records)))
+		return
+	}
+	e.unchecked = append(e.unchecked, records...)
+}
+
+// uncheckedCalls returns calls that look for records that could not be looked for before.
+func (e *engine) uncheckedCalls(ctx context.Context) (calls []call) {
+	const atATime = 10
+	n := min(len(e.unchecked), atATime)
+	for _, r := range e.unchecked[:n] {
+		calls = append(calls, e.checkCall(ctx, []Record{r}))
+	}
+	e.unchecked = e.unchecked[n:]
+	if len(e.unchecked) == 0 {
+		e.unchecked = nil
+	}
+	return calls
+}
+
+func messageIDs(records []Record) []string {
+	ids := make([]string, len(records))
+	for i, r := range records {
+		ids[i] = r.MessageID
+	}
+	return ids
+}
