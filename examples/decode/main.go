@@ -3,10 +3,13 @@
 //
 //	decode [-content-type CT] [-secrets] [FILE]
 //
-// Without FILE, or with "-", it reads standard input. It exits with 0 on success, 1 on a body that cannot be decoded, 2 on wrong usage.
+// Without FILE, or with "-", it reads standard input. It exits with 0 on success, 1 on a body that
+// cannot be decoded or a result that cannot be written, 2 on wrong usage. A signal that comes before
+// the whole body was read ends it with 1.
 package main
 
 import (
+	"context"
 	"errors"
 	"flag"
 	"fmt"
@@ -18,10 +21,24 @@ import (
 )
 
 func main() {
-	os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+	program.Main(func(
+		ctx context.Context, signals <-chan os.Signal, args []string, _ func(string) (string, bool), stdout, stderr io.Writer,
+	) int {
+		return run(ctx, signals, args, streams{os.Stdin, stdout, stderr})
+	})
 }
 
-func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+// streams are what the program reads and writes.
+type streams struct {
+	stdin          io.Reader
+	stdout, stderr io.Writer
+}
+
+// errStopped means that a signal came before there was anything to decode.
+var errStopped = errors.New("stopped before the whole body was read")
+
+func run(ctx context.Context, signals <-chan os.Signal, args []string, std streams) int {
+	stderr := std.stderr
 	flags := flag.NewFlagSet("decode", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	contentType := flags.String("content-type", "", "the request's Content-Type; empty: JSON where the body starts with a brace, else a form")
@@ -39,18 +56,16 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 		_, _ = fmt.Fprintln(stderr, "decode: too many files; give one, or none to read standard input")
 		return 2
 	}
-	if err := decode(flags.Arg(0), *contentType, *secrets, stdin, stdout); err != nil {
-		_, _ = fmt.Fprintf(stderr, "decode: %s\n", program.OneLine(err.Error()))
-		return 1
-	}
-	return 0
+	return program.Run(ctx, "decode", signals, stderr, func(working, _ context.Context) error {
+		body, err := readUntil(working, flags.Arg(0), std.stdin)
+		if err != nil {
+			return err
+		}
+		return decode(body, *contentType, *secrets, std.stdout)
+	})
 }
 
-func decode(file, contentType string, secrets bool, stdin io.Reader, stdout io.Writer) error {
-	body, err := read(file, stdin)
-	if err != nil {
-		return err
-	}
+func decode(body []byte, contentType string, secrets bool, stdout io.Writer) error {
 	d, err := event.Parse(contentType, body)
 	if err != nil {
 		return err
@@ -63,13 +78,33 @@ func decode(file, contentType string, secrets bool, stdin io.Reader, stdout io.W
 	if err != nil {
 		return err
 	}
-	if _, err := fmt.Fprintf(stdout, "%s\n", object); err != nil {
-		return fmt.Errorf("writing the result: %w", err)
+	if _, err := program.NewLineWriter(stdout).Write(append(object, '\n')); err != nil {
+		return err
 	}
 	if info, known := event.Lookup(d.Name); known {
 		_, err = info.Payload(d) // printed as payload_error as well, but a script looks at the exit code
 	}
 	return err
+}
+
+// readUntil is read, which it does not wait for once ctx has ended: a read from a terminal or a pipe
+// cannot be ended.
+func readUntil(ctx context.Context, file string, stdin io.Reader) ([]byte, error) {
+	type result struct {
+		body []byte
+		err  error
+	}
+	done := make(chan result, 1)
+	go func() {
+		body, err := read(file, stdin)
+		done <- result{body, err}
+	}()
+	select {
+	case r := <-done:
+		return r.body, r.err
+	case <-ctx.Done():
+		return nil, errStopped
+	}
 }
 
 // read returns the body, without the line break that an editor or a heredoc put behind it.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -19,7 +20,7 @@ const testdata = "../../event/testdata"
 func shell(t *testing.T, stdin string, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	var out, errs bytes.Buffer
-	code = run(args, strings.NewReader(stdin), &out, &errs)
+	code = run(context.Background(), nil, args, streams{strings.NewReader(stdin), &out, &errs})
 	return code, out.String(), errs.String()
 }
 

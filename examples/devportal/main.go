@@ -11,8 +11,11 @@
 //	curl -H 'Content-Type: application/json' -d '{"kind":"deal","action":"add","times":3}' http://127.0.0.1:8024/api/objects
 //
 // Everything is kept in memory. The identifier of the portal and the application tokens are the same after a restart, so that a handler that stored
-// an installation goes on after the application was installed again. On SIGINT or SIGTERM what is queued is delivered, for five seconds at most;
-// a second signal ends it at once.
+// an installation goes on after the application was installed again.
+//
+// On SIGINT, SIGTERM or SIGHUP, and when its output cannot be written any more, what is queued is
+// delivered, for five seconds at most; a second SIGINT or SIGTERM ends that at once. It exits with 0
+// when everything was delivered and printed, else with 1.
 package main
 
 import (

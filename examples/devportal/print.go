@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"io"
 	"net/url"
 	"sync"
@@ -53,27 +52,34 @@ func shownURL(raw string) string {
 	return u.String()
 }
 
-// printer writes one JSON object a line.
+// printer writes one JSON object a line, until one cannot be written.
 type printer struct {
-	stop func() // called when a line cannot be written
+	stop func() // called then
 
-	mu  sync.Mutex
-	w   io.Writer
-	err error // the first
+	mu    sync.Mutex
+	lines *program.LineWriter
+	err   error
+}
+
+func newPrinter(stdout io.Writer, stop func()) *printer {
+	return &printer{lines: program.NewLineWriter(stdout), stop: stop}
 }
 
 func (p *printer) print(v any) error {
 	line, err := program.JSONLine(v)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if err == nil {
-		_, err = p.w.Write(line)
+	if p.err != nil {
+		return p.err // half a line may stand there
 	}
-	if err != nil && p.err == nil {
-		p.err = fmt.Errorf("writing to stdout: %w", err)
+	if err == nil {
+		_, err = p.lines.Write(line)
+	}
+	if err != nil {
+		p.err = err
 		p.stop()
 	}
-	return p.err
+	return err
 }
 
 func (p *printer) failure() error {

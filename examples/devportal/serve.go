@@ -20,6 +20,8 @@ import (
 // drainLimit is how long queued deliveries may take at the end.
 const drainLimit = 5 * time.Second
 
+var errCut = errors.New("stopped with deliveries under way, which the portal forgets")
+
 // serve is the portal with its page, until serving ends; then it delivers what is queued, until draining ends.
 func serve(serving, draining context.Context, cfg config, stdout io.Writer) error {
 	page := new(latePage)
@@ -39,7 +41,7 @@ func serve(serving, draining context.Context, cfg config, stdout io.Writer) erro
 
 	serving, stop := context.WithCancel(serving) // also when nobody reads what is printed
 	defer stop()
-	out := &printer{w: stdout, stop: stop}
+	out := newPrinter(stdout, stop)
 	d.introduce(serving, out)
 	var background sync.WaitGroup
 	watching, unwatch := context.WithCancel(context.WithoutCancel(serving))
@@ -48,12 +50,13 @@ func serve(serving, draining context.Context, cfg config, stdout io.Writer) erro
 	<-serving.Done()
 	timed, cancel := context.WithTimeout(draining, drainLimit)
 	defer cancel()
-	if err := portal.Wait(timed); err != nil {
-		cfg.logger.LogAttrs(draining, slog.LevelWarn, "stopped with deliveries under way, which the portal forgets")
+	var cut error
+	if portal.Wait(timed) != nil {
+		cut = errCut
 	}
 	unwatch()
 	background.Wait()
-	return errors.Join(out.failure(), portal.Close())
+	return errors.Join(out.failure(), cut, portal.Close())
 }
 
 // latePage is the page, which needs the portal, which needs the page.

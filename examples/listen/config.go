@@ -10,6 +10,7 @@ import (
 	"github.com/b24events/b24events/event"
 	"github.com/b24events/b24events/examples/internal/oneportal"
 	"github.com/b24events/b24events/examples/internal/program"
+	"github.com/b24events/b24events/offline"
 )
 
 // config is what flags and environment say.
@@ -39,7 +40,7 @@ var settings = []program.Setting{
 	{Flag: "connector", Env: "CONNECTOR", Fallback: defaultConnector, Usage: "connector whose queue is used (auth_connector); - means the application's own queue"},
 	{Flag: "share-queue", Env: "SHARE_QUEUE", Switch: true, Usage: "use the application's own queue although events are bound to it: other workers then miss what comes here"},
 	{Flag: "retries", Env: "RETRIES", Fallback: "5", Usage: "how often an event is posted again that the handler answered with 408, 429, 500 or above"},
-	{Flag: "poll", Env: "POLL", Fallback: "3s", Usage: "longest wait between two looks at an empty queue"},
+	{Flag: "poll", Env: "POLL", Fallback: "3s", Usage: "longest wait between two looks at an empty queue, 100ms or more"},
 }
 
 // configure reads the settings. Errors name settings, never values.
@@ -64,7 +65,7 @@ func configure(args []string, env func(string) (string, bool), stderr io.Writer)
 	if cfg.retries, err = v.Number("retries", 0); err != nil {
 		return config{}, err
 	}
-	if cfg.poll, err = v.Duration("poll", time.Millisecond); err != nil {
+	if cfg.poll, err = v.Duration("poll", offline.MinInterval); err != nil {
 		return config{}, err
 	}
 	if cfg.logger, err = v.Logger(stderr, slog.LevelInfo); err != nil {

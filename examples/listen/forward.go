@@ -30,10 +30,11 @@ type forwarder struct {
 	retries int
 	client  *http.Client
 	log     *slog.Logger
-	stdout  io.Writer
 	abort   context.CancelCauseFunc
 
 	mu    sync.Mutex
+	lines *program.LineWriter
+	err   error             // a line could not be written, and no other will be
 	tries map[string]*tries // of records that failed, by message
 	down  bool              // the handler could not be reached
 }
@@ -55,7 +56,7 @@ type line struct {
 
 func newForwarder(cfg config, token event.Secret, in oauth.Installation, stdout io.Writer, abort context.CancelCauseFunc) *forwarder {
 	return &forwarder{
-		target: cfg.forwardTo, token: token, in: in, retries: cfg.retries, log: cfg.logger, stdout: stdout, abort: abort,
+		target: cfg.forwardTo, token: token, in: in, retries: cfg.retries, log: cfg.logger, lines: program.NewLineWriter(stdout), abort: abort,
 		tries: make(map[string]*tries),
 		client: &http.Client{
 			Timeout:       answerTimeout,
@@ -64,8 +65,12 @@ func newForwarder(cfg config, token event.Secret, in oauth.Installation, stdout 
 	}
 }
 
-// HandleEvent posts a record. It returns nil when the record is done with, one way or the other.
+// HandleEvent posts a record. It returns nil when the record is done with, one way or the other, and
+// that is printed. What cannot be printed stays in the queue, and is posted again by the next start.
 func (f *forwarder) HandleEvent(ctx context.Context, d *event.Delivery) error {
+	if err := f.failure(); err != nil {
+		return err
+	}
 	r, err := f.request(ctx, d)
 	if err != nil {
 		return f.done(d, 0, 0, err)
@@ -84,7 +89,7 @@ func (f *forwarder) HandleEvent(ctx context.Context, d *event.Delivery) error {
 		f.reached(ctx, nil)
 		wait := backoff(t.answered)
 		f.log.LogAttrs(ctx, slog.LevelWarn, "the handler failed, the event comes again",
-			slog.String("event", d.Name), slog.Int("status", status), slog.Duration("wait", wait))
+			slog.String("event", d.Name), slog.Int("status", status), slog.String("wait", wait.Round(time.Millisecond).String()))
 		return event.Retry(fmt.Errorf("the handler answered %d", status), wait)
 	}
 	f.reached(ctx, nil)
@@ -157,7 +162,14 @@ func (f *forwarder) reached(ctx context.Context, err error) {
 	f.down = err != nil
 }
 
-// done prints what became of an event.
+// failure returns why nothing can be printed any more, or nil.
+func (f *forwarder) failure() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.err
+}
+
+// done prints what became of an event. When it cannot, that ends the program.
 func (f *forwarder) done(d *event.Delivery, status int, took time.Duration, failure error) error {
 	l := line{
 		Event: d.Name, MessageID: d.MessageID, UserID: d.Auth.UserID, Status: status,
@@ -172,16 +184,21 @@ func (f *forwarder) done(d *event.Delivery, status int, took time.Duration, fail
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.err != nil {
+		return f.err // half a line may stand there
+	}
 	if t := f.tries[d.MessageID]; t != nil {
 		l.Attempts = t.posted
-		delete(f.tries, d.MessageID)
 	}
 	text, err := program.JSONLine(l)
 	if err == nil {
-		_, err = f.stdout.Write(text)
+		_, err = f.lines.Write(text)
 	}
 	if err != nil {
-		f.abort(fmt.Errorf("writing to stdout: %w", err))
+		f.err = err
+		f.abort(err)
+		return err
 	}
+	delete(f.tries, d.MessageID)
 	return nil
 }

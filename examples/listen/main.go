@@ -20,7 +20,9 @@
 // an application take a name each, with -connector. Where the portal's plan has no connectors, the application's own queue is
 // used, but not where other events are bound to it already, unless -share-queue says so.
 //
-// When it stops, also after an error, it unbinds what it has bound, and nothing else. After a crash the next start does so.
+// On SIGINT, SIGTERM or SIGHUP, and after an error, it unbinds what it has bound, and nothing else.
+// After a crash the next start does so. When its output cannot be written any more, it stops so too,
+// and exits with 1; an event whose line could not be printed is posted again by the next start.
 package main
 
 import (

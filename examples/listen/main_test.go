@@ -362,7 +362,7 @@ func TestUnbindsAfterAnError(t *testing.T) {
 	t.Parallel()
 	portal, app, env := programtest.Portal(t)
 	env = env.Seeded(t, app).With("EVENTS", "ONCRMDEALADD", "FORWARD_TO", serve(t, http.NotFoundHandler()))
-	portal.Once("event.offline.list", eventtest.Fail(403, "ACCESS_DENIED", "Access denied!"))
+	portal.Once("event.offline.get", eventtest.Fail(403, "ACCESS_DENIED", "Access denied!"))
 	code, stdout, stderr := programtest.Run(t, run, env)
 	require.Equal(t, 1, code)
 	require.Contains(t, stderr, "administrator")
@@ -445,6 +445,7 @@ func TestUsage(t *testing.T) {
 		"event of no queue":  {env.With("EVENTS", "ONOFFLINEEVENT"), nil, 2},
 		"retries":            {env, []string{"-retries=-1"}, 2},
 		"poll":               {env, []string{"-poll=0"}, 2},
+		"short poll":         {env, []string{"-poll=99ms"}, 2},
 		"log format":         {env, []string{"-log-format=xml"}, 2},
 		"no credentials":     {env.With("B24_CLIENT_ID", ""), nil, 2},
 		"unknown flag":       {env, []string{"-client-secrt=" + env["B24_CLIENT_SECRET"]}, 2},

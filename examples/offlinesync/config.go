@@ -9,6 +9,7 @@ import (
 	"github.com/b24events/b24events/event"
 	"github.com/b24events/b24events/examples/internal/oneportal"
 	"github.com/b24events/b24events/examples/internal/program"
+	"github.com/b24events/b24events/offline"
 )
 
 // config is what flags and environment say.
@@ -32,7 +33,7 @@ var settings = []program.Setting{
 	{Flag: "connector", Env: "CONNECTOR", Usage: "queue of a connector (auth_connector); empty: the application's own queue"},
 	{Flag: "retries", Env: "RETRIES", Fallback: "5", Usage: "how often a record that fails is tried again before it is parked"},
 	{Flag: "retry-parked", Env: "RETRY_PARKED", Fallback: "10m", Usage: "how often parked records are tried again"},
-	{Flag: "poll", Env: "POLL", Fallback: "10s", Usage: "longest wait between two looks at an empty queue"},
+	{Flag: "poll", Env: "POLL", Fallback: "10s", Usage: "longest wait between two looks at an empty queue, 100ms or more"},
 	{Flag: "once", Env: "ONCE", Switch: true, Usage: "drain the queue and exit"},
 }
 
@@ -52,7 +53,7 @@ func configure(args []string, env func(string) (string, bool), stderr io.Writer)
 	if cfg.retryParked, err = v.Duration("retry-parked", time.Millisecond); err != nil {
 		return config{}, err
 	}
-	if cfg.poll, err = v.Duration("poll", time.Millisecond); err != nil {
+	if cfg.poll, err = v.Duration("poll", offline.MinInterval); err != nil {
 		return config{}, err
 	}
 	cfg.logger, err = v.Logger(stderr, slog.LevelInfo)

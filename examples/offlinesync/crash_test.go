@@ -156,7 +156,7 @@ func TestKilledAtAnyMoment(t *testing.T) {
 	const kills = 50
 	portal, app, env := programtest.Portal(t)
 	out := filepath.Join(t.TempDir(), "out.jsonl")
-	env = env.Seeded(t, app).With("OUT", out, "EVENTS", worldEvents, "POLL", "10ms", "RETRIES", "0", "RETRY_PARKED", "30ms")
+	env = env.Seeded(t, app).With("OUT", out, "EVENTS", worldEvents, "POLL", "100ms", "RETRIES", "0", "RETRY_PARKED", "30ms")
 	t.Logf("-crash.seed=%d", *crashSeed)
 	random := rand.New(rand.NewPCG(*crashSeed, 2)) //nolint:gosec // repeatable
 	triggers := []trigger{early, after, onLine, onLine, beforeCall("event.get", 1)}

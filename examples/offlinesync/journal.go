@@ -16,6 +16,7 @@ import (
 	"sync"
 
 	"github.com/b24events/b24events/examples/internal/oneportal"
+	"github.com/b24events/b24events/examples/internal/program"
 )
 
 // errNotOurs keeps this program from cutting a file that was named by mistake.
@@ -42,11 +43,15 @@ type group struct {
 	err   error
 }
 
-// openJournal opens the file of that name, or stdout for "-", and keeps other processes off it. A last line that a crash cut short is removed:
-// its record is still in the queue.
+// openJournal opens the file of that name, or stdout for "-", and keeps other processes off it. A
+// last line that a crash cut short is removed: its record is still in the queue. From stdout nothing
+// is removed; such a line is ended there.
 func openJournal(ctx context.Context, name string, stdout io.Writer, log *slog.Logger) (*journal, error) {
 	if name == "" || name == "-" {
-		j := newJournal(stdout)
+		if program.Discards(stdout) {
+			log.LogAttrs(ctx, slog.LevelWarn, "stdout is the null device or was closed: records are acknowledged, and nothing keeps them")
+		}
+		j := newJournal(program.NewLineWriter(stdout))
 		if f, ok := stdout.(*os.File); ok && regular(f) {
 			j.sync = f.Sync
 		}
@@ -205,8 +210,8 @@ func (j *journal) close() error {
 
 // outError says which setting an error is about.
 func outError(err error) error {
-	if err == nil {
-		return nil
+	if err == nil || errors.As(err, new(*program.OutputError)) {
+		return err
 	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("OUT: %w; make the folder first", err)

@@ -217,6 +217,7 @@ func TestUsage(t *testing.T) {
 		"retries":           {env.With("RETRIES", "some"), nil, 2},
 		"retry parked":      {env.With("RETRY_PARKED", "-1m"), nil, 2},
 		"poll":              {env, []string{"-poll=soon"}, 2},
+		"short poll":        {env, []string{"-poll=99ms"}, 2},
 		"log format":        {env, []string{"-log-format=xml"}, 2},
 		"unknown flag":      {env, []string{"-refresh-tokn=" + env["B24_REFRESH_TOKEN"]}, 2},
 		"argument":          {env, []string{"once"}, 2},

@@ -141,7 +141,7 @@ func TestKilledWithoutExtendedMode(t *testing.T) {
 	server := httptest.NewServer(between)
 	t.Cleanup(server.Close)
 	out := filepath.Join(t.TempDir(), "out.jsonl")
-	env = env.Seeded(t, app).With("OUT", out, "EVENTS", worldEvents, "POLL", "10ms", "B24_CLIENT_ENDPOINT", server.URL+"/rest/")
+	env = env.Seeded(t, app).With("OUT", out, "EVENTS", worldEvents, "POLL", "100ms", "B24_CLIENT_ENDPOINT", server.URL+"/rest/")
 	t.Logf("-crash.seed=%d", *crashSeed)
 	random := rand.New(rand.NewPCG(*crashSeed, 6)) //nolint:gosec // repeatable
 	onAnswer := func(*eventtest.Portal, *rand.Rand, string) func(*victim) {

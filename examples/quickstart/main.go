@@ -3,6 +3,8 @@
 // with 1 when any outcome is not what it should be.
 //
 //	go run ./examples/quickstart
+//
+// A signal ends the show, which is no failure.
 package main
 
 import (
@@ -13,8 +15,6 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"os/signal"
-	"syscall"
 	"time"
 
 	"github.com/b24events/b24events/examples/internal/program"
@@ -23,14 +23,11 @@ import (
 // limit is how long the whole show may take before it counts as failed.
 const limit = time.Minute
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
-	stop()
-	os.Exit(code)
-}
+func main() { program.Main(run) }
 
-func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+func run(
+	ctx context.Context, signals <-chan os.Signal, args []string, _ func(string) (string, bool), stdout, stderr io.Writer,
+) int {
 	flags := flag.NewFlagSet("quickstart", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	format := flags.String("log-format", "text", "format of the log on stderr: text or json")
@@ -45,18 +42,16 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		_, _ = fmt.Fprintln(stderr, "quickstart: takes -v and -log-format text|json, and no arguments")
 		return 2
 	}
-	timed, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
-	switch err := show(timed, stdout, log); {
-	case ctx.Err() != nil:
-		_, _ = fmt.Fprintln(stderr, "quickstart: stopped")
-		return 0
-	case err != nil:
-		_, _ = fmt.Fprintf(stderr, "quickstart: %s\n", program.OneLine(err.Error()))
-		return 1
-	default:
-		return 0
-	}
+	return program.Run(ctx, "quickstart", signals, stderr, func(showing, closing context.Context) error {
+		timed, cancel := context.WithTimeout(showing, limit)
+		defer cancel()
+		err := show(timed, closing, stdout, log)
+		if showing.Err() != nil && !errors.As(err, new(*program.OutputError)) {
+			_, _ = fmt.Fprintln(stderr, "quickstart: stopped")
+			return nil
+		}
+		return err
+	})
 }
 
 func logger(w io.Writer, format string, verbose bool) (*slog.Logger, error) {
@@ -74,13 +69,15 @@ func logger(w io.Writer, format string, verbose bool) (*slog.Logger, error) {
 	}
 }
 
-// show plays the steps in order and stops at the first that fails.
-func show(ctx context.Context, stdout io.Writer, log *slog.Logger) (err error) {
+// show plays the steps in order and stops at the first that fails. What it started is stopped until
+// closing ends.
+func show(ctx, closing context.Context, stdout io.Writer, log *slog.Logger) (err error) {
 	s, err := newStage(ctx, log)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, s.close(context.WithoutCancel(ctx))) }()
+	defer func() { err = errors.Join(err, s.close(closing)) }()
+	out := program.NewLineWriter(stdout)
 	for _, step := range []struct {
 		name string
 		play func(context.Context) (figure string, err error)
@@ -101,8 +98,9 @@ func show(ctx context.Context, stdout io.Writer, log *slog.Logger) (err error) {
 		if err != nil {
 			return fmt.Errorf("step %s: %w", step.name, err)
 		}
-		if _, err := fmt.Fprintf(stdout, "%-9s %s (%d ms)\n", step.name, figure, time.Since(start).Milliseconds()); err != nil {
-			return fmt.Errorf("writing to stdout: %w", err)
+		line := fmt.Sprintf("%-9s %s (%d ms)\n", step.name, figure, time.Since(start).Milliseconds())
+		if _, err := out.Write([]byte(line)); err != nil {
+			return err
 		}
 	}
 	return nil

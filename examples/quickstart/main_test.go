@@ -26,7 +26,7 @@ var lines = []string{
 func TestRun(t *testing.T) {
 	t.Parallel()
 	var stdout, stderr bytes.Buffer
-	require.Zero(t, run(t.Context(), nil, &stdout, &stderr), stderr.String())
+	require.Zero(t, run(t.Context(), nil, nil, nil, &stdout, &stderr), stderr.String())
 	require.Empty(t, stderr.String())
 	got := strings.Split(strings.TrimSuffix(stdout.String(), "\n"), "\n")
 	require.Len(t, got, len(lines))
@@ -38,7 +38,7 @@ func TestRun(t *testing.T) {
 func TestRunLogsNoSecret(t *testing.T) {
 	t.Parallel()
 	var stdout, stderr bytes.Buffer
-	require.Zero(t, run(t.Context(), []string{"-v", "-log-format", "json"}, &stdout, &stderr))
+	require.Zero(t, run(t.Context(), nil, []string{"-v", "-log-format", "json"}, nil, &stdout, &stderr))
 	require.Contains(t, stderr.String(), `"level"`)
 	for _, secret := range []string{"quickstart-client-secret", "forged-access-token", "forged-refresh-token", "0000000000000000", "1111111111111111", "2222222222222222"} {
 		require.NotContains(t, stdout.String()+stderr.String(), secret)
@@ -59,7 +59,7 @@ func TestUsage(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			var stdout, stderr bytes.Buffer
-			require.Equal(t, tc.code, run(t.Context(), tc.args, &stdout, &stderr))
+			require.Equal(t, tc.code, run(t.Context(), nil, tc.args, nil, &stdout, &stderr))
 			require.Empty(t, stdout.String())
 			require.NotEmpty(t, stderr.String())
 		})
@@ -71,5 +71,5 @@ func TestInterrupted(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	var stdout, stderr bytes.Buffer
-	require.Zero(t, run(ctx, nil, &stdout, &stderr))
+	require.Zero(t, run(ctx, nil, nil, nil, &stdout, &stderr))
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/b24events/b24events/event"
 	"github.com/b24events/b24events/event/eventtest"
+	"github.com/b24events/b24events/examples/internal/program"
 	"github.com/b24events/b24events/oauth"
 	"github.com/b24events/b24events/rest"
 	"github.com/b24events/b24events/webhook"
@@ -88,13 +89,13 @@ func (s *stage) build() error {
 	}
 	s.mux = s.handlers()
 	s.handler, err = webhook.NewHandler(s.portals, s.mux,
-		webhook.WithCoalescing(event.OnCrmDealUpdate.Name()), webhook.WithLogger(s.log))
+		webhook.WithCoalescing(event.OnCrmDealUpdate), webhook.WithLogger(s.log))
 	if err != nil {
 		return err
 	}
 	routes := http.NewServeMux()
 	routes.Handle("/bitrix24/events", s.handler)
-	s.server = &http.Server{Handler: routes, ReadHeaderTimeout: 10 * time.Second}
+	s.server = program.Server(routes, s.log)
 	return nil
 }
 
@@ -166,12 +167,12 @@ func (s *stage) close(ctx context.Context) error {
 }
 
 // listen serves h on a free port of the loopback address until stop is called.
-func listen(ctx context.Context, h http.Handler) (url string, stop func(), err error) {
+func (s *stage) listen(ctx context.Context, h http.Handler) (url string, stop func(), err error) {
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return "", nil, fmt.Errorf("no free port on 127.0.0.1: %w", err)
 	}
-	server := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second}
+	server := program.Server(h, s.log)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)

@@ -104,7 +104,7 @@ func (s *stage) add(kind eventtest.Kind, user int64, fields map[string]any) erro
 // forgery: an event with the wrong token, one that a foreign portal would sign, and an installation that names a hostile OAuth server.
 func (s *stage) forgery(ctx context.Context) (string, error) {
 	var asked atomic.Int64
-	hostile, stop, err := listen(ctx, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked.Add(1) }))
+	hostile, stop, err := s.listen(ctx, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked.Add(1) }))
 	if err != nil {
 		return "", err
 	}

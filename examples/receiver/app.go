@@ -1,16 +1,11 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
-	"net/http"
 	"slices"
 	"strings"
-	"sync"
-	"time"
 
 	"github.com/b24events/b24events/event"
 	"github.com/b24events/b24events/examples/internal/program"
@@ -126,76 +121,4 @@ func (a *app) release() {
 	if a.access != nil {
 		a.access.Close()
 	}
-}
-
-// printer prints every delivery, as one line, once it was handled.
-type printer struct {
-	delay time.Duration
-	abort context.CancelCauseFunc // ends the program
-
-	mu  sync.Mutex
-	w   io.Writer
-	err error // a line could not be written, and no other will be
-}
-
-// guard refuses events that could no longer be printed, instead of acknowledging and dropping them.
-func (p *printer) guard(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if p.failure() != nil {
-			http.Error(w, "stopping", http.StatusServiceUnavailable)
-			return
-		}
-		next.ServeHTTP(w, r)
-	})
-}
-
-// failure returns why nothing can be printed any more, or nil.
-func (p *printer) failure() error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.err
-}
-
-// printing prints what the handler has finished.
-func (p *printer) printing(next event.Handler) event.Handler {
-	return event.HandlerFunc(func(ctx context.Context, d *event.Delivery) error {
-		if err := next.HandleEvent(ctx, d); err != nil {
-			return err
-		}
-		return p.print(ctx, d)
-	})
-}
-
-// print prints what examples/decode prints, and "source":"online", once the delay has passed. An
-// event that cannot be printed ends the program: the next ones could not be either.
-func (p *printer) print(ctx context.Context, d *event.Delivery) error {
-	if err := p.failure(); err != nil {
-		return event.Drop(err)
-	}
-	if p.delay > 0 {
-		timer := time.NewTimer(p.delay)
-		defer timer.Stop()
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-	}
-	line, err := d.MarshalJSON()
-	if err != nil {
-		return event.Drop(err)
-	}
-	line = append(bytes.TrimSpace(line), '\n')
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.err == nil {
-		if _, err := p.w.Write(line); err != nil {
-			p.err = fmt.Errorf("writing to stdout: %w", err) // half a line may stand there already
-			p.abort(p.err)
-		}
-	}
-	if p.err != nil {
-		return event.Drop(p.err)
-	}
-	return nil
 }

@@ -4,9 +4,17 @@
 // With B24_APPLICATION_TOKEN it takes the events of outgoing webhooks. With B24_CLIENT_ID and
 // B24_CLIENT_SECRET it is an application: it verifies and stores installations, and binds EVENTS to
 // PUBLIC_URL, at each installation and at its start. Both may be on. GET /healthz tells whether it
-// is ready, GET /metrics what it did. On SIGINT, SIGTERM or SIGHUP it takes no more requests,
-// processes what it acknowledged, and exits with 0; a second signal cuts that short. When its
-// output cannot be written any more it answers 503, says so and exits with 1.
+// is ready, GET /metrics what it did.
+//
+// On SIGINT, SIGTERM or SIGHUP it takes no more requests, processes what it acknowledged, and exits
+// with 0. A second SIGINT or SIGTERM cuts that short; it then exits with 1 and says how many accepted
+// events were not printed.
+//
+// While stdout cannot be written, as on a full disk, new events are answered 503, and so is
+// /healthz, with the reason. What was accepted is kept and tried again, and a line that was written
+// in part is completed. When the reader of stdout is gone, or the disk is still full 10 seconds after
+// a signal, it stops, and exits with 1 and that number. What stands in a pipe when its reader goes
+// away is lost unseen.
 package main
 
 import (

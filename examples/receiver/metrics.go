@@ -9,8 +9,12 @@ import (
 	"github.com/b24events/b24events/webhook"
 )
 
-// writeMetrics prints the handler's counters in the text format of Prometheus.
-func writeMetrics(w io.Writer, s webhook.Stats) {
+// reasonOutput is why requests are refused while stdout cannot be written.
+const reasonOutput = "output"
+
+// writeMetrics prints the handler's counters, and those of the output, in the text format of
+// Prometheus.
+func writeMetrics(w io.Writer, s webhook.Stats, out output) {
 	number := func(kind, name, help string, value any) {
 		_, _ = fmt.Fprintf(w, "# HELP b24events_%s %s\n# TYPE b24events_%s %s\nb24events_%s %v\n", name, help, name, kind, name, value)
 	}
@@ -18,8 +22,15 @@ func writeMetrics(w io.Writer, s webhook.Stats) {
 	number("counter", "processed_total", "Deliveries that their handler finished.", s.Processed)
 	number("counter", "unhandled_total", "Deliveries that no handler takes.", s.Unhandled)
 	number("counter", "failed_total", "Deliveries that were given up.", s.Failed)
+	number("counter", "removed_total", "Deliveries dropped because the portal removed the application.", s.Removed)
 	number("counter", "retried_total", "Attempts that failed and were repeated.", s.Retried)
 	number("counter", "dropped_total", "Events lost before they were processed.", s.Dropped)
+	number("counter", "printed_total", "Deliveries printed.", out.printed)
+	ready := 0
+	if out.state == outputReady {
+		ready = 1
+	}
+	number("gauge", "output_ready", "1 while stdout can be written, else 0: events are refused.", ready)
 	number("gauge", "parked", "Failed deliveries kept for later; a memory queue keeps none.", 0)
 	number("gauge", "queue_depth", "Deliveries waiting for a worker or for their next attempt.", s.Queued)
 	number("gauge", "running", "Deliveries being handled.", s.Running)
@@ -27,6 +38,7 @@ func writeMetrics(w io.Writer, s webhook.Stats) {
 	for _, reason := range slices.Sorted(maps.Keys(s.Rejected)) {
 		_, _ = fmt.Fprintf(w, "b24events_rejected_total{reason=%q} %d\n", string(reason), s.Rejected[reason])
 	}
+	_, _ = fmt.Fprintf(w, "b24events_rejected_total{reason=%q} %d\n", reasonOutput, out.refused)
 	summary(w, "ack_seconds", "Time from the arrival of a request to its 200.", s.Ack)
 	summary(w, "lag_seconds", "Time from the arrival of a request to the start of its handler.", s.Lag)
 }

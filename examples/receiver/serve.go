@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,8 +10,9 @@ import (
 	"net"
 	"net/http"
 	"sync/atomic"
-	"time"
 
+	"github.com/b24events/b24events/event"
+	"github.com/b24events/b24events/examples/internal/program"
 	"github.com/b24events/b24events/webhook"
 )
 
@@ -18,13 +20,20 @@ import (
 func serve(serving, draining context.Context, cfg config, stdout io.Writer) error {
 	serving, abort := context.WithCancelCause(serving)
 	defer abort(nil)
-	printer := &printer{w: stdout, delay: cfg.handlerDelay, abort: abort}
+	printer := newPrinter(serving, abort, cfg, stdout)
 	app, err := newApp(cfg, printer)
 	if err != nil {
 		return err
 	}
 	defer app.release()
-	hook, err := webhook.NewHandler(app.verifier, app.mux, webhook.WithWorkers(cfg.workers), webhook.WithLogger(cfg.logger))
+	var given atomic.Uint64 // up, by handlers
+	hook, err := webhook.NewHandler(app.verifier, app.mux,
+		webhook.WithWorkers(cfg.workers), webhook.WithHandlerTimeout(handlerTimeout), webhook.WithLogger(cfg.logger),
+		webhook.WithOnDropped(func(_ *event.Delivery, err error) {
+			if !ours(err) && !errors.Is(err, webhook.ErrShutdown) && !errors.Is(err, webhook.ErrQueueFull) {
+				given.Add(1)
+			}
+		}))
 	if err != nil {
 		return err
 	}
@@ -33,18 +42,15 @@ func serve(serving, draining context.Context, cfg config, stdout io.Writer) erro
 		return fmt.Errorf("cannot listen on LISTEN: %w", err)
 	}
 	var ready atomic.Bool
-	server := &http.Server{
-		Handler:           routes(printer.guard(hook), hook.Stats, &ready),
-		ReadHeaderTimeout: 10 * time.Second,
-		IdleTimeout:       15 * time.Second, // connections that do nothing must not use up the descriptors
-		MaxHeaderBytes:    64 << 10,
-		ErrorLog:          slog.NewLogLogger(cfg.logger.Handler(), slog.LevelWarn),
-	}
+	server := program.Server(routes(hook, printer, &ready), cfg.logger)
 	served := make(chan error, 1)
-	go func() { served <- server.Serve(listener) }()
+	go func() { served <- server.Serve(program.LimitConnections(server, listener, program.Connections())) }()
 	ready.Store(true)
 	cfg.logger.LogAttrs(serving, slog.LevelInfo, "receiver is ready",
 		slog.String("listen", listener.Addr().String()), slog.Bool("app", cfg.app()), slog.Int("webhook_tokens", len(cfg.tokens)))
+	if program.Discards(stdout) {
+		cfg.logger.LogAttrs(serving, slog.LevelWarn, "stdout is the null device or was closed: events are acknowledged, and nothing keeps them")
+	}
 	bound := make(chan struct{})
 	go func() {
 		defer close(bound)
@@ -54,36 +60,62 @@ func serve(serving, draining context.Context, cfg config, stdout io.Writer) erro
 	var failure error
 	select {
 	case failure = <-served: // the listener broke
+		abort(failure)
 	case <-serving.Done():
 	}
 	ready.Store(false)
 	<-bound
 	// In this order: requests under way are answered, then what was acknowledged is processed, then tokens are written.
-	err = errors.Join(server.Shutdown(draining), hook.Shutdown(draining), app.close(draining))
-	n := hook.Stats()
+	err = program.Stopped(draining, server.Shutdown(draining)) // what it cuts off was not acknowledged
+	cut := hook.Shutdown(draining)
+	err = errors.Join(err, app.close(draining))
+	n, out := hook.Stats(), printer.snapshot()
+	left := unprinted(n, out, given.Load())
 	cfg.logger.LogAttrs(draining, slog.LevelInfo, "receiver has stopped", slog.Uint64("accepted", n.Accepted),
-		slog.Uint64("processed", n.Processed), slog.Uint64("failed", n.Failed), slog.Uint64("dropped", n.Dropped))
+		slog.Uint64("printed", out.printed), slog.Uint64("not_printed", left), slog.Uint64("failed", n.Failed),
+		slog.Uint64("dropped", n.Dropped), slog.Uint64("refused", out.refused))
 	if failure == nil {
 		if failure = <-served; errors.Is(failure, http.ErrServerClosed) {
 			failure = nil
 		}
 	}
-	return errors.Join(printer.failure(), failure, err)
+	return errors.Join(loss(left, cmp.Or(out.err, cut)), failure, err)
 }
 
-func routes(hook http.Handler, stats func() webhook.Stats, ready *atomic.Bool) http.Handler {
+// unprinted returns how many accepted events were not printed, less those that a handler has given
+// up.
+func unprinted(n webhook.Stats, out output, given uint64) uint64 {
+	done := n.Coalesced + n.Unhandled + out.printed + given
+	return n.Accepted - min(done, n.Accepted)
+}
+
+// loss says how many accepted events were not printed because of an error, which may be nil.
+func loss(left uint64, err error) error {
+	if err == nil || left == 0 {
+		return err
+	}
+	if left == 1 {
+		return fmt.Errorf("1 accepted event was not printed: %w", err)
+	}
+	return fmt.Errorf("%d accepted events were not printed: %w", left, err)
+}
+
+func routes(hook *webhook.Handler, p *printer, ready *atomic.Bool) http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("/bitrix24/events", hook)
+	mux.Handle("/bitrix24/events", p.guard(hook))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
-		if !ready.Load() {
+		switch out := p.snapshot(); {
+		case out.state != outputReady:
+			http.Error(w, program.OneLine(out.err.Error()), http.StatusServiceUnavailable)
+		case !ready.Load():
 			http.Error(w, "stopping", http.StatusServiceUnavailable)
-			return
+		default:
+			_, _ = io.WriteString(w, "ok\n")
 		}
-		_, _ = io.WriteString(w, "ok\n")
 	})
 	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
-		writeMetrics(w, stats())
+		writeMetrics(w, hook.Stats(), p.snapshot())
 	})
 	return mux
 }

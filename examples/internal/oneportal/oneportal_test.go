@@ -6,12 +6,14 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"log/slog"
 	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -229,6 +231,42 @@ func TestConnectWaitsOutWhatPasses(t *testing.T) {
 	err = p.Connect(ctx, call(p))
 	require.ErrorIs(t, err, cause)
 	require.NoError(t, program.Stopped(ctx, err))
+}
+
+// The log and the last words say what failed.
+func TestNamesWhatFailed(t *testing.T) {
+	t.Parallel()
+	store := &oauth.Error{Op: "load", Kind: oauth.ErrStore, Err: errors.New("disk error")}
+	for name, tc := range map[string]struct {
+		err  error
+		says string
+	}{
+		"portal":          {errors.New("connection reset"), "the portal failed"},
+		"store":           {fmt.Errorf("rest: %w", store), "the store of the tokens in B24_DATA failed"},
+		"files of store":  {&oauth.Error{Op: "load", Kind: oauth.ErrStore, Err: syscall.EMFILE}, "may not open more files"},
+		"files of system": {fmt.Errorf("dial: %w", syscall.ENFILE), "may not open more files"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				var log programtest.Output
+				p := &oneportal.Portal{Log: slog.New(slog.NewTextHandler(&log, nil))}
+				failed := false
+				require.NoError(t, p.Connect(t.Context(), func(context.Context) error {
+					if failed {
+						return nil
+					}
+					failed = true
+					return tc.err
+				}))
+				require.Contains(t, log.String(), tc.says)
+				require.Equal(t, 1, strings.Count(log.String(), "\n"))
+			})
+		})
+	}
+	var stderr strings.Builder
+	require.Equal(t, 1, oneportal.Run(t.Context(), "p", nil, &stderr, func(context.Context) error { return syscall.EMFILE }))
+	require.Contains(t, stderr.String(), "ulimit -n")
 }
 
 func TestRun(t *testing.T) {

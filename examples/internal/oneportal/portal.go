@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/b24events/b24events/event"
@@ -122,7 +123,7 @@ func (p *Portal) Connect(ctx context.Context, calls func(context.Context) error)
 		case !passes(err):
 			return err
 		}
-		p.Log.LogAttrs(ctx, slog.LevelWarn, "the portal failed, trying again", slog.String("error", err.Error()), slog.Duration("wait", wait))
+		p.logRetry(ctx, err, wait)
 		timer := time.NewTimer(wait)
 		select {
 		case <-timer.C:
@@ -130,6 +131,24 @@ func (p *Portal) Connect(ctx context.Context, calls func(context.Context) error)
 			timer.Stop()
 		}
 	}
+}
+
+// logRetry says what failed: the portal, or something on this machine.
+func (p *Portal) logRetry(ctx context.Context, err error, wait time.Duration) {
+	attrs := []slog.Attr{slog.String("error", err.Error()), slog.String("wait", wait.Round(time.Millisecond).String())}
+	switch {
+	case tooManyFiles(err):
+		p.Log.LogAttrs(ctx, slog.LevelWarn, "this process may not open more files, trying again", attrs...)
+	case errors.Is(err, oauth.ErrStore):
+		p.Log.LogAttrs(ctx, slog.LevelWarn, "the store of the tokens in B24_DATA failed, trying again", attrs...)
+	default:
+		p.Log.LogAttrs(ctx, slog.LevelWarn, "the portal failed, trying again", attrs...)
+	}
+}
+
+// tooManyFiles reports whether a limit of open files or connections is reached.
+func tooManyFiles(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
 }
 
 // reseed replaces the stored tokens by those of the settings, where these are others.

@@ -12,7 +12,8 @@ import (
 	"github.com/b24events/b24events/offline"
 )
 
-// Run is [program.Run] of work that the first signal stops cleanly. A second one does not wait for that.
+// Run is [program.Run] of work that the first signal stops in order. The second one does not wait
+// for that.
 func Run(ctx context.Context, name string, signals <-chan os.Signal, stderr io.Writer, work func(context.Context) error) int {
 	return program.Run(ctx, name, signals, stderr, func(working, draining context.Context) error {
 		ended := make(chan error, 1)
@@ -32,6 +33,8 @@ func Run(ctx context.Context, name string, signals <-chan os.Signal, stderr io.W
 // cure says what to do about errors whose own text cannot, since it does not know the settings.
 func cure(err error) string {
 	switch {
+	case tooManyFiles(err):
+		return "let the process open more files (ulimit -n)"
 	case void(err):
 		return "put a new pair of tokens into B24_ACCESS_TOKEN and B24_REFRESH_TOKEN and start again: they replace the void ones"
 	case errors.Is(err, oauth.ErrHostNotAllowed):

@@ -8,33 +8,88 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
+	"time"
 )
 
 // Func is a program without its process. It returns the exit code.
 type Func func(ctx context.Context, signals <-chan os.Signal, args []string, env func(string) (string, bool), stdout, stderr io.Writer) int
 
-// Main runs a program with what its process has, and exits. SIGINT, SIGTERM and SIGHUP, which a
-// terminal sends when it is closed, stop the program in order; after nohup, SIGHUP does not. When
-// nobody reads the output any more, the process does not die of SIGPIPE: the write returns an
-// error, so that the program can finish what it has accepted.
+// lastGrace is how long a program may take after the second signal.
+const lastGrace = 5 * time.Second
+
+// Main runs a program with what its process has, and exits. One place decides for all programs how
+// they end:
+//
+//   - The first SIGINT, SIGTERM or SIGHUP, which a terminal sends when it is closed, stops the
+//     program in order: it finishes what it has accepted. After nohup, SIGHUP does not.
+//   - The second SIGINT or SIGTERM ends the program as soon as it has reported what it could not
+//     finish. A program that is stuck, such as in a write that nobody reads, exits with 1 after 5
+//     seconds. SIGHUP does not count: a terminal and its shell each send one when they are closed,
+//     and systemd can send one together with SIGTERM.
+//   - SIGPIPE does nothing. When nobody reads stdout any more, the write returns an error, so that
+//     the program can stop in order.
+//
+// The exit code is 0 when everything that was accepted is finished, 1 when something is not, and 2
+// for wrong usage. When stdout is closed at the start, Go opens the null device in its place: the
+// output is discarded, as the caller has asked.
 //
 // On Windows Ctrl+C, Ctrl+Break and the end of the console window, of the session or of the system
 // stop it in order, for the last three of which Windows grants some seconds. Nobody can send these
 // to a process without a console, and Stop-Process and taskkill /F kill it.
 func Main(run Func) {
 	signal.Ignore(syscall.SIGPIPE)
-	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	caught := make(chan os.Signal, 8)
+	signal.Notify(caught, os.Interrupt, syscall.SIGTERM)
 	if !signal.Ignored(syscall.SIGHUP) {
-		signal.Notify(signals, syscall.SIGHUP)
+		signal.Notify(caught, syscall.SIGHUP)
 	}
+	signals := make(chan os.Signal, 2)
+	go func() {
+		forward(caught, signals)
+		<-time.After(lastGrace)
+		exitStuck()
+	}()
 	os.Exit(run(context.Background(), signals, os.Args[1:], os.LookupEnv, os.Stdout, os.Stderr))
 }
 
-// Run runs work until that returns, and gives the exit code: 0, 1 for an error, 2 for a [UsageError]. The first signal, or the end of ctx, ends
-// working, on which work finishes what it has accepted; the second one ends draining, on which it finishes nothing more. An error is printed in
-// one line; see [OneLine].
+// forward hands on the first signal, and the second one to stop. It returns after that.
+func forward(caught <-chan os.Signal, signals chan<- os.Signal) {
+	begun, stops := false, 0
+	for s := range caught {
+		if s != syscall.SIGHUP {
+			stops++
+		}
+		if !begun || stops == 2 {
+			begun = true
+			signals <- s
+		}
+		if stops == 2 {
+			return
+		}
+	}
+}
+
+// exitStuck ends a process whose program does not end. It says so, unless nobody reads stderr either.
+func exitStuck() {
+	said := make(chan struct{})
+	go func() {
+		defer close(said)
+		_, _ = fmt.Fprintf(os.Stderr, "%s: stopped at once, because it did not stop by itself; something may be unfinished\n",
+			filepath.Base(os.Args[0]))
+	}()
+	select {
+	case <-said:
+	case <-time.After(time.Second):
+	}
+	os.Exit(1)
+}
+
+// Run runs work until that returns, and gives the exit code: 0, 1 for an error, 2 for a
+// [UsageError]. The first signal, or the end of ctx, ends working: work then finishes what it has
+// accepted. The second signal ends draining: work then finishes nothing more. An error is printed
+// in one line; see [OneLine].
 func Run(
 	ctx context.Context, program string, signals <-chan os.Signal, stderr io.Writer, work func(working, draining context.Context) error,
 ) int {

@@ -63,7 +63,7 @@ func Portal(tb testing.TB, opts ...eventtest.Option) (*eventtest.Portal, *eventt
 	}
 	return portal, app, Env{
 		"B24_CLIENT_ID": app.ClientID(), "B24_CLIENT_SECRET": string(app.ClientSecret()), "B24_OAUTH_HOSTS": portal.OAuthHost(),
-		"B24_INSECURE_HTTP": "1", "B24_DATA": tb.TempDir(), "POLL": "20ms",
+		"B24_INSECURE_HTTP": "1", "B24_DATA": tb.TempDir(), "POLL": "100ms",
 	}
 }
 

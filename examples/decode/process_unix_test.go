@@ -1,0 +1,45 @@
+//go:build unix
+
+package main
+
+import (
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/b24events/b24events/examples/internal/programtest"
+)
+
+// A signal that comes before the body was read leaves nothing to print, which is no success.
+func TestEndsOnSignals(t *testing.T) {
+	t.Parallel()
+	programtest.EndsOnSignals(t, 1, func(t *testing.T, c programtest.ExecConfig) *programtest.Exec {
+		t.Helper()
+		read, write, err := os.Pipe()
+		require.NoError(t, err)
+		t.Cleanup(func() { _ = write.Close() })
+		c.Env, c.Stdin = c.Env.With(asProgram, "1"), read
+		e := programtest.StartExec(t, c)
+		require.NoError(t, read.Close())
+		_, err = write.WriteString(strings.Repeat("x", 256<<10)) // more than fits into a pipe
+		require.NoError(t, err)
+		return e
+	})
+}
+
+func TestOutputIsBroken(t *testing.T) {
+	t.Parallel()
+	for says, stdout := range programtest.BrokenOutputs(t) {
+		read, write, err := os.Pipe()
+		require.NoError(t, err)
+		_, err = write.WriteString("event=ONCRMDEALADD&data[FIELDS][ID]=1")
+		require.NoError(t, err)
+		require.NoError(t, write.Close())
+		e := programtest.StartExec(t, programtest.ExecConfig{Env: programtest.Env{asProgram: "1"}, Stdin: read, Stdout: stdout})
+		require.NoError(t, read.Close())
+		require.Equal(t, 1, e.Wait(t))
+		require.Equal(t, "decode: writing to stdout: write /dev/stdout: "+says+"\n", e.Stderr.String())
+	}
+}

@@ -1,0 +1,62 @@
+//go:build unix
+
+package main
+
+import (
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/b24events/b24events/examples/internal/programtest"
+)
+
+// startReal starts a devportal in a process of its own.
+func startReal(t *testing.T, c programtest.ExecConfig) *programtest.Exec {
+	t.Helper()
+	c.Env = c.Env.With(asProgram, "1", "DEVPORTAL_LISTEN", "127.0.0.1:0", "LOG_FORMAT", "json")
+	return programtest.StartExec(t, c)
+}
+
+func TestEndsOnSignals(t *testing.T) {
+	t.Parallel()
+	programtest.EndsOnSignals(t, 0, func(t *testing.T, c programtest.ExecConfig) *programtest.Exec {
+		t.Helper()
+		e := startReal(t, c)
+		e.Await(t, func() bool { return strings.Contains(e.Stderr.String(), "devportal is ready") })
+		return e
+	})
+}
+
+func TestOutputIsBroken(t *testing.T) {
+	t.Parallel()
+	for says, stdout := range programtest.BrokenOutputs(t) {
+		e := startReal(t, programtest.ExecConfig{Stdout: stdout})
+		require.Equal(t, 1, e.Wait(t))
+		require.True(t, strings.HasSuffix(e.Stderr.String(), "}\ndevportal: writing to stdout: write /dev/stdout: "+says+"\n"), e.Stderr)
+	}
+}
+
+// A second signal ends a process that is stuck, here in a write that nobody reads.
+func TestSecondSignalEndsWhatIsStuck(t *testing.T) {
+	t.Parallel()
+	read, write, err := os.Pipe()
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		_ = read.Close()
+		_ = write.Close()
+	})
+	require.NoError(t, write.SetWriteDeadline(time.Now().Add(100*time.Millisecond)))
+	for err == nil {
+		_, err = write.Write(make([]byte, 64<<10))
+	}
+	require.ErrorIs(t, err, os.ErrDeadlineExceeded, "the pipe is full")
+	e := startReal(t, programtest.ExecConfig{Stdout: write})
+	e.Await(t, func() bool { return strings.Contains(e.Stderr.String(), "devportal is ready") })
+	e.Signal(t, syscall.SIGTERM, syscall.SIGINT)
+	require.Equal(t, 1, e.Wait(t))
+	require.Contains(t, e.Stderr.String(), "stopped at once")
+}
