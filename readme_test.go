@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -35,6 +36,26 @@ func TestReadmeCodeIsTested(t *testing.T) {
 	require.GreaterOrEqual(t, len(blocks), 6)
 	for _, b := range blocks {
 		require.Contains(t, string(code), strings.TrimSpace(b[1]), "copy the README's block from example_test.go")
+	}
+}
+
+// TestDocsCodeIsCompiled makes sure that every Go block of docs/dispatch.md stands in a file of the package that it is about.
+func TestDocsCodeIsCompiled(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile("docs/dispatch.md")
+	require.NoError(t, err)
+	files, err := filepath.Glob("internal/dispatch/*.go")
+	require.NoError(t, err)
+	var code strings.Builder
+	for _, name := range files {
+		file, err := os.ReadFile(name) //nolint:gosec // of this repository
+		require.NoError(t, err)
+		code.Write(file)
+	}
+	blocks := goBlocks.FindAllStringSubmatch(string(page), -1)
+	require.Len(t, blocks, 2)
+	for _, b := range blocks {
+		require.Contains(t, code.String(), strings.TrimSpace(b[1]))
 	}
 }
 
