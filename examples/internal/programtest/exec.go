@@ -4,6 +4,8 @@ import (
 	"errors"
 	"os"
 	"os/exec"
+	"os/signal"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -26,6 +28,10 @@ type ExecConfig struct {
 // StartExec starts a process. It is killed at the end of the test if it still runs.
 func StartExec(tb testing.TB, c ExecConfig) *Exec {
 	tb.Helper()
+	// A process that has a handler hands on the default, also when the test itself runs after nohup.
+	caught := make(chan os.Signal, 1)
+	signal.Notify(caught, syscall.SIGHUP)
+	tb.Cleanup(func() { signal.Stop(caught) })
 	if len(c.Command) == 0 {
 		c.Command = []string{os.Args[0]}
 	}

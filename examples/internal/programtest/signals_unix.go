@@ -4,7 +4,6 @@ package programtest
 
 import (
 	"os"
-	"os/signal"
 	"strings"
 	"syscall"
 	"testing"
@@ -15,10 +14,6 @@ import (
 // when the program is ready.
 func EndsOnSignals(t *testing.T, code int, start func(t *testing.T, c ExecConfig) *Exec) {
 	t.Helper()
-	// A process that has a handler hands on the default, also when the test itself runs after nohup.
-	caught := make(chan os.Signal, 1)
-	signal.Notify(caught, syscall.SIGHUP)
-	t.Cleanup(func() { signal.Stop(caught) })
 	nohup := []string{"/bin/sh", "-c", `trap "" HUP; exec "$0"`, os.Args[0]}
 	noStdout := []string{"/bin/sh", "-c", `exec "$0" >&-`, os.Args[0]}
 	for _, tc := range []struct {
