@@ -39,7 +39,8 @@ func TestReadmeCodeIsTested(t *testing.T) {
 	}
 }
 
-// TestDocsCodeIsCompiled makes sure that every Go block of docs/dispatch.md stands in a file of the package that it is about.
+// TestDocsCodeIsCompiled makes sure that every Go block of docs/dispatch.md stands in a file of the
+// package that it is about.
 func TestDocsCodeIsCompiled(t *testing.T) {
 	t.Parallel()
 	page, err := os.ReadFile("docs/dispatch.md")

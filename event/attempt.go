@@ -57,8 +57,8 @@ type RemovalReporterKey struct{}
 // fail. Application events stay: one of them may be a new installation.
 //
 // Package oauth calls it once an uninstallation is confirmed. A program with a handler of its own
-// calls it after it deleted its record of the portal. Confirm the removal first: everybody who opens
-// a page of the application can send an ONAPPUNINSTALL.
+// calls it after it deleted its record of the portal. Confirm the removal first: everybody who
+// opens a page of the application can send an ONAPPUNINSTALL.
 //
 // It does nothing without a reporter in ctx, or if d proves no application.
 func ReportRemoval(ctx context.Context, d *Delivery) {

@@ -117,7 +117,8 @@ func (e *outcomeError) Unwrap() error { return e.err }
 func (e *outcomeError) Dropped() bool { return e.kind == Dropped }
 
 // Drop marks err as final: the delivery is not tried again. On the offline queue its record is
-// cleared, while any other final error parks it for a later version of the program. Drop(nil) is nil.
+// cleared, while any other final error parks it for a later version of the program. Drop(nil) is
+// nil.
 func Drop(err error) error {
 	if err == nil {
 		return nil

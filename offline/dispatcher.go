@@ -5,8 +5,8 @@ import (
 )
 
 const (
-	// consumerMemory and fleetMemory bound the memory of records that are in work, in bytes, those that
-	// wait for another attempt included. Records of usual events take one or two kilobytes.
+	// consumerMemory and fleetMemory bound the memory of records that are in work, in bytes, those
+	// that wait for another attempt included. Records of usual events take one or two kilobytes.
 	consumerMemory = 64 << 20
 	fleetMemory    = 256 << 20
 	// minOverflow is how many handlers may hang at a time before they hold up other portals, at least.

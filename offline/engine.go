@@ -34,8 +34,8 @@ const (
 // five seconds, and when an empty queue is to be asked again. Between turns the engine has no
 // goroutine and no timer, so that a process can have very many.
 //
-// One goroutine at a time may call turn, stop and start. The ledger, the meter and what mu guards are
-// also used by workers.
+// One goroutine at a time may call turn, stop and start. The ledger, the meter and what mu guards
+// are also used by workers.
 type engine struct {
 	cfg      *config // shared with other engines
 	clientID string  // of the application, for the proof of deliveries
@@ -108,10 +108,10 @@ func (e *engine) start(intake context.Context) {
 // wake makes the next turn ask the queue, even if it was found empty. It may be called at any time.
 func (e *engine) wake() { e.woken.Store(true) }
 
-// turn does the next piece of work for the queue: it sends acks and reserves records, in one request,
-// and passes records on to their handlers. It returns for how long the queue may be left alone, 0
-// if there is more to do. After an error the time is for how long the portal should be; a permanent
-// one has none, and waiting does not help. Turns may come early.
+// turn does the next piece of work for the queue: it sends acks and reserves records, in one
+// request, and passes records on to their handlers. It returns for how long the queue may be left
+// alone, 0 if there is more to do. After an error the time is for how long the portal should be; a
+// permanent one has none, and waiting does not help. Turns may come early.
 //
 // When ctx ends, no handler starts any more; those that run go on. After the last turn comes stop.
 func (e *engine) turn(ctx context.Context) (time.Duration, error) {
@@ -320,8 +320,8 @@ func (e *engine) ungraceLocked() {
 	}
 }
 
-// stopWith begins the stop when ctx ends. The function that it returns undoes that, or waits until it
-// has happened.
+// stopWith begins the stop when ctx ends. The function that it returns undoes that, or waits until
+// it has happened.
 func (e *engine) stopWith(ctx context.Context) (undo func()) {
 	begun := make(chan struct{})
 	cancel := context.AfterFunc(ctx, func() {
@@ -335,8 +335,8 @@ func (e *engine) stopWith(ctx context.Context) (undo func()) {
 	}
 }
 
-// beginStop starts no more handlers, and ends the contexts of those that run when the grace period is
-// over, or at once if the lease is lost. It may be called at any time; the first call counts.
+// beginStop starts no more handlers, and ends the contexts of those that run when the grace period
+// is over, or at once if the lease is lost. It may be called at any time; the first call counts.
 func (e *engine) beginStop(stopped context.Context) {
 	e.halt()
 	e.mu.Lock()
@@ -358,8 +358,8 @@ func (e *engine) halt() {
 	}
 }
 
-// abandonWork ends everything, because the engine was left in the middle of something. Its records stay
-// reserved, and another engine finds them.
+// abandonWork ends everything, because the engine was left in the middle of something. Its records
+// stay reserved, and another engine finds them.
 func (e *engine) abandonWork(ctx context.Context) {
 	e.halt()
 	if work := e.portal(); work != nil {
@@ -377,8 +377,8 @@ func (e *engine) abandonWork(ctx context.Context) {
 	}
 }
 
-// loseLease ends the contexts of handlers, because another process may work the queue now. It may be
-// called at any time; start makes good for it.
+// loseLease ends the contexts of handlers, because another process may work the queue now. It may
+// be called at any time; start makes good for it.
 func (e *engine) loseLease() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -461,9 +461,9 @@ func (e *engine) flush(waiting context.Context) {
 	}
 }
 
-// settleLast sends what was finished after ctx has ended, for as long as settleTimeout. If the lease
-// is lost, nothing is parked: the records may be another's now, and parking what is not held deletes
-// newer changes.
+// settleLast sends what was finished after ctx has ended, for as long as settleTimeout. If the
+// lease is lost, nothing is parked: the records may be another's now, and parking what is not held
+// deletes newer changes.
 func (e *engine) settleLast(stopped context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(stopped), settleTimeout)
 	defer cancel()

@@ -34,7 +34,8 @@ func (o *oneRecord) Call(_ context.Context, method string, _, result any) error 
 	return json.Unmarshal([]byte(answer), result)
 }
 
-// A turn may be told to end when it has done its work, just before its place is given back. Its handlers end all the same.
+// A turn may be told to end when it has done its work, just before its place is given back. Its
+// handlers end all the same.
 func TestTurnThatIsToldToEndAtItsEnd(t *testing.T) {
 	t.Parallel()
 	for name, tell := range map[string]func(*Fleet, *portal, context.CancelFunc){

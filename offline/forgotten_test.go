@@ -24,7 +24,8 @@ func requireDrains(t *testing.T, c *offline.Consumer) {
 	require.NoError(t, c.Drain(ctx))
 }
 
-// A batch whose answer cannot be read is made again as single calls. What these reserve is tried as well.
+// A batch whose answer cannot be read is made again as single calls. What these reserve is tried as
+// well.
 func TestParkedRecordsThatASingleCallReservedAreTried(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -56,7 +57,8 @@ func TestParkedRecordsThatASingleCallReservedAreTried(t *testing.T) {
 	})
 }
 
-// A hook that panics leaves a record and the older rows of its change for later, and nothing of them stays in work.
+// A hook that panics leaves a record and the older rows of its change for later, and nothing of
+// them stays in work.
 func TestHookThatPanicsForSeveralParkedRows(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -82,7 +84,8 @@ func TestHookThatPanicsForSeveralParkedRows(t *testing.T) {
 	})
 }
 
-// While the portal does not list the queue, nobody can tell whether there are more orphans. New records do not wait for that.
+// While the portal does not list the queue, nobody can tell whether there are more orphans. New
+// records do not wait for that.
 func TestRecordsAreReservedWhileOrphansCannotBeLooked(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

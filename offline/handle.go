@@ -221,8 +221,9 @@ func isUnfetchable(err error) bool {
 	})
 }
 
-// isDropped reports whether the handler itself dropped the record, by event.Drop, in every branch of
-// its error. Other errors that are final may be those of a program that a later version corrects.
+// isDropped reports whether the handler itself dropped the record, by event.Drop, in every branch
+// of its error. Other errors that are final may be those of a program that a later version
+// corrects.
 func isDropped(err error) bool {
 	return isFinal(err, func(err error) bool {
 		e, ok := err.(interface{ Dropped() bool })

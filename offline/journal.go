@@ -101,7 +101,8 @@ func spoolError(err error) error {
 }
 
 // written takes in the error of a write to the spool. It returns one that ends the consumer. While
-// the disk fails, no more records are taken from the portal; those that were, are handled from memory.
+// the disk fails, no more records are taken from the portal; those that were, are handled from
+// memory.
 func (e *engine) written(ctx context.Context, err error) error {
 	j := e.journal
 	since, failure := j.spool.Failing()
@@ -142,7 +143,8 @@ func (e *engine) takes() bool {
 	return e.journal != nil && e.journal.taking && time.Now().Before(e.journal.reserve)
 }
 
-// take removes records from the queue as it reads them, parked ones first if a pass has come to them.
+// take removes records from the queue as it reads them, parked ones first if a pass has come to
+// them.
 func (e *engine) take(ctx context.Context, now time.Time) error {
 	parked := e.parked.running() && e.parked.stage == parkedFree && e.parkedReads(now)
 	fresh := e.mustReserve(now)
@@ -330,8 +332,8 @@ func (e *engine) flushJournal(ctx context.Context) error {
 	return e.written(ctx, e.journal.spool.Flush(ctx))
 }
 
-// closeJournal ends the use of the spool. It returns an error if records were taken that could not be
-// written: they are lost.
+// closeJournal ends the use of the spool. It returns an error if records were taken that could not
+// be written: they are lost.
 func (e *engine) closeJournal(ctx context.Context) error {
 	if e.journal == nil {
 		return nil

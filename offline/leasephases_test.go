@@ -91,8 +91,8 @@ func start(t *testing.T, run func(context.Context) error) (stop func()) {
 	}
 }
 
-// A call of the portal that is under way when the lease is lost ends too, and no handler starts with
-// what it returns.
+// A call of the portal that is under way when the lease is lost ends too, and no handler starts
+// with what it returns.
 func TestCallEndsWhenTheLeaseIsLost(t *testing.T) {
 	t.Parallel()
 	for name, build := range builders() {
@@ -173,7 +173,8 @@ func TestFleetSeesALostLeaseInEveryPhase(t *testing.T) {
 	}
 }
 
-// A turn that had to end because the places for long turns are taken sees the loss of its lease too.
+// A turn that had to end because the places for long turns are taken sees the loss of its lease
+// too.
 func TestFleetSeesALostLeaseWhenATurnIsOver(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -299,8 +300,9 @@ func TestLeaserThatIgnoresItsContext(t *testing.T) {
 	}
 }
 
-// The machine sleeps, which only the wall clock sees. The handler ends soon after, and the work goes
-// on under a new lease. A clock that jumps and goes back when a portal is due forgets no portal.
+// The machine sleeps, which only the wall clock sees. The handler ends soon after, and the work
+// goes on under a new lease. A clock that jumps and goes back when a portal is due forgets no
+// portal.
 func TestClockJumps(t *testing.T) {
 	t.Parallel()
 	for _, back := range []bool{false, true} {
@@ -428,8 +430,8 @@ func TestFleetHandsOverWhileItStops(t *testing.T) {
 	})
 }
 
-// newWorldOfAShard returns a world whose portals are all of one shard, one that passes to the second
-// fleet that comes.
+// newWorldOfAShard returns a world whose portals are all of one shard, one that passes to the
+// second fleet that comes.
 func newWorldOfAShard(t *testing.T, portals int) *world {
 	t.Helper()
 	w := newWorld(t, 0)

@@ -119,8 +119,8 @@ func (l *ledger) keep(r Record) {
 	l.forgetLocked(r.key())
 }
 
-// pin lets go of a record that the portal cannot be told of, and remembers it: it stays reserved, and
-// is not handled again before the next start of the process.
+// pin lets go of a record that the portal cannot be told of, and remembers it: it stays reserved,
+// and is not handled again before the next start of the process.
 func (l *ledger) pin(r Record) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -137,8 +137,8 @@ func (l *ledger) leave(r Record) {
 	l.left++
 }
 
-// discard gives back the memory of everything, when nothing is in work any more and the ledger is not
-// used again.
+// discard gives back the memory of everything, when nothing is in work any more and the ledger is
+// not used again.
 func (l *ledger) discard() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -347,8 +347,8 @@ func (r Record) size() int64 {
 	return n
 }
 
-// ackCalls returns calls that clear finished records, as many as one request takes, and whether these
-// are all.
+// ackCalls returns calls that clear finished records, as many as one request takes, and whether
+// these are all.
 func (e *engine) ackCalls() (calls []call, all bool) {
 	e.stuck = false
 	groups, all := e.ledger.groups()

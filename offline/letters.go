@@ -7,9 +7,9 @@ import (
 	"slices"
 )
 
-// letterCalls returns calls that look which of the dead letters their reservations still hold. Parking
-// one that is gone, because another process finished it, would delete the newer change of its
-// object; see [Queue.Park]. The calls add to parkings what parks those that are there.
+// letterCalls returns calls that look which of the dead letters their reservations still hold.
+// Parking one that is gone, because another process finished it, would delete the newer change of
+// its object; see [Queue.Park]. The calls add to parkings what parks those that are there.
 func (e *engine) letterCalls(ctx context.Context, parkings *[]call) (calls []call) {
 	for processID, records := range e.ledger.letterGroups() {
 		for chunk := range slices.Chunk(records, pageSize) {
@@ -67,8 +67,8 @@ func (e *engine) parkCall(processID string, records []Record) call {
 }
 
 // checkCall returns a call that looks whether the records are parked now. Another consumer of the
-// same queue may have cleared one after it was looked for; then parking removed a newer change of its
-// object, and nothing is left of it. So its handler runs once more.
+// same queue may have cleared one after it was looked for; then parking removed a newer change of
+// its object, and nothing is left of it. So its handler runs once more.
 func (e *engine) checkCall(ctx context.Context, records []Record) call {
 	filter := map[string]any{"=ERROR": 1, "@MESSAGE_ID": messageIDs(records)}
 	return call{method: methodList, params: map[string]any{"filter": filter}, done: func(doc json.RawMessage, total int, err error) error {

@@ -323,8 +323,8 @@ func WithSpool(dir string) Option {
 }
 
 // WithLogger sets where the consumer reports parked and lost records and silences (ERROR), failing
-// portals, dropped records and lost leases (WARN), retries and recovered records (INFO). Without this
-// option, WARN and above go to slog.Default as it is when the consumer is made.
+// portals, dropped records and lost leases (WARN), retries and recovered records (INFO). Without
+// this option, WARN and above go to slog.Default as it is when the consumer is made.
 // slog.New(slog.DiscardHandler) silences the consumer. The errors that handlers return are logged,
 // with tokens removed; payloads are not.
 func WithLogger(l *slog.Logger) Option {

@@ -15,7 +15,8 @@ const (
 	// reserveSpacing is between two reservations while records are in work. Portals take two requests
 	// a second.
 	reserveSpacing = 500 * time.Millisecond
-	// linger is how long workers may have nothing to start before more is reserved, while others go on.
+	// linger is how long workers may have nothing to start before more is reserved, while others go
+	// on.
 	linger = time.Second
 )
 
@@ -79,8 +80,8 @@ func (p *pacer) at() time.Time {
 	return p.next
 }
 
-// again returns how long after a reservation that was not full the next one comes, while records are
-// in work.
+// again returns how long after a reservation that was not full the next one comes, while records
+// are in work.
 func (p *pacer) again() time.Duration { return min(p.idle.shortest, flushInterval) }
 
 // adapt decides how many records to ask for: more while reservations come back full and the workers

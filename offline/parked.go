@@ -13,8 +13,8 @@ import (
 
 // parkedPass is a pass over the parked records: each change is tried once, however many rows the
 // portal has of it. A pass reads the rows that an earlier one has reserved, a window at a time, and
-// reserves the others at its end. The rows of one change have one message ID. The newest is tried and
-// stands for all. When it succeeds, all are cleared; when it fails, all but the newest.
+// reserves the others at its end. The rows of one change have one message ID. The newest is tried
+// and stands for all. When it succeeds, all are cleared; when it fails, all but the newest.
 //
 //	portal ──list──▶ window ─▶ groups ─▶ queue ──a few at a time──▶ dispatcher
 //
@@ -113,7 +113,8 @@ func (e *engine) retryParked() {
 	e.onSlack()
 }
 
-// parkedByTheClock starts a pass when there is no room to reserve, so that no other call starts one.
+// parkedByTheClock starts a pass when there is no room to reserve, so that no other call starts
+// one.
 func (e *engine) parkedByTheClock(now time.Time) {
 	if e.retry.Swap(false) && !e.parked.running() {
 		e.parked.next = time.Time{}
@@ -244,8 +245,8 @@ func (e *engine) tryParked(ctx context.Context, records []Record) {
 // parkedShare is the part of the workers that may try parked records.
 const parkedShare = 4
 
-// nextParked passes parked records on to their handlers, a few at a time, and ends the pass when all
-// were tried.
+// nextParked passes parked records on to their handlers, a few at a time, and ends the pass when
+// all were tried.
 func (e *engine) nextParked(ctx context.Context) {
 	if !e.parked.running() {
 		return

@@ -37,8 +37,8 @@ type batching struct {
 	failures int       // in a row
 }
 
-// send makes calls, in as few requests as can be. It returns the worst of the errors that their done
-// functions return.
+// send makes calls, in as few requests as can be. It returns the worst of the errors that their
+// done functions return.
 func (e *engine) send(ctx context.Context, calls []call) error {
 	if len(calls) == 0 {
 		return nil

@@ -386,7 +386,8 @@ func TestStopDoesNotWaitForAnAnswerForever(t *testing.T) {
 	})
 }
 
-// A disk that cannot take the marks will not take the next segment either, so the records stay on the portal, where they are safe.
+// A disk that cannot take the marks will not take the next segment either, so the records stay on
+// the portal, where they are safe.
 func TestNothingIsTakenWhileTheSpoolCannotBeWritten(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

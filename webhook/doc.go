@@ -1,6 +1,6 @@
 // Package webhook turns a Go web application into a receiver of Bitrix24 events: an http.Handler
-// for any router that verifies each delivery, queues it, responds at once and then runs the handlers
-// of an [event.Mux].
+// for any router that verifies each delivery, queues it, responds at once and then runs the
+// handlers of an [event.Mux].
 //
 // # Start
 //
@@ -74,15 +74,15 @@
 // is parsed in its place. After any other reading the answer is 400, and the log says so.
 //
 // Bitrix24 repeats nothing, whatever the status, and calls slow handlers less often. So a status is
-// for people who read logs. What matters is a fast response, and that is why the work is queued. The
-// log line of a 403 says why, when there is more to say than that the token is wrong.
+// for people who read logs. What matters is a fast response, and that is why the work is queued.
+// The log line of a 403 says why, when there is more to say than that the token is wrong.
 //
 // # Guarantees
 //
 // No delivery reaches a handler before the [Verifier] accepted it. No input, and no code of the
-// program that panics or calls runtime.Goexit, takes the process down or stops the Handler. No token
-// appears in a log line or an error text of this package. What strangers send takes no more memory
-// than [WithMaxInFlightBytes] allows, and large requests do not keep small ones out.
+// program that panics or calls runtime.Goexit, takes the process down or stops the Handler. No
+// token appears in a log line or an error text of this package. What strangers send takes no more
+// memory than [WithMaxInFlightBytes] allows, and large requests do not keep small ones out.
 //
 // Every accepted delivery is processed, or counted and reported: to the function of
 // [WithOnDropped], with the reason, and to the log. The queue is in memory. A process that is
@@ -93,44 +93,44 @@
 //
 // Deliveries about one object of one portal are handled one at a time, in the order of their
 // arrival, also when they had to wait for room. While a delivery waits for another attempt, the
-// later ones about its object wait too, and nothing else does. Deliveries that are about no object have no
-// order. Object and portal are those that the proof names. [WithCoalescing] merges deliveries that
-// stand next to each other in that order, and moves none.
+// later ones about its object wait too, and nothing else does. Deliveries that are about no object
+// have no order. Object and portal are those that the proof names. [WithCoalescing] merges
+// deliveries that stand next to each other in that order, and moves none.
 //
-// Application events (ONAPP*) of a portal are handled one at a time, beside its other events and not
-// behind them. A storm does not delay an uninstallation.
+// Application events (ONAPP*) of a portal are handled one at a time, beside its other events and
+// not behind them. A storm does not delay an uninstallation.
 //
 // The file docs/dispatch.md of the module shows the states of a delivery and who calls whom.
 //
 // # Fairness
 //
 // Portals take turns, one delivery each. A portal has a backlog when as many of its objects wait as
-// may be handled at a time; such portals get a quarter of the workers, and what the others leave. One
-// portal gets three quarters of the workers at most ([WithPortalWorkers]) and three quarters of the
-// queue ([WithQueueSize]). So the backlog of a portal delays its own deliveries only. Portals whose
-// handlers take five seconds and more share half of the workers until they become faster, and
+// may be handled at a time; such portals get a quarter of the workers, and what the others leave.
+// One portal gets three quarters of the workers at most ([WithPortalWorkers]) and three quarters of
+// the queue ([WithQueueSize]). So the backlog of a portal delays its own deliveries only. Portals
+// whose handlers take five seconds and more share half of the workers until they become faster, and
 // handlers that have run for so long are not counted among the workers. So hanging handlers delay
 // their own portal, and others for a few seconds at most.
 //
-// When a handler finds that a portal has removed the application, it calls [event.ReportRemoval], as
-// package oauth does after it has confirmed an uninstallation. What waits for that portal is dropped
-// then: it could only fail. It is counted in [Stats] and goes to the function of [WithOnDropped] with
-// [ErrRemoved].
+// When a handler finds that a portal has removed the application, it calls [event.ReportRemoval],
+// as package oauth does after it has confirmed an uninstallation. What waits for that portal is
+// dropped then: it could only fail. It is counted in [Stats] and goes to the function of
+// [WithOnDropped] with [ErrRemoved].
 //
 // # Handlers
 //
-// A handler's context ends with the handler timeout or when Shutdown stops waiting, and not with the
-// request. It has no values of the request, because routers reuse what they keep there:
-// [WithContext] copies what a handler needs. event.AttemptOf(ctx) returns the number of the attempt,
-// and how many deliveries were coalesced into this one. The context of a [Verifier] has the
-// request's values, because verification happens within the request.
+// A handler's context ends with the handler timeout or when Shutdown stops waiting, and not with
+// the request. It has no values of the request, because routers reuse what they keep there:
+// [WithContext] copies what a handler needs. event.AttemptOf(ctx) returns the number of the
+// attempt, and how many deliveries were coalesced into this one. The context of a [Verifier] has
+// the request's values, because verification happens within the request.
 //
 // A handler that fails is tried again after about 1, 4, 16 and 64 seconds, or when its
 // [event.Retry] says, but within an hour. Errors made by [event.Drop], payloads of the wrong shape,
 // errors that say that they are permanent (a portal without the application) and panics are final.
 //
-// A [Handler] is safe for concurrent use. The zero Handler is not usable. It has no goroutines a few
-// seconds after it became idle. Tests wait with [Handler.Idle] for what an event causes.
+// A [Handler] is safe for concurrent use. The zero Handler is not usable. It has no goroutines a
+// few seconds after it became idle. Tests wait with [Handler.Idle] for what an event causes.
 //
 // # Log
 //

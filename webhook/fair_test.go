@@ -141,8 +141,8 @@ func TestRoomOfApplicationEvents(t *testing.T) {
 	})
 }
 
-// TestHangingHandlers: handlers of one portal that hang hold up that portal, and after a few seconds
-// nobody else.
+// TestHangingHandlers: handlers of one portal that hang hold up that portal, and after a few
+// seconds nobody else.
 func TestHangingHandlers(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

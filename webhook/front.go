@@ -18,8 +18,8 @@ type account struct {
 }
 
 // handling is the front of deliveries that the event handler gets: those of the memory queue and
-// those of WithSync. Finished has each delivery exactly once, so it is also the place to mark one in
-// a journal.
+// those of WithSync. Finished has each delivery exactly once, so it is also the place to mark one
+// in a journal.
 type handling struct {
 	account
 

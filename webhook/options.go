@@ -28,8 +28,8 @@ const (
 const minInFlight = 1 << 20
 
 // Queue is a queue of the program's own, such as a job table in its database. [WithQueue] hands
-// verified deliveries to it. Their order, coalescing, fairness between portals, retries and shutdown
-// are then those of that queue: see [WithQueue].
+// verified deliveries to it. Their order, coalescing, fairness between portals, retries and
+// shutdown are then those of that queue: see [WithQueue].
 type Queue interface {
 	// Enqueue stores d. When it returns nil, the portal gets a 200 and d must be safe. It returns an
 	// error that matches [ErrQueueFull] if there is no room. ctx ends after the enqueue timeout.
@@ -109,10 +109,10 @@ func newConfig(opts []Option) (config, error) {
 	return c, nil
 }
 
-// WithLogger sets where the Handler reports refusals (WARN), lost events and panics (ERROR), retries
-// (WARN), removals (INFO) and events without a handler (DEBUG). Without this option, WARN and above
-// go to slog.Default as it is when [NewHandler] is called. slog.New(slog.DiscardHandler) silences the
-// Handler.
+// WithLogger sets where the Handler reports refusals (WARN), lost events and panics (ERROR),
+// retries (WARN), removals (INFO) and events without a handler (DEBUG). Without this option, WARN
+// and above go to slog.Default as it is when [NewHandler] is called. slog.New(slog.DiscardHandler)
+// silences the Handler.
 func WithLogger(l *slog.Logger) Option {
 	return func(c *config) error {
 		if l == nil {
@@ -166,8 +166,8 @@ func WithReadTimeout(d time.Duration) Option {
 	return positive("read timeout", d, func(c *config) { c.readTimeout = d })
 }
 
-// WithVerifyTimeout limits the context of the verifier, which may have to ask the OAuth server about
-// an installation. The default is 15 seconds.
+// WithVerifyTimeout limits the context of the verifier, which may have to ask the OAuth server
+// about an installation. The default is 15 seconds.
 func WithVerifyTimeout(d time.Duration) Option {
 	return positive("verify timeout", d, func(c *config) { c.verifyTimeout = d })
 }
@@ -177,8 +177,9 @@ func WithVerifyTimeout(d time.Duration) Option {
 // memory: n × 8 KiB, 80 MB with the default of 10,000. Usual events of 1 KiB take one place.
 //
 // One portal can hold three quarters of the places, so that a storm of one portal leaves room for
-// the others. When several portals fill the queue, each gets an equal part, and one part stays free:
-// two portals get three sevenths each. A portal that holds nothing can have any place that is free.
+// the others. When several portals fill the queue, each gets an equal part, and one part stays
+// free: two portals get three sevenths each. A portal that holds nothing can have any place that is
+// free.
 //
 // Application events have n/8 places of their own, at least one, so that a full queue does not lose
 // an uninstallation.
@@ -186,9 +187,9 @@ func WithQueueSize(n int) Option {
 	return atLeastOne("queue size", "WithQueueSize", n, func(c *config) { c.queueSize = int64(n) })
 }
 
-// WithEnqueueTimeout sets how long a request waits for room in a full queue. Then it is answered 503
-// and its event is lost. The delivery has its place in the order of its object from the beginning,
-// so waiting does not move it behind a later one. The timeout also limits the context of
+// WithEnqueueTimeout sets how long a request waits for room in a full queue. Then it is answered
+// 503 and its event is lost. The delivery has its place in the order of its object from the
+// beginning, so waiting does not move it behind a later one. The timeout also limits the context of
 // [Queue.Enqueue]. The default is one second: Bitrix24 calls slow handlers less often. 0 means no
 // waiting, for the memory queue only.
 func WithEnqueueTimeout(d time.Duration) Option {
@@ -204,23 +205,23 @@ func WithEnqueueTimeout(d time.Duration) Option {
 // WithWorkers sets how many deliveries are handled at a time. The default is 32, which suits
 // handlers that wait for the network. [WithPortalWorkers] limits those of one portal.
 //
-// A handler that has run for five seconds is no longer counted among the n, so that slow handlers do
-// not stop the others. Up to n more of them run besides. (With one worker there is one handler at a
-// time, however long it takes.) Application events have workers of their own: a quarter of n, at
-// least one. Workers are goroutines that start when there is work, and end when there is none.
+// A handler that has run for five seconds is no longer counted among the n, so that slow handlers
+// do not stop the others. Up to n more of them run besides. (With one worker there is one handler
+// at a time, however long it takes.) Application events have workers of their own: a quarter of n,
+// at least one. Workers are goroutines that start when there is work, and end when there is none.
 func WithWorkers(n int) Option {
 	return atLeastOne("number of workers", "WithWorkers", n, func(c *config) { c.workers = n })
 }
 
 // WithPortalWorkers sets how many deliveries of one portal are handled at a time. The default is
-// three quarters of the workers, at least one. A program for a single portal can set it to the number of
-// workers. It cannot be higher than that.
+// three quarters of the workers, at least one. A program for a single portal can set it to the
+// number of workers. It cannot be higher than that.
 func WithPortalWorkers(n int) Option {
 	return atLeastOne("number of workers for one portal", "WithPortalWorkers", n, func(c *config) { c.portalWorkers = n })
 }
 
-// WithMaxAttempts sets how many times a delivery is tried before it counts as failed, the first time
-// included. The default is 5, spread over about a minute and a half.
+// WithMaxAttempts sets how many times a delivery is tried before it counts as failed, the first
+// time included. The default is 5, spread over about a minute and a half.
 func WithMaxAttempts(n int) Option {
 	return atLeastOne("number of attempts", "WithMaxAttempts", n, func(c *config) { c.maxAttempts = n })
 }
@@ -241,11 +242,11 @@ func WithHandlerTimeout(d time.Duration) Option {
 //		return context.WithValue(ctx, tenantKey{}, r.PathValue("tenant"))
 //	})
 //
-// f runs within the request, once for each delivery, after the delivery was verified. The ctx that it
-// gets is empty and never ends. What f returns supplies values and nothing else: its end and its
-// deadline are not looked at. Copy what you need; do not return r.Context() or keep r. The body of r
-// is read already. If f returns nil there are no values. If it panics, the response is 503 and the
-// delivery is lost.
+// f runs within the request, once for each delivery, after the delivery was verified. The ctx that
+// it gets is empty and never ends. What f returns supplies values and nothing else: its end and its
+// deadline are not looked at. Copy what you need; do not return r.Context() or keep r. The body of
+// r is read already. If f returns nil there are no values. If it panics, the response is 503 and
+// the delivery is lost.
 //
 // The values are in the contexts of handlers, of [Queue.Enqueue] with [WithQueue], and of log lines
 // about the delivery.
@@ -267,9 +268,9 @@ func WithContext(f func(ctx context.Context, r *http.Request) context.Context) O
 // When a delivery of such an event arrives, and the last one that waits for the same object of the
 // same portal is of the same event, the two become one. A thousand changes of one deal cost a few
 // calls of the handler. The delivery that was fired later stays, by its time (ts); if that is the
-// same or unknown, the one that arrived later. Nothing moves past a delivery of another event, so an
-// update never comes before a deletion that was there first. If the delivery that waits for its next
-// attempt is replaced, the wait goes on and all attempts are ahead.
+// same or unknown, the one that arrived later. Nothing moves past a delivery of another event, so
+// an update never comes before a deletion that was there first. If the delivery that waits for its
+// next attempt is replaced, the wait goes on and all attempts are ahead.
 //
 // The handler finds the number of deliveries that were merged into its own in
 // event.AttemptOf(ctx).Merged.
@@ -303,12 +304,12 @@ func WithCoalescing(events ...Described) Option {
 }
 
 // WithOnDropped sets a function that gets every delivery that was authentic and is not processed,
-// with the reason. That is an error that matches [ErrQueueFull], [ErrShutdown] or [ErrRemoved], that
-// of [Queue.Enqueue], or the handler's last one. It is the place to keep such deliveries for a
+// with the reason. That is an error that matches [ErrQueueFull], [ErrShutdown] or [ErrRemoved],
+// that of [Queue.Enqueue], or the handler's last one. It is the place to keep such deliveries for a
 // replay. A coalesced delivery is not among them, and neither is one that could not be verified.
 //
-// f runs in the worker or in the request that lost the delivery, several at a time. It must not call
-// Shutdown or Idle, and should be quick: it holds up a worker. A panic in it is logged.
+// f runs in the worker or in the request that lost the delivery, several at a time. It must not
+// call Shutdown or Idle, and should be quick: it holds up a worker. A panic in it is logged.
 func WithOnDropped(f func(d *event.Delivery, err error)) Option {
 	return func(c *config) error {
 		if f == nil {
@@ -320,9 +321,9 @@ func WithOnDropped(f func(d *event.Delivery, err error)) Option {
 }
 
 // WithSync runs the handler within the request. The response is 200 if it succeeded, and 500 if it
-// did not. There is no queue, no retry and no order: deliveries about one object may run at the same
-// time. Bitrix24 does not repeat what was answered 500, and calls slow handlers less often. So this
-// is for handlers that take microseconds, such as one that writes to a broker, and for tests.
+// did not. There is no queue, no retry and no order: deliveries about one object may run at the
+// same time. Bitrix24 does not repeat what was answered 500, and calls slow handlers less often. So
+// this is for handlers that take microseconds, such as one that writes to a broker, and for tests.
 func WithSync() Option {
 	return func(c *config) error {
 		c.sync = true
@@ -332,8 +333,8 @@ func WithSync() Option {
 
 // WithQueue hands verified deliveries to a queue of the program's own instead of the memory queue.
 // [event.Delivery.AppendStored] writes a delivery whole, and [event.ParseStored] reads it back. The
-// workers of q run the handlers then: give them the mux that NewHandler gets, which the Handler itself
-// no longer calls.
+// workers of q run the handlers then: give them the mux that NewHandler gets, which the Handler
+// itself no longer calls.
 //
 // What this package does besides the hand-over is gone then: order per object, coalescing, fairness
 // between portals, retries, the drop after a removal, and [Stats] of all that. They are those of q.

@@ -15,8 +15,8 @@ const ShutdownGrace = 2 * time.Second
 
 // Shutdown stops the Handler without losing what it accepted. Call it after http.Server.Shutdown.
 // It refuses new deliveries with 503 and waits until everything accepted is handled. Contexts of
-// handlers stay alive meanwhile. Deliveries that wait for their next attempt get it at once; further
-// retries wait as usual.
+// handlers stay alive meanwhile. Deliveries that wait for their next attempt get it at once;
+// further retries wait as usual.
 //
 // When ctx ends first, Shutdown ends the contexts of running handlers with the cause [ErrShutdown],
 // and returns within [ShutdownGrace]. What is not handled by then goes to the function of
@@ -37,7 +37,7 @@ func (h *Handler) Shutdown(ctx context.Context) error {
 }
 
 // Idle waits until the Handler has nothing to do: no delivery waits for a worker or for its next
-// attempt, and none is being handled or reported. It is for tests, which post an event and then look
-// at what its handler did. It returns the cause of ctx if that ends first. A handler must not call
-// it, because it would wait for itself.
+// attempt, and none is being handled or reported. It is for tests, which post an event and then
+// look at what its handler did. It returns the cause of ctx if that ends first. A handler must not
+// call it, because it would wait for itself.
 func (h *Handler) Idle(ctx context.Context) error { return h.dispatcher.Idle(ctx) }

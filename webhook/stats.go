@@ -36,9 +36,9 @@ func reasons() []Reason {
 	}
 }
 
-// Stats is a snapshot of what a [Handler] did since it was made. Each number is exact. They are read
-// one after the other, so sums over them may be off by what happened meanwhile. When a Handler with
-// a memory queue is idle, every accepted delivery is in one of the other numbers:
+// Stats is a snapshot of what a [Handler] did since it was made. Each number is exact. They are
+// read one after the other, so sums over them may be off by what happened meanwhile. When a Handler
+// with a memory queue is idle, every accepted delivery is in one of the other numbers:
 //
 //	Accepted = Coalesced + Processed + Unhandled + Failed + Removed + what Shutdown cut off
 type Stats struct {

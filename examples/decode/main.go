@@ -4,8 +4,8 @@
 //	decode [-content-type CT] [-secrets] [FILE]
 //
 // Without FILE, or with "-", it reads standard input. It exits with 0 on success, 1 on a body that
-// cannot be decoded or a result that cannot be written, 2 on wrong usage. A signal that comes before
-// the whole body was read ends it with 1.
+// cannot be decoded or a result that cannot be written, 2 on wrong usage. A signal that comes
+// before the whole body was read ends it with 1.
 package main
 
 import (
@@ -87,8 +87,8 @@ func decode(body []byte, contentType string, secrets bool, stdout io.Writer) err
 	return err
 }
 
-// readUntil is read, which it does not wait for once ctx has ended: a read from a terminal or a pipe
-// cannot be ended.
+// readUntil is read, which it does not wait for once ctx has ended: a read from a terminal or a
+// pipe cannot be ended.
 func readUntil(ctx context.Context, file string, stdin io.Reader) ([]byte, error) {
 	type result struct {
 		body []byte

@@ -14,8 +14,8 @@
 // an installation goes on after the application was installed again.
 //
 // On SIGINT, SIGTERM or SIGHUP, and when its output cannot be written any more, what is queued is
-// delivered, for five seconds at most; a second SIGINT or SIGTERM ends that at once. It exits with 0
-// when everything was delivered and printed, else with 1.
+// delivered, for five seconds at most; a second SIGINT or SIGTERM ends that at once. It exits with
+// 0 when everything was delivered and printed, else with 1.
 package main
 
 import (

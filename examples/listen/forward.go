@@ -65,8 +65,9 @@ func newForwarder(cfg config, token event.Secret, in oauth.Installation, stdout 
 	}
 }
 
-// HandleEvent posts a record. It returns nil when the record is done with, one way or the other, and
-// that is printed. What cannot be printed stays in the queue, and is posted again by the next start.
+// HandleEvent posts a record. It returns nil when the record is done with, one way or the other,
+// and that is printed. What cannot be printed stays in the queue, and is posted again by the next
+// start.
 func (f *forwarder) HandleEvent(ctx context.Context, d *event.Delivery) error {
 	if err := f.failure(); err != nil {
 		return err

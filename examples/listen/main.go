@@ -21,8 +21,9 @@
 // used, but not where other events are bound to it already, unless -share-queue says so.
 //
 // On SIGINT, SIGTERM or SIGHUP, and after an error, it unbinds what it has bound, and nothing else.
-// After a crash the next start does so. When its output cannot be written any more, it stops so too,
-// and exits with 1; an event whose line could not be printed is posted again by the next start.
+// After a crash the next start does so. When its output cannot be written any more, it stops so
+// too, and exits with 1; an event whose line could not be printed is posted again by the next
+// start.
 package main
 
 import (

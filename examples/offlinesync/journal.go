@@ -44,8 +44,8 @@ type group struct {
 }
 
 // openJournal opens the file of that name, or stdout for "-", and keeps other processes off it. A
-// last line that a crash cut short is removed: its record is still in the queue. From stdout nothing
-// is removed; such a line is ended there.
+// last line that a crash cut short is removed: its record is still in the queue. From stdout
+// nothing is removed; such a line is ended there.
 func openJournal(ctx context.Context, name string, stdout io.Writer, log *slog.Logger) (*journal, error) {
 	if name == "" || name == "-" {
 		if program.Discards(stdout) {

@@ -14,14 +14,14 @@
 // portal and tried again each RETRY_PARKED, until a line with the object follows.
 //
 // On a plan that cannot reserve records (no extended mode), each response is stored in B24_DATA
-// before it is worked on. The records of a response that does not arrive are lost there. So are those
-// that the disk could not take, if the program ends before they are finished.
+// before it is worked on. The records of a response that does not arrive are lost there. So are
+// those that the disk could not take, if the program ends before they are finished.
 //
 // A portal that does not answer is waited for; with -once for five minutes, and then it exits with
 // 1. On SIGINT, SIGTERM or SIGHUP it finishes what it is at and exits with 0; a second SIGINT or
-// SIGTERM cuts that short, with 1, and loses nothing either. When OUT cannot be written it stops, and exits with
-// 1: the next start takes the same records again. From a pipe, name a file instead if the reader may
-// go away: what it has not read by then is lost.
+// SIGTERM cuts that short, with 1, and loses nothing either. When OUT cannot be written it stops,
+// and exits with 1: the next start takes the same records again. From a pipe, name a file instead
+// if the reader may go away: what it has not read by then is lost.
 package main
 
 import (

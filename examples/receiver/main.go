@@ -7,14 +7,14 @@
 // is ready, GET /metrics what it did.
 //
 // On SIGINT, SIGTERM or SIGHUP it takes no more requests, processes what it acknowledged, and exits
-// with 0. A second SIGINT or SIGTERM cuts that short; it then exits with 1 and says how many accepted
-// events were not printed.
+// with 0. A second SIGINT or SIGTERM cuts that short; it then exits with 1 and says how many
+// accepted events were not printed.
 //
 // While stdout cannot be written, as on a full disk, new events are answered 503, and so is
 // /healthz, with the reason. What was accepted is kept and tried again, and a line that was written
-// in part is completed. When the reader of stdout is gone, or the disk is still full 10 seconds after
-// a signal, it stops, and exits with 1 and that number. What stands in a pipe when its reader goes
-// away is lost unseen.
+// in part is completed. When the reader of stdout is gone, or the disk is still full 10 seconds
+// after a signal, it stops, and exits with 1 and that number. What stands in a pipe when its reader
+// goes away is lost unseen.
 package main
 
 import (

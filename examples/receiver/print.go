@@ -199,7 +199,7 @@ func (p *printer) lose(ctx context.Context, err error) error {
 	return event.Drop(err)
 }
 
-// let lets events in although the last line could not be written, since nobody tries to write it
+// let lets events in although the last line could not be written, because nothing tries to write it
 // any more: the next one finds out.
 func (p *printer) let() {
 	p.mu.Lock()

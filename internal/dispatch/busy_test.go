@@ -17,8 +17,8 @@ import (
 	"github.com/b24events/b24events/internal/dispatch"
 )
 
-// stage runs items whose handlers return when the test says so. The items of portal a are a1, a2 and
-// so on; most have no lane. Portals of capital letters are those of Open.
+// stage runs items whose handlers return when the test says so. The items of portal a are a1, a2
+// and so on; most have no lane. Portals of capital letters are those of Open.
 type stage struct {
 	t *testing.T
 	d *dispatch.Dispatcher
@@ -382,7 +382,8 @@ func TestBusyPortals(t *testing.T) {
 }
 
 // TestStorms: a quarter of the workers is for the storms, in equal parts, as long as there is more
-// for the others than they can do. No item of a portal without a backlog waits for longer than a call.
+// for the others than they can do. No item of a portal without a backlog waits for longer than a
+// call.
 func TestStorms(t *testing.T) {
 	t.Parallel()
 	for title, test := range map[string]struct {

@@ -14,8 +14,8 @@ import (
 	"github.com/b24events/b24events/internal/dispatch"
 )
 
-// TestMerging: an item is a letter for its Merge text, a digit for when it was fired and one for its
-// cost. They are all of one object, behind one that runs.
+// TestMerging: an item is a letter for its Merge text, a digit for when it was fired and one for
+// its cost. They are all of one object, behind one that runs.
 func TestMerging(t *testing.T) {
 	t.Parallel()
 	for title, test := range map[string]struct {

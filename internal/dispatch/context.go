@@ -108,8 +108,8 @@ func (c *Context) Err() error {
 
 // Value returns what the dispatcher knows of the attempt, or a value of the item. What package
 // context keeps in its own contexts, to link children with parents and to find causes, comes from c
-// instead. Its key is not exported, but the parent knows it: a context that can be cancelled and has
-// no other values.
+// instead. Its key is not exported, but the parent knows it: a context that can be cancelled and
+// has no other values.
 func (c *Context) Value(key any) any {
 	if c.portal != nil {
 		if v := c.attemptValue(key); v != nil {

@@ -102,8 +102,8 @@ func BenchmarkEnqueue(b *testing.B) {
 	_ = d.Idle(b.Context())
 }
 
-// BenchmarkEnqueuePortals is like BenchmarkEnqueue, with an item for each of many portals in turn, from
-// several goroutines.
+// BenchmarkEnqueuePortals is like BenchmarkEnqueue, with an item for each of many portals in turn,
+// from several goroutines.
 func BenchmarkEnqueuePortals(b *testing.B) {
 	f := &front{handle: func(context.Context, *dispatch.Item) error { return nil }}
 	d := dispatch.New(config(f, 8))

@@ -20,9 +20,9 @@
 //
 // A refused item is the caller's again, and the front never sees it. Any other item is finished
 // exactly once, with one [Outcome], and counted there. Its place in its lane is taken before it
-// waits for room, so that order holds while the queue is full. While it waits for room it is neither
-// merged nor counted. Only a removal of its portal, or the admission of the item in front of it,
-// finishes it without room of its own.
+// waits for room, so that order holds while the queue is full. While it waits for room it is
+// neither merged nor counted. Only a removal of its portal, or the admission of the item in front
+// of it, finishes it without room of its own.
 //
 // The front gets an item back while the item still holds its lane, its worker and its room. So a
 // slow front slows the work down, and no more than that.
@@ -65,16 +65,17 @@
 // even if the backlog is gone.
 //
 // Busy portals have a quarter of the workers that slow portals leave, and one at least. While fewer
-// of their items run, they come before ordinary portals, and after them otherwise. Both get what the
-// other does not need. So a backlog makes progress under any load, and it takes all workers when
-// nothing else is ready. An ordinary portal then waits until the next item ends, and not behind the
-// backlog. If slow portals leave one worker, it runs an ordinary and a busy portal's item in turn.
+// of their items run, they come before ordinary portals, and after them otherwise. Both get what
+// the other does not need. So a backlog makes progress under any load, and it takes all workers
+// when nothing else is ready. An ordinary portal then waits until the next item ends, and not
+// behind the backlog. If slow portals leave one worker, it runs an ordinary and a busy portal's
+// item in turn.
 //
 // Slow portals run up to [Config].SlowShare items. Others leave them the workers that they have
 // within that share, and a few more while a slow portal waits. An item that has run for [SlowAfter]
-// is counted among those of slow portals, up to [Config].Overflow. So slow portals delay each other,
-// and anybody else for a few seconds at most. An item that goes on although its context has ended is
-// counted among none in the end; it holds up its own portal only.
+// is counted among those of slow portals, up to [Config].Overflow. So slow portals delay each
+// other, and anybody else for a few seconds at most. An item that goes on although its context has
+// ended is counted among none in the end; it holds up its own portal only.
 //
 // No portal is slow or busy if SlowShare is as large as Workers. Then all take turns item by item.
 //

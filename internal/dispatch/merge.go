@@ -20,8 +20,8 @@ func (d *Dispatcher) mergeLocked(l *lane, it *Item) (ended *Item) {
 	return last
 }
 
-// joinLocked merges an item that rests with the one behind it, if the two may be one. It returns the
-// one that ended, which is out of the lane, or nil. d.mu is held.
+// joinLocked merges an item that rests with the one behind it, if the two may be one. It returns
+// the one that ended, which is out of the lane, or nil. d.mu is held.
 func (d *Dispatcher) joinLocked(l *lane, it, behind *Item) (ended *Item) {
 	if behind.admitting || it.Merge == "" || behind.Merge != it.Merge {
 		return nil

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// model is what the dispatcher has to do, written without locks, rings and linked lists. It works on
-// a schedule one event after the other, and searches its lists for what is next. It notes what a
+// model is what the dispatcher has to do, written without locks, rings and linked lists. It works
+// on a schedule one event after the other, and searches its lists for what is next. It notes what a
 // front would see.
 type model struct {
 	cfg Config

@@ -1,23 +1,23 @@
 package dispatch
 
 // Mutants of this package that were tried, and what catches each: a unit test that fails, and
-// whether TestModel fails within 2,000 schedules. Whoever adds a rule to the package adds its mutant
-// here, after having seen it caught.
+// whether TestModel fails within 2,000 schedules. Whoever adds a rule to the package adds its
+// mutant here, after having seen it caught.
 //
 //   - a portal that was limited does not line up again when an item ends: TestRefill, TestModel
 //   - the limit of a portal is ignored: TestStuck, TestModel
 //   - a portal keeps its place in the ring after an item began: TestBusyPortals, TestModel
 //   - merging with the first item of the lane: TestAddNeedsNoRoom, TestModel
-//   - merging whatever was fired when: TestMergingWithOneThatRests, TestModel
+//   - merging without a look at when items were fired: TestMergingWithOneThatRests, TestModel
 //   - merging with one that waits for room: TestMergeWhileWaitingForRoom, TestModel
 //   - a finished item keeps its room: TestOrderWhenFull, TestModel
 //   - a merged item keeps the room that it had besides: TestMerging, TestModel
 //   - room is taken past its size: TestWaitingForRoom, TestModel
 //   - no quota of a portal: TestMergeWhileWaitingForRoom, TestModel
 //   - admitted out of order within a portal: TestModel
-//   - nobody is due: TestWaitingForRoom
+//   - no item is due: TestWaitingForRoom
 //   - an admitted portal keeps its turn: TestModel
-//   - one that gives up waiting lets nobody in: TestWaitingForRoom, TestModel
+//   - one that gives up waiting lets no other in: TestWaitingForRoom, TestModel
 //   - a refused item holds up its lane: TestModel
 //   - a refused item keeps its lane: TestRefusedItem
 //   - the error of an earlier refusal stays: TestRefusedItem

@@ -15,8 +15,8 @@ import (
 	"github.com/b24events/b24events/internal/dispatch"
 )
 
-// TestOrder: items are named after their portal, and their object if they have one. Every call takes
-// a second.
+// TestOrder: items are named after their portal, and their object if they have one. Every call
+// takes a second.
 func TestOrder(t *testing.T) {
 	t.Parallel()
 	for title, test := range map[string]struct {

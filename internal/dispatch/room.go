@@ -16,8 +16,8 @@ func (it *Item) class() class {
 	return ordinary
 }
 
-// portion is how many times the free room a portal may hold. With three, one portal alone gets three
-// quarters, two get three sevenths each, and n get 3/(3n+1).
+// portion is how many times the free room a portal may hold. With three, one portal alone gets
+// three quarters, two get three sevenths each, and n get 3/(3n+1).
 const portion = 3
 
 // room is what items hold. A size of 0 is no bound.

@@ -295,8 +295,8 @@ func (d *Dispatcher) reap() {
 	}
 }
 
-// Dismiss ends idle workers now, and those that become idle before the next item comes. Call it when
-// nothing is expected for a while, as after the end of a run.
+// Dismiss ends idle workers now, and those that become idle before the next item comes. Call it
+// when nothing is expected for a while, as after the end of a run.
 func (d *Dispatcher) Dismiss() {
 	d.mu.Lock()
 	defer d.mu.Unlock()

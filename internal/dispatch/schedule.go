@@ -19,7 +19,8 @@ const (
 	placesN
 )
 
-// ringID names a ring. A portal is in each ring once at most, and in one of the first three at most.
+// ringID names a ring. A portal is in each ring once at most, and in one of the first three at
+// most.
 type ringID uint8
 
 const (
@@ -103,8 +104,8 @@ func (d *Dispatcher) readyLocked(l *lane) {
 	d.lineUpLocked(l.portal)
 }
 
-// lineUpLocked puts a portal into the ring that it belongs to, and takes it out of the others. d.mu is
-// held.
+// lineUpLocked puts a portal into the ring that it belongs to, and takes it out of the others. d.mu
+// is held.
 func (d *Dispatcher) lineUpLocked(p *Portal) {
 	to := d.ringOfLocked(p)
 	if to == noRing {
@@ -180,9 +181,9 @@ func (d *Dispatcher) busyFirstLocked(free int) bool {
 	return d.places[placeBusy] < max(1, free/4)
 }
 
-// takeTurnLocked takes an item of the first portal of a ring, nil for none. An ordinary portal's turn
-// is one item. A portal of another ring goes on until as many items began as may run at a time, so
-// that their handlers can join their calls. d.mu is held.
+// takeTurnLocked takes an item of the first portal of a ring, nil for none. An ordinary portal's
+// turn is one item. A portal of another ring goes on until as many items began as may run at a
+// time, so that their handlers can join their calls. d.mu is held.
 func (d *Dispatcher) takeTurnLocked(from ringID) *Item {
 	p := d.firstLocked(from)
 	if p == nil {
@@ -213,8 +214,9 @@ func (p *Portal) barred() bool { return p.opts.Intake != nil && p.opts.Intake.Er
 // slowLocked returns how many items run as those of slow portals. d.mu is held.
 func (d *Dispatcher) slowLocked() int { return d.places[placeSlow] + d.places[placeOverdue] }
 
-// slowPartLocked returns how many workers ordinary portals leave to slow ones: those that these have
-// within their share, and if there is work for them a few beside those that hang. d.mu is held.
+// slowPartLocked returns how many workers ordinary portals leave to slow ones: those that these
+// have within their share, and if there is work for them a few beside those that hang. d.mu is
+// held.
 func (d *Dispatcher) slowPartLocked() int {
 	part := d.slowLocked()
 	if d.firstLocked(ringSlow) != nil {
@@ -223,7 +225,8 @@ func (d *Dispatcher) slowPartLocked() int {
 	return min(part, d.cfg.SlowShare)
 }
 
-// beginLocked takes the first item of a lane to run it. The caller lines its portal up. d.mu is held.
+// beginLocked takes the first item of a lane to run it. The caller lines its portal up. d.mu is
+// held.
 func (d *Dispatcher) beginLocked(l *lane, at place) *Item {
 	it, p := l.head, l.portal
 	l.remove(it)
@@ -283,8 +286,8 @@ func (d *Dispatcher) advanceLocked(l *lane) {
 	}
 }
 
-// restLocked puts an item back until its next attempt is due. It returns an item that ended, because
-// it and the one behind it became one, or nil. d.mu is held.
+// restLocked puts an item back until its next attempt is due. It returns an item that ended,
+// because it and the one behind it became one, or nil. d.mu is held.
 func (d *Dispatcher) restLocked(l *lane, it *Item, wait time.Duration) (merged *Item) {
 	d.queued++
 	l.portal.queued++

@@ -24,8 +24,8 @@ func (e *CutError) Unwrap() error { return e.Cause }
 // Shutdown refuses new items of Enqueue and Do, and waits until everything else is finished. Items
 // that rest when it is called are tried at once. When ctx ends first, Shutdown finishes what waits
 // with OutcomeCut, ends the contexts of what runs, and returns within [Config].Grace: what has not
-// ended by then is finished with OutcomeCut as well. It returns a [CutError] if it cut anything. All
-// calls return the same; the first context that ends, ends the wait for all.
+// ended by then is finished with OutcomeCut as well. It returns a [CutError] if it cut anything.
+// All calls return the same; the first context that ends, ends the wait for all.
 func (d *Dispatcher) Shutdown(ctx context.Context) error {
 	d.mu.Lock()
 	if !d.closing {

@@ -337,8 +337,8 @@ func TestSlowStore(t *testing.T) {
 	})
 }
 
-// A release that was not confirmed may still be carried out. The part is not acquired before that is
-// known.
+// A release that was not confirmed may still be carried out. The part is not acquired before that
+// is known.
 func TestUnconfirmedRelease(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

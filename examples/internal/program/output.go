@@ -19,8 +19,8 @@ func (e *OutputError) Unwrap() error { return e.Err }
 // it, or it is closed itself. Other errors may pass, such as that of a full disk.
 func Gone(err error) bool { return closedByReader(err) || errors.Is(err, os.ErrClosed) }
 
-// Discards reports whether an output is the null device, as it also is when stdout was closed at the
-// start: Go opens the null device in its place.
+// Discards reports whether an output is the null device, as it also is when stdout was closed at
+// the start: Go opens the null device in its place.
 func Discards(w io.Writer) bool {
 	f, ok := w.(*os.File)
 	if !ok {
@@ -49,8 +49,8 @@ func NewLineWriter(w io.Writer) *LineWriter {
 	return &LineWriter{w: w, cut: ok && endsWithinLine(f)}
 }
 
-// Write writes whole lines. After an error [LineWriter.Resume] goes on where it stopped; another
-// Write leaves the rest out.
+// Write writes whole lines. After an error [LineWriter.Resume] goes on at the byte after the last
+// one; another Write leaves the rest out.
 func (l *LineWriter) Write(lines []byte) (int, error) {
 	l.rest = lines
 	if l.cut {

@@ -25,10 +25,10 @@ const lastGrace = 5 * time.Second
 //   - The first SIGINT, SIGTERM or SIGHUP, which a terminal sends when it is closed, stops the
 //     program in order: it finishes what it has accepted. After nohup, SIGHUP does not.
 //   - The second SIGINT or SIGTERM ends the program as soon as it has reported what it could not
-//     finish. A program that is stuck, such as in a write that nobody reads, exits with 1 after 5
+//     finish. A program that is stuck, such as in a write to a full pipe, exits with 1 after 5
 //     seconds. SIGHUP does not count: a terminal and its shell each send one when they are closed,
 //     and systemd can send one together with SIGTERM.
-//   - SIGPIPE does nothing. When nobody reads stdout any more, the write returns an error, so that
+//   - SIGPIPE does nothing. When stdout has no reader any more, the write returns an error, so that
 //     the program can stop in order.
 //
 // The exit code is 0 when everything that was accepted is finished, 1 when something is not, and 2
@@ -71,7 +71,8 @@ func forward(caught <-chan os.Signal, signals chan<- os.Signal) {
 	}
 }
 
-// exitStuck ends a process whose program does not end. It says so, unless nobody reads stderr either.
+// exitStuck ends a process whose program does not end. It says so, unless stderr has no reader
+// either.
 func exitStuck() {
 	said := make(chan struct{})
 	go func() {

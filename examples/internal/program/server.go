@@ -41,8 +41,8 @@ func Connections() int {
 
 // LimitConnections returns a listener that holds at most limit connections of the server. When one
 // more arrives, it closes the connection that has waited longest for a request, so that those that
-// do nothing keep nobody out. When each of them has a request, the new one waits. It takes over the
-// server's ConnState.
+// do nothing keep no other out. When each of them has a request, the new one waits. It takes over
+// the server's ConnState.
 func LimitConnections(server *http.Server, l net.Listener, limit int) net.Listener {
 	c := &connLimiter{Listener: l, limit: limit, idle: list.New()}
 	c.changed.L = &c.mu

@@ -61,7 +61,7 @@ func (c *client) answered(t *testing.T) {
 	require.Equal(t, http.StatusOK, answer.StatusCode)
 }
 
-// Connections that do nothing, whether they had a request or not, keep nobody out.
+// Connections that do nothing, whether they had a request or not, keep no other out.
 func TestIdleConnectionsKeepNobodyOut(t *testing.T) {
 	t.Parallel()
 	const limit = 5

@@ -14,13 +14,13 @@ const (
 )
 
 // Append takes rows that were taken from the portal, in the order in which they are to be handled.
-// They are on the disk when it returns nil. parked says that they were parked on the portal. The rows
-// count as handed out. The caller may change rows afterwards.
+// They are on the disk when it returns nil. parked says that they were parked on the portal. The
+// rows count as handed out. The caller may change rows afterwards.
 //
-// After an [ErrDisk], [ErrInUse] or [ErrOwner] the journal holds the rows in memory, and the offsets
-// are as valid as without an error. The rows are to be handled at once, because waiting for the disk
-// makes their loss likelier. [Journal.Flush] tries again to write those that are not done. After an
-// [ErrClosed] or [ErrRow] there are no offsets, and the journal has none of the rows.
+// After an [ErrDisk], [ErrInUse] or [ErrOwner] the journal holds the rows in memory, and the
+// offsets are as valid as without an error. The rows are to be handled at once, because waiting for
+// the disk makes their loss likelier. [Journal.Flush] tries again to write those that are not done.
+// After an [ErrClosed] or [ErrRow] there are no offsets, and the journal has none of the rows.
 func (j *Journal) Append(ctx context.Context, rows []json.RawMessage, parked bool) ([]Offset, error) {
 	j.filesMu.Lock()
 	defer j.filesMu.Unlock()
@@ -53,8 +53,8 @@ func (j *Journal) Append(ctx context.Context, rows []json.RawMessage, parked boo
 	return offsets, err
 }
 
-// Rescue keeps a response that holds rows and cannot be read, as a damaged file. It logs the name of
-// the file, or the error: an [ErrDisk], [ErrInUse], [ErrOwner] or [ErrClosed].
+// Rescue keeps a response that holds rows and cannot be read, as a damaged file. It logs the name
+// of the file, or the error: an [ErrDisk], [ErrInUse], [ErrOwner] or [ErrClosed].
 func (j *Journal) Rescue(ctx context.Context, response []byte) error {
 	j.filesMu.Lock()
 	defer j.filesMu.Unlock()

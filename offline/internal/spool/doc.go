@@ -1,8 +1,9 @@
 // Package spool keeps records on disk that were taken from an offline queue and are not finished.
 //
-// A [Journal] is a folder of one queue. Its rows are JSON documents, which the package does not look
-// into. Each [Journal.Append] writes one file, a segment, and syncs it before it returns. The fate of
-// the rows is written to a second file beside it, the segment's marks. An [Offset] names a row.
+// A [Journal] is a folder of one queue. Its rows are JSON documents, which the package does not
+// look into. Each [Journal.Append] writes one file, a segment, and syncs it before it returns. The
+// fate of the rows is written to a second file beside it, the segment's marks. An [Offset] names a
+// row.
 //
 //	                Append                      Ack
 //	(the portal) ------------> pending --------------------------> done
@@ -41,7 +42,7 @@
 //
 // # Concurrency
 //
-// All methods may be called at any time from any goroutine. Those that use files wait for each other.
-// The others, [Journal.Ack], [Journal.Park], [Journal.Nack], [Journal.Counts] and [Journal.Failing],
-// never wait for the disk.
+// All methods may be called at any time from any goroutine. Those that use files wait for each
+// other. The others, [Journal.Ack], [Journal.Park], [Journal.Nack], [Journal.Counts] and
+// [Journal.Failing], never wait for the disk.
 package spool

@@ -12,12 +12,13 @@ const (
 	minProbe  = 4096 // bytes
 )
 
-// Flush writes the marks, tries again to write rows that are in memory only, and removes the segments
-// whose rows are all done. When it returns nil, the marks that were made before the call are on the
-// disk. After an error, the next Flush tries again. If no rows are left, the journal closes its files.
+// Flush writes the marks, tries again to write rows that are in memory only, and removes the
+// segments whose rows are all done. When it returns nil, the marks that were made before the call
+// are on the disk. After an error, the next Flush tries again. If no rows are left, the journal
+// closes its files.
 //
-// The error is an [ErrDisk] or [ErrClosed], and an [ErrInUse] or [ErrOwner] if Append returned one and
-// the folder cannot be opened yet. ctx is for the logger.
+// The error is an [ErrDisk] or [ErrClosed], and an [ErrInUse] or [ErrOwner] if Append returned one
+// and the folder cannot be opened yet. ctx is for the logger.
 func (j *Journal) Flush(ctx context.Context) error {
 	j.filesMu.Lock()
 	defer j.filesMu.Unlock()
@@ -149,8 +150,8 @@ func (j *Journal) dropRemoved() {
 	j.segments = slices.DeleteFunc(j.segments, func(s *segment) bool { return s.removed })
 }
 
-// saveFilesLocked writes those rows of a segment that are not done, unless that is done already. The
-// caller holds filesMu.
+// saveFilesLocked writes those rows of a segment that are not done, unless that is done already.
+// The caller holds filesMu.
 func (j *Journal) saveFilesLocked(s *segment) error {
 	if s.unsaved == nil {
 		return j.replaceFilesLocked(s)
@@ -189,9 +190,9 @@ func (j *Journal) saveFilesLocked(s *segment) error {
 	return j.replaceFilesLocked(s)
 }
 
-// replaceFilesLocked puts the damaged file aside that a segment replaces. If the process ends before
-// that, the segment still names the file, so that its rows are not read twice. The caller holds
-// filesMu.
+// replaceFilesLocked puts the damaged file aside that a segment replaces. If the process ends
+// before that, the segment still names the file, so that its rows are not read twice. The caller
+// holds filesMu.
 func (j *Journal) replaceFilesLocked(s *segment) error {
 	if s.from == "" {
 		return nil

@@ -163,7 +163,8 @@ func (j *Journal) recoverFilesLocked(ctx context.Context, f folder) error {
 	return nil
 }
 
-// restFilesLocked closes the files of a journal that has no rows and no user. The caller holds filesMu.
+// restFilesLocked closes the files of a journal that has no rows and no user. The caller holds
+// filesMu.
 func (j *Journal) restFilesLocked() {
 	if j.files == nil || j.users > 0 || !j.isEmpty() {
 		return
@@ -251,9 +252,9 @@ func (j *Journal) Counts() Counts {
 	return j.counts
 }
 
-// Failing returns since when the disk cannot be written, and its latest error, an [ErrDisk]. The time
-// is zero while all is well. A flush that succeeds ends a failure; it tries to write for the purpose,
-// even if it has nothing to write.
+// Failing returns since when the disk cannot be written, and its latest error, an [ErrDisk]. The
+// time is zero while all is well. A flush that succeeds ends a failure; it tries to write for the
+// purpose, even if it has nothing to write.
 func (j *Journal) Failing() (since time.Time, err error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()

@@ -121,7 +121,8 @@ func fileNames(t *testing.T, dir string) []string {
 	return names
 }
 
-// leftFolder returns a folder of two segments, with rows 1 to 4, of which 1 is done and 2 is parked.
+// leftFolder returns a folder of two segments, with rows 1 to 4, of which 1 is done and 2 is
+// parked.
 func leftFolder(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()

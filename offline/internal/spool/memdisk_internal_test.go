@@ -16,8 +16,8 @@ var (
 	errFault   = errors.New("input/output error")
 )
 
-// memDisk is a folder on a disk that can lose power. What was not synced then is there or not, in any
-// combination: this is less than file systems promise.
+// memDisk is a folder on a disk that can lose power. What was not synced then is there or not, in
+// any combination: this is less than file systems promise.
 type memDisk struct {
 	random *rand.Rand
 	note   func(format string, args ...any) // gets a line for each change

@@ -58,8 +58,8 @@ func (m *model) note(format string, args ...any) {
 	}
 }
 
-// TestModel runs a journal on a disk that fails, is killed and loses power, at every place and in any
-// combination, and compares it with what was promised.
+// TestModel runs a journal on a disk that fails, is killed and loses power, at every place and in
+// any combination, and compares it with what was promised.
 func TestModel(t *testing.T) {
 	t.Parallel()
 	for seed := *modelSeed; seed < *modelSeed+*modelRuns; seed++ {

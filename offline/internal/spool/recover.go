@@ -14,8 +14,8 @@ type found struct {
 	litter   []string   // marks of segments that are gone
 }
 
-// readFolder reads what is in a folder. A file of which only some lines can be read becomes a segment
-// that is in memory only, until a flush writes it and puts the file aside.
+// readFolder reads what is in a folder. A file of which only some lines can be read becomes a
+// segment that is in memory only, until a flush writes it and puts the file aside.
 //
 // A process that died while it wrote a segment left a file with another name. Its rows were deleted
 // on the portal, so they are used as far as they can be read.
@@ -163,8 +163,8 @@ func (r *reader) exists(name string) bool {
 	return ok && slices.Contains(r.numbers[suffix], number)
 }
 
-// readDamaged makes segments of the files that are not whole. A file whose segment an earlier process
-// has written is only put aside.
+// readDamaged makes segments of the files that are not whole. A file whose segment an earlier
+// process has written is only put aside.
 func (r *reader) readDamaged() error {
 	for _, file := range r.broken {
 		name := fileName(file.number, file.suffix)
@@ -203,8 +203,8 @@ type fileMarks struct {
 	exist, torn bool
 }
 
-// readMarks reads the marks of a segment. It also syncs them, because the process that wrote them may
-// have died before it did.
+// readMarks reads the marks of a segment. It also syncs them, because the process that wrote them
+// may have died before it did.
 func (r *reader) readMarks(number int64) (fileMarks, error) {
 	name := fileName(number, marksSuffix)
 	data, err := r.folder.read(name)

@@ -7,8 +7,8 @@ import (
 )
 
 // Replay hands out pending rows that are not handed out, the oldest first, at most limit of them:
-// rows that an earlier process left, and rows that came back with [Journal.Nack]. It returns no rows
-// when there are none. Each call reads as many segments as it needs.
+// rows that an earlier process left, and rows that came back with [Journal.Nack]. It returns no
+// rows when there are none. Each call reads as many segments as it needs.
 //
 // The error is an [ErrDisk] or [ErrClosed]. ctx is for the logger.
 func (j *Journal) Replay(ctx context.Context, limit int) ([]Row, error) {
@@ -56,16 +56,17 @@ type Pass struct {
 	last    int64  // the ID of the last segment of the pass
 }
 
-// ParkedPass begins a pass over the parked rows. Several passes may run at a time: a row that one of
-// them handed out is not in the others until it is concluded.
+// ParkedPass begins a pass over the parked rows. Several passes may run at a time: a row that one
+// of them handed out is not in the others until it is concluded.
 func (j *Journal) ParkedPass() *Pass {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return &Pass{journal: j, last: j.lastID}
 }
 
-// Next hands out the next parked rows of the pass, at most limit of them, and none at its end. A row
-// that is parked again meanwhile does not come twice. Only one goroutine at a time may call Next.
+// Next hands out the next parked rows of the pass, at most limit of them, and none at its end. A
+// row that is parked again meanwhile does not come twice. Only one goroutine at a time may call
+// Next.
 //
 // The error is an [ErrDisk] or [ErrClosed], after which Next may be called again. ctx is for the
 // logger.
@@ -125,8 +126,8 @@ type handout struct {
 	limit   int
 }
 
-// handOutFilesLocked hands out rows that are in a state and not handed out. It returns the row to go
-// on from. The caller holds filesMu.
+// handOutFilesLocked hands out rows that are in a state and not handed out. It returns the row to
+// go on from. The caller holds filesMu.
 func (j *Journal) handOutFilesLocked(ctx context.Context, h handout) (rows []Row, next int, err error) {
 	s := h.segment
 	data := make(map[int]json.RawMessage)
