@@ -224,7 +224,7 @@ func (e *engine) lostAnswer(err error) {
 	e.pace.empty, e.pace.grow = false, false
 	if !surelyNotRun(err) {
 		e.reclaim.again = true
-		e.pace.lost()
+		e.pace.shrink()
 	}
 }
 

@@ -212,8 +212,11 @@ func (e *engine) mayReserve(now time.Time) bool {
 // room reports whether more records may be taken in: workers have nothing to start, and there is
 // memory.
 func (e *engine) room() bool {
-	return len(e.fresh) == 0 && e.hasSlack() && e.ledger.hasRoom() && e.journalHasRoom()
+	return e.hasPlace() && e.journalHasRoom()
 }
+
+// hasPlace reports the same of records that are in the spool already.
+func (e *engine) hasPlace() bool { return len(e.fresh) == 0 && e.hasSlack() && e.ledger.hasRoom() }
 
 // hasSlack reports whether fewer objects wait for a worker than may run.
 func (e *engine) hasSlack() bool {

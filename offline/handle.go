@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"runtime/debug"
 	"sync"
 	"time"
 
@@ -150,16 +149,14 @@ func (e *engine) cannotName(r Record) {
 func (e *engine) ackRow(r Record, reserved bool) {
 	switch {
 	case !r.offset.IsZero():
+		e.journal.spool.Ack(r.offset)
+		e.meter.count(func(s *Stats) { s.Cleared++ })
+		e.ledger.keep(r)
 	case reserved && !nameable(r):
 		e.cannotName(r)
-		return
 	default:
 		e.ledger.ack(r, reserved)
-		return
 	}
-	e.journal.spool.Ack(r.offset)
-	e.meter.count(func(s *Stats) { s.Cleared++ })
-	e.ledger.keep(r)
 }
 
 // deadLetter notes that a record is to be parked. One that is parked already stays so, and older
@@ -275,9 +272,7 @@ func (e *engine) unhandled(ctx context.Context, r Record, err error) {
 		e.log(ctx, slog.LevelError, "offline queue: no handler takes this event, its records are parked until one does",
 			about(r)...)
 	}
-	if hook := e.cfg.hooks.Parked; hook != nil {
-		e.callHook(ctx, "Parked", func() { hook(ctx, r, err) })
-	}
+	e.callRecordHook(ctx, "Parked", e.cfg.hooks.Parked, r, err)
 }
 
 // dropped reports a record that its handler dropped.
@@ -285,9 +280,7 @@ func (e *engine) dropped(ctx context.Context, r Record, attempts int, err error)
 	e.meter.count(func(s *Stats) { s.Dropped++ })
 	e.log(ctx, slog.LevelWarn, "offline queue: the handler dropped the record, it is cleared",
 		append(about(r), slog.Int(keyAttempt, attempts), errorAttr(r.Delivery, err))...)
-	if hook := e.cfg.hooks.Dropped; hook != nil {
-		e.callHook(ctx, "Dropped", func() { hook(ctx, r, err) })
-	}
+	e.callRecordHook(ctx, "Dropped", e.cfg.hooks.Dropped, r, err)
 }
 
 // maxNames bounds how many names of events are remembered.
@@ -321,9 +314,7 @@ func (e *engine) giveUp(ctx context.Context, r Record, attempts int, err error) 
 		return
 	}
 	e.log(ctx, slog.LevelError, "offline queue: out of attempts, the record will be parked", attrs...)
-	if hook := e.cfg.hooks.Parked; hook != nil {
-		e.callHook(ctx, "Parked", func() { hook(ctx, r, err) })
-	}
+	e.callRecordHook(ctx, "Parked", e.cfg.hooks.Parked, r, err)
 }
 
 // lose reports a record that cannot be parked any more, because its row is gone from the queue.
@@ -331,20 +322,21 @@ func (e *engine) lose(ctx context.Context, r Record, attempts int, err error) {
 	e.meter.count(func(s *Stats) { s.Dropped++ })
 	e.log(ctx, slog.LevelError, "offline queue: out of attempts, and the row is gone from the queue; the change is lost",
 		append(about(r), slog.Int(keyAttempt, attempts), errorAttr(r.Delivery, err))...)
-	if hook := e.cfg.hooks.Dropped; hook != nil {
-		e.callHook(ctx, "Dropped", func() { hook(ctx, r, err) })
+	e.callRecordHook(ctx, "Dropped", e.cfg.hooks.Dropped, r, err)
+}
+
+// callRecordHook calls a hook about a record, if there is one.
+func (e *engine) callRecordHook(ctx context.Context, name string, hook func(context.Context, Record, error), r Record, err error) {
+	if hook != nil {
+		e.callHook(ctx, name, func() { hook(ctx, r, err) })
 	}
 }
 
 // callHook calls a hook, and logs a panic in it.
 func (e *engine) callHook(ctx context.Context, name string, hook func()) {
-	defer func() {
-		if v := recover(); v != nil {
-			err := event.NewPanicError(v, debug.Stack())
-			e.log(ctx, slog.LevelError, "offline queue: a hook panicked", slog.String("hook", name), errorAttr(nil, err))
-		}
-	}()
-	hook()
+	if err := dispatch.Guard(func() error { hook(); return nil }); err != nil {
+		e.log(ctx, slog.LevelError, "offline queue: a hook panicked", slog.String("hook", name), errorAttr(nil, err))
+	}
 }
 
 // maxMessageText bounds what is shown of a message ID, in characters. Real ones have 32.

@@ -198,7 +198,7 @@ func (e *engine) takeCall(ctx context.Context, parked bool) call {
 func (e *engine) takingFailed(ctx context.Context, err error) error {
 	e.pace.empty, e.pace.grow = false, false
 	if !surelyNotRun(err) {
-		e.pace.lost()
+		e.pace.shrink()
 		e.log(ctx, slog.LevelError, "offline queue: no answer to a reading that deletes; if the portal ran it, its records are lost",
 			errorAttr(nil, err))
 	}
@@ -251,7 +251,7 @@ func (e *engine) replay(ctx context.Context) error {
 	if e.journal == nil {
 		return nil
 	}
-	for e.journal.spool != nil && ctx.Err() == nil && e.hasMemory() && !time.Now().Before(e.journal.next) {
+	for e.journal.spool != nil && ctx.Err() == nil && e.hasPlace() && !time.Now().Before(e.journal.next) {
 		if e.journal.spool.Counts().Ready == 0 {
 			return nil
 		}
@@ -266,9 +266,6 @@ func (e *engine) replay(ctx context.Context) error {
 	}
 	return nil
 }
-
-// hasMemory reports whether there is memory for records of the spool.
-func (e *engine) hasMemory() bool { return len(e.fresh) == 0 && e.hasSlack() && e.ledger.hasRoom() }
 
 // nextSpooled brings a window of the parked records of the spool into memory.
 func (e *engine) nextSpooled(ctx context.Context) {

@@ -98,10 +98,9 @@ func (p *pacer) adapt(now time.Time) {
 	p.grow, p.reserved = false, time.Time{}
 }
 
+// shrink makes reservations smaller, as after an answer that did not arrive: it may have been too
+// large, or taken too long.
 func (p *pacer) shrink() { p.limit = max(p.limit/2, min(p.most, firstLimit)) }
-
-// lost takes in that an answer did not arrive. It may have been too large, or taken too long.
-func (p *pacer) lost() { p.shrink() }
 
 // came takes in how many records came of those that were asked for.
 func (p *pacer) came(n, asked int, now time.Time) {

@@ -3,10 +3,10 @@ package webhook
 import (
 	"errors"
 	"fmt"
-	"runtime/debug"
 	"strings"
 
 	"github.com/b24events/b24events/event"
+	"github.com/b24events/b24events/internal/dispatch"
 	"github.com/b24events/b24events/internal/redact"
 )
 
@@ -83,18 +83,8 @@ func misconfigured(format string, args ...any) error {
 	return fmt.Errorf("%w: %s", ErrConfig, fmt.Sprintf(format, args...))
 }
 
-// guard runs f and turns a panic into an [event.PanicError].
-func guard(f func() error) (err error) {
-	defer func() {
-		if v := recover(); v != nil {
-			err = event.NewPanicError(v, debug.Stack())
-		}
-	}()
-	return f()
-}
-
-// guardGoexit is guard for code of the program that runs within a request. It calls ended if that
-// code ends the goroutine instead of returning, as a failing test does.
+// guardGoexit is [dispatch.Guard] for code of the program that runs within a request. It calls
+// ended if that code ends the goroutine instead of returning, as a failing test does.
 func guardGoexit(f func() error, ended func()) error {
 	returned := false
 	defer func() {
@@ -102,7 +92,7 @@ func guardGoexit(f func() error, ended func()) error {
 			ended()
 		}
 	}()
-	err := guard(f)
+	err := dispatch.Guard(f)
 	returned = true
 	return err
 }

@@ -119,7 +119,7 @@ func (a *account) report(it *dispatch.Item, err error) {
 	if a.onDropped == nil {
 		return
 	}
-	if perr := guard(func() error { a.onDropped(it.Delivery, err); return nil }); perr != nil {
+	if perr := dispatch.Guard(func() error { a.onDropped(it.Delivery, err); return nil }); perr != nil {
 		a.log.panicked(it, "webhook: panic in the function for dropped deliveries", perr)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/b24events/b24events/event"
+	"github.com/b24events/b24events/internal/dispatch"
 )
 
 // read reads and parses the body, within the limits on size, time and memory. The ticket of b is
@@ -24,7 +25,7 @@ func (h *Handler) read(w http.ResponseWriter, r *http.Request, b *body) (d *even
 		h.limitTime(w, r)
 		return nil, rejection{reason: ReasonTooLarge}
 	}
-	err := guard(func() (err error) {
+	err := dispatch.Guard(func() (err error) {
 		limited := h.limitTime(w, r)
 		if err = b.read(r.Body, r.ContentLength, h.cfg.maxBodyBytes); err != nil {
 			return err // the limit bounds what the server reads of the rest

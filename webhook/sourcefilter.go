@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/b24events/b24events/internal/dispatch"
 	"github.com/b24events/b24events/internal/redact"
 )
 
@@ -313,7 +314,7 @@ func (f *SourceFilter) fetch(ctx context.Context, done chan struct{}) {
 	defer cancel()
 	old := f.list.Load()
 	var list *sourceList
-	err := guard(func() (err error) {
+	err := dispatch.Guard(func() (err error) {
 		list, err = fetchSources(limited, f.cfg.client, f.cfg.address, old)
 		return err
 	})

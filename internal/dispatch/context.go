@@ -57,9 +57,7 @@ func (c *Context) parent() context.Context {
 }
 
 // End ends the context when the call is over.
-func (c *Context) End() { c.end() }
-
-func (c *Context) end() {
+func (c *Context) End() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.over = true

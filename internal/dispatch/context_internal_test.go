@@ -32,7 +32,7 @@ func contextOf(t *testing.T, owned bool) (ctx *Context, endLife context.CancelCa
 	p := &Portal{life: life, owned: owned}
 	p.opts.Misfits = func(context.Context, *event.Delivery) {}
 	ctx = d.context(&Item{portal: p, Values: values, Began: time.Now(), Attempts: 2, Parked: true, Merged: 3})
-	t.Cleanup(ctx.end)
+	t.Cleanup(ctx.End)
 	return ctx, endLife, endValues
 }
 
@@ -151,7 +151,7 @@ func TestContextAtOnce(t *testing.T) {
 				ended <- child.Err()
 			}()
 		}
-		ctx.end()
+		ctx.End()
 		for range 4 {
 			require.ErrorIs(t, <-ended, context.Canceled)
 		}

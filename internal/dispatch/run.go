@@ -92,8 +92,8 @@ func (d *Dispatcher) serve(w *worker, it *Item) (r result) {
 // attempt runs the handler.
 func (d *Dispatcher) attempt(it *Item) (r result) {
 	ctx := d.context(it)
-	defer ctx.end()
-	err := guard(func() error {
+	defer ctx.End()
+	err := Guard(func() error {
 		r = judged(it.portal.opts.Front.Handle(ctx, it))
 		return nil
 	})
@@ -116,8 +116,8 @@ func judged(err error) result {
 	return r
 }
 
-// guard runs f and turns a panic into an [event.PanicError].
-func guard(f func() error) (err error) {
+// Guard runs f and turns a panic into an [event.PanicError].
+func Guard(f func() error) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			err = event.NewPanicError(v, debug.Stack())
@@ -325,7 +325,7 @@ func (d *Dispatcher) dismissLocked(all bool) {
 func (d *Dispatcher) call(f func(), then func(exits bool)) {
 	exits := true
 	defer func() { then(exits) }()
-	if err := guard(func() error { f(); return nil }); err != nil {
+	if err := Guard(func() error { f(); return nil }); err != nil {
 		d.cfg.Logger.LogAttrs(d.life, slog.LevelError, "panic while the outcome of an event was reported",
 			slog.String("error", err.Error()))
 	}
