@@ -134,8 +134,8 @@ func (c *Context) attemptValue(key any) any {
 			return report
 		}
 	case event.RemovalReporterKey:
-		if !c.portal.owned {
-			return c.d.remove
+		if report := c.portal.opts.Removal; report != nil {
+			return report
 		}
 	}
 	return nil

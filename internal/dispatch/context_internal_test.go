@@ -31,6 +31,9 @@ func contextOf(t *testing.T, owned bool) (ctx *Context, endLife context.CancelCa
 	d := New(Config{Timeout: time.Minute, TimedOut: errTimedOut, MaxAttempts: 7})
 	p := &Portal{life: life, owned: owned}
 	p.opts.Misfits = func(context.Context, *event.Delivery) {}
+	if !owned {
+		p.opts.Removal = d.remove
+	}
 	ctx = d.context(&Item{portal: p, Values: values, Began: time.Now(), Attempts: 2, Parked: true, Merged: 3})
 	t.Cleanup(ctx.End)
 	return ctx, endLife, endValues

@@ -33,10 +33,17 @@ const (
 	SlowFor = 30 * time.Second
 )
 
+// Postponed is what [Front.Handle] returns if it did not begin an attempt: the item is handled again
+// after that time. It is no attempt and no retry, and is not counted or reported as one.
+type Postponed time.Duration
+
+// Error says that nothing was tried.
+func (p Postponed) Error() string { return "dispatch: postponed by " + time.Duration(p).String() }
+
 // Front is what takes part in the work on items. Its methods are called without locks, by several
 // goroutines at a time. They should be quick: they hold up the item's lane and its worker.
 type Front interface {
-	// Handle makes one attempt. A panic is the error of the attempt.
+	// Handle makes one attempt. A panic is the error of the attempt. It may return [Postponed].
 	Handle(ctx context.Context, it *Item) error
 	// Retrying reports an attempt that failed and is repeated after wait, unless something ends
 	// the item first. The next attempt begins after Retrying returned.
@@ -189,6 +196,7 @@ func (d *Dispatcher) Enqueue(key Key, it *Item, patience time.Duration) error {
 	p := d.portalLocked(key)
 	it.Cost = min(it.Cost, d.rooms[it.class()].size)
 	it.portal, it.refusal = p, notRefused
+	it.noteFired()
 	l := d.laneOfLocked(p, it)
 	if merged := d.mergeLocked(l, it); merged != nil {
 		d.counts.accepted.Add(1)
@@ -280,6 +288,7 @@ func (d *Dispatcher) Do(key Key, it *Item) (Outcome, error) {
 	d.counts.accepted.Add(1)
 	it.portal = d.portalLocked(key)
 	it.MaxAttempts, it.Attempts = 1, 1
+	it.noteFired()
 	it.Began, it.place = time.Now(), placeInline
 	it.portal.inline++
 	d.inline++

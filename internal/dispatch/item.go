@@ -14,6 +14,7 @@ type Key struct{ ClientID, MemberID string }
 // front's to set before it passes the item on. After that the dispatcher has them; a front reads
 // them in its methods only.
 type Item struct {
+	// Delivery may be nil if the front gets it when the item is handled. Only fronts use it then.
 	Delivery *event.Delivery
 	// Values are what the handler finds in its context, nil for nothing. Its end is not looked at.
 	Values context.Context //nolint:containedctx // it travels with the delivery
@@ -36,6 +37,11 @@ type Item struct {
 	Arrived time.Time
 	// Began is when the present attempt began.
 	Began time.Time
+	// Due is before when the item does not start, zero for at once. It waits in its lane until then.
+	Due time.Time
+	// Fired is when the event happened, in seconds since 1970; 0 if that is unknown. Enqueue and Add
+	// take it from the delivery if it is 0.
+	Fired int64
 	// Front is the front's own.
 	Front any
 
@@ -60,6 +66,13 @@ type Item struct {
 	place           place   // what the running item is counted among
 	overdue         bool    // it has run for SlowAfter
 	portalIsRemoved bool    // while it ran
+}
+
+// noteFired sets Fired.
+func (it *Item) noteFired() {
+	if it.Fired == 0 && it.Delivery != nil && !it.Delivery.Time.IsZero() {
+		it.Fired = it.Delivery.Time.Unix()
+	}
 }
 
 // refusal is why an item was not admitted.

@@ -86,6 +86,5 @@ func (d *Dispatcher) swapRoomLocked(old, it *Item) bool {
 
 // older reports whether a was fired before b, if both say when.
 func older(a, b *Item) bool {
-	x, y := a.Delivery.Time, b.Delivery.Time
-	return !x.IsZero() && !y.IsZero() && x.Before(y)
+	return a.Fired != 0 && b.Fired != 0 && a.Fired < b.Fired
 }

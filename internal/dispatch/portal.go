@@ -43,6 +43,8 @@ type PortalOptions struct {
 	Front   Front
 	Limit   int                  // items that run at a time
 	Misfits event.MisfitReporter // nil for none
+	// Removal is nil, or what handlers find to report that the portal removed the application.
+	Removal event.RemovalReporter
 	// Intake is nil, or a context after whose end no item starts. The owner calls Stop then.
 	Intake context.Context //nolint:containedctx // it bounds the portal's work
 	// OnSlack is called when fewer items are ready or running than may run, once after each Add,
@@ -64,7 +66,8 @@ func (d *Dispatcher) Open(key Key, o PortalOptions) *Portal {
 func (d *Dispatcher) portalLocked(key Key) *Portal {
 	p := d.portals[key]
 	if p == nil {
-		p = &Portal{d: d, key: key, opts: PortalOptions{Front: d.cfg.Front, Limit: d.cfg.Limit, Misfits: d.cfg.Misfits}, life: d.life}
+		opts := PortalOptions{Front: d.cfg.Front, Limit: d.cfg.Limit, Misfits: d.cfg.Misfits, Removal: d.remove}
+		p = &Portal{d: d, key: key, opts: opts, life: d.life}
 		d.portals[key] = p
 	}
 	return p
@@ -94,6 +97,7 @@ func (p *Portal) Add(items ...*Item) {
 	for _, it := range items {
 		d.counts.accepted.Add(1)
 		it.portal = p
+		it.noteFired()
 		if p.stopped || d.cut {
 			cut = append(cut, it)
 			continue

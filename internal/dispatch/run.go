@@ -58,6 +58,7 @@ type result struct {
 	asked     event.Outcome // what err asks for
 	after     time.Duration
 	unhandled bool // err says that no handler takes the event
+	postponed bool // there was no attempt
 
 	outcome Outcome // of the item, if it is finished
 	next    *Item   // for the worker; nil after it became idle
@@ -100,6 +101,9 @@ func (d *Dispatcher) attempt(it *Item) (r result) {
 	if err != nil {
 		r = result{err: err, asked: event.Dropped}
 	}
+	if r.postponed {
+		it.Attempts--
+	}
 	return r
 }
 
@@ -108,6 +112,10 @@ func (d *Dispatcher) attempt(it *Item) (r result) {
 // called here, where panics are caught and no lock is held.
 func judged(err error) result {
 	r := result{err: err}
+	if p, ok := err.(Postponed); ok { //nolint:errorlint // fronts return it as it is
+		r.postponed, r.asked, r.after = true, event.Retried, time.Duration(p)
+		return r
+	}
 	if err != nil {
 		r.asked, r.after = event.OutcomeOf(err)
 		r.unhandled = errtree.Every(err, errtree.Is(event.ErrUnhandled))
@@ -139,7 +147,7 @@ func (d *Dispatcher) judgeLocked(it *Item, r *result) (o Outcome, retry bool) {
 		return OutcomeUnhandled, false
 	case d.cut, p.life.Err() != nil:
 		return OutcomeCut, false // perhaps it failed because its context ended
-	case r.asked == event.Dropped, it.Attempts >= d.attempts(it):
+	case r.asked == event.Dropped, !r.postponed && it.Attempts >= d.attempts(it):
 		return OutcomeFailed, false
 	case p.stopped:
 		return OutcomeCut, false
@@ -172,6 +180,11 @@ func (d *Dispatcher) settle(w *worker, it *Item, r *result, dying bool) {
 	d.mu.Lock()
 	front := it.portal.opts.Front
 	o, retry := d.judgeLocked(it, r)
+	if retry && r.postponed {
+		d.mu.Unlock()
+		d.rest(w, it, r, r.after, dying)
+		return
+	}
 	if retry {
 		d.mu.Unlock()
 		d.counts.retried.Add(1)

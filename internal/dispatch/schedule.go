@@ -93,8 +93,12 @@ func (r *ring) pop() *Portal {
 	return p
 }
 
-// readyLocked makes a lane one that waits for a worker. d.mu is held.
+// readyLocked makes a lane one that waits for a worker, or one that rests until its first item is
+// due. d.mu is held.
 func (d *Dispatcher) readyLocked(l *lane) {
+	if d.sleepUntilDueLocked(l) {
+		return
+	}
 	l.state = laneReady
 	if l.urgent {
 		d.rings[ringUrgent].push(l.portal)
@@ -102,6 +106,21 @@ func (d *Dispatcher) readyLocked(l *lane) {
 	}
 	l.portal.ready.push(l)
 	d.lineUpLocked(l.portal)
+}
+
+// sleepUntilDueLocked makes a lane rest if its first item is not due yet, and reports whether it
+// did. d.mu is held.
+func (d *Dispatcher) sleepUntilDueLocked(l *lane) bool {
+	if l.head.Due.IsZero() || d.closing {
+		return false
+	}
+	wait := time.Until(l.head.Due)
+	if wait <= 0 {
+		return false
+	}
+	l.portal.resting++
+	d.sleepLocked(l, wait)
+	return true
 }
 
 // lineUpLocked puts a portal into the ring that it belongs to, and takes it out of the others. d.mu
@@ -296,10 +315,16 @@ func (d *Dispatcher) restLocked(l *lane, it *Item, wait time.Duration) (merged *
 	if it.next != nil {
 		merged = d.joinLocked(l, it, it.next)
 	}
-	if wait <= 0 {
+	if l.head.Due = (time.Time{}); wait <= 0 {
 		d.wakeLocked(l)
 		return merged
 	}
+	d.sleepLocked(l, wait)
+	return merged
+}
+
+// sleepLocked makes a lane rest for a while. d.mu is held.
+func (d *Dispatcher) sleepLocked(l *lane, wait time.Duration) {
 	l.state = laneResting
 	var t *time.Timer
 	t = time.AfterFunc(wait, func() {
@@ -311,7 +336,6 @@ func (d *Dispatcher) restLocked(l *lane, it *Item, wait time.Duration) (merged *
 		}
 	})
 	l.timer = t
-	return merged
 }
 
 // wakeLocked ends the rest of a lane. d.mu is held.
@@ -321,6 +345,7 @@ func (d *Dispatcher) wakeLocked(l *lane) {
 		l.timer = nil
 	}
 	l.portal.resting--
+	l.head.Due = time.Time{}
 	d.readyLocked(l)
 }
 

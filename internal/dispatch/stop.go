@@ -241,8 +241,10 @@ func (d *Dispatcher) reviewLocked(p *Portal) {
 		later := l.later
 		switch {
 		case l.state == laneIdle && !l.urgent && l.head != nil && !l.head.admitting:
-			l.state = laneReady
-			p.ready.push(l)
+			if !d.sleepUntilDueLocked(l) {
+				l.state = laneReady
+				p.ready.push(l)
+			}
 		case l.state == laneIdle, l.urgent && l.state == laneReady && l.head == nil:
 			d.advanceLocked(l)
 		}
@@ -254,18 +256,24 @@ func (d *Dispatcher) reviewLocked(p *Portal) {
 	}
 }
 
-// removed drops what waits for a portal that removed the application at a time. Urgent items stay:
-// one of them may be a new installation. So do items that were fired later.
+// removed drops what waits for a portal of Enqueue; see [Portal.Remove].
 func (d *Dispatcher) removed(clientID, memberID string, at time.Time) {
 	d.mu.Lock()
 	p := d.portals[Key{ClientID: clientID, MemberID: memberID}]
-	if p == nil {
-		d.mu.Unlock()
-		return
+	d.mu.Unlock()
+	if p != nil {
+		p.Remove(at)
 	}
+}
+
+// Remove drops what waits for the portal because it removed the application at a time. Urgent items
+// stay: one of them may be a new installation. So do items that were fired later.
+func (p *Portal) Remove(at time.Time) {
+	d := p.d
 	match := func(it *Item) bool {
-		return !it.Urgent && (at.IsZero() || !it.Delivery.Time.After(at))
+		return !it.Urgent && (at.IsZero() || it.Fired <= at.Unix())
 	}
+	d.mu.Lock()
 	out := d.takeOutLocked(p, match)
 	for it := d.running.head; it != nil; it = it.laterR {
 		if it.portal == p && match(it) {
