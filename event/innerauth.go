@@ -160,8 +160,10 @@ func (d *Delivery) replaceInnerAuth() {
 
 // dropBody replaces the body by what Extra returns of it, and the texts of d that are parts of it
 // by copies. It returns their length.
-func (d *Delivery) dropBody() (bytes int) {
-	extra := d.Extra().v.Pack()
+func (d *Delivery) dropBody() (bytes int) { return d.keepExtra(d.Extra().v.Pack()) }
+
+// keepExtra is dropBody with what Extra is to return, which is packed.
+func (d *Delivery) keepExtra(extra phpform.Value) (bytes int) {
 	d.body.packed, d.body.left = extra.Packed(), true
 	a := &d.Auth
 	texts := []*string{

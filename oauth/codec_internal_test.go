@@ -136,7 +136,7 @@ func FuzzCodecOpen(f *testing.F) {
 		"", "null", "{}", "[]", `{"format":1}`, `{"format":2}`, `{"format":3}`, `{"format":1e400}`, `{"format":2,"format":3}`, strings.Repeat("[", 20000),
 		header + `"installation":{"expires":"0000-01-01T00:00:00+24:00","scope":[null,""]}}`,
 		header + `"installation":{"expires":"0000-01-01T00:00:00+23:00","scope":[null,""]}}`,
-		header + `"sealed":{"key_id":"` + (*sealed.keys)[0].id + `","data":"AAAA"}}`,
+		header + `"sealed":{"key_id":"` + (*sealed.keys)[0].ID + `","data":"AAAA"}}`,
 	} {
 		f.Add([]byte(text))
 	}

@@ -1,12 +1,10 @@
 package oauth
 
 import (
-	"crypto/aes"
-	"crypto/cipher"
-	"crypto/hmac"
-	"crypto/sha256"
-	"encoding/hex"
+	"errors"
 	"strconv"
+
+	"github.com/b24events/b24events/internal/seal"
 )
 
 // ErrEncryptionKey means that an encryption key has the wrong length or is missing, or that an
@@ -14,57 +12,39 @@ import (
 const ErrEncryptionKey Kind = "an encryption key is missing or wrong"
 
 // EncryptionKeySize is the length of a key for [WithEncryptionKey], in bytes.
-const EncryptionKeySize = 32
-
-// encryptionKey is a key of AES-256-GCM behind an interface that prints as an address.
-type encryptionKey struct {
-	id   string // tells keys apart, and nothing about them
-	aead cipher.AEAD
-}
+const EncryptionKeySize = seal.KeySize
 
 // keyring holds the keys of a codec. The first encrypts and all decrypt; without a key, documents
 // are in clear.
-type keyring []encryptionKey
+type keyring seal.Keyring
 
-func newEncryptionKey(key []byte) (encryptionKey, error) {
-	if len(key) != EncryptionKeySize {
-		return encryptionKey{}, &Error{
+func newEncryptionKey(key []byte) (seal.Key, error) {
+	k, err := seal.NewKey(key, "b24events/oauth: key id")
+	switch {
+	case errors.Is(err, seal.ErrKeySize):
+		return k, &Error{
 			Op: opCodec, Kind: ErrEncryptionKey,
 			Detail: "it must be " + strconv.Itoa(EncryptionKeySize) + " bytes, not " + strconv.Itoa(len(key)),
 		}
+	case err != nil:
+		return k, &Error{Op: opCodec, Kind: ErrEncryptionKey, Err: err}
+	default:
+		return k, nil
 	}
-	block, err := aes.NewCipher(key)
-	if err != nil {
-		return encryptionKey{}, &Error{Op: opCodec, Kind: ErrEncryptionKey, Err: err}
-	}
-	aead, err := cipher.NewGCMWithRandomNonce(block)
-	if err != nil {
-		return encryptionKey{}, &Error{Op: opCodec, Kind: ErrEncryptionKey, Err: err}
-	}
-	mac := hmac.New(sha256.New, key)
-	mac.Write([]byte("b24events/oauth: key id"))
-	return encryptionKey{id: hex.EncodeToString(mac.Sum(nil)[:8]), aead: aead}, nil
 }
 
 // seal encrypts with the first key and returns that key's id. The key of the installation is
 // authenticated along, so that nobody can give one portal the tokens of another by moving them in
 // the store.
 func (r keyring) seal(plain []byte, key Key) (id string, sealed []byte) {
-	k := r[0]
-	return k.id, k.aead.Seal(nil, nil, plain, boundTo(k.id, key))
+	id = r[0].ID
+	return id, seal.Keyring(r).Seal(nil, plain, boundTo(id, key))
 }
 
 // open decrypts. known is false if the key is not in the ring, and ok is false if the content is
 // not what was sealed for this installation.
 func (r keyring) open(id string, sealed []byte, key Key) (plain []byte, known, ok bool) {
-	for _, k := range r {
-		if k.id != id {
-			continue
-		}
-		plain, err := k.aead.Open(nil, nil, sealed, boundTo(id, key))
-		return plain, true, err == nil
-	}
-	return nil, false, false
+	return seal.Keyring(r).Open(id, sealed, boundTo(id, key))
 }
 
 // boundTo is what is authenticated along with an encrypted installation. No two keys give the same

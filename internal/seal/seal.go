@@ -1,0 +1,64 @@
+// Package seal encrypts what is stored, with AES-256-GCM and keys that can be changed.
+package seal
+
+import (
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+)
+
+// KeySize is the length of a key, in bytes.
+const KeySize = 32
+
+// IDSize is the length of the ID of a key, in hexadecimal digits.
+const IDSize = 16
+
+// ErrKeySize means that a key has another length than KeySize.
+var ErrKeySize = errors.New("seal: the key has the wrong length")
+
+// Key is a key for one purpose. It prints as an address.
+type Key struct {
+	ID   string // tells keys apart, and nothing about them
+	aead cipher.AEAD
+}
+
+// NewKey returns a key. The purpose, such as "b24events/oauth: key id", separates the IDs of one key
+// that is used for several.
+func NewKey(key []byte, purpose string) (Key, error) {
+	if len(key) != KeySize {
+		return Key{}, ErrKeySize
+	}
+	block, err := aes.NewCipher(key)
+	if err != nil {
+		return Key{}, err
+	}
+	aead, err := cipher.NewGCMWithRandomNonce(block)
+	if err != nil {
+		return Key{}, err
+	}
+	mac := hmac.New(sha256.New, key)
+	mac.Write([]byte(purpose))
+	return Key{ID: hex.EncodeToString(mac.Sum(nil)[:IDSize/2]), aead: aead}, nil
+}
+
+// Keyring holds keys. The first encrypts and all decrypt.
+type Keyring []Key
+
+// Seal appends plain to dst, encrypted with the first key. bound is authenticated along; it should
+// name that key and what plain is of.
+func (r Keyring) Seal(dst, plain, bound []byte) []byte { return r[0].aead.Seal(dst, nil, plain, bound) }
+
+// Open decrypts with the key of an ID. known is false if the key is not in the ring, and ok is false
+// if the content is not what was sealed.
+func (r Keyring) Open(id string, sealed, bound []byte) (plain []byte, known, ok bool) {
+	for _, k := range r {
+		if k.ID == id {
+			plain, err := k.aead.Open(nil, nil, sealed, bound)
+			return plain, true, err == nil
+		}
+	}
+	return nil, false, false
+}
