@@ -34,6 +34,15 @@ const (
 	// ErrRemoved means that a delivery was dropped because its portal removed the application. See
 	// [event.ReportRemoval].
 	ErrRemoved Error = "webhook: the portal has removed the application"
+	// ErrNotStored means that the store of [WithStore] failed to store a delivery, or took too long.
+	// In the second case it may be stored, and then handled, all the same.
+	ErrNotStored Error = "webhook: the delivery was not stored"
+	// ErrLeaseLost is the cause (context.Cause) of a handler's context when another process has the
+	// partition of the store that the delivery is in, or is to have it.
+	ErrLeaseLost Error = "webhook: the partition is no longer this process's"
+	// ErrSettled means that another process settled a record while this one handled it. See
+	// [Transactor].
+	ErrSettled Error = "webhook: another process settled the record"
 
 	// errGoexit is the error of a verifier, or a function of WithContext, that ended its goroutine.
 	errGoexit Error = "webhook: the program ended the goroutine of the request with runtime.Goexit"
@@ -50,9 +59,16 @@ const (
 	// errPage and errBodyTaken tell the operator what is wrong with the program's routes.
 	errPage      Error = "webhook: this is the opening of an application page; serve pages with oauth.PageHandler at an address of their own"
 	errBodyTaken Error = "webhook: the body was read before, perhaps by a middleware, and is no form that ParseForm has kept"
+	// errInterrupted is why a record is parked that seems to end the process.
+	errInterrupted Error = "webhook: the process ended each time while the delivery was handled"
+	// errFeedEnded is the error of a Feed that ended without one.
+	errFeedEnded Error = "webhook: the store ended a feed without an error"
 	// errNoVerifier is what the zero verifiers answer.
 	errNoVerifier Error = "webhook: verifier without tokens or lookup"
 )
+
+// errSlowStore means that a commit takes too long.
+var errSlowStore = fmt.Errorf("%w in time; it may be stored all the same", ErrNotStored)
 
 // forbidden is a refusal that matches [event.ErrForbidden].
 type forbidden string

@@ -13,7 +13,7 @@ import (
 // account counts, logs and reports what becomes of deliveries. Both fronts share it.
 type account struct {
 	count     *counters
-	log       journal
+	log       eventLog
 	onDropped func(*event.Delivery, error)
 }
 

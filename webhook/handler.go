@@ -18,9 +18,10 @@ type Handler struct {
 	cfg        config
 	verifier   Verifier
 	count      *counters
-	log        journal
+	log        eventLog
 	account    *account // of deliveries that are refused
 	dispatcher *dispatch.Dispatcher
+	durable    *durable // nil without a Store
 
 	intake      context.Context //nolint:containedctx // ends when Shutdown is called; the parent of waiting for memory
 	closeIntake context.CancelCauseFunc
@@ -30,7 +31,8 @@ type Handler struct {
 
 // NewHandler returns a Handler that passes to h, usually an [event.Mux], what v accepts. It returns
 // an error that matches [ErrConfig] if v or h is nil, v is misconfigured, or an option makes no
-// sense. It starts nothing: a Handler that received nothing needs no [Handler.Shutdown].
+// sense. It starts nothing, so a Handler that received nothing needs no [Handler.Shutdown]. With
+// [WithStore] it starts to handle what is stored, perhaps before NewHandler has returned.
 func NewHandler(v Verifier, h event.Handler, opts ...Option) (*Handler, error) {
 	cfg, err := newConfig(opts)
 	if err != nil {
@@ -42,12 +44,16 @@ func NewHandler(v Verifier, h event.Handler, opts ...Option) (*Handler, error) {
 	if isNil(h) {
 		return nil, misconfigured("nil event handler")
 	}
-	handler := &Handler{cfg: cfg, verifier: v, count: newCounters(cfg.logger), log: journal{cfg.logger}}
+	handler := &Handler{cfg: cfg, verifier: v, count: newCounters(cfg.logger), log: eventLog{cfg.logger}}
 	handler.account = &account{count: handler.count, log: handler.log, onDropped: cfg.onDropped}
 	handler.dispatcher = newDispatcher(cfg, handler.account, h)
 	handler.intake, handler.closeIntake = context.WithCancelCause(context.Background())
 	handler.inFlight = newInFlight(cfg.inFlightBytes, handler.intake, cfg.enqueueTimeout)
 	handler.bodies.inFlight = handler.inFlight
+	if cfg.store != nil {
+		handler.durable = newDurable(handler, h)
+		handler.durable.start()
+	}
 	return handler, nil
 }
 
@@ -62,6 +68,9 @@ func newDispatcher(cfg config, a *account, h event.Handler) *dispatch.Dispatcher
 		Timeout: cfg.handlerTimeout, TimedOut: ErrTimeout, Closed: ErrShutdown,
 		MaxAttempts: cfg.maxAttempts, Backoff: backoff, MaxWait: maxRetryAfter, Grace: ShutdownGrace,
 		Removed: a.log.removal, Logger: cfg.logger,
+	}
+	if cfg.store != nil {
+		c.Grace -= storeGrace
 	}
 	if cfg.queue != nil {
 		c.Front, c.Timeout = &handingOver{account: *a, queue: cfg.queue}, cfg.enqueueTimeout
@@ -100,7 +109,12 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.reject(w, r, d, no)
 		return
 	}
-	answer := h.admit(w, r, h.item(d, arrived)) //nolint:contextcheck // handling does not end with the request
+	var answer answer
+	if h.durable != nil {
+		answer = h.store(d, arrived) //nolint:contextcheck // storing does not end with the request
+	} else {
+		answer = h.admit(w, r, newItem(&h.cfg, d, arrived)) //nolint:contextcheck // nor does handling
+	}
 	if answer.status == http.StatusOK {
 		h.count.ack.record(time.Since(arrived))
 	}
@@ -136,6 +150,14 @@ func (h *Handler) prove(ctx context.Context, d *event.Delivery) rejection {
 	}
 	d.SetProof(proof)
 	return rejection{}
+}
+
+// store gives a verified delivery to the store, and returns the response.
+func (h *Handler) store(d *event.Delivery, arrived time.Time) answer {
+	if err := h.durable.put(d, arrived); err != nil {
+		return h.refuse(&dispatch.Item{Delivery: d}, err)
+	}
+	return accepted()
 }
 
 // admit passes a verified delivery on, and returns the response.

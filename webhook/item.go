@@ -4,7 +4,6 @@ import (
 	"context"
 	"math/rand/v2"
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/b24events/b24events/event"
@@ -14,15 +13,15 @@ import (
 // unitBytes is how much memory a delivery may hold for one place in the queue.
 const unitBytes = 8 << 10
 
-// item makes a verified delivery ready for the dispatcher.
-func (h *Handler) item(d *event.Delivery, arrived time.Time) *dispatch.Item {
+// newItem makes a verified delivery ready for the dispatcher.
+func newItem(cfg *config, d *event.Delivery, arrived time.Time) *dispatch.Item {
 	it := &dispatch.Item{Delivery: d, Cost: 1 + (d.Size()-1)/unitBytes, Arrived: arrived}
-	if strings.HasPrefix(d.Name, "ONAPP") {
+	if isLifecycle(d) {
 		it.Urgent = true
 		return it
 	}
 	it.Lane = d.Lane()
-	if h.cfg.coalesce[d.Name] {
+	if cfg.coalesce[d.Name] {
 		it.Merge = mergeKey(d, it.Lane)
 	}
 	return it

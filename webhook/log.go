@@ -28,6 +28,10 @@ const (
 	KeyAttempt    = "attempt"     // attempts so far
 	KeyWait       = "wait"        // until the next attempt, such as 1.5s
 	KeyDropped    = "dropped"     // deliveries that were dropped together
+	KeyRecordID   = "record_id"   // ID of a record in the store
+	KeyRecords    = "records"     // number of them
+	KeyPartition  = "partition"   // of the store
+	KeyPartitions = "partitions"  // number of them
 )
 
 // maxAddr bounds the address of a peer in the log, in characters.
@@ -36,8 +40,8 @@ const maxAddr = 64
 // unknownName replaces names that are not in the catalogue: anyone can send any text as a name.
 const unknownName = "unknown"
 
-// journal writes the log lines of this package.
-type journal struct{ *slog.Logger }
+// eventLog writes the log lines of this package.
+type eventLog struct{ *slog.Logger }
 
 // knownName returns the name of the event from the catalogue.
 func knownName(d *event.Delivery) string {
@@ -93,13 +97,13 @@ func logContext(it *dispatch.Item) context.Context {
 }
 
 // rejected logs a refusal. Nothing of the delivery is verified here.
-func (j journal) rejected(r *http.Request, d *event.Delivery, no rejection) {
+func (l eventLog) rejected(r *http.Request, d *event.Delivery, no rejection) {
 	level, message := slog.LevelWarn, "webhook: delivery rejected"
 	if losesEvent(no.reason) {
 		level, message = slog.LevelError, "webhook: event lost"
 	}
 	ctx := r.Context()
-	if !j.Enabled(ctx, level) {
+	if !l.Enabled(ctx, level) {
 		return
 	}
 	attrs := []slog.Attr{
@@ -112,13 +116,13 @@ func (j journal) rejected(r *http.Request, d *event.Delivery, no rejection) {
 		attrs = append(attrs, slog.String(KeyError, errorText(d, no.err)))
 		attrs = appendStack(attrs, no.err)
 	}
-	j.LogAttrs(ctx, level, message, attrs...) //nolint:sloglint // one of two static messages
+	l.LogAttrs(ctx, level, message, attrs...) //nolint:sloglint // one of two static messages
 }
 
 // about logs a line about a verified delivery.
-func (j journal) about(it *dispatch.Item, level slog.Level, message string, err error, more ...slog.Attr) {
+func (l eventLog) about(it *dispatch.Item, level slog.Level, message string, err error, more ...slog.Attr) {
 	ctx := logContext(it)
-	if !j.Enabled(ctx, level) {
+	if !l.Enabled(ctx, level) {
 		return
 	}
 	attrs := identity(it.Delivery, more...)
@@ -126,39 +130,47 @@ func (j journal) about(it *dispatch.Item, level slog.Level, message string, err 
 		attrs = append(attrs, slog.String(KeyError, errorText(it.Delivery, err)))
 		attrs = appendStack(attrs, err)
 	}
-	j.LogAttrs(ctx, level, message, attrs...) //nolint:sloglint // the callers' messages are static
+	l.LogAttrs(ctx, level, message, attrs...) //nolint:sloglint // the callers' messages are static
 }
 
-func (j journal) unhandled(it *dispatch.Item) {
-	j.about(it, slog.LevelDebug, "webhook: event without a handler", nil)
+func (l eventLog) unhandled(it *dispatch.Item) {
+	l.about(it, slog.LevelDebug, "webhook: event without a handler", nil)
 }
 
-func (j journal) retry(it *dispatch.Item, err error, wait time.Duration) {
-	j.about(it, slog.LevelWarn, "webhook: handler failed, trying again", err, slog.Int(KeyAttempt, it.Attempts),
+func (l eventLog) retry(it *dispatch.Item, err error, wait time.Duration) {
+	l.about(it, slog.LevelWarn, "webhook: handler failed, trying again", err, slog.Int(KeyAttempt, it.Attempts),
 		slog.String(KeyWait, wait.Round(time.Millisecond).String())) // JSON would show a duration in nanoseconds
 }
 
-func (j journal) failed(it *dispatch.Item, err error) {
-	j.about(it, slog.LevelError, "webhook: handler failed, giving up", err, slog.Int(KeyAttempt, it.Attempts))
+func (l eventLog) failed(it *dispatch.Item, err error) {
+	l.about(it, slog.LevelError, "webhook: handler failed, giving up", err, slog.Int(KeyAttempt, it.Attempts))
 }
 
-func (j journal) lost(it *dispatch.Item, err error) {
-	j.about(it, slog.LevelError, "webhook: event lost", err, slog.String(KeyReason, string(lostBecause(err))))
+func (l eventLog) lost(it *dispatch.Item, err error) {
+	l.about(it, slog.LevelError, "webhook: event lost", err, slog.String(KeyReason, string(lostBecause(err))))
 }
 
-func (j journal) removed(it *dispatch.Item, err error) {
-	j.about(it, slog.LevelInfo, "webhook: handler failed, and the portal has removed the application", err,
+func (l eventLog) removed(it *dispatch.Item, err error) {
+	l.about(it, slog.LevelInfo, "webhook: handler failed, and the portal has removed the application", err,
 		slog.Int(KeyAttempt, it.Attempts))
 }
 
+// store logs what is the matter with the store.
+func (l eventLog) store(level slog.Level, message string, err error, more ...slog.Attr) {
+	if err != nil {
+		more = append(more, slog.String(KeyError, storeText(err)))
+	}
+	l.LogAttrs(context.Background(), level, message, more...) //nolint:sloglint // the callers' messages are static
+}
+
 // removal logs that a portal removed the application, and how many deliveries were dropped.
-func (j journal) removal(portal dispatch.Key, dropped int) {
-	j.LogAttrs(context.Background(), slog.LevelInfo, "webhook: the portal has removed the application; what waited for it is dropped",
+func (l eventLog) removal(portal dispatch.Key, dropped int) {
+	l.LogAttrs(context.Background(), slog.LevelInfo, "webhook: the portal has removed the application; what waited for it is dropped",
 		slog.String(KeyMemberID, memberText(portal.MemberID)), slog.Int(KeyDropped, dropped))
 }
 
-func (j journal) panicked(it *dispatch.Item, message string, err error) {
-	j.about(it, slog.LevelError, message, err)
+func (l eventLog) panicked(it *dispatch.Item, message string, err error) {
+	l.about(it, slog.LevelError, message, err)
 }
 
 // appendStack adds the stack of a panic. It has addresses but no values.

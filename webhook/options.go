@@ -9,6 +9,7 @@ import (
 
 	"github.com/b24events/b24events/event"
 	"github.com/b24events/b24events/internal/defaultlog"
+	"github.com/b24events/b24events/internal/seal"
 )
 
 // Defaults of the options.
@@ -64,7 +65,15 @@ type config struct {
 	onDropped      func(*event.Delivery, error)
 	sync           bool
 	queue          Queue
-	memoryOnly     []string // options given that only the memory queue has
+	dispatchOnly   []string // options given that need the dispatcher's order and retries
+
+	store       Store
+	keys        seal.Keyring
+	leaser      Leaser
+	leasePrefix string
+	leaseTTL    time.Duration
+	receiveOnly bool
+	storeOnly   []string // options given that need a store
 }
 
 func newConfig(opts []Option) (config, error) {
@@ -79,6 +88,8 @@ func newConfig(opts []Option) (config, error) {
 		maxAttempts:    DefaultMaxAttempts,
 		handlerTimeout: DefaultHandlerTimeout,
 		coalesce:       make(map[string]bool),
+		leaseTTL:       DefaultLeaseTTL,
+		leasePrefix:    leasePrefix(""),
 	}
 	for _, opt := range opts {
 		if opt == nil {
@@ -88,17 +99,8 @@ func newConfig(opts []Option) (config, error) {
 			return config{}, err
 		}
 	}
-	switch {
-	case c.inFlightBytes < c.maxBodyBytes:
-		return config{}, misconfigured("%d bytes in flight are less than the limit on one body", c.inFlightBytes)
-	case c.sync && c.queue != nil:
-		return config{}, misconfigured("WithSync and WithQueue exclude each other")
-	case c.queue != nil && c.enqueueTimeout == 0:
-		return config{}, misconfigured("an enqueue timeout of 0 leaves the queue of WithQueue no time")
-	case (c.sync || c.queue != nil) && len(c.memoryOnly) > 0:
-		return config{}, misconfigured("%s is for the memory queue, which WithSync and WithQueue replace", c.memoryOnly[0])
-	case c.portalWorkers > c.workers:
-		return config{}, misconfigured("%d workers for one portal are more than the %d for all", c.portalWorkers, c.workers)
+	if err := c.check(); err != nil {
+		return config{}, err
 	}
 	if c.portalWorkers == 0 {
 		c.portalWorkers = max(1, c.workers-max(1, c.workers/4))
@@ -107,6 +109,44 @@ func newConfig(opts []Option) (config, error) {
 		c.logger = defaultlog.New()
 	}
 	return c, nil
+}
+
+// check returns an error for options that do not go together.
+func (c *config) check() error {
+	switch {
+	case c.inFlightBytes < c.maxBodyBytes:
+		return misconfigured("%d bytes in flight are less than the limit on one body", c.inFlightBytes)
+	case c.sync && c.queue != nil, c.sync && c.store != nil, c.queue != nil && c.store != nil:
+		return misconfigured("WithSync, WithQueue and WithStore exclude each other")
+	case (c.queue != nil || c.store != nil) && c.enqueueTimeout == 0:
+		return misconfigured("an enqueue timeout of 0 leaves the queue or the store no time")
+	case (c.sync || c.queue != nil) && len(c.dispatchOnly) > 0:
+		return misconfigured("%s has no meaning with WithSync and WithQueue", c.dispatchOnly[0])
+	case c.store == nil && len(c.storeOnly) > 0:
+		return misconfigured("%s has no meaning without WithStore", c.storeOnly[0])
+	case c.store != nil && c.context != nil:
+		return misconfigured("WithContext and WithStore exclude each other: a stored delivery outlives its request")
+	case c.portalWorkers > c.workers:
+		return misconfigured("%d workers for one portal are more than the %d for all", c.portalWorkers, c.workers)
+	case c.store == nil:
+		return nil
+	}
+	return c.checkStore()
+}
+
+// checkStore returns an error for a store that cannot be used.
+func (c *config) checkStore() error {
+	parts := c.store.Partitions()
+	if l, ok := c.store.(Leaser); ok && c.leaser == nil {
+		c.leaser = l
+	}
+	switch {
+	case parts < 1 || parts > MaxPartitions:
+		return misconfigured("a store of %d partitions; it may have 1 to %d", parts, MaxPartitions)
+	case parts > 1 && c.leaser == nil:
+		return misconfigured("a store of %d partitions needs WithLeaser, because it is no Leaser itself", parts)
+	}
+	return nil
 }
 
 // WithLogger sets where the Handler reports refusals (WARN), lost events and panics (ERROR),
@@ -298,7 +338,7 @@ func WithCoalescing(events ...Described) Option {
 			}
 			c.coalesce[name] = true
 		}
-		c.memoryOnly = append(c.memoryOnly, "WithCoalescing")
+		c.dispatchOnly = append(c.dispatchOnly, "WithCoalescing")
 		return nil
 	}
 }
@@ -365,7 +405,7 @@ func atLeastOne(what, option string, n int, set func(*config)) Option {
 			return misconfigured("%s of %d is less than 1", what, n)
 		}
 		set(c)
-		c.memoryOnly = append(c.memoryOnly, option)
+		c.dispatchOnly = append(c.dispatchOnly, option)
 		return nil
 	}
 }

@@ -24,11 +24,21 @@ const ShutdownGrace = 2 * time.Second
 // [ErrShutdown]. If that function is slow, the last reports come after Shutdown has returned.
 // Shutdown returns nil if nothing was lost.
 //
+// With [WithStore] nothing is lost. Shutdown waits for the handlers that run. What waits stays in
+// the store, and so does what a handler did not end in time. The number of the latter is in the
+// ShutdownError. Then it stores the last marks and gives the leases back. Close the store after it.
+//
 // All calls return the same, and the first context that ends, ends the wait for all. A handler must
 // not call it, because it would wait for itself.
 func (h *Handler) Shutdown(ctx context.Context) error {
 	h.closeIntake(ErrShutdown)
+	if h.durable != nil {
+		h.durable.quit()
+	}
 	err := h.dispatcher.Shutdown(ctx)
+	if h.durable != nil {
+		h.durable.close(ctx)
+	}
 	var cut *dispatch.CutError
 	if errors.As(err, &cut) {
 		return &ShutdownError{Left: cut.Left, Cause: cut.Cause}
@@ -40,4 +50,11 @@ func (h *Handler) Shutdown(ctx context.Context) error {
 // attempt, and none is being handled or reported. It is for tests, which post an event and then
 // look at what its handler did. It returns the cause of ctx if that ends first. A handler must not
 // call it, because it would wait for itself.
-func (h *Handler) Idle(ctx context.Context) error { return h.dispatcher.Idle(ctx) }
+//
+// With [WithStore] it waits until nothing is pending in the store, whichever process works it.
+func (h *Handler) Idle(ctx context.Context) error {
+	if h.durable != nil {
+		return h.durable.idle(ctx)
+	}
+	return h.dispatcher.Idle(ctx)
+}

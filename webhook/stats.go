@@ -64,6 +64,9 @@ type Stats struct {
 	InFlight int64             `json:"in_flight"` // bytes of memory charged now for requests being read and verified
 	Ack      Latency           `json:"ack"`       // from the arrival of the request to its 200
 	Lag      Latency           `json:"lag"`       // from the arrival of the request to the start of its handler
+	// Store is nil without [WithStore]. With it, Accepted counts what this process has stored, and
+	// the outcomes count what this process has worked, which may be of others or of earlier times.
+	Store *StoreStats `json:"store,omitempty"`
 }
 
 // counters are the live numbers behind [Stats] that the dispatcher does not count.
@@ -110,5 +113,8 @@ func (h *Handler) Stats() Stats {
 	s.Unhandled = done.Outcomes[dispatch.OutcomeUnhandled]
 	s.Failed = done.Outcomes[dispatch.OutcomeFailed]
 	s.Removed = done.Outcomes[dispatch.OutcomeRemoved]
+	if h.durable != nil {
+		s.Accepted, s.Store = h.durable.numbers.stored.Load(), h.durable.stats()
+	}
 	return s
 }

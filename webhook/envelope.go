@@ -1,0 +1,120 @@
+package webhook
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/b24events/b24events/event"
+	"github.com/b24events/b24events/internal/seal"
+)
+
+// Data of a Record is the text recordMark, a byte with the version and a byte with the form. Then
+// comes the stored form of the delivery, or the ID of a key and the same encrypted with it.
+const (
+	recordMark    = "b24r"
+	recordVersion = 1
+	formClear     = 0
+	formSealed    = 1
+	recordHeader  = len(recordMark) + 2
+)
+
+// errUnreadable is the error of a record that cannot be turned into a delivery.
+var errUnreadable = errors.New("webhook: unreadable record")
+
+// envelope turns deliveries into the Data of records and back.
+type envelope struct{ keys seal.Keyring }
+
+// newKey returns a key of WithEncryptionKey.
+func newKey(key []byte) (seal.Key, error) {
+	k, err := seal.NewKey(key, "b24events/webhook: key id")
+	if err != nil {
+		return k, misconfigured("an encryption key must be %d bytes, not %d", seal.KeySize, len(key))
+	}
+	return k, nil
+}
+
+// prepare removes from a delivery what may not be stored. Handlers see the delivery without it, so
+// that a restart changes nothing for them. Without a key those are the tokens. Events about the
+// application keep theirs, because their handlers need them to install it.
+func (e envelope) prepare(d *event.Delivery) {
+	if len(e.keys) == 0 && !isLifecycle(d) {
+		d.DropTokens()
+	}
+}
+
+// isLifecycle reports whether a delivery is about the application itself.
+func isLifecycle(d *event.Delivery) bool { return strings.HasPrefix(d.Name, "ONAPP") }
+
+func (e envelope) seal(d *event.Delivery) []byte {
+	data := append(make([]byte, 0, recordHeader+storedBytes(d)), recordMark...)
+	if len(e.keys) == 0 {
+		return d.AppendStored(append(data, recordVersion, formClear))
+	}
+	id := e.keys[0].ID
+	data = append(append(data, recordVersion, formSealed), id...)
+	return e.keys.Seal(data, d.AppendStored(make([]byte, 0, storedBytes(d))), boundTo(id))
+}
+
+// storedBytes is about how long the stored form of a delivery is.
+func storedBytes(d *event.Delivery) int { return int(d.Size()) }
+
+// open returns the delivery of a record.
+func (e envelope) open(data []byte) (*event.Delivery, error) {
+	switch {
+	case len(data) < recordHeader || string(data[:len(recordMark)]) != recordMark:
+		return nil, fmt.Errorf("%w: it does not begin as one", errUnreadable)
+	case data[len(recordMark)] != recordVersion:
+		return nil, fmt.Errorf("%w: it has version %d, which another version of this package wrote", errUnreadable, data[len(recordMark)])
+	}
+	form, doc := data[recordHeader-1], data[recordHeader:]
+	switch form {
+	case formClear:
+	case formSealed:
+		if len(doc) < seal.IDSize {
+			return nil, fmt.Errorf("%w: it is cut short", errUnreadable)
+		}
+		id := string(doc[:seal.IDSize])
+		plain, known, ok := e.keys.Open(id, doc[seal.IDSize:], boundTo(id))
+		switch {
+		case !known:
+			return nil, fmt.Errorf("%w: it is encrypted with a key that was not given; see WithEncryptionKey", errUnreadable)
+		case !ok:
+			return nil, fmt.Errorf("%w: it is damaged, or encrypted with another key of the same ID", errUnreadable)
+		}
+		doc = plain
+	default:
+		return nil, fmt.Errorf("%w: it has form %d, which another version of this package wrote", errUnreadable, form)
+	}
+	d, err := event.ParseStored(doc)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errUnreadable, err)
+	}
+	return d, nil
+}
+
+// boundTo is what is authenticated along with an encrypted record.
+func boundTo(keyID string) []byte { return []byte("b24events/webhook: record\n" + keyID) }
+
+// maxLabel bounds the texts of a record that are for people, in bytes.
+const maxLabel = 128
+
+// label makes a text fit for [Record] Name and MemberID. A program that writes them into a database
+// needs no care for bytes that the database refuses.
+func label(text string) string {
+	plain := true
+	for i := range len(text) {
+		plain = plain && text[i] > ' ' && text[i] < 0x7f
+	}
+	if plain && len(text) <= maxLabel {
+		return text
+	}
+	var b strings.Builder
+	for _, c := range []byte(text[:min(len(text), maxLabel)]) {
+		if c <= ' ' || c >= 0x7f {
+			c = '?'
+		}
+		b.WriteByte(c)
+	}
+	return b.String()
+}

@@ -1,0 +1,100 @@
+package webhook
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/b24events/b24events/internal/dispatch"
+)
+
+const (
+	// maxLoad bounds the records of one Load.
+	maxLoad = 64
+	// loadTimeout ends a Load that does not return.
+	loadTimeout = 5 * time.Second
+)
+
+// loader loads records that were put aside. Those that are asked for while a Load of their partition
+// is under way are loaded together by the next.
+type loader struct {
+	store Store
+
+	mu    sync.Mutex
+	lines map[int]*loadLine // by partition; one is there while it is being loaded
+}
+
+// loadLine is what is to be loaded of a partition next.
+type loadLine struct{ next []*loading }
+
+// loading is a record that somebody waits for.
+type loading struct {
+	id   string
+	rec  *Record
+	err  error
+	done chan struct{}
+}
+
+// load returns a record, nil if it is gone.
+func (l *loader) load(ctx context.Context, part int, id string) (*Record, error) {
+	one := &loading{id: id, done: make(chan struct{})}
+	l.mu.Lock()
+	line := l.lines[part]
+	if line == nil {
+		if l.lines == nil {
+			l.lines = make(map[int]*loadLine)
+		}
+		line = &loadLine{}
+		l.lines[part] = line
+		go l.run(part, line)
+	}
+	line.next = append(line.next, one)
+	l.mu.Unlock()
+	select {
+	case <-one.done:
+		return one.rec, one.err
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+// run loads what is asked for until there is nothing left.
+func (l *loader) run(part int, line *loadLine) {
+	for {
+		l.mu.Lock()
+		n := min(len(line.next), maxLoad)
+		if n == 0 {
+			delete(l.lines, part)
+			l.mu.Unlock()
+			return
+		}
+		some := line.next[:n:n]
+		line.next = line.next[n:]
+		l.mu.Unlock()
+		l.some(part, some)
+	}
+}
+
+func (l *loader) some(part int, some []*loading) {
+	ids := make([]string, 0, len(some))
+	for _, one := range some {
+		ids = append(ids, one.id)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), loadTimeout)
+	defer cancel()
+	var recs []*Record
+	err := dispatch.Guard(func() (err error) {
+		recs, err = l.store.Load(ctx, part, ids)
+		return err
+	})
+	byID := make(map[string]*Record, len(recs))
+	for _, rec := range recs {
+		byID[rec.ID] = rec
+	}
+	for _, one := range some {
+		if one.err = err; err == nil {
+			one.rec = byID[one.id]
+		}
+		close(one.done)
+	}
+}

@@ -1,0 +1,72 @@
+package webhook
+
+import (
+	"fmt"
+	"sync/atomic"
+	"time"
+)
+
+// StoreStats is what a [Handler] with a [Store] did since it was made, in this process.
+type StoreStats struct {
+	Commits    uint64  `json:"commits"`    // calls of Commit
+	Failures   uint64  `json:"failures"`   // of them, those that returned an error
+	Records    uint64  `json:"records"`    // deliveries in calls that succeeded
+	Marks      uint64  `json:"marks"`      // outcomes in calls that succeeded
+	CommitTime Latency `json:"commit"`     // of one call
+	Recovered  uint64  `json:"recovered"`  // deliveries that were there before a feed began
+	Parked     uint64  `json:"parked"`     // deliveries that were given up
+	Partitions int     `json:"partitions"` // that this process works now
+	InMemory   int     `json:"in_memory"`  // records in memory now, those put aside included
+	Places     int64   `json:"places"`     // of WithQueueSize that are in use now
+}
+
+// storeCounters are the live numbers behind [StoreStats].
+type storeCounters struct {
+	stored, commits, failures, records, marks, recovered, parked atomic.Uint64
+	commitTime                                                   histogram
+}
+
+func newStoreCounters() *storeCounters { return new(storeCounters) }
+
+func (c *storeCounters) committed(records, marks int, took time.Duration, err error) {
+	c.commits.Add(1)
+	c.commitTime.record(took)
+	if err != nil {
+		c.failures.Add(1)
+		return
+	}
+	c.records.Add(uint64(records)) //nolint:gosec // not negative
+	c.marks.Add(uint64(marks))     //nolint:gosec // not negative
+}
+
+func (w *durable) stats() *StoreStats {
+	c := w.numbers
+	s := &StoreStats{
+		Commits: c.commits.Load(), Failures: c.failures.Load(), Records: c.records.Load(), Marks: c.marks.Load(),
+		CommitTime: c.commitTime.snapshot(), Recovered: c.recovered.Load(), Parked: c.parked.Load(),
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for i := range w.partitions {
+		if w.partitions[i].tenure != nil {
+			s.Partitions++
+		}
+	}
+	s.InMemory, s.Places = w.entries, w.used
+	return s
+}
+
+// health returns why the store is not well, nil if it is.
+func (w *durable) health() error {
+	if err := w.journal.health(); err != nil {
+		return err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for i := range w.partitions {
+		if t := w.partitions[i].tenure; t != nil && t.failed != nil {
+			return fmt.Errorf("webhook: feed of partition %d: %w", i, t.failed)
+		}
+	}
+	return nil
+}
