@@ -54,6 +54,7 @@ type durable struct {
 	suspect    chan struct{} // full while an interrupted record is handled
 	shares     *lease.Shares // nil without leases
 	feeds      sync.WaitGroup
+	over       chan struct{} // closed at the end of Shutdown
 
 	mu         sync.Mutex
 	room       *sync.Cond // entries were forgotten, or a tenure ended
@@ -92,7 +93,7 @@ type tenure struct {
 	entries int // in memory
 	ended   bool
 	rested  chan struct{} // closed once the tenure has ended and nothing of it is in memory
-	refeed  bool          // a record was skipped that is not in memory any more
+	again   func()        // ends the feed that is under way, so that another begins
 	failed  error         // of the feed
 }
 
@@ -126,7 +127,7 @@ func newDurable(h *Handler, handler event.Handler) *durable {
 	cfg := h.cfg
 	w := &durable{
 		handling: handling{account: *h.account, handler: handler}, cfg: cfg, store: cfg.store, envelope: envelope{cfg.keys},
-		dispatcher: h.dispatcher, numbers: newStoreCounters(), suspect: make(chan struct{}, 1),
+		dispatcher: h.dispatcher, numbers: newStoreCounters(), suspect: make(chan struct{}, 1), over: make(chan struct{}),
 		partitions: make([]partition, cfg.store.Partitions()),
 	}
 	w.room = sync.NewCond(&w.mu)
@@ -188,7 +189,8 @@ func (w partitionWorker) Gained(parts map[int]*lease.Lease) {
 // Leave hands partitions over.
 func (w partitionWorker) Leave(parts []int) {
 	for _, part := range parts {
-		go w.handOver(part)
+		t := w.endTenure(part, ErrLeaseLost)
+		go w.handOver(part, t)
 	}
 }
 
@@ -222,20 +224,22 @@ func (w *durable) beginLocked(part int, l *lease.Lease) {
 	p := &w.partitions[part]
 	t := &tenure{w: w, part: part, lease: l, portals: make(map[dispatch.Key]*openPortal), rested: make(chan struct{})}
 	t.feeding, t.stop = context.WithCancelCause(context.Background())
+	t.again = func() {}
 	p.tenure = t
 	before := p.last
 	w.feeds.Go(func() { t.run(before) })
 }
 
 // endTenure ends the tenure of a partition: nothing more is fed, and what waits in memory is
-// forgotten. What runs goes on. It returns nil if there is none.
+// forgotten. What runs goes on. It returns the tenure, the last one if that has ended before, and
+// nil if there was none.
 func (w *durable) endTenure(part int, cause error) *tenure {
 	w.mu.Lock()
 	p := &w.partitions[part]
 	t := p.tenure
 	if t == nil {
-		w.mu.Unlock()
-		return nil
+		defer w.mu.Unlock()
+		return p.last
 	}
 	p.tenure, p.last = nil, t
 	t.ended = true
@@ -271,36 +275,61 @@ func (t *tenure) restLocked() {
 	}
 }
 
-// handOver ends a tenure so that another process can have the partition. Handlers that do not end
-// in time keep their portals from it, and not the partition.
-func (w *durable) handOver(part int) {
-	t := w.endTenure(part, ErrLeaseLost)
-	if t == nil {
-		w.shares.Rest(part)
-		return
-	}
-	if waitFor(t.rested, handOverWait) {
-		w.shares.Rest(part)
+// handOver gives a partition to another process once nothing of a tenure, which has ended, is in
+// memory. If a handler does not end although its context has, the process goes on with the rest of
+// the partition instead.
+func (w *durable) handOver(part int, t *tenure) {
+	if t == nil || waitFor(t.rested, handOverWait) {
+		w.rest(part, t)
 		return
 	}
 	w.mu.Lock()
 	closing := w.closing
 	w.mu.Unlock()
-	if closing { // Shutdown gives handlers the time that they need
-		<-t.rested
-		w.shares.Rest(part)
-		return
+	if !closing { // Shutdown gives handlers the time that they need
+		w.cancel(t, ErrLeaseLost)
+		if !waitFor(t.rested, handOverWait) && w.takeBack(part, t) {
+			if w.await(t.rested) {
+				w.shares.Unpin(part)
+			}
+			return
+		}
 	}
-	w.cancel(t, ErrLeaseLost)
-	if waitFor(t.rested, handOverWait) || !w.shares.TakeBack(part) {
-		w.shares.Rest(part)
-		return
+	if w.await(t.rested) {
+		w.rest(part, t)
 	}
+}
+
+// rest reports that nothing of a partition is in memory, unless another tenure has begun.
+func (w *durable) rest(part int, t *tenure) {
 	w.mu.Lock()
+	defer w.mu.Unlock()
+	if p := &w.partitions[part]; p.tenure == nil && p.last == t {
+		w.shares.Rest(part)
+	}
+}
+
+// takeBack begins another tenure of a partition that was to be another's, and reports whether it
+// could.
+func (w *durable) takeBack(part int, t *tenure) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	p := &w.partitions[part]
+	if w.closing || p.tenure != nil || p.last != t || !w.shares.TakeBack(part) {
+		return false
+	}
 	w.beginLocked(part, t.lease)
-	w.mu.Unlock()
-	<-t.rested
-	w.shares.Unpin(part)
+	return true
+}
+
+// await waits for a signal, and reports whether it came before the end of Shutdown.
+func (w *durable) await(signal <-chan struct{}) bool {
+	select {
+	case <-signal:
+		return true
+	case <-w.over:
+		return false
+	}
 }
 
 // waitFor waits for a signal, and reports whether it came in time.
@@ -352,23 +381,35 @@ func (t *tenure) run(before *tenure) {
 // feed takes the records of a partition from the store into memory, those that are there and those
 // that come. It returns nil if it has to begin anew, or if the tenure ended.
 func (t *tenure) feed() error {
-	for rec, err := range t.w.store.Feed(t.feeding, t.part) {
+	ctx, again := context.WithCancel(t.feeding)
+	defer again()
+	t.w.mu.Lock()
+	t.again = again
+	t.w.mu.Unlock()
+	well := time.AfterFunc(maxFeedWait, t.feedsWell) // it may have nothing to yield
+	defer well.Stop()
+	for rec, err := range t.w.store.Feed(ctx, t.part) {
 		if err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
 			return err
 		}
-		t.w.mu.Lock()
-		t.failed = nil
-		anew := t.refeed
-		t.refeed = false
-		t.w.mu.Unlock()
-		if anew || !t.offer(rec) {
+		if !t.offer(rec) || ctx.Err() != nil {
 			return nil
 		}
 	}
-	if t.feeding.Err() != nil {
+	if ctx.Err() != nil {
 		return nil
 	}
 	return errFeedEnded
+}
+
+// feedsWell notes that the feed works.
+func (t *tenure) feedsWell() {
+	t.w.mu.Lock()
+	defer t.w.mu.Unlock()
+	t.failed = nil
 }
 
 // offer takes a record into memory, once there is room. It reports whether the feed goes on.
@@ -376,6 +417,7 @@ func (t *tenure) offer(rec *Record) bool {
 	w := t.w
 	p := &w.partitions[t.part]
 	w.mu.Lock()
+	t.failed = nil
 	if old, known := p.entries[rec.ID]; known {
 		if old != nil {
 			old.skipped = true
@@ -559,7 +601,7 @@ func (w *durable) forgetLocked(e *entry, settled bool) {
 	} else {
 		delete(entries, e.id)
 		if now := w.partitions[t.part].tenure; e.skipped && now != nil {
-			now.refeed = true
+			now.again()
 		}
 	}
 	w.entries--

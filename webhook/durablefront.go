@@ -14,9 +14,6 @@ import (
 // Handle implements [dispatch.Front]: it makes one attempt at a record.
 func (w *durable) Handle(ctx context.Context, it *dispatch.Item) error {
 	e, _ := it.Front.(*entry)
-	if l := e.tenure.lease; l != nil && !l.Valid() {
-		return dispatch.Postponed(storeWait) // it is cut before that
-	}
 	if e.suspect {
 		select {
 		case w.suspect <- struct{}{}:
@@ -27,6 +24,9 @@ func (w *durable) Handle(ctx context.Context, it *dispatch.Item) error {
 	}
 	if !w.present(ctx, e) || !w.begin(ctx, e) {
 		return dispatch.Postponed(storeWait)
+	}
+	if l := e.tenure.lease; ctx.Err() != nil || l != nil && !l.Valid() { // also because all this took its time
+		return dispatch.Postponed(storeWait) // it is cut before that
 	}
 	if it.Delivery == nil {
 		w.log.store(slog.LevelInfo, "webhook: a record was settled by another process before it was handled", nil,

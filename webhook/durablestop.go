@@ -54,6 +54,13 @@ func (w *durable) close(ctx context.Context) {
 	case <-ended:
 	case <-limit.Done():
 	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	select {
+	case <-w.over: // by another call
+	default:
+		close(w.over)
+	}
 }
 
 // idle waits until nothing is pending.

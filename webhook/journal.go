@@ -26,6 +26,9 @@ const (
 	// Waits after a Commit of marks that failed. Each is twice the last.
 	minMarkWait = 50 * time.Millisecond
 	maxMarkWait = 5 * time.Second
+	// unwellFor is how long a failure counts if nothing is committed after it. A load balancer that
+	// sends nothing to a Handler that is not well could not find out that it is well again.
+	unwellFor = 10 * time.Second
 	// repeatLog is how often the log says that commits go on failing.
 	repeatLog = time.Minute
 )
@@ -57,6 +60,7 @@ type journal struct {
 	retryAt time.Time
 	began   time.Time // of the commit that is under way; zero for none
 	failed  error     // of the last commit; nil if it succeeded
+	ended   time.Time // of the last commit
 	logged  time.Time // when a failure was logged last
 	quiet   []chan struct{}
 }
@@ -273,7 +277,7 @@ func (j *journal) commit(b *batch) {
 	}
 	j.mu.Lock()
 	recovered := err == nil && j.failed != nil
-	j.began, j.failed, j.taken = time.Time{}, err, 0
+	j.began, j.failed, j.ended, j.taken = time.Time{}, err, time.Now(), 0
 	switch {
 	case len(b.marks) == 0:
 	case err == nil:
@@ -361,7 +365,7 @@ func (j *journal) health() error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	switch {
-	case j.failed != nil:
+	case j.failed != nil && time.Since(j.ended) < unwellFor:
 		return fmt.Errorf("%w: %w", ErrNotStored, j.failed)
 	case !j.began.IsZero() && time.Since(j.began) > j.patience:
 		return errSlowStore
