@@ -8,12 +8,39 @@ import (
 	"github.com/b24events/b24events/event"
 )
 
-// ErrNoStore means that a method needs [WithStore].
-const ErrNoStore Error = "webhook: the Handler has no store; see WithStore"
+// Archive gives people access to what a [Store] holds besides the pending deliveries: those that were
+// given up, and those that were handled and are kept. It works beside a running [Handler], also from
+// another process if the store can be opened there. It is safe for concurrent use. Make one with
+// [NewArchive].
+type Archive struct {
+	store    Store
+	envelope envelope
+}
 
-// Archived is a delivery that is parked, or that was handled and is kept.
+// NewArchive returns the archive of a store. The keys are those of [WithEncryptionKey]; without them,
+// encrypted deliveries are listed as unreadable, and can be replayed and discarded. It returns an
+// error that matches [ErrConfig] for a nil store or a key of the wrong length.
+func NewArchive(s Store, keys ...[]byte) (*Archive, error) {
+	if isNil(s) {
+		return nil, misconfigured("nil store")
+	}
+	a := &Archive{store: s}
+	for _, key := range keys {
+		k, err := newKey(key)
+		if err != nil {
+			return nil, err
+		}
+		a.envelope.keys = append(a.envelope.keys, k)
+	}
+	return a, nil
+}
+
+// Format keeps fmt from printing what the Archive holds.
+func (a *Archive) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("webhook.Archive")) }
+
+// Archived is a delivery in an [Archive].
 type Archived struct {
-	ID       string // for [Handler.Replay] and [Handler.Discard]
+	ID       string // for [Archive.Replay] and [Archive.Discard]
 	State    State  // StateParked or StateDone
 	Event    string // wire name
 	MemberID string // the portal
@@ -21,52 +48,45 @@ type Archived struct {
 	Settled  time.Time // when it was parked or handled
 	Attempts int       // that failed
 	Err      string    // why it was parked, without secrets
-	// Delivery is nil if it cannot be read: see Unreadable.
-	Delivery *event.Delivery
-	// Unreadable says why Delivery is nil.
+	// Delivery is nil if it cannot be read; Unreadable says why.
+	Delivery   *event.Delivery
 	Unreadable error
 }
 
 // Parked returns up to limit deliveries that were given up, oldest first, that follow the one with
 // the ID after; from the beginning if after is empty. Fewer than limit mean that there are no more.
-// It returns [ErrNoStore], or the error of the store.
-func (h *Handler) Parked(ctx context.Context, after string, limit int) ([]Archived, error) {
-	return h.archived(ctx, StateParked, after, limit)
+// It returns the error of the store, which fails if after is not archived any more.
+func (a *Archive) Parked(ctx context.Context, after string, limit int) ([]Archived, error) {
+	return a.list(ctx, StateParked, after, limit)
 }
 
-// Kept is [Handler.Parked] for deliveries that were handled and that the store keeps for a while.
-func (h *Handler) Kept(ctx context.Context, after string, limit int) ([]Archived, error) {
-	return h.archived(ctx, StateDone, after, limit)
+// Kept is [Archive.Parked] for deliveries that were handled, if the store keeps those.
+func (a *Archive) Kept(ctx context.Context, after string, limit int) ([]Archived, error) {
+	return a.list(ctx, StateDone, after, limit)
 }
 
-func (h *Handler) archived(ctx context.Context, state State, after string, limit int) ([]Archived, error) {
-	if h.durable == nil {
-		return nil, ErrNoStore
-	}
-	recs, err := h.durable.store.List(ctx, state, after, limit)
+func (a *Archive) list(ctx context.Context, state State, after string, limit int) ([]Archived, error) {
+	recs, err := a.store.List(ctx, state, after, limit)
 	if err != nil {
 		return nil, fmt.Errorf("webhook: list: %w", err)
 	}
 	all := make([]Archived, 0, len(recs))
 	for _, rec := range recs {
-		a := Archived{
+		one := Archived{
 			ID: rec.ID, State: state, Event: rec.Name, MemberID: rec.MemberID, Received: rec.Received, Settled: rec.Settled,
 			Attempts: rec.Attempts, Err: rec.Err,
 		}
-		a.Delivery, a.Unreadable = h.durable.envelope.open(rec.Data)
-		all = append(all, a)
+		one.Delivery, one.Unreadable = a.envelope.open(rec.Data)
+		all = append(all, one)
 	}
 	return all, nil
 }
 
 // Replay puts archived deliveries back to be handled, behind all that wait for their objects, with
-// all attempts ahead. It returns how many; those that are not archived any more are skipped. It
-// returns [ErrNoStore], or the error of the store.
-func (h *Handler) Replay(ctx context.Context, ids ...string) (int, error) {
-	if h.durable == nil {
-		return 0, ErrNoStore
-	}
-	n, err := h.durable.store.Replay(ctx, ids...)
+// all attempts ahead. It returns how many; those that are not archived any more are skipped. The
+// error is the store's.
+func (a *Archive) Replay(ctx context.Context, ids ...string) (int, error) {
+	n, err := a.store.Replay(ctx, ids...)
 	if err != nil {
 		return n, fmt.Errorf("webhook: replay: %w", err)
 	}
@@ -74,12 +94,9 @@ func (h *Handler) Replay(ctx context.Context, ids ...string) (int, error) {
 }
 
 // Discard deletes archived deliveries for good. It returns how many; those that are not archived
-// any more are skipped. It returns [ErrNoStore], or the error of the store.
-func (h *Handler) Discard(ctx context.Context, ids ...string) (int, error) {
-	if h.durable == nil {
-		return 0, ErrNoStore
-	}
-	n, err := h.durable.store.Discard(ctx, ids...)
+// any more are skipped. The error is the store's.
+func (a *Archive) Discard(ctx context.Context, ids ...string) (int, error) {
+	n, err := a.store.Discard(ctx, ids...)
 	if err != nil {
 		return n, fmt.Errorf("webhook: discard: %w", err)
 	}
@@ -87,28 +104,11 @@ func (h *Handler) Discard(ctx context.Context, ids ...string) (int, error) {
 }
 
 // Depth returns what the store holds. It asks the store, so do not call it more often than metrics
-// are scraped. It returns [ErrNoStore], or the error of the store.
-func (h *Handler) Depth(ctx context.Context) (Depth, error) {
-	if h.durable == nil {
-		return Depth{}, ErrNoStore
-	}
-	d, err := h.durable.store.Depth(ctx)
+// are scraped. The error is the store's.
+func (a *Archive) Depth(ctx context.Context) (Depth, error) {
+	d, err := a.store.Depth(ctx)
 	if err != nil {
 		return d, fmt.Errorf("webhook: depth: %w", err)
 	}
 	return d, nil
-}
-
-// Health returns nil if the Handler can accept deliveries and work them. Otherwise it returns
-// [ErrShutdown], or an error that matches [ErrNotStored] if the last commit of the store failed or
-// is slow, or the error of a feed. A failure counts for ten seconds if nothing is committed after it.
-// It asks nobody and returns at once, so a health check of a load balancer can call it.
-func (h *Handler) Health() error {
-	if h.intake.Err() != nil {
-		return ErrShutdown
-	}
-	if h.durable == nil {
-		return nil
-	}
-	return h.durable.health()
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"strconv"
 	"sync"
@@ -245,9 +246,9 @@ func TestParkedDeliveries(t *testing.T) {
 				}))
 				require.Equal(t, http.StatusOK, post(h, dealUpdate(7)))
 				require.NoError(t, h.Idle(t.Context()))
-				parked, err := h.Parked(t.Context(), "", 10)
+				parked, err := archive(t, s).Parked(t.Context(), "", 10)
 				require.NoError(t, err)
-				depth, err := h.Depth(t.Context())
+				depth, err := archive(t, s).Depth(t.Context())
 				require.NoError(t, err)
 				if !test.parked {
 					require.Empty(t, parked)
@@ -268,11 +269,11 @@ func TestParkedDeliveries(t *testing.T) {
 				require.EqualValues(t, 1, h.Stats().Store.Parked)
 
 				fail = false
-				n, err := h.Replay(t.Context(), p.ID, "unknown")
+				n, err := archive(t, s).Replay(t.Context(), p.ID, "unknown")
 				require.NoError(t, err)
 				require.Equal(t, 1, n)
 				require.NoError(t, h.Idle(t.Context()))
-				depth, err = h.Depth(t.Context())
+				depth, err = archive(t, s).Depth(t.Context())
 				require.NoError(t, err)
 				require.Zero(t, depth)
 				require.NoError(t, h.Shutdown(t.Context()))
@@ -295,17 +296,17 @@ func TestDiscard(t *testing.T) {
 		require.Equal(t, http.StatusOK, post(h, dealUpdate(1)))
 		require.Equal(t, http.StatusOK, post(h, dealUpdate(2)))
 		require.NoError(t, h.Idle(t.Context()))
-		parked, err := h.Parked(t.Context(), "", 10)
+		parked, err := archive(t, s).Parked(t.Context(), "", 10)
 		require.NoError(t, err)
-		kept, err := h.Kept(t.Context(), "", 10)
+		kept, err := archive(t, s).Kept(t.Context(), "", 10)
 		require.NoError(t, err)
 		require.Len(t, parked, 1)
 		require.Len(t, kept, 1)
 		require.Equal(t, webhook.StateDone, kept[0].State)
-		n, err := h.Discard(t.Context(), parked[0].ID, kept[0].ID, parked[0].ID)
+		n, err := archive(t, s).Discard(t.Context(), parked[0].ID, kept[0].ID, parked[0].ID)
 		require.NoError(t, err)
 		require.Equal(t, 2, n)
-		depth, err := h.Depth(t.Context())
+		depth, err := archive(t, s).Depth(t.Context())
 		require.NoError(t, err)
 		require.Zero(t, depth)
 		require.NoError(t, h.Shutdown(t.Context()))
@@ -350,7 +351,7 @@ func TestPoison(t *testing.T) {
 				close(gone)
 			case err := <-idle:
 				require.NoError(t, err)
-				parked, err := h.Parked(t.Context(), "", 10)
+				parked, err := archive(t, s).Parked(t.Context(), "", 10)
 				require.NoError(t, err)
 				require.Len(t, parked, 1)
 				require.Equal(t, "13", parked[0].Delivery.Entity().ID)
@@ -553,7 +554,7 @@ func TestTokensInTheStore(t *testing.T) {
 					require.Equal(t, test.clear, containsText(data, secret))
 					if test.parked && restart {
 						require.Empty(t, r.deliveries())
-						parked, err := h.Parked(t.Context(), "", 10)
+						parked, err := archive(t, s).Parked(t.Context(), "", 10)
 						require.NoError(t, err)
 						require.Len(t, parked, 1)
 						require.Error(t, parked[0].Unreadable)
@@ -605,7 +606,7 @@ func TestUnknownRecordsAreParked(t *testing.T) {
 		h := newHandler(t, &r, webhook.WithStore(s))
 		require.NoError(t, h.Idle(t.Context()))
 		require.Equal(t, []string{"1"}, ids(r.deliveries()))
-		parked, err := h.Parked(t.Context(), "", 10)
+		parked, err := archive(t, s).Parked(t.Context(), "", 10)
 		require.NoError(t, err)
 		require.Len(t, parked, 6)
 		for _, p := range parked {
@@ -625,3 +626,58 @@ type permanentError struct{}
 
 func (permanentError) Error() string   { return "it will never work" }
 func (permanentError) Permanent() bool { return true }
+
+// archive returns the archive of a store.
+func archive(tb testing.TB, s webhook.Store, keys ...[]byte) *webhook.Archive {
+	tb.Helper()
+	a, err := webhook.NewArchive(s, keys...)
+	require.NoError(tb, err)
+	return a
+}
+
+func TestNewArchive(t *testing.T) {
+	t.Parallel()
+	_, err := webhook.NewArchive(nil)
+	require.ErrorIs(t, err, webhook.ErrConfig)
+	_, err = webhook.NewArchive(newStore(t), make([]byte, 31))
+	require.ErrorIs(t, err, webhook.ErrConfig)
+	require.Equal(t, "webhook.Archive", fmt.Sprintf("%+v", archive(t, newStore(t))))
+}
+
+func TestArchiveOfEncryptedDeliveries(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		key := make([]byte, 32)
+		s := newStore(t)
+		r := recorder{then: func(context.Context, *event.Delivery) error { return permanentError{} }}
+		h := newHandler(t, &r, webhook.WithStore(s), webhook.WithEncryptionKey(key))
+		require.Equal(t, http.StatusOK, post(h, dealUpdate(1)))
+		require.NoError(t, h.Idle(t.Context()))
+		for _, keys := range [][][]byte{nil, {key}} {
+			parked, err := archive(t, s, keys...).Parked(t.Context(), "", 10)
+			require.NoError(t, err)
+			require.Len(t, parked, 1)
+			require.Equal(t, len(keys) > 0, parked[0].Delivery != nil)
+			require.Equal(t, len(keys) == 0, parked[0].Unreadable != nil)
+			require.Equal(t, "ONCRMDEALUPDATE", parked[0].Event)
+		}
+		require.NoError(t, h.Shutdown(t.Context()))
+	})
+}
+
+func TestErrorsOfTheArchive(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	s.SetFaults(func(context.Context, webhooktest.Call) webhooktest.Fault { return webhooktest.Fault{Err: errBoom} })
+	a := archive(t, s)
+	_, err := a.Parked(t.Context(), "", 1)
+	require.ErrorIs(t, err, errBoom)
+	_, err = a.Kept(t.Context(), "", 1)
+	require.ErrorIs(t, err, errBoom)
+	_, err = a.Replay(t.Context(), "1")
+	require.ErrorIs(t, err, errBoom)
+	_, err = a.Discard(t.Context(), "1")
+	require.ErrorIs(t, err, errBoom)
+	_, err = a.Depth(t.Context())
+	require.ErrorIs(t, err, errBoom)
+}

@@ -456,7 +456,7 @@ func TestTransactor(t *testing.T) {
 				require.NoError(t, h.Idle(t.Context()))
 				require.Equal(t, test.calls, calls)
 				require.Equal(t, calls, finished, "finish is called once for each attempt")
-				parked, err := h.Parked(t.Context(), "", 10)
+				parked, err := archive(t, s).Parked(t.Context(), "", 10)
 				require.NoError(t, err)
 				require.Equal(t, test.parked, len(parked) == 1)
 				require.NoError(t, h.Shutdown(t.Context()))
@@ -494,21 +494,4 @@ func TestStoreOptions(t *testing.T) {
 			require.ErrorIs(t, err, webhook.ErrConfig)
 		})
 	}
-}
-
-func TestMethodsWithoutAStore(t *testing.T) {
-	t.Parallel()
-	h := newHandler(t, &recorder{})
-	_, err := h.Parked(t.Context(), "", 1)
-	require.ErrorIs(t, err, webhook.ErrNoStore)
-	_, err = h.Kept(t.Context(), "", 1)
-	require.ErrorIs(t, err, webhook.ErrNoStore)
-	_, err = h.Replay(t.Context(), "1")
-	require.ErrorIs(t, err, webhook.ErrNoStore)
-	_, err = h.Discard(t.Context(), "1")
-	require.ErrorIs(t, err, webhook.ErrNoStore)
-	_, err = h.Depth(t.Context())
-	require.ErrorIs(t, err, webhook.ErrNoStore)
-	require.NoError(t, h.Health())
-	require.Nil(t, h.Stats().Store)
 }

@@ -21,9 +21,9 @@ const (
 // The store is a table and nothing else: order, coalescing, fairness, retries and workers are as
 // with the memory queue, with the same options. Three things differ:
 //
-//   - A delivery that is given up is parked in the store. [Handler.Parked] lists what is parked,
-//     [Handler.Replay] handles it again, [Handler.Discard] deletes it. Only what a handler drops with
-//     [event.Drop] is forgotten.
+//   - A delivery that is given up is parked in the store. An [Archive] lists what is
+//     parked, has it handled again, or deletes it. Only what a handler drops with [event.Drop] is
+//     forgotten.
 //   - Handlers get deliveries without tokens, because none are stored. Events about the application
 //     (ONAPP*) keep theirs. [WithEncryptionKey] stores all tokens, encrypted, and handlers get them.
 //   - Handlers get no values of the request, and [WithContext] is refused.

@@ -1,7 +1,6 @@
 package webhook
 
 import (
-	"fmt"
 	"sync/atomic"
 	"time"
 )
@@ -54,19 +53,4 @@ func (w *durable) stats() *StoreStats {
 	}
 	s.InMemory, s.Places = w.entries, w.used
 	return s
-}
-
-// health returns why the store is not well, nil if it is.
-func (w *durable) health() error {
-	if err := w.journal.health(); err != nil {
-		return err
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for i := range w.partitions {
-		if t := w.partitions[i].tenure; t != nil && t.failed != nil {
-			return fmt.Errorf("webhook: feed of partition %d: %w", i, t.failed)
-		}
-	}
-	return nil
 }

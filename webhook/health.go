@@ -1,0 +1,32 @@
+package webhook
+
+import "fmt"
+
+// Health returns nil if the Handler can accept deliveries and work them. Otherwise it returns
+// [ErrShutdown], or an error that matches [ErrNotStored] if the last commit of the store failed or
+// is slow, or the error of a feed. A failure counts for ten seconds if nothing is committed after it.
+// It asks nobody and returns at once, so a health check of a load balancer can call it.
+func (h *Handler) Health() error {
+	if h.intake.Err() != nil {
+		return ErrShutdown
+	}
+	if h.durable == nil {
+		return nil
+	}
+	return h.durable.health()
+}
+
+// health returns why the store is not well, nil if it is.
+func (w *durable) health() error {
+	if err := w.journal.health(); err != nil {
+		return err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for i := range w.partitions {
+		if t := w.partitions[i].tenure; t != nil && t.failed != nil {
+			return fmt.Errorf("webhook: feed of partition %d: %w", i, t.failed)
+		}
+	}
+	return nil
+}
