@@ -60,7 +60,8 @@ func WithExclusiveStore() Option {
 
 // WithRefreshLock makes processes that share a store renew a token one at a time, so that a renewal
 // costs one request of all of them together instead of one of each. It is an economy: tokens are
-// safe without it. The leaser of package offline fits. When the lock fails, or another process has
+// safe without it. The leaser of package offline fits. A [Store] that is a [Locker], such as that of
+// package sqlstore, is used without this option. When the lock fails, or another process has
 // it for longer than ten seconds, renewals go on without it.
 func WithRefreshLock(l Locker) Option {
 	return func(cfg *config) error {

@@ -83,6 +83,9 @@ func NewPortals(cfg Config, store Store, opts ...Option) (*Portals, error) {
 	if c.log == nil {
 		c.log = defaultlog.New()
 	}
+	if l, ok := store.(Locker); ok && c.locker == nil {
+		c.locker = l
+	}
 	server, err := c.newServer(cfg)
 	if err != nil {
 		return nil, err

@@ -426,19 +426,24 @@ func TestFormsOfTokenAnswers(t *testing.T) {
 // TestRefreshLock: eight processes that meet an expired token cost one request.
 func TestRefreshLock(t *testing.T) {
 	t.Parallel()
-	for name, locked := range map[string]bool{"with a lock": true, "without": false} {
+	const none, given, ofStore = 0, 1, 2
+	for name, lock := range map[string]int{"without a lock": none, "with a lock": given, "with a store that is one": ofStore} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
 			in := w.installed(t)
-			lock := offline.NewMemoryLeaser()
+			leaser := offline.NewMemoryLeaser()
 			var all sync.WaitGroup
 			for range 8 {
+				store := shared(w.store)
 				var opts []oauth.Option
-				if locked {
-					opts = append(opts, oauth.WithRefreshLock(lock))
+				switch lock {
+				case given:
+					opts = append(opts, oauth.WithRefreshLock(leaser))
+				case ofStore:
+					store = lockingStore{store, leaser}
 				}
-				portals := w.portals(t, shared(w.store), opts...)
+				portals := w.portals(t, store, opts...)
 				all.Go(func() {
 					_, token, err := portals.Renew(t.Context(), w.MemberID(), string(in.AccessToken))
 					require.NoError(t, err)
@@ -446,11 +451,17 @@ func TestRefreshLock(t *testing.T) {
 				})
 			}
 			all.Wait()
-			if locked {
+			if lock != none {
 				require.Equal(t, 1, w.renewals())
 			}
 		})
 	}
+}
+
+// lockingStore is a store that is a Locker, too.
+type lockingStore struct {
+	oauth.Store
+	oauth.Locker
 }
 
 // brokenLock fails, hangs, or lets nobody in.

@@ -64,7 +64,7 @@ type Version string
 // hold, such as a very long one, with an error of its own; Load then returns ErrNotFound.
 //
 // Package oauthtest has a suite that checks a Store. Use [Codec] to turn an installation into
-// bytes. A Store may also be a [Preparer] and a [Locker].
+// bytes. A Store may also be a [Preparer], and a [Locker], which is then that of [WithRefreshLock].
 type Store interface {
 	// Load returns an installation and its version, or ErrNotFound.
 	Load(ctx context.Context, key Key) (Installation, Version, error)
