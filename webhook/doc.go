@@ -85,9 +85,26 @@
 // memory than [WithMaxInFlightBytes] allows, and large requests do not keep small ones out.
 //
 // Every accepted delivery is processed, or counted and reported: to the function of
-// [WithOnDropped], with the reason, and to the log. The queue is in memory. A process that is
-// killed loses what it held; when that matters use [WithQueue] with a durable queue, or the offline
-// queue of package offline.
+// [WithOnDropped], with the reason, and to the log. Without a store the queue is in memory, and a
+// process that is killed loses what it held. [WithStore] keeps deliveries across crashes.
+//
+// # Which queue
+//
+//	                     WithSync  memory  WithStore    WithStore       WithQueue
+//	                                       sqlitestore  pg-, natsstore
+//	answered             after     queued  on the disk  in the server   stored by your queue
+//	processes            any       any     one          several         your queue's
+//	killed process       running   all     nothing      nothing         your queue's
+//	loses of what was
+//	answered 200
+//	order per object     no        yes     yes          yes             your queue's
+//	retries, fairness    no        yes     yes          yes             your queue's
+//	tokens for handlers  yes       yes     with a key   with a key      yes
+//
+// Packages sqlitestore, pgstore and natsstore are modules of their own and say what a loss of power
+// means for each. With a store a delivery is handled at least once: what was being handled when a
+// process died is handled again, in its place in the order of its object. A delivery whose process died five times while
+// it was handled, or that is out of attempts, is parked; see [Archive].
 //
 // # Order
 //
@@ -129,8 +146,8 @@
 // [event.Retry] says, but within an hour. Errors made by [event.Drop], payloads of the wrong shape,
 // errors that say that they are permanent (a portal without the application) and panics are final.
 //
-// A [Handler] is safe for concurrent use. The zero Handler is not usable. It has no goroutines a
-// few seconds after it became idle. Tests wait with [Handler.Idle] for what an event causes.
+// A [Handler] is safe for concurrent use. The zero Handler is not usable. Without a store it has no
+// goroutines a few seconds after it became idle. Tests wait with [Handler.Idle] for what an event causes.
 //
 // # Log
 //
@@ -146,6 +163,9 @@
 //	ErrBusy        in the log: no room to read and verify within the enqueue timeout
 //	ErrShutdown    to WithOnDropped: refused or cut off by Shutdown; cause of a handler's context
 //	ErrTimeout     cause of a handler's context that ran out of time
+//	ErrNotStored   to WithOnDropped, and from Health: the store failed or took too long
+//	ErrLeaseLost   cause of a handler's context: another process has the partition of the store
+//	ErrSettled     from a Transactor: another process settled the record first
 //	*ShutdownError Shutdown: deliveries were left; matches ErrShutdown
 //
 // Source: https://apidocs.bitrix24.com/api-reference/events/index.html

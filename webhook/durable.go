@@ -4,8 +4,7 @@ import (
 	"context"
 	"hash/fnv"
 	"log/slog"
-	"maps"
-	"slices"
+	"math"
 	"strings"
 	"sync"
 	"time"
@@ -25,17 +24,13 @@ const (
 	suspectWait = 50 * time.Millisecond
 	// storeWait is how long a record waits if the store does not do what it needs.
 	storeWait = time.Second
-	// handOverWait is how long handlers may go on after their partition is to be another's, and then
-	// once more after their contexts have ended.
-	handOverWait = 3 * time.Second
-	// stuckWait is how long a partition that came back waits for handlers of its last stay.
-	stuckWait = 10 * time.Second
 	// tombs is how many records are remembered after they were settled. A feed that read one before
 	// that may yield it later.
 	tombs = 8192
-	// Waits after a feed that failed. Each is twice the last.
-	minFeedWait = 250 * time.Millisecond
-	maxFeedWait = 5 * time.Second
+	// removalKept is how long a removal is remembered, for records that are not in memory.
+	removalKept = time.Hour
+	// maxRemembered bounds the removals, and the attempts of each partition, that are remembered.
+	maxRemembered = 10_000
 )
 
 // durable works what a Store keeps: it feeds the partitions of this process to the dispatcher, and
@@ -52,16 +47,22 @@ type durable struct {
 	numbers    *storeCounters
 	loader     loader
 	suspect    chan struct{} // full while an interrupted record is handled
-	shares     *lease.Shares // nil without leases
 	feeds      sync.WaitGroup
+	quitted    chan struct{}   // closed when nothing more is fed
+	limit      context.Context //nolint:containedctx // ends when Shutdown must return
+	endLimit   context.CancelFunc
 	over       chan struct{} // closed at the end of Shutdown
 
 	mu         sync.Mutex
-	room       *sync.Cond // entries were forgotten, or a tenure ended
+	shares     *lease.Shares // nil without leases
 	partitions []partition
+	maxEntries int
 	entries    int   // in memory, all partitions together
 	used       int64 // places of deliveries in memory
-	closing    bool
+	closing    bool  // Shutdown was called
+	ending     bool  // and has waited for handlers
+	removals   map[dispatch.Key]removal
+	unreported []*entry // removed, and not reported because the store did not load them
 	tombs      [tombs]tomb
 	tombNext   int
 }
@@ -71,30 +72,37 @@ type partition struct {
 	entries map[string]*entry // by the ID of the record; nil for one that was settled lately
 	tenure  *tenure           // nil while the partition is not this process's
 	last    *tenure           // the one before
+	// busy counts, for each lane, what is not finished of tenures that have ended. New records of the
+	// lane wait until it is, so that no object has two handlers.
+	busy map[laneKey]int
+	// behind has what was left in the store because the memory is full. Nothing more of it is taken
+	// before the feed begins anew.
+	behind map[behindKey]struct{}
+	// cuts has the attempts of this process that the store counts as interrupted, though it lives.
+	cuts map[string]int
 }
+
+// laneKey names a lane. It is zero for records without an order.
+type laneKey struct {
+	behindKey
+
+	lane event.Entity
+}
+
+// behindKey names records that keep an order among themselves.
+type behindKey struct {
+	dispatch.Key
+
+	urgent bool
+}
+
+// removal is when a portal removed the application.
+type removal struct{ at, until time.Time }
 
 // tomb is the place of a record that was settled.
 type tomb struct {
 	part int
 	id   string
-}
-
-// tenure is one stay of a partition with this process.
-type tenure struct {
-	w     *durable
-	part  int
-	lease *lease.Lease // nil if the store has one partition
-
-	feeding context.Context //nolint:containedctx // ends with the tenure
-	stop    context.CancelCauseFunc
-
-	// The lock of durable guards what follows.
-	portals map[dispatch.Key]*openPortal
-	entries int // in memory
-	ended   bool
-	rested  chan struct{} // closed once the tenure has ended and nothing of it is in memory
-	again   func()        // ends the feed that is under way, so that another begins
-	failed  error         // of the feed
 }
 
 // openPortal is a portal of which records are in memory.
@@ -103,40 +111,48 @@ type openPortal struct {
 
 	key     dispatch.Key
 	entries int
-	held    int64 // places
+	held    int64                // places
+	waiting map[laneKey][]*entry // for the end of a handler of an earlier tenure
 }
 
 // entry is a record in memory.
 type entry struct {
 	item        dispatch.Item
 	id          string
+	lane        laneKey
 	tenure      *tenure
-	portal      *openPortal // nil before it is given to the dispatcher
+	portal      *openPortal // nil before it is given to the dispatcher, and after the end
 	cost        int64       // places of its delivery
 	held        bool        // it has them
 	failed      int         // attempts
+	failure     string      // of the last attempt that failed
 	interrupted int
 	recovered   bool
 	suspect     bool          // it was interrupted: it is handled alone
 	begun       chan struct{} // closed when the store knows that an attempt begins; nil before
-	finished    bool          // its last mark is on its way
 	skipped     bool          // a feed yielded it again
+	queued      *marking      // the lock of the journal guards it
 }
 
 func newDurable(h *Handler, handler event.Handler) *durable {
 	cfg := h.cfg
 	w := &durable{
 		handling: handling{account: *h.account, handler: handler}, cfg: cfg, store: cfg.store, envelope: envelope{cfg.keys},
-		dispatcher: h.dispatcher, numbers: newStoreCounters(), suspect: make(chan struct{}, 1), over: make(chan struct{}),
-		partitions: make([]partition, cfg.store.Partitions()),
+		dispatcher: h.dispatcher, numbers: newStoreCounters(), suspect: make(chan struct{}, 1), over: make(chan struct{}), quitted: make(chan struct{}),
+		partitions: make([]partition, cfg.store.Partitions()), removals: make(map[dispatch.Key]removal), maxEntries: math.MaxInt / 2,
+		loader: loader{store: cfg.store, log: h.log},
 	}
-	w.room = sync.NewCond(&w.mu)
+	if cfg.queueSize < math.MaxInt/2/entriesForPlace {
+		w.maxEntries = entriesForPlace * int(cfg.queueSize)
+	}
+	w.limit, w.endLimit = context.WithCancel(context.Background())
 	w.tx, _ = cfg.store.(Transactor)
-	w.loader = loader{store: cfg.store}
-	w.journal = newJournal(cfg.store, h.log, cfg.enqueueTimeout, w.numbers, w.settled)
 	for i := range w.partitions {
-		w.partitions[i].entries = make(map[string]*entry)
+		w.partitions[i] = partition{
+			entries: make(map[string]*entry), busy: make(map[laneKey]int), behind: make(map[behindKey]struct{}), cuts: make(map[string]int),
+		}
 	}
+	w.journal = newJournal(cfg.store, h.log, cfg.enqueueTimeout, w.numbers, w.settled, w.abandoned)
 	return w
 }
 
@@ -147,6 +163,8 @@ func (w *durable) start() {
 	case len(w.partitions) == 1:
 		w.gain(map[int]*lease.Lease{0: nil})
 	default:
+		w.mu.Lock() // callbacks wait until w.shares is there
+		defer w.mu.Unlock()
 		w.shares = lease.StartShares(context.Background(), lease.Config{
 			Leaser: w.cfg.leaser, TTL: w.cfg.leaseTTL, Prefix: w.cfg.leasePrefix, Log: w.log.Logger,
 		}, len(w.partitions), partitionWorker{w})
@@ -167,9 +185,9 @@ func (w *durable) partOf(key dispatch.Key) int {
 func (w *durable) put(d *event.Delivery, arrived time.Time) error {
 	w.envelope.prepare(d)
 	rec := &Record{
-		Part: w.partOf(keyOf(d)), Name: label(d.Name), MemberID: label(d.MemberID()), Received: arrived.UTC().Truncate(time.Microsecond),
-		Data: w.envelope.seal(d), delivery: d,
+		Part: w.partOf(keyOf(d)), Name: label(d.Name), MemberID: label(d.MemberID()), Received: arrived.UTC().Truncate(time.Microsecond), delivery: d,
 	}
+	rec.Data = w.envelope.seal(rec, d)
 	err := w.journal.put(rec)
 	if err == nil {
 		w.numbers.stored.Add(1)
@@ -177,247 +195,16 @@ func (w *durable) put(d *event.Delivery, arrived time.Time) error {
 	return err
 }
 
-// partitionWorker is what the leases of partitions call.
-type partitionWorker struct{ *durable }
-
-// Gained implements [lease.Worker], as the next three do.
-func (w partitionWorker) Gained(parts map[int]*lease.Lease) {
-	w.gain(parts)
-	w.log.store(slog.LevelInfo, "webhook: took partitions of the store", nil, slog.Int(KeyPartitions, len(parts)))
-}
-
-// Leave hands partitions over.
-func (w partitionWorker) Leave(parts []int) {
-	for _, part := range parts {
-		t := w.endTenure(part, ErrLeaseLost)
-		go w.handOver(part, t)
-	}
-}
-
-// Lost ends the work on partitions at once.
-func (w partitionWorker) Lost(parts []int) {
-	for _, part := range parts {
-		if t := w.endTenure(part, ErrLeaseLost); t != nil {
-			w.cancel(t, ErrLeaseLost)
-		}
-	}
-	w.log.store(slog.LevelWarn, "webhook: leases of partitions were lost", nil, slog.Int(KeyPartitions, len(parts)))
-}
-
-// Noted does nothing: there are no notes.
-func (partitionWorker) Noted(string) {}
-
-// gain begins tenures.
-func (w *durable) gain(parts map[int]*lease.Lease) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for part, l := range parts {
-		w.beginLocked(part, l)
-	}
-}
-
-// beginLocked begins a tenure. w.mu is held.
-func (w *durable) beginLocked(part int, l *lease.Lease) {
-	if w.closing {
-		return
-	}
-	p := &w.partitions[part]
-	t := &tenure{w: w, part: part, lease: l, portals: make(map[dispatch.Key]*openPortal), rested: make(chan struct{})}
-	t.feeding, t.stop = context.WithCancelCause(context.Background())
-	t.again = func() {}
-	p.tenure = t
-	before := p.last
-	w.feeds.Go(func() { t.run(before) })
-}
-
-// endTenure ends the tenure of a partition: nothing more is fed, and what waits in memory is
-// forgotten. What runs goes on. It returns the tenure, the last one if that has ended before, and
-// nil if there was none.
-func (w *durable) endTenure(part int, cause error) *tenure {
-	w.mu.Lock()
-	p := &w.partitions[part]
-	t := p.tenure
-	if t == nil {
-		defer w.mu.Unlock()
-		return p.last
-	}
-	p.tenure, p.last = nil, t
-	t.ended = true
-	t.restLocked()
-	portals := slices.Collect(maps.Values(t.portals))
-	w.room.Broadcast()
-	w.mu.Unlock()
-	t.stop(cause)
-	for _, portal := range portals {
-		portal.Stop(cause)
-	}
-	return t
-}
-
-// cancel ends the contexts of the handlers of a tenure that has ended.
-func (w *durable) cancel(t *tenure, cause error) {
-	w.mu.Lock()
-	portals := slices.Collect(maps.Values(t.portals))
-	w.mu.Unlock()
-	for _, portal := range portals {
-		portal.Cancel(cause)
-	}
-}
-
-// restLocked announces that nothing of the tenure is in memory, if so. w.mu is held.
-func (t *tenure) restLocked() {
-	if t.ended && t.entries == 0 {
-		select {
-		case <-t.rested:
-		default:
-			close(t.rested)
-		}
-	}
-}
-
-// handOver gives a partition to another process once nothing of a tenure, which has ended, is in
-// memory. If a handler does not end although its context has, the process goes on with the rest of
-// the partition instead.
-func (w *durable) handOver(part int, t *tenure) {
-	if t == nil || waitFor(t.rested, handOverWait) {
-		w.rest(part, t)
-		return
-	}
-	w.mu.Lock()
-	closing := w.closing
-	w.mu.Unlock()
-	if !closing { // Shutdown gives handlers the time that they need
-		w.cancel(t, ErrLeaseLost)
-		if !waitFor(t.rested, handOverWait) && w.takeBack(part, t) {
-			if w.await(t.rested) {
-				w.shares.Unpin(part)
-			}
-			return
-		}
-	}
-	if w.await(t.rested) {
-		w.rest(part, t)
-	}
-}
-
-// rest reports that nothing of a partition is in memory, unless another tenure has begun.
-func (w *durable) rest(part int, t *tenure) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if p := &w.partitions[part]; p.tenure == nil && p.last == t {
-		w.shares.Rest(part)
-	}
-}
-
-// takeBack begins another tenure of a partition that was to be another's, and reports whether it
-// could.
-func (w *durable) takeBack(part int, t *tenure) bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	p := &w.partitions[part]
-	if w.closing || p.tenure != nil || p.last != t || !w.shares.TakeBack(part) {
-		return false
-	}
-	w.beginLocked(part, t.lease)
-	return true
-}
-
-// await waits for a signal, and reports whether it came before the end of Shutdown.
-func (w *durable) await(signal <-chan struct{}) bool {
-	select {
-	case <-signal:
-		return true
-	case <-w.over:
-		return false
-	}
-}
-
-// waitFor waits for a signal, and reports whether it came in time.
-func waitFor(signal <-chan struct{}, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-signal:
-		return true
-	case <-timer.C:
-		return false
-	}
-}
-
-// run feeds a partition until the tenure ends.
-func (t *tenure) run(before *tenure) {
-	if before != nil { // one at a time of each object, as far as handlers end when they are told to
-		select {
-		case <-before.rested:
-		case <-t.feeding.Done():
-		case <-time.After(stuckWait):
-		}
-	}
-	for wait := minFeedWait; t.feeding.Err() == nil; {
-		began := time.Now()
-		err := dispatch.Guard(t.feed)
-		if t.feeding.Err() != nil {
-			return
-		}
-		t.w.mu.Lock()
-		t.failed = err
-		t.w.mu.Unlock()
-		if err == nil { // to begin anew
-			continue
-		}
-		if time.Since(began) > maxFeedWait {
-			wait = minFeedWait
-		}
-		t.w.log.store(slog.LevelWarn, "webhook: the store does not feed a partition, trying again", err,
-			slog.Int(KeyPartition, t.part), slog.String(KeyWait, wait.String()))
-		select {
-		case <-time.After(wait):
-		case <-t.feeding.Done():
-		}
-		wait = min(2*wait, maxFeedWait)
-	}
-}
-
-// feed takes the records of a partition from the store into memory, those that are there and those
-// that come. It returns nil if it has to begin anew, or if the tenure ended.
-func (t *tenure) feed() error {
-	ctx, again := context.WithCancel(t.feeding)
-	defer again()
-	t.w.mu.Lock()
-	t.again = again
-	t.w.mu.Unlock()
-	well := time.AfterFunc(maxFeedWait, t.feedsWell) // it may have nothing to yield
-	defer well.Stop()
-	for rec, err := range t.w.store.Feed(ctx, t.part) {
-		if err != nil {
-			if ctx.Err() != nil {
-				return nil
-			}
-			return err
-		}
-		if !t.offer(rec) || ctx.Err() != nil {
-			return nil
-		}
-	}
-	if ctx.Err() != nil {
-		return nil
-	}
-	return errFeedEnded
-}
-
-// feedsWell notes that the feed works.
-func (t *tenure) feedsWell() {
-	t.w.mu.Lock()
-	defer t.w.mu.Unlock()
-	t.failed = nil
-}
-
-// offer takes a record into memory, once there is room. It reports whether the feed goes on.
+// offer takes a record into memory, if there is room for it. It reports whether the feed goes on.
 func (t *tenure) offer(rec *Record) bool {
 	w := t.w
 	p := &w.partitions[t.part]
 	w.mu.Lock()
 	t.failed = nil
+	if t.ended {
+		w.mu.Unlock()
+		return false
+	}
 	if old, known := p.entries[rec.ID]; known {
 		if old != nil {
 			old.skipped = true
@@ -425,55 +212,130 @@ func (t *tenure) offer(rec *Record) bool {
 		w.mu.Unlock()
 		return true
 	}
-	for w.entries >= entriesForPlace*int(w.cfg.queueSize) && !t.ended {
-		w.room.Wait()
-	}
-	if t.ended {
-		w.mu.Unlock()
-		return false
-	}
-	e := &entry{
-		id: rec.ID, tenure: t, failed: rec.Attempts, interrupted: rec.Interrupted, recovered: rec.Recovered,
-		suspect: rec.Recovered && rec.Interrupted > 0,
-	}
-	p.entries[rec.ID] = e
-	w.entries++
-	t.entries++
 	w.mu.Unlock()
-	if rec.Recovered {
-		w.numbers.recovered.Add(1)
-	}
 	d, err := rec.delivery, error(nil)
 	rec.delivery = nil // the store may keep the record
 	if d == nil {
-		d, err = w.envelope.open(rec.Data)
+		d, err = w.envelope.open(rec)
 	}
+	e := w.enter(t, rec, d)
 	switch {
+	case e == nil:
+		return !t.isOver()
 	case err != nil:
-		w.park(e, rec, err)
+		w.park(e, rec, nil, err)
 	case e.interrupted >= maxInterrupted:
-		w.park(e, rec, errInterrupted)
+		w.park(e, rec, d, errInterrupted)
+	case w.wasRemoved(d):
+		w.dropRemoved(e, d)
 	default:
 		w.add(e, rec, d)
 	}
 	return true
 }
 
-// park gives up a record that is not handled.
-func (w *durable) park(e *entry, rec *Record, err error) {
+// isOver reports whether the tenure has ended.
+func (t *tenure) isOver() bool {
+	t.w.mu.Lock()
+	defer t.w.mu.Unlock()
+	return t.ended
+}
+
+// enter returns the entry of a record, nil if it stays in the store for now. d is nil if the record
+// cannot be read.
+func (w *durable) enter(t *tenure, rec *Record, d *event.Delivery) *entry {
+	var key behindKey
+	if d != nil {
+		key = behindKey{Key: keyOf(d), urgent: isLifecycle(d)}
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	p := &w.partitions[t.part]
+	if t.ended {
+		return nil
+	}
+	if _, left := p.behind[key]; left || !w.roomLocked(t, key, d == nil) {
+		p.behind[key] = struct{}{}
+		return nil
+	}
+	e := &entry{
+		id: rec.ID, tenure: t, failed: min(max(rec.Attempts, 0), math.MaxInt32), failure: rec.Err, interrupted: max(rec.Interrupted, 0), recovered: rec.Recovered,
+	}
+	if before, cut := p.cuts[rec.ID]; cut {
+		if e.interrupted == before+1 {
+			e.interrupted = before // this process ended it
+		}
+		delete(p.cuts, rec.ID)
+	}
+	e.suspect = e.recovered && e.interrupted > 0
+	p.entries[rec.ID] = e
+	w.entries++
+	t.entries++
+	if rec.Recovered {
+		w.numbers.recovered.Add(1)
+	}
+	return e
+}
+
+// roomLocked reports whether another record may be in memory. A portal has no more than three times
+// what is free, so that one that does not get on leaves room for the others. Application events, and
+// records that are parked at once, have a little more. w.mu is held.
+func (w *durable) roomLocked(t *tenure, key behindKey, unreadable bool) bool {
+	free := w.maxEntries - w.entries
+	if key.urgent || unreadable {
+		return free+w.maxEntries/8+1 > 0
+	}
+	held := 0
+	if portal := t.portals[key.Key]; portal != nil {
+		held = portal.entries
+	}
+	return free > 0 && (held == 0 || held < 3*free)
+}
+
+// park gives up a record that is not handled. d is nil if it cannot be read.
+func (w *durable) park(e *entry, rec *Record, d *event.Delivery, err error) {
 	w.numbers.parked.Add(1)
+	w.numbers.failed.Add(1)
+	text := storeText(err)
+	defer w.finish(e, Mark{State: StateParked, Attempts: e.failed, Interrupted: e.interrupted, Err: text})
 	w.log.store(slog.LevelError, "webhook: a stored delivery cannot be handled; it is parked", err,
 		slog.String(KeyEvent, plainName(rec.Name)), slog.String(KeyMemberID, memberText(rec.MemberID)), slog.String(KeyRecordID, rec.ID))
-	w.finish(e, Mark{State: StateParked, Attempts: e.failed, Interrupted: e.interrupted, Err: storeText(err)})
+	if d != nil {
+		w.report(&dispatch.Item{Delivery: d}, err)
+	}
+}
+
+// wasRemoved reports whether the portal of a delivery removed the application after it was fired.
+func (w *durable) wasRemoved(d *event.Delivery) bool {
+	if isLifecycle(d) {
+		return false
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	r, ok := w.removals[keyOf(d)]
+	return ok && time.Now().Before(r.until) && (r.at.IsZero() || !d.Time.After(r.at))
+}
+
+// dropRemoved drops a record of a portal that removed the application.
+func (w *durable) dropRemoved(e *entry, d *event.Delivery) {
+	w.numbers.removed.Add(1)
+	defer w.finish(e, Mark{State: StateDone})
+	w.report(&dispatch.Item{Delivery: d}, ErrRemoved)
 }
 
 // add gives a record to the dispatcher.
 func (w *durable) add(e *entry, rec *Record, d *event.Delivery) {
 	e.item = *newItem(&w.cfg, d, rec.Received)
 	it := &e.item
-	it.Front, it.Attempts, it.Due, e.cost = e, rec.Attempts, rec.Due, it.Cost
+	it.Front, it.Attempts, e.cost = e, e.failed, it.Cost
+	it.Lane.ID, it.Merge = strings.Clone(it.Lane.ID), strings.Clone(it.Merge) // not parts of the body
 	if !d.Time.IsZero() {
 		it.Fired = d.Time.Unix()
+	}
+	if latest := time.Now().Add(maxRetryAfter); !rec.Due.IsZero() { // the clock that set it may have been wrong
+		if it.Due = rec.Due; it.Due.After(latest) {
+			it.Due = latest
+		}
 	}
 	key := keyOf(d)
 	w.mu.Lock()
@@ -483,6 +345,30 @@ func (w *durable) add(e *entry, rec *Record, d *event.Delivery) {
 		w.cut(e)
 		return
 	}
+	portal := w.portalLocked(t, key)
+	portal.entries++
+	e.portal = portal
+	if it.Urgent || it.Lane != (event.Entity{}) {
+		e.lane = laneKey{behindKey{portal.key, it.Urgent}, it.Lane}
+	}
+	if waiting, flushing := portal.waiting[e.lane]; flushing || w.partitions[t.part].busy[e.lane] > 0 {
+		it.Delivery = nil
+		if portal.waiting == nil {
+			portal.waiting = make(map[laneKey][]*entry)
+		}
+		portal.waiting[e.lane] = append(waiting, e)
+		w.mu.Unlock()
+		return
+	}
+	if !w.holdLocked(e, false) {
+		it.Delivery = nil
+	}
+	w.mu.Unlock()
+	portal.Add(it)
+}
+
+// portalLocked returns a portal of a tenure, a new one if there is none. w.mu is held.
+func (w *durable) portalLocked(t *tenure, key dispatch.Key) *openPortal {
 	portal := t.portals[key]
 	if portal == nil {
 		key = dispatch.Key{ClientID: strings.Clone(key.ClientID), MemberID: strings.Clone(key.MemberID)}
@@ -492,13 +378,27 @@ func (w *durable) add(e *entry, rec *Record, d *event.Delivery) {
 		})
 		t.portals[key] = portal
 	}
-	portal.entries++
-	e.portal = portal
-	if !w.holdLocked(e, false) { // its texts are parts of the delivery
-		it.Delivery, it.Lane.ID, it.Merge = nil, strings.Clone(it.Lane.ID), strings.Clone(it.Merge)
+	return portal
+}
+
+// flush gives the dispatcher what waited for the end of a handler of an earlier tenure.
+func (w *durable) flush(portal *openPortal, lane laneKey) {
+	for {
+		w.mu.Lock()
+		waiting := portal.waiting[lane]
+		if len(waiting) == 0 {
+			delete(portal.waiting, lane)
+			w.mu.Unlock()
+			return
+		}
+		portal.waiting[lane] = nil // what comes meanwhile waits behind these
+		w.mu.Unlock()
+		items := make([]*dispatch.Item, 0, len(waiting))
+		for _, e := range waiting {
+			items = append(items, &e.item)
+		}
+		portal.Add(items...)
 	}
-	w.mu.Unlock()
-	portal.Add(it)
 }
 
 // holdLocked charges the delivery of an entry, if there is room for it or it must be there. A portal
@@ -506,7 +406,7 @@ func (w *durable) add(e *entry, rec *Record, d *event.Delivery) {
 func (w *durable) holdLocked(e *entry, must bool) bool {
 	free := w.cfg.queueSize - w.used - e.cost
 	p := e.portal
-	if !must && (free < 0 || p.held > 0 && p.held+e.cost > 3*free) {
+	if p == nil || !must && (free < 0 || p.held > 0 && (p.held+e.cost)/3 > free) {
 		return false
 	}
 	w.used += e.cost
@@ -524,10 +424,17 @@ func (w *durable) letGoLocked(e *entry) {
 	}
 }
 
-// removed drops what waits for a portal.
+// removed drops what waits for a portal, and what is still to be fed of it.
 func (w *durable) removed(clientID, memberID string, at time.Time) {
-	key := dispatch.Key{ClientID: clientID, MemberID: memberID}
+	key := dispatch.Key{ClientID: strings.Clone(clientID), MemberID: strings.Clone(memberID)}
+	now := time.Now()
 	w.mu.Lock()
+	for other, r := range w.removals {
+		if len(w.removals) >= maxRemembered || now.After(r.until) {
+			delete(w.removals, other)
+		}
+	}
+	w.removals[key] = removal{at: at, until: now.Add(removalKept)}
 	var portal *openPortal
 	if t := w.partitions[w.partOf(key)].tenure; t != nil {
 		portal = t.portals[key]
@@ -541,35 +448,50 @@ func (w *durable) removed(clientID, memberID string, at time.Time) {
 // finish writes the last mark of an entry. The entry is forgotten when that is durable.
 func (w *durable) finish(e *entry, m Mark) {
 	w.leave(e)
-	m.Part, m.ID = e.tenure.part, e.id
-	w.journal.mark(marking{Mark: m, e: e})
+	w.journal.mark(e, m, nil)
 }
 
 // leave takes an entry off its portal.
 func (w *durable) leave(e *entry) {
 	w.mu.Lock()
-	e.finished = true
-	p := e.portal
-	if p == nil {
+	portal := e.portal
+	if portal == nil {
 		w.mu.Unlock()
 		return
 	}
 	w.letGoLocked(e)
 	e.item.Delivery = nil
 	e.portal = nil
-	p.entries--
-	last := p.entries == 0
-	if last && e.tenure.portals[p.key] == p {
-		delete(e.tenure.portals, p.key)
+	portal.entries--
+	last := portal.entries == 0
+	t := e.tenure
+	p := &w.partitions[t.part]
+	if last && t.portals[portal.key] == portal {
+		delete(t.portals, portal.key)
+		if _, left := p.behind[behindKey{Key: portal.key}]; left {
+			w.refeedLocked(p)
+		}
+	}
+	var waits *openPortal
+	if t.ended && e.lane != (laneKey{}) {
+		if p.busy[e.lane]--; p.busy[e.lane] == 0 {
+			delete(p.busy, e.lane)
+			if now := p.tenure; now != nil && now.portals[portal.key] != nil && len(now.portals[portal.key].waiting[e.lane]) > 0 {
+				waits = now.portals[portal.key]
+			}
+		}
 	}
 	w.mu.Unlock()
 	if last {
-		p.Close()
+		portal.Close()
+	}
+	if waits != nil {
+		w.flush(waits, e.lane)
 	}
 }
 
 // settled takes in marks that are durable.
-func (w *durable) settled(marks []marking) {
+func (w *durable) settled(marks []*marking) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, m := range marks {
@@ -580,16 +502,26 @@ func (w *durable) settled(marks []marking) {
 			w.forgetLocked(m.e, true)
 		}
 	}
-	w.room.Broadcast()
+}
+
+// abandoned takes in marks that this process may not make any more.
+func (w *durable) abandoned(marks []*marking) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, m := range marks {
+		if m.State != StatePending {
+			w.forgetLocked(m.e, false)
+		}
+	}
 }
 
 // forgetLocked removes an entry from memory. A record that was settled is remembered for a while,
 // because a feed may have read it before. w.mu is held.
 func (w *durable) forgetLocked(e *entry, settled bool) {
 	t := e.tenure
-	entries := w.partitions[t.part].entries
+	p := &w.partitions[t.part]
 	if settled {
-		entries[e.id] = nil
+		p.entries[e.id] = nil
 		old := &w.tombs[w.tombNext]
 		if old.id != "" {
 			if at, there := w.partitions[old.part].entries[old.id]; there && at == nil {
@@ -599,12 +531,33 @@ func (w *durable) forgetLocked(e *entry, settled bool) {
 		*old = tomb{part: t.part, id: e.id}
 		w.tombNext = (w.tombNext + 1) % tombs
 	} else {
-		delete(entries, e.id)
-		if now := w.partitions[t.part].tenure; e.skipped && now != nil {
-			now.again()
+		delete(p.entries, e.id)
+		if e.skipped && p.tenure != nil {
+			p.tenure.again()
 		}
 	}
 	w.entries--
 	t.entries--
 	t.restLocked()
+	if w.entries == w.maxEntries/2 {
+		for i := range w.partitions {
+			if len(w.partitions[i].behind) > 0 {
+				w.refeedLocked(&w.partitions[i])
+			}
+		}
+	}
+}
+
+// refeedLocked begins the feed of a partition anew, for what was left in the store. w.mu is held.
+func (w *durable) refeedLocked(p *partition) {
+	t := p.tenure
+	if t == nil || t.refeeding {
+		return
+	}
+	t.refeeding = true
+	time.AfterFunc(max(0, time.Until(t.fedAt.Add(minRefeed))), func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		t.again()
+	})
 }

@@ -3,7 +3,10 @@ package webhook
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/b24events/b24events/event"
@@ -11,96 +14,147 @@ import (
 	"github.com/b24events/b24events/internal/errtree"
 )
 
+// errUnbegun is what a transaction gets whose handler does not begin.
+var errUnbegun = errors.New("webhook: the attempt does not begin")
+
+// unreadableError is the error of a record that could be read when it was fed. It does not go away.
+type unreadableError struct{ error }
+
+// Permanent reports true.
+func (unreadableError) Permanent() bool { return true }
+
 // Handle implements [dispatch.Front]: it makes one attempt at a record.
 func (w *durable) Handle(ctx context.Context, it *dispatch.Item) error {
 	e, _ := it.Front.(*entry)
 	if e.suspect {
-		select {
-		case w.suspect <- struct{}{}:
-			defer func() { <-w.suspect }()
-		default:
+		release, ok := w.alone()
+		if !ok {
 			return dispatch.Postponed(suspectWait)
 		}
+		defer release()
 	}
-	if !w.present(ctx, e) || !w.begin(ctx, e) {
-		return dispatch.Postponed(storeWait)
-	}
-	if l := e.tenure.lease; ctx.Err() != nil || l != nil && !l.Valid() { // also because all this took its time
-		return dispatch.Postponed(storeWait) // it is cut before that
-	}
-	if it.Delivery == nil {
+	d, err := w.present(ctx, e)
+	switch {
+	case errors.Is(err, errUnreadable):
+		return unreadableError{err}
+	case err != nil:
+		return dispatch.Postponed(storeWait) // the loader has logged it
+	case d == nil:
+		w.numbers.gone.Add(1)
 		w.log.store(slog.LevelInfo, "webhook: a record was settled by another process before it was handled", nil,
 			slog.String(KeyRecordID, e.id), slog.Int(KeyPartition, e.tenure.part))
 		return nil
+	case !w.begin(ctx, e):
+		return dispatch.Postponed(storeWait)
 	}
 	if w.tx == nil {
-		return w.handling.Handle(ctx, it)
+		return w.attempt(ctx, ctx, e, d)
 	}
-	return w.handleTx(ctx, e)
+	return w.attemptTx(ctx, e, d)
 }
 
-// handleTx makes an attempt within what the store offers for it.
-func (w *durable) handleTx(ctx context.Context, e *entry) error {
+// alone lets one record at a time pass, for as long as a handler usually takes: if it ends the
+// process, that one is to blame. release may be called at any time.
+func (w *durable) alone() (release func(), ok bool) {
+	select {
+	case w.suspect <- struct{}{}:
+	default:
+		return nil, false
+	}
+	once := sync.OnceFunc(func() { <-w.suspect })
+	timer := time.AfterFunc(dispatch.SlowAfter, once)
+	return func() {
+		timer.Stop()
+		once()
+	}, true
+}
+
+// attempt runs the handler, unless that may not begin any more because everything before took its
+// time.
+func (w *durable) attempt(ctx, within context.Context, e *entry, d *event.Delivery) error {
+	if l := e.tenure.lease; ctx.Err() != nil || l != nil && !l.Valid() {
+		return dispatch.Postponed(storeWait) // it is cut before that
+	}
+	if e.item.Attempts == 1 {
+		w.count.lag.record(e.item.Began.Sub(e.item.Arrived))
+	}
+	return w.handler.HandleEvent(within, d)
+}
+
+// attemptTx makes an attempt within what the store offers for it.
+func (w *durable) attemptTx(ctx context.Context, e *entry, d *event.Delivery) error {
+	var within context.Context
 	var finish func(error) error
-	within, finish := w.tx.Attempt(ctx, e.tenure.part, e.id)
-	err := error(dispatch.ErrGoexit)
+	if err := dispatch.Guard(func() error { within, finish = w.tx.Attempt(ctx, e.tenure.part, e.id); return nil }); err != nil {
+		w.log.store(slog.LevelError, "webhook: the store offers no transaction, trying again", plain("transaction", err), slog.String(KeyRecordID, e.id))
+		return dispatch.Postponed(storeWait)
+	}
 	returned := false
 	defer func() {
 		if !returned { // the handler ended the goroutine
-			_ = finish(err)
+			_ = dispatch.Guard(func() error { return finish(dispatch.ErrGoexit) })
 		}
 	}()
-	err = dispatch.Guard(func() error { return w.handling.Handle(within, &e.item) })
+	err := dispatch.Guard(func() error { return w.attempt(ctx, within, e, d) })
 	returned = true
-	if err = finish(err); errors.Is(err, ErrSettled) {
-		w.log.about(&e.item, slog.LevelWarn, "webhook: another process settled the record; the transaction of the handler is undone", err)
+	var postponed dispatch.Postponed
+	if errors.As(err, &postponed) {
+		_ = dispatch.Guard(func() error { return finish(errUnbegun) })
+		return postponed
+	}
+	panicked := true
+	var result error
+	broken := dispatch.Guard(func() error { result = finish(err); panicked = false; return nil })
+	switch {
+	case panicked:
+		return plain("transaction", broken)
+	case errors.Is(result, ErrSettled):
+		w.numbers.gone.Add(1)
+		w.log.store(slog.LevelWarn, "webhook: another process settled the record; the transaction of the handler is undone", result,
+			slog.String(KeyRecordID, e.id), slog.Int(KeyPartition, e.tenure.part))
 		return nil
 	}
-	return err
+	return result
 }
 
-// present loads the delivery of an entry if it was put aside. It reports false if the store failed.
-// The entry has no delivery afterwards if the record is gone.
-func (w *durable) present(ctx context.Context, e *entry) bool {
-	if e.item.Delivery != nil {
-		return true
+// present returns the delivery of an entry, and loads it if it was put aside. It is nil if the record
+// is gone.
+func (w *durable) present(ctx context.Context, e *entry) (*event.Delivery, error) {
+	w.mu.Lock()
+	d := e.item.Delivery
+	w.mu.Unlock()
+	if d != nil {
+		return d, nil
 	}
 	rec, err := w.loader.load(ctx, e.tenure.part, e.id)
-	if err != nil {
-		w.log.store(slog.LevelWarn, "webhook: the store does not load a record, trying again", err,
-			slog.String(KeyRecordID, e.id), slog.Int(KeyPartition, e.tenure.part))
-		return false
+	if err != nil || rec == nil {
+		return nil, err
 	}
-	if rec == nil {
-		return true
-	}
-	d, err := w.envelope.open(rec.Data)
-	if err != nil { // it could be read when it was fed
-		w.log.store(slog.LevelError, "webhook: the store returned other data than before, trying again", err,
-			slog.String(KeyRecordID, e.id), slog.Int(KeyPartition, e.tenure.part))
-		return false
+	if d, err = w.envelope.open(rec); err != nil {
+		return nil, err
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if e.portal == nil { // Shutdown has given it up
+		return d, nil
+	}
+	if other := newItem(&w.cfg, d, rec.Received); keyOf(d) != e.portal.key || other.Lane != e.item.Lane || other.Urgent != e.item.Urgent {
+		return nil, fmt.Errorf("%w: the store returned that of another object than before", errUnreadable)
+	}
 	e.item.Delivery = d
 	w.holdLocked(e, true)
-	return true
+	return d, nil
 }
 
 // begin makes the store know that an attempt at a recovered record begins: the record may be what
 // ended the last process. It reports false if the store failed.
 func (w *durable) begin(ctx context.Context, e *entry) bool {
-	if !e.recovered || e.item.Delivery == nil {
+	if !e.recovered {
 		return true
 	}
 	if e.begun == nil {
 		e.begun = make(chan struct{})
-		w.journal.mark(marking{
-			Mark: Mark{
-				Part: e.tenure.part, ID: e.id, State: StatePending, Attempts: e.failed, Interrupted: e.interrupted + 1,
-			},
-			e: e, begun: e.begun,
-		})
+		w.journal.mark(e, Mark{State: StatePending, Attempts: e.failed, Interrupted: e.interrupted + 1, Err: e.failure}, e.begun)
 	}
 	timer := time.NewTimer(commitTimeout)
 	defer timer.Stop()
@@ -116,12 +170,10 @@ func (w *durable) begin(ctx context.Context, e *entry) bool {
 // Retrying implements [dispatch.Front].
 func (w *durable) Retrying(it *dispatch.Item, err error, wait time.Duration) {
 	e, _ := it.Front.(*entry)
+	e.failed, e.failure = it.Attempts, limited(errorText(it.Delivery, err))
+	e.interrupted, e.suspect, e.begun = 0, false, nil
+	w.journal.mark(e, Mark{State: StatePending, Attempts: e.failed, Due: time.Now().Add(wait).UTC(), Err: e.failure}, nil)
 	w.handling.Retrying(it, err, wait)
-	text := errorText(it.Delivery, err)
-	e.failed, e.interrupted, e.suspect, e.begun = it.Attempts, 0, false, nil
-	w.journal.mark(marking{Mark: Mark{
-		Part: e.tenure.part, ID: e.id, State: StatePending, Attempts: e.failed, Due: time.Now().Add(wait).UTC(), Err: limited(text),
-	}, e: e})
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.used > w.cfg.queueSize/2 { // what rests makes room for what can run
@@ -133,48 +185,78 @@ func (w *durable) Retrying(it *dispatch.Item, err error, wait time.Duration) {
 // Finished implements [dispatch.Front].
 func (w *durable) Finished(it *dispatch.Item, o dispatch.Outcome, err error) {
 	e, _ := it.Front.(*entry)
-	if o == dispatch.OutcomeCut {
+	m := Mark{State: StateDone}
+	switch {
+	case o == dispatch.OutcomeCut:
 		w.cut(e)
 		return
-	}
-	m := Mark{State: StateDone}
-	if o == dispatch.OutcomeFailed && !isDropped(err) {
+	case o == dispatch.OutcomeRemoved && it.Delivery == nil && w.onDropped != nil:
+		w.reportLater(e)
+		return
+	case o == dispatch.OutcomeFailed && !isDropped(err):
 		m = Mark{State: StateParked, Attempts: it.Attempts, Err: limited(errorText(it.Delivery, err))}
 		w.numbers.parked.Add(1)
 	}
-	done := false
-	defer func() {
-		if !done { // the function for dropped deliveries ended the goroutine
-			w.finish(e, m)
-		}
-	}()
-	if it.Delivery == nil && w.onDropped != nil && o == dispatch.OutcomeRemoved {
-		ctx, cancel := context.WithTimeout(context.Background(), storeWait)
-		w.present(ctx, e)
-		cancel()
-	}
-	if it.Delivery != nil {
+	defer w.finish(e, m) // also if the function for dropped deliveries ends the goroutine
+	switch {
+	case it.Delivery != nil:
 		w.handling.Finished(it, o, err)
+	case o == dispatch.OutcomeFailed:
+		w.log.store(slog.LevelError, "webhook: a stored delivery cannot be handled; it is parked", err, slog.String(KeyRecordID, e.id))
 	}
-	done = true
-	w.finish(e, m)
+}
+
+// reportLater reports an entry that was removed, once it is loaded.
+func (w *durable) reportLater(e *entry) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.unreported = append(w.unreported, e); len(w.unreported) == 1 {
+		go w.reportRemoved()
+	}
+}
+
+// reportRemoved reports what was removed. What cannot be loaded is tried again.
+func (w *durable) reportRemoved() {
+	for {
+		w.mu.Lock()
+		if len(w.unreported) == 0 {
+			w.mu.Unlock()
+			return
+		}
+		e := w.unreported[0]
+		w.mu.Unlock()
+		d, err := w.present(w.limit, e)
+		switch {
+		case err != nil && !errors.Is(err, errUnreadable):
+			if waitFor(w.over, storeWait) {
+				return // the records stay in the store
+			}
+			continue
+		case d != nil:
+			_ = protect(func() error { w.report(&dispatch.Item{Delivery: d}, ErrRemoved); return nil })
+		}
+		w.finish(e, Mark{State: StateDone})
+		w.mu.Lock()
+		w.unreported = w.unreported[1:]
+		w.mu.Unlock()
+	}
 }
 
 // cut forgets a record that stays in the store. If an attempt at it began, the store learns that it
 // was not the record that ended the process.
 func (w *durable) cut(e *entry) {
-	began := e.begun != nil
 	w.leave(e)
-	w.mu.Lock()
+	began := e.begun != nil
 	t := e.tenure
-	leave := began && (t.lease == nil || t.lease.Valid())
+	ours := t.lease == nil || t.lease.Valid()
+	w.mu.Lock()
+	if p := &w.partitions[t.part]; began && !ours && len(p.cuts) < maxRemembered {
+		p.cuts[e.id] = e.interrupted
+	}
 	w.forgetLocked(e, false)
-	w.room.Broadcast()
 	w.mu.Unlock()
-	if leave {
-		w.journal.mark(marking{Mark: Mark{
-			Part: t.part, ID: e.id, State: StatePending, Attempts: e.failed, Interrupted: e.interrupted,
-		}, e: e})
+	if began && ours {
+		w.journal.mark(e, Mark{State: StatePending, Attempts: e.failed, Interrupted: e.interrupted, Err: e.failure}, nil)
 	}
 }
 
@@ -190,4 +272,10 @@ func isDropped(err error) bool {
 }
 
 // limited is an error text fit for a Mark.
-func limited(text string) string { return text[:min(len(text), maxErrorText)] }
+func limited(text string) string {
+	if len(text) <= maxErrorText {
+		return text
+	}
+	const dots = "…"
+	return strings.ToValidUTF8(text[:maxErrorText-len(dots)], "") + dots
+}

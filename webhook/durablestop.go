@@ -10,17 +10,20 @@ import (
 // given back.
 const storeGrace = ShutdownGrace / 4
 
-// quit begins the end: nothing more is fed, and what waits stays in the store. It does not wait.
+// quit begins the end: nothing more is fed, and what waits stays in the store. It does not wait for
+// handlers.
 func (w *durable) quit() {
 	w.mu.Lock()
-	again := w.closing
+	first, shares := !w.closing, w.shares
 	w.closing = true
 	w.mu.Unlock()
-	if again {
+	if !first {
+		<-w.quitted
 		return
 	}
-	if w.shares != nil {
-		w.shares.Quit()
+	defer close(w.quitted)
+	if shares != nil {
+		shares.Quit()
 	}
 	for part := range w.partitions {
 		w.endTenure(part, ErrShutdown)
@@ -28,38 +31,44 @@ func (w *durable) quit() {
 }
 
 // close stores the last marks and gives the leases back. It returns at the latest storeGrace after
-// ctx ended.
+// the context of a call ended.
 func (w *durable) close(ctx context.Context) {
-	limit, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	defer cancel()
 	stop := context.AfterFunc(ctx, func() {
-		if !waitFor(limit.Done(), storeGrace) {
-			cancel()
-		}
+		waitFor(w.over, storeGrace)
+		w.endLimit()
 	})
 	defer stop()
-	if left := w.journal.close(limit); left > 0 {
+	w.mu.Lock()
+	first := !w.ending
+	w.ending = true
+	w.mu.Unlock()
+	if first {
+		w.end()
+	}
+	<-w.over
+}
+
+func (w *durable) end() {
+	defer close(w.over)
+	defer w.endLimit()
+	if left := w.journal.close(w.limit); left > 0 {
 		w.log.store(slog.LevelWarn, "webhook: the outcome of deliveries could not be stored; they will be handled again", nil,
 			slog.Int(KeyRecords, left))
 	}
+	w.mu.Lock()
+	shares := w.shares
+	w.mu.Unlock()
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
 		w.feeds.Wait()
-		if w.shares != nil {
-			w.shares.Stop()
+		if shares != nil {
+			shares.Stop()
 		}
 	}()
 	select {
 	case <-ended:
-	case <-limit.Done():
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	select {
-	case <-w.over: // by another call
-	default:
-		close(w.over)
+	case <-w.limit.Done():
 	}
 }
 
@@ -75,11 +84,7 @@ func (w *durable) idle(ctx context.Context) error {
 		if err := w.dispatcher.Idle(ctx); err != nil {
 			return err
 		}
-		depth, err := w.store.Depth(ctx)
-		switch {
-		case err != nil:
-			return err
-		case depth.Pending == 0:
+		if depth, err := w.store.Depth(ctx); err == nil && depth.Pending == 0 {
 			return nil
 		}
 		select {

@@ -46,21 +46,23 @@ func (e envelope) prepare(d *event.Delivery) {
 // isLifecycle reports whether a delivery is about the application itself.
 func isLifecycle(d *event.Delivery) bool { return strings.HasPrefix(d.Name, "ONAPP") }
 
-func (e envelope) seal(d *event.Delivery) []byte {
+// seal returns the Data of a record, of which the other fields are set.
+func (e envelope) seal(rec *Record, d *event.Delivery) []byte {
 	data := append(make([]byte, 0, recordHeader+storedBytes(d)), recordMark...)
 	if len(e.keys) == 0 {
 		return d.AppendStored(append(data, recordVersion, formClear))
 	}
 	id := e.keys[0].ID
 	data = append(append(data, recordVersion, formSealed), id...)
-	return e.keys.Seal(data, d.AppendStored(make([]byte, 0, storedBytes(d))), boundTo(id))
+	return e.keys.Seal(data, d.AppendStored(make([]byte, 0, storedBytes(d))), boundTo(id, rec))
 }
 
 // storedBytes is about how long the stored form of a delivery is.
 func storedBytes(d *event.Delivery) int { return int(d.Size()) }
 
 // open returns the delivery of a record.
-func (e envelope) open(data []byte) (*event.Delivery, error) {
+func (e envelope) open(rec *Record) (*event.Delivery, error) {
+	data := rec.Data
 	switch {
 	case len(data) < recordHeader || string(data[:len(recordMark)]) != recordMark:
 		return nil, fmt.Errorf("%w: it does not begin as one", errUnreadable)
@@ -75,12 +77,12 @@ func (e envelope) open(data []byte) (*event.Delivery, error) {
 			return nil, fmt.Errorf("%w: it is cut short", errUnreadable)
 		}
 		id := string(doc[:seal.IDSize])
-		plain, known, ok := e.keys.Open(id, doc[seal.IDSize:], boundTo(id))
+		plain, known, ok := e.keys.Open(id, doc[seal.IDSize:], boundTo(id, rec))
 		switch {
 		case !known:
 			return nil, fmt.Errorf("%w: it is encrypted with a key that was not given; see WithEncryptionKey", errUnreadable)
 		case !ok:
-			return nil, fmt.Errorf("%w: it is damaged, or encrypted with another key of the same ID", errUnreadable)
+			return nil, fmt.Errorf("%w: it is damaged, or that of another record", errUnreadable)
 		}
 		doc = plain
 	default:
@@ -93,8 +95,11 @@ func (e envelope) open(data []byte) (*event.Delivery, error) {
 	return d, nil
 }
 
-// boundTo is what is authenticated along with an encrypted record.
-func boundTo(keyID string) []byte { return []byte("b24events/webhook: record\n" + keyID) }
+// boundTo is what is authenticated along with an encrypted record, so that nobody can give a record the
+// data of another. The texts have no line breaks.
+func boundTo(keyID string, rec *Record) []byte {
+	return fmt.Appendf(nil, "b24events/webhook: record\n%s\n%d\n%d\n%s\n%s", keyID, rec.Part, rec.Received.UnixMicro(), rec.Name, rec.MemberID)
+}
 
 // maxLabel bounds the texts of a record that are for people, in bytes.
 const maxLabel = 128

@@ -61,6 +61,8 @@ const (
 	errBodyTaken Error = "webhook: the body was read before, perhaps by a middleware, and is no form that ParseForm has kept"
 	// errInterrupted is why a record is parked that seems to end the process.
 	errInterrupted Error = "webhook: the process ended each time while the delivery was handled"
+	// errNoLeases means that the process works nothing because it gets no leases.
+	errNoLeases Error = "webhook: no partition of the store is worked, because the leases cannot be had"
 	// errFeedEnded is the error of a Feed that ended without one.
 	errFeedEnded Error = "webhook: the store ended a feed without an error"
 	// errNoVerifier is what the zero verifiers answer.

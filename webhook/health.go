@@ -21,6 +21,18 @@ func (w *durable) health() error {
 	if err := w.journal.health(); err != nil {
 		return err
 	}
+	if err := w.loader.health(); err != nil {
+		return fmt.Errorf("webhook: load: %w", err)
+	}
+	w.mu.Lock()
+	shares, owns := w.shares, false
+	for i := range w.partitions {
+		owns = owns || w.partitions[i].tenure != nil
+	}
+	w.mu.Unlock()
+	if shares != nil && !owns && shares.Failing() {
+		return errNoLeases
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for i := range w.partitions {

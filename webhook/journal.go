@@ -8,7 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/b24events/b24events/internal/dispatch"
 	"github.com/b24events/b24events/internal/redact"
 )
 
@@ -23,24 +22,30 @@ const (
 	markDelay = 20 * time.Millisecond
 	// commitTimeout ends a Commit that does not return.
 	commitTimeout = 5 * time.Second
-	// Waits after a Commit of marks that failed. Each is twice the last.
+	// Waits after a Commit of marks alone that failed. Each is twice the last.
 	minMarkWait = 50 * time.Millisecond
 	maxMarkWait = 5 * time.Second
+	// minRetryTimeout is the least that marks get that failed before.
+	minRetryTimeout = 250 * time.Millisecond
+	// maxMarkRest is how long one mark rests that fails alone.
+	maxMarkRest = 30 * time.Second
 	// unwellFor is how long a failure counts if nothing is committed after it. A load balancer that
 	// sends nothing to a Handler that is not well could not find out that it is well again.
 	unwellFor = 10 * time.Second
-	// repeatLog is how often the log says that commits go on failing.
+	// repeatLog is how often the log says that something goes on failing.
 	repeatLog = time.Minute
 )
 
 // journal stores deliveries and marks: one goroutine that commits together what came while the last
-// commit was under way.
+// commit was under way. Marks that could not be committed are tried again by themselves, fewer at a
+// time, so that one that always fails holds up no other, and no delivery.
 type journal struct {
 	store    Store
 	log      eventLog
-	patience time.Duration // how long a commit takes until the journal counts as slow
+	patience time.Duration // how long a request waits
 	count    *storeCounters
-	settled  func([]marking) // called with marks that are durable
+	settled  func([]*marking) // called with marks that are durable
+	dropped  func([]*marking) // called with marks that are not this process's to make any more
 
 	life context.Context //nolint:containedctx // ends when Shutdown stops waiting; the parent of commits
 	end  context.CancelFunc
@@ -49,20 +54,28 @@ type journal struct {
 
 	mu      sync.Mutex
 	adds    []*adding
-	gone    int // of adds, those that nobody waits for any more
-	marks   []marking
-	waiting time.Time // since when the first of marks waits
-	urgent  bool      // somebody waits for one of marks
-	taken   int       // marks that are being committed
-	closed  bool
-	apart   bool          // the last commit with marks failed: they are tried by themselves
-	wait    time.Duration // after the last such failure
+	gone    int        // of adds, those that nobody waits for any more
+	marks   []*marking // never committed so far
+	waiting time.Time  // since when the first of marks waits
+	urgent  bool       // somebody waits for one of marks
+	retry   []*marking // that failed
+	limit   int        // how many of retry are committed together
+	wait    time.Duration
 	retryAt time.Time
+	turn    bool // deliveries are before retry
+	taken   int  // marks that are being committed
+	closed  bool
 	began   time.Time // of the commit that is under way; zero for none
-	failed  error     // of the last commit; nil if it succeeded
-	ended   time.Time // of the last commit
+	addErr  failure   // of the last commit with deliveries
+	markErr failure   // of the last commit with marks
 	logged  time.Time // when a failure was logged last
 	quiet   []chan struct{}
+}
+
+// failure is an error of the last commit of a kind. It is zero after one that succeeded.
+type failure struct {
+	err error
+	at  time.Time
 }
 
 // adding is a record on its way into the store. The lock of the journal guards it.
@@ -72,17 +85,27 @@ type adding struct {
 	done  chan error
 }
 
-// marking is a mark on its way into the store.
+// marking is a mark on its way into the store. The lock of the journal guards it. There is one of an
+// entry at most, besides one that is being committed: a newer mark replaces it.
 type marking struct {
 	Mark
 
-	e     *entry
-	begun chan struct{} // closed once the mark is durable; nil unless somebody waits
+	e         *entry
+	begun     chan struct{} // closed once the mark is durable; nil unless somebody waits
+	fails     int           // commits of this mark alone
+	notBefore time.Time
 }
 
-func newJournal(s Store, log eventLog, patience time.Duration, count *storeCounters, settled func([]marking)) *journal {
+// isStale reports whether the mark is not this process's to make, because another may work the
+// record. That a record was handled is true all the same.
+func (m *marking) isStale() bool {
+	l := m.e.tenure.lease
+	return m.State != StateDone && l != nil && !l.Valid()
+}
+
+func newJournal(s Store, log eventLog, patience time.Duration, count *storeCounters, settled, dropped func([]*marking)) *journal {
 	j := &journal{
-		store: s, log: log, patience: patience, count: count, settled: settled,
+		store: s, log: log, patience: patience, count: count, settled: settled, dropped: dropped, limit: maxMarks,
 		wake: make(chan struct{}, 1), done: make(chan struct{}),
 	}
 	j.life, j.end = context.WithCancel(context.Background())
@@ -126,14 +149,21 @@ func (j *journal) put(rec *Record) error {
 	return errSlowStore
 }
 
-// mark stores a mark soon, and until it succeeds.
-func (j *journal) mark(m marking) {
+// mark stores a mark of an entry soon, and until it succeeds, in place of one that was not stored
+// yet. begun is closed then; it may be nil.
+func (j *journal) mark(e *entry, m Mark, begun chan struct{}) {
+	m.Part, m.ID = e.tenure.part, e.id
 	j.mu.Lock()
-	if len(j.marks) == 0 {
-		j.waiting = time.Now()
+	if q := e.queued; q != nil {
+		q.Mark, q.begun = m, begun
+	} else {
+		if len(j.marks) == 0 {
+			j.waiting = time.Now()
+		}
+		e.queued = &marking{Mark: m, e: e, begun: begun}
+		j.marks = append(j.marks, e.queued)
 	}
-	j.marks = append(j.marks, m)
-	j.urgent = j.urgent || m.begun != nil
+	j.urgent = j.urgent || begun != nil
 	j.mu.Unlock()
 	j.kick()
 }
@@ -149,8 +179,31 @@ func (j *journal) kick() {
 type batch struct {
 	adds  []*adding
 	recs  []*Record
-	marks []marking
+	marks []*marking
 	plain []Mark
+	stale []*marking // that are not committed
+	again bool       // the marks failed before, and are alone
+}
+
+func (b *batch) reset() {
+	clear(b.adds)
+	clear(b.recs)
+	clear(b.marks)
+	b.adds, b.recs, b.marks, b.plain, b.stale, b.again = b.adds[:0], b.recs[:0], b.marks[:0], b.plain[:0], nil, false
+}
+
+func (b *batch) empty() bool { return len(b.recs)+len(b.plain) == 0 }
+
+// add adds a mark, unless it is stale. The lock of the journal is held.
+func (b *batch) add(m *marking) {
+	if m.e.queued == m {
+		m.e.queued = nil
+	}
+	if m.isStale() {
+		b.stale = append(b.stale, m)
+		return
+	}
+	b.marks, b.plain = append(b.marks, m), append(b.plain, m.Mark)
 }
 
 func (j *journal) run() {
@@ -161,11 +214,16 @@ func (j *journal) run() {
 	var b batch
 	for {
 		wait, over := j.take(&b)
-		if over {
-			return
+		if len(b.stale) > 0 {
+			j.dropped(b.stale)
 		}
-		if len(b.recs)+len(b.plain) > 0 {
+		switch {
+		case over:
+			return
+		case !b.empty():
 			j.commit(&b)
+			continue
+		case len(b.stale) > 0:
 			continue
 		}
 		timer.Reset(wait)
@@ -182,25 +240,48 @@ func (j *journal) run() {
 // take fills the batch with what is to be committed now. If that is nothing, it returns how long to
 // wait for more, and whether the journal is over.
 func (j *journal) take(b *batch) (wait time.Duration, over bool) {
-	clear(b.adds)
-	clear(b.recs)
-	clear(b.marks)
-	b.adds, b.recs, b.marks, b.plain = b.adds[:0], b.recs[:0], b.marks[:0], b.plain[:0]
+	b.reset()
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	wait = j.marksDueLocked()
-	if !j.apart || wait > 0 { // otherwise marks alone are next
+	now := time.Now()
+	if !j.turn || len(j.adds) == j.gone {
+		j.takeRetryLocked(b, now)
+	}
+	if b.empty() {
 		j.takeAddsLocked(b)
+		if len(j.marks) > 0 && (len(b.recs) > 0 || j.marksWaitLocked(now) <= 0) {
+			j.takeMarksLocked(b)
+		}
 	}
-	if len(j.marks) > 0 && (wait <= 0 || !j.apart && len(b.recs) > 0) {
-		j.takeMarksLocked(b)
-	}
-	if len(b.recs)+len(b.plain) > 0 {
-		j.began = time.Now()
+	j.turn = b.again
+	if !b.empty() {
+		j.taken, j.began = len(b.plain), now
 		return 0, false
 	}
 	j.settleLocked()
-	return wait, j.closed && len(j.marks) == 0
+	wait = j.marksWaitLocked(now)
+	for _, m := range j.retry {
+		wait = min(wait, max(m.notBefore.Sub(now), j.retryAt.Sub(now), time.Millisecond))
+	}
+	return wait, j.closed && j.quietLocked()
+}
+
+// takeRetryLocked adds marks that failed and are due. j.mu is held.
+func (j *journal) takeRetryLocked(b *batch, now time.Time) {
+	if len(j.retry) == 0 || now.Before(j.retryAt) {
+		return
+	}
+	rest := j.retry[:0]
+	for _, m := range j.retry {
+		if len(b.plain) < j.limit && !now.Before(m.notBefore) {
+			b.add(m)
+		} else {
+			rest = append(rest, m)
+		}
+	}
+	clear(j.retry[len(rest):])
+	j.retry = rest
+	b.again = len(b.plain) > 0
 }
 
 // takeAddsLocked adds records to the batch. j.mu is held.
@@ -226,26 +307,23 @@ func (j *journal) takeAddsLocked(b *batch) {
 func (j *journal) takeMarksLocked(b *batch) {
 	n := min(len(j.marks), maxMarks)
 	for _, m := range j.marks[:n] {
-		b.marks, b.plain = append(b.marks, m), append(b.plain, m.Mark)
+		b.add(m)
 	}
 	j.marks = slices.Delete(j.marks, 0, n)
-	j.taken = n
 	j.urgent = j.urgent && len(j.marks) > 0
 	j.waiting = time.Now()
 }
 
-// marksDueLocked returns after what time marks are committed, with or without records. j.mu is
-// held.
-func (j *journal) marksDueLocked() time.Duration {
+// marksWaitLocked returns after what time marks are committed that were not tried, with or without
+// records. j.mu is held.
+func (j *journal) marksWaitLocked(now time.Time) time.Duration {
 	switch {
 	case len(j.marks) == 0:
 		return time.Hour
-	case j.apart:
-		return time.Until(j.retryAt)
 	case j.urgent || j.closed || len(j.marks) >= maxBatch:
 		return 0
 	default:
-		return time.Until(j.waiting.Add(markDelay))
+		return j.waiting.Add(markDelay).Sub(now)
 	}
 }
 
@@ -262,39 +340,46 @@ func (j *journal) settleLocked() {
 
 // quietLocked reports whether everything is committed. j.mu is held.
 func (j *journal) quietLocked() bool {
-	return len(j.adds)-j.gone+len(j.marks) == 0 && j.began.IsZero()
+	return len(j.adds)-j.gone+len(j.marks)+len(j.retry) == 0 && j.began.IsZero()
+}
+
+// timeout returns how long a commit may take. Marks that failed have less than a request waits, so
+// that they cost no delivery.
+func (j *journal) timeout(b *batch) time.Duration {
+	if !b.again {
+		return commitTimeout
+	}
+	return min(max(j.patience*3/4, minRetryTimeout), commitTimeout)
 }
 
 // commit commits a batch and reports how it went.
 func (j *journal) commit(b *batch) {
 	start := time.Now()
-	ctx, cancel := context.WithTimeout(j.life, commitTimeout)
-	err := dispatch.Guard(func() error { return j.store.Commit(ctx, b.recs, b.plain) })
+	ctx, cancel := context.WithTimeout(j.life, j.timeout(b))
+	err := protect(func() error { return j.store.Commit(ctx, b.recs, b.plain) })
 	cancel()
-	j.count.committed(len(b.recs), len(b.plain), time.Since(start), err)
+	took := time.Since(start)
+	j.count.committed(len(b.recs), len(b.plain), took, err)
 	if err == nil && len(b.marks) > 0 {
 		j.settled(b.marks)
 	}
 	j.mu.Lock()
-	recovered := err == nil && j.failed != nil
-	j.began, j.failed, j.ended, j.taken = time.Time{}, err, time.Now(), 0
-	switch {
-	case len(b.marks) == 0:
-	case err == nil:
-		j.apart, j.wait = false, 0
-	default:
-		j.marks = slices.Insert(j.marks, 0, b.marks...)
-		j.urgent = j.urgent || slices.ContainsFunc(b.marks, func(m marking) bool { return m.begun != nil })
-		if j.apart {
-			j.wait = min(max(2*j.wait, minMarkWait), maxMarkWait)
-		}
-		j.apart = true // with records they may have failed because of these, which are tried no more
-		j.retryAt = time.Now().Add(j.wait)
+	now := time.Now()
+	wasWell := j.addErr.err == nil && j.markErr.err == nil
+	j.began, j.taken = time.Time{}, 0
+	if len(b.recs) > 0 {
+		j.addErr = failure{err, now}
 	}
-	repeat := err != nil && time.Since(j.logged) >= repeatLog
-	if repeat {
-		j.logged = time.Now()
+	if len(b.marks) > 0 {
+		j.markErr = failure{err, now}
+		j.marksCommittedLocked(b, err, now, took)
 	}
+	isWell := j.addErr.err == nil && j.markErr.err == nil
+	speak := err != nil && now.Sub(j.logged) >= repeatLog
+	if speak {
+		j.logged = now
+	}
+	recovered := isWell && !wasWell && !j.logged.IsZero()
 	if recovered {
 		j.logged = time.Time{}
 	}
@@ -305,16 +390,46 @@ func (j *journal) commit(b *batch) {
 		case err != nil:
 			a.done <- fmt.Errorf("%w: %w", ErrNotStored, err)
 		case a.rec.Rejected != nil:
-			a.done <- fmt.Errorf("%w: %w", ErrNotStored, a.rec.Rejected)
+			a.done <- fmt.Errorf("%w: %w", ErrNotStored, textual(a.rec.Rejected))
 		default:
 			a.done <- nil
 		}
 	}
 	switch {
-	case repeat:
+	case speak && len(b.recs) > 0:
 		j.log.store(slog.LevelError, "webhook: the store does not commit; deliveries are refused", err)
+	case speak:
+		j.log.store(slog.LevelError, "webhook: the store does not take the outcome of deliveries, trying again", err)
 	case recovered:
 		j.log.store(slog.LevelInfo, "webhook: the store commits again", nil)
+	}
+}
+
+// marksCommittedLocked decides when marks are tried again that failed, and how many at a time. j.mu
+// is held.
+func (j *journal) marksCommittedLocked(b *batch, err error, now time.Time, took time.Duration) {
+	if err == nil {
+		j.limit, j.wait, j.retryAt = min(2*j.limit, maxMarks), 0, time.Time{}
+		return
+	}
+	for _, m := range b.marks {
+		if m.e.queued != nil {
+			continue // a newer one replaces it
+		}
+		m.e.queued = m
+		j.retry = append(j.retry, m)
+	}
+	switch n := len(b.marks); {
+	case !b.again: // they may have failed because of the records
+		j.retryAt = now
+	case n > 1: // one of them may be to blame
+		j.limit = n / 2
+	default:
+		m := b.marks[0]
+		m.fails++
+		m.notBefore = now.Add(min(max(minMarkWait<<min(m.fails, 16), 10*took), maxMarkRest))
+		j.wait = min(max(2*j.wait, minMarkWait), maxMarkWait)
+		j.retryAt = now.Add(j.wait)
 	}
 }
 
@@ -323,7 +438,7 @@ func (j *journal) commit(b *batch) {
 func (j *journal) giveUp() {
 	j.mu.Lock()
 	adds := j.adds
-	j.adds, j.gone, j.marks = nil, 0, nil
+	j.adds, j.gone, j.marks, j.retry = nil, 0, nil, nil
 	j.settleLocked()
 	j.mu.Unlock()
 	for _, a := range adds {
@@ -354,7 +469,7 @@ func (j *journal) close(ctx context.Context) (left int) {
 	case <-ctx.Done():
 	}
 	j.mu.Lock()
-	left = len(j.marks) + j.taken
+	left = len(j.marks) + len(j.retry) + j.taken
 	j.mu.Unlock()
 	j.end()
 	return left
@@ -364,18 +479,18 @@ func (j *journal) close(ctx context.Context) (left int) {
 func (j *journal) health() error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	switch {
-	case j.failed != nil && time.Since(j.ended) < unwellFor:
-		return fmt.Errorf("%w: %w", ErrNotStored, j.failed)
-	case !j.began.IsZero() && time.Since(j.began) > j.patience:
-		return errSlowStore
-	default:
-		return nil
+	for _, f := range []failure{j.addErr, j.markErr} {
+		if f.err != nil && time.Since(f.at) < unwellFor {
+			return fmt.Errorf("%w: %w", ErrNotStored, f.err)
+		}
 	}
+	if !j.began.IsZero() && time.Since(j.began) > j.patience {
+		return errSlowStore
+	}
+	return nil
 }
 
 // storeText is the text of an error of a store, which may quote anything.
 func storeText(err error) string {
-	text := redact.Line(redact.New(), err.Error(), maxErrorText)
-	return text[:min(len(text), maxErrorText)]
+	return limited(redact.Line(redact.New(), textual(err).Error(), maxErrorText))
 }

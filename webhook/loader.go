@@ -2,10 +2,9 @@ package webhook
 
 import (
 	"context"
+	"log/slog"
 	"sync"
 	"time"
-
-	"github.com/b24events/b24events/internal/dispatch"
 )
 
 const (
@@ -19,9 +18,12 @@ const (
 // is under way are loaded together by the next.
 type loader struct {
 	store Store
+	log   eventLog
 
-	mu    sync.Mutex
-	lines map[int]*loadLine // by partition; one is there while it is being loaded
+	mu     sync.Mutex
+	lines  map[int]*loadLine // by partition; one is there while it is being loaded
+	failed failure           // of the last Load
+	logged time.Time         // when a failure was logged last
 }
 
 // loadLine is what is to be loaded of a partition next.
@@ -83,13 +85,16 @@ func (l *loader) some(part int, some []*loading) {
 	ctx, cancel := context.WithTimeout(context.Background(), loadTimeout)
 	defer cancel()
 	var recs []*Record
-	err := dispatch.Guard(func() (err error) {
+	err := protect(func() (err error) {
 		recs, err = l.store.Load(ctx, part, ids)
 		return err
 	})
+	l.note(err)
 	byID := make(map[string]*Record, len(recs))
 	for _, rec := range recs {
-		byID[rec.ID] = rec
+		if rec != nil {
+			byID[rec.ID] = rec
+		}
 	}
 	for _, one := range some {
 		if one.err = err; err == nil {
@@ -97,4 +102,29 @@ func (l *loader) some(part int, some []*loading) {
 		}
 		close(one.done)
 	}
+}
+
+// note notes how a Load went, and logs failures now and then.
+func (l *loader) note(err error) {
+	l.mu.Lock()
+	now := time.Now()
+	l.failed = failure{err, now}
+	speak := err != nil && now.Sub(l.logged) >= repeatLog
+	if speak {
+		l.logged = now
+	}
+	l.mu.Unlock()
+	if speak {
+		l.log.store(slog.LevelError, "webhook: the store does not load records that were put aside, trying again", err)
+	}
+}
+
+// health returns why records cannot be loaded, nil if they can.
+func (l *loader) health() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if time.Since(l.failed.at) < unwellFor {
+		return l.failed.err
+	}
+	return nil
 }

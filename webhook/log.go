@@ -43,6 +43,14 @@ const unknownName = "unknown"
 // eventLog writes the log lines of this package.
 type eventLog struct{ *slog.Logger }
 
+// emit writes a line. A logger that panics costs the line.
+func (l eventLog) emit(ctx context.Context, level slog.Level, message string, attrs ...slog.Attr) {
+	_ = dispatch.Guard(func() error {
+		l.LogAttrs(ctx, level, message, attrs...) //nolint:sloglint // the callers' messages are static
+		return nil
+	})
+}
+
 // knownName returns the name of the event from the catalogue.
 func knownName(d *event.Delivery) string {
 	if d == nil {
@@ -116,7 +124,7 @@ func (l eventLog) rejected(r *http.Request, d *event.Delivery, no rejection) {
 		attrs = append(attrs, slog.String(KeyError, errorText(d, no.err)))
 		attrs = appendStack(attrs, no.err)
 	}
-	l.LogAttrs(ctx, level, message, attrs...) //nolint:sloglint // one of two static messages
+	l.emit(ctx, level, message, attrs...) //nolint:sloglint // one of two static messages
 }
 
 // about logs a line about a verified delivery.
@@ -130,7 +138,7 @@ func (l eventLog) about(it *dispatch.Item, level slog.Level, message string, err
 		attrs = append(attrs, slog.String(KeyError, errorText(it.Delivery, err)))
 		attrs = appendStack(attrs, err)
 	}
-	l.LogAttrs(ctx, level, message, attrs...) //nolint:sloglint // the callers' messages are static
+	l.emit(ctx, level, message, attrs...) //nolint:sloglint // the callers' messages are static
 }
 
 func (l eventLog) unhandled(it *dispatch.Item) {
@@ -160,12 +168,12 @@ func (l eventLog) store(level slog.Level, message string, err error, more ...slo
 	if err != nil {
 		more = append(more, slog.String(KeyError, storeText(err)))
 	}
-	l.LogAttrs(context.Background(), level, message, more...) //nolint:sloglint // the callers' messages are static
+	l.emit(context.Background(), level, message, more...) //nolint:sloglint // the callers' messages are static
 }
 
 // removal logs that a portal removed the application, and how many deliveries were dropped.
 func (l eventLog) removal(portal dispatch.Key, dropped int) {
-	l.LogAttrs(context.Background(), slog.LevelInfo, "webhook: the portal has removed the application; what waited for it is dropped",
+	l.emit(context.Background(), slog.LevelInfo, "webhook: the portal has removed the application; what waited for it is dropped",
 		slog.String(KeyMemberID, memberText(portal.MemberID)), slog.Int(KeyDropped, dropped))
 }
 

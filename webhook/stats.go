@@ -114,7 +114,11 @@ func (h *Handler) Stats() Stats {
 	s.Failed = done.Outcomes[dispatch.OutcomeFailed]
 	s.Removed = done.Outcomes[dispatch.OutcomeRemoved]
 	if h.durable != nil {
-		s.Accepted, s.Store = h.durable.numbers.stored.Load(), h.durable.stats()
+		n := h.durable.numbers
+		s.Accepted, s.Store = n.stored.Load(), h.durable.stats()
+		s.Failed += n.failed.Load()
+		s.Removed += n.removed.Load()
+		s.Processed -= min(n.gone.Load(), s.Processed)
 	}
 	return s
 }

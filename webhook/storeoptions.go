@@ -71,14 +71,14 @@ func WithEncryptionKey(key []byte) Option {
 // WithLeaser sets who gives the leases of partitions. It is needed for a [Store] with several
 // partitions that is no [Leaser] itself. The name tells the leases of one store from those of
 // another that has the same Leaser. All processes that share the store must give the same. It is
-// printable ASCII without spaces.
+// printable ASCII without spaces and slashes.
 func WithLeaser(name string, l Leaser) Option {
 	return func(c *config) error {
 		switch {
 		case isNil(l):
 			return misconfigured("nil leaser")
-		case name == "" || strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r >= 0x7f }):
-			return misconfigured("the name of the leases must be printable ASCII without spaces")
+		case name == "" || strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r >= 0x7f || r == '/' }):
+			return misconfigured("the name of the leases must be printable ASCII without spaces and slashes")
 		}
 		c.leaser, c.leasePrefix = l, leasePrefix(name)
 		c.storeOnly = append(c.storeOnly, "WithLeaser")

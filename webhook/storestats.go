@@ -22,6 +22,7 @@ type StoreStats struct {
 // storeCounters are the live numbers behind [StoreStats].
 type storeCounters struct {
 	stored, commits, failures, records, marks, recovered, parked atomic.Uint64
+	failed, removed, gone                                        atomic.Uint64 // beside the dispatcher's
 	commitTime                                                   histogram
 }
 

@@ -193,6 +193,9 @@ func (d *Dispatcher) settle(w *worker, it *Item, r *result, dying bool) {
 		return
 	}
 	r.outcome = o
+	if r.postponed {
+		r.err = nil // there was no attempt
+	}
 	if it.reported {
 		d.releaseLocked(w, it, r, dying)
 		return

@@ -104,6 +104,13 @@ func (s *Shares) Unpin(part int) {
 	s.parts[part].pinned = false
 }
 
+// Failing reports whether the last call of the store failed.
+func (s *Shares) Failing() bool {
+	s.keeper.mu.Lock()
+	defer s.keeper.mu.Unlock()
+	return s.keeper.failing
+}
+
 // Note leaves a note for the other owners. See [Keeper.Note].
 func (s *Shares) Note(text string) bool { return s.keeper.Note(text) }
 

@@ -1,0 +1,289 @@
+package webhook
+
+import (
+	"context"
+	"log/slog"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/b24events/b24events/internal/dispatch"
+	"github.com/b24events/b24events/internal/lease"
+)
+
+const (
+	// handOverWait is how long handlers may go on after their partition is to be another's, and then
+	// once more after their contexts have ended.
+	handOverWait = 3 * time.Second
+	// Waits after a feed that failed. Each is twice the last.
+	minFeedWait = 250 * time.Millisecond
+	maxFeedWait = 5 * time.Second
+	// minRefeed is the least between two feeds of a partition that begin anew because records were
+	// left in the store.
+	minRefeed = time.Second
+)
+
+// tenure is one stay of a partition with this process. The lock of durable guards it.
+type tenure struct {
+	w     *durable
+	part  int
+	lease *lease.Lease // nil if the store has one partition
+
+	feeding context.Context //nolint:containedctx // ends with the tenure
+	stop    context.CancelCauseFunc
+
+	portals   map[dispatch.Key]*openPortal
+	entries   int // in memory
+	ended     bool
+	rested    chan struct{} // closed once the tenure has ended and nothing of it is in memory
+	again     func()        // ends the feed that is under way, so that another begins
+	fedAt     time.Time     // when the feed began
+	refeeding bool          // it is to begin anew
+	failed    error         // of the feed
+}
+
+// partitionWorker is what the leases of partitions call.
+type partitionWorker struct{ *durable }
+
+// Gained implements [lease.Worker], as the next three do.
+func (w partitionWorker) Gained(parts map[int]*lease.Lease) {
+	w.gain(parts)
+	w.log.store(slog.LevelInfo, "webhook: took partitions of the store", nil, slog.Int(KeyPartitions, len(parts)))
+}
+
+// Leave hands partitions over.
+func (w partitionWorker) Leave(parts []int) {
+	for _, part := range parts {
+		t := w.endTenure(part, ErrLeaseLost)
+		go w.handOver(part, t)
+	}
+}
+
+// Lost ends the work on partitions at once.
+func (w partitionWorker) Lost(parts []int) {
+	for _, part := range parts {
+		if t := w.endTenure(part, ErrLeaseLost); t != nil {
+			w.cancel(t, ErrLeaseLost)
+		}
+	}
+	w.log.store(slog.LevelWarn, "webhook: leases of partitions were lost", nil, slog.Int(KeyPartitions, len(parts)))
+}
+
+// Noted does nothing: there are no notes.
+func (partitionWorker) Noted(string) {}
+
+// gain begins tenures.
+func (w *durable) gain(parts map[int]*lease.Lease) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for part, l := range parts {
+		w.beginLocked(part, l)
+	}
+}
+
+// beginLocked begins a tenure. w.mu is held.
+func (w *durable) beginLocked(part int, l *lease.Lease) {
+	if w.closing {
+		return
+	}
+	t := &tenure{w: w, part: part, lease: l, portals: make(map[dispatch.Key]*openPortal), rested: make(chan struct{}), again: func() {}}
+	t.feeding, t.stop = context.WithCancelCause(context.Background())
+	w.partitions[part].tenure = t
+	w.feeds.Go(t.run)
+}
+
+// endTenure ends the tenure of a partition: nothing more is fed, and what waits in memory is
+// forgotten. What runs goes on. It returns the tenure, the last one if that has ended before, and
+// nil if there was none.
+func (w *durable) endTenure(part int, cause error) *tenure {
+	w.mu.Lock()
+	p := &w.partitions[part]
+	t := p.tenure
+	if t == nil {
+		defer w.mu.Unlock()
+		return p.last
+	}
+	p.tenure, p.last = nil, t
+	t.ended = true
+	t.restLocked()
+	portals := slices.Collect(maps.Values(t.portals))
+	var waiting []*entry
+	for _, portal := range portals {
+		for _, some := range portal.waiting {
+			waiting = append(waiting, some...)
+		}
+		portal.waiting = nil
+	}
+	for _, e := range p.entries {
+		if e != nil && e.tenure == t && e.portal != nil && e.lane != (laneKey{}) {
+			p.busy[e.lane]++
+		}
+	}
+	w.mu.Unlock()
+	t.stop(cause)
+	for _, e := range waiting {
+		w.cut(e)
+	}
+	for _, portal := range portals {
+		portal.Stop(cause)
+	}
+	return t
+}
+
+// cancel ends the contexts of the handlers of a tenure that has ended.
+func (w *durable) cancel(t *tenure, cause error) {
+	w.mu.Lock()
+	portals := slices.Collect(maps.Values(t.portals))
+	w.mu.Unlock()
+	for _, portal := range portals {
+		portal.Cancel(cause)
+	}
+}
+
+// restLocked announces that nothing of the tenure is in memory, if so. w.mu is held.
+func (t *tenure) restLocked() {
+	if t.ended && t.entries == 0 {
+		select {
+		case <-t.rested:
+		default:
+			close(t.rested)
+		}
+	}
+}
+
+// handOver gives a partition to another process once nothing of a tenure, which has ended, is in
+// memory. If a handler does not end although its context has, the process goes on with the rest of
+// the partition instead.
+func (w *durable) handOver(part int, t *tenure) {
+	if t == nil || waitFor(t.rested, handOverWait) {
+		w.rest(part, t)
+		return
+	}
+	w.mu.Lock()
+	closing := w.closing
+	w.mu.Unlock()
+	if !closing { // Shutdown gives handlers the time that they need
+		w.cancel(t, ErrLeaseLost)
+		if !waitFor(t.rested, handOverWait) && w.takeBack(part, t) {
+			return
+		}
+	}
+	if w.await(t.rested) {
+		w.rest(part, t)
+	}
+}
+
+// rest reports that nothing of a partition is in memory, unless another tenure has begun.
+func (w *durable) rest(part int, t *tenure) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if p := &w.partitions[part]; p.tenure == nil && p.last == t {
+		w.shares.Rest(part)
+	}
+}
+
+// takeBack begins another tenure of a partition that was to be another's, and reports whether it
+// could. The partition can be asked for again once nothing of the old tenure is in memory.
+func (w *durable) takeBack(part int, t *tenure) bool {
+	w.mu.Lock()
+	p := &w.partitions[part]
+	if w.closing || p.tenure != nil || p.last != t || !w.shares.TakeBack(part) {
+		w.mu.Unlock()
+		return false
+	}
+	w.beginLocked(part, t.lease)
+	shares := w.shares
+	w.mu.Unlock()
+	if w.await(t.rested) {
+		shares.Unpin(part)
+	}
+	return true
+}
+
+// await waits for a signal, and reports whether it came before the end of Shutdown.
+func (w *durable) await(signal <-chan struct{}) bool {
+	select {
+	case <-signal:
+		return true
+	case <-w.over:
+		return false
+	}
+}
+
+// waitFor waits for a signal, and reports whether it came in time.
+func waitFor(signal <-chan struct{}, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-signal:
+		return true
+	case <-timer.C:
+		return false
+	}
+}
+
+// run feeds a partition until the tenure ends.
+func (t *tenure) run() {
+	var logged time.Time
+	for wait := minFeedWait; t.feeding.Err() == nil; {
+		began := time.Now()
+		err := protect(t.feed)
+		if t.feeding.Err() != nil {
+			return
+		}
+		t.w.mu.Lock()
+		t.failed = err
+		t.w.mu.Unlock()
+		if err == nil { // to begin anew
+			continue
+		}
+		if time.Since(began) > maxFeedWait {
+			wait = minFeedWait
+		}
+		if time.Since(logged) >= repeatLog {
+			logged = time.Now()
+			t.w.log.store(slog.LevelWarn, "webhook: the store does not feed a partition, trying again", err, slog.Int(KeyPartition, t.part))
+		}
+		select {
+		case <-time.After(wait):
+		case <-t.feeding.Done():
+		}
+		wait = min(2*wait, maxFeedWait)
+	}
+}
+
+// feed takes the records of a partition from the store into memory, those that are there and those
+// that come. It returns nil if it has to begin anew, or if the tenure ended.
+func (t *tenure) feed() error {
+	ctx, again := context.WithCancel(t.feeding)
+	defer again()
+	t.w.mu.Lock()
+	t.again, t.fedAt, t.refeeding = again, time.Now(), false
+	clear(t.w.partitions[t.part].behind)
+	t.w.mu.Unlock()
+	well := time.AfterFunc(maxFeedWait, t.feedsWell) // it may have nothing to yield
+	defer well.Stop()
+	for rec, err := range t.w.store.Feed(ctx, t.part) {
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err != nil:
+			return err
+		case rec == nil:
+			return errNilRecord
+		case !t.offer(rec):
+			return nil
+		}
+	}
+	if ctx.Err() != nil {
+		return nil
+	}
+	return errFeedEnded
+}
+
+// feedsWell notes that the feed works.
+func (t *tenure) feedsWell() {
+	t.w.mu.Lock()
+	defer t.w.mu.Unlock()
+	t.failed = nil
+}
