@@ -341,7 +341,7 @@ func (e *engine) stopWith(ctx context.Context) (undo func()) {
 // beginStop starts no more handlers, and ends the contexts of those that run when the grace period
 // is over, or at once if the lease is lost. It may be called at any time; the first call counts.
 func (e *engine) beginStop(stopped context.Context) {
-	e.halt()
+	e.halt() //nolint:contextcheck // handlers have contexts of their own
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	switch {
@@ -364,7 +364,7 @@ func (e *engine) halt() {
 // abandonWork ends everything, because the engine was left in the middle of something. Its records
 // stay reserved, and another engine finds them.
 func (e *engine) abandonWork(ctx context.Context) {
-	e.halt()
+	e.halt() //nolint:contextcheck // handlers have contexts of their own
 	if work := e.portal(); work != nil {
 		work.Cancel(errTurnDied)
 		go func() {

@@ -140,12 +140,12 @@ func newDurable(h *Handler, handler event.Handler) *durable {
 		handling: handling{account: *h.account, handler: handler}, cfg: cfg, store: cfg.store, envelope: envelope{cfg.keys},
 		dispatcher: h.dispatcher, numbers: newStoreCounters(), suspect: make(chan struct{}, 1), over: make(chan struct{}), quitted: make(chan struct{}),
 		partitions: make([]partition, cfg.store.Partitions()), removals: make(map[dispatch.Key]removal), maxEntries: math.MaxInt / 2,
-		loader: loader{store: cfg.store, log: h.log},
 	}
 	if cfg.queueSize < math.MaxInt/2/entriesForPlace {
 		w.maxEntries = entriesForPlace * int(cfg.queueSize)
 	}
 	w.limit, w.endLimit = context.WithCancel(context.Background())
+	w.loader = loader{store: cfg.store, log: h.log, life: w.limit}
 	w.tx, _ = cfg.store.(Transactor)
 	for i := range w.partitions {
 		w.partitions[i] = partition{
@@ -165,7 +165,7 @@ func (w *durable) start() {
 	default:
 		w.mu.Lock() // callbacks wait until w.shares is there
 		defer w.mu.Unlock()
-		w.shares = lease.StartShares(context.Background(), lease.Config{
+		w.shares = lease.StartShares(w.limit, lease.Config{
 			Leaser: w.cfg.leaser, TTL: w.cfg.leaseTTL, Prefix: w.cfg.leasePrefix, Log: w.log.Logger,
 		}, len(w.partitions), partitionWorker{w})
 	}
@@ -298,7 +298,7 @@ func (w *durable) park(e *entry, rec *Record, d *event.Delivery, err error) {
 	w.numbers.failed.Add(1)
 	text := storeText(err)
 	defer w.finish(e, Mark{State: StateParked, Attempts: e.failed, Interrupted: e.interrupted, Err: text})
-	w.log.store(slog.LevelError, "webhook: a stored delivery cannot be handled; it is parked", err,
+	w.log.store(w.limit, slog.LevelError, "webhook: a stored delivery cannot be handled; it is parked", err,
 		slog.String(KeyEvent, plainName(rec.Name)), slog.String(KeyMemberID, memberText(rec.MemberID)), slog.String(KeyRecordID, rec.ID))
 	if d != nil {
 		w.report(&dispatch.Item{Delivery: d}, err)

@@ -140,7 +140,7 @@ func TestPutAside(t *testing.T) {
 				began["8"] = time.Since(start)
 				return nil
 			}
-			require.EqualValues(t, last+1, d.Time.Unix(), "in order")
+			require.Equal(t, last+1, d.Time.Unix(), "in order")
 			last = d.Time.Unix()
 			return nil
 		}}
@@ -516,8 +516,12 @@ func TestTokensInTheStore(t *testing.T) {
 		"without a key":             {event1, nil, nil, false, false, false},
 		"of the application itself": {install, nil, nil, true, true, false},
 		"with a key":                {event1, []webhook.Option{webhook.WithEncryptionKey(key)}, []webhook.Option{webhook.WithEncryptionKey(key)}, false, true, false},
-		"with a new key first": {event1, []webhook.Option{webhook.WithEncryptionKey(key)},
-			[]webhook.Option{webhook.WithEncryptionKey(other), webhook.WithEncryptionKey(key)}, false, true, false},
+		"with a new key first": {
+			event1,
+			[]webhook.Option{webhook.WithEncryptionKey(key)},
+			[]webhook.Option{webhook.WithEncryptionKey(other), webhook.WithEncryptionKey(key)},
+			false, true, false,
+		},
 		"the application, with a key": {install, []webhook.Option{webhook.WithEncryptionKey(key)}, []webhook.Option{webhook.WithEncryptionKey(key)}, false, true, false},
 		"a key that came later":       {event1, nil, []webhook.Option{webhook.WithEncryptionKey(key)}, false, false, false},
 		"a key that is gone":          {event1, []webhook.Option{webhook.WithEncryptionKey(key)}, nil, false, false, true},

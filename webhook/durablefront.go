@@ -29,7 +29,7 @@ func (w *durable) Handle(ctx context.Context, it *dispatch.Item) error {
 	if e.suspect {
 		release, ok := w.alone()
 		if !ok {
-			return dispatch.Postponed(suspectWait)
+			return dispatch.PostponedError(suspectWait)
 		}
 		defer release()
 	}
@@ -38,14 +38,14 @@ func (w *durable) Handle(ctx context.Context, it *dispatch.Item) error {
 	case errors.Is(err, errUnreadable):
 		return unreadableError{err}
 	case err != nil:
-		return dispatch.Postponed(storeWait) // the loader has logged it
+		return dispatch.PostponedError(storeWait) // the loader has logged it
 	case d == nil:
 		w.numbers.gone.Add(1)
-		w.log.store(slog.LevelInfo, "webhook: a record was settled by another process before it was handled", nil,
+		w.log.store(ctx, slog.LevelInfo, "webhook: a record was settled by another process before it was handled", nil,
 			slog.String(KeyRecordID, e.id), slog.Int(KeyPartition, e.tenure.part))
 		return nil
 	case !w.begin(ctx, e):
-		return dispatch.Postponed(storeWait)
+		return dispatch.PostponedError(storeWait)
 	}
 	if w.tx == nil {
 		return w.attempt(ctx, ctx, e, d)
@@ -73,7 +73,7 @@ func (w *durable) alone() (release func(), ok bool) {
 // time.
 func (w *durable) attempt(ctx, within context.Context, e *entry, d *event.Delivery) error {
 	if l := e.tenure.lease; ctx.Err() != nil || l != nil && !l.Valid() {
-		return dispatch.Postponed(storeWait) // it is cut before that
+		return dispatch.PostponedError(storeWait) // it is cut before that
 	}
 	if e.item.Attempts == 1 {
 		w.count.lag.record(e.item.Began.Sub(e.item.Arrived))
@@ -85,9 +85,13 @@ func (w *durable) attempt(ctx, within context.Context, e *entry, d *event.Delive
 func (w *durable) attemptTx(ctx context.Context, e *entry, d *event.Delivery) error {
 	var within context.Context
 	var finish func(error) error
-	if err := dispatch.Guard(func() error { within, finish = w.tx.Attempt(ctx, e.tenure.part, e.id); return nil }); err != nil {
-		w.log.store(slog.LevelError, "webhook: the store offers no transaction, trying again", plain("transaction", err), slog.String(KeyRecordID, e.id))
-		return dispatch.Postponed(storeWait)
+	err := dispatch.Guard(func() error {
+		within, finish = w.tx.Attempt(ctx, e.tenure.part, e.id) //nolint:fatcontext // it is made once
+		return nil
+	})
+	if err != nil {
+		w.log.store(ctx, slog.LevelError, "webhook: the store offers no transaction, trying again", plain("transaction", err), slog.String(KeyRecordID, e.id))
+		return dispatch.PostponedError(storeWait)
 	}
 	returned := false
 	defer func() {
@@ -95,9 +99,9 @@ func (w *durable) attemptTx(ctx context.Context, e *entry, d *event.Delivery) er
 			_ = dispatch.Guard(func() error { return finish(dispatch.ErrGoexit) })
 		}
 	}()
-	err := dispatch.Guard(func() error { return w.attempt(ctx, within, e, d) })
+	err = dispatch.Guard(func() error { return w.attempt(ctx, within, e, d) })
 	returned = true
-	var postponed dispatch.Postponed
+	var postponed dispatch.PostponedError
 	if errors.As(err, &postponed) {
 		_ = dispatch.Guard(func() error { return finish(errUnbegun) })
 		return postponed
@@ -110,7 +114,7 @@ func (w *durable) attemptTx(ctx context.Context, e *entry, d *event.Delivery) er
 		return plain("transaction", broken)
 	case errors.Is(result, ErrSettled):
 		w.numbers.gone.Add(1)
-		w.log.store(slog.LevelWarn, "webhook: another process settled the record; the transaction of the handler is undone", result,
+		w.log.store(ctx, slog.LevelWarn, "webhook: another process settled the record; the transaction of the handler is undone", result,
 			slog.String(KeyRecordID, e.id), slog.Int(KeyPartition, e.tenure.part))
 		return nil
 	}
@@ -202,7 +206,7 @@ func (w *durable) Finished(it *dispatch.Item, o dispatch.Outcome, err error) {
 	case it.Delivery != nil:
 		w.handling.Finished(it, o, err)
 	case o == dispatch.OutcomeFailed:
-		w.log.store(slog.LevelError, "webhook: a stored delivery cannot be handled; it is parked", err, slog.String(KeyRecordID, e.id))
+		w.log.store(w.limit, slog.LevelError, "webhook: a stored delivery cannot be handled; it is parked", err, slog.String(KeyRecordID, e.id))
 	}
 }
 

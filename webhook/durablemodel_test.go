@@ -35,7 +35,7 @@ var (
 func TestStoreModel(t *testing.T) {
 	t.Parallel()
 	for i := range *modelRuns {
-		seed := *modelSeed + uint64(i) //nolint:gosec // not negative
+		seed := *modelSeed + uint64(i)
 		if t.Failed() {
 			return
 		}
@@ -215,22 +215,22 @@ func (m *storeModel) endedLocked(lane string, version int) {
 func (m *storeModel) beginLocked(ctx context.Context, p *modelProcess, lane string, version int) {
 	if other := m.running[lane]; other != nil && !other.proc.dead {
 		m.failLocked("%s: handlers of processes %d and %d overlap: the first began %v ago, its context: %v; the second: %v",
-			lane, other.proc.n, p.n, time.Since(other.began), context.Cause(other.ctx), context.Cause(ctx))
+			lane, other.proc.n, p.n, time.Since(other.began), context.Cause(other.ctx), context.Cause(ctx)) //nolint:contextcheck // of the other
 	}
 	m.running[lane] = &attempt{p, ctx, time.Now()}
 	if m.merges {
 		return // what was merged away is handled by another
 	}
 	for _, v := range m.accepted[lane] {
-		if key := fmt.Sprint(lane, " ", v); v < version && m.ended[key] == 0 && !m.gaveUp[key] && !m.parked(lane, v) {
+		if key := fmt.Sprint(lane, " ", v); v < version && m.ended[key] == 0 && !m.gaveUp[key] && !m.parked(ctx, lane, v) {
 			m.failLocked("%s: %d begins, and %d was neither handled nor parked", lane, version, v)
 		}
 	}
 }
 
 // parked reports whether a version is in the archive.
-func (m *storeModel) parked(lane string, version int) bool {
-	recs, err := m.data.List(context.Background(), webhook.StateParked, "", 1000)
+func (m *storeModel) parked(ctx context.Context, lane string, version int) bool {
+	recs, err := m.data.List(context.WithoutCancel(ctx), webhook.StateParked, "", 1000)
 	require.NoError(m.t, err)
 	for _, rec := range recs {
 		if modelKey(rec) == fmt.Sprint(lane, " ", version) {

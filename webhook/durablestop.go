@@ -11,22 +11,30 @@ import (
 const storeGrace = ShutdownGrace / 4
 
 // quit begins the end: nothing more is fed, and what waits stays in the store. It does not wait for
-// handlers.
-func (w *durable) quit() {
+// handlers, and not longer than for the end of ctx.
+func (w *durable) quit(ctx context.Context) {
 	w.mu.Lock()
 	first, shares := !w.closing, w.shares
 	w.closing = true
 	w.mu.Unlock()
-	if !first {
-		<-w.quitted
-		return
+	if first {
+		if shares != nil {
+			shares.Quit()
+		}
+		empties := make([]func(), len(w.partitions))
+		for part := range w.partitions {
+			_, empties[part] = w.beginEnd(part, ErrShutdown) //nolint:contextcheck // handlers have contexts of their own
+		}
+		go func() { // there may be very many records in memory
+			defer close(w.quitted)
+			for _, empty := range empties {
+				empty()
+			}
+		}()
 	}
-	defer close(w.quitted)
-	if shares != nil {
-		shares.Quit()
-	}
-	for part := range w.partitions {
-		w.endTenure(part, ErrShutdown)
+	select {
+	case <-w.quitted:
+	case <-ctx.Done():
 	}
 }
 
@@ -52,7 +60,7 @@ func (w *durable) end() {
 	defer close(w.over)
 	defer w.endLimit()
 	if left := w.journal.close(w.limit); left > 0 {
-		w.log.store(slog.LevelWarn, "webhook: the outcome of deliveries could not be stored; they will be handled again", nil,
+		w.log.store(w.limit, slog.LevelWarn, "webhook: the outcome of deliveries could not be stored; they will be handled again", nil,
 			slog.Int(KeyRecords, left))
 	}
 	w.mu.Lock()

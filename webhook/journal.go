@@ -109,7 +109,8 @@ func newJournal(s Store, log eventLog, patience time.Duration, count *storeCount
 		wake: make(chan struct{}, 1), done: make(chan struct{}),
 	}
 	j.life, j.end = context.WithCancel(context.Background())
-	go j.run()
+	run := j.run // contextcheck follows calls, and takes those of a goroutine for those of NewHandler's callers
+	go run()
 	return j
 }
 
@@ -397,11 +398,11 @@ func (j *journal) commit(b *batch) {
 	}
 	switch {
 	case speak && len(b.recs) > 0:
-		j.log.store(slog.LevelError, "webhook: the store does not commit; deliveries are refused", err)
+		j.log.store(j.life, slog.LevelError, "webhook: the store does not commit; deliveries are refused", err)
 	case speak:
-		j.log.store(slog.LevelError, "webhook: the store does not take the outcome of deliveries, trying again", err)
+		j.log.store(j.life, slog.LevelError, "webhook: the store does not take the outcome of deliveries, trying again", err)
 	case recovered:
-		j.log.store(slog.LevelInfo, "webhook: the store commits again", nil)
+		j.log.store(j.life, slog.LevelInfo, "webhook: the store commits again", nil)
 	}
 }
 

@@ -19,6 +19,7 @@ const (
 type loader struct {
 	store Store
 	log   eventLog
+	life  context.Context //nolint:containedctx // ends with Shutdown; the parent of loads
 
 	mu     sync.Mutex
 	lines  map[int]*loadLine // by partition; one is there while it is being loaded
@@ -48,7 +49,7 @@ func (l *loader) load(ctx context.Context, part int, id string) (*Record, error)
 		}
 		line = &loadLine{}
 		l.lines[part] = line
-		go l.run(part, line)
+		go l.run(part, line) //nolint:contextcheck // others wait for it, too
 	}
 	line.next = append(line.next, one)
 	l.mu.Unlock()
@@ -82,7 +83,7 @@ func (l *loader) some(part int, some []*loading) {
 	for _, one := range some {
 		ids = append(ids, one.id)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), loadTimeout)
+	ctx, cancel := context.WithTimeout(l.life, loadTimeout)
 	defer cancel()
 	var recs []*Record
 	err := protect(func() (err error) {
@@ -115,7 +116,7 @@ func (l *loader) note(err error) {
 	}
 	l.mu.Unlock()
 	if speak {
-		l.log.store(slog.LevelError, "webhook: the store does not load records that were put aside, trying again", err)
+		l.log.store(l.life, slog.LevelError, "webhook: the store does not load records that were put aside, trying again", err)
 	}
 }
 

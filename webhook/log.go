@@ -124,7 +124,7 @@ func (l eventLog) rejected(r *http.Request, d *event.Delivery, no rejection) {
 		attrs = append(attrs, slog.String(KeyError, errorText(d, no.err)))
 		attrs = appendStack(attrs, no.err)
 	}
-	l.emit(ctx, level, message, attrs...) //nolint:sloglint // one of two static messages
+	l.emit(ctx, level, message, attrs...)
 }
 
 // about logs a line about a verified delivery.
@@ -138,7 +138,7 @@ func (l eventLog) about(it *dispatch.Item, level slog.Level, message string, err
 		attrs = append(attrs, slog.String(KeyError, errorText(it.Delivery, err)))
 		attrs = appendStack(attrs, err)
 	}
-	l.emit(ctx, level, message, attrs...) //nolint:sloglint // the callers' messages are static
+	l.emit(ctx, level, message, attrs...)
 }
 
 func (l eventLog) unhandled(it *dispatch.Item) {
@@ -164,11 +164,11 @@ func (l eventLog) removed(it *dispatch.Item, err error) {
 }
 
 // store logs what is the matter with the store.
-func (l eventLog) store(level slog.Level, message string, err error, more ...slog.Attr) {
+func (l eventLog) store(ctx context.Context, level slog.Level, message string, err error, more ...slog.Attr) {
 	if err != nil {
 		more = append(more, slog.String(KeyError, storeText(err)))
 	}
-	l.emit(context.Background(), level, message, more...) //nolint:sloglint // the callers' messages are static
+	l.emit(ctx, level, message, more...)
 }
 
 // removal logs that a portal removed the application, and how many deliveries were dropped.

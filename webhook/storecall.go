@@ -39,5 +39,5 @@ func textual(err error) error {
 // plain returns an error with the text of another. A panic of a store is no reason to give up a
 // record, as one of a handler is.
 func plain(what string, err error) error {
-	return fmt.Errorf("webhook: %s: %s", what, storeText(err)) //nolint:errorlint // see above
+	return fmt.Errorf("webhook: %s: %s", what, storeText(err))
 }

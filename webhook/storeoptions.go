@@ -32,8 +32,9 @@ const (
 // it may be stored, and handled, all the same. See [ErrNotStored] and [Handler.Health].
 //
 // [WithQueueSize] bounds the deliveries in memory. Twenty times as many are in memory without their
-// bodies, which are loaded when their turn comes; the rest is in the store only. Application events
-// have no room of their own here, because nothing is refused for want of it.
+// bodies, which are loaded when their turn comes; the rest is in the store only. One portal has three
+// quarters of both at most, so one that is down leaves room for the others. Application events have
+// no room of their own, because nothing is refused for want of it.
 //
 // A store of several partitions is for several processes. Each portal is in one partition, and each
 // partition is worked by one process, which holds its lease. So the order of an object is kept, and

@@ -48,7 +48,7 @@ type partitionWorker struct{ *durable }
 // Gained implements [lease.Worker], as the next three do.
 func (w partitionWorker) Gained(parts map[int]*lease.Lease) {
 	w.gain(parts)
-	w.log.store(slog.LevelInfo, "webhook: took partitions of the store", nil, slog.Int(KeyPartitions, len(parts)))
+	w.log.store(w.limit, slog.LevelInfo, "webhook: took partitions of the store", nil, slog.Int(KeyPartitions, len(parts)))
 }
 
 // Leave hands partitions over.
@@ -66,7 +66,7 @@ func (w partitionWorker) Lost(parts []int) {
 			w.cancel(t, ErrLeaseLost)
 		}
 	}
-	w.log.store(slog.LevelWarn, "webhook: leases of partitions were lost", nil, slog.Int(KeyPartitions, len(parts)))
+	w.log.store(w.limit, slog.LevelWarn, "webhook: leases of partitions were lost", nil, slog.Int(KeyPartitions, len(parts)))
 }
 
 // Noted does nothing: there are no notes.
@@ -96,12 +96,20 @@ func (w *durable) beginLocked(part int, l *lease.Lease) {
 // forgotten. What runs goes on. It returns the tenure, the last one if that has ended before, and
 // nil if there was none.
 func (w *durable) endTenure(part int, cause error) *tenure {
+	t, empty := w.beginEnd(part, cause)
+	empty()
+	return t
+}
+
+// beginEnd is the part of endTenure that takes no time. Nothing of the tenure begins afterwards. What
+// waits in memory is forgotten by empty.
+func (w *durable) beginEnd(part int, cause error) (t *tenure, empty func()) {
 	w.mu.Lock()
 	p := &w.partitions[part]
-	t := p.tenure
+	t = p.tenure
 	if t == nil {
 		defer w.mu.Unlock()
-		return p.last
+		return p.last, func() {}
 	}
 	p.tenure, p.last = nil, t
 	t.ended = true
@@ -121,13 +129,14 @@ func (w *durable) endTenure(part int, cause error) *tenure {
 	}
 	w.mu.Unlock()
 	t.stop(cause)
-	for _, e := range waiting {
-		w.cut(e)
+	return t, func() {
+		for _, e := range waiting {
+			w.cut(e)
+		}
+		for _, portal := range portals {
+			portal.Stop(cause)
+		}
 	}
-	for _, portal := range portals {
-		portal.Stop(cause)
-	}
-	return t
 }
 
 // cancel ends the contexts of the handlers of a tenure that has ended.
@@ -242,7 +251,7 @@ func (t *tenure) run() {
 		}
 		if time.Since(logged) >= repeatLog {
 			logged = time.Now()
-			t.w.log.store(slog.LevelWarn, "webhook: the store does not feed a partition, trying again", err, slog.Int(KeyPartition, t.part))
+			t.w.log.store(t.feeding, slog.LevelWarn, "webhook: the store does not feed a partition, trying again", err, slog.Int(KeyPartition, t.part))
 		}
 		select {
 		case <-time.After(wait):
@@ -271,7 +280,7 @@ func (t *tenure) feed() error {
 			return err
 		case rec == nil:
 			return errNilRecord
-		case !t.offer(rec):
+		case !t.offer(rec): //nolint:contextcheck // handlers have contexts of their own
 			return nil
 		}
 	}

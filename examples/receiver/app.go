@@ -21,7 +21,7 @@ type app struct {
 	access   *program.Access // of an application; nil with outgoing webhooks only
 }
 
-func newApp(cfg config, p *printer) (*app, error) {
+func newApp(ctx context.Context, cfg config, s *storage, p *printer) (*app, error) {
 	a := &app{cfg: cfg, mux: event.NewMux()}
 	verifiers := tokenVerifiers(cfg.tokens)
 	if cfg.app() {
@@ -30,8 +30,11 @@ func newApp(cfg config, p *printer) (*app, error) {
 				return nil, fmt.Errorf("PUBLIC_URL or EVENTS: %w", err)
 			}
 		}
-		var err error
-		if a.access, err = program.Open(cfg.Values, cfg.logger, nil); err != nil {
+		installations, err := s.installations(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if a.access, err = program.OpenOn(cfg.Values, cfg.logger, nil, installations); err != nil {
 			return nil, err
 		}
 		verifiers = append(verifiers, a.access.Tokens)

@@ -18,6 +18,10 @@ type config struct {
 	tokens       []program.Token // of outgoing webhooks
 	handlerDelay time.Duration
 	workers      int
+	queue        queueKind
+	archiveOnly  bool          // the queue is opened beside a receiver that works it
+	keep         time.Duration // of handled deliveries
+	key          []byte        // for what is stored; nil for none
 	logger       *slog.Logger
 }
 
@@ -31,7 +35,11 @@ var settings = append([]program.Setting{
 	{Flag: "public-url", Env: "PUBLIC_URL", Usage: "handler URL that the portal posts to, as seen from outside; empty: nothing is bound"},
 	{Flag: "events", Env: "EVENTS", Fallback: "ONCRMDEALADD,ONCRMDEALUPDATE,ONCRMDEALDELETE", Usage: "events to bind, comma-separated"},
 	{Flag: "application-token", Env: "B24_APPLICATION_TOKEN", Usage: "accepted " + program.TokensUsage},
-	{Flag: "queue", Env: "QUEUE", Fallback: "memory", Usage: "memory or durable"},
+	{Flag: "queue", Env: "QUEUE", Usage: "memory, or durable: in B24_DATA, or at QUEUE_URL (default: memory without QUEUE_URL)"},
+	{Flag: "queue-url", Env: "QUEUE_URL", Usage: "durable queue for several receivers: postgres://… or nats://…"},
+	{Flag: "store-url", Env: "STORE_URL", Usage: "database for installations: postgres://… or mysql://… (default: that of QUEUE_URL if it is PostgreSQL, else B24_DATA)"},
+	{Flag: "keep", Env: "KEEP", Fallback: "0s", Usage: "how long a durable queue keeps what was processed, for a replay"},
+	{Flag: "key", Env: "B24_KEY", Usage: "64 hexadecimal digits; encrypts installations and the durable queue, which then holds tokens too; prefer the variable"},
 	{Flag: "handler-delay", Env: "HANDLER_DELAY", Fallback: "0s", Usage: "how long each handler sleeps, for tests"},
 	{Flag: "workers", Env: "WORKERS", Fallback: "16", Usage: "how many handlers run at once"},
 }, program.Application()...)
@@ -52,19 +60,26 @@ func configure(args []string, env func(string) (string, bool), stderr io.Writer)
 	if cfg.workers, err = v.Number("workers", 1); err != nil {
 		return config{}, err
 	}
+	if cfg.keep, err = v.Duration("keep", 0); err != nil {
+		return config{}, err
+	}
+	if cfg.queue, err = queueOf(v); err != nil {
+		return config{}, err
+	}
+	if cfg.key, err = keyOf(v); err != nil {
+		return config{}, err
+	}
 	if cfg.logger, err = v.Logger(stderr, slog.LevelInfo); err != nil {
 		return config{}, err
 	}
-	return cfg, cfg.check()
+	return cfg, nil
 }
 
 // check looks at what belongs together.
 func (c *config) check() error {
-	switch queue := c.Values["queue"]; {
-	case queue == "durable":
-		return program.Usage("this build has no durable queue; set QUEUE=memory, or use the offline queue where no event may be lost")
-	case queue != "memory":
-		return program.Usage("QUEUE must be memory or durable")
+	switch {
+	case c.keep > 0 && c.queue == queueMemory:
+		return program.Usage("KEEP needs a durable queue; set QUEUE=durable or QUEUE_URL")
 	case !c.app() && len(c.tokens) == 0:
 		return program.Usage("nothing to verify events with: set B24_APPLICATION_TOKEN for outgoing webhooks, or B24_CLIENT_ID and B24_CLIENT_SECRET for an application")
 	case c.app() && c.publicURL != "" && len(c.events) == 0:

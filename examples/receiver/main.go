@@ -6,6 +6,17 @@
 // PUBLIC_URL, at each installation and at its start. Both may be on. GET /healthz tells whether it
 // is ready, GET /metrics what it did.
 //
+// QUEUE=durable keeps what was answered 200 in a file in B24_DATA until it is printed, across crashes.
+// QUEUE_URL keeps it in PostgreSQL or NATS JetStream, so that several receivers can share the work.
+// With PostgreSQL they share the installations too; with NATS they need the same B24_DATA, or a
+// STORE_URL. An event that is given up is parked:
+//
+//	receiver parked                list what is parked, one JSON object a line
+//	receiver parked replay ID…     try again (or: all)
+//	receiver parked discard ID…    delete for good (or: all)
+//
+// It works beside a running receiver and takes the same settings.
+//
 // On SIGINT, SIGTERM or SIGHUP it takes no more requests, processes what it acknowledged, and exits
 // with 0. A second SIGINT or SIGTERM cuts that short; it then exits with 1 and says how many
 // accepted events were not printed.
@@ -31,7 +42,21 @@ func run(
 	ctx context.Context, signals <-chan os.Signal, args []string, env func(string) (string, bool), stdout, stderr io.Writer,
 ) int {
 	return program.Run(ctx, "receiver", signals, stderr, func(serving, draining context.Context) error {
+		if len(args) > 0 && args[0] == "parked" {
+			command, err := parseParked(args[1:])
+			if err != nil {
+				return err
+			}
+			cfg, err := configure(command.flags, env, stderr)
+			if err != nil {
+				return err
+			}
+			return command.run(serving, cfg, stdout)
+		}
 		cfg, err := configure(args, env, stderr)
+		if err == nil {
+			err = cfg.check()
+		}
 		if err != nil {
 			return err
 		}

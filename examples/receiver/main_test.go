@@ -31,9 +31,15 @@ import (
 // asProgram makes the test binary the program itself, for tests that need a real process.
 const asProgram = "RECEIVER_TEST_PROGRAM"
 
+// testWorker is what the binary is where processes can be killed.
+var testWorker func(file string) int
+
 func TestMain(m *testing.M) {
 	if os.Getenv(asProgram) != "" {
 		main()
+	}
+	if file := os.Getenv("RECEIVER_TEST_WORKER"); file != "" && testWorker != nil {
+		os.Exit(testWorker(file))
 	}
 	os.Exit(m.Run())
 }
@@ -367,7 +373,20 @@ func TestUsage(t *testing.T) {
 		"two tokens for any portal": {token.With("B24_APPLICATION_TOKEN", "top-secret-token-1,top-secret-token-2"), nil, 2},
 		"a token that is guessed":   {token.With("B24_APPLICATION_TOKEN", "top-secret"), nil, 2},
 		"others write to the data":  {token.With("B24_CLIENT_ID", "a", "B24_CLIENT_SECRET", "top-secret", "B24_DATA", open), nil, 2},
-		"durable queue":             {token.With("QUEUE", "durable"), nil, 2},
+		"a queue elsewhere":         {token.With("QUEUE_URL", "http://top-secret@a.example/"), nil, 2},
+		"a queue that is no URL":    {token.With("QUEUE_URL", "postgres://top-secret@a b:%zz"), nil, 2},
+		"memory elsewhere":          {token.With("QUEUE", "memory", "QUEUE_URL", "nats://127.0.0.1:1"), nil, 2},
+		"no server for the queue":   {token.With("QUEUE_URL", "nats://user:top-secret@127.0.0.1:1"), nil, 1},
+		"no database for the queue": {token.With("QUEUE_URL", "postgres://user:top-secret@127.0.0.1:1/x"), nil, 1},
+		"keeping in memory":         {token.With("KEEP", "1h"), nil, 2},
+		"a key that is short":       {token.With("B24_KEY", "top-secret"), nil, 2},
+		"installations elsewhere":   {token.With("B24_CLIENT_ID", "a", "B24_CLIENT_SECRET", "top-secret", "STORE_URL", "redis://a"), nil, 2},
+		"no database for them":      {token.With("B24_CLIENT_ID", "a", "B24_CLIENT_SECRET", "x", "STORE_URL", "mysql://user:top-secret@127.0.0.1:1/x"), nil, 1},
+		"parked in memory":          {token, []string{"parked"}, 2},
+		"parked, an unknown action": {token.With("QUEUE", "durable"), []string{"parked", "forget", "1"}, 2},
+		"parked, no ID":             {token.With("QUEUE", "durable"), []string{"parked", "replay"}, 2},
+		"parked, a list of IDs":     {token.With("QUEUE", "durable"), []string{"parked", "list", "1"}, 2},
+		"parked, no such ID":        {token.With("QUEUE", "durable"), []string{"parked", "discard", "1"}, 1},
 		"unknown queue":             {token.With("QUEUE", "other"), nil, 2},
 		"delay":                     {token.With("HANDLER_DELAY", "soon"), nil, 2},
 		"negative delay":            {token.With("HANDLER_DELAY", "-1s"), nil, 2},

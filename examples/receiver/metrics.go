@@ -5,6 +5,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/b24events/b24events/webhook"
 )
@@ -12,9 +13,9 @@ import (
 // reasonOutput is why requests are refused while stdout cannot be written.
 const reasonOutput = "output"
 
-// writeMetrics prints the handler's counters, and those of the output, in the text format of
-// Prometheus.
-func writeMetrics(w io.Writer, s webhook.Stats, out output) {
+// writeMetrics prints the handler's counters, those of the output, and what the durable queue holds,
+// in the text format of Prometheus. depth is nil without a durable queue, or if it does not answer.
+func writeMetrics(w io.Writer, s webhook.Stats, out output, depth *webhook.Depth) {
 	number := func(kind, name, help string, value any) {
 		_, _ = fmt.Fprintf(w, "# HELP b24events_%s %s\n# TYPE b24events_%s %s\nb24events_%s %v\n", name, help, name, kind, name, value)
 	}
@@ -31,8 +32,24 @@ func writeMetrics(w io.Writer, s webhook.Stats, out output) {
 		ready = 1
 	}
 	number("gauge", "output_ready", "1 while stdout can be written, else 0: events are refused.", ready)
-	number("gauge", "parked", "Failed deliveries kept for later; a memory queue keeps none.", 0)
-	number("gauge", "queue_depth", "Deliveries waiting for a worker or for their next attempt.", s.Queued)
+	queued, parked := int64(s.Queued), int64(0)
+	if depth != nil {
+		queued, parked = depth.Pending, depth.Parked
+		number("gauge", "oldest_seconds", "Age of the oldest delivery that waits.", age(depth.OldestPending))
+		number("gauge", "oldest_parked_seconds", "Time since the oldest parked delivery was parked.", age(depth.OldestParked))
+	}
+	if s.Store == nil || depth != nil { // else it is not known
+		number("gauge", "parked", "Failed deliveries kept for later; a memory queue keeps none.", parked)
+		number("gauge", "queue_depth", "Deliveries that wait or are handled; with a durable queue those of all receivers.", queued)
+	}
+	if s.Store != nil {
+		number("counter", "commits_total", "Commits of the durable queue.", s.Store.Commits)
+		number("counter", "commit_failures_total", "Commits of the durable queue that failed.", s.Store.Failures)
+		number("counter", "recovered_total", "Deliveries found in the durable queue at the start, or taken over.", s.Store.Recovered)
+		number("counter", "parked_total", "Deliveries parked by this receiver.", s.Store.Parked)
+		number("gauge", "partitions", "Partitions of the durable queue that this receiver works.", s.Store.Partitions)
+		summary(w, "commit_seconds", "Duration of a commit of the durable queue.", s.Store.CommitTime)
+	}
 	number("gauge", "running", "Deliveries being handled.", s.Running)
 	_, _ = io.WriteString(w, "# HELP b24events_rejected_total Requests refused, by reason.\n# TYPE b24events_rejected_total counter\n")
 	for _, reason := range slices.Sorted(maps.Keys(s.Rejected)) {
@@ -49,4 +66,12 @@ func summary(w io.Writer, name, help string, l webhook.Latency) {
 		_, _ = fmt.Fprintf(w, "b24events_%s{quantile=\"%g\"} %g\n", name, q, l.Quantile(q).Seconds())
 	}
 	_, _ = fmt.Fprintf(w, "b24events_%s_count %d\n", name, l.Count())
+}
+
+// age returns the seconds since a time, 0 for none.
+func age(t time.Time) float64 {
+	if t.IsZero() {
+		return 0
+	}
+	return max(0, time.Since(t).Seconds())
 }

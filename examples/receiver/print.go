@@ -34,6 +34,7 @@ const (
 //	                       failing --reader is gone, or drainPatience is over--> lost
 type printer struct {
 	delay    time.Duration
+	durable  bool // what is not printed stays in the queue
 	log      *slog.Logger
 	draining <-chan struct{}         // closed when the receiver takes no more events
 	abort    context.CancelCauseFunc // stops the receiver
@@ -66,7 +67,7 @@ type output struct {
 
 func newPrinter(serving context.Context, abort context.CancelCauseFunc, cfg config, stdout io.Writer) *printer {
 	return &printer{
-		delay: cfg.handlerDelay, log: cfg.logger, draining: serving.Done(), abort: abort,
+		delay: cfg.handlerDelay, durable: cfg.queue != queueMemory, log: cfg.logger, draining: serving.Done(), abort: abort,
 		turn: make(chan struct{}, 1), lines: program.NewLineWriter(stdout),
 	}
 }
@@ -116,7 +117,7 @@ func (p *printer) printing(next event.Handler) event.Handler {
 // returns when the line is written, or cannot be any more.
 func (p *printer) print(ctx context.Context, d *event.Delivery) error {
 	if o := p.snapshot(); o.state == outputLost {
-		return event.Drop(o.err)
+		return p.giveUp(ctx, o.err)
 	}
 	if p.delay > 0 && !wait(ctx, p.delay) {
 		return context.Cause(ctx)
@@ -132,7 +133,7 @@ func (p *printer) print(ctx context.Context, d *event.Delivery) error {
 		return context.Cause(ctx)
 	}
 	if o := p.snapshot(); o.state == outputLost {
-		return event.Drop(o.err)
+		return p.giveUp(ctx, o.err)
 	}
 	return p.write(ctx, append(bytes.TrimSpace(line), '\n'))
 }
@@ -192,11 +193,21 @@ func (p *printer) fail(ctx context.Context, err error) {
 // lose stops the receiver: no line will be written any more.
 func (p *printer) lose(ctx context.Context, err error) error {
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	p.state, p.err = outputLost, err
+	p.mu.Unlock()
 	p.log.LogAttrs(ctx, slog.LevelError, "stdout is gone: events are refused with 503, and the receiver stops", slog.String("error", err.Error()))
 	p.abort(err)
-	return event.Drop(err)
+	return p.giveUp(ctx, err)
+}
+
+// giveUp returns what a handler returns when stdout is gone. With a durable queue the event is not
+// given up: it stays there for the next start, and its handler waits for the end of this one.
+func (p *printer) giveUp(ctx context.Context, err error) error {
+	if !p.durable {
+		return event.Drop(err)
+	}
+	<-ctx.Done()
+	return context.Cause(ctx)
 }
 
 // let lets events in although the last line could not be written, because nothing tries to write it

@@ -21,28 +21,34 @@ func serve(serving, draining context.Context, cfg config, stdout io.Writer) erro
 	serving, abort := context.WithCancelCause(serving)
 	defer abort(nil)
 	printer := newPrinter(serving, abort, cfg, stdout)
-	app, err := newApp(cfg, printer)
+	stored, err := openStorage(serving, cfg)
+	if err != nil {
+		return err
+	}
+	defer stored.close()
+	app, err := newApp(serving, cfg, stored, printer)
 	if err != nil {
 		return err
 	}
 	defer app.release()
 	var given atomic.Uint64 // up, by handlers
-	hook, err := webhook.NewHandler(app.verifier, app.mux,
+	listener, err := new(net.ListenConfig).Listen(serving, "tcp", cfg.listen)
+	if err != nil {
+		return fmt.Errorf("cannot listen on LISTEN: %w", err)
+	}
+	opts := append(stored.options(),
 		webhook.WithWorkers(cfg.workers), webhook.WithHandlerTimeout(handlerTimeout), webhook.WithLogger(cfg.logger),
 		webhook.WithOnDropped(func(_ *event.Delivery, err error) {
 			if !ours(err) && !errors.Is(err, webhook.ErrShutdown) && !errors.Is(err, webhook.ErrQueueFull) {
 				given.Add(1)
 			}
 		}))
+	hook, err := webhook.NewHandler(app.verifier, app.mux, opts...)
 	if err != nil {
-		return err
-	}
-	listener, err := new(net.ListenConfig).Listen(serving, "tcp", cfg.listen)
-	if err != nil {
-		return fmt.Errorf("cannot listen on LISTEN: %w", err)
+		return errors.Join(err, listener.Close())
 	}
 	var ready atomic.Bool
-	server := program.Server(routes(hook, printer, &ready), cfg.logger)
+	server := program.Server(routes(hook, stored, printer, &ready), cfg.logger)
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(program.LimitConnections(server, listener, program.Connections())) }()
 	ready.Store(true)
@@ -67,10 +73,18 @@ func serve(serving, draining context.Context, cfg config, stdout io.Writer) erro
 	<-bound
 	// In this order: requests under way are answered, then what was acknowledged is processed, then tokens are written.
 	err = program.Stopped(draining, server.Shutdown(draining)) // what it cuts off was not acknowledged
+	draining, stop := context.WithCancel(draining)
+	defer stop()
+	if cfg.queue != queueMemory && printer.snapshot().state == outputLost {
+		stop() // handlers wait for it, and what they have is in the queue
+	}
 	cut := hook.Shutdown(draining)
 	err = errors.Join(err, app.close(draining))
 	n, out := hook.Stats(), printer.snapshot()
-	left := unprinted(n, out, given.Load())
+	left := uint64(0)
+	if cfg.queue == queueMemory { // else it is in the queue
+		left = unprinted(n, out, given.Load())
+	}
 	cfg.logger.LogAttrs(draining, slog.LevelInfo, "receiver has stopped", slog.Uint64("accepted", n.Accepted),
 		slog.Uint64("printed", out.printed), slog.Uint64("not_printed", left), slog.Uint64("failed", n.Failed),
 		slog.Uint64("dropped", n.Dropped), slog.Uint64("refused", out.refused))
@@ -78,6 +92,9 @@ func serve(serving, draining context.Context, cfg config, stdout io.Writer) erro
 		if failure = <-served; errors.Is(failure, http.ErrServerClosed) {
 			failure = nil
 		}
+	}
+	if cfg.queue != queueMemory && errors.Is(cut, webhook.ErrShutdown) {
+		cut = nil // what was cut off is in the queue, for the next start
 	}
 	return errors.Join(loss(left, cmp.Or(out.err, cut)), failure, err)
 }
@@ -100,7 +117,7 @@ func loss(left uint64, err error) error {
 	return fmt.Errorf("%d accepted events were not printed: %w", left, err)
 }
 
-func routes(hook *webhook.Handler, p *printer, ready *atomic.Bool) http.Handler {
+func routes(hook *webhook.Handler, stored *storage, p *printer, ready *atomic.Bool) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/bitrix24/events", p.guard(hook))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
@@ -109,13 +126,15 @@ func routes(hook *webhook.Handler, p *printer, ready *atomic.Bool) http.Handler 
 			http.Error(w, program.OneLine(out.err.Error()), http.StatusServiceUnavailable)
 		case !ready.Load():
 			http.Error(w, "stopping", http.StatusServiceUnavailable)
+		case hook.Health() != nil:
+			http.Error(w, program.OneLine(hook.Health().Error()), http.StatusServiceUnavailable)
 		default:
 			_, _ = io.WriteString(w, "ok\n")
 		}
 	})
-	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, _ *http.Request) {
+	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
-		writeMetrics(w, hook.Stats(), p.snapshot())
+		writeMetrics(w, hook.Stats(), p.snapshot(), stored.depth(r.Context()))
 	})
 	return mux
 }

@@ -33,17 +33,17 @@ const (
 	SlowFor = 30 * time.Second
 )
 
-// Postponed is what [Front.Handle] returns if it did not begin an attempt: the item is handled again
+// PostponedError is what [Front.Handle] returns if it did not begin an attempt: the item is handled again
 // after that time. It is no attempt and no retry, and is not counted or reported as one.
-type Postponed time.Duration
+type PostponedError time.Duration
 
 // Error says that nothing was tried.
-func (p Postponed) Error() string { return "dispatch: postponed by " + time.Duration(p).String() }
+func (p PostponedError) Error() string { return "dispatch: postponed by " + time.Duration(p).String() }
 
 // Front is what takes part in the work on items. Its methods are called without locks, by several
 // goroutines at a time. They should be quick: they hold up the item's lane and its worker.
 type Front interface {
-	// Handle makes one attempt. A panic is the error of the attempt. It may return [Postponed].
+	// Handle makes one attempt. A panic is the error of the attempt. It may return [PostponedError].
 	Handle(ctx context.Context, it *Item) error
 	// Retrying reports an attempt that failed and is repeated after wait, unless something ends
 	// the item first. The next attempt begins after Retrying returned.

@@ -101,7 +101,7 @@ func TestPostponed(t *testing.T) {
 		calls := 0
 		r := newRecorder(func(context.Context, *dispatch.Item) error {
 			if calls++; calls <= postponed {
-				return dispatch.Postponed(time.Second)
+				return dispatch.PostponedError(time.Second)
 			}
 			return errBoom
 		})
@@ -132,7 +132,7 @@ func TestPostponed(t *testing.T) {
 func TestPostponedIsCut(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		r := newRecorder(func(context.Context, *dispatch.Item) error { return dispatch.Postponed(time.Second) })
+		r := newRecorder(func(context.Context, *dispatch.Item) error { return dispatch.PostponedError(time.Second) })
 		d := dispatch.New(setup(r))
 		p := d.Open(portal("p"), dispatch.PortalOptions{Front: r, Limit: 1})
 		it := named("a", "1")

@@ -112,7 +112,7 @@ func (d *Dispatcher) attempt(it *Item) (r result) {
 // called here, where panics are caught and no lock is held.
 func judged(err error) result {
 	r := result{err: err}
-	if p, ok := err.(Postponed); ok { //nolint:errorlint // fronts return it as it is
+	if p, ok := err.(PostponedError); ok { //nolint:errorlint // fronts return it as it is
 		r.postponed, r.asked, r.after = true, event.Retried, time.Duration(p)
 		return r
 	}

@@ -42,7 +42,7 @@ func (d *Dispatcher) Shutdown(ctx context.Context) error {
 	case <-quiet:
 	case <-d.cutDone: // by another call
 	case <-ctx.Done():
-		d.cutOff(context.Cause(ctx)) // which looks again whether there is anything to cut
+		d.cutOff(context.Cause(ctx)) //nolint:contextcheck // items have contexts of their own. It looks again whether there is anything to cut
 	}
 
 	d.mu.Lock()

@@ -30,7 +30,6 @@ type generator struct {
 	members []int  // positions of the marks
 	tokens  []int
 	objects []int
-	addr    [2]string
 }
 
 func newGenerator(p payload, portals []portal) *generator {

@@ -26,6 +26,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/pprof"
+	"strings"
 	"time"
 )
 
@@ -36,6 +37,8 @@ type settings struct {
 	connections int
 	parse       bool
 	serve       bool
+	queues      []string // of the handlers that are measured
+	dir         string   // for files
 }
 
 func main() {
@@ -44,10 +47,12 @@ func main() {
 	flag.DurationVar(&s.duration, "duration", 2*time.Second, "how long a peer is measured in a round")
 	flag.IntVar(&s.connections, "connections", 64, "connections to a server")
 	parse := flag.Bool("parse", true, "measure parsing")
+	queues := flag.String("queues", "memory,sqlite", "queues of the handlers, comma-separated")
+	flag.StringVar(&s.dir, "dir", "", "folder for the files of sqlite; its disk is measured (default: the system's for temporary files)")
 	serve := flag.Bool("serve", true, "measure serving")
 	profile := flag.String("cpuprofile", "", "write a CPU profile to this file; the label peer tells the servers apart")
 	flag.Parse()
-	s.parse, s.serve = *parse, *serve
+	s.parse, s.serve, s.queues = *parse, *serve, strings.Split(*queues, ",")
 	if err := profiled(*profile, func() error {
 		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 		defer stop()

@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"runtime"
 	"runtime/pprof"
-	"sync/atomic"
 	"time"
 
 	"github.com/b24events/b24events/event"
@@ -84,53 +83,51 @@ type serving struct {
 	loads []load
 }
 
-// measureServing returns the results of the bare server and of the handler, in this order.
+// measureServing returns the results of the bare server and of the handlers, in this order.
 func measureServing(ctx context.Context, s settings, p payload) (results []serving, err error) {
 	all := portals()
 	v, err := verifier(ctx, all)
 	if err != nil {
 		return nil, err
 	}
-	var handled atomic.Int64
-	count := event.HandlerFunc(func(context.Context, *event.Delivery) error {
-		handled.Add(1)
-		return nil
-	})
-	mux := event.NewMux()
-	mux.Handle(event.OnCrmDealUpdate.Name(), count)
-	mux.Handle(event.OnImBotMessageAdd.Name(), count)
-	h, err := webhook.NewHandler(v, mux)
-	if err != nil {
-		return nil, err
+	peers := []peer{{name: "net/http and io.ReadAll", handler: http.HandlerFunc(bare)}}
+	for _, q := range s.queues {
+		one, err := newPeer(ctx, s, q, v)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", q, err)
+		}
+		defer func() { err = errors.Join(err, one.close()) }()
+		peers = append(peers, one)
 	}
-	results = []serving{{name: "net/http and io.ReadAll"}, {name: "webhook.Handler"}}
 	g := newGenerator(p, all)
-	for i, handler := range []http.Handler{http.HandlerFunc(bare), h} {
-		srv, err := listen(ctx, results[i].name, handler)
+	addresses := make([]string, len(peers))
+	for i, peer := range peers {
+		srv, err := listen(ctx, peer.name, peer.handler)
 		if err != nil {
 			return nil, err
 		}
 		defer func() { _ = srv.http.Close() }()
-		results[i].loads = make([]load, 0, s.rounds)
-		g.addr[i] = srv.addr
+		addresses[i] = srv.addr
+		results = append(results, serving{name: peer.name, loads: make([]load, 0, s.rounds)})
 	}
 	for round := range s.rounds {
-		for turn := range results {
-			i := (round + turn) % len(results) // none is always the first
+		for turn := range peers {
+			i := (round + turn) % len(peers) // none is always the first
 			runtime.GC()
-			l, err := g.run(ctx, g.addr[i], s)
+			l, err := g.run(ctx, addresses[i], s)
+			if err == nil {
+				err = peers[i].idle(ctx)
+			}
 			if err != nil {
 				return nil, fmt.Errorf("%s, %s: %w", results[i].name, p.title, err)
 			}
 			results[i].loads = append(results[i].loads, l)
 		}
 	}
-	if err := h.Shutdown(ctx); err != nil {
-		return nil, err
-	}
-	stats := h.Stats()
-	if stats.Processed != stats.Accepted || handled.Load() == 0 || stats.Unhandled > 0 || stats.Dropped > 0 {
-		return nil, errors.New("the handler lost deliveries")
+	for _, peer := range peers {
+		if err := peer.check(ctx); err != nil {
+			return nil, fmt.Errorf("%s: %w", peer.name, err)
+		}
 	}
 	return results, nil
 }

@@ -1,6 +1,7 @@
 package program
 
 import (
+	"io"
 	"log/slog"
 	"net/http"
 
@@ -23,30 +24,53 @@ func Application() []Setting {
 // Access is an application's access to the portals that installed it, and the folder where it is kept.
 type Access struct {
 	Data   string // the application's folder in B24_DATA
-	Store  *oauth.FileStore
+	Store  oauth.Store
 	Tokens *oauth.Portals
 	API    *rest.Portals
 }
 
-// Open returns the access that the settings describe. It calls nobody. A nil client means the usual
-// one. The application's folder in B24_DATA is refused when it is another application's, or when
-// others may write to it.
-func Open(v Values, log *slog.Logger, client *http.Client) (_ *Access, err error) {
+// OpenStore opens the store of installations. data is the application's folder in B24_DATA. If the
+// store is an io.Closer, [Access.Close] closes it.
+type OpenStore func(data string) (oauth.Store, error)
+
+// Files opens the store in B24_DATA.
+func Files(opts ...oauth.FileOption) OpenStore {
+	return func(data string) (oauth.Store, error) {
+		installations, err := Folder(data, "installations")
+		if err != nil {
+			return nil, err
+		}
+		return oauth.NewFileStore(installations, opts...)
+	}
+}
+
+// Open is [OpenOn] with installations in B24_DATA.
+func Open(v Values, log *slog.Logger, client *http.Client) (*Access, error) {
+	return OpenOn(v, log, client, Files())
+}
+
+// StateFolder returns the folder in B24_DATA of the application that the settings name. Without one
+// it is a folder of its own for outgoing webhooks. It makes the folder if it is missing, and refuses
+// it if it is another application's, or if others may write to it.
+func StateFolder(v Values) (string, error) {
 	data, err := v.Data()
 	if err != nil {
-		return nil, err
+		return "", err
 	}
+	return appFolder(data, v["client-id"])
+}
+
+// OpenOn returns the access that the settings describe, with installations in a store. Apart from
+// opening the store, it calls nobody. A nil client means the usual one.
+func OpenOn(v Values, log *slog.Logger, client *http.Client, open OpenStore) (_ *Access, err error) {
 	if v["client-id"] == "" || v["client-secret"] == "" {
 		return nil, Usage("set B24_CLIENT_ID and B24_CLIENT_SECRET, the credentials of the application")
 	}
-	if data, err = appFolder(data, v["client-id"]); err != nil {
-		return nil, err
-	}
-	installations, err := Folder(data, "installations")
+	data, err := StateFolder(v)
 	if err != nil {
 		return nil, err
 	}
-	store, err := oauth.NewFileStore(installations)
+	store, err := open(data)
 	if err != nil {
 		return nil, err
 	}
@@ -77,4 +101,8 @@ func Open(v Values, log *slog.Logger, client *http.Client) (_ *Access, err error
 }
 
 // Close closes the store, for which [oauth.Portals.Shutdown] must have returned.
-func (a *Access) Close() { _ = a.Store.Close() }
+func (a *Access) Close() {
+	if c, ok := a.Store.(io.Closer); ok {
+		_ = c.Close()
+	}
+}

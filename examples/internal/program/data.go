@@ -59,7 +59,11 @@ func appFolder(data, clientID string) (string, error) {
 	if err := private(data); err != nil {
 		return "", err
 	}
-	return Claim(filepath.Join(data, "app-"+url.QueryEscape(clientID)), Owner{ClientID: clientID})
+	name := "webhooks"
+	if clientID != "" {
+		name = "app-" + url.QueryEscape(clientID)
+	}
+	return Claim(filepath.Join(data, name), Owner{ClientID: clientID})
 }
 
 // Folder makes sure that there is a folder of that name in a parent that [Claim] returned, and that

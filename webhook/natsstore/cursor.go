@@ -1,0 +1,296 @@
+package natsstore
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+const (
+	// readAhead is how many messages a cursor asks for at a time, and has in memory at most.
+	readAhead = 256
+	// minReadBytes is how many bytes of them it may have, at least.
+	minReadBytes = 2 << 20
+	// pullTime is how long the server keeps a request for messages, and pullBeat how often it shows
+	// meanwhile that it still has it.
+	pullTime = 30 * time.Second
+	pullBeat = 5 * time.Second
+	// statusRoom is for what the server sends beside the messages of one request.
+	statusRoom = 32
+	// idleCursor is when the server deletes a cursor that nobody reads.
+	idleCursor = 5 * time.Minute
+	// scanWait is how long a scan waits for the next message before it looks whether there is one.
+	scanWait = time.Second
+)
+
+// Errors that end a cursor. Another one can go on.
+const (
+	errGap      Error = "natsstore: messages of the server were lost on the way"
+	errSilence  Error = "natsstore: the server is silent"
+	errNoCursor Error = "natsstore: the server has ended the cursor"
+)
+
+// errNothing means that there was no message for some time.
+const errNothing Error = "natsstore: no message in time"
+
+// query says what a cursor reads.
+type query struct {
+	stream  string
+	filter  string
+	from    uint64    // sequence; zero for all
+	since   time.Time // instead of from; zero for all
+	headers bool      // without the data
+	ahead   int       // messages in memory; zero for readAhead
+}
+
+// cursor reads the messages of a stream in order. It is a consumer of the server that acknowledges
+// nothing, so what the stream holds does not depend on it.
+//
+// It does not use the iterators of package jetstream. Those go on by themselves from where they
+// were, which would miss records if the server had lost its last ones, and which blocks while the
+// server is down.
+type cursor struct {
+	s        *Store
+	stream   string
+	consumer string
+	sub      *nats.Subscription
+	msgs     chan *nats.Msg
+	inbox    string // prefix of the subject that the server sends the status of a request to
+	ahead    int
+	bytes    int64
+
+	requests int    // that were sent
+	asked    int    // messages that the last one may still bring
+	last     uint64 // sequence among the messages of the consumer
+	left     uint64 // messages that were there at the beginning
+}
+
+// open makes a cursor.
+func (s *Store) open(ctx context.Context, q query) (*cursor, error) {
+	if q.ahead == 0 {
+		q.ahead = readAhead
+	}
+	c := &cursor{
+		s: s, stream: q.stream, consumer: "b24-" + rand.Text()[:16], inbox: s.nc.NewInbox() + ".", ahead: q.ahead,
+		bytes: max(minReadBytes, 2*s.linkNow().maxPayload), msgs: make(chan *nats.Msg, q.ahead+statusRoom),
+	}
+	config := jetstream.ConsumerConfig{
+		Name: c.consumer, FilterSubject: q.filter, HeadersOnly: q.headers, AckPolicy: jetstream.AckNonePolicy,
+		DeliverPolicy: jetstream.DeliverAllPolicy, MemoryStorage: true, Replicas: 1, InactiveThreshold: idleCursor,
+	}
+	switch {
+	case q.from > 0:
+		config.DeliverPolicy, config.OptStartSeq = jetstream.DeliverByStartSequencePolicy, q.from
+	case !q.since.IsZero():
+		config.DeliverPolicy, config.OptStartTime = jetstream.DeliverByStartTimePolicy, &q.since
+	}
+	body, err := json.Marshal(struct {
+		Stream string                   `json:"stream_name"`
+		Config jetstream.ConsumerConfig `json:"config"`
+	}{q.stream, config})
+	if err != nil {
+		return nil, fmt.Errorf("cursor: %w", err)
+	}
+	create := s.apiRequest(q.stream, "CONSUMER.CREATE", string(body))
+	create.subject += "." + c.consumer + "." + q.filter
+	if err := s.execute(ctx, []*request{create}); err != nil {
+		go c.remove()
+		return nil, err
+	}
+	if err := create.refused(); err != nil {
+		return nil, fmt.Errorf("cursor: %w", err)
+	}
+	c.left = create.reply.Pending
+	if err := c.subscribe(ctx); err != nil {
+		return nil, fmt.Errorf("cursor: %w", err)
+	}
+	return c, nil
+}
+
+// subscribe subscribes to what the server sends, and closes the cursor if ctx ends before.
+func (c *cursor) subscribe(ctx context.Context) error {
+	done := make(chan error, 1)
+	go func() {
+		var err error
+		c.sub, err = c.s.nc.ChanSubscribe(c.inbox+"*", c.msgs)
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		if err != nil {
+			go c.remove()
+		}
+		return err
+	case <-ctx.Done():
+		go func() {
+			if <-done == nil {
+				c.close()
+			}
+		}()
+		return context.Cause(ctx)
+	}
+}
+
+// close ends the cursor. It does not wait for the server.
+func (c *cursor) close() {
+	go func() {
+		_ = c.sub.Unsubscribe() // fails if the connection is closed, which ends it too
+		c.remove()
+	}()
+}
+
+// remove asks the server to delete the consumer. If that is lost, the server does it later.
+func (c *cursor) remove() {
+	if c.s.nc.IsConnected() {
+		_ = c.s.nc.PublishRequest(c.s.api+"CONSUMER.DELETE."+c.stream+"."+c.consumer, c.s.nc.NewInbox(), nil)
+	}
+}
+
+// unread returns how many messages the server has not sent.
+func (c *cursor) unread(ctx context.Context) (uint64, error) {
+	info := c.s.apiRequest(c.stream, "CONSUMER.INFO", "")
+	info.subject += "." + c.consumer
+	if err := c.s.execute(ctx, []*request{info}); err != nil {
+		return 0, err
+	}
+	return info.reply.Pending, info.refused()
+}
+
+// pull asks for more messages.
+func (c *cursor) pull(ctx context.Context) error {
+	c.requests++
+	c.asked = c.ahead
+	body := fmt.Appendf(nil, `{"batch":%d,"max_bytes":%d,"expires":%d,"idle_heartbeat":%d}`, c.ahead, c.bytes, pullTime, pullBeat)
+	reply := c.inbox + strconv.Itoa(c.requests)
+	return outside(ctx, func() error {
+		return c.s.nc.PublishRequest(c.s.api+"CONSUMER.MSG.NEXT."+c.stream+"."+c.consumer, reply, body)
+	})
+}
+
+// next returns the next message. It returns the cause of the end of ctx, or errNothing after wait
+// if that is not zero. After another error the cursor is of no use any more.
+func (c *cursor) next(ctx context.Context, wait time.Duration) (*message, error) {
+	quiet := 2*pullBeat + pullBeat/2
+	if wait > 0 {
+		quiet = wait
+	}
+	var silence *time.Timer // most messages are there already
+	for {
+		if c.asked == 0 {
+			if err := c.pull(ctx); err != nil {
+				return nil, err
+			}
+		}
+		var msg *nats.Msg
+		select {
+		case msg = <-c.msgs:
+		default:
+			if silence == nil {
+				silence = time.NewTimer(quiet)
+				defer silence.Stop()
+			}
+			select {
+			case msg = <-c.msgs:
+			case <-ctx.Done():
+				return nil, context.Cause(ctx)
+			case <-silence.C:
+				if wait > 0 {
+					return nil, errNothing
+				}
+				return nil, errSilence
+			}
+		}
+		if strings.HasPrefix(msg.Subject, c.inbox) {
+			if err := c.status(msg); err != nil {
+				return nil, err
+			}
+			if silence != nil && wait == 0 {
+				silence.Reset(quiet)
+			}
+			continue
+		}
+		return c.read(msg)
+	}
+}
+
+// read reads a message of the stream.
+func (c *cursor) read(msg *nats.Msg) (*message, error) {
+	about, err := msg.Metadata()
+	if err != nil {
+		return nil, errBadReply
+	}
+	if c.last++; about.Sequence.Consumer != c.last {
+		return nil, errGap
+	}
+	c.asked = max(0, c.asked-1)
+	return &message{
+		subject: msg.Subject, header: msg.Header, data: msg.Data,
+		seq: about.Sequence.Stream, time: about.Timestamp, pending: about.NumPending,
+	}, nil
+}
+
+// status handles what the server says about a request for messages.
+func (c *cursor) status(msg *nats.Msg) error {
+	code, text := first(msg.Header, "Status"), first(msg.Header, "Description")
+	switch {
+	case code == "503":
+		return errNoReply
+	case code == "100":
+		if sent, err := strconv.ParseUint(first(msg.Header, "Nats-Last-Consumer"), 10, 64); err == nil && sent > c.last {
+			return errGap // it was sent before
+		}
+	case msg.Subject != c.inbox+strconv.Itoa(c.requests):
+		// of a request that has brought all its messages
+	case code == "404", code == "408", code == "409" && (strings.Contains(text, "MaxBytes") || strings.Contains(text, "Batch Completed")):
+		c.asked = 0 // it brings no more
+	default:
+		return fmt.Errorf("%w: status %s, %s", errNoCursor, code, text)
+	}
+	return nil
+}
+
+// scan calls f for each message that is there, in order, until f returns false.
+func (s *Store) scan(ctx context.Context, q query, f func(*message) bool) error {
+	if err := s.online(ctx); err != nil {
+		return err
+	}
+	ctx, release := s.whileConnected(ctx)
+	defer release()
+	err := s.scanOnce(ctx, q, f)
+	if err != nil && ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
+}
+
+func (s *Store) scanOnce(ctx context.Context, q query, f func(*message) bool) error {
+	c, err := s.open(ctx, q)
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	for left := c.left; left > 0; {
+		m, err := c.next(ctx, scanWait)
+		if err == errNothing { //nolint:errorlint // the value itself; the rest may have been deleted
+			if left, err = c.unread(ctx); err != nil {
+				return err
+			}
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if !f(m) {
+			return nil
+		}
+		left = m.pending
+	}
+	return nil
+}

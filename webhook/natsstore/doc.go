@@ -1,0 +1,146 @@
+// Package natsstore keeps the queue of package webhook in streams of NATS JetStream, for programs
+// that run as several replicas. It needs nats-server 2.9 or later, and 2.10 or later is better: see
+// below.
+//
+//	nc, err := nats.Connect(url,
+//		nats.MaxReconnects(-1), nats.ReconnectWait(250*time.Millisecond), nats.FlusherTimeout(5*time.Second),
+//		nats.PingInterval(5*time.Second), nats.MaxPingsOutstanding(2))
+//	if err != nil {
+//		return err
+//	}
+//	store, err := natsstore.New(ctx, nc)
+//	if err != nil {
+//		return err
+//	}
+//	h, err := webhook.NewHandler(verifier, mux, webhook.WithStore(store))
+//	if err != nil {
+//		return err
+//	}
+//	…
+//	err = errors.Join(server.Shutdown(ctx), h.Shutdown(ctx), store.Close()) // in this order
+//	nc.Close()
+//
+// A connection gives up after two minutes without a server unless it has MaxReconnects(-1): then
+// every method returns [ErrClosed] until the program is restarted. The ping options find a server
+// that hangs within 15 seconds instead of 6 minutes.
+//
+// # What survives
+//
+// Commit returns when the server has acknowledged everything. By default a server acknowledges when
+// the operating system has the data, and syncs its files every two minutes (sync_interval). So a
+// delivery that was answered with 200 is there after this:
+//
+//	                                         sync_interval: 2m (default)  sync_interval: always
+//	a replica is killed or crashes           yes                          yes
+//	the server is killed (kill -9) or stops  yes                          yes
+//	the power of the server fails            all but the last 2 minutes   yes
+//	the disk of the server is lost           no                           no
+//
+// The last two lines of the table are what the server documents; the tests of this package cannot
+// cut the power. Against a power failure, set this in the configuration of a server 2.10 or later:
+//
+//	jetstream { store_dir: "/var/lib/nats", sync_interval: always }
+//
+// That is about ten times slower: each record and each delete is a sync of its own. A client cannot
+// read this setting, so the package cannot check it. The monitoring port of the server shows it as
+// sync_always under /jsz?config=1.
+//
+// With [WithReplicas](3) the servers of a cluster keep three copies, and one of them may fail. Each
+// of them still syncs every two minutes: a power failure of all of them at once loses as much. The
+// tests kill the servers of a cluster one after the other. They do not divide its network.
+//
+// When the connection breaks, Commit waits until it is back and repeats what the server did not
+// acknowledge. So a restart of the server loses no delivery, and refuses none if it is shorter than
+// the enqueue timeout of the Handler. Feeds go on by themselves then.
+//
+// Servers before 2.10 forget deletes when they are killed (not when they are stopped): up to 8 MiB
+// of records that were settled come back. A process that settled them recognizes the last 16,000 of
+// them, and deletes them again. Others are handled twice. A power failure has that effect on every
+// version, for the last two minutes. Parked records that were discarded may come back in the same
+// way.
+//
+// # Order
+//
+// The stream decides the order. Records of one Commit are published in their order without waiting
+// for each other. If the connection broke in the middle, so that a later record was stored before
+// an earlier one, Commit returns an error: the Handler refuses those deliveries.
+//
+// # The streams are tables
+//
+// Records that are done are deleted by their sequence. Nothing is acknowledged to a consumer, and
+// nothing depends on one: a Feed reads through an ephemeral consumer from the beginning, and a
+// process that takes over a partition makes its own. That takes about a second for 100,000 records.
+//
+//	stream            subjects                       holds
+//	B24EVENTS         B24EVENTS.in.32.PARTITION      pending records
+//	B24EVENTS-marks   B24EVENTS.mark.PARTITION.ID    counters of pending records
+//	B24EVENTS-parked  B24EVENTS.parked.PARTITION.ID  parked records
+//	B24EVENTS-done    B24EVENTS.done.PARTITION.ID    records that are done, with WithKeep
+//	B24EVENTS-leases  B24EVENTS.lease.NAME and       leases of partitions, and
+//	                  B24EVENTS.clock                the clock of the server
+//
+// New makes them. It refuses those that exist with a setting that would lose records or their
+// order, such as another retention than limits, discard old, memory storage or max_age, and changes
+// no such setting. To look at them:
+//
+//	nats stream report
+//	nats stream view B24EVENTS-parked
+//
+// 32 is the number of partitions. A store keeps the number that it was made with; to change it, let
+// the store run empty, stop all processes and delete the streams.
+//
+// A record that is archived is stored in the archive first and deleted then. After a crash in
+// between it is in both streams. It is not handled again: a Feed compares the records that were
+// there with the archive, and deletes them. The archive takes a record once.
+//
+// # Limits
+//
+// The server holds a message of at most max_payload, 1 MB by default. A record with more than that,
+// less 4 KB for headers, is rejected; raise max_payload if your portals send more. [WithMaxPending]
+// and [WithMaxBytes] bound the pending records. Parked records are bounded by the disk and the
+// limits of the account only: alert on [webhook.Depth].
+//
+// Memory of the server: it remembers the IDs of the records of the last 30 seconds, and the subject
+// of each parked or kept record, about 150 bytes each.
+//
+// # Leases
+//
+// A Store is a [webhook.Leaser], so the Handlers of several processes share the partitions without
+// another option. A lease runs on the clock of the server: it begins when the server stores it. A
+// process with a wrong clock neither steals nor loses leases. In a cluster, the clocks of the
+// servers must agree to a fraction of a lease, because another server may become the leader of the
+// stream. [Store.Fence] returns a number that grows with each owner, for what handlers write
+// elsewhere.
+//
+// # Permissions
+//
+// The user of the connection needs these, with the name of the store in place of B24EVENTS. STREAM
+// stands for each of the five streams.
+//
+//	publish: B24EVENTS.>
+//	publish: $JS.API.STREAM.INFO.STREAM
+//	publish: $JS.API.STREAM.MSG.GET.STREAM
+//	publish: $JS.API.STREAM.MSG.DELETE.STREAM
+//	publish: $JS.API.CONSUMER.CREATE.STREAM.>
+//	publish: $JS.API.CONSUMER.INFO.STREAM.*
+//	publish: $JS.API.CONSUMER.MSG.NEXT.STREAM.*
+//	publish: $JS.API.CONSUMER.DELETE.STREAM.*
+//	subscribe: _INBOX.>
+//
+// New needs $JS.API.STREAM.CREATE.STREAM as well where a stream does not exist, and
+// $JS.API.STREAM.UPDATE.STREAM where an option changes a limit. A server does not respond to a
+// request that is not allowed; methods then fail with an error that mentions permissions. Whoever
+// may publish to B24EVENTS.in can make the program handle events that no portal sent.
+//
+// # Errors
+//
+//	ErrConfig        New and methods: arguments, options or a stream that make no sense
+//	ErrClosed        methods: the store or its connection was closed
+//	ErrDisconnected  methods: the connection broke, or did not come back in time
+//	ErrNoStream      methods: a stream was deleted; Feeds that begin later use it if it is there again
+//	ErrNotArchived   List: the record to list after is gone
+//	ErrNotHeld       Fence: the owner does not hold the lease
+//
+// Commit and Replay also return webhook.ErrQueueFull. Errors show codes and texts of the server,
+// which name streams and limits, and nothing that is stored.
+package natsstore

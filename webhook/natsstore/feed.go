@@ -1,0 +1,328 @@
+package natsstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"log/slog"
+	"time"
+
+	"github.com/b24events/b24events/webhook"
+)
+
+const (
+	// feedPatience is how long a Feed waits for the connection, or tries to go on, until it ends
+	// with an error. What called it sees then that it does not work.
+	feedPatience = 5 * time.Second
+	// staleAfter is when a Feed reads again what it had read ahead, because its loop body took so
+	// long. Much of it may be settled by then, and the server may have deleted the cursor.
+	staleAfter = time.Minute
+	// clockSlack is how much the clock of the server may have been set back between two messages.
+	clockSlack = time.Minute
+	// repairBatch is how many records are deleted at a time that should be gone.
+	repairBatch = 512
+)
+
+// Feed implements [webhook.Store]. It goes on by itself when the connection was broken for a short
+// time or the server was restarted, and yields nothing twice. It ends with an error if that takes
+// longer than five seconds, or if the stream was deleted.
+func (s *Store) Feed(ctx context.Context, part int) iter.Seq2[*webhook.Record, error] {
+	return func(yield func(*webhook.Record, error) bool) {
+		err := s.feed(ctx, part, func(r *webhook.Record) bool { return yield(r, nil) })
+		if err != nil && !errors.Is(err, errStopped) && ctx.Err() == nil {
+			yield(nil, failed(fmt.Sprintf("feed of partition %d", part), err))
+		}
+	}
+}
+
+func (s *Store) feed(ctx context.Context, part int, yield func(*webhook.Record) bool) error {
+	ctx, leave, err := s.enter(ctx)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	if part < 0 || part >= s.parts {
+		return misconfigured("there are %d partitions", s.parts)
+	}
+	f := &feeding{s: s, part: part, yield: yield}
+	for failing := (time.Time{}); ; {
+		worked, err := f.run(ctx)
+		if worked {
+			failing = time.Time{}
+		}
+		switch {
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case !goesOn(err):
+			return err
+		case failing.IsZero():
+			failing = time.Now()
+		case time.Since(failing) > feedPatience:
+			return err
+		}
+		if err := pause(ctx, minRetry); err != nil {
+			return err
+		}
+	}
+}
+
+// feeding is a Feed that is under way.
+type feeding struct {
+	s     *Store
+	part  int
+	yield func(*webhook.Record) bool
+
+	begun  bool
+	start  uint64    // last sequence when the Feed began
+	server string    // that the last cursor was on
+	last   uint64    // sequence of the last record that was yielded, or left out
+	lastAt time.Time // when that was stored
+
+	// For the records that were there before the Feed began, until they are behind it.
+	old      bool
+	counters map[string]mark     // by ID
+	archived map[string]struct{} // IDs; nil before the first such record
+	gone     []recordID          // records that should have been deleted
+}
+
+// mark is the counters of a record where they are stored.
+type mark struct {
+	counters
+
+	seq uint64
+}
+
+// goesOn reports whether the Feed can go on after an error.
+func goesOn(err error) bool {
+	for _, final := range []error{ErrNoStream, ErrConfig, ErrClosed, errStopped} {
+		if errors.Is(err, final) {
+			return false
+		}
+	}
+	return true
+}
+
+// run yields records from one cursor until that ends. It returns whether the cursor worked.
+func (f *feeding) run(ctx context.Context) (worked bool, err error) {
+	waiting, cancel := context.WithTimeoutCause(ctx, feedPatience, ErrDisconnected)
+	defer cancel()
+	if err := f.s.online(waiting); err != nil {
+		return false, err
+	}
+	ctx, release := f.s.whileConnected(ctx)
+	defer release()
+	from, err := f.begin(ctx)
+	if err != nil {
+		return false, err
+	}
+	c, err := f.s.open(ctx, query{stream: f.s.pending(), filter: f.s.in(f.part), from: from})
+	if err != nil {
+		return false, err
+	}
+	defer c.close()
+	if c.left == 0 {
+		f.behind(ctx)
+	}
+	for opened := time.Now(); ; {
+		m, err := c.next(ctx, 0)
+		if err != nil {
+			return worked || time.Since(opened) > feedPatience && !errors.Is(err, errSilence), err
+		}
+		worked = true
+		began := time.Now()
+		if err := f.take(ctx, m); err != nil {
+			return worked, err
+		}
+		if m.pending == 0 || m.seq >= f.start {
+			f.behind(ctx)
+		}
+		if time.Since(began) > staleAfter {
+			return worked, errGap
+		}
+	}
+}
+
+// begin looks at the stream and returns from where to read. After a start of the server that is
+// from the beginning, because a server that lost its last messages in a power cut gives their
+// sequences to others.
+func (f *feeding) begin(ctx context.Context) (from uint64, err error) {
+	server := f.s.linkNow().server
+	info, err := f.s.info(ctx, f.s.pending())
+	if err != nil {
+		return 0, err
+	}
+	same, err := f.s.adopt(info)
+	if err != nil {
+		return 0, err
+	}
+	if f.begun {
+		if !same {
+			return 0, fmt.Errorf("%w and made again", ErrNoStream)
+		}
+		if f.server != server {
+			f.server = server
+			return 1, nil
+		}
+		return f.last + 1, nil
+	}
+	f.start, f.server, f.old = info.State.LastSeq, server, true
+	if f.counters, err = f.s.readCounters(ctx, f.part); err != nil {
+		return 0, err
+	}
+	f.begun = true
+	return 1, nil
+}
+
+// readCounters reads the counters of the pending records of a partition.
+func (s *Store) readCounters(ctx context.Context, part int) (map[string]mark, error) {
+	list := make(map[string]mark)
+	there, err := s.subjects(ctx, s.marks(), s.markAll(part))
+	if err != nil {
+		return nil, err
+	}
+	if len(there) == 0 {
+		return list, nil
+	}
+	err = s.scan(ctx, query{stream: s.marks(), filter: s.markAll(part)}, func(m *message) bool {
+		list[lastToken(m.subject)] = mark{decodeCounters(m.data), m.seq}
+		return true
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	known := make(map[string]uint64, len(list))
+	for id, m := range list {
+		known[id] = max(m.seq, s.marked[part][id])
+	}
+	s.marked[part] = known
+	return list, nil
+}
+
+// take yields a record, unless it was yielded before or should be gone.
+func (f *feeding) take(ctx context.Context, m *message) error {
+	id := m.idOf(f.part)
+	name := id.String()
+	if m.seq <= f.last && !m.time.After(f.lastAt) { // before the server was restarted
+		if f.s.settled.has(name) {
+			f.remove(ctx, id)
+		}
+		return nil
+	}
+	old := m.seq <= f.start
+	if old && f.archived == nil {
+		if err := f.readArchived(ctx, m.time.Add(-clockSlack)); err != nil {
+			return err
+		}
+	}
+	f.last, f.lastAt = m.seq, m.time // not before: after an error it is read again
+	if _, ok := f.archived[name]; ok || f.s.settled.has(name) {
+		f.remove(ctx, id)
+		return nil
+	}
+	f.s.knew(m.seq)
+	r := m.record(name, f.part)
+	r.Recovered = old
+	if known, ok := f.counters[name]; ok {
+		known.apply(r)
+		delete(f.counters, name)
+	}
+	if !f.yield(r) {
+		return errStopped
+	}
+	return nil
+}
+
+// readArchived reads which records of the partition were archived since a time. A process that died
+// may have archived a record and not deleted it.
+func (f *feeding) readArchived(ctx context.Context, since time.Time) error {
+	found := make(map[string]struct{})
+	for _, a := range []archive{f.s.archiveParked(), f.s.archiveDone()} {
+		err := f.s.scan(ctx, query{stream: a.stream, filter: a.part(f.part), since: since, headers: true}, func(m *message) bool {
+			found[lastToken(m.subject)] = struct{}{}
+			return true
+		})
+		if err != nil && (a.stream != f.s.done() || !errors.Is(err, ErrNoStream)) {
+			return err
+		}
+	}
+	f.archived = found
+	return nil
+}
+
+// remove deletes a record that should be gone, later.
+func (f *feeding) remove(ctx context.Context, id recordID) {
+	if f.gone = append(f.gone, id); len(f.gone) >= repairBatch {
+		f.sweep(ctx, nil)
+	}
+}
+
+// behind forgets what is needed only for the records that were there before the Feed. Counters that
+// are left then have no record.
+func (f *feeding) behind(ctx context.Context) {
+	var orphans map[string]mark
+	if f.old {
+		orphans = f.counters
+		f.old, f.counters, f.archived = false, nil, map[string]struct{}{}
+	}
+	f.sweep(ctx, orphans)
+}
+
+// sweep deletes the records that should be gone, and counters without a record, in the background.
+func (f *feeding) sweep(ctx context.Context, orphans map[string]mark) {
+	gone, server := f.gone, f.server
+	f.gone = nil
+	if len(gone)+len(orphans) == 0 {
+		return
+	}
+	f.s.repair(ctx, f.s.pending(), func(ctx context.Context) error {
+		deletes := make([]*request, len(gone))
+		for i, id := range gone {
+			deletes[i] = f.s.deleteMessage(f.s.pending(), id.seq)
+		}
+		if err := f.s.executeOn(ctx, server, deletes); err != nil {
+			return err
+		}
+		if len(gone) > 0 {
+			f.s.log.LogAttrs(ctx, slog.LevelInfo, "natsstore: deleted records that were settled before the server or a process was killed",
+				slog.String(KeyStream, f.s.pending()), slog.Int(KeyPartition, f.part), slog.Int(KeyRecords, len(gone)))
+		}
+		return f.s.deleteOrphans(ctx, f.part, orphans)
+	})
+}
+
+// deleteOrphans deletes counters of which the record is gone.
+func (s *Store) deleteOrphans(ctx context.Context, part int, orphans map[string]mark) error {
+	var reads, deletes []*request
+	var names []string
+	for name := range orphans {
+		id, ok := parseID(name)
+		if !ok {
+			continue
+		}
+		names = append(names, name)
+		reads = append(reads, s.getMessage(s.pending(), id.seq))
+	}
+	for len(reads) > 0 {
+		n := min(moveBatch, len(reads))
+		if err := s.execute(ctx, reads[:n]); err != nil {
+			return err
+		}
+		for i, r := range reads[:n] {
+			m, err := r.found()
+			if err != nil {
+				return err
+			}
+			if m == nil || m.idOf(part).String() != names[i] {
+				deletes = append(deletes, s.deleteMessage(s.marks(), orphans[names[i]].seq))
+				s.mu.Lock()
+				delete(s.marked[part], names[i])
+				s.mu.Unlock()
+			}
+		}
+		reads, names = reads[n:], names[n:]
+	}
+	return s.execute(ctx, deletes)
+}

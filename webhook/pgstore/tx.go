@@ -1,0 +1,265 @@
+package pgstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/b24events/b24events/webhook"
+)
+
+const (
+	// settleTime bounds the end of a transaction, which goes on if the handler's context has ended.
+	settleTime = 15 * time.Second
+	// idleSlack is how much longer than the handler's context the server leaves a transaction open
+	// that does nothing, and idleLimit is how long without such a context.
+	idleSlack = 15 * time.Second
+	idleLimit = 15 * time.Minute
+)
+
+// Tx returns the transaction of the attempt that ctx belongs to: what the handler writes in it is
+// committed if and only if the record is settled. The first call begins it, and later ones return the
+// same. Attempts that do not call Tx have no transaction.
+//
+//	event.On(mux, event.OnCrmDealAdd, func(ctx context.Context, d *event.Delivery, e event.CRMEntity) error {
+//		tx, err := pgstore.Tx(ctx)
+//		if err != nil {
+//			return err
+//		}
+//		_, err = tx.Exec(ctx, `INSERT INTO deals (id) VALUES ($1)`, e.ID)
+//		return err
+//	})
+//
+// When the handler returns nil, its record is deleted (or archived, see [WithKeep]) in the
+// transaction, which is then committed. When the handler fails or panics, the transaction is rolled
+// back. So the writes of exactly one attempt are in the database, also if two processes handle the
+// record at the same time because a lease was lost, and also if a process or the server crashes at
+// any moment. Calls to the portal, and writes elsewhere, are not part of it: they happen once for
+// each attempt.
+//
+// The transaction is for one goroutine at a time, and over when the handler returns. Its Commit and
+// Rollback return [ErrTxEnded]; Begin makes a savepoint. It has the isolation level that the session
+// has by default.
+//
+// It holds a connection of the pool from the first call until the handler returns. So call the
+// portal before, and ask for the transaction when there is something to write. All but three
+// connections of the pool may be held in this way, one at the least; Tx waits until there is one.
+//
+// Tx returns [ErrNoAttempt] if ctx is not from a handler of a record in a [Store], and
+// [ErrAttemptOver] after the handler has returned.
+func Tx(ctx context.Context) (pgx.Tx, error) {
+	a, ok := ctx.Value(attemptKey{}).(*attempt)
+	if !ok {
+		return nil, ErrNoAttempt
+	}
+	tx, err := a.begin(ctx)
+	if err != nil {
+		return nil, fail("begin", err)
+	}
+	return tx, nil
+}
+
+type attemptKey struct{}
+
+// attempt is one attempt at a record.
+type attempt struct {
+	s    *Store
+	part int
+	key  key
+	over chan struct{} // closed when the handler has returned
+
+	mu sync.Mutex
+	tx pgx.Tx // nil before the first call of Tx
+}
+
+// handlerTx is the transaction as handlers see it.
+type handlerTx struct{ pgx.Tx }
+
+// Commit returns [ErrTxEnded].
+func (handlerTx) Commit(context.Context) error { return ErrTxEnded }
+
+// Rollback returns [ErrTxEnded].
+func (handlerTx) Rollback(context.Context) error { return ErrTxEnded }
+
+// Attempt implements [webhook.Transactor]. See [Tx].
+//
+// An error of finish is that of the handler, or it means that nothing was committed, with one
+// exception: it matches [ErrUnknownOutcome].
+func (s *Store) Attempt(ctx context.Context, part int, id string) (handler context.Context, finish func(error) error) {
+	k, ok := parseKey(id)
+	if !ok || part < 0 || part >= s.partitions {
+		return ctx, func(err error) error { return err }
+	}
+	a := &attempt{s: s, part: part, key: k, over: make(chan struct{})}
+	return context.WithValue(ctx, attemptKey{}, a), func(err error) error { return a.finish(ctx, err) }
+}
+
+// begin returns the transaction, which it begins if there is none.
+func (a *attempt) begin(ctx context.Context) (pgx.Tx, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	select {
+	case <-a.over:
+		return nil, ErrAttemptOver
+	default:
+	}
+	if a.tx != nil {
+		return handlerTx{a.tx}, nil
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() { // a goroutine that the handler left behind must not hold up finish
+		select {
+		case <-a.over:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	if err := a.s.usable(ctx); err != nil {
+		return nil, err
+	}
+	select {
+	case a.s.txSlots <- struct{}{}:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	idle := idleLimit
+	if end, ok := ctx.Deadline(); ok {
+		idle = max(0, time.Until(end)) + idleSlack
+	}
+	tx, err := a.s.pool.BeginTx(ctx, pgx.TxOptions{
+		BeginQuery: "BEGIN; SET LOCAL idle_in_transaction_session_timeout = " + milliseconds(idle),
+	})
+	if err != nil {
+		<-a.s.txSlots
+		return nil, err
+	}
+	a.tx = tx
+	return handlerTx{tx}, nil
+}
+
+// finish ends the attempt with the error of the handler.
+func (a *attempt) finish(ctx context.Context, handled error) error {
+	close(a.over)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.tx == nil {
+		return handled
+	}
+	defer func() { <-a.s.txSlots }()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTime)
+	defer cancel()
+	if handled != nil {
+		a.rollback(ctx)
+		return handled
+	}
+	err := a.settle(ctx)
+	if err == nil || errors.Is(err, webhook.ErrSettled) {
+		a.s.settled(a.part, a.key)
+		a.s.bound.changed(0, 1)
+	}
+	return fail("settle", err)
+}
+
+// rollback ends the transaction, and gives the connection back in any case.
+func (a *attempt) rollback(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, rollbackTime)
+	defer cancel()
+	_ = a.tx.Rollback(ctx) // a connection that cannot do that is closed, which has the same effect
+}
+
+// settle settles the record in the transaction and commits it.
+func (a *attempt) settle(ctx context.Context) error {
+	switch conn := a.tx.Conn().PgConn(); {
+	case conn.IsClosed():
+		a.rollback(ctx)
+		return errLostConnection
+	case conn.IsBusy():
+		a.rollback(ctx)
+		return errRowsOpen
+	case conn.TxStatus() == 'I':
+		a.rollback(ctx)
+		return ErrTxEnded
+	case conn.TxStatus() == 'E':
+		a.rollback(ctx)
+		return ErrTxFailed
+	}
+	var n int64
+	var id string
+	err := run(ctx, a.tx.Conn(),
+		statement{sql: a.s.q.settle, args: []any{[]int16{int16(a.part)}, []int64{a.key.id}, []int32{a.key.tag}}, affected: &n}, //nolint:gosec // checked by Attempt
+		statement{sql: `SELECT pg_current_xact_id()::text`, rows: one(&id)},
+		statement{sql: settling},
+	)
+	if err == nil && n != 1 {
+		err = fmt.Errorf("pgstore: the transaction of the handler is undone: %w", webhook.ErrSettled)
+	}
+	if err != nil {
+		a.rollback(ctx)
+		return err
+	}
+	err = a.tx.Commit(ctx)
+	if err == nil || !ambiguous(err) {
+		return err
+	}
+	return a.outcome(ctx, id, err)
+}
+
+// errRowsOpen means that the handler returned while it was reading the result of a query.
+const errRowsOpen Error = "pgstore: rows of a query in the transaction of the attempt were not closed, so nothing was committed"
+
+// errLostConnection means that the transaction was lost before it was to be committed.
+const errLostConnection Error = "pgstore: the connection of the transaction was lost, so nothing was committed"
+
+// ambiguous reports whether a COMMIT that failed with err may have been carried out.
+func ambiguous(err error) bool {
+	if errors.Is(err, pgx.ErrTxCommitRollback) {
+		return false
+	}
+	pg, ok := errors.AsType[*pgconn.PgError](err)
+	return !ok || pg.Severity == "FATAL" || pg.Severity == "PANIC"
+}
+
+// outcome asks on another connection what became of a transaction.
+func (a *attempt) outcome(ctx context.Context, transaction string, lost error) error {
+	// The status alone could be that of another transaction, on a server that took over without
+	// having got this one. There the record is still pending.
+	const rounds, pause = 20, 100 * time.Millisecond
+	lost = fail("settle", lost)
+	unknown := fmt.Errorf("%w: %w", ErrUnknownOutcome, lost)
+	id, err := strconv.ParseInt(transaction, 10, 64)
+	if err != nil {
+		return unknown
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTime)
+	defer cancel()
+	for range rounds {
+		var status string
+		var pending bool
+		err := a.s.query(ctx,
+			statement{sql: `SELECT coalesce(pg_xact_status($1::bigint::text::xid8), '')`, args: []any{id}, rows: one(&status)},
+			statement{sql: a.s.q.pending, args: []any{int64(a.part), a.key.id, a.key.tag}, rows: one(&pending)},
+		)
+		switch {
+		case err != nil:
+		case status == "committed" && !pending:
+			return nil
+		case status == "aborted":
+			return fmt.Errorf("pgstore: the connection was lost during the commit, and nothing was committed: %w", lost)
+		case status != "in progress":
+			return unknown
+		}
+		select {
+		case <-ctx.Done():
+			return unknown
+		case <-time.After(pause):
+		}
+	}
+	return unknown
+}

@@ -1,0 +1,224 @@
+package sqlitestore
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"iter"
+
+	"github.com/b24events/b24events/webhook"
+)
+
+// Bounds of what a Feed has in its hands.
+const (
+	feedRecords = 256
+	feedBytes   = 1 << 20
+)
+
+// Feed implements [webhook.Store]. It yields the very records that Commit was given while it ran,
+// as long as they are few: it falls back to the file when the loop body is 4,096 records or 8 MiB
+// of Data behind. Its errors match [ErrDamaged], [ErrClosed] or [ErrConfig], or the file could not
+// be read.
+func (s *Store) Feed(ctx context.Context, part int) iter.Seq2[*webhook.Record, error] {
+	return func(yield func(*webhook.Record, error) bool) {
+		if s.archive {
+			yield(nil, errArchiveOnly)
+			return
+		}
+		if part != 0 {
+			yield(nil, misconfigured("Feed of partition %d; there is one, 0", part))
+			return
+		}
+		f := feed{s: s, begun: s.beginFeed()}
+		defer s.endFeed()
+		for {
+			batch, err := f.next(ctx)
+			if ctx.Err() != nil {
+				return
+			}
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			for i, r := range batch {
+				batch[i] = nil // the caller may let go of it before the others are read
+				if !yield(r, nil) {
+					return
+				}
+				if ctx.Err() != nil {
+					return
+				}
+			}
+		}
+	}
+}
+
+// beginFeed returns the ID of the newest record that is older than the Feed.
+func (s *Store) beginFeed() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.feeds++; s.feeds == 1 {
+		s.recent.reset(s.lastID)
+	}
+	return s.lastID
+}
+
+func (s *Store) endFeed() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.feeds--; s.feeds == 0 {
+		s.recent = recent{}
+	}
+}
+
+// feed is one Feed.
+type feed struct {
+	s     *Store
+	begun int64 // records up to this ID are older than the Feed
+	at    int64 // those up to this ID were yielded
+	batch []*webhook.Record
+}
+
+// next returns some records that follow. It waits for them, and returns none at the end of ctx.
+func (f *feed) next(ctx context.Context) ([]*webhook.Record, error) {
+	for ctx.Err() == nil {
+		f.s.mu.Lock()
+		if f.at >= f.s.lastID {
+			wake := f.s.wakeLocked()
+			f.s.mu.Unlock()
+			select {
+			case <-wake:
+			case <-f.s.quit:
+			case <-ctx.Done():
+			}
+			if f.s.closed() {
+				return nil, ErrClosed
+			}
+			continue
+		}
+		batch, at, ok := f.s.recent.take(f.at, feedRecords, f.batch[:0])
+		upTo := f.s.lastID
+		if len(f.s.recent.records) > 0 {
+			upTo = f.s.recent.from
+		}
+		f.s.mu.Unlock()
+		if !ok {
+			var err error
+			if batch, at, err = f.s.page(ctx, f.at, upTo, f.batch[:0]); err != nil {
+				return nil, err
+			}
+			for _, r := range batch {
+				r.Recovered = parseID(r.ID) <= f.begun
+			}
+		}
+		f.batch, f.at = batch, at
+		if len(batch) > 0 {
+			return batch, nil
+		}
+	}
+	return nil, nil
+}
+
+// wakeLocked returns what is closed when records come. It needs mu.
+func (s *Store) wakeLocked() <-chan struct{} {
+	if s.wake == nil {
+		s.wake = make(chan struct{})
+	}
+	return s.wake
+}
+
+func (s *Store) closed() bool {
+	select {
+	case <-s.quit:
+		return true
+	default:
+		return false
+	}
+}
+
+// page reads records with IDs above at and up to upTo from the file, and returns them with the ID
+// up to which all are among them.
+func (s *Store) page(ctx context.Context, at, upTo int64, into []*webhook.Record) ([]*webhook.Record, int64, error) {
+	bytes := 0
+	more := false
+	list, err := s.query(ctx, "feed", into, func(r *webhook.Record) bool {
+		bytes += len(r.Data)
+		more = bytes >= feedBytes
+		return !more
+	}, sqlFeed, at, upTo, feedRecords)
+	if err != nil {
+		return nil, at, err
+	}
+	if more || len(list) == feedRecords {
+		return list, parseID(list[len(list)-1].ID), nil
+	}
+	return list, upTo, nil
+}
+
+// query reads records. It stops when more returns false.
+func (s *Store) query(
+	ctx context.Context, op string, into []*webhook.Record, more func(*webhook.Record) bool, query string, args ...any,
+) ([]*webhook.Record, error) {
+	list, err := s.scan(ctx, into, more, query, args...)
+	if err != nil {
+		return nil, s.readFailed(ctx, op, err)
+	}
+	return list, nil
+}
+
+// readFailed makes an error of this package of one of a reading connection.
+func (s *Store) readFailed(ctx context.Context, op string, err error) error {
+	if s.closed() {
+		return ErrClosed
+	}
+	return s.failed(ctx, op, err)
+}
+
+func (s *Store) scan(
+	ctx context.Context, list []*webhook.Record, more func(*webhook.Record) bool, query string, args ...any,
+) (_ []*webhook.Record, err error) {
+	s.reading.RLock()
+	defer s.reading.RUnlock()
+	rows, err := s.reader.QueryContext(ctx, query, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	names, err := rows.Columns()
+	if err != nil {
+		return nil, err
+	}
+	settled := len(names) > pendingColumns
+	for rows.Next() {
+		r, err := scanRecord(rows, settled)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, r)
+		if !more(r) {
+			return list, nil
+		}
+	}
+	return list, rows.Err()
+}
+
+// pendingColumns is how many columns a pending record has. One that is archived has one more.
+const pendingColumns = 9
+
+func scanRecord(rows *sql.Rows, archived bool) (*webhook.Record, error) {
+	var r webhook.Record
+	var id, received, due, settled int64
+	to := [pendingColumns + 1]any{&id, &r.Name, &r.MemberID, &received, &r.Attempts, &r.Interrupted, &due, &r.Err, &r.Data, &settled}
+	n := pendingColumns
+	if archived {
+		n++
+	}
+	if err := rows.Scan(to[:n]...); err != nil {
+		return nil, err
+	}
+	r.ID, r.Received, r.Due = formatID(id), fromMicros(received), fromDueMicros(due)
+	if archived {
+		r.Settled = fromMicros(settled)
+	}
+	return &r, nil
+}

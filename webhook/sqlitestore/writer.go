@@ -1,0 +1,199 @@
+package sqlitestore
+
+import (
+	"context"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/b24events/b24events/webhook"
+)
+
+// writer is the goroutine that writes, with the only connection that does. It takes one job after
+// the other. The methods that give it jobs return when their contexts end, even if the disk hangs.
+type writer struct {
+	s       *Store
+	c       *conn
+	settled int64 // the latest time of settling, in microseconds
+	version int64 // of the data, as other connections have changed them
+	down    error // why the writer stopped
+
+	logged int // about how many pages the log has that are not in the file yet
+
+	inserts [maxRowsLog + 1]string // by the logarithm of the number of rows
+	values  [4 * maxRows]driver.Value
+}
+
+// job is what a method wants from the writer.
+type job struct {
+	run   func(context.Context, *writer, *job) error
+	state atomic.Int32
+	done  chan error
+}
+
+// States of a job.
+const (
+	jobOpen      = iota
+	jobAbandoned // its method has returned
+	jobFinished  // its method waits for what the writer returns
+)
+
+// abandoned reports whether nobody waits for the job any more.
+func (j *job) abandoned() bool { return j.state.Load() == jobAbandoned }
+
+// finish makes the result final, and reports whether the method still waits for it. If it does, the
+// writer may use what the method was given until the job is done.
+func (j *job) finish() bool { return j.state.CompareAndSwap(jobOpen, jobFinished) }
+
+// do lets the writer run a job and waits for it, or for the end of ctx.
+func (s *Store) do(ctx context.Context, op string, run func(context.Context, *writer, *job) error) error {
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("sqlitestore: %s: %w", op, err)
+	}
+	j := &job{run: run, done: make(chan error, 1)}
+	select {
+	case s.jobs <- j:
+	case <-s.quit:
+		return ErrClosed
+	case <-ctx.Done():
+		return fmt.Errorf("sqlitestore: %s: %w", op, ctx.Err())
+	}
+	select {
+	case err := <-j.done:
+		return err
+	case <-ctx.Done():
+	}
+	if j.state.CompareAndSwap(jobOpen, jobAbandoned) {
+		return fmt.Errorf("sqlitestore: %s: %w", op, ctx.Err())
+	}
+	return <-j.done
+}
+
+// run is the goroutine. Its context does not end: what is written is written to the end.
+func (w *writer) run(ctx context.Context) {
+	defer close(w.s.ended)
+	purge := time.NewTimer(0)
+	defer purge.Stop()
+	others := time.NewTicker(noticeEvery)
+	defer others.Stop()
+	if w.s.keep == 0 {
+		purge.Stop()
+	}
+	for {
+		select {
+		case <-w.s.quit:
+			<-w.s.alone // SQLite writes the log back when the last connection is closed, and only then
+			w.s.closeErr = w.c.close()
+			return
+		case j := <-w.s.jobs:
+			j.done <- w.work(ctx, j)
+		case <-purge.C:
+			purge.Reset(w.purge(ctx))
+		case <-others.C:
+			w.note(w.notice(ctx))
+		}
+		w.checkpoint(ctx)
+	}
+}
+
+func (w *writer) work(ctx context.Context, j *job) error {
+	if w.down != nil {
+		return w.down
+	}
+	err := w.notice(ctx)
+	if err == nil {
+		err = j.run(ctx, w, j)
+	}
+	if w.note(err); w.down != nil {
+		return w.down
+	}
+	return err
+}
+
+// noticeEvery is how often the writer looks for what other processes have changed, if it has nothing
+// to do.
+const noticeEvery = time.Second
+
+// notice takes in what another process has replayed or discarded. See WithArchiveOnly.
+func (w *writer) notice(ctx context.Context) error {
+	if w.down != nil {
+		return nil
+	}
+	version, err := w.c.number(ctx, sqlDataVersion)
+	if err != nil || version == w.version {
+		return err
+	}
+	last, err := w.s.count(ctx, w.c)
+	if err != nil {
+		return err
+	}
+	w.version = version
+	s := w.s
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if last > s.lastID {
+		s.lastID = last
+		s.wakeFeedsLocked()
+	}
+	return nil
+}
+
+// note stops the writer after an error that leaves it unknown what the disk holds. What the writer
+// would store from then on might depend on what is not there.
+func (w *writer) note(err error) {
+	if final(err) {
+		w.down = fmt.Errorf("%w: %w", ErrDown, err)
+	}
+}
+
+// transact runs f in a transaction. It commits nothing that nobody waits for.
+func (w *writer) transact(ctx context.Context, op string, j *job, f func() error) error {
+	if _, err := w.c.exec(ctx, sqlBegin); err != nil {
+		return w.s.failed(ctx, op, err)
+	}
+	err := f()
+	if err == nil && j.abandoned() {
+		err = context.Canceled // nobody reads it
+	}
+	if err == nil {
+		_, err = w.c.exec(ctx, sqlCommit)
+	}
+	if err != nil {
+		_, _ = w.c.exec(ctx, sqlRollback) // which fails if SQLite did it already
+		if errors.Is(err, context.Canceled) || errors.Is(err, webhook.ErrQueueFull) {
+			return err
+		}
+		return w.s.failed(ctx, op, err)
+	}
+	return nil
+}
+
+const (
+	logPages    = 1000 // of the log that are written back to the file at a time: 4 MB
+	pageBytes   = 3600 // of records in a page, about
+	commitPages = 6    // that a commit writes beside them, about
+)
+
+// wrote notes what a commit wrote.
+func (w *writer) wrote(bytes int) { w.logged += bytes/pageBytes + commitPages }
+
+// checkpoint writes the log back to the file if it is long. SQLite would do that
+// in COMMIT and say nothing of errors, and an error of the disk that passes unnoticed here can cost
+// what was stored: the system does not write a page again that it could not write.
+func (w *writer) checkpoint(ctx context.Context) {
+	if w.logged < w.s.logPages || w.down != nil {
+		return
+	}
+	left := 0
+	err := w.c.rows(ctx, func(row []driver.Value) error {
+		pages, written := toInt(row[1]), toInt(row[2])
+		left = min(int(pages-written), w.s.logPages/2) // what a reader holds up
+		return nil
+	}, sqlCheckpoint)
+	w.logged = left
+	if err != nil {
+		w.note(w.s.failed(ctx, "write the log back", err))
+	}
+}
