@@ -1,30 +1,38 @@
 package event
 
 import (
+	"regexp"
 	"slices"
+	"strings"
 	"time"
+	"unicode"
 
 	"github.com/b24events/b24events/internal/phpform"
 )
 
 // DropTokens removes the tokens of d: those of its auth section with their expiry, and every
 // access, refresh and application token in d.Data and in what [Delivery.Extra] returns, by their
-// keys and at any depth. What else looks like a credential there, such as a token under another key
-// or within a text, is replaced by "[redacted]", as it is when d is printed. It is for code that
-// stores deliveries and must store no tokens. Call it before d is handed to a handler.
+// keys and at any depth. Within texts, such as JSON or an address, the values of such keys and the
+// tokens of d are replaced by "[redacted]"; other texts stay as they are. It is for code that stores
+// deliveries and must store no tokens. Call it before d is handed to a handler.
 func (d *Delivery) DropTokens() {
 	a := &d.Auth
 	if !d.body.left && onlyInAuth(d.body.root()) { // as is usual
 		a.AccessToken, a.RefreshToken, a.ApplicationToken, a.Expires = "", "", "", time.Time{}
 		return
 	}
-	secrets := d.secrets()
+	oldData, oldExtra := d.Data.v, d.Extra().v
+	var drop dropper
+	for _, token := range []Secret{a.AccessToken, a.RefreshToken, a.ApplicationToken} {
+		drop.note(string(token))
+	}
+	drop.find(oldData)
+	drop.find(oldExtra)
 	a.AccessToken, a.RefreshToken, a.ApplicationToken, a.Expires = "", "", "", time.Time{}
 	for _, text := range []*string{&d.Name, (*string)(&a.Scope), &a.Status, &d.MessageID, &d.ProcessID} {
-		*text = secrets.Redact(*text)
+		*text = drop.text(*text)
 	}
-	oldData, oldExtra := d.Data.v, d.Extra().v
-	data, extra := secrets.Tree(withoutTokens(oldData)), secrets.Tree(withoutTokens(oldExtra))
+	data, extra := drop.value(oldData), drop.value(oldExtra)
 	if data == oldData && extra == oldExtra {
 		return
 	}
@@ -32,6 +40,93 @@ func (d *Delivery) DropTokens() {
 	data = data.Pack()
 	d.body.bytes = int32(rest) + int32(data.Size()) //nolint:gosec // about what it was before
 	d.Data = d.data(data)
+}
+
+// dropper removes tokens.
+type dropper struct{ tokens []string }
+
+// note remembers a token.
+func (p *dropper) note(token string) {
+	if len(token) >= shortText && !slices.Contains(p.tokens, token) {
+		p.tokens = append(p.tokens, token)
+	}
+}
+
+// find remembers the tokens of a tree.
+func (p *dropper) find(v phpform.Value) {
+	for key, item := range v.All() {
+		switch {
+		case item.Kind() == phpform.Array:
+			p.find(item)
+		case isTokenKey(key):
+			p.note(item.Scalar())
+		}
+	}
+}
+
+// value returns v without tokens, v itself if there are none.
+func (p *dropper) value(v phpform.Value) phpform.Value {
+	if v.Kind() == phpform.String {
+		if text := v.Scalar(); len(text) >= shortText {
+			if kept := p.text(text); kept != text {
+				return phpform.Text(kept)
+			}
+		}
+		return v
+	}
+	var changed []phpform.Entry // made for the first change; v itself is immutable
+	place, touched := 0, false
+	for key, old := range v.All() {
+		value, name := p.value(old), key
+		if len(key) >= shortText {
+			name = p.text(key)
+		}
+		keep := !isTokenKey(key) || strings.EqualFold(key, "auth") && old.Kind() == phpform.Array
+		if !touched && (!keep || value != old || name != key) {
+			changed, touched = slices.Clone(v.Entries()[:place]), true
+		}
+		if touched && keep {
+			changed = append(changed, phpform.Entry{Key: name, Value: value})
+		}
+		place++
+	}
+	if !touched {
+		return v
+	}
+	return phpform.Map(changed...)
+}
+
+// inText finds the value of a token's key in JSON, in a form or in an address, perhaps escaped.
+var inText = regexp.MustCompile(`(?i)((?:access|refresh|application)[_-]?token|client[_-]?secret|(?:auth|refresh)_id|\bauth)((?:\\*"|%22|&quot;)?\s*(?:=|:|%3d|%3a)\s*(?:\\*"|%22|&quot;)?)[\w.~-]{16,}`)
+
+// text returns a text without tokens.
+func (p *dropper) text(text string) string {
+	for _, token := range p.tokens {
+		text = strings.ReplaceAll(text, token, redactedText)
+	}
+	return inText.ReplaceAllString(text, "${1}${2}"+redactedText)
+}
+
+const redactedText = "[redacted]"
+
+// isTokenKey reports whether a key names a token or a secret of the application, in any spelling.
+func isTokenKey(key string) bool {
+	if len(key) > maxAuthKey {
+		return false
+	}
+	letters := strings.Map(func(r rune) rune {
+		if r == '_' || r == '-' {
+			return -1
+		}
+		return unicode.ToLower(r)
+	}, key)
+	switch letters {
+	case "accesstoken", "refreshtoken", "applicationtoken", "authid", "refreshid", "clientsecret", "auth":
+		return true
+	default:
+		at := authKeyOf(key)
+		return at == userToken || at == appToken
+	}
 }
 
 // shortText is the length of texts that hold no token. Those of the platform have 32 characters and
@@ -85,29 +180,4 @@ func isShort(v phpform.Value) bool {
 		}
 	}
 	return true
-}
-
-// withoutTokens returns v without the entries whose keys name a token, v itself if there are none.
-func withoutTokens(v phpform.Value) phpform.Value {
-	var changed []phpform.Entry // made for the first change; v itself is immutable
-	place, touched := 0, false
-	for key, old := range v.All() {
-		value := old
-		if old.Kind() == phpform.Array {
-			value = withoutTokens(old)
-		}
-		at := authKeyOf(key)
-		keep := at != userToken && at != appToken
-		if !touched && (!keep || value != old) {
-			changed, touched = slices.Clone(v.Entries()[:place]), true
-		}
-		if touched && keep {
-			changed = append(changed, phpform.Entry{Key: key, Value: value})
-		}
-		place++
-	}
-	if !touched {
-		return v
-	}
-	return phpform.Map(changed...)
 }

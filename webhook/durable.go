@@ -5,6 +5,7 @@ import (
 	"hash/fnv"
 	"log/slog"
 	"math"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -96,8 +97,8 @@ type behindKey struct {
 	urgent bool
 }
 
-// removal is when a portal removed the application.
-type removal struct{ at, until time.Time }
+// removal is when a portal removed the application, and when a handler reported that.
+type removal struct{ at, reported time.Time }
 
 // tomb is the place of a record that was settled.
 type tomb struct {
@@ -226,7 +227,7 @@ func (t *tenure) offer(rec *Record) bool {
 		w.park(e, rec, nil, err)
 	case e.interrupted >= maxInterrupted:
 		w.park(e, rec, d, errInterrupted)
-	case w.wasRemoved(d):
+	case w.wasRemoved(rec, d):
 		w.dropRemoved(e, d)
 	default:
 		w.add(e, rec, d)
@@ -256,6 +257,7 @@ func (w *durable) enter(t *tenure, rec *Record, d *event.Delivery) *entry {
 	}
 	if _, left := p.behind[key]; left || !w.roomLocked(t, key, d == nil) {
 		p.behind[key] = struct{}{}
+		t.passed++
 		return nil
 	}
 	e := &entry{
@@ -305,15 +307,16 @@ func (w *durable) park(e *entry, rec *Record, d *event.Delivery, err error) {
 	}
 }
 
-// wasRemoved reports whether the portal of a delivery removed the application after it was fired.
-func (w *durable) wasRemoved(d *event.Delivery) bool {
+// wasRemoved reports whether the portal of a record removed the application after it was stored. What
+// was stored later may be of a new installation.
+func (w *durable) wasRemoved(rec *Record, d *event.Delivery) bool {
 	if isLifecycle(d) {
 		return false
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	r, ok := w.removals[keyOf(d)]
-	return ok && time.Now().Before(r.until) && (r.at.IsZero() || !d.Time.After(r.at))
+	return ok && rec.Received.Before(r.reported) && (r.at.IsZero() || !d.Time.After(r.at))
 }
 
 // dropRemoved drops a record of a portal that removed the application.
@@ -430,16 +433,39 @@ func (w *durable) removed(clientID, memberID string, at time.Time) {
 	now := time.Now()
 	w.mu.Lock()
 	for other, r := range w.removals {
-		if len(w.removals) >= maxRemembered || now.After(r.until) {
+		if len(w.removals) >= maxRemembered || now.Sub(r.reported) > removalKept {
 			delete(w.removals, other)
 		}
 	}
-	w.removals[key] = removal{at: at, until: now.Add(removalKept)}
+	w.removals[key] = removal{at: at, reported: now}
 	var portal *openPortal
 	if t := w.partitions[w.partOf(key)].tenure; t != nil {
 		portal = t.portals[key]
 	}
+	var waiting []*entry
+	if portal != nil {
+		for lane, some := range portal.waiting {
+			if lane.urgent {
+				continue
+			}
+			portal.waiting[lane] = slices.DeleteFunc(some, func(e *entry) bool {
+				drop := at.IsZero() || e.item.Fired <= at.Unix()
+				if drop {
+					waiting = append(waiting, e)
+				}
+				return drop
+			})
+		}
+	}
 	w.mu.Unlock()
+	for _, e := range waiting {
+		w.numbers.removed.Add(1)
+		if w.onDropped != nil {
+			w.reportLater(e)
+		} else {
+			w.finish(e, Mark{State: StateDone})
+		}
+	}
 	if portal != nil {
 		portal.Remove(at)
 	}
@@ -447,12 +473,12 @@ func (w *durable) removed(clientID, memberID string, at time.Time) {
 
 // finish writes the last mark of an entry. The entry is forgotten when that is durable.
 func (w *durable) finish(e *entry, m Mark) {
-	w.leave(e)
+	w.leave(e, false)
 	w.journal.mark(e, m, nil)
 }
 
 // leave takes an entry off its portal.
-func (w *durable) leave(e *entry) {
+func (w *durable) leave(e *entry, cut bool) {
 	w.mu.Lock()
 	portal := e.portal
 	if portal == nil {
@@ -469,10 +495,13 @@ func (w *durable) leave(e *entry) {
 	if last && t.portals[portal.key] == portal {
 		delete(t.portals, portal.key)
 		if _, left := p.behind[behindKey{Key: portal.key}]; left {
-			w.refeedLocked(p)
+			w.refeedLocked(p, false)
 		}
 	}
 	var waits *openPortal
+	if cut && t.ended && e.skipped && e.lane != (laneKey{}) && p.tenure != nil {
+		w.resumeLocked(p.tenure, portal.key, e)
+	}
 	if t.ended && e.lane != (laneKey{}) {
 		if p.busy[e.lane]--; p.busy[e.lane] == 0 {
 			delete(p.busy, e.lane)
@@ -488,6 +517,29 @@ func (w *durable) leave(e *entry) {
 	if waits != nil {
 		w.flush(waits, e.lane)
 	}
+}
+
+// resumeLocked gives a tenure a record whose handler was ended in an earlier one. The feed has passed
+// it, and the others of its lane wait behind it. w.mu is held.
+func (w *durable) resumeLocked(t *tenure, key dispatch.Key, old *entry) {
+	e := &entry{
+		id: old.id, lane: old.lane, tenure: t, cost: old.cost, failed: old.failed, failure: old.failure, interrupted: old.interrupted,
+		recovered: true,
+	}
+	e.item = dispatch.Item{
+		Lane: old.item.Lane, Urgent: old.item.Urgent, Merge: old.item.Merge, Fired: old.item.Fired, Cost: old.cost, Arrived: old.item.Arrived,
+		Attempts: old.failed, Front: e,
+	}
+	portal := w.portalLocked(t, key)
+	portal.entries++
+	e.portal = portal
+	if portal.waiting == nil {
+		portal.waiting = make(map[laneKey][]*entry)
+	}
+	portal.waiting[e.lane] = slices.Insert(portal.waiting[e.lane], 0, e)
+	w.partitions[t.part].entries[e.id] = e
+	w.entries++
+	t.entries++
 }
 
 // settled takes in marks that are durable.
@@ -520,7 +572,9 @@ func (w *durable) abandoned(marks []*marking) {
 func (w *durable) forgetLocked(e *entry, settled bool) {
 	t := e.tenure
 	p := &w.partitions[t.part]
-	if settled {
+	switch {
+	case p.entries[e.id] != e: // another tenure has it
+	case settled:
 		p.entries[e.id] = nil
 		old := &w.tombs[w.tombNext]
 		if old.id != "" {
@@ -530,7 +584,7 @@ func (w *durable) forgetLocked(e *entry, settled bool) {
 		}
 		*old = tomb{part: t.part, id: e.id}
 		w.tombNext = (w.tombNext + 1) % tombs
-	} else {
+	default:
 		delete(p.entries, e.id)
 		if e.skipped && p.tenure != nil {
 			p.tenure.again()
@@ -539,23 +593,27 @@ func (w *durable) forgetLocked(e *entry, settled bool) {
 	w.entries--
 	t.entries--
 	t.restLocked()
-	if w.entries == w.maxEntries/2 {
-		for i := range w.partitions {
-			if len(w.partitions[i].behind) > 0 {
-				w.refeedLocked(&w.partitions[i])
-			}
-		}
+	if len(p.behind) > 0 {
+		w.refeedLocked(p, w.entries > w.maxEntries/2)
 	}
 }
 
-// refeedLocked begins the feed of a partition anew, for what was left in the store. w.mu is held.
-func (w *durable) refeedLocked(p *partition) {
+// refeedLocked begins the feed of a partition anew, for what was left in the store, after a while that
+// is longer if the memory is more than half full. w.mu is held.
+func (w *durable) refeedLocked(p *partition, full bool) {
 	t := p.tenure
-	if t == nil || t.refeeding {
+	wait := minRefeed
+	if full {
+		wait = maxRefeed
+	}
+	if t == nil || t.refeed != nil && !t.refeedAt.After(time.Now().Add(wait)) {
 		return
 	}
-	t.refeeding = true
-	time.AfterFunc(max(0, time.Until(t.fedAt.Add(minRefeed))), func() {
+	if t.refeed != nil {
+		t.refeed.Stop()
+	}
+	t.refeedAt = t.fedAt.Add(wait)
+	t.refeed = time.AfterFunc(max(0, time.Until(t.refeedAt)), func() {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		t.again()

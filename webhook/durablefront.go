@@ -249,7 +249,7 @@ func (w *durable) reportRemoved() {
 // cut forgets a record that stays in the store. If an attempt at it began, the store learns that it
 // was not the record that ended the process.
 func (w *durable) cut(e *entry) {
-	w.leave(e)
+	w.leave(e, true)
 	began := e.begun != nil
 	t := e.tenure
 	ours := t.lease == nil || t.lease.Valid()

@@ -59,6 +59,7 @@ func (w *durable) close(ctx context.Context) {
 func (w *durable) end() {
 	defer close(w.over)
 	defer w.endLimit()
+	w.awaitReports()
 	if left := w.journal.close(w.limit); left > 0 {
 		w.log.store(w.limit, slog.LevelWarn, "webhook: the outcome of deliveries could not be stored; they will be handled again", nil,
 			slog.Int(KeyRecords, left))
@@ -77,6 +78,18 @@ func (w *durable) end() {
 	select {
 	case <-ended:
 	case <-w.limit.Done():
+	}
+}
+
+// awaitReports waits until what was removed is reported.
+func (w *durable) awaitReports() {
+	for {
+		w.mu.Lock()
+		none := len(w.unreported) == 0
+		w.mu.Unlock()
+		if none || waitFor(w.limit.Done(), 10*time.Millisecond) {
+			return
+		}
 	}
 }
 

@@ -41,6 +41,12 @@ func (h *Handler) Shutdown(ctx context.Context) error {
 	}
 	var cut *dispatch.CutError
 	if errors.As(err, &cut) {
+		if h.durable != nil { // what waits is in the store
+			cut.Left -= cut.Waiting
+		}
+		if cut.Left == 0 {
+			return nil
+		}
 		return &ShutdownError{Left: cut.Left, Cause: cut.Cause}
 	}
 	return err

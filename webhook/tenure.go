@@ -18,9 +18,13 @@ const (
 	// Waits after a feed that failed. Each is twice the last.
 	minFeedWait = 250 * time.Millisecond
 	maxFeedWait = 5 * time.Second
-	// minRefeed is the least between two feeds of a partition that begin anew because records were
-	// left in the store.
-	minRefeed = time.Second
+	// minRefeed and maxRefeed are between two feeds of a partition that begin anew because records
+	// were left in the store.
+	minRefeed = 100 * time.Millisecond
+	maxRefeed = time.Second
+	// longFeed is how often a feed goes on to the end although it leaves all that it yields. Others end
+	// after twice as many records as may be in memory.
+	longFeed = 30 * time.Second
 )
 
 // tenure is one stay of a partition with this process. The lock of durable guards it.
@@ -32,14 +36,19 @@ type tenure struct {
 	feeding context.Context //nolint:containedctx // ends with the tenure
 	stop    context.CancelCauseFunc
 
-	portals   map[dispatch.Key]*openPortal
-	entries   int // in memory
-	ended     bool
-	rested    chan struct{} // closed once the tenure has ended and nothing of it is in memory
-	again     func()        // ends the feed that is under way, so that another begins
-	fedAt     time.Time     // when the feed began
-	refeeding bool          // it is to begin anew
-	failed    error         // of the feed
+	portals  map[dispatch.Key]*openPortal
+	entries  int // in memory
+	ended    bool
+	before   *tenure       // the one before, if it was not at rest when this one began
+	after    *tenure       // the one after, if this one was not at rest when that began
+	rested   chan struct{} // closed once the tenure has ended and nothing of it, or of one before, is in memory
+	again    func()        // ends the feed that is under way, so that another begins
+	fedAt    time.Time     // when the feed began
+	refeed   *time.Timer   // begins it anew; nil if nothing was left in the store
+	refeedAt time.Time
+	passed   int       // records that the feed left in the store
+	longAt   time.Time // when a feed last went on to the end
+	failed   error     // of the feed
 }
 
 // partitionWorker is what the leases of partitions call.
@@ -88,7 +97,11 @@ func (w *durable) beginLocked(part int, l *lease.Lease) {
 	}
 	t := &tenure{w: w, part: part, lease: l, portals: make(map[dispatch.Key]*openPortal), rested: make(chan struct{}), again: func() {}}
 	t.feeding, t.stop = context.WithCancelCause(context.Background())
-	w.partitions[part].tenure = t
+	p := &w.partitions[part]
+	if p.last != nil && !p.last.isRested() {
+		t.before, p.last.after = p.last, t
+	}
+	p.tenure = t
 	w.feeds.Go(t.run)
 }
 
@@ -151,12 +164,18 @@ func (w *durable) cancel(t *tenure, cause error) {
 
 // restLocked announces that nothing of the tenure is in memory, if so. w.mu is held.
 func (t *tenure) restLocked() {
-	if t.ended && t.entries == 0 {
-		select {
-		case <-t.rested:
-		default:
-			close(t.rested)
-		}
+	for ; t != nil && t.ended && t.entries == 0 && !t.isRested() && (t.before == nil || t.before.isRested()); t = t.after {
+		close(t.rested)
+	}
+}
+
+// isRested reports whether nothing of the tenure is in memory any more.
+func (t *tenure) isRested() bool {
+	select {
+	case <-t.rested:
+		return true
+	default:
+		return false
 	}
 }
 
@@ -267,7 +286,11 @@ func (t *tenure) feed() error {
 	ctx, again := context.WithCancel(t.feeding)
 	defer again()
 	t.w.mu.Lock()
-	t.again, t.fedAt, t.refeeding = again, time.Now(), false
+	if t.refeed != nil {
+		t.refeed.Stop()
+		t.refeed = nil
+	}
+	t.again, t.fedAt, t.passed = again, time.Now(), 0
 	clear(t.w.partitions[t.part].behind)
 	t.w.mu.Unlock()
 	well := time.AfterFunc(maxFeedWait, t.feedsWell) // it may have nothing to yield
@@ -282,12 +305,35 @@ func (t *tenure) feed() error {
 			return errNilRecord
 		case !t.offer(rec): //nolint:contextcheck // handlers have contexts of their own
 			return nil
+		case !t.goesOn():
+			select { // until there is room, or for so long
+			case <-ctx.Done():
+			case <-time.After(longFeed):
+			}
+			return nil
 		}
 	}
 	if ctx.Err() != nil {
 		return nil
 	}
 	return errFeedEnded
+}
+
+// goesOn reports whether the feed is to yield more. If it has left very many records, that is so now and
+// then only, because all of them are read again.
+func (t *tenure) goesOn() bool {
+	w := t.w
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch now := time.Now(); {
+	case t.passed < 2*w.maxEntries || t.fedAt.Equal(t.longAt):
+		return true
+	case now.Sub(t.longAt) >= longFeed:
+		t.longAt = t.fedAt
+		return true
+	default:
+		return false
+	}
 }
 
 // feedsWell notes that the feed works.

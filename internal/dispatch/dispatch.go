@@ -120,6 +120,7 @@ type Dispatcher struct {
 	closing bool          // Shutdown was called
 	cut     bool          // Shutdown stopped waiting
 	left    int           // items that it cut
+	waited  int           // of these, those that did not run
 	cause   error         // why
 	cutDone chan struct{} // closed when the cut is over
 	quiet   chan struct{} // closed when nothing is under way; nil unless somebody waits

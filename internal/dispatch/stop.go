@@ -9,8 +9,9 @@ import (
 
 // CutError says how many items Shutdown ended.
 type CutError struct {
-	Left  int
-	Cause error // why it stopped waiting
+	Left    int
+	Waiting int   // of these, those that did not run
+	Cause   error // why it stopped waiting
 }
 
 // Error names the number.
@@ -57,7 +58,7 @@ func (d *Dispatcher) Shutdown(ctx context.Context) error {
 	if d.left == 0 {
 		return nil // everything ended within the grace, without an error
 	}
-	return &CutError{Left: d.left, Cause: d.cause}
+	return &CutError{Left: d.left, Waiting: d.waited, Cause: d.cause}
 }
 
 // quietSignalLocked returns a channel that is closed once nothing is under way. d.mu is held.
@@ -125,6 +126,7 @@ func (d *Dispatcher) cutOff(cause error) {
 	var waiting []*Item
 	d.eachLocked(func(p *Portal) { waiting = append(waiting, d.clearLocked(p)...) })
 	d.left += len(waiting)
+	d.waited = len(waiting)
 	quiet := d.quietSignalLocked()
 	d.mu.Unlock()
 	defer close(d.cutDone)

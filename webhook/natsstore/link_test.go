@@ -103,10 +103,12 @@ func TestConnectionHangs(t *testing.T) {
 			p := startProxy(t, url)
 			store := space.on(t, connect(t, p.url(), nats.FlusherTimeout(time.Hour)))
 			other := space.open(t)
-			f := startFeed(t, store, 0)
+			f, reading := startFeed(t, store, 0), startFeed(t, store, 3)
 			first := records(0, 1, "first")
 			commit(t, store, first)
 			f.take(1)
+			commit(t, store, records(3, 256, "as many as a Feed asks for"))
+			reading.take(255)
 			p.hang()
 			big := make([]byte, 900<<10)
 			calls := map[string]func(ctx context.Context) error{
@@ -142,8 +144,10 @@ func TestConnectionHangs(t *testing.T) {
 				}
 			}
 			another := startFeed(t, store, 1)
-			f.stop()
-			another.stop()
+			reading.take(1) // and asks for more
+			for _, f := range []*feed{f, another, reading} {
+				f.stop()
+			}
 			p.resume()
 			late := records(0, 1, "late")
 			commit(t, store, late)
