@@ -104,6 +104,8 @@ func (c *commit) planMarks(marks []webhook.Mark) error {
 	}
 	for _, m := range order {
 		switch {
+		case m.mark.State > webhook.StateParked:
+			return misconfigured("a mark with the unknown state %d", m.mark.State)
 		case m.mark.State == webhook.StatePending:
 			data, err := encodeCounters(m.mark)
 			if err != nil {
@@ -113,11 +115,9 @@ func (c *commit) planMarks(marks []webhook.Mark) error {
 			c.counts = append(c.counts, m)
 		case m.mark.State == webhook.StateParked, m.mark.State == webhook.StateDone && c.s.keep, m.id.seq <= doubt:
 			c.moves = append(c.moves, m)
-		case m.mark.State == webhook.StateDone:
+		default:
 			m.request = c.s.deleteMessage(c.s.pending(), m.id.seq)
 			c.drops = append(c.drops, m)
-		default:
-			return misconfigured("a mark with the unknown state %d", m.mark.State)
 		}
 	}
 	return nil

@@ -253,6 +253,24 @@ func TestOpenedAtOnce(t *testing.T) {
 	}
 }
 
+// TestSubjectsTaken opens a store whose subjects another stream has.
+func TestSubjectsTaken(t *testing.T) {
+	t.Parallel()
+	for name, server := range sharedServers {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			url := server(t)
+			space, other := newSpace(t, url), newSpace(t, url)
+			_, err := space.js().CreateStream(t.Context(), jetstream.StreamConfig{Name: other.name, Subjects: []string{space.name + ".>"}})
+			require.NoError(t, err)
+			_, err = space.try(t, connect(t, url))
+			require.ErrorIs(t, err, natsstore.ErrConfig)
+			require.ErrorContains(t, err, "overlap")
+			require.ErrorContains(t, err, space.name)
+		})
+	}
+}
+
 // TestReplicasOfExistingStream asks for more servers than there are.
 func TestReplicasOfExistingStream(t *testing.T) {
 	t.Parallel()

@@ -60,7 +60,9 @@ const (
 	codeStorageResources   = 10047
 	codeMessageTooLarge    = 10054
 	codeDeleteFailed       = 10057
+	codeNameInUse          = 10058
 	codeStreamNotFound     = 10059
+	codeSubjectsOverlap    = 10065
 	codeWrongLastSequence  = 10071
 	codeStoreFailed        = 10077
 	codeNotReady           = 10163

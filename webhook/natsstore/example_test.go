@@ -43,7 +43,7 @@ func receive(ctx context.Context, url, token string) error {
 		fmt.Println("deal", e.ID, "of", d.MemberID())
 		return nil
 	})
-	h, err := webhook.NewHandler(webhook.Tokens(token), mux, webhook.WithStore(store)) //nolint:contextcheck // it runs until Shutdown
+	h, err := webhook.NewHandler(webhook.Tokens(token), mux, webhook.WithStore(store))
 	if err != nil {
 		return errors.Join(err, store.Close())
 	}

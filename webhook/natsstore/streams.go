@@ -16,6 +16,8 @@ const (
 	// dedupWindow is how long the server remembers the IDs of pending records. Commit repeats what
 	// got no reply for a part of it. Each ID takes about 150 bytes of the server's memory.
 	dedupWindow = 30 * time.Second
+	// ensureTries is how often New looks for a stream that another process may be making.
+	ensureTries = 10
 	// minDedupWindow is the shortest that an existing stream may have.
 	minDedupWindow = 5 * time.Second
 )
@@ -192,19 +194,28 @@ func (s *Store) streams(c config) []jetstream.StreamConfig {
 	return list
 }
 
-// ensure returns the stream, which it makes if it does not exist.
+// ensure returns the stream, which it makes if it does not exist. Another process may be faster, and
+// the server then refuses the second stream with errors that depend on its version.
 func ensure(ctx context.Context, js jetstream.JetStream, want jetstream.StreamConfig) (jetstream.Stream, error) {
-	st, err := js.Stream(ctx, want.Name)
-	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		st, err = js.CreateStream(ctx, want)
-		if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) { // another process was faster, and wants something else
-			st, err = js.Stream(ctx, want.Name)
+	var made error
+	for range ensureTries {
+		st, err := js.Stream(ctx, want.Name)
+		if errors.Is(err, jetstream.ErrStreamNotFound) {
+			st, err = js.CreateStream(ctx, want)
+			made = err
+		}
+		if err == nil {
+			return st, nil
+		}
+		api, ok := errors.AsType[*jetstream.APIError](err)
+		if !ok || api.ErrorCode != codeNameInUse && api.ErrorCode != codeSubjectsOverlap {
+			return nil, fmt.Errorf("stream %s: %w", want.Name, err)
+		}
+		if err := pause(ctx, minRetry); err != nil {
+			return nil, fmt.Errorf("stream %s: %w", want.Name, err)
 		}
 	}
-	if err != nil {
-		return nil, fmt.Errorf("stream %s: %w", want.Name, err)
-	}
-	return st, nil
+	return nil, misconfigured("the stream %s cannot be made: %v; choose another name with WithName", want.Name, made)
 }
 
 // checkStream refuses a stream with which the store would lose records, or their order.
