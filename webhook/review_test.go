@@ -1,0 +1,219 @@
+package webhook_test
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/b24events/b24events/event"
+	"github.com/b24events/b24events/webhook"
+	"github.com/b24events/b24events/webhook/webhooktest"
+)
+
+// TestReviewWaitingIsFlushedAfterARemoval: records of an object wait for a handler of an earlier tenure,
+// and a removal drops all of them. Then the handler ends. What comes later for the object waits for
+// ever, because nobody flushes the empty list.
+func TestReviewWaitingIsFlushedAfterARemoval(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		var rests atomic.Bool
+		rests.Store(true)
+		var mu sync.Mutex
+		handled := make(map[string]int)
+		handler := do(func(ctx context.Context, d *event.Delivery) error {
+			switch {
+			case d.Name == "ONAPPUNINSTALL":
+				event.ReportRemoval(ctx, d)
+				return nil
+			case d.Entity().ID == "2" && rests.Load():
+				return event.Retry(errBoom, time.Hour) // so that the portal stays in memory
+			case d.Entity().ID == "1" && d.Time.Unix() == 1:
+				<-release
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			handled[fmt.Sprint(d.Entity().ID, "/", d.Time.Unix())]++
+			return nil
+		})
+		const portals = 6
+		s := newStore(t, webhooktest.WithPartitions(2))
+		one := newHandler(t, handler, webhook.WithStore(s.Open()))
+		<-time.After(10 * time.Second)
+		post6 := func(b func(n int) string) {
+			for n := range portals {
+				require.Equal(t, http.StatusOK, post(one, b(n)))
+			}
+			<-time.After(time.Second)
+		}
+		post6(func(n int) string { return dealOf(n, 1, 1) })
+		two := newHandler(t, handler, webhook.WithStore(s.Open()))
+		<-time.After(time.Minute) // one has its partitions back
+		post6(func(n int) string { return dealOf(n, 1, 2) })
+		post6(func(n int) string { return dealOf(n, 2, 500) })
+		post6(func(n int) string { return body("ONAPPUNINSTALL", fields{"ts": "10", "auth[member_id]": memberOf(n)}) })
+		close(release)
+		<-time.After(10 * time.Second)
+		post6(func(n int) string { return dealOf(n, 1, 600) }) // it was installed again
+		<-time.After(30 * time.Minute)
+		mu.Lock()
+		n := handled["1/600"]
+		mu.Unlock()
+		if n < portals {
+			t.Errorf("half an hour later %d of %d deliveries are handled, %d are pending; Health: %v", n, portals, pending(t, s), one.Health())
+		}
+		rests.Store(false)
+		stop(one)
+		stop(two)
+		<-time.After(time.Hour)
+	})
+}
+
+// TestReviewLatencyBehindABacklog: one portal is down and has a backlog of more than twice what may be in
+// memory. A feed that has passed so many records stops for up to 30 seconds, and with it those of
+// all other portals, for which there is room.
+func TestReviewLatencyBehindABacklog(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
+		sent := make(map[int64]time.Time)
+		var worst time.Duration
+		n := 0
+		h := newHandler(t, do(func(_ context.Context, d *event.Delivery) error {
+			if d.MemberID() == memberOf(1) {
+				return event.Retry(errBoom, time.Hour)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			worst = max(worst, time.Since(sent[d.Time.Unix()]))
+			n++
+			return nil
+		}), webhook.WithStore(newStore(t)), webhook.WithQueueSize(1)) // 20 records
+		synctest.Wait()
+		for i := range 300 {
+			require.Equal(t, http.StatusOK, post(h, dealOf(1, i+1, 1)))
+		}
+		<-time.After(time.Minute)
+		for i := range 100 {
+			mu.Lock()
+			sent[int64(i+1)] = time.Now()
+			mu.Unlock()
+			require.Equal(t, http.StatusOK, post(h, dealOf(2, 1, i+1)))
+			<-time.After(3 * time.Second)
+		}
+		<-time.After(2 * time.Minute)
+		mu.Lock()
+		defer mu.Unlock()
+		if n < 100 || worst > 5*time.Second {
+			t.Errorf("%d of 100 deliveries of a portal that is well were handled, one of them %v after it had come; Health: %v", n, worst, h.Health())
+		}
+		stop(h)
+	})
+}
+
+// TestReviewOrderUnderLostLeases loses the lease again and again, in real time, while handlers of many
+// objects end at about the time at which the next feed passes their records.
+func TestReviewOrderUnderLostLeases(t *testing.T) {
+	t.Parallel()
+	s := &oddStore{MemoryStore: newStore(t, webhooktest.WithPartitions(2))}
+	var lose atomic.Bool
+	s.acquire = func(ctx context.Context, owner string, ttl time.Duration, names ...string) ([]string, error) {
+		held, err := s.MemoryStore.Acquire(ctx, owner, ttl, names...)
+		if lose.CompareAndSwap(true, false) {
+			held = nil
+		}
+		return held, err
+	}
+	const lanes, changes = 300, 12
+	var mu sync.Mutex
+	last := make(map[string]int64)
+	wrong := 0
+	h := newHandler(t, do(func(ctx context.Context, d *event.Delivery) error {
+		timer := time.NewTimer(time.Duration(20+rand.IntN(40)) * time.Millisecond) //nolint:gosec // a test
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			<-time.After(time.Duration(rand.IntN(3000)) * time.Microsecond) //nolint:gosec // a test
+			return context.Cause(ctx)
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if lane, ts := d.Entity().ID, d.Time.Unix(); ts > last[lane]+1 {
+			wrong++
+		} else {
+			last[lane] = max(last[lane], ts)
+		}
+		return nil
+	}), webhook.WithStore(s), webhook.WithLeaseTTL(time.Second), webhook.WithWorkers(300), webhook.WithPortalWorkers(300))
+	require.Eventually(t, func() bool { return h.Stats().Store.Partitions == 2 }, 20*time.Second, 10*time.Millisecond)
+	ended := make(chan struct{})
+	go func() {
+		for {
+			select {
+			case <-ended:
+				return
+			case <-time.After(150 * time.Millisecond):
+				lose.Store(true)
+			}
+		}
+	}()
+	for ts := range changes {
+		for lane := range lanes {
+			require.Equal(t, http.StatusOK, post(h, dealOf(1, lane+1, ts+1)))
+		}
+	}
+	<-time.After(4 * time.Second)
+	close(ended)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	require.NoError(t, h.Idle(ctx))
+	mu.Lock()
+	defer mu.Unlock()
+	if wrong > 0 {
+		t.Errorf("%d deliveries were handled before an earlier one of their object", wrong)
+	}
+	for lane, ts := range last {
+		if ts != changes && wrong == 0 {
+			t.Errorf("%s: the last is %d", lane, ts)
+		}
+	}
+}
+
+// TestReviewManyTokens: a portal sends a body that is full of tokens. Looking for each of them in each
+// text takes the square of its size.
+func TestReviewManyTokens(t *testing.T) {
+	t.Parallel()
+	var b strings.Builder
+	b.WriteString(body("ONIMBOTMESSAGEADD", nil))
+	for i := range 9000 {
+		fmt.Fprintf(&b, "&a%d[auth_id]=tokentoken%08d", i, i)
+	}
+	for i := range 9000 {
+		b.WriteString("&data[" + strconv.Itoa(i) + "]=some text of a message")
+	}
+	require.Less(t, b.Len(), 1<<20)
+	var took [2]time.Duration
+	for i, opts := range [][]webhook.Option{nil, {webhook.WithStore(newStore(t))}} {
+		h := newHandler(t, nothing(), opts...)
+		start := time.Now()
+		status := post(h, b.String())
+		took[i] = time.Since(start)
+		if status != http.StatusOK {
+			t.Skipf("refused with %d", status)
+		}
+	}
+	if took[1] > 10*took[0]+500*time.Millisecond {
+		t.Errorf("a body of %d KiB takes %v with a store, and %v without", b.Len()>>10, took[1], took[0])
+	}
+}
