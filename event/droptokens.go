@@ -45,9 +45,12 @@ func (d *Delivery) DropTokens() {
 // dropper removes tokens.
 type dropper struct{ tokens []string }
 
+// maxTokens bounds the tokens that are looked for in texts. A body of the platform has a few.
+const maxTokens = 16
+
 // note remembers a token.
 func (p *dropper) note(token string) {
-	if len(token) >= shortText && !slices.Contains(p.tokens, token) {
+	if len(token) >= shortText && len(p.tokens) < maxTokens && !slices.Contains(p.tokens, token) {
 		p.tokens = append(p.tokens, token)
 	}
 }

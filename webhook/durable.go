@@ -505,8 +505,10 @@ func (w *durable) leave(e *entry, cut bool) {
 	if t.ended && e.lane != (laneKey{}) {
 		if p.busy[e.lane]--; p.busy[e.lane] == 0 {
 			delete(p.busy, e.lane)
-			if now := p.tenure; now != nil && now.portals[portal.key] != nil && len(now.portals[portal.key].waiting[e.lane]) > 0 {
-				waits = now.portals[portal.key]
+			if now := p.tenure; now != nil && now.portals[portal.key] != nil {
+				if _, there := now.portals[portal.key].waiting[e.lane]; there { // perhaps emptied by a removal
+					waits = now.portals[portal.key]
+				}
 			}
 		}
 	}

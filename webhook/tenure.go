@@ -24,7 +24,7 @@ const (
 	maxRefeed = time.Second
 	// longFeed is how often a feed goes on to the end although it leaves all that it yields. Others end
 	// after twice as many records as may be in memory.
-	longFeed = 30 * time.Second
+	longFeed = 3 * time.Second
 )
 
 // tenure is one stay of a partition with this process. The lock of durable guards it.

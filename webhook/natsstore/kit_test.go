@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	mathrand "math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -228,15 +229,22 @@ func (s *server) isOld(t *testing.T) bool {
 	return strings.HasPrefix(version, "2.9.") || strings.HasPrefix(version, "2.8.")
 }
 
+// freePort returns a port for a server. It is none that the system gives to clients, which could
+// have it while the server is being restarted.
 func freePort(tb testing.TB) int {
 	tb.Helper()
 	var config net.ListenConfig
-	l, err := config.Listen(tb.Context(), "tcp", "127.0.0.1:0")
-	require.NoError(tb, err)
-	defer func() { _ = l.Close() }()
-	addr, ok := l.Addr().(*net.TCPAddr)
-	require.True(tb, ok)
-	return addr.Port
+	for range 1000 {
+		port := 12_000 + mathrand.IntN(20_000)
+		l, err := config.Listen(tb.Context(), "tcp", "127.0.0.1:"+strconv.Itoa(port))
+		if err != nil {
+			continue
+		}
+		require.NoError(tb, l.Close())
+		return port
+	}
+	require.Fail(tb, "there is no free port")
+	return 0
 }
 
 // connect connects as the documentation of the package recommends. The test fails if the client had
