@@ -235,7 +235,7 @@ func freePort(tb testing.TB) int {
 	tb.Helper()
 	var config net.ListenConfig
 	for range 1000 {
-		port := 12_000 + mathrand.IntN(20_000)
+		port := 12_000 + mathrand.IntN(20_000) //nolint:gosec // any will do
 		l, err := config.Listen(tb.Context(), "tcp", "127.0.0.1:"+strconv.Itoa(port))
 		if err != nil {
 			continue
