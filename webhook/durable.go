@@ -79,6 +79,7 @@ type partition struct {
 	// behind has what was left in the store because the memory is full. Nothing more of it is taken
 	// before the feed begins anew.
 	behind map[behindKey]struct{}
+	passes uint64 // of records by feeds
 	// cuts has the attempts of this process that the store counts as interrupted, though it lives.
 	cuts map[string]int
 }
@@ -122,7 +123,7 @@ type entry struct {
 	id          string
 	lane        laneKey
 	tenure      *tenure
-	portal      *openPortal // nil before it is given to the dispatcher, and after the end
+	portal      *openPortal // nil if it is not for the dispatcher, and after the end
 	cost        int64       // places of its delivery
 	held        bool        // it has them
 	failed      int         // attempts
@@ -131,7 +132,8 @@ type entry struct {
 	recovered   bool
 	suspect     bool          // it was interrupted: it is handled alone
 	begun       chan struct{} // closed when the store knows that an attempt begins; nil before
-	skipped     bool          // a feed yielded it again
+	passedBy    *tenure       // whose feed has passed it
+	pass        uint64        // orders the records of a lane
 	queued      *marking      // the lock of the journal guards it
 }
 
@@ -199,84 +201,167 @@ func (w *durable) put(d *event.Delivery, arrived time.Time) error {
 // offer takes a record into memory, if there is room for it. It reports whether the feed goes on.
 func (t *tenure) offer(rec *Record) bool {
 	w := t.w
-	p := &w.partitions[t.part]
-	w.mu.Lock()
-	t.failed = nil
-	if t.ended {
-		w.mu.Unlock()
-		return false
+	if known, ended := t.pass(rec.ID); known || ended {
+		return !ended
 	}
-	if old, known := p.entries[rec.ID]; known {
-		if old != nil {
-			old.skipped = true
-		}
-		w.mu.Unlock()
-		return true
-	}
-	w.mu.Unlock()
 	d, err := rec.delivery, error(nil)
 	rec.delivery = nil // the store may keep the record
 	if d == nil {
 		d, err = w.envelope.open(rec)
 	}
-	e := w.enter(t, rec, d)
-	switch {
-	case e == nil:
-		return !t.isOver()
-	case err != nil:
-		w.park(e, rec, nil, err)
-	case e.interrupted >= maxInterrupted:
-		w.park(e, rec, d, errInterrupted)
-	case w.wasRemoved(rec, d):
+	e := w.newEntry(t, rec, d)
+	switch w.enter(e, rec) {
+	case entryEnded:
+		return false
+	case entryLeft, entryWaits:
+	case entryParked:
+		if err == nil {
+			err = errInterrupted
+		}
+		w.park(e, rec, d, err)
+	case entryRemoved:
 		w.dropRemoved(e, d)
-	default:
-		w.add(e, rec, d)
+	case entryGoes:
+		e.portal.Add(&e.item)
 	}
 	return true
 }
 
-// isOver reports whether the tenure has ended.
-func (t *tenure) isOver() bool {
-	t.w.mu.Lock()
-	defer t.w.mu.Unlock()
-	return t.ended
+// pass notes that the feed passes a record that is in memory, or was settled lately. It reports
+// whether that is so, and whether the tenure has ended.
+func (t *tenure) pass(id string) (known, ended bool) {
+	w := t.w
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	t.failed = nil
+	p := &w.partitions[t.part]
+	old, known := p.entries[id]
+	switch {
+	case t.ended || old == nil || old.passedBy == t:
+	case p.isBehind(old.lane.behindKey):
+		t.passed++ // one before it was left in the store, so it has to come again behind that
+	default:
+		p.passes++
+		old.passedBy, old.pass = t, p.passes
+	}
+	return known, t.ended
 }
 
-// enter returns the entry of a record, nil if it stays in the store for now. d is nil if the record
-// cannot be read.
-func (w *durable) enter(t *tenure, rec *Record, d *event.Delivery) *entry {
-	var key behindKey
+// isBehind reports whether records of a kind were left in the store since the feed began.
+func (p *partition) isBehind(key behindKey) bool {
+	_, left := p.behind[key]
+	return left
+}
+
+// newEntry returns the entry of a record. d is nil if the record cannot be read.
+func (w *durable) newEntry(t *tenure, rec *Record, d *event.Delivery) *entry {
+	e := &entry{
+		id: rec.ID, tenure: t, failed: min(max(rec.Attempts, 0), math.MaxInt32), failure: rec.Err, interrupted: max(rec.Interrupted, 0), recovered: rec.Recovered,
+	}
+	if d == nil {
+		return e
+	}
+	e.item = *newItem(&w.cfg, d, rec.Received)
+	it := &e.item
+	it.Front, it.Attempts, e.cost = e, e.failed, it.Cost
+	it.Lane.ID, it.Merge = strings.Clone(it.Lane.ID), strings.Clone(it.Merge) // not parts of the body
+	if !d.Time.IsZero() {
+		it.Fired = d.Time.Unix()
+	}
+	if latest := time.Now().Add(maxRetryAfter); !rec.Due.IsZero() { // the clock that set it may have been wrong
+		if it.Due = rec.Due; it.Due.After(latest) {
+			it.Due = latest
+		}
+	}
+	return e
+}
+
+// entering is what becomes of a record that a feed yields.
+type entering uint8
+
+const (
+	entryEnded   entering = iota // the tenure has ended
+	entryLeft                    // there is no room, so the record stays in the store for now
+	entryParked                  // it cannot be handled
+	entryRemoved                 // its portal removed the application
+	entryWaits                   // for the end of a handler of an earlier tenure
+	entryGoes                    // to the dispatcher
+)
+
+// enter takes an entry into memory, and says what is to be done with it.
+func (w *durable) enter(e *entry, rec *Record) entering {
+	t, it := e.tenure, &e.item
+	d := it.Delivery
+	var key dispatch.Key
 	if d != nil {
-		key = behindKey{Key: keyOf(d), urgent: isLifecycle(d)}
+		key = keyOf(d)
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	p := &w.partitions[t.part]
 	if t.ended {
-		return nil
+		return entryEnded
 	}
-	if _, left := p.behind[key]; left || !w.roomLocked(t, key, d == nil) {
-		p.behind[key] = struct{}{}
+	if behind := (behindKey{Key: key, urgent: it.Urgent}); p.isBehind(behind) || !w.roomLocked(t, behind, d == nil) {
+		p.behind[behind] = struct{}{}
 		t.passed++
-		return nil
+		return entryLeft
 	}
-	e := &entry{
-		id: rec.ID, tenure: t, failed: min(max(rec.Attempts, 0), math.MaxInt32), failure: rec.Err, interrupted: max(rec.Interrupted, 0), recovered: rec.Recovered,
-	}
-	if before, cut := p.cuts[rec.ID]; cut {
+	if before, cut := p.cuts[e.id]; cut {
 		if e.interrupted == before+1 {
 			e.interrupted = before // this process ended it
 		}
-		delete(p.cuts, rec.ID)
+		delete(p.cuts, e.id)
 	}
 	e.suspect = e.recovered && e.interrupted > 0
-	p.entries[rec.ID] = e
-	w.entries++
-	t.entries++
-	if rec.Recovered {
+	p.passes++
+	e.passedBy, e.pass = t, p.passes
+	w.countLocked(e)
+	if e.recovered {
 		w.numbers.recovered.Add(1)
 	}
-	return e
+	switch {
+	case d == nil || e.interrupted >= maxInterrupted:
+		return entryParked
+	case w.wasRemovedLocked(rec, d):
+		return entryRemoved
+	}
+	portal := w.portalLocked(t, key)
+	portal.entries++
+	e.portal = portal
+	if it.Urgent || it.Lane != (event.Entity{}) {
+		e.lane = laneKey{behindKey{portal.key, it.Urgent}, it.Lane}
+	}
+	if _, flushing := portal.waiting[e.lane]; flushing || p.busy[e.lane] > 0 {
+		it.Delivery = nil
+		portal.waitLocked(e)
+		return entryWaits
+	}
+	if !w.holdLocked(e, false) {
+		it.Delivery = nil
+	}
+	return entryGoes
+}
+
+// countLocked notes that an entry is in memory. w.mu is held.
+func (w *durable) countLocked(e *entry) {
+	w.partitions[e.tenure.part].entries[e.id] = e
+	w.entries++
+	e.tenure.entries++
+}
+
+// waitLocked makes an entry wait for the end of a handler of an earlier tenure, with the others of
+// its lane, in the order of the store. The lock of durable is held.
+func (p *openPortal) waitLocked(e *entry) {
+	if p.waiting == nil {
+		p.waiting = make(map[laneKey][]*entry)
+	}
+	some := p.waiting[e.lane]
+	i := len(some)
+	for i > 0 && some[i-1].pass > e.pass {
+		i--
+	}
+	p.waiting[e.lane] = slices.Insert(some, i, e)
 }
 
 // roomLocked reports whether another record may be in memory. A portal has no more than three times
@@ -307,14 +392,12 @@ func (w *durable) park(e *entry, rec *Record, d *event.Delivery, err error) {
 	}
 }
 
-// wasRemoved reports whether the portal of a record removed the application after it was stored. What
-// was stored later may be of a new installation.
-func (w *durable) wasRemoved(rec *Record, d *event.Delivery) bool {
+// wasRemovedLocked reports whether the portal of a record removed the application after it was
+// stored. What was stored later may be of a new installation. w.mu is held.
+func (w *durable) wasRemovedLocked(rec *Record, d *event.Delivery) bool {
 	if isLifecycle(d) {
 		return false
 	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
 	r, ok := w.removals[keyOf(d)]
 	return ok && rec.Received.Before(r.reported) && (r.at.IsZero() || !d.Time.After(r.at))
 }
@@ -324,50 +407,6 @@ func (w *durable) dropRemoved(e *entry, d *event.Delivery) {
 	w.numbers.removed.Add(1)
 	defer w.finish(e, Mark{State: StateDone})
 	w.report(&dispatch.Item{Delivery: d}, ErrRemoved)
-}
-
-// add gives a record to the dispatcher.
-func (w *durable) add(e *entry, rec *Record, d *event.Delivery) {
-	e.item = *newItem(&w.cfg, d, rec.Received)
-	it := &e.item
-	it.Front, it.Attempts, e.cost = e, e.failed, it.Cost
-	it.Lane.ID, it.Merge = strings.Clone(it.Lane.ID), strings.Clone(it.Merge) // not parts of the body
-	if !d.Time.IsZero() {
-		it.Fired = d.Time.Unix()
-	}
-	if latest := time.Now().Add(maxRetryAfter); !rec.Due.IsZero() { // the clock that set it may have been wrong
-		if it.Due = rec.Due; it.Due.After(latest) {
-			it.Due = latest
-		}
-	}
-	key := keyOf(d)
-	w.mu.Lock()
-	t := e.tenure
-	if t.ended {
-		w.mu.Unlock()
-		w.cut(e)
-		return
-	}
-	portal := w.portalLocked(t, key)
-	portal.entries++
-	e.portal = portal
-	if it.Urgent || it.Lane != (event.Entity{}) {
-		e.lane = laneKey{behindKey{portal.key, it.Urgent}, it.Lane}
-	}
-	if waiting, flushing := portal.waiting[e.lane]; flushing || w.partitions[t.part].busy[e.lane] > 0 {
-		it.Delivery = nil
-		if portal.waiting == nil {
-			portal.waiting = make(map[laneKey][]*entry)
-		}
-		portal.waiting[e.lane] = append(waiting, e)
-		w.mu.Unlock()
-		return
-	}
-	if !w.holdLocked(e, false) {
-		it.Delivery = nil
-	}
-	w.mu.Unlock()
-	portal.Add(it)
 }
 
 // portalLocked returns a portal of a tenure, a new one if there is none. w.mu is held.
@@ -473,17 +512,25 @@ func (w *durable) removed(clientID, memberID string, at time.Time) {
 
 // finish writes the last mark of an entry. The entry is forgotten when that is durable.
 func (w *durable) finish(e *entry, m Mark) {
-	w.leave(e, false)
+	w.leave(e)
 	w.journal.mark(e, m, nil)
 }
 
-// leave takes an entry off its portal.
-func (w *durable) leave(e *entry, cut bool) {
+// leave takes an entry that was handled, or is not to be, off its portal.
+func (w *durable) leave(e *entry) {
 	w.mu.Lock()
+	after := w.leaveLocked(e, false)
+	w.mu.Unlock()
+	after()
+}
+
+// leaveLocked takes an entry off its portal. If it was cut, and the feed of a later tenure has passed
+// it, that tenure gets it. The function that it returns is to be called without the lock. w.mu is
+// held.
+func (w *durable) leaveLocked(e *entry, cut bool) (after func()) {
 	portal := e.portal
 	if portal == nil {
-		w.mu.Unlock()
-		return
+		return func() {}
 	}
 	w.letGoLocked(e)
 	e.item.Delivery = nil
@@ -494,15 +541,15 @@ func (w *durable) leave(e *entry, cut bool) {
 	p := &w.partitions[t.part]
 	if last && t.portals[portal.key] == portal {
 		delete(t.portals, portal.key)
-		if _, left := p.behind[behindKey{Key: portal.key}]; left {
+		if p.isBehind(behindKey{Key: portal.key}) {
 			w.refeedLocked(p, false)
 		}
 	}
 	var waits *openPortal
-	if cut && t.ended && e.skipped && e.lane != (laneKey{}) && p.tenure != nil {
-		w.resumeLocked(p.tenure, portal.key, e)
-	}
 	if t.ended && e.lane != (laneKey{}) {
+		if cut && p.tenure != nil && e.passedBy == p.tenure {
+			w.resumeLocked(p.tenure, portal.key, e)
+		}
 		if p.busy[e.lane]--; p.busy[e.lane] == 0 {
 			delete(p.busy, e.lane)
 			if now := p.tenure; now != nil && now.portals[portal.key] != nil {
@@ -512,12 +559,13 @@ func (w *durable) leave(e *entry, cut bool) {
 			}
 		}
 	}
-	w.mu.Unlock()
-	if last {
-		portal.Close()
-	}
-	if waits != nil {
-		w.flush(waits, e.lane)
+	return func() {
+		if last {
+			portal.Close()
+		}
+		if waits != nil {
+			w.flush(waits, e.lane)
+		}
 	}
 }
 
@@ -526,7 +574,7 @@ func (w *durable) leave(e *entry, cut bool) {
 func (w *durable) resumeLocked(t *tenure, key dispatch.Key, old *entry) {
 	e := &entry{
 		id: old.id, lane: old.lane, tenure: t, cost: old.cost, failed: old.failed, failure: old.failure, interrupted: old.interrupted,
-		recovered: true,
+		recovered: true, suspect: old.suspect, passedBy: t, pass: old.pass,
 	}
 	e.item = dispatch.Item{
 		Lane: old.item.Lane, Urgent: old.item.Urgent, Merge: old.item.Merge, Fired: old.item.Fired, Cost: old.cost, Arrived: old.item.Arrived,
@@ -535,13 +583,8 @@ func (w *durable) resumeLocked(t *tenure, key dispatch.Key, old *entry) {
 	portal := w.portalLocked(t, key)
 	portal.entries++
 	e.portal = portal
-	if portal.waiting == nil {
-		portal.waiting = make(map[laneKey][]*entry)
-	}
-	portal.waiting[e.lane] = slices.Insert(portal.waiting[e.lane], 0, e)
-	w.partitions[t.part].entries[e.id] = e
-	w.entries++
-	t.entries++
+	portal.waitLocked(e)
+	w.countLocked(e)
 }
 
 // settled takes in marks that are durable.
@@ -588,7 +631,7 @@ func (w *durable) forgetLocked(e *entry, settled bool) {
 		w.tombNext = (w.tombNext + 1) % tombs
 	default:
 		delete(p.entries, e.id)
-		if e.skipped && p.tenure != nil {
+		if p.tenure != nil && e.passedBy == p.tenure {
 			p.tenure.again()
 		}
 	}
@@ -615,9 +658,5 @@ func (w *durable) refeedLocked(p *partition, full bool) {
 		t.refeed.Stop()
 	}
 	t.refeedAt = t.fedAt.Add(wait)
-	t.refeed = time.AfterFunc(max(0, time.Until(t.refeedAt)), func() {
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		t.again()
-	})
+	t.refeed = time.AfterFunc(max(0, time.Until(t.refeedAt)), t.beginAnew)
 }

@@ -249,16 +249,18 @@ func (w *durable) reportRemoved() {
 // cut forgets a record that stays in the store. If an attempt at it began, the store learns that it
 // was not the record that ended the process.
 func (w *durable) cut(e *entry) {
-	w.leave(e, true)
 	began := e.begun != nil
 	t := e.tenure
 	ours := t.lease == nil || t.lease.Valid()
 	w.mu.Lock()
-	if p := &w.partitions[t.part]; began && !ours && len(p.cuts) < maxRemembered {
+	after := w.leaveLocked(e, true)
+	p := &w.partitions[t.part]
+	if resumed := p.entries[e.id] != e; began && !ours && !resumed && len(p.cuts) < maxRemembered {
 		p.cuts[e.id] = e.interrupted
 	}
-	w.forgetLocked(e, false)
+	w.forgetLocked(e, false) // at once, so that no feed passes it in between
 	w.mu.Unlock()
+	after()
 	if began && ours {
 		w.journal.mark(e, Mark{State: StatePending, Attempts: e.failed, Interrupted: e.interrupted, Err: e.failure}, nil)
 	}

@@ -22,9 +22,13 @@ const (
 	// were left in the store.
 	minRefeed = 100 * time.Millisecond
 	maxRefeed = time.Second
-	// longFeed is how often a feed goes on to the end although it leaves all that it yields. Others end
-	// after twice as many records as may be in memory.
+	// longFeed is the time between two feeds that read on to the end, though they leave what they
+	// yield in the store. It is longer if that takes long, so that the others have two thirds of the
+	// time. The others end after twice as many records as may be in memory.
 	longFeed = 3 * time.Second
+	// maxCalm is how long a store that reads is silent at most. After longMost a feed has had its time.
+	maxCalm  = 5 * time.Second
+	longMost = 10 * time.Minute
 )
 
 // tenure is one stay of a partition with this process. The lock of durable guards it.
@@ -44,10 +48,13 @@ type tenure struct {
 	rested   chan struct{} // closed once the tenure has ended and nothing of it, or of one before, is in memory
 	again    func()        // ends the feed that is under way, so that another begins
 	fedAt    time.Time     // when the feed began
+	readAt   time.Time     // when it last yielded a record that was there before; zero if it has not
 	refeed   *time.Timer   // begins it anew; nil if nothing was left in the store
 	refeedAt time.Time
 	passed   int       // records that the feed left in the store
-	longAt   time.Time // when a feed last went on to the end
+	atEnd    bool      // the feed has yielded all that were there before it
+	long     bool      // it reads on to the end, and has not come there
+	longAt   time.Time // when another one may
 	failed   error     // of the feed
 }
 
@@ -95,7 +102,10 @@ func (w *durable) beginLocked(part int, l *lease.Lease) {
 	if w.closing {
 		return
 	}
-	t := &tenure{w: w, part: part, lease: l, portals: make(map[dispatch.Key]*openPortal), rested: make(chan struct{}), again: func() {}}
+	t := &tenure{
+		w: w, part: part, lease: l, portals: make(map[dispatch.Key]*openPortal), rested: make(chan struct{}), again: func() {},
+		longAt: time.Now().Add(longFeed),
+	}
 	t.feeding, t.stop = context.WithCancelCause(context.Background())
 	p := &w.partitions[part]
 	if p.last != nil && !p.last.isRested() {
@@ -290,7 +300,9 @@ func (t *tenure) feed() error {
 		t.refeed.Stop()
 		t.refeed = nil
 	}
-	t.again, t.fedAt, t.passed = again, time.Now(), 0
+	t.endLongLocked()
+	t.again, t.fedAt, t.readAt, t.atEnd, t.passed = again, time.Now(), time.Time{}, false, 0
+	t.long = !t.fedAt.Before(t.longAt)
 	clear(t.w.partitions[t.part].behind)
 	t.w.mu.Unlock()
 	well := time.AfterFunc(maxFeedWait, t.feedsWell) // it may have nothing to yield
@@ -305,10 +317,10 @@ func (t *tenure) feed() error {
 			return errNilRecord
 		case !t.offer(rec): //nolint:contextcheck // handlers have contexts of their own
 			return nil
-		case !t.goesOn():
-			select { // until there is room, or for so long
+		case !t.goesOn(rec):
+			select { // until there is room, or a feed may read on to the end
 			case <-ctx.Done():
-			case <-time.After(longFeed):
+			case <-time.After(time.Until(t.longAt)):
 			}
 			return nil
 		}
@@ -319,20 +331,53 @@ func (t *tenure) feed() error {
 	return errFeedEnded
 }
 
-// goesOn reports whether the feed is to yield more. If it has left very many records, that is so now and
-// then only, because all of them are read again.
-func (t *tenure) goesOn() bool {
-	w := t.w
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	switch now := time.Now(); {
-	case t.passed < 2*w.maxEntries || t.fedAt.Equal(t.longAt):
+// goesOn reports whether the feed is to yield more after a record. If it has left very many records,
+// that is so now and then only, because all of them are read again.
+func (t *tenure) goesOn(rec *Record) bool {
+	t.w.mu.Lock()
+	defer t.w.mu.Unlock()
+	if !rec.Recovered { // all that were there before the feed are behind it
+		t.atEnd = true
+		t.endLongLocked()
 		return true
-	case now.Sub(t.longAt) >= longFeed:
-		t.longAt = t.fedAt
-		return true
+	}
+	t.readAt = time.Now()
+	return t.long || t.passed < 2*t.w.maxEntries
+}
+
+// endLongLocked notes that the feed, if it was to read on to the end, has come there or had its time.
+// The lock of durable is held.
+func (t *tenure) endLongLocked() {
+	if t.long {
+		t.long = false
+		t.longAt = time.Now().Add(max(longFeed, 2*t.readAt.Sub(t.fedAt)))
+	}
+}
+
+// beginAnew begins the feed anew, unless it is still reading and must not be disturbed.
+func (t *tenure) beginAnew() {
+	t.w.mu.Lock()
+	defer t.w.mu.Unlock()
+	if wait := t.readingLocked(time.Now()); wait <= 0 {
+		t.again()
+	} else if t.refeed != nil {
+		t.refeed.Reset(wait)
+	}
+}
+
+// readingLocked returns how long the feed is to be left alone. The lock of durable is held.
+func (t *tenure) readingLocked(now time.Time) time.Duration {
+	took := now.Sub(t.fedAt)
+	switch {
+	case t.atEnd:
+		return 0
+	case t.readAt.IsZero() && took < maxCalm:
+		return minRefeed
+	case t.long && took < longMost: // a store that reads a page in some time reads the next one in such a time
+		calm := min(max(2*t.readAt.Sub(t.fedAt), minRefeed), maxCalm)
+		return calm - now.Sub(t.readAt)
 	default:
-		return false
+		return 0
 	}
 }
 
