@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 	"unicode"
+	"unicode/utf8"
 
 	"github.com/b24events/b24events/internal/phpform"
 )
@@ -107,14 +108,57 @@ func (p *dropper) text(text string) string {
 	for _, token := range p.tokens {
 		text = strings.ReplaceAll(text, token, redactedText)
 	}
-	lower := strings.ToLower(text)
-	for _, word := range []string{"token", "secret", "auth", "refresh_id"} {
-		if strings.Contains(lower, word) {
-			return inText.ReplaceAllString(text, "${1}${2}"+redactedText)
-		}
+	if namesToken(text) {
+		return inText.ReplaceAllString(text, "${1}${2}"+redactedText)
 	}
 	return text // as is usual: the expression takes much longer
 }
+
+// namesToken reports whether inText may find something in a text.
+func namesToken(text string) bool {
+	for i := range len(text) {
+		word := ""
+		switch c := text[i]; {
+		case c >= utf8.RuneSelf:
+			if strings.HasPrefix(text[i:], kelvin) || strings.HasPrefix(text[i:], longS) {
+				return true // perhaps within a word; it is very rare
+			}
+			continue
+		case c|0x20 == 't':
+			word = "token"
+		case c|0x20 == 's':
+			word = "secret"
+		case c|0x20 == 'a':
+			word = "auth"
+		case c|0x20 == 'r':
+			word = "refresh_id"
+		default:
+			continue
+		}
+		if !hasPrefixFold(text[i:], word) {
+			continue
+		}
+		rest := text[i+len(word):]
+		if word == "auth" && hasPrefixFold(rest, "_id") {
+			rest = rest[len("_id"):]
+		}
+		if rest != "" && strings.IndexByte("\\\"%&=: \t\n\f\r", rest[0]) >= 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// hasPrefixFold reports whether a text begins with a word of ASCII, in any case.
+func hasPrefixFold(text, word string) bool {
+	return len(text) >= len(word) && strings.EqualFold(text[:len(word)], word)
+}
+
+// The letters beyond ASCII that equal one of ASCII if case is ignored.
+const (
+	kelvin = "\u212a" // k
+	longS  = "\u017f" // s
+)
 
 const redactedText = "[redacted]"
 
@@ -123,19 +167,35 @@ func isTokenKey(key string) bool {
 	if len(key) > maxAuthKey {
 		return false
 	}
-	letters := strings.Map(func(r rune) rune {
-		if r == '_' || r == '-' {
-			return -1
+	var letters [len("applicationtoken")]byte
+	n := 0
+	for _, r := range key {
+		switch {
+		case r == '_' || r == '-':
+			continue
+		case r >= utf8.RuneSelf:
+			r = unicode.ToLower(r)
+		case r >= 'A' && r <= 'Z':
+			r += 'a' - 'A'
 		}
-		return unicode.ToLower(r)
-	}, key)
-	switch letters {
+		if n == len(letters) || r >= utf8.RuneSelf {
+			return isAuthToken(key)
+		}
+		letters[n] = byte(r)
+		n++
+	}
+	switch string(letters[:n]) {
 	case "accesstoken", "refreshtoken", "applicationtoken", "authid", "refreshid", "clientsecret", "auth":
 		return true
 	default:
-		at := authKeyOf(key)
-		return at == userToken || at == appToken
+		return isAuthToken(key)
 	}
+}
+
+// isAuthToken reports whether a key names a token as that of an auth section may be spelled.
+func isAuthToken(key string) bool {
+	at := authKeyOf(key)
+	return at == userToken || at == appToken
 }
 
 // shortText is the length of texts that hold no token. Those of the platform have 32 characters and

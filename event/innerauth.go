@@ -3,6 +3,7 @@ package event
 import (
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/b24events/b24events/internal/phpform"
 )
@@ -62,24 +63,34 @@ const (
 const maxAuthKey = 2 * len("application_token")
 
 func authKeyOf(key string) authKey {
-	switch {
-	case len(key) < len("domain") || len(key) > maxAuthKey:
-		return otherKey
-	case strings.EqualFold(key, "access_token"), strings.EqualFold(key, "refresh_token"):
-		return userToken
-	case strings.EqualFold(key, "application_token"):
-		return appToken
-	case strings.EqualFold(key, "member_id"):
-		return memberKey
-	case strings.EqualFold(key, "client_endpoint"):
-		return clientKey
-	case strings.EqualFold(key, "server_endpoint"):
-		return serverKey
-	case strings.EqualFold(key, "domain"):
-		return domainKey
-	default:
+	if len(key) < len("domain") || len(key) > maxAuthKey {
 		return otherKey
 	}
+	name, found := "", otherKey
+	switch c := key[0]; c | 0x20 { // a key is compared with one or two names
+	case 'a':
+		if strings.EqualFold(key, "application_token") {
+			return appToken
+		}
+		name, found = "access_token", userToken
+	case 'r':
+		name, found = "refresh_token", userToken
+	case 'm':
+		name, found = "member_id", memberKey
+	case 'c':
+		name, found = "client_endpoint", clientKey
+	case 'd':
+		name, found = "domain", domainKey
+	default:
+		if c|0x20 != 's' && c < utf8.RuneSelf { // there is another letter that equals an s
+			return otherKey
+		}
+		name, found = "server_endpoint", serverKey
+	}
+	if strings.EqualFold(key, name) {
+		return found
+	}
+	return otherKey
 }
 
 // within reports whether what stands under key belongs to an auth block by its name.

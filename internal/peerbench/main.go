@@ -37,6 +37,7 @@ type settings struct {
 	connections int
 	parse       bool
 	serve       bool
+	payload     string   // its name; empty for all
 	queues      []string // of the handlers that are measured
 	dir         string   // for files
 }
@@ -47,6 +48,7 @@ func main() {
 	flag.DurationVar(&s.duration, "duration", 2*time.Second, "how long a peer is measured in a round")
 	flag.IntVar(&s.connections, "connections", 64, "connections to a server")
 	parse := flag.Bool("parse", true, "measure parsing")
+	flag.StringVar(&s.payload, "payload", "", "deal or bot, to measure one payload alone")
 	queues := flag.String("queues", "memory,sqlite", "queues of the handlers, comma-separated")
 	flag.StringVar(&s.dir, "dir", "", "folder for the files of sqlite; its disk is measured (default: the system's for temporary files)")
 	serve := flag.Bool("serve", true, "measure serving")
@@ -90,7 +92,7 @@ func run(ctx context.Context, w io.Writer, s settings) error {
 		return err
 	}
 	for _, p := range payloads {
-		if !s.parse {
+		if !s.parse || s.payload != "" && s.payload != p.name {
 			continue
 		}
 		results, err := measureParsing(ctx, s, p)
@@ -102,7 +104,7 @@ func run(ctx context.Context, w io.Writer, s settings) error {
 		}
 	}
 	for _, p := range payloads {
-		if !s.serve {
+		if !s.serve || s.payload != "" && s.payload != p.name {
 			continue
 		}
 		results, err := measureServing(ctx, s, p)

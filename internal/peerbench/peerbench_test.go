@@ -12,17 +12,17 @@ import (
 func TestRun(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
-	s := settings{rounds: 2, duration: 20 * time.Millisecond, connections: 8, parse: true, serve: true}
+	s := settings{rounds: 2, duration: 20 * time.Millisecond, connections: 8, parse: true, serve: true, queues: []string{"memory", "sqlite"}, dir: t.TempDir()}
 	require.NoError(t, run(t.Context(), &out, s))
-	for _, want := range []string{"parse: deal update, 588 bytes", "serve: bot message", "event.Parse, typed payload", "webhook.Handler"} {
+	for _, want := range []string{"parse: deal update, 588 bytes", "serve: bot message", "event.Parse, typed payload", "webhook.Handler, memory", "webhook.Handler, sqlite"} {
 		require.Contains(t, out.String(), want)
 	}
-	require.Equal(t, 12, strings.Count(out.String(), "|\n| "), "a line for each peer and payload")
+	require.Equal(t, 14, strings.Count(out.String(), "|\n| "), "a line for each peer and payload")
 }
 
 func TestMeasures(t *testing.T) {
 	t.Parallel()
-	s := settings{rounds: 2, duration: 20 * time.Millisecond, connections: 4}
+	s := settings{rounds: 2, duration: 20 * time.Millisecond, connections: 4, queues: []string{"memory"}}
 	all, err := payloads()
 	require.NoError(t, err)
 	for _, p := range all {
@@ -67,6 +67,14 @@ func TestUnexpectedResponse(t *testing.T) {
 	require.NoError(t, err)
 	p := all[0]
 	p.body = bytes.Replace(p.body, []byte(tokenMark), []byte("anothertokenxxxxxxxxxxxxxxxxxxxx"), 1)
-	_, err = measureServing(t.Context(), settings{rounds: 1, duration: time.Millisecond, connections: 1}, p)
+	_, err = measureServing(t.Context(), settings{rounds: 1, duration: time.Millisecond, connections: 1, queues: []string{"memory"}}, p)
 	require.ErrorContains(t, err, "403")
+}
+
+func TestUnknownQueue(t *testing.T) {
+	t.Parallel()
+	all, err := payloads()
+	require.NoError(t, err)
+	_, err = measureServing(t.Context(), settings{rounds: 1, duration: time.Millisecond, connections: 1, queues: []string{"disk"}}, all[0])
+	require.ErrorContains(t, err, "disk: no such queue")
 }
