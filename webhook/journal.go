@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -17,6 +18,9 @@ const (
 	maxBatchBytes = 4 << 20
 	// maxMarks bounds the marks of one Commit.
 	maxMarks = 4096
+	// maxGather is how long a commit waits for more deliveries at most, if those before came in
+	// groups. It waits for a quarter of what the last one took.
+	maxGather = 500 * time.Microsecond
 	// markDelay is how long a mark waits for deliveries that are stored with it. A mark costs a
 	// commit of its own otherwise. What is marked later is handled again after a crash.
 	markDelay = 20 * time.Millisecond
@@ -222,7 +226,9 @@ func (j *journal) run() {
 		case over:
 			return
 		case !b.empty():
-			j.commit(&b)
+			if took := j.commit(&b); len(b.recs) > 1 {
+				j.gather(took)
+			}
 			continue
 		case len(b.stale) > 0:
 			continue
@@ -235,6 +241,22 @@ func (j *journal) run() {
 			j.giveUp()
 			return
 		}
+	}
+}
+
+// gather lets more requests come in after a commit of several, which took some time: one costs much
+// more than a record in it.
+func (j *journal) gather(took time.Duration) {
+	time.Sleep(min(took/4, maxGather))
+	for before := -1; ; { // and those that are being read
+		j.mu.Lock()
+		n := len(j.adds)
+		j.mu.Unlock()
+		if n == before || n >= maxBatch {
+			return
+		}
+		before = n
+		runtime.Gosched()
 	}
 }
 
@@ -353,13 +375,13 @@ func (j *journal) timeout(b *batch) time.Duration {
 	return min(max(j.patience*3/4, minRetryTimeout), commitTimeout)
 }
 
-// commit commits a batch and reports how it went.
-func (j *journal) commit(b *batch) {
+// commit commits a batch, tells those who wait, and returns how long that took.
+func (j *journal) commit(b *batch) (took time.Duration) {
 	start := time.Now()
 	ctx, cancel := context.WithTimeout(j.life, j.timeout(b))
 	err := protect(func() error { return j.store.Commit(ctx, b.recs, b.plain) })
 	cancel()
-	took := time.Since(start)
+	took = time.Since(start)
 	j.count.committed(len(b.recs), len(b.plain), took, err)
 	if err == nil && len(b.marks) > 0 {
 		j.settled(b.marks)
@@ -404,6 +426,7 @@ func (j *journal) commit(b *batch) {
 	case recovered:
 		j.log.store(j.life, slog.LevelInfo, "webhook: the store commits again", nil)
 	}
+	return took
 }
 
 // marksCommittedLocked decides when marks are tried again that failed, and how many at a time. j.mu

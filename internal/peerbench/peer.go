@@ -97,6 +97,18 @@ func (p *peer) check(ctx context.Context) error {
 	return nil
 }
 
+// grouped returns how many deliveries a commit of the store kept on average, 0 without a store.
+func (p *peer) grouped() float64 {
+	if p.hook == nil {
+		return 0
+	}
+	n := p.hook.Stats().Store
+	if n == nil || n.Commits == 0 {
+		return 0
+	}
+	return float64(n.Records) / float64(n.Commits)
+}
+
 // close closes what was opened, the last first.
 func (p *peer) close() (err error) {
 	for _, closer := range slices.Backward(p.closers) {

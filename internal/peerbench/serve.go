@@ -79,8 +79,9 @@ func listen(ctx context.Context, name string, h http.Handler) (*server, error) {
 
 // serving is what was measured of one server, a value a round.
 type serving struct {
-	name  string
-	loads []load
+	name    string
+	loads   []load
+	grouped float64 // deliveries that one commit of the store kept, those of outcomes alone included
 }
 
 // measureServing returns the results of the bare server and of the handlers, in this order.
@@ -124,10 +125,11 @@ func measureServing(ctx context.Context, s settings, p payload) (results []servi
 			results[i].loads = append(results[i].loads, l)
 		}
 	}
-	for _, peer := range peers {
+	for i, peer := range peers {
 		if err := peer.check(ctx); err != nil {
 			return nil, fmt.Errorf("%s: %w", peer.name, err)
 		}
+		results[i].grouped = peer.grouped()
 	}
 	return results, nil
 }

@@ -51,7 +51,8 @@ func parsingTable(p payload, results []parsing) string {
 
 func servingTable(p payload, results []serving) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "\n| serve: %s, %d bytes | requests/s | ratio | p50 | p99 | ratio of p99 | CPU a request | ratio |\n|---|---|---|---|---|---|---|---|\n",
+	fmt.Fprintf(&b, "\n| serve: %s, %d bytes | requests/s | ratio | p50 | p99 | ratio of p99 | CPU a request | ratio | deliveries a commit |\n"+
+		"|---|---|---|---|---|---|---|---|---|\n",
 		p.title, len(p.body))
 	rate := func(l load) float64 { return l.rate }
 	p50 := func(l load) float64 { return float64(l.p50) }
@@ -59,10 +60,14 @@ func servingTable(p payload, results []serving) string {
 	cpu := func(l load) float64 { return float64(l.cpu) }
 	base := results[0].loads
 	for _, r := range results {
-		fmt.Fprintf(&b, "| %s | %.0f | %.2f | %s | %s | %.2f | %s | %.2f |\n", r.name,
+		grouped := "" // without a store
+		if r.grouped > 0 {
+			grouped = fmt.Sprintf("%.1f", r.grouped)
+		}
+		fmt.Fprintf(&b, "| %s | %.0f | %.2f | %s | %s | %.2f | %s | %.2f | %s |\n", r.name,
 			median(r.loads, rate), ratio(r.loads, base, rate),
 			rounded(median(r.loads, p50)), rounded(median(r.loads, p99)), ratio(r.loads, base, p99),
-			rounded(median(r.loads, cpu)), ratio(r.loads, base, cpu))
+			rounded(median(r.loads, cpu)), ratio(r.loads, base, cpu), grouped)
 	}
 	return b.String()
 }
