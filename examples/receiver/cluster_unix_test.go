@@ -326,6 +326,7 @@ func (f *field) drained(p *realProcess, patience time.Duration) (parked int) {
 // report is what the notes of all processes say.
 type report struct {
 	acknowledged, lost, duplicates, outOfOrder, overlapping int
+	wrong                                                   []string // attempts that were out of order or overlapping
 }
 
 func (r report) String() string {
@@ -378,19 +379,20 @@ func (f *field) report() (r report) {
 			r.duplicates += max(0, n-1)
 		}
 	}
-	for _, of := range spans {
+	for object, of := range spans {
 		slices.SortFunc(of, func(a, b *span) int { return int(a.begin - b.begin) })
 		newest, first := 0, make(map[int]bool)
 		for i, s := range of {
-			if !first[s.version] && s.version < newest {
+			// A change whose sender gave up may be stored behind later ones.
+			if !first[s.version] && s.version < newest && slices.Contains(f.acked[object], s.version) {
 				r.outOfOrder++
+				r.wrong = append(r.wrong, fmt.Sprintf("%s began %s version %d after %d at %d", s.replica, object, s.version, newest, s.begin))
 			}
 			first[s.version] = true
 			newest = max(newest, s.version)
-			for _, before := range of[:i] {
-				if before.end > s.begin {
-					r.overlapping++
-				}
+			if slices.ContainsFunc(of[i+1:], func(later *span) bool { return s.end > later.begin }) {
+				r.overlapping++
+				r.wrong = append(r.wrong, fmt.Sprintf("%s ended %s version %d at %d, %v after it began", s.replica, object, s.version, s.end, time.Duration(s.end-s.begin)))
 			}
 		}
 	}
