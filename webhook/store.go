@@ -97,7 +97,7 @@ func (s State) String() string {
 // Record is one accepted delivery as a [Store] keeps it.
 type Record struct {
 	// ID is given by the store: at most 64 printable ASCII characters without spaces. It is empty
-	// before Commit. It never comes back for another record.
+	// before Commit. It never comes back for another record, and an archived record keeps it.
 	ID   string
 	Part int // partition, from 0 to Partitions()-1
 	// Name and MemberID are the event and the portal, for people who look at the data: printable

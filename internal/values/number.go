@@ -16,7 +16,7 @@ type decimal struct {
 }
 
 // maxExponent is beyond every number that fits a Go type, and small enough to calculate with.
-const maxExponent = 1 << 40
+const maxExponent = 1 << 27
 
 // parseDecimal reads a number in decimal notation, such as -12, 1.50, .5 or 1e3, in linear time.
 func parseDecimal(text string) (decimal, bool) {
