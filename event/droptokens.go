@@ -117,7 +117,7 @@ func (p *dropper) text(text string) string {
 // namesToken reports whether inText may find something in a text.
 func namesToken(text string) bool {
 	for i := range len(text) {
-		word := ""
+		var word string
 		switch c := text[i]; {
 		case c >= utf8.RuneSelf:
 			if strings.HasPrefix(text[i:], kelvin) || strings.HasPrefix(text[i:], longS) {
@@ -181,7 +181,7 @@ func isTokenKey(key string) bool {
 		if n == len(letters) || r >= utf8.RuneSelf {
 			return isAuthToken(key)
 		}
-		letters[n] = byte(r)
+		letters[n] = byte(r) //nolint:gosec // of ASCII
 		n++
 	}
 	switch string(letters[:n]) {

@@ -66,7 +66,10 @@ func authKeyOf(key string) authKey {
 	if len(key) < len("domain") || len(key) > maxAuthKey {
 		return otherKey
 	}
-	name, found := "", otherKey
+	var (
+		name  string
+		found authKey
+	)
 	switch c := key[0]; c | 0x20 { // a key is compared with one or two names
 	case 'a':
 		if strings.EqualFold(key, "application_token") {
