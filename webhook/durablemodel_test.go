@@ -20,7 +20,7 @@ import (
 
 // modelRuns is how many schedules TestStoreModel tries, and modelSeed the first of them.
 var (
-	modelRuns = flag.Int("store.model.runs", 400, "random schedules of TestStoreModel")
+	modelRuns = flag.Int("store.model.runs", 500, "random schedules of TestStoreModel")
 	modelSeed = flag.Uint64("store.model.seed", 1, "seed of the first schedule of TestStoreModel")
 )
 

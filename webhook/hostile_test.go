@@ -152,12 +152,14 @@ func TestHostileLoadOfANilRecord(t *testing.T) {
 		}
 		return recs, err
 	}
-	var r recorder
+	posted := make(chan struct{}) // until then the first one holds up the others
+	r := recorder{then: func(context.Context, *event.Delivery) error { <-posted; return nil }}
 	h, err := webhook.NewHandler(anyPortal(), &r, silent(), webhook.WithStore(s), webhook.WithQueueSize(1))
 	require.NoError(t, err)
 	for i := range 10 {
 		require.Equal(t, http.StatusOK, post(h, deal(7, i+1)))
 	}
+	close(posted)
 	inTime(t, "Idle", func() { require.NoError(t, h.Idle(context.Background())) })
 	require.NotZero(t, loads.Load())
 	require.NoError(t, h.Shutdown(t.Context()))
