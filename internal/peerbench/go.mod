@@ -4,21 +4,33 @@ go 1.26.0
 
 require (
 	github.com/b24events/b24events v0.0.0
+	github.com/b24events/b24events/webhook/natsstore v0.0.0
+	github.com/b24events/b24events/webhook/pgstore v0.0.0
 	github.com/b24events/b24events/webhook/sqlitestore v0.0.0
 	github.com/go-playground/form/v4 v4.2.1
+	github.com/jackc/pgx/v5 v5.13.0
+	github.com/nats-io/nats.go v1.55.0
 	github.com/stretchr/testify v1.12.1
 )
 
 require (
 	github.com/dustin/go-humanize v1.1.0 // indirect
 	github.com/google/uuid v1.6.0 // indirect
+	github.com/jackc/pgpassfile v1.0.0 // indirect
+	github.com/jackc/pgservicefile v0.0.0-20240606120523-5a60cdf6a761 // indirect
+	github.com/jackc/puddle/v2 v2.2.3 // indirect
+	github.com/klauspost/compress v1.20.0 // indirect
 	github.com/mattn/go-isatty v0.0.24 // indirect
+	github.com/nats-io/nkeys v0.4.16 // indirect
+	github.com/nats-io/nuid v1.0.1 // indirect
 	github.com/ncruces/go-strftime v1.1.0 // indirect
 	github.com/remyoudompheng/bigfft v0.0.0-20230129092748-24d4a6f8daec // indirect
 	go.yaml.in/yaml/v3 v3.0.5 // indirect
+	golang.org/x/crypto v0.57.0 // indirect
 	golang.org/x/oauth2 v0.36.0 // indirect
 	golang.org/x/sync v0.24.0 // indirect
 	golang.org/x/sys v0.49.0 // indirect
+	golang.org/x/text v0.42.0 // indirect
 	golang.org/x/time v0.15.0 // indirect
 	modernc.org/libc v1.80.1 // indirect
 	modernc.org/mathutil v1.7.1 // indirect
@@ -29,3 +41,7 @@ require (
 replace github.com/b24events/b24events => ../..
 
 replace github.com/b24events/b24events/webhook/sqlitestore => ../../webhook/sqlitestore
+
+replace github.com/b24events/b24events/webhook/pgstore => ../../webhook/pgstore
+
+replace github.com/b24events/b24events/webhook/natsstore => ../../webhook/natsstore

@@ -11,6 +11,10 @@
 //     answers, and runs a handler that only counts. Server and clients share one process and its
 //     CPUs, over loopback.
 //
+// With -backlog it also measures recovery: a Handler that only receives stores so many deliveries,
+// and another one works them. And it counts the handler calls and commits of a storm of changes of
+// one object, with coalescing.
+//
 // The peers take turns in each round, parsers many times, so that all of them see the same machine.
 // A figure is the median over the rounds, and a ratio is the median of the rounds' ratios. The CPU
 // time of a request is that of the whole process, the clients included. When other programs disturb
@@ -40,6 +44,10 @@ type settings struct {
 	payload     string   // its name; empty for all
 	queues      []string // of the handlers that are measured
 	dir         string   // for files
+	postgres    string   // address of the server
+	nats        string
+	syncDelay   time.Duration // added to each commit of a store
+	backlog     int           // deliveries of the backlog that is measured
 }
 
 func main() {
@@ -49,8 +57,12 @@ func main() {
 	flag.IntVar(&s.connections, "connections", 64, "connections to a server")
 	parse := flag.Bool("parse", true, "measure parsing")
 	flag.StringVar(&s.payload, "payload", "", "deal or bot, to measure one payload alone")
-	queues := flag.String("queues", "memory,sqlite", "queues of the handlers, comma-separated")
+	queues := flag.String("queues", "memory,sqlite", "queues of the handlers, comma-separated: memory, sqlite, postgres, nats")
 	flag.StringVar(&s.dir, "dir", "", "folder for the files of sqlite; its disk is measured (default: the system's for temporary files)")
+	flag.StringVar(&s.postgres, "postgres", "postgres://postgres@127.0.0.1:5432/test?sslmode=disable", "server for the queue postgres")
+	flag.StringVar(&s.nats, "nats", "nats://127.0.0.1:4222", "server for the queue nats")
+	flag.DurationVar(&s.syncDelay, "syncdelay", 0, "added to each commit of a store, for a disk whose syncs take longer")
+	flag.IntVar(&s.backlog, "backlog", 0, "measure how the stores recover so many deliveries, and what a storm of 1,000 changes of one object costs")
 	serve := flag.Bool("serve", true, "measure serving")
 	profile := flag.String("cpuprofile", "", "write a CPU profile to this file; the label peer tells the servers apart")
 	flag.Parse()
@@ -114,6 +126,9 @@ func run(ctx context.Context, w io.Writer, s settings) error {
 		if err != nil {
 			return err
 		}
+	}
+	if s.backlog > 0 {
+		return measureBacklogs(ctx, w, s)
 	}
 	return nil
 }

@@ -2,16 +2,25 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"net/http"
 	"os"
 	"path/filepath"
 	"runtime/pprof"
 	"slices"
+	"strings"
 	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/b24events/b24events/event"
 	"github.com/b24events/b24events/webhook"
+	"github.com/b24events/b24events/webhook/natsstore"
+	"github.com/b24events/b24events/webhook/pgstore"
 	"github.com/b24events/b24events/webhook/sqlitestore"
 )
 
@@ -40,7 +49,7 @@ func newPeer(ctx context.Context, s settings, queue string, v webhook.Verifier) 
 		if err != nil {
 			return p, err
 		}
-		opts = append(opts, webhook.WithStore(store))
+		opts = append(opts, webhook.WithStore(slowed(store, s)))
 	}
 	count := event.HandlerFunc(func(context.Context, *event.Delivery) error {
 		p.handled.Add(1)
@@ -69,9 +78,96 @@ func (p *peer) open(ctx context.Context, s settings, queue string) (webhook.Stor
 		}
 		p.closers = append(p.closers, store.Close)
 		return store, nil
+	case "postgres":
+		return p.openPostgres(ctx, s)
+	case "nats":
+		return p.openNATS(ctx, s)
 	default:
-		return nil, errors.New("no such queue; there are memory and sqlite")
+		return nil, errors.New("no such queue; there are memory, sqlite, postgres and nats")
 	}
+}
+
+// openPostgres opens an empty store in a schema of its own.
+func (p *peer) openPostgres(ctx context.Context, s settings) (webhook.Store, error) {
+	pool, err := pgxpool.New(ctx, s.postgres)
+	if err != nil {
+		return nil, errors.New("the address of PostgreSQL cannot be read; see -postgres")
+	}
+	p.closers = append(p.closers, func() error { pool.Close(); return nil })
+	schema := "peerbench_" + strings.ToLower(rand.Text())
+	p.closers = append(p.closers, func() error {
+		_, err := pool.Exec(context.WithoutCancel(ctx), "DROP SCHEMA IF EXISTS "+schema+" CASCADE")
+		return err
+	})
+	store, err := pgstore.New(ctx, pool, pgstore.WithSchema(schema))
+	if err != nil {
+		return nil, err
+	}
+	p.closers = append(p.closers, store.Close)
+	return store, nil
+}
+
+// openNATS opens an empty store in streams of its own.
+func (p *peer) openNATS(ctx context.Context, s settings) (webhook.Store, error) {
+	nc, err := nats.Connect(s.nats)
+	if err != nil {
+		return nil, errors.New("no connection to NATS; see -nats")
+	}
+	p.closers = append(p.closers, func() error { nc.Close(); return nil })
+	name := "PEERBENCH-" + rand.Text()
+	p.closers = append(p.closers, func() error {
+		js, err := jetstream.New(nc)
+		if err != nil {
+			return err
+		}
+		names := js.StreamNames(context.WithoutCancel(ctx))
+		for stream := range names.Name() {
+			if strings.HasPrefix(stream, name) {
+				err = errors.Join(err, js.DeleteStream(context.WithoutCancel(ctx), stream))
+			}
+		}
+		return errors.Join(err, names.Err())
+	})
+	store, err := natsstore.New(ctx, nc, natsstore.WithName(name))
+	if err != nil {
+		return nil, err
+	}
+	p.closers = append(p.closers, store.Close)
+	return store, nil
+}
+
+// slowStore is a store on a disk whose syncs take longer.
+type slowStore struct {
+	webhook.Store
+
+	by time.Duration
+}
+
+func (s slowStore) Commit(ctx context.Context, add []*webhook.Record, marks []webhook.Mark) error {
+	err := s.Store.Commit(ctx, add, marks)
+	select {
+	case <-time.After(s.by):
+	case <-ctx.Done():
+	}
+	return err
+}
+
+// slowLeaser is a slowStore with leases.
+type slowLeaser struct {
+	slowStore
+	webhook.Leaser
+}
+
+// slowed adds the settings' time to each commit.
+func slowed(store webhook.Store, s settings) webhook.Store {
+	if s.syncDelay <= 0 {
+		return store
+	}
+	slow := slowStore{store, s.syncDelay}
+	if leaser, ok := store.(webhook.Leaser); ok {
+		return slowLeaser{slow, leaser}
+	}
+	return slow
 }
 
 // idle waits until everything that was answered is handled.

@@ -78,3 +78,12 @@ func TestUnknownQueue(t *testing.T) {
 	_, err = measureServing(t.Context(), settings{rounds: 1, duration: time.Millisecond, connections: 1, queues: []string{"disk"}}, all[0])
 	require.ErrorContains(t, err, "disk: no such queue")
 }
+
+func TestBacklog(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	s := settings{rounds: 1, queues: []string{"memory", "sqlite"}, dir: t.TempDir(), backlog: 500, syncDelay: time.Millisecond}
+	require.NoError(t, run(t.Context(), &out, s))
+	require.Contains(t, out.String(), "| sqlite | ")
+	require.Regexp(t, `\| \d+ calls \| \d+ \|`, out.String())
+}
