@@ -161,7 +161,7 @@ func (c *caller) bind(params obj) {
 }
 
 var client = &http.Client{
-	Timeout:       10 * time.Second,
+	Timeout:       time.Minute,
 	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 }
 
