@@ -6,6 +6,7 @@ import (
 	"math"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/b24events/b24events/internal/phpform"
@@ -82,6 +83,12 @@ func (e *envelope) refusal(method string, status int, done bool, secrets *redact
 		Description: secrets.Plain(description, maxKept),
 		Argument:    secrets.Plain(text(e.Argument), maxShown),
 	}
+	if code != string(ErrBadAnswer) && foreign(status, code) {
+		failure.Code = ErrBadAnswer
+		if failure.Description == "" {
+			failure.Description = secrets.Plain(code, maxShown)
+		}
+	}
 	if failure.Is(ErrOperationTimeLimit) {
 		failure.until = parseTime(e.Time).OperatingResetAt // errors have no time so far; it costs nothing to look
 	}
@@ -108,6 +115,12 @@ func (e *envelope) failure(done bool) (code, description string, ok bool) {
 		code = string(ErrBadAnswer)
 	}
 	return code, description, true
+}
+
+// foreign reports whether the error member is not that of a portal but of what stands before it: words instead of a code, or the
+// status again.
+func foreign(status int, code string) bool {
+	return strings.Contains(code, " ") || status >= http.StatusTooManyRequests && code == strconv.Itoa(status)
 }
 
 // isEmpty reports whether raw is absent, or one of the ways in which PHP writes "nothing".

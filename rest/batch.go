@@ -183,9 +183,14 @@ func (i *item) outcome() (*Response, error) {
 // As for other calls, an expired token is renewed once, and what surely did not run is repeated. This is about requests: a
 // command that fails is not repeated, since later ones may have used its result. Sending a batch again replaces its results.
 func (c *Client) Batch(ctx context.Context, b *Batch) error {
-	if b.err != nil {
+	switch {
+	case c.opts.err != nil:
+		return &Error{Method: batch.Method, Code: ErrBadCall, Description: c.opts.err.Error()}
+	case b.err != nil:
 		return b.err
 	}
+	ctx, cancel := c.opts.within(ctx)
+	defer cancel()
 	chunks, err := b.split()
 	if err != nil {
 		return err
@@ -194,7 +199,7 @@ func (c *Client) Batch(ctx context.Context, b *Batch) error {
 		i.answer, i.err, i.lost = nil, nil, nil
 	}
 	for _, chunk := range chunks {
-		if _, err := c.run(ctx, batchCall(chunk, b.halt, isIdempotent(ctx))); err != nil {
+		if _, err := c.run(ctx, batchCall(chunk, b.halt, c.opts.idempotent, c.retries())); err != nil {
 			for _, i := range chunk {
 				i.answer, i.err, i.lost = nil, nil, err
 			}

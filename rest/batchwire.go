@@ -12,9 +12,9 @@ import (
 )
 
 // batchCall is the request for up to 50 commands.
-func batchCall(items []*item, halt, idempotent bool) *call {
+func batchCall(items []*item, halt, idempotent bool, retries int) *call {
 	idempotent = idempotent || !slices.ContainsFunc(items, func(i *item) bool { return !isRead(i.method) })
-	return &call{method: batch.Method, form: batchForm(items, halt), idempotent: idempotent, batch: items, halt: halt}
+	return &call{method: batch.Method, form: batchForm(items, halt), idempotent: idempotent, retries: retries, batch: items, halt: halt}
 }
 
 // batchForm writes commands as the parameters of a batch. Each is a text of its own, with

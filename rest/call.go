@@ -1,13 +1,18 @@
 package rest
 
 import (
+	"compress/flate"
+	"compress/gzip"
 	"context"
 	"errors"
 	"io"
 	"log/slog"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/b24events/b24events/internal/batch"
@@ -22,6 +27,7 @@ const (
 	keyStatus   = "status"
 	keyCode     = "code"
 	keyDuration = "duration"
+	keyStack    = "stack"
 )
 
 // call is one call on its way.
@@ -30,18 +36,28 @@ type call struct {
 	form       string
 	suspect    bool // of reading like a reference, if it were in a batch
 	idempotent bool
-	batch      []*item // the commands, where the method is batch and the answer is to be taken apart
+	retries    int
+	batch      []*item // the commands, if the method is batch and the answer is to be taken apart
 	halt       bool    // of the batch
 
 	// prepare completes the call at the moment when it may be sent, for calls that are gathered until then. It reports whether
 	// there is still something to send.
 	prepare func(*call) bool
 
+	turn       turn
+	sent       bool          // something may have reached the portal
+	exchanging bool          // a request is under way
+	busy       time.Duration // that it waited, or is to wait, because a front end said so
+	busies     int           // how often
+
 	renewed, moved, paused bool // each happens once
 }
 
 // newCall checks and encodes a call.
-func newCall(ctx context.Context, method string, params any) (*call, error) {
+func (c *Client) newCall(method string, params any) (*call, error) {
+	if c.opts.err != nil {
+		return nil, &Error{Code: ErrBadCall, Description: c.opts.err.Error()}
+	}
 	if !validMethod(method) {
 		return nil, &Error{Code: ErrBadCall, Description: "a method's name is letters, digits, underscores and dots between them"}
 	}
@@ -51,25 +67,27 @@ func newCall(ctx context.Context, method string, params any) (*call, error) {
 	}
 	return &call{
 		method: method, form: form.Text, suspect: form.Suspect,
-		idempotent: isRead(method) || isIdempotent(ctx),
+		idempotent: c.opts.idempotent || isRead(method), retries: c.retries(),
 	}, nil
+}
+
+// retries returns how often a call is repeated at most.
+func (c *Client) retries() int {
+	if c.opts.limited {
+		return c.opts.retries
+	}
+	return c.portals.retries
 }
 
 // run makes a call, and repeats it as far as that does no harm.
 func (c *Client) run(ctx context.Context, call *call) (*Response, error) {
 	for try := 0; ; try++ {
 		answer, err := c.attempt(ctx, call)
-		if err == nil || try >= c.portals.retries || ctx.Err() != nil || !call.repeatable(err) {
+		if err == nil || try >= call.retries || ctx.Err() != nil {
 			return answer, err
 		}
-		if waitsElsewhere(err) {
-			if pausing(err) && call.paused {
-				return nil, err // minutes have passed, and it is blocked again
-			}
-			call.paused = call.paused || pausing(err)
-			continue // sending waits for the limiter, or for the end of the method's pause
-		}
-		if pause(ctx, backoff(try)) != nil {
+		wait, ok := call.again(err, try)
+		if !ok || wait > 0 && pause(ctx, wait) != nil {
 			return nil, err
 		}
 	}
@@ -79,7 +97,7 @@ func (c *Client) run(ctx context.Context, call *call) (*Response, error) {
 func (c *Client) attempt(ctx context.Context, call *call) (*Response, error) {
 	endpoint, token, err := c.portals.access(ctx, c.memberID)
 	if err != nil {
-		return nil, credentialsError(call.method, "access to the portal", err, "")
+		return nil, credentialsError(ctx, call.method, "access to the portal", err, "")
 	}
 	for {
 		answer, location, err := c.send(ctx, endpoint, token, call)
@@ -90,7 +108,7 @@ func (c *Client) attempt(ctx context.Context, call *call) (*Response, error) {
 			refused := token
 			endpoint, token, err = c.portals.creds.Renew(ctx, c.memberID, refused)
 			if err != nil {
-				return nil, credentialsError(call.method, "renewing access to the portal", err, refused)
+				return nil, credentialsError(ctx, call.method, "renewing access to the portal", err, refused)
 			}
 		case errors.Is(err, ErrMoved) && !call.moved:
 			call.moved = true
@@ -128,17 +146,38 @@ func (c *Client) reportRemoval(ctx context.Context, err error) {
 // maxForeign is how much of another package's error stands in one of this package, in characters.
 const maxForeign = 500
 
-// credentialsError is the error of credentials. The token is the one that they were to renew.
-func credentialsError(method, what string, err error, token string) error {
-	return &callError{method: method, what: what + ": " + redact.New(token).Clean(err.Error(), maxForeign), cause: err}
+// credentialsError is the error of credentials. The token is the one that they were to renew. Nothing was sent that could run.
+func credentialsError(ctx context.Context, method, what string, err error, token string) error {
+	e := &callError{
+		method: method, what: what + ": " + redact.New(token).Clean(err.Error(), maxForeign), cause: err,
+		ran: ranNot, once: true, // credentials repeat what helps
+	}
+	var p interface{ Permanent() bool }
+	if ctx.Err() != nil || errors.As(err, &p) && p.Permanent() {
+		e.ran = ranNever
+	}
+	return e
 }
 
 func (p *Portals) access(ctx context.Context, memberID string) (endpoint, token string, err error) {
-	if p.hook != nil {
+	switch {
+	case p.hook != nil:
 		return p.hook.endpoint, "", ctx.Err()
+	case isNil(p.creds):
+		return "", "", errNoCredentials
 	}
 	return p.creds.Access(ctx, memberID)
 }
+
+// errNoCredentials is that of a client of As(nil).
+const errNoCredentials = noCredentials("rest: the credentials given to As are nil")
+
+type noCredentials string
+
+func (e noCredentials) Error() string { return string(e) }
+
+// Permanent reports true: waiting does not help.
+func (noCredentials) Permanent() bool { return true }
 
 // send makes one request, when the limits allow it.
 func (c *Client) send(ctx context.Context, endpoint, token string, call *call) (answer *Response, location string, err error) {
@@ -149,13 +188,13 @@ func (c *Client) send(ctx context.Context, endpoint, token string, call *call) (
 	if token == "" && c.portals.hook == nil {
 		return nil, "", &Error{Method: call.method, Code: ErrBadCall, Description: "the credentials gave no access token"}
 	}
-	host := strings.ToLower(base.Host)
 	if call.prepare == nil {
 		if err := c.portals.pauses.wait(ctx, c.memberID, call.method); err != nil {
 			return nil, "", err
 		}
 	}
-	if err := c.portals.limiter.wait(ctx, host, call.method); err != nil {
+	call.turn.host, call.turn.method = strings.ToLower(base.Host), call.method
+	if err := c.portals.limiter.wait(ctx, &call.turn); err != nil {
 		return nil, "", err
 	}
 	if call.prepare != nil {
@@ -165,22 +204,29 @@ func (c *Client) send(ctx context.Context, endpoint, token string, call *call) (
 		call.prepare = nil
 	}
 	start := time.Now()
-	status, location, answer, err := c.exchange(ctx, base, token, call)
-	err = c.learn(host, call, answer, err)
-	c.log(ctx, call.method, status, time.Since(start), err)
-	return answer, location, err
+	got, err := c.exchange(ctx, base, token, call)
+	err = c.learn(call, got, err)
+	c.log(ctx, call.method, got.status, time.Since(start), err)
+	return got.answer, got.location, err
 }
 
 // learn keeps what an answer tells of the portal's limits, and explains errors.
-func (c *Client) learn(host string, call *call, answer *Response, err error) error {
+func (c *Client) learn(call *call, got exchanged, err error) error {
 	p := c.portals
 	var failure *Error
 	switch {
 	case err == nil:
-		p.pauses.note(c.memberID, call.method, answer.Time)
+		p.pauses.note(c.memberID, call.method, got.answer.Time)
 	case !errors.As(err, &failure):
-	case failure.Is(ErrQueryLimit), failure.unreadable(http.StatusServiceUnavailable):
-		failure.until = p.limiter.refuse(host)
+	case failure.Is(ErrQueryLimit):
+		failure.until = p.limiter.refuse(call.turn.host, call.method)
+	case failure.busy():
+		wait := jitter(min(firstBusy<<call.busies, maxBlock))
+		if got.retryAfter > 0 {
+			wait, failure.asked = min(got.retryAfter, maxPause), true
+		}
+		call.busies = min(call.busies+1, 8)
+		failure.until = time.Now().Add(wait)
 	default:
 		p.explain(failure)
 		c.learnPause(failure)
@@ -198,7 +244,7 @@ func (c *Client) learn(host string, call *call, answer *Response, err error) err
 }
 
 func (c *Client) learnPause(failure *Error) {
-	if pausing(failure) {
+	if failure.Is(ErrOperationTimeLimit) {
 		failure.until = c.portals.pauses.block(c.memberID, failure.Method, failure.until)
 	}
 }
@@ -216,7 +262,18 @@ func (c *Client) log(ctx context.Context, method string, status int, took time.D
 	c.portals.log.LogAttrs(ctx, slog.LevelDebug, "bitrix24 call", attrs...)
 }
 
-func (c *Client) exchange(ctx context.Context, base *url.URL, token string, call *call) (int, string, *Response, error) {
+// exchanged is what came back.
+type exchanged struct {
+	status     int // 0 without an answer
+	location   string
+	retryAfter time.Duration // 0 if it was not named
+	answer     *Response
+}
+
+// maxErrorBytes is the most that is read of an answer with a status of 400 or more, after decompression.
+const maxErrorBytes = 1 << 20
+
+func (c *Client) exchange(ctx context.Context, base *url.URL, token string, call *call) (got exchanged, err error) {
 	method, form, secret := call.method, call.form, token
 	if h := c.portals.hook; h != nil {
 		secret = h.secret
@@ -227,35 +284,112 @@ func (c *Client) exchange(ctx context.Context, base *url.URL, token string, call
 		// Last, because some old methods take their arguments by position.
 		form += "auth=" + url.QueryEscape(token)
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, base.String()+method, strings.NewReader(form))
+	body := &watched{Reader: strings.NewReader(form)}
+	req, err := http.NewRequestWithContext(httptrace.WithClientTrace(ctx, body.trace()), http.MethodPost, base.String()+method, body)
 	if err != nil {
-		return 0, "", nil, &Error{Method: method, Code: ErrBadEndpoint, Description: "no request can be made of it"}
+		return got, &Error{Method: method, Code: ErrBadEndpoint, Description: "no request can be made of it"}
+	}
+	if req.ContentLength = int64(len(form)); form == "" {
+		req.Body = http.NoBody
+	}
+	req.GetBody = func() (io.ReadCloser, error) { // for a connection that was closed meanwhile
+		return io.NopCloser(strings.NewReader(form)), nil
 	}
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	req.Header.Set("Accept", "application/json")
+	call.exchanging = true
 	resp, err := c.portals.http.Do(req)
+	call.exchanging = false
+	call.sent = call.sent || body.sent()
 	if err != nil {
-		return 0, "", nil, connectionError(ctx, method, err)
+		return got, connectionError(ctx, method, err, body.sent())
 	}
 	defer func() { _ = resp.Body.Close() }()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, MaxAnswerBytes+1))
-	switch {
-	case err != nil:
-		return resp.StatusCode, "", nil, connectionError(ctx, method, err)
-	case len(body) > MaxAnswerBytes:
-		return resp.StatusCode, "", nil, &Error{Method: method, Status: resp.StatusCode, Code: ErrTooLarge}
+	got.status, got.location, got.retryAfter = resp.StatusCode, resp.Header.Get("Location"), retryAfter(resp.Header)
+	text, err := readAnswer(ctx, method, resp)
+	if err != nil {
+		return got, err
 	}
 	secrets := redact.New(secret)
-	answer, err := parseAnswer(method, resp.StatusCode, body, secrets)
+	got.answer, err = parseAnswer(method, resp.StatusCode, text, secrets)
 	switch {
 	case err != nil:
 	case call.batch != nil:
-		err = call.readBatch(answer, secrets)
+		err = call.readBatch(got.answer, secrets)
 	case strings.EqualFold(method, batch.Method):
-		answer.Result = cleanRefusals(answer.Result, secrets)
+		got.answer.Result = cleanRefusals(got.answer.Result, secrets)
 	}
-	return resp.StatusCode, resp.Header.Get("Location"), answer, err
+	return got, err
 }
+
+// readAnswer reads the body of an answer. What a front end sends with an error is not worth much: if it is long or broken, the
+// status says it all.
+func readAnswer(ctx context.Context, method string, resp *http.Response) ([]byte, error) {
+	limit := MaxAnswerBytes
+	if resp.StatusCode >= http.StatusBadRequest {
+		limit = maxErrorBytes
+	}
+	text, err := io.ReadAll(io.LimitReader(resp.Body, int64(limit)+1))
+	switch page := resp.StatusCode >= http.StatusMultipleChoices; {
+	case err == nil && len(text) <= limit:
+		return text, nil
+	case err != nil && ctx.Err() != nil:
+		return nil, ended(ctx, method, ranMaybe)
+	case err != nil && !page && !isPacking(err):
+		return nil, connectionError(ctx, method, err, true)
+	case err == nil && !page:
+		return nil, &Error{Method: method, Status: resp.StatusCode, Code: ErrTooLarge}
+	case resp.StatusCode < http.StatusBadRequest:
+		return nil, &Error{Method: method, Status: resp.StatusCode, Code: ErrMoved}
+	default:
+		return nil, &Error{Method: method, Status: resp.StatusCode, Code: ErrBadAnswer}
+	}
+}
+
+// isPacking reports whether an answer could not be unpacked.
+func isPacking(err error) bool {
+	return errors.Is(err, gzip.ErrHeader) || errors.Is(err, gzip.ErrChecksum) || errors.As(err, new(flate.CorruptInputError))
+}
+
+// retryAfter reads when a front end wants to be asked again.
+func retryAfter(h http.Header) time.Duration {
+	text := strings.TrimSpace(h.Get("Retry-After"))
+	if seconds, err := strconv.Atoi(text); err == nil {
+		return min(time.Duration(max(seconds, 0)), time.Duration(maxPause/time.Second)) * time.Second
+	}
+	if at, err := http.ParseTime(text); err == nil {
+		return max(time.Until(at), 0)
+	}
+	return 0
+}
+
+// watched is the body of a request that notes whether any of it may have been sent.
+type watched struct {
+	*strings.Reader
+
+	asked, connected, read atomic.Bool
+}
+
+func (w *watched) Read(p []byte) (int, error) {
+	w.read.Store(true)
+	return w.Reader.Read(p)
+}
+
+// WriteTo hides that of the reader.
+func (w *watched) WriteTo(to io.Writer) (int64, error) {
+	w.read.Store(true)
+	return w.Reader.WriteTo(to)
+}
+
+func (w *watched) trace() *httptrace.ClientTrace {
+	return &httptrace.ClientTrace{
+		GetConn: func(string) { w.asked.Store(true) },
+		GotConn: func(httptrace.GotConnInfo) { w.connected.Store(true) },
+	}
+}
+
+// sent reports whether something may have been sent. A transport that tells nothing, and does not read the body, may have.
+func (w *watched) sent() bool { return w.connected.Load() || w.read.Load() || !w.asked.Load() }
 
 // hostOf returns the host of an address, an IPv6 address in brackets.
 func hostOf(u *url.URL) string {

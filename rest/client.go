@@ -12,6 +12,7 @@ import (
 type Client struct {
 	portals  *Portals
 	memberID string
+	opts     callOptions
 }
 
 // Format prints the portal and no credentials, whatever the verb.
@@ -31,6 +32,17 @@ func (c *Client) MemberID() string { return c.memberID }
 // it by a method ClientID() string. It is empty for an incoming webhook, and when the credentials
 // do not tell.
 func (c *Client) ClientID() string { return clientID(c.portals.creds) }
+
+// As returns a client of the same portal that calls with other credentials, such as those of the user who acted:
+//
+//	err := client.As(portals.Acting(d)).Call(ctx, "crm.deal.update", params, nil)
+//
+// It shares everything with c: connections, limits, what is known of blocked methods.
+func (c *Client) As(creds Credentials) *Client {
+	own := *c
+	own.portals = c.portals.As(creds)
+	return &own
+}
 
 // Call calls a method and decodes the result member of its answer into result, a non-nil pointer,
 // or drops it if result is nil. It decodes as [Response.Decode] does: numbers may be text, flags
@@ -76,10 +88,12 @@ func Call[T any](ctx context.Context, c Doer, method string, params any) (T, err
 
 // Do calls a method as [Client.Call] does and returns its answer whole: the result as it came, counts of list methods, timing.
 func (c *Client) Do(ctx context.Context, method string, params any) (*Response, error) {
-	call, err := newCall(ctx, method, params)
+	call, err := c.newCall(method, params)
 	if err != nil {
 		return nil, err
 	}
+	ctx, cancel := c.opts.within(ctx)
+	defer cancel()
 	return c.run(ctx, call)
 }
 

@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync"
@@ -29,15 +31,18 @@ const (
 // While a portal's limit holds requests back, calls gather for as long.
 //
 // Each caller gets its own result or error, and keeps its own context: one that leaves takes its call along if that was not sent
-// yet, and disturbs no other. The request is cancelled once all have left. Reads that are equal to the byte are made once; which
-// methods are reads is said at [WithIdempotent].
+// yet, and disturbs no other. One whose deadline comes before the turn of the request fails at once, as with a Client. The
+// request is cancelled once all have left. Reads that are equal to the byte are made once; which methods are reads is said at
+// [Idempotent].
 //
 // Calls by themselves stay what portals refuse in a batch (batch, upload, download), what carries auth_connector, texts that
 // portals would replace in a batch ($result[…] and the like), more than 64 KiB of parameters, and methods that are paused for
-// their operating time. A call that the portal refuses within a batch for a reason that passes is made again by itself.
+// their operating time. A call that the portal refuses within a batch for a reason that passes is made again by itself. So are
+// the reads and idempotent calls of a request that failed or whose answer is too large, if there were others in it.
 //
 // Calls in one batch run one after the other, and the portal ends a request after 60 seconds: calls that take seconds each are
-// better made through a [Client]. The order of calls that are made at the same time is not kept.
+// better made through a [Client]. The order of calls that are made at the same time is not kept. A panic of the credentials or
+// of the HTTP client is an error of the calls that were to be sent.
 //
 // It is safe for concurrent use, costs nothing while no call is under way, and needs not be closed. The zero value is not usable.
 type Coalescer struct {
@@ -119,25 +124,41 @@ func (c *Coalescer) Call(ctx context.Context, method string, params, result any)
 
 // Do calls a method as [Client.Do] does, together with others.
 func (c *Coalescer) Do(ctx context.Context, method string, params any) (*Response, error) {
-	call, err := newCall(ctx, method, params)
-	switch {
-	case err != nil:
+	call, err := c.client.newCall(method, params)
+	if err != nil {
 		return nil, err
+	}
+	ctx, cancel := c.client.opts.within(ctx)
+	defer cancel()
+	switch {
 	case ctx.Err() != nil:
 		return nil, contextError(ctx, method)
 	case !c.gathers(call):
 		return c.client.run(ctx, call)
 	}
-	g, s := c.desk.join(ctx, c.client, call)
+	g, r, err := c.desk.join(ctx, c.client, call)
+	if err != nil {
+		return nil, err
+	}
 	select {
 	case <-g.done:
+	case err := <-r.late:
+		g.leave(r)
+		return nil, about(err, method)
 	case <-ctx.Done():
-		g.leave(s)
-		return nil, contextError(ctx, method)
+		ran := ranNever
+		if g.leave(r) {
+			ran = ranMaybe
+		}
+		return nil, ended(ctx, method, ran)
+	}
+	s := r.seat
+	if s.alone {
+		return c.client.run(ctx, call)
 	}
 	answer, err := s.outcome()
 	if err != nil {
-		if s.lost == nil && passes(err) {
+		if s.aloneAfter(err, call) {
 			return c.client.run(ctx, call)
 		}
 		return nil, about(err, method)
@@ -153,13 +174,38 @@ func (c *Coalescer) Do(ctx context.Context, method string, params any) (*Respons
 // gathers reports whether a call may leave together with others.
 func (c *Coalescer) gathers(call *call) bool {
 	return batch.Takes(call.method) && len(call.form) <= maxGathered && !call.suspect && !hasConnector(call.form) &&
-		!c.client.portals.pauses.until(c.client.memberID, call.method).After(time.Now())
+		!c.client.isPaused(call.method) && !c.client.isPaused(batch.Method)
 }
 
-// passes reports whether a command was refused before it ran, for a reason that passes.
-func passes(err error) bool {
-	_, ok := Retryable(err)
-	return ok || errors.Is(err, ErrExpiredToken)
+// isPaused reports whether a method is blocked for the time that it took.
+func (c *Client) isPaused(method string) bool {
+	return c.portals.pauses.until(c.memberID, method).After(time.Now())
+}
+
+// aloneAfter reports whether a call that failed in company is made by itself.
+func (s *seat) aloneAfter(err error, call *call) bool {
+	if call.retries == 0 {
+		return false
+	}
+	if s.lost != nil { // the request failed, and was repeated as far as that did no harm to any of its calls
+		return s.company && call.idempotent && !s.repeated && !surelyNotRun(err)
+	}
+	_, again := (&callCopy{call}).again(err)
+	return again || errors.Is(err, ErrExpiredToken)
+}
+
+// callCopy asks whether a call would be repeated, and leaves it as it is.
+type callCopy struct{ *call }
+
+func (c *callCopy) again(err error) (time.Duration, bool) {
+	own := *c.call
+	return own.again(err, 0)
+}
+
+// surelyNotRun reports whether the error of a call says that it did not run.
+func surelyNotRun(err error) bool {
+	var e interface{ NotRun() bool }
+	return errors.As(err, &e) && e.NotRun()
 }
 
 // desk is where calls gather, for any number of portals. It knows only the gatherings that still take calls.
@@ -177,16 +223,19 @@ func newDesk(window time.Duration, size int) *desk {
 
 // gathering is calls of one portal that leave together.
 type gathering struct {
-	desk     *desk
-	memberID string
-	cancel   context.CancelFunc
-	full     chan struct{} // closed when no more calls fit
-	done     chan struct{} // closed when the outcomes are there
+	desk   *desk
+	client *Client
+	cancel context.CancelFunc
+	full   chan struct{} // closed when no more calls fit
+	done   chan struct{} // closed when the outcomes are there
 
 	// Under the desk's lock, until done is closed.
-	seats   []*seat
-	reads   map[string]*seat // by method and parameters
-	callers int
+	seats    []*seat
+	reads    map[string]*seat // by method and parameters
+	callers  int
+	timed    map[*caller]struct{} // those with a deadline
+	due      func() time.Time     // when the request will have its turn; nil before it waits for that
+	departed bool
 }
 
 // seat is one call in a gathering, of one or more callers.
@@ -194,65 +243,123 @@ type seat struct {
 	item
 
 	idempotent bool
+	retries    int
 	shared     bool
 	callers    int
+	company    bool // it left with others
+	repeated   bool // their request was, for what may have run
+	alone      bool // it did not leave: the method is blocked
 }
 
-// join finds a place for a call, and starts a gathering where there is none.
-func (d *desk) join(ctx context.Context, c *Client, call *call) (*gathering, *seat) {
+// caller is one caller of a seat.
+type caller struct {
+	seat     *seat
+	deadline time.Time
+	late     chan error // gets the error if the turn comes too late
+}
+
+// join finds a place for a call, and starts a gathering if there is none.
+func (d *desk) join(ctx context.Context, c *Client, call *call) (*gathering, *caller, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	r := &caller{}
+	r.deadline, _ = ctx.Deadline()
 	g := d.open[c.memberID]
 	if g == nil {
 		// The request belongs to all callers: it keeps the first one's values, and ends when the last one has left.
 		shared, cancel := context.WithCancel(context.WithoutCancel(ctx))
+		own := *c
+		own.opts = callOptions{} // they are of the calls
 		g = &gathering{
-			desk: d, memberID: c.memberID, cancel: cancel,
-			full: make(chan struct{}), done: make(chan struct{}), reads: make(map[string]*seat),
+			desk: d, client: &own, cancel: cancel,
+			full: make(chan struct{}), done: make(chan struct{}), reads: make(map[string]*seat), timed: make(map[*caller]struct{}),
 		}
 		d.open[c.memberID] = g
-		go g.run(shared, c) // ends with the request, which ends at the latest when nobody waits for it
+		go g.run(shared) // ends with the request, which ends at the latest when nobody waits for it
+	}
+	if !r.deadline.IsZero() {
+		if g.due != nil {
+			if due := g.due(); r.deadline.Before(due) {
+				return nil, nil, late(call.method, due)
+			}
+		}
+		r.late = make(chan error, 1)
+		g.timed[r] = struct{}{}
 	}
 	g.callers++
 	key := strings.ToLower(call.method) + "?" + call.form
-	if s := g.reads[key]; s != nil {
-		s.callers++
-		s.shared = true
-		return g, s
+	if r.seat = g.reads[key]; r.seat != nil {
+		r.seat.callers++
+		r.seat.shared = true
+		return g, r, nil
 	}
-	s := &seat{item: item{method: call.method, form: call.form}, idempotent: call.idempotent, callers: 1}
+	s := &seat{item: item{method: call.method, form: call.form}, idempotent: call.idempotent, retries: call.retries, callers: 1}
 	if isRead(call.method) {
 		g.reads[key] = s
 	}
+	r.seat = s
 	g.seats = append(g.seats, s)
 	if len(g.seats) == d.size {
 		g.close()
 		close(g.full)
 	}
-	return g, s
+	return g, r, nil
 }
 
 // close lets nobody join any more. The desk is locked.
 func (g *gathering) close() {
-	if g.desk.open[g.memberID] == g {
-		delete(g.desk.open, g.memberID)
+	if g.desk.open[g.client.memberID] == g {
+		delete(g.desk.open, g.client.memberID)
 	}
 }
 
-// leave takes one caller out.
-func (g *gathering) leave(s *seat) {
+// leave takes one caller out, and reports whether its call may be under way.
+func (g *gathering) leave(r *caller) (departed bool) {
 	g.desk.mu.Lock()
 	defer g.desk.mu.Unlock()
-	s.callers--
+	delete(g.timed, r)
+	r.seat.callers--
 	g.callers--
 	if g.callers == 0 {
 		g.close()
 		g.cancel()
 	}
+	return g.departed && !r.seat.alone
+}
+
+// placed notes when the request will have its turn.
+func (g *gathering) placed(due func() time.Time) {
+	g.desk.mu.Lock()
+	defer g.desk.mu.Unlock()
+	g.due = due
+	g.dismissLocked()
+}
+
+// later is called when the turn comes later than it was said. The limiter is locked.
+func (g *gathering) later() {
+	go func() {
+		g.desk.mu.Lock()
+		defer g.desk.mu.Unlock()
+		g.dismissLocked()
+	}()
+}
+
+// dismissLocked tells those for whom the turn comes too late. The desk is locked.
+func (g *gathering) dismissLocked() {
+	if len(g.timed) == 0 || g.departed {
+		return
+	}
+	due := g.due()
+	for r := range g.timed {
+		if r.deadline.Before(due) {
+			r.late <- late(r.seat.method, due)
+			delete(g.timed, r)
+		}
+	}
 }
 
 // run waits for company, makes the request, and hands out what came of it.
-func (g *gathering) run(ctx context.Context, c *Client) {
+func (g *gathering) run(ctx context.Context) {
 	defer g.cancel()
 	defer close(g.done)
 	timer := time.NewTimer(g.desk.window)
@@ -262,20 +369,40 @@ func (g *gathering) run(ctx context.Context, c *Client) {
 	case <-g.full:
 	case <-ctx.Done():
 	}
-	request := &call{method: batch.Method, prepare: g.depart}
-	answer, err := c.run(ctx, request)
+	request := &call{method: batch.Method, retries: g.client.portals.retries, prepare: g.depart}
+	request.turn.placed, request.turn.later = g.placed, g.later
+	answer, err := g.client.runGuarded(ctx, request)
 
 	g.desk.mu.Lock()
 	defer g.desk.mu.Unlock()
-	g.close() // where it did not come to a departure
+	g.close() // if it did not come to a departure
 	for _, s := range g.seats {
 		switch {
+		case s.alone:
 		case err != nil:
-			s.answer, s.err, s.lost = nil, nil, err
+			s.answer, s.err, s.lost, s.repeated = nil, nil, err, request.idempotent && !errors.Is(err, ErrTooLarge)
 		case request.batch == nil && s.callers > 0:
 			s.answer = answer
 		}
 	}
+}
+
+// runGuarded makes a call, and makes an error of a panic. Callers wait for it in other goroutines.
+func (c *Client) runGuarded(ctx context.Context, call *call) (answer *Response, err error) {
+	defer func() {
+		value := recover()
+		if value == nil {
+			return
+		}
+		c.portals.log.LogAttrs(ctx, slog.LevelError, "bitrix24 call panicked",
+			slog.String(keyMemberID, c.memberID), slog.String(keyMethod, call.method), slog.String(keyStack, string(debug.Stack())))
+		e := &callError{method: call.method, what: fmt.Sprintf("the credentials or the HTTP client panicked (%T)", value), ran: ranNever}
+		if call.sent || call.exchanging {
+			e.ran = ranMaybe
+		}
+		answer, err = nil, e
+	}()
+	return c.run(ctx, call)
 }
 
 // depart completes the request with the calls that are there now, and reports whether there are any.
@@ -283,13 +410,21 @@ func (g *gathering) depart(request *call) bool {
 	g.desk.mu.Lock()
 	defer g.desk.mu.Unlock()
 	g.close()
+	g.departed = true
+	batchPaused := g.client.isPaused(batch.Method)
+	var seats []*seat
 	var items []*item
 	idempotent := true
 	for _, s := range g.seats {
-		if s.callers > 0 {
+		switch {
+		case s.callers == 0:
+		case batchPaused || g.client.isPaused(s.method):
+			s.alone = true
+		default:
 			s.name = "c" + strconv.Itoa(len(items)) // a name that PHP does not take for a position in a list
-			items = append(items, &s.item)
+			seats, items = append(seats, s), append(items, &s.item)
 			idempotent = idempotent && s.idempotent
+			request.retries = min(request.retries, s.retries)
 		}
 	}
 	switch len(items) {
@@ -298,8 +433,11 @@ func (g *gathering) depart(request *call) bool {
 	case 1:
 		request.method, request.form, request.idempotent = items[0].method, items[0].form, idempotent
 	default:
-		whole := batchCall(items, false, idempotent)
+		whole := batchCall(items, false, idempotent, request.retries)
 		request.method, request.form, request.batch, request.idempotent = whole.method, whole.form, whole.batch, whole.idempotent
+		for _, s := range seats {
+			s.company = true
+		}
 	}
 	return true
 }

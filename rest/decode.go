@@ -49,7 +49,7 @@ func (r *Response) decode(method string, result any) error {
 	case errors.Is(err, values.ErrSyntax):
 		failure.Description = "it is not JSON"
 	case err != nil:
-		return &Error{Method: method, Code: ErrBadCall, Description: "the method ran, but " + err.Error()}
+		return &Error{Method: method, Status: http.StatusOK, Code: ErrBadCall, Description: "the method ran, but " + err.Error()}
 	case len(report.Misfits) > 0:
 		path := "result"
 		if m := report.Misfits[0]; m.Path != "" {

@@ -45,8 +45,8 @@ const (
 
 // The codes that this package gives where the portal gives none. They hold spaces, which codes of portals do not.
 const (
-	// ErrBadAnswer means that the answer is not the JSON that methods send. The status tells more: 503 and 429 from a front end
-	// mean that the call did not run.
+	// ErrBadAnswer means that the answer is not the JSON that methods send: a page of a front end or a proxy, an empty body, one
+	// that was cut off, or JSON of somebody else. The status tells more; see [Error.NotRun].
 	ErrBadAnswer ErrorCode = "unreadable answer"
 	// ErrMoved means that the portal answered with a redirect that was not followed. A renamed portal does so: see [Mover].
 	ErrMoved ErrorCode = "redirected answer"
@@ -82,7 +82,8 @@ type Error struct {
 	Argument    string    // the parameter that ErrArgument is about
 	Hint        string    // what to do about it, in this package's words; mostly empty
 
-	until time.Time // when to try again; zero where nobody said
+	until time.Time // when to try again; zero if nobody said
+	asked bool      // by the portal's front end, which named the time
 	cause *cause    // what errors.Is and errors.As find beside the code
 }
 

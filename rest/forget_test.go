@@ -16,18 +16,18 @@ func TestIdlePortalsAreForgotten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLimiter(DefaultRate, DefaultBurst)
 		for i := range 5000 {
-			require.NoError(t, l.wait(t.Context(), strconv.Itoa(i), "profile"))
+			require.NoError(t, l.wait(t.Context(), &turn{host: strconv.Itoa(i), method: "profile"}))
 		}
-		l.refuse("refused")
-		require.Len(t, l.buckets, 5001)
+		l.refuse("refused", "profile")
+		require.Len(t, l.lines, 5001)
 
 		synctestSleep(t, sweepEvery)
-		require.NoError(t, l.wait(t.Context(), "a", "profile"))
-		require.Len(t, l.buckets, 2, "the portal of the call, and the strike of the refused one")
+		require.NoError(t, l.wait(t.Context(), &turn{host: "a", method: "profile"}))
+		require.Len(t, l.lines, 2, "the portal of the call, and the strike of the refused one")
 
 		synctestSleep(t, 3*time.Minute)
-		require.NoError(t, l.wait(t.Context(), "a", "profile"))
-		require.Len(t, l.buckets, 1)
+		require.NoError(t, l.wait(t.Context(), &turn{host: "a", method: "profile"}))
+		require.Len(t, l.lines, 1)
 	})
 }
 

@@ -8,8 +8,6 @@ import (
 	"math/rand/v2"
 	"sync"
 	"time"
-
-	"golang.org/x/time/rate"
 )
 
 // What portals in the cloud allow: a bucket of so many requests that drains at so many a second. The first pair is for all
@@ -31,27 +29,52 @@ const (
 )
 
 // Limiter keeps requests within what portals allow. Portals count requests for each portal and source address, so one Limiter
-// stands for one source address and has a bucket for each portal. Each [Portals] and each client of [NewWebhook] has a Limiter of its
-// own; where several in a process call the same portals, make one and hand it to each by [WithLimiter].
+// stands for one source address and has a line for each portal. Each [Portals] and each client of [NewWebhook] has a Limiter of its
+// own; if several in a process call the same portals, make one and hand it to each by [WithLimiter].
 //
-// A portal that refuses nevertheless, since another process calls it too, empties its bucket: all calls to it pause for one
-// to sixteen seconds, and go on at the steady rate.
+// Requests to a portal leave in the order in which their calls came, whatever their methods. A call whose context ends gives its
+// place back. A call whose deadline comes before its turn fails at once. No portal waits for another.
+//
+// A portal that refuses nevertheless, because another process calls it too, empties its bucket: all calls to it pause for one
+// to sixteen seconds, keep their order, and go on at the steady rate. The call that was refused is the first of them.
 //
 // It is safe for concurrent use, and forgets a portal once its bucket would be full again. The zero value is not usable.
 type Limiter struct {
-	limit rate.Limit
+	rate  float64 // infinite without a limit
 	burst int
+	gap   time.Duration // between two requests at the steady rate; zero without a limit
+	slack time.Duration // by how much a burst may be ahead of the steady rate
+	begun time.Time     // the times of lines count from here
 
-	mu      sync.Mutex
-	buckets map[string]*bucket // by host
-	swept   time.Time
+	mu    sync.Mutex
+	lines map[string]*line // by host
+	last  uint64           // ticket
+	swept time.Duration
 }
 
-// bucket is what is known of one portal.
-type bucket struct {
-	tokens  *rate.Limiter // replaced at a refusal, which voids what was reserved
-	until   time.Time     // nothing is sent before
+// line is the requests that wait for one portal, the first one in front. It is small, because there is one for each portal that
+// was called lately.
+type line struct {
+	drained time.Duration // when the bucket will have drained
+	until   time.Duration // nothing is sent before
 	strikes int
+	epoch   int // counts refusals
+	head    *waiter
+	tail    *waiter
+	n       int
+	timer   *time.Timer // for the turn of head; nil if nobody waits
+}
+
+// waiter is one call in a line. The lock of the Limiter guards it, but for ready.
+type waiter struct {
+	ticket     uint64
+	deadline   time.Time // zero for none
+	ready      chan struct{}
+	granted    bool
+	failed     error // instead
+	epoch      int   // in which it was granted
+	later      func()
+	prev, next *waiter
 }
 
 // NewLimiter returns a limiter for perSecond requests a second to each portal, and bursts of up to burst.
@@ -59,11 +82,18 @@ func NewLimiter(perSecond float64, burst int) (*Limiter, error) {
 	if !(perSecond > 0) || math.IsInf(perSecond, 0) || burst < 1 {
 		return nil, errors.New("rest: NewLimiter: the rate and the burst must be positive; without a limit there is WithoutRateLimit")
 	}
-	return newLimiter(rate.Limit(perSecond), burst), nil
+	return newLimiter(perSecond, burst), nil
 }
 
-func newLimiter(limit rate.Limit, burst int) *Limiter {
-	return &Limiter{limit: limit, burst: burst, buckets: make(map[string]*bucket), swept: time.Now()}
+// farAway bounds the times that limiters calculate with.
+const farAway = 1 << 60 * time.Nanosecond
+
+func newLimiter(perSecond float64, burst int) *Limiter {
+	gap := min(float64(time.Second)/perSecond, float64(farAway))
+	return &Limiter{
+		rate: perSecond, burst: burst, gap: time.Duration(gap), slack: time.Duration(min(gap*float64(burst-1), float64(farAway))),
+		begun: time.Now(), lines: make(map[string]*line),
+	}
 }
 
 // WithLimiter sets the limiter, to share it with other clients in the process that call the same portals from the same address.
@@ -100,7 +130,7 @@ func WithoutRateLimit() Option {
 		if cfg.limiter != nil {
 			return errLimits
 		}
-		cfg.limiter = newLimiter(rate.Inf, 1)
+		cfg.limiter = newLimiter(math.Inf(1), 1)
 		return nil
 	}
 }
@@ -109,96 +139,262 @@ const errLimits ErrorCode = "pass one of WithLimiter, WithRateLimit and WithoutR
 
 // Format prints the limits; a limiter holds no secrets.
 func (l *Limiter) Format(f fmt.State, _ rune) {
-	if l.limit == rate.Inf {
+	if math.IsInf(l.rate, 1) {
 		_, _ = f.Write([]byte("rest.Limiter(none)"))
 		return
 	}
-	_, _ = fmt.Fprintf(f, "rest.Limiter(%g/s, %d)", float64(l.limit), l.burst)
+	_, _ = fmt.Fprintf(f, "rest.Limiter(%g/s, %d)", l.rate, l.burst)
 }
 
-// wait returns when a request may be sent. Where the context would end before, it returns at once.
-func (l *Limiter) wait(ctx context.Context, host, method string) error {
-	for {
-		tokens, reserved, delay := l.reserve(host, time.Now())
-		if delay <= 0 {
-			return nil
+// turn is a call that is about to send a request. It keeps its ticket, and with it its place, when it is sent again.
+type turn struct {
+	host, method string
+	ticket       uint64 // zero before the first request
+
+	// placed is called when the turn has to wait, with a function that returns when it will come as far as is known, and later
+	// when the portal has refused a request, so that it comes later. Both may be nil. later must return at once.
+	placed func(due func() time.Time)
+	later  func()
+}
+
+// wait returns when a request may be sent. If the context would end before, it returns at once.
+func (l *Limiter) wait(ctx context.Context, t *turn) error {
+	w, err := l.enter(ctx, t)
+	if w == nil {
+		return err
+	}
+	if t.placed != nil {
+		t.placed(func() time.Time { return l.due(t.host, w) })
+	}
+	select {
+	case <-w.ready:
+	case <-ctx.Done():
+		l.leave(t.host, w)
+		return contextError(ctx, t.method)
+	}
+	if w.failed != nil {
+		return w.failed
+	}
+	if ctx.Err() != nil {
+		l.leave(t.host, w)
+		return contextError(ctx, t.method)
+	}
+	return nil
+}
+
+// enter takes a place in the line of a portal. It returns no waiter if the request may be sent at once, or never.
+func (l *Limiter) enter(ctx context.Context, t *turn) (*waiter, error) {
+	if ctx.Err() != nil {
+		return nil, contextError(ctx, t.method)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := time.Since(l.begun)
+	l.sweepLocked(now)
+	if t.ticket == 0 {
+		l.last++
+		t.ticket = l.last
+	}
+	q := l.lines[t.host]
+	if q == nil {
+		if l.gap == 0 {
+			return nil, nil
 		}
-		if err := pause(ctx, delay); err != nil {
-			if reserved != nil {
-				reserved.Cancel() // others move up
+		q = &line{until: -2 * strikesKept}
+		l.lines[t.host] = q
+	}
+	l.pumpLocked(t.host, q, now)
+	if q.head == nil && l.next(q, now) <= now {
+		l.take(q, now)
+		return nil, nil
+	}
+	w := &waiter{ticket: t.ticket, ready: make(chan struct{}), later: t.later}
+	w.deadline, _ = ctx.Deadline()
+	ahead := q.insert(w)
+	if due := l.at(l.next(q, now) + time.Duration(ahead)*l.gap); !w.deadline.IsZero() && w.deadline.Before(due) {
+		q.remove(w)
+		return nil, late(t.method, due)
+	}
+	l.armLocked(t.host, q, now)
+	return w, nil
+}
+
+const hintLate = "nothing was sent: the wait for the portal's limit would outlast the context"
+
+// late is the error of a call that was not sent because its deadline comes before its turn.
+func late(method string, due time.Time) error {
+	return &Error{Method: method, Code: ErrQueryLimit, Hint: hintLate, until: due, cause: &cause{tooLongError{}}}
+}
+
+// leave gives the place of a call back.
+func (l *Limiter) leave(host string, w *waiter) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	q := l.lines[host]
+	switch {
+	case w.failed != nil || q == nil:
+		return
+	case !w.granted:
+		q.remove(w)
+	case w.epoch == q.epoch: // it had its turn just now
+		q.drained -= l.gap
+	}
+	now := time.Since(l.begun)
+	l.pumpLocked(host, q, now)
+}
+
+// due returns when the turn of a call will come, as far as is known.
+func (l *Limiter) due(host string, w *waiter) time.Time {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := time.Since(l.begun)
+	q := l.lines[host]
+	if q == nil || w.granted || w.failed != nil {
+		return l.at(now)
+	}
+	ahead := 0
+	for other := w.prev; other != nil; other = other.prev {
+		ahead++
+	}
+	return l.at(l.next(q, now) + time.Duration(ahead)*l.gap)
+}
+
+// next returns when the first request of a line may be sent.
+func (l *Limiter) next(q *line, now time.Duration) time.Duration {
+	return max(now, q.until, q.drained-l.slack)
+}
+
+// take puts a request into the bucket.
+func (l *Limiter) take(q *line, now time.Duration) { q.drained = max(q.drained, now) + l.gap }
+
+func (l *Limiter) at(d time.Duration) time.Time { return l.begun.Add(d) }
+
+// pumpLocked lets those out whose turn has come. l.mu is held.
+func (l *Limiter) pumpLocked(host string, q *line, now time.Duration) {
+	for q.head != nil && l.next(q, now) <= now {
+		w := q.head
+		q.remove(w)
+		l.take(q, now)
+		w.granted, w.epoch = true, q.epoch
+		close(w.ready)
+	}
+	l.armLocked(host, q, now)
+}
+
+// armLocked sets the timer for the first one of a line. l.mu is held.
+func (l *Limiter) armLocked(host string, q *line, now time.Duration) {
+	switch wait := l.next(q, now) - now; {
+	case q.head == nil:
+		if q.timer != nil {
+			q.timer.Stop()
+			q.timer = nil
+		}
+	case q.timer == nil:
+		q.timer = time.AfterFunc(wait, func() {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			if q.timer != nil {
+				l.pumpLocked(host, q, time.Since(l.begun))
 			}
-			return waitFailed(ctx, err, &Error{Method: method, Code: ErrQueryLimit, until: time.Now().Add(delay)})
-		}
-		if l.valid(host, tokens) {
-			return nil
-		}
+		})
+	default:
+		q.timer.Reset(wait)
 	}
 }
 
-// reserve takes a place in the line for a portal.
-func (l *Limiter) reserve(host string, now time.Time) (*rate.Limiter, *rate.Reservation, time.Duration) {
+// refuse notes that the portal refused a request, and returns until when nothing is sent to it. Those who wait keep their places.
+// Those whose deadlines come too early now fail at once.
+func (l *Limiter) refuse(host, method string) time.Time {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.sweep(now)
-	b := l.buckets[host]
-	if b == nil {
-		if l.limit == rate.Inf {
-			return nil, nil, 0
+	now := time.Since(l.begun)
+	q := l.lines[host]
+	if q == nil {
+		q = &line{until: -2 * strikesKept}
+		l.lines[host] = q
+	}
+	if q.until > now {
+		return l.at(q.until) // another call of the same moment was refused too
+	}
+	if now-q.until > strikesKept {
+		q.strikes = 0
+	}
+	q.until = now + jitter(min(firstBlock<<q.strikes, maxBlock))
+	q.strikes = min(q.strikes+1, 8)
+	q.epoch++
+	q.drained = q.until + l.slack + l.gap // the bucket is full when the pause ends
+	due := l.next(q, now)
+	for w := q.head; w != nil; {
+		after := w.next
+		if at := l.at(due); !w.deadline.IsZero() && w.deadline.Before(at) {
+			q.remove(w)
+			w.failed = late(method, at)
+			close(w.ready)
+		} else {
+			due += l.gap
+			if w.later != nil {
+				w.later()
+			}
 		}
-		b = &bucket{tokens: rate.NewLimiter(l.limit, l.burst)}
-		l.buckets[host] = b
+		w = after
 	}
-	from := now
-	if b.until.After(now) {
-		from = b.until
-	}
-	r := b.tokens.ReserveN(from, 1)
-	return b.tokens, r, from.Sub(now) + r.DelayFrom(from)
+	l.armLocked(host, q, now)
+	return l.at(q.until)
 }
 
-// valid reports whether a place that was taken in the line still counts.
-func (l *Limiter) valid(host string, tokens *rate.Limiter) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	b := l.buckets[host]
-	return b == nil || b.tokens == tokens
-}
-
-// refuse notes that the portal refused a request, and returns until when nothing is sent to it.
-func (l *Limiter) refuse(host string) time.Time {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	now := time.Now()
-	b := l.buckets[host]
-	if b == nil {
-		b = &bucket{}
-		l.buckets[host] = b
-	}
-	if b.until.After(now) {
-		return b.until // another call of the same moment was refused too
-	}
-	if now.Sub(b.until) > strikesKept {
-		b.strikes = 0
-	}
-	b.until = now.Add(jitter(min(firstBlock<<b.strikes, maxBlock)))
-	b.strikes = min(b.strikes+1, 8)
-	b.tokens = rate.NewLimiter(l.limit, l.burst)
-	b.tokens.AllowN(b.until, l.burst) // empty when the pause ends
-	return b.until
-}
-
-// sweep drops the portals of which nothing needs to be remembered.
-func (l *Limiter) sweep(now time.Time) {
-	if now.Sub(l.swept) < sweepEvery {
+// sweepLocked drops the portals of which nothing needs to be remembered. l.mu is held.
+func (l *Limiter) sweepLocked(now time.Duration) {
+	if now-l.swept < sweepEvery {
 		return
 	}
 	l.swept = now
-	for host, b := range l.buckets {
-		full := l.limit == rate.Inf || b.tokens.TokensAt(now) >= float64(l.burst)
-		if full && now.Sub(b.until) > strikesKept {
-			delete(l.buckets, host)
+	for host, q := range l.lines {
+		if q.head == nil && q.drained <= now && now-q.until > strikesKept {
+			delete(l.lines, host)
 		}
 	}
+}
+
+// insert puts a call into the line, in the order of tickets, and returns how many are before it.
+func (q *line) insert(w *waiter) (ahead int) {
+	before := q.tail
+	ahead = q.n
+	if before != nil && before.ticket > w.ticket { // it was sent and refused: its place is near the front
+		before, ahead = nil, 0
+		for other := q.head; other != nil && other.ticket < w.ticket; other = other.next {
+			before = other
+			ahead++
+		}
+	}
+	w.prev = before
+	if before == nil {
+		w.next, q.head = q.head, w
+	} else {
+		w.next, before.next = before.next, w
+	}
+	if w.next == nil {
+		q.tail = w
+	} else {
+		w.next.prev = w
+	}
+	q.n++
+	return ahead
+}
+
+// remove takes a call out of the line.
+func (q *line) remove(w *waiter) {
+	if w.prev == nil {
+		q.head = w.next
+	} else {
+		w.prev.next = w.next
+	}
+	if w.next == nil {
+		q.tail = w.prev
+	} else {
+		w.next.prev = w.prev
+	}
+	w.prev, w.next = nil, nil
+	q.n--
 }
 
 // jitter spreads a pause, so that processes that were refused together do not come back together.

@@ -147,7 +147,7 @@ func TestRefusalHoldsAllCallsOfThePortal(t *testing.T) {
 
 func TestRefusalsWithoutEnd(t *testing.T) {
 	t.Parallel()
-	for name, answer := range map[string]string{"code": limited, "page": "<html>503"} {
+	for name, answer := range map[string]string{"code": limited, "page": "<html>429"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
@@ -206,7 +206,6 @@ func TestOperatingTimeLimit(t *testing.T) {
 		"reset in the error": {func() string { return fine }, func() string {
 			return fmt.Sprintf(`{"error":"OPERATION_TIME_LIMIT","time":{"operating_reset_at":%d}}`, time.Now().Add(5*time.Minute).Unix())
 		}, 5 * time.Minute},
-		"page instead of JSON": {func() string { return heavy(2 * time.Minute) }, func() string { return "<html>429" }, 2 * time.Minute},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -47,7 +47,8 @@ func (p *pauses) note(memberID, method string, t Time) {
 	p.get(memberID, method).resetAt = t.OperatingResetAt
 }
 
-// block pauses a method until the time that the portal named now or in its last answer, and returns the end of the pause.
+// block pauses a method until the time that the portal named now or in its last answer, and returns the end of the pause. A pause
+// that ends later stays.
 func (p *pauses) block(memberID, method string, named time.Time) time.Time {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -62,7 +63,9 @@ func (p *pauses) block(memberID, method string, named time.Time) time.Time {
 	case named.Sub(now) > maxPause:
 		named = now.Add(maxPause)
 	}
-	u.until = named
+	if named.After(u.until) { // the later end counts
+		u.until = named
+	}
 	return u.until
 }
 

@@ -119,7 +119,7 @@ func WithRetries(n int) Option {
 
 // NewPortals returns a source of clients that call with the tokens of c.
 func NewPortals(c Credentials, opts ...Option) (*Portals, error) {
-	if rv := reflect.ValueOf(c); !rv.IsValid() || (rv.Kind() == reflect.Pointer && rv.IsNil()) {
+	if isNil(c) {
 		return nil, errors.New("rest: NewPortals: the credentials are nil; pass an *oauth.Portals or an adapter")
 	}
 	p, err := newPortals(opts)
@@ -128,6 +128,12 @@ func NewPortals(c Credentials, opts ...Option) (*Portals, error) {
 	}
 	p.creds = c
 	return p, nil
+}
+
+// isNil reports whether there are no credentials.
+func isNil(c Credentials) bool {
+	rv := reflect.ValueOf(c)
+	return !rv.IsValid() || rv.Kind() == reflect.Pointer && rv.IsNil()
 }
 
 // newPortals makes everything but the credentials.
@@ -162,6 +168,15 @@ func newPortals(opts []Option) (*Portals, error) {
 		retries: cfg.retries,
 		plain:   cfg.plain,
 	}, nil
+}
+
+// As returns a source of clients that call with other credentials. It shares everything with p: connections, limits, what is
+// known of blocked methods. Only the calls of its coalescers do not join those of p, because a request has one token: keep what As
+// returns if they are to join each other's.
+func (p *Portals) As(creds Credentials) *Portals {
+	own := *p
+	own.creds, own.hook, own.desk = creds, nil, newDesk(p.desk.window, p.desk.size)
+	return &own
 }
 
 // Portal returns the client for one portal. It does no I/O: whether the portal is known shows at the first call.

@@ -38,7 +38,8 @@ func TestWhatIsRepeated(t *testing.T) {
 		"OAuth server not reached":  {body: `{"error":"CONNECTION_ERROR"}`, write: 5, read: 5, retryable: true},
 		"rate limit":                {body: limited, write: 5, read: 5, retryable: true},
 		"operating time":            {body: blocked, write: 2, read: 2, retryable: true},
-		"busy page":                 {body: `<html>503`, write: 5, read: 5, retryable: true},
+		"busy page":                 {body: `<html>503`, write: 1, read: 5},
+		"limit page":                {body: `<html>429`, write: 5, read: 5, retryable: true},
 		"gateway page":              {body: `<html>502`, write: 1, read: 5},
 		"internal error":            {body: `{"error":"INTERNAL_SERVER_ERROR"}`, write: 1, read: 5},
 		"refusal":                   {body: `{"error":"ACCESS_DENIED"}`, write: 1, read: 1},
@@ -48,21 +49,21 @@ func TestWhatIsRepeated(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				calls := func(ctx context.Context, method string) int {
+				calls := func(method string, opts ...rest.CallOption) int {
 					tr := newTransport(t, test.body) //nolint:contextcheck // the portal lives as long as the test
 					if test.err != nil {
 						tr.answer = func(sent) (int, string, error) { return 0, "", test.err }
 					}
-					err := newHosts(t, on(tr)).Portal("a").Call(ctx, method, nil, nil)
+					err := newHosts(t, on(tr)).Portal("a").With(opts...).Call(t.Context(), method, nil, nil)
 					require.Error(t, err)
 					requireNoSecrets(t, err)
 					_, ok := rest.Retryable(fmt.Errorf("wrapped: %w", err))
 					require.Equal(t, test.retryable, ok)
 					return tr.count()
 				}
-				require.Equal(t, test.write, calls(t.Context(), "crm.deal.add"))
-				require.Equal(t, test.read, calls(t.Context(), "crm.deal.get"))
-				require.Equal(t, test.read, calls(rest.WithIdempotent(t.Context()), "crm.deal.update"))
+				require.Equal(t, test.write, calls("crm.deal.add"))
+				require.Equal(t, test.read, calls("crm.deal.get"))
+				require.Equal(t, test.read, calls("crm.deal.update", rest.Idempotent()))
 			})
 		})
 	}
@@ -120,7 +121,8 @@ func TestRetryable(t *testing.T) {
 		"query limit":     {&rest.Error{Code: "query_limit_exceeded", Status: 503}, time.Second, true},
 		"operating":       {&rest.Error{Code: rest.ErrOperationTimeLimit, Status: 429}, time.Second, true},
 		"authorization":   {&rest.Error{Code: rest.ErrConnection}, time.Second, true},
-		"page":            {&rest.Error{Code: rest.ErrBadAnswer, Status: 503}, time.Second, true},
+		"page":            {err: &rest.Error{Code: rest.ErrBadAnswer, Status: 503}},
+		"limit page":      {&rest.Error{Code: rest.ErrBadAnswer, Status: 429}, time.Second, true},
 		"gateway timeout": {err: &rest.Error{Code: rest.ErrBadAnswer, Status: 504}},
 		"text only":       {err: &rest.Error{Code: "ERROR_CORE", Description: "Too many requests", Status: 503}},
 		"access denied":   {err: &rest.Error{Code: rest.ErrAccessDenied, Status: 503}},
@@ -159,7 +161,7 @@ func TestLostAnswers(t *testing.T) {
 		require.Equal(t, "x", deal.TITLE)
 	}
 	for _, fault := range []eventtest.Fault{
-		eventtest.Fail(503, "QUERY_LIMIT_EXCEEDED", "Too many requests"), eventtest.Fail(401, "CONNECTION_ERROR", ""), eventtest.HTML(503),
+		eventtest.Fail(503, "QUERY_LIMIT_EXCEEDED", "Too many requests"), eventtest.Fail(401, "CONNECTION_ERROR", ""), eventtest.HTML(429),
 	} {
 		client = w.client(t) // with a limiter that was not refused before
 		before := w.CallCount("crm.deal.add")

@@ -1,0 +1,180 @@
+package rest
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/b24events/b24events/internal/errtree"
+)
+
+// NotRun reports whether the call surely did not run. If it is false, nobody knows, or the method ran. Packages that do not import
+// this one find the method by errors.As with interface{ NotRun() bool }, and other errors of calls have it too.
+//
+// A call did not run if nothing was sent, if the portal refused it for its limits, its token or its method's name, if it was
+// answered by a redirect, and if a front end answered 429, or 503 with a Retry-After.
+//
+// Source: https://apidocs.bitrix24.com/limits.html
+func (e *Error) NotRun() bool {
+	switch {
+	case e.Status == 0, e.Status == http.StatusTooManyRequests:
+		return true
+	case e.Code == ErrBadAnswer:
+		return e.Status == http.StatusServiceUnavailable && e.asked
+	}
+	for _, code := range beforeTheMethod {
+		if strings.EqualFold(string(e.Code), string(code)) {
+			return true
+		}
+	}
+	return false
+}
+
+// beforeTheMethod are the codes of what is checked before a method runs.
+var beforeTheMethod = [...]ErrorCode{
+	ErrQueryLimit, ErrOperationTimeLimit, ErrConnection, ErrExpiredToken, ErrInvalidToken, ErrNoAuth, ErrInvalidCredentials,
+	ErrInsufficientScope, ErrUserAccess, ErrAuthorization, ErrApplicationMissing, ErrPortalDeleted, ErrOverload, ErrWrongAuthType,
+	ErrMethodNotFound, ErrConfirmWaiting, ErrConfirmDenied, ErrMoved, ErrNotRun,
+}
+
+// busy reports whether a front end asked to come later: by 429, which the portal itself uses only for a method whose time is used
+// up, or by 503 without a code of the portal.
+func (e *Error) busy() bool {
+	switch e.Status {
+	case http.StatusTooManyRequests:
+		return !e.Is(ErrOperationTimeLimit) && !e.Is(ErrQueryLimit)
+	case http.StatusServiceUnavailable:
+		return e.Code == ErrBadAnswer
+	default:
+		return false
+	}
+}
+
+// passes reports whether the call did not run for a reason that passes.
+func (e *Error) passes() bool {
+	return e.NotRun() && (e.Is(ErrQueryLimit) || e.Is(ErrOperationTimeLimit) || e.Is(ErrConnection) || e.busy())
+}
+
+// Retryable reports whether the call that failed with err surely did not run and may succeed later, and how long to wait before.
+// It is so for ErrQueryLimit, ErrOperationTimeLimit, ErrConnection, for 429 and for 503 with a Retry-After, for connections that
+// were never made, and for credentials that fail and do not call that permanent. Of a batch, all commands that failed must be
+// such. Clients repeat such calls by themselves ([WithRetries]) while the context leaves time for the wait; what is left is for a
+// queue or a scheduler to repeat:
+//
+//	if after, ok := rest.Retryable(err); ok {
+//		return event.Retry(err, after)
+//	}
+//
+// The wait is ten minutes at most, whatever the portal says.
+func Retryable(err error) (after time.Duration, ok bool) {
+	ok = errtree.Every(err, func(err error) bool {
+		switch e := err.(type) { //nolint:errorlint // Every unwraps
+		case *Error:
+			wait := firstBlock
+			if !e.until.IsZero() {
+				wait = min(max(time.Until(e.until), 0), maxPause)
+			}
+			after = max(after, wait)
+			return e.passes()
+		case *callError:
+			after = max(after, firstBlock)
+			return e.ran == ranNot
+		default:
+			return false
+		}
+	})
+	if !ok {
+		return 0, false
+	}
+	return after, true
+}
+
+// again reports whether a call that failed with err is to be sent again, and after what time.
+func (call *call) again(err error, try int) (wait time.Duration, ok bool) {
+	var (
+		failure *Error
+		lost    *callError
+	)
+	switch {
+	case errors.As(err, new(tooLongError)):
+		return 0, false
+	case errors.As(err, &failure):
+		return call.answeredAgain(failure, try)
+	case errors.As(err, &lost) && !lost.once:
+		return backoff(try), lost.ran == ranNot || lost.ran == ranMaybe && call.idempotent
+	default:
+		return 0, false
+	}
+}
+
+// answeredAgain is again for a call that has an answer.
+func (call *call) answeredAgain(e *Error, try int) (wait time.Duration, ok bool) {
+	switch {
+	case e.Is(ErrQueryLimit):
+		return 0, true // the limiter waits
+	case e.Is(ErrOperationTimeLimit):
+		first := !call.paused // else minutes have passed, and it is blocked again
+		call.paused = true
+		return 0, first // the pause of the method is waited for
+	case e.busy():
+		if !e.NotRun() && !call.idempotent {
+			return 0, false
+		}
+		wait = time.Until(e.until)
+		call.busy += wait
+		return wait, call.busy <= maxBusy
+	case e.Is(ErrConnection):
+		return backoff(try), true
+	case e.Is(ErrInternal), e.Code == ErrBadAnswer && (e.Status >= http.StatusInternalServerError || e.Status == http.StatusOK):
+		return backoff(try), call.idempotent
+	default:
+		return 0, false
+	}
+}
+
+const (
+	firstBackoff = 200 * time.Millisecond
+	// firstBusy is how long a call waits first if a front end asks to come later and does not say when. maxBusy bounds all such
+	// waits of a call, also those that the front end names.
+	firstBusy = time.Second
+	maxBusy   = 30 * time.Second
+)
+
+func backoff(try int) time.Duration { return jitter(min(firstBackoff<<min(try, 8), maxBlock)) }
+
+// tooLongError is the error of a wait that the context does not leave time for.
+type tooLongError struct{}
+
+func (tooLongError) Error() string        { return "the wait would outlast the context" }
+func (tooLongError) Is(target error) bool { return target == context.DeadlineExceeded }
+
+// pause waits. It fails at once if the context's deadline comes first.
+func pause(ctx context.Context, d time.Duration) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) < d {
+		return tooLongError{}
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timer.C:
+		return nil
+	}
+}
+
+// waitFailed is the error of a call that was not sent because err ended the wait. The wait's reason is of use only if there is
+// no time for it; a context that ended speaks for itself.
+func waitFailed(ctx context.Context, err error, reason *Error) error {
+	if ctx.Err() != nil {
+		return contextError(ctx, reason.Method)
+	}
+	reason.Hint = hintLate
+	reason.cause = &cause{err}
+	return reason
+}
