@@ -219,7 +219,7 @@ func (c *Client) learn(call *call, got exchanged, err error) error {
 		p.pauses.note(c.memberID, call.method, got.answer.Time)
 	case !errors.As(err, &failure):
 	case failure.Is(ErrQueryLimit):
-		failure.until = p.limiter.refuse(call.turn.host, call.method)
+		failure.until = p.limiter.refuse(call.turn.host)
 	case failure.busy():
 		wait := jitter(min(firstBusy<<call.busies, maxBlock))
 		if got.retryAfter > 0 {

@@ -18,7 +18,7 @@ func TestIdlePortalsAreForgotten(t *testing.T) {
 		for i := range 5000 {
 			require.NoError(t, l.wait(t.Context(), &turn{host: strconv.Itoa(i), method: "profile"}))
 		}
-		l.refuse("refused", "profile")
+		l.refuse("refused")
 		require.Len(t, l.lines, 5001)
 
 		synctestSleep(t, sweepEvery)

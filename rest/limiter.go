@@ -67,6 +67,7 @@ type line struct {
 
 // waiter is one call in a line. The lock of the Limiter guards it, but for ready.
 type waiter struct {
+	method     string
 	ticket     uint64
 	deadline   time.Time // zero for none
 	ready      chan struct{}
@@ -208,13 +209,15 @@ func (l *Limiter) enter(ctx context.Context, t *turn) (*waiter, error) {
 		l.take(q, now)
 		return nil, nil
 	}
-	w := &waiter{ticket: t.ticket, ready: make(chan struct{}), later: t.later}
+	w := &waiter{method: t.method, ticket: t.ticket, ready: make(chan struct{}), later: t.later}
 	w.deadline, _ = ctx.Deadline()
 	ahead := q.insert(w)
-	if due := l.at(l.next(q, now) + time.Duration(ahead)*l.gap); !w.deadline.IsZero() && w.deadline.Before(due) {
+	due := l.next(q, now) + time.Duration(ahead)*l.gap
+	if at := l.at(due); !w.deadline.IsZero() && w.deadline.Before(at) {
 		q.remove(w)
-		return nil, late(t.method, due)
+		return nil, late(t.method, at)
 	}
+	l.postponeLocked(q, w.next, due+l.gap)
 	l.armLocked(t.host, q, now)
 	return w, nil
 }
@@ -302,9 +305,27 @@ func (l *Limiter) armLocked(host string, q *line, now time.Duration) {
 	}
 }
 
+// postponeLocked gives a call, and those behind it, later turns. Calls for which that is too late fail at once. l.mu is held.
+func (l *Limiter) postponeLocked(q *line, w *waiter, due time.Duration) {
+	for w != nil {
+		after := w.next
+		if at := l.at(due); !w.deadline.IsZero() && w.deadline.Before(at) {
+			q.remove(w)
+			w.failed = late(w.method, at)
+			close(w.ready)
+		} else {
+			due += l.gap
+			if w.later != nil {
+				w.later()
+			}
+		}
+		w = after
+	}
+}
+
 // refuse notes that the portal refused a request, and returns until when nothing is sent to it. Those who wait keep their places.
 // Those whose deadlines come too early now fail at once.
-func (l *Limiter) refuse(host, method string) time.Time {
+func (l *Limiter) refuse(host string) time.Time {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := time.Since(l.begun)
@@ -323,21 +344,7 @@ func (l *Limiter) refuse(host, method string) time.Time {
 	q.strikes = min(q.strikes+1, 8)
 	q.epoch++
 	q.drained = q.until + l.slack + l.gap // the bucket is full when the pause ends
-	due := l.next(q, now)
-	for w := q.head; w != nil; {
-		after := w.next
-		if at := l.at(due); !w.deadline.IsZero() && w.deadline.Before(at) {
-			q.remove(w)
-			w.failed = late(method, at)
-			close(w.ready)
-		} else {
-			due += l.gap
-			if w.later != nil {
-				w.later()
-			}
-		}
-		w = after
-	}
+	l.postponeLocked(q, q.head, l.next(q, now))
 	l.armLocked(host, q, now)
 	return l.at(q.until)
 }
