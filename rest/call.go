@@ -339,7 +339,7 @@ func readAnswer(ctx context.Context, method string, resp *http.Response) ([]byte
 		return nil, connectionError(ctx, method, err, true)
 	case err == nil && !page:
 		return nil, &Error{Method: method, Status: resp.StatusCode, Code: ErrTooLarge}
-	case resp.StatusCode < http.StatusBadRequest:
+	case page && resp.StatusCode < http.StatusBadRequest:
 		return nil, &Error{Method: method, Status: resp.StatusCode, Code: ErrMoved}
 	default:
 		return nil, &Error{Method: method, Status: resp.StatusCode, Code: ErrBadAnswer}

@@ -45,27 +45,34 @@ func TestWhatIsRepeated(t *testing.T) {
 		"refusal":                   {body: `{"error":"ACCESS_DENIED"}`, write: 1, read: 1},
 		"core error":                {body: `{"error":"ERROR_CORE"}`, write: 1, read: 1},
 	}
+	vias := map[string]func(*rest.Portals, ...rest.CallOption) rest.Doer{
+		"Client":    func(api *rest.Portals, opts ...rest.CallOption) rest.Doer { return api.Portal("a").With(opts...) },
+		"Coalescer": func(api *rest.Portals, opts ...rest.CallOption) rest.Doer { return api.Coalescer("a").With(opts...) },
+	}
 	for name, test := range tests {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			synctest.Test(t, func(t *testing.T) {
-				calls := func(method string, opts ...rest.CallOption) int {
-					tr := newTransport(t, test.body) //nolint:contextcheck // the portal lives as long as the test
-					if test.err != nil {
-						tr.answer = func(sent) (int, string, error) { return 0, "", test.err }
+		for via, client := range vias {
+			t.Run(name+"/"+via, func(t *testing.T) {
+				t.Parallel()
+				synctest.Test(t, func(t *testing.T) {
+					calls := func(method string, opts ...rest.CallOption) int {
+						tr := newTransport(t, test.body) //nolint:contextcheck // the portal lives as long as the test
+						if test.err != nil {
+							tr.answer = func(sent) (int, string, error) { return 0, "", test.err }
+						}
+						_, err := client(newHosts(t, on(tr)), opts...).Do(t.Context(), method, nil)
+						require.Error(t, err)
+						requireNoSecrets(t, err)
+						_, ok := rest.Retryable(fmt.Errorf("wrapped: %w", err))
+						require.Equal(t, test.retryable, ok)
+						return tr.count()
 					}
-					err := newHosts(t, on(tr)).Portal("a").With(opts...).Call(t.Context(), method, nil, nil)
-					require.Error(t, err)
-					requireNoSecrets(t, err)
-					_, ok := rest.Retryable(fmt.Errorf("wrapped: %w", err))
-					require.Equal(t, test.retryable, ok)
-					return tr.count()
-				}
-				require.Equal(t, test.write, calls("crm.deal.add"))
-				require.Equal(t, test.read, calls("crm.deal.get"))
-				require.Equal(t, test.read, calls("crm.deal.update", rest.Idempotent()))
+					require.Equal(t, test.write, calls("crm.deal.add"))
+					require.Equal(t, test.read, calls("crm.deal.get"))
+					require.Equal(t, test.read, calls("crm.deal.update", rest.Idempotent()))
+					require.Equal(t, 1, calls("crm.deal.get", rest.Retries(0)))
+				})
 			})
-		})
+		}
 	}
 }
 

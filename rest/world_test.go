@@ -143,6 +143,7 @@ type transport struct {
 	tap
 
 	answer   func(sent) (status int, body string, err error) // err breaks the connection, and is what the client sees
+	header   func(sent, http.Header)                         // adds to the headers of an answer; may be nil
 	portal   *eventtest.Portal
 	network  *eventtest.Network
 	last     atomic.Int64 // number of a request
@@ -182,10 +183,14 @@ func (tr *transport) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		panic(err)
 	}
-	status, text, err := tr.answer(sent{method: path.Base(r.URL.Path), form: form})
+	request := sent{method: path.Base(r.URL.Path), form: form}
+	status, text, err := tr.answer(request)
 	if err != nil {
 		tr.failures.Store(r.Header.Get(headerNumber), err)
 		panic(http.ErrAbortHandler)
+	}
+	if tr.header != nil {
+		tr.header(request, w.Header())
 	}
 	w.WriteHeader(status)
 	_, _ = io.WriteString(w, text)

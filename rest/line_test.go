@@ -1,0 +1,337 @@
+package rest_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/b24events/b24events/rest"
+)
+
+// TestCancelledCrowd: 550 calls are cancelled while most of them wait. The next one waits for the steady rate, not for them.
+func TestCancelledCrowd(t *testing.T) {
+	t.Parallel()
+	tests := map[string]func(*rest.Portals) rest.Doer{
+		"Client":    func(api *rest.Portals) rest.Doer { return api.Portal("a") },
+		"Coalescer": func(api *rest.Portals) rest.Doer { return api.Coalescer("a") },
+	}
+	for name, doer := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				tr := newScript(t, func(s sent) (int, string, error) { return 200, answers(s), nil })
+				api := newHosts(t, on(tr))
+				ctx, cancel := context.WithCancel(t.Context())
+				var crowd sync.WaitGroup
+				for i := range 550 {
+					crowd.Go(func() { _, _ = api.Portal("a").Do(ctx, "profile", map[string]any{"n": i}) })
+				}
+				synctest.Wait()
+				pauseFor(time.Millisecond)
+				cancel()
+				crowd.Wait()
+				start := time.Now()
+				ctx, cancel = context.WithTimeout(t.Context(), time.Second)
+				defer cancel()
+				_, err := doer(api).Do(ctx, "profile", nil)
+				require.NoError(t, err)
+				require.LessOrEqual(t, time.Since(start), 500*time.Millisecond)
+				require.Equal(t, 51, tr.count())
+			})
+		})
+	}
+}
+
+// TestNobodyOvertakes: 250 calls wait, the portal refuses one request, and newcomers come all the time. All are sent in the order
+// in which they came.
+func TestNobodyOvertakes(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
+		var order []string
+		requests := 0
+		tr := newScript(t, func(s sent) (int, string, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			if requests++; requests == 60 {
+				return 503, limited, nil
+			}
+			order = append(order, s.form.Get("n"))
+			return 200, fine, nil
+		})
+		client := newHosts(t, on(tr)).Portal("a")
+		var all sync.WaitGroup
+		var want []string
+		call := func(n int) {
+			want = append(want, fmt.Sprint(n))
+			all.Go(func() {
+				if err := client.Call(t.Context(), "crm.deal.add", map[string]any{"n": n}, nil); err != nil {
+					t.Error(err)
+				}
+			})
+			synctest.Wait()
+		}
+		for n := range 250 {
+			call(n)
+		}
+		for n := range 100 {
+			pauseFor(600*time.Millisecond + time.Microsecond)
+			call(250 + n)
+		}
+		all.Wait()
+		require.Equal(t, want, order)
+	})
+}
+
+// TestDeadlinesInALine: a deadline that can be met is met, one that cannot be fails at once, also when a refusal makes it so.
+func TestDeadlinesInALine(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		requests := 0
+		tr := newScript(t, func(sent) (int, string, error) {
+			if requests++; requests == 3 {
+				return 503, limited, nil
+			}
+			return 200, fine, nil
+		})
+		client := newHosts(t, on(tr), rest.WithRateLimit(1, 1)).Portal("a")
+		start := time.Now()
+		type result struct {
+			err error
+			at  time.Duration
+		}
+		results := make([]result, 6)
+		var all sync.WaitGroup
+		for n, timeout := range []time.Duration{0, 0, 0, 3500 * time.Millisecond, time.Minute, 3900 * time.Millisecond} {
+			all.Go(func() {
+				c := client
+				if timeout > 0 {
+					c = client.With(rest.Timeout(timeout))
+				}
+				err := c.Call(t.Context(), "crm.deal.add", nil, nil)
+				results[n] = result{err, time.Since(start)}
+			})
+			synctest.Wait()
+		}
+		all.Wait()
+		require.Equal(t, result{nil, 0}, results[0])
+		require.Equal(t, result{nil, time.Second}, results[1])
+		require.NoError(t, results[2].err, "it was refused, and is the first after the pause")
+		require.ErrorIs(t, results[3].err, rest.ErrQueryLimit, "it would have been the fourth; the refusal at two seconds made that too late")
+		require.ErrorIs(t, results[3].err, context.DeadlineExceeded)
+		require.Equal(t, 2*time.Second, results[3].at)
+		require.NoError(t, results[4].err)
+		require.ErrorIs(t, results[5].err, rest.ErrQueryLimit, "it could never be the sixth")
+		require.Zero(t, results[5].at)
+		for _, i := range []int{3, 5} {
+			_, ok := rest.Retryable(results[i].err)
+			require.True(t, ok)
+		}
+	})
+}
+
+// TestDeadlineOfAGatheredCall: a coalesced call fails at once if its turn comes too late, as with a Client.
+func TestDeadlineOfAGatheredCall(t *testing.T) {
+	t.Parallel()
+	for _, company := range []int{0, 1, 5} {
+		t.Run(fmt.Sprint(company, " others"), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				tr := newScript(t, func(s sent) (int, string, error) { return 200, answers(s), nil })
+				api := newHosts(t, on(tr), rest.WithRateLimit(0.1, 1))
+				require.NoError(t, api.Portal("a").Call(t.Context(), "profile", nil, nil))
+				var others sync.WaitGroup
+				for n := range company {
+					others.Go(func() {
+						if err := api.Coalescer("a").Call(t.Context(), "crm.deal.add", map[string]any{"n": n}, nil); err != nil {
+							t.Error(err)
+						}
+					})
+				}
+				synctest.Wait()
+				if company == 5 { // the gathering waits for its turn already
+					pauseFor(rest.DefaultWindow + time.Millisecond)
+				}
+				start := time.Now()
+				err := api.Coalescer("a").With(rest.Timeout(time.Second)).Call(t.Context(), "profile", nil, nil)
+				require.ErrorIs(t, err, rest.ErrQueryLimit)
+				require.ErrorIs(t, err, context.DeadlineExceeded)
+				require.LessOrEqual(t, time.Since(start), rest.DefaultWindow)
+				after, ok := rest.Retryable(err)
+				require.True(t, ok)
+				require.Greater(t, after, 5*time.Second)
+				others.Wait()
+			})
+		})
+	}
+}
+
+// TestReadInCompany: a read and a write leave together, and the answer is lost. The read is made again by itself.
+func TestReadInCompany(t *testing.T) {
+	t.Parallel()
+	for name, lose := range map[string]func(sent) (int, string, error){
+		"a page":    func(sent) (int, string, error) { return 502, "<html>", nil },
+		"broken":    func(sent) (int, string, error) { return 0, "", io.EOF },
+		"too large": func(sent) (int, string, error) { return 200, strings.Repeat(" ", rest.MaxAnswerBytes+1), nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				tr := newScript(t, func(s sent) (int, string, error) {
+					if s.method == "batch" {
+						return lose(s)
+					}
+					return 200, fine, nil
+				})
+				c := newHosts(t, on(tr)).Coalescer("a")
+				var get, add error
+				var both sync.WaitGroup
+				both.Go(func() { get = c.Call(t.Context(), "crm.deal.get", nil, nil) })
+				both.Go(func() { add = c.Call(t.Context(), "crm.deal.add", nil, nil) })
+				both.Wait()
+				require.NoError(t, get)
+				require.Error(t, add)
+				_, ok := rest.Retryable(add)
+				require.False(t, ok)
+				require.Equal(t, 2, tr.count())
+			})
+		})
+	}
+}
+
+// panicking is credentials with a fault.
+type panicking struct{ hosts }
+
+func (panicking) Access(context.Context, string) (endpoint, token string, err error) {
+	panic("planted s3cr3t")
+}
+
+func TestPanicOfTheCredentials(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		api := newHosts(t, on(newTransport(t, fine)))
+		c := api.As(panicking{}).Coalescer("a")
+		errs := make([]error, 2)
+		var both sync.WaitGroup
+		for i := range errs {
+			both.Go(func() { errs[i] = c.Call(t.Context(), "crm.deal.add", map[string]any{"n": i}, nil) })
+		}
+		both.Wait()
+		for _, err := range errs {
+			require.ErrorContains(t, err, "crm.deal.add: the credentials or the HTTP client panicked")
+			requireNoSecrets(t, err)
+			require.True(t, err.(interface{ NotRun() bool }).NotRun()) //nolint:errorlint,forcetypeassert // as it is
+		}
+	})
+}
+
+// TestPausedInCompany: a method that is blocked while its call gathers does not leave with the others.
+func TestPausedInCompany(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		blockedOnce := false
+		tr := newScript(t, func(s sent) (int, string, error) {
+			if s.method == "crm.item.update" && !blockedOnce {
+				blockedOnce = true
+				return 429, blocked, nil
+			}
+			return 200, answers(s), nil
+		})
+		api := newHosts(t, on(tr), rest.WithRateLimit(1, 1))
+		start := time.Now()
+		_, err := api.Portal("a").With(rest.Retries(0)).Do(t.Context(), "profile", nil)
+		require.NoError(t, err)
+		var all sync.WaitGroup
+		all.Go(func() { _ = api.Portal("a").With(rest.Retries(0)).Call(t.Context(), "crm.item.update", nil, nil) })
+		synctest.Wait()
+		took := make([]time.Duration, 3)
+		for i, method := range []string{"crm.item.update", "crm.deal.add", "crm.contact.add"} {
+			all.Go(func() {
+				if err := api.Coalescer("a").Call(t.Context(), method, nil, nil); err != nil {
+					t.Error(err)
+				}
+				took[i] = time.Since(start)
+			})
+		}
+		all.Wait()
+		require.GreaterOrEqual(t, took[0], time.Minute)
+		require.Equal(t, []time.Duration{2 * time.Second, 2 * time.Second}, took[1:])
+	})
+}
+
+// other is credentials of another user of the same portals.
+type other struct{ hosts }
+
+func (other) Access(_ context.Context, memberID string) (endpoint, token string, err error) {
+	return "https://" + memberID + ".example/rest/", "another-token", nil
+}
+
+// TestAs: a client for other credentials has the same limits and pauses, and its calls do not join those of others.
+func TestAs(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		tr := newScript(t, func(s sent) (int, string, error) {
+			if s.method == "crm.item.update" {
+				return 429, blocked, nil
+			}
+			return 200, answers(s), nil
+		})
+		api := newHosts(t, on(tr), rest.WithRateLimit(1, 1))
+		start := time.Now()
+		require.NoError(t, api.Portal("a").Call(t.Context(), "profile", nil, nil))
+		require.NoError(t, api.Portal("a").As(other{}).Call(t.Context(), "profile", nil, nil))
+		require.Equal(t, time.Second, time.Since(start))
+		seen := tr.requests()
+		require.Equal(t, secretToken, seen[0].form.Get("auth"))
+		require.Equal(t, "another-token", seen[1].form.Get("auth"))
+
+		require.Error(t, api.Portal("a").With(rest.Retries(0)).Call(t.Context(), "crm.item.update", nil, nil))
+		start = time.Now()
+		err := api.As(other{}).Portal("a").With(rest.Timeout(30*time.Second)).Call(t.Context(), "crm.item.update", nil, nil)
+		require.ErrorIs(t, err, rest.ErrOperationTimeLimit)
+		require.Zero(t, time.Since(start))
+
+		var both sync.WaitGroup
+		for _, c := range []*rest.Coalescer{api.Coalescer("a"), api.As(other{}).Coalescer("a")} {
+			both.Go(func() {
+				if err := c.Call(t.Context(), "crm.deal.add", nil, nil); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		both.Wait()
+		for _, s := range tr.requests() {
+			require.NotEqual(t, "batch", s.method)
+		}
+
+		err = api.Portal("a").As(nil).Call(t.Context(), "profile", nil, nil)
+		require.ErrorContains(t, err, "the credentials given to As are nil")
+		_, ok := rest.Retryable(err)
+		require.False(t, ok)
+	})
+}
+
+func TestCallOptions(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		tr := newTransport(t, fine)
+		client := newHosts(t, on(tr)).Portal("a")
+		for _, opt := range []rest.CallOption{rest.Timeout(0), rest.Timeout(-1), rest.Retries(-1)} {
+			for _, err := range []error{
+				client.With(opt).Call(t.Context(), "profile", nil, nil),
+				client.With(nil, opt, rest.Idempotent()).Batch(t.Context(), rest.NewBatch()),
+			} {
+				require.ErrorIs(t, err, rest.ErrBadCall)
+			}
+		}
+		require.Zero(t, tr.count())
+		require.NoError(t, client.Call(t.Context(), "profile", nil, nil), "the client stays as it was")
+	})
+}
