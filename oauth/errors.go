@@ -31,7 +31,7 @@ const (
 	ErrPayment Kind = "a subscription has ended"
 	// ErrTemporary means that the OAuth server or a portal could not be reached or gave no usable
 	// response. Try again later.
-	ErrTemporary Kind = "the server does not respond as it should"
+	ErrTemporary Kind = "temporarily unavailable"
 	// ErrBusy means that too many installations and pages of unknown senders are being checked. Try
 	// again later.
 	ErrBusy Kind = "too many unproven installations are being checked"

@@ -102,7 +102,8 @@ func WithInsecureHTTP(hosts ...string) Option {
 }
 
 // WithHTTPClient sets the HTTP client for the OAuth server, for a proxy or certificates of one's own. It is copied. The copy
-// follows no redirects, keeps no cookies, and has [DefaultTimeout] where the client has none.
+// follows no redirects, keeps no cookies, and has [DefaultTimeout] if the client has none. Clients of package rest that call with
+// these tokens use it too, unless they are given another.
 func WithHTTPClient(c *http.Client) Option {
 	return func(cfg *config) error {
 		if c == nil {
@@ -135,7 +136,10 @@ func (cfg *config) newServer(app Config) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	client := *cfg.http
+	var client http.Client
+	if cfg.http != nil {
+		client = *cfg.http
+	}
 	client.Jar = nil
 	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	if client.Timeout == 0 {

@@ -64,6 +64,7 @@ type Portals struct {
 	admission  *admission
 	remembered answers
 	removals   removals
+	http       *http.Client // of WithHTTPClient; nil without it
 }
 
 // NewPortals returns the access of one application to its portals. It does no I/O.
@@ -71,7 +72,7 @@ func NewPortals(cfg Config, store Store, opts ...Option) (*Portals, error) {
 	if isNil(store) {
 		return nil, errors.New("oauth: NewPortals: the store is nil; NewMemoryStore makes one")
 	}
-	c := config{http: &http.Client{}, policy: AdministratorsOnly, window: DefaultRotationWindow}
+	c := config{policy: AdministratorsOnly, window: DefaultRotationWindow}
 	for _, opt := range opts {
 		if opt == nil {
 			continue
@@ -101,8 +102,13 @@ func NewPortals(cfg Config, store Store, opts ...Option) (*Portals, error) {
 		owner:     rand.Text(),
 		flights:   flights{log: c.log},
 		admission: newAdmission(),
+		http:      c.http,
 	}, nil
 }
+
+// HTTPClient returns the HTTP client of [WithHTTPClient], and nil without that option. Package rest uses it for calls too, so that
+// a proxy or a certificate is given once.
+func (p *Portals) HTTPClient() *http.Client { return p.http }
 
 // isNil also finds a nil pointer in an interface.
 func isNil(v any) bool {

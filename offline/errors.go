@@ -181,9 +181,13 @@ func permanent(err error) bool {
 // errNotSent is what calls get that come after one that failed.
 const errNotSent Error = "offline: not sent, since a call before it failed"
 
-// surelyNotRun reports whether the portal refused a call before it did anything. After any other
-// error a reservation may have been made.
+// surelyNotRun reports whether the portal refused a call before it did anything, by the error's own
+// method NotRun() bool or by its code. After any other error a reservation may have been made.
 func surelyNotRun(err error) bool {
+	var e interface{ NotRun() bool }
+	if errors.As(err, &e) && e.NotRun() {
+		return true
+	}
 	switch codeOf(err) {
 	case codeQueryLimit, codeOperationLimit, codeExpiredToken, codeConnection, codeOverload:
 		return true

@@ -53,15 +53,35 @@ func (b *Batch) Halt() { b.halt = true }
 // Len returns the number of commands.
 func (b *Batch) Len() int { return len(b.items) }
 
-// Err returns the failures of all commands, joined, and nil where each succeeded.
+// Err returns the failures of all commands, joined, and nil if each succeeded. It did not run, by its method NotRun, only if none
+// of the commands ran: otherwise sending the batch again would run some of them twice.
 func (b *Batch) Err() error {
-	var errs []error
+	var errs batchError
 	for _, i := range b.items {
 		if _, err := i.outcome(); err != nil {
-			errs = append(errs, err)
+			errs.failures = append(errs.failures, err)
+		} else {
+			errs.ran = true
 		}
 	}
-	return errors.Join(errs...)
+	if len(errs.failures) == 0 {
+		return nil
+	}
+	return &errs
+}
+
+// batchError is the failures of the commands of a batch.
+type batchError struct {
+	failures []error
+	ran      bool // one command at least succeeded
+}
+
+func (e *batchError) Error() string   { return errors.Join(e.failures...).Error() }
+func (e *batchError) Unwrap() []error { return e.failures }
+
+// NotRun reports whether no command ran.
+func (e *batchError) NotRun() bool {
+	return !e.ran && !slices.ContainsFunc(e.failures, func(err error) bool { return !surelyNotRun(err) })
 }
 
 // Format prints the number of commands and not their parameters.

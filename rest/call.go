@@ -45,6 +45,8 @@ type call struct {
 	prepare func(*call) bool
 
 	turn       turn
+	info       CallInfo
+	tries      int           // that failed before the one that is under way
 	sent       bool          // something may have reached the portal
 	exchanging bool          // a request is under way
 	busy       time.Duration // that it waited, or is to wait, because a front end said so
@@ -80,14 +82,16 @@ func (c *Client) retries() int {
 }
 
 // run makes a call, and repeats it as far as that does no harm.
-func (c *Client) run(ctx context.Context, call *call) (*Response, error) {
-	for try := 0; ; try++ {
-		answer, err := c.attempt(ctx, call)
-		if err == nil || try >= call.retries || ctx.Err() != nil {
+func (c *Client) run(ctx context.Context, call *call) (answer *Response, err error) {
+	start := time.Now()
+	defer func() { c.portals.meter.ended(ctx, c, call, start, err) }()
+	for ; ; call.tries++ {
+		answer, err = c.attempt(ctx, call)
+		if err == nil || call.tries >= call.retries || ctx.Err() != nil {
 			return answer, err
 		}
-		wait, ok := call.again(err, try)
-		if !ok || wait > 0 && pause(ctx, wait) != nil {
+		wait, ok := call.again(err, call.tries)
+		if !ok || wait > 0 && c.portals.meter.wait(&call.info.BackoffWait, func() error { return pause(ctx, wait) }) != nil {
 			return nil, err
 		}
 	}
@@ -105,6 +109,7 @@ func (c *Client) attempt(ctx context.Context, call *call) (*Response, error) {
 		case errors.Is(err, ErrExpiredToken) && !call.renewed && c.portals.hook == nil:
 			// The portal checks the token before it runs the method, so the call did not happen.
 			call.renewed = true
+			c.portals.meter.renewed.Add(1)
 			refused := token
 			endpoint, token, err = c.portals.creds.Renew(ctx, c.memberID, refused)
 			if err != nil {
@@ -189,12 +194,14 @@ func (c *Client) send(ctx context.Context, endpoint, token string, call *call) (
 		return nil, "", &Error{Method: call.method, Code: ErrBadCall, Description: "the credentials gave no access token"}
 	}
 	if call.prepare == nil {
-		if err := c.portals.pauses.wait(ctx, c.memberID, call.method); err != nil {
+		err := c.portals.meter.wait(&call.info.PauseWait, func() error { return c.portals.pauses.wait(ctx, c.memberID, call.method) })
+		if err != nil {
 			return nil, "", err
 		}
 	}
 	call.turn.host, call.turn.method = strings.ToLower(base.Host), call.method
-	if err := c.portals.limiter.wait(ctx, &call.turn); err != nil {
+	err = c.portals.meter.wait(&call.info.LimitWait, func() error { return c.portals.limiter.wait(ctx, &call.turn) })
+	if err != nil {
 		return nil, "", err
 	}
 	if call.prepare != nil {
@@ -206,6 +213,7 @@ func (c *Client) send(ctx context.Context, endpoint, token string, call *call) (
 	start := time.Now()
 	got, err := c.exchange(ctx, base, token, call)
 	err = c.learn(call, got, err)
+	c.portals.meter.answered(call, got.status, err)
 	c.log(ctx, call.method, got.status, time.Since(start), err)
 	return got.answer, got.location, err
 }

@@ -59,8 +59,7 @@ func (e *Error) passes() bool {
 
 // Retryable reports whether the call that failed with err surely did not run and may succeed later, and how long to wait before.
 // It is so for ErrQueryLimit, ErrOperationTimeLimit, ErrConnection, for 429 and for 503 with a Retry-After, for connections that
-// were never made, and for credentials that fail and do not call that permanent. Of a batch, all commands that failed must be
-// such. Clients repeat such calls by themselves ([WithRetries]) while the context leaves time for the wait; what is left is for a
+// were never made, and for credentials that fail and do not call that permanent. Of a batch, all commands must have failed so. Clients repeat such calls by themselves ([WithRetries]) while the context leaves time for the wait; what is left is for a
 // queue or a scheduler to repeat:
 //
 //	if after, ok := rest.Retryable(err); ok {
@@ -69,6 +68,7 @@ func (e *Error) passes() bool {
 //
 // The wait is ten minutes at most, whatever the portal says.
 func Retryable(err error) (after time.Duration, ok bool) {
+	ran := false
 	ok = errtree.Every(err, func(err error) bool {
 		switch e := err.(type) { //nolint:errorlint // Every unwraps
 		case *Error:
@@ -81,11 +81,17 @@ func Retryable(err error) (after time.Duration, ok bool) {
 		case *callError:
 			after = max(after, firstBlock)
 			return e.ran == ranNot
+		case *batchError:
+			if e.ran {
+				ran = true
+				return true
+			}
+			return false // its parts are looked at
 		default:
 			return false
 		}
 	})
-	if !ok {
+	if !ok || ran {
 		return 0, false
 	}
 	return after, true

@@ -48,23 +48,30 @@ type Portals struct {
 	limiter *Limiter
 	pauses  *pauses
 	desk    *desk
+	meter   *meter
 	retries int
 	plain   plainhttp.Hosts
 }
 
 type config struct {
-	http    *http.Client
-	log     *slog.Logger
-	limiter *Limiter
-	retries int
-	plain   plainhttp.Hosts
+	http      *http.Client // nil for that of the credentials, or one of the package's own
+	theirs    *http.Client // of the credentials
+	idle      *[2]int      // connections for each host and in all
+	log       *slog.Logger
+	limiter   *Limiter
+	retries   int
+	plain     plainhttp.Hosts
+	observers []func(context.Context, CallInfo)
 }
 
 // Option configures [NewPortals] and [NewWebhook].
 type Option func(*config) error
 
 // WithHTTPClient sets the HTTP client, for a proxy or certificates of one's own. It is copied. The copy follows no
-// redirects, keeps no cookies, and has [DefaultTimeout] where the client has none.
+// redirects, keeps no cookies, and has [DefaultTimeout] if the client has none.
+//
+// Without this option the clients use that of the credentials, if these have a method HTTPClient() *http.Client that returns one:
+// give it once, to oauth.NewPortals.
 func WithHTTPClient(c *http.Client) Option {
 	return func(cfg *config) error {
 		if c == nil {
@@ -73,6 +80,40 @@ func WithHTTPClient(c *http.Client) Option {
 		cfg.http = c
 		return nil
 	}
+}
+
+// Idle connections that are kept for the next calls, for each portal and in all. See [WithIdleConnections].
+const (
+	DefaultIdlePerHost = 8
+	DefaultIdle        = 2000
+)
+
+// WithIdleConnections sets how many idle connections are kept for the next calls, for each portal and in all, for 90 seconds. An
+// application with thousands of portals that are called often needs many, or nearly every call makes a connection of its own. The
+// defaults are [DefaultIdlePerHost] and [DefaultIdle]. The client of [WithHTTPClient] has limits of its own, so the two options do
+// not go together.
+func WithIdleConnections(perHost, total int) Option {
+	return func(cfg *config) error {
+		if perHost < 1 || total < perHost {
+			return errors.New("rest: WithIdleConnections: there is one for each host at least, and no fewer in all")
+		}
+		cfg.idle = &[2]int{perHost, total}
+		return nil
+	}
+}
+
+// transport is that of net/http, with room for the connections of many portals.
+func (cfg *config) transport() http.RoundTripper {
+	base, ok := http.DefaultTransport.(*http.Transport)
+	if !ok {
+		return http.DefaultTransport // the program replaced it
+	}
+	own := base.Clone()
+	own.MaxIdleConnsPerHost, own.MaxIdleConns = DefaultIdlePerHost, DefaultIdle
+	if cfg.idle != nil {
+		own.MaxIdleConnsPerHost, own.MaxIdleConns = cfg.idle[0], cfg.idle[1]
+	}
+	return own
 }
 
 // WithLogger sets where calls are logged: one DEBUG line for each, without parameters or results.
@@ -122,6 +163,11 @@ func NewPortals(c Credentials, opts ...Option) (*Portals, error) {
 	if isNil(c) {
 		return nil, errors.New("rest: NewPortals: the credentials are nil; pass an *oauth.Portals or an adapter")
 	}
+	if from, ok := c.(interface{ HTTPClient() *http.Client }); ok {
+		if client := from.HTTPClient(); client != nil {
+			opts = append([]Option{func(cfg *config) error { cfg.theirs = client; return nil }}, opts...)
+		}
+	}
 	p, err := newPortals(opts)
 	if err != nil {
 		return nil, err
@@ -138,7 +184,7 @@ func isNil(c Credentials) bool {
 
 // newPortals makes everything but the credentials.
 func newPortals(opts []Option) (*Portals, error) {
-	cfg := config{http: &http.Client{}, retries: DefaultRetries}
+	cfg := config{retries: DefaultRetries}
 	for _, opt := range opts {
 		if opt == nil {
 			continue
@@ -153,6 +199,14 @@ func newPortals(opts []Option) (*Portals, error) {
 	if cfg.limiter == nil {
 		cfg.limiter = newLimiter(DefaultRate, DefaultBurst)
 	}
+	switch {
+	case cfg.http != nil && cfg.idle != nil:
+		return nil, errors.New("rest: pass one of WithHTTPClient and WithIdleConnections; the client has limits of its own")
+	case cfg.http == nil && cfg.idle == nil && cfg.theirs != nil:
+		cfg.http = cfg.theirs
+	case cfg.http == nil:
+		cfg.http = &http.Client{Transport: cfg.transport()}
+	}
 	client := *cfg.http
 	client.Jar = nil // a portal's session cookie would turn an application's call into a user's
 	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
@@ -165,6 +219,7 @@ func newPortals(opts []Option) (*Portals, error) {
 		limiter: cfg.limiter,
 		pauses:  newPauses(),
 		desk:    newDesk(DefaultWindow, batch.Max),
+		meter:   &meter{observers: cfg.observers},
 		retries: cfg.retries,
 		plain:   cfg.plain,
 	}, nil
