@@ -195,7 +195,7 @@ func (e *engine) reserved(ctx context.Context, b Batch, asked int, err error) er
 		e.journal.taking = false
 	}
 	n := len(b.Records)
-	e.meter.count(func(s *Stats) { s.Reserved += int64(n) })
+	e.meter.count(func(s *Stats) { s.Reserved += counted(n) })
 	e.paced(ctx, n, asked)
 	e.fresh = append(e.fresh, e.tasksOf(ctx, e.owned(b.Records))...)
 	return nil
@@ -271,7 +271,7 @@ func (e *engine) reclaimed(ctx context.Context, p *pages) {
 	}
 	if len(found) > 0 {
 		sortRecords(found)
-		e.meter.count(func(s *Stats) { s.Recovered += int64(len(found)) })
+		e.meter.count(func(s *Stats) { s.Recovered += counted(len(found)) })
 		e.log(ctx, slog.LevelInfo, "offline queue: finishing records that were left reserved", slog.Int(keyRecords, len(found)))
 		if tasks := e.tasksOf(ctx, found); ctx.Err() == nil {
 			e.add(tasks...) //nolint:contextcheck // items have contexts of their own

@@ -503,7 +503,7 @@ func (e *engine) logLeft(ctx context.Context, n int) {
 	if n == 0 {
 		return
 	}
-	e.meter.count(func(s *Stats) { s.Left += int64(n) })
+	e.meter.count(func(s *Stats) { s.Left += counted(n) })
 	e.log(ctx, slog.LevelInfo, "offline queue: records are left for the next start", slog.Int(keyRecords, n))
 }
 

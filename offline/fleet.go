@@ -98,7 +98,7 @@ type Fleet struct {
 	stats   FleetStats // what is counted as it happens
 
 	closing  chan struct{} // places for turns that only settle
-	requests atomic.Int64
+	requests atomic.Uint64
 }
 
 // NewFleet returns a fleet without portals; see [Fleet.Add] and [Fleet.Run]. api returns the caller

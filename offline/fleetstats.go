@@ -10,35 +10,35 @@ import (
 
 // FleetStats is what a [Fleet] does now, and what it did since it was made.
 type FleetStats struct {
-	Portals int // that the fleet knows
-	Shards  int // of 256 that it holds: without a Leaser all, while it runs
-	Mine    int // portals in these, which it works
+	Portals int `json:"portals"` // that the fleet knows
+	Shards  int `json:"shards"`  // of 256 that it holds: without a Leaser all, while it runs
+	Mine    int `json:"mine"`    // portals in these, which it works
 
-	Busy     int           // turns under way
-	Stuck    int           // handlers and turns that go on although their contexts have ended; not bounded
-	Due      int           // portals that wait for a turn although their time has come
-	Overdue  time.Duration // for how long the first of them has
-	Long     int           // portals whose last turn took more than five seconds
-	Failing  int           // portals whose last turn failed
-	Refused  int           // of these, those that waiting does not help
-	Handlers int           // that run
+	Busy     int           `json:"busy"`     // turns under way
+	Stuck    int           `json:"stuck"`    // handlers and turns that go on although their contexts have ended; not bounded
+	Due      int           `json:"due"`      // portals that wait for a turn although their time has come
+	Overdue  time.Duration `json:"overdue"`  // for how long the first of them has
+	Long     int           `json:"long"`     // portals whose last turn took more than five seconds
+	Failing  int           `json:"failing"`  // portals whose last turn failed
+	Refused  int           `json:"refused"`  // of these, those that waiting does not help
+	Handlers int           `json:"handlers"` // that run
 
-	Turns    int64     // that ended
-	Failures int64     // turns that failed
-	Requests int64     // to portals, without those of handlers; a batch is one
-	Handled  int64     // records whose handler succeeded, or found the object gone
-	Lag      Durations // of these, from the last change of the object to the end of its handler
+	Turns    uint64    `json:"turns"`    // that ended
+	Failures uint64    `json:"failures"` // turns that failed
+	Requests uint64    `json:"requests"` // to portals, without those of handlers; a batch is one
+	Handled  uint64    `json:"handled"`  // records whose handler succeeded, or found the object gone
+	Lag      Durations `json:"-"`        // of these, from the last change of the object to the end of its handler
 }
 
 // PortalStats is what is known of one portal of a [Fleet].
 type PortalStats struct {
 	Stats // since this fleet has worked the portal without a break
 
-	Busy     bool      // a turn is under way
-	Next     time.Time // when the next is due; zero during a turn, and while this process does not work the portal
-	Failures int       // turns in a row that failed
-	Refused  bool      // the last one failed with an error that waiting does not help
-	Err      error     // of the last turn, if it failed
+	Busy     bool      `json:"busy"`          // a turn is under way
+	Next     time.Time `json:"next,omitzero"` // when the next is due; zero during a turn, and while this process does not work the portal
+	Failures int       `json:"failures"`      // turns in a row that failed
+	Refused  bool      `json:"refused"`       // the last one failed with an error that waiting does not help
+	Err      error     `json:"-"`             // of the last turn, if it failed
 }
 
 // Stats returns what the fleet does and did. It looks at each portal, which takes some milliseconds

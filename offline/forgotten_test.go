@@ -119,7 +119,7 @@ func TestRecordsAreReservedWhileOrphansCannotBeLooked(t *testing.T) {
 		require.NoError(t, c.Run(ctx))
 		require.Positive(t, latest)
 		require.LessOrEqual(t, latest, time.Second)
-		require.Less(t, c.Stats().Requests, int64(300))
+		require.Less(t, c.Stats().Requests, uint64(300))
 		f.Heal()
 		requireDrains(t, c)
 		require.Empty(t, f.states())
@@ -145,7 +145,7 @@ func TestOrphansAreReadAsWorkersNeedThem(t *testing.T) {
 		start := time.Now()
 		requireDrains(t, c)
 		require.Less(t, time.Since(start), 20*time.Second)
-		require.Less(t, c.Stats().Requests, int64(20))
+		require.Less(t, c.Stats().Requests, uint64(20))
 		require.Empty(t, f.states())
 	})
 }
@@ -162,7 +162,7 @@ func TestParkedRecordsAreTakenAsWorkersNeedThem(t *testing.T) {
 		f.drain(h.HandleEvent)
 		require.NoError(t, f.ChangeMoods(func(m *eventtest.Moods) { m.NoExtendedOffline = true }))
 		var mu sync.Mutex
-		var most int64
+		var most uint64
 		var c *offline.Consumer
 		c = newConsumer(t, f.api, func(context.Context, *event.Delivery) error {
 			time.Sleep(time.Second) //nolint:forbidigo // in fake time
@@ -175,7 +175,7 @@ func TestParkedRecordsAreTakenAsWorkersNeedThem(t *testing.T) {
 		requireDrains(t, c)
 		require.Empty(t, f.states())
 		require.EqualValues(t, 1000, c.Stats().Handled)
-		require.Less(t, most, int64(500))
+		require.Less(t, most, uint64(500))
 	})
 }
 
@@ -192,7 +192,7 @@ func TestDeadLettersAreParkedTogether(t *testing.T) {
 			return final(errHandler)
 		})
 		requireDrains(t, c)
-		require.Less(t, c.Stats().Requests, int64(40))
+		require.Less(t, c.Stats().Requests, uint64(40))
 		require.Len(t, f.states(), 500)
 	})
 }

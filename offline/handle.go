@@ -255,7 +255,7 @@ func retryWait(attempts int) time.Duration {
 // misfits reports the values of a payload that do not fit.
 func (e *engine) misfits(ctx context.Context, d *event.Delivery) {
 	list := d.Misfits()
-	e.meter.count(func(s *Stats) { s.Misfits += int64(len(list)) })
+	e.meter.count(func(s *Stats) { s.Misfits += counted(len(list)) })
 	for _, m := range list {
 		e.cfg.misfits.Report(ctx, d.Name, m.Path, m.Want)
 	}

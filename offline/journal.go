@@ -65,7 +65,7 @@ func (e *engine) useJournal(ctx context.Context, create bool) error {
 	e.journal.spool = j
 	e.journal.failing = backoff{shortest: minErrorWait, longest: maxErrorWait}
 	if n := j.Counts().Pending + j.Counts().Parked; n > 0 {
-		e.meter.count(func(st *Stats) { st.Recovered += int64(n) })
+		e.meter.count(func(st *Stats) { st.Recovered += counted(n) })
 		e.log(ctx, slog.LevelInfo, "offline queue: finishing records that were left in the spool", slog.Int(keyRecords, n))
 	}
 	e.countDamaged()
@@ -239,7 +239,7 @@ func (e *engine) saveAs(ctx context.Context, taken []Record, parked bool) error 
 		taken[i].offset = offsets[i]
 	}
 	if saved {
-		e.meter.count(func(s *Stats) { s.Spooled += int64(len(taken)) })
+		e.meter.count(func(s *Stats) { s.Spooled += counted(len(taken)) })
 	}
 	e.fresh = append(e.fresh, e.tasksOf(ctx, taken)...)
 	return err
@@ -355,6 +355,6 @@ func (e *engine) closeJournal(ctx context.Context) error {
 
 func (e *engine) countDamaged() {
 	n := e.journal.spool.Counts().Damaged
-	e.meter.count(func(s *Stats) { s.Damaged += int64(n - e.journal.damaged) })
+	e.meter.count(func(s *Stats) { s.Damaged += counted(n - e.journal.damaged) })
 	e.journal.damaged = n
 }

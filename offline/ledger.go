@@ -383,7 +383,7 @@ func (e *engine) ackCall(acks []ack, params map[string]any) call {
 			return err
 		}
 		e.ledger.sent(acks)
-		e.meter.count(func(st *Stats) { st.Cleared += int64(len(acks)) })
+		e.meter.count(func(st *Stats) { st.Cleared += counted(len(acks)) })
 		for _, a := range acks {
 			if a.parked {
 				e.countParked(-1, true)

@@ -60,7 +60,7 @@ func (e *engine) parkCall(processID string, records []Record) call {
 		}
 		e.ledger.parked(records)
 		e.reclaim.moved(len(records)) // out of the list
-		e.meter.count(func(s *Stats) { s.Parked += int64(len(records)) })
+		e.meter.count(func(s *Stats) { s.Parked += counted(len(records)) })
 		e.countParked(len(records), true)
 		return nil
 	}}

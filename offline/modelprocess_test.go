@@ -47,9 +47,9 @@ type modelProcess struct {
 	lastReturn time.Time            // of a handler, or of a leaser that hung
 	latest     map[modelObject]time.Time
 	finished   map[modelRowID]bool
-	handled    int64 // calls of the handler that succeeded
-	doubtful   int64 // calls that succeeded though their context had ended
-	hooked     int64 // calls of Hooks.Handled
+	handled    uint64 // calls of the handler that succeeded
+	doubtful   uint64 // calls that succeeded though their context had ended
+	hooked     uint64 // calls of Hooks.Handled
 }
 
 // storeMode is how a process reaches the store of leases.
@@ -211,7 +211,7 @@ func (p *modelProcess) checkGraceLocked(run *modelRun) {
 // mu.
 func (p *modelProcess) checkCountsLocked() {
 	w := p.world
-	var counted int64
+	var counted uint64
 	switch {
 	case p.fleet != nil:
 		counted = p.fleet.Stats().Handled

@@ -103,23 +103,39 @@ func TestPaceQuickensWithRecords(t *testing.T) {
 
 func TestPaceOfAFailingPortal(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		f := newFixture(t)
-		start := time.Now()
-		var at []time.Duration
-		c := newConsumer(t, tap{Caller: f.api, whole: func(string, map[string]any) {
-			at = append(at, time.Since(start))
-			f.net.Break(f.Domain(), nil)
-			if len(at) <= 8 {
-				f.net.Break(f.Domain(), errors.New("connection refused"))
-			}
-		}}, new(journal).HandleEvent)
-		c.Wake() // does not cut these waits short
-		require.NoError(t, c.Drain(t.Context()))
-		// After the third failure the calls are tried one by one as well.
-		requireWaits(t, at, time.Second, 2*time.Second, 0, 4*time.Second, 8*time.Second, 16*time.Second, 32*time.Second, time.Minute)
-		require.EqualValues(t, 9, c.Stats().Requests)
-	})
+	const s = time.Second
+	for name, test := range map[string]struct {
+		fail func(f *fixture)
+		want []time.Duration
+	}{
+		// After the third failure the calls are tried one by one as well: one of them may be to blame.
+		"broken connections": {func(f *fixture) { f.Always(eventtest.AnyMethod, eventtest.Reset()) }, []time.Duration{s, 2 * s, 0, 4 * s, 8 * s, 16 * s, 32 * s, time.Minute}},
+		"no connections": {
+			func(f *fixture) { f.net.Break(f.Domain(), errors.New("connection refused")) },
+			[]time.Duration{s, 2 * s, 4 * s, 8 * s, 16 * s, 32 * s, time.Minute, time.Minute},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				f := newFixture(t)
+				start := time.Now()
+				var at []time.Duration
+				c := newConsumer(t, tap{Caller: f.api, whole: func(string, map[string]any) {
+					at = append(at, time.Since(start))
+					f.net.Break(f.Domain(), nil)
+					f.Heal()
+					if len(at) <= 8 {
+						test.fail(f)
+					}
+				}}, new(journal).HandleEvent)
+				c.Wake() // does not cut these waits short
+				require.NoError(t, c.Drain(t.Context()))
+				requireWaits(t, at, test.want...)
+				require.EqualValues(t, 9, c.Stats().Requests)
+			})
+		})
+	}
 }
 
 func TestReservationIsLookedForOnlyWhereItMayHaveBeenMade(t *testing.T) {
@@ -345,7 +361,7 @@ func TestRecordsWithoutAUsableMessageID(t *testing.T) {
 		numbered bool
 		err      error
 		cleared  bool
-		left     int64
+		left     uint64
 	}{
 		{name: "cleared by number", numbered: true, cleared: true},
 		{name: "cannot be parked", numbered: true, err: final(errHandler), left: 1},

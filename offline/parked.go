@@ -206,7 +206,7 @@ func (e *engine) readParked(ctx context.Context, p *pages) {
 
 // tryParked takes records of a window, the oldest first, and tries the newest of each change.
 func (e *engine) tryParked(ctx context.Context, records []Record) {
-	e.meter.count(func(s *Stats) { s.Unparked += int64(len(records)) })
+	e.meter.count(func(s *Stats) { s.Unparked += counted(len(records)) })
 	p := e.parked.parkedPass
 	index := make(map[string]*task)
 	var queue []*task

@@ -8,26 +8,26 @@ import (
 
 // Stats is what a [Consumer] did since it was made.
 type Stats struct {
-	Requests  int64 // to the portal, failed ones included, those of handlers not; a batch is one
-	Reserved  int64 // records in new reservations
-	Recovered int64 // records that an earlier run left, reserved or in the spool
-	Handled   int64 // records whose handler succeeded
-	Unhandled int64 // records that no handler takes: each is parked, and counted once
-	Misfits   int64 // values of payloads that did not fit, for each attempt; see event.Delivery.Misfits
-	Ignored   int64 // records that were cleared unhandled, see WithIgnoredUsers
-	Retries   int64 // attempts after the first
-	Cleared   int64 // records removed from the queue
-	Parked    int64 // records parked
-	Dropped   int64 // records that ended for good without success, see Hooks.Dropped
-	Unparked  int64 // parked records that were read again for another attempt
-	Spooled   int64 // records written to the spool when they were taken, see WithSpool
-	Damaged   int64 // files of the spool, or responses for it, that could not be read and were put aside
-	Left      int64 // records left reserved: not finished or cleared at the end, or without a usable ID
+	Requests  uint64 `json:"requests"`  // to the portal, failed ones included, those of handlers not; a batch is one
+	Reserved  uint64 `json:"reserved"`  // records in new reservations
+	Recovered uint64 `json:"recovered"` // records that an earlier run left, reserved or in the spool
+	Handled   uint64 `json:"handled"`   // records whose handler succeeded
+	Unhandled uint64 `json:"unhandled"` // records that no handler takes: each is parked, and counted once
+	Misfits   uint64 `json:"misfits"`   // values of payloads that did not fit, for each attempt; see event.Delivery.Misfits
+	Ignored   uint64 `json:"ignored"`   // records that were cleared unhandled, see WithIgnoredUsers
+	Retries   uint64 `json:"retries"`   // attempts after the first
+	Cleared   uint64 `json:"cleared"`   // records removed from the queue
+	Parked    uint64 `json:"parked"`    // records parked
+	Dropped   uint64 `json:"dropped"`   // records that ended for good without success, see Hooks.Dropped
+	Unparked  uint64 `json:"unparked"`  // parked records that were read again for another attempt
+	Spooled   uint64 `json:"spooled"`   // records written to the spool when they were taken, see WithSpool
+	Damaged   uint64 `json:"damaged"`   // files of the spool, or responses for it, that could not be read and were put aside
+	Left      uint64 `json:"left"`      // records left reserved: not finished or cleared at the end, or without a usable ID
 
-	LastAnswer time.Time     // when a call last succeeded; zero before the first time
-	LastRecord time.Time     // when the queue last held a record; zero before the first time
-	Lag        time.Duration // of the record that was handled last, as in Hooks.Handled
-	Backlog    Backlog       // as it was measured last
+	LastAnswer time.Time     `json:"last_answer,omitzero"` // when a call last succeeded; zero before the first time
+	LastRecord time.Time     `json:"last_record,omitzero"` // when the queue last held a record; zero before the first time
+	Lag        time.Duration `json:"lag"`                  // of the record that was handled last, as in Hooks.Handled
+	Backlog    Backlog       `json:"backlog"`              // as it was measured last
 }
 
 // RequestsPerEvent returns how many requests the consumer made for each record that it finished. It
@@ -76,3 +76,6 @@ func (m *meter) read() Stats {
 	defer m.mu.Unlock()
 	return m.stats
 }
+
+// counted is a number of things for a counter.
+func counted(n int) uint64 { return uint64(max(n, 0)) }

@@ -175,14 +175,14 @@ func (p *Portals) access(ctx context.Context, memberID string) (endpoint, token 
 }
 
 // errNoCredentials is that of a client of As(nil).
-const errNoCredentials = noCredentials("rest: the credentials given to As are nil")
+const errNoCredentials = noCredentialsError("rest: the credentials given to As are nil")
 
-type noCredentials string
+type noCredentialsError string
 
-func (e noCredentials) Error() string { return string(e) }
+func (e noCredentialsError) Error() string { return string(e) }
 
 // Permanent reports true: waiting does not help.
-func (noCredentials) Permanent() bool { return true }
+func (noCredentialsError) Permanent() bool { return true }
 
 // send makes one request, when the limits allow it.
 func (c *Client) send(ctx context.Context, endpoint, token string, call *call) (answer *Response, location string, err error) {
@@ -363,7 +363,7 @@ func isPacking(err error) bool {
 func retryAfter(h http.Header) time.Duration {
 	text := strings.TrimSpace(h.Get("Retry-After"))
 	if seconds, err := strconv.Atoi(text); err == nil {
-		return min(time.Duration(max(seconds, 0)), time.Duration(maxPause/time.Second)) * time.Second
+		return min(time.Duration(max(seconds, 0)), maxPause/time.Second) * time.Second
 	}
 	if at, err := http.ParseTime(text); err == nil {
 		return max(time.Until(at), 0)

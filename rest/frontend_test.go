@@ -213,7 +213,7 @@ func (f frontEnd) check(t *testing.T, call func(context.Context, *testing.T, *re
 }
 
 func unjoined(err error) []error {
-	if j, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // of errors.Join
+	if j, ok := err.(interface{ Unwrap() []error }); ok {
 		return j.Unwrap()
 	}
 	return []error{err}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -70,7 +71,7 @@ func TestNobodyOvertakes(t *testing.T) {
 		var all sync.WaitGroup
 		var want []string
 		call := func(n int) {
-			want = append(want, fmt.Sprint(n))
+			want = append(want, strconv.Itoa(n))
 			all.Go(func() {
 				if err := client.Call(t.Context(), "crm.deal.add", map[string]any{"n": n}, nil); err != nil {
 					t.Error(err)
@@ -227,7 +228,7 @@ func TestPanicOfTheCredentials(t *testing.T) {
 		for _, err := range errs {
 			require.ErrorContains(t, err, "crm.deal.add: the credentials or the HTTP client panicked")
 			requireNoSecrets(t, err)
-			require.True(t, err.(interface{ NotRun() bool }).NotRun()) //nolint:errorlint,forcetypeassert // as it is
+			require.True(t, err.(interface{ NotRun() bool }).NotRun())
 		}
 	})
 }

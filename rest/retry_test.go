@@ -55,7 +55,7 @@ func TestWhatIsRepeated(t *testing.T) {
 				t.Parallel()
 				synctest.Test(t, func(t *testing.T) {
 					calls := func(method string, opts ...rest.CallOption) int {
-						tr := newTransport(t, test.body) //nolint:contextcheck // the portal lives as long as the test
+						tr := newTransport(t, test.body)
 						if test.err != nil {
 							tr.answer = func(sent) (int, string, error) { return 0, "", test.err }
 						}

@@ -73,8 +73,8 @@ func workQueue(ctx context.Context, cfg config, portal *oneportal.Portal, out *j
 	}
 	err = run(working)
 	n := consumer.Stats()
-	cfg.logger.LogAttrs(ctx, slog.LevelInfo, "offlinesync has stopped", slog.Int64("handled", n.Handled), slog.Int64("recovered", n.Recovered),
-		slog.Int64("parked", n.Parked), slog.Int64("left", n.Left), slog.Int64("requests", n.Requests))
+	cfg.logger.LogAttrs(ctx, slog.LevelInfo, "offlinesync has stopped", slog.Uint64("handled", n.Handled), slog.Uint64("recovered", n.Recovered),
+		slog.Uint64("parked", n.Parked), slog.Uint64("left", n.Left), slog.Uint64("requests", n.Requests))
 	if ctx.Err() == nil && working.Err() != nil {
 		return context.Cause(working) // OUT cannot be written, or the portal is silent
 	}
