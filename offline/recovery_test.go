@@ -124,7 +124,7 @@ func TestPassingFaults(t *testing.T) {
 	tests := []struct {
 		name, method string
 		fault        eventtest.Fault
-		recovered    int64
+		recovered    uint64
 	}{
 		{name: "reservation over the limit", method: "event.offline.get", fault: eventtest.Fail(503, "QUERY_LIMIT_EXCEEDED", "Too many requests")},
 		{name: "reservation refused by a proxy", method: "batch", fault: eventtest.HTML(502)},

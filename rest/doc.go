@@ -12,6 +12,7 @@
 //	if errors.Is(err, rest.ErrAccessDenied) {
 //		…
 //	}
+//	err = api.Portal(memberID).As(portals.Acting(d)).Call(ctx, …) // as the user who acted
 //
 // Portals allow few requests a second, so requests are what to save: a [Batch] makes 50 calls in one, [All] reads lists, and a
 // [Coalescer] joins the calls of goroutines that know nothing of each other. [NewWebhook] makes a client for an incoming webhook.
@@ -58,7 +59,7 @@
 //
 // # Guarantees
 //
-// Every type here but [Batch] and [Command] is safe for concurrent use. A [Client] is two words, and so is a [Coalescer] of
+// Every type here but [Batch] and [Command] is safe for concurrent use. A [Client] is a few words, and so is a [Coalescer] of
 // [Portals.Coalescer]: make one where it is needed, keep none. The zero values of [Portals], [Client], [Coalescer] and [Limiter]
 // are not usable; that of [Batch] is empty.
 //
@@ -68,14 +69,28 @@
 //
 // Requests stay within what portals in the cloud allow, for each portal: a burst of 50, then 2 a second. Another plan sets
 // [WithRateLimit], a portal on premise [WithoutRateLimit], several clients in a process share a [Limiter] by [WithLimiter].
-// Calls wait for their turn, and never past their context: where it leaves no time for the wait, the call fails at once.
+// Calls leave in the order in which they came. They never wait past their context: if it leaves no time for the wait, the call
+// fails at once. One that leaves gives its place back. Several processes behind one address share what the portal allows: give
+// each its part of the rate and of the burst.
 //
-// A call is repeated, up to [DefaultRetries] times and with growing pauses, where it surely did not run: the portal refused it for
-// its limits (ErrQueryLimit, or 503 with a page), the portal could not reach the OAuth server (ErrConnection), or no connection
-// was made. It is repeated once after a pause of the method for the time that it took (ErrOperationTimeLimit, or 429 with a
-// page), which lasts as long as the portal said, and ten minutes at most. Where nobody knows whether the call ran, it is
-// repeated only if that does no harm: reads by their names, and what [WithIdempotent] declares. [Retryable] tells a queue what
-// it may repeat later.
+// What a failed call is worth is read in one way, for a [Client], a [Batch] and a [Coalescer]:
+//
+//	QUERY_LIMIT_EXCEEDED           did not run; all calls of the portal pause for 1 to 16 s and keep
+//	                               their order
+//	OPERATION_TIME_LIMIT           did not run; the method pauses for as long as the portal said, ten
+//	                               minutes at most, and is tried once more
+//	429 with anything else         did not run; this call comes again after Retry-After, or after
+//	                               1, 2, 4, 8 s, for 30 s in all
+//	503 without a portal's code    the same; without a Retry-After it may have run
+//	CONNECTION_ERROR               did not run: the portal could not reach the OAuth server
+//	no connection, no TLS session  did not run
+//	500 to 504 and 200 that cannot be read, a connection that broke
+//	                               may have run
+//	all other codes                see [Error.NotRun]
+//
+// A call that did not run, for a reason that passes, is repeated up to [DefaultRetries] times with growing pauses. One that may
+// have run is repeated only if that does no harm: reads by their names, and what [Idempotent] declares. [Retryable] tells a queue
+// what it may repeat later; every error of a call that surely did not run has a method NotRun() bool that returns true.
 //
 // A token that the portal refuses as expired is renewed, once for a call. A token that is refused as invalid_token is not renewed:
 // the portal says so of tokens that were revoked, with the application removed or the user dismissed, and a renewal for each such
@@ -91,8 +106,8 @@
 //	                       sent, for lack of time to wait
 //	ErrOperationTimeLimit  the method is blocked for the time that it took; the same holds
 //	ErrWrongAuthType       an incoming webhook cannot call the method, as all event methods
-//	ErrBadAnswer           an answer that is not the JSON the portal's methods send: a proxy's
-//	                       page, an empty or cut-off body
+//	ErrBadAnswer           an answer that is not the JSON that the portal's methods send: a page of
+//	                       a front end, foreign JSON, an empty or cut-off body
 //	ErrMoved               a redirect that was not followed: the portal was renamed, or http was
 //	                       used for https
 //	ErrTooLarge            an answer of more than MaxAnswerBytes
