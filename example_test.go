@@ -80,6 +80,13 @@ func appMux(portals *oauth.Portals, api *rest.Portals, url string) *event.Mux {
 	return mux
 }
 
+// winDeal closes a deal as the user whose action caused the event: what they may not do, the portal refuses.
+func winDeal(ctx context.Context, api *rest.Portals, portals *oauth.Portals, d *event.Delivery, id int64) error {
+	client := api.Portal(d.MemberID()).As(portals.Acting(d)) // another token; connections and limits are those of api
+	return client.With(rest.Timeout(20*time.Second), rest.Idempotent()).Call(ctx, "crm.deal.update",
+		map[string]any{"id": id, "fields": map[string]any{"STAGE_ID": "WON"}}, nil)
+}
+
 // work works the offline queue of one portal until ctx ends.
 func work(ctx context.Context, api *rest.Portals, memberID string, mux *event.Mux) error {
 	portal := api.Portal(memberID)

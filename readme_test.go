@@ -178,6 +178,47 @@ func TestAppAndQueue(t *testing.T) {
 	require.NoError(t, hook.Shutdown(t.Context()))
 }
 
+// TestWinDeal: the README's call as the user who acted is that user's.
+func TestWinDeal(t *testing.T) {
+	t.Parallel()
+	portal := eventtest.NewPortal(t)
+	clerk := portal.AddUser(eventtest.User{Name: "Clerk"})
+	var handler http.Handler
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { handler.ServeHTTP(w, r) }))
+	defer server.Close()
+	app, err := portal.AddApp(eventtest.App{Scope: []string{"crm"}, HandlerURL: server.URL})
+	require.NoError(t, err)
+	portals, err := oauth.NewPortals(oauth.Config{ClientID: app.ClientID(), ClientSecret: app.ClientSecret()}, oauth.NewMemoryStore(),
+		oauth.WithHosts(portal.OAuthHost()), oauth.WithInsecureHTTP())
+	require.NoError(t, err)
+	api, err := rest.NewPortals(portals, rest.WithInsecureHTTP())
+	require.NoError(t, err)
+	mux := event.NewMux()
+	portals.Lifecycle(mux, oauth.Hooks{Installed: func(ctx context.Context, in oauth.Installation, _ event.AppInstall) error {
+		return event.NewAPI(api.Portal(in.MemberID)).Reconcile(ctx, mux.Bindings(server.URL))
+	}})
+	event.On(mux, event.OnCrmDealAdd, func(ctx context.Context, d *event.Delivery, e event.CRMEntity) error {
+		return winDeal(ctx, api, portals, d, e.ID)
+	})
+	hook, err := webhook.NewHandler(portals, mux, webhook.WithSync())
+	require.NoError(t, err)
+	handler = hook
+	require.NoError(t, app.Install(t.Context()))
+	require.NoError(t, portal.Wait(t.Context()))
+	id, err := portal.Add(eventtest.Deal, map[string]any{"TITLE": "Rocket"}, clerk)
+	require.NoError(t, err)
+	require.NoError(t, portal.Wait(t.Context()))
+	deal, ok := portal.Object(eventtest.Deal, id)
+	require.True(t, ok)
+	require.Equal(t, "WON", deal["STAGE_ID"])
+	for _, call := range portal.Calls() {
+		if call.Method == "crm.deal.update" {
+			require.Equal(t, clerk, call.UserID)
+		}
+	}
+	require.NoError(t, hook.Shutdown(t.Context()))
+}
+
 func TestOnPaid(t *testing.T) {
 	t.Parallel()
 	mux := event.NewMux()
