@@ -8,7 +8,8 @@ import "context"
 // params is nil, a map[string]any that may nest maps and slices, or [Params], whose order must be
 // kept. Call decodes the envelope's result member, as JSON, into result, a pointer, or discards it
 // if result is nil. An error from the portal should have the methods of [CallError], so that
-// this package can tell "already bound" from a failure.
+// this package can tell "already bound" from a failure. If it has a method NotRun() bool, true says
+// that the call surely did nothing; package offline then knows that no record was reserved.
 type Caller interface {
 	Call(ctx context.Context, method string, params, result any) error
 }

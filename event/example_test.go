@@ -2,6 +2,7 @@ package event_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 
@@ -138,4 +139,90 @@ func administrator(portal *eventtest.Portal) event.Caller {
 		panic(err)
 	}
 	return portals.Portal(portal.MemberID())
+}
+
+// otherClient is what another SDK offers: methods by name, with a map of parameters.
+type otherClient interface {
+	Call(ctx context.Context, method string, params map[string]any) (result json.RawMessage, err error)
+}
+
+// otherError is that SDK's error of a portal.
+type otherError struct{ Code, Text string }
+
+func (e *otherError) Error() string { return e.Code + ": " + e.Text }
+
+// adapter makes it an event.Caller.
+type adapter struct{ client otherClient }
+
+func (a adapter) Call(ctx context.Context, method string, params, result any) error {
+	fields := make(map[string]any)
+	switch p := params.(type) {
+	case map[string]any:
+		fields = p
+	case event.Params: // these methods want an order: hand it on if the other SDK can keep one
+		for _, arg := range p {
+			fields[arg.Name] = arg.Value
+		}
+	}
+	raw, err := a.client.Call(ctx, method, fields)
+	if err != nil {
+		return adaptedError{err}
+	}
+	if result == nil {
+		return nil
+	}
+	return json.Unmarshal(raw, result)
+}
+
+// adaptedError tells this package, and package offline, what they need to know.
+type adaptedError struct{ error }
+
+func (e adaptedError) Unwrap() error { return e.error }
+
+func (e adaptedError) ErrorCode() string {
+	var refusal *otherError
+	if errors.As(e.error, &refusal) {
+		return refusal.Code
+	}
+	return ""
+}
+
+func (e adaptedError) ErrorDescription() string {
+	var refusal *otherError
+	if errors.As(e.error, &refusal) {
+		return refusal.Text
+	}
+	return ""
+}
+
+// NotRun is true only if the call surely did nothing. When in doubt, it is false.
+func (e adaptedError) NotRun() bool {
+	return e.ErrorCode() == "QUERY_LIMIT_EXCEEDED" || e.ErrorCode() == "expired_token"
+}
+
+// fakeOther is the other SDK of this example.
+type fakeOther struct{}
+
+func (fakeOther) Call(_ context.Context, method string, _ map[string]any) (json.RawMessage, error) {
+	if method == "events" {
+		return json.RawMessage(`["ONCRMDEALADD","ONCRMDEALUPDATE"]`), nil
+	}
+	return nil, &otherError{"ERROR_METHOD_NOT_FOUND", "Method not found!"}
+}
+
+// Any REST client that calls methods by name works behind an adapter of a few lines.
+func ExampleCaller() {
+	var caller event.Caller = adapter{fakeOther{}}
+	var names []string
+	if err := caller.Call(context.Background(), "events", nil, &names); err != nil {
+		panic(err)
+	}
+	fmt.Println(len(names), "events")
+
+	err := caller.Call(context.Background(), "no.such.method", nil, nil)
+	var refusal event.CallError
+	fmt.Println(errors.As(err, &refusal), refusal.ErrorCode())
+	// Output:
+	// 2 events
+	// true ERROR_METHOD_NOT_FOUND
 }

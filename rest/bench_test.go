@@ -1,13 +1,17 @@
 package rest_test
 
 import (
+	"context"
 	"io"
 	"net/http"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
+	"github.com/b24events/b24events/event"
 	"github.com/b24events/b24events/rest"
 )
 
@@ -87,4 +91,51 @@ func BenchmarkCoalescer(b *testing.B) {
 			b.ReportMetric(float64(tr.count())/float64(calls), "requests/call")
 		})
 	}
+}
+
+// BenchmarkAfterACancelledCrowd measures how long a call waits after 500 that waited were cancelled. The portal lets two a second
+// through, so half a second is the least.
+func BenchmarkAfterACancelledCrowd(b *testing.B) {
+	var waited time.Duration
+	for b.Loop() {
+		client := newHosts(b, instant(fine)).Portal("a")
+		ctx, cancel := context.WithCancel(b.Context())
+		var crowd sync.WaitGroup
+		for range 550 { // the bucket takes 50
+			crowd.Go(func() { _ = client.Call(ctx, "crm.deal.add", nil, nil) })
+		}
+		for client.Stats().Waiting < 500 {
+			runtime.Gosched()
+		}
+		cancel()
+		crowd.Wait()
+		start := time.Now()
+		if err := client.Call(b.Context(), "crm.deal.add", nil, nil); err != nil {
+			b.Fatal(err)
+		}
+		waited += time.Since(start)
+	}
+	b.ReportMetric(float64(waited.Milliseconds())/float64(b.N), "ms-waited")
+}
+
+// BenchmarkFetch500 fetches 500 objects, as the handlers of a burst of events do. The figure that counts is requests.
+func BenchmarkFetch500(b *testing.B) {
+	w := newWorld(b)
+	w.deals(b, 500, strconv.Itoa)
+	tr := &tap{next: http.DefaultTransport}
+	c := w.portals(b, on(tr), rest.WithoutRateLimit()).Coalescer(w.MemberID())
+	n := 0
+	for b.Loop() {
+		var wg sync.WaitGroup
+		for i := range 500 {
+			wg.Go(func() {
+				if _, err := event.FetchByID[deal](b.Context(), c, event.OnCrmDealUpdate, int64(i+1)); err != nil {
+					b.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		n++
+	}
+	b.ReportMetric(float64(tr.count())/float64(n), "requests")
 }
