@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"math"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -117,10 +118,19 @@ func (e *envelope) failure(done bool) (code, description string, ok bool) {
 	return code, description, true
 }
 
-// foreign reports whether the error member is not that of a portal but of what stands before it: words instead of a code, or the
-// status again.
+// foreign reports whether the error member is not that of a portal but of what stands before it: words instead of a code, the
+// status again, or with the statuses of front ends something without the letters of a code.
 func foreign(status int, code string) bool {
-	return strings.Contains(code, " ") || status >= http.StatusTooManyRequests && code == strconv.Itoa(status)
+	switch {
+	case strings.Contains(code, " "):
+		return true
+	case status != http.StatusTooManyRequests && status != http.StatusServiceUnavailable:
+		return status >= http.StatusInternalServerError && code == strconv.Itoa(status)
+	case strings.ContainsAny(code, "ABCDEFGHIJKLMNOPQRSTUVWXYZ"):
+		return false
+	default:
+		return !slices.ContainsFunc(beforeTheMethod[:], func(known ErrorCode) bool { return strings.EqualFold(code, string(known)) })
+	}
 }
 
 // isEmpty reports whether raw is absent, or one of the ways in which PHP writes "nothing".

@@ -218,12 +218,16 @@ func (c *Client) Batch(ctx context.Context, b *Batch) error {
 	for _, i := range b.items {
 		i.answer, i.err, i.lost = nil, nil, nil
 	}
-	for _, chunk := range chunks {
+	for n, chunk := range chunks {
 		if _, err := c.run(ctx, batchCall(chunk, b.halt, c.opts.idempotent, c.retries())); err != nil {
+			whole := err
+			if n > 0 && surelyNotRun(err) {
+				whole = doubted(err) // those before it ran
+			}
 			for _, i := range chunk {
 				i.answer, i.err, i.lost = nil, nil, err
 			}
-			return err
+			return whole
 		}
 		if b.halt && slices.ContainsFunc(chunk, func(i *item) bool { return i.err != nil }) {
 			return nil

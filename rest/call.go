@@ -46,11 +46,12 @@ type call struct {
 
 	turn       turn
 	info       CallInfo
-	tries      int           // that failed before the one that is under way
-	sent       bool          // something may have reached the portal
-	exchanging bool          // a request is under way
-	busy       time.Duration // that it waited, or is to wait, because a front end said so
-	busies     int           // how often
+	tries      int                              // that failed before the one that is under way
+	exchanging bool                             // a request is under way
+	doubtful   bool                             // an attempt may have run
+	repeating  func(err error, until time.Time) // called before the call is repeated; may be nil
+	busy       time.Duration                    // that it waited, or is to wait, because a front end said so
+	busies     int                              // how often
 
 	renewed, moved, paused bool // each happens once
 }
@@ -84,14 +85,35 @@ func (c *Client) retries() int {
 // run makes a call, and repeats it as far as that does no harm.
 func (c *Client) run(ctx context.Context, call *call) (answer *Response, err error) {
 	start := time.Now()
+	err = errPanicked // unless it returns
 	defer func() { c.portals.meter.ended(ctx, c, call, start, err) }()
+	answer, err = c.tries(ctx, call)
+	if err != nil && call.doubtful && surelyNotRun(err) {
+		err = doubted(err)
+	}
+	return answer, err
+}
+
+const errPanicked ErrorCode = "the credentials or the HTTP client panicked"
+
+func (c *Client) tries(ctx context.Context, call *call) (*Response, error) {
 	for ; ; call.tries++ {
-		answer, err = c.attempt(ctx, call)
-		if err == nil || call.tries >= call.retries || ctx.Err() != nil {
-			return answer, err
+		answer, err := c.attempt(ctx, call)
+		if err == nil {
+			return answer, nil
+		}
+		call.doubtful = call.doubtful || !surelyNotRun(err)
+		if call.tries >= call.retries || ctx.Err() != nil {
+			return nil, err
 		}
 		wait, ok := call.again(err, call.tries)
-		if !ok || wait > 0 && c.portals.meter.wait(&call.info.BackoffWait, func() error { return pause(ctx, wait) }) != nil {
+		if !ok {
+			return nil, err
+		}
+		if call.repeating != nil {
+			call.repeating(err, time.Now().Add(wait))
+		}
+		if wait > 0 && c.portals.meter.wait(&call.info.BackoffWait, func() error { return pause(ctx, wait) }) != nil {
 			return nil, err
 		}
 	}
@@ -106,7 +128,7 @@ func (c *Client) attempt(ctx context.Context, call *call) (*Response, error) {
 	for {
 		answer, location, err := c.send(ctx, endpoint, token, call)
 		switch {
-		case errors.Is(err, ErrExpiredToken) && !call.renewed && c.portals.hook == nil:
+		case hasCode(err, ErrExpiredToken) && !call.renewed && c.portals.hook == nil:
 			// The portal checks the token before it runs the method, so the call did not happen.
 			call.renewed = true
 			c.portals.meter.renewed.Add(1)
@@ -115,7 +137,7 @@ func (c *Client) attempt(ctx context.Context, call *call) (*Response, error) {
 			if err != nil {
 				return nil, credentialsError(ctx, call.method, "renewing access to the portal", err, refused)
 			}
-		case errors.Is(err, ErrMoved) && !call.moved:
+		case hasCode(err, ErrMoved) && !call.moved:
 			call.moved = true
 			endpoint, err = c.follow(ctx, endpoint, call.method, location, err)
 			if err != nil {
@@ -126,6 +148,13 @@ func (c *Client) attempt(ctx context.Context, call *call) (*Response, error) {
 			return answer, err
 		}
 	}
+}
+
+// hasCode reports whether a call was answered with a code. The cause of a context that ended may be the error of another call, so
+// this does not unwrap.
+func hasCode(err error, code ErrorCode) bool {
+	e, ok := err.(*Error) //nolint:errorlint // see above
+	return ok && e.Is(code)
 }
 
 // Remover is what [Credentials] may also be, to learn that an application was removed from a portal
@@ -139,12 +168,11 @@ type Remover interface {
 
 // reportRemoval tells the credentials that the portal knows the application no more.
 func (c *Client) reportRemoval(ctx context.Context, err error) {
-	var failure *Error
-	if c.portals.hook != nil || !errors.As(err, &failure) || !failure.Is(ErrApplicationMissing) {
+	if c.portals.hook != nil || !hasCode(err, ErrApplicationMissing) {
 		return
 	}
 	if remover, ok := c.portals.creds.(Remover); ok {
-		remover.Removed(ctx, c.memberID, string(failure.Code))
+		remover.Removed(ctx, c.memberID, string(err.(*Error).Code)) //nolint:errorlint,forcetypeassert // it has a code
 	}
 }
 
@@ -155,10 +183,9 @@ const maxForeign = 500
 func credentialsError(ctx context.Context, method, what string, err error, token string) error {
 	e := &callError{
 		method: method, what: what + ": " + redact.New(token).Clean(err.Error(), maxForeign), cause: err,
-		ran: ranNot, once: true, // credentials repeat what helps
+		ran: ranNot, creds: true,
 	}
-	var p interface{ Permanent() bool }
-	if ctx.Err() != nil || errors.As(err, &p) && p.Permanent() {
+	if ctx.Err() != nil || isPermanent(err) {
 		e.ran = ranNever
 	}
 	return e
@@ -204,16 +231,14 @@ func (c *Client) send(ctx context.Context, endpoint, token string, call *call) (
 	if err != nil {
 		return nil, "", err
 	}
-	if call.prepare != nil {
-		if !call.prepare(call) {
-			return nil, "", contextError(ctx, call.method)
-		}
-		call.prepare = nil
+	if call.prepare != nil && !call.prepare(call) {
+		c.portals.limiter.giveBack(&call.turn)
+		return nil, "", &Error{Method: call.method, Code: ErrNotRun}
 	}
 	start := time.Now()
 	got, err := c.exchange(ctx, base, token, call)
 	err = c.learn(call, got, err)
-	c.portals.meter.answered(call, got.status, err)
+	c.portals.meter.answered(call, got, err)
 	c.log(ctx, call.method, got.status, time.Since(start), err)
 	return got.answer, got.location, err
 }
@@ -221,11 +246,11 @@ func (c *Client) send(ctx context.Context, endpoint, token string, call *call) (
 // learn keeps what an answer tells of the portal's limits, and explains errors.
 func (c *Client) learn(call *call, got exchanged, err error) error {
 	p := c.portals
-	var failure *Error
+	failure, ok := err.(*Error) //nolint:errorlint // the cause of a context may be another call's error
 	switch {
 	case err == nil:
 		p.pauses.note(c.memberID, call.method, got.answer.Time)
-	case !errors.As(err, &failure):
+	case !ok:
 	case failure.Is(ErrQueryLimit):
 		failure.until = p.limiter.refuse(call.turn.host)
 	case failure.busy():
@@ -263,8 +288,7 @@ func (c *Client) log(ctx context.Context, method string, status int, took time.D
 		portal = slog.String(keyHost, h.host)
 	}
 	attrs := []slog.Attr{portal, slog.String(keyMethod, method), slog.Int(keyStatus, status), slog.Duration(keyDuration, took)}
-	var failure *Error
-	if errors.As(err, &failure) {
+	if failure, ok := err.(*Error); ok { //nolint:errorlint // the cause of a context may be another call's error
 		attrs = append(attrs, slog.String(keyCode, string(failure.Code)))
 	}
 	c.portals.log.LogAttrs(ctx, slog.LevelDebug, "bitrix24 call", attrs...)
@@ -272,6 +296,7 @@ func (c *Client) log(ctx context.Context, method string, status int, took time.D
 
 // exchanged is what came back.
 type exchanged struct {
+	way        way
 	status     int // 0 without an answer
 	location   string
 	retryAfter time.Duration // 0 if it was not named
@@ -308,10 +333,10 @@ func (c *Client) exchange(ctx context.Context, base *url.URL, token string, call
 	call.exchanging = true
 	resp, err := c.portals.http.Do(req)
 	call.exchanging = false
-	call.sent = call.sent || body.sent()
-	if err != nil {
-		return got, connectionError(ctx, method, err, body.sent())
+	if got.way = body.way(); err != nil {
+		return got, connectionError(ctx, method, err, got.way)
 	}
+	got.way = waySent
 	defer func() { _ = resp.Body.Close() }()
 	got.status, got.location, got.retryAfter = resp.StatusCode, resp.Header.Get("Location"), retryAfter(resp.Header)
 	text, err := readAnswer(ctx, method, resp)
@@ -320,6 +345,9 @@ func (c *Client) exchange(ctx context.Context, base *url.URL, token string, call
 	}
 	secrets := redact.New(secret)
 	got.answer, err = parseAnswer(method, resp.StatusCode, text, secrets)
+	if hasCode(err, ErrMoved) && (got.location == "" || !movesCalls(resp.StatusCode)) {
+		err = &Error{Method: method, Status: resp.StatusCode, Code: ErrBadAnswer}
+	}
 	switch {
 	case err != nil:
 	case call.batch != nil:
@@ -328,6 +356,16 @@ func (c *Client) exchange(ctx context.Context, base *url.URL, token string, call
 		got.answer.Result = cleanRefusals(got.answer.Result, secrets)
 	}
 	return got, err
+}
+
+// movesCalls reports whether a redirect says that the call is to be made at another address. Others say that it was made.
+func movesCalls(status int) bool {
+	switch status {
+	case http.StatusMovedPermanently, http.StatusFound, http.StatusTemporaryRedirect, http.StatusPermanentRedirect:
+		return true
+	default:
+		return false
+	}
 }
 
 // readAnswer reads the body of an answer. What a front end sends with an error is not worth much: if it is long or broken, the
@@ -344,7 +382,7 @@ func readAnswer(ctx context.Context, method string, resp *http.Response) ([]byte
 	case err != nil && ctx.Err() != nil:
 		return nil, ended(ctx, method, ranMaybe)
 	case err != nil && !page && !isPacking(err):
-		return nil, connectionError(ctx, method, err, true)
+		return nil, connectionError(ctx, method, err, waySent)
 	case err == nil && !page:
 		return nil, &Error{Method: method, Status: resp.StatusCode, Code: ErrTooLarge}
 	case page && resp.StatusCode < http.StatusBadRequest:
@@ -362,8 +400,12 @@ func isPacking(err error) bool {
 // retryAfter reads when a front end wants to be asked again.
 func retryAfter(h http.Header) time.Duration {
 	text := strings.TrimSpace(h.Get("Retry-After"))
-	if seconds, err := strconv.Atoi(text); err == nil {
-		return min(time.Duration(max(seconds, 0)), maxPause/time.Second) * time.Second
+	if consists(text, digits) {
+		seconds, err := strconv.Atoi(text)
+		if err != nil { // more than an int
+			return maxPause
+		}
+		return min(time.Duration(seconds), maxPause/time.Second) * time.Second
 	}
 	if at, err := http.ParseTime(text); err == nil {
 		return max(time.Until(at), 0)
@@ -396,8 +438,17 @@ func (w *watched) trace() *httptrace.ClientTrace {
 	}
 }
 
-// sent reports whether something may have been sent. A transport that tells nothing, and does not read the body, may have.
-func (w *watched) sent() bool { return w.connected.Load() || w.read.Load() || !w.asked.Load() }
+// way returns how far the request came.
+func (w *watched) way() way {
+	switch {
+	case w.connected.Load() || w.read.Load():
+		return waySent
+	case w.asked.Load():
+		return wayNone
+	default:
+		return wayUnknown
+	}
+}
 
 // hostOf returns the host of an address, an IPv6 address in brackets.
 func hostOf(u *url.URL) string {

@@ -387,7 +387,7 @@ func TestConnectionErrors(t *testing.T) {
 func TestRedirectsAreNotFollowed(t *testing.T) {
 	t.Parallel()
 	target := newPortal(t, says(200, `{"result":"stolen"}`))
-	for _, status := range []int{301, 302, 303, 307, 308} {
+	for _, status := range []int{301, 302, 307, 308} {
 		t.Run(http.StatusText(status), func(t *testing.T) {
 			t.Parallel()
 			client, _ := clientOf(t, func(w http.ResponseWriter, r *http.Request) {

@@ -5,8 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
-	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync"
@@ -143,8 +141,7 @@ func (c *Coalescer) Do(ctx context.Context, method string, params any) (*Respons
 	select {
 	case <-g.done:
 	case err := <-r.late:
-		g.leave(r)
-		return nil, about(err, method)
+		return nil, err
 	case <-ctx.Done():
 		ran := ranNever
 		if g.leave(r) {
@@ -152,13 +149,20 @@ func (c *Coalescer) Do(ctx context.Context, method string, params any) (*Respons
 		}
 		return nil, ended(ctx, method, ran)
 	}
+	select {
+	case err := <-r.late: // at the same time
+		return nil, err
+	default:
+	}
 	s := r.seat
 	if s.alone {
+		call.paused = s.paused
 		return c.client.run(ctx, call)
 	}
 	answer, err := s.outcome()
 	if err != nil {
 		if s.aloneAfter(err, call) {
+			call.doubtful = s.lost != nil && !surelyNotRun(err)
 			return c.client.run(ctx, call)
 		}
 		return nil, about(err, method)
@@ -174,7 +178,7 @@ func (c *Coalescer) Do(ctx context.Context, method string, params any) (*Respons
 // gathers reports whether a call may leave together with others.
 func (c *Coalescer) gathers(call *call) bool {
 	return batch.Takes(call.method) && len(call.form) <= maxGathered && !call.suspect && !hasConnector(call.form) &&
-		!c.client.isPaused(call.method) && !c.client.isPaused(batch.Method)
+		!c.client.opts.limited && !c.client.isPaused(call.method) && !c.client.isPaused(batch.Method)
 }
 
 // isPaused reports whether a method is blocked for the time that it took.
@@ -223,11 +227,12 @@ func newDesk(window time.Duration, size int) *desk {
 
 // gathering is calls of one portal that leave together.
 type gathering struct {
-	desk   *desk
-	client *Client
-	cancel context.CancelFunc
-	full   chan struct{} // closed when no more calls fit
-	done   chan struct{} // closed when the outcomes are there
+	desk    *desk
+	client  *Client
+	request *call // run's alone, but for its flags
+	cancel  context.CancelFunc
+	full    chan struct{} // closed when no more calls fit
+	done    chan struct{} // closed when the outcomes are there
 
 	// Under the desk's lock, until done is closed.
 	seats    []*seat
@@ -236,6 +241,7 @@ type gathering struct {
 	timed    map[*caller]struct{} // those with a deadline
 	due      func() time.Time     // when the request will have its turn; nil before it waits for that
 	departed bool
+	doubtful bool // the request may have run before
 }
 
 // seat is one call in a gathering, of one or more callers.
@@ -243,12 +249,12 @@ type seat struct {
 	item
 
 	idempotent bool
-	retries    int
 	shared     bool
 	callers    int
 	company    bool // it left with others
 	repeated   bool // their request was, for what may have run
 	alone      bool // it did not leave: the method is blocked
+	paused     bool // and was when it left before
 }
 
 // caller is one caller of a seat.
@@ -256,6 +262,7 @@ type caller struct {
 	seat     *seat
 	deadline time.Time
 	late     chan error // gets the error if the turn comes too late
+	left     bool
 }
 
 // join finds a place for a call, and starts a gathering if there is none.
@@ -274,6 +281,7 @@ func (d *desk) join(ctx context.Context, c *Client, call *call) (*gathering, *ca
 			desk: d, client: &own, cancel: cancel,
 			full: make(chan struct{}), done: make(chan struct{}), reads: make(map[string]*seat), timed: make(map[*caller]struct{}),
 		}
+		g.request = g.newRequest()
 		d.open[c.memberID] = g
 		go g.run(shared) // ends with the request, which ends at the latest when nobody waits for it
 	}
@@ -293,7 +301,7 @@ func (d *desk) join(ctx context.Context, c *Client, call *call) (*gathering, *ca
 		r.seat.shared = true
 		return g, r, nil
 	}
-	s := &seat{item: item{method: call.method, form: call.form}, idempotent: call.idempotent, retries: call.retries, callers: 1}
+	s := &seat{item: item{method: call.method, form: call.form}, idempotent: call.idempotent, callers: 1}
 	if isRead(call.method) {
 		g.reads[key] = s
 	}
@@ -304,6 +312,13 @@ func (d *desk) join(ctx context.Context, c *Client, call *call) (*gathering, *ca
 		close(g.full)
 	}
 	return g, r, nil
+}
+
+// newRequest returns the call that the gathering makes.
+func (g *gathering) newRequest() *call {
+	request := &call{method: batch.Method, retries: g.client.portals.retries, prepare: g.depart, repeating: g.repeating}
+	request.turn.placed, request.turn.later = g.placed, g.later
+	return request
 }
 
 // close lets nobody join any more. The desk is locked.
@@ -317,6 +332,16 @@ func (g *gathering) close() {
 func (g *gathering) leave(r *caller) (departed bool) {
 	g.desk.mu.Lock()
 	defer g.desk.mu.Unlock()
+	departed = g.departed && !r.seat.alone
+	g.leaveLocked(r)
+	return departed
+}
+
+func (g *gathering) leaveLocked(r *caller) {
+	if r.left {
+		return
+	}
+	r.left = true
 	delete(g.timed, r)
 	r.seat.callers--
 	g.callers--
@@ -324,7 +349,6 @@ func (g *gathering) leave(r *caller) (departed bool) {
 		g.close()
 		g.cancel()
 	}
-	return g.departed && !r.seat.alone
 }
 
 // placed notes when the request will have its turn.
@@ -332,7 +356,7 @@ func (g *gathering) placed(due func() time.Time) {
 	g.desk.mu.Lock()
 	defer g.desk.mu.Unlock()
 	g.due = due
-	g.dismissLocked()
+	g.dismissLocked(due(), nil)
 }
 
 // later is called when the turn comes later than it was said. The limiter is locked.
@@ -340,28 +364,55 @@ func (g *gathering) later() {
 	go func() {
 		g.desk.mu.Lock()
 		defer g.desk.mu.Unlock()
-		g.dismissLocked()
+		if g.due != nil { // else placed comes
+			g.dismissLocked(g.due(), nil)
+		}
 	}()
 }
 
-// dismissLocked tells those for whom the turn comes too late. The desk is locked.
-func (g *gathering) dismissLocked() {
-	if len(g.timed) == 0 || g.departed {
-		return
+// repeating is called when the request was refused and is to be made again, at until or later.
+func (g *gathering) repeating(err error, until time.Time) {
+	g.desk.mu.Lock()
+	defer g.desk.mu.Unlock()
+	g.due = nil // until it has a place again
+	g.doubtful = g.request.doubtful
+	if e, ok := err.(*Error); ok && e.until.After(until) { //nolint:errorlint // of this package, not wrapped
+		until = e.until
 	}
-	due := g.due()
+	g.dismissLocked(until, err)
+}
+
+// dismissLocked takes those out for whom the next turn comes too late. They get the error of the request, or one that says so. The
+// desk is locked.
+func (g *gathering) dismissLocked(due time.Time, err error) {
 	for r := range g.timed {
-		if r.deadline.Before(due) {
-			r.late <- late(r.seat.method, due)
-			delete(g.timed, r)
+		if !r.deadline.Before(due) {
+			continue
 		}
+		if err != nil {
+			r.late <- about(err, r.seat.method)
+		} else {
+			r.late <- g.lateError(r.seat.method, due)
+		}
+		g.leaveLocked(r)
 	}
+}
+
+// lateError is late, unless the request may have run before.
+func (g *gathering) lateError(method string, due time.Time) error {
+	if g.doubtful {
+		return doubted(late(method, due))
+	}
+	return late(method, due)
 }
 
 // run waits for company, makes the request, and hands out what came of it.
 func (g *gathering) run(ctx context.Context) {
 	defer g.cancel()
 	defer close(g.done)
+	err := error(g.broken(ranNever)) // unless the credentials or the HTTP client return
+	var answer *Response
+	defer func() { g.settle(answer, err) }()
 	timer := time.NewTimer(g.desk.window)
 	defer timer.Stop()
 	select {
@@ -369,10 +420,29 @@ func (g *gathering) run(ctx context.Context) {
 	case <-g.full:
 	case <-ctx.Done():
 	}
-	request := &call{method: batch.Method, retries: g.client.portals.retries, prepare: g.depart}
-	request.turn.placed, request.turn.later = g.placed, g.later
-	answer, err := g.client.runGuarded(ctx, request)
+	returned := false
+	defer func() {
+		if returned {
+			return
+		}
+		if recover() != nil {
+			g.client.portals.logPanic(ctx, "the credentials or the HTTP client panicked", g.client.memberID, g.request.method)
+		}
+		if g.request.exchanging || g.request.doubtful {
+			err = g.broken(ranMaybe)
+		}
+	}()
+	answer, err = g.client.run(ctx, g.request)
+	returned = true
+}
 
+// broken is the error of calls whose request ended with a panic, or with its goroutine.
+func (g *gathering) broken(ran ran) *callError {
+	return &callError{method: batch.Method, what: "the credentials or the HTTP client panicked, or ended the goroutine", ran: ran}
+}
+
+// settle hands out what came of the request.
+func (g *gathering) settle(answer *Response, err error) {
 	g.desk.mu.Lock()
 	defer g.desk.mu.Unlock()
 	g.close() // if it did not come to a departure
@@ -380,29 +450,11 @@ func (g *gathering) run(ctx context.Context) {
 		switch {
 		case s.alone:
 		case err != nil:
-			s.answer, s.err, s.lost, s.repeated = nil, nil, err, request.idempotent && !errors.Is(err, ErrTooLarge)
-		case request.batch == nil && s.callers > 0:
+			s.answer, s.err, s.lost, s.repeated = nil, nil, err, g.request.idempotent && !hasCode(err, ErrTooLarge)
+		case g.request.batch == nil && s.callers > 0:
 			s.answer = answer
 		}
 	}
-}
-
-// runGuarded makes a call, and makes an error of a panic. Callers wait for it in other goroutines.
-func (c *Client) runGuarded(ctx context.Context, call *call) (answer *Response, err error) {
-	defer func() {
-		value := recover()
-		if value == nil {
-			return
-		}
-		c.portals.log.LogAttrs(ctx, slog.LevelError, "bitrix24 call panicked",
-			slog.String(keyMemberID, c.memberID), slog.String(keyMethod, call.method), slog.String(keyStack, string(debug.Stack())))
-		e := &callError{method: call.method, what: fmt.Sprintf("the credentials or the HTTP client panicked (%T)", value), ran: ranNever}
-		if call.sent || call.exchanging {
-			e.ran = ranMaybe
-		}
-		answer, err = nil, e
-	}()
-	return c.run(ctx, call)
 }
 
 // depart completes the request with the calls that are there now, and reports whether there are any.
@@ -411,6 +463,7 @@ func (g *gathering) depart(request *call) bool {
 	defer g.desk.mu.Unlock()
 	g.close()
 	g.departed = true
+	request.method, request.form, request.batch = batch.Method, "", nil // it may be a repetition, with fewer calls
 	batchPaused := g.client.isPaused(batch.Method)
 	var seats []*seat
 	var items []*item
@@ -419,12 +472,11 @@ func (g *gathering) depart(request *call) bool {
 		switch {
 		case s.callers == 0:
 		case batchPaused || g.client.isPaused(s.method):
-			s.alone = true
+			s.alone, s.paused = true, request.paused
 		default:
 			s.name = "c" + strconv.Itoa(len(items)) // a name that PHP does not take for a position in a list
 			seats, items = append(seats, s), append(items, &s.item)
 			idempotent = idempotent && s.idempotent
-			request.retries = min(request.retries, s.retries)
 		}
 	}
 	switch len(items) {

@@ -84,6 +84,7 @@ type Error struct {
 
 	until time.Time // when to try again; zero if nobody said
 	asked bool      // by the portal's front end, which named the time
+	doubt bool      // an attempt before may have run
 	cause *cause    // what errors.Is and errors.As find beside the code
 }
 

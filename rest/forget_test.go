@@ -50,7 +50,7 @@ func TestPausesAreForgotten(t *testing.T) {
 func TestDeskIsEmptyAfterwards(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		p, err := newPortals(nil)
+		p, err := newPortals(nil, true)
 		require.NoError(t, err)
 		p.hook = &hook{endpoint: "ftp://example/", host: "example", secret: "x"} // nothing can be sent
 		c := &Coalescer{client: &Client{portals: p}, desk: p.desk}
@@ -68,4 +68,71 @@ func TestDeskIsEmptyAfterwards(t *testing.T) {
 func synctestSleep(t *testing.T, d time.Duration) {
 	t.Helper()
 	require.NoError(t, pause(t.Context(), d))
+}
+
+// TestPlaceOfOneThatLeavesLate: the turn of a call comes, and its caller has just left. The next one has the place.
+func TestPlaceOfOneThatLeavesLate(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l := newLimiter(1, 1)
+		start := time.Now()
+		require.NoError(t, l.wait(t.Context(), &turn{host: "a"}))
+		w, err := l.enter(t.Context(), &turn{host: "a"})
+		require.NoError(t, err)
+		synctestSleep(t, time.Second)
+		<-w.ready
+		l.leave("a", w)
+		require.NoError(t, l.wait(t.Context(), &turn{host: "a"}))
+		require.Equal(t, time.Second, time.Since(start), "the place was given back")
+
+		// After a refusal there is nothing to give back: the bucket is another one.
+		w, err = l.enter(t.Context(), &turn{host: "a"})
+		require.NoError(t, err)
+		synctestSleep(t, time.Second)
+		<-w.ready
+		until := l.refuse("a")
+		l.leave("a", w)
+		require.NoError(t, l.wait(t.Context(), &turn{host: "a"}))
+		require.Equal(t, until.Add(time.Second), time.Now(), "the bucket is full when the pause ends")
+
+		// One that has drained is not given back either.
+		w, err = l.enter(t.Context(), &turn{host: "a"})
+		require.NoError(t, err)
+		synctestSleep(t, 2500*time.Millisecond)
+		require.NoError(t, l.wait(t.Context(), &turn{host: "a"}))
+		at := time.Now()
+		l.leave("a", w)
+		require.NoError(t, l.wait(t.Context(), &turn{host: "a"}))
+		require.Equal(t, time.Second, time.Since(at))
+	})
+}
+
+// TestSlowBucketsAreRemembered: a portal whose bucket drains for minutes is not forgotten before.
+func TestSlowBucketsAreRemembered(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l := newLimiter(0.005, 1) // one in 200 seconds
+		start := time.Now()
+		require.NoError(t, l.wait(t.Context(), &turn{host: "a"}))
+		synctestSleep(t, 90*time.Second)
+		require.NoError(t, l.wait(t.Context(), &turn{host: "b"}))
+		require.NoError(t, l.wait(t.Context(), &turn{host: "a"}))
+		require.Equal(t, 200*time.Second, time.Since(start))
+	})
+}
+
+// TestStrikes: refusals in a row make longer pauses, and a minute without one makes them short again.
+func TestStrikes(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l := newLimiter(DefaultRate, DefaultBurst)
+		for _, want := range []time.Duration{1, 2, 4, 8, 16, 16} {
+			pause := time.Until(l.refuse("a"))
+			require.GreaterOrEqual(t, pause, want*time.Second*3/4)
+			require.LessOrEqual(t, pause, want*time.Second*5/4)
+			synctestSleep(t, pause)
+		}
+		synctestSleep(t, strikesKept+time.Second)
+		require.LessOrEqual(t, time.Until(l.refuse("a")), 1250*time.Millisecond)
+	})
 }

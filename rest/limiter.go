@@ -35,8 +35,8 @@ const (
 // Requests to a portal leave in the order in which their calls came, whatever their methods. A call whose context ends gives its
 // place back. A call whose deadline comes before its turn fails at once. No portal waits for another.
 //
-// A portal that refuses nevertheless, because another process calls it too, empties its bucket: all calls to it pause for one
-// to sixteen seconds, keep their order, and go on at the steady rate. The call that was refused is the first of them.
+// A portal that refuses nevertheless, because another process calls it too, empties its bucket: all calls to it pause for about
+// one to sixteen seconds, keep their order, and go on at the steady rate. The call that was refused is the first of them.
 //
 // It is safe for concurrent use, and forgets a portal once its bucket would be full again. The zero value is not usable.
 type Limiter struct {
@@ -62,6 +62,7 @@ type line struct {
 	head    *waiter
 	tail    *waiter
 	n       int
+	timed   int         // of them, those with a deadline, or that want to know of later turns
 	timer   *time.Timer // for the turn of head; nil if nobody waits
 }
 
@@ -72,8 +73,9 @@ type waiter struct {
 	deadline   time.Time // zero for none
 	ready      chan struct{}
 	granted    bool
-	failed     error // instead
-	epoch      int   // in which it was granted
+	failed     error         // instead
+	epoch      int           // in which it was granted
+	drained    time.Duration // when its request will have drained
 	later      func()
 	prev, next *waiter
 }
@@ -156,6 +158,9 @@ type turn struct {
 	// when the portal has refused a request, so that it comes later. Both may be nil. later must return at once.
 	placed func(due func() time.Time)
 	later  func()
+
+	epoch   int           // of the line, when the turn came
+	drained time.Duration // when the request will have drained
 }
 
 // wait returns when a request may be sent. If the context would end before, it returns at once.
@@ -180,7 +185,26 @@ func (l *Limiter) wait(ctx context.Context, t *turn) error {
 		l.leave(t.host, w)
 		return contextError(ctx, t.method)
 	}
+	t.epoch, t.drained = w.epoch, w.drained
 	return nil
+}
+
+// giveBack gives the place of a request back that was not sent although its turn had come.
+func (l *Limiter) giveBack(t *turn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if q := l.lines[t.host]; q != nil {
+		now := time.Since(l.begun)
+		l.untakeLocked(q, t.epoch, t.drained, now)
+		l.pumpLocked(t.host, q, now)
+	}
+}
+
+// untakeLocked takes a request out of the bucket, as far as it has not drained. l.mu is held.
+func (l *Limiter) untakeLocked(q *line, epoch int, drained, now time.Duration) {
+	if epoch == q.epoch && drained > now {
+		q.drained -= min(l.gap, drained-now)
+	}
 }
 
 // enter takes a place in the line of a portal. It returns no waiter if the request may be sent at once, or never.
@@ -207,6 +231,7 @@ func (l *Limiter) enter(ctx context.Context, t *turn) (*waiter, error) {
 	l.pumpLocked(t.host, q, now)
 	if q.head == nil && l.next(q, now) <= now {
 		l.take(q, now)
+		t.epoch, t.drained = q.epoch, q.drained
 		return nil, nil
 	}
 	w := &waiter{method: t.method, ticket: t.ticket, ready: make(chan struct{}), later: t.later}
@@ -233,16 +258,16 @@ func late(method string, due time.Time) error {
 func (l *Limiter) leave(host string, w *waiter) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	now := time.Since(l.begun)
 	q := l.lines[host]
 	switch {
 	case w.failed != nil || q == nil:
 		return
 	case !w.granted:
 		q.remove(w)
-	case w.epoch == q.epoch: // it had its turn just now
-		q.drained -= l.gap
+	default: // it had its turn just now
+		l.untakeLocked(q, w.epoch, w.drained, now)
 	}
-	now := time.Since(l.begun)
 	l.pumpLocked(host, q, now)
 }
 
@@ -278,7 +303,7 @@ func (l *Limiter) pumpLocked(host string, q *line, now time.Duration) {
 		w := q.head
 		q.remove(w)
 		l.take(q, now)
-		w.granted, w.epoch = true, q.epoch
+		w.granted, w.epoch, w.drained = true, q.epoch, q.drained
 		close(w.ready)
 	}
 	l.armLocked(host, q, now)
@@ -307,7 +332,7 @@ func (l *Limiter) armLocked(host string, q *line, now time.Duration) {
 
 // postponeLocked gives a call, and those behind it, later turns. Calls for which that is too late fail at once. l.mu is held.
 func (l *Limiter) postponeLocked(q *line, w *waiter, due time.Duration) {
-	for w != nil {
+	for w != nil && q.timed > 0 {
 		after := w.next
 		if at := l.at(due); !w.deadline.IsZero() && w.deadline.Before(at) {
 			q.remove(w)
@@ -385,6 +410,9 @@ func (q *line) insert(w *waiter) (ahead int) {
 		w.next.prev = w
 	}
 	q.n++
+	if w.isTimed() {
+		q.timed++
+	}
 	return ahead
 }
 
@@ -402,7 +430,12 @@ func (q *line) remove(w *waiter) {
 	}
 	w.prev, w.next = nil, nil
 	q.n--
+	if w.isTimed() {
+		q.timed--
+	}
 }
+
+func (w *waiter) isTimed() bool { return w.later != nil || !w.deadline.IsZero() }
 
 // jitter spreads a pause, so that processes that were refused together do not come back together.
 func jitter(d time.Duration) time.Duration {

@@ -2,7 +2,6 @@ package rest
 
 import (
 	"context"
-	"errors"
 	"net/url"
 	"strings"
 )
@@ -19,8 +18,8 @@ type Mover interface {
 
 // follow returns the portal's new address, once the credentials vouch for it, and an error that says why not otherwise.
 func (c *Client) follow(ctx context.Context, endpoint, method, location string, err error) (string, error) {
-	var moved *Error
-	if !errors.As(err, &moved) {
+	moved, ok := err.(*Error) //nolint:errorlint // of this package, not wrapped
+	if !ok {
 		return "", err
 	}
 	if c.portals.hook != nil {

@@ -6,19 +6,20 @@ import (
 	"net/http"
 	"strings"
 	"time"
-
-	"github.com/b24events/b24events/internal/errtree"
 )
 
 // NotRun reports whether the call surely did not run. If it is false, nobody knows, or the method ran. Packages that do not import
 // this one find the method by errors.As with interface{ NotRun() bool }, and other errors of calls have it too.
 //
 // A call did not run if nothing was sent, if the portal refused it for its limits, its token or its method's name, if it was
-// answered by a redirect, and if a front end answered 429, or 503 with a Retry-After.
+// answered by a redirect to another address, and if a front end answered 429, or 503 with a Retry-After. If the call was sent
+// before, and nobody knows what became of that, it may have run.
 //
 // Source: https://apidocs.bitrix24.com/limits.html
 func (e *Error) NotRun() bool {
 	switch {
+	case e.doubt:
+		return false
 	case e.Status == 0, e.Status == http.StatusTooManyRequests:
 		return true
 	case e.Code == ErrBadAnswer:
@@ -68,52 +69,80 @@ func (e *Error) passes() bool {
 //
 // The wait is ten minutes at most, whatever the portal says.
 func Retryable(err error) (after time.Duration, ok bool) {
-	ran := false
-	ok = errtree.Every(err, func(err error) bool {
-		switch e := err.(type) { //nolint:errorlint // Every unwraps
+	for err != nil {
+		switch e := err.(type) { //nolint:errorlint // it unwraps
 		case *Error:
-			wait := firstBlock
-			if !e.until.IsZero() {
-				wait = min(max(time.Until(e.until), 0), maxPause)
-			}
-			after = max(after, wait)
-			return e.passes()
+			return e.retryable()
 		case *callError:
-			after = max(after, firstBlock)
-			return e.ran == ranNot
+			return firstBlock, e.ran == ranNot
 		case *batchError:
-			if e.ran {
-				ran = true
-				return true
-			}
-			return false // its parts are looked at
+			return e.retryable()
+		case interface{ Unwrap() error }:
+			err = e.Unwrap()
+		case interface{ Unwrap() []error }:
+			return allRetryable(e.Unwrap())
 		default:
-			return false
+			return 0, false
 		}
-	})
-	if !ok || ran {
+	}
+	return 0, false
+}
+
+// allRetryable is Retryable of several errors together.
+func allRetryable(errs []error) (after time.Duration, ok bool) {
+	for _, err := range errs {
+		one, ok := Retryable(err)
+		if !ok {
+			return 0, false
+		}
+		after = max(after, one)
+	}
+	return after, len(errs) > 0
+}
+
+func (e *Error) retryable() (after time.Duration, ok bool) {
+	switch {
+	case !e.passes():
+		return 0, false
+	case e.until.IsZero():
+		return firstBlock, true
+	default:
+		return min(max(time.Until(e.until), 0), maxPause), true
+	}
+}
+
+// retryable reports whether none of the commands ran, and one at least for a reason that passes. Those that halted behind it have
+// no reason of their own.
+func (e *batchError) retryable() (after time.Duration, ok bool) {
+	if !e.NotRun() {
 		return 0, false
 	}
-	return after, true
+	var reasons []error
+	for _, err := range e.failures {
+		if failure, is := err.(*Error); !is || !failure.Is(ErrNotRun) { //nolint:errorlint // an item of a batch
+			reasons = append(reasons, err)
+		}
+	}
+	return allRetryable(reasons)
 }
 
 // again reports whether a call that failed with err is to be sent again, and after what time.
 func (call *call) again(err error, try int) (wait time.Duration, ok bool) {
-	var (
-		failure *Error
-		lost    *callError
-	)
-	switch {
-	case errors.As(err, new(tooLongError)):
-		return 0, false
-	case errors.As(err, &failure):
-		return call.answeredAgain(failure, try)
-	case errors.As(err, &lost) && !lost.once:
-		return backoff(try), lost.ran == ranNot || lost.ran == ranMaybe && call.idempotent
+	switch e := err.(type) { //nolint:errorlint // the cause of a context may be another call's error
+	case *Error:
+		if e.isLate() {
+			return 0, false
+		}
+		return call.answeredAgain(e, try)
+	case *callError:
+		return backoff(try), !e.creds && (e.ran == ranNot || e.ran == ranMaybe && call.idempotent)
 	default:
 		return 0, false
 	}
 }
+
+// isLate reports whether nothing was sent, because the deadline comes before the turn.
+func (e *Error) isLate() bool { return e.cause != nil && errors.As(e.cause.err, new(tooLongError)) }
 
 // answeredAgain is again for a call that has an answer.
 func (call *call) answeredAgain(e *Error, try int) (wait time.Duration, ok bool) {
@@ -133,7 +162,7 @@ func (call *call) answeredAgain(e *Error, try int) (wait time.Duration, ok bool)
 		return wait, call.busy <= maxBusy
 	case e.Is(ErrConnection):
 		return backoff(try), true
-	case e.Is(ErrInternal), e.Code == ErrBadAnswer && (e.Status >= http.StatusInternalServerError || e.Status == http.StatusOK):
+	case e.Is(ErrInternal), e.Code == ErrBadAnswer && (e.Status >= http.StatusInternalServerError || e.Status < http.StatusMultipleChoices):
 		return backoff(try), call.idempotent
 	default:
 		return 0, false

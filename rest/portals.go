@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"reflect"
+	"runtime/debug"
 	"time"
 
 	"github.com/b24events/b24events/internal/batch"
@@ -168,7 +169,7 @@ func NewPortals(c Credentials, opts ...Option) (*Portals, error) {
 			opts = append([]Option{func(cfg *config) error { cfg.theirs = client; return nil }}, opts...)
 		}
 	}
-	p, err := newPortals(opts)
+	p, err := newPortals(opts, false)
 	if err != nil {
 		return nil, err
 	}
@@ -182,8 +183,8 @@ func isNil(c Credentials) bool {
 	return !rv.IsValid() || rv.Kind() == reflect.Pointer && rv.IsNil()
 }
 
-// newPortals makes everything but the credentials.
-func newPortals(opts []Option) (*Portals, error) {
+// newPortals makes everything but the credentials. hook is for an incoming webhook.
+func newPortals(opts []Option, hook bool) (*Portals, error) {
 	cfg := config{retries: DefaultRetries}
 	for _, opt := range opts {
 		if opt == nil {
@@ -202,8 +203,12 @@ func newPortals(opts []Option) (*Portals, error) {
 	switch {
 	case cfg.http != nil && cfg.idle != nil:
 		return nil, errors.New("rest: pass one of WithHTTPClient and WithIdleConnections; the client has limits of its own")
-	case cfg.http == nil && cfg.idle == nil && cfg.theirs != nil:
+	case cfg.theirs != nil && cfg.idle != nil:
+		return nil, errors.New("rest: WithIdleConnections: the credentials have an HTTP client, whose transport has limits of its own")
+	case cfg.http == nil && cfg.theirs != nil:
 		cfg.http = cfg.theirs
+	case cfg.http == nil && hook && cfg.idle == nil: // there may be many clients, each for one portal
+		cfg.http = &http.Client{}
 	case cfg.http == nil:
 		cfg.http = &http.Client{Transport: cfg.transport()}
 	}
@@ -237,6 +242,23 @@ func (p *Portals) As(creds Credentials) *Portals {
 // Portal returns the client for one portal. It does no I/O: whether the portal is known shows at the first call.
 func (p *Portals) Portal(memberID string) *Client {
 	return &Client{portals: p, memberID: memberID}
+}
+
+// guard runs code of others and logs a panic of it.
+func (p *Portals) guard(ctx context.Context, what, method string, f func()) {
+	defer func() {
+		if value := recover(); value != nil {
+			p.logPanic(ctx, what, "", method)
+		}
+	}()
+	f()
+}
+
+// logPanic logs a panic, with the stack. A logger that panics as well is let be.
+func (p *Portals) logPanic(ctx context.Context, what, memberID, method string) {
+	defer func() { _ = recover() }()
+	p.log.LogAttrs(ctx, slog.LevelError, "bitrix24 call: "+what,
+		slog.String(keyMemberID, memberID), slog.String(keyMethod, method), slog.String(keyStack, string(debug.Stack())))
 }
 
 // Format prints no credentials, whatever the verb.

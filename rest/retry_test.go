@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -57,7 +58,7 @@ func TestWhatIsRepeated(t *testing.T) {
 					calls := func(method string, opts ...rest.CallOption) int {
 						tr := newTransport(t, test.body)
 						if test.err != nil {
-							tr.answer = func(sent) (int, string, error) { return 0, "", test.err }
+							tr.next = roundTrip(func(*http.Request) (*http.Response, error) { return nil, test.err })
 						}
 						_, err := client(newHosts(t, on(tr)), opts...).Do(t.Context(), method, nil)
 						require.Error(t, err)

@@ -101,20 +101,21 @@ func (m *meter) ended(ctx context.Context, c *Client, call *call, start time.Tim
 	if info.Requests > 0 {
 		info.Host = strings.ToLower(call.turn.host)
 	}
-	var failure *Error
-	if errors.As(err, &failure) {
+	if failure, ok := err.(*Error); ok { //nolint:errorlint // the cause of a context may be another call's error
 		info.Code = string(failure.Code)
 	}
 	for _, f := range m.observers {
-		f(ctx, info)
+		c.portals.guard(ctx, "an observer of calls panicked", call.method, func() { f(ctx, info) })
 	}
 }
 
 // answered counts a request.
-func (m *meter) answered(call *call, status int, err error) {
-	m.requests.Add(1)
-	call.info.Requests++
-	call.info.Status = status
+func (m *meter) answered(call *call, got exchanged, err error) {
+	if got.way != wayNone {
+		m.requests.Add(1)
+		call.info.Requests++
+	}
+	call.info.Status = got.status
 	if call.info.Retries < call.tries {
 		call.info.Retries = call.tries
 		m.retried.Add(1)
@@ -123,9 +124,9 @@ func (m *meter) answered(call *call, status int, err error) {
 		m.commands.Add(uint64(len(call.batch)))
 		return
 	}
-	var failure *Error
+	failure, ok := err.(*Error) //nolint:errorlint // the cause of a context may be another call's error
 	switch {
-	case !errors.As(err, &failure):
+	case !ok:
 	case failure.Is(ErrQueryLimit):
 		m.refused.Add(1)
 	case failure.Is(ErrOperationTimeLimit):

@@ -20,7 +20,7 @@ type hook struct {
 //
 // Source: https://apidocs.bitrix24.com/local-integrations/local-webhooks.html
 func NewWebhook(webhookURL string, opts ...Option) (*Client, error) {
-	p, err := newPortals(opts)
+	p, err := newPortals(opts, true)
 	if err != nil {
 		return nil, err
 	}

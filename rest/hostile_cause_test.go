@@ -1,0 +1,140 @@
+package rest_test
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/b24events/b24events/rest"
+)
+
+// hostileHanging reads the request and answers only when its context ends.
+func hostileHanging() roundTrip {
+	return func(r *http.Request) (*http.Response, error) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		if strings.HasSuffix(r.URL.Path, "/profile") {
+			return &http.Response{StatusCode: 200, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(fine)), Request: r}, nil
+		}
+		<-r.Context().Done()
+		return nil, r.Context().Err()
+	}
+}
+
+// hostileCreds notes what it is told.
+type hostileCreds struct {
+	hosts
+
+	mu      sync.Mutex
+	removed []string
+	renewed int
+}
+
+func (c *hostileCreds) Removed(_ context.Context, memberID, code string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.removed = append(c.removed, memberID+" "+code)
+}
+
+func (c *hostileCreds) Renew(_ context.Context, memberID, _ string) (endpoint, token string, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.renewed++
+	return "https://" + memberID + ".example/rest/", "fresh", nil
+}
+
+// hostileCancelled makes a write to portal b that is under way when its context is cancelled with an error of portal a as the
+// cause, which is what an errgroup does.
+func hostileCancelled(t *testing.T, code rest.ErrorCode) (*hostileCreds, *rest.Portals, *rest.Error, error) {
+	t.Helper()
+	creds := &hostileCreds{}
+	api, err := rest.NewPortals(creds, on(hostileHanging()))
+	require.NoError(t, err)
+	ofA := &rest.Error{Method: "crm.item.update", Status: 403, Code: code}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	time.AfterFunc(time.Second, func() { cancel(ofA) })
+	err = api.Portal("b").Call(ctx, "crm.deal.add", nil, nil)
+	require.Error(t, err)
+	return creds, api, ofA, err
+}
+
+func TestHostileCauseOfAnotherPortalRemoves(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		creds, _, _, _ := hostileCancelled(t, rest.ErrApplicationMissing)
+		require.Empty(t, creds.removed, "portal b did not say that the application is gone")
+	})
+}
+
+func TestHostileCauseOfAnotherPortalIsPermanent(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		creds := &hostileCreds{}
+		api, err := rest.NewPortals(creds, on(hostileHanging()))
+		require.NoError(t, err)
+		ctx, cancel := context.WithCancelCause(t.Context())
+		cancel(&rest.Error{Status: 403, Code: rest.ErrApplicationMissing})
+		require.Error(t, api.Portal("b").Call(ctx, "crm.deal.add", nil, nil))
+		require.Empty(t, creds.removed, "nothing was even sent to b")
+	})
+}
+
+func TestHostileCauseOfAnotherPortalRefuses(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		_, api, _, _ := hostileCancelled(t, rest.ErrQueryLimit)
+		start := time.Now()
+		require.NoError(t, api.Portal("b").Call(t.Context(), "profile", nil, nil))
+		require.Zero(t, time.Since(start), "portal b refused nothing, and has 48 places left")
+		require.Zero(t, api.Stats().Refused)
+	})
+}
+
+func TestHostileCauseOfAnotherPortalPauses(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		_, api, _, _ := hostileCancelled(t, rest.ErrOperationTimeLimit)
+		require.Zero(t, api.Stats().Paused)
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		err := api.Portal("b").Call(ctx, "crm.item.update", nil, nil)
+		require.NotErrorIs(t, err, rest.ErrOperationTimeLimit, "portal b has not blocked the method")
+	})
+}
+
+func TestHostileCauseExpiredToken(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		creds, _, _, err := hostileCancelled(t, rest.ErrExpiredToken)
+		require.Zero(t, creds.renewed, "portal b did not refuse the token")
+		require.False(t, err.(interface{ NotRun() bool }).NotRun(), "the write was sent")
+	})
+}
+
+// TestHostileCauseIsNotWritten is for -race: the calls of a group write to the error of another call, which its owner reads.
+func TestHostileCauseIsNotWritten(t *testing.T) {
+	t.Parallel()
+	api, err := rest.NewPortals(&hostileCreds{}, on(hostileHanging()))
+	require.NoError(t, err)
+	ofA := &rest.Error{Method: "crm.item.update", Status: 503, Code: rest.ErrQueryLimit}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	var wg sync.WaitGroup
+	for _, portal := range []string{"b", "c", "d", "e"} {
+		wg.Go(func() { _ = api.Portal(portal).Call(ctx, "crm.deal.add", nil, nil) })
+	}
+	for api.Stats().Waiting > 0 {
+	}
+	time.Sleep(20 * time.Millisecond)
+	cancel(ofA)
+	_, _ = rest.Retryable(ofA)
+	wg.Wait()
+	after, ok := rest.Retryable(ofA)
+	require.True(t, ok)
+	require.Equal(t, time.Second, after, "nobody but a's call knows until when")
+}
