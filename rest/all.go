@@ -1,38 +1,60 @@
 package rest
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"iter"
-	"net/http"
-	"net/url"
 	"reflect"
-	"strconv"
-	"strings"
-
-	"github.com/b24events/b24events/internal/params"
 )
 
 // ListOption configures [All].
 type ListOption func(*listConfig) error
 
 type listConfig struct {
-	rows string
-	id   string
+	rows   string
+	id     string
+	after  uint64
+	behind bool // after was given
+	single bool
 }
 
-// ByID reads a list in the order of a numeric field, mostly ID or id, and asks for each page by the last value seen instead of by
-// a position. The portal then need not count and skip rows, which is what large lists take time for, and rows that are added or
-// deleted meanwhile shift nothing. The method must filter by ">" and the field, order by it and take start=-1; the field must be
-// among those that are selected. The parameters may filter, and not order. One request more than there are pages is made.
+// ByID reads a list in the order of a numeric field, mostly ID or id, and asks for each page by the
+// last value seen instead of by a position. The portal then need not count and skip rows, which is
+// what large lists take time for, and rows that are added or deleted meanwhile shift nothing.
 //
-// Source: https://apidocs.bitrix24.com/settings/performance/huge-data.html
+// The method must filter by ">" and the field, order by it and take start=-1. The field must be
+// among those that are selected, with values from 0 up. The parameters may filter. They may order
+// by the field alone, ascending; All does so itself otherwise.
+//
+// Pages come in batches: one page first, then 4 pages with one request, then 16, then 50, as long as
+// pages are full, which means 50 rows. Each page of a batch begins behind the page before it, by a
+// reference to its last row. So 100,000 rows take 44 requests instead of 2,001. A page that is not
+// full is no end, because portals leave out rows that the user may not see; only an empty page is.
+// All asks for the page after a page that is not full by a request of its own.
+//
+// A batch has fewer pages if the portal would need more than 20 seconds for it, as far as the
+// timing of the pages before tells, or more than half of a [Timeout]. Portals end a request after
+// 60 seconds. If a batch fails with a status of 413, or of 500 or more, takes too long, or has an
+// answer that is too large, All makes it again with half as many pages, down to one. If the portal refuses a
+// page within a batch, All asks for that page by itself, and that outcome counts. If a reference
+// led nowhere, All makes no batches any more. It holds the pages of one batch in memory. See
+// [SinglePages] for lists that are better read without batches, and [After] for how to resume.
+//
+// All makes no batches if c is neither a [Client] nor a [Coalescer], if the parameters hold
+// auth_connector or a text that reads like a reference, if they are larger than 64 KiB, or if the
+// member that holds the rows is named by other characters than letters, digits and underscores.
+//
+// Most methods name the parameters filter and order. All knows those whose pages name them in
+// another way, such as FILTER and ORDER for sonet_group.get, and FILTER, sort and order for
+// user.get. A spelling in the parameters comes first: FILTER makes it ORDER too, and
+// "ORDER": {"ID": "ASC"} makes it FILTER, for a method that All does not know.
+//
+// Sources: https://apidocs.bitrix24.com/settings/performance/huge-data.html and
+// https://apidocs.bitrix24.com/settings/how-to-call-rest-api/batch.html
 func ByID(field string) ListOption {
 	return func(cfg *listConfig) error {
-		if !consists(field, letters+digits+"_") {
+		if !isName(field) {
 			return errors.New("ByID: the name of a field is letters, digits and underscores")
 		}
 		cfg.id = field
@@ -40,8 +62,46 @@ func ByID(field string) ListOption {
 	}
 }
 
-// RowsAt names the member of the result that holds the rows, such as items or tasks, where there are several lists. It is not
-// needed where the result is a list, or an object with one list in it.
+// After begins with the first row whose ID is larger than id, for [ByID]. With it a program resumes
+// a list that it has read in part: it keeps the ID of the last row that it handled.
+//
+//	last := load() // 0 at first
+//	for deal, err := range rest.All[Deal](ctx, client, "crm.deal.list", params, rest.ByID("ID"), rest.After(last)) {
+//		if err != nil {
+//			return err // run again later, with the last ID that was saved
+//		}
+//		if err := handle(deal); err != nil {
+//			return err
+//		}
+//		save(deal.ID)
+//	}
+//
+// Rows come in the order of their IDs, so this leaves out no row and repeats at most the one that
+// was handled and not saved. Rows that are added later have larger IDs and come too. After(0) is
+// the start. A filter ">" by the same field in the parameters stays, and the larger bound counts.
+func After(id uint64) ListOption {
+	return func(cfg *listConfig) error {
+		cfg.after, cfg.behind = id, true
+		return nil
+	}
+}
+
+// SinglePages makes [ByID] ask for each page by a request of its own. Use it for rows that are
+// large or slow for the portal to find: with 50 pages in one request, the answer holds 2,500 rows,
+// and the method uses up the operating time of the application faster than requests by themselves
+// can, until the portal blocks it for everybody who calls it. It is also gentler on a program that
+// mostly breaks off after a few pages. Without ByID there are no batches anyway.
+//
+// Source: https://apidocs.bitrix24.com/limits.html
+func SinglePages() ListOption {
+	return func(cfg *listConfig) error {
+		cfg.single = true
+		return nil
+	}
+}
+
+// RowsAt names the member of the result that holds the rows, such as items or tasks, if there are
+// several lists. It is not needed if the result is a list, or an object with one list in it.
 func RowsAt(member string) ListOption {
 	return func(cfg *listConfig) error {
 		if member == "" {
@@ -63,14 +123,24 @@ func RowsAt(member string) ListOption {
 //		…
 //	}
 //
-// An error ends the rows: it is yielded once, with a zero row. It is an error of a call, the context's, [ErrBadResult] for rows that
-// are not found or do not fit T, and [ErrBadAnswer] for a portal that sends the same page again. Breaking off the loop makes no
-// further request. Ranging again starts again.
+// An error ends the rows: it is yielded once, with a zero row. It is one of these:
 //
-// Rows come in pages of 50, by position: start=0, 50 and so on. Rows that are added or deleted in between make others appear twice or
-// not at all; [ByID] does not have that.
+//   - an error of a call, or the context's
+//   - [ErrBadResult] for rows that are not found or do not fit T, and for an ID that is no number
+//     from 0 up
+//   - [ErrBadAnswer] for a portal that sends the same page again, or empty pages without end; by
+//     position, if the portal's total is larger than what came when it names no next page; by ID,
+//     if the IDs of a page do not ascend, or are not above those before
+//
+// Breaking off the loop makes no further request. Ranging again starts again.
+//
+// Rows come in pages of 50, by position: start=0, 50 and so on. Rows that are added or deleted in
+// between make others appear twice or not at all; [ByID] does not have that. The total that counts
+// is that of the last page, and its error comes after all rows that the portal sent: the method may
+// page by other parameters than start, or count rows that the user may not see. ByID does not look
+// at it.
 func All[T any](ctx context.Context, c Doer, method string, params any, opts ...ListOption) iter.Seq2[T, error] {
-	l, err := newLister(method, params, opts)
+	l, err := newList(method, params, opts)
 	if err == nil {
 		err = checkResult(method, reflect.TypeFor[T]())
 	}
@@ -80,19 +150,13 @@ func All[T any](ctx context.Context, c Doer, method string, params any, opts ...
 			yield(none, err)
 			return
 		}
-		pages := *l
-		for !pages.finished {
-			rows, err := pages.next(ctx, c)
-			if err != nil {
-				yield(none, err)
-				return
-			}
+		pages := l.pages(c)
+		for more := true; more; {
+			var rows []json.RawMessage
+			var err error
+			rows, more, err = pages.next(ctx)
 			for _, raw := range rows {
-				var row T
-				err := (&Response{Result: raw}).decode(method, &row)
-				if err == nil && ctx.Err() != nil {
-					err = contextError(ctx, method)
-				}
+				row, err := rowOf[T](ctx, method, raw)
 				if err != nil {
 					yield(none, err)
 					return
@@ -101,208 +165,22 @@ func All[T any](ctx context.Context, c Doer, method string, params any, opts ...
 					return
 				}
 			}
-		}
-	}
-}
-
-// lister asks for pages. It is copied for each range.
-type lister struct {
-	cfg    listConfig
-	method string
-	form   params.Form
-	filter string // the parameter as the caller spells it
-
-	finished bool
-	start    int    // of the page to come
-	last     uint64 // the largest identifier so far
-	begun    bool
-}
-
-func newLister(method string, p any, opts []ListOption) (*lister, error) {
-	bad := func(err error) error { return &Error{Method: method, Code: ErrBadCall, Description: err.Error()} }
-	l := &lister{method: method, filter: "filter"}
-	for _, opt := range opts {
-		if opt == nil {
-			continue
-		}
-		if err := opt(&l.cfg); err != nil {
-			return nil, bad(err)
-		}
-	}
-	form, err := encodeParams(p, nil)
-	if err != nil {
-		return nil, bad(err)
-	}
-	l.form = form
-	for pair := range strings.SplitSeq(form.Text, "&") {
-		name, value, _ := strings.Cut(pair, "=")
-		name, err := url.QueryUnescape(name)
-		if err != nil {
-			return nil, bad(errors.New("parameters: a name that is not URL-encoded"))
-		}
-		switch top := phpName(name); strings.ToLower(top) {
-		case "filter":
-			l.filter = top
-		case "order":
-			if l.cfg.id != "" {
-				return nil, bad(errors.New("ByID orders the rows itself; leave order out"))
+			if err != nil {
+				yield(none, err)
+				return
 			}
-		case "start":
-			start, err := strconv.Atoi(value)
-			if l.cfg.id != "" || name != "start" || err != nil || start < 0 {
-				return nil, bad(errors.New("start is the position of the first row, 0 or more, without ByID; for start=-1 there is ByID"))
-			}
-			l.start = start
 		}
-	}
-	return l, nil
-}
-
-// next returns one page.
-func (l *lister) next(ctx context.Context, c Doer) ([]json.RawMessage, error) {
-	answer, err := c.Do(ctx, l.method, encoded(params.Form{Text: l.page(), Suspect: l.form.Suspect}))
-	if err != nil {
-		return nil, err
-	}
-	rows, err := l.rows(answer.Result)
-	if err != nil {
-		return nil, err
-	}
-	if l.cfg.id != "" {
-		return rows, l.advanceByID(rows)
-	}
-	switch {
-	case answer.Next == nil:
-		l.finished = true
-	case *answer.Next <= l.start:
-		return nil, l.fail(ErrBadAnswer, "the portal sends the same page again and again")
-	default:
-		l.start = *answer.Next
-	}
-	return rows, nil
-}
-
-// page returns the parameters of the page to come. What is said twice counts as said last.
-func (l *lister) page() string {
-	var more []string
-	if l.cfg.id == "" {
-		more = append(more, "start="+strconv.Itoa(l.start))
-	} else {
-		more = append(more, url.QueryEscape("order["+l.cfg.id+"]")+"=ASC", "start=-1")
-		if l.begun {
-			more = append(more, url.QueryEscape(l.filter+"[>"+l.cfg.id+"]")+"="+strconv.FormatUint(l.last, 10))
-		}
-	}
-	if l.form.Text != "" {
-		more = append([]string{l.form.Text}, more...)
-	}
-	return strings.Join(more, "&")
-}
-
-// advanceByID keeps the largest identifier of a page. Pages may be short where the portal leaves out what the user may not see, so
-// only an empty one is the end.
-func (l *lister) advanceByID(rows []json.RawMessage) error {
-	l.finished = len(rows) == 0
-	before := l.last
-	for _, row := range rows {
-		id, ok := fieldOf(row, l.cfg.id)
-		if !ok {
-			return l.fail(ErrBadResult, "the rows have no number in the field "+l.cfg.id+"; select it")
-		}
-		if l.begun && id <= before {
-			return l.fail(ErrBadAnswer, "the portal sends the same rows again: the method does not filter by > and "+l.cfg.id)
-		}
-		l.last = max(l.last, id)
-	}
-	l.begun = true
-	return nil
-}
-
-func (l *lister) fail(code ErrorCode, hint string) error {
-	return &Error{Method: l.method, Status: http.StatusOK, Code: code, Hint: hint}
-}
-
-// rows finds the list in a result.
-func (l *lister) rows(result json.RawMessage) ([]json.RawMessage, error) {
-	if list, ok := listOf(result, false); ok {
-		return list, nil
-	}
-	var object map[string]json.RawMessage
-	if json.Unmarshal(result, &object) != nil || object == nil {
-		return nil, l.fail(ErrBadResult, "the result is neither a list nor an object with one")
-	}
-	if l.cfg.rows != "" {
-		part, ok := object[l.cfg.rows]
-		if !ok {
-			return nil, l.fail(ErrBadResult, "the result has no member "+strconv.Quote(l.cfg.rows))
-		}
-		if list, ok := listOf(part, true); ok {
-			return list, nil
-		}
-		return nil, l.fail(ErrBadResult, fmt.Sprintf("the member %q of the result is no list", l.cfg.rows))
-	}
-	var found [][]json.RawMessage
-	for _, part := range object {
-		if list, ok := listOf(part, false); ok {
-			found = append(found, list)
-		}
-	}
-	switch len(found) {
-	case 1:
-		return found[0], nil
-	case 0:
-		if list, ok := listOf(result, true); ok {
-			return list, nil
-		}
-		return nil, l.fail(ErrBadResult, "the result holds no list")
-	default:
-		return nil, l.fail(ErrBadResult, "the result holds several lists; name the one with the rows by RowsAt")
 	}
 }
 
-// listOf reads a list. PHP writes a list with gaps as an object whose keys are numbers, which counts as one where gaps is set.
-func listOf(raw json.RawMessage, gaps bool) ([]json.RawMessage, bool) {
-	raw = bytes.TrimSpace(raw)
-	var list []json.RawMessage
-	if len(raw) == 0 || (raw[0] != '[' && raw[0] != '{') {
-		return nil, false
+// rowOf decodes a row, unless the context ended.
+func rowOf[T any](ctx context.Context, method string, raw json.RawMessage) (T, error) {
+	var row T
+	if err := (&Response{Result: raw}).decode(method, &row); err != nil {
+		return row, err
 	}
-	if raw[0] == '[' {
-		return list, json.Unmarshal(raw, &list) == nil
+	if ctx.Err() != nil {
+		return row, contextError(ctx, method)
 	}
-	if !gaps {
-		return nil, false
-	}
-	dec := json.NewDecoder(bytes.NewReader(raw))
-	if _, err := dec.Token(); err != nil {
-		return nil, false
-	}
-	for dec.More() {
-		key, err := dec.Token()
-		if name, ok := key.(string); err != nil || !ok || !consists(name, digits) {
-			return nil, false
-		}
-		var part json.RawMessage
-		if dec.Decode(&part) != nil {
-			return nil, false
-		}
-		list = append(list, part)
-	}
-	return list, true
-}
-
-// fieldOf reads a number from a row. Some methods take a field's name in capitals and answer with it in small letters.
-func fieldOf(row json.RawMessage, field string) (uint64, bool) {
-	var object map[string]json.RawMessage
-	if json.Unmarshal(row, &object) != nil {
-		return 0, false
-	}
-	raw, ok := object[field]
-	for name, value := range object {
-		if !ok && strings.EqualFold(name, field) {
-			raw, ok = value, true
-		}
-	}
-	id, err := strconv.ParseUint(text(raw), 10, 64)
-	return id, ok && err == nil
+	return row, nil
 }

@@ -50,7 +50,7 @@ func TestAll(t *testing.T) {
 		requests int
 	}{
 		"by position":        {"crm.deal.list", nil, nil, "1", 120, 3},
-		"by identifier":      {"crm.deal.list", nil, []rest.ListOption{rest.ByID("ID")}, "1", 120, 4},
+		"by identifier":      {"crm.deal.list", nil, []rest.ListOption{rest.ByID("ID")}, "1", 120, 3},
 		"from a position":    {"crm.deal.list", map[string]any{"start": 100}, nil, "101", 20, 1},
 		"filter":             {"crm.deal.list", map[string]any{"filter": map[string]any{"TITLE": "deal 0"}}, nil, "2", 60, 2},
 		"filter, identifier": {"crm.deal.list", map[string]any{"filter": map[string]any{"TITLE": "deal 0"}}, []rest.ListOption{rest.ByID("ID")}, "2", 60, 3},
@@ -62,7 +62,7 @@ func TestAll(t *testing.T) {
 		"nothing":            {"crm.deal.list", map[string]any{"filter": map[string]any{"TITLE": "none"}}, nil, "", 0, 1},
 		"nothing by id":      {"crm.deal.list", map[string]any{"filter": map[string]any{"TITLE": "none"}}, []rest.ListOption{rest.ByID("ID")}, "", 0, 1},
 		"member":             {"crm.item.list", map[string]any{"entityTypeId": 2}, nil, "1", 120, 3},
-		"member by id":       {"crm.item.list", map[string]any{"entityTypeId": 2}, []rest.ListOption{rest.ByID("id"), rest.RowsAt("items"), nil}, "1", 120, 4},
+		"member by id":       {"crm.item.list", map[string]any{"entityTypeId": 2}, []rest.ListOption{rest.ByID("id"), rest.RowsAt("items"), nil}, "1", 120, 3},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -202,7 +202,24 @@ func TestAllOddAnswers(t *testing.T) {
 		"row that is PHP's {}":    {answers: []string{`{"result":[[],{"ID":2}]}`}, want: "0 2"},
 		"rows repeat":             {answers: []string{`{"result":[{"ID":1},{"ID":2}]}`}, opts: byID, want: "1 2", err: rest.ErrBadAnswer},
 		"short page":              {answers: []string{`{"result":[{"ID":1}]}`, `{"result":[{"ID":7}]}`, `{"result":[]}`}, opts: byID, want: "1 7"},
-		"out of order":            {answers: []string{`{"result":[{"ID":5},{"ID":3}]}`, `{"result":[]}`}, opts: byID, want: "5 3"},
+		"out of order":            {answers: []string{`{"result":[{"ID":5},{"ID":3}]}`, `{"result":[]}`}, opts: byID, err: rest.ErrBadAnswer},
+		"out of order, later":     {answers: []string{`{"result":[{"ID":5}]}`, `{"result":[{"ID":8},{"ID":7}]}`}, opts: byID, want: "5", err: rest.ErrBadAnswer},
+		"a row twice":             {answers: []string{`{"result":[{"ID":5},{"ID":5}]}`}, opts: byID, err: rest.ErrBadAnswer},
+		"pages overlap":           {answers: []string{`{"result":[{"ID":5},{"ID":7}]}`, `{"result":[{"ID":7},{"ID":9}]}`}, opts: byID, want: "5 7", err: rest.ErrBadAnswer},
+		"zero":                    {answers: []string{`{"result":[{"ID":0},{"ID":1}]}`, `{"result":[]}`}, opts: byID, want: "0 1"},
+		"zero again":              {answers: []string{`{"result":[{"ID":0}]}`, `{"result":[{"ID":0}]}`}, opts: byID, want: "0", err: rest.ErrBadAnswer},
+		"text and numbers":        {answers: []string{`{"result":[{"ID":"9"},{"ID":10},{"ID":"011"}]}`, `{"result":[]}`}, opts: byID, want: "9 10 11"},
+		"above 2^53":              {answers: []string{`{"result":[{"ID":9007199254740992},{"ID":"9007199254740993"}]}`, `{"result":[{"ID":9007199254740994}]}`, `{"result":[]}`}, opts: byID, want: "9007199254740992 9007199254740993 9007199254740994"},
+		"above 2^64":              {answers: []string{`{"result":[{"ID":"18446744073709551616"}]}`}, opts: byID, err: rest.ErrBadResult},
+		"negative later":          {answers: []string{`{"result":[{"ID":1}]}`, `{"result":[{"ID":2},{"ID":"-3"}]}`}, opts: byID, want: "1", err: rest.ErrBadResult},
+		"fraction":                {answers: []string{`{"result":[{"ID":1.5}]}`}, opts: byID, err: rest.ErrBadResult},
+		"behind After":            {answers: []string{`{"result":[{"ID":5}]}`}, opts: []rest.ListOption{rest.ByID("ID"), rest.After(5)}, err: rest.ErrBadAnswer},
+		"two spellings":           {answers: []string{`{"result":[{"id":"x","Id":"y","ID":1}]}`, `{"result":[]}`}, opts: byID, want: "1"},
+		"total is larger":         {answers: []string{`{"result":[{"ID":1}],"total":2}`}, want: "1", err: rest.ErrBadAnswer},
+		"total is larger, quotes": {answers: []string{`{"result":[{"ID":1}],"total":"120"}`}, want: "1", err: rest.ErrBadAnswer},
+		"total shrinks":           {answers: []string{`{"result":[{"ID":1}],"next":50,"total":60}`, `{"result":[{"ID":2}],"total":51}`}, want: "1 2"},
+		"total of another kind":   {answers: []string{`{"result":[{"ID":1}],"total":{"a":1}}`}, want: "1"},
+		"total, by ID":            {answers: []string{`{"result":[{"ID":1}],"total":9}`, `{"result":[],"total":9}`}, opts: byID, want: "1"},
 		"no identifier":           {answers: []string{`{"result":[{"NAME":1}]}`}, opts: byID, err: rest.ErrBadResult},
 		"identifier is no number": {answers: []string{`{"result":[{"ID":"x"}]}`}, opts: byID, err: rest.ErrBadResult},
 		"negative identifier":     {answers: []string{`{"result":[{"ID":-1}]}`}, opts: byID, err: rest.ErrBadResult},
@@ -243,6 +260,8 @@ func TestAllRefuses(t *testing.T) {
 		"no field":             {opts: []rest.ListOption{rest.ByID("")}},
 		"field with a bracket": {opts: []rest.ListOption{rest.ByID("ID]")}},
 		"no member":            {opts: []rest.ListOption{rest.RowsAt("")}},
+		"After by position":    {opts: []rest.ListOption{rest.After(5)}},
+		"order and direction":  {params: map[string]any{"order": "ASC"}, opts: []rest.ListOption{rest.ByID("ID")}},
 		"token":                {params: map[string]any{"auth": "planted-value"}},
 		"scalar":               {params: 5},
 	}

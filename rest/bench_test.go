@@ -4,6 +4,8 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"net/url"
+	"path"
 	"runtime"
 	"strconv"
 	"strings"
@@ -138,4 +140,56 @@ func BenchmarkFetch500(b *testing.B) {
 		n++
 	}
 	b.ReportMetric(float64(tr.count())/float64(n), "requests")
+}
+
+// roundTrip answers without a network, for benchmarks.
+func (tb *table) roundTrip(r *http.Request) (*http.Response, error) {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return nil, err
+	}
+	form, err := url.ParseQuery(string(body))
+	if err != nil {
+		return nil, err
+	}
+	status, text, err := tb.answer(sent{method: path.Base(r.URL.Path), form: form})
+	if err != nil {
+		return nil, err
+	}
+	return &http.Response{StatusCode: status, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(text)), Request: r}, nil
+}
+
+// BenchmarkRows reads 100,000 rows from a portal that answers at once. The figure that counts is
+// requests: portals in the cloud allow two a second.
+func BenchmarkRows(b *testing.B) {
+	const rows = 100_000
+	for _, bench := range []struct {
+		name string
+		opts []rest.ListOption
+	}{
+		{"by position", nil},
+		{"by ID, single pages", []rest.ListOption{rest.ByID("ID"), rest.SinglePages()}},
+		{"by ID, in batches", []rest.ListOption{rest.ByID("ID")}},
+	} {
+		b.Run(bench.name, func(b *testing.B) {
+			tb := count(rows)
+			client := newHosts(b, on(roundTrip(tb.roundTrip)), rest.WithoutRateLimit()).Portal("a")
+			requests := 0
+			b.ReportAllocs()
+			for b.Loop() {
+				n := 0
+				for _, err := range rest.All[struct{ ID int64 }](b.Context(), client, "crm.deal.list", nil, bench.opts...) {
+					if err != nil {
+						b.Fatal(err)
+					}
+					n++
+				}
+				if n != rows {
+					b.Fatal(n, "rows")
+				}
+				requests += len(tb.requests())
+			}
+			b.ReportMetric(float64(requests)/float64(b.N), "requests")
+		})
+	}
 }

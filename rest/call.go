@@ -28,6 +28,7 @@ const (
 	keyCode     = "code"
 	keyDuration = "duration"
 	keyStack    = "stack"
+	keyReason   = "reason"
 )
 
 // call is one call on its way.
@@ -405,7 +406,7 @@ func retryAfter(h http.Header) time.Duration {
 		if err != nil { // more than an int
 			return maxPause
 		}
-		return min(time.Duration(seconds), maxPause/time.Second) * time.Second
+		return time.Duration(min(seconds, int(maxPause/time.Second))) * time.Second
 	}
 	if at, err := http.ParseTime(text); err == nil {
 		return max(time.Until(at), 0)

@@ -126,10 +126,10 @@ func TestStrikes(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		l := newLimiter(DefaultRate, DefaultBurst)
-		for _, want := range []time.Duration{1, 2, 4, 8, 16, 16} {
+		for _, want := range []time.Duration{time.Second, 2 * time.Second, 4 * time.Second, 8 * time.Second, 16 * time.Second, 16 * time.Second} {
 			pause := time.Until(l.refuse("a"))
-			require.GreaterOrEqual(t, pause, want*time.Second*3/4)
-			require.LessOrEqual(t, pause, want*time.Second*5/4)
+			require.GreaterOrEqual(t, pause, want*3/4)
+			require.LessOrEqual(t, pause, want*5/4)
 			synctestSleep(t, pause)
 		}
 		synctestSleep(t, strikesKept+time.Second)

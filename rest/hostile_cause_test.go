@@ -51,7 +51,7 @@ func (c *hostileCreds) Renew(_ context.Context, memberID, _ string) (endpoint, t
 
 // hostileCancelled makes a write to portal b that is under way when its context is cancelled with an error of portal a as the
 // cause, which is what an errgroup does.
-func hostileCancelled(t *testing.T, code rest.ErrorCode) (*hostileCreds, *rest.Portals, *rest.Error, error) {
+func hostileCancelled(t *testing.T, code rest.ErrorCode) (*hostileCreds, *rest.Portals, error) {
 	t.Helper()
 	creds := &hostileCreds{}
 	api, err := rest.NewPortals(creds, on(hostileHanging()))
@@ -61,13 +61,13 @@ func hostileCancelled(t *testing.T, code rest.ErrorCode) (*hostileCreds, *rest.P
 	time.AfterFunc(time.Second, func() { cancel(ofA) })
 	err = api.Portal("b").Call(ctx, "crm.deal.add", nil, nil)
 	require.Error(t, err)
-	return creds, api, ofA, err
+	return creds, api, err
 }
 
 func TestHostileCauseOfAnotherPortalRemoves(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		creds, _, _, _ := hostileCancelled(t, rest.ErrApplicationMissing)
+		creds, _, _ := hostileCancelled(t, rest.ErrApplicationMissing)
 		require.Empty(t, creds.removed, "portal b did not say that the application is gone")
 	})
 }
@@ -88,7 +88,7 @@ func TestHostileCauseOfAnotherPortalIsPermanent(t *testing.T) {
 func TestHostileCauseOfAnotherPortalRefuses(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		_, api, _, _ := hostileCancelled(t, rest.ErrQueryLimit)
+		_, api, _ := hostileCancelled(t, rest.ErrQueryLimit)
 		start := time.Now()
 		require.NoError(t, api.Portal("b").Call(t.Context(), "profile", nil, nil))
 		require.Zero(t, time.Since(start), "portal b refused nothing, and has 48 places left")
@@ -99,7 +99,7 @@ func TestHostileCauseOfAnotherPortalRefuses(t *testing.T) {
 func TestHostileCauseOfAnotherPortalPauses(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		_, api, _, _ := hostileCancelled(t, rest.ErrOperationTimeLimit)
+		_, api, _ := hostileCancelled(t, rest.ErrOperationTimeLimit)
 		require.Zero(t, api.Stats().Paused)
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		defer cancel()
@@ -111,9 +111,11 @@ func TestHostileCauseOfAnotherPortalPauses(t *testing.T) {
 func TestHostileCauseExpiredToken(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		creds, _, _, err := hostileCancelled(t, rest.ErrExpiredToken)
+		creds, _, err := hostileCancelled(t, rest.ErrExpiredToken)
 		require.Zero(t, creds.renewed, "portal b did not refuse the token")
-		require.False(t, err.(interface{ NotRun() bool }).NotRun(), "the write was sent")
+		var n interface{ NotRun() bool }
+		require.ErrorAs(t, err, &n)
+		require.False(t, n.NotRun(), "the write was sent")
 	})
 }
 
@@ -130,7 +132,7 @@ func TestHostileCauseIsNotWritten(t *testing.T) {
 	}
 	for api.Stats().Waiting > 0 {
 	}
-	time.Sleep(20 * time.Millisecond)
+	<-time.After(20 * time.Millisecond)
 	cancel(ofA)
 	_, _ = rest.Retryable(ofA)
 	wg.Wait()

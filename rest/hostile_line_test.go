@@ -60,11 +60,11 @@ func TestHostileLaterBeforePlaced(t *testing.T) {
 		}}
 		tn.placed = func(due func() time.Time) {
 			l.refuse("a") // a request of another goroutine, before this one has the lock of the desk
-			time.Sleep(time.Millisecond)
+			<-time.After(time.Millisecond)
 			g.placed(due)
 		}
 		go func() { _ = l.wait(ctx, tn) }()
-		time.Sleep(2 * time.Millisecond)
+		<-time.After(2 * time.Millisecond)
 		synctest.Wait()
 		require.Nil(t, panicked, "dismissLocked calls g.due, which is nil")
 	})
@@ -84,10 +84,6 @@ func TestHostileDismissedCallIsNotSent(t *testing.T) {
 	})
 }
 
-type hostileRound func(*http.Request) (*http.Response, error)
-
-func (f hostileRound) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
-
 // TestHostileLeaveGivesBackOnce: what drained meanwhile is not given back a second time.
 func TestHostileLeaveGivesBackOnce(t *testing.T) {
 	t.Parallel()
@@ -98,7 +94,7 @@ func TestHostileLeaveGivesBackOnce(t *testing.T) {
 		w, err := l.enter(ctx, &turn{host: "a"})
 		require.NoError(t, err)
 		<-w.ready // and its goroutine does not run for a while: granted at 1 ms
-		time.Sleep(5 * time.Millisecond)
+		<-time.After(5 * time.Millisecond)
 		require.NoError(t, l.wait(ctx, &turn{host: "a"})) // at 6 ms
 		l.leave("a", w)                                   // its place had drained by 2 ms
 		start := time.Now()

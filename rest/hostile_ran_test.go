@@ -340,13 +340,13 @@ func TestHostileObserverPanics(t *testing.T) {
 // TestHostileHandlerPanics: a panic in a goroutine of the coalescer ends the process, if the handler of the log panics.
 func TestHostileHandlerPanics(t *testing.T) {
 	t.Parallel()
-	if os.Getenv("REVIEW_CRASH") != "" {
+	if os.Getenv("REST_TEST_CRASH") != "" {
 		api := newHosts(t, on(newTransport(t, fine)), rest.WithLogger(slog.New(hostileHandler{})))
 		_ = api.Coalescer("a").Call(t.Context(), "crm.deal.add", nil, nil)
 		return
 	}
-	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run", "^TestHostileHandlerPanics$")
-	cmd.Env = append(os.Environ(), "REVIEW_CRASH=1")
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run", "^TestHostileHandlerPanics$") //nolint:gosec // itself
+	cmd.Env = append(os.Environ(), "REST_TEST_CRASH=1")
 	out, err := cmd.CombinedOutput()
 	require.NoError(t, err, "the process ended: %.600s", out)
 }
@@ -405,7 +405,8 @@ func TestHostileIdleConnectionsKeepTheProxy(t *testing.T) {
 // TestHostileForeignJSON: JSON of a front end whose error member is no portal's code.
 func TestHostileForeignJSON(t *testing.T) {
 	t.Parallel()
-	for _, body := range []string{`{"message":"busy"}`, `{"error":"Service Unavailable"}`, `{"error":{"code":503,"message":"x"}}`, `{"error":true,"message":"x"}`,
+	for _, body := range []string{
+		`{"message":"busy"}`, `{"error":"Service Unavailable"}`, `{"error":{"code":503,"message":"x"}}`, `{"error":true,"message":"x"}`,
 		`{"error":{"message":"overloaded"}}`, `{"error":{"status":503}}`, `{"error":["x"]}`, `{"error":"unavailable","error_description":null}`, `{"error":1}`,
 		`{"error":""}`, `{"error":null}`, `{"error":{}}`, `{"error":[]}`, `[]`, `""`, `null`, `{"error":{"code":"rate_limited","type":"x"}}`,
 	} {

@@ -122,6 +122,8 @@ func (m *limiterModel) run() {
 		m.advance(q, time.Now())
 	}
 	m.compare(time.Now(), true)
+	m.l.mu.Lock()
+	defer m.l.mu.Unlock()
 	for _, q := range m.l.lines {
 		require.Zero(m.t, q.n, m.label())
 		require.Nil(m.t, q.timer, m.label())

@@ -228,7 +228,9 @@ func TestPanicOfTheCredentials(t *testing.T) {
 		for _, err := range errs {
 			require.ErrorContains(t, err, "crm.deal.add: the credentials or the HTTP client panicked")
 			requireNoSecrets(t, err)
-			require.True(t, err.(interface{ NotRun() bool }).NotRun())
+			var n interface{ NotRun() bool }
+			require.ErrorAs(t, err, &n)
+			require.True(t, n.NotRun())
 		}
 	})
 }

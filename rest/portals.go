@@ -257,7 +257,7 @@ func (p *Portals) guard(ctx context.Context, what, method string, f func()) {
 // logPanic logs a panic, with the stack. A logger that panics as well is let be.
 func (p *Portals) logPanic(ctx context.Context, what, memberID, method string) {
 	defer func() { _ = recover() }()
-	p.log.LogAttrs(ctx, slog.LevelError, "bitrix24 call: "+what,
+	p.log.LogAttrs(ctx, slog.LevelError, "bitrix24 call panicked", slog.String(keyReason, what),
 		slog.String(keyMemberID, memberID), slog.String(keyMethod, method), slog.String(keyStack, string(debug.Stack())))
 }
 

@@ -1,0 +1,305 @@
+package rest
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"github.com/b24events/b24events/internal/params"
+)
+
+// pageRows is how many rows a portal puts on a full page.
+const pageRows = 50
+
+// list is what [All] was asked for. It does not change.
+type list struct {
+	cfg     listConfig
+	method  string
+	form    params.Form
+	names   spelling
+	ordered bool   // the parameters order by the field themselves
+	start   int    // by position
+	after   uint64 // by ID; 0 is no bound
+}
+
+// pager asks for the pages of a list, one after the other. Each range over a list has its own.
+type pager interface {
+	// next returns the rows of a page, and whether there may be another one. Rows may come with an
+	// error, which is about what follows them.
+	next(ctx context.Context) (rows []json.RawMessage, more bool, err error)
+}
+
+func (l *list) pages(c Doer) pager {
+	if l.cfg.id == "" {
+		return &positions{list: l, c: c, start: l.start}
+	}
+	return newIDPages(l, c)
+}
+
+func newList(method string, p any, opts []ListOption) (*list, error) {
+	bad := func(err error) error { return &Error{Method: method, Code: ErrBadCall, Description: err.Error()} }
+	l := &list{method: method}
+	for _, opt := range opts {
+		if opt == nil {
+			continue
+		}
+		if err := opt(&l.cfg); err != nil {
+			return nil, bad(err)
+		}
+	}
+	if l.cfg.behind && l.cfg.id == "" {
+		return nil, bad(errors.New("After goes with ByID, which names the field"))
+	}
+	form, err := encodeParams(p, nil)
+	if err != nil {
+		return nil, bad(err)
+	}
+	l.form = form
+	if l.cfg.id == "" {
+		err = l.readStart()
+	} else {
+		err = l.readNames()
+	}
+	if err != nil {
+		return nil, bad(err)
+	}
+	return l, nil
+}
+
+var errStart = errors.New("start is the position of the first row, 0 or more, without ByID; for start=-1 there is ByID")
+
+// readStart finds the position of the first row in the parameters.
+func (l *list) readStart() error {
+	return l.each(func(name, top, value string) error {
+		if !strings.EqualFold(top, "start") {
+			return nil
+		}
+		start, err := strconv.Atoi(value)
+		if name != "start" || err != nil || start < 0 {
+			return errStart
+		}
+		l.start = start
+		return nil
+	})
+}
+
+// each calls f for each pair of the parameters: its name, the part of the name that stands before
+// the brackets, and its value.
+func (l *list) each(f func(name, top, value string) error) error {
+	for pair := range strings.SplitSeq(l.form.Text, "&") {
+		name, value, _ := strings.Cut(pair, "=")
+		name, err := url.QueryUnescape(name)
+		if err != nil {
+			return errors.New("parameters: a name that is not URL-encoded")
+		}
+		if value, err = url.QueryUnescape(value); err != nil {
+			return errors.New("parameters: a value that is not URL-encoded")
+		}
+		if err := f(name, phpName(name), value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// with returns the parameters with more at their end, which are URL-encoded. PHP takes the last of
+// two values with the same name.
+func (l *list) with(more ...string) string {
+	if l.form.Text != "" {
+		more = append([]string{l.form.Text}, more...)
+	}
+	return strings.Join(more, "&")
+}
+
+func (l *list) fail(code ErrorCode, hint string) error {
+	return &Error{Method: l.method, Status: http.StatusOK, Code: code, Hint: hint}
+}
+
+// maxEmptyPages is how many pages without a row may follow each other.
+const maxEmptyPages = 50
+
+// positions asks for pages by the position of their first row.
+type positions struct {
+	*list
+
+	c      Doer
+	start  int             // of the page to come
+	empty  int             // pages without a row, one after the other
+	before json.RawMessage // the result before
+}
+
+func (p *positions) next(ctx context.Context) ([]json.RawMessage, bool, error) {
+	answer, err := p.c.Do(ctx, p.method, encoded{Text: p.with("start=" + strconv.Itoa(p.start)), Suspect: p.form.Suspect})
+	if err != nil {
+		return nil, false, err
+	}
+	found, err := p.find(answer.Result)
+	if err != nil {
+		return nil, false, err
+	}
+	rows := found.rows
+	switch {
+	case answer.Next == nil:
+		return rows, false, p.complete(answer, len(rows))
+	case *answer.Next <= p.start || p.repeats(answer, rows):
+		return nil, false, p.fail(ErrBadAnswer, "the portal sends the same page again and again")
+	case len(rows) > 0:
+		p.empty = 0
+	default:
+		p.empty++
+		if end, err := p.ends(answer); end || err != nil {
+			return nil, false, err
+		}
+	}
+	p.start = *answer.Next
+	return rows, true, nil
+}
+
+// repeats reports whether a page is the one before. Rows without an ID may be equal and still be
+// others.
+func (p *positions) repeats(answer *Response, rows []json.RawMessage) bool {
+	same := len(rows) > 0 && bytes.Equal(p.before, answer.Result)
+	p.before = answer.Result
+	if !same {
+		return false
+	}
+	_, _, ok := fieldOf(rows[0], "ID")
+	return ok
+}
+
+// ends reports whether a page without rows is the last one although the portal names a next one.
+// If the portal does not count, the second such page is.
+func (p *positions) ends(answer *Response) (bool, error) {
+	switch {
+	case answer.Total == nil:
+		return p.empty > 1, nil
+	case *answer.Next >= *answer.Total:
+		return true, p.complete(answer, 0)
+	case p.empty >= maxEmptyPages:
+		return false, p.fail(ErrBadAnswer, "the portal sends one empty page after the other")
+	default:
+		return false, nil
+	}
+}
+
+// complete reports rows that the portal counts and did not send, after its last page.
+func (p *positions) complete(answer *Response, rows int) error {
+	if answer.Total == nil || *answer.Total <= rows || *answer.Total-rows <= p.start {
+		return nil
+	}
+	return p.fail(ErrBadAnswer, fmt.Sprintf("the portal counts %d rows, sent those from %d up to %d and names no next page: "+
+		"the method pages by other parameters than start, or counts rows that the user may not see; ByID does not count",
+		*answer.Total, p.start, p.start+rows))
+}
+
+// found is the rows of a result and where they stand in it.
+type found struct {
+	rows   []json.RawMessage
+	member string // of the result; empty if the result is the list itself
+	gaps   bool   // the list is an object, with keys that are no positions
+}
+
+// find finds the rows in a result.
+func (l *list) find(result json.RawMessage) (found, error) {
+	if rows, ok := listOf(result, false); ok {
+		return found{rows: rows}, nil
+	}
+	var object map[string]json.RawMessage
+	if json.Unmarshal(result, &object) != nil || object == nil {
+		return found{}, l.fail(ErrBadResult, "the result is neither a list nor an object with one")
+	}
+	if l.cfg.rows != "" {
+		return l.named(object)
+	}
+	var lists []found
+	for name, part := range object {
+		if rows, ok := listOf(part, false); ok {
+			lists = append(lists, found{rows: rows, member: name})
+		}
+	}
+	switch len(lists) {
+	case 1:
+		return lists[0], nil
+	case 0:
+		if rows, ok := listOf(result, true); ok {
+			return found{rows: rows, gaps: true}, nil
+		}
+		return found{}, l.fail(ErrBadResult, "the result holds no list")
+	default:
+		return found{}, l.fail(ErrBadResult, "the result holds several lists; name the one with the rows by RowsAt")
+	}
+}
+
+// named finds the rows at the member that RowsAt names.
+func (l *list) named(object map[string]json.RawMessage) (found, error) {
+	name := l.cfg.rows
+	part, ok := object[name]
+	if !ok {
+		return found{}, l.fail(ErrBadResult, "the result has no member "+strconv.Quote(name))
+	}
+	if rows, ok := listOf(part, false); ok {
+		return found{rows: rows, member: name}, nil
+	}
+	if rows, ok := listOf(part, true); ok {
+		return found{rows: rows, member: name, gaps: true}, nil
+	}
+	return found{}, l.fail(ErrBadResult, fmt.Sprintf("the member %q of the result is no list", name))
+}
+
+// listOf reads a list. PHP writes a list with gaps as an object whose keys are numbers, which counts
+// as one if gaps is set.
+func listOf(raw json.RawMessage, gaps bool) ([]json.RawMessage, bool) {
+	raw = bytes.TrimSpace(raw)
+	var list []json.RawMessage
+	if len(raw) == 0 || (raw[0] != '[' && raw[0] != '{') {
+		return nil, false
+	}
+	if raw[0] == '[' {
+		return list, json.Unmarshal(raw, &list) == nil
+	}
+	if !gaps {
+		return nil, false
+	}
+	dec := json.NewDecoder(bytes.NewReader(raw))
+	if _, err := dec.Token(); err != nil {
+		return nil, false
+	}
+	for dec.More() {
+		key, err := dec.Token()
+		if name, ok := key.(string); err != nil || !ok || !consists(name, digits) {
+			return nil, false
+		}
+		var part json.RawMessage
+		if dec.Decode(&part) != nil {
+			return nil, false
+		}
+		list = append(list, part)
+	}
+	return list, true
+}
+
+// fieldOf reads a number from a row, and returns how the row names the field. Some methods take a
+// field's name in capitals and answer with it in small letters.
+func fieldOf(row json.RawMessage, field string) (id uint64, name string, ok bool) {
+	var object map[string]json.RawMessage
+	if json.Unmarshal(row, &object) != nil {
+		return 0, "", false
+	}
+	if _, exact := object[field]; exact {
+		name = field
+	} else {
+		for other := range object {
+			if strings.EqualFold(other, field) && (name == "" || other < name) {
+				name = other
+			}
+		}
+	}
+	id, err := strconv.ParseUint(text(object[name]), 10, 64)
+	return id, name, name != "" && err == nil
+}
