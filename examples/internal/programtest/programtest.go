@@ -20,7 +20,7 @@ import (
 )
 
 // Patience is how long something may take on a machine that is busy.
-const Patience = 30 * time.Second
+const Patience = 2 * time.Minute
 
 // Env is the environment of a program.
 type Env map[string]string
