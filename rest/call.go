@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"cmp"
 	"compress/flate"
 	"compress/gzip"
 	"context"
@@ -12,6 +13,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -35,11 +37,16 @@ const (
 type call struct {
 	method     string
 	form       string
-	suspect    bool // of reading like a reference, if it were in a batch
+	gaps       []gap // of the form, for files
+	suspect    bool  // of reading like a reference, if it were in a batch
 	idempotent bool
 	retries    int
 	batch      []*item // the commands, if the method is batch and the answer is to be taken apart
 	halt       bool    // of the batch
+
+	path  string                                                     // below the endpoint, if it is not the method
+	out   func(base *url.URL, token string) (*outgoing, error)       // the request, if it is not a form
+	fetch func(context.Context, *url.URL, string) (exchanged, error) // what is done instead of a POST
 
 	// prepare completes the call at the moment when it may be sent, for calls that are gathered until then. It reports whether
 	// there is still something to send.
@@ -59,18 +66,19 @@ type call struct {
 
 // newCall checks and encodes a call.
 func (c *Client) newCall(method string, params any) (*call, error) {
-	if c.opts.err != nil {
-		return nil, &Error{Code: ErrBadCall, Description: c.opts.err.Error()}
-	}
-	if !validMethod(method) {
-		return nil, &Error{Code: ErrBadCall, Description: "a method's name is letters, digits, underscores and dots between them"}
+	if err := c.refused(method); err != nil {
+		return nil, err
 	}
 	form, err := encodeParams(params, nil)
 	if err != nil {
 		return nil, &Error{Method: method, Code: ErrBadCall, Description: err.Error()}
 	}
+	gaps, err := fileGaps(form)
+	if err != nil {
+		return nil, &Error{Method: method, Code: ErrBadCall, Description: err.Error()}
+	}
 	return &call{
-		method: method, form: form.Text, suspect: form.Suspect,
+		method: method, form: form.Text, gaps: gaps, suspect: form.Suspect,
 		idempotent: c.opts.idempotent || isRead(method), retries: c.retries(),
 	}, nil
 }
@@ -85,6 +93,9 @@ func (c *Client) retries() int {
 
 // run makes a call, and repeats it as far as that does no harm.
 func (c *Client) run(ctx context.Context, call *call) (answer *Response, err error) {
+	if err := call.measure(ctx); err != nil {
+		return nil, err
+	}
 	start := time.Now()
 	err = errPanicked // unless it returns
 	defer func() { c.portals.meter.ended(ctx, c, call, start, err) }()
@@ -140,7 +151,7 @@ func (c *Client) attempt(ctx context.Context, call *call) (*Response, error) {
 			}
 		case hasCode(err, ErrMoved) && !call.moved:
 			call.moved = true
-			endpoint, err = c.follow(ctx, endpoint, call.method, location, err)
+			endpoint, err = c.follow(ctx, endpoint, cmp.Or(call.path, call.method), location, err)
 			if err != nil {
 				return nil, err
 			}
@@ -308,48 +319,55 @@ type exchanged struct {
 const maxErrorBytes = 1 << 20
 
 func (c *Client) exchange(ctx context.Context, base *url.URL, token string, call *call) (got exchanged, err error) {
-	method, form, secret := call.method, call.form, token
-	if h := c.portals.hook; h != nil {
-		secret = h.secret
-	} else {
-		if form != "" {
-			form += "&"
-		}
-		// Last, because some old methods take their arguments by position.
-		form += "auth=" + url.QueryEscape(token)
+	if call.fetch != nil {
+		return call.fetch(ctx, base, token)
 	}
-	body := &watched{Reader: strings.NewReader(form)}
-	req, err := http.NewRequestWithContext(httptrace.WithClientTrace(ctx, body.trace()), http.MethodPost, base.String()+method, body)
+	method := call.method
+	out, err := c.outgoing(base, token, call)
+	if err != nil {
+		return got, err
+	}
+	client, sending, guard := c.portals.guarded(ctx, len(out.body.gaps) > 0)
+	defer guard.end()
+	body := &watched{body: &out.body, guard: guard}
+	req, err := http.NewRequestWithContext(httptrace.WithClientTrace(sending, body.trace()), http.MethodPost, out.url, body.open())
 	if err != nil {
 		return got, &Error{Method: method, Code: ErrBadEndpoint, Description: "no request can be made of it"}
 	}
-	if req.ContentLength = int64(len(form)); form == "" {
+	if req.ContentLength = out.body.length(); req.ContentLength == 0 {
 		req.Body = http.NoBody
 	}
-	req.GetBody = func() (io.ReadCloser, error) { // for a connection that was closed meanwhile
-		return io.NopCloser(strings.NewReader(form)), nil
-	}
-	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	req.GetBody = func() (io.ReadCloser, error) { return body.open(), nil } // for a connection that was closed meanwhile
+	req.Header = out.header
 	req.Header.Set("Accept", "application/json")
 	call.exchanging = true
-	resp, err := c.portals.http.Do(req)
+	resp, err := client.Do(req)
 	call.exchanging = false
 	if got.way = body.way(); err != nil {
-		return got, connectionError(ctx, method, err, got.way)
+		if failed := body.stop(); failed != nil {
+			return got, fileFailed(method, failed, got.way == waySent)
+		}
+		return got, connectionError(ctx, method, guardFailed(sending, err), got.way)
 	}
 	got.way = waySent
-	defer func() { _ = resp.Body.Close() }()
+	resp.Body = guard.body(sending, resp.Body, false)
+	defer func() {
+		_ = resp.Body.Close()
+		_ = body.stop()
+	}()
 	got.status, got.location, got.retryAfter = resp.StatusCode, resp.Header.Get("Location"), retryAfter(resp.Header)
 	text, err := readAnswer(ctx, method, resp)
 	if err != nil {
 		return got, err
 	}
-	secrets := redact.New(secret)
+	secrets := redact.New(out.secrets...)
 	got.answer, err = parseAnswer(method, resp.StatusCode, text, secrets)
 	if hasCode(err, ErrMoved) && (got.location == "" || !movesCalls(resp.StatusCode)) {
 		err = &Error{Method: method, Status: resp.StatusCode, Code: ErrBadAnswer}
 	}
 	switch {
+	case err != nil && out.refine != nil:
+		out.refine(err, text, secrets)
 	case err != nil:
 	case call.batch != nil:
 		err = call.readBatch(got.answer, secrets)
@@ -416,20 +434,13 @@ func retryAfter(h http.Header) time.Duration {
 
 // watched is the body of a request that notes whether any of it may have been sent.
 type watched struct {
-	*strings.Reader
+	body  *body
+	guard *guard
 
 	asked, connected, read atomic.Bool
-}
 
-func (w *watched) Read(p []byte) (int, error) {
-	w.read.Store(true)
-	return w.Reader.Read(p)
-}
-
-// WriteTo hides that of the reader.
-func (w *watched) WriteTo(to io.Writer) (int64, error) {
-	w.read.Store(true)
-	return w.Reader.WriteTo(to)
+	mu     sync.Mutex
+	opened []*bodyReader
 }
 
 func (w *watched) trace() *httptrace.ClientTrace {
@@ -465,6 +476,8 @@ func (p *Portals) base(endpoint string) (*url.URL, error) {
 	switch {
 	case err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
 		return nil, errors.New("the portal's endpoint must be an address such as https://example.bitrix24.com/rest/")
+	case strings.HasSuffix(strings.TrimSuffix(u.Path, "/"), "/rest/api"):
+		return nil, errors.New("the portal's endpoint ends in /rest/; methods of REST 3.0 are called there by Call3")
 	case u.Scheme != "https" && (u.Scheme != "http" || !p.plain.Allows(hostOf(u), u.Port())):
 		return nil, errors.New("the portal's endpoint must be https; for development there is WithInsecureHTTP")
 	}

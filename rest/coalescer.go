@@ -177,7 +177,7 @@ func (c *Coalescer) Do(ctx context.Context, method string, params any) (*Respons
 
 // gathers reports whether a call may leave together with others.
 func (c *Coalescer) gathers(call *call) bool {
-	return batch.Takes(call.method) && len(call.form) <= maxGathered && !call.suspect && !hasConnector(call.form) &&
+	return batch.Takes(call.method) && len(call.form) <= maxGathered && len(call.gaps) == 0 && !call.suspect && !hasConnector(call.form) &&
 		!c.client.opts.limited && !c.client.isPaused(call.method) && !c.client.isPaused(batch.Method)
 }
 

@@ -60,6 +60,9 @@ func newList(method string, p any, opts []ListOption) (*list, error) {
 	if err != nil {
 		return nil, bad(err)
 	}
+	if len(form.Gaps) > 0 {
+		return nil, bad(errors.New("parameters: a list takes no File"))
+	}
 	l.form = form
 	if l.cfg.id == "" {
 		err = l.readStart()

@@ -58,12 +58,16 @@ func encodeParams(p any, refs params.Special) (params.Form, error) {
 	if form, ok := p.(encoded); ok {
 		return params.Form(form), nil
 	}
+	special := refs
 	if refs == nil {
-		refs = noReferences
+		special = noReferences
 	}
-	form, err := params.Encode(p, refs)
+	form, err := params.EncodeStreams(p, special, streamOf)
 	if err != nil {
 		return params.Form{}, fmt.Errorf("parameters: %w", err)
+	}
+	if refs != nil && len(form.Gaps) > 0 {
+		return params.Form{}, errors.New("parameters: a File goes in a request of its own; call this method by itself")
 	}
 	return form, refuseAuth(form.Text)
 }

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -57,15 +58,18 @@ func TestWhatIsRepeated(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					calls := func(method string, opts ...rest.CallOption) int {
 						tr := newTransport(t, test.body)
-						if test.err != nil {
-							tr.next = roundTrip(func(*http.Request) (*http.Response, error) { return nil, test.err })
+						through, requests := on(tr), tr.count
+						if test.err != nil { // before anything is sent
+							var n atomic.Int64
+							through = on(roundTrip(func(*http.Request) (*http.Response, error) { n.Add(1); return nil, test.err }))
+							requests = func() int { return int(n.Load()) }
 						}
-						_, err := client(newHosts(t, on(tr)), opts...).Do(t.Context(), method, nil)
+						_, err := client(newHosts(t, through), opts...).Do(t.Context(), method, nil)
 						require.Error(t, err)
 						requireNoSecrets(t, err)
 						_, ok := rest.Retryable(fmt.Errorf("wrapped: %w", err))
 						require.Equal(t, test.retryable, ok)
-						return tr.count()
+						return requests()
 					}
 					require.Equal(t, test.write, calls("crm.deal.add"))
 					require.Equal(t, test.read, calls("crm.deal.get"))

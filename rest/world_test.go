@@ -1,6 +1,7 @@
 package rest_test
 
 import (
+	"bytes"
 	"context"
 	"io"
 	"net/http"
@@ -111,18 +112,16 @@ type tap struct {
 
 func (tp *tap) RoundTrip(r *http.Request) (*http.Response, error) {
 	s := sent{host: r.URL.Host, method: path.Base(r.URL.Path)}
-	if r.GetBody != nil { // a copy: nothing was sent so far
-		copied, err := r.GetBody()
-		if err != nil {
-			return nil, err
-		}
-		body, err := io.ReadAll(copied)
+	if r.Body != nil {
+		body, err := io.ReadAll(r.Body)
 		if err != nil {
 			return nil, err
 		}
 		if s.form, err = url.ParseQuery(string(body)); err != nil {
 			return nil, err
 		}
+		r = r.Clone(r.Context())
+		r.Body = io.NopCloser(bytes.NewReader(body))
 	}
 	tp.mu.Lock()
 	tp.seen = append(tp.seen, s)

@@ -25,6 +25,7 @@ type Form struct {
 	// Suspect reports that a text or a key reads like a reference of a batch, so that the portal
 	// would replace it there. See [Refers].
 	Suspect bool
+	Gaps    []Gap // where the contents of streams are missing, in their order; see [EncodeStreams]
 }
 
 // Ordered is what writes its entries in an order of its own.
@@ -43,17 +44,18 @@ type Special func(v any) (text string, ok bool, err error)
 // follows. Methods that take their arguments by position would take the one for the other.
 //
 // The texts of its errors name types and fields, and no values.
-func Encode(v any, special Special) (Form, error) {
+func Encode(v any, special Special) (Form, error) { return encode(v, encoder{special: special}) }
+
+func encode(v any, e encoder) (Form, error) {
 	whole := indirect(reflect.ValueOf(v))
 	if whole.IsValid() && whole.Type() == reflect.TypeFor[url.Values]() {
 		values, _ := reflect.TypeAssert[url.Values](whole)
 		return encodeValues(values), nil
 	}
-	e := encoder{special: special}
 	if err := e.value(whole, options{}); err != nil {
 		return Form{}, err
 	}
-	return Form{Text: string(e.form), Suspect: e.suspect}, nil
+	return Form{Text: string(e.form), Suspect: e.suspect, Gaps: e.gaps}, nil
 }
 
 func encodeValues(values url.Values) Form {
@@ -83,6 +85,8 @@ type encoder struct {
 	level   int    // of brackets; 0 is the whole
 	suspect bool
 	special Special
+	streams Streams
+	gaps    []Gap
 }
 
 var errDepth = fmt.Errorf("values nest deeper than %d levels", phpform.DefaultMaxDepth)
@@ -100,6 +104,11 @@ func (e *encoder) value(v reflect.Value, o options) error {
 	if e.special != nil {
 		if text, ok, err := e.special(x); ok || err != nil {
 			return e.pair(text, err)
+		}
+	}
+	if e.streams != nil {
+		if s, ok := e.streams(x); ok {
+			return e.stream(s)
 		}
 	}
 	switch x := x.(type) {
@@ -453,12 +462,14 @@ func (e *encoder) text(text string, err error) error {
 	return e.pair(text, err)
 }
 
+var errNotWhole = errors.New("they must be a map, a struct, url.Values or ordered arguments, not a single value")
+
 func (e *encoder) pair(text string, err error) error {
 	switch {
 	case err != nil:
 		return err
 	case e.level == 0:
-		return errors.New("they must be a map, a struct, url.Values or ordered arguments, not a single value")
+		return errNotWhole
 	}
 	e.form = slices.Grow(e.form, len(e.name)+len(text)+len("&="))
 	if len(e.form) > 0 {

@@ -1,0 +1,304 @@
+package rest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"net/http/httptrace"
+	"net/url"
+	"path"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/b24events/b24events/internal/redact"
+)
+
+// Download is a file on its way from a portal. Read returns its content, and its errors are those of
+// calls; a content of more bytes than were allowed ends with [ErrTooLarge]. The caller closes it,
+// also after an error. It is for one goroutine.
+type Download struct {
+	// Name is the file's name as the portal says it, empty if it does not. It is the last element of
+	// a path, without separators, control characters and what Windows forbids, and never "." or "..".
+	// It is no safe choice by itself: the file may replace another one, and check it by
+	// filepath.IsLocal if it goes to a disk of Windows.
+	Name string
+	// ContentType is that of the response, without parameters. Whoever uploaded the file chose it.
+	ContentType string
+	// Size is the length of the content in bytes, -1 if it is not known.
+	Size int64
+
+	body    io.ReadCloser
+	left    int64 // that may still be read
+	tooBig  error
+	err     error
+	explain func(error) error
+	release func()
+}
+
+// Download gets a file from an address that a method returned: DOWNLOAD_URL of disk.file.get and
+// its kin, urlMachine of file fields in CRM, downloadUrl of im.v2.File.download. Nothing of it is
+// held in memory. maxBytes bounds what is read of the content, after decompression.
+//
+//	file, err := client.Download(ctx, object.DownloadURL, 100<<20)
+//	if err != nil {
+//		return err
+//	}
+//	defer file.Close()
+//	_, err = io.Copy(dst, file)
+//
+// Such an address carries a token, so the request goes to the portal's own host only, by https
+// ([WithInsecureHTTP] is for tests): any other address is refused with [ErrBadCall], as are public
+// links to other hosts, which need no client. An address without a host is one of the portal. A
+// redirect is followed up to three times on the same host and otherwise refused with [ErrMoved],
+// because no page of the documentation knows one: the portal's own front end gets the content from
+// where it is stored. The address does not appear in errors and log lines.
+//
+// The token in the address is the one with which the method was called, and the address is signed
+// with it, so it expires with that: [ErrExpiredToken]. Call the method again for a new address. An
+// error of the portal is an [*Error]. A page of HTML, or JSON, that does not come as a file, with
+// the header Content-Disposition, is [ErrBadAnswer]. Errors name the method in the address, or
+// download.
+//
+// A download is a request as far as the portal's limits are concerned, and is repeated as reads are
+// while the response has not begun. The time limit of the HTTP client bounds how long the response
+// may take to begin, and then each wait for more of it, not the whole; time in which nobody reads
+// does not count. The context and [Timeout] bound the whole, until Close.
+//
+// Source: https://apidocs.bitrix24.com/settings/how-to-call-rest-api/general-principles.html
+func (c *Client) Download(ctx context.Context, address string, maxBytes int64) (*Download, error) {
+	if c.opts.err != nil {
+		return nil, &Error{Code: ErrBadCall, Description: c.opts.err.Error()}
+	}
+	if maxBytes <= 0 {
+		return nil, &Error{Method: downloadMethod, Code: ErrBadCall, Description: "the limit of the size must be positive"}
+	}
+	ctx, cancel := c.opts.within(ctx)
+	call := &call{
+		method: downloadMethod, idempotent: true, retries: c.retries(),
+		renewed: true, moved: true, // the token is in the address, and the address is for one host
+	}
+	var file *Download
+	call.fetch = func(ctx context.Context, base *url.URL, token string) (got exchanged, err error) {
+		file, got, err = c.fetch(ctx, base, token, call, address, maxBytes)
+		return got, err
+	}
+	if _, err := c.run(ctx, call); err != nil {
+		cancel()
+		if failure, ok := err.(*Error); ok && failure.Is(ErrExpiredToken) { //nolint:errorlint // of this package, not wrapped
+			failure.Hint = "the token in the address has expired: call the method again for a new address"
+		}
+		return nil, err
+	}
+	release := file.release
+	file.release = func() { release(); cancel() }
+	return file, nil
+}
+
+const (
+	downloadMethod = "download"
+	maxHops        = 3
+)
+
+// fetch requests a file, and the places on the same host to which the portal redirects.
+func (c *Client) fetch(ctx context.Context, base *url.URL, token string, call *call, address string, maxBytes int64,
+) (file *Download, got exchanged, err error) {
+	target, err := ownAddress(base, address)
+	if err != nil {
+		return nil, got, &Error{Method: call.method, Code: ErrBadCall, Description: err.Error()}
+	}
+	call.method = methodIn(base, target)
+	for hop := 0; ; hop++ {
+		file, got, err = c.fetchOnce(ctx, target, token, call, maxBytes)
+		if !errors.Is(err, ErrMoved) || hop == maxHops {
+			return file, got, err
+		}
+		next, foreign := ownAddress(target, got.location)
+		if foreign != nil || got.location == "" {
+			var moved *Error
+			if errors.As(err, &moved) {
+				moved.Hint = "it leads to no address of the portal's own host, and the token in the address is for that host alone"
+			}
+			return nil, got, err
+		}
+		target = next
+		if err := c.portals.limiter.wait(ctx, &call.turn); err != nil {
+			return nil, got, err
+		}
+	}
+}
+
+// methodIn returns the method in an address below an endpoint.
+func methodIn(base, target *url.URL) string {
+	name, ok := strings.CutPrefix(target.Path, base.Path)
+	name = strings.TrimSuffix(strings.TrimSuffix(name, "/"), ".json")
+	if !ok || !validMethod(name) {
+		return downloadMethod
+	}
+	return name
+}
+
+func (c *Client) fetchOnce(ctx context.Context, target *url.URL, token string, call *call, maxBytes int64,
+) (file *Download, got exchanged, err error) {
+	client, fetching, guard := c.portals.guarded(ctx, true)
+	defer func() {
+		if file == nil {
+			guard.end()
+		}
+	}()
+	body := &watched{} // none, but it notes connections
+	req, err := http.NewRequestWithContext(httptrace.WithClientTrace(fetching, body.trace()), http.MethodGet, target.String(), http.NoBody)
+	if err != nil {
+		return nil, got, &Error{Method: call.method, Code: ErrBadCall, Description: "no request can be made of the address"}
+	}
+	// Front ends are known to refuse files to clients without these.
+	req.Header.Set("User-Agent", userAgent)
+	req.Header.Set("Accept", "*/*")
+	req.Header.Set("Accept-Language", "en;q=0.9,*;q=0.5")
+	req.Header.Set("Referer", (&url.URL{Scheme: target.Scheme, Host: target.Host, Path: "/"}).String())
+	call.exchanging = true
+	resp, err := client.Do(req)
+	call.exchanging = false
+	if got.way = body.way(); err != nil {
+		return nil, got, connectionError(ctx, call.method, guardFailed(fetching, err), got.way)
+	}
+	got.way = waySent
+	got.status, got.location, got.retryAfter = resp.StatusCode, resp.Header.Get("Location"), retryAfter(resp.Header)
+	resp.Body = guard.body(fetching, resp.Body, true)
+	file, err = received(ctx, resp, redact.New(c.portals.secretsOf(target, token)...), call.method, maxBytes)
+	if err != nil {
+		_ = resp.Body.Close()
+		return nil, got, err
+	}
+	guard.pause()
+	file.release = guard.end
+	got.answer = &Response{}
+	return file, got, nil
+}
+
+const userAgent = "b24events/1 (+https://github.com/b24events/b24events)"
+
+// received makes a file of a response, unless it is an answer of the portal or somebody else's page.
+func received(ctx context.Context, resp *http.Response, secrets *redact.Set, method string, maxBytes int64) (*Download, error) {
+	kind, _, err := mime.ParseMediaType(resp.Header.Get("Content-Type"))
+	if err != nil {
+		kind = ""
+	}
+	disposition := resp.Header.Get("Content-Disposition")
+	fail := &Error{Method: method, Status: resp.StatusCode, Code: ErrBadAnswer, Hint: "the response is no file"}
+	switch isJSON := strings.HasSuffix(kind, "json"); {
+	case resp.StatusCode != http.StatusOK || isJSON && disposition == "":
+		text, err := readAnswer(ctx, method, resp)
+		if err != nil {
+			return nil, err
+		}
+		if _, err = parseAnswer(method, resp.StatusCode, text, secrets); err != nil {
+			return nil, err
+		}
+		return nil, fail
+	case strings.Contains(kind, "html") && disposition == "":
+		return nil, fail
+	}
+	f := &Download{
+		Name: fileName(disposition), ContentType: kind, Size: resp.ContentLength,
+		body: resp.Body, left: maxBytes,
+		tooBig:  &Error{Method: method, Status: resp.StatusCode, Code: ErrTooLarge, Description: tooBig(resp.ContentLength, maxBytes)},
+		explain: func(err error) error { return connectionError(ctx, method, err, waySent) },
+	}
+	if f.Size > maxBytes {
+		return nil, f.tooBig
+	}
+	return f, nil
+}
+
+func tooBig(size, allowed int64) string {
+	limit := "the caller allows " + strconv.FormatInt(allowed, 10) + " bytes"
+	if size > allowed {
+		return limit + ", and the file has " + strconv.FormatInt(size, 10)
+	}
+	return limit
+}
+
+// Read reads on.
+func (d *Download) Read(p []byte) (int, error) {
+	if d.err != nil {
+		return 0, d.err
+	}
+	if len(p) == 0 {
+		return 0, nil
+	}
+	if int64(len(p)) > d.left+1 { // the one more shows that there is more
+		p = p[:d.left+1]
+	}
+	n, err := d.body.Read(p)
+	switch {
+	case int64(n) > d.left:
+		n, d.err = int(d.left), d.tooBig
+	case errors.Is(err, io.EOF):
+		d.err = io.EOF
+	case err != nil:
+		d.err = d.explain(err)
+	}
+	d.left -= int64(n)
+	return n, d.err
+}
+
+// Close ends the download, also before its end. It may be called more than once.
+func (d *Download) Close() error {
+	if !errors.Is(d.err, errClosed) {
+		d.err = errClosed
+		_ = d.body.Close() // there is nothing to lose
+		d.release()
+	}
+	return nil
+}
+
+var errClosed = errors.New("rest: the download is closed")
+
+// Format prints name, type and size, and nothing of the request.
+func (d *Download) Format(f fmt.State, _ rune) {
+	_, _ = fmt.Fprintf(f, "rest.Download(%q, %q, %d)", d.Name, d.ContentType, d.Size)
+}
+
+// maxFileName is what file systems take, in bytes.
+const maxFileName = 255
+
+// fileName returns the name in a Content-Disposition as a name of a file without a path.
+func fileName(disposition string) string {
+	_, args, err := mime.ParseMediaType(disposition)
+	if err != nil {
+		return ""
+	}
+	name := strings.ToValidUTF8(args["filename"], "_")
+	name = strings.Map(func(r rune) rune {
+		switch {
+		case redact.IsControl(r):
+			return -1
+		case r == '\\':
+			return '/'
+		case strings.ContainsRune(`<>:"|?*`, r):
+			return '_'
+		default:
+			return r
+		}
+	}, name)
+	name = path.Base(strings.TrimRight(name, "/ ."))
+	if len(name) > maxFileName {
+		ext := path.Ext(name)
+		if len(ext) > maxFileName/4 {
+			ext = ""
+		}
+		stem := name[:maxFileName-len(ext)]
+		for !utf8.ValidString(stem) {
+			stem = stem[:len(stem)-1]
+		}
+		name = stem + ext
+	}
+	if name = strings.TrimSpace(name); name == "." || name == ".." || name == "/" {
+		return ""
+	}
+	return name
+}
