@@ -34,6 +34,7 @@
 //	struct               name[field], in the order of the fields
 //	Ordered              name[key], in its order; so is any type with its method All
 //	Ref                  a reference to the result of an earlier command of the batch
+//	File                 its name and its content as base64, read while it is sent; see NewFile
 //	TextMarshaler        its text (encoding); a json.Marshaler what its JSON describes
 //	pointer, interface   what they lead to
 //	nil, empty lists     nothing at all: neither nil, a nil pointer, an empty slice, map or struct
@@ -63,9 +64,11 @@
 // [Portals.Coalescer]: make one where it is needed, keep none. The zero values of [Portals], [Client], [Coalescer] and [Limiter]
 // are not usable; that of [Batch] is empty.
 //
-// A call is one HTTP POST with a form body. The access token travels in that body, as its last parameter, never in an
-// address or a header, and only to an https endpoint. No more than [MaxAnswerBytes] of an answer are read. A redirect is
-// followed once, to the same path on a host that the credentials vouch for (see [Mover]), and otherwise not at all.
+// A call is one HTTP POST with a form body ([Client.Call3]: with JSON). The access token travels in that body, as its last
+// parameter, never in an address or a header, and only to an https endpoint. [Client.Upload] and [Client.Download] are the
+// exception: the portal hands out addresses with a token in them, which are used on the portal's own host only. No more than
+// [MaxAnswerBytes] of an answer are read. A redirect is followed once, to the same path on a host that the credentials vouch for
+// (see [Mover]), and otherwise not at all.
 //
 // Requests stay within what portals in the cloud allow, for each portal: a burst of 50, then 2 a second. Another plan sets
 // [WithRateLimit], a portal on premise [WithoutRateLimit], several clients in a process share a [Limiter] by [WithLimiter].
