@@ -16,12 +16,14 @@ import (
 )
 
 // hostileHanging reads the request and answers only when its context ends.
-func hostileHanging() roundTrip {
+func hostileHanging(tb testing.TB) roundTrip {
+	tb.Helper()
+	tr := newTransport(tb, fine)
 	return func(r *http.Request) (*http.Response, error) {
-		_, _ = io.Copy(io.Discard, r.Body)
 		if strings.HasSuffix(r.URL.Path, "/profile") {
-			return &http.Response{StatusCode: 200, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(fine)), Request: r}, nil
+			return tr.RoundTrip(r)
 		}
+		_, _ = io.Copy(io.Discard, r.Body)
 		<-r.Context().Done()
 		return nil, r.Context().Err()
 	}
@@ -54,7 +56,7 @@ func (c *hostileCreds) Renew(_ context.Context, memberID, _ string) (endpoint, t
 func hostileCancelled(t *testing.T, code rest.ErrorCode) (*hostileCreds, *rest.Portals, error) {
 	t.Helper()
 	creds := &hostileCreds{}
-	api, err := rest.NewPortals(creds, on(hostileHanging()))
+	api, err := rest.NewPortals(creds, on(hostileHanging(t)))
 	require.NoError(t, err)
 	ofA := &rest.Error{Method: "crm.item.update", Status: 403, Code: code}
 	ctx, cancel := context.WithCancelCause(t.Context())
@@ -76,7 +78,7 @@ func TestHostileCauseOfAnotherPortalIsPermanent(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		creds := &hostileCreds{}
-		api, err := rest.NewPortals(creds, on(hostileHanging()))
+		api, err := rest.NewPortals(creds, on(hostileHanging(t)))
 		require.NoError(t, err)
 		ctx, cancel := context.WithCancelCause(t.Context())
 		cancel(&rest.Error{Status: 403, Code: rest.ErrApplicationMissing})
@@ -122,7 +124,7 @@ func TestHostileCauseExpiredToken(t *testing.T) {
 // TestHostileCauseIsNotWritten is for -race: the calls of a group write to the error of another call, which its owner reads.
 func TestHostileCauseIsNotWritten(t *testing.T) {
 	t.Parallel()
-	api, err := rest.NewPortals(&hostileCreds{}, on(hostileHanging()))
+	api, err := rest.NewPortals(&hostileCreds{}, on(hostileHanging(t)))
 	require.NoError(t, err)
 	ofA := &rest.Error{Method: "crm.item.update", Status: 503, Code: rest.ErrQueryLimit}
 	ctx, cancel := context.WithCancelCause(t.Context())

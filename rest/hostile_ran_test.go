@@ -12,7 +12,6 @@ import (
 	"os/exec"
 	"runtime"
 	"strconv"
-	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -442,38 +441,4 @@ func TestHostileUnreadableSuccess(t *testing.T) {
 			})
 		})
 	}
-}
-
-// TestHostileGatheredLargeResults: 40 results of 2 MiB each do not fail together.
-func TestHostileGatheredLargeResults(t *testing.T) {
-	t.Parallel()
-	part := `"` + strings.Repeat("x", 2<<20) + `"`
-	tr := roundTrip(func(r *http.Request) (*http.Response, error) {
-		form, _ := io.ReadAll(r.Body)
-		answer := func(body io.Reader) (*http.Response, error) {
-			return &http.Response{StatusCode: 200, Header: http.Header{}, Body: io.NopCloser(body), Request: r}, nil
-		}
-		if !strings.HasSuffix(r.URL.Path, "/batch") {
-			return answer(strings.NewReader(`{"result":` + part + `}`))
-		}
-		body := []io.Reader{strings.NewReader(`{"result":{"result_error":[],"result":{`)}
-		for i := range strings.Count(string(form), "cmd%5B") {
-			comma := ","
-			if i == 0 {
-				comma = ""
-			}
-			body = append(body, strings.NewReader(comma+`"c`+strconv.Itoa(i)+`":`+part))
-		}
-		return answer(io.MultiReader(append(body, strings.NewReader(`}}}`))...))
-	})
-	c := newHosts(t, on(tr), rest.WithoutRateLimit()).Coalescer("a")
-	var all sync.WaitGroup
-	for i := range 40 {
-		all.Go(func() {
-			if err := c.Call(t.Context(), "crm.deal.get", map[string]any{"n": i}, nil); err != nil {
-				t.Error(err)
-			}
-		})
-	}
-	all.Wait()
 }
