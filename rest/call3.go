@@ -154,18 +154,16 @@ func (c *Client) out3(method, params string, o call3Options) func(*url.URL, stri
 
 // refine3 adds to an error what REST 3.0 says about single parameters.
 func refine3(err error, text []byte, secrets *redact.Set) {
-	var (
-		failure *Error
-		answer  struct {
-			Error struct {
-				Validation []struct {
-					Field   string `json:"field"`
-					Message string `json:"message"`
-				} `json:"validation"`
-			} `json:"error"`
-		}
-	)
-	if !errors.As(err, &failure) || json.Unmarshal(bytes.TrimPrefix(text, []byte("\xef\xbb\xbf")), &answer) != nil {
+	var answer struct {
+		Error struct {
+			Validation []struct {
+				Field   string `json:"field"`
+				Message string `json:"message"`
+			} `json:"validation"`
+		} `json:"error"`
+	}
+	failure, ok := err.(*Error) //nolint:errorlint // of this package, not wrapped
+	if !ok || json.Unmarshal(bytes.TrimPrefix(text, []byte("\xef\xbb\xbf")), &answer) != nil {
 		return
 	}
 	const most = 20 // of what is wrong is enough to go on with

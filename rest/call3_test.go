@@ -212,7 +212,7 @@ func TestCall3Refuses(t *testing.T) {
 	require.Len(t, portal.requests(), 1)
 }
 
-// The ways to REST 3.0 that lead astray say where it is.
+// Calls of REST 3.0 by other ways are refused, and the error names Call3.
 func TestOtherWaysToREST3(t *testing.T) {
 	t.Parallel()
 	client, portal := clientOf(t, says(200, task51))

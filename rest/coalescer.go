@@ -194,22 +194,7 @@ func (s *seat) aloneAfter(err error, call *call) bool {
 	if s.lost != nil { // the request failed, and was repeated as far as that did no harm to any of its calls
 		return s.company && call.idempotent && !s.repeated && !surelyNotRun(err)
 	}
-	_, again := (&callCopy{call}).again(err)
-	return again || errors.Is(err, ErrExpiredToken)
-}
-
-// callCopy asks whether a call would be repeated, and leaves it as it is.
-type callCopy struct{ *call }
-
-func (c *callCopy) again(err error) (time.Duration, bool) {
-	own := *c.call
-	return own.again(err, 0)
-}
-
-// surelyNotRun reports whether the error of a call says that it did not run.
-func surelyNotRun(err error) bool {
-	var e interface{ NotRun() bool }
-	return errors.As(err, &e) && e.NotRun()
+	return passesAlone(err, call.idempotent)
 }
 
 // desk is where calls gather, for any number of portals. It knows only the gatherings that still take calls.
@@ -426,7 +411,7 @@ func (g *gathering) run(ctx context.Context) {
 			return
 		}
 		if recover() != nil {
-			g.client.portals.logPanic(ctx, "the credentials or the HTTP client panicked", g.client.memberID, g.request.method)
+			g.client.logPanic(ctx, "the credentials or the HTTP client panicked", g.request.method)
 		}
 		if g.request.exchanging || g.request.doubtful {
 			err = g.broken(ranMaybe)

@@ -113,13 +113,12 @@ func (c *Client) fetch(ctx context.Context, base *url.URL, token string, call *c
 	call.method = methodIn(base, target)
 	for hop := 0; ; hop++ {
 		file, got, err = c.fetchOnce(ctx, target, token, call, maxBytes)
-		if !errors.Is(err, ErrMoved) || hop == maxHops {
+		if !hasCode(err, ErrMoved) || hop == maxHops {
 			return file, got, err
 		}
 		next, foreign := ownAddress(target, got.location)
 		if foreign != nil || got.location == "" {
-			var moved *Error
-			if errors.As(err, &moved) {
+			if moved, ok := err.(*Error); ok { //nolint:errorlint // of this package, not wrapped
 				moved.Hint = "it leads to no address of the portal's own host, and the token in the address is for that host alone"
 			}
 			return nil, got, err

@@ -111,7 +111,7 @@ func TestDownloadNames(t *testing.T) {
 	}
 }
 
-// A file is no answer and no page, whatever its type, if it comes as one.
+// What comes as a file is one, even if its type is that of an answer or a page.
 func TestDownloadTellsFilesFromPages(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {

@@ -72,7 +72,7 @@ type body struct {
 	gaps []gap
 }
 
-// gap is where a file goes.
+// gap is the place of a file.
 type gap struct {
 	at     int // before text[at]
 	file   *file

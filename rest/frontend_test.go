@@ -138,8 +138,7 @@ func ways() map[string]func(ctx context.Context, t *testing.T, api *rest.Portals
 	}
 }
 
-// TestFrontEnds: whatever a front end puts in the place of an answer, it costs the call about a second or what it asked for, and
-// nobody else anything. What may have run is not sent again unless it only reads.
+// TestFrontEnds: an answer of a front end costs the call about a second, or what it asked for, and no other call anything. What may have run is not sent again unless it only reads.
 func TestFrontEnds(t *testing.T) {
 	t.Parallel()
 	for name, f := range frontEnds() {

@@ -423,7 +423,7 @@ func TestHostileForeignJSON(t *testing.T) {
 	}
 }
 
-// TestHostileUnreadableSuccess: reads are repeated whatever success the status says.
+// TestHostileUnreadableSuccess: reads are repeated with any status of success.
 func TestHostileUnreadableSuccess(t *testing.T) {
 	t.Parallel()
 	for _, status := range []int{200, 201, 202, 203, 206} {

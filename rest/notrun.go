@@ -40,6 +40,12 @@ var beforeTheMethod = [...]ErrorCode{
 	ErrMethodNotFound, ErrConfirmWaiting, ErrConfirmDenied, ErrMoved, ErrNotRun,
 }
 
+// surelyNotRun reports whether the error of a call says that it did not run.
+func surelyNotRun(err error) bool {
+	var e interface{ NotRun() bool }
+	return errors.As(err, &e) && e.NotRun()
+}
+
 // busy reports whether a front end asked to come later: by 429, which the portal itself uses only for a method whose time is used
 // up, or by 503 without a code of the portal.
 func (e *Error) busy() bool {
@@ -60,8 +66,10 @@ func (e *Error) passes() bool {
 
 // Retryable reports whether the call that failed with err surely did not run and may succeed later, and how long to wait before.
 // It is so for ErrQueryLimit, ErrOperationTimeLimit, ErrConnection, for 429 and for 503 with a Retry-After, for connections that
-// were never made, and for credentials that fail and do not call that permanent. Of a batch, all commands must have failed so. Clients repeat such calls by themselves ([WithRetries]) while the context leaves time for the wait; what is left is for a
-// queue or a scheduler to repeat:
+// were never made, and for credentials that fail and do not call that permanent. Of a batch, all commands must have failed so.
+//
+// Clients repeat such calls by themselves ([WithRetries]) while the context leaves time for the wait; what is left is for a queue
+// or a scheduler to repeat:
 //
 //	if after, ok := rest.Retryable(err); ok {
 //		return event.Retry(err, after)
@@ -143,6 +151,13 @@ func (call *call) again(err error, try int) (wait time.Duration, ok bool) {
 
 // isLate reports whether nothing was sent, because the deadline comes before the turn.
 func (e *Error) isLate() bool { return e.cause != nil && errors.As(e.cause.err, new(tooLongError)) }
+
+// passesAlone reports whether a call that failed as a command of a batch is to be made by itself: a client would send it again, or
+// its token can be renewed.
+func passesAlone(err error, idempotent bool) bool {
+	_, again := (&call{idempotent: idempotent}).again(err, 0)
+	return again || hasCode(err, ErrExpiredToken)
+}
 
 // answeredAgain is again for a call that has an answer.
 func (call *call) answeredAgain(e *Error, try int) (wait time.Duration, ok bool) {

@@ -301,8 +301,7 @@ func (p *idPages) doubted(page *item, err error, passes bool) error {
 // be gone by now.
 func (p *idPages) look(page *item) (rows []json.RawMessage, passes bool, err error) {
 	if page.err != nil {
-		_, passes = (&call{idempotent: true}).again(page.err, 0)
-		return nil, passes || page.err.Is(ErrExpiredToken), page.err
+		return nil, passesAlone(page.err, true), page.err
 	}
 	if rows, err = p.accept(page.answer); err != nil {
 		return nil, false, err

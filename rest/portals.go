@@ -245,20 +245,20 @@ func (p *Portals) Portal(memberID string) *Client {
 }
 
 // guard runs code of others and logs a panic of it.
-func (p *Portals) guard(ctx context.Context, what, method string, f func()) {
+func (c *Client) guard(ctx context.Context, what, method string, f func()) {
 	defer func() {
-		if value := recover(); value != nil {
-			p.logPanic(ctx, what, "", method)
+		if recover() != nil {
+			c.logPanic(ctx, what, method)
 		}
 	}()
 	f()
 }
 
 // logPanic logs a panic, with the stack. A logger that panics as well is let be.
-func (p *Portals) logPanic(ctx context.Context, what, memberID, method string) {
+func (c *Client) logPanic(ctx context.Context, what, method string) {
 	defer func() { _ = recover() }()
-	p.log.LogAttrs(ctx, slog.LevelError, "bitrix24 call panicked", slog.String(keyReason, what),
-		slog.String(keyMemberID, memberID), slog.String(keyMethod, method), slog.String(keyStack, string(debug.Stack())))
+	c.portals.log.LogAttrs(ctx, slog.LevelError, "bitrix24 call panicked", slog.String(keyReason, what),
+		slog.String(keyMemberID, c.memberID), slog.String(keyMethod, method), slog.String(keyStack, string(debug.Stack())))
 }
 
 // Format prints no credentials, whatever the verb.

@@ -105,7 +105,7 @@ func (m *meter) ended(ctx context.Context, c *Client, call *call, start time.Tim
 		info.Code = string(failure.Code)
 	}
 	for _, f := range m.observers {
-		c.portals.guard(ctx, "an observer of calls panicked", call.method, func() { f(ctx, info) })
+		c.guard(ctx, "an observer of calls panicked", call.method, func() { f(ctx, info) })
 	}
 }
 

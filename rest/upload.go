@@ -60,12 +60,12 @@ func (c *Client) Upload(ctx context.Context, method string, params any, file Fil
 		if err != nil {
 			return nil, err
 		}
-		uploadPlace, err := uploadPlace(method, answer.Result)
+		to, err := uploadPlace(method, answer.Result)
 		if err != nil {
 			return nil, err
 		}
-		answer, err = c.run(ctx, c.uploadCall(uploadPlace, file))
-		if err != nil && errors.Is(err, ErrExpiredToken) && !renewed && c.portals.hook == nil {
+		answer, err = c.run(ctx, c.uploadCall(to, file))
+		if hasCode(err, ErrExpiredToken) && !renewed && c.portals.hook == nil {
 			continue // the portal checks the token before it takes the file
 		}
 		return answer, err
