@@ -249,3 +249,19 @@ func TestTextsOfAPortalAreOneLine(t *testing.T) {
 		}
 	}
 }
+
+// TestNotRunOfREST3: what REST 3.0 checks before a method runs is known by its codes.
+func TestNotRunOfREST3(t *testing.T) {
+	t.Parallel()
+	for code, want := range map[rest.ErrorCode]bool{
+		rest.ErrV3Scope: true, rest.ErrV3MethodNotFound: true, rest.ErrV3Validation: false, rest.ErrV3NotFound: false, rest.ErrV3KeyReused: false,
+	} {
+		t.Run(string(code), func(t *testing.T) {
+			t.Parallel()
+			client, _ := clientOf(t, says(400, `{"error":{"code":"`+string(code)+`","message":"m"}}`))
+			var e *rest.Error
+			require.ErrorAs(t, client.Call3(t.Context(), "tasks.task.add", nil, nil), &e)
+			require.Equal(t, want, e.NotRun())
+		})
+	}
+}

@@ -37,7 +37,7 @@ func (e *Error) NotRun() bool {
 var beforeTheMethod = [...]ErrorCode{
 	ErrQueryLimit, ErrOperationTimeLimit, ErrConnection, ErrExpiredToken, ErrInvalidToken, ErrNoAuth, ErrInvalidCredentials,
 	ErrInsufficientScope, ErrUserAccess, ErrAuthorization, ErrApplicationMissing, ErrPortalDeleted, ErrOverload, ErrWrongAuthType,
-	ErrMethodNotFound, ErrConfirmWaiting, ErrConfirmDenied, ErrMoved, ErrNotRun,
+	ErrMethodNotFound, ErrConfirmWaiting, ErrConfirmDenied, ErrMoved, ErrNotRun, ErrV3Scope, ErrV3MethodNotFound,
 }
 
 // surelyNotRun reports whether the error of a call says that it did not run.

@@ -45,6 +45,9 @@ func (p *Portals) newHook(webhookURL string) (*hook, error) {
 		return nil, errWebhookURL
 	}
 	shape := parts[len(parts)-3:]
+	if shape[0] == "api" {
+		return nil, errWebhook3
+	}
 	if shape[0] != "rest" || !consists(shape[1], digits) || !consists(shape[2], digits+letters+"_-") {
 		return nil, errWebhookURL
 	}
@@ -54,8 +57,9 @@ func (p *Portals) newHook(webhookURL string) (*hook, error) {
 const (
 	errWebhookURL hookError = "rest: NewWebhook: the URL must be that of the portal, such as https://example.bitrix24.com/rest/1/CODE/, " +
 		"without a method at its end"
-	digits  = "0123456789"
-	letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+	errWebhook3 hookError = "rest: NewWebhook: the URL is one of REST 3.0; leave out api/ from it, and call methods of REST 3.0 by Call3"
+	digits                = "0123456789"
+	letters               = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 )
 
 // hookError is an error without the URL in it.

@@ -167,6 +167,9 @@ func TestNewWebhookRefuses(t *testing.T) {
 			require.NotContains(t, fmt.Sprintf("%v %+v %#v", err, err, err), "s3cr3t")
 		})
 	}
+	_, err := rest.NewWebhook("https://example.bitrix24.com/rest/api/1/s3cr3t/")
+	require.ErrorContains(t, err, "leave out api/")
+	require.NotContains(t, err.Error(), "s3cr3t")
 	for name, address := range map[string]string{
 		"plain": "https://example.bitrix24.com/rest/1/s3cr3t/", "without a slash": "https://example.bitrix24.com/rest/1/s3cr3t",
 		"port and folder": "https://b24.example.com:8443/portal/rest/17/s3cr3t/", "spaces around": " https://e.bitrix24.com/rest/1/s3cr3t/\n",
@@ -177,6 +180,6 @@ func TestNewWebhookRefuses(t *testing.T) {
 			require.NoError(t, err)
 		})
 	}
-	_, err := rest.NewWebhook("https://example.bitrix24.com/rest/1/s3cr3t/", rest.WithRateLimit(0, 0))
+	_, err = rest.NewWebhook("https://example.bitrix24.com/rest/1/s3cr3t/", rest.WithRateLimit(0, 0))
 	require.Error(t, err)
 }

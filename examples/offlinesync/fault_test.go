@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"net/http"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -206,4 +208,58 @@ func TestOnceDoesNotWaitForEver(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestFrontEndRefusesTwice: two pages of a front end that asks to come later, in the place of any answer, cost one run seconds and
+// nothing else. Without a Retry-After a client waits one second, then two.
+func TestFrontEndRefusesTwice(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		method string
+		fresh  bool // the events are bound in the run that meets the pages
+	}{
+		"bindings are read": {method: "event.get", fresh: true},
+		"events are bound":  {method: "batch", fresh: true},
+		"records are taken": {method: "batch"},
+		"object is fetched": {method: "crm.deal.get"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				network := eventtest.NewNetwork()
+				portal, app, env := programtest.Portal(t, eventtest.WithNetwork(network))
+				env = env.Seeded(t, app).With("OUT", filepath.Join(t.TempDir(), "out.jsonl"), "EVENTS", "ONCRMDEALADD")
+				var refused atomic.Int32
+				if !tt.fresh {
+					runOnce(t, network, env)
+					_, err := portal.Add(eventtest.Deal, map[string]any{"TITLE": "one"}, eventtest.AdminID)
+					require.NoError(t, err)
+				}
+				page := eventtest.Answer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+					refused.Add(1)
+					w.Header().Set("Content-Type", "text/html")
+					w.WriteHeader(http.StatusTooManyRequests)
+					_, _ = io.WriteString(w, "<html><title>429 Too Many Requests</title></html>")
+				}))
+				portal.Times(2, tt.method, page)
+				start := time.Now()
+				runOnce(t, network, env)
+				require.Less(t, time.Since(start), 5*time.Second)
+				require.Empty(t, portal.OfflineRows())
+				require.EqualValues(t, 2, refused.Load())
+				require.Len(t, portal.Bindings(), 1)
+			})
+		})
+	}
+}
+
+// runOnce runs the program until the queue is empty.
+func runOnce(t *testing.T, network *eventtest.Network, env programtest.Env) {
+	t.Helper()
+	var stderr programtest.Output
+	cfg, err := configure([]string{"-once", "-log-format=json"}, env.Lookup, &stderr)
+	require.NoError(t, err)
+	cfg.client = network.Client()
+	require.NoError(t, work(t.Context(), cfg, io.Discard), stderr.String())
 }
