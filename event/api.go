@@ -72,13 +72,13 @@ func (b Binding) wireName() string { return strings.ToUpper(strings.TrimSpace(b.
 // byPlatform reports whether the platform makes bindings like this one by itself.
 func (b Binding) byPlatform() bool {
 	info, _ := Lookup(b.wireName())
-	return !b.Offline && (info.PlatformBound || info.Unbound)
+	return !b.Offline && (info.PlatformBound || info.AutoSubscribed)
 }
 
 // bindable reports whether event.bind takes the event; of unknown events it is assumed.
 func bindable(name string, offline bool) bool {
 	info, known := Lookup(name)
-	return !known || (!info.Unbound && (!offline || !info.NoQueue))
+	return !known || (!info.AutoSubscribed && (!offline || info.Offline))
 }
 
 func (b Binding) bindParams() map[string]any {

@@ -34,7 +34,7 @@ var OnAppUpdate Descriptor[AppUpdate] = documented[AppUpdate]("ONAPPUPDATE")
 // OnOfflineEvent: records came into the offline queue. It needs no permission.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/events/on-offline-event.html
-var OnOfflineEvent Descriptor[Offline] = documented[Offline]("ONOFFLINEEVENT")
+var OnOfflineEvent Descriptor[OfflineNotice] = documented[OfflineNotice]("ONOFFLINEEVENT")
 
 // OnAppTest: test event, sent by event.test. It needs no permission. Outgoing webhooks cannot send
 // it.

@@ -36,8 +36,8 @@ func TestCatalogHoldsEveryDocumentedEvent(t *testing.T) {
 			require.Equal(t, reflect.Struct, info.PayloadType().Kind())
 
 			itself := strings.HasPrefix(e.Name, "ONIMBOTV2") || strings.HasPrefix(e.Name, "ONIMV2") || e.Name == "ONAPPUSERREADY"
-			require.Equal(t, itself, info.Unbound)
-			require.Equal(t, itself || e.Name == "ONOFFLINEEVENT", info.NoQueue)
+			require.Equal(t, itself, info.AutoSubscribed)
+			require.Equal(t, !itself && e.Name != "ONOFFLINEEVENT", info.Offline)
 			require.Equal(t, e.Name == "ONAPPINSTALL" || e.Name == "ONAPPUSERREADY", info.PlatformBound)
 
 			found, ok := event.Lookup(e.Name)

@@ -101,14 +101,14 @@ type Info struct {
 	Deletion bool // the event means that its object is gone; see [ErrGone]
 	// Coalescable reports whether the newest of several deliveries about one object can stand for
 	// all: see [Delivery.CoalesceKey].
-	Coalescable bool
-	Unbound     bool // applications do not call event.bind for it: the platform sets up its handler, or it is polled
+	Coalescable    bool
+	AutoSubscribed bool // applications do not call event.bind for it: the platform sets up its handler, or it is polled
 	// PlatformBound marks an event whose handler the platform binds by itself, for the installer's
 	// URL. Such a row stands in event.get beside the application's own. [API.Plan] and
-	// [API.UnbindAll] never unbind one. ONAPPINSTALL is PlatformBound without being Unbound: for an
+	// [API.UnbindAll] never unbind one. ONAPPINSTALL is PlatformBound without being AutoSubscribed: for an
 	// application without pages the platform binds it, one with pages has to.
 	PlatformBound bool
-	NoQueue       bool     // it cannot be bound to the offline queue
+	Offline       bool     // it can be bound to the offline queue
 	Remarks       []string // sentences of the documentation that whoever binds the event should know
 
 	entity      []object // what the event is about; the first whose ID is there

@@ -96,12 +96,12 @@ func (e *PanicError) Unwrap() error {
 type Outcome int
 
 const (
-	// Default leaves the decision to the queue: retry with backoff, then give up.
-	Default Outcome = iota
-	// Dropped means never try again; see [Drop].
-	Dropped
-	// Retried means try again, not before the time given; see [Retry].
-	Retried
+	// OutcomeDefault leaves the decision to the queue: retry with backoff, then give up.
+	OutcomeDefault Outcome = iota
+	// OutcomeDropped means never try again; see [Drop].
+	OutcomeDropped
+	// OutcomeRetried means try again, not before the time given; see [Retry].
+	OutcomeRetried
 )
 
 type outcomeError struct {
@@ -114,7 +114,7 @@ func (e *outcomeError) Error() string { return e.err.Error() }
 func (e *outcomeError) Unwrap() error { return e.err }
 
 // Dropped reports that the handler dropped the delivery, unlike other errors that are final.
-func (e *outcomeError) Dropped() bool { return e.kind == Dropped }
+func (e *outcomeError) Dropped() bool { return e.kind == OutcomeDropped }
 
 // Drop marks err as final: the delivery is not tried again. On the offline queue its record is
 // cleared, while any other final error parks it for a later version of the program. Drop(nil) is
@@ -123,7 +123,7 @@ func Drop(err error) error {
 	if err == nil {
 		return nil
 	}
-	return &outcomeError{err: err, kind: Dropped}
+	return &outcomeError{err: err, kind: OutcomeDropped}
 }
 
 // Retry asks for another try, not before after has passed. Retry(nil, …) is nil.
@@ -131,11 +131,11 @@ func Retry(err error, after time.Duration) error {
 	if err == nil {
 		return nil
 	}
-	return &outcomeError{err: err, after: max(after, 0), kind: Retried}
+	return &outcomeError{err: err, after: max(after, 0), kind: OutcomeRetried}
 }
 
-// OutcomeOf returns what a handler's error asks for and, for [Retried], after how long. An error
-// that was made by [Drop] or [Retry] asks for just that. Without either, an error is [Dropped] when
+// OutcomeOf returns what a handler's error asks for and, for [OutcomeRetried], after how long. An error
+// that was made by [Drop] or [Retry] asks for just that. Without either, an error is [OutcomeDropped] when
 // no retry can help:
 //
 //   - the payload does not fit its type ([ErrMalformed])
@@ -146,7 +146,7 @@ func Retry(err error, after time.Duration) error {
 //   - the error, or one that it wraps, has a method Permanent() bool that returns true, as package
 //     oauth's error for a removed portal has
 //
-// Any other error is [Default], and so is nil.
+// Any other error is [OutcomeDefault], and so is nil.
 //
 // When an error wraps several, as errors.Join and fmt.Errorf with two %w make them, one of them
 // that asks for a retry decides, with the longest wait of those that do. Otherwise the error is
@@ -158,7 +158,7 @@ func OutcomeOf(err error) (Outcome, time.Duration) {
 			return o.kind, o.after
 		}
 		if isFinal(err) {
-			return Dropped, 0
+			return OutcomeDropped, 0
 		}
 		switch e := err.(type) { //nolint:errorlint // this is what unwraps
 		case interface{ Unwrap() error }:
@@ -166,23 +166,23 @@ func OutcomeOf(err error) (Outcome, time.Duration) {
 		case interface{ Unwrap() []error }:
 			return outcomeOfAll(e.Unwrap())
 		default:
-			return Default, 0
+			return OutcomeDefault, 0
 		}
 	}
-	return Default, 0
+	return OutcomeDefault, 0
 }
 
 func outcomeOfAll(errs []error) (all Outcome, longest time.Duration) {
 	if len(errs) == 0 {
-		return Default, 0
+		return OutcomeDefault, 0
 	}
-	all = Dropped
+	all = OutcomeDropped
 	for _, err := range errs {
 		switch kind, after := OutcomeOf(err); {
-		case kind == Retried:
-			all, longest = Retried, max(longest, after)
-		case kind == Default && all == Dropped:
-			all = Default
+		case kind == OutcomeRetried:
+			all, longest = OutcomeRetried, max(longest, after)
+		case kind == OutcomeDefault && all == OutcomeDropped:
+			all = OutcomeDefault
 		}
 	}
 	return all, longest

@@ -258,7 +258,7 @@ func newCall(info *Info, event, method string) (fetchCall, error) {
 //     method does, with an error that its page documents for this alone. An object can be deleted
 //     between its change and the call, so every handler that fetches meets this. A mirror must
 //     delete its row, as it does for the event of the deletion. A handler that keeps no copy can
-//     return the error: it is [Dropped], and package offline takes it for success.
+//     return the error: it is [OutcomeDropped], and package offline takes it for success.
 //   - [ErrNotVisible]: there is no object for this token. It is gone, or the token may not see it.
 //     A mirror must keep its row.
 //   - [ErrUnknown]: no method reads the object; see [Delivery.FetchCall]. It is final too.

@@ -146,7 +146,7 @@ func TestFetchOfANewCardComment(t *testing.T) {
 		require.ErrorContains(t, err, "im.dialog.messages.get")
 		require.Zero(t, c.calls)
 		outcome, _ := event.OutcomeOf(err)
-		require.Equal(t, event.Dropped, outcome, "no retry changes it")
+		require.Equal(t, event.OutcomeDropped, outcome, "no retry changes it")
 	}
 	payload, err := event.OnTaskCommentAdd.Decode(parsed(t, "event=ONTASKCOMMENTADD&data[FIELDS_AFTER][ID]=0&data[FIELDS_AFTER][MESSAGE_ID]=48760"))
 	require.NoError(t, err)
@@ -199,7 +199,7 @@ func TestFetchMethodIsFixed(t *testing.T) {
 	require.ErrorContains(t, err, "needs the scope imopenlines")
 	require.Zero(t, c.calls)
 	outcome, _ := event.OutcomeOf(err)
-	require.Equal(t, event.Dropped, outcome)
+	require.Equal(t, event.OutcomeDropped, outcome)
 	c, err = fetch([]string{"imconnector"}, dialog, event.WithMethod("imopenlines.dialog.get"))
 	require.NoError(t, err)
 	require.Equal(t, 1, c.calls)
@@ -208,7 +208,7 @@ func TestFetchMethodIsFixed(t *testing.T) {
 	require.Error(t, err)
 	require.NotErrorIs(t, err, event.ErrUnknown, "the offline queue would take a mistake of the program for an object that nobody can read")
 	outcome, _ = event.OutcomeOf(err)
-	require.Equal(t, event.Dropped, outcome)
+	require.Equal(t, event.OutcomeDropped, outcome)
 	_, err = fetch(nil, product, event.WithMethod(""))
 	require.Error(t, err)
 }

@@ -118,7 +118,7 @@ func TestFetchOfWhatIsGone(t *testing.T) {
 			require.ErrorAs(t, err, &refusal, "what the portal said is still there")
 			require.Equal(t, tc.method, refusal.Method)
 			outcome, _ := event.OutcomeOf(err)
-			require.Equal(t, event.Dropped, outcome)
+			require.Equal(t, event.OutcomeDropped, outcome)
 		}
 	}
 }
@@ -261,7 +261,7 @@ func TestFetchOfNothing(t *testing.T) {
 		require.ErrorIs(t, err, event.ErrNotVisible, "%s %s", tc.method, tc.result)
 		require.NotErrorIs(t, err, event.ErrGone)
 		outcome, _ := event.OutcomeOf(err)
-		require.Equal(t, event.Dropped, outcome, "no retry makes it visible")
+		require.Equal(t, event.OutcomeDropped, outcome, "no retry makes it visible")
 	}
 	for _, result := range []string{`{"ID":0}`, `{"task":{"id":"7"}}`, `{"ID":null,"TITLE":"x"}`, `0`, `true`, `"x"`, `[[]]`, `[{"ID":"1"}]`, `{"alive":false}`} {
 		answering(p, "crm.deal.get", result)

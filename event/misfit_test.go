@@ -96,7 +96,7 @@ func TestTheObjectMustBeNamed(t *testing.T) {
 		require.ErrorIs(t, err, event.ErrMalformed, data)
 		require.Nil(t, got, data)
 		outcome, _ := event.OutcomeOf(err)
-		require.Equal(t, event.Dropped, outcome, data)
+		require.Equal(t, event.OutcomeDropped, outcome, data)
 	}
 	type mine struct {
 		Title string `b24:"FIELDS.TITLE"`

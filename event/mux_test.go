@@ -58,7 +58,7 @@ func TestMuxReportsPayloadThatDoesNotFit(t *testing.T) {
 	require.Equal(t, "data.FIELDS.ID", de.Path)
 	require.NotContains(t, err.Error(), "top-secret")
 	kind, _ := event.OutcomeOf(err)
-	require.Equal(t, event.Dropped, kind, "no retry mends a payload")
+	require.Equal(t, event.OutcomeDropped, kind, "no retry mends a payload")
 }
 
 func TestMuxUnhandled(t *testing.T) {
@@ -72,7 +72,7 @@ func TestMuxUnhandled(t *testing.T) {
 		mux.Handle("ONOTHER", record(new([]string), "other", nil))
 		require.ErrorIs(t, mux.HandleEvent(t.Context(), d), event.ErrUnhandled)
 		kind, _ := event.OutcomeOf(event.ErrUnhandled)
-		require.Equal(t, event.Dropped, kind, "the same program does not handle it next time")
+		require.Equal(t, event.OutcomeDropped, kind, "the same program does not handle it next time")
 	})
 	t.Run("middleware sees the error", func(t *testing.T) {
 		t.Parallel()
@@ -246,34 +246,34 @@ func TestOutcomes(t *testing.T) {
 		kind  event.Outcome
 		after time.Duration
 	}{
-		"nil":             {nil, event.Default, 0},
-		"plain":           {boom, event.Default, 0},
-		"drop":            {event.Drop(boom), event.Dropped, 0},
-		"retry":           {event.Retry(boom, time.Minute), event.Retried, time.Minute},
-		"negative retry":  {event.Retry(boom, -1), event.Retried, 0},
-		"a drop wrapped":  {fmt.Errorf("x: %w", event.Drop(boom)), event.Dropped, 0},
-		"drop, failure":   {errors.Join(event.Drop(boom), boom), event.Default, 0},
-		"failure, drop":   {errors.Join(boom, event.Drop(boom)), event.Default, 0},
-		"drop, retry":     {errors.Join(event.Drop(boom), event.Retry(boom, 2)), event.Retried, 2},
-		"retry, drop":     {errors.Join(event.Retry(boom, 2), event.Drop(boom)), event.Retried, 2},
-		"longest retry":   {fmt.Errorf("%w; %w; %w", event.Retry(boom, 2), event.Retry(boom, 9), boom), event.Retried, 9},
-		"two drops":       {errors.Join(event.Drop(boom), event.Drop(boom)), event.Dropped, 0},
-		"drop of a retry": {event.Drop(errors.Join(event.Retry(boom, 2), boom)), event.Dropped, 0},
-		"gone; failure":   {fmt.Errorf("%w; %w", event.ErrGone, boom), event.Default, 0},
-		"joins in joins":  {errors.Join(event.Drop(boom), errors.Join(event.ErrGone, fmt.Errorf("x: %w", boom))), event.Default, 0},
-		"unknown":         {fmt.Errorf("x: %w", event.ErrUnknown), event.Dropped, 0},
-		"panic":           {event.NewPanicError(boom, nil), event.Dropped, 0},
-		"panic, failure":  {errors.Join(event.NewPanicError(boom, nil), boom), event.Default, 0},
-		"permanent":       {fmt.Errorf("x: %w", permanentError(true)), event.Dropped, 0},
-		"not permanent":   {fmt.Errorf("x: %w", permanentError(false)), event.Default, 0},
-		"permanent, more": {errors.Join(permanentError(true), boom), event.Default, 0},
-		"empty join":      {emptyError{}, event.Default, 0},
-		"payload":         {&event.DecodeError{Path: "data"}, event.Dropped, 0},
-		"gone":            {fmt.Errorf("copy: %w", event.ErrGone), event.Dropped, 0},
-		"gone, twice":     {errors.Join(event.ErrGone, fmt.Errorf("copy: %w", event.ErrGone)), event.Dropped, 0},
-		"gone, and more":  {fmt.Errorf("x: %w", errors.Join(event.ErrGone, boom)), event.Default, 0},
-		"payload at last": {errors.Join(boom, &event.DecodeError{Path: "data"}), event.Default, 0},
-		"retried payload": {event.Retry(&event.DecodeError{Path: "data"}, time.Second), event.Retried, time.Second},
+		"nil":             {nil, event.OutcomeDefault, 0},
+		"plain":           {boom, event.OutcomeDefault, 0},
+		"drop":            {event.Drop(boom), event.OutcomeDropped, 0},
+		"retry":           {event.Retry(boom, time.Minute), event.OutcomeRetried, time.Minute},
+		"negative retry":  {event.Retry(boom, -1), event.OutcomeRetried, 0},
+		"a drop wrapped":  {fmt.Errorf("x: %w", event.Drop(boom)), event.OutcomeDropped, 0},
+		"drop, failure":   {errors.Join(event.Drop(boom), boom), event.OutcomeDefault, 0},
+		"failure, drop":   {errors.Join(boom, event.Drop(boom)), event.OutcomeDefault, 0},
+		"drop, retry":     {errors.Join(event.Drop(boom), event.Retry(boom, 2)), event.OutcomeRetried, 2},
+		"retry, drop":     {errors.Join(event.Retry(boom, 2), event.Drop(boom)), event.OutcomeRetried, 2},
+		"longest retry":   {fmt.Errorf("%w; %w; %w", event.Retry(boom, 2), event.Retry(boom, 9), boom), event.OutcomeRetried, 9},
+		"two drops":       {errors.Join(event.Drop(boom), event.Drop(boom)), event.OutcomeDropped, 0},
+		"drop of a retry": {event.Drop(errors.Join(event.Retry(boom, 2), boom)), event.OutcomeDropped, 0},
+		"gone; failure":   {fmt.Errorf("%w; %w", event.ErrGone, boom), event.OutcomeDefault, 0},
+		"joins in joins":  {errors.Join(event.Drop(boom), errors.Join(event.ErrGone, fmt.Errorf("x: %w", boom))), event.OutcomeDefault, 0},
+		"unknown":         {fmt.Errorf("x: %w", event.ErrUnknown), event.OutcomeDropped, 0},
+		"panic":           {event.NewPanicError(boom, nil), event.OutcomeDropped, 0},
+		"panic, failure":  {errors.Join(event.NewPanicError(boom, nil), boom), event.OutcomeDefault, 0},
+		"permanent":       {fmt.Errorf("x: %w", permanentError(true)), event.OutcomeDropped, 0},
+		"not permanent":   {fmt.Errorf("x: %w", permanentError(false)), event.OutcomeDefault, 0},
+		"permanent, more": {errors.Join(permanentError(true), boom), event.OutcomeDefault, 0},
+		"empty join":      {emptyError{}, event.OutcomeDefault, 0},
+		"payload":         {&event.DecodeError{Path: "data"}, event.OutcomeDropped, 0},
+		"gone":            {fmt.Errorf("copy: %w", event.ErrGone), event.OutcomeDropped, 0},
+		"gone, twice":     {errors.Join(event.ErrGone, fmt.Errorf("copy: %w", event.ErrGone)), event.OutcomeDropped, 0},
+		"gone, and more":  {fmt.Errorf("x: %w", errors.Join(event.ErrGone, boom)), event.OutcomeDefault, 0},
+		"payload at last": {errors.Join(boom, &event.DecodeError{Path: "data"}), event.OutcomeDefault, 0},
+		"retried payload": {event.Retry(&event.DecodeError{Path: "data"}, time.Second), event.OutcomeRetried, time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -296,13 +296,13 @@ func TestJoin(t *testing.T) {
 		kind  event.Outcome
 		after time.Duration
 	}{
-		"all well":                  {[]error{nil, nil}, event.Default, 0},
-		"one fails":                 {[]error{nil, b}, event.Default, 0},
-		"all drop":                  {[]error{event.Drop(a), event.Drop(b)}, event.Dropped, 0},
-		"one drops, one fails":      {[]error{event.Drop(a), b}, event.Default, 0},
-		"the longest retry":         {[]error{event.Retry(a, 1), event.Retry(b, 2)}, event.Retried, 2},
-		"drop, retry":               {[]error{event.Drop(a), event.Retry(b, 3)}, event.Retried, 3},
-		"retry wins over a failure": {[]error{a, event.Retry(b, 4)}, event.Retried, 4},
+		"all well":                  {[]error{nil, nil}, event.OutcomeDefault, 0},
+		"one fails":                 {[]error{nil, b}, event.OutcomeDefault, 0},
+		"all drop":                  {[]error{event.Drop(a), event.Drop(b)}, event.OutcomeDropped, 0},
+		"one drops, one fails":      {[]error{event.Drop(a), b}, event.OutcomeDefault, 0},
+		"the longest retry":         {[]error{event.Retry(a, 1), event.Retry(b, 2)}, event.OutcomeRetried, 2},
+		"drop, retry":               {[]error{event.Drop(a), event.Retry(b, 3)}, event.OutcomeRetried, 3},
+		"retry wins over a failure": {[]error{a, event.Retry(b, 4)}, event.OutcomeRetried, 4},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -335,14 +335,14 @@ func TestJoinRunsAll(t *testing.T) {
 		require.ErrorIs(t, err, boom)
 		require.NotEmpty(t, p.Stack)
 		kind, _ := event.OutcomeOf(err)
-		require.Equal(t, event.Dropped, kind)
+		require.Equal(t, event.OutcomeDropped, kind)
 	})
 	t.Run("a panic beside a failure is tried again", func(t *testing.T) {
 		t.Parallel()
 		var calls []string
 		err := event.Join(fails, record(&calls, "2", boom)).HandleEvent(t.Context(), d)
 		kind, _ := event.OutcomeOf(err)
-		require.Equal(t, event.Default, kind)
+		require.Equal(t, event.OutcomeDefault, kind)
 	})
 	t.Run("after runtime.Goexit", func(t *testing.T) {
 		t.Parallel()

@@ -70,5 +70,5 @@ type AppTest struct {
 	LanguageID string `json:"LANGUAGE_ID"`
 }
 
-// Offline tells that the offline queue received records. It carries nothing; read the queue.
-type Offline struct{}
+// OfflineNotice tells that the offline queue received records. It carries nothing; read the queue.
+type OfflineNotice struct{}

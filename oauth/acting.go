@@ -9,9 +9,9 @@ import (
 	"github.com/b24events/b24events/event"
 )
 
-// Acting is access to a portal as the user who caused an event, by the token that the event carries. It is a rest.Credentials
-// for the portal of the event and no other, and safe for concurrent use. See [Portals.Acting].
-type Acting struct {
+// UserCredentials is access to a portal as the user who caused an event, by the token that the event carries. It is a rest.Credentials
+// for the portal of the event and no other, and safe for concurrent use. See [Portals.UserCredentials].
+type UserCredentials struct {
 	portals *Portals
 	d       *event.Delivery
 	orApp   bool
@@ -29,23 +29,27 @@ type Acting struct {
 // is that reaches a handler. It is kept, and may be nil.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/events/index.html
-func (p *Portals) Acting(d *event.Delivery) *Acting { return &Acting{portals: p, d: d} }
+func (p *Portals) Acting(d *event.Delivery) *UserCredentials {
+	return &UserCredentials{portals: p, d: d}
+}
 
 // ActingOrApp is like [Portals.Acting], but where the event carries no token, or one that has expired or that the portal
 // refuses as expired, access is the application's own, with the rights of whoever installed it.
-func (p *Portals) ActingOrApp(d *event.Delivery) *Acting {
-	return &Acting{portals: p, d: d, orApp: true}
+func (p *Portals) ActingOrApp(d *event.Delivery) *UserCredentials {
+	return &UserCredentials{portals: p, d: d, orApp: true}
 }
 
 // ClientID returns the ID of the application.
-func (a *Acting) ClientID() string { return a.portals.ClientID() }
+func (a *UserCredentials) ClientID() string { return a.portals.ClientID() }
 
 // Format prints no token, whatever the verb.
-func (a *Acting) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("oauth.Acting")) }
+func (a *UserCredentials) Format(f fmt.State, _ rune) {
+	_, _ = f.Write([]byte("oauth.UserCredentials"))
+}
 
 // Access returns the portal's stored REST address and the event's token. It returns [ErrNoUserToken], or what
 // [Portals.Access] returns.
-func (a *Acting) Access(ctx context.Context, memberID string) (endpoint, token string, err error) {
+func (a *UserCredentials) Access(ctx context.Context, memberID string) (endpoint, token string, err error) {
 	if why := a.unusable(); why != "" || !a.concerns(memberID) {
 		return a.otherwise(memberID, why, func() (string, string, error) { return a.portals.Access(ctx, memberID) })
 	}
@@ -58,7 +62,7 @@ func (a *Acting) Access(ctx context.Context, memberID string) (endpoint, token s
 
 // Renew is told that the portal answered expired_token to the token refused. The event's token cannot be renewed: Renew returns
 // [ErrNoUserToken], or the application's access where that was asked for, and so does everything from then on.
-func (a *Acting) Renew(ctx context.Context, memberID, refused string) (endpoint, token string, err error) {
+func (a *UserCredentials) Renew(ctx context.Context, memberID, refused string) (endpoint, token string, err error) {
 	if a.concerns(memberID) && sameSecret(a.d.Auth.AccessToken, event.Secret(refused)) {
 		a.refused.Store(true)
 	}
@@ -66,17 +70,17 @@ func (a *Acting) Renew(ctx context.Context, memberID, refused string) (endpoint,
 }
 
 // Moved follows the portal to a new address; see [Portals.Moved].
-func (a *Acting) Moved(ctx context.Context, memberID, endpoint string) error {
+func (a *UserCredentials) Moved(ctx context.Context, memberID, endpoint string) error {
 	return a.portals.Moved(ctx, memberID, endpoint)
 }
 
 // Removed is [Portals.Removed].
-func (a *Acting) Removed(ctx context.Context, memberID, code string) {
+func (a *UserCredentials) Removed(ctx context.Context, memberID, code string) {
 	a.portals.Removed(ctx, memberID, code)
 }
 
 // otherwise returns the application's access where that was asked for.
-func (a *Acting) otherwise(memberID, why string, app func() (string, string, error)) (endpoint, token string, err error) {
+func (a *UserCredentials) otherwise(memberID, why string, app func() (string, string, error)) (endpoint, token string, err error) {
 	switch {
 	case a.d != nil && !a.concerns(memberID):
 		why = "the delivery is not proven to be this application's on this portal"
@@ -90,12 +94,12 @@ func (a *Acting) otherwise(memberID, why string, app func() (string, string, err
 
 // concerns reports whether the delivery is proven for the application and the portal. One that is
 // not gives no access at all: whoever sent it could name any portal.
-func (a *Acting) concerns(memberID string) bool {
+func (a *UserCredentials) concerns(memberID string) bool {
 	return a.d != nil && a.d.ProvenFor(a.portals.ClientID()) && a.d.MemberID() == memberID
 }
 
 // unusable tells why the event's token cannot be used; it is empty where it can.
-func (a *Acting) unusable() string {
+func (a *UserCredentials) unusable() string {
 	switch {
 	case a.d == nil || a.d.Auth.AccessToken == "":
 		return "the event carries none"

@@ -14,10 +14,10 @@ import (
 )
 
 var (
-	_ rest.Credentials = (*oauth.Acting)(nil)
+	_ rest.Credentials = (*oauth.UserCredentials)(nil)
 	_ rest.Credentials = (*oauth.User)(nil)
 	_ rest.Mover       = (*oauth.Portals)(nil)
-	_ rest.Mover       = (*oauth.Acting)(nil)
+	_ rest.Mover       = (*oauth.UserCredentials)(nil)
 	_ rest.Mover       = (*oauth.User)(nil)
 )
 
@@ -110,7 +110,7 @@ func TestActingIsForOnePortal(t *testing.T) {
 	d := proven(delivery("ONCRMDEALADD", other, "t1"))
 	d.Auth.AccessToken = "u1"
 	portals := scripted(t, stored(t), counting())
-	for _, a := range []*oauth.Acting{portals.Acting(d), portals.ActingOrApp(d)} {
+	for _, a := range []*oauth.UserCredentials{portals.Acting(d), portals.ActingOrApp(d)} {
 		_, _, err := a.Access(t.Context(), member)
 		require.ErrorIs(t, err, oauth.ErrNoUserToken)
 		_, _, err = a.Renew(t.Context(), member, "u1")
@@ -130,7 +130,7 @@ func TestActingAtAPortal(t *testing.T) {
 	g, err := w.app.Grant(user)
 	require.NoError(t, err)
 	d := proven(&event.Delivery{Name: "ONCRMDEALADD", Auth: authOf(g)})
-	who := func(a *oauth.Acting) (string, error) {
+	who := func(a *oauth.UserCredentials) (string, error) {
 		api, err := rest.NewPortals(a, rest.WithInsecureHTTP())
 		require.NoError(t, err)
 		me, err := rest.Call[struct{ NAME string }](t.Context(), api.Portal(w.MemberID()), "profile", nil)
@@ -138,7 +138,7 @@ func TestActingAtAPortal(t *testing.T) {
 	}
 
 	strict, lenient := portals.Acting(d), portals.ActingOrApp(d)
-	for _, a := range []*oauth.Acting{strict, lenient} {
+	for _, a := range []*oauth.UserCredentials{strict, lenient} {
 		name, err := who(a)
 		require.NoError(t, err)
 		require.Equal(t, "Zoe", name)

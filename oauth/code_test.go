@@ -78,7 +78,7 @@ func TestExchangeRefusals(t *testing.T) {
 	tests := map[string]struct {
 		server string
 		body   string
-		kind   oauth.Kind
+		kind   oauth.ErrorKind
 		calls  int
 	}{
 		"host not allowed":  {"evil.example", "", oauth.ErrHostNotAllowed, 0},

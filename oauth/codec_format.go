@@ -13,7 +13,7 @@ import (
 // damaged, belongs to something else, is not encrypted though it must be, or was written by a newer
 // version of this package. The error of a [FileStore] has the name of the file. No such error holds
 // anything of the content.
-const ErrUnreadable Kind = "the stored installation is damaged, foreign or of a newer version"
+const ErrUnreadable ErrorKind = "the stored installation is damaged, foreign or of a newer version"
 
 const (
 	opCodec = "codec"

@@ -9,7 +9,7 @@ import (
 
 // ErrEncryptionKey means that an encryption key has the wrong length or is missing, or that an
 // installation is encrypted with a key that was not given.
-const ErrEncryptionKey Kind = "an encryption key is missing or wrong"
+const ErrEncryptionKey ErrorKind = "an encryption key is missing or wrong"
 
 // EncryptionKeySize is the length of a key for [WithEncryptionKey], in bytes.
 const EncryptionKeySize = seal.KeySize

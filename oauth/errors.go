@@ -8,56 +8,56 @@ import (
 	"github.com/b24events/b24events/internal/redact"
 )
 
-// Kind is a sentinel of this package; compare with errors.Is.
-type Kind string //nolint:errname // a kind of error, like those of io/fs; the error with details is Error
+// ErrorKind is a sentinel of this package; compare with errors.Is.
+type ErrorKind string //nolint:errname // a kind of error, like those of io/fs; the error with details is Error
 
 // Error returns the text of the sentinel.
-func (k Kind) Error() string { return "oauth: " + string(k) }
+func (k ErrorKind) Error() string { return "oauth: " + string(k) }
 
 // What a caller can do about an error: install again (ErrNotFound, ErrReauthorize), correct the
 // configuration (ErrCredentials, ErrHostNotAllowed), wait for hours (ErrPayment) or for a moment
 // (ErrTemporary, ErrBusy, ErrStore).
 const (
 	// ErrNotFound means that no installation is stored for the portal.
-	ErrNotFound Kind = "no installation of this portal is stored"
+	ErrNotFound ErrorKind = "no installation of this portal is stored"
 	// ErrConflict means that a store holds another version than the one to be replaced. Stores return it; nothing else does.
-	ErrConflict Kind = "another version of the installation is stored"
+	ErrConflict ErrorKind = "another version of the installation is stored"
 	// ErrReauthorize means that the stored tokens are void for good: the application must be installed or authorised again.
-	ErrReauthorize Kind = "the tokens are void; the application must be installed or authorised again"
+	ErrReauthorize ErrorKind = "the tokens are void; the application must be installed or authorised again"
 	// ErrCredentials means that the OAuth server refuses the client id and secret, or that the application is not installed
 	// there.
-	ErrCredentials Kind = "the OAuth server refuses the application; check its id, its secret and whether it is installed" //nolint:gosec // a sentence
+	ErrCredentials ErrorKind = "the OAuth server refuses the application; check its id, its secret and whether it is installed" //nolint:gosec // a sentence
 	// ErrPayment means that the portal's subscription, or the application's, has ended. Trying again makes sense after hours.
-	ErrPayment Kind = "a subscription has ended"
+	ErrPayment ErrorKind = "a subscription has ended"
 	// ErrTemporary means that the OAuth server or a portal could not be reached or gave no usable
 	// response. Try again later.
-	ErrTemporary Kind = "temporarily unavailable"
+	ErrTemporary ErrorKind = "temporarily unavailable"
 	// ErrBusy means that too many installations and pages of unknown senders are being checked. Try
 	// again later.
-	ErrBusy Kind = "too many unproven installations are being checked"
+	ErrBusy ErrorKind = "too many unproven installations are being checked"
 	// ErrStore means that the Store failed, or could not take new tokens; the chain holds its
 	// error.
-	ErrStore Kind = "the store is unavailable"
+	ErrStore ErrorKind = "the store is unavailable"
 	// ErrHostNotAllowed means that an OAuth server is not on the allow list. Nothing was sent to it.
-	ErrHostNotAllowed Kind = "the OAuth server is not on the allow list; see WithHosts"
+	ErrHostNotAllowed ErrorKind = "the OAuth server is not on the allow list; see WithHosts"
 	// ErrEndpoint means that an address is malformed, or http where https is needed.
-	ErrEndpoint Kind = "an endpoint is malformed or not https"
+	ErrEndpoint ErrorKind = "an endpoint is malformed or not https"
 	// ErrUnverified means that an install event or page does not prove where it comes from, that
 	// its user may not install, or that the OAuth server does not name a portal's new address. It
 	// is also an event.ErrForbidden.
-	ErrUnverified Kind = "not confirmed"
+	ErrUnverified ErrorKind = "not confirmed"
 	// ErrNoUserToken means that an event carries no token of the user who caused it, or one that does not work any more.
-	ErrNoUserToken Kind = "no usable token of the acting user"
+	ErrNoUserToken ErrorKind = "no usable token of the acting user"
 	// ErrRedirect means that a redirect with an authorization code is malformed, or was not begun in this browser's session.
-	ErrRedirect Kind = "the redirect is malformed, was not begun in this session, or is another portal's"
+	ErrRedirect ErrorKind = "the redirect is malformed, was not begun in this session, or is another portal's"
 	// ErrShutdown means that Shutdown was called and no new work is begun.
-	ErrShutdown Kind = "shut down"
+	ErrShutdown ErrorKind = "shut down"
 )
 
 // Error tells what failed and of which kind it is. It holds no token and nothing of an answer but its error code.
 type Error struct {
 	Op     string // what was tried, such as "renew"
-	Kind   Kind
+	Kind   ErrorKind
 	Code   string // error code of the OAuth server, such as invalid_grant; empty where there is none
 	Status int    // HTTP status of the OAuth server; 0 where there was no answer
 	Detail string // what exactly, in words of this package
@@ -107,7 +107,7 @@ func (e *Error) Permanent() bool {
 // which stands for several failures.
 //
 // Source: https://apidocs.bitrix24.com/settings/oauth/error-codes.html
-func codeKind(code, description string) Kind {
+func codeKind(code, description string) ErrorKind {
 	switch strings.ToLower(code) {
 	case "invalid_grant", "bad_verification_code":
 		return ErrReauthorize

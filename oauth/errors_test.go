@@ -12,7 +12,7 @@ import (
 
 func TestPermanentErrors(t *testing.T) {
 	t.Parallel()
-	tests := map[oauth.Kind]bool{
+	tests := map[oauth.ErrorKind]bool{
 		oauth.ErrReauthorize: true, oauth.ErrCredentials: true, oauth.ErrHostNotAllowed: true, oauth.ErrEndpoint: true, oauth.ErrNoUserToken: true,
 		oauth.ErrPayment: false, oauth.ErrTemporary: false, oauth.ErrStore: false, oauth.ErrBusy: false, oauth.ErrRedirect: false,
 		oauth.ErrNotFound: true, oauth.ErrUnverified: true, oauth.ErrShutdown: true,

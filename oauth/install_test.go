@@ -509,7 +509,7 @@ func TestInstallationThatCannotBeJudged(t *testing.T) {
 	tests := map[string]struct {
 		status int
 		body   string
-		kind   oauth.Kind
+		kind   oauth.ErrorKind
 	}{
 		"page":               {503, "<html>", oauth.ErrTemporary},
 		"redirect":           {302, "https://evil.example/", oauth.ErrTemporary},

@@ -41,13 +41,13 @@ func testNothingOfAUserPrintsASecret(t *testing.T) {
 	acting, user := portals.Acting(d), portals.User(7)
 	hooks := oauth.Hooks{}
 	for _, v := range []any{
-		acting, portals.ActingOrApp(d), struct{ A *oauth.Acting }{acting}, []*oauth.Acting{acting}, user, *user, struct{ U *oauth.User }{user},
+		acting, portals.ActingOrApp(d), struct{ A *oauth.UserCredentials }{acting}, []*oauth.UserCredentials{acting}, user, *user, struct{ U *oauth.User }{user},
 	} {
 		requireNothingPlanted(t, v)
 	}
 	// A field that is not exported prints without its methods.
 	for _, v := range []any{
-		struct{ a *oauth.Acting }{acting},
+		struct{ a *oauth.UserCredentials }{acting},
 		struct{ u *oauth.User }{user},
 		struct{ p *oauth.Portals }{portals},
 		struct{ s *oauth.MemoryStore }{store},

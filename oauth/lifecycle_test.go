@@ -341,7 +341,7 @@ func TestLifecycleOfAnUnknownPortal(t *testing.T) {
 		err := mux.HandleEvent(t.Context(), d)
 		require.ErrorIs(t, err, oauth.ErrNotFound)
 		outcome, _ := event.OutcomeOf(err)
-		require.Equal(t, event.Dropped, outcome, d.Name)
+		require.Equal(t, event.OutcomeDropped, outcome, d.Name)
 	}
 	require.NoError(t, mux.HandleEvent(t.Context(), happened(t, event.OnAppUninstall, nil)))
 }
@@ -364,7 +364,7 @@ func TestLifecycleWithAStoreOutOfOrder(t *testing.T) {
 			err := mux.HandleEvent(t.Context(), d)
 			require.ErrorIs(t, err, oauth.ErrStore)
 			outcome, _ := event.OutcomeOf(err)
-			require.Equal(t, event.Default, outcome, "it is tried again")
+			require.Equal(t, event.OutcomeDefault, outcome, "it is tried again")
 		}
 	}
 	mux := lifecycleOf(scripted(t, reading, counting()), hooks)

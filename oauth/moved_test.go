@@ -90,7 +90,7 @@ func TestMovedRefusals(t *testing.T) {
 		endpoint string
 		info     string
 		token    string
-		kind     oauth.Kind
+		kind     oauth.ErrorKind
 		calls    int
 	}{
 		"not https":           {"http://new.bitrix24.com/rest/", "", "", oauth.ErrEndpoint, 0},

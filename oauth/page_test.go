@@ -51,7 +51,7 @@ func TestVerifyPageRefusals(t *testing.T) {
 		change func(*event.Auth)
 		info   string
 		portal func(string, sent) (int, string)
-		kind   oauth.Kind // empty where it works, for user 7
+		kind   oauth.ErrorKind // empty where it works, for user 7
 		calls  int
 	}{
 		"works":                              {same2, info(ours + `"user_id":7,"member_id":"` + member + `"`), nil, "", 1},

@@ -33,7 +33,7 @@ func TestUninstallWithoutRefreshToken(t *testing.T) {
 	t.Parallel()
 	store := stored(t, func(in *oauth.Installation) { in.RefreshToken, in.Expires = "", time.Now().Add(-time.Hour) })
 	outcome, hook := uninstalls(t, scripted(t, store, &script{answer: says(500, ""), portal: tokenOnly}))
-	require.Equal(t, event.Retried, outcome)
+	require.Equal(t, event.OutcomeRetried, outcome)
 	require.False(t, hook)
 	load(t, store, member)
 }
@@ -62,7 +62,7 @@ func TestUninstallWithWrongSecret(t *testing.T) {
 		changed.Store(true)
 		for range 3 {
 			outcome, hook := uninstalls(t, portals)
-			require.Equal(t, event.Retried, outcome)
+			require.Equal(t, event.OutcomeRetried, outcome)
 			require.False(t, hook)
 			pass(4 * time.Minute)
 		}
@@ -73,7 +73,7 @@ func TestUninstallWithWrongSecret(t *testing.T) {
 		_, _, err = portals.Access(t.Context(), "b223c6b3710f85df22e9377d6c4f7553")
 		require.NoError(t, err, "the secret is right, so the portal is gone")
 		outcome, hook := uninstalls(t, portals)
-		require.Equal(t, event.Default, outcome)
+		require.Equal(t, event.OutcomeDefault, outcome)
 		require.True(t, hook)
 		requireEmpty(t, store, member)
 	})
@@ -93,7 +93,7 @@ func TestUninstallOfARenamedPortal(t *testing.T) {
 		},
 	}
 	outcome, hook := uninstalls(t, scripted(t, store, s))
-	require.Equal(t, event.Default, outcome)
+	require.Equal(t, event.OutcomeDefault, outcome)
 	require.True(t, hook)
 	requireEmpty(t, store, member)
 }

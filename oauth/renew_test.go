@@ -282,7 +282,7 @@ func TestErrorsOfTheOAuthServer(t *testing.T) {
 	tests := map[string]struct {
 		status int
 		body   string
-		kind   oauth.Kind
+		kind   oauth.ErrorKind
 		code   string
 	}{
 		"invalid_grant":         {400, `{"error":"invalid_grant"}`, oauth.ErrReauthorize, "invalid_grant"},

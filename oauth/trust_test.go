@@ -144,7 +144,7 @@ func TestEmployeeCannotTakeAnInstallationOver(t *testing.T) {
 func TestEmployeeCannotBeTheFirst(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, false)
-	require.NoError(t, s.ChangeMoods(func(m *eventtest.Moods) { m.NoInstallEvent = true }))
+	require.NoError(t, s.ChangeQuirks(func(m *eventtest.Quirks) { m.NoInstallEvent = true }))
 	require.NoError(t, s.app.Install(t.Context()))
 	require.Equal(t, http.StatusForbidden, s.post(t, s.forged(t, event.OnAppInstall, s.employee)))
 	requireEmpty(t, s.store, s.MemberID())
@@ -260,7 +260,7 @@ func TestGenuineUninstall(t *testing.T) {
 		require.ErrorIs(t, err, oauth.ErrNotFound)
 		require.True(t, e.Permanent())
 		outcome, _ := event.OutcomeOf(err)
-		require.Equal(t, event.Dropped, outcome, "what is queued for the portal ends at its first attempt")
+		require.Equal(t, event.OutcomeDropped, outcome, "what is queued for the portal ends at its first attempt")
 	})
 	t.Run("with an expired token", func(t *testing.T) {
 		t.Parallel()
@@ -283,7 +283,7 @@ func TestGenuineUninstall(t *testing.T) {
 		d := happened(t, event.OnAppUninstall, map[string]any{"CLEAN": 1})
 		d.SetProof(event.Proof{By: event.ProofInstallation, ClientID: clientID, MemberID: s.MemberID()})
 		outcome, after := event.OutcomeOf(s.mux.HandleEvent(t.Context(), d))
-		require.Equal(t, event.Retried, outcome)
+		require.Equal(t, event.OutcomeRetried, outcome)
 		require.Greater(t, after, 3*time.Minute)
 		s.Heal()
 		require.NoError(t, s.mux.HandleEvent(t.Context(), d))
@@ -307,7 +307,7 @@ func TestGenuineUninstall(t *testing.T) {
 func TestRemovedWhileAway(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, true)
-	require.NoError(t, s.ChangeMoods(func(m *eventtest.Moods) { m.NoUninstallEvent = true }))
+	require.NoError(t, s.ChangeQuirks(func(m *eventtest.Quirks) { m.NoUninstallEvent = true }))
 	require.NoError(t, s.app.Uninstall(false))
 	require.NoError(t, s.Wait(t.Context()))
 	load(t, s.store, s.MemberID())
@@ -318,7 +318,7 @@ func TestRemovedWhileAway(t *testing.T) {
 
 	require.ErrorIs(t, err, rest.ErrApplicationMissing)
 	outcome, _ := event.OutcomeOf(err)
-	require.Equal(t, event.Dropped, outcome)
+	require.Equal(t, event.OutcomeDropped, outcome)
 	require.NoError(t, s.portals.Shutdown(t.Context())) // waits for what goes on in the background
 	require.Equal(t, []string{"installed", "removed"}, s.hooksRan())
 	requireEmpty(t, s.store, s.MemberID())
@@ -330,7 +330,7 @@ func TestRemovedWhileAway(t *testing.T) {
 func TestQueuedEventsOfARemovedPortal(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, true)
-	require.NoError(t, s.ChangeMoods(func(m *eventtest.Moods) { m.NoUninstallEvent = true }))
+	require.NoError(t, s.ChangeQuirks(func(m *eventtest.Quirks) { m.NoUninstallEvent = true }))
 	api, err := rest.NewPortals(s.portals, rest.WithInsecureHTTP(), rest.WithoutRateLimit())
 	require.NoError(t, err)
 	release := make(chan struct{})
@@ -368,7 +368,7 @@ func TestStormBehindAnUninstall(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := newSite(t, true)
-			require.NoError(t, s.ChangeMoods(func(m *eventtest.Moods) { m.NoUninstallEvent = true })) // it comes by hand below
+			require.NoError(t, s.ChangeQuirks(func(m *eventtest.Quirks) { m.NoUninstallEvent = true })) // it comes by hand below
 			mux := event.NewMux()
 			s.portals.Lifecycle(mux, oauth.Hooks{})
 			release := make(chan struct{})
@@ -416,7 +416,7 @@ func TestStormBehindAnUninstall(t *testing.T) {
 func TestRemovedLongAgo(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, true)
-	require.NoError(t, s.ChangeMoods(func(m *eventtest.Moods) { m.NoUninstallEvent = true }))
+	require.NoError(t, s.ChangeQuirks(func(m *eventtest.Quirks) { m.NoUninstallEvent = true }))
 	require.NoError(t, s.app.Uninstall(false))
 	in, version, err := s.store.Load(t.Context(), s.key)
 	require.NoError(t, err)
@@ -449,7 +449,7 @@ func TestWrongSecretRemovesNobody(t *testing.T) {
 			require.ErrorIs(t, err, oauth.ErrCredentials)
 			d := happened(t, event.OnAppUninstall, nil)
 			outcome, _ := event.OutcomeOf(mux.HandleEvent(t.Context(), d))
-			require.Equal(t, event.Retried, outcome)
+			require.Equal(t, event.OutcomeRetried, outcome)
 			pass(time.Minute)
 		}
 		require.NoError(t, portals.Shutdown(t.Context()))
@@ -597,7 +597,7 @@ func TestDeliveryWithoutProofChangesNothing(t *testing.T) {
 				if proof.ClientID != "local.other" {
 					require.ErrorIs(t, err, oauth.ErrUnverified, name)
 				}
-				for _, acting := range []*oauth.Acting{portals.Acting(d), portals.ActingOrApp(d)} {
+				for _, acting := range []*oauth.UserCredentials{portals.Acting(d), portals.ActingOrApp(d)} {
 					_, token, err := acting.Access(t.Context(), member)
 					require.ErrorIs(t, err, oauth.ErrNoUserToken)
 					require.Empty(t, token)
@@ -618,7 +618,7 @@ func TestUserReady(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := newSite(t, false)
-			require.NoError(t, s.ChangeMoods(func(m *eventtest.Moods) { m.UserReady = when }))
+			require.NoError(t, s.ChangeQuirks(func(m *eventtest.Quirks) { m.UserReady = when }))
 			require.NoError(t, s.app.Install(t.Context()))
 			require.NoError(t, s.Wait(t.Context()))
 

@@ -152,7 +152,7 @@ func TestKeepUserRefusals(t *testing.T) {
 		token  string
 		info   string
 		portal func(string, sent) (int, string)
-		kind   oauth.Kind // empty where it works
+		kind   oauth.ErrorKind // empty where it works
 		calls  int
 	}{
 		"works":                     {func(*event.Auth) {}, pair("u2", "ur2", map[string]any{"user_id": 7}), "", nil, "", 1},

@@ -60,7 +60,7 @@ func (e *engine) listed(ctx context.Context, err error) error {
 	if err == nil {
 		if f != nil {
 			e.log(ctx, slog.LevelInfo, "offline queue: the portal lists the queue again")
-			e.hear(ctx, &f.alarm, NoList)
+			e.hear(ctx, &f.alarm, StallNoList)
 			e.lists.reset()
 		}
 		return nil
@@ -75,7 +75,7 @@ func (e *engine) listed(ctx context.Context, err error) error {
 			errorAttr(nil, err))
 	}
 	f.err, f.next = err, time.Now().Add(f.waits.next())
-	e.listen(ctx, &f.alarm, NoList, e.cfg.noAnswer)
+	e.listen(ctx, &f.alarm, StallNoList, e.cfg.noResponse)
 	return nil
 }
 

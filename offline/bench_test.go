@@ -35,7 +35,7 @@ func inBubble(b *testing.B, f func(t *testing.T)) {
 // loaded is a portal with n changed deals, and clients of its application with a limit of their own.
 func loaded(t *testing.T, n int, limit rest.Option, opts ...eventtest.Option) (*fixture, *rest.Portals) {
 	t.Helper()
-	f := newFixture(t, append(opts, eventtest.WithMoods(func(m *eventtest.Moods) { m.Latency = latency }))...)
+	f := newFixture(t, append(opts, eventtest.WithQuirks(func(m *eventtest.Quirks) { m.Latency = latency }))...)
 	for range n {
 		_, err := f.Add(eventtest.Deal, map[string]any{"TITLE": "Boats", "OPPORTUNITY": 100}, eventtest.AdminID)
 		require.NoError(t, err)

@@ -56,9 +56,9 @@ func TestConsumerEmptiesTheQueue(t *testing.T) {
 		require.Positive(t, d.ID)
 	}
 	s := c.Stats()
-	require.False(t, s.LastAnswer.Before(before))
+	require.False(t, s.LastResponse.Before(before))
 	require.False(t, s.LastRecord.Before(before))
-	s.LastAnswer, s.LastRecord, s.Lag, s.Backlog = time.Time{}, time.Time{}, 0, offline.Backlog{}
+	s.LastResponse, s.LastRecord, s.Lag, s.Backlog = time.Time{}, time.Time{}, 0, offline.Backlog{}
 	require.Equal(t, offline.Stats{Requests: 2, Reserved: 4, Handled: 4, Cleared: 4}, s)
 	require.Equal(t, 2, f.Requests().REST, "looks and a reservation in one batch, clearings and a reservation that is empty in another")
 }
@@ -231,7 +231,7 @@ func TestConsumerOutcomes(t *testing.T) {
 			require.Equal(t, tt.attempts, attempts)
 			s := c.Stats()
 			require.EqualValues(t, tt.attempts-1, s.Retries)
-			require.Zero(t, s.Left)
+			require.Zero(t, s.Abandoned)
 			rows := f.OfflineRows()
 			if !tt.parked {
 				require.Empty(t, rows)
@@ -281,7 +281,7 @@ func TestConsumerParksWhatCannotBeRead(t *testing.T) {
 	require.True(t, rows[0].Error)
 	require.EqualValues(t, 1, c.Stats().Parked)
 
-	failed, err := f.queue().Failed(t.Context(), 50)
+	failed, err := f.queue().ReserveParked(t.Context(), 50)
 	require.NoError(t, err)
 	require.Len(t, failed.Records, 1)
 	require.ErrorIs(t, failed.Records[0].Err, event.ErrMalformed)
@@ -505,7 +505,7 @@ func TestOptionsThatMakeNoSense(t *testing.T) {
 		{"parked interval", offline.WithParkedInterval(0)},
 		{"spool", offline.WithSpool("")},
 		{"no user", offline.WithIgnoredUsers(7, 0)},
-		{"silence", offline.WithSilence(-1, 0)},
+		{"silence", offline.WithStallAlert(-1, 0)},
 		{"logger", offline.WithLogger(nil)},
 		{"connector", offline.WithConnector(" erp")},
 	}
@@ -518,7 +518,7 @@ func TestOptionsThatMakeNoSense(t *testing.T) {
 	for _, opt := range []offline.Option{
 		offline.WithBatchSize(1), offline.WithWorkers(1), offline.WithInterval(offline.MinInterval, offline.MinInterval),
 		offline.WithHandlerTimeout(1), offline.WithGrace(0), offline.WithMaxAttempts(1), offline.WithParkedInterval(1),
-		offline.WithIgnoredUsers(1), offline.WithSilence(0, 0), offline.WithHooks(offline.Hooks{}), offline.WithLogger(slog.New(slog.DiscardHandler)),
+		offline.WithIgnoredUsers(1), offline.WithStallAlert(0, 0), offline.WithHooks(offline.Hooks{}), offline.WithLogger(slog.New(slog.DiscardHandler)),
 	} {
 		_, err := offline.NewConsumer(none, h, nil, opt)
 		require.NoError(t, err)

@@ -121,7 +121,7 @@
 // The look is a call of event.offline.list. If that method fails while others work, only what needs
 // it waits: the records of an earlier process, the parking of records, and parked records. New
 // records are handled meanwhile. [Consumer.Drain] does not end before the method works again. See
-// [NoList].
+// [StallNoList].
 //
 // # One consumer for each queue
 //
@@ -177,7 +177,7 @@
 //
 // A spool takes up to 100,000 records that are not finished; parked ones do not count. If the disk
 // fails, the records that it could not take are handled from memory, no more are taken from the
-// portal, and the log and [NoDisk] say so. The disk is tried again until it works.
+// portal, and the log and [StallNoDisk] say so. The disk is tried again until it works.
 //
 // # Loops
 //
@@ -223,7 +223,7 @@
 //
 // [Consumer.Stats] and [Fleet.Stats] count what happened. [WithHooks] reports it as it happens. A
 // portal that goes on failing, a queue that stays empty for longer than it should, a list that
-// fails and a disk that cannot be written are each a [Silence]; see [WithSilence].
+// fails and a disk that cannot be written are each a [Stall]; see [WithStallAlert].
 //
 // WARN and ERROR go to slog.Default unless [WithLogger] sets a logger. Parked and lost records and
 // silences are ERROR; portals that fail, dropped records and lost leases are WARN. Retries and
@@ -248,7 +248,7 @@
 //     just after the other has cleared it. The record of a newer change is deleted then. The
 //     handler runs once more, as said above, unless the process dies before that. If all attempts
 //     of this run fail, nothing is left to park: Hooks.Dropped, Stats.Dropped.
-//   - What [Queue.Take] returned and the program then did not finish.
+//   - What [Queue.Pop] returned and the program then did not finish.
 //
 // # Concurrency
 //

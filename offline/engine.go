@@ -54,14 +54,14 @@ type engine struct {
 	journal *journal // nil without a spool
 	ledger  ledger
 
-	failing   backoff  // between failed requests
-	refused   error    // why the portal reserves nothing: its plan
-	unchecked []Record // that were parked, and are still to be looked for
-	fresh     []*task  // reserved, and held back until orphans are found
-	stuck     bool     // records could not be cleared; before they are, nothing new is reserved
-	noAnswer  alarm
-	noRecord  alarm
-	measured  time.Time // when the backlog was measured last
+	failing    backoff  // between failed requests
+	refused    error    // why the portal reserves nothing: its plan
+	unchecked  []Record // that were parked, and are still to be looked for
+	fresh      []*task  // reserved, and held back until orphans are found
+	stuck      bool     // records could not be cleared; before they are, nothing new is reserved
+	noResponse alarm
+	noRecord   alarm
+	measured   time.Time // when the backlog was measured last
 
 	mu       sync.Mutex
 	work     *dispatch.Portal // nil while nothing is in work
@@ -503,7 +503,7 @@ func (e *engine) logLeft(ctx context.Context, n int) {
 	if n == 0 {
 		return
 	}
-	e.meter.count(func(s *Stats) { s.Left += counted(n) })
+	e.meter.count(func(s *Stats) { s.Abandoned += counted(n) })
 	e.log(ctx, slog.LevelInfo, "offline queue: records are left for the next start", slog.Int(keyRecords, n))
 }
 

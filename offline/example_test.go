@@ -102,7 +102,7 @@ func ExampleConsumer_WakeFor() {
 		return
 	}
 	// Bound online: the portal posts ONOFFLINEEVENT when records came in, at most once a second.
-	event.On(mux, event.OnOfflineEvent, func(_ context.Context, d *event.Delivery, _ event.Offline) error {
+	event.On(mux, event.OnOfflineEvent, func(_ context.Context, d *event.Delivery, _ event.OfflineNotice) error {
 		consumer.WakeFor(d) // does nothing for a delivery that is not proven to be this application's
 		return nil
 	})
@@ -120,7 +120,7 @@ func ExampleWithSpool() {
 		return
 	}
 	defer portal.close()
-	_ = portal.ChangeMoods(func(m *eventtest.Moods) { m.NoExtendedOffline = true }) // a small plan
+	_ = portal.ChangeQuirks(func(m *eventtest.Quirks) { m.NoExtendedOffline = true }) // a small plan
 	if err := event.NewAPI(api).Bind(ctx, event.Binding{Event: "ONCRMDEALADD", Offline: true}); err != nil {
 		fmt.Println(err)
 		return
@@ -155,12 +155,12 @@ func ExampleWithHooks() {
 	}
 	defer portal.close()
 	consumer, err := offline.NewConsumer(api, event.NewMux(),
-		offline.WithSilence(5*time.Minute, 72*time.Hour), // a weekend without a change is no alarm
+		offline.WithStallAlert(5*time.Minute, 72*time.Hour), // a weekend without a change is no alarm
 		offline.WithHooks(offline.Hooks{
 			Handled:  func(_ context.Context, d *event.Delivery, lag time.Duration) { fmt.Println(d.Name, "after", lag) },
 			Parked:   func(_ context.Context, r offline.Record, err error) { fmt.Println("parked", r.ID, err) },
 			Measured: func(_ context.Context, b offline.Backlog) { fmt.Println(b.Waiting, "records wait") },
-			Silence:  func(_ context.Context, s offline.Silence) { fmt.Println(s.Kind, "since", s.Since) },
+			Stalled:  func(_ context.Context, s offline.Stall) { fmt.Println(s.Kind, "since", s.Since) },
 		}))
 	if err != nil {
 		fmt.Println(err)

@@ -67,7 +67,7 @@ type weather struct {
 func newWeather(t *testing.T, seed int) *weather {
 	t.Helper()
 	n := eventtest.NewNetwork()
-	portal := eventtest.NewPortal(t, eventtest.WithNetwork(n), eventtest.WithMoods(func(m *eventtest.Moods) {
+	portal := eventtest.NewPortal(t, eventtest.WithNetwork(n), eventtest.WithQuirks(func(m *eventtest.Quirks) {
 		m.RatePerSecond, m.RateBurst = rest.DefaultRate, rest.DefaultBurst
 		m.Latency = time.Duration(seed) * 100 * time.Millisecond
 		m.RacingReservations = seed%2 == 1

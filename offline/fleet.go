@@ -184,7 +184,7 @@ func (f *Fleet) Remove(memberID string) {
 // application there, and reports whether it did. Call it from a handler of [event.OnOfflineEvent],
 // which a portal sends at most once a second and not for every record:
 //
-//	event.On(mux, event.OnOfflineEvent, func(_ context.Context, d *event.Delivery, _ event.Offline) error {
+//	event.On(mux, event.OnOfflineEvent, func(_ context.Context, d *event.Delivery, _ event.OfflineNotice) error {
 //		fleet.WakeFor(d)
 //		return nil
 //	})

@@ -220,7 +220,7 @@ func TestFleetWorksEveryPortal(t *testing.T) {
 		require.ErrorIs(t, f.Run(t.Context()), offline.ErrRunning)
 		stats := f.Stats()
 		require.Equal(t, 5, stats.Portals)
-		require.Equal(t, 5, stats.Mine)
+		require.Equal(t, 5, stats.Owned)
 		require.EqualValues(t, 10, stats.Handled)
 		require.EqualValues(t, 10, stats.Lag.Count())
 		require.Zero(t, stats.Failures)
@@ -529,7 +529,7 @@ func TestFleetWithoutCaller(t *testing.T) {
 func TestFleetIsFair(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, 12, eventtest.WithMoods(func(m *eventtest.Moods) { m.Latency = 100 * time.Millisecond }))
+		w := newWorld(t, 12, eventtest.WithQuirks(func(m *eventtest.Quirks) { m.Latency = 100 * time.Millisecond }))
 		f := w.fleet(offline.WithTurns(4), offline.WithBatchSize(10))
 		for deal := range 300 {
 			for _, id := range w.ids[:10] {
@@ -563,7 +563,7 @@ func TestFleetIsFair(t *testing.T) {
 func TestFleetKeepsToTheLimits(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, 4, eventtest.WithMoods(func(m *eventtest.Moods) {
+		w := newWorld(t, 4, eventtest.WithQuirks(func(m *eventtest.Quirks) {
 			m.RatePerSecond, m.RateBurst, m.Latency = rest.DefaultRate, rest.DefaultBurst, 100*time.Millisecond
 		}))
 		quiet := w.ids[3]
@@ -773,7 +773,7 @@ func TestFleetEndsCleanly(t *testing.T) {
 func TestFleetSpools(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, 3, eventtest.WithMoods(func(m *eventtest.Moods) { m.NoExtendedOffline = true }))
+		w := newWorld(t, 3, eventtest.WithQuirks(func(m *eventtest.Quirks) { m.NoExtendedOffline = true }))
 		dir := t.TempDir()
 		for round := range 3 {
 			f := w.fleet(offline.WithSpool(dir))
@@ -828,7 +828,7 @@ func TestFleetOptions(t *testing.T) {
 
 func TestDurations(t *testing.T) {
 	t.Parallel()
-	var none offline.Durations
+	var none offline.Latency
 	require.Zero(t, none.Quantile(0.5))
 	require.Zero(t, none.Count())
 }

@@ -143,7 +143,7 @@ func (p *process) Held(ctx context.Context, prefix string) (map[string]string, e
 func shares(processes ...*process) (shards, portals []int) {
 	for _, p := range processes {
 		s := p.Stats()
-		shards, portals = append(shards, s.Shards), append(portals, s.Mine)
+		shards, portals = append(shards, s.Shards), append(portals, s.Owned)
 	}
 	return shards, portals
 }
@@ -224,7 +224,7 @@ func TestFleetsTakeOverFromTheDead(t *testing.T) {
 		all := []*process{newProcess(w, l), newProcess(w, l), newProcess(w, l)}
 		pass(t, 10*step)
 		victim := all[0]
-		lost := victim.Stats().Mine
+		lost := victim.Stats().Owned
 		require.Positive(t, lost)
 		victim.doomed.Store(true) // before anything of it is cleared
 		start := time.Now()
@@ -245,7 +245,7 @@ func TestFleetsTakeOverFromTheDead(t *testing.T) {
 		for _, id := range w.ids {
 			require.Contains(t, w.deals(id), "1")
 		}
-		require.Zero(t, victim.Stats().Mine, "the dead, were it only asleep, would work nothing")
+		require.Zero(t, victim.Stats().Owned, "the dead, were it only asleep, would work nothing")
 		for _, p := range all {
 			p.kill()
 			p.stop()

@@ -12,22 +12,22 @@ import (
 type FleetStats struct {
 	Portals int `json:"portals"` // that the fleet knows
 	Shards  int `json:"shards"`  // of 256 that it holds: without a Leaser all, while it runs
-	Mine    int `json:"mine"`    // portals in these, which it works
+	Owned   int `json:"owned"`   // portals in these, which it works
 
 	Busy     int           `json:"busy"`     // turns under way
 	Stuck    int           `json:"stuck"`    // handlers and turns that go on although their contexts have ended; not bounded
 	Due      int           `json:"due"`      // portals that wait for a turn although their time has come
 	Overdue  time.Duration `json:"overdue"`  // for how long the first of them has
-	Long     int           `json:"long"`     // portals whose last turn took more than five seconds
+	Slow     int           `json:"slow"`     // portals whose last turn took more than five seconds
 	Failing  int           `json:"failing"`  // portals whose last turn failed
 	Refused  int           `json:"refused"`  // of these, those that waiting does not help
 	Handlers int           `json:"handlers"` // that run
 
-	Turns    uint64    `json:"turns"`    // that ended
-	Failures uint64    `json:"failures"` // turns that failed
-	Requests uint64    `json:"requests"` // to portals, without those of handlers; a batch is one
-	Handled  uint64    `json:"handled"`  // records whose handler succeeded, or found the object gone
-	Lag      Durations `json:"-"`        // of these, from the last change of the object to the end of its handler
+	Turns    uint64  `json:"turns"`    // that ended
+	Failures uint64  `json:"failures"` // turns that failed
+	Requests uint64  `json:"requests"` // to portals, without those of handlers; a batch is one
+	Handled  uint64  `json:"handled"`  // records whose handler succeeded, or found the object gone
+	Lag      Latency `json:"-"`        // of these, from the last change of the object to the end of its handler
 }
 
 // PortalStats is what is known of one portal of a [Fleet].
@@ -60,7 +60,7 @@ func (f *Fleet) Stats() FleetStats {
 			continue
 		}
 		if f.shards[p.shard].held {
-			s.Mine++
+			s.Owned++
 		}
 		if p.queued() && !p.due.After(now) {
 			s.Due++
@@ -68,7 +68,7 @@ func (f *Fleet) Stats() FleetStats {
 		}
 		switch p.kind {
 		case long:
-			s.Long++
+			s.Slow++
 		case failing:
 			s.Failing++
 		case stuck:
@@ -137,8 +137,8 @@ func (f *Fleet) handle(ctx context.Context, d *event.Delivery) error {
 	return err
 }
 
-// Durations counts durations by their size, to within a fifth, from 10 milliseconds to two days.
-type Durations struct {
+// Latency counts durations by their size, to within a fifth, from 10 milliseconds to two days.
+type Latency struct {
 	counts [96]int64
 	total  int64
 }
@@ -148,7 +148,7 @@ const (
 	perDoubling     = 4
 )
 
-func count(d *Durations, v time.Duration) {
+func count(d *Latency, v time.Duration) {
 	i := 0
 	if v > shortestCounted {
 		i = min(int(math.Ceil(math.Log2(float64(v)/float64(shortestCounted))*perDoubling)), len(d.counts)-1)
@@ -158,11 +158,11 @@ func count(d *Durations, v time.Duration) {
 }
 
 // Count returns how many there are.
-func (d Durations) Count() int64 { return d.total }
+func (d Latency) Count() int64 { return d.total }
 
 // Quantile returns the duration that a part q of all, from 0 to 1, does not exceed; 0 if there are
 // none.
-func (d Durations) Quantile(q float64) time.Duration {
+func (d Latency) Quantile(q float64) time.Duration {
 	rank := int64(math.Ceil(q * float64(d.total)))
 	for i, n := range d.counts {
 		if rank -= n; n > 0 && rank <= 0 {

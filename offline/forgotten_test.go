@@ -64,7 +64,7 @@ func TestHookThatPanicsForSeveralParkedRows(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, h := newParked(t)
 		reserve := func() {
-			_, err := f.queue().Failed(t.Context(), 10) // so that the next change is a row of its own
+			_, err := f.queue().ReserveParked(t.Context(), 10) // so that the next change is a row of its own
 			require.NoError(t, err)
 		}
 		reserve()
@@ -160,7 +160,7 @@ func TestParkedRecordsAreTakenAsWorkersNeedThem(t *testing.T) {
 			h.set(true, strconv.Itoa(id))
 		}
 		f.drain(h.HandleEvent)
-		require.NoError(t, f.ChangeMoods(func(m *eventtest.Moods) { m.NoExtendedOffline = true }))
+		require.NoError(t, f.ChangeQuirks(func(m *eventtest.Quirks) { m.NoExtendedOffline = true }))
 		var mu sync.Mutex
 		var most uint64
 		var c *offline.Consumer

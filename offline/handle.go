@@ -206,7 +206,7 @@ func isGone(err error) bool { return isFinal(err, errtree.Is(event.ErrGone)) }
 // isFinal reports whether an error asks for no other attempt and matches in every branch.
 func isFinal(err error, match func(error) bool) bool {
 	outcome, _ := event.OutcomeOf(err)
-	return outcome == event.Dropped && errtree.Every(err, match)
+	return outcome == event.OutcomeDropped && errtree.Every(err, match)
 }
 
 // isUnfetchable reports whether a handler's error says that the platform has no method for the

@@ -36,9 +36,9 @@ type Hooks struct {
 	// Measured is called with what the queue holds, about every 30 seconds while the queue is asked
 	// at least as often.
 	Measured func(ctx context.Context, b Backlog)
-	// Silence is called when a silence has lasted for as long as [WithSilence] says, and once more
+	// Stalled is called when a silence has lasted for as long as [WithStallAlert] says, and once more
 	// when it is over.
-	Silence func(ctx context.Context, s Silence)
+	Stalled func(ctx context.Context, s Stall)
 }
 
 // Backlog is what a queue holds.
@@ -51,29 +51,29 @@ type Backlog struct {
 	Parked  int       // parked records, by the last pass over them and what was done since
 }
 
-// Silence is a time without something that should happen.
-type Silence struct {
+// Stall is a time without something that should happen.
+type Stall struct {
 	MemberID string // of the portal
-	Kind     SilenceKind
+	Kind     StallKind
 	Since    time.Time // when it happened last, or was first missed
 	Over     bool      // it happens again
 }
 
-// SilenceKind says what does not happen.
-type SilenceKind string
+// StallKind says what does not happen.
+type StallKind string
 
 // The kinds of silence.
 const (
-	// NoAnswer: every call fails, while calls are made.
-	NoAnswer SilenceKind = "no answer"
-	// NoRecord: the portal responds and has no records. The binding may be gone, or the application
+	// StallNoResponse: every call fails, while calls are made.
+	StallNoResponse StallKind = "no response"
+	// StallNoRecord: the portal responds and has no records. The binding may be gone, or the application
 	// not be installed completely.
-	NoRecord SilenceKind = "no record"
-	// NoList: event.offline.list fails, while other calls may work. The records that an earlier
+	StallNoRecord StallKind = "no record"
+	// StallNoList: event.offline.list fails, while other calls may work. The records that an earlier
 	// process left reserved, parked records, and the parking of records wait for it.
-	NoList SilenceKind = "no list"
-	// NoDisk: the spool cannot be written. No more records are taken from the portal.
-	NoDisk SilenceKind = "no disk"
+	StallNoList StallKind = "no list"
+	// StallNoDisk: the spool cannot be written. No more records are taken from the portal.
+	StallNoDisk StallKind = "no disk"
 )
 
 // WithHooks sets functions that the consumer calls as it works.
@@ -84,17 +84,17 @@ func WithHooks(h Hooks) Option {
 	})
 }
 
-// WithSilence sets after how long a silence is reported: noAnswer for calls that fail, for
-// event.offline.list alone and for the disk, [DefaultNoAnswer] by default; noRecord for a queue
+// WithStallAlert sets after how long a silence is reported: noResponse for calls that fail, for
+// event.offline.list alone and for the disk, [DefaultNoResponse] by default; noRecord for a queue
 // without records, by default never. 0 is never. A silence is logged as an error and reported to
 // [Hooks], once, and its end too. For noRecord take a time in which people certainly change
 // something, weekends included.
-func WithSilence(noAnswer, noRecord time.Duration) Option {
-	return consumerOption("WithSilence", func(c *config) error {
-		if noAnswer < 0 || noRecord < 0 {
-			return errors.New("offline: WithSilence wants durations of 0 or more")
+func WithStallAlert(noResponse, noRecord time.Duration) Option {
+	return consumerOption("WithStallAlert", func(c *config) error {
+		if noResponse < 0 || noRecord < 0 {
+			return errors.New("offline: WithStallAlert wants durations of 0 or more")
 		}
-		c.noAnswer, c.noRecord = noAnswer, noRecord
+		c.noResponse, c.noRecord = noResponse, noRecord
 		return nil
 	})
 }
@@ -107,8 +107,8 @@ type alarm struct {
 }
 
 // hear notes that a silence is over, or has not begun.
-func (e *engine) hear(ctx context.Context, a *alarm, kind SilenceKind) {
-	s := Silence{MemberID: e.memberID, Kind: kind, Since: a.since(), Over: true}
+func (e *engine) hear(ctx context.Context, a *alarm, kind StallKind) {
+	s := Stall{MemberID: e.memberID, Kind: kind, Since: a.since(), Over: true}
 	rang := a.rang
 	*a = alarm{heard: time.Now()}
 	if rang {
@@ -119,14 +119,14 @@ func (e *engine) hear(ctx context.Context, a *alarm, kind SilenceKind) {
 }
 
 // listen notes a silence, and reports it if it has lasted too long.
-func (e *engine) listen(ctx context.Context, a *alarm, kind SilenceKind, limit time.Duration) {
+func (e *engine) listen(ctx context.Context, a *alarm, kind StallKind, limit time.Duration) {
 	now := time.Now()
 	a.silent = cmp.Or(a.silent, now)
 	if limit == 0 || a.rang || now.Sub(a.silent) < limit {
 		return
 	}
 	a.rang = true
-	s := Silence{MemberID: e.memberID, Kind: kind, Since: a.since()}
+	s := Stall{MemberID: e.memberID, Kind: kind, Since: a.since()}
 	e.log(ctx, slog.LevelError, "offline queue: silence",
 		slog.String(keyKind, string(kind)), slog.Time(keySince, s.Since))
 	e.tell(ctx, s)
@@ -134,9 +134,9 @@ func (e *engine) listen(ctx context.Context, a *alarm, kind SilenceKind, limit t
 
 func (a *alarm) since() time.Time { return cmp.Or(a.heard, a.silent) }
 
-func (e *engine) tell(ctx context.Context, s Silence) {
-	if hook := e.cfg.hooks.Silence; hook != nil {
-		e.callHook(ctx, "Silence", func() { hook(ctx, s) })
+func (e *engine) tell(ctx context.Context, s Stall) {
+	if hook := e.cfg.hooks.Stalled; hook != nil {
+		e.callHook(ctx, "Stalled", func() { hook(ctx, s) })
 	}
 }
 

@@ -93,9 +93,9 @@ func TestSilence(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
-		var heard []offline.Silence
-		c := newConsumer(t, f.api, new(journal).HandleEvent, offline.WithSilence(3*time.Minute, time.Hour), offline.WithHooks(offline.Hooks{
-			Silence: func(_ context.Context, s offline.Silence) { heard = append(heard, s) },
+		var heard []offline.Stall
+		c := newConsumer(t, f.api, new(journal).HandleEvent, offline.WithStallAlert(3*time.Minute, time.Hour), offline.WithHooks(offline.Hooks{
+			Stalled: func(_ context.Context, s offline.Stall) { heard = append(heard, s) },
 		}))
 		start := time.Now()
 		fail := func(after, length time.Duration) {
@@ -111,13 +111,13 @@ func TestSilence(t *testing.T) {
 
 		require.Len(t, heard, 4)
 		at := func(i int) time.Duration { return heard[i].Since.Sub(start) }
-		require.Equal(t, offline.NoAnswer, heard[0].Kind)
+		require.Equal(t, offline.StallNoResponse, heard[0].Kind)
 		require.False(t, heard[0].Over)
 		require.InDelta(t, 20*time.Minute, at(0), float64(2*time.Minute))
-		require.Equal(t, offline.Silence{MemberID: f.MemberID(), Kind: offline.NoAnswer, Since: heard[0].Since, Over: true}, heard[1])
-		require.Equal(t, offline.NoRecord, heard[2].Kind)
+		require.Equal(t, offline.Stall{MemberID: f.MemberID(), Kind: offline.StallNoResponse, Since: heard[0].Since, Over: true}, heard[1])
+		require.Equal(t, offline.StallNoRecord, heard[2].Kind)
 		require.Less(t, at(2), time.Minute, "there was none since the start")
-		require.Equal(t, offline.Silence{MemberID: f.MemberID(), Kind: offline.NoRecord, Since: heard[2].Since, Over: true}, heard[3])
+		require.Equal(t, offline.Stall{MemberID: f.MemberID(), Kind: offline.StallNoRecord, Since: heard[2].Since, Over: true}, heard[3])
 	})
 }
 
@@ -157,7 +157,7 @@ func TestIgnoredUsersDoNotEndParkedRecords(t *testing.T) {
 			require.NoError(t, f.Raise("ONCRMDEALUPDATE", map[string]any{"FIELDS": map[string]any{"ID": 1}}, 9))
 			require.Equal(t, []string{"parked"}, f.states())
 			if spool {
-				require.NoError(t, f.ChangeMoods(func(m *eventtest.Moods) { m.NoExtendedOffline = true }))
+				require.NoError(t, f.ChangeQuirks(func(m *eventtest.Quirks) { m.NoExtendedOffline = true }))
 				opts = append(opts, offline.WithSpool(t.TempDir()))
 			}
 			h.set(false, "1")

@@ -241,7 +241,7 @@ func TestSpoolRemembersThatARecordWasParked(t *testing.T) {
 	f.drain(h.HandleEvent, opts...)
 	require.NoError(t, f.Raise("ONCRMDEALUPDATE", map[string]any{"FIELDS": map[string]any{"ID": 1}}, 9), "it merges into the parked record")
 	require.Equal(t, []string{"parked"}, f.states())
-	require.NoError(t, f.ChangeMoods(func(m *eventtest.Moods) { m.NoExtendedOffline = true }))
+	require.NoError(t, f.ChangeQuirks(func(m *eventtest.Quirks) { m.NoExtendedOffline = true }))
 	interrupted(t, f.api, opts...)
 	require.Empty(t, f.states(), "it is in the spool only")
 	h.set(false, "1")
@@ -334,7 +334,7 @@ func TestRecordsAreProven(t *testing.T) {
 		},
 		"consumer with a spool": {
 			run: func(f *fixture, h event.Handler) error {
-				require.NoError(f.t, f.ChangeMoods(func(m *eventtest.Moods) { m.NoExtendedOffline = true }))
+				require.NoError(f.t, f.ChangeQuirks(func(m *eventtest.Quirks) { m.NoExtendedOffline = true }))
 				dir := f.t.TempDir()
 				interrupted(f.t, f.api, offline.WithSpool(dir))
 				return newConsumer(f.t, f.api, h.HandleEvent, offline.WithSpool(dir)).Drain(f.t.Context())

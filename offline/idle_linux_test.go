@@ -31,7 +31,7 @@ func openFiles(t *testing.T, dir string) []string {
 func TestIdlePortalsHaveNoOpenFiles(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, 30, eventtest.WithMoods(func(m *eventtest.Moods) { m.NoExtendedOffline = true }))
+		w := newWorld(t, 30, eventtest.WithQuirks(func(m *eventtest.Quirks) { m.NoExtendedOffline = true }))
 		dir := t.TempDir()
 		f := w.fleet(offline.WithSpool(dir))
 		w.add(f, w.ids...)

@@ -112,14 +112,14 @@ func (e *engine) written(ctx context.Context, err error) error {
 	case since.IsZero():
 		j.next = time.Time{}
 		j.failing.reset()
-		e.hear(ctx, &j.alarm, NoDisk)
+		e.hear(ctx, &j.alarm, StallNoDisk)
 	default:
 		j.next = time.Now().Add(j.failing.next())
 		if j.alarm.silent.IsZero() {
 			e.log(ctx, slog.LevelError, "offline queue: the spool cannot be written; no more records are taken from the portal, "+
 				"and those that could not be written are handled from memory", errorAttr(nil, failure))
 		}
-		e.listen(ctx, &j.alarm, NoDisk, e.cfg.noAnswer)
+		e.listen(ctx, &j.alarm, StallNoDisk, e.cfg.noResponse)
 	}
 	return nil
 }

@@ -16,7 +16,7 @@ const (
 	keyAttempt = "attempt"    // attempts so far
 	keyError   = "error"      // text, tokens removed
 	keyWait    = "wait"       // until the next attempt, such as 1.5s
-	keyKind    = "kind"       // a SilenceKind
+	keyKind    = "kind"       // a StallKind
 	keySince   = "since"      // when a silence began
 	keyShards  = "shards"     // how many
 )

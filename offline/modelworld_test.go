@@ -96,7 +96,7 @@ func newModelWorld(t *testing.T, cfg modelConfig, seed uint64) *modelWorld {
 	w.schedule = w.source("schedule")
 	w.objects = between(w.schedule, cfg.objects)
 	for i := range cfg.portals {
-		f := newFixture(t, eventtest.WithMoods(func(m *eventtest.Moods) { m.RacingReservations = cfg.racing }))
+		f := newFixture(t, eventtest.WithQuirks(func(m *eventtest.Quirks) { m.RacingReservations = cfg.racing }))
 		w.portals = append(w.portals, f)
 		w.number[f.MemberID()] = i
 	}
@@ -476,8 +476,8 @@ func (w *modelWorld) drive() {
 
 // togglePlan changes whether a portal can reserve records.
 func (w *modelWorld) togglePlan(portal int) {
-	require.NoError(w.t, w.portals[portal].ChangeMoods(func(m *eventtest.Moods) { m.NoExtendedOffline = !m.NoExtendedOffline }))
-	w.say("portal %d: extended mode %v", portal, !w.portals[portal].Moods().NoExtendedOffline)
+	require.NoError(w.t, w.portals[portal].ChangeQuirks(func(m *eventtest.Quirks) { m.NoExtendedOffline = !m.NoExtendedOffline }))
+	w.say("portal %d: extended mode %v", portal, !w.portals[portal].Quirks().NoExtendedOffline)
 }
 
 // breakItems lets the next calls of a method fail, also inside of a batch.
@@ -515,7 +515,7 @@ func (w *modelWorld) calmDown() {
 	}
 	for _, f := range w.portals {
 		f.Heal()
-		require.NoError(w.t, f.ChangeMoods(func(m *eventtest.Moods) { m.NoExtendedOffline = false }))
+		require.NoError(w.t, f.ChangeQuirks(func(m *eventtest.Quirks) { m.NoExtendedOffline = false }))
 	}
 	deadline := time.Now().Add(modelCalm)
 	for !w.done() && time.Now().Before(deadline) {

@@ -24,7 +24,7 @@ const (
 	DefaultGrace          = 10 * time.Second // for handlers that run when the consumer is stopped
 	DefaultMaxAttempts    = 5                // before a record is parked
 	DefaultParkedInterval = 10 * time.Minute // between passes over parked records
-	DefaultNoAnswer       = 5 * time.Minute  // of failures, before they are reported as a silence
+	DefaultNoResponse     = 5 * time.Minute  // of failures, before they are reported as a silence
 )
 
 // Option changes how a [Queue], a [Consumer] or a [Fleet] is made. A nil Option is skipped. An
@@ -59,7 +59,7 @@ type config struct {
 	hooks          Hooks
 	unhandled      *names // events that no handler took, and that the log named
 	misfits        *misfits.Log
-	noAnswer       time.Duration
+	noResponse     time.Duration
 	noRecord       time.Duration
 	logger         *slog.Logger
 	leaser         Leaser           // nil if the queue needs no lease
@@ -78,7 +78,7 @@ func consumerDefaults() config {
 		grace:          DefaultGrace,
 		maxAttempts:    DefaultMaxAttempts,
 		parkedInterval: DefaultParkedInterval,
-		noAnswer:       DefaultNoAnswer,
+		noResponse:     DefaultNoResponse,
 		leaseTTL:       DefaultLeaseTTL,
 		logger:         defaultlog.New(),
 	}

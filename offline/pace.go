@@ -125,9 +125,9 @@ func (e *engine) paced(ctx context.Context, n, asked int) {
 		e.backlog(ctx, 0, time.Time{})
 	}
 	if e.pace.empty {
-		e.listen(ctx, &e.noRecord, NoRecord, e.cfg.noRecord)
+		e.listen(ctx, &e.noRecord, StallNoRecord, e.cfg.noRecord)
 		return
 	}
-	e.hear(ctx, &e.noRecord, NoRecord)
+	e.hear(ctx, &e.noRecord, StallNoRecord)
 	e.meter.count(func(s *Stats) { s.LastRecord = now })
 }

@@ -313,7 +313,7 @@ func TestStopGivesHandlersTheirGrace(t *testing.T) {
 		require.NoError(t, c.Run(ctx))
 		require.Equal(t, 10*time.Second, ended)
 		require.EqualValues(t, 1, c.Stats().Cleared)
-		require.EqualValues(t, 1, c.Stats().Left)
+		require.EqualValues(t, 1, c.Stats().Abandoned)
 		require.Equal(t, []string{"reserved"}, f.states())
 	})
 }
@@ -331,7 +331,7 @@ func TestStopDoesNotClearForever(t *testing.T) {
 		require.NoError(t, c.Run(ctx))
 		require.LessOrEqual(t, time.Since(start), 41*time.Second)
 		require.Len(t, f.times(start, "event.offline.get"), 2, "nothing new is reserved while records cannot be cleared")
-		require.EqualValues(t, 1, c.Stats().Left)
+		require.EqualValues(t, 1, c.Stats().Abandoned)
 
 		f.Heal()
 		require.NoError(t, c.Drain(t.Context()))
@@ -389,7 +389,7 @@ func TestRecordsWithoutAUsableMessageID(t *testing.T) {
 				defer stop()
 				require.NoError(t, c.Run(ctx))
 				require.Equal(t, 1, handled)
-				require.Equal(t, tt.left, c.Stats().Left)
+				require.Equal(t, tt.left, c.Stats().Abandoned)
 				require.Zero(t, f.CallCount("event.offline.error"))
 				if tt.cleared {
 					require.Empty(t, f.states())

@@ -229,7 +229,7 @@ func TestSilenceIsNoticedWhileARecordWaits(t *testing.T) {
 	for name, result := range map[string]error{"cleared": nil, "parked": errHandler, "dropped": event.Drop(errHandler)} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			var silences []offline.Silence
+			var silences []offline.Stall
 			var began time.Time
 			synctest.Test(t, func(t *testing.T) {
 				f := newFixture(t)
@@ -240,8 +240,8 @@ func TestSilenceIsNoticedWhileARecordWaits(t *testing.T) {
 					began = time.Now()
 					f.net.Break(f.Domain(), errors.New("no route"))
 					return result
-				}, offline.WithMaxAttempts(1), offline.WithSilence(5*time.Minute, 0), offline.WithHooks(offline.Hooks{
-					Silence: func(_ context.Context, s offline.Silence) {
+				}, offline.WithMaxAttempts(1), offline.WithStallAlert(5*time.Minute, 0), offline.WithHooks(offline.Hooks{
+					Stalled: func(_ context.Context, s offline.Stall) {
 						silences = append(silences, s)
 						require.Less(t, time.Since(began), 10*time.Minute)
 					},

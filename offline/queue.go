@@ -103,10 +103,10 @@ func (q *Queue) Reserve(ctx context.Context, limit int, filters ...Filter) (Batc
 	return q.get(ctx, filters, reading{limit: limit})
 }
 
-// Failed reserves up to limit records that were parked, those first that have waited longest; see
+// ReserveParked reserves up to limit records that were parked, those first that have waited longest; see
 // [Queue.Park]. Finish them with [Queue.Clear]: they cannot be parked a second time, and one that
 // is left reserved stays so until the portal's purge. Errors are those of [Queue.Reserve].
-func (q *Queue) Failed(ctx context.Context, limit int, filters ...Filter) (Batch, error) {
+func (q *Queue) ReserveParked(ctx context.Context, limit int, filters ...Filter) (Batch, error) {
 	return q.get(ctx, filters, reading{limit: limit, parked: true})
 }
 
@@ -117,9 +117,9 @@ func (q *Queue) Resume(ctx context.Context, processID string, limit int) (Batch,
 	return q.resume(ctx, processID, limit, false)
 }
 
-// ResumeFailed reads a reservation again that [Queue.Failed] made, as [Queue.Resume] does for those
+// ResumeParked reads a reservation again that [Queue.ReserveParked] made, as [Queue.Resume] does for those
 // of [Queue.Reserve].
-func (q *Queue) ResumeFailed(ctx context.Context, processID string, limit int) (Batch, error) {
+func (q *Queue) ResumeParked(ctx context.Context, processID string, limit int) (Batch, error) {
 	return q.resume(ctx, processID, limit, true)
 }
 
@@ -130,14 +130,14 @@ func (q *Queue) resume(ctx context.Context, processID string, limit int, parked 
 	return q.get(ctx, nil, reading{limit: limit, parked: parked, process: processID})
 }
 
-// Take removes up to limit records from the queue, those first that have waited longest, and
+// Pop removes up to limit records from the queue, those first that have waited longest, and
 // returns them. It works on every plan. The records exist nowhere else from then on: those in a
 // response that is lost, or in a program that crashes, are gone. Records that could not be read are
 // among them, with Err set and [Record.Raw] as all that is left. It returns [ErrLimit] or
 // [ErrFilter].
 //
 // Source: https://apidocs.bitrix24.com/api-reference/events/event-offline-get.html
-func (q *Queue) Take(ctx context.Context, limit int, filters ...Filter) ([]Record, error) {
+func (q *Queue) Pop(ctx context.Context, limit int, filters ...Filter) ([]Record, error) {
 	b, err := q.get(ctx, filters, reading{limit: limit, remove: true})
 	return b.Records, err
 }
@@ -309,7 +309,7 @@ func (q *Queue) ClearIDs(ctx context.Context, processID string, ids ...int64) er
 }
 
 // Park puts records aside that the reservation processID holds. They become parked and free, and
-// only [Queue.Failed] reads them. Calls and errors are those of [Queue.Clear].
+// only [Queue.ReserveParked] reads them. Calls and errors are those of [Queue.Clear].
 //
 // Parking has two side effects:
 //
@@ -320,7 +320,7 @@ func (q *Queue) ClearIDs(ctx context.Context, processID string, ids ...int64) er
 //   - As long as a record is parked and not reserved, the same change of that object is merged into
 //     it and stays parked. No reservation of [Queue.Reserve] sees it.
 //
-// So a program that parks must read [Queue.Failed] now and then, fetch the present state of each
+// So a program that parks must read [Queue.ReserveParked] now and then, fetch the present state of each
 // object, and clear.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/events/event-offline-error.html

@@ -104,7 +104,7 @@ func TestQueueTake(t *testing.T) {
 	f := newFixture(t, eventtest.WithoutExtendedOffline())
 	q := f.queue()
 	f.change("UPDATE", 1, 2, 3)
-	records, err := q.Take(t.Context(), 2)
+	records, err := q.Pop(t.Context(), 2)
 	require.NoError(t, err)
 	require.Len(t, records, 2)
 	require.Equal(t, "UPDATE 1", name(records[0].Delivery))
@@ -150,7 +150,7 @@ func TestQueueParkHasTwoTraps(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, b.Records, "later changes are merged into the parked record")
 
-	failed, err := q.Failed(t.Context(), 50)
+	failed, err := q.ReserveParked(t.Context(), 50)
 	require.NoError(t, err)
 	require.Len(t, failed.Records, 1)
 	require.True(t, failed.Records[0].Parked)
@@ -158,7 +158,7 @@ func TestQueueParkHasTwoTraps(t *testing.T) {
 	again, err := q.Resume(t.Context(), failed.ProcessID, 50)
 	require.NoError(t, err)
 	require.Empty(t, again.Records, "parked records are not read as others are")
-	again, err = q.ResumeFailed(t.Context(), failed.ProcessID, 50)
+	again, err = q.ResumeParked(t.Context(), failed.ProcessID, 50)
 	require.NoError(t, err)
 	require.Len(t, again.Records, 1)
 	require.True(t, again.Records[0].Parked)
@@ -230,7 +230,7 @@ func TestQueueFilters(t *testing.T) {
 	b, err := q.Reserve(t.Context(), 50, offline.Filter{"EVENT_NAME": "ONCRMDEALUPDATE", "<ID": rows[2].ID})
 	require.NoError(t, err)
 	require.Len(t, b.Records, 2)
-	taken, err := q.Take(t.Context(), 50, offline.Filter{"=MESSAGE_ID": rows[3].MessageID})
+	taken, err := q.Pop(t.Context(), 50, offline.Filter{"=MESSAGE_ID": rows[3].MessageID})
 	require.NoError(t, err)
 	require.Len(t, taken, 1)
 }
@@ -268,9 +268,9 @@ func TestQueueRefusesFilters(t *testing.T) {
 			t.Parallel()
 			_, err := q.Reserve(t.Context(), 1, tt.filter, tt.secondMatch)
 			require.Equal(t, tt.reserve, errors.Is(err, offline.ErrFilter))
-			_, err = q.Take(t.Context(), 1, tt.filter, tt.secondMatch)
+			_, err = q.Pop(t.Context(), 1, tt.filter, tt.secondMatch)
 			require.Equal(t, tt.reserve, errors.Is(err, offline.ErrFilter))
-			_, err = q.Failed(t.Context(), 1, tt.filter, tt.secondMatch)
+			_, err = q.ReserveParked(t.Context(), 1, tt.filter, tt.secondMatch)
 			require.Equal(t, tt.reserve, errors.Is(err, offline.ErrFilter))
 			for _, err := range q.List(t.Context(), tt.filter, tt.secondMatch) {
 				require.Equal(t, tt.list, errors.Is(err, offline.ErrFilter))
@@ -302,11 +302,11 @@ func TestQueueRefusesDisasters(t *testing.T) {
 		{"park without process", func(ctx context.Context) error { return q.Park(ctx, "", id) }, offline.ErrProcessID},
 		{"park a long id", func(ctx context.Context) error { return q.Park(ctx, "p", id+"a") }, offline.ErrMessageID},
 		{"resume without process", func(ctx context.Context) error { _, err := q.Resume(ctx, " ", 1); return err }, offline.ErrProcessID},
-		{"resume failed without process", func(ctx context.Context) error { _, err := q.ResumeFailed(ctx, "", 1); return err }, offline.ErrProcessID},
+		{"resume failed without process", func(ctx context.Context) error { _, err := q.ResumeParked(ctx, "", 1); return err }, offline.ErrProcessID},
 		{"resume none", func(ctx context.Context) error { _, err := q.Resume(ctx, "p", 0); return err }, offline.ErrLimit},
 		{"reserve none", func(ctx context.Context) error { _, err := q.Reserve(ctx, 0); return err }, offline.ErrLimit},
-		{"take none", func(ctx context.Context) error { _, err := q.Take(ctx, -1); return err }, offline.ErrLimit},
-		{"failed none", func(ctx context.Context) error { _, err := q.Failed(ctx, 0); return err }, offline.ErrLimit},
+		{"take none", func(ctx context.Context) error { _, err := q.Pop(ctx, -1); return err }, offline.ErrLimit},
+		{"failed none", func(ctx context.Context) error { _, err := q.ReserveParked(ctx, 0); return err }, offline.ErrLimit},
 	}
 	for _, tt := range tests {
 		require.ErrorIs(t, tt.call(t.Context()), tt.want, tt.name)

@@ -107,7 +107,7 @@ func TestHandledRecordsAreNotHandledAgainByTheSameConsumer(t *testing.T) {
 	require.ErrorAs(t, c.Drain(t.Context()), &ce)
 	require.Equal(t, "APPLICATION_NOT_FOUND", ce.ErrorCode())
 	require.Len(t, f.OfflineRows(), 3)
-	require.EqualValues(t, 3, c.Stats().Left)
+	require.EqualValues(t, 3, c.Stats().Abandoned)
 
 	f.app.SetActive(true)
 	require.NoError(t, c.Drain(t.Context()))
@@ -189,7 +189,7 @@ func TestAbandonedRecordBehindThoseThatAreBeingCleared(t *testing.T) {
 			}
 		})
 		time.AfterFunc(6*time.Minute-time.Second, func() { // the look has begun when the records are due
-			require.NoError(t, f.ChangeMoods(func(m *eventtest.Moods) { m.Latency = 2 * time.Second }))
+			require.NoError(t, f.ChangeQuirks(func(m *eventtest.Quirks) { m.Latency = 2 * time.Second }))
 			c.Wake()
 		})
 		require.NoError(t, c.Drain(t.Context()))

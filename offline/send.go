@@ -52,9 +52,9 @@ func (e *engine) send(ctx context.Context, calls []call) error {
 	switch {
 	case worst == nil:
 		e.failing.reset()
-		e.hear(ctx, &e.noAnswer, NoAnswer)
+		e.hear(ctx, &e.noResponse, StallNoResponse)
 	case ctx.Err() == nil:
-		e.listen(ctx, &e.noAnswer, NoAnswer, e.cfg.noAnswer)
+		e.listen(ctx, &e.noResponse, StallNoResponse, e.cfg.noResponse)
 	}
 	return worst
 }

@@ -103,7 +103,7 @@ func TestSpoolSurvivesTheProcess(t *testing.T) {
 	require.NoError(t, c.Run(ctx))
 	require.Equal(t, []string{"UPDATE 1"}, seen.entries())
 	require.Empty(t, f.OfflineRows(), "they are nowhere but in the spool")
-	require.EqualValues(t, 2, c.Stats().Left)
+	require.EqualValues(t, 2, c.Stats().Abandoned)
 	require.Len(t, spoolFiles(t, dir), 2, "a segment and its marks")
 
 	f.change("UPDATE", 4)
@@ -123,7 +123,7 @@ func TestSpoolIsWorkedOffOnALargerPlanToo(t *testing.T) {
 	f.drain(h.HandleEvent, offline.WithSpool(dir))
 	require.NotEmpty(t, spoolFiles(t, dir))
 
-	require.NoError(t, f.ChangeMoods(func(m *eventtest.Moods) { m.NoExtendedOffline = false }))
+	require.NoError(t, f.ChangeQuirks(func(m *eventtest.Quirks) { m.NoExtendedOffline = false }))
 	h.set(false, "1")
 	f.change("UPDATE", 2)
 	f.drain(h.HandleEvent, offline.WithSpool(dir))
@@ -167,7 +167,7 @@ func TestSpoolTakesParkedRecordsAlong(t *testing.T) {
 	h.set(true, "1", "2")
 	f.drain(h.HandleEvent)
 	f.change("UPDATE", 1) // merges into the parked row
-	require.NoError(t, f.ChangeMoods(func(m *eventtest.Moods) { m.NoExtendedOffline = true }))
+	require.NoError(t, f.ChangeQuirks(func(m *eventtest.Quirks) { m.NoExtendedOffline = true }))
 	h.set(false, "1", "2")
 	dir := t.TempDir()
 	f.drain(h.HandleEvent, offline.WithSpool(dir))
@@ -187,7 +187,7 @@ func TestWhatWasReservedBeforeThePlanChangedIsFinished(t *testing.T) {
 			_, err := f.queue().Reserve(t.Context(), 50)
 			require.NoError(t, err)
 			f.change("UPDATE", 3)
-			require.NoError(t, f.ChangeMoods(func(m *eventtest.Moods) { m.NoExtendedOffline = true }))
+			require.NoError(t, f.ChangeQuirks(func(m *eventtest.Quirks) { m.NoExtendedOffline = true }))
 			var seen journal
 			if spool {
 				f.drain(seen.HandleEvent, offline.WithSpool(t.TempDir()))
@@ -211,7 +211,7 @@ func TestPlanIsTriedAgain(t *testing.T) {
 		ctx, stop := context.WithTimeout(t.Context(), 3*time.Hour)
 		defer stop()
 		time.AfterFunc(90*time.Minute, func() {
-			require.NoError(t, f.ChangeMoods(func(m *eventtest.Moods) { m.NoExtendedOffline = false }))
+			require.NoError(t, f.ChangeQuirks(func(m *eventtest.Quirks) { m.NoExtendedOffline = false }))
 		})
 		time.AfterFunc(150*time.Minute, func() { f.change("UPDATE", 1) })
 		require.NoError(t, c.Run(ctx))

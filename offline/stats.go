@@ -22,12 +22,12 @@ type Stats struct {
 	Unparked  uint64 `json:"unparked"`  // parked records that were read again for another attempt
 	Spooled   uint64 `json:"spooled"`   // records written to the spool when they were taken, see WithSpool
 	Damaged   uint64 `json:"damaged"`   // files of the spool, or responses for it, that could not be read and were put aside
-	Left      uint64 `json:"left"`      // records left reserved: not finished or cleared at the end, or without a usable ID
+	Abandoned uint64 `json:"abandoned"` // records left reserved: not finished or cleared at the end, or without a usable ID
 
-	LastAnswer time.Time     `json:"last_answer,omitzero"` // when a call last succeeded; zero before the first time
-	LastRecord time.Time     `json:"last_record,omitzero"` // when the queue last held a record; zero before the first time
-	Lag        time.Duration `json:"lag"`                  // of the record that was handled last, as in Hooks.Handled
-	Backlog    Backlog       `json:"backlog"`              // as it was measured last
+	LastResponse time.Time     `json:"last_response,omitzero"` // when a call last succeeded; zero before the first time
+	LastRecord   time.Time     `json:"last_record,omitzero"`   // when the queue last held a record; zero before the first time
+	Lag          time.Duration `json:"lag"`                    // of the record that was handled last, as in Hooks.Handled
+	Backlog      Backlog       `json:"backlog"`                // as it was measured last
 }
 
 // RequestsPerEvent returns how many requests the consumer made for each record that it finished. It
@@ -59,7 +59,7 @@ func (m *meter) Call(ctx context.Context, method string, params, result any) err
 	m.count(func(s *Stats) {
 		s.Requests++
 		if err == nil {
-			s.LastAnswer = time.Now()
+			s.LastResponse = time.Now()
 		}
 	})
 	return err

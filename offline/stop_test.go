@@ -33,7 +33,7 @@ func TestStopInTheMiddleOfABatch(t *testing.T) {
 		require.NotEmpty(t, r.ProcessID)
 		require.False(t, r.Error)
 	}
-	require.EqualValues(t, 2, c.Stats().Left)
+	require.EqualValues(t, 2, c.Stats().Abandoned)
 
 	f.drain(seen.HandleEvent, offline.WithWorkers(1))
 	require.Equal(t, []string{"UPDATE 1", "UPDATE 2", "UPDATE 3"}, seen.entries())
@@ -74,7 +74,7 @@ func TestStopLeavesRecordsThatWaitForARetry(t *testing.T) {
 	require.Len(t, rows, 1)
 	require.NotEmpty(t, rows[0].ProcessID)
 	require.False(t, rows[0].Error)
-	require.EqualValues(t, 1, c.Stats().Left)
+	require.EqualValues(t, 1, c.Stats().Abandoned)
 }
 
 func TestStopKeepsLaterRecordsOfAnObjectBehind(t *testing.T) {
@@ -126,5 +126,5 @@ func TestGoexitInAHandlerParksItsRecord(t *testing.T) {
 	require.NoError(t, c.Drain(t.Context()))
 	require.Equal(t, []string{"UPDATE 2"}, seen.entries())
 	require.Equal(t, []string{"parked"}, f.states())
-	require.Zero(t, c.Stats().Left)
+	require.Zero(t, c.Stats().Abandoned)
 }

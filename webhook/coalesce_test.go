@@ -44,32 +44,32 @@ func TestCoalescing(t *testing.T) {
 		deal, n int
 	}
 	for name, test := range map[string]struct {
-		events    []webhook.Described
+		events    []webhook.Event
 		steps     []step
 		handled   []string
 		coalesced uint64
 	}{
 		"thousand changes of one deal": {
-			events:    []webhook.Described{event.OnCrmDealUpdate},
+			events:    []webhook.Event{event.OnCrmDealUpdate},
 			steps:     repeat(1000, func(n int) step { return step{"ONCRMDEALUPDATE", 1, n} }),
 			handled:   []string{"ONCRMDEALUPDATE 0", "ONCRMDEALUPDATE 999"},
 			coalesced: 998,
 		},
 		"any case": {
-			events:    []webhook.Described{event.Define[event.Data](" onCrmDealUpdate ")},
+			events:    []webhook.Event{event.Define[event.Data](" onCrmDealUpdate ")},
 			steps:     repeat(3, func(n int) step { return step{"ONCRMDEALUPDATE", 1, n} }),
 			handled:   []string{"ONCRMDEALUPDATE 0", "ONCRMDEALUPDATE 2"},
 			coalesced: 1,
 		},
 		"not past a deletion": {
-			events: []webhook.Described{event.OnCrmDealUpdate},
+			events: []webhook.Event{event.OnCrmDealUpdate},
 			steps: []step{
 				{"ONCRMDEALADD", 1, 0}, {"ONCRMDEALUPDATE", 1, 1}, {"ONCRMDEALDELETE", 1, 2}, {"ONCRMDEALADD", 1, 3}, {"ONCRMDEALUPDATE", 1, 4},
 			},
 			handled: []string{"ONCRMDEALADD 0", "ONCRMDEALUPDATE 1", "ONCRMDEALDELETE 2", "ONCRMDEALADD 3", "ONCRMDEALUPDATE 4"},
 		},
 		"with the last in line only": {
-			events: []webhook.Described{event.OnCrmDealUpdate},
+			events: []webhook.Event{event.OnCrmDealUpdate},
 			steps: []step{
 				{"ONCRMDEALADD", 1, 0}, {"ONCRMDEALUPDATE", 1, 1}, {"ONCRMDEALDELETE", 1, 2}, {"ONCRMDEALUPDATE", 1, 3}, {"ONCRMDEALUPDATE", 1, 4},
 			},
@@ -77,24 +77,24 @@ func TestCoalescing(t *testing.T) {
 			coalesced: 1,
 		},
 		"a new object under an old ID": {
-			events: []webhook.Described{event.OnCrmDealAdd, event.OnCrmDealUpdate, event.OnCrmDealDelete},
+			events: []webhook.Event{event.OnCrmDealAdd, event.OnCrmDealUpdate, event.OnCrmDealDelete},
 			steps: []step{
 				{"ONCRMDEALADD", 9, 9}, {"ONCRMDEALADD", 1, 0}, {"ONCRMDEALDELETE", 1, 1}, {"ONCRMDEALADD", 1, 2},
 			},
 			handled: []string{"ONCRMDEALADD 9", "ONCRMDEALADD 0", "ONCRMDEALDELETE 1", "ONCRMDEALADD 2"},
 		},
 		"only the names given": {
-			events:  []webhook.Described{event.OnCrmLeadUpdate},
+			events:  []webhook.Event{event.OnCrmLeadUpdate},
 			steps:   repeat(3, func(n int) step { return step{"ONCRMDEALUPDATE", 1, n} }),
 			handled: []string{"ONCRMDEALUPDATE 0", "ONCRMDEALUPDATE 1", "ONCRMDEALUPDATE 2"},
 		},
 		"not without an object": {
-			events:  []webhook.Described{event.OnCrmDealUpdate},
+			events:  []webhook.Event{event.OnCrmDealUpdate},
 			steps:   repeat(3, func(n int) step { return step{"ONCRMDEALUPDATE", 0, n} }),
 			handled: []string{"ONCRMDEALUPDATE 0", "ONCRMDEALUPDATE 1", "ONCRMDEALUPDATE 2"},
 		},
 		"not across objects": {
-			events: []webhook.Described{event.OnCrmDealUpdate},
+			events: []webhook.Event{event.OnCrmDealUpdate},
 			steps: []step{
 				{"ONCRMDEALUPDATE", 1, 0}, {"ONCRMDEALUPDATE", 2, 1}, {"ONCRMDEALUPDATE", 3, 2}, {"ONCRMDEALUPDATE", 1, 3},
 			},

@@ -271,7 +271,7 @@ func (w *durable) cut(e *entry) {
 // corrects, so their records are parked.
 func isDropped(err error) bool {
 	outcome, _ := event.OutcomeOf(err)
-	return outcome == event.Dropped && errtree.Every(err, func(err error) bool {
+	return outcome == event.OutcomeDropped && errtree.Every(err, func(err error) bool {
 		e, ok := err.(interface{ Dropped() bool })
 		return ok && e.Dropped()
 	})

@@ -63,7 +63,7 @@ func (f *handling) Finished(it *dispatch.Item, o dispatch.Outcome, err error) {
 type handingOver struct {
 	account
 
-	queue Queue
+	queue Enqueuer
 }
 
 // Handle gives a delivery to the queue.

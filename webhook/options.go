@@ -28,19 +28,19 @@ const (
 // minInFlight leaves room for a few small requests in each stage.
 const minInFlight = 1 << 20
 
-// Queue is a queue of the program's own, such as a job table in its database. [WithQueue] hands
+// Enqueuer is a queue of the program's own, such as a job table in its database. [WithQueue] hands
 // verified deliveries to it. Their order, coalescing, fairness between portals, retries and
 // shutdown are then those of that queue: see [WithQueue].
-type Queue interface {
+type Enqueuer interface {
 	// Enqueue stores d. When it returns nil, the portal gets a 200 and d must be safe. It returns an
 	// error that matches [ErrQueueFull] if there is no room. ctx ends after the enqueue timeout.
 	// Enqueue must not change d, and must be safe for concurrent use.
 	Enqueue(ctx context.Context, d *event.Delivery) error
 }
 
-// Described is an event with what is known of it. Every [event.Descriptor] is one, such as
+// Event is an event with what is known of it. Every [event.Descriptor] is one, such as
 // event.OnCrmDealUpdate.
-type Described interface {
+type Event interface {
 	Name() string
 	Info() event.Info
 }
@@ -64,7 +64,7 @@ type config struct {
 	context        func(context.Context, *http.Request) context.Context
 	onDropped      func(*event.Delivery, error)
 	sync           bool
-	queue          Queue
+	queue          Enqueuer
 	dispatchOnly   []string // options given that need the dispatcher's order and retries
 
 	store       Store
@@ -230,7 +230,7 @@ func WithQueueSize(n int) Option {
 // WithEnqueueTimeout sets how long a request waits for room in a full queue. Then it is answered
 // 503 and its event is lost. The delivery has its place in the order of its object from the
 // beginning, so waiting does not move it behind a later one. The timeout also limits the context of
-// [Queue.Enqueue]. The default is one second: Bitrix24 calls slow handlers less often. 0 means no
+// [Enqueuer.Enqueue]. The default is one second: Bitrix24 calls slow handlers less often. 0 means no
 // waiting, for the memory queue only.
 func WithEnqueueTimeout(d time.Duration) Option {
 	return func(c *config) error {
@@ -288,7 +288,7 @@ func WithHandlerTimeout(d time.Duration) Option {
 // r is read already. If f returns nil there are no values. If it panics, the response is 503 and
 // the delivery is lost.
 //
-// The values are in the contexts of handlers, of [Queue.Enqueue] with [WithQueue], and of log lines
+// The values are in the contexts of handlers, of [Enqueuer.Enqueue] with [WithQueue], and of log lines
 // about the delivery.
 func WithContext(f func(ctx context.Context, r *http.Request) context.Context) Option {
 	return func(c *config) error {
@@ -317,7 +317,7 @@ func WithContext(f func(ctx context.Context, r *http.Request) context.Context) O
 //
 // Events that are facts of their own, such as messages and everything about the application, are
 // refused with [ErrConfig], and so is an empty list: see [event.Info.Coalescable]. Calls add up.
-func WithCoalescing(events ...Described) Option {
+func WithCoalescing(events ...Event) Option {
 	return func(c *config) error {
 		if len(events) == 0 {
 			return misconfigured("no events for coalescing")
@@ -345,7 +345,7 @@ func WithCoalescing(events ...Described) Option {
 
 // WithOnDropped sets a function that gets every delivery that was authentic and is not processed,
 // with the reason. That is an error that matches [ErrQueueFull], [ErrShutdown] or [ErrRemoved],
-// that of [Queue.Enqueue], or the handler's last one. It is the place to keep such deliveries for a
+// that of [Enqueuer.Enqueue], or the handler's last one. It is the place to keep such deliveries for a
 // replay. A coalesced delivery is not among them, and neither is one that could not be verified.
 //
 // f runs in the worker or in the request that lost the delivery, several at a time. It must not
@@ -379,7 +379,7 @@ func WithSync() Option {
 // What this package does besides the hand-over is gone then: order per object, coalescing, fairness
 // between portals, retries, the drop after a removal, and [Stats] of all that. They are those of q.
 // Stop q after [Handler.Shutdown].
-func WithQueue(q Queue) Option {
+func WithQueue(q Enqueuer) Option {
 	return func(c *config) error {
 		if isNil(q) {
 			return misconfigured("nil queue")

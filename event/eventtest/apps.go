@@ -46,7 +46,7 @@ type Application struct {
 	inactive   bool
 	expired    bool
 	installer  int64
-	systemUser int64 // 0 until Moods.UserReady makes one
+	systemUser int64 // 0 until Quirks.UserReady makes one
 	version    int64
 }
 
@@ -309,7 +309,7 @@ func (a *Application) raiseUserReady(h *hit) {
 
 const onAppUserReady = "ONAPPUSERREADY"
 
-// SystemUser returns the ID of the user that [Moods.UserReady] made for the application, 0 if there
+// SystemUser returns the ID of the user that [Quirks.UserReady] made for the application, 0 if there
 // is none. The user is no administrator.
 func (a *Application) SystemUser() int64 {
 	a.p.mu.Lock()
@@ -341,7 +341,7 @@ func (a *Application) Update() error {
 // Uninstall removes the application: its tokens are dead, ONAPPUNINSTALL goes out without any, and
 // its handlers and queue are gone. Until it is installed again, calls with its access tokens fail
 // with APPLICATION_NOT_FOUND, and its refresh tokens with invalid_client. clean is the user's wish
-// to have the application's data deleted. With [Moods.NoUninstallEvent] no event goes out. It
+// to have the application's data deleted. With [Quirks.NoUninstallEvent] no event goes out. It
 // returns [ErrNotInstalled].
 func (a *Application) Uninstall(clean bool) error {
 	p := a.p
@@ -399,7 +399,7 @@ func (a *Application) Frame(ctx context.Context, user int64, placement Placement
 	}
 	body := phpform.Encode(phpform.Map(
 		text("AUTH_ID", string(g.AccessToken)),
-		number("AUTH_EXPIRES", int64(a.p.Moods().TokenLifetime/time.Second)),
+		number("AUTH_EXPIRES", int64(a.p.Quirks().TokenLifetime/time.Second)),
 		text("REFRESH_ID", string(g.RefreshToken)),
 		text("SERVER_ENDPOINT", g.ServerEndpoint),
 		text("APPLICATION_TOKEN", string(g.ApplicationToken)),

@@ -61,7 +61,7 @@ func TestBotV2Deliveries(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			p, c := newPortal(t, eventtest.WithMoods(func(m *eventtest.Moods) { m.WholeBotAuth = tt.whole }))
+			p, c := newPortal(t, eventtest.WithQuirks(func(m *eventtest.Quirks) { m.WholeBotAuth = tt.whole }))
 			in := newInbox(t)
 			bot := botID(t, c.ok("imbot.v2.Bot.register", obj{"fields": obj{
 				"code": "helper", "properties": obj{"name": "Helper", "lastName": "Bot"}, "eventMode": "webhook", "webhookUrl": in.URL,

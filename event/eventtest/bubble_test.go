@@ -188,7 +188,7 @@ func TestPagesOnANetwork(t *testing.T) {
 func TestJitterInABubble(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, eventtest.NewNetwork(), eventtest.WithMoods(func(m *eventtest.Moods) { m.DeliveryJitter = time.Hour }))
+		w := newWorld(t, eventtest.NewNetwork(), eventtest.WithQuirks(func(m *eventtest.Quirks) { m.DeliveryJitter = time.Hour }))
 		w.caller(t)("event.bind", obj{"event": "ONCRMDEALADD", "handler": bubbleHandler})
 		wait(t, w.Portal)
 		w.events()
@@ -215,7 +215,7 @@ func TestJitterInABubble(t *testing.T) {
 func TestSlowHandlerInABubble(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, eventtest.NewNetwork(), eventtest.WithMoods(func(m *eventtest.Moods) { m.SlowHandlers = 5 * time.Second }))
+		w := newWorld(t, eventtest.NewNetwork(), eventtest.WithQuirks(func(m *eventtest.Quirks) { m.SlowHandlers = 5 * time.Second }))
 		wait(t, w.Portal)
 		w.caller(t)("event.bind", obj{"event": "ONCRMDEALADD", "handler": bubbleHandler})
 		took := func(n int) []time.Duration {
@@ -318,7 +318,7 @@ func TestFaultsInABubble(t *testing.T) {
 		_, err = do()
 		require.NoError(t, err)
 		require.Equal(t, time.Hour, time.Since(start))
-		mood(t, w.Portal, func(m *eventtest.Moods) { m.Latency = 3 * time.Second })
+		mood(t, w.Portal, func(m *eventtest.Quirks) { m.Latency = 3 * time.Second })
 		start = time.Now()
 		_, err = do()
 		require.NoError(t, err)

@@ -226,7 +226,7 @@ func postForm(ctx context.Context, url, body string) (*http.Request, error) {
 }
 
 // Wait waits until every delivery that was queued by now, and those that their handling queued, has been attempted. That includes
-// what [Moods.InstallDelay], [Moods.DeliveryJitter], [Moods.OfflineLag] and [Moods.SlowHandlers] hold back until [Portal.Advance] or
+// what [Quirks.InstallDelay], [Quirks.DeliveryJitter], [Quirks.OfflineLag] and [Quirks.SlowHandlers] hold back until [Portal.Advance] or
 // time itself makes it due. It returns the context's error, or [ErrClosed].
 func (p *Portal) Wait(ctx context.Context) error {
 	for {

@@ -29,7 +29,7 @@
 // list that clears a whole batch, own changes that are hidden, refresh tokens that die when used, one attempt for each delivery.
 // Some things are kinder than the platform unless told otherwise: deliveries to one handler URL keep their order, records of the
 // offline queue are there when the call that caused them returns, parallel reservations and bindings do not race, slow handlers
-// are called as often as quick ones, and nothing is limited (see [Moods]).
+// are called as often as quick ones, and nothing is limited (see [Quirks]).
 //
 // Every change, by REST, by [Portal.Add] and its siblings, or by [Portal.Raise], is one hit; the
 // events that it raises are queued at its end and posted in the background. [Portal.Wait] waits for
@@ -39,7 +39,7 @@
 // application token, and [NewRequest] builds every forgery from them ([WithGrant], [WithPortal],
 // [WithToken], [Grant.Inner], [BotAuth], [WithoutTime]); [Application.Redirected] is the end of the
 // code flow with anybody's code and state. How the portal behaves otherwise, its plan, build,
-// limits and load, are its [Moods], which may change while it runs.
+// limits and load, are its [Quirks], which may change while it runs.
 //
 // On a [Network] portals, handlers and clients meet in memory, without a socket, at the addresses that they have in real life, so
 // that a test may run in a testing/synctest bubble: an hour until a token expires takes no time. Portals of one network share one

@@ -143,7 +143,7 @@ func TestDeliveryTokens(t *testing.T) {
 	}
 	var names, scopes []string
 	for info := range event.Catalog() {
-		if info.Unbound {
+		if info.AutoSubscribed {
 			continue
 		}
 		names = append(names, strings.ReplaceAll(info.Name, "{TYPEID}", "31"))

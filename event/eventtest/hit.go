@@ -62,7 +62,7 @@ func (p *Portal) finish(h *hit) {
 }
 
 // fit takes out of an occurrence what moods leave out.
-func (o *occurrence) fit(m Moods) {
+func (o *occurrence) fit(m Quirks) {
 	if m.NoUser {
 		o.user = 0
 	}

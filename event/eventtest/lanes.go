@@ -18,7 +18,7 @@ type Lane struct {
 	Waiting int // deliveries that have not begun
 	Busy    int // deliveries under way
 	// Gap is how long the portal waits after each delivery since the handler was slow, 0 for one that is not; see
-	// [Moods.SlowHandlers]. It grows from a second to five minutes, twice as long after each slow answer, half as long after each
+	// [Quirks.SlowHandlers]. It grows from a second to five minutes, twice as long after each slow answer, half as long after each
 	// quick one.
 	Gap time.Duration
 	// Until is when the next delivery may begin, by the portal's clock.

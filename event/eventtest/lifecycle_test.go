@@ -100,7 +100,7 @@ func TestWrongEncoding(t *testing.T) {
 func TestOfflineLag(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, eventtest.NewNetwork(), eventtest.WithMoods(func(m *eventtest.Moods) { m.OfflineLag = 300 * time.Millisecond }))
+		w := newWorld(t, eventtest.NewNetwork(), eventtest.WithQuirks(func(m *eventtest.Quirks) { m.OfflineLag = 300 * time.Millisecond }))
 		call := w.caller(t)
 		call("event.bind", obj{"event": "ONCRMDEALADD", "event_type": "offline"})
 		call("event.bind", obj{"event": "ONOFFLINEEVENT", "handler": bubbleHandler})

@@ -143,7 +143,7 @@ func (p *Portal) bindable(name string) (scope string, ok bool) {
 		return scope, true
 	}
 	info, ok := event.Lookup(name)
-	if !ok || info.Unbound || strings.ContainsAny(name, "{}") {
+	if !ok || info.AutoSubscribed || strings.ContainsAny(name, "{}") {
 		return "", false
 	}
 	stem := name[:strings.LastIndexByte(name, '_')+1]
@@ -240,7 +240,7 @@ func (p *Portal) events(c *call) (reply, *apiError) {
 	}
 	var names []string
 	for info := range event.Catalog() {
-		if info.Unbound || !wanted(scopeOf(info)) {
+		if info.AutoSubscribed || !wanted(scopeOf(info)) {
 			continue
 		}
 		stem, templated := strings.CutSuffix(info.Name, typeIDMark)

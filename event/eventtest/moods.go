@@ -7,10 +7,10 @@ import (
 	"time"
 )
 
-// Moods is how a portal behaves beyond what is the same on all of them: its plan, its build, its load, and what its users are.
-// The zero value of every field but TokenLifetime is the ordinary cloud portal. [WithMoods] and the options named With… set them
-// at the start, [Portal.ChangeMoods] while the portal runs.
-type Moods struct {
+// Quirks is how a portal behaves beyond what is the same on all of them: its plan, its build, its load, and what its users are.
+// The zero value of every field but TokenLifetime is the ordinary cloud portal. [WithQuirks] and the options named With… set them
+// at the start, [Portal.ChangeQuirks] while the portal runs.
+type Quirks struct {
 	// NoUser makes every change the work of a robot or an agent: no tokens in deliveries, user 0 in the offline queue. Handlers
 	// bound with AUTH_TYPE still get that user's tokens, and ONAPPINSTALL those of whoever installs.
 	NoUser bool
@@ -75,7 +75,7 @@ type Moods struct {
 	Latency time.Duration
 }
 
-// UserReady is when ONAPPUSERREADY comes; see [Moods].
+// UserReady is when ONAPPUSERREADY comes; see [Quirks].
 type UserReady int
 
 // Values of [UserReady].
@@ -95,53 +95,53 @@ func (p *Portal) meanwhile() {
 	p.mu.Lock()
 }
 
-func defaultMoods() Moods { return Moods{TokenLifetime: time.Hour} }
+func defaultMoods() Quirks { return Quirks{TokenLifetime: time.Hour} }
 
 // check returns an error that names the first field that makes no sense.
-func (m *Moods) check() error {
+func (m *Quirks) check() error {
 	switch {
 	case m.TokenLifetime < time.Second:
-		return errors.New("eventtest: Moods.TokenLifetime must be a second or more")
+		return errors.New("eventtest: Quirks.TokenLifetime must be a second or more")
 	case m.RatePerSecond < 0 || math.IsNaN(m.RatePerSecond) || math.IsInf(m.RatePerSecond, 0):
-		return errors.New("eventtest: Moods.RatePerSecond must be a number of requests, 0 for no limit")
+		return errors.New("eventtest: Quirks.RatePerSecond must be a number of requests, 0 for no limit")
 	case m.RateBurst < 0:
-		return errors.New("eventtest: Moods.RateBurst must not be negative")
+		return errors.New("eventtest: Quirks.RateBurst must not be negative")
 	case (m.RatePerSecond == 0) != (m.RateBurst == 0):
-		return errors.New("eventtest: Moods.RatePerSecond and RateBurst go together; give both, or 0 for both")
+		return errors.New("eventtest: Quirks.RatePerSecond and RateBurst go together; give both, or 0 for both")
 	case m.OperatingLimit < 0:
-		return errors.New("eventtest: Moods.OperatingLimit must not be negative")
+		return errors.New("eventtest: Quirks.OperatingLimit must not be negative")
 	case m.Latency < 0:
-		return errors.New("eventtest: Moods.Latency must not be negative")
+		return errors.New("eventtest: Quirks.Latency must not be negative")
 	case m.SlowHandlers < 0:
-		return errors.New("eventtest: Moods.SlowHandlers must not be negative")
+		return errors.New("eventtest: Quirks.SlowHandlers must not be negative")
 	case m.DeliveryJitter < 0:
-		return errors.New("eventtest: Moods.DeliveryJitter must not be negative")
+		return errors.New("eventtest: Quirks.DeliveryJitter must not be negative")
 	case m.OfflineLag < 0:
-		return errors.New("eventtest: Moods.OfflineLag must not be negative")
+		return errors.New("eventtest: Quirks.OfflineLag must not be negative")
 	case m.InstallDelay < 0:
-		return errors.New("eventtest: Moods.InstallDelay must not be negative")
+		return errors.New("eventtest: Quirks.InstallDelay must not be negative")
 	case m.OAuthLatency < 0:
-		return errors.New("eventtest: Moods.OAuthLatency must not be negative")
+		return errors.New("eventtest: Quirks.OAuthLatency must not be negative")
 	case m.UserReady < UserReadyNever || m.UserReady > UserReadyAfter:
-		return errors.New("eventtest: Moods.UserReady must be UserReadyNever, UserReadyBefore or UserReadyAfter")
+		return errors.New("eventtest: Quirks.UserReady must be UserReadyNever, UserReadyBefore or UserReadyAfter")
 	}
 	return nil
 }
 
-// Moods returns how the portal behaves now.
-func (p *Portal) Moods() Moods {
+// Quirks returns how the portal behaves now.
+func (p *Portal) Quirks() Quirks {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.moods
 }
 
-// ChangeMoods changes how the portal behaves from now on: change is called with the present moods and edits them. It must not
-// call ChangeMoods. Calls take turns, so that none undoes another's changes. It returns an error that names the field where one
+// ChangeQuirks changes how the portal behaves from now on: change is called with the present moods and edits them. It must not
+// call ChangeQuirks. Calls take turns, so that none undoes another's changes. It returns an error that names the field where one
 // makes no sense, and changes nothing then, and [ErrClosed].
-func (p *Portal) ChangeMoods(change func(*Moods)) error {
+func (p *Portal) ChangeQuirks(change func(*Quirks)) error {
 	p.turns.Lock()
 	defer p.turns.Unlock()
-	m := p.Moods()
+	m := p.Quirks()
 	change(&m)
 	if err := m.check(); err != nil {
 		return err

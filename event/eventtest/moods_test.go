@@ -17,48 +17,48 @@ import (
 	"github.com/b24events/b24events/event/eventtest"
 )
 
-func mood(t *testing.T, p *eventtest.Portal, change func(*eventtest.Moods)) {
+func mood(t *testing.T, p *eventtest.Portal, change func(*eventtest.Quirks)) {
 	t.Helper()
-	require.NoError(t, p.ChangeMoods(change))
+	require.NoError(t, p.ChangeQuirks(change))
 }
 
 func TestChangeMoodsRefuses(t *testing.T) {
 	t.Parallel()
 	p := eventtest.NewPortal(t)
-	for field, change := range map[string]func(*eventtest.Moods){
-		"TokenLifetime":  func(m *eventtest.Moods) { m.TokenLifetime = 0 },
-		"RatePerSecond":  func(m *eventtest.Moods) { m.RatePerSecond = math.NaN() },
-		"RateBurst":      func(m *eventtest.Moods) { m.RateBurst = -1 },
-		"go together":    func(m *eventtest.Moods) { m.RateBurst = 1 },
-		"OperatingLimit": func(m *eventtest.Moods) { m.OperatingLimit = -1 },
-		"Latency":        func(m *eventtest.Moods) { m.Latency = -1 },
-		"InstallDelay":   func(m *eventtest.Moods) { m.InstallDelay = -1 },
-		"DeliveryJitter": func(m *eventtest.Moods) { m.DeliveryJitter = -1 },
-		"OfflineLag":     func(m *eventtest.Moods) { m.OfflineLag = -1 },
-		"SlowHandlers":   func(m *eventtest.Moods) { m.SlowHandlers = -1 },
+	for field, change := range map[string]func(*eventtest.Quirks){
+		"TokenLifetime":  func(m *eventtest.Quirks) { m.TokenLifetime = 0 },
+		"RatePerSecond":  func(m *eventtest.Quirks) { m.RatePerSecond = math.NaN() },
+		"RateBurst":      func(m *eventtest.Quirks) { m.RateBurst = -1 },
+		"go together":    func(m *eventtest.Quirks) { m.RateBurst = 1 },
+		"OperatingLimit": func(m *eventtest.Quirks) { m.OperatingLimit = -1 },
+		"Latency":        func(m *eventtest.Quirks) { m.Latency = -1 },
+		"InstallDelay":   func(m *eventtest.Quirks) { m.InstallDelay = -1 },
+		"DeliveryJitter": func(m *eventtest.Quirks) { m.DeliveryJitter = -1 },
+		"OfflineLag":     func(m *eventtest.Quirks) { m.OfflineLag = -1 },
+		"SlowHandlers":   func(m *eventtest.Quirks) { m.SlowHandlers = -1 },
 	} {
-		err := p.ChangeMoods(func(m *eventtest.Moods) {
+		err := p.ChangeQuirks(func(m *eventtest.Quirks) {
 			m.NoUser = true
 			change(m)
 		})
 		require.ErrorContains(t, err, field)
-		require.Equal(t, eventtest.Moods{TokenLifetime: time.Hour}, p.Moods(), "%s changed something", field)
-		_, err = eventtest.New(eventtest.WithMoods(change))
+		require.Equal(t, eventtest.Quirks{TokenLifetime: time.Hour}, p.Quirks(), "%s changed something", field)
+		_, err = eventtest.New(eventtest.WithQuirks(change))
 		require.ErrorContains(t, err, field)
 	}
 	require.NoError(t, p.Close())
-	require.ErrorIs(t, p.ChangeMoods(func(*eventtest.Moods) {}), eventtest.ErrClosed)
+	require.ErrorIs(t, p.ChangeQuirks(func(*eventtest.Quirks) {}), eventtest.ErrClosed)
 }
 
 func TestOptionsAreMoods(t *testing.T) {
 	t.Parallel()
 	p := eventtest.NewPortal(t, eventtest.WithTokenLifetime(time.Minute), eventtest.WithRateLimit(2, 50), eventtest.WithoutConnectors(),
 		eventtest.WithoutExtendedOffline(), eventtest.WithoutUserInEvents(), eventtest.WithMinTimeout(),
-		eventtest.WithMoods(func(m *eventtest.Moods) { m.Box = true }))
-	require.Equal(t, eventtest.Moods{
+		eventtest.WithQuirks(func(m *eventtest.Quirks) { m.Box = true }))
+	require.Equal(t, eventtest.Quirks{
 		TokenLifetime: time.Minute, RatePerSecond: 2, RateBurst: 50, NoConnectors: true, NoExtendedOffline: true, NoUser: true,
 		HonourMinTimeout: true, Box: true,
-	}, p.Moods())
+	}, p.Quirks())
 }
 
 func TestMoodsOfThePlan(t *testing.T) {
@@ -67,13 +67,13 @@ func TestMoodsOfThePlan(t *testing.T) {
 	feature := func(code string) any { return c.ok("feature.get", obj{"CODE": code}).object(t)["value"] }
 	require.Equal(t, "Y", feature("rest_offline_extended"))
 
-	mood(t, p, func(m *eventtest.Moods) { m.NoExtendedOffline, m.NoConnectors = true, true })
+	mood(t, p, func(m *eventtest.Quirks) { m.NoExtendedOffline, m.NoConnectors = true, true })
 	require.Equal(t, "N", feature("rest_offline_extended"))
 	require.Equal(t, "N", feature("rest_auth_connector"))
 	require.Equal(t, "WRONG_LICENSE", c.call("event.offline.get", obj{"clear": 0}).Error)
 	require.Equal(t, "WRONG_LICENSE", c.call("server.time", obj{"auth_connector": ""}).Error)
 
-	mood(t, p, func(m *eventtest.Moods) { m.Box = true }) // PROTOCOL 2.6, 2.10: a box has no plan
+	mood(t, p, func(m *eventtest.Quirks) { m.Box = true }) // PROTOCOL 2.6, 2.10: a box has no plan
 	require.Equal(t, "en_selfhosted", feature("rest_offline_extended"))
 	require.Equal(t, "en_selfhosted", feature("anything"))
 	a := c.ok("event.offline.get", obj{"clear": 0, "auth_connector": ""})
@@ -87,10 +87,10 @@ func TestMoodsOfEvents(t *testing.T) {
 	p, c := newPortal(t)
 	c.bind(obj{"event": "ONCRMDEALADD", "handler": in.URL})
 	c.bind(obj{"event": "ONCRMDEALADD", "event_type": "offline"})
-	for _, change := range []func(*eventtest.Moods){
-		func(*eventtest.Moods) {},
-		func(m *eventtest.Moods) { m.NoUser = true },
-		func(m *eventtest.Moods) { *m = eventtest.Moods{TokenLifetime: time.Minute, NoData: true} },
+	for _, change := range []func(*eventtest.Quirks){
+		func(*eventtest.Quirks) {},
+		func(m *eventtest.Quirks) { m.NoUser = true },
+		func(m *eventtest.Quirks) { *m = eventtest.Quirks{TokenLifetime: time.Minute, NoData: true} },
 	} {
 		mood(t, p, change)
 		addDeal(t, p)
@@ -122,12 +122,12 @@ func TestMoodsOfInstallation(t *testing.T) {
 		require.NoError(t, app.Install(t.Context()))
 		return app
 	}
-	mood(t, p, func(m *eventtest.Moods) { m.NoInstallEvent = true })
+	mood(t, p, func(m *eventtest.Quirks) { m.NoInstallEvent = true })
 	require.True(t, add().Installed())
 	wait(t, p)
 	require.Empty(t, in.events(t))
 
-	mood(t, p, func(m *eventtest.Moods) { m.NoInstallEvent, m.InstallDelay = false, time.Hour })
+	mood(t, p, func(m *eventtest.Quirks) { m.NoInstallEvent, m.InstallDelay = false, time.Hour })
 	c := as(t, p, add(), eventtest.AdminID)
 	c.bind(obj{"event": "ONCRMDEALADD", "handler": in.URL})
 	addDeal(t, p)
@@ -171,7 +171,7 @@ func TestRacingReservations(t *testing.T) {
 		}
 		require.Empty(t, w.OfflineRows())
 
-		mood(t, w.Portal, func(m *eventtest.Moods) { m.RacingReservations = true })
+		mood(t, w.Portal, func(m *eventtest.Quirks) { m.RacingReservations = true })
 		for range 3 {
 			addDeal(t, w.Portal)
 		}
@@ -189,7 +189,7 @@ func TestRacingReservations(t *testing.T) {
 func TestRacingBinds(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, eventtest.NewNetwork(), eventtest.WithMoods(func(m *eventtest.Moods) { m.RacingBinds = true }))
+		w := newWorld(t, eventtest.NewNetwork(), eventtest.WithQuirks(func(m *eventtest.Quirks) { m.RacingBinds = true }))
 		call := w.caller(t)
 		handlers := []string{"https://example.com/a", "https://example.com/a", "https://example.com/b"}
 		texts := make([]string, len(handlers))
@@ -209,7 +209,7 @@ func TestRacingBinds(t *testing.T) {
 func TestOperatingLimit(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, eventtest.NewNetwork(), eventtest.WithMoods(func(m *eventtest.Moods) { m.OperatingLimit = 2 * time.Second }))
+		w := newWorld(t, eventtest.NewNetwork(), eventtest.WithQuirks(func(m *eventtest.Quirks) { m.OperatingLimit = 2 * time.Second }))
 		call := w.caller(t)
 		w.Once("crm.deal.list", eventtest.Delay(150*time.Millisecond), eventtest.Delay(1840*time.Millisecond), eventtest.Delay(100*time.Millisecond),
 			eventtest.Delay(110*time.Millisecond))
@@ -253,7 +253,7 @@ func TestBuckets(t *testing.T) {
 	p, c := newPortal(t)
 	c.ok("server.time", nil)
 	require.Empty(t, p.Buckets())
-	mood(t, p, func(m *eventtest.Moods) { m.RatePerSecond, m.RateBurst = 0.001, 2 })
+	mood(t, p, func(m *eventtest.Quirks) { m.RatePerSecond, m.RateBurst = 0.001, 2 })
 	c.ok("server.time", nil)
 	c.ok("server.time", nil)
 	require.Equal(t, "QUERY_LIMIT_EXCEEDED", c.call("server.time", nil).Error)
@@ -265,14 +265,14 @@ func TestBuckets(t *testing.T) {
 	require.InDelta(t, 0.001, b[0].Rate, 0)
 	p.Advance(500 * time.Second)
 	require.InDelta(t, 1.5, p.Buckets()[0].Level, 0.1)
-	mood(t, p, func(m *eventtest.Moods) { m.RatePerSecond, m.RateBurst = 0, 0 })
+	mood(t, p, func(m *eventtest.Quirks) { m.RatePerSecond, m.RateBurst = 0, 0 })
 	require.Empty(t, p.Buckets())
 }
 
 // PROTOCOL 4.1: slow handlers are called less often, with growing intervals.
 func TestSlowHandlers(t *testing.T) {
 	t.Parallel()
-	p, c := newPortal(t, eventtest.WithMoods(func(m *eventtest.Moods) { m.SlowHandlers = time.Nanosecond }))
+	p, c := newPortal(t, eventtest.WithQuirks(func(m *eventtest.Quirks) { m.SlowHandlers = time.Nanosecond }))
 	slow, other := newInbox(t), newInbox(t)
 	c.bind(obj{"event": "ONCRMDEALADD", "handler": slow.URL})
 	for range 4 {
@@ -297,13 +297,13 @@ func TestSlowHandlers(t *testing.T) {
 	change(t, p, 1)
 	require.Eventually(t, func() bool { return len(other.events(t)) == 1 }, 30*time.Second, time.Millisecond, "no other handler waits")
 
-	mood(t, p, func(m *eventtest.Moods) { m.SlowHandlers = time.Hour })
+	mood(t, p, func(m *eventtest.Quirks) { m.SlowHandlers = time.Hour })
 	p.Advance(2 * time.Second)
 	require.Eventually(t, func() bool { return len(slow.events(t)) == 3 }, 30*time.Second, time.Millisecond)
 	p.Advance(time.Second)
 	wait(t, p)
 	require.Len(t, slow.events(t), 4, "a quick answer halves the gap")
-	mood(t, p, func(m *eventtest.Moods) { m.SlowHandlers = 0 })
+	mood(t, p, func(m *eventtest.Quirks) { m.SlowHandlers = 0 })
 	for _, l := range p.Lanes() {
 		require.Zero(t, l.Gap)
 	}
@@ -316,7 +316,7 @@ func TestChanged(t *testing.T) {
 	for name, change := range map[string]func(){
 		"a call":          func() { c.call("server.time", nil) },
 		"a delivery":      func() { require.NoError(t, p.Resend(eventtest.Attempt{URL: in.URL})) },
-		"moods":           func() { mood(t, p, func(m *eventtest.Moods) { m.NoUser = true }) },
+		"moods":           func() { mood(t, p, func(m *eventtest.Quirks) { m.NoUser = true }) },
 		"an application":  func() { require.NotNil(t, install(t, p, eventtest.App{})) },
 		"switched off":    func() { c.app.SetActive(true) },
 		"not paid":        func() { c.app.SetPaymentExpired(false) },
@@ -414,7 +414,7 @@ func TestInstallationKeepsItsUserAndData(t *testing.T) {
 	t.Parallel()
 	n := eventtest.NewNetwork()
 	n.Handle("app.example.com", http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
-	p := eventtest.NewPortal(t, eventtest.WithNetwork(n), eventtest.WithMoods(func(m *eventtest.Moods) { m.NoUser, m.NoData = true, true }))
+	p := eventtest.NewPortal(t, eventtest.WithNetwork(n), eventtest.WithQuirks(func(m *eventtest.Quirks) { m.NoUser, m.NoData = true, true }))
 	app, err := p.AddApp(eventtest.App{HandlerURL: "https://app.example.com/"})
 	require.NoError(t, err)
 	require.NoError(t, app.Install(t.Context()))

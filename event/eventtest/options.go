@@ -23,7 +23,7 @@ type config struct {
 	memberID        string
 	deliveryTimeout time.Duration
 	parallel        int
-	moods           Moods
+	moods           Quirks
 }
 
 // Keys of log records.
@@ -147,12 +147,12 @@ func WithFallback(h http.Handler) Option {
 	}
 }
 
-// WithMoods sets how the portal behaves at its start: change is called with the moods so far and edits them. New returns an error
+// WithQuirks sets how the portal behaves at its start: change is called with the moods so far and edits them. New returns an error
 // that names the field where one makes no sense.
-func WithMoods(change func(*Moods)) Option {
+func WithQuirks(change func(*Quirks)) Option {
 	return func(c *config) error {
 		if change == nil {
-			return errors.New("eventtest: WithMoods with a nil function")
+			return errors.New("eventtest: WithQuirks with a nil function")
 		}
 		change(&c.moods)
 		return c.moods.check()

@@ -36,11 +36,11 @@ type Portal struct {
 	done    <-chan struct{}                             // closed by stop
 	within  func(*http.Request) (*http.Request, func()) // ends a request's context by stop too
 
-	turns sync.Mutex // of ChangeMoods; taken before mu
+	turns sync.Mutex // of ChangeQuirks; taken before mu
 
 	mu       sync.Mutex // guards everything below
 	closed   bool
-	moods    Moods
+	moods    Quirks
 	changed  chan struct{}  // closed at the next change; nil while nobody watches
 	serving  sync.WaitGroup // HTTP requests; Add only under mu while not closed
 	domain   string
@@ -53,7 +53,7 @@ type Portal struct {
 	types    map[int64]bool // smart processes by entityTypeId
 	extra    map[string]string
 	bindings []*binding
-	binding  []*binding // being bound; see Moods.RacingBinds
+	binding  []*binding // being bound; see Quirks.RacingBinds
 	rows     []*offlineRow
 	free     map[rowKey]*offlineRow // those that nobody has reserved
 	purged   time.Time              // when old rows were deleted last

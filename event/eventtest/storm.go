@@ -46,8 +46,8 @@ type Storm struct {
 // maxStorm bounds the changes of a storm, which are drawn before the first is sent.
 const maxStorm = 10_000_000
 
-// Gust is one delivery of a [Storm].
-type Gust struct {
+// Burst is one delivery of a [Storm].
+type Burst struct {
 	Event string
 	ID    int64     // of the object
 	Time  time.Time // when the change fired
@@ -59,13 +59,13 @@ type StormReport struct {
 	Sent       int // deliveries
 	Changes    int // deliveries that are no duplicates
 	Duplicates int
-	Overtaken  int            // deliveries that come after a later change of the same object
-	Last       map[int64]Gust // the last change of each object in the order of firing
-	Answers    map[int]int    // how often each status was answered, 0 for no answer; empty before the storm
+	Overtaken  int             // deliveries that come after a later change of the same object
+	Last       map[int64]Burst // the last change of each object in the order of firing
+	Answers    map[int]int     // how often each status was answered, 0 for no answer; empty before the storm
 }
 
 // plan draws the deliveries in the order of their arrival.
-func (s Storm) plan() ([]Gust, error) {
+func (s Storm) plan() ([]Burst, error) {
 	s.Objects = cmp.Or(s.Objects, 100)
 	s.Changes = cmp.Or(s.Changes, s.Objects)
 	switch {
@@ -89,7 +89,7 @@ func (s Storm) plan() ([]Gust, error) {
 	}
 	rnd := rand.New(rand.NewPCG(s.Seed, 0)) //nolint:gosec // it has to be the same each time
 	type arrival struct {
-		gust Gust
+		gust Burst
 		at   float64
 	}
 	var arrivals []arrival
@@ -98,7 +98,7 @@ func (s Storm) plan() ([]Gust, error) {
 		if i >= s.Objects {
 			id = rnd.Int64N(int64(s.Objects)) + 1
 		}
-		g := Gust{
+		g := Burst{
 			Event: upper(s.Events[rnd.IntN(len(s.Events))].Name()), ID: id, Time: s.Start.Add(time.Duration(i) * time.Second),
 		}
 		arrivals = append(arrivals, arrival{g, float64(i) + rnd.Float64()*float64(s.Reorder)})
@@ -108,7 +108,7 @@ func (s Storm) plan() ([]Gust, error) {
 		}
 	}
 	slices.SortStableFunc(arrivals, func(a, b arrival) int { return cmp.Compare(a.at, b.at) })
-	gusts := make([]Gust, len(arrivals))
+	gusts := make([]Burst, len(arrivals))
 	for i, a := range arrivals {
 		gusts[i] = a.gust
 	}
@@ -121,7 +121,7 @@ func (s Storm) Report() (StormReport, error) {
 	if err != nil {
 		return StormReport{}, err
 	}
-	r := StormReport{Sent: len(gusts), Last: map[int64]Gust{}, Answers: map[int]int{}}
+	r := StormReport{Sent: len(gusts), Last: map[int64]Burst{}, Answers: map[int]int{}}
 	for _, g := range gusts {
 		if g.Again {
 			r.Duplicates++
@@ -164,7 +164,7 @@ func (s Storm) Requests(ctx context.Context) iter.Seq2[*http.Request, error] {
 	}
 }
 
-func (s Storm) request(ctx context.Context, g Gust) (*http.Request, error) {
+func (s Storm) request(ctx context.Context, g Burst) (*http.Request, error) {
 	var payload any
 	if s.Payload != nil {
 		payload = s.Payload(Name(g.Event), g.ID)

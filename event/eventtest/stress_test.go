@@ -44,7 +44,7 @@ func TestEverythingAtOnce(t *testing.T) {
 			}
 			all.Wait()
 			for _, w := range portals {
-				require.NoError(t, w.ChangeMoods(func(m *eventtest.Moods) { *m = eventtest.Moods{TokenLifetime: time.Hour} }))
+				require.NoError(t, w.ChangeQuirks(func(m *eventtest.Quirks) { *m = eventtest.Quirks{TokenLifetime: time.Hour} }))
 				w.Heal()
 				wait(t, w.Portal)
 				unreserved := map[string]bool{}
@@ -77,13 +77,13 @@ func act(t *testing.T, w *world, r *rand.Rand) {
 	case 2:
 		w.Heal()
 	case 3:
-		m := eventtest.Moods{
+		m := eventtest.Quirks{
 			NoUser: flip(), NoData: flip(), RacingReservations: flip(), RacingBinds: flip(), Box: flip(), TokenLifetime: time.Minute,
 			Latency: time.Duration(r.IntN(2)) * time.Second, OfflineLag: time.Duration(r.IntN(2)) * time.Second,
 			DeliveryJitter: time.Duration(r.IntN(2)) * time.Second,
 			SlowHandlers:   time.Duration(r.IntN(2)) * time.Millisecond,
 		}
-		require.NoError(t, w.ChangeMoods(func(now *eventtest.Moods) { *now = m }))
+		require.NoError(t, w.ChangeQuirks(func(now *eventtest.Quirks) { *now = m }))
 	case 4:
 		w.Advance(time.Duration(r.IntN(3600)) * time.Second)
 	case 5:

@@ -60,7 +60,7 @@ func TestUserReady(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			p := eventtest.NewPortal(t, eventtest.WithMoods(func(m *eventtest.Moods) { m.UserReady = tt.when }))
+			p := eventtest.NewPortal(t, eventtest.WithQuirks(func(m *eventtest.Quirks) { m.UserReady = tt.when }))
 			in := newInbox(t)
 			app, err := p.AddApp(eventtest.App{Scope: []string{"crm", "task"}, HandlerURL: in.URL + "/install", UI: tt.ui})
 			require.NoError(t, err)
@@ -120,7 +120,7 @@ func TestUserReady(t *testing.T) {
 // TestUserReadyOnce covers PROTOCOL 10.3: it is sent once for each installation.
 func TestUserReadyOnce(t *testing.T) {
 	t.Parallel()
-	p := eventtest.NewPortal(t, eventtest.WithMoods(func(m *eventtest.Moods) { m.UserReady = eventtest.UserReadyAfter }))
+	p := eventtest.NewPortal(t, eventtest.WithQuirks(func(m *eventtest.Quirks) { m.UserReady = eventtest.UserReadyAfter }))
 	in := newInbox(t)
 	app, err := p.AddApp(eventtest.App{HandlerURL: in.URL})
 	require.NoError(t, err)
@@ -143,22 +143,22 @@ func TestUserReadyMoods(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		name  string
-		moods func(*eventtest.Moods)
+		moods func(*eventtest.Quirks)
 		early []string // before the delay is over
 		want  []string
 	}{
-		{"no data, no user", func(m *eventtest.Moods) { m.NoData, m.NoUser = true, true }, []string{"ONAPPUSERREADY", "ONAPPINSTALL"}, nil},
-		{"late installation", func(m *eventtest.Moods) { m.InstallDelay = time.Hour }, []string{"ONAPPUSERREADY"}, []string{"ONAPPINSTALL"}},
-		{"after a late one", func(m *eventtest.Moods) {
+		{"no data, no user", func(m *eventtest.Quirks) { m.NoData, m.NoUser = true, true }, []string{"ONAPPUSERREADY", "ONAPPINSTALL"}, nil},
+		{"late installation", func(m *eventtest.Quirks) { m.InstallDelay = time.Hour }, []string{"ONAPPUSERREADY"}, []string{"ONAPPINSTALL"}},
+		{"after a late one", func(m *eventtest.Quirks) {
 			m.InstallDelay, m.UserReady = time.Hour, eventtest.UserReadyAfter
 		}, nil, []string{"ONAPPINSTALL", "ONAPPUSERREADY"}},
-		{"instead of it", func(m *eventtest.Moods) { m.NoInstallEvent = true }, []string{"ONAPPUSERREADY"}, nil},
+		{"instead of it", func(m *eventtest.Quirks) { m.NoInstallEvent = true }, []string{"ONAPPUSERREADY"}, nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				n := eventtest.NewNetwork()
-				p := eventtest.NewPortal(t, eventtest.WithNetwork(n), eventtest.WithMoods(func(m *eventtest.Moods) {
+				p := eventtest.NewPortal(t, eventtest.WithNetwork(n), eventtest.WithQuirks(func(m *eventtest.Quirks) {
 					m.UserReady = eventtest.UserReadyBefore
 					tt.moods(m)
 				}))
@@ -191,7 +191,7 @@ func TestUserReadyMoods(t *testing.T) {
 // platform made.
 func TestReconcileLeavesThePlatformsHandlers(t *testing.T) {
 	t.Parallel()
-	p := eventtest.NewPortal(t, eventtest.WithMoods(func(m *eventtest.Moods) { m.UserReady = eventtest.UserReadyAfter }))
+	p := eventtest.NewPortal(t, eventtest.WithQuirks(func(m *eventtest.Quirks) { m.UserReady = eventtest.UserReadyAfter }))
 	in := newInbox(t)
 	app, err := p.AddApp(eventtest.App{Scope: []string{"crm", "imbot"}, HandlerURL: in.URL})
 	require.NoError(t, err)

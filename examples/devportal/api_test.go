@@ -343,7 +343,7 @@ func TestMoods(t *testing.T) {
 		p.post("/api/moods", body)
 		require.Equal(t, want, p.state("").Moods, name)
 	}
-	var all eventtest.Moods
+	var all eventtest.Quirks
 	p.state("").Moods.set(&all)
 	moods := reflect.ValueOf(all)
 	for i := range moods.NumField() {

@@ -34,7 +34,7 @@ type moodsView struct {
 	OAuthLatency       float64 `json:"oauth_latency_ms"`
 }
 
-func moodsOf(m eventtest.Moods) moodsView {
+func moodsOf(m eventtest.Quirks) moodsView {
 	return moodsView{
 		NoUser: m.NoUser, NoData: m.NoData, NoExtendedOffline: m.NoExtendedOffline, NoConnectors: m.NoConnectors, Box: m.Box,
 		HonourMinTimeout: m.HonourMinTimeout, RacingReservations: m.RacingReservations, RacingBinds: m.RacingBinds,
@@ -48,7 +48,7 @@ func moodsOf(m eventtest.Moods) moodsView {
 }
 
 // set makes a portal behave like that.
-func (v moodsView) set(m *eventtest.Moods) {
+func (v moodsView) set(m *eventtest.Quirks) {
 	m.NoUser, m.NoData, m.NoInstallEvent, m.NoUninstallEvent = v.NoUser, v.NoData, v.NoInstallEvent, v.NoUninstallEvent
 	m.UserReady, m.WholeBotAuth, m.OAuthLatency = eventtest.UserReady(v.UserReady), v.WholeBotAuth, seconds(v.OAuthLatency/1000)
 	m.NoExtendedOffline, m.NoConnectors, m.Box, m.HonourMinTimeout = v.NoExtendedOffline, v.NoConnectors, v.Box, v.HonourMinTimeout
@@ -69,7 +69,7 @@ func seconds(n float64) time.Duration {
 func (d *desk) serveMoods(w http.ResponseWriter, r *http.Request) {
 	d.moodTurn.Lock() // between reading the moods and changing them
 	defer d.moodTurn.Unlock()
-	view := moodsOf(d.portal.Moods())
+	view := moodsOf(d.portal.Quirks())
 	if err := readJSON(w, r, &view); err != nil {
 		writeError(w, err)
 		return
@@ -78,11 +78,11 @@ func (d *desk) serveMoods(w http.ResponseWriter, r *http.Request) {
 		writeError(w, refuse("the portal can be slow by a minute at most; its own requests end then"))
 		return
 	}
-	if err := d.portal.ChangeMoods(view.set); err != nil {
+	if err := d.portal.ChangeQuirks(view.set); err != nil {
 		writeError(w, err)
 		return
 	}
-	writeJSON(w, http.StatusOK, moodsOf(d.portal.Moods()))
+	writeJSON(w, http.StatusOK, moodsOf(d.portal.Quirks()))
 }
 
 // maxLatency is how slow the portal can be made. The platform ends requests after a minute.

@@ -66,7 +66,7 @@ func (b *binder) forward(ctx context.Context, token event.Secret, stdout io.Writ
 	cfg.logger.LogAttrs(ctx, slog.LevelInfo, "listen is ready", slog.String("domain", in.Domain()), slog.String("member_id", portal.MemberID),
 		slog.String("forward_to", cfg.target()), slog.String("connector", b.connector))
 	err = consumer.Run(working)
-	if n := consumer.Stats().Left; n > 0 {
+	if n := consumer.Stats().Abandoned; n > 0 {
 		cfg.logger.LogAttrs(ctx, slog.LevelInfo, "events that were not forwarded stay in the queue for the next start", slog.Uint64("events", n))
 	}
 	if ctx.Err() == nil && working.Err() != nil {

@@ -114,7 +114,7 @@ func survive(t *testing.T, seed uint64) {
 		badThenBroken(append(refusals(), losses()...))
 	}
 	// From now on the portal deletes records on reading. Only an answer that got lost would be a loss.
-	require.NoError(t, portal.ChangeMoods(func(m *eventtest.Moods) { m.NoExtendedOffline = true }))
+	require.NoError(t, portal.ChangeQuirks(func(m *eventtest.Quirks) { m.NoExtendedOffline = true }))
 	for range 2 {
 		badThenBroken(refusals())
 	}

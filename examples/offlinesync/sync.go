@@ -52,8 +52,8 @@ func (s *syncer) parked(ctx context.Context, r offline.Record, err error) {
 }
 
 // silent ends a program that is not to wait for ever.
-func (s *syncer) silent(_ context.Context, silence offline.Silence) {
-	if silence.Kind == offline.NoAnswer && !silence.Over {
+func (s *syncer) silent(_ context.Context, silence offline.Stall) {
+	if silence.Kind == offline.StallNoResponse && !silence.Over {
 		s.abort(errNoAnswer)
 	}
 }

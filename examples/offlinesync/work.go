@@ -55,7 +55,7 @@ func workQueue(ctx context.Context, cfg config, portal *oneportal.Portal, out *j
 	s := &syncer{api: portal.API.Coalescer(portal.MemberID), out: out, abort: abort}
 	hooks := offline.Hooks{Parked: s.parked}
 	if cfg.once {
-		hooks.Silence = s.silent
+		hooks.Stalled = s.silent
 	}
 	spool, err := portal.SpoolDir()
 	if err != nil {
@@ -74,7 +74,7 @@ func workQueue(ctx context.Context, cfg config, portal *oneportal.Portal, out *j
 	err = run(working)
 	n := consumer.Stats()
 	cfg.logger.LogAttrs(ctx, slog.LevelInfo, "offlinesync has stopped", slog.Uint64("handled", n.Handled), slog.Uint64("recovered", n.Recovered),
-		slog.Uint64("parked", n.Parked), slog.Uint64("left", n.Left), slog.Uint64("requests", n.Requests))
+		slog.Uint64("parked", n.Parked), slog.Uint64("left", n.Abandoned), slog.Uint64("requests", n.Requests))
 	if ctx.Err() == nil && working.Err() != nil {
 		return context.Cause(working) // OUT cannot be written, or the portal is silent
 	}
@@ -88,7 +88,7 @@ func (cfg *config) options(spool string) []offline.Option {
 		offline.WithGrace(5 * time.Second),
 		offline.WithInterval(min(offline.DefaultMinInterval, cfg.poll), cfg.poll),
 		offline.WithParkedInterval(cfg.retryParked),
-		offline.WithSilence(patience, 0),
+		offline.WithStallAlert(patience, 0),
 		offline.WithSpool(spool),
 		offline.WithLogger(cfg.logger),
 	}

@@ -127,7 +127,7 @@ func dropped(t *testing.T, ended <-chan error, events int, want error) {
 		require.ErrorIs(t, err, want)
 		require.True(t, ours(err))
 		outcome, _ := event.OutcomeOf(err)
-		require.Equal(t, event.Dropped, outcome)
+		require.Equal(t, event.OutcomeDropped, outcome)
 	}
 }
 

@@ -78,7 +78,7 @@ func (d *Dispatcher) work(it *Item) {
 // handler and a front that end the goroutine.
 func (d *Dispatcher) serve(w *worker, it *Item) (r result) {
 	alive := false
-	r = result{err: ErrGoexit, asked: event.Dropped}
+	r = result{err: ErrGoexit, asked: event.OutcomeDropped}
 	defer func() {
 		if !alive { // the handler ended the goroutine
 			d.settle(w, it, &r, true)
@@ -99,7 +99,7 @@ func (d *Dispatcher) attempt(it *Item) (r result) {
 		return nil
 	})
 	if err != nil {
-		r = result{err: err, asked: event.Dropped}
+		r = result{err: err, asked: event.OutcomeDropped}
 	}
 	if r.postponed {
 		it.Attempts--
@@ -113,7 +113,7 @@ func (d *Dispatcher) attempt(it *Item) (r result) {
 func judged(err error) result {
 	r := result{err: err}
 	if p, ok := err.(PostponedError); ok { //nolint:errorlint // fronts return it as it is
-		r.postponed, r.asked, r.after = true, event.Retried, time.Duration(p)
+		r.postponed, r.asked, r.after = true, event.OutcomeRetried, time.Duration(p)
 		return r
 	}
 	if err != nil {
@@ -147,7 +147,7 @@ func (d *Dispatcher) judgeLocked(it *Item, r *result) (o Outcome, retry bool) {
 		return OutcomeUnhandled, false
 	case d.cut, p.life.Err() != nil:
 		return OutcomeCut, false // perhaps it failed because its context ended
-	case r.asked == event.Dropped, !r.postponed && it.Attempts >= d.attempts(it):
+	case r.asked == event.OutcomeDropped, !r.postponed && it.Attempts >= d.attempts(it):
 		return OutcomeFailed, false
 	case p.stopped:
 		return OutcomeCut, false
@@ -164,7 +164,7 @@ func (d *Dispatcher) attempts(it *Item) int { return cmp.Or(it.MaxAttempts, d.cf
 // wait returns how long an item rests before its next attempt.
 func (d *Dispatcher) wait(it *Item, r *result) time.Duration {
 	switch {
-	case r.asked != event.Retried:
+	case r.asked != event.OutcomeRetried:
 		return d.cfg.Backoff(it.Attempts)
 	case d.cfg.MaxWait > 0:
 		return min(r.after, d.cfg.MaxWait)

@@ -19,9 +19,9 @@ type descriptor struct {
 	title    string
 	page     string // below the documentation's root
 	deletion bool
-	unbound  bool
+	auto     bool // the platform subscribes to it by itself
 	platform bool // the platform binds it by itself
-	noQueue  bool
+	offline  bool // it can be bound to the offline queue
 }
 
 // describe works out what the catalogue does not say outright.
@@ -38,9 +38,9 @@ func describe(s source) ([]descriptor, error) {
 			return nil, fmt.Errorf("%s: page %q outside %s", e.Name, e.Doc, pages)
 		}
 		d.page = page + ".html"
-		d.unbound = e.family() == "F" || e.family() == "P" || e.Platform == platformAlways
+		d.auto = e.family() == "F" || e.family() == "P" || e.Platform == platformAlways
 		d.platform = e.Platform != ""
-		d.noQueue = e.OfflineOK != nil && !*e.OfflineOK
+		d.offline = !d.auto && (e.OfflineOK == nil || *e.OfflineOK)
 		key := d.variable
 		if e.template() {
 			key += "Of"
@@ -160,7 +160,7 @@ var payloadsByFamily = map[string]string{
 	"H2": "LineMessages",
 	"J2": "AppTest",
 	"K":  "User",
-	"L":  "Offline",
+	"L":  "OfflineNotice",
 	"M":  "CRMTimelineAction",
 	"O":  "HCMLinkJob",
 }

@@ -180,9 +180,9 @@ func (d descriptor) info(b *bytes.Buffer) {
 	}
 	f.flag("Deletion", d.deletion)
 	f.flag("Coalescable", len(d.Entity) > 0 && !d.Distinct)
-	f.flag("Unbound", d.unbound)
+	f.flag("AutoSubscribed", d.auto)
 	f.flag("PlatformBound", d.platform)
-	f.flag("NoQueue", d.noQueue)
+	f.flag("Offline", d.offline)
 	f.list("Remarks", d.Remarks)
 	if len(d.Entity) > 0 {
 		parts := make([]string, len(d.Entity))
