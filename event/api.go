@@ -11,6 +11,7 @@ import (
 
 	"github.com/b24events/b24events/internal/phpform"
 	"github.com/b24events/b24events/internal/redact"
+	"github.com/b24events/b24events/internal/timing"
 )
 
 // API manages the event subscriptions of an application on one portal. Every method needs a [Caller] with the application's
@@ -120,7 +121,7 @@ func (a *API) Bind(ctx context.Context, b Binding) error {
 		case alreadyBound(err):
 			return nil
 		case bindingStarted(err) && try < bindTries:
-			if pause(ctx, bindPause<<try) == nil {
+			if timing.Sleep(ctx, bindPause<<try) == nil {
 				continue
 			}
 			return fmt.Errorf("event: binding %s: %w", params["event"], context.Cause(ctx))
@@ -140,17 +141,6 @@ const (
 	bindTries = 5
 	bindPause = 100 * time.Millisecond
 )
-
-func pause(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
 
 // bindingStarted recognises the refusal of a bind that runs at the same time as another one like it.
 func bindingStarted(err error) bool {

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/b24events/b24events/internal/errtree"
+	"github.com/b24events/b24events/internal/typednil"
 )
 
 // Join returns a handler that runs each of hs, in order and independent of the others: after one
@@ -16,7 +17,7 @@ import (
 // A handler that returns [ErrUnhandled], as a [Mux] does, does not count unless all do so.
 func Join(hs ...Handler) Handler {
 	for _, h := range hs {
-		if isNilHandler(h) {
+		if typednil.Is(h) {
 			panic("event: Join with a nil handler")
 		}
 	}

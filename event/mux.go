@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+
+	"github.com/b24events/b24events/internal/typednil"
 )
 
 // Handler does something with a delivery. It returns nil when done, [Drop] or [Retry] to steer the queue, or any other error.
@@ -52,7 +54,7 @@ func (m *Mux) Handle(name string, h Handler) {
 	switch {
 	case name == "":
 		panic("event: Mux.Handle with an empty event name")
-	case isNilHandler(h):
+	case typednil.Is(h):
 		panic("event: Mux.Handle of " + name + " with a nil handler")
 	case m.handlers[name] != nil:
 		panic("event: " + name + " has a handler already; use event.Join to run several")
@@ -89,7 +91,7 @@ func (m *Mux) Use(mw ...Middleware) {
 // discard them instead, register a handler that returns nil.
 func (m *Mux) Unhandled(h Handler) {
 	m.registering("Unhandled")
-	if isNilHandler(h) {
+	if typednil.Is(h) {
 		panic("event: Mux.Unhandled with a nil handler")
 	}
 	if m.unhandled != nil {
@@ -165,7 +167,7 @@ func wireNameOf(name string) string { return strings.ToUpper(strings.TrimSpace(n
 
 func (m *Mux) wrap(h Handler) Handler {
 	for _, mw := range slices.Backward(m.middleware) {
-		if h = mw(h); isNilHandler(h) {
+		if h = mw(h); typednil.Is(h) {
 			panic("event: a middleware of the Mux returned a nil handler")
 		}
 	}
@@ -175,19 +177,6 @@ func (m *Mux) wrap(h Handler) Handler {
 func (m *Mux) registering(method string) {
 	if m.started.Load() {
 		panic("event: Mux." + method + " after the first delivery")
-	}
-}
-
-// isNilHandler also finds a nil pointer or function inside the interface.
-func isNilHandler(h Handler) bool {
-	if h == nil {
-		return true
-	}
-	switch v := reflect.ValueOf(h); v.Kind() {
-	case reflect.Pointer, reflect.Func:
-		return v.IsNil()
-	default:
-		return false
 	}
 }
 

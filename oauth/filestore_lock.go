@@ -6,11 +6,11 @@ import (
 	"fmt"
 	"hash/fnv"
 	"io/fs"
-	"math/rand/v2"
 	"os"
 	"time"
 
 	"github.com/b24events/b24events/internal/filelock"
+	"github.com/b24events/b24events/internal/timing"
 )
 
 const (
@@ -59,7 +59,7 @@ func (s *FileStore) lock(ctx context.Context, p place) (release func(), err erro
 	for pause := lockPause; ; pause = min(2*pause, maxLockPause) {
 		ok, err := l.try(s.root)
 		if err == nil && !ok {
-			err = wait(ctx, pause/2+rand.N(pause)) //nolint:gosec // no secret
+			err = timing.Sleep(ctx, pause/2+timing.Below(pause))
 		}
 		switch {
 		case err != nil:

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/b24events/b24events/event"
+	"github.com/b24events/b24events/internal/timing"
 )
 
 // duplicateTries is how often the store is read again for the other copy of an installation that
@@ -407,7 +408,7 @@ func (p *Portals) duplicate(ctx context.Context, key Key, claim event.Auth, refu
 		return Installation{}, refusal
 	}
 	for try := range duplicateTries {
-		if wait(ctx, backoff(try)) != nil {
+		if timing.Sleep(ctx, pauseBefore(try)) != nil {
 			break
 		}
 		r, err := p.load(ctx, key)

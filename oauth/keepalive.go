@@ -4,10 +4,10 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"math/rand/v2"
 	"time"
 
 	"github.com/b24events/b24events/event"
+	"github.com/b24events/b24events/internal/timing"
 )
 
 const (
@@ -33,17 +33,12 @@ const (
 // Source: https://apidocs.bitrix24.com/settings/oauth/auto-renewal.html
 func (p *Portals) KeepAlive(ctx context.Context) error {
 	s := &sweeper{portals: p, void: make(map[Key]event.Secret)}
-	for pause := jitter(sweepDelay); wait(ctx, pause) == nil; pause = sweepEvery + jitter(sweepEvery/24) {
+	for pause := timing.Below(sweepDelay); timing.Sleep(ctx, pause) == nil; pause = sweepEvery + timing.Below(sweepEvery/24) {
 		if err := s.sweep(ctx); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// jitter returns a random duration below d.
-func jitter(d time.Duration) time.Duration {
-	return rand.N(d) + 1 //nolint:gosec // it spreads load; nothing depends on its being hard to guess
 }
 
 type sweeper struct {
@@ -74,7 +69,7 @@ func (s *sweeper) sweep(ctx context.Context) error {
 		case tried:
 			renewed++
 		}
-		if tried && wait(ctx, sweepPace+jitter(sweepPace)) != nil {
+		if tried && timing.Sleep(ctx, sweepPace+timing.Below(sweepPace)) != nil {
 			return nil
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/b24events/b24events/event"
+	"github.com/b24events/b24events/internal/timing"
 )
 
 // Claim is an installation that the OAuth server has confirmed, before it is stored. The function
@@ -140,7 +141,7 @@ func (p *Portals) askPortal(ctx context.Context, method, endpoint string, access
 	defer cancel()
 	var result any
 	for try := range portalTries {
-		if wait(ctx, backoff(2*try)) != nil && try > 0 {
+		if timing.Sleep(ctx, pauseBefore(2*try)) != nil && try > 0 {
 			break
 		}
 		result, err = p.askOnce(ctx, method, at, access)

@@ -7,11 +7,11 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"reflect"
 	"time"
 
 	"github.com/b24events/b24events/event"
 	"github.com/b24events/b24events/internal/defaultlog"
+	"github.com/b24events/b24events/internal/typednil"
 )
 
 // What an [Error] says was tried.
@@ -69,7 +69,7 @@ type Portals struct {
 
 // NewPortals returns the access of one application to its portals. It does no I/O.
 func NewPortals(cfg Config, store Store, opts ...Option) (*Portals, error) {
-	if isNil(store) {
+	if typednil.Is(store) {
 		return nil, errors.New("oauth: NewPortals: the store is nil; NewMemoryStore makes one")
 	}
 	c := config{policy: AdministratorsOnly, window: DefaultRotationWindow}
@@ -109,12 +109,6 @@ func NewPortals(cfg Config, store Store, opts ...Option) (*Portals, error) {
 // HTTPClient returns the HTTP client of [WithHTTPClient], and nil without that option. Package rest uses it for calls too, so that
 // a proxy or a certificate is given once.
 func (p *Portals) HTTPClient() *http.Client { return p.http }
-
-// isNil also finds a nil pointer in an interface.
-func isNil(v any) bool {
-	rv := reflect.ValueOf(v)
-	return !rv.IsValid() || (rv.Kind() == reflect.Pointer && rv.IsNil())
-}
 
 // Format prints no secret, whatever the verb.
 func (p *Portals) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("oauth.Portals")) }
@@ -214,21 +208,6 @@ func (p *Portals) Shutdown(ctx context.Context) error {
 	case failure != nil:
 		return fmt.Errorf("oauth: shutdown: %w", failure)
 	default:
-		return nil
-	}
-}
-
-// wait pauses, unless the context ends first.
-func wait(ctx context.Context, d time.Duration) error {
-	if d == 0 {
-		return ctx.Err()
-	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-timer.C:
 		return nil
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/b24events/b24events/event"
+	"github.com/b24events/b24events/internal/timing"
 )
 
 // record is an installation as it is known: stored, or waiting in memory to be written.
@@ -52,8 +53,9 @@ const (
 	installSkew = time.Minute
 )
 
-// backoff is the pause before a try, counted from 0.
-func backoff(try int) time.Duration {
+// pauseBefore is the pause before a try, counted from 0. It has no random part: the tries together
+// must give another process time to write.
+func pauseBefore(try int) time.Duration {
 	if try == 0 {
 		return 0
 	}
@@ -157,7 +159,7 @@ func (p *Portals) write(ctx context.Context, s *keyState, u unsaved, tries int) 
 	}
 	var failure error
 	for try := range tries {
-		if wait(ctx, backoff(try)) != nil && try > 0 {
+		if timing.Sleep(ctx, pauseBefore(try)) != nil && try > 0 {
 			break
 		}
 		for range writeTries { // after a conflict another try is worth it at once
@@ -186,7 +188,7 @@ func (p *Portals) write(ctx context.Context, s *keyState, u unsaved, tries int) 
 func (p *Portals) takeBack(ctx context.Context, key Key, version Version) error {
 	var err error
 	for try := range writeTries {
-		if wait(ctx, backoff(try)) != nil && try > 0 {
+		if timing.Sleep(ctx, pauseBefore(try)) != nil && try > 0 {
 			break
 		}
 		err = p.deleteSoon(ctx, key, version)

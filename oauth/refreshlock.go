@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"strconv"
 	"time"
+
+	"github.com/b24events/b24events/internal/timing"
 )
 
 const (
@@ -46,7 +48,7 @@ func (p *Portals) refreshLock(ctx context.Context, key Key) (release func(), err
 		case !time.Now().Before(deadline):
 			return func() {}, nil
 		}
-		if err := wait(ctx, refreshLockPoll); err != nil {
+		if err := timing.Sleep(ctx, refreshLockPoll); err != nil {
 			return nil, &Error{Op: opRenew, Kind: ErrTemporary, Err: err}
 		}
 	}

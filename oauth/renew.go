@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/b24events/b24events/event"
+	"github.com/b24events/b24events/internal/timing"
 )
 
 const (
@@ -210,7 +211,7 @@ func (p *Portals) refreshFailed(ctx context.Context, s *keyState, r record, fail
 // or holds nothing.
 func (p *Portals) successor(ctx context.Context, s *keyState, spent event.Secret) (in Installation, found bool, err error) {
 	for try := range adoptTries {
-		if wait(ctx, backoff(try)) != nil && try > 0 {
+		if timing.Sleep(ctx, pauseBefore(try)) != nil && try > 0 {
 			break
 		}
 		var stored Installation

@@ -6,9 +6,12 @@ import (
 	"fmt"
 	"log/slog"
 	"sync/atomic"
+	"time"
 
 	"github.com/b24events/b24events/event"
 	"github.com/b24events/b24events/internal/lease"
+	"github.com/b24events/b24events/internal/timing"
+	"github.com/b24events/b24events/internal/typednil"
 )
 
 // Consumer works a queue: it reserves records, passes them to a handler, and removes from the queue
@@ -28,9 +31,9 @@ type Consumer struct {
 // [Consumer.Drain].
 func NewConsumer(c event.Caller, h event.Handler, opts ...Option) (*Consumer, error) {
 	switch {
-	case isNil(c):
+	case typednil.Is(c):
 		return nil, errors.New("offline: NewConsumer with a nil caller")
-	case isNil(h):
+	case typednil.Is(h):
 		return nil, errors.New("offline: NewConsumer with a nil handler")
 	}
 	cfg, err := collect(consumerDefaults(), opts)
@@ -174,14 +177,25 @@ func (c *Consumer) turns(ctx context.Context, drain bool, check func()) error {
 		case err != nil:
 			c.engine.log(ctx, slog.LevelWarn, "offline queue: the queue could not be worked, trying again",
 				errorAttr(nil, err), waitAttr(wait))
-			sleep(ctx, wait, nil)
+			_ = timing.Sleep(ctx, wait)
 		case drain && c.engine.drained():
 			return nil
 		case wait > 0:
-			sleep(ctx, wait, c.signal)
+			c.rest(ctx, wait)
 		}
 	}
 	return ctx.Err()
+}
+
+// rest waits until the queue is due, or something wakes the consumer.
+func (c *Consumer) rest(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-c.signal:
+	case <-timer.C:
+	}
 }
 
 func (c *Consumer) leaseName() string {
@@ -218,7 +232,7 @@ func (c *Consumer) leased(ctx context.Context, drain bool) error {
 			waiting = true
 			c.engine.log(ctx, slog.LevelInfo, "offline queue: another process works the queue; waiting for its lease")
 		}
-		if !sleep(ctx, k.Step(), nil) {
+		if timing.Sleep(ctx, k.Step()) != nil {
 			return ctx.Err()
 		}
 	}

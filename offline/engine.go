@@ -10,6 +10,7 @@ import (
 
 	"github.com/b24events/b24events/event"
 	"github.com/b24events/b24events/internal/dispatch"
+	"github.com/b24events/b24events/internal/timing"
 )
 
 // Waits after an error of the portal.
@@ -492,7 +493,7 @@ func (e *engine) settleLast(stopped context.Context) error {
 		if err == nil {
 			continue
 		}
-		if permanent(err) || !sleep(ctx, wait.next(), nil) {
+		if permanent(err) || timing.Sleep(ctx, wait.next()) != nil {
 			return err
 		}
 	}

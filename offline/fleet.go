@@ -9,7 +9,9 @@ import (
 	"time"
 
 	"github.com/b24events/b24events/event"
+	"github.com/b24events/b24events/internal/histogram"
 	"github.com/b24events/b24events/internal/lease"
+	"github.com/b24events/b24events/internal/typednil"
 )
 
 // The defaults of a [Fleet], if they differ from those of a [Consumer] or are its own.
@@ -99,6 +101,7 @@ type Fleet struct {
 
 	closing  chan struct{} // places for turns that only settle
 	requests atomic.Uint64
+	lag      histogram.Histogram
 }
 
 // NewFleet returns a fleet without portals; see [Fleet.Add] and [Fleet.Run]. api returns the caller
@@ -110,7 +113,7 @@ func NewFleet(api func(memberID string) event.Caller, h event.Handler, opts ...O
 	switch {
 	case api == nil:
 		return nil, errors.New("offline: NewFleet with a nil function for callers")
-	case isNil(h):
+	case typednil.Is(h):
 		return nil, errors.New("offline: NewFleet with a nil handler")
 	}
 	cfg, err := collect(fleetDefaults(), opts)
@@ -209,7 +212,7 @@ func (f *Fleet) clientID(memberID string) (id string) {
 			id = ""
 		}
 	}()
-	if c := f.api(memberID); !isNil(c) {
+	if c := f.api(memberID); !typednil.Is(c) {
 		return clientID(c)
 	}
 	return ""

@@ -257,7 +257,7 @@ func TestFleetCountsWhatIsGone(t *testing.T) {
 		s := f.Stats()
 		require.Equal(t, uint64(2), portal.Handled)
 		require.Equal(t, uint64(2), s.Handled)
-		require.Equal(t, int64(2), s.Lag.Count())
+		require.EqualValues(t, 2, s.Lag.Count())
 	})
 }
 

@@ -2,7 +2,6 @@ package offline
 
 import (
 	"context"
-	"math"
 	"time"
 
 	"github.com/b24events/b24events/event"
@@ -27,7 +26,7 @@ type FleetStats struct {
 	Failures uint64  `json:"failures"` // turns that failed
 	Requests uint64  `json:"requests"` // to portals, without those of handlers; a batch is one
 	Handled  uint64  `json:"handled"`  // records whose handler succeeded, or found the object gone
-	Lag      Latency `json:"-"`        // of these, from the last change of the object to the end of its handler
+	Lag      Latency `json:"lag"`      // of these, from the last change of the object to the end of its handler
 }
 
 // PortalStats is what is known of one portal of a [Fleet].
@@ -88,6 +87,7 @@ func (f *Fleet) Stats() FleetStats {
 	s.Handlers = work.Running
 	s.Stuck += work.Stuck
 	s.Requests = f.requests.Load()
+	s.Lag = Latency{f.lag.Snapshot()}
 	return s
 }
 
@@ -131,43 +131,8 @@ func (f *Fleet) handle(ctx context.Context, d *event.Delivery) error {
 		defer f.mu.Unlock()
 		f.stats.Handled++
 		if !d.Time.IsZero() {
-			count(&f.stats.Lag, lag)
+			f.lag.Record(lag)
 		}
 	}
 	return err
-}
-
-// Latency counts durations by their size, to within a fifth, from 10 milliseconds to two days.
-type Latency struct {
-	counts [96]int64
-	total  int64
-}
-
-const (
-	shortestCounted = 10 * time.Millisecond
-	perDoubling     = 4
-)
-
-func count(d *Latency, v time.Duration) {
-	i := 0
-	if v > shortestCounted {
-		i = min(int(math.Ceil(math.Log2(float64(v)/float64(shortestCounted))*perDoubling)), len(d.counts)-1)
-	}
-	d.counts[i]++
-	d.total++
-}
-
-// Count returns how many there are.
-func (d Latency) Count() int64 { return d.total }
-
-// Quantile returns the duration that a part q of all, from 0 to 1, does not exceed; 0 if there are
-// none.
-func (d Latency) Quantile(q float64) time.Duration {
-	rank := int64(math.Ceil(q * float64(d.total)))
-	for i, n := range d.counts {
-		if rank -= n; n > 0 && rank <= 0 {
-			return time.Duration(float64(shortestCounted) * math.Exp2(float64(i)/perDoubling)).Round(time.Millisecond)
-		}
-	}
-	return 0
 }

@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"runtime/debug"
 	"time"
 
 	"github.com/b24events/b24events/event"
+	"github.com/b24events/b24events/internal/dispatch"
+	"github.com/b24events/b24events/internal/timing"
+	"github.com/b24events/b24events/internal/typednil"
 )
 
 const (
@@ -102,10 +104,13 @@ func (p *portal) call(ctx context.Context, method string, params, result any) er
 }
 
 // ask makes a call. A caller that panics does so for one portal.
-func (p *portal) ask(ctx context.Context, method string, params, result any) (err error) {
-	defer recovered(&err)
+func (p *portal) ask(ctx context.Context, method string, params, result any) error {
+	return dispatch.Guard(func() error { return p.askCaller(ctx, method, params, result) })
+}
+
+func (p *portal) askCaller(ctx context.Context, method string, params, result any) error {
 	c := p.fleet.api(p.id)
-	if isNil(c) {
+	if typednil.Is(c) {
 		return noCallerError{}
 	}
 	app, _, err := identify(c, p.fleet.cfg.clientID, p.id)
@@ -350,7 +355,7 @@ func (f *Fleet) settleTurn(ctx context.Context, t *turn, wait time.Duration, err
 
 // spread returns a time up to d after from.
 func spread(from time.Time, d time.Duration) time.Time {
-	return from.Add(rand.N(d + 1)) //nolint:gosec // spreads load, guards nothing
+	return from.Add(timing.Below(d + 1))
 }
 
 // slack gives a portal its next turn soon, because its workers have nothing left to start.
@@ -362,12 +367,5 @@ func (f *Fleet) slack(p *portal) {
 		p.turn.again = true
 	case p.failures == 0 && !p.removed && f.portals[p.id] == p:
 		f.queue(p, time.Now())
-	}
-}
-
-// recovered turns a panic into an error of the function that defers it.
-func recovered(err *error) {
-	if v := recover(); v != nil {
-		*err = event.NewPanicError(v, debug.Stack())
 	}
 }

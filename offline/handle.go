@@ -11,6 +11,7 @@ import (
 	"github.com/b24events/b24events/internal/dispatch"
 	"github.com/b24events/b24events/internal/errtree"
 	"github.com/b24events/b24events/internal/redact"
+	"github.com/b24events/b24events/internal/timing"
 )
 
 // Waits between attempts of a handler that asks for none.
@@ -244,12 +245,7 @@ func (e *engine) handled(ctx context.Context, d *event.Delivery) {
 
 // retryWait returns the wait after an attempt that failed.
 func retryWait(attempts int) time.Duration {
-	b := backoff{shortest: minRetryWait, longest: maxRetryWait}
-	var wait time.Duration
-	for range min(attempts, 10) {
-		wait = b.next()
-	}
-	return wait
+	return timing.Backoff{First: minRetryWait, Longest: maxRetryWait, Factor: 2}.After(attempts)
 }
 
 // misfits reports the values of a payload that do not fit.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"time"
+
+	"github.com/b24events/b24events/internal/typednil"
 )
 
 // DefaultLeaseTTL is how long a lease lasts that is not renewed. After so long at most, another
@@ -53,7 +55,7 @@ type Leaser interface {
 // [WithSpool].
 func WithLeaser(l Leaser) Option {
 	return consumerOption("WithLeaser", func(c *config) error {
-		if isNil(l) {
+		if typednil.Is(l) {
 			return errors.New("offline: WithLeaser with a nil leaser; leave the option out if one process works the queue")
 		}
 		c.leaser = l

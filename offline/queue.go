@@ -7,13 +7,13 @@ import (
 	"fmt"
 	"iter"
 	"maps"
-	"reflect"
 	"slices"
 	"strings"
 	"unicode/utf8"
 
 	"github.com/b24events/b24events/event"
 	"github.com/b24events/b24events/internal/batch"
+	"github.com/b24events/b24events/internal/typednil"
 )
 
 const (
@@ -55,7 +55,7 @@ type callFunc func(ctx context.Context, method string, params, result any) error
 // [WithConnector], [WithClientID] and [WithMemberID]. The latter two are for a caller that does not
 // say what it belongs to. The deliveries in records carry the proof [event.ProofCall].
 func NewQueue(c event.Caller, opts ...Option) (*Queue, error) {
-	if isNil(c) {
+	if typednil.Is(c) {
 		return nil, errors.New("offline: NewQueue with a nil caller")
 	}
 	cfg, err := collect(config{}, opts)
@@ -67,12 +67,6 @@ func NewQueue(c event.Caller, opts ...Option) (*Queue, error) {
 		return nil, err
 	}
 	return &Queue{call: c.Call, connector: cfg.connector, proof: &event.Proof{By: event.ProofCall, ClientID: app, MemberID: portal}}, nil
-}
-
-// isNil reports a nil interface, or a nil pointer or function in one.
-func isNil(v any) bool {
-	rv := reflect.ValueOf(v)
-	return !rv.IsValid() || ((rv.Kind() == reflect.Pointer || rv.Kind() == reflect.Func) && rv.IsNil())
 }
 
 // do calls a method with the connector added.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/b24events/b24events/internal/batch"
+	"github.com/b24events/b24events/internal/timing"
 )
 
 const (
@@ -140,7 +141,7 @@ func (e *engine) sendPatiently(ctx context.Context, c call) error {
 	patient, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	stop := context.AfterFunc(ctx, func() {
-		if sleep(patient, settleTimeout, nil) {
+		if timing.Sleep(patient, settleTimeout) == nil {
 			cancel()
 		}
 	})

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/b24events/b24events/event"
+	"github.com/b24events/b24events/internal/typednil"
 )
 
 // Archive gives people access to what a [Store] holds besides the pending deliveries: those that were
@@ -21,7 +22,7 @@ type Archive struct {
 // encrypted deliveries are listed as unreadable, and can be replayed and discarded. It returns an
 // error that matches [ErrConfig] for a nil store or a key of the wrong length.
 func NewArchive(s Store, keys ...[]byte) (*Archive, error) {
-	if isNil(s) {
+	if typednil.Is(s) {
 		return nil, misconfigured("nil store")
 	}
 	a := &Archive{store: s}

@@ -12,6 +12,7 @@ import (
 	"github.com/b24events/b24events/event"
 	"github.com/b24events/b24events/internal/dispatch"
 	"github.com/b24events/b24events/internal/errtree"
+	"github.com/b24events/b24events/internal/timing"
 )
 
 // errUnbegun is what a transaction gets whose handler does not begin.
@@ -76,7 +77,7 @@ func (w *durable) attempt(ctx, within context.Context, e *entry, d *event.Delive
 		return dispatch.PostponedError(storeWait) // it is cut before that
 	}
 	if e.item.Attempts == 1 {
-		w.count.lag.record(e.item.Began.Sub(e.item.Arrived))
+		w.count.lag.Record(e.item.Began.Sub(e.item.Arrived))
 	}
 	return w.handler.HandleEvent(within, d)
 }
@@ -232,7 +233,7 @@ func (w *durable) reportRemoved() {
 		d, err := w.present(w.limit, e)
 		switch {
 		case err != nil && !errors.Is(err, errUnreadable):
-			if waitFor(w.over, storeWait) {
+			if timing.Await(w.over, storeWait) {
 				return // the records stay in the store
 			}
 			continue

@@ -4,6 +4,8 @@ import (
 	"context"
 	"log/slog"
 	"time"
+
+	"github.com/b24events/b24events/internal/timing"
 )
 
 // storeGrace is the part of ShutdownGrace in which the last marks are stored and the leases are
@@ -42,7 +44,7 @@ func (w *durable) quit(ctx context.Context) {
 // the context of a call ended.
 func (w *durable) close(ctx context.Context) {
 	stop := context.AfterFunc(ctx, func() {
-		waitFor(w.over, storeGrace)
+		timing.Await(w.over, storeGrace)
 		w.endLimit()
 	})
 	defer stop()
@@ -87,7 +89,7 @@ func (w *durable) awaitReports() {
 		w.mu.Lock()
 		none := len(w.unreported) == 0
 		w.mu.Unlock()
-		if none || waitFor(w.limit.Done(), 10*time.Millisecond) {
+		if none || timing.Await(w.limit.Done(), 10*time.Millisecond) {
 			return
 		}
 	}

@@ -29,7 +29,7 @@ type handling struct {
 // Handle runs the event handler.
 func (f *handling) Handle(ctx context.Context, it *dispatch.Item) error {
 	if it.Attempts == 1 {
-		f.count.lag.record(it.Began.Sub(it.Arrived))
+		f.count.lag.Record(it.Began.Sub(it.Arrived))
 	}
 	return f.handler.HandleEvent(ctx, it.Delivery)
 }

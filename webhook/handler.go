@@ -9,6 +9,7 @@ import (
 
 	"github.com/b24events/b24events/event"
 	"github.com/b24events/b24events/internal/dispatch"
+	"github.com/b24events/b24events/internal/typednil"
 )
 
 // Handler receives Bitrix24 events over HTTP. It verifies a delivery, queues it, responds 200 and
@@ -41,7 +42,7 @@ func NewHandler(v Verifier, h event.Handler, opts ...Option) (*Handler, error) {
 	if err = validate(v); err != nil {
 		return nil, err
 	}
-	if isNil(h) {
+	if typednil.Is(h) {
 		return nil, misconfigured("nil event handler")
 	}
 	handler := &Handler{cfg: cfg, verifier: v, count: newCounters(cfg.logger), log: eventLog{cfg.logger}}
@@ -66,7 +67,7 @@ func newDispatcher(cfg config, a *account, h event.Handler) *dispatch.Dispatcher
 		Size: cfg.queueSize, UrgentSize: max(1, cfg.queueSize/8),
 		Front: &handling{account: *a, handler: h}, Misfits: a.misfits,
 		Timeout: cfg.handlerTimeout, TimedOut: ErrTimeout, Closed: ErrShutdown,
-		MaxAttempts: cfg.maxAttempts, Backoff: backoff, MaxWait: maxRetryAfter, Grace: ShutdownGrace,
+		MaxAttempts: cfg.maxAttempts, Backoff: retryWaits().After, MaxWait: maxRetryAfter, Grace: ShutdownGrace,
 		Removed: a.log.removal, Logger: cfg.logger,
 	}
 	if cfg.store != nil {
@@ -116,7 +117,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		answer = h.admit(w, r, newItem(&h.cfg, d, arrived)) //nolint:contextcheck // nor does handling
 	}
 	if answer.status == http.StatusOK {
-		h.count.ack.record(time.Since(arrived))
+		h.count.ack.Record(time.Since(arrived))
 	}
 	respond(w, answer)
 }

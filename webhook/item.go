@@ -2,12 +2,13 @@ package webhook
 
 import (
 	"context"
-	"math/rand/v2"
 	"net/http"
 	"time"
 
 	"github.com/b24events/b24events/event"
 	"github.com/b24events/b24events/internal/dispatch"
+	"github.com/b24events/b24events/internal/timing"
+	"github.com/b24events/b24events/internal/typednil"
 )
 
 // unitBytes is how much memory a delivery may hold for one place in the queue.
@@ -53,7 +54,7 @@ func (h *Handler) giveValues(it *dispatch.Item, r *http.Request, ended func()) e
 		return nil
 	}
 	return guardGoexit(func() error {
-		if values := h.cfg.context(context.Background(), r); !isNil(values) {
+		if values := h.cfg.context(context.Background(), r); !typednil.Is(values) {
 			it.Values = values
 		}
 		return nil
@@ -70,15 +71,7 @@ const (
 	maxRetryAfter = time.Hour
 )
 
-// backoff is the wait after a number of attempts: 1, 4, 16 … seconds, less a random part of up to a
-// half, so that what failed together does not come back together.
-func backoff(attempts int) time.Duration {
-	d := firstWait
-	for range attempts - 1 {
-		if d *= 4; d >= maxWait {
-			d = maxWait
-			break
-		}
-	}
-	return d - rand.N(d/2) //nolint:gosec // spreads load; nothing secret depends on it
+// retryWaits are the waits between the attempts of a delivery.
+func retryWaits() timing.Backoff {
+	return timing.Backoff{First: firstWait, Longest: maxWait, Factor: 4}
 }

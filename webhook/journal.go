@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/b24events/b24events/internal/redact"
+	"github.com/b24events/b24events/internal/timing"
 )
 
 const (
@@ -247,7 +248,7 @@ func (j *journal) run() {
 // gather lets more requests come in after a commit of several, which took some time: one costs much
 // more than a record in it.
 func (j *journal) gather(took time.Duration) {
-	waitFor(j.life.Done(), min(took/4, maxGather))
+	timing.Await(j.life.Done(), min(took/4, maxGather))
 	for before := -1; ; { // and those that are being read
 		j.mu.Lock()
 		n := len(j.adds)

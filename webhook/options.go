@@ -10,6 +10,7 @@ import (
 	"github.com/b24events/b24events/event"
 	"github.com/b24events/b24events/internal/defaultlog"
 	"github.com/b24events/b24events/internal/seal"
+	"github.com/b24events/b24events/internal/typednil"
 )
 
 // Defaults of the options.
@@ -323,7 +324,7 @@ func WithCoalescing(events ...Event) Option {
 			return misconfigured("no events for coalescing")
 		}
 		for _, e := range events {
-			if isNil(e) {
+			if typednil.Is(e) {
 				return misconfigured("a nil event for coalescing")
 			}
 			name, info := e.Name(), e.Info()
@@ -381,7 +382,7 @@ func WithSync() Option {
 // Stop q after [Handler.Shutdown].
 func WithQueue(q Enqueuer) Option {
 	return func(c *config) error {
-		if isNil(q) {
+		if typednil.Is(q) {
 			return misconfigured("nil queue")
 		}
 		c.queue = q

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -15,6 +14,8 @@ import (
 
 	"github.com/b24events/b24events/internal/dispatch"
 	"github.com/b24events/b24events/internal/redact"
+	"github.com/b24events/b24events/internal/timing"
+	"github.com/b24events/b24events/internal/typednil"
 )
 
 // DefaultSourceList is the address of the list of queue servers that serve the cloud portals
@@ -176,7 +177,7 @@ func WithTrustedProxies(header string, proxies ...string) SourceOption {
 // else 403. GET and HEAD pass from everywhere: Bitrix24 asks with them whether the address of a
 // handler exists, and a [Handler] does nothing for them.
 func (f *SourceFilter) Wrap(next http.Handler) http.Handler {
-	if isNil(next) {
+	if typednil.Is(next) {
 		panic("webhook: SourceFilter.Wrap of a nil handler")
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -329,7 +330,7 @@ func (f *SourceFilter) fetch(ctx context.Context, done chan struct{}) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if err == nil {
-		f.due = time.Now().Add(sourceInterval + rand.N(sourceJitter)) //nolint:gosec // spreads load; nothing secret depends on it
+		f.due = time.Now().Add(sourceInterval + timing.Below(sourceJitter))
 	}
 	f.fetching = nil
 	close(done)

@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 
 	"github.com/b24events/b24events/internal/dispatch"
+	"github.com/b24events/b24events/internal/histogram"
 	"github.com/b24events/b24events/internal/misfits"
 )
 
@@ -74,7 +75,7 @@ type counters struct {
 	dropped  atomic.Uint64
 	misfits  *misfits.Log
 	rejected map[Reason]*atomic.Uint64 // fixed once made
-	ack, lag histogram
+	ack, lag histogram.Histogram
 }
 
 func newCounters(logger *slog.Logger) *counters {
@@ -97,8 +98,8 @@ func (h *Handler) Stats() Stats {
 		Queued:   depth.Queued,
 		Running:  depth.Running,
 		InFlight: h.inFlight.used.Load(),
-		Ack:      h.count.ack.snapshot(),
-		Lag:      h.count.lag.snapshot(),
+		Ack:      Latency{h.count.ack.Snapshot()},
+		Lag:      Latency{h.count.lag.Snapshot()},
 	}
 	for r, n := range h.count.rejected {
 		s.Rejected[r] = n.Load()

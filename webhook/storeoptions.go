@@ -3,6 +3,8 @@ package webhook
 import (
 	"strings"
 	"time"
+
+	"github.com/b24events/b24events/internal/typednil"
 )
 
 const (
@@ -44,7 +46,7 @@ const (
 // The store belongs to the caller, who closes it after [Handler.Shutdown].
 func WithStore(s Store) Option {
 	return func(c *config) error {
-		if isNil(s) {
+		if typednil.Is(s) {
 			return misconfigured("nil store")
 		}
 		c.store = s
@@ -76,7 +78,7 @@ func WithEncryptionKey(key []byte) Option {
 func WithLeaser(name string, l Leaser) Option {
 	return func(c *config) error {
 		switch {
-		case isNil(l):
+		case typednil.Is(l):
 			return misconfigured("nil leaser")
 		case name == "" || strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r >= 0x7f || r == '/' }):
 			return misconfigured("the name of the leases must be printable ASCII without spaces and slashes")

@@ -3,6 +3,8 @@ package webhook
 import (
 	"sync/atomic"
 	"time"
+
+	"github.com/b24events/b24events/internal/histogram"
 )
 
 // StoreStats is what a [Handler] with a [Store] did since it was made, in this process.
@@ -23,14 +25,14 @@ type StoreStats struct {
 type storeCounters struct {
 	stored, commits, failures, records, marks, recovered, parked atomic.Uint64
 	failed, removed, gone                                        atomic.Uint64 // beside the dispatcher's
-	commitTime                                                   histogram
+	commitTime                                                   histogram.Histogram
 }
 
 func newStoreCounters() *storeCounters { return new(storeCounters) }
 
 func (c *storeCounters) committed(records, marks int, took time.Duration, err error) {
 	c.commits.Add(1)
-	c.commitTime.record(took)
+	c.commitTime.Record(took)
 	if err != nil {
 		c.failures.Add(1)
 		return
@@ -43,7 +45,7 @@ func (w *durable) stats() *StoreStats {
 	c := w.numbers
 	s := &StoreStats{
 		Commits: c.commits.Load(), Failures: c.failures.Load(), Records: c.records.Load(), Marks: c.marks.Load(),
-		CommitTime: c.commitTime.snapshot(), Recovered: c.recovered.Load(), Parked: c.parked.Load(),
+		CommitTime: Latency{c.commitTime.Snapshot()}, Recovered: c.recovered.Load(), Parked: c.parked.Load(),
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -9,6 +9,7 @@ import (
 
 	"github.com/b24events/b24events/internal/dispatch"
 	"github.com/b24events/b24events/internal/lease"
+	"github.com/b24events/b24events/internal/timing"
 )
 
 const (
@@ -193,7 +194,7 @@ func (t *tenure) isRested() bool {
 // memory. If a handler does not end although its context has, the process goes on with the rest of
 // the partition instead.
 func (w *durable) handOver(part int, t *tenure) {
-	if t == nil || waitFor(t.rested, handOverWait) {
+	if t == nil || timing.Await(t.rested, handOverWait) {
 		w.rest(part, t)
 		return
 	}
@@ -202,7 +203,7 @@ func (w *durable) handOver(part int, t *tenure) {
 	w.mu.Unlock()
 	if !closing { // Shutdown gives handlers the time that they need
 		w.cancel(t, ErrLeaseLost)
-		if !waitFor(t.rested, handOverWait) && w.takeBack(part, t) {
+		if !timing.Await(t.rested, handOverWait) && w.takeBack(part, t) {
 			return
 		}
 	}
@@ -244,18 +245,6 @@ func (w *durable) await(signal <-chan struct{}) bool {
 	case <-signal:
 		return true
 	case <-w.over:
-		return false
-	}
-}
-
-// waitFor waits for a signal, and reports whether it came in time.
-func waitFor(signal <-chan struct{}, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-signal:
-		return true
-	case <-timer.C:
 		return false
 	}
 }

@@ -7,12 +7,12 @@ import (
 	"crypto/subtle"
 	"errors"
 	"fmt"
-	"reflect"
 	"slices"
 	"strings"
 	"sync/atomic"
 
 	"github.com/b24events/b24events/event"
+	"github.com/b24events/b24events/internal/typednil"
 )
 
 // Verifier decides whether a delivery is authentic, and returns what proves it. It returns an error
@@ -41,26 +41,13 @@ type validator interface {
 
 // validate checks a verifier before it is used.
 func validate(v Verifier) error {
-	if isNil(v) {
+	if typednil.Is(v) {
 		return misconfigured("nil verifier")
 	}
 	if val, ok := v.(validator); ok {
 		return val.Validate()
 	}
 	return nil
-}
-
-// isNil also finds a nil of a concrete type inside an interface.
-func isNil(v any) bool {
-	rv := reflect.ValueOf(v)
-	switch rv.Kind() {
-	case reflect.Invalid:
-		return true
-	case reflect.Pointer, reflect.Func, reflect.Map, reflect.Slice, reflect.Chan:
-		return rv.IsNil()
-	default:
-		return false
-	}
 }
 
 // digest is what tokens are compared by: equal lengths, and nothing to learn from how far a
@@ -218,7 +205,7 @@ func Installations(clientID string, lookup TokenLookup) Verifier {
 	switch {
 	case clientID == "":
 		return &check{err: misconfigured("no client ID; it stands in the application's settings")}
-	case isNil(lookup):
+	case typednil.Is(lookup):
 		return &check{err: misconfigured("nil token lookup")}
 	}
 	return &check{verify: func(ctx context.Context, d *event.Delivery) (event.Proof, error) {

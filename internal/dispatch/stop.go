@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/b24events/b24events/internal/timing"
 )
 
 // CutError says how many items Shutdown ended.
@@ -135,7 +137,7 @@ func (d *Dispatcher) cutOff(cause error) {
 	slices.SortStableFunc(waiting, byArrival)
 	go d.finishAll(waiting, OutcomeCut, d.cfg.Closed)
 	const forReports = 4 // the last part of the grace is for the reports of what does not end
-	if wait(quiet, d.cfg.Grace-d.cfg.Grace/forReports) {
+	if timing.Await(quiet, d.cfg.Grace-d.cfg.Grace/forReports) {
 		return
 	}
 	d.mu.Lock()
@@ -155,19 +157,7 @@ func (d *Dispatcher) cutOff(cause error) {
 	d.mu.Unlock()
 	slices.SortStableFunc(stuck, byArrival)
 	go d.finishAll(stuck, OutcomeCut, d.cfg.Closed)
-	wait(quiet, d.cfg.Grace/forReports)
-}
-
-// wait waits for a signal, and reports whether it came in time.
-func wait(signal <-chan struct{}, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-signal:
-		return true
-	case <-timer.C:
-		return false
-	}
+	timing.Await(quiet, d.cfg.Grace/forReports)
 }
 
 func byArrival(a, b *Item) int { return a.Arrived.Compare(b.Arrived) }

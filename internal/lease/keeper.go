@@ -5,10 +5,11 @@ import (
 	"crypto/rand"
 	"log/slog"
 	"maps"
-	mathrand "math/rand/v2"
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/b24events/b24events/internal/timing"
 )
 
 // Config configures a [Keeper] or [Shares].
@@ -368,7 +369,7 @@ func (k *Keeper) pause(failed bool) time.Duration {
 	if failed {
 		whole /= 2
 	}
-	whole = whole*3/4 + mathrand.N(whole/2) //nolint:gosec // spreads load, guards nothing
+	whole = timing.Jitter(whole)
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return max(0, k.renewed+whole-k.now().mono)

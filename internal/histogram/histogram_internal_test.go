@@ -1,4 +1,4 @@
-package webhook
+package histogram
 
 import (
 	"encoding/json"
@@ -28,7 +28,7 @@ func TestBuckets(t *testing.T) {
 func TestQuantiles(t *testing.T) {
 	t.Parallel()
 	seed := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // a test repeats itself
-	var h histogram
+	var h Histogram
 	var all []time.Duration
 	var sum time.Duration
 	for range 10_000 {
@@ -36,12 +36,12 @@ func TestQuantiles(t *testing.T) {
 		if d > 78*time.Hour {
 			d = 77 * time.Hour
 		}
-		h.record(d)
+		h.Record(d)
 		all = append(all, d)
 		sum += d
 	}
 	slices.Sort(all)
-	l := h.snapshot()
+	l := h.Snapshot()
 	require.EqualValues(t, len(all), l.Count())
 	require.Equal(t, sum, l.Sum())
 	for _, q := range []float64{0, 0.001, 0.1, 0.5, 0.9, 0.99, 0.999, 1} {
@@ -54,46 +54,42 @@ func TestQuantiles(t *testing.T) {
 	require.Zero(t, l.Quantile(math.NaN()))
 }
 
-func TestEmptyLatency(t *testing.T) {
+func TestEmptySnapshot(t *testing.T) {
 	t.Parallel()
-	var zero Latency
+	var zero Snapshot
 	require.Zero(t, zero.Count())
 	require.Zero(t, zero.Quantile(0.5))
-	var h histogram
-	require.Zero(t, h.snapshot().Quantile(0.5))
-	h.record(-time.Second)
-	require.Equal(t, 1024*time.Nanosecond, h.snapshot().Quantile(1))
-	require.Zero(t, h.snapshot().Sum())
+	var h Histogram
+	require.Zero(t, h.Snapshot().Quantile(0.5))
+	h.Record(-time.Second)
+	require.Equal(t, 1024*time.Nanosecond, h.Snapshot().Quantile(1))
+	require.Zero(t, h.Snapshot().Sum())
 }
 
-func TestLatencyJSON(t *testing.T) {
+func TestSnapshotJSON(t *testing.T) {
 	t.Parallel()
-	var h histogram
-	h.record(2 * time.Second)
-	text, err := json.Marshal(Stats{Ack: h.snapshot(), Rejected: map[Reason]uint64{ReasonMethod: 1}})
+	var h Histogram
+	h.Record(2 * time.Second)
+	text, err := json.Marshal(h.Snapshot())
 	require.NoError(t, err)
-	var got struct {
-		Ack      map[string]float64 `json:"ack"`
-		Rejected map[string]int     `json:"rejected"`
-	}
+	var got map[string]float64
 	require.NoError(t, json.Unmarshal(text, &got))
-	require.InDelta(t, 1, got.Ack["count"], 0)
-	require.InDelta(t, 2, got.Ack["sum"], 0)
-	require.InDelta(t, 2, got.Ack["p99"], 0.25)
-	require.Equal(t, 1, got.Rejected["method"])
+	require.InDelta(t, 1, got["count"], 0)
+	require.InDelta(t, 2, got["sum"], 0)
+	require.InDelta(t, 2, got["p99"], 0.25)
 }
 
 func TestHistogramCountsFromManySides(t *testing.T) {
 	t.Parallel()
-	var h histogram
+	var h Histogram
 	var wg sync.WaitGroup
 	for range 8 {
 		wg.Go(func() {
 			for i := range 1000 {
-				h.record(time.Duration(i) * time.Millisecond)
+				h.Record(time.Duration(i) * time.Millisecond)
 			}
 		})
 	}
 	wg.Wait()
-	require.EqualValues(t, 8000, h.snapshot().Count())
+	require.EqualValues(t, 8000, h.Snapshot().Count())
 }

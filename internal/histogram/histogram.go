@@ -1,4 +1,5 @@
-package webhook
+// Package histogram counts durations.
+package histogram
 
 import (
 	"encoding/json"
@@ -8,9 +9,10 @@ import (
 	"time"
 )
 
-// A histogram counts durations in buckets that widen with the duration: eight to each doubling, so that a quantile is right to
-// within an eighth. Recording is one atomic addition to a bucket and two to the totals.
-type histogram struct {
+// Histogram counts durations in buckets that widen with the duration: eight to each doubling, so
+// that a quantile is right to within an eighth. Recording is two atomic additions. The zero value is
+// ready to use, and safe for concurrent use.
+type Histogram struct {
 	counts [buckets]atomic.Uint64
 	sum    atomic.Int64 // nanoseconds
 }
@@ -23,7 +25,8 @@ const (
 	buckets  = (maxBits - stepBits + 1) * steps
 )
 
-func (h *histogram) record(d time.Duration) {
+// Record counts a duration. A negative one counts as 0.
+func (h *Histogram) Record(d time.Duration) {
 	d = max(d, 0)
 	h.counts[bucketOf(d)].Add(1)
 	h.sum.Add(int64(d))
@@ -48,8 +51,9 @@ func upperBound(bucket int) time.Duration {
 	return time.Duration(bucket%steps+steps+1) << (shift + unitBits)
 }
 
-func (h *histogram) snapshot() Latency {
-	var l Latency
+// Snapshot returns what was recorded so far.
+func (h *Histogram) Snapshot() Snapshot {
+	var l Snapshot
 	last := -1
 	counts := make([]uint64, buckets)
 	for i := range h.counts {
@@ -63,23 +67,24 @@ func (h *histogram) snapshot() Latency {
 	return l
 }
 
-// Latency is a snapshot of how long something took since the Handler was made. It is immutable. The zero Latency has no
+// Snapshot is what a Histogram held at one time. It is immutable. The zero value has no
 // observations.
-type Latency struct {
+type Snapshot struct {
 	counts []uint64
 	count  uint64
 	sum    time.Duration
 }
 
 // Count returns the number of observations.
-func (l Latency) Count() uint64 { return l.count }
+func (l Snapshot) Count() uint64 { return l.count }
 
 // Sum returns the total of all observations, to the nanosecond.
-func (l Latency) Sum() time.Duration { return l.sum }
+func (l Snapshot) Sum() time.Duration { return l.sum }
 
-// Quantile returns a duration that the share q of the observations did not exceed, such as 0.99 for the 99th percentile. It is at most an
-// eighth (or a microsecond) too high and never too low, up to 78 hours. It is 0 without observations; q is clamped to 0…1.
-func (l Latency) Quantile(q float64) time.Duration {
+// Quantile returns a duration that the share q of the observations did not exceed, for example 0.99
+// for the 99th percentile. It is at most an eighth (or a microsecond) too high and never too low, up
+// to 78 hours. It is 0 without observations. q is clamped to 0…1.
+func (l Snapshot) Quantile(q float64) time.Duration {
 	if l.count == 0 || math.IsNaN(q) {
 		return 0
 	}
@@ -95,7 +100,7 @@ func (l Latency) Quantile(q float64) time.Duration {
 }
 
 // MarshalJSON gives the count, the sum and the usual quantiles, in seconds.
-func (l Latency) MarshalJSON() ([]byte, error) {
+func (l Snapshot) MarshalJSON() ([]byte, error) {
 	return json.Marshal(struct {
 		Count uint64  `json:"count"`
 		Sum   float64 `json:"sum"`
