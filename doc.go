@@ -1,4 +1,5 @@
-// Package b24events is the Go SDK for Bitrix24 events. It holds no code of its own; its packages do the work:
+// Package b24events is the Go SDK for Bitrix24 events. It holds no code of its own; its packages do
+// the work:
 //
 //   - [github.com/b24events/b24events/event]: deliveries, the catalogue of typed events, the mux, and the event.* methods
 //   - [github.com/b24events/b24events/webhook]: an http.Handler that verifies, queues, acknowledges and processes

@@ -80,7 +80,8 @@ func appMux(portals *oauth.Portals, api *rest.Portals, url string) *event.Mux {
 	return mux
 }
 
-// winDeal closes a deal as the user whose action caused the event: what they may not do, the portal refuses.
+// winDeal closes a deal as the user whose action caused the event: what they may not do, the portal
+// refuses.
 func winDeal(ctx context.Context, api *rest.Portals, portals *oauth.Portals, d *event.Delivery, id int64) error {
 	client := api.Portal(d.MemberID()).As(portals.Acting(d)) // another token; connections and limits are those of api
 	return client.With(rest.Timeout(20*time.Second), rest.Idempotent()).Call(ctx, "crm.deal.update",
@@ -100,7 +101,8 @@ func work(ctx context.Context, api *rest.Portals, memberID string, mux *event.Mu
 	return consumer.Run(ctx)
 }
 
-// workAll works the offline queues of many portals in one process until ctx ends. hooks are the application's: see oauth.Portals.Lifecycle.
+// workAll works the offline queues of many portals in one process until ctx ends. hooks are the
+// application's: see oauth.Portals.Lifecycle.
 func workAll(ctx context.Context, api *rest.Portals, mux *event.Mux, members []string) error {
 	fleet, err := offline.NewFleet(func(memberID string) event.Caller { return api.Portal(memberID) }, mux)
 	if err != nil {

@@ -10,8 +10,9 @@ import (
 	"testing"
 )
 
-// TestNobodyPlaysBitrix24ByHand keeps the tests on package eventtest: a portal that a test makes up answers what its author believes, not what
-// the platform does. What no portal that behaves says is a fault: eventtest.Answer, Raw, Fail and the others.
+// TestNobodyPlaysBitrix24ByHand keeps the tests on package eventtest: a portal that a test makes up
+// answers what its author believes, not what the platform does. What no portal that behaves says is
+// a fault: eventtest.Answer, Raw, Fail and the others.
 func TestNobodyPlaysBitrix24ByHand(t *testing.T) {
 	t.Parallel()
 	allowed := map[string]string{
@@ -59,7 +60,8 @@ func TestNobodyPlaysBitrix24ByHand(t *testing.T) {
 	}
 }
 
-// playsPortal finds answers that are put together by hand, and callers of REST methods that make up the result.
+// playsPortal finds answers that are put together by hand, and callers of REST methods that make up
+// the result.
 func playsPortal(n ast.Node) bool {
 	switch n := n.(type) {
 	case *ast.CompositeLit:

@@ -25,8 +25,8 @@ import (
 // goBlocks finds the Go code of a Markdown file.
 var goBlocks = regexp.MustCompile("(?s)```go\n(.*?)```")
 
-// TestReadmeCodeIsTested makes sure that every Go block of the README stands, letter by letter, in a file that the tests compile: here, or in a
-// module with dependencies of its own.
+// TestReadmeCodeIsTested makes sure that every Go block of the README stands, letter by letter, in
+// a file that the tests compile: here, or in a module with dependencies of its own.
 func TestReadmeCodeIsTested(t *testing.T) {
 	t.Parallel()
 	readme, err := os.ReadFile("README.md")
@@ -81,7 +81,8 @@ func TestReadmeCountsTheCatalogue(t *testing.T) {
 	require.Contains(t, string(readme), fmt.Sprintf("%d names and %d name templates", names, templates))
 }
 
-// TestServe runs the README's way of serving: whatever was acknowledged before the end has been handled when it returns.
+// TestServe runs the README's way of serving: whatever was acknowledged before the end has been
+// handled when it returns.
 func TestServe(t *testing.T) {
 	t.Parallel()
 	handler, err := dealWatcher("0123456789abcdef0123456789abcdef")
@@ -109,7 +110,8 @@ func TestNewApp(t *testing.T) {
 	require.Error(t, err, "no credentials")
 }
 
-// TestAppAndQueue plays the README's application against a portal: install, a deal, the offline queue, uninstall.
+// TestAppAndQueue plays the README's application against a portal: install, a deal, the offline
+// queue, uninstall.
 func TestAppAndQueue(t *testing.T) {
 	t.Parallel()
 	var handler http.Handler

@@ -14,8 +14,9 @@ import (
 	"github.com/b24events/b24events/internal/timing"
 )
 
-// API manages the event subscriptions of an application on one portal. Every method needs a [Caller] with the application's
-// token: the portal refuses incoming webhooks here. It is safe for concurrent use where its caller is.
+// API manages the event subscriptions of an application on one portal. Every method needs a
+// [Caller] with the application's token: the portal refuses incoming webhooks here. It is safe for
+// concurrent use where its caller is.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/events/index.html
 type API struct {
@@ -30,15 +31,16 @@ func NewAPI(c Caller) *API {
 	return &API{caller: c}
 }
 
-// Binding is one subscription. Event, Handler, AuthType and Connector together are its identity: the same URL with another
-// AuthType is a second binding and gets every event twice.
+// Binding is one subscription. Event, Handler, AuthType and Connector together are its identity:
+// the same URL with another AuthType is a second binding and gets every event twice.
 type Binding struct {
 	Event     string // wire name, any case
 	Handler   string // URL that the portal posts to; empty for offline bindings
 	AuthType  int64  // user whose token the deliveries carry; 0 means the user who caused the event
 	Offline   bool   // into the offline queue instead of to a URL
 	Connector string // queue of an integration (auth_connector); needs a plan with the feature rest_auth_connector
-	// MinTimeout, in seconds, asks for a pause between deliveries of ONOFFLINEEVENT. Current portals ignore it and keep to one second.
+	// MinTimeout, in seconds, asks for a pause between deliveries of ONOFFLINEEVENT. Current portals
+	// ignore it and keep to one second.
 	MinTimeout int
 }
 
@@ -135,21 +137,22 @@ func (a *API) Bind(ctx context.Context, b Binding) error {
 	}
 }
 
-// A binding that another process is making at this moment is refused; both replicas of a deployment do that. It is there, or not, after
-// 0.1, 0.2, 0.4 … seconds.
+// A binding that another process is making at this moment is refused; both replicas of a deployment
+// do that. It is there, or not, after 0.1, 0.2, 0.4 … seconds.
 const (
 	bindTries = 5
 	bindPause = 100 * time.Millisecond
 )
 
-// bindingStarted recognises the refusal of a bind that runs at the same time as another one like it.
+// bindingStarted recognises the refusal of a bind that runs at the same time as another one like
+// it.
 func bindingStarted(err error) bool {
 	var ce CallError
 	return errors.As(err, &ce) && strings.Contains(strings.ToLower(ce.ErrorDescription()), "binding the handler has already started")
 }
 
-// alreadyBound recognises the portal's answer to a duplicate. Its code is the catch-all ERROR_CORE, so the text has to decide; the
-// second code stands in third-party documentation only.
+// alreadyBound recognises the portal's answer to a duplicate. Its code is the catch-all ERROR_CORE,
+// so the text has to decide; the second code stands in third-party documentation only.
 func alreadyBound(err error) bool {
 	var ce CallError
 	if !errors.As(err, &ce) {
@@ -159,8 +162,8 @@ func alreadyBound(err error) bool {
 		strings.Contains(strings.ToLower(ce.ErrorDescription()), "already binded")
 }
 
-// Unbind ends the subscription and returns how many rows went: 0 where there was none. An online binding with AuthType 0 is
-// removed for every user when the token is an administrator's.
+// Unbind ends the subscription and returns how many rows went: 0 where there was none. An online
+// binding with AuthType 0 is removed for every user when the token is an administrator's.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/events/event-unbind.html
 func (a *API) Unbind(ctx context.Context, b Binding) (int, error) {
@@ -207,8 +210,9 @@ func (a *API) UnbindAll(ctx context.Context) (int, error) {
 	return count, errors.Join(errs...)
 }
 
-// Bindings lists the application's subscriptions on the portal. A non-administrator's token sees only its own, and no offline
-// ones. The portal does not tell MinTimeout, nor the connector of an online binding.
+// Bindings lists the application's subscriptions on the portal. A non-administrator's token sees
+// only its own, and no offline ones. The portal does not tell MinTimeout, nor the connector of an
+// online binding.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/events/event-get.html
 func (a *API) Bindings(ctx context.Context) ([]Binding, error) {
@@ -226,7 +230,8 @@ func (a *API) Bindings(ctx context.Context) ([]Binding, error) {
 // row reads a row of event.get, whose scalars come as numbers or strings.
 type row Binding
 
-// UnmarshalJSON takes both shapes of a row: offline ones have a connector_id and neither handler nor auth_type.
+// UnmarshalJSON takes both shapes of a row: offline ones have a connector_id and neither handler
+// nor auth_type.
 func (r *row) UnmarshalJSON(doc []byte) error {
 	var wire struct {
 		Event     string `b24:"event"`
@@ -249,8 +254,9 @@ func (r *row) UnmarshalJSON(doc []byte) error {
 	return nil
 }
 
-// Available lists the wire names that the application may bind on this portal, run-time names such as
-// ONCRMDYNAMICITEMADD_147 included. An empty scope means all scopes that the application was granted.
+// Available lists the wire names that the application may bind on this portal, run-time names such
+// as ONCRMDYNAMICITEMADD_147 included. An empty scope means all scopes that the application was
+// granted.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/events/events.html
 func (a *API) Available(ctx context.Context, scope string) ([]string, error) {
@@ -265,8 +271,8 @@ func (a *API) Available(ctx context.Context, scope string) ([]string, error) {
 	return names, nil
 }
 
-// Test makes the portal send [OnAppTest] to the application's handlers with params as its Query: the best probe of the whole way from
-// portal to handler. The keys auth and start do not come back.
+// Test makes the portal send [OnAppTest] to the application's handlers with params as its Query:
+// the best probe of the whole way from portal to handler. The keys auth and start do not come back.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/events/test-handler.html
 func (a *API) Test(ctx context.Context, params map[string]any) error {
@@ -286,7 +292,8 @@ type Features struct {
 	AuthConnector   bool // separate queues by auth_connector
 }
 
-// Features asks for the plan's features, in one request. Boxed portals answer with the name of their edition, which counts as yes.
+// Features asks for the plan's features, in one request. Boxed portals answer with the name of
+// their edition, which counts as yes.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/common/system/feature-get.html
 func (a *API) Features(ctx context.Context) (Features, error) {

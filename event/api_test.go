@@ -29,7 +29,8 @@ func (granted) Renew(context.Context, string, string) (endpoint, token string, e
 	return "", "", errors.New("no refresh in this test")
 }
 
-// portal returns a portal with an installed application, and a caller with the token of one of its users.
+// portal returns a portal with an installed application, and a caller with the token of one of its
+// users.
 func portal(t *testing.T, user int64, opts ...eventtest.Option) (*eventtest.Portal, *rest.Client) {
 	t.Helper()
 	p := eventtest.NewPortal(t, opts...)
@@ -284,7 +285,8 @@ func TestReconcileOwnsAPrefix(t *testing.T) {
 	require.Error(t, err, "a prefix of everything is a mistake")
 }
 
-// TestBindingInProgress covers replicas that start at once: the one that comes second is told to wait.
+// TestBindingInProgress covers replicas that start at once: the one that comes second is told to
+// wait.
 func TestBindingInProgress(t *testing.T) {
 	t.Parallel()
 	inProgress := eventtest.Fail(400, "ERROR_CORE", "Unable to set event handler: Process of binding the handler has already started")

@@ -15,7 +15,8 @@ type command struct {
 	params map[string]any
 }
 
-// answer is what the portal said to one command. The zero answer is that to a command that was not sent.
+// answer is what the portal said to one command. The zero answer is that to a command that was not
+// sent.
 type answer struct {
 	result json.RawMessage
 	err    error // with a *batch.Error in its chain where the portal refused
@@ -25,8 +26,9 @@ type answer struct {
 // connectorKey is the parameter that chooses the queue of an integration.
 const connectorKey = batch.Connector
 
-// batch makes calls in as few requests as the portal allows, and returns their answers in the order of the commands. A failed command does not stop
-// the others; a failed request does, and its error is returned.
+// batch makes calls in as few requests as the portal allows, and returns their answers in the order
+// of the commands. A failed command does not stop the others; a failed request does, and its error
+// is returned.
 func (a *API) batch(ctx context.Context, commands []command) ([]answer, error) {
 	answers := make([]answer, len(commands))
 	for _, group := range byConnector(commands) {
@@ -39,8 +41,8 @@ func (a *API) batch(ctx context.Context, commands []command) ([]answer, error) {
 	return answers, nil
 }
 
-// byConnector groups the commands, by their numbers, so that no batch holds two connectors: the portal gives the auth_connector of a batch to each
-// of its commands, whatever they say.
+// byConnector groups the commands, by their numbers, so that no batch holds two connectors: the
+// portal gives the auth_connector of a batch to each of its commands, whatever they say.
 func byConnector(commands []command) [][]int {
 	var groups [][]int
 	at := make(map[any]int)

@@ -2,8 +2,8 @@ package event
 
 import "context"
 
-// Caller calls a REST method of one portal with an application's token. The clients of package rest fit; for another REST
-// library write an adapter of ten lines.
+// Caller calls a REST method of one portal with an application's token. The clients of package rest
+// fit; for another REST library write an adapter of ten lines.
 //
 // params is nil, a map[string]any that may nest maps and slices, or [Params], whose order must be
 // kept. Call decodes the envelope's result member, as JSON, into result, a pointer, or discards it

@@ -54,7 +54,8 @@ func find(name string) (info *Info, number string) {
 // maxTypeID is the most digits of a number that fits 64 bits whatever they are.
 const maxTypeID = 18
 
-// cutTypeID splits off the number that a run-time name ends in: ONCRMDYNAMICITEMADD_147 yields ONCRMDYNAMICITEMADD_.
+// cutTypeID splits off the number that a run-time name ends in: ONCRMDYNAMICITEMADD_147 yields
+// ONCRMDYNAMICITEMADD_.
 func cutTypeID(name string) (base string, ok bool) {
 	i := strings.LastIndexByte(name, '_') + 1
 	id := name[i:]

@@ -58,7 +58,8 @@ func TestCatalogStopsWhenItsReaderDoes(t *testing.T) {
 	require.Equal(t, 3, n)
 }
 
-// TestDescriptorsAreSpelledAsDocumented reads the source, since a package cannot list its variables.
+// TestDescriptorsAreSpelledAsDocumented reads the source, since a package cannot list its
+// variables.
 func TestDescriptorsAreSpelledAsDocumented(t *testing.T) {
 	t.Parallel()
 	byName := descriptorVariables(t)

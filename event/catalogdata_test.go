@@ -12,7 +12,8 @@ import (
 	"github.com/b24events/b24events/internal/phpform"
 )
 
-// documented is one entry of testdata/catalog.json, the list of documented events that the catalogue is made from.
+// documented is one entry of testdata/catalog.json, the list of documented events that the
+// catalogue is made from.
 type documented struct {
 	Name         string            `json:"name"`
 	Title        string            `json:"title"`

@@ -8,8 +8,8 @@ import (
 	"github.com/b24events/b24events/internal/redact"
 )
 
-// Data is the data section of a body: whatever arrived, without loss, as a tree of scalars and PHP arrays. The zero Data is the
-// missing section. Data is immutable and safe for concurrent use.
+// Data is the data section of a body: whatever arrived, without loss, as a tree of scalars and PHP
+// arrays. The zero Data is the missing section. Data is immutable and safe for concurrent use.
 //
 // Bots send live tokens in data. Printing Data, logging it and encoding it to JSON therefore redact
 // the values under token keys, and every token of the delivery that Data came with, also inside
@@ -42,7 +42,8 @@ func NewData(v any) (Data, error) {
 	return Data{v: pv}, nil
 }
 
-// ParseData reads Data from a JSON value, such as EVENT_DATA of an offline record. It returns [ErrMalformed] or [ErrTooLarge].
+// ParseData reads Data from a JSON value, such as EVENT_DATA of an offline record. It returns
+// [ErrMalformed] or [ErrTooLarge].
 func ParseData(doc []byte) (Data, error) {
 	v, err := phpform.DecodeJSON(doc, phpform.Limits{})
 	if err != nil {
@@ -51,8 +52,8 @@ func ParseData(doc []byte) (Data, error) {
 	return Data{v: v}, nil
 }
 
-// IsZero reports whether there is nothing: no section, null, false, an empty string or an empty array, all of which
-// Bitrix24 sends for "empty".
+// IsZero reports whether there is nothing: no section, null, false, an empty string or an empty
+// array, all of which Bitrix24 sends for "empty".
 func (d Data) IsZero() bool {
 	switch d.v.Kind() {
 	case phpform.Null:
@@ -66,8 +67,8 @@ func (d Data) IsZero() bool {
 	}
 }
 
-// Get returns the element at a path of keys, such as Get("FIELDS", "ID"), and the zero Data where there is none. A key is looked
-// for as it is written first, then without regard to case.
+// Get returns the element at a path of keys, such as Get("FIELDS", "ID"), and the zero Data where
+// there is none. A key is looked for as it is written first, then without regard to case.
 func (d Data) Get(path ...string) Data {
 	v := d.v
 	for _, key := range path {
@@ -85,11 +86,12 @@ func (d Data) Get(path ...string) Data {
 // Text returns a scalar as text: "1" for true, "" for false, null and arrays.
 func (d Data) Text() string { return d.v.Scalar() }
 
-// Value returns the tree: nil, bool, string, json.Number, []any for arrays whose keys run 0..n-1, map[string]any for others.
-// The tree is the caller's own.
+// Value returns the tree: nil, bool, string, json.Number, []any for arrays whose keys run 0..n-1,
+// map[string]any for others. The tree is the caller's own.
 func (d Data) Value() any { return d.v.Any() }
 
-// JSON returns the tree as JSON in the order of arrival, tokens in clear: keep it where you would keep those. [ParseData] reads it back.
+// JSON returns the tree as JSON in the order of arrival, tokens in clear: keep it where you would
+// keep those. [ParseData] reads it back.
 func (d Data) JSON() []byte { return d.v.AppendJSON(nil) }
 
 // Decode fills dst, a non-nil pointer, by the rules for payloads in the package documentation. If a

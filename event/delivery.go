@@ -16,7 +16,8 @@ const (
 	KindEvent Kind = "event"
 	// KindFrame is the opening of an application page or placement: DOMAIN, AUTH_ID, PLACEMENT.
 	KindFrame Kind = "frame"
-	// KindHandler is a call of an automation rule or workflow activity: code, workflow_id, document_id.
+	// KindHandler is a call of an automation rule or workflow activity: code, workflow_id,
+	// document_id.
 	KindHandler Kind = "handler"
 	// KindUnknown is any other well-formed body.
 	KindUnknown Kind = "unknown"
@@ -31,8 +32,9 @@ const (
 	SourceOffline Source = "offline"
 )
 
-// Delivery is one event as it reached us, over HTTP or from the offline queue. It is not generic, so that middleware,
-// queues and logs share one type; [On] and [Descriptor.Decode] give the typed payload.
+// Delivery is one event as it reached us, over HTTP or from the offline queue. It is not generic,
+// so that middleware, queues and logs share one type; [On] and [Descriptor.Decode] give the typed
+// payload.
 //
 // A Delivery must not be changed once it was handed to a handler. Printing it, logging it and
 // encoding it to JSON redact every token, wherever it stands, of the value and of a pointer; see

@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// Descriptor ties the wire name of an event to its payload type and to what the documentation says of it. The catalogue
-// holds one for every documented event; [Define] makes one for any other.
+// Descriptor ties the wire name of an event to its payload type and to what the documentation says
+// of it. The catalogue holds one for every documented event; [Define] makes one for any other.
 type Descriptor[T any] struct {
 	name string
 	info *Info // nil for the events of the catalogue, which are looked up by their name
@@ -104,9 +104,9 @@ type Info struct {
 	Coalescable    bool
 	AutoSubscribed bool // applications do not call event.bind for it: the platform sets up its handler, or it is polled
 	// PlatformBound marks an event whose handler the platform binds by itself, for the installer's
-	// URL. Such a row stands in event.get beside the application's own. [API.Plan] and
-	// [API.UnbindAll] never unbind one. ONAPPINSTALL is PlatformBound without being AutoSubscribed: for an
-	// application without pages the platform binds it, one with pages has to.
+	// URL. Such a row stands in event.get beside the application's own. [API.Plan] and [API.UnbindAll]
+	// never unbind one. ONAPPINSTALL is PlatformBound without being AutoSubscribed: for an application
+	// without pages the platform binds it, one with pages has to.
 	PlatformBound bool
 	Offline       bool     // it can be bound to the offline queue
 	Remarks       []string // sentences of the documentation that whoever binds the event should know
@@ -132,8 +132,8 @@ func (i Info) Payload(d *Delivery) (any, error) {
 	return p.Elem().Interface(), d.strict(misfits, err)
 }
 
-// Lookup finds an event of the catalogue by its wire name, without regard to case. Run-time names such as ONCRMDYNAMICITEMADD_147
-// are found through their template.
+// Lookup finds an event of the catalogue by its wire name, without regard to case. Run-time names
+// such as ONCRMDYNAMICITEMADD_147 are found through their template.
 func Lookup(name string) (Info, bool) {
 	found, _ := find(name)
 	if found == nil {

@@ -1,5 +1,6 @@
-// Package event holds what every part of the SDK shares: the [Delivery] of a Bitrix24 event, the catalogue of all documented events with a
-// payload type each, the [Mux] that runs handlers, and the [API] that subscribes an application to what its mux handles.
+// Package event holds what every part of the SDK shares: the [Delivery] of a Bitrix24 event, the
+// catalogue of all documented events with a payload type each, the [Mux] that runs handlers, and
+// the [API] that subscribes an application to what its mux handles.
 //
 // # Start
 //

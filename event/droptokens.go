@@ -14,8 +14,8 @@ import (
 // DropTokens removes the tokens of d: those of its auth section with their expiry, and every
 // access, refresh and application token in d.Data and in what [Delivery.Extra] returns, by their
 // keys and at any depth. Within texts, such as JSON or an address, the values of such keys and the
-// tokens of d are replaced by "[redacted]"; other texts stay as they are. It is for code that stores
-// deliveries and must store no tokens. Call it before d is handed to a handler.
+// tokens of d are replaced by "[redacted]"; other texts stay as they are. It is for code that
+// stores deliveries and must store no tokens. Call it before d is handed to a handler.
 func (d *Delivery) DropTokens() {
 	a := &d.Auth
 	if !d.body.left && onlyInAuth(d.body.root()) { // as is usual

@@ -201,8 +201,8 @@ func TestExtraIsRedacted(t *testing.T) {
 	require.Contains(t, text, "note")
 }
 
-// TestUnknownKeysOfAuthAreRedacted: it is not known what a key opens that the documentation does not
-// have. Who reads Extra by hand gets it as it arrived.
+// TestUnknownKeysOfAuthAreRedacted: it is not known what a key opens that the documentation does
+// not have. Who reads Extra by hand gets it as it arrived.
 func TestUnknownKeysOfAuthAreRedacted(t *testing.T) {
 	t.Parallel()
 	const planted = "planted-0123456789"

@@ -15,20 +15,23 @@ func (e Error) Error() string { return string(e) }
 func (e Error) Is(target error) bool { return e == ErrUnknownPortal && target == ErrForbidden }
 
 const (
-	// ErrMalformed means that a body is not a well-formed form or JSON document, or that a value has the wrong shape.
+	// ErrMalformed means that a body is not a well-formed form or JSON document, or that a value has
+	// the wrong shape.
 	ErrMalformed Error = "event: malformed body"
 	// ErrTooLarge means that a body passes a limit on bytes, keys or depth.
 	ErrTooLarge Error = "event: body too large"
 	// ErrContentType means that a request declares a content type that no Bitrix24 body has.
 	ErrContentType Error = "event: unsupported content type"
-	// ErrUnknown means that the catalogue has no event of that name, or no method that returns its object.
+	// ErrUnknown means that the catalogue has no event of that name, or no method that returns its
+	// object.
 	ErrUnknown Error = "event: unknown event"
 	// ErrUnhandled means that no handler is registered for the event: see [Mux.Unhandled].
 	ErrUnhandled Error = "event: no handler takes this event"
 	// ErrGone means that the object a delivery is about does not exist any more: see [Fetch].
 	ErrGone Error = "event: the object is gone"
-	// ErrForbidden means that a delivery does not prove where it comes from: its application token is missing, wrong, or
-	// belongs to another portal. Verifiers return it; any other error of theirs means that they could not tell.
+	// ErrForbidden means that a delivery does not prove where it comes from: its application token is
+	// missing, wrong, or belongs to another portal. Verifiers return it; any other error of theirs
+	// means that they could not tell.
 	ErrForbidden Error = "event: delivery not authenticated"
 	// ErrUnknownPortal means that a verifier does not know the portal of a delivery, so that
 	// another verifier may. It is also an [ErrForbidden].
@@ -41,7 +44,8 @@ const (
 	ErrSecret Error = "event: a secret has no binary encoding; take it out with string(s) and encrypt it"
 )
 
-// DecodeError tells where a payload does not fit its type. It names the path and the expected type, never the value.
+// DecodeError tells where a payload does not fit its type. It names the path and the expected type,
+// never the value.
 type DecodeError struct {
 	Event string // wire name; empty where data was decoded outside a delivery
 	Path  string // dotted path, such as data.FIELDS.ID
@@ -134,9 +138,9 @@ func Retry(err error, after time.Duration) error {
 	return &outcomeError{err: err, after: max(after, 0), kind: OutcomeRetried}
 }
 
-// OutcomeOf returns what a handler's error asks for and, for [OutcomeRetried], after how long. An error
-// that was made by [Drop] or [Retry] asks for just that. Without either, an error is [OutcomeDropped] when
-// no retry can help:
+// OutcomeOf returns what a handler's error asks for and, for [OutcomeRetried], after how long. An
+// error that was made by [Drop] or [Retry] asks for just that. Without either, an error is
+// [OutcomeDropped] when no retry can help:
 //
 //   - the payload does not fit its type ([ErrMalformed])
 //   - the object is gone ([ErrGone]), or perhaps only not visible ([ErrNotVisible])

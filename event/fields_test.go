@@ -15,7 +15,8 @@ import (
 	"github.com/b24events/b24events/internal/phpform"
 )
 
-// checkFields finds every documented value of the sample in the typed payload, under its documented name.
+// checkFields finds every documented value of the sample in the typed payload, under its documented
+// name.
 func (f fixture) checkFields(t *testing.T, d *event.Delivery) {
 	t.Helper()
 	info, ok := event.Lookup(d.Name)
@@ -74,7 +75,8 @@ func (f fixture) names(key string) bool {
 	return false
 }
 
-// find follows a path of documented names through a payload. Sections that the payload flattens are skipped.
+// find follows a path of documented names through a payload. Sections that the payload flattens are
+// skipped.
 func find(rv reflect.Value, path []string) (reflect.Value, bool) {
 	for rv.Kind() == reflect.Pointer && !rv.IsNil() {
 		rv = rv.Elem()
@@ -179,7 +181,8 @@ func orZero(text string) string {
 	return text
 }
 
-// normal takes out of a tree what a form cannot carry: types, nulls, and the difference between the kinds of nothing.
+// normal takes out of a tree what a form cannot carry: types, nulls, and the difference between the
+// kinds of nothing.
 func normal(v any) any {
 	switch v := v.(type) {
 	case json.Number:
@@ -234,7 +237,8 @@ func essence(t *testing.T, d *event.Delivery) any {
 	return normal(tree(t, printed.Payload).Any())
 }
 
-// TestEveryDocumentedFieldHasAPlace looks at the types alone, so that fields which no sample shows are found too.
+// TestEveryDocumentedFieldHasAPlace looks at the types alone, so that fields which no sample shows
+// are found too.
 func TestEveryDocumentedFieldHasAPlace(t *testing.T) {
 	t.Parallel()
 	values := 0
@@ -292,7 +296,8 @@ func placeIn(typ reflect.Type, path []string) (reflect.Type, bool) {
 	return nil, false
 }
 
-// kindsFor returns the Go types that may hold a documented type. Versions and such, documented as numbers in places, may be text.
+// kindsFor returns the Go types that may hold a documented type. Versions and such, documented as
+// numbers in places, may be text.
 func kindsFor(documented string) []reflect.Type {
 	text := []reflect.Type{reflect.TypeFor[string](), reflect.TypeFor[event.Secret](), reflect.TypeFor[event.Data]()}
 	number := reflect.TypeFor[int64]()

@@ -16,9 +16,9 @@ import (
 // A mirror must keep its row on ErrNotVisible, unless it knows that the token sees all objects of
 // the kind, as an administrator's sees all tasks. A deletion has an event of its own.
 //
-// An error of [Fetch] that wraps it is final, see [OutcomeOf]: the delivery is [OutcomeDropped], and
-// package offline parks its record, so that it can be handled after someone has given the token the
-// rights.
+// An error of [Fetch] that wraps it is final, see [OutcomeOf]: the delivery is [OutcomeDropped],
+// and package offline parks its record, so that it can be handled after someone has given the token
+// the rights.
 const ErrNotVisible Error = "event: the object is gone, or not visible to the token"
 
 // absence returns what a caller's error says of the object: [ErrGone], [ErrNotVisible], or nothing

@@ -16,7 +16,8 @@ import (
 	"github.com/b24events/b24events/rest"
 )
 
-// TestDeletions: the catalogue marks the events that tell of a deletion. None of them names a method that would fetch what is gone.
+// TestDeletions: the catalogue marks the events that tell of a deletion. None of them names a
+// method that would fetch what is gone.
 func TestDeletions(t *testing.T) {
 	t.Parallel()
 	marked := 0

@@ -11,8 +11,9 @@ import (
 	"github.com/b24events/b24events/internal/typednil"
 )
 
-// Handler does something with a delivery. It returns nil when done, [Drop] or [Retry] to steer the queue, or any other error.
-// It must be safe for concurrent use; deliveries about one object come one after the other.
+// Handler does something with a delivery. It returns nil when done, [Drop] or [Retry] to steer the
+// queue, or any other error. It must be safe for concurrent use; deliveries about one object come
+// one after the other.
 type Handler interface {
 	HandleEvent(ctx context.Context, d *Delivery) error
 }
@@ -124,8 +125,8 @@ func (m *Mux) Bindings(handlerURL string) []Binding {
 	return m.bindings(Binding{Handler: handlerURL})
 }
 
-// OfflineBindings returns the bindings for the offline queue of a connector ("" for the default queue). ONOFFLINEEVENT is left
-// out, as the platform refuses it there.
+// OfflineBindings returns the bindings for the offline queue of a connector ("" for the default
+// queue). ONOFFLINEEVENT is left out, as the platform refuses it there.
 func (m *Mux) OfflineBindings(connector string) []Binding {
 	return m.bindings(Binding{Offline: true, Connector: connector})
 }

@@ -246,9 +246,10 @@ func scalar(v phpform.Value) string {
 	return ""
 }
 
-// Key identifies the delivery for deduplication: the same for a delivery that is sent twice, different for another change of
-// the same object (unless both fell into one second: Bitrix24 numbers no deliveries, so this is the best there is). It reveals
-// nothing of the data. Mark a key as seen only after the handler succeeded, or an error loses the event.
+// Key identifies the delivery for deduplication: the same for a delivery that is sent twice,
+// different for another change of the same object (unless both fell into one second: Bitrix24
+// numbers no deliveries, so this is the best there is). It reveals nothing of the data. Mark a key
+// as seen only after the handler succeeded, or an error loses the event.
 func (d *Delivery) Key() string {
 	h := sha256.New()
 	for _, part := range []string{

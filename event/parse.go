@@ -18,9 +18,9 @@ import (
 // MaxBodyBytes is the most that [ParseRequest] reads of a body, whatever limit its caller has set.
 const MaxBodyBytes = 8 << 20
 
-// Parse reads one posted body. contentType is the request's header; where it is empty, a body that starts with a brace is
-// taken for JSON and any other for a form. The JSON form also takes a record of event.offline.get, whose Source is then
-// [SourceOffline].
+// Parse reads one posted body. contentType is the request's header; where it is empty, a body that
+// starts with a brace is taken for JSON and any other for a form. The JSON form also takes a record
+// of event.offline.get, whose Source is then [SourceOffline].
 //
 // Parse tells events, application pages, automation handlers and everything else apart in
 // [Delivery.Kind]; it does not judge who sent them. For other kinds than [KindEvent], Data holds

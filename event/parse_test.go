@@ -332,7 +332,8 @@ func TestKey(t *testing.T) {
 	}
 }
 
-// TestNothingPrintsSecrets plants a secret in every place of a body and looks for it in everything that prints.
+// TestNothingPrintsSecrets plants a secret in every place of a body and looks for it in everything
+// that prints.
 func TestNothingPrintsSecrets(t *testing.T) {
 	t.Parallel()
 	form := url.Values{
@@ -367,7 +368,8 @@ func TestNothingPrintsSecrets(t *testing.T) {
 	}
 }
 
-// TestRedactionKeepsTheJSON covers a token that seems to stand in the text of a payload only because an escape ends in its first letter.
+// TestRedactionKeepsTheJSON covers a token that seems to stand in the text of a payload only
+// because an escape ends in its first letter.
 func TestRedactionKeepsTheJSON(t *testing.T) {
 	t.Parallel()
 	d := delivery(t, "event=ONIMBOTMESSAGEADD&data[PARAMS][MESSAGE]=%0Aabcdefgh&auth[access_token]=nabcdefgh")

@@ -1,7 +1,7 @@
 package event
 
-// AppInstall tells that the application was installed, and that the installation is finished. Its delivery is the first to carry the
-// portal's tokens in [Delivery.Auth].
+// AppInstall tells that the application was installed, and that the installation is finished. Its
+// delivery is the first to carry the portal's tokens in [Delivery.Auth].
 type AppInstall struct {
 	Version    string `json:"VERSION"`     // of the application, such as 1.0.0
 	Active     bool   `json:"ACTIVE"`      // whether the application is active
@@ -9,15 +9,16 @@ type AppInstall struct {
 	LanguageID string `json:"LANGUAGE_ID"` // language of the portal, such as de
 }
 
-// AppUpdate tells that the application was updated to another version. The portal's application token may change with it.
+// AppUpdate tells that the application was updated to another version. The portal's application
+// token may change with it.
 type AppUpdate struct {
 	Version         string `json:"VERSION"`
 	PreviousVersion string `json:"PREVIOUS_VERSION"` // the version before the update
 	LanguageID      string `json:"LANGUAGE_ID"`
 }
 
-// AppUninstall tells that the application was removed. REST access is gone by then, so the delivery can only be verified by the
-// application token that was stored before.
+// AppUninstall tells that the application was removed. REST access is gone by then, so the delivery
+// can only be verified by the application token that was stored before.
 type AppUninstall struct {
 	Clean      bool   `json:"CLEAN"` // the administrator wants the application's data of this portal deleted
 	LanguageID string `json:"LANGUAGE_ID"`
@@ -56,7 +57,8 @@ type AppPayment struct {
 	LanguageID     string `json:"LANGUAGE_ID"`
 }
 
-// AppMethodConfirm tells how the administrator answered when the application asked to call a method that needs consent.
+// AppMethodConfirm tells how the administrator answered when the application asked to call a method
+// that needs consent.
 type AppMethodConfirm struct {
 	Token      Secret `json:"TOKEN"`     // the access token that asked
 	Method     string `json:"METHOD"`    // the REST method in question

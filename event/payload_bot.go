@@ -1,7 +1,8 @@
 package event
 
-// BotAuth holds the tokens by which the application acts as a bot. They are as valuable as those in [Delivery.Auth]. Whether a delivery is
-// genuine is told by the application token there, not by the one here.
+// BotAuth holds the tokens by which the application acts as a bot. They are as valuable as those in
+// [Delivery.Auth]. Whether a delivery is genuine is told by the application token there, not by the
+// one here.
 type BotAuth struct {
 	AccessToken      Secret `b24:"access_token|AUTH.access_token" json:"access_token"`
 	RefreshToken     Secret `b24:"refresh_token|AUTH.refresh_token" json:"refresh_token"` // may be missing
@@ -26,8 +27,8 @@ type Bot struct {
 	Code string `b24:"BOT_CODE" json:"BOT_CODE"`
 }
 
-// BotMessage is a message to a bot of the old API that was sent, edited or deleted. In a group chat only messages that mention the
-// bot arrive.
+// BotMessage is a message to a bot of the old API that was sent, edited or deleted. In a group chat
+// only messages that mention the bot arrive.
 type BotMessage struct {
 	Bots   map[string]Bot   `json:"BOT"` // the bots it is addressed to, by their id in decimal
 	Params BotMessageParams `json:"PARAMS"`
@@ -52,7 +53,8 @@ type BotCommandCall struct {
 	MessageID int64  `json:"MESSAGE_ID"`      // the message to answer
 }
 
-// BotJoin tells that a bot of the old API was added to a chat, or that a user opened a private chat with it.
+// BotJoin tells that a bot of the old API was added to a chat, or that a user opened a private chat
+// with it.
 type BotJoin struct {
 	Bots   map[string]Bot `json:"BOT"` // the bots it is addressed to, by their id in decimal
 	Params BotJoinParams  `json:"PARAMS"`

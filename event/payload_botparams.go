@@ -1,7 +1,8 @@
 package event
 
-// BotMessageParams describes a message to a bot of the old API, and its chat. Which fields are filled depends on the event and on
-// the kind of chat: those named Chat… stay empty in private chats, with a few exceptions.
+// BotMessageParams describes a message to a bot of the old API, and its chat. Which fields are
+// filled depends on the event and on the kind of chat: those named Chat… stay empty in private
+// chats, with a few exceptions.
 type BotMessageParams struct {
 	Message         string `json:"MESSAGE"`          // the text; without mentions of the bot
 	MessageOriginal string `json:"MESSAGE_ORIGINAL"` // the text with its BB codes, where it mentions someone
@@ -82,8 +83,8 @@ type BotFile struct {
 	ViewerAttrs Data   `json:"viewerAttrs"` // for the portal's own viewer
 }
 
-// BotJoinParams describes the chat that a bot of the old API was added to. In private chats the fields from ChatID on are
-// empty.
+// BotJoinParams describes the chat that a bot of the old API was added to. In private chats the
+// fields from ChatID on are empty.
 type BotJoinParams struct {
 	BotID          int64  `json:"BOT_ID"`
 	UserID         int64  `json:"USER_ID"`      // who brought the bot in

@@ -18,7 +18,8 @@ type BotV2MessageDelete struct {
 	Language  string   `json:"language"` // of the portal
 }
 
-// BotV2Command is a call of a slash command of a bot of imbot.v2. A message with several commands sends as many events.
+// BotV2Command is a call of a slash command of a bot of imbot.v2. A message with several commands
+// sends as many events.
 type BotV2Command struct {
 	Bot      ChatBot     `json:"bot"`
 	Command  ChatCommand `json:"command"`
@@ -28,7 +29,8 @@ type BotV2Command struct {
 	Language string      `json:"language"` // of the portal
 }
 
-// BotV2Reaction tells that a reaction to a message was set or taken back in a chat with a bot of imbot.v2.
+// BotV2Reaction tells that a reaction to a message was set or taken back in a chat with a bot of
+// imbot.v2.
 type BotV2Reaction struct {
 	Bot      ChatBot     `json:"bot"`
 	Reaction string      `json:"reaction"` // such as like
@@ -48,7 +50,8 @@ type BotV2Join struct {
 	Language string   `json:"language"` // of the portal
 }
 
-// BotV2Context tells that a user opened the dialog with a bot of imbot.v2 from a place that passes on what it is about.
+// BotV2Context tells that a user opened the dialog with a bot of imbot.v2 from a place that passes
+// on what it is about.
 type BotV2Context struct {
 	Bot      ChatBot  `json:"bot"`
 	DialogID string   `json:"dialogId"` // where to write: a user's id, or chat and a number

@@ -56,8 +56,8 @@ type Chat struct {
 	BackgroundID     string `json:"backgroundId"`     // may be empty
 }
 
-// ChatUser is a user in events of imbot.v2. Events leave out some fields, which are then empty. The dates are as they came, in
-// ISO 8601; an unknown one is empty in JSON and 0 in a form.
+// ChatUser is a user in events of imbot.v2. Events leave out some fields, which are then empty. The
+// dates are as they came, in ISO 8601; an unknown one is empty in JSON and 0 in a form.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/chat-bots/chat-bots-v2/entities.html
 type ChatUser struct {

@@ -1,7 +1,7 @@
 package event
 
-// ConnectorMessages are messages of operators, or changes of them, that a connector must carry to its external channel. Report new ones
-// with imconnector.send.status.delivery.
+// ConnectorMessages are messages of operators, or changes of them, that a connector must carry to
+// its external channel. Report new ones with imconnector.send.status.delivery.
 type ConnectorMessages struct {
 	Connector string             `json:"CONNECTOR"` // code of the connector
 	Line      int64              `json:"LINE"`      // open channel

@@ -1,6 +1,7 @@
 package event
 
-// CRMEntity names a CRM object that was created, changed or deleted. Which kind of object it is follows from the event.
+// CRMEntity names a CRM object that was created, changed or deleted. Which kind of object it is
+// follows from the event.
 type CRMEntity struct {
 	ID int64 `b24:"FIELDS.ID|ID" json:"ID"`
 }
@@ -10,7 +11,8 @@ type CRMCurrency struct {
 	ID string `b24:"FIELDS.ID|ID" json:"ID"` // code of the currency, such as EUR
 }
 
-// CRMItem names an item of a smart process or a new invoice. Deals, leads, contacts, companies and quotes have events of their own.
+// CRMItem names an item of a smart process or a new invoice. Deals, leads, contacts, companies and
+// quotes have events of their own.
 type CRMItem struct {
 	ID           int64 `b24:"FIELDS.ID" json:"ID"`
 	EntityTypeID int64 `b24:"FIELDS.ENTITY_TYPE_ID" json:"ENTITY_TYPE_ID"` // the smart process, for crm.item.get
@@ -51,7 +53,8 @@ type CRMRecurringInvoice struct {
 	InvoiceID  int64 `b24:"FIELDS.INVOICE_ID" json:"INVOICE_ID"`                     // the invoice just made from it; 0 except in ONCRMINVOICERECURRINGEXPOSE
 }
 
-// CRMAddress names an address. Addresses have no number of their own: the type and the object they belong to tell them apart.
+// CRMAddress names an address. Addresses have no number of their own: the type and the object they
+// belong to tell them apart.
 type CRMAddress struct {
 	TypeID       int64 `b24:"FIELDS.TYPE_ID" json:"TYPE_ID"`               // kind of address, such as 1 for the actual one
 	EntityTypeID int64 `b24:"FIELDS.ENTITY_TYPE_ID" json:"ENTITY_TYPE_ID"` // CRM type of the object it belongs to, such as 8 for a requisite
@@ -60,7 +63,8 @@ type CRMAddress struct {
 	AnchorID     int64 `b24:"FIELDS.ANCHOR_ID" json:"ANCHOR_ID"`           // the contact, company or lead itself
 }
 
-// CRMTimelineAction tells that a user pressed a button of a configurable activity. Only the application that made the activity receives it.
+// CRMTimelineAction tells that a user pressed a button of a configurable activity. Only the
+// application that made the activity receives it.
 type CRMTimelineAction struct {
 	ID           string `json:"id"`           // code that the application gave the action
 	EntityTypeID int64  `json:"entityTypeId"` // CRM type of the card

@@ -1,7 +1,8 @@
 package event
 
-// Object names an object that was created, changed or deleted and that is known by a number alone: bookings and their resources,
-// catalogue prices and units, workgroups, payments, shipments and the like. Which kind of object it is follows from the event.
+// Object names an object that was created, changed or deleted and that is known by a number alone:
+// bookings and their resources, catalogue prices and units, workgroups, payments, shipments and the
+// like. Which kind of object it is follows from the event.
 type Object struct {
 	ID int64 `b24:"FIELDS.ID|ID" json:"ID"`
 }

@@ -39,8 +39,8 @@ type LineUser struct {
 	ID int64 `json:"id"` // 0 where there is none
 }
 
-// LineMessages are messages of an open channel that were added, changed or deleted. Added ones come with their text; for the others,
-// IM names the message.
+// LineMessages are messages of an open channel that were added, changed or deleted. Added ones come
+// with their text; for the others, IM names the message.
 type LineMessages struct {
 	Connector string        `json:"CONNECTOR"` // code of the connector; empty for added messages, see [LineMessage]
 	Line      int64         `json:"LINE"`      // open channel; 0 for added messages

@@ -23,7 +23,8 @@ type SignedDocument struct {
 	Company string `json:"company"` // code of the HCM Link company
 }
 
-// HCMLinkJob asks the application of an HR system for data, or tells that such a job is done. The documentation names few of the keys.
+// HCMLinkJob asks the application of an HR system for data, or tells that such a job is done. The
+// documentation names few of the keys.
 type HCMLinkJob struct {
 	ID      int64  `b24:"jobId" json:"jobId"`  // to hand back to the humanresources.hcmlink methods
 	Company string `json:"company"`            // code of the HCM Link company; empty in some events

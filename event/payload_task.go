@@ -14,8 +14,8 @@ type TaskFields struct {
 	ID int64 `json:"ID"`
 }
 
-// TaskComment names a comment of a task. Since the new task card (tasks 25.700.0) comments are messages of the task's
-// chat: ID is 0 then, and MessageID tells the message.
+// TaskComment names a comment of a task. Since the new task card (tasks 25.700.0) comments are
+// messages of the task's chat: ID is 0 then, and MessageID tells the message.
 type TaskComment struct {
 	ID               int64              `b24:"FIELDS_AFTER.ID|FIELDS_BEFORE.ID" json:"ID"`
 	TaskID           int64              `b24:"FIELDS_AFTER.TASK_ID|FIELDS_BEFORE.TASK_ID" json:"TASK_ID"`

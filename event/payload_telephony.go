@@ -2,7 +2,8 @@ package event
 
 import "time"
 
-// ExternalCallback tells that a visitor asked for a callback in a web form that is served by the application's line.
+// ExternalCallback tells that a visitor asked for a callback in a web form that is served by the
+// application's line.
 type ExternalCallback struct {
 	PhoneNumber   string `json:"PHONE_NUMBER"`    // whom to call
 	Text          string `json:"TEXT"`            // what to read out to the employee before connecting
@@ -12,8 +13,8 @@ type ExternalCallback struct {
 	LineNumber    string `json:"LINE_NUMBER"` // external line
 }
 
-// ExternalCall tells that a user started an outgoing call by a click on a number. Only the application of the user's outgoing line
-// receives it.
+// ExternalCall tells that a user started an outgoing call by a click on a number. Only the
+// application of the user's outgoing line receives it.
 type ExternalCall struct {
 	CallID                   string `json:"CALL_ID"`
 	PhoneNumber              string `json:"PHONE_NUMBER"`               // whom to call, as written
@@ -27,8 +28,8 @@ type ExternalCall struct {
 	CRMEntityID              int64  `json:"CRM_ENTITY_ID"`
 }
 
-// CallInit tells that a call began to ring, or to dial. Rented and SIP numbers send AccountSearchID and PhoneNumber, telephony
-// applications send RESTAppID.
+// CallInit tells that a call began to ring, or to dial. Rented and SIP numbers send AccountSearchID
+// and PhoneNumber, telephony applications send RESTAppID.
 type CallInit struct {
 	CallID          string `json:"CALL_ID"`
 	CallType        int64  `json:"CALL_TYPE"`         // 1 outgoing, 2 incoming, 3 incoming redirected, 4 callback, 5 information call

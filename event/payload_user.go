@@ -2,7 +2,8 @@ package event
 
 import "time"
 
-// User is a user who signed in for the first time; invitations send nothing. Any field but ID may be missing, which leaves it empty.
+// User is a user who signed in for the first time; invitations send nothing. Any field but ID may
+// be missing, which leaves it empty.
 type User struct {
 	ID               int64     `json:"ID"`
 	Active           bool      `json:"ACTIVE"`

@@ -172,8 +172,9 @@ func identity(b Binding) Binding {
 	return b
 }
 
-// Apply carries out a plan in one request for each 50 changes: first what is missing, so that no event falls into a gap, then what is no longer
-// wanted. It goes on after a refusal and returns all of them joined; applying again is safe.
+// Apply carries out a plan in one request for each 50 changes: first what is missing, so that no
+// event falls into a gap, then what is no longer wanted. It goes on after a refusal and returns all
+// of them joined; applying again is safe.
 func (a *API) Apply(ctx context.Context, p Plan) error {
 	var commands []command
 	var bound []Binding // what each command of event.bind is for, in order
@@ -221,8 +222,9 @@ func (a *API) Apply(ctx context.Context, p Plan) error {
 	return errors.Join(errs...)
 }
 
-// Reconcile makes the portal's bindings those in want, touching only what it owns; see [API.Plan]. It takes one request where nothing is to change, and
-// two for up to 50 changes. Run it at every install, update and start: it is idempotent.
+// Reconcile makes the portal's bindings those in want, touching only what it owns; see [API.Plan].
+// It takes one request where nothing is to change, and two for up to 50 changes. Run it at every
+// install, update and start: it is idempotent.
 func (a *API) Reconcile(ctx context.Context, want []Binding, opts ...ReconcileOption) error {
 	p, err := a.Plan(ctx, want, opts...)
 	if err != nil {

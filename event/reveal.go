@@ -51,7 +51,8 @@ func anyValue(v any) reflect.Value {
 	return reflect.ValueOf(v)
 }
 
-// revealedStruct builds a struct type with the same fields and tags, all of type any, so that order and names stay.
+// revealedStruct builds a struct type with the same fields and tags, all of type any, so that order
+// and names stay.
 func revealedStruct(rv reflect.Value) any {
 	var fields []reflect.StructField
 	var values []any

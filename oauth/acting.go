@@ -9,8 +9,9 @@ import (
 	"github.com/b24events/b24events/event"
 )
 
-// UserCredentials is access to a portal as the user who caused an event, by the token that the event carries. It is a rest.Credentials
-// for the portal of the event and no other, and safe for concurrent use. See [Portals.UserCredentials].
+// UserCredentials is access to a portal as the user who caused an event, by the token that the
+// event carries. It is a rest.Credentials for the portal of the event and no other, and safe for
+// concurrent use. See [Portals.UserCredentials].
 type UserCredentials struct {
 	portals *Portals
 	d       *event.Delivery
@@ -18,23 +19,26 @@ type UserCredentials struct {
 	refused atomic.Bool // the portal does not take the token any more
 }
 
-// Acting returns access as the user who caused an event: what that user may not do, the portal refuses. Use it where a handler
-// must not do more than the user could; by default a handler uses p itself, which has the application's own token.
+// Acting returns access as the user who caused an event: what that user may not do, the portal
+// refuses. Use it where a handler must not do more than the user could; by default a handler uses p
+// itself, which has the application's own token.
 //
-// The token lives for an hour after the event, and there is none where nobody caused the event, as with robots, workflows and
-// agents, and in the offline queue. Access and Renew then return [ErrNoUserToken]; see [Portals.ActingOrApp]. The portal
-// counts how events that are caused with such tokens follow from one another, and drops those after the seventh.
+// The token lives for an hour after the event, and there is none where nobody caused the event, as
+// with robots, workflows and agents, and in the offline queue. Access and Renew then return
+// [ErrNoUserToken]; see [Portals.ActingOrApp]. The portal counts how events that are caused with
+// such tokens follow from one another, and drops those after the seventh.
 //
-// The token goes to the stored address of the portal, not to the one in the event. d must have been verified, as every delivery
-// is that reaches a handler. It is kept, and may be nil.
+// The token goes to the stored address of the portal, not to the one in the event. d must have been
+// verified, as every delivery is that reaches a handler. It is kept, and may be nil.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/events/index.html
 func (p *Portals) Acting(d *event.Delivery) *UserCredentials {
 	return &UserCredentials{portals: p, d: d}
 }
 
-// ActingOrApp is like [Portals.Acting], but where the event carries no token, or one that has expired or that the portal
-// refuses as expired, access is the application's own, with the rights of whoever installed it.
+// ActingOrApp is like [Portals.Acting], but where the event carries no token, or one that has
+// expired or that the portal refuses as expired, access is the application's own, with the rights
+// of whoever installed it.
 func (p *Portals) ActingOrApp(d *event.Delivery) *UserCredentials {
 	return &UserCredentials{portals: p, d: d, orApp: true}
 }
@@ -47,8 +51,8 @@ func (a *UserCredentials) Format(f fmt.State, _ rune) {
 	_, _ = f.Write([]byte("oauth.UserCredentials"))
 }
 
-// Access returns the portal's stored REST address and the event's token. It returns [ErrNoUserToken], or what
-// [Portals.Access] returns.
+// Access returns the portal's stored REST address and the event's token. It returns
+// [ErrNoUserToken], or what [Portals.Access] returns.
 func (a *UserCredentials) Access(ctx context.Context, memberID string) (endpoint, token string, err error) {
 	if why := a.unusable(); why != "" || !a.concerns(memberID) {
 		return a.otherwise(memberID, why, func() (string, string, error) { return a.portals.Access(ctx, memberID) })
@@ -60,8 +64,9 @@ func (a *UserCredentials) Access(ctx context.Context, memberID string) (endpoint
 	return r.in.ClientEndpoint, string(a.d.Auth.AccessToken), nil
 }
 
-// Renew is told that the portal answered expired_token to the token refused. The event's token cannot be renewed: Renew returns
-// [ErrNoUserToken], or the application's access where that was asked for, and so does everything from then on.
+// Renew is told that the portal answered expired_token to the token refused. The event's token
+// cannot be renewed: Renew returns [ErrNoUserToken], or the application's access where that was
+// asked for, and so does everything from then on.
 func (a *UserCredentials) Renew(ctx context.Context, memberID, refused string) (endpoint, token string, err error) {
 	if a.concerns(memberID) && sameSecret(a.d.Auth.AccessToken, event.Secret(refused)) {
 		a.refused.Store(true)

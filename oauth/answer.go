@@ -11,7 +11,8 @@ import (
 	"github.com/b24events/b24events/event"
 )
 
-// answer is what the OAuth server says of a token, checked as far as it can be without knowing whom it is about.
+// answer is what the OAuth server says of a token, checked as far as it can be without knowing whom
+// it is about.
 type answer struct {
 	memberID       string // empty where it was not said
 	clientID       string // empty where it was not said
@@ -34,14 +35,16 @@ func answerOf(in Installation) answer {
 }
 
 const (
-	// tokenLifetime is what the documentation gives an access token, and what is believed where the server says nothing sensible.
+	// tokenLifetime is what the documentation gives an access token, and what is believed where the
+	// server says nothing sensible.
 	tokenLifetime = time.Hour
-	// maxLifetime is the longest lifetime believed. A portal with a wrong clock once issued tokens until the year 2235,
-	// which were then never renewed.
+	// maxLifetime is the longest lifetime believed. A portal with a wrong clock once issued tokens
+	// until the year 2235, which were then never renewed.
 	maxLifetime = 24 * time.Hour
 )
 
-// expiry returns when a token ends: at the Unix time expires, else after expiresIn seconds, each where it makes sense.
+// expiry returns when a token ends: at the Unix time expires, else after expiresIn seconds, each
+// where it makes sense.
 func expiry(now time.Time, expires, expiresIn int64) time.Time {
 	now = now.UTC().Truncate(time.Second)
 	if expires > now.Unix() && expires <= now.Add(maxLifetime).Unix() {
@@ -53,7 +56,8 @@ func expiry(now time.Time, expires, expiresIn int64) time.Time {
 	return now.Add(tokenLifetime)
 }
 
-// scopes reads a list, or names separated by commas or spaces. What the OAuth server mostly says is "app", which tells nothing.
+// scopes reads a list, or names separated by commas or spaces. What the OAuth server mostly says is
+// "app", which tells nothing.
 func scopes(v any) []string {
 	var list []string
 	switch v := v.(type) {
@@ -94,7 +98,8 @@ func text(v any) string {
 	return s
 }
 
-// facts are the members of an answer. PHP writes an empty object as [], so anything may be of any type.
+// facts are the members of an answer. PHP writes an empty object as [], so anything may be of any
+// type.
 type facts map[string]any
 
 // maxFactStarts is how many braces are tried as the beginning of an answer. PHP notices have none.
@@ -129,8 +134,8 @@ func (f facts) object(name string) facts {
 	return m
 }
 
-// validMemberID tells what can be the key of a portal. Bitrix24 uses 32 hexadecimal digits; anything odd in an unverified
-// body must not reach a store.
+// validMemberID tells what can be the key of a portal. Bitrix24 uses 32 hexadecimal digits;
+// anything odd in an unverified body must not reach a store.
 func validMemberID(id string) bool {
 	const maxMemberID = 64
 	return id != "" && id != "." && id != ".." && len(id) <= maxMemberID && strings.Trim(id, pathBytes) == ""

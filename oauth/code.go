@@ -38,7 +38,8 @@ func (p *Portals) Exchange(ctx context.Context, code Code) (Installation, error)
 	return p.redeem(ctx, "code", code, p.exchanged)
 }
 
-// redeem trades a code for tokens and lets keep store them. Both happen once for all callers with that code.
+// redeem trades a code for tokens and lets keep store them. Both happen once for all callers with
+// that code.
 func (p *Portals) redeem(
 	ctx context.Context, flight string, code Code, keep func(context.Context, answer) (Installation, error),
 ) (Installation, error) {

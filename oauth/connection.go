@@ -8,8 +8,9 @@ import (
 	"net"
 )
 
-// connectionError rebuilds the error of an HTTP client without the request's address, which stands in *url.Error, and without text
-// that the peer may have written: net/http quotes malformed answers in its errors. The standard library's own types are kept.
+// connectionError rebuilds the error of an HTTP client without the request's address, which stands
+// in *url.Error, and without text that the peer may have written: net/http quotes malformed answers
+// in its errors. The standard library's own types are kept.
 func connectionError(ctx context.Context, op string, err error) error {
 	var (
 		network *net.OpError

@@ -20,14 +20,17 @@ func (k ErrorKind) Error() string { return "oauth: " + string(k) }
 const (
 	// ErrNotFound means that no installation is stored for the portal.
 	ErrNotFound ErrorKind = "no installation of this portal is stored"
-	// ErrConflict means that a store holds another version than the one to be replaced. Stores return it; nothing else does.
+	// ErrConflict means that a store holds another version than the one to be replaced. Stores return
+	// it; nothing else does.
 	ErrConflict ErrorKind = "another version of the installation is stored"
-	// ErrReauthorize means that the stored tokens are void for good: the application must be installed or authorised again.
+	// ErrReauthorize means that the stored tokens are void for good: the application must be installed
+	// or authorised again.
 	ErrReauthorize ErrorKind = "the tokens are void; the application must be installed or authorised again"
-	// ErrCredentials means that the OAuth server refuses the client id and secret, or that the application is not installed
-	// there.
+	// ErrCredentials means that the OAuth server refuses the client id and secret, or that the
+	// application is not installed there.
 	ErrCredentials ErrorKind = "the OAuth server refuses the application; check its id, its secret and whether it is installed" //nolint:gosec // a sentence
-	// ErrPayment means that the portal's subscription, or the application's, has ended. Trying again makes sense after hours.
+	// ErrPayment means that the portal's subscription, or the application's, has ended. Trying again
+	// makes sense after hours.
 	ErrPayment ErrorKind = "a subscription has ended"
 	// ErrTemporary means that the OAuth server or a portal could not be reached or gave no usable
 	// response. Try again later.
@@ -46,15 +49,18 @@ const (
 	// its user may not install, or that the OAuth server does not name a portal's new address. It
 	// is also an event.ErrForbidden.
 	ErrUnverified ErrorKind = "not confirmed"
-	// ErrNoUserToken means that an event carries no token of the user who caused it, or one that does not work any more.
+	// ErrNoUserToken means that an event carries no token of the user who caused it, or one that does
+	// not work any more.
 	ErrNoUserToken ErrorKind = "no usable token of the acting user"
-	// ErrRedirect means that a redirect with an authorization code is malformed, or was not begun in this browser's session.
+	// ErrRedirect means that a redirect with an authorization code is malformed, or was not begun in
+	// this browser's session.
 	ErrRedirect ErrorKind = "the redirect is malformed, was not begun in this session, or is another portal's"
 	// ErrShutdown means that Shutdown was called and no new work is begun.
 	ErrShutdown ErrorKind = "shut down"
 )
 
-// Error tells what failed and of which kind it is. It holds no token and nothing of an answer but its error code.
+// Error tells what failed and of which kind it is. It holds no token and nothing of an answer but
+// its error code.
 type Error struct {
 	Op     string // what was tried, such as "renew"
 	Kind   ErrorKind
@@ -83,7 +89,8 @@ func (e *Error) Error() string {
 	return b.String()
 }
 
-// Is reports the kind. An unverified installation is an [event.ErrForbidden] too, so that a webhook answers 403.
+// Is reports the kind. An unverified installation is an [event.ErrForbidden] too, so that a webhook
+// answers 403.
 func (e *Error) Is(target error) bool {
 	return target == e.Kind || (e.Kind == ErrUnverified && target == event.ErrForbidden)
 }
@@ -103,8 +110,8 @@ func (e *Error) Permanent() bool {
 	}
 }
 
-// codeKind sorts the codes of the OAuth server by what can be done about them. Their texts are looked at for one code only,
-// which stands for several failures.
+// codeKind sorts the codes of the OAuth server by what can be done about them. Their texts are
+// looked at for one code only, which stands for several failures.
 //
 // Source: https://apidocs.bitrix24.com/settings/oauth/error-codes.html
 func codeKind(code, description string) ErrorKind {
@@ -126,7 +133,8 @@ func codeKind(code, description string) ErrorKind {
 	return ErrTemporary
 }
 
-// refusesToken reports whether the OAuth server said that a token is not good, rather than that something else is wrong.
+// refusesToken reports whether the OAuth server said that a token is not good, rather than that
+// something else is wrong.
 func (e *Error) refusesToken() bool {
 	switch strings.ToLower(e.Code) {
 	case "invalid_request", "invalid_token", "expired_token", "wrong_token", "no_auth_found", "access_denied":
@@ -146,8 +154,8 @@ func errorText(err error) string { return redact.New().Clean(err.Error(), maxErr
 // maxCode is far longer than any code that is known.
 const maxCode = 40
 
-// cleanCode returns a code where it looks like one. Codes are letters and underscores; a server that echoes what it was sent
-// must not get that into an error.
+// cleanCode returns a code where it looks like one. Codes are letters and underscores; a server
+// that echoes what it was sent must not get that into an error.
 func cleanCode(code string, sent ...event.Secret) string {
 	if len(code) > maxCode {
 		return ""

@@ -13,8 +13,8 @@ import (
 	"github.com/b24events/b24events/webhook"
 )
 
-// An application that portals install: the install event is verified and stored, and binds what the mux handles; later events are
-// recognised by what was stored, and calls use the stored tokens.
+// An application that portals install: the install event is verified and stored, and binds what the
+// mux handles; later events are recognised by what was stored, and calls use the stored tokens.
 func Example() {
 	ctx := context.Background()
 	// In life: a portal, and an application that its settings show.

@@ -13,7 +13,8 @@ import (
 	"github.com/b24events/b24events/webhook"
 )
 
-// The hooks do what the application wants to happen when it is installed and removed; the tokens are taken care of.
+// The hooks do what the application wants to happen when it is installed and removed; the tokens
+// are taken care of.
 func ExamplePortals_Lifecycle() {
 	ctx := context.Background()
 	server := httptest.NewUnstartedServer(nil)
@@ -70,7 +71,8 @@ func ExamplePortals_Lifecycle() {
 	// oauth: load: no installation of this portal is stored
 }
 
-// A user of the portal lets the application in. The redirect address in the application's settings is /oauth/back.
+// A user of the portal lets the application in. The redirect address in the application's settings
+// is /oauth/back.
 func ExampleRedirectHandler() {
 	portals, err := oauth.NewPortals(oauth.Config{ClientID: "local.1", ClientSecret: "secret"}, oauth.NewMemoryStore())
 	if err != nil {

@@ -22,7 +22,8 @@ import (
 	"github.com/b24events/b24events/oauth"
 )
 
-// Tests of several processes start this test binary again, with the work to be done in the environment.
+// Tests of several processes start this test binary again, with the work to be done in the
+// environment.
 const (
 	processEnv = "OAUTH_TEST_PROCESS"
 	processes  = 8
@@ -129,7 +130,8 @@ func report(t *testing.T, args ...any) {
 	require.NoError(t, err)
 }
 
-// order waits for the next line of the process that started this one. There is none any more once ok is false.
+// order waits for the next line of the process that started this one. There is none any more once
+// ok is false.
 func order(in *bufio.Scanner) (line string, ok bool) {
 	ok = in.Scan()
 	return in.Text(), ok
@@ -208,8 +210,8 @@ func TestFileStoreProcessesLoseNoUpdate(t *testing.T) {
 	}
 }
 
-// numbered returns an installation that is only whole where all its parts have the number. It is large, so that writing takes
-// a while.
+// numbered returns an installation that is only whole where all its parts have the number. It is
+// large, so that writing takes a while.
 func numbered(n int64) oauth.Installation {
 	text := fmt.Sprint("token ", n, " ")
 	return oauth.Installation{UserID: n, AccessToken: event.Secret(strings.Repeat(text, 8<<10)), RefreshToken: event.Secret(text)}
@@ -231,8 +233,8 @@ func writeJob(t *testing.T, j job) {
 	}
 }
 
-// TestFileStoreSurvivesKilledWriters kills writers at any moment. What they reported is there, or the write after it, and the
-// next writer does not have to wait.
+// TestFileStoreSurvivesKilledWriters kills writers at any moment. What they reported is there, or
+// the write after it, and the next writer does not have to wait.
 func TestFileStoreSurvivesKilledWriters(t *testing.T) {
 	t.Parallel()
 	rounds := 30

@@ -21,7 +21,8 @@ import (
 	"github.com/b24events/b24events/oauth"
 )
 
-// renewed is what a process says after a round: the tokens that its goroutines ended with, hashed, and what went wrong.
+// renewed is what a process says after a round: the tokens that its goroutines ended with, hashed,
+// and what went wrong.
 type renewed struct {
 	Access  []string `json:"access"`  // of each goroutine
 	Stored  string   `json:"stored"`  // of the installation as this process sees it
@@ -55,7 +56,8 @@ func callPortal(ctx context.Context, client *http.Client, endpoint, token string
 	return answer.Error, err
 }
 
-// renewJob does in each round what a program does: it calls the portal in many goroutines, and renews what the portal refuses.
+// renewJob does in each round what a program does: it calls the portal in many goroutines, and
+// renews what the portal refuses.
 func renewJob(t *testing.T, j job) {
 	t.Helper()
 	portals, err := oauth.NewPortals(oauth.Config{ClientID: j.ClientID, ClientSecret: event.Secret(j.ClientSecret)}, j.store(t),
@@ -117,8 +119,9 @@ func workOnce(ctx context.Context, portals *oauth.Portals, client *http.Client, 
 	return "", refused, err
 }
 
-// TestProcessesShareOneRenewal lets processes that share a file store find their token expired, all at once, at a server where a
-// refresh token works once. All of them must go on, with the pair of the one whose renewal came first.
+// TestProcessesShareOneRenewal lets processes that share a file store find their token expired, all
+// at once, at a server where a refresh token works once. All of them must go on, with the pair of
+// the one whose renewal came first.
 func TestProcessesShareOneRenewal(t *testing.T) {
 	t.Parallel()
 	for name, encrypted := range map[string]bool{"plain": false, "encrypted": true} {

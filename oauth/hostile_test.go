@@ -30,8 +30,9 @@ func isAny(err error, kinds ...error) bool {
 	return false
 }
 
-// TestHostileAddressesGetNothing puts the address of a listener wherever an attacker, or a portal that has fallen into an attacker's hands, can put
-// one. The listener counts connections, so that not even a name or a certificate is asked for.
+// TestHostileAddressesGetNothing puts the address of a listener wherever an attacker, or a portal
+// that has fallen into an attacker's hands, can put one. The listener counts connections, so that
+// not even a name or a certificate is asked for.
 func TestHostileAddressesGetNothing(t *testing.T) {
 	t.Parallel()
 	var hits atomic.Int64
@@ -104,7 +105,8 @@ func TestHostileAddressesGetNothing(t *testing.T) {
 	_, err = portals.Seed(ctx, oauth.Installation{MemberID: "c", ClientEndpoint: in.ClientEndpoint, ServerEndpoint: evil, RefreshToken: planted})
 	require.ErrorIs(t, err, oauth.ErrHostNotAllowed)
 
-	// Something wrote the address into the store: the client secret and the refresh token still stay here.
+	// Something wrote the address into the store: the client secret and the refresh token still stay
+	// here.
 	stored, version, err := w.store.Load(ctx, w.key)
 	require.NoError(t, err)
 	require.Equal(t, in.ClientEndpoint, stored.ClientEndpoint)
@@ -134,7 +136,8 @@ func (l countingListener) Accept() (net.Conn, error) {
 	return c, err
 }
 
-// TestRedirectsOfTheOAuthServerAreNotFollowed lets the OAuth server itself send requests on to a listener.
+// TestRedirectsOfTheOAuthServerAreNotFollowed lets the OAuth server itself send requests on to a
+// listener.
 func TestRedirectsOfTheOAuthServerAreNotFollowed(t *testing.T) {
 	t.Parallel()
 	var hits atomic.Int64

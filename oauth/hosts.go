@@ -33,8 +33,9 @@ func newHosts(plain plainhttp.Hosts, extra []string) (hosts, error) {
 	return h, nil
 }
 
-// address is an endpoint taken apart. Endpoints arrive in bodies that anyone can send, so they are read by rules much narrower
-// than those for URLs: no user, query, fragment, escape or other byte on which two parsers could disagree.
+// address is an endpoint taken apart. Endpoints arrive in bodies that anyone can send, so they are
+// read by rules much narrower than those for URLs: no user, query, fragment, escape or other byte
+// on which two parsers could disagree.
 type address struct {
 	scheme, host, port, path string
 }
@@ -90,7 +91,8 @@ func (a address) defaultPort() string {
 	return "443"
 }
 
-// splitHost reads host or host:port. International names must come in their ASCII form, as they do on the wire.
+// splitHost reads host or host:port. International names must come in their ASCII form, as they do
+// on the wire.
 func splitHost(s string) (host, port string, err error) {
 	host = s
 	if i := strings.LastIndexByte(s, ':'); i >= 0 && !strings.HasSuffix(s, "]") {
@@ -156,8 +158,9 @@ func (h hosts) portal(raw string) (address, error) {
 	return a, nil
 }
 
-// atHost makes the address /rest/ of a host that is named without a scheme: https, and http in development where that is
-// allowed. It returns what is no address where the name is not a plain host.
+// atHost makes the address /rest/ of a host that is named without a scheme: https, and http in
+// development where that is allowed. It returns what is no address where the name is not a plain
+// host.
 func (h hosts) atHost(name string) string {
 	host, port, err := splitHost(name)
 	switch {

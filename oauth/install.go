@@ -225,8 +225,8 @@ func (p *Portals) keep(ctx context.Context, key Key, a answer, claim event.Auth,
 	return written.in, nil
 }
 
-// claimedServer returns the OAuth server to ask. It also looks at the portal's address, which is not used here: a claim with
-// a malformed one is not from Bitrix24.
+// claimedServer returns the OAuth server to ask. It also looks at the portal's address, which is
+// not used here: a claim with a malformed one is not from Bitrix24.
 func (p *Portals) claimedServer(claim event.Auth, stored Installation) (address, error) {
 	portal := claim.ClientEndpoint
 	if portal == "" && claim.Domain != "" {
@@ -371,7 +371,8 @@ func (p *Portals) provenBy(a answer, at address, claim event.Auth, stored Instal
 // portal can be asked.
 const detailNoPortal = "the OAuth server names no portal for the token"
 
-// concerns makes sure that an answer is about the portal and the application of the claim, and says where the portal is.
+// concerns makes sure that an answer is about the portal and the application of the claim, and says
+// where the portal is.
 func (p *Portals) concerns(a *answer, claim event.Auth, stored Installation, known, traded bool) error {
 	refuse := func(detail string) error { return &Error{Op: opInstall, Kind: ErrUnverified, Detail: detail} }
 	switch {
@@ -400,8 +401,9 @@ func (p *Portals) concerns(a *answer, claim event.Auth, stored Installation, kno
 	return nil
 }
 
-// duplicate looks for the other copy of an installation that arrived twice. A refresh token works once, so the second copy
-// cannot prove itself; it is as good as any event that carries the stored application token, and changes nothing.
+// duplicate looks for the other copy of an installation that arrived twice. A refresh token works
+// once, so the second copy cannot prove itself; it is as good as any event that carries the stored
+// application token, and changes nothing.
 func (p *Portals) duplicate(ctx context.Context, key Key, claim event.Auth, refusal error) (Installation, error) {
 	var e *Error
 	if !errors.As(refusal, &e) || !e.refusesToken() {

@@ -222,7 +222,8 @@ func TestForgedInstallationsChangeNothing(t *testing.T) {
 	}
 	t.Run("another portal's tokens", func(t *testing.T) {
 		t.Parallel()
-		// Both portals are known to one OAuth server in life; here the other portal's server is allow-listed as well.
+		// Both portals are known to one OAuth server in life; here the other portal's server is
+		// allow-listed as well.
 		app := other.app
 		for _, withRefresh := range []bool{true, false} {
 			g, err := app.Grant(eventtest.AdminID)

@@ -10,13 +10,13 @@ import (
 	"github.com/b24events/b24events/event"
 )
 
-// Installation is what is known of one portal that has the application: where it is and how to get in. Nothing in it comes
-// from an unverified body except what is named as such.
+// Installation is what is known of one portal that has the application: where it is and how to get
+// in. Nothing in it comes from an unverified body except what is named as such.
 //
 // Under a [Key] with a user, it holds that user's tokens, and no application token.
 //
-// Every secret in it prints and encodes as [redacted], so a Store that writes JSON must take the secrets out as strings by
-// itself.
+// Every secret in it prints and encodes as [redacted], so a Store that writes JSON must take the
+// secrets out as strings by itself.
 type Installation struct {
 	MemberID       string // key of the portal; never changes
 	ClientEndpoint string // REST address of the portal, such as https://example.bitrix24.com/rest/; a renewal may bring a new one
@@ -44,8 +44,8 @@ type Installation struct {
 	UpdatedAt   time.Time // when any of this last changed, UTC
 }
 
-// Domain returns the host of the portal, with its port where there is one. It is for display and changes when the portal is
-// renamed.
+// Domain returns the host of the portal, with its port where there is one. It is for display and
+// changes when the portal is renamed.
 func (in Installation) Domain() string {
 	u, err := url.Parse(in.ClientEndpoint)
 	if err != nil {
@@ -163,7 +163,8 @@ func (in Installation) renewed(a answer) Installation {
 	return in
 }
 
-// installed returns the installation with what the OAuth server answered, and the parts of a verified claim that it never says.
+// installed returns the installation with what the OAuth server answered, and the parts of a
+// verified claim that it never says.
 func (in Installation) installed(a answer, claim event.Auth) Installation {
 	in = in.renewed(a)
 	in.MemberID = claim.MemberID

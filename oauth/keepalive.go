@@ -11,20 +11,23 @@ import (
 )
 
 const (
-	// keepAliveAge is how long ago the last renewal must be. A refresh token ends after 180 days; this leaves a month of tries.
+	// keepAliveAge is how long ago the last renewal must be. A refresh token ends after 180 days; this
+	// leaves a month of tries.
 	keepAliveAge = 150 * 24 * time.Hour
 	// sweepEvery is the pause between two sweeps.
 	sweepEvery = 24 * time.Hour
-	// sweepDelay is the longest wait before the first one, so that processes that start together do not sweep together.
+	// sweepDelay is the longest wait before the first one, so that processes that start together do
+	// not sweep together.
 	sweepDelay = 10 * time.Minute
 	// sweepPace is the pause after a renewal.
 	sweepPace = 2 * time.Second
 )
 
-// KeepAlive keeps the tokens of portals alive where nothing happens for months: a refresh token ends 180 days after it was
-// given. About once a day it looks at every installation and user stored, and renews, one after the other and slowly, what was
-// last renewed more than 150 days ago. What is in use is left to [Portals.Renew]: Bitrix24 may block applications that renew
-// by the clock. Run it in a goroutine, in one process or in each.
+// KeepAlive keeps the tokens of portals alive where nothing happens for months: a refresh token
+// ends 180 days after it was given. About once a day it looks at every installation and user
+// stored, and renews, one after the other and slowly, what was last renewed more than 150 days ago.
+// What is in use is left to [Portals.Renew]: Bitrix24 may block applications that renew by the
+// clock. Run it in a goroutine, in one process or in each.
 //
 // It returns nil when ctx ends, and [ErrShutdown] after [Portals.Shutdown]. Everything else is
 // logged: a refused portal does not keep others from being renewed, and one that must be installed
@@ -99,8 +102,8 @@ func (s *sweeper) renew(ctx context.Context, key Key) (tried bool, err error) {
 	return true, err
 }
 
-// lastRenewed returns when the tokens were renewed, about: access tokens live for an hour, or a day at most. Other changes of an
-// installation do not count.
+// lastRenewed returns when the tokens were renewed, about: access tokens live for an hour, or a day
+// at most. Other changes of an installation do not count.
 func lastRenewed(in Installation) time.Time {
 	if !in.Expires.IsZero() {
 		return in.Expires

@@ -62,7 +62,8 @@ func testNothingOfAUserPrintsASecret(t *testing.T) {
 	requireNothingPlanted(t, err)
 }
 
-// TestHostileAnswersStayOutOfWhatUsersSee lets the OAuth server plant secrets in everything it says about users and addresses.
+// TestHostileAnswersStayOutOfWhatUsersSee lets the OAuth server plant secrets in everything it says
+// about users and addresses.
 func TestHostileAnswersStayOutOfWhatUsersSee(t *testing.T) {
 	t.Parallel()
 	bodies := map[string]string{

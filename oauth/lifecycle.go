@@ -9,23 +9,26 @@ import (
 	"github.com/b24events/b24events/event"
 )
 
-// Hooks is the application's own work when something happens to its installation on a portal. Each field may be nil.
+// Hooks is the application's own work when something happens to its installation on a portal. Each
+// field may be nil.
 //
 // Everybody who opens a page of the application can send its events, because the page has the
 // application token. What an event says in e is confirmed for Installed, Uninstalled and Paid as
 // told there, and is only its sender's word for Updated and MethodConfirmed.
 //
-// A hook gets the installation as it is stored, after what the event says was taken over. It runs once for each event: a copy of
-// an event whose hook has succeeded does nothing, and after an error the hook runs again when the queue tries the delivery
-// again. What has succeeded is remembered in memory, of the latest 1,000 events: copies that meet another process, or this one
-// after a restart, run their hook again.
+// A hook gets the installation as it is stored, after what the event says was taken over. It runs
+// once for each event: a copy of an event whose hook has succeeded does nothing, and after an error
+// the hook runs again when the queue tries the delivery again. What has succeeded is remembered in
+// memory, of the latest 1,000 events: copies that meet another process, or this one after a
+// restart, run their hook again.
 type Hooks struct {
 	// Installed runs after an installation was verified and stored: the place to bind events.
 	// in.SetUpAt tells a new installation, for which it is zero until the hook has succeeded, from
 	// a repeated one. An application with pages gets the event only if it has bound it before
 	// BX24.installFinish; it should do the same work at its installation page too.
 	Installed func(ctx context.Context, in Installation, e event.AppInstall) error
-	// Updated runs after the application was updated on the portal. A new application token is stored by then.
+	// Updated runs after the application was updated on the portal. A new application token is stored
+	// by then.
 	Updated func(ctx context.Context, in Installation, e event.AppUpdate) error
 	// Uninstalled runs before the stored installation is deleted, once the portal or the OAuth
 	// server refuses its tokens for good. e.Clean tells whether the sender wants the application's
@@ -257,8 +260,8 @@ func run[T any](
 	})
 }
 
-// unlessUnknown leaves out the error of a portal that the store does not have: it was forgotten in the meantime, or waits in
-// memory to be written.
+// unlessUnknown leaves out the error of a portal that the store does not have: it was forgotten in
+// the meantime, or waits in memory to be written.
 func unlessUnknown(err error) error {
 	if errors.Is(err, ErrNotFound) {
 		return nil

@@ -78,8 +78,8 @@ func (p *Portals) move(ctx context.Context, key Key, target string) (Installatio
 	return in, nil
 }
 
-// locate asks the OAuth server for a portal's address: by looking at the access token, which changes nothing, or else by a
-// renewal, whose answer is documented to name it.
+// locate asks the OAuth server for a portal's address: by looking at the access token, which
+// changes nothing, or else by a renewal, whose answer is documented to name it.
 func (p *Portals) locate(ctx context.Context, key Key, in Installation) (string, error) {
 	at, err := p.server.hosts.server(in.ServerEndpoint)
 	if err != nil {

@@ -50,7 +50,8 @@ func TestRenamedPortalWithAnExpiredToken(t *testing.T) {
 	require.NotEqual(t, before.RefreshToken, in.RefreshToken)
 }
 
-// TestRedirectToAnotherHost lets the OAuth server know nothing of the address that a portal redirects to.
+// TestRedirectToAnotherHost lets the OAuth server know nothing of the address that a portal
+// redirects to.
 func TestRedirectToAnotherHost(t *testing.T) {
 	t.Parallel()
 	var hits atomic.Int64

@@ -18,8 +18,8 @@ type once struct {
 	running map[string]chan struct{} // closed when the work ends
 }
 
-// do runs work and returns its error; or waits for the same work of others, and runs it again where that failed; or does
-// nothing where it has succeeded.
+// do runs work and returns its error; or waits for the same work of others, and runs it again where
+// that failed; or does nothing where it has succeeded.
 func (o *once) do(ctx context.Context, key string, work func() error) error {
 	for {
 		o.mu.Lock()

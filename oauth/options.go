@@ -12,13 +12,15 @@ import (
 	"github.com/b24events/b24events/internal/plainhttp"
 )
 
-// Config identifies the application. Both values stand in its settings on the portal, or in the vendor's account.
+// Config identifies the application. Both values stand in its settings on the portal, or in the
+// vendor's account.
 type Config struct {
 	ClientID     string
 	ClientSecret event.Secret
 }
 
-// DefaultTimeout bounds one request to the OAuth server where the client of [WithHTTPClient] has no limit of its own.
+// DefaultTimeout bounds one request to the OAuth server where the client of [WithHTTPClient] has no
+// limit of its own.
 const DefaultTimeout = 15 * time.Second
 
 type config struct {
@@ -60,9 +62,9 @@ func WithExclusiveStore() Option {
 
 // WithRefreshLock makes processes that share a store renew a token one at a time, so that a renewal
 // costs one request of all of them together instead of one of each. It is an economy: tokens are
-// safe without it. The leaser of package offline fits. A [Store] that is a [Locker], such as that of
-// package sqlstore, is used without this option. When the lock fails, or another process has
-// it for longer than ten seconds, renewals go on without it.
+// safe without it. The leaser of package offline fits. A [Store] that is a [Locker], such as that
+// of package sqlstore, is used without this option. When the lock fails, or another process has it
+// for longer than ten seconds, renewals go on without it.
 func WithRefreshLock(l Locker) Option {
 	return func(cfg *config) error {
 		if l == nil {
@@ -76,9 +78,10 @@ func WithRefreshLock(l Locker) Option {
 // Option configures [NewPortals].
 type Option func(*config) error
 
-// WithHosts adds OAuth servers to the allow list, each as host or host:port in lower case: a host without a port means the
-// default port. The list always has oauth.bitrix.info and oauth.bitrix24.tech. The client secret goes to these hosts and no
-// others, so add what you trust as much.
+// WithHosts adds OAuth servers to the allow list, each as host or host:port in lower case: a host
+// without a port means the default port. The list always has oauth.bitrix.info and
+// oauth.bitrix24.tech. The client secret goes to these hosts and no others, so add what you trust
+// as much.
 func WithHosts(hosts ...string) Option {
 	return func(cfg *config) error {
 		cfg.hosts = append(cfg.hosts, hosts...)
@@ -101,9 +104,10 @@ func WithInsecureHTTP(hosts ...string) Option {
 	}
 }
 
-// WithHTTPClient sets the HTTP client for the OAuth server, for a proxy or certificates of one's own. It is copied. The copy
-// follows no redirects, keeps no cookies, and has [DefaultTimeout] if the client has none. Clients of package rest that call with
-// these tokens use it too, unless they are given another.
+// WithHTTPClient sets the HTTP client for the OAuth server, for a proxy or certificates of one's
+// own. It is copied. The copy follows no redirects, keeps no cookies, and has [DefaultTimeout] if
+// the client has none. Clients of package rest that call with these tokens use it too, unless they
+// are given another.
 func WithHTTPClient(c *http.Client) Option {
 	return func(cfg *config) error {
 		if c == nil {

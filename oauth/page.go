@@ -9,10 +9,11 @@ import (
 	"github.com/b24events/b24events/event"
 )
 
-// VerifyPage confirms at the OAuth server whose access an application page brings (its auth block, see event.ParseRequest). The
-// page may be opened by any user. What it returns is that user's access, with MemberID, UserID and ClientEndpoint as the
-// OAuth server has them; nothing is stored, and the application's own tokens stay as they are. Everything else that a page
-// posts, such as its placement, is only what the browser says.
+// VerifyPage confirms at the OAuth server whose access an application page brings (its auth block,
+// see event.ParseRequest). The page may be opened by any user. What it returns is that user's
+// access, with MemberID, UserID and ClientEndpoint as the OAuth server has them; nothing is stored,
+// and the application's own tokens stay as they are. Everything else that a page posts, such as its
+// placement, is only what the browser says.
 //
 // The portal must be known. VerifyPage returns [ErrNotFound] where it is not; [ErrUnverified] where
 // the tokens are not confirmed or have expired; or [ErrTemporary], [ErrBusy], [ErrCredentials] or
@@ -77,7 +78,8 @@ func (p *Portals) checkPage(ctx context.Context, claim event.Auth) (Installation
 	return in, nil
 }
 
-// claimOfKnown returns the installation of a portal whose page makes a claim, and the OAuth server to ask.
+// claimOfKnown returns the installation of a portal whose page makes a claim, and the OAuth server
+// to ask.
 func (p *Portals) claimOfKnown(ctx context.Context, op string, claim event.Auth) (Installation, address, error) {
 	r, err := p.load(ctx, p.appKey(claim.MemberID))
 	if err != nil {
@@ -99,17 +101,19 @@ func (p *Portals) logRefusal(ctx context.Context, memberID string, err error) {
 // maxPage is far more than a page's POST takes; placements may add options of their own.
 const maxPage = 256 << 10
 
-// PageHandler serves a page of the application, which the portal opens by a POST from the user's browser. What it carries is
-// confirmed by verify; then serve answers, with the confirmed access and with the request as it was posted, whose Data has
-// PLACEMENT and PLACEMENT_OPTIONS. There are three to choose from:
+// PageHandler serves a page of the application, which the portal opens by a POST from the user's
+// browser. What it carries is confirmed by verify; then serve answers, with the confirmed access
+// and with the request as it was posted, whose Data has PLACEMENT and PLACEMENT_OPTIONS. There are
+// three to choose from:
 //
 //	oauth.PageHandler(portals.VerifyPage, serve) // an ordinary page: who is it?
 //	oauth.PageHandler(portals.KeepUser, serve)   // the same, and that user's tokens are stored
 //	oauth.PageHandler(portals.Install, serve)    // the installation page: the tokens become the application's own
 //
-// Where serve is not called, the answer is 405 for other methods than POST, 413, 415 or 400 for a body that is no page's, 403
-// where verify refuses it and 503 where it could not tell; nothing of the request is repeated in it. Pages are not to be kept
-// by caches, since their body is made for one user.
+// Where serve is not called, the answer is 405 for other methods than POST, 413, 415 or 400 for a
+// body that is no page's, 403 where verify refuses it and 503 where it could not tell; nothing of
+// the request is repeated in it. Pages are not to be kept by caches, since their body is made for
+// one user.
 //
 // Source: https://apidocs.bitrix24.com/settings/oauth/simple-way.html
 func PageHandler(

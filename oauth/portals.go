@@ -49,7 +49,8 @@ const (
 // out access tokens and renews them. It is a webhook.Verifier, a webhook.TokenLookup, a
 // rest.Credentials, a rest.Mover and a rest.Remover.
 //
-// It is safe for concurrent use, and several processes may share a store. Make one for the life of the process.
+// It is safe for concurrent use, and several processes may share a store. Make one for the life of
+// the process.
 type Portals struct {
 	store      Store
 	server     *server
@@ -106,8 +107,8 @@ func NewPortals(cfg Config, store Store, opts ...Option) (*Portals, error) {
 	}, nil
 }
 
-// HTTPClient returns the HTTP client of [WithHTTPClient], and nil without that option. Package rest uses it for calls too, so that
-// a proxy or a certificate is given once.
+// HTTPClient returns the HTTP client of [WithHTTPClient], and nil without that option. Package rest
+// uses it for calls too, so that a proxy or a certificate is given once.
 func (p *Portals) HTTPClient() *http.Client { return p.http }
 
 // Format prints no secret, whatever the verb.

@@ -46,7 +46,8 @@ const (
 	writeTries   = 3
 	writeTimeout = 3 * time.Second // of one try; a store that hangs must not hold up those whom memory can serve
 	loadTimeout  = 5 * time.Second
-	// rewriteAfter is how often, at most, access to a portal tries again to write what the store could not take.
+	// rewriteAfter is how often, at most, access to a portal tries again to write what the store could
+	// not take.
 	rewriteAfter = time.Second
 	// installSkew is how far the clocks of two processes may differ that store installations of one
 	// portal.

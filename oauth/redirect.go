@@ -64,8 +64,8 @@ func RedirectHandler(
 	})
 }
 
-// redirect is what a portal adds to the redirect address. What else it says of the portal is not needed: the OAuth server
-// names the portal when it gets the code.
+// redirect is what a portal adds to the redirect address. What else it says of the portal is not
+// needed: the OAuth server names the portal when it gets the code.
 type redirect struct {
 	code, state  event.Secret
 	serverDomain string

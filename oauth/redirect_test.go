@@ -17,7 +17,8 @@ import (
 	"github.com/b24events/b24events/oauth"
 )
 
-// TestAuthorizeInABrowser goes from the first click to the stored tokens, over TLS as in life, since the cookie asks for it.
+// TestAuthorizeInABrowser goes from the first click to the stored tokens, over TLS as in life,
+// since the cookie asks for it.
 func TestAuthorizeInABrowser(t *testing.T) {
 	t.Parallel()
 	p := eventtest.NewPortal(t)

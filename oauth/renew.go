@@ -13,8 +13,8 @@ import (
 )
 
 const (
-	// expirySkew is how far past its end a token must be before it is renewed without asking the portal. Bitrix24 wants
-	// renewals after expired_token, not by the clock.
+	// expirySkew is how far past its end a token must be before it is renewed without asking the
+	// portal. Bitrix24 wants renewals after expired_token, not by the clock.
 	expirySkew = 10 * time.Second
 	// judgeAfter is how long a refused refresh token must stay in the store before the refusal is
 	// final. Another process may have spent the token and be about to write its successor.
@@ -26,7 +26,8 @@ const (
 // Access returns the REST address of a portal and an access token for the application. It renews
 // the token only when its time has clearly passed; otherwise that is left to [Portals.Renew].
 //
-// It returns [ErrNotFound], [ErrReauthorize], [ErrCredentials], [ErrPayment], [ErrTemporary] or [ErrStore].
+// It returns [ErrNotFound], [ErrReauthorize], [ErrCredentials], [ErrPayment], [ErrTemporary] or
+// [ErrStore].
 func (p *Portals) Access(ctx context.Context, memberID string) (endpoint, token string, err error) {
 	in, err := p.access(ctx, p.appKey(memberID))
 	return in.ClientEndpoint, string(in.AccessToken), err

@@ -59,7 +59,8 @@ func TestNothingPrintsASecret(t *testing.T) {
 	require.Contains(t, out.String(), member)
 }
 
-// TestHostileAnswersStayOutOfErrorsAndLogs lets the OAuth server plant secrets in everything it says.
+// TestHostileAnswersStayOutOfErrorsAndLogs lets the OAuth server plant secrets in everything it
+// says.
 func TestHostileAnswersStayOutOfErrorsAndLogs(t *testing.T) {
 	t.Parallel()
 	members := []string{"access_token", "refresh_token", "scope", "domain", "server_endpoint", "status", "client_endpoint", "member_id", "user_id", "expires", "expires_in"}

@@ -11,16 +11,17 @@ import (
 	"github.com/b24events/b24events/event"
 )
 
-// Seed stores tokens that came from configuration, for programs that no install event reaches, such as one that reads the
-// offline queue of a single portal. It needs MemberID, ClientEndpoint and an access or a refresh token; an empty
-// ServerEndpoint means https://oauth.bitrix.info/rest/, and zero Expires that the portal tells when the token has expired.
-// Space around values is ignored.
+// Seed stores tokens that came from configuration, for programs that no install event reaches, such
+// as one that reads the offline queue of a single portal. It needs MemberID, ClientEndpoint and an
+// access or a refresh token; an empty ServerEndpoint means https://oauth.bitrix.info/rest/, and
+// zero Expires that the portal tells when the token has expired. Space around values is ignored.
 //
-// A portal of which anything is stored keeps that, since a seed is used up by the first renewal: created tells whether the
-// seed was stored. To seed again, [Portals.Forget] the portal first. Nothing is asked of the OAuth server.
+// A portal of which anything is stored keeps that, since a seed is used up by the first renewal:
+// created tells whether the seed was stored. To seed again, [Portals.Forget] the portal first.
+// Nothing is asked of the OAuth server.
 //
-// It returns [ErrEndpoint] or [ErrHostNotAllowed] where an address breaks the rules, a plain error where something is missing,
-// and [ErrStore].
+// It returns [ErrEndpoint] or [ErrHostNotAllowed] where an address breaks the rules, a plain error
+// where something is missing, and [ErrStore].
 func (p *Portals) Seed(ctx context.Context, in Installation) (created bool, err error) {
 	in, err = p.seed(in)
 	if err != nil {

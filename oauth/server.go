@@ -146,8 +146,9 @@ func (s *server) refusal(op string, status int, code, description string, sent e
 	return e
 }
 
-// identify asks whose a live access token is. The answer's shape is not documented: what it says of the portal and the
-// application is taken from wherever it stands, and what it says twice must agree.
+// identify asks whose a live access token is. The answer's shape is not documented: what it says of
+// the portal and the application is taken from wherever it stands, and what it says twice must
+// agree.
 func (s *server) identify(ctx context.Context, at address, access event.Secret) (answer, error) {
 	at.path += "app.info"
 	result, err := s.ask(ctx, opIdentify, at, access)
@@ -203,7 +204,8 @@ func (s *server) identity(result facts, access event.Secret) (answer, error) {
 	return a, err
 }
 
-// portalsNamed returns the portal's addresses that an answer holds, the exact ones where there are any.
+// portalsNamed returns the portal's addresses that an answer holds, the exact ones where there are
+// any.
 func (s *server) portalsNamed(result, install facts) []string {
 	raw := []string{result.text("client_endpoint"), install.text("client_endpoint")}
 	if raw[0] == "" && raw[1] == "" {

@@ -9,9 +9,9 @@ import (
 	"github.com/b24events/b24events/event"
 )
 
-// User is access to portals as one of their users, by tokens of that user's own, which [Portals.KeepUser] or
-// [Portals.ExchangeUser] stored. It is a rest.Credentials, safe for concurrent use, and costs nothing: make one where it is
-// needed.
+// User is access to portals as one of their users, by tokens of that user's own, which
+// [Portals.KeepUser] or [Portals.ExchangeUser] stored. It is a rest.Credentials, safe for
+// concurrent use, and costs nothing: make one where it is needed.
 type User struct {
 	portals *Portals
 	id      int64
@@ -27,12 +27,14 @@ func (u *User) Format(f fmt.State, _ rune) { _, _ = fmt.Fprintf(f, "oauth.User(%
 // is two people. The portal limits what it allows to that user's rights.
 func (p *Portals) User(id int64) *User { return &User{portals: p, id: id} }
 
-// Access is [Portals.Access] with the user's token. It returns [ErrNotFound] where none is stored, and for the user 0.
+// Access is [Portals.Access] with the user's token. It returns [ErrNotFound] where none is stored,
+// and for the user 0.
 func (u *User) Access(ctx context.Context, memberID string) (endpoint, token string, err error) {
 	return u.use(ctx, memberID, u.portals.access)
 }
 
-// Renew is [Portals.Renew] with the user's token. Users are renewed independently of one another, and of the application.
+// Renew is [Portals.Renew] with the user's token. Users are renewed independently of one another,
+// and of the application.
 func (u *User) Renew(ctx context.Context, memberID, refused string) (endpoint, token string, err error) {
 	return u.use(ctx, memberID, func(ctx context.Context, key Key) (Installation, error) {
 		return u.portals.renew(ctx, key, event.Secret(refused))
@@ -72,10 +74,11 @@ func (u *User) use(
 	return app.in.ClientEndpoint, string(in.AccessToken), nil
 }
 
-// KeepUser takes the tokens that an application page brings (its auth block, see event.ParseRequest), lets the OAuth server
-// confirm whose they are by trading the refresh token for a new pair, and stores that pair as the user's, for [Portals.User].
-// The application's own tokens stay as they are. A page that was loaded again, and so brings a pair that is used up, gets what is
-// stored of its user while its access token works.
+// KeepUser takes the tokens that an application page brings (its auth block, see
+// event.ParseRequest), lets the OAuth server confirm whose they are by trading the refresh token
+// for a new pair, and stores that pair as the user's, for [Portals.User]. The application's own
+// tokens stay as they are. A page that was loaded again, and so brings a pair that is used up, gets
+// what is stored of its user while its access token works.
 //
 // The portal must be known. KeepUser returns [ErrNotFound] where it is not; [ErrUnverified] where
 // the tokens are not confirmed; or [ErrTemporary], [ErrBusy], [ErrCredentials], [ErrPayment] or
@@ -172,7 +175,8 @@ func (p *Portals) keepUser(ctx context.Context, a answer, claim event.Auth) (Ins
 	if err != nil {
 		return Installation{}, err
 	}
-	// The application token stays with the application's own record: it is the portal's, not the user's.
+	// The application token stays with the application's own record: it is the portal's, not the
+	// user's.
 	of := event.Auth{
 		MemberID: claim.MemberID, RefreshToken: claim.RefreshToken, UserID: a.userID, Scope: claim.Scope, Status: claim.Status,
 	}

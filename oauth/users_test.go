@@ -15,7 +15,8 @@ import (
 	"github.com/b24events/b24events/rest"
 )
 
-// TestTokensOfSeveralUsers keeps the tokens of two users besides the application's, and renews each by itself.
+// TestTokensOfSeveralUsers keeps the tokens of two users besides the application's, and renews each
+// by itself.
 func TestTokensOfSeveralUsers(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

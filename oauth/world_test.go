@@ -110,8 +110,9 @@ type sent struct {
 	form                                    url.Values
 }
 
-// script is an OAuth server that answers what a test tells it to: every answer is a fault of an eventtest portal, on a network in memory,
-// so that it also runs in a synctest bubble and at the official addresses.
+// script is an OAuth server that answers what a test tells it to: every answer is a fault of an
+// eventtest portal, on a network in memory, so that it also runs in a synctest bubble and at the
+// official addresses.
 type script struct {
 	answer     func(r sent) (status int, body string) // status 0 breaks the connection
 	identifies bool                                   // answer also answers app.info, which is otherwise a method that the server lacks, and unseen
@@ -187,7 +188,8 @@ const noMethod = `{"error":"ERROR_METHOD_NOT_FOUND","error_description":"Method 
 // headerURL tells the script the whole address that was asked for.
 const headerURL = "X-Test-URL"
 
-// RoundTrip sends a request to the scripted server, whatever its address. A broken connection fails with an error that tells too much.
+// RoundTrip sends a request to the scripted server, whatever its address. A broken connection fails
+// with an error that tells too much.
 func (s *script) RoundTrip(r *http.Request) (*http.Response, error) {
 	s.mu.Lock()
 	network := s.network
@@ -261,7 +263,8 @@ func scripted(tb testing.TB, store oauth.Store, s *script, opts ...oauth.Option)
 	return p
 }
 
-// stored returns a store with one installation: access token a1, refresh token r1, application token t1.
+// stored returns a store with one installation: access token a1, refresh token r1, application
+// token t1.
 func stored(tb testing.TB, changes ...func(*oauth.Installation)) *oauth.MemoryStore {
 	tb.Helper()
 	in := oauth.Installation{

@@ -195,7 +195,8 @@ func TestWhereNoBatchesArePossible(t *testing.T) {
 	}
 }
 
-// Records whose handlers fail wait for their next attempt without holding up others, but for those of the same object.
+// Records whose handlers fail wait for their next attempt without holding up others, but for those
+// of the same object.
 func TestRetriesHoldOnlyTheirObjectUp(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -20,7 +20,8 @@ import (
 // latency is what a request to the portals of the benchmarks takes.
 const latency = 100 * time.Millisecond
 
-// inBubble runs f on a clock that costs no time: what the benchmarks report are figures of that clock, and counts.
+// inBubble runs f on a clock that costs no time: what the benchmarks report are figures of that
+// clock, and counts.
 func inBubble(b *testing.B, f func(t *testing.T)) {
 	b.Helper()
 	all := func(string, string) (bool, error) { return true, nil }
@@ -32,7 +33,8 @@ func inBubble(b *testing.B, f func(t *testing.T)) {
 	}
 }
 
-// loaded is a portal with n changed deals, and clients of its application with a limit of their own.
+// loaded is a portal with n changed deals, and clients of its application with a limit of their
+// own.
 func loaded(t *testing.T, n int, limit rest.Option, opts ...eventtest.Option) (*fixture, *rest.Portals) {
 	t.Helper()
 	f := newFixture(t, append(opts, eventtest.WithQuirks(func(m *eventtest.Quirks) { m.Latency = latency }))...)
@@ -59,8 +61,9 @@ func fetching(portals *rest.Portals) event.HandlerFunc {
 
 func noticing(context.Context, *event.Delivery) error { return nil }
 
-// BenchmarkRequests reports the HTTP requests that an event costs: of a queue of 500 changed deals, the look for abandoned and parked records at
-// the start and the last reservation, which is empty, included.
+// BenchmarkRequests reports the HTTP requests that an event costs: of a queue of 500 changed deals,
+// the look for abandoned and parked records at the start and the last reservation, which is empty,
+// included.
 func BenchmarkRequests(b *testing.B) {
 	for _, fetch := range []bool{false, true} {
 		b.Run(map[bool]string{false: "notices", true: "objects"}[fetch], func(b *testing.B) {
@@ -84,7 +87,8 @@ func BenchmarkRequests(b *testing.B) {
 	}
 }
 
-// BenchmarkDrain reports how many events a second can be worked off under the platform's 2 requests a second, once its burst is used up.
+// BenchmarkDrain reports how many events a second can be worked off under the platform's 2 requests
+// a second, once its burst is used up.
 func BenchmarkDrain(b *testing.B) {
 	for _, fetch := range []bool{false, true} {
 		b.Run(map[bool]string{false: "notices", true: "objects"}[fetch], func(b *testing.B) {
@@ -116,8 +120,8 @@ func BenchmarkDrain(b *testing.B) {
 	}
 }
 
-// BenchmarkWake reports the time from a change to its handler, for a queue that is idle but for a change every five seconds or so: with the portal's
-// signal, and by polling alone.
+// BenchmarkWake reports the time from a change to its handler, for a queue that is idle but for a
+// change every five seconds or so: with the portal's signal, and by polling alone.
 func BenchmarkWake(b *testing.B) {
 	for _, signal := range []bool{true, false} {
 		b.Run(map[bool]string{true: "signal", false: "polling"}[signal], func(b *testing.B) {

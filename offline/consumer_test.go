@@ -293,7 +293,8 @@ func (f *fixture) bindRaw(name string) {
 	require.NoError(f.t, f.api.Call(f.t.Context(), "event.bind", map[string]any{"event": name, "event_type": "offline"}, nil))
 }
 
-// A record that another process finished in the meantime must not be parked: the portal would delete the newer change of its object.
+// A record that another process finished in the meantime must not be parked: the portal would
+// delete the newer change of its object.
 func TestConsumerDoesNotParkWhatIsGone(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)

@@ -15,8 +15,8 @@ import (
 	"github.com/b24events/b24events/offline"
 )
 
-// mortal is a caller that dies at its last call: before the portal runs it, or after, with the answer lost. From then on nothing gets
-// through, as from a process that was killed.
+// mortal is a caller that dies at its last call: before the portal runs it, or after, with the
+// answer lost. From then on nothing gets through, as from a process that was killed.
 type mortal struct {
 	event.Caller
 	afterwards bool
@@ -42,7 +42,8 @@ func (m *mortal) Call(ctx context.Context, method string, params, result any) er
 	}
 }
 
-// Consumers die at random calls while objects change: the last change of every object must reach a handler, and nothing may stay behind.
+// Consumers die at random calls while objects change: the last change of every object must reach a
+// handler, and nothing may stay behind.
 func TestNoChangeIsMissedWhateverDies(t *testing.T) {
 	t.Parallel()
 	const objects, lives = 12, 60

@@ -20,9 +20,11 @@ import (
 	"github.com/b24events/b24events/rest"
 )
 
-// TestNothingIsLostWhateverFails lets an ordinary worker (stored tokens, clients with their limits, calls joined into batches, a consumer with its
-// defaults) live through hours of bad weather on a portal with the platform's limit, while people change deals, some of them in
-// the middle of a handler's work. In the end every deal's last state, its deletion included, has reached a handler, and the queue is empty.
+// TestNothingIsLostWhateverFails lets an ordinary worker (stored tokens, clients with their limits,
+// calls joined into batches, a consumer with its defaults) live through hours of bad weather on a
+// portal with the platform's limit, while people change deals, some of them in the middle of a
+// handler's work. In the end every deal's last state, its deletion included, has reached a handler,
+// and the queue is empty.
 func TestNothingIsLostWhateverFails(t *testing.T) {
 	t.Parallel()
 	for seed := range 6 {
@@ -253,7 +255,8 @@ func (w *weather) storm(n int) {
 	w.Heal()
 }
 
-// work is the worker's process: where the consumer gives up, somebody looks after the application, and it is started again.
+// work is the worker's process: where the consumer gives up, somebody looks after the application,
+// and it is started again.
 func (w *weather) work(ctx context.Context) {
 	for {
 		consumer, err := offline.NewConsumer(w.api.Portal(w.MemberID()), w.mux, silent())

@@ -381,7 +381,8 @@ func TestFleetKeepsPortalsApart(t *testing.T) {
 	}
 }
 
-// Handlers that ignore their contexts hold up their own portal, and not for good those whose turns take long too.
+// Handlers that ignore their contexts hold up their own portal, and not for good those whose turns
+// take long too.
 func TestFleetStuckHandlers(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -456,7 +457,8 @@ func TestFleetTriesPortalsAgain(t *testing.T) {
 	})
 }
 
-// A portal that refuses for good is reported once, tried each half hour, and at once when it is added again.
+// A portal that refuses for good is reported once, tried each half hour, and at once when it is
+// added again.
 func TestFleetRefusal(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -559,7 +561,8 @@ func TestFleetIsFair(t *testing.T) {
 	})
 }
 
-// Portals allow two requests a second. A fleet, whose clients keep to that, is never refused, and what one portal waits for delays no other.
+// Portals allow two requests a second. A fleet, whose clients keep to that, is never refused, and
+// what one portal waits for delays no other.
 func TestFleetKeepsToTheLimits(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -668,7 +671,8 @@ func TestFleetAddsAgainDuringATurn(t *testing.T) {
 	})
 }
 
-// Portals are added, removed and woken from everywhere while a fleet runs; never are two turns of one under way, and nothing is lost.
+// Portals are added, removed and woken from everywhere while a fleet runs; never are two turns of
+// one under way, and nothing is lost.
 func TestFleetRace(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 8)

@@ -215,7 +215,8 @@ func TestFleetsShareThePortals(t *testing.T) {
 	})
 }
 
-// A process dies without a word, with records reserved, and the others finish these and go on within seconds.
+// A process dies without a word, with records reserved, and the others finish these and go on
+// within seconds.
 func TestFleetsTakeOverFromTheDead(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -253,7 +254,8 @@ func TestFleetsTakeOverFromTheDead(t *testing.T) {
 	})
 }
 
-// While the leaser cannot be reached for longer than a lease lasts, nothing is worked, and what was under way ends in time.
+// While the leaser cannot be reached for longer than a lease lasts, nothing is worked, and what was
+// under way ends in time.
 func TestFleetLosesItsLeases(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -295,7 +297,8 @@ func TestFleetLosesItsLeases(t *testing.T) {
 	})
 }
 
-// A process that was asleep, or whose leaser was, may find its leases still there. It works on, from the start.
+// A process that was asleep, or whose leaser was, may find its leases still there. It works on,
+// from the start.
 func TestFleetFindsItsLeasesAgain(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -319,7 +322,8 @@ func TestFleetFindsItsLeasesAgain(t *testing.T) {
 	})
 }
 
-// A leaser that grows slow and then hangs leaves no time between two looks at the leases. What is under way ends before they run out all the same.
+// A leaser that grows slow and then hangs leaves no time between two looks at the leases. What is
+// under way ends before they run out all the same.
 func TestFleetLeaserThatHangs(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -384,7 +388,8 @@ func (l *lastAcquire) Acquire(ctx context.Context, owner string, ttl time.Durati
 	return l.Leaser.Acquire(ctx, owner, ttl, names...)
 }
 
-// A fleet that is stopped while it talks to the leaser leaves nothing behind either: others would keep a part for it until its lease had run out.
+// A fleet that is stopped while it talks to the leaser leaves nothing behind either: others would
+// keep a part for it until its lease had run out.
 func TestFleetStoppedDuringACall(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -479,7 +484,8 @@ func TestFleetsPassNoWakeUpsOnToTheRefused(t *testing.T) {
 	})
 }
 
-// A portal that only one process was told of is worked by the one that holds its shard, once the other was woken for it.
+// A portal that only one process was told of is worked by the one that holds its shard, once the
+// other was woken for it.
 func TestFleetsToldOfDifferentPortals(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -507,7 +513,8 @@ func TestFleetsToldOfDifferentPortals(t *testing.T) {
 	})
 }
 
-// Processes come, go, die and lose sight of the leaser, in any order. No portal is worked by two at a time, and no change is missed.
+// Processes come, go, die and lose sight of the leaser, in any order. No portal is worked by two at
+// a time, and no change is missed.
 func TestFleetsThroughChurn(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(6) {

@@ -25,11 +25,13 @@ import (
 	"github.com/b24events/b24events/offline"
 )
 
-// A simulation of many portals: the real Fleet on a bubble's clock, and portals that are models. A model keeps the rows of an offline queue, which
-// it reserves, lists and clears, single or in a batch; merges changes of one object that waits; answers after the time that a portal
-// takes; and lets 2 requests a second through after a burst of 50, the fetching of objects included, which handlers join 50 at a time as
-// rest.Coalescer does. It simplifies: there are no tokens, no HTTP, no parked records, one event for each object, and answers take
-// a random time that does not depend on the load of the portal or of the network.
+// A simulation of many portals: the real Fleet on a bubble's clock, and portals that are models. A
+// model keeps the rows of an offline queue, which it reserves, lists and clears, single or in a
+// batch; merges changes of one object that waits; answers after the time that a portal takes; and
+// lets 2 requests a second through after a burst of 50, the fetching of objects included, which
+// handlers join 50 at a time as rest.Coalescer does. It simplifies: there are no tokens, no HTTP,
+// no parked records, one event for each object, and answers take a random time that does not depend
+// on the load of the portal or of the network.
 
 // simLoad is what the portals of a simulation do. Shares are of all portals.
 type simLoad struct {
@@ -203,7 +205,8 @@ func (p *simPortal) send(j *simJoin) {
 	close(j.done)
 }
 
-// request waits until the portal's limit allows a request, as rest.Limiter does, and for the answer.
+// request waits until the portal's limit allows a request, as rest.Limiter does, and for the
+// answer.
 func (p *simPortal) request(ctx context.Context) error {
 	p.sim.requests.Add(1)
 	p.mu.Lock()
@@ -214,7 +217,8 @@ func (p *simPortal) request(ctx context.Context) error {
 	wait := time.Duration(max(0, p.level-simBurst) / simRate * float64(time.Second))
 	mood := p.mood
 	p.mu.Unlock()
-	// The median is 150 ms; one in a hundred takes more than half a second, one in a thousand more than one.
+	// The median is 150 ms; one in a hundred takes more than half a second, one in a thousand more
+	// than one.
 	latency := time.Duration(150 * math.Exp(0.6*rand.NormFloat64()) * float64(time.Millisecond)) //nolint:gosec // a simulation
 	switch mood {
 	case hanging:
@@ -539,10 +543,12 @@ func TestFleetSimulation(t *testing.T) {
 	})
 }
 
-// BenchmarkFleet simulates 100,000 portals of one process for eight minutes: six until each had its first turn and found nothing, then two in
-// which of each hundred two change something each 20 seconds, fifteen each five minutes, and 80 each two hours, 50 import 5,000
-// objects within a minute, and 1,500 never answer, fail, refuse, or take six seconds for each answer. One in twenty notices is lost; what
-// such a change waits for is the fleet's next look by itself. It prints what [simResult] holds.
+// BenchmarkFleet simulates 100,000 portals of one process for eight minutes: six until each had its
+// first turn and found nothing, then two in which of each hundred two change something each 20
+// seconds, fifteen each five minutes, and 80 each two hours, 50 import 5,000 objects within a
+// minute, and 1,500 never answer, fail, refuse, or take six seconds for each answer. One in twenty
+// notices is lost; what such a change waits for is the fleet's next look by itself. It prints what
+// [simResult] holds.
 func BenchmarkFleet(b *testing.B) {
 	load := simLoad{
 		portals: 100_000, turns: 1024, length: 2 * time.Minute, wakes: 0.95,

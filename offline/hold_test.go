@@ -147,7 +147,8 @@ func TestLostLease(t *testing.T) {
 	}
 }
 
-// The lease may be lost while the consumer stops: the grace period is not to outlast it, and what was given up is not parked.
+// The lease may be lost while the consumer stops: the grace period is not to outlast it, and what
+// was given up is not parked.
 func TestLeaseLostDuringAStop(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

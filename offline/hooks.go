@@ -66,8 +66,8 @@ type StallKind string
 const (
 	// StallNoResponse: every call fails, while calls are made.
 	StallNoResponse StallKind = "no response"
-	// StallNoRecord: the portal responds and has no records. The binding may be gone, or the application
-	// not be installed completely.
+	// StallNoRecord: the portal responds and has no records. The binding may be gone, or the
+	// application not be installed completely.
 	StallNoRecord StallKind = "no record"
 	// StallNoList: event.offline.list fails, while other calls may work. The records that an earlier
 	// process left reserved, parked records, and the parking of records wait for it.

@@ -142,7 +142,8 @@ func TestIgnoredUsers(t *testing.T) {
 	require.EqualValues(t, 4, s.Cleared)
 }
 
-// PROTOCOL 3.2: changes merge into a parked record, and the last user counts. What it was parked for was another's change, and is not done.
+// PROTOCOL 3.2: changes merge into a parked record, and the last user counts. What it was parked
+// for was another's change, and is not done.
 func TestIgnoredUsersDoNotEndParkedRecords(t *testing.T) {
 	t.Parallel()
 	for _, spool := range []bool{false, true} {
@@ -169,7 +170,8 @@ func TestIgnoredUsersDoNotEndParkedRecords(t *testing.T) {
 	}
 }
 
-// PROTOCOL 3.4, the table: what an application writes under its handler's connector makes no record, with and without one.
+// PROTOCOL 3.4, the table: what an application writes under its handler's connector makes no
+// record, with and without one.
 func TestOwnChangesMakeNoRecords(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)

@@ -76,8 +76,8 @@ func newParked(t *testing.T) (f *fixture, h *refuses) {
 	return f, h
 }
 
-// PROTOCOL 2.9: a parked record is read with error=1, which reserves it, and cannot be parked again. One that fails again stays in that
-// reservation, where the next pass finds it.
+// PROTOCOL 2.9: a parked record is read with error=1, which reserves it, and cannot be parked
+// again. One that fails again stays in that reservation, where the next pass finds it.
 func TestParkedRecordsAreTriedAtEachStartAndClearedOnSuccess(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
@@ -125,7 +125,8 @@ func TestParkedRecordsAreTriedOnTheirSchedule(t *testing.T) {
 	})
 }
 
-// The first trap of PROTOCOL 2.9: parking deletes the newer record of the same change, so the parked one has to stand for it.
+// The first trap of PROTOCOL 2.9: parking deletes the newer record of the same change, so the
+// parked one has to stand for it.
 func TestParkingDeletesTheNewerRecordAndTheParkedOneStandsForIt(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
@@ -147,7 +148,8 @@ func TestParkingDeletesTheNewerRecordAndTheParkedOneStandsForIt(t *testing.T) {
 	require.Empty(t, f.states())
 }
 
-// The second trap, PROTOCOL 3.2: a change of a parked object is merged into the parked row, where no ordinary reservation sees it.
+// The second trap, PROTOCOL 3.2: a change of a parked object is merged into the parked row, where
+// no ordinary reservation sees it.
 func TestChangesThatMergeIntoAParkedRecordAreNotMissed(t *testing.T) {
 	t.Parallel()
 	f, h := newParked(t)
@@ -215,8 +217,9 @@ func TestManyParkedRecords(t *testing.T) {
 	require.Len(t, h.entries(), 4*230)
 }
 
-// The batch with the reservation of parked records runs, and its answer is lost, or cannot be read, so that it is made again call by call. What it
-// had reserved must not wait for the next pass: it is found by list, where it is parked and reserved.
+// The batch with the reservation of parked records runs, and its answer is lost, or cannot be read,
+// so that it is made again call by call. What it had reserved must not wait for the next pass: it
+// is found by list, where it is parked and reserved.
 func TestNoAnswerToTheReservationOfParkedRecords(t *testing.T) {
 	t.Parallel()
 	for name, fault := range map[string]eventtest.Fault{

@@ -23,7 +23,8 @@ import (
 	"github.com/b24events/b24events/rest"
 )
 
-// fixture is a portal with an application whose offline queue is under test, on a network in memory: it works in a bubble of synctest.
+// fixture is a portal with an application whose offline queue is under test, on a network in
+// memory: it works in a bubble of synctest.
 type fixture struct {
 	*eventtest.Portal
 	t   testing.TB
@@ -122,8 +123,8 @@ func (c credentials) Renew(context.Context, string, string) (endpoint, token str
 	return "", "", errors.New("no renewal in this test")
 }
 
-// tap stands between the code under test and the portal. before may answer in the portal's place with an error, after may spoil what the
-// portal answered.
+// tap stands between the code under test and the portal. before may answer in the portal's place
+// with an error, after may spoil what the portal answered.
 type tap struct {
 	event.Caller
 	whole  func(method string, params map[string]any) // as it is sent; before and after see the commands of a batch

@@ -97,9 +97,10 @@ func (q *Queue) Reserve(ctx context.Context, limit int, filters ...Filter) (Batc
 	return q.get(ctx, filters, reading{limit: limit})
 }
 
-// ReserveParked reserves up to limit records that were parked, those first that have waited longest; see
-// [Queue.Park]. Finish them with [Queue.Clear]: they cannot be parked a second time, and one that
-// is left reserved stays so until the portal's purge. Errors are those of [Queue.Reserve].
+// ReserveParked reserves up to limit records that were parked, those first that have waited
+// longest; see [Queue.Park]. Finish them with [Queue.Clear]: they cannot be parked a second time,
+// and one that is left reserved stays so until the portal's purge. Errors are those of
+// [Queue.Reserve].
 func (q *Queue) ReserveParked(ctx context.Context, limit int, filters ...Filter) (Batch, error) {
 	return q.get(ctx, filters, reading{limit: limit, parked: true})
 }
@@ -111,8 +112,8 @@ func (q *Queue) Resume(ctx context.Context, processID string, limit int) (Batch,
 	return q.resume(ctx, processID, limit, false)
 }
 
-// ResumeParked reads a reservation again that [Queue.ReserveParked] made, as [Queue.Resume] does for those
-// of [Queue.Reserve].
+// ResumeParked reads a reservation again that [Queue.ReserveParked] made, as [Queue.Resume] does
+// for those of [Queue.Reserve].
 func (q *Queue) ResumeParked(ctx context.Context, processID string, limit int) (Batch, error) {
 	return q.resume(ctx, processID, limit, true)
 }
@@ -314,8 +315,8 @@ func (q *Queue) ClearIDs(ctx context.Context, processID string, ids ...int64) er
 //   - As long as a record is parked and not reserved, the same change of that object is merged into
 //     it and stays parked. No reservation of [Queue.Reserve] sees it.
 //
-// So a program that parks must read [Queue.ReserveParked] now and then, fetch the present state of each
-// object, and clear.
+// So a program that parks must read [Queue.ReserveParked] now and then, fetch the present state of
+// each object, and clear.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/events/event-offline-error.html
 func (q *Queue) Park(ctx context.Context, processID string, messageIDs ...string) error {

@@ -16,8 +16,8 @@ import (
 const (
 	// batchPause is how long calls are made one by one after a batch was refused.
 	batchPause = time.Hour
-	// suspectBatch is how many batches fail in a row before their calls are tried one by one, in case it is the batch; and again after
-	// every suspectAgain.
+	// suspectBatch is how many batches fail in a row before their calls are tried one by one, in case
+	// it is the batch; and again after every suspectAgain.
 	suspectBatch, suspectAgain = 3, 30
 	// noTotal is the number of rows where a call did not tell it.
 	noTotal = -1
@@ -27,8 +27,8 @@ const (
 type call struct {
 	method string
 	params map[string]any
-	// done takes in the result, and for a list the number of rows that it has in all, or noTotal; or the error of the call. It returns
-	// what is wrong with either.
+	// done takes in the result, and for a list the number of rows that it has in all, or noTotal; or
+	// the error of the call. It returns what is wrong with either.
 	done func(doc json.RawMessage, total int, err error) error
 }
 
@@ -92,8 +92,8 @@ func (e *engine) sendSome(ctx context.Context, calls []call) error {
 	return worst
 }
 
-// insteadOfBatch makes the calls of a batch that failed one by one. Where it was the token, they say so themselves; where it was the batch, or
-// a caller that cannot make one, they go through.
+// insteadOfBatch makes the calls of a batch that failed one by one. Where it was the token, they
+// say so themselves; where it was the batch, or a caller that cannot make one, they go through.
 func (e *engine) insteadOfBatch(ctx context.Context, calls []call, err error) error {
 	if slices.ContainsFunc(calls, func(c call) bool { return c.method == methodGet }) {
 		e.lostAnswer(err)
@@ -136,7 +136,8 @@ func (e *engine) sendBatch(ctx context.Context, calls []call) (*batch.Reply, err
 	return reply, nil
 }
 
-// sendPatiently makes a call whose answer must not be missed because ctx ends meanwhile, and waits for it for as long as settleTimeout then.
+// sendPatiently makes a call whose answer must not be missed because ctx ends meanwhile, and waits
+// for it for as long as settleTimeout then.
 func (e *engine) sendPatiently(ctx context.Context, c call) error {
 	patient, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()

@@ -23,8 +23,8 @@ import (
 	"github.com/b24events/b24events/offline"
 )
 
-// spoolFiles returns the names of the files in a spool, without the lock, and checks who may read them.
-// spoolDir returns the folder of the application's queue in a spool.
+// spoolFiles returns the names of the files in a spool, without the lock, and checks who may read
+// them. spoolDir returns the folder of the application's queue in a spool.
 func (f *fixture) spoolDir(dir string) string {
 	return filepath.Join(dir, f.app.ClientID()+"_"+f.MemberID())
 }
@@ -342,7 +342,8 @@ func (l late) Call(ctx context.Context, method string, params, result any) error
 	return json.Unmarshal(answer, result)
 }
 
-// To stop while an answer is under way that holds records which are on the portal no more must not lose them.
+// To stop while an answer is under way that holds records which are on the portal no more must not
+// lose them.
 func TestStopDuringAReadingThatDeletes(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -224,7 +224,8 @@ func TestDelivery(t *testing.T) {
 	require.EqualValues(t, 1, h.Stats().Processed)
 }
 
-// TestVerifierOutlivesTheRequest: the platform hangs up while the verifier asks the OAuth server, and the event still counts.
+// TestVerifierOutlivesTheRequest: the platform hangs up while the verifier asks the OAuth server,
+// and the event still counts.
 func TestVerifierOutlivesTheRequest(t *testing.T) {
 	t.Parallel()
 	ctx, hangUp := context.WithCancel(t.Context())

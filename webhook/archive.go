@@ -9,18 +9,18 @@ import (
 	"github.com/b24events/b24events/internal/typednil"
 )
 
-// Archive gives people access to what a [Store] holds besides the pending deliveries: those that were
-// given up, and those that were handled and are kept. It works beside a running [Handler], also from
-// another process if the store can be opened there. It is safe for concurrent use. Make one with
-// [NewArchive].
+// Archive gives people access to what a [Store] holds besides the pending deliveries: those that
+// were given up, and those that were handled and are kept. It works beside a running [Handler],
+// also from another process if the store can be opened there. It is safe for concurrent use. Make
+// one with [NewArchive].
 type Archive struct {
 	store    Store
 	envelope envelope
 }
 
-// NewArchive returns the archive of a store. The keys are those of [WithEncryptionKey]; without them,
-// encrypted deliveries are listed as unreadable, and can be replayed and discarded. It returns an
-// error that matches [ErrConfig] for a nil store or a key of the wrong length.
+// NewArchive returns the archive of a store. The keys are those of [WithEncryptionKey]; without
+// them, encrypted deliveries are listed as unreadable, and can be replayed and discarded. It
+// returns an error that matches [ErrConfig] for a nil store or a key of the wrong length.
 func NewArchive(s Store, keys ...[]byte) (*Archive, error) {
 	if typednil.Is(s) {
 		return nil, misconfigured("nil store")

@@ -158,7 +158,8 @@ func TestCoalescingNeedsNoRoom(t *testing.T) {
 	})
 }
 
-// TestCoalescingResizes replaces small by large and large by small, and then counts the places that are left.
+// TestCoalescingResizes replaces small by large and large by small, and then counts the places that
+// are left.
 func TestCoalescingResizes(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -185,7 +186,8 @@ func TestCoalescingResizes(t *testing.T) {
 	})
 }
 
-// TestCoalescingAfterWaitingForRoom: two requests about one object wait for room; the second finds the first in line when it gets some.
+// TestCoalescingAfterWaitingForRoom: two requests about one object wait for room; the second finds
+// the first in line when it gets some.
 func TestCoalescingAfterWaitingForRoom(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -248,7 +250,8 @@ func TestCoalescingPastOthers(t *testing.T) {
 	})
 }
 
-// TestCoalescingOfRetries: a newer delivery replaces one that waits for its next attempt, keeps its wait, and has all attempts ahead.
+// TestCoalescingOfRetries: a newer delivery replaces one that waits for its next attempt, keeps its
+// wait, and has all attempts ahead.
 func TestCoalescingOfRetries(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -103,8 +103,8 @@
 //
 // Packages sqlitestore, pgstore and natsstore are modules of their own and say what a loss of power
 // means for each. With a store a delivery is handled at least once: what was being handled when a
-// process died is handled again, in its place in the order of its object. A delivery whose process died five times while
-// it was handled, or that is out of attempts, is parked; see [Archive].
+// process died is handled again, in its place in the order of its object. A delivery whose process
+// died five times while it was handled, or that is out of attempts, is parked; see [Archive].
 //
 // # Order
 //
@@ -147,7 +147,8 @@
 // errors that say that they are permanent (a portal without the application) and panics are final.
 //
 // A [Handler] is safe for concurrent use. The zero Handler is not usable. Without a store it has no
-// goroutines a few seconds after it became idle. Tests wait with [Handler.Idle] for what an event causes.
+// goroutines a few seconds after it became idle. Tests wait with [Handler.Idle] for what an event
+// causes.
 //
 // # Log
 //

@@ -365,8 +365,8 @@ func (p *openPortal) waitLocked(e *entry) {
 }
 
 // roomLocked reports whether another record may be in memory. A portal has no more than three times
-// what is free, so that one that does not get on leaves room for the others. Application events, and
-// records that are parked at once, have a little more. w.mu is held.
+// what is free, so that one that does not get on leaves room for the others. Application events,
+// and records that are parked at once, have a little more. w.mu is held.
 func (w *durable) roomLocked(t *tenure, key behindKey, unreadable bool) bool {
 	free := w.maxEntries - w.entries
 	if key.urgent || unreadable {
@@ -443,8 +443,8 @@ func (w *durable) flush(portal *openPortal, lane laneKey) {
 	}
 }
 
-// holdLocked charges the delivery of an entry, if there is room for it or it must be there. A portal
-// has no more than three times what is free. w.mu is held.
+// holdLocked charges the delivery of an entry, if there is room for it or it must be there. A
+// portal has no more than three times what is free. w.mu is held.
 func (w *durable) holdLocked(e *entry, must bool) bool {
 	free := w.cfg.queueSize - w.used - e.cost
 	p := e.portal
@@ -524,9 +524,9 @@ func (w *durable) leave(e *entry) {
 	after()
 }
 
-// leaveLocked takes an entry off its portal. If it was cut, and the feed of a later tenure has passed
-// it, that tenure gets it. The function that it returns is to be called without the lock. w.mu is
-// held.
+// leaveLocked takes an entry off its portal. If it was cut, and the feed of a later tenure has
+// passed it, that tenure gets it. The function that it returns is to be called without the lock.
+// w.mu is held.
 func (w *durable) leaveLocked(e *entry, cut bool) (after func()) {
 	portal := e.portal
 	if portal == nil {
@@ -569,8 +569,8 @@ func (w *durable) leaveLocked(e *entry, cut bool) (after func()) {
 	}
 }
 
-// resumeLocked gives a tenure a record whose handler was ended in an earlier one. The feed has passed
-// it, and the others of its lane wait behind it. w.mu is held.
+// resumeLocked gives a tenure a record whose handler was ended in an earlier one. The feed has
+// passed it, and the others of its lane wait behind it. w.mu is held.
 func (w *durable) resumeLocked(t *tenure, key dispatch.Key, old *entry) {
 	e := &entry{
 		id: old.id, lane: old.lane, tenure: t, cost: old.cost, failed: old.failed, failure: old.failure, interrupted: old.interrupted,
@@ -643,8 +643,8 @@ func (w *durable) forgetLocked(e *entry, settled bool) {
 	}
 }
 
-// refeedLocked begins the feed of a partition anew, for what was left in the store, after a while that
-// is longer if the memory is more than half full. w.mu is held.
+// refeedLocked begins the feed of a partition anew, for what was left in the store, after a while
+// that is longer if the memory is more than half full. w.mu is held.
 func (w *durable) refeedLocked(p *partition, full bool) {
 	t := p.tenure
 	wait := minRefeed

@@ -122,8 +122,8 @@ func (w *durable) attemptTx(ctx context.Context, e *entry, d *event.Delivery) er
 	return result
 }
 
-// present returns the delivery of an entry, and loads it if it was put aside. It is nil if the record
-// is gone.
+// present returns the delivery of an entry, and loads it if it was put aside. It is nil if the
+// record is gone.
 func (w *durable) present(ctx context.Context, e *entry) (*event.Delivery, error) {
 	w.mu.Lock()
 	d := e.item.Delivery

@@ -48,8 +48,8 @@ func TestDoneAfterTheLease(t *testing.T) {
 	})
 }
 
-// TestMarksAfterAFailure: marks that failed are tried one at a time in the end. Once the store works
-// again they are many at a time.
+// TestMarksAfterAFailure: marks that failed are tried one at a time in the end. Once the store
+// works again they are many at a time.
 func TestMarksAfterAFailure(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -87,8 +87,8 @@ func TestMarksAfterAFailure(t *testing.T) {
 	})
 }
 
-// TestMarkThatFailsRests: one mark fails whenever it is tried, and others are stored all the time. It
-// is tried now and then only.
+// TestMarkThatFailsRests: one mark fails whenever it is tried, and others are stored all the time.
+// It is tried now and then only.
 func TestMarkThatFailsRests(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -119,8 +119,8 @@ func TestMarkThatFailsRests(t *testing.T) {
 	})
 }
 
-// TestMarkUnderWayAtTheEnd: a commit of a mark hangs when Shutdown stops waiting. The mark counts as
-// one that was not stored.
+// TestMarkUnderWayAtTheEnd: a commit of a mark hangs when Shutdown stops waiting. The mark counts
+// as one that was not stored.
 func TestMarkUnderWayAtTheEnd(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -4,8 +4,8 @@ import "fmt"
 
 // Health returns nil if the Handler can accept deliveries and work them. Otherwise it returns
 // [ErrShutdown], or an error that matches [ErrNotStored] if the last commit of the store failed or
-// is slow, or the error of a feed. A failure counts for ten seconds if nothing is committed after it.
-// It asks nobody and returns at once, so a health check of a load balancer can call it.
+// is slow, or the error of a feed. A failure counts for ten seconds if nothing is committed after
+// it. It asks nobody and returns at once, so a health check of a load balancer can call it.
 func (h *Handler) Health() error {
 	if h.intake.Err() != nil {
 		return ErrShutdown

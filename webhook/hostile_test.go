@@ -1,7 +1,7 @@
 //go:build !race
 
-// These tests measure memory and time, and run processes of their own: the race detector makes some of
-// them too slow.
+// These tests measure memory and time, and run processes of their own: the race detector makes some
+// of them too slow.
 
 package webhook_test
 
@@ -110,8 +110,8 @@ func inTime(t *testing.T, what string, f func()) {
 	}
 }
 
-// TestHostileFeedOfANilRecord: a Feed that yields neither a record nor an error panics in offer with
-// the lock of durable held. The panic is caught, and everything blocks for ever.
+// TestHostileFeedOfANilRecord: a Feed that yields neither a record nor an error panics in offer
+// with the lock of durable held. The panic is caught, and everything blocks for ever.
 func TestHostileFeedOfANilRecord(t *testing.T) {
 	t.Parallel()
 	if !inChild(t) {
@@ -210,8 +210,8 @@ type panicLog struct{ slog.Handler }
 func (panicLog) Enabled(context.Context, slog.Level) bool  { return true }
 func (panicLog) Handle(context.Context, slog.Record) error { panic("log") }
 
-// TestHostileLoggerThatPanics: in the memory queue a logger that panics costs a line. With a store it
-// costs the process.
+// TestHostileLoggerThatPanics: in the memory queue a logger that panics costs a line. With a store
+// it costs the process.
 func TestHostileLoggerThatPanics(t *testing.T) {
 	t.Parallel()
 	if !inChild(t) {
@@ -231,8 +231,8 @@ func TestHostileLoggerThatPanics(t *testing.T) {
 	stop(h)
 }
 
-// TestHostileCommitThatExits: runtime.Goexit in Commit, as t.FailNow does, ends the goroutine of the
-// journal, and nothing is stored any more.
+// TestHostileCommitThatExits: runtime.Goexit in Commit, as t.FailNow does, ends the goroutine of
+// the journal, and nothing is stored any more.
 func TestHostileCommitThatExits(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -320,8 +320,8 @@ func TestHostileLoadThatExits(t *testing.T) {
 	})
 }
 
-// TestHostileTextOfMarks: a Mark says of its Err "valid UTF-8 …, at most 512 bytes". A text that ends
-// in an ellipsis of three bytes is cut within it.
+// TestHostileTextOfMarks: a Mark says of its Err "valid UTF-8 …, at most 512 bytes". A text that
+// ends in an ellipsis of three bytes is cut within it.
 func TestHostileTextOfMarks(t *testing.T) {
 	t.Parallel()
 	for name, text := range map[string]string{
@@ -365,8 +365,8 @@ func TestHostileTextOfMarks(t *testing.T) {
 	}
 }
 
-// TestHostileUnlimitedQueue: 20 × the size of the queue overflows, so that the feed finds the memory
-// full for ever.
+// TestHostileUnlimitedQueue: 20 × the size of the queue overflows, so that the feed finds the
+// memory full for ever.
 func TestHostileUnlimitedQueue(t *testing.T) {
 	t.Parallel()
 	for _, size := range []int{math.MaxInt, math.MaxInt / 20, math.MaxInt/20 + 1} {
@@ -389,8 +389,8 @@ func TestHostileUnlimitedQueue(t *testing.T) {
 	}
 }
 
-// TestHostileHandlersOverlapAfterTakeBack: another process joins while a handler of this one takes 30
-// seconds and does not look at its context. This process loses no lease and is not frozen, and
+// TestHostileHandlersOverlapAfterTakeBack: another process joins while a handler of this one takes
+// 30 seconds and does not look at its context. This process loses no lease and is not frozen, and
 // runs the next delivery of the same object beside the first.
 func TestHostileHandlersOverlapAfterTakeBack(t *testing.T) {
 	t.Parallel()
@@ -514,8 +514,8 @@ func TestHostileMarksOfOneRecord(t *testing.T) {
 	})
 }
 
-// TestHostileOneMarkThatFails: a mark that the store cannot apply, such as one of a row that another
-// transaction has locked, keeps all others from being applied, for as long as it lasts.
+// TestHostileOneMarkThatFails: a mark that the store cannot apply, such as one of a row that
+// another transaction has locked, keeps all others from being applied, for as long as it lasts.
 func TestHostileOneMarkThatFails(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -605,8 +605,8 @@ func TestHostileHealthWithoutLeases(t *testing.T) {
 	})
 }
 
-// TestHostileSuspectThatHangs: after a crash the records that were being handled are handled one at a
-// time, of all portals together. One whose handler hangs keeps all others waiting.
+// TestHostileSuspectThatHangs: after a crash the records that were being handled are handled one at
+// a time, of all portals together. One whose handler hangs keeps all others waiting.
 func TestHostileSuspectThatHangs(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -687,8 +687,8 @@ func (s *slowTx) Attempt(ctx context.Context, _ int, _ string) (context.Context,
 	return ctx, func(err error) error { return err }
 }
 
-// TestHostileHandlerBeginsAfterShutdown: Attempt returns after Shutdown has. The handler begins all the
-// same, and gets no delivery.
+// TestHostileHandlerBeginsAfterShutdown: Attempt returns after Shutdown has. The handler begins all
+// the same, and gets no delivery.
 func TestHostileHandlerBeginsAfterShutdown(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -712,7 +712,8 @@ func TestHostileHandlerBeginsAfterShutdown(t *testing.T) {
 	})
 }
 
-// TestHostileHandlerBeginsWithoutLease: Attempt returns after the lease was lost, and the handler begins.
+// TestHostileHandlerBeginsWithoutLease: Attempt returns after the lease was lost, and the handler
+// begins.
 func TestHostileHandlerBeginsWithoutLease(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -736,8 +737,8 @@ func TestHostileHandlerBeginsWithoutLease(t *testing.T) {
 	})
 }
 
-// TestHostileInterruptedIsReported: "WithOnDropped sets a function that gets every delivery that was
-// authentic and is not processed".
+// TestHostileInterruptedIsReported: "WithOnDropped sets a function that gets every delivery that
+// was authentic and is not processed".
 func TestHostileInterruptedIsReported(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -786,8 +787,9 @@ func TestHostileLoadOfDamagedData(t *testing.T) {
 	})
 }
 
-// TestHostileRemovalWhileTheStoreDoesNotLoad: what was put aside is removed while Load fails. One was
-// about to be handled: there was no attempt, so there is no error of one. All are to be reported.
+// TestHostileRemovalWhileTheStoreDoesNotLoad: what was put aside is removed while Load fails. One
+// was about to be handled: there was no attempt, so there is no error of one. All are to be
+// reported.
 func TestHostileRemovalWhileTheStoreDoesNotLoad(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -832,8 +834,8 @@ func TestHostileRemovalWhileTheStoreDoesNotLoad(t *testing.T) {
 	})
 }
 
-// TestHostileDueOfAClockThatWasWrong: a process whose clock was a year ahead left a record. No wait is
-// longer than an hour.
+// TestHostileDueOfAClockThatWasWrong: a process whose clock was a year ahead left a record. No wait
+// is longer than an hour.
 func TestHostileDueOfAClockThatWasWrong(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -851,8 +853,8 @@ func TestHostileDueOfAClockThatWasWrong(t *testing.T) {
 	})
 }
 
-// TestHostileSwappedData: the data of two records are swapped in the database. Each is authentic, and
-// belongs to another record.
+// TestHostileSwappedData: the data of two records are swapped in the database. Each is authentic,
+// and belongs to another record.
 func TestHostileSwappedData(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -893,8 +895,8 @@ func TestHostileClearDataWithAKey(t *testing.T) {
 	t.Skip("a question, not a failure: a Handler with a key accepts deliveries in clear, see TestTokensInTheStore, a key that came later")
 }
 
-// TestHostileLateMark: a mark of counters that a process could not store before it lost the partition
-// replaces what the next owner has noted meanwhile.
+// TestHostileLateMark: a mark of counters that a process could not store before it lost the
+// partition replaces what the next owner has noted meanwhile.
 func TestHostileLateMark(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -1012,8 +1014,8 @@ func TestHostileTokensUnderOtherKeys(t *testing.T) {
 	}
 }
 
-// TestHostileOnePortalFillsTheMemory: 20 times the size of the queue may rest, all of one portal. Then
-// nothing of the other portals is handled.
+// TestHostileOnePortalFillsTheMemory: 20 times the size of the queue may rest, all of one portal.
+// Then nothing of the other portals is handled.
 func TestHostileOnePortalFillsTheMemory(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -1076,8 +1078,8 @@ func TestHostileNamesOfLeases(t *testing.T) {
 	})
 }
 
-// TestHostileLostLeasesAreNoCrashes: the process lives, and its leases are lost five times while a long
-// handler runs.
+// TestHostileLostLeasesAreNoCrashes: the process lives, and its leases are lost five times while a
+// long handler runs.
 func TestHostileLostLeasesAreNoCrashes(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -1151,8 +1153,8 @@ func TestHostileCountersOutOfRange(t *testing.T) {
 	}
 }
 
-// TestGuardShutdownOfAFullMemory: Shutdown returns soon, although it has to forget each record. (On an
-// idle machine it takes a third of a second.)
+// TestGuardShutdownOfAFullMemory: Shutdown returns soon, although it has to forget each record. (On
+// an idle machine it takes a third of a second.)
 func TestGuardShutdownOfAFullMemory(t *testing.T) {
 	t.Parallel()
 	s := newStore(t)
@@ -1191,8 +1193,8 @@ func TestGuardShutdownOfAFullMemory(t *testing.T) {
 	}
 }
 
-// TestHostileRemovalOfAPostponedDelivery: the store does not take the mark that says that an attempt
-// begins, so there was no attempt.
+// TestHostileRemovalOfAPostponedDelivery: the store does not take the mark that says that an
+// attempt begins, so there was no attempt.
 func TestHostileRemovalOfAPostponedDelivery(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -1281,7 +1283,8 @@ func TestHostileMemoryOfWhatRests(t *testing.T) {
 	stop(receiver)
 }
 
-// lockless is a Leaser without locks: it makes no order between goroutines that the code does not make.
+// lockless is a Leaser without locks: it makes no order between goroutines that the code does not
+// make.
 type lockless struct{ looks atomic.Int32 }
 
 func (*lockless) Acquire(_ context.Context, _ string, _ time.Duration, names ...string) ([]string, error) {
@@ -1295,8 +1298,8 @@ func (l *lockless) Held(_ context.Context, prefix string) (map[string]string, er
 	return map[string]string{prefix + "member/another": "another"}, nil
 }
 
-// TestHostileRaceOfShares fails with -race only: the callbacks read durable.shares, which is assigned
-// after their goroutine was started.
+// TestHostileRaceOfShares fails with -race only: the callbacks read durable.shares, which is
+// assigned after their goroutine was started.
 func TestHostileRaceOfShares(t *testing.T) {
 	t.Parallel()
 	if !inChild(t) {
@@ -1400,8 +1403,8 @@ type alwaysOn struct{ slog.Handler }
 func (alwaysOn) Enabled(context.Context, slog.Level) bool  { return true }
 func (alwaysOn) Handle(context.Context, slog.Record) error { return nil }
 
-// TestHostileTwoCallsOfShutdown: the second call does not wait until the first has stopped the feeds.
-// So what rests is tried at once, although "what waits stays in the store".
+// TestHostileTwoCallsOfShutdown: the second call does not wait until the first has stopped the
+// feeds. So what rests is tried at once, although "what waits stays in the store".
 func TestHostileTwoCallsOfShutdown(t *testing.T) {
 	t.Parallel()
 	const parts, each = 8, 2000
@@ -1437,8 +1440,8 @@ func TestHostileTwoCallsOfShutdown(t *testing.T) {
 	}
 }
 
-// TestHostileMarkThatHangs: a Commit of marks alone has five seconds, five times what a request waits.
-// One that waits for a lock loses the events that come meanwhile.
+// TestHostileMarkThatHangs: a Commit of marks alone has five seconds, five times what a request
+// waits. One that waits for a lock loses the events that come meanwhile.
 func TestHostileMarkThatHangs(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -1565,8 +1568,8 @@ func TestHostileTransactorThatPanics(t *testing.T) {
 	}
 }
 
-// TestHostileManyCallsOfShutdown: "All calls return the same, and the first context that ends, ends the
-// wait for all". If the store of the leases hangs, the other calls go on waiting for it.
+// TestHostileManyCallsOfShutdown: "All calls return the same, and the first context that ends, ends
+// the wait for all". If the store of the leases hangs, the other calls go on waiting for it.
 func TestHostileManyCallsOfShutdown(t *testing.T) {
 	t.Parallel()
 	for _, hangs := range []bool{false, true} {
@@ -1617,8 +1620,9 @@ func TestHostileManyCallsOfShutdown(t *testing.T) {
 	}
 }
 
-// TestHostileLoadOfOtherData: Load returns the delivery of another portal and object under the ID that
-// was asked for. It is handled in the place of the first, outside of the order of its own object.
+// TestHostileLoadOfOtherData: Load returns the delivery of another portal and object under the ID
+// that was asked for. It is handled in the place of the first, outside of the order of its own
+// object.
 func TestHostileLoadOfOtherData(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -1648,8 +1652,8 @@ func TestHostileLoadOfOtherData(t *testing.T) {
 	})
 }
 
-// TestHostilePortalThatFoundNoRoom: the memory was full when the first record of a portal came. Then a
-// quarter of it is free, and the portal waits until half of it is.
+// TestHostilePortalThatFoundNoRoom: the memory was full when the first record of a portal came.
+// Then a quarter of it is free, and the portal waits until half of it is.
 func TestHostilePortalThatFoundNoRoom(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -1730,8 +1734,8 @@ func TestHostileBacklogIsReadAgain(t *testing.T) {
 }
 
 // TestHostileInstalledAgain: a portal removes the application and installs it again. What comes
-// afterwards is none of "what package webhook still holds", also if an event does not say when it was
-// fired.
+// afterwards is none of "what package webhook still holds", also if an event does not say when it
+// was fired.
 func TestHostileInstalledAgain(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct{ removal, later fields }{
@@ -1765,9 +1769,9 @@ func TestHostileInstalledAgain(t *testing.T) {
 	}
 }
 
-// TestHostileLeaseLostThenLeft: the lease is lost while a handler runs that ends 6 s after its context,
-// then it is gained and asked for by another process. The partition must not be another's before the
-// handler has ended.
+// TestHostileLeaseLostThenLeft: the lease is lost while a handler runs that ends 6 s after its
+// context, then it is gained and asked for by another process. The partition must not be another's
+// before the handler has ended.
 func TestHostileLeaseLostThenLeft(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -1856,8 +1860,8 @@ func TestHostileRemovalBehindAHandler(t *testing.T) {
 	})
 }
 
-// TestHostileTextsOfPeople: what people write is not a token. Without a key, a handler gets other texts
-// from a store than from the memory queue.
+// TestHostileTextsOfPeople: what people write is not a token. Without a key, a handler gets other
+// texts from a store than from the memory queue.
 func TestHostileTextsOfPeople(t *testing.T) {
 	t.Parallel()
 	for name, text := range map[string]string{
@@ -1891,9 +1895,9 @@ func TestHostileTextsOfPeople(t *testing.T) {
 	}
 }
 
-// TestHostileOrderAfterALostLease: the lease is lost while a handler runs, which fails a little after its
-// context has ended. The process has the partition again. The delivery that failed comes before the
-// next of its object.
+// TestHostileOrderAfterALostLease: the lease is lost while a handler runs, which fails a little
+// after its context has ended. The process has the partition again. The delivery that failed comes
+// before the next of its object.
 func TestHostileOrderAfterALostLease(t *testing.T) {
 	t.Parallel()
 	for name, takes := range map[string]time.Duration{"at once": 0, "half a second": 500 * time.Millisecond, "three seconds": 3 * time.Second} {
@@ -1946,8 +1950,8 @@ func TestHostileOrderAfterALostLease(t *testing.T) {
 	}
 }
 
-// TestHostileOrderAfterTakeBack is the same for a partition that is taken back because a handler goes on
-// although its context has ended. It fails then.
+// TestHostileOrderAfterTakeBack is the same for a partition that is taken back because a handler
+// goes on although its context has ended. It fails then.
 func TestHostileOrderAfterTakeBack(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -1993,8 +1997,8 @@ func TestHostileOrderAfterTakeBack(t *testing.T) {
 	})
 }
 
-// TestHostileShutdownWhileRemovalIsReported: Shutdown waits for what is being reported to WithOnDropped,
-// and a delivery that was reported as removed is not handled after the next start.
+// TestHostileShutdownWhileRemovalIsReported: Shutdown waits for what is being reported to
+// WithOnDropped, and a delivery that was reported as removed is not handled after the next start.
 func TestHostileShutdownWhileRemovalIsReported(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -2044,8 +2048,8 @@ func TestHostileShutdownWhileRemovalIsReported(t *testing.T) {
 	})
 }
 
-// TestHostileWhatWaitsIsNotLeft: with a store, ShutdownError counts what a handler did not end in time.
-// No handler runs here, so nothing is left.
+// TestHostileWhatWaitsIsNotLeft: with a store, ShutdownError counts what a handler did not end in
+// time. No handler runs here, so nothing is left.
 func TestHostileWhatWaitsIsNotLeft(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -2566,8 +2570,8 @@ func TestGuardPartitionGainedWhileClosing(t *testing.T) {
 	})
 }
 
-// TestGuardMarksRide: outcomes are stored with the deliveries that come next. They cost no commits of
-// their own while there are some.
+// TestGuardMarksRide: outcomes are stored with the deliveries that come next. They cost no commits
+// of their own while there are some.
 func TestGuardMarksRide(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -2583,8 +2587,8 @@ func TestGuardMarksRide(t *testing.T) {
 	})
 }
 
-// TestGuardPlacesOfWhatRuns: a delivery that was loaded is charged while it is handled, and one that
-// rests is not when the memory is half full.
+// TestGuardPlacesOfWhatRuns: a delivery that was loaded is charged while it is handled, and one
+// that rests is not when the memory is half full.
 func TestGuardPlacesOfWhatRuns(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

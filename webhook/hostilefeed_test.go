@@ -23,9 +23,9 @@ import (
 	"github.com/b24events/b24events/webhook/webhooktest"
 )
 
-// TestHostileWaitingIsFlushedAfterARemoval: records of an object wait for a handler of an earlier tenure,
-// and a removal drops all of them. Then the handler ends. What comes later for the object waits for
-// ever, because nobody flushes the empty list.
+// TestHostileWaitingIsFlushedAfterARemoval: records of an object wait for a handler of an earlier
+// tenure, and a removal drops all of them. Then the handler ends. What comes later for the object
+// waits for ever, because nobody flushes the empty list.
 func TestHostileWaitingIsFlushedAfterARemoval(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -82,9 +82,9 @@ func TestHostileWaitingIsFlushedAfterARemoval(t *testing.T) {
 	})
 }
 
-// TestHostileLatencyBehindABacklog: one portal is down and has a backlog of more than twice what may be in
-// memory. A feed that has passed so many records stops for up to 30 seconds, and with it those of
-// all other portals, for which there is room.
+// TestHostileLatencyBehindABacklog: one portal is down and has a backlog of more than twice what
+// may be in memory. A feed that has passed so many records stops for up to 30 seconds, and with it
+// those of all other portals, for which there is room.
 func TestHostileLatencyBehindABacklog(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -139,8 +139,8 @@ func (s *flappyStore) Acquire(ctx context.Context, owner string, ttl time.Durati
 	return held, err
 }
 
-// TestHostileOrderUnderLostLeases loses the lease again and again, in real time, while handlers of many
-// objects end at about the time at which the next feed passes their records.
+// TestHostileOrderUnderLostLeases loses the lease again and again, in real time, while handlers of
+// many objects end at about the time at which the next feed passes their records.
 func TestHostileOrderUnderLostLeases(t *testing.T) {
 	t.Parallel()
 	s := &flappyStore{MemoryStore: newStore(t, webhooktest.WithPartitions(2))}
@@ -200,8 +200,8 @@ func TestHostileOrderUnderLostLeases(t *testing.T) {
 	}
 }
 
-// TestHostileManyTokens: a portal sends a body that is full of tokens. Looking for each of them in each
-// text takes the square of its size.
+// TestHostileManyTokens: a portal sends a body that is full of tokens. Looking for each of them in
+// each text takes the square of its size.
 func TestHostileManyTokens(t *testing.T) {
 	t.Parallel()
 	var b strings.Builder
@@ -228,8 +228,8 @@ func TestHostileManyTokens(t *testing.T) {
 	}
 }
 
-// TestHostileBacklogOfASlowStore: a store yields a thousand records a second. The feed begins anew each
-// second, or ten times a second, for what was left, and reads what is in memory already first.
+// TestHostileBacklogOfASlowStore: a store yields a thousand records a second. The feed begins anew
+// each second, or ten times a second, for what was left, and reads what is in memory already first.
 func TestHostileBacklogOfASlowStore(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -266,8 +266,8 @@ func TestHostileBacklogOfASlowStore(t *testing.T) {
 	})
 }
 
-// TestHostilePortalBehindABacklogOfASlowStore: one portal is down and has a backlog that the store takes
-// 30 s to yield. Now and then one of its deliveries is given up.
+// TestHostilePortalBehindABacklogOfASlowStore: one portal is down and has a backlog that the store
+// takes 30 s to yield. Now and then one of its deliveries is given up.
 func TestHostilePortalBehindABacklogOfASlowStore(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -370,9 +370,10 @@ func (s *contestedStore) Acquire(ctx context.Context, owner string, ttl time.Dur
 	return held, err
 }
 
-// TestHostileOrderOnABusyMachine: cut takes a record off its portal, gives the lock back, and forgets the
-// record. In between the next feed passes the record, which it knows, and the next one of the object,
-// which no handler seems to hold up any more. On a busy machine the time in between is milliseconds.
+// TestHostileOrderOnABusyMachine: cut takes a record off its portal, gives the lock back, and
+// forgets the record. In between the next feed passes the record, which it knows, and the next one
+// of the object, which no handler seems to hold up any more. On a busy machine the time in between
+// is milliseconds.
 func TestHostileOrderOnABusyMachine(t *testing.T) {
 	t.Parallel()
 	const rounds, lanes, changes = 2, 300, 12

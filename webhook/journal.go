@@ -90,8 +90,8 @@ type adding struct {
 	done  chan error
 }
 
-// marking is a mark on its way into the store. The lock of the journal guards it. There is one of an
-// entry at most, besides one that is being committed: a newer mark replaces it.
+// marking is a mark on its way into the store. The lock of the journal guards it. There is one of
+// an entry at most, besides one that is being committed: a newer mark replaces it.
 type marking struct {
 	Mark
 

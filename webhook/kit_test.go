@@ -30,7 +30,8 @@ const (
 // fields of a delivery, by their bracket names.
 type fields map[string]string
 
-// body builds the body of an event as the platform sends it. What more holds is put after it: of two fields with one name the later counts.
+// body builds the body of an event as the platform sends it. What more holds is put after it: of
+// two fields with one name the later counts.
 func body(name string, more fields) string {
 	doc, err := eventtest.Body(eventtest.Name(name), nil, eventtest.WithHandlerID(58), eventtest.WithTime(time.Unix(1727018926, 0)),
 		eventtest.WithMember(member), eventtest.WithDomain("p.bitrix24.com"), eventtest.WithToken(token))

@@ -17,8 +17,8 @@ func (l Latency) Count() uint64 { return l.snapshot.Count() }
 func (l Latency) Sum() time.Duration { return l.snapshot.Sum() }
 
 // Quantile returns a duration that the share q of the observations did not exceed, for example 0.99
-// for the 99th percentile. It is at most an eighth (or a microsecond) too high and never too low, up
-// to 78 hours. It is 0 without observations. q is clamped to 0…1.
+// for the 99th percentile. It is at most an eighth (or a microsecond) too high and never too low,
+// up to 78 hours. It is 0 without observations. q is clamped to 0…1.
 func (l Latency) Quantile(q float64) time.Duration { return l.snapshot.Quantile(q) }
 
 // MarshalJSON gives the count, the sum and the usual quantiles, in seconds.

@@ -14,8 +14,8 @@ const (
 	loadTimeout = 5 * time.Second
 )
 
-// loader loads records that were put aside. Those that are asked for while a Load of their partition
-// is under way are loaded together by the next.
+// loader loads records that were put aside. Those that are asked for while a Load of their
+// partition is under way are loaded together by the next.
 type loader struct {
 	store Store
 	log   eventLog

@@ -231,8 +231,8 @@ func WithQueueSize(n int) Option {
 // WithEnqueueTimeout sets how long a request waits for room in a full queue. Then it is answered
 // 503 and its event is lost. The delivery has its place in the order of its object from the
 // beginning, so waiting does not move it behind a later one. The timeout also limits the context of
-// [Enqueuer.Enqueue]. The default is one second: Bitrix24 calls slow handlers less often. 0 means no
-// waiting, for the memory queue only.
+// [Enqueuer.Enqueue]. The default is one second: Bitrix24 calls slow handlers less often. 0 means
+// no waiting, for the memory queue only.
 func WithEnqueueTimeout(d time.Duration) Option {
 	return func(c *config) error {
 		if d < 0 {
@@ -289,8 +289,8 @@ func WithHandlerTimeout(d time.Duration) Option {
 // r is read already. If f returns nil there are no values. If it panics, the response is 503 and
 // the delivery is lost.
 //
-// The values are in the contexts of handlers, of [Enqueuer.Enqueue] with [WithQueue], and of log lines
-// about the delivery.
+// The values are in the contexts of handlers, of [Enqueuer.Enqueue] with [WithQueue], and of log
+// lines about the delivery.
 func WithContext(f func(ctx context.Context, r *http.Request) context.Context) Option {
 	return func(c *config) error {
 		if f == nil {
@@ -346,8 +346,9 @@ func WithCoalescing(events ...Event) Option {
 
 // WithOnDropped sets a function that gets every delivery that was authentic and is not processed,
 // with the reason. That is an error that matches [ErrQueueFull], [ErrShutdown] or [ErrRemoved],
-// that of [Enqueuer.Enqueue], or the handler's last one. It is the place to keep such deliveries for a
-// replay. A coalesced delivery is not among them, and neither is one that could not be verified.
+// that of [Enqueuer.Enqueue], or the handler's last one. It is the place to keep such deliveries
+// for a replay. A coalesced delivery is not among them, and neither is one that could not be
+// verified.
 //
 // f runs in the worker or in the request that lost the delivery, several at a time. It must not
 // call Shutdown or Idle, and should be quick: it holds up a worker. A panic in it is logged.

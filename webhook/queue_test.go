@@ -22,8 +22,8 @@ import (
 	"github.com/b24events/b24events/webhook"
 )
 
-// TestOrder sends many changes of many objects through many workers: each object's come in order and one at a time, and objects do not
-// wait for each other.
+// TestOrder sends many changes of many objects through many workers: each object's come in order
+// and one at a time, and objects do not wait for each other.
 func TestOrder(t *testing.T) {
 	t.Parallel()
 	const objects, changes = 20, 50

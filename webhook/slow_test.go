@@ -141,7 +141,8 @@ func TestReadDeadline(t *testing.T) {
 	})
 }
 
-// TestReadTimeoutIsForTheBodyOnly: neither a handler nor a later request on the same connection suffers from it.
+// TestReadTimeoutIsForTheBodyOnly: neither a handler nor a later request on the same connection
+// suffers from it.
 func TestReadTimeoutIsForTheBodyOnly(t *testing.T) {
 	t.Parallel()
 	for name, http2 := range map[string]bool{"HTTP/1.1": false, "HTTP/2": true} {

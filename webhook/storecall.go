@@ -13,8 +13,8 @@ var (
 	errNilRecord = errors.New("webhook: the store yielded neither a record nor an error")
 )
 
-// protect runs code of a store, or code that calls it, in a goroutine of its own. It returns panics,
-// runtime.Goexit and errors that have no text as errors.
+// protect runs code of a store, or code that calls it, in a goroutine of its own. It returns
+// panics, runtime.Goexit and errors that have no text as errors.
 func protect(f func() error) error {
 	done := make(chan error, 1)
 	go func() {

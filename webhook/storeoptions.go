@@ -34,9 +34,9 @@ const (
 // it may be stored, and handled, all the same. See [ErrNotStored] and [Handler.Health].
 //
 // [WithQueueSize] bounds the deliveries in memory. Twenty times as many are in memory without their
-// bodies, which are loaded when their turn comes; the rest is in the store only. One portal has three
-// quarters of both at most, so one that is down leaves room for the others. Application events have
-// no room of their own, because nothing is refused for want of it.
+// bodies, which are loaded when their turn comes; the rest is in the store only. One portal has
+// three quarters of both at most, so one that is down leaves room for the others. Application
+// events have no room of their own, because nothing is refused for want of it.
 //
 // A store of several partitions is for several processes. Each portal is in one partition, and each
 // partition is worked by one process, which holds its lease. So the order of an object is kept, and
@@ -54,11 +54,11 @@ func WithStore(s Store) Option {
 	}
 }
 
-// WithEncryptionKey encrypts what is stored with AES-256-GCM under a key of 32 random bytes, which is
-// copied, and stores tokens too. Give the option several times to change keys: the first encrypts
-// and all decrypt. To change the key of several processes, start all with the old key first and the
-// new one second, and then with the new one first. Remove the old one when nothing is stored from
-// before. A delivery of which the key is missing is parked and can be replayed.
+// WithEncryptionKey encrypts what is stored with AES-256-GCM under a key of 32 random bytes, which
+// is copied, and stores tokens too. Give the option several times to change keys: the first
+// encrypts and all decrypt. To change the key of several processes, start all with the old key
+// first and the new one second, and then with the new one first. Remove the old one when nothing is
+// stored from before. A delivery of which the key is missing is parked and can be replayed.
 func WithEncryptionKey(key []byte) Option {
 	return func(c *config) error {
 		k, err := newKey(key)
@@ -92,8 +92,8 @@ func WithLeaser(name string, l Leaser) Option {
 // leasePrefix is what the names of leases begin with.
 func leasePrefix(name string) string { return "webhook/" + name + "/" }
 
-// WithLeaseTTL sets how long the lease of a partition lasts if it is not renewed, in other words how
-// long the deliveries of a process that died wait for another. The default is 6 seconds. All
+// WithLeaseTTL sets how long the lease of a partition lasts if it is not renewed, in other words
+// how long the deliveries of a process that died wait for another. The default is 6 seconds. All
 // processes should have the same. The shortest is one second.
 func WithLeaseTTL(d time.Duration) Option {
 	return func(c *config) error {

@@ -14,8 +14,8 @@ import (
 	"github.com/b24events/b24events/webhook"
 )
 
-// TestStorm sends thousands of deliveries, some twice and many out of order: each that was acknowledged is handled, and those of one
-// object never at the same time.
+// TestStorm sends thousands of deliveries, some twice and many out of order: each that was
+// acknowledged is handled, and those of one object never at the same time.
 func TestStorm(t *testing.T) {
 	t.Parallel()
 	var (

@@ -27,7 +27,8 @@ const (
 	// yield in the store. It is longer if that takes long, so that the others have two thirds of the
 	// time. The others end after twice as many records as may be in memory.
 	longFeed = 3 * time.Second
-	// maxCalm is how long a store that reads is silent at most. After longMost a feed has had its time.
+	// maxCalm is how long a store that reads is silent at most. After longMost a feed has had its
+	// time.
 	maxCalm  = 5 * time.Second
 	longMost = 10 * time.Minute
 )
@@ -125,8 +126,8 @@ func (w *durable) endTenure(part int, cause error) *tenure {
 	return t
 }
 
-// beginEnd is the part of endTenure that takes no time. Nothing of the tenure begins afterwards. What
-// waits in memory is forgotten by empty.
+// beginEnd is the part of endTenure that takes no time. Nothing of the tenure begins afterwards.
+// What waits in memory is forgotten by empty.
 func (w *durable) beginEnd(part int, cause error) (t *tenure, empty func()) {
 	w.mu.Lock()
 	p := &w.partitions[part]
@@ -320,8 +321,8 @@ func (t *tenure) feed() error {
 	return errFeedEnded
 }
 
-// goesOn reports whether the feed is to yield more after a record. If it has left very many records,
-// that is so now and then only, because all of them are read again.
+// goesOn reports whether the feed is to yield more after a record. If it has left very many
+// records, that is so now and then only, because all of them are read again.
 func (t *tenure) goesOn(rec *Record) bool {
 	t.w.mu.Lock()
 	defer t.w.mu.Unlock()
@@ -334,8 +335,8 @@ func (t *tenure) goesOn(rec *Record) bool {
 	return t.long || t.passed < 2*t.w.maxEntries
 }
 
-// endLongLocked notes that the feed, if it was to read on to the end, has come there or had its time.
-// The lock of durable is held.
+// endLongLocked notes that the feed, if it was to read on to the end, has come there or had its
+// time. The lock of durable is held.
 func (t *tenure) endLongLocked() {
 	if t.long {
 		t.long = false

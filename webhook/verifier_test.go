@@ -266,7 +266,8 @@ func TestInstallations(t *testing.T) {
 	}
 }
 
-// TestForgedEvents posts what an attacker can: another portal's valid token, and a new installation.
+// TestForgedEvents posts what an attacker can: another portal's valid token, and a new
+// installation.
 func TestForgedEvents(t *testing.T) {
 	t.Parallel()
 	var rec recorder

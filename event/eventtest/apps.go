@@ -21,14 +21,16 @@ type App struct {
 	ClientID     string       // random where empty
 	ClientSecret event.Secret // random where empty
 	Scope        []string     // permissions such as crm and task; the basic ones come by themselves
-	// HandlerURL is the address that ONAPPINSTALL goes to or, for an application with pages, that its installation page is
-	// opened at.
+	// HandlerURL is the address that ONAPPINSTALL goes to or, for an application with pages, that its
+	// installation page is opened at.
 	HandlerURL string
 	// RedirectURL is where authorization codes are sent; HandlerURL where empty.
 	RedirectURL string
-	// Status is what app.info and tokens tell of it: F free, D demo, T trial, P paid, L local, S by subscription; L where empty.
+	// Status is what app.info and tokens tell of it: F free, D demo, T trial, P paid, L local, S by
+	// subscription; L where empty.
 	Status string
-	// UI makes an application with pages. It counts as installed, and gets events, only after [Application.FinishInstall].
+	// UI makes an application with pages. It counts as installed, and gets events, only after
+	// [Application.FinishInstall].
 	UI bool
 }
 
@@ -125,7 +127,8 @@ func (a *Application) ClientID() string { return a.spec.ClientID }
 // ClientSecret returns the application's client_secret.
 func (a *Application) ClientSecret() event.Secret { return a.spec.ClientSecret }
 
-// ApplicationToken returns the secret that authenticates the portal's deliveries to this application.
+// ApplicationToken returns the secret that authenticates the portal's deliveries to this
+// application.
 func (a *Application) ApplicationToken() event.Secret {
 	a.p.mu.Lock()
 	defer a.p.mu.Unlock()
@@ -144,7 +147,8 @@ func (a *Application) UI() bool { return a.spec.UI }
 // Status returns the application's status as app.info tells it; see [App].
 func (a *Application) Status() string { return a.spec.Status }
 
-// RotateApplicationToken gives the application another application token, as a reinstallation may do, and returns it.
+// RotateApplicationToken gives the application another application token, as a reinstallation may
+// do, and returns it.
 func (a *Application) RotateApplicationToken() event.Secret {
 	a.p.mu.Lock()
 	defer a.p.mu.Unlock()
@@ -181,7 +185,8 @@ func (a *Application) PaymentExpired() bool {
 	return a.expired
 }
 
-// SetActive switches the application off or on. One that is off gets no events, and its calls are answered APPLICATION_NOT_FOUND.
+// SetActive switches the application off or on. One that is off gets no events, and its calls are
+// answered APPLICATION_NOT_FOUND.
 func (a *Application) SetActive(active bool) {
 	a.p.mu.Lock()
 	defer a.p.mu.Unlock()
@@ -189,8 +194,8 @@ func (a *Application) SetActive(active bool) {
 	a.p.touch()
 }
 
-// SetPaymentExpired lets the application's subscription run out or be renewed. While it is out, REST works and events are
-// dropped.
+// SetPaymentExpired lets the application's subscription run out or be renewed. While it is out,
+// REST works and events are dropped.
 func (a *Application) SetPaymentExpired(expired bool) {
 	a.p.mu.Lock()
 	defer a.p.mu.Unlock()
@@ -204,12 +209,14 @@ func (a *Application) live() bool { return a.installed && !a.inactive && !a.expi
 // Install installs the application as the administrator; see [Application.InstallAs].
 func (a *Application) Install(ctx context.Context) error { return a.InstallAs(ctx, AdminID) }
 
-// InstallAs installs the application. Without pages it is installed at once: the portal binds ONAPPINSTALL to HandlerURL by
-// itself and sends it. With pages, the installation page is opened by POST, as a browser would, and the application is installed
-// when it calls [Application.FinishInstall].
+// InstallAs installs the application. Without pages it is installed at once: the portal binds
+// ONAPPINSTALL to HandlerURL by itself and sends it. With pages, the installation page is opened by
+// POST, as a browser would, and the application is installed when it calls
+// [Application.FinishInstall].
 //
-// It returns [ErrInstalled], [ErrNotFound] for an unknown user, an error for a user who is no administrator, and an error where
-// the installation page cannot be opened or answers with a status of 400 or above.
+// It returns [ErrInstalled], [ErrNotFound] for an unknown user, an error for a user who is no
+// administrator, and an error where the installation page cannot be opened or answers with a status
+// of 400 or above.
 func (a *Application) InstallAs(ctx context.Context, user int64) error {
 	p := a.p
 	p.mu.Lock()
@@ -245,8 +252,9 @@ func (a *Application) InstallAs(ctx context.Context, user int64) error {
 	return nil
 }
 
-// FinishInstall is the page's BX24.installFinish: the application counts as installed, and ONAPPINSTALL goes to the handlers
-// that it has bound by then. It returns [ErrNotInstalled] where the installation has not begun, and [ErrInstalled].
+// FinishInstall is the page's BX24.installFinish: the application counts as installed, and
+// ONAPPINSTALL goes to the handlers that it has bound by then. It returns [ErrNotInstalled] where
+// the installation has not begun, and [ErrInstalled].
 func (a *Application) FinishInstall() error {
 	a.p.mu.Lock()
 	defer a.p.mu.Unlock()
@@ -309,16 +317,17 @@ func (a *Application) raiseUserReady(h *hit) {
 
 const onAppUserReady = "ONAPPUSERREADY"
 
-// SystemUser returns the ID of the user that [Quirks.UserReady] made for the application, 0 if there
-// is none. The user is no administrator.
+// SystemUser returns the ID of the user that [Quirks.UserReady] made for the application, 0 if
+// there is none. The user is no administrator.
 func (a *Application) SystemUser() int64 {
 	a.p.mu.Lock()
 	defer a.p.mu.Unlock()
 	return a.systemUser
 }
 
-// Update is the installation of the application's next version, 2 after 1: ONAPPUPDATE goes to the handlers that it has bound,
-// which stay bound, as do its tokens and its queue. It returns [ErrNotInstalled], and [ErrClosed].
+// Update is the installation of the application's next version, 2 after 1: ONAPPUPDATE goes to the
+// handlers that it has bound, which stay bound, as do its tokens and its queue. It returns
+// [ErrNotInstalled], and [ErrClosed].
 func (a *Application) Update() error {
 	p := a.p
 	p.mu.Lock()
@@ -377,8 +386,8 @@ type Placement struct {
 	Options any    // anything that encodes to JSON; empty where nil
 }
 
-// Frame builds the POST that opens the application's page at HandlerURL for a user, as a browser sends it. The errors are those
-// of [Application.Grant].
+// Frame builds the POST that opens the application's page at HandlerURL for a user, as a browser
+// sends it. The errors are those of [Application.Grant].
 func (a *Application) Frame(ctx context.Context, user int64, placement Placement) (*http.Request, error) {
 	if a.spec.HandlerURL == "" {
 		return nil, errors.New("eventtest: the application has no HandlerURL to open a page at")

@@ -12,7 +12,8 @@ import (
 // officialOAuth is where portals on a [Network] have their OAuth server.
 const officialOAuth = "oauth.bitrix.info"
 
-// authority is an OAuth server, of one portal or of several. It takes its own lock before a portal's, never after.
+// authority is an OAuth server, of one portal or of several. It takes its own lock before a
+// portal's, never after.
 type authority struct {
 	scheme string
 	addr   string // host, or host:port
@@ -96,7 +97,8 @@ func (s *authority) serve(w http.ResponseWriter, r *http.Request, name string) {
 	p.count(w, r, func(w http.ResponseWriter, r *http.Request) { p.serveOAuth(w, r, name, params) })
 }
 
-// portalOf finds the portal whose token or code was sent; otherwise one that has the application, otherwise the first.
+// portalOf finds the portal whose token or code was sent; otherwise one that has the application,
+// otherwise the first.
 func (s *authority) portalOf(params phpform.Value) *Portal {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -12,7 +12,8 @@ import (
 // maxBatch is the number of items that a batch runs.
 const maxBatch = 50
 
-// batchSections are the parts of a batch's answer, which items may refer to: $result[key], $error[key] and so on.
+// batchSections are the parts of a batch's answer, which items may refer to: $result[key],
+// $error[key] and so on.
 type batchSections struct {
 	result, failure, total, next, time []phpform.Entry
 
@@ -93,7 +94,8 @@ func (p *Portal) batchItem(c *call, s *batchSections, key, command string) (apiE
 	return nil
 }
 
-// shownParams are the parameters of a call for the records: without the credentials that the items of a batch may bring, in vain.
+// shownParams are the parameters of a call for the records: without the credentials that the items
+// of a batch may bring, in vain.
 func shownParams(name string, params phpform.Value) phpform.Value {
 	if name != "batch" {
 		return params
@@ -132,8 +134,9 @@ var (
 	anyReference   = regexp.MustCompile(`\$(result|error|total|next|time)((?:\[[^\[\]]*\])+)`)
 )
 
-// resolve replaces the references to answers of earlier items in every value. A value that is one reference takes what it refers
-// to as it is; inside a longer text only scalars make sense. A reference to nothing becomes empty.
+// resolve replaces the references to answers of earlier items in every value. A value that is one
+// reference takes what it refers to as it is; inside a longer text only scalars make sense. A
+// reference to nothing becomes empty.
 func (s *batchSections) resolve(v phpform.Value) phpform.Value {
 	switch v.Kind() {
 	case phpform.Array:

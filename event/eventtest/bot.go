@@ -9,12 +9,13 @@ import (
 	"github.com/b24events/b24events/internal/phpform"
 )
 
-// Bot describes a chat bot of the old API (imbot without v2) to [Application.AddBot]. Every field may be left empty.
+// Bot describes a chat bot of the old API (imbot without v2) to [Application.AddBot]. Every field
+// may be left empty.
 type Bot struct {
 	Code string // unique within the application; bot where empty
 	Name string // Code where empty
-	// Type is B for an ordinary bot, which an empty one stands for, H for one that seems to type, S for a supervisor, O for one
-	// of open channels.
+	// Type is B for an ordinary bot, which an empty one stands for, H for one that seems to type, S
+	// for a supervisor, O for one of open channels.
 	Type string
 	// Webhook makes a bot of imbot.v2 in webhook mode: the portal sends its ONIMBOTV2* events to
 	// this URL.
@@ -76,7 +77,8 @@ func (a *Application) AddBot(b Bot) (int64, error) {
 	return added.id, nil
 }
 
-// Bots returns the chat bots of the application by their identifiers, those that it registered by itself included.
+// Bots returns the chat bots of the application by their identifiers, those that it registered by
+// itself included.
 func (a *Application) Bots() map[int64]Bot {
 	a.p.mu.Lock()
 	defer a.p.mu.Unlock()
@@ -89,8 +91,8 @@ func (a *Application) Bots() map[int64]Bot {
 	return list
 }
 
-// DeleteBot deletes a bot of the application as a user does in the portal's interface, and raises ONIMBOTDELETE. It returns
-// [ErrNotFound] where the application has no such bot.
+// DeleteBot deletes a bot of the application as a user does in the portal's interface, and raises
+// ONIMBOTDELETE. It returns [ErrNotFound] where the application has no such bot.
 func (a *Application) DeleteBot(id, user int64) error {
 	p := a.p
 	p.mu.Lock()
@@ -170,7 +172,8 @@ func (p *Portal) dropBots(a *Application) {
 	}
 }
 
-// raiseMessage tells the application of the bot that a user wrote to, or changed a message to. action is ADD, UPDATE or DELETE.
+// raiseMessage tells the application of the bot that a user wrote to, or changed a message to.
+// action is ADD, UPDATE or DELETE.
 func (p *Portal) raiseMessage(h *hit, action string, o *object) {
 	m := messageOf(o)
 	b, u := p.chat.bots[m.to], p.users[m.author]
@@ -283,7 +286,8 @@ func changedParams(m message) phpform.Value {
 	)
 }
 
-// botEntry is the bot with its own live tokens, which stand both beside its fields and, as texts, under AUTH.
+// botEntry is the bot with its own live tokens, which stand both beside its fields and, as texts,
+// under AUTH.
 func (p *Portal) botEntry(b *bot) phpform.Value {
 	g := p.issue(b.app, b.id, freshSession, true)
 	entries := append(p.tokenEntries(g),

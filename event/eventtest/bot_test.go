@@ -76,7 +76,8 @@ func TestChatMessages(t *testing.T) {
 	}
 }
 
-// TestBotEventsLikeSamples compares the keys and types of the events with the captured ones of the catalogue.
+// TestBotEventsLikeSamples compares the keys and types of the events with the captured ones of the
+// catalogue.
 func TestBotEventsLikeSamples(t *testing.T) {
 	t.Parallel()
 	p, c, _, bot := botPortal(t)

@@ -19,7 +19,8 @@ import (
 	"github.com/b24events/b24events/event/eventtest"
 )
 
-// world is a portal on a network, with an application whose handler keeps what it gets. It is made in a bubble.
+// world is a portal on a network, with an application whose handler keeps what it gets. It is made
+// in a bubble.
 type world struct {
 	*eventtest.Portal
 	n   *eventtest.Network

@@ -7,7 +7,8 @@ import (
 	"github.com/b24events/b24events/internal/phpform"
 )
 
-// raiseChange raises what the platform raises for a change of an object. action is ADD, UPDATE or DELETE.
+// raiseChange raises what the platform raises for a change of an object. action is ADD, UPDATE or
+// DELETE.
 func (p *Portal) raiseChange(h *hit, kind Kind, action string, o *object, user int64) {
 	id := o.id
 	raise := func(name string, data phpform.Value) {

@@ -225,9 +225,10 @@ func postForm(ctx context.Context, url, body string) (*http.Request, error) {
 	return r, nil
 }
 
-// Wait waits until every delivery that was queued by now, and those that their handling queued, has been attempted. That includes
-// what [Quirks.InstallDelay], [Quirks.DeliveryJitter], [Quirks.OfflineLag] and [Quirks.SlowHandlers] hold back until [Portal.Advance] or
-// time itself makes it due. It returns the context's error, or [ErrClosed].
+// Wait waits until every delivery that was queued by now, and those that their handling queued, has
+// been attempted. That includes what [Quirks.InstallDelay], [Quirks.DeliveryJitter],
+// [Quirks.OfflineLag] and [Quirks.SlowHandlers] hold back until [Portal.Advance] or time itself
+// makes it due. It returns the context's error, or [ErrClosed].
 func (p *Portal) Wait(ctx context.Context) error {
 	for {
 		p.mu.Lock()
@@ -249,7 +250,8 @@ func (p *Portal) Wait(ctx context.Context) error {
 	}
 }
 
-// Resend queues the delivery of an earlier attempt again, its body unchanged. No real portal offers this.
+// Resend queues the delivery of an earlier attempt again, its body unchanged. No real portal offers
+// this.
 func (p *Portal) Resend(a Attempt) error {
 	if err := checkURL(a.URL, false); err != nil {
 		return err

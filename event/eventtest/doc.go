@@ -1,6 +1,7 @@
-// Package eventtest is a Bitrix24 portal for tests and programs, in this process, on loopback or in memory: REST with
-// event.*, event.offline.* and batch, an OAuth server, the queue server that posts events to handlers, the offline queue, and the
-// objects whose changes raise events. It is to this SDK what net/http/httptest is to net/http.
+// Package eventtest is a Bitrix24 portal for tests and programs, in this process, on loopback or in
+// memory: REST with event.*, event.offline.* and batch, an OAuth server, the queue server that
+// posts events to handlers, the offline queue, and the objects whose changes raise events. It is to
+// this SDK what net/http/httptest is to net/http.
 //
 //	func TestDeals(t *testing.T) {
 //		srv := httptest.NewServer(handlerUnderTest)
@@ -24,12 +25,14 @@
 //
 // # What it does
 //
-// It keeps to what is known of the platform's current builds, also where the platform's own documentation says otherwise: the
-// order and the texts of every check of event.bind, the offline queue that merges, errors that delete newer records, an empty
-// list that clears a whole batch, own changes that are hidden, refresh tokens that die when used, one attempt for each delivery.
-// Some things are kinder than the platform unless told otherwise: deliveries to one handler URL keep their order, records of the
-// offline queue are there when the call that caused them returns, parallel reservations and bindings do not race, slow handlers
-// are called as often as quick ones, and nothing is limited (see [Quirks]).
+// It keeps to what is known of the platform's current builds, also where the platform's own
+// documentation says otherwise: the order and the texts of every check of event.bind, the offline
+// queue that merges, errors that delete newer records, an empty list that clears a whole batch, own
+// changes that are hidden, refresh tokens that die when used, one attempt for each delivery. Some
+// things are kinder than the platform unless told otherwise: deliveries to one handler URL keep
+// their order, records of the offline queue are there when the call that caused them returns,
+// parallel reservations and bindings do not race, slow handlers are called as often as quick ones,
+// and nothing is limited (see [Quirks]).
 //
 // Every change, by REST, by [Portal.Add] and its siblings, or by [Portal.Raise], is one hit; the
 // events that it raises are queued at its end and posted in the background. [Portal.Wait] waits for
@@ -41,12 +44,13 @@
 // code flow with anybody's code and state. How the portal behaves otherwise, its plan, build,
 // limits and load, are its [Quirks], which may change while it runs.
 //
-// On a [Network] portals, handlers and clients meet in memory, without a socket, at the addresses that they have in real life, so
-// that a test may run in a testing/synctest bubble: an hour until a token expires takes no time. Portals of one network share one
-// OAuth server, as those of the cloud do; on sockets [WithOAuthServerOf] makes them.
+// On a [Network] portals, handlers and clients meet in memory, without a socket, at the addresses
+// that they have in real life, so that a test may run in a testing/synctest bubble: an hour until a
+// token expires takes no time. Portals of one network share one OAuth server, as those of the cloud
+// do; on sockets [WithOAuthServerOf] makes them.
 //
-// A Portal is safe for concurrent use. Its zero value is not usable. Printing anything of this package shows no token;
-// [Attempt.Body] and the fields of [Grant] give them on request.
+// A Portal is safe for concurrent use. Its zero value is not usable. Printing anything of this
+// package shows no token; [Attempt.Body] and the fields of [Grant] give them on request.
 //
 // # What it does not emulate
 //

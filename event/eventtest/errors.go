@@ -19,9 +19,11 @@ const (
 	ErrClosed Error = "eventtest: portal closed"
 	// ErrNotFound means that the portal has no such user, application, object or kind.
 	ErrNotFound Error = "eventtest: not found"
-	// ErrInstalled means that an application is installed already, so that its installation cannot begin or end again.
+	// ErrInstalled means that an application is installed already, so that its installation cannot
+	// begin or end again.
 	ErrInstalled Error = "eventtest: application is installed already"
-	// ErrNotInstalled means that an application is not installed, and so has no tokens, pages or events.
+	// ErrNotInstalled means that an application is not installed, and so has no tokens, pages or
+	// events.
 	ErrNotInstalled Error = "eventtest: application is not installed"
 )
 

@@ -13,8 +13,9 @@ import (
 	"github.com/b24events/b24events/internal/phpform"
 )
 
-// AnyMethod stands for every request to REST in [Portal.Once], [Portal.Times], [Portal.Always] and [Portal.Heal], whatever its
-// method, but for no item of a batch and no request to the OAuth server. Faults of a method by its name come first.
+// AnyMethod stands for every request to REST in [Portal.Once], [Portal.Times], [Portal.Always] and
+// [Portal.Heal], whatever its method, but for no item of a batch and no request to the OAuth
+// server. Faults of a method by its name come first.
 const AnyMethod = "*"
 
 // Fault is something that goes wrong with a request; see [Portal.Once].
@@ -30,7 +31,8 @@ type Fault struct {
 	kind     string                       // the same: another Content-Type
 }
 
-// Fail answers with a status and an error envelope, and the method does not run. In a batch it fails the item.
+// Fail answers with a status and an error envelope, and the method does not run. In a batch it
+// fails the item.
 func Fail(status int, code, description string) Fault {
 	return Fault{answer: fail(status, code, description)}
 }
@@ -38,14 +40,16 @@ func Fail(status int, code, description string) Fault {
 // ExpiredToken answers as if the access token had expired. See also [Portal.ExpireAccessTokens].
 func ExpiredToken() Fault { return Fail(401, "expired_token", "The access token provided has expired") }
 
-// RevokedToken answers as if the access token had been revoked. See also [Application.RevokeTokens].
+// RevokedToken answers as if the access token had been revoked. See also
+// [Application.RevokeTokens].
 func RevokedToken() Fault { return Fail(401, "invalid_token", "Unable to get application by token") }
 
-// RefusedRefresh is for oauth/token: the refresh token or the code is refused, though it stays good.
+// RefusedRefresh is for oauth/token: the refresh token or the code is refused, though it stays
+// good.
 func RefusedRefresh() Fault { return Fail(400, "invalid_grant", "") }
 
-// Raw answers with a status and a body of the caller's, and the method does not run. Where the body is an envelope in JSON, with
-// result or error, it may befall an item of a batch too.
+// Raw answers with a status and a body of the caller's, and the method does not run. Where the body
+// is an envelope in JSON, with result or error, it may befall an item of a batch too.
 func Raw(status int, contentType, body string) Fault {
 	f := Answer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", contentType)
@@ -60,15 +64,17 @@ func Raw(status int, contentType, body string) Fault {
 	return f
 }
 
-// HTML answers with a status and a page of HTML, as proxies and maintenance screens do, and the method does not run.
+// HTML answers with a status and a page of HTML, as proxies and maintenance screens do, and the
+// method does not run.
 func HTML(status int) Fault {
 	f := Raw(status, "text/html; charset=utf-8", "<html><body><h1>"+http.StatusText(status)+"</h1></body></html>")
 	f.envelope = nil
 	return f
 }
 
-// Answer lets h answer in the portal's place, for what no portal that behaves says, and for answers that depend on the request, of
-// which h finds the whole body. The method does not run. h may panic with [http.ErrAbortHandler] to close the connection.
+// Answer lets h answer in the portal's place, for what no portal that behaves says, and for answers
+// that depend on the request, of which h finds the whole body. The method does not run. h may panic
+// with [http.ErrAbortHandler] to close the connection.
 func Answer(h http.Handler) Fault { return Fault{handler: h} }
 
 // Reset closes the connection before the method runs, without an answer.
@@ -114,7 +120,8 @@ func ExpiresIn(raw string) Fault {
 	})
 }
 
-// WrongEncoding runs the method and then fails to write its answer, with the status that it had: 200 where it succeeded.
+// WrongEncoding runs the method and then fails to write its answer, with the status that it had:
+// 200 where it succeeded.
 func WrongEncoding() Fault {
 	return Rewrite(func([]byte) []byte { return appendJSON(nil, wrongEncoding()) })
 }
@@ -124,8 +131,9 @@ func Delay(d time.Duration) Fault {
 	return Fault{before: func(p *Portal, r *http.Request) { p.pause(r.Context(), d) }}
 }
 
-// Before calls f before the method runs, in the goroutine of the request, so that something happens in the middle of it. f may use
-// the portal, but not close it. The request's body was read before; its context ends when the caller goes away or the portal is closed.
+// Before calls f before the method runs, in the goroutine of the request, so that something happens
+// in the middle of it. f may use the portal, but not close it. The request's body was read before;
+// its context ends when the caller goes away or the portal is closed.
 func Before(f func(r *http.Request)) Fault {
 	return Fault{before: func(_ *Portal, r *http.Request) { f(r) }}
 }
@@ -136,9 +144,10 @@ type failing struct {
 	always *Fault
 }
 
-// Once lets the next call of a method go wrong, and with several faults the calls after it, one after the other. The method may be
-// an item of a batch, where only [Fail] and its kin have a meaning, and [Raw] with an envelope; other faults wait for a call
-// outside a batch. "oauth/token" and "oauth/app.info" are the requests to the OAuth server.
+// Once lets the next call of a method go wrong, and with several faults the calls after it, one
+// after the other. The method may be an item of a batch, where only [Fail] and its kin have a
+// meaning, and [Raw] with an envelope; other faults wait for a call outside a batch. "oauth/token"
+// and "oauth/app.info" are the requests to the OAuth server.
 func (p *Portal) Once(method string, faults ...Fault) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -153,8 +162,8 @@ func (p *Portal) Times(n int, method string, fault Fault) {
 	}
 }
 
-// Always lets every call of a method go wrong until [Portal.Heal], after what [Portal.Once] planned. It takes the place of what an
-// earlier Always said of the method.
+// Always lets every call of a method go wrong until [Portal.Heal], after what [Portal.Once]
+// planned. It takes the place of what an earlier Always said of the method.
 func (p *Portal) Always(method string, fault Fault) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -192,7 +201,8 @@ func (p *Portal) takeFault(name string) (Fault, bool) {
 	return p.dueFault(func(Fault) bool { return true }, names...)
 }
 
-// dueFault returns the first fault of the methods that is due and fits: those that happen once come before those that stay.
+// dueFault returns the first fault of the methods that is due and fits: those that happen once come
+// before those that stay.
 func (p *Portal) dueFault(fits func(Fault) bool, methods ...string) (Fault, bool) {
 	for _, m := range methods {
 		if f := p.faults[m]; f != nil && len(f.queue) > 0 && fits(f.queue[0]) {
@@ -237,7 +247,8 @@ func (f Fault) item() (reply, *apiError) {
 	return rep, nil
 }
 
-// instead does what happens before the method runs. It reports whether that was the end of the request.
+// instead does what happens before the method runs. It reports whether that was the end of the
+// request.
 func (f Fault) instead(p *Portal, w http.ResponseWriter, r *http.Request, name string, params phpform.Value) bool {
 	if f.before != nil {
 		f.before(p, r)

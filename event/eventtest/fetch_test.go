@@ -12,8 +12,9 @@ import (
 	"github.com/b24events/b24events/rest"
 )
 
-// TestFetch reads the object of each event that the portal raises by the method that the catalogue names, and is told where it is
-// gone: by the event of its deletion, and by the method's own way to say so.
+// TestFetch reads the object of each event that the portal raises by the method that the catalogue
+// names, and is told where it is gone: by the event of its deletion, and by the method's own way to
+// say so.
 func TestFetch(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {

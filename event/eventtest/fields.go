@@ -6,7 +6,8 @@ import (
 	"github.com/b24events/b24events/internal/phpform"
 )
 
-// object is something that the portal keeps. Its fields are named in upper case; their values are texts, arrays or null.
+// object is something that the portal keeps. Its fields are named in upper case; their values are
+// texts, arrays or null.
 type object struct {
 	id     int64
 	fields []phpform.Entry
@@ -92,7 +93,8 @@ func snake(name string) string {
 	return strings.ToUpper(b.String())
 }
 
-// camel turns a name in upper case into the one in camel case. The number at the end of a custom field keeps its underscore.
+// camel turns a name in upper case into the one in camel case. The number at the end of a custom
+// field keeps its underscore.
 func camel(name string) string {
 	parts := strings.Split(strings.ToLower(name), "_")
 	var b strings.Builder

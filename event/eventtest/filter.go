@@ -48,8 +48,9 @@ func readFilter(c *call, fields []string) (rowFilter, *apiError) {
 	return filter, nil
 }
 
-// forReservation is the filter of a fresh reservation, which goes through another query builder: it knows fewer operators, and
-// takes a key without one for equality, where reading takes it for a pattern.
+// forReservation is the filter of a fresh reservation, which goes through another query builder: it
+// knows fewer operators, and takes a key without one for equality, where reading takes it for a
+// pattern.
 func (f rowFilter) forReservation() (rowFilter, *apiError) {
 	f = slices.Clone(f)
 	for i, cond := range f {
@@ -124,7 +125,8 @@ func (c condition) matches(r *offlineRow) bool {
 	}
 }
 
-// compareValues compares as the field's type asks for. Texts compare without regard to case, as the database does.
+// compareValues compares as the field's type asks for. Texts compare without regard to case, as the
+// database does.
 func compareValues(field, have, want string) int {
 	switch field {
 	case "ID", "ERROR":

@@ -114,7 +114,8 @@ func (a answer) list(t *testing.T) []any {
 
 type obj = map[string]any
 
-// newPortal returns a portal with an installed application without a handler, and its administrator's calls.
+// newPortal returns a portal with an installed application without a handler, and its
+// administrator's calls.
 func newPortal(t *testing.T, opts ...eventtest.Option) (*eventtest.Portal, *caller) {
 	t.Helper()
 	p := eventtest.NewPortal(t, opts...)

@@ -7,7 +7,8 @@ import (
 	"github.com/b24events/b24events/internal/phpform"
 )
 
-// hit is one request to the portal, or one change made in its interface. What it raises is sent at its end.
+// hit is one request to the portal, or one change made in its interface. What it raises is sent at
+// its end.
 type hit struct {
 	clientID  string // of the application that calls; empty for people, webhooks, robots
 	connector string // its auth_connector
@@ -30,7 +31,8 @@ func (h *hit) raise(o occurrence) { h.raised = append(h.raised, o) }
 // newHit begins a change made in the portal's own interface.
 func (p *Portal) newHit(user int64) *hit { return &hit{user: user, session: freshSession} }
 
-// finish sends what the hit raised: online events to the delivery queue, offline ones to the offline queue.
+// finish sends what the hit raised: online events to the delivery queue, offline ones to the
+// offline queue.
 func (p *Portal) finish(h *hit) {
 	p.touch()
 	defer p.unsubscribeGone()
@@ -77,7 +79,8 @@ type record struct {
 	of occurrence
 }
 
-// save puts records into the offline queues, and sends one ONOFFLINEEVENT for each handler of an application that got any.
+// save puts records into the offline queues, and sends one ONOFFLINEEVENT for each handler of an
+// application that got any.
 func (p *Portal) save(h *hit, rows []record) {
 	notify := map[*Application]bool{}
 	for _, r := range rows {
@@ -98,7 +101,8 @@ func (p *Portal) save(h *hit, rows []record) {
 	p.touch()
 }
 
-// dispatch sends an occurrence to its online handlers, and adds what belongs into offline queues to rows.
+// dispatch sends an occurrence to its online handlers, and adds what belongs into offline queues to
+// rows.
 func (p *Portal) dispatch(h *hit, o occurrence, rows []record) []record {
 	for _, b := range p.bindings {
 		switch {
@@ -122,7 +126,8 @@ func (p *Portal) dispatch(h *hit, o occurrence, rows []record) []record {
 	return rows
 }
 
-// mayNotify is the throttle of ONOFFLINEEVENT: a record that lands inside the window causes no later notice.
+// mayNotify is the throttle of ONOFFLINEEVENT: a record that lands inside the window causes no
+// later notice.
 func (p *Portal) mayNotify(b *binding) bool {
 	window := int64(1)
 	if p.moods.HonourMinTimeout && b.minTimeout >= 0 {
@@ -136,15 +141,17 @@ func (p *Portal) mayNotify(b *binding) bool {
 	return true
 }
 
-// Raise lets an event happen by its name, caused by a user (0 for nobody), as one hit. data is a payload struct, nested maps, an
-// [event.Data], or nil for none. Handlers, outgoing webhooks and offline queues get it as they would on a portal. It returns an
-// error where data cannot stand in an event.
+// Raise lets an event happen by its name, caused by a user (0 for nobody), as one hit. data is a
+// payload struct, nested maps, an [event.Data], or nil for none. Handlers, outgoing webhooks and
+// offline queues get it as they would on a portal. It returns an error where data cannot stand in
+// an event.
 func (p *Portal) Raise(name string, data any, user int64) error {
 	return p.raise(nil, name, data, user)
 }
 
-// Raise lets an event happen that is this application's own, such as ONAPPPAYMENT or ONIMCOMMANDADD: no other application gets it,
-// and no outgoing webhook. It is like [Portal.Raise] otherwise.
+// Raise lets an event happen that is this application's own, such as ONAPPPAYMENT or
+// ONIMCOMMANDADD: no other application gets it, and no outgoing webhook. It is like [Portal.Raise]
+// otherwise.
 func (a *Application) Raise(name string, data any, user int64) error {
 	return a.p.raise(a, name, data, user)
 }

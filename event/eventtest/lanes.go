@@ -6,7 +6,8 @@ import (
 	"time"
 )
 
-// The platform calls slow handlers less often, with growing intervals, and its numbers are not public. These are chosen.
+// The platform calls slow handlers less often, with growing intervals, and its numbers are not
+// public. These are chosen.
 const (
 	firstGap   = time.Second
 	longestGap = 5 * time.Minute
@@ -17,9 +18,9 @@ type Lane struct {
 	URL     string
 	Waiting int // deliveries that have not begun
 	Busy    int // deliveries under way
-	// Gap is how long the portal waits after each delivery since the handler was slow, 0 for one that is not; see
-	// [Quirks.SlowHandlers]. It grows from a second to five minutes, twice as long after each slow answer, half as long after each
-	// quick one.
+	// Gap is how long the portal waits after each delivery since the handler was slow, 0 for one that
+	// is not; see [Quirks.SlowHandlers]. It grows from a second to five minutes, twice as long after
+	// each slow answer, half as long after each quick one.
 	Gap time.Duration
 	// Until is when the next delivery may begin, by the portal's clock.
 	Until time.Time

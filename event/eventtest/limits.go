@@ -47,7 +47,8 @@ func (p *Portal) allow(remote string) bool {
 // operatingWindow is how long a run of a method counts.
 const operatingWindow = 10 * time.Minute
 
-// usageKey is what operating time is summed for: a method of an application, or of an incoming webhook.
+// usageKey is what operating time is summed for: a method of an application, or of an incoming
+// webhook.
 func (c *call) usageKey() string {
 	if c.id.app == nil {
 		return "|" + userKey(c.id.user.id) + "|" + c.name
@@ -55,7 +56,8 @@ func (c *call) usageKey() string {
 	return c.id.clientID() + "|" + c.name
 }
 
-// charge adds a run of a method to its operating time. Runs of a tenth of a second or less are not counted.
+// charge adds a run of a method to its operating time. Runs of a tenth of a second or less are not
+// counted.
 func (p *Portal) charge(c *call, took time.Duration) {
 	if took > 100*time.Millisecond {
 		p.usage[c.usageKey()] = append(p.usage[c.usageKey()], spent{at: p.now(), duration: took})
@@ -90,7 +92,8 @@ type Bucket struct {
 	Rate   float64 // by how much it drains in a second
 }
 
-// Buckets returns the buckets of the limit on requests by source address; none where there is no limit or no request came.
+// Buckets returns the buckets of the limit on requests by source address; none where there is no
+// limit or no request came.
 func (p *Portal) Buckets() []Bucket {
 	p.mu.Lock()
 	defer p.mu.Unlock()

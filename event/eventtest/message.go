@@ -83,7 +83,8 @@ func (p *Portal) checkMessage(fields phpform.Value, user int64) error {
 	return nil
 }
 
-// addMessage writes a message into the private chat of two users. A chat that is opened by it with a bot tells the bot first.
+// addMessage writes a message into the private chat of two users. A chat that is opened by it with
+// a bot tells the bot first.
 func (p *Portal) addMessage(h *hit, author, to int64, body string) *object {
 	o := &object{id: p.next("object " + string(ChatMessage))}
 	chat, opened := p.chat.between(p, author, to)

@@ -54,7 +54,8 @@ func (p *Portal) rebind(a *Application, handlers map[string]string) {
 	}
 }
 
-// botApp is the application whose bots a call is about. Bots of incoming webhooks are not kept here.
+// botApp is the application whose bots a call is about. Bots of incoming webhooks are not kept
+// here.
 func (c *call) botApp() (*Application, *apiError) {
 	if c.id.app == nil {
 		return nil, denied(" Client ID not specified")

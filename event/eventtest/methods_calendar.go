@@ -13,7 +13,8 @@ import (
 // calendarFailure is an error of the calendar methods, which have no codes.
 func calendarFailure(description string) *apiError { return fail(400, "", description) }
 
-// calendarRequired checks that parameters are filled in. ownerId may be 0, for the company's calendar.
+// calendarRequired checks that parameters are filled in. ownerId may be 0, for the company's
+// calendar.
 func (c *call) calendarRequired(names ...string) *apiError {
 	for _, name := range names {
 		v, ok := c.param(strings.ToUpper(name))
@@ -34,8 +35,8 @@ func (c *call) calendarTexts(names ...string) *apiError {
 	return nil
 }
 
-// calendarFields names the fields of a calendar entry as its answers do, from the parameters of calendar.event.add or from these
-// names themselves.
+// calendarFields names the fields of a calendar entry as its answers do, from the parameters of
+// calendar.event.add or from these names themselves.
 func calendarFields(fields phpform.Value) phpform.Value {
 	var entries []phpform.Entry
 	for _, e := range fields.Entries() {
@@ -160,8 +161,8 @@ func (p *Portal) calendarDelete(c *call) (reply, *apiError) {
 	return done(phpform.Boolean(true))
 }
 
-// calendarGet lists the entries of one calendar whole, from a month ago to three months ahead where no dates are given. Entries
-// without dates that can be read are always there.
+// calendarGet lists the entries of one calendar whole, from a month ago to three months ahead where
+// no dates are given. Entries without dates that can be read are always there.
 func (p *Portal) calendarGet(c *call) (reply, *apiError) {
 	if apiErr := c.calendarRequired("type"); apiErr != nil {
 		return reply{}, apiErr

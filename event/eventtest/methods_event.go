@@ -124,8 +124,8 @@ func (p *Portal) eventBind(c *call) (reply, *apiError) {
 	return done(phpform.Boolean(true))
 }
 
-// checkCallback is the platform's whole check of a handler address: a host with a dot that is not its first character, and one
-// of two schemes in lower case. Nothing is called.
+// checkCallback is the platform's whole check of a handler address: a host with a dot that is not
+// its first character, and one of two schemes in lower case. Nothing is called.
 func checkCallback(handler string) *apiError {
 	u, err := url.Parse(handler)
 	if err != nil || strings.Index(u.Hostname(), ".") <= 0 {
@@ -154,10 +154,12 @@ func (p *Portal) bindable(name string) (scope string, ok bool) {
 	return scopeOf(info), true
 }
 
-// typeIDMark ends the names of the catalogue's templates, where a name on the wire has the number of a smart process.
+// typeIDMark ends the names of the catalogue's templates, where a name on the wire has the number
+// of a smart process.
 const typeIDMark = "{TYPEID}"
 
-// scopeOf returns the permission of an event of the catalogue, empty for those that every application may bind.
+// scopeOf returns the permission of an event of the catalogue, empty for those that every
+// application may bind.
 func scopeOf(info event.Info) string {
 	if info.Scope == "basic" {
 		return ""

@@ -32,7 +32,8 @@ func (p *Portal) item(c *call) (Kind, int64, *object, *apiError) {
 	return k, entityType, o, nil
 }
 
-// itemValue is an object as crm.item.* shows it: names in camel case, identifiers and amounts as numbers.
+// itemValue is an object as crm.item.* shows it: names in camel case, identifiers and amounts as
+// numbers.
 func itemValue(o *object, entityType int64) phpform.Value {
 	entries := make([]phpform.Entry, 0, len(o.fields)+1)
 	for _, e := range o.fields {

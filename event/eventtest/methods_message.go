@@ -39,7 +39,8 @@ func (p *Portal) messageDelete(c *call) (reply, *apiError) {
 	return p.messageChange(c, c.id.user.id, nil)
 }
 
-// messageChange changes, or with nil deletes, the message that MESSAGE_ID names, for its writer. Without a text nothing happens.
+// messageChange changes, or with nil deletes, the message that MESSAGE_ID names, for its writer.
+// Without a text nothing happens.
 func (p *Portal) messageChange(c *call, author int64, update func(*hit, *object, string)) (reply, *apiError) {
 	v, _ := c.param("MESSAGE_ID")
 	id := intOf(v)

@@ -154,7 +154,8 @@ func taskSortable() []string {
 		IS_PINNED IS_PINNED_IN_GROUP`)
 }
 
-// taskColumns turns the keys of a filter or an order into those of the fields. What picks by other means than fields is left out.
+// taskColumns turns the keys of a filter or an order into those of the fields. What picks by other
+// means than fields is left out.
 func taskColumns(v phpform.Value) phpform.Value {
 	var entries []phpform.Entry
 	for _, e := range v.Entries() {

@@ -7,43 +7,50 @@ import (
 	"time"
 )
 
-// Quirks is how a portal behaves beyond what is the same on all of them: its plan, its build, its load, and what its users are.
-// The zero value of every field but TokenLifetime is the ordinary cloud portal. [WithQuirks] and the options named With… set them
-// at the start, [Portal.ChangeQuirks] while the portal runs.
+// Quirks is how a portal behaves beyond what is the same on all of them: its plan, its build, its
+// load, and what its users are. The zero value of every field but TokenLifetime is the ordinary
+// cloud portal. [WithQuirks] and the options named With… set them at the start,
+// [Portal.ChangeQuirks] while the portal runs.
 type Quirks struct {
-	// NoUser makes every change the work of a robot or an agent: no tokens in deliveries, user 0 in the offline queue. Handlers
-	// bound with AUTH_TYPE still get that user's tokens, and ONAPPINSTALL those of whoever installs.
+	// NoUser makes every change the work of a robot or an agent: no tokens in deliveries, user 0 in
+	// the offline queue. Handlers bound with AUTH_TYPE still get that user's tokens, and ONAPPINSTALL
+	// those of whoever installs.
 	NoUser bool
 	// NoData leaves the data out of every event but ONAPPINSTALL and ONAPPUSERREADY: deliveries
 	// have no section data, records of the offline queue a null.
 	NoData bool
-	// NoExtendedOffline is a plan without rest_offline_extended: event.offline.get with clear=0 is refused.
+	// NoExtendedOffline is a plan without rest_offline_extended: event.offline.get with clear=0 is
+	// refused.
 	NoExtendedOffline bool
-	// NoConnectors is a plan without rest_auth_connector: a call of an application that carries auth_connector is refused.
+	// NoConnectors is a plan without rest_auth_connector: a call of an application that carries
+	// auth_connector is refused.
 	NoConnectors bool
-	// Box is a portal on the customer's premises: feature.get answers en_selfhosted to any code, no feature is refused, and there
-	// is no limit on operating time.
+	// Box is a portal on the customer's premises: feature.get answers en_selfhosted to any code, no
+	// feature is refused, and there is no limit on operating time.
 	Box bool
-	// HonourMinTimeout is an old build, which honours the option minTimeout of ONOFFLINEEVENT. Current builds ignore it and send
-	// one a second at most.
+	// HonourMinTimeout is an old build, which honours the option minTimeout of ONOFFLINEEVENT. Current
+	// builds ignore it and send one a second at most.
 	HonourMinTimeout bool
-	// RacingReservations is a current build under load: event.offline.get selects rows and then marks them, so that two at the
-	// same time hand out the same rows, and the later of them owns the reservation.
+	// RacingReservations is a current build under load: event.offline.get selects rows and then marks
+	// them, so that two at the same time hand out the same rows, and the later of them owns the
+	// reservation.
 	RacingReservations bool
-	// RacingBinds is a new build under load: of two equal calls of event.bind at the same time the second is refused with "Process
-	// of binding the handler has already started".
+	// RacingBinds is a new build under load: of two equal calls of event.bind at the same time the
+	// second is refused with "Process of binding the handler has already started".
 	RacingBinds bool
-	// SlowHandlers is how long a handler may take before deliveries to it become rarer and rarer, by the portal's clock, as they do
-	// on the platform; see [Lane]. 0 for never.
+	// SlowHandlers is how long a handler may take before deliveries to it become rarer and rarer, by
+	// the portal's clock, as they do on the platform; see [Lane]. 0 for never.
 	SlowHandlers time.Duration
-	// DeliveryJitter is how long a delivery may wait before it begins, a random while by the portal's clock, so that later ones
-	// overtake it: the platform promises no order. The default keeps the order of those to one handler URL, but for
-	// [WithParallelDelivery].
+	// DeliveryJitter is how long a delivery may wait before it begins, a random while by the portal's
+	// clock, so that later ones overtake it: the platform promises no order. The default keeps the
+	// order of those to one handler URL, but for [WithParallelDelivery].
 	DeliveryJitter time.Duration
-	// OfflineLag is how late records get into the offline queue, by the portal's clock. On the platform a background job writes them
-	// at the end of the request that caused them, some hundred milliseconds late; the default is at once.
+	// OfflineLag is how late records get into the offline queue, by the portal's clock. On the
+	// platform a background job writes them at the end of the request that caused them, some hundred
+	// milliseconds late; the default is at once.
 	OfflineLag time.Duration
-	// InstallDelay is how late ONAPPINSTALL is, by the portal's clock. What happens meanwhile is delivered before it.
+	// InstallDelay is how late ONAPPINSTALL is, by the portal's clock. What happens meanwhile is
+	// delivered before it.
 	InstallDelay time.Duration
 	// NoInstallEvent keeps ONAPPINSTALL from being sent at all.
 	NoInstallEvent bool
@@ -61,15 +68,18 @@ type Quirks struct {
 	// OAuthLatency is how long a request to the OAuth server takes before it is looked at, in real
 	// time.
 	OAuthLatency time.Duration
-	// TokenLifetime is how long access tokens live that are issued from now on. It is never 0; the default is an hour.
+	// TokenLifetime is how long access tokens live that are issued from now on. It is never 0; the
+	// default is an hour.
 	TokenLifetime time.Duration
-	// RatePerSecond and RateBurst are the limit on requests: a bucket of RateBurst requests for each source address that drains by
-	// RatePerSecond. Both are 0 for no limit. The cloud has 2 and 50, on the Enterprise plan 5 and 250.
+	// RatePerSecond and RateBurst are the limit on requests: a bucket of RateBurst requests for each
+	// source address that drains by RatePerSecond. Both are 0 for no limit. The cloud has 2 and 50, on
+	// the Enterprise plan 5 and 250.
 	RatePerSecond float64
 	RateBurst     int
-	// OperatingLimit is how much time the runs of one method for one application may take in ten minutes before its calls are
-	// answered 429 OPERATION_TIME_LIMIT; 0 for no limit. The platform's is 480 seconds. Runs take no time here but for Latency and
-	// [Delay], and those of a tenth of a second or less are not counted.
+	// OperatingLimit is how much time the runs of one method for one application may take in ten
+	// minutes before its calls are answered 429 OPERATION_TIME_LIMIT; 0 for no limit. The platform's
+	// is 480 seconds. Runs take no time here but for Latency and [Delay], and those of a tenth of a
+	// second or less are not counted.
 	OperatingLimit time.Duration
 	// Latency is how long a request to REST takes before its method runs, in real time.
 	Latency time.Duration
@@ -135,9 +145,10 @@ func (p *Portal) Quirks() Quirks {
 	return p.moods
 }
 
-// ChangeQuirks changes how the portal behaves from now on: change is called with the present moods and edits them. It must not
-// call ChangeQuirks. Calls take turns, so that none undoes another's changes. It returns an error that names the field where one
-// makes no sense, and changes nothing then, and [ErrClosed].
+// ChangeQuirks changes how the portal behaves from now on: change is called with the present moods
+// and edits them. It must not call ChangeQuirks. Calls take turns, so that none undoes another's
+// changes. It returns an error that names the field where one makes no sense, and changes nothing
+// then, and [ErrClosed].
 func (p *Portal) ChangeQuirks(change func(*Quirks)) error {
 	p.turns.Lock()
 	defer p.turns.Unlock()
@@ -175,9 +186,10 @@ func (p *Portal) touch() {
 	}
 }
 
-// Changed returns a channel that is closed at the next change of anything that the portal shows: its records, deliveries that
-// wait, the offline queue, handlers, applications, tokens, moods and the clock; and when the portal is closed. Take the channel
-// before reading, so that no change is missed.
+// Changed returns a channel that is closed at the next change of anything that the portal shows:
+// its records, deliveries that wait, the offline queue, handlers, applications, tokens, moods and
+// the clock; and when the portal is closed. Take the channel before reading, so that no change is
+// missed.
 func (p *Portal) Changed() <-chan struct{} {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -13,9 +13,10 @@ import (
 	"sync"
 )
 
-// Network is an internet in memory: hosts are served by handlers, and nothing opens a socket. Portals join it by [WithNetwork], and
-// handlers under test by [Network.Handle]; clients use it as their transport. All of it, timeouts and expiries included, runs on
-// the clock of a testing/synctest bubble where it was made in one:
+// Network is an internet in memory: hosts are served by handlers, and nothing opens a socket.
+// Portals join it by [WithNetwork], and handlers under test by [Network.Handle]; clients use it as
+// their transport. All of it, timeouts and expiries included, runs on the clock of a
+// testing/synctest bubble where it was made in one:
 //
 //	synctest.Test(t, func(t *testing.T) {
 //		n := eventtest.NewNetwork()
@@ -25,10 +26,11 @@ import (
 //		…
 //	})
 //
-// It differs from a real one in that an answer arrives as a whole when its handler returns, 64 MiB at most, that http and https differ
-// by name only, that every client has the same address, and that no client repeats a request by itself. A handler that panics with
-// http.ErrAbortHandler breaks the connection, as in net/http; one that panics otherwise is reported in the client's error. The
-// context of a request ends with that of its client.
+// It differs from a real one in that an answer arrives as a whole when its handler returns, 64 MiB
+// at most, that http and https differ by name only, that every client has the same address, and
+// that no client repeats a request by itself. A handler that panics with http.ErrAbortHandler
+// breaks the connection, as in net/http; one that panics otherwise is reported in the client's
+// error. The context of a request ends with that of its client.
 //
 // A Network is safe for concurrent use. Its zero value is not usable; make one with [NewNetwork].
 type Network struct {
@@ -46,7 +48,8 @@ func NewNetwork() *Network {
 	return &Network{hosts: map[string]*site{}, broken: map[string]error{}}
 }
 
-// Handle lets h serve a host, by its name for every port, or by host:port for one. It replaces what served it; nil takes it away.
+// Handle lets h serve a host, by its name for every port, or by host:port for one. It replaces what
+// served it; nil takes it away.
 func (n *Network) Handle(host string, h http.Handler) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -57,8 +60,9 @@ func (n *Network) Handle(host string, h http.Handler) {
 	n.hosts[canonical(host)] = &site{h}
 }
 
-// Break lets every request to a host, by its name, fail with err before a connection is made, until Break with a nil error. Where
-// err is no *net.OpError, it becomes the cause of one, as it does when a connection is refused.
+// Break lets every request to a host, by its name, fail with err before a connection is made, until
+// Break with a nil error. Where err is no *net.OpError, it becomes the cause of one, as it does
+// when a connection is refused.
 func (n *Network) Break(host string, err error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -125,9 +129,9 @@ func (n *Network) route(u *url.URL) (http.Handler, error) {
 	return nil, &net.OpError{Op: "dial", Net: "tcp", Err: &net.DNSError{Err: "no such host", Name: name, IsNotFound: true}}
 }
 
-// RoundTrip implements http.RoundTripper. Its errors are those of http.Transport: *net.OpError of a dial where there is no such
-// host or its connections are broken, *net.OpError of a read where the connection was reset, and the cause of the request's
-// context where it ended.
+// RoundTrip implements http.RoundTripper. Its errors are those of http.Transport: *net.OpError of a
+// dial where there is no such host or its connections are broken, *net.OpError of a read where the
+// connection was reset, and the cause of the request's context where it ended.
 //
 //nolint:contextcheck // a server knows nothing of its client's context but that it has gone
 func (n *Network) RoundTrip(r *http.Request) (*http.Response, error) {

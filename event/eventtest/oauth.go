@@ -47,7 +47,8 @@ func (p *Portal) serveOAuth(w http.ResponseWriter, r *http.Request, name string,
 	fault.write(w, rec.Status, appendJSON(nil, answer))
 }
 
-// token is the token endpoint: a code or a refresh token for a new pair. Whatever was given is used up.
+// token is the token endpoint: a code or a refresh token for a new pair. Whatever was given is used
+// up.
 func (p *Portal) token(params phpform.Value, rec *Call) (phpform.Value, *apiError) {
 	get := func(name string) string {
 		v, _ := params.Get(name)
@@ -98,8 +99,8 @@ func (p *Portal) token(params phpform.Value, rec *Call) (phpform.Value, *apiErro
 	), nil
 }
 
-// tokenInfo tells whose a live access token is. The platform's answer is not documented; this one has the members that are known
-// of.
+// tokenInfo tells whose a live access token is. The platform's answer is not documented; this one
+// has the members that are known of.
 func (p *Portal) tokenInfo(params phpform.Value, rec *Call) (phpform.Value, *apiError) {
 	auth, _ := params.Get("auth")
 	id, apiErr := p.appIdentity(auth.Scalar(), nil)
@@ -132,7 +133,8 @@ func texts(list []string) phpform.Value {
 	return phpform.List(items...)
 }
 
-// serveAuthorize is the page where a user lets an application in. The user is the administrator, who agrees at once.
+// serveAuthorize is the page where a user lets an application in. The user is the administrator,
+// who agrees at once.
 func (p *Portal) serveAuthorize(w http.ResponseWriter, r *http.Request) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -14,10 +14,11 @@ import (
 // Kind is a kind of object that the portal keeps and raises events for.
 type Kind string
 
-// The kinds that are there from the start; [SmartProcess] names more. Fields of CRM objects and tasks are named as in REST, in
-// upper case (TITLE, ASSIGNED_BY_ID), those of smart processes in camel case (title, assignedById); either spelling is
-// understood for both. Those of calendar entries are named as calendar.event.get answers them (NAME, DATE_FROM) or as
-// calendar.event.add takes them (name, from).
+// The kinds that are there from the start; [SmartProcess] names more. Fields of CRM objects and
+// tasks are named as in REST, in upper case (TITLE, ASSIGNED_BY_ID), those of smart processes in
+// camel case (title, assignedById); either spelling is understood for both. Those of calendar
+// entries are named as calendar.event.get answers them (NAME, DATE_FROM) or as calendar.event.add
+// takes them (name, from).
 const (
 	Lead          Kind = "crm.lead"
 	Deal          Kind = "crm.deal"
@@ -25,8 +26,9 @@ const (
 	Company       Kind = "crm.company"
 	Task          Kind = "tasks.task"
 	CalendarEvent Kind = "calendar.event"
-	// ChatMessage is a message of a user to a chat bot, or to another user, which raises nothing. It has two fields: DIALOG_ID,
-	// the identifier of whom it is for, and MESSAGE. Only its writer can change and delete it.
+	// ChatMessage is a message of a user to a chat bot, or to another user, which raises nothing. It
+	// has two fields: DIALOG_ID, the identifier of whom it is for, and MESSAGE. Only its writer can
+	// change and delete it.
 	ChatMessage Kind = "im.message"
 	// TaskComment is a comment in the old task card. Its fields are TASK_ID, which must be there
 	// and stays, POST_MESSAGE and AUTHOR_ID. task.commentitem.get and getlist read it by position.
@@ -46,8 +48,8 @@ const smartInvoice = 31
 
 const smartPrefix = "crm.item."
 
-// SmartProcess returns the kind of a smart process's items. Other processes than 31, the invoices, must be added by
-// [Portal.AddSmartProcess].
+// SmartProcess returns the kind of a smart process's items. Other processes than 31, the invoices,
+// must be added by [Portal.AddSmartProcess].
 func SmartProcess(entityTypeID int64) Kind {
 	return Kind(smartPrefix + strconv.FormatInt(entityTypeID, 10))
 }
@@ -122,8 +124,8 @@ func (p *Portal) Add(kind Kind, fields map[string]any, user int64) (int64, error
 	return o.id, nil
 }
 
-// Update changes fields of an object as [Portal.Add] creates it. It returns [ErrNotFound] for an unknown object too, and an error
-// for a [ChatMessage] of another user.
+// Update changes fields of an object as [Portal.Add] creates it. It returns [ErrNotFound] for an
+// unknown object too, and an error for a [ChatMessage] of another user.
 func (p *Portal) Update(kind Kind, id int64, fields map[string]any, user int64) error {
 	tree, err := treeOf(fields)
 	if err != nil {
@@ -151,7 +153,8 @@ func (p *Portal) Delete(kind Kind, id, user int64) error {
 	})
 }
 
-// Object returns the fields of an object as they stand, by their names in upper case, and whether it exists.
+// Object returns the fields of an object as they stand, by their names in upper case, and whether
+// it exists.
 func (p *Portal) Object(kind Kind, id int64) (map[string]any, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

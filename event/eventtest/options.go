@@ -77,8 +77,9 @@ func (c *config) complete() error {
 
 func randomDomain() string { return "b24-" + randomText(6, base36) + ".bitrix24.com" }
 
-// WithNetwork puts the portal on a network in memory instead of sockets: it is reached at https and its domain there, its OAuth
-// server at https://oauth.bitrix.info, which all portals of the network share, and it delivers to the hosts of that network.
+// WithNetwork puts the portal on a network in memory instead of sockets: it is reached at https and
+// its domain there, its OAuth server at https://oauth.bitrix.info, which all portals of the network
+// share, and it delivers to the hosts of that network.
 func WithNetwork(n *Network) Option {
 	return func(c *config) error {
 		if n == nil {
@@ -89,7 +90,8 @@ func WithNetwork(n *Network) Option {
 	}
 }
 
-// WithHost sets the portal's host on a [Network], such as acme.bitrix24.com. The default is a random one of bitrix24.com.
+// WithHost sets the portal's host on a [Network], such as acme.bitrix24.com. The default is a
+// random one of bitrix24.com.
 func WithHost(host string) Option {
 	return func(c *config) error {
 		if !regexp.MustCompile(`^[a-z0-9-]+(\.[a-z0-9-]+)+$`).MatchString(host) {
@@ -100,8 +102,9 @@ func WithHost(host string) Option {
 	}
 }
 
-// WithOAuthServerOf lets the portal use the OAuth server of another, as all portals of the cloud use one. It finds a portal by the
-// token or code that it is sent; records and faults of its requests are those of that portal. It closes with the last portal.
+// WithOAuthServerOf lets the portal use the OAuth server of another, as all portals of the cloud
+// use one. It finds a portal by the token or code that it is sent; records and faults of its
+// requests are those of that portal. It closes with the last portal.
 func WithOAuthServerOf(other *Portal) Option {
 	return func(c *config) error {
 		if other == nil {
@@ -112,8 +115,8 @@ func WithOAuthServerOf(other *Portal) Option {
 	}
 }
 
-// WithListen sets the address that the portal listens on, host:port. The default is a free port on 127.0.0.1. The OAuth server
-// has an address of its own; see [WithOAuthListen].
+// WithListen sets the address that the portal listens on, host:port. The default is a free port on
+// 127.0.0.1. The OAuth server has an address of its own; see [WithOAuthListen].
 func WithListen(addr string) Option {
 	return func(c *config) error {
 		if addr == "" {
@@ -124,7 +127,8 @@ func WithListen(addr string) Option {
 	}
 }
 
-// WithOAuthListen sets the address that the OAuth server listens on, host:port. The default is a free port on 127.0.0.1.
+// WithOAuthListen sets the address that the OAuth server listens on, host:port. The default is a
+// free port on 127.0.0.1.
 func WithOAuthListen(addr string) Option {
 	return func(c *config) error {
 		if addr == "" {
@@ -135,8 +139,9 @@ func WithOAuthListen(addr string) Option {
 	}
 }
 
-// WithFallback lets h answer the requests to the portal's address that are neither for /rest/ nor for /oauth/, such as a page that
-// shows the portal. They count as no requests to the portal, and need no authorization.
+// WithFallback lets h answer the requests to the portal's address that are neither for /rest/ nor
+// for /oauth/, such as a page that shows the portal. They count as no requests to the portal, and
+// need no authorization.
 func WithFallback(h http.Handler) Option {
 	return func(c *config) error {
 		if h == nil {
@@ -147,8 +152,8 @@ func WithFallback(h http.Handler) Option {
 	}
 }
 
-// WithQuirks sets how the portal behaves at its start: change is called with the moods so far and edits them. New returns an error
-// that names the field where one makes no sense.
+// WithQuirks sets how the portal behaves at its start: change is called with the moods so far and
+// edits them. New returns an error that names the field where one makes no sense.
 func WithQuirks(change func(*Quirks)) Option {
 	return func(c *config) error {
 		if change == nil {
@@ -170,7 +175,8 @@ func WithLogger(l *slog.Logger) Option {
 	}
 }
 
-// WithMemberID sets the portal's identifier, 32 hexadecimal digits in lower case. The default is random.
+// WithMemberID sets the portal's identifier, 32 hexadecimal digits in lower case. The default is
+// random.
 func WithMemberID(id string) Option {
 	return func(c *config) error {
 		if !regexp.MustCompile(`^[0-9a-f]{32}$`).MatchString(id) {
@@ -181,7 +187,8 @@ func WithMemberID(id string) Option {
 	}
 }
 
-// WithTokenLifetime sets how long an access token lives, a second at least. The default is an hour, as on the platform.
+// WithTokenLifetime sets how long an access token lives, a second at least. The default is an hour,
+// as on the platform.
 func WithTokenLifetime(d time.Duration) Option {
 	return func(c *config) error {
 		if d < time.Second {
@@ -192,7 +199,8 @@ func WithTokenLifetime(d time.Duration) Option {
 	}
 }
 
-// WithDeliveryTimeout sets how long the portal waits for a handler's answer. The default is 30 seconds.
+// WithDeliveryTimeout sets how long the portal waits for a handler's answer. The default is 30
+// seconds.
 func WithDeliveryTimeout(d time.Duration) Option {
 	return func(c *config) error {
 		if d <= 0 {
@@ -203,8 +211,8 @@ func WithDeliveryTimeout(d time.Duration) Option {
 	}
 }
 
-// WithParallelDelivery sets how many deliveries to one handler URL are under way at once, up to 16. The default is 1, which keeps
-// their order; the platform promises none.
+// WithParallelDelivery sets how many deliveries to one handler URL are under way at once, up to 16.
+// The default is 1, which keeps their order; the platform promises none.
 func WithParallelDelivery(n int) Option {
 	return func(c *config) error {
 		if n < 1 || n > deliveryWorkers {
@@ -215,8 +223,9 @@ func WithParallelDelivery(n int) Option {
 	}
 }
 
-// WithRateLimit switches the limit on requests on: a bucket of burst requests for each source address that drains by perSecond.
-// Requests beyond it are answered 503 QUERY_LIMIT_EXCEEDED. The cloud's values are 2 and 50, on the Enterprise plan 5 and 250.
+// WithRateLimit switches the limit on requests on: a bucket of burst requests for each source
+// address that drains by perSecond. Requests beyond it are answered 503 QUERY_LIMIT_EXCEEDED. The
+// cloud's values are 2 and 50, on the Enterprise plan 5 and 250.
 func WithRateLimit(perSecond float64, burst int) Option {
 	return func(c *config) error {
 		if perSecond <= 0 || burst < 1 {
@@ -227,7 +236,8 @@ func WithRateLimit(perSecond float64, burst int) Option {
 	}
 }
 
-// WithoutExtendedOffline makes a plan without rest_offline_extended: event.offline.get with clear=0 is refused.
+// WithoutExtendedOffline makes a plan without rest_offline_extended: event.offline.get with clear=0
+// is refused.
 func WithoutExtendedOffline() Option {
 	return func(c *config) error {
 		c.moods.NoExtendedOffline = true
@@ -235,7 +245,8 @@ func WithoutExtendedOffline() Option {
 	}
 }
 
-// WithoutConnectors makes a plan without rest_auth_connector: any call of an application that carries auth_connector is refused.
+// WithoutConnectors makes a plan without rest_auth_connector: any call of an application that
+// carries auth_connector is refused.
 func WithoutConnectors() Option {
 	return func(c *config) error {
 		c.moods.NoConnectors = true
@@ -243,8 +254,9 @@ func WithoutConnectors() Option {
 	}
 }
 
-// WithoutUserInEvents makes every change the work of a robot or an agent: no tokens in deliveries, and user 0 in the offline
-// queue. Handlers bound with AUTH_TYPE still get that user's tokens, and ONAPPINSTALL those of whoever installs.
+// WithoutUserInEvents makes every change the work of a robot or an agent: no tokens in deliveries,
+// and user 0 in the offline queue. Handlers bound with AUTH_TYPE still get that user's tokens, and
+// ONAPPINSTALL those of whoever installs.
 func WithoutUserInEvents() Option {
 	return func(c *config) error {
 		c.moods.NoUser = true
@@ -252,8 +264,8 @@ func WithoutUserInEvents() Option {
 	}
 }
 
-// WithMinTimeout makes an old build, which honours the option minTimeout of ONOFFLINEEVENT. Current builds ignore it and send one
-// a second at most.
+// WithMinTimeout makes an old build, which honours the option minTimeout of ONOFFLINEEVENT. Current
+// builds ignore it and send one a second at most.
 func WithMinTimeout() Option {
 	return func(c *config) error {
 		c.moods.HonourMinTimeout = true

@@ -17,7 +17,8 @@ const maxBody = 32 << 20
 
 func formLimits() phpform.Limits { return phpform.Limits{Bytes: maxBody, Keys: 1_000_000} }
 
-// dataOf makes a record of a tree. What cannot be one, such as a body of absurd depth, becomes nothing.
+// dataOf makes a record of a tree. What cannot be one, such as a body of absurd depth, becomes
+// nothing.
 func dataOf(v phpform.Value) event.Data {
 	d, err := event.ParseData(v.AppendJSON(nil))
 	if err != nil {
@@ -26,8 +27,8 @@ func dataOf(v phpform.Value) event.Data {
 	return d
 }
 
-// readParams reads the parameters of a request: query and body, of which the body wins. What cannot be parsed is dropped, as PHP
-// drops it.
+// readParams reads the parameters of a request: query and body, of which the body wins. What cannot
+// be parsed is dropped, as PHP drops it.
 func readParams(r *http.Request) phpform.Value {
 	kept, err := io.ReadAll(io.LimitReader(r.Body, maxBody+1))
 	if err != nil {
@@ -139,7 +140,8 @@ outer:
 	return phpform.Map(entries...), taken
 }
 
-// param returns a parameter by its name in upper case, folding the case of what was sent. Null counts as absent.
+// param returns a parameter by its name in upper case, folding the case of what was sent. Null
+// counts as absent.
 func (c *call) param(name string) (phpform.Value, bool) {
 	var found phpform.Value
 	for _, e := range c.params.Entries() {
@@ -156,7 +158,8 @@ func (c *call) str(name string) string {
 	return v.Scalar()
 }
 
-// splitPath takes a path below /rest/ apart: the method in lower case, and the user and secret of an incoming webhook.
+// splitPath takes a path below /rest/ apart: the method in lower case, and the user and secret of
+// an incoming webhook.
 func splitPath(path string) (method, user, secret string) {
 	path = strings.TrimSuffix(strings.TrimPrefix(path, "/rest/"), "/")
 	if parts := strings.Split(path, "/"); len(parts) == 3 {

@@ -55,7 +55,8 @@ func intOf(v phpform.Value) int64 {
 	return n
 }
 
-// wireNumbers writes numbers as PHP's http_build_query does: integers as they are, others with 14 digits.
+// wireNumbers writes numbers as PHP's http_build_query does: integers as they are, others with 14
+// digits.
 func wireNumbers(v phpform.Value) phpform.Value {
 	switch v.Kind() {
 	case phpform.Array:
@@ -124,8 +125,9 @@ func encodable(v phpform.Value) bool {
 	return true
 }
 
-// appendJSON encodes as the platform does: no spaces, arrays with the keys 0..n-1 as lists and so every empty one as [], the
-// characters <>&'" in strings as \u003C and so on, slashes escaped, other characters as they are.
+// appendJSON encodes as the platform does: no spaces, arrays with the keys 0..n-1 as lists and so
+// every empty one as [], the characters <>&'" in strings as \u003C and so on, slashes escaped,
+// other characters as they are.
 func appendJSON(dst []byte, v phpform.Value) []byte {
 	switch v.Kind() {
 	case phpform.Null:
@@ -197,8 +199,8 @@ func appendString(dst []byte, s string) []byte {
 	return append(dst, '"')
 }
 
-// treeOf turns what users pass as payloads or fields into a tree. Maps come in the order of their keys, structs in that of their
-// fields.
+// treeOf turns what users pass as payloads or fields into a tree. Maps come in the order of their
+// keys, structs in that of their fields.
 func treeOf(v any) (phpform.Value, error) {
 	if tree, ok := v.(phpform.Value); ok {
 		return tree, nil

@@ -19,8 +19,8 @@ import (
 // AdminID is the user who is there from the start, an administrator.
 const AdminID int64 = 1
 
-// Portal is a Bitrix24 portal with its OAuth server and its event queue server, in this process and on loopback. Every method is
-// safe for concurrent use. Make one with [NewPortal] or [New].
+// Portal is a Bitrix24 portal with its OAuth server and its event queue server, in this process and
+// on loopback. Every method is safe for concurrent use. Make one with [NewPortal] or [New].
 type Portal struct {
 	cfg     config
 	log     *slog.Logger
@@ -78,7 +78,8 @@ type server struct {
 	addr string // host:port, or a host of a Network
 }
 
-// NewPortal starts a portal for a test and closes it when the test ends. It fails the test where it cannot.
+// NewPortal starts a portal for a test and closes it when the test ends. It fails the test where it
+// cannot.
 func NewPortal(tb testing.TB, opts ...Option) *Portal {
 	tb.Helper()
 	p, err := New(opts...)
@@ -93,8 +94,8 @@ func NewPortal(tb testing.TB, opts ...Option) *Portal {
 	return p
 }
 
-// New starts a portal for a program, which must [Portal.Close] it. It returns an error where an option makes no sense or an
-// address cannot be listened on.
+// New starts a portal for a program, which must [Portal.Close] it. It returns an error where an
+// option makes no sense or an address cannot be listened on.
 func New(opts ...Option) (*Portal, error) {
 	cfg, err := collect(opts)
 	if err != nil {
@@ -245,9 +246,9 @@ func dialable(addr string) string {
 	return addr
 }
 
-// Close stops the servers and the deliveries, those under way included, and waits for them. Queued deliveries are dropped.
-// Further calls do nothing. It must not be called by what answers a request of the portal's own, as [Before], [Answer] and
-// [WithFallback] do: it would wait for itself.
+// Close stops the servers and the deliveries, those under way included, and waits for them. Queued
+// deliveries are dropped. Further calls do nothing. It must not be called by what answers a request
+// of the portal's own, as [Before], [Answer] and [WithFallback] do: it would wait for itself.
 func (p *Portal) Close() error {
 	p.mu.Lock()
 	if p.closed {
@@ -285,7 +286,8 @@ func (p *Portal) base() string {
 	return "http://" + p.domain
 }
 
-// Domain returns the portal's host:port, on a [Network] its host, as deliveries and pages name it. [Portal.Rename] changes it.
+// Domain returns the portal's host:port, on a [Network] its host, as deliveries and pages name it.
+// [Portal.Rename] changes it.
 func (p *Portal) Domain() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -298,8 +300,8 @@ func (p *Portal) MemberID() string { return p.cfg.memberID }
 // ClientEndpoint returns the REST base URL, with a trailing slash.
 func (p *Portal) ClientEndpoint() string { return p.URL() + "/rest/" }
 
-// ServerEndpoint returns the REST base URL of the OAuth server, with a trailing slash. Its token URL ends in oauth/token/ where
-// this one ends in rest/.
+// ServerEndpoint returns the REST base URL of the OAuth server, with a trailing slash. Its token
+// URL ends in oauth/token/ where this one ends in rest/.
 func (p *Portal) ServerEndpoint() string { return p.oauth.scheme + "://" + p.oauth.addr + "/rest/" }
 
 // OAuthHost returns the OAuth server's host:port, on a [Network] its host, for allow lists.
@@ -314,8 +316,9 @@ func (p *Portal) Now() time.Time {
 
 func (p *Portal) now() time.Time { return time.Now().Add(p.offset) }
 
-// Advance moves the portal's clock forward: tokens and codes expire, limits recover, and the agent that purges old records of
-// the offline queue runs, as it does once a day. A negative duration does nothing.
+// Advance moves the portal's clock forward: tokens and codes expire, limits recover, and the agent
+// that purges old records of the offline queue runs, as it does once a day. A negative duration
+// does nothing.
 func (p *Portal) Advance(d time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -325,8 +328,8 @@ func (p *Portal) Advance(d time.Duration) {
 	p.touch()
 }
 
-// Rename gives the portal a new domain, on loopback a new port. The old one answers everything with 302 to the new, as a renamed
-// portal does.
+// Rename gives the portal a new domain, on loopback a new port. The old one answers everything with
+// 302 to the new, as a renamed portal does.
 func (p *Portal) Rename(ctx context.Context) error {
 	if !p.enter() { // so that Close does not wait for the servers while one more begins
 		return ErrClosed
@@ -353,8 +356,9 @@ func (p *Portal) Rename(ctx context.Context) error {
 	return nil
 }
 
-// AddSmartProcess adds a smart process, whose items are of the kind [SmartProcess]. Its three events can be bound from now on.
-// The one for invoices, 31, is there from the start. Identifiers below 128 belong to the platform and are refused.
+// AddSmartProcess adds a smart process, whose items are of the kind [SmartProcess]. Its three
+// events can be bound from now on. The one for invoices, 31, is there from the start. Identifiers
+// below 128 belong to the platform and are refused.
 func (p *Portal) AddSmartProcess(entityTypeID int64) error {
 	if entityTypeID < 128 {
 		return fmt.Errorf("eventtest: smart processes have identifiers of 128 and above, not %d", entityTypeID)
@@ -365,8 +369,8 @@ func (p *Portal) AddSmartProcess(entityTypeID int64) error {
 	return nil
 }
 
-// AddEvent makes an event bindable that the catalogue of package event does not have. An empty scope means that every application
-// may bind it.
+// AddEvent makes an event bindable that the catalogue of package event does not have. An empty
+// scope means that every application may bind it.
 func (p *Portal) AddEvent(name, scope string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

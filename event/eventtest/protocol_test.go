@@ -14,7 +14,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// fact is one thing that is known of the platform, by the section and the words that tests cite it with.
+// fact is one thing that is known of the platform, by the section and the words that tests cite it
+// with.
 type fact struct {
 	id   string // how the citation begins: the number of the section, and what tells the fact from its neighbours
 	test string // the test that cites it; empty where it is not emulated
@@ -425,8 +426,8 @@ func citations(t *testing.T) map[string][]string {
 	return cited
 }
 
-// TestProtocolFacts checks that every fact is cited by the test that the index names, and that the index has every citation of
-// sections 2 to 4 and 10.
+// TestProtocolFacts checks that every fact is cited by the test that the index names, and that the
+// index has every citation of sections 2 to 4 and 10.
 func TestProtocolFacts(t *testing.T) {
 	t.Parallel()
 	cited, tested := citations(t), map[string]bool{}

@@ -7,11 +7,12 @@ import (
 	"github.com/b24events/b24events/internal/phpform"
 )
 
-// retention is how long the purge agent lets a record of the offline queue stand: the constant of the platform's code, whose
-// comment says 30 days.
+// retention is how long the purge agent lets a record of the offline queue stand: the constant of
+// the platform's code, whose comment says 30 days.
 const retention = 2_952_000 * time.Second
 
-// offlineRow is one record of an application's offline queue. Message, application, connector and process make it unique.
+// offlineRow is one record of an application's offline queue. Message, application, connector and
+// process make it unique.
 type offlineRow struct {
 	id        int64
 	time      time.Time
@@ -32,8 +33,8 @@ func messageID(name string, data phpform.Value) string {
 	return md5Hex(appendJSON([]byte(name+"|"), data))
 }
 
-// store records an occurrence for an offline binding. It merges with the row that nobody has reserved, which keeps its place,
-// its number and, where it has one, its error mark.
+// store records an occurrence for an offline binding. It merges with the row that nobody has
+// reserved, which keeps its place, its number and, where it has one, its error mark.
 func (p *Portal) store(b *binding, o occurrence) {
 	p.daily()
 	id := messageID(o.event, o.data)

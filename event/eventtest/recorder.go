@@ -83,7 +83,8 @@ func (rec *recorder) Write(p []byte) (int, error) {
 	return rec.body.Write(p)
 }
 
-// Flush implements http.Flusher: what was written reaches the client even if the connection breaks later.
+// Flush implements http.Flusher: what was written reaches the client even if the connection breaks
+// later.
 func (rec *recorder) Flush() {
 	rec.WriteHeader(http.StatusOK)
 	rec.flushed = true

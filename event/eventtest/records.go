@@ -37,7 +37,8 @@ func (a Attempt) OK() bool { return a.Err == nil && a.Status >= 200 && a.Status 
 // EmptyCode stands in records for the empty error code of the classic CRM methods.
 const EmptyCode = "(empty)"
 
-// NoMethod stands in records for a path below /rest/ that is no method's name. It may hold the secret of an incoming webhook.
+// NoMethod stands in records for a path below /rest/ that is no method's name. It may hold the
+// secret of an incoming webhook.
 const NoMethod = "(path)"
 
 // Call is one executed REST method or request to the OAuth server.
@@ -139,30 +140,32 @@ func (p *Portal) keepCall(c Call, oauth bool) {
 	p.records.calls.keep(c, size)
 }
 
-// Deliveries returns the attempts in the order of completion. Only the latest 20,000 are kept, of 64 MiB in all.
+// Deliveries returns the attempts in the order of completion. Only the latest 20,000 are kept, of
+// 64 MiB in all.
 func (p *Portal) Deliveries() []Attempt {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return slices.Clone(p.records.attempts.list)
 }
 
-// Calls returns the REST methods that were called, with the items of each batch before the batch itself. Only the latest 20,000
-// are kept, of 64 MiB in all.
+// Calls returns the REST methods that were called, with the items of each batch before the batch
+// itself. Only the latest 20,000 are kept, of 64 MiB in all.
 func (p *Portal) Calls() []Call {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return slices.Clone(p.records.calls.list)
 }
 
-// OAuthCalls returns the requests to the OAuth server: oauth/token and oauth/app.info. Only the latest 20,000 are kept, of 64 MiB in
-// all.
+// OAuthCalls returns the requests to the OAuth server: oauth/token and oauth/app.info. Only the
+// latest 20,000 are kept, of 64 MiB in all.
 func (p *Portal) OAuthCalls() []Call {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return slices.Clone(p.records.oauth.list)
 }
 
-// CallCount returns how often a method was called, alone and in batches, failures included. The names are those of [Call].
+// CallCount returns how often a method was called, alone and in batches, failures included. The
+// names are those of [Call].
 func (p *Portal) CallCount(method string) int {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -38,15 +38,17 @@ type request struct {
 	noTime    bool
 }
 
-// NewRequest builds the POST that a portal sends for an event: the form body of PHP's http_build_query with event,
-// event_handler_id, data, ts and auth, in the platform's order. Pass it to an http.Handler or send it by an http.Client.
+// NewRequest builds the POST that a portal sends for an event: the form body of PHP's
+// http_build_query with event, event_handler_id, data, ts and auth, in the platform's order. Pass
+// it to an http.Handler or send it by an http.Client.
 //
-// e is a descriptor, such as event.OnCrmDealAdd, or a [Name]. payload is a payload struct, nested maps, an [event.Data], or nil
-// for no data. A struct's flags become 1 and 0, and its zero fields are left out: where the platform sends Y and N, as in
-// ONAPPINSTALL, give a map to have the same.
+// e is a descriptor, such as event.OnCrmDealAdd, or a [Name]. payload is a payload struct, nested
+// maps, an [event.Data], or nil for no data. A struct's flags become 1 and 0, and its zero fields
+// are left out: where the platform sends Y and N, as in ONAPPINSTALL, give a map to have the same.
 //
-// Without options the auth block is that of a change without a user: addresses and member id, and an empty application token,
-// so give [WithToken]. The error says which payload or option makes no sense.
+// Without options the auth block is that of a change without a user: addresses and member id, and
+// an empty application token, so give [WithToken]. The error says which payload or option makes no
+// sense.
 func NewRequest(ctx context.Context, e Event, payload any, opts ...RequestOption) (*http.Request, error) {
 	r, body, err := build(e, payload, opts)
 	if err != nil {
@@ -131,7 +133,8 @@ func WithMember(memberID string) RequestOption {
 	}
 }
 
-// WithDomain sets the portal's host, from which client_endpoint is made; the default is [SampleDomain].
+// WithDomain sets the portal's host, from which client_endpoint is made; the default is
+// [SampleDomain].
 func WithDomain(domain string) RequestOption {
 	return func(r *request) error {
 		r.auth.domain = domain
@@ -147,8 +150,8 @@ func WithEndpoints(client, server string) RequestOption {
 	}
 }
 
-// WithUser makes the change the work of a user: the auth block carries the access token, when it expires, scope, status and
-// user_id.
+// WithUser makes the change the work of a user: the auth block carries the access token, when it
+// expires, scope, status and user_id.
 func WithUser(id int64, accessToken event.Secret) RequestOption {
 	return func(r *request) error {
 		if id <= 0 || accessToken == "" {
@@ -159,8 +162,9 @@ func WithUser(id int64, accessToken event.Secret) RequestOption {
 	}
 }
 
-// WithUserID names the user who made the change, without a token. No portal sends that; it is for programs that post what they read
-// from the offline queue, which keeps the user and no tokens. 0 names none.
+// WithUserID names the user who made the change, without a token. No portal sends that; it is for
+// programs that post what they read from the offline queue, which keeps the user and no tokens. 0
+// names none.
 func WithUserID(id int64) RequestOption {
 	return func(r *request) error {
 		r.auth.user = id
@@ -168,7 +172,8 @@ func WithUserID(id int64) RequestOption {
 	}
 }
 
-// WithRefreshToken adds a refresh token, as ONAPPINSTALL and a few other events carry. It needs [WithUser].
+// WithRefreshToken adds a refresh token, as ONAPPINSTALL and a few other events carry. It needs
+// [WithUser].
 func WithRefreshToken(token event.Secret) RequestOption {
 	return func(r *request) error {
 		r.auth.refreshToken = string(token)
@@ -184,7 +189,8 @@ func WithScope(scope ...string) RequestOption {
 	}
 }
 
-// WithGrant fills the auth block from tokens of a [Portal], refresh token and application token included.
+// WithGrant fills the auth block from tokens of a [Portal], refresh token and application token
+// included.
 func WithGrant(g Grant) RequestOption {
 	return func(r *request) error {
 		r.auth.grant(g, r.auth.expiresIn)
@@ -238,7 +244,8 @@ func BotAuth() RequestOption {
 	}
 }
 
-// Direct makes the auth block of calls that the portal makes by itself: domain, member_id and application_token only.
+// Direct makes the auth block of calls that the portal makes by itself: domain, member_id and
+// application_token only.
 func Direct() RequestOption {
 	return func(r *request) error {
 		r.auth.direct = true

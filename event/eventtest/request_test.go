@@ -270,7 +270,8 @@ func havePHP(t *testing.T) bool {
 	return err == nil
 }
 
-// buildQueries returns what http_build_query makes of values written in PHP. It skips the test where there is no PHP.
+// buildQueries returns what http_build_query makes of values written in PHP. It skips the test
+// where there is no PHP.
 func buildQueries(t *testing.T, values []string) []string {
 	t.Helper()
 	if !havePHP(t) {

@@ -17,7 +17,8 @@ type method struct {
 	run     func(*call) (reply, *apiError)
 }
 
-// reply is the answer of a method. Lists also have a total, and an offset of the next page but for the last.
+// reply is the answer of a method. Lists also have a total, and an offset of the next page but for
+// the last.
 type reply struct {
 	result      phpform.Value
 	total, next *int64
@@ -104,8 +105,8 @@ func (p *Portal) serveREST(w http.ResponseWriter, r *http.Request) {
 	p.answer(w, start, c, rep, apiErr, fault)
 }
 
-// execute runs one request under the lock: the method must exist, the caller be known, the scope granted; then it runs, and what
-// it raised is sent.
+// execute runs one request under the lock: the method must exist, the caller be known, the scope
+// granted; then it runs, and what it raised is sent.
 func (p *Portal) execute(c *call, start time.Time, who func() (*identity, *apiError)) (rep reply, apiErr *apiError) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -173,7 +174,8 @@ func (p *Portal) answer(w http.ResponseWriter, start time.Time, c *call, rep rep
 	fault.write(w, http.StatusOK, appendJSON(nil, answer))
 }
 
-// timing is the member time. As in current builds start is a whole number, which makes duration up to a second too long.
+// timing is the member time. As in current builds start is a whole number, which makes duration up
+// to a second too long.
 func (p *Portal) timing(c *call, start time.Time) phpform.Value {
 	finish := p.now()
 	seconds := func(t time.Time) float64 { return float64(t.UnixMicro()) / 1e6 }

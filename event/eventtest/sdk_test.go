@@ -16,8 +16,9 @@ import (
 	"github.com/b24events/b24events/webhook"
 )
 
-// TestSDK runs an application of this SDK on two portals without a socket: installed by ONAPPINSTALL, bound by Reconcile, fetching
-// objects, through an expiry, a renaming and a bad hour, all within a day of the bubble's clock.
+// TestSDK runs an application of this SDK on two portals without a socket: installed by
+// ONAPPINSTALL, bound by Reconcile, fetching objects, through an expiry, a renaming and a bad hour,
+// all within a day of the bubble's clock.
 func TestSDK(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -19,9 +19,9 @@ import (
 	"github.com/b24events/b24events/internal/phpform"
 )
 
-// Storm describes more deliveries than one would write by hand, as they arrive on a bad day: many, some twice, late ones after
-// newer ones. It has no state: the same description always makes the same requests, byte for byte. The zero value is a hundred
-// changes of a hundred deals.
+// Storm describes more deliveries than one would write by hand, as they arrive on a bad day: many,
+// some twice, late ones after newer ones. It has no state: the same description always makes the
+// same requests, byte for byte. The zero value is a hundred changes of a hundred deals.
 //
 //	report, err := eventtest.Storm{Changes: 10_000, Objects: 500, Duplicates: 0.1, Reorder: 50}.Serve(ctx, handler)
 type Storm struct {
@@ -33,11 +33,11 @@ type Storm struct {
 	Duplicates float64 // which share of the changes is delivered twice, from 0 to 1
 	Reorder    int     // how many deliveries may overtake one, about; 0 keeps the order of firing, and puts duplicates next to it
 
-	// Start is when the first change fires, each other one a second after the one before. Where it is zero, it is the start of
-	// 2026.
+	// Start is when the first change fires, each other one a second after the one before. Where it is
+	// zero, it is the start of 2026.
 	Start time.Time
-	// Payload makes the data of an event about an object. Where it is nil, the shapes of CRM objects, tasks and calendar entries
-	// are known.
+	// Payload makes the data of an event about an object. Where it is nil, the shapes of CRM objects,
+	// tasks and calendar entries are known.
 	Payload func(e Event, id int64) any
 	Options []RequestOption // of each request: WithToken, WithURL and so on; WithTime is overruled
 	Workers int             // how many requests are under way at once; 1 where 0
@@ -115,7 +115,8 @@ func (s Storm) plan() ([]Burst, error) {
 	return gusts, nil
 }
 
-// Report says what the storm sends, without sending it. It returns an error where the description makes no sense.
+// Report says what the storm sends, without sending it. It returns an error where the description
+// makes no sense.
 func (s Storm) Report() (StormReport, error) {
 	gusts, err := s.plan()
 	if err != nil {
@@ -139,8 +140,8 @@ func (s Storm) Report() (StormReport, error) {
 	return r, nil
 }
 
-// Requests yields the requests in the order of their arrival. It ends with an error where the description makes no sense, or with
-// that of the context.
+// Requests yields the requests in the order of their arrival. It ends with an error where the
+// description makes no sense, or with that of the context.
 func (s Storm) Requests(ctx context.Context) iter.Seq2[*http.Request, error] {
 	return func(yield func(*http.Request, error) bool) {
 		gusts, err := s.plan()
@@ -202,8 +203,8 @@ func changeData(name string, id int64) (phpform.Value, error) {
 	return phpform.Value{}, fmt.Errorf("eventtest: the data of %s is not known here; give Storm.Payload", name)
 }
 
-// Serve calls a handler with the requests of the storm and returns what it sent, with the answers. Its errors are those of
-// [Storm.Requests].
+// Serve calls a handler with the requests of the storm and returns what it sent, with the answers.
+// Its errors are those of [Storm.Requests].
 func (s Storm) Serve(ctx context.Context, h http.Handler) (StormReport, error) {
 	return s.run(ctx, func(r *http.Request) int {
 		w := httptest.NewRecorder()
@@ -212,7 +213,8 @@ func (s Storm) Serve(ctx context.Context, h http.Handler) (StormReport, error) {
 	})
 }
 
-// Send posts the requests of the storm to the address that the option [WithURL] gives. It is otherwise as [Storm.Serve].
+// Send posts the requests of the storm to the address that the option [WithURL] gives. It is
+// otherwise as [Storm.Serve].
 func (s Storm) Send(ctx context.Context, client *http.Client) (StormReport, error) {
 	return s.run(ctx, func(r *http.Request) int {
 		resp, err := client.Do(r)

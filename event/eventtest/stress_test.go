@@ -14,8 +14,8 @@ import (
 	"github.com/b24events/b24events/event/eventtest"
 )
 
-// TestEverythingAtOnce does whatever can be done to portals, from many goroutines. In a bubble a deadlock ends the test at once, and
-// so does a goroutine that outlives the portals.
+// TestEverythingAtOnce does whatever can be done to portals, from many goroutines. In a bubble a
+// deadlock ends the test at once, and so does a goroutine that outlives the portals.
 func TestEverythingAtOnce(t *testing.T) {
 	t.Parallel()
 	for _, seed := range []uint64{1, 2, 3} {

@@ -16,11 +16,13 @@ const (
 	codeLifetime    = 30 * time.Second
 )
 
-// freshSession is the number of links that a chain of events has left when it starts: each event-issued token carries it, and
-// each event that such a token causes takes one off. At 0 events are dropped.
+// freshSession is the number of links that a chain of events has left when it starts: each
+// event-issued token carries it, and each event that such a token causes takes one off. At 0 events
+// are dropped.
 const freshSession = 7
 
-// Grant is what an application knows about an installation: a pair of tokens of one user, and the addresses.
+// Grant is what an application knows about an installation: a pair of tokens of one user, and the
+// addresses.
 type Grant struct {
 	AccessToken      event.Secret
 	RefreshToken     event.Secret
@@ -66,7 +68,8 @@ type authCode struct {
 	expires time.Time
 }
 
-// issue makes a pair of tokens. session is what is left of the chain of events that the access token belongs to.
+// issue makes a pair of tokens. session is what is left of the chain of events that the access
+// token belongs to.
 func (p *Portal) issue(a *Application, user int64, session int, withRefresh bool) Grant {
 	expires := p.now().Add(p.moods.TokenLifetime).UTC().Truncate(time.Second)
 	g := Grant{
@@ -104,8 +107,9 @@ func (p *Portal) forget() {
 	p.trimAt = 2 * len(p.access)
 }
 
-// Grant issues a pair of tokens of a user, as an application that was installed or opened earlier would hold. It returns
-// [ErrNotInstalled] or, for a user that the portal does not have, [ErrNotFound].
+// Grant issues a pair of tokens of a user, as an application that was installed or opened earlier
+// would hold. It returns [ErrNotInstalled] or, for a user that the portal does not have,
+// [ErrNotFound].
 func (a *Application) Grant(user int64) (Grant, error) {
 	p := a.p
 	p.mu.Lock()
@@ -116,8 +120,8 @@ func (a *Application) Grant(user int64) (Grant, error) {
 	return p.issue(a, user, freshSession, true), nil
 }
 
-// Code issues an authorization code of a user. It lives 30 seconds of the portal's time and works once. The errors are those of
-// [Application.Grant].
+// Code issues an authorization code of a user. It lives 30 seconds of the portal's time and works
+// once. The errors are those of [Application.Grant].
 func (a *Application) Code(user int64) (event.Secret, error) {
 	p := a.p
 	p.mu.Lock()
@@ -145,8 +149,9 @@ func (a *Application) usable(user int64) error {
 	return nil
 }
 
-// RevokeTokens makes every token and code of the application dead, as when it was removed and installed again: calls are answered
-// invalid_token, refreshes invalid_grant. [Application.Grant] issues new ones.
+// RevokeTokens makes every token and code of the application dead, as when it was removed and
+// installed again: calls are answered invalid_token, refreshes invalid_grant. [Application.Grant]
+// issues new ones.
 func (a *Application) RevokeTokens() {
 	p := a.p
 	p.mu.Lock()

@@ -56,8 +56,9 @@ func (p *Portal) AddUser(u User) int64 {
 	return id
 }
 
-// DismissUser lets a user leave the company: REST answers the user's tokens and webhooks with authorization_error, and events that
-// the user causes carry no tokens. It returns [ErrNotFound] for an unknown user.
+// DismissUser lets a user leave the company: REST answers the user's tokens and webhooks with
+// authorization_error, and events that the user causes carry no tokens. It returns [ErrNotFound]
+// for an unknown user.
 func (p *Portal) DismissUser(id int64) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -76,8 +77,9 @@ type inboundHook struct {
 	user   int64
 }
 
-// AddIncomingWebhook adds an incoming webhook of a user and returns its base URL, which ends in a slash and is a secret. Method
-// names are appended to it. It returns [ErrNotFound] for an unknown user.
+// AddIncomingWebhook adds an incoming webhook of a user and returns its base URL, which ends in a
+// slash and is a secret. Method names are appended to it. It returns [ErrNotFound] for an unknown
+// user.
 func (p *Portal) AddIncomingWebhook(user int64, scope ...string) (event.Secret, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -96,8 +98,9 @@ type outgoingHook struct {
 	url    string
 }
 
-// AddOutgoingWebhook adds an outgoing webhook: the events named are sent to the address, signed with the token that is returned.
-// It returns an error where the address is not a URL or no event is named.
+// AddOutgoingWebhook adds an outgoing webhook: the events named are sent to the address, signed
+// with the token that is returned. It returns an error where the address is not a URL or no event
+// is named.
 func (p *Portal) AddOutgoingWebhook(url string, events ...string) (event.Secret, error) {
 	if err := checkURL(url, false); err != nil {
 		return "", err

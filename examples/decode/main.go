@@ -1,5 +1,5 @@
-// Command decode reads one body that Bitrix24 posted and prints what the SDK makes of it, as one JSON object: envelope, data as they
-// arrived, typed payload. Tokens are redacted unless asked for.
+// Command decode reads one body that Bitrix24 posted and prints what the SDK makes of it, as one
+// JSON object: envelope, data as they arrived, typed payload. Tokens are redacted unless asked for.
 //
 //	decode [-content-type CT] [-secrets] [FILE]
 //

@@ -35,8 +35,8 @@ type entry struct {
 	} `json:"fields"`
 }
 
-// TestEveryDocumentedSample feeds decode the form of every sample: each leaf of data comes out again, and every documented field that the sample
-// fills stands in the payload.
+// TestEveryDocumentedSample feeds decode the form of every sample: each leaf of data comes out
+// again, and every documented field that the sample fills stands in the payload.
 func TestEveryDocumentedSample(t *testing.T) {
 	t.Parallel()
 	doc, err := os.ReadFile(filepath.Join(testdata, "catalog.json"))
@@ -111,7 +111,8 @@ func wire(v any) (any, bool) {
 	}
 }
 
-// leaves returns the scalars at a documented path, in which {ID} stands for any key and [] for the elements of a list.
+// leaves returns the scalars at a documented path, in which {ID} stands for any key and [] for the
+// elements of a list.
 func leaves(v any, path []string) []string {
 	if len(path) == 0 || path[0] == "" {
 		if text, ok := v.(string); ok {
@@ -140,7 +141,8 @@ func leaves(v any, path []string) []string {
 	return found
 }
 
-// readable looks for a scalar anywhere in a payload, in whichever of the shapes that a typed value prints in.
+// readable looks for a scalar anywhere in a payload, in whichever of the shapes that a typed value
+// prints in.
 func readable(v any, leaf string) bool {
 	switch x := v.(type) {
 	case map[string]any:

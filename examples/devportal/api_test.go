@@ -27,7 +27,8 @@ func (p *process) await(query string, wanted func(snapshot) bool) snapshot {
 	return s
 }
 
-// TestInstallRaiseResend is the day of a developer: install, see an event arrive, stop the handler, see it fail, start it, resend.
+// TestInstallRaiseResend is the day of a developer: install, see an event arrive, stop the handler,
+// see it fail, start it, resend.
 func TestInstallRaiseResend(t *testing.T) {
 	t.Parallel()
 	p := start(t, nil)
@@ -82,7 +83,8 @@ func TestInstallRaiseResend(t *testing.T) {
 	require.Equal(t, http.StatusNotFound, status)
 }
 
-// TestTokensStayHidden looks for every token that the portal has issued in everything that shows itself unasked.
+// TestTokensStayHidden looks for every token that the portal has issued in everything that shows
+// itself unasked.
 func TestTokensStayHidden(t *testing.T) {
 	t.Parallel()
 	p := start(t, nil)

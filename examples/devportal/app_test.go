@@ -15,8 +15,8 @@ import (
 	"github.com/b24events/b24events/webhook"
 )
 
-// application is a handler under test, as a user of this library would write it: it verifies its installation at the portal's OAuth server and binds
-// what it handles.
+// application is a handler under test, as a user of this library would write it: it verifies its
+// installation at the portal's OAuth server and binds what it handles.
 type application struct {
 	t       *testing.T
 	server  *httptest.Server

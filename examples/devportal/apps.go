@@ -136,7 +136,8 @@ func (d *desk) install(ctx context.Context, id string, _ nothing) (any, error) {
 	return d.installed(ctx, a)
 }
 
-// installed installs an application. Where its installation page fails, the application stays and the page can be opened again.
+// installed installs an application. Where its installation page fails, the application stays and
+// the page can be opened again.
 func (d *desk) installed(ctx context.Context, a *eventtest.Application) (any, error) {
 	result := map[string]any{"id": a.ClientID()}
 	switch err := a.Install(ctx); {
@@ -148,7 +149,8 @@ func (d *desk) installed(ctx context.Context, a *eventtest.Application) (any, er
 	return result, nil
 }
 
-// openPage opens an application's page as the administrator's browser would, and tells how it answered.
+// openPage opens an application's page as the administrator's browser would, and tells how it
+// answered.
 func (d *desk) openPage(ctx context.Context, id string, _ nothing) (any, error) {
 	a, err := d.app(id)
 	if err != nil {
@@ -208,8 +210,8 @@ func (d *desk) setStatus(_ context.Context, id string, in struct {
 	return nil, nil //nolint:nilnil // there is nothing to tell
 }
 
-// settings are what a program needs to be this application, as lines for a shell. They hold its secret and, once it is installed, a fresh pair of the
-// administrator's tokens.
+// settings are what a program needs to be this application, as lines for a shell. They hold its
+// secret and, once it is installed, a fresh pair of the administrator's tokens.
 func (d *desk) settings(_ context.Context, id string, _ nothing) (any, error) {
 	a, err := d.app(id)
 	if err != nil {

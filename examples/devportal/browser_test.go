@@ -10,8 +10,9 @@ import (
 	"github.com/b24events/b24events/examples/internal/programtest"
 )
 
-// TestBrowser is the day of a developer on the page: install an application, raise an event and see it turn green, stop the handler, see the event
-// fail and learn that the platform does not try again, start the handler and resend. By mouse, and by the keyboard alone.
+// TestBrowser is the day of a developer on the page: install an application, raise an event and see
+// it turn green, stop the handler, see the event fail and learn that the platform does not try
+// again, start the handler and resend. By mouse, and by the keyboard alone.
 func TestBrowser(t *testing.T) {
 	t.Parallel()
 	for _, way := range []struct {
@@ -111,7 +112,8 @@ var (
 	views    = flag.String("views", "devportal", "which pictures: devportal, which is the README's, or all")
 )
 
-// TestPictures takes the README's picture: go test ./examples/devportal -run TestPictures -pictures "$PWD/docs".
+// TestPictures takes the README's picture: go test ./examples/devportal -run TestPictures -pictures
+// "$PWD/docs".
 func TestPictures(t *testing.T) {
 	t.Parallel()
 	if *pictures == "" {

@@ -28,7 +28,8 @@ import (
 // patience is how long a browser on a busy machine may take for anything.
 const patience = 60 * time.Second
 
-// tab is a page in a headless Chromium, driven by the DevTools protocol over a pipe: JSON messages, each ended by a zero byte.
+// tab is a page in a headless Chromium, driven by the DevTools protocol over a pipe: JSON messages,
+// each ended by a zero byte.
 type tab struct {
 	t       *testing.T
 	in      io.Writer
@@ -52,7 +53,8 @@ type answer struct {
 	} `json:"error"`
 }
 
-// newTab starts a browser with an empty page. Without Chromium it skips the test, or fails it where REQUIRE_CHROMIUM is set, as in CI.
+// newTab starts a browser with an empty page. Without Chromium it skips the test, or fails it where
+// REQUIRE_CHROMIUM is set, as in CI.
 func newTab(t *testing.T) *tab {
 	t.Helper()
 	program := findChromium()
@@ -256,7 +258,8 @@ func (b *tab) open(url string) {
 	b.until(`document.querySelector('#live')?.dataset.state === 'live' && document.querySelector('#domain').textContent !== '…'`)
 }
 
-// until waits for a script to yield true. What it looks for may not be on the page yet, so that the script fails at first.
+// until waits for a script to yield true. What it looks for may not be on the page yet, so that the
+// script fails at first.
 func (b *tab) until(script string) {
 	b.t.Helper()
 	tick := time.NewTicker(20 * time.Millisecond)
@@ -353,7 +356,8 @@ func (b *tab) picture(file string, full bool) {
 	require.NoError(b.t, os.WriteFile(file, small.Bytes(), 0o644)) //nolint:gosec // a picture for everyone
 }
 
-// fewColours keeps the 256 most frequent colours of a picture, which makes its file a third as large.
+// fewColours keeps the 256 most frequent colours of a picture, which makes its file a third as
+// large.
 func fewColours(src image.Image) image.Image {
 	count := map[color.Color]int{}
 	for y := src.Bounds().Min.Y; y < src.Bounds().Max.Y; y++ {

@@ -131,7 +131,8 @@ func (d *desk) find(id string) (eventtest.Attempt, error) {
 	return all[i], nil
 }
 
-// serveDelivery tells what one delivery carried, without tokens: the object that examples/decode prints.
+// serveDelivery tells what one delivery carried, without tokens: the object that examples/decode
+// prints.
 func (d *desk) serveDelivery(w http.ResponseWriter, r *http.Request) {
 	a, err := d.find(r.PathValue("id"))
 	if err != nil {
@@ -205,7 +206,8 @@ func (d *desk) last() int64 {
 	return 0
 }
 
-// link remembers that one delivery repeats another. It reports false where the repetition belongs to another resend already.
+// link remembers that one delivery repeats another. It reports false where the repetition belongs
+// to another resend already.
 func (d *desk) link(first, again int64) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -8,8 +8,10 @@ import (
 	"strings"
 )
 
-// guard keeps the websites that the developer visits away from the page and its API: they can neither command the portal (Origin and Sec-Fetch-Site are
-// checked, and only JSON is taken) nor read from it (no CORS; and no foreign name that was made to point here, since the Host is checked).
+// guard keeps the websites that the developer visits away from the page and its API: they can
+// neither command the portal (Origin and Sec-Fetch-Site are checked, and only JSON is taken) nor
+// read from it (no CORS; and no foreign name that was made to point here, since the Host is
+// checked).
 func guard(next http.Handler, hosts []string) http.Handler {
 	crossOrigin := http.NewCrossOriginProtection()
 	crossOrigin.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -44,7 +46,8 @@ func guard(next http.Handler, hosts []string) http.Handler {
 	})
 }
 
-// ownHost accepts IP addresses and localhost, which no website can make point elsewhere, and the names that the user gave.
+// ownHost accepts IP addresses and localhost, which no website can make point elsewhere, and the
+// names that the user gave.
 func ownHost(hostport string, hosts []string) bool {
 	host := hostport
 	if h, _, err := net.SplitHostPort(hostport); err == nil {

@@ -146,7 +146,8 @@ func (d *desk) unmake(kind eventtest.Kind, id int64) {
 	}
 }
 
-// fields are those given or else a title that differs from change to change. A new message also says whom it is for.
+// fields are those given or else a title that differs from change to change. A new message also
+// says whom it is for.
 func (c change) fields(title string, n int) map[string]any {
 	name := "TITLE"
 	switch c.Kind {

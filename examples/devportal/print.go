@@ -9,7 +9,8 @@ import (
 	"github.com/b24events/b24events/examples/internal/program"
 )
 
-// readyLine is the first line on stdout: the addresses to use, and the settings for a handler under test.
+// readyLine is the first line on stdout: the addresses to use, and the settings for a handler under
+// test.
 type readyLine struct {
 	Type           string            `json:"type"`
 	Page           string            `json:"page"`

@@ -109,7 +109,8 @@ func TestStopsWhenNobodyReads(t *testing.T) {
 	}
 }
 
-// TestInstallAtStart waits for a handler that is started later, installs the application, and reports the delivery.
+// TestInstallAtStart waits for a handler that is started later, installs the application, and
+// reports the delivery.
 func TestInstallAtStart(t *testing.T) {
 	t.Parallel()
 	reserved := newSink(t) // for an address at which nothing listens yet

@@ -86,7 +86,8 @@ func times(n int) string {
 	return " " + strconv.Itoa(n) + " times"
 }
 
-// heard reports whether anything is bound to the event, so that the page can say why nothing arrives.
+// heard reports whether anything is bound to the event, so that the page can say why nothing
+// arrives.
 func (d *desk) heard(name string) bool {
 	for _, b := range d.portal.Bindings() {
 		if b.Event == name || strings.HasPrefix(b.Event, name+"_") { // the latter of one smart process

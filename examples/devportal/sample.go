@@ -26,7 +26,8 @@ func (d *desk) serveEvents(w http.ResponseWriter, _ *http.Request) {
 	writeJSON(w, http.StatusOK, infos)
 }
 
-// sample is data that fits a payload type, to be edited: 1 for each number, an empty text for each text.
+// sample is data that fits a payload type, to be edited: 1 for each number, an empty text for each
+// text.
 func sample(payload reflect.Type, depth int) map[string]any {
 	tree := map[string]any{}
 	for _, field := range reflect.VisibleFields(payload) {

@@ -22,7 +22,8 @@ const drainLimit = 5 * time.Second
 
 var errCut = errors.New("stopped with deliveries under way, which the portal forgets")
 
-// serve is the portal with its page, until serving ends; then it delivers what is queued, until draining ends.
+// serve is the portal with its page, until serving ends; then it delivers what is queued, until
+// draining ends.
 func serve(serving, draining context.Context, cfg config, stdout io.Writer) error {
 	page := new(latePage)
 	portal, err := eventtest.New( //nolint:contextcheck // it lives until Close, past the end of serving
@@ -109,7 +110,8 @@ func (d *desk) introduce(ctx context.Context, out *printer) {
 	})
 }
 
-// installAtStart installs the application that the settings describe, as soon as something listens at its handler URL.
+// installAtStart installs the application that the settings describe, as soon as something listens
+// at its handler URL.
 func (d *desk) installAtStart(ctx context.Context, out *printer) {
 	if d.cfg.clientID == "" {
 		return
@@ -131,7 +133,8 @@ func (d *desk) installAtStart(ctx context.Context, out *printer) {
 	_ = out.print(installedLine{Type: "installed", ClientID: d.cfg.clientID, Handler: shownURL(d.cfg.handler)})
 }
 
-// awaitHandler waits until a connection to the handler's address succeeds, so that the programs can be started in any order.
+// awaitHandler waits until a connection to the handler's address succeeds, so that the programs can
+// be started in any order.
 func (d *desk) awaitHandler(ctx context.Context) error {
 	u, err := url.Parse(d.cfg.handler)
 	if err != nil || u.Host == "" {

@@ -11,7 +11,8 @@ import (
 
 const pollEvery = 5 * time.Millisecond
 
-// sink is a handler that takes everything and keeps the latest body, which it repeats in its answer.
+// sink is a handler that takes everything and keeps the latest body, which it repeats in its
+// answer.
 type sink struct {
 	*httptest.Server
 

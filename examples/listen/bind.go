@@ -21,7 +21,8 @@ import (
 // unbindTimeout bounds what is done after the program was told to stop.
 const unbindTimeout = 20 * time.Second
 
-// binder makes bindings and ends them. Those that it makes stand in a file first, so that after a crash the next start ends them.
+// binder makes bindings and ends them. Those that it makes stand in a file first, so that after a
+// crash the next start ends them.
 type binder struct {
 	portal *oneportal.Portal
 	cfg    config
@@ -81,8 +82,8 @@ func (b *binder) bindTo(ctx context.Context, connector string) (err error) {
 	return b.portal.Connect(ctx, func(ctx context.Context) error { return api.Apply(ctx, plan) })
 }
 
-// plan compares what is bound to the queue with what is wanted, and takes over what an earlier start left. foreign are the events
-// that somebody else has bound.
+// plan compares what is bound to the queue with what is wanted, and takes over what an earlier
+// start left. foreign are the events that somebody else has bound.
 func (b *binder) plan(have []event.Binding) (plan event.Plan, foreign []string) {
 	left := b.made
 	b.made = nil

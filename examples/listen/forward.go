@@ -100,7 +100,8 @@ func (f *forwarder) HandleEvent(ctx context.Context, d *event.Delivery) error {
 	return f.done(d, status, took, nil)
 }
 
-// request is the POST that the portal would send, less the tokens of the user, which the queue does not keep.
+// request is the POST that the portal would send, less the tokens of the user, which the queue does
+// not keep.
 func (f *forwarder) request(ctx context.Context, d *event.Delivery) (*http.Request, error) {
 	opts := []eventtest.RequestOption{
 		eventtest.WithURL(f.target), eventtest.WithToken(f.token), eventtest.WithMember(f.in.MemberID), eventtest.WithDomain(f.in.Domain()),

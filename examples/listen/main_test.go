@@ -291,7 +291,8 @@ func TestLeavesTheBindingsOfOthers(t *testing.T) {
 	require.Equal(t, "ONCRMDEALADD", left[1].Event)
 }
 
-// Without connectors there is one queue only, and taking records from a worker would be worse than not to start.
+// Without connectors there is one queue only, and taking records from a worker would be worse than
+// not to start.
 func TestPlanWithoutConnectors(t *testing.T) {
 	t.Parallel()
 	portal, app, env := programtest.Portal(t, eventtest.WithoutConnectors())
@@ -321,7 +322,8 @@ func TestPlanWithoutConnectors(t *testing.T) {
 	require.Len(t, portal.Bindings(), 1)
 }
 
-// Without the extended mode records are deleted on reading: they are kept here until the handler has them.
+// Without the extended mode records are deleted on reading: they are kept here until the handler
+// has them.
 func TestPlanWithoutExtendedMode(t *testing.T) {
 	t.Parallel()
 	portal, app, env := programtest.Portal(t, eventtest.WithoutExtendedOffline())
@@ -371,7 +373,8 @@ func TestUnbindsAfterAnError(t *testing.T) {
 	require.Empty(t, portal.Bindings())
 }
 
-// What a killed process has bound, the next one unbinds, wanted or not; and what it had not forwarded, the next one does.
+// What a killed process has bound, the next one unbinds, wanted or not; and what it had not
+// forwarded, the next one does.
 func TestFinishesWhatACrashLeft(t *testing.T) {
 	t.Parallel()
 	portal, app, env := programtest.Portal(t)

@@ -38,7 +38,8 @@ func startVictim(t *testing.T, env programtest.Env) *victim {
 	return v
 }
 
-// kill is kill -9. It waits until the process is gone, and fails the test where it was gone before by itself.
+// kill is kill -9. It waits until the process is gone, and fails the test where it was gone before
+// by itself.
 func (v *victim) kill(t *testing.T) {
 	t.Helper()
 	require.NoError(t, v.cmd.Process.Kill())
@@ -70,7 +71,8 @@ func after(_ *eventtest.Portal, random *rand.Rand, _ string) func(*victim) {
 	return func(v *victim) { v.works(d, func() bool { return false }) }
 }
 
-// beforeCall waits until the process calls a method, which is not run: one of the first calls, up to a number.
+// beforeCall waits until the process calls a method, which is not run: one of the first calls, up
+// to a number.
 func beforeCall(method string, first int) trigger {
 	return func(portal *eventtest.Portal, random *rand.Rand, _ string) func(*victim) {
 		called := make(chan struct{}, 1)
@@ -89,7 +91,8 @@ func beforeCall(method string, first int) trigger {
 	}
 }
 
-// afterCall waits until a method was run, whose answer is lost: one of the first calls, up to a number.
+// afterCall waits until a method was run, whose answer is lost: one of the first calls, up to a
+// number.
 func afterCall(method string, first int) trigger {
 	return func(portal *eventtest.Portal, random *rand.Rand, _ string) func(*victim) {
 		n := portal.CallCount(method) + random.IntN(first)
@@ -149,8 +152,9 @@ func (v *victim) works(d time.Duration, until func() bool) {
 	}
 }
 
-// The process is killed 50 times while objects are added, changed and deleted, and some records are parked for a while. The last state of
-// every object must reach the file after its last change, and nothing may stay in the queue.
+// The process is killed 50 times while objects are added, changed and deleted, and some records are
+// parked for a while. The last state of every object must reach the file after its last change, and
+// nothing may stay in the queue.
 func TestKilledAtAnyMoment(t *testing.T) {
 	t.Parallel()
 	const kills = 50

@@ -21,8 +21,8 @@ import (
 	"github.com/b24events/b24events/oauth"
 )
 
-// supervisor starts the program again when it ends with an error, as service managers do. Where the tokens are void, somebody puts new ones
-// into the settings.
+// supervisor starts the program again when it ends with an error, as service managers do. Where the
+// tokens are void, somebody puts new ones into the settings.
 type supervisor struct {
 	app     *eventtest.Application
 	env     programtest.Env
@@ -172,7 +172,8 @@ func misfortune(portal *eventtest.Portal, random *rand.Rand, faults []eventtest.
 	}
 }
 
-// A portal that does not answer ends -once, before the first call and in the middle of the work; what was not done is done by the next one.
+// A portal that does not answer ends -once, before the first call and in the middle of the work;
+// what was not done is done by the next one.
 func TestOnceDoesNotWaitForEver(t *testing.T) {
 	t.Parallel()
 	for name, silent := range map[string]func(*eventtest.Portal){
@@ -210,8 +211,9 @@ func TestOnceDoesNotWaitForEver(t *testing.T) {
 	}
 }
 
-// TestFrontEndRefusesTwice: two pages of a front end that asks to come later, in the place of any answer, cost one run seconds and
-// nothing else. Without a Retry-After a client waits one second, then two.
+// TestFrontEndRefusesTwice: two pages of a front end that asks to come later, in the place of any
+// answer, cost one run seconds and nothing else. Without a Retry-After a client waits one second,
+// then two.
 func TestFrontEndRefusesTwice(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {

@@ -22,7 +22,8 @@ import (
 // errNotOurs keeps this program from cutting a file that was named by mistake.
 var errNotOurs = errors.New("the file ends with something that this program did not write; name another file, or end its last line")
 
-// journal appends lines to a file. A line is on disk when append returns; lines that come at the same time share one write and one sync.
+// journal appends lines to a file. A line is on disk when append returns; lines that come at the
+// same time share one write and one sync.
 type journal struct {
 	w    io.Writer
 	file *os.File // where w is a file that this program opened
@@ -144,7 +145,8 @@ func (j *journal) repair() (int64, error) {
 	return int64(len(tail)), j.file.Sync()
 }
 
-// begun reports whether a crash may have left that of a line: its beginning, or the zeros that some file systems put in its place.
+// begun reports whether a crash may have left that of a line: its beginning, or the zeros that some
+// file systems put in its place.
 func begun(tail []byte) bool {
 	const beginning = `{"event":`
 	n := min(len(tail), len(beginning))
@@ -172,7 +174,8 @@ func (j *journal) append(line []byte) error {
 	return g.err
 }
 
-// write writes lines and syncs. What a failure left of them is removed, so that every line of the file stays whole.
+// write writes lines and syncs. What a failure left of them is removed, so that every line of the
+// file stays whole.
 func (j *journal) write(lines []byte) error {
 	if j.bad != nil {
 		return j.bad

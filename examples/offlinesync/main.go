@@ -1,5 +1,6 @@
-// Command offlinesync copies what changes on one portal: it works the queue of offline events and appends, for each record, the present state of
-// the object that changed to a file, as one JSON object a line.
+// Command offlinesync copies what changes on one portal: it works the queue of offline events and
+// appends, for each record, the present state of the object that changed to a file, as one JSON
+// object a line.
 //
 //	{"event":"ONCRMDEALUPDATE","message_id":"…","entity":{"kind":"crm.deal","id":"42"},"user_id":1,"object":{…},"error":null}
 //

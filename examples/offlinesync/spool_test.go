@@ -23,8 +23,9 @@ import (
 	"github.com/b24events/b24events/examples/internal/programtest"
 )
 
-// tap stands between a process and the portal, and knows which records were in an answer after which nothing more was heard of the process:
-// those may be lost with it, where the portal deletes records on reading.
+// tap stands between a process and the portal, and knows which records were in an answer after
+// which nothing more was heard of the process: those may be lost with it, where the portal deletes
+// records on reading.
 type tap struct {
 	portal string // address
 
@@ -36,7 +37,8 @@ type tap struct {
 	answers chan struct{}         // one for each answer that held records, as far as there is room
 }
 
-// ServeHTTP passes a request on, and its answer back. It reads the answer also where the process has died.
+// ServeHTTP passes a request on, and its answer back. It reads the answer also where the process
+// has died.
 func (p *tap) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer func() {
 		p.mu.Lock()
@@ -91,7 +93,8 @@ func (p *tap) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// collect finds the records that an answer has under "events", in a batch or not, and names their objects.
+// collect finds the records that an answer has under "events", in a batch or not, and names their
+// objects.
 func collect(v any, found map[event.Entity]bool) {
 	members, ok := v.(map[string]any)
 	if !ok {
@@ -134,8 +137,9 @@ func (p *tap) died(now int) {
 	p.doubted = nil
 }
 
-// On a plan without the extended mode the portal deletes records on reading. Whatever the process had stored is delivered, wherever it is killed; what was
-// in the answer that it read last and had not stored yet is the only loss.
+// On a plan without the extended mode the portal deletes records on reading. Whatever the process
+// had stored is delivered, wherever it is killed; what was in the answer that it read last and had
+// not stored yet is the only loss.
 func TestKilledWithoutExtendedMode(t *testing.T) {
 	t.Parallel()
 	const kills = 20

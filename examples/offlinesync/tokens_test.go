@@ -15,7 +15,8 @@ import (
 	"github.com/b24events/b24events/oauth"
 )
 
-// Whenever a first start is killed, the next one has the tokens: those that were stored, or still those of the settings.
+// Whenever a first start is killed, the next one has the tokens: those that were stored, or still
+// those of the settings.
 func TestKilledWhileSeeding(t *testing.T) {
 	t.Parallel()
 	_, app, env := programtest.Portal(t)

@@ -13,7 +13,8 @@ import (
 	"github.com/b24events/b24events/offline"
 )
 
-// patience is how long -once waits for a portal that does not answer. Without -once there is no end to it.
+// patience is how long -once waits for a portal that does not answer. Without -once there is no end
+// to it.
 const patience = 5 * time.Minute
 
 var errNoAnswer = errors.New("the portal has not answered for " + patience.String() + "; what is left stays in its queue, so start again later")

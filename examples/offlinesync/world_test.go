@@ -105,8 +105,8 @@ func (w *world) turn(t *testing.T, pause time.Duration) (stop func()) {
 	}
 }
 
-// unseen compares the last line of each object with its last state. It returns the objects whose last state was not delivered, with what
-// was instead.
+// unseen compares the last line of each object with its last state. It returns the objects whose
+// last state was not delivered, with what was instead.
 func (w *world) unseen(t *testing.T, out string) map[event.Entity]string {
 	t.Helper()
 	lines := programtest.Lines(t, programtest.Read(t, out))

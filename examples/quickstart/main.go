@@ -1,6 +1,7 @@
-// Command quickstart shows the whole loop in a few seconds and needs nothing: it starts a Bitrix24 portal inside the process
-// (package eventtest) and an application beside it, lets the two talk over real HTTP on loopback, and prints a line for each step. It exits
-// with 1 when any outcome is not what it should be.
+// Command quickstart shows the whole loop in a few seconds and needs nothing: it starts a Bitrix24
+// portal inside the process (package eventtest) and an application beside it, lets the two talk
+// over real HTTP on loopback, and prints a line for each step. It exits with 1 when any outcome is
+// not what it should be.
 //
 //	go run ./examples/quickstart
 //

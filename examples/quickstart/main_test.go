@@ -9,7 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// lines is what a run prints, figures that differ from run to run left open. The README explains each of them.
+// lines is what a run prints, figures that differ from run to run left open. The README explains
+// each of them.
 var lines = []string{
 	`portal    a Bitrix24 portal at 127\.0\.0\.1:\d+, its OAuth server at 127\.0\.0\.1:\d+, an application at 127\.0\.0\.1:\d+/bitrix24/events`,
 	`install   install event verified at the OAuth server \(2 requests\) and stored`,

@@ -24,7 +24,8 @@ func (s *stage) introduce(context.Context) (string, error) {
 		s.portal.Domain(), s.portal.OAuthHost(), strings.TrimPrefix(s.url, "http://")), nil
 }
 
-// install: the portal announces the installation; the application believes it only after the OAuth server confirmed it.
+// install: the portal announces the installation; the application believes it only after the OAuth
+// server confirmed it.
 func (s *stage) install(ctx context.Context) (string, error) {
 	if err := s.app.Install(ctx); err != nil {
 		return "", err
@@ -101,7 +102,8 @@ func (s *stage) add(kind eventtest.Kind, user int64, fields map[string]any) erro
 	return err
 }
 
-// forgery: an event with the wrong token, one that a foreign portal would sign, and an installation that names a hostile OAuth server.
+// forgery: an event with the wrong token, one that a foreign portal would sign, and an installation
+// that names a hostile OAuth server.
 func (s *stage) forgery(ctx context.Context) (string, error) {
 	var asked atomic.Int64
 	hostile, stop, err := s.listen(ctx, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked.Add(1) }))
@@ -232,8 +234,8 @@ func (s *stage) token(ctx context.Context) (string, error) {
 	return fmt.Sprintf("expired under %d concurrent calls: %d refresh, %d answers", callers, refreshes, callers), nil
 }
 
-// burst: a deal changes a thousand times while its handler is at work. The portal posts a thousand events; the handler needs to run only
-// once more, since it reads the deal's present state.
+// burst: a deal changes a thousand times while its handler is at work. The portal posts a thousand
+// events; the handler needs to run only once more, since it reads the deal's present state.
 func (s *stage) burst(ctx context.Context) (string, error) {
 	const changes = 1000
 	before := s.handler.Stats()
@@ -273,7 +275,8 @@ func (s *stage) idle(ctx context.Context) error {
 	}
 }
 
-// offline: the portal keeps events in its queue; a process reserves some and dies, and the next one finishes them.
+// offline: the portal keeps events in its queue; a process reserves some and dies, and the next one
+// finishes them.
 func (s *stage) offline(ctx context.Context) (string, error) {
 	const deals = 5
 	caller := s.api.Portal(s.portal.MemberID())

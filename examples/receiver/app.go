@@ -86,7 +86,8 @@ func (a *app) bind(ctx context.Context, memberID string) error {
 	return event.NewAPI(a.access.API.Portal(memberID)).Reconcile(ctx, wanted)
 }
 
-// bindAll brings the bindings of every stored portal up to date, since EVENTS or PUBLIC_URL may have changed while the receiver was down.
+// bindAll brings the bindings of every stored portal up to date, since EVENTS or PUBLIC_URL may
+// have changed while the receiver was down.
 func (a *app) bindAll(ctx context.Context) {
 	if a.access == nil {
 		return

@@ -1,15 +1,16 @@
-// Command receiver is an application server for Bitrix24 events: it takes them at POST /bitrix24/events, answers at once, and prints each as one JSON
-// object a line once it is processed.
+// Command receiver is an application server for Bitrix24 events: it takes them at POST
+// /bitrix24/events, answers at once, and prints each as one JSON object a line once it is
+// processed.
 //
 // With B24_APPLICATION_TOKEN it takes the events of outgoing webhooks. With B24_CLIENT_ID and
 // B24_CLIENT_SECRET it is an application: it verifies and stores installations, and binds EVENTS to
 // PUBLIC_URL, at each installation and at its start. Both may be on. GET /healthz tells whether it
 // is ready, GET /metrics what it did.
 //
-// QUEUE=durable keeps what was answered 200 in a file in B24_DATA until it is printed, across crashes.
-// QUEUE_URL keeps it in PostgreSQL or NATS JetStream, so that several receivers can share the work.
-// With PostgreSQL they share the installations too; with NATS they need the same B24_DATA, or a
-// STORE_URL. An event that is given up is parked:
+// QUEUE=durable keeps what was answered 200 in a file in B24_DATA until it is printed, across
+// crashes. QUEUE_URL keeps it in PostgreSQL or NATS JetStream, so that several receivers can share
+// the work. With PostgreSQL they share the installations too; with NATS they need the same
+// B24_DATA, or a STORE_URL. An event that is given up is parked:
 //
 //	receiver parked                list what is parked, one JSON object a line
 //	receiver parked replay ID…     try again (or: all)

@@ -294,8 +294,8 @@ func TestApplication(t *testing.T) {
 	}
 }
 
-// TestBurst posts 1,000 events over 64 connections while each handler sleeps: every acknowledged event is printed once, also when
-// SIGTERM comes in the middle.
+// TestBurst posts 1,000 events over 64 connections while each handler sleeps: every acknowledged
+// event is printed once, also when SIGTERM comes in the middle.
 func TestBurst(t *testing.T) {
 	t.Parallel()
 	const events, connections = 1000, 64

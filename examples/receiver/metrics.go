@@ -13,8 +13,9 @@ import (
 // reasonOutput is why requests are refused while stdout cannot be written.
 const reasonOutput = "output"
 
-// writeMetrics prints the handler's counters, those of the output, and what the durable queue holds,
-// in the text format of Prometheus. depth is nil without a durable queue, or if it does not answer.
+// writeMetrics prints the handler's counters, those of the output, and what the durable queue
+// holds, in the text format of Prometheus. depth is nil without a durable queue, or if it does not
+// answer.
 func writeMetrics(w io.Writer, s webhook.Stats, out output, depth *webhook.Depth) {
 	number := func(kind, name, help string, value any) {
 		_, _ = fmt.Fprintf(w, "# HELP b24events_%s %s\n# TYPE b24events_%s %s\nb24events_%s %v\n", name, help, name, kind, name, value)

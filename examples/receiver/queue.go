@@ -252,8 +252,8 @@ type sqlInstallations struct {
 // Close closes the pool.
 func (s sqlInstallations) Close() error { return s.db.Close() }
 
-// installations returns how to open the store of installations: the database of STORE_URL, else that
-// of the queue, else files in B24_DATA.
+// installations returns how to open the store of installations: the database of STORE_URL, else
+// that of the queue, else files in B24_DATA.
 func (s *storage) installations(ctx context.Context) (program.OpenStore, error) {
 	address := s.cfg.Values["store-url"]
 	var db *sql.DB

@@ -151,8 +151,8 @@ func (r *replicas) moved(partitions int, which ...int) time.Duration {
 	return time.Since(start)
 }
 
-// TestReplicas: three processes share the work. One is killed, one is frozen for two leases, and one
-// is cut off from the store for two leases, while events come all the time.
+// TestReplicas: three processes share the work. One is killed, one is frozen for two leases, and
+// one is cut off from the store for two leases, while events come all the time.
 func TestReplicas(t *testing.T) {
 	t.Parallel()
 	for _, e := range engines(t) {

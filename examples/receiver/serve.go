@@ -16,7 +16,8 @@ import (
 	"github.com/b24events/b24events/webhook"
 )
 
-// serve answers requests until serving ends, then processes what it acknowledged until draining ends.
+// serve answers requests until serving ends, then processes what it acknowledged until draining
+// ends.
 func serve(serving, draining context.Context, cfg config, stdout io.Writer) error {
 	serving, abort := context.WithCancelCause(serving)
 	defer abort(nil)
@@ -71,7 +72,8 @@ func serve(serving, draining context.Context, cfg config, stdout io.Writer) erro
 	}
 	ready.Store(false)
 	<-bound
-	// In this order: requests under way are answered, then what was acknowledged is processed, then tokens are written.
+	// In this order: requests under way are answered, then what was acknowledged is processed, then
+	// tokens are written.
 	err = program.Stopped(draining, server.Shutdown(draining)) // what it cuts off was not acknowledged
 	draining, stop := context.WithCancel(draining)
 	defer stop()

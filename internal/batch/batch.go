@@ -23,7 +23,8 @@ const (
 	Method = "batch"
 	// Max is how many commands the portal takes in one batch.
 	Max = 50
-	// Connector is the parameter that chooses the queue of an integration. It holds for a whole request.
+	// Connector is the parameter that chooses the queue of an integration. It holds for a whole
+	// request.
 	Connector = "auth_connector"
 )
 
@@ -79,8 +80,9 @@ func Params(commands []Command) (map[string]any, error) {
 
 var errReference = errors.New("the portal would take a text for a reference to a result")
 
-// name makes keys that PHP cannot take for a list, so that the answer's sections are objects. In alphabetical order, in which callers send
-// the keys of a map, they are in the order of the commands.
+// name makes keys that PHP cannot take for a list, so that the answer's sections are objects. In
+// alphabetical order, in which callers send the keys of a map, they are in the order of the
+// commands.
 func name(i int) string { return fmt.Sprintf("c%02d", i) }
 
 // Reply is the result of a batch: sections with the names of the commands.
@@ -104,7 +106,8 @@ func Read(result json.RawMessage) (*Reply, error) {
 // ErrMissing means that the answer lacks a command, which may have run.
 var ErrMissing = errors.New("the portal's answer to a batch lacks it")
 
-// Answer returns the result of the command at a position, or the error with which the portal refused it, which is a [*Error].
+// Answer returns the result of the command at a position, or the error with which the portal
+// refused it, which is a [*Error].
 func (r *Reply) Answer(i int, method string) (json.RawMessage, error) {
 	if refusal, refused := r.Errors[name(i)]; refused {
 		return nil, refusalOf(method, refusal)
@@ -137,7 +140,8 @@ func refusalOf(method string, refusal json.RawMessage) *Error {
 	return e
 }
 
-// Total returns the number of rows that a list method found for the command at a position, where it told.
+// Total returns the number of rows that a list method found for the command at a position, where it
+// told.
 func (r *Reply) Total(i int) (int, bool) {
 	var total json.Number
 	if json.Unmarshal(r.Totals[name(i)], &total) != nil {

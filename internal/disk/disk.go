@@ -64,9 +64,8 @@ func SyncFolder(root *os.Root) error {
 func Retry(op func() error) error { return retry(op) }
 
 // MakePrivate makes a folder, and those above it that are missing, to which no other user has
-// access. On Unix that is mode
-// 0700. On Windows the current user, the system and the administrators have access. It does not change a folder that is
-// there.
+// access. On Unix that is mode 0700. On Windows the current user, the system and the administrators
+// have access. It does not change a folder that is there.
 func MakePrivate(dir string) error { return makePrivate(dir) }
 
 // OthersMayWrite reports whether others can write to a folder. On Unix these are its group and

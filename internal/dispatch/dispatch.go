@@ -33,8 +33,8 @@ const (
 	SlowFor = 30 * time.Second
 )
 
-// PostponedError is what [Front.Handle] returns if it did not begin an attempt: the item is handled again
-// after that time. It is no attempt and no retry, and is not counted or reported as one.
+// PostponedError is what [Front.Handle] returns if it did not begin an attempt: the item is handled
+// again after that time. It is no attempt and no retry, and is not counted or reported as one.
 type PostponedError time.Duration
 
 // Error says that nothing was tried.

@@ -69,7 +69,8 @@ func deletion(name string) bool {
 	return false
 }
 
-// variable spells the descriptor as the documentation spells the event, so that one finds the other.
+// variable spells the descriptor as the documentation spells the event, so that one finds the
+// other.
 func variable(e entry) string {
 	if e.Spelling != "" {
 		return "O" + e.Spelling[1:]

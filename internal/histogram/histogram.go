@@ -10,8 +10,8 @@ import (
 )
 
 // Histogram counts durations in buckets that widen with the duration: eight to each doubling, so
-// that a quantile is right to within an eighth. Recording is two atomic additions. The zero value is
-// ready to use, and safe for concurrent use.
+// that a quantile is right to within an eighth. Recording is two atomic additions. The zero value
+// is ready to use, and safe for concurrent use.
 type Histogram struct {
 	counts [buckets]atomic.Uint64
 	sum    atomic.Int64 // nanoseconds
@@ -32,7 +32,8 @@ func (h *Histogram) Record(d time.Duration) {
 	h.sum.Add(int64(d))
 }
 
-// bucketOf places a duration: linearly below steps units, then by its highest bit and the three bits after it.
+// bucketOf places a duration: linearly below steps units, then by its highest bit and the three
+// bits after it.
 func bucketOf(d time.Duration) int {
 	units := min(uint64(d)>>unitBits, 1<<maxBits-1) //nolint:gosec // durations are not negative here
 	if units < steps {
@@ -82,8 +83,8 @@ func (l Snapshot) Count() uint64 { return l.count }
 func (l Snapshot) Sum() time.Duration { return l.sum }
 
 // Quantile returns a duration that the share q of the observations did not exceed, for example 0.99
-// for the 99th percentile. It is at most an eighth (or a microsecond) too high and never too low, up
-// to 78 hours. It is 0 without observations. q is clamped to 0…1.
+// for the 99th percentile. It is at most an eighth (or a microsecond) too high and never too low,
+// up to 78 hours. It is 0 without observations. q is clamped to 0…1.
 func (l Snapshot) Quantile(q float64) time.Duration {
 	if l.count == 0 || math.IsNaN(q) {
 		return 0

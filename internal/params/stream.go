@@ -10,8 +10,8 @@ type Stream struct {
 	Content any    // what the gap is for; nil is refused
 }
 
-// Gap is a place in the text of a form where the content of a [Stream] is missing. Whoever sends the
-// form writes it there as base64, escaped as the text is.
+// Gap is a place in the text of a form where the content of a [Stream] is missing. Whoever sends
+// the form writes it there as base64, escaped as the text is.
 type Gap struct {
 	At      int // the content goes before Text[At]
 	Content any // that of the stream

@@ -2,10 +2,11 @@ package phpform
 
 import "unicode/utf8"
 
-// AppendJSON appends the JSON text of the tree to b and returns it. The text is always valid: an array whose keys run 0..n-1 is
-// written as a JSON array in the order of its keys, as [Value.Items] gives it, every other one as an object in the order of its
-// entries; each byte that is not UTF-8 becomes U+FFFD (so two keys that differ only there become equal); a number whose text is
-// none in JSON is written as a string.
+// AppendJSON appends the JSON text of the tree to b and returns it. The text is always valid: an
+// array whose keys run 0..n-1 is written as a JSON array in the order of its keys, as [Value.Items]
+// gives it, every other one as an object in the order of its entries; each byte that is not UTF-8
+// becomes U+FFFD (so two keys that differ only there become equal); a number whose text is none in
+// JSON is written as a string.
 func (v Value) AppendJSON(b []byte) []byte {
 	switch v.kind {
 	case String:

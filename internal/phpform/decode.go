@@ -5,9 +5,10 @@ import (
 	"math"
 )
 
-// Decode reads an application/x-www-form-urlencoded body into an Array, as PHP 8 fills $_POST; the package documentation lists
-// the rules. Elements are Strings and Arrays only, and hold whatever bytes arrived, UTF-8 or not. Nothing is malformed to PHP, so
-// the only error is a [LimitError], where PHP would leave out data in silence; the Value is the empty array then.
+// Decode reads an application/x-www-form-urlencoded body into an Array, as PHP 8 fills $_POST; the
+// package documentation lists the rules. Elements are Strings and Arrays only, and hold whatever
+// bytes arrived, UTF-8 or not. Nothing is malformed to PHP, so the only error is a [LimitError],
+// where PHP would leave out data in silence; the Value is the empty array then.
 //
 // The tree is packed: it holds one text, which is a copy. No body of some length makes one of more
 // than about one and a half times that length.

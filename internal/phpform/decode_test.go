@@ -11,7 +11,8 @@ import (
 	"github.com/b24events/b24events/internal/phpform"
 )
 
-// The rules themselves are in the vectors that PHP recorded; these are the ones that a reader should see.
+// The rules themselves are in the vectors that PHP recorded; these are the ones that a reader
+// should see.
 func TestDecode(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ name, body, want string }{
@@ -189,7 +190,8 @@ func TestLimitErrorOfAnotherKindMatchesNothing(t *testing.T) {
 	}
 }
 
-// TestHostileBodies lifts the limits. What is quadratic takes minutes here; what is linear, a fraction of a second.
+// TestHostileBodies lifts the limits. What is quadratic takes minutes here; what is linear, a
+// fraction of a second.
 func TestHostileBodies(t *testing.T) {
 	t.Parallel()
 	for name, body := range hostileBodies(phpform.DefaultMaxBytes) {

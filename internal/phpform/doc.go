@@ -38,14 +38,14 @@
 //     value stands where the old one stood.
 //   - A NUL that arrives unescaped is one more character of a value, as in $_POST (parse_str stops at it).
 //
-// Where PHP drops data in silence for its limits (max_input_vars, max_input_nesting_level), Decode returns an error. Unlike
-// PHP it counts elements, not pairs; see [Limits].
+// Where PHP drops data in silence for its limits (max_input_vars, max_input_nesting_level), Decode
+// returns an error. Unlike PHP it counts elements, not pairs; see [Limits].
 //
 // # Guarantees
 //
-// Decode and DecodeJSON take any input in time and memory linear in its length, and never panic. A Value is immutable and
-// safe for concurrent use; its zero value is null. Decode(Encode(v)) equals v for every v that Decode returned, and
-// [Value.AppendJSON] is always valid JSON.
+// Decode and DecodeJSON take any input in time and memory linear in its length, and never panic. A
+// Value is immutable and safe for concurrent use; its zero value is null. Decode(Encode(v)) equals
+// v for every v that Decode returned, and [Value.AppendJSON] is always valid JSON.
 //
 // # Errors
 //

@@ -22,7 +22,8 @@ const (
 	ErrSyntax Error = "phpform: malformed JSON"
 )
 
-// LimitError tells which of the [Limits] a body exceeds. It matches [ErrTooLarge], [ErrTooManyKeys] or [ErrTooDeep].
+// LimitError tells which of the [Limits] a body exceeds. It matches [ErrTooLarge], [ErrTooManyKeys]
+// or [ErrTooDeep].
 type LimitError struct {
 	What  string // "bytes", "keys" or "depth"
 	Limit int

@@ -15,7 +15,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// realBodies returns the bodies of testdata/bodies: written after the documented shapes of Bitrix24 events, with invented values.
+// realBodies returns the bodies of testdata/bodies: written after the documented shapes of Bitrix24
+// events, with invented values.
 func realBodies(tb testing.TB) map[string]string {
 	tb.Helper()
 	files, err := filepath.Glob("testdata/bodies/*.form")
@@ -118,7 +119,8 @@ func randomBody(rnd *rand.Rand) string {
 	return strings.Join(pairs, "&")
 }
 
-// randomJSON returns a JSON array or object, with the keys of an object in some order and some of them twice.
+// randomJSON returns a JSON array or object, with the keys of an object in some order and some of
+// them twice.
 func randomJSON(rnd *rand.Rand, depth int) []byte {
 	object := rnd.IntN(2) == 0
 	b := []byte("[")

@@ -7,11 +7,11 @@ import (
 	"unicode/utf8"
 )
 
-// DecodeJSON reads one JSON value. Numbers keep their text, so no digit is lost; objects and arrays both become an Array, objects
-// in the order of arrival. Of equal keys in one object the last value stands in the place of the first, as in PHP's
-// json_decode. Lone surrogates become U+FFFD;
-// bytes that are not UTF-8 stay as they are, as in a form. The tree is packed,
-// as that of [Decode], and the caller keeps doc.
+// DecodeJSON reads one JSON value. Numbers keep their text, so no digit is lost; objects and arrays
+// both become an Array, objects in the order of arrival. Of equal keys in one object the last value
+// stands in the place of the first, as in PHP's json_decode. Lone surrogates become U+FFFD; bytes
+// that are not UTF-8 stay as they are, as in a form. The tree is packed, as that of [Decode], and
+// the caller keeps doc.
 //
 // The error matches [ErrSyntax], also where anything follows the value, or is a [LimitError].
 func DecodeJSON(doc []byte, lim Limits) (Value, error) {

@@ -58,7 +58,8 @@ func Boolean(b bool) Value {
 // Int returns a number.
 func Int(n int64) Value { return Value{kind: Number, text: strconv.FormatInt(n, 10)} }
 
-// Map returns an array with the entries given, whose keys must differ. The caller must not change entries afterwards.
+// Map returns an array with the entries given, whose keys must differ. The caller must not change
+// entries afterwards.
 func Map(entries ...Entry) Value {
 	if len(entries) == 0 {
 		return Value{kind: Array}
@@ -78,7 +79,8 @@ func List(items ...Value) Value {
 // Kind returns what v holds.
 func (v Value) Kind() Kind { return v.kind }
 
-// Scalar returns the text of a scalar: a string or number as it arrived, "1" for true, "" for false, null and arrays.
+// Scalar returns the text of a scalar: a string or number as it arrived, "1" for true, "" for
+// false, null and arrays.
 func (v Value) Scalar() string {
 	if v.kind == Array {
 		return ""

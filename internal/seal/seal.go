@@ -25,8 +25,8 @@ type Key struct {
 	aead cipher.AEAD
 }
 
-// NewKey returns a key. The purpose, such as "b24events/oauth: key id", separates the IDs of one key
-// that is used for several.
+// NewKey returns a key. The purpose, such as "b24events/oauth: key id", separates the IDs of one
+// key that is used for several.
 func NewKey(key []byte, purpose string) (Key, error) {
 	if len(key) != KeySize {
 		return Key{}, ErrKeySize
@@ -51,8 +51,8 @@ type Keyring []Key
 // name that key and what plain is of.
 func (r Keyring) Seal(dst, plain, bound []byte) []byte { return r[0].aead.Seal(dst, nil, plain, bound) }
 
-// Open decrypts with the key of an ID. known is false if the key is not in the ring, and ok is false
-// if the content is not what was sealed.
+// Open decrypts with the key of an ID. known is false if the key is not in the ring, and ok is
+// false if the content is not what was sealed.
 func (r Keyring) Open(id string, sealed, bound []byte) (plain []byte, known, ok bool) {
 	for _, k := range r {
 		if k.ID == id {

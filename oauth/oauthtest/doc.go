@@ -1,5 +1,5 @@
-// Package oauthtest checks that an [oauth.Store] does what package oauth relies on. Whoever writes a store, for a database
-// say, runs the suite in a test:
+// Package oauthtest checks that an [oauth.Store] does what package oauth relies on. Whoever writes
+// a store, for a database say, runs the suite in a test:
 //
 //	func TestStore(t *testing.T) {
 //		oauthtest.TestStore(t, func(t *testing.T) oauth.Store {
@@ -14,8 +14,9 @@
 //		})
 //	}
 //
-// [TestStore] is for every store, [TestSharedStore] for those that several processes can use at once. Both need an empty
-// store for each of their subtests, which run one after the other, and both may be run in parallel to other tests.
+// [TestStore] is for every store, [TestSharedStore] for those that several processes can use at
+// once. Both need an empty store for each of their subtests, which run one after the other, and
+// both may be run in parallel to other tests.
 //
 // The suite holds a store to this:
 //

@@ -9,10 +9,12 @@ import (
 	"github.com/b24events/b24events/oauth"
 )
 
-// secret stands in every text of an installation that the suite makes, so that it can be looked for.
+// secret stands in every text of an installation that the suite makes, so that it can be looked
+// for.
 const secret = "planted-in-oauthtest" //nolint:gosec // opens nothing
 
-// installation returns an installation with a value in every field. Different seeds give different values everywhere.
+// installation returns an installation with a value in every field. Different seeds give different
+// values everywhere.
 func installation(t *testing.T, seed int64) oauth.Installation {
 	t.Helper()
 	var in oauth.Installation
@@ -55,7 +57,8 @@ func fill(t *testing.T, name string, v reflect.Value, n int64) {
 	}
 }
 
-// difference names the first field in which two installations differ, or is empty. It shows no values.
+// difference names the first field in which two installations differ, or is empty. It shows no
+// values.
 func difference(a, b oauth.Installation) string {
 	return differ("Installation", reflect.ValueOf(a), reflect.ValueOf(b))
 }

@@ -12,8 +12,8 @@ const (
 	races  = 5
 )
 
-// race runs compete in many goroutines at once, each with a number, and returns the numbers of those that won. To lose is an
-// ErrConflict.
+// race runs compete in many goroutines at once, each with a number, and returns the numbers of
+// those that won. To lose is an ErrConflict.
 func (k kit) race(compete func(n int64) error) []int64 {
 	k.Helper()
 	var (
@@ -40,7 +40,8 @@ func (k kit) race(compete func(n int64) error) []int64 {
 	return winners
 }
 
-// oneWinner checks that of all that race to write over old one wins, and that its installation is what is stored.
+// oneWinner checks that of all that race to write over old one wins, and that its installation is
+// what is stored.
 func (k kit) oneWinner(stores []oauth.Store, old oauth.Version) oauth.Version {
 	k.Helper()
 	var versions [racers]oauth.Version
@@ -73,7 +74,8 @@ func testReplaceRace(k kit) {
 	}
 }
 
-// testDeleteRace lets half of the racers delete what the others replace. Those who delete what is gone have not won.
+// testDeleteRace lets half of the racers delete what the others replace. Those who delete what is
+// gone have not won.
 func testDeleteRace(k kit) {
 	for range races {
 		old := k.create(portal, installation(k.T, 0))

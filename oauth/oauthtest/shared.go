@@ -6,9 +6,10 @@ import (
 	"github.com/b24events/b24events/oauth"
 )
 
-// TestSharedStore checks stores that several processes use at once, on top of [TestStore]. newBacking makes something empty to
-// keep installations in, such as a database, and returns a function that opens it, each time as another process would. It is
-// called once in each subtest, with the subtest's t.
+// TestSharedStore checks stores that several processes use at once, on top of [TestStore].
+// newBacking makes something empty to keep installations in, such as a database, and returns a
+// function that opens it, each time as another process would. It is called once in each subtest,
+// with the subtest's t.
 func TestSharedStore(t *testing.T, newBacking func(t *testing.T) (open func() oauth.Store)) {
 	t.Helper()
 	for _, c := range []struct {

@@ -8,8 +8,8 @@ import (
 	"github.com/b24events/b24events/oauth"
 )
 
-// TestStore runs the suite. newStore returns an empty store and is called once in each subtest, with the subtest's t, to which
-// it may add a cleanup.
+// TestStore runs the suite. newStore returns an empty store and is called once in each subtest,
+// with the subtest's t, to which it may add a cleanup.
 func TestStore(t *testing.T, newStore func(t *testing.T) oauth.Store) {
 	t.Helper()
 	for _, c := range []struct {
@@ -87,8 +87,8 @@ func testDelete(k kit) {
 	k.remove(portal, version) // there is nothing to conflict with
 }
 
-// testVersions writes one installation again and again. A process that slept in the meantime must not take the latest for the
-// one that it knows.
+// testVersions writes one installation again and again. A process that slept in the meantime must
+// not take the latest for the one that it knows.
 func testVersions(k kit) {
 	in := installation(k.T, 1)
 	seen := make(map[oauth.Version]bool)

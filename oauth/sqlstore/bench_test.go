@@ -8,8 +8,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// BenchmarkStore measures what each verified delivery costs (load), each refresh (swap and acquire),
-// and each renewal of the leases of a large fleet.
+// BenchmarkStore measures what each verified delivery costs (load), each refresh (swap and
+// acquire), and each renewal of the leases of a large fleet.
 func BenchmarkStore(b *testing.B) {
 	names := make([]string, 1000)
 	for i := range names {

@@ -32,10 +32,10 @@
 //	MySQL       MariaDB 10.11; MySQL itself not   github.com/go-sql-driver/mysql    any
 //	SQLite      SQLite 3.54                       modernc.org/sqlite                any
 //
-// Every operation is one statement that commits by itself, so the isolation level does not matter. If
-// the database undoes a statement because of another one at the same time, by a deadlock or because
-// SQLite is busy, it is tried again up to ten times. IDs, names and owners are columns of bytes, so
-// they are compared byte by byte whatever the collation.
+// Every operation is one statement that commits by itself, so the isolation level does not matter.
+// If the database undoes a statement because of another one at the same time, by a deadlock or
+// because SQLite is busy, it is tried again up to ten times. IDs, names and owners are columns of
+// bytes, so they are compared byte by byte whatever the collation.
 //
 // A refresh token works once. If the commit that stores the next one is lost, somebody must install
 // the application again on that portal. So New asks the server whether a commit survives a loss of
@@ -49,8 +49,8 @@
 // A standby that lags behind when it is promoted lacks the last commits. Replicate synchronously to
 // exclude that. The disk must not report a write before it is safe.
 //
-// With MariaDB and MySQL, add interpolateParams=true to the DSN: a statement then takes one round trip
-// to the server instead of two.
+// With MariaDB and MySQL, add interpolateParams=true to the DSN: a statement then takes one round
+// trip to the server instead of two.
 //
 // # SQLite
 //
@@ -72,26 +72,27 @@
 // # PgBouncer
 //
 // The store keeps no state in a connection, so it works in transaction mode, also while it creates
-// the tables (tested with PgBouncer 1.18). The driver must not keep prepared statements either: with
-// pgx, add default_query_exec_mode=exec to the DSN. The modes cache_describe and simple_protocol work,
-// too. In the default mode of pgx statements fail, and the error says what to change.
+// the tables (tested with PgBouncer 1.18). The driver must not keep prepared statements either:
+// with pgx, add default_query_exec_mode=exec to the DSN. The modes cache_describe and
+// simple_protocol work, too. In the default mode of pgx statements fail, and the error says what to
+// change.
 //
 // # Tables
 //
 // There are three, named b24events_installations, b24events_leases and b24events_schema; see
 // [WithTablePrefix] and [WithSchema]. The last holds the version of the tables. New checks it, and
 // brings the tables up to date under a lock. If the user of the program may create no tables, give
-// [WithoutMigration] and let a DBA run what [DDL] returns. The user then needs SELECT, INSERT, UPDATE
-// and DELETE. New refuses tables that a newer version of this package made; processes that have
-// opened them before go on.
+// [WithoutMigration] and let a DBA run what [DDL] returns. The user then needs SELECT, INSERT,
+// UPDATE and DELETE. New refuses tables that a newer version of this package made; processes that
+// have opened them before go on.
 //
 // # Leases
 //
-// Leases end by the clock of the database, whatever the clocks of the processes show. It must be the
-// clock of one server; on SQLite, it is that of the machine. If it is set ahead, leases in force end
-// early, so let it run evenly, as NTP does. A fencing token protects what is written under a lease
-// from a process that does not know yet that it has lost it; see [Store.Fences]. The row of a lease is
-// deleted ten minutes after its end, by whichever process calls Acquire then.
+// Leases end by the clock of the database, whatever the clocks of the processes show. It must be
+// the clock of one server; on SQLite, it is that of the machine. If it is set ahead, leases in
+// force end early, so let it run evenly, as NTP does. A fencing token protects what is written
+// under a lease from a process that does not know yet that it has lost it; see [Store.Fences]. The
+// row of a lease is deleted ten minutes after its end, by whichever process calls Acquire then.
 //
 // # Limits
 //

@@ -42,8 +42,8 @@ func (f *failure) Error() string    { return "sqlstore: " + f.op + ": " + f.text
 func (f *failure) Unwrap() error    { return f.err }
 func (f *failure) GoString() string { return f.Error() } // fmt would print the driver's error
 
-// failed makes a failure of a driver's error. If ctx has ended, that is the reason. An error of this
-// package stays as it is.
+// failed makes a failure of a driver's error. If ctx has ended, that is the reason. An error of
+// this package stays as it is.
 func (d *dialect) failed(ctx context.Context, op string, err error) error {
 	if ended := ctx.Err(); ended != nil {
 		return &failure{op: op, text: ended.Error(), err: ended}

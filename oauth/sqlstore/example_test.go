@@ -14,7 +14,8 @@ import (
 )
 
 // Replicas of a program keep their tokens in one database, encrypted, and refresh each once. This
-// one uses SQLite (modernc.org/sqlite); on a server only the driver, the DSN and the dialect differ.
+// one uses SQLite (modernc.org/sqlite); on a server only the driver, the DSN and the dialect
+// differ.
 func ExampleNew() {
 	ctx := context.Background()
 	dir, err := os.MkdirTemp("", "tokens") // in life a folder that stays, with mode 0700

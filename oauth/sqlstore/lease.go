@@ -31,8 +31,8 @@ const (
 )
 
 // Acquire takes the named leases for owner, or renews those that it holds, to ttl from now. It
-// returns those that owner holds then, by name; the others are another's. Names are compared byte by
-// byte. It does not wait for leases.
+// returns those that owner holds then, by name; the others are another's. Names are compared byte
+// by byte. It does not wait for leases.
 //
 // Every lease is taken or left by itself, and one statement takes up to 1,000. Only the database's
 // clock counts: the clocks of processes may be wrong. After an error leases may have been taken.
@@ -112,17 +112,17 @@ func (s *Store) Held(ctx context.Context, prefix string) (map[string]string, err
 // Fences returns the fencing tokens of those of the named leases that owner holds, by name.
 //
 // A process that is frozen for a while can write something after its lease has ended, when another
-// owner works already. No lease can prevent that, but the store that is written to can. Read the token
-// once after Acquire and send it along with every write. The store refuses a token that is less than
-// the greatest that it has seen:
+// owner works already. No lease can prevent that, but the store that is written to can. Read the
+// token once after Acquire and send it along with every write. The store refuses a token that is
+// less than the greatest that it has seen:
 //
 //	UPDATE account SET balance = ?, fence = ? WHERE id = ? AND fence <= ?
 //
-// The token of a lease is positive and grows whenever the lease is taken, whether by another owner or
-// by the same one after it had ended. Renewing a lease does not change it. It is the database's time in
-// microseconds since 1970, or more, so it also grows when a lease was forgotten, or when the database
-// was restored from a backup. It would not grow if the database's clock were set back by more than
-// ten minutes.
+// The token of a lease is positive and grows whenever the lease is taken, whether by another owner
+// or by the same one after it had ended. Renewing a lease does not change it. It is the database's
+// time in microseconds since 1970, or more, so it also grows when a lease was forgotten, or when
+// the database was restored from a backup. It would not grow if the database's clock were set back
+// by more than ten minutes.
 func (s *Store) Fences(ctx context.Context, owner string, names ...string) (map[string]int64, error) {
 	const op = "fences"
 	tokens := make(map[string]int64)
@@ -156,8 +156,8 @@ func (s *Store) fences(ctx context.Context, op, owner string, chunk []string) ([
 	})
 }
 
-// each calls f with the names in order, each once, as many as fit into one statement. All statements
-// lock leases in this order, so that none waits in a circle.
+// each calls f with the names in order, each once, as many as fit into one statement. All
+// statements lock leases in this order, so that none waits in a circle.
 func (s *Store) each(ctx context.Context, op, owner string, names []string, f func(chunk []string) error) error {
 	if err := ctx.Err(); err != nil {
 		return s.dialect.failed(ctx, op, err)

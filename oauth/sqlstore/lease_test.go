@@ -21,7 +21,8 @@ import (
 	"github.com/b24events/b24events/oauth/sqlstore"
 )
 
-// age lets a number of minutes pass for the leases of a place, as if the database's clock had gone on.
+// age lets a number of minutes pass for the leases of a place, as if the database's clock had gone
+// on.
 func age(t *testing.T, p place, minutes int64) {
 	t.Helper()
 	run(t, p.open(t), fmt.Sprintf("UPDATE %s SET expires_at = expires_at - %d, fence = fence - %[2]d", p.table("leases"), minutes*60_000_000))

@@ -28,8 +28,8 @@ var (
 )
 
 // WithTablePrefix sets what the names of the tables begin with: a lower-case letter, followed by up
-// to 31 lower-case letters, digits and underscores. The default is [DefaultTablePrefix]. Stores with
-// different prefixes share nothing, not even leases.
+// to 31 lower-case letters, digits and underscores. The default is [DefaultTablePrefix]. Stores
+// with different prefixes share nothing, not even leases.
 func WithTablePrefix(prefix string) Option {
 	return func(cfg *config) error {
 		if !prefixes.MatchString(prefix) {
@@ -40,10 +40,10 @@ func WithTablePrefix(prefix string) Option {
 	}
 }
 
-// WithSchema sets the schema of the tables, which on MySQL is their database. It must exist. Without
-// the option, the tables are where the connection is: in the first schema of search_path, or in the
-// database of the DSN. The name has up to 63 letters, digits, underscores and hyphens, and begins
-// with a letter or an underscore. SQLite has no schemas.
+// WithSchema sets the schema of the tables, which on MySQL is their database. It must exist.
+// Without the option, the tables are where the connection is: in the first schema of search_path,
+// or in the database of the DSN. The name has up to 63 letters, digits, underscores and hyphens,
+// and begins with a letter or an underscore. SQLite has no schemas.
 func WithSchema(name string) Option {
 	return func(cfg *config) error {
 		if !schemas.MatchString(name) {
@@ -64,8 +64,8 @@ func WithCodec(opts ...oauth.CodecOption) Option {
 	}
 }
 
-// WithoutMigration makes [New] create and change no tables. New then returns [ErrSchema] if they are
-// missing or old. Use it if the program's database user may not create tables; a DBA runs what
+// WithoutMigration makes [New] create and change no tables. New then returns [ErrSchema] if they
+// are missing or old. Use it if the program's database user may not create tables; a DBA runs what
 // [DDL] returns.
 func WithoutMigration() Option {
 	return func(cfg *config) error {

@@ -128,8 +128,9 @@ func TestPgBouncer(t *testing.T) {
 	}
 }
 
-// TestPgBouncerAndPreparedStatements leaves pgx in its default mode, which names the statements that
-// it prepares. The second connection finds the names of the first one. The error says what to do.
+// TestPgBouncerAndPreparedStatements leaves pgx in its default mode, which names the statements
+// that it prepares. The second connection finds the names of the first one. The error says what to
+// do.
 func TestPgBouncerAndPreparedStatements(t *testing.T) {
 	t.Parallel()
 	p := pgBouncer(t, 1)(t)

@@ -205,8 +205,8 @@ func (w *world) install(tb testing.TB, store oauth.Store) oauth.Installation {
 }
 
 // TestProcessesShareOneRefresh lets 400 callers in 8 processes find one token expired, at a server
-// whose refresh tokens work once. The server sees one refresh for each expiry, and all callers go on
-// with its tokens.
+// whose refresh tokens work once. The server sees one refresh for each expiry, and all callers go
+// on with its tokens.
 func TestProcessesShareOneRefresh(t *testing.T) {
 	t.Parallel()
 	for _, e := range engines {

@@ -54,8 +54,8 @@ func New(ctx context.Context, db *sql.DB, d Dialect, opts ...Option) (*Store, er
 
 // DDL returns the statements that create the tables of an empty database, for a DBA to run. Each
 // ends in a semicolon and a line feed. Above those of each version of the tables is a comment with
-// the version, so that the ones from a later version on bring older tables up to date. Options other
-// than [WithTablePrefix] and [WithSchema] have no effect. It returns an error that matches
+// the version, so that the ones from a later version on bring older tables up to date. Options
+// other than [WithTablePrefix] and [WithSchema] have no effect. It returns an error that matches
 // [ErrConfig].
 func DDL(d Dialect, opts ...Option) (string, error) {
 	cfg, err := newConfig(opts)

@@ -38,9 +38,9 @@ var (
 // caller's: close it after everything that uses the Store has ended.
 //
 // Besides the errors of an oauth.Store, its methods return the context's error,
-// [oauth.ErrUnreadable], [oauth.ErrEncryptionKey], and an error of the database. The latter shows the
-// database's code, and never a value, an address or a name of a user; the driver's error is in the
-// chain.
+// [oauth.ErrUnreadable], [oauth.ErrEncryptionKey], and an error of the database. The latter shows
+// the database's code, and never a value, an address or a name of a user; the driver's error is in
+// the chain.
 type Store struct {
 	db      *sql.DB
 	cfg     config
@@ -78,8 +78,8 @@ func (s *Store) Load(ctx context.Context, key oauth.Key) (oauth.Installation, oa
 // text that is not UTF-8, and IDs of more than [MaxIDLength] bytes.
 //
 // After any other error the new installation may be stored: a connection can break between the
-// commit and its confirmation. Load shows which is stored. Another Swap with the same old version is
-// safe; it returns ErrConflict if the first one succeeded.
+// commit and its confirmation. Load shows which is stored. Another Swap with the same old version
+// is safe; it returns ErrConflict if the first one succeeded.
 func (s *Store) Swap(ctx context.Context, key oauth.Key, old oauth.Version, in oauth.Installation) (oauth.Version, error) {
 	if err := writable(key); err != nil {
 		return "", err

@@ -204,8 +204,8 @@ func TestHostileVersions(t *testing.T) {
 	})
 }
 
-// TestDamagedRow damages a row by hand. It is listed, reported by its place, and can be written over
-// by whoever knows its version.
+// TestDamagedRow damages a row by hand. It is listed, reported by its place, and can be written
+// over by whoever knows its version.
 func TestDamagedRow(t *testing.T) {
 	t.Parallel()
 	for _, encrypted := range []bool{false, true} {

@@ -1,5 +1,6 @@
-// Package offlinetest checks implementations of offline.Leaser. A leaser that passes [TestLeaser] is one that consumers and fleets can
-// rely on. The package is for tests; it needs nothing beside the standard library.
+// Package offlinetest checks implementations of offline.Leaser. A leaser that passes [TestLeaser]
+// is one that consumers and fleets can rely on. The package is for tests; it needs nothing beside
+// the standard library.
 package offlinetest
 
 import (
@@ -23,8 +24,9 @@ const (
 	pace    = 20 * time.Millisecond
 )
 
-// TestLeaser runs the suite. newLeaser returns a leaser that nothing is held of, on a store of its own, and is called once in each subtest, with
-// the subtest's t, to which it may add a cleanup. The suite waits for leases that last a second to run out, on the store's clock.
+// TestLeaser runs the suite. newLeaser returns a leaser that nothing is held of, on a store of its
+// own, and is called once in each subtest, with the subtest's t, to which it may add a cleanup. The
+// suite waits for leases that last a second to run out, on the store's clock.
 func TestLeaser(t *testing.T, newLeaser func(t *testing.T) offline.Leaser) {
 	t.Helper()
 	for _, c := range []struct {

@@ -194,8 +194,8 @@ func (s *Store) streams(c config) []jetstream.StreamConfig {
 	return list
 }
 
-// ensure returns the stream, which it makes if it does not exist. Another process may be faster, and
-// the server then refuses the second stream with errors that depend on its version.
+// ensure returns the stream, which it makes if it does not exist. Another process may be faster,
+// and the server then refuses the second stream with errors that depend on its version.
 func ensure(ctx context.Context, js jetstream.JetStream, want jetstream.StreamConfig) (jetstream.Stream, error) {
 	var made error
 	for range ensureTries {

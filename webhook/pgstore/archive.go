@@ -31,8 +31,8 @@ func (s *Store) Load(ctx context.Context, part int, ids []string) ([]*webhook.Re
 	return records, nil
 }
 
-// Depth implements [webhook.Store]. It counts all records, which takes the server about half a second
-// for a million.
+// Depth implements [webhook.Store]. It counts all records, which takes the server about half a
+// second for a million.
 func (s *Store) Depth(ctx context.Context) (webhook.Depth, error) {
 	var d webhook.Depth
 	var pending, parked *time.Time

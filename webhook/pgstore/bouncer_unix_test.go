@@ -24,7 +24,8 @@ import (
 )
 
 // startBouncer starts a PgBouncer in transaction mode in front of the server, with few connections
-// to it, so that the statements of a client reach another session each time. It returns its address.
+// to it, so that the statements of a client reach another session each time. It returns its
+// address.
 func startBouncer(t *testing.T, dsn string) string {
 	t.Helper()
 	path, err := exec.LookPath("pgbouncer")

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// bound keeps the number of pending records below a limit. Counting them takes time, so a count lets
-// this process store an eighth of the room that is left before it counts again.
+// bound keeps the number of pending records below a limit. Counting them takes time, so a count
+// lets this process store an eighth of the room that is left before it counts again.
 type bound struct {
 	limit int64 // 0 for none
 

@@ -125,8 +125,8 @@ func checkTables(ctx context.Context, conn *pgx.Conn, cfg *config, partitions in
 	return checkIDs(ctx, conn, *cfg, partitions)
 }
 
-// checkIDs refuses tables with IDs that the sequence has not given yet, as after a restore that left
-// the sequence out: it would give them again.
+// checkIDs refuses tables with IDs that the sequence has not given yet, as after a restore that
+// left the sequence out: it would give them again.
 func checkIDs(ctx context.Context, conn *pgx.Conn, cfg config, partitions int) error {
 	cfg.partitions = partitions
 	var behind bool

@@ -24,11 +24,11 @@ const (
 
 // Commit implements [webhook.Store]. It is one transaction in one round trip.
 //
-// A Commit with records is durable as the server's synchronous_commit says, and at least on the disk
-// of the primary. So is one that parks records or counts attempts. One that only settles handled
-// records is on that disk a little later, within three times wal_writer_delay, which is 0.6 s by
-// default. If the server crashes before, these records are handled again, as they may be after any
-// crash; waiting for the disk would prevent that for none of the other crashes.
+// A Commit with records is durable as the server's synchronous_commit says, and at least on the
+// disk of the primary. So is one that parks records or counts attempts. One that only settles
+// handled records is on that disk a little later, within three times wal_writer_delay, which is 0.6
+// s by default. If the server crashes before, these records are handled again, as they may be after
+// any crash; waiting for the disk would prevent that for none of the other crashes.
 //
 // The error matches [webhook.ErrQueueFull] if the bound of [WithMaxPending] is reached or the
 // server's disk is full; the marks are applied if possible. It matches [ErrLocked] if another
@@ -136,8 +136,8 @@ type list struct {
 	errs                  []string
 }
 
-// sortMarks sorts marks by kind. Of several for one record the last counts. Those that can be for no
-// record of a pgstore are left out.
+// sortMarks sorts marks by kind. Of several for one record the last counts. Those that can be for
+// no record of a pgstore are left out.
 func sortMarks(all []webhook.Mark) (m marks) {
 	last := make(map[string]int, len(all))
 	for i := range all {

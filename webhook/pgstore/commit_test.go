@@ -36,8 +36,8 @@ func through(tb testing.TB, p *proxy, dsn string) string {
 	return fmt.Sprintf("postgres://%s:%s@%s/%s?sslmode=disable", cfg.User, cfg.Password, p.listener.Addr(), cfg.Database)
 }
 
-// TestCommitLostAnswer: the connection breaks when the server has committed. Commit returns an error,
-// and the records are there all the same.
+// TestCommitLostAnswer: the connection breaks when the server has committed. Commit returns an
+// error, and the records are there all the same.
 func TestCommitLostAnswer(t *testing.T) {
 	t.Parallel()
 	k := newKit(t)

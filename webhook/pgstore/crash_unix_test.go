@@ -16,8 +16,8 @@ import (
 	"github.com/b24events/b24events/webhook/pgstore"
 )
 
-// TestServerKilled kills the server in the middle of commits, three times. Every acknowledged record
-// is fed, in order, by the feeds that were open all the time and by new ones.
+// TestServerKilled kills the server in the middle of commits, three times. Every acknowledged
+// record is fed, in order, by the feeds that were open all the time and by new ones.
 func TestServerKilled(t *testing.T) {
 	t.Parallel()
 	const replicas, parts, group, kills, between = 3, 8, 16, 3, 60
@@ -75,7 +75,8 @@ func TestServerKilled(t *testing.T) {
 	w.check(acknowledged)
 }
 
-// TestServerKilledBeforeFeeds: nothing is fed before the crash, so all of it is in the tables after.
+// TestServerKilledBeforeFeeds: nothing is fed before the crash, so all of it is in the tables
+// after.
 func TestServerKilledBeforeFeeds(t *testing.T) {
 	t.Parallel()
 	srv := startServer(t)

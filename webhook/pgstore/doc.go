@@ -23,8 +23,8 @@
 //	err = errors.Join(server.Shutdown(ctx), h.Shutdown(ctx)) // then the deferred calls
 //
 // Start as many processes as you like with the same code. The Store gives the leases of its
-// partitions itself, so it needs no [webhook.WithLeaser]. Each application needs a schema of its own:
-// see [WithSchema].
+// partitions itself, so it needs no [webhook.WithLeaser]. Each application needs a schema of its
+// own: see [WithSchema].
 //
 // # Guarantees
 //
@@ -47,8 +47,8 @@
 // and nothing else was committed, or if a process loses its lease while a handler runs. [Tx] makes
 // what a handler writes in this database exactly-once in all of these cases.
 //
-// New refuses servers with fsync or full_page_writes switched off, because these lose everything. It
-// refuses sessions with synchronous_commit switched off too. Commits of records switch it on by
+// New refuses servers with fsync or full_page_writes switched off, because these lose everything.
+// It refuses sessions with synchronous_commit switched off too. Commits of records switch it on by
 // themselves, but the transactions of handlers have what the session has. A server with
 // synchronous_standby_names acknowledges only what its standby has got, as its synchronous_commit
 // says: a Commit that cannot be sure of that returns an error, however long the standby is away.
@@ -67,32 +67,32 @@
 //
 // A process needs three connections: for commits, for feeds, and for leases and the rest. Each
 // handler that has called Tx holds one more. The Store leaves three connections of its pool to
-// itself, so a pool of n serves n-3 such handlers at a time. The default size of pgxpool is four, or
-// the number of CPUs: set pool_max_conns. If the program uses the pool for other things too, these
-// must not take all connections for long: Commit waits for one as long as its context lasts, and
-// deliveries are refused meanwhile.
+// itself, so a pool of n serves n-3 such handlers at a time. The default size of pgxpool is four,
+// or the number of CPUs: set pool_max_conns. If the program uses the pool for other things too,
+// these must not take all connections for long: Commit waits for one as long as its context lasts,
+// and deliveries are refused meanwhile.
 //
 // The default of 64 partitions serves up to about 16 processes. Partitions cost no connections; a
 // process looks at all of its partitions with one statement.
 //
 // A record of 600 bytes costs about 900 bytes of WAL, stored and settled, and one sync for as many
-// records as are committed together. A process without work looks four times a second, and under load
-// up to two hundred times.
+// records as are committed together. A process without work looks four times a second, and under
+// load up to two hundred times.
 //
 // The tables stay small as long as handlers keep up. [WithMaxPending] bounds a backlog.
 //
 // Transactions that stay open for hours, also on other tables, keep VACUUM from removing settled
 // records, as in any queue on PostgreSQL. The Store does not read them again, so it stays fast. A
-// transaction that has changed the table of pending records itself, in psql for example, makes looks
-// slower and slower until it ends; the log says so after a minute.
+// transaction that has changed the table of pending records itself, in psql for example, makes
+// looks slower and slower until it ends; the log says so after a minute.
 //
 // # PgBouncer
 //
-// The Store works through PgBouncer in transaction mode, in any version and with the default settings
-// of the pool: it uses neither named statements, nor settings of the session, nor LISTEN. What your
-// handlers do with the transaction of [Tx] is different: pgx names their statements unless the pool
-// has default_query_exec_mode=exec or cache_describe in its address. PgBouncer 1.21 and later handle
-// named statements too. Statement mode does not work.
+// The Store works through PgBouncer in transaction mode, in any version and with the default
+// settings of the pool: it uses neither named statements, nor settings of the session, nor LISTEN.
+// What your handlers do with the transaction of [Tx] is different: pgx names their statements
+// unless the pool has default_query_exec_mode=exec or cache_describe in its address. PgBouncer 1.21
+// and later handle named statements too. Statement mode does not work.
 //
 // # Roles, migrations, upgrades
 //
@@ -102,9 +102,9 @@
 // may not create tables. Whoever changes the tables by hand finds out from the next New, which
 // returns [ErrSchema] for what would lose records or their order.
 //
-// The clock of the server counts for leases. Set tcp_keepalives_idle on the server to a minute or so:
-// it is how the server notices that a process was cut off from it, and ends what that process had
-// begun.
+// The clock of the server counts for leases. Set tcp_keepalives_idle on the server to a minute or
+// so: it is how the server notices that a process was cut off from it, and ends what that process
+// had begun.
 //
 // A server logs the arguments of slow statements, with the deliveries in them, if
 // log_min_duration_statement is set. Set log_parameter_max_length to 0, or use

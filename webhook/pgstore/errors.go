@@ -59,7 +59,8 @@ type failure struct {
 // Error returns the text.
 func (f *failure) Error() string { return f.text }
 
-// Unwrap returns the error of the driver, and the sentinel that the failure matches if there is one.
+// Unwrap returns the error of the driver, and the sentinel that the failure matches if there is
+// one.
 func (f *failure) Unwrap() []error { return f.causes }
 
 // SQLSTATE codes and classes.

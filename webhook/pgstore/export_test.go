@@ -2,8 +2,8 @@ package pgstore
 
 import "time"
 
-// WithPace sets how often the Store does what is not done for each record, for tests that cannot wait.
-// Zero leaves a pace as it is.
+// WithPace sets how often the Store does what is not done for each record, for tests that cannot
+// wait. Zero leaves a pace as it is.
 func WithPace(sweep, check, house, grace time.Duration) Option {
 	return func(c *config) error {
 		for _, p := range []struct {

@@ -94,9 +94,9 @@ func TestFeedSweeps(t *testing.T) {
 	require.Contains(t, log.String(), pgstore.KeySchema+"="+k.schema)
 }
 
-// TestFeedAfterLoss: the database has lost its newest commits, as after a failover to a standby that
-// was behind. The IDs of the lost records come back for others. Feeds yield these, and marks for the
-// lost ones do not hit them.
+// TestFeedAfterLoss: the database has lost its newest commits, as after a failover to a standby
+// that was behind. The IDs of the lost records come back for others. Feeds yield these, and marks
+// for the lost ones do not hit them.
 func TestFeedAfterLoss(t *testing.T) {
 	t.Parallel()
 	k := newKit(t)

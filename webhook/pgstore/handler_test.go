@@ -67,9 +67,9 @@ func (p *process) shutdown() {
 	_ = p.store.Close()
 }
 
-// TestReplicas: three processes receive changes of the deals of many portals, and handle them with a
-// transaction each. One of them goes away in between, another fails now and then. Each change is in
-// the table once, and those of a deal are in order.
+// TestReplicas: three processes receive changes of the deals of many portals, and handle them with
+// a transaction each. One of them goes away in between, another fails now and then. Each change is
+// in the table once, and those of a deal are in order.
 func TestReplicas(t *testing.T) {
 	t.Parallel()
 	const members, deals, changes = 12, 4, 12

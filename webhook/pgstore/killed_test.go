@@ -35,8 +35,8 @@ func (l ledger) writeChange(ctx context.Context, d *event.Delivery) error {
 	return err
 }
 
-// TestKilledProcess is what the processes of TestProcessesKilled run, until they are killed: a Handler
-// that gets the changes of a portal, and prints the number of each that was answered 200.
+// TestKilledProcess is what the processes of TestProcessesKilled run, until they are killed: a
+// Handler that gets the changes of a portal, and prints the number of each that was answered 200.
 //
 //nolint:paralleltest // it is the only test of its process
 func TestKilledProcess(t *testing.T) {
@@ -111,8 +111,8 @@ func (v *victim) kill() (acks [][2]int) {
 	return acks
 }
 
-// TestProcessesKilled kills processes that receive and handle, again and again. Each change that was
-// answered 200 is in the table exactly once, and those of a deal are in order.
+// TestProcessesKilled kills processes that receive and handle, again and again. Each change that
+// was answered 200 is in the table exactly once, and those of a deal are in order.
 func TestProcessesKilled(t *testing.T) {
 	t.Parallel()
 	const kills, acksBetween = 6, 40

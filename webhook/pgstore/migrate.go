@@ -35,8 +35,8 @@ func migrations() ([]string, error) {
 }
 
 // DDL returns the SQL that creates the tables, for [WithoutMigration]: apply it with psql as a role
-// that may, and give the program's role the privileges that the last lines name. It takes the options
-// of New; [WithSchema] and [WithPartitions] make a difference.
+// that may, and give the program's role the privileges that the last lines name. It takes the
+// options of New; [WithSchema] and [WithPartitions] make a difference.
 func DDL(opts ...Option) (string, error) {
 	cfg, err := newConfig(opts)
 	if err != nil {

@@ -70,9 +70,9 @@ func newConfig(opts []Option) (config, error) {
 var schemaName = regexp.MustCompile(`^[a-z_][a-z0-9_]{0,62}$`)
 
 // WithSchema sets the PostgreSQL schema that the tables are in, [DefaultSchema] by default. Each
-// application has a schema of its own: two that share one would handle each other's events. The name
-// consists of lower-case letters, digits and underscores, and does not begin with a digit or with
-// pg_.
+// application has a schema of its own: two that share one would handle each other's events. The
+// name consists of lower-case letters, digits and underscores, and does not begin with a digit or
+// with pg_.
 func WithSchema(name string) Option {
 	return func(c *config) error {
 		if !schemaName.MatchString(name) || strings.HasPrefix(name, "pg_") {
@@ -83,10 +83,10 @@ func WithSchema(name string) Option {
 	}
 }
 
-// WithPartitions sets the number of partitions, from 2 to [webhook.MaxPartitions]. It is stored when
-// the tables are created, and never changes: another number is refused with [ErrConfig]. Without the
-// option new tables get [DefaultPartitions], and others keep theirs. Use several times as many
-// partitions as processes, so that each gets an even share.
+// WithPartitions sets the number of partitions, from 2 to [webhook.MaxPartitions]. It is stored
+// when the tables are created, and never changes: another number is refused with [ErrConfig].
+// Without the option new tables get [DefaultPartitions], and others keep theirs. Use several times
+// as many partitions as processes, so that each gets an even share.
 func WithPartitions(n int) Option {
 	return func(c *config) error {
 		if n < 2 || n > webhook.MaxPartitions {
@@ -97,9 +97,9 @@ func WithPartitions(n int) Option {
 	}
 }
 
-// WithPollInterval sets how often a process looks for records that others stored: every lowest while
-// there are some, and less and less often, up to every highest, while there are none. The process
-// sees its own records at once. The defaults are [DefaultMinPoll] and [DefaultMaxPoll].
+// WithPollInterval sets how often a process looks for records that others stored: every lowest
+// while there are some, and less and less often, up to every highest, while there are none. The
+// process sees its own records at once. The defaults are [DefaultMinPoll] and [DefaultMaxPoll].
 func WithPollInterval(lowest, highest time.Duration) Option {
 	return func(c *config) error {
 		if lowest < time.Millisecond || highest < lowest || highest > time.Minute {
@@ -125,9 +125,9 @@ func WithKeep(d time.Duration) Option {
 }
 
 // WithMaxPending bounds the records that wait to be handled. Commit returns an error that matches
-// [webhook.ErrQueueFull] rather than store more. Each process counts for itself, more and more often
-// as the bound comes near, so several of them may exceed it by a few percent. A count of 100,000
-// records takes the server some 20 ms. The default is no bound but the disk.
+// [webhook.ErrQueueFull] rather than store more. Each process counts for itself, more and more
+// often as the bound comes near, so several of them may exceed it by a few percent. A count of
+// 100,000 records takes the server some 20 ms. The default is no bound but the disk.
 func WithMaxPending(n int64) Option {
 	return func(c *config) error {
 		if n < 1 {
@@ -139,8 +139,8 @@ func WithMaxPending(n int64) Option {
 }
 
 // WithoutMigration makes New neither create nor change tables. It refuses tables that are missing,
-// or of another version, with [ErrSchema]. Use it when the program's role may not create tables, and
-// apply what [DDL] returns with another.
+// or of another version, with [ErrSchema]. Use it when the program's role may not create tables,
+// and apply what [DDL] returns with another.
 func WithoutMigration() Option {
 	return func(c *config) error {
 		c.migrate = false
@@ -149,8 +149,8 @@ func WithoutMigration() Option {
 }
 
 // WithoutDurabilityCheck makes New accept a server with fsync, full_page_writes or
-// synchronous_commit switched off. After a power failure such a server may have lost deliveries that
-// were answered 200, or all of the data. It is for tests.
+// synchronous_commit switched off. After a power failure such a server may have lost deliveries
+// that were answered 200, or all of the data. It is for tests.
 func WithoutDurabilityCheck() Option {
 	return func(c *config) error {
 		c.checkDurable = false

@@ -32,9 +32,10 @@ const (
 // It has to know up to which ID nothing new can appear, or each look would pass over all that is
 // pending. Neither time nor the order of transactions tells: a transaction takes an ID, and may
 // commit seconds or hours later. But it has locked the table before it took the ID, in a mode that
-// readers do not use, and has the lock until it ends. So: note the newest ID that was taken; list who
-// has the lock now; once all of these are gone, everything up to that ID has either been committed,
-// and the next look sees it, or never will be. Long transactions on other tables do not matter.
+// readers do not use, and has the lock until it ends. So: note the newest ID that was taken; list
+// who has the lock now; once all of these are gone, everything up to that ID has either been
+// committed, and the next look sees it, or never will be. Long transactions on other tables do not
+// matter.
 type poller struct {
 	s *Store
 
@@ -387,8 +388,8 @@ func (p *poller) unsure(feeds []*feed) (n int) {
 }
 
 // sweep compares what a feed has fed with what is there, a page at a time, below the IDs that looks
-// ask for. It finds records that somebody put there with old IDs, and forgets those that others have
-// settled.
+// ask for. It finds records that somebody put there with old IDs, and forgets those that others
+// have settled.
 func (p *poller) sweep(ctx context.Context, conn *pgx.Conn, f *feed) error {
 	p.s.mu.Lock()
 	from, to := f.swept, f.low

@@ -56,8 +56,8 @@ func exists(path string) bool {
 	return err == nil
 }
 
-// unprivileged returns how to start a program as a user that PostgreSQL accepts, and gives that user
-// the folder.
+// unprivileged returns how to start a program as a user that PostgreSQL accepts, and gives that
+// user the folder.
 func unprivileged(tb testing.TB, dir string) *syscall.SysProcAttr {
 	tb.Helper()
 	if os.Geteuid() != 0 {

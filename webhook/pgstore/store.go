@@ -22,8 +22,8 @@ const (
 // [webhook.Leaser] of its partitions, and a [webhook.Transactor]: see [Tx]. It is safe for
 // concurrent use. Make one with [New].
 //
-// Errors of the driver are wrapped: errors.As finds the *pgconn.PgError. Their texts are replaced by
-// ones without addresses, users and values.
+// Errors of the driver are wrapped: errors.As finds the *pgconn.PgError. Their texts are replaced
+// by ones without addresses, users and values.
 type Store struct {
 	cfg        config
 	pool       *pgxpool.Pool
@@ -56,8 +56,8 @@ const ownConnections = 3
 // connection to the primary server. The pool stays the caller's, who closes it after the Store.
 //
 // It returns [ErrConfig] if options make no sense or do not fit the data, [ErrNotDurable] if the
-// server may lose what it acknowledges, and [ErrSchema] if the tables are newer than this package or
-// were changed by hand. Any other error means that the database cannot be reached, or refuses.
+// server may lose what it acknowledges, and [ErrSchema] if the tables are newer than this package
+// or were changed by hand. Any other error means that the database cannot be reached, or refuses.
 func New(ctx context.Context, pool *pgxpool.Pool, opts ...Option) (*Store, error) {
 	if pool == nil {
 		return nil, misconfigured("nil pool")
@@ -148,8 +148,8 @@ func (s *Store) query(ctx context.Context, statements ...statement) error {
 	return run(ctx, conn.Conn(), statements...)
 }
 
-// change runs statements in a transaction, in one round trip. It is durable when change returns nil,
-// unless relax is set: then it is a fraction of a second later.
+// change runs statements in a transaction, in one round trip. It is durable when change returns
+// nil, unless relax is set: then it is a fraction of a second later.
 func (s *Store) change(ctx context.Context, relax bool, statements ...statement) error {
 	if err := s.usable(ctx); err != nil {
 		return err

@@ -24,8 +24,8 @@ const (
 )
 
 // Tx returns the transaction of the attempt that ctx belongs to: what the handler writes in it is
-// committed if and only if the record is settled. The first call begins it, and later ones return the
-// same. Attempts that do not call Tx have no transaction.
+// committed if and only if the record is settled. The first call begins it, and later ones return
+// the same. Attempts that do not call Tx have no transaction.
 //
 //	event.On(mux, event.OnCrmDealAdd, func(ctx context.Context, d *event.Delivery, e event.CRMEntity) error {
 //		tx, err := pgstore.Tx(ctx)
@@ -44,8 +44,8 @@ const (
 // each attempt.
 //
 // The transaction is for one goroutine at a time, and over when the handler returns. Its Commit and
-// Rollback return [ErrTxEnded]; Begin makes a savepoint. It has the isolation level that the session
-// has by default.
+// Rollback return [ErrTxEnded]; Begin makes a savepoint. It has the isolation level that the
+// session has by default.
 //
 // It holds a connection of the pool from the first call until the handler returns. So call the
 // portal before, and ask for the transaction when there is something to write. All but three

@@ -12,7 +12,8 @@ import (
 	"github.com/b24events/b24events/webhook/pgstore"
 )
 
-// witness notes when commits begin and return, and in which order records are fed. Its clock counts.
+// witness notes when commits begin and return, and in which order records are fed. Its clock
+// counts.
 type witness struct {
 	testing.TB
 

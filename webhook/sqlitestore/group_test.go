@@ -15,8 +15,8 @@ import (
 	"github.com/b24events/b24events/webhook"
 )
 
-// TestHandlerGroups: what 64 connections send at a time costs few commits, each of which syncs once.
-// TestRecordsPerSync counts the syncs themselves.
+// TestHandlerGroups: what 64 connections send at a time costs few commits, each of which syncs
+// once. TestRecordsPerSync counts the syncs themselves.
 func TestHandlerGroups(t *testing.T) {
 	t.Parallel()
 	const connections, each, token = 64, 100, "0123456789abcdef0123456789abcdef"

@@ -112,8 +112,8 @@ func (w *writer) work(ctx context.Context, j *job) error {
 	return err
 }
 
-// noticeEvery is how often the writer looks for what other processes have changed, if it has nothing
-// to do.
+// noticeEvery is how often the writer looks for what other processes have changed, if it has
+// nothing to do.
 const noticeEvery = time.Second
 
 // notice takes in what another process has replayed or discarded. See WithArchiveOnly.

@@ -33,7 +33,8 @@ func Lock(path string, flags int) (*os.File, error) {
 	return f, nil
 }
 
-// Unlock ends a lock and closes the file. Closing alone would not end it for the moment in which a process being started has a copy of the file.
+// Unlock ends a lock and closes the file. Closing alone would not end it for the moment in which a
+// process being started has a copy of the file.
 func Unlock(f *os.File) error {
 	filelock.Release(f)
 	return f.Close()

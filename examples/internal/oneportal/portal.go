@@ -26,8 +26,9 @@ type Portal struct {
 	seed oauth.Installation // from the settings; without tokens where they name none
 }
 
-// Open returns the access that the settings describe. On the first start it stores the tokens of the settings; later ones use what
-// is stored, since a refresh token works once. It calls nobody. A nil client means the usual one.
+// Open returns the access that the settings describe. On the first start it stores the tokens of
+// the settings; later ones use what is stored, since a refresh token works once. It calls nobody. A
+// nil client means the usual one.
 func Open(ctx context.Context, v program.Values, log *slog.Logger, client *http.Client) (p *Portal, err error) {
 	if id := v["member-id"]; id != "" && !program.ValidMemberID(id) {
 		return nil, program.Usage("B24_MEMBER_ID is no member_id; it has 32 letters and digits and stands in every event of the portal")
@@ -161,7 +162,8 @@ func (p *Portal) reseed(ctx context.Context) (bool, error) {
 	return true, p.replace(ctx, in)
 }
 
-// replace stores what the settings say in place of what is stored. Where the process dies in the middle, the next start is a first one.
+// replace stores what the settings say in place of what is stored. Where the process dies in the
+// middle, the next start is a first one.
 func (p *Portal) replace(ctx context.Context, in oauth.Installation) error {
 	seed := p.seed
 	seed.ClientEndpoint = cmp.Or(seed.ClientEndpoint, in.ClientEndpoint)
@@ -185,7 +187,8 @@ func sameEndpoint(stored, given string) bool {
 	return given == "" || strings.EqualFold(strings.TrimSuffix(stored, "/"), strings.TrimSuffix(given, "/"))
 }
 
-// Code returns the portal's code of an error in upper case: of a call, or of an item of a batch. It is empty for other errors.
+// Code returns the portal's code of an error in upper case: of a call, or of an item of a batch. It
+// is empty for other errors.
 func Code(err error) string {
 	var refusal event.CallError
 	if !errors.As(err, &refusal) {
@@ -207,7 +210,8 @@ func refused(err error) bool {
 	return errors.As(err, &e) && strings.EqualFold(e.Code, "invalid_grant")
 }
 
-// passes reports whether calls that failed may succeed later. What is neither the portal's nor the OAuth server's word is the network's.
+// passes reports whether calls that failed may succeed later. What is neither the portal's nor the
+// OAuth server's word is the network's.
 func passes(err error) bool {
 	var (
 		access  *oauth.Error

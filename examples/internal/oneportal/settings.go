@@ -23,7 +23,8 @@ func Parse(name, about string, own []program.Setting, args []string, env func(st
 	return program.Parse(name, about, slices.Concat(own, program.Application(), shared), args, env, stderr)
 }
 
-// OfflineBindings are the bindings of the events that the setting events names, to the offline queue of a connector.
+// OfflineBindings are the bindings of the events that the setting events names, to the offline
+// queue of a connector.
 func OfflineBindings(v program.Values, connector string) ([]event.Binding, error) {
 	names := v.List("events")
 	if len(names) == 0 {

@@ -21,7 +21,8 @@ func Application() []Setting {
 	}
 }
 
-// Access is an application's access to the portals that installed it, and the folder where it is kept.
+// Access is an application's access to the portals that installed it, and the folder where it is
+// kept.
 type Access struct {
 	Data   string // the application's folder in B24_DATA
 	Store  oauth.Store
@@ -50,8 +51,8 @@ func Open(v Values, log *slog.Logger, client *http.Client) (*Access, error) {
 }
 
 // StateFolder returns the folder in B24_DATA of the application that the settings name. Without one
-// it is a folder of its own for outgoing webhooks. It makes the folder if it is missing, and refuses
-// it if it is another application's, or if others may write to it.
+// it is a folder of its own for outgoing webhooks. It makes the folder if it is missing, and
+// refuses it if it is another application's, or if others may write to it.
 func StateFolder(v Values) (string, error) {
 	data, err := v.Data()
 	if err != nil {

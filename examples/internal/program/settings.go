@@ -28,8 +28,9 @@ func (e *UsageError) Unwrap() error { return e.Err }
 // Usage makes a [UsageError].
 func Usage(format string, args ...any) error { return &UsageError{fmt.Errorf(format, args...)} }
 
-// Parse reads a program's settings, and log-format: a flag wins over its variable, an empty variable counts as none. For -h it prints
-// help to stderr and returns [flag.ErrHelp]; other errors are a [UsageError].
+// Parse reads a program's settings, and log-format: a flag wins over its variable, an empty
+// variable counts as none. For -h it prints help to stderr and returns [flag.ErrHelp]; other errors
+// are a [UsageError].
 func Parse(program, about string, settings []Setting, args []string, env func(string) (string, bool), stderr io.Writer) (Values, error) {
 	all := slices.Concat(settings, []Setting{{Flag: "log-format", Env: "LOG_FORMAT", Fallback: "text", Usage: "text or json"}})
 	flags := flag.NewFlagSet(program, flag.ContinueOnError)
@@ -75,7 +76,8 @@ func Parse(program, about string, settings []Setting, args []string, env func(st
 	return values, nil
 }
 
-// withoutValue cuts what may hold a value: package flag quotes the argument that it does not understand.
+// withoutValue cuts what may hold a value: package flag quotes the argument that it does not
+// understand.
 func withoutValue(err error) error {
 	text, _, _ := strings.Cut(err.Error(), "=")
 	return errors.New(text)

@@ -1,4 +1,5 @@
-// Package programtest runs the example programs inside a test, against a portal of package eventtest.
+// Package programtest runs the example programs inside a test, against a portal of package
+// eventtest.
 package programtest
 
 import (
@@ -50,7 +51,8 @@ func (e Env) Strings() []string {
 	return all
 }
 
-// Portal starts a portal with an installed application. It returns the environment of a program for both, without the tokens; see [Seed].
+// Portal starts a portal with an installed application. It returns the environment of a program for
+// both, without the tokens; see [Seed].
 func Portal(tb testing.TB, opts ...eventtest.Option) (*eventtest.Portal, *eventtest.Application, Env) {
 	tb.Helper()
 	portal := eventtest.NewPortal(tb, opts...)
@@ -108,7 +110,8 @@ func (o *Output) String() string {
 	return o.buf.String()
 }
 
-// Lines decodes JSON objects, one a line. Each line must be one, and the text must end with a line break.
+// Lines decodes JSON objects, one a line. Each line must be one, and the text must end with a line
+// break.
 func Lines(tb testing.TB, text string) []map[string]any {
 	tb.Helper()
 	if text != "" && !strings.HasSuffix(text, "\n") {
