@@ -101,8 +101,8 @@ func work(ctx context.Context, api *rest.Portals, memberID string, mux *event.Mu
 	return consumer.Run(ctx)
 }
 
-// workAll works the offline queues of many portals in one process until ctx ends. hooks are the
-// application's: see oauth.Portals.Lifecycle.
+// workAll works the offline queues of many portals in one process until ctx ends. Hooks of
+// oauth.Portals.Lifecycle may add and remove portals.
 func workAll(ctx context.Context, api *rest.Portals, mux *event.Mux, members []string) error {
 	fleet, err := offline.NewFleet(func(memberID string) event.Caller { return api.Portal(memberID) }, mux)
 	if err != nil {
