@@ -176,6 +176,7 @@ func TestAllOddAnswers(t *testing.T) {
 	byID := []rest.ListOption{rest.ByID("ID")}
 	tests := map[string]struct {
 		answers []string
+		params  any
 		opts    []rest.ListOption
 		want    string // the identifiers
 		err     error
@@ -213,11 +214,13 @@ func TestAllOddAnswers(t *testing.T) {
 		"above 2^64":              {answers: []string{`{"result":[{"ID":"18446744073709551616"}]}`}, opts: byID, err: rest.ErrBadResult},
 		"negative later":          {answers: []string{`{"result":[{"ID":1}]}`, `{"result":[{"ID":2},{"ID":"-3"}]}`}, opts: byID, want: "1", err: rest.ErrBadResult},
 		"fraction":                {answers: []string{`{"result":[{"ID":1.5}]}`}, opts: byID, err: rest.ErrBadResult},
+		"behind a filter":         {answers: []string{`{"result":[{"ID":5}]}`}, params: map[string]any{"filter": map[string]any{">ID": 5}}, opts: byID, err: rest.ErrBadAnswer},
 		"behind After":            {answers: []string{`{"result":[{"ID":5}]}`}, opts: []rest.ListOption{rest.ByID("ID"), rest.After(5)}, err: rest.ErrBadAnswer},
 		"two spellings":           {answers: []string{`{"result":[{"id":"x","Id":"y","ID":1}]}`, `{"result":[]}`}, opts: byID, want: "1"},
 		"total is larger":         {answers: []string{`{"result":[{"ID":1}],"total":2}`}, want: "1", err: rest.ErrBadAnswer},
 		"total is larger, quotes": {answers: []string{`{"result":[{"ID":1}],"total":"120"}`}, want: "1", err: rest.ErrBadAnswer},
-		"total shrinks":           {answers: []string{`{"result":[{"ID":1}],"next":50,"total":60}`, `{"result":[{"ID":2}],"total":51}`}, want: "1 2"},
+		"total shrinks":           {answers: []string{`{"result":[{"ID":1}],"next":50,"total":60}`, `{"result":[{"ID":2}],"total":2}`}, want: "1 2"},
+		"next leaves rows out":    {answers: []string{`{"result":[{"ID":1}],"next":50,"total":51}`, `{"result":[{"ID":51}],"total":51}`}, want: "1 51", err: rest.ErrBadAnswer},
 		"total of another kind":   {answers: []string{`{"result":[{"ID":1}],"total":{"a":1}}`}, want: "1"},
 		"total, by ID":            {answers: []string{`{"result":[{"ID":1}],"total":9}`, `{"result":[],"total":9}`}, opts: byID, want: "1"},
 		"no identifier":           {answers: []string{`{"result":[{"NAME":1}]}`}, opts: byID, err: rest.ErrBadResult},
@@ -230,7 +233,7 @@ func TestAllOddAnswers(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			client := newHosts(t, on(newTransport(t, test.answers...))).Portal("a")
-			all, err := collect(t, rest.All[struct{ ID int }](t.Context(), client, "tasks.task.list", nil, test.opts...))
+			all, err := collect(t, rest.All[struct{ ID int }](t.Context(), client, "tasks.task.list", test.params, test.opts...))
 			require.ErrorIs(t, err, test.err)
 			if err != nil {
 				require.NotContains(t, err.Error(), "planted-value")

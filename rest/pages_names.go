@@ -82,9 +82,10 @@ func (l *list) readNames() error {
 		return errBound
 	}
 	l.ordered = l.ordered || sorts
-	if l.cfg.after > bound {
-		l.after = l.cfg.after
+	if odd {
+		bound = 0
 	}
+	l.after = max(l.cfg.after, bound)
 	l.names = l.spelled(filter, order)
 	return nil
 }

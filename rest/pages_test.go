@@ -235,6 +235,8 @@ func TestAllByIDRefused(t *testing.T) {
 		expired = `{"error":"expired_token","error_description":""}`
 		denied  = `{"error":"ACCESS_DENIED","error_description":"Access denied!"}`
 		broken  = `{"error":"INTERNAL_SERVER_ERROR","error_description":""}`
+		// unbatched refuses a method in a batch only
+		unbatched = `{"error":"ERROR_BATCH_METHOD_NOT_ALLOWED","error_description":"Method is not allowed for batch usage"}`
 	)
 	always := func(int) bool { return true }
 	only := func(n int) func(int) bool { return func(i int) bool { return i == n } }
@@ -256,7 +258,9 @@ func TestAllByIDRefused(t *testing.T) {
 		"operating time, without repetition": {refusal: blocked, at: from(4), opts: []rest.CallOption{rest.Retries(0)}, rows: 200, err: rest.ErrOperationTimeLimit, requests: []int{1, 4}},
 		"operating time, for good":           {refusal: blocked, at: from(4), rows: 200, err: rest.ErrOperationTimeLimit, requests: []int{1, 4, 1, 1}, waits: true},
 		"access denied":                      {refusal: denied, at: from(4), rows: 200, err: rest.ErrAccessDenied, requests: []int{1, 4, 1}},
-		"access denied, first of batch":      {refusal: denied, at: from(1), rows: 50, err: rest.ErrAccessDenied, requests: []int{1, 4}},
+		"access denied, first of batch":      {refusal: denied, at: from(1), rows: 50, err: rest.ErrAccessDenied, requests: []int{1, 4, 1}},
+		"access denied, without repetition":  {refusal: denied, at: from(1), opts: []rest.CallOption{rest.Retries(0)}, rows: 50, err: rest.ErrAccessDenied, requests: []int{1, 4}},
+		"not in a batch":                     {refusal: unbatched, at: always, rows: 400, requests: []int{1, 4, 1, 1, 1, 1, 1, 1, 1, 1}},
 		"access denied, at once":             {refusal: denied, at: always, rows: 0, err: rest.ErrAccessDenied, requests: []int{1}},
 		"an error that passes":               {refusal: broken, at: only(4), rows: 400, requests: []int{1, 4, 1, 3, 12}},
 		"token":                              {refusal: expired, at: only(4), rows: 400, requests: []int{1, 4, 1, 3, 12}},
@@ -271,7 +275,8 @@ func TestAllByIDRefused(t *testing.T) {
 					tb = count(410) // a short page: what comes after it is not looked at
 				}
 				tb.before = func(n int, cmd command) string {
-					if test.at(n) && (name != "behind the end" || cmd.inBatch > 0) {
+					single := cmd.inBatch < 0 && test.refusal == unbatched
+					if test.at(n) && !single && (name != "behind the end" || cmd.inBatch > 0) {
 						return test.refusal
 					}
 					return ""
@@ -313,6 +318,7 @@ func TestAllByIDHalves(t *testing.T) {
 	tests := map[string]struct {
 		fail     func(commands int) (status int, body string, err error)
 		took     float64
+		working  float64 // of took, if the portal says it
 		opts     []rest.CallOption
 		limit    time.Duration // of the HTTP client
 		rows     int           // 2,000 unless told otherwise
@@ -330,6 +336,9 @@ func TestAllByIDHalves(t *testing.T) {
 		"without repetition":            {fail: large(20, 502, "<html>", nil), opts: []rest.CallOption{rest.Retries(0)}, rows: 1050, err: rest.ErrBadAnswer, requests: []int{1, 4, 16, 50}},
 		"time limit of the HTTP client": {fail: large(20, statusNever, "", nil), limit: 5 * time.Second, requests: []int{1, 4, 16, 50, 25, 12, 12, 1}},
 		"time of the call":              {fail: large(20, statusNever, "", nil), opts: []rest.CallOption{rest.Timeout(5 * time.Second)}, requests: []int{1, 4, 16, 50, 25, 12, 12, 1}},
+		"refused by a front end":        {fail: large(1, 403, "<html>", nil), rows: 250, requests: []int{1, 4, 1, 1, 1, 1, 1}},
+		"limited by a front end":        {fail: large(1, 429, "<html>", nil), opts: []rest.CallOption{rest.Retries(1)}, rows: 50, err: rest.ErrBadAnswer, requests: []int{1, 4, 4}},
+		"rounded times":                 {took: 1.05, working: 0.05, rows: 6000, requests: []int{1, 4, 16, 50, 50, 1}},
 		"slow pages":                    {took: 1.5, requests: []int{1, 4, 13, 13, 13, 1}},
 		"very slow pages":               {took: 15, rows: 200, requests: []int{1, 1, 1, 1, 1}},
 		"slow for the time of a call":   {took: 1, opts: []rest.CallOption{rest.Timeout(8 * time.Second)}, rows: 500, requests: []int{1, 4, 4, 4, 1}},
@@ -347,7 +356,7 @@ func TestAllByIDHalves(t *testing.T) {
 				if test.err != nil {
 					tb = count(2000)
 				}
-				tb.took = test.took
+				tb.took, tb.working = test.took, test.working
 				tr := newScript(t, func(s sent) (int, string, error) {
 					if test.fail != nil && s.method == "batch" {
 						status, body, err := test.fail(s.commands())
@@ -771,6 +780,13 @@ func TestAllByPositionEnds(t *testing.T) {
 		}
 		return n
 	}
+	emptyFirst := func(rows int) func(int) string { // of 2
+		return func(n int) string {
+			return map[int]string{
+				0: `{"result":[],"next":1,"total":2}`, 1: `{"result":[` + strings.Repeat(`,{"ID":1}`, rows)[1:] + `],"total":2}`,
+			}[n]
+		}
+	}
 	tests := map[string]struct {
 		answer   func(start int) string
 		rows     int
@@ -785,9 +801,13 @@ func TestAllByPositionEnds(t *testing.T) {
 		"equal rows without IDs": {answer: func(n int) string {
 			return fmt.Sprintf(`{"result":[{"A":1}]%s}`, map[bool]string{true: fmt.Sprintf(`,"next":%d`, n+1)}[n < 3])
 		}, rows: 4, requests: 4},
-		"empty page with rows after it": {answer: func(n int) string {
-			return map[int]string{0: `{"result":[],"next":50,"total":51}`, 50: `{"result":[{"ID":1}],"total":51}`}[n]
-		}, rows: 1, requests: 2},
+		"equal rows without end":   {answer: func(n int) string { return fmt.Sprintf(`{"result":[{"A":1}],"next":%d}`, n+50) }, rows: 50, requests: 51, err: rest.ErrBadAnswer},
+		"the same IDs without end": {answer: func(n int) string { return fmt.Sprintf(`{"result":[{"ID":1,"A":%d},{"ID":2}],"next":%d}`, n, n+50) }, rows: 100, requests: 51, err: rest.ErrBadAnswer},
+		"the same IDs for two pages": {answer: func(n int) string {
+			return fmt.Sprintf(`{"result":[{"ID":1,"A":%d}]%s}`, n, map[bool]string{true: `,"next":50`}[n == 0])
+		}, rows: 2, requests: 2},
+		"empty page with rows after it": {answer: emptyFirst(2), rows: 2, requests: 2},
+		"empty page with rows left out": {answer: emptyFirst(1), rows: 1, requests: 2, err: rest.ErrBadAnswer},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -800,7 +820,9 @@ func TestAllByPositionEnds(t *testing.T) {
 					failed = err
 					break
 				}
-				n++
+				if n++; n > 1000 { // without an end
+					break
+				}
 			}
 			require.ErrorIs(t, failed, test.err)
 			require.Equal(t, test.rows, n)
@@ -828,8 +850,12 @@ func TestAllByPositionComparesTheTotal(t *testing.T) {
 		"from a position, larger":   {params: map[string]any{"start": 100}, table: func(tb *table) { tb.total = plus(1) }, rows: 20, err: rest.ErrBadAnswer},
 		"rows are deleted":          {table: func(tb *table) { tb.before = func(n int, _ command) string { tb.ids = tb.ids[:120-n]; return "" } }, rows: 118},
 		"rows are deleted in front": {table: func(tb *table) { tb.before = func(n int, _ command) string { tb.ids = tb.ids[min(n, 1):]; return "" } }, rows: 118},
-		"rows are hidden":           {table: func(tb *table) { tb.hidden = func(id uint64) bool { return id == 110 } }, rows: 119, err: rest.ErrBadAnswer},
-		"by ID it does not matter":  {params: map[string]any{}, table: func(tb *table) { tb.total = plus(1) }, rows: 120},
+		"rows are hidden before":    {table: func(tb *table) { tb.hidden = func(id uint64) bool { return id == 10 } }, rows: 119, err: rest.ErrBadAnswer},
+		"pages are short": {table: func(tb *table) {
+			tb.page = func(_ int, _ command, ids []uint64) []uint64 { return ids[:min(20, len(ids))] }
+		}, rows: 60, err: rest.ErrBadAnswer},
+		"rows are hidden":          {table: func(tb *table) { tb.hidden = func(id uint64) bool { return id == 110 } }, rows: 119, err: rest.ErrBadAnswer},
+		"by ID it does not matter": {params: map[string]any{}, table: func(tb *table) { tb.total = plus(1) }, rows: 120},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
