@@ -90,7 +90,11 @@ func TestCall3WithAKey(t *testing.T) {
 			return http.StatusBadGateway, "<html>", nil
 		})
 		client := newHosts(t, on(light(tr, func(r *http.Request) error {
-			keys = append(keys, r.Header.Get("Idempotency-Key"))
+			for name, values := range r.Header {
+				if strings.EqualFold(name, "Idempotency-Key") {
+					keys = append(keys, values...)
+				}
+			}
 			return drain(r)
 		})), rest.WithRetries(3)).Portal(member)
 
@@ -155,6 +159,16 @@ func TestCall3Errors(t *testing.T) {
 
 type formatted struct{ event.Secret }
 
+// unseen holds itself in a field that JSON does not show, because another has its name.
+type unseen struct {
+	Name string `json:"a"`
+	*below
+}
+
+type below struct {
+	Next *unseen `json:"a"`
+}
+
 type inner struct{ Token event.Secret }
 
 func TestCall3Refuses(t *testing.T) {
@@ -164,12 +178,15 @@ func TestCall3Refuses(t *testing.T) {
 	ref := rest.Add[int](b, "a", "m.get", nil).Ref()
 	cycle := map[string]any{}
 	cycle["a"] = cycle
+	circle := &unseen{below: &below{}}
+	circle.Next = circle
 	file := fileOf("a", nil)
 	for name, test := range map[string]struct {
 		method string
 		params any
 		text   string
 	}{
+		"hidden cycle":     {"m", circle, "hold themselves"},
 		"list":             {"m", []int{1}, "must be a map or a struct"},
 		"number":           {"m", 5, "must be a map or a struct"},
 		"text":             {"m", "planted", "must be a map or a struct"},

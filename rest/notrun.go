@@ -143,7 +143,7 @@ func (call *call) again(err error, try int) (wait time.Duration, ok bool) {
 		}
 		return call.answeredAgain(e, try)
 	case *callError:
-		return backoff(try), !e.creds && (e.ran == ranNot || e.ran == ranMaybe && call.idempotent)
+		return backoff(try), !e.creds && !e.file && (e.ran == ranNot || e.ran == ranMaybe && call.idempotent)
 	default:
 		return 0, false
 	}

@@ -1,0 +1,130 @@
+package rest_test
+
+import (
+	"net/http"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/b24events/b24events/rest"
+)
+
+// Package net/http repeats a POST with an Idempotency-Key by itself if a connection that was used
+// before breaks. The portal may still be at work on the first one then.
+func TestHostileConnectionBreaksUnderAKey(t *testing.T) {
+	t.Parallel()
+	var n atomic.Int64
+	client, portal := clientOf(t, func(w http.ResponseWriter, r *http.Request) {
+		if n.Add(1) == 2 {
+			panic(http.ErrAbortHandler)
+		}
+		says(200, task51)(w, r)
+	})
+	add := func(key string) error {
+		return client.Call3(t.Context(), "tasks.task.add", nil, nil, rest.IdempotencyKey(key))
+	}
+	require.NoError(t, add("a"))
+	err := add("b")
+	require.Error(t, err)
+	var keys []string
+	for _, r := range portal.requests() {
+		keys = append(keys, r.header.Get("Idempotency-Key"))
+	}
+	require.Equal(t, []string{"a", "b"}, keys, "it is not sent again")
+	var e interface{ NotRun() bool }
+	require.ErrorAs(t, err, &e)
+	require.False(t, e.NotRun())
+	_, again := rest.Retryable(err)
+	require.False(t, again)
+}
+
+// What REST 3.0 refuses before a method runs says so, as in the older API.
+func TestHostileRefusalsOfREST3(t *testing.T) {
+	t.Parallel()
+	for code, notRun := range map[rest.ErrorCode]bool{
+		rest.ErrV3MethodNotFound: true, rest.ErrV3Scope: true, rest.ErrV3AccessDenied: false, rest.ErrV3NotFound: false, rest.ErrV3KeyReused: false,
+	} {
+		client, _ := clientOf(t, says(http.StatusForbidden, `{"error":{"code":"`+string(code)+`","message":"m"}}`))
+		err := client.Call3(t.Context(), "tasks.task.add", nil, nil)
+		var e *rest.Error
+		require.ErrorAs(t, err, &e)
+		require.Equal(t, notRun, e.NotRun(), code)
+		_, again := rest.Retryable(err)
+		require.False(t, again, code)
+	}
+}
+
+// A file that fails is not sent once more, even if the call may run twice: it would fail again.
+func TestHostileReaderFailsHalfway(t *testing.T) {
+	t.Parallel()
+	const pieces = 100 // of 12 KiB, which are read twice
+	for name, fail := range map[string]func() (int, error){
+		"fails":  func() (int, error) { return 0, errReader },
+		"panics": func() (int, error) { panic("planted-path") },
+		"ends":   func() (int, error) { return 5, nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var reads atomic.Int64
+			file := rest.NewFile("a", at(func(p []byte, _ int64) (int, error) {
+				if reads.Add(1) > pieces*3/2 {
+					return fail()
+				}
+				return len(p), nil
+			}), pieces*12<<10)
+			client, _ := clientOf(t, says(200, fine))
+
+			err := client.With(rest.Retries(3), rest.Idempotent()).Call(t.Context(), "m.add", map[string]any{"f": file}, nil)
+
+			require.ErrorContains(t, err, "a part of the request was sent")
+			require.NotContains(t, err.Error(), "planted-path")
+			require.EqualValues(t, pieces*3/2+1, reads.Load())
+			var e interface{ NotRun() bool }
+			require.ErrorAs(t, err, &e)
+			require.False(t, e.NotRun())
+		})
+	}
+}
+
+// One File, and one list, serve goroutines at the same time.
+func TestHostileCrowd(t *testing.T) {
+	t.Parallel()
+	const crowd = 8
+	u := newUploads(t)
+	client := u.client(t)
+	content := contentOf(50_000)
+	file := fileOf("a", content)
+	rows := rest.All[idRow](t.Context(), count(400).portals(t).Portal("a"), "crm.deal.list", nil, byID()...)
+	var wg sync.WaitGroup
+	for range crowd {
+		wg.Go(func() {
+			_, err := client.Upload(t.Context(), "disk.folder.uploadfile", nil, file)
+			if err == nil {
+				err = client.Call(t.Context(), "m.add", map[string]any{"f": file}, nil)
+			}
+			if err != nil {
+				t.Error(err)
+			}
+			ids, err := read(rows)
+			if err != nil || !slices.Equal(ids, span(1, 400, nil)) {
+				t.Error(len(ids), err)
+			}
+			for range rows {
+				break
+			}
+		})
+	}
+	wg.Wait()
+	sent := 0
+	for _, r := range u.requests() {
+		if r.path == "/rest/upload.json" {
+			_, _, got := uploaded(t, r)
+			require.Equal(t, content, got)
+			sent++
+		}
+	}
+	require.Equal(t, crowd, sent)
+}
