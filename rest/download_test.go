@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"strconv"
 	"strings"
@@ -127,6 +128,10 @@ func TestDownloadTellsFilesFromPages(t *testing.T) {
 		"JSON of somebody":       {"application/json", "", `[]`, false},
 		"other JSON":             {"application/problem+json", "", `{}`, false},
 		"page":                   {"text/html; charset=utf-8", "", "<html>log in</html>", false},
+		"page, odd parameters":   {"text/html; charset", "", "<html>", false},
+		"page, odd separator":    {"Text/HTML, text/html", "", "<html>", false},
+		"page, open quotes":      {`text/html;charset="utf-8`, "", "<html>", false},
+		"JSON, odd parameters":   {"application/json;; a b", "", `{"result":true}`, false},
 		"XHTML page":             {"application/xhtml+xml", "", "<html>", false},
 		"page of endless length": {"text/html", "", strings.Repeat("x", 1<<20), false},
 	}
@@ -219,7 +224,7 @@ func TestDownloadIsBounded(t *testing.T) {
 		_ = z.Close()
 	}
 	for name, answer := range map[string]http.HandlerFunc{"stream": stream, "packed": packed} {
-		for allowed, complete := range map[int64]bool{1: false, 39_999: false, 40_000: true, 1 << 62: true} {
+		for allowed, complete := range map[int64]bool{1: false, 39_999: false, 40_000: true, 1 << 62: true, math.MaxInt64: true} {
 			t.Run(name+strconv.FormatInt(allowed, 10), func(t *testing.T) {
 				t.Parallel()
 				client, portal := clientOf(t, func(w http.ResponseWriter, r *http.Request) {
@@ -249,16 +254,17 @@ func TestDownloadsFromForeignAddresses(t *testing.T) {
 	t.Parallel()
 	client, portal := clientOf(t, sends("attachment", nil))
 	for name, address := range map[string]string{
-		"host":      "http://evil.example/rest/" + place,
-		"cdn":       "https://cdn.bitrix24.com/b1/main/s3cr3t.png",
-		"port":      "http://127.0.0.1:1/rest/" + place,
-		"scheme":    strings.Replace(portal.ClientEndpoint(), "http:", "https:", 1) + place,
-		"userinfo":  "http://s3cr3t@" + portal.Domain() + "/rest/" + place,
-		"relative":  "//evil.example/s3cr3t",
-		"file":      "file:///s3cr3t",
-		"control":   portal.ClientEndpoint() + "s3cr3t\x7f",
-		"long":      portal.ClientEndpoint() + strings.Repeat("s3cr3t", 3000),
-		"not a URL": "http://[s3cr3t",
+		"host":            "http://evil.example/rest/" + place,
+		"cdn":             "https://cdn.bitrix24.com/b1/main/s3cr3t.png",
+		"port":            "http://127.0.0.1:1/rest/" + place,
+		"scheme":          strings.Replace(portal.ClientEndpoint(), "http:", "https:", 1) + place,
+		"userinfo":        "http://s3cr3t@" + portal.Domain() + "/rest/" + place,
+		"relative":        "//evil.example/s3cr3t",
+		"file":            "file:///s3cr3t",
+		"control":         portal.ClientEndpoint() + "s3cr3t\x7f",
+		"long":            portal.ClientEndpoint() + strings.Repeat("s3cr3t", 3000),
+		"not a URL":       "http://[s3cr3t",
+		"scheme, no host": "http:s3cr3t",
 	} {
 		file, err := client.With(rest.Retries(3)).Download(t.Context(), address, 100)
 		require.Nil(t, file, name)

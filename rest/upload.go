@@ -123,7 +123,7 @@ func (c *Client) uploadCall(p destination, file File) *call {
 		renewed: true, moved: true, // the token is in the address, and the address is for one host
 	}
 	call.out = func(base *url.URL, token string) (*outgoing, error) {
-		target, err := ownAddress(base, p.UploadURL)
+		target, err := portalAddress(base, p.UploadURL)
 		if err != nil {
 			return nil, &Error{
 				Method: uploadMethod, Code: ErrBadEndpoint,
@@ -142,8 +142,17 @@ func (c *Client) uploadCall(p destination, file File) *call {
 	return call
 }
 
-// ownAddress checks an address that a portal returned. It must lead to the host of the endpoint, no
-// less secure than that.
+// portalAddress checks an address that a method returned. One without a host begins at the root of
+// the portal: below the endpoint of a webhook it would be a call with the webhook's secret.
+func portalAddress(base *url.URL, address string) (*url.URL, error) {
+	if address == "" {
+		return nil, errors.New("the address is empty")
+	}
+	return ownAddress(&url.URL{Scheme: base.Scheme, Host: base.Host, Path: "/"}, address)
+}
+
+// ownAddress checks an address that a portal returned. It must lead to the host of the base, no less
+// secure than that.
 func ownAddress(base *url.URL, address string) (*url.URL, error) {
 	u, err := url.Parse(address)
 	if err != nil || len(address) > maxPlace {
