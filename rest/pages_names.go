@@ -28,7 +28,7 @@ func spellingOf(method string) (names spelling, known bool) {
 		return spelling{filter: "FILTER", order: "SORT"}, true
 	case "lists.element.get":
 		return spelling{filter: "FILTER", order: "ELEMENT_ORDER"}, true
-	case "user.get":
+	case "user.get", "user.search":
 		return spelling{filter: "FILTER", sort: "sort", order: "order"}, true
 	case "voximplant.statistic.get":
 		return spelling{filter: "FILTER", sort: "SORT", order: "ORDER"}, true

@@ -659,6 +659,7 @@ func TestAllByIDNames(t *testing.T) {
 		"cash registers":             {table: upper, method: "sale.cashbox.list"},
 		"tasks of workflows":         {table: upper, method: "bizproc.task.list"},
 		"users":                      {table: tableNames{filter: "FILTER", sort: "sort", order: "order"}, method: "user.get"},
+		"users by name":              {table: tableNames{filter: "FILTER", sort: "sort", order: "order"}, method: "user.search"},
 		"users, as the caller says":  {table: tableNames{filter: "filter", sort: "SORT", order: "ORDER"}, method: "user.get", params: of{"SORT": "ID", "ORDER": "asc", "filter": of{"ACTIVE": "Y"}}},
 		"calls":                      {table: tableNames{filter: "FILTER", sort: "SORT", order: "ORDER"}, method: "voximplant.statistic.get"},
 		"storage":                    {table: tableNames{filter: "FILTER", order: "SORT"}, method: "entity.item.get", params: of{"ENTITY": "selection"}},
