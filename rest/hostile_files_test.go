@@ -236,3 +236,42 @@ func TestHostileCancelWithinAnUpload(t *testing.T) {
 	require.Less(t, reads.Load(), int64(10_000), "no more than buffers take")
 	require.False(t, late.Load())
 }
+
+// A portal that is renamed between the two steps takes no file, and the next upload finds it.
+func TestHostileMoveWithinAnUpload(t *testing.T) {
+	t.Parallel()
+	fresh := newUploads(t)
+	old := newUploads(t)
+	var renamed atomic.Bool
+	old.take = func(w http.ResponseWriter, r *http.Request) {
+		renamed.Store(true)
+		http.Redirect(w, r, fresh.URL()+r.URL.Path, http.StatusFound) //nolint:gosec // what a test is about
+	}
+	first := old.offer
+	old.offer = func(address string) http.HandlerFunc {
+		if renamed.Load() {
+			return old.take
+		}
+		return first(address)
+	}
+	creds := &movable{
+		tokens:  &tokens{endpoint: old.ClientEndpoint(), token: secretToken},
+		vouches: func(endpoint string) bool { return endpoint == fresh.ClientEndpoint() },
+	}
+	client := newClient(t, creds)
+	upload := func() error {
+		_, err := client.Upload(t.Context(), "disk.folder.uploadfile", nil, fileOf("a", contentOf(50)))
+		return err
+	}
+
+	err := upload()
+	require.ErrorIs(t, err, rest.ErrMoved)
+	require.ErrorContains(t, err, "upload it once more")
+	var e interface{ NotRun() bool }
+	require.ErrorAs(t, err, &e)
+	require.True(t, e.NotRun())
+	require.Empty(t, fresh.requests())
+
+	require.NoError(t, upload())
+	require.Len(t, fresh.requests(), 2)
+}

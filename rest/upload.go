@@ -32,8 +32,9 @@ import (
 // [ErrBadResult], and its text says that the method ran.
 //
 // The address carries a token. The file goes there only if it leads to the portal's own host, by
-// https ([WithInsecureHTTP] is for tests), and no redirect is followed. The address does not appear
-// in errors or log lines.
+// https ([WithInsecureHTTP] is for tests), and no redirect is followed: a portal that is renamed
+// between the steps is [ErrMoved], and the next upload finds it. The address does not appear in
+// errors or log lines.
 //
 // Each step is a request as far as the portal's limits are concerned, and is repeated as other calls
 // are, with the file from its beginning: only if it surely did not run, unless the client is
@@ -67,6 +68,9 @@ func (c *Client) Upload(ctx context.Context, method string, params any, file Fil
 		answer, err = c.run(ctx, c.uploadCall(to, file))
 		if hasCode(err, ErrExpiredToken) && !renewed && c.portals.hook == nil {
 			continue // the portal checks the token before it takes the file
+		}
+		if moved, ok := err.(*Error); ok && moved.Is(ErrMoved) { //nolint:errorlint // of this package, not wrapped
+			moved.Hint = "the file was not taken; if the portal was renamed just now, upload it once more: the first step finds the new address"
 		}
 		return answer, err
 	}
