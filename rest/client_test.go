@@ -12,13 +12,16 @@ import (
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
+	"strconv"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/b24events/b24events/event"
+	"github.com/b24events/b24events/event/eventtest"
 	"github.com/b24events/b24events/rest"
 )
 
@@ -211,15 +214,35 @@ func TestOtherRefusalsAreNotRenewed(t *testing.T) {
 	}
 }
 
+// lasting is an error of credentials that do not recover.
+type lasting struct{ error }
+
+func (lasting) Permanent() bool { return true }
+
+// TestCredentialsFail: nothing is sent, so the call did not run. It may succeed later unless the credentials say otherwise.
 func TestCredentialsFail(t *testing.T) {
 	t.Parallel()
-	p := newPortal(t, says(200, `{"result":1}`))
-	creds := &tokens{endpoint: p.URL(), err: errRenew}
+	for name, test := range map[string]struct {
+		err       error
+		retryable bool
+	}{
+		"for now":   {errRenew, true},
+		"permanent": {lasting{errRenew}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := newPortal(t, says(200, `{"result":1}`))
+			creds := &tokens{endpoint: p.URL(), err: test.err}
 
-	err := newClient(t, creds).Call(t.Context(), "profile", nil, nil)
+			err := newClient(t, creds).Call(t.Context(), "crm.deal.add", nil, nil)
 
-	require.ErrorIs(t, err, errRenew)
-	require.Empty(t, p.requests())
+			require.ErrorIs(t, err, test.err)
+			require.Empty(t, p.requests())
+			require.True(t, hostileNotRun(err))
+			_, ok := rest.Retryable(err)
+			require.Equal(t, test.retryable, ok)
+		})
+	}
 }
 
 func TestRefusedBeforeAnythingIsSent(t *testing.T) {
@@ -347,6 +370,29 @@ func TestTimeLimitOfTheHTTPClient(t *testing.T) {
 	requireNoSecrets(t, err)
 }
 
+// TestAnswerThatDrips: the time limit holds for the body of an answer, too.
+func TestAnswerThatDrips(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newBubble(t)
+		w.Always(eventtest.AnyMethod, eventtest.Answer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+			for r.Context().Err() == nil {
+				_, _ = io.WriteString(rw, " ")
+				_ = http.NewResponseController(rw).Flush()
+				pauseFor(20 * time.Millisecond)
+			}
+		})))
+		api, err := rest.NewPortals(w.creds, rest.WithHTTPClient(&http.Client{Transport: w.tap, Timeout: time.Second}), rest.WithRetries(0))
+		require.NoError(t, err)
+		start := time.Now()
+
+		err = api.Portal(w.MemberID()).Call(t.Context(), "crm.deal.get", nil, nil)
+
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.Equal(t, time.Second, time.Since(start))
+	})
+}
+
 func TestConnectionErrors(t *testing.T) {
 	t.Parallel()
 	t.Run("refused", func(t *testing.T) {
@@ -357,6 +403,7 @@ func TestConnectionErrors(t *testing.T) {
 		var op *net.OpError
 		require.ErrorAs(t, err, &op)
 		require.Equal(t, "dial", op.Op)
+		require.NotErrorIs(t, err, rest.ErrConnection, "that is the portal's, of the OAuth server")
 		requireNoSecrets(t, err)
 		require.NotContains(t, err.Error(), "/rest/")
 	})
@@ -380,6 +427,41 @@ func TestConnectionErrors(t *testing.T) {
 			require.Error(t, err)
 			requireNoSecrets(t, err)
 			require.NotContains(t, fmt.Sprintf("%v %+v", err, errors.Unwrap(err)), "planted-secret-line")
+		})
+	}
+}
+
+// TestConnectionsThatAreNeverMade: the call did not run. Its method writes, and yet it may be made again if the reason passes.
+func TestConnectionsThatAreNeverMade(t *testing.T) {
+	t.Parallel()
+	silent, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0") // connections wait there for ever
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = silent.Close() })
+	demanding := httptest.NewServer(says(http.StatusProxyAuthRequired, ""))
+	t.Cleanup(demanding.Close)
+	proxy, err := url.Parse(demanding.URL)
+	require.NoError(t, err)
+	tests := map[string]struct {
+		transport *http.Transport
+		text      string
+		retryable bool
+	}{
+		"TLS handshake": {&http.Transport{TLSHandshakeTimeout: 20 * time.Millisecond}, "no connection was made within the time limit", true},
+		"proxy":         {&http.Transport{Proxy: http.ProxyURL(proxy)}, "the proxy demands credentials (status 407)", false},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			creds := &tokens{endpoint: "https://" + silent.Addr().String() + "/rest/", token: secretToken}
+			client := newClient(t, creds, rest.WithHTTPClient(&http.Client{Transport: test.transport}))
+
+			err := client.Call(t.Context(), "crm.deal.add", nil, nil)
+
+			require.ErrorContains(t, err, test.text)
+			requireNoSecrets(t, err)
+			_, ok := rest.Retryable(err)
+			require.Equal(t, test.retryable, ok)
+			require.Zero(t, client.Stats().Requests)
 		})
 	}
 }
@@ -421,6 +503,36 @@ func TestAnswerLimit(t *testing.T) {
 	require.ErrorIs(t, err, rest.ErrTooLarge)
 }
 
+// endless is a body of spaces that counts how many were read.
+type endless struct{ read int }
+
+func (e *endless) Read(p []byte) (int, error) {
+	for i := range p {
+		p[i] = ' '
+	}
+	e.read += len(p)
+	return len(p), nil
+}
+
+// TestErrorPagesAreReadInPart: of an error, no more than a megabyte is read. The status says what it is worth.
+func TestErrorPagesAreReadInPart(t *testing.T) {
+	t.Parallel()
+	for _, status := range []int{400, 401, 429, 502, 503} {
+		t.Run(strconv.Itoa(status), func(t *testing.T) {
+			t.Parallel()
+			var body endless
+			client := newHosts(t, on(roundTrip(func(r *http.Request) (*http.Response, error) {
+				return &http.Response{StatusCode: status, Body: io.NopCloser(&body), Request: r}, nil
+			})), rest.WithRetries(0)).Portal("a")
+
+			err := client.Call(t.Context(), "crm.deal.get", nil, nil)
+
+			require.ErrorIs(t, err, rest.ErrBadAnswer)
+			require.LessOrEqual(t, body.read, 2<<20)
+		})
+	}
+}
+
 func TestNewPortalsRefusesNonsense(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
@@ -428,6 +540,7 @@ func TestNewPortalsRefusesNonsense(t *testing.T) {
 		opt   rest.Option
 	}{
 		"no credentials":  {nil, nil},
+		"nil pointer":     {(*tokens)(nil), nil},
 		"nil HTTP client": {&tokens{}, rest.WithHTTPClient(nil)},
 		"nil logger":      {&tokens{}, rest.WithLogger(nil)},
 	}

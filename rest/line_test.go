@@ -50,6 +50,29 @@ func TestCancelledCrowd(t *testing.T) {
 	}
 }
 
+// TestCancelledGatherings: 5,000 gathered calls are cancelled while their requests wait. None of those is sent.
+func TestCancelledGatherings(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		tr := newScript(t, func(s sent) (int, string, error) { return 200, answers(s), nil })
+		api := newHosts(t, on(tr), rest.WithRateLimit(0.1, 1))
+		require.NoError(t, api.Portal("a").Call(t.Context(), "profile", nil, nil))
+		ctx, cancel := context.WithCancel(t.Context())
+		var crowd sync.WaitGroup
+		for i := range 5000 {
+			crowd.Go(func() { _ = api.Coalescer("a").Call(ctx, "crm.deal.get", map[string]any{"id": i}, nil) })
+		}
+		pauseFor(time.Second)
+		require.Equal(t, 100, api.Stats().Waiting)
+		cancel()
+		crowd.Wait()
+		start := time.Now()
+		require.NoError(t, api.Coalescer("a").Call(t.Context(), "crm.deal.get", nil, nil))
+		require.Equal(t, 9*time.Second, time.Since(start), "what was left of the gap")
+		require.Equal(t, 2, tr.count())
+	})
+}
+
 // TestNobodyOvertakes: 250 calls wait, the portal refuses one request, and newcomers come all the time. All are sent in the order
 // in which they came.
 func TestNobodyOvertakes(t *testing.T) {
@@ -336,5 +359,21 @@ func TestCallOptions(t *testing.T) {
 		}
 		require.Zero(t, tr.count())
 		require.NoError(t, client.Call(t.Context(), "profile", nil, nil), "the client stays as it was")
+	})
+}
+
+// TestIdempotentIsOfOneClient: a helper that the caller uses has a client of its own, and its calls are not repeated.
+func TestIdempotentIsOfOneClient(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		requests := make(map[string]int)
+		tr := newScript(t, func(s sent) (int, string, error) {
+			requests[s.method]++
+			return 504, "<html>", nil
+		})
+		client := newHosts(t, on(tr), rest.WithRetries(1)).Portal("a")
+		require.Error(t, client.With(rest.Idempotent()).Call(t.Context(), "crm.deal.update", nil, nil))
+		require.Error(t, client.Call(t.Context(), "crm.timeline.comment.add", nil, nil))
+		require.Equal(t, map[string]int{"crm.deal.update": 2, "crm.timeline.comment.add": 1}, requests)
 	})
 }
