@@ -118,9 +118,17 @@ func explain(method string, params map[string]any, err error) error {
 	case codeWrongAuthType:
 		meaning = ErrWrongAuthType
 	default:
-		return fmt.Errorf("offline: %s: %w", method, err)
+		return fmt.Errorf("offline: %w", naming(method, err))
 	}
-	return fmt.Errorf("%w: %s: %w", meaning, method, err)
+	return fmt.Errorf("%w: %w", meaning, naming(method, err))
+}
+
+// naming puts the method in front of an error that does not name it. Those of package rest do.
+func naming(method string, err error) error {
+	if strings.Contains(err.Error(), method) {
+		return err
+	}
+	return fmt.Errorf("%s: %w", method, err)
 }
 
 // aboutConnector tells the two features apart that event.offline.get can miss. They share a code,
