@@ -47,6 +47,21 @@ func TestPausesAreForgotten(t *testing.T) {
 	})
 }
 
+// TestPausesThatGoOnAreRemembered: what is forgotten now and then is what has passed, and neither a pause nor a reset to come.
+func TestPausesThatGoOnAreRemembered(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := newPauses()
+		until := time.Now().Add(5 * time.Minute)
+		p.block("a", "paused", until)
+		p.note("a", "counted", Time{Operating: notable, OperatingResetAt: until})
+		synctestSleep(t, 2*time.Minute)
+		p.block("a", "other", time.Time{})
+		require.True(t, until.Equal(p.until("a", "paused")))
+		require.True(t, until.Equal(p.block("a", "counted", time.Time{})))
+	})
+}
+
 func TestDeskIsEmptyAfterwards(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -104,6 +119,63 @@ func TestPlaceOfOneThatLeavesLate(t *testing.T) {
 		l.leave("a", w)
 		require.NoError(t, l.wait(t.Context(), &turn{host: "a"}))
 		require.Equal(t, time.Second, time.Since(at))
+	})
+}
+
+// TestPlaceGoesToTheNextAtOnce: a call leaves after its turn came. The one that waits behind it goes at that moment.
+func TestPlaceGoesToTheNextAtOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l := newLimiter(1, 1)
+		start := time.Now()
+		require.NoError(t, l.wait(t.Context(), &turn{host: "a"}))
+		leaves, err := l.enter(t.Context(), &turn{host: "a"})
+		require.NoError(t, err)
+		next, err := l.enter(t.Context(), &turn{host: "a"})
+		require.NoError(t, err)
+		synctestSleep(t, 1250*time.Millisecond)
+		<-leaves.ready
+		l.leave("a", leaves)
+		<-next.ready
+		require.Equal(t, 1250*time.Millisecond, time.Since(start))
+	})
+}
+
+// TestPlaceThatHasPartlyDrained: only what has not drained of a place is given back, or the bucket would hold too few.
+func TestPlaceThatHasPartlyDrained(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l := newLimiter(1, 2)
+		start := time.Now()
+		leaves := &turn{host: "a"}
+		require.NoError(t, l.wait(t.Context(), leaves))
+		synctestSleep(t, 600*time.Millisecond)
+		require.NoError(t, l.wait(t.Context(), &turn{host: "a"})) // the bucket drains at 2 s, 0.4 s of that for the first
+		l.giveBack(leaves)
+		require.NoError(t, l.wait(t.Context(), &turn{host: "a"}))
+		require.Equal(t, 600*time.Millisecond, time.Since(start))
+		require.NoError(t, l.wait(t.Context(), &turn{host: "a"}))
+		require.Equal(t, 1600*time.Millisecond, time.Since(start))
+	})
+}
+
+// TestTurnOfACallThatHasEnded: the turn of a call has come and its context has ended, before its goroutine sees either. It is not
+// sent.
+func TestTurnOfACallThatHasEnded(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l := newLimiter(1, 1)
+		start := time.Now()
+		for range 20 { // which of two a select sees is left to chance
+			require.NoError(t, l.wait(t.Context(), &turn{host: "a"}))
+			ctx, cancel := context.WithCancel(t.Context())
+			ends := &turn{host: "a", placed: func(due func() time.Time) {
+				synctestSleep(t, time.Until(due()))
+				cancel()
+			}}
+			require.ErrorIs(t, l.wait(ctx, ends), context.Canceled)
+		}
+		require.Equal(t, 20*time.Second, time.Since(start), "each gave its place back")
 	})
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"net/http"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -237,6 +238,67 @@ func TestOperatingTimeLimit(t *testing.T) {
 			})
 		})
 	}
+}
+
+// blockedFor is the refusal of a method that is blocked for so long. The portal does not say how long if that is zero.
+func blockedFor(d time.Duration) string {
+	if d == 0 {
+		return blocked
+	}
+	return fmt.Sprintf(`{"error":"OPERATION_TIME_LIMIT","time":{"operating_reset_at":%d}}`, time.Now().Add(d).Unix())
+}
+
+// TestLaterEndOfAPauseCounts: two calls of a method are blocked at the same time, for different spans.
+func TestLaterEndOfAPauseCounts(t *testing.T) {
+	t.Parallel()
+	for name, spans := range map[string][2]time.Duration{
+		"longer first": {9 * time.Minute, 0}, "longer last": {2 * time.Minute, 5 * time.Minute}, "shorter last": {5 * time.Minute, 2 * time.Minute},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				tr := newTransport(t, blockedFor(spans[0]), blockedFor(spans[1]), fine)
+				slow := roundTrip(func(r *http.Request) (*http.Response, error) { pauseFor(time.Millisecond); return tr.RoundTrip(r) })
+				client := newHosts(t, on(slow)).Portal("a")
+				start := time.Now()
+				var both sync.WaitGroup
+				for range 2 {
+					both.Go(func() { _ = client.With(rest.Retries(0)).Call(t.Context(), "crm.deal.list", nil, nil) })
+				}
+				both.Wait()
+				require.NoError(t, client.Call(t.Context(), "crm.deal.list", nil, nil))
+				require.Equal(t, max(spans[0], spans[1]), time.Since(start).Truncate(time.Second))
+			})
+		})
+	}
+}
+
+// TestPauseThatGrows: a call waits for the end of a pause, and learns that it has become a later one.
+func TestPauseThatGrows(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		requests := 0
+		tr := newScript(t, func(sent) (int, string, error) {
+			switch requests++; requests {
+			case 1:
+				pauseFor(30 * time.Second)
+				return 429, blockedFor(5 * time.Minute), nil
+			case 2:
+				return 429, blocked, nil
+			default:
+				return 200, fine, nil
+			}
+		})
+		client := newHosts(t, on(tr)).Portal("a")
+		start := time.Now()
+		var slow sync.WaitGroup
+		slow.Go(func() { _ = client.With(rest.Retries(0)).Call(t.Context(), "crm.deal.list", nil, nil) })
+		synctest.Wait()
+		require.NoError(t, client.Call(t.Context(), "crm.deal.list", nil, nil))
+		slow.Wait()
+		require.Equal(t, 5*time.Minute+30*time.Second, time.Since(start))
+		require.Equal(t, 3, tr.count())
+	})
 }
 
 func TestBlockedTwice(t *testing.T) {

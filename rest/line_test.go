@@ -197,6 +197,34 @@ func TestDeadlineOfAGatheredCall(t *testing.T) {
 	}
 }
 
+// TestGatheredCallBehindARefusal: a gathering waits for its turn, and the portal refuses the request of another call. Now that turn
+// comes too late for a caller, who is told at once.
+func TestGatheredCallBehindARefusal(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		requests := 0
+		tr := newScript(t, func(s sent) (int, string, error) {
+			if requests++; requests == 2 {
+				return 503, limited, nil
+			}
+			return 200, answers(s), nil
+		})
+		api := newHosts(t, on(tr), rest.WithRateLimit(1, 1))
+		start := time.Now()
+		require.NoError(t, api.Portal("a").Call(t.Context(), "profile", nil, nil))
+		var others sync.WaitGroup
+		others.Go(func() { _ = api.Portal("a").Call(t.Context(), "crm.deal.add", nil, nil) }) // at 1 s
+		synctest.Wait()
+		others.Go(func() { _ = api.Coalescer("a").Call(t.Context(), "crm.deal.add", nil, nil) })
+		err := api.Coalescer("a").With(rest.Timeout(2500*time.Millisecond)).Call(t.Context(), "crm.contact.add", nil, nil)
+		require.ErrorIs(t, err, rest.ErrQueryLimit)
+		require.Equal(t, time.Second, time.Since(start))
+		others.Wait()
+		require.Equal(t, 4, tr.count())
+		require.NotEqual(t, "batch", tr.requests()[3].method, "the other caller's call goes by itself")
+	})
+}
+
 // TestReadInCompany: a read and a write leave together, and the answer is lost. The read is made again by itself.
 func TestReadInCompany(t *testing.T) {
 	t.Parallel()
