@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"net/http"
+	"strconv"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -89,26 +90,37 @@ func TestLimitAndDeadline(t *testing.T) {
 
 func TestRefusalDrainsTheBucket(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		tr := newTransport(t, limited, fine)
-		api := newHosts(t, on(tr))
-		start := time.Now()
+	for _, status := range []int{503, 429, 400} { // the code counts
+		t.Run(strconv.Itoa(status), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				requests := 0
+				tr := newScript(t, func(sent) (int, string, error) {
+					if requests++; requests == 1 {
+						return status, limited, nil
+					}
+					return 200, fine, nil
+				})
+				api := newHosts(t, on(tr))
+				start := time.Now()
 
-		// A call that does not read is repeated too: the portal refused it before it ran.
-		require.NoError(t, api.Portal("a").Call(t.Context(), "crm.deal.add", nil, nil))
-		first := time.Since(start)
-		require.GreaterOrEqual(t, first, 1250*time.Millisecond, "a pause of 0.75 s at least, then the bucket drains for half a second")
-		require.LessOrEqual(t, first, 1750*time.Millisecond)
+				// A call that does not read is repeated too: the portal refused it before it ran.
+				require.NoError(t, api.Portal("a").Call(t.Context(), "crm.deal.add", nil, nil))
+				first := time.Since(start)
+				require.GreaterOrEqual(t, first, 1250*time.Millisecond, "a pause of 0.75 s at least, then the bucket drains for half a second")
+				require.LessOrEqual(t, first, 1750*time.Millisecond)
 
-		for range 10 {
-			require.NoError(t, api.Portal("a").Call(t.Context(), "profile", nil, nil))
-		}
-		require.Equal(t, 5*time.Second, time.Since(start)-first, "nothing is left of the burst")
+				for range 10 {
+					require.NoError(t, api.Portal("a").Call(t.Context(), "profile", nil, nil))
+				}
+				require.Equal(t, 5*time.Second, time.Since(start)-first, "nothing is left of the burst")
 
-		start = time.Now()
-		require.NoError(t, api.Portal("b").Call(t.Context(), "profile", nil, nil))
-		require.Zero(t, time.Since(start), "another portal has its own bucket")
-	})
+				start = time.Now()
+				require.NoError(t, api.Portal("b").Call(t.Context(), "profile", nil, nil))
+				require.Zero(t, time.Since(start), "another portal has its own bucket")
+			})
+		})
+	}
 }
 
 func TestRefusalHoldsAllCallsOfThePortal(t *testing.T) {
