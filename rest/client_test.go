@@ -14,6 +14,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -219,7 +220,20 @@ type lasting struct{ error }
 
 func (lasting) Permanent() bool { return true }
 
-// TestCredentialsFail: nothing is sent, so the call did not run. It may succeed later unless the credentials say otherwise.
+// asked is credentials that count how often they are asked.
+type asked struct {
+	rest.Credentials
+
+	times atomic.Int64
+}
+
+func (a *asked) Access(ctx context.Context, memberID string) (endpoint, token string, err error) {
+	a.times.Add(1)
+	return a.Credentials.Access(ctx, memberID)
+}
+
+// TestCredentialsFail: nothing is sent, so the call did not run. It may succeed later unless the credentials say otherwise. They are
+// not asked again, because package oauth does that where it helps.
 func TestCredentialsFail(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -232,11 +246,12 @@ func TestCredentialsFail(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			p := newPortal(t, says(200, `{"result":1}`))
-			creds := &tokens{endpoint: p.URL(), err: test.err}
+			creds := &asked{Credentials: &tokens{endpoint: p.URL(), err: test.err}}
 
-			err := newClient(t, creds).Call(t.Context(), "crm.deal.add", nil, nil)
+			err := newClient(t, creds, rest.WithRetries(1)).Call(t.Context(), "crm.deal.add", nil, nil)
 
 			require.ErrorIs(t, err, test.err)
+			require.EqualValues(t, 1, creds.times.Load())
 			require.Empty(t, p.requests())
 			require.True(t, hostileNotRun(err))
 			_, ok := rest.Retryable(err)

@@ -60,16 +60,20 @@ func TestLimitAndDeadline(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		tr := newTransport(t, fine)
-		client := newHosts(t, on(tr), rest.WithRateLimit(1, 1)).Portal("a")
+		creds := &asked{Credentials: hosts{}}
+		api, err := rest.NewPortals(creds, on(tr), rest.WithRateLimit(1, 1))
+		require.NoError(t, err)
+		client := api.Portal("a")
 		start := time.Now()
 		require.NoError(t, client.Call(t.Context(), "profile", nil, nil))
 
 		ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
 		defer cancel()
-		err := client.Call(ctx, "profile", nil, nil)
+		err = client.Call(ctx, "profile", nil, nil)
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 		require.ErrorIs(t, err, rest.ErrQueryLimit)
 		require.Zero(t, time.Since(start), "it fails at once")
+		require.EqualValues(t, 2, creds.times.Load(), "and is not tried again")
 		after, ok := rest.Retryable(err)
 		require.True(t, ok)
 		require.Equal(t, time.Second, after)

@@ -150,6 +150,23 @@ func TestRetryable(t *testing.T) {
 	}
 }
 
+// TestRetryableOfSeveral: of several errors, all must say that the call may be made again, and the longest wait counts.
+func TestRetryableOfSeveral(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		client := newHosts(t, on(newTransport(t, blockedFor(5*time.Minute))), rest.WithRetries(0)).Portal("a")
+		long := client.Call(t.Context(), "crm.deal.add", nil, nil)
+		short := &rest.Error{Code: rest.ErrQueryLimit}
+		for _, err := range []error{errors.Join(long, short), errors.Join(short, long)} {
+			after, ok := rest.Retryable(err)
+			require.True(t, ok)
+			require.Equal(t, 5*time.Minute, after)
+		}
+		_, ok := rest.Retryable(errors.Join(long, errors.New("x")))
+		require.False(t, ok)
+	})
+}
+
 // On a real portal: an answer that is lost must not make a second deal, and a read is made again.
 func TestLostAnswers(t *testing.T) {
 	t.Parallel()
