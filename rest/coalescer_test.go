@@ -490,6 +490,30 @@ func TestPausedMethodsGoByThemselves(t *testing.T) {
 	})
 }
 
+// TestBlockedBatch: the portal blocks the method batch for its time. Calls that gathered, and those that come, go by themselves.
+func TestBlockedBatch(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := withDeals(t)
+		w.Once("batch", eventtest.Fail(429, "OPERATION_TIME_LIMIT", "Method is blocked due to operation time limit."))
+		c := w.portals(t).Coalescer(w.MemberID())
+		for _, took := range []time.Duration{rest.DefaultWindow, 0} {
+			start := time.Now()
+			var both sync.WaitGroup
+			for i := range 2 {
+				both.Go(func() {
+					if got, err := get(t.Context(), c, i+1); err != nil || got != i+1 || time.Since(start) != took {
+						t.Error(got, err, time.Since(start))
+					}
+				})
+			}
+			both.Wait()
+		}
+		require.Equal(t, 1, w.CallCount("batch"))
+		require.Equal(t, 5, w.tap.count())
+	})
+}
+
 func TestAnswersOfEqualReadsAreApart(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -285,3 +285,17 @@ func TestPagesForEver(t *testing.T) {
 		})
 	}
 }
+
+// TestWaitsForFrontEndsAreBounded: a front end asks again and again to come later. A call waits for half a minute in all.
+func TestWaitsForFrontEndsAreBounded(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		tr := newTransport(t, "<html>503")
+		tr.header = func(_ sent, h http.Header) { h.Set("Retry-After", "12") }
+		start := time.Now()
+		err := newHosts(t, on(tr)).Portal("a").Call(t.Context(), "crm.deal.add", nil, nil)
+		require.ErrorIs(t, err, rest.ErrBadAnswer)
+		require.Equal(t, 24*time.Second, time.Since(start))
+		require.Equal(t, 3, tr.count())
+	})
+}
