@@ -197,6 +197,34 @@ func TestDeadlineOfAGatheredCall(t *testing.T) {
 	}
 }
 
+// TestGatheredCallBehindOthers: the turn of a gathering is behind those of two calls. A caller who cannot wait for so long is told at
+// once.
+func TestGatheredCallBehindOthers(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		tr := newScript(t, func(s sent) (int, string, error) { return 200, answers(s), nil })
+		api := newHosts(t, on(tr), rest.WithRateLimit(1, 1))
+		require.NoError(t, api.Portal("a").Call(t.Context(), "profile", nil, nil))
+		var others sync.WaitGroup
+		for range 2 { // at 1 s and at 2 s
+			others.Go(func() { _ = api.Portal("a").Call(t.Context(), "crm.deal.add", nil, nil) })
+		}
+		synctest.Wait()
+		others.Go(func() { _ = api.Coalescer("a").Call(t.Context(), "crm.deal.add", nil, nil) }) // at 3 s
+		pauseFor(500 * time.Millisecond)
+		start := time.Now()
+		err := api.Coalescer("a").With(rest.Timeout(2*time.Second)).Call(t.Context(), "profile", nil, nil)
+		require.ErrorIs(t, err, rest.ErrQueryLimit)
+		require.Zero(t, time.Since(start))
+		after, ok := rest.Retryable(err)
+		require.True(t, ok)
+		require.Equal(t, 2500*time.Millisecond, after)
+		require.NoError(t, api.Coalescer("a").With(rest.Timeout(3*time.Second)).Call(t.Context(), "profile", nil, nil))
+		others.Wait()
+		require.Equal(t, 4, tr.count())
+	})
+}
+
 // TestGatheredCallBehindARefusal: a gathering waits for its turn, and the portal refuses the request of another call. Now that turn
 // comes too late for a caller, who is told at once.
 func TestGatheredCallBehindARefusal(t *testing.T) {

@@ -139,6 +139,7 @@ func TestRetryable(t *testing.T) {
 		"text only":       {err: &rest.Error{Code: "ERROR_CORE", Description: "Too many requests", Status: 503}},
 		"access denied":   {err: &rest.Error{Code: rest.ErrAccessDenied, Status: 503}},
 		"not run":         {err: &rest.Error{Code: rest.ErrNotRun}},
+		"removed":         {err: &rest.Error{Code: rest.ErrApplicationMissing, Status: 503}},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -148,6 +149,22 @@ func TestRetryable(t *testing.T) {
 			require.Equal(t, test.after, after)
 		})
 	}
+}
+
+// TestRetryableIsBounded: the wait counts from now, and is ten minutes at most.
+func TestRetryableIsBounded(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		client := newHosts(t, on(newTransport(t, fine)), rest.WithRateLimit(0.001, 1)).Portal("a")
+		require.NoError(t, client.Call(t.Context(), "profile", nil, nil))
+		err := client.With(rest.Timeout(time.Second)).Call(t.Context(), "profile", nil, nil)
+		for _, want := range []time.Duration{10 * time.Minute, 400 * time.Second, 0} { // its turn was 1,000 s after the first call
+			after, ok := rest.Retryable(err)
+			require.True(t, ok)
+			require.Equal(t, want, after)
+			pauseFor(10 * time.Minute)
+		}
+	})
 }
 
 // TestRetryableOfSeveral: of several errors, all must say that the call may be made again, and the longest wait counts.
