@@ -400,6 +400,24 @@ func TestBatchAndLostAnswers(t *testing.T) {
 	require.Equal(t, 1, w.CallCount("crm.deal.add"))
 }
 
+// TestBatchThatPartlyRan: one command ran and the other may be made again. The batch as a whole may not.
+func TestBatchThatPartlyRan(t *testing.T) {
+	t.Parallel()
+	client, _ := clientOf(t, says(200, `{"result":{"result":{"a":17},"result_error":{"b":{"error":"OPERATION_TIME_LIMIT"}}}}`))
+	b := rest.NewBatch()
+	rest.Add[int](b, "a", "crm.deal.add", nil)
+	blocked := rest.Add[int](b, "b", "crm.contact.add", nil)
+	require.NoError(t, client.Batch(t.Context(), b))
+
+	_, ok := rest.Retryable(b.Err())
+	require.False(t, ok)
+	require.False(t, hostileNotRun(b.Err()))
+	_, err := blocked.Result()
+	_, ok = rest.Retryable(err)
+	require.True(t, ok)
+	require.True(t, hostileNotRun(err))
+}
+
 func TestBatchEchoesNoToken(t *testing.T) {
 	t.Parallel()
 	client, _ := clientOf(t, says(200, `{"result":{"result":[],"result_error":{"a":{"error":"X","error_description":"s3cr3t/ACCESS+token=1"}}}}`))

@@ -286,6 +286,30 @@ func TestReadInCompany(t *testing.T) {
 	}
 }
 
+// TestReadsThatAreTooLargeTogether: the results of two reads are within the limit each, and not in one answer.
+func TestReadsThatAreTooLargeTogether(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		tr := newScript(t, func(s sent) (int, string, error) {
+			if s.method == "batch" {
+				return 200, strings.Repeat(" ", rest.MaxAnswerBytes+1), nil
+			}
+			return 200, fine, nil
+		})
+		c := newHosts(t, on(tr)).Coalescer("a")
+		var both sync.WaitGroup
+		for i := range 2 {
+			both.Go(func() {
+				if err := c.Call(t.Context(), "crm.deal.get", map[string]any{"id": i}, nil); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		both.Wait()
+		require.Equal(t, 3, tr.count())
+	})
+}
+
 // panicking is credentials with a fault.
 type panicking struct{ hosts }
 
