@@ -4,9 +4,11 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net/http"
+	"path"
 	"strconv"
-	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -253,13 +255,27 @@ func TestGatheredCallBehindARefusal(t *testing.T) {
 	})
 }
 
+// tooLarge answers batches without an end, which the network of eventtest cannot. The portal behind it answers other calls.
+type tooLarge struct {
+	*transport
+
+	batches atomic.Int64
+}
+
+func (l *tooLarge) RoundTrip(r *http.Request) (*http.Response, error) {
+	if path.Base(r.URL.Path) != "batch" {
+		return l.transport.RoundTrip(r)
+	}
+	l.batches.Add(1)
+	return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(new(endless)), Request: r}, nil
+}
+
 // TestReadInCompany: a read and a write leave together, and the answer is lost. The read is made again by itself.
 func TestReadInCompany(t *testing.T) {
 	t.Parallel()
 	for name, lose := range map[string]func(sent) (int, string, error){
-		"a page":    func(sent) (int, string, error) { return 502, "<html>", nil },
-		"broken":    func(sent) (int, string, error) { return 0, "", io.EOF },
-		"too large": func(sent) (int, string, error) { return 200, strings.Repeat(" ", rest.MaxAnswerBytes+1), nil },
+		"a page": func(sent) (int, string, error) { return 502, "<html>", nil },
+		"broken": func(sent) (int, string, error) { return 0, "", io.EOF },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -270,12 +286,7 @@ func TestReadInCompany(t *testing.T) {
 					}
 					return 200, fine, nil
 				})
-				c := newHosts(t, on(tr)).Coalescer("a")
-				var get, add error
-				var both sync.WaitGroup
-				both.Go(func() { get = c.Call(t.Context(), "crm.deal.get", nil, nil) })
-				both.Go(func() { add = c.Call(t.Context(), "crm.deal.add", nil, nil) })
-				both.Wait()
+				get, add := inCompany(t, newHosts(t, on(tr)), "crm.deal.get", "crm.deal.add")
 				require.NoError(t, get)
 				require.Error(t, add)
 				_, ok := rest.Retryable(add)
@@ -286,28 +297,40 @@ func TestReadInCompany(t *testing.T) {
 	}
 }
 
-// TestReadsThatAreTooLargeTogether: the results of two reads are within the limit each, and not in one answer.
-func TestReadsThatAreTooLargeTogether(t *testing.T) {
+// inCompany makes two calls through a coalescer at the same time.
+func inCompany(t *testing.T, api *rest.Portals, one, two string) (first, second error) {
+	t.Helper()
+	c := api.Coalescer("a")
+	var both sync.WaitGroup
+	both.Go(func() { first = c.Call(t.Context(), one, nil, nil) })
+	both.Go(func() { second = c.Call(t.Context(), two, nil, nil) })
+	both.Wait()
+	return first, second
+}
+
+// TestTooLargeInCompany: the results of two calls are within the limit each, and not in one answer. Reads are made again by
+// themselves, and the batch is not.
+func TestTooLargeInCompany(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		tr := newScript(t, func(s sent) (int, string, error) {
-			if s.method == "batch" {
-				return 200, strings.Repeat(" ", rest.MaxAnswerBytes+1), nil
-			}
-			return 200, fine, nil
-		})
-		c := newHosts(t, on(tr)).Coalescer("a")
-		var both sync.WaitGroup
-		for i := range 2 {
-			both.Go(func() {
-				if err := c.Call(t.Context(), "crm.deal.get", map[string]any{"id": i}, nil); err != nil {
-					t.Error(err)
-				}
+	for second, want := range map[string]struct {
+		err   error
+		alone int
+	}{
+		"crm.contact.get": {nil, 2}, "crm.contact.add": {rest.ErrTooLarge, 1},
+	} {
+		t.Run(second, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				tr := &tooLarge{transport: newTransport(t, fine)}
+				get, other := inCompany(t, newHosts(t, on(tr)), "crm.deal.get", second)
+				require.NoError(t, get)
+				require.ErrorIs(t, other, want.err)
+				require.False(t, other != nil && hostileNotRun(other), "%v", other)
+				require.Equal(t, want.alone, tr.count())
+				require.EqualValues(t, 1, tr.batches.Load())
 			})
-		}
-		both.Wait()
-		require.Equal(t, 3, tr.count())
-	})
+		})
+	}
 }
 
 // panicking is credentials with a fault.
