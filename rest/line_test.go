@@ -255,18 +255,19 @@ func TestGatheredCallBehindARefusal(t *testing.T) {
 	})
 }
 
-// tooLarge answers batches without an end, which the network of eventtest cannot. The portal behind it answers other calls.
+// tooLarge answers a method without an end, which the network of eventtest cannot. The portal behind it answers other calls.
 type tooLarge struct {
 	*transport
 
-	batches atomic.Int64
+	method string
+	times  atomic.Int64
 }
 
 func (l *tooLarge) RoundTrip(r *http.Request) (*http.Response, error) {
-	if path.Base(r.URL.Path) != "batch" {
+	if path.Base(r.URL.Path) != l.method {
 		return l.transport.RoundTrip(r)
 	}
-	l.batches.Add(1)
+	l.times.Add(1)
 	return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(new(endless)), Request: r}, nil
 }
 
@@ -321,13 +322,49 @@ func TestTooLargeInCompany(t *testing.T) {
 		t.Run(second, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				tr := &tooLarge{transport: newTransport(t, fine)}
+				tr := &tooLarge{transport: newTransport(t, fine), method: "batch"}
 				get, other := inCompany(t, newHosts(t, on(tr)), "crm.deal.get", second)
 				require.NoError(t, get)
 				require.ErrorIs(t, other, want.err)
 				require.False(t, other != nil && hostileNotRun(other), "%v", other)
 				require.Equal(t, want.alone, tr.count())
-				require.EqualValues(t, 1, tr.batches.Load())
+				require.EqualValues(t, 1, tr.times.Load())
+			})
+		})
+	}
+	t.Run("no company", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			tr := &tooLarge{transport: newTransport(t, fine), method: "crm.deal.get"}
+			require.ErrorIs(t, newHosts(t, on(tr)).Coalescer("a").Call(t.Context(), "crm.deal.get", nil, nil), rest.ErrTooLarge)
+			require.EqualValues(t, 1, tr.times.Load())
+		})
+	})
+}
+
+// TestNotMadeAgain: what is not made again by itself after its batch failed, although it only reads.
+func TestNotMadeAgain(t *testing.T) {
+	t.Parallel()
+	refused := `{"result":{"result":[],"result_error":{"c0":{"error":"QUERY_LIMIT_EXCEEDED"},"c1":{"error":"QUERY_LIMIT_EXCEEDED"}}}}`
+	for name, test := range map[string]struct {
+		retries int
+		status  int
+		body    string
+		want    int // requests
+	}{
+		"no repetitions, lost":            {0, 502, "<html>", 1},
+		"no repetitions, refused":         {0, 503, limited, 1},
+		"no repetitions, refused within":  {0, 200, refused, 1},
+		"refused as often as it was sent": {2, 503, limited, 3},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				tr := newScript(t, func(sent) (int, string, error) { return test.status, test.body, nil })
+				get, add := inCompany(t, newHosts(t, on(tr), rest.WithRetries(test.retries)), "crm.deal.get", "crm.deal.add")
+				require.Error(t, get)
+				require.Error(t, add)
+				require.Equal(t, test.want, tr.count())
 			})
 		})
 	}
