@@ -6,6 +6,7 @@ import (
 	"math"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -251,6 +252,42 @@ func TestOperatingTimeLimit(t *testing.T) {
 				require.Zero(t, time.Since(start))
 
 				require.NoError(t, client.Call(t.Context(), "CRM.item.update", nil, nil))
+				require.Equal(t, test.want, time.Since(start))
+			})
+		})
+	}
+}
+
+// TestOperatingTimeInABatch: what the portal says of a command counts for calls of its method, too.
+func TestOperatingTimeInABatch(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		answer string // what the batch gets
+		want   time.Duration
+	}{
+		"blocked": {`{"result":{"result":[],"result_error":{"a":{"error":"OPERATION_TIME_LIMIT"}}}}`, time.Minute},
+		"counted": {`{"result":{"result":{"a":1},"result_time":{"a":{"operating":419.5,"operating_reset_at":%d}}}}`, 3 * time.Minute},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				answer := strings.Replace(test.answer, "%d", strconv.FormatInt(time.Now().Add(3*time.Minute).Unix(), 10), 1)
+				calls := 0
+				tr := newScript(t, func(s sent) (int, string, error) {
+					if s.method == "batch" {
+						return 200, answer, nil
+					}
+					if calls++; calls == 1 && name == "counted" {
+						return 429, blocked, nil
+					}
+					return 200, fine, nil
+				})
+				client := newHosts(t, on(tr)).Portal("a")
+				start := time.Now()
+				b := rest.NewBatch()
+				rest.Add[any](b, "a", "crm.item.update", nil)
+				require.NoError(t, client.Batch(t.Context(), b))
+				require.NoError(t, client.Call(t.Context(), "crm.item.update", nil, nil))
 				require.Equal(t, test.want, time.Since(start))
 			})
 		})

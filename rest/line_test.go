@@ -255,6 +255,26 @@ func TestGatheredCallBehindARefusal(t *testing.T) {
 	})
 }
 
+// TestMadeAgainAndRefused: a read is made again by itself, because the answer to its batch was lost. It is refused then, but it may
+// have run in the batch.
+func TestMadeAgainAndRefused(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		tr := newScript(t, func(s sent) (int, string, error) {
+			if s.method == "batch" {
+				return 502, "<html>", nil
+			}
+			return 503, limited, nil
+		})
+		get, _ := inCompany(t, newHosts(t, on(tr), rest.WithRetries(1)), "crm.deal.get", "crm.deal.add")
+		require.ErrorIs(t, get, rest.ErrQueryLimit)
+		require.False(t, hostileNotRun(get))
+		_, ok := rest.Retryable(get)
+		require.False(t, ok)
+		require.Equal(t, 3, tr.count())
+	})
+}
+
 // tooLarge answers a method without an end, which the network of eventtest cannot. The portal behind it answers other calls.
 type tooLarge struct {
 	*transport
