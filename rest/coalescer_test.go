@@ -283,8 +283,9 @@ func TestOneCallerLeaves(t *testing.T) {
 				var wg sync.WaitGroup
 				// The one that leaves is the first, whose context the request could have been bound to.
 				wg.Go(func() {
-					if _, err := get(ctx, c, 1); !errors.Is(err, context.DeadlineExceeded) || time.Since(start) != after {
-						t.Error(err, time.Since(start))
+					_, err := get(ctx, c, 1)
+					if !errors.Is(err, context.DeadlineExceeded) || time.Since(start) != after || hostileNotRun(err) != (after < rest.DefaultWindow) {
+						t.Error(err, time.Since(start), hostileNotRun(err))
 					}
 				})
 				synctest.Wait()

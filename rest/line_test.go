@@ -2,6 +2,7 @@ package rest_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -272,6 +273,53 @@ func TestMadeAgainAndRefused(t *testing.T) {
 		_, ok := rest.Retryable(get)
 		require.False(t, ok)
 		require.Equal(t, 3, tr.count())
+	})
+}
+
+// TestGatheredCallThatMayHaveRun: a gathered call is sent, its answer is lost, and its next turn comes too late for the caller.
+func TestGatheredCallThatMayHaveRun(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		api := newHosts(t, on(newTransport(t, "<html>502")), rest.WithRateLimit(0.1, 1))
+		start := time.Now()
+		err := api.Coalescer("a").With(rest.Timeout(5*time.Second)).Call(t.Context(), "crm.deal.get", nil, nil)
+		require.ErrorIs(t, err, rest.ErrQueryLimit)
+		require.Less(t, time.Since(start), time.Second)
+		require.False(t, hostileNotRun(err))
+		_, ok := rest.Retryable(err)
+		require.False(t, ok)
+	})
+}
+
+// TestLeftBackAndGone: a method is blocked when its gathering leaves. The caller of that call ends while the others are under way.
+func TestLeftBackAndGone(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		tr := newScript(t, func(s sent) (int, string, error) {
+			if s.method == "crm.item.update" {
+				return 429, blocked, nil
+			}
+			pauseFor(time.Second)
+			return 200, answers(s), nil
+		})
+		api := newHosts(t, on(tr))
+		ctx, cancel := context.WithCancel(t.Context())
+		var all sync.WaitGroup
+		all.Go(func() {
+			err := api.Coalescer("a").Call(ctx, "crm.item.update", nil, nil)
+			if !errors.Is(err, context.Canceled) || !hostileNotRun(err) {
+				t.Error(err, hostileNotRun(err))
+			}
+		})
+		for _, method := range []string{"crm.deal.add", "crm.contact.add"} {
+			all.Go(func() { _ = api.Coalescer("a").Call(t.Context(), method, nil, nil) })
+		}
+		synctest.Wait()
+		require.Error(t, api.Portal("a").With(rest.Retries(0)).Call(t.Context(), "crm.item.update", nil, nil)) // so now it is blocked
+		pauseFor(500 * time.Millisecond)
+		cancel()
+		all.Wait()
+		require.Equal(t, 2, tr.requests()[1].commands())
 	})
 }
 
