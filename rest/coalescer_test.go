@@ -92,6 +92,9 @@ func TestGathering(t *testing.T) {
 					})
 				}
 				wg.Wait()
+				if name == "full" {
+					require.Zero(t, time.Since(start), "nobody else can join")
+				}
 				require.LessOrEqual(t, time.Since(start), rest.DefaultWindow)
 				var sizes []int
 				for _, s := range w.tap.requests() {
@@ -474,6 +477,8 @@ func TestPausedMethodsGoByThemselves(t *testing.T) {
 		require.ErrorIs(t, api.Portal(w.MemberID()).Call(ctx, "crm.deal.update", update, nil), rest.ErrOperationTimeLimit)
 		start := time.Now()
 		c := api.Coalescer(w.MemberID())
+		require.ErrorIs(t, c.With(rest.Timeout(time.Second)).Call(t.Context(), "crm.deal.update", update, nil), rest.ErrOperationTimeLimit)
+		require.Zero(t, time.Since(start))
 		var wg sync.WaitGroup
 		wg.Go(func() {
 			if err := c.Call(t.Context(), "crm.deal.update", update, nil); err != nil || time.Since(start) != time.Minute {

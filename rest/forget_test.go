@@ -80,6 +80,24 @@ func TestDeskIsEmptyAfterwards(t *testing.T) {
 	})
 }
 
+// TestCallerLeavesOnce: a caller is told that its turn comes too late, and its context ends at that moment. The other one stays.
+func TestCallerLeavesOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p, g, r := hostileJoin(t, time.Minute)
+		c := p.Portal("a")
+		other, err := c.newCall("crm.contact.add", nil)
+		require.NoError(t, err)
+		_, _, err = p.desk.join(t.Context(), c, other)
+		require.NoError(t, err)
+		g.placed(func() time.Time { return time.Now().Add(time.Hour) })
+		require.Len(t, r.late, 1)
+		g.leave(r)
+		require.Equal(t, 1, g.callers)
+		require.True(t, g.depart(&call{}), "there is a call to be sent")
+	})
+}
+
 func synctestSleep(t *testing.T, d time.Duration) {
 	t.Helper()
 	require.NoError(t, pause(t.Context(), d))
