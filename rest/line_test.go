@@ -267,7 +267,7 @@ func TestMadeAgainAndRefused(t *testing.T) {
 			}
 			return 503, limited, nil
 		})
-		get, _ := inCompany(t, newHosts(t, on(tr), rest.WithRetries(1)), "crm.deal.get", "crm.deal.add")
+		get, _ := inCompany(t, newHosts(t, on(tr), rest.WithRetries(1)), "crm.deal.add")
 		require.ErrorIs(t, get, rest.ErrQueryLimit)
 		require.False(t, hostileNotRun(get))
 		_, ok := rest.Retryable(get)
@@ -355,7 +355,7 @@ func TestReadInCompany(t *testing.T) {
 					}
 					return 200, fine, nil
 				})
-				get, add := inCompany(t, newHosts(t, on(tr)), "crm.deal.get", "crm.deal.add")
+				get, add := inCompany(t, newHosts(t, on(tr)), "crm.deal.add")
 				require.NoError(t, get)
 				require.Error(t, add)
 				_, ok := rest.Retryable(add)
@@ -366,15 +366,15 @@ func TestReadInCompany(t *testing.T) {
 	}
 }
 
-// inCompany makes two calls through a coalescer at the same time.
-func inCompany(t *testing.T, api *rest.Portals, one, two string) (first, second error) {
+// inCompany makes a call that reads through a coalescer, and one of another method at the same time.
+func inCompany(t *testing.T, api *rest.Portals, method string) (read, other error) {
 	t.Helper()
 	c := api.Coalescer("a")
 	var both sync.WaitGroup
-	both.Go(func() { first = c.Call(t.Context(), one, nil, nil) })
-	both.Go(func() { second = c.Call(t.Context(), two, nil, nil) })
+	both.Go(func() { read = c.Call(t.Context(), "crm.deal.get", nil, nil) })
+	both.Go(func() { other = c.Call(t.Context(), method, nil, nil) })
 	both.Wait()
-	return first, second
+	return read, other
 }
 
 // TestTooLargeInCompany: the results of two calls are within the limit each, and not in one answer. Reads are made again by
@@ -391,8 +391,8 @@ func TestTooLargeInCompany(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				tr := &tooLarge{transport: newTransport(t, fine), method: "batch"}
-				get, other := inCompany(t, newHosts(t, on(tr)), "crm.deal.get", second)
-				require.NoError(t, get)
+				read, other := inCompany(t, newHosts(t, on(tr)), second)
+				require.NoError(t, read)
 				require.ErrorIs(t, other, want.err)
 				require.False(t, other != nil && hostileNotRun(other), "%v", other)
 				require.Equal(t, want.alone, tr.count())
@@ -429,7 +429,7 @@ func TestNotMadeAgain(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				tr := newScript(t, func(sent) (int, string, error) { return test.status, test.body, nil })
-				get, add := inCompany(t, newHosts(t, on(tr), rest.WithRetries(test.retries)), "crm.deal.get", "crm.deal.add")
+				get, add := inCompany(t, newHosts(t, on(tr), rest.WithRetries(test.retries)), "crm.deal.add")
 				require.Error(t, get)
 				require.Error(t, add)
 				require.Equal(t, test.want, tr.count())
