@@ -400,7 +400,8 @@ func TestBatchAndLostAnswers(t *testing.T) {
 	require.Equal(t, 1, w.CallCount("crm.deal.add"))
 }
 
-// TestBatchThatPartlyRan: one command ran and the other may be made again. The batch as a whole may not.
+// TestBatchThatPartlyRan: one command ran and the other may be made again. The batch as a whole may
+// not.
 func TestBatchThatPartlyRan(t *testing.T) {
 	t.Parallel()
 	client, _ := clientOf(t, says(200, `{"result":{"result":{"a":17},"result_error":{"b":{"error":"OPERATION_TIME_LIMIT"}}}}`))

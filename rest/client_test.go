@@ -232,8 +232,9 @@ func (a *asked) Access(ctx context.Context, memberID string) (endpoint, token st
 	return a.Credentials.Access(ctx, memberID)
 }
 
-// TestCredentialsFail: nothing is sent, so the call did not run. It may succeed later unless the credentials say otherwise. They are
-// not asked again, because package oauth does that where it helps.
+// TestCredentialsFail: nothing is sent, so the call did not run. It may succeed later unless the
+// credentials say otherwise. They are not asked again, because package oauth does that where it
+// helps.
 func TestCredentialsFail(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -446,7 +447,8 @@ func TestConnectionErrors(t *testing.T) {
 	}
 }
 
-// TestConnectionsThatAreNeverMade: the call did not run. Its method writes, and yet it may be made again if the reason passes.
+// TestConnectionsThatAreNeverMade: the call did not run. Its method writes, and yet it may be made
+// again if the reason passes.
 func TestConnectionsThatAreNeverMade(t *testing.T) {
 	t.Parallel()
 	silent, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0") // connections wait there for ever
@@ -526,7 +528,8 @@ func (e *endless) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// TestErrorPagesAreReadInPart: of an error, no more than a megabyte is read. The status says what it is worth.
+// TestErrorPagesAreReadInPart: of an error, no more than a megabyte is read. The status says what
+// it is worth.
 func TestErrorPagesAreReadInPart(t *testing.T) {
 	t.Parallel()
 	for _, status := range []int{400, 401, 429, 502, 503} {

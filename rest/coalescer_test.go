@@ -496,7 +496,8 @@ func TestPausedMethodsGoByThemselves(t *testing.T) {
 	})
 }
 
-// TestBlockedBatch: the portal blocks the method batch for its time. Calls that gathered, and those that come, go by themselves.
+// TestBlockedBatch: the portal blocks the method batch for its time. Calls that gathered, and those
+// that come, go by themselves.
 func TestBlockedBatch(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

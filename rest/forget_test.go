@@ -47,7 +47,8 @@ func TestPausesAreForgotten(t *testing.T) {
 	})
 }
 
-// TestPausesThatGoOnAreRemembered: what is forgotten now and then is what has passed, and neither a pause nor a reset to come.
+// TestPausesThatGoOnAreRemembered: what is forgotten now and then is what has passed, and neither a
+// pause nor a reset to come.
 func TestPausesThatGoOnAreRemembered(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -80,7 +81,8 @@ func TestDeskIsEmptyAfterwards(t *testing.T) {
 	})
 }
 
-// TestCallerLeavesOnce: a caller is told that its turn comes too late, and its context ends at that moment. The other one stays.
+// TestCallerLeavesOnce: a caller is told that its turn comes too late, and its context ends at that
+// moment. The other one stays.
 func TestCallerLeavesOnce(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -140,7 +142,8 @@ func TestPlaceOfOneThatLeavesLate(t *testing.T) {
 	})
 }
 
-// TestPlaceGoesToTheNextAtOnce: a call leaves after its turn came. The one that waits behind it goes at that moment.
+// TestPlaceGoesToTheNextAtOnce: a call leaves after its turn came. The one that waits behind it
+// goes at that moment.
 func TestPlaceGoesToTheNextAtOnce(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -159,7 +162,8 @@ func TestPlaceGoesToTheNextAtOnce(t *testing.T) {
 	})
 }
 
-// TestPlaceThatHasPartlyDrained: only what has not drained of a place is given back, or the bucket would hold too few.
+// TestPlaceThatHasPartlyDrained: only what has not drained of a place is given back, or the bucket
+// would hold too few.
 func TestPlaceThatHasPartlyDrained(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -177,8 +181,8 @@ func TestPlaceThatHasPartlyDrained(t *testing.T) {
 	})
 }
 
-// TestTurnOfACallThatHasEnded: the turn of a call has come and its context has ended, before its goroutine sees either. It is not
-// sent.
+// TestTurnOfACallThatHasEnded: the turn of a call has come and its context has ended, before its
+// goroutine sees either. It is not sent.
 func TestTurnOfACallThatHasEnded(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

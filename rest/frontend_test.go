@@ -286,7 +286,8 @@ func TestPagesForEver(t *testing.T) {
 	}
 }
 
-// TestWaitsForFrontEndsAreBounded: a front end asks again and again to come later. A call waits for half a minute in all.
+// TestWaitsForFrontEndsAreBounded: a front end asks again and again to come later. A call waits for
+// half a minute in all.
 func TestWaitsForFrontEndsAreBounded(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -294,7 +294,8 @@ func TestOperatingTimeInABatch(t *testing.T) {
 	}
 }
 
-// blockedFor is the refusal of a method that is blocked for so long. The portal does not say how long if that is zero.
+// blockedFor is the refusal of a method that is blocked for so long. The portal does not say how
+// long if that is zero.
 func blockedFor(d time.Duration) string {
 	if d == 0 {
 		return blocked
@@ -302,7 +303,8 @@ func blockedFor(d time.Duration) string {
 	return fmt.Sprintf(`{"error":"OPERATION_TIME_LIMIT","time":{"operating_reset_at":%d}}`, time.Now().Add(d).Unix())
 }
 
-// TestLaterEndOfAPauseCounts: two calls of a method are blocked at the same time, for different spans.
+// TestLaterEndOfAPauseCounts: two calls of a method are blocked at the same time, for different
+// spans.
 func TestLaterEndOfAPauseCounts(t *testing.T) {
 	t.Parallel()
 	for name, spans := range map[string][2]time.Duration{
@@ -327,7 +329,8 @@ func TestLaterEndOfAPauseCounts(t *testing.T) {
 	}
 }
 
-// TestPauseThatGrows: a call waits for the end of a pause, and learns that it has become a later one.
+// TestPauseThatGrows: a call waits for the end of a pause, and learns that it has become a later
+// one.
 func TestPauseThatGrows(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

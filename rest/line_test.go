@@ -53,7 +53,8 @@ func TestCancelledCrowd(t *testing.T) {
 	}
 }
 
-// TestCancelledGatherings: 5,000 gathered calls are cancelled while their requests wait. None of those is sent.
+// TestCancelledGatherings: 5,000 gathered calls are cancelled while their requests wait. None of
+// those is sent.
 func TestCancelledGatherings(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -200,8 +201,8 @@ func TestDeadlineOfAGatheredCall(t *testing.T) {
 	}
 }
 
-// TestGatheredCallBehindOthers: the turn of a gathering is behind those of two calls. A caller who cannot wait for so long is told at
-// once.
+// TestGatheredCallBehindOthers: the turn of a gathering is behind those of two calls. A caller who
+// cannot wait for so long is told at once.
 func TestGatheredCallBehindOthers(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -228,8 +229,8 @@ func TestGatheredCallBehindOthers(t *testing.T) {
 	})
 }
 
-// TestGatheredCallBehindARefusal: a gathering waits for its turn, and the portal refuses the request of another call. Now that turn
-// comes too late for a caller, who is told at once.
+// TestGatheredCallBehindARefusal: a gathering waits for its turn, and the portal refuses the
+// request of another call. Now that turn comes too late for a caller, who is told at once.
 func TestGatheredCallBehindARefusal(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -256,8 +257,8 @@ func TestGatheredCallBehindARefusal(t *testing.T) {
 	})
 }
 
-// TestMadeAgainAndRefused: a read is made again by itself, because the answer to its batch was lost. It is refused then, but it may
-// have run in the batch.
+// TestMadeAgainAndRefused: a read is made again by itself, because the answer to its batch was
+// lost. It is refused then, but it may have run in the batch.
 func TestMadeAgainAndRefused(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -276,7 +277,8 @@ func TestMadeAgainAndRefused(t *testing.T) {
 	})
 }
 
-// TestGatheredCallThatMayHaveRun: a gathered call is sent, its answer is lost, and its next turn comes too late for the caller.
+// TestGatheredCallThatMayHaveRun: a gathered call is sent, its answer is lost, and its next turn
+// comes too late for the caller.
 func TestGatheredCallThatMayHaveRun(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -291,7 +293,8 @@ func TestGatheredCallThatMayHaveRun(t *testing.T) {
 	})
 }
 
-// TestLeftBackAndGone: a method is blocked when its gathering leaves. The caller of that call ends while the others are under way.
+// TestLeftBackAndGone: a method is blocked when its gathering leaves. The caller of that call ends
+// while the others are under way.
 func TestLeftBackAndGone(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -323,7 +326,8 @@ func TestLeftBackAndGone(t *testing.T) {
 	})
 }
 
-// tooLarge answers a method without an end, which the network of eventtest cannot. The portal behind it answers other calls.
+// tooLarge answers a method without an end, which the network of eventtest cannot. The portal
+// behind it answers other calls.
 type tooLarge struct {
 	*transport
 
@@ -366,7 +370,8 @@ func TestReadInCompany(t *testing.T) {
 	}
 }
 
-// inCompany makes a call that reads through a coalescer, and one of another method at the same time.
+// inCompany makes a call that reads through a coalescer, and one of another method at the same
+// time.
 func inCompany(t *testing.T, api *rest.Portals, method string) (read, other error) {
 	t.Helper()
 	c := api.Coalescer("a")
@@ -377,8 +382,8 @@ func inCompany(t *testing.T, api *rest.Portals, method string) (read, other erro
 	return read, other
 }
 
-// TestTooLargeInCompany: the results of two calls are within the limit each, and not in one answer. Reads are made again by
-// themselves, and the batch is not.
+// TestTooLargeInCompany: the results of two calls are within the limit each, and not in one answer.
+// Reads are made again by themselves, and the batch is not.
 func TestTooLargeInCompany(t *testing.T) {
 	t.Parallel()
 	for second, want := range map[string]struct {
@@ -410,7 +415,8 @@ func TestTooLargeInCompany(t *testing.T) {
 	})
 }
 
-// TestNotMadeAgain: what is not made again by itself after its batch failed, although it only reads.
+// TestNotMadeAgain: what is not made again by itself after its batch failed, although it only
+// reads.
 func TestNotMadeAgain(t *testing.T) {
 	t.Parallel()
 	refused := `{"result":{"result":[],"result_error":{"c0":{"error":"QUERY_LIMIT_EXCEEDED"},"c1":{"error":"QUERY_LIMIT_EXCEEDED"}}}}`
@@ -570,7 +576,8 @@ func TestCallOptions(t *testing.T) {
 	})
 }
 
-// TestIdempotentIsOfOneClient: a helper that the caller uses has a client of its own, and its calls are not repeated.
+// TestIdempotentIsOfOneClient: a helper that the caller uses has a client of its own, and its calls
+// are not repeated.
 func TestIdempotentIsOfOneClient(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -167,7 +167,8 @@ func TestRetryableIsBounded(t *testing.T) {
 	})
 }
 
-// TestRetryableOfSeveral: of several errors, all must say that the call may be made again, and the longest wait counts.
+// TestRetryableOfSeveral: of several errors, all must say that the call may be made again, and the
+// longest wait counts.
 func TestRetryableOfSeveral(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -22,7 +22,8 @@ func (c renewing) Renew(ctx context.Context, memberID, _ string) (endpoint, toke
 	return c.Access(ctx, memberID)
 }
 
-// TestStats: what one call counts as, and what observers are told of it. The portal answers in 10 ms.
+// TestStats: what one call counts as, and what observers are told of it. The portal answers in 10
+// ms.
 func TestStats(t *testing.T) {
 	t.Parallel()
 	const answering = 10 * time.Millisecond
@@ -131,7 +132,8 @@ func since(before, after rest.Stats) rest.Stats {
 	}
 }
 
-// TestStatsOfThoseWhoWait: calls count while they wait for their turn, and those of derived clients with the others.
+// TestStatsOfThoseWhoWait: calls count while they wait for their turn, and those of derived clients
+// with the others.
 func TestStatsOfThoseWhoWait(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
