@@ -196,6 +196,7 @@ func TestTurnOfACallThatHasEnded(t *testing.T) {
 				cancel()
 			}}
 			require.ErrorIs(t, l.wait(ctx, ends), context.Canceled)
+			require.ErrorIs(t, l.wait(ctx, &turn{host: "a"}), context.Canceled, "it had ended before")
 		}
 		require.Equal(t, 20*time.Second, time.Since(start), "each gave its place back")
 	})

@@ -37,6 +37,7 @@ package rest
 //   - idle time is saved up: TestHostileLeaveGivesBackOnce, TestPlaceOfOneThatLeavesLate,
 //     TestLimiterModel
 //   - a call whose context ended at its turn is sent: TestTurnOfACallThatHasEnded
+//   - a call whose context ended before it came takes a place: TestTurnOfACallThatHasEnded
 //   - a call that is too late is sent: TestDeadlinesInALine, TestLimiterModel
 //   - the timer of an empty line stays: TestLimiterModel
 //   - buckets that drain slowly are forgotten: TestSlowBucketsAreRemembered
@@ -75,6 +76,7 @@ package rest
 //   - a method that is blocked asks to come later: TestBlockedTwice, TestOperatingTimeLimit
 //   - Retryable without NotRun: TestFrontEnds, TestRetryable
 //   - Retryable after a request was written: TestFrontEnds, TestLostAnswers
+//   - Retryable after a permanent error of credentials: TestCredentialsFail
 //   - Retryable has no bound: TestRetryableIsBounded
 //   - Retryable is negative: TestRetryableIsBounded
 //   - one of several errors is enough: TestFrontEnds, TestRetryableOfSeveral
@@ -118,6 +120,13 @@ package rest
 //   - a call that is left back waits for a second pause: TestWhatIsRepeated
 //   - calls with retries of their own gather: TestWhatIsRepeated
 //   - large calls gather: TestWhatGoesByItself
+//   - texts that read like references gather: TestTextsOfStrangersDoNotRefer,
+//     TestWhatGoesByItself
+//   - reads of a method are equal whatever their parameters: TestGathering
+//   - a gathering holds one call more than a batch: TestGathering
+//   - callers of equal reads share an answer: TestAnswersOfEqualReadsAreApart
+//   - a call that is refused within a batch for a reason that passes is final:
+//     TestRefusedInABatchAndMadeAgain
 //   - equal writes are made once: TestWritesAreNotJoinedIntoOne
 //   - calls of callers that have left are sent: TestHostileDismissedCallIsNotSent,
 //     TestOneCallerLeaves
