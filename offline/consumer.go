@@ -57,7 +57,7 @@ func NewConsumer(c event.Caller, h event.Handler, opts ...Option) (*Consumer, er
 // process left reserved. Errors that may pass, of the network or of the portal, are logged, and the
 // call is made again later. An error that waiting does not help ends Run:
 // [ErrExtendedModeRequired], [ErrConnectorRefused], [ErrAccessDenied], [ErrWrongAuthType],
-// [ErrBadAnswer], [ErrIdentity], [ErrSpool], [ErrSpoolOwner], [ErrSpoolInUse], or the caller's
+// [ErrBadResponse], [ErrIdentity], [ErrSpool], [ErrSpoolOwner], [ErrSpoolInUse], or the caller's
 // error for anything else that the portal refuses for good, such as a revoked token. Run may be
 // called again after it returned.
 //

@@ -261,7 +261,7 @@
 //	ErrConnectorRefused      the plan has no connectors
 //	ErrAccessDenied          the token is not an administrator's
 //	ErrWrongAuthType         the call came through an incoming webhook
-//	ErrBadAnswer             the portal, or the caller, does not do what the method's documentation says
+//	ErrBadResponse             the portal, or the caller, does not do what the method's documentation says
 //	ErrProcessID             refused before calling: no reservation is named
 //	ErrNothingNamed          refused before calling: no record is named
 //	ErrMessageID             refused before calling: not 32 characters

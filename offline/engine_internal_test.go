@@ -41,7 +41,7 @@ func TestPauseWithoutMemoryAfterAListFailed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := newIdleEngine(t)
 		e.reclaim = reclaimer{due: true}
-		require.NoError(t, e.listed(t.Context(), ErrBadAnswer))
+		require.NoError(t, e.listed(t.Context(), ErrBadResponse))
 		time.Sleep(time.Minute) //nolint:forbidigo // in fake time
 		e.ledger.budget.used.Store(fleetMemory + 1)
 		require.Positive(t, e.pause(time.Now()))

@@ -33,9 +33,9 @@ const (
 	ErrAccessDenied Error = "offline: the portal denies access to the queue; use the token of an administrator of the portal"
 	// ErrWrongAuthType means that the queue was called through an incoming webhook.
 	ErrWrongAuthType Error = "offline: the queue belongs to an application; call it with the application's token, not through a webhook"
-	// ErrBadAnswer means that the response is not one that the method gives: the portal, a proxy or
+	// ErrBadResponse means that the response is not one that the method gives: the portal, a proxy or
 	// the caller does not do what the method's documentation says.
-	ErrBadAnswer Error = "offline: unexpected answer from the portal"
+	ErrBadResponse Error = "offline: unexpected answer from the portal"
 )
 
 // What this package refuses because the portal would do harm with it. Nothing was sent.
@@ -167,7 +167,7 @@ func errorAttr(d *event.Delivery, err error) slog.Attr {
 // known to be permanent may pass. The errors of what supplies tokens, such as package oauth, have a
 // method Permanent.
 func permanent(err error) bool {
-	if errors.Is(err, ErrBadAnswer) || errors.Is(err, ErrSpool) || errors.Is(err, ErrSpoolInUse) ||
+	if errors.Is(err, ErrBadResponse) || errors.Is(err, ErrSpool) || errors.Is(err, ErrSpoolInUse) ||
 		errors.Is(err, ErrSpoolOwner) || errors.Is(err, ErrIdentity) {
 		return true
 	}
@@ -200,6 +200,6 @@ func surelyNotRun(err error) bool {
 	case codeQueryLimit, codeOperationLimit, codeExpiredToken, codeConnection, codeOverload:
 		return true
 	default:
-		return errors.Is(err, errNotSent) || (permanent(err) && !errors.Is(err, ErrBadAnswer))
+		return errors.Is(err, errNotSent) || (permanent(err) && !errors.Is(err, ErrBadResponse))
 	}
 }

@@ -188,12 +188,12 @@ func readBatch(params map[string]any, doc json.RawMessage) (Batch, error) {
 		Events    rows `json:"events"`
 	}
 	if err := json.Unmarshal(doc, &answer); err != nil {
-		return Batch{}, fmt.Errorf("%w: %s", ErrBadAnswer, methodGet)
+		return Batch{}, fmt.Errorf("%w: %s", ErrBadResponse, methodGet)
 	}
 	processID := string(answer.ProcessID)
 	if params["clear"] == 0 && processID == "" {
 		// Records without a reservation were deleted on reading: the caller did not send clear=0.
-		return Batch{}, fmt.Errorf("%w: %s with clear=0 named no reservation; does the caller drop parameters that are 0?", ErrBadAnswer, methodGet)
+		return Batch{}, fmt.Errorf("%w: %s with clear=0 named no reservation; does the caller drop parameters that are 0?", ErrBadResponse, methodGet)
 	}
 	return Batch{ProcessID: processID, Records: newRecords(answer.Events, processID, params["error"] == 1)}, nil
 }
@@ -231,7 +231,7 @@ func (q *Queue) List(ctx context.Context, filters ...Filter) iter.Seq2[Record, e
 			}
 			next := page[len(page)-1].ID
 			if next <= last {
-				yield(Record{}, fmt.Errorf("%w: %s does not go on by record numbers", ErrBadAnswer, methodList))
+				yield(Record{}, fmt.Errorf("%w: %s does not go on by record numbers", ErrBadResponse, methodList))
 				return
 			}
 			last = next
@@ -254,7 +254,7 @@ func (q *Queue) page(ctx context.Context, params map[string]any) ([]Record, erro
 func readPage(doc json.RawMessage) ([]Record, error) {
 	var answer rows
 	if err := json.Unmarshal(doc, &answer); err != nil {
-		return nil, fmt.Errorf("%w: %s", ErrBadAnswer, methodList)
+		return nil, fmt.Errorf("%w: %s", ErrBadResponse, methodList)
 	}
 	records := make([]Record, len(answer))
 	for i, row := range answer {
@@ -344,7 +344,7 @@ func (q *Queue) settle(ctx context.Context, method string, params map[string]any
 func readDone(method string, doc json.RawMessage) error {
 	var done bool
 	if err := json.Unmarshal(doc, &done); err != nil || !done {
-		return fmt.Errorf("%w: %s did not answer true", ErrBadAnswer, method)
+		return fmt.Errorf("%w: %s did not answer true", ErrBadResponse, method)
 	}
 	return nil
 }

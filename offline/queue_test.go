@@ -432,7 +432,7 @@ func TestQueueRefusesAnswers(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			require.ErrorIs(t, tt.call(answering(t, tt.method, tt.answer)), offline.ErrBadAnswer)
+			require.ErrorIs(t, tt.call(answering(t, tt.method, tt.answer)), offline.ErrBadResponse)
 		})
 	}
 }

@@ -129,7 +129,7 @@ func RowsAt(member string) ListOption {
 //   - an error of a call, or the context's
 //   - [ErrBadResult] for rows that are not found or do not fit T, and for an ID that is no number
 //     from 0 up
-//   - [ErrBadAnswer] for a portal that sends the same page again, or empty pages without end; by
+//   - [ErrBadResponse] for a portal that sends the same page again, or empty pages without end; by
 //     position, if the portal's total is larger than what came when it names no next page; by ID,
 //     if the IDs of a page do not ascend, or are not above those before
 //

@@ -99,11 +99,11 @@ func TestCall3WithAKey(t *testing.T) {
 		})), rest.WithRetries(3)).Portal(member)
 
 		err := client.Call3(t.Context(), "tasks.task.add", nil, nil, rest.IdempotencyKey("9f1c1a7e-5f1b"), nil)
-		require.ErrorIs(t, err, rest.ErrBadAnswer)
+		require.ErrorIs(t, err, rest.ErrBadResponse)
 		require.Equal(t, []string{"9f1c1a7e-5f1b", "9f1c1a7e-5f1b"}, keys, "a call that may still run is not repeated, in spite of its key")
 
 		err = client.With(rest.Idempotent()).Call3(t.Context(), "tasks.task.add", nil, nil, rest.IdempotencyKey("k"))
-		require.ErrorIs(t, err, rest.ErrBadAnswer)
+		require.ErrorIs(t, err, rest.ErrBadResponse)
 		require.Equal(t, []string{"k", "k", "k", "k"}, keys[2:])
 
 		for _, key := range []string{"", "a b", "ключ", "a\r\nb", "a\x7f", strings.Repeat("k", 256)} {
@@ -137,7 +137,7 @@ func TestCall3Errors(t *testing.T) {
 		"odder":           {400, `{"error":{"code":"X","message":"m","validation":[1,{"field":{}}]}}`, rest.Error{Code: "X", Description: "m"}},
 		"empty":           {400, `{"error":{"code":"X","message":"m","validation":[]}}`, rest.Error{Code: "X", Description: "m"}},
 		"the older error": {401, `{"error":"NO_AUTH_FOUND","error_description":"Wrong"}`, rest.Error{Code: rest.ErrNoAuth, Description: "Wrong"}},
-		"page":            {500, `<html>`, rest.Error{Code: rest.ErrBadAnswer}},
+		"page":            {500, `<html>`, rest.Error{Code: rest.ErrBadResponse}},
 		"long": {
 			400, long, rest.Error{Code: "X", Argument: "f", Description: "m:" + strings.Repeat(" f: "+strings.Repeat("w", 90)+";", 20)[:998] + "…"},
 		},

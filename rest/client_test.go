@@ -288,7 +288,7 @@ func TestRefusedBeforeAnythingIsSent(t *testing.T) {
 	}
 	t.Run("http without leave", func(t *testing.T) {
 		t.Parallel()
-		api, err := rest.NewPortals(&tokens{endpoint: p.ClientEndpoint(), token: "t"})
+		api, err := rest.NewClients(&tokens{endpoint: p.ClientEndpoint(), token: "t"})
 		require.NoError(t, err)
 		require.ErrorIs(t, api.Portal(member).Call(t.Context(), "profile", nil, nil), rest.ErrBadEndpoint)
 	})
@@ -320,12 +320,12 @@ func TestHTTPSPortal(t *testing.T) {
 	t.Cleanup(front.Close)
 	w.creds.endpoint = front.URL + "/rest/"
 
-	api, err := rest.NewPortals(w.creds, rest.WithHTTPClient(front.Client()))
+	api, err := rest.NewClients(w.creds, rest.WithHTTPClient(front.Client()))
 	require.NoError(t, err)
 	require.NoError(t, api.Portal(member).Call(t.Context(), "profile", nil, nil))
 
 	// Without the server's certificate among the trusted ones.
-	api, err = rest.NewPortals(&tokens{endpoint: front.URL + "/rest/", token: secretToken})
+	api, err = rest.NewClients(&tokens{endpoint: front.URL + "/rest/", token: secretToken})
 	require.NoError(t, err)
 	err = api.Portal(member).Call(t.Context(), "profile", nil, nil)
 	var refused *tls.CertificateVerificationError
@@ -398,7 +398,7 @@ func TestAnswerThatDrips(t *testing.T) {
 				pauseFor(20 * time.Millisecond)
 			}
 		})))
-		api, err := rest.NewPortals(w.creds, rest.WithHTTPClient(&http.Client{Transport: w.tap, Timeout: time.Second}), rest.WithRetries(0))
+		api, err := rest.NewClients(w.creds, rest.WithHTTPClient(&http.Client{Transport: w.tap, Timeout: time.Second}), rest.WithRetries(0))
 		require.NoError(t, err)
 		start := time.Now()
 
@@ -419,7 +419,7 @@ func TestConnectionErrors(t *testing.T) {
 		var op *net.OpError
 		require.ErrorAs(t, err, &op)
 		require.Equal(t, "dial", op.Op)
-		require.NotErrorIs(t, err, rest.ErrConnection, "that is the portal's, of the OAuth server")
+		require.NotErrorIs(t, err, rest.ErrOAuthUnreachable, "that is the portal's, of the OAuth server")
 		requireNoSecrets(t, err)
 		require.NotContains(t, err.Error(), "/rest/")
 	})
@@ -507,7 +507,7 @@ func TestAnswerLimit(t *testing.T) {
 	client, _ := clientOf(t, func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = io.WriteString(w, `{"result":"`)
 		chunk := strings.Repeat("x", 1<<20)
-		for range rest.MaxAnswerBytes/len(chunk) + 1 {
+		for range rest.MaxResponseBytes/len(chunk) + 1 {
 			if _, err := io.WriteString(w, chunk); err != nil {
 				return
 			}
@@ -542,7 +542,7 @@ func TestErrorPagesAreReadInPart(t *testing.T) {
 
 			err := client.Call(t.Context(), "crm.deal.get", nil, nil)
 
-			require.ErrorIs(t, err, rest.ErrBadAnswer)
+			require.ErrorIs(t, err, rest.ErrBadResponse)
 			require.LessOrEqual(t, body.read, 2<<20)
 		})
 	}
@@ -562,18 +562,18 @@ func TestNewPortalsRefusesNonsense(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			_, err := rest.NewPortals(test.creds, test.opt)
+			_, err := rest.NewClients(test.creds, test.opt)
 			require.Error(t, err)
 		})
 	}
-	_, err := rest.NewPortals(&tokens{}, nil)
+	_, err := rest.NewClients(&tokens{}, nil)
 	require.NoError(t, err, "a nil option is skipped")
 }
 
 func TestHTTPClientIsCopied(t *testing.T) {
 	t.Parallel()
 	mine := &http.Client{}
-	_, err := rest.NewPortals(&tokens{}, rest.WithHTTPClient(mine))
+	_, err := rest.NewClients(&tokens{}, rest.WithHTTPClient(mine))
 	require.NoError(t, err)
 	require.Zero(t, *mine)
 }

@@ -202,7 +202,7 @@ func TestPortalsDoNotMix(t *testing.T) {
 			w.deals(t, 20, strconv.Itoa)
 		}
 		tp := &tap{next: n}
-		api, err := rest.NewPortals(both, on(tp))
+		api, err := rest.NewClients(both, on(tp))
 		require.NoError(t, err)
 		var wg sync.WaitGroup
 		for i := 1; i <= 20; i++ {

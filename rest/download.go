@@ -60,7 +60,7 @@ type Download struct {
 // The token in the address is the one with which the method was called, and the address is signed
 // with it, so it expires with that: [ErrExpiredToken]. Call the method again for a new address. An
 // error of the portal is an [*Error]. A page of HTML, or JSON, that does not come as a file, with
-// the header Content-Disposition, is [ErrBadAnswer]. Errors name the method in the address, or
+// the header Content-Disposition, is [ErrBadResponse]. Errors name the method in the address, or
 // download.
 //
 // A download is a request as far as the portal's limits are concerned, and is repeated as reads are
@@ -186,7 +186,7 @@ const userAgent = "b24events/1 (+https://github.com/b24events/b24events)"
 func received(ctx context.Context, resp *http.Response, secrets *redact.Set, method string, maxBytes int64) (*Download, error) {
 	kind := mediaType(resp.Header.Get("Content-Type"))
 	disposition := resp.Header.Get("Content-Disposition")
-	fail := &Error{Method: method, Status: resp.StatusCode, Code: ErrBadAnswer, Hint: "the response is no file"}
+	fail := &Error{Method: method, Status: resp.StatusCode, Code: ErrBadResponse, Hint: "the response is no file"}
 	switch isJSON := strings.HasSuffix(kind, "json"); {
 	case resp.StatusCode != http.StatusOK || isJSON && disposition == "":
 		// It is a file that nobody wants whole, or short.

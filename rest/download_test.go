@@ -147,7 +147,7 @@ func TestDownloadTellsFilesFromPages(t *testing.T) {
 			})
 			file, err := client.Download(t.Context(), portal.ClientEndpoint()+place, 100)
 			if !test.file {
-				require.ErrorIs(t, err, rest.ErrBadAnswer)
+				require.ErrorIs(t, err, rest.ErrBadResponse)
 				require.Nil(t, file)
 				return
 			}
@@ -177,16 +177,16 @@ func TestDownloadsThatFail(t *testing.T) {
 			says(400, `{"error":"ERROR_CORE","error_description":"no s3cr3t-in-the-address disk|s3cr3t-signature-of-a-download"}`),
 			rest.Error{Method: "download", Status: 400, Code: rest.ErrCore, Description: "no [redacted] [redacted]"},
 		},
-		"page 404":   {says(404, `<html>nginx</html>`), rest.Error{Method: "download", Status: 404, Code: rest.ErrBadAnswer}},
-		"huge page":  {says(404, strings.Repeat("x", 2<<20)), rest.Error{Method: "download", Status: 404, Code: rest.ErrBadAnswer}},
-		"no content": {says(204, ""), rest.Error{Method: "download", Status: 204, Code: rest.ErrBadAnswer}},
-		"a part":     {says(206, "abc"), rest.Error{Method: "download", Status: 206, Code: rest.ErrBadAnswer}},
+		"page 404":   {says(404, `<html>nginx</html>`), rest.Error{Method: "download", Status: 404, Code: rest.ErrBadResponse}},
+		"huge page":  {says(404, strings.Repeat("x", 2<<20)), rest.Error{Method: "download", Status: 404, Code: rest.ErrBadResponse}},
+		"no content": {says(204, ""), rest.Error{Method: "download", Status: 204, Code: rest.ErrBadResponse}},
+		"a part":     {says(206, "abc"), rest.Error{Method: "download", Status: 206, Code: rest.ErrBadResponse}},
 		"404 as a file": {
 			func(w http.ResponseWriter, r *http.Request) {
 				w.Header().Set("Content-Disposition", "attachment")
 				says(404, "x")(w, r)
 			},
-			rest.Error{Method: "download", Status: 404, Code: rest.ErrBadAnswer},
+			rest.Error{Method: "download", Status: 404, Code: rest.ErrBadResponse},
 		},
 		"too large": {
 			sends("attachment", contentOf(101)),

@@ -66,7 +66,7 @@ func TestPausesThatGoOnAreRemembered(t *testing.T) {
 func TestDeskIsEmptyAfterwards(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		p, err := newPortals(nil, true)
+		p, err := newClients(nil, true)
 		require.NoError(t, err)
 		p.hook = &hook{endpoint: "ftp://example/", host: "example", secret: "x"} // nothing can be sent
 		c := &Coalescer{client: &Client{portals: p}, desk: p.desk}

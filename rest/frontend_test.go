@@ -108,12 +108,12 @@ func answers(s sent) string {
 }
 
 // ways are how a call can be made. Each makes one or two calls of a method and returns the error of one.
-func ways() map[string]func(ctx context.Context, t *testing.T, api *rest.Portals, method string) error {
-	return map[string]func(context.Context, *testing.T, *rest.Portals, string) error{
-		"Client": func(ctx context.Context, _ *testing.T, api *rest.Portals, method string) error {
+func ways() map[string]func(ctx context.Context, t *testing.T, api *rest.Clients, method string) error {
+	return map[string]func(context.Context, *testing.T, *rest.Clients, string) error{
+		"Client": func(ctx context.Context, _ *testing.T, api *rest.Clients, method string) error {
 			return api.Portal("a").Call(ctx, method, nil, nil)
 		},
-		"Batch": func(ctx context.Context, _ *testing.T, api *rest.Portals, method string) error {
+		"Batch": func(ctx context.Context, _ *testing.T, api *rest.Clients, method string) error {
 			b := rest.NewBatch()
 			rest.Add[bool](b, "one", method, nil)
 			rest.Add[bool](b, "two", method, nil)
@@ -122,10 +122,10 @@ func ways() map[string]func(ctx context.Context, t *testing.T, api *rest.Portals
 			}
 			return b.Err()
 		},
-		"Coalescer, alone": func(ctx context.Context, _ *testing.T, api *rest.Portals, method string) error {
+		"Coalescer, alone": func(ctx context.Context, _ *testing.T, api *rest.Clients, method string) error {
 			return api.Coalescer("a").Call(ctx, method, nil, nil)
 		},
-		"Coalescer, in company": func(ctx context.Context, t *testing.T, api *rest.Portals, method string) error {
+		"Coalescer, in company": func(ctx context.Context, t *testing.T, api *rest.Clients, method string) error {
 			t.Helper()
 			errs := make([]error, 2)
 			var wg sync.WaitGroup
@@ -156,7 +156,7 @@ func TestFrontEnds(t *testing.T) {
 	}
 }
 
-func (f frontEnd) check(t *testing.T, call func(context.Context, *testing.T, *rest.Portals, string) error, method string) {
+func (f frontEnd) check(t *testing.T, call func(context.Context, *testing.T, *rest.Clients, string) error, method string) {
 	t.Helper()
 	var requests atomic.Int64
 	tr := newScript(t, func(s sent) (int, string, error) {
@@ -278,7 +278,7 @@ func TestPagesForEver(t *testing.T) {
 				for range 3 { // the later ones no longer than the first
 					start := time.Now()
 					err := client.Call(t.Context(), "crm.deal.get", nil, nil)
-					require.ErrorIs(t, err, rest.ErrBadAnswer)
+					require.ErrorIs(t, err, rest.ErrBadResponse)
 					require.LessOrEqual(t, time.Since(start), 19*time.Second)
 				}
 			})
@@ -295,7 +295,7 @@ func TestWaitsForFrontEndsAreBounded(t *testing.T) {
 		tr.header = func(_ sent, h http.Header) { h.Set("Retry-After", "12") }
 		start := time.Now()
 		err := newHosts(t, on(tr)).Portal("a").Call(t.Context(), "crm.deal.add", nil, nil)
-		require.ErrorIs(t, err, rest.ErrBadAnswer)
+		require.ErrorIs(t, err, rest.ErrBadResponse)
 		require.Equal(t, 24*time.Second, time.Since(start))
 		require.Equal(t, 3, tr.count())
 	})

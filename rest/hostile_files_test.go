@@ -192,7 +192,7 @@ func TestHostileAnswerInsteadOfAFile(t *testing.T) {
 				return answer, err
 			})
 			_, err := newHosts(t, on(endless), rest.WithRetries(0)).Portal(member).Download(t.Context(), "/rest/"+place, 100)
-			require.ErrorIs(t, err, rest.ErrBadAnswer)
+			require.ErrorIs(t, err, rest.ErrBadResponse)
 			require.Less(t, n.Load(), int64(2<<20))
 		})
 	}

@@ -62,7 +62,7 @@ func TestLimitAndDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tr := newTransport(t, fine)
 		creds := &asked{Credentials: hosts{}}
-		api, err := rest.NewPortals(creds, on(tr), rest.WithRateLimit(1, 1))
+		api, err := rest.NewClients(creds, on(tr), rest.WithRateLimit(1, 1))
 		require.NoError(t, err)
 		client := api.Portal("a")
 		start := time.Now()
@@ -429,7 +429,7 @@ func TestLimiterOptions(t *testing.T) {
 	for name, opts := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			_, err := rest.NewPortals(hosts{}, opts...)
+			_, err := rest.NewClients(hosts{}, opts...)
 			require.Error(t, err)
 		})
 	}

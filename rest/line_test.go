@@ -22,9 +22,9 @@ import (
 // TestCancelledCrowd: 550 calls are cancelled while most of them wait. The next one waits for the steady rate, not for them.
 func TestCancelledCrowd(t *testing.T) {
 	t.Parallel()
-	tests := map[string]func(*rest.Portals) rest.Doer{
-		"Client":    func(api *rest.Portals) rest.Doer { return api.Portal("a") },
-		"Coalescer": func(api *rest.Portals) rest.Doer { return api.Coalescer("a") },
+	tests := map[string]func(*rest.Clients) rest.Doer{
+		"Client":    func(api *rest.Clients) rest.Doer { return api.Portal("a") },
+		"Coalescer": func(api *rest.Clients) rest.Doer { return api.Coalescer("a") },
 	}
 	for name, doer := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -372,7 +372,7 @@ func TestReadInCompany(t *testing.T) {
 
 // inCompany makes a call that reads through a coalescer, and one of another method at the same
 // time.
-func inCompany(t *testing.T, api *rest.Portals, method string) (read, other error) {
+func inCompany(t *testing.T, api *rest.Clients, method string) (read, other error) {
 	t.Helper()
 	c := api.Coalescer("a")
 	var both sync.WaitGroup

@@ -164,7 +164,7 @@ func (p *positions) next(ctx context.Context) ([]json.RawMessage, bool, error) {
 		p.came += len(rows)
 		return rows, false, p.complete(answer)
 	case *answer.Next <= p.start || p.repeats(answer, rows):
-		return nil, false, p.fail(ErrBadAnswer, "the portal sends the same page again and again")
+		return nil, false, p.fail(ErrBadResponse, "the portal sends the same page again and again")
 	case len(rows) > 0:
 		p.empty = 0
 	default:
@@ -205,7 +205,7 @@ func (p *positions) over(answer *Response) (bool, error) {
 	case *answer.Next >= *answer.Total:
 		return true, p.complete(answer)
 	case p.empty >= maxEmptyPages:
-		return false, p.fail(ErrBadAnswer, "the portal sends one empty page after the other")
+		return false, p.fail(ErrBadResponse, "the portal sends one empty page after the other")
 	default:
 		return false, nil
 	}
@@ -217,7 +217,7 @@ func (p *positions) complete(answer *Response) error {
 	if answer.Total == nil || *answer.Total-from <= p.came {
 		return nil
 	}
-	return p.fail(ErrBadAnswer, fmt.Sprintf("the portal counts %d rows, sent %d of those from %d on and names no next page: "+
+	return p.fail(ErrBadResponse, fmt.Sprintf("the portal counts %d rows, sent %d of those from %d on and names no next page: "+
 		"the method pages by other parameters than start, or counts rows that the user may not see; ByID does not count",
 		*answer.Total, p.came, from))
 }

@@ -234,7 +234,7 @@ func (tb *table) requests() []int {
 }
 
 // portals returns clients that call the table.
-func (tb *table) portals(t *testing.T) *rest.Portals {
+func (tb *table) portals(t *testing.T) *rest.Clients {
 	t.Helper()
 	tr := newScript(t, tb.answer)
 	return newHosts(t, on(tr), rest.WithoutRateLimit())

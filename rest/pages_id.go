@@ -146,10 +146,10 @@ func (p *idPages) accept(answer *Response) ([]json.RawMessage, error) {
 		case !ok:
 			return nil, p.fail(ErrBadResult, "the rows have no number from 0 up in the field "+p.cfg.id+"; select it")
 		case bound && id <= last && i == 0:
-			return nil, p.fail(ErrBadAnswer, "the portal sends rows again that came before: it does not filter by "+
+			return nil, p.fail(ErrBadResponse, "the portal sends rows again that came before: it does not filter by "+
 				p.names.filter+"[>"+p.cfg.id+"]; see the method's page for what filter and order are called")
 		case bound && id <= last:
-			return nil, p.fail(ErrBadAnswer, "the rows do not ascend: the portal does not order by "+p.cfg.id+
+			return nil, p.fail(ErrBadResponse, "the rows do not ascend: the portal does not order by "+p.cfg.id+
 				"; see the method's page for what filter and order are called")
 		}
 		last, bound = id, true
@@ -242,7 +242,7 @@ func (p *idPages) halve(ctx context.Context, err error, n, try int) (wait time.D
 		p.ceiling, ok = n/2, true
 	case surelyNotRun(err), p.client.retries() == 0:
 		return 0, false
-	case failure != nil && failure.Code == ErrBadAnswer && failure.Status >= http.StatusBadRequest && failure.Status < http.StatusInternalServerError:
+	case failure != nil && failure.Code == ErrBadResponse && failure.Status >= http.StatusBadRequest && failure.Status < http.StatusInternalServerError:
 		p.client = nil // something in front of the portal takes no batches
 		return 0, true
 	case errors.Is(err, context.DeadlineExceeded): // of the HTTP client or of [Timeout]

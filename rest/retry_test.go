@@ -47,9 +47,9 @@ func TestWhatIsRepeated(t *testing.T) {
 		"refusal":                   {body: `{"error":"ACCESS_DENIED"}`, write: 1, read: 1},
 		"core error":                {body: `{"error":"ERROR_CORE"}`, write: 1, read: 1},
 	}
-	vias := map[string]func(*rest.Portals, ...rest.CallOption) rest.Doer{
-		"Client":    func(api *rest.Portals, opts ...rest.CallOption) rest.Doer { return api.Portal("a").With(opts...) },
-		"Coalescer": func(api *rest.Portals, opts ...rest.CallOption) rest.Doer { return api.Coalescer("a").With(opts...) },
+	vias := map[string]func(*rest.Clients, ...rest.CallOption) rest.Doer{
+		"Client":    func(api *rest.Clients, opts ...rest.CallOption) rest.Doer { return api.Portal("a").With(opts...) },
+		"Coalescer": func(api *rest.Clients, opts ...rest.CallOption) rest.Doer { return api.Coalescer("a").With(opts...) },
 	}
 	for name, test := range tests {
 		for via, client := range vias {
@@ -132,10 +132,10 @@ func TestRetryable(t *testing.T) {
 		"context":         {err: context.DeadlineExceeded},
 		"query limit":     {&rest.Error{Code: "query_limit_exceeded", Status: 503}, time.Second, true},
 		"operating":       {&rest.Error{Code: rest.ErrOperationTimeLimit, Status: 429}, time.Second, true},
-		"authorization":   {&rest.Error{Code: rest.ErrConnection}, time.Second, true},
-		"page":            {err: &rest.Error{Code: rest.ErrBadAnswer, Status: 503}},
-		"limit page":      {&rest.Error{Code: rest.ErrBadAnswer, Status: 429}, time.Second, true},
-		"gateway timeout": {err: &rest.Error{Code: rest.ErrBadAnswer, Status: 504}},
+		"authorization":   {&rest.Error{Code: rest.ErrOAuthUnreachable}, time.Second, true},
+		"page":            {err: &rest.Error{Code: rest.ErrBadResponse, Status: 503}},
+		"limit page":      {&rest.Error{Code: rest.ErrBadResponse, Status: 429}, time.Second, true},
+		"gateway timeout": {err: &rest.Error{Code: rest.ErrBadResponse, Status: 504}},
 		"text only":       {err: &rest.Error{Code: "ERROR_CORE", Description: "Too many requests", Status: 503}},
 		"access denied":   {err: &rest.Error{Code: rest.ErrAccessDenied, Status: 503}},
 		"not run":         {err: &rest.Error{Code: rest.ErrNotRun}},

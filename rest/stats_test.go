@@ -77,7 +77,7 @@ func TestStats(t *testing.T) {
 				var seen []rest.CallInfo
 				tr := newTransport(t, append(make([]string, test.before), test.answers...)...)
 				slow := roundTrip(func(r *http.Request) (*http.Response, error) { pauseFor(answering); return tr.RoundTrip(r) })
-				api, err := rest.NewPortals(renewing{}, on(slow), rest.WithRateLimit(1, 2),
+				api, err := rest.NewClients(renewing{}, on(slow), rest.WithRateLimit(1, 2),
 					rest.WithObserver(func(_ context.Context, info rest.CallInfo) { seen = append(seen, info) }))
 				require.NoError(t, err)
 				client := api.Portal("a").With(test.opts...)

@@ -182,7 +182,7 @@ func portOf(u *url.URL) string {
 }
 
 // secretsOf returns what errors must not show of a request to an address of the portal.
-func (p *Portals) secretsOf(u *url.URL, token string) []string {
+func (p *Clients) secretsOf(u *url.URL, token string) []string {
 	secrets := []string{token}
 	if p.hook != nil {
 		secrets[0] = p.hook.secret

@@ -26,7 +26,7 @@ func TestSDK(t *testing.T) {
 		const address = "https://app.example.com/bitrix24"
 		portals, err := oauth.NewPortals(oauth.Config{ClientID: "app.1", ClientSecret: "s3cret"}, oauth.NewMemoryStore(), oauth.WithHTTPClient(n.Client()))
 		require.NoError(t, err)
-		api, err := rest.NewPortals(portals, rest.WithHTTPClient(n.Client()))
+		api, err := rest.NewClients(portals, rest.WithHTTPClient(n.Client()))
 		require.NoError(t, err)
 
 		var mu sync.Mutex

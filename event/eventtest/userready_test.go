@@ -40,7 +40,7 @@ func sdk(t *testing.T, app *eventtest.Application) *rest.Client {
 	t.Helper()
 	g, err := app.Grant(eventtest.AdminID)
 	require.NoError(t, err)
-	portals, err := rest.NewPortals(holding{g}, rest.WithInsecureHTTP(), rest.WithoutRateLimit())
+	portals, err := rest.NewClients(holding{g}, rest.WithInsecureHTTP(), rest.WithoutRateLimit())
 	require.NoError(t, err)
 	return portals.Portal(g.MemberID)
 }

@@ -25,7 +25,7 @@ type application struct {
 	id      string
 	secret  string
 	portals *oauth.Portals
-	api     *rest.Portals
+	api     *rest.Clients
 }
 
 func newApplication(t *testing.T, p *process) *application {
@@ -42,7 +42,7 @@ func newApplicationAt(t *testing.T, p *process, addr string) *application {
 	a.portals, err = oauth.NewPortals(oauth.Config{ClientID: a.id, ClientSecret: event.Secret(a.secret)}, oauth.NewMemoryStore(),
 		oauth.WithHosts(p.state("").Portal.OAuthHost), oauth.WithInsecureHTTP())
 	require.NoError(t, err)
-	a.api, err = rest.NewPortals(a.portals, rest.WithInsecureHTTP(), rest.WithoutRateLimit())
+	a.api, err = rest.NewClients(a.portals, rest.WithInsecureHTTP(), rest.WithoutRateLimit())
 	require.NoError(t, err)
 	mux := event.NewMux()
 	a.portals.Lifecycle(mux, oauth.Hooks{Installed: func(ctx context.Context, in oauth.Installation, _ event.AppInstall) error {
