@@ -272,15 +272,15 @@ func (a *Application) complete() {
 	a.installed = true
 	p := a.p
 	h := p.newHit(a.installer)
-	if p.moods.UserReady == UserReadyBefore {
+	if p.quirks.UserReady == UserReadyBefore {
 		a.raiseUserReady(h)
 	}
-	if !p.moods.NoInstallEvent {
+	if !p.quirks.NoInstallEvent {
 		h.raise(occurrence{event: "ONAPPINSTALL", app: a, user: a.installer, data: phpform.Map(
 			number("VERSION", a.version), text("ACTIVE", "Y"), text("INSTALLED", "Y"), text("LANGUAGE_ID", "en"),
 		)})
 	}
-	if p.moods.UserReady == UserReadyAfter {
+	if p.quirks.UserReady == UserReadyAfter {
 		a.raiseUserReady(h)
 	}
 	p.finish(h)
@@ -302,7 +302,7 @@ func (a *Application) raiseUserReady(h *hit) {
 	h.raise(occurrence{event: onAppUserReady, app: a, user: a.installer, data: phpform.Map(
 		text("access_token", string(g.AccessToken)),
 		text("refresh_token", string(g.RefreshToken)),
-		number("expires_in", int64(p.moods.TokenLifetime/time.Second)),
+		number("expires_in", int64(p.quirks.TokenLifetime/time.Second)),
 		text("scope", strings.Join(g.Scope, ",")),
 		text("domain", p.oauth.addr),
 		text("server_endpoint", g.ServerEndpoint),
@@ -364,7 +364,7 @@ func (a *Application) Uninstall(clean bool) error {
 		n = 1
 	}
 	h := p.newHit(AdminID)
-	if !p.moods.NoUninstallEvent {
+	if !p.quirks.NoUninstallEvent {
 		h.raise(occurrence{event: "ONAPPUNINSTALL", app: a, user: AdminID, data: phpform.Map(
 			text("LANGUAGE_ID", "en"), number("CLEAN", n),
 		)})

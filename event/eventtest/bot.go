@@ -308,7 +308,7 @@ func (p *Portal) tokenEntries(g Grant) []phpform.Entry {
 	return []phpform.Entry{
 		text("access_token", string(g.AccessToken)),
 		number("expires", g.Expires.Unix()),
-		number("expires_in", int64(p.moods.TokenLifetime/time.Second)),
+		number("expires_in", int64(p.quirks.TokenLifetime/time.Second)),
 		text("scope", strings.Join(g.Scope, ",")),
 		text("domain", g.Domain),
 		text("server_endpoint", g.ServerEndpoint),

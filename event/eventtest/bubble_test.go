@@ -319,7 +319,7 @@ func TestFaultsInABubble(t *testing.T) {
 		_, err = do()
 		require.NoError(t, err)
 		require.Equal(t, time.Hour, time.Since(start))
-		mood(t, w.Portal, func(m *eventtest.Quirks) { m.Latency = 3 * time.Second })
+		quirk(t, w.Portal, func(m *eventtest.Quirks) { m.Latency = 3 * time.Second })
 		start = time.Now()
 		_, err = do()
 		require.NoError(t, err)

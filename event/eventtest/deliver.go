@@ -67,29 +67,29 @@ func (p *Portal) send(h *hit, b *binding, o occurrence) {
 	auth := p.authFor(b.app)
 	if b.bot != nil {
 		auth.applicationToken = string(b.bot.applicationToken())
-		auth.bot = !p.moods.WholeBotAuth
+		auth.bot = !p.quirks.WholeBotAuth
 	}
 	user := o.user
 	if b.user > 0 {
 		user = b.user
 	}
 	if user > 0 && p.users[user] != nil && !p.users[user].dismissed && !withoutTokens(o.event) {
-		auth.grant(p.issue(b.app, user, h.session, withRefresh(o.event)), p.moods.TokenLifetime)
+		auth.grant(p.issue(b.app, user, h.session, withRefresh(o.event)), p.quirks.TokenLifetime)
 	}
 	c := parcel{
 		event: o.event, clientID: b.app.spec.ClientID, handlerID: b.id, url: b.handler,
 		body: encodeBody(o.event, b.id, o.data, p.now(), auth),
 	}
 	var wait time.Duration
-	if o.event == "ONAPPINSTALL" || (o.event == onAppUserReady && p.moods.UserReady == UserReadyAfter) {
-		wait = p.moods.InstallDelay
+	if o.event == "ONAPPINSTALL" || (o.event == onAppUserReady && p.quirks.UserReady == UserReadyAfter) {
+		wait = p.quirks.InstallDelay
 	}
 	p.enqueueLater(wait, c)
 }
 
-// enqueueLater queues a delivery after a while, and the jitter of the portal's mood.
+// enqueueLater queues a delivery after a while, and the jitter of the portal's quirk.
 func (p *Portal) enqueueLater(wait time.Duration, c parcel) {
-	if jitter := p.moods.DeliveryJitter; jitter > 0 {
+	if jitter := p.quirks.DeliveryJitter; jitter > 0 {
 		wait += rand.N(jitter) //nolint:gosec // chance, not secrecy
 	}
 	if wait == 0 {

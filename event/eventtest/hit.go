@@ -47,7 +47,7 @@ func (p *Portal) finish(h *hit) {
 	var rows []record
 	for _, o := range h.raised {
 		if o.event != "ONAPPINSTALL" && o.event != onAppUserReady { // somebody installs, and the platform has the data
-			o.fit(p.moods)
+			o.fit(p.quirks)
 		}
 		key := o.event + "|" + string(appendJSON(nil, o.data))
 		if slices.Contains(seen, key) && o.app == nil { // identical items of one hit are sent once
@@ -56,14 +56,14 @@ func (p *Portal) finish(h *hit) {
 		seen = append(seen, key)
 		rows = p.dispatch(h, o, rows)
 	}
-	if len(rows) > 0 && p.moods.OfflineLag > 0 {
-		p.after(p.moods.OfflineLag, func() { p.save(h, rows) })
+	if len(rows) > 0 && p.quirks.OfflineLag > 0 {
+		p.after(p.quirks.OfflineLag, func() { p.save(h, rows) })
 		return
 	}
 	p.save(h, rows)
 }
 
-// fit takes out of an occurrence what moods leave out.
+// fit takes out of an occurrence what quirks leave out.
 func (o *occurrence) fit(m Quirks) {
 	if m.NoUser {
 		o.user = 0
@@ -92,7 +92,7 @@ func (p *Portal) save(h *hit, rows []record) {
 	for _, b := range slices.Clone(p.bindings) {
 		if b.event == "ONOFFLINEEVENT" && notify[b.app] && p.mayNotify(b) {
 			user := h.user
-			if p.moods.NoUser {
+			if p.quirks.NoUser {
 				user = 0
 			}
 			p.send(h, b, occurrence{event: b.event, user: user})
@@ -130,7 +130,7 @@ func (p *Portal) dispatch(h *hit, o occurrence, rows []record) []record {
 // later notice.
 func (p *Portal) mayNotify(b *binding) bool {
 	window := int64(1)
-	if p.moods.HonourMinTimeout && b.minTimeout >= 0 {
+	if p.quirks.HonourMinTimeout && b.minTimeout >= 0 {
 		window = b.minTimeout
 	}
 	now := p.now()

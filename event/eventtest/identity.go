@@ -74,7 +74,7 @@ func (p *Portal) appIdentity(token string, creds map[string]phpform.Value) (*ide
 		return nil, dismissed()
 	}
 	connector := creds["auth_connector"]
-	if connector.Kind() != phpform.Null && p.moods.NoConnectors && !p.moods.Box {
+	if connector.Kind() != phpform.Null && p.quirks.NoConnectors && !p.quirks.Box {
 		return nil, fail(403, "WRONG_LICENSE", "This feature is not enabled for the current license: auth_connector")
 	}
 	return &identity{app: t.app, user: p.users[t.user], session: t.session, connector: connector.Scalar()}, nil

@@ -49,7 +49,7 @@ type lane struct {
 
 // slow notes how long a handler took.
 func (p *Portal) slow(l *lane, took time.Duration) {
-	switch limit := p.moods.SlowHandlers; {
+	switch limit := p.quirks.SlowHandlers; {
 	case limit == 0:
 		l.gap = 0
 	case took > limit:

@@ -22,7 +22,7 @@ type spent struct {
 
 // allow lets a request through the bucket of its source address.
 func (p *Portal) allow(remote string) bool {
-	if p.moods.RateBurst == 0 {
+	if p.quirks.RateBurst == 0 {
 		return true
 	}
 	host, _, err := net.SplitHostPort(remote)
@@ -35,9 +35,9 @@ func (p *Portal) allow(remote string) bool {
 		b = &bucket{at: now}
 		p.limits[host] = b
 	}
-	b.drain(now, p.moods.RatePerSecond)
+	b.drain(now, p.quirks.RatePerSecond)
 	const rounding = 1e-6 // of what many small drains sum up to
-	if b.level+1 > float64(p.moods.RateBurst)+rounding {
+	if b.level+1 > float64(p.quirks.RateBurst)+rounding {
 		return false
 	}
 	b.level++
@@ -81,7 +81,7 @@ func (p *Portal) operating(c *call) (resetAt int64, total time.Duration) {
 
 // limited reports whether so much operating time is too much.
 func (p *Portal) limited(total time.Duration) bool {
-	return p.moods.OperatingLimit > 0 && !p.moods.Box && total >= p.moods.OperatingLimit
+	return p.quirks.OperatingLimit > 0 && !p.quirks.Box && total >= p.quirks.OperatingLimit
 }
 
 // Bucket is the state of the limit on requests for one source address.
@@ -101,8 +101,8 @@ func (p *Portal) Buckets() []Bucket {
 	list := make([]Bucket, 0, len(p.limits))
 	for _, source := range slices.Sorted(maps.Keys(p.limits)) {
 		b := p.limits[source]
-		b.drain(now, p.moods.RatePerSecond)
-		list = append(list, Bucket{Source: source, Level: b.level, Burst: p.moods.RateBurst, Rate: p.moods.RatePerSecond})
+		b.drain(now, p.quirks.RatePerSecond)
+		list = append(list, Bucket{Source: source, Level: b.level, Burst: p.quirks.RateBurst, Rate: p.quirks.RatePerSecond})
 	}
 	return list
 }

@@ -88,9 +88,9 @@ func (p *Portal) featureGet(c *call) (reply, *apiError) {
 	}
 	value := "N"
 	switch {
-	case p.moods.Box:
+	case p.quirks.Box:
 		value = "en_selfhosted"
-	case code == "rest_offline_extended" && !p.moods.NoExtendedOffline, code == "rest_auth_connector" && !p.moods.NoConnectors:
+	case code == "rest_offline_extended" && !p.quirks.NoExtendedOffline, code == "rest_auth_connector" && !p.quirks.NoConnectors:
 		value = "Y"
 	}
 	return done(phpform.Map(text("value", value)))

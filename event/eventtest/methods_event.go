@@ -110,7 +110,7 @@ func (p *Portal) eventBind(c *call) (reply, *apiError) {
 	if len(b.handler) > maxColumn || len(b.event) > maxColumn || len(b.connector) > maxColumn {
 		return reply{}, fail(500, "ERROR_CORE", "SQL query error!")
 	}
-	if p.moods.RacingBinds {
+	if p.quirks.RacingBinds {
 		if slices.ContainsFunc(p.binding, b.same) {
 			return reply{}, fail(400, "ERROR_CORE", "Unable to set event handler: Process of binding the handler has already started")
 		}

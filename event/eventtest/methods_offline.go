@@ -27,7 +27,7 @@ func (p *Portal) offlineGet(c *call) (reply, *apiError) {
 	if v, ok := c.param("CLEAR"); ok {
 		clearing = intOf(v) != 0
 	}
-	if !clearing && p.moods.NoExtendedOffline && !p.moods.Box {
+	if !clearing && p.quirks.NoExtendedOffline && !p.quirks.Box {
 		return reply{}, fail(403, "WRONG_LICENSE",
 			"This feature is not enabled for the current license: extended offline events handling")
 	}
@@ -62,7 +62,7 @@ func (p *Portal) offlineGet(c *call) (reply, *apiError) {
 	})
 	order.sort(rows)
 	rows = rows[:min(int64(len(rows)), limit)]
-	if !again && p.moods.RacingReservations {
+	if !again && p.quirks.RacingReservations {
 		p.meanwhile()
 		rows = slices.DeleteFunc(rows, func(r *offlineRow) bool { return r.gone })
 	}

@@ -21,7 +21,7 @@ const (
 func (p *Portal) serveOAuth(w http.ResponseWriter, r *http.Request, name string, params phpform.Value) {
 	p.mu.Lock()
 	p.records.requests.countOAuth(name, params)
-	latency := p.moods.OAuthLatency
+	latency := p.quirks.OAuthLatency
 	p.mu.Unlock()
 	if latency > 0 {
 		p.pause(r.Context(), latency)
@@ -87,7 +87,7 @@ func (p *Portal) token(params phpform.Value, rec *Call) (phpform.Value, *apiErro
 	return phpform.Map(
 		text("access_token", string(g.AccessToken)),
 		number("expires", g.Expires.Unix()),
-		number("expires_in", int64(p.moods.TokenLifetime/time.Second)),
+		number("expires_in", int64(p.quirks.TokenLifetime/time.Second)),
 		text("scope", "app"),
 		text("domain", p.oauth.addr),
 		text("server_endpoint", g.ServerEndpoint),

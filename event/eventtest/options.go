@@ -23,7 +23,7 @@ type config struct {
 	memberID        string
 	deliveryTimeout time.Duration
 	parallel        int
-	moods           Quirks
+	quirks          Quirks
 }
 
 // Keys of log records.
@@ -37,7 +37,7 @@ const (
 func collect(opts []Option) (config, error) {
 	cfg := config{
 		logger:          slog.New(slog.DiscardHandler),
-		moods:           defaultMoods(),
+		quirks:          defaultQuirks(),
 		deliveryTimeout: 30 * time.Second,
 		parallel:        1,
 	}
@@ -152,15 +152,15 @@ func WithFallback(h http.Handler) Option {
 	}
 }
 
-// WithQuirks sets how the portal behaves at its start: change is called with the moods so far and
+// WithQuirks sets how the portal behaves at its start: change is called with the quirks so far and
 // edits them. New returns an error that names the field where one makes no sense.
 func WithQuirks(change func(*Quirks)) Option {
 	return func(c *config) error {
 		if change == nil {
 			return errors.New("eventtest: WithQuirks with a nil function")
 		}
-		change(&c.moods)
-		return c.moods.check()
+		change(&c.quirks)
+		return c.quirks.check()
 	}
 }
 
@@ -194,7 +194,7 @@ func WithTokenLifetime(d time.Duration) Option {
 		if d < time.Second {
 			return errors.New("eventtest: WithTokenLifetime wants a second or more")
 		}
-		c.moods.TokenLifetime = d
+		c.quirks.TokenLifetime = d
 		return nil
 	}
 }
@@ -231,7 +231,7 @@ func WithRateLimit(perSecond float64, burst int) Option {
 		if perSecond <= 0 || burst < 1 {
 			return errors.New("eventtest: WithRateLimit wants a positive rate and burst")
 		}
-		c.moods.RatePerSecond, c.moods.RateBurst = perSecond, burst
+		c.quirks.RatePerSecond, c.quirks.RateBurst = perSecond, burst
 		return nil
 	}
 }
@@ -240,7 +240,7 @@ func WithRateLimit(perSecond float64, burst int) Option {
 // is refused.
 func WithoutExtendedOffline() Option {
 	return func(c *config) error {
-		c.moods.NoExtendedOffline = true
+		c.quirks.NoExtendedOffline = true
 		return nil
 	}
 }
@@ -249,7 +249,7 @@ func WithoutExtendedOffline() Option {
 // carries auth_connector is refused.
 func WithoutConnectors() Option {
 	return func(c *config) error {
-		c.moods.NoConnectors = true
+		c.quirks.NoConnectors = true
 		return nil
 	}
 }
@@ -259,7 +259,7 @@ func WithoutConnectors() Option {
 // ONAPPINSTALL those of whoever installs.
 func WithoutUserInEvents() Option {
 	return func(c *config) error {
-		c.moods.NoUser = true
+		c.quirks.NoUser = true
 		return nil
 	}
 }
@@ -268,7 +268,7 @@ func WithoutUserInEvents() Option {
 // builds ignore it and send one a second at most.
 func WithMinTimeout() Option {
 	return func(c *config) error {
-		c.moods.HonourMinTimeout = true
+		c.quirks.HonourMinTimeout = true
 		return nil
 	}
 }

@@ -40,7 +40,7 @@ type Portal struct {
 
 	mu       sync.Mutex // guards everything below
 	closed   bool
-	moods    Quirks
+	quirks   Quirks
 	changed  chan struct{}  // closed at the next change; nil while nobody watches
 	serving  sync.WaitGroup // HTTP requests; Add only under mu while not closed
 	domain   string
@@ -104,7 +104,7 @@ func New(opts ...Option) (*Portal, error) {
 	ctx, stop := context.WithCancel(context.Background())
 	p := &Portal{
 		cfg:      cfg,
-		moods:    cfg.moods,
+		quirks:   cfg.quirks,
 		log:      cfg.logger,
 		stop:     stop,
 		done:     ctx.Done(),

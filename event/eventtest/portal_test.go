@@ -30,7 +30,7 @@ func TestOptionsRefuse(t *testing.T) {
 		"burst":          eventtest.WithRateLimit(5, 0),
 		"no oauth":       eventtest.WithOAuthListen(""),
 		"no fallback":    eventtest.WithFallback(nil),
-		"no moods":       eventtest.WithQuirks(nil),
+		"no quirks":      eventtest.WithQuirks(nil),
 	} {
 		p, err := eventtest.New(opt)
 		require.Error(t, err, name)

@@ -195,7 +195,7 @@ func protocolFacts() []fact {
 		{"2.6 time", "TestOfflineFilter", "times are read as ISO 8601"},
 		{"2.6-2.9 only administrators", "TestOfflineGetRefuses", "403 Access denied! for plain users, by every event.offline.* method"},
 		{"2.6: current builds select", "TestRacingReservations", "reservations at the same time can hand out the same rows, the last one owns them"},
-		{"2.6, 2.10: a box", "TestMoodsOfThePlan", "a box without plans passes, its features have the value <lang>_selfhosted"},
+		{"2.6, 2.10: a box", "TestQuirksOfThePlan", "a box without plans passes, its features have the value <lang>_selfhosted"},
 
 		// 2.7 to 2.9
 		{"2.7 reserved rows", "TestOfflineList", "event.offline.list shows reserved and errored rows, with PROCESS_ID and ERROR, 50 a page"},
@@ -326,7 +326,7 @@ func protocolFacts() []fact {
 		{"5.4: https", "TestPagesOnANetwork", "PROTOCOL=1 means https"},
 		{"5.5 installed at once", "TestInstallWithoutPages", "an application without pages is installed at once"},
 		{"5.5 only installFinish", "TestInstallWithPages", "one with pages by installFinish"},
-		{"5.5: ONAPPINSTALL", "TestMoodsOfInstallation", "ONAPPINSTALL may be late or missing"},
+		{"5.5: ONAPPINSTALL", "TestQuirksOfInstallation", "ONAPPINSTALL may be late or missing"},
 		{"5.6: the OAuth server's", "TestOAuthAppInfo", "app.info of the OAuth server answers for a live token, and names the portal"},
 
 		// 6 security

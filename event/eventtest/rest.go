@@ -73,7 +73,7 @@ func (p *Portal) serveREST(w http.ResponseWriter, r *http.Request) {
 	start := p.Now()
 	p.mu.Lock()
 	p.records.requests.REST++
-	allowed, latency := p.allow(r.RemoteAddr), p.moods.Latency
+	allowed, latency := p.allow(r.RemoteAddr), p.quirks.Latency
 	p.mu.Unlock()
 	if !allowed {
 		c, tooMany := &call{p: p, name: name}, fail(503, "QUERY_LIMIT_EXCEEDED", "Too many requests")
@@ -187,7 +187,7 @@ func (p *Portal) timing(c *call, start time.Time) phpform.Value {
 		text("date_start", isoTime(start)),
 		text("date_finish", isoTime(finish)),
 	}
-	if c.id == nil || p.moods.Box {
+	if c.id == nil || p.quirks.Box {
 		return phpform.Map(entries...)
 	}
 	reset, total := p.operating(c)

@@ -71,7 +71,7 @@ type authCode struct {
 // issue makes a pair of tokens. session is what is left of the chain of events that the access
 // token belongs to.
 func (p *Portal) issue(a *Application, user int64, session int, withRefresh bool) Grant {
-	expires := p.now().Add(p.moods.TokenLifetime).UTC().Truncate(time.Second)
+	expires := p.now().Add(p.quirks.TokenLifetime).UTC().Truncate(time.Second)
 	g := Grant{
 		AccessToken:      event.Secret(randomText(70, hexDigits)),
 		ApplicationToken: a.token,

@@ -137,15 +137,15 @@ func TestUserReadyOnce(t *testing.T) {
 	require.JSONEq(t, "false", string(as(t, p, app, system).ok("user.admin", nil).Result))
 }
 
-// TestUserReadyMoods: what keeps data and users out of other events does not touch it, and a late
+// TestUserReadyQuirks: what keeps data and users out of other events does not touch it, and a late
 // ONAPPINSTALL comes in its place.
-func TestUserReadyMoods(t *testing.T) {
+func TestUserReadyQuirks(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
-		name  string
-		moods func(*eventtest.Quirks)
-		early []string // before the delay is over
-		want  []string
+		name   string
+		quirks func(*eventtest.Quirks)
+		early  []string // before the delay is over
+		want   []string
 	}{
 		{"no data, no user", func(m *eventtest.Quirks) { m.NoData, m.NoUser = true, true }, []string{"ONAPPUSERREADY", "ONAPPINSTALL"}, nil},
 		{"late installation", func(m *eventtest.Quirks) { m.InstallDelay = time.Hour }, []string{"ONAPPUSERREADY"}, []string{"ONAPPINSTALL"}},
@@ -160,7 +160,7 @@ func TestUserReadyMoods(t *testing.T) {
 				n := eventtest.NewNetwork()
 				p := eventtest.NewPortal(t, eventtest.WithNetwork(n), eventtest.WithQuirks(func(m *eventtest.Quirks) {
 					m.UserReady = eventtest.UserReadyBefore
-					tt.moods(m)
+					tt.quirks(m)
 				}))
 				n.Handle("app.example.com", http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 				app, err := p.AddApp(eventtest.App{HandlerURL: "https://app.example.com/"})

@@ -326,11 +326,11 @@ func TestRaise(t *testing.T) {
 	}
 }
 
-// TestMoods changes one mood at a time and leaves the others alone.
-func TestMoods(t *testing.T) {
+// TestQuirks changes one quirk at a time and leaves the others alone.
+func TestQuirks(t *testing.T) {
 	t.Parallel()
 	p := start(t, nil)
-	usual := p.state("").Moods
+	usual := p.state("").Quirks
 	require.InDelta(t, 3600, usual.TokenLifetime, 0)
 	for name, body := range map[string]string{
 		"no user": `{"no_user":true}`, "no data": `{"no_data":true}`, "plan": `{"no_extended_offline":true,"no_connectors":true}`, "box": `{"box":true}`,
@@ -340,26 +340,26 @@ func TestMoods(t *testing.T) {
 		"removal": `{"no_uninstall_event":true}`, "system user": `{"user_ready":2}`, "bots": `{"whole_bot_auth":true}`, "slow OAuth server": `{"oauth_latency_ms":5}`,
 		"time": `{"operating_limit_s":480}`,
 	} {
-		want := p.state("").Moods
+		want := p.state("").Quirks
 		require.NoError(t, json.Unmarshal([]byte(body), &want))
-		p.post("/api/moods", body)
-		require.Equal(t, want, p.state("").Moods, name)
+		p.post("/api/quirks", body)
+		require.Equal(t, want, p.state("").Quirks, name)
 	}
 	var all eventtest.Quirks
-	p.state("").Moods.set(&all)
-	moods := reflect.ValueOf(all)
-	for i := range moods.NumField() {
-		require.False(t, moods.Field(i).IsZero(), "the page has no switch for %s", moods.Type().Field(i).Name)
+	p.state("").Quirks.set(&all)
+	quirks := reflect.ValueOf(all)
+	for i := range quirks.NumField() {
+		require.False(t, quirks.Field(i).IsZero(), "the page has no switch for %s", quirks.Type().Field(i).Name)
 	}
 	for name, body := range map[string]string{
 		"half a limit": `{"rate_burst":0}`, "no life": `{"token_lifetime_s":0}`, "negative": `{"latency_ms":-1}`, "endless": `{"latency_ms":1e300}`,
 		"endless OAuth server": `{"oauth_latency_ms":1e300}`, "no such order": `{"user_ready":3}`,
-		"unknown": `{"mood":true}`, "text": `{"no_user":"yes"}`, "a list": `[]`,
+		"unknown": `{"quirk":true}`, "text": `{"no_user":"yes"}`, "a list": `[]`,
 	} {
-		before := p.state("").Moods
-		status, _, text := p.request(http.MethodPost, "/api/moods", body)
+		before := p.state("").Quirks
+		status, _, text := p.request(http.MethodPost, "/api/quirks", body)
 		require.Equal(t, http.StatusBadRequest, status, name+text)
-		require.Equal(t, before, p.state("").Moods, name)
+		require.Equal(t, before, p.state("").Quirks, name)
 	}
 }
 

@@ -73,12 +73,12 @@ func TestBrowser(t *testing.T) {
 			way.do(b, `#delivery-3 [aria-expanded]`)
 			b.until(`document.querySelector('#delivery-3 .reveal pre')?.textContent.includes('auth%5Bapplication_token%5D=')`)
 
-			way.do(b, `#mood-no_user`)
+			way.do(b, `#quirk-no_user`)
 			if way.name == "keyboard" { // Enter sends a form; Space works a switch
 				b.press("Space")
 			}
-			b.until(`document.querySelector('#mood-no_user').checked`)
-			require.Eventually(t, func() bool { return p.state("").Moods.NoUser }, patience, pollEvery)
+			b.until(`document.querySelector('#quirk-no_user').checked`)
+			require.Eventually(t, func() bool { return p.state("").Quirks.NoUser }, patience, pollEvery)
 
 			require.Equal(t, true, b.value(`document.documentElement.scrollWidth <= innerWidth`), "nothing sticks out")
 			b.look(360, 740, "dark")
@@ -127,7 +127,7 @@ func TestPictures(t *testing.T) {
 	require.NoError(t, portal.Call(t.Context(), "event.bind", map[string]any{"event": "ONCRMDEALUPDATE", "event_type": "offline"}, nil))
 	require.NoError(t, portal.Call(t.Context(), "event.bind", map[string]any{"event": "ONTASKADD", "event_type": "offline"}, nil))
 	require.Error(t, portal.Call(t.Context(), "event.bind", map[string]any{"event": "ONMADEUP", "handler": a.url}, nil))
-	p.post("/api/moods", `{"rate_per_second":2,"rate_burst":50}`)
+	p.post("/api/quirks", `{"rate_per_second":2,"rate_burst":50}`)
 	p.post("/api/webhooks", `{"url":"http://127.0.0.1:8080/bitrix24/webhook","events":"ONUSERADD"}`)
 	p.post("/api/objects", `{"kind":"deal","action":"add","times":4}`)
 	p.await("", func(s snapshot) bool { return s.Deliveries.OK == 5 })

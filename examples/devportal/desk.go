@@ -12,7 +12,7 @@ type desk struct {
 	cfg    config
 	users  []userView
 
-	moodTurn sync.Mutex // held while a command changes moods
+	quirkTurn sync.Mutex // held while a command changes quirks
 
 	mu       sync.Mutex                 // guards what follows
 	made     map[eventtest.Kind][]int64 // objects that the page added and did not delete, oldest first

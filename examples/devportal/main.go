@@ -1,6 +1,6 @@
 // Command devportal is a Bitrix24 portal on a laptop: the portal of package event/eventtest (REST,
 // OAuth, delivery of events, the offline queue) with a web page that installs applications, changes
-// objects, shows every delivery and switches the platform's moods. No account, tunnel or public
+// objects, shows every delivery and switches the platform's quirks. No account, tunnel or public
 // address is needed to develop an event handler.
 //
 //	go run ./examples/devportal

@@ -39,7 +39,7 @@ func (d *desk) routes(hosts []string) (http.Handler, error) {
 	mux.HandleFunc("POST /api/objects", command(d.changeObjects))
 	mux.HandleFunc("POST /api/raise", command(d.raise))
 
-	mux.HandleFunc("POST /api/moods", d.serveMoods)
+	mux.HandleFunc("POST /api/quirks", d.serveQuirks)
 	mux.HandleFunc("POST /api/tokens/expire", command(d.expireTokens))
 	mux.HandleFunc("POST /api/clock", command(d.advance))
 

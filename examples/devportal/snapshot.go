@@ -32,7 +32,7 @@ type snapshot struct {
 	Calls      []callView    `json:"calls"`
 	Buckets    []bucketView  `json:"buckets"`
 	Lanes      []laneView    `json:"lanes"`
-	Moods      moodsView     `json:"moods"`
+	Quirks     quirksView    `json:"quirks"`
 }
 
 type portalView struct {
@@ -99,7 +99,7 @@ func (d *desk) snapshot(l look) snapshot {
 			ClockSkew: int64(time.Until(p.Now()).Round(time.Second) / time.Second),
 		},
 		Users: d.users, Apps: d.apps(), Webhooks: webhooks, Deliveries: d.deliveries(l), Queue: d.queue(), Calls: d.calls(),
-		Buckets: d.buckets(), Lanes: d.lanes(), Moods: moodsOf(p.Quirks()),
+		Buckets: d.buckets(), Lanes: d.lanes(), Quirks: quirksOf(p.Quirks()),
 	}
 }
 

@@ -4,7 +4,7 @@ import { watch, post, doing, say, copy } from './api.js';
 import { showApps } from './apps.js';
 import { showDeliveries } from './deliveries.js';
 import { showQueue } from './queue.js';
-import { showMoods, showBuckets } from './moods.js';
+import { showQuirks, showBuckets } from './quirks.js';
 import { showCauses } from './cause.js';
 
 const look = { failed: '', q: '', limit: 100 };
@@ -30,7 +30,7 @@ function picture(state) {
   showCalls(state.calls);
   showQueue(state);
   showBuckets(state);
-  showMoods(state);
+  showQuirks(state);
 }
 
 function live(on) {

@@ -17,12 +17,12 @@ import (
 	"github.com/b24events/b24events/event/eventtest"
 )
 
-func mood(t *testing.T, p *eventtest.Portal, change func(*eventtest.Quirks)) {
+func quirk(t *testing.T, p *eventtest.Portal, change func(*eventtest.Quirks)) {
 	t.Helper()
 	require.NoError(t, p.ChangeQuirks(change))
 }
 
-func TestChangeMoodsRefuses(t *testing.T) {
+func TestChangeQuirksRefuses(t *testing.T) {
 	t.Parallel()
 	p := eventtest.NewPortal(t)
 	for field, change := range map[string]func(*eventtest.Quirks){
@@ -50,7 +50,7 @@ func TestChangeMoodsRefuses(t *testing.T) {
 	require.ErrorIs(t, p.ChangeQuirks(func(*eventtest.Quirks) {}), eventtest.ErrClosed)
 }
 
-func TestOptionsAreMoods(t *testing.T) {
+func TestOptionsAreQuirks(t *testing.T) {
 	t.Parallel()
 	p := eventtest.NewPortal(t, eventtest.WithTokenLifetime(time.Minute), eventtest.WithRateLimit(2, 50), eventtest.WithoutConnectors(),
 		eventtest.WithoutExtendedOffline(), eventtest.WithoutUserInEvents(), eventtest.WithMinTimeout(),
@@ -61,19 +61,19 @@ func TestOptionsAreMoods(t *testing.T) {
 	}, p.Quirks())
 }
 
-func TestMoodsOfThePlan(t *testing.T) {
+func TestQuirksOfThePlan(t *testing.T) {
 	t.Parallel()
 	p, c := newPortal(t)
 	feature := func(code string) any { return c.ok("feature.get", obj{"CODE": code}).object(t)["value"] }
 	require.Equal(t, "Y", feature("rest_offline_extended"))
 
-	mood(t, p, func(m *eventtest.Quirks) { m.NoExtendedOffline, m.NoConnectors = true, true })
+	quirk(t, p, func(m *eventtest.Quirks) { m.NoExtendedOffline, m.NoConnectors = true, true })
 	require.Equal(t, "N", feature("rest_offline_extended"))
 	require.Equal(t, "N", feature("rest_auth_connector"))
 	require.Equal(t, "WRONG_LICENSE", c.call("event.offline.get", obj{"clear": 0}).Error)
 	require.Equal(t, "WRONG_LICENSE", c.call("server.time", obj{"auth_connector": ""}).Error)
 
-	mood(t, p, func(m *eventtest.Quirks) { m.Box = true }) // PROTOCOL 2.6, 2.10: a box has no plan
+	quirk(t, p, func(m *eventtest.Quirks) { m.Box = true }) // PROTOCOL 2.6, 2.10: a box has no plan
 	require.Equal(t, "en_selfhosted", feature("rest_offline_extended"))
 	require.Equal(t, "en_selfhosted", feature("anything"))
 	a := c.ok("event.offline.get", obj{"clear": 0, "auth_connector": ""})
@@ -81,7 +81,7 @@ func TestMoodsOfThePlan(t *testing.T) {
 	require.NotContains(t, a.Time, "operating_reset_at")
 }
 
-func TestMoodsOfEvents(t *testing.T) {
+func TestQuirksOfEvents(t *testing.T) {
 	t.Parallel()
 	in := newInbox(t)
 	p, c := newPortal(t)
@@ -92,7 +92,7 @@ func TestMoodsOfEvents(t *testing.T) {
 		func(m *eventtest.Quirks) { m.NoUser = true },
 		func(m *eventtest.Quirks) { *m = eventtest.Quirks{TokenLifetime: time.Minute, NoData: true} },
 	} {
-		mood(t, p, change)
+		quirk(t, p, change)
 		addDeal(t, p)
 	}
 	wait(t, p)
@@ -112,7 +112,7 @@ func TestMoodsOfEvents(t *testing.T) {
 }
 
 // PROTOCOL 5.5: ONAPPINSTALL may be late, and it may be missing.
-func TestMoodsOfInstallation(t *testing.T) {
+func TestQuirksOfInstallation(t *testing.T) {
 	t.Parallel()
 	in := newInbox(t)
 	p := eventtest.NewPortal(t)
@@ -122,12 +122,12 @@ func TestMoodsOfInstallation(t *testing.T) {
 		require.NoError(t, app.Install(t.Context()))
 		return app
 	}
-	mood(t, p, func(m *eventtest.Quirks) { m.NoInstallEvent = true })
+	quirk(t, p, func(m *eventtest.Quirks) { m.NoInstallEvent = true })
 	require.True(t, add().Installed())
 	wait(t, p)
 	require.Empty(t, in.events(t))
 
-	mood(t, p, func(m *eventtest.Quirks) { m.NoInstallEvent, m.InstallDelay = false, time.Hour })
+	quirk(t, p, func(m *eventtest.Quirks) { m.NoInstallEvent, m.InstallDelay = false, time.Hour })
 	c := as(t, p, add(), eventtest.AdminID)
 	c.bind(obj{"event": "ONCRMDEALADD", "handler": in.URL})
 	addDeal(t, p)
@@ -165,13 +165,13 @@ func TestRacingReservations(t *testing.T) {
 			return n
 		}
 		a := reserve()
-		require.Len(t, owners(), 2, "without the mood no row is handed out twice")
+		require.Len(t, owners(), 2, "without the quirk no row is handed out twice")
 		for _, got := range a {
 			call("event.offline.clear", obj{"process_id": got["process_id"]})
 		}
 		require.Empty(t, w.OfflineRows())
 
-		mood(t, w.Portal, func(m *eventtest.Quirks) { m.RacingReservations = true })
+		quirk(t, w.Portal, func(m *eventtest.Quirks) { m.RacingReservations = true })
 		for range 3 {
 			addDeal(t, w.Portal)
 		}
@@ -253,7 +253,7 @@ func TestBuckets(t *testing.T) {
 	p, c := newPortal(t)
 	c.ok("server.time", nil)
 	require.Empty(t, p.Buckets())
-	mood(t, p, func(m *eventtest.Quirks) { m.RatePerSecond, m.RateBurst = 0.001, 2 })
+	quirk(t, p, func(m *eventtest.Quirks) { m.RatePerSecond, m.RateBurst = 0.001, 2 })
 	c.ok("server.time", nil)
 	c.ok("server.time", nil)
 	require.Equal(t, "QUERY_LIMIT_EXCEEDED", c.call("server.time", nil).Error)
@@ -265,7 +265,7 @@ func TestBuckets(t *testing.T) {
 	require.InDelta(t, 0.001, b[0].Rate, 0)
 	p.Advance(500 * time.Second)
 	require.InDelta(t, 1.5, p.Buckets()[0].Level, 0.1)
-	mood(t, p, func(m *eventtest.Quirks) { m.RatePerSecond, m.RateBurst = 0, 0 })
+	quirk(t, p, func(m *eventtest.Quirks) { m.RatePerSecond, m.RateBurst = 0, 0 })
 	require.Empty(t, p.Buckets())
 }
 
@@ -297,13 +297,13 @@ func TestSlowHandlers(t *testing.T) {
 	change(t, p, 1)
 	require.Eventually(t, func() bool { return len(other.events(t)) == 1 }, 30*time.Second, time.Millisecond, "no other handler waits")
 
-	mood(t, p, func(m *eventtest.Quirks) { m.SlowHandlers = time.Hour })
+	quirk(t, p, func(m *eventtest.Quirks) { m.SlowHandlers = time.Hour })
 	p.Advance(2 * time.Second)
 	require.Eventually(t, func() bool { return len(slow.events(t)) == 3 }, 30*time.Second, time.Millisecond)
 	p.Advance(time.Second)
 	wait(t, p)
 	require.Len(t, slow.events(t), 4, "a quick answer halves the gap")
-	mood(t, p, func(m *eventtest.Quirks) { m.SlowHandlers = 0 })
+	quirk(t, p, func(m *eventtest.Quirks) { m.SlowHandlers = 0 })
 	for _, l := range p.Lanes() {
 		require.Zero(t, l.Gap)
 	}
@@ -316,7 +316,7 @@ func TestChanged(t *testing.T) {
 	for name, change := range map[string]func(){
 		"a call":          func() { c.call("server.time", nil) },
 		"a delivery":      func() { require.NoError(t, p.Resend(eventtest.Attempt{URL: in.URL})) },
-		"moods":           func() { mood(t, p, func(m *eventtest.Quirks) { m.NoUser = true }) },
+		"quirks":          func() { quirk(t, p, func(m *eventtest.Quirks) { m.NoUser = true }) },
 		"an application":  func() { require.NotNil(t, install(t, p, eventtest.App{})) },
 		"switched off":    func() { c.app.SetActive(true) },
 		"not paid":        func() { c.app.SetPaymentExpired(false) },

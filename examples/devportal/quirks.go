@@ -8,8 +8,8 @@ import (
 	"github.com/b24events/b24events/event/eventtest"
 )
 
-// moodsView is how the portal behaves. Where it is sent, what is left out stays as it is.
-type moodsView struct {
+// quirksView is how the portal behaves. Where it is sent, what is left out stays as it is.
+type quirksView struct {
 	NoUser             bool    `json:"no_user"`
 	NoData             bool    `json:"no_data"`
 	NoExtendedOffline  bool    `json:"no_extended_offline"`
@@ -34,8 +34,8 @@ type moodsView struct {
 	OAuthLatency       float64 `json:"oauth_latency_ms"`
 }
 
-func moodsOf(m eventtest.Quirks) moodsView {
-	return moodsView{
+func quirksOf(m eventtest.Quirks) quirksView {
+	return quirksView{
 		NoUser: m.NoUser, NoData: m.NoData, NoExtendedOffline: m.NoExtendedOffline, NoConnectors: m.NoConnectors, Box: m.Box,
 		HonourMinTimeout: m.HonourMinTimeout, RacingReservations: m.RacingReservations, RacingBinds: m.RacingBinds,
 		SlowHandlers: m.SlowHandlers.Seconds(), DeliveryJitter: m.DeliveryJitter.Seconds(), OfflineLag: m.OfflineLag.Seconds(),
@@ -48,7 +48,7 @@ func moodsOf(m eventtest.Quirks) moodsView {
 }
 
 // set makes a portal behave like that.
-func (v moodsView) set(m *eventtest.Quirks) {
+func (v quirksView) set(m *eventtest.Quirks) {
 	m.NoUser, m.NoData, m.NoInstallEvent, m.NoUninstallEvent = v.NoUser, v.NoData, v.NoInstallEvent, v.NoUninstallEvent
 	m.UserReady, m.WholeBotAuth, m.OAuthLatency = eventtest.UserReady(v.UserReady), v.WholeBotAuth, seconds(v.OAuthLatency/1000)
 	m.NoExtendedOffline, m.NoConnectors, m.Box, m.HonourMinTimeout = v.NoExtendedOffline, v.NoConnectors, v.Box, v.HonourMinTimeout
@@ -58,18 +58,18 @@ func (v moodsView) set(m *eventtest.Quirks) {
 	m.RatePerSecond, m.RateBurst, m.OperatingLimit, m.Latency = v.RatePerSecond, v.RateBurst, seconds(v.OperatingLimit), seconds(v.Latency/1000)
 }
 
-// longest is the longest duration that a mood may name.
+// longest is the longest duration that a quirk may name.
 const longest = 400 * 24 * time.Hour
 
 func seconds(n float64) time.Duration {
 	return time.Duration(min(max(n, -1), longest.Seconds()) * float64(time.Second))
 }
 
-// serveMoods changes the moods that the request names.
-func (d *desk) serveMoods(w http.ResponseWriter, r *http.Request) {
-	d.moodTurn.Lock() // between reading the moods and changing them
-	defer d.moodTurn.Unlock()
-	view := moodsOf(d.portal.Quirks())
+// serveQuirks changes the quirks that the request names.
+func (d *desk) serveQuirks(w http.ResponseWriter, r *http.Request) {
+	d.quirkTurn.Lock() // between reading the quirks and changing them
+	defer d.quirkTurn.Unlock()
+	view := quirksOf(d.portal.Quirks())
 	if err := readJSON(w, r, &view); err != nil {
 		writeError(w, err)
 		return
@@ -82,7 +82,7 @@ func (d *desk) serveMoods(w http.ResponseWriter, r *http.Request) {
 		writeError(w, err)
 		return
 	}
-	writeJSON(w, http.StatusOK, moodsOf(d.portal.Quirks()))
+	writeJSON(w, http.StatusOK, quirksOf(d.portal.Quirks()))
 }
 
 // maxLatency is how slow the portal can be made. The platform ends requests after a minute.

@@ -105,7 +105,7 @@ func (p *Portal) meanwhile() {
 	p.mu.Lock()
 }
 
-func defaultMoods() Quirks { return Quirks{TokenLifetime: time.Hour} }
+func defaultQuirks() Quirks { return Quirks{TokenLifetime: time.Hour} }
 
 // check returns an error that names the first field that makes no sense.
 func (m *Quirks) check() error {
@@ -142,10 +142,10 @@ func (m *Quirks) check() error {
 func (p *Portal) Quirks() Quirks {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.moods
+	return p.quirks
 }
 
-// ChangeQuirks changes how the portal behaves from now on: change is called with the present moods
+// ChangeQuirks changes how the portal behaves from now on: change is called with the present quirks
 // and edits them. It must not call ChangeQuirks. Calls take turns, so that none undoes another's
 // changes. It returns an error that names the field where one makes no sense, and changes nothing
 // then, and [ErrClosed].
@@ -172,7 +172,7 @@ func (p *Portal) ChangeQuirks(change func(*Quirks)) error {
 			}
 		}
 	}
-	p.moods = m
+	p.quirks = m
 	p.plan()
 	p.touch()
 	return nil
@@ -187,7 +187,7 @@ func (p *Portal) touch() {
 }
 
 // Changed returns a channel that is closed at the next change of anything that the portal shows:
-// its records, deliveries that wait, the offline queue, handlers, applications, tokens, moods and
+// its records, deliveries that wait, the offline queue, handlers, applications, tokens, quirks and
 // the clock; and when the portal is closed. Take the channel before reading, so that no change is
 // missed.
 func (p *Portal) Changed() <-chan struct{} {
