@@ -62,12 +62,12 @@ func (p *Portal) AddApp(spec App) (*Application, error) {
 	if spec.ClientSecret == "" {
 		spec.ClientSecret = event.Secret(randomText(50, base36))
 	}
-	if p.app(spec.ClientID) != nil {
-		return nil, errors.New("eventtest: the portal has an application with this client id already")
+	if p.appLocked(spec.ClientID) != nil {
+		return nil, misconfigured("the portal has an application with this client id already")
 	}
 	for _, s := range spec.Scope {
 		if s == "" || strings.ContainsAny(s, ", ") {
-			return nil, fmt.Errorf("eventtest: scope %q is not one permission; give each as an element of its own", s)
+			return nil, misconfigured("scope %q is not one permission; give each as an element of its own", s)
 		}
 	}
 	spec.Scope = slices.Clone(spec.Scope)
@@ -78,42 +78,27 @@ func (p *Portal) AddApp(spec App) (*Application, error) {
 		return nil, err
 	}
 	if spec.HandlerURL == "" && spec.UI {
-		return nil, errors.New("eventtest: an application with pages needs a HandlerURL to open")
+		return nil, misconfigured("an application with pages needs a HandlerURL to open")
 	}
 	if spec.Status = cmp.Or(spec.Status, "L"); !slices.Contains([]string{"F", "D", "T", "P", "L", "S"}, spec.Status) {
-		return nil, errors.New("eventtest: the status of an application is one of F, D, T, P, L and S")
+		return nil, misconfigured("the status of an application is one of F, D, T, P, L and S")
 	}
 	a := &Application{p: p, spec: spec, version: 1}
 	a.token = event.Secret(md5Hex([]byte(p.cfg.memberID + "|" + spec.ClientID + "|" + string(spec.ClientSecret))))
-	p.apps = append(p.apps, a)
-	p.touch()
+	p.accounts.apps = append(p.accounts.apps, a)
+	p.signalChangeLocked()
 	return a, nil
-}
-
-func checkURL(raw string, optional bool) error {
-	if optional {
-		return nil
-	}
-	u, err := url.Parse(raw)
-	if err != nil || u.Hostname() == "" || (u.Scheme != "http" && u.Scheme != "https") {
-		return errors.New("eventtest: a handler address must be an absolute http or https URL")
-	}
-	port, portErr := strconv.ParseUint(cmp.Or(u.Port(), "1"), 10, 16)
-	if strings.ContainsAny(raw, "# \x7f") || portErr != nil || port == 0 {
-		return errors.New("eventtest: a handler address must hold no fragment and no space, and no port but 1 to 65535")
-	}
-	return nil
 }
 
 // Applications returns the applications in the order in which they were added.
 func (p *Portal) Applications() []*Application {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return slices.Clone(p.apps)
+	return slices.Clone(p.accounts.apps)
 }
 
-func (p *Portal) app(clientID string) *Application {
-	for _, a := range p.apps {
+func (p *Portal) appLocked(clientID string) *Application {
+	for _, a := range p.accounts.apps {
 		if a.spec.ClientID == clientID {
 			return a
 		}
@@ -153,7 +138,7 @@ func (a *Application) RotateApplicationToken() event.Secret {
 	a.p.mu.Lock()
 	defer a.p.mu.Unlock()
 	a.token = event.Secret(randomText(32, hexDigits))
-	a.p.touch()
+	a.p.signalChangeLocked()
 	return a.token
 }
 
@@ -191,7 +176,7 @@ func (a *Application) SetActive(active bool) {
 	a.p.mu.Lock()
 	defer a.p.mu.Unlock()
 	a.inactive = !active
-	a.p.touch()
+	a.p.signalChangeLocked()
 }
 
 // SetPaymentExpired lets the application's subscription run out or be renewed. While it is out,
@@ -200,11 +185,11 @@ func (a *Application) SetPaymentExpired(expired bool) {
 	a.p.mu.Lock()
 	defer a.p.mu.Unlock()
 	a.expired = expired
-	a.p.touch()
+	a.p.signalChangeLocked()
 }
 
-// live reports whether events go to the application.
-func (a *Application) live() bool { return a.installed && !a.inactive && !a.expired }
+// getsEventsLocked reports whether events go to the application.
+func (a *Application) getsEventsLocked() bool { return a.installed && !a.inactive && !a.expired }
 
 // Install installs the application as the administrator; see [Application.InstallAs].
 func (a *Application) Install(ctx context.Context) error { return a.InstallAs(ctx, AdminID) }
@@ -220,7 +205,7 @@ func (a *Application) Install(ctx context.Context) error { return a.InstallAs(ct
 func (a *Application) InstallAs(ctx context.Context, user int64) error {
 	p := a.p
 	p.mu.Lock()
-	u := p.users[user]
+	u := p.accounts.users[user]
 	switch {
 	case p.closed:
 		p.mu.Unlock()
@@ -238,17 +223,17 @@ func (a *Application) InstallAs(ctx context.Context, user int64) error {
 	a.registered, a.installer = true, user
 	// Uninstall keeps the old tokens, because their requests get an error that names the removal. A
 	// new installation ends them.
-	p.dropTokens(func(app *Application, _ int64) bool { return app == a })
-	p.touch()
+	p.dropTokensLocked(func(app *Application, _ int64) bool { return app == a })
+	p.signalChangeLocked()
 	if a.spec.UI {
 		p.mu.Unlock()
-		return a.open(ctx, user)
+		return a.openInstallPage(ctx, user)
 	}
 	defer p.mu.Unlock()
 	if a.spec.HandlerURL != "" {
-		p.addBinding(&binding{app: a, event: "ONAPPINSTALL", handler: a.spec.HandlerURL})
+		p.addBindingLocked(&binding{app: a, event: "ONAPPINSTALL", handler: a.spec.HandlerURL})
 	}
-	a.complete()
+	a.completeInstallLocked()
 	return nil
 }
 
@@ -264,42 +249,42 @@ func (a *Application) FinishInstall() error {
 	case a.installed:
 		return ErrInstalled
 	}
-	a.complete()
+	a.completeInstallLocked()
 	return nil
 }
 
-func (a *Application) complete() {
+func (a *Application) completeInstallLocked() {
 	a.installed = true
 	p := a.p
-	h := p.newHit(a.installer)
+	ev := p.newPendingEvents(a.installer)
 	if p.quirks.UserReady == UserReadyBefore {
-		a.raiseUserReady(h)
+		a.raiseUserReady(ev)
 	}
 	if !p.quirks.NoInstallEvent {
-		h.raise(occurrence{event: "ONAPPINSTALL", app: a, user: a.installer, data: phpform.Map(
+		ev.raise(occurrence{event: "ONAPPINSTALL", app: a, user: a.installer, data: phpform.Map(
 			number("VERSION", a.version), text("ACTIVE", "Y"), text("INSTALLED", "Y"), text("LANGUAGE_ID", "en"),
 		)})
 	}
 	if p.quirks.UserReady == UserReadyAfter {
-		a.raiseUserReady(h)
+		a.raiseUserReady(ev)
 	}
-	p.finish(h)
+	p.sendPending(ev)
 }
 
 // raiseUserReady makes the application's system user, or brings it back, and sends its tokens to
 // HandlerURL by a handler that the platform binds by itself.
-func (a *Application) raiseUserReady(h *hit) {
+func (a *Application) raiseUserReady(ev *pendingEvents) {
 	p := a.p
 	if a.systemUser == 0 {
-		a.systemUser = p.next("user")
-		p.users[a.systemUser] = &user{id: a.systemUser, User: User{Name: "Application", LastName: a.spec.ClientID}}
+		a.systemUser = p.nextIDLocked("user")
+		p.accounts.users[a.systemUser] = &user{id: a.systemUser, User: User{Name: "Application", LastName: a.spec.ClientID}}
 	}
-	p.users[a.systemUser].dismissed = false
+	p.accounts.users[a.systemUser].dismissed = false
 	if a.spec.HandlerURL != "" {
-		p.addBinding(&binding{app: a, event: onAppUserReady, handler: a.spec.HandlerURL, minTimeout: -1})
+		p.addBindingLocked(&binding{app: a, event: onAppUserReady, handler: a.spec.HandlerURL, minTimeout: -1})
 	}
-	g := p.issue(a, a.systemUser, freshSession, true)
-	h.raise(occurrence{event: onAppUserReady, app: a, user: a.installer, data: phpform.Map(
+	g := p.issueLocked(a, a.systemUser, maxEventChain, true)
+	ev.raise(occurrence{event: onAppUserReady, app: a, user: a.installer, data: phpform.Map(
 		text("access_token", string(g.AccessToken)),
 		text("refresh_token", string(g.RefreshToken)),
 		number("expires_in", int64(p.quirks.TokenLifetime/time.Second)),
@@ -339,11 +324,11 @@ func (a *Application) Update() error {
 		return ErrNotInstalled
 	}
 	a.version++
-	h := p.newHit(AdminID)
-	h.raise(occurrence{event: "ONAPPUPDATE", app: a, user: AdminID, data: phpform.Map(
+	ev := p.newPendingEvents(AdminID)
+	ev.raise(occurrence{event: "ONAPPUPDATE", app: a, user: AdminID, data: phpform.Map(
 		number("VERSION", a.version), number("PREVIOUS_VERSION", a.version-1), text("LANGUAGE_ID", "en"),
 	)})
-	p.finish(h)
+	p.sendPending(ev)
 	return nil
 }
 
@@ -363,18 +348,18 @@ func (a *Application) Uninstall(clean bool) error {
 	if clean {
 		n = 1
 	}
-	h := p.newHit(AdminID)
+	ev := p.newPendingEvents(AdminID)
 	if !p.quirks.NoUninstallEvent {
-		h.raise(occurrence{event: "ONAPPUNINSTALL", app: a, user: AdminID, data: phpform.Map(
+		ev.raise(occurrence{event: "ONAPPUNINSTALL", app: a, user: AdminID, data: phpform.Map(
 			text("LANGUAGE_ID", "en"), number("CLEAN", n),
 		)})
 	}
-	p.finish(h)
+	p.sendPending(ev)
 	a.registered, a.installed = false, false
-	p.dropBots(a)
-	p.bindings = slices.DeleteFunc(p.bindings, func(b *binding) bool { return b.app == a })
-	p.dropRows(func(r *offlineRow) bool { return r.app == a })
-	if u := p.users[a.systemUser]; u != nil {
+	p.dropBotsLocked(a)
+	p.handlers.bound = slices.DeleteFunc(p.handlers.bound, func(b *binding) bool { return b.app == a })
+	p.dropRowsLocked(func(r *offlineRow) bool { return r.app == a })
+	if u := p.accounts.users[a.systemUser]; u != nil {
 		u.dismissed = true
 	}
 	return nil // tokens stay known, so that the errors of their requests name the removal
@@ -452,8 +437,8 @@ func (a *Application) OpenPage(ctx context.Context, user int64, placement Placem
 	return resp.StatusCode, nil
 }
 
-// open posts the installation page.
-func (a *Application) open(ctx context.Context, user int64) error {
+// openInstallPage posts the installation page.
+func (a *Application) openInstallPage(ctx context.Context, user int64) error {
 	status, err := a.OpenPage(ctx, user, Placement{})
 	if err == nil && status >= 400 {
 		err = errors.New("eventtest: the installation page answered with status " + strconv.Itoa(status))
@@ -470,10 +455,10 @@ func (a *Application) Redirected(ctx context.Context, user int64, state string) 
 	p := a.p
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if err := a.usable(user); err != nil {
+	if err := a.checkUsableLocked(user); err != nil {
 		return nil, err
 	}
-	target, err := p.redirection(a, user, state)
+	target, err := p.redirectionLocked(a, user, state)
 	if err != nil {
 		return nil, err
 	}

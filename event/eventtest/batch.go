@@ -50,16 +50,16 @@ func (p *Portal) batch(c *call) (reply, *apiError) {
 
 // batchItem runs one item with the caller and the connector of the whole.
 func (p *Portal) batchItem(c *call, s *batchSections, key, command string) (apiErr *apiError) {
-	start := p.now()
+	start := p.nowLocked()
 	name, query, _ := strings.Cut(command, "?")
-	inner := &call{p: p, h: c.h, id: c.id, name: lowerMethod(strings.Trim(name, "/"))}
+	inner := &call{p: p, events: c.events, id: c.id, name: lowerMethod(strings.Trim(name, "/"))}
 	params, err := phpform.Decode(query, formLimits())
 	if err != nil {
 		params = phpform.Map()
 	}
 	params, _ = take(s.resolve(params), "auth", "access_token", "auth_connector")
 	inner.params = params
-	defer func() { p.record(inner, apiErr, true) }()
+	defer func() { p.recordResult(inner, apiErr, true) }()
 
 	m, ok := p.methods[inner.name]
 	switch {
@@ -71,14 +71,14 @@ func (p *Portal) batchItem(c *call, s *batchSections, key, command string) (apiE
 		return fail(500, "INTERNAL_SERVER_ERROR", "Internal server error")
 	}
 	var rep reply
-	if f, due := p.dueFault(Fault.inBatch, inner.name); due {
-		rep, apiErr = f.item()
+	if f, due := p.dueFaultLocked(Fault.fitsBatch, inner.name); due {
+		rep, apiErr = f.batchReply()
 	} else {
 		if apiErr := inner.permitted(m, true); apiErr != nil {
 			return apiErr
 		}
 		rep, apiErr = m.run(inner)
-		p.charge(inner, p.now().Sub(start))
+		p.charge(inner, p.nowLocked().Sub(start))
 	}
 	if apiErr != nil {
 		return apiErr
@@ -94,9 +94,9 @@ func (p *Portal) batchItem(c *call, s *batchSections, key, command string) (apiE
 	return nil
 }
 
-// shownParams are the parameters of a call for the records: without the credentials that the items
+// recordedParams are the parameters of a call for the records: without the credentials that the items
 // of a batch may bring, in vain.
-func shownParams(name string, params phpform.Value) phpform.Value {
+func recordedParams(name string, params phpform.Value) phpform.Value {
 	if name != "batch" {
 		return params
 	}

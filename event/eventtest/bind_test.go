@@ -187,7 +187,7 @@ func TestBindIdentity(t *testing.T) {
 		require.NoError(t, p.AddSmartProcess(147))
 		c.bind(obj{"event": "onCrmDynamicItemAdd_147", "handler": handlerURL})
 		require.Equal(t, "ONCRMDYNAMICITEMADD_147", p.Bindings()[0].Event)
-		require.Error(t, p.AddSmartProcess(7))
+		require.ErrorIs(t, p.AddSmartProcess(7), eventtest.ErrConfig)
 	})
 	t.Run("1.1 keys of any case", func(t *testing.T) {
 		t.Parallel()

@@ -1,7 +1,6 @@
 package eventtest
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -28,7 +27,7 @@ type bot struct {
 	id       int64
 	app      *Application
 	openline bool
-	gone     bool // its subscriptions go at the end of the hit
+	deleted  bool // its subscriptions go at the end of the hit
 	v2       *botV2
 }
 
@@ -52,7 +51,7 @@ func (a *Application) AddBot(b Bot) (int64, error) {
 	case !a.registered:
 		return 0, ErrNotInstalled
 	case b.Type != "" && botType(b.Type) != b.Type:
-		return 0, errors.New("eventtest: a bot's type is one of B, H, S and O")
+		return 0, misconfigured("a bot's type is one of B, H, S and O")
 	}
 	if b.Webhook != "" {
 		if err := checkURL(b.Webhook, false); err != nil {
@@ -65,15 +64,15 @@ func (a *Application) AddBot(b Bot) (int64, error) {
 	if b.Name == "" {
 		b.Name = b.Code
 	}
-	added, ok := p.registerBot(a, b, User{Name: b.Name}, false)
+	added, ok := p.registerBotLocked(a, b, User{Name: b.Name}, false)
 	if !ok {
 		return 0, fmt.Errorf("eventtest: an application has %d bots at most", maxBots)
 	}
 	if b.Webhook != "" && added.v2 == nil {
 		added.v2 = &botV2{}
-		p.subscribe(added, b.Webhook)
+		p.subscribeLocked(added, b.Webhook)
 	}
-	p.touch()
+	p.signalChangeLocked()
 	return added.id, nil
 }
 
@@ -103,13 +102,13 @@ func (a *Application) DeleteBot(id, user int64) error {
 		return ErrClosed
 	case b == nil || b.app != a:
 		return fmt.Errorf("%w: bot %d", ErrNotFound, id)
-	case user != 0 && p.users[user] == nil:
+	case user != 0 && p.accounts.users[user] == nil:
 		return fmt.Errorf("%w: user %d", ErrNotFound, user)
 	}
-	h := p.newHit(user)
-	p.raiseBotDelete(h, b, user)
-	p.dropBot(b)
-	p.finish(h)
+	ev := p.newPendingEvents(user)
+	p.raiseBotDelete(ev, b, user)
+	p.dropBotLocked(b)
+	p.sendPending(ev)
 	return nil
 }
 
@@ -123,8 +122,8 @@ func botType(t string) string {
 	}
 }
 
-// registerBot adds a bot, or finds the one of the application with the same code.
-func (p *Portal) registerBot(a *Application, b Bot, profile User, openline bool) (added *bot, ok bool) {
+// registerBotLocked adds a bot, or finds the one of the application with the same code.
+func (p *Portal) registerBotLocked(a *Application, b Bot, profile User, openline bool) (added *bot, ok bool) {
 	mine := 0
 	for _, other := range p.chat.bots {
 		if other.app != a {
@@ -139,22 +138,22 @@ func (p *Portal) registerBot(a *Application, b Bot, profile User, openline bool)
 		return nil, false
 	}
 	b.Type = botType(b.Type)
-	added = &bot{Bot: b, id: p.next("user"), app: a, openline: openline || b.Type == "O"}
+	added = &bot{Bot: b, id: p.nextIDLocked("user"), app: a, openline: openline || b.Type == "O"}
 	if p.chat.bots == nil {
 		p.chat.bots = map[int64]*bot{}
 	}
 	p.chat.bots[added.id] = added
-	p.users[added.id] = &user{id: added.id, User: profile}
+	p.accounts.users[added.id] = &user{id: added.id, User: profile}
 	return added, true
 }
 
-// dropBot removes a bot with its tokens and its dialogues. Its subscriptions stay until the hit
+// dropBotLocked removes a bot with its tokens and its dialogues. Its subscriptions stay until the hit
 // ends, since they get its last event.
-func (p *Portal) dropBot(b *bot) {
-	b.gone = true
+func (p *Portal) dropBotLocked(b *bot) {
+	b.deleted = true
 	delete(p.chat.bots, b.id)
-	delete(p.users, b.id)
-	p.dropTokens(func(_ *Application, user int64) bool { return user == b.id })
+	delete(p.accounts.users, b.id)
+	p.dropTokensLocked(func(_ *Application, user int64) bool { return user == b.id })
 	p.chat.forget(b.id)
 	for id, o := range p.objects[ChatMessage] {
 		if m := messageOf(o); m.author == b.id || m.to == b.id {
@@ -163,33 +162,33 @@ func (p *Portal) dropBot(b *bot) {
 	}
 }
 
-// dropBots removes the bots of an application that goes.
-func (p *Portal) dropBots(a *Application) {
+// dropBotsLocked removes the bots of an application that goes.
+func (p *Portal) dropBotsLocked(a *Application) {
 	for _, b := range p.chat.bots {
 		if b.app == a {
-			p.dropBot(b)
+			p.dropBotLocked(b)
 		}
 	}
 }
 
 // raiseMessage tells the application of the bot that a user wrote to, or changed a message to.
 // action is ADD, UPDATE or DELETE.
-func (p *Portal) raiseMessage(h *hit, action string, o *object) {
+func (p *Portal) raiseMessage(ev *pendingEvents, action string, o *object) {
 	m := messageOf(o)
-	b, u := p.chat.bots[m.to], p.users[m.author]
+	b, u := p.chat.bots[m.to], p.accounts.users[m.author]
 	if b == nil || u == nil || p.chat.bots[m.author] != nil {
 		return // what bots write reaches no bot
 	}
 	if b.v2 != nil {
-		p.raiseMessageV2(h, action, b, o)
+		p.raiseMessageV2(ev, action, b, o)
 		return
 	}
 	params := p.messageParams(m)
 	if action != "ADD" {
 		params = changedParams(m)
 	}
-	h.raise(occurrence{event: "ONIMBOTMESSAGE" + action, app: b.app, user: m.author, data: phpform.Map(
-		kv("BOT", phpform.Map(kv(userKey(b.id), p.botEntry(b)))),
+	ev.raise(occurrence{event: "ONIMBOTMESSAGE" + action, app: b.app, user: m.author, data: phpform.Map(
+		kv("BOT", phpform.Map(kv(userKey(b.id), p.botEntryLocked(b)))),
 		kv("PARAMS", params),
 		kv("USER", phpform.Map(append(u.chatEntries(),
 			text("IS_BOT", "N"), text("IS_CONNECTOR", "N"), text("IS_NETWORK", "N"), text("IS_EXTRANET", "N"))...)),
@@ -197,13 +196,13 @@ func (p *Portal) raiseMessage(h *hit, action string, o *object) {
 }
 
 // raiseJoin tells the application of a bot that a user opened a private chat with it.
-func (p *Portal) raiseJoin(h *hit, b *bot, by int64) {
+func (p *Portal) raiseJoin(ev *pendingEvents, b *bot, by int64) {
 	if b.v2 != nil {
-		p.raiseJoinV2(h, b, by)
+		p.raiseJoinV2(ev, b, by)
 		return
 	}
-	h.raise(occurrence{event: "ONIMBOTJOINCHAT", app: b.app, user: by, data: phpform.Map(
-		kv("BOT", phpform.Map(kv(userKey(b.id), p.botEntry(b)))),
+	ev.raise(occurrence{event: "ONIMBOTJOINCHAT", app: b.app, user: by, data: phpform.Map(
+		kv("BOT", phpform.Map(kv(userKey(b.id), p.botEntryLocked(b)))),
 		kv("PARAMS", phpform.Map(
 			text("CHAT_TYPE", "P"),
 			text("MESSAGE_TYPE", "P"),
@@ -214,17 +213,17 @@ func (p *Portal) raiseJoin(h *hit, b *bot, by int64) {
 			digits("DIALOG_ID", by),
 			text("LANGUAGE", "en"),
 		)),
-		kv("USER", phpform.Map(p.users[by].chatEntries()...)),
+		kv("USER", phpform.Map(p.accounts.users[by].chatEntries()...)),
 	)})
 }
 
 // raiseBotDelete tells an application that its bot was deleted.
-func (p *Portal) raiseBotDelete(h *hit, b *bot, by int64) {
+func (p *Portal) raiseBotDelete(ev *pendingEvents, b *bot, by int64) {
 	if b.v2 != nil {
-		p.raiseDeleteV2(h, b, by)
+		p.raiseDeleteV2(ev, b, by)
 		return
 	}
-	h.raise(occurrence{event: "ONIMBOTDELETE", app: b.app, user: by, data: phpform.Map(
+	ev.raise(occurrence{event: "ONIMBOTDELETE", app: b.app, user: by, data: phpform.Map(
 		number("BOT_ID", b.id), text("BOT_CODE", b.Code),
 	)})
 }
@@ -286,11 +285,11 @@ func changedParams(m message) phpform.Value {
 	)
 }
 
-// botEntry is the bot with its own live tokens, which stand both beside its fields and, as texts,
+// botEntryLocked is the bot with its own live tokens, which stand both beside its fields and, as texts,
 // under AUTH.
-func (p *Portal) botEntry(b *bot) phpform.Value {
-	g := p.issue(b.app, b.id, freshSession, true)
-	entries := append(p.tokenEntries(g),
+func (p *Portal) botEntryLocked(b *bot) phpform.Value {
+	g := p.issueLocked(b.app, b.id, maxEventChain, true)
+	entries := append(p.tokenEntriesLocked(g),
 		text("refresh_token", string(g.RefreshToken)),
 		number("user_id", b.id),
 		text("client_id", b.app.spec.ClientID),
@@ -303,8 +302,8 @@ func (p *Portal) botEntry(b *bot) phpform.Value {
 	return phpform.Map(append(entries, kv("AUTH", phpform.Map(auth...)), number("BOT_ID", b.id), text("BOT_CODE", b.Code))...)
 }
 
-// tokenEntries are the fields with which the token blocks of all bots begin.
-func (p *Portal) tokenEntries(g Grant) []phpform.Entry {
+// tokenEntriesLocked are the fields with which the token blocks of all bots begin.
+func (p *Portal) tokenEntriesLocked(g Grant) []phpform.Entry {
 	return []phpform.Entry{
 		text("access_token", string(g.AccessToken)),
 		number("expires", g.Expires.Unix()),
@@ -328,10 +327,4 @@ func (u *user) chatEntries() []phpform.Entry {
 		text("WORK_POSITION", ""),
 		text("GENDER", ""),
 	}
-}
-
-// templateID is a random identifier in the form of a UUID.
-func templateID() string {
-	s := randomText(32, hexDigits)
-	return strings.Join([]string{s[:8], s[8:12], s[12:16], s[16:20], s[20:]}, "-")
 }

@@ -316,7 +316,7 @@ func TestChatMessagesRefused(t *testing.T) {
 	require.Error(t, p.Update(eventtest.ChatMessage, id, map[string]any{"MESSAGE": "y"}, 0))
 	require.Error(t, p.Delete(eventtest.ChatMessage, id, p.AddUser(eventtest.User{})))
 	_, err = c.app.AddBot(eventtest.Bot{Type: "X"})
-	require.Error(t, err)
+	require.ErrorIs(t, err, eventtest.ErrConfig)
 }
 
 // TestBotsThatAreGone calls as a bot that was deleted, by what outlived it.

@@ -61,7 +61,7 @@ func TestBotV2Deliveries(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			p, c := newPortal(t, eventtest.WithQuirks(func(m *eventtest.Quirks) { m.WholeBotAuth = tt.whole }))
+			p, c := newPortal(t, eventtest.WithQuirks(func(q *eventtest.Quirks) { q.WholeBotAuth = tt.whole }))
 			in := newInbox(t)
 			bot := botID(t, c.ok("imbot.v2.Bot.register", obj{"fields": obj{
 				"code": "helper", "properties": obj{"name": "Helper", "lastName": "Bot"}, "eventMode": "webhook", "webhookUrl": in.URL,
@@ -267,7 +267,7 @@ func TestBotV2Refuses(t *testing.T) {
 	}
 	require.Equal(t, "BOT_INVALID_CALLBACK", c.call("imbot.v2.Bot.update", obj{"botId": bot, "fields": obj{"webhookUrl": "x"}}).Error)
 	_, err := c.app.AddBot(eventtest.Bot{Code: "another", Webhook: "app.example.com"})
-	require.Error(t, err)
+	require.ErrorIs(t, err, eventtest.ErrConfig)
 	require.NoError(t, c.app.Uninstall(false))
 	require.Empty(t, subscriptions(p))
 }

@@ -189,7 +189,7 @@ func TestPagesOnANetwork(t *testing.T) {
 func TestJitterInABubble(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, eventtest.NewNetwork(), eventtest.WithQuirks(func(m *eventtest.Quirks) { m.DeliveryJitter = time.Hour }))
+		w := newWorld(t, eventtest.NewNetwork(), eventtest.WithQuirks(func(q *eventtest.Quirks) { q.DeliveryJitter = time.Hour }))
 		w.caller(t)("event.bind", obj{"event": "ONCRMDEALADD", "handler": bubbleHandler})
 		wait(t, w.Portal)
 		w.events()
@@ -216,7 +216,7 @@ func TestJitterInABubble(t *testing.T) {
 func TestSlowHandlerInABubble(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, eventtest.NewNetwork(), eventtest.WithQuirks(func(m *eventtest.Quirks) { m.SlowHandlers = 5 * time.Second }))
+		w := newWorld(t, eventtest.NewNetwork(), eventtest.WithQuirks(func(q *eventtest.Quirks) { q.SlowHandlers = 5 * time.Second }))
 		wait(t, w.Portal)
 		w.caller(t)("event.bind", obj{"event": "ONCRMDEALADD", "handler": bubbleHandler})
 		took := func(n int) []time.Duration {
@@ -319,7 +319,7 @@ func TestFaultsInABubble(t *testing.T) {
 		_, err = do()
 		require.NoError(t, err)
 		require.Equal(t, time.Hour, time.Since(start))
-		quirk(t, w.Portal, func(m *eventtest.Quirks) { m.Latency = 3 * time.Second })
+		quirk(t, w.Portal, func(q *eventtest.Quirks) { q.Latency = 3 * time.Second })
 		start = time.Now()
 		_, err = do()
 		require.NoError(t, err)
@@ -378,8 +378,10 @@ func TestPortalsOnOneNetwork(t *testing.T) {
 				"a token is good on its own portal only")
 		}
 		_, err := eventtest.New(eventtest.WithNetwork(n), eventtest.WithMemberID(one.MemberID()))
+		require.ErrorIs(t, err, eventtest.ErrConfig)
 		require.ErrorContains(t, err, "different member ids")
 		_, err = eventtest.New(eventtest.WithNetwork(n), eventtest.WithHost(one.Domain()))
+		require.ErrorIs(t, err, eventtest.ErrConfig)
 		require.ErrorContains(t, err, "has a host")
 
 		require.NoError(t, one.Close())

@@ -24,8 +24,8 @@ const maxAnswer = 64 << 10
 // maxExcerpt bounds what is kept of it.
 const maxExcerpt = 1024
 
-// parcel is one delivery to be made.
-type parcel struct {
+// delivery is one delivery to be made.
+type delivery struct {
 	event     string
 	clientID  string
 	handlerID int64
@@ -33,15 +33,16 @@ type parcel struct {
 	body      string
 }
 
-// sendQueue is the queue server. Portal.mu guards it.
-type sendQueue struct {
-	lanes   map[string]*lane
-	ready   []*lane
-	later   []appointment
-	timer   *time.Timer   // of the next thing due; see plan
-	pending int           // queued, under way or to come
-	idle    chan struct{} // closed when pending comes to 0; nil while it is 0
-	workers int           // at work; they end when nothing is ready
+// deliveryQueue is the queue server. Portal.mu guards it.
+type deliveryQueue struct {
+	lanes     map[string]*lane
+	ready     []*lane
+	scheduled []scheduledRun
+	timer     *time.Timer   // of the next thing due; see plan
+	pending   int           // queued, under way or to come
+	idle      chan struct{} // closed when pending comes to 0; nil while it is 0
+	workers   int           // running; they end when no lane is ready
+	work      func()        // delivers until no lane is ready; set by New
 }
 
 func newDeliveryClient(cfg config) *http.Client {
@@ -63,54 +64,54 @@ func newDeliveryClient(cfg config) *http.Client {
 }
 
 // send queues an online delivery to a handler of an application.
-func (p *Portal) send(h *hit, b *binding, o occurrence) {
-	auth := p.authFor(b.app)
+func (p *Portal) send(ev *pendingEvents, b *binding, o occurrence) {
+	auth := p.authBlockLocked(b.app)
 	if b.bot != nil {
-		auth.applicationToken = string(b.bot.applicationToken())
+		auth.applicationToken = string(b.bot.applicationTokenLocked())
 		auth.bot = !p.quirks.WholeBotAuth
 	}
 	user := o.user
 	if b.user > 0 {
 		user = b.user
 	}
-	if user > 0 && p.users[user] != nil && !p.users[user].dismissed && !withoutTokens(o.event) {
-		auth.grant(p.issue(b.app, user, h.session, withRefresh(o.event)), p.quirks.TokenLifetime)
+	if user > 0 && p.accounts.users[user] != nil && !p.accounts.users[user].dismissed && !neverHasTokens(o.event) {
+		auth.grant(p.issueLocked(b.app, user, ev.chainLeft, hasRefreshToken(o.event)), p.quirks.TokenLifetime)
 	}
-	c := parcel{
+	c := delivery{
 		event: o.event, clientID: b.app.spec.ClientID, handlerID: b.id, url: b.handler,
-		body: encodeBody(o.event, b.id, o.data, p.now(), auth),
+		body: encodeBody(o.event, b.id, o.data, p.nowLocked(), auth),
 	}
 	var wait time.Duration
 	if o.event == "ONAPPINSTALL" || (o.event == onAppUserReady && p.quirks.UserReady == UserReadyAfter) {
 		wait = p.quirks.InstallDelay
 	}
-	p.enqueueLater(wait, c)
+	p.enqueueLaterLocked(wait, c)
 }
 
-// enqueueLater queues a delivery after a while, and the jitter of the portal's quirk.
-func (p *Portal) enqueueLater(wait time.Duration, c parcel) {
+// enqueueLaterLocked queues a delivery after a while, and the jitter of the portal's quirk.
+func (p *Portal) enqueueLaterLocked(wait time.Duration, c delivery) {
 	if jitter := p.quirks.DeliveryJitter; jitter > 0 {
 		wait += rand.N(jitter) //nolint:gosec // chance, not secrecy
 	}
 	if wait == 0 {
-		p.enqueue(c)
+		p.enqueueLocked(c)
 		return
 	}
-	p.after(wait, func() { p.enqueue(c) })
+	p.scheduleLocked(wait, func() { p.enqueueLocked(c) })
 }
 
-// sendToHook queues a delivery to an outgoing webhook: no handler, no tokens.
-func (p *Portal) sendToHook(hook *outgoingHook, o occurrence) {
-	auth := p.authFor(nil)
+// sendToWebhookLocked queues a delivery to an outgoing webhook: no handler, no tokens.
+func (p *Portal) sendToWebhookLocked(hook *outgoingWebhook, o occurrence) {
+	auth := p.authBlockLocked(nil)
 	auth.applicationToken = string(hook.token)
-	p.enqueueLater(0, parcel{event: o.event, url: hook.url, body: encodeBody(o.event, 0, o.data, p.now(), auth)})
+	p.enqueueLaterLocked(0, delivery{event: o.event, url: hook.url, body: encodeBody(o.event, 0, o.data, p.nowLocked(), auth)})
 }
 
-// authFor returns the auth block without tokens.
-func (p *Portal) authFor(a *Application) authBlock {
+// authBlockLocked returns the auth block without tokens.
+func (p *Portal) authBlockLocked(a *Application) authBlock {
 	auth := authBlock{
-		domain: p.domain, memberID: p.cfg.memberID,
-		clientEndpoint: p.base() + "/rest/", serverEndpoint: p.ServerEndpoint(),
+		domain: p.addresses.domain, memberID: p.cfg.memberID,
+		clientEndpoint: p.baseURLLocked() + "/rest/", serverEndpoint: p.ServerEndpoint(),
 	}
 	if a != nil {
 		auth.applicationToken = string(a.token)
@@ -118,13 +119,13 @@ func (p *Portal) authFor(a *Application) authBlock {
 	return auth
 }
 
-func (p *Portal) enqueue(c parcel) {
+func (p *Portal) enqueueLocked(c delivery) {
 	if p.closed {
 		return
 	}
-	p.touch()
-	p.begin()
-	q := &p.queue
+	p.signalChangeLocked()
+	p.addPendingLocked()
+	q := &p.deliveries
 	if q.lanes == nil {
 		q.lanes = map[string]*lane{}
 	}
@@ -133,62 +134,62 @@ func (p *Portal) enqueue(c parcel) {
 		l = &lane{}
 		q.lanes[c.url] = l
 	}
-	l.parcels = append(l.parcels, c)
-	if p.offer(l); p.now().Before(l.until) {
-		p.plan()
+	l.waiting = append(l.waiting, c)
+	if p.readyLaneLocked(l); p.nowLocked().Before(l.until) {
+		p.runDueLocked()
 	}
 }
 
-// begin counts a thing that Wait waits for, and end that it is done.
-func (p *Portal) begin() {
-	if p.queue.pending++; p.queue.idle == nil {
-		p.queue.idle = make(chan struct{})
+// addPendingLocked counts a thing that Wait waits for, and end that it is done.
+func (p *Portal) addPendingLocked() {
+	if p.deliveries.pending++; p.deliveries.idle == nil {
+		p.deliveries.idle = make(chan struct{})
 	}
 }
 
-func (p *Portal) end() {
-	if p.queue.pending--; p.queue.pending == 0 {
-		close(p.queue.idle)
-		p.queue.idle = nil
+func (p *Portal) donePendingLocked() {
+	if p.deliveries.pending--; p.deliveries.pending == 0 {
+		close(p.deliveries.idle)
+		p.deliveries.idle = nil
 	}
 }
 
-// deliverQueued is one worker of the queue server, at work until nothing is ready.
-func (p *Portal) deliverQueued(ctx context.Context) {
+// deliverReady is one worker of the queue server, at work until nothing is ready.
+func (p *Portal) deliverReady(ctx context.Context) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	q := &p.queue
+	q := &p.deliveries
 	defer func() { q.workers-- }()
 	for len(q.ready) > 0 && !p.closed {
 		l := q.ready[0]
 		q.ready = q.ready[1:]
-		c := l.parcels[0]
-		l.parcels = l.parcels[1:]
+		c := l.waiting[0]
+		l.waiting = l.waiting[1:]
 		l.ready = false
 		l.busy++
-		p.offer(l)
+		p.readyLaneLocked(l)
 
 		p.mu.Unlock()
 		attempt := p.attempt(ctx, c)
 		p.mu.Lock()
 
-		p.keepAttempt(attempt)
+		p.recordAttemptLocked(attempt)
 		l.busy--
-		p.slow(l, attempt.Duration)
+		p.adjustGapLocked(l, attempt.Duration)
 		switch {
-		case len(l.parcels) == 0 && l.busy == 0 && l.gap == 0:
+		case len(l.waiting) == 0 && l.busy == 0 && l.gap == 0:
 			delete(q.lanes, c.url)
-		case len(l.parcels) > 0 && l.gap > 0:
-			p.plan()
+		case len(l.waiting) > 0 && l.gap > 0:
+			p.runDueLocked()
 		default:
-			p.offer(l)
+			p.readyLaneLocked(l)
 		}
-		p.end()
+		p.donePendingLocked()
 	}
 }
 
 // attempt posts a parcel once. The platform never retries, whatever the answer.
-func (p *Portal) attempt(ctx context.Context, c parcel) Attempt {
+func (p *Portal) attempt(ctx context.Context, c delivery) Attempt {
 	a := Attempt{
 		Event: c.event, ClientID: c.clientID, HandlerID: c.handlerID, URL: c.url, Body: event.Secret(c.body), Time: p.Now(),
 	}
@@ -232,7 +233,7 @@ func postForm(ctx context.Context, url, body string) (*http.Request, error) {
 func (p *Portal) Wait(ctx context.Context) error {
 	for {
 		p.mu.Lock()
-		idle, closed := p.queue.idle, p.closed
+		idle, closed := p.deliveries.idle, p.closed
 		p.mu.Unlock()
 		if closed {
 			return ErrClosed
@@ -244,7 +245,7 @@ func (p *Portal) Wait(ctx context.Context) error {
 		case <-idle:
 		case <-ctx.Done():
 			return fmt.Errorf("eventtest: deliveries are still under way: %w", ctx.Err())
-		case <-p.done:
+		case <-p.life.done:
 			return ErrClosed
 		}
 	}
@@ -261,6 +262,6 @@ func (p *Portal) Resend(a Attempt) error {
 	if p.closed {
 		return ErrClosed
 	}
-	p.enqueue(parcel{event: a.Event, clientID: a.ClientID, handlerID: a.HandlerID, url: a.URL, body: string(a.Body)})
+	p.enqueueLocked(delivery{event: a.Event, clientID: a.ClientID, handlerID: a.HandlerID, url: a.URL, body: string(a.Body)})
 	return nil
 }

@@ -2,7 +2,6 @@ package eventtest
 
 import (
 	"cmp"
-	"context"
 	"io"
 	"net"
 	"net/http"
@@ -20,15 +19,15 @@ const AnyMethod = "*"
 
 // Fault is something that goes wrong with a request; see [Portal.Once].
 type Fault struct {
-	answer   *apiError                    // instead of running the method
-	handler  http.Handler                 // the same
-	envelope *phpform.Value               // what handler answers, where an item of a batch can say it too
-	reset    bool                         // the same, without an answer
-	before   func(*Portal, *http.Request) // and then the method runs
-	lose     bool                         // after the method ran
-	cut      bool                         // the same
-	rewrite  func([]byte) []byte          // the same
-	kind     string                       // the same: another Content-Type
+	answer      *apiError                    // instead of running the method
+	handler     http.Handler                 // the same
+	envelope    *phpform.Value               // what handler answers, where an item of a batch can say it too
+	reset       bool                         // the same, without an answer
+	before      func(*Portal, *http.Request) // and then the method runs
+	loseAnswer  bool                         // after the method ran
+	cutAnswer   bool                         // the same
+	rewrite     func([]byte) []byte          // the same
+	contentType string                       // the same: another Content-Type
 }
 
 // Fail answers with a status and an error envelope, and the method does not run. In a batch it
@@ -81,16 +80,16 @@ func Answer(h http.Handler) Fault { return Fault{handler: h} }
 func Reset() Fault { return Fault{reset: true} }
 
 // LoseAnswer runs the method and closes the connection instead of answering.
-func LoseAnswer() Fault { return Fault{lose: true} }
+func LoseAnswer() Fault { return Fault{loseAnswer: true} }
 
 // CutAnswer runs the method and closes the connection in the middle of the answer's body.
-func CutAnswer() Fault { return Fault{cut: true} }
+func CutAnswer() Fault { return Fault{cutAnswer: true} }
 
 // Rewrite runs the method and changes the body of its answer.
 func Rewrite(f func(body []byte) []byte) Fault { return Fault{rewrite: f} }
 
 // PlainText runs the method and calls its answer text/plain.
-func PlainText() Fault { return Fault{kind: "text/plain; charset=utf-8"} }
+func PlainText() Fault { return Fault{contentType: "text/plain; charset=utf-8"} }
 
 // BOM runs the method and puts a byte order mark in front of its answer.
 func BOM() Fault {
@@ -103,7 +102,7 @@ func Notice() Fault {
 	f := Rewrite(func(body []byte) []byte {
 		return append([]byte("<br />\n<b>Notice</b>:  Undefined index: scope in <b>/srv/www/token.php</b> on line <b>42</b><br />\n"), body...)
 	})
-	f.kind = "text/html; charset=UTF-8"
+	f.contentType = "text/html; charset=UTF-8"
 	return f
 }
 
@@ -138,9 +137,9 @@ func Before(f func(r *http.Request)) Fault {
 	return Fault{before: func(_ *Portal, r *http.Request) { f(r) }}
 }
 
-// failing is what befalls one method.
-type failing struct {
-	queue  []Fault
+// methodFaults is what befalls one method.
+type methodFaults struct {
+	once   []Fault
 	always *Fault
 }
 
@@ -151,8 +150,8 @@ type failing struct {
 func (p *Portal) Once(method string, faults ...Fault) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	f := p.failing(method)
-	f.queue = append(f.queue, faults...)
+	f := p.methodFaultsLocked(method)
+	f.once = append(f.once, faults...)
 }
 
 // Times lets the next n calls of a method go wrong as [Portal.Once] does.
@@ -167,7 +166,7 @@ func (p *Portal) Times(n int, method string, fault Fault) {
 func (p *Portal) Always(method string, fault Fault) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.failing(method).always = &fault
+	p.methodFaultsLocked(method).always = &fault
 }
 
 // Heal takes back every fault of the methods named, of all where none is named.
@@ -182,10 +181,10 @@ func (p *Portal) Heal(methods ...string) {
 	}
 }
 
-func (p *Portal) failing(method string) *failing {
+func (p *Portal) methodFaultsLocked(method string) *methodFaults {
 	name := lowerMethod(method)
 	if p.faults[name] == nil {
-		p.faults[name] = &failing{}
+		p.faults[name] = &methodFaults{}
 	}
 	return p.faults[name]
 }
@@ -193,21 +192,21 @@ func (p *Portal) failing(method string) *failing {
 // takeFault returns the fault that is due for a request.
 func (p *Portal) takeFault(name string) (Fault, bool) {
 	names := []string{name}
-	if name != tokenCall && name != appInfoCall {
+	if name != callToken && name != callAppInfo {
 		names = append(names, AnyMethod)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.dueFault(func(Fault) bool { return true }, names...)
+	return p.dueFaultLocked(func(Fault) bool { return true }, names...)
 }
 
-// dueFault returns the first fault of the methods that is due and fits: those that happen once come
+// dueFaultLocked returns the first fault of the methods that is due and fits: those that happen once come
 // before those that stay.
-func (p *Portal) dueFault(fits func(Fault) bool, methods ...string) (Fault, bool) {
+func (p *Portal) dueFaultLocked(fits func(Fault) bool, methods ...string) (Fault, bool) {
 	for _, m := range methods {
-		if f := p.faults[m]; f != nil && len(f.queue) > 0 && fits(f.queue[0]) {
-			first := f.queue[0]
-			f.queue = f.queue[1:]
+		if f := p.faults[m]; f != nil && len(f.once) > 0 && fits(f.once[0]) {
+			first := f.once[0]
+			f.once = f.once[1:]
 			return first, true
 		}
 	}
@@ -219,11 +218,11 @@ func (p *Portal) dueFault(fits func(Fault) bool, methods ...string) (Fault, bool
 	return Fault{}, false
 }
 
-// inBatch reports whether the fault may befall an item of a batch.
-func (f Fault) inBatch() bool { return f.answer != nil || f.envelope != nil }
+// fitsBatch reports whether the fault may befall an item of a batch.
+func (f Fault) fitsBatch() bool { return f.answer != nil || f.envelope != nil }
 
-// item is what the fault makes of an item of a batch.
-func (f Fault) item() (reply, *apiError) {
+// batchReply is what the fault makes of an item of a batch.
+func (f Fault) batchReply() (reply, *apiError) {
 	if f.answer != nil {
 		return reply{}, f.answer
 	}
@@ -247,18 +246,18 @@ func (f Fault) item() (reply, *apiError) {
 	return rep, nil
 }
 
-// instead does what happens before the method runs. It reports whether that was the end of the
+// replace does what happens before the method runs. It reports whether that was the end of the
 // request.
-func (f Fault) instead(p *Portal, w http.ResponseWriter, r *http.Request, name string, params phpform.Value) bool {
+func (f Fault) replace(p *Portal, w http.ResponseWriter, r *http.Request, name string, params phpform.Value) bool {
 	if f.before != nil {
 		f.before(p, r)
 		return false
 	}
-	rec := Call{Method: name, Params: dataOf(shownParams(name, params)), Time: p.Now()}
+	rec := Call{Method: name, Params: dataOf(recordedParams(name, params)), Time: p.Now()}
 	keep := func() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		p.keepCall(rec, name == tokenCall || name == appInfoCall)
+		p.recordCallLocked(rec, name == callToken || name == callAppInfo)
 	}
 	switch {
 	case f.answer != nil:
@@ -281,7 +280,7 @@ func (f Fault) instead(p *Portal, w http.ResponseWriter, r *http.Request, name s
 		seen.status = cmp.Or(seen.status, http.StatusOK)
 	case f.reset:
 		keep()
-		hangUp(w)
+		closeConnection(w)
 	default:
 		return false
 	}
@@ -290,19 +289,19 @@ func (f Fault) instead(p *Portal, w http.ResponseWriter, r *http.Request, name s
 
 // write answers, unless the answer is to be lost, cut or changed.
 func (f Fault) write(w http.ResponseWriter, status int, body []byte) {
-	if f.lose {
-		hangUp(w)
+	if f.loseAnswer {
+		closeConnection(w)
 		return
 	}
 	if f.rewrite != nil {
 		body = f.rewrite(body)
 	}
-	if f.kind != "" {
-		w.Header().Set("Content-Type", f.kind)
+	if f.contentType != "" {
+		w.Header().Set("Content-Type", f.contentType)
 	}
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(status)
-	if !f.cut {
+	if !f.cutAnswer {
 		_, _ = w.Write(body) // a caller that went away misses it
 		return
 	}
@@ -334,19 +333,8 @@ func (w *statusWriter) Write(b []byte) (int, error) {
 // Unwrap is for http.ResponseController.
 func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// pause waits for a while of real time, or until the caller or the portal has gone.
-func (p *Portal) pause(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-	case <-p.done:
-	}
-}
-
-// hangUp closes the connection without an answer.
-func hangUp(w http.ResponseWriter) {
+// closeConnection closes the connection without an answer.
+func closeConnection(w http.ResponseWriter) {
 	conn, _, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		panic(http.ErrAbortHandler) // the server's own way to close without an answer

@@ -8,20 +8,26 @@ import (
 	"time"
 )
 
+// requestLimits is what the limits on requests and on operating time count. Portal.mu guards it.
+type requestLimits struct {
+	buckets map[string]*bucket        // by source address
+	runs    map[string][]operatingRun // by usageKey
+}
+
 // bucket is a leaky bucket.
 type bucket struct {
 	level float64
 	at    time.Time
 }
 
-// spent is one run of a method that counts towards its operating time.
-type spent struct {
+// operatingRun is one run of a method that counts towards its operating time.
+type operatingRun struct {
 	at       time.Time
 	duration time.Duration
 }
 
-// allow lets a request through the bucket of its source address.
-func (p *Portal) allow(remote string) bool {
+// allowLocked lets a request through the bucket of its source address.
+func (p *Portal) allowLocked(remote string) bool {
 	if p.quirks.RateBurst == 0 {
 		return true
 	}
@@ -29,11 +35,11 @@ func (p *Portal) allow(remote string) bool {
 	if err != nil {
 		host = remote
 	}
-	now := p.now()
-	b := p.limits[host]
+	now := p.nowLocked()
+	b := p.limits.buckets[host]
 	if b == nil {
 		b = &bucket{at: now}
-		p.limits[host] = b
+		p.limits.buckets[host] = b
 	}
 	b.drain(now, p.quirks.RatePerSecond)
 	const rounding = 1e-6 // of what many small drains sum up to
@@ -60,27 +66,27 @@ func (c *call) usageKey() string {
 // counted.
 func (p *Portal) charge(c *call, took time.Duration) {
 	if took > 100*time.Millisecond {
-		p.usage[c.usageKey()] = append(p.usage[c.usageKey()], spent{at: p.now(), duration: took})
+		p.limits.runs[c.usageKey()] = append(p.limits.runs[c.usageKey()], operatingRun{at: p.nowLocked(), duration: took})
 	}
 }
 
 // operating sums the time that the runs of the caller's method took in the last ten minutes.
 func (p *Portal) operating(c *call) (resetAt int64, total time.Duration) {
-	now, key := p.now(), c.usageKey()
-	runs := slices.DeleteFunc(p.usage[key], func(s spent) bool { return now.Sub(s.at) >= operatingWindow })
+	now, key := p.nowLocked(), c.usageKey()
+	runs := slices.DeleteFunc(p.limits.runs[key], func(s operatingRun) bool { return now.Sub(s.at) >= operatingWindow })
 	if len(runs) == 0 {
-		delete(p.usage, key)
+		delete(p.limits.runs, key)
 		return now.Add(operatingWindow).Unix(), 0
 	}
-	p.usage[key] = runs
+	p.limits.runs[key] = runs
 	for _, s := range runs {
 		total += s.duration
 	}
 	return runs[0].at.Add(operatingWindow).Unix(), total
 }
 
-// limited reports whether so much operating time is too much.
-func (p *Portal) limited(total time.Duration) bool {
+// overOperatingLimitLocked reports whether so much operating time is too much.
+func (p *Portal) overOperatingLimitLocked(total time.Duration) bool {
 	return p.quirks.OperatingLimit > 0 && !p.quirks.Box && total >= p.quirks.OperatingLimit
 }
 
@@ -97,10 +103,10 @@ type Bucket struct {
 func (p *Portal) Buckets() []Bucket {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	now := p.now()
-	list := make([]Bucket, 0, len(p.limits))
-	for _, source := range slices.Sorted(maps.Keys(p.limits)) {
-		b := p.limits[source]
+	now := p.nowLocked()
+	list := make([]Bucket, 0, len(p.limits.buckets))
+	for _, source := range slices.Sorted(maps.Keys(p.limits.buckets)) {
+		b := p.limits.buckets[source]
 		b.drain(now, p.quirks.RatePerSecond)
 		list = append(list, Bucket{Source: source, Level: b.level, Burst: p.quirks.RateBurst, Rate: p.quirks.RatePerSecond})
 	}

@@ -121,7 +121,7 @@ func (p *Portal) appInfo(c *call) (reply, *apiError) {
 		expired = "Y"
 	}
 	return done(phpform.Map(
-		digits("ID", p.appNumber(a)),
+		digits("ID", p.appIDLocked(a)),
 		text("CODE", a.spec.ClientID),
 		number("VERSION", a.version),
 		text("STATUS", a.spec.Status),
@@ -135,9 +135,9 @@ func (p *Portal) appInfo(c *call) (reply, *apiError) {
 	))
 }
 
-// appNumber is the application's row number on the portal.
-func (p *Portal) appNumber(a *Application) int64 {
-	for i, other := range p.apps {
+// appIDLocked is the application's row number on the portal.
+func (p *Portal) appIDLocked(a *Application) int64 {
+	for i, other := range p.accounts.apps {
 		if other == a {
 			return int64(i) + 1
 		}
@@ -145,7 +145,9 @@ func (p *Portal) appNumber(a *Application) int64 {
 	return 0
 }
 
-func (p *Portal) serverTime(*call) (reply, *apiError) { return done(phpform.Text(isoTime(p.now()))) }
+func (p *Portal) serverTime(*call) (reply, *apiError) {
+	return done(phpform.Text(isoTime(p.nowLocked())))
+}
 
 func (p *Portal) profile(c *call) (reply, *apiError) {
 	u := c.id.user
@@ -160,18 +162,3 @@ func (p *Portal) profile(c *call) (reply, *apiError) {
 }
 
 func (p *Portal) userAdmin(c *call) (reply, *apiError) { return done(phpform.Boolean(c.id.user.Admin)) }
-
-// pageSize is the number of rows of one page of a list.
-const pageSize = 50
-
-// page cuts a page out of rows.
-func page(rows []phpform.Value, start int64) (reply, *apiError) {
-	total := int64(len(rows))
-	from := min(max(start, 0), total)
-	to := min(from+pageSize, total)
-	rep := reply{result: phpform.List(rows[from:to]...), total: &total}
-	if to < total {
-		rep.next = &to
-	}
-	return rep, nil
-}

@@ -46,14 +46,6 @@ func readBotHandlers(get func(name string) string, all bool) (map[string]string,
 	return found, nil
 }
 
-// rebind gives an application's events their only online handlers.
-func (p *Portal) rebind(a *Application, handlers map[string]string) {
-	for _, name := range slices.Sorted(maps.Keys(handlers)) {
-		p.bindings = slices.DeleteFunc(p.bindings, func(b *binding) bool { return b.app == a && b.event == name && !b.offline })
-		p.addBinding(&binding{app: a, event: name, handler: handlers[name], minTimeout: -1})
-	}
-}
-
 // botApp is the application whose bots a call is about. Bots of incoming webhooks are not kept
 // here.
 func (c *call) botApp() (*Application, *apiError) {
@@ -120,7 +112,7 @@ func (p *Portal) botRegister(c *call) (reply, *apiError) {
 	if !named {
 		return reply{}, fail(400, "NAME_ERROR", "Bot name isn't specified")
 	}
-	b, ok := p.registerBot(app, Bot{Code: code, Type: c.str("TYPE")}, profile, c.str("OPENLINE") == "Y")
+	b, ok := p.registerBotLocked(app, Bot{Code: code, Type: c.str("TYPE")}, profile, c.str("OPENLINE") == "Y")
 	if !ok {
 		return reply{}, fail(400, "MAX_COUNT_ERROR", fmt.Sprintf("Has reached the maximum number of bots for application (max: %d)", maxBots))
 	}
@@ -128,7 +120,7 @@ func (p *Portal) botRegister(c *call) (reply, *apiError) {
 		delete(handlers, "ONIMBOTMESSAGEUPDATE")
 		delete(handlers, "ONIMBOTMESSAGEDELETE")
 	}
-	p.rebind(app, handlers)
+	p.rebindLocked(app, handlers)
 	return done(phpform.Int(b.id))
 }
 
@@ -146,20 +138,20 @@ func (p *Portal) botUpdate(c *call) (reply, *apiError) {
 	if apiErr != nil {
 		return reply{}, apiErr
 	}
-	profile, named := botProfile(fields, p.users[b.id].User)
+	profile, named := botProfile(fields, p.accounts.users[b.id].User)
 	if named && profile.Name == "" && profile.LastName == "" {
 		return reply{}, fail(400, "NAME_ERROR", "Bot name isn't specified")
 	}
 	code, openline := get("CODE"), get("OPENLINE")
-	if len(handlers) == 0 && code == "" && openline == "" && profile == p.users[b.id].User {
+	if len(handlers) == 0 && code == "" && openline == "" && profile == p.accounts.users[b.id].User {
 		return reply{}, fail(400, "WRONG_REQUEST", "Update fields can't be empty")
 	}
-	p.users[b.id].User = profile
+	p.accounts.users[b.id].User = profile
 	b.Code = cmp.Or(code, b.Code)
 	if openline != "" {
 		b.openline = openline == "Y"
 	}
-	p.rebind(b.app, handlers)
+	p.rebindLocked(b.app, handlers)
 	return done(phpform.Boolean(true))
 }
 
@@ -168,8 +160,8 @@ func (p *Portal) botUnregister(c *call) (reply, *apiError) {
 	if apiErr != nil {
 		return reply{}, apiErr
 	}
-	p.raiseBotDelete(c.h, b, c.id.user.id)
-	p.dropBot(b)
+	p.raiseBotDelete(c.events, b, c.id.user.id)
+	p.dropBotLocked(b)
 	return done(phpform.Boolean(true))
 }
 
@@ -182,7 +174,7 @@ func (p *Portal) botList(*call) (reply, *apiError) {
 			openline = "Y"
 		}
 		entries = append(entries, kv(userKey(id), phpform.Map(
-			number("ID", id), text("NAME", p.users[id].fullName()), text("CODE", b.Code), text("OPENLINE", openline),
+			number("ID", id), text("NAME", p.accounts.users[id].fullName()), text("CODE", b.Code), text("OPENLINE", openline),
 		)))
 	}
 	return done(phpform.Map(entries...))
@@ -201,10 +193,10 @@ func (p *Portal) botMessageAdd(c *call) (reply, *apiError) {
 	if body == "" {
 		return reply{}, fail(400, "MESSAGE_EMPTY", "Message can't be empty")
 	}
-	if p.users[to] == nil || to == b.id {
+	if p.accounts.users[to] == nil || to == b.id {
 		return reply{}, fail(400, "WRONG_REQUEST", "Message isn't added")
 	}
-	return done(phpform.Int(p.addMessage(c.h, b.id, to, body).id))
+	return done(phpform.Int(p.addMessage(c.events, b.id, to, body).id))
 }
 
 func (p *Portal) botMessageUpdate(c *call) (reply, *apiError) {

@@ -34,9 +34,9 @@ func (c *call) profileV2(old User) User {
 	return u
 }
 
-// hookV2 returns the URL that the events of a bot go to, "" in fetch mode. present is the URL so
+// webhookURLV2 returns the URL that the events of a bot go to, "" in fetch mode. present is the URL so
 // far.
-func (c *call) hookV2(present string) (url string, apiErr *apiError) {
+func (c *call) webhookURLV2(present string) (url string, apiErr *apiError) {
 	url = present
 	if given := c.fieldV2("webhookUrl"); given != "" {
 		url = given
@@ -72,22 +72,22 @@ func (p *Portal) botV2Register(c *call) (reply, *apiError) {
 	case len(token) > maxBotToken:
 		return reply{}, fail(400, "BOT_TOKEN_INVALID_LENGTH", "Bot token is too long")
 	}
-	url, apiErr := c.hookV2("")
+	url, apiErr := c.webhookURLV2("")
 	if apiErr != nil {
 		return reply{}, apiErr
 	}
-	b, ok := p.registerBot(app, Bot{Code: code, Type: kind}, profile, false)
+	b, ok := p.registerBotLocked(app, Bot{Code: code, Type: kind}, profile, false)
 	if !ok {
 		return reply{}, fail(400, "BOT_LIMIT_EXCEEDED", "Bot limit exceeded")
 	}
 	if b.v2 == nil { // an existing one is returned as it is
 		b.v2 = &botV2{}
 		if token != "" {
-			b.v2.relink(token)
+			b.v2.setToken(token)
 		}
-		p.subscribe(b, url)
+		p.subscribeLocked(b, url)
 	}
-	return done(p.botV2Value(b))
+	return done(p.botV2ValueLocked(b))
 }
 
 // botV2 finds the bot that botId names.
@@ -116,7 +116,7 @@ func (p *Portal) botV2Get(c *call) (reply, *apiError) {
 	if apiErr != nil {
 		return reply{}, apiErr
 	}
-	return done(p.botV2Value(b))
+	return done(p.botV2ValueLocked(b))
 }
 
 func (p *Portal) botV2Update(c *call) (reply, *apiError) {
@@ -124,7 +124,7 @@ func (p *Portal) botV2Update(c *call) (reply, *apiError) {
 	if apiErr != nil {
 		return reply{}, apiErr
 	}
-	url, apiErr := c.hookV2(b.Webhook)
+	url, apiErr := c.webhookURLV2(b.Webhook)
 	if apiErr != nil {
 		return reply{}, apiErr
 	}
@@ -136,13 +136,13 @@ func (p *Portal) botV2Update(c *call) (reply, *apiError) {
 		if taken {
 			return reply{}, fail(400, "BOT_TOKEN_ROTATION_FAILED", "Bot token rotation failed")
 		}
-		b.v2.relink(token)
+		b.v2.setToken(token)
 	}
 	if url != b.Webhook {
-		p.subscribe(b, url)
+		p.subscribeLocked(b, url)
 	}
-	p.users[b.id].User = c.profileV2(p.users[b.id].User)
-	return done(p.botV2Value(b))
+	p.accounts.users[b.id].User = c.profileV2(p.accounts.users[b.id].User)
+	return done(p.botV2ValueLocked(b))
 }
 
 func (p *Portal) botV2Unregister(c *call) (reply, *apiError) {
@@ -150,13 +150,13 @@ func (p *Portal) botV2Unregister(c *call) (reply, *apiError) {
 	if apiErr != nil {
 		return reply{}, apiErr
 	}
-	p.raiseBotDelete(c.h, b, c.id.user.id)
-	p.dropBot(b)
+	p.raiseBotDelete(c.events, b, c.id.user.id)
+	p.dropBotLocked(b)
 	return done(phpform.Map(kv("result", phpform.Boolean(true))))
 }
 
-// botV2Value is a bot as its owner sees it.
-func (p *Portal) botV2Value(b *bot) phpform.Value {
+// botV2ValueLocked is a bot as its owner sees it.
+func (p *Portal) botV2ValueLocked(b *bot) phpform.Value {
 	kinds, mode := map[string]string{"O": "openline", "S": "supervisor"}, "fetch"
 	kind, ok := kinds[b.Type]
 	if !ok {
@@ -174,6 +174,6 @@ func (p *Portal) botV2Value(b *bot) phpform.Value {
 			text("moduleId", "rest"),
 			text("eventMode", mode),
 		)),
-		kv("users", phpform.List(p.users[b.id].valueV2(true))),
+		kv("users", phpform.List(p.accounts.users[b.id].valueV2(true))),
 	)
 }

@@ -113,7 +113,7 @@ func (p *Portal) calendarAdd(c *call) (reply, *apiError) {
 	if apiErr := c.calendarTexts("name", "description"); apiErr != nil {
 		return reply{}, apiErr
 	}
-	return done(phpform.Int(p.addObject(c.h, CalendarEvent, c.params, c.id.user.id).id))
+	return done(phpform.Int(p.addObject(c.events, CalendarEvent, c.params, c.id.user.id).id))
 }
 
 // calendarGetByID answers null where there is no such entry.
@@ -144,7 +144,7 @@ func (p *Portal) calendarUpdate(c *call) (reply, *apiError) {
 	if o == nil {
 		return reply{}, calendarFailure("An error occurred while modifying the event")
 	}
-	p.updateObject(c.h, CalendarEvent, o, c.params, c.id.user.id)
+	p.updateObject(c.events, CalendarEvent, o, c.params, c.id.user.id)
 	return done(phpform.Int(o.id))
 }
 
@@ -157,7 +157,7 @@ func (p *Portal) calendarDelete(c *call) (reply, *apiError) {
 	if o == nil {
 		return reply{}, calendarFailure("An error occurred while deleting the event")
 	}
-	p.deleteObject(c.h, CalendarEvent, o, c.id.user.id)
+	p.deleteObject(c.events, CalendarEvent, o, c.id.user.id)
 	return done(phpform.Boolean(true))
 }
 
@@ -176,7 +176,7 @@ func (p *Portal) calendarGet(c *call) (reply, *apiError) {
 			sections[section.Scalar()] = true
 		}
 	}
-	now := p.now()
+	now := p.nowLocked()
 	from, to := now.AddDate(0, -1, 0), now.AddDate(0, 3, 0)
 	if t, ok := calendarTime(c.str("FROM")); ok {
 		from = t

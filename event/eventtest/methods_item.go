@@ -11,7 +11,7 @@ import (
 // itemKind reads entityTypeId.
 func (p *Portal) itemKind(c *call) (Kind, int64, *apiError) {
 	v, _ := c.param("ENTITYTYPEID")
-	k, ok := p.kindOfType(intOf(v))
+	k, ok := p.kindOfTypeLocked(intOf(v))
 	if !ok {
 		return "", 0, fail(400, "NOT_FOUND", "SPA not found")
 	}
@@ -76,7 +76,7 @@ func (p *Portal) itemAdd(c *call) (reply, *apiError) {
 	if apiErr != nil {
 		return reply{}, apiErr
 	}
-	o := p.addObject(c.h, k, fields, c.id.user.id)
+	o := p.addObject(c.events, k, fields, c.id.user.id)
 	return done(phpform.Map(kv("item", itemValue(o, entityType))))
 }
 
@@ -97,7 +97,7 @@ func (p *Portal) itemUpdate(c *call) (reply, *apiError) {
 	if apiErr != nil {
 		return reply{}, apiErr
 	}
-	p.updateObject(c.h, k, o, fields, c.id.user.id)
+	p.updateObject(c.events, k, o, fields, c.id.user.id)
 	return done(phpform.Map(kv("item", itemValue(o, entityType))))
 }
 
@@ -106,7 +106,7 @@ func (p *Portal) itemDelete(c *call) (reply, *apiError) {
 	if apiErr != nil {
 		return reply{}, apiErr
 	}
-	p.deleteObject(c.h, k, o, c.id.user.id)
+	p.deleteObject(c.events, k, o, c.id.user.id)
 	return done(phpform.Map())
 }
 
@@ -119,7 +119,7 @@ func (p *Portal) itemList(c *call) (reply, *apiError) {
 	order, _ := c.param("ORDER")
 	wanted, chosen := selection(c)
 	var rows []phpform.Value
-	for _, o := range p.selectObjects(k, filter, order) {
+	for _, o := range p.selectObjectsLocked(k, filter, order) {
 		row := itemValue(o, entityType)
 		if chosen {
 			row = phpform.Map(slices.DeleteFunc(slices.Clone(row.Entries()), func(e phpform.Entry) bool {
@@ -128,7 +128,7 @@ func (p *Portal) itemList(c *call) (reply, *apiError) {
 		}
 		rows = append(rows, row)
 	}
-	rep, apiErr := p.list(c, rows)
+	rep, apiErr := p.pageOf(c, rows)
 	rep.result = phpform.Map(kv("items", rep.result))
 	return rep, apiErr
 }

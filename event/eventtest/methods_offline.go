@@ -57,29 +57,29 @@ func (p *Portal) offlineGet(c *call) (reply, *apiError) {
 	if v, ok := c.param("ERROR"); ok {
 		failed = intOf(v) == 1
 	}
-	rows := p.rowsOf(c.id.app, c.id.connector, func(r *offlineRow) bool {
+	rows := p.rowsOfLocked(c.id.app, c.id.connector, func(r *offlineRow) bool {
 		return r.processID == processID && r.failed == failed && filter.matches(r)
 	})
 	order.sort(rows)
 	rows = rows[:min(int64(len(rows)), limit)]
 	if !again && p.quirks.RacingReservations {
-		p.meanwhile()
-		rows = slices.DeleteFunc(rows, func(r *offlineRow) bool { return r.gone })
+		p.runOthersLocked()
+		rows = slices.DeleteFunc(rows, func(r *offlineRow) bool { return r.deleted })
 	}
 
 	shown := phpform.Text(processID)
 	switch {
 	case again && clearing && len(rows) > 0:
 		// the whole batch goes, also what limit and filter left out
-		p.deleteRows(p.rowsOf(c.id.app, c.id.connector, func(r *offlineRow) bool { return r.processID == processID }))
+		p.deleteRowsLocked(p.rowsOfLocked(c.id.app, c.id.connector, func(r *offlineRow) bool { return r.processID == processID }))
 	case !again && clearing:
 		shown = null()
-		p.deleteRows(rows)
+		p.deleteRowsLocked(rows)
 	case !again:
 		processID = randomText(32, base36)
 		shown = phpform.Text(processID)
 		for _, r := range rows {
-			p.hold(r, processID)
+			p.reserveLocked(r, processID)
 		}
 	}
 	items := make([]phpform.Value, len(rows))
@@ -102,7 +102,7 @@ func (p *Portal) offlineList(c *call) (reply, *apiError) {
 	if apiErr != nil {
 		return reply{}, apiErr
 	}
-	rows := p.rowsOf(c.id.app, c.id.connector, filter.matches)
+	rows := p.rowsOfLocked(c.id.app, c.id.connector, filter.matches)
 	order.sort(rows)
 	items := make([]phpform.Value, len(rows))
 	for i, r := range rows {
@@ -146,7 +146,7 @@ func (p *Portal) offlineClear(c *call) (reply, *apiError) {
 			ids = append(ids, intOf(e.Value))
 		}
 	}
-	p.deleteRows(p.rowsOf(c.id.app, c.id.connector, func(r *offlineRow) bool {
+	p.deleteRowsLocked(p.rowsOfLocked(c.id.app, c.id.connector, func(r *offlineRow) bool {
 		switch {
 		case r.processID != processID:
 			return false
@@ -191,7 +191,7 @@ func (p *Portal) offlineError(c *call) (reply, *apiError) {
 	if apiErr != nil {
 		return reply{}, apiErr
 	}
-	pending := p.rowsOf(c.id.app, c.id.connector, func(r *offlineRow) bool {
+	pending := p.rowsOfLocked(c.id.app, c.id.connector, func(r *offlineRow) bool {
 		return !r.failed && slices.Contains(messages, r.messageID)
 	})
 	var others []*offlineRow
@@ -200,9 +200,9 @@ func (p *Portal) offlineError(c *call) (reply, *apiError) {
 			others = append(others, r) // newer versions go, and so do rows that other batches hold
 			continue
 		}
-		p.hold(r, "")
+		p.reserveLocked(r, "")
 		r.failed = true
 	}
-	p.deleteRows(others)
+	p.deleteRowsLocked(others)
 	return done(phpform.Boolean(true))
 }

@@ -13,7 +13,7 @@ func (p *Portal) groupGet(c *call) (reply, *apiError) {
 	order, _ := c.params.Get("ORDER")
 	everything := c.str("IS_ADMIN") == "Y" && c.id.user.Admin
 	id, single := c.param("GROUP_ID")
-	groups := p.selectObjects(Workgroup, filter, order)
+	groups := p.selectObjectsLocked(Workgroup, filter, order)
 	if order.Len() == 0 {
 		slices.Reverse(groups)
 	}
@@ -23,17 +23,17 @@ func (p *Portal) groupGet(c *call) (reply, *apiError) {
 			rows = append(rows, phpform.Map(o.fields...))
 		}
 	}
-	return p.list(c, rows)
+	return p.pageOf(c, rows)
 }
 
 // visibleGroup reports whether a user may see a workgroup: it is not secret, or the user is its
 // owner or a member.
 func visibleGroup(o *object, user int64) bool {
-	return o.get("VISIBLE").Scalar() == "Y" || intOf(o.get("OWNER_ID")) == user || holds(o.get("MEMBERS"), userKey(user))
+	return o.get("VISIBLE").Scalar() == "Y" || intOf(o.get("OWNER_ID")) == user || containsText(o.get("MEMBERS"), userKey(user))
 }
 
-// holds reports whether a list, or a text in place of one, holds a text.
-func holds(list phpform.Value, text string) bool {
+// containsText reports whether a list, or a text in place of one, holds a text.
+func containsText(list phpform.Value, text string) bool {
 	if list.Kind() != phpform.Array {
 		return list.Scalar() == text
 	}
@@ -45,7 +45,7 @@ func holds(list phpform.Value, text string) bool {
 func (p *Portal) postGet(c *call) (reply, *apiError) {
 	id, single := c.param("POST_ID")
 	rights, filtered := c.param("LOG_RIGHTS")
-	posts := p.selectObjects(FeedPost, phpform.Map(), phpform.Map())
+	posts := p.selectObjectsLocked(FeedPost, phpform.Map(), phpform.Map())
 	slices.Reverse(posts)
 	var rows []phpform.Value
 	for _, o := range posts {
@@ -53,18 +53,18 @@ func (p *Portal) postGet(c *call) (reply, *apiError) {
 			rows = append(rows, phpform.Map(o.fields...))
 		}
 	}
-	return p.list(c, rows)
+	return p.pageOf(c, rows)
 }
 
 // visiblePost reports whether a user may see a post: its author, and whom it is for.
 func visiblePost(o *object, user int64) bool {
-	return intOf(o.get("AUTHOR_ID")) == user || holds(o.get("DEST"), "UA") || holds(o.get("DEST"), "U"+userKey(user))
+	return intOf(o.get("AUTHOR_ID")) == user || containsText(o.get("DEST"), "UA") || containsText(o.get("DEST"), "U"+userKey(user))
 }
 
 // addressed reports whether a post is for one of the recipients.
 func addressed(o *object, rights phpform.Value) bool {
 	if rights.Kind() != phpform.Array {
-		return holds(o.get("DEST"), rights.Scalar())
+		return containsText(o.get("DEST"), rights.Scalar())
 	}
-	return slices.ContainsFunc(rights.Entries(), func(e phpform.Entry) bool { return holds(o.get("DEST"), e.Value.Scalar()) })
+	return slices.ContainsFunc(rights.Entries(), func(e phpform.Entry) bool { return containsText(o.get("DEST"), e.Value.Scalar()) })
 }

@@ -33,8 +33,8 @@ func (c *call) taskFields() (phpform.Value, *apiError) {
 	return v, nil
 }
 
-// checkTask checks what a task would become. id is 0 for a new one.
-func (p *Portal) checkTask(o *object, fields phpform.Value, id int64) *apiError {
+// checkTaskLocked checks what a task would become. id is 0 for a new one.
+func (p *Portal) checkTaskLocked(o *object, fields phpform.Value, id int64) *apiError {
 	task := &object{}
 	if o != nil {
 		task.fields = slices.Clone(o.fields)
@@ -50,7 +50,7 @@ func (p *Portal) checkTask(o *object, fields phpform.Value, id int64) *apiError 
 		return wrong("Task title not specified")
 	case responsible == 0:
 		return wrong("Assignee not specified")
-	case p.users[responsible] == nil:
+	case p.accounts.users[responsible] == nil:
 		return wrong(`User specified in the "Assignee" field not found`)
 	case status != "" && !slices.Contains([]string{"2", "3", "4", "5", "6"}, status):
 		return wrong("Invalid status")
@@ -58,7 +58,7 @@ func (p *Portal) checkTask(o *object, fields phpform.Value, id int64) *apiError 
 		return wrong("Cannot bind the node to itself")
 	case parent != 0 && p.objects[Task][parent] == nil:
 		return wrong(`Task specified in the "Parent Task" field not found`)
-	case id != 0 && p.descends(parent, id):
+	case id != 0 && p.descendsLocked(parent, id):
 		return wrong("Creating cyclic links in tasks is prohibited")
 	case planned && ended && ends.Before(starts):
 		return wrong("End date specified earlier than start date in scheduling")
@@ -66,8 +66,8 @@ func (p *Portal) checkTask(o *object, fields phpform.Value, id int64) *apiError 
 	return nil
 }
 
-// descends reports whether a task stands below another.
-func (p *Portal) descends(task, above int64) bool {
+// descendsLocked reports whether a task stands below another.
+func (p *Portal) descendsLocked(task, above int64) bool {
 	for seen := map[int64]bool{}; task != 0 && !seen[task]; {
 		seen[task] = true
 		o := p.objects[Task][task]
@@ -97,10 +97,10 @@ func (p *Portal) taskAdd(c *call) (reply, *apiError) {
 	if apiErr != nil {
 		return reply{}, apiErr
 	}
-	if apiErr := p.checkTask(nil, fields, 0); apiErr != nil {
+	if apiErr := p.checkTaskLocked(nil, fields, 0); apiErr != nil {
 		return reply{}, apiErr
 	}
-	return taskReply(p.addObject(c.h, Task, fields, c.id.user.id))
+	return taskReply(p.addObject(c.events, Task, fields, c.id.user.id))
 }
 
 // taskGet answers an empty array where there is no such task.
@@ -127,10 +127,10 @@ func (p *Portal) taskUpdate(c *call) (reply, *apiError) {
 	if apiErr != nil {
 		return reply{}, apiErr
 	}
-	if apiErr := p.checkTask(o, fields, o.id); apiErr != nil {
+	if apiErr := p.checkTaskLocked(o, fields, o.id); apiErr != nil {
 		return reply{}, apiErr
 	}
-	p.updateObject(c.h, Task, o, fields, c.id.user.id)
+	p.updateObject(c.events, Task, o, fields, c.id.user.id)
 	return taskReply(o)
 }
 
@@ -142,7 +142,7 @@ func (p *Portal) taskDelete(c *call) (reply, *apiError) {
 	case o == nil:
 		return reply{}, taskGone()
 	}
-	p.deleteObject(c.h, Task, o, c.id.user.id)
+	p.deleteObject(c.events, Task, o, c.id.user.id)
 	return done(phpform.Map(kv("task", phpform.Boolean(true))))
 }
 
@@ -179,7 +179,7 @@ func (p *Portal) taskList(c *call) (reply, *apiError) {
 		}
 	}
 	filter, _ := c.param("FILTER")
-	tasks := p.selectObjects(Task, taskColumns(filter), taskColumns(order))
+	tasks := p.selectObjectsLocked(Task, taskColumns(filter), taskColumns(order))
 	if !ordered || order.Len() == 0 {
 		slices.Reverse(tasks)
 	}
@@ -193,7 +193,7 @@ func (p *Portal) taskList(c *call) (reply, *apiError) {
 		}
 		rows = append(rows, taskValue(o))
 	}
-	rep, apiErr := p.list(c, rows)
+	rep, apiErr := p.pageOf(c, rows)
 	rep.result = phpform.Map(kv("tasks", rep.result))
 	return rep, apiErr
 }

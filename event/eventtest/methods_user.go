@@ -41,19 +41,19 @@ func (p *Portal) userGet(c *call) (reply, *apiError) {
 		ids[intOf(want)] = true
 	}
 	var rows []phpform.Value
-	for _, id := range slices.Sorted(maps.Keys(p.users)) {
-		if p.listed(c, p.users[id]) && (!filtered || ids[id]) {
-			rows = append(rows, p.users[id].value())
+	for _, id := range slices.Sorted(maps.Keys(p.accounts.users)) {
+		if p.listsUser(c, p.accounts.users[id]) && (!filtered || ids[id]) {
+			rows = append(rows, p.accounts.users[id].value())
 		}
 	}
 	start, _ := c.param("START")
 	return page(rows, intOf(start))
 }
 
-// listed reports whether user.get lists a user to a caller. Bots and the kinds that are no people
+// listsUser reports whether user.get lists a user to a caller. Bots and the kinds that are no people
 // of the portal are never listed. Extranet users and employees see each other only in ADMIN_MODE,
 // which is for administrators.
-func (p *Portal) listed(c *call, u *user) bool {
+func (p *Portal) listsUser(c *call, u *user) bool {
 	me, all := c.id.user, false
 	if v, ok := c.param("ADMIN_MODE"); ok {
 		all = me.Admin && truthy(v) && v.Scalar() != "N"

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -37,7 +36,7 @@ type Network struct {
 	mu     sync.Mutex
 	hosts  map[string]*site
 	broken map[string]error
-	oauth  *authority // shared by the portals; nil until there is one
+	oauth  *oauthServer // shared by the portals; nil until there is one
 }
 
 // site is what a host serves.
@@ -81,7 +80,7 @@ func (n *Network) claim(host string, h http.Handler) (*site, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.hosts[canonical(host)] != nil {
-		return nil, fmt.Errorf("eventtest: the network has a host %s already", host)
+		return nil, misconfigured("the network has a host %s already", host)
 	}
 	s := &site{h}
 	n.hosts[canonical(host)] = s
@@ -152,7 +151,7 @@ func (n *Network) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	served, cancel := context.WithCancel(context.Background())
 	stop := context.AfterFunc(ctx, cancel)
-	rec := newRecorder(r)
+	rec := newResponseRecorder(r)
 	over := make(chan struct{})
 	go func() {
 		defer close(over)

@@ -49,7 +49,7 @@ func TestOAuthLatency(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		n := eventtest.NewNetwork()
-		p := eventtest.NewPortal(t, eventtest.WithNetwork(n), eventtest.WithQuirks(func(m *eventtest.Quirks) { m.OAuthLatency = 200 * time.Millisecond }))
+		p := eventtest.NewPortal(t, eventtest.WithNetwork(n), eventtest.WithQuirks(func(q *eventtest.Quirks) { q.OAuthLatency = 200 * time.Millisecond }))
 		app, err := p.AddApp(eventtest.App{})
 		require.NoError(t, err)
 		require.NoError(t, app.Install(t.Context()))
@@ -80,8 +80,8 @@ func TestOAuthLatency(t *testing.T) {
 		status, took = ask(ctx, p.ServerEndpoint()+"app.info?auth="+string(g.AccessToken))
 		require.Zero(t, status)
 		require.Equal(t, 50*time.Millisecond, took)
-		require.Error(t, p.ChangeQuirks(func(m *eventtest.Quirks) { m.OAuthLatency = -1 }))
-		require.Error(t, p.ChangeQuirks(func(m *eventtest.Quirks) { m.UserReady = 3 }))
+		require.ErrorIs(t, p.ChangeQuirks(func(q *eventtest.Quirks) { q.OAuthLatency = -1 }), eventtest.ErrConfig)
+		require.ErrorIs(t, p.ChangeQuirks(func(q *eventtest.Quirks) { q.UserReady = 3 }), eventtest.ErrConfig)
 	})
 }
 

@@ -3,7 +3,6 @@ package eventtest
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -64,8 +63,8 @@ func (k Kind) entityType() (int64, bool) {
 	return id, err == nil
 }
 
-// kindOfType is the kind of an entityTypeId.
-func (p *Portal) kindOfType(id int64) (Kind, bool) {
+// kindOfTypeLocked is the kind of an entityTypeId.
+func (p *Portal) kindOfTypeLocked(id int64) (Kind, bool) {
 	switch id {
 	case 1:
 		return Lead, true
@@ -76,19 +75,15 @@ func (p *Portal) kindOfType(id int64) (Kind, bool) {
 	case 4:
 		return Company, true
 	}
-	return SmartProcess(id), p.types[id]
+	return SmartProcess(id), p.catalog.smartProcesses[id]
 }
 
-func (p *Portal) knows(k Kind) bool {
+func (p *Portal) hasKindLocked(k Kind) bool {
 	if id, ok := k.entityType(); ok {
-		return p.types[id]
+		return p.catalog.smartProcesses[id]
 	}
 	return slices.Contains([]Kind{Lead, Deal, Contact, Company, Task, CalendarEvent, ChatMessage, TaskComment, Workgroup, FeedPost}, k)
 }
-
-func (p *Portal) typeIDs() []int64 { return slices.Sorted(maps.Keys(p.types)) }
-
-func sortedKeys(m map[string]string) []string { return slices.Sorted(maps.Keys(m)) }
 
 // Add creates an object as a user would in the portal's interface, and raises the events of the
 // platform. user 0 stands for a robot, an agent or an import. It returns the object's identifier;
@@ -101,26 +96,26 @@ func (p *Portal) Add(kind Kind, fields map[string]any, user int64) (int64, error
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if err := p.changeable(kind, user); err != nil {
+	if err := p.checkChangeLocked(kind, user); err != nil {
 		return 0, err
 	}
 	if kind == TaskComment {
-		if err := p.checkComment(tree); err != nil {
+		if err := p.checkCommentLocked(tree); err != nil {
 			return 0, err
 		}
 	}
-	h := p.newHit(user)
+	ev := p.newPendingEvents(user)
 	var o *object
 	if kind == ChatMessage {
-		if err := p.checkMessage(tree, user); err != nil {
+		if err := p.checkMessageLocked(tree, user); err != nil {
 			return 0, err
 		}
 		to, body, _ := messageFields(tree)
-		o = p.addMessage(h, user, to, body)
+		o = p.addMessage(ev, user, to, body)
 	} else {
-		o = p.addObject(h, kind, tree, user)
+		o = p.addObject(ev, kind, tree, user)
 	}
-	p.finish(h)
+	p.sendPending(ev)
 	return o.id, nil
 }
 
@@ -131,25 +126,25 @@ func (p *Portal) Update(kind Kind, id int64, fields map[string]any, user int64) 
 	if err != nil {
 		return err
 	}
-	return p.change(kind, id, user, func(h *hit, o *object) {
+	return p.changeObject(kind, id, user, func(ev *pendingEvents, o *object) {
 		if kind != ChatMessage {
-			p.updateObject(h, kind, o, tree, user)
+			p.updateObject(ev, kind, o, tree, user)
 			return
 		}
 		if _, body, given := messageFields(tree); given {
-			p.updateMessage(h, o, body)
+			p.updateMessage(ev, o, body)
 		}
 	})
 }
 
 // Delete deletes an object as [Portal.Add] creates it. Its errors are those of [Portal.Update].
 func (p *Portal) Delete(kind Kind, id, user int64) error {
-	return p.change(kind, id, user, func(h *hit, o *object) {
+	return p.changeObject(kind, id, user, func(ev *pendingEvents, o *object) {
 		if kind == ChatMessage {
-			p.deleteMessage(h, o)
+			p.deleteMessage(ev, o)
 			return
 		}
-		p.deleteObject(h, kind, o, user)
+		p.deleteObject(ev, kind, o, user)
 	})
 }
 
@@ -169,41 +164,41 @@ func (p *Portal) Object(kind Kind, id int64) (map[string]any, bool) {
 	return fields, true
 }
 
-func (p *Portal) change(kind Kind, id, user int64, do func(*hit, *object)) error {
+func (p *Portal) changeObject(kind Kind, id, user int64, do func(*pendingEvents, *object)) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if err := p.changeable(kind, user); err != nil {
+	if err := p.checkChangeLocked(kind, user); err != nil {
 		return err
 	}
 	o := p.objects[kind][id]
 	if o == nil {
 		return fmt.Errorf("%w: %s %d", ErrNotFound, kind, id)
 	}
-	if kind == ChatMessage && !p.editableBy(o, user) {
+	if kind == ChatMessage && !p.editableByLocked(o, user) {
 		return errors.New("eventtest: only its writer changes a chat message, and only for three days")
 	}
-	h := p.newHit(user)
-	do(h, o)
-	p.finish(h)
+	ev := p.newPendingEvents(user)
+	do(ev, o)
+	p.sendPending(ev)
 	return nil
 }
 
-func (p *Portal) changeable(kind Kind, user int64) error {
+func (p *Portal) checkChangeLocked(kind Kind, user int64) error {
 	switch {
 	case p.closed:
 		return ErrClosed
-	case !p.knows(kind):
+	case !p.hasKindLocked(kind):
 		return fmt.Errorf("%w: kind %s; smart processes are added by AddSmartProcess", ErrNotFound, kind)
-	case user != 0 && p.users[user] == nil:
+	case user != 0 && p.accounts.users[user] == nil:
 		return fmt.Errorf("%w: user %d", ErrNotFound, user)
 	}
 	return nil
 }
 
-func (p *Portal) addObject(h *hit, kind Kind, fields phpform.Value, user int64) *object {
-	o := &object{id: p.next("object " + string(kind))}
+func (p *Portal) addObject(ev *pendingEvents, kind Kind, fields phpform.Value, user int64) *object {
+	o := &object{id: p.nextIDLocked("object " + string(kind))}
 	o.set("ID", phpform.Text(strconv.FormatInt(o.id, 10)))
-	for _, e := range p.defaults(kind, user, o.id) {
+	for _, e := range p.defaultFieldsLocked(kind, user, o.id) {
 		o.set(e.Key, e.Value)
 	}
 	o.assign(columns(kind, fields))
@@ -211,14 +206,14 @@ func (p *Portal) addObject(h *hit, kind Kind, fields phpform.Value, user int64) 
 		p.objects[kind] = map[int64]*object{}
 	}
 	p.objects[kind][o.id] = o
-	p.raiseChange(h, kind, "ADD", o, user)
+	p.raiseChange(ev, kind, "ADD", o, user)
 	return o
 }
 
-func (p *Portal) updateObject(h *hit, kind Kind, o *object, fields phpform.Value, user int64) {
+func (p *Portal) updateObject(ev *pendingEvents, kind Kind, o *object, fields phpform.Value, user int64) {
 	task := o.get("TASK_ID")
 	o.assign(columns(kind, fields))
-	now := phpform.Text(isoTime(p.now()))
+	now := phpform.Text(isoTime(p.nowLocked()))
 	switch kind {
 	case Task:
 		o.set("CHANGED_BY", phpform.Text(userKey(user)))
@@ -234,7 +229,7 @@ func (p *Portal) updateObject(h *hit, kind Kind, o *object, fields phpform.Value
 		o.set("MODIFY_BY_ID", phpform.Text(userKey(user)))
 		o.set("DATE_MODIFY", now)
 	}
-	p.raiseChange(h, kind, "UPDATE", o, user)
+	p.raiseChange(ev, kind, "UPDATE", o, user)
 }
 
 // columns names fields as the portal keeps them.
@@ -245,14 +240,14 @@ func columns(kind Kind, fields phpform.Value) phpform.Value {
 	return fields
 }
 
-func (p *Portal) deleteObject(h *hit, kind Kind, o *object, user int64) {
+func (p *Portal) deleteObject(ev *pendingEvents, kind Kind, o *object, user int64) {
 	delete(p.objects[kind], o.id)
-	p.raiseChange(h, kind, "DELETE", o, user)
+	p.raiseChange(ev, kind, "DELETE", o, user)
 }
 
-// defaults are the fields that a new object has without being told.
-func (p *Portal) defaults(kind Kind, user, id int64) []phpform.Entry {
-	now, who := isoTime(p.now()), userKey(user)
+// defaultFieldsLocked are the fields that a new object has without being told.
+func (p *Portal) defaultFieldsLocked(kind Kind, user, id int64) []phpform.Entry {
+	now, who := isoTime(p.nowLocked()), userKey(user)
 	switch kind {
 	case Task:
 		return []phpform.Entry{

@@ -2,7 +2,6 @@ package eventtest
 
 import (
 	"cmp"
-	"errors"
 	"log/slog"
 	"net/http"
 	"regexp"
@@ -60,13 +59,13 @@ func (c *config) complete() error {
 	const loopback = "127.0.0.1:0"
 	switch {
 	case c.network != nil && (c.listen != "" || c.oauthListen != ""):
-		return errors.New("eventtest: WithNetwork opens no socket; leave out WithListen and WithOAuthListen")
+		return misconfigured("WithNetwork opens no socket; leave out WithListen and WithOAuthListen")
 	case c.network != nil && c.sharing != nil:
-		return errors.New("eventtest: portals on one network share an OAuth server by themselves; leave out WithOAuthServerOf")
+		return misconfigured("portals on one network share an OAuth server by themselves; leave out WithOAuthServerOf")
 	case c.network == nil && c.domain != "":
-		return errors.New("eventtest: WithHost needs WithNetwork; on loopback the domain is the address")
+		return misconfigured("WithHost needs WithNetwork; on loopback the domain is the address")
 	case c.sharing != nil && c.oauthListen != "":
-		return errors.New("eventtest: WithOAuthServerOf opens no socket for an OAuth server; leave out WithOAuthListen")
+		return misconfigured("WithOAuthServerOf opens no socket for an OAuth server; leave out WithOAuthListen")
 	}
 	c.listen, c.oauthListen = cmp.Or(c.listen, loopback), cmp.Or(c.oauthListen, loopback)
 	if c.domain == "" && c.network != nil {
@@ -75,15 +74,13 @@ func (c *config) complete() error {
 	return nil
 }
 
-func randomDomain() string { return "b24-" + randomText(6, base36) + ".bitrix24.com" }
-
 // WithNetwork puts the portal on a network in memory instead of sockets: it is reached at https and
 // its domain there, its OAuth server at https://oauth.bitrix.info, which all portals of the network
 // share, and it delivers to the hosts of that network.
 func WithNetwork(n *Network) Option {
 	return func(c *config) error {
 		if n == nil {
-			return errors.New("eventtest: WithNetwork with a nil network; make one with NewNetwork")
+			return misconfigured("WithNetwork with a nil network; make one with NewNetwork")
 		}
 		c.network = n
 		return nil
@@ -95,7 +92,7 @@ func WithNetwork(n *Network) Option {
 func WithHost(host string) Option {
 	return func(c *config) error {
 		if !regexp.MustCompile(`^[a-z0-9-]+(\.[a-z0-9-]+)+$`).MatchString(host) {
-			return errors.New("eventtest: WithHost wants the name of a host in lower case, without scheme and port")
+			return misconfigured("WithHost wants the name of a host in lower case, without scheme and port")
 		}
 		c.domain = host
 		return nil
@@ -108,7 +105,7 @@ func WithHost(host string) Option {
 func WithOAuthServerOf(other *Portal) Option {
 	return func(c *config) error {
 		if other == nil {
-			return errors.New("eventtest: WithOAuthServerOf with a nil portal")
+			return misconfigured("WithOAuthServerOf with a nil portal")
 		}
 		c.sharing = other
 		return nil
@@ -120,7 +117,7 @@ func WithOAuthServerOf(other *Portal) Option {
 func WithListen(addr string) Option {
 	return func(c *config) error {
 		if addr == "" {
-			return errors.New("eventtest: WithListen with an empty address; give host:port")
+			return misconfigured("WithListen with an empty address; give host:port")
 		}
 		c.listen = addr
 		return nil
@@ -132,7 +129,7 @@ func WithListen(addr string) Option {
 func WithOAuthListen(addr string) Option {
 	return func(c *config) error {
 		if addr == "" {
-			return errors.New("eventtest: WithOAuthListen with an empty address; give host:port")
+			return misconfigured("WithOAuthListen with an empty address; give host:port")
 		}
 		c.oauthListen = addr
 		return nil
@@ -145,7 +142,7 @@ func WithOAuthListen(addr string) Option {
 func WithFallback(h http.Handler) Option {
 	return func(c *config) error {
 		if h == nil {
-			return errors.New("eventtest: WithFallback with a nil handler")
+			return misconfigured("WithFallback with a nil handler")
 		}
 		c.fallback = h
 		return nil
@@ -157,7 +154,7 @@ func WithFallback(h http.Handler) Option {
 func WithQuirks(change func(*Quirks)) Option {
 	return func(c *config) error {
 		if change == nil {
-			return errors.New("eventtest: WithQuirks with a nil function")
+			return misconfigured("WithQuirks with a nil function")
 		}
 		change(&c.quirks)
 		return c.quirks.check()
@@ -168,7 +165,7 @@ func WithQuirks(change func(*Quirks)) Option {
 func WithLogger(l *slog.Logger) Option {
 	return func(c *config) error {
 		if l == nil {
-			return errors.New("eventtest: WithLogger with a nil logger; leave the option out for silence")
+			return misconfigured("WithLogger with a nil logger; leave the option out for silence")
 		}
 		c.logger = l
 		return nil
@@ -180,7 +177,7 @@ func WithLogger(l *slog.Logger) Option {
 func WithMemberID(id string) Option {
 	return func(c *config) error {
 		if !regexp.MustCompile(`^[0-9a-f]{32}$`).MatchString(id) {
-			return errors.New("eventtest: WithMemberID wants 32 hexadecimal digits in lower case")
+			return misconfigured("WithMemberID wants 32 hexadecimal digits in lower case")
 		}
 		c.memberID = id
 		return nil
@@ -192,7 +189,7 @@ func WithMemberID(id string) Option {
 func WithTokenLifetime(d time.Duration) Option {
 	return func(c *config) error {
 		if d < time.Second {
-			return errors.New("eventtest: WithTokenLifetime wants a second or more")
+			return misconfigured("WithTokenLifetime wants a second or more")
 		}
 		c.quirks.TokenLifetime = d
 		return nil
@@ -204,7 +201,7 @@ func WithTokenLifetime(d time.Duration) Option {
 func WithDeliveryTimeout(d time.Duration) Option {
 	return func(c *config) error {
 		if d <= 0 {
-			return errors.New("eventtest: WithDeliveryTimeout wants a positive duration")
+			return misconfigured("WithDeliveryTimeout wants a positive duration")
 		}
 		c.deliveryTimeout = d
 		return nil
@@ -216,7 +213,7 @@ func WithDeliveryTimeout(d time.Duration) Option {
 func WithParallelDelivery(n int) Option {
 	return func(c *config) error {
 		if n < 1 || n > deliveryWorkers {
-			return errors.New("eventtest: WithParallelDelivery wants 1 to 16")
+			return misconfigured("WithParallelDelivery wants 1 to 16")
 		}
 		c.parallel = n
 		return nil
@@ -229,7 +226,7 @@ func WithParallelDelivery(n int) Option {
 func WithRateLimit(perSecond float64, burst int) Option {
 	return func(c *config) error {
 		if perSecond <= 0 || burst < 1 {
-			return errors.New("eventtest: WithRateLimit wants a positive rate and burst")
+			return misconfigured("WithRateLimit wants a positive rate and burst")
 		}
 		c.quirks.RatePerSecond, c.quirks.RateBurst = perSecond, burst
 		return nil

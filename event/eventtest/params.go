@@ -8,7 +8,6 @@ import (
 	"net/url"
 	"strings"
 
-	"github.com/b24events/b24events/event"
 	"github.com/b24events/b24events/internal/phpform"
 )
 
@@ -16,16 +15,6 @@ import (
 const maxBody = 32 << 20
 
 func formLimits() phpform.Limits { return phpform.Limits{Bytes: maxBody, Keys: 1_000_000} }
-
-// dataOf makes a record of a tree. What cannot be one, such as a body of absurd depth, becomes
-// nothing.
-func dataOf(v phpform.Value) event.Data {
-	d, err := event.ParseData(v.AppendJSON(nil))
-	if err != nil {
-		return event.Data{}
-	}
-	return d
-}
 
 // readParams reads the parameters of a request: query and body, of which the body wins. What cannot
 // be parsed is dropped, as PHP drops it.

@@ -19,7 +19,6 @@ func TestOptionsRefuse(t *testing.T) {
 	t.Parallel()
 	for name, opt := range map[string]eventtest.Option{
 		"no address":     eventtest.WithListen(""),
-		"bad address":    eventtest.WithListen("nowhere:x"),
 		"no logger":      eventtest.WithLogger(nil),
 		"member id":      eventtest.WithMemberID("ABC"),
 		"token lifetime": eventtest.WithTokenLifetime(time.Millisecond),
@@ -33,9 +32,12 @@ func TestOptionsRefuse(t *testing.T) {
 		"no quirks":      eventtest.WithQuirks(nil),
 	} {
 		p, err := eventtest.New(opt)
-		require.Error(t, err, name)
+		require.ErrorIs(t, err, eventtest.ErrConfig, name)
 		require.Nil(t, p)
 	}
+	_, err := eventtest.New(eventtest.WithListen("nowhere:x"))
+	require.Error(t, err)
+	require.NotErrorIs(t, err, eventtest.ErrConfig, "the machine cannot listen there")
 }
 
 func TestOptions(t *testing.T) {

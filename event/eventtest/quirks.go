@@ -2,7 +2,6 @@ package eventtest
 
 import (
 	"context"
-	"errors"
 	"math"
 	"time"
 )
@@ -98,8 +97,8 @@ const (
 // raceWindow is the time, real time, in which two calls are at the same time where they race.
 const raceWindow = 20 * time.Millisecond
 
-// meanwhile lets other calls run in the middle of one, which holds the lock.
-func (p *Portal) meanwhile() {
+// runOthersLocked lets other calls run in the middle of one, which holds the lock.
+func (p *Portal) runOthersLocked() {
 	p.mu.Unlock()
 	p.pause(context.Background(), raceWindow)
 	p.mu.Lock()
@@ -108,32 +107,32 @@ func (p *Portal) meanwhile() {
 func defaultQuirks() Quirks { return Quirks{TokenLifetime: time.Hour} }
 
 // check returns an error that names the first field that makes no sense.
-func (m *Quirks) check() error {
+func (q *Quirks) check() error {
 	switch {
-	case m.TokenLifetime < time.Second:
-		return errors.New("eventtest: Quirks.TokenLifetime must be a second or more")
-	case m.RatePerSecond < 0 || math.IsNaN(m.RatePerSecond) || math.IsInf(m.RatePerSecond, 0):
-		return errors.New("eventtest: Quirks.RatePerSecond must be a number of requests, 0 for no limit")
-	case m.RateBurst < 0:
-		return errors.New("eventtest: Quirks.RateBurst must not be negative")
-	case (m.RatePerSecond == 0) != (m.RateBurst == 0):
-		return errors.New("eventtest: Quirks.RatePerSecond and RateBurst go together; give both, or 0 for both")
-	case m.OperatingLimit < 0:
-		return errors.New("eventtest: Quirks.OperatingLimit must not be negative")
-	case m.Latency < 0:
-		return errors.New("eventtest: Quirks.Latency must not be negative")
-	case m.SlowHandlers < 0:
-		return errors.New("eventtest: Quirks.SlowHandlers must not be negative")
-	case m.DeliveryJitter < 0:
-		return errors.New("eventtest: Quirks.DeliveryJitter must not be negative")
-	case m.OfflineLag < 0:
-		return errors.New("eventtest: Quirks.OfflineLag must not be negative")
-	case m.InstallDelay < 0:
-		return errors.New("eventtest: Quirks.InstallDelay must not be negative")
-	case m.OAuthLatency < 0:
-		return errors.New("eventtest: Quirks.OAuthLatency must not be negative")
-	case m.UserReady < UserReadyNever || m.UserReady > UserReadyAfter:
-		return errors.New("eventtest: Quirks.UserReady must be UserReadyNever, UserReadyBefore or UserReadyAfter")
+	case q.TokenLifetime < time.Second:
+		return misconfigured("Quirks.TokenLifetime must be a second or more")
+	case q.RatePerSecond < 0 || math.IsNaN(q.RatePerSecond) || math.IsInf(q.RatePerSecond, 0):
+		return misconfigured("Quirks.RatePerSecond must be a number of requests, 0 for no limit")
+	case q.RateBurst < 0:
+		return misconfigured("Quirks.RateBurst must not be negative")
+	case (q.RatePerSecond == 0) != (q.RateBurst == 0):
+		return misconfigured("Quirks.RatePerSecond and RateBurst go together; give both, or 0 for both")
+	case q.OperatingLimit < 0:
+		return misconfigured("Quirks.OperatingLimit must not be negative")
+	case q.Latency < 0:
+		return misconfigured("Quirks.Latency must not be negative")
+	case q.SlowHandlers < 0:
+		return misconfigured("Quirks.SlowHandlers must not be negative")
+	case q.DeliveryJitter < 0:
+		return misconfigured("Quirks.DeliveryJitter must not be negative")
+	case q.OfflineLag < 0:
+		return misconfigured("Quirks.OfflineLag must not be negative")
+	case q.InstallDelay < 0:
+		return misconfigured("Quirks.InstallDelay must not be negative")
+	case q.OAuthLatency < 0:
+		return misconfigured("Quirks.OAuthLatency must not be negative")
+	case q.UserReady < UserReadyNever || q.UserReady > UserReadyAfter:
+		return misconfigured("Quirks.UserReady must be UserReadyNever, UserReadyBefore or UserReadyAfter")
 	}
 	return nil
 }
@@ -150,11 +149,11 @@ func (p *Portal) Quirks() Quirks {
 // changes. It returns an error that names the field where one makes no sense, and changes nothing
 // then, and [ErrClosed].
 func (p *Portal) ChangeQuirks(change func(*Quirks)) error {
-	p.turns.Lock()
-	defer p.turns.Unlock()
-	m := p.Quirks()
-	change(&m)
-	if err := m.check(); err != nil {
+	p.quirksTurn.Lock()
+	defer p.quirksTurn.Unlock()
+	q := p.Quirks()
+	change(&q)
+	if err := q.check(); err != nil {
 		return err
 	}
 	p.mu.Lock()
@@ -162,39 +161,18 @@ func (p *Portal) ChangeQuirks(change func(*Quirks)) error {
 	if p.closed {
 		return ErrClosed
 	}
-	if m.RateBurst == 0 {
-		clear(p.limits)
+	if q.RateBurst == 0 {
+		clear(p.limits.buckets)
 	}
-	if m.SlowHandlers == 0 {
-		for url, l := range p.queue.lanes {
-			if l.gap, l.until = 0, (time.Time{}); len(l.parcels) == 0 && l.busy == 0 {
-				delete(p.queue.lanes, url)
+	if q.SlowHandlers == 0 {
+		for url, l := range p.deliveries.lanes {
+			if l.gap, l.until = 0, (time.Time{}); len(l.waiting) == 0 && l.busy == 0 {
+				delete(p.deliveries.lanes, url)
 			}
 		}
 	}
-	p.quirks = m
-	p.plan()
-	p.touch()
+	p.quirks = q
+	p.runDueLocked()
+	p.signalChangeLocked()
 	return nil
-}
-
-// touch tells those who watch the portal that something changed.
-func (p *Portal) touch() {
-	if p.changed != nil {
-		close(p.changed)
-		p.changed = nil
-	}
-}
-
-// Changed returns a channel that is closed at the next change of anything that the portal shows:
-// its records, deliveries that wait, the offline queue, handlers, applications, tokens, quirks and
-// the clock; and when the portal is closed. Take the channel before reading, so that no change is
-// missed.
-func (p *Portal) Changed() <-chan struct{} {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.changed == nil {
-		p.changed = make(chan struct{})
-	}
-	return p.changed
 }

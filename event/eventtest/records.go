@@ -75,7 +75,7 @@ func (r *Requests) countOAuth(name string, params phpform.Value) {
 		r.Secrets++
 	}
 	switch {
-	case name == appInfoCall:
+	case name == callAppInfo:
 		r.TokenInfos++
 	case get("grant_type") == "authorization_code":
 		r.Codes++
@@ -85,22 +85,22 @@ func (r *Requests) countOAuth(name string, params phpform.Value) {
 }
 
 type records struct {
-	attempts latest[Attempt]
-	calls    latest[Call]
-	oauth    latest[Call]
+	attempts boundedList[Attempt]
+	calls    boundedList[Call]
+	oauth    boundedList[Call]
 	counts   map[string]int
 	requests Requests
 }
 
-// latest is a list of bounded length and size.
-type latest[T any] struct {
+// boundedList is a list of bounded length and size.
+type boundedList[T any] struct {
 	list  []T
 	sizes []int
 	bytes int
 }
 
-// keep adds a record. Where that is too much, a tenth goes.
-func (l *latest[T]) keep(v T, size int) {
+// add adds a record. Where that is too much, a tenth goes.
+func (l *boundedList[T]) add(v T, size int) {
 	l.list, l.sizes, l.bytes = append(l.list, v), append(l.sizes, size), l.bytes+size
 	gone := 0
 	for full := l.bytes > maxRecordBytes || len(l.list) > maxRecords; full && gone < len(l.list)-1; gone++ {
@@ -114,14 +114,14 @@ func (l *latest[T]) keep(v T, size int) {
 	}
 }
 
-func (p *Portal) keepAttempt(a Attempt) {
-	a.ID = p.next("attempt")
+func (p *Portal) recordAttemptLocked(a Attempt) {
+	a.ID = p.nextIDLocked("attempt")
 	p.records.requests.Deliveries++
-	p.records.attempts.keep(a, len(a.Event)+len(a.URL)+len(a.Body)+len(a.Answer))
-	p.touch()
+	p.records.attempts.add(a, len(a.Event)+len(a.URL)+len(a.Body)+len(a.Answer))
+	p.signalChangeLocked()
 }
 
-func (p *Portal) keepCall(c Call, oauth bool) {
+func (p *Portal) recordCallLocked(c Call, oauth bool) {
 	if p.records.counts == nil {
 		p.records.counts = map[string]int{}
 	}
@@ -131,13 +131,13 @@ func (p *Portal) keepCall(c Call, oauth bool) {
 	if p.records.counts[c.Method] > 0 || len(p.records.counts) < maxRecords { // strangers may think of ever new names
 		p.records.counts[c.Method]++
 	}
-	p.touch()
+	p.signalChangeLocked()
 	size := len(c.Method) + len(c.Params.JSON())
 	if oauth {
-		p.records.oauth.keep(c, size)
+		p.records.oauth.add(c, size)
 		return
 	}
-	p.records.calls.keep(c, size)
+	p.records.calls.add(c, size)
 }
 
 // Deliveries returns the attempts in the order of completion. Only the latest 20,000 are kept, of
@@ -191,65 +191,5 @@ func (p *Portal) ResetRecords() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.records = records{}
-	p.touch()
-}
-
-// Binding is one event handler of an application.
-type Binding struct {
-	ID        int64 // event_handler_id
-	ClientID  string
-	Event     string
-	Handler   string // empty for the offline queue
-	UserID    int64  // AUTH_TYPE: whose tokens are sent, 0 for whoever caused the event
-	Connector string
-	Offline   bool
-}
-
-// Bindings returns every handler in the order in which they were bound.
-func (p *Portal) Bindings() []Binding {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	list := make([]Binding, len(p.bindings))
-	for i, b := range p.bindings {
-		list[i] = Binding{
-			ID: b.id, ClientID: b.app.spec.ClientID, Event: b.event, Handler: b.handler, UserID: b.user,
-			Connector: b.connector, Offline: b.offline,
-		}
-	}
-	return list
-}
-
-// OfflineRow is one record of an offline queue.
-type OfflineRow struct {
-	ID        int64
-	MessageID string
-	ClientID  string
-	Connector string
-	Event     string
-	Data      event.Data
-	UserID    int64     // who caused it; 0 for nobody
-	ProcessID string    // the reservation; empty where nobody holds the row
-	Error     bool      // parked by event.offline.error
-	Merged    int       // how many later occurrences it has taken in
-	Time      time.Time // of the latest occurrence, by the portal's clock, to the second
-}
-
-// OfflineRows returns the records of every offline queue in the order of their numbers.
-func (p *Portal) OfflineRows() []OfflineRow {
-	p.mu.Lock()
-	p.daily()
-	rows := make([]offlineRow, len(p.rows))
-	for i, r := range p.rows {
-		rows[i] = *r
-	}
-	p.mu.Unlock()
-	list := make([]OfflineRow, len(rows)) // without the lock, since the data of many rows take a while
-	for i, r := range rows {
-		list[i] = OfflineRow{
-			ID: r.id, MessageID: r.messageID, ClientID: r.app.spec.ClientID, Connector: r.connector, Event: r.event,
-			Data: dataOf(r.data), UserID: r.user, ProcessID: r.processID, Error: r.failed,
-			Merged: r.merged, Time: r.time,
-		}
-	}
-	return list
+	p.signalChangeLocked()
 }

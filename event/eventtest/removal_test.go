@@ -31,7 +31,7 @@ func TestRemovedApplication(t *testing.T) {
 				require.NoError(t, err)
 				grants = append(grants, g)
 			}
-			require.NoError(t, p.ChangeQuirks(func(m *eventtest.Quirks) { m.NoUninstallEvent = tt.silent }))
+			require.NoError(t, p.ChangeQuirks(func(q *eventtest.Quirks) { q.NoUninstallEvent = tt.silent }))
 			require.NoError(t, c.app.Uninstall(false))
 			wait(t, p)
 			want := []string{"ONAPPINSTALL", "ONAPPUNINSTALL"}

@@ -2,7 +2,6 @@ package eventtest
 
 import (
 	"context"
-	"errors"
 	"net/http"
 	"strings"
 	"time"
@@ -18,7 +17,7 @@ type Event interface{ Name() string }
 type Name string
 
 // Name returns the wire name in upper case.
-func (n Name) Name() string { return upper(string(n)) }
+func (n Name) Name() string { return upperName(string(n)) }
 
 // Values that [NewRequest] uses where no option says otherwise.
 const (
@@ -81,10 +80,10 @@ func build(e Event, payload any, opts []RequestOption) (*request, string, error)
 		}
 	}
 	if e == nil || e.Name() == "" {
-		return nil, "", errors.New("eventtest: a request needs the name of an event")
+		return nil, "", misconfigured("a request needs the name of an event")
 	}
 	if r.auth.accessToken == "" && r.auth.refreshToken != "" {
-		return nil, "", errors.New("eventtest: WithRefreshToken needs WithUser; a refresh token never comes alone")
+		return nil, "", misconfigured("WithRefreshToken needs WithUser; a refresh token never comes alone")
 	}
 	data, err := treeOf(payload)
 	if err != nil {
@@ -98,7 +97,7 @@ func build(e Event, payload any, opts []RequestOption) (*request, string, error)
 	if r.noAuth {
 		auth = phpform.Map()
 	}
-	return r, encodeSections(upper(e.Name()), r.handlerID, data, r.ts(), auth), nil
+	return r, encodeSections(upperName(e.Name()), r.handlerID, data, r.ts(), auth), nil
 }
 
 // ts is the section of that name; null is left out.
@@ -155,7 +154,7 @@ func WithEndpoints(client, server string) RequestOption {
 func WithUser(id int64, accessToken event.Secret) RequestOption {
 	return func(r *request) error {
 		if id <= 0 || accessToken == "" {
-			return errors.New("eventtest: WithUser needs a user and an access token; leave it out for a change without a user")
+			return misconfigured("WithUser needs a user and an access token; leave it out for a change without a user")
 		}
 		r.auth.user, r.auth.accessToken = id, string(accessToken)
 		return nil

@@ -345,12 +345,12 @@ func TestRequestRefuses(t *testing.T) {
 		"address of another kind": {eventtest.WithURL("mailto:x@example.com")},
 	} {
 		_, err := eventtest.NewRequest(t.Context(), event.OnCrmDealAdd, nil, opts...)
-		require.Error(t, err, name)
+		require.ErrorIs(t, err, eventtest.ErrConfig, name)
 	}
 	_, err := eventtest.Body(nil, nil)
-	require.Error(t, err)
+	require.ErrorIs(t, err, eventtest.ErrConfig)
 	_, err = eventtest.Body(eventtest.Name(" "), nil)
-	require.Error(t, err)
+	require.ErrorIs(t, err, eventtest.ErrConfig)
 	_, err = eventtest.Body(event.OnCrmDealAdd, make(chan int))
 	require.Error(t, err)
 }

@@ -1,10 +1,7 @@
 package eventtest
 
 import (
-	"net"
 	"net/http"
-	"net/url"
-	"slices"
 	"time"
 
 	"github.com/b24events/b24events/internal/phpform"
@@ -29,43 +26,10 @@ func done(v phpform.Value) (reply, *apiError) { return reply{result: v}, nil }
 // call is one run of a method.
 type call struct {
 	p      *Portal
-	h      *hit
+	events *pendingEvents
 	id     *identity
 	name   string
 	params phpform.Value
-}
-
-func (p *Portal) portalMux() http.Handler {
-	mux := http.NewServeMux()
-	mux.HandleFunc("/rest/", p.serveREST)
-	mux.HandleFunc("/oauth/authorize/", p.serveAuthorize)
-	if p.cfg.fallback != nil {
-		mux.Handle("/", p.cfg.fallback)
-		mux.HandleFunc("/oauth/", http.NotFound)
-	}
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if p.renamed(r) {
-			http.Redirect(w, r, p.URL()+r.URL.RequestURI(), http.StatusFound) //nolint:gosec // the host is the portal's own
-			return
-		}
-		mux.ServeHTTP(w, r)
-	})
-}
-
-// renamed reports whether the request came in on the listener of an earlier name.
-func (p *Portal) renamed(r *http.Request) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.cfg.network != nil {
-		return canonical((&url.URL{Host: r.Host}).Hostname()) != p.domain
-	}
-	addr, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
-	return ok && r.Host != p.domain && slices.ContainsFunc(p.moved, func(s server) bool { return port(s.addr) == port(addr.String()) })
-}
-
-func port(addr string) string {
-	_, number, _ := net.SplitHostPort(addr)
-	return number
 }
 
 func (p *Portal) serveREST(w http.ResponseWriter, r *http.Request) {
@@ -73,14 +37,14 @@ func (p *Portal) serveREST(w http.ResponseWriter, r *http.Request) {
 	start := p.Now()
 	p.mu.Lock()
 	p.records.requests.REST++
-	allowed, latency := p.allow(r.RemoteAddr), p.quirks.Latency
+	allowed, latency := p.allowLocked(r.RemoteAddr), p.quirks.Latency
 	p.mu.Unlock()
 	if !allowed {
 		c, tooMany := &call{p: p, name: name}, fail(503, "QUERY_LIMIT_EXCEEDED", "Too many requests")
 		p.mu.Lock()
-		p.record(c, tooMany, false)
+		p.recordResult(c, tooMany, false)
 		p.mu.Unlock()
-		p.answer(w, start, c, reply{}, tooMany, Fault{})
+		p.respond(w, start, c, reply{}, tooMany, Fault{})
 		return
 	}
 	params := readParams(r)
@@ -89,7 +53,7 @@ func (p *Portal) serveREST(w http.ResponseWriter, r *http.Request) {
 	}
 	params, creds := take(params, "auth", "access_token", "auth_connector")
 	fault, faulty := p.takeFault(name)
-	if faulty && fault.instead(p, w, r, name, params) {
+	if faulty && fault.replace(p, w, r, name, params) {
 		return
 	}
 	c := &call{p: p, name: name, params: params}
@@ -98,11 +62,11 @@ func (p *Portal) serveREST(w http.ResponseWriter, r *http.Request) {
 			if p.cfg.network != nil && r.TLS == nil {
 				return nil, fail(401, "INVALID_REQUEST", "Https required.")
 			}
-			return p.webhookIdentity(hookUser, hookSecret)
+			return p.webhookIdentityLocked(hookUser, hookSecret)
 		}
-		return p.appIdentity(bearer(r, creds), creds)
+		return p.appIdentityLocked(bearer(r, creds), creds)
 	})
-	p.answer(w, start, c, rep, apiErr, fault)
+	p.respond(w, start, c, rep, apiErr, fault)
 }
 
 // execute runs one request under the lock: the method must exist, the caller be known, the scope
@@ -110,7 +74,7 @@ func (p *Portal) serveREST(w http.ResponseWriter, r *http.Request) {
 func (p *Portal) execute(c *call, start time.Time, who func() (*identity, *apiError)) (rep reply, apiErr *apiError) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	defer func() { p.record(c, apiErr, false) }()
+	defer func() { p.recordResult(c, apiErr, false) }()
 	m, ok := p.methods[c.name]
 	if !ok {
 		return reply{}, fail(404, "ERROR_METHOD_NOT_FOUND", "Method not found!")
@@ -121,15 +85,15 @@ func (p *Portal) execute(c *call, start time.Time, who func() (*identity, *apiEr
 	if apiErr := c.permitted(m, false); apiErr != nil {
 		return reply{}, apiErr
 	}
-	c.h = &hit{clientID: c.id.clientID(), connector: c.id.connector, user: c.id.user.id, session: c.id.session}
+	c.events = &pendingEvents{clientID: c.id.clientID(), connector: c.id.connector, user: c.id.user.id, chainLeft: c.id.chainLeft}
 	rep, apiErr = m.run(c)
-	p.finish(c.h)
-	p.charge(c, p.now().Sub(start))
+	p.sendPending(c.events)
+	p.charge(c, p.nowLocked().Sub(start))
 	return rep, apiErr
 }
 
-func (p *Portal) record(c *call, apiErr *apiError, batched bool) {
-	rec := Call{Method: c.name, Params: dataOf(shownParams(c.name, c.params)), Status: http.StatusOK, Batch: batched, Time: p.now()}
+func (p *Portal) recordResult(c *call, apiErr *apiError, batched bool) {
+	rec := Call{Method: c.name, Params: dataOf(recordedParams(c.name, c.params)), Status: http.StatusOK, Batch: batched, Time: p.nowLocked()}
 	if apiErr != nil {
 		rec.ErrorCode = apiErr.code
 		if rec.ErrorCode == "" {
@@ -142,11 +106,11 @@ func (p *Portal) record(c *call, apiErr *apiError, batched bool) {
 	if c.id != nil {
 		rec.ClientID, rec.UserID = c.id.clientID(), c.id.user.id
 	}
-	p.keepCall(rec, false)
+	p.recordCallLocked(rec, false)
 }
 
-// answer writes the envelope.
-func (p *Portal) answer(w http.ResponseWriter, start time.Time, c *call, rep reply, apiErr *apiError, fault Fault) {
+// respond writes the envelope.
+func (p *Portal) respond(w http.ResponseWriter, start time.Time, c *call, rep reply, apiErr *apiError, fault Fault) {
 	h := w.Header()
 	h.Set("Content-Type", "application/json; charset=utf-8")
 	h.Set("Access-Control-Allow-Origin", "*")
@@ -177,7 +141,7 @@ func (p *Portal) answer(w http.ResponseWriter, start time.Time, c *call, rep rep
 // timing is the member time. As in current builds start is a whole number, which makes duration up
 // to a second too long.
 func (p *Portal) timing(c *call, start time.Time) phpform.Value {
-	finish := p.now()
+	finish := p.nowLocked()
 	seconds := func(t time.Time) float64 { return float64(t.UnixMicro()) / 1e6 }
 	entries := []phpform.Entry{
 		number("start", start.Unix()),

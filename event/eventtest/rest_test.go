@@ -160,7 +160,7 @@ func TestScope(t *testing.T) {
 	require.Equal(t, "insufficient_scope", a.Error)
 	require.Equal(t, "The request requires higher privileges than provided by the access token", a.Description)
 	_, err := p.AddApp(eventtest.App{Scope: []string{"crm,task"}})
-	require.Error(t, err)
+	require.ErrorIs(t, err, eventtest.ErrConfig)
 }
 
 func TestEnvelope(t *testing.T) {

@@ -3,20 +3,14 @@ package eventtest
 import (
 	"cmp"
 	"context"
-	"errors"
-	"fmt"
 	"io"
 	"iter"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"slices"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
-
-	"github.com/b24events/b24events/internal/phpform"
 )
 
 // Storm describes more deliveries than one would write by hand, as they arrive on a bad day: many,
@@ -70,18 +64,18 @@ func (s Storm) plan() ([]Burst, error) {
 	s.Changes = cmp.Or(s.Changes, s.Objects)
 	switch {
 	case s.Objects < 0 || s.Changes < 0 || s.Reorder < 0 || s.Workers < 0:
-		return nil, errors.New("eventtest: a storm counts from 0; one of its numbers is negative")
+		return nil, misconfigured("a storm counts from 0; one of its numbers is negative")
 	case s.Changes > maxStorm:
-		return nil, fmt.Errorf("eventtest: a storm has %d changes at most; give several storms other seeds", maxStorm)
+		return nil, misconfigured("a storm has %d changes at most; give several storms other seeds", maxStorm)
 	case !(s.Duplicates >= 0 && s.Duplicates <= 1):
-		return nil, errors.New("eventtest: Storm.Duplicates is a share, from 0 to 1")
+		return nil, misconfigured("Storm.Duplicates is a share, from 0 to 1")
 	}
 	if len(s.Events) == 0 {
 		s.Events = []Event{Name("ONCRMDEALUPDATE")}
 	}
 	for _, e := range s.Events {
 		if e == nil || e.Name() == "" {
-			return nil, errors.New("eventtest: a storm needs the names of its events")
+			return nil, misconfigured("a storm needs the names of its events")
 		}
 	}
 	if s.Start.IsZero() {
@@ -99,7 +93,7 @@ func (s Storm) plan() ([]Burst, error) {
 			id = rnd.Int64N(int64(s.Objects)) + 1
 		}
 		g := Burst{
-			Event: upper(s.Events[rnd.IntN(len(s.Events))].Name()), ID: id, Time: s.Start.Add(time.Duration(i) * time.Second),
+			Event: upperName(s.Events[rnd.IntN(len(s.Events))].Name()), ID: id, Time: s.Start.Add(time.Duration(i) * time.Second),
 		}
 		arrivals = append(arrivals, arrival{g, float64(i) + rnd.Float64()*float64(s.Reorder)})
 		if rnd.Float64() < s.Duplicates {
@@ -177,30 +171,6 @@ func (s Storm) request(ctx context.Context, g Burst) (*http.Request, error) {
 		payload = data
 	}
 	return NewRequest(ctx, Name(g.Event), payload, append(slices.Clip(s.Options), WithTime(g.Time))...)
-}
-
-// changeData is the data of an event about an object of the kinds that the portal keeps.
-func changeData(name string, id int64) (phpform.Value, error) {
-	fields := func(more ...phpform.Entry) (phpform.Value, error) {
-		return phpform.Map(kv("FIELDS", phpform.Map(append([]phpform.Entry{number("ID", id)}, more...)...))), nil
-	}
-	if action, ok := strings.CutPrefix(name, "ONTASK"); ok && slices.Contains([]string{"ADD", "UPDATE", "DELETE"}, action) {
-		return taskData(action, id), nil
-	}
-	if strings.HasPrefix(name, "ONCALENDARENTRY") {
-		return phpform.Map(number("id", id)), nil
-	}
-	if strings.HasPrefix(name, "ONCRMDYNAMICITEM") {
-		entityType := int64(smartInvoice)
-		if n, err := strconv.ParseInt(name[strings.LastIndexByte(name, '_')+1:], 10, 64); err == nil {
-			entityType = n
-		}
-		return fields(number("ENTITY_TYPE_ID", entityType))
-	}
-	if strings.HasPrefix(name, "ONCRM") && !strings.Contains(name, "USERFIELD") {
-		return fields()
-	}
-	return phpform.Value{}, fmt.Errorf("eventtest: the data of %s is not known here; give Storm.Payload", name)
 }
 
 // Serve calls a handler with the requests of the storm and returns what it sent, with the answers.

@@ -128,12 +128,14 @@ func TestStormRefuses(t *testing.T) {
 		"nameless":       {Events: []eventtest.Event{nil}},
 		"unknown data":   {Events: []eventtest.Event{event.OnUserAdd}},
 		"bad option":     {Options: []eventtest.RequestOption{eventtest.WithURL("x")}},
-		"bad payload":    {Payload: func(eventtest.Event, int64) any { return make(chan int) }},
 		"negative queue": {Workers: -1},
 	} {
 		_, err := s.Serve(t.Context(), http.NotFoundHandler())
-		require.Error(t, err, name)
+		require.ErrorIs(t, err, eventtest.ErrConfig, name)
 	}
+	bad := eventtest.Storm{Payload: func(eventtest.Event, int64) any { return make(chan int) }}
+	_, err := bad.Serve(t.Context(), http.NotFoundHandler())
+	require.Error(t, err, "a payload that cannot be encoded")
 	ctx, cancel := context.WithCancel(t.Context())
 	stopping := http.HandlerFunc(func(http.ResponseWriter, *http.Request) { cancel() })
 	r, err := eventtest.Storm{}.Serve(ctx, stopping)

@@ -44,7 +44,7 @@ func TestEverythingAtOnce(t *testing.T) {
 			}
 			all.Wait()
 			for _, w := range portals {
-				require.NoError(t, w.ChangeQuirks(func(m *eventtest.Quirks) { *m = eventtest.Quirks{TokenLifetime: time.Hour} }))
+				require.NoError(t, w.ChangeQuirks(func(q *eventtest.Quirks) { *q = eventtest.Quirks{TokenLifetime: time.Hour} }))
 				w.Heal()
 				wait(t, w.Portal)
 				unreserved := map[string]bool{}

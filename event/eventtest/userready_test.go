@@ -60,7 +60,7 @@ func TestUserReady(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			p := eventtest.NewPortal(t, eventtest.WithQuirks(func(m *eventtest.Quirks) { m.UserReady = tt.when }))
+			p := eventtest.NewPortal(t, eventtest.WithQuirks(func(q *eventtest.Quirks) { q.UserReady = tt.when }))
 			in := newInbox(t)
 			app, err := p.AddApp(eventtest.App{Scope: []string{"crm", "task"}, HandlerURL: in.URL + "/install", UI: tt.ui})
 			require.NoError(t, err)
@@ -120,7 +120,7 @@ func TestUserReady(t *testing.T) {
 // TestUserReadyOnce covers PROTOCOL 10.3: it is sent once for each installation.
 func TestUserReadyOnce(t *testing.T) {
 	t.Parallel()
-	p := eventtest.NewPortal(t, eventtest.WithQuirks(func(m *eventtest.Quirks) { m.UserReady = eventtest.UserReadyAfter }))
+	p := eventtest.NewPortal(t, eventtest.WithQuirks(func(q *eventtest.Quirks) { q.UserReady = eventtest.UserReadyAfter }))
 	in := newInbox(t)
 	app, err := p.AddApp(eventtest.App{HandlerURL: in.URL})
 	require.NoError(t, err)
@@ -147,20 +147,20 @@ func TestUserReadyQuirks(t *testing.T) {
 		early  []string // before the delay is over
 		want   []string
 	}{
-		{"no data, no user", func(m *eventtest.Quirks) { m.NoData, m.NoUser = true, true }, []string{"ONAPPUSERREADY", "ONAPPINSTALL"}, nil},
-		{"late installation", func(m *eventtest.Quirks) { m.InstallDelay = time.Hour }, []string{"ONAPPUSERREADY"}, []string{"ONAPPINSTALL"}},
-		{"after a late one", func(m *eventtest.Quirks) {
-			m.InstallDelay, m.UserReady = time.Hour, eventtest.UserReadyAfter
+		{"no data, no user", func(q *eventtest.Quirks) { q.NoData, q.NoUser = true, true }, []string{"ONAPPUSERREADY", "ONAPPINSTALL"}, nil},
+		{"late installation", func(q *eventtest.Quirks) { q.InstallDelay = time.Hour }, []string{"ONAPPUSERREADY"}, []string{"ONAPPINSTALL"}},
+		{"after a late one", func(q *eventtest.Quirks) {
+			q.InstallDelay, q.UserReady = time.Hour, eventtest.UserReadyAfter
 		}, nil, []string{"ONAPPINSTALL", "ONAPPUSERREADY"}},
-		{"instead of it", func(m *eventtest.Quirks) { m.NoInstallEvent = true }, []string{"ONAPPUSERREADY"}, nil},
+		{"instead of it", func(q *eventtest.Quirks) { q.NoInstallEvent = true }, []string{"ONAPPUSERREADY"}, nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				n := eventtest.NewNetwork()
-				p := eventtest.NewPortal(t, eventtest.WithNetwork(n), eventtest.WithQuirks(func(m *eventtest.Quirks) {
-					m.UserReady = eventtest.UserReadyBefore
-					tt.quirks(m)
+				p := eventtest.NewPortal(t, eventtest.WithNetwork(n), eventtest.WithQuirks(func(q *eventtest.Quirks) {
+					q.UserReady = eventtest.UserReadyBefore
+					tt.quirks(q)
 				}))
 				n.Handle("app.example.com", http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 				app, err := p.AddApp(eventtest.App{HandlerURL: "https://app.example.com/"})
@@ -191,7 +191,7 @@ func TestUserReadyQuirks(t *testing.T) {
 // platform made.
 func TestReconcileLeavesThePlatformsHandlers(t *testing.T) {
 	t.Parallel()
-	p := eventtest.NewPortal(t, eventtest.WithQuirks(func(m *eventtest.Quirks) { m.UserReady = eventtest.UserReadyAfter }))
+	p := eventtest.NewPortal(t, eventtest.WithQuirks(func(q *eventtest.Quirks) { q.UserReady = eventtest.UserReadyAfter }))
 	in := newInbox(t)
 	app, err := p.AddApp(eventtest.App{Scope: []string{"crm", "imbot"}, HandlerURL: in.URL})
 	require.NoError(t, err)

@@ -1,10 +1,8 @@
 package eventtest
 
 import (
-	"errors"
+	"strconv"
 	"strings"
-
-	"github.com/b24events/b24events/event"
 )
 
 // User describes a user to [Portal.AddUser].
@@ -51,8 +49,8 @@ func newAdmin() *user {
 func (p *Portal) AddUser(u User) int64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	id := p.next("user")
-	p.users[id] = &user{id: id, User: u}
+	id := p.nextIDLocked("user")
+	p.accounts.users[id] = &user{id: id, User: u}
 	return id
 }
 
@@ -62,58 +60,13 @@ func (p *Portal) AddUser(u User) int64 {
 func (p *Portal) DismissUser(id int64) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.users[id] == nil {
+	if p.accounts.users[id] == nil {
 		return ErrNotFound
 	}
-	p.users[id].dismissed = true
-	p.touch()
+	p.accounts.users[id].dismissed = true
+	p.signalChangeLocked()
 	return nil
 }
 
-// inboundHook is an incoming webhook: a fixed way to call REST as one user.
-type inboundHook struct {
-	secret event.Secret
-	scope  []string
-	user   int64
-}
-
-// AddIncomingWebhook adds an incoming webhook of a user and returns its base URL, which ends in a
-// slash and is a secret. Method names are appended to it. It returns [ErrNotFound] for an unknown
-// user.
-func (p *Portal) AddIncomingWebhook(user int64, scope ...string) (event.Secret, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.users[user] == nil {
-		return "", ErrNotFound
-	}
-	h := &inboundHook{secret: event.Secret(randomText(16, base36)), scope: scope, user: user}
-	p.hooks = append(p.hooks, h)
-	return event.Secret(p.base() + "/rest/" + userKey(user) + "/" + string(h.secret) + "/"), nil
-}
-
-// outgoingHook is an outgoing webhook: events to an address, without an application.
-type outgoingHook struct {
-	token  event.Secret
-	events []string
-	url    string
-}
-
-// AddOutgoingWebhook adds an outgoing webhook: the events named are sent to the address, signed
-// with the token that is returned. It returns an error where the address is not a URL or no event
-// is named.
-func (p *Portal) AddOutgoingWebhook(url string, events ...string) (event.Secret, error) {
-	if err := checkURL(url, false); err != nil {
-		return "", err
-	}
-	if len(events) == 0 {
-		return "", errors.New("eventtest: an outgoing webhook needs at least one event")
-	}
-	h := &outgoingHook{token: event.Secret(randomText(32, base36)), url: url}
-	for _, name := range events {
-		h.events = append(h.events, upper(name))
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.outgoing = append(p.outgoing, h)
-	return h.token, nil
-}
+// userKey names a user in maps of text.
+func userKey(id int64) string { return strconv.FormatInt(id, 10) }

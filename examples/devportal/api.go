@@ -97,5 +97,8 @@ func writeProblem(w http.ResponseWriter, status int, text string) {
 	writeJSON(w, status, map[string]string{"error": text})
 }
 
-// plain is an error's text without the name of the package that it comes from.
-func plain(err error) string { return strings.TrimPrefix(err.Error(), "eventtest: ") }
+// plain returns the text of an error without the prefixes of package eventtest.
+func plain(err error) string {
+	text := strings.TrimPrefix(err.Error(), eventtest.ErrConfig.Error()+": ")
+	return strings.TrimPrefix(text, "eventtest: ")
+}

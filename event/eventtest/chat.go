@@ -10,8 +10,8 @@ import (
 	"github.com/b24events/b24events/internal/phpform"
 )
 
-// editable is how long the writer of a message can change or delete it.
-const editable = 3 * 24 * time.Hour
+// editPeriod is how long the writer of a message can change or delete it.
+const editPeriod = 3 * 24 * time.Hour
 
 // chatState is what the portal's messenger keeps. Portal.mu guards it.
 type chatState struct {
@@ -19,8 +19,8 @@ type chatState struct {
 	chats map[[2]int64]int64 // private chats by their two users, the lower first
 }
 
-// between returns the private chat of two users, and whether it is there only now.
-func (s *chatState) between(p *Portal, a, b int64) (chat int64, opened bool) {
+// betweenLocked returns the private chat of two users, and whether it is there only now.
+func (s *chatState) betweenLocked(p *Portal, a, b int64) (chat int64, opened bool) {
 	pair := [2]int64{min(a, b), max(a, b)}
 	if chat, ok := s.chats[pair]; ok {
 		return chat, false
@@ -28,7 +28,7 @@ func (s *chatState) between(p *Portal, a, b int64) (chat int64, opened bool) {
 	if s.chats == nil {
 		s.chats = map[[2]int64]int64{}
 	}
-	s.chats[pair] = p.next("chat")
+	s.chats[pair] = p.nextIDLocked("chat")
 	return s.chats[pair], true
 }
 
@@ -67,13 +67,13 @@ func messageFields(fields phpform.Value) (to int64, body string, given bool) {
 	return to, body, given
 }
 
-// checkMessage checks a message that a user is about to write.
-func (p *Portal) checkMessage(fields phpform.Value, user int64) error {
+// checkMessageLocked checks a message that a user is about to write.
+func (p *Portal) checkMessageLocked(fields phpform.Value, user int64) error {
 	to, body, _ := messageFields(fields)
 	switch {
 	case user == 0:
 		return errors.New("eventtest: a chat message needs a user who writes it")
-	case p.users[to] == nil:
+	case p.accounts.users[to] == nil:
 		return fmt.Errorf("%w: the dialogue of a chat message; give DIALOG_ID a bot's identifier", ErrNotFound)
 	case to == user:
 		return errors.New("eventtest: a chat message to oneself reaches no bot; give DIALOG_ID a bot's identifier")
@@ -85,47 +85,47 @@ func (p *Portal) checkMessage(fields phpform.Value, user int64) error {
 
 // addMessage writes a message into the private chat of two users. A chat that is opened by it with
 // a bot tells the bot first.
-func (p *Portal) addMessage(h *hit, author, to int64, body string) *object {
-	o := &object{id: p.next("object " + string(ChatMessage))}
-	chat, opened := p.chat.between(p, author, to)
+func (p *Portal) addMessage(ev *pendingEvents, author, to int64, body string) *object {
+	o := &object{id: p.nextIDLocked("object " + string(ChatMessage))}
+	chat, opened := p.chat.betweenLocked(p, author, to)
 	o.fields = []phpform.Entry{
 		digits("ID", o.id), digits("CHAT_ID", chat), digits("AUTHOR_ID", author), digits("TO_USER_ID", to),
-		text("DATE", isoTime(p.now())), text("MESSAGE", body),
+		text("DATE", isoTime(p.nowLocked())), text("MESSAGE", body),
 	}
 	if p.objects[ChatMessage] == nil {
 		p.objects[ChatMessage] = map[int64]*object{}
 	}
 	p.objects[ChatMessage][o.id] = o
 	if b := p.chat.bots[to]; b != nil && opened && p.chat.bots[author] == nil {
-		p.raiseJoin(h, b, author)
+		p.raiseJoin(ev, b, author)
 	}
-	p.raiseMessage(h, "ADD", o)
+	p.raiseMessage(ev, "ADD", o)
 	return o
 }
 
 // updateMessage changes the text of a message. An empty one deletes it.
-func (p *Portal) updateMessage(h *hit, o *object, body string) {
+func (p *Portal) updateMessage(ev *pendingEvents, o *object, body string) {
 	if body == "" {
-		p.deleteMessage(h, o)
+		p.deleteMessage(ev, o)
 		return
 	}
 	o.set("MESSAGE", phpform.Text(body))
-	p.raiseMessage(h, "UPDATE", o)
+	p.raiseMessage(ev, "UPDATE", o)
 }
 
 // deleteMessage deletes a message. Bots are not shown what it said.
-func (p *Portal) deleteMessage(h *hit, o *object) {
+func (p *Portal) deleteMessage(ev *pendingEvents, o *object) {
 	delete(p.objects[ChatMessage], o.id)
 	when := o.get("DATE").Scalar()
 	if t, err := time.Parse(time.RFC3339, when); err == nil {
 		when = t.Format("01/02/2006 15:04:05")
 	}
 	o.set("MESSAGE", phpform.Text("Message from "+when+" has been deleted"))
-	p.raiseMessage(h, "DELETE", o)
+	p.raiseMessage(ev, "DELETE", o)
 }
 
-// editableBy reports whether a user may still change a message: one's own, for three days.
-func (p *Portal) editableBy(o *object, user int64) bool {
+// editableByLocked reports whether a user may still change a message: one's own, for three days.
+func (p *Portal) editableByLocked(o *object, user int64) bool {
 	written, err := time.Parse(time.RFC3339, o.get("DATE").Scalar())
-	return messageOf(o).author == user && err == nil && p.now().Sub(written) <= editable
+	return messageOf(o).author == user && err == nil && p.nowLocked().Sub(written) <= editPeriod
 }

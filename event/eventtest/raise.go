@@ -7,13 +7,13 @@ import (
 	"github.com/b24events/b24events/internal/phpform"
 )
 
-// hit is one request to the portal, or one change made in its interface. What it raises is sent at
+// pendingEvents is one request to the portal, or one change made in its interface. What it raises is sent at
 // its end.
-type hit struct {
+type pendingEvents struct {
 	clientID  string // of the application that calls; empty for people, webhooks, robots
 	connector string // its auth_connector
 	user      int64
-	session   int // what is left of the chain of events
+	chainLeft int // what is left of the chain of events
 	raised    []occurrence
 }
 
@@ -26,118 +26,120 @@ type occurrence struct {
 	bot   *bot          // the only bot of imbot.v2 that gets it; nil for all
 }
 
-func (h *hit) raise(o occurrence) { h.raised = append(h.raised, o) }
+func (ev *pendingEvents) raise(o occurrence) { ev.raised = append(ev.raised, o) }
 
-// newHit begins a change made in the portal's own interface.
-func (p *Portal) newHit(user int64) *hit { return &hit{user: user, session: freshSession} }
+// newPendingEvents begins a change made in the portal's own interface.
+func (p *Portal) newPendingEvents(user int64) *pendingEvents {
+	return &pendingEvents{user: user, chainLeft: maxEventChain}
+}
 
-// finish sends what the hit raised: online events to the delivery queue, offline ones to the
+// sendPending sends what the hit raised: online events to the delivery queue, offline ones to the
 // offline queue.
-func (p *Portal) finish(h *hit) {
-	p.touch()
-	defer p.unsubscribeGone()
-	if len(h.raised) == 0 {
+func (p *Portal) sendPending(ev *pendingEvents) {
+	p.signalChangeLocked()
+	defer p.unsubscribeGoneLocked()
+	if len(ev.raised) == 0 {
 		return
 	}
-	if h.session <= 0 { // a chain of events that feeds itself; the platform cuts it for everyone
+	if ev.chainLeft <= 0 { // a chain of events that feeds itself; the platform cuts it for everyone
 		return
 	}
-	h.session--
+	ev.chainLeft--
 	var seen []string
-	var rows []record
-	for _, o := range h.raised {
+	var rows []offlineEvent
+	for _, o := range ev.raised {
 		if o.event != "ONAPPINSTALL" && o.event != onAppUserReady { // somebody installs, and the platform has the data
-			o.fit(p.quirks)
+			o.applyQuirks(p.quirks)
 		}
 		key := o.event + "|" + string(appendJSON(nil, o.data))
 		if slices.Contains(seen, key) && o.app == nil { // identical items of one hit are sent once
 			continue
 		}
 		seen = append(seen, key)
-		rows = p.dispatch(h, o, rows)
+		rows = p.dispatch(ev, o, rows)
 	}
 	if len(rows) > 0 && p.quirks.OfflineLag > 0 {
-		p.after(p.quirks.OfflineLag, func() { p.save(h, rows) })
+		p.scheduleLocked(p.quirks.OfflineLag, func() { p.storeOffline(ev, rows) })
 		return
 	}
-	p.save(h, rows)
+	p.storeOffline(ev, rows)
 }
 
-// fit takes out of an occurrence what quirks leave out.
-func (o *occurrence) fit(m Quirks) {
-	if m.NoUser {
+// applyQuirks takes out of an occurrence what quirks leave out.
+func (o *occurrence) applyQuirks(q Quirks) {
+	if q.NoUser {
 		o.user = 0
 	}
-	if m.NoData {
+	if q.NoData {
 		o.data = null()
 	}
 }
 
-// record is an occurrence that goes to an offline queue.
-type record struct {
-	to *binding
-	of occurrence
+// offlineEvent is an occurrence that goes to an offline queue.
+type offlineEvent struct {
+	binding    *binding
+	occurrence occurrence
 }
 
-// save puts records into the offline queues, and sends one ONOFFLINEEVENT for each handler of an
+// storeOffline puts records into the offline queues, and sends one ONOFFLINEEVENT for each handler of an
 // application that got any.
-func (p *Portal) save(h *hit, rows []record) {
+func (p *Portal) storeOffline(ev *pendingEvents, rows []offlineEvent) {
 	notify := map[*Application]bool{}
 	for _, r := range rows {
-		if r.to.app.live() { // it may have been removed since
-			p.store(r.to, r.of)
-			notify[r.to.app] = true
+		if r.binding.app.getsEventsLocked() { // it may have been removed since
+			p.storeLocked(r.binding, r.occurrence)
+			notify[r.binding.app] = true
 		}
 	}
-	for _, b := range slices.Clone(p.bindings) {
-		if b.event == "ONOFFLINEEVENT" && notify[b.app] && p.mayNotify(b) {
-			user := h.user
+	for _, b := range slices.Clone(p.handlers.bound) {
+		if b.event == "ONOFFLINEEVENT" && notify[b.app] && p.mayNotifyLocked(b) {
+			user := ev.user
 			if p.quirks.NoUser {
 				user = 0
 			}
-			p.send(h, b, occurrence{event: b.event, user: user})
+			p.send(ev, b, occurrence{event: b.event, user: user})
 		}
 	}
-	p.touch()
+	p.signalChangeLocked()
 }
 
 // dispatch sends an occurrence to its online handlers, and adds what belongs into offline queues to
 // rows.
-func (p *Portal) dispatch(h *hit, o occurrence, rows []record) []record {
-	for _, b := range p.bindings {
+func (p *Portal) dispatch(ev *pendingEvents, o occurrence, rows []offlineEvent) []offlineEvent {
+	for _, b := range p.handlers.bound {
 		switch {
-		case b.event != o.event, o.app != nil && b.app != o.app, !b.app.live(), o.bot != nil && b.bot != o.bot:
+		case b.event != o.event, o.app != nil && b.app != o.app, !b.app.getsEventsLocked(), o.bot != nil && b.bot != o.bot:
 		case !b.offline:
-			p.send(h, b, o)
-		case h.clientID == b.app.spec.ClientID && h.connector == b.connector:
+			p.send(ev, b, o)
+		case ev.clientID == b.app.spec.ClientID && ev.connector == b.connector:
 			// the application's own change, made through the same connector
 		default:
-			rows = append(rows, record{b, o})
+			rows = append(rows, offlineEvent{b, o})
 		}
 	}
 	if o.app != nil {
 		return rows
 	}
-	for _, hook := range p.outgoing {
+	for _, hook := range p.accounts.outgoing {
 		if slices.Contains(hook.events, o.event) {
-			p.sendToHook(hook, o)
+			p.sendToWebhookLocked(hook, o)
 		}
 	}
 	return rows
 }
 
-// mayNotify is the throttle of ONOFFLINEEVENT: a record that lands inside the window causes no
+// mayNotifyLocked is the throttle of ONOFFLINEEVENT: a record that lands inside the window causes no
 // later notice.
-func (p *Portal) mayNotify(b *binding) bool {
+func (p *Portal) mayNotifyLocked(b *binding) bool {
 	window := int64(1)
 	if p.quirks.HonourMinTimeout && b.minTimeout >= 0 {
 		window = b.minTimeout
 	}
-	now := p.now()
-	if last, ok := p.throttle[b.id]; ok && int64(now.Sub(last).Seconds()) < window {
+	now := p.nowLocked()
+	if last, ok := p.handlers.notified[b.id]; ok && int64(now.Sub(last).Seconds()) < window {
 		return false
 	}
-	p.throttle[b.id] = now
+	p.handlers.notified[b.id] = now
 	return true
 }
 
@@ -166,17 +168,19 @@ func (p *Portal) raise(a *Application, name string, data any, user int64) error 
 	if p.closed {
 		return ErrClosed
 	}
-	h := p.newHit(user)
-	h.raise(occurrence{event: upper(name), app: a, data: tree, user: user})
-	p.finish(h)
+	ev := p.newPendingEvents(user)
+	ev.raise(occurrence{event: upperName(name), app: a, data: tree, user: user})
+	p.sendPending(ev)
 	return nil
 }
 
-// withoutTokens tells the events that never carry tokens.
-func withoutTokens(name string) bool { return name == "ONAPPUNINSTALL" || name == "ONAPPMETHODCONFIRM" }
+// neverHasTokens tells the events that never carry tokens.
+func neverHasTokens(name string) bool {
+	return name == "ONAPPUNINSTALL" || name == "ONAPPMETHODCONFIRM"
+}
 
-// withRefresh tells the events that carry a refresh token besides the access token.
-func withRefresh(name string) bool {
+// hasRefreshToken tells the events that carry a refresh token besides the access token.
+func hasRefreshToken(name string) bool {
 	switch name {
 	case "ONAPPINSTALL", "ONAPPUPDATE", onAppUserReady, "ONAPPTEST", "ONSUBSCRIPTIONRENEW", "ONOFFLINEEVENT",
 		"ONIMBOTMESSAGEADD", "ONIMBOTMESSAGEUPDATE", "ONIMBOTMESSAGEDELETE", "ONIMBOTCONTEXTGET", "ONIMCOMMANDADD",

@@ -14,8 +14,8 @@ import (
 // maxInMemory bounds an answer on a [Network]; a handler that writes more breaks the connection.
 const maxInMemory = 64 << 20
 
-// recorder takes a handler's answer on a [Network].
-type recorder struct {
+// responseRecorder takes a handler's answer on a [Network].
+type responseRecorder struct {
 	request *http.Request   // of the client
 	gone    <-chan struct{} // closed when the client is
 	header  http.Header
@@ -26,10 +26,12 @@ type recorder struct {
 	broken  error // the connection broke, if only after what was flushed
 }
 
-func newRecorder(r *http.Request) *recorder { return &recorder{request: r, header: http.Header{}} }
+func newResponseRecorder(r *http.Request) *responseRecorder {
+	return &responseRecorder{request: r, header: http.Header{}}
+}
 
 // run calls the handler.
-func (rec *recorder) run(h http.Handler, r *http.Request) {
+func (rec *responseRecorder) run(h http.Handler, r *http.Request) {
 	rec.gone = r.Context().Done()
 	defer func() {
 		switch v := recover(); v {
@@ -45,19 +47,19 @@ func (rec *recorder) run(h http.Handler, r *http.Request) {
 }
 
 // reset is the error of a connection that the other side broke.
-func (rec *recorder) reset() error {
+func (rec *responseRecorder) reset() error {
 	return &net.OpError{Op: "read", Net: "tcp", Addr: address(rec.request.URL.Host), Err: errors.New("connection reset by peer")}
 }
 
-func (rec *recorder) Header() http.Header { return rec.header }
+func (rec *responseRecorder) Header() http.Header { return rec.header }
 
-func (rec *recorder) WriteHeader(status int) {
+func (rec *responseRecorder) WriteHeader(status int) {
 	if rec.status == 0 && status >= 200 { // informational answers are not kept
 		rec.status, rec.sent = status, rec.header.Clone()
 	}
 }
 
-func (rec *recorder) Write(p []byte) (int, error) {
+func (rec *responseRecorder) Write(p []byte) (int, error) {
 	if rec.status == 0 {
 		if rec.header.Get("Content-Type") == "" {
 			rec.header.Set("Content-Type", http.DetectContentType(p))
@@ -85,13 +87,13 @@ func (rec *recorder) Write(p []byte) (int, error) {
 
 // Flush implements http.Flusher: what was written reaches the client even if the connection breaks
 // later.
-func (rec *recorder) Flush() {
+func (rec *responseRecorder) Flush() {
 	rec.WriteHeader(http.StatusOK)
 	rec.flushed = true
 }
 
 // response is the answer as the client gets it.
-func (rec *recorder) response() (*http.Response, error) {
+func (rec *responseRecorder) response() (*http.Response, error) {
 	if rec.broken != nil && !rec.flushed {
 		return nil, rec.broken
 	}
