@@ -2,7 +2,7 @@ package eventtest
 
 import "github.com/b24events/b24events/internal/phpform"
 
-// apiError is an error answer of the portal.
+// apiError is an error that a REST method or the OAuth server returns.
 type apiError struct {
 	status      int
 	code        string
@@ -18,21 +18,24 @@ func (e *apiError) value() phpform.Value {
 	return phpform.Map(entries...)
 }
 
+// fail returns an apiError without the member argument.
 func fail(status int, code, description string) *apiError {
 	return &apiError{status: status, code: code, description: description}
 }
 
-// badArgument is ERROR_ARGUMENT; only with a name does it carry the member argument.
+// badArgument returns ERROR_ARGUMENT. An empty name leaves out the member argument.
 func badArgument(description, name string) *apiError {
 	return &apiError{status: 400, code: "ERROR_ARGUMENT", description: description, argument: name}
 }
 
-// missing is what PHP's ArgumentNullException becomes.
+// missing returns the error for a required argument that is null or empty, PHP's
+// ArgumentNullException.
 func missing(name string) *apiError { return badArgument("Argument '"+name+"' is null or empty", name) }
 
+// denied returns ACCESS_DENIED. more continues the description.
 func denied(more string) *apiError { return fail(403, "ACCESS_DENIED", "Access denied!"+more) }
 
-// wrongEncoding is the answer in place of one that is no JSON.
+// wrongEncoding is the body that replaces one that cannot be encoded as JSON.
 func wrongEncoding() phpform.Value {
 	return fail(0, "WRONG_ENCODING", "Wrong request encoding").value()
 }

@@ -18,18 +18,19 @@ import (
 
 // App describes an application to [Portal.AddApp]. Every field may be left empty.
 type App struct {
-	ClientID     string       // random where empty
-	ClientSecret event.Secret // random where empty
-	Scope        []string     // permissions such as crm and task; the basic ones come by themselves
-	// HandlerURL is the address that ONAPPINSTALL goes to or, for an application with pages, that its
-	// installation page is opened at.
+	ClientID     string       // random if empty
+	ClientSecret event.Secret // random if empty
+	Scope        []string     // permissions such as crm and task; every application has the basic ones
+	// HandlerURL is the address that gets ONAPPINSTALL. For an application with pages it is also the
+	// address of its installation page.
 	HandlerURL string
-	// RedirectURL is where authorization codes are sent; HandlerURL where empty.
+	// RedirectURL is the address that authorization codes are sent to. If it is empty, HandlerURL is
+	// used.
 	RedirectURL string
-	// Status is what app.info and tokens tell of it: F free, D demo, T trial, P paid, L local, S by
-	// subscription; L where empty.
+	// Status is what app.info and token responses report: F free, D demo, T trial, P paid, L local, S
+	// by subscription. The default is L.
 	Status string
-	// UI makes an application with pages. It counts as installed, and gets events, only after
+	// UI makes an application with pages. It is installed, and gets events, only after
 	// [Application.FinishInstall].
 	UI bool
 }
@@ -38,13 +39,13 @@ type App struct {
 //
 //nolint:recvcheck // Format has a value receiver, so that a copy does not print the secrets either
 type Application struct {
-	p     *Portal
-	spec  App // immutable but for what AddApp fills in
-	token event.Secret
+	p    *Portal
+	spec App // set by AddApp
 
-	// guarded by p.mu
-	registered bool // has tokens and pages
-	installed  bool // gets events
+	// p.mu guards the fields below.
+	token      event.Secret
+	registered bool // its installation has begun; it has tokens and pages
+	installed  bool // its installation is done; it gets events
 	inactive   bool
 	expired    bool
 	installer  int64
@@ -52,7 +53,8 @@ type Application struct {
 	version    int64
 }
 
-// AddApp adds an application, not yet installed.
+// AddApp adds an application, which is not installed yet. It returns [ErrConfig] if spec makes no
+// sense or the portal has an application with the client ID.
 func (p *Portal) AddApp(spec App) (*Application, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -63,7 +65,7 @@ func (p *Portal) AddApp(spec App) (*Application, error) {
 		spec.ClientSecret = event.Secret(randomText(50, base36))
 	}
 	if p.appLocked(spec.ClientID) != nil {
-		return nil, misconfigured("the portal has an application with this client id already")
+		return nil, misconfigured("the portal already has an application with this client ID")
 	}
 	for _, s := range spec.Scope {
 		if s == "" || strings.ContainsAny(s, ", ") {
@@ -123,17 +125,18 @@ func (a *Application) ApplicationToken() event.Secret {
 // Scope returns the application's permissions, without the basic ones.
 func (a *Application) Scope() []string { return slices.Clone(a.spec.Scope) }
 
-// HandlerURL returns where ONAPPINSTALL or the browser goes; it may be empty.
+// HandlerURL returns the address that gets ONAPPINSTALL, or that the browser opens. It may be
+// empty.
 func (a *Application) HandlerURL() string { return a.spec.HandlerURL }
 
 // UI reports whether the application has pages.
 func (a *Application) UI() bool { return a.spec.UI }
 
-// Status returns the application's status as app.info tells it; see [App].
+// Status returns the application's status as app.info reports it; see [App].
 func (a *Application) Status() string { return a.spec.Status }
 
-// RotateApplicationToken gives the application another application token, as a reinstallation may
-// do, and returns it.
+// RotateApplicationToken replaces the application token, as a reinstallation may do, and returns
+// the new one.
 func (a *Application) RotateApplicationToken() event.Secret {
 	a.p.mu.Lock()
 	defer a.p.mu.Unlock()
@@ -149,7 +152,7 @@ func (a *Application) Installed() bool {
 	return a.installed
 }
 
-// Registered reports whether the installation has begun, so that there are tokens.
+// Registered reports whether the installation has begun. From then on the application has tokens.
 func (a *Application) Registered() bool {
 	a.p.mu.Lock()
 	defer a.p.mu.Unlock()
@@ -170,8 +173,8 @@ func (a *Application) PaymentExpired() bool {
 	return a.expired
 }
 
-// SetActive switches the application off or on. One that is off gets no events, and its calls are
-// answered APPLICATION_NOT_FOUND.
+// SetActive switches the application off or on. While it is off, it gets no events and its calls
+// fail with APPLICATION_NOT_FOUND.
 func (a *Application) SetActive(active bool) {
 	a.p.mu.Lock()
 	defer a.p.mu.Unlock()
@@ -179,8 +182,8 @@ func (a *Application) SetActive(active bool) {
 	a.p.signalChangeLocked()
 }
 
-// SetPaymentExpired lets the application's subscription run out or be renewed. While it is out,
-// REST works and events are dropped.
+// SetPaymentExpired ends or renews the application's subscription. While it is expired, REST works
+// and events are dropped.
 func (a *Application) SetPaymentExpired(expired bool) {
 	a.p.mu.Lock()
 	defer a.p.mu.Unlock()
@@ -188,20 +191,20 @@ func (a *Application) SetPaymentExpired(expired bool) {
 	a.p.signalChangeLocked()
 }
 
-// getsEventsLocked reports whether events go to the application.
+// getsEventsLocked reports whether the application gets events. p.mu must be held.
 func (a *Application) getsEventsLocked() bool { return a.installed && !a.inactive && !a.expired }
 
 // Install installs the application as the administrator; see [Application.InstallAs].
 func (a *Application) Install(ctx context.Context) error { return a.InstallAs(ctx, AdminID) }
 
-// InstallAs installs the application. Without pages it is installed at once: the portal binds
-// ONAPPINSTALL to HandlerURL by itself and sends it. With pages, the installation page is opened by
+// InstallAs installs the application. Without pages it is installed immediately: the portal binds
+// ONAPPINSTALL to HandlerURL and sends it. With pages, the portal opens the installation page by
 // POST, as a browser would, and the application is installed when it calls
 // [Application.FinishInstall].
 //
-// It returns [ErrInstalled], [ErrNotFound] for an unknown user, an error for a user who is no
-// administrator, and an error where the installation page cannot be opened or answers with a status
-// of 400 or above.
+// It returns [ErrInstalled], or [ErrNotFound] for an unknown user. It also returns an error if the
+// user is not an administrator, or if the installation page cannot be opened or returns a status of
+// 400 or above.
 func (a *Application) InstallAs(ctx context.Context, user int64) error {
 	p := a.p
 	p.mu.Lock()
@@ -237,9 +240,9 @@ func (a *Application) InstallAs(ctx context.Context, user int64) error {
 	return nil
 }
 
-// FinishInstall is the page's BX24.installFinish: the application counts as installed, and
-// ONAPPINSTALL goes to the handlers that it has bound by then. It returns [ErrNotInstalled] where
-// the installation has not begun, and [ErrInstalled].
+// FinishInstall is the page's BX24.installFinish: the application is installed, and ONAPPINSTALL
+// goes to the handlers that it has bound by then. It returns [ErrNotInstalled] if the installation
+// has not begun, and [ErrInstalled] if it is already done.
 func (a *Application) FinishInstall() error {
 	a.p.mu.Lock()
 	defer a.p.mu.Unlock()
@@ -253,6 +256,8 @@ func (a *Application) FinishInstall() error {
 	return nil
 }
 
+// completeInstallLocked marks the application as installed and raises the events of an
+// installation. p.mu must be held.
 func (a *Application) completeInstallLocked() {
 	a.installed = true
 	p := a.p
@@ -271,8 +276,8 @@ func (a *Application) completeInstallLocked() {
 	p.sendPending(ev)
 }
 
-// raiseUserReady makes the application's system user, or brings it back, and sends its tokens to
-// HandlerURL by a handler that the platform binds by itself.
+// raiseUserReady creates or restores the application's system user and sends its tokens to
+// HandlerURL. The platform binds that handler automatically.
 func (a *Application) raiseUserReady(ev *pendingEvents) {
 	p := a.p
 	if a.systemUser == 0 {
@@ -303,16 +308,16 @@ func (a *Application) raiseUserReady(ev *pendingEvents) {
 const onAppUserReady = "ONAPPUSERREADY"
 
 // SystemUser returns the ID of the user that [Quirks.UserReady] made for the application, 0 if
-// there is none. The user is no administrator.
+// there is none. The user is not an administrator.
 func (a *Application) SystemUser() int64 {
 	a.p.mu.Lock()
 	defer a.p.mu.Unlock()
 	return a.systemUser
 }
 
-// Update is the installation of the application's next version, 2 after 1: ONAPPUPDATE goes to the
-// handlers that it has bound, which stay bound, as do its tokens and its queue. It returns
-// [ErrNotInstalled], and [ErrClosed].
+// Update installs the application's next version, 2 after 1. ONAPPUPDATE goes to the handlers that
+// the application has bound. Its handlers, tokens and offline queue stay. It returns
+// [ErrNotInstalled] or [ErrClosed].
 func (a *Application) Update() error {
 	p := a.p
 	p.mu.Lock()
@@ -332,11 +337,11 @@ func (a *Application) Update() error {
 	return nil
 }
 
-// Uninstall removes the application: its tokens are dead, ONAPPUNINSTALL goes out without any, and
-// its handlers and queue are gone. Until it is installed again, calls with its access tokens fail
-// with APPLICATION_NOT_FOUND, and its refresh tokens with invalid_client. clean is the user's wish
-// to have the application's data deleted. With [Quirks.NoUninstallEvent] no event goes out. It
-// returns [ErrNotInstalled].
+// Uninstall removes the application. It sends ONAPPUNINSTALL without tokens, unless
+// [Quirks.NoUninstallEvent] is set, and deletes the application's handlers and offline queue. Until
+// the application is installed again, calls with its access tokens fail with APPLICATION_NOT_FOUND,
+// and refreshes with invalid_client. clean means that the user wants the application's data to be
+// deleted. Uninstall returns [ErrNotInstalled] if there is nothing to remove.
 func (a *Application) Uninstall(clean bool) error {
 	p := a.p
 	p.mu.Lock()
@@ -362,13 +367,13 @@ func (a *Application) Uninstall(clean bool) error {
 	if u := p.accounts.users[a.systemUser]; u != nil {
 		u.dismissed = true
 	}
-	return nil // tokens stay known, so that the errors of their requests name the removal
+	return nil // its tokens are kept, so that the errors of their requests name the removal
 }
 
-// Placement says where an application's page is opened.
+// Placement is the place in the portal's interface that opens an application's page.
 type Placement struct {
-	Name    string // DEFAULT where empty
-	Options any    // anything that encodes to JSON; empty where nil
+	Name    string // DEFAULT if empty
+	Options any    // anything that encodes to JSON; nil for none
 }
 
 // Frame builds the POST that opens the application's page at HandlerURL for a user, as a browser
@@ -422,8 +427,8 @@ func (a *Application) Frame(ctx context.Context, user int64, placement Placement
 }
 
 // OpenPage opens the application's page at HandlerURL for a user, administrator or not, as the
-// user's browser does: it sends what [Application.Frame] builds. It returns the status of the
-// answer. The errors are those of Frame, and one for a page that cannot be reached.
+// user's browser does: it sends the request that [Application.Frame] builds. It returns the status
+// of the response. The errors are those of Frame, and one for a page that cannot be reached.
 func (a *Application) OpenPage(ctx context.Context, user int64, placement Placement) (status int, err error) {
 	r, err := a.Frame(ctx, user, placement)
 	if err != nil {
@@ -437,7 +442,7 @@ func (a *Application) OpenPage(ctx context.Context, user int64, placement Placem
 	return resp.StatusCode, nil
 }
 
-// openInstallPage posts the installation page.
+// openInstallPage opens the installation page. A status of 400 or above is an error.
 func (a *Application) openInstallPage(ctx context.Context, user int64) error {
 	status, err := a.OpenPage(ctx, user, Placement{})
 	if err == nil && status >= 400 {
@@ -446,11 +451,11 @@ func (a *Application) openInstallPage(ctx context.Context, user int64) error {
 	return err
 }
 
-// Redirected builds the GET that a user's browser makes to RedirectURL after the user has let the
-// application in at /oauth/authorize/. It carries a fresh authorization code of that user, and the
-// state. If the state, the user or the portal are not those that the program began with, the
-// request is a login CSRF. The errors are those of [Application.Grant], and one if there is no
-// RedirectURL.
+// Redirected builds the GET that a user's browser makes to RedirectURL after the user has
+// authorized the application at /oauth/authorize/. It carries a fresh authorization code of that
+// user, and the state. If the state, the user or the portal are not those that the program began
+// with, the request is a login CSRF. The errors are those of [Application.Grant], and one if the
+// application has no RedirectURL.
 func (a *Application) Redirected(ctx context.Context, user int64, state string) (*http.Request, error) {
 	p := a.p
 	p.mu.Lock()
@@ -469,7 +474,7 @@ func (a *Application) Redirected(ctx context.Context, user int64, state string) 
 	return r, nil
 }
 
-// Format prints the client id under every verb, since the application holds secrets.
+// Format prints the client ID for every verb, because the application holds secrets.
 func (a Application) Format(f fmt.State, _ rune) {
 	_, _ = fmt.Fprintf(f, "eventtest.Application(%s)", a.spec.ClientID)
 }

@@ -9,15 +9,15 @@ import (
 	"github.com/b24events/b24events/internal/phpform"
 )
 
-// maxBatch is the number of items that a batch runs.
+// maxBatch is the number of items that one batch runs.
 const maxBatch = 50
 
-// batchSections are the parts of a batch's answer, which items may refer to: $result[key],
+// batchSections are the parts of a batch's response. Later items may refer to them: $result[key],
 // $error[key] and so on.
 type batchSections struct {
 	result, failure, total, next, time []phpform.Entry
 
-	left int // bytes that references may still put into parameters; below 0 the batch wanted too much
+	left int // bytes that references may still put into parameters; negative once they exceed the limit
 }
 
 func (p *Portal) batch(c *call) (reply, *apiError) {
@@ -30,7 +30,7 @@ func (p *Portal) batch(c *call) (reply, *apiError) {
 			continue
 		}
 		if item.Value.Kind() != phpform.String {
-			continue // skipped without a trace
+			continue // skipped silently
 		}
 		if apiErr := p.batchItem(c, &s, item.Key, item.Value.Scalar()); apiErr != nil {
 			s.fail(item.Key, apiErr)
@@ -48,7 +48,7 @@ func (p *Portal) batch(c *call) (reply, *apiError) {
 	))
 }
 
-// batchItem runs one item with the caller and the connector of the whole.
+// batchItem runs one item with the caller and the connector of the batch.
 func (p *Portal) batchItem(c *call, s *batchSections, key, command string) (apiErr *apiError) {
 	start := p.nowLocked()
 	name, query, _ := strings.Cut(command, "?")
@@ -94,8 +94,8 @@ func (p *Portal) batchItem(c *call, s *batchSections, key, command string) (apiE
 	return nil
 }
 
-// recordedParams are the parameters of a call for the records: without the credentials that the items
-// of a batch may bring, in vain.
+// recordedParams returns the parameters of a call as the records keep them. Items of a batch may
+// carry credentials, which the platform ignores; they are removed.
 func recordedParams(name string, params phpform.Value) phpform.Value {
 	if name != "batch" {
 		return params
@@ -116,7 +116,7 @@ func recordedParams(name string, params phpform.Value) phpform.Value {
 	return phpform.Map(entries...)
 }
 
-// withoutCredentials takes auth and access_token out of a query.
+// withoutCredentials removes auth and access_token from a query.
 func withoutCredentials(query string) string {
 	return strings.Join(slices.DeleteFunc(strings.Split(query, "&"), func(part string) bool {
 		key, _, _ := strings.Cut(part, "=")
@@ -134,9 +134,9 @@ var (
 	anyReference   = regexp.MustCompile(`\$(result|error|total|next|time)((?:\[[^\[\]]*\])+)`)
 )
 
-// resolve replaces the references to answers of earlier items in every value. A value that is one
-// reference takes what it refers to as it is; inside a longer text only scalars make sense. A
-// reference to nothing becomes empty.
+// resolve replaces the references to results of earlier items in every value. A value that consists
+// of one reference becomes the value it refers to; inside a longer text only scalars are inserted.
+// A reference to nothing becomes empty.
 func (s *batchSections) resolve(v phpform.Value) phpform.Value {
 	switch v.Kind() {
 	case phpform.Array:
@@ -161,6 +161,7 @@ func (s *batchSections) resolve(v phpform.Value) phpform.Value {
 	}
 }
 
+// lookup returns the value that a reference means and charges its size.
 func (s *batchSections) lookup(section, path string) phpform.Value {
 	v := phpform.Map(map[string][]phpform.Entry{
 		"result": s.result, "error": s.failure, "total": s.total, "next": s.next, "time": s.time,
@@ -174,9 +175,9 @@ func (s *batchSections) lookup(section, path string) phpform.Value {
 	return v
 }
 
-// spend takes the size of a value off what is left.
+// spend subtracts the size of a value from left.
 func (s *batchSections) spend(v phpform.Value) {
-	const each = 8 // what a value takes besides its text
+	const each = 8 // size of a value without its text
 	s.left -= each + len(v.Scalar())
 	for _, e := range v.Entries() {
 		if s.left < 0 {

@@ -42,11 +42,21 @@ func TestBindRefuses(t *testing.T) {
 			403, "ACCESS_DENIED", "Access denied! Offline events binding requires administrator access rights", "",
 		},
 		{"2.1 #6 no HANDLER", admin, obj{"event": "X"}, 400, "ERROR_ARGUMENT", "Argument 'HANDLER' is null or empty", "HANDLER"},
-		{"2.1 #7 localhost", admin, obj{"event": "X", "handler": "http://localhost:8080/x"}, 400, "ERROR_WRONG_HANDLER_URL", "Wrong handler URL", ""},
+		{
+			"2.1 #7 localhost", admin,
+			obj{"event": "X", "handler": "http://localhost:8080/x"},
+			400, "ERROR_WRONG_HANDLER_URL",
+			"Wrong handler URL", "",
+		},
 		{"2.1 #7 IPv6", admin, obj{"event": "X", "handler": "http://[::1]/x"}, 400, "ERROR_WRONG_HANDLER_URL", "Wrong handler URL", ""},
 		{"2.1 #7 no scheme", admin, obj{"event": "X", "handler": "example.com/x"}, 400, "ERROR_WRONG_HANDLER_URL", "Wrong handler URL", ""},
 		{"2.1 #7 leading dot", admin, obj{"event": "X", "handler": "https://.com/x"}, 400, "ERROR_WRONG_HANDLER_URL", "Wrong handler URL", ""},
-		{"2.1 #8 scheme", admin, obj{"event": "X", "handler": "ftp://example.com/x"}, 400, "ERROR_UNSUPPORTED_PROTOCOL", "Unsupported handler protocol", ""},
+		{
+			"2.1 #8 scheme", admin,
+			obj{"event": "X", "handler": "ftp://example.com/x"},
+			400, "ERROR_UNSUPPORTED_PROTOCOL",
+			"Unsupported handler protocol", "",
+		},
 		{
 			"2.1 #8 scheme in upper case", admin,
 			obj{"event": "X", "handler": "HTTPS://example.com/x"},

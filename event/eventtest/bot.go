@@ -11,36 +11,38 @@ import (
 // Bot describes a chat bot of the old API (imbot without v2) to [Application.AddBot]. Every field
 // may be left empty.
 type Bot struct {
-	Code string // unique within the application; bot where empty
-	Name string // Code where empty
-	// Type is B for an ordinary bot, which an empty one stands for, H for one that seems to type, S
-	// for a supervisor, O for one of open channels.
+	Code string // unique within the application; "bot" if empty
+	Name string // Code if empty
+	// Type is B for an ordinary bot (the default), H for one that shows typing, S for a supervisor, O
+	// for a bot of open channels.
 	Type string
 	// Webhook makes a bot of imbot.v2 in webhook mode: the portal sends its ONIMBOTV2* events to
 	// this URL.
 	Webhook string
 }
 
-// bot is a chat bot. It is a user too, whom only its tokens name.
+// bot is a chat bot. It also has a user, which only its tokens name. Portal.mu guards it.
 type bot struct {
 	Bot
 	id       int64
 	app      *Application
 	openline bool
-	deleted  bool // its subscriptions go at the end of the hit
+	deleted  bool // its subscriptions end when the pending events are sent
 	v2       *botV2
 }
 
-// maxBots is how many bots an application can have.
+// maxBots is the number of bots that an application can have.
 const maxBots = 5
 
-// AddBot registers a chat bot of the application as imbot.register does, except that it binds no
-// handlers: event.bind does, for the events ONIMBOTMESSAGEADD, ONIMBOTMESSAGEUPDATE,
-// ONIMBOTMESSAGEDELETE, ONIMBOTJOINCHAT and ONIMBOTDELETE. One with a Webhook is registered as by
-// imbot.v2.Bot.register, which subscribes it. It returns the identifier of the bot, to which users
-// write by [Portal.Add] with the kind [ChatMessage]; that of the existing bot if the application
-// has one with the code. Errors are [ErrNotInstalled] and [ErrClosed], and those for an unknown
-// type and a sixth bot.
+// AddBot registers a chat bot of the application as imbot.register does, but binds no handlers. Use
+// event.bind for the events ONIMBOTMESSAGEADD, ONIMBOTMESSAGEUPDATE, ONIMBOTMESSAGEDELETE,
+// ONIMBOTJOINCHAT and ONIMBOTDELETE. A bot with a Webhook is registered as imbot.v2.Bot.register
+// does, which also subscribes it.
+//
+// AddBot returns the ID of the bot. Users write to it by [Portal.Add] with the kind [ChatMessage].
+// If the application already has a bot with the code, AddBot returns its ID. The errors are
+// [ErrNotInstalled], [ErrClosed], [ErrConfig] for an unknown type or a bad Webhook, and one for a
+// sixth bot.
 func (a *Application) AddBot(b Bot) (int64, error) {
 	p := a.p
 	p.mu.Lock()
@@ -51,7 +53,7 @@ func (a *Application) AddBot(b Bot) (int64, error) {
 	case !a.registered:
 		return 0, ErrNotInstalled
 	case b.Type != "" && botType(b.Type) != b.Type:
-		return 0, misconfigured("a bot's type is one of B, H, S and O")
+		return 0, misconfigured("the type of a bot is B, H, S or O")
 	}
 	if b.Webhook != "" {
 		if err := checkURL(b.Webhook, false); err != nil {
@@ -66,7 +68,7 @@ func (a *Application) AddBot(b Bot) (int64, error) {
 	}
 	added, ok := p.registerBotLocked(a, b, User{Name: b.Name}, false)
 	if !ok {
-		return 0, fmt.Errorf("eventtest: an application has %d bots at most", maxBots)
+		return 0, fmt.Errorf("eventtest: an application can have at most %d bots", maxBots)
 	}
 	if b.Webhook != "" && added.v2 == nil {
 		added.v2 = &botV2{}
@@ -76,8 +78,7 @@ func (a *Application) AddBot(b Bot) (int64, error) {
 	return added.id, nil
 }
 
-// Bots returns the chat bots of the application by their identifiers, those that it registered by
-// itself included.
+// Bots returns the chat bots of the application by ID, including those that it registered itself.
 func (a *Application) Bots() map[int64]Bot {
 	a.p.mu.Lock()
 	defer a.p.mu.Unlock()
@@ -91,7 +92,7 @@ func (a *Application) Bots() map[int64]Bot {
 }
 
 // DeleteBot deletes a bot of the application as a user does in the portal's interface, and raises
-// ONIMBOTDELETE. It returns [ErrNotFound] where the application has no such bot.
+// ONIMBOTDELETE. It returns [ErrNotFound] if the application has no such bot.
 func (a *Application) DeleteBot(id, user int64) error {
 	p := a.p
 	p.mu.Lock()
@@ -112,7 +113,7 @@ func (a *Application) DeleteBot(id, user int64) error {
 	return nil
 }
 
-// botType is the type that stands for the one given.
+// botType returns the type that the platform uses for t. Unknown types become B.
 func botType(t string) string {
 	switch t {
 	case "O", "H", "S":
@@ -122,7 +123,8 @@ func botType(t string) string {
 	}
 }
 
-// registerBotLocked adds a bot, or finds the one of the application with the same code.
+// registerBotLocked adds a bot, or returns the application's bot with the same code. It reports
+// false if the application has too many bots.
 func (p *Portal) registerBotLocked(a *Application, b Bot, profile User, openline bool) (added *bot, ok bool) {
 	mine := 0
 	for _, other := range p.chat.bots {
@@ -147,8 +149,8 @@ func (p *Portal) registerBotLocked(a *Application, b Bot, profile User, openline
 	return added, true
 }
 
-// dropBotLocked removes a bot with its tokens and its dialogues. Its subscriptions stay until the hit
-// ends, since they get its last event.
+// dropBotLocked removes a bot with its tokens and its dialogues. Its subscriptions stay until the
+// pending events are sent, because they get its last event.
 func (p *Portal) dropBotLocked(b *bot) {
 	b.deleted = true
 	delete(p.chat.bots, b.id)
@@ -162,7 +164,7 @@ func (p *Portal) dropBotLocked(b *bot) {
 	}
 }
 
-// dropBotsLocked removes the bots of an application that goes.
+// dropBotsLocked removes the bots of an application.
 func (p *Portal) dropBotsLocked(a *Application) {
 	for _, b := range p.chat.bots {
 		if b.app == a {
@@ -171,13 +173,12 @@ func (p *Portal) dropBotsLocked(a *Application) {
 	}
 }
 
-// raiseMessage tells the application of the bot that a user wrote to, or changed a message to.
-// action is ADD, UPDATE or DELETE.
+// raiseMessage raises the event for a message to a bot. action is ADD, UPDATE or DELETE.
 func (p *Portal) raiseMessage(ev *pendingEvents, action string, o *object) {
 	m := messageOf(o)
 	b, u := p.chat.bots[m.to], p.accounts.users[m.author]
 	if b == nil || u == nil || p.chat.bots[m.author] != nil {
-		return // what bots write reaches no bot
+		return // bots do not get messages from bots
 	}
 	if b.v2 != nil {
 		p.raiseMessageV2(ev, action, b, o)
@@ -195,7 +196,7 @@ func (p *Portal) raiseMessage(ev *pendingEvents, action string, o *object) {
 	)})
 }
 
-// raiseJoin tells the application of a bot that a user opened a private chat with it.
+// raiseJoin raises the event for a user who opened a private chat with a bot.
 func (p *Portal) raiseJoin(ev *pendingEvents, b *bot, by int64) {
 	if b.v2 != nil {
 		p.raiseJoinV2(ev, b, by)
@@ -217,7 +218,7 @@ func (p *Portal) raiseJoin(ev *pendingEvents, b *bot, by int64) {
 	)})
 }
 
-// raiseBotDelete tells an application that its bot was deleted.
+// raiseBotDelete raises the event for a deleted bot.
 func (p *Portal) raiseBotDelete(ev *pendingEvents, b *bot, by int64) {
 	if b.v2 != nil {
 		p.raiseDeleteV2(ev, b, by)
@@ -228,7 +229,7 @@ func (p *Portal) raiseBotDelete(ev *pendingEvents, b *bot, by int64) {
 	)})
 }
 
-// messageParams describes a new message in a private chat.
+// messageParams returns the PARAMS of an event for a new message in a private chat.
 func (p *Portal) messageParams(m message) phpform.Value {
 	return phpform.Map(
 		text("MESSAGE", m.text),
@@ -261,7 +262,7 @@ func (p *Portal) messageParams(m message) phpform.Value {
 	)
 }
 
-// changedParams describes an edited or deleted message in a private chat.
+// changedParams returns the PARAMS of an event for an edited or deleted message in a private chat.
 func changedParams(m message) phpform.Value {
 	return phpform.Map(
 		number("ID", m.id),
@@ -285,8 +286,8 @@ func changedParams(m message) phpform.Value {
 	)
 }
 
-// botEntryLocked is the bot with its own live tokens, which stand both beside its fields and, as texts,
-// under AUTH.
+// botEntryLocked returns the bot with live tokens of its own. They stand next to its fields and
+// again, as texts, under AUTH.
 func (p *Portal) botEntryLocked(b *bot) phpform.Value {
 	g := p.issueLocked(b.app, b.id, maxEventChain, true)
 	entries := append(p.tokenEntriesLocked(g),
@@ -302,7 +303,7 @@ func (p *Portal) botEntryLocked(b *bot) phpform.Value {
 	return phpform.Map(append(entries, kv("AUTH", phpform.Map(auth...)), number("BOT_ID", b.id), text("BOT_CODE", b.Code))...)
 }
 
-// tokenEntriesLocked are the fields with which the token blocks of all bots begin.
+// tokenEntriesLocked returns the fields that the token blocks of all bots begin with.
 func (p *Portal) tokenEntriesLocked(g Grant) []phpform.Entry {
 	return []phpform.Entry{
 		text("access_token", string(g.AccessToken)),
@@ -317,7 +318,7 @@ func (p *Portal) tokenEntriesLocked(g Grant) []phpform.Entry {
 	}
 }
 
-// chatEntries is a user as the events of bots show one.
+// chatEntries returns a user as the events of bots show it.
 func (u *user) chatEntries() []phpform.Entry {
 	return []phpform.Entry{
 		number("ID", u.id),

@@ -8,13 +8,13 @@ import (
 	"github.com/b24events/b24events/internal/phpform"
 )
 
-// botV2 is what a bot of imbot.v2 has besides what every bot has.
+// botV2 holds what only a bot of imbot.v2 has.
 type botV2 struct {
-	token            string       // botToken; empty for a bot that its application's tokens stand for
-	applicationToken event.Secret // application token of its subscriptions since it has a botToken
+	token            string       // botToken; empty for a bot that uses its application's tokens
+	applicationToken event.Secret // signs its deliveries once it has a botToken
 }
 
-// botV2Events are the subscriptions of a bot of imbot.v2 in webhook mode.
+// botV2Events returns the events that a bot of imbot.v2 in webhook mode is subscribed to.
 func botV2Events() []string {
 	return []string{
 		"ONIMBOTV2MESSAGEADD", "ONIMBOTV2MESSAGEUPDATE", "ONIMBOTV2MESSAGEDELETE", "ONIMBOTV2JOINCHAT",
@@ -22,7 +22,8 @@ func botV2Events() []string {
 	}
 }
 
-// applicationTokenLocked is what signs the bot's deliveries: that of the application, or one of its own.
+// applicationTokenLocked returns the token that signs the bot's deliveries: the application's, or
+// the bot's own. Portal.mu must be held.
 func (b *bot) applicationTokenLocked() event.Secret {
 	if b.v2 != nil && b.v2.applicationToken != "" {
 		return b.v2.applicationToken
@@ -30,15 +31,15 @@ func (b *bot) applicationTokenLocked() event.Secret {
 	return b.app.token
 }
 
-// setToken gives the bot a botToken, and links its subscriptions to a new application token.
+// setToken gives the bot a botToken, and its subscriptions a new application token.
 func (v *botV2) setToken(botToken string) {
 	v.token, v.applicationToken = botToken, event.Secret(randomText(32, hexDigits))
 }
 
-// RotateBotToken gives a bot of imbot.v2 another botToken, as imbot.v2.Bot.update does with
-// fields.botToken, and returns the application token that its ONIMBOTV2* events carry from now on.
-// Other events of the application keep theirs. It returns [ErrNotFound] if the application has no
-// such bot.
+// RotateBotToken replaces the botToken of a bot of imbot.v2, as imbot.v2.Bot.update does with
+// fields.botToken. It returns the application token that the bot's ONIMBOTV2* events carry from now
+// on. Other events of the application keep theirs. It returns [ErrNotFound] if the application has
+// no such bot.
 func (a *Application) RotateBotToken(id int64) (event.Secret, error) {
 	p := a.p
 	p.mu.Lock()
@@ -52,8 +53,8 @@ func (a *Application) RotateBotToken(id int64) (event.Secret, error) {
 	return b.v2.applicationToken, nil
 }
 
-// subscribeLocked makes the eight subscriptions of a bot to a URL, and ends those to an earlier one.
-// Without a URL it is in fetch mode.
+// subscribeLocked replaces the subscriptions of a bot by eight to url. If url is empty, the bot is
+// in fetch mode.
 func (p *Portal) subscribeLocked(b *bot, url string) {
 	p.handlers.bound = slices.DeleteFunc(p.handlers.bound, func(have *binding) bool { return have.bot == b })
 	b.Webhook = url
@@ -65,12 +66,12 @@ func (p *Portal) subscribeLocked(b *bot, url string) {
 	}
 }
 
-// unsubscribeGoneLocked ends the subscriptions of bots that were deleted in the hit that ends.
+// unsubscribeGoneLocked ends the subscriptions of deleted bots.
 func (p *Portal) unsubscribeGoneLocked() {
 	p.handlers.bound = slices.DeleteFunc(p.handlers.bound, func(b *binding) bool { return b.bot != nil && b.bot.deleted })
 }
 
-// raiseV2 sends an event of a bot of imbot.v2. Each delivery brings tokens of the bot.
+// raiseV2 raises an event of a bot of imbot.v2, with fresh tokens of the bot.
 func (p *Portal) raiseV2(ev *pendingEvents, action string, b *bot, by int64, data ...phpform.Entry) {
 	if b.Webhook == "" {
 		return // a bot in fetch mode polls, which is not emulated
@@ -87,7 +88,7 @@ func (p *Portal) raiseV2(ev *pendingEvents, action string, b *bot, by int64, dat
 	ev.raise(occurrence{event: "ONIMBOTV2" + action, app: b.app, bot: b, user: by, data: phpform.Map(append(entries, data...)...)})
 }
 
-// raiseMessageV2 is raiseMessage for a bot of imbot.v2.
+// raiseMessageV2 does what raiseMessage does, for a bot of imbot.v2.
 func (p *Portal) raiseMessageV2(ev *pendingEvents, action string, b *bot, o *object) {
 	m := messageOf(o)
 	about := kv("message", phpform.Map(
@@ -115,7 +116,7 @@ func (p *Portal) raiseJoinV2(ev *pendingEvents, b *bot, by int64) {
 
 func (p *Portal) raiseDeleteV2(ev *pendingEvents, b *bot, by int64) { p.raiseV2(ev, "DELETE", b, by) }
 
-// chatV2 is the private chat of a bot and a user.
+// chatV2 returns the private chat of a bot and a user.
 func (p *Portal) chatV2(id, user int64) phpform.Value {
 	return phpform.Map(
 		number("id", id),
@@ -129,7 +130,7 @@ func (p *Portal) chatV2(id, user int64) phpform.Value {
 	)
 }
 
-// valueV2 is a user as imbot.v2 shows one.
+// valueV2 returns a user as imbot.v2 shows it.
 func (u *user) valueV2(bot bool) phpform.Value {
 	kind, signIn := "employee", "default"
 	if bot {

@@ -176,7 +176,8 @@ func TestBotTokenRotation(t *testing.T) {
 	require.Equal(t, "BOT_OWNERSHIP_ERROR", refusal.Error, "the old botToken is dead")
 	require.Equal(t, http.StatusForbidden, refusal.Status)
 	c.ok("imbot.v2.Bot.update", obj{"botId": first, "fields": obj{"botToken": "taken"}})
-	require.Equal(t, "BOT_TOKEN_ROTATION_FAILED", c.call("imbot.v2.Bot.update", obj{"botId": second, "fields": obj{"botToken": "taken"}}).Error)
+	require.Equal(t, "BOT_TOKEN_ROTATION_FAILED",
+		c.call("imbot.v2.Bot.update", obj{"botId": second, "fields": obj{"botToken": "taken"}}).Error)
 	_, err = c.app.RotateBotToken(99)
 	require.ErrorIs(t, err, eventtest.ErrNotFound)
 	classic, err := c.app.AddBot(eventtest.Bot{Code: "classic"})
@@ -202,7 +203,8 @@ func TestBotV2Subscriptions(t *testing.T) {
 	write(t, p, bot, "Hello")
 	wait(t, p)
 	require.Empty(t, p.Deliveries())
-	require.Equal(t, bot, botID(t, c.ok("imbot.v2.Bot.register", obj{"fields": with(with(fields, "eventMode", "webhook"), "webhookUrl", one)})),
+	require.Equal(t, bot, botID(t,
+		c.ok("imbot.v2.Bot.register", obj{"fields": with(with(fields, "eventMode", "webhook"), "webhookUrl", one)})),
 		"the same code is the same bot")
 	require.Empty(t, subscriptions(p), "which stays as it is")
 

@@ -61,7 +61,8 @@ func TestManyFields(t *testing.T) {
 		fields.WriteString(`,"UF_CRM_` + strconv.Itoa(i) + `":1`)
 	}
 	start := time.Now()
-	a := send(t, http.MethodPost, c.p.ClientEndpoint()+"crm.deal.add", "application/json", `{"auth":"`+c.token+`","fields":{"TITLE":"x"`+fields.String()+`}}`)
+	a := send(t, http.MethodPost, c.p.ClientEndpoint()+"crm.deal.add", "application/json",
+		`{"auth":"`+c.token+`","fields":{"TITLE":"x"`+fields.String()+`}}`)
 	require.Equal(t, http.StatusOK, a.Status)
 	require.Less(t, time.Since(start), 20*time.Second)
 }

@@ -154,7 +154,7 @@ func TestPortalInABubble(t *testing.T) {
 		w.takes(time.Hour)
 		addDeal(t, w.Portal)
 		wait(t, w.Portal)
-		require.ErrorContains(t, w.Deliveries()[3].Err, "did not answer")
+		require.ErrorContains(t, w.Deliveries()[3].Err, "did not respond")
 		require.Equal(t, 30*time.Second, w.Deliveries()[3].Duration)
 	})
 }
@@ -374,7 +374,8 @@ func TestPortalsOnOneNetwork(t *testing.T) {
 
 			a := w.post(t, "https://oauth.bitrix.info/rest/app.info", "application/json", `{"auth":"`+string(g.AccessToken)+`"}`)
 			require.Contains(t, a.Raw, w.MemberID())
-			require.Equal(t, "invalid_token", other.post(t, other.ClientEndpoint()+"profile?auth="+string(g.AccessToken), "application/json", "").Error,
+			require.Equal(t, "invalid_token",
+				other.post(t, other.ClientEndpoint()+"profile?auth="+string(g.AccessToken), "application/json", "").Error,
 				"a token is good on its own portal only")
 		}
 		_, err := eventtest.New(eventtest.WithNetwork(n), eventtest.WithMemberID(one.MemberID()))

@@ -15,12 +15,12 @@ type eventCatalog struct {
 	extraEvents    map[string]string // scopes by event name; see AddEvent
 }
 
-// AddSmartProcess adds a smart process, whose items are of the kind [SmartProcess]. Its three
-// events can be bound from now on. The one for invoices, 31, is there from the start. Identifiers
-// below 128 belong to the platform and are refused.
+// AddSmartProcess adds a smart process, whose items have the kind [SmartProcess]. Its three events
+// can be bound from now on. Every portal has the process for invoices, 31. IDs below 128 belong to
+// the platform and return [ErrConfig].
 func (p *Portal) AddSmartProcess(entityTypeID int64) error {
 	if entityTypeID < 128 {
-		return misconfigured("smart processes have identifiers of 128 and above, not %d", entityTypeID)
+		return misconfigured("the ID of a smart process must be 128 or above, not %d", entityTypeID)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -28,19 +28,21 @@ func (p *Portal) AddSmartProcess(entityTypeID int64) error {
 	return nil
 }
 
+// smartProcessIDsLocked returns the entityTypeIds in ascending order.
 func (p *Portal) smartProcessIDsLocked() []int64 {
 	return slices.Sorted(maps.Keys(p.catalog.smartProcesses))
 }
 
-// AddEvent makes an event bindable that the catalogue of package event does not have. An empty
-// scope means that every application may bind it.
+// AddEvent lets applications bind an event that is not in the catalogue of package event. If scope
+// is empty, every application may bind it.
 func (p *Portal) AddEvent(name, scope string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.catalog.extraEvents[upperName(name)] = scope
 }
 
-// bindableLocked looks an event up and returns the permission it needs.
+// bindableLocked returns the permission that binding an event needs, and whether the event can be
+// bound.
 func (p *Portal) bindableLocked(name string) (scope string, ok bool) {
 	if scope, ok := p.catalog.extraEvents[name]; ok {
 		return scope, true
@@ -57,12 +59,12 @@ func (p *Portal) bindableLocked(name string) (scope string, ok bool) {
 	return scopeOf(info), true
 }
 
-// typeIDMark ends the names of the catalogue's templates, where a name on the wire has the number
-// of a smart process.
+// typeIDMark ends the names of templates in the catalogue. An event on the wire has the
+// entityTypeId of a smart process in its place.
 const typeIDMark = "{TYPEID}"
 
-// scopeOf returns the permission of an event of the catalogue, empty for those that every
-// application may bind.
+// scopeOf returns the permission of an event of the catalogue. It is empty if every application may
+// bind the event.
 func scopeOf(info event.Info) string {
 	if info.Scope == "basic" {
 		return ""
@@ -70,6 +72,7 @@ func scopeOf(info event.Info) string {
 	return info.Scope
 }
 
+// upperName returns the name of an event as it is written on the wire.
 func upperName(name string) string { return strings.ToUpper(strings.TrimSpace(name)) }
 
 func sortedKeys(m map[string]string) []string { return slices.Sorted(maps.Keys(m)) }

@@ -10,16 +10,17 @@ import (
 	"github.com/b24events/b24events/internal/phpform"
 )
 
-// editPeriod is how long the writer of a message can change or delete it.
+// editPeriod is how long the author of a message can change or delete it.
 const editPeriod = 3 * 24 * time.Hour
 
-// chatState is what the portal's messenger keeps. Portal.mu guards it.
+// chatState holds the bots and chats of the portal's messenger. Portal.mu guards it.
 type chatState struct {
 	bots  map[int64]*bot
-	chats map[[2]int64]int64 // private chats by their two users, the lower first
+	chats map[[2]int64]int64 // IDs of private chats by their two users, the lower ID first
 }
 
-// betweenLocked returns the private chat of two users, and whether it is there only now.
+// betweenLocked returns the ID of the private chat of two users, and whether it has just been
+// opened. Portal.mu must be held.
 func (s *chatState) betweenLocked(p *Portal, a, b int64) (chat int64, opened bool) {
 	pair := [2]int64{min(a, b), max(a, b)}
 	if chat, ok := s.chats[pair]; ok {
@@ -41,7 +42,7 @@ func (s *chatState) forget(user int64) {
 	}
 }
 
-// message is a chat message taken out of its object.
+// message is the content of an object of the kind ChatMessage.
 type message struct {
 	id, chat, author, to int64
 	text                 string
@@ -54,7 +55,8 @@ func messageOf(o *object) message {
 	}
 }
 
-// messageFields reads what a new message is made of: its text and the user whom it is for.
+// messageFields reads the fields of a new message: its recipient and its text. given reports
+// whether there is a text, which may be empty.
 func messageFields(fields phpform.Value) (to int64, body string, given bool) {
 	for _, e := range fields.Entries() {
 		switch snake(e.Key) {
@@ -67,24 +69,24 @@ func messageFields(fields phpform.Value) (to int64, body string, given bool) {
 	return to, body, given
 }
 
-// checkMessageLocked checks a message that a user is about to write.
+// checkMessageLocked checks the fields of a new message by a user.
 func (p *Portal) checkMessageLocked(fields phpform.Value, user int64) error {
 	to, body, _ := messageFields(fields)
 	switch {
 	case user == 0:
-		return errors.New("eventtest: a chat message needs a user who writes it")
+		return errors.New("eventtest: a chat message needs an author; give a user")
 	case p.accounts.users[to] == nil:
-		return fmt.Errorf("%w: the dialogue of a chat message; give DIALOG_ID a bot's identifier", ErrNotFound)
+		return fmt.Errorf("%w: the dialogue of a chat message; set DIALOG_ID to the ID of a bot", ErrNotFound)
 	case to == user:
-		return errors.New("eventtest: a chat message to oneself reaches no bot; give DIALOG_ID a bot's identifier")
+		return errors.New("eventtest: a chat message to oneself reaches no bot; set DIALOG_ID to the ID of a bot")
 	case body == "":
 		return errors.New("eventtest: a chat message needs a MESSAGE")
 	}
 	return nil
 }
 
-// addMessage writes a message into the private chat of two users. A chat that is opened by it with
-// a bot tells the bot first.
+// addMessage adds a message to the private chat of two users. If it opens a chat with a bot, the
+// bot first gets the event for that.
 func (p *Portal) addMessage(ev *pendingEvents, author, to int64, body string) *object {
 	o := &object{id: p.nextIDLocked("object " + string(ChatMessage))}
 	chat, opened := p.chat.betweenLocked(p, author, to)
@@ -103,7 +105,7 @@ func (p *Portal) addMessage(ev *pendingEvents, author, to int64, body string) *o
 	return o
 }
 
-// updateMessage changes the text of a message. An empty one deletes it.
+// updateMessage changes the text of a message. An empty text deletes it.
 func (p *Portal) updateMessage(ev *pendingEvents, o *object, body string) {
 	if body == "" {
 		p.deleteMessage(ev, o)
@@ -113,7 +115,7 @@ func (p *Portal) updateMessage(ev *pendingEvents, o *object, body string) {
 	p.raiseMessage(ev, "UPDATE", o)
 }
 
-// deleteMessage deletes a message. Bots are not shown what it said.
+// deleteMessage deletes a message. Bots get no text of it.
 func (p *Portal) deleteMessage(ev *pendingEvents, o *object) {
 	delete(p.objects[ChatMessage], o.id)
 	when := o.get("DATE").Scalar()
@@ -124,7 +126,8 @@ func (p *Portal) deleteMessage(ev *pendingEvents, o *object) {
 	p.raiseMessage(ev, "DELETE", o)
 }
 
-// editableByLocked reports whether a user may still change a message: one's own, for three days.
+// editableByLocked reports whether a user may still change a message. Users may change their own
+// messages for three days.
 func (p *Portal) editableByLocked(o *object, user int64) bool {
 	written, err := time.Parse(time.RFC3339, o.get("DATE").Scalar())
 	return messageOf(o).author == user && err == nil && p.nowLocked().Sub(written) <= editPeriod

@@ -13,6 +13,7 @@ func (p *Portal) Now() time.Time {
 	return p.nowLocked()
 }
 
+// nowLocked returns the portal's time.
 func (p *Portal) nowLocked() time.Time { return time.Now().Add(p.clockOffset) }
 
 // Advance moves the portal's clock forward: tokens and codes expire, limits recover, and the agent
@@ -27,20 +28,21 @@ func (p *Portal) Advance(d time.Duration) {
 	p.signalChangeLocked()
 }
 
-// scheduledRun is something to be done later, by the portal's clock.
+// scheduledRun is a function that runs later, by the portal's clock.
 type scheduledRun struct {
 	at  time.Time
-	run func() // under the lock
+	run func() // called with Portal.mu held
 }
 
-// scheduleLocked makes an appointment.
+// scheduleLocked runs a function after d, by the portal's clock. Wait waits for it.
 func (p *Portal) scheduleLocked(d time.Duration, run func()) {
 	p.addPendingLocked()
 	p.deliveries.scheduled = append(p.deliveries.scheduled, scheduledRun{at: p.nowLocked().Add(d), run: run})
 	p.runDueLocked()
 }
 
-// runDueLocked starts what is due by the portal's clock, and sets a timer for what comes next.
+// runDueLocked runs the scheduled functions and readies the lanes that are due by the portal's
+// clock. It sets a timer for the next ones.
 func (p *Portal) runDueLocked() {
 	q := &p.deliveries
 	if q.timer != nil {
@@ -78,13 +80,13 @@ func (p *Portal) runDueLocked() {
 			p.runDueLocked()
 		})
 	}
-	for _, a := range due { // at the end, since each may plan again
+	for _, a := range due { // last, because each may schedule more
 		a.run()
 		p.donePendingLocked()
 	}
 }
 
-// pause waits for a while of real time, or until the caller or the portal has gone.
+// pause waits for d in real time. It returns early when ctx ends or the portal closes.
 func (p *Portal) pause(ctx context.Context, d time.Duration) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -95,7 +97,7 @@ func (p *Portal) pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-// isoTime writes t as the portal does: its zone's offset, whole seconds.
+// isoTime formats t as the portal does: in its zone, to the second.
 func isoTime(t time.Time) string {
 	return t.In(time.FixedZone("", 3*60*60)).Format("2006-01-02T15:04:05-07:00")
 }

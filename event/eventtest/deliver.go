@@ -15,16 +15,17 @@ import (
 	"github.com/b24events/b24events/event"
 )
 
-// deliveryWorkers is how many deliveries are under way at once, over all handlers.
+// deliveryWorkers is the number of deliveries that run at the same time, over all handlers.
 const deliveryWorkers = 16
 
-// maxAnswer bounds what is read of a handler's answer, so that its connection can be used again.
+// maxAnswer limits how much of a handler's response is read. It is read so that the connection can
+// be reused.
 const maxAnswer = 64 << 10
 
-// maxExcerpt bounds what is kept of it.
+// maxExcerpt limits how much of a response body is kept.
 const maxExcerpt = 1024
 
-// delivery is one delivery to be made.
+// delivery is one request to a handler that waits to be sent.
 type delivery struct {
 	event     string
 	clientID  string
@@ -33,16 +34,19 @@ type delivery struct {
 	body      string
 }
 
-// deliveryQueue is the queue server. Portal.mu guards it.
+// deliveryQueue is the platform's event queue server. Portal.mu guards it.
 type deliveryQueue struct {
-	lanes     map[string]*lane
-	ready     []*lane
-	scheduled []scheduledRun
-	timer     *time.Timer   // of the next thing due; see plan
-	pending   int           // queued, under way or to come
-	idle      chan struct{} // closed when pending comes to 0; nil while it is 0
-	workers   int           // running; they end when no lane is ready
-	work      func()        // delivers until no lane is ready; set by New
+	lanes map[string]*lane // by handler URL
+
+	ready []*lane // lanes that wait for a worker
+
+	scheduled []scheduledRun // see scheduleLocked
+
+	timer   *time.Timer   // of what is due next; see runDueLocked
+	pending int           // deliveries and scheduled functions that Wait waits for
+	idle    chan struct{} // closed when pending becomes 0; nil while it is 0
+	workers int           // running; they end when no lane is ready
+	work    func()        // delivers until no lane is ready; set by New
 }
 
 func newDeliveryClient(cfg config) *http.Client {
@@ -88,7 +92,7 @@ func (p *Portal) send(ev *pendingEvents, b *binding, o occurrence) {
 	p.enqueueLaterLocked(wait, c)
 }
 
-// enqueueLaterLocked queues a delivery after a while, and the jitter of the portal's quirk.
+// enqueueLaterLocked queues a delivery after wait and a random part of [Quirks.DeliveryJitter].
 func (p *Portal) enqueueLaterLocked(wait time.Duration, c delivery) {
 	if jitter := p.quirks.DeliveryJitter; jitter > 0 {
 		wait += rand.N(jitter) //nolint:gosec // chance, not secrecy
@@ -100,14 +104,14 @@ func (p *Portal) enqueueLaterLocked(wait time.Duration, c delivery) {
 	p.scheduleLocked(wait, func() { p.enqueueLocked(c) })
 }
 
-// sendToWebhookLocked queues a delivery to an outgoing webhook: no handler, no tokens.
+// sendToWebhookLocked queues a delivery to an outgoing webhook. It has no handler ID and no tokens.
 func (p *Portal) sendToWebhookLocked(hook *outgoingWebhook, o occurrence) {
 	auth := p.authBlockLocked(nil)
 	auth.applicationToken = string(hook.token)
 	p.enqueueLaterLocked(0, delivery{event: o.event, url: hook.url, body: encodeBody(o.event, 0, o.data, p.nowLocked(), auth)})
 }
 
-// authBlockLocked returns the auth block without tokens.
+// authBlockLocked returns an auth block without tokens. a is nil for outgoing webhooks.
 func (p *Portal) authBlockLocked(a *Application) authBlock {
 	auth := authBlock{
 		domain: p.addresses.domain, memberID: p.cfg.memberID,
@@ -119,6 +123,7 @@ func (p *Portal) authBlockLocked(a *Application) authBlock {
 	return auth
 }
 
+// enqueueLocked adds a delivery to the lane of its URL.
 func (p *Portal) enqueueLocked(c delivery) {
 	if p.closed {
 		return
@@ -140,13 +145,14 @@ func (p *Portal) enqueueLocked(c delivery) {
 	}
 }
 
-// addPendingLocked counts a thing that Wait waits for, and end that it is done.
+// addPendingLocked counts one more thing that Wait waits for.
 func (p *Portal) addPendingLocked() {
 	if p.deliveries.pending++; p.deliveries.idle == nil {
 		p.deliveries.idle = make(chan struct{})
 	}
 }
 
+// donePendingLocked counts one of them as done.
 func (p *Portal) donePendingLocked() {
 	if p.deliveries.pending--; p.deliveries.pending == 0 {
 		close(p.deliveries.idle)
@@ -154,7 +160,7 @@ func (p *Portal) donePendingLocked() {
 	}
 }
 
-// deliverReady is one worker of the queue server, at work until nothing is ready.
+// deliverReady is one worker of the queue server. It delivers until no lane is ready.
 func (p *Portal) deliverReady(ctx context.Context) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -188,7 +194,7 @@ func (p *Portal) deliverReady(ctx context.Context) {
 	}
 }
 
-// attempt posts a parcel once. The platform never retries, whatever the answer.
+// attempt posts a delivery once. The platform never retries, whatever status it gets.
 func (p *Portal) attempt(ctx context.Context, c delivery) Attempt {
 	a := Attempt{
 		Event: c.event, ClientID: c.clientID, HandlerID: c.handlerID, URL: c.url, Body: event.Secret(c.body), Time: p.Now(),
@@ -207,10 +213,10 @@ func (p *Portal) attempt(ctx context.Context, c delivery) Attempt {
 	resp, err := p.client.Do(r)
 	a.Duration = time.Since(start)
 	if err != nil {
-		a.Err = fmt.Errorf("eventtest: handler did not answer: %w", withoutURL(err))
+		a.Err = fmt.Errorf("eventtest: the handler did not respond: %w", withoutURL(err))
 		return a
 	}
-	defer resp.Body.Close() //nolint:errcheck // an answer that breaks off is an answer
+	defer resp.Body.Close() //nolint:errcheck // only the status and an excerpt matter
 	answer, _ := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	a.Status, a.Answer = resp.StatusCode, event.Secret(answer[:min(len(answer), maxExcerpt)])
 	return a
@@ -220,7 +226,7 @@ func (p *Portal) attempt(ctx context.Context, c delivery) Attempt {
 func postForm(ctx context.Context, url, body string) (*http.Request, error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, url, strings.NewReader(body))
 	if err != nil {
-		return nil, errors.New("eventtest: cannot address a request; is its URL absolute and well-formed?")
+		return nil, errors.New("eventtest: cannot build a request; is its URL absolute and well-formed?")
 	}
 	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	return r, nil
@@ -228,8 +234,8 @@ func postForm(ctx context.Context, url, body string) (*http.Request, error) {
 
 // Wait waits until every delivery that was queued by now, and those that their handling queued, has
 // been attempted. That includes what [Quirks.InstallDelay], [Quirks.DeliveryJitter],
-// [Quirks.OfflineLag] and [Quirks.SlowHandlers] hold back until [Portal.Advance] or time itself
-// makes it due. It returns the context's error, or [ErrClosed].
+// [Quirks.OfflineLag] and [Quirks.SlowHandlers] delay, until it is due by the portal's clock; see
+// [Portal.Advance]. Wait returns the context's error, or [ErrClosed].
 func (p *Portal) Wait(ctx context.Context) error {
 	for {
 		p.mu.Lock()
@@ -251,8 +257,8 @@ func (p *Portal) Wait(ctx context.Context) error {
 	}
 }
 
-// Resend queues the delivery of an earlier attempt again, its body unchanged. No real portal offers
-// this.
+// Resend queues an earlier delivery again, with the same body. No real portal offers this. It
+// returns [ErrConfig] for an attempt without a valid URL, and [ErrClosed].
 func (p *Portal) Resend(a Attempt) error {
 	if err := checkURL(a.URL, false); err != nil {
 		return err

@@ -20,10 +20,10 @@ const (
 	ErrClosed Error = "eventtest: portal closed"
 	// ErrNotFound means that the portal has no such user, application, object or kind.
 	ErrNotFound Error = "eventtest: not found"
-	// ErrInstalled means that an application is installed already, so that its installation cannot
-	// begin or end again.
-	ErrInstalled Error = "eventtest: application is installed already"
-	// ErrNotInstalled means that an application is not installed, and so has no tokens, pages or
+	// ErrInstalled means that an application is already installed, so its installation cannot begin or
+	// end again.
+	ErrInstalled Error = "eventtest: application is already installed"
+	// ErrNotInstalled means that an application is not installed, so it has no tokens, pages or
 	// events.
 	ErrNotInstalled Error = "eventtest: application is not installed"
 )
@@ -33,7 +33,8 @@ func misconfigured(format string, args ...any) error {
 	return fmt.Errorf("%w: %s", ErrConfig, fmt.Sprintf(format, args...))
 }
 
-// withoutURL takes the address out of a transport error, since handler addresses may hold secrets.
+// withoutURL removes the address from a transport error, because handler addresses may hold
+// secrets.
 func withoutURL(err error) error {
 	var u *url.Error
 	if errors.As(err, &u) {

@@ -13,7 +13,7 @@ import (
 // handlerTable holds the event handlers of all applications. Portal.mu guards it.
 type handlerTable struct {
 	bound    []*binding
-	binding  []*binding          // being bound; see Quirks.RacingBinds
+	binding  []*binding          // calls of event.bind that run now; see Quirks.RacingBinds
 	notified map[int64]time.Time // when ONOFFLINEEVENT was last sent, by handler ID
 }
 
@@ -26,11 +26,12 @@ type binding struct {
 	user       int64
 	connector  string
 	offline    bool
-	minTimeout int64 // -1 where not given
-	bot        *bot  // of imbot.v2, whose subscription it is
+	minTimeout int64 // of ONOFFLINEEVENT; -1 if not given
+	bot        *bot  // the bot of imbot.v2 whose subscription this is; usually nil
 }
 
-// Columns of the handler table.
+// Lengths in the platform's handler table: of columns, and of their parts that make a handler
+// unique.
 const (
 	maxColumn    = 255
 	uniqueURL    = 180
@@ -38,7 +39,7 @@ const (
 	uniqueSource = 70
 )
 
-// equal compares what makes a handler unique.
+// equal reports whether the platform takes two handlers for the same.
 func (b *binding) equal(o *binding) bool {
 	return b.app == o.app && b.user == o.user && b.offline == o.offline && b.bot == o.bot &&
 		firstBytes(b.event, uniqueEvent) == firstBytes(o.event, uniqueEvent) &&
@@ -46,9 +47,10 @@ func (b *binding) equal(o *binding) bool {
 		firstBytes(b.connector, uniqueSource) == firstBytes(o.connector, uniqueSource)
 }
 
+// firstBytes returns the first n bytes of s.
 func firstBytes(s string, n int) string { return s[:min(len(s), n)] }
 
-// addBindingLocked stores a handler unless the same one is there.
+// addBindingLocked stores a handler. It reports false if the same one is already there.
 func (p *Portal) addBindingLocked(b *binding) bool {
 	if slices.ContainsFunc(p.handlers.bound, b.equal) {
 		return false
@@ -58,7 +60,8 @@ func (p *Portal) addBindingLocked(b *binding) bool {
 	return true
 }
 
-// rebindLocked gives an application's events their only online handlers.
+// rebindLocked replaces the online handlers of an application's events. handlers maps events to
+// URLs.
 func (p *Portal) rebindLocked(a *Application, handlers map[string]string) {
 	for _, name := range slices.Sorted(maps.Keys(handlers)) {
 		p.handlers.bound = slices.DeleteFunc(p.handlers.bound, func(b *binding) bool { return b.app == a && b.event == name && !b.offline })
@@ -66,8 +69,8 @@ func (p *Portal) rebindLocked(a *Application, handlers map[string]string) {
 	}
 }
 
-// checkCallback is the platform's whole check of a handler address: a host with a dot that is not
-// its first character, and one of two schemes in lower case. Nothing is called.
+// checkCallback is the platform's check of a handler address: a host with a dot that is not its
+// first character, and one of two schemes in lower case. The platform does not call the address.
 func checkCallback(handler string) *apiError {
 	u, err := url.Parse(handler)
 	if err != nil || strings.Index(u.Hostname(), ".") <= 0 {
@@ -79,6 +82,7 @@ func checkCallback(handler string) *apiError {
 	return nil
 }
 
+// checkURL returns an ErrConfig if raw is not an address that the portal can post to.
 func checkURL(raw string, optional bool) error {
 	if optional {
 		return nil
@@ -89,7 +93,7 @@ func checkURL(raw string, optional bool) error {
 	}
 	port, portErr := strconv.ParseUint(cmp.Or(u.Port(), "1"), 10, 16)
 	if strings.ContainsAny(raw, "# \x7f") || portErr != nil || port == 0 {
-		return misconfigured("a handler address must hold no fragment and no space, and no port but 1 to 65535")
+		return misconfigured("a handler address must have no fragment and no space, and a port from 1 to 65535")
 	}
 	return nil
 }
@@ -99,13 +103,13 @@ type Binding struct {
 	ID        int64 // event_handler_id
 	ClientID  string
 	Event     string
-	Handler   string // empty for the offline queue
-	UserID    int64  // AUTH_TYPE: whose tokens are sent, 0 for whoever caused the event
+	Handler   string // its URL; empty for the offline queue
+	UserID    int64  // AUTH_TYPE: the user whose tokens are sent; 0 for the user who caused the event
 	Connector string
 	Offline   bool
 }
 
-// Bindings returns every handler in the order in which they were bound.
+// Bindings returns all event handlers in the order in which they were bound.
 func (p *Portal) Bindings() []Binding {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -38,7 +38,8 @@ func TestMethodsSurvive(t *testing.T) {
 	_, err = c.app.AddBot(eventtest.Bot{})
 	require.NoError(t, err)
 	for _, value := range []string{
-		`null`, `true`, `-1`, `0`, `1`, `2`, `1e300`, `"x"`, `""`, `"1"`, `"-9223372036854775808"`, `[]`, `{}`, `[[1]]`, `{"ID":{"x":[null]},"<":"","%ID":[1],"":1}`,
+		`null`, `true`, `-1`, `0`, `1`, `2`, `1e300`, `"x"`, `""`, `"1"`, `"-9223372036854775808"`,
+		`[]`, `{}`, `[[1]]`, `{"ID":{"x":[null]},"<":"","%ID":[1],"":1}`,
 		`{"TITLE":{"a":1},"NAME":[],"0":0}`, `"\u0000\ud83d\ude00"`, deep,
 	} {
 		params := obj{}
@@ -54,8 +55,16 @@ func TestMethodsSurvive(t *testing.T) {
 			require.True(t, json.Valid([]byte(a.Raw)), "%s %s: %s", method, value, a.Raw)
 		}
 	}
-	for _, kind := range []eventtest.Kind{eventtest.Deal, eventtest.Task, eventtest.CalendarEvent, eventtest.SmartProcess(31), eventtest.ChatMessage} {
-		for _, fields := range []map[string]any{nil, {"": nil}, {"DIALOG_ID": []int{1}, "MESSAGE": map[string]any{"x": 1}}, {"from": 1, "attendees": "x", "type": []any{}}} {
+	for _, kind := range []eventtest.Kind{
+		eventtest.Deal, eventtest.Task, eventtest.CalendarEvent, eventtest.SmartProcess(31),
+		eventtest.ChatMessage,
+	} {
+		for _, fields := range []map[string]any{
+			nil,
+			{"": nil},
+			{"DIALOG_ID": []int{1}, "MESSAGE": map[string]any{"x": 1}},
+			{"from": 1, "attendees": "x", "type": []any{}},
+		} {
 			if id, err := p.Add(kind, fields, eventtest.AdminID); err == nil {
 				require.NoError(t, p.Update(kind, id, fields, 0))
 				require.NoError(t, p.Delete(kind, id, 0))

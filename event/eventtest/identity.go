@@ -8,7 +8,7 @@ import (
 	"github.com/b24events/b24events/internal/phpform"
 )
 
-// identity is who calls.
+// identity is the caller of a method: an application or an incoming webhook, and a user.
 type identity struct {
 	app       *Application // nil for an incoming webhook
 	hook      *incomingWebhook
@@ -35,6 +35,7 @@ func (id *identity) clientID() string {
 	return id.app.spec.ClientID
 }
 
+// bearer returns the access token of a request, from its header or its parameters.
 func bearer(r *http.Request, creds map[string]phpform.Value) string {
 	if scheme, token, ok := strings.Cut(r.Header.Get("Authorization"), " "); ok && strings.EqualFold(scheme, "Bearer") && token != "" {
 		return strings.TrimSpace(token)
@@ -45,6 +46,7 @@ func bearer(r *http.Request, creds map[string]phpform.Value) string {
 	return creds["access_token"].Scalar()
 }
 
+// webhookIdentityLocked returns the identity that an incoming webhook stands for.
 func (p *Portal) webhookIdentityLocked(userID, secret string) (*identity, *apiError) {
 	for _, h := range p.accounts.incoming {
 		if userKey(h.user) == userID && string(h.secret) == secret {
@@ -57,6 +59,7 @@ func (p *Portal) webhookIdentityLocked(userID, secret string) (*identity, *apiEr
 	return nil, fail(401, "INVALID_CREDENTIALS", "Invalid request credentials")
 }
 
+// appIdentityLocked returns the identity that an access token stands for.
 func (p *Portal) appIdentityLocked(token string, creds map[string]phpform.Value) (*identity, *apiError) {
 	if token == "" {
 		return nil, fail(401, "NO_AUTH_FOUND", "Wrong authorization data")
@@ -80,14 +83,14 @@ func (p *Portal) appIdentityLocked(token string, creds map[string]phpform.Value)
 	return &identity{app: t.app, user: p.accounts.users[t.user], chainLeft: t.chainLeft, connector: connector.Scalar()}, nil
 }
 
-// awayLocked reports whether a user was dismissed, or was a bot that was deleted.
+// awayLocked reports whether a user was dismissed, or was a bot that has been deleted.
 func (p *Portal) awayLocked(id int64) bool {
 	return p.accounts.users[id] == nil || p.accounts.users[id].dismissed
 }
 
 func dismissed() *apiError { return fail(401, "authorization_error", "Unable to authorize user") }
 
-// permitted checks scope, operating time and kind of authorization.
+// permitted checks the scope, the operating time and the kind of authorization.
 func (c *call) permitted(m method, batched bool) *apiError {
 	if !c.id.allows(m.scope) {
 		description := "The request requires higher privileges than provided by the access token"

@@ -22,9 +22,10 @@ func randomText(n int, alphabet string) string {
 	return string(b)
 }
 
+// randomDomain returns a random host of bitrix24.com.
 func randomDomain() string { return "b24-" + randomText(6, base36) + ".bitrix24.com" }
 
-// templateID is a random identifier in the form of a UUID.
+// templateID returns a random ID in the form of a UUID.
 func templateID() string {
 	s := randomText(32, hexDigits)
 	return strings.Join([]string{s[:8], s[8:12], s[12:16], s[16:20], s[20:]}, "-")
@@ -36,7 +37,7 @@ func md5Hex(text []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// nextIDLocked returns the next number of a sequence.
+// nextIDLocked returns the next ID of a sequence.
 func (p *Portal) nextIDLocked(sequence string) int64 {
 	p.seq[sequence]++
 	return p.seq[sequence]

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// The platform calls slow handlers less often, with growing intervals, and its numbers are not
-// public. These are chosen.
+// The platform calls slow handlers less often, with growing intervals. Its numbers are not public;
+// these are a choice.
 const (
 	firstGap   = time.Second
 	longestGap = 5 * time.Minute
@@ -18,15 +18,16 @@ type Lane struct {
 	URL     string
 	Waiting int // deliveries that have not begun
 	Busy    int // deliveries under way
-	// Gap is how long the portal waits after each delivery since the handler was slow, 0 for one that
-	// is not; see [Quirks.SlowHandlers]. It grows from a second to five minutes, twice as long after
-	// each slow answer, half as long after each quick one.
+	// Gap is how long the portal waits after each delivery to a slow handler; see
+	// [Quirks.SlowHandlers]. It is 0 if the handler is not slow. It doubles after each slow response,
+	// from a second to five minutes, and halves after each quick one.
 	Gap time.Duration
-	// Until is when the next delivery may begin, by the portal's clock.
+	// Until is the time when the next delivery may begin, by the portal's clock.
 	Until time.Time
 }
 
-// Lanes returns the queues of deliveries that hold any, or whose handler was slow, by URL.
+// Lanes returns the queues of deliveries that are not empty or whose handler is slow, ordered by
+// URL.
 func (p *Portal) Lanes() []Lane {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -38,16 +39,16 @@ func (p *Portal) Lanes() []Lane {
 	return list
 }
 
-// lane holds the deliveries to one address in order.
+// lane holds the deliveries to one URL in order. Portal.mu guards it.
 type lane struct {
 	waiting []delivery
 	busy    int
-	ready   bool // stands in sendQueue.ready
+	ready   bool // is in deliveryQueue.ready
 	gap     time.Duration
 	until   time.Time
 }
 
-// adjustGapLocked notes how long a handler took.
+// adjustGapLocked adjusts the gap of a lane to how long its handler took.
 func (p *Portal) adjustGapLocked(l *lane, took time.Duration) {
 	switch limit := p.quirks.SlowHandlers; {
 	case limit == 0:
@@ -62,7 +63,7 @@ func (p *Portal) adjustGapLocked(l *lane, took time.Duration) {
 	l.until = p.nowLocked().Add(l.gap)
 }
 
-// readyLaneLocked puts a lane up for the workers where it has work that may run now.
+// readyLaneLocked passes a lane to the workers if it has a delivery that may begin now.
 func (p *Portal) readyLaneLocked(l *lane) {
 	if len(l.waiting) > 0 && !l.ready && l.busy < p.cfg.parallel && !p.nowLocked().Before(l.until) {
 		l.ready = true

@@ -8,7 +8,8 @@ import (
 	"time"
 )
 
-// requestLimits is what the limits on requests and on operating time count. Portal.mu guards it.
+// requestLimits holds the counts for the limits on requests and on operating time. Portal.mu guards
+// it.
 type requestLimits struct {
 	buckets map[string]*bucket        // by source address
 	runs    map[string][]operatingRun // by usageKey
@@ -26,7 +27,8 @@ type operatingRun struct {
 	duration time.Duration
 }
 
-// allowLocked lets a request through the bucket of its source address.
+// allowLocked adds a request to the bucket of its source address. It reports false if the bucket is
+// full.
 func (p *Portal) allowLocked(remote string) bool {
 	if p.quirks.RateBurst == 0 {
 		return true
@@ -42,7 +44,7 @@ func (p *Portal) allowLocked(remote string) bool {
 		p.limits.buckets[host] = b
 	}
 	b.drain(now, p.quirks.RatePerSecond)
-	const rounding = 1e-6 // of what many small drains sum up to
+	const rounding = 1e-6 // error of many small drains
 	if b.level+1 > float64(p.quirks.RateBurst)+rounding {
 		return false
 	}
@@ -50,11 +52,11 @@ func (p *Portal) allowLocked(remote string) bool {
 	return true
 }
 
-// operatingWindow is how long a run of a method counts.
+// operatingWindow is how long a run of a method counts towards its operating time.
 const operatingWindow = 10 * time.Minute
 
-// usageKey is what operating time is summed for: a method of an application, or of an incoming
-// webhook.
+// usageKey returns the key of an operating time: the method, and the application or the user of the
+// incoming webhook.
 func (c *call) usageKey() string {
 	if c.id.app == nil {
 		return "|" + userKey(c.id.user.id) + "|" + c.name
@@ -85,21 +87,21 @@ func (p *Portal) operating(c *call) (resetAt int64, total time.Duration) {
 	return runs[0].at.Add(operatingWindow).Unix(), total
 }
 
-// overOperatingLimitLocked reports whether so much operating time is too much.
+// overOperatingLimitLocked reports whether an operating time reaches the limit.
 func (p *Portal) overOperatingLimitLocked(total time.Duration) bool {
 	return p.quirks.OperatingLimit > 0 && !p.quirks.Box && total >= p.quirks.OperatingLimit
 }
 
-// Bucket is the state of the limit on requests for one source address.
+// Bucket is the state of the limit on requests of one source address.
 type Bucket struct {
 	Source string  // the address
-	Level  float64 // how full it is now; a request adds 1
-	Burst  int     // how much it holds
-	Rate   float64 // by how much it drains in a second
+	Level  float64 // how full it is; a request adds 1
+	Burst  int     // its capacity
+	Rate   float64 // how much it drains per second
 }
 
-// Buckets returns the buckets of the limit on requests by source address; none where there is no
-// limit or no request came.
+// Buckets returns the buckets of the limit on requests, ordered by source address. There are none
+// if there is no limit or no request has come.
 func (p *Portal) Buckets() []Bucket {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -113,6 +115,7 @@ func (p *Portal) Buckets() []Bucket {
 	return list
 }
 
+// drain lowers the level to what it is at now.
 func (b *bucket) drain(now time.Time, rate float64) {
 	b.level = math.Max(0, b.level-now.Sub(b.at).Seconds()*rate)
 	b.at = now

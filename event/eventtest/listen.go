@@ -27,7 +27,7 @@ type listener struct {
 	addr string       // host:port, or a host of a Network
 }
 
-// listenAt makes the portal reachable: on its network at host, or on the address of WithListen.
+// listenAt makes the portal reachable: at host on its network, or at the address of WithListen.
 func (p *Portal) listenAt(ctx context.Context, host string) (listener, error) {
 	h := p.counted(p.handler())
 	if p.cfg.network == nil {
@@ -37,7 +37,7 @@ func (p *Portal) listenAt(ctx context.Context, host string) (listener, error) {
 	return listener{site: site, addr: host}, err
 }
 
-// listen serves h on addr until Close.
+// listen serves h at addr until the listener is closed.
 func (p *Portal) listen(ctx context.Context, addr string, h http.Handler, running *sync.WaitGroup) (listener, error) {
 	var lc net.ListenConfig
 	l, err := lc.Listen(ctx, "tcp", addr)
@@ -60,7 +60,7 @@ func (p *Portal) listen(ctx context.Context, addr string, h http.Handler, runnin
 	return s, nil
 }
 
-// closeListener ends what serve or listen began.
+// closeListener ends what listenAt or listen began.
 func (p *Portal) closeListener(s listener) error {
 	if s.http == nil {
 		p.cfg.network.release(s.addr, s.site)
@@ -69,7 +69,7 @@ func (p *Portal) closeListener(s listener) error {
 	return s.http.Close()
 }
 
-// dialable turns a wildcard address into one that a client can dial.
+// dialable replaces a wildcard host by one that a client can dial.
 func dialable(addr string) string {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
@@ -81,10 +81,10 @@ func dialable(addr string) string {
 	return addr
 }
 
-// Rename gives the portal a new domain, on loopback a new port. The old one answers everything with
-// 302 to the new, as a renamed portal does.
+// Rename gives the portal a new domain; on loopback, a new port. The old domain redirects every
+// request to the new one with status 302, as a renamed portal does. It returns [ErrClosed].
 func (p *Portal) Rename(ctx context.Context) error {
-	if !p.beginRequest() { // so that Close does not wait for the servers while one more begins
+	if !p.beginRequest() { // so that Close waits until the new listener is known
 		return ErrClosed
 	}
 	defer p.life.serving.Done()
@@ -109,7 +109,7 @@ func (p *Portal) Rename(ctx context.Context) error {
 	return nil
 }
 
-// renamed reports whether the request came in on the listener of an earlier name.
+// renamed reports whether the request came in at an earlier domain.
 func (p *Portal) renamed(r *http.Request) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -117,14 +117,17 @@ func (p *Portal) renamed(r *http.Request) bool {
 		return canonical((&url.URL{Host: r.Host}).Hostname()) != p.addresses.domain
 	}
 	addr, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
-	return ok && r.Host != p.addresses.domain && slices.ContainsFunc(p.addresses.earlier, func(s listener) bool { return port(s.addr) == port(addr.String()) })
+	return ok && r.Host != p.addresses.domain &&
+		slices.ContainsFunc(p.addresses.earlier, func(s listener) bool { return port(s.addr) == port(addr.String()) })
 }
 
+// port returns the port of host:port.
 func port(addr string) string {
 	_, number, _ := net.SplitHostPort(addr)
 	return number
 }
 
+// handler serves the portal's address: REST, the OAuth page and the fallback.
 func (p *Portal) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/rest/", p.serveREST)
@@ -142,14 +145,14 @@ func (p *Portal) handler() http.Handler {
 	})
 }
 
-// counted lets Close wait for requests under way, and refuses later ones.
+// counted wraps h so that Close waits for its requests. A closed portal returns status 503.
 func (p *Portal) counted(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		p.serveCounted(w, r, h.ServeHTTP)
 	})
 }
 
-// serveCounted serves a request that Close waits for, unless the portal is closed.
+// serveCounted serves a request so that Close waits for it. A closed portal returns status 503.
 func (p *Portal) serveCounted(w http.ResponseWriter, r *http.Request, serve http.HandlerFunc) {
 	if !p.beginRequest() {
 		w.WriteHeader(http.StatusServiceUnavailable)
@@ -161,7 +164,8 @@ func (p *Portal) serveCounted(w http.ResponseWriter, r *http.Request, serve http
 	serve(w, r)
 }
 
-// beginRequest counts a request that is under way, unless the portal is closed.
+// beginRequest counts a request as running, for lifecycle.serving. It reports false if the portal
+// is closed.
 func (p *Portal) beginRequest() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -13,7 +13,7 @@ import (
 // pageSize is the number of rows of one page of a list.
 const pageSize = 50
 
-// page cuts a page out of rows.
+// page returns one page of rows with the total and the offset of the next page.
 func page(rows []phpform.Value, start int64) (reply, *apiError) {
 	total := int64(len(rows))
 	from := min(max(start, 0), total)
@@ -25,7 +25,7 @@ func page(rows []phpform.Value, start int64) (reply, *apiError) {
 	return rep, nil
 }
 
-// pageOf pages rows. With start=-1 nothing is counted.
+// pageOf returns the page that a call asks for. With start=-1 it counts nothing.
 func (p *Portal) pageOf(c *call, rows []phpform.Value) (reply, *apiError) {
 	v, _ := c.param("START")
 	start := intOf(v)
@@ -36,7 +36,7 @@ func (p *Portal) pageOf(c *call, rows []phpform.Value) (reply, *apiError) {
 	return rep, apiErr
 }
 
-// selection reads the parameter select. * stands for everything.
+// selection reads the parameter select. chosen is false if all fields are wanted, as with *.
 func selection(c *call) (wanted map[string]bool, chosen bool) {
 	v, _ := c.param("SELECT")
 	wanted = map[string]bool{}
@@ -49,7 +49,7 @@ func selection(c *call) (wanted map[string]bool, chosen bool) {
 	return wanted, len(wanted) > 0
 }
 
-// selectObjectsLocked filters and orders the objects of a kind.
+// selectObjectsLocked returns the objects of a kind that match the filter, in order.
 func (p *Portal) selectObjectsLocked(k Kind, filter, order phpform.Value) []*object {
 	var found []*object
 	for _, id := range slices.Sorted(maps.Keys(p.objects[k])) {
@@ -74,7 +74,8 @@ func (p *Portal) selectObjectsLocked(k Kind, filter, order phpform.Value) []*obj
 	return found
 }
 
-// meets checks one condition: an operator and a field as the key, a value or a list of them.
+// meets reports whether the object meets one condition. Its key is an operator and a field, its
+// value one value or a list.
 func (o *object) meets(cond phpform.Entry) bool {
 	at := strings.IndexFunc(cond.Key, func(r rune) bool { return r == '_' || 'A' <= r && r <= 'Z' || 'a' <= r && r <= 'z' })
 	if at < 0 {
@@ -107,7 +108,7 @@ func (o *object) meets(cond phpform.Entry) bool {
 	}
 }
 
-// compareTexts compares numbers as numbers and other texts without regard to case.
+// compareTexts compares numbers as numbers, and other texts without regard to case.
 func compareTexts(a, b string) int {
 	x, errX := strconv.ParseFloat(a, 64)
 	y, errY := strconv.ParseFloat(b, 64)

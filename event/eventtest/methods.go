@@ -4,7 +4,7 @@ import (
 	"github.com/b24events/b24events/internal/phpform"
 )
 
-// methodTable lists the REST methods, by their names in lower case.
+// methodTable returns the REST methods by their names in lower case.
 func (p *Portal) methodTable() map[string]method {
 	table := map[string]method{
 		"batch": {run: p.batch},
@@ -135,7 +135,7 @@ func (p *Portal) appInfo(c *call) (reply, *apiError) {
 	))
 }
 
-// appIDLocked is the application's row number on the portal.
+// appIDLocked returns the application's row ID on the portal.
 func (p *Portal) appIDLocked(a *Application) int64 {
 	for i, other := range p.accounts.apps {
 		if other == a {

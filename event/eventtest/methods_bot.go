@@ -9,14 +9,14 @@ import (
 	"github.com/b24events/b24events/internal/phpform"
 )
 
-// botHandler is one of the addresses that imbot.register takes.
+// botHandler is one of the handler addresses that imbot.register takes.
 type botHandler struct {
-	param string // error codes are made of it
+	param string // the error codes contain it
 	event string
-	label string // names it where it is missing; empty where it may be
+	label string // its name in errors; empty if the address is optional
 }
 
-// botHandlers are the addresses in the order of their checks.
+// botHandlers returns the addresses in the order in which they are checked.
 func botHandlers() []botHandler {
 	return []botHandler{
 		{"EVENT_MESSAGE_ADD", "ONIMBOTMESSAGEADD", "Message add"},
@@ -27,7 +27,8 @@ func botHandlers() []botHandler {
 	}
 }
 
-// readBotHandlers reads the addresses by their events. EVENT_HANDLER stands for all of them.
+// readBotHandlers reads the addresses by event. EVENT_HANDLER stands for all of them. all means
+// that addresses with a label must be there.
 func readBotHandlers(get func(name string) string, all bool) (map[string]string, *apiError) {
 	found := map[string]string{}
 	for _, handler := range botHandlers() {
@@ -46,8 +47,8 @@ func readBotHandlers(get func(name string) string, all bool) (map[string]string,
 	return found, nil
 }
 
-// botApp is the application whose bots a call is about. Bots of incoming webhooks are not kept
-// here.
+// botApp returns the application whose bots a call is about. Bots of incoming webhooks are not
+// emulated.
 func (c *call) botApp() (*Application, *apiError) {
 	if c.id.app == nil {
 		return nil, denied(" Client ID not specified")
@@ -55,7 +56,8 @@ func (c *call) botApp() (*Application, *apiError) {
 	return c.id.app, nil
 }
 
-// bot finds the bot that BOT_ID names or, where it may be left out, the application's first.
+// bot returns the bot with the ID BOT_ID. If BOT_ID is optional and missing, it returns the
+// application's first bot.
 func (p *Portal) bot(c *call, optional bool) (*bot, *apiError) {
 	app, apiErr := c.botApp()
 	if apiErr != nil {
@@ -79,7 +81,7 @@ func (p *Portal) bot(c *call, optional bool) (*bot, *apiError) {
 	return b, nil
 }
 
-// botProfile reads PROPERTIES.
+// botProfile reads PROPERTIES over an old profile. named reports whether they contain a name.
 func botProfile(v phpform.Value, old User) (u User, named bool) {
 	u = old
 	properties, _ := v.GetFold("PROPERTIES")
@@ -114,7 +116,11 @@ func (p *Portal) botRegister(c *call) (reply, *apiError) {
 	}
 	b, ok := p.registerBotLocked(app, Bot{Code: code, Type: c.str("TYPE")}, profile, c.str("OPENLINE") == "Y")
 	if !ok {
-		return reply{}, fail(400, "MAX_COUNT_ERROR", fmt.Sprintf("Has reached the maximum number of bots for application (max: %d)", maxBots))
+		return reply{}, fail(
+			400,
+			"MAX_COUNT_ERROR",
+			fmt.Sprintf("Has reached the maximum number of bots for application (max: %d)", maxBots),
+		)
 	}
 	if b.Type != "S" && !b.openline { // imbot.update binds them for ordinary bots too
 		delete(handlers, "ONIMBOTMESSAGEUPDATE")
@@ -165,7 +171,7 @@ func (p *Portal) botUnregister(c *call) (reply, *apiError) {
 	return done(phpform.Boolean(true))
 }
 
-// botList shows the bots of all applications.
+// botList lists the bots of all applications.
 func (p *Portal) botList(*call) (reply, *apiError) {
 	var entries []phpform.Entry
 	for _, id := range slices.Sorted(maps.Keys(p.chat.bots)) {

@@ -6,11 +6,10 @@ import (
 	"github.com/b24events/b24events/internal/phpform"
 )
 
-// maxBotToken is the length of the longest botToken.
+// maxBotToken is the maximum length of a botToken.
 const maxBotToken = 40
 
-// botTypesV2 are the types of imbot.v2, by the letters of the old API as far as they mean something
-// here.
+// botTypesV2 maps the types of imbot.v2 to the letters of the old API, as far as they matter here.
 func botTypesV2() map[string]string {
 	return map[string]string{"": "B", "bot": "B", "network": "B", "personal": "B", "openline": "O", "supervisor": "S"}
 }
@@ -34,8 +33,8 @@ func (c *call) profileV2(old User) User {
 	return u
 }
 
-// webhookURLV2 returns the URL that the events of a bot go to, "" in fetch mode. present is the URL so
-// far.
+// webhookURLV2 returns the URL that gets the events of a bot, or "" in fetch mode. present is the
+// current URL.
 func (c *call) webhookURLV2(present string) (url string, apiErr *apiError) {
 	url = present
 	if given := c.fieldV2("webhookUrl"); given != "" {
@@ -90,7 +89,7 @@ func (p *Portal) botV2Register(c *call) (reply, *apiError) {
 	return done(p.botV2ValueLocked(b))
 }
 
-// botV2 finds the bot that botId names.
+// botV2 returns the bot with the ID botId.
 func (p *Portal) botV2(c *call) (*bot, *apiError) {
 	app, apiErr := c.botApp()
 	if apiErr != nil {
@@ -155,7 +154,7 @@ func (p *Portal) botV2Unregister(c *call) (reply, *apiError) {
 	return done(phpform.Map(kv("result", phpform.Boolean(true))))
 }
 
-// botV2ValueLocked is a bot as its owner sees it.
+// botV2ValueLocked returns a bot as its owner sees it.
 func (p *Portal) botV2ValueLocked(b *bot) phpform.Value {
 	kinds, mode := map[string]string{"O": "openline", "S": "supervisor"}, "fetch"
 	kind, ok := kinds[b.Type]

@@ -10,8 +10,8 @@ import (
 	"github.com/b24events/b24events/internal/phpform"
 )
 
-// argument returns what was sent at a position, from 0, for methods that take their arguments by
-// position. The names of the parameters do not count.
+// argument returns the argument at a position, from 0, for methods that take their arguments by
+// position. The names of the parameters do not matter.
 func (c *call) argument(i int) (phpform.Value, bool) {
 	if sent := c.params.Entries(); i < len(sent) {
 		return sent[i].Value, true
@@ -19,7 +19,7 @@ func (c *call) argument(i int) (phpform.Value, bool) {
 	return null(), false
 }
 
-// commentFailure is an error of task.commentitem.*, which all have one code.
+// commentFailure returns an error of task.commentitem.*. All of them have the same code.
 func commentFailure(number int, words, name string) *apiError {
 	return fail(400, "ERROR_CORE", fmt.Sprintf("TASKS_ERROR_EXCEPTION_#%d; %s; %d/TE/%s.<br>", number, words, number, name))
 }
@@ -29,7 +29,7 @@ func wrongArgument(format string, args ...any) *apiError {
 	return commentFailure(number, fmt.Sprintf(format, args...), "WRONG_ARGUMENTS")
 }
 
-// commentArgument reads an argument that is a number. method is get or getlist.
+// commentArgument reads an integer argument. method is get or getlist.
 func (c *call) commentArgument(i int, name, method string) (int64, *apiError) {
 	v, ok := c.argument(i)
 	if !ok {
@@ -37,14 +37,18 @@ func (c *call) commentArgument(i int, name, method string) (int64, *apiError) {
 	}
 	id, err := strconv.ParseInt(v.Scalar(), 10, 64)
 	if err != nil {
-		return 0, wrongArgument(`Param #%d (%s) for method ctaskcommentitem::%s() expected to be of type "integer", but given something else.`,
-			i, name, method)
+		return 0, wrongArgument(
+			`Param #%d (%s) for method ctaskcommentitem::%s() expected to be of type "integer", but given something else.`,
+			i,
+			name,
+			method,
+		)
 	}
 	return id, nil
 }
 
-// commentGet takes a task and a comment by position. Of a comment of another task it says the same
-// as of none.
+// commentGet takes a task and a comment by position. A comment of another task returns the same
+// error as a missing one.
 func (p *Portal) commentGet(c *call) (reply, *apiError) {
 	task, apiErr := c.commentArgument(0, "taskId", "get")
 	if apiErr != nil {
@@ -95,15 +99,19 @@ func (p *Portal) commentList(c *call) (reply, *apiError) {
 	return done(phpform.List(rows...))
 }
 
-// commentKeys reads an argument whose keys are fields, after operators of these signs.
+// commentKeys reads an argument whose keys are fields. signs are the characters of the operators
+// before them.
 func (c *call) commentKeys(i int, name string, fields []string, signs string) (phpform.Value, *apiError) {
 	v, ok := c.argument(i)
 	if !ok || v.Kind() != phpform.Array && v.Scalar() == "" {
 		return phpform.Map(), nil
 	}
 	if v.Kind() != phpform.Array {
-		return null(), wrongArgument(`Param #%d (%s) for method ctaskcommentitem::getlist() expected to be of type "array", but given something else.`,
-			i, name)
+		return null(), wrongArgument(
+			`Param #%d (%s) for method ctaskcommentitem::getlist() expected to be of type "array", but given something else.`,
+			i,
+			name,
+		)
 	}
 	for _, e := range v.Entries() {
 		if !slices.Contains(fields, strings.TrimLeft(e.Key, signs)) {
@@ -130,7 +138,7 @@ func (p *Portal) commentValueLocked(o *object) phpform.Value {
 	)
 }
 
-// checkCommentLocked checks a comment that is about to be added.
+// checkCommentLocked checks the fields of a new comment.
 func (p *Portal) checkCommentLocked(fields phpform.Value) error {
 	task, _ := fields.GetFold("TASK_ID")
 	if p.objects[Task][intOf(task)] == nil {

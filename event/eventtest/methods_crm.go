@@ -6,7 +6,7 @@ import (
 	"github.com/b24events/b24events/internal/phpform"
 )
 
-// crmFailure is an error of the classic CRM methods, which have no codes.
+// crmFailure returns an error of the classic CRM methods, which has no code.
 func crmFailure(description string) *apiError { return fail(400, "", description) }
 
 // fields reads the parameter fields.
@@ -18,7 +18,7 @@ func (c *call) fields() (phpform.Value, *apiError) {
 	return v, nil
 }
 
-// crmObject finds the object that the parameter id names.
+// crmObject returns the object with the ID in the parameter id.
 func (p *Portal) crmObject(c *call, k Kind) (*object, *apiError) {
 	v, _ := c.param("ID")
 	id := intOf(v)

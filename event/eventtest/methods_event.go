@@ -87,7 +87,7 @@ func (p *Portal) eventUnbind(c *call) (reply, *apiError) {
 	authType, restricted := c.param("AUTH_TYPE")
 	user := intOf(authType)
 	if !admin {
-		// The comparison is strict: only a number will do, never the text that form encoding makes of it.
+		// The comparison is strict: it needs a number, never the text that form encoding makes of it.
 		if restricted && (authType.Kind() != phpform.Number || user != c.id.user.id) {
 			return reply{}, denied(" Event unbinding with AUTH_TYPE requires administrator access rights")
 		}
@@ -145,7 +145,7 @@ func (p *Portal) eventTest(c *call) (reply, *apiError) {
 	return done(phpform.Int(1))
 }
 
-// events lists names: of one permission, of all, or of those that the token has.
+// events lists the names of events: of one scope, of all, or of those that the token has.
 func (p *Portal) events(c *call) (reply, *apiError) {
 	scope, one := c.param("SCOPE")
 	full, _ := c.param("FULL")

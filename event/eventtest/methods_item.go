@@ -18,7 +18,7 @@ func (p *Portal) itemKind(c *call) (Kind, int64, *apiError) {
 	return k, intOf(v), nil
 }
 
-// item finds the object that entityTypeId and id name.
+// item returns the object that entityTypeId and id name.
 func (p *Portal) item(c *call) (Kind, int64, *object, *apiError) {
 	k, entityType, apiErr := p.itemKind(c)
 	if apiErr != nil {
@@ -32,7 +32,7 @@ func (p *Portal) item(c *call) (Kind, int64, *object, *apiError) {
 	return k, entityType, o, nil
 }
 
-// itemValue is an object as crm.item.* shows it: names in camel case, identifiers and amounts as
+// itemValue returns an object as crm.item.* shows it: names in camel case, IDs and amounts as
 // numbers.
 func itemValue(o *object, entityType int64) phpform.Value {
 	entries := make([]phpform.Entry, 0, len(o.fields)+1)
@@ -49,7 +49,8 @@ func itemValue(o *object, entityType int64) phpform.Value {
 			name = "updatedTime"
 		}
 		if numeric(e.Key) && v.Kind() == phpform.String {
-			if f, err := strconv.ParseFloat(v.Scalar(), 64); err == nil && !strings.ContainsAny(v.Scalar(), "nNxX_") { // no Inf, NaN, 0x1p2 or 1_0
+			if f, err := strconv.ParseFloat(v.Scalar(), 64); err == nil &&
+				!strings.ContainsAny(v.Scalar(), "nNxX_") { // no Inf, NaN, 0x1p2 or 1_0
 				v = float("", f).Value
 			}
 		}
@@ -58,7 +59,7 @@ func itemValue(o *object, entityType int64) phpform.Value {
 	return phpform.Map(append(entries, number("entityTypeId", entityType))...)
 }
 
-// numeric tells the fields that crm.item.* shows as numbers.
+// numeric reports whether crm.item.* shows a field as a number.
 func numeric(name string) bool {
 	switch name {
 	case "ID", "OPPORTUNITY", "CATEGORY_ID", "COMPANY_ID", "CONTACT_ID", "ASSIGNED_BY_ID", "CREATED_BY_ID", "MODIFY_BY_ID":

@@ -6,7 +6,7 @@ import (
 	"github.com/b24events/b24events/internal/phpform"
 )
 
-// messageAdd writes a message of the calling user to a private chat. Group chats are not kept here.
+// messageAdd adds a message of the calling user to a private chat. Group chats are not emulated.
 func (p *Portal) messageAdd(c *call) (reply, *apiError) {
 	_, body, _ := messageFields(c.params)
 	if body == "" {
@@ -39,8 +39,8 @@ func (p *Portal) messageDelete(c *call) (reply, *apiError) {
 	return p.messageChange(c, c.id.user.id, nil)
 }
 
-// messageChange changes, or with nil deletes, the message that MESSAGE_ID names, for its writer.
-// Without a text nothing happens.
+// messageChange changes the message that MESSAGE_ID names, for its author. If update is nil, it
+// deletes the message. Without a text it does nothing.
 func (p *Portal) messageChange(c *call, author int64, update func(*pendingEvents, *object, string)) (reply, *apiError) {
 	v, _ := c.param("MESSAGE_ID")
 	id := intOf(v)

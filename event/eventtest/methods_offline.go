@@ -7,7 +7,8 @@ import (
 	"github.com/b24events/b24events/internal/phpform"
 )
 
-// offlineFields are the fields that event.offline.get filters and orders by; list knows two more.
+// offlineFields returns the fields that event.offline.get filters and orders by. event.offline.list
+// adds two.
 func offlineFields(more ...string) []string {
 	return append([]string{"ID", "TIMESTAMP_X", "EVENT_NAME", "MESSAGE_ID"}, more...)
 }
@@ -70,7 +71,7 @@ func (p *Portal) offlineGet(c *call) (reply, *apiError) {
 	shown := phpform.Text(processID)
 	switch {
 	case again && clearing && len(rows) > 0:
-		// the whole batch goes, also what limit and filter left out
+		// deletes the whole batch, including what limit and filter left out
 		p.deleteRowsLocked(p.rowsOfLocked(c.id.app, c.id.connector, func(r *offlineRow) bool { return r.processID == processID }))
 	case !again && clearing:
 		shown = null()
@@ -112,7 +113,8 @@ func (p *Portal) offlineList(c *call) (reply, *apiError) {
 	return page(items, intOf(start))
 }
 
-// process reads the required process_id. The empty text is one, that of rows nobody has reserved.
+// process reads the required process_id. The empty text is valid and means the rows that are not
+// reserved.
 func (c *call) process() (string, *apiError) {
 	v, ok := c.param("PROCESS_ID")
 	if !ok {
@@ -131,7 +133,7 @@ func (p *Portal) offlineClear(c *call) (reply, *apiError) {
 	}
 	var messages []string
 	var ids []int64
-	if v, ok := c.param("MESSAGE_ID"); ok { // wins over id
+	if v, ok := c.param("MESSAGE_ID"); ok { // takes precedence over id
 		if messages, apiErr = messageIDs(v, true); apiErr != nil {
 			return reply{}, apiErr
 		}
@@ -155,13 +157,14 @@ func (p *Portal) offlineClear(c *call) (reply, *apiError) {
 		case len(ids) > 0:
 			return slices.Contains(ids, r.id)
 		default:
-			return true // an empty list is no list
+			return true // an empty list means all
 		}
 	}))
 	return done(phpform.Boolean(true))
 }
 
-// messageIDs reads a list of MESSAGE_ID values. The misspelt argument is the platform's.
+// messageIDs reads a list of MESSAGE_ID values. exact means that each must have 32 characters. The
+// misspelt argument is the platform's.
 func messageIDs(v phpform.Value, exact bool) ([]string, *apiError) {
 	const description = "Value must be array of MESSAGE_ID values"
 	if v.Kind() != phpform.Array {
@@ -197,7 +200,7 @@ func (p *Portal) offlineError(c *call) (reply, *apiError) {
 	var others []*offlineRow
 	for _, r := range pending {
 		if r.processID != processID {
-			others = append(others, r) // newer versions go, and so do rows that other batches hold
+			others = append(others, r) // newer versions and rows of other batches are deleted too
 			continue
 		}
 		p.reserveLocked(r, "")

@@ -6,8 +6,8 @@ import (
 	"github.com/b24events/b24events/internal/phpform"
 )
 
-// groupGet lists the workgroups that the caller may see, the newest first. Only an administrator's
-// IS_ADMIN=Y lists the others. ORDER is known in upper case alone.
+// groupGet lists the workgroups that the caller may see, the newest first. The others are listed
+// only to administrators who send IS_ADMIN=Y. ORDER must be in upper case.
 func (p *Portal) groupGet(c *call) (reply, *apiError) {
 	filter, _ := c.param("FILTER")
 	order, _ := c.params.Get("ORDER")
@@ -27,12 +27,12 @@ func (p *Portal) groupGet(c *call) (reply, *apiError) {
 }
 
 // visibleGroup reports whether a user may see a workgroup: it is not secret, or the user is its
-// owner or a member.
+// owner or a member of it.
 func visibleGroup(o *object, user int64) bool {
 	return o.get("VISIBLE").Scalar() == "Y" || intOf(o.get("OWNER_ID")) == user || containsText(o.get("MEMBERS"), userKey(user))
 }
 
-// containsText reports whether a list, or a text in place of one, holds a text.
+// containsText reports whether a list contains a text. A single text counts as a list of one.
 func containsText(list phpform.Value, text string) bool {
 	if list.Kind() != phpform.Array {
 		return list.Scalar() == text
@@ -40,8 +40,8 @@ func containsText(list phpform.Value, text string) bool {
 	return slices.ContainsFunc(list.Entries(), func(e phpform.Entry) bool { return e.Value.Scalar() == text })
 }
 
-// postGet lists the posts of the news feed that the caller may see, the newest first. There is no
-// way to list the others.
+// postGet lists the posts of the news feed that the caller may see, the newest first. Nobody can
+// list the others.
 func (p *Portal) postGet(c *call) (reply, *apiError) {
 	id, single := c.param("POST_ID")
 	rights, filtered := c.param("LOG_RIGHTS")
@@ -56,12 +56,12 @@ func (p *Portal) postGet(c *call) (reply, *apiError) {
 	return p.pageOf(c, rows)
 }
 
-// visiblePost reports whether a user may see a post: its author, and whom it is for.
+// visiblePost reports whether a user may see a post: as its author or as a recipient.
 func visiblePost(o *object, user int64) bool {
 	return intOf(o.get("AUTHOR_ID")) == user || containsText(o.get("DEST"), "UA") || containsText(o.get("DEST"), "U"+userKey(user))
 }
 
-// addressed reports whether a post is for one of the recipients.
+// addressed reports whether a post is addressed to one of the recipients in rights.
 func addressed(o *object, rights phpform.Value) bool {
 	if rights.Kind() != phpform.Array {
 		return containsText(o.get("DEST"), rights.Scalar())

@@ -7,7 +7,7 @@ import (
 	"github.com/b24events/b24events/internal/phpform"
 )
 
-// task finds the task that taskId names.
+// task returns the task with the ID taskId, or nil if there is none.
 func (p *Portal) task(c *call) (*object, *apiError) {
 	v, ok := c.param("TASKID")
 	if !ok {
@@ -19,12 +19,12 @@ func (p *Portal) task(c *call) (*object, *apiError) {
 	return p.objects[Task][intOf(v)], nil
 }
 
-// taskGone is what a change of a task that is not there answers.
+// taskGone returns the error for a change of a task that does not exist.
 func taskGone() *apiError {
 	return fail(400, "1048582", "TASKS_ERROR_EXCEPTION_#8; Action failed; 8/TE/ACTION_FAILED_TO_BE_PROCESSED<br>")
 }
 
-// taskFields reads the parameter fields, which may not be empty.
+// taskFields reads the parameter fields, which must not be empty.
 func (c *call) taskFields() (phpform.Value, *apiError) {
 	v, _ := c.param("FIELDS")
 	if v.Len() == 0 {
@@ -33,7 +33,7 @@ func (c *call) taskFields() (phpform.Value, *apiError) {
 	return v, nil
 }
 
-// checkTaskLocked checks what a task would become. id is 0 for a new one.
+// checkTaskLocked checks the task that results from new fields. o is nil and id 0 for a new task.
 func (p *Portal) checkTaskLocked(o *object, fields phpform.Value, id int64) *apiError {
 	task := &object{}
 	if o != nil {
@@ -66,7 +66,7 @@ func (p *Portal) checkTaskLocked(o *object, fields phpform.Value, id int64) *api
 	return nil
 }
 
-// descendsLocked reports whether a task stands below another.
+// descendsLocked reports whether a task is a subtask of another, at any depth.
 func (p *Portal) descendsLocked(task, above int64) bool {
 	for seen := map[int64]bool{}; task != 0 && !seen[task]; {
 		seen[task] = true
@@ -81,7 +81,7 @@ func (p *Portal) descendsLocked(task, above int64) bool {
 	return false
 }
 
-// taskValue is a task as tasks.task.* shows it: names in camel case, every scalar a text.
+// taskValue returns a task as tasks.task.* shows it: names in camel case, all scalars as texts.
 func taskValue(o *object) phpform.Value {
 	entries := make([]phpform.Entry, len(o.fields))
 	for i, e := range o.fields {
@@ -103,7 +103,7 @@ func (p *Portal) taskAdd(c *call) (reply, *apiError) {
 	return taskReply(p.addObject(c.events, Task, fields, c.id.user.id))
 }
 
-// taskGet answers an empty array where there is no such task.
+// taskGet returns an empty array if there is no such task.
 func (p *Portal) taskGet(c *call) (reply, *apiError) {
 	o, apiErr := p.task(c)
 	switch {
@@ -146,7 +146,7 @@ func (p *Portal) taskDelete(c *call) (reply, *apiError) {
 	return done(phpform.Map(kv("task", phpform.Boolean(true))))
 }
 
-// taskSortable are the documented fields that tasks.task.list sorts by.
+// taskSortable returns the documented fields that tasks.task.list sorts by.
 func taskSortable() []string {
 	return strings.Fields(`ID TITLE TIME_SPENT_IN_LOGS DATE_START CREATED_DATE CHANGED_DATE CLOSED_DATE ACTIVITY_DATE
 		START_DATE_PLAN END_DATE_PLAN DEADLINE REAL_STATUS STATUS_COMPLETE PRIORITY MARK CREATED_BY_LAST_NAME
@@ -154,8 +154,8 @@ func taskSortable() []string {
 		IS_PINNED IS_PINNED_IN_GROUP`)
 }
 
-// taskColumns turns the keys of a filter or an order into those of the fields. What picks by other
-// means than fields is left out.
+// taskColumns converts the keys of a filter or an order to those of fields. Keys that do not name a
+// field are left out.
 func taskColumns(v phpform.Value) phpform.Value {
 	var entries []phpform.Entry
 	for _, e := range v.Entries() {
@@ -170,7 +170,7 @@ func taskColumns(v phpform.Value) phpform.Value {
 	return phpform.Map(entries...)
 }
 
-// taskList pages tasks, the newest first where no order is given.
+// taskList returns a page of tasks. The default order is the newest first.
 func (p *Portal) taskList(c *call) (reply, *apiError) {
 	order, ordered := c.param("ORDER")
 	for _, e := range order.Entries() {

@@ -22,7 +22,7 @@ func (u *user) value() phpform.Value {
 
 func (p *Portal) userCurrent(c *call) (reply, *apiError) { return done(c.id.user.value()) }
 
-// userGet lists the users that the caller may see. Of the filters only ID is known here, alone or
+// userGet lists the users that the caller may see. ID is the only filter that is emulated, alone or
 // in FILTER.
 func (p *Portal) userGet(c *call) (reply, *apiError) {
 	want, filtered := c.param("ID")
@@ -50,9 +50,9 @@ func (p *Portal) userGet(c *call) (reply, *apiError) {
 	return page(rows, intOf(start))
 }
 
-// listsUser reports whether user.get lists a user to a caller. Bots and the kinds that are no people
-// of the portal are never listed. Extranet users and employees see each other only in ADMIN_MODE,
-// which is for administrators.
+// listsUser reports whether user.get lists a user to a caller. It never lists bots and the kinds of
+// users that are not people of the portal. Extranet users and employees see each other only in
+// ADMIN_MODE, which is for administrators.
 func (p *Portal) listsUser(c *call, u *user) bool {
 	me, all := c.id.user, false
 	if v, ok := c.param("ADMIN_MODE"); ok {

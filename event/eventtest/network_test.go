@@ -118,7 +118,8 @@ func TestNetworkRequest(t *testing.T) {
 		w.Header().Set("X-Length", http.StatusText(int(r.ContentLength)))
 		_, _ = w.Write([]byte(r.RemoteAddr + "\n" + string(dump))) //nolint:gosec // nobody shows it
 	}))
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "https://user:pass@example.com/path?q=1#fragment", strings.NewReader("a=b"))
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "https://user:pass@example.com/path?q=1#fragment",
+		strings.NewReader("a=b"))
 	require.NoError(t, err)
 	r.Header.Set("X-Test", "1")
 	resp, err := n.Client().Do(r)

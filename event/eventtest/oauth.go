@@ -17,7 +17,7 @@ const (
 	callAppInfo = "oauth/app.info"
 )
 
-// serveOAuth runs one request to the OAuth server that is about this portal.
+// serveOAuth serves one request to the OAuth server that is about this portal.
 func (p *Portal) serveOAuth(w http.ResponseWriter, r *http.Request, name string, params phpform.Value) {
 	p.mu.Lock()
 	p.records.requests.countOAuth(name, params)
@@ -47,8 +47,8 @@ func (p *Portal) serveOAuth(w http.ResponseWriter, r *http.Request, name string,
 	fault.write(w, rec.Status, appendJSON(nil, answer))
 }
 
-// tokenLocked is the token endpoint: a code or a refresh token for a new pair. Whatever was given is used
-// up.
+// tokenLocked is the token endpoint. It trades a code or a refresh token, which then is no longer
+// valid, for a new pair of tokens.
 func (p *Portal) tokenLocked(params phpform.Value, rec *Call) (phpform.Value, *apiError) {
 	get := func(name string) string {
 		v, _ := params.Get(name)
@@ -99,8 +99,8 @@ func (p *Portal) tokenLocked(params phpform.Value, rec *Call) (phpform.Value, *a
 	), nil
 }
 
-// tokenInfoLocked tells whose a live access token is. The platform's answer is not documented; this one
-// has the members that are known of.
+// tokenInfoLocked returns whose access token this is. The platform's response is not documented;
+// this one has the known members.
 func (p *Portal) tokenInfoLocked(params phpform.Value, rec *Call) (phpform.Value, *apiError) {
 	auth, _ := params.Get("auth")
 	id, apiErr := p.appIdentityLocked(auth.Scalar(), nil)
@@ -125,8 +125,8 @@ func (p *Portal) tokenInfoLocked(params phpform.Value, rec *Call) (phpform.Value
 	))), nil
 }
 
-// serveAuthorize is the page where a user lets an application in. The user is the administrator,
-// who agrees at once.
+// serveAuthorize is the page where a user authorizes an application. The user is the administrator,
+// who agrees immediately.
 func (p *Portal) serveAuthorize(w http.ResponseWriter, r *http.Request) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -144,8 +144,8 @@ func (p *Portal) serveAuthorize(w http.ResponseWriter, r *http.Request) {
 	http.Redirect(w, r, target, http.StatusFound)
 }
 
-// redirectionLocked returns the URL that the browser of a user opens after the user let an application
-// in.
+// redirectionLocked returns the URL that a user's browser opens after the user has authorized an
+// application.
 func (p *Portal) redirectionLocked(a *Application, user int64, state string) (string, error) {
 	target, err := url.Parse(a.spec.RedirectURL)
 	if err != nil || a.spec.RedirectURL == "" {

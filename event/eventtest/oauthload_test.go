@@ -32,7 +32,8 @@ func TestOAuthCounters(t *testing.T) {
 	tokens(t, p, nothing)
 	send(t, http.MethodGet, p.ServerEndpoint()+"app.info?auth="+c.token, "", "")
 	p.Once("oauth/token", eventtest.Reset())
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, tokenURL(p), strings.NewReader(tokenForm(c.app, "refresh_token", "refresh_token", "x").Encode()))
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, tokenURL(p),
+		strings.NewReader(tokenForm(c.app, "refresh_token", "refresh_token", "x").Encode()))
 	require.NoError(t, err)
 	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	_, err = client.Do(r) //nolint:bodyclose // there is none
@@ -49,7 +50,8 @@ func TestOAuthLatency(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		n := eventtest.NewNetwork()
-		p := eventtest.NewPortal(t, eventtest.WithNetwork(n), eventtest.WithQuirks(func(q *eventtest.Quirks) { q.OAuthLatency = 200 * time.Millisecond }))
+		p := eventtest.NewPortal(t, eventtest.WithNetwork(n),
+			eventtest.WithQuirks(func(q *eventtest.Quirks) { q.OAuthLatency = 200 * time.Millisecond }))
 		app, err := p.AddApp(eventtest.App{})
 		require.NoError(t, err)
 		require.NoError(t, app.Install(t.Context()))

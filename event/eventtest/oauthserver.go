@@ -8,23 +8,23 @@ import (
 	"github.com/b24events/b24events/internal/phpform"
 )
 
-// officialOAuth is where portals on a [Network] have their OAuth server.
+// officialOAuth is the host of the OAuth server on a [Network].
 const officialOAuth = "oauth.bitrix.info"
 
-// oauthServer is an OAuth server, of one portal or of several. It takes its own lock before a
-// portal's, never after.
+// oauthServer is the OAuth server of one or several portals. Its lock is taken before a portal's,
+// never after.
 type oauthServer struct {
 	scheme string
 	addr   string // host, or host:port
 
 	mu      sync.Mutex
 	portals []*Portal
-	closed  bool           // its last portal was
+	closed  bool           // with its last portal
 	server  listener       // zero on a Network
 	running sync.WaitGroup // of server
 }
 
-// authority returns the OAuth server that the portals of a network share.
+// authority returns the OAuth server that the portals of the network share.
 func (n *Network) authority() *oauthServer {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -35,7 +35,7 @@ func (n *Network) authority() *oauthServer {
 	return n.oauth
 }
 
-// add adds a portal.
+// add adds a portal. It returns ErrClosed or, for a member ID that is taken, ErrConfig.
 func (s *oauthServer) add(p *Portal) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -51,7 +51,7 @@ func (s *oauthServer) add(p *Portal) error {
 	return nil
 }
 
-// remove takes a portal out. The server closes with the last.
+// remove removes a portal. The server closes with the last one.
 func (s *oauthServer) remove(p *Portal) error {
 	s.mu.Lock()
 	s.portals = slices.DeleteFunc(s.portals, func(other *Portal) bool { return other == p })
@@ -81,7 +81,7 @@ func (s *oauthServer) handler() http.Handler {
 	return mux
 }
 
-// serve hands a request to the portal that it is about. GET and form POST are equal.
+// serve passes a request to the portal that it is about. GET and form POST are equivalent.
 func (s *oauthServer) serve(w http.ResponseWriter, r *http.Request, name string) {
 	params := readParams(r)
 	if name == callAppInfo {
@@ -96,8 +96,8 @@ func (s *oauthServer) serve(w http.ResponseWriter, r *http.Request, name string)
 	p.serveCounted(w, r, func(w http.ResponseWriter, r *http.Request) { p.serveOAuth(w, r, name, params) })
 }
 
-// portalOf finds the portal whose token or code was sent; otherwise one that has the application,
-// otherwise the first.
+// portalOf returns the portal that issued the token or code in the request. If there is none, it
+// returns one that has the application, or else the first.
 func (s *oauthServer) portalOf(params phpform.Value) *Portal {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -8,8 +8,7 @@ import (
 	"github.com/b24events/b24events/internal/phpform"
 )
 
-// raiseChange raises what the platform raises for a change of an object. action is ADD, UPDATE or
-// DELETE.
+// raiseChange raises the events of a change of an object. action is ADD, UPDATE or DELETE.
 func (p *Portal) raiseChange(ev *pendingEvents, kind Kind, action string, o *object, user int64) {
 	id := o.id
 	raise := func(name string, data phpform.Value) {
@@ -39,7 +38,7 @@ func (p *Portal) raiseChange(ev *pendingEvents, kind Kind, action string, o *obj
 	}
 }
 
-// taskData has the text undefined wherever there is nothing to say.
+// taskData returns the data of an event about a task. Missing values are the text "undefined".
 func taskData(action string, id int64) phpform.Value {
 	none := phpform.Text("undefined")
 	this := phpform.Map(number("ID", id))
@@ -55,7 +54,7 @@ func taskData(action string, id int64) phpform.Value {
 	)
 }
 
-// commentData is the data of an event about a comment of the old task card.
+// commentData returns the data of an event about a comment in the old task card.
 func commentData(action string, id int64, task phpform.Value) phpform.Value {
 	none := phpform.Text("undefined")
 	entries := []phpform.Entry{number("ID", id), number("TASK_ID", intOf(task))}
@@ -73,7 +72,7 @@ func commentData(action string, id int64, task phpform.Value) phpform.Value {
 	)
 }
 
-// changeData is the data of an event about an object of the kinds that the portal keeps.
+// changeData returns the data of an event about an object of a kind that the portal stores.
 func changeData(name string, id int64) (phpform.Value, error) {
 	fields := func(more ...phpform.Entry) (phpform.Value, error) {
 		return phpform.Map(kv("FIELDS", phpform.Map(append([]phpform.Entry{number("ID", id)}, more...)...))), nil
@@ -94,5 +93,5 @@ func changeData(name string, id int64) (phpform.Value, error) {
 	if strings.HasPrefix(name, "ONCRM") && !strings.Contains(name, "USERFIELD") {
 		return fields()
 	}
-	return phpform.Value{}, misconfigured("the data of %s is not known here; give Storm.Payload", name)
+	return phpform.Value{}, misconfigured("the data of %s is not known; set Storm.Payload", name)
 }

@@ -10,14 +10,14 @@ import (
 	"github.com/b24events/b24events/internal/phpform"
 )
 
-// Kind is a kind of object that the portal keeps and raises events for.
+// Kind is a kind of object that the portal stores and raises events for.
 type Kind string
 
-// The kinds that are there from the start; [SmartProcess] names more. Fields of CRM objects and
-// tasks are named as in REST, in upper case (TITLE, ASSIGNED_BY_ID), those of smart processes in
-// camel case (title, assignedById); either spelling is understood for both. Those of calendar
-// entries are named as calendar.event.get answers them (NAME, DATE_FROM) or as calendar.event.add
-// takes them (name, from).
+// The kinds that every portal has; [SmartProcess] returns more. Fields of CRM objects and tasks are
+// named as in REST, in upper case (TITLE, ASSIGNED_BY_ID), those of smart processes in camel case
+// (title, assignedById). Both accept either spelling. Fields of calendar entries are named as
+// calendar.event.get returns them (NAME, DATE_FROM) or as calendar.event.add takes them (name,
+// from).
 const (
 	Lead          Kind = "crm.lead"
 	Deal          Kind = "crm.deal"
@@ -25,20 +25,21 @@ const (
 	Company       Kind = "crm.company"
 	Task          Kind = "tasks.task"
 	CalendarEvent Kind = "calendar.event"
-	// ChatMessage is a message of a user to a chat bot, or to another user, which raises nothing. It
-	// has two fields: DIALOG_ID, the identifier of whom it is for, and MESSAGE. Only its writer can
-	// change and delete it.
+	// ChatMessage is a message of a user to a chat bot, or to another user, which raises no event. It
+	// has two fields: DIALOG_ID, the ID of the recipient, and MESSAGE. Only its author can change and
+	// delete it.
 	ChatMessage Kind = "im.message"
-	// TaskComment is a comment in the old task card. Its fields are TASK_ID, which must be there
-	// and stays, POST_MESSAGE and AUTHOR_ID. task.commentitem.get and getlist read it by position.
+	// TaskComment is a comment in the old task card. Its fields are TASK_ID, which is required and
+	// never changes, POST_MESSAGE and AUTHOR_ID. task.commentitem.get and getlist take their arguments
+	// by position.
 	TaskComment Kind = "task.commentitem"
-	// Workgroup is a group or project. Its fields are named as sonet_group.get answers them (NAME,
+	// Workgroup is a group or project. Its fields are named as sonet_group.get returns them (NAME,
 	// VISIBLE, OWNER_ID), and MEMBERS lists the IDs of users. If VISIBLE is N, only the owner, the
 	// members, and an administrator who sends IS_ADMIN=Y see the group.
 	Workgroup Kind = "sonet_group"
-	// FeedPost is a post of the news feed. Its fields are named as log.blogpost.get answers them
-	// (TITLE, DETAIL_TEXT, AUTHOR_ID), and DEST lists whom it is for: UA for all employees, U5 for
-	// user 5. Apart from these only its author sees it; administrators do not.
+	// FeedPost is a post of the news feed. Its fields are named as log.blogpost.get returns them
+	// (TITLE, DETAIL_TEXT, AUTHOR_ID), and DEST lists the recipients: UA for all employees, U5 for
+	// user 5. Only the recipients and the author see it; administrators do not.
 	FeedPost Kind = "log.blogpost"
 )
 
@@ -47,13 +48,13 @@ const smartInvoice = 31
 
 const smartPrefix = "crm.item."
 
-// SmartProcess returns the kind of a smart process's items. Other processes than 31, the invoices,
+// SmartProcess returns the kind of a smart process's items. Processes other than 31, the invoices,
 // must be added by [Portal.AddSmartProcess].
 func SmartProcess(entityTypeID int64) Kind {
 	return Kind(smartPrefix + strconv.FormatInt(entityTypeID, 10))
 }
 
-// entityType returns the number of a smart process's kind.
+// entityType returns the entityTypeId of a smart process's kind.
 func (k Kind) entityType() (int64, bool) {
 	digits, ok := strings.CutPrefix(string(k), smartPrefix)
 	if !ok {
@@ -63,7 +64,7 @@ func (k Kind) entityType() (int64, bool) {
 	return id, err == nil
 }
 
-// kindOfTypeLocked is the kind of an entityTypeId.
+// kindOfTypeLocked returns the kind of an entityTypeId.
 func (p *Portal) kindOfTypeLocked(id int64) (Kind, bool) {
 	switch id {
 	case 1:
@@ -78,6 +79,7 @@ func (p *Portal) kindOfTypeLocked(id int64) (Kind, bool) {
 	return SmartProcess(id), p.catalog.smartProcesses[id]
 }
 
+// hasKindLocked reports whether the portal stores objects of a kind.
 func (p *Portal) hasKindLocked(k Kind) bool {
 	if id, ok := k.entityType(); ok {
 		return p.catalog.smartProcesses[id]
@@ -85,10 +87,10 @@ func (p *Portal) hasKindLocked(k Kind) bool {
 	return slices.Contains([]Kind{Lead, Deal, Contact, Company, Task, CalendarEvent, ChatMessage, TaskComment, Workgroup, FeedPost}, k)
 }
 
-// Add creates an object as a user would in the portal's interface, and raises the events of the
-// platform. user 0 stands for a robot, an agent or an import. It returns the object's identifier;
-// [ErrNotFound] for an unknown kind or user; and an error for fields that cannot be stored, for a
-// [ChatMessage] without user, receiver or text, and for a [TaskComment] without a task.
+// Add creates an object as a user would in the portal's interface, and raises its events. user 0
+// stands for a robot, an agent or an import. Add returns the object's ID. It returns [ErrNotFound]
+// for an unknown kind or user, and an error for fields that cannot be stored, for a [ChatMessage]
+// without a user, recipient or text, and for a [TaskComment] without a task.
 func (p *Portal) Add(kind Kind, fields map[string]any, user int64) (int64, error) {
 	tree, err := treeOf(fields)
 	if err != nil {
@@ -119,8 +121,8 @@ func (p *Portal) Add(kind Kind, fields map[string]any, user int64) (int64, error
 	return o.id, nil
 }
 
-// Update changes fields of an object as [Portal.Add] creates it. It returns [ErrNotFound] for an
-// unknown object too, and an error for a [ChatMessage] of another user.
+// Update changes fields of an object as a user would. Its errors are those of [Portal.Add],
+// [ErrNotFound] for an unknown object, and an error for a [ChatMessage] of another user.
 func (p *Portal) Update(kind Kind, id int64, fields map[string]any, user int64) error {
 	tree, err := treeOf(fields)
 	if err != nil {
@@ -137,7 +139,7 @@ func (p *Portal) Update(kind Kind, id int64, fields map[string]any, user int64) 
 	})
 }
 
-// Delete deletes an object as [Portal.Add] creates it. Its errors are those of [Portal.Update].
+// Delete deletes an object as a user would. Its errors are those of [Portal.Update].
 func (p *Portal) Delete(kind Kind, id, user int64) error {
 	return p.changeObject(kind, id, user, func(ev *pendingEvents, o *object) {
 		if kind == ChatMessage {
@@ -148,8 +150,8 @@ func (p *Portal) Delete(kind Kind, id, user int64) error {
 	})
 }
 
-// Object returns the fields of an object as they stand, by their names in upper case, and whether
-// it exists.
+// Object returns the current fields of an object, by their names in upper case, and whether the
+// object exists.
 func (p *Portal) Object(kind Kind, id int64) (map[string]any, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -164,6 +166,7 @@ func (p *Portal) Object(kind Kind, id int64) (map[string]any, bool) {
 	return fields, true
 }
 
+// changeObject lets do change an object in the portal's interface, and sends the events.
 func (p *Portal) changeObject(kind Kind, id, user int64, do func(*pendingEvents, *object)) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -175,7 +178,7 @@ func (p *Portal) changeObject(kind Kind, id, user int64, do func(*pendingEvents,
 		return fmt.Errorf("%w: %s %d", ErrNotFound, kind, id)
 	}
 	if kind == ChatMessage && !p.editableByLocked(o, user) {
-		return errors.New("eventtest: only its writer changes a chat message, and only for three days")
+		return errors.New("eventtest: only the author can change a chat message, and only for three days")
 	}
 	ev := p.newPendingEvents(user)
 	do(ev, o)
@@ -183,12 +186,13 @@ func (p *Portal) changeObject(kind Kind, id, user int64, do func(*pendingEvents,
 	return nil
 }
 
+// checkChangeLocked checks that a user can change objects of a kind.
 func (p *Portal) checkChangeLocked(kind Kind, user int64) error {
 	switch {
 	case p.closed:
 		return ErrClosed
 	case !p.hasKindLocked(kind):
-		return fmt.Errorf("%w: kind %s; smart processes are added by AddSmartProcess", ErrNotFound, kind)
+		return fmt.Errorf("%w: kind %s; add smart processes by AddSmartProcess", ErrNotFound, kind)
 	case user != 0 && p.accounts.users[user] == nil:
 		return fmt.Errorf("%w: user %d", ErrNotFound, user)
 	}
@@ -232,7 +236,7 @@ func (p *Portal) updateObject(ev *pendingEvents, kind Kind, o *object, fields ph
 	p.raiseChange(ev, kind, "UPDATE", o, user)
 }
 
-// columns names fields as the portal keeps them.
+// columns renames fields to those that the portal stores.
 func columns(kind Kind, fields phpform.Value) phpform.Value {
 	if kind == CalendarEvent {
 		return calendarFields(fields)
@@ -245,7 +249,7 @@ func (p *Portal) deleteObject(ev *pendingEvents, kind Kind, o *object, user int6
 	p.raiseChange(ev, kind, "DELETE", o, user)
 }
 
-// defaultFieldsLocked are the fields that a new object has without being told.
+// defaultFieldsLocked returns the default fields of a new object.
 func (p *Portal) defaultFieldsLocked(kind Kind, user, id int64) []phpform.Entry {
 	now, who := isoTime(p.nowLocked()), userKey(user)
 	switch kind {

@@ -8,7 +8,7 @@ import (
 	"github.com/b24events/b24events/internal/phpform"
 )
 
-// retention is how long the purge agent lets a record of the offline queue stand: the constant of
+// retention is how long the purge agent keeps a record of the offline queue. It is the constant in
 // the platform's code, whose comment says 30 days.
 const retention = 2_952_000 * time.Second
 
@@ -36,13 +36,13 @@ type offlineQueue struct {
 	purged     time.Time              // when old rows were deleted last
 }
 
-// messageID identifies an event with its data.
+// messageID returns the ID of an event with its data.
 func messageID(name string, data phpform.Value) string {
 	return md5Hex(appendJSON([]byte(name+"|"), data))
 }
 
-// storeLocked records an occurrence for an offline binding. It merges with the row that nobody has
-// reserved, which keeps its place, its number and, where it has one, its error mark.
+// storeLocked adds an occurrence to the offline queue of a binding. If an unreserved row has the
+// same message, the occurrence merges into it. That row keeps its place, its ID and its error mark.
 func (p *Portal) storeLocked(b *binding, o occurrence) {
 	p.purgeIfDueLocked()
 	id := messageID(o.event, o.data)
@@ -60,7 +60,7 @@ func (p *Portal) storeLocked(b *binding, o occurrence) {
 	p.offline.unreserved[r.key()] = r
 }
 
-// rowKey is what makes a row unique among those that nobody has reserved.
+// rowKey identifies a row among the unreserved ones.
 type rowKey struct {
 	messageID, connector string
 	app                  *Application
@@ -68,7 +68,7 @@ type rowKey struct {
 
 func (r *offlineRow) key() rowKey { return rowKey{r.messageID, r.connector, r.app} }
 
-// reserveLocked puts a row into a reservation, or takes it out where the process is empty.
+// reserveLocked adds a row to a reservation. An empty processID releases it.
 func (p *Portal) reserveLocked(r *offlineRow, processID string) {
 	if p.offline.unreserved[r.key()] == r {
 		delete(p.offline.unreserved, r.key())
@@ -78,14 +78,14 @@ func (p *Portal) reserveLocked(r *offlineRow, processID string) {
 	}
 }
 
-// purgeIfDueLocked runs the agents that are due, before anything looks at the rows.
+// purgeIfDueLocked runs the daily agent if it is due. It is called before the rows are read.
 func (p *Portal) purgeIfDueLocked() {
 	if p.nowLocked().Sub(p.offline.purged) >= 24*time.Hour {
 		p.purgeLocked()
 	}
 }
 
-// purgeLocked is the daily agent. It deletes old rows, reserved or not.
+// purgeLocked is the daily agent. It deletes old rows, including reserved ones.
 func (p *Portal) purgeLocked() {
 	p.offline.purged = p.nowLocked()
 	limit := p.offline.purged.Add(-retention)
@@ -128,7 +128,7 @@ func (p *Portal) deleteRowsLocked(gone []*offlineRow) {
 	p.dropRowsLocked(func(r *offlineRow) bool { return set[r] })
 }
 
-// value is the row as event.offline.get shows it; with state, as event.offline.list does.
+// value returns the row as event.offline.get shows it or, with state, as event.offline.list does.
 func (r *offlineRow) value(state bool) phpform.Value {
 	entries := []phpform.Entry{
 		digits("ID", r.id),
@@ -159,14 +159,14 @@ type OfflineRow struct {
 	Connector string
 	Event     string
 	Data      event.Data
-	UserID    int64     // who caused it; 0 for nobody
-	ProcessID string    // the reservation; empty where nobody holds the row
+	UserID    int64     // the user who caused it; 0 for nobody
+	ProcessID string    // its reservation; empty if it is not reserved
 	Error     bool      // parked by event.offline.error
-	Merged    int       // how many later occurrences it has taken in
+	Merged    int       // number of later occurrences merged into it
 	Time      time.Time // of the latest occurrence, by the portal's clock, to the second
 }
 
-// OfflineRows returns the records of every offline queue in the order of their numbers.
+// OfflineRows returns the records of all offline queues in the order of their IDs.
 func (p *Portal) OfflineRows() []OfflineRow {
 	p.mu.Lock()
 	p.purgeIfDueLocked()
@@ -175,7 +175,7 @@ func (p *Portal) OfflineRows() []OfflineRow {
 		rows[i] = *r
 	}
 	p.mu.Unlock()
-	list := make([]OfflineRow, len(rows)) // without the lock, since the data of many rows take a while
+	list := make([]OfflineRow, len(rows)) // without the lock, because converting the data takes time
 	for i, r := range rows {
 		list[i] = OfflineRow{
 			ID: r.id, MessageID: r.messageID, ClientID: r.app.spec.ClientID, Connector: r.connector, Event: r.event,

@@ -8,7 +8,8 @@ import (
 	"github.com/b24events/b24events/internal/phpform"
 )
 
-// intOf casts as PHP does: the leading decimal of a text, 1 for a filled array.
+// intOf casts to an integer as PHP does: the leading decimal of a text, 1 for an array with
+// elements.
 func intOf(v phpform.Value) int64 {
 	if v.Kind() == phpform.Array {
 		return int64(min(v.Len(), 1))
@@ -22,7 +23,8 @@ func intOf(v phpform.Value) int64 {
 	return n
 }
 
-// truthy converts as PHP does: "0", "", null and the empty array are false, any other text is true.
+// truthy casts to a boolean as PHP does: "0", "", null and the empty array are false, any other
+// text is true.
 func truthy(v phpform.Value) bool {
 	switch v.Kind() {
 	case phpform.Array:
@@ -57,12 +59,12 @@ func wireNumbers(v phpform.Value) phpform.Value {
 	return v
 }
 
-// phpFloat is a floating-point number as text, by PHP's default precision.
+// phpFloat formats a floating-point number with PHP's default precision.
 func phpFloat(f float64) string {
 	const precision = 14
 	mantissa, exp, _ := strings.Cut(strconv.FormatFloat(f, 'E', precision-1, 64), "E")
 	n, err := strconv.Atoi(exp)
-	if err != nil { // infinite or no number
+	if err != nil { // infinite or NaN
 		return mantissa
 	}
 	if n >= -4 && n < precision {

@@ -21,9 +21,9 @@ func encodable(v phpform.Value) bool {
 	return true
 }
 
-// appendJSON encodes as the platform does: no spaces, arrays with the keys 0..n-1 as lists and so
-// every empty one as [], the characters <>&'" in strings as \u003C and so on, slashes escaped,
-// other characters as they are.
+// appendJSON encodes v as the platform does. There are no spaces. Arrays with the keys 0..n-1
+// become lists, so every empty one is []. The characters <>&'" in strings become \u003C and so on,
+// slashes are escaped, and other characters stay.
 func appendJSON(dst []byte, v phpform.Value) []byte {
 	switch v.Kind() {
 	case phpform.Null:

@@ -17,8 +17,8 @@ const AdminID int64 = 1
 // Portal is a Bitrix24 portal with its OAuth server and its event queue server, in this process and
 // on loopback. Every method is safe for concurrent use. Make one with [NewPortal] or [New].
 //
-// Locks are taken in this order: quirksTurn, then oauthServer.mu, then mu. Functions whose names end
-// in Locked need mu. So do all functions that take a *call or a *pendingEvents, except
+// Locks are taken in this order: quirksTurn, then oauthServer.mu, then mu. Functions whose names
+// end in Locked need mu. So do all functions that take a *call or a *pendingEvents, except
 // [Portal.execute] and [Portal.respond], which lock it.
 type Portal struct {
 	cfg     config
@@ -71,8 +71,7 @@ type accounts struct {
 	outgoing []*outgoingWebhook
 }
 
-// NewPortal starts a portal for a test and closes it when the test ends. It fails the test where it
-// cannot.
+// NewPortal starts a portal for a test and closes it when the test ends. An error fails the test.
 func NewPortal(tb testing.TB, opts ...Option) *Portal {
 	tb.Helper()
 	p, err := New(opts...)
@@ -87,8 +86,10 @@ func NewPortal(tb testing.TB, opts ...Option) *Portal {
 	return p
 }
 
-// New starts a portal for a program, which must [Portal.Close] it. It returns an error where an
-// option makes no sense or an address cannot be listened on.
+// New starts a portal for a program, which must [Portal.Close] it. It returns [ErrConfig] if an
+// option makes no sense or options contradict each other, [ErrClosed] if the portal of
+// [WithOAuthServerOf] is closed, and the error of the network if the portal cannot listen at its
+// address.
 func New(opts ...Option) (*Portal, error) {
 	cfg, err := collect(opts)
 	if err != nil {
@@ -155,9 +156,9 @@ func (p *Portal) start(ctx context.Context) (err error) {
 	return nil
 }
 
-// Close stops the servers and the deliveries, those under way included, and waits for them. Queued
-// deliveries are dropped. Further calls do nothing. It must not be called by what answers a request
-// of the portal's own, as [Before], [Answer] and [WithFallback] do: it would wait for itself.
+// Close stops the servers and the deliveries, including those that run, and waits for them. Queued
+// deliveries are dropped. Further calls do nothing. Close must not be called while serving a
+// request of the portal, as in [Before], [Answer] and [WithFallback]: it would wait for itself.
 func (p *Portal) Close() error {
 	p.mu.Lock()
 	if p.closed {
@@ -188,6 +189,7 @@ func (p *Portal) URL() string {
 	return p.baseURLLocked()
 }
 
+// baseURLLocked returns the portal's address without a trailing slash.
 func (p *Portal) baseURLLocked() string {
 	if p.cfg.network != nil {
 		return "https://" + p.addresses.domain
@@ -195,36 +197,35 @@ func (p *Portal) baseURLLocked() string {
 	return "http://" + p.addresses.domain
 }
 
-// Domain returns the portal's host:port, on a [Network] its host, as deliveries and pages name it.
-// [Portal.Rename] changes it.
+// Domain returns the portal's host:port, or its host on a [Network], as deliveries and pages name
+// it. [Portal.Rename] changes it.
 func (p *Portal) Domain() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.addresses.domain
 }
 
-// MemberID returns the portal's stable identifier, 32 hexadecimal digits.
+// MemberID returns the portal's member_id, 32 hexadecimal digits. It never changes.
 func (p *Portal) MemberID() string { return p.cfg.memberID }
 
 // ClientEndpoint returns the REST base URL, with a trailing slash.
 func (p *Portal) ClientEndpoint() string { return p.URL() + "/rest/" }
 
-// ServerEndpoint returns the REST base URL of the OAuth server, with a trailing slash. Its token
-// URL ends in oauth/token/ where this one ends in rest/.
+// ServerEndpoint returns the REST base URL of the OAuth server, with a trailing slash. The token
+// URL is the same with oauth/token/ instead of rest/ at its end.
 func (p *Portal) ServerEndpoint() string { return p.oauth.scheme + "://" + p.oauth.addr + "/rest/" }
 
-// OAuthHost returns the OAuth server's host:port, on a [Network] its host, for allow lists.
+// OAuthHost returns the OAuth server's host:port, or its host on a [Network], for allow lists.
 func (p *Portal) OAuthHost() string { return p.oauth.addr }
 
-// Format prints the domain under every verb, since the portal holds tokens.
+// Format prints the domain for every verb, because the portal holds tokens.
 func (p *Portal) Format(f fmt.State, _ rune) {
 	_, _ = fmt.Fprintf(f, "eventtest.Portal(%s)", p.Domain())
 }
 
-// Changed returns a channel that is closed at the next change of anything that the portal shows:
-// its records, deliveries that wait, the offline queue, handlers, applications, tokens, quirks and
-// the clock; and when the portal is closed. Take the channel before reading, so that no change is
-// missed.
+// Changed returns a channel that is closed when the portal closes, and at the next change of
+// anything that it shows: records, waiting deliveries, the offline queue, handlers, applications,
+// tokens, quirks and the clock. Get the channel before reading, so that you miss no change.
 func (p *Portal) Changed() <-chan struct{} {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -234,7 +235,7 @@ func (p *Portal) Changed() <-chan struct{} {
 	return p.changed
 }
 
-// signalChangeLocked tells those who watch the portal that something changed.
+// signalChangeLocked closes the channel of [Portal.Changed].
 func (p *Portal) signalChangeLocked() {
 	if p.changed != nil {
 		close(p.changed)

@@ -98,7 +98,10 @@ func protocolFacts() []fact {
 		{"2 every application", "TestBindAllows", "event.* needs no permission"},
 		{"2 webhooks may call", "TestBindAllows", "feature.get, method.get, app.info and server.time take webhooks"},
 		{"2 webhooks may ask", "TestFeatureGet", "feature.get answers them as it does applications"},
-		{"2 an empty one counts", "TestConnectorLicense", "403 WRONG_LICENSE for any call with auth_connector, the empty one too, where the plan has none"},
+		{
+			"2 an empty one counts", "TestConnectorLicense",
+			"403 WRONG_LICENSE for any call with auth_connector, the empty one too, where the plan has none",
+		},
 		{"2 webhook calls", "TestConnectorLicense", "webhooks are not asked for that"},
 
 		// 2.1 event.bind
@@ -132,7 +135,10 @@ func protocolFacts() []fact {
 		{"2.1: handlers stay", "TestUpdate", "an update leaves them"},
 
 		// 2.2 event.unbind
-		{"2.2 administrator", "TestUnbind", "without AUTH_TYPE an administrator unbinds all users' handlers of an address, whatever their connector"},
+		{
+			"2.2 administrator", "TestUnbind",
+			"without AUTH_TYPE an administrator unbinds all users' handlers of an address, whatever their connector",
+		},
 		{"2.2 AUTH_TYPE", "TestUnbind", "with it only that user's; the empty one is 0"},
 		{"2.2 plain user: own", "TestUnbind", "a plain user only own ones"},
 		{"2.2 plain user with", "TestUnbind", "the own identifier is taken as a number"},
@@ -145,7 +151,10 @@ func protocolFacts() []fact {
 		{"2.2 bad EVENT_TYPE", "TestUnbind", "EVENT_TYPE is checked as in event.bind"},
 
 		// 2.3 to 2.5
-		{"2.3 rows of both kinds", "TestEventGet", "online rows have handler and auth_type, offline ones connector_id; no numbers, in the order of binding"},
+		{
+			"2.3 rows of both kinds", "TestEventGet",
+			"online rows have handler and auth_type, offline ones connector_id; no numbers, in the order of binding",
+		},
 		{"2.3 a plain user", "TestEventGet", "a plain user sees own rows, and so no offline ones"},
 		{"2.3 the platform's own", "TestEventGet", "the handler of ONAPPINSTALL that the platform bound is listed"},
 		{"2.4 the token's scopes", "TestEvents", "events lists those of the token's permissions and the basic ones"},
@@ -174,7 +183,10 @@ func protocolFacts() []fact {
 		{"2.6 rows", "TestOfflineGet", "rows: ISO time with offset, stored types (numbers are numbers), user_id, 32 hexadecimal digits"},
 		{"2.6 nobody", "TestOfflineQueues", "user_id is 0 where nobody acted, EVENT_DATA null where there is none"},
 		{"2.6 auth_connector", "TestOfflineQueues", "auth_connector selects the queue, exactly"},
-		{"2.6 clear=0 on a plan", "TestOfflineGetRefuses", "403 WRONG_LICENSE for clear=0 without the extended mode, before other checks; clear=1 is free"},
+		{
+			"2.6 clear=0 on a plan", "TestOfflineGetRefuses",
+			"403 WRONG_LICENSE for clear=0 without the extended mode, before other checks; clear=1 is free",
+		},
 		{"2.6 limit 0", "TestOfflineGetRefuses", "ERROR_ARGUMENT with argument LIMIT for a limit below 1"},
 		{"2.6 filter", "TestOfflineGetRefuses", "a filter that is no array, unknown operators and fields: ERROR_ARGUMENT without argument"},
 		{"2.6 substring on", "TestOfflineGetRefuses", "% fails on a fresh reservation"},
@@ -194,7 +206,10 @@ func protocolFacts() []fact {
 		{"2.6 substring when reading", "TestOfflineFilter", "and so does %"},
 		{"2.6 time", "TestOfflineFilter", "times are read as ISO 8601"},
 		{"2.6-2.9 only administrators", "TestOfflineGetRefuses", "403 Access denied! for plain users, by every event.offline.* method"},
-		{"2.6: current builds select", "TestRacingReservations", "reservations at the same time can hand out the same rows, the last one owns them"},
+		{
+			"2.6: current builds select", "TestRacingReservations",
+			"reservations at the same time can hand out the same rows, the last one owns them",
+		},
 		{"2.6, 2.10: a box", "TestQuirksOfThePlan", "a box without plans passes, its features have the value <lang>_selfhosted"},
 
 		// 2.7 to 2.9
@@ -308,7 +323,10 @@ func protocolFacts() []fact {
 		{"4.6 not active", "TestDeliveryGates", "none for an application that is switched off"},
 		{"4.6 payment", "TestDeliveryGates", "none while its payment is out"},
 		{"4.6 REST works", "TestDeliveryGates", "though REST works"},
-		{"4.6 a chain", "TestDeliveryGates", "a chain of event-issued tokens ends after seven links, for all applications; stored tokens are not worn"},
+		{
+			"4.6 a chain", "TestDeliveryGates",
+			"a chain of event-issued tokens ends after seven links, for all applications; stored tokens are not worn",
+		},
 		{"4.7 outgoing", "TestDeliveryAuth", "outgoing webhooks: own token, five keys, no handler"},
 
 		// 5 OAuth and installation
@@ -455,9 +473,10 @@ func TestProtocolFacts(t *testing.T) {
 	}
 	for test, texts := range cited {
 		for _, text := range texts {
-			known := (strings.Trim(text[:1], "234") != "" && !strings.HasPrefix(text, "10")) || slices.ContainsFunc(protocolFacts(), func(f fact) bool {
-				return f.test == test && strings.HasPrefix(text, f.id)
-			})
+			known := (strings.Trim(text[:1], "234") != "" && !strings.HasPrefix(text, "10")) || slices.ContainsFunc(protocolFacts(),
+				func(f fact) bool {
+					return f.test == test && strings.HasPrefix(text, f.id)
+				})
 			require.True(t, known, "%s cites %q: add the fact to protocolFacts", test, text)
 		}
 	}

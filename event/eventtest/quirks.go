@@ -6,85 +6,83 @@ import (
 	"time"
 )
 
-// Quirks is how a portal behaves beyond what is the same on all of them: its plan, its build, its
-// load, and what its users are. The zero value of every field but TokenLifetime is the ordinary
-// cloud portal. [WithQuirks] and the options named With… set them at the start,
-// [Portal.ChangeQuirks] while the portal runs.
+// Quirks are the ways in which portals differ: by their plan, their build, their load and their
+// users. For every field except TokenLifetime, the zero value is the ordinary cloud portal.
+// [WithQuirks] and the other options set quirks at the start, [Portal.ChangeQuirks] while the
+// portal runs.
 type Quirks struct {
-	// NoUser makes every change the work of a robot or an agent: no tokens in deliveries, user 0 in
-	// the offline queue. Handlers bound with AUTH_TYPE still get that user's tokens, and ONAPPINSTALL
-	// those of whoever installs.
+	// NoUser makes every change look like the work of a robot or an agent: deliveries have no tokens,
+	// and the offline queue has user 0. Handlers bound with AUTH_TYPE still get that user's tokens,
+	// and ONAPPINSTALL those of the user who installs.
 	NoUser bool
-	// NoData leaves the data out of every event but ONAPPINSTALL and ONAPPUSERREADY: deliveries
-	// have no section data, records of the offline queue a null.
+	// NoData leaves the data out of every event except ONAPPINSTALL and ONAPPUSERREADY: deliveries
+	// have no section data, and records of the offline queue have null.
 	NoData bool
 	// NoExtendedOffline is a plan without rest_offline_extended: event.offline.get with clear=0 is
-	// refused.
+	// rejected.
 	NoExtendedOffline bool
-	// NoConnectors is a plan without rest_auth_connector: a call of an application that carries
-	// auth_connector is refused.
+	// NoConnectors is a plan without rest_auth_connector: calls of applications with auth_connector
+	// are rejected.
 	NoConnectors bool
-	// Box is a portal on the customer's premises: feature.get answers en_selfhosted to any code, no
-	// feature is refused, and there is no limit on operating time.
+	// Box is a portal on the customer's premises: feature.get returns en_selfhosted for any code,
+	// every feature is available, and there is no limit on operating time.
 	Box bool
-	// HonourMinTimeout is an old build, which honours the option minTimeout of ONOFFLINEEVENT. Current
-	// builds ignore it and send one a second at most.
+	// HonourMinTimeout is an old build, which respects the option minTimeout of ONOFFLINEEVENT.
+	// Current builds ignore it and send at most one per second.
 	HonourMinTimeout bool
 	// RacingReservations is a current build under load: event.offline.get selects rows and then marks
-	// them, so that two at the same time hand out the same rows, and the later of them owns the
-	// reservation.
+	// them. Two calls at the same time return the same rows, and the later call owns the reservation.
 	RacingReservations bool
-	// RacingBinds is a new build under load: of two equal calls of event.bind at the same time the
-	// second is refused with "Process of binding the handler has already started".
+	// RacingBinds is a new build under load: if two equal calls of event.bind run at the same time,
+	// the second one fails with "Process of binding the handler has already started".
 	RacingBinds bool
-	// SlowHandlers is how long a handler may take before deliveries to it become rarer and rarer, by
-	// the portal's clock, as they do on the platform; see [Lane]. 0 for never.
+	// SlowHandlers is how long a handler may take before the portal calls it less often, by the
+	// portal's clock, as the platform does; see [Lane]. 0 means never.
 	SlowHandlers time.Duration
-	// DeliveryJitter is how long a delivery may wait before it begins, a random while by the portal's
-	// clock, so that later ones overtake it: the platform promises no order. The default keeps the
-	// order of those to one handler URL, but for [WithParallelDelivery].
+	// DeliveryJitter is the maximum of a random delay before each delivery, by the portal's clock.
+	// Later deliveries can overtake earlier ones: the platform promises no order. The default keeps
+	// the order of deliveries to one handler URL, except with [WithParallelDelivery].
 	DeliveryJitter time.Duration
-	// OfflineLag is how late records get into the offline queue, by the portal's clock. On the
-	// platform a background job writes them at the end of the request that caused them, some hundred
-	// milliseconds late; the default is at once.
+	// OfflineLag delays the records of the offline queue, by the portal's clock. On the platform a
+	// background job writes them at the end of the request that caused them, some hundred milliseconds
+	// late. The default is no delay.
 	OfflineLag time.Duration
-	// InstallDelay is how late ONAPPINSTALL is, by the portal's clock. What happens meanwhile is
+	// InstallDelay delays ONAPPINSTALL, by the portal's clock. Events that happen meanwhile are
 	// delivered before it.
 	InstallDelay time.Duration
-	// NoInstallEvent keeps ONAPPINSTALL from being sent at all.
+	// NoInstallEvent means that ONAPPINSTALL is never sent.
 	NoInstallEvent bool
-	// NoUninstallEvent keeps ONAPPUNINSTALL from being sent at all, as for an application whose
-	// process is down when it is removed: the platform tries once.
+	// NoUninstallEvent means that ONAPPUNINSTALL is never sent, as for an application whose process is
+	// down when it is removed: the platform tries once.
 	NoUninstallEvent bool
-	// UserReady is whether an installation makes a system user for the application and posts its
-	// tokens with ONAPPUSERREADY to HandlerURL, and whether that comes before ONAPPINSTALL or after
-	// it; see [Application.SystemUser]. The platform promises no order. The default is not to.
+	// UserReady says whether an installation creates a system user for the application and posts its
+	// tokens to HandlerURL with ONAPPUSERREADY, before or after ONAPPINSTALL; see
+	// [Application.SystemUser]. The platform promises no order. The default is never.
 	UserReady UserReady
-	// WholeBotAuth puts the auth block of every other event into the deliveries to bots of imbot.v2
-	// too. The default is what the documentation shows: domain and application_token, and the
-	// portal's member_id in data.bot.auth only.
+	// WholeBotAuth gives the deliveries to bots of imbot.v2 the same auth block as all other events.
+	// The default is what the documentation shows: domain and application_token, with the portal's
+	// member_id only in data.bot.auth.
 	WholeBotAuth bool
-	// OAuthLatency is how long a request to the OAuth server takes before it is looked at, in real
-	// time.
+	// OAuthLatency delays every request to the OAuth server, in real time.
 	OAuthLatency time.Duration
-	// TokenLifetime is how long access tokens live that are issued from now on. It is never 0; the
-	// default is an hour.
+	// TokenLifetime is the lifetime of access tokens issued from now on. It is never 0; the default is
+	// an hour.
 	TokenLifetime time.Duration
-	// RatePerSecond and RateBurst are the limit on requests: a bucket of RateBurst requests for each
-	// source address that drains by RatePerSecond. Both are 0 for no limit. The cloud has 2 and 50, on
-	// the Enterprise plan 5 and 250.
+	// RatePerSecond and RateBurst are the limit on requests: each source address has a bucket of
+	// RateBurst requests that drains by RatePerSecond. Both are 0 for no limit. The cloud has 2 and
+	// 50, on the Enterprise plan 5 and 250.
 	RatePerSecond float64
 	RateBurst     int
 	// OperatingLimit is how much time the runs of one method for one application may take in ten
-	// minutes before its calls are answered 429 OPERATION_TIME_LIMIT; 0 for no limit. The platform's
-	// is 480 seconds. Runs take no time here but for Latency and [Delay], and those of a tenth of a
-	// second or less are not counted.
+	// minutes. Further calls fail with 429 OPERATION_TIME_LIMIT. 0 means no limit; the platform's is
+	// 480 seconds. Here only Latency and [Delay] make runs take time. Runs of a tenth of a second or
+	// less do not count.
 	OperatingLimit time.Duration
-	// Latency is how long a request to REST takes before its method runs, in real time.
+	// Latency delays every REST request before its method runs, in real time.
 	Latency time.Duration
 }
 
-// UserReady is when ONAPPUSERREADY comes; see [Quirks].
+// UserReady says when ONAPPUSERREADY is sent; see [Quirks].
 type UserReady int
 
 // Values of [UserReady].
@@ -94,10 +92,11 @@ const (
 	UserReadyAfter            // after ONAPPINSTALL, delayed as it is
 )
 
-// raceWindow is the time, real time, in which two calls are at the same time where they race.
+// raceWindow is the real time in which two racing calls count as simultaneous.
 const raceWindow = 20 * time.Millisecond
 
-// runOthersLocked lets other calls run in the middle of one, which holds the lock.
+// runOthersLocked releases p.mu for the raceWindow, so that other calls run in the middle of this
+// one.
 func (p *Portal) runOthersLocked() {
 	p.mu.Unlock()
 	p.pause(context.Background(), raceWindow)
@@ -106,7 +105,7 @@ func (p *Portal) runOthersLocked() {
 
 func defaultQuirks() Quirks { return Quirks{TokenLifetime: time.Hour} }
 
-// check returns an error that names the first field that makes no sense.
+// check returns an ErrConfig that names the first field that makes no sense.
 func (q *Quirks) check() error {
 	switch {
 	case q.TokenLifetime < time.Second:
@@ -144,10 +143,10 @@ func (p *Portal) Quirks() Quirks {
 	return p.quirks
 }
 
-// ChangeQuirks changes how the portal behaves from now on: change is called with the present quirks
-// and edits them. It must not call ChangeQuirks. Calls take turns, so that none undoes another's
-// changes. It returns an error that names the field where one makes no sense, and changes nothing
-// then, and [ErrClosed].
+// ChangeQuirks changes how the portal behaves from now on. It calls change with the current quirks,
+// to edit them; change must not call ChangeQuirks. Concurrent calls run one after the other, so
+// none undoes another's changes. If a field makes no sense, ChangeQuirks changes nothing and
+// returns an [ErrConfig] that names the field. It returns [ErrClosed] for a closed portal.
 func (p *Portal) ChangeQuirks(change func(*Quirks)) error {
 	p.quirksTurn.Lock()
 	defer p.quirksTurn.Unlock()

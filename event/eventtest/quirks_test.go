@@ -213,7 +213,8 @@ func TestOperatingLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, eventtest.NewNetwork(), eventtest.WithQuirks(func(q *eventtest.Quirks) { q.OperatingLimit = 2 * time.Second }))
 		call := w.caller(t)
-		w.Once("crm.deal.list", eventtest.Delay(150*time.Millisecond), eventtest.Delay(1840*time.Millisecond), eventtest.Delay(100*time.Millisecond),
+		w.Once("crm.deal.list", eventtest.Delay(150*time.Millisecond), eventtest.Delay(1840*time.Millisecond),
+			eventtest.Delay(100*time.Millisecond),
 			eventtest.Delay(110*time.Millisecond))
 		for _, want := range []float64{0.15, 1.99} {
 			require.InDelta(t, want, call("crm.deal.list", nil).Time["operating"], 1e-6, "1.6 more than a tenth of a second counts")

@@ -7,52 +7,52 @@ import (
 	"github.com/b24events/b24events/internal/phpform"
 )
 
-// pendingEvents is one request to the portal, or one change made in its interface. What it raises is sent at
-// its end.
+// pendingEvents collects the events that one request to the portal, or one change in its interface,
+// raises. sendPending sends them when the request or change ends, as the platform does.
 type pendingEvents struct {
-	clientID  string // of the application that calls; empty for people, webhooks, robots
+	clientID  string // of the calling application; empty for people, webhooks and robots
 	connector string // its auth_connector
 	user      int64
-	chainLeft int // what is left of the chain of events
+	chainLeft int // events that may still follow in this chain; see maxEventChain
 	raised    []occurrence
 }
 
 // occurrence is an event that happened.
 type occurrence struct {
 	event string
-	data  phpform.Value // null where there is none
-	user  int64         // who caused it; 0 for nobody
-	app   *Application  // the only application to be told; nil for all
+	data  phpform.Value // null if there is none
+	user  int64         // the user who caused it; 0 for nobody
+	app   *Application  // the only application that gets it; nil for all
 	bot   *bot          // the only bot of imbot.v2 that gets it; nil for all
 }
 
 func (ev *pendingEvents) raise(o occurrence) { ev.raised = append(ev.raised, o) }
 
-// newPendingEvents begins a change made in the portal's own interface.
+// newPendingEvents begins a change in the portal's interface.
 func (p *Portal) newPendingEvents(user int64) *pendingEvents {
 	return &pendingEvents{user: user, chainLeft: maxEventChain}
 }
 
-// sendPending sends what the hit raised: online events to the delivery queue, offline ones to the
-// offline queue.
+// sendPending sends the raised events: to the delivery queue for online handlers, and to the
+// offline queue for offline handlers.
 func (p *Portal) sendPending(ev *pendingEvents) {
 	p.signalChangeLocked()
 	defer p.unsubscribeGoneLocked()
 	if len(ev.raised) == 0 {
 		return
 	}
-	if ev.chainLeft <= 0 { // a chain of events that feeds itself; the platform cuts it for everyone
+	if ev.chainLeft <= 0 { // events cause each other in a loop; the platform stops sending them
 		return
 	}
 	ev.chainLeft--
 	var seen []string
 	var rows []offlineEvent
 	for _, o := range ev.raised {
-		if o.event != "ONAPPINSTALL" && o.event != onAppUserReady { // somebody installs, and the platform has the data
+		if o.event != "ONAPPINSTALL" && o.event != onAppUserReady { // always has a user and data
 			o.applyQuirks(p.quirks)
 		}
 		key := o.event + "|" + string(appendJSON(nil, o.data))
-		if slices.Contains(seen, key) && o.app == nil { // identical items of one hit are sent once
+		if slices.Contains(seen, key) && o.app == nil { // identical events of one request are sent once
 			continue
 		}
 		seen = append(seen, key)
@@ -65,7 +65,7 @@ func (p *Portal) sendPending(ev *pendingEvents) {
 	p.storeOffline(ev, rows)
 }
 
-// applyQuirks takes out of an occurrence what quirks leave out.
+// applyQuirks removes the user and the data if the quirks say so.
 func (o *occurrence) applyQuirks(q Quirks) {
 	if q.NoUser {
 		o.user = 0
@@ -75,18 +75,18 @@ func (o *occurrence) applyQuirks(q Quirks) {
 	}
 }
 
-// offlineEvent is an occurrence that goes to an offline queue.
+// offlineEvent is an occurrence that goes to the offline queue of a binding.
 type offlineEvent struct {
 	binding    *binding
 	occurrence occurrence
 }
 
-// storeOffline puts records into the offline queues, and sends one ONOFFLINEEVENT for each handler of an
-// application that got any.
+// storeOffline adds records to the offline queues. It sends one ONOFFLINEEVENT to each handler for
+// it of the applications that got records.
 func (p *Portal) storeOffline(ev *pendingEvents, rows []offlineEvent) {
 	notify := map[*Application]bool{}
 	for _, r := range rows {
-		if r.binding.app.getsEventsLocked() { // it may have been removed since
+		if r.binding.app.getsEventsLocked() { // it may have been removed meanwhile
 			p.storeLocked(r.binding, r.occurrence)
 			notify[r.binding.app] = true
 		}
@@ -103,8 +103,8 @@ func (p *Portal) storeOffline(ev *pendingEvents, rows []offlineEvent) {
 	p.signalChangeLocked()
 }
 
-// dispatch sends an occurrence to its online handlers, and adds what belongs into offline queues to
-// rows.
+// dispatch sends an occurrence to its online handlers and webhooks. It returns rows with the
+// records for offline handlers added.
 func (p *Portal) dispatch(ev *pendingEvents, o occurrence, rows []offlineEvent) []offlineEvent {
 	for _, b := range p.handlers.bound {
 		switch {
@@ -128,8 +128,8 @@ func (p *Portal) dispatch(ev *pendingEvents, o occurrence, rows []offlineEvent) 
 	return rows
 }
 
-// mayNotifyLocked is the throttle of ONOFFLINEEVENT: a record that lands inside the window causes no
-// later notice.
+// mayNotifyLocked limits how often ONOFFLINEEVENT is sent to a handler. A record inside the window
+// causes no later notification.
 func (p *Portal) mayNotifyLocked(b *binding) bool {
 	window := int64(1)
 	if p.quirks.HonourMinTimeout && b.minTimeout >= 0 {
@@ -143,17 +143,15 @@ func (p *Portal) mayNotifyLocked(b *binding) bool {
 	return true
 }
 
-// Raise lets an event happen by its name, caused by a user (0 for nobody), as one hit. data is a
-// payload struct, nested maps, an [event.Data], or nil for none. Handlers, outgoing webhooks and
-// offline queues get it as they would on a portal. It returns an error where data cannot stand in
-// an event.
+// Raise raises an event by its name, caused by a user (0 for nobody). data is a payload struct,
+// nested maps, an [event.Data], or nil for none. Handlers, outgoing webhooks and offline queues get
+// the event as on a real portal. Raise returns [ErrClosed], or an error if data cannot be encoded.
 func (p *Portal) Raise(name string, data any, user int64) error {
 	return p.raise(nil, name, data, user)
 }
 
-// Raise lets an event happen that is this application's own, such as ONAPPPAYMENT or
-// ONIMCOMMANDADD: no other application gets it, and no outgoing webhook. It is like [Portal.Raise]
-// otherwise.
+// Raise raises an event that only this application gets, for example ONAPPPAYMENT or
+// ONIMCOMMANDADD. Otherwise it does what [Portal.Raise] does.
 func (a *Application) Raise(name string, data any, user int64) error {
 	return a.p.raise(a, name, data, user)
 }
@@ -174,12 +172,12 @@ func (p *Portal) raise(a *Application, name string, data any, user int64) error 
 	return nil
 }
 
-// neverHasTokens tells the events that never carry tokens.
+// neverHasTokens reports whether an event never carries tokens.
 func neverHasTokens(name string) bool {
 	return name == "ONAPPUNINSTALL" || name == "ONAPPMETHODCONFIRM"
 }
 
-// hasRefreshToken tells the events that carry a refresh token besides the access token.
+// hasRefreshToken reports whether an event carries a refresh token next to the access token.
 func hasRefreshToken(name string) bool {
 	switch name {
 	case "ONAPPINSTALL", "ONAPPUPDATE", onAppUserReady, "ONAPPTEST", "ONSUBSCRIPTIONRENEW", "ONOFFLINEEVENT",

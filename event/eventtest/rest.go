@@ -9,21 +9,22 @@ import (
 
 // method is one REST method.
 type method struct {
-	scope   string // the permission it needs; empty for the basic ones
-	appOnly bool   // refuses incoming webhooks
+	scope   string // the permission it needs; empty for basic methods
+	appOnly bool   // rejects incoming webhooks
 	run     func(*call) (reply, *apiError)
 }
 
-// reply is the answer of a method. Lists also have a total, and an offset of the next page but for
-// the last.
+// reply is the result of a method. Lists also have a total and, except on the last page, the offset
+// of the next page.
 type reply struct {
 	result      phpform.Value
 	total, next *int64
 }
 
+// done returns a result without a total.
 func done(v phpform.Value) (reply, *apiError) { return reply{result: v}, nil }
 
-// call is one run of a method.
+// call is one run of a method. Portal.mu is held while it runs.
 type call struct {
 	p      *Portal
 	events *pendingEvents
@@ -32,6 +33,7 @@ type call struct {
 	params phpform.Value
 }
 
+// serveREST serves one request to REST: limits, faults, and then the method.
 func (p *Portal) serveREST(w http.ResponseWriter, r *http.Request) {
 	name, hookUser, hookSecret := splitPath(r.URL.Path)
 	start := p.Now()
@@ -69,8 +71,8 @@ func (p *Portal) serveREST(w http.ResponseWriter, r *http.Request) {
 	p.respond(w, start, c, rep, apiErr, fault)
 }
 
-// execute runs one request under the lock: the method must exist, the caller be known, the scope
-// granted; then it runs, and what it raised is sent.
+// execute locks mu and runs one request. It checks that the method exists, that the caller is known
+// and that the scope is granted. Then it runs the method and sends the events that it raised.
 func (p *Portal) execute(c *call, start time.Time, who func() (*identity, *apiError)) (rep reply, apiErr *apiError) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -92,8 +94,15 @@ func (p *Portal) execute(c *call, start time.Time, who func() (*identity, *apiEr
 	return rep, apiErr
 }
 
+// recordResult keeps a record of a call and its result.
 func (p *Portal) recordResult(c *call, apiErr *apiError, batched bool) {
-	rec := Call{Method: c.name, Params: dataOf(recordedParams(c.name, c.params)), Status: http.StatusOK, Batch: batched, Time: p.nowLocked()}
+	rec := Call{
+		Method: c.name,
+		Params: dataOf(recordedParams(c.name, c.params)),
+		Status: http.StatusOK,
+		Batch:  batched,
+		Time:   p.nowLocked(),
+	}
 	if apiErr != nil {
 		rec.ErrorCode = apiErr.code
 		if rec.ErrorCode == "" {
@@ -109,7 +118,7 @@ func (p *Portal) recordResult(c *call, apiErr *apiError, batched bool) {
 	p.recordCallLocked(rec, false)
 }
 
-// respond writes the envelope.
+// respond writes the envelope of a result or an error. It locks mu.
 func (p *Portal) respond(w http.ResponseWriter, start time.Time, c *call, rep reply, apiErr *apiError, fault Fault) {
 	h := w.Header()
 	h.Set("Content-Type", "application/json; charset=utf-8")
@@ -138,8 +147,8 @@ func (p *Portal) respond(w http.ResponseWriter, start time.Time, c *call, rep re
 	fault.write(w, http.StatusOK, appendJSON(nil, answer))
 }
 
-// timing is the member time. As in current builds start is a whole number, which makes duration up
-// to a second too long.
+// timing returns the member time of an envelope. As in current builds, start is a whole number, so
+// duration is up to a second too long.
 func (p *Portal) timing(c *call, start time.Time) phpform.Value {
 	finish := p.nowLocked()
 	seconds := func(t time.Time) float64 { return float64(t.UnixMicro()) / 1e6 }
@@ -158,6 +167,7 @@ func (p *Portal) timing(c *call, start time.Time) phpform.Value {
 	return phpform.Map(append(entries, number("operating_reset_at", reset), float("operating", total.Seconds()))...)
 }
 
+// writeBody writes a response without faults.
 func writeBody(w http.ResponseWriter, status int, v phpform.Value) {
 	Fault{}.write(w, status, appendJSON(nil, v))
 }

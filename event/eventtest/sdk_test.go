@@ -24,7 +24,8 @@ func TestSDK(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := eventtest.NewNetwork()
 		const address = "https://app.example.com/bitrix24"
-		portals, err := oauth.NewPortals(oauth.Config{ClientID: "app.1", ClientSecret: "s3cret"}, oauth.NewMemoryStore(), oauth.WithHTTPClient(n.Client()))
+		portals, err := oauth.NewPortals(oauth.Config{ClientID: "app.1", ClientSecret: "s3cret"}, oauth.NewMemoryStore(),
+			oauth.WithHTTPClient(n.Client()))
 		require.NoError(t, err)
 		api, err := rest.NewClients(portals, rest.WithHTTPClient(n.Client()))
 		require.NoError(t, err)

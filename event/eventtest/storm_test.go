@@ -70,7 +70,10 @@ func TestStormIsTheSameBySeed(t *testing.T) {
 	}
 	first := bodies(s)
 	require.Equal(t, first, bodies(s))
-	for _, part := range []string{"ONTASKUPDATE&data%5BFIELDS_BEFORE", "ONCRMDEALADD&data%5BFIELDS%5D%5BID", "ENTRYADD&data%5Bid%5D", "ENTITY_TYPE_ID%5D=147"} {
+	for _, part := range []string{
+		"ONTASKUPDATE&data%5BFIELDS_BEFORE", "ONCRMDEALADD&data%5BFIELDS%5D%5BID", "ENTRYADD&data%5Bid%5D",
+		"ENTITY_TYPE_ID%5D=147",
+	} {
 		require.Contains(t, first, part)
 	}
 	s.Seed = 4

@@ -105,7 +105,8 @@ func act(t *testing.T, w *world, r *rand.Rand) {
 		} {
 			_, _ = get(t, w.n, w.ClientEndpoint()+path) // whatever it answers
 		}
-		_, _ = get(t, w.n, "https://oauth.bitrix.info/oauth/token/?grant_type=refresh_token&client_id=local.app&client_secret=secret&refresh_token="+
+		_, _ = get(t, w.n, "https://oauth.bitrix.info/oauth/token/?grant_type=refresh_token"+
+			"&client_id=local.app&client_secret=secret&refresh_token="+
 			string(g.RefreshToken))
 		_, _, _, _, _ = w.Deliveries(), w.Calls(), w.OfflineRows(), w.Lanes(), w.Buckets()
 	}

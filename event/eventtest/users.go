@@ -15,24 +15,26 @@ type User struct {
 }
 
 // UserType is a kind of user. user.get lists employees, and extranet users to administrators in
-// ADMIN_MODE. It never lists the other kinds: an empty list does not say that there is no such
+// ADMIN_MODE. It never lists the other kinds, so an empty list does not mean that there is no such
 // user.
 type UserType string
 
-// The kinds of users, by what USER_TYPE says of them.
+// The kinds of users, as in the field USER_TYPE.
 const (
 	Employee      UserType = "employee"
 	Extranet      UserType = "extranet"
-	EmailUser     UserType = "email"       // who takes part by e-mail
+	EmailUser     UserType = "email"       // takes part by e-mail
 	ConnectorUser UserType = "imconnector" // a visitor of an open channel
 	ReplicaUser   UserType = "replica"     // of another portal
 	Integrator    UserType = "integrator"  // a partner who sets up the portal
 )
 
+// unlisted reports whether user.get never lists users of this kind.
 func (t UserType) unlisted() bool {
 	return t == EmailUser || t == ConnectorUser || t == ReplicaUser || t == Integrator
 }
 
+// user is a user of the portal, which also may be a bot. Portal.mu guards it.
 type user struct {
 	User
 	id        int64
@@ -45,7 +47,7 @@ func newAdmin() *user {
 	return &user{id: AdminID, User: User{Admin: true, Name: "Ada", LastName: "Min", Email: "admin@example.com"}}
 }
 
-// AddUser adds an active user and returns the identifier.
+// AddUser adds an active user and returns the ID.
 func (p *Portal) AddUser(u User) int64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -54,7 +56,7 @@ func (p *Portal) AddUser(u User) int64 {
 	return id
 }
 
-// DismissUser lets a user leave the company: REST answers the user's tokens and webhooks with
+// DismissUser dismisses a user: calls with the user's tokens and webhooks fail with
 // authorization_error, and events that the user causes carry no tokens. It returns [ErrNotFound]
 // for an unknown user.
 func (p *Portal) DismissUser(id int64) error {
@@ -68,5 +70,5 @@ func (p *Portal) DismissUser(id int64) error {
 	return nil
 }
 
-// userKey names a user in maps of text.
+// userKey returns an ID as a text, for keys of maps and fields.
 func userKey(id int64) string { return strconv.FormatInt(id, 10) }

@@ -7,24 +7,25 @@ import (
 	"github.com/b24events/b24events/internal/phpform"
 )
 
-// kv, text and number shorten the building of answers.
+// kv, text and number build the entries of arrays.
 func kv(key string, v phpform.Value) phpform.Entry { return phpform.Entry{Key: key, Value: v} }
 
 func text(key, s string) phpform.Entry { return kv(key, phpform.Text(s)) }
 
 func number(key string, n int64) phpform.Entry { return kv(key, phpform.Int(n)) }
 
-// digits is a number as the database layer gives it, a string.
+// digits returns an integer as a string, as the database layer does.
 func digits(key string, n int64) phpform.Entry { return text(key, strconv.FormatInt(n, 10)) }
 
-// float is a number with a fraction, where it has one.
+// float returns a number with its fraction.
 func float(key string, f float64) phpform.Entry {
 	return kv(key, phpform.NumberText(strconv.FormatFloat(f, 'f', -1, 64)))
 }
 
-// null is PHP's null.
+// null returns PHP's null.
 func null() phpform.Value { return phpform.Value{} }
 
+// texts returns a list of texts.
 func texts(list []string) phpform.Value {
 	items := make([]phpform.Value, len(list))
 	for i, s := range list {
@@ -33,8 +34,8 @@ func texts(list []string) phpform.Value {
 	return phpform.List(items...)
 }
 
-// treeOf turns what users pass as payloads or fields into a tree. Maps come in the order of their
-// keys, structs in that of their fields.
+// treeOf converts payloads or fields that users pass to a tree. Maps are ordered by key, structs by
+// field.
 func treeOf(v any) (phpform.Value, error) {
 	if tree, ok := v.(phpform.Value); ok {
 		return tree, nil
@@ -43,11 +44,11 @@ func treeOf(v any) (phpform.Value, error) {
 	if err != nil {
 		return phpform.Value{}, err
 	}
-	return phpform.DecodeJSON(data.JSON(), formLimits()) // whose order is that of the data
+	return phpform.DecodeJSON(data.JSON(), formLimits()) // keeps the order
 }
 
-// dataOf makes a record of a tree. What cannot be one, such as a body of absurd depth, becomes
-// nothing.
+// dataOf converts a tree to data for records. A tree that cannot be data, for example because it is
+// too deep, becomes empty.
 func dataOf(v phpform.Value) event.Data {
 	d, err := event.ParseData(v.AppendJSON(nil))
 	if err != nil {

@@ -4,15 +4,15 @@ import (
 	"github.com/b24events/b24events/event"
 )
 
-// incomingWebhook is an incoming webhook: a fixed way to call REST as one user.
+// incomingWebhook is an incoming webhook, a fixed URL that calls REST as one user.
 type incomingWebhook struct {
 	secret event.Secret
 	scope  []string
 	user   int64
 }
 
-// AddIncomingWebhook adds an incoming webhook of a user and returns its base URL, which ends in a
-// slash and is a secret. Method names are appended to it. It returns [ErrNotFound] for an unknown
+// AddIncomingWebhook adds an incoming webhook of a user. It returns the base URL, which ends in a
+// slash and is a secret; append the name of a method to it. It returns [ErrNotFound] for an unknown
 // user.
 func (p *Portal) AddIncomingWebhook(user int64, scope ...string) (event.Secret, error) {
 	p.mu.Lock()
@@ -25,16 +25,16 @@ func (p *Portal) AddIncomingWebhook(user int64, scope ...string) (event.Secret, 
 	return event.Secret(p.baseURLLocked() + "/rest/" + userKey(user) + "/" + string(h.secret) + "/"), nil
 }
 
-// outgoingWebhook is an outgoing webhook: events to an address, without an application.
+// outgoingWebhook is an outgoing webhook, which sends events to a URL without an application.
 type outgoingWebhook struct {
 	token  event.Secret
 	events []string
 	url    string
 }
 
-// AddOutgoingWebhook adds an outgoing webhook: the events named are sent to the address, signed
-// with the token that is returned. It returns an error where the address is not a URL or no event
-// is named.
+// AddOutgoingWebhook adds an outgoing webhook: the portal sends the events to the URL, with the
+// application token that it returns. It returns [ErrConfig] if url is not a URL or there are no
+// events.
 func (p *Portal) AddOutgoingWebhook(url string, events ...string) (event.Secret, error) {
 	if err := checkURL(url, false); err != nil {
 		return "", err

@@ -286,7 +286,7 @@ func TestObjects(t *testing.T) {
 		"a chosen number":     {`{"kind":"deal","action":"add","id":2}`, "numbers"},
 		"more than there are": {`{"kind":"lead","action":"delete","times":9}`, "2 done"},
 		"no process":          {`{"kind":"item","entity_type_id":5,"action":"add"}`, "128"},
-		"message of nobody":   {`{"kind":"message","action":"add","user":0}`, "writes it"},
+		"message of nobody":   {`{"kind":"message","action":"add","user":0}`, "needs an author"},
 		"message of another":  {`{"kind":"message","action":"update","id":2,"user":1}`, "message"},
 		"message to no app":   {`{"kind":"message","action":"add","app":"x"}`, "client id"},
 		"fields of a list":    {`{"kind":"deal","action":"add","fields":[1]}`, "JSON"},
@@ -318,7 +318,8 @@ func TestRaise(t *testing.T) {
 	require.NotContains(t, delivery, token, "which repeated the token")
 
 	for name, body := range map[string]string{
-		"no name": `{}`, "a template": `{"event":"ONCRMDYNAMICITEMADD_{TYPEID}"}`, "data of a list": `{"event":"ONX","data":[`, "no JSON": `{"event":"ONX","data":x}`,
+		"no name": `{}`, "a template": `{"event":"ONCRMDYNAMICITEMADD_{TYPEID}"}`,
+		"data of a list": `{"event":"ONX","data":[`, "no JSON": `{"event":"ONX","data":x}`,
 		"too often": `{"event":"ONX","times":100000}`, "a long name": `{"event":"` + strings.Repeat("X", 300) + `"}`,
 	} {
 		status, _, text := p.request(http.MethodPost, "/api/raise", body)
@@ -333,11 +334,14 @@ func TestQuirks(t *testing.T) {
 	usual := p.state("").Quirks
 	require.InDelta(t, 3600, usual.TokenLifetime, 0)
 	for name, body := range map[string]string{
-		"no user": `{"no_user":true}`, "no data": `{"no_data":true}`, "plan": `{"no_extended_offline":true,"no_connectors":true}`, "box": `{"box":true}`,
+		"no user": `{"no_user":true}`, "no data": `{"no_data":true}`, "plan": `{"no_extended_offline":true,"no_connectors":true}`,
+		"box":   `{"box":true}`,
 		"limit": `{"rate_per_second":2,"rate_burst":50}`, "life": `{"token_lifetime_s":10}`, "slow": `{"latency_ms":5}`,
-		"handlers": `{"slow_handlers_s":0.5}`, "install": `{"install_delay_s":60,"no_install_event":true}`, "races": `{"racing_reservations":true,"racing_binds":true}`,
+		"handlers": `{"slow_handlers_s":0.5}`, "install": `{"install_delay_s":60,"no_install_event":true}`,
+		"races": `{"racing_reservations":true,"racing_binds":true}`,
 		"order": `{"delivery_jitter_s":1.5,"offline_lag_s":2}`, "old": `{"honour_min_timeout":true}`,
-		"removal": `{"no_uninstall_event":true}`, "system user": `{"user_ready":2}`, "bots": `{"whole_bot_auth":true}`, "slow OAuth server": `{"oauth_latency_ms":5}`,
+		"removal": `{"no_uninstall_event":true}`, "system user": `{"user_ready":2}`,
+		"bots": `{"whole_bot_auth":true}`, "slow OAuth server": `{"oauth_latency_ms":5}`,
 		"time": `{"operating_limit_s":480}`,
 	} {
 		want := p.state("").Quirks
@@ -352,7 +356,8 @@ func TestQuirks(t *testing.T) {
 		require.False(t, quirks.Field(i).IsZero(), "the page has no switch for %s", quirks.Type().Field(i).Name)
 	}
 	for name, body := range map[string]string{
-		"half a limit": `{"rate_burst":0}`, "no life": `{"token_lifetime_s":0}`, "negative": `{"latency_ms":-1}`, "endless": `{"latency_ms":1e300}`,
+		"half a limit": `{"rate_burst":0}`, "no life": `{"token_lifetime_s":0}`,
+		"negative": `{"latency_ms":-1}`, "endless": `{"latency_ms":1e300}`,
 		"endless OAuth server": `{"oauth_latency_ms":1e300}`, "no such order": `{"user_ready":3}`,
 		"unknown": `{"quirk":true}`, "text": `{"no_user":"yes"}`, "a list": `[]`,
 	} {

@@ -62,7 +62,11 @@ func (a *application) listen(addr string) {
 	require.NoError(a.t, err)
 	a.server = &httptest.Server{
 		Listener: l,
-		Config:   &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { a.handler.ServeHTTP(w, r) })}, //nolint:gosec // for a test
+		Config: &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter,
+			r *http.Request,
+		) {
+			a.handler.ServeHTTP(w, r)
+		})}, //nolint:gosec // for a test
 	}
 	a.server.Start()
 	a.t.Cleanup(a.server.Close)

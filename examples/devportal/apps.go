@@ -160,7 +160,10 @@ func (d *desk) openPage(ctx context.Context, id string, _ nothing) (any, error) 
 	if err != nil {
 		return nil, err
 	}
-	client := &http.Client{Timeout: 30 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	client := &http.Client{
+		Timeout:       30 * time.Second,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
 	answer, err := client.Do(request)
 	if err != nil {
 		return nil, problem{http.StatusBadGateway, "the page did not answer; is the program at the handler URL running?"}

@@ -67,7 +67,8 @@ func TestBrowser(t *testing.T) {
 
 			way.do(b, `.row[data-id="3"] .summary`)
 			b.until(`document.querySelector('#delivery-3 .tree')?.textContent.includes('<img src=x')`)
-			require.Equal(t, true, b.value(`document.querySelector('#delivery-3 .tree').textContent.includes('"12345678901234567"')`), "digits stay digits")
+			require.Equal(t, true, b.value(`document.querySelector('#delivery-3 .tree').textContent.includes('"12345678901234567"')`),
+				"digits stay digits")
 			require.Equal(t, false, b.value(`!!document.querySelector('#deliveries img')`), "text stays text")
 			require.Equal(t, true, b.value(`document.querySelector('#delivery-3 .reveal').hidden`), "tokens are shown on request only")
 			way.do(b, `#delivery-3 [aria-expanded]`)

@@ -29,8 +29,14 @@ type config struct {
 var settings = []program.Setting{
 	{Flag: "listen", Env: "DEVPORTAL_LISTEN", Fallback: "127.0.0.1:8024", Usage: "address of REST and the page, host:port"},
 	{Flag: "oauth-listen", Env: "DEVPORTAL_OAUTH_LISTEN", Usage: "address of the OAuth server, host:port (default: the next port)"},
-	{Flag: "hosts", Env: "DEVPORTAL_HOSTS", Usage: "further host names under which the page may be opened, comma-separated; IP addresses and localhost always may"},
-	{Flag: "member-id", Env: "B24_MEMBER_ID", Fallback: "de50f7a1de50f7a1de50f7a1de50f7a1", Usage: "the portal's member_id, 32 hexadecimal digits"},
+	{
+		Flag: "hosts", Env: "DEVPORTAL_HOSTS",
+		Usage: "further host names under which the page may be opened, comma-separated; IP addresses and localhost always may",
+	},
+	{
+		Flag: "member-id", Env: "B24_MEMBER_ID", Fallback: "de50f7a1de50f7a1de50f7a1de50f7a1",
+		Usage: "the portal's member_id, 32 hexadecimal digits",
+	},
 	{Flag: "client-id", Env: "B24_CLIENT_ID", Usage: "install an application with this client id at the start"},
 	{Flag: "client-secret", Env: "B24_CLIENT_SECRET", Usage: "its client secret; prefer the variable, since others can see flags"},
 	{Flag: "handler", Env: "PUBLIC_URL", Usage: "its handler URL, which gets ONAPPINSTALL; also what the page's form proposes"},
@@ -48,7 +54,8 @@ func configure(args []string, env func(string) (string, bool), stderr io.Writer)
 		return config{}, err
 	}
 	cfg := config{
-		listen: v["listen"], oauthListen: v["oauth-listen"], hosts: v.List("hosts"), memberID: strings.ToLower(v["member-id"]), clientID: v["client-id"],
+		listen: v["listen"], oauthListen: v["oauth-listen"], hosts: v.List("hosts"), memberID: strings.ToLower(v["member-id"]),
+		clientID:     v["client-id"],
 		clientSecret: event.Secret(v["client-secret"]), handler: v["handler"], scope: v.List("scope"), ui: v.On("ui"),
 	}
 	if cfg.logger, err = v.Logger(stderr, slog.LevelInfo); err != nil {

@@ -54,7 +54,8 @@ func ownHost(hostport string, hosts []string) bool {
 		host = h
 	}
 	host = strings.ToLower(strings.Trim(host, "[]"))
-	return host == "localhost" || net.ParseIP(host) != nil || slices.ContainsFunc(hosts, func(h string) bool { return strings.EqualFold(h, host) })
+	return host == "localhost" || net.ParseIP(host) != nil || slices.ContainsFunc(hosts,
+		func(h string) bool { return strings.EqualFold(h, host) })
 }
 
 // foreign reports whether a browser says that a page of another origin made the request.

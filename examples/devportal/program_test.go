@@ -46,7 +46,11 @@ func TestUsage(t *testing.T) {
 		"half of a credential":  {programtest.Env{"B24_CLIENT_SECRET": "hush-hush"}, nil, 2, "belong together"},
 		"handler with fragment": {programtest.Env{"PUBLIC_URL": "http://127.0.0.1:1/#x"}, nil, 2, "-handler"},
 		"handler at port 0":     {programtest.Env{"PUBLIC_URL": "http://127.0.0.1:0/"}, nil, 2, "-handler"},
-		"pages at no address":   {programtest.Env{"B24_CLIENT_ID": "a", "B24_CLIENT_SECRET": "hush-hush", "DEVPORTAL_UI": "1"}, nil, 2, "-handler"},
+		"pages at no address": {
+			programtest.Env{"B24_CLIENT_ID": "a", "B24_CLIENT_SECRET": "hush-hush", "DEVPORTAL_UI": "1"},
+			nil, 2,
+			"-handler",
+		},
 		"a relative handler":    {nil, []string{"-handler", "/events"}, 2, "absolute"},
 		"an unknown log format": {nil, []string{"-log-format", "xml"}, 2, "text or json"},
 		"an impossible address": {nil, []string{"-listen", "192.0.2.1:0"}, 1, "-listen"},
@@ -101,7 +105,10 @@ func TestStopsWhenNobodyReads(t *testing.T) {
 			out := &closedPipe{}
 			out.lines.Store(lines)
 			hook := newSink(t)
-			env := programtest.Env{"DEVPORTAL_LISTEN": "127.0.0.1:0", "B24_CLIENT_ID": "app.1", "B24_CLIENT_SECRET": "secret", "PUBLIC_URL": hook.URL}
+			env := programtest.Env{
+				"DEVPORTAL_LISTEN": "127.0.0.1:0", "B24_CLIENT_ID": "app.1", "B24_CLIENT_SECRET": "secret",
+				"PUBLIC_URL": hook.URL,
+			}
 			var stderr programtest.Output
 			require.Equal(t, 1, run(t.Context(), make(chan os.Signal), nil, env.Lookup, out, &stderr))
 			require.Contains(t, stderr.String(), "devportal: writing to stdout: broken pipe\n")
@@ -116,7 +123,8 @@ func TestInstallAtStart(t *testing.T) {
 	reserved := newSink(t) // for an address at which nothing listens yet
 	reserved.Close()
 	p := start(t, programtest.Env{
-		"B24_CLIENT_ID": "local.at.start", "B24_CLIENT_SECRET": "hush-hush", "PUBLIC_URL": reserved.URL + "/events?key=hush-hush", "B24_SCOPE": "crm",
+		"B24_CLIENT_ID": "local.at.start", "B24_CLIENT_SECRET": "hush-hush", "PUBLIC_URL": reserved.URL + "/events?key=hush-hush",
+		"B24_SCOPE": "crm",
 	})
 	require.Eventually(t, func() bool { return strings.Contains(p.Stderr.String(), "waiting for the handler") }, patience, pollEvery)
 	require.Empty(t, p.state("").Apps)

@@ -55,7 +55,8 @@ func (v quirksView) set(m *eventtest.Quirks) {
 	m.RacingReservations, m.RacingBinds = v.RacingReservations, v.RacingBinds
 	m.SlowHandlers, m.DeliveryJitter = seconds(v.SlowHandlers), seconds(v.DeliveryJitter)
 	m.OfflineLag, m.InstallDelay, m.TokenLifetime = seconds(v.OfflineLag), seconds(v.InstallDelay), seconds(v.TokenLifetime)
-	m.RatePerSecond, m.RateBurst, m.OperatingLimit, m.Latency = v.RatePerSecond, v.RateBurst, seconds(v.OperatingLimit), seconds(v.Latency/1000)
+	m.RatePerSecond, m.RateBurst = v.RatePerSecond, v.RateBurst
+	m.OperatingLimit, m.Latency = seconds(v.OperatingLimit), seconds(v.Latency/1000)
 }
 
 // longest is the longest duration that a quirk may name.

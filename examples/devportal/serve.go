@@ -105,7 +105,8 @@ func (d *desk) introduce(ctx context.Context, out *printer) {
 			"everyone who reaches -oauth-listen and knows a client secret gets tokens; listen on 127.0.0.1 unless the network is yours alone")
 	}
 	_ = out.print(readyLine{
-		Type: "ready", Page: page, ClientEndpoint: p.ClientEndpoint(), ServerEndpoint: p.ServerEndpoint(), MemberID: p.MemberID(), Domain: p.Domain(),
+		Type: "ready", Page: page, ClientEndpoint: p.ClientEndpoint(), ServerEndpoint: p.ServerEndpoint(),
+		MemberID: p.MemberID(), Domain: p.Domain(),
 		Settings: map[string]string{"B24_OAUTH_HOSTS": p.OAuthHost(), "B24_INSECURE_HTTP": "1"},
 	})
 }
