@@ -42,10 +42,8 @@ func (a *authBlock) value() phpform.Value {
 		return phpform.Map(text("domain", a.domain), text("member_id", a.memberID), text("application_token", a.applicationToken))
 	case a.accessToken == "":
 		entries := []phpform.Entry{
-			text(
-				"domain",
-				a.domain,
-			), text("client_endpoint", a.clientEndpoint), text("server_endpoint", a.serverEndpoint), text("member_id", a.memberID),
+			text("domain", a.domain), text("client_endpoint", a.clientEndpoint), text("server_endpoint", a.serverEndpoint),
+			text("member_id", a.memberID),
 		}
 		if a.user > 0 {
 			entries = append(entries, text("user_id", strconv.FormatInt(a.user, 10)))

@@ -17,13 +17,13 @@ const maxBatch = 50
 type batchSections struct {
 	result, failure, total, next, time []phpform.Entry
 
-	left int // bytes that references may still put into parameters; negative once they exceed the limit
+	budget int // bytes that references may still put into parameters; negative once they exceed the limit
 }
 
 func (p *Portal) batch(c *call) (reply, *apiError) {
 	halt, _ := c.param("HALT")
 	cmd, _ := c.param("CMD")
-	s := batchSections{left: maxBody}
+	s := batchSections{budget: maxBody}
 	for i, item := range cmd.Entries() {
 		if i >= maxBatch {
 			s.fail(item.Key, fail(400, "ERROR_BATCH_LENGTH_EXCEEDED", "Max batch length exceeded"))
@@ -50,9 +50,8 @@ func (p *Portal) batch(c *call) (reply, *apiError) {
 
 // batchItem runs one item with the caller and the connector of the batch.
 func (p *Portal) batchItem(c *call, s *batchSections, key, command string) (apiErr *apiError) {
-	start := p.nowLocked()
 	name, query, _ := strings.Cut(command, "?")
-	inner := &call{p: p, events: c.events, id: c.id, name: lowerMethod(strings.Trim(name, "/"))}
+	inner := &call{p: p, events: c.events, caller: c.caller, name: lowerMethod(strings.Trim(name, "/")), start: p.nowLocked()}
 	params, err := phpform.Decode(query, formLimits())
 	if err != nil {
 		params = phpform.Map()
@@ -67,7 +66,7 @@ func (p *Portal) batchItem(c *call, s *batchSections, key, command string) (apiE
 		return fail(400, "ERROR_BATCH_METHOD_NOT_ALLOWED", "Method is not allowed for batch usage")
 	case !ok:
 		return fail(404, "ERROR_METHOD_NOT_FOUND", "Method not found!")
-	case s.left < 0: // references to references double with each item; PHP runs out of memory
+	case s.budget < 0: // references to references double with each item; PHP runs out of memory
 		return fail(500, "INTERNAL_SERVER_ERROR", "Internal server error")
 	}
 	var rep reply
@@ -78,7 +77,7 @@ func (p *Portal) batchItem(c *call, s *batchSections, key, command string) (apiE
 			return apiErr
 		}
 		rep, apiErr = m.run(inner)
-		p.charge(inner, p.nowLocked().Sub(start))
+		p.addOperatingTime(inner, p.nowLocked().Sub(inner.start))
 	}
 	if apiErr != nil {
 		return apiErr
@@ -90,7 +89,7 @@ func (p *Portal) batchItem(c *call, s *batchSections, key, command string) (apiE
 	if rep.next != nil {
 		s.next = append(s.next, number(key, *rep.next))
 	}
-	s.time = append(s.time, kv(key, p.timing(inner, start)))
+	s.time = append(s.time, kv(key, p.timing(inner)))
 	return nil
 }
 
@@ -169,7 +168,7 @@ func (s *batchSections) lookup(section, path string) phpform.Value {
 	for key := range strings.SplitSeq(strings.Trim(path, "[]"), "][") {
 		v, _ = v.Get(key)
 	}
-	if s.spend(v); s.left < 0 {
+	if s.spend(v); s.budget < 0 {
 		return null()
 	}
 	return v
@@ -178,12 +177,12 @@ func (s *batchSections) lookup(section, path string) phpform.Value {
 // spend subtracts the size of a value from left.
 func (s *batchSections) spend(v phpform.Value) {
 	const each = 8 // size of a value without its text
-	s.left -= each + len(v.Scalar())
+	s.budget -= each + len(v.Scalar())
 	for _, e := range v.Entries() {
-		if s.left < 0 {
+		if s.budget < 0 {
 			return
 		}
-		s.left -= len(e.Key)
+		s.budget -= len(e.Key)
 		s.spend(e.Value)
 	}
 }

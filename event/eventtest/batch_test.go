@@ -11,7 +11,7 @@ import (
 	"github.com/b24events/b24events/event/eventtest"
 )
 
-// batchAnswer is the result of a batch with its sections as they came.
+// batchAnswer is the result of a batch with its raw sections.
 type batchAnswer struct {
 	Result json.RawMessage `json:"result"`
 	Errors json.RawMessage `json:"result_error"`
@@ -61,7 +61,7 @@ func TestBatch(t *testing.T) {
 		for i := range cmd {
 			cmd[i] = "crm.deal.add?fields[TITLE]=x"
 		}
-		cmd[3] = 7 // no text: skipped without a trace, and counted
+		cmd[3] = 7 // not a text: skipped silently, but counted
 		b := c.batch(cmd, 0)
 		var results, failures map[string]json.RawMessage
 		require.NoError(t, json.Unmarshal(b.Result, &results))

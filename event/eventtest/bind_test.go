@@ -209,8 +209,8 @@ func TestBindIdentity(t *testing.T) {
 
 func TestUnbind(t *testing.T) {
 	t.Parallel()
-	// bound makes five handlers: ids 1 and 2 of users 0 and 1, 3 of a connector, 4 of a plain user, 5
-	// and 6 offline.
+	// bound binds handlers: IDs 1 and 2 of users 0 and 1, 3 of a connector, 4 of a plain user, 5 and 6
+	// offline.
 	bound := func(t *testing.T) (p *eventtest.Portal, admin, plain *caller) {
 		t.Helper()
 		p, admin = newPortal(t)

@@ -14,10 +14,10 @@ import (
 	"github.com/b24events/b24events/event/eventtest"
 )
 
-// botEvents are the events of one bot.
+// botEvents returns the events of a bot.
 var botEvents = []string{"ONIMBOTMESSAGEADD", "ONIMBOTMESSAGEUPDATE", "ONIMBOTMESSAGEDELETE", "ONIMBOTJOINCHAT", "ONIMBOTDELETE"}
 
-// botPortal is a portal with an application whose bot's events come to an inbox.
+// botPortal returns a portal with an application whose bot sends its events to an inbox.
 func botPortal(t *testing.T) (p *eventtest.Portal, c *caller, in *inbox, bot int64) {
 	t.Helper()
 	p = eventtest.NewPortal(t)
@@ -325,7 +325,7 @@ func TestChatMessagesRefused(t *testing.T) {
 	require.ErrorIs(t, err, eventtest.ErrConfig)
 }
 
-// TestBotsThatAreGone calls as a bot that was deleted, by what outlived it.
+// TestBotsThatAreGone makes calls as a deleted bot, with tokens that outlived it.
 func TestBotsThatAreGone(t *testing.T) {
 	t.Parallel()
 	p, c := newPortal(t)

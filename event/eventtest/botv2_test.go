@@ -17,7 +17,7 @@ var v2Events = []string{
 	"ONIMBOTV2DELETE", "ONIMBOTV2CONTEXTGET", "ONIMBOTV2COMMANDADD", "ONIMBOTV2REACTIONCHANGE",
 }
 
-// botID reads the answer of a method of imbot.v2.Bot.
+// botID reads the ID in the response of a method of imbot.v2.Bot.
 func botID(t *testing.T, a answer) int64 {
 	t.Helper()
 	bot, ok := a.object(t)["bot"].(obj)
@@ -27,7 +27,7 @@ func botID(t *testing.T, a answer) int64 {
 	return int64(id)
 }
 
-// subscriptions returns the URLs that ONIMBOTV2* events go to, by event.
+// subscriptions returns the URLs that get ONIMBOTV2* events, by event.
 func subscriptions(p *eventtest.Portal) map[string][]string {
 	list := map[string][]string{}
 	for _, b := range p.Bindings() {
@@ -38,7 +38,7 @@ func subscriptions(p *eventtest.Portal) map[string][]string {
 	return list
 }
 
-// write lets the administrator write to a bot.
+// write sends a message of the administrator to a bot.
 func write(t *testing.T, p *eventtest.Portal, bot int64, text string) int64 {
 	t.Helper()
 	id, err := p.Add(eventtest.ChatMessage, obj{"DIALOG_ID": bot, "MESSAGE": text}, eventtest.AdminID)
@@ -107,7 +107,7 @@ func TestBotV2Deliveries(t *testing.T) {
 	}
 }
 
-// TestBotV2Tokens: the bot's own tokens in data act as the bot.
+// TestBotV2Tokens checks that the tokens in data belong to the bot.
 func TestBotV2Tokens(t *testing.T) {
 	t.Parallel()
 	p, c := newPortal(t)

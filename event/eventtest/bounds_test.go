@@ -13,8 +13,8 @@ import (
 	"github.com/b24events/b24events/event/eventtest"
 )
 
-// TestBatchDoesNotExplode sends batches of a few hundred bytes whose references double again and
-// again.
+// TestBatchDoesNotExplode sends batches of a few hundred bytes whose references double with each
+// item.
 func TestBatchDoesNotExplode(t *testing.T) {
 	t.Parallel()
 	ten := strings.Repeat("$result[c%[1]d][item][title]", 10)

@@ -19,8 +19,8 @@ import (
 	"github.com/b24events/b24events/event/eventtest"
 )
 
-// world is a portal on a network, with an application whose handler keeps what it gets. It is made
-// in a bubble.
+// world is a portal on a network in a bubble, with an application whose handler keeps its
+// deliveries.
 type world struct {
 	*eventtest.Portal
 	n   *eventtest.Network
@@ -60,21 +60,21 @@ func newWorld(t *testing.T, n *eventtest.Network, opts ...eventtest.Option) *wor
 	return w
 }
 
-// takes sets how long the handler takes.
+// takes sets how long the handler waits before it responds.
 func (w *world) takes(d time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.wait = d
 }
 
-// first returns the first of what was delivered.
+// first returns the first delivery.
 func (w *world) first() url.Values {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.seen[0]
 }
 
-// events returns what was delivered, and forgets it.
+// events returns the deliveries and forgets them.
 func (w *world) events() []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -86,7 +86,7 @@ func (w *world) events() []string {
 	return names
 }
 
-// caller returns the administrator's calls.
+// caller returns a caller with the administrator's token.
 func (w *world) caller(t *testing.T) func(method string, params obj) answer {
 	t.Helper()
 	g, err := w.app.Grant(eventtest.AdminID)
@@ -118,7 +118,7 @@ func (w *world) post(t *testing.T, target, contentType, body string) answer {
 	return a
 }
 
-// refresh renews tokens at the OAuth server.
+// refresh refreshes tokens at the OAuth server.
 func (w *world) refresh(t *testing.T, token string) (status int, pair map[string]any) {
 	t.Helper()
 	a := w.post(t, "https://oauth.bitrix.info/oauth/token/", "application/x-www-form-urlencoded", url.Values{

@@ -35,7 +35,7 @@ func newComments(t *testing.T) (*eventtest.Portal, *caller) {
 	return p, c
 }
 
-// raw makes a call with a form as it is, because the order of its parameters counts.
+// raw makes a call with an unchanged form, because the order of its parameters matters.
 func (c *caller) raw(method, form string) answer {
 	c.t.Helper()
 	return send(c.t, http.MethodPost, c.p.ClientEndpoint()+method, "application/x-www-form-urlencoded", form+"&auth="+url.QueryEscape(c.token))

@@ -81,7 +81,7 @@ func (p *Portal) send(ev *pendingEvents, b *binding, o occurrence) {
 	if user > 0 && p.accounts.users[user] != nil && !p.accounts.users[user].dismissed && !neverHasTokens(o.event) {
 		auth.grant(p.issueLocked(b.app, user, ev.chainLeft, hasRefreshToken(o.event)), p.quirks.TokenLifetime)
 	}
-	c := delivery{
+	d := delivery{
 		event: o.event, clientID: b.app.spec.ClientID, handlerID: b.id, url: b.handler,
 		body: encodeBody(o.event, b.id, o.data, p.nowLocked(), auth),
 	}
@@ -89,19 +89,19 @@ func (p *Portal) send(ev *pendingEvents, b *binding, o occurrence) {
 	if o.event == "ONAPPINSTALL" || (o.event == onAppUserReady && p.quirks.UserReady == UserReadyAfter) {
 		wait = p.quirks.InstallDelay
 	}
-	p.enqueueLaterLocked(wait, c)
+	p.enqueueLaterLocked(wait, d)
 }
 
 // enqueueLaterLocked queues a delivery after wait and a random part of [Quirks.DeliveryJitter].
-func (p *Portal) enqueueLaterLocked(wait time.Duration, c delivery) {
+func (p *Portal) enqueueLaterLocked(wait time.Duration, d delivery) {
 	if jitter := p.quirks.DeliveryJitter; jitter > 0 {
 		wait += rand.N(jitter) //nolint:gosec // chance, not secrecy
 	}
 	if wait == 0 {
-		p.enqueueLocked(c)
+		p.enqueueLocked(d)
 		return
 	}
-	p.scheduleLocked(wait, func() { p.enqueueLocked(c) })
+	p.scheduleLocked(wait, func() { p.enqueueLocked(d) })
 }
 
 // sendToWebhookLocked queues a delivery to an outgoing webhook. It has no handler ID and no tokens.
@@ -124,7 +124,7 @@ func (p *Portal) authBlockLocked(a *Application) authBlock {
 }
 
 // enqueueLocked adds a delivery to the lane of its URL.
-func (p *Portal) enqueueLocked(c delivery) {
+func (p *Portal) enqueueLocked(d delivery) {
 	if p.closed {
 		return
 	}
@@ -134,12 +134,12 @@ func (p *Portal) enqueueLocked(c delivery) {
 	if q.lanes == nil {
 		q.lanes = map[string]*lane{}
 	}
-	l := q.lanes[c.url]
+	l := q.lanes[d.url]
 	if l == nil {
 		l = &lane{}
-		q.lanes[c.url] = l
+		q.lanes[d.url] = l
 	}
-	l.waiting = append(l.waiting, c)
+	l.waiting = append(l.waiting, d)
 	if p.readyLaneLocked(l); p.nowLocked().Before(l.until) {
 		p.runDueLocked()
 	}
@@ -169,14 +169,14 @@ func (p *Portal) deliverReady(ctx context.Context) {
 	for len(q.ready) > 0 && !p.closed {
 		l := q.ready[0]
 		q.ready = q.ready[1:]
-		c := l.waiting[0]
+		d := l.waiting[0]
 		l.waiting = l.waiting[1:]
 		l.ready = false
 		l.busy++
 		p.readyLaneLocked(l)
 
 		p.mu.Unlock()
-		attempt := p.attempt(ctx, c)
+		attempt := p.attempt(ctx, d)
 		p.mu.Lock()
 
 		p.recordAttemptLocked(attempt)
@@ -184,7 +184,7 @@ func (p *Portal) deliverReady(ctx context.Context) {
 		p.adjustGapLocked(l, attempt.Duration)
 		switch {
 		case len(l.waiting) == 0 && l.busy == 0 && l.gap == 0:
-			delete(q.lanes, c.url)
+			delete(q.lanes, d.url)
 		case len(l.waiting) > 0 && l.gap > 0:
 			p.runDueLocked()
 		default:
@@ -195,9 +195,9 @@ func (p *Portal) deliverReady(ctx context.Context) {
 }
 
 // attempt posts a delivery once. The platform never retries, whatever status it gets.
-func (p *Portal) attempt(ctx context.Context, c delivery) Attempt {
+func (p *Portal) attempt(ctx context.Context, d delivery) Attempt {
 	a := Attempt{
-		Event: c.event, ClientID: c.clientID, HandlerID: c.handlerID, URL: c.url, Body: event.Secret(c.body), Time: p.Now(),
+		Event: d.event, ClientID: d.clientID, HandlerID: d.handlerID, URL: d.url, Body: event.Secret(d.body), Time: p.Now(),
 	}
 	start := time.Now()
 	defer func() {
@@ -205,7 +205,7 @@ func (p *Portal) attempt(ctx context.Context, c delivery) Attempt {
 		p.log.LogAttrs(ctx, slog.LevelDebug, "event delivered",
 			slog.String(keyEvent, a.Event), slog.Int(keyStatus, a.Status), slog.Bool(keyOK, a.OK()))
 	}()
-	r, err := postForm(ctx, c.url, c.body)
+	r, err := postForm(ctx, d.url, d.body)
 	if err != nil {
 		a.Err = err
 		return a

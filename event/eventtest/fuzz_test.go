@@ -13,8 +13,8 @@ import (
 	"github.com/b24events/b24events/event/eventtest"
 )
 
-// FuzzREST sends a portal whatever a client may: it stays alive, answers JSON, and never with a
-// server's failure, but for the one that the platform has for columns that are too long.
+// FuzzREST sends a portal anything that a client may send. It keeps running and responds with JSON.
+// It never returns a server error, except the platform's own for columns that are too long.
 func FuzzREST(f *testing.F) {
 	f.Add("event.bind", "application/x-www-form-urlencoded", "event=ONCRMDEALADD&handler=https://example.com/")
 	f.Add("batch", "application/json",

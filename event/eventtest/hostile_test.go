@@ -29,7 +29,8 @@ func TestMethodsSurvive(t *testing.T) {
 	require.Greater(t, len(methods), 40)
 	require.True(t, slices.Contains(methods, "imbot.register"))
 
-	names := strings.Fields(`id ID taskId entityTypeId fields FIELDS filter order select start limit MESSAGE MESSAGE_ID DIALOG_ID BOT_ID CODE TYPE
+	names := strings.Fields(`id ID taskId entityTypeId fields FIELDS filter order select start limit MESSAGE MESSAGE_ID DIALOG_ID BOT_ID
+		CODE TYPE
 		EVENT HANDLER EVENT_TYPE AUTH_TYPE OPTIONS EVENT_HANDLER PROPERTIES process_id message_id type ownerId name from to section attendees
 		is_meeting cmd halt clear error SCOPE FULL auth_connector`)
 	deep := strings.Repeat("[", 60) + strings.Repeat("]", 60)
@@ -48,7 +49,7 @@ func TestMethodsSurvive(t *testing.T) {
 		}
 		for _, method := range methods {
 			if method == "imbot.unregister" {
-				continue // the bot is wanted further on
+				continue // the bot is needed below
 			}
 			a := c.call(method, params)
 			require.Less(t, a.Status, http.StatusInternalServerError, "%s %s: %s", method, value, a.Raw)

@@ -11,7 +11,7 @@ import (
 // identity is the caller of a method: an application or an incoming webhook, and a user.
 type identity struct {
 	app       *Application // nil for an incoming webhook
-	hook      *incomingWebhook
+	webhook   *incomingWebhook
 	user      *user
 	chainLeft int
 	connector string
@@ -21,7 +21,7 @@ func (id *identity) scopes() []string {
 	if id.app != nil {
 		return id.app.spec.Scope
 	}
-	return id.hook.scope
+	return id.webhook.scope
 }
 
 func (id *identity) allows(scope string) bool {
@@ -53,7 +53,7 @@ func (p *Portal) webhookIdentityLocked(userID, secret string) (*identity, *apiEr
 			if p.awayLocked(h.user) {
 				return nil, dismissed()
 			}
-			return &identity{hook: h, user: p.accounts.users[h.user], chainLeft: maxEventChain}, nil
+			return &identity{webhook: h, user: p.accounts.users[h.user], chainLeft: maxEventChain}, nil
 		}
 	}
 	return nil, fail(401, "INVALID_CREDENTIALS", "Invalid request credentials")
@@ -92,20 +92,20 @@ func dismissed() *apiError { return fail(401, "authorization_error", "Unable to 
 
 // permitted checks the scope, the operating time and the kind of authorization.
 func (c *call) permitted(m method, batched bool) *apiError {
-	if !c.id.allows(m.scope) {
+	if !c.caller.allows(m.scope) {
 		description := "The request requires higher privileges than provided by the access token"
 		switch {
 		case batched:
 			description = ""
-		case c.id.app == nil:
+		case c.caller.app == nil:
 			description = "The request requires higher privileges than provided by the webhook token"
 		}
 		return fail(401, "insufficient_scope", description)
 	}
-	if _, total := c.p.operating(c); c.p.overOperatingLimitLocked(total) {
+	if _, total := c.p.operatingTime(c); c.p.overOperatingLimitLocked(total) {
 		return fail(429, "OPERATION_TIME_LIMIT", "Method is blocked due to operation time limit.")
 	}
-	if m.appOnly && c.id.app == nil {
+	if m.appOnly && c.caller.app == nil {
 		return fail(403, "WRONG_AUTH_TYPE", "Current authorization type is denied for this method")
 	}
 	return nil

@@ -58,22 +58,22 @@ const operatingWindow = 10 * time.Minute
 // usageKey returns the key of an operating time: the method, and the application or the user of the
 // incoming webhook.
 func (c *call) usageKey() string {
-	if c.id.app == nil {
-		return "|" + userKey(c.id.user.id) + "|" + c.name
+	if c.caller.app == nil {
+		return "|" + userKey(c.caller.user.id) + "|" + c.name
 	}
-	return c.id.clientID() + "|" + c.name
+	return c.caller.clientID() + "|" + c.name
 }
 
-// charge adds a run of a method to its operating time. Runs of a tenth of a second or less are not
-// counted.
-func (p *Portal) charge(c *call, took time.Duration) {
+// addOperatingTime adds a run of a method to its operating time. Runs of a tenth of a second or
+// less are not counted.
+func (p *Portal) addOperatingTime(c *call, took time.Duration) {
 	if took > 100*time.Millisecond {
 		p.limits.runs[c.usageKey()] = append(p.limits.runs[c.usageKey()], operatingRun{at: p.nowLocked(), duration: took})
 	}
 }
 
-// operating sums the time that the runs of the caller's method took in the last ten minutes.
-func (p *Portal) operating(c *call) (resetAt int64, total time.Duration) {
+// operatingTime sums the time that the runs of the caller's method took in the last ten minutes.
+func (p *Portal) operatingTime(c *call) (resetAt int64, total time.Duration) {
 	now, key := p.nowLocked(), c.usageKey()
 	runs := slices.DeleteFunc(p.limits.runs[key], func(s operatingRun) bool { return now.Sub(s.at) >= operatingWindow })
 	if len(runs) == 0 {

@@ -13,7 +13,7 @@ func (p *Portal) methodTable() map[string]method {
 		"event.unbind":        {appOnly: true, run: p.eventUnbind},
 		"event.get":           {appOnly: true, run: p.eventGet},
 		"event.test":          {appOnly: true, run: p.eventTest},
-		"events":              {appOnly: true, run: p.events},
+		"events":              {appOnly: true, run: p.eventNames},
 		"event.offline.get":   {appOnly: true, run: p.offlineGet},
 		"event.offline.list":  {appOnly: true, run: p.offlineList},
 		"event.offline.clear": {appOnly: true, run: p.offlineClear},
@@ -100,7 +100,7 @@ func (p *Portal) methodGet(c *call) (reply, *apiError) {
 	m, ok := p.methods[lowerMethod(c.str("NAME"))]
 	return done(phpform.Map(
 		kv("isExisting", phpform.Boolean(ok)),
-		kv("isAvailable", phpform.Boolean(ok && c.id.allows(m.scope))),
+		kv("isAvailable", phpform.Boolean(ok && c.caller.allows(m.scope))),
 	))
 }
 
@@ -108,14 +108,14 @@ func (p *Portal) scope(c *call) (reply, *apiError) {
 	if full, _ := c.param("FULL"); truthy(full) {
 		return done(texts([]string{"crm", "task", "user", "calendar", "im", "imbot", "sonet", "log"}))
 	}
-	return done(texts(c.id.scopes()))
+	return done(texts(c.caller.scopes()))
 }
 
 func (p *Portal) appInfo(c *call) (reply, *apiError) {
-	if c.id.app == nil {
-		return done(phpform.Map(kv("SCOPE", texts(c.id.scopes())), text("LICENSE", "en_ent250")))
+	if c.caller.app == nil {
+		return done(phpform.Map(kv("SCOPE", texts(c.caller.scopes())), text("LICENSE", "en_ent250")))
 	}
-	a := c.id.app
+	a := c.caller.app
 	expired := "N"
 	if a.expired {
 		expired = "Y"
@@ -150,7 +150,7 @@ func (p *Portal) serverTime(*call) (reply, *apiError) {
 }
 
 func (p *Portal) profile(c *call) (reply, *apiError) {
-	u := c.id.user
+	u := c.caller.user
 	return done(phpform.Map(
 		digits("ID", u.id),
 		kv("ADMIN", phpform.Boolean(u.Admin)),
@@ -161,4 +161,6 @@ func (p *Portal) profile(c *call) (reply, *apiError) {
 	))
 }
 
-func (p *Portal) userAdmin(c *call) (reply, *apiError) { return done(phpform.Boolean(c.id.user.Admin)) }
+func (p *Portal) userAdmin(c *call) (reply, *apiError) {
+	return done(phpform.Boolean(c.caller.user.Admin))
+}

@@ -50,10 +50,10 @@ func readBotHandlers(get func(name string) string, all bool) (map[string]string,
 // botApp returns the application whose bots a call is about. Bots of incoming webhooks are not
 // emulated.
 func (c *call) botApp() (*Application, *apiError) {
-	if c.id.app == nil {
+	if c.caller.app == nil {
 		return nil, denied(" Client ID not specified")
 	}
-	return c.id.app, nil
+	return c.caller.app, nil
 }
 
 // bot returns the bot with the ID BOT_ID. If BOT_ID is optional and missing, it returns the
@@ -166,7 +166,7 @@ func (p *Portal) botUnregister(c *call) (reply, *apiError) {
 	if apiErr != nil {
 		return reply{}, apiErr
 	}
-	p.raiseBotDelete(c.events, b, c.id.user.id)
+	p.raiseBotDelete(c.events, b, c.caller.user.id)
 	p.dropBotLocked(b)
 	return done(phpform.Boolean(true))
 }

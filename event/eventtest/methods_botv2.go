@@ -149,7 +149,7 @@ func (p *Portal) botV2Unregister(c *call) (reply, *apiError) {
 	if apiErr != nil {
 		return reply{}, apiErr
 	}
-	p.raiseBotDelete(c.events, b, c.id.user.id)
+	p.raiseBotDelete(c.events, b, c.caller.user.id)
 	p.dropBotLocked(b)
 	return done(phpform.Map(kv("result", phpform.Boolean(true))))
 }

@@ -113,7 +113,7 @@ func (p *Portal) calendarAdd(c *call) (reply, *apiError) {
 	if apiErr := c.calendarTexts("name", "description"); apiErr != nil {
 		return reply{}, apiErr
 	}
-	return done(phpform.Int(p.addObject(c.events, CalendarEvent, c.params, c.id.user.id).id))
+	return done(phpform.Int(p.addObject(c.events, CalendarEvent, c.params, c.caller.user.id).id))
 }
 
 // calendarGetByID returns null if there is no such entry.
@@ -144,7 +144,7 @@ func (p *Portal) calendarUpdate(c *call) (reply, *apiError) {
 	if o == nil {
 		return reply{}, calendarFailure("An error occurred while modifying the event")
 	}
-	p.updateObject(c.events, CalendarEvent, o, c.params, c.id.user.id)
+	p.updateObject(c.events, CalendarEvent, o, c.params, c.caller.user.id)
 	return done(phpform.Int(o.id))
 }
 
@@ -157,7 +157,7 @@ func (p *Portal) calendarDelete(c *call) (reply, *apiError) {
 	if o == nil {
 		return reply{}, calendarFailure("An error occurred while deleting the event")
 	}
-	p.deleteObject(c.events, CalendarEvent, o, c.id.user.id)
+	p.deleteObject(c.events, CalendarEvent, o, c.caller.user.id)
 	return done(phpform.Boolean(true))
 }
 

@@ -40,7 +40,7 @@ func (p *Portal) crmAdd(k Kind) methodFunc {
 		if apiErr != nil {
 			return reply{}, apiErr
 		}
-		return done(phpform.Int(p.addObject(c.events, k, fields, c.id.user.id).id))
+		return done(phpform.Int(p.addObject(c.events, k, fields, c.caller.user.id).id))
 	}
 }
 
@@ -64,7 +64,7 @@ func (p *Portal) crmUpdate(k Kind) methodFunc {
 		if apiErr != nil {
 			return reply{}, apiErr
 		}
-		p.updateObject(c.events, k, o, fields, c.id.user.id)
+		p.updateObject(c.events, k, o, fields, c.caller.user.id)
 		return done(phpform.Boolean(true))
 	}
 }
@@ -75,7 +75,7 @@ func (p *Portal) crmDelete(k Kind) methodFunc {
 		if apiErr != nil {
 			return reply{}, apiErr
 		}
-		p.deleteObject(c.events, k, o, c.id.user.id)
+		p.deleteObject(c.events, k, o, c.caller.user.id)
 		return done(phpform.Boolean(true))
 	}
 }

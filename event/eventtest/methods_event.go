@@ -26,12 +26,12 @@ func (c *call) eventType() (offline bool, apiErr *apiError) {
 
 func (p *Portal) eventBind(c *call) (reply, *apiError) {
 	authType, _ := c.param("AUTH_TYPE")
-	b := &binding{app: c.id.app, user: intOf(authType), connector: c.id.connector, minTimeout: -1}
-	if !c.id.user.Admin {
-		if b.user > 0 && b.user != c.id.user.id {
+	b := &binding{app: c.caller.app, user: intOf(authType), connector: c.caller.connector, minTimeout: -1}
+	if !c.caller.user.Admin {
+		if b.user > 0 && b.user != c.caller.user.id {
 			return reply{}, denied(" Event binding with AUTH_TYPE requires administrator access rights")
 		}
-		b.user = c.id.user.id
+		b.user = c.caller.user.id
 	}
 	if b.event = upperName(c.str("EVENT")); b.event == "" {
 		return reply{}, missing("EVENT")
@@ -41,7 +41,7 @@ func (p *Portal) eventBind(c *call) (reply, *apiError) {
 		return reply{}, apiErr
 	}
 	switch {
-	case b.offline && !c.id.user.Admin:
+	case b.offline && !c.caller.user.Admin:
 		return reply{}, denied(" Offline events binding requires administrator access rights")
 	case b.offline:
 		b.user = 0
@@ -54,7 +54,7 @@ func (p *Portal) eventBind(c *call) (reply, *apiError) {
 		}
 	}
 	scope, known := p.bindableLocked(b.event)
-	if !known || !c.id.allows(scope) {
+	if !known || !c.caller.allows(scope) {
 		return reply{}, fail(400, "ERROR_EVENT_NOT_FOUND", "Event not found")
 	}
 	if b.offline && b.event == "ONOFFLINEEVENT" {
@@ -83,15 +83,15 @@ func (p *Portal) eventBind(c *call) (reply, *apiError) {
 }
 
 func (p *Portal) eventUnbind(c *call) (reply, *apiError) {
-	admin := c.id.user.Admin
+	admin := c.caller.user.Admin
 	authType, restricted := c.param("AUTH_TYPE")
 	user := intOf(authType)
 	if !admin {
 		// The comparison is strict: it needs a number, never the text that form encoding makes of it.
-		if restricted && (authType.Kind() != phpform.Number || user != c.id.user.id) {
+		if restricted && (authType.Kind() != phpform.Number || user != c.caller.user.id) {
 			return reply{}, denied(" Event unbinding with AUTH_TYPE requires administrator access rights")
 		}
-		user, restricted = c.id.user.id, true
+		user, restricted = c.caller.user.id, true
 	}
 	name := upperName(c.str("EVENT"))
 	if name == "" {
@@ -110,11 +110,11 @@ func (p *Portal) eventUnbind(c *call) (reply, *apiError) {
 	}
 	before := len(p.handlers.bound)
 	p.handlers.bound = slices.DeleteFunc(p.handlers.bound, func(b *binding) bool {
-		if b.app != c.id.app || b.event != name || b.offline != offline {
+		if b.app != c.caller.app || b.event != name || b.offline != offline {
 			return false
 		}
 		if offline {
-			return b.connector == c.id.connector
+			return b.connector == c.caller.connector
 		}
 		return b.handler == handler && (!restricted || b.user == user)
 	})
@@ -125,7 +125,7 @@ func (p *Portal) eventGet(c *call) (reply, *apiError) {
 	rows := []phpform.Value{}
 	for _, b := range p.handlers.bound {
 		switch {
-		case b.app != c.id.app || !c.id.user.Admin && b.user != c.id.user.id:
+		case b.app != c.caller.app || !c.caller.user.Admin && b.user != c.caller.user.id:
 		case b.offline:
 			rows = append(rows, phpform.Map(text("event", b.event), text("connector_id", b.connector), number("offline", 1)))
 		default:
@@ -139,21 +139,21 @@ func (p *Portal) eventGet(c *call) (reply, *apiError) {
 
 func (p *Portal) eventTest(c *call) (reply, *apiError) {
 	query, _ := take(c.params, "start")
-	c.events.raise(occurrence{event: "ONAPPTEST", app: c.id.app, user: c.id.user.id, data: phpform.Map(
+	c.events.raise(occurrence{event: "ONAPPTEST", app: c.caller.app, user: c.caller.user.id, data: phpform.Map(
 		kv("QUERY", query), text("LANGUAGE_ID", "en"),
 	)})
 	return done(phpform.Int(1))
 }
 
-// events lists the names of events: of one scope, of all, or of those that the token has.
-func (p *Portal) events(c *call) (reply, *apiError) {
+// eventNames lists the names of events: of one scope, of all, or of those that the token has.
+func (p *Portal) eventNames(c *call) (reply, *apiError) {
 	scope, one := c.param("SCOPE")
 	full, _ := c.param("FULL")
 	wanted := func(s string) bool {
 		if one {
 			return s == scope.Scalar()
 		}
-		return truthy(full) || c.id.allows(s)
+		return truthy(full) || c.caller.allows(s)
 	}
 	var names []string
 	for info := range event.Catalog() {

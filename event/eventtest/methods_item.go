@@ -77,7 +77,7 @@ func (p *Portal) itemAdd(c *call) (reply, *apiError) {
 	if apiErr != nil {
 		return reply{}, apiErr
 	}
-	o := p.addObject(c.events, k, fields, c.id.user.id)
+	o := p.addObject(c.events, k, fields, c.caller.user.id)
 	return done(phpform.Map(kv("item", itemValue(o, entityType))))
 }
 
@@ -98,7 +98,7 @@ func (p *Portal) itemUpdate(c *call) (reply, *apiError) {
 	if apiErr != nil {
 		return reply{}, apiErr
 	}
-	p.updateObject(c.events, k, o, fields, c.id.user.id)
+	p.updateObject(c.events, k, o, fields, c.caller.user.id)
 	return done(phpform.Map(kv("item", itemValue(o, entityType))))
 }
 
@@ -107,7 +107,7 @@ func (p *Portal) itemDelete(c *call) (reply, *apiError) {
 	if apiErr != nil {
 		return reply{}, apiErr
 	}
-	p.deleteObject(c.events, k, o, c.id.user.id)
+	p.deleteObject(c.events, k, o, c.caller.user.id)
 	return done(phpform.Map())
 }
 

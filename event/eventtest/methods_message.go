@@ -19,7 +19,7 @@ func (p *Portal) messageAdd(c *call) (reply, *apiError) {
 		}
 		return reply{}, fail(403, "ACCESS_ERROR", "Action unavailable")
 	}
-	to, from := intOf(phpform.Text(dialog)), c.id.user.id
+	to, from := intOf(phpform.Text(dialog)), c.caller.user.id
 	switch {
 	case to <= 0:
 		return reply{}, fail(400, "USER_ID_EMPTY", "User ID can't be empty")
@@ -32,11 +32,11 @@ func (p *Portal) messageAdd(c *call) (reply, *apiError) {
 }
 
 func (p *Portal) messageUpdate(c *call) (reply, *apiError) {
-	return p.messageChange(c, c.id.user.id, p.updateMessage)
+	return p.messageChange(c, c.caller.user.id, p.updateMessage)
 }
 
 func (p *Portal) messageDelete(c *call) (reply, *apiError) {
-	return p.messageChange(c, c.id.user.id, nil)
+	return p.messageChange(c, c.caller.user.id, nil)
 }
 
 // messageChange changes the message that MESSAGE_ID names, for its author. If update is nil, it

@@ -13,15 +13,15 @@ func offlineFields(more ...string) []string {
 	return append([]string{"ID", "TIMESTAMP_X", "EVENT_NAME", "MESSAGE_ID"}, more...)
 }
 
-func (c *call) adminOnly() *apiError {
-	if !c.id.user.Admin {
+func (c *call) requireAdmin() *apiError {
+	if !c.caller.user.Admin {
 		return denied("")
 	}
 	return nil
 }
 
 func (p *Portal) offlineGet(c *call) (reply, *apiError) {
-	if apiErr := c.adminOnly(); apiErr != nil {
+	if apiErr := c.requireAdmin(); apiErr != nil {
 		return reply{}, apiErr
 	}
 	clearing := true
@@ -58,7 +58,7 @@ func (p *Portal) offlineGet(c *call) (reply, *apiError) {
 	if v, ok := c.param("ERROR"); ok {
 		failed = intOf(v) == 1
 	}
-	rows := p.rowsOfLocked(c.id.app, c.id.connector, func(r *offlineRow) bool {
+	rows := p.rowsOfLocked(c.caller.app, c.caller.connector, func(r *offlineRow) bool {
 		return r.processID == processID && r.failed == failed && filter.matches(r)
 	})
 	order.sort(rows)
@@ -72,7 +72,7 @@ func (p *Portal) offlineGet(c *call) (reply, *apiError) {
 	switch {
 	case again && clearing && len(rows) > 0:
 		// deletes the whole batch, including what limit and filter left out
-		p.deleteRowsLocked(p.rowsOfLocked(c.id.app, c.id.connector, func(r *offlineRow) bool { return r.processID == processID }))
+		p.deleteRowsLocked(p.rowsOfLocked(c.caller.app, c.caller.connector, func(r *offlineRow) bool { return r.processID == processID }))
 	case !again && clearing:
 		shown = null()
 		p.deleteRowsLocked(rows)
@@ -91,7 +91,7 @@ func (p *Portal) offlineGet(c *call) (reply, *apiError) {
 }
 
 func (p *Portal) offlineList(c *call) (reply, *apiError) {
-	if apiErr := c.adminOnly(); apiErr != nil {
+	if apiErr := c.requireAdmin(); apiErr != nil {
 		return reply{}, apiErr
 	}
 	fields := offlineFields("PROCESS_ID", "ERROR")
@@ -103,7 +103,7 @@ func (p *Portal) offlineList(c *call) (reply, *apiError) {
 	if apiErr != nil {
 		return reply{}, apiErr
 	}
-	rows := p.rowsOfLocked(c.id.app, c.id.connector, filter.matches)
+	rows := p.rowsOfLocked(c.caller.app, c.caller.connector, filter.matches)
 	order.sort(rows)
 	items := make([]phpform.Value, len(rows))
 	for i, r := range rows {
@@ -113,9 +113,9 @@ func (p *Portal) offlineList(c *call) (reply, *apiError) {
 	return page(items, intOf(start))
 }
 
-// process reads the required process_id. The empty text is valid and means the rows that are not
+// processID reads the required process_id. The empty text is valid and means the rows that are not
 // reserved.
-func (c *call) process() (string, *apiError) {
+func (c *call) processID() (string, *apiError) {
 	v, ok := c.param("PROCESS_ID")
 	if !ok {
 		return "", missing("PROCESS_ID")
@@ -124,10 +124,10 @@ func (c *call) process() (string, *apiError) {
 }
 
 func (p *Portal) offlineClear(c *call) (reply, *apiError) {
-	if apiErr := c.adminOnly(); apiErr != nil {
+	if apiErr := c.requireAdmin(); apiErr != nil {
 		return reply{}, apiErr
 	}
-	processID, apiErr := c.process()
+	processID, apiErr := c.processID()
 	if apiErr != nil {
 		return reply{}, apiErr
 	}
@@ -148,7 +148,7 @@ func (p *Portal) offlineClear(c *call) (reply, *apiError) {
 			ids = append(ids, intOf(e.Value))
 		}
 	}
-	p.deleteRowsLocked(p.rowsOfLocked(c.id.app, c.id.connector, func(r *offlineRow) bool {
+	p.deleteRowsLocked(p.rowsOfLocked(c.caller.app, c.caller.connector, func(r *offlineRow) bool {
 		switch {
 		case r.processID != processID:
 			return false
@@ -182,10 +182,10 @@ func messageIDs(v phpform.Value, exact bool) ([]string, *apiError) {
 }
 
 func (p *Portal) offlineError(c *call) (reply, *apiError) {
-	if apiErr := c.adminOnly(); apiErr != nil {
+	if apiErr := c.requireAdmin(); apiErr != nil {
 		return reply{}, apiErr
 	}
-	processID, apiErr := c.process()
+	processID, apiErr := c.processID()
 	if apiErr != nil {
 		return reply{}, apiErr
 	}
@@ -194,7 +194,7 @@ func (p *Portal) offlineError(c *call) (reply, *apiError) {
 	if apiErr != nil {
 		return reply{}, apiErr
 	}
-	pending := p.rowsOfLocked(c.id.app, c.id.connector, func(r *offlineRow) bool {
+	pending := p.rowsOfLocked(c.caller.app, c.caller.connector, func(r *offlineRow) bool {
 		return !r.failed && slices.Contains(messages, r.messageID)
 	})
 	var others []*offlineRow

@@ -11,7 +11,7 @@ import (
 func (p *Portal) groupGet(c *call) (reply, *apiError) {
 	filter, _ := c.param("FILTER")
 	order, _ := c.params.Get("ORDER")
-	everything := c.str("IS_ADMIN") == "Y" && c.id.user.Admin
+	everything := c.str("IS_ADMIN") == "Y" && c.caller.user.Admin
 	id, single := c.param("GROUP_ID")
 	groups := p.selectObjectsLocked(Workgroup, filter, order)
 	if order.Len() == 0 {
@@ -19,7 +19,7 @@ func (p *Portal) groupGet(c *call) (reply, *apiError) {
 	}
 	var rows []phpform.Value
 	for _, o := range groups {
-		if (everything || visibleGroup(o, c.id.user.id)) && (!single || o.id == intOf(id)) {
+		if (everything || visibleGroup(o, c.caller.user.id)) && (!single || o.id == intOf(id)) {
 			rows = append(rows, phpform.Map(o.fields...))
 		}
 	}
@@ -49,7 +49,7 @@ func (p *Portal) postGet(c *call) (reply, *apiError) {
 	slices.Reverse(posts)
 	var rows []phpform.Value
 	for _, o := range posts {
-		if visiblePost(o, c.id.user.id) && (!single || o.id == intOf(id)) && (!filtered || addressed(o, rights)) {
+		if visiblePost(o, c.caller.user.id) && (!single || o.id == intOf(id)) && (!filtered || addressed(o, rights)) {
 			rows = append(rows, phpform.Map(o.fields...))
 		}
 	}

@@ -100,7 +100,7 @@ func (p *Portal) taskAdd(c *call) (reply, *apiError) {
 	if apiErr := p.checkTaskLocked(nil, fields, 0); apiErr != nil {
 		return reply{}, apiErr
 	}
-	return taskReply(p.addObject(c.events, Task, fields, c.id.user.id))
+	return taskReply(p.addObject(c.events, Task, fields, c.caller.user.id))
 }
 
 // taskGet returns an empty array if there is no such task.
@@ -130,7 +130,7 @@ func (p *Portal) taskUpdate(c *call) (reply, *apiError) {
 	if apiErr := p.checkTaskLocked(o, fields, o.id); apiErr != nil {
 		return reply{}, apiErr
 	}
-	p.updateObject(c.events, Task, o, fields, c.id.user.id)
+	p.updateObject(c.events, Task, o, fields, c.caller.user.id)
 	return taskReply(o)
 }
 
@@ -142,7 +142,7 @@ func (p *Portal) taskDelete(c *call) (reply, *apiError) {
 	case o == nil:
 		return reply{}, taskGone()
 	}
-	p.deleteObject(c.events, Task, o, c.id.user.id)
+	p.deleteObject(c.events, Task, o, c.caller.user.id)
 	return done(phpform.Map(kv("task", phpform.Boolean(true))))
 }
 

@@ -20,7 +20,7 @@ func (u *user) value() phpform.Value {
 	)
 }
 
-func (p *Portal) userCurrent(c *call) (reply, *apiError) { return done(c.id.user.value()) }
+func (p *Portal) userCurrent(c *call) (reply, *apiError) { return done(c.caller.user.value()) }
 
 // userGet lists the users that the caller may see. ID is the only filter that is emulated, alone or
 // in FILTER.
@@ -54,7 +54,7 @@ func (p *Portal) userGet(c *call) (reply, *apiError) {
 // users that are not people of the portal. Extranet users and employees see each other only in
 // ADMIN_MODE, which is for administrators.
 func (p *Portal) listsUser(c *call, u *user) bool {
-	me, all := c.id.user, false
+	me, all := c.caller.user, false
 	if v, ok := c.param("ADMIN_MODE"); ok {
 		all = me.Admin && truthy(v) && v.Scalar() != "N"
 	}

@@ -19,12 +19,12 @@ import (
 	"github.com/b24events/b24events/event/eventtest"
 )
 
-// got is an answer whose body was read.
+// got is a response with its body.
 type got struct {
 	status int
 	text   string // of the status
 	header http.Header
-	length int64 // as announced
+	length int64 // as declared
 	body   string
 }
 

@@ -15,8 +15,8 @@ import (
 	"github.com/b24events/b24events/event/eventtest"
 )
 
-// TestOAuthCounters: requests to the OAuth server are counted by kind, and those that carried the
-// secret.
+// TestOAuthCounters checks that requests to the OAuth server are counted by kind, and those with
+// the secret.
 func TestOAuthCounters(t *testing.T) {
 	t.Parallel()
 	p, c := newPortal(t)
@@ -44,8 +44,8 @@ func TestOAuthCounters(t *testing.T) {
 	require.Zero(t, p.Requests())
 }
 
-// TestOAuthLatency: the OAuth server can be slow, REST staying quick, and a caller need not wait
-// for it.
+// TestOAuthLatency checks that the OAuth server can be slow while REST stays quick, and that a
+// caller can stop waiting.
 func TestOAuthLatency(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -87,7 +87,7 @@ func TestOAuthLatency(t *testing.T) {
 	})
 }
 
-// TestOddTokenAnswers: the answer is odd and the pair in it is good.
+// TestOddTokenAnswers checks odd responses with valid tokens.
 func TestOddTokenAnswers(t *testing.T) {
 	t.Parallel()
 	const plain = "application/json; charset=utf-8"

@@ -17,15 +17,15 @@ type oauthServer struct {
 	scheme string
 	addr   string // host, or host:port
 
-	mu      sync.Mutex
-	portals []*Portal
-	closed  bool           // with its last portal
-	server  listener       // zero on a Network
-	running sync.WaitGroup // of server
+	mu       sync.Mutex
+	portals  []*Portal
+	closed   bool           // with its last portal
+	listener listener       // zero on a Network
+	running  sync.WaitGroup // of server
 }
 
-// authority returns the OAuth server that the portals of the network share.
-func (n *Network) authority() *oauthServer {
+// oauthServer returns the OAuth server that the portals of the network share.
+func (n *Network) oauthServer() *oauthServer {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.oauth == nil {
@@ -56,14 +56,14 @@ func (s *oauthServer) remove(p *Portal) error {
 	s.mu.Lock()
 	s.portals = slices.DeleteFunc(s.portals, func(other *Portal) bool { return other == p })
 	if len(s.portals) == 0 {
-		s.closed = s.server.http != nil
+		s.closed = s.listener.http != nil
 	}
 	closed := s.closed
 	s.mu.Unlock()
 	if !closed {
 		return nil
 	}
-	err := s.server.http.Close()
+	err := s.listener.http.Close()
 	s.running.Wait()
 	return err
 }

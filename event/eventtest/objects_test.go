@@ -16,7 +16,7 @@ func TestObjectsRaiseEvents(t *testing.T) {
 	for _, tt := range []struct {
 		kind   eventtest.Kind
 		events [3]string // ADD, UPDATE, DELETE
-		data   [3]string // of the latest event each
+		data   [3]string // of each event, the latest one
 	}{
 		{
 			eventtest.Deal,
@@ -259,7 +259,7 @@ func TestItems(t *testing.T) {
 	}
 }
 
-// TestNumbersThatAreNone stores texts that only Go takes for numbers.
+// TestNumbersThatAreNone stores texts that only Go parses as numbers.
 func TestNumbersThatAreNone(t *testing.T) {
 	t.Parallel()
 	_, c := newPortal(t)

@@ -1,7 +1,7 @@
 package eventtest
 
 import (
-	"context" //nolint:gosec // the platform derives identifiers with MD5; nothing is protected by it here
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -135,7 +135,7 @@ func New(opts ...Option) (*Portal, error) {
 func (p *Portal) start(ctx context.Context) (err error) {
 	switch {
 	case p.cfg.network != nil:
-		p.oauth = p.cfg.network.authority()
+		p.oauth = p.cfg.network.oauthServer()
 	case p.cfg.sharing != nil:
 		p.oauth = p.cfg.sharing.oauth
 	default:
@@ -144,7 +144,7 @@ func (p *Portal) start(ctx context.Context) (err error) {
 		if err != nil {
 			return err
 		}
-		p.oauth.addr, p.oauth.server = s.addr, s
+		p.oauth.addr, p.oauth.listener = s.addr, s
 	}
 	if err := p.oauth.add(p); err != nil {
 		return err

@@ -121,7 +121,7 @@ func TestClose(t *testing.T) {
 	require.Error(t, err)
 }
 
-// TestCloseLeavesNoGoroutines is not parallel, since it counts the goroutines of the process.
+// TestCloseLeavesNoGoroutines is not parallel, because it counts the goroutines of the process.
 func TestCloseLeavesNoGoroutines(t *testing.T) { //nolint:paralleltest // see above
 	before := runtime.NumGoroutine()
 	for range 5 {
@@ -134,7 +134,7 @@ func TestCloseLeavesNoGoroutines(t *testing.T) { //nolint:paralleltest // see ab
 		require.NoError(t, p.Close())
 	}
 	client.CloseIdleConnections()
-	deadline := time.After(30 * time.Second) // connections wind down in goroutines of net/http
+	deadline := time.After(30 * time.Second) // connections end in goroutines of net/http
 	for tick := time.NewTicker(time.Millisecond); runtime.NumGoroutine() > before; {
 		select {
 		case <-tick.C:

@@ -14,18 +14,17 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// fact is one thing that is known of the platform, by the section and the words that tests cite it
-// with.
+// fact is one known behaviour of the platform. Tests cite it by its section and some words.
 type fact struct {
-	id   string // how the citation begins: the number of the section, and what tells the fact from its neighbours
-	test string // the test that cites it; empty where it is not emulated
-	says string // the fact; where it is not emulated, what there is in its place
+	id   string // how the citation begins: the number of the section, and words that identify the fact
+	test string // the test that cites it; empty if it is not emulated
+	says string // the fact; if it is not emulated, what happens instead
 }
 
 // protocolFacts are the facts of the platform's protocol: 1 calls, batches and limits, 2 the event
 // methods, 3 the offline queue, 4 deliveries, 5 OAuth and installation, 6 security, 10 what was
 // added later. A test cites a fact at the start of a subtest's name or of an assertion's message,
-// or behind the word PROTOCOL in a comment.
+// or after the word PROTOCOL in a comment.
 func protocolFacts() []fact {
 	return []fact{
 		// 1.1 URLs, methods, bodies
@@ -395,7 +394,7 @@ var (
 	remark   = regexp.MustCompile(`PROTOCOL ((?:10|[1-6])[^\n]*)`)
 )
 
-// citations returns what each test of the package cites, by the test's name.
+// citations returns the citations of each test of the package, by the test's name.
 func citations(t *testing.T) map[string][]string {
 	t.Helper()
 	files, err := filepath.Glob("*_test.go")

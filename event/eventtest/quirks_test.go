@@ -412,7 +412,7 @@ func TestMergedAndAnswer(t *testing.T) {
 	require.NotContains(t, a.Answer.String(), "x")
 }
 
-// Without users and data in events, applications can be installed all the same.
+// Applications can be installed even without users and data in events.
 func TestInstallationKeepsItsUserAndData(t *testing.T) {
 	t.Parallel()
 	n := eventtest.NewNetwork()

@@ -28,25 +28,26 @@ func done(v phpform.Value) (reply, *apiError) { return reply{result: v}, nil }
 type call struct {
 	p      *Portal
 	events *pendingEvents
-	id     *identity
+	caller *identity
 	name   string
 	params phpform.Value
+	start  time.Time
 }
 
 // serveREST serves one request to REST: limits, faults, and then the method.
 func (p *Portal) serveREST(w http.ResponseWriter, r *http.Request) {
 	name, hookUser, hookSecret := splitPath(r.URL.Path)
-	start := p.Now()
+	c := &call{p: p, name: name, start: p.Now()}
 	p.mu.Lock()
 	p.records.requests.REST++
 	allowed, latency := p.allowLocked(r.RemoteAddr), p.quirks.Latency
 	p.mu.Unlock()
 	if !allowed {
-		c, tooMany := &call{p: p, name: name}, fail(503, "QUERY_LIMIT_EXCEEDED", "Too many requests")
+		tooMany := fail(503, "QUERY_LIMIT_EXCEEDED", "Too many requests")
 		p.mu.Lock()
 		p.recordResult(c, tooMany, false)
 		p.mu.Unlock()
-		p.respond(w, start, c, reply{}, tooMany, Fault{})
+		p.respond(w, c, reply{}, tooMany, Fault{})
 		return
 	}
 	params := readParams(r)
@@ -58,8 +59,8 @@ func (p *Portal) serveREST(w http.ResponseWriter, r *http.Request) {
 	if faulty && fault.replace(p, w, r, name, params) {
 		return
 	}
-	c := &call{p: p, name: name, params: params}
-	rep, apiErr := p.execute(c, start, func() (*identity, *apiError) {
+	c.params = params
+	rep, apiErr := p.execute(c, func() (*identity, *apiError) {
 		if hookUser != "" {
 			if p.cfg.network != nil && r.TLS == nil {
 				return nil, fail(401, "INVALID_REQUEST", "Https required.")
@@ -68,12 +69,12 @@ func (p *Portal) serveREST(w http.ResponseWriter, r *http.Request) {
 		}
 		return p.appIdentityLocked(bearer(r, creds), creds)
 	})
-	p.respond(w, start, c, rep, apiErr, fault)
+	p.respond(w, c, rep, apiErr, fault)
 }
 
 // execute locks mu and runs one request. It checks that the method exists, that the caller is known
 // and that the scope is granted. Then it runs the method and sends the events that it raised.
-func (p *Portal) execute(c *call, start time.Time, who func() (*identity, *apiError)) (rep reply, apiErr *apiError) {
+func (p *Portal) execute(c *call, who func() (*identity, *apiError)) (rep reply, apiErr *apiError) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	defer func() { p.recordResult(c, apiErr, false) }()
@@ -81,16 +82,19 @@ func (p *Portal) execute(c *call, start time.Time, who func() (*identity, *apiEr
 	if !ok {
 		return reply{}, fail(404, "ERROR_METHOD_NOT_FOUND", "Method not found!")
 	}
-	if c.id, apiErr = who(); apiErr != nil {
+	if c.caller, apiErr = who(); apiErr != nil {
 		return reply{}, apiErr
 	}
 	if apiErr := c.permitted(m, false); apiErr != nil {
 		return reply{}, apiErr
 	}
-	c.events = &pendingEvents{clientID: c.id.clientID(), connector: c.id.connector, user: c.id.user.id, chainLeft: c.id.chainLeft}
+	c.events = &pendingEvents{
+		clientID: c.caller.clientID(), connector: c.caller.connector, user: c.caller.user.id,
+		chainLeft: c.caller.chainLeft,
+	}
 	rep, apiErr = m.run(c)
 	p.sendPending(c.events)
-	p.charge(c, p.nowLocked().Sub(start))
+	p.addOperatingTime(c, p.nowLocked().Sub(c.start))
 	return rep, apiErr
 }
 
@@ -112,19 +116,19 @@ func (p *Portal) recordResult(c *call, apiErr *apiError, batched bool) {
 			rec.Status = apiErr.status
 		}
 	}
-	if c.id != nil {
-		rec.ClientID, rec.UserID = c.id.clientID(), c.id.user.id
+	if c.caller != nil {
+		rec.ClientID, rec.UserID = c.caller.clientID(), c.caller.user.id
 	}
 	p.recordCallLocked(rec, false)
 }
 
 // respond writes the envelope of a result or an error. It locks mu.
-func (p *Portal) respond(w http.ResponseWriter, start time.Time, c *call, rep reply, apiErr *apiError, fault Fault) {
+func (p *Portal) respond(w http.ResponseWriter, c *call, rep reply, apiErr *apiError, fault Fault) {
 	h := w.Header()
 	h.Set("Content-Type", "application/json; charset=utf-8")
 	h.Set("Access-Control-Allow-Origin", "*")
-	if c.id != nil && c.id.app != nil {
-		h.Set("X-Bitrix-Rest-Application", c.id.clientID())
+	if c.caller != nil && c.caller.app != nil {
+		h.Set("X-Bitrix-Rest-Application", c.caller.clientID())
 	}
 	if apiErr != nil {
 		fault.write(w, apiErr.status, appendJSON(nil, apiErr.value()))
@@ -138,7 +142,7 @@ func (p *Portal) respond(w http.ResponseWriter, start time.Time, c *call, rep re
 		entries = append(entries, number("total", *rep.total))
 	}
 	p.mu.Lock()
-	clock := p.timing(c, start)
+	clock := p.timing(c)
 	p.mu.Unlock()
 	answer := phpform.Map(append(entries, kv("time", clock))...)
 	if !encodable(answer) {
@@ -149,8 +153,8 @@ func (p *Portal) respond(w http.ResponseWriter, start time.Time, c *call, rep re
 
 // timing returns the member time of an envelope. As in current builds, start is a whole number, so
 // duration is up to a second too long.
-func (p *Portal) timing(c *call, start time.Time) phpform.Value {
-	finish := p.nowLocked()
+func (p *Portal) timing(c *call) phpform.Value {
+	start, finish := c.start, p.nowLocked()
 	seconds := func(t time.Time) float64 { return float64(t.UnixMicro()) / 1e6 }
 	entries := []phpform.Entry{
 		number("start", start.Unix()),
@@ -160,10 +164,10 @@ func (p *Portal) timing(c *call, start time.Time) phpform.Value {
 		text("date_start", isoTime(start)),
 		text("date_finish", isoTime(finish)),
 	}
-	if c.id == nil || p.quirks.Box {
+	if c.caller == nil || p.quirks.Box {
 		return phpform.Map(entries...)
 	}
-	reset, total := p.operating(c)
+	reset, total := p.operatingTime(c)
 	return phpform.Map(append(entries, number("operating_reset_at", reset), float("operating", total.Seconds()))...)
 }
 

@@ -54,7 +54,7 @@ func TestBodies(t *testing.T) {
 	doc := `{"auth":"` + c.token + `","fields":{"TITLE":"from body"}}`
 	for _, tt := range []struct {
 		name, verb, query, contentType, body string
-		title                                string // empty where the call fails
+		title                                string // empty if the call fails
 	}{
 		{"1.1 GET", "GET", "?" + strings.ReplaceAll(fields, "body", "query"), "", "", "from query"},
 		{"1.1 form", "POST", "", "application/x-www-form-urlencoded", fields, "from body"},

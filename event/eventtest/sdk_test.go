@@ -16,9 +16,9 @@ import (
 	"github.com/b24events/b24events/webhook"
 )
 
-// TestSDK runs an application of this SDK on two portals without a socket: installed by
-// ONAPPINSTALL, bound by Reconcile, fetching objects, through an expiry, a renaming and a bad hour,
-// all within a day of the bubble's clock.
+// TestSDK runs an application of this SDK on two portals without a socket for a day of the bubble's
+// clock. ONAPPINSTALL installs it, Reconcile binds its handlers, and it fetches objects. Tokens
+// expire, a portal is renamed, and for an hour everything fails.
 func TestSDK(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -63,7 +63,7 @@ func TestSDK(t *testing.T) {
 			t.Helper()
 			require.NoError(t, p.Update(eventtest.Deal, 1, map[string]any{"TITLE": title}, eventtest.AdminID))
 			wait(t, p)
-			time.Sleep(10 * time.Minute) //nolint:forbidigo // the bubble's clock, for what is retried
+			time.Sleep(10 * time.Minute) //nolint:forbidigo // the bubble's clock, for retries
 		}
 		for _, p := range two {
 			require.Len(t, p.Bindings(), 4, "%v", p.Bindings())

@@ -83,8 +83,8 @@ func (s Storm) plan() ([]Burst, error) {
 	}
 	rnd := rand.New(rand.NewPCG(s.Seed, 0)) //nolint:gosec // must be the same each time
 	type arrival struct {
-		gust Burst
-		at   float64
+		burst Burst
+		at    float64
 	}
 	var arrivals []arrival
 	for i := range s.Changes {
@@ -92,44 +92,44 @@ func (s Storm) plan() ([]Burst, error) {
 		if i >= s.Objects {
 			id = rnd.Int64N(int64(s.Objects)) + 1
 		}
-		g := Burst{
+		b := Burst{
 			Event: upperName(s.Events[rnd.IntN(len(s.Events))].Name()), ID: id, Time: s.Start.Add(time.Duration(i) * time.Second),
 		}
-		arrivals = append(arrivals, arrival{g, float64(i) + rnd.Float64()*float64(s.Reorder)})
+		arrivals = append(arrivals, arrival{b, float64(i) + rnd.Float64()*float64(s.Reorder)})
 		if rnd.Float64() < s.Duplicates {
-			g.Again = true
-			arrivals = append(arrivals, arrival{g, arrivals[len(arrivals)-1].at + rnd.Float64()*float64(s.Reorder)})
+			b.Again = true
+			arrivals = append(arrivals, arrival{b, arrivals[len(arrivals)-1].at + rnd.Float64()*float64(s.Reorder)})
 		}
 	}
 	slices.SortStableFunc(arrivals, func(a, b arrival) int { return cmp.Compare(a.at, b.at) })
-	gusts := make([]Burst, len(arrivals))
+	bursts := make([]Burst, len(arrivals))
 	for i, a := range arrivals {
-		gusts[i] = a.gust
+		bursts[i] = a.burst
 	}
-	return gusts, nil
+	return bursts, nil
 }
 
 // Report returns what the storm would send, without sending it. It returns [ErrConfig] if the
 // description makes no sense.
 func (s Storm) Report() (StormReport, error) {
-	gusts, err := s.plan()
+	bursts, err := s.plan()
 	if err != nil {
 		return StormReport{}, err
 	}
-	r := StormReport{Sent: len(gusts), Last: map[int64]Burst{}, Answers: map[int]int{}}
-	for _, g := range gusts {
-		if g.Again {
+	r := StormReport{Sent: len(bursts), Last: map[int64]Burst{}, Answers: map[int]int{}}
+	for _, b := range bursts {
+		if b.Again {
 			r.Duplicates++
 		} else {
 			r.Changes++
 		}
-		last, seen := r.Last[g.ID]
-		if seen && g.Time.Before(last.Time) {
+		last, seen := r.Last[b.ID]
+		if seen && b.Time.Before(last.Time) {
 			r.Overtaken++
 			continue
 		}
-		g.Again = false
-		r.Last[g.ID] = g
+		b.Again = false
+		r.Last[b.ID] = b
 	}
 	return r, nil
 }
@@ -138,13 +138,13 @@ func (s Storm) Report() (StormReport, error) {
 // cannot be built, [ErrConfig] if the description makes no sense, or that of the context.
 func (s Storm) Requests(ctx context.Context) iter.Seq2[*http.Request, error] {
 	return func(yield func(*http.Request, error) bool) {
-		gusts, err := s.plan()
+		bursts, err := s.plan()
 		if err != nil {
 			yield(nil, err)
 			return
 		}
-		for _, g := range gusts {
-			r, err := s.request(ctx, g)
+		for _, b := range bursts {
+			r, err := s.request(ctx, b)
 			if ctx.Err() != nil {
 				err = ctx.Err()
 			}
@@ -159,18 +159,18 @@ func (s Storm) Requests(ctx context.Context) iter.Seq2[*http.Request, error] {
 	}
 }
 
-func (s Storm) request(ctx context.Context, g Burst) (*http.Request, error) {
+func (s Storm) request(ctx context.Context, b Burst) (*http.Request, error) {
 	var payload any
 	if s.Payload != nil {
-		payload = s.Payload(Name(g.Event), g.ID)
+		payload = s.Payload(Name(b.Event), b.ID)
 	} else {
-		data, err := changeData(g.Event, g.ID)
+		data, err := changeData(b.Event, b.ID)
 		if err != nil {
 			return nil, err
 		}
 		payload = data
 	}
-	return NewRequest(ctx, Name(g.Event), payload, append(slices.Clip(s.Options), WithTime(g.Time))...)
+	return NewRequest(ctx, Name(b.Event), payload, append(slices.Clip(s.Options), WithTime(b.Time))...)
 }
 
 // Serve calls a handler with the requests of the storm. It returns what it sent and the status of

@@ -16,8 +16,8 @@ import (
 	"github.com/b24events/b24events/event/eventtest"
 )
 
-// A handler that survives any storm: it drops what came before, and knows an older change from a
-// newer one.
+// A handler that survives any storm: it drops duplicates and changes that are older than the one it
+// has.
 func ExampleStorm() {
 	seen, newest, twice, late := map[string]bool{}, map[string]time.Time{}, 0, 0
 	h := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {

@@ -11,7 +11,7 @@ import (
 	"github.com/b24events/b24events/event/eventtest"
 )
 
-// taskOf returns the task in an answer.
+// taskOf returns the task in a response.
 func taskOf(t *testing.T, a answer) obj {
 	t.Helper()
 	task, ok := a.object(t)["task"].(obj)

@@ -17,21 +17,21 @@ import (
 	"github.com/b24events/b24events/rest"
 )
 
-// trade asks the OAuth server for a new pair.
+// trade asks the OAuth server for new tokens.
 func trade(t *testing.T, p *eventtest.Portal, app *eventtest.Application, refresh event.Secret) answer {
 	t.Helper()
 	form := tokenForm(app, "refresh_token", "refresh_token", refresh)
 	return send(t, http.MethodPost, tokenURL(p), "application/x-www-form-urlencoded", form.Encode())
 }
 
-// holding is the access of a token that is kept as it is.
-type holding struct{ eventtest.Grant }
+// fixedToken is an oauth source with a fixed token.
+type fixedToken struct{ eventtest.Grant }
 
-func (h holding) Access(context.Context, string) (endpoint, token string, err error) {
+func (h fixedToken) Access(context.Context, string) (endpoint, token string, err error) {
 	return h.ClientEndpoint, string(h.AccessToken), nil
 }
 
-func (holding) Renew(context.Context, string, string) (endpoint, token string, err error) {
+func (fixedToken) Renew(context.Context, string, string) (endpoint, token string, err error) {
 	return "", "", errors.New("no refresh in this test")
 }
 
@@ -40,7 +40,7 @@ func sdk(t *testing.T, app *eventtest.Application) *rest.Client {
 	t.Helper()
 	g, err := app.Grant(eventtest.AdminID)
 	require.NoError(t, err)
-	portals, err := rest.NewClients(holding{g}, rest.WithInsecureHTTP(), rest.WithoutRateLimit())
+	portals, err := rest.NewClients(fixedToken{g}, rest.WithInsecureHTTP(), rest.WithoutRateLimit())
 	require.NoError(t, err)
 	return portals.Portal(g.MemberID)
 }
@@ -137,8 +137,8 @@ func TestUserReadyOnce(t *testing.T) {
 	require.JSONEq(t, "false", string(as(t, p, app, system).ok("user.admin", nil).Result))
 }
 
-// TestUserReadyQuirks: what keeps data and users out of other events does not touch it, and a late
-// ONAPPINSTALL comes in its place.
+// TestUserReadyQuirks checks that NoData and NoUser do not affect ONAPPUSERREADY, and that a late
+// ONAPPINSTALL keeps its order.
 func TestUserReadyQuirks(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -187,8 +187,8 @@ func TestUserReadyQuirks(t *testing.T) {
 	}
 }
 
-// TestReconcileLeavesThePlatformsHandlers: what the SDK derives from a mux ends no handler that the
-// platform made.
+// TestReconcileLeavesThePlatformsHandlers checks that Reconcile keeps the handlers that the
+// platform bound.
 func TestReconcileLeavesThePlatformsHandlers(t *testing.T) {
 	t.Parallel()
 	p := eventtest.NewPortal(t, eventtest.WithQuirks(func(q *eventtest.Quirks) { q.UserReady = eventtest.UserReadyAfter }))
