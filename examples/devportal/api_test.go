@@ -19,7 +19,7 @@ import (
 	"github.com/b24events/b24events/event/eventtest"
 )
 
-// await polls the state until it is as wanted.
+// await polls the state until a condition is met.
 func (p *process) await(query string, wanted func(snapshot) bool) snapshot {
 	p.t.Helper()
 	var s snapshot
@@ -27,8 +27,8 @@ func (p *process) await(query string, wanted func(snapshot) bool) snapshot {
 	return s
 }
 
-// TestInstallRaiseResend is the day of a developer: install, see an event arrive, stop the handler,
-// see it fail, start it, resend.
+// TestInstallRaiseResend does what a developer does: install, see an event arrive, stop the
+// handler, see a delivery fail, start the handler and resend.
 func TestInstallRaiseResend(t *testing.T) {
 	t.Parallel()
 	p := start(t, nil)
@@ -54,7 +54,7 @@ func TestInstallRaiseResend(t *testing.T) {
 	lost := s.Deliveries.Shown[0]
 	require.False(t, lost.OK)
 	require.Zero(t, lost.Status)
-	require.NotEmpty(t, lost.Error) // refused, or reset where a kept connection was tried first
+	require.NotEmpty(t, lost.Error) // refused, or reset if a kept connection was tried first
 	require.Equal(t, "crm.deal 7", lost.Entity)
 	path := "/api/deliveries/" + strconv.FormatInt(lost.ID, 10)
 
@@ -83,8 +83,8 @@ func TestInstallRaiseResend(t *testing.T) {
 	require.Equal(t, http.StatusNotFound, status)
 }
 
-// TestTokensStayHidden looks for every token that the portal has issued in everything that shows
-// itself unasked.
+// TestTokensStayHidden looks for every issued token in everything that the program shows without a
+// request for tokens.
 func TestTokensStayHidden(t *testing.T) {
 	t.Parallel()
 	p := start(t, nil)
@@ -117,7 +117,7 @@ func TestTokensStayHidden(t *testing.T) {
 	}
 }
 
-// TestCutTokensStayHidden lets a handler repeat a token where its answer is cut off.
+// TestCutTokensStayHidden lets a handler repeat a token at the place where its response is cut off.
 func TestCutTokensStayHidden(t *testing.T) {
 	t.Parallel()
 	p := start(t, nil)
@@ -134,8 +134,8 @@ func TestCutTokensStayHidden(t *testing.T) {
 	require.NotContains(t, delivery, token[:10])
 }
 
-// TestTokensOfDataStayHidden covers tokens that an event carries outside its auth section: a
-// handler that repeats what it was sent showed them, as they are or as they were encoded.
+// TestTokensOfDataStayHidden covers tokens outside the auth section of an event. A handler that
+// repeats its request showed them, plain or encoded.
 func TestTokensOfDataStayHidden(t *testing.T) {
 	t.Parallel()
 	for name, data := range map[string]string{
@@ -165,8 +165,8 @@ func TestTokensOfDataStayHidden(t *testing.T) {
 	}
 }
 
-// TestErrorsQuoteNoToken has a handler that puts the token into the HTTP status line, which
-// net/http quotes.
+// TestErrorsQuoteNoToken lets a handler put the token into the HTTP status line, which net/http
+// quotes in an error.
 func TestErrorsQuoteNoToken(t *testing.T) {
 	t.Parallel()
 	p := start(t, nil)
@@ -283,12 +283,12 @@ func TestObjects(t *testing.T) {
 		"too often":           {`{"kind":"deal","action":"add","times":1001}`, "1000"},
 		"a negative number":   {`{"kind":"deal","action":"add","times":-1}`, "1000"},
 		"deleted twice":       {`{"kind":"deal","action":"delete","id":2,"times":2}`, "once"},
-		"a chosen number":     {`{"kind":"deal","action":"add","id":2}`, "numbers"},
+		"a chosen number":     {`{"kind":"deal","action":"add","id":2}`, "chooses the ID"},
 		"more than there are": {`{"kind":"lead","action":"delete","times":9}`, "2 done"},
 		"no process":          {`{"kind":"item","entity_type_id":5,"action":"add"}`, "128"},
 		"message of nobody":   {`{"kind":"message","action":"add","user":0}`, "needs an author"},
 		"message of another":  {`{"kind":"message","action":"update","id":2,"user":1}`, "message"},
-		"message to no app":   {`{"kind":"message","action":"add","app":"x"}`, "client id"},
+		"message to no app":   {`{"kind":"message","action":"add","app":"x"}`, "client ID"},
 		"fields of a list":    {`{"kind":"deal","action":"add","fields":[1]}`, "JSON"},
 	} {
 		status, _, text := p.request(http.MethodPost, "/api/objects", c.body)
@@ -364,6 +364,8 @@ func TestQuirks(t *testing.T) {
 		before := p.state("").Quirks
 		status, _, text := p.request(http.MethodPost, "/api/quirks", body)
 		require.Equal(t, http.StatusBadRequest, status, name+text)
+		require.NotContains(t, text, "eventtest", name)
+		require.NotContains(t, text, "invalid configuration", name)
 		require.Equal(t, before, p.state("").Quirks, name)
 	}
 }
@@ -390,7 +392,8 @@ func TestClockAndTokens(t *testing.T) {
 	}
 }
 
-// TestPages installs an application with pages: its page fails first, then is done.
+// TestPages installs an application with pages. Its page fails at first, then it finishes the
+// installation.
 func TestPages(t *testing.T) {
 	t.Parallel()
 	p := start(t, nil)
@@ -419,7 +422,7 @@ func TestPages(t *testing.T) {
 	require.Equal(t, http.StatusNotFound, status)
 }
 
-// TestStream reads pictures of the portal until one shows the change.
+// TestStream reads snapshots of the portal until one shows the change.
 func TestStream(t *testing.T) {
 	t.Parallel()
 	p := start(t, nil)
@@ -456,7 +459,7 @@ func TestStream(t *testing.T) {
 	}
 }
 
-// TestSamples raises each event of the catalogue with the data that the page proposes for it.
+// TestSamples raises each event of the catalogue with its sample data.
 func TestSamples(t *testing.T) {
 	t.Parallel()
 	p := start(t, nil)
@@ -483,7 +486,7 @@ func TestSamples(t *testing.T) {
 			entities++
 			continue
 		}
-		var missing *event.DecodeError // texts, lists and single values are left to the user
+		var missing *event.DecodeError // the user must fill in texts, lists and single values
 		require.True(t, err == nil || errors.As(err, &missing) && missing.Want == "present", info.Name)
 	}
 	require.Greater(t, entities, 120, "most of them name an object")

@@ -10,9 +10,10 @@ import (
 	"github.com/b24events/b24events/examples/internal/programtest"
 )
 
-// TestBrowser is the day of a developer on the page: install an application, raise an event and see
-// it turn green, stop the handler, see the event fail and learn that the platform does not try
-// again, start the handler and resend. By mouse, and by the keyboard alone.
+// TestBrowser does what a developer does on the page, with the mouse and with the keyboard alone.
+// It installs an application, raises an event and sees it turn green. It stops the handler, sees
+// the event fail, and reads that the platform does not retry. Then it starts the handler and
+// resends.
 func TestBrowser(t *testing.T) {
 	t.Parallel()
 	for _, way := range []struct {
@@ -75,7 +76,7 @@ func TestBrowser(t *testing.T) {
 			b.until(`document.querySelector('#delivery-3 .reveal pre')?.textContent.includes('auth%5Bapplication_token%5D=')`)
 
 			way.do(b, `#quirk-no_user`)
-			if way.name == "keyboard" { // Enter sends a form; Space works a switch
+			if way.name == "keyboard" { // Enter sends a form, Space turns a switch
 				b.press("Space")
 			}
 			b.until(`document.querySelector('#quirk-no_user').checked`)
@@ -89,7 +90,7 @@ func TestBrowser(t *testing.T) {
 	}
 }
 
-// row is a script that tells whether a delivery is shown in a state and with a text.
+// row returns a script that reports whether a delivery is shown in a state and with a text.
 func row(id int, state, text string) string {
 	return fmt.Sprintf(`(() => {
 		const r = document.querySelector('.row[data-id="%d"]');
@@ -97,7 +98,7 @@ func row(id int, state, text string) string {
 	})()`, id, state, text)
 }
 
-// TestLostConnection stops the program under the page, which says so.
+// TestLostConnection stops the program while the page is open. The page says so.
 func TestLostConnection(t *testing.T) {
 	t.Parallel()
 	p := start(t, nil)
@@ -113,8 +114,8 @@ var (
 	views    = flag.String("views", "devportal", "which pictures: devportal, which is the README's, or all")
 )
 
-// TestPictures takes the README's picture: go test ./examples/devportal -run TestPictures -pictures
-// "$PWD/docs".
+// TestPictures takes the screenshot for the README: go test ./examples/devportal -run TestPictures
+// -pictures "$PWD/docs".
 func TestPictures(t *testing.T) {
 	t.Parallel()
 	if *pictures == "" {

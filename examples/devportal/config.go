@@ -12,13 +12,13 @@ import (
 	"github.com/b24events/b24events/examples/internal/program"
 )
 
-// config is what flags and environment say.
+// config is the configuration from flags and environment.
 type config struct {
 	listen       string
 	oauthListen  string
-	hosts        []string // names, besides addresses and localhost, under which the page answers
+	hosts        []string // host names of the page, in addition to IP addresses and localhost
 	memberID     string
-	clientID     string // empty: nothing is installed at the start
+	clientID     string // of the application to install at the start; empty for none
 	clientSecret event.Secret
 	handler      string
 	scope        []string
@@ -47,7 +47,7 @@ var settings = []program.Setting{
 	},
 }
 
-// configure reads the settings. Errors name settings, never values.
+// configure reads the settings. Errors name settings, but never contain values.
 func configure(args []string, env func(string) (string, bool), stderr io.Writer) (config, error) {
 	v, err := program.Parse("devportal", about, settings, args, env, stderr)
 	if err != nil {
@@ -64,16 +64,16 @@ func configure(args []string, env func(string) (string, bool), stderr io.Writer)
 	return cfg, cfg.complete()
 }
 
-// complete checks what belongs together and fills in the address of the OAuth server.
+// complete checks the settings and fills in the address of the OAuth server.
 func (c *config) complete() error {
 	host, number, err := net.SplitHostPort(c.listen)
 	port, portErr := strconv.ParseUint(number, 10, 16)
 	if err != nil || portErr != nil {
-		return program.Usage("-listen wants host:port with a port number, such as 127.0.0.1:8024")
+		return program.Usage("-listen needs host:port with a port number, for example 127.0.0.1:8024")
 	}
 	if c.oauthListen == "" {
 		switch port {
-		case 0: // any free port, then
+		case 0: // any free port
 		case 65535:
 			return program.Usage("there is no port after 65535 for the OAuth server; set -oauth-listen")
 		default:
@@ -96,3 +96,5 @@ func (c *config) complete() error {
 	}
 	return nil
 }
+
+func scopeText(scope []string) string { return strings.Join(scope, ",") }

@@ -103,7 +103,7 @@ func TestBadBodies(t *testing.T) {
 	require.Empty(t, p.state("").Apps)
 }
 
-// TestBounds fills what can be filled.
+// TestBounds reaches the limits of what can be added.
 func TestBounds(t *testing.T) {
 	t.Parallel()
 	p := start(t, nil)
@@ -116,7 +116,7 @@ func TestBounds(t *testing.T) {
 	for _, c := range []struct{ path, body string }{{"/api/apps", `{}`}, {"/api/webhooks", `{"url":"http://127.0.0.1:9/","events":"ONX"}`}} {
 		status, _, text := p.request(http.MethodPost, c.path, c.body)
 		require.Equal(t, http.StatusBadRequest, status)
-		require.Contains(t, text, "enough")
+		require.Contains(t, text, "too many")
 	}
 	p.post("/api/raise", `{"event":"ONX","times":20,"data":{"ID":1,"LONG":"`+strings.Repeat("x", maxParsed)+`"}}`)
 	s := p.await("?limit=100000", func(s snapshot) bool { return s.Deliveries.Failed == 1000 })

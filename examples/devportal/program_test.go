@@ -19,7 +19,7 @@ import (
 func run1(t *testing.T, env programtest.Env, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	p := programtest.Start(t, run, env, args...)
-	p.Signals <- syscall.SIGTERM // should it start after all
+	p.Signals <- syscall.SIGTERM // in case it starts
 	code = p.Wait(t)
 	return code, p.Stdout.String(), p.Stderr.String()
 }
@@ -55,7 +55,7 @@ func TestUsage(t *testing.T) {
 		"an unknown log format": {nil, []string{"-log-format", "xml"}, 2, "text or json"},
 		"an impossible address": {nil, []string{"-listen", "192.0.2.1:0"}, 1, "-listen"},
 		"started and stopped":   {nil, []string{"-listen", "127.0.0.1:0", "-log-format", "json"}, 0, `"msg":"devportal is ready"`},
-		"for all to see":        {nil, []string{"-listen", "0.0.0.0:0"}, 0, "obeys everyone"},
+		"for all to see":        {nil, []string{"-listen", "0.0.0.0:0"}, 0, "controls the portal"},
 		"tokens for all":        {nil, []string{"-listen", "127.0.0.1:0", "-oauth-listen", "0.0.0.0:0"}, 0, "everyone who reaches -oauth-listen"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -148,8 +148,8 @@ func TestInstallAtStart(t *testing.T) {
 	require.NotContains(t, p.Stdout.String()+p.Stderr.String(), "hush-hush")
 }
 
-// TestDrain stops the program while deliveries are queued: they are made, and it exits with 0.
-// A second signal does not wait, and it exits with 1.
+// TestDrain stops the program while deliveries are queued. It delivers them and exits with 0. After
+// a second signal it does not wait and exits with 1.
 func TestDrain(t *testing.T) {
 	t.Parallel()
 	for name, signals := range map[string]int{"patient": 1, "in a hurry": 2} {
@@ -159,7 +159,7 @@ func TestDrain(t *testing.T) {
 			begun, release := make(chan struct{}, 10), make(chan struct{})
 			slow := newSink(t)
 			slow.Config.Handler = http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-				_, _ = io.Copy(io.Discard, r.Body) // so that the end of the connection is noticed
+				_, _ = io.Copy(io.Discard, r.Body) // to notice the end of the connection
 				begun <- struct{}{}
 				select {
 				case <-release:
@@ -182,7 +182,7 @@ func TestDrain(t *testing.T) {
 				require.Len(t, p.printed("delivery"), 3)
 			} else {
 				require.Equal(t, 1, code, "something was not delivered")
-				require.Contains(t, p.Stderr.String(), "devportal: "+errCut.Error()+"\n")
+				require.Contains(t, p.Stderr.String(), "devportal: "+errUndelivered.Error()+"\n")
 			}
 		})
 	}

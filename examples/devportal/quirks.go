@@ -8,7 +8,7 @@ import (
 	"github.com/b24events/b24events/event/eventtest"
 )
 
-// quirksView is how the portal behaves. Where it is sent, what is left out stays as it is.
+// quirksView is the JSON of eventtest.Quirks. In a request, missing fields keep their value.
 type quirksView struct {
 	NoUser             bool    `json:"no_user"`
 	NoData             bool    `json:"no_data"`
@@ -18,7 +18,7 @@ type quirksView struct {
 	HonourMinTimeout   bool    `json:"honour_min_timeout"`
 	RacingReservations bool    `json:"racing_reservations"`
 	RacingBinds        bool    `json:"racing_binds"`
-	SlowHandlers       float64 `json:"slow_handlers_s"` // from which answer on a handler counts as slow
+	SlowHandlers       float64 `json:"slow_handlers_s"` // a handler that takes longer is slow
 	DeliveryJitter     float64 `json:"delivery_jitter_s"`
 	OfflineLag         float64 `json:"offline_lag_s"`
 	InstallDelay       float64 `json:"install_delay_s"`
@@ -34,75 +34,76 @@ type quirksView struct {
 	OAuthLatency       float64 `json:"oauth_latency_ms"`
 }
 
-func quirksOf(m eventtest.Quirks) quirksView {
+// quirksOf converts the portal's quirks to JSON.
+func quirksOf(q eventtest.Quirks) quirksView {
 	return quirksView{
-		NoUser: m.NoUser, NoData: m.NoData, NoExtendedOffline: m.NoExtendedOffline, NoConnectors: m.NoConnectors, Box: m.Box,
-		HonourMinTimeout: m.HonourMinTimeout, RacingReservations: m.RacingReservations, RacingBinds: m.RacingBinds,
-		SlowHandlers: m.SlowHandlers.Seconds(), DeliveryJitter: m.DeliveryJitter.Seconds(), OfflineLag: m.OfflineLag.Seconds(),
-		InstallDelay: m.InstallDelay.Seconds(), NoInstallEvent: m.NoInstallEvent, NoUninstallEvent: m.NoUninstallEvent,
-		UserReady: int(m.UserReady), WholeBotAuth: m.WholeBotAuth,
-		TokenLifetime: m.TokenLifetime.Seconds(), RatePerSecond: m.RatePerSecond, RateBurst: m.RateBurst,
-		OperatingLimit: m.OperatingLimit.Seconds(), Latency: float64(m.Latency) / float64(time.Millisecond),
-		OAuthLatency: float64(m.OAuthLatency) / float64(time.Millisecond),
+		NoUser: q.NoUser, NoData: q.NoData, NoExtendedOffline: q.NoExtendedOffline, NoConnectors: q.NoConnectors, Box: q.Box,
+		HonourMinTimeout: q.HonourMinTimeout, RacingReservations: q.RacingReservations, RacingBinds: q.RacingBinds,
+		SlowHandlers: q.SlowHandlers.Seconds(), DeliveryJitter: q.DeliveryJitter.Seconds(), OfflineLag: q.OfflineLag.Seconds(),
+		InstallDelay: q.InstallDelay.Seconds(), NoInstallEvent: q.NoInstallEvent, NoUninstallEvent: q.NoUninstallEvent,
+		UserReady: int(q.UserReady), WholeBotAuth: q.WholeBotAuth,
+		TokenLifetime: q.TokenLifetime.Seconds(), RatePerSecond: q.RatePerSecond, RateBurst: q.RateBurst,
+		OperatingLimit: q.OperatingLimit.Seconds(), Latency: float64(q.Latency) / float64(time.Millisecond),
+		OAuthLatency: float64(q.OAuthLatency) / float64(time.Millisecond),
 	}
 }
 
-// set makes a portal behave like that.
-func (v quirksView) set(m *eventtest.Quirks) {
-	m.NoUser, m.NoData, m.NoInstallEvent, m.NoUninstallEvent = v.NoUser, v.NoData, v.NoInstallEvent, v.NoUninstallEvent
-	m.UserReady, m.WholeBotAuth, m.OAuthLatency = eventtest.UserReady(v.UserReady), v.WholeBotAuth, seconds(v.OAuthLatency/1000)
-	m.NoExtendedOffline, m.NoConnectors, m.Box, m.HonourMinTimeout = v.NoExtendedOffline, v.NoConnectors, v.Box, v.HonourMinTimeout
-	m.RacingReservations, m.RacingBinds = v.RacingReservations, v.RacingBinds
-	m.SlowHandlers, m.DeliveryJitter = seconds(v.SlowHandlers), seconds(v.DeliveryJitter)
-	m.OfflineLag, m.InstallDelay, m.TokenLifetime = seconds(v.OfflineLag), seconds(v.InstallDelay), seconds(v.TokenLifetime)
-	m.RatePerSecond, m.RateBurst = v.RatePerSecond, v.RateBurst
-	m.OperatingLimit, m.Latency = seconds(v.OperatingLimit), seconds(v.Latency/1000)
+// set copies the view to the portal's quirks.
+func (v quirksView) set(q *eventtest.Quirks) {
+	q.NoUser, q.NoData, q.NoInstallEvent, q.NoUninstallEvent = v.NoUser, v.NoData, v.NoInstallEvent, v.NoUninstallEvent
+	q.UserReady, q.WholeBotAuth, q.OAuthLatency = eventtest.UserReady(v.UserReady), v.WholeBotAuth, seconds(v.OAuthLatency/1000)
+	q.NoExtendedOffline, q.NoConnectors, q.Box, q.HonourMinTimeout = v.NoExtendedOffline, v.NoConnectors, v.Box, v.HonourMinTimeout
+	q.RacingReservations, q.RacingBinds = v.RacingReservations, v.RacingBinds
+	q.SlowHandlers, q.DeliveryJitter = seconds(v.SlowHandlers), seconds(v.DeliveryJitter)
+	q.OfflineLag, q.InstallDelay, q.TokenLifetime = seconds(v.OfflineLag), seconds(v.InstallDelay), seconds(v.TokenLifetime)
+	q.RatePerSecond, q.RateBurst = v.RatePerSecond, v.RateBurst
+	q.OperatingLimit, q.Latency = seconds(v.OperatingLimit), seconds(v.Latency/1000)
 }
 
-// longest is the longest duration that a quirk may name.
-const longest = 400 * 24 * time.Hour
+// maxDuration limits the durations in quirks and in changes of the clock.
+const maxDuration = 400 * 24 * time.Hour
 
 func seconds(n float64) time.Duration {
-	return time.Duration(min(max(n, -1), longest.Seconds()) * float64(time.Second))
+	return time.Duration(min(max(n, -1), maxDuration.Seconds()) * float64(time.Second))
 }
 
-// serveQuirks changes the quirks that the request names.
-func (d *desk) serveQuirks(w http.ResponseWriter, r *http.Request) {
-	d.quirkTurn.Lock() // between reading the quirks and changing them
-	defer d.quirkTurn.Unlock()
-	view := quirksOf(d.portal.Quirks())
+// serveQuirks changes the quirks in the request.
+func (pg *page) serveQuirks(w http.ResponseWriter, r *http.Request) {
+	pg.quirksTurn.Lock() // between reading the quirks and changing them
+	defer pg.quirksTurn.Unlock()
+	view := quirksOf(pg.portal.Quirks())
 	if err := readJSON(w, r, &view); err != nil {
 		writeError(w, err)
 		return
 	}
 	if max(view.Latency, view.OAuthLatency) > maxLatency.Seconds()*1000 {
-		writeError(w, refuse("the portal can be slow by a minute at most; its own requests end then"))
+		writeError(w, badRequest("the portal can be slow by at most a minute; its requests end after that"))
 		return
 	}
-	if err := d.portal.ChangeQuirks(view.set); err != nil {
+	if err := pg.portal.ChangeQuirks(view.set); err != nil {
 		writeError(w, err)
 		return
 	}
-	writeJSON(w, http.StatusOK, quirksOf(d.portal.Quirks()))
+	writeJSON(w, http.StatusOK, quirksOf(pg.portal.Quirks()))
 }
 
-// maxLatency is how slow the portal can be made. The platform ends requests after a minute.
+// maxLatency limits how slow the portal can be. The platform ends requests after a minute.
 const maxLatency = time.Minute
 
-func (d *desk) expireTokens(context.Context, string, nothing) (any, error) {
-	d.portal.ExpireAccessTokens()
+func (pg *page) expireTokens(context.Context, string, noInput) (any, error) {
+	pg.portal.ExpireAccessTokens()
 	return map[string]any{"text": "every access token has expired"}, nil
 }
 
-// advance moves the portal's clock.
-func (d *desk) advance(_ context.Context, _ string, in struct {
+// advance moves the portal's clock forward.
+func (pg *page) advance(_ context.Context, _ string, in struct {
 	By string `json:"by"`
 },
 ) (any, error) {
 	by, err := time.ParseDuration(in.By)
-	if err != nil || by <= 0 || by > longest {
-		return nil, refuse("the clock goes forward by a duration such as 90s, 1h or 720h, 400 days at most")
+	if err != nil || by <= 0 || by > maxDuration {
+		return nil, badRequest("the clock goes forward by a duration like 90s, 1h or 720h, at most 400 days")
 	}
-	d.portal.Advance(by)
+	pg.portal.Advance(by)
 	return map[string]any{"text": "the portal's clock went forward by " + in.By}, nil
 }

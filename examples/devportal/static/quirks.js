@@ -1,4 +1,4 @@
-// Quirks: what makes one portal different from another, switched while it runs; the limit on requests; the clock.
+// Quirks: how portals differ, to be switched while this one runs; the limit on requests; the clock.
 import { byId, el, keyed, show } from './dom.js';
 import { post, say, doing, sentence } from './api.js';
 
