@@ -16,10 +16,6 @@ const AdminID int64 = 1
 
 // Portal is a Bitrix24 portal with its OAuth server and its event queue server, in this process and
 // on loopback. Every method is safe for concurrent use. Make one with [NewPortal] or [New].
-//
-// Locks are taken in this order: quirksTurn, then oauthServer.mu, then mu. Functions whose names
-// end in Locked need mu. So do all functions that take a *call or a *pendingEvents, except
-// [Portal.execute] and [Portal.respond], which lock it.
 type Portal struct {
 	cfg     config
 	log     *slog.Logger
@@ -27,6 +23,10 @@ type Portal struct {
 	client  *http.Client      // posts deliveries and opens pages
 	oauth   *oauthServer      // may be shared with other portals; has a lock of its own
 	life    lifecycle
+
+	// Locks are taken in this order: quirksTurn, oauthServer.mu, mu, Network.mu. Functions whose names
+	// end in Locked need mu. So do all functions that take a *call or a *pendingEvents, except execute
+	// and respond, which lock it.
 
 	quirksTurn sync.Mutex // held by ChangeQuirks
 
