@@ -262,10 +262,10 @@ func FuzzPlaces(f *testing.F) {
 		found, ok := keyIn(client, shard, p.name)
 		require.True(t, ok)
 		require.Equal(t, key, found)
-		final, ok := ofTemp(tempName(p.name))
+		final, ok := tempTarget(tempName(p.name))
 		require.True(t, ok)
 		require.Equal(t, p.name, final)
-		_, ok = ofTemp(p.name)
+		_, ok = tempTarget(p.name)
 		require.False(t, ok)
 	})
 }
@@ -296,7 +296,7 @@ func TestPlaces(t *testing.T) {
 	} {
 		_, ok := keyIn("", "d", name)
 		require.False(t, ok, name)
-		_, ok = ofTemp(name)
+		_, ok = tempTarget(name)
 		require.False(t, ok, name)
 	}
 }

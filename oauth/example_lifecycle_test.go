@@ -85,14 +85,18 @@ func ExampleRedirectHandler() {
 			http.Error(w, "that is no portal", http.StatusBadRequest)
 		}
 	})
-	mux.Handle("/oauth/back", oauth.RedirectHandler(portals.Exchange, states,
+	back, err := oauth.RedirectHandler(portals.Exchange, states,
 		func(w http.ResponseWriter, _ *http.Request, in oauth.Installation, err error) {
 			if err != nil {
 				http.Error(w, "please try again", http.StatusForbidden)
 				return
 			}
 			_, _ = fmt.Fprintln(w, "connected to", in.Domain())
-		}))
+		})
+	if err != nil {
+		panic(err)
+	}
+	mux.Handle("/oauth/back", back)
 
 	for _, address := range []string{"/oauth/start?portal=example.bitrix24.com", "/oauth/back?code=stolen&state=guessed"} {
 		answer := httptest.NewRecorder()

@@ -73,7 +73,7 @@ func (s *FileStore) Load(ctx context.Context, key Key) (Installation, Version, e
 	}
 	in, err := s.codec.Open(key, data)
 	if err != nil {
-		return Installation{}, "", named(p.path(), err)
+		return Installation{}, "", withFileName(p.path(), err)
 	}
 	return in, versionOf(data), nil
 }
@@ -116,7 +116,7 @@ func (s *FileStore) Swap(ctx context.Context, key Key, old Version, in Installat
 	case found != old:
 		return "", ErrConflict
 	}
-	if err := slot.replace(data); err != nil {
+	if err := slot.replaceLocked(data); err != nil {
 		return "", fmt.Errorf("oauth: file store: %w", err)
 	}
 	return versionOf(data), nil
@@ -152,7 +152,7 @@ func (s *FileStore) Delete(ctx context.Context, key Key, old Version) error {
 	case found != old:
 		return ErrConflict
 	}
-	if err := slot.remove(); err != nil {
+	if err := slot.removeLocked(); err != nil {
 		return fmt.Errorf("oauth: file store: %w", err)
 	}
 	return nil
@@ -181,7 +181,7 @@ func newMark() string {
 }
 
 // named adds the name of a file to an error of the codec.
-func named(name string, err error) error {
+func withFileName(name string, err error) error {
 	var e *Error
 	if errors.As(err, &e) {
 		with := *e

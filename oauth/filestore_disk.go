@@ -102,7 +102,7 @@ func (x *slot) contentOnce() ([]byte, error) {
 		return nil, fmt.Errorf("oauth: file store: %w", err)
 	}
 	if !info.Mode().IsRegular() { // to open a pipe would wait for its writer
-		return nil, named(x.path(), unreadable("it is not a regular file"))
+		return nil, withFileName(x.path(), unreadable("it is not a regular file"))
 	}
 	f, kept := x.reserve.opened(info)
 	if !kept {
@@ -116,14 +116,14 @@ func (x *slot) contentOnce() ([]byte, error) {
 		return nil, fmt.Errorf("oauth: file store: %w", err)
 	}
 	if len(data) > maxDocument {
-		return nil, named(x.path(), unreadable("it has more than 1 MiB"))
+		return nil, withFileName(x.path(), unreadable("it has more than 1 MiB"))
 	}
 	return data, nil
 }
 
 // replace puts a file in its place, whole and on the disk, and uses up the reservation. The caller
 // has the lock.
-func (x *slot) replace(data []byte) error {
+func (x *slot) replaceLocked(data []byte) error {
 	if r := x.reserve; r != nil {
 		x.reserve = nil
 		return r.replace(x.folder, x.name, data)
@@ -144,7 +144,7 @@ func (x *slot) replace(data []byte) error {
 }
 
 // remove removes the file. The caller has the lock.
-func (x *slot) remove() error {
+func (x *slot) removeLocked() error {
 	if err := disk.Remove(x.folder, x.name); err != nil {
 		return err
 	}

@@ -26,15 +26,15 @@ const (
 // fileLock is one of the locks of a directory. Its file stays open, so that a lock can be taken
 // when the process has no descriptor left.
 type fileLock struct {
-	name string
-	turn chan struct{} // full while a goroutine of this process has the lock, or is next
-	file *os.File      // guarded by turn; nil at first
+	name  string
+	mutex chan struct{} // full while a goroutine of this process has the lock, or is next
+	file  *os.File      // guarded by turn; nil at first
 }
 
 func newFileLocks() []*fileLock {
 	locks := make([]*fileLock, lockFiles)
 	for n := range locks {
-		locks[n] = &fileLock{name: fmt.Sprintf("%s%02d", lockPrefix, n), turn: make(chan struct{}, 1)}
+		locks[n] = &fileLock{name: fmt.Sprintf("%s%02d", lockPrefix, n), mutex: make(chan struct{}, 1)}
 	}
 	return locks
 }
@@ -52,18 +52,18 @@ func (s *FileStore) lock(ctx context.Context, p place) (release func(), err erro
 	}
 	l := s.lockOf(p)
 	select { // the goroutines of this process queue here
-	case l.turn <- struct{}{}:
+	case l.mutex <- struct{}{}:
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
 	for pause := lockPause; ; pause = min(2*pause, maxLockPause) {
-		ok, err := l.try(s.root)
+		ok, err := l.tryLocked(s.root)
 		if err == nil && !ok {
 			err = timing.Sleep(ctx, pause/2+timing.Below(pause))
 		}
 		switch {
 		case err != nil:
-			<-l.turn
+			<-l.mutex
 			return nil, err
 		case ok:
 			return l.release, nil
@@ -75,12 +75,12 @@ func (s *FileStore) lock(ctx context.Context, p place) (release func(), err erro
 func (s *FileStore) tryLock(p place) (release func(), ok bool, err error) {
 	l := s.lockOf(p)
 	select {
-	case l.turn <- struct{}{}:
+	case l.mutex <- struct{}{}:
 	default:
 		return nil, false, nil
 	}
-	if ok, err = l.try(s.root); !ok {
-		<-l.turn
+	if ok, err = l.tryLocked(s.root); !ok {
+		<-l.mutex
 		return nil, false, err
 	}
 	return l.release, true, nil
@@ -89,13 +89,13 @@ func (s *FileStore) tryLock(p place) (release func(), ok bool, err error) {
 // release ends the lock. The file stays open.
 func (l *fileLock) release() {
 	filelock.Release(l.file)
-	<-l.turn
+	<-l.mutex
 }
 
 // try takes the lock if no other process has it. The caller has the turn. The lock counts only if
 // its file still has its name: somebody may have removed it, and others lock the one that came
 // after it.
-func (l *fileLock) try(root *os.Root) (ok bool, err error) {
+func (l *fileLock) tryLocked(root *os.Root) (ok bool, err error) {
 	if l.file == nil {
 		// For reading: a file that is open for writing would keep the file system from being made
 		// read-only.
@@ -124,12 +124,12 @@ func (l *fileLock) try(root *os.Root) (ok bool, err error) {
 
 // close closes the file once nobody of this process has the lock.
 func (l *fileLock) close() {
-	l.turn <- struct{}{}
+	l.mutex <- struct{}{}
 	if l.file != nil {
 		_ = l.file.Close()
 		l.file = nil
 	}
-	<-l.turn
+	<-l.mutex
 }
 
 // isNamed reports whether a name is that of an open file. It needs no descriptor.

@@ -138,7 +138,7 @@ func keyIn(clientID, shard, name string) (key Key, ok bool) {
 func tempName(name string) string { return name + "." + newMark() + tempSuffix }
 
 // ofTemp returns the name that a temporary file was to become.
-func ofTemp(temp string) (name string, ok bool) {
+func tempTarget(temp string) (name string, ok bool) {
 	stem, ok := strings.CutSuffix(temp, tempSuffix)
 	if !ok || len(stem) < markLength+1 {
 		return "", false

@@ -80,7 +80,7 @@ func NewFileStore(dir string, opts ...FileOption) (*FileStore, error) {
 		return nil, err
 	}
 	if dir == "" {
-		return nil, errors.New("oauth: NewFileStore: the directory has no name")
+		return nil, configError("NewFileStore", "the directory has no name")
 	}
 	if err := disk.MakePrivate(dir); err != nil {
 		return nil, fmt.Errorf("oauth: NewFileStore: %w", err)
@@ -157,11 +157,11 @@ func (s *FileStore) checkFormat() error {
 	var found format
 	switch {
 	case json.Unmarshal(data, &found) != nil || found.Store != storeName:
-		return refused(formatFile + " is not that of this package; name another directory")
+		return refuseDirectory(formatFile + " is not that of this package; name another directory")
 	case found.Format > storeFormat:
-		return refused("a newer version of this package wrote the directory; use that version, or name another directory")
+		return refuseDirectory("a newer version of this package wrote the directory; use that version, or name another directory")
 	case found.Format != storeFormat:
-		return refused(formatFile + " names a format that never was; name another directory")
+		return refuseDirectory(formatFile + " names a format that never was; name another directory")
 	}
 	return nil
 }
@@ -177,11 +177,11 @@ func (s *FileStore) checkEmpty() error {
 		name := e.Name()
 		switch {
 		case strings.HasPrefix(name, "portal-"), strings.HasPrefix(name, "hashed-"), strings.HasPrefix(name, "lock-"):
-			return refused("an earlier version of this package wrote the directory, and its files do not say which application they belong to; " +
+			return refuseDirectory("an earlier version of this package wrote the directory, and its files do not say which application they belong to; " +
 				"name another directory, and install the application on each portal again")
 		case name == "lost+found", name == formatFile, strings.HasPrefix(name, "."), strings.HasPrefix(name, lockPrefix):
 		default:
-			return refused("the directory has no " + formatFile + " and is not empty; name an empty one, or bring that file back")
+			return refuseDirectory("the directory has no " + formatFile + " and is not empty; name an empty one, or bring that file back")
 		}
 	}
 	return nil
@@ -208,7 +208,7 @@ func (s *FileStore) writeFormat() error {
 	return err
 }
 
-func refused(why string) error { return &Error{Op: opFile, Kind: ErrUnreadable, Detail: why} }
+func refuseDirectory(why string) error { return &Error{Op: opFile, Kind: ErrUnreadable, Detail: why} }
 
 // tidy cleans up in the directory. Other processes may be at work.
 func (s *FileStore) tidy() error {
@@ -261,7 +261,7 @@ func (s *FileStore) tidyShard(folder *os.Root, clientID, shard string) error {
 		if !e.Type().IsRegular() {
 			continue
 		}
-		name, temp := ofTemp(e.Name())
+		name, temp := tempTarget(e.Name())
 		if !temp {
 			name = e.Name()
 		}

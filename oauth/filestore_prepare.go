@@ -50,7 +50,7 @@ func (s *FileStore) prepare(ctx context.Context, p place) (*slot, error) {
 		unlock()
 		return nil, err
 	}
-	slot.reserve, err = newReserve(slot.folder, p.name)
+	slot.reserve, err = newReserveLocked(slot.folder, p.name)
 	unlock()
 	if err == nil {
 		err = slot.reserve.fill()
@@ -72,7 +72,7 @@ type reserve struct {
 }
 
 // newReserve opens what a write of the file needs. The caller has the lock of the place.
-func newReserve(folder *os.Root, name string) (r *reserve, err error) {
+func newReserveLocked(folder *os.Root, name string) (r *reserve, err error) {
 	r = &reserve{tempName: tempName(name)}
 	defer func() {
 		if err != nil {
@@ -176,10 +176,10 @@ func (r *reserve) discard(folder *os.Root) {
 // release.
 type reservations struct {
 	mu   sync.Mutex
-	keys map[Key]*reserved
+	keys map[Key]*keyReservations
 }
 
-type reserved struct {
+type keyReservations struct {
 	callers int
 	unused  []*slot
 }
@@ -190,9 +190,9 @@ func (r *reservations) add(key Key, slot *slot) {
 	of := r.keys[key]
 	if of == nil {
 		if r.keys == nil {
-			r.keys = make(map[Key]*reserved)
+			r.keys = make(map[Key]*keyReservations)
 		}
-		of = &reserved{}
+		of = &keyReservations{}
 		r.keys[key] = of
 	}
 	of.callers++

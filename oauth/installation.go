@@ -139,25 +139,25 @@ func sameSecret(a, b event.Secret) bool {
 }
 
 // renewed returns the installation with what the OAuth server answered.
-func (in Installation) renewed(a answer) Installation {
-	in.AccessToken, in.Expires = a.access, a.expires
-	if a.refresh != "" {
-		in.RefreshToken = a.refresh
+func (in Installation) renewed(info tokenInfo) Installation {
+	in.AccessToken, in.Expires = info.access, info.expires
+	if info.refresh != "" {
+		in.RefreshToken = info.refresh
 	}
-	if a.clientEndpoint != "" {
-		in.ClientEndpoint = a.clientEndpoint
+	if info.clientEndpoint != "" {
+		in.ClientEndpoint = info.clientEndpoint
 	}
-	if a.serverEndpoint != "" {
-		in.ServerEndpoint = a.serverEndpoint
+	if info.serverEndpoint != "" {
+		in.ServerEndpoint = info.serverEndpoint
 	}
-	if a.userID != 0 {
-		in.UserID = a.userID
+	if info.userID != 0 {
+		in.UserID = info.userID
 	}
-	if a.status != "" {
-		in.Status = a.status
+	if info.status != "" {
+		in.Status = info.status
 	}
-	if len(a.scope) > 0 {
-		in.Scope = a.scope
+	if len(info.scope) > 0 {
+		in.Scope = info.scope
 	}
 	in.UpdatedAt = time.Now().UTC()
 	return in
@@ -165,16 +165,16 @@ func (in Installation) renewed(a answer) Installation {
 
 // installed returns the installation with what the OAuth server answered, and the parts of a
 // verified claim that it never says.
-func (in Installation) installed(a answer, claim event.Auth) Installation {
-	in = in.renewed(a)
+func (in Installation) installed(info tokenInfo, claim event.Auth) Installation {
+	in = in.renewed(info)
 	in.MemberID = claim.MemberID
-	if len(a.scope) == 0 && claim.Scope != "" {
+	if len(info.scope) == 0 && claim.Scope != "" {
 		in.Scope = claim.Scope.List()
 	}
-	if a.status == "" && claim.Status != "" {
+	if info.status == "" && claim.Status != "" {
 		in.Status = claim.Status
 	}
-	if a.userID == 0 {
+	if info.userID == 0 {
 		in.UserID = claim.UserID
 	}
 	in = in.withApplicationToken(claim.ApplicationToken)

@@ -35,7 +35,7 @@ const (
 //
 // Source: https://apidocs.bitrix24.com/settings/oauth/auto-renewal.html
 func (p *Portals) KeepAlive(ctx context.Context) error {
-	s := &sweeper{portals: p, void: make(map[Key]event.Secret)}
+	s := &sweeper{portals: p, rejected: make(map[Key]event.Secret)}
 	for pause := timing.Below(sweepDelay); timing.Sleep(ctx, pause) == nil; pause = sweepEvery + timing.Below(sweepEvery/24) {
 		if err := s.sweep(ctx); err != nil {
 			return err
@@ -45,8 +45,8 @@ func (p *Portals) KeepAlive(ctx context.Context) error {
 }
 
 type sweeper struct {
-	portals *Portals
-	void    map[Key]event.Secret // refresh tokens that were refused for good
+	portals  *Portals
+	rejected map[Key]event.Secret // refresh tokens that were refused for good
 }
 
 // sweep renews what is old. It returns an error only where nothing can be renewed any more.
@@ -91,13 +91,13 @@ func (s *sweeper) renew(ctx context.Context, key Key) (tried bool, err error) {
 		return false, err
 	case r.in.RefreshToken == "" || time.Since(lastRenewed(r.in)) < keepAliveAge:
 		return false, nil
-	case s.void[key] == r.in.RefreshToken:
+	case s.rejected[key] == r.in.RefreshToken:
 		return false, nil
 	}
 	_, err = s.portals.renew(ctx, key, r.in.AccessToken)
 	var e *Error
 	if errors.As(err, &e) && e.Permanent() {
-		s.void[key] = r.in.RefreshToken
+		s.rejected[key] = r.in.RefreshToken
 	}
 	return true, err
 }

@@ -110,10 +110,10 @@ func TestHostileAnswersStayOutOfWhatUsersSee(t *testing.T) {
 						states := (&session{}).states(t, portals)
 						query = strings.ReplaceAll(query, "STATE", authorize(t, states))
 						r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/back?"+query, nil)
-						oauth.RedirectHandler(portals.Exchange, states,
+						built(t)(oauth.RedirectHandler(portals.Exchange, states,
 							func(_ http.ResponseWriter, _ *http.Request, _ oauth.Installation, err error) {
 								requireNothingPlanted(t, err)
-							}).ServeHTTP(httptest.NewRecorder(), r)
+							})).ServeHTTP(httptest.NewRecorder(), r)
 					}
 					mux := lifecycleOf(portals, oauth.Hooks{MethodConfirmed: func(context.Context, oauth.Installation, event.AppMethodConfirm) error { return nil }})
 					require.NoError(t, mux.HandleEvent(t.Context(), happened(t, event.OnAppMethodConfirm, map[string]any{"TOKEN": planted})))

@@ -123,7 +123,7 @@ func (l *lifecycle) installed(ctx context.Context, d *event.Delivery, e event.Ap
 	if err == nil && d.Proof.By != event.ProofTokens && in.SetUpAt.After(in.InstalledAt) {
 		return nil // a copy of what is set up already: it brought no new tokens
 	}
-	if err := run(ctx, l, d, l.hooks.Installed, e); err != nil {
+	if err := runHook(ctx, l, d, l.hooks.Installed, e); err != nil {
 		return err
 	}
 	_, err = l.portals.change(ctx, l.portals.appKey(d.MemberID()), func(in *Installation) bool {
@@ -133,11 +133,11 @@ func (l *lifecycle) installed(ctx context.Context, d *event.Delivery, e event.Ap
 		in.SetUpAt = time.Now().UTC()
 		return true
 	})
-	return unlessUnknown(err)
+	return ignoreNotFound(err)
 }
 
 func (l *lifecycle) updated(ctx context.Context, d *event.Delivery, e event.AppUpdate) error {
-	return run(ctx, l, d, l.hooks.Updated, e)
+	return runHook(ctx, l, d, l.hooks.Updated, e)
 }
 
 func (l *lifecycle) uninstalled(ctx context.Context, d *event.Delivery, e event.AppUninstall) error {
@@ -148,30 +148,30 @@ func (l *lifecycle) uninstalled(ctx context.Context, d *event.Delivery, e event.
 		return nil // forgotten already
 	case err != nil:
 		return err
-	case overtaken(d.Time, in):
+	case isOutdated(d.Time, in):
 		p.log.LogAttrs(ctx, slog.LevelWarn, "bitrix24 uninstallation is older than the installation, or has no time, and was ignored",
 			slog.String(keyMemberID, in.MemberID))
 		return nil
 	}
 	// The check below needs no second one in the background, which would forget the portal before
 	// the hook has run.
-	_, _ = p.removals.due(in.MemberID)
-	gone, err := p.gone(ctx, in)
+	_, _ = p.removals.beginCheck(in.MemberID)
+	gone, err := p.isRemoved(ctx, in)
 	switch {
 	case err != nil:
 		p.log.LogAttrs(ctx, slog.LevelWarn, "bitrix24 uninstallation could not be confirmed; the installation is kept and the event retried",
 			slog.String(keyMemberID, in.MemberID), slog.String(keyError, errorText(err)))
-		return event.Retry(err, confirmAgain)
+		return event.Retry(err, confirmRetryAfter)
 	case !gone:
 		p.log.LogAttrs(ctx, slog.LevelWarn, "bitrix24 uninstallation was ignored, because the stored tokens still work",
 			slog.String(keyMemberID, in.MemberID))
 		return nil
 	}
-	if err := run(ctx, l, d, l.hooks.Uninstalled, e); err != nil {
+	if err := runHook(ctx, l, d, l.hooks.Uninstalled, e); err != nil {
 		return err
 	}
 	// The hook may have taken long enough for another installation.
-	if err := unlessUnknown(p.forget(ctx, d.MemberID(), installedBy(in.InstalledAt))); err != nil {
+	if err := ignoreNotFound(p.forget(ctx, d.MemberID(), installedUntil(in.InstalledAt))); err != nil {
 		return err
 	}
 	event.ReportRemoval(ctx, d) // what is queued for the portal can only fail
@@ -180,7 +180,7 @@ func (l *lifecycle) uninstalled(ctx context.Context, d *event.Delivery, e event.
 
 // overtaken reports whether an uninstallation that was fired at a time came before the stored
 // installation. Both times are the portal's, if the installation was an event.
-func overtaken(fired time.Time, in Installation) bool {
+func isOutdated(fired time.Time, in Installation) bool {
 	if fired.IsZero() {
 		return true
 	}
@@ -191,7 +191,7 @@ func overtaken(fired time.Time, in Installation) bool {
 }
 
 // installedBy returns whether an installation is as old as at, and not a later one.
-func installedBy(at time.Time) func(Installation) bool {
+func installedUntil(at time.Time) func(Installation) bool {
 	return func(in Installation) bool { return !in.InstalledAt.After(at) }
 }
 
@@ -221,7 +221,7 @@ func (l *lifecycle) paid(ctx context.Context, d *event.Delivery, e event.AppPaym
 	if err != nil {
 		return err
 	}
-	if e, err = l.portals.payment(ctx, in, e); err != nil {
+	if e, err = l.portals.fetchPayment(ctx, in, e); err != nil {
 		return err
 	}
 	_, err = l.portals.change(ctx, l.portals.appKey(d.MemberID()), func(in *Installation) bool {
@@ -231,18 +231,18 @@ func (l *lifecycle) paid(ctx context.Context, d *event.Delivery, e event.AppPaym
 		in.Status, in.UpdatedAt = e.Status, time.Now().UTC()
 		return true
 	})
-	if err := unlessUnknown(err); err != nil {
+	if err := ignoreNotFound(err); err != nil {
 		return err
 	}
-	return run(ctx, l, d, l.hooks.Paid, e)
+	return runHook(ctx, l, d, l.hooks.Paid, e)
 }
 
 func (l *lifecycle) methodConfirmed(ctx context.Context, d *event.Delivery, e event.AppMethodConfirm) error {
-	return run(ctx, l, d, l.hooks.MethodConfirmed, e)
+	return runHook(ctx, l, d, l.hooks.MethodConfirmed, e)
 }
 
 // run runs a hook, unless it has succeeded for this delivery.
-func run[T any](
+func runHook[T any](
 	ctx context.Context, l *lifecycle, d *event.Delivery, hook func(context.Context, Installation, T) error, payload T,
 ) error {
 	if hook == nil {
@@ -262,7 +262,7 @@ func run[T any](
 
 // unlessUnknown leaves out the error of a portal that the store does not have: it was forgotten in
 // the meantime, or waits in memory to be written.
-func unlessUnknown(err error) error {
+func ignoreNotFound(err error) error {
 	if errors.Is(err, ErrNotFound) {
 		return nil
 	}

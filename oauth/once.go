@@ -54,7 +54,7 @@ func (o *once) run(key string, work func() error) error {
 		close(o.running[key])
 		delete(o.running, key)
 		if succeeded {
-			o.remember(key)
+			o.rememberLocked(key)
 		}
 	}()
 	err := work()
@@ -62,7 +62,7 @@ func (o *once) run(key string, work func() error) error {
 	return err
 }
 
-func (o *once) remember(key string) {
+func (o *once) rememberLocked(key string) {
 	if o.done == nil {
 		o.done = make(map[string]bool)
 	}

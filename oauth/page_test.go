@@ -134,19 +134,19 @@ func TestPageHandler(t *testing.T) {
 		return r
 	}
 
-	answer := open(t, oauth.PageHandler(portals.Install, serve), frame(eventtest.AdminID))
+	answer := open(t, built(t)(oauth.PageHandler(portals.Install, serve)), frame(eventtest.AdminID))
 	require.Equal(t, 200, answer.Code)
 	installed := load(t, w.store, w.MemberID())
 	require.Equal(t, seen[0], installed)
 	require.Equal(t, app.ApplicationToken(), installed.ApplicationToken)
 
-	answer = open(t, oauth.PageHandler(portals.VerifyPage, serve), frame(user))
+	answer = open(t, built(t)(oauth.PageHandler(portals.VerifyPage, serve)), frame(user))
 	require.Equal(t, 200, answer.Code)
 	require.Equal(t, "no-store", answer.Header().Get("Cache-Control"))
 	require.Equal(t, "CRM_DEAL_DETAIL_TAB", answer.Body.String())
 	require.Equal(t, user, seen[1].UserID)
 
-	answer = open(t, oauth.PageHandler(portals.KeepUser, serve), frame(user))
+	answer = open(t, built(t)(oauth.PageHandler(portals.KeepUser, serve)), frame(user))
 	require.Equal(t, 200, answer.Code)
 	_, token, err := portals.User(user).Access(t.Context(), w.MemberID())
 	require.NoError(t, err)
@@ -180,10 +180,10 @@ func TestPageHandlerRefuses(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			h := oauth.PageHandler(func(context.Context, event.Auth) (oauth.Installation, error) {
+			h := built(t)(oauth.PageHandler(func(context.Context, event.Auth) (oauth.Installation, error) {
 				require.Error(t, test.err, "what is no page must not be verified")
 				return oauth.Installation{}, test.err
-			}, func(http.ResponseWriter, *http.Request, *event.Delivery, oauth.Installation) { panic("served") })
+			}, func(http.ResponseWriter, *http.Request, *event.Delivery, oauth.Installation) { panic("served") }))
 			r := httptest.NewRequestWithContext(t.Context(), test.method, "/?DOMAIN="+planted, strings.NewReader(test.body))
 			r.Header.Set("Content-Type", test.contentType)
 

@@ -35,14 +35,14 @@ func TestAuthorizeInABrowser(t *testing.T) {
 	mux.HandleFunc("GET /start", func(w http.ResponseWriter, r *http.Request) {
 		require.NoError(t, states.Authorize(w, r, r.FormValue("portal"))) //nolint:testifylint // a failure shows in the status
 	})
-	mux.Handle("/back", oauth.RedirectHandler(portals.Exchange, states,
+	mux.Handle("/back", built(t)(oauth.RedirectHandler(portals.Exchange, states,
 		func(w http.ResponseWriter, _ *http.Request, in oauth.Installation, err error) {
 			if last = err; err != nil {
 				http.Error(w, "no", http.StatusForbidden)
 				return
 			}
 			_, _ = w.Write([]byte(in.MemberID))
-		}))
+		})))
 	browser := func() *http.Client {
 		c := site.Client()
 		jar, err := cookiejar.New(nil)
@@ -176,7 +176,7 @@ func TestRedirectHandler(t *testing.T) {
 			states := (&session{}).states(t, scripted(t, oauth.NewMemoryStore(), counting()))
 			state := authorize(t, states)
 			var exchanged, done bool
-			h := oauth.RedirectHandler(
+			h := built(t)(oauth.RedirectHandler(
 				func(_ context.Context, code oauth.Code) (oauth.Installation, error) {
 					exchanged = true
 					require.Equal(t, "c", string(code.Code))
@@ -193,7 +193,7 @@ func TestRedirectHandler(t *testing.T) {
 					}
 					require.ErrorIs(t, err, oauth.ErrRedirect)
 					require.Empty(t, in)
-				})
+				}))
 			rec := httptest.NewRecorder()
 			address := "/back?" + strings.ReplaceAll(test.query, "STATE", state)
 
@@ -228,7 +228,7 @@ func TestStatesThatNobodyBegan(t *testing.T) {
 			t.Parallel()
 			states := (&session{value: value}).states(t, portals)
 			var got error
-			h := oauth.RedirectHandler(portals.Exchange, states, func(_ http.ResponseWriter, _ *http.Request, _ oauth.Installation, err error) { got = err })
+			h := built(t)(oauth.RedirectHandler(portals.Exchange, states, func(_ http.ResponseWriter, _ *http.Request, _ oauth.Installation, err error) { got = err }))
 			h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/back?code=c&state="+state, nil))
 			require.ErrorIs(t, got, oauth.ErrRedirect)
 		})
@@ -243,7 +243,7 @@ func TestStateRunsOut(t *testing.T) {
 		state := authorize(t, states)
 		pass(15 * time.Minute)
 		var got error
-		h := oauth.RedirectHandler(portals.Exchange, states, func(_ http.ResponseWriter, _ *http.Request, _ oauth.Installation, err error) { got = err })
+		h := built(t)(oauth.RedirectHandler(portals.Exchange, states, func(_ http.ResponseWriter, _ *http.Request, _ oauth.Installation, err error) { got = err }))
 		h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/back?code=c&state="+state, nil))
 		require.ErrorIs(t, got, oauth.ErrRedirect)
 	})
@@ -272,7 +272,7 @@ func TestRedirectOfAHostileServer(t *testing.T) {
 	portals := scripted(t, oauth.NewMemoryStore(), s)
 	states := (&session{}).states(t, portals)
 	var got error
-	h := oauth.RedirectHandler(portals.Exchange, states, func(_ http.ResponseWriter, _ *http.Request, _ oauth.Installation, err error) { got = err })
+	h := built(t)(oauth.RedirectHandler(portals.Exchange, states, func(_ http.ResponseWriter, _ *http.Request, _ oauth.Installation, err error) { got = err }))
 	for _, server := range []string{"evil.example", "oauth.bitrix.info.evil.example", "oauth.bitrix.info@evil.example", "oauth.bitrix.info:444"} {
 		query := url.Values{"code": {planted}, "state": {authorize(t, states)}, "server_domain": {server}}
 		h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/?"+query.Encode(), nil))

@@ -212,9 +212,9 @@ func TestInstallPageOfAnEmployee(t *testing.T) {
 	r, err := s.app.Frame(t.Context(), s.employee, eventtest.Placement{})
 	require.NoError(t, err)
 	rec := httptest.NewRecorder()
-	oauth.PageHandler(s.portals.Install, func(http.ResponseWriter, *http.Request, *event.Delivery, oauth.Installation) {
+	built(t)(oauth.PageHandler(s.portals.Install, func(http.ResponseWriter, *http.Request, *event.Delivery, oauth.Installation) {
 		t.Error("the page was served")
-	}).ServeHTTP(rec, r)
+	})).ServeHTTP(rec, r)
 	require.Equal(t, http.StatusForbidden, rec.Code)
 	require.Equal(t, before, load(t, s.store, s.MemberID()))
 

@@ -364,3 +364,13 @@ func (b *syncBuffer) String() string {
 
 // errOf drops the proof of a verification.
 func errOf(_ event.Proof, err error) error { return err }
+
+// built returns a function that takes the result of a constructor of handlers, and wants no error.
+func built(tb testing.TB) func(http.Handler, error) http.Handler {
+	tb.Helper()
+	return func(h http.Handler, err error) http.Handler {
+		tb.Helper()
+		require.NoError(tb, err)
+		return h
+	}
+}

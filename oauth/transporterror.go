@@ -8,10 +8,10 @@ import (
 	"net"
 )
 
-// connectionError rebuilds the error of an HTTP client without the request's address, which stands
-// in *url.Error, and without text that the peer may have written: net/http quotes malformed answers
-// in its errors. The standard library's own types are kept.
-func connectionError(ctx context.Context, op string, err error) error {
+// transportError rebuilds the error of an HTTP client. It leaves out the address of the request,
+// which is in *url.Error, and text that the peer may have written: net/http quotes malformed
+// responses in its errors. It keeps the types of the standard library.
+func transportError(ctx context.Context, op string, err error) error {
 	var (
 		network *net.OpError
 		dns     *net.DNSError
@@ -29,7 +29,7 @@ func connectionError(ctx context.Context, op string, err error) error {
 	case errors.As(err, &network):
 		e.Detail, e.Err = "the connection failed", network
 	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
-		e.Detail, e.Err = "the connection closed before the answer was complete", io.ErrUnexpectedEOF
+		e.Detail, e.Err = "the connection closed before the response was complete", io.ErrUnexpectedEOF
 	case errors.As(err, &timeout) && timeout.Timeout():
 		e.Detail, e.Err = "the time limit of the HTTP client passed", context.DeadlineExceeded
 	default:

@@ -247,7 +247,7 @@ func TestStoreThatPanics(t *testing.T) {
 	_, _, err := scripted(t, store, counting(), logger).Renew(t.Context(), member, "a1")
 
 	require.ErrorIs(t, err, oauth.ErrStore)
-	require.Contains(t, out.String(), "record.go", "the stack is logged")
+	require.Contains(t, out.String(), "pendingwrite.go", "the stack is logged")
 	requireNothingPlanted(t, err)
 	require.NotContains(t, out.String(), "planted-9d1e")
 }
