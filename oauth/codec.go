@@ -79,8 +79,8 @@ func WithEncryptionOnly() CodecOption {
 	})
 }
 
-// NewCodec returns a codec. Without options it writes in clear. If a key has the wrong length, or if
-// WithEncryptionOnly is given without a key, it returns an error that matches [ErrConfig] and
+// NewCodec returns a codec. Without options it writes in clear. If a key has the wrong length, or
+// if WithEncryptionOnly is given without a key, it returns an error that matches [ErrConfig] and
 // [ErrEncryptionKey].
 func NewCodec(opts ...CodecOption) (*Codec, error) {
 	var cfg codecConfig

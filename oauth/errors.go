@@ -15,8 +15,8 @@ type ErrorKind string //nolint:errname // a kind of error, like those of io/fs; 
 func (k ErrorKind) Error() string { return "oauth: " + string(k) }
 
 // What a caller can do about an error: install again (ErrNotFound, ErrReauthorize), correct the
-// configuration (ErrConfig, ErrCredentials, ErrHostNotAllowed), wait for hours (ErrPayment), or wait
-// for a moment (ErrTemporary, ErrBusy, ErrStore).
+// configuration (ErrConfig, ErrCredentials, ErrHostNotAllowed), wait for hours (ErrPayment), or
+// wait for a moment (ErrTemporary, ErrBusy, ErrStore).
 const (
 	// ErrConfig means that a constructor, an option or [Portals.Seed] was given a value that it
 	// cannot use. The text says which.
@@ -46,7 +46,7 @@ const (
 	ErrStore ErrorKind = "the store is unavailable"
 	// ErrHostNotAllowed means that an OAuth server is not on the allow list. Nothing was sent to it.
 	ErrHostNotAllowed ErrorKind = "the OAuth server is not on the allow list; see WithHosts"
-	// ErrEndpoint means that an address is malformed, or http where https is needed.
+	// ErrEndpoint means that an address is malformed, or http although https is required.
 	ErrEndpoint ErrorKind = "an endpoint is malformed or not https"
 	// ErrUnverified means that an install event or page does not prove where it comes from, that
 	// its user may not install, or that the OAuth server does not name a portal's new address. It

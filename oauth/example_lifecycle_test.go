@@ -13,14 +13,14 @@ import (
 	"github.com/b24events/b24events/webhook"
 )
 
-// The hooks do what the application wants to happen when it is installed and removed; the tokens
-// are taken care of.
+// The hooks do the application's own work when it is installed and removed. Lifecycle handles the
+// tokens.
 func ExamplePortals_Lifecycle() {
 	ctx := context.Background()
 	server := httptest.NewUnstartedServer(nil)
 	defer server.Close()
 	handlerURL := "http://" + server.Listener.Addr().String() + "/bitrix24"
-	portal, err := eventtest.New() // in life: a portal, and an application in its settings
+	portal, err := eventtest.New() // a fake portal with an application
 	if err != nil {
 		panic(err)
 	}
@@ -71,8 +71,8 @@ func ExamplePortals_Lifecycle() {
 	// oauth: load: no installation of this portal is stored
 }
 
-// A user of the portal lets the application in. The redirect address in the application's settings
-// is /oauth/back.
+// A user of the portal allows the application to act for them. The redirect address in the
+// application's settings is /oauth/back.
 func ExampleRedirectHandler() {
 	portals, err := oauth.NewPortals(oauth.Config{ClientID: "local.1", ClientSecret: "secret"}, oauth.NewMemoryStore())
 	if err != nil {

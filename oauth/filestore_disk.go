@@ -13,7 +13,7 @@ import (
 	"github.com/b24events/b24events/internal/filelock"
 )
 
-// slot is the place of an installation with its folder open. The caller closes it.
+// slot is the place of an installation, with its folder open. The caller closes it.
 type slot struct {
 	place
 
@@ -21,7 +21,8 @@ type slot struct {
 	reserve *reserve // nil if nothing is reserved
 }
 
-// open opens the folder of a place. If there is none, it makes one or returns fs.ErrNotExist.
+// open opens the folder of a place. If there is none, it makes one if create is set, or returns
+// fs.ErrNotExist.
 func (s *FileStore) open(p place, create bool) (*slot, error) {
 	parent := s.root
 	for _, name := range []string{p.application, p.shard} {
@@ -37,7 +38,8 @@ func (s *FileStore) open(p place, create bool) (*slot, error) {
 	return &slot{place: p, folder: parent}, nil
 }
 
-// openFolder opens a folder. It follows no symbolic link: that may lead to another application's.
+// openFolder opens a folder. It follows no symbolic link, which may lead to another application's
+// folder.
 func openFolder(parent *os.Root, name string, create bool) (*os.Root, error) {
 	info, err := parent.Lstat(name)
 	if create && errors.Is(err, fs.ErrNotExist) {
@@ -80,14 +82,14 @@ func (x *slot) version() (Version, error) {
 	return versionOf(data), nil
 }
 
-// versionOf is the version of a file. Any change of the file changes it, those by hand too.
+// versionOf returns the version of a file. Any change of the file changes it, even one by hand.
 func versionOf(data []byte) Version {
 	sum := sha256.Sum256(data)
 	return Version(hex.EncodeToString(sum[:16]))
 }
 
-// content returns the content of the file, as long as it may be one of ours. If the file is the one
-// that Prepare opened, this needs no descriptor.
+// content returns the content of the file, unless the file cannot be one of the store's. If it is
+// the file that Prepare opened, this needs no descriptor.
 func (x *slot) content() (data []byte, err error) {
 	err = disk.Retry(func() error {
 		data, err = x.contentOnce()
@@ -101,7 +103,7 @@ func (x *slot) contentOnce() ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("oauth: file store: %w", err)
 	}
-	if !info.Mode().IsRegular() { // to open a pipe would wait for its writer
+	if !info.Mode().IsRegular() { // opening a pipe would wait for its writer
 		return nil, withFileName(x.path(), unreadable("it is not a regular file"))
 	}
 	f, kept := x.reserve.opened(info)
@@ -121,8 +123,8 @@ func (x *slot) contentOnce() ([]byte, error) {
 	return data, nil
 }
 
-// replace puts a file in its place, whole and on the disk, and uses up the reservation. The caller
-// has the lock.
+// replaceLocked replaces the file as a whole, syncs it, and uses up the reservation. The caller
+// holds the lock of the place.
 func (x *slot) replaceLocked(data []byte) error {
 	if r := x.reserve; r != nil {
 		x.reserve = nil
@@ -143,7 +145,7 @@ func (x *slot) replaceLocked(data []byte) error {
 	return err
 }
 
-// remove removes the file. The caller has the lock.
+// removeLocked removes the file. The caller holds the lock of the place.
 func (x *slot) removeLocked() error {
 	if err := disk.Remove(x.folder, x.name); err != nil {
 		return err
@@ -151,8 +153,8 @@ func (x *slot) removeLocked() error {
 	return disk.SyncFolder(x.folder)
 }
 
-// removeTemp removes a temporary file unless somebody still needs it. A writer has the lock of the
-// place, and a reservation that of the file itself.
+// removeTemp removes a temporary file unless it is still in use. A writer holds the lock of the
+// place, and a reservation holds a lock on the file itself.
 func (s *FileStore) removeTemp(folder *os.Root, p place, temp string) error {
 	unlock, ok, err := s.tryLock(p)
 	if !ok {

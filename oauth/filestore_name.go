@@ -17,18 +17,19 @@ const (
 	shardBytes = 2
 	idBytes    = "0123456789abcdefghijklmnopqrstuvwxyz"
 	escapeByte = '_'
-	noBytes    = "_" // what is empty
+	noBytes    = "_" // stands for an empty ID
 )
 
-// place is where an installation has its file: in a folder of the application, in a folder of the
-// portals whose member IDs begin alike. Shards in order are portals in order.
+// place is where the file of an installation is. Each application has a folder, with a folder for
+// each shard: the portals whose member IDs begin alike. The order of shards is the order of
+// portals.
 type place struct{ application, shard, name string }
 
 func (p place) folder() string { return path.Join(p.application, p.shard) }
 func (p place) path() string   { return path.Join(p.application, p.shard, p.name) }
 
-// placeOf returns the place of a key. No two keys share one, not even if the file system ignores
-// case. ok is false if the file store does not hold such a key.
+// placeOf returns the place of a key. No two keys share one, even if the file system ignores case.
+// ok is false if the file store cannot hold the key.
 func placeOf(key Key) (p place, ok bool) {
 	if key.writable() != nil || len(key.ClientID) > maxID || len(key.MemberID) > maxID {
 		return place{}, false
@@ -40,7 +41,8 @@ func placeOf(key Key) (p place, ok bool) {
 	}, true
 }
 
-// placeToWrite returns the place of a key, or why nothing can be stored under it.
+// placeToWrite returns the place of a key, or an error that says why nothing can be stored under
+// it.
 func placeToWrite(key Key) (place, error) {
 	if err := key.writable(); err != nil {
 		return place{}, err
@@ -61,9 +63,9 @@ func userSuffix(user int64) string {
 	return "-" + strconv.FormatInt(user, 10) + fileSuffix
 }
 
-// escape returns a name for an ID: lower case and digits stand for themselves, every other byte is
-// an underscore and two hexadecimal digits. So is the first byte of a name that Windows keeps for a
-// device.
+// escape returns a name for an ID. Lower case and digits stand for themselves. Every other byte
+// becomes an underscore and two hexadecimal digits, as does the first byte of a name that Windows
+// reserves for a device.
 func escape(id string) string {
 	if id == "" {
 		return noBytes
@@ -80,7 +82,7 @@ func escape(id string) string {
 	return b.String()
 }
 
-// unescape returns the ID that a name stands for. ok is false if escape gives no such name.
+// unescape returns the ID that a name stands for. ok is false if escape never returns that name.
 func unescape(name string) (id string, ok bool) {
 	if name == noBytes {
 		return "", true
@@ -106,7 +108,7 @@ func unescape(name string) (id string, ok bool) {
 	return id, escape(id) == name
 }
 
-// isDevice reports whether Windows takes a name for that of a device.
+// isDevice reports whether Windows reserves a name for a device.
 func isDevice(name string) bool {
 	switch name {
 	case "con", "prn", "aux", "nul":
@@ -115,8 +117,8 @@ func isDevice(name string) bool {
 	return len(name) == 4 && (strings.HasPrefix(name, "com") || strings.HasPrefix(name, "lpt")) && name[3] >= '0' && name[3] <= '9'
 }
 
-// keyIn returns the key whose file has this name in a shard of an application. ok is false if it is
-// the name of none.
+// keyIn returns the key whose file has this name in a shard of an application. ok is false if no
+// key's file has this name.
 func keyIn(clientID, shard, name string) (key Key, ok bool) {
 	stem, ok := strings.CutSuffix(name, fileSuffix)
 	if !ok {
@@ -128,16 +130,16 @@ func keyIn(clientID, shard, name string) (key Key, ok bool) {
 		return Key{}, false
 	}
 	if user != "" {
-		key.UserID, _ = strconv.ParseInt(user, 10, 64) // a wrong one shows below
+		key.UserID, _ = strconv.ParseInt(user, 10, 64) // the comparison below finds a wrong one
 	}
 	p, ok := placeOf(key)
 	return key, ok && p.name == name
 }
 
-// tempName returns the name of a temporary file that becomes name.
+// tempName returns the name of a new temporary file that will become name.
 func tempName(name string) string { return name + "." + newMark() + tempSuffix }
 
-// ofTemp returns the name that a temporary file was to become.
+// tempTarget returns the name that a temporary file was to become.
 func tempTarget(temp string) (name string, ok bool) {
 	stem, ok := strings.CutSuffix(temp, tempSuffix)
 	if !ok || len(stem) < markLength+1 {

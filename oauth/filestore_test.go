@@ -589,7 +589,7 @@ func TestFileStoreRefusesOtherDirectories(t *testing.T) {
 			_, err := fileStore(t, dir).Swap(t.Context(), fileKey, "", plantedInstallation())
 			require.NoError(t, err)
 			require.NoError(t, os.Remove(filepath.Join(dir, "format.json")))
-		}, "bring that file back"},
+		}, "restore that file"},
 		"someone's": {func(t *testing.T, dir string) {
 			t.Helper()
 			overwrite(t, filepath.Join(dir, "thesis.txt"), "")

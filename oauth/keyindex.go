@@ -8,13 +8,13 @@ import (
 // maxRun is the length at which a run of a keyIndex is split.
 const maxRun = 512
 
-// keyIndex is a set of keys in order. The zero keyIndex is empty. It keeps them in runs of limited
-// length, so that to insert or remove one key among very many moves few of them.
+// keyIndex is an ordered set of keys. The zero keyIndex is empty. It keeps the keys in runs of
+// limited length, so that inserting or removing one of very many keys moves few of them.
 type keyIndex struct {
-	runs [][]Key // none empty; all keys of one come before those of the next
+	runs [][]Key // no run is empty; all keys of one come before those of the next
 }
 
-// find returns the run that key belongs to, the place in it, and whether key is there.
+// find returns the run that key belongs to, its index in the run, and whether key is there.
 func (x *keyIndex) find(key Key) (run, place int, found bool) {
 	run, starts := slices.BinarySearchFunc(x.runs, key, func(r []Key, key Key) int { return r[0].compare(key) })
 	switch {

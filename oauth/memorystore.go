@@ -7,13 +7,12 @@ import (
 	"sync"
 )
 
-// MemoryStore is a [Store] that forgets everything when the process ends: for tests and first
-// steps. The zero MemoryStore is ready. It is safe for concurrent use. Besides ErrNotFound and
-// ErrConflict its methods return the context's error, and refuse a key or a limit that [Store] does
-// not allow.
+// MemoryStore is a [Store] for tests and first steps: it forgets everything when the process ends.
+// The zero MemoryStore is ready. It is safe for concurrent use. Besides ErrNotFound and ErrConflict
+// its methods return the context's error. They refuse a key or a limit that [Store] does not allow.
 type MemoryStore struct {
 	mu      sync.Mutex
-	rows    map[Key]*memoryRow // pointers, since fmt may print what the map holds, and not follow those
+	rows    map[Key]*memoryRow // pointers, because fmt prints what a map holds, and does not follow those
 	order   keyIndex           // of rows
 	version uint64
 }

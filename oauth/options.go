@@ -17,8 +17,8 @@ type Config struct {
 	ClientSecret event.Secret
 }
 
-// DefaultTimeout limits one request to the OAuth server, unless the client of [WithHTTPClient] has a
-// limit of its own.
+// DefaultTimeout limits one request to the OAuth server, unless the client of [WithHTTPClient] has
+// a limit of its own.
 const DefaultTimeout = 15 * time.Second
 
 type config struct {
@@ -49,8 +49,8 @@ func WithRotationWindow(d time.Duration) Option {
 }
 
 // WithExclusiveStore promises that no other process uses the store, for example because the program
-// holds a lock on it. A refused refresh token is then void at once, instead of after three minutes in
-// which another process could store its successor. A [MemoryStore] is always exclusive.
+// holds a lock on it. A refused refresh token is then void at once, instead of after three minutes
+// in which another process could store its successor. A [MemoryStore] is always exclusive.
 func WithExclusiveStore() Option {
 	return func(cfg *config) error {
 		cfg.exclusive = true
@@ -59,10 +59,10 @@ func WithExclusiveStore() Option {
 }
 
 // WithRefreshLock lets processes that share a store renew a token one at a time, so that a renewal
-// costs one request instead of one for each process. It only saves requests: tokens are safe without
-// it. The leaser of package offline fits. A [Store] that is a [Locker], such as that of package
-// sqlstore, is used without this option. If the lock fails, or if another process has it for longer
-// than ten seconds, renewals go on without it.
+// costs one request instead of one for each process. It only saves requests: tokens are safe
+// without it. The leaser of package offline fits. A [Store] that is a [Locker], such as that of
+// package sqlstore, is used without this option. If the lock fails, or if another process has it
+// for longer than ten seconds, renewals go on without it.
 func WithRefreshLock(l Locker) Option {
 	return func(cfg *config) error {
 		if l == nil {
@@ -104,8 +104,8 @@ func WithInsecureHTTP(hosts ...string) Option {
 
 // WithHTTPClient sets the HTTP client for the OAuth server, for example for a proxy or for your own
 // certificates. It is copied. The copy follows no redirects, keeps no cookies, and has
-// [DefaultTimeout] if the client has no timeout. Clients of package rest that call with these tokens
-// use it too, unless they have one of their own.
+// [DefaultTimeout] if the client has no timeout. Clients of package rest that call with these
+// tokens use it too, unless they have one of their own.
 func WithHTTPClient(c *http.Client) Option {
 	return func(cfg *config) error {
 		if c == nil {

@@ -132,9 +132,9 @@ func (p *Portals) Installation(ctx context.Context, memberID string) (Installati
 	return r.in.clone(), err
 }
 
-// ApplicationTokens returns the tokens that authenticate a portal's events: the current one, the one
-// before for a while after a rotation, and those of [Portals.AddApplicationToken]. For a portal that
-// is not known it returns no tokens and no error.
+// ApplicationTokens returns the tokens that authenticate a portal's events: the current one, the
+// one before for a while after a rotation, and those of [Portals.AddApplicationToken]. For a portal
+// that is not known it returns no tokens and no error.
 func (p *Portals) ApplicationTokens(ctx context.Context, memberID string) ([]event.Secret, error) {
 	in, err := p.Installation(ctx, memberID)
 	if errors.Is(err, ErrNotFound) {
@@ -166,9 +166,9 @@ func (e *UnsavedError) Is(target error) bool { return target == ErrStore }
 func (e *UnsavedError) Unwrap() error { return e.Err }
 
 // Shutdown waits for renewals and installations under way, and writes the tokens that the store
-// could not take so far. When ctx ends, it stops waiting. It returns nil if everything is stored; an
-// [*UnsavedError] with the tokens that are not; or the context's error if work is still under way.
-// Call it after everything that uses p has stopped. Later calls that need a renewal return
+// could not take so far. When ctx ends, it stops waiting. It returns nil if everything is stored;
+// an [*UnsavedError] with the tokens that are not; or the context's error if work is still under
+// way. Call it after everything that uses p has stopped. Later calls that need a renewal return
 // [ErrShutdown].
 func (p *Portals) Shutdown(ctx context.Context) error {
 	idle := p.flights.close()

@@ -17,8 +17,8 @@ const (
 // RedirectHandler serves the redirect address in the application's settings. A portal sends its
 // user back to that address with an authorization code. The handler compares the redirect with what
 // [States.Authorize] put into the browser's session. It trades the code by exchange, which is
-// [Portals.Exchange] for the application's own tokens or [Portals.ExchangeUser] for the user's. Then
-// it calls done, which responds to the browser, with an installation or an error.
+// [Portals.Exchange] for the application's own tokens or [Portals.ExchangeUser] for the user's.
+// Then it calls done, which responds to the browser, with an installation or an error.
 //
 // A redirect that was not begun in this session, that comes from another portal than the one asked,
 // or that lacks a parameter or has one twice, is an [ErrRedirect]. done also gets the errors of

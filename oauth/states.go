@@ -46,9 +46,9 @@ func (p *Portals) CookieStates() *States {
 	return &States{portals: p, save: saveCookie, restore: restoreCookie}
 }
 
-// SessionStates keeps an authorization in the application's own sessions. save keeps a text of up to
-// 500 bytes in the session of the browser. restore returns it and forgets it, or returns an empty
-// text if there is none. SessionStates returns [ErrConfig] if a function is nil.
+// SessionStates keeps an authorization in the application's own sessions. save keeps a text of up
+// to 500 bytes in the session of the browser. restore returns it and forgets it, or returns an
+// empty text if there is none. SessionStates returns [ErrConfig] if a function is nil.
 func (p *Portals) SessionStates(
 	save func(w http.ResponseWriter, r *http.Request, value string) error,
 	restore func(w http.ResponseWriter, r *http.Request) string,
@@ -149,9 +149,9 @@ func restoreCookie(w http.ResponseWriter, r *http.Request) string {
 	return cookies[0].Value
 }
 
-// setStateCookie sets the cookie, or removes it if maxAge is negative. The browser sends it with the
-// portal's redirect, which is a navigation from another site. It does not send it with requests that
-// other sites make in the background.
+// setStateCookie sets the cookie, or removes it if maxAge is negative. The browser sends it with
+// the portal's redirect, which is a navigation from another site. It does not send it with requests
+// that other sites make in the background.
 func setStateCookie(w http.ResponseWriter, value string, maxAge int) {
 	http.SetCookie(w, &http.Cookie{
 		Name: stateCookie, Value: value, Path: "/", MaxAge: maxAge, Secure: true, HttpOnly: true, SameSite: http.SameSiteLaxMode,

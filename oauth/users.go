@@ -23,8 +23,8 @@ func (u *User) ClientID() string { return u.portals.ClientID() }
 // Format prints the ID of the user and no token, whatever the verb.
 func (u *User) Format(f fmt.State, _ rune) { _, _ = fmt.Fprintf(f, "oauth.User(%d)", u.id) }
 
-// User returns access as the user with that ID. User IDs are unique only within a portal. The portal
-// allows what that user may do.
+// User returns access as the user with that ID. User IDs are unique only within a portal. The
+// portal allows what that user may do.
 func (p *Portals) User(id int64) *User { return &User{portals: p, id: id} }
 
 // Access is [Portals.Access] with the user's token. It returns [ErrNotFound] if none is stored, and
@@ -75,10 +75,10 @@ func (u *User) use(
 }
 
 // KeepUser takes the tokens that an application page brings (its auth block, see
-// event.ParseRequest). It trades the refresh token for a new pair, so that the OAuth server confirms
-// whose it is, and stores that pair as the user's, for [Portals.User]. The application's own tokens
-// stay as they are. A page that was loaded again brings a pair that is used up. As long as its
-// access token works, KeepUser returns what is stored for its user.
+// event.ParseRequest). It trades the refresh token for a new pair, so that the OAuth server
+// confirms whose it is, and stores that pair as the user's, for [Portals.User]. The application's
+// own tokens stay as they are. A page that was loaded again brings a pair that is used up. As long
+// as its access token works, KeepUser returns what is stored for its user.
 //
 // The portal must be known. KeepUser returns [ErrNotFound] if it is not; [ErrUnverified] if the
 // tokens are not confirmed; or [ErrTemporary], [ErrBusy], [ErrCredentials], [ErrPayment] or

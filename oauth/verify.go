@@ -17,12 +17,12 @@ const (
 	onAppUserReady = "ONAPPUSERREADY"
 )
 
-// Verify decides whether a delivery comes from the portal that it names, and returns what proves it.
-// An application token that is stored for the portal is an [event.ProofInstallation]. An
+// Verify decides whether a delivery comes from the portal that it names, and returns what proves
+// it. An application token that is stored for the portal is an [event.ProofInstallation]. An
 // ONAPPINSTALL, and an ONAPPUPDATE with a new application token, are confirmed at the OAuth server,
 // checked by [WithInstallPolicy], and stored, because the platform does not send them again. An
-// ONAPPUSERREADY is confirmed by the tokens that it brings, which are stored as those of their user.
-// These are an [event.ProofTokens]; a copy of one that was stored before is an
+// ONAPPUSERREADY is confirmed by the tokens that it brings, which are stored as those of their
+// user. These are an [event.ProofTokens]; a copy of one that was stored before is an
 // [event.ProofInstallation]. An ONAPPUNINSTALL deletes nothing here; see [Portals.Lifecycle].
 //
 // The error is an [event.ErrForbidden] if the delivery proves nothing, and an
@@ -177,8 +177,9 @@ const maxExtraTokens = 50
 
 // AddApplicationToken lets a portal's events with another application token pass [Portals.Verify]
 // too. When the token of a v2 bot changes, Bitrix24 gives the bot's subscriptions an application
-// token of their own. Only add a token that the platform gave the application itself, never one that
-// an unverified event brings. If the portal is not known, AddApplicationToken returns [ErrNotFound].
+// token of their own. Only add a token that the platform gave the application itself, never one
+// that an unverified event brings. If the portal is not known, AddApplicationToken returns
+// [ErrNotFound].
 //
 // Source: https://apidocs.bitrix24.com/api-reference/chat-bots/chat-bots-v2/index.html
 func (p *Portals) AddApplicationToken(ctx context.Context, memberID string, token event.Secret) error {
