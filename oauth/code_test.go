@@ -31,7 +31,7 @@ func TestExchange(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, string(in.AccessToken), token)
 
-	// Events are refused until an application token came.
+	// Events are refused until an application token arrives.
 	auth := authOf(w.grant(t))
 	added := &event.Delivery{Name: "ONCRMDEALADD", Auth: auth}
 	require.ErrorIs(t, errOf(portals.Verify(t.Context(), added)), event.ErrForbidden)
@@ -58,7 +58,7 @@ func TestExchange(t *testing.T) {
 
 func TestExchangeOnTheWire(t *testing.T) {
 	t.Parallel()
-	s := &script{answer: says(200, pair("a2", "r2", nil))}
+	s := &script{respond: says(200, pair("a2", "r2", nil))}
 
 	_, err := scripted(t, oauth.NewMemoryStore(), s).Exchange(t.Context(), oauth.Code{Code: "c0de"})
 
@@ -87,13 +87,15 @@ func TestExchangeRefusals(t *testing.T) {
 		"no portal named":   {"oauth.bitrix24.tech", pair("a2", "r2", map[string]any{"member_id": nil}), oauth.ErrTemporary, 1},
 		"odd portal named":  {"", pair("a2", "r2", map[string]any{"member_id": "a b"}), oauth.ErrTemporary, 1},
 		"no address named":  {"", pair("a2", "r2", map[string]any{"client_endpoint": nil}), oauth.ErrTemporary, 1},
-		"address not https": {"", pair("a2", "r2", map[string]any{"client_endpoint": "http://example.bitrix24.com/rest/"}), oauth.ErrTemporary, 1},
-		"code refused":      {"", `{"error":"bad_verification_code"}`, oauth.ErrReauthorize, 1},
+		"address not https": {
+			"", pair("a2", "r2", map[string]any{"client_endpoint": "http://example.bitrix24.com/rest/"}), oauth.ErrTemporary, 1,
+		},
+		"code refused": {"", `{"error":"bad_verification_code"}`, oauth.ErrReauthorize, 1},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := &script{answer: says(200, test.body)}
+			s := &script{respond: says(200, test.body)}
 			store := oauth.NewMemoryStore()
 			_, err := scripted(t, store, s).Exchange(t.Context(), oauth.Code{Code: "c0de", ServerDomain: test.server})
 			require.ErrorIs(t, err, test.kind)
@@ -114,7 +116,7 @@ func TestExchangeWithAStoreOutOfOrder(t *testing.T) {
 		}
 		return nil
 	}}
-	in, err := scripted(t, store, &script{answer: says(200, pair("a2", "r2", nil))}).Exchange(t.Context(), oauth.Code{Code: "c0de"})
+	in, err := scripted(t, store, &script{respond: says(200, pair("a2", "r2", nil))}).Exchange(t.Context(), oauth.Code{Code: "c0de"})
 	require.NoError(t, errors.Join(err))
 	require.Equal(t, "t1", string(in.ApplicationToken), "it is rebased on what the store turns out to have")
 	require.Equal(t, "a2", string(load(t, inner, member).AccessToken))

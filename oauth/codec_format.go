@@ -114,7 +114,8 @@ func parseDocument(data []byte) (document, error) {
 	case probe.Format > documentFormat:
 		return document{}, unreadable("a newer version of this package wrote it")
 	case probe.Format == documentFormat-1:
-		return document{}, unreadable("an earlier version of this package wrote it, which did not name the application; install the application again")
+		return document{}, unreadable("an earlier version of this package wrote it, which did not name the application; " +
+			"install the application again")
 	case probe.Format != documentFormat:
 		return document{}, unreadable("it does not hold an installation")
 	}

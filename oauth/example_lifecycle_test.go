@@ -99,9 +99,9 @@ func ExampleRedirectHandler() {
 	mux.Handle("/oauth/back", back)
 
 	for _, address := range []string{"/oauth/start?portal=example.bitrix24.com", "/oauth/back?code=stolen&state=guessed"} {
-		answer := httptest.NewRecorder()
-		mux.ServeHTTP(answer, httptest.NewRequestWithContext(context.Background(), http.MethodGet, address, nil))
-		fmt.Println(answer.Code)
+		response := httptest.NewRecorder()
+		mux.ServeHTTP(response, httptest.NewRequestWithContext(context.Background(), http.MethodGet, address, nil))
+		fmt.Println(response.Code)
 	}
 	// Output:
 	// 302

@@ -14,7 +14,8 @@ func ExamplePortals_Verify() {
 	ctx := context.Background()
 	store := oauth.NewMemoryStore()
 	// In a real program, a verified ONAPPINSTALL stores this.
-	_, _ = store.Swap(ctx, oauth.Key{ClientID: "local.1", MemberID: "member"}, "", oauth.Installation{MemberID: "member", ApplicationToken: "known"})
+	_, _ = store.Swap(ctx, oauth.Key{ClientID: "local.1", MemberID: "member"}, "",
+		oauth.Installation{MemberID: "member", ApplicationToken: "known"})
 	portals, err := oauth.NewPortals(oauth.Config{ClientID: "local.1", ClientSecret: "secret"}, store)
 	if err != nil {
 		panic(err)

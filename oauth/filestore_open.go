@@ -65,8 +65,8 @@ func WithTrustedParents() FileOption {
 // the files. Owners and the directories above are not checked.
 //
 // If another version of this package or something else has filled the directory, NewFileStore
-// returns [ErrUnreadable] and leaves the directory as it is. It returns [ErrConfig] if the directory
-// has no name or an option makes no sense.
+// returns [ErrUnreadable] and leaves the directory as it is. It returns [ErrConfig] if the
+// directory has no name or an option makes no sense.
 func NewFileStore(dir string, opts ...FileOption) (*FileStore, error) {
 	var cfg fileConfig
 	for _, opt := range opts {
@@ -179,8 +179,8 @@ func (s *FileStore) checkEmpty() error {
 		name := e.Name()
 		switch {
 		case strings.HasPrefix(name, "portal-"), strings.HasPrefix(name, "hashed-"), strings.HasPrefix(name, "lock-"):
-			return refuseDirectory("an earlier version of this package wrote the directory, and its files do not say which application they belong to; " +
-				"name another directory, and install the application on each portal again")
+			return refuseDirectory("an earlier version of this package wrote the directory, and its files do not say which application " +
+				"they belong to; name another directory, and install the application on each portal again")
 		case name == "lost+found", name == formatFile, strings.HasPrefix(name, "."), strings.HasPrefix(name, lockPrefix):
 		default:
 			return refuseDirectory("the directory has no " + formatFile + " and is not empty; name an empty one, or restore that file")

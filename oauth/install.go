@@ -80,7 +80,8 @@ const detailNoTokens = "what it carries does not look like tokens"
 func flightName(op string, auth event.Auth) string {
 	claim := sha256.New()
 	for _, part := range []string{
-		auth.MemberID, string(auth.RefreshToken), string(auth.AccessToken), string(auth.ApplicationToken), auth.ServerEndpoint, auth.ClientEndpoint,
+		auth.MemberID, string(auth.RefreshToken), string(auth.AccessToken), string(auth.ApplicationToken), auth.ServerEndpoint,
+		auth.ClientEndpoint,
 	} {
 		sum := sha256.Sum256([]byte(part))
 		claim.Write(sum[:])

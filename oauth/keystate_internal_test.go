@@ -9,8 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestStatesOfManyFailingPortals: what is remembered of them ends, and is not looked through at
-// each use of any key.
+// TestStatesOfManyFailingPortals checks that their states are dropped in time, and that not every
+// use of a key searches all states.
 func TestStatesOfManyFailingPortals(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

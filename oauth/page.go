@@ -78,7 +78,8 @@ func (p *Portals) checkPage(ctx context.Context, claim event.Auth) (Installation
 	case err != nil:
 		return Installation{}, err
 	case info.userID == 0:
-		return Installation{}, &Error{Op: opPage, Kind: ErrUnverified, Detail: "neither the OAuth server nor the portal names the user of the token"}
+		return Installation{}, &Error{Op: opPage, Kind: ErrUnverified,
+			Detail: "neither the OAuth server nor the portal names the user of the token"}
 	}
 	info.refresh = claim.RefreshToken
 	info.serverEndpoint = cmp.Or(info.serverEndpoint, check.server.String())

@@ -14,10 +14,10 @@ import (
 	"github.com/b24events/b24events/oauth"
 )
 
-// counting answers with a2 and r2, then a3 and r3, and so on.
+// counting is an OAuth server that issues a2 and r2, then a3 and r3, and so on.
 func counting() *script {
 	n := 1
-	return &script{answer: func(sent) (int, string) {
+	return &script{respond: func(sent) (int, string) {
 		n++
 		return 200, pair("a"+strconv.Itoa(n), "r"+strconv.Itoa(n), nil)
 	}}
@@ -45,7 +45,7 @@ func TestStoreFailsAfterARenewal(t *testing.T) {
 		require.Equal(t, 3, store.swaps, "it is tried a few times at once")
 		require.Equal(t, 1, strings.Count(out.String(), `"level":"ERROR"`))
 
-		// Memory serves, whoever asks and with whatever token.
+		// The tokens in memory are used, whoever asks and with any token.
 		for _, refused := range []string{"", "a1"} {
 			_, token, err = portals.Renew(t.Context(), member, refused)
 			require.NoError(t, err)
@@ -62,7 +62,7 @@ func TestStoreFailsAfterARenewal(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, swaps, store.swaps, "within a second the store is left alone")
 
-		// The store recovers; the next access writes.
+		// The store recovers, and the next access writes.
 		store.set(func(s *faultyStore) { s.swap = nil })
 		pass(time.Second)
 		_, token, err = portals.Access(t.Context(), member)
@@ -110,7 +110,7 @@ func TestWhatTheStoreHoldsWhenItRecovers(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
 		meanwhile func(t *testing.T, inner *oauth.MemoryStore)
-		want      string // access token; empty where the portal is gone
+		want      string // access token; empty if the portal was forgotten
 		app       string
 	}{
 		"unchanged": {func(*testing.T, *oauth.MemoryStore) {}, "a3", "t1"},
@@ -138,7 +138,7 @@ func TestWhatTheStoreHoldsWhenItRecovers(t *testing.T) {
 				portals := scripted(t, store, s)
 				_, _, err := portals.Renew(t.Context(), member, "a1")
 				require.NoError(t, err)
-				_, _, err = portals.Renew(t.Context(), member, "a2") // two pairs that the store has not seen
+				_, _, err = portals.Renew(t.Context(), member, "a2") // two pairs that the store does not have
 				require.NoError(t, err)
 
 				test.meanwhile(t, inner)
@@ -182,8 +182,8 @@ func TestWriteThatOnlySeemedToFail(t *testing.T) {
 func TestAnswerAtTheLastMomentIsStillWritten(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := &script{answer: func(sent) (int, string) {
-			pass(29_990 * time.Millisecond) // of the 30 seconds that a renewal has
+		s := &script{respond: func(sent) (int, string) {
+			pass(29_990 * time.Millisecond) // a renewal has 30 seconds
 			return 200, pair("a2", "r2", nil)
 		}}
 		inner := stored(t)
@@ -266,7 +266,7 @@ func TestForget(t *testing.T) {
 		t.Parallel()
 		store := stored(t)
 		var portals *oauth.Portals
-		s := &script{answer: func(sent) (int, string) {
+		s := &script{respond: func(sent) (int, string) {
 			require.NoError(t, portals.Forget(t.Context(), member))
 			return 200, pair("a2", "r2", nil)
 		}}
@@ -306,7 +306,7 @@ func TestShutdown(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
 			store := stored(t)
-			portals := scripted(t, store, &script{answer: func(sent) (int, string) {
+			portals := scripted(t, store, &script{respond: func(sent) (int, string) {
 				pass(5 * time.Second)
 				return 200, pair("a2", "r2", nil)
 			}})

@@ -34,7 +34,8 @@ func RedirectHandler(
 	done func(w http.ResponseWriter, r *http.Request, in Installation, err error),
 ) (http.Handler, error) {
 	if exchange == nil || states == nil || done == nil {
-		return nil, configError("RedirectHandler", "an argument is nil; it needs two functions and the States of Portals.CookieStates or SessionStates")
+		return nil, configError("RedirectHandler",
+			"an argument is nil; it needs two functions and the States of Portals.CookieStates or SessionStates")
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodGet {

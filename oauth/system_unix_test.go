@@ -22,7 +22,7 @@ func requireMode(tb testing.TB, want fs.FileMode, path string) {
 	require.Equal(tb, want, info.Mode().Perm(), path)
 }
 
-// openFolders makes folders that others may write to.
+// openFolders returns folders that others may write to.
 func openFolders(tb testing.TB, dir string) map[string]string {
 	tb.Helper()
 	folders := make(map[string]string)

@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// makePipe is nil: folders of Windows hold no pipes.
+// makePipe is nil, because folders of Windows hold no pipes.
 var makePipe func(path string) error
 
 // requireMode asserts that the access list of a folder does not let everybody in. Files have no

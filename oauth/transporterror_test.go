@@ -18,37 +18,37 @@ import (
 	"github.com/b24events/b24events/oauth"
 )
 
-// TestConnectionErrors looks at what becomes of real connections that fail.
-func TestConnectionErrors(t *testing.T) {
+// TestTransportErrors checks the errors of real connections that fail.
+func TestTransportErrors(t *testing.T) {
 	t.Parallel()
-	raw := func(answer string) http.HandlerFunc {
+	raw := func(response string) http.HandlerFunc {
 		return func(w http.ResponseWriter, _ *http.Request) {
 			conn, _, err := http.NewResponseController(w).Hijack()
 			if err == nil {
-				_, _ = io.WriteString(conn, answer)
+				_, _ = io.WriteString(conn, response)
 				_ = conn.Close()
 			}
 		}
 	}
 	hang := func(_ http.ResponseWriter, r *http.Request) {
-		_, _ = io.Copy(io.Discard, r.Body) // only then does the server see that the client has left
+		_, _ = io.Copy(io.Discard, r.Body) // the server notices only then that the client has left
 		<-r.Context().Done()
 	}
 	tests := map[string]struct {
-		tls    bool
-		closed bool
-		answer http.HandlerFunc
-		client *http.Client
-		want   func(error) bool
+		tls      bool
+		closed   bool
+		response http.HandlerFunc
+		client   *http.Client
+		want     func(error) bool
 	}{
 		"refused":             {closed: true, want: as[*net.OpError]},
 		"unknown certificate": {tls: true, want: as[*tls.CertificateVerificationError]},
-		"closed at once":      {answer: raw(""), want: is(io.ErrUnexpectedEOF)},
-		"body cut off":        {answer: raw("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"), want: is(oauth.ErrTemporary)},
-		"not HTTP at all":     {answer: raw(planted + "\r\n\r\n"), want: is(oauth.ErrTemporary)},
-		"odd header":          {answer: raw("HTTP/1.1 200 OK\r\n" + planted + "\r\n\r\n"), want: is(oauth.ErrTemporary)},
-		"time limit":          {answer: hang, client: &http.Client{Timeout: 20 * time.Millisecond}, want: is(context.DeadlineExceeded)},
-		"endless answer": {answer: func(w http.ResponseWriter, _ *http.Request) {
+		"closed at once":      {response: raw(""), want: is(io.ErrUnexpectedEOF)},
+		"body cut off":        {response: raw("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"), want: is(oauth.ErrTemporary)},
+		"not HTTP at all":     {response: raw(planted + "\r\n\r\n"), want: is(oauth.ErrTemporary)},
+		"odd header":          {response: raw("HTTP/1.1 200 OK\r\n" + planted + "\r\n\r\n"), want: is(oauth.ErrTemporary)},
+		"time limit":          {response: hang, client: &http.Client{Timeout: 20 * time.Millisecond}, want: is(context.DeadlineExceeded)},
+		"endless response": {response: func(w http.ResponseWriter, _ *http.Request) {
 			for chunk := strings.Repeat(" ", 1<<16); ; {
 				if _, err := io.WriteString(w, chunk); err != nil {
 					return
@@ -60,12 +60,12 @@ func TestConnectionErrors(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			p := eventtest.NewPortal(t)
-			if test.answer != nil {
-				p.Always("oauth/token", eventtest.Answer(test.answer))
-				p.Always("oauth/app.info", eventtest.Answer(test.answer))
+			if test.response != nil {
+				p.Always("oauth/token", eventtest.Answer(test.response))
+				p.Always("oauth/app.info", eventtest.Answer(test.response))
 			}
 			server := p.ServerEndpoint()
-			if test.tls { // ends in front of the OAuth server, which speaks plain HTTP
+			if test.tls { // a TLS proxy in front of the OAuth server, which speaks plain HTTP
 				front := httptest.NewTLSServer(http.NotFoundHandler())
 				t.Cleanup(front.Close)
 				server = front.URL + "/rest/"

@@ -33,7 +33,7 @@ func TestActing(t *testing.T) {
 	}
 	tests := map[string]struct {
 		d      *event.Delivery
-		acting string // token of Access; empty where there is none
+		acting string // token of Access; empty if there is none
 	}{
 		"token":           {caused(func(*event.Auth) {}), "u1"},
 		"unknown expiry":  {caused(func(a *event.Auth) { a.Expires = time.Time{} }), "u1"},
@@ -149,7 +149,7 @@ func TestActingAtAPortal(t *testing.T) {
 	require.Zero(t, w.renewals(), "the application's token is not touched")
 	_, old, err := portals.Access(t.Context(), w.MemberID())
 	require.NoError(t, err)
-	_, _, err = portals.Renew(t.Context(), w.MemberID(), old) // as any other handler does by then
+	_, _, err = portals.Renew(t.Context(), w.MemberID(), old) // as another handler would
 	require.NoError(t, err)
 	name, err := who(lenient)
 	require.NoError(t, err)

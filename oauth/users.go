@@ -157,7 +157,8 @@ func (p *Portals) withUser(ctx context.Context, info tokenInfo, claim event.Auth
 		info.userID = user
 	}
 	if info.userID <= 0 {
-		return tokenInfo{}, &Error{Op: opUser, Kind: ErrUnverified, Detail: "neither the OAuth server nor the portal names the user of the tokens"}
+		return tokenInfo{}, &Error{Op: opUser, Kind: ErrUnverified,
+			Detail: "neither the OAuth server nor the portal names the user of the tokens"}
 	}
 	return info, nil
 }

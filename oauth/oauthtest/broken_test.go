@@ -537,7 +537,8 @@ func TestSuiteFindsFaults(t *testing.T) {
 			defer cancel()
 			self, err := os.Executable()
 			require.NoError(t, err)
-			cmd := exec.CommandContext(ctx, self, "-test.v", "-test.timeout=1m", "-test.run=^"+c.test+"$/^"+c.subtest) //nolint:gosec // this very program
+			only := "-test.run=^" + c.test + "$/^" + c.subtest
+			cmd := exec.CommandContext(ctx, self, "-test.v", "-test.timeout=1m", only) //nolint:gosec // this very program
 			cmd.Env = append(os.Environ(), faultEnv+"="+c.fault)
 			out, err := cmd.CombinedOutput()
 			if c.subtest == "" {

@@ -62,9 +62,12 @@ func testRefusedKeys(k kit) {
 func testHostileKeys(k kit) {
 	long := strings.Repeat("x", 300)
 	ids := []string{
-		" ", ".", "..", "../x", "../../x", "/x", "x/", "x", "x ", " x", "x.", "x/../x", `x\`, `..\x`, "x\x00", "x\x00y", "x\n", "X", "ſ", "s", "K", "\u212a", "k",
-		"é", "e\u0301", "É", "%2e%2e", "%", "*", "?", "x*", "con", "nul.json", "aux", "x:y", "~", "$HOME", "`id`", "'; drop table x; --", `"`, "_", "-", "x-1", "x--1", "x-0",
-		long, long + "y", strings.ToUpper(long), strings.Repeat("y", 5000), strings.Repeat("é", 300), "\xff", "\xfe", "\xff\xfe", "\ufffd", "\U0001f600",
+		" ", ".", "..", "../x", "../../x", "/x", "x/", "x", "x ", " x", "x.", "x/../x", `x\`, `..\x`, "x\x00", "x\x00y", "x\n", "X", "ſ", "s",
+		"K", "\u212a", "k",
+		"é", "e\u0301", "É", "%2e%2e", "%", "*", "?", "x*", "con", "nul.json", "aux", "x:y", "~", "$HOME", "`id`", "'; drop table x; --", `"`,
+		"_", "-", "x-1", "x--1", "x-0",
+		long, long + "y", strings.ToUpper(long), strings.Repeat("y", 5000), strings.Repeat("é", 300), "\xff", "\xfe", "\xff\xfe", "\ufffd",
+		"\U0001f600",
 		"lock-0", "lock.00", "format.json", "portal-x", "x.json", "x.tmp", "x.json.tmp", "_5f", "_78",
 	}
 	keys := make([]oauth.Key, 0, 2*len(ids)+3)

@@ -110,7 +110,8 @@ func testList(k kit) {
 // listed are keys that databases are known to put into another order.
 func listed() []oauth.Key {
 	var keys []oauth.Key
-	for _, id := range []string{"-", "-a", ".", "0", "10", "2", "A", "B", "Ba", "_", "a", "a-", "a-b", "a.b", "a0", "aB", "aa", "ab", "b", "z", portal.MemberID} {
+	for _, id := range []string{"-", "-a", ".", "0", "10", "2", "A", "B", "Ba", "_", "a", "a-", "a-b", "a.b", "a0", "aB", "aa", "ab", "b", "z",
+		portal.MemberID} {
 		keys = append(keys, oauth.Key{ClientID: application, MemberID: id})
 	}
 	for _, id := range []string{"10", "B", "a", "a-"} {

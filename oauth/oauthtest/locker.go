@@ -110,7 +110,8 @@ func testLockRunsOut(k lockerKit) {
 }
 
 func testLockNames(k lockerKit) {
-	names := []string{"x", "X", "x ", " x", "x/y", "x'", "é", "e\u0301", "../x", application + "/" + portal.MemberID, application + "/" + portal.MemberID + "/7"}
+	names := []string{"x", "X", "x ", " x", "x/y", "x'", "é", "e\u0301", "../x", application + "/" + portal.MemberID,
+		application + "/" + portal.MemberID + "/7"}
 	for i, name := range names {
 		k.take(strconv.Itoa(i), lasting, []string{name}, []string{name})
 	}

@@ -204,7 +204,8 @@ func number(tb testing.TB, db *sql.DB, statement string) int64 {
 
 // installation returns one with a secret that must show nowhere.
 func installation(token string) oauth.Installation {
-	return oauth.Installation{MemberID: memberID, AccessToken: event.Secret(planted + token), RefreshToken: event.Secret(planted + "r" + token)}
+	return oauth.Installation{MemberID: memberID, AccessToken: event.Secret(planted + token),
+		RefreshToken: event.Secret(planted + "r" + token)}
 }
 
 // requireSafe checks that an error shows no value, no address and no part of a DSN, however it is

@@ -121,7 +121,8 @@ func TestSweep(t *testing.T) {
 		acquire(t, s, "two", "released")
 		require.NoError(t, s.Release(t.Context(), "two", "released"))
 		acquire(t, s, "two", "just over")
-		run(t, p.open(t), "UPDATE "+p.table("leases")+" SET expires_at = expires_at - 120000000 WHERE owner = "+bytesOf(p, "two")+" AND expires_at > 0")
+		run(t, p.open(t),
+			"UPDATE "+p.table("leases")+" SET expires_at = expires_at - 120000000 WHERE owner = "+bytesOf(p, "two")+" AND expires_at > 0")
 		left := func() int64 { return number(t, p.open(t), "SELECT COUNT(*) FROM "+p.table("leases")) }
 		require.EqualValues(t, 2503, left(), "this process has looked less than a minute ago")
 		another := p.store(t)
@@ -153,7 +154,8 @@ func TestLeaseArguments(t *testing.T) {
 		longest := strings.Repeat("\xff", sqlstore.MaxNameLength)
 		names := []string{longest, longest[1:], "\x00", "\x00\x00", "\xff", "a", "A", "a ", "a\x00"}
 		slices.Sort(names)
-		require.Equal(t, names, acquire(t, s, strings.Repeat("\xff", sqlstore.MaxOwnerLength), append(slices.Clone(names), names...)...), "twice the same names")
+		require.Equal(t, names, acquire(t, s, strings.Repeat("\xff", sqlstore.MaxOwnerLength), append(slices.Clone(names), names...)...),
+			"twice the same names")
 		held, err := s.Held(t.Context(), "\xff")
 		require.NoError(t, err)
 		require.Len(t, held, 3)

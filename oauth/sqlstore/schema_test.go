@@ -84,8 +84,14 @@ func TestNewReportsTheDatabase(t *testing.T) {
 		says  string
 	}{
 		"nobody listens": {place{Driver: "pgx", DSN: "postgres://postgres:" + planted + "@127.0.0.1:1/test"}, "connection refused"},
-		"no database":    {place{Driver: "pgx", DSN: "postgres://postgres@" + postgresAddress + "/planted-in-sqlstore?sslmode=disable"}, "there is no such database"},
-		"no user":        {place{Driver: "mysql", DSN: "planted-in-sqlstore:planted-in-sqlstore@tcp(" + mysqlAddress + ")/test"}, "refuses the user or the password"},
+		"no database": {
+			place{Driver: "pgx", DSN: "postgres://postgres@" + postgresAddress + "/planted-in-sqlstore?sslmode=disable"},
+			"there is no such database",
+		},
+		"no user": {
+			place{Driver: "mysql", DSN: "planted-in-sqlstore:planted-in-sqlstore@tcp(" + mysqlAddress + ")/test"},
+			"refuses the user or the password",
+		},
 		"no folder":      {place{Driver: "sqlite", DSN: "file:/planted-in-sqlstore/tokens.db" + sqlitePragmas}, "the file cannot be opened"},
 		"not a database": {place{Driver: "sqlite", DSN: fileURI(notSQLite(t)) + sqlitePragmas}, "not a SQLite database"},
 	} {

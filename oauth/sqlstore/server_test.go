@@ -54,7 +54,8 @@ func (a *answer) Next(into []driver.Value) error {
 // TestNewAsksTheServer opens servers that New must refuse, with the settings that it asks for.
 func TestNewAsksTheServer(t *testing.T) {
 	t.Parallel()
-	const version, postgres, mysql = "SELECT version()", "SELECT current_setting('fsync'), current_setting('synchronous_commit'), pg_is_in_recovery()",
+	const version, postgres, mysql = "SELECT version()",
+		"SELECT current_setting('fsync'), current_setting('synchronous_commit'), pg_is_in_recovery()",
 		"SELECT @@autocommit, @@global.read_only, @@global.innodb_flush_log_at_trx_commit"
 	values := func(v ...driver.Value) []driver.Value { return v }
 	for name, c := range map[string]struct {
@@ -63,17 +64,39 @@ func TestNewAsksTheServer(t *testing.T) {
 		says    string // nothing if the server is accepted, and has no tables then
 		waived  bool   // by WithUnsyncedCommits
 	}{
-		"PostgreSQL":            {sqlstore.PostgreSQL, server{version: values("PostgreSQL 17.2"), postgres: values("on", "on", false)}, "", false},
-		"PostgreSQL, remote":    {sqlstore.PostgreSQL, server{version: values("PostgreSQL 17.2"), postgres: values("on", "remote_apply", false)}, "", false},
-		"PostgreSQL, no fsync":  {sqlstore.PostgreSQL, server{version: values("PostgreSQL 17.2"), postgres: values("off", "on", false)}, "fsync is off", true},
-		"PostgreSQL, no sync":   {sqlstore.PostgreSQL, server{version: values("PostgreSQL 17.2"), postgres: values("on", "off", false)}, "synchronous_commit is off", true},
-		"PostgreSQL, standby":   {sqlstore.PostgreSQL, server{version: values("PostgreSQL 17.2"), postgres: values("on", "on", true)}, "standby", false},
-		"MySQL":                 {sqlstore.MySQL, server{version: values("8.4.3"), mysql: values(int64(1), int64(0), int64(1))}, "", false},
-		"MariaDB, more":         {sqlstore.MySQL, server{version: values("11.8.2-MariaDB"), mysql: values(int64(1), int64(0), int64(3))}, "", false},
-		"MySQL, each second":    {sqlstore.MySQL, server{version: values("8.4.3"), mysql: values(int64(1), int64(0), int64(0))}, "innodb_flush_log_at_trx_commit is 0", true},
-		"MySQL, unsynced":       {sqlstore.MySQL, server{version: values("8.4.3"), mysql: values(int64(1), int64(0), int64(2))}, "innodb_flush_log_at_trx_commit is 2", true},
-		"MySQL, read-only":      {sqlstore.MySQL, server{version: values("8.4.3"), mysql: values(int64(1), int64(1), int64(1))}, "read-only", false},
-		"MySQL, no autocommit":  {sqlstore.MySQL, server{version: values("8.4.3"), mysql: values(int64(0), int64(0), int64(1))}, "autocommit is off", false},
+		"PostgreSQL": {
+			sqlstore.PostgreSQL, server{version: values("PostgreSQL 17.2"), postgres: values("on", "on", false)}, "", false,
+		},
+		"PostgreSQL, remote": {
+			sqlstore.PostgreSQL, server{version: values("PostgreSQL 17.2"), postgres: values("on", "remote_apply", false)}, "", false,
+		},
+		"PostgreSQL, no fsync": {
+			sqlstore.PostgreSQL, server{version: values("PostgreSQL 17.2"), postgres: values("off", "on", false)}, "fsync is off", true,
+		},
+		"PostgreSQL, no sync": {
+			sqlstore.PostgreSQL, server{version: values("PostgreSQL 17.2"), postgres: values("on", "off", false)}, "synchronous_commit is off", true,
+		},
+		"PostgreSQL, standby": {
+			sqlstore.PostgreSQL, server{version: values("PostgreSQL 17.2"), postgres: values("on", "on", true)}, "standby", false,
+		},
+		"MySQL": {sqlstore.MySQL, server{version: values("8.4.3"), mysql: values(int64(1), int64(0), int64(1))}, "", false},
+		"MariaDB, more": {
+			sqlstore.MySQL, server{version: values("11.8.2-MariaDB"), mysql: values(int64(1), int64(0), int64(3))}, "", false,
+		},
+		"MySQL, each second": {
+			sqlstore.MySQL, server{version: values("8.4.3"), mysql: values(int64(1), int64(0), int64(0))}, "innodb_flush_log_at_trx_commit is 0",
+			true,
+		},
+		"MySQL, unsynced": {
+			sqlstore.MySQL, server{version: values("8.4.3"), mysql: values(int64(1), int64(0), int64(2))}, "innodb_flush_log_at_trx_commit is 2",
+			true,
+		},
+		"MySQL, read-only": {
+			sqlstore.MySQL, server{version: values("8.4.3"), mysql: values(int64(1), int64(1), int64(1))}, "read-only", false,
+		},
+		"MySQL, no autocommit": {
+			sqlstore.MySQL, server{version: values("8.4.3"), mysql: values(int64(0), int64(0), int64(1))}, "autocommit is off", false,
+		},
 		"an old SQLite":         {sqlstore.SQLite, server{"SELECT sqlite_version()": values("3.34.1")}, "3.34.1 is too old", false},
 		"an unknown server":     {sqlstore.PostgreSQL, server{version: values("CockroachDB CCL v24.1")}, "which is not supported", false},
 		"PostgreSQL for MySQL":  {sqlstore.MySQL, server{version: values("PostgreSQL 17.2")}, "pass sqlstore.PostgreSQL", false},

@@ -87,7 +87,8 @@ func TestConformanceOfSettings(t *testing.T) {
 		"MariaDB serializable":    {freshMariaDB, "tx_isolation='SERIALIZABLE'", conform},
 		"MariaDB rows found":      {freshMariaDB, "clientFoundRows=true&interpolateParams=true&parseTime=true", conformStore},
 		"MariaDB other modes": {
-			freshMariaDB, "sql_mode='ANSI_QUOTES,NO_BACKSLASH_ESCAPES,SIMULTANEOUS_ASSIGNMENT'&time_zone='%2B05:30'&collation=latin1_swedish_ci", conform,
+			freshMariaDB, "sql_mode='ANSI_QUOTES,NO_BACKSLASH_ESCAPES,SIMULTANEOUS_ASSIGNMENT'&time_zone='%2B05:30'&collation=latin1_swedish_ci",
+			conform,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
