@@ -21,8 +21,7 @@ import (
 	"github.com/b24events/b24events/oauth/sqlstore"
 )
 
-// age lets a number of minutes pass for the leases of a place, as if the database's clock had gone
-// on.
+// age makes the leases of a place a number of minutes older.
 func age(t *testing.T, p place, minutes int64) {
 	t.Helper()
 	run(t, p.open(t), fmt.Sprintf("UPDATE %s SET expires_at = expires_at - %d, fence = fence - %[2]d", p.table("leases"), minutes*60_000_000))
@@ -92,7 +91,7 @@ func TestFences(t *testing.T) {
 		grows("one", "after the clock was set back, again")
 
 		age(t, p, 75) // the clock has made up for it
-		s.Sweep(t.Context())
+		s.DeleteExpired(t.Context())
 		require.Zero(t, number(t, p.open(t), "SELECT COUNT(*) FROM "+p.table("leases")))
 		last -= 75 * 60_000_000
 		grows("two", "after it was forgotten")
@@ -105,8 +104,8 @@ func fence0(tb testing.TB, p place) int64 {
 	return number(tb, p.open(tb), "SELECT MAX(fence) FROM "+p.table("leases"))
 }
 
-// TestSweep forgets leases that ran out long ago, and no others.
-func TestSweep(t *testing.T) {
+// TestDeleteExpired deletes leases that expired long ago, and no others.
+func TestDeleteExpired(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, p place) {
 		t.Helper()
@@ -138,7 +137,7 @@ func TestSweep(t *testing.T) {
 	})
 }
 
-// bytesOf returns a literal.
+// bytesOf returns a literal of a text as bytes.
 func bytesOf(p place, text string) string {
 	if p.dialect() == sqlstore.SQLite {
 		return "CAST('" + text + "' AS BLOB)"
@@ -282,7 +281,7 @@ func TestLeasesUnderContention(t *testing.T) {
 	})
 }
 
-// TestOneTakesWhatRanOut lets many owners wait for one lease to run out.
+// TestOneTakesWhatRanOut lets many owners wait for one lease to expire.
 func TestOneTakesWhatRanOut(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, p place) {
@@ -312,8 +311,8 @@ func TestOneTakesWhatRanOut(t *testing.T) {
 	})
 }
 
-// TestWrongClock takes leases in a process whose clock shows the year 2000. The database's clock is
-// the one that counts. SQLite has no other clock than that of the machine.
+// TestWrongClock takes leases in a process whose clock shows the year 2000. Only the database's
+// clock counts. SQLite has only the clock of the machine.
 func TestWrongClock(t *testing.T) {
 	t.Parallel()
 	networked(t, func(t *testing.T, p place) {

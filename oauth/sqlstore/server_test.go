@@ -13,8 +13,8 @@ import (
 	"github.com/b24events/b24events/oauth/sqlstore"
 )
 
-// server answers statements that begin with a key by one row, and refuses all others. It stands for
-// servers with settings that a test cannot give to those that others use.
+// server returns one row for statements that begin with a key, and refuses all others. It stands
+// for servers with settings that a test cannot give to a shared server.
 type server map[string][]driver.Value
 
 var errSyntax = errors.New("syntax error near " + planted)
@@ -51,7 +51,7 @@ func (a *answer) Next(into []driver.Value) error {
 	return nil
 }
 
-// TestNewAsksTheServer opens servers that New must refuse, with the settings that it asks for.
+// TestNewAsksTheServer opens servers that New must refuse because of their settings.
 func TestNewAsksTheServer(t *testing.T) {
 	t.Parallel()
 	const version, postgres, mysql = "SELECT version()",

@@ -26,7 +26,8 @@ var (
 	_ offline.Leaser = (*sqlstore.Store)(nil)
 )
 
-// conform runs every suite on places that fresh returns. Those of leases wait for them to run out.
+// conform runs every suite on places that fresh returns. The suites of leases wait for them to
+// expire.
 func conform(t *testing.T, fresh func(tb testing.TB) place) {
 	t.Helper()
 	conformStore(t, fresh)
@@ -101,7 +102,8 @@ func TestConformanceOfSettings(t *testing.T) {
 	}
 }
 
-// TestHostileKeys stores keys of any bytes, and tells them apart. All engines take the same ones.
+// TestHostileKeys stores keys of any bytes, all of which are different. All engines accept the same
+// ones.
 func TestHostileKeys(t *testing.T) {
 	t.Parallel()
 	longest := strings.Repeat("x", sqlstore.MaxIDLength)
@@ -205,8 +207,8 @@ func TestHostileVersions(t *testing.T) {
 	})
 }
 
-// TestDamagedRow damages a row by hand. It is listed, reported by its place, and can be written
-// over by whoever knows its version.
+// TestDamagedRow damages a row by hand. The row is listed, and reported with its key. A caller that
+// knows its version can replace it.
 func TestDamagedRow(t *testing.T) {
 	t.Parallel()
 	for _, encrypted := range []bool{false, true} {
@@ -256,7 +258,7 @@ func TestDamagedRow(t *testing.T) {
 	}
 }
 
-// TestEncryption looks into the database, and changes the key.
+// TestEncryption checks what the database holds, and changes the key.
 func TestEncryption(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, p place) {
@@ -315,7 +317,7 @@ func TestLargest(t *testing.T) {
 	})
 }
 
-// TestPrinted prints the store with the pool in it.
+// TestPrinted prints the store, which holds the pool.
 func TestPrinted(t *testing.T) {
 	t.Parallel()
 	s := freshSQLite(t).store(t)
