@@ -166,8 +166,9 @@ func (c *Codec) open(key Key, data []byte) (storedInstallation, error) {
 	case !known && len(*c.keys) == 0:
 		return storedInstallation{}, &Error{Op: opCodec, Kind: ErrEncryptionKey, Detail: "the installation is encrypted; see WithEncryptionKey"}
 	case !known:
-		return storedInstallation{}, &Error{Op: opCodec, Kind: ErrEncryptionKey,
-			Detail: "the installation is encrypted with a key that was not given"}
+		return storedInstallation{}, &Error{
+			Op: opCodec, Kind: ErrEncryptionKey, Detail: "the installation is encrypted with a key that was not given",
+		}
 	case !ok:
 		return storedInstallation{}, unreadable("its encrypted part was changed, or moved here from another installation")
 	}

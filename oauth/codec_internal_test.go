@@ -221,8 +221,10 @@ func TestBoundToIsUnambiguous(t *testing.T) {
 // FuzzPlaces makes places of keys. Each key has one, which is a harmless path and is different from
 // all others.
 func FuzzPlaces(f *testing.F) {
-	for _, id := range []string{"", fuzzMember, fuzzClient, "../x", "A", "x\x00y", "-", "a-1", "con", "com1", "_", "_63on", "nul",
-		strings.Repeat("z", 65), strings.Repeat("\xff", 64)} {
+	for _, id := range []string{
+		"", fuzzMember, fuzzClient, "../x", "A", "x\x00y", "-", "a-1", "con", "com1", "_", "_63on", "nul",
+		strings.Repeat("z", 65), strings.Repeat("\xff", 64),
+	} {
 		f.Add(fuzzClient, id, int64(0), id, id+"1", int64(7))
 		f.Add(id, fuzzMember, int64(5), fuzzClient, id, int64(-7))
 	}
@@ -283,15 +285,21 @@ func TestPlaces(t *testing.T) {
 		"a_5f/nu/_6eul-1.json":                                           {ClientID: "a_", MemberID: "nul", UserID: 1},
 		"com/co/com.json":                                                {ClientID: "com", MemberID: "com"},
 		"_63om1/co/_63om9.json":                                          {ClientID: "com1", MemberID: "com9"},
-		strings.Repeat("x", maxID) + "/yy/" + strings.Repeat("y", maxID) + ".json": {ClientID: strings.Repeat("x", maxID),
-			MemberID: strings.Repeat("y", maxID)},
+		strings.Repeat("x", maxID) + "/yy/" + strings.Repeat("y", maxID) + ".json": {
+			ClientID: strings.Repeat("x", maxID),
+			MemberID: strings.Repeat("y", maxID),
+		},
 	} {
 		p, ok := placeOf(key)
 		require.True(t, ok, key)
 		require.Equal(t, want, p.path())
 	}
-	for _, key := range []Key{{ClientID: "x"}, {MemberID: "x", UserID: -1}, {MemberID: strings.Repeat("x", maxID+1)},
-		{ClientID: strings.Repeat("x", maxID+1), MemberID: "x"}} {
+	for _, key := range []Key{
+		{ClientID: "x"},
+		{MemberID: "x", UserID: -1},
+		{MemberID: strings.Repeat("x", maxID+1)},
+		{ClientID: strings.Repeat("x", maxID+1), MemberID: "x"},
+	} {
 		_, ok := placeOf(key)
 		require.False(t, ok, key)
 	}

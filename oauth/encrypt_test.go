@@ -135,8 +135,11 @@ func TestEncryptionBindsFiles(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	s := fileStore(t, dir, oauth.WithEncryptionKey(encryptionKey(1)))
-	keys := []oauth.Key{fileKey, {ClientID: clientID, MemberID: member, UserID: 7},
-		{ClientID: clientID, MemberID: "0123456789abcdef0123456789abcdef"}}
+	keys := []oauth.Key{
+		fileKey,
+		{ClientID: clientID, MemberID: member, UserID: 7},
+		{ClientID: clientID, MemberID: "0123456789abcdef0123456789abcdef"},
+	}
 	versions := make([]oauth.Version, len(keys))
 	for i, key := range keys {
 		var err error

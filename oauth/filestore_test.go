@@ -327,8 +327,10 @@ func TestFileStoreCleansUp(t *testing.T) {
 	mark := strings.Repeat("0123456789abcdef", 2)
 	temp := path + "." + mark + ".tmp"
 	leave := func() { overwrite(t, temp, planted) }
-	for _, name := range []string{"notes.tmp", ".json." + mark + ".tmp", member + "-0.json." + mark + ".tmp", member + ".json.tmp",
-		member + ".json." + mark[1:] + "x.tmp"} {
+	for _, name := range []string{
+		"notes.tmp", ".json." + mark + ".tmp", member + "-0.json." + mark + ".tmp", member + ".json.tmp",
+		member + ".json." + mark[1:] + "x.tmp",
+	} {
 		overwrite(t, filepath.Join(filepath.Dir(path), name), "")
 	}
 	overwrite(t, filepath.Join(dir, filepath.Base(temp)), "")

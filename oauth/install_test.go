@@ -322,7 +322,9 @@ func TestServersThatAreAllowed(t *testing.T) {
 			"https://oauth.example.com/b24/rest/", []string{"oauth.example.com"}, nil, "https://oauth.example.com/b24/oauth/token/",
 		},
 		"http in development": {
-			"http://oauth.example.com:81/rest/", []string{"oauth.example.com:81"}, []oauth.Option{oauth.WithInsecureHTTP("oauth.example.com:81")},
+			"http://oauth.example.com:81/rest/",
+			[]string{"oauth.example.com:81"},
+			[]oauth.Option{oauth.WithInsecureHTTP("oauth.example.com:81")},
 			"http://oauth.example.com:81/oauth/token/",
 		},
 		"IPv6 in development": {

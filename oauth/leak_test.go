@@ -41,7 +41,10 @@ func testNothingOfAUserPrintsASecret(t *testing.T) {
 	acting, user := portals.Acting(d), portals.User(7)
 	hooks := oauth.Hooks{}
 	for _, v := range []any{
-		acting, portals.ActingOrApp(d), struct{ A *oauth.UserCredentials }{acting}, []*oauth.UserCredentials{acting}, user, *user,
+		acting, portals.ActingOrApp(d),
+		struct{ A *oauth.UserCredentials }{acting},
+		[]*oauth.UserCredentials{acting},
+		user, *user,
 		struct{ U *oauth.User }{user},
 	} {
 		requireNothingPlanted(t, v)
@@ -109,8 +112,10 @@ func TestHostileResponsesStayOutOfWhatUsersSee(t *testing.T) {
 					_, err = portals.Seed(t.Context(),
 						oauth.Installation{MemberID: "c", ClientEndpoint: "https://" + planted + "/x", AccessToken: planted})
 					requireNothingPlanted(t, err)
-					for _, query := range []string{"code=" + planted + "&state=" + planted, "code=c&state=STATE&server_domain=" + planted + ".example",
-						"%zz" + planted} {
+					for _, query := range []string{
+						"code=" + planted + "&state=" + planted, "code=c&state=STATE&server_domain=" + planted + ".example",
+						"%zz" + planted,
+					} {
 						states := (&session{}).states(t, portals)
 						query = strings.ReplaceAll(query, "STATE", authorize(t, states))
 						r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/back?"+query, nil)

@@ -23,16 +23,17 @@ import (
 //
 // Source: https://apidocs.bitrix24.com/settings/oauth/simple-way.html
 func (p *Portals) VerifyPage(ctx context.Context, auth event.Auth) (Installation, error) {
-	if !validMemberID(auth.MemberID) || auth.AccessToken == "" {
-		return Installation{}, &Error{Op: opPage, Kind: ErrUnverified, Detail: "it names no portal or carries no token"}
-	}
-	return p.confirmPage(ctx, opPage, auth, p.checkPage)
+	return p.confirmPage(ctx, opPage, auth, auth.AccessToken, p.checkPage)
 }
 
 // confirmPage lets check confirm the tokens of a page, once for all callers with the same page.
+// needed is the token that check cannot do without.
 func (p *Portals) confirmPage(
-	ctx context.Context, op string, auth event.Auth, check func(context.Context, event.Auth) (Installation, error),
+	ctx context.Context, op string, auth event.Auth, needed event.Secret, check func(context.Context, event.Auth) (Installation, error),
 ) (Installation, error) {
+	if !validMemberID(auth.MemberID) || needed == "" {
+		return Installation{}, &Error{Op: op, Kind: ErrUnverified, Detail: "it names no portal, or lacks the token that is needed"}
+	}
 	if !plausibleTokens(auth) {
 		return Installation{}, &Error{Op: op, Kind: ErrUnverified, Detail: detailNoTokens}
 	}
@@ -78,8 +79,10 @@ func (p *Portals) checkPage(ctx context.Context, claim event.Auth) (Installation
 	case err != nil:
 		return Installation{}, err
 	case info.userID == 0:
-		return Installation{}, &Error{Op: opPage, Kind: ErrUnverified,
-			Detail: "neither the OAuth server nor the portal names the user of the token"}
+		return Installation{}, &Error{
+			Op: opPage, Kind: ErrUnverified,
+			Detail: "neither the OAuth server nor the portal names the user of the token",
+		}
 	}
 	info.refresh = claim.RefreshToken
 	info.serverEndpoint = cmp.Or(info.serverEndpoint, check.server.String())

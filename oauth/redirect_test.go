@@ -278,8 +278,10 @@ func TestRedirectOfAHostileServer(t *testing.T) {
 	var got error
 	h := built(t)(oauth.RedirectHandler(portals.Exchange, states,
 		func(_ http.ResponseWriter, _ *http.Request, _ oauth.Installation, err error) { got = err }))
-	for _, server := range []string{"evil.example", "oauth.bitrix.info.evil.example", "oauth.bitrix.info@evil.example",
-		"oauth.bitrix.info:444"} {
+	for _, server := range []string{
+		"evil.example", "oauth.bitrix.info.evil.example", "oauth.bitrix.info@evil.example",
+		"oauth.bitrix.info:444",
+	} {
 		query := url.Values{"code": {planted}, "state": {authorize(t, states)}, "server_domain": {server}}
 		h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/?"+query.Encode(), nil))
 		require.True(t, isAny(got, oauth.ErrHostNotAllowed, oauth.ErrEndpoint), server)

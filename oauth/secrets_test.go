@@ -63,8 +63,10 @@ func TestNothingPrintsASecret(t *testing.T) {
 // it returns.
 func TestHostileResponsesStayOutOfErrorsAndLogs(t *testing.T) {
 	t.Parallel()
-	members := []string{"access_token", "refresh_token", "scope", "domain", "server_endpoint", "status", "client_endpoint", "member_id",
-		"user_id", "expires", "expires_in"}
+	members := []string{
+		"access_token", "refresh_token", "scope", "domain", "server_endpoint", "status", "client_endpoint", "member_id",
+		"user_id", "expires", "expires_in",
+	}
 	bodies := map[string]string{
 		"error":       `{"error":"` + planted + `","error_description":"` + planted + `","error_uri":"` + planted + `"}`,
 		"object":      `{"error":{"` + planted + `":"` + planted + `"}}`,

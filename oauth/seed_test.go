@@ -64,8 +64,10 @@ func TestSeedWithARefreshTokenOnly(t *testing.T) {
 
 func TestSeedRefusals(t *testing.T) {
 	t.Parallel()
-	good := oauth.Installation{MemberID: member, ClientEndpoint: "https://example.bitrix24.com/rest/", ServerEndpoint: official,
-		RefreshToken: "r1"}
+	good := oauth.Installation{
+		MemberID: member, ClientEndpoint: "https://example.bitrix24.com/rest/", ServerEndpoint: official,
+		RefreshToken: "r1",
+	}
 	tests := map[string]struct {
 		change func(*oauth.Installation)
 		kind   error
@@ -108,8 +110,10 @@ func TestSeedWithAStoreOutOfOrder(t *testing.T) {
 		require.ErrorIs(t, err, errDisk, name)
 		require.False(t, created, name)
 	}
-	raced := &faultyStore{Store: oauth.NewMemoryStore(),
-		swap: func(context.Context, oauth.Version, oauth.Installation) error { return oauth.ErrConflict }}
+	raced := &faultyStore{
+		Store: oauth.NewMemoryStore(),
+		swap:  func(context.Context, oauth.Version, oauth.Installation) error { return oauth.ErrConflict },
+	}
 	created, err := scripted(t, raced, counting()).Seed(t.Context(), in)
 	require.NoError(t, err, "another process was first")
 	require.False(t, created)

@@ -645,8 +645,10 @@ func TestForgedUserReady(t *testing.T) {
 			"client_endpoint": "https://example.bitrix24.com/rest/",
 		}
 		maps.Copy(data, changes)
-		return &event.Delivery{Kind: event.KindEvent, Name: "ONAPPUSERREADY", Auth: event.Auth{MemberID: member, ApplicationToken: "t1"},
-			Data: dataOf(t, data)}
+		return &event.Delivery{
+			Kind: event.KindEvent, Name: "ONAPPUSERREADY", Auth: event.Auth{MemberID: member, ApplicationToken: "t1"},
+			Data: dataOf(t, data),
+		}
 	}
 	for name, test := range map[string]struct {
 		d        *event.Delivery

@@ -86,10 +86,7 @@ func (u *User) use(
 //
 // Source: https://apidocs.bitrix24.com/settings/oauth/simple-way.html
 func (p *Portals) KeepUser(ctx context.Context, auth event.Auth) (Installation, error) {
-	if !validMemberID(auth.MemberID) || auth.RefreshToken == "" {
-		return Installation{}, &Error{Op: opUser, Kind: ErrUnverified, Detail: "it names no portal or carries no refresh token"}
-	}
-	return p.confirmPage(ctx, opUser, auth, p.confirmUser)
+	return p.confirmPage(ctx, opUser, auth, auth.RefreshToken, p.confirmUser)
 }
 
 // confirmUser confirms whose tokens a page carries, and stores them.
@@ -157,8 +154,10 @@ func (p *Portals) withUser(ctx context.Context, info tokenInfo, claim event.Auth
 		info.userID = user
 	}
 	if info.userID <= 0 {
-		return tokenInfo{}, &Error{Op: opUser, Kind: ErrUnverified,
-			Detail: "neither the OAuth server nor the portal names the user of the tokens"}
+		return tokenInfo{}, &Error{
+			Op: opUser, Kind: ErrUnverified,
+			Detail: "neither the OAuth server nor the portal names the user of the tokens",
+		}
 	}
 	return info, nil
 }

@@ -204,8 +204,10 @@ func number(tb testing.TB, db *sql.DB, statement string) int64 {
 
 // installation returns one with a secret that must never be shown.
 func installation(token string) oauth.Installation {
-	return oauth.Installation{MemberID: memberID, AccessToken: event.Secret(planted + token),
-		RefreshToken: event.Secret(planted + "r" + token)}
+	return oauth.Installation{
+		MemberID: memberID, AccessToken: event.Secret(planted + token),
+		RefreshToken: event.Secret(planted + "r" + token),
+	}
 }
 
 // requireSafe checks that an error shows no value, no address and no part of a DSN in any format.

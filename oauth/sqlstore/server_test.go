@@ -84,11 +84,15 @@ func TestNewAsksTheServer(t *testing.T) {
 			sqlstore.MySQL, server{version: values("11.8.2-MariaDB"), mysql: values(int64(1), int64(0), int64(3))}, "", false,
 		},
 		"MySQL, each second": {
-			sqlstore.MySQL, server{version: values("8.4.3"), mysql: values(int64(1), int64(0), int64(0))}, "innodb_flush_log_at_trx_commit is 0",
+			sqlstore.MySQL,
+			server{version: values("8.4.3"), mysql: values(int64(1), int64(0), int64(0))},
+			"innodb_flush_log_at_trx_commit is 0",
 			true,
 		},
 		"MySQL, unsynced": {
-			sqlstore.MySQL, server{version: values("8.4.3"), mysql: values(int64(1), int64(0), int64(2))}, "innodb_flush_log_at_trx_commit is 2",
+			sqlstore.MySQL,
+			server{version: values("8.4.3"), mysql: values(int64(1), int64(0), int64(2))},
+			"innodb_flush_log_at_trx_commit is 2",
 			true,
 		},
 		"MySQL, read-only": {
