@@ -66,8 +66,8 @@ func testNothingOfAUserPrintsASecret(t *testing.T) {
 	requireNothingPlanted(t, err)
 }
 
-// TestHostileResponsesStayOutOfWhatUsersSee lets the OAuth server plant secrets in everything that it
-// returns about users and addresses.
+// TestHostileResponsesStayOutOfWhatUsersSee lets the OAuth server plant secrets in everything that
+// it returns about users and addresses.
 func TestHostileResponsesStayOutOfWhatUsersSee(t *testing.T) {
 	t.Parallel()
 	bodies := map[string]string{

@@ -446,7 +446,8 @@ func TestBrokenLocker(t *testing.T) {
 	})
 }
 
-// TestSuiteFindsFaults runs the suite on stores that have one fault each. The suite fails a testing.T, so each run is a process.
+// TestSuiteFindsFaults runs the suite on stores that have one fault each. The suite fails a
+// testing.T, so each run is a process.
 func TestSuiteFindsFaults(t *testing.T) {
 	t.Parallel()
 	const whole, shared, locker = "TestBrokenStore", "TestBrokenSharedStore", "TestBrokenLocker"
