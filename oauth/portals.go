@@ -57,7 +57,7 @@ type Portals struct {
 	log       *slog.Logger
 	policy    func(context.Context, *Claim) error
 	window    time.Duration // how long the previous application token is accepted
-	locker    Locker        // of renewals; nil when there is none
+	locker    Locker        // of renewals; nil if there is none
 	owner     string        // of its leases
 	exclusive bool          // no other process uses the store
 	flights   flights
