@@ -9,6 +9,7 @@ import (
 
 	"github.com/b24events/b24events/event"
 	"github.com/b24events/b24events/oauth"
+	"github.com/b24events/b24events/offline"
 )
 
 // TestConfigErrors gives every constructor and option what it cannot use.
@@ -37,6 +38,7 @@ func TestConfigErrors(t *testing.T) {
 		"nil store":           {err: func() error { return newPortals(app, noStore) }},
 		"WithRotationWindow":  {err: func() error { return option(oauth.WithRotationWindow(-1)) }},
 		"WithRefreshLock":     {err: func() error { return option(oauth.WithRefreshLock(nil)) }},
+		"nil locker":          {err: func() error { return option(oauth.WithRefreshLock((*offline.MemoryLeaser)(nil))) }},
 		"WithHosts":           {err: func() error { return option(oauth.WithHosts("https://example.com")) }},
 		"WithInsecureHTTP":    {err: func() error { return option(oauth.WithInsecureHTTP("http://example.com")) }},
 		"WithHTTPClient":      {err: func() error { return option(oauth.WithHTTPClient(nil)) }},

@@ -8,6 +8,7 @@ import (
 
 	"github.com/b24events/b24events/event"
 	"github.com/b24events/b24events/internal/plainhttp"
+	"github.com/b24events/b24events/internal/typednil"
 )
 
 // Config identifies the application. Both values are in its settings on the portal, or in the
@@ -65,8 +66,8 @@ func WithExclusiveStore() Option {
 // for longer than ten seconds, renewals go on without it.
 func WithRefreshLock(l Locker) Option {
 	return func(cfg *config) error {
-		if l == nil {
-			return configError("WithRefreshLock", "the lock is nil")
+		if typednil.Is(l) {
+			return configError("WithRefreshLock", "the locker is nil")
 		}
 		cfg.locker = l
 		return nil
