@@ -104,12 +104,11 @@ type Dispatcher struct {
 	rooms       [classes]room
 	places      [placesN]int // running items
 	busyBegan   bool         // the last one of placeOrdinary and placeBusy that began was a busy one
-	running     runningList
-	queued      int // admitted, and not running
-	finishing   int // on the way to the front
-	inline      int // of the running ones, those of Do
-	spareLanes  *lane
-	spares      int
+	running     list[Item]   // those first that began first
+	queued      int          // admitted, and not running
+	finishing   int          // on the way to the front
+	inline      int          // of the running ones, those of Do
+	spareLanes  []*lane
 	idleWorkers []*worker
 	dismissed   bool        // no worker stays idle
 	reaper      *time.Timer // ends idle workers
@@ -211,7 +210,7 @@ func (d *Dispatcher) Enqueue(key Key, it *Item, patience time.Duration) error {
 	}
 	l.push(it)
 	r := &d.rooms[it.class()]
-	if !r.due && p.admissions[it.class()].head == nil && d.takeRoomLocked(it, it.Cost) {
+	if !r.due && p.admissions[it.class()].first() == nil && d.takeRoomLocked(it, it.Cost) {
 		d.admittedLocked(it)
 		d.pumpLocked()
 		d.mu.Unlock()
@@ -224,9 +223,9 @@ func (d *Dispatcher) Enqueue(key Key, it *Item, patience time.Duration) error {
 		return ErrFull
 	}
 	it.admitted = make(chan struct{})
-	p.admissions[it.class()].push(it)
+	p.admissions[it.class()].push(&it.inQueue, it)
 	d.rings[r.line].push(p)
-	r.due = r.due || (p.admissions[it.class()].head == it && d.dueLocked(it))
+	r.due = r.due || (p.admissions[it.class()].first() == it && d.dueLocked(it))
 	d.mu.Unlock()
 	return d.waitForRoom(it, patience)
 }
@@ -255,8 +254,8 @@ func (d *Dispatcher) waitForRoom(it *Item, patience time.Duration) error {
 func (d *Dispatcher) refuseLocked(it *Item, why refusal) {
 	it.admitting, it.refusal = false, why
 	l := it.lane
-	first := l.head == it
-	l.remove(it)
+	first := l.first() == it
+	l.items.remove(&it.inLane)
 	it.lane = nil
 	if first && l.state == laneIdle {
 		d.advanceLocked(l)
@@ -272,7 +271,7 @@ func (d *Dispatcher) admittedLocked(it *Item) {
 		it.admitting = false
 		close(it.admitted)
 	}
-	if l := it.lane; l.state == laneIdle && l.head == it {
+	if l := it.lane; l.state == laneIdle && l.first() == it {
 		d.readyLocked(l)
 	}
 	d.absorbLocked(it)
@@ -293,7 +292,7 @@ func (d *Dispatcher) Do(key Key, it *Item) (Outcome, error) {
 	it.Began, it.place = time.Now(), placeInline
 	it.portal.inline++
 	d.inline++
-	d.running.push(it)
+	d.running.push(&it.inQueue, it)
 	d.mu.Unlock()
 	r := d.serve(nil, it)
 	return r.outcome, r.err

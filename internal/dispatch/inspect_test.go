@@ -11,7 +11,7 @@ func (d *Dispatcher) inspect() string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	in := inspection{d: d}
-	for it := d.running.head; it != nil; it = it.laterR {
+	for it := range d.running.all() {
 		in.running++
 		in.places[it.place]++
 		in.hold(it)
@@ -63,10 +63,10 @@ func (in *inspection) hold(it *Item) {
 func (in *inspection) portal(p *Portal) {
 	var lanes, ready, queued, resting int
 	var waits [classes]bool
-	for l := p.all; l != nil; l = l.later {
+	for l := range p.all.all() {
 		lanes++
 		in.check(l.portal == p, "lane of another portal")
-		in.check(l.head != nil || l.state == laneRunning, "empty lane in state %d", l.state)
+		in.check(l.first() != nil || l.state == laneRunning, "empty lane in state %d", l.state)
 		in.check(l.key == event.Entity{} || p.lanes[l.key] == l, "lane is not in the map")
 		in.check(l.state != laneResting || l.timer != nil, "lane never wakes")
 		if l.state == laneReady && !l.urgent {
@@ -75,12 +75,12 @@ func (in *inspection) portal(p *Portal) {
 		if l.state == laneResting {
 			resting++
 		}
-		if l.head != nil {
-			in.check((l.state == laneIdle) == (l.head.admitting && l.state != laneRunning), "lane in state %d", l.state)
+		if l.first() != nil {
+			in.check((l.state == laneIdle) == (l.first().admitting && l.state != laneRunning), "lane in state %d", l.state)
 		}
-		for it := l.head; it != nil; it = it.next {
+		for it := range l.items.all() {
 			in.check(it.lane == l && it.portal == p, "item of another lane")
-			in.check(it.next != nil || l.tail == it, "tail of a lane")
+			in.check(it.inLane.next != nil || l.items.last() == it, "tail of a lane")
 			if it.admitting {
 				waits[it.class()] = true
 				continue
@@ -99,7 +99,7 @@ func (in *inspection) portal(p *Portal) {
 	if !p.barred() {
 		in.turns(p, ready)
 	}
-	in.check(p.links[ringRoom].in == waits[ordinary] && p.links[ringUrgentRoom].in == waits[urgent], "portal in the line for room")
+	in.check((p.links[ringRoom].of != nil) == waits[ordinary] && (p.links[ringUrgentRoom].of != nil) == waits[urgent], "portal in the line for room")
 }
 
 // turns checks that a portal of which an item may start is in its ring, and in no other.
@@ -115,11 +115,11 @@ func (in *inspection) turns(p *Portal, ready int) {
 		ringUrgent:   p.urgent != nil && p.urgent.state == laneReady,
 	}
 	for r, is := range belongs {
-		in.check(p.links[r].in == is, "portal in ring %d: %v, slow %v, %d ready, %d running, burst %d", r, !is, p.slow, ready, p.running, p.burst)
+		in.check((p.links[r].of != nil) == is, "portal in ring %d: %v, slow %v, %d ready, %d running, burst %d", r, !is, p.slow, ready, p.running, p.burst)
 		in.waits[r] = in.waits[r] || is
 	}
 	if p.burst > 0 {
-		in.check(d.rings[ringBusy].head == p || d.rings[ringSlow].head == p, "a portal in the middle of its turn is not the first")
+		in.check(d.rings[ringBusy].first() == p || d.rings[ringSlow].first() == p, "a portal in the middle of its turn is not the first")
 	}
 }
 
@@ -150,7 +150,7 @@ func (d *Dispatcher) leftovers() string {
 	in.check(len(d.idleWorkers) == 0, "%d workers are left", len(d.idleWorkers))
 	in.check(d.places == [placesN]int{}, "places %v are left", d.places)
 	in.check(d.inline == 0, "calls of Do are left")
-	in.check(d.spares <= maxSpareLanes, "%d spare lanes", d.spares)
+	in.check(len(d.spareLanes) <= maxSpareLanes, "%d spare lanes", len(d.spareLanes))
 	for i := range d.rings {
 		in.check(d.rings[i].n == 0 && d.rings[i].head == nil && d.rings[i].tail == nil, "ring %d is not empty", i)
 	}

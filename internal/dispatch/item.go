@@ -45,13 +45,12 @@ type Item struct {
 	// Front is the front's own.
 	Front any
 
-	portal         *Portal
-	lane           *lane
-	prev, next     *Item         // in its lane
-	admitted       chan struct{} // closed when admitting ends; nil unless somebody waits
-	laterA, earlyA *Item         // among the items of the portal that wait for room
-	laterR, earlyR *Item         // among the running items
-	holds          int64         // room
+	portal   *Portal
+	lane     *lane
+	admitted chan struct{} // closed when admitting ends; nil unless somebody waits
+	inLane   link[Item]
+	inQueue  link[Item] // of the items of the portal that wait for room, or of the running ones
+	holds    int64      // room
 
 	// Urgent items go to the application events of their portal: they have one lane, room and
 	// workers of their own. Lane is not used.
@@ -61,7 +60,6 @@ type Item struct {
 
 	admitting       bool    // it waits for room
 	refusal         refusal // why it was not admitted
-	running         bool    // it is among the running items
 	reported        bool    // the front gets it or has it back
 	place           place   // what the running item is counted among
 	overdue         bool    // it has run for SlowAfter
@@ -99,15 +97,14 @@ func (r refusal) err() error {
 // lane is the order of one object: first in, first out, one at a time. It exists while it has
 // items. The lock of the dispatcher guards it, as it does Portal and all lists.
 type lane struct {
-	portal     *Portal
-	key        event.Entity // zero: it is not in the portal's map
-	urgent     bool
-	state      laneState
-	head, tail *Item // waiting, resting or admitting
-	timer      *time.Timer
-	next       *lane // among the portal's ready lanes
+	portal *Portal
+	key    event.Entity // zero: it is not in the portal's map
+	urgent bool
+	state  laneState
+	items  list[Item] // waiting, resting or admitting
+	timer  *time.Timer
 
-	earlier, later *lane // among all lanes of the portal
+	inPortal, inReady link[lane]
 }
 
 type laneState uint8
@@ -119,143 +116,11 @@ const (
 	laneResting                  // its first item waits for its next attempt
 )
 
+// first returns the first item of the lane, nil if there is none.
+func (l *lane) first() *Item { return l.items.first() }
+
+// push adds an item to the end of the lane.
 func (l *lane) push(it *Item) {
-	it.lane, it.prev, it.next = l, l.tail, nil
-	if l.tail == nil {
-		l.head = it
-	} else {
-		l.tail.next = it
-	}
-	l.tail = it
-}
-
-func (l *lane) pushFront(it *Item) {
-	it.prev, it.next = nil, l.head
-	if l.head == nil {
-		l.tail = it
-	} else {
-		l.head.prev = it
-	}
-	l.head = it
-}
-
-// remove takes an item out of the lane.
-func (l *lane) remove(it *Item) {
-	if it.prev == nil {
-		l.head = it.next
-	} else {
-		it.prev.next = it.next
-	}
-	if it.next == nil {
-		l.tail = it.prev
-	} else {
-		it.next.prev = it.prev
-	}
-	it.prev, it.next = nil, nil
-}
-
-// replace puts an item in the place of another.
-func (l *lane) replace(old, it *Item) {
-	it.lane, it.prev, it.next = l, old.prev, old.next
-	if it.prev == nil {
-		l.head = it
-	} else {
-		it.prev.next = it
-	}
-	if it.next == nil {
-		l.tail = it
-	} else {
-		it.next.prev = it
-	}
-	old.prev, old.next = nil, nil
-}
-
-// laneList is lanes in the order in which they became ready.
-type laneList struct {
-	head, tail *lane
-	n          int
-}
-
-func (ls *laneList) push(l *lane) {
-	if ls.tail == nil {
-		ls.head = l
-	} else {
-		ls.tail.next = l
-	}
-	ls.tail = l
-	ls.n++
-}
-
-func (ls *laneList) pop() *lane {
-	l := ls.head
-	ls.head = l.next
-	if ls.head == nil {
-		ls.tail = nil
-	}
-	l.next = nil
-	ls.n--
-	return l
-}
-
-// admissions is the items of a portal that wait for room, in order.
-type admissions struct{ head, tail *Item }
-
-func (a *admissions) push(it *Item) {
-	it.earlyA, it.laterA = a.tail, nil
-	if a.tail == nil {
-		a.head = it
-	} else {
-		a.tail.laterA = it
-	}
-	a.tail = it
-}
-
-func (a *admissions) remove(it *Item) {
-	if it.earlyA == nil {
-		a.head = it.laterA
-	} else {
-		it.earlyA.laterA = it.laterA
-	}
-	if it.laterA == nil {
-		a.tail = it.earlyA
-	} else {
-		it.laterA.earlyA = it.earlyA
-	}
-	it.earlyA, it.laterA = nil, nil
-}
-
-// runningList is the items that run, those first that began first.
-type runningList struct {
-	head, tail *Item
-	n          int
-}
-
-func (r *runningList) push(it *Item) {
-	it.running, it.earlyR, it.laterR = true, r.tail, nil
-	if r.tail == nil {
-		r.head = it
-	} else {
-		r.tail.laterR = it
-	}
-	r.tail = it
-	r.n++
-}
-
-// remove takes an item out of the list, if it is in it.
-func (r *runningList) remove(it *Item) {
-	if !it.running {
-		return
-	}
-	if it.earlyR == nil {
-		r.head = it.laterR
-	} else {
-		it.earlyR.laterR = it.laterR
-	}
-	if it.laterR == nil {
-		r.tail = it.earlyR
-	} else {
-		it.laterR.earlyR = it.earlyR
-	}
-	it.running, it.earlyR, it.laterR = false, nil, nil
-	r.n--
+	it.lane = l
+	l.items.push(&it.inLane, it)
 }

@@ -4,7 +4,7 @@ package dispatch
 // returns the one that ended, nil for none. Only the last one is looked at, so that no item moves
 // past another. d.mu is held.
 func (d *Dispatcher) mergeLocked(l *lane, it *Item) (ended *Item) {
-	last := l.tail
+	last := l.items.last()
 	switch {
 	case last == nil, last.admitting, it.Merge == "", last.Merge != it.Merge:
 		return nil
@@ -16,7 +16,8 @@ func (d *Dispatcher) mergeLocked(l *lane, it *Item) (ended *Item) {
 	}
 	it.Merged += 1 + last.Merged
 	it.Attempts = 0 // it rests for as long as the other had to, and has all attempts ahead
-	l.replace(last, it)
+	it.lane = l
+	l.items.replace(&last.inLane, &it.inLane, it)
 	return last
 }
 
@@ -34,7 +35,7 @@ func (d *Dispatcher) joinLocked(l *lane, it, behind *Item) (ended *Item) {
 		behind.Merged += 1 + ended.Merged
 		behind.Attempts = 0
 	}
-	l.remove(ended)
+	l.items.remove(&ended.inLane)
 	d.queued--
 	l.portal.queued--
 	d.giveRoomLocked(ended, ended.holds)
@@ -45,7 +46,11 @@ func (d *Dispatcher) joinLocked(l *lane, it, behind *Item) (ended *Item) {
 // they would have been merged if they had come later. They need no room of their own, unless one of
 // them is larger. Room that is spare afterwards is for the next in line. d.mu is held.
 func (d *Dispatcher) absorbLocked(it *Item) {
-	for next := it.next; it.Merge != "" && next != nil && next.admitting && next.Merge == it.Merge; next = it.next {
+	for it.Merge != "" {
+		next := it.inLane.next.element()
+		if next == nil || !next.admitting || next.Merge != it.Merge {
+			return
+		}
 		kept, ended := next, it
 		if older(next, it) {
 			kept, ended = it, next
@@ -57,7 +62,7 @@ func (d *Dispatcher) absorbLocked(it *Item) {
 		kept.Merged += 1 + ended.Merged
 		d.leaveLineLocked(next)
 		close(next.admitted)
-		it.lane.remove(ended)
+		it.lane.items.remove(&ended.inLane)
 		d.counts.accepted.Add(1)
 		d.counts.outcomes[OutcomeMerged].Add(1)
 		d.finishing++

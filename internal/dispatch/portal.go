@@ -17,17 +17,17 @@ type Portal struct {
 	end   context.CancelCauseFunc
 
 	lanes      map[event.Entity]*lane
-	all        *lane // every lane, those without a key included
-	ready      laneList
-	urgent     *lane // nil while it is empty
-	running    int   // of the lanes, urgent ones not counted
-	urgents    int   // urgent items that run
-	inline     int   // items of Do that run
-	queued     int   // admitted, and not running
-	resting    int   // of these, those whose lane rests for them
+	all        list[lane] // every lane, those without a key included
+	ready      list[lane] // in the order in which they became ready
+	urgent     *lane      // nil while it is empty
+	running    int        // of the lanes, urgent ones not counted
+	urgents    int        // urgent items that run
+	inline     int        // items of Do that run
+	queued     int        // admitted, and not running
+	resting    int        // of these, those whose lane rests for them
 	finishing  int
 	held       [classes]int64
-	admissions [classes]admissions
+	admissions [classes]list[Item] // those that wait for room
 	slow       bool
 	slowAt     time.Time // when the last overdue item ended
 	burst      int       // items that began in its turn, while that goes on
@@ -35,7 +35,7 @@ type Portal struct {
 	stopped    bool
 	asked      bool // OnSlack was called since the last Add
 	done       []chan struct{}
-	links      [rings]link
+	links      [rings]link[Portal]
 }
 
 // PortalOptions are what [Dispatcher.Open] needs to know.
@@ -84,7 +84,7 @@ func (d *Dispatcher) dropLocked(p *Portal) {
 // Otherwise it must not be forgotten: there would be two portals of a key, and two lanes of an
 // object. d.mu is held.
 func (p *Portal) emptyLocked() bool {
-	return p.all == nil && p.running+p.urgents+p.inline+p.finishing == 0
+	return p.all.n == 0 && p.running+p.urgents+p.inline+p.finishing == 0
 }
 
 // Add takes items without asking for room. If the portal was stopped, they are finished with
@@ -110,7 +110,7 @@ func (p *Portal) Add(items ...*Item) {
 		l.push(it)
 		d.queued++
 		p.queued++
-		if l.state == laneIdle && l.head == it {
+		if l.state == laneIdle && l.first() == it {
 			d.readyLocked(l)
 		}
 	}
@@ -231,34 +231,22 @@ const maxSpareLanes = 1024
 
 // newLaneLocked returns a lane of the portal. d.mu is held.
 func (d *Dispatcher) newLaneLocked(p *Portal) *lane {
-	l := d.spareLanes
-	if l != nil {
-		d.spareLanes = l.next
-		d.spares--
-		*l = lane{}
+	var l *lane
+	if last := len(d.spareLanes) - 1; last >= 0 {
+		l = d.spareLanes[last]
+		d.spareLanes = d.spareLanes[:last]
 	} else {
 		l = new(lane)
 	}
 	l.portal = p
-	l.later = p.all
-	if p.all != nil {
-		p.all.earlier = l
-	}
-	p.all = l
+	p.all.pushFront(&l.inPortal, l)
 	return l
 }
 
 // dropLaneLocked forgets a lane that is empty. d.mu is held.
 func (d *Dispatcher) dropLaneLocked(l *lane) {
 	p := l.portal
-	if l.earlier == nil {
-		p.all = l.later
-	} else {
-		l.earlier.later = l.later
-	}
-	if l.later != nil {
-		l.later.earlier = l.earlier
-	}
+	p.all.remove(&l.inPortal)
 	switch {
 	case l.urgent:
 		p.urgent = nil
@@ -266,8 +254,7 @@ func (d *Dispatcher) dropLaneLocked(l *lane) {
 		delete(p.lanes, l.key)
 	}
 	*l = lane{}
-	if d.spares < maxSpareLanes {
-		l.next, d.spareLanes = d.spareLanes, l
-		d.spares++
+	if len(d.spareLanes) < maxSpareLanes {
+		d.spareLanes = append(d.spareLanes, l)
 	}
 }

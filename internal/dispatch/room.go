@@ -66,21 +66,21 @@ func (d *Dispatcher) admitLocked(c class) {
 	r := &d.rooms[c]
 	r.due = false
 	line := &d.rings[r.line]
-	for p := line.head; p != nil && r.used < r.size; {
-		switch it := p.admissions[c].head; {
+	for p := line.first(); p != nil && r.used < r.size; {
+		switch it := p.admissions[c].first(); {
 		case d.takeRoomLocked(it, it.Cost):
 			line.remove(p)
-			p.admissions[c].remove(it)
+			p.admissions[c].remove(&it.inQueue)
 			d.admittedLocked(it)
-			if p.admissions[c].head != nil {
+			if p.admissions[c].n > 0 {
 				line.push(p)
 			}
-			p = line.head
+			p = line.first()
 		case d.dueLocked(it):
 			r.due = true
 			return
 		default:
-			p = p.links[line.id].next
+			p = p.links[line.id].next.element()
 		}
 	}
 }
@@ -88,8 +88,8 @@ func (d *Dispatcher) admitLocked(c class) {
 // leaveLineLocked takes an item out of those that wait for room. d.mu is held.
 func (d *Dispatcher) leaveLineLocked(it *Item) {
 	p, c := it.portal, it.class()
-	p.admissions[c].remove(it)
-	if p.admissions[c].head == nil {
+	p.admissions[c].remove(&it.inQueue)
+	if p.admissions[c].n == 0 {
 		d.rings[d.rooms[c].line].remove(p)
 	}
 	it.admitting = false

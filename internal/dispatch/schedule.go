@@ -37,61 +37,20 @@ const (
 
 // ring is portals that take turns.
 type ring struct {
-	id         ringID
-	head, tail *Portal
-	n          int
-}
+	list[Portal]
 
-// link is the place of a portal in a ring.
-type link struct {
-	prev, next *Portal
-	in         bool
+	id ringID
 }
 
 // push puts a portal at the end, if it is not in the ring.
 func (r *ring) push(p *Portal) {
-	at := &p.links[r.id]
-	if at.in {
-		return
+	if at := &p.links[r.id]; at.of == nil {
+		r.list.push(at, p)
 	}
-	*at = link{prev: r.tail, in: true}
-	if r.tail == nil {
-		r.head = p
-	} else {
-		r.tail.links[r.id].next = p
-	}
-	r.tail = p
-	r.n++
 }
 
 // remove takes a portal out of the ring, if it is in it.
-func (r *ring) remove(p *Portal) {
-	at := &p.links[r.id]
-	if !at.in {
-		return
-	}
-	if at.prev == nil {
-		r.head = at.next
-	} else {
-		at.prev.links[r.id].next = at.next
-	}
-	if at.next == nil {
-		r.tail = at.prev
-	} else {
-		at.next.links[r.id].prev = at.prev
-	}
-	*at = link{}
-	r.n--
-}
-
-// pop takes the first portal out of the ring. It returns nil for an empty one.
-func (r *ring) pop() *Portal {
-	p := r.head
-	if p != nil {
-		r.remove(p)
-	}
-	return p
-}
+func (r *ring) remove(p *Portal) { r.list.remove(&p.links[r.id]) }
 
 // readyLocked makes a lane one that waits for a worker, or one that rests until its first item is
 // due. d.mu is held.
@@ -104,17 +63,17 @@ func (d *Dispatcher) readyLocked(l *lane) {
 		d.rings[ringUrgent].push(l.portal)
 		return
 	}
-	l.portal.ready.push(l)
+	l.portal.ready.push(&l.inReady, l)
 	d.lineUpLocked(l.portal)
 }
 
 // sleepUntilDueLocked makes a lane rest if its first item is not due yet, and reports whether it
 // did. d.mu is held.
 func (d *Dispatcher) sleepUntilDueLocked(l *lane) bool {
-	if l.head.Due.IsZero() || d.closing {
+	if l.first().Due.IsZero() || d.closing {
 		return false
 	}
-	wait := time.Until(l.head.Due)
+	wait := time.Until(l.first().Due)
 	if wait <= 0 {
 		return false
 	}
@@ -221,10 +180,11 @@ func (d *Dispatcher) takeTurnLocked(from ringID) *Item {
 // before it out. d.mu is held.
 func (d *Dispatcher) firstLocked(in ringID) *Portal {
 	r := &d.rings[in]
-	for r.head != nil && r.head.barred() {
-		r.remove(r.head)
+	p := r.first()
+	for ; p != nil && p.barred(); p = r.first() {
+		r.remove(p)
 	}
-	return r.head
+	return p
 }
 
 // barred reports whether no item of the portal may start any more.
@@ -247,13 +207,12 @@ func (d *Dispatcher) slowPartLocked() int {
 // beginLocked takes the first item of a lane to run it. The caller lines its portal up. d.mu is
 // held.
 func (d *Dispatcher) beginLocked(l *lane, at place) *Item {
-	it, p := l.head, l.portal
-	l.remove(it)
+	it, p := l.items.pop(), l.portal
 	l.state = laneRunning
 	it.Attempts++
 	it.Began, it.place = time.Now(), at
 	d.places[at]++
-	d.running.push(it)
+	d.running.push(&it.inQueue, it)
 	d.queued--
 	p.queued--
 	if at == placeUrgent {
@@ -267,7 +226,7 @@ func (d *Dispatcher) beginLocked(l *lane, at place) *Item {
 
 // endLocked takes an item off the running ones, and gives its place back. d.mu is held.
 func (d *Dispatcher) endLocked(it *Item) {
-	d.running.remove(it)
+	d.running.remove(&it.inQueue)
 	p := it.portal
 	switch {
 	case it.place == placeInline:
@@ -294,11 +253,11 @@ func (d *Dispatcher) endLocked(it *Item) {
 // advanceLocked goes on with a lane whose item has ended or is gone. d.mu is held.
 func (d *Dispatcher) advanceLocked(l *lane) {
 	switch {
-	case l.head == nil:
+	case l.first() == nil:
 		p := l.portal
 		d.dropLaneLocked(l)
 		d.dropLocked(p)
-	case l.head.admitting:
+	case l.first().admitting:
 		l.state = laneIdle
 	default:
 		d.readyLocked(l)
@@ -311,11 +270,11 @@ func (d *Dispatcher) restLocked(l *lane, it *Item, wait time.Duration) (merged *
 	d.queued++
 	l.portal.queued++
 	l.portal.resting++
-	l.pushFront(it)
-	if it.next != nil {
-		merged = d.joinLocked(l, it, it.next)
+	l.items.pushFront(&it.inLane, it)
+	if behind := it.inLane.next.element(); behind != nil {
+		merged = d.joinLocked(l, it, behind)
 	}
-	if l.head.Due = (time.Time{}); wait <= 0 {
+	if l.first().Due = (time.Time{}); wait <= 0 {
 		d.wakeLocked(l)
 		return merged
 	}
@@ -345,7 +304,7 @@ func (d *Dispatcher) wakeLocked(l *lane) {
 		l.timer = nil
 	}
 	l.portal.resting--
-	l.head.Due = time.Time{}
+	l.first().Due = time.Time{}
 	d.readyLocked(l)
 }
 
@@ -370,7 +329,7 @@ func (d *Dispatcher) watch() {
 	d.watching = false
 	now := time.Now()
 	var next time.Duration
-	for it := d.running.head; it != nil; it = it.laterR {
+	for it := range d.running.all() {
 		if it.place == placeInline || it.place == placeStuck {
 			continue
 		}

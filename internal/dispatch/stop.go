@@ -81,13 +81,13 @@ func (d *Dispatcher) quietSignalLocked() <-chan struct{} {
 func (d *Dispatcher) wakeAllLocked() {
 	var resting []*lane
 	d.eachLocked(func(p *Portal) {
-		for l := p.all; l != nil; l = l.later {
+		for l := range p.all.all() {
 			if l.state == laneResting {
 				resting = append(resting, l)
 			}
 		}
 	})
-	slices.SortStableFunc(resting, func(a, b *lane) int { return byArrival(a.head, b.head) })
+	slices.SortStableFunc(resting, func(a, b *lane) int { return byArrival(a.first(), b.first()) })
 	for _, l := range resting {
 		d.wakeLocked(l)
 	}
@@ -98,7 +98,7 @@ func (d *Dispatcher) eachLocked(f func(*Portal)) {
 	for _, p := range d.portals {
 		f(p)
 	}
-	for p := d.rings[ringOpen].head; p != nil; p = p.links[ringOpen].next {
+	for p := range d.rings[ringOpen].all() {
 		f(p)
 	}
 }
@@ -108,8 +108,7 @@ func (d *Dispatcher) refuseAllLocked() {
 	for c := range d.rooms {
 		line := &d.rings[d.rooms[c].line]
 		for p := line.pop(); p != nil; p = line.pop() {
-			for it := p.admissions[c].head; it != nil; it = p.admissions[c].head {
-				p.admissions[c].remove(it)
+			for it := p.admissions[c].pop(); it != nil; it = p.admissions[c].pop() {
 				d.refuseLocked(it, refusedClosed)
 				close(it.admitted)
 			}
@@ -142,16 +141,14 @@ func (d *Dispatcher) cutOff(cause error) {
 	}
 	d.mu.Lock()
 	var stuck []*Item
-	for it := d.running.head; it != nil; {
-		later := it.laterR
+	for it := range d.running.all() {
 		if !it.reported { // otherwise the front is about to have it
-			d.running.remove(it)
+			d.running.remove(&it.inQueue)
 			it.reported = true
 			it.portal.finishing++
 			d.finishing++
 			stuck = append(stuck, it)
 		}
-		it = later
 	}
 	d.left += len(stuck)
 	d.mu.Unlock()
@@ -171,14 +168,12 @@ func (d *Dispatcher) clearLocked(p *Portal) []*Item {
 // counted as being finished, and those that waited for room as accepted. d.mu is held.
 func (d *Dispatcher) takeOutLocked(p *Portal, match func(*Item) bool) (out []*Item) {
 	p.finishing++ // the portal stays
-	for l := p.all; l != nil; l = l.later {
-		for it := l.head; it != nil; {
-			next := it.next
+	for l := range p.all.all() {
+		for it := range l.items.all() {
 			if match(it) {
 				d.takeLocked(it)
 				out = append(out, it)
 			}
-			it = next
 		}
 	}
 	p.finishing += len(out) - 1
@@ -197,13 +192,13 @@ func (d *Dispatcher) takeOutLocked(p *Portal, match func(*Item) bool) (out []*It
 // takeLocked takes an item out of its lane. d.mu is held.
 func (d *Dispatcher) takeLocked(it *Item) {
 	l, p := it.lane, it.portal
-	if l.state == laneResting && l.head == it {
+	if l.state == laneResting && l.first() == it {
 		l.timer.Stop()
 		l.timer = nil
 		p.resting--
 		l.state = laneIdle
 	}
-	l.remove(it)
+	l.items.remove(&it.inLane)
 	if it.admitting {
 		d.counts.accepted.Add(1)
 		d.leaveLineLocked(it)
@@ -217,30 +212,23 @@ func (d *Dispatcher) takeLocked(it *Item) {
 // reviewLocked makes the lanes of a portal ready that have something to run, in their order, and
 // forgets those that are empty. d.mu is held.
 func (d *Dispatcher) reviewLocked(p *Portal) {
-	ready := p.ready
-	p.ready = laneList{}
-	for l := ready.head; l != nil; {
-		next := l.next
-		l.next = nil
-		if l.head == nil || l.head.admitting {
+	for l := range p.ready.all() {
+		if it := l.first(); it == nil || it.admitting {
+			p.ready.remove(&l.inReady)
 			l.state = laneIdle
-		} else {
-			p.ready.push(l)
 		}
-		l = next
 	}
-	for l := p.all; l != nil; {
-		later := l.later
+	for l := range p.all.all() {
+		it := l.first()
 		switch {
-		case l.state == laneIdle && !l.urgent && l.head != nil && !l.head.admitting:
+		case l.state == laneIdle && !l.urgent && it != nil && !it.admitting:
 			if !d.sleepUntilDueLocked(l) {
 				l.state = laneReady
-				p.ready.push(l)
+				p.ready.push(&l.inReady, l)
 			}
-		case l.state == laneIdle, l.urgent && l.state == laneReady && l.head == nil:
+		case l.state == laneIdle, l.urgent && l.state == laneReady && it == nil:
 			d.advanceLocked(l)
 		}
-		l = later
 	}
 	d.lineUpLocked(p)
 	if p.urgent == nil || p.urgent.state != laneReady {
@@ -267,7 +255,7 @@ func (p *Portal) Remove(at time.Time) {
 	}
 	d.mu.Lock()
 	out := d.takeOutLocked(p, match)
-	for it := d.running.head; it != nil; it = it.laterR {
+	for it := range d.running.all() {
 		if it.portal == p && match(it) {
 			it.portalIsRemoved = true
 		}
