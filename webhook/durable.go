@@ -132,7 +132,7 @@ type entry struct {
 	recovered   bool
 	suspect     bool          // it was interrupted: it is handled alone
 	begun       chan struct{} // closed when the store knows that an attempt begins; nil before
-	passedBy    *tenure       // whose feed has passed it
+	passedBy    *tenure       // whose feed has passed it; never nil for an entry that is in memory
 	pass        uint64        // orders the records of a lane
 	queued      *marking      // the lock of the journal guards it
 }
@@ -237,7 +237,9 @@ func (t *tenure) pass(id string) (known, ended bool) {
 	p := &w.partitions[t.part]
 	old, known := p.entries[id]
 	switch {
-	case t.ended || old == nil || old.passedBy == t:
+	case old == nil:
+	case t.ended: // the next tenure may have passed it before
+	case old.passedBy == t: // in an earlier feed; those behind it may still have the places of that one
 	case p.isBehind(old.lane.behindKey):
 		t.passed++ // one before it was left in the store, so it has to come again behind that
 	default:
@@ -539,7 +541,7 @@ func (w *durable) leaveLocked(e *entry, cut bool) (after func()) {
 	last := portal.entries == 0
 	t := e.tenure
 	p := &w.partitions[t.part]
-	if last && t.portals[portal.key] == portal {
+	if last {
 		delete(t.portals, portal.key)
 		if p.isBehind(behindKey{Key: portal.key}) {
 			w.refeedLocked(p, false)
@@ -547,15 +549,13 @@ func (w *durable) leaveLocked(e *entry, cut bool) (after func()) {
 	}
 	var waits *openPortal
 	if t.ended && e.lane != (laneKey{}) {
-		if cut && p.tenure != nil && e.passedBy == p.tenure {
+		if cut && e.passedBy == p.tenure {
 			w.resumeLocked(p.tenure, portal.key, e)
 		}
 		if p.busy[e.lane]--; p.busy[e.lane] == 0 {
 			delete(p.busy, e.lane)
-			if now := p.tenure; now != nil && now.portals[portal.key] != nil {
-				if _, there := now.portals[portal.key].waiting[e.lane]; there { // perhaps emptied by a removal
-					waits = now.portals[portal.key]
-				}
+			if p.tenure != nil {
+				waits = p.tenure.portals[portal.key]
 			}
 		}
 	}
@@ -631,7 +631,7 @@ func (w *durable) forgetLocked(e *entry, settled bool) {
 		w.tombNext = (w.tombNext + 1) % tombs
 	default:
 		delete(p.entries, e.id)
-		if p.tenure != nil && e.passedBy == p.tenure {
+		if e.passedBy == p.tenure {
 			p.tenure.again()
 		}
 	}

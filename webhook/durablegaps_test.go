@@ -409,6 +409,27 @@ func TestPortalGoesOnThoughMarksFail(t *testing.T) {
 	})
 }
 
+// TestNewRecordsThatFoundNoRoom: the store held nothing when the feed began, so there is nothing to
+// read to the end. What found no room comes as soon as there is some.
+func TestNewRecordsThatFoundNoRoom(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		gate := make(chan struct{})
+		h := newHandler(t, do(func(context.Context, *event.Delivery) error { <-gate; return nil }),
+			webhook.WithStore(newStore(t)), webhook.WithQueueSize(1)) // 20 records
+		synctest.Wait() // for the feed to begin
+		for i := range 60 {
+			require.Equal(t, http.StatusOK, post(h, deal(i+1, 1)))
+		}
+		require.Less(t, h.Stats().Store.InMemory, 60)
+		start := time.Now()
+		close(gate)
+		require.NoError(t, h.Idle(t.Context()))
+		require.Less(t, time.Since(start), 3*time.Second)
+		require.NoError(t, h.Shutdown(t.Context()))
+	})
+}
+
 // patientTx is a store whose transactions begin when the context of the attempt has ended.
 type patientTx struct {
 	*webhooktest.MemoryStore

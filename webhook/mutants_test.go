@@ -74,5 +74,6 @@ package webhook
 //   - nothing is fed anew when a portal has nothing left: TestPortalGoesOnThoughMarksFail
 //   - a transaction is not finished if the handler does not begin:
 //     TestTransactionOfAHandlerThatDoesNotBegin
+//   - a feed that only waits for new records is left alone: TestNewRecordsThatFoundNoRoom
 //   - a feed that works again is not noticed: TestHealthOfAFeed
 //   - a record that comes does not mean that the feed works: TestHealthOfAFeed

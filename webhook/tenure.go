@@ -359,7 +359,7 @@ func (t *tenure) beginAnew() {
 func (t *tenure) readingLocked(now time.Time) time.Duration {
 	took := now.Sub(t.fedAt)
 	switch {
-	case t.atEnd:
+	case t.atEnd: // it only waits for new records
 		return 0
 	case t.readAt.IsZero() && took < maxCalm:
 		return minRefeed
