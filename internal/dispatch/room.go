@@ -1,12 +1,12 @@
 package dispatch
 
-// class tells the two kinds of room apart.
+// class is one of the two kinds of room.
 type class uint8
 
 const (
 	ordinary class = iota
 	urgent
-	classes
+	classCount
 )
 
 func (it *Item) class() class {
@@ -20,14 +20,14 @@ func (it *Item) class() class {
 // three quarters, two get three sevenths each, and n get 3/(3n+1).
 const portion = 3
 
-// room is what items hold. A size of 0 is no bound.
+// room is a bound on what items hold together. A size of 0 means no bound.
 type room struct {
 	size, used int64
-	line       ringID // portals whose items wait for it
-	due        bool   // one of them is admitted next: see dueLocked
+	line       ringID // the portals whose items wait for it
+	reserved   bool   // for the first of them: see comesFirstLocked
 }
 
-// takeRoomLocked takes room for an item, if its portal may have it. d.mu is held.
+// takeRoomLocked takes room for an item and reports true, if its portal may have it. d.mu is held.
 func (d *Dispatcher) takeRoomLocked(it *Item, cost int64) bool {
 	p, c := it.portal, it.class()
 	r := &d.rooms[c]
@@ -60,11 +60,11 @@ func (d *Dispatcher) freeRoomLocked(it *Item, cost int64) {
 	it.holds -= cost
 }
 
-// admitLocked admits what waits for room, the portals in turn. One that may not have room yet keeps
-// its turn. d.mu is held.
+// admitLocked admits what waits for room, the portals in turn. A portal that may not have room yet
+// keeps its turn. d.mu is held.
 func (d *Dispatcher) admitLocked(c class) {
 	r := &d.rooms[c]
-	r.due = false
+	r.reserved = false
 	line := &d.rings[r.line]
 	for p := line.first(); p != nil && r.used < r.size; {
 		switch it := p.admissions[c].first(); {
@@ -76,8 +76,8 @@ func (d *Dispatcher) admitLocked(c class) {
 				line.push(p)
 			}
 			p = line.first()
-		case d.dueLocked(it):
-			r.due = true
+		case d.comesFirstLocked(it):
+			r.reserved = true
 			return
 		default:
 			p = p.links[line.id].next.element()
@@ -85,7 +85,7 @@ func (d *Dispatcher) admitLocked(c class) {
 	}
 }
 
-// leaveLineLocked takes an item out of those that wait for room. d.mu is held.
+// leaveLineLocked takes an item out of the items that wait for room. d.mu is held.
 func (d *Dispatcher) leaveLineLocked(it *Item) {
 	p, c := it.portal, it.class()
 	p.admissions[c].remove(&it.inQueue)
@@ -95,11 +95,11 @@ func (d *Dispatcher) leaveLineLocked(it *Item) {
 	it.admitting = false
 }
 
-// dueLocked reports whether nothing else is admitted before an item that waits for room. That is so
-// if its portal holds nothing, and the item fits into the part of the room that portals leave free
-// for others. Otherwise small items of others would keep it out for as long as they come. d.mu is
+// comesFirstLocked reports whether nothing else may be admitted before an item that waits for room.
+// That is so if its portal holds nothing, and the item fits into the part of the room that stays
+// free. Otherwise small items of other portals would keep it out for as long as they come. d.mu is
 // held.
-func (d *Dispatcher) dueLocked(it *Item) bool {
+func (d *Dispatcher) comesFirstLocked(it *Item) bool {
 	r := &d.rooms[it.class()]
 	return it.portal.held[it.class()] == 0 && it.Cost <= r.size/(portion+1)
 }

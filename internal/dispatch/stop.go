@@ -9,14 +9,14 @@ import (
 	"github.com/b24events/b24events/internal/timing"
 )
 
-// CutError says how many items Shutdown ended.
+// CutError is the error of a Shutdown that ended items.
 type CutError struct {
-	Left    int
+	Left    int   // items that it ended
 	Waiting int   // of these, those that did not run
 	Cause   error // why it stopped waiting
 }
 
-// Error names the number.
+// Error names the number and the cause.
 func (e *CutError) Error() string {
 	return fmt.Sprintf("dispatch: %d items were cut: %v", e.Left, e.Cause)
 }
@@ -24,11 +24,11 @@ func (e *CutError) Error() string {
 // Unwrap returns the cause.
 func (e *CutError) Unwrap() error { return e.Cause }
 
-// Shutdown refuses new items of Enqueue and Do, and waits until everything else is finished. Items
-// that rest when it is called are tried at once. When ctx ends first, Shutdown finishes what waits
-// with OutcomeCut, ends the contexts of what runs, and returns within [Config].Grace: what has not
+// Shutdown refuses new items of Enqueue and Do, and waits until everything else is finished. It
+// tries items at once that rest when it is called. If ctx ends first, Shutdown finishes what waits
+// with OutcomeCut, ends the contexts of what runs, and returns within [Config].Grace. What has not
 // ended by then is finished with OutcomeCut as well. It returns a [CutError] if it cut anything.
-// All calls return the same; the first context that ends, ends the wait for all.
+// All calls return the same. The first context that ends, ends the wait for all.
 func (d *Dispatcher) Shutdown(ctx context.Context) error {
 	d.mu.Lock()
 	if !d.closing {
@@ -57,10 +57,10 @@ func (d *Dispatcher) Shutdown(ctx context.Context) error {
 	<-d.cutDone
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.left == 0 {
+	if d.cutItems == 0 {
 		return nil // everything ended within the grace, without an error
 	}
-	return &CutError{Left: d.left, Waiting: d.waited, Cause: d.cause}
+	return &CutError{Left: d.cutItems, Waiting: d.cutWaiting, Cause: d.cutCause}
 }
 
 // quietSignalLocked returns a channel that is closed once nothing is under way. d.mu is held.
@@ -76,8 +76,8 @@ func (d *Dispatcher) quietSignalLocked() <-chan struct{} {
 	return d.quiet
 }
 
-// wakeAllLocked ends all rests, those of items first that came first: the time is better spent on
-// trying than on waiting. d.mu is held.
+// wakeAllLocked ends all rests, in the order in which the items arrived. While a shutdown waits, an
+// attempt is worth more than a rest. d.mu is held.
 func (d *Dispatcher) wakeAllLocked() {
 	var resting []*lane
 	d.eachLocked(func(p *Portal) {
@@ -103,13 +103,13 @@ func (d *Dispatcher) eachLocked(f func(*Portal)) {
 	}
 }
 
-// refuseAllLocked refuses what waits for room. d.mu is held.
+// refuseAllLocked refuses all items that wait for room. d.mu is held.
 func (d *Dispatcher) refuseAllLocked() {
 	for c := range d.rooms {
 		line := &d.rings[d.rooms[c].line]
 		for p := line.pop(); p != nil; p = line.pop() {
 			for it := p.admissions[c].pop(); it != nil; it = p.admissions[c].pop() {
-				d.refuseLocked(it, refusedClosed)
+				d.refuseLocked(it, refusalClosed)
 				close(it.admitted)
 			}
 		}
@@ -123,11 +123,11 @@ func (d *Dispatcher) cutOff(cause error) {
 		d.mu.Unlock()
 		return
 	}
-	d.cut, d.cause = true, cause
+	d.cut, d.cutCause = true, cause
 	var waiting []*Item
 	d.eachLocked(func(p *Portal) { waiting = append(waiting, d.clearLocked(p)...) })
-	d.left += len(waiting)
-	d.waited = len(waiting)
+	d.cutItems += len(waiting)
+	d.cutWaiting = len(waiting)
 	quiet := d.quietSignalLocked()
 	d.mu.Unlock()
 	defer close(d.cutDone)
@@ -142,7 +142,7 @@ func (d *Dispatcher) cutOff(cause error) {
 	d.mu.Lock()
 	var stuck []*Item
 	for it := range d.running.all() {
-		if !it.reported { // otherwise the front is about to have it
+		if !it.reported { // otherwise the front is about to get it
 			d.running.remove(&it.inQueue)
 			it.reported = true
 			it.portal.finishing++
@@ -150,7 +150,7 @@ func (d *Dispatcher) cutOff(cause error) {
 			stuck = append(stuck, it)
 		}
 	}
-	d.left += len(stuck)
+	d.cutItems += len(stuck)
 	d.mu.Unlock()
 	slices.SortStableFunc(stuck, byArrival)
 	go d.finishAll(stuck, OutcomeCut, d.cfg.Closed)
@@ -159,38 +159,38 @@ func (d *Dispatcher) cutOff(cause error) {
 
 func byArrival(a, b *Item) int { return a.Arrived.Compare(b.Arrived) }
 
-// clearLocked takes out what waits or rests. The caller finishes it. d.mu is held.
+// clearLocked takes out all items that wait or rest. The caller finishes them. d.mu is held.
 func (d *Dispatcher) clearLocked(p *Portal) []*Item {
 	return d.takeOutLocked(p, func(*Item) bool { return true })
 }
 
-// takeOutLocked takes items out of a portal that do not run. The caller finishes them; they are
-// counted as being finished, and those that waited for room as accepted. d.mu is held.
+// takeOutLocked takes out the items of a portal that match and do not run. The caller finishes
+// them. They are counted in finishing, and as accepted if they waited for room. d.mu is held.
 func (d *Dispatcher) takeOutLocked(p *Portal, match func(*Item) bool) (out []*Item) {
 	p.finishing++ // the portal stays
 	for l := range p.all.all() {
 		for it := range l.items.all() {
 			if match(it) {
-				d.takeLocked(it)
+				d.takeItemLocked(it)
 				out = append(out, it)
 			}
 		}
 	}
 	p.finishing += len(out) - 1
 	d.finishing += len(out)
-	d.reviewLocked(p)
+	d.rebuildReadyLocked(p)
 	for _, it := range out {
 		d.freeRoomLocked(it, it.holds)
 	}
-	for c := range classes {
+	for c := range classCount {
 		d.admitLocked(c)
 	}
 	d.dropLocked(p)
 	return out
 }
 
-// takeLocked takes an item out of its lane. d.mu is held.
-func (d *Dispatcher) takeLocked(it *Item) {
+// takeItemLocked takes an item that does not run out of its lane. d.mu is held.
+func (d *Dispatcher) takeItemLocked(it *Item) {
 	l, p := it.lane, it.portal
 	if l.state == laneResting && l.first() == it {
 		l.timer.Stop()
@@ -209,9 +209,9 @@ func (d *Dispatcher) takeLocked(it *Item) {
 	p.queued--
 }
 
-// reviewLocked makes the lanes of a portal ready that have something to run, in their order, and
-// forgets those that are empty. d.mu is held.
-func (d *Dispatcher) reviewLocked(p *Portal) {
+// rebuildReadyLocked updates the lanes of a portal after items were taken out. It readies those
+// that have something to run and forgets those that are empty. d.mu is held.
+func (d *Dispatcher) rebuildReadyLocked(p *Portal) {
 	for l := range p.ready.all() {
 		if it := l.first(); it == nil || it.admitting {
 			p.ready.remove(&l.inReady)
@@ -236,7 +236,7 @@ func (d *Dispatcher) reviewLocked(p *Portal) {
 	}
 }
 
-// removed drops what waits for a portal of Enqueue; see [Portal.Remove].
+// removed calls [Portal.Remove] for a portal of Enqueue.
 func (d *Dispatcher) removed(clientID, memberID string, at time.Time) {
 	d.mu.Lock()
 	p := d.portals[Key{ClientID: clientID, MemberID: memberID}]
@@ -246,8 +246,9 @@ func (d *Dispatcher) removed(clientID, memberID string, at time.Time) {
 	}
 }
 
-// Remove drops what waits for the portal because it removed the application at a time. Urgent items
-// stay: one of them may be a new installation. So do items that were fired later.
+// Remove drops what waits for the portal, which removed the application at a time. Urgent items
+// stay, because one of them may be a new installation. Items that were fired later stay too. A zero
+// time means that it is unknown, so that all others are dropped.
 func (p *Portal) Remove(at time.Time) {
 	d := p.d
 	match := func(it *Item) bool {
@@ -265,7 +266,7 @@ func (p *Portal) Remove(at time.Time) {
 	if len(out) == 0 {
 		return
 	}
-	go d.call(func() {
+	go d.callFront(func() {
 		if d.cfg.Removed != nil {
 			d.cfg.Removed(p.key, len(out))
 		}
