@@ -8,43 +8,43 @@ import (
 	"github.com/b24events/b24events/event"
 )
 
-// answer is what the platform is told. Texts are fixed: nothing of a request comes back.
-type answer struct {
+// response is what the platform is told. Texts are fixed: nothing of a request comes back.
+type response struct {
 	status int
 	text   string
 }
 
-// answerTo returns the refusal for a reason.
-func answerTo(reason Reason) answer {
+// responseTo returns the refusal for a reason.
+func responseTo(reason Reason) response {
 	switch reason {
 	case ReasonMethod:
-		return answer{http.StatusMethodNotAllowed, "method not allowed\n"}
+		return response{http.StatusMethodNotAllowed, "method not allowed\n"}
 	case ReasonContentType:
-		return answer{http.StatusUnsupportedMediaType, "unsupported content type\n"}
+		return response{http.StatusUnsupportedMediaType, "unsupported content type\n"}
 	case ReasonTooLarge:
-		return answer{http.StatusRequestEntityTooLarge, "body too large\n"}
+		return response{http.StatusRequestEntityTooLarge, "body too large\n"}
 	case ReasonTimeout:
-		return answer{http.StatusRequestTimeout, "body took too long\n"}
+		return response{http.StatusRequestTimeout, "body took too long\n"}
 	case ReasonMalformed:
-		return answer{http.StatusBadRequest, "malformed body\n"}
+		return response{http.StatusBadRequest, "malformed body\n"}
 	case ReasonAborted:
-		return answer{http.StatusBadRequest, "incomplete body\n"}
+		return response{http.StatusBadRequest, "incomplete body\n"}
 	case ReasonNotEvent:
-		return answer{http.StatusBadRequest, "not an event\n"}
+		return response{http.StatusBadRequest, "not an event\n"}
 	case ReasonForbidden, ReasonSource:
-		return answer{http.StatusForbidden, "forbidden\n"}
+		return response{http.StatusForbidden, "forbidden\n"}
 	default: // ReasonUnavailable, ReasonBusy, ReasonQueueFull, ReasonShuttingDown
-		return answer{http.StatusServiceUnavailable, "unavailable\n"}
+		return response{http.StatusServiceUnavailable, "unavailable\n"}
 	}
 }
 
 // accepted is the answer to a delivery that was taken over.
-func accepted() answer { return answer{status: http.StatusOK} }
+func accepted() response { return response{status: http.StatusOK} }
 
 // handlerFailed is the answer of WithSync.
-func handlerFailed() answer { return answer{http.StatusInternalServerError, "handler failed\n"} }
+func handlerFailed() response { return response{http.StatusInternalServerError, "handler failed\n"} }
 
-func respond(w http.ResponseWriter, a answer) {
+func respond(w http.ResponseWriter, a response) {
 	if a.text == "" {
 		w.WriteHeader(a.status)
 		return
@@ -62,11 +62,11 @@ func respond(w http.ResponseWriter, a answer) {
 // losesEvent reports whether a request that is rejected for a reason may have been a genuine event,
 // which the platform does not send again.
 func losesEvent(reason Reason) bool {
-	return reason == ReasonAborted || answerTo(reason).status == http.StatusServiceUnavailable
+	return reason == ReasonAborted || responseTo(reason).status == http.StatusServiceUnavailable
 }
 
-// unreadable returns why a body could not be read or parsed.
-func unreadable(err error) Reason {
+// unreadReason returns why a body could not be read or parsed.
+func unreadReason(err error) Reason {
 	switch {
 	case errors.Is(err, ErrShutdown):
 		return ReasonShuttingDown
@@ -101,8 +101,8 @@ type rejection struct {
 	err    error // for the log; nil if the reason says it all
 }
 
-// refusal returns what a verifier's error means. Methods of the error may panic.
-func refusal(err error) rejection {
+// rejectionOf returns what a verifier's error means. Methods of the error may panic.
+func rejectionOf(err error) rejection {
 	var p *event.PanicError
 	switch {
 	case errors.As(err, &p):
@@ -116,8 +116,8 @@ func refusal(err error) rejection {
 	}
 }
 
-// lostBecause returns why a verified delivery found no place.
-func lostBecause(err error) Reason {
+// lossReason returns why a verified delivery found no place.
+func lossReason(err error) Reason {
 	switch {
 	case errors.Is(err, ErrShutdown):
 		return ReasonShuttingDown

@@ -25,9 +25,9 @@ const (
 	suspectWait = 50 * time.Millisecond
 	// storeWait is how long a record waits if the store does not do what it needs.
 	storeWait = time.Second
-	// tombs is how many records are remembered after they were settled. A feed that read one before
+	// maxTombstones is how many records are remembered after they were settled. A feed that read one before
 	// that may yield it later.
-	tombs = 8192
+	maxTombstones = 8192
 	// removalKept is how long a removal is remembered, for records that are not in memory.
 	removalKept = time.Hour
 	// maxRemembered bounds the removals, and the attempts of each partition, that are remembered.
@@ -37,7 +37,7 @@ const (
 // durable works what a Store keeps: it feeds the partitions of this process to the dispatcher, and
 // writes what becomes of each record into the journal.
 type durable struct {
-	handling
+	handlerFront
 
 	cfg        config
 	store      Store
@@ -45,14 +45,14 @@ type durable struct {
 	envelope   envelope
 	journal    *journal
 	dispatcher *dispatch.Dispatcher
-	numbers    *storeCounters
+	storeCount    *storeCounters
 	loader     loader
-	suspect    chan struct{} // full while an interrupted record is handled
+	suspectSlot    chan struct{} // full while an interrupted record is handled
 	feeds      sync.WaitGroup
-	quitted    chan struct{}   // closed when nothing more is fed
-	limit      context.Context //nolint:containedctx // ends when Shutdown must return
-	endLimit   context.CancelFunc
-	over       chan struct{} // closed at the end of Shutdown
+	feedsStopped    chan struct{}   // closed when nothing more is fed
+	life      context.Context //nolint:containedctx // ends when Shutdown must return
+	endLife   context.CancelFunc
+	stopped       chan struct{} // closed at the end of Shutdown
 
 	mu         sync.Mutex
 	shares     *lease.Shares // nil without leases
@@ -61,11 +61,11 @@ type durable struct {
 	entries    int   // in memory, all partitions together
 	used       int64 // places of deliveries in memory
 	closing    bool  // Shutdown was called
-	ending     bool  // and has waited for handlers
+	handlersDone     bool  // and has waited for handlers
 	removals   map[dispatch.Key]removal
 	unreported []*entry // removed, and not reported because the store did not load them
-	tombs      [tombs]tomb
-	tombNext   int
+	tombstones      [maxTombstones]tombstone
+	nextTombstone   int
 }
 
 // partition is a part of the store. The lock of durable guards it.
@@ -73,26 +73,26 @@ type partition struct {
 	entries map[string]*entry // by the ID of the record; nil for one that was settled lately
 	tenure  *tenure           // nil while the partition is not this process's
 	last    *tenure           // the one before
-	// busy counts, for each lane, what is not finished of tenures that have ended. New records of the
+	// unfinished counts, for each lane, what is not finished of tenures that have ended. New records of the
 	// lane wait until it is, so that no object has two handlers.
-	busy map[laneKey]int
-	// behind has what was left in the store because the memory is full. Nothing more of it is taken
+	unfinished map[laneKey]int
+	// skipped has what was left in the store because the memory is full. Nothing more of it is taken
 	// before the feed begins anew.
-	behind map[behindKey]struct{}
+	skipped map[orderKey]struct{}
 	passes uint64 // of records by feeds
-	// cuts has the attempts of this process that the store counts as interrupted, though it lives.
-	cuts map[string]int
+	// cutAttempts has the attempts of this process that the store counts as interrupted, though it lives.
+	cutAttempts map[string]int
 }
 
 // laneKey names a lane. It is zero for records without an order.
 type laneKey struct {
-	behindKey
+	orderKey
 
 	lane event.Entity
 }
 
-// behindKey names records that keep an order among themselves.
-type behindKey struct {
+// orderKey names records that keep an order among themselves.
+type orderKey struct {
 	dispatch.Key
 
 	urgent bool
@@ -101,8 +101,8 @@ type behindKey struct {
 // removal is when a portal removed the application, and when a handler reported that.
 type removal struct{ at, reported time.Time }
 
-// tomb is the place of a record that was settled.
-type tomb struct {
+// tombstone is the place of a record that was settled.
+type tombstone struct {
 	part int
 	id   string
 }
@@ -113,7 +113,7 @@ type openPortal struct {
 
 	key     dispatch.Key
 	entries int
-	held    int64                // places
+	charged    int64                // places
 	waiting map[laneKey][]*entry // for the end of a handler of an earlier tenure
 }
 
@@ -125,7 +125,7 @@ type entry struct {
 	tenure      *tenure
 	portal      *openPortal // nil if it is not for the dispatcher, and after the end
 	cost        int64       // places of its delivery
-	held        bool        // it has them
+	charged        bool        // it has them
 	failed      int         // attempts
 	failure     string      // of the last attempt that failed
 	interrupted int
@@ -134,28 +134,28 @@ type entry struct {
 	begun       chan struct{} // closed when the store knows that an attempt begins; nil before
 	passedBy    *tenure       // whose feed has passed it; never nil for an entry that is in memory
 	pass        uint64        // orders the records of a lane
-	queued      *marking      // the lock of the journal guards it
+	mark      *pendingMark      // the lock of the journal guards it
 }
 
 func newDurable(h *Handler, handler event.Handler) *durable {
 	cfg := h.cfg
 	w := &durable{
-		handling: handling{account: *h.account, handler: handler}, cfg: cfg, store: cfg.store, envelope: envelope{cfg.keys},
-		dispatcher: h.dispatcher, numbers: newStoreCounters(), suspect: make(chan struct{}, 1), over: make(chan struct{}), quitted: make(chan struct{}),
+		handlerFront: handlerFront{reporter: *h.reporter, handler: handler}, cfg: cfg, store: cfg.store, envelope: envelope{cfg.keys},
+		dispatcher: h.dispatcher, storeCount: newStoreCounters(), suspectSlot: make(chan struct{}, 1), stopped: make(chan struct{}), feedsStopped: make(chan struct{}),
 		partitions: make([]partition, cfg.store.Partitions()), removals: make(map[dispatch.Key]removal), maxEntries: math.MaxInt / 2,
 	}
 	if cfg.queueSize < math.MaxInt/2/entriesForPlace {
 		w.maxEntries = entriesForPlace * int(cfg.queueSize)
 	}
-	w.limit, w.endLimit = context.WithCancel(context.Background())
-	w.loader = loader{store: cfg.store, log: h.log, life: w.limit}
+	w.life, w.endLife = context.WithCancel(context.Background())
+	w.loader = loader{store: cfg.store, log: h.log, life: w.life}
 	w.tx, _ = cfg.store.(Transactor)
 	for i := range w.partitions {
 		w.partitions[i] = partition{
-			entries: make(map[string]*entry), busy: make(map[laneKey]int), behind: make(map[behindKey]struct{}), cuts: make(map[string]int),
+			entries: make(map[string]*entry), unfinished: make(map[laneKey]int), skipped: make(map[orderKey]struct{}), cutAttempts: make(map[string]int),
 		}
 	}
-	w.journal = newJournal(cfg.store, h.log, cfg.enqueueTimeout, w.numbers, w.settled, w.abandoned)
+	w.journal = newJournal(cfg.store, h.log, cfg.enqueueTimeout, w.storeCount, w.marksCommitted, w.marksAbandoned)
 	return w
 }
 
@@ -168,7 +168,7 @@ func (w *durable) start() {
 	default:
 		w.mu.Lock() // callbacks wait until w.shares is there
 		defer w.mu.Unlock()
-		w.shares = lease.StartShares(w.limit, lease.Config{
+		w.shares = lease.StartShares(w.life, lease.Config{
 			Leaser: w.cfg.leaser, TTL: w.cfg.leaseTTL, Prefix: w.cfg.leasePrefix, Log: w.log.Logger,
 		}, len(w.partitions), partitionWorker{w})
 	}
@@ -193,7 +193,7 @@ func (w *durable) put(d *event.Delivery, arrived time.Time) error {
 	rec.Data = w.envelope.seal(rec, d)
 	err := w.journal.put(rec)
 	if err == nil {
-		w.numbers.stored.Add(1)
+		w.storeCount.stored.Add(1)
 	}
 	return err
 }
@@ -213,7 +213,7 @@ func (t *tenure) offer(rec *Record) bool {
 	switch w.enter(e, rec) {
 	case entryEnded:
 		return false
-	case entryLeft, entryWaits:
+	case entrySkipped, entryWaits:
 	case entryParked:
 		if err == nil {
 			err = errInterrupted
@@ -221,7 +221,7 @@ func (t *tenure) offer(rec *Record) bool {
 		w.park(e, rec, d, err)
 	case entryRemoved:
 		w.dropRemoved(e, d)
-	case entryGoes:
+	case entryReady:
 		e.portal.Add(&e.item)
 	}
 	return true
@@ -240,8 +240,8 @@ func (t *tenure) pass(id string) (known, ended bool) {
 	case old == nil:
 	case t.ended: // the next tenure may have passed it before
 	case old.passedBy == t: // in an earlier feed; those behind it may still have the places of that one
-	case p.isBehind(old.lane.behindKey):
-		t.passed++ // one before it was left in the store, so it has to come again behind that
+	case p.hasSkipped(old.lane.orderKey):
+		t.skipped++ // one before it was left in the store, so it has to come again behind that
 	default:
 		p.passes++
 		old.passedBy, old.pass = t, p.passes
@@ -249,9 +249,9 @@ func (t *tenure) pass(id string) (known, ended bool) {
 	return known, t.ended
 }
 
-// isBehind reports whether records of a kind were left in the store since the feed began.
-func (p *partition) isBehind(key behindKey) bool {
-	_, left := p.behind[key]
+// hasSkipped reports whether records of a kind were left in the store since the feed began.
+func (p *partition) hasSkipped(key orderKey) bool {
+	_, left := p.skipped[key]
 	return left
 }
 
@@ -278,20 +278,20 @@ func (w *durable) newEntry(t *tenure, rec *Record, d *event.Delivery) *entry {
 	return e
 }
 
-// entering is what becomes of a record that a feed yields.
-type entering uint8
+// entryOutcome is what becomes of a record that a feed yields.
+type entryOutcome uint8
 
 const (
-	entryEnded   entering = iota // the tenure has ended
-	entryLeft                    // there is no room, so the record stays in the store for now
+	entryEnded   entryOutcome = iota // the tenure has ended
+	entrySkipped                    // there is no room, so the record stays in the store for now
 	entryParked                  // it cannot be handled
 	entryRemoved                 // its portal removed the application
 	entryWaits                   // for the end of a handler of an earlier tenure
-	entryGoes                    // to the dispatcher
+	entryReady                    // to the dispatcher
 )
 
 // enter takes an entry into memory, and says what is to be done with it.
-func (w *durable) enter(e *entry, rec *Record) entering {
+func (w *durable) enter(e *entry, rec *Record) entryOutcome {
 	t, it := e.tenure, &e.item
 	d := it.Delivery
 	var key dispatch.Key
@@ -304,23 +304,23 @@ func (w *durable) enter(e *entry, rec *Record) entering {
 	if t.ended {
 		return entryEnded
 	}
-	if behind := (behindKey{Key: key, urgent: it.Urgent}); p.isBehind(behind) || !w.roomLocked(t, behind, d == nil) {
-		p.behind[behind] = struct{}{}
-		t.passed++
-		return entryLeft
+	if behind := (orderKey{Key: key, urgent: it.Urgent}); p.hasSkipped(behind) || !w.roomLocked(t, behind, d == nil) {
+		p.skipped[behind] = struct{}{}
+		t.skipped++
+		return entrySkipped
 	}
-	if before, cut := p.cuts[e.id]; cut {
+	if before, cut := p.cutAttempts[e.id]; cut {
 		if e.interrupted == before+1 {
 			e.interrupted = before // this process ended it
 		}
-		delete(p.cuts, e.id)
+		delete(p.cutAttempts, e.id)
 	}
 	e.suspect = e.recovered && e.interrupted > 0
 	p.passes++
 	e.passedBy, e.pass = t, p.passes
 	w.countLocked(e)
 	if e.recovered {
-		w.numbers.recovered.Add(1)
+		w.storeCount.recovered.Add(1)
 	}
 	switch {
 	case d == nil || e.interrupted >= maxInterrupted:
@@ -332,17 +332,17 @@ func (w *durable) enter(e *entry, rec *Record) entering {
 	portal.entries++
 	e.portal = portal
 	if it.Urgent || it.Lane != (event.Entity{}) {
-		e.lane = laneKey{behindKey{portal.key, it.Urgent}, it.Lane}
+		e.lane = laneKey{orderKey{portal.key, it.Urgent}, it.Lane}
 	}
-	if _, flushing := portal.waiting[e.lane]; flushing || p.busy[e.lane] > 0 {
+	if _, flushing := portal.waiting[e.lane]; flushing || p.unfinished[e.lane] > 0 {
 		it.Delivery = nil
 		portal.waitLocked(e)
 		return entryWaits
 	}
-	if !w.holdLocked(e, false) {
+	if !w.chargeLocked(e, false) {
 		it.Delivery = nil
 	}
-	return entryGoes
+	return entryReady
 }
 
 // countLocked notes that an entry is in memory. w.mu is held.
@@ -369,7 +369,7 @@ func (p *openPortal) waitLocked(e *entry) {
 // roomLocked reports whether another record may be in memory. A portal has no more than three times
 // what is free, so that one that does not get on leaves room for the others. Application events,
 // and records that are parked at once, have a little more. w.mu is held.
-func (w *durable) roomLocked(t *tenure, key behindKey, unreadable bool) bool {
+func (w *durable) roomLocked(t *tenure, key orderKey, unreadable bool) bool {
 	free := w.maxEntries - w.entries
 	if key.urgent || unreadable {
 		return free+w.maxEntries/8+1 > 0
@@ -383,11 +383,11 @@ func (w *durable) roomLocked(t *tenure, key behindKey, unreadable bool) bool {
 
 // park gives up a record that is not handled. d is nil if it cannot be read.
 func (w *durable) park(e *entry, rec *Record, d *event.Delivery, err error) {
-	w.numbers.parked.Add(1)
-	w.numbers.failed.Add(1)
+	w.storeCount.parked.Add(1)
+	w.storeCount.failed.Add(1)
 	text := storeText(err)
 	defer w.finish(e, Mark{State: StateParked, Attempts: e.failed, Interrupted: e.interrupted, Err: text})
-	w.log.store(w.limit, slog.LevelError, "webhook: a stored delivery cannot be handled; it is parked", err,
+	w.log.store(w.life, slog.LevelError, "webhook: a stored delivery cannot be handled; it is parked", err,
 		slog.String(KeyEvent, plainName(rec.Name)), slog.String(KeyMemberID, memberText(rec.MemberID)), slog.String(KeyRecordID, rec.ID))
 	if d != nil {
 		w.report(&dispatch.Item{Delivery: d}, err)
@@ -406,7 +406,7 @@ func (w *durable) wasRemovedLocked(rec *Record, d *event.Delivery) bool {
 
 // dropRemoved drops a record of a portal that removed the application.
 func (w *durable) dropRemoved(e *entry, d *event.Delivery) {
-	w.numbers.removed.Add(1)
+	w.storeCount.removed.Add(1)
 	defer w.finish(e, Mark{State: StateDone})
 	w.report(&dispatch.Item{Delivery: d}, ErrRemoved)
 }
@@ -445,26 +445,26 @@ func (w *durable) flush(portal *openPortal, lane laneKey) {
 	}
 }
 
-// holdLocked charges the delivery of an entry, if there is room for it or it must be there. A
+// chargeLocked charges the delivery of an entry, if there is room for it or it must be there. A
 // portal has no more than three times what is free. w.mu is held.
-func (w *durable) holdLocked(e *entry, must bool) bool {
+func (w *durable) chargeLocked(e *entry, must bool) bool {
 	free := w.cfg.queueSize - w.used - e.cost
 	p := e.portal
-	if p == nil || !must && (free < 0 || p.held > 0 && (p.held+e.cost)/3 > free) {
+	if p == nil || !must && (free < 0 || p.charged > 0 && (p.charged+e.cost)/3 > free) {
 		return false
 	}
 	w.used += e.cost
-	p.held += e.cost
-	e.held = true
+	p.charged += e.cost
+	e.charged = true
 	return true
 }
 
-// letGoLocked gives back what the delivery of an entry holds. w.mu is held.
-func (w *durable) letGoLocked(e *entry) {
-	if e.held {
+// releaseLocked gives back what the delivery of an entry holds. w.mu is held.
+func (w *durable) releaseLocked(e *entry) {
+	if e.charged {
 		w.used -= e.cost
-		e.portal.held -= e.cost
-		e.held = false
+		e.portal.charged -= e.cost
+		e.charged = false
 	}
 }
 
@@ -500,7 +500,7 @@ func (w *durable) removed(clientID, memberID string, at time.Time) {
 	}
 	w.mu.Unlock()
 	for _, e := range waiting {
-		w.numbers.removed.Add(1)
+		w.storeCount.removed.Add(1)
 		if w.onDropped != nil {
 			w.reportLater(e)
 		} else {
@@ -514,27 +514,27 @@ func (w *durable) removed(clientID, memberID string, at time.Time) {
 
 // finish writes the last mark of an entry. The entry is forgotten when that is durable.
 func (w *durable) finish(e *entry, m Mark) {
-	w.leave(e)
+	w.detach(e)
 	w.journal.mark(e, m, nil)
 }
 
-// leave takes an entry that was handled, or is not to be, off its portal.
-func (w *durable) leave(e *entry) {
+// detach takes an entry that was handled, or is not to be, off its portal.
+func (w *durable) detach(e *entry) {
 	w.mu.Lock()
-	after := w.leaveLocked(e, false)
+	after := w.detachLocked(e, false)
 	w.mu.Unlock()
 	after()
 }
 
-// leaveLocked takes an entry off its portal. If it was cut, and the feed of a later tenure has
+// detachLocked takes an entry off its portal. If it was cut, and the feed of a later tenure has
 // passed it, that tenure gets it. The function that it returns is to be called without the lock.
 // w.mu is held.
-func (w *durable) leaveLocked(e *entry, cut bool) (after func()) {
+func (w *durable) detachLocked(e *entry, cut bool) (after func()) {
 	portal := e.portal
 	if portal == nil {
 		return func() {}
 	}
-	w.letGoLocked(e)
+	w.releaseLocked(e)
 	e.item.Delivery = nil
 	e.portal = nil
 	portal.entries--
@@ -543,8 +543,8 @@ func (w *durable) leaveLocked(e *entry, cut bool) (after func()) {
 	p := &w.partitions[t.part]
 	if last {
 		delete(t.portals, portal.key)
-		if p.isBehind(behindKey{Key: portal.key}) {
-			w.refeedLocked(p, false)
+		if p.hasSkipped(orderKey{Key: portal.key}) {
+			w.restartLaterLocked(p, false)
 		}
 	}
 	var waits *openPortal
@@ -552,8 +552,8 @@ func (w *durable) leaveLocked(e *entry, cut bool) (after func()) {
 		if cut && e.passedBy == p.tenure {
 			w.resumeLocked(p.tenure, portal.key, e)
 		}
-		if p.busy[e.lane]--; p.busy[e.lane] == 0 {
-			delete(p.busy, e.lane)
+		if p.unfinished[e.lane]--; p.unfinished[e.lane] == 0 {
+			delete(p.unfinished, e.lane)
 			if p.tenure != nil {
 				waits = p.tenure.portals[portal.key]
 			}
@@ -587,8 +587,8 @@ func (w *durable) resumeLocked(t *tenure, key dispatch.Key, old *entry) {
 	w.countLocked(e)
 }
 
-// settled takes in marks that are durable.
-func (w *durable) settled(marks []*marking) {
+// marksCommitted takes in marks that are durable.
+func (w *durable) marksCommitted(marks []*pendingMark) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, m := range marks {
@@ -601,8 +601,8 @@ func (w *durable) settled(marks []*marking) {
 	}
 }
 
-// abandoned takes in marks that this process may not make any more.
-func (w *durable) abandoned(marks []*marking) {
+// marksAbandoned takes in marks that this process may not make any more.
+func (w *durable) marksAbandoned(marks []*pendingMark) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, m := range marks {
@@ -621,42 +621,42 @@ func (w *durable) forgetLocked(e *entry, settled bool) {
 	case p.entries[e.id] != e: // another tenure has it
 	case settled:
 		p.entries[e.id] = nil
-		old := &w.tombs[w.tombNext]
+		old := &w.tombstones[w.nextTombstone]
 		if old.id != "" {
 			if at, there := w.partitions[old.part].entries[old.id]; there && at == nil {
 				delete(w.partitions[old.part].entries, old.id)
 			}
 		}
-		*old = tomb{part: t.part, id: e.id}
-		w.tombNext = (w.tombNext + 1) % tombs
+		*old = tombstone{part: t.part, id: e.id}
+		w.nextTombstone = (w.nextTombstone + 1) % maxTombstones
 	default:
 		delete(p.entries, e.id)
 		if e.passedBy == p.tenure {
-			p.tenure.again()
+			p.tenure.restart()
 		}
 	}
 	w.entries--
 	t.entries--
-	t.restLocked()
-	if len(p.behind) > 0 {
-		w.refeedLocked(p, w.entries > w.maxEntries/2)
+	t.announceDrainedLocked()
+	if len(p.skipped) > 0 {
+		w.restartLaterLocked(p, w.entries > w.maxEntries/2)
 	}
 }
 
-// refeedLocked begins the feed of a partition anew, for what was left in the store, after a while
+// restartLaterLocked begins the feed of a partition anew, for what was left in the store, after a while
 // that is longer if the memory is more than half full. w.mu is held.
-func (w *durable) refeedLocked(p *partition, full bool) {
+func (w *durable) restartLaterLocked(p *partition, full bool) {
 	t := p.tenure
-	wait := minRefeed
+	wait := minRestartWait
 	if full {
-		wait = maxRefeed
+		wait = maxRestartWait
 	}
-	if t == nil || t.refeed != nil && !t.refeedAt.After(time.Now().Add(wait)) {
+	if t == nil || t.restartTimer != nil && !t.restartAt.After(time.Now().Add(wait)) {
 		return
 	}
-	if t.refeed != nil {
-		t.refeed.Stop()
+	if t.restartTimer != nil {
+		t.restartTimer.Stop()
 	}
-	t.refeedAt = t.fedAt.Add(wait)
-	t.refeed = time.AfterFunc(max(0, time.Until(t.refeedAt)), t.beginAnew)
+	t.restartAt = t.feedBegan.Add(wait)
+	t.restartTimer = time.AfterFunc(max(0, time.Until(t.restartAt)), t.tryRestart)
 }

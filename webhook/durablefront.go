@@ -28,24 +28,24 @@ func (unreadableError) Permanent() bool { return true }
 func (w *durable) Handle(ctx context.Context, it *dispatch.Item) error {
 	e, _ := it.Front.(*entry)
 	if e.suspect {
-		release, ok := w.alone()
+		release, ok := w.takeSuspectSlot()
 		if !ok {
 			return dispatch.PostponedError(suspectWait)
 		}
 		defer release()
 	}
-	d, err := w.present(ctx, e)
+	d, err := w.deliveryOf(ctx, e)
 	switch {
 	case errors.Is(err, errUnreadable):
 		return unreadableError{err}
 	case err != nil:
 		return dispatch.PostponedError(storeWait) // the loader has logged it
 	case d == nil:
-		w.numbers.gone.Add(1)
+		w.storeCount.gone.Add(1)
 		w.log.store(ctx, slog.LevelInfo, "webhook: a record was settled by another process before it was handled", nil,
 			slog.String(KeyRecordID, e.id), slog.Int(KeyPartition, e.tenure.part))
 		return nil
-	case !w.begin(ctx, e):
+	case !w.markBegun(ctx, e):
 		return dispatch.PostponedError(storeWait)
 	}
 	if w.tx == nil {
@@ -54,15 +54,15 @@ func (w *durable) Handle(ctx context.Context, it *dispatch.Item) error {
 	return w.attemptTx(ctx, e, d)
 }
 
-// alone lets one record at a time pass, for as long as a handler usually takes: if it ends the
+// takeSuspectSlot lets one record at a time pass, for as long as a handler usually takes: if it ends the
 // process, that one is to blame. release may be called at any time.
-func (w *durable) alone() (release func(), ok bool) {
+func (w *durable) takeSuspectSlot() (release func(), ok bool) {
 	select {
-	case w.suspect <- struct{}{}:
+	case w.suspectSlot <- struct{}{}:
 	default:
 		return nil, false
 	}
-	once := sync.OnceFunc(func() { <-w.suspect })
+	once := sync.OnceFunc(func() { <-w.suspectSlot })
 	timer := time.AfterFunc(dispatch.SlowAfter, once)
 	return func() {
 		timer.Stop()
@@ -91,7 +91,7 @@ func (w *durable) attemptTx(ctx context.Context, e *entry, d *event.Delivery) er
 		return nil
 	})
 	if err != nil {
-		w.log.store(ctx, slog.LevelError, "webhook: the store offers no transaction, trying again", plain("transaction", err), slog.String(KeyRecordID, e.id))
+		w.log.store(ctx, slog.LevelError, "webhook: the store offers no transaction, trying again", plainError("transaction", err), slog.String(KeyRecordID, e.id))
 		return dispatch.PostponedError(storeWait)
 	}
 	returned := false
@@ -112,9 +112,9 @@ func (w *durable) attemptTx(ctx context.Context, e *entry, d *event.Delivery) er
 	broken := dispatch.Guard(func() error { result = finish(err); panicked = false; return nil })
 	switch {
 	case panicked:
-		return plain("transaction", broken)
+		return plainError("transaction", broken)
 	case errors.Is(result, ErrSettled):
-		w.numbers.gone.Add(1)
+		w.storeCount.gone.Add(1)
 		w.log.store(ctx, slog.LevelWarn, "webhook: another process settled the record; the transaction of the handler is undone", result,
 			slog.String(KeyRecordID, e.id), slog.Int(KeyPartition, e.tenure.part))
 		return nil
@@ -122,9 +122,9 @@ func (w *durable) attemptTx(ctx context.Context, e *entry, d *event.Delivery) er
 	return result
 }
 
-// present returns the delivery of an entry, and loads it if it was put aside. It is nil if the
+// deliveryOf returns the delivery of an entry, and loads it if it was put aside. It is nil if the
 // record is gone.
-func (w *durable) present(ctx context.Context, e *entry) (*event.Delivery, error) {
+func (w *durable) deliveryOf(ctx context.Context, e *entry) (*event.Delivery, error) {
 	w.mu.Lock()
 	d := e.item.Delivery
 	w.mu.Unlock()
@@ -147,13 +147,13 @@ func (w *durable) present(ctx context.Context, e *entry) (*event.Delivery, error
 		return nil, fmt.Errorf("%w: the store returned that of another object than before", errUnreadable)
 	}
 	e.item.Delivery = d
-	w.holdLocked(e, true)
+	w.chargeLocked(e, true)
 	return d, nil
 }
 
-// begin makes the store know that an attempt at a recovered record begins: the record may be what
+// markBegun makes the store know that an attempt at a recovered record begins: the record may be what
 // ended the last process. It reports false if the store failed.
-func (w *durable) begin(ctx context.Context, e *entry) bool {
+func (w *durable) markBegun(ctx context.Context, e *entry) bool {
 	if !e.recovered {
 		return true
 	}
@@ -175,14 +175,14 @@ func (w *durable) begin(ctx context.Context, e *entry) bool {
 // Retrying implements [dispatch.Front].
 func (w *durable) Retrying(it *dispatch.Item, err error, wait time.Duration) {
 	e, _ := it.Front.(*entry)
-	e.failed, e.failure = it.Attempts, limited(errorText(it.Delivery, err))
+	e.failed, e.failure = it.Attempts, limitText(errorText(it.Delivery, err))
 	e.interrupted, e.suspect, e.begun = 0, false, nil
 	w.journal.mark(e, Mark{State: StatePending, Attempts: e.failed, Due: time.Now().Add(wait).UTC(), Err: e.failure}, nil)
-	w.handling.Retrying(it, err, wait)
+	w.handlerFront.Retrying(it, err, wait)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.used > w.cfg.queueSize/2 { // what rests makes room for what can run
-		w.letGoLocked(e)
+		w.releaseLocked(e)
 		it.Delivery = nil
 	}
 }
@@ -199,15 +199,15 @@ func (w *durable) Finished(it *dispatch.Item, o dispatch.Outcome, err error) {
 		w.reportLater(e)
 		return
 	case o == dispatch.OutcomeFailed && !isDropped(err):
-		m = Mark{State: StateParked, Attempts: it.Attempts, Err: limited(errorText(it.Delivery, err))}
-		w.numbers.parked.Add(1)
+		m = Mark{State: StateParked, Attempts: it.Attempts, Err: limitText(errorText(it.Delivery, err))}
+		w.storeCount.parked.Add(1)
 	}
 	defer w.finish(e, m) // also if the function for dropped deliveries ends the goroutine
 	switch {
 	case it.Delivery != nil:
-		w.handling.Finished(it, o, err)
+		w.handlerFront.Finished(it, o, err)
 	case o == dispatch.OutcomeFailed:
-		w.log.store(w.limit, slog.LevelError, "webhook: a stored delivery cannot be handled; it is parked", err, slog.String(KeyRecordID, e.id))
+		w.log.store(w.life, slog.LevelError, "webhook: a stored delivery cannot be handled; it is parked", err, slog.String(KeyRecordID, e.id))
 	}
 }
 
@@ -230,10 +230,10 @@ func (w *durable) reportRemoved() {
 		}
 		e := w.unreported[0]
 		w.mu.Unlock()
-		d, err := w.present(w.limit, e)
+		d, err := w.deliveryOf(w.life, e)
 		switch {
 		case err != nil && !errors.Is(err, errUnreadable):
-			if timing.Await(w.over, storeWait) {
+			if timing.Await(w.stopped, storeWait) {
 				return // the records stay in the store
 			}
 			continue
@@ -254,10 +254,10 @@ func (w *durable) cut(e *entry) {
 	t := e.tenure
 	ours := t.lease == nil || t.lease.Valid()
 	w.mu.Lock()
-	after := w.leaveLocked(e, true)
+	after := w.detachLocked(e, true)
 	p := &w.partitions[t.part]
-	if resumed := p.entries[e.id] != e; began && !ours && !resumed && len(p.cuts) < maxRemembered {
-		p.cuts[e.id] = e.interrupted
+	if resumed := p.entries[e.id] != e; began && !ours && !resumed && len(p.cutAttempts) < maxRemembered {
+		p.cutAttempts[e.id] = e.interrupted
 	}
 	w.forgetLocked(e, false) // at once, so that no feed passes it in between
 	w.mu.Unlock()
@@ -278,8 +278,8 @@ func isDropped(err error) bool {
 	})
 }
 
-// limited is an error text fit for a Mark.
-func limited(text string) string {
+// limitText is an error text fit for a Mark.
+func limitText(text string) string {
 	if len(text) <= maxErrorText {
 		return text
 	}

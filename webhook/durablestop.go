@@ -12,9 +12,9 @@ import (
 // given back.
 const storeGrace = ShutdownGrace / 4
 
-// quit begins the end: nothing more is fed, and what waits stays in the store. It does not wait for
+// stopFeeds begins the end: nothing more is fed, and what waits stays in the store. It does not wait for
 // handlers, and not longer than for the end of ctx.
-func (w *durable) quit(ctx context.Context) {
+func (w *durable) stopFeeds(ctx context.Context) {
 	w.mu.Lock()
 	first, shares := !w.closing, w.shares
 	w.closing = true
@@ -25,17 +25,17 @@ func (w *durable) quit(ctx context.Context) {
 		}
 		empties := make([]func(), len(w.partitions))
 		for part := range w.partitions {
-			_, empties[part] = w.beginEnd(part, ErrShutdown) //nolint:contextcheck // handlers have contexts of their own
+			_, empties[part] = w.stopTenure(part, ErrShutdown) //nolint:contextcheck // handlers have contexts of their own
 		}
 		go func() { // there may be very many records in memory
-			defer close(w.quitted)
+			defer close(w.feedsStopped)
 			for _, empty := range empties {
 				empty()
 			}
 		}()
 	}
 	select {
-	case <-w.quitted:
+	case <-w.feedsStopped:
 	case <-ctx.Done():
 	}
 }
@@ -44,26 +44,26 @@ func (w *durable) quit(ctx context.Context) {
 // the context of a call ended.
 func (w *durable) close(ctx context.Context) {
 	stop := context.AfterFunc(ctx, func() {
-		timing.Await(w.over, storeGrace)
-		w.endLimit()
+		timing.Await(w.stopped, storeGrace)
+		w.endLife()
 	})
 	defer stop()
 	w.mu.Lock()
-	first := !w.ending
-	w.ending = true
+	first := !w.handlersDone
+	w.handlersDone = true
 	w.mu.Unlock()
 	if first {
-		w.end()
+		w.shutDown()
 	}
-	<-w.over
+	<-w.stopped
 }
 
-func (w *durable) end() {
-	defer close(w.over)
-	defer w.endLimit()
+func (w *durable) shutDown() {
+	defer close(w.stopped)
+	defer w.endLife()
 	w.awaitReports()
-	if left := w.journal.close(w.limit); left > 0 {
-		w.log.store(w.limit, slog.LevelWarn, "webhook: the outcome of deliveries could not be stored; they will be handled again", nil,
+	if left := w.journal.close(w.life); left > 0 {
+		w.log.store(w.life, slog.LevelWarn, "webhook: the outcome of deliveries could not be stored; they will be handled again", nil,
 			slog.Int(KeyRecords, left))
 	}
 	w.mu.Lock()
@@ -79,7 +79,7 @@ func (w *durable) end() {
 	}()
 	select {
 	case <-ended:
-	case <-w.limit.Done():
+	case <-w.life.Done():
 	}
 }
 
@@ -89,7 +89,7 @@ func (w *durable) awaitReports() {
 		w.mu.Lock()
 		none := len(w.unreported) == 0
 		w.mu.Unlock()
-		if none || timing.Await(w.limit.Done(), 10*time.Millisecond) {
+		if none || timing.Await(w.life.Done(), 10*time.Millisecond) {
 			return
 		}
 	}

@@ -20,7 +20,7 @@ type Handler struct {
 	verifier   Verifier
 	count      *counters
 	log        eventLog
-	account    *account // of deliveries that are refused
+	reporter    *reporter // of deliveries that are refused
 	dispatcher *dispatch.Dispatcher
 	durable    *durable // nil without a Store
 
@@ -46,8 +46,8 @@ func NewHandler(v Verifier, h event.Handler, opts ...Option) (*Handler, error) {
 		return nil, misconfigured("nil event handler")
 	}
 	handler := &Handler{cfg: cfg, verifier: v, count: newCounters(cfg.logger), log: eventLog{cfg.logger}}
-	handler.account = &account{count: handler.count, log: handler.log, onDropped: cfg.onDropped}
-	handler.dispatcher = newDispatcher(cfg, handler.account, h)
+	handler.reporter = &reporter{count: handler.count, log: handler.log, onDropped: cfg.onDropped}
+	handler.dispatcher = newDispatcher(cfg, handler.reporter, h)
 	handler.intake, handler.closeIntake = context.WithCancelCause(context.Background())
 	handler.inFlight = newInFlight(cfg.inFlightBytes, handler.intake, cfg.enqueueTimeout)
 	handler.bodies.inFlight = handler.inFlight
@@ -60,12 +60,12 @@ func NewHandler(v Verifier, h event.Handler, opts ...Option) (*Handler, error) {
 
 // newDispatcher returns what the three modes share. The memory queue is the dispatcher itself. With
 // WithSync and WithQueue it runs each delivery within its request.
-func newDispatcher(cfg config, a *account, h event.Handler) *dispatch.Dispatcher {
+func newDispatcher(cfg config, a *reporter, h event.Handler) *dispatch.Dispatcher {
 	c := dispatch.Config{
 		Workers: cfg.workers, Limit: cfg.portalWorkers,
 		SlowShare: max(1, cfg.workers/2), Overflow: cfg.workers, Urgent: max(1, cfg.workers/4),
 		Size: cfg.queueSize, UrgentSize: max(1, cfg.queueSize/8),
-		Front: &handling{account: *a, handler: h}, Misfits: a.misfits,
+		Front: &handlerFront{reporter: *a, handler: h}, Misfits: a.misfits,
 		Timeout: cfg.handlerTimeout, TimedOut: ErrTimeout, Closed: ErrShutdown,
 		MaxAttempts: cfg.maxAttempts, Backoff: retryWaits().After, MaxWait: maxRetryAfter, Grace: ShutdownGrace,
 		Removed: a.log.removal, Logger: cfg.logger,
@@ -74,7 +74,7 @@ func newDispatcher(cfg config, a *account, h event.Handler) *dispatch.Dispatcher
 		c.Grace -= storeGrace
 	}
 	if cfg.queue != nil {
-		c.Front, c.Timeout = &handingOver{account: *a, queue: cfg.queue}, cfg.enqueueTimeout
+		c.Front, c.Timeout = &queueFront{reporter: *a, queue: cfg.queue}, cfg.enqueueTimeout
 	}
 	return dispatch.New(c)
 }
@@ -110,7 +110,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.reject(w, r, d, no)
 		return
 	}
-	var answer answer
+	var answer response
 	if h.durable != nil {
 		answer = h.store(d, arrived) //nolint:contextcheck // storing does not end with the request
 	} else {
@@ -142,7 +142,7 @@ func (h *Handler) prove(ctx context.Context, d *event.Delivery) rejection {
 	proof, err := h.verifier.Verify(ctx, d)
 	switch {
 	case err != nil:
-		return refusal(err)
+		return rejectionOf(err)
 	case proof.By == "":
 		return rejection{ReasonUnavailable, errNoProof}
 	}
@@ -154,7 +154,7 @@ func (h *Handler) prove(ctx context.Context, d *event.Delivery) rejection {
 }
 
 // store gives a verified delivery to the store, and returns the response.
-func (h *Handler) store(d *event.Delivery, arrived time.Time) answer {
+func (h *Handler) store(d *event.Delivery, arrived time.Time) response {
 	if err := h.durable.put(d, arrived); err != nil {
 		return h.refuse(&dispatch.Item{Delivery: d}, err)
 	}
@@ -162,7 +162,7 @@ func (h *Handler) store(d *event.Delivery, arrived time.Time) answer {
 }
 
 // admit passes a verified delivery on, and returns the response.
-func (h *Handler) admit(w http.ResponseWriter, r *http.Request, it *dispatch.Item) answer {
+func (h *Handler) admit(w http.ResponseWriter, r *http.Request, it *dispatch.Item) response {
 	err := h.giveValues(it, r, func() { respond(w, h.refuse(it, errGoexit)) })
 	if err != nil {
 		return h.refuse(it, err)
@@ -191,21 +191,21 @@ func (h *Handler) admit(w http.ResponseWriter, r *http.Request, it *dispatch.Ite
 
 // notStored returns the response if the queue of WithQueue did not take a delivery. The front has
 // accounted for the delivery.
-func (h *Handler) notStored(o dispatch.Outcome, err error) answer {
-	reason := lostBecause(err)
+func (h *Handler) notStored(o dispatch.Outcome, err error) response {
+	reason := lossReason(err)
 	if o == dispatch.OutcomeCut {
 		reason = ReasonShuttingDown
 	}
 	h.count.rejected[reason].Add(1)
-	return answerTo(reason)
+	return responseTo(reason)
 }
 
 // refuse accounts for a verified delivery that the dispatcher did not take.
-func (h *Handler) refuse(it *dispatch.Item, err error) answer {
-	reason := lostBecause(err)
+func (h *Handler) refuse(it *dispatch.Item, err error) response {
+	reason := lossReason(err)
 	h.count.rejected[reason].Add(1)
-	h.account.drop(it, err)
-	return answerTo(reason)
+	h.reporter.drop(it, err)
+	return responseTo(reason)
 }
 
 // reject counts, answers and logs a request that is not accepted. d is not verified, and may be
@@ -215,6 +215,6 @@ func (h *Handler) reject(w http.ResponseWriter, r *http.Request, d *event.Delive
 	if losesEvent(no.reason) {
 		h.count.dropped.Add(1)
 	}
-	respond(w, answerTo(no.reason))
+	respond(w, responseTo(no.reason))
 	h.log.rejected(r, d, no)
 }

@@ -49,8 +49,8 @@ type journal struct {
 	log      eventLog
 	patience time.Duration // how long a request waits
 	count    *storeCounters
-	settled  func([]*marking) // called with marks that are durable
-	dropped  func([]*marking) // called with marks that are not this process's to make any more
+	onSettled  func([]*pendingMark) // called with marks that are durable
+	onStale  func([]*pendingMark) // called with marks that are not this process's to make any more
 
 	life context.Context //nolint:containedctx // ends when Shutdown stops waiting; the parent of commits
 	end  context.CancelFunc
@@ -58,16 +58,16 @@ type journal struct {
 	done chan struct{}
 
 	mu      sync.Mutex
-	adds    []*adding
-	gone    int        // of adds, those that nobody waits for any more
-	marks   []*marking // never committed so far
+	adds    []*pendingAdd
+	givenUp    int        // of adds, those that nobody waits for any more
+	marks   []*pendingMark // never committed so far
 	waiting time.Time  // since when the first of marks waits
-	urgent  bool       // somebody waits for one of marks
-	retry   []*marking // that failed
-	limit   int        // how many of retry are committed together
-	wait    time.Duration
+	markAwaited  bool       // somebody waits for one of marks
+	retry   []*pendingMark // that failed
+	retryLimit   int        // how many of retry are committed together
+	retryWait    time.Duration
 	retryAt time.Time
-	turn    bool // deliveries are before retry
+	addsFirst    bool // deliveries are before retry
 	taken   int  // marks that are being committed
 	closed  bool
 	began   time.Time // of the commit that is under way; zero for none
@@ -83,16 +83,16 @@ type failure struct {
 	at  time.Time
 }
 
-// adding is a record on its way into the store. The lock of the journal guards it.
-type adding struct {
+// pendingAdd is a record on its way into the store. The lock of the journal guards it.
+type pendingAdd struct {
 	rec   *Record // nil after the request gave up
 	taken bool    // a commit of it is or was under way
 	done  chan error
 }
 
-// marking is a mark on its way into the store. The lock of the journal guards it. There is one of
+// pendingMark is a mark on its way into the store. The lock of the journal guards it. There is one of
 // an entry at most, besides one that is being committed: a newer mark replaces it.
-type marking struct {
+type pendingMark struct {
 	Mark
 
 	e         *entry
@@ -103,14 +103,14 @@ type marking struct {
 
 // isStale reports whether the mark is not this process's to make, because another may work the
 // record. That a record was handled is true all the same.
-func (m *marking) isStale() bool {
+func (m *pendingMark) isStale() bool {
 	l := m.e.tenure.lease
 	return m.State != StateDone && l != nil && !l.Valid()
 }
 
-func newJournal(s Store, log eventLog, patience time.Duration, count *storeCounters, settled, dropped func([]*marking)) *journal {
+func newJournal(s Store, log eventLog, patience time.Duration, count *storeCounters, settled, dropped func([]*pendingMark)) *journal {
 	j := &journal{
-		store: s, log: log, patience: patience, count: count, settled: settled, dropped: dropped, limit: maxMarks,
+		store: s, log: log, patience: patience, count: count, onSettled: settled, onStale: dropped, retryLimit: maxMarks,
 		wake: make(chan struct{}, 1), done: make(chan struct{}),
 	}
 	j.life, j.end = context.WithCancel(context.Background())
@@ -122,7 +122,7 @@ func newJournal(s Store, log eventLog, patience time.Duration, count *storeCount
 // put stores a record and returns when that is durable. It returns errSlowStore after patience; the
 // record may be stored all the same if a commit of it had begun.
 func (j *journal) put(rec *Record) error {
-	a := &adding{rec: rec, done: make(chan error, 1)}
+	a := &pendingAdd{rec: rec, done: make(chan error, 1)}
 	j.mu.Lock()
 	if j.closed {
 		j.mu.Unlock()
@@ -147,9 +147,9 @@ func (j *journal) put(rec *Record) error {
 	}
 	if !a.taken {
 		a.rec = nil
-		if j.gone++; j.gone > len(j.adds)/2 { // a store that hangs must not fill the memory
-			j.adds = slices.DeleteFunc(j.adds, func(a *adding) bool { return a.rec == nil })
-			j.gone = 0
+		if j.givenUp++; j.givenUp > len(j.adds)/2 { // a store that hangs must not fill the memory
+			j.adds = slices.DeleteFunc(j.adds, func(a *pendingAdd) bool { return a.rec == nil })
+			j.givenUp = 0
 		}
 	}
 	return errSlowStore
@@ -160,16 +160,16 @@ func (j *journal) put(rec *Record) error {
 func (j *journal) mark(e *entry, m Mark, begun chan struct{}) {
 	m.Part, m.ID = e.tenure.part, e.id
 	j.mu.Lock()
-	if q := e.queued; q != nil {
+	if q := e.mark; q != nil {
 		q.Mark, q.begun = m, begun
 	} else {
 		if len(j.marks) == 0 {
 			j.waiting = time.Now()
 		}
-		e.queued = &marking{Mark: m, e: e, begun: begun}
-		j.marks = append(j.marks, e.queued)
+		e.mark = &pendingMark{Mark: m, e: e, begun: begun}
+		j.marks = append(j.marks, e.mark)
 	}
-	j.urgent = j.urgent || begun != nil
+	j.markAwaited = j.markAwaited || begun != nil
 	j.mu.Unlock()
 	j.kick()
 }
@@ -183,33 +183,33 @@ func (j *journal) kick() {
 
 // batch is what one commit does.
 type batch struct {
-	adds  []*adding
+	adds  []*pendingAdd
 	recs  []*Record
-	marks []*marking
-	plain []Mark
-	stale []*marking // that are not committed
-	again bool       // the marks failed before, and are alone
+	marks []*pendingMark
+	storeMarks []Mark
+	stale []*pendingMark // that are not committed
+	isRetry bool       // the marks failed before, and are alone
 }
 
 func (b *batch) reset() {
 	clear(b.adds)
 	clear(b.recs)
 	clear(b.marks)
-	b.adds, b.recs, b.marks, b.plain, b.stale, b.again = b.adds[:0], b.recs[:0], b.marks[:0], b.plain[:0], nil, false
+	b.adds, b.recs, b.marks, b.storeMarks, b.stale, b.isRetry = b.adds[:0], b.recs[:0], b.marks[:0], b.storeMarks[:0], nil, false
 }
 
-func (b *batch) empty() bool { return len(b.recs)+len(b.plain) == 0 }
+func (b *batch) empty() bool { return len(b.recs)+len(b.storeMarks) == 0 }
 
 // add adds a mark, unless it is stale. The lock of the journal is held.
-func (b *batch) add(m *marking) {
-	if m.e.queued == m {
-		m.e.queued = nil
+func (b *batch) add(m *pendingMark) {
+	if m.e.mark == m {
+		m.e.mark = nil
 	}
 	if m.isStale() {
 		b.stale = append(b.stale, m)
 		return
 	}
-	b.marks, b.plain = append(b.marks, m), append(b.plain, m.Mark)
+	b.marks, b.storeMarks = append(b.marks, m), append(b.storeMarks, m.Mark)
 }
 
 func (j *journal) run() {
@@ -221,7 +221,7 @@ func (j *journal) run() {
 	for {
 		wait, over := j.take(&b)
 		if len(b.stale) > 0 {
-			j.dropped(b.stale)
+			j.onStale(b.stale)
 		}
 		switch {
 		case over:
@@ -268,7 +268,7 @@ func (j *journal) take(b *batch) (wait time.Duration, over bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	now := time.Now()
-	if !j.turn || len(j.adds) == j.gone {
+	if !j.addsFirst || len(j.adds) == j.givenUp {
 		j.takeRetryLocked(b, now)
 	}
 	if b.empty() {
@@ -277,12 +277,12 @@ func (j *journal) take(b *batch) (wait time.Duration, over bool) {
 			j.takeMarksLocked(b)
 		}
 	}
-	j.turn = b.again
+	j.addsFirst = b.isRetry
 	if !b.empty() {
-		j.taken, j.began = len(b.plain), now
+		j.taken, j.began = len(b.storeMarks), now
 		return 0, false
 	}
-	j.settleLocked()
+	j.announceQuietLocked()
 	wait = j.marksWaitLocked(now)
 	for _, m := range j.retry {
 		wait = min(wait, max(m.notBefore.Sub(now), j.retryAt.Sub(now), time.Millisecond))
@@ -297,7 +297,7 @@ func (j *journal) takeRetryLocked(b *batch, now time.Time) {
 	}
 	rest := j.retry[:0]
 	for _, m := range j.retry {
-		if len(b.plain) < j.limit && !now.Before(m.notBefore) {
+		if len(b.storeMarks) < j.retryLimit && !now.Before(m.notBefore) {
 			b.add(m)
 		} else {
 			rest = append(rest, m)
@@ -305,7 +305,7 @@ func (j *journal) takeRetryLocked(b *batch, now time.Time) {
 	}
 	clear(j.retry[len(rest):])
 	j.retry = rest
-	b.again = len(b.plain) > 0
+	b.isRetry = len(b.storeMarks) > 0
 }
 
 // takeAddsLocked adds records to the batch. j.mu is held.
@@ -317,7 +317,7 @@ func (j *journal) takeAddsLocked(b *batch) {
 		}
 		n++
 		if a.rec == nil {
-			j.gone--
+			j.givenUp--
 			continue
 		}
 		a.taken = true
@@ -334,7 +334,7 @@ func (j *journal) takeMarksLocked(b *batch) {
 		b.add(m)
 	}
 	j.marks = slices.Delete(j.marks, 0, n)
-	j.urgent = j.urgent && len(j.marks) > 0
+	j.markAwaited = j.markAwaited && len(j.marks) > 0
 	j.waiting = time.Now()
 }
 
@@ -344,15 +344,15 @@ func (j *journal) marksWaitLocked(now time.Time) time.Duration {
 	switch {
 	case len(j.marks) == 0:
 		return time.Hour
-	case j.urgent || j.closed || len(j.marks) >= maxBatch:
+	case j.markAwaited || j.closed || len(j.marks) >= maxBatch:
 		return 0
 	default:
 		return j.waiting.Add(markDelay).Sub(now)
 	}
 }
 
-// settleLocked tells who waits for it that everything is committed, if so. j.mu is held.
-func (j *journal) settleLocked() {
+// announceQuietLocked tells who waits for it that everything is committed, if so. j.mu is held.
+func (j *journal) announceQuietLocked() {
 	if !j.quietLocked() {
 		return
 	}
@@ -364,13 +364,13 @@ func (j *journal) settleLocked() {
 
 // quietLocked reports whether everything is committed. j.mu is held.
 func (j *journal) quietLocked() bool {
-	return len(j.adds)-j.gone+len(j.marks)+len(j.retry) == 0 && j.began.IsZero()
+	return len(j.adds)-j.givenUp+len(j.marks)+len(j.retry) == 0 && j.began.IsZero()
 }
 
 // timeout returns how long a commit may take. Marks that failed have less than a request waits, so
 // that they cost no delivery.
 func (j *journal) timeout(b *batch) time.Duration {
-	if !b.again {
+	if !b.isRetry {
 		return commitTimeout
 	}
 	return min(max(j.patience*3/4, minRetryTimeout), commitTimeout)
@@ -380,12 +380,12 @@ func (j *journal) timeout(b *batch) time.Duration {
 func (j *journal) commit(b *batch) (took time.Duration) {
 	start := time.Now()
 	ctx, cancel := context.WithTimeout(j.life, j.timeout(b))
-	err := protect(func() error { return j.store.Commit(ctx, b.recs, b.plain) })
+	err := protect(func() error { return j.store.Commit(ctx, b.recs, b.storeMarks) })
 	cancel()
 	took = time.Since(start)
-	j.count.committed(len(b.recs), len(b.plain), took, err)
+	j.count.committed(len(b.recs), len(b.storeMarks), took, err)
 	if err == nil && len(b.marks) > 0 {
-		j.settled(b.marks)
+		j.onSettled(b.marks)
 	}
 	j.mu.Lock()
 	now := time.Now()
@@ -407,7 +407,7 @@ func (j *journal) commit(b *batch) (took time.Duration) {
 	if recovered {
 		j.logged = time.Time{}
 	}
-	j.settleLocked()
+	j.announceQuietLocked()
 	j.mu.Unlock()
 	for _, a := range b.adds {
 		switch {
@@ -434,27 +434,27 @@ func (j *journal) commit(b *batch) (took time.Duration) {
 // is held.
 func (j *journal) marksCommittedLocked(b *batch, err error, now time.Time, took time.Duration) {
 	if err == nil {
-		j.limit, j.wait, j.retryAt = min(2*j.limit, maxMarks), 0, time.Time{}
+		j.retryLimit, j.retryWait, j.retryAt = min(2*j.retryLimit, maxMarks), 0, time.Time{}
 		return
 	}
 	for _, m := range b.marks {
-		if m.e.queued != nil {
+		if m.e.mark != nil {
 			continue // a newer one replaces it
 		}
-		m.e.queued = m
+		m.e.mark = m
 		j.retry = append(j.retry, m)
 	}
 	switch n := len(b.marks); {
-	case !b.again: // they may have failed because of the records
+	case !b.isRetry: // they may have failed because of the records
 		j.retryAt = now
 	case n > 1: // one of them may be to blame
-		j.limit = n / 2
+		j.retryLimit = n / 2
 	default:
 		m := b.marks[0]
 		m.fails++
 		m.notBefore = now.Add(min(max(minMarkWait<<min(m.fails, 16), 10*took), maxMarkRest))
-		j.wait = min(max(2*j.wait, minMarkWait), maxMarkWait)
-		j.retryAt = now.Add(j.wait)
+		j.retryWait = min(max(2*j.retryWait, minMarkWait), maxMarkWait)
+		j.retryAt = now.Add(j.retryWait)
 	}
 }
 
@@ -463,8 +463,8 @@ func (j *journal) marksCommittedLocked(b *batch, err error, now time.Time, took 
 func (j *journal) giveUp() {
 	j.mu.Lock()
 	adds := j.adds
-	j.adds, j.gone, j.marks, j.retry = nil, 0, nil, nil
-	j.settleLocked()
+	j.adds, j.givenUp, j.marks, j.retry = nil, 0, nil, nil
+	j.announceQuietLocked()
 	j.mu.Unlock()
 	for _, a := range adds {
 		a.done <- ErrShutdown
@@ -477,7 +477,7 @@ func (j *journal) flushed() <-chan struct{} {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.quiet = append(j.quiet, q)
-	j.settleLocked()
+	j.announceQuietLocked()
 	return q
 }
 
@@ -517,5 +517,5 @@ func (j *journal) health() error {
 
 // storeText is the text of an error of a store, which may quote anything.
 func storeText(err error) string {
-	return limited(redact.Line(redact.New(), textual(err).Error(), maxErrorText))
+	return limitText(redact.Line(redact.New(), textual(err).Error(), maxErrorText))
 }

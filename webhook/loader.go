@@ -22,16 +22,16 @@ type loader struct {
 	life  context.Context //nolint:containedctx // ends with Shutdown; the parent of loads
 
 	mu     sync.Mutex
-	lines  map[int]*loadLine // by partition; one is there while it is being loaded
+	queues  map[int]*loadQueue // by partition; one is there while it is being loaded
 	failed failure           // of the last Load
 	logged time.Time         // when a failure was logged last
 }
 
-// loadLine is what is to be loaded of a partition next.
-type loadLine struct{ next []*loading }
+// loadQueue is what is to be loaded of a partition next.
+type loadQueue struct{ next []*loadRequest }
 
-// loading is a record that somebody waits for.
-type loading struct {
+// loadRequest is a record that somebody waits for.
+type loadRequest struct {
 	id   string
 	rec  *Record
 	err  error
@@ -40,15 +40,15 @@ type loading struct {
 
 // load returns a record, nil if it is gone.
 func (l *loader) load(ctx context.Context, part int, id string) (*Record, error) {
-	one := &loading{id: id, done: make(chan struct{})}
+	one := &loadRequest{id: id, done: make(chan struct{})}
 	l.mu.Lock()
-	line := l.lines[part]
+	line := l.queues[part]
 	if line == nil {
-		if l.lines == nil {
-			l.lines = make(map[int]*loadLine)
+		if l.queues == nil {
+			l.queues = make(map[int]*loadQueue)
 		}
-		line = &loadLine{}
-		l.lines[part] = line
+		line = &loadQueue{}
+		l.queues[part] = line
 		go l.run(part, line) //nolint:contextcheck // others wait for it, too
 	}
 	line.next = append(line.next, one)
@@ -62,23 +62,23 @@ func (l *loader) load(ctx context.Context, part int, id string) (*Record, error)
 }
 
 // run loads what is asked for until there is nothing left.
-func (l *loader) run(part int, line *loadLine) {
+func (l *loader) run(part int, line *loadQueue) {
 	for {
 		l.mu.Lock()
 		n := min(len(line.next), maxLoad)
 		if n == 0 {
-			delete(l.lines, part)
+			delete(l.queues, part)
 			l.mu.Unlock()
 			return
 		}
 		some := line.next[:n:n]
 		line.next = line.next[n:]
 		l.mu.Unlock()
-		l.some(part, some)
+		l.loadBatch(part, some)
 	}
 }
 
-func (l *loader) some(part int, some []*loading) {
+func (l *loader) loadBatch(part int, some []*loadRequest) {
 	ids := make([]string, 0, len(some))
 	for _, one := range some {
 		ids = append(ids, one.id)
@@ -90,7 +90,7 @@ func (l *loader) some(part int, some []*loading) {
 		recs, err = l.store.Load(ctx, part, ids)
 		return err
 	})
-	l.note(err)
+	l.noteResult(err)
 	byID := make(map[string]*Record, len(recs))
 	for _, rec := range recs {
 		if rec != nil {
@@ -105,8 +105,8 @@ func (l *loader) some(part int, some []*loading) {
 	}
 }
 
-// note notes how a Load went, and logs failures now and then.
-func (l *loader) note(err error) {
+// noteResult notes how a Load went, and logs failures now and then.
+func (l *loader) noteResult(err error) {
 	l.mu.Lock()
 	now := time.Now()
 	l.failed = failure{err, now}

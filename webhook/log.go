@@ -90,7 +90,7 @@ func identity(d *event.Delivery, more ...slog.Attr) []slog.Attr {
 }
 
 func memberText(memberID string) string {
-	if !plausible(memberID) {
+	if !plausibleMemberID(memberID) {
 		return unknownName
 	}
 	return memberID
@@ -116,7 +116,7 @@ func (l eventLog) rejected(r *http.Request, d *event.Delivery, no rejection) {
 	}
 	attrs := []slog.Attr{
 		slog.String(KeyReason, string(no.reason)),
-		slog.Int(KeyStatus, answerTo(no.reason).status),
+		slog.Int(KeyStatus, responseTo(no.reason).status),
 		slog.String(KeyEvent, knownName(d)),
 		slog.String(KeyRemoteAddr, redact.Clean(r.RemoteAddr, maxAddr)), // a middleware may have written it
 	}
@@ -155,7 +155,7 @@ func (l eventLog) failed(it *dispatch.Item, err error) {
 }
 
 func (l eventLog) lost(it *dispatch.Item, err error) {
-	l.about(it, slog.LevelError, "webhook: event lost", err, slog.String(KeyReason, string(lostBecause(err))))
+	l.about(it, slog.LevelError, "webhook: event lost", err, slog.String(KeyReason, string(lossReason(err))))
 }
 
 func (l eventLog) removed(it *dispatch.Item, err error) {

@@ -48,7 +48,7 @@ func (h *Handler) read(w http.ResponseWriter, r *http.Request, b *body) (d *even
 	})
 	switch {
 	case err != nil:
-		return nil, rejection{unreadable(err), loggable(err)}
+		return nil, rejection{unreadReason(err), loggable(err)}
 	case d.Kind == event.KindFrame:
 		return nil, rejection{ReasonNotEvent, errPage}
 	case d.Kind != event.KindEvent:

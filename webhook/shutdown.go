@@ -33,7 +33,7 @@ const ShutdownGrace = 2 * time.Second
 func (h *Handler) Shutdown(ctx context.Context) error {
 	h.closeIntake(ErrShutdown)
 	if h.durable != nil {
-		h.durable.quit(ctx)
+		h.durable.stopFeeds(ctx)
 	}
 	err := h.dispatcher.Shutdown(ctx)
 	if h.durable != nil {

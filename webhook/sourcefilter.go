@@ -224,14 +224,14 @@ func (f *SourceFilter) current(ctx context.Context) *sourceList {
 
 func (f *SourceFilter) refuse(w http.ResponseWriter, r *http.Request, from netip.Addr, reason Reason) {
 	f.refused.Add(1)
-	respond(w, answerTo(reason))
+	respond(w, responseTo(reason))
 	message := "webhook: request from an address that is not listed"
 	if reason == ReasonUnavailable {
 		message = "webhook: request refused because there is no source list yet"
 	}
 	if ctx := r.Context(); f.cfg.logger.Enabled(ctx, slog.LevelWarn) {
 		f.cfg.logger.LogAttrs(ctx, slog.LevelWarn, message, //nolint:sloglint // one of two static messages
-			slog.String(KeyReason, string(reason)), slog.Int(KeyStatus, answerTo(reason).status),
+			slog.String(KeyReason, string(reason)), slog.Int(KeyStatus, responseTo(reason).status),
 			slog.String(KeySource, from.String()), slog.String(KeyRemoteAddr, redact.Clean(r.RemoteAddr, maxAddr)))
 	}
 }

@@ -115,7 +115,7 @@ func (h *Handler) Stats() Stats {
 	s.Failed = done.Outcomes[dispatch.OutcomeFailed]
 	s.Removed = done.Outcomes[dispatch.OutcomeRemoved]
 	if h.durable != nil {
-		n := h.durable.numbers
+		n := h.durable.storeCount
 		s.Accepted, s.Store = n.stored.Load(), h.durable.stats()
 		s.Failed += n.failed.Load()
 		s.Removed += n.removed.Load()

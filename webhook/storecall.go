@@ -36,8 +36,8 @@ func textual(err error) error {
 	return err
 }
 
-// plain returns an error with the text of another. A panic of a store is no reason to give up a
+// plainError returns an error with the text of another. A panic of a store is no reason to give up a
 // record, as one of a handler is.
-func plain(what string, err error) error {
+func plainError(what string, err error) error {
 	return fmt.Errorf("webhook: %s: %s", what, storeText(err))
 }

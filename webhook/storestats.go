@@ -42,7 +42,7 @@ func (c *storeCounters) committed(records, marks int, took time.Duration, err er
 }
 
 func (w *durable) stats() *StoreStats {
-	c := w.numbers
+	c := w.storeCount
 	s := &StoreStats{
 		Commits: c.commits.Load(), Failures: c.failures.Load(), Records: c.records.Load(), Marks: c.marks.Load(),
 		CommitTime: Latency{c.commitTime.Snapshot()}, Recovered: c.recovered.Load(), Parked: c.parked.Load(),

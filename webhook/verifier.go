@@ -95,7 +95,7 @@ func Tokens(tokens ...string) *TokenVerifier { return newTokenVerifier("", token
 // that portal and no other: a delivery that names another portal is refused. [Any] joins those of
 // several portals.
 func TokensOf(memberID string, tokens ...string) *TokenVerifier {
-	if !plausible(memberID) {
+	if !plausibleMemberID(memberID) {
 		return &TokenVerifier{err: misconfigured("the member ID of an outgoing webhook is missing or malformed")}
 	}
 	return newTokenVerifier(memberID, tokens)
@@ -144,7 +144,7 @@ func (v *TokenVerifier) check(d *event.Delivery) (member string, err error) {
 	}
 	claimed := d.ClaimedMemberID()
 	switch {
-	case !v.match(string(d.Auth.ApplicationToken)), claimed != "" && !plausible(claimed):
+	case !v.match(string(d.Auth.ApplicationToken)), claimed != "" && !plausibleMemberID(claimed):
 		return "", event.ErrForbidden
 	case ofApplication(d.Name):
 		return "", errTokenOfWebhook
@@ -204,14 +204,14 @@ const maxMemberID = 128
 func Installations(clientID string, lookup TokenLookup) Verifier {
 	switch {
 	case clientID == "":
-		return &check{err: misconfigured("no client ID; it stands in the application's settings")}
+		return &funcVerifier{err: misconfigured("no client ID; it stands in the application's settings")}
 	case typednil.Is(lookup):
-		return &check{err: misconfigured("nil token lookup")}
+		return &funcVerifier{err: misconfigured("nil token lookup")}
 	}
-	return &check{verify: func(ctx context.Context, d *event.Delivery) (event.Proof, error) {
+	return &funcVerifier{verify: func(ctx context.Context, d *event.Delivery) (event.Proof, error) {
 		token, member := string(d.Auth.ApplicationToken), d.ClaimedMemberID()
 		switch {
-		case !plausible(member):
+		case !plausibleMemberID(member):
 			return event.Proof{}, event.ErrUnknownPortal
 		case token == "":
 			return event.Proof{}, event.ErrForbidden // the portal may be known, so nothing weaker may speak for it
@@ -237,8 +237,8 @@ func Installations(clientID string, lookup TokenLookup) Verifier {
 	}}
 }
 
-// plausible keeps out of lookups what no member_id looks like.
-func plausible(memberID string) bool {
+// plausibleMemberID keeps out of lookups what no member_id looks like.
+func plausibleMemberID(memberID string) bool {
 	for _, c := range []byte(memberID) {
 		if c <= ' ' || c > '~' {
 			return false
@@ -266,12 +266,12 @@ func plausible(memberID string) bool {
 // or else an error that matches [event.ErrForbidden].
 func Any(vs ...Verifier) Verifier {
 	if len(vs) == 0 {
-		return &check{err: misconfigured("Any of no verifiers")}
+		return &funcVerifier{err: misconfigured("Any of no verifiers")}
 	}
 	a := &anyVerifier{}
 	for _, v := range vs {
 		if err := validate(v); err != nil {
-			return &check{err: err}
+			return &funcVerifier{err: err}
 		}
 		switch v := v.(type) {
 		case *TokenVerifier:
@@ -314,11 +314,11 @@ func (a *anyVerifier) Verify(ctx context.Context, d *event.Delivery) (event.Proo
 			unsure = append(unsure, err)
 		}
 	}
-	unspoken := forged == nil && len(unsure) == 0 // no application may have this portal
+	unclaimed := forged == nil && len(unsure) == 0 // no application may have this portal
 	for _, v := range a.fixed {
 		member, err := v.check(d)
 		switch {
-		case err == nil && v.member == "" && (!unspoken || a.names(member)):
+		case err == nil && v.member == "" && (!unclaimed || a.names(member)):
 			err = errUnboundToken
 		case err == nil:
 			err = v.bind(member)
@@ -333,7 +333,7 @@ func (a *anyVerifier) Verify(ctx context.Context, d *event.Delivery) (event.Proo
 	switch {
 	case len(unsure) > 0:
 		return event.Proof{}, errors.Join(unsure...)
-	case weaker != nil && unspoken:
+	case weaker != nil && unclaimed:
 		return *weaker, nil
 	case refusal != nil:
 		return event.Proof{}, refusal
@@ -366,17 +366,17 @@ func (noVerify) Verify(_ context.Context, d *event.Delivery) (event.Proof, error
 	return event.Proof{By: event.ProofInsecure, MemberID: d.ClaimedMemberID()}, nil
 }
 
-// check is a verifier made of a function, which hides what the function refers to from fmt.
-type check struct {
+// funcVerifier is a verifier made of a function, which hides what the function refers to from fmt.
+type funcVerifier struct {
 	verify func(ctx context.Context, d *event.Delivery) (event.Proof, error)
 	err    error
 }
 
-func (c *check) Verify(ctx context.Context, d *event.Delivery) (event.Proof, error) {
+func (c *funcVerifier) Verify(ctx context.Context, d *event.Delivery) (event.Proof, error) {
 	if c.err != nil {
 		return event.Proof{}, c.err
 	}
 	return c.verify(ctx, d)
 }
 
-func (c *check) Validate() error { return c.err }
+func (c *funcVerifier) Validate() error { return c.err }
