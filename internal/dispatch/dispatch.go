@@ -103,7 +103,7 @@ type Dispatcher struct {
 
 	mu          sync.Mutex
 	portals     map[Key]*Portal // those that Enqueue made
-	rings       [rings]ring
+	rings       [ringCount]ring
 	rooms       [classCount]room
 	places      [placeCount]int // running items
 	busyBegan   bool            // the last item that began in placeOrdinary or placeBusy was a busy one
@@ -131,7 +131,7 @@ type Dispatcher struct {
 // counts are the live numbers behind [Counts].
 type counts struct {
 	accepted, retried atomic.Uint64
-	outcomes          [outcomes]atomic.Uint64
+	outcomes          [outcomeCount]atomic.Uint64
 }
 
 // Counts are totals since the dispatcher was made. When nothing is under way, Accepted is the sum
@@ -139,7 +139,7 @@ type counts struct {
 type Counts struct {
 	Accepted uint64           // items that were admitted
 	Retried  uint64           // failed attempts that were followed, or will be, by another one
-	Outcomes [outcomes]uint64 // by Outcome
+	Outcomes [outcomeCount]uint64 // by Outcome
 }
 
 // Depth is what is under way.
@@ -158,8 +158,8 @@ func New(cfg Config) *Dispatcher {
 	for i := range d.rings {
 		d.rings[i].id = ringID(i)
 	}
-	d.rooms[ordinary] = room{size: cfg.Size, line: ringRoom}
-	d.rooms[urgent] = room{size: cfg.UrgentSize, line: ringUrgentRoom}
+	d.rooms[classOrdinary] = room{size: cfg.Size, line: ringRoom}
+	d.rooms[classUrgent] = room{size: cfg.UrgentSize, line: ringUrgentRoom}
 	return d
 }
 

@@ -46,7 +46,7 @@ type inspection struct {
 	running, queued int
 	places          [placeCount]int
 	used            [classCount]int64
-	waits           [rings]bool // portals wait for a worker
+	waits           [ringCount]bool // portals wait for a worker
 }
 
 func (in *inspection) check(ok bool, format string, args ...any) {
@@ -99,7 +99,7 @@ func (in *inspection) portal(p *Portal) {
 	if !p.barred() {
 		in.turns(p, ready)
 	}
-	in.check((p.links[ringRoom].of != nil) == waits[ordinary] && (p.links[ringUrgentRoom].of != nil) == waits[urgent], "portal in the line for room")
+	in.check((p.links[ringRoom].of != nil) == waits[classOrdinary] && (p.links[ringUrgentRoom].of != nil) == waits[classUrgent], "portal in the line for room")
 }
 
 // turns checks that a portal of which an item may start is in its ring, and in no other.

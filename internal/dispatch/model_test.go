@@ -302,7 +302,7 @@ func (m *model) arrive(p *modelPortal, it *modelItem) {
 }
 
 func (m *model) size(c class) int64 {
-	if c == urgent {
+	if c == classUrgent {
 		return m.cfg.UrgentSize
 	}
 	return m.cfg.Size
@@ -935,8 +935,8 @@ func (m *model) drop(p *modelPortal, match func(*modelItem) bool, o Outcome) (n 
 	for _, it := range out {
 		m.freeRoom(it, it.holds)
 	}
-	m.admit(ordinary)
-	m.admit(urgent)
+	m.admit(classOrdinary)
+	m.admit(classUrgent)
 	m.lineUp(p)
 	return len(out)
 }

@@ -35,7 +35,7 @@ type Portal struct {
 	stopped     bool
 	slackCalled bool // OnSlack was called since the last Add
 	done        []chan struct{}
-	links       [rings]link[Portal]
+	links       [ringCount]link[Portal]
 }
 
 // PortalOptions are what [Dispatcher.Open] needs to know.

@@ -4,16 +4,16 @@ package dispatch
 type class uint8
 
 const (
-	ordinary class = iota
-	urgent
+	classOrdinary class = iota
+	classUrgent
 	classCount
 )
 
 func (it *Item) class() class {
 	if it.Urgent {
-		return urgent
+		return classUrgent
 	}
-	return ordinary
+	return classOrdinary
 }
 
 // portion is how many times the free room a portal may hold. With three, one portal alone gets

@@ -14,7 +14,7 @@ import (
 // Outcome is what became of an item.
 type Outcome uint8
 
-// The outcomes of an item.
+// The outcomeCount of an item.
 const (
 	OutcomeDone      Outcome = iota // the handler returned nil
 	OutcomeUnhandled                // no handler takes the event
@@ -22,7 +22,7 @@ const (
 	OutcomeMerged                   // it was merged into another item
 	OutcomeRemoved                  // the portal removed the application
 	OutcomeCut                      // Shutdown or Stop ended it
-	outcomes
+	outcomeCount
 )
 
 // idleTime is about how long a worker waits for work before it ends.

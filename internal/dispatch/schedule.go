@@ -31,8 +31,8 @@ const (
 	ringRoom                     // items wait for room
 	ringUrgentRoom               // urgent items wait for room
 	ringOpen                     // portals of Open, which take no turns here
-	rings
-	noRing = rings
+	ringCount
+	noRing = ringCount
 )
 
 // ring is portals that take turns.

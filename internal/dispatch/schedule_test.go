@@ -93,9 +93,9 @@ type callSpec struct {
 
 func (s *itemSpec) class() class {
 	if s.urgent {
-		return urgent
+		return classUrgent
 	}
-	return ordinary
+	return classOrdinary
 }
 
 func (s *itemSpec) limit(cfg Config) int { return cmp.Or(s.max, cfg.MaxAttempts) }
