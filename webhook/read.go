@@ -3,7 +3,6 @@ package webhook
 import (
 	"errors"
 	"net/http"
-	"os"
 	"time"
 
 	"github.com/b24events/b24events/event"
@@ -106,8 +105,6 @@ func serverIsStricter(r *http.Request, limit time.Duration) bool {
 	s, ok := r.Context().Value(http.ServerContextKey).(*http.Server)
 	return ok && s.ReadTimeout > 0 && s.ReadTimeout <= limit
 }
-
-func timedOut(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }
 
 // loggable returns what is worth a place in the log besides the reason: what the operator can
 // repair, and panics, which are mistakes of ours.

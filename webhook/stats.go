@@ -3,39 +3,12 @@ package webhook
 import (
 	"log/slog"
 	"sync/atomic"
+	"time"
 
 	"github.com/b24events/b24events/internal/dispatch"
 	"github.com/b24events/b24events/internal/histogram"
 	"github.com/b24events/b24events/internal/misfits"
 )
-
-// Reason says why a request was not accepted.
-type Reason string
-
-// The reasons of a refusal, with the status that goes with each.
-const (
-	ReasonMethod       Reason = "method"        // 405: neither POST nor GET nor HEAD
-	ReasonContentType  Reason = "content_type"  // 415: neither a form nor JSON
-	ReasonTooLarge     Reason = "too_large"     // 413: too many bytes, too many keys or too deep
-	ReasonTimeout      Reason = "timeout"       // 408: the body did not arrive within the read timeout
-	ReasonAborted      Reason = "aborted"       // 400: the connection ended within the body
-	ReasonMalformed    Reason = "malformed"     // 400: not a well-formed body
-	ReasonNotEvent     Reason = "not_event"     // 400: well-formed, but an application page, an automation rule or something else
-	ReasonForbidden    Reason = "forbidden"     // 403: not authentic
-	ReasonSource       Reason = "source"        // 403: by SourceFilter, whose Stats count it; not from a listed address
-	ReasonUnavailable  Reason = "unavailable"   // 503: the verifier could not tell, or a Queue could not store
-	ReasonBusy         Reason = "busy"          // 503: too much is being read and verified; see WithMaxInFlightBytes
-	ReasonQueueFull    Reason = "queue_full"    // 503: no room in the queue within the enqueue timeout
-	ReasonShuttingDown Reason = "shutting_down" // 503: Shutdown was called
-)
-
-// reasons lists every Reason.
-func reasons() []Reason {
-	return []Reason{
-		ReasonMethod, ReasonContentType, ReasonTooLarge, ReasonTimeout, ReasonAborted, ReasonMalformed, ReasonNotEvent,
-		ReasonForbidden, ReasonUnavailable, ReasonBusy, ReasonQueueFull, ReasonShuttingDown,
-	}
-}
 
 // Stats is a snapshot of what a [Handler] did since it was made. Each number is exact. They are
 // read one after the other, so sums over them may be off by what happened meanwhile. When a Handler
@@ -123,3 +96,21 @@ func (h *Handler) Stats() Stats {
 	}
 	return s
 }
+
+// Latency is a snapshot of how long something took since the Handler was made. It is immutable. The
+// zero Latency has no observations.
+type Latency struct{ snapshot histogram.Snapshot }
+
+// Count returns the number of observations.
+func (l Latency) Count() uint64 { return l.snapshot.Count() }
+
+// Sum returns the total of all observations, to the nanosecond.
+func (l Latency) Sum() time.Duration { return l.snapshot.Sum() }
+
+// Quantile returns a duration that the share q of the observations did not exceed, for example 0.99
+// for the 99th percentile. It is at most an eighth (or a microsecond) too high and never too low,
+// up to 78 hours. It is 0 without observations. q is clamped to 0…1.
+func (l Latency) Quantile(q float64) time.Duration { return l.snapshot.Quantile(q) }
+
+// MarshalJSON gives the count, the sum and the usual quantiles, in seconds.
+func (l Latency) MarshalJSON() ([]byte, error) { return l.snapshot.MarshalJSON() }

@@ -344,6 +344,24 @@ func (t *tenure) endReadOnLocked() {
 	}
 }
 
+// restartLaterLocked begins the feed of a partition anew, for what was left in the store, after a while
+// that is longer if the memory is more than half full. w.mu is held.
+func (w *durable) restartLaterLocked(p *partition, full bool) {
+	t := p.tenure
+	wait := minRestartWait
+	if full {
+		wait = maxRestartWait
+	}
+	if t == nil || t.restartTimer != nil && !t.restartAt.After(time.Now().Add(wait)) {
+		return
+	}
+	if t.restartTimer != nil {
+		t.restartTimer.Stop()
+	}
+	t.restartAt = t.feedBegan.Add(wait)
+	t.restartTimer = time.AfterFunc(max(0, time.Until(t.restartAt)), t.tryRestart)
+}
+
 // tryRestart begins the feed anew, unless it is still reading and must not be disturbed.
 func (t *tenure) tryRestart() {
 	t.w.mu.Lock()

@@ -2,61 +2,38 @@ package webhook
 
 import (
 	"errors"
-	"io"
 	"net/http"
+	"os"
 
 	"github.com/b24events/b24events/event"
 )
 
-// response is what the platform is told. Texts are fixed: nothing of a request comes back.
-type response struct {
-	status int
-	text   string
-}
+// Reason says why a request was not accepted.
+type Reason string
 
-// responseTo returns the refusal for a reason.
-func responseTo(reason Reason) response {
-	switch reason {
-	case ReasonMethod:
-		return response{http.StatusMethodNotAllowed, "method not allowed\n"}
-	case ReasonContentType:
-		return response{http.StatusUnsupportedMediaType, "unsupported content type\n"}
-	case ReasonTooLarge:
-		return response{http.StatusRequestEntityTooLarge, "body too large\n"}
-	case ReasonTimeout:
-		return response{http.StatusRequestTimeout, "body took too long\n"}
-	case ReasonMalformed:
-		return response{http.StatusBadRequest, "malformed body\n"}
-	case ReasonAborted:
-		return response{http.StatusBadRequest, "incomplete body\n"}
-	case ReasonNotEvent:
-		return response{http.StatusBadRequest, "not an event\n"}
-	case ReasonForbidden, ReasonSource:
-		return response{http.StatusForbidden, "forbidden\n"}
-	default: // ReasonUnavailable, ReasonBusy, ReasonQueueFull, ReasonShuttingDown
-		return response{http.StatusServiceUnavailable, "unavailable\n"}
+// The reasons of a refusal, with the status that goes with each.
+const (
+	ReasonMethod       Reason = "method"        // 405: neither POST nor GET nor HEAD
+	ReasonContentType  Reason = "content_type"  // 415: neither a form nor JSON
+	ReasonTooLarge     Reason = "too_large"     // 413: too many bytes, too many keys or too deep
+	ReasonTimeout      Reason = "timeout"       // 408: the body did not arrive within the read timeout
+	ReasonAborted      Reason = "aborted"       // 400: the connection ended within the body
+	ReasonMalformed    Reason = "malformed"     // 400: not a well-formed body
+	ReasonNotEvent     Reason = "not_event"     // 400: well-formed, but an application page, an automation rule or something else
+	ReasonForbidden    Reason = "forbidden"     // 403: not authentic
+	ReasonSource       Reason = "source"        // 403: by SourceFilter, whose Stats count it; not from a listed address
+	ReasonUnavailable  Reason = "unavailable"   // 503: the verifier could not tell, or a Queue could not store
+	ReasonBusy         Reason = "busy"          // 503: too much is being read and verified; see WithMaxInFlightBytes
+	ReasonQueueFull    Reason = "queue_full"    // 503: no room in the queue within the enqueue timeout
+	ReasonShuttingDown Reason = "shutting_down" // 503: Shutdown was called
+)
+
+// reasons lists every Reason.
+func reasons() []Reason {
+	return []Reason{
+		ReasonMethod, ReasonContentType, ReasonTooLarge, ReasonTimeout, ReasonAborted, ReasonMalformed, ReasonNotEvent,
+		ReasonForbidden, ReasonUnavailable, ReasonBusy, ReasonQueueFull, ReasonShuttingDown,
 	}
-}
-
-// accepted is the answer to a delivery that was taken over.
-func accepted() response { return response{status: http.StatusOK} }
-
-// handlerFailed is the answer of WithSync.
-func handlerFailed() response { return response{http.StatusInternalServerError, "handler failed\n"} }
-
-func respond(w http.ResponseWriter, a response) {
-	if a.text == "" {
-		w.WriteHeader(a.status)
-		return
-	}
-	header := w.Header()
-	header.Set("Content-Type", "text/plain; charset=utf-8")
-	header.Set("X-Content-Type-Options", "nosniff")
-	if a.status == http.StatusRequestTimeout || a.status == http.StatusRequestEntityTooLarge {
-		header.Set("Connection", "close") // the rest of the body is still to come
-	}
-	w.WriteHeader(a.status)
-	_, _ = io.WriteString(w, a.text) // nobody to tell where the peer has gone
 }
 
 // losesEvent reports whether a request that is rejected for a reason may have been a genuine event,
@@ -84,6 +61,8 @@ func unreadReason(err error) Reason {
 		return ReasonMalformed
 	}
 }
+
+func timedOut(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }
 
 func aborted(err error) bool {
 	var broken *readError
