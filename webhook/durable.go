@@ -16,26 +16,26 @@ import (
 )
 
 const (
-	// entriesForPlace is how many records may be in memory for each place of WithQueueSize. Those
-	// that find no place are there without their delivery, and take about a twentieth of it.
+	// entriesForPlace is how many records may be in memory for each place of WithQueueSize. A record
+	// that finds no place is there without its delivery, and takes about a twentieth of a place.
 	entriesForPlace = 20
-	// maxInterrupted is after how many attempts that ended with the process a record is parked.
+	// maxInterrupted is how many attempts may end with the process before a record is parked.
 	maxInterrupted = 5
-	// suspectWait is how long a record waits for another that was interrupted too.
+	// suspectWait is how long a suspect waits if another one is being handled.
 	suspectWait = 50 * time.Millisecond
-	// storeWait is how long a record waits if the store does not do what it needs.
+	// storeWait is how long a record waits if the store fails to do what it needs.
 	storeWait = time.Second
-	// maxTombstones is how many records are remembered after they were settled. A feed that read one before
-	// that may yield it later.
+	// maxTombstones is how many records are remembered after they were settled. A feed may have read
+	// one before that, and yield it later.
 	maxTombstones = 8192
-	// removalKept is how long a removal is remembered, for records that are not in memory.
+	// removalKept is how long a removal is remembered, for records that come into memory later.
 	removalKept = time.Hour
-	// maxRemembered bounds the removals, and the attempts of each partition, that are remembered.
+	// maxRemembered bounds the removals, and the cut attempts of each partition, that are remembered.
 	maxRemembered = 10_000
 )
 
-// durable works what a Store keeps: it feeds the partitions of this process to the dispatcher, and
-// writes what becomes of each record into the journal.
+// durable works the records of a Store. It feeds the partitions of this process to the dispatcher,
+// and writes the outcome of each record into the journal.
 type durable struct {
 	handlerFront
 
@@ -68,30 +68,32 @@ type durable struct {
 	nextTombstone int
 }
 
-// partition is a part of the store. The lock of durable guards it.
+// partition is the state of a partition of the store. The lock of durable guards it.
 type partition struct {
 	entries map[string]*entry // by the ID of the record; nil for one that was settled lately
 	tenure  *tenure           // nil while the partition is not this process's
 	last    *tenure           // the one before
-	// unfinished counts, for each lane, what is not finished of tenures that have ended. New records of the
-	// lane wait until it is, so that no object has two handlers.
+	// unfinished counts, for each lane, what is not finished of tenures that have ended. New records
+	// of the lane wait until it is, so that no object has two handlers.
 	unfinished map[laneKey]int
 	// skipped has what was left in the store because the memory is full. Nothing more of it is taken
 	// before the feed begins anew.
 	skipped map[orderKey]struct{}
 	passes  uint64 // of records by feeds
-	// cutAttempts has the attempts of this process that the store counts as interrupted, though it lives.
+	// cutAttempts has records of which this process cut an attempt, by ID, with the interruptions
+	// before it. The store counts one more, although this process lives.
 	cutAttempts map[string]int
 }
 
-// laneKey names a lane. It is zero for records without an order.
+// laneKey names a lane. It is zero for a record that is in no lane.
 type laneKey struct {
 	orderKey
 
 	lane event.Entity
 }
 
-// orderKey names records that keep an order among themselves.
+// orderKey names the records that must come into memory in order: those of a portal, or its
+// application events.
 type orderKey struct {
 	dispatch.Key
 
@@ -123,7 +125,7 @@ func newDurable(h *Handler, handler event.Handler) *durable {
 	return w
 }
 
-// start takes the partitions that are this process's.
+// start begins to work the partitions of this process.
 func (w *durable) start() {
 	switch {
 	case w.cfg.receiveOnly:
@@ -139,7 +141,8 @@ func (w *durable) start() {
 }
 
 // partOf returns the partition of a portal. It never changes. All records of a portal are in one
-// partition, so that one process at a time makes its calls, which have a limit for each portal.
+// partition, so that one process at a time makes the calls to it, which have a limit for each
+// portal.
 func (w *durable) partOf(key dispatch.Key) int {
 	h := fnv.New32a()
 	_, _ = h.Write([]byte(key.ClientID))
@@ -148,7 +151,7 @@ func (w *durable) partOf(key dispatch.Key) int {
 	return int(h.Sum32() % uint32(len(w.partitions))) //nolint:gosec // there are few
 }
 
-// put stores a verified delivery.
+// put stores a verified delivery, and returns when it is durable.
 func (w *durable) put(d *event.Delivery, arrived time.Time) error {
 	w.envelope.prepare(d)
 	rec := &Record{
@@ -162,7 +165,7 @@ func (w *durable) put(d *event.Delivery, arrived time.Time) error {
 	return err
 }
 
-// park gives up a record that is not handled. d is nil if it cannot be read.
+// park gives up a record that cannot be handled. d is nil if the record cannot be read.
 func (w *durable) park(e *entry, rec *Record, d *event.Delivery, err error) {
 	w.storeCount.parked.Add(1)
 	w.storeCount.failed.Add(1)
@@ -175,8 +178,8 @@ func (w *durable) park(e *entry, rec *Record, d *event.Delivery, err error) {
 	}
 }
 
-// wasRemovedLocked reports whether the portal of a record removed the application after it was
-// stored. What was stored later may be of a new installation. w.mu is held.
+// wasRemovedLocked reports whether the portal of a record removed the application after the record
+// was stored. A record that was stored later may be of a new installation. w.mu is held.
 func (w *durable) wasRemovedLocked(rec *Record, d *event.Delivery) bool {
 	if isLifecycle(d) {
 		return false
@@ -192,7 +195,7 @@ func (w *durable) dropRemoved(e *entry, d *event.Delivery) {
 	w.report(&dispatch.Item{Delivery: d}, ErrRemoved)
 }
 
-// removed drops what waits for a portal, and what is still to be fed of it.
+// removed drops what waits for a portal, and remembers the removal for records that are fed later.
 func (w *durable) removed(clientID, memberID string, at time.Time) {
 	key := dispatch.Key{ClientID: strings.Clone(clientID), MemberID: strings.Clone(memberID)}
 	now := time.Now()

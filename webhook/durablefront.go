@@ -15,16 +15,17 @@ import (
 	"github.com/b24events/b24events/internal/timing"
 )
 
-// errUnbegun is what a transaction gets whose handler does not begin.
-var errUnbegun = errors.New("webhook: the attempt does not begin")
+// errUnbegun finishes a transaction if its handler does not begin.
+var errUnbegun = errors.New("webhook: the attempt did not begin")
 
-// unreadableError is the error of a record that could be read when it was fed. It does not go away.
+// unreadableError is the error of a record that was readable when it was fed. Another attempt would
+// not help.
 type unreadableError struct{ error }
 
 // Permanent reports true.
 func (unreadableError) Permanent() bool { return true }
 
-// Handle implements [dispatch.Front]: it makes one attempt at a record.
+// Handle implements [dispatch.Front]. It makes one attempt at a record.
 func (w *durable) Handle(ctx context.Context, it *dispatch.Item) error {
 	e, _ := it.Front.(*entry)
 	if e.suspect {
@@ -54,8 +55,8 @@ func (w *durable) Handle(ctx context.Context, it *dispatch.Item) error {
 	return w.attemptTx(ctx, e, d)
 }
 
-// takeSuspectSlot lets one record at a time pass, for as long as a handler usually takes: if it ends the
-// process, that one is to blame. release may be called at any time.
+// takeSuspectSlot lets one suspect run at a time, so that it is known which one ended the process.
+// The slot is free again after release, or after the time that a handler usually takes.
 func (w *durable) takeSuspectSlot() (release func(), ok bool) {
 	select {
 	case w.suspectSlot <- struct{}{}:
@@ -70,11 +71,10 @@ func (w *durable) takeSuspectSlot() (release func(), ok bool) {
 	}, true
 }
 
-// attempt runs the handler, unless that may not begin any more because everything before took its
-// time.
+// attempt runs the handler, unless it is too late to begin because everything before took long.
 func (w *durable) attempt(ctx, within context.Context, e *entry, d *event.Delivery) error {
 	if l := e.tenure.lease; ctx.Err() != nil || l != nil && !l.Valid() {
-		return dispatch.PostponedError(storeWait) // it is cut before that
+		return dispatch.PostponedError(storeWait) // the record is cut before that
 	}
 	if e.item.Attempts == 1 {
 		w.count.lag.Record(e.item.Began.Sub(e.item.Arrived))
@@ -82,7 +82,7 @@ func (w *durable) attempt(ctx, within context.Context, e *entry, d *event.Delive
 	return w.handler.HandleEvent(within, d)
 }
 
-// attemptTx makes an attempt within what the store offers for it.
+// attemptTx makes an attempt within a transaction of the store.
 func (w *durable) attemptTx(ctx context.Context, e *entry, d *event.Delivery) error {
 	var within context.Context
 	var finish func(error) error
@@ -91,7 +91,7 @@ func (w *durable) attemptTx(ctx context.Context, e *entry, d *event.Delivery) er
 		return nil
 	})
 	if err != nil {
-		w.log.store(ctx, slog.LevelError, "webhook: the store offers no transaction, trying again", plainError("transaction", err), slog.String(KeyRecordID, e.id))
+		w.log.store(ctx, slog.LevelError, "webhook: the store begins no transaction, trying again", plainError("transaction", err), slog.String(KeyRecordID, e.id))
 		return dispatch.PostponedError(storeWait)
 	}
 	returned := false
@@ -122,8 +122,8 @@ func (w *durable) attemptTx(ctx context.Context, e *entry, d *event.Delivery) er
 	return result
 }
 
-// deliveryOf returns the delivery of an entry, and loads it if it was put aside. It is nil if the
-// record is gone.
+// deliveryOf returns the delivery of an entry, and loads it if it was put aside. It returns nil if
+// the record is gone.
 func (w *durable) deliveryOf(ctx context.Context, e *entry) (*event.Delivery, error) {
 	w.mu.Lock()
 	d := e.item.Delivery
@@ -151,7 +151,7 @@ func (w *durable) deliveryOf(ctx context.Context, e *entry) (*event.Delivery, er
 	return d, nil
 }
 
-// markBegun makes the store know that an attempt at a recovered record begins: the record may be what
+// markBegun stores that an attempt at a recovered record begins, because the record may be what
 // ended the last process. It reports false if the store failed.
 func (w *durable) markBegun(ctx context.Context, e *entry) bool {
 	if !e.recovered {
@@ -181,7 +181,7 @@ func (w *durable) Retrying(it *dispatch.Item, err error, wait time.Duration) {
 	w.handlerFront.Retrying(it, err, wait)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.used > w.cfg.queueSize/2 { // what rests makes room for what can run
+	if w.used > w.cfg.queueSize/2 { // records that rest make room for those that can run
 		w.releaseLocked(e)
 		it.Delivery = nil
 	}
@@ -211,7 +211,7 @@ func (w *durable) Finished(it *dispatch.Item, o dispatch.Outcome, err error) {
 	}
 }
 
-// reportLater reports an entry that was removed, once it is loaded.
+// reportLater reports an entry that was removed, once its delivery is loaded.
 func (w *durable) reportLater(e *entry) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -220,7 +220,8 @@ func (w *durable) reportLater(e *entry) {
 	}
 }
 
-// reportRemoved reports what was removed. What cannot be loaded is tried again.
+// reportRemoved reports the entries that were removed. It tries again to load what it could not
+// load.
 func (w *durable) reportRemoved() {
 	for {
 		w.mu.Lock()
@@ -247,8 +248,8 @@ func (w *durable) reportRemoved() {
 	}
 }
 
-// cut forgets a record that stays in the store. If an attempt at it began, the store learns that it
-// was not the record that ended the process.
+// cut removes an entry from memory whose record stays in the store. If an attempt began, a mark
+// says that the record did not end the process.
 func (w *durable) cut(e *entry) {
 	began := e.begun != nil
 	t := e.tenure
@@ -259,7 +260,7 @@ func (w *durable) cut(e *entry) {
 	if resumed := p.entries[e.id] != e; began && !ours && !resumed && len(p.cutAttempts) < maxRemembered {
 		p.cutAttempts[e.id] = e.interrupted
 	}
-	w.forgetLocked(e, false) // at once, so that no feed passes it in between
+	w.forgetLocked(e, false) // under the same lock, so that no feed passes it in between
 	w.mu.Unlock()
 	after()
 	if began && ours {
@@ -267,9 +268,9 @@ func (w *durable) cut(e *entry) {
 	}
 }
 
-// isDropped reports whether the handler itself dropped the delivery, by event.Drop, in every branch
-// of its error. Other errors that are final may be those of a program that a later version
-// corrects, so their records are parked.
+// isDropped reports whether the handler itself dropped the delivery, with event.Drop in every
+// branch of its error. A later version of the program may correct other final errors, so their
+// records are parked.
 func isDropped(err error) bool {
 	outcome, _ := event.OutcomeOf(err)
 	return outcome == event.OutcomeDropped && errtree.Every(err, func(err error) bool {

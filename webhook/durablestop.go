@@ -8,12 +8,11 @@ import (
 	"github.com/b24events/b24events/internal/timing"
 )
 
-// storeGrace is the part of ShutdownGrace in which the last marks are stored and the leases are
-// given back.
+// storeGrace is the part of ShutdownGrace for storing the last marks and releasing the leases.
 const storeGrace = ShutdownGrace / 4
 
-// stopFeeds begins the end: nothing more is fed, and what waits stays in the store. It does not wait for
-// handlers, and not longer than for the end of ctx.
+// stopFeeds begins the shutdown. Nothing more is fed, and records that wait stay in the store. It
+// does not wait for handlers, and returns when ctx ends.
 func (w *durable) stopFeeds(ctx context.Context) {
 	w.mu.Lock()
 	first, shares := !w.closing, w.shares
@@ -40,8 +39,8 @@ func (w *durable) stopFeeds(ctx context.Context) {
 	}
 }
 
-// close stores the last marks and gives the leases back. It returns at the latest storeGrace after
-// the context of a call ended.
+// close stores the last marks and releases the leases. It returns within storeGrace after the
+// context of a call ended.
 func (w *durable) close(ctx context.Context) {
 	stop := context.AfterFunc(ctx, func() {
 		timing.Await(w.stopped, storeGrace)
@@ -58,6 +57,7 @@ func (w *durable) close(ctx context.Context) {
 	<-w.stopped
 }
 
+// shutDown does the work of close, once.
 func (w *durable) shutDown() {
 	defer close(w.stopped)
 	defer w.endLife()
@@ -83,7 +83,7 @@ func (w *durable) shutDown() {
 	}
 }
 
-// awaitReports waits until what was removed is reported.
+// awaitReports waits until all removed entries are reported.
 func (w *durable) awaitReports() {
 	for {
 		w.mu.Lock()
@@ -95,7 +95,7 @@ func (w *durable) awaitReports() {
 	}
 }
 
-// idle waits until nothing is pending.
+// idle waits until nothing is pending in the store.
 func (w *durable) idle(ctx context.Context) error {
 	const minPause, maxPause = time.Millisecond, 100 * time.Millisecond
 	for pause := minPause; ; pause = min(2*pause, maxPause) {

@@ -10,7 +10,7 @@ import (
 	"github.com/b24events/b24events/internal/dispatch"
 )
 
-// openPortal is a portal of which records are in memory.
+// openPortal is a portal that has records in memory.
 type openPortal struct {
 	*dispatch.Portal
 
@@ -27,16 +27,16 @@ type entry struct {
 	lane        laneKey
 	tenure      *tenure
 	portal      *openPortal // nil if it is not for the dispatcher, and after the end
-	cost        int64       // places of its delivery
+	cost        int64       // places that its delivery takes
 	charged     bool        // it has them
 	failed      int         // attempts
 	failure     string      // of the last attempt that failed
 	interrupted int
 	recovered   bool
-	suspect     bool          // it was interrupted: it is handled alone
-	begun       chan struct{} // closed when the store knows that an attempt begins; nil before
+	suspect     bool          // it was interrupted, so it is handled alone
+	begun       chan struct{} // closed when a mark of the attempt is durable; nil before there is one
 	passedBy    *tenure       // whose feed has passed it; never nil for an entry that is in memory
-	pass        uint64        // orders the records of a lane
+	pass        uint64        // its place in the order of the feed
 	mark        *pendingMark  // the lock of the journal guards it
 }
 
@@ -75,8 +75,8 @@ func (t *tenure) offer(rec *Record) bool {
 	return true
 }
 
-// pass notes that the feed passes a record that is in memory, or was settled lately. It reports
-// whether that is so, and whether the tenure has ended.
+// pass notes that the feed passes a record. known says whether the record is in memory already, or
+// was settled a short time ago. ended says whether the tenure has ended.
 func (t *tenure) pass(id string) (known, ended bool) {
 	w := t.w
 	w.mu.Lock()
@@ -89,7 +89,7 @@ func (t *tenure) pass(id string) (known, ended bool) {
 	case t.ended: // the next tenure may have passed it before
 	case old.passedBy == t: // in an earlier feed; those behind it may still have the places of that one
 	case p.hasSkipped(old.lane.orderKey):
-		t.skipped++ // one before it was left in the store, so it has to come again behind that
+		t.skipped++ // an earlier record stayed in the store, so this one has to come again behind it
 	default:
 		p.passes++
 		old.passedBy, old.pass = t, p.passes
@@ -97,7 +97,7 @@ func (t *tenure) pass(id string) (known, ended bool) {
 	return known, t.ended
 }
 
-// hasSkipped reports whether records of a kind were left in the store since the feed began.
+// hasSkipped reports whether the feed has left records with that key in the store since it began.
 func (p *partition) hasSkipped(key orderKey) bool {
 	_, left := p.skipped[key]
 	return left
@@ -126,7 +126,7 @@ func (w *durable) newEntry(t *tenure, rec *Record, d *event.Delivery) *entry {
 	return e
 }
 
-// entryOutcome is what becomes of a record that a feed yields.
+// entryOutcome says what happens to a record that a feed yields.
 type entryOutcome uint8
 
 const (
@@ -134,11 +134,11 @@ const (
 	entrySkipped                     // there is no room, so the record stays in the store for now
 	entryParked                      // it cannot be handled
 	entryRemoved                     // its portal removed the application
-	entryWaits                       // for the end of a handler of an earlier tenure
-	entryReady                       // to the dispatcher
+	entryWaits                       // it waits for the end of a handler of an earlier tenure
+	entryReady                       // it goes to the dispatcher
 )
 
-// enter takes an entry into memory, and says what is to be done with it.
+// enter takes an entry into memory, and returns what to do with it.
 func (w *durable) enter(e *entry, rec *Record) entryOutcome {
 	t, it := e.tenure, &e.item
 	d := it.Delivery
@@ -193,14 +193,14 @@ func (w *durable) enter(e *entry, rec *Record) entryOutcome {
 	return entryReady
 }
 
-// countLocked notes that an entry is in memory. w.mu is held.
+// countLocked counts an entry that comes into memory. w.mu is held.
 func (w *durable) countLocked(e *entry) {
 	w.partitions[e.tenure.part].entries[e.id] = e
 	w.entries++
 	e.tenure.entries++
 }
 
-// waitLocked makes an entry wait for the end of a handler of an earlier tenure, with the others of
+// waitLocked makes an entry wait for the end of a handler of an earlier tenure, among the others of
 // its lane, in the order of the store. The lock of durable is held.
 func (p *openPortal) waitLocked(e *entry) {
 	if p.waiting == nil {
@@ -214,8 +214,8 @@ func (p *openPortal) waitLocked(e *entry) {
 	p.waiting[e.lane] = slices.Insert(some, i, e)
 }
 
-// roomLocked reports whether another record may be in memory. A portal has no more than three times
-// what is free, so that one that does not get on leaves room for the others. Application events,
+// roomLocked reports whether another record may come into memory. A portal has at most three times
+// what is free, so that a portal that makes no progress leaves room for others. Application events,
 // and records that are parked at once, have a little more. w.mu is held.
 func (w *durable) roomLocked(t *tenure, key orderKey, unreadable bool) bool {
 	free := w.maxEntries - w.entries
@@ -243,7 +243,7 @@ func (w *durable) portalLocked(t *tenure, key dispatch.Key) *openPortal {
 	return portal
 }
 
-// flush gives the dispatcher what waited for the end of a handler of an earlier tenure.
+// flush gives the dispatcher the entries of a lane that waited for a handler of an earlier tenure.
 func (w *durable) flush(portal *openPortal, lane laneKey) {
 	for {
 		w.mu.Lock()
@@ -253,7 +253,7 @@ func (w *durable) flush(portal *openPortal, lane laneKey) {
 			w.mu.Unlock()
 			return
 		}
-		portal.waiting[lane] = nil // what comes meanwhile waits behind these
+		portal.waiting[lane] = nil // entries that come meanwhile wait behind these
 		w.mu.Unlock()
 		items := make([]*dispatch.Item, 0, len(waiting))
 		for _, e := range waiting {
@@ -263,8 +263,8 @@ func (w *durable) flush(portal *openPortal, lane laneKey) {
 	}
 }
 
-// chargeLocked charges the delivery of an entry, if there is room for it or it must be there. A
-// portal has no more than three times what is free. w.mu is held.
+// chargeLocked charges the delivery of an entry, if there is room for it or must is set, and
+// reports whether it did. A portal has at most three times what is free. w.mu is held.
 func (w *durable) chargeLocked(e *entry, must bool) bool {
 	free := w.cfg.queueSize - w.used - e.cost
 	p := e.portal
@@ -277,7 +277,7 @@ func (w *durable) chargeLocked(e *entry, must bool) bool {
 	return true
 }
 
-// releaseLocked gives back what the delivery of an entry holds. w.mu is held.
+// releaseLocked ends the charge for the delivery of an entry. w.mu is held.
 func (w *durable) releaseLocked(e *entry) {
 	if e.charged {
 		w.used -= e.cost
@@ -286,13 +286,13 @@ func (w *durable) releaseLocked(e *entry) {
 	}
 }
 
-// finish writes the last mark of an entry. The entry is forgotten when that is durable.
+// finish writes the last mark of an entry. The entry leaves memory when the mark is durable.
 func (w *durable) finish(e *entry, m Mark) {
 	w.detach(e)
 	w.journal.mark(e, m, nil)
 }
 
-// detach takes an entry that was handled, or is not to be, off its portal.
+// detach takes an entry off its portal, because it was or will not be handled.
 func (w *durable) detach(e *entry) {
 	w.mu.Lock()
 	after := w.detachLocked(e, false)
@@ -300,9 +300,9 @@ func (w *durable) detach(e *entry) {
 	after()
 }
 
-// detachLocked takes an entry off its portal. If it was cut, and the feed of a later tenure has
-// passed it, that tenure gets it. The function that it returns is to be called without the lock.
-// w.mu is held.
+// detachLocked takes an entry off its portal. If the entry was cut, and the feed of a later tenure
+// has passed it, that tenure gets it. The caller calls the returned function without the lock. w.mu
+// is held.
 func (w *durable) detachLocked(e *entry, cut bool) (after func()) {
 	portal := e.portal
 	if portal == nil {
@@ -343,7 +343,7 @@ func (w *durable) detachLocked(e *entry, cut bool) (after func()) {
 	}
 }
 
-// resumeLocked gives a tenure a record whose handler was ended in an earlier one. The feed has
+// resumeLocked gives a tenure a record whose handler was ended in an earlier tenure. The feed has
 // passed it, and the others of its lane wait behind it. w.mu is held.
 func (w *durable) resumeLocked(t *tenure, key dispatch.Key, old *entry) {
 	e := &entry{
@@ -361,7 +361,7 @@ func (w *durable) resumeLocked(t *tenure, key dispatch.Key, old *entry) {
 	w.countLocked(e)
 }
 
-// marksCommitted takes in marks that are durable.
+// marksCommitted is called by the journal with marks that are durable.
 func (w *durable) marksCommitted(marks []*pendingMark) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -375,7 +375,7 @@ func (w *durable) marksCommitted(marks []*pendingMark) {
 	}
 }
 
-// marksAbandoned takes in marks that this process may not make any more.
+// marksAbandoned is called by the journal with marks that this process must not make any more.
 func (w *durable) marksAbandoned(marks []*pendingMark) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -386,8 +386,8 @@ func (w *durable) marksAbandoned(marks []*pendingMark) {
 	}
 }
 
-// forgetLocked removes an entry from memory. A record that was settled is remembered for a while,
-// because a feed may have read it before. w.mu is held.
+// forgetLocked removes an entry from memory. If the record was settled, it leaves a tombstone for a
+// while, because a feed may have read it before. w.mu is held.
 func (w *durable) forgetLocked(e *entry, settled bool) {
 	t := e.tenure
 	p := &w.partitions[t.part]

@@ -10,16 +10,15 @@ import (
 	"github.com/b24events/b24events/internal/dispatch"
 )
 
-// reporter counts, logs and reports what becomes of deliveries. Both fronts share it.
+// reporter counts, logs and reports the outcomes of deliveries. All fronts share it.
 type reporter struct {
 	count     *counters
 	log       eventLog
 	onDropped func(*event.Delivery, error)
 }
 
-// handlerFront is the front of deliveries that the event handler gets: those of the memory queue and
-// those of WithSync. Finished has each delivery exactly once, so it is also the place to mark one
-// in a journal.
+// handlerFront is the front for deliveries that go to the event handler: those of the memory queue
+// and those of WithSync. Each delivery comes to Finished exactly once.
 type handlerFront struct {
 	reporter
 
@@ -58,15 +57,15 @@ func (f *handlerFront) Finished(it *dispatch.Item, o dispatch.Outcome, err error
 	}
 }
 
-// queueFront is the front of deliveries that the queue of WithQueue gets. What that queue does not
-// store is lost.
+// queueFront is the front for deliveries that go to the queue of WithQueue. What that queue does
+// not store is lost.
 type queueFront struct {
 	reporter
 
 	queue Enqueuer
 }
 
-// Handle gives a delivery to the queue.
+// Handle gives a delivery to the queue of the program.
 func (f *queueFront) Handle(ctx context.Context, it *dispatch.Item) error {
 	if err := f.queue.Enqueue(ctx, it.Delivery); err != nil {
 		return fmt.Errorf("webhook: enqueue: %w", err)
@@ -100,14 +99,14 @@ func withCause(sentinel, err error) error {
 	}
 }
 
-// misfits counts and logs what of a payload does not fit.
+// misfits counts and logs the values of a payload that do not fit.
 func (a *reporter) misfits(ctx context.Context, d *event.Delivery) {
 	for _, m := range d.Misfits() {
 		a.count.misfits.Report(ctx, plainName(d.Name), m.Path, m.Want)
 	}
 }
 
-// drop counts, logs and reports a delivery that is lost without having been processed.
+// drop counts, logs and reports a delivery that is lost before it was processed.
 func (a *reporter) drop(it *dispatch.Item, err error) {
 	a.count.dropped.Add(1)
 	a.log.lost(it, err)

@@ -14,23 +14,23 @@ const (
 	loadTimeout = 5 * time.Second
 )
 
-// loader loads records that were put aside. Those that are asked for while a Load of their
-// partition is under way are loaded together by the next.
+// loader loads the deliveries of records that were put aside. Requests that come while a Load of
+// their partition is under way share the next one.
 type loader struct {
 	store Store
 	log   eventLog
 	life  context.Context //nolint:containedctx // ends with Shutdown; the parent of loads
 
 	mu     sync.Mutex
-	queues  map[int]*loadQueue // by partition; one is there while it is being loaded
-	failed failure           // of the last Load
-	logged time.Time         // when a failure was logged last
+	queues map[int]*loadQueue // by partition; one is there while it is being loaded
+	failed failure            // of the last Load
+	logged time.Time          // when a failure was logged last
 }
 
-// loadQueue is what is to be loaded of a partition next.
+// loadQueue has the requests for a partition.
 type loadQueue struct{ next []*loadRequest }
 
-// loadRequest is a record that somebody waits for.
+// loadRequest is a request for one record.
 type loadRequest struct {
 	id   string
 	rec  *Record
@@ -38,7 +38,7 @@ type loadRequest struct {
 	done chan struct{}
 }
 
-// load returns a record, nil if it is gone.
+// load returns a record, nil if it is gone from the store.
 func (l *loader) load(ctx context.Context, part int, id string) (*Record, error) {
 	one := &loadRequest{id: id, done: make(chan struct{})}
 	l.mu.Lock()
@@ -61,7 +61,7 @@ func (l *loader) load(ctx context.Context, part int, id string) (*Record, error)
 	}
 }
 
-// run loads what is asked for until there is nothing left.
+// run serves the requests for a partition until there are none.
 func (l *loader) run(part int, line *loadQueue) {
 	for {
 		l.mu.Lock()
@@ -78,6 +78,7 @@ func (l *loader) run(part int, line *loadQueue) {
 	}
 }
 
+// loadBatch serves some requests with one Load.
 func (l *loader) loadBatch(part int, some []*loadRequest) {
 	ids := make([]string, 0, len(some))
 	for _, one := range some {
@@ -105,22 +106,22 @@ func (l *loader) loadBatch(part int, some []*loadRequest) {
 	}
 }
 
-// noteResult notes how a Load went, and logs failures now and then.
+// noteResult remembers the result of a Load, and logs failures now and then.
 func (l *loader) noteResult(err error) {
 	l.mu.Lock()
 	now := time.Now()
 	l.failed = failure{err, now}
-	speak := err != nil && now.Sub(l.logged) >= repeatLog
-	if speak {
+	logIt := err != nil && now.Sub(l.logged) >= repeatLog
+	if logIt {
 		l.logged = now
 	}
 	l.mu.Unlock()
-	if speak {
+	if logIt {
 		l.log.store(l.life, slog.LevelError, "webhook: the store does not load records that were put aside, trying again", err)
 	}
 }
 
-// health returns why records cannot be loaded, nil if they can.
+// health returns the error of the last Load, if it failed a short time ago.
 func (l *loader) health() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -8,10 +8,10 @@ import (
 	"github.com/b24events/b24events/event"
 )
 
-// Reason says why a request was not accepted.
+// Reason says why a request was rejected.
 type Reason string
 
-// The reasons of a refusal, with the status that goes with each.
+// The reasons of a rejection, with the status of the response.
 const (
 	ReasonMethod       Reason = "method"        // 405: neither POST nor GET nor HEAD
 	ReasonContentType  Reason = "content_type"  // 415: neither a form nor JSON
@@ -21,8 +21,8 @@ const (
 	ReasonMalformed    Reason = "malformed"     // 400: not a well-formed body
 	ReasonNotEvent     Reason = "not_event"     // 400: well-formed, but an application page, an automation rule or something else
 	ReasonForbidden    Reason = "forbidden"     // 403: not authentic
-	ReasonSource       Reason = "source"        // 403: by SourceFilter, whose Stats count it; not from a listed address
-	ReasonUnavailable  Reason = "unavailable"   // 503: the verifier could not tell, or a Queue could not store
+	ReasonSource       Reason = "source"        // 403: not from a listed address; SourceFilter counts it in its own Stats
+	ReasonUnavailable  Reason = "unavailable"   // 503: the verifier could not decide, or an Enqueuer or a Store could not store
 	ReasonBusy         Reason = "busy"          // 503: too much is being read and verified; see WithMaxInFlightBytes
 	ReasonQueueFull    Reason = "queue_full"    // 503: no room in the queue within the enqueue timeout
 	ReasonShuttingDown Reason = "shutting_down" // 503: Shutdown was called
@@ -36,13 +36,13 @@ func reasons() []Reason {
 	}
 }
 
-// losesEvent reports whether a request that is rejected for a reason may have been a genuine event,
-// which the platform does not send again.
+// losesEvent reports whether a request that is rejected for a reason may have been a genuine event.
+// The platform does not send it again.
 func losesEvent(reason Reason) bool {
 	return reason == ReasonAborted || responseTo(reason).status == http.StatusServiceUnavailable
 }
 
-// unreadReason returns why a body could not be read or parsed.
+// unreadReason returns the reason for an error of reading or parsing a body.
 func unreadReason(err error) Reason {
 	switch {
 	case errors.Is(err, ErrShutdown):
@@ -64,9 +64,10 @@ func unreadReason(err error) Reason {
 
 func timedOut(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }
 
+// aborted reports whether the connection ended within the body.
 func aborted(err error) bool {
-	var broken *readError
-	return errors.As(err, &broken)
+	var read *readError
+	return errors.As(err, &read)
 }
 
 func tooLong(err error) bool {
@@ -74,13 +75,13 @@ func tooLong(err error) bool {
 	return errors.As(err, &limit)
 }
 
-// rejection says why a request is not accepted. The zero rejection is none.
+// rejection says why a request is rejected. The zero rejection means that it is not.
 type rejection struct {
 	reason Reason
 	err    error // for the log; nil if the reason says it all
 }
 
-// rejectionOf returns what a verifier's error means. Methods of the error may panic.
+// rejectionOf returns the rejection for an error of a verifier. Methods of the error may panic.
 func rejectionOf(err error) rejection {
 	var p *event.PanicError
 	switch {
@@ -95,7 +96,7 @@ func rejectionOf(err error) rejection {
 	}
 }
 
-// lossReason returns why a verified delivery found no place.
+// lossReason returns the reason for an error with which a verified delivery was lost.
 func lossReason(err error) Reason {
 	switch {
 	case errors.Is(err, ErrShutdown):

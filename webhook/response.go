@@ -5,13 +5,13 @@ import (
 	"net/http"
 )
 
-// response is what the platform is told. Texts are fixed: nothing of a request comes back.
+// response is a status and a text for the platform. Texts are fixed and quote nothing of a request.
 type response struct {
 	status int
 	text   string
 }
 
-// responseTo returns the refusal for a reason.
+// responseTo returns the response to a request that is rejected for a reason.
 func responseTo(reason Reason) response {
 	switch reason {
 	case ReasonMethod:
@@ -35,23 +35,24 @@ func responseTo(reason Reason) response {
 	}
 }
 
-// accepted is the answer to a delivery that was taken over.
+// accepted is the response to a delivery that was accepted.
 func accepted() response { return response{status: http.StatusOK} }
 
-// handlerFailed is the answer of WithSync.
+// handlerFailed is the response with WithSync if the handler failed.
 func handlerFailed() response { return response{http.StatusInternalServerError, "handler failed\n"} }
 
-func respond(w http.ResponseWriter, a response) {
-	if a.text == "" {
-		w.WriteHeader(a.status)
+// respond writes resp response.
+func respond(w http.ResponseWriter, resp response) {
+	if resp.text == "" {
+		w.WriteHeader(resp.status)
 		return
 	}
 	header := w.Header()
 	header.Set("Content-Type", "text/plain; charset=utf-8")
 	header.Set("X-Content-Type-Options", "nosniff")
-	if a.status == http.StatusRequestTimeout || a.status == http.StatusRequestEntityTooLarge {
+	if resp.status == http.StatusRequestTimeout || resp.status == http.StatusRequestEntityTooLarge {
 		header.Set("Connection", "close") // the rest of the body is still to come
 	}
-	w.WriteHeader(a.status)
-	_, _ = io.WriteString(w, a.text) // nobody to tell where the peer has gone
+	w.WriteHeader(resp.status)
+	_, _ = io.WriteString(w, resp.text) // an error means that the client has gone away
 }

@@ -10,26 +10,26 @@ import (
 	"github.com/b24events/b24events/internal/misfits"
 )
 
-// Stats is a snapshot of what a [Handler] did since it was made. Each number is exact. They are
-// read one after the other, so sums over them may be off by what happened meanwhile. When a Handler
-// with a memory queue is idle, every accepted delivery is in one of the other numbers:
+// Stats is a snapshot of what a [Handler] has done since it was made. Each number is exact. They
+// are read one after the other, so sums may be off by what happens meanwhile. If a Handler with a
+// memory queue is idle, every accepted delivery is in one of the other numbers:
 //
 //	Accepted = Coalesced + Processed + Unhandled + Failed + Removed + what Shutdown cut off
 type Stats struct {
-	Accepted  uint64 `json:"accepted"`  // deliveries taken over: verified, and queued or (with WithSync) given to the handler
-	Coalesced uint64 `json:"coalesced"` // accepted ones that another delivery stands for
+	Accepted  uint64 `json:"accepted"`  // verified deliveries that were queued or (with WithSync) given to the handler
+	Coalesced uint64 `json:"coalesced"` // accepted deliveries that were merged into another one
 	Processed uint64 `json:"processed"` // handler returned nil
 	Failed    uint64 `json:"failed"`    // given up: dropped by the handler, a payload of the wrong shape, a panic, or out of attempts
-	Removed   uint64 `json:"removed"`   // accepted ones that were dropped because the portal removed the application
-	Retried   uint64 `json:"retried"`   // attempts that failed and are or were to be repeated
-	// Dropped counts events that were lost before they were processed: answered 503, whatever the
-	// reason, broken off by the sender, or cut off by Shutdown.
+	Removed   uint64 `json:"removed"`   // accepted deliveries that were dropped because the portal removed the application
+	Retried   uint64 `json:"retried"`   // failed attempts that were followed, or will be, by another one
+	// Dropped counts events that were lost before they were processed: the response was 503, the
+	// sender broke off, or Shutdown cut them off.
 	Dropped uint64 `json:"dropped"`
-	// Unhandled counts accepted deliveries that no handler takes: the handler returned
-	// event.ErrUnhandled, as an [event.Mux] does without a handler for the event. They are
-	// acknowledged and neither retried nor Failed. A program with [WithQueue] counts its own.
+	// Unhandled counts accepted deliveries for which the handler returned event.ErrUnhandled. An
+	// [event.Mux] returns it if no handler is registered for the event. They are acknowledged, and
+	// neither retried nor counted as Failed. A program with [WithQueue] counts its own.
 	Unhandled uint64 `json:"unhandled"`
-	// Misfits counts values of payloads that did not fit their fields and were left zero, once for
+	// Misfits counts values of payloads that did not fit their fields, which were left zero, once for
 	// each attempt; see [event.Delivery.Misfits]. The log names each place once.
 	Misfits  uint64            `json:"misfits"`
 	Rejected map[Reason]uint64 `json:"rejected"`  // every Reason is present
@@ -38,8 +38,9 @@ type Stats struct {
 	InFlight int64             `json:"in_flight"` // bytes of memory charged now for requests being read and verified
 	Ack      Latency           `json:"ack"`       // from the arrival of the request to its 200
 	Lag      Latency           `json:"lag"`       // from the arrival of the request to the start of its handler
-	// Store is nil without [WithStore]. With it, Accepted counts what this process has stored, and
-	// the outcomes count what this process has worked, which may be of others or of earlier times.
+	// Store is nil without [WithStore]. With a store, Accepted counts the deliveries that this process
+	// stored, and the outcomes count those that it handled. Other processes, or an earlier one, may
+	// have stored those.
 	Store *StoreStats `json:"store,omitempty"`
 }
 
@@ -59,8 +60,8 @@ func newCounters(logger *slog.Logger) *counters {
 	return c
 }
 
-// Stats returns what the Handler did so far. It is cheap enough to call for each scrape of a
-// metrics endpoint.
+// Stats returns what the Handler has done so far. It is cheap enough for each scrape of a metrics
+// endpoint.
 func (h *Handler) Stats() Stats {
 	done, depth := h.dispatcher.Counts(), h.dispatcher.Depth()
 	s := Stats{
@@ -97,8 +98,8 @@ func (h *Handler) Stats() Stats {
 	return s
 }
 
-// Latency is a snapshot of how long something took since the Handler was made. It is immutable. The
-// zero Latency has no observations.
+// Latency is a snapshot of how long something has taken since the Handler was made. It is
+// immutable. The zero Latency has no observations.
 type Latency struct{ snapshot histogram.Snapshot }
 
 // Count returns the number of observations.
@@ -112,5 +113,5 @@ func (l Latency) Sum() time.Duration { return l.snapshot.Sum() }
 // up to 78 hours. It is 0 without observations. q is clamped to 0…1.
 func (l Latency) Quantile(q float64) time.Duration { return l.snapshot.Quantile(q) }
 
-// MarshalJSON gives the count, the sum and the usual quantiles, in seconds.
+// MarshalJSON writes the count, the sum and the usual quantiles, in seconds.
 func (l Latency) MarshalJSON() ([]byte, error) { return l.snapshot.MarshalJSON() }
