@@ -106,9 +106,18 @@ type removal struct{ at, reported time.Time }
 func newDurable(h *Handler, handler event.Handler) *durable {
 	cfg := h.cfg
 	w := &durable{
-		handlerFront: handlerFront{reporter: *h.reporter, handler: handler}, cfg: cfg, store: cfg.store, envelope: envelope{cfg.keys},
-		dispatcher: h.dispatcher, storeCount: newStoreCounters(), suspectSlot: make(chan struct{}, 1), stopped: make(chan struct{}), feedsStopped: make(chan struct{}),
-		partitions: make([]partition, cfg.store.Partitions()), removals: make(map[dispatch.Key]removal), maxEntries: math.MaxInt / 2,
+		handlerFront: handlerFront{reporter: *h.reporter, handler: handler},
+		cfg:          cfg,
+		store:        cfg.store,
+		envelope:     envelope{cfg.keys},
+		dispatcher:   h.dispatcher,
+		storeCount:   newStoreCounters(),
+		suspectSlot:  make(chan struct{}, 1),
+		feedsStopped: make(chan struct{}),
+		stopped:      make(chan struct{}),
+		partitions:   make([]partition, cfg.store.Partitions()),
+		removals:     make(map[dispatch.Key]removal),
+		maxEntries:   math.MaxInt / 2,
 	}
 	if cfg.queueSize < math.MaxInt/2/entriesForPlace {
 		w.maxEntries = entriesForPlace * int(cfg.queueSize)
@@ -118,10 +127,17 @@ func newDurable(h *Handler, handler event.Handler) *durable {
 	w.tx, _ = cfg.store.(Transactor)
 	for i := range w.partitions {
 		w.partitions[i] = partition{
-			entries: make(map[string]*entry), unfinished: make(map[laneKey]int), skipped: make(map[orderKey]struct{}), cutAttempts: make(map[string]int),
+			entries:     make(map[string]*entry),
+			unfinished:  make(map[laneKey]int),
+			skipped:     make(map[orderKey]struct{}),
+			cutAttempts: make(map[string]int),
 		}
 	}
-	w.journal = newJournal(cfg.store, h.log, cfg.enqueueTimeout, w.storeCount, w.marksCommitted, w.marksAbandoned)
+	w.journal = &journal{
+		store: cfg.store, log: h.log, patience: cfg.enqueueTimeout, count: w.storeCount,
+		onSettled: w.marksCommitted, onStale: w.marksAbandoned,
+	}
+	w.journal.start()
 	return w
 }
 
@@ -155,7 +171,11 @@ func (w *durable) partOf(key dispatch.Key) int {
 func (w *durable) put(d *event.Delivery, arrived time.Time) error {
 	w.envelope.prepare(d)
 	rec := &Record{
-		Part: w.partOf(keyOf(d)), Name: label(d.Name), MemberID: label(d.MemberID()), Received: arrived.UTC().Truncate(time.Microsecond), delivery: d,
+		Part:     w.partOf(keyOf(d)),
+		Name:     label(d.Name),
+		MemberID: label(d.MemberID()),
+		Received: arrived.UTC().Truncate(time.Microsecond),
+		delivery: d,
 	}
 	rec.Data = w.envelope.seal(rec, d)
 	err := w.journal.put(rec)

@@ -91,7 +91,8 @@ func (w *durable) attemptTx(ctx context.Context, e *entry, d *event.Delivery) er
 		return nil
 	})
 	if err != nil {
-		w.log.store(ctx, slog.LevelError, "webhook: the store begins no transaction, trying again", plainError("transaction", err), slog.String(KeyRecordID, e.id))
+		w.log.store(ctx, slog.LevelError, "webhook: the store begins no transaction, trying again", plainError("transaction", err),
+			slog.String(KeyRecordID, e.id))
 		return dispatch.PostponedError(storeWait)
 	}
 	returned := false
@@ -207,7 +208,8 @@ func (w *durable) Finished(it *dispatch.Item, o dispatch.Outcome, err error) {
 	case it.Delivery != nil:
 		w.handlerFront.Finished(it, o, err)
 	case o == dispatch.OutcomeFailed:
-		w.log.store(w.life, slog.LevelError, "webhook: a stored delivery cannot be handled; it is parked", err, slog.String(KeyRecordID, e.id))
+		w.log.store(w.life, slog.LevelError, "webhook: a stored delivery cannot be handled; it is parked", err,
+			slog.String(KeyRecordID, e.id))
 	}
 }
 

@@ -106,7 +106,8 @@ func (p *partition) hasSkipped(key orderKey) bool {
 // newEntry returns the entry of a record. d is nil if the record cannot be read.
 func (w *durable) newEntry(t *tenure, rec *Record, d *event.Delivery) *entry {
 	e := &entry{
-		id: rec.ID, tenure: t, failed: min(max(rec.Attempts, 0), math.MaxInt32), failure: rec.Err, interrupted: max(rec.Interrupted, 0), recovered: rec.Recovered,
+		id: rec.ID, tenure: t, recovered: rec.Recovered,
+		failed: min(max(rec.Attempts, 0), math.MaxInt32), failure: rec.Err, interrupted: max(rec.Interrupted, 0),
 	}
 	if d == nil {
 		return e
@@ -351,8 +352,8 @@ func (w *durable) resumeLocked(t *tenure, key dispatch.Key, old *entry) {
 		recovered: true, suspect: old.suspect, passedBy: t, pass: old.pass,
 	}
 	e.item = dispatch.Item{
-		Lane: old.item.Lane, Urgent: old.item.Urgent, Merge: old.item.Merge, Fired: old.item.Fired, Cost: old.cost, Arrived: old.item.Arrived,
-		Attempts: old.failed, Front: e,
+		Lane: old.item.Lane, Urgent: old.item.Urgent, Merge: old.item.Merge, Fired: old.item.Fired,
+		Cost: old.cost, Arrived: old.item.Arrived, Attempts: old.failed, Front: e,
 	}
 	portal := w.portalLocked(t, key)
 	portal.entries++

@@ -100,7 +100,8 @@ func (e envelope) open(rec *Record) (*event.Delivery, error) {
 // boundTo returns what is authenticated together with an encrypted record, so that nobody can give
 // a record the data of another. The texts have no line breaks.
 func boundTo(keyID string, rec *Record) []byte {
-	return fmt.Appendf(nil, "b24events/webhook: record\n%s\n%d\n%d\n%s\n%s", keyID, rec.Part, rec.Received.UnixMicro(), rec.Name, rec.MemberID)
+	return fmt.Appendf(nil, "b24events/webhook: record\n%s\n%d\n%d\n%s\n%s",
+		keyID, rec.Part, rec.Received.UnixMicro(), rec.Name, rec.MemberID)
 }
 
 // maxLabel bounds the Name and the MemberID of a record, in bytes.

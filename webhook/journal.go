@@ -110,15 +110,13 @@ func (m *pendingMark) isStale() bool {
 	return m.State != StateDone && l != nil && !l.Valid()
 }
 
-func newJournal(s Store, log eventLog, patience time.Duration, count *storeCounters, settled, dropped func([]*pendingMark)) *journal {
-	j := &journal{
-		store: s, log: log, patience: patience, count: count, onSettled: settled, onStale: dropped, retryLimit: maxMarks,
-		wake: make(chan struct{}, 1), done: make(chan struct{}),
-	}
+// start starts the goroutine of a journal of which the fields up to onStale are set.
+func (j *journal) start() {
+	j.retryLimit = maxMarks
+	j.wake, j.done = make(chan struct{}, 1), make(chan struct{})
 	j.life, j.end = context.WithCancel(context.Background())
 	run := j.run // contextcheck follows calls, and takes those of a goroutine for those of NewHandler's callers
 	go run()
-	return j
 }
 
 // put stores a record and returns when it is durable. After patience it returns errSlowStore. If a

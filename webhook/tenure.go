@@ -273,7 +273,8 @@ func (t *tenure) run() {
 		}
 		if time.Since(logged) >= repeatLog {
 			logged = time.Now()
-			t.w.log.store(t.feeding, slog.LevelWarn, "webhook: the store does not feed a partition, trying again", err, slog.Int(KeyPartition, t.part))
+			t.w.log.store(t.feeding, slog.LevelWarn, "webhook: the store does not feed a partition, trying again", err,
+				slog.Int(KeyPartition, t.part))
 		}
 		select {
 		case <-time.After(wait):

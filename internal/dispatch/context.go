@@ -42,7 +42,9 @@ func (d *Dispatcher) NewContext(values context.Context, timeout time.Duration) *
 func (d *Dispatcher) context(it *Item) *Context {
 	return &Context{
 		d: d, portal: it.portal, values: it.Values, deadline: it.Began.Add(d.cfg.Timeout),
-		attempt: attempt{number: clampInt32(it.Attempts), max: clampInt32(d.attempts(it)), merged: clampInt32(it.Merged), parked: it.Parked},
+		attempt: attempt{
+			number: clampInt32(it.Attempts), max: clampInt32(d.attempts(it)), merged: clampInt32(it.Merged), parked: it.Parked,
+		},
 	}
 }
 

@@ -137,8 +137,8 @@ type counts struct {
 // Counts are totals since the dispatcher was made. When nothing is under way, Accepted is the sum
 // of Outcomes.
 type Counts struct {
-	Accepted uint64           // items that were admitted
-	Retried  uint64           // failed attempts that were followed, or will be, by another one
+	Accepted uint64               // items that were admitted
+	Retried  uint64               // failed attempts that were followed, or will be, by another one
 	Outcomes [outcomeCount]uint64 // by Outcome
 }
 

@@ -45,7 +45,8 @@ func (d *Dispatcher) Shutdown(ctx context.Context) error {
 	case <-quiet:
 	case <-d.cutDone: // by another call
 	case <-ctx.Done():
-		d.cutOff(context.Cause(ctx)) //nolint:contextcheck // items have contexts of their own. It looks again whether there is anything to cut
+		// It checks again whether there is anything to cut.
+		d.cutOff(context.Cause(ctx)) //nolint:contextcheck // items have contexts of their own
 	}
 
 	d.mu.Lock()

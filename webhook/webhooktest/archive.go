@@ -12,8 +12,10 @@ import (
 
 // hostileIDs are texts that no store gave as IDs.
 var hostileIDs = []string{
-	"", " ", "0", "-1", "-0", "+1", "1.0", "1e3", "0x1", "01", " 1", "1 ", "1\n", "1;", "x'; DROP TABLE records; --", `"`, `\`, "%", "_", "*", ">", ".", "..", "../1",
-	"NULL", "null", "true", "\x00", "1\x00", "\xff", "é", "99999999999999999999", "9223372036854775807", "9223372036854775808", "-9223372036854775808",
+	"", " ", "0", "-1", "-0", "+1", "1.0", "1e3", "0x1", "01", " 1", "1 ", "1\n", "1;", "x'; DROP TABLE records; --",
+	`"`, `\`, "%", "_", "*", ">", ".", "..", "../1",
+	"NULL", "null", "true", "\x00", "1\x00", "\xff", "é",
+	"99999999999999999999", "9223372036854775807", "9223372036854775808", "-9223372036854775808",
 	"18446744073709551615", strings.Repeat("9", 64), strings.Repeat("1", 10<<10), strings.Repeat("x", 10<<10),
 	"00000000-0000-0000-0000-000000000000", "1-1", "1/1", "1:1", "0-0",
 }
@@ -127,7 +129,8 @@ func testList(k *kit) {
 				k.Errorf("List returned a record settled at %v behind one settled at %v", r.Settled, all[i-1].Settled)
 			}
 			if r.Err != "no luck with "+r.ID || r.Attempts != 5 {
-				k.Errorf("List returned the record %s with %d attempts and the error %q, want those of the mark", short(r.Data), r.Attempts, r.Err)
+				k.Errorf("List returned the record %s with %d attempts and the error %q, want those of the mark",
+					short(r.Data), r.Attempts, r.Err)
 			}
 		}
 		for _, limit := range []int{1, 2, 3, 6, 7, 8} {
@@ -229,7 +232,8 @@ func testDiscard(k *kit) {
 	k.discard(0, add[1].ID, add[3].ID)
 	k.replay(0, add[1].ID, add[3].ID)
 	for range 2 {
-		if got := slices.Sorted(slices.Values(idsOf(k.list(webhook.StateParked, 10)))); !slices.Equal(got, slices.Sorted(slices.Values([]string{add[0].ID, add[2].ID}))) {
+		want := slices.Sorted(slices.Values([]string{add[0].ID, add[2].ID}))
+		if got := slices.Sorted(slices.Values(idsOf(k.list(webhook.StateParked, 10)))); !slices.Equal(got, want) {
 			k.Fatalf("List returned the IDs %q after Discard, want %q and %q", got, add[0].ID, add[2].ID)
 		}
 		k.hasPending(0, add[4:]...)
@@ -254,7 +258,8 @@ func testKept(k *kit) {
 	for range 2 {
 		for i, r := range k.archived(webhook.StateDone, add[2], add[0]) {
 			k.justSettled(r)
-			if want := []*webhook.Record{add[2], add[0]}[i]; string(r.Data) != string(want.Data) || r.Name != want.Name || !r.Received.Equal(want.Received) {
+			want := []*webhook.Record{add[2], add[0]}[i]
+			if string(r.Data) != string(want.Data) || r.Name != want.Name || !r.Received.Equal(want.Received) {
 				k.Errorf("List returned %s as done, want %s", short(r.Data), short(want.Data))
 			}
 		}

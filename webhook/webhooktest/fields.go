@@ -17,13 +17,16 @@ func testBytes(k *kit) {
 	}
 	var want []*webhook.Record
 	for _, data := range []string{
-		"\x00", "\xff", "\x00\x00\x00\x00", "\xff\xfe\xfd", " ", "\n", "\r\n", "'", `"`, `\`, `\x00`, `\000`, "NULL", "null", "{}", "%", "%s%n", "$1", "?",
-		"x'; DROP TABLE records; --", "\xef\xbb\xbf", "\xc3\x28", "e\u0301", "\u00e9", "0", "-1", string(every), strings.Repeat("\x00", 1000),
+		"\x00", "\xff", "\x00\x00\x00\x00", "\xff\xfe\xfd", " ", "\n", "\r\n", "'", `"`, `\`, `\x00`, `\000`,
+		"NULL", "null", "{}", "%", "%s%n", "$1", "?",
+		"x'; DROP TABLE records; --", "\xef\xbb\xbf", "\xc3\x28", "e\u0301", "\u00e9", "0", "-1",
+		string(every), strings.Repeat("\x00", 1000),
 	} {
 		want = append(want, k.record(0, data))
 	}
 	for i, text := range []string{
-		"", " ", "  spaces  ", "'", `"`, `\`, `\n`, "NULL", "null", "%", "$1", "?", "x'; DROP TABLE records; --", "{}", "a,b", "(1)", "0", "-1", "*", ">",
+		"", " ", "  spaces  ", "'", `"`, `\`, `\n`, "NULL", "null", "%", "$1", "?", "x'; DROP TABLE records; --",
+		"{}", "a,b", "(1)", "0", "-1", "*", ">",
 		strings.Repeat("n", 128),
 	} {
 		r := k.record(0, fmt.Sprint("names ", i))
@@ -37,7 +40,9 @@ func testBytes(k *kit) {
 	for i, r := range want {
 		m := mark(r, webhook.StatePending)
 		m.Attempts = 1
-		m.Err = []string{"é 名 \U0001f600", "'", `"`, `\`, `\x00`, "%", "NULL", strings.Repeat("e", 512), "x'; DROP TABLE records; --", "?"}[i%10]
+		m.Err = []string{
+			"é 名 \U0001f600", "'", `"`, `\`, `\x00`, "%", "NULL", strings.Repeat("e", 512), "x'; DROP TABLE records; --", "?",
+		}[i%10]
 		r.Attempts, r.Err = m.Attempts, m.Err
 		marks = append(marks, m)
 	}

@@ -336,7 +336,8 @@ func (k *kit) depth(pending, parked, kept int64) webhook.Depth {
 		return depth.Pending == pending && depth.Parked == parked && depth.Kept == kept
 	})
 	if !ok {
-		k.Fatalf("Depth is %d pending, %d parked and %d kept, want %d, %d and %d", depth.Pending, depth.Parked, depth.Kept, pending, parked, kept)
+		k.Fatalf("Depth is %d pending, %d parked and %d kept, want %d, %d and %d",
+			depth.Pending, depth.Parked, depth.Kept, pending, parked, kept)
 	}
 	return depth
 }

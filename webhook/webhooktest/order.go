@@ -127,7 +127,8 @@ func (r *race) check(who string, got []*webhook.Record, complete bool) {
 		}
 		seen[data] = true
 		if when.ended < latest {
-			r.Fatalf("%s yielded %s behind %s, and its Commit had returned before the Commit of that one began", who, short(record.Data), after)
+			r.Fatalf("%s yielded %s behind %s, and its Commit had returned before the Commit of that one began",
+				who, short(record.Data), after)
 		}
 		if when.began > latest {
 			latest, after = when.began, short(record.Data)
