@@ -16,7 +16,7 @@ import (
 	"github.com/b24events/b24events/webhook/webhooktest"
 )
 
-// TestDoneAfterTheLease: a handler ended well after the lease of its partition was lost. That is
+// TestDoneAfterTheLease: a handler succeeded after the lease of its partition was lost. That is
 // stored, although counters of the record would not be.
 func TestDoneAfterTheLease(t *testing.T) {
 	t.Parallel()
@@ -48,8 +48,8 @@ func TestDoneAfterTheLease(t *testing.T) {
 	})
 }
 
-// TestMarksAfterAFailure: marks that failed are tried one at a time in the end. Once the store
-// works again they are many at a time.
+// TestMarksAfterAFailure: marks that failed are in the end tried one at a time. Once the store
+// works again, many are tried at a time.
 func TestMarksAfterAFailure(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -87,8 +87,8 @@ func TestMarksAfterAFailure(t *testing.T) {
 	})
 }
 
-// TestMarkThatFailsRests: one mark fails whenever it is tried, and others are stored all the time.
-// It is tried now and then only.
+// TestMarkThatFailsRests: one mark always fails, and others are stored all the time. The one is
+// tried only now and then.
 func TestMarkThatFailsRests(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -208,8 +208,8 @@ func TestRemovalKeepsWhatIsNotInMemoryAndNewer(t *testing.T) {
 	})
 }
 
-// TestRoomBesidesAFullMemory: the memory is full of what rests. Events about an application, and
-// records that cannot be read, have a little room besides.
+// TestRoomBesidesAFullMemory: the memory is full of deliveries that rest. Events about an
+// application, and records that cannot be read, have a little more room.
 func TestRoomBesidesAFullMemory(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -366,8 +366,9 @@ func TestHealthOfAFeed(t *testing.T) {
 	}
 }
 
-// TestPortalGoesOnThoughMarksFail: all that is in memory of a portal is handled, and the store does
-// not take that. What was left of it in the store comes, as long as there is room.
+// TestPortalGoesOnThoughMarksFail: all records of a portal that are in memory are handled, and the
+// store does not take the marks. Records that were left in the store come, as long as there is
+// room.
 func TestPortalGoesOnThoughMarksFail(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -409,8 +410,8 @@ func TestPortalGoesOnThoughMarksFail(t *testing.T) {
 	})
 }
 
-// TestNewRecordsThatFoundNoRoom: the store held nothing when the feed began, so there is nothing to
-// read to the end. What found no room comes as soon as there is some.
+// TestNewRecordsThatFoundNoRoom: the store was empty when the feed began, so a restart disturbs no
+// reading. Records that found no room come as soon as there is some.
 func TestNewRecordsThatFoundNoRoom(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -460,9 +461,9 @@ func TestTransactionOfAHandlerThatDoesNotBegin(t *testing.T) {
 	})
 }
 
-// TestWhatEndsAfterTheNextFeedPassedIt: a handler goes on although the lease is lost, and ends when
-// the next feed has passed its record. What it leaves in the store is handled at once, with the
-// attempts that it had.
+// TestWhatEndsAfterTheNextFeedPassedIt: a handler goes on although the lease is lost, and ends
+// after the next feed has passed its record. The record, which stays in the store, is handled at
+// once, with the attempts that it had.
 func TestWhatEndsAfterTheNextFeedPassedIt(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -515,8 +516,8 @@ func TestWhatEndsAfterTheNextFeedPassedIt(t *testing.T) {
 	}
 }
 
-// TestMarkThatIsOutOfDate: a newer mark of a record comes while the commit of the older fails. The
-// older is not stored any more.
+// TestMarkThatIsOutOfDate: a newer mark of a record comes while the commit of the older one fails.
+// The older one is not stored any more.
 func TestMarkThatIsOutOfDate(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -1,9 +1,9 @@
 package webhook
 
-// Mutants of the durable queue that were tried, and what catches each: unit tests that fail, two of
-// them if there are more, and whether TestStoreModel fails within 400 schedules, or within 1,500 if
-// no other test failed. Whoever adds a rule adds its mutant here, after having seen it caught. The
-// hostile and guard tests do not run with the race detector.
+// These mutants of the durable queue were tried. The list names the tests that fail for each: at
+// most two unit tests, and TestStoreModel if it fails within 400 schedules, or within 1,500 if no
+// other test failed. If you add a rule, see its mutant caught and add it here. The hostile and
+// guard tests do not run with the race detector.
 //
 //   - acknowledged before the commit: TestGuardRequestsAtTheEnd, TestHostileCommitThatExits,
 //     TestStoreModel

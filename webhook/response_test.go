@@ -188,7 +188,7 @@ func TestBrokenBody(t *testing.T) {
 	}
 }
 
-// failing fails to read with err, or panics where it has none.
+// failing fails to read with err, or panics if err is nil.
 type failing struct{ err error }
 
 func (f failing) Read([]byte) (int, error) {
