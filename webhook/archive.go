@@ -69,7 +69,7 @@ func (a *Archive) Kept(ctx context.Context, after string, limit int) ([]Archived
 func (a *Archive) list(ctx context.Context, state State, after string, limit int) ([]Archived, error) {
 	recs, err := a.store.List(ctx, state, after, limit)
 	if err != nil {
-		return nil, fmt.Errorf("webhook: list: %w", err)
+		return nil, archiveError("list", err)
 	}
 	all := make([]Archived, 0, len(recs))
 	for _, rec := range recs {
@@ -88,28 +88,27 @@ func (a *Archive) list(ctx context.Context, state State, after string, limit int
 // is the store's.
 func (a *Archive) Replay(ctx context.Context, ids ...string) (int, error) {
 	n, err := a.store.Replay(ctx, ids...)
-	if err != nil {
-		return n, fmt.Errorf("webhook: replay: %w", err)
-	}
-	return n, nil
+	return n, archiveError("replay", err)
 }
 
 // Discard deletes archived deliveries for good. It returns how many, and skips those that are no
 // longer archived. The error is the store's.
 func (a *Archive) Discard(ctx context.Context, ids ...string) (int, error) {
 	n, err := a.store.Discard(ctx, ids...)
-	if err != nil {
-		return n, fmt.Errorf("webhook: discard: %w", err)
-	}
-	return n, nil
+	return n, archiveError("discard", err)
 }
 
 // Depth returns what the store holds. It queries the store, so call it no more often than you
 // scrape metrics. The error is the store's.
 func (a *Archive) Depth(ctx context.Context) (Depth, error) {
 	d, err := a.store.Depth(ctx)
-	if err != nil {
-		return d, fmt.Errorf("webhook: depth: %w", err)
+	return d, archiveError("depth", err)
+}
+
+// archiveError returns an error of the store with the name of the operation, nil for none.
+func archiveError(operation string, err error) error {
+	if err == nil {
+		return nil
 	}
-	return d, nil
+	return fmt.Errorf("webhook: %s: %w", operation, err)
 }

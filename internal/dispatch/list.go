@@ -18,26 +18,35 @@ type link[T any] struct {
 
 // push adds an element at the end. at is a link of the element that is in no list.
 func (l *list[T]) push(at *link[T], x *T) {
-	*at = link[T]{prev: l.tail, of: x}
-	if l.tail == nil {
-		l.head = at
-	} else {
-		l.tail.next = at
-	}
-	l.tail = at
+	l.put(link[T]{prev: l.tail, of: x}, at)
 	l.n++
 }
 
 // pushFront adds an element at the beginning.
 func (l *list[T]) pushFront(at *link[T], x *T) {
-	*at = link[T]{next: l.head, of: x}
-	if l.head == nil {
+	l.put(link[T]{next: l.head, of: x}, at)
+	l.n++
+}
+
+// replace puts an element in the place of another.
+func (l *list[T]) replace(old, at *link[T], x *T) {
+	l.put(link[T]{prev: old.prev, next: old.next, of: x}, at)
+	*old = link[T]{}
+}
+
+// put sets a link, and those beside it.
+func (l *list[T]) put(to link[T], at *link[T]) {
+	*at = to
+	if to.prev == nil {
+		l.head = at
+	} else {
+		to.prev.next = at
+	}
+	if to.next == nil {
 		l.tail = at
 	} else {
-		l.head.prev = at
+		to.next.prev = at
 	}
-	l.head = at
-	l.n++
 }
 
 // remove takes an element out of the list, if it is in it. Its link must not be in another list.
@@ -57,22 +66,6 @@ func (l *list[T]) remove(at *link[T]) {
 	}
 	*at = link[T]{}
 	l.n--
-}
-
-// replace puts an element in the place of another.
-func (l *list[T]) replace(old, at *link[T], x *T) {
-	*at = link[T]{prev: old.prev, next: old.next, of: x}
-	if at.prev == nil {
-		l.head = at
-	} else {
-		at.prev.next = at
-	}
-	if at.next == nil {
-		l.tail = at
-	} else {
-		at.next.prev = at
-	}
-	*old = link[T]{}
 }
 
 // first returns the first element, nil if there is none.
