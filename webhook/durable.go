@@ -58,10 +58,11 @@ type durable struct {
 	shares        *lease.Shares // nil without leases
 	partitions    []partition
 	maxEntries    int
-	entries       int   // in memory, all partitions together
-	used          int64 // places of deliveries in memory
-	closing       bool  // Shutdown was called
-	handlersDone  bool  // and has waited for handlers
+	starved       map[int]struct{} // partitions with skipped records whose feed is not to be restarted yet
+	entries       int              // in memory, all partitions together
+	used          int64            // places of deliveries in memory
+	closing       bool             // Shutdown was called
+	handlersDone  bool             // and has waited for handlers
 	removals      map[dispatch.Key]removal
 	unreported    []*entry // removed, and not reported because the store did not load them
 	tombstones    [maxTombstones]tombstone
@@ -116,6 +117,7 @@ func newDurable(h *Handler, handler event.Handler) *durable {
 		feedsStopped: make(chan struct{}),
 		stopped:      make(chan struct{}),
 		partitions:   make([]partition, cfg.store.Partitions()),
+		starved:      make(map[int]struct{}),
 		removals:     make(map[dispatch.Key]removal),
 		maxEntries:   math.MaxInt / 2,
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -427,6 +428,61 @@ func TestNewRecordsThatFoundNoRoom(t *testing.T) {
 		close(gate)
 		require.NoError(t, h.Idle(t.Context()))
 		require.Less(t, time.Since(start), 3*time.Second)
+		require.NoError(t, h.Shutdown(t.Context()))
+	})
+}
+
+// TestRoomFromAnotherPartition: the memory is full of records of one partition, and a record of another
+// one finds no room. It comes when there is some, although its own partition has nothing in memory.
+func TestRoomFromAnotherPartition(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
+		parts := make(map[string]int) // by portal
+		s := newStore(t, webhooktest.WithPartitions(2))
+		s.SetFaults(func(_ context.Context, c webhooktest.Call) webhooktest.Fault {
+			if c.Op == webhooktest.OpCommit {
+				mu.Lock()
+				defer mu.Unlock()
+				for _, r := range c.Add {
+					parts[r.MemberID] = r.Part
+				}
+			}
+			return webhooktest.Fault{}
+		})
+		gate := make(chan struct{})
+		h := newHandler(t, do(func(_ context.Context, d *event.Delivery) error {
+			if d.Entity().ID != "1" {
+				<-gate
+			}
+			return nil
+		}), webhook.WithStore(s), webhook.WithQueueSize(1)) // 20 records
+		<-time.After(10 * time.Second) // for both partitions
+		const portals = 12
+		for n := range portals {
+			require.Equal(t, http.StatusOK, post(h, dealOf(n, 1, 1)))
+		}
+		require.NoError(t, h.Idle(t.Context()))
+		for n := range portals {
+			for i := range 20 {
+				if parts[memberOf(n)] == 0 {
+					require.Equal(t, http.StatusOK, post(h, dealOf(n, i+2, 2)))
+				}
+			}
+		}
+		synctest.Wait()
+		require.Equal(t, 20, h.Stats().Store.InMemory)
+		for n := range portals {
+			if parts[memberOf(n)] == 1 {
+				require.Equal(t, http.StatusOK, post(h, dealOf(n, 1, 2)))
+			}
+		}
+		synctest.Wait()
+		require.Equal(t, 20, h.Stats().Store.InMemory)
+		close(gate)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		require.NoError(t, h.Idle(ctx))
 		require.NoError(t, h.Shutdown(t.Context()))
 	})
 }

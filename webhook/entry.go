@@ -155,6 +155,7 @@ func (w *durable) enter(e *entry, rec *Record) entryOutcome {
 	}
 	if behind := (orderKey{Key: key, urgent: it.Urgent}); p.hasSkipped(behind) || !w.roomLocked(t, behind, d == nil) {
 		p.skipped[behind] = struct{}{}
+		w.starved[t.part] = struct{}{}
 		t.skipped++
 		return entrySkipped
 	}
@@ -413,7 +414,12 @@ func (w *durable) forgetLocked(e *entry, settled bool) {
 	w.entries--
 	t.entries--
 	t.announceDrainedLocked()
+	full := w.entries > w.maxEntries/2
 	if len(p.skipped) > 0 {
-		w.restartLaterLocked(p, w.entries > w.maxEntries/2)
+		w.restartLaterLocked(p, full)
+	}
+	for part := range w.starved { // the memory is for all partitions
+		w.restartLaterLocked(&w.partitions[part], full)
+		delete(w.starved, part)
 	}
 }

@@ -55,6 +55,7 @@ package webhook
 //   - a cut gives up the lock in between: TestHostileOrderAfterALostLease
 //   - what runs at the end of a tenure is not counted: TestHostileRemovalBehindAHandler,
 //     TestHostileOrderAfterALostLease
+//   - room in memory restarts the feed of its own partition only: TestRoomFromAnotherPartition
 //   - what was left is not forgotten when the feed begins anew: TestHostilePortalThatFoundNoRoom,
 //     TestStoreModel
 //   - an envelope is not bound to the partition: TestSealedRecordIsBound

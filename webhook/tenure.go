@@ -298,6 +298,7 @@ func (t *tenure) feed() error {
 	t.restart, t.feedBegan, t.lastRead, t.caughtUp, t.skipped = again, time.Now(), time.Time{}, false, 0
 	t.readsOn = !t.feedBegan.Before(t.readOnAt)
 	clear(t.w.partitions[t.part].skipped)
+	delete(t.w.starved, t.part)
 	t.w.mu.Unlock()
 	works := time.AfterFunc(maxFeedWait, t.clearFailure) // a feed that works may have nothing to yield
 	defer works.Stop()
