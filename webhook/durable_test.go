@@ -490,7 +490,8 @@ func TestRejectedRecord(t *testing.T) {
 		s := newStore(t, webhooktest.WithMaxData(4000))
 		var r recorder
 		h := newHandler(t, &r, webhook.WithStore(s))
-		require.Equal(t, http.StatusServiceUnavailable, post(h, body("ONCRMDEALUPDATE", fields{"data[FIELDS][ID]": "1", "data[X]": string(make([]byte, 4000))})))
+		require.Equal(t, http.StatusServiceUnavailable,
+			post(h, body("ONCRMDEALUPDATE", fields{"data[FIELDS][ID]": "1", "data[X]": string(make([]byte, 4000))})))
 		require.Equal(t, http.StatusOK, post(h, dealUpdate(2)))
 		require.NoError(t, h.Health(), "a delivery that is too large is not the store's failure")
 		require.NoError(t, h.Idle(t.Context()))

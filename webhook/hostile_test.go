@@ -574,7 +574,8 @@ func TestHostileHealthWhenOutcomesAreNotStored(t *testing.T) {
 			<-time.After(10 * time.Millisecond)
 		}
 		if green > 50 {
-			t.Errorf("no outcome was stored for a minute, %d of 600 were handled at all, and Health was green in %d of 500 looks", len(r.deliveries()), green)
+			t.Errorf("no outcome was stored for a minute, %d of 600 were handled at all, and Health was green in %d of 500 looks",
+				len(r.deliveries()), green)
 		}
 		s.SetFaults(nil)
 		require.NoError(t, h.Idle(t.Context()))
@@ -950,7 +951,8 @@ func TestHostileSettledByAnother(t *testing.T) {
 			require.Equal(t, http.StatusOK, post(h, deal(7, i+1)))
 		}
 		synctest.Wait()
-		require.NoError(t, s.MemoryStore.Commit(t.Context(), nil, []webhook.Mark{{ID: "2", State: webhook.StateDone}, {ID: "3", State: webhook.StateDone}}))
+		require.NoError(t,
+			s.MemoryStore.Commit(t.Context(), nil, []webhook.Mark{{ID: "2", State: webhook.StateDone}, {ID: "3", State: webhook.StateDone}}))
 		require.NoError(t, h.Idle(t.Context()))
 		if n, handled := h.Stats().Processed, len(r.deliveries()); int(n) != handled { //nolint:gosec // small
 			t.Errorf("Processed is %d, and the handler returned nil %d times", n, handled)
@@ -1057,7 +1059,8 @@ func TestHostileNamesOfLeases(t *testing.T) {
 		leases := newStore(t)
 		var all []*webhook.Handler
 		for _, name := range []string{"a", "a/member"} {
-			h, err := webhook.NewHandler(anyPortal(), nothing(), silent(), webhook.WithStore(newStore(t, webhooktest.WithPartitions(4))), webhook.WithLeaser(name, leases))
+			h, err := webhook.NewHandler(anyPortal(), nothing(), silent(), webhook.WithStore(newStore(t, webhooktest.WithPartitions(4))),
+				webhook.WithLeaser(name, leases))
 			if err != nil {
 				require.ErrorIs(t, err, webhook.ErrConfig)
 				for _, h := range all {
@@ -1578,7 +1581,8 @@ func TestHostileManyCallsOfShutdown(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := newStore(t, webhooktest.WithPartitions(2))
 				release := make(chan struct{})
-				h := newHandler(t, do(func(context.Context, *event.Delivery) error { <-release; return nil }), webhook.WithStore(s), webhook.WithLeaseTTL(30*time.Second))
+				h := newHandler(t, do(func(context.Context, *event.Delivery) error { <-release; return nil }), webhook.WithStore(s),
+					webhook.WithLeaseTTL(30*time.Second))
 				<-time.After(10 * time.Second)
 				for i := range 5 {
 					require.Equal(t, http.StatusOK, post(h, dealOf(i, 1, 1)))
@@ -1900,7 +1904,9 @@ func TestHostileTextsOfPeople(t *testing.T) {
 // before the next of its object.
 func TestHostileOrderAfterALostLease(t *testing.T) {
 	t.Parallel()
-	for name, takes := range map[string]time.Duration{"at once": 0, "half a second": 500 * time.Millisecond, "three seconds": 3 * time.Second} {
+	for name, takes := range map[string]time.Duration{
+		"at once": 0, "half a second": 500 * time.Millisecond, "three seconds": 3 * time.Second,
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
@@ -2053,7 +2059,8 @@ func TestHostileShutdownWhileRemovalIsReported(t *testing.T) {
 func TestHostileWhatWaitsIsNotLeft(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		h := newHandler(t, do(func(context.Context, *event.Delivery) error { return event.Retry(errBoom, time.Hour) }), webhook.WithStore(newStore(t)))
+		h := newHandler(t, do(func(context.Context, *event.Delivery) error { return event.Retry(errBoom, time.Hour) }),
+			webhook.WithStore(newStore(t)))
 		for i := range 2000 {
 			require.Equal(t, http.StatusOK, post(h, deal(i+1, 1)))
 		}
@@ -2384,7 +2391,8 @@ func TestGuardBoundsOfCommits(t *testing.T) {
 		require.NoError(t, h.Idle(t.Context()))
 		for i := range 20 {
 			all.Go(func() {
-				require.Equal(t, http.StatusOK, post(h, body("ONCRMDEALUPDATE", fields{"data[FIELDS][ID]": strconv.Itoa(i), "data[X]": strings.Repeat("x", 700<<10)})))
+				require.Equal(t, http.StatusOK,
+					post(h, body("ONCRMDEALUPDATE", fields{"data[FIELDS][ID]": strconv.Itoa(i), "data[X]": strings.Repeat("x", 700<<10)})))
 			})
 		}
 		all.Wait()
@@ -2493,7 +2501,8 @@ func TestGuardRemovalKeepsWhatIsNewer(t *testing.T) {
 			<-time.After(10 * time.Second)
 			return nil
 		}}
-		h := newHandler(t, &r, webhook.WithStore(newStore(t)), webhook.WithQueueSize(2), webhook.WithWorkers(1), webhook.WithPortalWorkers(1), lost.option())
+		h := newHandler(t, &r, webhook.WithStore(newStore(t)), webhook.WithQueueSize(2), webhook.WithWorkers(1),
+			webhook.WithPortalWorkers(1), lost.option())
 		require.Equal(t, http.StatusOK, post(h, body("ONAPPUNINSTALL", fields{"ts": "100"})))
 		for i, ts := range []int{10, 99, 100, 101, 200} {
 			require.Equal(t, http.StatusOK, post(h, deal(i+1, ts)))

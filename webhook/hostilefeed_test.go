@@ -118,7 +118,8 @@ func TestHostileLatencyBehindABacklog(t *testing.T) {
 		mu.Lock()
 		defer mu.Unlock()
 		if n < 100 || worst > 5*time.Second {
-			t.Errorf("%d of 100 deliveries of a portal that is well were handled, one of them %v after it had come; Health: %v", n, worst, h.Health())
+			t.Errorf("%d of 100 deliveries of a portal that is well were handled, one of them %v after it had come; Health: %v",
+				n, worst, h.Health())
 		}
 		stop(h)
 	})
@@ -308,7 +309,8 @@ func TestHostilePortalBehindABacklogOfASlowStore(t *testing.T) {
 		mu.Lock()
 		defer mu.Unlock()
 		if n < 50 || worst > 2*time.Minute {
-			t.Errorf("%d of 60 deliveries of a portal that is well were handled in ten minutes, the slowest after %v; Health: %v", n, worst, h.Health())
+			t.Errorf("%d of 60 deliveries of a portal that is well were handled in ten minutes, the slowest after %v; Health: %v",
+				n, worst, h.Health())
 		}
 		stop(h)
 	})

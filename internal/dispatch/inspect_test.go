@@ -99,7 +99,8 @@ func (in *inspection) portal(p *Portal) {
 	if !p.barred() {
 		in.turns(p, ready)
 	}
-	in.check((p.links[ringRoom].of != nil) == waits[classOrdinary] && (p.links[ringUrgentRoom].of != nil) == waits[classUrgent], "portal in the line for room")
+	in.check((p.links[ringRoom].of != nil) == waits[classOrdinary] && (p.links[ringUrgentRoom].of != nil) == waits[classUrgent],
+		"portal in the line for room")
 }
 
 // turns checks that a portal of which an item may start is in its ring, and in no other.
@@ -115,7 +116,8 @@ func (in *inspection) turns(p *Portal, ready int) {
 		ringUrgent:   p.urgent != nil && p.urgent.state == laneReady,
 	}
 	for r, is := range belongs {
-		in.check((p.links[r].of != nil) == is, "portal in ring %d: %v, slow %v, %d ready, %d running, turnItems %d", r, !is, p.slow, ready, p.running, p.turnItems)
+		in.check((p.links[r].of != nil) == is, "portal in ring %d: %v, slow %v, %d ready, %d running, %d items of its turn",
+			r, !is, p.slow, ready, p.running, p.turnItems)
 		in.waits[r] = in.waits[r] || is
 	}
 	if p.turnItems > 0 {

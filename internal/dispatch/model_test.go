@@ -115,7 +115,8 @@ const (
 func simulate(s *schedule) *model {
 	m := &model{cfg: s.cfg, todo: s.steps, saw: make(map[string]int)}
 	for i, o := range s.portals {
-		m.portals = append(m.portals, &modelPortal{id: i, ended: -1, owned: o.owned, limit: o.limit, line: modelNoLine, starts: make(map[*modelPortal]int)})
+		m.portals = append(m.portals,
+			&modelPortal{id: i, ended: -1, owned: o.owned, limit: o.limit, line: modelNoLine, starts: make(map[*modelPortal]int)})
 	}
 	for m.next() {
 		m.announce()
