@@ -71,16 +71,16 @@ type durable struct {
 
 // partition is the state of a partition of the store. The lock of durable guards it.
 type partition struct {
-	entries map[string]*entry // by the ID of the record; nil for one that was settled lately
-	tenure  *tenure           // nil while the partition is not this process's
-	last    *tenure           // the one before
-	// unfinished counts, for each lane, what is not finished of tenures that have ended. New records
-	// of the lane wait until it is, so that no object has two handlers.
+	entries map[string]*entry // by the ID of the record; nil for one that has a tombstone
+	tenure  *tenure           // nil while this process does not work the partition
+	last    *tenure           // the last one that ended
+	// unfinished counts, by lane, the records of ended tenures that are still in work. New records of
+	// the lane wait for them, so that no object has two handlers.
 	unfinished map[laneKey]int
-	// skipped has what was left in the store because the memory is full. Nothing more of it is taken
-	// before the feed begins anew.
+	// skipped has the keys of records that were left in the store because the memory is full. No more
+	// records with these keys come into memory before the feed is restarted.
 	skipped map[orderKey]struct{}
-	passes  uint64 // of records by feeds
+	passes  uint64 // how many records feeds have passed
 	// cutAttempts has records of which this process cut an attempt, by ID, with the interruptions
 	// before it. The store counts one more, although this process lives.
 	cutAttempts map[string]int
@@ -101,7 +101,7 @@ type orderKey struct {
 	urgent bool
 }
 
-// removal is when a portal removed the application, and when a handler reported that.
+// removal says when a portal removed the application, and when a handler reported it.
 type removal struct{ at, reported time.Time }
 
 func newDurable(h *Handler, handler event.Handler) *durable {

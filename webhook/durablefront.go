@@ -55,8 +55,8 @@ func (w *durable) Handle(ctx context.Context, it *dispatch.Item) error {
 	return w.attemptTx(ctx, e, d)
 }
 
-// takeSuspectSlot lets one suspect run at a time, so that it is known which one ended the process.
-// The slot is free again after release, or after the time that a handler usually takes.
+// takeSuspectSlot lets one suspect run at a time, so that a crash shows which one ended the
+// process. The slot is free again after release, or after the time that a handler usually takes.
 func (w *durable) takeSuspectSlot() (release func(), ok bool) {
 	select {
 	case w.suspectSlot <- struct{}{}:

@@ -40,7 +40,7 @@ type entry struct {
 	mark        *pendingMark  // the lock of the journal guards it
 }
 
-// tombstone is the place of a record that was settled.
+// tombstone names a record that was settled a short time ago.
 type tombstone struct {
 	part int
 	id   string
@@ -87,7 +87,7 @@ func (t *tenure) pass(id string) (known, ended bool) {
 	switch {
 	case old == nil:
 	case t.ended: // the next tenure may have passed it before
-	case old.passedBy == t: // in an earlier feed; those behind it may still have the places of that one
+	case old.passedBy == t: // in an earlier feed: it keeps its place, like the entries behind it
 	case p.hasSkipped(old.lane.orderKey):
 		t.skipped++ // an earlier record stayed in the store, so this one has to come again behind it
 	default:
@@ -294,7 +294,7 @@ func (w *durable) finish(e *entry, m Mark) {
 	w.journal.mark(e, m, nil)
 }
 
-// detach takes an entry off its portal, because it was or will not be handled.
+// detach takes an entry off its portal when its work is over.
 func (w *durable) detach(e *entry) {
 	w.mu.Lock()
 	after := w.detachLocked(e, false)

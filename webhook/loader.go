@@ -22,7 +22,7 @@ type loader struct {
 	life  context.Context //nolint:containedctx // ends with Shutdown; the parent of loads
 
 	mu     sync.Mutex
-	queues map[int]*loadQueue // by partition; one is there while it is being loaded
+	queues map[int]*loadQueue // by partition; there is one while run serves it
 	failed failure            // of the last Load
 	logged time.Time          // when a failure was logged last
 }

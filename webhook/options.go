@@ -33,7 +33,7 @@ const minInFlight = 1 << 20
 // hands verified deliveries to it. The queue then decides on their order, coalescing, fairness
 // between portals, retries and shutdown: see [WithQueue].
 type Enqueuer interface {
-	// Enqueue stores d. When it returns nil, the portal gets a 200 and d must be safe. It returns an
+	// Enqueue stores d. If it returns nil, the portal gets a 200, so d must be safe. It returns an
 	// error that matches [ErrQueueFull] if there is no room. ctx ends after the enqueue timeout.
 	// Enqueue must not change d, and must be safe for concurrent use.
 	Enqueue(ctx context.Context, d *event.Delivery) error
