@@ -432,8 +432,9 @@ func TestNewRecordsThatFoundNoRoom(t *testing.T) {
 	})
 }
 
-// TestRoomFromAnotherPartition: the memory is full of records of one partition, and a record of another
-// one finds no room. It comes when there is some, although its own partition has nothing in memory.
+// TestRoomFromAnotherPartition: the memory is full of records of one partition, and a record of
+// another one finds no room. It comes when there is some, although its own partition has nothing in
+// memory.
 func TestRoomFromAnotherPartition(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

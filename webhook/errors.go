@@ -48,7 +48,8 @@ const (
 	errGoexit Error = "webhook: the program ended the goroutine of the request with runtime.Goexit"
 	// These refuse a delivery although its fixed token is right.
 	errUnboundToken = forbidden("the token of an outgoing webhook is right, " +
-		"but the portal may have an application or a token of its own; bind the token to the portal: TokensOf, or token@member_id in B24_APPLICATION_TOKEN")
+		"but the portal may have an application or a token of its own; " +
+		"bind the token to the portal: TokensOf, or token@member_id in B24_APPLICATION_TOKEN")
 	errTokenElsewhere = forbidden("the token of an outgoing webhook is right, but it belongs to another portal than the delivery names")
 	errTokenOfTwo     = forbidden("the token of an outgoing webhook is right, but an earlier delivery named another portal; " +
 		"bind each token to its portal: TokensOf, or token@member_id in B24_APPLICATION_TOKEN")

@@ -1,8 +1,8 @@
 package dispatch
 
-// These mutants of the package were tried. The list names the tests that fail for each: a unit test,
-// and TestModel if it fails within 2,000 schedules. If you add a rule to the package, see its mutant
-// caught and add it here.
+// These mutants of the package were tried. The list names the tests that fail for each: a unit
+// test, and TestModel if it fails within 2,000 schedules. If you add a rule to the package, see its
+// mutant caught and add it here.
 //
 //   - a portal that was limited does not line up again when an item ends: TestRefill, TestModel
 //   - the limit of a portal is ignored: TestStuck, TestModel
