@@ -71,6 +71,9 @@ func TestNamesOfTokens(t *testing.T) {
 
 // TestNamesToken: what the expression finds is not missed.
 func TestNamesToken(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes seconds")
+	}
 	t.Parallel()
 	random := rand.New(rand.NewPCG(1, 3)) //nolint:gosec // a test
 	parts := []string{

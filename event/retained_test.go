@@ -82,6 +82,9 @@ func retainedBodies() map[string]string {
 //
 //nolint:paralleltest // it measures the heap
 func TestRetainedHeap(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes seconds")
+	}
 	for name, body := range retainedBodies() {
 		t.Run(name, func(t *testing.T) {
 			if _, err := event.Parse("", []byte(body)); err != nil {

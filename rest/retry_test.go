@@ -187,6 +187,9 @@ func TestRetryableOfSeveral(t *testing.T) {
 
 // On a real portal: an answer that is lost must not make a second deal, and a read is made again.
 func TestLostAnswers(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes seconds")
+	}
 	t.Parallel()
 	w := newWorld(t)
 	client := w.client(t)

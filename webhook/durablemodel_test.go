@@ -34,7 +34,11 @@ var (
 //   - In the end nothing is pending, in memory or charged, and no goroutine is left.
 func TestStoreModel(t *testing.T) {
 	t.Parallel()
-	for i := range *modelRuns {
+	runs := *modelRuns
+	if testing.Short() {
+		runs = max(1, runs/10)
+	}
+	for i := range runs {
 		seed := *modelSeed + uint64(i)
 		if t.Failed() {
 			return

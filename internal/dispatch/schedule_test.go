@@ -479,6 +479,9 @@ var (
 func TestModel(t *testing.T) {
 	t.Parallel()
 	n, first := usualSchedules, uint64(1)
+	if testing.Short() {
+		n /= 10
+	}
 	if *schedules > 0 {
 		n = *schedules
 	}
