@@ -16,6 +16,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/b24events/b24events/internal/jsonlex"
 	"github.com/b24events/b24events/internal/phpform"
 )
 
@@ -186,7 +187,7 @@ func scalar(v reflect.Value, x any, o options) (text string, ok bool, err error)
 		text, err := o.time(x)
 		return text, true, err
 	case json.Number:
-		if x != "" && !phpform.IsNumber(string(x)) {
+		if x != "" && !jsonlex.IsNumber(string(x)) {
 			return "", true, errors.New("a json.Number is not a number")
 		}
 		return string(x), true, nil
@@ -221,7 +222,7 @@ func plain(v reflect.Value, o options) (text string, ok bool, err error) {
 	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64, reflect.Uintptr:
 		return strconv.FormatUint(v.Uint(), 10), true, nil
 	case reflect.Float32, reflect.Float64:
-		text, finite := phpform.FloatText(v.Float(), v.Type().Bits())
+		text, finite := jsonlex.FloatText(v.Float(), v.Type().Bits())
 		if !finite {
 			return "", true, errors.New("a number is not finite")
 		}

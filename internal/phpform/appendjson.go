@@ -1,6 +1,10 @@
 package phpform
 
-import "unicode/utf8"
+import (
+	"unicode/utf8"
+
+	"github.com/b24events/b24events/internal/jsonlex"
+)
 
 // AppendJSON appends the JSON text of the tree to b and returns it. The text is always valid: an
 // array whose keys run 0..n-1 is written as a JSON array in the order of its keys, as [Value.Items]
@@ -12,7 +16,7 @@ func (v Value) AppendJSON(b []byte) []byte {
 	case String:
 		return appendJSONString(b, v.text)
 	case Number:
-		if !IsNumber(v.text) {
+		if !jsonlex.IsNumber(v.text) {
 			return appendJSONString(b, v.text)
 		}
 		return append(b, v.text...)

@@ -3,6 +3,8 @@ package phpform
 import (
 	"bytes"
 	"math"
+
+	"github.com/b24events/b24events/internal/jsonlex"
 )
 
 // Decode reads an application/x-www-form-urlencoded body into an Array, as PHP 8 fills $_POST; the
@@ -344,7 +346,7 @@ func classTable() (t [256]class) {
 
 func hexTable() (t [256]byte) {
 	for c := range t {
-		n, ok := unhex(byte(c))
+		n, ok := jsonlex.Unhex(byte(c))
 		if t[c] = n; !ok {
 			t[c] = 0xff
 		}
@@ -362,18 +364,5 @@ func bracketSize(s []byte, bracket byte) int {
 		return 3
 	default:
 		return 0
-	}
-}
-
-func unhex(c byte) (byte, bool) {
-	switch {
-	case '0' <= c && c <= '9':
-		return c - '0', true
-	case 'a' <= c && c <= 'f':
-		return c - 'a' + 10, true
-	case 'A' <= c && c <= 'F':
-		return c - 'A' + 10, true
-	default:
-		return 0, false
 	}
 }

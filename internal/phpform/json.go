@@ -2,9 +2,8 @@ package phpform
 
 import (
 	"bytes"
-	"unicode"
-	"unicode/utf16"
-	"unicode/utf8"
+
+	"github.com/b24events/b24events/internal/jsonlex"
 )
 
 // DecodeJSON reads one JSON value. Numbers keep their text, so no digit is lost; objects and arrays
@@ -43,13 +42,13 @@ func decodeLargeJSON(t tape) (Value, error) {
 }
 
 func decodeJSON(t tape) (Value, error) {
-	p := jsonDecoder{tape: t}
+	p := jsonDecoder{tape: t, in: jsonlex.Scanner[[]byte]{Doc: t.doc}}
 	p.start(1 + bytes.Count(t.doc, []byte(",")))
-	p.space()
+	p.in.SkipSpace()
 	if err := p.value(0, 0); err != nil {
 		return Value{}, err
 	}
-	if p.space(); p.pos < len(p.doc) {
+	if p.in.SkipSpace(); p.in.Pos < len(p.doc) {
 		return Value{}, p.fail("more after the value")
 	}
 	return p.pack(), nil
@@ -57,43 +56,24 @@ func decodeJSON(t tape) (Value, error) {
 
 type jsonDecoder struct {
 	tape
-	pos int
+	in jsonlex.Scanner[[]byte] // of doc
 }
 
-func (p *jsonDecoder) fail(reason string) error { return &SyntaxError{Offset: p.pos, reason: reason} }
-
-func (p *jsonDecoder) space() {
-	for p.pos < len(p.doc) {
-		switch p.doc[p.pos] {
-		case ' ', '\t', '\r', '\n':
-			p.pos++
-		default:
-			return
-		}
-	}
-}
-
-// next skips white space, and the byte c where it comes next.
-func (p *jsonDecoder) next(c byte) bool {
-	p.space()
-	if p.pos < len(p.doc) && p.doc[p.pos] == c {
-		p.pos++
-		return true
-	}
-	return false
+func (p *jsonDecoder) fail(reason string) error {
+	return &SyntaxError{Offset: p.in.Pos, reason: reason}
 }
 
 // value reads a value into a node.
 func (p *jsonDecoder) value(into int32, depth int) error {
-	if p.pos == len(p.doc) {
+	if p.in.Pos == len(p.doc) {
 		return p.fail("it ends where a value should be")
 	}
-	switch c := p.doc[p.pos]; c {
+	switch c := p.doc[p.in.Pos]; c {
 	case '{', '[':
 		if depth > p.lim.Depth {
 			return &LimitError{What: limitDepth, Limit: p.lim.Depth}
 		}
-		p.pos++
+		p.in.Pos++
 		p.makeArray(into)
 		if c == '{' {
 			return p.object(into, depth)
@@ -113,38 +93,39 @@ func (p *jsonDecoder) value(into int32, depth int) error {
 		p.setScalar(into, Null, span{})
 		return p.word("null")
 	default:
-		n := NumberLen(p.doc[p.pos:])
-		if n == 0 {
-			return p.fail("no value starts so")
+		from := p.in.Pos
+		if !p.in.SkipNumber() {
+			return p.fail(badStart)
 		}
-		p.setScalar(into, Number, p.part(p.pos, p.pos+n))
-		p.pos += n
+		p.setScalar(into, Number, p.part(from, p.in.Pos))
 		return nil
 	}
 }
 
+// badStart is the reason why a document is malformed if a value begins with an unknown byte.
+const badStart = "no value starts so"
+
 func (p *jsonDecoder) word(w string) error {
-	if !bytes.HasPrefix(p.doc[p.pos:], []byte(w)) {
-		return p.fail("no value starts so")
+	if !p.in.SkipWord(w) {
+		return p.fail(badStart)
 	}
-	p.pos += len(w)
 	return nil
 }
 
 func (p *jsonDecoder) object(into int32, depth int) error {
-	if p.next('}') {
+	if p.in.Skip('}') {
 		return nil
 	}
 	for {
-		p.space()
+		p.in.SkipSpace()
 		key, err := p.string()
 		if err != nil {
 			return err
 		}
-		if !p.next(':') {
+		if !p.in.Skip(':') {
 			return p.fail("a colon should follow the key")
 		}
-		p.space()
+		p.in.SkipSpace()
 		child, err := p.child(into, key)
 		if err != nil {
 			return err
@@ -152,21 +133,21 @@ func (p *jsonDecoder) object(into int32, depth int) error {
 		if err := p.value(child, depth+1); err != nil {
 			return err
 		}
-		if p.next('}') {
+		if p.in.Skip('}') {
 			return nil
 		}
-		if !p.next(',') {
+		if !p.in.Skip(',') {
 			return p.fail("a comma or the end of the object should follow")
 		}
 	}
 }
 
 func (p *jsonDecoder) list(into int32, depth int) error {
-	if p.next(']') {
+	if p.in.Skip(']') {
 		return nil
 	}
 	for {
-		p.space()
+		p.in.SkipSpace()
 		child, err := p.insert(into, span{}, Null, span{})
 		if err != nil {
 			return err
@@ -175,131 +156,29 @@ func (p *jsonDecoder) list(into int32, depth int) error {
 		if err := p.value(child, depth+1); err != nil {
 			return err
 		}
-		if p.next(']') {
+		if p.in.Skip(']') {
 			return nil
 		}
-		if !p.next(',') {
+		if !p.in.Skip(',') {
 			return p.fail("a comma or the end of the array should follow")
 		}
 	}
 }
 
 func (p *jsonDecoder) string() (span, error) {
-	if p.pos == len(p.doc) || p.doc[p.pos] != '"' {
+	if p.in.Pos == len(p.doc) || p.doc[p.in.Pos] != '"' {
 		return span{}, p.fail("a string should be here")
 	}
-	p.pos++
-	start := p.pos
-	for ; p.pos < len(p.doc); p.pos++ {
-		switch c := p.doc[p.pos]; {
-		case c == '"':
-			s := p.part(start, p.pos)
-			p.pos++
-			return s, nil
-		case c == '\\':
-			return p.escaped(start)
-		case c < ' ':
-			return span{}, p.fail("a control character in a string")
-		}
+	s, wrong := p.in.SkipString()
+	switch {
+	case wrong != "":
+		return span{}, p.fail(wrong)
+	case !s.Escaped():
+		return p.part(s.From, s.To), nil
 	}
-	return span{}, p.fail("it ends inside a string")
-}
-
-// escaped reads on from the first backslash of the string that begins at start.
-func (p *jsonDecoder) escaped(start int) (span, error) {
 	from := len(p.text)
-	for p.pos < len(p.doc) {
-		switch c := p.doc[p.pos]; {
-		case c == '"':
-			p.add(string(p.doc[start:p.pos]))
-			p.pos++
-			return p.made(from), nil
-		case c == '\\':
-			p.add(string(p.doc[start:p.pos]))
-			if err := p.escape(); err != nil {
-				return span{}, err
-			}
-			start = p.pos
-		case c < ' ':
-			return span{}, p.fail("a control character in a string")
-		default:
-			p.pos++
-		}
-	}
-	return span{}, p.fail("it ends inside a string")
-}
-
-// escape reads one escape sequence.
-func (p *jsonDecoder) escape() error {
-	p.pos++
-	if p.pos == len(p.doc) {
-		return p.fail("it ends inside a string")
-	}
-	c := p.doc[p.pos]
-	switch c {
-	case '"', '\\', '/':
-	case 'b':
-		c = '\b'
-	case 'f':
-		c = '\f'
-	case 'n':
-		c = '\n'
-	case 'r':
-		c = '\r'
-	case 't':
-		c = '\t'
-	case 'u':
-		r, ok := HexRune(p.doc[p.pos+1:])
-		if !ok {
-			return p.fail("four hexadecimal digits should follow")
-		}
-		p.pos += 5
-		if utf16.IsSurrogate(r) {
-			r = p.lowSurrogate(r)
-		}
-		p.extend(utf8.EncodeRune(p.room(utf8.UTFMax), r))
-		return nil
-	default:
-		return p.fail("an unknown escape")
-	}
-	p.pos++
-	p.room(1)[0] = c
-	p.extend(1)
-	return nil
-}
-
-// lowSurrogate completes a surrogate pair. A lone half becomes the replacement character.
-func (p *jsonDecoder) lowSurrogate(high rune) rune {
-	rest := p.doc[p.pos:]
-	if !bytes.HasPrefix(rest, []byte(`\u`)) {
-		return unicode.ReplacementChar
-	}
-	low, ok := HexRune(rest[2:])
-	if !ok {
-		return unicode.ReplacementChar
-	}
-	r := utf16.DecodeRune(high, low)
-	if r != unicode.ReplacementChar {
-		p.pos += 6
-	}
-	return r
-}
-
-// HexRune reads the four hexadecimal digits at the start of s, as they follow \u in JSON.
-func HexRune[T string | []byte](s T) (rune, bool) {
-	const digits = 4
-	if len(s) < digits {
-		return 0, false
-	}
-	var r rune
-	for i := range digits {
-		digit, ok := unhex(s[i])
-		if !ok {
-			return 0, false
-		}
-		r = r<<4 | rune(digit)
-	}
-	return r, true
+	p.extend(jsonlex.Unescape(p.room(s.Unescaped), p.doc[s.From:s.To]))
+	return p.made(from), nil
 }
 
 // IsBlank reports whether a JSON value is one of the ways in which PHP writes "nothing here": null,

@@ -197,3 +197,13 @@ func TestJSONOfAFormHasTheSameDepth(t *testing.T) {
 	require.ErrorIs(t, err, phpform.ErrTooDeep)
 	require.NotErrorIs(t, err, phpform.ErrSyntax)
 }
+
+func TestIsBlank(t *testing.T) {
+	t.Parallel()
+	for _, doc := range []string{"null", "false", `""`, "[]", "{}", " [ \n] ", "{\t}"} {
+		require.True(t, phpform.IsBlank([]byte(doc)), doc)
+	}
+	for _, doc := range []string{"", "0", "true", `" "`, `"0"`, "[[]]", "[null]", `{"a":null}`, "[", "]"} {
+		require.False(t, phpform.IsBlank([]byte(doc)), doc)
+	}
+}

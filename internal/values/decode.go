@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/b24events/b24events/internal/jsonlex"
 	"github.com/b24events/b24events/internal/phpform"
 )
 
@@ -198,7 +199,7 @@ func (d *decoder) fillScalar(n node, rv reflect.Value, p *plan) bool {
 		}
 		rv.SetFloat(f)
 	case fillNumber:
-		if !phpform.IsNumber(text) {
+		if !jsonlex.IsNumber(text) {
 			return d.misfit("a number")
 		}
 		rv.SetString(strings.Clone(text))
@@ -294,7 +295,7 @@ func unmarshal(n node, target reflect.Value, p *plan) bool {
 	if n.doc != nil && unmarshalText(n, target, p) {
 		return true
 	}
-	return n.kind() == kindString && phpform.IsNumber(n.text()) && unmarshalJSON([]byte(n.text()), target, p)
+	return n.kind() == kindString && jsonlex.IsNumber(n.text()) && unmarshalJSON([]byte(n.text()), target, p)
 }
 
 func unmarshalText(n node, target reflect.Value, p *plan) bool {

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/b24events/b24events/internal/jsonlex"
 	"github.com/b24events/b24events/internal/phpform"
 )
 
@@ -62,7 +63,7 @@ func encodeKnown(rv reflect.Value) (v phpform.Value, ok bool, err error) {
 		v, err = encodeTime(x)
 		return v, true, err
 	case json.Number:
-		if x != "" && !phpform.IsNumber(string(x)) {
+		if x != "" && !jsonlex.IsNumber(string(x)) {
 			return phpform.Value{}, true, errors.New("a json.Number in data is no number")
 		}
 		return phpform.NumberText(string(x)), true, nil
@@ -135,7 +136,7 @@ func encodeNumber(rv reflect.Value) (phpform.Value, error) {
 	case rv.CanUint():
 		return phpform.NumberText(strconv.FormatUint(rv.Uint(), 10)), nil
 	case rv.CanFloat():
-		text, finite := phpform.FloatText(rv.Float(), rv.Type().Bits())
+		text, finite := jsonlex.FloatText(rv.Float(), rv.Type().Bits())
 		if !finite {
 			return phpform.Value{}, errors.New("a number in data is not finite")
 		}

@@ -1,4 +1,4 @@
-package phpform
+package jsonlex
 
 import (
 	"math"
