@@ -12,6 +12,7 @@ import (
 	"github.com/b24events/b24events/internal/phpform"
 	"github.com/b24events/b24events/internal/redact"
 	"github.com/b24events/b24events/internal/timing"
+	"github.com/b24events/b24events/internal/typednil"
 )
 
 // API manages the event subscriptions of an application on one portal. Every method needs a
@@ -23,12 +24,28 @@ type API struct {
 	caller Caller
 }
 
-// NewAPI returns an API over c. It panics on a nil caller.
+// NewAPI returns an API over c. With a nil caller, all methods of the API return an error that
+// matches [ErrConfig].
 func NewAPI(c Caller) *API {
-	if c == nil {
-		panic("event: NewAPI with a nil caller")
+	if typednil.Is(c) {
+		return &API{}
 	}
 	return &API{caller: c}
+}
+
+// check returns an error if there is no caller.
+func (a *API) check() error {
+	if a.caller == nil {
+		return misconfigured("NewAPI was given a nil caller")
+	}
+	return nil
+}
+
+func (a *API) call(ctx context.Context, method string, params, result any) error {
+	if err := a.check(); err != nil {
+		return err
+	}
+	return a.caller.Call(ctx, method, params, result)
 }
 
 // Binding is one subscription. Event, Handler, AuthType and Connector together are its identity:
@@ -52,22 +69,24 @@ func (b Binding) Validate() error {
 	name := b.wireName()
 	switch {
 	case name == "":
-		return errors.New("event: binding without an event name")
+		return misconfigured("a binding without an event name")
 	case strings.ContainsFunc(name, func(r rune) bool { return r == ' ' || !unicode.IsPrint(r) }):
-		return fmt.Errorf("event: %s is no name of an event: it holds a space or a character that does not print", redact.Clean(name, maxBindingText))
+		return misconfigured("%s is no name of an event: it holds a space or a character that does not print", redact.Clean(name, maxBindingText))
 	case strings.HasSuffix(name, typeID):
-		return fmt.Errorf("event: binding of %s: write the number of a smart process in place of the braces", name)
+		return misconfigured("binding of %s: write the number of a smart process in place of the braces", name)
 	case b.Offline && b.Handler != "":
-		return fmt.Errorf("event: offline binding of %s has a handler URL; leave it empty", name)
+		return misconfigured("offline binding of %s has a handler URL; leave it empty", name)
 	case b.Offline && !bindable(name, true):
-		return fmt.Errorf("event: %s cannot be bound to the offline queue", name)
+		return misconfigured("%s cannot be bound to the offline queue", name)
 	case b.Offline:
 		return nil
 	case !bindable(name, false):
-		return fmt.Errorf("event: the platform sets up the handler of %s by itself; leave it out", name)
-	default:
-		return checkHandlerURL(b.Handler)
+		return misconfigured("the platform sets up the handler of %s by itself; leave it out", name)
 	}
+	if err := checkHandlerURL(b.Handler); err != nil {
+		return misconfigured("binding of %s: %v", name, err)
+	}
+	return nil
 }
 
 func (b Binding) wireName() string { return strings.ToUpper(strings.TrimSpace(b.Event)) }
@@ -118,7 +137,7 @@ func (a *API) Bind(ctx context.Context, b Binding) error {
 	params := b.bindParams()
 	for try := 0; ; try++ {
 		var done bool
-		err := a.caller.Call(ctx, "event.bind", params, &done)
+		err := a.call(ctx, "event.bind", params, &done)
 		switch {
 		case alreadyBound(err):
 			return nil
@@ -168,12 +187,12 @@ func alreadyBound(err error) bool {
 // Source: https://apidocs.bitrix24.com/api-reference/events/event-unbind.html
 func (a *API) Unbind(ctx context.Context, b Binding) (int, error) {
 	if strings.TrimSpace(b.Event) == "" || (!b.Offline && b.Handler == "") {
-		return 0, errors.New("event: unbinding needs an event name and, online, a handler URL")
+		return 0, misconfigured("unbinding needs an event name and, online, a handler URL")
 	}
 	var result struct {
 		Count int `json:"count"`
 	}
-	if err := a.caller.Call(ctx, "event.unbind", b.params(), &result); err != nil {
+	if err := a.call(ctx, "event.unbind", b.params(), &result); err != nil {
 		return 0, fmt.Errorf("event: unbinding %s: %w", redact.Clean(b.wireName(), maxBindingText), err)
 	}
 	return result.Count, nil
@@ -217,7 +236,7 @@ func (a *API) UnbindAll(ctx context.Context) (int, error) {
 // Source: https://apidocs.bitrix24.com/api-reference/events/event-get.html
 func (a *API) Bindings(ctx context.Context) ([]Binding, error) {
 	var rows []row
-	if err := a.caller.Call(ctx, "event.get", nil, &rows); err != nil {
+	if err := a.call(ctx, "event.get", nil, &rows); err != nil {
 		return nil, fmt.Errorf("event: listing bindings: %w", err)
 	}
 	all := make([]Binding, len(rows))
@@ -265,7 +284,7 @@ func (a *API) Available(ctx context.Context, scope string) ([]string, error) {
 		params = map[string]any{"SCOPE": scope}
 	}
 	var names []string
-	if err := a.caller.Call(ctx, "events", params, &names); err != nil {
+	if err := a.call(ctx, "events", params, &names); err != nil {
 		return nil, fmt.Errorf("event: listing available events: %w", err)
 	}
 	return names, nil
@@ -280,7 +299,7 @@ func (a *API) Test(ctx context.Context, params map[string]any) error {
 	if len(params) > 0 {
 		p = params
 	}
-	if err := a.caller.Call(ctx, "event.test", p, nil); err != nil {
+	if err := a.call(ctx, "event.test", p, nil); err != nil {
 		return fmt.Errorf("event: requesting a test event: %w", err)
 	}
 	return nil

@@ -31,6 +31,9 @@ const connectorKey = batch.Connector
 // is returned.
 func (a *API) batch(ctx context.Context, commands []command) ([]answer, error) {
 	answers := make([]answer, len(commands))
+	if err := a.check(); err != nil { // even if there is nothing to send
+		return answers, err
+	}
 	for _, group := range byConnector(commands) {
 		for chunk := range slices.Chunk(group, batch.Max) {
 			if err := a.batchOnce(ctx, commands, chunk, answers); err != nil {
@@ -70,7 +73,7 @@ func (a *API) batchOnce(ctx context.Context, commands []command, chunk []int, an
 		return fmt.Errorf("event: %w", err)
 	}
 	var reply batch.Reply
-	if err := a.caller.Call(ctx, batch.Method, params, &reply); err != nil {
+	if err := a.call(ctx, batch.Method, params, &reply); err != nil {
 		return fmt.Errorf("event: batch: %w", err)
 	}
 	for n, i := range chunk {

@@ -130,3 +130,26 @@ func (d Data) LogValue() slog.Value {
 	}
 	return slog.StringValue(redact.Mark)
 }
+
+// UnmarshalJSON reads Data from a JSON value, without loss: numbers keep their digits and objects
+// their order. So Data can be a field of a struct that encoding/json reads, and the result of a
+// call. It returns [ErrMalformed], or [ErrTooLarge] for what nests too deep. It does not undo
+// [Data.MarshalJSON], which takes out secrets; [Data.JSON] writes all there is.
+func (d *Data) UnmarshalJSON(doc []byte) error {
+	v, err := phpform.DecodeJSON(doc, phpform.Limits{Bytes: len(doc) + 1, Keys: len(doc) + 1})
+	if err != nil {
+		return bodyError(err)
+	}
+	*d = (*Delivery)(nil).data(v)
+	return nil
+}
+
+// valueOf turns a payload struct, or nested maps, slices and scalars, into the tree that would
+// decode to it.
+func valueOf(v any) (phpform.Value, error) {
+	tree, err := rules.Encode(v)
+	if err != nil {
+		return phpform.Value{}, fmt.Errorf("event: %w", err)
+	}
+	return tree, nil
+}

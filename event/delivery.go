@@ -1,6 +1,10 @@
 package event
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"strconv"
 	"time"
 	"unsafe"
 
@@ -74,13 +78,6 @@ func (d *Delivery) hold(root phpform.Value, n int) {
 
 func (h *held) root() phpform.Value { return phpform.Unpacked(h.packed) }
 
-// Entity names an object of a portal: see [Delivery.Entity], [Delivery.Lane] and
-// [Delivery.CoalesceKey].
-type Entity struct {
-	Kind string `json:"kind"` // REST-style name, such as crm.deal; empty where the event names no object
-	ID   string `json:"id"`
-}
-
 const deliveryBytes = int64(unsafe.Sizeof(Delivery{}))
 
 // Size returns about how many bytes of memory d holds. For a delivery that was parsed that is less
@@ -105,4 +102,20 @@ func (d *Delivery) restore(data, extra phpform.Value, n int) {
 	d.Data = d.data(data)
 	d.body = held{packed: extra.Packed(), left: true, n: int32(n)}   //nolint:gosec // bounded by what was stored
 	d.body.bytes = int32(d.textBytes() + data.Size() + extra.Size()) //nolint:gosec // no more than that
+}
+
+// Key identifies the delivery for deduplication: the same for a delivery that is sent twice,
+// different for another change of the same object (unless both fell into one second: Bitrix24
+// numbers no deliveries, so this is the best there is). It reveals nothing of the data. Mark a key
+// as seen only after the handler succeeded, or an error loses the event.
+func (d *Delivery) Key() string {
+	h := sha256.New()
+	for _, part := range []string{
+		d.Proof.ClientID, d.Auth.MemberID, d.Name, string(d.Source), d.MessageID,
+		strconv.FormatInt(d.HandlerID, 10), strconv.FormatInt(d.ID, 10), strconv.FormatInt(d.Time.Unix(), 10),
+	} {
+		_, _ = fmt.Fprintf(h, "%d:%s", len(part), part) // lengths keep neighbours apart
+	}
+	h.Write(d.Data.v.AppendJSON(nil))
+	return hex.EncodeToString(h.Sum(nil)[:16])
 }

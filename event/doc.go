@@ -84,6 +84,7 @@
 //
 // # Errors
 //
+//	ErrConfig       a nil caller, an option or a binding that makes no sense
 //	ErrMalformed    the body or a value has the wrong shape; a *DecodeError says where
 //	ErrTooLarge     the body passes a limit
 //	ErrContentType  neither a form nor JSON

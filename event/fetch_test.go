@@ -205,12 +205,12 @@ func TestFetchMethodIsFixed(t *testing.T) {
 	require.Equal(t, 1, c.calls)
 
 	_, err = fetch(nil, product, event.WithMethod("crm.deal.get"))
-	require.Error(t, err)
+	require.ErrorIs(t, err, event.ErrConfig)
 	require.NotErrorIs(t, err, event.ErrUnknown, "the offline queue would take a mistake of the program for an object that nobody can read")
 	outcome, _ = event.OutcomeOf(err)
 	require.Equal(t, event.OutcomeDropped, outcome)
 	_, err = fetch(nil, product, event.WithMethod(""))
-	require.Error(t, err)
+	require.ErrorIs(t, err, event.ErrConfig)
 }
 
 // TestFetchIsRefusedForAScope: the portal's refusal names no scope, the catalogue does.
@@ -360,7 +360,9 @@ func TestFetchByID(t *testing.T) {
 	_, err = event.FetchByID[fetchedDeal](t.Context(), c, event.OnAppUpdate, 42)
 	require.ErrorIs(t, err, event.ErrUnknown)
 	_, err = event.FetchByID[fetchedDeal](t.Context(), c, event.OnCrmDealUpdate, 42, event.WithMethod(""))
-	require.Error(t, err)
+	require.ErrorIs(t, err, event.ErrConfig)
+	_, err = event.FetchByID[fetchedDeal](t.Context(), nil, event.OnCrmDealUpdate, 42)
+	require.ErrorIs(t, err, event.ErrConfig)
 	require.Equal(t, before, c.calls)
 
 	p, client := portal(t, eventtest.AdminID)

@@ -26,10 +26,10 @@ func checkHandlerURL(handler string) error {
 	case err != nil:
 		return err
 	case strings.HasPrefix(handler, "http://") && !stayingInside(host):
-		return errors.New("event: the handler URL must start with https://, since deliveries carry tokens; " +
+		return errors.New("the handler URL must start with https://, since deliveries carry tokens; " +
 			"http:// is for loopback and private addresses, such as http://192.168.0.7:8080/bitrix24, and for names below localhost")
 	case len(handler) > maxHandlerURL:
-		return fmt.Errorf("event: the handler URL is longer than %d bytes, beyond which the portal may confuse it with another; shorten it", maxHandlerURL)
+		return fmt.Errorf("the handler URL is longer than %d bytes, beyond which the portal may confuse it with another; shorten it", maxHandlerURL)
 	default:
 		return nil
 	}
@@ -39,29 +39,29 @@ func checkHandlerURL(handler string) error {
 // any network, can post to the URL as it is written.
 func handlerHost(handler string) (string, error) {
 	if strings.ContainsFunc(handler, func(r rune) bool { return r == ' ' || !unicode.IsPrint(r) }) || !utf8.ValidString(handler) {
-		return "", errors.New("event: the handler URL holds a space or a character that does not print; percent-encode or remove it")
+		return "", errors.New("the handler URL holds a space or a character that does not print; percent-encode or remove it")
 	}
 	u, err := url.Parse(handler)
 	switch {
 	case err != nil || u.Host == "":
-		return "", errors.New("event: the handler URL must be absolute, such as https://example.com/bitrix24")
+		return "", errors.New("the handler URL must be absolute, such as https://example.com/bitrix24")
 	case !strings.HasPrefix(handler, "https://") && !strings.HasPrefix(handler, "http://"):
-		return "", errors.New("event: the handler URL must start with https:// in lower case")
+		return "", errors.New("the handler URL must start with https:// in lower case")
 	case u.User != nil:
-		return "", errors.New("event: the handler URL must hold no credentials; remove what stands before the @")
+		return "", errors.New("the handler URL must hold no credentials; remove what stands before the @")
 	case strings.Contains(handler, "#"):
-		return "", errors.New("event: the handler URL must hold no fragment; the portal would not send it, so remove # and what follows")
+		return "", errors.New("the handler URL must hold no fragment; the portal would not send it, so remove # and what follows")
 	case strings.HasSuffix(u.Host, ":"):
-		return "", errors.New("event: the handler URL ends its host in a colon; give a port from 1 to 65535, or none")
+		return "", errors.New("the handler URL ends its host in a colon; give a port from 1 to 65535, or none")
 	}
 	if port := u.Port(); port != "" {
 		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
-			return "", errors.New("event: the handler URL has an impossible port; give one from 1 to 65535, or none")
+			return "", errors.New("the handler URL has an impossible port; give one from 1 to 65535, or none")
 		}
 	}
 	host := u.Hostname()
 	if strings.Contains(host, ":") || strings.Index(host, ".") < 1 {
-		return "", errors.New("event: the portal accepts no handler host without a dot, such as localhost, and no IPv6 address; " +
+		return "", errors.New("the portal accepts no handler host without a dot, such as localhost, and no IPv6 address; " +
 			"use a public name or an IPv4 address")
 	}
 	return host, checkHandlerHost(host)
@@ -73,14 +73,14 @@ func checkHandlerHost(host string) error {
 	addr, err := netip.ParseAddr(host)
 	if err != nil {
 		if numeric(host) {
-			return errors.New("event: the handler host is a number in an odd form; write an IPv4 address as four numbers, such as 192.168.0.7")
+			return errors.New("the handler host is a number in an odd form; write an IPv4 address as four numbers, such as 192.168.0.7")
 		}
 		return nil
 	}
 	quad := addr.As4() // an IPv6 address holds colons and was refused before
 	const reserved = 240
 	if quad[0] == 0 || quad[0] >= reserved || addr.IsMulticast() || addr.IsLinkLocalUnicast() {
-		return errors.New("event: the handler host is an address that a portal cannot post to, such as 0.0.0.0, a link-local one " +
+		return errors.New("the handler host is an address that a portal cannot post to, such as 0.0.0.0, a link-local one " +
 			"(169.254.…) or a multicast one; use the address of the machine")
 	}
 	return nil

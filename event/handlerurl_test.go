@@ -91,6 +91,7 @@ func TestHandlerURLs(t *testing.T) {
 				require.NoError(t, err)
 				return
 			}
+			require.ErrorIs(t, err, event.ErrConfig)
 			require.ErrorContains(t, err, tc.says)
 			require.True(t, strings.HasPrefix(err.Error(), "event: "), err)
 			require.NotContains(t, err.Error(), "secret")
@@ -112,7 +113,7 @@ func TestEventNamesOfBindings(t *testing.T) {
 		"spaces around a name": {Event: " onAppUserReady ", Handler: handlerURL},
 	} {
 		err := b.Validate()
-		require.Error(t, err, name)
+		require.ErrorIs(t, err, event.ErrConfig, name)
 		require.False(t, strings.ContainsFunc(err.Error(), unicode.IsControl), name)
 	}
 	require.NoError(t, event.Binding{Event: "ONAPPINSTALL", Handler: handlerURL}.Validate(), "an application with pages binds it")
@@ -225,7 +226,7 @@ func TestOwnedPrefixInClear(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, want, have)
 	_, err = api.Plan(t.Context(), want, event.WithOwnedPrefix("http://203.0.113.7/b#x"))
-	require.Error(t, err)
+	require.ErrorIs(t, err, event.ErrConfig)
 }
 
 func TestAppUserReady(t *testing.T) {

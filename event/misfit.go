@@ -4,7 +4,6 @@ import (
 	"context"
 	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/b24events/b24events/internal/values"
 )
@@ -27,22 +26,6 @@ func (m *Misfit) namesOneOf(objects []object) bool {
 		}
 	}
 	return false
-}
-
-// is reports whether an error names the place by this path.
-func (at place) is(path string) bool {
-	keys := strings.Split(path, ".")
-	return len(keys) == 1+len(at.keys) && slices.EqualFunc(keys[1:], at.keys, func(key, want string) bool {
-		return want == "[]" || strings.EqualFold(key, want)
-	})
-}
-
-// where returns the first place of the object's ID, as errors name it.
-func (o *object) where() string {
-	if len(o.id) == 0 || len(o.id[0]) == 0 || o.id[0][0].number {
-		return "data"
-	}
-	return strings.Join(append([]string{"data"}, o.id[0][0].keys...), ".")
 }
 
 func misfitsOf(report *values.Report, root string) []Misfit {

@@ -195,7 +195,6 @@ func TestMuxMistakesPanic(t *testing.T) {
 		"second unhandled":    func() { m := event.NewMux(); m.Unhandled(ok); m.Unhandled(ok) },
 		"nil joined":          func() { event.Join(ok, nil) },
 		"define without name": func() { event.Define[struct{}](" ") },
-		"nil caller":          func() { event.NewAPI(nil) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

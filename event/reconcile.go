@@ -74,7 +74,7 @@ type ownership struct {
 func WithOwnedPrefix(prefix string) ReconcileOption {
 	return func(o *ownership) error {
 		if _, err := handlerHost(prefix); err != nil {
-			return fmt.Errorf("event: WithOwnedPrefix: %w", err)
+			return misconfigured("WithOwnedPrefix: %v", err)
 		}
 		o.prefixes = append(o.prefixes, strings.TrimSuffix(prefix, "/"))
 		return nil

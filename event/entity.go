@@ -1,11 +1,6 @@
 package event
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
-	"fmt"
-	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/b24events/b24events/internal/phpform"
@@ -135,129 +130,17 @@ func (o *object) all(data phpform.Value, number string) []Entity {
 	return all
 }
 
-// path is a list of places in data; the first that holds something counts.
-type path []place
-
-// place is a place in data: a list of keys, "[]" standing for each element of a list. No keys are
-// data itself.
-type place struct {
-	keys   []string
-	number bool // the number that the name of the event ends in, instead of a place in data
+// Entity names an object of a portal: see [Delivery.Entity], [Delivery.Lane] and
+// [Delivery.CoalesceKey].
+type Entity struct {
+	Kind string `json:"kind"` // REST-style name, such as crm.deal; empty where the event names no object
+	ID   string `json:"id"`
 }
 
-// parsePath reads alternatives separated by |. Each is dotted keys, . for data itself, or @type for
-// the number in the event's name.
-func parsePath(text string) path {
-	var p path
-	for alternative := range strings.SplitSeq(text, "|") {
-		switch alternative {
-		case ".":
-			p = append(p, place{})
-		case "@type":
-			p = append(p, place{number: true})
-		default:
-			p = append(p, place{keys: strings.Split(alternative, ".")})
-		}
+// where returns the first place of the object's ID, as errors name it.
+func (o *object) where() string {
+	if len(o.id) == 0 || len(o.id[0]) == 0 || o.id[0][0].number {
+		return "data"
 	}
-	return p
-}
-
-// named reports whether the number in the name of an event can stand in for the path.
-func (p path) named() bool { return slices.ContainsFunc(p, func(at place) bool { return at.number }) }
-
-// find returns the first scalar that is neither empty nor 0, else 0 if a place holds one, else "".
-func (p path) find(data phpform.Value, number string) string {
-	zero := ""
-	for _, at := range p {
-		text := number
-		if !at.number {
-			text = firstScalar(data, at.keys)
-		}
-		if text == "0" {
-			zero = text
-		} else if text != "" {
-			return text
-		}
-	}
-	return zero
-}
-
-// findAll returns every scalar at the first place that holds one that is neither empty nor 0.
-func (p path) findAll(data phpform.Value, number string) []string {
-	for _, at := range p {
-		var all []string
-		if at.number {
-			all = appendID(all, number)
-		} else {
-			all = appendScalars(all, data, at.keys)
-		}
-		if len(all) > 0 {
-			return all
-		}
-	}
-	return nil
-}
-
-func firstScalar(v phpform.Value, keys []string) string {
-	for i, key := range keys {
-		if key == "[]" {
-			zero := ""
-			for _, item := range v.All() {
-				switch text := firstScalar(item, keys[i+1:]); text {
-				case "":
-				case "0":
-					zero = text
-				default:
-					return text
-				}
-			}
-			return zero
-		}
-		v, _ = v.GetFold(key)
-	}
-	return scalar(v)
-}
-
-func appendScalars(all []string, v phpform.Value, keys []string) []string {
-	for i, key := range keys {
-		if key == "[]" {
-			for _, item := range v.All() {
-				all = appendScalars(all, item, keys[i+1:])
-			}
-			return all
-		}
-		v, _ = v.GetFold(key)
-	}
-	return appendID(all, scalar(v))
-}
-
-func appendID(all []string, id string) []string {
-	if id == "" || id == "0" {
-		return all
-	}
-	return append(all, id)
-}
-
-// scalar is the text of a scalar, empty for what Bitrix24 sends for "nothing here".
-func scalar(v phpform.Value) string {
-	if text := strings.TrimSpace(v.Scalar()); text != undefined {
-		return text
-	}
-	return ""
-}
-
-// Key identifies the delivery for deduplication: the same for a delivery that is sent twice,
-// different for another change of the same object (unless both fell into one second: Bitrix24
-// numbers no deliveries, so this is the best there is). It reveals nothing of the data. Mark a key
-// as seen only after the handler succeeded, or an error loses the event.
-func (d *Delivery) Key() string {
-	h := sha256.New()
-	for _, part := range []string{
-		d.Proof.ClientID, d.Auth.MemberID, d.Name, string(d.Source), d.MessageID,
-		strconv.FormatInt(d.HandlerID, 10), strconv.FormatInt(d.ID, 10), strconv.FormatInt(d.Time.Unix(), 10),
-	} {
-		_, _ = fmt.Fprintf(h, "%d:%s", len(part), part) // lengths keep neighbours apart
-	}
-	h.Write(d.Data.v.AppendJSON(nil))
-	return hex.EncodeToString(h.Sum(nil)[:16])
+	return strings.Join(append([]string{"data"}, o.id[0][0].keys...), ".")
 }

@@ -1,0 +1,127 @@
+package event
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/b24events/b24events/internal/phpform"
+)
+
+// path is a list of places in data; the first that holds something counts.
+type path []place
+
+// place is a place in data: a list of keys, "[]" standing for each element of a list. No keys are
+// data itself.
+type place struct {
+	keys   []string
+	number bool // the number that the name of the event ends in, instead of a place in data
+}
+
+// parsePath reads alternatives separated by |. Each is dotted keys, . for data itself, or @type for
+// the number in the event's name.
+func parsePath(text string) path {
+	var p path
+	for alternative := range strings.SplitSeq(text, "|") {
+		switch alternative {
+		case ".":
+			p = append(p, place{})
+		case "@type":
+			p = append(p, place{number: true})
+		default:
+			p = append(p, place{keys: strings.Split(alternative, ".")})
+		}
+	}
+	return p
+}
+
+// named reports whether the number in the name of an event can stand in for the path.
+func (p path) named() bool { return slices.ContainsFunc(p, func(at place) bool { return at.number }) }
+
+// find returns the first scalar that is neither empty nor 0, else 0 if a place holds one, else "".
+func (p path) find(data phpform.Value, number string) string {
+	zero := ""
+	for _, at := range p {
+		text := number
+		if !at.number {
+			text = firstScalar(data, at.keys)
+		}
+		if text == "0" {
+			zero = text
+		} else if text != "" {
+			return text
+		}
+	}
+	return zero
+}
+
+// findAll returns every scalar at the first place that holds one that is neither empty nor 0.
+func (p path) findAll(data phpform.Value, number string) []string {
+	for _, at := range p {
+		var all []string
+		if at.number {
+			all = appendID(all, number)
+		} else {
+			all = appendScalars(all, data, at.keys)
+		}
+		if len(all) > 0 {
+			return all
+		}
+	}
+	return nil
+}
+
+func firstScalar(v phpform.Value, keys []string) string {
+	for i, key := range keys {
+		if key == "[]" {
+			zero := ""
+			for _, item := range v.All() {
+				switch text := firstScalar(item, keys[i+1:]); text {
+				case "":
+				case "0":
+					zero = text
+				default:
+					return text
+				}
+			}
+			return zero
+		}
+		v, _ = v.GetFold(key)
+	}
+	return scalar(v)
+}
+
+func appendScalars(all []string, v phpform.Value, keys []string) []string {
+	for i, key := range keys {
+		if key == "[]" {
+			for _, item := range v.All() {
+				all = appendScalars(all, item, keys[i+1:])
+			}
+			return all
+		}
+		v, _ = v.GetFold(key)
+	}
+	return appendID(all, scalar(v))
+}
+
+func appendID(all []string, id string) []string {
+	if id == "" || id == "0" {
+		return all
+	}
+	return append(all, id)
+}
+
+// scalar is the text of a scalar, empty for what Bitrix24 sends for "nothing here".
+func scalar(v phpform.Value) string {
+	if text := strings.TrimSpace(v.Scalar()); text != undefined {
+		return text
+	}
+	return ""
+}
+
+// is reports whether an error names the place by this path.
+func (at place) is(path string) bool {
+	keys := strings.Split(path, ".")
+	return len(keys) == 1+len(at.keys) && slices.EqualFunc(keys[1:], at.keys, func(key, want string) bool {
+		return want == "[]" || strings.EqualFold(key, want)
+	})
+}
