@@ -2,6 +2,8 @@ package event
 
 import (
 	"time"
+
+	"github.com/b24events/b24events/internal/errtree"
 )
 
 // Outcome tells a queue what to do after a handler returned an error.
@@ -65,44 +67,28 @@ func Retry(err error, after time.Duration) error {
 // Dropped only if each of them is: a database that was down beside an object that is gone is worth
 // a retry.
 func OutcomeOf(err error) (Outcome, time.Duration) {
-	for err != nil {
-		if o, ok := err.(*outcomeError); ok { //nolint:errorlint // this loop unwraps
-			return o.kind, o.after
-		}
-		if isFinal(err) {
-			return OutcomeDropped, 0
-		}
-		switch e := err.(type) { //nolint:errorlint // this is what unwraps
-		case interface{ Unwrap() error }:
-			err = e.Unwrap()
-		case interface{ Unwrap() []error }:
-			return outcomeOfAll(e.Unwrap())
-		default:
-			return OutcomeDefault, 0
-		}
-	}
-	return OutcomeDefault, 0
-}
-
-func outcomeOfAll(errs []error) (all Outcome, longest time.Duration) {
-	if len(errs) == 0 {
-		return OutcomeDefault, 0
-	}
-	all = OutcomeDropped
-	for _, err := range errs {
-		switch kind, after := OutcomeOf(err); {
-		case kind == OutcomeRetried:
-			all, longest = OutcomeRetried, max(longest, after)
-		case kind == OutcomeDefault && all == OutcomeDropped:
+	all, longest := OutcomeDropped, time.Duration(0)
+	for found := range errtree.Branches(err, decides) {
+		marked, _ := found.(*outcomeError) //nolint:errorlint // Branches unwraps
+		switch {
+		case marked != nil && marked.kind == OutcomeRetried:
+			all, longest = OutcomeRetried, max(longest, marked.after)
+		case found == nil && all == OutcomeDropped:
 			all = OutcomeDefault
 		}
 	}
 	return all, longest
 }
 
+// decides reports whether an error alone says what happens to the delivery. It does not unwrap.
+func decides(err error) bool {
+	_, marked := err.(*outcomeError) //nolint:errorlint // Branches unwraps
+	return marked || isFinal(err)
+}
+
 // isFinal reports whether no retry can help after this error. It does not unwrap.
 func isFinal(err error) bool {
-	switch e := err.(type) { //nolint:errorlint // OutcomeOf unwraps
+	switch e := err.(type) { //nolint:errorlint // Branches unwraps
 	case Error:
 		return e == ErrMalformed || e == ErrGone || e == ErrNotVisible || e == ErrUnknown || e == ErrUnhandled
 	case *DecodeError, *PanicError:
