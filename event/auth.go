@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/b24events/b24events/internal/phpform"
+	"github.com/b24events/b24events/internal/values"
 )
 
 // Auth is the auth block of a body. Before the delivery was verified, everything in it is the
@@ -113,7 +114,7 @@ func (a *Auth) read(block phpform.Value, names *[authFields]string, fired time.T
 		switch field := p.field(c.Key); field {
 		case -1:
 		case authLifetime:
-			lifetime, _ = wholeNumber(c.Value)
+			lifetime, _ = values.Int(c.Value)
 		default:
 			a.set(field, c.Value)
 		}
@@ -134,16 +135,16 @@ func (a *Auth) set(field int, v phpform.Value) (ok bool) {
 		a.Scope = scopeOf(v)
 		return true
 	case authExpires:
-		a.Expires, ok = secondOf(v)
+		a.Expires, ok = values.Unix(v)
 		return ok
 	case authLifetime:
-		_, ok = wholeNumber(v)
+		_, ok = values.Int(v)
 		return ok
 	case authUser:
-		a.UserID, ok = wholeNumber(v)
+		a.UserID, ok = values.Int(v)
 		return ok
 	}
-	*a.text(field) = scalar(v)
+	*a.text(field) = values.Text(v)
 	return v.Kind() != phpform.Array || v.Empty()
 }
 

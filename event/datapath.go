@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/b24events/b24events/internal/phpform"
+	"github.com/b24events/b24events/internal/values"
 )
 
 // path is a list of places in data; the first that holds something counts.
@@ -87,7 +88,7 @@ func firstScalar(v phpform.Value, keys []string) string {
 		}
 		v, _ = v.GetFold(key)
 	}
-	return scalar(v)
+	return values.Text(v)
 }
 
 func appendScalars(all []string, v phpform.Value, keys []string) []string {
@@ -100,7 +101,7 @@ func appendScalars(all []string, v phpform.Value, keys []string) []string {
 		}
 		v, _ = v.GetFold(key)
 	}
-	return appendID(all, scalar(v))
+	return appendID(all, values.Text(v))
 }
 
 func appendID(all []string, id string) []string {
@@ -108,14 +109,6 @@ func appendID(all []string, id string) []string {
 		return all
 	}
 	return append(all, id)
-}
-
-// scalar is the text of a scalar, empty for what Bitrix24 sends for "nothing here".
-func scalar(v phpform.Value) string {
-	if text := strings.TrimSpace(v.Scalar()); text != undefined {
-		return text
-	}
-	return ""
 }
 
 // is reports whether an error names the place by this path.

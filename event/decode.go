@@ -3,14 +3,10 @@ package event
 import (
 	"fmt"
 	"reflect"
-	"time"
 
 	"github.com/b24events/b24events/internal/phpform"
 	"github.com/b24events/b24events/internal/values"
 )
-
-// undefined is what task events send in place of a section or flag that does not apply.
-const undefined = "undefined"
 
 // rules are how payloads are read and written. It is a cache of what the types' tags say.
 var rules = values.New(map[reflect.Type]values.Special{
@@ -92,17 +88,3 @@ func (d *Delivery) strict(misfits []Misfit, err error) error {
 }
 
 func mismatch(path, want string) error { return &DecodeError{Path: path, Want: want} }
-
-// isEmpty reports what Bitrix24 sends for "nothing here".
-func isEmpty(v phpform.Value) bool { return values.IsEmpty(v) }
-
-// maxUnix is the last second that RFC 3339 can write, in the year 9999.
-const maxUnix = 253402300799
-
-// unixTime refuses seconds that no clock shows: they cannot be printed and break arithmetic later.
-func unixTime(sec int64) (time.Time, bool) {
-	if sec < 0 || sec > maxUnix {
-		return time.Time{}, false
-	}
-	return time.Unix(sec, 0).UTC(), true
-}

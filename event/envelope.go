@@ -98,28 +98,15 @@ func (e *envelope) get(field int) (phpform.Value, bool) { return e[field].v, e[f
 // there is no ID.
 func (e *envelope) handler() (id int64, field int, ok bool) {
 	field = topHandler
-	if isEmpty(e[topHandler].v) {
+	if values.IsEmpty(e[topHandler].v) {
 		field = topEventID
 	}
-	id, ok = wholeNumber(e[field].v)
+	id, ok = values.Int(e[field].v)
 	return id, field, ok
 }
 
 // time returns when the event fired. ok is false if what is there is no time.
-func (e *envelope) time() (t time.Time, ok bool) { return secondOf(e[topTime].v) }
-
-// wholeNumber reads an integer by the rules for payloads: 7.0 is one, also with spaces around it.
-// An empty value is 0.
-func wholeNumber(v phpform.Value) (n int64, ok bool) { return values.Int(v) }
-
-// secondOf reads a time in unix seconds. An empty value is the zero time.
-func secondOf(v phpform.Value) (t time.Time, ok bool) {
-	sec, ok := wholeNumber(v)
-	if !ok || sec == 0 && isEmpty(v) {
-		return time.Time{}, ok
-	}
-	return unixTime(sec)
-}
+func (e *envelope) time() (t time.Time, ok bool) { return values.Unix(e[topTime].v) }
 
 // maxName is the width of the portal's own column for event names.
 const maxName = 255
@@ -207,7 +194,7 @@ func (d *Delivery) setRow(field int, v phpform.Value) (ok bool) {
 	ok = true
 	switch field {
 	case rowID:
-		d.ID, ok = wholeNumber(v)
+		d.ID, ok = values.Int(v)
 	case rowTime:
 		var t time.Time
 		if ok = (Data{v: v}).Decode(&t) == nil; ok && !t.IsZero() {
@@ -221,7 +208,7 @@ func (d *Delivery) setRow(field int, v phpform.Value) (ok bool) {
 		d.Data = d.data(v)
 	case rowAdditional:
 		user, _ := v.GetFold("user_id")
-		if d.Auth.UserID, ok = wholeNumber(user); !ok {
+		if d.Auth.UserID, ok = values.Int(user); !ok {
 			d.Auth.UserID = 0
 		}
 	}

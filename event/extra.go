@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"github.com/b24events/b24events/internal/phpform"
+	"github.com/b24events/b24events/internal/values"
 )
 
 // Extra returns what arrived in the envelope of an event and has no field of its own in Delivery or
@@ -40,19 +41,19 @@ func extraOfEvent(root phpform.Value) []phpform.Entry {
 		switch field {
 		case topHandler, topEventID:
 			_, from, ok := top.handler()
-			return ok && from == field || isEmpty(v)
+			return ok && from == field || values.IsEmpty(v)
 		case topTime:
 			_, ok := top.time()
 			return ok
 		case topAuth:
-			return isEmpty(v)
+			return values.IsEmpty(v)
 		default:
 			return true
 		}
 	}
 	entries := misfits(root, topNames[:], top[:], fits)
 	block := top[topAuth].v
-	if block.Kind() != phpform.Array || isEmpty(block) {
+	if block.Kind() != phpform.Array || values.IsEmpty(block) {
 		return entries
 	}
 	var picks [authFields]pick
@@ -76,7 +77,7 @@ func extraOfRecord(root phpform.Value) []phpform.Entry {
 	pickFields(root, rowNames[:], row[:])
 	var d Delivery
 	return misfits(root, rowNames[:], row[:], func(field int, v phpform.Value) bool {
-		return d.setRow(field, v) && (field != rowAdditional || isEmpty(v) || onlyUser(v))
+		return d.setRow(field, v) && (field != rowAdditional || values.IsEmpty(v) || onlyUser(v))
 	})
 }
 

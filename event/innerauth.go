@@ -6,6 +6,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/b24events/b24events/internal/phpform"
+	"github.com/b24events/b24events/internal/values"
 )
 
 // contradiction is a refusal that matches [ErrForbidden].
@@ -145,7 +146,7 @@ func (b authBlocks) check(v phpform.Value, inside bool, member string) error {
 				return err
 			}
 		}
-		if authKeyOf(key) == memberKey && !isEmpty(item) && item.Scalar() != member && block.isOne() {
+		if authKeyOf(key) == memberKey && !values.IsEmpty(item) && item.Scalar() != member && block.isOne() {
 			return errOtherPortal
 		}
 	}

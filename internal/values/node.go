@@ -16,12 +16,6 @@ const (
 	kindArray  = phpform.Array
 )
 
-// undefined is what task events send in place of a section or flag that does not apply.
-const undefined = "undefined"
-
-// IsEmpty reports whether v is one of the ways in which Bitrix24 sends "nothing here".
-func IsEmpty(v phpform.Value) bool { return node{v: v}.isEmpty() }
-
 // node is one value of what arrived: of a form or an offline record, or of a JSON document.
 type node struct {
 	v   phpform.Value

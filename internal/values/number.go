@@ -3,8 +3,6 @@ package values
 import (
 	"math"
 	"strconv"
-
-	"github.com/b24events/b24events/internal/phpform"
 )
 
 // decimal is a number as it is written: 0.digits × 10^point.
@@ -114,18 +112,6 @@ func (d *decimal) integer() (uint64, bool) {
 		n = n*10 + d.digit(i)
 	}
 	return n, true
-}
-
-// Int reads a whole number of 64 bits as Decode does. An empty value is 0.
-func Int(v phpform.Value) (int64, bool) {
-	switch n := (node{v: v}); {
-	case n.isEmpty():
-		return 0, true
-	case n.kind() == kindArray:
-		return 0, false
-	default:
-		return parseInt(spaceless(n.text()))
-	}
 }
 
 // parseInt reads a whole number of 64 bits, such as 7, -7, 7.0 or 1e3. A number that is not exactly

@@ -16,10 +16,10 @@ const minUnixDigits = 9
 // parseTime reads a date and time. A time without a zone is in UTC.
 func parseTime(text string) (time.Time, bool) {
 	if sec, ok := parseInt(text); ok {
-		if sec < 0 || sec > maxUnix || len(text) < minUnixDigits {
+		if len(text) < minUnixDigits {
 			return time.Time{}, false
 		}
-		return time.Unix(sec, 0).UTC(), true
+		return unixTime(sec)
 	}
 	for _, layout := range layouts(text) {
 		if t, err := time.ParseInLocation(layout, text, time.UTC); err == nil {
@@ -27,6 +27,14 @@ func parseTime(text string) (time.Time, bool) {
 		}
 	}
 	return time.Time{}, false
+}
+
+// unixTime refuses seconds that no clock shows: they cannot be printed and break arithmetic later.
+func unixTime(sec int64) (time.Time, bool) {
+	if sec < 0 || sec > maxUnix {
+		return time.Time{}, false
+	}
+	return time.Unix(sec, 0).UTC(), true
 }
 
 // layouts returns the shapes that a text may have, of those in which Bitrix24 writes times.
