@@ -8,18 +8,18 @@ import (
 	"github.com/b24events/b24events/internal/values"
 )
 
-// path is a list of places in data; the first that holds something counts.
+// path is a list of alternative places in data. The first one that holds something counts.
 type path []place
 
-// place is a place in data: a list of keys, "[]" standing for each element of a list. No keys are
-// data itself.
+// place is a place in data: a list of keys, in which "[]" stands for each element of a list.
+// Without keys it is data itself.
 type place struct {
 	keys   []string
-	number bool // the number that the name of the event ends in, instead of a place in data
+	typeID bool // it is the type ID in the name of the event, and not a place in data
 }
 
 // parsePath reads alternatives separated by |. Each is dotted keys, . for data itself, or @type for
-// the number in the event's name.
+// the type ID in the event's name.
 func parsePath(text string) path {
 	var p path
 	for alternative := range strings.SplitSeq(text, "|") {
@@ -27,7 +27,7 @@ func parsePath(text string) path {
 		case ".":
 			p = append(p, place{})
 		case "@type":
-			p = append(p, place{number: true})
+			p = append(p, place{typeID: true})
 		default:
 			p = append(p, place{keys: strings.Split(alternative, ".")})
 		}
@@ -35,15 +35,16 @@ func parsePath(text string) path {
 	return p
 }
 
-// named reports whether the number in the name of an event can stand in for the path.
-func (p path) named() bool { return slices.ContainsFunc(p, func(at place) bool { return at.number }) }
+// named reports whether the type ID in the name of an event is one of the alternatives.
+func (p path) named() bool { return slices.ContainsFunc(p, func(at place) bool { return at.typeID }) }
 
-// find returns the first scalar that is neither empty nor 0, else 0 if a place holds one, else "".
-func (p path) find(data phpform.Value, number string) string {
+// find returns the first scalar that is neither empty nor 0. If there is none, it returns 0 if a
+// place holds 0, and "" otherwise.
+func (p path) find(data phpform.Value, typeID string) string {
 	zero := ""
 	for _, at := range p {
-		text := number
-		if !at.number {
+		text := typeID
+		if !at.typeID {
 			text = firstScalar(data, at.keys)
 		}
 		if text == "0" {
@@ -56,11 +57,11 @@ func (p path) find(data phpform.Value, number string) string {
 }
 
 // findAll returns every scalar at the first place that holds one that is neither empty nor 0.
-func (p path) findAll(data phpform.Value, number string) []string {
+func (p path) findAll(data phpform.Value, typeID string) []string {
 	for _, at := range p {
 		var all []string
-		if at.number {
-			all = appendID(all, number)
+		if at.typeID {
+			all = appendID(all, typeID)
 		} else {
 			all = appendScalars(all, data, at.keys)
 		}
@@ -111,7 +112,7 @@ func appendID(all []string, id string) []string {
 	return append(all, id)
 }
 
-// is reports whether an error names the place by this path.
+// is reports whether path names the place, as the path of a misfit does.
 func (at place) is(path string) bool {
 	keys := strings.Split(path, ".")
 	return len(keys) == 1+len(at.keys) && slices.EqualFunc(keys[1:], at.keys, func(key, want string) bool {

@@ -30,44 +30,43 @@ const (
 	ErrConfig Error = "event: invalid configuration"
 	// ErrContentType means that a request declares a content type that no Bitrix24 body has.
 	ErrContentType Error = "event: unsupported content type"
-	// ErrUnknown means that the catalogue has no event of that name, or no method that returns its
+	// ErrUnknown means that the catalogue has no event with that name, or no method that returns its
 	// object.
 	ErrUnknown Error = "event: unknown event"
 	// ErrUnhandled means that no handler is registered for the event: see [Mux.Unhandled].
-	ErrUnhandled Error = "event: no handler takes this event"
-	// ErrGone means that the object a delivery is about does not exist any more: see [Fetch].
+	ErrUnhandled Error = "event: no handler is registered for this event"
+	// ErrGone means that the object of a delivery does not exist any more: see [Fetch].
 	ErrGone Error = "event: the object is gone"
-	// ErrNotVisible means that a fetch method returned nothing for an object, and that the
-	// documentation leaves open why: the object is gone, or the token may not see it. It is not
-	// [ErrGone], because lists that are filtered by rights, such as sonet_group.get, answer the same
-	// for a secret group and for a deleted one.
+	// ErrNotVisible means that a fetch method returned nothing for an object, for one of two reasons:
+	// the object is gone, or the token may not see it. It is not [ErrGone], because a list that is
+	// filtered by rights, such as sonet_group.get, returns the same for a secret group and for a
+	// deleted one.
 	//
 	// A mirror must keep its row on ErrNotVisible, unless it knows that the token sees all objects of
-	// the kind, as an administrator's sees all tasks. A deletion has an event of its own.
+	// that kind, as an administrator's token sees all tasks. A deletion has its own event.
 	//
 	// An error of [Fetch] that wraps it is final, see [OutcomeOf]: the delivery is [OutcomeDropped],
-	// and package offline parks its record, so that it can be handled after someone has given the token
-	// the rights.
+	// and package offline parks its record, so that it can be handled after someone has given the
+	// token the rights.
 	ErrNotVisible Error = "event: the object is gone, or not visible to the token"
-	// ErrForbidden means that a delivery does not prove where it comes from: its application token is
-	// missing, wrong, or belongs to another portal. Verifiers return it; any other error of theirs
-	// means that they could not tell.
+	// ErrForbidden means that a delivery does not prove its origin: its application token is missing,
+	// wrong, or belongs to another portal. Verifiers return it; any other error of a verifier means
+	// that it could not check the delivery.
 	ErrForbidden Error = "event: delivery not authenticated"
 	// ErrUnknownPortal means that a verifier does not know the portal of a delivery, so that
 	// another verifier may. It is also an [ErrForbidden].
 	ErrUnknownPortal Error = "event: delivery not authenticated: unknown portal"
-	// ErrStored means that a document is no delivery that [Delivery.AppendStored] wrote, or that it
-	// is damaged.
+	// ErrStored means that a document is damaged, or was not written by [Delivery.AppendStored].
 	ErrStored Error = "event: not a stored delivery"
 	// ErrSecret means that encoding/gob or another binary encoder was given a [Secret], or
 	// something that holds one.
 	ErrSecret Error = "event: a secret has no binary encoding; take it out with string(s) and encrypt it"
 )
 
-// DecodeError tells where a payload does not fit its type. It names the path and the expected type,
-// never the value.
+// DecodeError reports the place at which a payload does not fit its type. It names the path and the
+// expected type, never the value.
 type DecodeError struct {
-	Event string // wire name; empty where data was decoded outside a delivery
+	Event string // wire name; empty if data was decoded without a delivery
 	Path  string // dotted path, such as data.FIELDS.ID
 	Want  string // what the field takes, such as integer
 }
@@ -83,12 +82,12 @@ func (e *DecodeError) Error() string {
 // Is reports that a DecodeError is an [ErrMalformed].
 func (e *DecodeError) Is(target error) bool { return target == ErrMalformed }
 
-// PanicError is the error for a handler that panicked. Neither Error nor fmt prints the panic
-// value, because it may contain tokens.
+// PanicError is the error of a handler that panicked. Neither Error nor package fmt prints the
+// panic value, because it may contain tokens.
 type PanicError struct {
 	Stack []byte // the stack of the goroutine that panicked, from runtime/debug
 
-	value *any // behind a pointer, where fmt's %#v does not look
+	value *any // behind a pointer, which fmt's %#v does not follow
 }
 
 // NewPanicError returns the error for a recovered panic. value is what recover returned, and stack
@@ -105,7 +104,7 @@ func (e *PanicError) Value() any {
 	return *e.value
 }
 
-// Error names the type of the panic value, not the value, which may hold payload.
+// Error names the type of the panic value. The value itself may hold parts of a payload.
 func (e *PanicError) Error() string {
 	return fmt.Sprintf("event: handler panicked with a %T", e.Value())
 }
@@ -116,15 +115,14 @@ func (e *PanicError) Unwrap() error {
 	return err
 }
 
-// causeError is a sentinel of this package with its cause. Its outcome is that of the sentinel
-// and does not depend on the cause.
+// causeError is a sentinel of this package with its cause. The sentinel alone decides the outcome.
 type causeError struct {
 	is    Error
 	cause error
 }
 
-// because returns a sentinel with its cause.
-func because(is Error, cause error) error { return &causeError{is: is, cause: cause} }
+// withCause returns a sentinel with its cause.
+func withCause(is Error, cause error) error { return &causeError{is: is, cause: cause} }
 
 func (e *causeError) Error() string        { return string(e.is) + ": " + e.cause.Error() }
 func (e *causeError) Is(target error) bool { return e.is == target || e.is.Is(target) }

@@ -19,11 +19,11 @@ func (d *Delivery) Extra() Data {
 	switch {
 	case d.Kind != KindEvent || root.Empty():
 		return Data{}
-	case d.body.left:
+	case d.body.extraOnly:
 		return d.data(root)
 	}
 	var entries []phpform.Entry
-	if d.body.row {
+	if d.body.isRecord {
 		entries = extraOfRecord(root)
 	} else {
 		entries = extraOfEvent(root)
@@ -51,7 +51,7 @@ func extraOfEvent(root phpform.Value) []phpform.Entry {
 			return true
 		}
 	}
-	entries := misfits(root, topNames[:], top[:], fits)
+	entries := extraEntries(root, topNames[:], top[:], fits)
 	block := top[topAuth].v
 	if block.Kind() != phpform.Array || values.IsEmpty(block) {
 		return entries
@@ -59,7 +59,7 @@ func extraOfEvent(root phpform.Value) []phpform.Entry {
 	var picks [authFields]pick
 	pickFields(block, authNames[:], picks[:])
 	var a Auth
-	inside := misfits(block, authNames[:], picks[:], a.set)
+	inside := extraEntries(block, authNames[:], picks[:], a.set)
 	for i := range entries {
 		if field, _ := fieldOf(entries[i].Key, topNames[:]); field != topAuth || entries[i].Value != block {
 			continue
@@ -76,7 +76,7 @@ func extraOfRecord(root phpform.Value) []phpform.Entry {
 	var row [rowFields]pick
 	pickFields(root, rowNames[:], row[:])
 	var d Delivery
-	return misfits(root, rowNames[:], row[:], func(field int, v phpform.Value) bool {
+	return extraEntries(root, rowNames[:], row[:], func(field int, v phpform.Value) bool {
 		return d.setRow(field, v) && (field != rowAdditional || values.IsEmpty(v) || onlyUser(v))
 	})
 }
@@ -87,8 +87,8 @@ func onlyUser(v phpform.Value) bool {
 	return ok && v.Len() == 1
 }
 
-// misfits returns the entries of an array that no name stands for, and those that do not fit.
-func misfits(from phpform.Value, names []string, picks []pick, fits func(field int, v phpform.Value) bool) []phpform.Entry {
+// extraEntries returns the entries of an array that no name stands for, and those that do not fit.
+func extraEntries(from phpform.Value, names []string, picks []pick, fits func(field int, v phpform.Value) bool) []phpform.Entry {
 	var entries []phpform.Entry
 	place := 0
 	for key, v := range from.All() {

@@ -34,7 +34,7 @@ type fetchCall struct {
 
 // fetchCall prepares the call of a method; of the first if name is empty.
 func (d *Delivery) fetchCall(name string) (fetchCall, error) {
-	info, number := find(d.Name)
+	info, typeID := find(d.Name)
 	switch {
 	case info == nil:
 		return fetchCall{}, fmt.Errorf("%w: no fetch method for %s", ErrUnknown, d.printableName())
@@ -49,7 +49,7 @@ func (d *Delivery) fetchCall(name string) (fetchCall, error) {
 	for _, p := range call.method.Params {
 		value := p.Literal
 		if p.Path != "" {
-			value = parsePath(p.Path).find(d.Data.v, number)
+			value = parsePath(p.Path).find(d.Data.v, typeID)
 		}
 		if noID := value == "0" && p.Path == lastPath; noID || value == "" { // 0 can be a type
 			return fetchCall{}, d.nothingToFetch(info, p.Path, noID)
@@ -134,7 +134,7 @@ func newCall(info *Info, event, method string) (fetchCall, error) {
 
 // callByID prepares the call for an object that no delivery names.
 func callByID(name, method, id string) (fetchCall, error) {
-	info, number := find(name)
+	info, typeID := find(name)
 	if info == nil {
 		return fetchCall{}, fmt.Errorf("%w: no fetch method for %s", ErrUnknown, name)
 	}
@@ -144,7 +144,7 @@ func callByID(name, method, id string) (fetchCall, error) {
 	}
 	var wanted []string
 	for _, p := range call.method.Params {
-		if p.Literal == "" && (number == "" || !parsePath(p.Path).named()) {
+		if p.Literal == "" && (typeID == "" || !parsePath(p.Path).named()) {
 			wanted = append(wanted, p.Name)
 		}
 	}
@@ -165,7 +165,7 @@ func callByID(name, method, id string) (fetchCall, error) {
 		case slices.Contains(wanted, p.Name):
 			value, ids = ids[0], ids[1:]
 		default:
-			value = number
+			value = typeID
 		}
 		call.params = call.params.add(p.Name, value)
 	}

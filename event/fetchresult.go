@@ -99,7 +99,7 @@ func (f fetchCall) run(ctx context.Context, c Caller, of *Delivery, dst any) err
 // failure says what a failed call means.
 func (f fetchCall) failure(err error) error {
 	if absence := f.method.absence(err); absence != "" {
-		return because(absence, err)
+		return withCause(absence, err)
 	}
 	var refused CallError
 	if errors.As(err, &refused) && strings.EqualFold(refused.ErrorCode(), insufficientScope) {

@@ -164,12 +164,12 @@ func (d *Delivery) replaceInnerAuth() {
 	}
 	v = v.Pack()
 	rest := d.dropBody()
-	if d.body.n > 0 && int64(rest)+v.Size() > int64(d.body.n)*3/2 {
+	if d.body.length > 0 && int64(rest)+v.Size() > int64(d.body.length)*3/2 {
 		// Only a body that was made for it holds so many blocks that the proven addresses make it
 		// much larger.
 		v = blocks.replace(old, blocks.all, &Auth{}).Pack()
 	}
-	d.body.bytes = int32(rest) + int32(v.Size()) //nolint:gosec // less than twice the body
+	d.body.memory = int32(rest) + int32(v.Size()) //nolint:gosec // less than twice the body
 	d.Data = d.data(v)
 }
 
@@ -179,7 +179,7 @@ func (d *Delivery) dropBody() (bytes int) { return d.keepExtra(d.Extra().v.Pack(
 
 // keepExtra is dropBody with what Extra is to return, which is packed.
 func (d *Delivery) keepExtra(extra phpform.Value) (bytes int) {
-	d.body.packed, d.body.left = extra.Packed(), true
+	d.body.packed, d.body.extraOnly = extra.Packed(), true
 	a := &d.Auth
 	texts := []*string{
 		&d.Name, (*string)(&a.AccessToken), (*string)(&a.RefreshToken), (*string)(&a.ApplicationToken), (*string)(&a.Scope),

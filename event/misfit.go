@@ -20,7 +20,7 @@ type Misfit struct {
 func (m *Misfit) namesOneOf(objects []object) bool {
 	for i := range objects {
 		for _, id := range objects[i].id {
-			if slices.ContainsFunc(id, func(at place) bool { return !at.number && at.is(m.Path) }) {
+			if slices.ContainsFunc(id, func(at place) bool { return !at.typeID && at.is(m.Path) }) {
 				return true
 			}
 		}

@@ -6,15 +6,15 @@ import (
 	"github.com/b24events/b24events/internal/errtree"
 )
 
-// Outcome tells a queue what to do after a handler returned an error.
+// Outcome says what a queue does after a handler returned an error.
 type Outcome int
 
 const (
 	// OutcomeDefault leaves the decision to the queue: retry with backoff, then give up.
 	OutcomeDefault Outcome = iota
-	// OutcomeDropped means never try again; see [Drop].
+	// OutcomeDropped means that the delivery is not retried; see [Drop].
 	OutcomeDropped
-	// OutcomeRetried means try again, not before the time given; see [Retry].
+	// OutcomeRetried means that the delivery is retried, but not before the time given; see [Retry].
 	OutcomeRetried
 )
 
@@ -27,12 +27,12 @@ type outcomeError struct {
 func (e *outcomeError) Error() string { return e.err.Error() }
 func (e *outcomeError) Unwrap() error { return e.err }
 
-// Dropped reports that the handler dropped the delivery, unlike other errors that are final.
+// Dropped reports whether the handler itself dropped the delivery. Other final errors do not have
+// this method.
 func (e *outcomeError) Dropped() bool { return e.kind == OutcomeDropped }
 
-// Drop marks err as final: the delivery is not tried again. On the offline queue its record is
-// cleared, while any other final error parks it for a later version of the program. Drop(nil) is
-// nil.
+// Drop marks err as final: the delivery is not retried. Package offline clears its record, while
+// any other final error parks the record for a later version of the program. Drop(nil) is nil.
 func Drop(err error) error {
 	if err == nil {
 		return nil
@@ -40,7 +40,7 @@ func Drop(err error) error {
 	return &outcomeError{err: err, kind: OutcomeDropped}
 }
 
-// Retry asks for another try, not before after has passed. Retry(nil, …) is nil.
+// Retry requests another attempt, but not before after has passed. Retry(nil, …) is nil.
 func Retry(err error, after time.Duration) error {
 	if err == nil {
 		return nil
@@ -48,24 +48,24 @@ func Retry(err error, after time.Duration) error {
 	return &outcomeError{err: err, after: max(after, 0), kind: OutcomeRetried}
 }
 
-// OutcomeOf returns what a handler's error asks for and, for [OutcomeRetried], after how long. An
-// error that was made by [Drop] or [Retry] asks for just that. Without either, an error is
-// [OutcomeDropped] when no retry can help:
+// OutcomeOf returns the outcome that a handler's error requests and, for [OutcomeRetried], the
+// delay. For an error of [Drop] or [Retry], it is what that function says. Any other error is
+// [OutcomeDropped] if no retry can help:
 //
 //   - the payload does not fit its type ([ErrMalformed])
 //   - the object is gone ([ErrGone]), or perhaps only not visible ([ErrNotVisible])
-//   - the catalogue has no such event or method ([ErrUnknown]), or no handler took the event
+//   - the catalogue has no such event or method ([ErrUnknown]), or the event has no handler
 //     ([ErrUnhandled])
 //   - the handler panicked ([PanicError])
-//   - the error, or one that it wraps, has a method Permanent() bool that returns true, as package
-//     oauth's error for a removed portal has
+//   - the error, or one that it wraps, has a method Permanent() bool that returns true, such as
+//     package oauth's error for a removed portal
 //
 // Any other error is [OutcomeDefault], and so is nil.
 //
-// When an error wraps several, as errors.Join and fmt.Errorf with two %w make them, one of them
-// that asks for a retry decides, with the longest wait of those that do. Otherwise the error is
-// Dropped only if each of them is: a database that was down beside an object that is gone is worth
-// a retry.
+// If an error wraps several, as those of errors.Join and of fmt.Errorf with two %w do, one that
+// requests a retry decides, with the longest delay of all that do. Otherwise the error is
+// OutcomeDropped only if each of them is: if one object was gone but a database was down for
+// another, a retry can help.
 func OutcomeOf(err error) (Outcome, time.Duration) {
 	all, longest := OutcomeDropped, time.Duration(0)
 	for found := range errtree.Branches(err, decides) {
@@ -80,7 +80,7 @@ func OutcomeOf(err error) (Outcome, time.Duration) {
 	return all, longest
 }
 
-// decides reports whether an error alone says what happens to the delivery. It does not unwrap.
+// decides reports whether an error decides the outcome. It does not unwrap the error.
 func decides(err error) bool {
 	_, marked := err.(*outcomeError) //nolint:errorlint // Branches unwraps
 	return marked || isFinal(err)

@@ -144,7 +144,7 @@ func (d *Delivery) join(query string) error {
 		}
 	}
 	root := phpform.Map(entries...).Pack()
-	d.hold(root, int(d.body.n)+len(query))
+	d.keepBody(root, int(d.body.length)+len(query))
 	d.Data = d.data(root)
 	return nil
 }
@@ -212,7 +212,7 @@ func bodyError(err error) error {
 	if errors.As(err, &limit) {
 		return fmt.Errorf("%w: more than %d %s", ErrTooLarge, limit.Limit, limit.What)
 	}
-	return because(ErrMalformed, err)
+	return withCause(ErrMalformed, err)
 }
 
 // deliveryOf makes a delivery of a decoded body of n bytes.
@@ -220,7 +220,7 @@ func deliveryOf(root phpform.Value, n int) (*Delivery, error) {
 	var top envelope
 	top.read(root)
 	d := &Delivery{}
-	d.hold(root, n)
+	d.keepBody(root, n)
 	if name, ok := top.get(topEvent); ok {
 		return d.readEvent(name, &top)
 	}
@@ -277,6 +277,6 @@ func ParseRecord(record json.RawMessage) (*Delivery, error) {
 		return nil, mismatch("EVENT_NAME", "an event name")
 	}
 	d := &Delivery{}
-	d.hold(root, len(record))
+	d.keepBody(root, len(record))
 	return d.readRecord(root, name)
 }

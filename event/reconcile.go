@@ -200,9 +200,9 @@ func (a *API) Apply(ctx context.Context, p Plan) error {
 			}
 		}
 	}
-	answers, err := a.batch(ctx, commands)
+	results, err := a.batch(ctx, commands)
 	errs := []error{err}
-	for i, reply := range answers {
+	for i, reply := range results {
 		if commands[i].method != "event.bind" {
 			errs = append(errs, reply.err)
 			continue
