@@ -102,7 +102,10 @@ func (p *dropper) value(v phpform.Value) phpform.Value {
 
 // inText matches a token with its key in JSON, in a form or in an address. The quotes may be
 // escaped.
-var inText = regexp.MustCompile(`(?i)((?:access|refresh|application)[_-]?token|client[_-]?secret|(?:auth|refresh)_id|\bauth)((?:\\*"|%22|&quot;)?\s*(?:=|:|%3d|%3a)\s*(?:\\*"|%22|&quot;)?)[\w.~-]{16,}`)
+var inText = regexp.MustCompile(`(?i)` +
+	`((?:access|refresh|application)[_-]?token|client[_-]?secret|(?:auth|refresh)_id|\bauth)` + // the key
+	`((?:\\*"|%22|&quot;)?\s*(?:=|:|%3d|%3a)\s*(?:\\*"|%22|&quot;)?)` + // what is between them
+	`[\w.~-]{16,}`) // the token
 
 // text returns a text without tokens.
 func (p *dropper) text(text string) string {

@@ -7,13 +7,14 @@ import (
 	"github.com/b24events/b24events/internal/values"
 )
 
-// Extra returns what arrived in the envelope of an event and has no field of its own in Delivery or
-// Auth: unknown keys of the first level, unknown keys of the auth block (under auth), and those
-// that are not what they should be, such as a user_id that is no number. It is the zero Data if
-// there is nothing of the kind, and for bodies that are no event, whose Data holds everything.
+// Extra returns what arrived in the envelope of an event but has no field in Delivery or Auth:
+// unknown keys of the first level, unknown keys of the auth block (under auth), and known keys
+// whose value has the wrong shape, such as a user_id that is not a number. It returns the zero Data
+// if there is nothing like that, and for a body that is not an event: the Data of that holds
+// everything.
 //
-// None of it is proved: what looks like an address or a portal there stays the sender's claim, even
-// after [Delivery.SetProof]. Like Data, it is redacted when it is printed.
+// None of it is proven: an address or a portal there is the sender's claim, even after
+// [Delivery.SetProof]. Like Data, it is redacted when it is printed.
 func (d *Delivery) Extra() Data {
 	root := d.body.root()
 	switch {
@@ -81,13 +82,14 @@ func extraOfRecord(root phpform.Value) []phpform.Entry {
 	})
 }
 
-// onlyUser reports whether the user is all that EVENT_ADDITIONAL says.
+// onlyUser reports whether EVENT_ADDITIONAL holds nothing but the user.
 func onlyUser(v phpform.Value) bool {
 	_, ok := v.GetFold("user_id")
 	return ok && v.Len() == 1
 }
 
-// extraEntries returns the entries of an array that no name stands for, and those that do not fit.
+// extraEntries returns the entries of an array that were assigned to no field, and those that do
+// not fit.
 func extraEntries(from phpform.Value, names []string, picks []pick, fits func(field int, v phpform.Value) bool) []phpform.Entry {
 	var entries []phpform.Entry
 	place := 0

@@ -7,16 +7,16 @@ import (
 	"strings"
 )
 
-// FetchCall returns the REST method and the parameters that read the object the delivery is about,
-// by the first method of [Info.Fetch]. It returns
+// FetchCall returns a REST method and the parameters that read the object of the delivery. The
+// method is the first one of [Info.Fetch]. It returns
 //
 //   - [ErrGone] if the event itself means that the object was deleted,
-//   - [ErrUnknown] if the catalogue lacks the event or names no method for it, and for a comment of
-//     the new task card, which is a message of the task's chat: the error has its ID and the method
-//     that reads it,
+//   - [ErrUnknown] if the catalogue lacks the event or has no method for it, and for a comment of
+//     the new task card, which is a message of the task's chat: the error names its ID and the
+//     method that reads it,
 //   - a [DecodeError] if the data lacks a parameter.
 //
-// Only the call shows whether the object is still there: see [Fetch].
+// Only the call shows whether the object still exists: see [Fetch].
 func (d *Delivery) FetchCall() (method string, params Params, err error) {
 	call, err := d.fetchCall("")
 	if err != nil {
@@ -32,7 +32,7 @@ type fetchCall struct {
 	params Params
 }
 
-// fetchCall prepares the call of a method; of the first if name is empty.
+// fetchCall prepares the call of a method, or of the first one if name is empty.
 func (d *Delivery) fetchCall(name string) (fetchCall, error) {
 	info, typeID := find(d.Name)
 	switch {
@@ -59,8 +59,8 @@ func (d *Delivery) fetchCall(name string) (fetchCall, error) {
 	return call, nil
 }
 
-// nothingToFetch returns the error for a delivery whose data lack a parameter, or have 0 for the ID
-// of the object.
+// nothingToFetch returns the error for a delivery whose data lacks a parameter, or has 0 for the ID
+// of the object. zero says which.
 func (d *Delivery) nothingToFetch(info *Info, path string, zero bool) error {
 	if message := chatMessageIn(d, info); message != "" {
 		return &chatCommentError{event: d.Name, message: message}
@@ -72,10 +72,10 @@ func (d *Delivery) nothingToFetch(info *Info, path string, zero bool) error {
 	return &DecodeError{Event: d.printableName(), Path: "data." + path, Want: want}
 }
 
-// chatCommentError is the [ErrUnknown] of a comment of the new task card.
+// chatCommentError is the [ErrUnknown] for a comment of the new task card.
 type chatCommentError struct{ event, message string }
 
-// Error names the message and what reads it.
+// Error names the message and the method that reads it.
 func (e *chatCommentError) Error() string {
 	return string(ErrUnknown) + ": " + e.event + ": a comment of the new task card has no ID and is message " + e.message +
 		" of the task's chat; im.dialog.messages.get reads it, with the scope im and CHAT_ID of tasks.task.get"
@@ -88,10 +88,10 @@ func (e *chatCommentError) Is(target error) bool { return target == ErrUnknown }
 func (e *chatCommentError) Permanent() bool { return true }
 
 // Unfetchable reports that the platform has no method for the object of the event. Package offline
-// looks for it: to keep the record would not help.
+// looks for this method, because keeping the record would not help.
 func (e *chatCommentError) Unfetchable() bool { return true }
 
-// chatMessageIn returns the ID of the chat message that stands in for an object with the ID 0.
+// chatMessageIn returns the ID of the chat message that replaces an object with the ID 0.
 func chatMessageIn(d *Delivery, info *Info) string {
 	if info.chatMessage == "" {
 		return ""
@@ -103,8 +103,8 @@ func chatMessageIn(d *Delivery, info *Info) string {
 	return strconv.FormatUint(id, 10)
 }
 
-// methodError is the [ErrConfig] of a method that cannot fetch the object. It is final, but it does
-// not drop a delivery: a record of the offline queue waits until the program is corrected.
+// methodError is the [ErrConfig] for a method that cannot fetch the object. It is final, but
+// package offline does not clear the record: it waits until the program is corrected.
 type methodError string
 
 // Error says which method it is.
@@ -116,8 +116,8 @@ func (e methodError) Is(target error) bool { return target == ErrConfig }
 // Permanent reports that no retry helps.
 func (e methodError) Permanent() bool { return true }
 
-// newCall returns the call of one of an event's methods, the first if method is empty, without
-// parameters. event is the name as it arrived, which a template does not have.
+// newCall returns the call of a method of an event, or of the first one if method is empty, without
+// parameters. event is the name as it arrived; info may be that of a template.
 func newCall(info *Info, event, method string) (fetchCall, error) {
 	if len(info.Fetch) == 0 {
 		return fetchCall{}, fmt.Errorf("%w: no fetch method for %s", ErrUnknown, event)
@@ -132,7 +132,7 @@ func newCall(info *Info, event, method string) (fetchCall, error) {
 	return fetchCall{event: event, method: &info.Fetch[at]}, nil
 }
 
-// callByID prepares the call for an object that no delivery names.
+// callByID prepares the call for an object without a delivery.
 func callByID(name, method, id string) (fetchCall, error) {
 	info, typeID := find(name)
 	if info == nil {
@@ -172,12 +172,13 @@ func callByID(name, method, id string) (fetchCall, error) {
 	return call, nil
 }
 
-// notID reports whether a text cannot be an ID. PHP would read "147:42" as the number 147, so the
-// wrong object would come back.
+// notID reports whether a text cannot be an ID. PHP would read "147:42" as the number 147 and
+// return the wrong object.
 func notID(text string) bool { return text == "" || strings.ContainsAny(text, ": \t\r\n") }
 
-// checkScope returns a [ScopeError] if a delivery says which scopes the application has, and the
-// method needs another. A list without the scope that the event itself needs is no such list.
+// checkScope returns a [ScopeError] if the method needs a scope that the application does not have.
+// granted is the list of the delivery. It is not complete if it lacks the scope of the event
+// itself; then there is no error.
 func (f fetchCall) checkScope(granted Scope) error {
 	if info, _ := find(f.event); info == nil || !granted.Has(info.Scope) {
 		return nil

@@ -4,16 +4,17 @@ import (
 	"slices"
 )
 
-// FetchMethod is a REST method that returns the object of an event, and what its page says of it.
-// Strings are the documentation's; programs such as a check of an installation can show them.
+// FetchMethod is a REST method that returns the object of an event, with what its page says about
+// it. The texts are those of the documentation, for programs that show them, such as a check of an
+// installation.
 type FetchMethod struct {
 	Name   string       // such as crm.item.get
 	Doc    string       // address of the method's page in the official documentation
 	Params []FetchParam // the parameters, in the order in which they are sent
 	// Positional means that the portal takes the parameters by position and ignores their names.
 	Positional bool
-	// Scope lists the permissions of an application that the method needs, all of them. They can be
-	// others than the event's.
+	// Scope lists the permissions that the method needs. The application needs all of them. They can
+	// differ from those of the event.
 	Scope      []string
 	Who        string   // who may call it, in words; empty for any user
 	Admin      bool     // only an administrator may call it
@@ -25,18 +26,18 @@ type FetchMethod struct {
 	// Filtered means that an empty result may stand for an object that the token may not see, so
 	// that it does not prove a deletion. See [ErrNotVisible].
 	Filtered  bool
-	Halted    bool   // Bitrix24 has stopped to develop the method
-	Successor string // for a halted method: the method that its page names instead, if it returns the same object
-	Remark    string // what else its caller should know; may be empty
+	Halted    bool   // Bitrix24 no longer develops the method
+	Successor string // for a halted method: the one that its page recommends, if it returns the same object
+	Remark    string // what else to know before calling it; may be empty
 }
 
 // FetchParam is a parameter of a [FetchMethod].
 type FetchParam struct {
 	Name    string // such as id; a nested one is FILTER[ID]
 	Literal string // the value that is always sent, such as Y; empty if it is taken from the delivery
-	// Path is where the value is in the delivery's data, such as FIELDS.ID. Alternatives are
-	// separated by |. [] stands for the elements of a list, of which the first counts, and @type
-	// for the number that the event's name ends in.
+	// Path is where the value is in the delivery's data, such as FIELDS.ID. A | separates
+	// alternatives. [] stands for the elements of a list, of which the first one counts, and @type for
+	// the type ID at the end of the event's name.
 	Path string
 }
 
@@ -49,7 +50,7 @@ func withParams(m FetchMethod, params ...FetchParam) FetchMethod {
 	return m
 }
 
-// lastPath is where the delivery has the ID of the object itself; the parameters before it name
+// lastPath is where the delivery has the ID of the object itself. The parameters before it name
 // types and owners.
 func (m *FetchMethod) lastPath() string {
 	for _, p := range slices.Backward(m.Params) {

@@ -13,9 +13,9 @@ import (
 	"github.com/b24events/b24events/internal/values"
 )
 
-// absence returns what a caller's error says of the object: [ErrGone], [ErrNotVisible], or nothing
-// if it is another failure. Only what the page of this very method documents counts. In a language
-// that the page does not have, an error without a code stays an ordinary one.
+// absence returns what a caller's error says about the object: [ErrGone], [ErrNotVisible], or
+// nothing if it is another failure. Only errors that the page of this method documents count. An
+// error without a code whose text is in another language than the page is an ordinary error.
 func (m *FetchMethod) absence(err error) Error {
 	var failure CallError
 	if !errors.As(err, &failure) {
@@ -32,8 +32,8 @@ func (m *FetchMethod) absence(err error) Error {
 }
 
 // unwrap returns the part of a method's result that is the object. It returns [ErrNotVisible] if
-// there is nothing: null, false, an empty text, list or object. That never proves a deletion, which
-// has an error of its own wherever the documentation knows one.
+// there is nothing: null, false, an empty text, list or object. That does not prove a deletion: for
+// most methods, the documentation names an error that does.
 func (m *FetchMethod) unwrap(result json.RawMessage) (json.RawMessage, error) {
 	if phpform.IsBlank(result) {
 		return nil, ErrNotVisible
@@ -44,7 +44,7 @@ func (m *FetchMethod) unwrap(result json.RawMessage) (json.RawMessage, error) {
 	case firstOfList:
 		var list []json.RawMessage
 		if json.Unmarshal(result, &list) == nil {
-			result = list[0] // there is one, or the result would be blank
+			result = list[0] // there is one, because the result is not blank
 			break
 		}
 		var numbered map[string]json.RawMessage // a PHP array whose keys are not 0, 1, 2 …
@@ -80,7 +80,7 @@ func (f fetchCall) run(ctx context.Context, c Caller, of *Delivery, dst any) err
 		return f.failure(err)
 	}
 	if len(result) == 0 {
-		return fmt.Errorf("event: the caller left no result of %s; it must fill a json.RawMessage", f.method.Name)
+		return fmt.Errorf("event: the caller returned no result of %s; it must fill a json.RawMessage", f.method.Name)
 	}
 	object, err := f.method.unwrap(result)
 	switch {
@@ -96,7 +96,7 @@ func (f fetchCall) run(ctx context.Context, c Caller, of *Delivery, dst any) err
 	return err
 }
 
-// failure says what a failed call means.
+// failure returns the error for a failed call.
 func (f fetchCall) failure(err error) error {
 	if absence := f.method.absence(err); absence != "" {
 		return withCause(absence, err)
@@ -108,7 +108,7 @@ func (f fetchCall) failure(err error) error {
 	return err
 }
 
-// decodeObject decodes an object of a method's result. The caller bounds its length. The
+// decodeObject decodes an object of a method's result, whose length the caller bounds. The
 // [DecodeError] that it returns names no event.
 func decodeObject(of *Delivery, object json.RawMessage, dst any) error {
 	report, err := rules.Unmarshal(object, of, dst)

@@ -11,7 +11,7 @@ import (
 	"github.com/b24events/b24events/internal/redact"
 )
 
-// deliveryJSON is how a delivery prints.
+// deliveryJSON is a delivery as JSON.
 type deliveryJSON struct {
 	Kind         Kind       `json:"kind"`
 	Event        string     `json:"event,omitempty"`
@@ -26,7 +26,7 @@ type deliveryJSON struct {
 	Auth         string     `json:"auth"`
 	Scope        []string   `json:"scope"`
 	Entity       *Entity    `json:"entity"`
-	Lane         *Entity    `json:"lane,omitempty"` // if it is another than the entity
+	Lane         *Entity    `json:"lane,omitempty"` // unless it is the entity
 	MessageID    string     `json:"message_id,omitempty"`
 	Data         any        `json:"data"`
 	Extra        any        `json:"extra,omitempty"`
@@ -34,14 +34,14 @@ type deliveryJSON struct {
 	PayloadError string     `json:"payload_error,omitempty"`
 }
 
-// MarshalJSON encodes the delivery as one object: its envelope, its data as they arrived and, for
-// an event of the catalogue, the typed payload, or payload_error if it does not fit its type. Every
-// token is redacted, wherever it stands, and so are control characters of terminals escaped. The
-// examples decode and receiver print this object.
+// MarshalJSON encodes the delivery as one object: its envelope, its data as it arrived and, for an
+// event of the catalogue, the typed payload, with payload_error if the data does not fit. It
+// redacts every token, and escapes the control characters that a terminal obeys. The examples
+// decode and receiver print this object.
 func (d Delivery) MarshalJSON() ([]byte, error) { return d.marshal(false) }
 
 // UnmarshalJSON always returns an error that matches [ErrStored], unless doc is null, which changes
-// nothing. What MarshalJSON wrote lacks the tokens and must not pass for the delivery. Store one
+// nothing: the output of MarshalJSON lacks the tokens, so it is not the delivery. Store a delivery
 // with [Delivery.AppendStored], and parse a posted body with [Parse].
 func (d *Delivery) UnmarshalJSON(doc []byte) error {
 	if string(bytes.TrimSpace(doc)) == "null" {
@@ -50,10 +50,9 @@ func (d *Delivery) UnmarshalJSON(doc []byte) error {
 	return fmt.Errorf("%w: a delivery cannot be read back from JSON, which is redacted; use AppendStored and ParseStored", ErrStored)
 }
 
-// MarshalUnredacted is MarshalJSON with every token in data, extra and payload in clear. The tokens
-// of the auth section are in neither: they are in [Delivery.Auth]. It is for people who look for a
-// mistake. Keep its output where you would keep the tokens, and store deliveries with
-// [Delivery.AppendStored].
+// MarshalUnredacted is MarshalJSON with every token in data, extra and payload in clear. Neither
+// has the tokens of the auth section: they are in [Delivery.Auth]. It is for debugging. Keep its
+// output where you would keep the tokens, and store deliveries with [Delivery.AppendStored].
 func (d Delivery) MarshalUnredacted() ([]byte, error) { return d.marshal(true) }
 
 func (d *Delivery) marshal(reveal bool) ([]byte, error) {
@@ -103,7 +102,7 @@ func (d *Delivery) marshal(reveal bool) ([]byte, error) {
 	return redact.EscapeJSON(text), nil
 }
 
-// redact takes the secrets of d out of what is printed of it.
+// redact removes the secrets of d.
 func (out *deliveryJSON) redact(d *Delivery) error {
 	secrets := d.secrets()
 	out.Data = json.RawMessage(secrets.Tree(d.Data.v).AppendJSON(nil))
@@ -131,7 +130,7 @@ func (out *deliveryJSON) redact(d *Delivery) error {
 	return nil
 }
 
-// kind says which tokens came along.
+// kind names the tokens that the section has.
 func (a Auth) kind() string {
 	switch {
 	case a.AccessToken == "":
@@ -143,8 +142,8 @@ func (a Auth) kind() string {
 	}
 }
 
-// secrets returns what must not be printed of d: the tokens of its auth section, and those in its
-// data and beside it.
+// secrets returns what must not be printed of d: the tokens of its auth section, of its data, and
+// of what Extra returns.
 func (d *Delivery) secrets() *redact.Set {
 	s := d.Auth.secrets()
 	s.AddTree(d.Data.v)
@@ -152,18 +151,18 @@ func (d *Delivery) secrets() *redact.Set {
 	return s
 }
 
-// Redact returns text without the secrets that d carries, in its auth section or in its data, as
-// they are or encoded for a URL, for JSON or for HTML. It also removes the values of parameters
-// that usually hold credentials, such as auth and access_token. Use it on texts of your own that
-// may quote a delivery or a call, before you log them. It reads all data of d, so call it only for
-// what is printed.
+// Redact returns text without the secrets of d, those of its auth section and of its data, also if
+// they are encoded for a URL, for JSON or for HTML. It also removes the values of parameters that
+// usually hold credentials, such as auth and access_token. Before you log a text that may quote a
+// delivery or a call, pass it to Redact. It reads all data of d, so call it only for texts that are
+// printed.
 func (d *Delivery) Redact(text string) string { return d.secrets().Redact(text) }
 
-// RedactExcerpt is Redact for the first part of a text that was cut, perhaps in the middle of a
-// secret. What is left of that secret at the end of the text goes too.
+// RedactExcerpt is Redact for the first part of a longer text, which may end in the middle of a
+// secret. It also removes the part of that secret at the end.
 func (d *Delivery) RedactExcerpt(text string) string { return d.secrets().RedactExcerpt(text) }
 
-// label is what a delivery shows of itself, fit for one line each and without secrets.
+// label identifies a delivery in print. Each text fits on one line and has no secrets.
 type label struct{ name, member, entityKind, entityID string }
 
 func (d *Delivery) label() label {
@@ -178,8 +177,8 @@ func (d *Delivery) label() label {
 	return id
 }
 
-// Format prints the delivery's identity under every verb, without data. What the sender wrote into
-// it can neither begin a new line nor pass for another part of this one.
+// Format prints the delivery's identity under every verb, without data. No text of the sender can
+// begin a new line or look like another part of the line.
 func (d Delivery) Format(f fmt.State, _ rune) {
 	id := d.label()
 	_, _ = fmt.Fprintf(f, "%s member=%s entity=%s:%s time=%s",
@@ -200,7 +199,7 @@ func (a Auth) secrets() *redact.Set {
 	return redact.New(string(a.AccessToken), string(a.RefreshToken), string(a.ApplicationToken))
 }
 
-// Format prints whose section it is and which tokens it has, under every verb.
+// Format prints, under every verb, whose section it is and which tokens it has.
 func (a Auth) Format(f fmt.State, _ rune) {
 	secrets := a.secrets()
 	shown := func(text string) string { return redact.Word(secrets.Redact(text)) }
@@ -217,7 +216,7 @@ func (a Auth) LogValue() slog.Value {
 	)
 }
 
-// MarshalJSON encodes the section without its tokens, even if another field repeats one.
+// MarshalJSON encodes the section without its tokens, also if another field repeats one.
 func (a Auth) MarshalJSON() ([]byte, error) {
 	type plain Auth // without this method
 	secrets := a.secrets()
