@@ -236,7 +236,7 @@ func TestReconcile(t *testing.T) {
 	require.Contains(t, have, event.Binding{Event: "ONCRMDEALUPDATE", Handler: handlerURL}, "online ones are not its business")
 }
 
-// TestReconcileKeepsAWantedUserBinding covers an unbind that takes more with it than it should.
+// TestReconcileKeepsAWantedUserBinding covers an unbind that removes more than it should.
 func TestReconcileKeepsAWantedUserBinding(t *testing.T) {
 	t.Parallel()
 	_, c := portal(t, eventtest.AdminID)
@@ -314,8 +314,7 @@ func TestReconcileOwnsAPrefix(t *testing.T) {
 	require.ErrorIs(t, err, event.ErrConfig, "a prefix of everything is a mistake")
 }
 
-// TestBindingInProgress covers replicas that start at once: the one that comes second is told to
-// wait.
+// TestBindingInProgress covers replicas that start at once: the second one has to wait.
 func TestBindingInProgress(t *testing.T) {
 	t.Parallel()
 	inProgress := eventtest.Fail(400, "ERROR_CORE", "Unable to set event handler: Process of binding the handler has already started")
@@ -403,7 +402,7 @@ func TestFeatures(t *testing.T) {
 	}
 }
 
-// answering makes the portal answer a method with a result of the test's own, from now on.
+// answering makes the portal respond to a method with a result of the test from now on.
 func answering(p *eventtest.Portal, method, result string) {
 	p.Always(method, eventtest.Answer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = io.WriteString(w, `{"result":`+result+`}`)

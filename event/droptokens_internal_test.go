@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The plain forms of what is written for speed.
+// Simple versions of code that is written for speed.
 
 func plainIsTokenKey(key string) bool {
 	if len(key) > maxAuthKey {
@@ -69,7 +69,7 @@ func TestNamesOfTokens(t *testing.T) {
 	}
 }
 
-// TestNamesToken: what the expression finds is not missed.
+// TestNamesToken: it does not miss what the expression matches.
 func TestNamesToken(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it takes seconds")
