@@ -292,7 +292,7 @@ func TestFetchOfAnotherShape(t *testing.T) {
 	require.ErrorIs(t, err, event.ErrMalformed, "a list is due")
 
 	_, err = event.Fetch[deal](t.Context(), &recording{}, d)
-	require.ErrorContains(t, err, "left no result")
+	require.ErrorContains(t, err, "returned no result")
 	require.NotErrorIs(t, err, event.ErrGone, "an adapter that drops results must not delete everything")
 }
 

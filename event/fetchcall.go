@@ -178,7 +178,7 @@ func notID(text string) bool { return text == "" || strings.ContainsAny(text, ":
 
 // checkScope returns a [ScopeError] if the method needs a scope that the application does not have.
 // granted is the list of the delivery. It is not complete if it lacks the scope of the event
-// itself; then there is no error.
+// itself, so checkScope then returns nil.
 func (f fetchCall) checkScope(granted Scope) error {
 	if info, _ := find(f.event); info == nil || !granted.Has(info.Scope) {
 		return nil

@@ -126,7 +126,7 @@ func TestRefusalsAreCleaned(t *testing.T) {
 			require.ErrorAs(t, err, &e)
 			require.Equal(t, tc.code, e.ErrorCode())
 			require.Equal(t, tc.description, e.ErrorDescription())
-			require.EqualError(t, err, "m: the portal answered "+tc.code)
+			require.EqualError(t, err, "m: the portal returned "+tc.code)
 		})
 	}
 }

@@ -47,7 +47,8 @@ func Every(err error, match func(error) bool) bool {
 	return true
 }
 
-// Is returns a match for one sentinel: the error is it, or says so in its own method Is.
+// Is returns a function that matches one sentinel: the error is the sentinel, or its method Is says
+// so.
 func Is(target error) func(error) bool {
 	return func(err error) bool {
 		if err == target { //nolint:errorlint // Branches unwraps
