@@ -72,7 +72,8 @@ func encodeValues(values url.Values) Form {
 // earlier command: a dollar sign and the name of a section, and a bracket before the next space. It
 // ignores on purpose what portals require of the rest.
 //
-// Source: https://apidocs.bitrix24.com/settings/how-to-call-rest-api/batch.html; servers accept more than the page says: they also read $resultX[name], and they replace keys.
+// Source: https://apidocs.bitrix24.com/settings/how-to-call-rest-api/batch.html
+// Servers accept more than the page says: they also read $resultX[name], and replace keys.
 var reference = regexp.MustCompile(`(?i)\$(?:result|error|total|next|time)\S*\[`)
 
 // Refers reports whether a portal would read a part of the text as a reference in a batch.

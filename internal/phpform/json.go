@@ -6,13 +6,13 @@ import (
 	"github.com/b24events/b24events/internal/jsonlex"
 )
 
-// DecodeJSON reads one JSON value. Numbers keep their text, so no digit is lost; objects and arrays
-// both become an Array, objects in the order of arrival. Of equal keys in one object the last value
-// stands in the place of the first, as in PHP's json_decode. Lone surrogates become U+FFFD; bytes
-// that are not UTF-8 stay as they are, as in a form. The tree is packed, as that of [Decode], and
-// the caller keeps doc.
+// DecodeJSON reads one JSON value. Numbers keep their text, so no digit is lost. Objects and arrays
+// both become an Array, objects in the order of arrival. If an object has equal keys, the last
+// value takes the place of the first, as in PHP's json_decode. Lone surrogates become U+FFFD. Bytes
+// that are not UTF-8 stay as they are, as in a form. The tree is packed, like that of [Decode], and
+// does not refer to doc.
 //
-// The error matches [ErrSyntax], also where anything follows the value, or is a [LimitError].
+// The error is a [LimitError], or matches [ErrSyntax], also if anything follows the value.
 func DecodeJSON(doc []byte, lim Limits) (Value, error) {
 	lim = lim.orDefaults()
 	if len(doc) > lim.Bytes {
@@ -66,7 +66,7 @@ func (p *jsonDecoder) fail(reason string) error {
 // value reads a value into a node.
 func (p *jsonDecoder) value(into int32, depth int) error {
 	if p.in.Pos == len(p.doc) {
-		return p.fail("it ends where a value should be")
+		return p.fail("a value should be here")
 	}
 	switch c := p.doc[p.in.Pos]; c {
 	case '{', '[':
@@ -103,7 +103,7 @@ func (p *jsonDecoder) value(into int32, depth int) error {
 }
 
 // badStart is the reason why a document is malformed if a value begins with an unknown byte.
-const badStart = "no value starts so"
+const badStart = "no value begins like this"
 
 func (p *jsonDecoder) word(w string) error {
 	if !p.in.SkipWord(w) {
@@ -182,7 +182,8 @@ func (p *jsonDecoder) string() (span, error) {
 }
 
 // IsBlank reports whether a JSON value is one of the ways in which PHP writes "nothing here": null,
-// false, "", [] and {}. Of lists and objects it checks the brackets only: doc is valid JSON.
+// false, "", [] and {}. doc must be valid JSON: IsBlank checks only the brackets of lists and
+// objects.
 func IsBlank(doc []byte) bool {
 	doc = bytes.TrimSpace(doc)
 	switch string(doc) {

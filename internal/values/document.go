@@ -10,14 +10,14 @@ import (
 	"github.com/b24events/b24events/internal/jsonlex"
 )
 
-// ErrSyntax says that a document is not one JSON value, or nests too deep.
+// ErrSyntax means that a document is not one JSON value, or nests too deep.
 var ErrSyntax = errors.New("malformed JSON")
 
 // maxDepth is how deep a JSON document may nest: as deep as for encoding/json.
 const maxDepth = 10_000
 
-// document is a JSON document as a flat list of its values, in the order of the text. The key of an
-// object's member stands before its value.
+// document is a JSON document as a flat list of its values, in the order of the text. The key of a
+// member precedes its value.
 type document struct {
 	text  string
 	nodes []element
@@ -26,7 +26,7 @@ type document struct {
 // element is one value or key of a document.
 type element struct {
 	from, to int32 // its text; for strings, what is between the quotes
-	next     int32 // the element after this one and all that it holds
+	next     int32 // the element after this one and everything in it
 	size     int32 // how many elements an array or object has
 	kind     jsonKind
 }
@@ -49,8 +49,8 @@ func parse(text string) (*document, error) {
 	if len(text) > math.MaxInt32 {
 		return nil, ErrSyntax
 	}
-	// One of these is before each key and value but the first. Some are in strings, too, so
-	// that a text made of them must not reserve memory by their number.
+	// One of these is before each key and value, except for the first. Strings may have many of them,
+	// so the length of the text bounds the reserved memory too.
 	most := 1 + strings.Count(text, ",") + strings.Count(text, ":") + strings.Count(text, "[") + strings.Count(text, "{")
 	d := &document{text: text, nodes: make([]element, 0, min(most, len(text)/8+16))}
 	p := parser{document: d, in: jsonlex.Scanner[string]{Doc: text}}
@@ -69,7 +69,7 @@ type parser struct {
 	in jsonlex.Scanner[string] // of the text
 }
 
-// add appends an element whose text goes from one position to the present one.
+// add appends an element whose text goes from one position to another.
 func (p *parser) add(kind jsonKind, from, to int) {
 	p.nodes = append(p.nodes, element{
 		from: int32(from), to: int32(to), next: int32(len(p.nodes) + 1), kind: kind, //nolint:gosec // checked by parse
@@ -154,7 +154,7 @@ func (p *parser) string() bool {
 	return true
 }
 
-// unescape returns a string without its escapes. The usual one needs no memory but its own.
+// unescape returns a string without its escapes. For a short string, it allocates only the result.
 func unescape(s string) string {
 	var short [256]byte
 	b := short[:]
@@ -172,12 +172,13 @@ func (d *document) stringOf(at int32) string {
 		text = unescape(text)
 	}
 	if !utf8.ValidString(text) {
-		text = string([]rune(text)) // each byte that is no UTF-8 becomes U+FFFD
+		text = string([]rune(text)) // each byte that is not UTF-8 becomes U+FFFD
 	}
 	return text
 }
 
-// tree returns what encoding/json makes of an element in an any: numbers are float64.
+// tree returns an element as encoding/json decodes it into an any: numbers are float64. It returns
+// false if a number is too large.
 func (d *document) tree(at int32) (any, bool) {
 	e := &d.nodes[at]
 	switch e.kind {

@@ -22,8 +22,8 @@ func Text(v phpform.Value) string {
 	return ""
 }
 
-// Int reads a whole number of 64 bits as Decode does: 7.0 is one, also with spaces around it. An empty
-// value is 0.
+// Int reads a whole number of 64 bits as Decode does: 7.0 is one, also with spaces around it. An
+// empty value is 0.
 func Int(v phpform.Value) (int64, bool) {
 	switch n := (node{v: v}); {
 	case n.isEmpty():
