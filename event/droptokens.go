@@ -200,7 +200,7 @@ func isTokenKey(key string) bool {
 // isAuthToken reports whether a key names a token in the spelling of an auth section.
 func isAuthToken(key string) bool {
 	at := authKeyOf(key)
-	return at == userToken || at == appToken
+	return at == keyUserToken || at == keyAppToken
 }
 
 // shortText is the length below which a text holds no token. Tokens have 32 characters or more.
@@ -247,7 +247,7 @@ func isShort(v phpform.Value) bool {
 		return len(v.Scalar()) < shortText
 	}
 	for key, item := range v.All() {
-		if len(key) >= shortText || authKeyOf(key) == userToken || !isShort(item) {
+		if len(key) >= shortText || authKeyOf(key) == keyUserToken || !isShort(item) {
 			return false
 		}
 	}

@@ -24,19 +24,19 @@ func plainIsTokenKey(key string) bool {
 	}, key)
 	names := []string{"accesstoken", "refreshtoken", "applicationtoken", "authid", "refreshid", "clientsecret", "auth"}
 	at := plainAuthKeyOf(key)
-	return slices.Contains(names, letters) || at == userToken || at == appToken
+	return slices.Contains(names, letters) || at == keyUserToken || at == keyAppToken
 }
 
 func plainAuthKeyOf(key string) authKey {
 	for name, k := range map[string]authKey{
-		"access_token": userToken, "refresh_token": userToken, "application_token": appToken, "member_id": memberKey,
-		"client_endpoint": clientKey, "server_endpoint": serverKey, "domain": domainKey,
+		"access_token": keyUserToken, "refresh_token": keyUserToken, "application_token": keyAppToken, "member_id": keyMember,
+		"client_endpoint": keyClient, "server_endpoint": keyServer, "domain": keyDomain,
 	} {
 		if strings.EqualFold(key, name) {
 			return k
 		}
 	}
-	return otherKey
+	return keyOther
 }
 
 func TestNamesOfTokens(t *testing.T) {

@@ -50,13 +50,13 @@ func (d *Delivery) innerAuth() authBlocks {
 type authKey int
 
 const (
-	otherKey  authKey = iota
-	userToken         // access_token, refresh_token
-	appToken          // application_token
-	memberKey
-	clientKey
-	serverKey
-	domainKey
+	keyOther     authKey = iota
+	keyUserToken         // access_token, refresh_token
+	keyAppToken          // application_token
+	keyMember
+	keyClient
+	keyServer
+	keyDomain
 )
 
 // maxAuthKey leaves room for letters such as the Kelvin sign, which is longer than the k that it
@@ -65,7 +65,7 @@ const maxAuthKey = 2 * len("application_token")
 
 func authKeyOf(key string) authKey {
 	if len(key) < len("domain") || len(key) > maxAuthKey {
-		return otherKey
+		return keyOther
 	}
 	var (
 		name  string
@@ -74,27 +74,27 @@ func authKeyOf(key string) authKey {
 	switch c := key[0]; c | 0x20 { // a key is compared with one or two names
 	case 'a':
 		if strings.EqualFold(key, "application_token") {
-			return appToken
+			return keyAppToken
 		}
-		name, found = "access_token", userToken
+		name, found = "access_token", keyUserToken
 	case 'r':
-		name, found = "refresh_token", userToken
+		name, found = "refresh_token", keyUserToken
 	case 'm':
-		name, found = "member_id", memberKey
+		name, found = "member_id", keyMember
 	case 'c':
-		name, found = "client_endpoint", clientKey
+		name, found = "client_endpoint", keyClient
 	case 'd':
-		name, found = "domain", domainKey
+		name, found = "domain", keyDomain
 	default:
 		if c|0x20 != 's' && c < utf8.RuneSelf { // there is another letter that equals an s
-			return otherKey
+			return keyOther
 		}
-		name, found = "server_endpoint", serverKey
+		name, found = "server_endpoint", keyServer
 	}
 	if strings.EqualFold(key, name) {
 		return found
 	}
-	return otherKey
+	return keyOther
 }
 
 // within reports whether the value under key belongs to an auth block because of the key's name.
@@ -108,11 +108,11 @@ func isBlock(v phpform.Value) bool {
 	token, place := false, false
 	for key := range v.All() {
 		switch authKeyOf(key) {
-		case userToken, appToken:
+		case keyUserToken, keyAppToken:
 			token = true
-		case memberKey, clientKey, serverKey:
+		case keyMember, keyClient, keyServer:
 			place = true
-		case otherKey, domainKey:
+		case keyOther, keyDomain:
 		}
 	}
 	return token && place
@@ -120,7 +120,7 @@ func isBlock(v phpform.Value) bool {
 
 // replaced reports whether the proven value replaces that of an entry.
 func (k authKey) replaced() bool {
-	return k == clientKey || k == serverKey || k == domainKey || k == appToken
+	return k == keyClient || k == keyServer || k == keyDomain || k == keyAppToken
 }
 
 // maybeBlock is an array that may be an auth block. For most arrays it does not matter, so isOne
@@ -146,7 +146,7 @@ func (b authBlocks) check(v phpform.Value, inside bool, member string) error {
 				return err
 			}
 		}
-		if authKeyOf(key) == memberKey && !values.IsEmpty(item) && item.Scalar() != member && block.isOne() {
+		if authKeyOf(key) == keyMember && !values.IsEmpty(item) && item.Scalar() != member && block.isOne() {
 			return errOtherPortal
 		}
 	}
@@ -210,15 +210,15 @@ func (b authBlocks) replace(v phpform.Value, inside bool, proven *Auth) phpform.
 		}
 		if at := authKeyOf(key); at.replaced() && block.isOne() {
 			switch at {
-			case clientKey:
+			case keyClient:
 				value, keep = phpform.Text(proven.ClientEndpoint), proven.ClientEndpoint != ""
-			case serverKey:
+			case keyServer:
 				value, keep = phpform.Text(proven.ServerEndpoint), proven.ServerEndpoint != ""
-			case domainKey:
+			case keyDomain:
 				value, keep = phpform.Text(proven.Domain), proven.Domain != ""
-			case appToken:
+			case keyAppToken:
 				value, keep = phpform.Text(string(proven.ApplicationToken)), proven.ApplicationToken != ""
-			case otherKey, userToken, memberKey:
+			case keyOther, keyUserToken, keyMember:
 			}
 		}
 		if !touched && (!keep || value != old) {

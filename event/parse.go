@@ -57,7 +57,7 @@ func Parse(contentType string, body []byte) (*Delivery, error) {
 // the errors of Parse.
 func ParseForm(form url.Values) (*Delivery, error) {
 	body := []byte(form.Encode())
-	root, err := formFormat.decode(body)
+	root, err := formatForm.decode(body)
 	if err != nil {
 		return nil, err
 	}
@@ -87,7 +87,7 @@ func ParseRequest(r *http.Request) (*Delivery, error) {
 	}
 	switch {
 	case len(body) == 0 && len(r.PostForm) > 0:
-		f, body = formFormat, []byte(r.PostForm.Encode())
+		f, body = formatForm, []byte(r.PostForm.Encode())
 	case strings.TrimSpace(contentType) == "":
 		f, _ = bodyFormat("", body) // by the body
 	}
@@ -158,21 +158,21 @@ func isPageField(name string) bool {
 type format int
 
 const (
-	formFormat format = iota
-	jsonFormat
+	formatForm format = iota
+	formatJSON
 )
 
 const formType = "application/x-www-form-urlencoded"
 
 func bodyFormat(contentType string, body []byte) (format, error) {
 	if contentType == formType {
-		return formFormat, nil // as Bitrix24 spells it
+		return formatForm, nil // as Bitrix24 spells it
 	}
 	if strings.TrimSpace(contentType) == "" {
 		if bytes.HasPrefix(bytes.TrimLeft(body, " \t\r\n"), []byte("{")) {
-			return jsonFormat, nil
+			return formatJSON, nil
 		}
-		return formFormat, nil
+		return formatForm, nil
 	}
 	media, _, err := mime.ParseMediaType(contentType)
 	if err != nil && !errors.Is(err, mime.ErrInvalidMediaParameter) {
@@ -180,9 +180,9 @@ func bodyFormat(contentType string, body []byte) (format, error) {
 	}
 	switch {
 	case media == formType:
-		return formFormat, nil
+		return formatForm, nil
 	case media == "application/json", strings.HasSuffix(media, "+json"):
-		return jsonFormat, nil
+		return formatJSON, nil
 	default:
 		return 0, ErrContentType
 	}
@@ -193,7 +193,7 @@ func (f format) decode(body []byte) (phpform.Value, error) {
 	limits := phpform.Limits{Bytes: len(body) + 1}
 	var root phpform.Value
 	var err error
-	if f == jsonFormat {
+	if f == formatJSON {
 		root, err = phpform.DecodeJSON(body, limits)
 	} else {
 		root, err = phpform.Decode(body, limits)

@@ -14,7 +14,7 @@ import (
 type jsonCase struct {
 	name, doc string
 	want      phpform.Value
-	offset    int // of the error, where there is one
+	offset    int // of the error, if there is one
 	bad       bool
 }
 
