@@ -23,8 +23,8 @@ type FetchMethod struct {
 	// Result is the member of the method's result that holds the object, such as item; [0] if the
 	// result is a list with the object in it, and empty if the result is the object.
 	Result string
-	// Filtered means that an empty result may stand for an object that the token may not see, so
-	// that it does not prove a deletion. See [ErrNotVisible].
+	// Filtered means that the result is also empty if the token may not see the object, so that an
+	// empty result does not prove a deletion. See [ErrNotVisible].
 	Filtered  bool
 	Halted    bool   // Bitrix24 no longer develops the method
 	Successor string // for a halted method: the one that its page recommends, if it returns the same object

@@ -6,10 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
-
-	"github.com/b24events/b24events/internal/redact"
 )
 
 // Plan is the changes that [API.Apply] makes.
@@ -35,27 +32,6 @@ func (p Plan) String() string {
 	}
 	return b.String()
 }
-
-// String names the binding without the query of its URL, which often holds a tenant or a secret.
-// The result is always one line.
-func (b Binding) String() string {
-	text := b.Event
-	switch {
-	case b.Offline && b.Connector != "":
-		text += " offline " + b.Connector
-	case b.Offline:
-		text += " offline"
-	default:
-		text += " " + shownURL(b.Handler)
-	}
-	if b.AuthType != 0 && !b.Offline {
-		text += " user " + strconv.FormatInt(b.AuthType, 10)
-	}
-	return redact.Escape(redact.New().Redact(text), maxBindingText)
-}
-
-// maxBindingText bounds what [Binding.String] returns, in characters.
-const maxBindingText = 512
 
 // ReconcileOption changes which bindings [API.Plan] and [API.Reconcile] own.
 type ReconcileOption func(*ownership) error

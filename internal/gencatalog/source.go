@@ -35,8 +35,8 @@ type method struct {
 	Hidden     []refusal `json:"hidden"` // errors that mean that there is none, or that the token may not see it
 }
 
-// refusal is an error of a method, as its page prints it. The code alone decides if there is no
-// text.
+// refusal is an error of a method, as its page prints it. If there is no text, only the code
+// counts.
 type refusal struct {
 	Code string `json:"code"`
 	Text string `json:"text"` // * stands for anything
@@ -190,7 +190,7 @@ func (m method) check(all map[string]method) error {
 		return errors.New("halted, without a successor and without a remark that says why")
 	}
 	for _, r := range slices.Concat(m.Gone, m.Hidden) {
-		// Other errors have no code either, so only their words tell them apart.
+		// Other errors have no code either, so only their text distinguishes them.
 		if (r.Code == "" || r.Code == "0" || r.Code == "-") && r.Text == "" {
 			return fmt.Errorf("the code %q needs a text", r.Code)
 		}

@@ -8,8 +8,8 @@ import (
 )
 
 // Decode reads an application/x-www-form-urlencoded body into an Array, as PHP 8 fills $_POST; the
-// package documentation lists the rules. Elements are Strings and Arrays only, and hold whatever
-// bytes arrived, UTF-8 or not. For PHP, nothing is malformed, so the only error is a [LimitError],
+// package documentation lists the rules. All elements are Strings and Arrays, and hold the bytes
+// that arrived, UTF-8 or not. For PHP, nothing is malformed, so the only error is a [LimitError],
 // if PHP would silently leave out data. The Value is the empty array then.
 //
 // The tree is packed: it holds one text, which is a copy. The text has at most about one and a half

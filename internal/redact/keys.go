@@ -96,7 +96,7 @@ func words(key string) func(yield func(string) bool) {
 				if start < i && !yield(strings.ToLower(key[start:i])) {
 					return
 				}
-				_, size := utf8.DecodeRuneInString(key[i:]) // 1 for a byte that is no UTF-8
+				_, size := utf8.DecodeRuneInString(key[i:]) // 1 for a byte that is not UTF-8
 				start, lower = i+size, false
 			case unicode.IsUpper(r) && lower:
 				if !yield(strings.ToLower(key[start:i])) {

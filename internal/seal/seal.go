@@ -1,4 +1,4 @@
-// Package seal encrypts what is stored, with AES-256-GCM and keys that can be changed.
+// Package seal encrypts stored data with AES-256-GCM, and lets programs change the keys.
 package seal
 
 import (
