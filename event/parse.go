@@ -71,10 +71,11 @@ func ParseForm(form url.Values) (*Delivery, error) {
 // returns its *http.MaxBytesError unchanged. It does not close the body.
 //
 // Only the body decides what a request is. The query never makes it an event, and never adds
-// anything to an event. If the body is not an event, fields of the query are added to Data, unless
-// the body has them too. Application pages have half of their fields in the query; of these, DOMAIN
-// (also in Auth), PROTOCOL, LANG and APP_SID are added. The address of an automation rule has what
-// its author wrote there; all of it is added except auth.
+// anything to an event. To Auth, it adds only the Domain of an application page. If the body is not
+// an event, fields of the query are added to Data, unless the body has them too. Application pages
+// have half of their fields in the query; of these, DOMAIN, PROTOCOL, LANG and APP_SID are added.
+// The address of an automation rule has what its author wrote there; all of it is added except
+// auth.
 func ParseRequest(r *http.Request) (*Delivery, error) {
 	contentType := r.Header.Get("Content-Type")
 	f, err := bodyFormat(contentType, nil)

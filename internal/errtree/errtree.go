@@ -14,7 +14,7 @@ func Branches(err error, match func(error) bool) iter.Seq[error] {
 }
 
 // walk yields the branches of err, and returns false if yield did.
-func walk(err error, match func(error) bool, yield func(error) bool) bool {
+func walk(err error, match, yield func(error) bool) bool {
 	for err != nil && !match(err) {
 		switch e := err.(type) { //nolint:errorlint // this is what unwraps
 		case interface{ Unwrap() error }:

@@ -8,9 +8,9 @@ import (
 	"unicode/utf8"
 )
 
-// Scanner reads a document from its beginning to its end. Its methods move Pos to the byte after
-// what they read. If something does not fit, SkipString leaves Pos there, and the others leave it
-// at the beginning.
+// Scanner reads a document from its beginning to its end. Its methods move Pos behind what they
+// read. If they find something else, they leave it there, and SkipString leaves it at the first
+// byte that does not fit.
 type Scanner[T string | []byte] struct {
 	Doc T
 	Pos int
