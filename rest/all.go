@@ -27,11 +27,11 @@ type listConfig struct {
 // among those that are selected, with values from 0 up. The parameters may filter. They may order
 // by the field alone, ascending; All does so itself otherwise.
 //
-// Pages come in batches: one page first, then 4 pages with one request, then 16, then 50, as long as
-// pages are full, which means 50 rows. Each page of a batch begins behind the page before it, by a
-// reference to its last row. So 100,000 rows take 44 requests instead of 2,001. A page that is not
-// full is no end, because portals leave out rows that the user may not see; only an empty page is.
-// All asks for the page after a page that is not full by a request of its own.
+// Pages come in batches: one page first, then 4 pages with one request, then 16, then 50, as long
+// as pages are full, which means 50 rows. Each page of a batch begins behind the page before it, by
+// a reference to its last row. So 100,000 rows take 44 requests instead of 2,001. A page that is
+// not full is no end, because portals leave out rows that the user may not see; only an empty page
+// is. All asks for the page after a page that is not full by a request of its own.
 //
 // A batch has fewer pages if the portal would need more than 20 seconds for it, as far as the
 // timing of the pages before tells, or more than half of a [Timeout]. Portals end a request after
@@ -40,7 +40,8 @@ type listConfig struct {
 // refuses a page within a batch, All asks for that page by itself, and that outcome counts; so it
 // does if a page of a front end refuses the batch with another status of 400 or more, except for
 // 429. If a reference led nowhere, or the first page of a batch was refused, All makes no batches
-// any more. It holds the pages of one batch in memory. See [SinglePages] for lists that are better read without batches, and [After] for how to resume.
+// any more. It holds the pages of one batch in memory. See [SinglePages] for lists that are better
+// read without batches, and [After] for how to resume.
 //
 // All makes no batches if c is neither a [Client] nor a [Coalescer], if the parameters hold
 // auth_connector or a text that reads like a reference, if they are larger than 64 KiB, or if the

@@ -22,8 +22,9 @@ type Response struct {
 	Time   Time
 }
 
-// Time is what the portal measured. Cloud portals count Operating, the seconds that the application's calls of the method
-// took in the last ten minutes, and block the method over a limit.
+// Time is what the portal measured. Cloud portals count Operating, the seconds that the
+// application's calls of the method took in the last ten minutes, and block the method over a
+// limit.
 //
 // Source: https://apidocs.bitrix24.com/limits.html
 type Time struct {
@@ -35,7 +36,8 @@ type Time struct {
 	OperatingResetAt time.Time // when the count starts to fall; zero where absent
 }
 
-// envelope is an answer with its members left for later, so that an odd one spoils none of the others.
+// envelope is an answer with its members left for later, so that an odd one spoils none of the
+// others.
 type envelope struct {
 	Result      json.RawMessage `json:"result"`
 	Error       json.RawMessage `json:"error"`
@@ -96,8 +98,8 @@ func (e *envelope) refusal(method string, status int, done bool, secrets *redact
 	return failure
 }
 
-// failure returns the error members. REST 3.0 has an object where the older API has a code, and the classic CRM methods
-// leave the code empty. Beside a result that is no failure.
+// failure returns the error members. REST 3.0 has an object where the older API has a code, and the
+// classic CRM methods leave the code empty. Beside a result that is no failure.
 func (e *envelope) failure(done bool) (code, description string, ok bool) {
 	if isEmpty(e.Error) && (done || len(e.Error) == 0) {
 		return "", "", false
@@ -118,8 +120,9 @@ func (e *envelope) failure(done bool) (code, description string, ok bool) {
 	return code, description, true
 }
 
-// foreign reports whether the error member is not that of a portal but of what stands before it: words instead of a code, the
-// status again, or with the statuses of front ends something without the letters of a code.
+// foreign reports whether the error member is not that of a portal but of what stands before it:
+// words instead of a code, the status again, or with the statuses of front ends something without
+// the letters of a code.
 func foreign(status int, code string) bool {
 	switch {
 	case strings.Contains(code, " "):

@@ -14,8 +14,8 @@ import (
 // maxName bounds the names of commands, in bytes.
 const maxName = 64
 
-// Batch gathers calls of several methods, which [Client.Batch] then makes with one request for each 50. Its commands are added by
-// [Add]:
+// Batch gathers calls of several methods, which [Client.Batch] then makes with one request for each
+// 50. Its commands are added by [Add]:
 //
 //	b := rest.NewBatch()
 //	deal := rest.Add[Deal](b, "deal", "crm.deal.get", map[string]any{"id": 42})
@@ -53,8 +53,9 @@ func (b *Batch) Halt() { b.halt = true }
 // Len returns the number of commands.
 func (b *Batch) Len() int { return len(b.items) }
 
-// Err returns the failures of all commands, joined, and nil if each succeeded. It did not run, by its method NotRun, only if none
-// of the commands ran: otherwise sending the batch again would run some of them twice.
+// Err returns the failures of all commands, joined, and nil if each succeeded. It did not run, by
+// its method NotRun, only if none of the commands ran: otherwise sending the batch again would run
+// some of them twice.
 func (b *Batch) Err() error {
 	var errs batchError
 	for _, i := range b.items {
@@ -172,7 +173,8 @@ func (c *Command[T]) Result() (T, error) {
 	return result, err
 }
 
-// Response returns the command's answer whole, with the counts of list methods and the timing, or an error as Result does.
+// Response returns the command's answer whole, with the counts of list methods and the timing, or
+// an error as Result does.
 func (c *Command[T]) Response() (*Response, error) { return c.item.outcome() }
 
 // Format prints the command's method and not its parameters.
@@ -193,15 +195,17 @@ func (i *item) outcome() (*Response, error) {
 	}
 }
 
-// Batch sends a batch: its commands run in the order in which they were added, 50 with one request. A batch of more is split
-// between commands that do not refer to each other.
+// Batch sends a batch: its commands run in the order in which they were added, 50 with one request.
+// A batch of more is split between commands that do not refer to each other.
 //
-// The error is that of a request, or [ErrBadCall] where a command cannot be sent or more than 50 hang together by references;
-// then nothing was sent. Commands that fail are no such error: ask each for its Result, or b for Err. After a failed request the
-// commands before keep their results, and those after it are not sent.
+// The error is that of a request, or [ErrBadCall] where a command cannot be sent or more than 50
+// hang together by references; then nothing was sent. Commands that fail are no such error: ask
+// each for its Result, or b for Err. After a failed request the commands before keep their results,
+// and those after it are not sent.
 //
-// As for other calls, an expired token is renewed once, and what surely did not run is repeated. This is about requests: a
-// command that fails is not repeated, since later ones may have used its result. Sending a batch again replaces its results.
+// As for other calls, an expired token is renewed once, and what surely did not run is repeated.
+// This is about requests: a command that fails is not repeated, since later ones may have used its
+// result. Sending a batch again replaces its results.
 func (c *Client) Batch(ctx context.Context, b *Batch) error {
 	switch {
 	case c.opts.err != nil:

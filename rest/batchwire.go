@@ -100,7 +100,8 @@ func topNames(form string) []string {
 	return names
 }
 
-// hasConnector reports whether a form names the connector, which portals take as a part of the request's credentials.
+// hasConnector reports whether a form names the connector, which portals take as a part of the
+// request's credentials.
 func hasConnector(form string) bool {
 	return slices.ContainsFunc(topNames(form), func(name string) bool { return strings.EqualFold(name, batch.Connector) })
 }

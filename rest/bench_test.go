@@ -17,7 +17,8 @@ import (
 	"github.com/b24events/b24events/rest"
 )
 
-// instant answers at once, so that what is measured is this package and net/http's client around it.
+// instant answers at once, so that what is measured is this package and net/http's client around
+// it.
 func instant(body string) rest.Option {
 	return on(roundTrip(func(r *http.Request) (*http.Response, error) {
 		_, _ = io.Copy(io.Discard, r.Body)
@@ -68,7 +69,8 @@ func BenchmarkBatch(b *testing.B) {
 	}
 }
 
-// BenchmarkCoalescer makes calls at the same time on a portal over real HTTP. The figure that counts is requests per call.
+// BenchmarkCoalescer makes calls at the same time on a portal over real HTTP. The figure that
+// counts is requests per call.
 func BenchmarkCoalescer(b *testing.B) {
 	for _, callers := range []int{50, 500} {
 		b.Run(strconv.Itoa(callers), func(b *testing.B) {
@@ -95,8 +97,8 @@ func BenchmarkCoalescer(b *testing.B) {
 	}
 }
 
-// BenchmarkAfterACancelledCrowd measures how long a call waits after 500 that waited were cancelled. The portal lets two a second
-// through, so half a second is the least.
+// BenchmarkAfterACancelledCrowd measures how long a call waits after 500 that waited were
+// cancelled. The portal lets two a second through, so half a second is the least.
 func BenchmarkAfterACancelledCrowd(b *testing.B) {
 	var waited time.Duration
 	for b.Loop() {
@@ -120,7 +122,8 @@ func BenchmarkAfterACancelledCrowd(b *testing.B) {
 	b.ReportMetric(float64(waited.Milliseconds())/float64(b.N), "ms-waited")
 }
 
-// BenchmarkFetch500 fetches 500 objects, as the handlers of a burst of events do. The figure that counts is requests.
+// BenchmarkFetch500 fetches 500 objects, as the handlers of a burst of events do. The figure that
+// counts is requests.
 func BenchmarkFetch500(b *testing.B) {
 	w := newWorld(b)
 	w.deals(b, 500, strconv.Itoa)

@@ -48,8 +48,8 @@ type call struct {
 	out   func(base *url.URL, token string) (*outgoing, error)       // the request, if it is not a form
 	fetch func(context.Context, *url.URL, string) (exchanged, error) // what is done instead of a POST
 
-	// prepare completes the call at the moment when it may be sent, for calls that are gathered until then. It reports whether
-	// there is still something to send.
+	// prepare completes the call at the moment when it may be sent, for calls that are gathered until
+	// then. It reports whether there is still something to send.
 	prepare func(*call) bool
 
 	turn       turn
@@ -162,8 +162,8 @@ func (c *Client) attempt(ctx context.Context, call *call) (*Response, error) {
 	}
 }
 
-// hasCode reports whether a call was answered with a code. The cause of a context that ended may be the error of another call, so
-// this does not unwrap.
+// hasCode reports whether a call was answered with a code. The cause of a context that ended may be
+// the error of another call, so this does not unwrap.
 func hasCode(err error, code ErrorCode) bool {
 	e, ok := err.(*Error) //nolint:errorlint // see above
 	return ok && e.Is(code)
@@ -191,7 +191,8 @@ func (c *Client) reportRemoval(ctx context.Context, err error) {
 // maxForeign is how much of another package's error stands in one of this package, in characters.
 const maxForeign = 500
 
-// credentialsError is the error of credentials. The token is the one that they were to renew. Nothing was sent that could run.
+// credentialsError is the error of credentials. The token is the one that they were to renew.
+// Nothing was sent that could run.
 func credentialsError(ctx context.Context, method, what string, err error, token string) error {
 	e := &callError{
 		method: method, what: what + ": " + redact.New(token).Clean(err.Error(), maxForeign), cause: err,
@@ -315,7 +316,8 @@ type exchanged struct {
 	answer     *Response
 }
 
-// maxErrorBytes is the most that is read of an answer with a status of 400 or more, after decompression.
+// maxErrorBytes is the most that is read of an answer with a status of 400 or more, after
+// decompression.
 const maxErrorBytes = 1 << 20
 
 func (c *Client) exchange(ctx context.Context, base *url.URL, token string, call *call) (got exchanged, err error) {
@@ -377,7 +379,8 @@ func (c *Client) exchange(ctx context.Context, base *url.URL, token string, call
 	return got, err
 }
 
-// movesCalls reports whether a redirect says that the call is to be made at another address. Others say that it was made.
+// movesCalls reports whether a redirect says that the call is to be made at another address. Others
+// say that it was made.
 func movesCalls(status int) bool {
 	switch status {
 	case http.StatusMovedPermanently, http.StatusFound, http.StatusTemporaryRedirect, http.StatusPermanentRedirect:
@@ -387,8 +390,8 @@ func movesCalls(status int) bool {
 	}
 }
 
-// readAnswer reads the body of an answer. What a front end sends with an error is not worth much: if it is long or broken, the
-// status says it all.
+// readAnswer reads the body of an answer. What a front end sends with an error is not worth much:
+// if it is long or broken, the status says it all.
 func readAnswer(ctx context.Context, method string, resp *http.Response) ([]byte, error) {
 	limit := MaxResponseBytes
 	if resp.StatusCode >= http.StatusBadRequest {

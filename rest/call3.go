@@ -36,9 +36,9 @@ type call3Options struct{ key string }
 
 // IdempotencyKey names a call, so that it can be repeated without running twice: for 24 hours, the
 // portal answers a call of the same method with the same key and parameters, by the same
-// application and user, with the response of the first one that succeeded. Other parameters with the
-// same key are [ErrV3KeyReused]. The key is 1 to 255 printable characters of ASCII without spaces,
-// such as a UUID.
+// application and user, with the response of the first one that succeeded. Other parameters with
+// the same key are [ErrV3KeyReused]. The key is 1 to 255 printable characters of ASCII without
+// spaces, such as a UUID.
 //
 // Two calls with one key that run at the same time may both run. So the client does not by itself
 // repeat a call that may still run: repeat it after an answer, or a minute after it was sent, which
@@ -66,10 +66,10 @@ func IdempotencyKey(key string) Call3Option {
 // only in the older one, and so do [Batch], [All] and [Coalescer]: the newer API has a batch of its
 // own, which this package does not know, and no common way to page.
 //
-// Parameters are a map or a struct and go out as JSON by the rules of encoding/json, so that null and
-// empty lists are sent; nil is an empty object. A []byte is base64, and a [File] is refused. Refused
-// with [ErrBadCall] are also types that print themselves by a method Format, as secrets and [Ref] do,
-// [Ordered], and the parameters auth and access_token.
+// Parameters are a map or a struct and go out as JSON by the rules of encoding/json, so that null
+// and empty lists are sent; nil is an empty object. A []byte is base64, and a [File] is refused.
+// Refused with [ErrBadCall] are also types that print themselves by a method Format, as secrets and
+// [Ref] do, [Ordered], and the parameters auth and access_token.
 //
 // Everything else is as for Client.Call: tokens and their renewal, limits, repetition, redirects of
 // a renamed portal, options of [Client.With], errors. The codes of errors begin with
@@ -128,7 +128,8 @@ func (c *Client) out3(method, params string, o call3Options) func(*url.URL, stri
 			header: http.Header{"Content-Type": {"application/json"}}, body: body{text: params}, secrets: []string{token}, refine: refine3,
 		}
 		if o.key != "" {
-			// In small letters, because net/http takes the key's usual spelling as its permission to send the request once more.
+			// In small letters, because net/http takes the key's usual spelling as its permission to send
+			// the request once more.
 			out.header["idempotency-key"] = []string{o.key}
 		}
 		if h := c.portals.hook; h != nil { // …/rest/<user>/<secret>/ becomes …/rest/api/<user>/<secret>/

@@ -18,8 +18,8 @@ type callOptions struct {
 	err        error // of an option
 }
 
-// Timeout bounds a call, with all its waits and repetitions. A call that cannot have its turn in time fails at once. A batch of
-// several requests has that time as a whole.
+// Timeout bounds a call, with all its waits and repetitions. A call that cannot have its turn in
+// time fails at once. A batch of several requests has that time as a whole.
 func Timeout(d time.Duration) CallOption {
 	return func(o *callOptions) error {
 		if d <= 0 {
@@ -30,10 +30,11 @@ func Timeout(d time.Duration) CallOption {
 	}
 }
 
-// Idempotent says that a call may run twice without harm, such as an update that sets fields to fixed values. It is repeated also
-// if the connection broke after it was sent, or the portal failed, and nobody knows whether it ran. Methods that only read count
-// as such by their names: those that end in get, list, fields, getFields or count, and a few more. A batch counts as such if all
-// its commands do.
+// Idempotent says that a call may run twice without harm, such as an update that sets fields to
+// fixed values. It is repeated also if the connection broke after it was sent, or the portal
+// failed, and nobody knows whether it ran. Methods that only read count as such by their names:
+// those that end in get, list, fields, getFields or count, and a few more. A batch counts as such
+// if all its commands do.
 func Idempotent() CallOption {
 	return func(o *callOptions) error {
 		o.idempotent = true
@@ -41,7 +42,8 @@ func Idempotent() CallOption {
 	}
 }
 
-// Retries sets how often a call is repeated at most, instead of what [WithRetries] says. Zero leaves all repetition to the caller.
+// Retries sets how often a call is repeated at most, instead of what [WithRetries] says. Zero
+// leaves all repetition to the caller.
 func Retries(n int) CallOption {
 	return func(o *callOptions) error {
 		if n < 0 {
@@ -56,8 +58,9 @@ func Retries(n int) CallOption {
 //
 //	err := client.With(rest.Idempotent(), rest.Timeout(5*time.Second)).Call(ctx, "crm.deal.update", params, nil)
 //
-// The options hold for the calls of that client only, not for those that a helper makes through another one. A nil option is
-// skipped. Calls of a client with an option that cannot be, such as a negative number, fail with [ErrBadCall].
+// The options hold for the calls of that client only, not for those that a helper makes through
+// another one. A nil option is skipped. Calls of a client with an option that cannot be, such as a
+// negative number, fail with [ErrBadCall].
 func (c *Client) With(opts ...CallOption) *Client {
 	own := *c
 	for _, opt := range opts {
@@ -71,7 +74,8 @@ func (c *Client) With(opts ...CallOption) *Client {
 	return &own
 }
 
-// With returns a coalescer that makes its calls in another way, as [Client.With] says. They join those of c.
+// With returns a coalescer that makes its calls in another way, as [Client.With] says. They join
+// those of c.
 func (c *Coalescer) With(opts ...CallOption) *Coalescer {
 	return &Coalescer{client: c.client.With(opts...), desk: c.desk}
 }

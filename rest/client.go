@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// Client calls methods of one portal, with an application's tokens ([Clients.Portal]) or through an incoming webhook
-// ([NewWebhook]).
+// Client calls methods of one portal, with an application's tokens ([Clients.Portal]) or through an
+// incoming webhook ([NewWebhook]).
 type Client struct {
 	portals  *Clients
 	memberID string
@@ -25,7 +25,8 @@ func (c *Client) Format(f fmt.State, _ rune) {
 	_, _ = fmt.Fprintf(f, "rest.Client(%q)", c.memberID)
 }
 
-// MemberID returns the stable identifier of the client's portal, and nothing for an incoming webhook's, whose URL does not tell.
+// MemberID returns the stable identifier of the client's portal, and nothing for an incoming
+// webhook's, whose URL does not tell.
 func (c *Client) MemberID() string { return c.memberID }
 
 // ClientID returns the ID of the application that the client calls for, as its [Credentials] tell
@@ -33,7 +34,8 @@ func (c *Client) MemberID() string { return c.memberID }
 // do not tell.
 func (c *Client) ClientID() string { return clientID(c.portals.creds) }
 
-// As returns a client of the same portal that calls with other credentials, such as those of the user who acted:
+// As returns a client of the same portal that calls with other credentials, such as those of the
+// user who acted:
 //
 //	err := client.As(portals.Acting(d)).Call(ctx, "crm.deal.update", params, nil)
 //
@@ -86,7 +88,8 @@ func Call[T any](ctx context.Context, c Doer, method string, params any) (T, err
 	return result, err
 }
 
-// Do calls a method as [Client.Call] does and returns its answer whole: the result as it came, counts of list methods, timing.
+// Do calls a method as [Client.Call] does and returns its answer whole: the result as it came,
+// counts of list methods, timing.
 func (c *Client) Do(ctx context.Context, method string, params any) (*Response, error) {
 	call, err := c.newCall(method, params)
 	if err != nil {

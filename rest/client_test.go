@@ -310,7 +310,8 @@ func TestEndpointNeedsNoSlash(t *testing.T) {
 	require.Equal(t, "/rest/Event.Bind", p.requests()[0].path)
 }
 
-// TestHTTPSPortal has a server of its own to end TLS in front of the portal, which speaks plain HTTP.
+// TestHTTPSPortal has a server of its own to end TLS in front of the portal, which speaks plain
+// HTTP.
 func TestHTTPSPortal(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -336,7 +337,8 @@ func TestHTTPSPortal(t *testing.T) {
 
 func TestContextEndsACall(t *testing.T) {
 	t.Parallel()
-	// hang returns a client whose portal does not answer, and a channel that tells when a call is there.
+	// hang returns a client whose portal does not answer, and a channel that tells when a call is
+	// there.
 	hang := func(t *testing.T) (client *rest.Client, arrived chan struct{}) {
 		t.Helper()
 		arrived = make(chan struct{}, 1)

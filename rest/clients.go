@@ -18,17 +18,19 @@ import (
 // MaxResponseBytes is the most that is read of one answer, after decompression.
 const MaxResponseBytes = 64 << 20
 
-// DefaultTimeout bounds one HTTP request where the client of [WithHTTPClient] has no limit of its own. Portals give up on a
-// method after 60 s.
+// DefaultTimeout bounds one HTTP request where the client of [WithHTTPClient] has no limit of its
+// own. Portals give up on a method after 60 s.
 const DefaultTimeout = 75 * time.Second
 
-// Credentials hands out access to portals. The type Portals of package oauth fits; for tokens kept elsewhere write an adapter.
-// Implementations must be safe for concurrent use. They may also be a [Mover].
+// Credentials hands out access to portals. The type Portals of package oauth fits; for tokens kept
+// elsewhere write an adapter. Implementations must be safe for concurrent use. They may also be a
+// [Mover].
 type Credentials interface {
-	// Access returns the portal's REST address, such as https://example.bitrix24.com/rest/, and a token to use there.
+	// Access returns the portal's REST address, such as https://example.bitrix24.com/rest/, and a
+	// token to use there.
 	Access(ctx context.Context, memberID string) (endpoint, token string, err error)
-	// Renew returns access after the portal answered expired_token to the token refused. Where that token was replaced in the
-	// meantime, it returns the replacement.
+	// Renew returns access after the portal answered expired_token to the token refused. Where that
+	// token was replaced in the meantime, it returns the replacement.
 	Renew(ctx context.Context, memberID, refused string) (endpoint, token string, err error)
 }
 
@@ -40,7 +42,8 @@ func clientID(creds Credentials) string {
 	return ""
 }
 
-// Clients makes clients for portals. The clients share its HTTP transport, its [Limiter] and what it learnt of blocked methods.
+// Clients makes clients for portals. The clients share its HTTP transport, its [Limiter] and what
+// it learnt of blocked methods.
 type Clients struct {
 	creds   Credentials
 	hook    *hook // instead of tokens: the client is an incoming webhook's
@@ -68,11 +71,11 @@ type config struct {
 // Option configures [NewClients] and [NewWebhook].
 type Option func(*config) error
 
-// WithHTTPClient sets the HTTP client, for a proxy or certificates of one's own. It is copied. The copy follows no
-// redirects, keeps no cookies, and has [DefaultTimeout] if the client has none.
+// WithHTTPClient sets the HTTP client, for a proxy or certificates of one's own. It is copied. The
+// copy follows no redirects, keeps no cookies, and has [DefaultTimeout] if the client has none.
 //
-// Without this option the clients use that of the credentials, if these have a method HTTPClient() *http.Client that returns one:
-// give it once, to oauth.NewPortals.
+// Without this option the clients use that of the credentials, if these have a method HTTPClient()
+// *http.Client that returns one: give it once, to oauth.NewPortals.
 func WithHTTPClient(c *http.Client) Option {
 	return func(cfg *config) error {
 		if c == nil {
@@ -83,15 +86,17 @@ func WithHTTPClient(c *http.Client) Option {
 	}
 }
 
-// Idle connections that are kept for the next calls, for each portal and in all. See [WithIdleConnections].
+// Idle connections that are kept for the next calls, for each portal and in all. See
+// [WithIdleConnections].
 const (
 	DefaultIdlePerHost = 8
 	DefaultIdle        = 2000
 )
 
-// WithIdleConnections sets how many idle connections are kept for the next calls, for each portal and in all, for 90 seconds. An
-// application with thousands of portals that are called often needs many, or nearly every call makes a connection of its own. The
-// defaults are [DefaultIdlePerHost] and [DefaultIdle]. The client of [WithHTTPClient] has limits of its own, so the two options do
+// WithIdleConnections sets how many idle connections are kept for the next calls, for each portal
+// and in all, for 90 seconds. An application with thousands of portals that are called often needs
+// many, or nearly every call makes a connection of its own. The defaults are [DefaultIdlePerHost]
+// and [DefaultIdle]. The client of [WithHTTPClient] has limits of its own, so the two options do
 // not go together.
 func WithIdleConnections(perHost, total int) Option {
 	return func(cfg *config) error {
@@ -144,11 +149,13 @@ func WithInsecureHTTP(hosts ...string) Option {
 	}
 }
 
-// DefaultRetries is how often a call is repeated at most, besides the repetition with a renewed token.
+// DefaultRetries is how often a call is repeated at most, besides the repetition with a renewed
+// token.
 const DefaultRetries = 4
 
-// WithRetries sets how often a call is repeated at most that surely did not run, or that may run twice: see the package
-// documentation. The default is [DefaultRetries]; 0 leaves all repetition to the caller.
+// WithRetries sets how often a call is repeated at most that surely did not run, or that may run
+// twice: see the package documentation. The default is [DefaultRetries]; 0 leaves all repetition to
+// the caller.
 func WithRetries(n int) Option {
 	return func(cfg *config) error {
 		if n < 0 {
@@ -230,16 +237,18 @@ func newClients(opts []Option, hook bool) (*Clients, error) {
 	}, nil
 }
 
-// As returns a source of clients that call with other credentials. It shares everything with p: connections, limits, what is
-// known of blocked methods. Only the calls of its coalescers do not join those of p, because a request has one token: keep what As
-// returns if they are to join each other's.
+// As returns a source of clients that call with other credentials. It shares everything with p:
+// connections, limits, what is known of blocked methods. Only the calls of its coalescers do not
+// join those of p, because a request has one token: keep what As returns if they are to join each
+// other's.
 func (p *Clients) As(creds Credentials) *Clients {
 	own := *p
 	own.creds, own.hook, own.desk = creds, nil, newDesk(p.desk.window, p.desk.size)
 	return &own
 }
 
-// Portal returns the client for one portal. It does no I/O: whether the portal is known shows at the first call.
+// Portal returns the client for one portal. It does no I/O: whether the portal is known shows at
+// the first call.
 func (p *Clients) Portal(memberID string) *Client {
 	return &Client{portals: p, memberID: memberID}
 }

@@ -19,31 +19,35 @@ const (
 	// MaxWindow is the most that [WithWindow] takes.
 	MaxWindow = 5 * time.Second
 
-	// maxGathered is the most, in bytes of parameters, with which a call joins others: 50 of them stay within what web servers
-	// take. Larger ones, such as files, go by themselves.
+	// maxGathered is the most, in bytes of parameters, with which a call joins others: 50 of them stay
+	// within what web servers take. Larger ones, such as files, go by themselves.
 	maxGathered = 64 << 10
 )
 
-// Coalescer makes calls as a [Client] does, and joins those that different goroutines make at the same time into one batch: a
-// portal counts HTTP requests, and 50 calls then cost one. A call that finds no company goes out by itself, the window later.
-// While a portal's limit holds requests back, calls gather for as long.
+// Coalescer makes calls as a [Client] does, and joins those that different goroutines make at the
+// same time into one batch: a portal counts HTTP requests, and 50 calls then cost one. A call that
+// finds no company goes out by itself, the window later. While a portal's limit holds requests
+// back, calls gather for as long.
 //
-// Each caller gets its own result or error, and keeps its own context: one that leaves takes its call along if that was not sent
-// yet, and disturbs no other. One whose deadline comes before the turn of the request fails at once, as with a Client. The
-// request is cancelled once all have left. Reads that are equal to the byte are made once; which methods are reads is said at
-// [Idempotent].
+// Each caller gets its own result or error, and keeps its own context: one that leaves takes its
+// call along if that was not sent yet, and disturbs no other. One whose deadline comes before the
+// turn of the request fails at once, as with a Client. The request is cancelled once all have left.
+// Reads that are equal to the byte are made once; which methods are reads is said at [Idempotent].
 //
-// Some calls do not gather: batch, upload and download, which portals refuse in a batch; what carries
-// auth_connector; texts that portals would replace in a batch, for example $result[…]; more than 64
-// KiB of parameters; and methods that are paused for their operating time. A call that the portal refuses within a batch for a reason that passes
-// is made again by itself. So are the reads and idempotent calls of a request that failed or whose
-// answer is too large, if there were others in it.
+// Some calls do not gather: batch, upload and download, which portals refuse in a batch; what
+// carries auth_connector; texts that portals would replace in a batch, for example $result[…]; more
+// than 64 KiB of parameters; and methods that are paused for their operating time. A call that the
+// portal refuses within a batch for a reason that passes is made again by itself. So are the reads
+// and idempotent calls of a request that failed or whose answer is too large, if there were others
+// in it.
 //
-// Calls in one batch run one after the other, and the portal ends a request after 60 seconds: calls that take seconds each are
-// better made through a [Client]. The order of calls that are made at the same time is not kept. A panic of the credentials or
-// of the HTTP client is an error of the calls that were to be sent.
+// Calls in one batch run one after the other, and the portal ends a request after 60 seconds: calls
+// that take seconds each are better made through a [Client]. The order of calls that are made at
+// the same time is not kept. A panic of the credentials or of the HTTP client is an error of the
+// calls that were to be sent.
 //
-// It is safe for concurrent use, costs nothing while no call is under way, and needs not be closed. The zero value is not usable.
+// It is safe for concurrent use, costs nothing while no call is under way, and needs not be closed.
+// The zero value is not usable.
 type Coalescer struct {
 	client *Client
 	desk   *desk
@@ -52,7 +56,8 @@ type Coalescer struct {
 // CoalescerOption configures [NewCoalescer].
 type CoalescerOption func(*desk) error
 
-// WithWindow sets how long the first call waits for others to join it, up to [MaxWindow]. The default is [DefaultWindow].
+// WithWindow sets how long the first call waits for others to join it, up to [MaxWindow]. The
+// default is [DefaultWindow].
 func WithWindow(d time.Duration) CoalescerOption {
 	return func(desk *desk) error {
 		if d <= 0 || d > MaxWindow {
@@ -74,8 +79,8 @@ func WithSize(n int) CoalescerOption {
 	}
 }
 
-// NewCoalescer returns a coalescer over c, of an application or a webhook. It joins only calls that are made through itself: share
-// it, or use [Clients.Coalescer].
+// NewCoalescer returns a coalescer over c, of an application or a webhook. It joins only calls that
+// are made through itself: share it, or use [Clients.Coalescer].
 func NewCoalescer(c *Client, opts ...CoalescerOption) (*Coalescer, error) {
 	if c == nil {
 		return nil, errors.New("rest: NewCoalescer: the client is nil")
@@ -92,8 +97,9 @@ func NewCoalescer(c *Client, opts ...CoalescerOption) (*Coalescer, error) {
 	return &Coalescer{client: c, desk: desk}, nil
 }
 
-// Coalescer returns a coalescer for one portal, with the default window and size. All coalescers that p returns for a portal join
-// their calls with each other's: make one where it is needed, keep none.
+// Coalescer returns a coalescer for one portal, with the default window and size. All coalescers
+// that p returns for a portal join their calls with each other's: make one where it is needed, keep
+// none.
 func (p *Clients) Coalescer(memberID string) *Coalescer {
 	return &Coalescer{client: p.Portal(memberID), desk: p.desk}
 }
@@ -198,7 +204,8 @@ func (s *seat) aloneAfter(err error, call *call) bool {
 	return passesAlone(err, call.idempotent)
 }
 
-// desk is where calls gather, for any number of portals. It knows only the gatherings that still take calls.
+// desk is where calls gather, for any number of portals. It knows only the gatherings that still
+// take calls.
 type desk struct {
 	window time.Duration
 	size   int
@@ -259,7 +266,8 @@ func (d *desk) join(ctx context.Context, c *Client, call *call) (*gathering, *ca
 	r.deadline, _ = ctx.Deadline()
 	g := d.open[c.memberID]
 	if g == nil {
-		// The request belongs to all callers: it keeps the first one's values, and ends when the last one has left.
+		// The request belongs to all callers: it keeps the first one's values, and ends when the last one
+		// has left.
 		shared, cancel := context.WithCancel(context.WithoutCancel(ctx))
 		own := *c
 		own.opts = callOptions{} // they are of the calls
@@ -368,8 +376,8 @@ func (g *gathering) repeating(err error, until time.Time) {
 	g.dismissLocked(until, err)
 }
 
-// dismissLocked takes those out for whom the next turn comes too late. They get the error of the request, or one that says so. The
-// desk is locked.
+// dismissLocked takes those out for whom the next turn comes too late. They get the error of the
+// request, or one that says so. The desk is locked.
 func (g *gathering) dismissLocked(due time.Time, err error) {
 	for r := range g.timed {
 		if !r.deadline.Before(due) {
@@ -443,7 +451,8 @@ func (g *gathering) settle(answer *Response, err error) {
 	}
 }
 
-// depart completes the request with the calls that are there now, and reports whether there are any.
+// depart completes the request with the calls that are there now, and reports whether there are
+// any.
 func (g *gathering) depart(request *call) bool {
 	g.desk.mu.Lock()
 	defer g.desk.mu.Unlock()

@@ -140,7 +140,8 @@ func TestWindow(t *testing.T) {
 	})
 }
 
-// While the limit holds a request back, calls gather: 500 of them, all within a second, take eleven requests and not 500.
+// While the limit holds a request back, calls gather: 500 of them, all within a second, take eleven
+// requests and not 500.
 func TestGatheringWhileTheLimitHolds(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

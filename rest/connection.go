@@ -35,8 +35,8 @@ func (e *callError) Unwrap() error { return e.cause }
 // NotRun reports whether the call surely did not run. See [Error.NotRun].
 func (e *callError) NotRun() bool { return e.ran != ranMaybe }
 
-// Permanent reports whether the credentials call their error that. The cause of a context that ended may be the error of another
-// portal's call, and says nothing of this one.
+// Permanent reports whether the credentials call their error that. The cause of a context that
+// ended may be the error of another portal's call, and says nothing of this one.
 func (e *callError) Permanent() bool { return e.creds && isPermanent(e.cause) }
 
 func isPermanent(err error) bool {
@@ -61,7 +61,8 @@ func doubted(err error) error {
 	}
 }
 
-// Format prints the text under every verb: the cause may be of a type that shows more than its text does.
+// Format prints the text under every verb: the cause may be of a type that shows more than its text
+// does.
 func (e *callError) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(e.Error())) }
 
 // contextError is the error of a call whose context ended before it was sent.
@@ -92,9 +93,9 @@ func about(err error, method string) error {
 	}
 }
 
-// connectionError rebuilds the error of an HTTP client without the request's address, and without text that the peer may have
-// written: net/http quotes malformed answers in its errors. What the standard library's own types say is kept. way says how far the
-// request came.
+// connectionError rebuilds the error of an HTTP client without the request's address, and without
+// text that the peer may have written: net/http quotes malformed answers in its errors. What the
+// standard library's own types say is kept. way says how far the request came.
 func connectionError(ctx context.Context, method string, err error, way way) error {
 	var (
 		address *url.Error
@@ -163,5 +164,6 @@ const (
 	waySent               // something may have been sent
 )
 
-// proxyRefused is all that net/http tells of a proxy that refuses a CONNECT for want of credentials.
+// proxyRefused is all that net/http tells of a proxy that refuses a CONNECT for want of
+// credentials.
 const proxyRefused = "Proxy Authentication Required"

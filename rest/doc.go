@@ -1,4 +1,5 @@
-// Package rest calls REST methods of Bitrix24 portals, with an application's tokens or through an incoming webhook.
+// Package rest calls REST methods of Bitrix24 portals, with an application's tokens or through an
+// incoming webhook.
 //
 //	portals, err := oauth.NewPortals(cfg, store) // or any other Credentials
 //	if err != nil {
@@ -14,8 +15,9 @@
 //	}
 //	err = api.Portal(memberID).As(portals.Acting(d)).Call(ctx, …) // as the user who acted
 //
-// Portals allow few requests a second, so requests are what to save: a [Batch] makes 50 calls in one, [All] reads lists, and a
-// [Coalescer] joins the calls of goroutines that know nothing of each other. [NewWebhook] makes a client for an incoming webhook.
+// Portals allow few requests a second, so requests are what to save: a [Batch] makes 50 calls in
+// one, [All] reads lists, and a [Coalescer] joins the calls of goroutines that know nothing of each
+// other. [NewWebhook] makes a client for an incoming webhook.
 //
 // # Parameters
 //
@@ -60,21 +62,24 @@
 //
 // # Guarantees
 //
-// Every type here but [Batch] and [Command] is safe for concurrent use. A [Client] is a few words, and so is a [Coalescer] of
-// [Clients.Coalescer]: make one where it is needed, keep none. The zero values of [Clients], [Client], [Coalescer] and [Limiter]
-// are not usable; that of [Batch] is empty.
+// Every type here but [Batch] and [Command] is safe for concurrent use. A [Client] is a few words,
+// and so is a [Coalescer] of [Clients.Coalescer]: make one where it is needed, keep none. The zero
+// values of [Clients], [Client], [Coalescer] and [Limiter] are not usable; that of [Batch] is
+// empty.
 //
-// A call is one HTTP POST with a form body ([Client.Call3]: with JSON). The access token travels in that body, as its last
-// parameter, never in an address or a header, and only to an https endpoint. [Client.Upload] and [Client.Download] are the
-// exception: the portal hands out addresses with a token in them, which are used on the portal's own host only. No more than
-// [MaxResponseBytes] of an answer are read. A redirect is followed once, to the same path on a host that the credentials vouch for
-// (see [Mover]), and otherwise not at all.
+// A call is one HTTP POST with a form body ([Client.Call3]: with JSON). The access token travels in
+// that body, as its last parameter, never in an address or a header, and only to an https endpoint.
+// [Client.Upload] and [Client.Download] are the exception: the portal hands out addresses with a
+// token in them, which are used on the portal's own host only. No more than [MaxResponseBytes] of
+// an answer are read. A redirect is followed once, to the same path on a host that the credentials
+// vouch for (see [Mover]), and otherwise not at all.
 //
-// Requests stay within what portals in the cloud allow, for each portal: a burst of 50, then 2 a second. Another plan sets
-// [WithRateLimit], a portal on premise [WithoutRateLimit], several clients in a process share a [Limiter] by [WithLimiter].
-// Calls leave in the order in which they came. They never wait past their context: if it leaves no time for the wait, the call
-// fails at once. One that leaves gives its place back. Several processes behind one address share what the portal allows: give
-// each its part of the rate and of the burst.
+// Requests stay within what portals in the cloud allow, for each portal: a burst of 50, then 2 a
+// second. Another plan sets [WithRateLimit], a portal on premise [WithoutRateLimit], several
+// clients in a process share a [Limiter] by [WithLimiter]. Calls leave in the order in which they
+// came. They never wait past their context: if it leaves no time for the wait, the call fails at
+// once. One that leaves gives its place back. Several processes behind one address share what the
+// portal allows: give each its part of the rate and of the burst.
 //
 // What a failed call is worth is read in one way, for a [Client], a [Batch] and a [Coalescer]:
 //
@@ -91,16 +96,18 @@
 //	                               may have run
 //	all other codes                see [Error.NotRun]
 //
-// A call that did not run, for a reason that passes, is repeated up to [DefaultRetries] times with growing pauses. One that may
-// have run is repeated only if that does no harm: reads by their names, and what [Idempotent] declares. [Retryable] tells a queue
-// what it may repeat later; every error of a call that surely did not run has a method NotRun() bool that returns true.
+// A call that did not run, for a reason that passes, is repeated up to [DefaultRetries] times with
+// growing pauses. One that may have run is repeated only if that does no harm: reads by their
+// names, and what [Idempotent] declares. [Retryable] tells a queue what it may repeat later; every
+// error of a call that surely did not run has a method NotRun() bool that returns true.
 //
-// A token that the portal refuses as expired is renewed, once for a call. A token that is refused as invalid_token is not renewed:
-// the portal says so of tokens that were revoked, with the application removed or the user dismissed, and a renewal for each such
-// call would look like an attack to the OAuth server.
+// A token that the portal refuses as expired is renewed, once for a call. A token that is refused
+// as invalid_token is not renewed: the portal says so of tokens that were revoked, with the
+// application removed or the user dismissed, and a renewal for each such call would look like an
+// attack to the OAuth server.
 //
-// Calls end with their context. Tokens, and the URL of a webhook, never appear in an error, in a log line, or in what fmt
-// prints of these types.
+// Calls end with their context. Tokens, and the URL of a webhook, never appear in an error, in a
+// log line, or in what fmt prints of these types.
 //
 // # Errors
 //

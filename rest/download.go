@@ -17,9 +17,9 @@ import (
 	"github.com/b24events/b24events/internal/redact"
 )
 
-// Download is a file on its way from a portal. Read returns its content, and its errors are those of
-// calls; a content of more bytes than were allowed ends with [ErrTooLarge]. The caller closes it,
-// also after an error. It is for one goroutine.
+// Download is a file on its way from a portal. Read returns its content, and its errors are those
+// of calls; a content of more bytes than were allowed ends with [ErrTooLarge]. The caller closes
+// it, also after an error. It is for one goroutine.
 type Download struct {
 	// Name is the file's name as the portal says it, empty if it does not. It is the last element of
 	// a path, without separators, control characters and what Windows forbids, and never "." or "..".
@@ -53,9 +53,9 @@ type Download struct {
 // Such an address carries a token, so the request goes to the portal's own host only, by https
 // ([WithInsecureHTTP] is for tests): any other address is refused with [ErrBadCall], as are public
 // links to other hosts, which need no client. An address without a host begins at the root of the
-// portal. A redirect is followed up to three times on the same host and otherwise refused with [ErrMoved],
-// because no page of the documentation knows one: the portal's own front end gets the content from
-// where it is stored. The address does not appear in errors and log lines.
+// portal. A redirect is followed up to three times on the same host and otherwise refused with
+// [ErrMoved], because no page of the documentation knows one: the portal's own front end gets the
+// content from where it is stored. The address does not appear in errors and log lines.
 //
 // The token in the address is the one with which the method was called, and the address is signed
 // with it, so it expires with that: [ErrExpiredToken]. Call the method again for a new address. An
@@ -182,7 +182,8 @@ func (c *Client) fetchOnce(ctx context.Context, target *url.URL, secrets []strin
 
 const userAgent = "b24events/1 (+https://github.com/b24events/b24events)"
 
-// received makes a file of a response, unless it is an answer of the portal or somebody else's page.
+// received makes a file of a response, unless it is an answer of the portal or somebody else's
+// page.
 func received(ctx context.Context, resp *http.Response, secrets *redact.Set, method string, maxBytes int64) (*Download, error) {
 	kind := mediaType(resp.Header.Get("Content-Type"))
 	disposition := resp.Header.Get("Content-Disposition")

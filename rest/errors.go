@@ -8,14 +8,16 @@ import (
 	"github.com/b24events/b24events/internal/notfound"
 )
 
-// ErrorCode is the error member of a portal's answer, as a sentinel: errors.Is(err, rest.ErrQueryLimit). Codes compare
-// without regard to case, since portals differ in it. Any other code is compared as rest.ErrorCode("ERROR_EVENT_NOT_FOUND").
+// ErrorCode is the error member of a portal's answer, as a sentinel: errors.Is(err,
+// rest.ErrQueryLimit). Codes compare without regard to case, since portals differ in it. Any other
+// code is compared as rest.ErrorCode("ERROR_EVENT_NOT_FOUND").
 type ErrorCode string //nolint:errname // codes are what callers name; an error without a code is no such value
 
 // Error returns the code with the name of the package.
 func (c ErrorCode) Error() string { return "rest: " + string(c) }
 
-// The codes that every method can answer. Judge by these and not by the status, which differs between builds.
+// The codes that every method can answer. Judge by these and not by the status, which differs
+// between builds.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/common/system/errors.html
 const (
@@ -43,12 +45,15 @@ const (
 	ErrInternal           ErrorCode = "INTERNAL_SERVER_ERROR"
 )
 
-// The codes that this package gives where the portal gives none. They hold spaces, which codes of portals do not.
+// The codes that this package gives where the portal gives none. They hold spaces, which codes of
+// portals do not.
 const (
-	// ErrBadResponse means that the answer is not the JSON that methods send: a page of a front end or a proxy, an empty body, one
-	// that was cut off, or JSON of somebody else. The status tells more; see [Error.NotRun].
+	// ErrBadResponse means that the answer is not the JSON that methods send: a page of a front end or
+	// a proxy, an empty body, one that was cut off, or JSON of somebody else. The status tells more;
+	// see [Error.NotRun].
 	ErrBadResponse ErrorCode = "unreadable answer"
-	// ErrMoved means that the portal answered with a redirect that was not followed. A renamed portal does so: see [Mover].
+	// ErrMoved means that the portal answered with a redirect that was not followed. A renamed portal
+	// does so: see [Mover].
 	ErrMoved ErrorCode = "redirected answer"
 	// ErrTooLarge means that the answer passes MaxResponseBytes.
 	ErrTooLarge ErrorCode = "answer too large"
@@ -57,8 +62,8 @@ const (
 	// ErrBadCall means that a method's name or parameters cannot be sent, or that a result cannot
 	// be stored where it should go. Nothing was sent.
 	ErrBadCall ErrorCode = "invalid call"
-	// ErrNotRun means that a command of a batch did not run: an earlier one failed and the batch halts then, or the batch was
-	// not sent so far.
+	// ErrNotRun means that a command of a batch did not run: an earlier one failed and the batch halts
+	// then, or the batch was not sent so far.
 	ErrNotRun ErrorCode = "not run"
 	// ErrNotFound means that the object that the call names does not exist. It matches an error,
 	// with errors.Is, if the method says so by a code or by words of its own: crm.deal.get and
@@ -69,11 +74,13 @@ const (
 	// the object. Errors that leave the same open, such as that of task.commentitem.get, do not
 	// match either.
 	ErrNotFound ErrorCode = "object not found"
-	// ErrBadEndpoint means that the credentials name an address that is malformed or not https. Nothing was sent.
+	// ErrBadEndpoint means that the credentials name an address that is malformed or not https.
+	// Nothing was sent.
 	ErrBadEndpoint ErrorCode = "invalid endpoint"
 )
 
-// Error is a call that failed. It holds no parameter of the call and nothing of the answer but the error members.
+// Error is a call that failed. It holds no parameter of the call and nothing of the answer but the
+// error members.
 type Error struct {
 	Method      string    // the method called; empty where its name was refused
 	Status      int       // HTTP status, 200 for a command of a batch; 0 where nothing was sent
@@ -130,7 +137,8 @@ func (e *Error) Is(target error) bool {
 	return ok && strings.EqualFold(string(e.Code), string(code))
 }
 
-// Unwrap returns what led to the failure, where that was an error too: of a deadline, or of a [Mover].
+// Unwrap returns what led to the failure, where that was an error too: of a deadline, or of a
+// [Mover].
 func (e *Error) Unwrap() error {
 	if e.cause == nil {
 		return nil

@@ -28,13 +28,13 @@ import (
 // of telephony.externalCall.attachRecord and content of im.v2.File.upload, takes [File.Content].
 //
 // The content is not held in memory. It is read twice for a call: once to learn the length of the
-// request, before anything is sent, and once while it is sent, in pieces of 12 KiB. It is read again
-// if the request is repeated. The call fails if the reader fails, if it ends before its size, or if
-// the length of the request changes in between; the error says whether a part of it was sent, and the
-// request is not repeated. Nothing is read any more once the call has returned, which therefore
-// waits for a ReadAt that is under way. The time limit of the HTTP client bounds how long the
-// request may make no progress, and not how long the upload takes; [Timeout] and the context bound
-// the whole.
+// request, before anything is sent, and once while it is sent, in pieces of 12 KiB. It is read
+// again if the request is repeated. The call fails if the reader fails, if it ends before its size,
+// or if the length of the request changes in between; the error says whether a part of it was sent,
+// and the request is not repeated. Nothing is read any more once the call has returned, which
+// therefore waits for a ReadAt that is under way. The time limit of the HTTP client bounds how long
+// the request may make no progress, and not how long the upload takes; [Timeout] and the context
+// bound the whole.
 //
 // A request with a File stays by itself: a [Coalescer] does not join it with others, a [Batch]
 // refuses it with [ErrBadCall], and so does [All].

@@ -10,7 +10,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// What is kept for each portal goes when it is no longer needed. Nothing outside shows it, so this looks inside.
+// What is kept for each portal goes when it is no longer needed. Nothing outside shows it, so this
+// looks inside.
 func TestIdlePortalsAreForgotten(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -105,7 +106,8 @@ func synctestSleep(t *testing.T, d time.Duration) {
 	require.NoError(t, pause(t.Context(), d))
 }
 
-// TestPlaceOfOneThatLeavesLate: the turn of a call comes, and its caller has just left. The next one has the place.
+// TestPlaceOfOneThatLeavesLate: the turn of a call comes, and its caller has just left. The next
+// one has the place.
 func TestPlaceOfOneThatLeavesLate(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -216,7 +218,8 @@ func TestSlowBucketsAreRemembered(t *testing.T) {
 	})
 }
 
-// TestStrikes: refusals in a row make longer pauses, and a minute without one makes them short again.
+// TestStrikes: refusals in a row make longer pauses, and a minute without one makes them short
+// again.
 func TestStrikes(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

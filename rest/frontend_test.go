@@ -18,7 +18,8 @@ import (
 	"github.com/b24events/b24events/rest"
 )
 
-// frontEnd is an answer that does not come from a portal's method, once, and what a call makes of it. After it the portal answers.
+// frontEnd is an answer that does not come from a portal's method, once, and what a call makes of
+// it. After it the portal answers.
 type frontEnd struct {
 	status     int
 	retryAfter string
@@ -107,7 +108,8 @@ func answers(s sent) string {
 	return `{"result":{"result":{` + strings.Join(results, ",") + `}}}`
 }
 
-// ways are how a call can be made. Each makes one or two calls of a method and returns the error of one.
+// ways are how a call can be made. Each makes one or two calls of a method and returns the error of
+// one.
 func ways() map[string]func(ctx context.Context, t *testing.T, api *rest.Clients, method string) error {
 	return map[string]func(context.Context, *testing.T, *rest.Clients, string) error{
 		"Client": func(ctx context.Context, _ *testing.T, api *rest.Clients, method string) error {
@@ -141,7 +143,8 @@ func ways() map[string]func(ctx context.Context, t *testing.T, api *rest.Clients
 	}
 }
 
-// TestFrontEnds: an answer of a front end costs the call about a second, or what it asked for, and no other call anything. What may have run is not sent again unless it only reads.
+// TestFrontEnds: an answer of a front end costs the call about a second, or what it asked for, and
+// no other call anything. What may have run is not sent again unless it only reads.
 func TestFrontEnds(t *testing.T) {
 	t.Parallel()
 	for name, f := range frontEnds() {

@@ -51,8 +51,8 @@ func (c *hostileCreds) Renew(_ context.Context, memberID, _ string) (endpoint, t
 	return "https://" + memberID + ".example/rest/", "fresh", nil
 }
 
-// hostileCancelled makes a write to portal b that is under way when its context is cancelled with an error of portal a as the
-// cause, which is what an errgroup does.
+// hostileCancelled makes a write to portal b that is under way when its context is cancelled with
+// an error of portal a as the cause, which is what an errgroup does.
 func hostileCancelled(t *testing.T, code rest.ErrorCode) (*hostileCreds, *rest.Clients, error) {
 	t.Helper()
 	creds := &hostileCreds{}
@@ -121,7 +121,8 @@ func TestHostileCauseExpiredToken(t *testing.T) {
 	})
 }
 
-// TestHostileCauseIsNotWritten is for -race: the calls of a group write to the error of another call, which its owner reads.
+// TestHostileCauseIsNotWritten is for -race: the calls of a group write to the error of another
+// call, which its owner reads.
 func TestHostileCauseIsNotWritten(t *testing.T) {
 	t.Parallel()
 	api, err := rest.NewClients(&hostileCreds{}, on(hostileHanging(t)))

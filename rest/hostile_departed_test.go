@@ -13,8 +13,9 @@ import (
 	"github.com/b24events/b24events/rest"
 )
 
-// TestHostileDeadlineAfterDeparture: the portal refuses a gathered request, and the caller's deadline leaves no time to wait. The
-// Client says at once that the call did not run; so does the Coalescer.
+// TestHostileDeadlineAfterDeparture: the portal refuses a gathered request, and the caller's
+// deadline leaves no time to wait. The Client says at once that the call did not run; so does the
+// Coalescer.
 func TestHostileDeadlineAfterDeparture(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
@@ -69,7 +70,8 @@ func TestHostileDeadlineAfterDeparture(t *testing.T) {
 	}
 }
 
-// TestHostileObserverOfAPanic: the call failed; observers and counters must not take it for a success.
+// TestHostileObserverOfAPanic: the call failed; observers and counters must not take it for a
+// success.
 func TestHostileObserverOfAPanic(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

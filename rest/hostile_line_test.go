@@ -41,8 +41,9 @@ func (hostileCreds) Renew(context.Context, string, string) (endpoint, token stri
 	return "", "", errors.New("no")
 }
 
-// TestHostileLaterBeforePlaced: the portal refuses a request between the moment at which a gathering takes its place and that at
-// which it is told so. The function later runs in a goroutine of its own, so a panic there ends the process.
+// TestHostileLaterBeforePlaced: the portal refuses a request between the moment at which a
+// gathering takes its place and that at which it is told so. The function later runs in a goroutine
+// of its own, so a panic there ends the process.
 func TestHostileLaterBeforePlaced(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -70,14 +71,16 @@ func TestHostileLaterBeforePlaced(t *testing.T) {
 	})
 }
 
-// TestHostileDismissedCallIsNotSent: a caller is told that its call was not sent. Then it must not be sent.
+// TestHostileDismissedCallIsNotSent: a caller is told that its call was not sent. Then it must not
+// be sent.
 func TestHostileDismissedCallIsNotSent(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		_, g, r := hostileJoin(t, time.Minute)
 		g.placed(func() time.Time { return time.Now().Add(time.Hour) })
 		require.Len(t, r.late, 1, "it was told so")
-		// Those before it in the line leave, so its turn comes at once, before the caller's goroutine runs.
+		// Those before it in the line leave, so its turn comes at once, before the caller's goroutine
+		// runs.
 		request := &call{method: "batch"}
 		departs := g.depart(request)
 		require.False(t, departs, "the caller got an error with NotRun: %v", <-r.late)

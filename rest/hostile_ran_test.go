@@ -27,8 +27,8 @@ func hostileNotRun(err error) bool {
 	return errors.As(err, &e) && e.NotRun()
 }
 
-// TestHostileSecondAttemptNotSent: the first attempt may have run, the second is not sent. The error must not say that the call
-// did not run.
+// TestHostileSecondAttemptNotSent: the first attempt may have run, the second is not sent. The
+// error must not say that the call did not run.
 func TestHostileSecondAttemptNotSent(t *testing.T) {
 	t.Parallel()
 	lost := func(sent) (int, string, error) { return 0, "", io.EOF }
@@ -104,8 +104,8 @@ func (c *hostileFailing) Access(ctx context.Context, memberID string) (endpoint,
 	return c.hosts.Access(ctx, memberID)
 }
 
-// TestHostileSecondRequestOfABatch: the first request of a batch ran, the second was refused. Sending the batch again runs the
-// first one twice.
+// TestHostileSecondRequestOfABatch: the first request of a batch ran, the second was refused.
+// Sending the batch again runs the first one twice.
 func TestHostileSecondRequestOfABatch(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -132,7 +132,8 @@ func TestHostileSecondRequestOfABatch(t *testing.T) {
 	})
 }
 
-// TestHostileBatchThatDidNotRun: nothing ran, for a reason that passes; so the whole may be repeated.
+// TestHostileBatchThatDidNotRun: nothing ran, for a reason that passes; so the whole may be
+// repeated.
 func TestHostileBatchThatDidNotRun(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
@@ -166,8 +167,8 @@ func TestHostileBatchThatDidNotRun(t *testing.T) {
 	}
 }
 
-// TestHostileTransportThatRepeats: a transport of the caller's repeats by itself. The first try may have run; the second found no
-// connection.
+// TestHostileTransportThatRepeats: a transport of the caller's repeats by itself. The first try may
+// have run; the second found no connection.
 func TestHostileTransportThatRepeats(t *testing.T) {
 	t.Parallel()
 	for name, second := range map[string]error{
@@ -202,8 +203,8 @@ func TestHostileSeeOther(t *testing.T) {
 	}
 }
 
-// TestHostileNeighbourWithoutRetries: one caller wants no repetition. That is no reason for the calls that it happens to leave
-// with not to be repeated.
+// TestHostileNeighbourWithoutRetries: one caller wants no repetition. That is no reason for the
+// calls that it happens to leave with not to be repeated.
 func TestHostileNeighbourWithoutRetries(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
@@ -241,7 +242,8 @@ func TestHostileNeighbourWithoutRetries(t *testing.T) {
 	}
 }
 
-// TestHostileAllPausedInAGathering: all calls of a gathering turn out to be blocked when its turn comes. That is no panic.
+// TestHostileAllPausedInAGathering: all calls of a gathering turn out to be blocked when its turn
+// comes. That is no panic.
 func TestHostileAllPausedInAGathering(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -324,7 +326,8 @@ func TestHostileGoexitAfterSending(t *testing.T) {
 	}
 }
 
-// TestHostileObserverPanics: the call succeeded; that an observer panics must not make it fail, least of all for fifty callers.
+// TestHostileObserverPanics: the call succeeded; that an observer panics must not make it fail,
+// least of all for fifty callers.
 func TestHostileObserverPanics(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -336,7 +339,8 @@ func TestHostileObserverPanics(t *testing.T) {
 	})
 }
 
-// TestHostileHandlerPanics: a panic in a goroutine of the coalescer ends the process, if the handler of the log panics.
+// TestHostileHandlerPanics: a panic in a goroutine of the coalescer ends the process, if the
+// handler of the log panics.
 func TestHostileHandlerPanics(t *testing.T) {
 	t.Parallel()
 	if os.Getenv("REST_TEST_CRASH") != "" {
@@ -386,8 +390,8 @@ type hostileTheirs struct {
 
 func (c hostileTheirs) HTTPClient() *http.Client { return c.client }
 
-// TestHostileIdleConnectionsKeepTheProxy: the credentials' client has a proxy. The number of idle connections must not make calls
-// go around it without a word.
+// TestHostileIdleConnectionsKeepTheProxy: the credentials' client has a proxy. The number of idle
+// connections must not make calls go around it without a word.
 func TestHostileIdleConnectionsKeepTheProxy(t *testing.T) {
 	t.Parallel()
 	tr := newTransport(t, fine)

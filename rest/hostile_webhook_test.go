@@ -12,8 +12,8 @@ import (
 	"github.com/b24events/b24events/rest"
 )
 
-// TestHostileWebhooksShareConnections: a webhook's client that is made for each job, as before, must not keep a connection (and two
-// goroutines) of its own for 90 seconds.
+// TestHostileWebhooksShareConnections: a webhook's client that is made for each job, as before,
+// must not keep a connection (and two goroutines) of its own for 90 seconds.
 func TestHostileWebhooksShareConnections(t *testing.T) {
 	t.Parallel()
 	var connections atomic.Int64

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// What portals in the cloud allow: a bucket of so many requests that drains at so many a second. The first pair is for all
-// plans but Enterprise. A batch is one request.
+// What portals in the cloud allow: a bucket of so many requests that drains at so many a second.
+// The first pair is for all plans but Enterprise. A batch is one request.
 //
 // Source: https://apidocs.bitrix24.com/limits.html
 const (
@@ -28,17 +28,21 @@ const (
 	sweepEvery  = time.Minute
 )
 
-// Limiter keeps requests within what portals allow. Portals count requests for each portal and source address, so one Limiter
-// stands for one source address and has a line for each portal. Each [Clients] and each client of [NewWebhook] has a Limiter of its
-// own; if several in a process call the same portals, make one and hand it to each by [WithLimiter].
+// Limiter keeps requests within what portals allow. Portals count requests for each portal and
+// source address, so one Limiter stands for one source address and has a line for each portal. Each
+// [Clients] and each client of [NewWebhook] has a Limiter of its own; if several in a process call
+// the same portals, make one and hand it to each by [WithLimiter].
 //
-// Requests to a portal leave in the order in which their calls came, whatever their methods. A call whose context ends gives its
-// place back. A call whose deadline comes before its turn fails at once. No portal waits for another.
+// Requests to a portal leave in the order in which their calls came, whatever their methods. A call
+// whose context ends gives its place back. A call whose deadline comes before its turn fails at
+// once. No portal waits for another.
 //
-// A portal that refuses nevertheless, because another process calls it too, empties its bucket: all calls to it pause for about
-// one to sixteen seconds, keep their order, and go on at the steady rate. The call that was refused is the first of them.
+// A portal that refuses nevertheless, because another process calls it too, empties its bucket: all
+// calls to it pause for about one to sixteen seconds, keep their order, and go on at the steady
+// rate. The call that was refused is the first of them.
 //
-// It is safe for concurrent use, and forgets a portal once its bucket would be full again. The zero value is not usable.
+// It is safe for concurrent use, and forgets a portal once its bucket would be full again. The zero
+// value is not usable.
 type Limiter struct {
 	rate  float64 // infinite without a limit
 	burst int
@@ -52,8 +56,8 @@ type Limiter struct {
 	swept time.Duration
 }
 
-// line is the requests that wait for one portal, the first one in front. It is small, because there is one for each portal that
-// was called lately.
+// line is the requests that wait for one portal, the first one in front. It is small, because there
+// is one for each portal that was called lately.
 type line struct {
 	drained time.Duration // when the bucket will have drained
 	until   time.Duration // nothing is sent before
@@ -80,7 +84,8 @@ type waiter struct {
 	prev, next *waiter
 }
 
-// NewLimiter returns a limiter for perSecond requests a second to each portal, and bursts of up to burst.
+// NewLimiter returns a limiter for perSecond requests a second to each portal, and bursts of up to
+// burst.
 func NewLimiter(perSecond float64, burst int) (*Limiter, error) {
 	if !(perSecond > 0) || math.IsInf(perSecond, 0) || burst < 1 {
 		return nil, errors.New("rest: NewLimiter: the rate and the burst must be positive; without a limit there is WithoutRateLimit")
@@ -99,7 +104,8 @@ func newLimiter(perSecond float64, burst int) *Limiter {
 	}
 }
 
-// WithLimiter sets the limiter, to share it with other clients in the process that call the same portals from the same address.
+// WithLimiter sets the limiter, to share it with other clients in the process that call the same
+// portals from the same address.
 func WithLimiter(l *Limiter) Option {
 	return func(cfg *config) error {
 		switch {
@@ -113,8 +119,8 @@ func WithLimiter(l *Limiter) Option {
 	}
 }
 
-// WithRateLimit sets what each portal is sent, in requests a second and in a burst, such as [EnterpriseRate] and
-// [EnterpriseBurst]. The default is [DefaultRate] and [DefaultBurst].
+// WithRateLimit sets what each portal is sent, in requests a second and in a burst, such as
+// [EnterpriseRate] and [EnterpriseBurst]. The default is [DefaultRate] and [DefaultBurst].
 func WithRateLimit(perSecond float64, burst int) Option {
 	return func(cfg *config) error {
 		if cfg.limiter != nil {
@@ -126,8 +132,9 @@ func WithRateLimit(perSecond float64, burst int) Option {
 	}
 }
 
-// WithoutRateLimit lets all requests out at once, for portals on premise, which have no limit unless someone set one up, and for
-// fake portals. Where a portal refuses nevertheless, calls pause as [Limiter] says.
+// WithoutRateLimit lets all requests out at once, for portals on premise, which have no limit
+// unless someone set one up, and for fake portals. Where a portal refuses nevertheless, calls pause
+// as [Limiter] says.
 func WithoutRateLimit() Option {
 	return func(cfg *config) error {
 		if cfg.limiter != nil {
@@ -149,13 +156,15 @@ func (l *Limiter) Format(f fmt.State, _ rune) {
 	_, _ = fmt.Fprintf(f, "rest.Limiter(%g/s, %d)", l.rate, l.burst)
 }
 
-// turn is a call that is about to send a request. It keeps its ticket, and with it its place, when it is sent again.
+// turn is a call that is about to send a request. It keeps its ticket, and with it its place, when
+// it is sent again.
 type turn struct {
 	host, method string
 	ticket       uint64 // zero before the first request
 
-	// placed is called when the turn has to wait, with a function that returns when it will come as far as is known, and later
-	// when the portal has refused a request, so that it comes later. Both may be nil. later must return at once.
+	// placed is called when the turn has to wait, with a function that returns when it will come as
+	// far as is known, and later when the portal has refused a request, so that it comes later. Both
+	// may be nil. later must return at once.
 	placed func(due func() time.Time)
 	later  func()
 
@@ -207,7 +216,8 @@ func (l *Limiter) untakeLocked(q *line, epoch int, drained, now time.Duration) {
 	}
 }
 
-// enter takes a place in the line of a portal. It returns no waiter if the request may be sent at once, or never.
+// enter takes a place in the line of a portal. It returns no waiter if the request may be sent at
+// once, or never.
 func (l *Limiter) enter(ctx context.Context, t *turn) (*waiter, error) {
 	if ctx.Err() != nil {
 		return nil, contextError(ctx, t.method)
@@ -330,7 +340,8 @@ func (l *Limiter) armLocked(host string, q *line, now time.Duration) {
 	}
 }
 
-// postponeLocked gives a call, and those behind it, later turns. Calls for which that is too late fail at once. l.mu is held.
+// postponeLocked gives a call, and those behind it, later turns. Calls for which that is too late
+// fail at once. l.mu is held.
 func (l *Limiter) postponeLocked(q *line, w *waiter, due time.Duration) {
 	for w != nil && q.timed > 0 {
 		after := w.next
@@ -348,8 +359,8 @@ func (l *Limiter) postponeLocked(q *line, w *waiter, due time.Duration) {
 	}
 }
 
-// refuse notes that the portal refused a request, and returns until when nothing is sent to it. Those who wait keep their places.
-// Those whose deadlines come too early now fail at once.
+// refuse notes that the portal refused a request, and returns until when nothing is sent to it.
+// Those who wait keep their places. Those whose deadlines come too early now fail at once.
 func (l *Limiter) refuse(host string) time.Time {
 	l.mu.Lock()
 	defer l.mu.Unlock()

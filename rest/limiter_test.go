@@ -18,7 +18,8 @@ import (
 	"github.com/b24events/b24events/rest"
 )
 
-// For ten minutes 100 goroutines call as often as they are let: the portal never has to refuse, and nothing is left unused.
+// For ten minutes 100 goroutines call as often as they are let: the portal never has to refuse, and
+// nothing is left unused.
 func TestLimiterOverTenMinutes(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -385,7 +386,8 @@ func TestPauseEndsWithTheContext(t *testing.T) {
 	})
 }
 
-// A real portal with a real limit, and a second client with another limiter that stands for another process.
+// A real portal with a real limit, and a second client with another limiter that stands for another
+// process.
 func TestTwoProcessesOnOnePortal(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, eventtest.WithRateLimit(20, 10))

@@ -19,7 +19,8 @@ import (
 	"github.com/b24events/b24events/rest"
 )
 
-// TestCancelledCrowd: 550 calls are cancelled while most of them wait. The next one waits for the steady rate, not for them.
+// TestCancelledCrowd: 550 calls are cancelled while most of them wait. The next one waits for the
+// steady rate, not for them.
 func TestCancelledCrowd(t *testing.T) {
 	t.Parallel()
 	tests := map[string]func(*rest.Clients) rest.Doer{
@@ -77,8 +78,8 @@ func TestCancelledGatherings(t *testing.T) {
 	})
 }
 
-// TestNobodyOvertakes: 250 calls wait, the portal refuses one request, and newcomers come all the time. All are sent in the order
-// in which they came.
+// TestNobodyOvertakes: 250 calls wait, the portal refuses one request, and newcomers come all the
+// time. All are sent in the order in which they came.
 func TestNobodyOvertakes(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -118,7 +119,8 @@ func TestNobodyOvertakes(t *testing.T) {
 	})
 }
 
-// TestDeadlinesInALine: a deadline that can be met is met, one that cannot be fails at once, also when a refusal makes it so.
+// TestDeadlinesInALine: a deadline that can be met is met, one that cannot be fails at once, also
+// when a refusal makes it so.
 func TestDeadlinesInALine(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -165,7 +167,8 @@ func TestDeadlinesInALine(t *testing.T) {
 	})
 }
 
-// TestDeadlineOfAGatheredCall: a coalesced call fails at once if its turn comes too late, as with a Client.
+// TestDeadlineOfAGatheredCall: a coalesced call fails at once if its turn comes too late, as with a
+// Client.
 func TestDeadlineOfAGatheredCall(t *testing.T) {
 	t.Parallel()
 	for _, company := range []int{0, 1, 5} {
@@ -343,7 +346,8 @@ func (l *tooLarge) RoundTrip(r *http.Request) (*http.Response, error) {
 	return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(new(endless)), Request: r}, nil
 }
 
-// TestReadInCompany: a read and a write leave together, and the answer is lost. The read is made again by itself.
+// TestReadInCompany: a read and a write leave together, and the answer is lost. The read is made
+// again by itself.
 func TestReadInCompany(t *testing.T) {
 	t.Parallel()
 	for name, lose := range map[string]func(sent) (int, string, error){
@@ -472,7 +476,8 @@ func TestPanicOfTheCredentials(t *testing.T) {
 	})
 }
 
-// TestPausedInCompany: a method that is blocked while its call gathers does not leave with the others.
+// TestPausedInCompany: a method that is blocked while its call gathers does not leave with the
+// others.
 func TestPausedInCompany(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -513,7 +518,8 @@ func (other) Access(_ context.Context, memberID string) (endpoint, token string,
 	return "https://" + memberID + ".example/rest/", "another-token", nil
 }
 
-// TestAs: a client for other credentials has the same limits and pauses, and its calls do not join those of others.
+// TestAs: a client for other credentials has the same limits and pauses, and its calls do not join
+// those of others.
 func TestAs(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

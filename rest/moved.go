@@ -6,17 +6,19 @@ import (
 	"strings"
 )
 
-// Mover is what [Credentials] may also be, to follow a portal that was renamed. Such a portal answers every call at its old
-// address with a redirect to the new one, and runs nothing.
+// Mover is what [Credentials] may also be, to follow a portal that was renamed. Such a portal
+// answers every call at its old address with a redirect to the new one, and runs nothing.
 type Mover interface {
-	// Moved is told the REST address to which a portal's old address redirects. It is an address in the shape of the old one, and
-	// no more is known of it: Moved must find out by itself, such as at the OAuth server, whether it is that portal's. It returns nil
-	// only where it is, and where [Credentials.Access] returns it from now on. Nothing is sent to the address before. Calls made at
-	// the same time each call Moved.
+	// Moved is told the REST address to which a portal's old address redirects. It is an address in
+	// the shape of the old one, and no more is known of it: Moved must find out by itself, such as at
+	// the OAuth server, whether it is that portal's. It returns nil only where it is, and where
+	// [Credentials.Access] returns it from now on. Nothing is sent to the address before. Calls made
+	// at the same time each call Moved.
 	Moved(ctx context.Context, memberID, endpoint string) error
 }
 
-// follow returns the portal's new address, once the credentials vouch for it, and an error that says why not otherwise.
+// follow returns the portal's new address, once the credentials vouch for it, and an error that
+// says why not otherwise.
 func (c *Client) follow(ctx context.Context, endpoint, method, location string, err error) (string, error) {
 	moved, ok := err.(*Error) //nolint:errorlint // of this package, not wrapped
 	if !ok {
@@ -51,8 +53,8 @@ func (c *Client) follow(ctx context.Context, endpoint, method, location string, 
 	return target, nil
 }
 
-// target makes an endpoint of a redirect's location. The location has to be the request's own address on another host: no less
-// secure, without credentials, and with nothing added.
+// target makes an endpoint of a redirect's location. The location has to be the request's own
+// address on another host: no less secure, without credentials, and with nothing added.
 func (p *Clients) target(base *url.URL, method, location string) (string, bool) {
 	u, err := url.Parse(location)
 	if err != nil || strings.EqualFold(u.Host, base.Host) || u.EscapedPath() != base.EscapedPath()+method {

@@ -8,12 +8,14 @@ import (
 	"time"
 )
 
-// NotRun reports whether the call surely did not run. If it is false, nobody knows, or the method ran. Packages that do not import
-// this one find the method by errors.As with interface{ NotRun() bool }, and other errors of calls have it too.
+// NotRun reports whether the call surely did not run. If it is false, nobody knows, or the method
+// ran. Packages that do not import this one find the method by errors.As with interface{ NotRun()
+// bool }, and other errors of calls have it too.
 //
-// A call did not run if nothing was sent, if the portal refused it for its limits, its token or its method's name, if it was
-// answered by a redirect to another address, and if a front end answered 429, or 503 with a Retry-After. If the call was sent
-// before, and nobody knows what became of that, it may have run.
+// A call did not run if nothing was sent, if the portal refused it for its limits, its token or its
+// method's name, if it was answered by a redirect to another address, and if a front end answered
+// 429, or 503 with a Retry-After. If the call was sent before, and nobody knows what became of
+// that, it may have run.
 //
 // Source: https://apidocs.bitrix24.com/limits.html
 func (e *Error) NotRun() bool {
@@ -46,8 +48,8 @@ func surelyNotRun(err error) bool {
 	return errors.As(err, &e) && e.NotRun()
 }
 
-// busy reports whether a front end asked to come later: by 429, which the portal itself uses only for a method whose time is used
-// up, or by 503 without a code of the portal.
+// busy reports whether a front end asked to come later: by 429, which the portal itself uses only
+// for a method whose time is used up, or by 503 without a code of the portal.
 func (e *Error) busy() bool {
 	switch e.Status {
 	case http.StatusTooManyRequests:
@@ -64,12 +66,14 @@ func (e *Error) passes() bool {
 	return e.NotRun() && (e.Is(ErrQueryLimit) || e.Is(ErrOperationTimeLimit) || e.Is(ErrOAuthUnreachable) || e.busy())
 }
 
-// Retryable reports whether the call that failed with err surely did not run and may succeed later, and how long to wait before.
-// It is so for ErrQueryLimit, ErrOperationTimeLimit, ErrOAuthUnreachable, for 429 and for 503 with a Retry-After, for connections that
-// were never made, and for credentials that fail and do not call that permanent. Of a batch, all commands must have failed so.
+// Retryable reports whether the call that failed with err surely did not run and may succeed later,
+// and how long to wait before. It is so for ErrQueryLimit, ErrOperationTimeLimit,
+// ErrOAuthUnreachable, for 429 and for 503 with a Retry-After, for connections that were never
+// made, and for credentials that fail and do not call that permanent. Of a batch, all commands must
+// have failed so.
 //
-// Clients repeat such calls by themselves ([WithRetries]) while the context leaves time for the wait; what is left is for a queue
-// or a scheduler to repeat:
+// Clients repeat such calls by themselves ([WithRetries]) while the context leaves time for the
+// wait; what is left is for a queue or a scheduler to repeat:
 //
 //	if after, ok := rest.Retryable(err); ok {
 //		return event.Retry(err, after)
@@ -119,8 +123,8 @@ func (e *Error) retryable() (after time.Duration, ok bool) {
 	}
 }
 
-// retryable reports whether none of the commands ran, and one at least for a reason that passes. Those that halted behind it have
-// no reason of their own.
+// retryable reports whether none of the commands ran, and one at least for a reason that passes.
+// Those that halted behind it have no reason of their own.
 func (e *batchError) retryable() (after time.Duration, ok bool) {
 	if !e.NotRun() {
 		return 0, false
@@ -152,8 +156,8 @@ func (call *call) again(err error, try int) (wait time.Duration, ok bool) {
 // isLate reports whether nothing was sent, because the deadline comes before the turn.
 func (e *Error) isLate() bool { return e.cause != nil && errors.As(e.cause.err, new(tooLongError)) }
 
-// passesAlone reports whether a call that failed as a command of a batch is to be made by itself: a client would send it again, or
-// its token can be renewed.
+// passesAlone reports whether a call that failed as a command of a batch is to be made by itself: a
+// client would send it again, or its token can be renewed.
 func passesAlone(err error, idempotent bool) bool {
 	_, again := (&call{idempotent: idempotent}).again(err, 0)
 	return again || hasCode(err, ErrExpiredToken)
@@ -186,8 +190,8 @@ func (call *call) answeredAgain(e *Error, try int) (wait time.Duration, ok bool)
 
 const (
 	firstBackoff = 200 * time.Millisecond
-	// firstBusy is how long a call waits first if a front end asks to come later and does not say when. maxBusy bounds all such
-	// waits of a call, also those that the front end names.
+	// firstBusy is how long a call waits first if a front end asks to come later and does not say
+	// when. maxBusy bounds all such waits of a call, also those that the front end names.
 	firstBusy = time.Second
 	maxBusy   = 30 * time.Second
 )
@@ -218,8 +222,8 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// waitFailed is the error of a call that was not sent because err ended the wait. The wait's reason is of use only if there is
-// no time for it; a context that ended speaks for itself.
+// waitFailed is the error of a call that was not sent because err ended the wait. The wait's reason
+// is of use only if there is no time for it; a context that ended speaks for itself.
 func waitFailed(ctx context.Context, err error, reason *Error) error {
 	if ctx.Err() != nil {
 		return contextError(ctx, reason.Method)

@@ -276,8 +276,8 @@ func (l *list) named(object map[string]json.RawMessage) (found, error) {
 	return found{}, l.fail(ErrBadResult, fmt.Sprintf("the member %q of the result is no list", name))
 }
 
-// listOf reads a list. PHP writes a list with gaps as an object whose keys are numbers, which counts
-// as one if gaps is set.
+// listOf reads a list. PHP writes a list with gaps as an object whose keys are numbers, which
+// counts as one if gaps is set.
 func listOf(raw json.RawMessage, gaps bool) ([]json.RawMessage, bool) {
 	raw = bytes.TrimSpace(raw)
 	var list []json.RawMessage

@@ -132,8 +132,8 @@ func (tb *table) time() string {
 
 var toLastRow = regexp.MustCompile(`^\$result\[(p\d+)\](?:\[([^\]]*)\])?\[(\d+)\]\[([^\]]*)\]$`)
 
-// run answers one command. ids are the rows of the commands before it in the batch, and get those of
-// this one too.
+// run answers one command. ids are the rows of the commands before it in the batch, and get those
+// of this one too.
 func (tb *table) run(cmd command, ids map[string][]uint64) (result, extra, refusal string) {
 	n := tb.commands
 	tb.commands++

@@ -390,7 +390,8 @@ func TestAllByIDHalves(t *testing.T) {
 	}
 }
 
-// TestAllByIDGrowsAgain: a failure halves the batches for a while, and for good if it is for the size.
+// TestAllByIDGrowsAgain: a failure halves the batches for a while, and for good if it is for the
+// size.
 func TestAllByIDGrowsAgain(t *testing.T) {
 	t.Parallel()
 	for status, most := range map[int]int{502: 50, 413: 25} {

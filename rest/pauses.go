@@ -8,18 +8,19 @@ import (
 )
 
 const (
-	// defaultPause is how long a method is left alone where the portal did not say until when it is blocked. The portal counts
-	// by the minute.
+	// defaultPause is how long a method is left alone where the portal did not say until when it is
+	// blocked. The portal counts by the minute.
 	defaultPause = time.Minute
 	// maxPause is the span over which the portal counts, so no block outlasts it.
 	maxPause = 10 * time.Minute
-	// notable is from which operating time on, in seconds, the reset of a method is remembered. The portal blocks at 420 or more,
-	// and one request adds no more than 60.
+	// notable is from which operating time on, in seconds, the reset of a method is remembered. The
+	// portal blocks at 420 or more, and one request adds no more than 60.
 	notable = 60
 )
 
-// pauses knows which methods of which portals are blocked for the time that they took, and which ones may soon be. The portal
-// counts for each application or webhook, so each has pauses of its own.
+// pauses knows which methods of which portals are blocked for the time that they took, and which
+// ones may soon be. The portal counts for each application or webhook, so each has pauses of its
+// own.
 type pauses struct {
 	mu      sync.Mutex
 	methods map[methodOf]*usage
@@ -47,8 +48,8 @@ func (p *pauses) note(memberID, method string, t Time) {
 	p.get(memberID, method).resetAt = t.OperatingResetAt
 }
 
-// block pauses a method until the time that the portal named now or in its last answer, and returns the end of the pause. A pause
-// that ends later stays.
+// block pauses a method until the time that the portal named now or in its last answer, and returns
+// the end of the pause. A pause that ends later stays.
 func (p *pauses) block(memberID, method string, named time.Time) time.Time {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -69,7 +70,8 @@ func (p *pauses) block(memberID, method string, named time.Time) time.Time {
 	return u.until
 }
 
-// wait returns when a method is not blocked. Where the context would end before, it returns at once.
+// wait returns when a method is not blocked. Where the context would end before, it returns at
+// once.
 func (p *pauses) wait(ctx context.Context, memberID, method string) error {
 	for {
 		until := p.until(memberID, method)

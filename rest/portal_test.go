@@ -26,7 +26,8 @@ type request struct {
 	form                           url.Values
 }
 
-// portal is a portal whose answers a test writes, for what none that behaves says. It keeps what it saw of the calls.
+// portal is a portal whose answers a test writes, for what none that behaves says. It keeps what it
+// saw of the calls.
 type portal struct {
 	*eventtest.Portal
 	answer http.HandlerFunc

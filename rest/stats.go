@@ -8,9 +8,9 @@ import (
 	"time"
 )
 
-// Stats is a snapshot of what the clients of a [Clients] did since it was made, with those that [Clients.As] and [Client.As]
-// derive from it. Each number is exact. They are read one after the other, so sums over them may be off by what happened
-// meanwhile.
+// Stats is a snapshot of what the clients of a [Clients] did since it was made, with those that
+// [Clients.As] and [Client.As] derive from it. Each number is exact. They are read one after the
+// other, so sums over them may be off by what happened meanwhile.
 type Stats struct {
 	Calls    uint64 `json:"calls"`    // that ended; a batch request counts as one
 	Failed   uint64 `json:"failed"`   // calls that returned an error
@@ -43,9 +43,10 @@ type CallInfo struct {
 	Took        time.Duration // in all
 }
 
-// WithObserver sets a function that is called after each call, in its goroutine, with what it took. It is for metrics and traces:
-// labels of metrics should be the method and not the portal, of which there may be thousands. It must return soon. It must be safe
-// for concurrent use. A second observer is called after the first.
+// WithObserver sets a function that is called after each call, in its goroutine, with what it took.
+// It is for metrics and traces: labels of metrics should be the method and not the portal, of which
+// there may be thousands. It must return soon. It must be safe for concurrent use. A second
+// observer is called after the first.
 func WithObserver(f func(ctx context.Context, info CallInfo)) Option {
 	return func(cfg *config) error {
 		if f == nil {
@@ -63,7 +64,8 @@ type meter struct {
 	waiting                                                                    atomic.Int64
 }
 
-// Stats returns what was done so far. It is cheap enough to call for each scrape of a metrics endpoint.
+// Stats returns what was done so far. It is cheap enough to call for each scrape of a metrics
+// endpoint.
 func (p *Clients) Stats() Stats {
 	m := p.meter
 	return Stats{

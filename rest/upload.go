@@ -36,11 +36,11 @@ import (
 // between the steps is [ErrMoved], and the next upload finds it. The address does not appear in
 // errors or log lines.
 //
-// Each step is a request as far as the portal's limits are concerned, and is repeated as other calls
-// are, with the file from its beginning: only if it surely did not run, unless the client is
-// [Idempotent]. A token that expires between the two steps begins the whole once more. Errors of the
-// second step name the method upload. [File] says how the file is read, what bounds the time, and
-// what portals take: requests of up to 2 GB in the cloud.
+// Each step is a request as far as the portal's limits are concerned, and is repeated as other
+// calls are, with the file from its beginning: only if it surely did not run, unless the client is
+// [Idempotent]. A token that expires between the two steps begins the whole once more. Errors of
+// the second step name the method upload. [File] says how the file is read, what bounds the time,
+// and what portals take: requests of up to 2 GB in the cloud.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/disk/folder/disk-folder-upload-file.html
 func (c *Client) Upload(ctx context.Context, method string, params any, file File) (*Response, error) {
@@ -155,8 +155,8 @@ func portalAddress(base *url.URL, address string) (*url.URL, error) {
 	return ownAddress(&url.URL{Scheme: base.Scheme, Host: base.Host, Path: "/"}, address)
 }
 
-// ownAddress checks an address that a portal returned. It must lead to the host of the base, no less
-// secure than that.
+// ownAddress checks an address that a portal returned. It must lead to the host of the base, no
+// less secure than that.
 func ownAddress(base *url.URL, address string) (*url.URL, error) {
 	u, err := url.Parse(address)
 	if err != nil || len(address) > maxPlace {

@@ -13,10 +13,12 @@ type hook struct {
 }
 
 // NewWebhook returns a client that calls through an incoming webhook, whose URL is a secret such as
-// https://example.bitrix24.com/rest/1/s3cr3t/. The client never prints it, and neither do its errors.
+// https://example.bitrix24.com/rest/1/s3cr3t/. The client never prints it, and neither do its
+// errors.
 //
-// A webhook acts as the user who made it, with the permissions it was given. It cannot call the event methods: the portal answers
-// [ErrWrongAuthType]. Of a renamed portal it says [ErrMoved], and follows nowhere. The client has no member identifier.
+// A webhook acts as the user who made it, with the permissions it was given. It cannot call the
+// event methods: the portal answers [ErrWrongAuthType]. Of a renamed portal it says [ErrMoved], and
+// follows nowhere. The client has no member identifier.
 //
 // Source: https://apidocs.bitrix24.com/local-integrations/local-webhooks.html
 func NewWebhook(webhookURL string, opts ...Option) (*Client, error) {

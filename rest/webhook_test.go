@@ -71,7 +71,8 @@ func TestWebhookOnTheWire(t *testing.T) {
 	require.ErrorIs(t, client.Call(t.Context(), "crm.deal.get", map[string]any{"auth": "x"}, nil), rest.ErrBadCall)
 }
 
-// Every way in which a call can fail is made to fail, with the secret in the URL and echoed by the portal.
+// Every way in which a call can fail is made to fail, with the secret in the URL and echoed by the
+// portal.
 func TestWebhookKeepsItsSecret(t *testing.T) {
 	t.Parallel()
 	closed := newPortal(t, says(200, ""))

@@ -76,7 +76,8 @@ func (w *world) deals(tb testing.TB, n int, title func(int) string) {
 	w.ResetRecords()
 }
 
-// newBubble is newWorld on a network in memory, for tests in a synctest bubble. Its address is https.
+// newBubble is newWorld on a network in memory, for tests in a synctest bubble. Its address is
+// https.
 func newBubble(tb testing.TB, opts ...eventtest.Option) *world {
 	tb.Helper()
 	n := eventtest.NewNetwork()
@@ -137,8 +138,8 @@ func (tp *tap) requests() []sent {
 
 func (tp *tap) count() int { return len(tp.requests()) }
 
-// transport leads to a portal of eventtest, on a network in memory, that answers what a test tells it to, whatever host is called: every
-// answer is a fault.
+// transport leads to a portal of eventtest, on a network in memory, that answers what a test tells
+// it to, whatever host is called: every answer is a fault.
 type transport struct {
 	tap
 
