@@ -15,7 +15,7 @@ type listConfig struct {
 	rows   string
 	id     string
 	after  uint64
-	behind bool // after was given
+	hasAfter bool // after was given
 	single bool
 }
 
@@ -83,7 +83,7 @@ func ByID(field string) ListOption {
 // the start. A filter ">" by the same field in the parameters stays, and the larger bound counts.
 func After(id uint64) ListOption {
 	return func(cfg *listConfig) error {
-		cfg.after, cfg.behind = id, true
+		cfg.after, cfg.hasAfter = id, true
 		return nil
 	}
 }

@@ -49,11 +49,11 @@ type envelope struct {
 }
 
 // maxKept is how much of a description is kept, in characters.
-const maxKept = 1000
+const maxDescription = 1000
 
 // parseAnswer reads an answer. The secrets are what was sent: a portal that echoes them must not
 // get them into an error.
-func parseAnswer(method string, status int, body []byte, secrets *redact.Set) (*Response, error) {
+func parseResponse(method string, status int, body []byte, secrets *redact.Set) (*Response, error) {
 	fail := func(code ErrorCode) error { return &Error{Method: method, Status: status, Code: code} }
 	if status >= http.StatusMultipleChoices && status < http.StatusBadRequest {
 		return nil, fail(ErrMoved)
@@ -83,10 +83,10 @@ func (e *envelope) refusal(method string, status int, done bool, secrets *redact
 		Method:      method,
 		Status:      status,
 		Code:        ErrorCode(secrets.Plain(code, maxShown)),
-		Description: secrets.Plain(description, maxKept),
+		Description: secrets.Plain(description, maxDescription),
 		Argument:    secrets.Plain(text(e.Argument), maxShown),
 	}
-	if code != string(ErrBadResponse) && foreign(status, code) {
+	if code != string(ErrBadResponse) && isForeign(status, code) {
 		failure.Code = ErrBadResponse
 		if failure.Description == "" {
 			failure.Description = secrets.Plain(code, maxShown)
@@ -123,7 +123,7 @@ func (e *envelope) failure(done bool) (code, description string, ok bool) {
 // foreign reports whether the error member is not that of a portal but of what stands before it:
 // words instead of a code, the status again, or with the statuses of front ends something without
 // the letters of a code.
-func foreign(status int, code string) bool {
+func isForeign(status int, code string) bool {
 	switch {
 	case strings.Contains(code, " "):
 		return true

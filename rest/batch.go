@@ -39,9 +39,9 @@ type Batch struct {
 type item struct {
 	name, method, form string
 	refs               []int // the positions of the commands that it refers to
-	answer             *Response
+	response             *Response
 	err                *Error
-	lost               error // of the request that the command was in
+	requestErr               error // of the request that the command was in
 }
 
 // NewBatch returns an empty batch.
@@ -165,11 +165,11 @@ func (b *Batch) encode(i *item, params any) error {
 // this method's name, if that failed.
 func (c *Command[T]) Result() (T, error) {
 	var result T
-	answer, err := c.item.outcome()
+	response, err := c.item.outcome()
 	if err != nil {
 		return result, err
 	}
-	err = answer.decode(c.item.method, &result)
+	err = response.decode(c.item.method, &result)
 	return result, err
 }
 
@@ -184,14 +184,14 @@ func (c *Command[T]) Format(f fmt.State, _ rune) {
 
 func (i *item) outcome() (*Response, error) {
 	switch {
-	case i.lost != nil:
-		return nil, about(i.lost, i.method)
+	case i.requestErr != nil:
+		return nil, withMethod(i.requestErr, i.method)
 	case i.err != nil:
 		return nil, i.err
-	case i.answer == nil:
+	case i.response == nil:
 		return nil, &Error{Method: i.method, Code: ErrNotRun}
 	default:
-		return i.answer, nil
+		return i.response, nil
 	}
 }
 
@@ -220,16 +220,16 @@ func (c *Client) Batch(ctx context.Context, b *Batch) error {
 		return err
 	}
 	for _, i := range b.items {
-		i.answer, i.err, i.lost = nil, nil, nil
+		i.response, i.err, i.requestErr = nil, nil, nil
 	}
 	for n, chunk := range chunks {
 		if _, err := c.run(ctx, batchCall(chunk, b.halt, c.opts.idempotent, c.retries())); err != nil {
 			whole := err
 			if n > 0 && surelyNotRun(err) {
-				whole = doubted(err) // those before it ran
+				whole = withMayHaveRun(err) // those before it ran
 			}
 			for _, i := range chunk {
-				i.answer, i.err, i.lost = nil, nil, err
+				i.response, i.err, i.requestErr = nil, nil, err
 			}
 			return whole
 		}

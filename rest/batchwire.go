@@ -29,21 +29,21 @@ func batchForm(items []*item, halt bool) string {
 }
 
 // readBatch hands the parts of an answer to the commands.
-func (call *call) readBatch(answer *Response, secrets *redact.Set) error {
-	parts, err := batch.Read(answer.Result)
+func (call *call) readBatch(response *Response, secrets *redact.Set) error {
+	parts, err := batch.Read(response.Result)
 	if err != nil {
 		return &Error{Method: batch.Method, Status: http.StatusOK, Code: ErrBadResponse}
 	}
 	halted := false
 	for _, i := range call.batch {
-		i.answer, i.err, i.lost = nil, nil, nil
+		i.response, i.err, i.requestErr = nil, nil, nil
 		refusal, refused := parts.Errors[i.name]
 		result, done := parts.Results[i.name]
 		switch {
 		case refused:
 			i.err, halted = itemError(i.method, refusal, secrets), call.halt
 		case done:
-			i.answer = &Response{
+			i.response = &Response{
 				Result: result,
 				Total:  integer(parts.Totals[i.name]),
 				Next:   integer(parts.Nexts[i.name]),

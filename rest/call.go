@@ -55,18 +55,18 @@ type call struct {
 	turn       turn
 	info       CallInfo
 	tries      int                              // that failed before the one that is under way
-	exchanging bool                             // a request is under way
-	doubtful   bool                             // an attempt may have run
-	repeating  func(err error, until time.Time) // called before the call is repeated; may be nil
-	busy       time.Duration                    // that it waited, or is to wait, because a front end said so
-	busies     int                              // how often
+	inFlight bool                             // a request is under way
+	mayHaveRun   bool                             // an attempt may have run
+	onRetry  func(err error, until time.Time) // called before the call is repeated; may be nil
+	busyWait       time.Duration                    // that it waited, or is to wait, because a front end said so
+	busyCount     int                              // how often
 
 	renewed, moved, paused bool // each happens once
 }
 
 // newCall checks and encodes a call.
 func (c *Client) newCall(method string, params any) (*call, error) {
-	if err := c.refused(method); err != nil {
+	if err := c.checkCall(method); err != nil {
 		return nil, err
 	}
 	form, err := encodeParams(params, nil)
@@ -88,44 +88,44 @@ func (c *Client) retries() int {
 	if c.opts.limited {
 		return c.opts.retries
 	}
-	return c.portals.retries
+	return c.clients.retries
 }
 
 // run makes a call, and repeats it as far as that does no harm.
-func (c *Client) run(ctx context.Context, call *call) (answer *Response, err error) {
+func (c *Client) run(ctx context.Context, call *call) (response *Response, err error) {
 	if err := call.measure(ctx); err != nil {
 		return nil, err
 	}
 	start := time.Now()
 	err = errPanicked // unless it returns
-	defer func() { c.portals.meter.ended(ctx, c, call, start, err) }()
-	answer, err = c.tries(ctx, call)
-	if err != nil && call.doubtful && surelyNotRun(err) {
-		err = doubted(err)
+	defer func() { c.clients.meter.countCall(ctx, c, call, start, err) }()
+	response, err = c.runWithRetries(ctx, call)
+	if err != nil && call.mayHaveRun && surelyNotRun(err) {
+		err = withMayHaveRun(err)
 	}
-	return answer, err
+	return response, err
 }
 
 const errPanicked ErrorCode = "the credentials or the HTTP client panicked"
 
-func (c *Client) tries(ctx context.Context, call *call) (*Response, error) {
+func (c *Client) runWithRetries(ctx context.Context, call *call) (*Response, error) {
 	for ; ; call.tries++ {
-		answer, err := c.attempt(ctx, call)
+		response, err := c.attempt(ctx, call)
 		if err == nil {
-			return answer, nil
+			return response, nil
 		}
-		call.doubtful = call.doubtful || !surelyNotRun(err)
+		call.mayHaveRun = call.mayHaveRun || !surelyNotRun(err)
 		if call.tries >= call.retries || ctx.Err() != nil {
 			return nil, err
 		}
-		wait, ok := call.again(err, call.tries)
+		wait, ok := call.shouldRetry(err, call.tries)
 		if !ok {
 			return nil, err
 		}
-		if call.repeating != nil {
-			call.repeating(err, time.Now().Add(wait))
+		if call.onRetry != nil {
+			call.onRetry(err, time.Now().Add(wait))
 		}
-		if wait > 0 && c.portals.meter.wait(&call.info.BackoffWait, func() error { return pause(ctx, wait) }) != nil {
+		if wait > 0 && c.clients.meter.wait(&call.info.BackoffWait, func() error { return pause(ctx, wait) }) != nil {
 			return nil, err
 		}
 	}
@@ -133,31 +133,31 @@ func (c *Client) tries(ctx context.Context, call *call) (*Response, error) {
 
 // attempt makes a call with the portal's present address and token, and follows it to new ones.
 func (c *Client) attempt(ctx context.Context, call *call) (*Response, error) {
-	endpoint, token, err := c.portals.access(ctx, c.memberID)
+	endpoint, token, err := c.clients.access(ctx, c.memberID)
 	if err != nil {
 		return nil, credentialsError(ctx, call.method, "access to the portal", err, "")
 	}
 	for {
-		answer, location, err := c.send(ctx, endpoint, token, call)
+		response, location, err := c.send(ctx, endpoint, token, call)
 		switch {
-		case hasCode(err, ErrExpiredToken) && !call.renewed && c.portals.hook == nil:
+		case hasCode(err, ErrExpiredToken) && !call.renewed && c.clients.hook == nil:
 			// The portal checks the token before it runs the method, so the call did not happen.
 			call.renewed = true
-			c.portals.meter.renewed.Add(1)
+			c.clients.meter.renewed.Add(1)
 			refused := token
-			endpoint, token, err = c.portals.creds.Renew(ctx, c.memberID, refused)
+			endpoint, token, err = c.clients.creds.Renew(ctx, c.memberID, refused)
 			if err != nil {
 				return nil, credentialsError(ctx, call.method, "renewing access to the portal", err, refused)
 			}
 		case hasCode(err, ErrMoved) && !call.moved:
 			call.moved = true
-			endpoint, err = c.follow(ctx, endpoint, cmp.Or(call.path, call.method), location, err)
+			endpoint, err = c.followRedirect(ctx, endpoint, cmp.Or(call.path, call.method), location, err)
 			if err != nil {
 				return nil, err
 			}
 		default:
 			c.reportRemoval(ctx, err)
-			return answer, err
+			return response, err
 		}
 	}
 }
@@ -180,10 +180,10 @@ type Remover interface {
 
 // reportRemoval tells the credentials that the portal knows the application no more.
 func (c *Client) reportRemoval(ctx context.Context, err error) {
-	if c.portals.hook != nil || !hasCode(err, ErrApplicationMissing) {
+	if c.clients.hook != nil || !hasCode(err, ErrApplicationMissing) {
 		return
 	}
-	if remover, ok := c.portals.creds.(Remover); ok {
+	if remover, ok := c.clients.creds.(Remover); ok {
 		remover.Removed(ctx, c.memberID, string(err.(*Error).Code)) //nolint:errorlint,forcetypeassert // it has a code
 	}
 }
@@ -196,22 +196,22 @@ const maxForeign = 500
 func credentialsError(ctx context.Context, method, what string, err error, token string) error {
 	e := &callError{
 		method: method, what: what + ": " + redact.New(token).Clean(err.Error(), maxForeign), cause: err,
-		ran: ranNot, creds: true,
+		executed: executedNot, creds: true,
 	}
 	if ctx.Err() != nil || isPermanent(err) {
-		e.ran = ranNever
+		e.executed = executedNever
 	}
 	return e
 }
 
-func (p *Clients) access(ctx context.Context, memberID string) (endpoint, token string, err error) {
+func (cs *Clients) access(ctx context.Context, memberID string) (endpoint, token string, err error) {
 	switch {
-	case p.hook != nil:
-		return p.hook.endpoint, "", ctx.Err()
-	case isNil(p.creds):
+	case cs.hook != nil:
+		return cs.hook.endpoint, "", ctx.Err()
+	case isNil(cs.creds):
 		return "", "", errNoCredentials
 	}
-	return p.creds.Access(ctx, memberID)
+	return cs.creds.Access(ctx, memberID)
 }
 
 // errNoCredentials is that of a client of As(nil).
@@ -225,95 +225,95 @@ func (e noCredentialsError) Error() string { return string(e) }
 func (noCredentialsError) Permanent() bool { return true }
 
 // send makes one request, when the limits allow it.
-func (c *Client) send(ctx context.Context, endpoint, token string, call *call) (answer *Response, location string, err error) {
-	base, err := c.portals.base(endpoint)
+func (c *Client) send(ctx context.Context, endpoint, token string, call *call) (response *Response, location string, err error) {
+	base, err := c.clients.parseEndpoint(endpoint)
 	if err != nil {
 		return nil, "", &Error{Method: call.method, Code: ErrBadEndpoint, Description: err.Error()}
 	}
-	if token == "" && c.portals.hook == nil {
+	if token == "" && c.clients.hook == nil {
 		return nil, "", &Error{Method: call.method, Code: ErrBadCall, Description: "the credentials gave no access token"}
 	}
 	if call.prepare == nil {
-		err := c.portals.meter.wait(&call.info.PauseWait, func() error { return c.portals.pauses.wait(ctx, c.memberID, call.method) })
+		err := c.clients.meter.wait(&call.info.PauseWait, func() error { return c.clients.pauses.wait(ctx, c.memberID, call.method) })
 		if err != nil {
 			return nil, "", err
 		}
 	}
 	call.turn.host, call.turn.method = strings.ToLower(base.Host), call.method
-	err = c.portals.meter.wait(&call.info.LimitWait, func() error { return c.portals.limiter.wait(ctx, &call.turn) })
+	err = c.clients.meter.wait(&call.info.LimitWait, func() error { return c.clients.limiter.wait(ctx, &call.turn) })
 	if err != nil {
 		return nil, "", err
 	}
 	if call.prepare != nil && !call.prepare(call) {
-		c.portals.limiter.giveBack(&call.turn)
+		c.clients.limiter.giveBack(&call.turn)
 		return nil, "", &Error{Method: call.method, Code: ErrNotRun}
 	}
 	start := time.Now()
 	got, err := c.exchange(ctx, base, token, call)
-	err = c.learn(call, got, err)
-	c.portals.meter.answered(call, got, err)
+	err = c.recordLimits(call, got, err)
+	c.clients.meter.countRequest(call, got, err)
 	c.log(ctx, call.method, got.status, time.Since(start), err)
-	return got.answer, got.location, err
+	return got.response, got.location, err
 }
 
 // learn keeps what an answer tells of the portal's limits, and explains errors.
-func (c *Client) learn(call *call, got exchanged, err error) error {
-	p := c.portals
+func (c *Client) recordLimits(call *call, got exchanged, err error) error {
+	p := c.clients
 	failure, ok := err.(*Error) //nolint:errorlint // the cause of a context may be another call's error
 	switch {
 	case err == nil:
-		p.pauses.note(c.memberID, call.method, got.answer.Time)
+		p.pauses.recordUsage(c.memberID, call.method, got.response.Time)
 	case !ok:
 	case failure.Is(ErrQueryLimit):
-		failure.until = p.limiter.refuse(call.turn.host)
+		failure.until = p.limiter.recordRefusal(call.turn.host)
 	case failure.busy():
-		wait := jitter(min(firstBusy<<call.busies, maxBlock))
+		wait := jitter(min(firstBusy<<call.busyCount, maxBlock))
 		if got.retryAfter > 0 {
-			wait, failure.asked = min(got.retryAfter, maxPause), true
+			wait, failure.namedRetry = min(got.retryAfter, maxPause), true
 		}
-		call.busies = min(call.busies+1, 8)
+		call.busyCount = min(call.busyCount+1, 8)
 		failure.until = time.Now().Add(wait)
 	default:
 		p.explain(failure)
-		c.learnPause(failure)
+		c.recordPause(failure)
 	}
 	for _, i := range call.batch {
-		if i.answer != nil {
-			p.pauses.note(c.memberID, i.method, i.answer.Time)
+		if i.response != nil {
+			p.pauses.recordUsage(c.memberID, i.method, i.response.Time)
 		}
 		if i.err != nil && err == nil {
 			p.explain(i.err)
-			c.learnPause(i.err)
+			c.recordPause(i.err)
 		}
 	}
 	return err
 }
 
-func (c *Client) learnPause(failure *Error) {
+func (c *Client) recordPause(failure *Error) {
 	if failure.Is(ErrOperationTimeLimit) {
-		failure.until = c.portals.pauses.block(c.memberID, failure.Method, failure.until)
+		failure.until = c.clients.pauses.block(c.memberID, failure.Method, failure.until)
 	}
 }
 
 func (c *Client) log(ctx context.Context, method string, status int, took time.Duration, err error) {
 	portal := slog.String(keyMemberID, c.memberID)
-	if h := c.portals.hook; h != nil {
+	if h := c.clients.hook; h != nil {
 		portal = slog.String(keyHost, h.host)
 	}
 	attrs := []slog.Attr{portal, slog.String(keyMethod, method), slog.Int(keyStatus, status), slog.Duration(keyDuration, took)}
 	if failure, ok := err.(*Error); ok { //nolint:errorlint // the cause of a context may be another call's error
 		attrs = append(attrs, slog.String(keyCode, string(failure.Code)))
 	}
-	c.portals.log.LogAttrs(ctx, slog.LevelDebug, "bitrix24 call", attrs...)
+	c.clients.log.LogAttrs(ctx, slog.LevelDebug, "bitrix24 call", attrs...)
 }
 
 // exchanged is what came back.
 type exchanged struct {
-	way        way
+	progress        progress
 	status     int // 0 without an answer
 	location   string
 	retryAfter time.Duration // 0 if it was not named
-	answer     *Response
+	response     *Response
 }
 
 // maxErrorBytes is the most that is read of an answer with a status of 400 or more, after
@@ -329,9 +329,9 @@ func (c *Client) exchange(ctx context.Context, base *url.URL, token string, call
 	if err != nil {
 		return got, err
 	}
-	client, sending, guard := c.portals.guarded(ctx, len(out.body.gaps) > 0)
+	client, sending, guard := c.clients.guarded(ctx, len(out.body.gaps) > 0)
 	defer guard.end()
-	body := &watched{body: &out.body, guard: guard}
+	body := &trackedBody{body: &out.body, guard: guard}
 	req, err := http.NewRequestWithContext(httptrace.WithClientTrace(sending, body.trace()), http.MethodPost, out.url, body.open())
 	if err != nil {
 		return got, &Error{Method: method, Code: ErrBadEndpoint, Description: "no request can be made of it"}
@@ -342,28 +342,28 @@ func (c *Client) exchange(ctx context.Context, base *url.URL, token string, call
 	req.GetBody = func() (io.ReadCloser, error) { return body.open(), nil } // for a connection that was closed meanwhile
 	req.Header = out.header
 	req.Header.Set("Accept", "application/json")
-	call.exchanging = true
+	call.inFlight = true
 	resp, err := client.Do(req)
-	call.exchanging = false
-	if got.way = body.way(); err != nil {
+	call.inFlight = false
+	if got.progress = body.progress(); err != nil {
 		if failed := body.stop(); failed != nil {
-			return got, fileFailed(method, failed, got.way == waySent)
+			return got, fileFailed(method, failed, got.progress == progressSent)
 		}
-		return got, connectionError(ctx, method, guardFailed(sending, err), got.way)
+		return got, transportError(ctx, method, guardFailed(sending, err), got.progress)
 	}
-	got.way = waySent
+	got.progress = progressSent
 	resp.Body = guard.body(sending, resp.Body, false)
 	defer func() {
 		_ = resp.Body.Close()
 		_ = body.stop()
 	}()
 	got.status, got.location, got.retryAfter = resp.StatusCode, resp.Header.Get("Location"), retryAfter(resp.Header)
-	text, err := readAnswer(ctx, method, resp)
+	text, err := readResponse(ctx, method, resp)
 	if err != nil {
 		return got, err
 	}
 	secrets := redact.New(out.secrets...)
-	got.answer, err = parseAnswer(method, resp.StatusCode, text, secrets)
+	got.response, err = parseResponse(method, resp.StatusCode, text, secrets)
 	if hasCode(err, ErrMoved) && (got.location == "" || !movesCalls(resp.StatusCode)) {
 		err = &Error{Method: method, Status: resp.StatusCode, Code: ErrBadResponse}
 	}
@@ -372,9 +372,9 @@ func (c *Client) exchange(ctx context.Context, base *url.URL, token string, call
 		out.refine(err, text, secrets)
 	case err != nil:
 	case call.batch != nil:
-		err = call.readBatch(got.answer, secrets)
+		err = call.readBatch(got.response, secrets)
 	case strings.EqualFold(method, batch.Method):
-		got.answer.Result = cleanRefusals(got.answer.Result, secrets)
+		got.response.Result = cleanRefusals(got.response.Result, secrets)
 	}
 	return got, err
 }
@@ -392,7 +392,7 @@ func movesCalls(status int) bool {
 
 // readAnswer reads the body of an answer. What a front end sends with an error is not worth much:
 // if it is long or broken, the status says it all.
-func readAnswer(ctx context.Context, method string, resp *http.Response) ([]byte, error) {
+func readResponse(ctx context.Context, method string, resp *http.Response) ([]byte, error) {
 	limit := MaxResponseBytes
 	if resp.StatusCode >= http.StatusBadRequest {
 		limit = maxErrorBytes
@@ -402,9 +402,9 @@ func readAnswer(ctx context.Context, method string, resp *http.Response) ([]byte
 	case err == nil && len(text) <= limit:
 		return text, nil
 	case err != nil && ctx.Err() != nil:
-		return nil, ended(ctx, method, ranMaybe)
-	case err != nil && !page && !isPacking(err):
-		return nil, connectionError(ctx, method, err, waySent)
+		return nil, contextEnded(ctx, method, executedMaybe)
+	case err != nil && !page && !isUnpackError(err):
+		return nil, transportError(ctx, method, err, progressSent)
 	case err == nil && !page:
 		return nil, &Error{Method: method, Status: resp.StatusCode, Code: ErrTooLarge}
 	case page && resp.StatusCode < http.StatusBadRequest:
@@ -415,7 +415,7 @@ func readAnswer(ctx context.Context, method string, resp *http.Response) ([]byte
 }
 
 // isPacking reports whether an answer could not be unpacked.
-func isPacking(err error) bool {
+func isUnpackError(err error) bool {
 	return errors.Is(err, gzip.ErrHeader) || errors.Is(err, gzip.ErrChecksum) || errors.As(err, new(flate.CorruptInputError))
 }
 
@@ -436,7 +436,7 @@ func retryAfter(h http.Header) time.Duration {
 }
 
 // watched is the body of a request that notes whether any of it may have been sent.
-type watched struct {
+type trackedBody struct {
 	body  *body
 	guard *guard
 
@@ -446,7 +446,7 @@ type watched struct {
 	opened []*bodyReader
 }
 
-func (w *watched) trace() *httptrace.ClientTrace {
+func (w *trackedBody) trace() *httptrace.ClientTrace {
 	return &httptrace.ClientTrace{
 		GetConn: func(string) { w.asked.Store(true) },
 		GotConn: func(httptrace.GotConnInfo) { w.connected.Store(true) },
@@ -454,14 +454,14 @@ func (w *watched) trace() *httptrace.ClientTrace {
 }
 
 // way returns how far the request came.
-func (w *watched) way() way {
+func (w *trackedBody) progress() progress {
 	switch {
 	case w.connected.Load() || w.read.Load():
-		return waySent
+		return progressSent
 	case w.asked.Load():
-		return wayNone
+		return progressNoConnection
 	default:
-		return wayUnknown
+		return progressUnknown
 	}
 }
 
@@ -474,14 +474,14 @@ func hostOf(u *url.URL) string {
 }
 
 // base checks a portal's endpoint and ends it with a slash.
-func (p *Clients) base(endpoint string) (*url.URL, error) {
+func (cs *Clients) parseEndpoint(endpoint string) (*url.URL, error) {
 	u, err := url.Parse(endpoint)
 	switch {
 	case err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
 		return nil, errors.New("the portal's endpoint must be an address such as https://example.bitrix24.com/rest/")
 	case strings.HasSuffix(strings.TrimSuffix(u.Path, "/"), "/rest/api"):
 		return nil, errors.New("the portal's endpoint ends in /rest/; methods of REST 3.0 are called there by Call3")
-	case u.Scheme != "https" && (u.Scheme != "http" || !p.plain.Allows(hostOf(u), u.Port())):
+	case u.Scheme != "https" && (u.Scheme != "http" || !cs.plain.Allows(hostOf(u), u.Port())):
 		return nil, errors.New("the portal's endpoint must be https; for development there is WithInsecureHTTP")
 	}
 	if !strings.HasSuffix(u.Path, "/") {

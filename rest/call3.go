@@ -82,11 +82,11 @@ func (c *Client) Call3(ctx context.Context, method string, params, result any, o
 	if err := checkTarget(method, result); err != nil {
 		return err
 	}
-	answer, err := c.do3(ctx, method, params, opts)
+	response, err := c.do3(ctx, method, params, opts)
 	if err != nil {
 		return err
 	}
-	return answer.decode(method, result)
+	return response.decode(method, result)
 }
 
 // Call3 calls a method of REST 3.0 as [Client.Call3] does and returns its result as a T.
@@ -97,7 +97,7 @@ func Call3[T any](ctx context.Context, c *Client, method string, params any, opt
 }
 
 func (c *Client) do3(ctx context.Context, method string, params any, opts []Call3Option) (*Response, error) {
-	if err := c.refused(method); err != nil {
+	if err := c.checkCall(method); err != nil {
 		return nil, err
 	}
 	var o call3Options
@@ -132,7 +132,7 @@ func (c *Client) out3(method, params string, o call3Options) func(*url.URL, stri
 			// the request once more.
 			out.header["idempotency-key"] = []string{o.key}
 		}
-		if h := c.portals.hook; h != nil { // …/rest/<user>/<secret>/ becomes …/rest/api/<user>/<secret>/
+		if h := c.clients.hook; h != nil { // …/rest/<user>/<secret>/ becomes …/rest/api/<user>/<secret>/
 			out.secrets = []string{h.secret}
 			parts := strings.Split(base.Path, "/") // of which the last is empty
 			u := *base
@@ -156,7 +156,7 @@ func (c *Client) out3(method, params string, o call3Options) func(*url.URL, stri
 
 // refine3 adds to an error what REST 3.0 says about single parameters.
 func refine3(err error, text []byte, secrets *redact.Set) {
-	var answer struct {
+	var response struct {
 		Error struct {
 			Validation []struct {
 				Field   string `json:"field"`
@@ -165,11 +165,11 @@ func refine3(err error, text []byte, secrets *redact.Set) {
 		} `json:"error"`
 	}
 	failure, ok := err.(*Error) //nolint:errorlint // of this package, not wrapped
-	if !ok || json.Unmarshal(bytes.TrimPrefix(text, []byte("\xef\xbb\xbf")), &answer) != nil {
+	if !ok || json.Unmarshal(bytes.TrimPrefix(text, []byte("\xef\xbb\xbf")), &response) != nil {
 		return
 	}
 	const most = 20 // of what is wrong is enough to go on with
-	for i, v := range answer.Error.Validation[:min(len(answer.Error.Validation), most)] {
+	for i, v := range response.Error.Validation[:min(len(response.Error.Validation), most)] {
 		if i == 0 {
 			failure.Argument = secrets.Plain(v.Field, maxShown)
 			failure.Description += ":"
@@ -177,7 +177,7 @@ func refine3(err error, text []byte, secrets *redact.Set) {
 		if v.Field != "" {
 			v.Message = v.Field + ": " + v.Message
 		}
-		failure.Description = cut(failure.Description+" "+secrets.Plain(v.Message, maxKept)+";", maxKept)
+		failure.Description = cut(failure.Description+" "+secrets.Plain(v.Message, maxDescription)+";", maxDescription)
 	}
 	failure.Description = strings.TrimRight(failure.Description, ";:")
 }

@@ -77,7 +77,7 @@ func (c *Client) With(opts ...CallOption) *Client {
 // With returns a coalescer that makes its calls in another way, as [Client.With] says. They join
 // those of c.
 func (c *Coalescer) With(opts ...CallOption) *Coalescer {
-	return &Coalescer{client: c.client.With(opts...), desk: c.desk}
+	return &Coalescer{client: c.client.With(opts...), batcher: c.batcher}
 }
 
 // within bounds the context of a call.

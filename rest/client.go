@@ -10,15 +10,15 @@ import (
 // Client calls methods of one portal, with an application's tokens ([Clients.Portal]) or through an
 // incoming webhook ([NewWebhook]).
 type Client struct {
-	portals  *Clients
+	clients  *Clients
 	memberID string
 	opts     callOptions
 }
 
 // Format prints the portal and no credentials, whatever the verb.
 func (c *Client) Format(f fmt.State, _ rune) {
-	if c.portals != nil && c.portals.hook != nil {
-		h := c.portals.hook
+	if c.clients != nil && c.clients.hook != nil {
+		h := c.clients.hook
 		_, _ = fmt.Fprintf(f, "rest.Client(webhook at %q)", h.host)
 		return
 	}
@@ -32,7 +32,7 @@ func (c *Client) MemberID() string { return c.memberID }
 // ClientID returns the ID of the application that the client calls for, as its [Credentials] tell
 // it by a method ClientID() string. It is empty for an incoming webhook, and when the credentials
 // do not tell.
-func (c *Client) ClientID() string { return clientID(c.portals.creds) }
+func (c *Client) ClientID() string { return clientID(c.clients.creds) }
 
 // As returns a client of the same portal that calls with other credentials, such as those of the
 // user who acted:
@@ -42,7 +42,7 @@ func (c *Client) ClientID() string { return clientID(c.portals.creds) }
 // It shares everything with c: connections, limits, what is known of blocked methods.
 func (c *Client) As(creds Credentials) *Client {
 	own := *c
-	own.portals = c.portals.As(creds)
+	own.clients = c.clients.As(creds)
 	return &own
 }
 
@@ -62,11 +62,11 @@ func (c *Client) Call(ctx context.Context, method string, params, result any) er
 	if err := checkTarget(method, result); err != nil {
 		return err
 	}
-	answer, err := c.Do(ctx, method, params)
+	response, err := c.Do(ctx, method, params)
 	if err != nil {
 		return err
 	}
-	return answer.decode(method, result)
+	return response.decode(method, result)
 }
 
 // Doer calls a method and returns the answer whole. [Client] and [Coalescer] are such.
@@ -80,11 +80,11 @@ func Call[T any](ctx context.Context, c Doer, method string, params any) (T, err
 	if err := checkResult(method, reflect.TypeFor[T]()); err != nil {
 		return result, err
 	}
-	answer, err := c.Do(ctx, method, params)
+	response, err := c.Do(ctx, method, params)
 	if err != nil {
 		return result, err
 	}
-	err = answer.decode(method, &result)
+	err = response.decode(method, &result)
 	return result, err
 }
 

@@ -50,8 +50,8 @@ type Clients struct {
 	http    *http.Client
 	log     *slog.Logger
 	limiter *Limiter
-	pauses  *pauses
-	desk    *desk
+	pauses  *methodPauses
+	batcher    *batcher
 	meter   *meter
 	retries int
 	plain   plainhttp.Hosts
@@ -229,8 +229,8 @@ func newClients(opts []Option, hook bool) (*Clients, error) {
 		http:    &client,
 		log:     cfg.log,
 		limiter: cfg.limiter,
-		pauses:  newPauses(),
-		desk:    newDesk(DefaultWindow, batch.Max),
+		pauses:  newMethodPauses(),
+		batcher:    newBatcher(DefaultWindow, batch.Max),
 		meter:   &meter{observers: cfg.observers},
 		retries: cfg.retries,
 		plain:   cfg.plain,
@@ -241,16 +241,16 @@ func newClients(opts []Option, hook bool) (*Clients, error) {
 // connections, limits, what is known of blocked methods. Only the calls of its coalescers do not
 // join those of p, because a request has one token: keep what As returns if they are to join each
 // other's.
-func (p *Clients) As(creds Credentials) *Clients {
-	own := *p
-	own.creds, own.hook, own.desk = creds, nil, newDesk(p.desk.window, p.desk.size)
+func (cs *Clients) As(creds Credentials) *Clients {
+	own := *cs
+	own.creds, own.hook, own.batcher = creds, nil, newBatcher(cs.batcher.window, cs.batcher.size)
 	return &own
 }
 
 // Portal returns the client for one portal. It does no I/O: whether the portal is known shows at
 // the first call.
-func (p *Clients) Portal(memberID string) *Client {
-	return &Client{portals: p, memberID: memberID}
+func (cs *Clients) Portal(memberID string) *Client {
+	return &Client{clients: cs, memberID: memberID}
 }
 
 // guard runs code of others and logs a panic of it.
@@ -266,9 +266,9 @@ func (c *Client) guard(ctx context.Context, what, method string, f func()) {
 // logPanic logs a panic, with the stack. A logger that panics as well is let be.
 func (c *Client) logPanic(ctx context.Context, what, method string) {
 	defer func() { _ = recover() }()
-	c.portals.log.LogAttrs(ctx, slog.LevelError, "bitrix24 call panicked", slog.String(keyReason, what),
+	c.clients.log.LogAttrs(ctx, slog.LevelError, "bitrix24 call panicked", slog.String(keyReason, what),
 		slog.String(keyMemberID, c.memberID), slog.String(keyMethod, method), slog.String(keyStack, string(debug.Stack())))
 }
 
 // Format prints no credentials, whatever the verb.
-func (p *Clients) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("rest.Clients")) }
+func (cs *Clients) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("rest.Clients")) }

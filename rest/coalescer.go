@@ -21,7 +21,7 @@ const (
 
 	// maxGathered is the most, in bytes of parameters, with which a call joins others: 50 of them stay
 	// within what web servers take. Larger ones, such as files, go by themselves.
-	maxGathered = 64 << 10
+	maxBatchable = 64 << 10
 )
 
 // Coalescer makes calls as a [Client] does, and joins those that different goroutines make at the
@@ -50,31 +50,31 @@ const (
 // The zero value is not usable.
 type Coalescer struct {
 	client *Client
-	desk   *desk
+	batcher   *batcher
 }
 
 // CoalescerOption configures [NewCoalescer].
-type CoalescerOption func(*desk) error
+type CoalescerOption func(*batcher) error
 
 // WithWindow sets how long the first call waits for others to join it, up to [MaxWindow]. The
 // default is [DefaultWindow].
 func WithWindow(d time.Duration) CoalescerOption {
-	return func(desk *desk) error {
+	return func(b *batcher) error {
 		if d <= 0 || d > MaxWindow {
 			return errors.New("rest: WithWindow: the window must be positive and no more than MaxWindow")
 		}
-		desk.window = d
+		b.window = d
 		return nil
 	}
 }
 
 // WithSize sets how many calls leave as one batch, 2 to 50. The default is 50.
 func WithSize(n int) CoalescerOption {
-	return func(desk *desk) error {
+	return func(b *batcher) error {
 		if n < 2 || n > batch.Max {
 			return errors.New("rest: WithSize: portals take batches of up to 50 calls, and fewer than 2 are none")
 		}
-		desk.size = n
+		b.size = n
 		return nil
 	}
 }
@@ -85,23 +85,23 @@ func NewCoalescer(c *Client, opts ...CoalescerOption) (*Coalescer, error) {
 	if c == nil {
 		return nil, errors.New("rest: NewCoalescer: the client is nil")
 	}
-	desk := newDesk(DefaultWindow, batch.Max)
+	b := newBatcher(DefaultWindow, batch.Max)
 	for _, opt := range opts {
 		if opt == nil {
 			continue
 		}
-		if err := opt(desk); err != nil {
+		if err := opt(b); err != nil {
 			return nil, err
 		}
 	}
-	return &Coalescer{client: c, desk: desk}, nil
+	return &Coalescer{client: c, batcher: b}, nil
 }
 
 // Coalescer returns a coalescer for one portal, with the default window and size. All coalescers
 // that p returns for a portal join their calls with each other's: make one where it is needed, keep
 // none.
-func (p *Clients) Coalescer(memberID string) *Coalescer {
-	return &Coalescer{client: p.Portal(memberID), desk: p.desk}
+func (cs *Clients) Coalescer(memberID string) *Coalescer {
+	return &Coalescer{client: cs.Portal(memberID), batcher: cs.batcher}
 }
 
 // MemberID returns the stable identifier of the portal, as [Client.MemberID] does.
@@ -120,11 +120,11 @@ func (c *Coalescer) Call(ctx context.Context, method string, params, result any)
 	if err := checkTarget(method, result); err != nil {
 		return err
 	}
-	answer, err := c.Do(ctx, method, params)
+	response, err := c.Do(ctx, method, params)
 	if err != nil {
 		return err
 	}
-	return answer.decode(method, result)
+	return response.decode(method, result)
 }
 
 // Do calls a method as [Client.Do] does, together with others.
@@ -138,10 +138,10 @@ func (c *Coalescer) Do(ctx context.Context, method string, params any) (*Respons
 	switch {
 	case ctx.Err() != nil:
 		return nil, contextError(ctx, method)
-	case !c.gathers(call):
+	case !c.batchable(call):
 		return c.client.run(ctx, call)
 	}
-	g, r, err := c.desk.join(ctx, c.client, call)
+	g, r, err := c.batcher.add(ctx, c.client, call)
 	if err != nil {
 		return nil, err
 	}
@@ -150,116 +150,116 @@ func (c *Coalescer) Do(ctx context.Context, method string, params any) (*Respons
 	case err := <-r.late:
 		return nil, err
 	case <-ctx.Done():
-		ran := ranNever
-		if g.leave(r) {
-			ran = ranMaybe
+		ran := executedNever
+		if g.withdraw(r) {
+			ran = executedMaybe
 		}
-		return nil, ended(ctx, method, ran)
+		return nil, contextEnded(ctx, method, ran)
 	}
 	select {
 	case err := <-r.late: // at the same time
 		return nil, err
 	default:
 	}
-	s := r.seat
-	if s.alone {
+	s := r.slot
+	if s.single {
 		call.paused = s.paused
 		return c.client.run(ctx, call)
 	}
-	answer, err := s.outcome()
+	response, err := s.outcome()
 	if err != nil {
-		if s.aloneAfter(err, call) {
-			call.doubtful = s.lost != nil && !surelyNotRun(err)
+		if s.retriesSingly(err, call) {
+			call.mayHaveRun = s.requestErr != nil && !surelyNotRun(err)
 			return c.client.run(ctx, call)
 		}
-		return nil, about(err, method)
+		return nil, withMethod(err, method)
 	}
 	if s.shared {
-		own := *answer
-		own.Result = bytes.Clone(answer.Result)
+		own := *response
+		own.Result = bytes.Clone(response.Result)
 		return &own, nil
 	}
-	return answer, nil
+	return response, nil
 }
 
 // gathers reports whether a call may leave together with others.
-func (c *Coalescer) gathers(call *call) bool {
-	return batch.Takes(call.method) && len(call.form) <= maxGathered && len(call.gaps) == 0 && !call.suspect && !hasConnector(call.form) &&
+func (c *Coalescer) batchable(call *call) bool {
+	return batch.Takes(call.method) && len(call.form) <= maxBatchable && len(call.gaps) == 0 && !call.suspect && !hasConnector(call.form) &&
 		!c.client.opts.limited && !c.client.isPaused(call.method) && !c.client.isPaused(batch.Method)
 }
 
 // isPaused reports whether a method is blocked for the time that it took.
 func (c *Client) isPaused(method string) bool {
-	return c.portals.pauses.until(c.memberID, method).After(time.Now())
+	return c.clients.pauses.until(c.memberID, method).After(time.Now())
 }
 
 // aloneAfter reports whether a call that failed in company is made by itself.
-func (s *seat) aloneAfter(err error, call *call) bool {
+func (s *slot) retriesSingly(err error, call *call) bool {
 	if call.retries == 0 {
 		return false
 	}
-	if s.lost != nil { // the request failed, and was repeated as far as that did no harm to any of its calls
-		return s.company && call.idempotent && !s.repeated && !surelyNotRun(err)
+	if s.requestErr != nil { // the request failed, and was repeated as far as that did no harm to any of its calls
+		return s.batched && call.idempotent && !s.retried && !surelyNotRun(err)
 	}
 	return passesAlone(err, call.idempotent)
 }
 
 // desk is where calls gather, for any number of portals. It knows only the gatherings that still
 // take calls.
-type desk struct {
+type batcher struct {
 	window time.Duration
 	size   int
 
 	mu   sync.Mutex
-	open map[string]*gathering // by member identifier
+	open map[string]*group // by member identifier
 }
 
-func newDesk(window time.Duration, size int) *desk {
-	return &desk{window: window, size: size, open: make(map[string]*gathering)}
+func newBatcher(window time.Duration, size int) *batcher {
+	return &batcher{window: window, size: size, open: make(map[string]*group)}
 }
 
 // gathering is calls of one portal that leave together.
-type gathering struct {
-	desk    *desk
+type group struct {
+	batcher    *batcher
 	client  *Client
 	request *call // run's alone, but for its flags
-	cancel  context.CancelFunc
+	stop  context.CancelFunc
 	full    chan struct{} // closed when no more calls fit
 	done    chan struct{} // closed when the outcomes are there
 
 	// Under the desk's lock, until done is closed.
-	seats    []*seat
-	reads    map[string]*seat // by method and parameters
+	slots    []*slot
+	reads    map[string]*slot // by method and parameters
 	callers  int
 	timed    map[*caller]struct{} // those with a deadline
 	due      func() time.Time     // when the request will have its turn; nil before it waits for that
-	departed bool
-	doubtful bool // the request may have run before
+	flushed bool
+	mayHaveRun bool // the request may have run before
 }
 
 // seat is one call in a gathering, of one or more callers.
-type seat struct {
+type slot struct {
 	item
 
 	idempotent bool
 	shared     bool
 	callers    int
-	company    bool // it left with others
-	repeated   bool // their request was, for what may have run
-	alone      bool // it did not leave: the method is blocked
+	batched    bool // it left with others
+	retried   bool // their request was, for what may have run
+	single      bool // it did not leave: the method is blocked
 	paused     bool // and was when it left before
 }
 
 // caller is one caller of a seat.
 type caller struct {
-	seat     *seat
+	slot     *slot
 	deadline time.Time
 	late     chan error // gets the error if the turn comes too late
-	left     bool
+	withdrawn     bool
 }
 
 // join finds a place for a call, and starts a gathering if there is none.
-func (d *desk) join(ctx context.Context, c *Client, call *call) (*gathering, *caller, error) {
+func (d *batcher) add(ctx context.Context, c *Client, call *call) (*group, *caller, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	r := &caller{}
@@ -271,9 +271,9 @@ func (d *desk) join(ctx context.Context, c *Client, call *call) (*gathering, *ca
 		shared, cancel := context.WithCancel(context.WithoutCancel(ctx))
 		own := *c
 		own.opts = callOptions{} // they are of the calls
-		g = &gathering{
-			desk: d, client: &own, cancel: cancel,
-			full: make(chan struct{}), done: make(chan struct{}), reads: make(map[string]*seat), timed: make(map[*caller]struct{}),
+		g = &group{
+			batcher: d, client: &own, stop: cancel,
+			full: make(chan struct{}), done: make(chan struct{}), reads: make(map[string]*slot), timed: make(map[*caller]struct{}),
 		}
 		g.request = g.newRequest()
 		d.open[c.memberID] = g
@@ -290,124 +290,124 @@ func (d *desk) join(ctx context.Context, c *Client, call *call) (*gathering, *ca
 	}
 	g.callers++
 	key := strings.ToLower(call.method) + "?" + call.form
-	if r.seat = g.reads[key]; r.seat != nil {
-		r.seat.callers++
-		r.seat.shared = true
+	if r.slot = g.reads[key]; r.slot != nil {
+		r.slot.callers++
+		r.slot.shared = true
 		return g, r, nil
 	}
-	s := &seat{item: item{method: call.method, form: call.form}, idempotent: call.idempotent, callers: 1}
+	s := &slot{item: item{method: call.method, form: call.form}, idempotent: call.idempotent, callers: 1}
 	if isRead(call.method) {
 		g.reads[key] = s
 	}
-	r.seat = s
-	g.seats = append(g.seats, s)
-	if len(g.seats) == d.size {
-		g.close()
+	r.slot = s
+	g.slots = append(g.slots, s)
+	if len(g.slots) == d.size {
+		g.closeLocked()
 		close(g.full)
 	}
 	return g, r, nil
 }
 
 // newRequest returns the call that the gathering makes.
-func (g *gathering) newRequest() *call {
-	request := &call{method: batch.Method, retries: g.client.portals.retries, prepare: g.depart, repeating: g.repeating}
-	request.turn.placed, request.turn.later = g.placed, g.later
+func (g *group) newRequest() *call {
+	request := &call{method: batch.Method, retries: g.client.clients.retries, prepare: g.flush, onRetry: g.onRetry}
+	request.turn.placed, request.turn.later = g.onPlaced, g.onLater
 	return request
 }
 
 // close lets nobody join any more. The desk is locked.
-func (g *gathering) close() {
-	if g.desk.open[g.client.memberID] == g {
-		delete(g.desk.open, g.client.memberID)
+func (g *group) closeLocked() {
+	if g.batcher.open[g.client.memberID] == g {
+		delete(g.batcher.open, g.client.memberID)
 	}
 }
 
 // leave takes one caller out, and reports whether its call may be under way.
-func (g *gathering) leave(r *caller) (departed bool) {
-	g.desk.mu.Lock()
-	defer g.desk.mu.Unlock()
-	departed = g.departed && !r.seat.alone
-	g.leaveLocked(r)
+func (g *group) withdraw(r *caller) (departed bool) {
+	g.batcher.mu.Lock()
+	defer g.batcher.mu.Unlock()
+	departed = g.flushed && !r.slot.single
+	g.withdrawLocked(r)
 	return departed
 }
 
-func (g *gathering) leaveLocked(r *caller) {
-	if r.left {
+func (g *group) withdrawLocked(r *caller) {
+	if r.withdrawn {
 		return
 	}
-	r.left = true
+	r.withdrawn = true
 	delete(g.timed, r)
-	r.seat.callers--
+	r.slot.callers--
 	g.callers--
 	if g.callers == 0 {
-		g.close()
-		g.cancel()
+		g.closeLocked()
+		g.stop()
 	}
 }
 
 // placed notes when the request will have its turn.
-func (g *gathering) placed(due func() time.Time) {
-	g.desk.mu.Lock()
-	defer g.desk.mu.Unlock()
+func (g *group) onPlaced(due func() time.Time) {
+	g.batcher.mu.Lock()
+	defer g.batcher.mu.Unlock()
 	g.due = due
-	g.dismissLocked(due(), nil)
+	g.expireLocked(due(), nil)
 }
 
 // later is called when the turn comes later than it was said. The limiter is locked.
-func (g *gathering) later() {
+func (g *group) onLater() {
 	go func() {
-		g.desk.mu.Lock()
-		defer g.desk.mu.Unlock()
+		g.batcher.mu.Lock()
+		defer g.batcher.mu.Unlock()
 		if g.due != nil { // else placed comes
-			g.dismissLocked(g.due(), nil)
+			g.expireLocked(g.due(), nil)
 		}
 	}()
 }
 
 // repeating is called when the request was refused and is to be made again, at until or later.
-func (g *gathering) repeating(err error, until time.Time) {
-	g.desk.mu.Lock()
-	defer g.desk.mu.Unlock()
+func (g *group) onRetry(err error, until time.Time) {
+	g.batcher.mu.Lock()
+	defer g.batcher.mu.Unlock()
 	g.due = nil // until it has a place again
-	g.doubtful = g.request.doubtful
+	g.mayHaveRun = g.request.mayHaveRun
 	if e, ok := err.(*Error); ok && e.until.After(until) { //nolint:errorlint // of this package, not wrapped
 		until = e.until
 	}
-	g.dismissLocked(until, err)
+	g.expireLocked(until, err)
 }
 
 // dismissLocked takes those out for whom the next turn comes too late. They get the error of the
 // request, or one that says so. The desk is locked.
-func (g *gathering) dismissLocked(due time.Time, err error) {
+func (g *group) expireLocked(due time.Time, err error) {
 	for r := range g.timed {
 		if !r.deadline.Before(due) {
 			continue
 		}
 		if err != nil {
-			r.late <- about(err, r.seat.method)
+			r.late <- withMethod(err, r.slot.method)
 		} else {
-			r.late <- g.lateError(r.seat.method, due)
+			r.late <- g.lateError(r.slot.method, due)
 		}
-		g.leaveLocked(r)
+		g.withdrawLocked(r)
 	}
 }
 
 // lateError is late, unless the request may have run before.
-func (g *gathering) lateError(method string, due time.Time) error {
-	if g.doubtful {
-		return doubted(late(method, due))
+func (g *group) lateError(method string, due time.Time) error {
+	if g.mayHaveRun {
+		return withMayHaveRun(late(method, due))
 	}
 	return late(method, due)
 }
 
 // run waits for company, makes the request, and hands out what came of it.
-func (g *gathering) run(ctx context.Context) {
-	defer g.cancel()
+func (g *group) run(ctx context.Context) {
+	defer g.stop()
 	defer close(g.done)
-	err := error(g.broken(ranNever)) // unless the credentials or the HTTP client return
-	var answer *Response
-	defer func() { g.settle(answer, err) }()
-	timer := time.NewTimer(g.desk.window)
+	err := error(g.panicError(executedNever)) // unless the credentials or the HTTP client return
+	var response *Response
+	defer func() { g.deliver(response, err) }()
+	timer := time.NewTimer(g.batcher.window)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
@@ -422,52 +422,52 @@ func (g *gathering) run(ctx context.Context) {
 		if recover() != nil {
 			g.client.logPanic(ctx, "the credentials or the HTTP client panicked", g.request.method)
 		}
-		if g.request.exchanging || g.request.doubtful {
-			err = g.broken(ranMaybe)
+		if g.request.inFlight || g.request.mayHaveRun {
+			err = g.panicError(executedMaybe)
 		}
 	}()
-	answer, err = g.client.run(ctx, g.request)
+	response, err = g.client.run(ctx, g.request)
 	returned = true
 }
 
 // broken is the error of calls whose request ended with a panic, or with its goroutine.
-func (g *gathering) broken(ran ran) *callError {
-	return &callError{method: batch.Method, what: "the credentials or the HTTP client panicked, or ended the goroutine", ran: ran}
+func (g *group) panicError(ran executed) *callError {
+	return &callError{method: batch.Method, what: "the credentials or the HTTP client panicked, or ended the goroutine", executed: ran}
 }
 
 // settle hands out what came of the request.
-func (g *gathering) settle(answer *Response, err error) {
-	g.desk.mu.Lock()
-	defer g.desk.mu.Unlock()
-	g.close() // if it did not come to a departure
-	for _, s := range g.seats {
+func (g *group) deliver(response *Response, err error) {
+	g.batcher.mu.Lock()
+	defer g.batcher.mu.Unlock()
+	g.closeLocked() // if it did not come to a departure
+	for _, s := range g.slots {
 		switch {
-		case s.alone:
+		case s.single:
 		case err != nil:
-			s.answer, s.err, s.lost, s.repeated = nil, nil, err, g.request.idempotent && !hasCode(err, ErrTooLarge)
+			s.response, s.err, s.requestErr, s.retried = nil, nil, err, g.request.idempotent && !hasCode(err, ErrTooLarge)
 		case g.request.batch == nil && s.callers > 0:
-			s.answer = answer
+			s.response = response
 		}
 	}
 }
 
 // depart completes the request with the calls that are there now, and reports whether there are
 // any.
-func (g *gathering) depart(request *call) bool {
-	g.desk.mu.Lock()
-	defer g.desk.mu.Unlock()
-	g.close()
-	g.departed = true
+func (g *group) flush(request *call) bool {
+	g.batcher.mu.Lock()
+	defer g.batcher.mu.Unlock()
+	g.closeLocked()
+	g.flushed = true
 	request.method, request.form, request.batch = batch.Method, "", nil // it may be a repetition, with fewer calls
 	batchPaused := g.client.isPaused(batch.Method)
-	var seats []*seat
+	var seats []*slot
 	var items []*item
 	idempotent := true
-	for _, s := range g.seats {
+	for _, s := range g.slots {
 		switch {
 		case s.callers == 0:
 		case batchPaused || g.client.isPaused(s.method):
-			s.alone, s.paused = true, request.paused
+			s.single, s.paused = true, request.paused
 		default:
 			s.name = "c" + strconv.Itoa(len(items)) // a name that PHP does not take for a position in a list
 			seats, items = append(seats, s), append(items, &s.item)
@@ -483,7 +483,7 @@ func (g *gathering) depart(request *call) bool {
 		whole := batchCall(items, false, idempotent, request.retries)
 		request.method, request.form, request.batch, request.idempotent = whole.method, whole.form, whole.batch, whole.idempotent
 		for _, s := range seats {
-			s.company = true
+			s.batched = true
 		}
 	}
 	return true

@@ -15,25 +15,25 @@ type callError struct {
 	method string
 	what   string
 	cause  error // for errors.Is and errors.As; its text is not ours to print
-	ran    ran
+	executed    executed
 	creds  bool // it is an error of the credentials, which repeat themselves what helps
 	file   bool // it is an error of a file, which would be sent in vain once more
 }
 
 // ran is whether the portal may have run a call. If nothing is known, it may.
-type ran int
+type executed int
 
 const (
-	ranMaybe ran = iota
-	ranNot       // and it may succeed later
-	ranNever     // and trying again is no use
+	executedMaybe executed = iota
+	executedNot       // and it may succeed later
+	executedNever     // and trying again is no use
 )
 
 func (e *callError) Error() string { return "rest: " + e.method + ": " + e.what }
 func (e *callError) Unwrap() error { return e.cause }
 
 // NotRun reports whether the call surely did not run. See [Error.NotRun].
-func (e *callError) NotRun() bool { return e.ran != ranMaybe }
+func (e *callError) NotRun() bool { return e.executed != executedMaybe }
 
 // Permanent reports whether the credentials call their error that. The cause of a context that
 // ended may be the error of another portal's call, and says nothing of this one.
@@ -45,16 +45,16 @@ func isPermanent(err error) bool {
 }
 
 // doubted returns the error of a call of which an earlier attempt may have run.
-func doubted(err error) error {
+func withMayHaveRun(err error) error {
 	switch e := err.(type) { //nolint:errorlint // errors of this package, not yet wrapped
 	case *Error:
 		own := *e
-		own.doubt = true
+		own.mayHaveRun = true
 		own.Hint = "an attempt before that may have run"
 		return &own
 	case *callError:
 		own := *e
-		own.ran = ranMaybe
+		own.executed = executedMaybe
 		return &own
 	default:
 		return err
@@ -66,11 +66,11 @@ func doubted(err error) error {
 func (e *callError) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(e.Error())) }
 
 // contextError is the error of a call whose context ended before it was sent.
-func contextError(ctx context.Context, method string) error { return ended(ctx, method, ranNever) }
+func contextError(ctx context.Context, method string) error { return contextEnded(ctx, method, executedNever) }
 
 // ended is the error of a call whose context ended.
-func ended(ctx context.Context, method string, ran ran) error {
-	e := &callError{method: method, what: ctx.Err().Error(), cause: ctx.Err(), ran: ran}
+func contextEnded(ctx context.Context, method string, ran executed) error {
+	e := &callError{method: method, what: ctx.Err().Error(), cause: ctx.Err(), executed: ran}
 	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, ctx.Err()) {
 		e.cause = errors.Join(ctx.Err(), cause)
 	}
@@ -78,7 +78,7 @@ func ended(ctx context.Context, method string, ran ran) error {
 }
 
 // about returns err as the error of a call of method: what befell a batch befell each of its calls.
-func about(err error, method string) error {
+func withMethod(err error, method string) error {
 	switch e := err.(type) { //nolint:errorlint // errors of this package, not yet wrapped
 	case *Error:
 		own := *e
@@ -96,7 +96,7 @@ func about(err error, method string) error {
 // connectionError rebuilds the error of an HTTP client without the request's address, and without
 // text that the peer may have written: net/http quotes malformed answers in its errors. What the
 // standard library's own types say is kept. way says how far the request came.
-func connectionError(ctx context.Context, method string, err error, way way) error {
+func transportError(ctx context.Context, method string, err error, reached progress) error {
 	var (
 		address *url.Error
 		op      *net.OpError
@@ -108,26 +108,26 @@ func connectionError(ctx context.Context, method string, err error, way way) err
 		err = address.Err
 	}
 	e := &callError{method: method, cause: err}
-	if way == wayNone {
-		e.ran = ranNot
+	if reached == progressNoConnection {
+		e.executed = executedNot
 	}
 	if ctx.Err() != nil {
-		if way == wayNone {
-			return ended(ctx, method, ranNever)
+		if reached == progressNoConnection {
+			return contextEnded(ctx, method, executedNever)
 		}
-		return ended(ctx, method, ranMaybe)
+		return contextEnded(ctx, method, executedMaybe)
 	}
-	failed := ranNot // to get through
+	failed := executedNot // to get through
 	switch {
 	case errors.As(err, &cert):
-		e.what, e.cause, failed = "the portal's certificate was refused", cert, ranNever
+		e.what, e.cause, failed = "the portal's certificate was refused", cert, executedNever
 	case errors.As(err, &dns):
 		e.what, e.cause = "the portal's host name did not resolve", dns
 		if dns.IsNotFound {
-			failed = ranNever
+			failed = executedNever
 		}
 	case err.Error() == proxyRefused:
-		e.what, e.cause, failed = "the proxy demands credentials (status 407): give them in the URL of the proxy", nil, ranNever
+		e.what, e.cause, failed = "the proxy demands credentials (status 407): give them in the URL of the proxy", nil, executedNever
 	case errors.As(err, &op):
 		e.what, e.cause = "the connection failed: "+op.Op, op
 		switch op.Op {
@@ -135,33 +135,33 @@ func connectionError(ctx context.Context, method string, err error, way way) err
 			e.what = "the connection to the proxy failed"
 		case "dial":
 		default:
-			failed = e.ran
+			failed = e.executed
 		}
 		if op.Timeout() {
 			e.what += ": timeout"
 		}
 	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
-		e.what, e.cause, failed = "the connection closed before the answer was complete", io.ErrUnexpectedEOF, e.ran
-	case errors.As(err, &timeout) && timeout.Timeout() && way == wayNone:
+		e.what, e.cause, failed = "the connection closed before the answer was complete", io.ErrUnexpectedEOF, e.executed
+	case errors.As(err, &timeout) && timeout.Timeout() && reached == progressNoConnection:
 		e.what, e.cause = "no connection was made within the time limit of the HTTP client", context.DeadlineExceeded
 	case errors.As(err, &timeout) && timeout.Timeout():
-		e.what, e.cause, failed = "the time limit of the HTTP client passed", context.DeadlineExceeded, e.ran
+		e.what, e.cause, failed = "the time limit of the HTTP client passed", context.DeadlineExceeded, e.executed
 	default:
-		e.what, e.cause, failed = "the connection failed", nil, e.ran
+		e.what, e.cause, failed = "the connection failed", nil, e.executed
 	}
-	if way != waySent { // else an attempt of the transport before this one may have run
-		e.ran = failed
+	if reached != progressSent { // else an attempt of the transport before this one may have run
+		e.executed = failed
 	}
 	return e
 }
 
 // way is how far a request came.
-type way int
+type progress int
 
 const (
-	wayUnknown way = iota // the transport does not tell
-	wayNone               // no connection was there
-	waySent               // something may have been sent
+	progressUnknown progress = iota // the transport does not tell
+	progressNoConnection               // no connection was there
+	progressSent               // something may have been sent
 )
 
 // proxyRefused is all that net/http tells of a proxy that refuses a CONNECT for want of

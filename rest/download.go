@@ -113,7 +113,7 @@ func (c *Client) fetch(ctx context.Context, base *url.URL, token string, call *c
 	call.method = methodIn(base, target)
 	var secrets []string // of this address and of those before
 	for hop := 0; ; hop++ {
-		secrets = append(secrets, c.portals.secretsOf(target, token)...)
+		secrets = append(secrets, c.clients.secretsOf(target, token)...)
 		file, got, err = c.fetchOnce(ctx, target, secrets, call, maxBytes)
 		if !hasCode(err, ErrMoved) || hop == maxHops {
 			return file, got, err
@@ -126,7 +126,7 @@ func (c *Client) fetch(ctx context.Context, base *url.URL, token string, call *c
 			return nil, got, err
 		}
 		target = next
-		if err := c.portals.limiter.wait(ctx, &call.turn); err != nil {
+		if err := c.clients.limiter.wait(ctx, &call.turn); err != nil {
 			return nil, got, err
 		}
 	}
@@ -144,13 +144,13 @@ func methodIn(base, target *url.URL) string {
 
 func (c *Client) fetchOnce(ctx context.Context, target *url.URL, secrets []string, call *call, maxBytes int64,
 ) (file *Download, got exchanged, err error) {
-	client, fetching, guard := c.portals.guarded(ctx, true)
+	client, fetching, guard := c.clients.guarded(ctx, true)
 	defer func() {
 		if file == nil {
 			guard.end()
 		}
 	}()
-	body := &watched{} // none, but it notes connections
+	body := &trackedBody{} // none, but it notes connections
 	req, err := http.NewRequestWithContext(httptrace.WithClientTrace(fetching, body.trace()), http.MethodGet, target.String(), http.NoBody)
 	if err != nil {
 		return nil, got, &Error{Method: call.method, Code: ErrBadCall, Description: "no request can be made of the address"}
@@ -160,13 +160,13 @@ func (c *Client) fetchOnce(ctx context.Context, target *url.URL, secrets []strin
 	req.Header.Set("Accept", "*/*")
 	req.Header.Set("Accept-Language", "en;q=0.9,*;q=0.5")
 	req.Header.Set("Referer", (&url.URL{Scheme: target.Scheme, Host: target.Host, Path: "/"}).String())
-	call.exchanging = true
+	call.inFlight = true
 	resp, err := client.Do(req)
-	call.exchanging = false
-	if got.way = body.way(); err != nil {
-		return nil, got, connectionError(ctx, call.method, guardFailed(fetching, err), got.way)
+	call.inFlight = false
+	if got.progress = body.progress(); err != nil {
+		return nil, got, transportError(ctx, call.method, guardFailed(fetching, err), got.progress)
 	}
-	got.way = waySent
+	got.progress = progressSent
 	got.status, got.location, got.retryAfter = resp.StatusCode, resp.Header.Get("Location"), retryAfter(resp.Header)
 	resp.Body = guard.body(fetching, resp.Body, true)
 	file, err = received(ctx, resp, redact.New(secrets...), call.method, maxBytes)
@@ -176,7 +176,7 @@ func (c *Client) fetchOnce(ctx context.Context, target *url.URL, secrets []strin
 	}
 	guard.pause()
 	file.release = guard.end
-	got.answer = &Response{}
+	got.response = &Response{}
 	return file, got, nil
 }
 
@@ -192,11 +192,11 @@ func received(ctx context.Context, resp *http.Response, secrets *redact.Set, met
 	case resp.StatusCode != http.StatusOK || isJSON && disposition == "":
 		// It is a file that nobody wants whole, or short.
 		resp.Body = &limitedBody{Reader: io.LimitReader(resp.Body, maxErrorBytes), Closer: resp.Body}
-		text, err := readAnswer(ctx, method, resp)
+		text, err := readResponse(ctx, method, resp)
 		if err != nil {
 			return nil, err
 		}
-		if _, err = parseAnswer(method, resp.StatusCode, text, secrets); err != nil {
+		if _, err = parseResponse(method, resp.StatusCode, text, secrets); err != nil {
 			return nil, err
 		}
 		return nil, fail
@@ -210,7 +210,7 @@ func received(ctx context.Context, resp *http.Response, secrets *redact.Set, met
 		Name: fileName(disposition), ContentType: kind, Size: resp.ContentLength,
 		body: resp.Body, left: maxBytes,
 		tooBig:  &Error{Method: method, Status: resp.StatusCode, Code: ErrTooLarge, Description: tooBig(resp.ContentLength, maxBytes)},
-		explain: func(err error) error { return connectionError(ctx, method, err, waySent) },
+		explain: func(err error) error { return transportError(ctx, method, err, progressSent) },
 	}
 	if f.Size > maxBytes {
 		return nil, f.tooBig

@@ -90,8 +90,8 @@ type Error struct {
 	Hint        string    // what to do about it, in this package's words; mostly empty
 
 	until time.Time // when to try again; zero if nobody said
-	asked bool      // by the portal's front end, which named the time
-	doubt bool      // an attempt before may have run
+	namedRetry bool      // by the portal's front end, which named the time
+	mayHaveRun bool      // an attempt before may have run
 	cause *cause    // what errors.Is and errors.As find beside the code
 }
 

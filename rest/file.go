@@ -189,10 +189,10 @@ func (call *call) measure(ctx context.Context) error {
 // fileFailed is the error of a call whose file failed. sent says whether a part of the request may
 // have reached the portal.
 func fileFailed(method string, failed *fileError, sent bool) error {
-	e := &callError{method: method, what: failed.what + "; nothing was sent", cause: failed.cause, ran: ranNever, file: true}
+	e := &callError{method: method, what: failed.what + "; nothing was sent", cause: failed.cause, executed: executedNever, file: true}
 	if sent {
 		e.what = failed.what + "; a part of the request was sent, and nobody knows whether the call ran"
-		e.ran = ranMaybe
+		e.executed = executedMaybe
 	}
 	return e
 }

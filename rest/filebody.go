@@ -39,7 +39,7 @@ func (c *Client) outgoing(base *url.URL, token string, call *call) (*outgoing, e
 		body:    body{text: call.form, gaps: call.gaps},
 		secrets: []string{token},
 	}
-	if h := c.portals.hook; h != nil {
+	if h := c.clients.hook; h != nil {
 		out.secrets = []string{h.secret}
 		return out, nil
 	}
@@ -52,7 +52,7 @@ func (c *Client) outgoing(base *url.URL, token string, call *call) (*outgoing, e
 }
 
 // refused returns why a call is not made: the client's options, or the name of the method.
-func (c *Client) refused(method string) error {
+func (c *Client) checkCall(method string) error {
 	switch {
 	case c.opts.err != nil:
 		return &Error{Code: ErrBadCall, Description: c.opts.err.Error()}
@@ -110,7 +110,7 @@ func (b *body) open(touch func()) *bodyReader {
 }
 
 // open returns the body once more.
-func (w *watched) open() *bodyReader {
+func (w *trackedBody) open() *bodyReader {
 	r := w.body.open(func() {
 		w.read.Store(true)
 		w.guard.touch()
@@ -122,7 +122,7 @@ func (w *watched) open() *bodyReader {
 }
 
 // stop makes sure that no file is read any more, and returns how one failed.
-func (w *watched) stop() (failed *fileError) {
+func (w *trackedBody) stop() (failed *fileError) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, r := range w.opened {
@@ -307,13 +307,13 @@ func (idleError) Temporary() bool { return true }
 
 // guarded returns the client for a request and the context for it. If the request may take long,
 // they have no time limit but that of the guard.
-func (p *Clients) guarded(ctx context.Context, long bool) (*http.Client, context.Context, *guard) {
+func (cs *Clients) guarded(ctx context.Context, long bool) (*http.Client, context.Context, *guard) {
 	if !long {
-		return p.http, ctx, nil
+		return cs.http, ctx, nil
 	}
-	g := &guard{limit: p.http.Timeout}
+	g := &guard{limit: cs.http.Timeout}
 	ctx, g.cancel = context.WithCancelCause(ctx)
-	client := *p.http
+	client := *cs.http
 	client.Timeout = 0
 	g.timer = time.AfterFunc(g.limit, func() { g.cancel(idleError{}) })
 	return &client, ctx, g

@@ -19,7 +19,7 @@ func TestIdlePortalsAreForgotten(t *testing.T) {
 		for i := range 5000 {
 			require.NoError(t, l.wait(t.Context(), &turn{host: strconv.Itoa(i), method: "profile"}))
 		}
-		l.refuse("refused")
+		l.recordRefusal("refused")
 		require.Len(t, l.lines, 5001)
 
 		synctestSleep(t, sweepEvery)
@@ -35,10 +35,10 @@ func TestIdlePortalsAreForgotten(t *testing.T) {
 func TestPausesAreForgotten(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		p := newPauses()
+		p := newMethodPauses()
 		for i := range 1000 {
-			p.note("a", strconv.Itoa(i), Time{Operating: notable, OperatingResetAt: time.Now().Add(time.Minute)})
-			p.note("b", strconv.Itoa(i), Time{Operating: notable - 1, OperatingResetAt: time.Now().Add(time.Minute)})
+			p.recordUsage("a", strconv.Itoa(i), Time{Operating: minOperating, OperatingResetAt: time.Now().Add(time.Minute)})
+			p.recordUsage("b", strconv.Itoa(i), Time{Operating: minOperating - 1, OperatingResetAt: time.Now().Add(time.Minute)})
 		}
 		p.block("c", "d", time.Time{})
 		require.Len(t, p.methods, 1001)
@@ -53,10 +53,10 @@ func TestPausesAreForgotten(t *testing.T) {
 func TestPausesThatGoOnAreRemembered(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		p := newPauses()
+		p := newMethodPauses()
 		until := time.Now().Add(5 * time.Minute)
 		p.block("a", "paused", until)
-		p.note("a", "counted", Time{Operating: notable, OperatingResetAt: until})
+		p.recordUsage("a", "counted", Time{Operating: minOperating, OperatingResetAt: until})
 		synctestSleep(t, 2*time.Minute)
 		p.block("a", "other", time.Time{})
 		require.True(t, until.Equal(p.until("a", "paused")))
@@ -70,15 +70,15 @@ func TestDeskIsEmptyAfterwards(t *testing.T) {
 		p, err := newClients(nil, true)
 		require.NoError(t, err)
 		p.hook = &hook{endpoint: "ftp://example/", host: "example", secret: "x"} // nothing can be sent
-		c := &Coalescer{client: &Client{portals: p}, desk: p.desk}
+		c := &Coalescer{client: &Client{clients: p}, batcher: p.batcher}
 		ctx, cancel := context.WithCancel(t.Context())
 		time.AfterFunc(time.Millisecond, cancel)
 		_, err = c.Do(ctx, "profile", nil)
 		require.ErrorIs(t, err, context.Canceled)
-		require.Empty(t, p.desk.open)
+		require.Empty(t, p.batcher.open)
 		_, err = c.Do(t.Context(), "profile", nil)
 		require.ErrorIs(t, err, ErrBadEndpoint)
-		require.Empty(t, p.desk.open)
+		require.Empty(t, p.batcher.open)
 	})
 }
 
@@ -91,13 +91,13 @@ func TestCallerLeavesOnce(t *testing.T) {
 		c := p.Portal("a")
 		other, err := c.newCall("crm.contact.add", nil)
 		require.NoError(t, err)
-		_, _, err = p.desk.join(t.Context(), c, other)
+		_, _, err = p.batcher.add(t.Context(), c, other)
 		require.NoError(t, err)
-		g.placed(func() time.Time { return time.Now().Add(time.Hour) })
+		g.onPlaced(func() time.Time { return time.Now().Add(time.Hour) })
 		require.Len(t, r.late, 1)
-		g.leave(r)
+		g.withdraw(r)
 		require.Equal(t, 1, g.callers)
-		require.True(t, g.depart(&call{}), "there is a call to be sent")
+		require.True(t, g.flush(&call{}), "there is a call to be sent")
 	})
 }
 
@@ -114,31 +114,31 @@ func TestPlaceOfOneThatLeavesLate(t *testing.T) {
 		l := newLimiter(1, 1)
 		start := time.Now()
 		require.NoError(t, l.wait(t.Context(), &turn{host: "a"}))
-		w, err := l.enter(t.Context(), &turn{host: "a"})
+		w, err := l.enqueue(t.Context(), &turn{host: "a"})
 		require.NoError(t, err)
 		synctestSleep(t, time.Second)
 		<-w.ready
-		l.leave("a", w)
+		l.withdraw("a", w)
 		require.NoError(t, l.wait(t.Context(), &turn{host: "a"}))
 		require.Equal(t, time.Second, time.Since(start), "the place was given back")
 
 		// After a refusal there is nothing to give back: the bucket is another one.
-		w, err = l.enter(t.Context(), &turn{host: "a"})
+		w, err = l.enqueue(t.Context(), &turn{host: "a"})
 		require.NoError(t, err)
 		synctestSleep(t, time.Second)
 		<-w.ready
-		until := l.refuse("a")
-		l.leave("a", w)
+		until := l.recordRefusal("a")
+		l.withdraw("a", w)
 		require.NoError(t, l.wait(t.Context(), &turn{host: "a"}))
 		require.Equal(t, until.Add(time.Second), time.Now(), "the bucket is full when the pause ends")
 
 		// One that has drained is not given back either.
-		w, err = l.enter(t.Context(), &turn{host: "a"})
+		w, err = l.enqueue(t.Context(), &turn{host: "a"})
 		require.NoError(t, err)
 		synctestSleep(t, 2500*time.Millisecond)
 		require.NoError(t, l.wait(t.Context(), &turn{host: "a"}))
 		at := time.Now()
-		l.leave("a", w)
+		l.withdraw("a", w)
 		require.NoError(t, l.wait(t.Context(), &turn{host: "a"}))
 		require.Equal(t, time.Second, time.Since(at))
 	})
@@ -152,13 +152,13 @@ func TestPlaceGoesToTheNextAtOnce(t *testing.T) {
 		l := newLimiter(1, 1)
 		start := time.Now()
 		require.NoError(t, l.wait(t.Context(), &turn{host: "a"}))
-		leaves, err := l.enter(t.Context(), &turn{host: "a"})
+		leaves, err := l.enqueue(t.Context(), &turn{host: "a"})
 		require.NoError(t, err)
-		next, err := l.enter(t.Context(), &turn{host: "a"})
+		next, err := l.enqueue(t.Context(), &turn{host: "a"})
 		require.NoError(t, err)
 		synctestSleep(t, 1250*time.Millisecond)
 		<-leaves.ready
-		l.leave("a", leaves)
+		l.withdraw("a", leaves)
 		<-next.ready
 		require.Equal(t, 1250*time.Millisecond, time.Since(start))
 	})
@@ -225,12 +225,12 @@ func TestStrikes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLimiter(DefaultRate, DefaultBurst)
 		for _, want := range []time.Duration{time.Second, 2 * time.Second, 4 * time.Second, 8 * time.Second, 16 * time.Second, 16 * time.Second} {
-			pause := time.Until(l.refuse("a"))
+			pause := time.Until(l.recordRefusal("a"))
 			require.GreaterOrEqual(t, pause, want*3/4)
 			require.LessOrEqual(t, pause, want*5/4)
 			synctestSleep(t, pause)
 		}
 		synctestSleep(t, strikesKept+time.Second)
-		require.LessOrEqual(t, time.Until(l.refuse("a")), 1250*time.Millisecond)
+		require.LessOrEqual(t, time.Until(l.recordRefusal("a")), 1250*time.Millisecond)
 	})
 }

@@ -11,19 +11,19 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func hostileJoin(t *testing.T, timeout time.Duration) (*Clients, *gathering, *caller) {
+func hostileJoin(t *testing.T, timeout time.Duration) (*Clients, *group, *caller) {
 	t.Helper()
 	p, err := NewClients(hostileCreds{}, WithHTTPClient(&http.Client{Transport: hostileNever{}}))
 	require.NoError(t, err)
 	c := p.Portal("a")
 	call, err := c.newCall("crm.deal.add", nil)
 	require.NoError(t, err)
-	p.desk.window = time.Hour // the test makes the steps of the gathering's goroutine
+	p.batcher.window = time.Hour // the test makes the steps of the gathering's goroutine
 	ctx, cancel := context.WithTimeout(t.Context(), timeout)
 	t.Cleanup(cancel)
-	g, r, err := p.desk.join(ctx, c, call)
+	g, r, err := p.batcher.add(ctx, c, call)
 	require.NoError(t, err)
-	t.Cleanup(g.cancel)
+	t.Cleanup(g.stop)
 	return p, g, r
 }
 
@@ -56,13 +56,13 @@ func TestHostileLaterBeforePlaced(t *testing.T) {
 		tn := &turn{host: "a", later: func() {
 			go func() { // as gathering.later does
 				defer func() { panicked = recover() }()
-				g.later()
+				g.onLater()
 			}()
 		}}
 		tn.placed = func(due func() time.Time) {
-			l.refuse("a") // a request of another goroutine, before this one has the lock of the desk
+			l.recordRefusal("a") // a request of another goroutine, before this one has the lock of the desk
 			<-time.After(time.Millisecond)
-			g.placed(due)
+			g.onPlaced(due)
 		}
 		go func() { _ = l.wait(ctx, tn) }()
 		<-time.After(2 * time.Millisecond)
@@ -77,12 +77,12 @@ func TestHostileDismissedCallIsNotSent(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		_, g, r := hostileJoin(t, time.Minute)
-		g.placed(func() time.Time { return time.Now().Add(time.Hour) })
+		g.onPlaced(func() time.Time { return time.Now().Add(time.Hour) })
 		require.Len(t, r.late, 1, "it was told so")
 		// Those before it in the line leave, so its turn comes at once, before the caller's goroutine
 		// runs.
 		request := &call{method: "batch"}
-		departs := g.depart(request)
+		departs := g.flush(request)
 		require.False(t, departs, "the caller got an error with NotRun: %v", <-r.late)
 	})
 }
@@ -94,12 +94,12 @@ func TestHostileLeaveGivesBackOnce(t *testing.T) {
 		l := newLimiter(1000, 1)
 		ctx := t.Context()
 		require.NoError(t, l.wait(ctx, &turn{host: "a"}))
-		w, err := l.enter(ctx, &turn{host: "a"})
+		w, err := l.enqueue(ctx, &turn{host: "a"})
 		require.NoError(t, err)
 		<-w.ready // and its goroutine does not run for a while: granted at 1 ms
 		<-time.After(5 * time.Millisecond)
 		require.NoError(t, l.wait(ctx, &turn{host: "a"})) // at 6 ms
-		l.leave("a", w)                                   // its place had drained by 2 ms
+		l.withdraw("a", w)                                   // its place had drained by 2 ms
 		start := time.Now()
 		require.NoError(t, l.wait(ctx, &turn{host: "a"}))
 		require.Equal(t, time.Millisecond, time.Since(start), "two within one gap are more than the portal allows")

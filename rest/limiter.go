@@ -174,7 +174,7 @@ type turn struct {
 
 // wait returns when a request may be sent. If the context would end before, it returns at once.
 func (l *Limiter) wait(ctx context.Context, t *turn) error {
-	w, err := l.enter(ctx, t)
+	w, err := l.enqueue(ctx, t)
 	if w == nil {
 		return err
 	}
@@ -184,14 +184,14 @@ func (l *Limiter) wait(ctx context.Context, t *turn) error {
 	select {
 	case <-w.ready:
 	case <-ctx.Done():
-		l.leave(t.host, w)
+		l.withdraw(t.host, w)
 		return contextError(ctx, t.method)
 	}
 	if w.failed != nil {
 		return w.failed
 	}
 	if ctx.Err() != nil {
-		l.leave(t.host, w)
+		l.withdraw(t.host, w)
 		return contextError(ctx, t.method)
 	}
 	t.epoch, t.drained = w.epoch, w.drained
@@ -204,13 +204,13 @@ func (l *Limiter) giveBack(t *turn) {
 	defer l.mu.Unlock()
 	if q := l.lines[t.host]; q != nil {
 		now := time.Since(l.begun)
-		l.untakeLocked(q, t.epoch, t.drained, now)
+		l.refundLocked(q, t.epoch, t.drained, now)
 		l.pumpLocked(t.host, q, now)
 	}
 }
 
 // untakeLocked takes a request out of the bucket, as far as it has not drained. l.mu is held.
-func (l *Limiter) untakeLocked(q *line, epoch int, drained, now time.Duration) {
+func (l *Limiter) refundLocked(q *line, epoch int, drained, now time.Duration) {
 	if epoch == q.epoch && drained > now {
 		q.drained -= min(l.gap, drained-now)
 	}
@@ -218,7 +218,7 @@ func (l *Limiter) untakeLocked(q *line, epoch int, drained, now time.Duration) {
 
 // enter takes a place in the line of a portal. It returns no waiter if the request may be sent at
 // once, or never.
-func (l *Limiter) enter(ctx context.Context, t *turn) (*waiter, error) {
+func (l *Limiter) enqueue(ctx context.Context, t *turn) (*waiter, error) {
 	if ctx.Err() != nil {
 		return nil, contextError(ctx, t.method)
 	}
@@ -239,15 +239,15 @@ func (l *Limiter) enter(ctx context.Context, t *turn) (*waiter, error) {
 		l.lines[t.host] = q
 	}
 	l.pumpLocked(t.host, q, now)
-	if q.head == nil && l.next(q, now) <= now {
-		l.take(q, now)
+	if q.head == nil && l.nextLocked(q, now) <= now {
+		l.takeLocked(q, now)
 		t.epoch, t.drained = q.epoch, q.drained
 		return nil, nil
 	}
 	w := &waiter{method: t.method, ticket: t.ticket, ready: make(chan struct{}), later: t.later}
 	w.deadline, _ = ctx.Deadline()
 	ahead := q.insert(w)
-	due := l.next(q, now) + time.Duration(ahead)*l.gap
+	due := l.nextLocked(q, now) + time.Duration(ahead)*l.gap
 	if at := l.at(due); !w.deadline.IsZero() && w.deadline.Before(at) {
 		q.remove(w)
 		return nil, late(t.method, at)
@@ -265,7 +265,7 @@ func late(method string, due time.Time) error {
 }
 
 // leave gives the place of a call back.
-func (l *Limiter) leave(host string, w *waiter) {
+func (l *Limiter) withdraw(host string, w *waiter) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := time.Since(l.begun)
@@ -276,7 +276,7 @@ func (l *Limiter) leave(host string, w *waiter) {
 	case !w.granted:
 		q.remove(w)
 	default: // it had its turn just now
-		l.untakeLocked(q, w.epoch, w.drained, now)
+		l.refundLocked(q, w.epoch, w.drained, now)
 	}
 	l.pumpLocked(host, q, now)
 }
@@ -294,25 +294,25 @@ func (l *Limiter) due(host string, w *waiter) time.Time {
 	for other := w.prev; other != nil; other = other.prev {
 		ahead++
 	}
-	return l.at(l.next(q, now) + time.Duration(ahead)*l.gap)
+	return l.at(l.nextLocked(q, now) + time.Duration(ahead)*l.gap)
 }
 
 // next returns when the first request of a line may be sent.
-func (l *Limiter) next(q *line, now time.Duration) time.Duration {
+func (l *Limiter) nextLocked(q *line, now time.Duration) time.Duration {
 	return max(now, q.until, q.drained-l.slack)
 }
 
 // take puts a request into the bucket.
-func (l *Limiter) take(q *line, now time.Duration) { q.drained = max(q.drained, now) + l.gap }
+func (l *Limiter) takeLocked(q *line, now time.Duration) { q.drained = max(q.drained, now) + l.gap }
 
 func (l *Limiter) at(d time.Duration) time.Time { return l.begun.Add(d) }
 
 // pumpLocked lets those out whose turn has come. l.mu is held.
 func (l *Limiter) pumpLocked(host string, q *line, now time.Duration) {
-	for q.head != nil && l.next(q, now) <= now {
+	for q.head != nil && l.nextLocked(q, now) <= now {
 		w := q.head
 		q.remove(w)
-		l.take(q, now)
+		l.takeLocked(q, now)
 		w.granted, w.epoch, w.drained = true, q.epoch, q.drained
 		close(w.ready)
 	}
@@ -321,7 +321,7 @@ func (l *Limiter) pumpLocked(host string, q *line, now time.Duration) {
 
 // armLocked sets the timer for the first one of a line. l.mu is held.
 func (l *Limiter) armLocked(host string, q *line, now time.Duration) {
-	switch wait := l.next(q, now) - now; {
+	switch wait := l.nextLocked(q, now) - now; {
 	case q.head == nil:
 		if q.timer != nil {
 			q.timer.Stop()
@@ -361,7 +361,7 @@ func (l *Limiter) postponeLocked(q *line, w *waiter, due time.Duration) {
 
 // refuse notes that the portal refused a request, and returns until when nothing is sent to it.
 // Those who wait keep their places. Those whose deadlines come too early now fail at once.
-func (l *Limiter) refuse(host string) time.Time {
+func (l *Limiter) recordRefusal(host string) time.Time {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := time.Since(l.begun)
@@ -380,7 +380,7 @@ func (l *Limiter) refuse(host string) time.Time {
 	q.strikes = min(q.strikes+1, 8)
 	q.epoch++
 	q.drained = q.until + l.slack + l.gap // the bucket is full when the pause ends
-	l.postponeLocked(q, q.head, l.next(q, now))
+	l.postponeLocked(q, q.head, l.nextLocked(q, now))
 	l.armLocked(host, q, now)
 	return l.at(q.until)
 }

@@ -230,7 +230,7 @@ func (m *limiterModel) cancelOne(now time.Time) {
 func (m *limiterModel) refuse(now time.Time) {
 	host := []string{"a", "b"}[m.rand.IntN(2)]
 	q := m.queues[host]
-	until := m.l.refuse(host)
+	until := m.l.recordRefusal(host)
 	if q.until.After(now) {
 		require.True(m.t, until.Equal(q.until), "%s: a pause that goes on stays as it is", m.label())
 		return

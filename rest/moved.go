@@ -19,25 +19,25 @@ type Mover interface {
 
 // follow returns the portal's new address, once the credentials vouch for it, and an error that
 // says why not otherwise.
-func (c *Client) follow(ctx context.Context, endpoint, method, location string, err error) (string, error) {
+func (c *Client) followRedirect(ctx context.Context, endpoint, method, location string, err error) (string, error) {
 	moved, ok := err.(*Error) //nolint:errorlint // of this package, not wrapped
 	if !ok {
 		return "", err
 	}
-	if c.portals.hook != nil {
+	if c.clients.hook != nil {
 		moved.Hint = "the portal has a new address: give NewWebhook the webhook's new URL"
 		return "", moved
 	}
-	base, err := c.portals.base(endpoint)
+	base, err := c.clients.parseEndpoint(endpoint)
 	if err != nil {
 		return "", moved
 	}
-	target, ok := c.portals.target(base, method, location)
+	target, ok := c.clients.redirectTarget(base, method, location)
 	if !ok {
 		moved.Hint = "it leads to no address of the same shape on another host"
 		return "", moved
 	}
-	mover, ok := c.portals.creds.(Mover)
+	mover, ok := c.clients.creds.(Mover)
 	if !ok {
 		moved.Hint = "the credentials have no method Moved to vouch for a new address"
 		return "", moved
@@ -55,7 +55,7 @@ func (c *Client) follow(ctx context.Context, endpoint, method, location string, 
 
 // target makes an endpoint of a redirect's location. The location has to be the request's own
 // address on another host: no less secure, without credentials, and with nothing added.
-func (p *Clients) target(base *url.URL, method, location string) (string, bool) {
+func (cs *Clients) redirectTarget(base *url.URL, method, location string) (string, bool) {
 	u, err := url.Parse(location)
 	if err != nil || strings.EqualFold(u.Host, base.Host) || u.EscapedPath() != base.EscapedPath()+method {
 		return "", false
@@ -64,7 +64,7 @@ func (p *Clients) target(base *url.URL, method, location string) (string, bool) 
 		return "", false
 	}
 	u.Path, u.RawPath = base.Path, base.RawPath
-	target, err := p.base(u.String())
+	target, err := cs.parseEndpoint(u.String())
 	if err != nil {
 		return "", false
 	}

@@ -20,12 +20,12 @@ import (
 // Source: https://apidocs.bitrix24.com/limits.html
 func (e *Error) NotRun() bool {
 	switch {
-	case e.doubt:
+	case e.mayHaveRun:
 		return false
 	case e.Status == 0, e.Status == http.StatusTooManyRequests:
 		return true
 	case e.Code == ErrBadResponse:
-		return e.Status == http.StatusServiceUnavailable && e.asked
+		return e.Status == http.StatusServiceUnavailable && e.namedRetry
 	}
 	for _, code := range beforeTheMethod {
 		if strings.EqualFold(string(e.Code), string(code)) {
@@ -86,7 +86,7 @@ func Retryable(err error) (after time.Duration, ok bool) {
 		case *Error:
 			return e.retryable()
 		case *callError:
-			return firstBlock, e.ran == ranNot
+			return firstBlock, e.executed == executedNot
 		case *batchError:
 			return e.retryable()
 		case interface{ Unwrap() error }:
@@ -139,15 +139,15 @@ func (e *batchError) retryable() (after time.Duration, ok bool) {
 }
 
 // again reports whether a call that failed with err is to be sent again, and after what time.
-func (call *call) again(err error, try int) (wait time.Duration, ok bool) {
+func (call *call) shouldRetry(err error, try int) (wait time.Duration, ok bool) {
 	switch e := err.(type) { //nolint:errorlint // the cause of a context may be another call's error
 	case *Error:
 		if e.isLate() {
 			return 0, false
 		}
-		return call.answeredAgain(e, try)
+		return call.shouldRetryRefused(e, try)
 	case *callError:
-		return backoff(try), !e.creds && !e.file && (e.ran == ranNot || e.ran == ranMaybe && call.idempotent)
+		return backoff(try), !e.creds && !e.file && (e.executed == executedNot || e.executed == executedMaybe && call.idempotent)
 	default:
 		return 0, false
 	}
@@ -159,12 +159,12 @@ func (e *Error) isLate() bool { return e.cause != nil && errors.As(e.cause.err, 
 // passesAlone reports whether a call that failed as a command of a batch is to be made by itself: a
 // client would send it again, or its token can be renewed.
 func passesAlone(err error, idempotent bool) bool {
-	_, again := (&call{idempotent: idempotent}).again(err, 0)
+	_, again := (&call{idempotent: idempotent}).shouldRetry(err, 0)
 	return again || hasCode(err, ErrExpiredToken)
 }
 
 // answeredAgain is again for a call that has an answer.
-func (call *call) answeredAgain(e *Error, try int) (wait time.Duration, ok bool) {
+func (call *call) shouldRetryRefused(e *Error, try int) (wait time.Duration, ok bool) {
 	switch {
 	case e.Is(ErrQueryLimit):
 		return 0, true // the limiter waits
@@ -177,8 +177,8 @@ func (call *call) answeredAgain(e *Error, try int) (wait time.Duration, ok bool)
 			return 0, false
 		}
 		wait = time.Until(e.until)
-		call.busy += wait
-		return wait, call.busy <= maxBusy
+		call.busyWait += wait
+		return wait, call.busyWait <= maxBusy
 	case e.Is(ErrOAuthUnreachable):
 		return backoff(try), true
 	case e.Is(ErrInternal), e.Code == ErrBadResponse && (e.Status >= http.StatusInternalServerError || e.Status < http.StatusMultipleChoices):

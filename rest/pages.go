@@ -53,7 +53,7 @@ func newList(method string, p any, opts []ListOption) (*list, error) {
 			return nil, bad(err)
 		}
 	}
-	if l.cfg.behind && l.cfg.id == "" {
+	if l.cfg.hasAfter && l.cfg.id == "" {
 		return nil, bad(errors.New("After goes with ByID, which names the field"))
 	}
 	form, err := encodeParams(p, nil)
@@ -136,9 +136,9 @@ type positions struct {
 
 	c      Doer
 	start  int             // of the page to come
-	came   int             // rows so far
-	empty  int             // pages without a row, one after the other
-	alike  int             // pages that look like the one before, one after the other
+	received   int             // rows so far
+	emptyCount  int             // pages without a row, one after the other
+	sameCount  int             // pages that look like the one before, one after the other
 	before json.RawMessage // the result before
 	ends   pageEnds        // of the page before
 }
@@ -150,61 +150,61 @@ type pageEnds struct {
 }
 
 func (p *positions) next(ctx context.Context) ([]json.RawMessage, bool, error) {
-	answer, err := p.c.Do(ctx, p.method, encoded{Text: p.with("start=" + strconv.Itoa(p.start)), Suspect: p.form.Suspect})
+	response, err := p.c.Do(ctx, p.method, encoded{Text: p.with("start=" + strconv.Itoa(p.start)), Suspect: p.form.Suspect})
 	if err != nil {
 		return nil, false, err
 	}
-	found, err := p.find(answer.Result)
+	found, err := p.find(response.Result)
 	if err != nil {
 		return nil, false, err
 	}
 	rows := found.rows
 	switch {
-	case answer.Next == nil:
-		p.came += len(rows)
-		return rows, false, p.complete(answer)
-	case *answer.Next <= p.start || p.repeats(answer, rows):
+	case response.Next == nil:
+		p.received += len(rows)
+		return rows, false, p.checkTotal(response)
+	case *response.Next <= p.start || p.repeats(response, rows):
 		return nil, false, p.fail(ErrBadResponse, "the portal sends the same page again and again")
 	case len(rows) > 0:
-		p.empty = 0
+		p.emptyCount = 0
 	default:
-		p.empty++
-		if end, err := p.over(answer); end || err != nil {
+		p.emptyCount++
+		if end, err := p.isEnd(response); end || err != nil {
 			return nil, false, err
 		}
 	}
-	p.start, p.came = *answer.Next, p.came+len(rows)
+	p.start, p.received = *response.Next, p.received+len(rows)
 	return rows, true, nil
 }
 
 // repeats reports whether a page is the one before. Rows without an ID may be equal and still be
 // others, and rows with the same IDs too, but not for page after page.
-func (p *positions) repeats(answer *Response, rows []json.RawMessage) bool {
+func (p *positions) repeats(response *Response, rows []json.RawMessage) bool {
 	if len(rows) == 0 {
 		return false
 	}
 	first, _, named := fieldOf(rows[0], "ID")
 	last, _, _ := fieldOf(rows[len(rows)-1], "ID")
 	ends := pageEnds{len(rows), first, last}
-	same := bytes.Equal(p.before, answer.Result)
+	same := bytes.Equal(p.before, response.Result)
 	if same || named && ends == p.ends {
-		p.alike++
+		p.sameCount++
 	} else {
-		p.alike = 0
+		p.sameCount = 0
 	}
-	p.before, p.ends = answer.Result, ends
-	return same && named || p.alike >= maxAlikePages
+	p.before, p.ends = response.Result, ends
+	return same && named || p.sameCount >= maxAlikePages
 }
 
 // over reports whether a page without rows is the last one although the portal names a next one.
 // If the portal does not count, the second such page is.
-func (p *positions) over(answer *Response) (bool, error) {
+func (p *positions) isEnd(response *Response) (bool, error) {
 	switch {
-	case answer.Total == nil:
-		return p.empty > 1, nil
-	case *answer.Next >= *answer.Total:
-		return true, p.complete(answer)
-	case p.empty >= maxEmptyPages:
+	case response.Total == nil:
+		return p.emptyCount > 1, nil
+	case *response.Next >= *response.Total:
+		return true, p.checkTotal(response)
+	case p.emptyCount >= maxEmptyPages:
 		return false, p.fail(ErrBadResponse, "the portal sends one empty page after the other")
 	default:
 		return false, nil
@@ -212,14 +212,14 @@ func (p *positions) over(answer *Response) (bool, error) {
 }
 
 // complete reports rows that the portal counts and did not send, after its last page.
-func (p *positions) complete(answer *Response) error {
+func (p *positions) checkTotal(response *Response) error {
 	from := p.list.start
-	if answer.Total == nil || *answer.Total-from <= p.came {
+	if response.Total == nil || *response.Total-from <= p.received {
 		return nil
 	}
 	return p.fail(ErrBadResponse, fmt.Sprintf("the portal counts %d rows, sent %d of those from %d on and names no next page: "+
 		"the method pages by other parameters than start, or counts rows that the user may not see; ByID does not count",
-		*answer.Total, p.came, from))
+		*response.Total, p.received, from))
 }
 
 // found is the rows of a result and where they stand in it.

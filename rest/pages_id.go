@@ -17,13 +17,13 @@ const (
 	// firstChain is how many pages the first batch has, and growth by how much the next may be larger.
 	// The pages behind the end of a list refer to nothing, and the portal reads the first rows for
 	// each of them. So they are few for a list that is short.
-	firstChain = 4
+	firstBatchPages = 4
 	growth     = 4
 	// maxChainTime bounds how long a batch takes the portal, as far as that is known. A portal ends a
 	// request after 60 seconds.
-	maxChainTime = 20 * time.Second
+	maxBatchTime = 20 * time.Second
 	// calmAfter is how many requests must succeed before the limit that a failed batch set is doubled.
-	calmAfter = 10
+	growAfter = 10
 )
 
 // idPages asks for pages by the last ID seen.
@@ -39,12 +39,12 @@ type idPages struct {
 
 	queue []*item // of the batch: the pages that were not looked at so far
 	used  int     // how many of its pages were used
-	doubt bool    // one of its pages was empty, and had a reference
+	suspectEnd bool    // one of its pages was empty, and had a reference
 
 	size    int           // of the next batch
 	limit   int           // what failed batches leave of it
 	ceiling int           // what answers that were too large leave of it
-	calm    int           // requests that succeeded since limit was set
+	successes    int           // requests that succeeded since limit was set
 	slowest time.Duration // of a page in the last request, as the portal says
 }
 
@@ -57,9 +57,9 @@ type place struct {
 func newIDPages(l *list, c Doer) *idPages {
 	p := &idPages{
 		list: l, c: c, last: l.after, bound: l.after > 0,
-		size: firstChain, limit: batch.Max, ceiling: batch.Max,
+		size: firstBatchPages, limit: batch.Max, ceiling: batch.Max,
 	}
-	if !l.cfg.single && batch.Takes(l.method) && !l.form.Suspect && !hasConnector(l.form.Text) && len(l.form.Text) <= maxGathered {
+	if !l.cfg.single && batch.Takes(l.method) && !l.form.Suspect && !hasConnector(l.form.Text) && len(l.form.Text) <= maxBatchable {
 		p.client = clientOf(c)
 	}
 	return p
@@ -98,18 +98,18 @@ func (p *idPages) askPage(ctx context.Context) ([]json.RawMessage, bool, error) 
 	if p.bound {
 		bound = strconv.FormatUint(p.last, 10)
 	}
-	answer, err := p.c.Do(ctx, p.method, encoded(params.Form{Text: p.page(bound), Suspect: p.form.Suspect}))
+	response, err := p.c.Do(ctx, p.method, encoded(params.Form{Text: p.page(bound), Suspect: p.form.Suspect}))
 	if err != nil {
 		return nil, false, err
 	}
-	rows, err := p.accept(answer)
+	rows, err := p.accept(response)
 	if err != nil {
 		return nil, false, err
 	}
-	if p.doubt && len(rows) > 0 {
+	if p.suspectEnd && len(rows) > 0 {
 		p.client = nil // the reference led nowhere
 	}
-	p.doubt, p.slowest = false, answer.Time.took()
+	p.suspectEnd, p.slowest = false, response.Time.took()
 	p.succeeded()
 	return rows, len(rows) > 0, nil
 }
@@ -132,8 +132,8 @@ func (p *idPages) page(bound string) string {
 }
 
 // accept reads the rows of a page, and moves on behind them if their IDs ascend from the last one.
-func (p *idPages) accept(answer *Response) ([]json.RawMessage, error) {
-	found, err := p.find(answer.Result)
+func (p *idPages) accept(response *Response) ([]json.RawMessage, error) {
+	found, err := p.find(response.Result)
 	if err != nil {
 		return nil, err
 	}
@@ -164,11 +164,11 @@ func (p *idPages) accept(answer *Response) ([]json.RawMessage, error) {
 }
 
 // chain returns how many pages the next batch has. Fewer than 2 are none.
-func (p *idPages) chain() int {
+func (p *idPages) batchSize() int {
 	if p.client == nil || !p.full {
 		return 1
 	}
-	n, most := min(p.size, p.limit), maxChainTime
+	n, most := min(p.size, p.limit), maxBatchTime
 	if timeout := p.client.opts.timeout; timeout > 0 {
 		most = min(most, timeout/2)
 	}
@@ -182,7 +182,7 @@ func (p *idPages) chain() int {
 // it fails.
 func (p *idPages) askBatch(ctx context.Context) error {
 	for try := 0; ; try++ {
-		n := p.chain()
+		n := p.batchSize()
 		if n < 2 {
 			return nil
 		}
@@ -193,9 +193,9 @@ func (p *idPages) askBatch(ctx context.Context) error {
 			p.succeeded()
 			return nil
 		}
-		wait, ok := p.halve(ctx, err, n, try)
+		wait, ok := p.shrinkBatch(ctx, err, n, try)
 		if !ok || wait > 0 && pause(ctx, wait) != nil {
-			return about(err, p.method)
+			return withMethod(err, p.method)
 		}
 	}
 }
@@ -221,7 +221,7 @@ func (p *idPages) items(n int) []*item {
 func (p *idPages) send(ctx context.Context, items []*item) error {
 	ctx, cancel := p.client.opts.within(ctx)
 	defer cancel()
-	if err := p.client.portals.pauses.wait(ctx, p.client.memberID, p.method); err != nil {
+	if err := p.client.clients.pauses.wait(ctx, p.client.memberID, p.method); err != nil {
 		return err
 	}
 	const halt = true // later pages refer to the one that fails
@@ -233,7 +233,7 @@ func (p *idPages) send(ctx context.Context, items []*item) error {
 
 // halve reports whether a batch of n pages that failed is to be made with fewer, and after what
 // time.
-func (p *idPages) halve(ctx context.Context, err error, n, try int) (wait time.Duration, ok bool) {
+func (p *idPages) shrinkBatch(ctx context.Context, err error, n, try int) (wait time.Duration, ok bool) {
 	var failure *Error
 	switch {
 	case ctx.Err() != nil:
@@ -248,16 +248,16 @@ func (p *idPages) halve(ctx context.Context, err error, n, try int) (wait time.D
 	case errors.Is(err, context.DeadlineExceeded): // of the HTTP client or of [Timeout]
 		ok = true
 	default:
-		wait, ok = (&call{idempotent: true}).again(err, try)
+		wait, ok = (&call{idempotent: true}).shouldRetry(err, try)
 	}
-	p.limit, p.calm = n/2, 0
+	p.limit, p.successes = n/2, 0
 	return wait, ok
 }
 
 // succeeded lets batches grow again after a while.
 func (p *idPages) succeeded() {
-	if p.calm++; p.calm >= calmAfter && p.limit < p.ceiling {
-		p.limit, p.calm = min(2*p.limit, p.ceiling), 0
+	if p.successes++; p.successes >= growAfter && p.limit < p.ceiling {
+		p.limit, p.successes = min(2*p.limit, p.ceiling), 0
 	}
 }
 
@@ -266,19 +266,19 @@ func (p *idPages) take() (rows []json.RawMessage, used bool, err error) {
 	page := p.queue[0]
 	p.queue[0] = nil // for the garbage collector
 	p.queue = p.queue[1:]
-	rows, passes, err := p.look(page)
+	rows, passes, err := p.readPage(page)
 	if err != nil {
-		return nil, false, p.doubted(page, err, passes)
+		return nil, false, p.pageError(page, err, passes)
 	}
 	if len(rows) == 0 && p.used > 0 {
-		p.cut()
-		p.doubt = true
+		p.dropRest()
+		p.suspectEnd = true
 		return nil, false, nil
 	}
 	p.used++
 	switch {
 	case !p.full:
-		p.cut()
+		p.dropRest()
 	case len(p.queue) == 0:
 		p.size = min(max(p.size, p.used*growth), batch.Max)
 	}
@@ -287,8 +287,8 @@ func (p *idPages) take() (rows []json.RawMessage, used bool, err error) {
 
 // doubted returns the error of a page, unless the page needs a request of its own because its
 // reference may be the reason, or because that is how it is made again.
-func (p *idPages) doubted(page *item, err error, passes bool) error {
-	p.cut()
+func (p *idPages) pageError(page *item, err error, passes bool) error {
+	p.dropRest()
 	switch {
 	case p.used == 0 && page.err == nil: // it had no reference
 		return err
@@ -302,20 +302,20 @@ func (p *idPages) doubted(page *item, err error, passes bool) error {
 
 // look reads a page of a batch. passes reports whether the portal refused it for a reason that may
 // be gone by now.
-func (p *idPages) look(page *item) (rows []json.RawMessage, passes bool, err error) {
+func (p *idPages) readPage(page *item) (rows []json.RawMessage, passes bool, err error) {
 	if page.err != nil {
 		return nil, passesAlone(page.err, true), page.err
 	}
-	if rows, err = p.accept(page.answer); err != nil {
+	if rows, err = p.accept(page.response); err != nil {
 		return nil, false, err
 	}
-	p.slowest = max(p.slowest, page.answer.Time.took())
+	p.slowest = max(p.slowest, page.response.Time.took())
 	return rows, false, nil
 }
 
 // cut drops the rest of a batch: what the page in front of it leads to is not known. The next batch
 // is not much larger than what was of use in this one.
-func (p *idPages) cut() {
+func (p *idPages) dropRest() {
 	p.queue, p.size = nil, max(p.used, 2)
 }
 

@@ -15,13 +15,13 @@ const (
 	maxPause = 10 * time.Minute
 	// notable is from which operating time on, in seconds, the reset of a method is remembered. The
 	// portal blocks at 420 or more, and one request adds no more than 60.
-	notable = 60
+	minOperating = 60
 )
 
 // pauses knows which methods of which portals are blocked for the time that they took, and which
 // ones may soon be. The portal counts for each application or webhook, so each has pauses of its
 // own.
-type pauses struct {
+type methodPauses struct {
 	mu      sync.Mutex
 	methods map[methodOf]*usage
 	swept   time.Time
@@ -34,26 +34,26 @@ type usage struct {
 	until   time.Time // the end of the pause
 }
 
-func newPauses() *pauses {
-	return &pauses{methods: make(map[methodOf]*usage), swept: time.Now()}
+func newMethodPauses() *methodPauses {
+	return &methodPauses{methods: make(map[methodOf]*usage), swept: time.Now()}
 }
 
 // note keeps when the count of a method falls, where it is high enough to matter.
-func (p *pauses) note(memberID, method string, t Time) {
-	if t.Operating < notable || t.OperatingResetAt.IsZero() {
+func (p *methodPauses) recordUsage(memberID, method string, t Time) {
+	if t.Operating < minOperating || t.OperatingResetAt.IsZero() {
 		return
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.get(memberID, method).resetAt = t.OperatingResetAt
+	p.entryLocked(memberID, method).resetAt = t.OperatingResetAt
 }
 
 // block pauses a method until the time that the portal named now or in its last answer, and returns
 // the end of the pause. A pause that ends later stays.
-func (p *pauses) block(memberID, method string, named time.Time) time.Time {
+func (p *methodPauses) block(memberID, method string, named time.Time) time.Time {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	u := p.get(memberID, method)
+	u := p.entryLocked(memberID, method)
 	now := time.Now()
 	if named.IsZero() {
 		named = u.resetAt
@@ -72,7 +72,7 @@ func (p *pauses) block(memberID, method string, named time.Time) time.Time {
 
 // wait returns when a method is not blocked. Where the context would end before, it returns at
 // once.
-func (p *pauses) wait(ctx context.Context, memberID, method string) error {
+func (p *methodPauses) wait(ctx context.Context, memberID, method string) error {
 	for {
 		until := p.until(memberID, method)
 		delay := time.Until(until)
@@ -86,7 +86,7 @@ func (p *pauses) wait(ctx context.Context, memberID, method string) error {
 }
 
 // until returns the end of a method's pause; the zero time where there is none.
-func (p *pauses) until(memberID, method string) time.Time {
+func (p *methodPauses) until(memberID, method string) time.Time {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if u := p.methods[keyOf(memberID, method)]; u != nil {
@@ -100,7 +100,7 @@ func keyOf(memberID, method string) methodOf {
 }
 
 // get finds or makes the entry of a method, and now and then drops those whose times have passed.
-func (p *pauses) get(memberID, method string) *usage {
+func (p *methodPauses) entryLocked(memberID, method string) *usage {
 	if now := time.Now(); now.Sub(p.swept) >= sweepEvery {
 		p.swept = now
 		for key, u := range p.methods {

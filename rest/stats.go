@@ -66,8 +66,8 @@ type meter struct {
 
 // Stats returns what was done so far. It is cheap enough to call for each scrape of a metrics
 // endpoint.
-func (p *Clients) Stats() Stats {
-	m := p.meter
+func (cs *Clients) Stats() Stats {
+	m := cs.meter
 	return Stats{
 		Calls: m.calls.Load(), Failed: m.failed.Load(), Requests: m.requests.Load(), Commands: m.commands.Load(), Retried: m.retried.Load(),
 		Refused: m.refused.Load(), Busy: m.busy.Load(), Paused: m.paused.Load(), Renewed: m.renewed.Load(), Waiting: int(m.waiting.Load()),
@@ -75,7 +75,7 @@ func (p *Clients) Stats() Stats {
 }
 
 // Stats returns what the client did so far, with the others of its [Clients].
-func (c *Client) Stats() Stats { return c.portals.Stats() }
+func (c *Client) Stats() Stats { return c.clients.Stats() }
 
 // wait counts a call among those that wait, and adds the time to one of its sums.
 func (m *meter) wait(sum *time.Duration, f func() error) error {
@@ -89,7 +89,7 @@ func (m *meter) wait(sum *time.Duration, f func() error) error {
 }
 
 // ended counts a call, and tells the observers.
-func (m *meter) ended(ctx context.Context, c *Client, call *call, start time.Time, err error) {
+func (m *meter) countCall(ctx context.Context, c *Client, call *call, start time.Time, err error) {
 	m.calls.Add(1)
 	if err != nil {
 		m.failed.Add(1)
@@ -112,8 +112,8 @@ func (m *meter) ended(ctx context.Context, c *Client, call *call, start time.Tim
 }
 
 // answered counts a request.
-func (m *meter) answered(call *call, got exchanged, err error) {
-	if got.way != wayNone {
+func (m *meter) countRequest(call *call, got exchanged, err error) {
+	if got.progress != progressNoConnection {
 		m.requests.Add(1)
 		call.info.Requests++
 	}

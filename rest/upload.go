@@ -44,7 +44,7 @@ import (
 //
 // Source: https://apidocs.bitrix24.com/api-reference/disk/folder/disk-folder-upload-file.html
 func (c *Client) Upload(ctx context.Context, method string, params any, file File) (*Response, error) {
-	if err := c.refused(method); err != nil {
+	if err := c.checkCall(method); err != nil {
 		return nil, err
 	}
 	if err := file.checkUpload(); err != nil {
@@ -57,22 +57,22 @@ func (c *Client) Upload(ctx context.Context, method string, params any, file Fil
 		if err != nil {
 			return nil, err
 		}
-		answer, err := c.run(ctx, offer)
+		response, err := c.run(ctx, offer)
 		if err != nil {
 			return nil, err
 		}
-		to, err := uploadPlace(method, answer.Result)
+		to, err := uploadPlace(method, response.Result)
 		if err != nil {
 			return nil, err
 		}
-		answer, err = c.run(ctx, c.uploadCall(to, file))
-		if hasCode(err, ErrExpiredToken) && !renewed && c.portals.hook == nil {
+		response, err = c.run(ctx, c.uploadCall(to, file))
+		if hasCode(err, ErrExpiredToken) && !renewed && c.clients.hook == nil {
 			continue // the portal checks the token before it takes the file
 		}
 		if moved, ok := err.(*Error); ok && moved.Is(ErrMoved) { //nolint:errorlint // of this package, not wrapped
 			moved.Hint = "the file was not taken; if the portal was renamed just now, upload it once more: the first step finds the new address"
 		}
-		return answer, err
+		return response, err
 	}
 }
 
@@ -140,7 +140,7 @@ func (c *Client) uploadCall(p destination, file File) *call {
 		body, kind := file.multipart(p.Field)
 		return &outgoing{
 			url: target.String(), header: http.Header{"Content-Type": {kind}}, body: body,
-			secrets: c.portals.secretsOf(target, token),
+			secrets: c.clients.secretsOf(target, token),
 		}, nil
 	}
 	return call
@@ -182,10 +182,10 @@ func portOf(u *url.URL) string {
 }
 
 // secretsOf returns what errors must not show of a request to an address of the portal.
-func (p *Clients) secretsOf(u *url.URL, token string) []string {
+func (cs *Clients) secretsOf(u *url.URL, token string) []string {
 	secrets := []string{token}
-	if p.hook != nil {
-		secrets[0] = p.hook.secret
+	if cs.hook != nil {
+		secrets[0] = cs.hook.secret
 	}
 	const minToken = 16 // shorter values are numbers and words
 	for _, values := range u.Query() {

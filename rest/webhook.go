@@ -30,11 +30,11 @@ func NewWebhook(webhookURL string, opts ...Option) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Client{portals: p}, nil
+	return &Client{clients: p}, nil
 }
 
-func (p *Clients) newHook(webhookURL string) (*hook, error) {
-	u, err := p.base(strings.TrimSpace(webhookURL))
+func (cs *Clients) newHook(webhookURL string) (*hook, error) {
+	u, err := cs.parseEndpoint(strings.TrimSpace(webhookURL))
 	switch {
 	case err == nil:
 	case strings.HasPrefix(webhookURL, "http://"):
@@ -77,8 +77,8 @@ func notIn(set string) func(rune) bool {
 }
 
 // explain adds to an error what the portal does not say.
-func (p *Clients) explain(e *Error) {
-	if p.hook == nil || !e.Is(ErrWrongAuthType) {
+func (cs *Clients) explain(e *Error) {
+	if cs.hook == nil || !e.Is(ErrWrongAuthType) {
 		return
 	}
 	e.Hint = "this method needs an application's token; an incoming webhook cannot call it"
