@@ -412,11 +412,11 @@ func TestBatchThatPartlyRan(t *testing.T) {
 
 	_, ok := rest.Retryable(b.Err())
 	require.False(t, ok)
-	require.False(t, hostileNotRun(b.Err()))
+	require.False(t, notRun(b.Err()))
 	_, err := blocked.Result()
 	_, ok = rest.Retryable(err)
 	require.True(t, ok)
-	require.True(t, hostileNotRun(err))
+	require.True(t, notRun(err))
 }
 
 func TestBatchEchoesNoToken(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -288,4 +289,49 @@ func TestCall3Limits(t *testing.T) {
 		require.ErrorIs(t, err, rest.ErrQueryLimit)
 		require.Zero(t, time.Since(began))
 	})
+}
+
+// Package net/http repeats a POST with an Idempotency-Key by itself if a connection that was used
+// before breaks. The portal may still be at work on the first one then.
+func TestConnectionBreaksUnderAKey(t *testing.T) {
+	t.Parallel()
+	var n atomic.Int64
+	client, portal := clientOf(t, func(w http.ResponseWriter, r *http.Request) {
+		if n.Add(1) == 2 {
+			panic(http.ErrAbortHandler)
+		}
+		says(200, task51)(w, r)
+	})
+	add := func(key string) error {
+		return client.Call3(t.Context(), "tasks.task.add", nil, nil, rest.IdempotencyKey(key))
+	}
+	require.NoError(t, add("a"))
+	err := add("b")
+	require.Error(t, err)
+	var keys []string
+	for _, r := range portal.requests() {
+		keys = append(keys, r.header.Get("Idempotency-Key"))
+	}
+	require.Equal(t, []string{"a", "b"}, keys, "it is not sent again")
+	var e interface{ NotRun() bool }
+	require.ErrorAs(t, err, &e)
+	require.False(t, e.NotRun())
+	_, again := rest.Retryable(err)
+	require.False(t, again)
+}
+
+// What REST 3.0 refuses before a method runs says so, as in the older API.
+func TestRefusalsOfREST3(t *testing.T) {
+	t.Parallel()
+	for code, notRun := range map[rest.ErrorCode]bool{
+		rest.ErrV3MethodNotFound: true, rest.ErrV3Scope: true, rest.ErrV3AccessDenied: false, rest.ErrV3NotFound: false, rest.ErrV3KeyReused: false,
+	} {
+		client, _ := clientOf(t, says(http.StatusForbidden, `{"error":{"code":"`+string(code)+`","message":"m"}}`))
+		err := client.Call3(t.Context(), "tasks.task.add", nil, nil)
+		var e *rest.Error
+		require.ErrorAs(t, err, &e)
+		require.Equal(t, notRun, e.NotRun(), code)
+		_, again := rest.Retryable(err)
+		require.False(t, again, code)
+	}
 }

@@ -14,6 +14,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -254,7 +255,7 @@ func TestCredentialsFail(t *testing.T) {
 			require.ErrorIs(t, err, test.err)
 			require.EqualValues(t, 1, creds.times.Load())
 			require.Empty(t, p.requests())
-			require.True(t, hostileNotRun(err))
+			require.True(t, notRun(err))
 			_, ok := rest.Retryable(err)
 			require.Equal(t, test.retryable, ok)
 		})
@@ -578,4 +579,81 @@ func TestHTTPClientIsCopied(t *testing.T) {
 	_, err := rest.NewClients(&tokens{}, rest.WithHTTPClient(mine))
 	require.NoError(t, err)
 	require.Zero(t, *mine)
+}
+
+// other is credentials of another user of the same portals.
+type other struct{ hosts }
+
+func (other) Access(_ context.Context, memberID string) (endpoint, token string, err error) {
+	return "https://" + memberID + ".example/rest/", "another-token", nil
+}
+
+// TestAs: a client for other credentials has the same limits and pauses, and its calls do not join
+// those of others.
+func TestAs(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		tr := newScript(t, func(s sent) (int, string, error) {
+			if s.method == "crm.item.update" {
+				return 429, blocked, nil
+			}
+			return 200, answers(s), nil
+		})
+		api := newHosts(t, on(tr), rest.WithRateLimit(1, 1))
+		start := time.Now()
+		require.NoError(t, api.Portal("a").Call(t.Context(), "profile", nil, nil))
+		require.NoError(t, api.Portal("a").As(other{}).Call(t.Context(), "profile", nil, nil))
+		require.Equal(t, time.Second, time.Since(start))
+		seen := tr.requests()
+		require.Equal(t, secretToken, seen[0].form.Get("auth"))
+		require.Equal(t, "another-token", seen[1].form.Get("auth"))
+
+		require.Error(t, api.Portal("a").With(rest.Retries(0)).Call(t.Context(), "crm.item.update", nil, nil))
+		start = time.Now()
+		err := api.As(other{}).Portal("a").With(rest.Timeout(30*time.Second)).Call(t.Context(), "crm.item.update", nil, nil)
+		require.ErrorIs(t, err, rest.ErrOperationTimeLimit)
+		require.Zero(t, time.Since(start))
+
+		var both sync.WaitGroup
+		for _, c := range []*rest.Coalescer{api.Coalescer("a"), api.As(other{}).Coalescer("a")} {
+			both.Go(func() {
+				if err := c.Call(t.Context(), "crm.deal.add", nil, nil); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		both.Wait()
+		for _, s := range tr.requests() {
+			require.NotEqual(t, "batch", s.method)
+		}
+
+		err = api.Portal("a").As(nil).Call(t.Context(), "profile", nil, nil)
+		require.ErrorContains(t, err, "the credentials given to As are nil")
+		_, ok := rest.Retryable(err)
+		require.False(t, ok)
+	})
+}
+
+// credsWithClient is credentials with an HTTP client, such as one with a proxy.
+type credsWithClient struct {
+	hosts
+
+	client *http.Client
+}
+
+func (c credsWithClient) HTTPClient() *http.Client { return c.client }
+
+// TestIdleConnectionsKeepTheProxy: the credentials' client has a proxy. The number of idle
+// connections must not make calls go around it without a word.
+func TestIdleConnectionsKeepTheProxy(t *testing.T) {
+	t.Parallel()
+	tr := newTransport(t, fine)
+	api, err := rest.NewClients(credsWithClient{client: &http.Client{Transport: tr}}, rest.WithIdleConnections(2, 20), rest.WithRetries(0))
+	if err != nil {
+		return // said so
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	_ = api.Portal("a.invalid").Call(ctx, "profile", nil, nil)
+	require.Equal(t, 1, tr.count(), "the call went around the client of the credentials")
 }

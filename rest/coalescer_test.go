@@ -288,8 +288,8 @@ func TestOneCallerLeaves(t *testing.T) {
 				// The one that leaves is the first, whose context the request could have been bound to.
 				wg.Go(func() {
 					_, err := get(ctx, c, 1)
-					if !errors.Is(err, context.DeadlineExceeded) || time.Since(start) != after || hostileNotRun(err) != (after < rest.DefaultWindow) {
-						t.Error(err, time.Since(start), hostileNotRun(err))
+					if !errors.Is(err, context.DeadlineExceeded) || time.Since(start) != after || notRun(err) != (after < rest.DefaultWindow) {
+						t.Error(err, time.Since(start), notRun(err))
 					}
 				})
 				synctest.Wait()

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -513,4 +514,84 @@ func TestDownloadEndsWithTheContext(t *testing.T) {
 	file, err = client.Download(t.Context(), portal.ClientEndpoint()+place, 100)
 	require.NoError(t, err)
 	require.NoError(t, file.Close())
+}
+
+// An address that somebody else wrote must not become a call with the secret of the webhook, which
+// is a part of the endpoint.
+func TestAddressesBelowAWebhook(t *testing.T) {
+	t.Parallel()
+	const secret = "s3cr3tHook"
+	u := newUploads(t)
+	hook := u.ClientEndpoint() + "1/" + secret + "/"
+	client, err := rest.NewWebhook(hook, rest.WithInsecureHTTP())
+	require.NoError(t, err)
+	for _, address := range []string{"crm.deal.delete?id=5", "./crm.deal.delete?id=5", "?id=5", "upload.json"} {
+		file, err := client.Download(t.Context(), address, 1)
+		if err == nil {
+			require.NoError(t, file.Close())
+		}
+		u.offer = func(string) http.HandlerFunc {
+			return says(200, `{"result":{"field":"file","uploadUrl":`+quoted(address)+`}}`)
+		}
+		_, _ = client.Upload(t.Context(), "offer", nil, fileOf("a", nil)) // whatever becomes of it
+	}
+	for _, r := range u.requests() {
+		if r.path != "/rest/1/"+secret+"/offer" {
+			require.NotContains(t, r.path, secret)
+		}
+	}
+	_, err = client.Download(t.Context(), "", 1)
+	require.ErrorIs(t, err, rest.ErrBadCall)
+	require.ErrorContains(t, err, "the address is empty")
+}
+
+// counted counts what is read of a body.
+type counted struct {
+	io.ReadCloser
+
+	n *atomic.Int64
+}
+
+func (c counted) Read(p []byte) (int, error) {
+	n, err := c.ReadCloser.Read(p)
+	c.n.Add(int64(n))
+	return n, err
+}
+
+// What is no file is not read to its end, which may be far.
+func TestAnswerInsteadOfAFile(t *testing.T) {
+	t.Parallel()
+	for name, kind := range map[string]string{"JSON": "application/json", "page": "text/html"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var n atomic.Int64
+			tr := newTransport(t, "")
+			endless := roundTrip(func(r *http.Request) (*http.Response, error) {
+				answer, err := tr.RoundTrip(r)
+				if err == nil {
+					_ = answer.Body.Close()
+					answer.Header.Set("Content-Type", kind)
+					answer.Body = counted{io.NopCloser(spaces(strings.Repeat(" ", 64<<10))), &n}
+				}
+				return answer, err
+			})
+			_, err := newHosts(t, on(endless), rest.WithRetries(0)).Portal(member).Download(t.Context(), "/rest/"+place, 100)
+			require.ErrorIs(t, err, rest.ErrBadResponse)
+			require.Less(t, n.Load(), int64(2<<20))
+		})
+	}
+}
+
+// The portal may quote the address at which the download began.
+func TestEchoBehindARedirect(t *testing.T) {
+	t.Parallel()
+	client, portal := clientOf(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/rest/final" {
+			http.Redirect(w, r, "/rest/final?token=s3cr3t-of-the-second-address", http.StatusFound)
+			return
+		}
+		says(400, `{"error":"ERROR_CORE","error_description":"no s3cr3t-in-the-address s3cr3t-of-the-second-address"}`)(w, r)
+	})
+	_, err := client.Download(t.Context(), portal.ClientEndpoint()+place, 1)
+	require.EqualError(t, err, "rest: download: ERROR_CORE (status 400): no [redacted] [redacted]")
 }

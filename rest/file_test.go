@@ -10,8 +10,10 @@ import (
 	"net/http"
 	"net/url"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -416,4 +418,76 @@ func TestFileShowsNothing(t *testing.T) {
 	t.Parallel()
 	file := fileOf("a", []byte("planted"))
 	require.NotContains(t, fmt.Sprintf("%v %+v %#v %v %+v %#v", file, file, file, file.Content(), file.Content(), file.Content()), "planted")
+}
+
+// A file that fails is not sent once more, even if the call may run twice: it would fail again.
+func TestReaderFailsHalfway(t *testing.T) {
+	t.Parallel()
+	const pieces = 100 // of 12 KiB, which are read twice
+	for name, fail := range map[string]func() (int, error){
+		"fails":  func() (int, error) { return 0, errReader },
+		"panics": func() (int, error) { panic("planted-path") },
+		"ends":   func() (int, error) { return 5, nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var reads atomic.Int64
+			file := rest.NewFile("a", at(func(p []byte, _ int64) (int, error) {
+				if reads.Add(1) > pieces*3/2 {
+					return fail()
+				}
+				return len(p), nil
+			}), pieces*12<<10)
+			client, _ := clientOf(t, says(200, fine))
+
+			err := client.With(rest.Retries(3), rest.Idempotent()).Call(t.Context(), "m.add", map[string]any{"f": file}, nil)
+
+			require.ErrorContains(t, err, "a part of the request was sent")
+			require.NotContains(t, err.Error(), "planted-path")
+			require.EqualValues(t, pieces*3/2+1, reads.Load())
+			var e interface{ NotRun() bool }
+			require.ErrorAs(t, err, &e)
+			require.False(t, e.NotRun())
+		})
+	}
+}
+
+// One File, and one list, serve goroutines at the same time.
+func TestCrowd(t *testing.T) {
+	t.Parallel()
+	const crowd = 8
+	u := newUploads(t)
+	client := u.client(t)
+	content := contentOf(50_000)
+	file := fileOf("a", content)
+	rows := rest.All[idRow](t.Context(), count(400).portals(t).Portal("a"), "crm.deal.list", nil, byID()...)
+	var wg sync.WaitGroup
+	for range crowd {
+		wg.Go(func() {
+			_, err := client.Upload(t.Context(), "disk.folder.uploadfile", nil, file)
+			if err == nil {
+				err = client.Call(t.Context(), "m.add", map[string]any{"f": file}, nil)
+			}
+			if err != nil {
+				t.Error(err)
+			}
+			ids, err := read(rows)
+			if err != nil || !slices.Equal(ids, span(1, 400, nil)) {
+				t.Error(len(ids), err)
+			}
+			for range rows {
+				break
+			}
+		})
+	}
+	wg.Wait()
+	sent := 0
+	for _, r := range u.requests() {
+		if r.path == "/rest/upload.json" {
+			_, _, got := uploaded(t, r)
+			require.Equal(t, content, got)
+			sent++
+		}
+	}
+	require.Equal(t, crowd, sent)
 }

@@ -303,3 +303,45 @@ func TestWaitsForFrontEndsAreBounded(t *testing.T) {
 		require.Equal(t, 3, tr.count())
 	})
 }
+
+// TestRetryAfterOfHugeNumbers: the time is capped, not ignored.
+func TestRetryAfterOfHugeNumbers(t *testing.T) {
+	t.Parallel()
+	for _, text := range []string{"99999999999999999999", "9223372036854775807", "86400", "Fri, 31 Dec 9999 23:59:59 GMT"} {
+		t.Run(text, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				tr := newScript(t, func(sent) (int, string, error) { return 503, "<html>", nil })
+				tr.header = func(_ sent, h http.Header) { h.Set("Retry-After", text) }
+				err := newHosts(t, on(tr)).Portal("a").Call(t.Context(), "crm.deal.add", nil, nil)
+				require.Equal(t, 1, tr.count())
+				after, ok := rest.Retryable(err)
+				require.True(t, ok, "the front end asked to come later")
+				require.GreaterOrEqual(t, after, 2*time.Minute)
+				require.LessOrEqual(t, after, 10*time.Minute)
+			})
+		})
+	}
+}
+
+// TestForeignJSON: JSON of a front end whose error member is no portal's code.
+func TestForeignJSON(t *testing.T) {
+	t.Parallel()
+	for _, body := range []string{
+		`{"message":"busy"}`, `{"error":"Service Unavailable"}`, `{"error":{"code":503,"message":"x"}}`, `{"error":true,"message":"x"}`,
+		`{"error":{"message":"overloaded"}}`, `{"error":{"status":503}}`, `{"error":["x"]}`, `{"error":"unavailable","error_description":null}`, `{"error":1}`,
+		`{"error":""}`, `{"error":null}`, `{"error":{}}`, `{"error":[]}`, `[]`, `""`, `null`, `{"error":{"code":"rate_limited","type":"x"}}`,
+	} {
+		t.Run(body, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				tr := newScript(t, func(sent) (int, string, error) { return 503, body, nil })
+				tr.header = func(_ sent, h http.Header) { h.Set("Retry-After", "120") }
+				err := newHosts(t, on(tr)).Portal("a").Call(t.Context(), "crm.deal.add", nil, nil)
+				after, ok := rest.Retryable(err)
+				require.True(t, ok, "%v", err)
+				require.Equal(t, 2*time.Minute, after)
+			})
+		})
+	}
+}

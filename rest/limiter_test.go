@@ -436,3 +436,127 @@ func TestLimiterOptions(t *testing.T) {
 		})
 	}
 }
+
+// TestCancelledCrowd: 550 calls are cancelled while most of them wait. The next one waits for the
+// steady rate, not for them.
+func TestCancelledCrowd(t *testing.T) {
+	t.Parallel()
+	tests := map[string]func(*rest.Clients) rest.Doer{
+		"Client":    func(api *rest.Clients) rest.Doer { return api.Portal("a") },
+		"Coalescer": func(api *rest.Clients) rest.Doer { return api.Coalescer("a") },
+	}
+	for name, doer := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				tr := newScript(t, func(s sent) (int, string, error) { return 200, answers(s), nil })
+				api := newHosts(t, on(tr))
+				ctx, cancel := context.WithCancel(t.Context())
+				var crowd sync.WaitGroup
+				for i := range 550 {
+					crowd.Go(func() { _, _ = api.Portal("a").Do(ctx, "profile", map[string]any{"n": i}) })
+				}
+				synctest.Wait()
+				pauseFor(time.Millisecond)
+				cancel()
+				crowd.Wait()
+				start := time.Now()
+				ctx, cancel = context.WithTimeout(t.Context(), time.Second)
+				defer cancel()
+				_, err := doer(api).Do(ctx, "profile", nil)
+				require.NoError(t, err)
+				require.LessOrEqual(t, time.Since(start), 500*time.Millisecond)
+				require.Equal(t, 51, tr.count())
+			})
+		})
+	}
+}
+
+// TestNobodyOvertakes: 250 calls wait, the portal refuses one request, and newcomers come all the
+// time. All are sent in the order in which they came.
+func TestNobodyOvertakes(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
+		var order []string
+		requests := 0
+		tr := newScript(t, func(s sent) (int, string, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			if requests++; requests == 60 {
+				return 503, limited, nil
+			}
+			order = append(order, s.form.Get("n"))
+			return 200, fine, nil
+		})
+		client := newHosts(t, on(tr)).Portal("a")
+		var all sync.WaitGroup
+		var want []string
+		call := func(n int) {
+			want = append(want, strconv.Itoa(n))
+			all.Go(func() {
+				if err := client.Call(t.Context(), "crm.deal.add", map[string]any{"n": n}, nil); err != nil {
+					t.Error(err)
+				}
+			})
+			synctest.Wait()
+		}
+		for n := range 250 {
+			call(n)
+		}
+		for n := range 100 {
+			pauseFor(600*time.Millisecond + time.Microsecond)
+			call(250 + n)
+		}
+		all.Wait()
+		require.Equal(t, want, order)
+	})
+}
+
+// TestDeadlinesInALine: a deadline that can be met is met, one that cannot be fails at once, also
+// when a refusal makes it so.
+func TestDeadlinesInALine(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		requests := 0
+		tr := newScript(t, func(sent) (int, string, error) {
+			if requests++; requests == 3 {
+				return 503, limited, nil
+			}
+			return 200, fine, nil
+		})
+		client := newHosts(t, on(tr), rest.WithRateLimit(1, 1)).Portal("a")
+		start := time.Now()
+		type result struct {
+			err error
+			at  time.Duration
+		}
+		results := make([]result, 6)
+		var all sync.WaitGroup
+		for n, timeout := range []time.Duration{0, 0, 0, 3500 * time.Millisecond, time.Minute, 3900 * time.Millisecond} {
+			all.Go(func() {
+				c := client
+				if timeout > 0 {
+					c = client.With(rest.Timeout(timeout))
+				}
+				err := c.Call(t.Context(), "crm.deal.add", nil, nil)
+				results[n] = result{err, time.Since(start)}
+			})
+			synctest.Wait()
+		}
+		all.Wait()
+		require.Equal(t, result{nil, 0}, results[0])
+		require.Equal(t, result{nil, time.Second}, results[1])
+		require.NoError(t, results[2].err, "it was refused, and is the first after the pause")
+		require.ErrorIs(t, results[3].err, rest.ErrQueryLimit, "it would have been the fourth; the refusal at two seconds made that too late")
+		require.ErrorIs(t, results[3].err, context.DeadlineExceeded)
+		require.Equal(t, 2*time.Second, results[3].at)
+		require.NoError(t, results[4].err)
+		require.ErrorIs(t, results[5].err, rest.ErrQueryLimit, "it could never be the sixth")
+		require.Zero(t, results[5].at)
+		for _, i := range []int{3, 5} {
+			_, ok := rest.Retryable(results[i].err)
+			require.True(t, ok)
+		}
+	})
+}

@@ -11,10 +11,10 @@ package rest
 //   - the place of a call that leaves late is lost: TestPlaceGoesToTheNextAtOnce,
 //     TestPlaceOfOneThatLeavesLate
 //   - a place that comes free wakes nobody: TestPlaceGoesToTheNextAtOnce
-//   - a place that is given back wakes nobody: TestHostileAllPausedInAGathering
-//   - a place is not given back: TestHostileAllPausedInAGathering
+//   - a place that is given back wakes nobody: TestAllPausedInAGathering
+//   - a place is not given back: TestAllPausedInAGathering
 //   - a place of before a refusal is given back: TestPlaceOfOneThatLeavesLate
-//   - a place that has drained is given back: TestHostileLeaveGivesBackOnce,
+//   - a place that has drained is given back: TestLeaveGivesBackOnce,
 //     TestPlaceOfOneThatLeavesLate
 //   - a place that has partly drained is given back whole: TestPlaceThatHasPartlyDrained
 //   - a call that was refused gets a new ticket: TestNobodyOvertakes, TestLimiterModel
@@ -34,7 +34,7 @@ package rest
 //   - a refusal fails nobody for whom it is too late: TestLimiterModel
 //   - the next call is not woken: TestStatsOfThoseWhoWait
 //   - a burst of one more: TestDeadlinesInALine, TestLimitAndDeadline
-//   - idle time is saved up: TestHostileLeaveGivesBackOnce, TestPlaceOfOneThatLeavesLate,
+//   - idle time is saved up: TestLeaveGivesBackOnce, TestPlaceOfOneThatLeavesLate,
 //     TestLimiterModel
 //   - a call whose context ended at its turn is sent: TestTurnOfACallThatHasEnded
 //   - a call whose context ended before it came takes a place: TestTurnOfACallThatHasEnded
@@ -65,12 +65,12 @@ package rest
 //
 // What errors are worth:
 //
-//   - NotRun forgets an attempt before: TestHostileSecondAttemptNotSent,
-//     TestHostileSecondRequestOfABatch
-//   - doubt ends with an attempt that did not run: TestHostileSecondAttemptNotSent
+//   - NotRun forgets an attempt before: TestSecondAttemptNotSent,
+//     TestSecondRequestOfABatch
+//   - doubt ends with an attempt that did not run: TestSecondAttemptNotSent
 //   - NotRun is false for 429: TestFrontEnds, TestRetryable
 //   - NotRun is true for 503 without Retry-After: TestFrontEnds, TestRetryable
-//   - NotRun is false for 503 with Retry-After: TestFrontEnds, TestHostileForeignJSON
+//   - NotRun is false for 503 with Retry-After: TestFrontEnds, TestForeignJSON
 //   - codes are compared by case: TestRetryable
 //   - any 503 asks to come later: TestRetryable
 //   - a method that is blocked asks to come later: TestBlockedTwice, TestOperatingTimeLimit
@@ -82,10 +82,10 @@ package rest
 //   - one of several errors is enough: TestFrontEnds, TestRetryableOfSeveral
 //   - the wait of the last of several errors counts: TestRetryableOfSeveral
 //   - a batch that partly ran is retryable: TestBatchThatPartlyRan,
-//     TestHostileSecondRequestOfABatch
-//   - a batch that halted is not retryable: TestHostileBatchThatDidNotRun
-//   - Retry-After has no bound: TestHostileRetryAfterOfHugeNumbers
-//   - a Retry-After that is no int is ignored: TestHostileRetryAfterOfHugeNumbers
+//     TestSecondRequestOfABatch
+//   - a batch that halted is not retryable: TestBatchThatDidNotRun
+//   - Retry-After has no bound: TestRetryAfterOfHugeNumbers
+//   - a Retry-After that is no int is ignored: TestRetryAfterOfHugeNumbers
 //
 // What is repeated:
 //
@@ -97,7 +97,7 @@ package rest
 //   - calls that are blocked again after a pause: TestBlockedTwice, TestWhatIsRepeated
 //   - not after CONNECTION_ERROR: TestLostAnswers, TestWhatIsRepeated
 //   - not within a batch, with a token that expired: TestRefusedInABatchAndMadeAgain
-//   - the wait for a front end has no bound: TestFrontEnds, TestHostileRetryAfterOfHugeNumbers
+//   - the wait for a front end has no bound: TestFrontEnds, TestRetryAfterOfHugeNumbers
 //   - the wait for a front end forgets those before: TestWaitsForFrontEndsAreBounded
 //   - pages in a row cost the same wait: TestRefusalsWithoutEnd
 //   - waits do not grow: TestBackoff
@@ -109,11 +109,11 @@ package rest
 //   - a request outlives its callers: TestDeadlineOfAGatheredCall, TestGatheredCallThatMayHaveRun
 //   - a request ends with its first caller: TestOneCallerLeaves, TestOneOfEqualReadsLeaves
 //   - a gathering that all have left takes calls: TestDeskIsEmptyAfterwards
-//   - a gathering that did not depart takes calls: TestDeskIsEmptyAfterwards, TestHostileGoexit
+//   - a gathering that did not depart takes calls: TestDeskIsEmptyAfterwards, TestGoexit
 //   - a caller leaves twice: TestCallerLeavesOnce
 //   - a full gathering waits for its window: TestGathering
 //   - methods that are paused gather: TestPausedMethodsGoByThemselves
-//   - methods that are paused leave with others: TestHostileAllPausedInAGathering,
+//   - methods that are paused leave with others: TestAllPausedInAGathering,
 //     TestPausedInCompany
 //   - calls gather while batch is paused: TestBlockedBatch
 //   - batches leave while batch is paused: TestBlockedBatch
@@ -128,7 +128,7 @@ package rest
 //   - a call that is refused within a batch for a reason that passes is final:
 //     TestRefusedInABatchAndMadeAgain
 //   - equal writes are made once: TestWritesAreNotJoinedIntoOne
-//   - calls of callers that have left are sent: TestHostileDismissedCallIsNotSent,
+//   - calls of callers that have left are sent: TestDismissedCallIsNotSent,
 //     TestOneCallerLeaves
 //   - the last call says whether a batch is idempotent: TestReadInCompany
 //   - writes are made again after a lost batch: TestFrontEnds, TestReadInCompany
@@ -140,13 +140,13 @@ package rest
 //   - a call that is made again forgets that it may have run: TestMadeAgainAndRefused
 //   - a newcomer who is too late joins: TestDeadlineOfAGatheredCall
 //   - callers who are too late wait: TestDeadlineOfAGatheredCall,
-//     TestHostileDismissedCallIsNotSent
+//     TestDismissedCallIsNotSent
 //   - callers for whom a refusal makes it too late wait: TestGatheredCallBehindARefusal
-//   - callers for whom a repetition comes too late wait: TestHostileDeadlineAfterDeparture
+//   - callers for whom a repetition comes too late wait: TestDeadlineAfterDeparture
 //   - the turn of a request is not kept: TestDeadlineOfAGatheredCall
 //   - a caller who is too late is not told that the call may have run:
 //     TestGatheredCallThatMayHaveRun
 //   - a caller who leaves is told that a call under way did not run: TestOneCallerLeaves
 //   - a caller who leaves is told that a call that was left back may have run: TestLeftBackAndGone
-//   - a panic after the request was written says that it did not run: TestHostileGoexitAfterSending
-//   - a gathering that sends nothing keeps its place: TestHostileAllPausedInAGathering
+//   - a panic after the request was written says that it did not run: TestGoexitAfterSending
+//   - a gathering that sends nothing keeps its place: TestAllPausedInAGathering

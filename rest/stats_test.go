@@ -148,3 +148,42 @@ func TestStatsOfThoseWhoWait(t *testing.T) {
 		require.Equal(t, rest.Stats{Calls: 3, Requests: 3}, api.Portal("b").Stats())
 	})
 }
+
+// TestObserverOfAPanic: the call failed; observers and counters must not take it for a
+// success.
+func TestObserverOfAPanic(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var seen []rest.CallInfo
+		api := newHosts(t, on(newTransport(t, fine)), rest.WithObserver(func(_ context.Context, info rest.CallInfo) { seen = append(seen, info) }))
+		require.Error(t, api.As(panicking{}).Coalescer("a").Call(t.Context(), "crm.deal.add", nil, nil))
+		require.Len(t, seen, 1)
+		require.Error(t, seen[0].Err)
+		require.EqualValues(t, 1, api.Stats().Failed)
+	})
+}
+
+// TestObserverPanics: the call succeeded; that an observer panics must not make it fail,
+// least of all for fifty callers.
+func TestObserverPanics(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		api := newHosts(t, on(newTransport(t, fine)), rest.WithObserver(func(context.Context, rest.CallInfo) { panic("label") }))
+		err := api.Coalescer("a").Call(t.Context(), "crm.deal.add", nil, nil)
+		if err != nil {
+			require.NotContains(t, err.Error(), "the credentials or the HTTP client panicked", "it was the observer")
+		}
+	})
+}
+
+// TestCountersOfDials: requests that were sent are those that had a connection.
+func TestCountersOfDials(t *testing.T) {
+	t.Parallel()
+	inner := &http.Transport{}
+	api, err := rest.NewClients(hosts{}, rest.WithHTTPClient(&http.Client{Transport: inner}), rest.WithRetries(0))
+	require.NoError(t, err)
+	err = api.Portal("nobody.invalid").Call(t.Context(), "profile", nil, nil)
+	require.Error(t, err)
+	require.True(t, notRun(err))
+	require.Zero(t, api.Stats().Requests, "nothing was sent: %v", err)
+}

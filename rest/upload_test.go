@@ -2,6 +2,7 @@ package rest_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -11,6 +12,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -376,4 +378,68 @@ func TestUploadCountsAndLogs(t *testing.T) {
 		_, again := rest.Retryable(err)
 		require.True(t, again)
 	})
+}
+
+// The context ends while the file is on its way.
+func TestCancelWithinAnUpload(t *testing.T) {
+	t.Parallel()
+	u := newUploads(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var reads atomic.Int64
+	var returned, late atomic.Bool
+	file := rest.NewFile("a", at(func(p []byte, _ int64) (int, error) {
+		if reads.Add(1) == 100 {
+			cancel()
+		}
+		late.Store(late.Load() || returned.Load())
+		return len(p), nil
+	}), 1<<30)
+	_, err := u.client(t, rest.WithRetries(3)).With(rest.Idempotent()).Upload(ctx, "disk.folder.uploadfile", nil, file)
+	returned.Store(true)
+	require.ErrorIs(t, err, context.Canceled)
+	var e interface{ NotRun() bool }
+	require.ErrorAs(t, err, &e)
+	require.False(t, e.NotRun())
+	require.Less(t, reads.Load(), int64(10_000), "no more than buffers take")
+	require.False(t, late.Load())
+}
+
+// A portal that is renamed between the two steps takes no file, and the next upload finds it.
+func TestMoveWithinAnUpload(t *testing.T) {
+	t.Parallel()
+	fresh := newUploads(t)
+	old := newUploads(t)
+	var renamed atomic.Bool
+	old.take = func(w http.ResponseWriter, r *http.Request) {
+		renamed.Store(true)
+		http.Redirect(w, r, fresh.URL()+r.URL.Path, http.StatusFound) //nolint:gosec // what a test is about
+	}
+	first := old.offer
+	old.offer = func(address string) http.HandlerFunc {
+		if renamed.Load() {
+			return old.take
+		}
+		return first(address)
+	}
+	creds := &movable{
+		tokens:  &tokens{endpoint: old.ClientEndpoint(), token: secretToken},
+		vouches: func(endpoint string) bool { return endpoint == fresh.ClientEndpoint() },
+	}
+	client := newClient(t, creds)
+	upload := func() error {
+		_, err := client.Upload(t.Context(), "disk.folder.uploadfile", nil, fileOf("a", contentOf(50)))
+		return err
+	}
+
+	err := upload()
+	require.ErrorIs(t, err, rest.ErrMoved)
+	require.ErrorContains(t, err, "upload it once more")
+	var e interface{ NotRun() bool }
+	require.ErrorAs(t, err, &e)
+	require.True(t, e.NotRun())
+	require.Empty(t, fresh.requests())
+
+	require.NoError(t, upload())
+	require.Len(t, fresh.requests(), 2)
 }

@@ -4,9 +4,12 @@ import (
 	"bytes"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
+	"net/http/httptest"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -183,4 +186,25 @@ func TestNewWebhookRefuses(t *testing.T) {
 	}
 	_, err = rest.NewWebhook("https://example.bitrix24.com/rest/1/s3cr3t/", rest.WithRateLimit(0, 0))
 	require.Error(t, err)
+}
+
+// TestWebhooksShareConnections: a webhook's client that is made for each job, as before,
+// must not keep a connection (and two goroutines) of its own for 90 seconds.
+func TestWebhooksShareConnections(t *testing.T) {
+	t.Parallel()
+	var connections atomic.Int64
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(fine)) }))
+	server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			connections.Add(1)
+		}
+	}
+	server.Start()
+	t.Cleanup(server.Close)
+	for range 50 {
+		hook, err := rest.NewWebhook(server.URL+"/rest/1/s3cr3t/", rest.WithInsecureHTTP())
+		require.NoError(t, err)
+		require.NoError(t, hook.Call(t.Context(), "profile", nil, nil))
+	}
+	require.LessOrEqual(t, connections.Load(), int64(5))
 }

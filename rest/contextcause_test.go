@@ -15,8 +15,8 @@ import (
 	"github.com/b24events/b24events/rest"
 )
 
-// hostileHanging reads the request and answers only when its context ends.
-func hostileHanging(tb testing.TB) roundTrip {
+// hanging reads the request and answers only when its context ends.
+func hanging(tb testing.TB) roundTrip {
 	tb.Helper()
 	tr := newTransport(tb, fine)
 	return func(r *http.Request) (*http.Response, error) {
@@ -29,8 +29,8 @@ func hostileHanging(tb testing.TB) roundTrip {
 	}
 }
 
-// hostileCreds notes what it is told.
-type hostileCreds struct {
+// notingCreds notes what it is told.
+type notingCreds struct {
 	hosts
 
 	mu      sync.Mutex
@@ -38,25 +38,25 @@ type hostileCreds struct {
 	renewed int
 }
 
-func (c *hostileCreds) Removed(_ context.Context, memberID, code string) {
+func (c *notingCreds) Removed(_ context.Context, memberID, code string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.removed = append(c.removed, memberID+" "+code)
 }
 
-func (c *hostileCreds) Renew(_ context.Context, memberID, _ string) (endpoint, token string, err error) {
+func (c *notingCreds) Renew(_ context.Context, memberID, _ string) (endpoint, token string, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.renewed++
 	return "https://" + memberID + ".example/rest/", "fresh", nil
 }
 
-// hostileCancelled makes a write to portal b that is under way when its context is cancelled with
+// cancelledByAnother makes a write to portal b that is under way when its context is cancelled with
 // an error of portal a as the cause, which is what an errgroup does.
-func hostileCancelled(t *testing.T, code rest.ErrorCode) (*hostileCreds, *rest.Clients, error) {
+func cancelledByAnother(t *testing.T, code rest.ErrorCode) (*notingCreds, *rest.Clients, error) {
 	t.Helper()
-	creds := &hostileCreds{}
-	api, err := rest.NewClients(creds, on(hostileHanging(t)))
+	creds := &notingCreds{}
+	api, err := rest.NewClients(creds, on(hanging(t)))
 	require.NoError(t, err)
 	ofA := &rest.Error{Method: "crm.item.update", Status: 403, Code: code}
 	ctx, cancel := context.WithCancelCause(t.Context())
@@ -66,19 +66,19 @@ func hostileCancelled(t *testing.T, code rest.ErrorCode) (*hostileCreds, *rest.C
 	return creds, api, err
 }
 
-func TestHostileCauseOfAnotherPortalRemoves(t *testing.T) {
+func TestCauseOfAnotherPortalRemoves(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		creds, _, _ := hostileCancelled(t, rest.ErrApplicationMissing)
+		creds, _, _ := cancelledByAnother(t, rest.ErrApplicationMissing)
 		require.Empty(t, creds.removed, "portal b did not say that the application is gone")
 	})
 }
 
-func TestHostileCauseOfAnotherPortalIsPermanent(t *testing.T) {
+func TestCauseOfAnotherPortalIsPermanent(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		creds := &hostileCreds{}
-		api, err := rest.NewClients(creds, on(hostileHanging(t)))
+		creds := &notingCreds{}
+		api, err := rest.NewClients(creds, on(hanging(t)))
 		require.NoError(t, err)
 		ctx, cancel := context.WithCancelCause(t.Context())
 		cancel(&rest.Error{Status: 403, Code: rest.ErrApplicationMissing})
@@ -87,10 +87,10 @@ func TestHostileCauseOfAnotherPortalIsPermanent(t *testing.T) {
 	})
 }
 
-func TestHostileCauseOfAnotherPortalRefuses(t *testing.T) {
+func TestCauseOfAnotherPortalRefuses(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		_, api, _ := hostileCancelled(t, rest.ErrQueryLimit)
+		_, api, _ := cancelledByAnother(t, rest.ErrQueryLimit)
 		start := time.Now()
 		require.NoError(t, api.Portal("b").Call(t.Context(), "profile", nil, nil))
 		require.Zero(t, time.Since(start), "portal b refused nothing, and has 48 places left")
@@ -98,10 +98,10 @@ func TestHostileCauseOfAnotherPortalRefuses(t *testing.T) {
 	})
 }
 
-func TestHostileCauseOfAnotherPortalPauses(t *testing.T) {
+func TestCauseOfAnotherPortalPauses(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		_, api, _ := hostileCancelled(t, rest.ErrOperationTimeLimit)
+		_, api, _ := cancelledByAnother(t, rest.ErrOperationTimeLimit)
 		require.Zero(t, api.Stats().Paused)
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		defer cancel()
@@ -110,10 +110,10 @@ func TestHostileCauseOfAnotherPortalPauses(t *testing.T) {
 	})
 }
 
-func TestHostileCauseExpiredToken(t *testing.T) {
+func TestCauseExpiredToken(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		creds, _, err := hostileCancelled(t, rest.ErrExpiredToken)
+		creds, _, err := cancelledByAnother(t, rest.ErrExpiredToken)
 		require.Zero(t, creds.renewed, "portal b did not refuse the token")
 		var n interface{ NotRun() bool }
 		require.ErrorAs(t, err, &n)
@@ -121,11 +121,11 @@ func TestHostileCauseExpiredToken(t *testing.T) {
 	})
 }
 
-// TestHostileCauseIsNotWritten is for -race: the calls of a group write to the error of another
+// TestCauseIsNotWritten is for -race: the calls of a group write to the error of another
 // call, which its owner reads.
-func TestHostileCauseIsNotWritten(t *testing.T) {
+func TestCauseIsNotWritten(t *testing.T) {
 	t.Parallel()
-	api, err := rest.NewClients(&hostileCreds{}, on(hostileHanging(t)))
+	api, err := rest.NewClients(&notingCreds{}, on(hanging(t)))
 	require.NoError(t, err)
 	ofA := &rest.Error{Method: "crm.item.update", Status: 503, Code: rest.ErrQueryLimit}
 	ctx, cancel := context.WithCancelCause(t.Context())

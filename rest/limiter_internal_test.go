@@ -32,75 +32,6 @@ func TestIdlePortalsAreForgotten(t *testing.T) {
 	})
 }
 
-func TestPausesAreForgotten(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		p := newMethodPauses()
-		for i := range 1000 {
-			p.recordUsage("a", strconv.Itoa(i), Time{Operating: minOperating, OperatingResetAt: time.Now().Add(time.Minute)})
-			p.recordUsage("b", strconv.Itoa(i), Time{Operating: minOperating - 1, OperatingResetAt: time.Now().Add(time.Minute)})
-		}
-		p.block("c", "d", time.Time{})
-		require.Len(t, p.methods, 1001)
-		synctestSleep(t, 2*time.Minute)
-		p.block("c", "e", time.Time{})
-		require.Len(t, p.methods, 1)
-	})
-}
-
-// TestPausesThatGoOnAreRemembered: what is forgotten now and then is what has passed, and neither a
-// pause nor a reset to come.
-func TestPausesThatGoOnAreRemembered(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		p := newMethodPauses()
-		until := time.Now().Add(5 * time.Minute)
-		p.block("a", "paused", until)
-		p.recordUsage("a", "counted", Time{Operating: minOperating, OperatingResetAt: until})
-		synctestSleep(t, 2*time.Minute)
-		p.block("a", "other", time.Time{})
-		require.True(t, until.Equal(p.until("a", "paused")))
-		require.True(t, until.Equal(p.block("a", "counted", time.Time{})))
-	})
-}
-
-func TestDeskIsEmptyAfterwards(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		p, err := newClients(nil, true)
-		require.NoError(t, err)
-		p.hook = &hook{endpoint: "ftp://example/", host: "example", secret: "x"} // nothing can be sent
-		c := &Coalescer{client: &Client{clients: p}, batcher: p.batcher}
-		ctx, cancel := context.WithCancel(t.Context())
-		time.AfterFunc(time.Millisecond, cancel)
-		_, err = c.Do(ctx, "profile", nil)
-		require.ErrorIs(t, err, context.Canceled)
-		require.Empty(t, p.batcher.open)
-		_, err = c.Do(t.Context(), "profile", nil)
-		require.ErrorIs(t, err, ErrBadEndpoint)
-		require.Empty(t, p.batcher.open)
-	})
-}
-
-// TestCallerLeavesOnce: a caller is told that its turn comes too late, and its context ends at that
-// moment. The other one stays.
-func TestCallerLeavesOnce(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		p, g, r := hostileJoin(t, time.Minute)
-		c := p.Portal("a")
-		other, err := c.newCall("crm.contact.add", nil)
-		require.NoError(t, err)
-		_, _, err = p.batcher.add(t.Context(), c, other)
-		require.NoError(t, err)
-		g.onPlaced(func() time.Time { return time.Now().Add(time.Hour) })
-		require.Len(t, r.late, 1)
-		g.withdraw(r)
-		require.Equal(t, 1, g.callers)
-		require.True(t, g.flush(&call{}), "there is a call to be sent")
-	})
-}
-
 func synctestSleep(t *testing.T, d time.Duration) {
 	t.Helper()
 	require.NoError(t, pause(t.Context(), d))
@@ -180,6 +111,25 @@ func TestPlaceThatHasPartlyDrained(t *testing.T) {
 		require.Equal(t, 600*time.Millisecond, time.Since(start))
 		require.NoError(t, l.wait(t.Context(), &turn{host: "a"}))
 		require.Equal(t, 1600*time.Millisecond, time.Since(start))
+	})
+}
+
+// TestLeaveGivesBackOnce: what drained meanwhile is not given back a second time.
+func TestLeaveGivesBackOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l := newLimiter(1000, 1)
+		ctx := t.Context()
+		require.NoError(t, l.wait(ctx, &turn{host: "a"}))
+		w, err := l.enqueue(ctx, &turn{host: "a"})
+		require.NoError(t, err)
+		<-w.ready // and its goroutine does not run for a while: granted at 1 ms
+		<-time.After(5 * time.Millisecond)
+		require.NoError(t, l.wait(ctx, &turn{host: "a"})) // at 6 ms
+		l.withdraw("a", w)                                // its place had drained by 2 ms
+		start := time.Now()
+		require.NoError(t, l.wait(ctx, &turn{host: "a"}))
+		require.Equal(t, time.Millisecond, time.Since(start), "two within one gap are more than the portal allows")
 	})
 }
 

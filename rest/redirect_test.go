@@ -83,7 +83,7 @@ func TestRenamedPortalThatNobodyVouchesFor(t *testing.T) {
 }
 
 // A hostile redirect gets no request at all, even where the credentials vouch for everything.
-func TestHostileRedirects(t *testing.T) {
+func TestForeignRedirects(t *testing.T) {
 	t.Parallel()
 	hits := make(chan string, 100)
 	trap := newPortal(t, func(w http.ResponseWriter, r *http.Request) {
