@@ -12,11 +12,11 @@ import (
 type ListOption func(*listConfig) error
 
 type listConfig struct {
-	rows   string
-	id     string
-	after  uint64
+	rows     string
+	id       string
+	after    uint64
 	hasAfter bool // after was given
-	single bool
+	single   bool
 }
 
 // ByID reads a list in the order of a numeric field, mostly ID or id, and asks for each page by the

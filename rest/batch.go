@@ -39,9 +39,9 @@ type Batch struct {
 type item struct {
 	name, method, form string
 	refs               []int // the positions of the commands that it refers to
-	response             *Response
+	response           *Response
 	err                *Error
-	requestErr               error // of the request that the command was in
+	requestErr         error // of the request that the command was in
 }
 
 // NewBatch returns an empty batch.

@@ -19,6 +19,8 @@ import (
 
 	"github.com/b24events/b24events/internal/batch"
 	"github.com/b24events/b24events/internal/redact"
+	"github.com/b24events/b24events/internal/timing"
+	"github.com/b24events/b24events/internal/typednil"
 )
 
 // Keys of log attributes.
@@ -55,11 +57,11 @@ type call struct {
 	turn       turn
 	info       CallInfo
 	tries      int                              // that failed before the one that is under way
-	inFlight bool                             // a request is under way
-	mayHaveRun   bool                             // an attempt may have run
-	onRetry  func(err error, until time.Time) // called before the call is repeated; may be nil
-	busyWait       time.Duration                    // that it waited, or is to wait, because a front end said so
-	busyCount     int                              // how often
+	inFlight   bool                             // a request is under way
+	mayHaveRun bool                             // an attempt may have run
+	onRetry    func(err error, until time.Time) // called before the call is repeated; may be nil
+	busyWait   time.Duration                    // that it waited, or is to wait, because a front end said so
+	busyCount  int                              // how often
 
 	renewed, moved, paused bool // each happens once
 }
@@ -208,7 +210,7 @@ func (cs *Clients) access(ctx context.Context, memberID string) (endpoint, token
 	switch {
 	case cs.hook != nil:
 		return cs.hook.endpoint, "", ctx.Err()
-	case isNil(cs.creds):
+	case typednil.Is(cs.creds):
 		return "", "", errNoCredentials
 	}
 	return cs.creds.Access(ctx, memberID)
@@ -267,7 +269,7 @@ func (c *Client) recordLimits(call *call, got exchanged, err error) error {
 	case failure.Is(ErrQueryLimit):
 		failure.until = p.limiter.recordRefusal(call.turn.host)
 	case failure.busy():
-		wait := jitter(min(firstBusy<<call.busyCount, maxBlock))
+		wait := timing.Jitter(min(firstBusy<<call.busyCount, maxBlock))
 		if got.retryAfter > 0 {
 			wait, failure.namedRetry = min(got.retryAfter, maxPause), true
 		}
@@ -309,11 +311,11 @@ func (c *Client) log(ctx context.Context, method string, status int, took time.D
 
 // exchanged is what came back.
 type exchanged struct {
-	progress        progress
+	progress   progress
 	status     int // 0 without an answer
 	location   string
 	retryAfter time.Duration // 0 if it was not named
-	response     *Response
+	response   *Response
 }
 
 // maxErrorBytes is the most that is read of an answer with a status of 400 or more, after

@@ -59,6 +59,16 @@ func (c *Client) As(creds Credentials) *Client {
 //
 // Source: https://apidocs.bitrix24.com/settings/how-to-call-rest-api/general-principles.html
 func (c *Client) Call(ctx context.Context, method string, params, result any) error {
+	return callInto(ctx, c, method, params, result)
+}
+
+// Doer calls a method and returns the answer whole. [Client] and [Coalescer] are such.
+type Doer interface {
+	Do(ctx context.Context, method string, params any) (*Response, error)
+}
+
+// callInto calls a method and decodes its result into result.
+func callInto(ctx context.Context, c Doer, method string, params, result any) error {
 	if err := checkTarget(method, result); err != nil {
 		return err
 	}
@@ -67,11 +77,6 @@ func (c *Client) Call(ctx context.Context, method string, params, result any) er
 		return err
 	}
 	return response.decode(method, result)
-}
-
-// Doer calls a method and returns the answer whole. [Client] and [Coalescer] are such.
-type Doer interface {
-	Do(ctx context.Context, method string, params any) (*Response, error)
 }
 
 // Call calls a method as [Client.Call] does and returns its result as a T.

@@ -551,7 +551,7 @@ func TestErrorPagesAreReadInPart(t *testing.T) {
 	}
 }
 
-func TestNewPortalsRefusesNonsense(t *testing.T) {
+func TestNewClientsRefusesNonsense(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
 		creds rest.Credentials
@@ -561,15 +561,22 @@ func TestNewPortalsRefusesNonsense(t *testing.T) {
 		"nil pointer":     {(*tokens)(nil), nil},
 		"nil HTTP client": {&tokens{}, rest.WithHTTPClient(nil)},
 		"nil logger":      {&tokens{}, rest.WithLogger(nil)},
+		"nil observer":    {&tokens{}, rest.WithObserver(nil)},
+		"no idle":         {&tokens{}, rest.WithIdleConnections(0, 1)},
+		"few idle":        {&tokens{}, rest.WithIdleConnections(2, 1)},
+		"idle of theirs":  {credsWithClient{hosts{}, http.DefaultClient}, rest.WithIdleConnections(1, 1)},
+		"insecure host":   {&tokens{}, rest.WithInsecureHTTP("http://a/")},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			_, err := rest.NewClients(test.creds, test.opt)
-			require.Error(t, err)
+			require.ErrorIs(t, err, rest.ErrConfig)
 		})
 	}
-	_, err := rest.NewClients(&tokens{}, nil)
+	_, err := rest.NewClients(&tokens{}, rest.WithIdleConnections(1, 1), rest.WithHTTPClient(http.DefaultClient))
+	require.ErrorIs(t, err, rest.ErrConfig)
+	_, err = rest.NewClients(&tokens{}, nil)
 	require.NoError(t, err, "a nil option is skipped")
 }
 

@@ -2,17 +2,16 @@ package rest
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
-	"reflect"
 	"runtime/debug"
 	"time"
 
 	"github.com/b24events/b24events/internal/batch"
 	"github.com/b24events/b24events/internal/defaultlog"
 	"github.com/b24events/b24events/internal/plainhttp"
+	"github.com/b24events/b24events/internal/typednil"
 )
 
 // MaxResponseBytes is the most that is read of one answer, after decompression.
@@ -51,7 +50,7 @@ type Clients struct {
 	log     *slog.Logger
 	limiter *Limiter
 	pauses  *methodPauses
-	batcher    *batcher
+	batcher *batcher
 	meter   *meter
 	retries int
 	plain   plainhttp.Hosts
@@ -79,7 +78,7 @@ type Option func(*config) error
 func WithHTTPClient(c *http.Client) Option {
 	return func(cfg *config) error {
 		if c == nil {
-			return errors.New("rest: WithHTTPClient: the client is nil")
+			return misconfigured("WithHTTPClient: the client is nil")
 		}
 		cfg.http = c
 		return nil
@@ -101,7 +100,7 @@ const (
 func WithIdleConnections(perHost, total int) Option {
 	return func(cfg *config) error {
 		if perHost < 1 || total < perHost {
-			return errors.New("rest: WithIdleConnections: there is one for each host at least, and no fewer in all")
+			return misconfigured("WithIdleConnections: there is one for each host at least, and no fewer in all")
 		}
 		cfg.idle = &[2]int{perHost, total}
 		return nil
@@ -127,7 +126,7 @@ func (cfg *config) transport() http.RoundTripper {
 func WithLogger(l *slog.Logger) Option {
 	return func(cfg *config) error {
 		if l == nil {
-			return errors.New("rest: WithLogger: the logger is nil")
+			return misconfigured("WithLogger: the logger is nil")
 		}
 		cfg.log = l
 		return nil
@@ -142,7 +141,7 @@ func WithInsecureHTTP(hosts ...string) Option {
 	return func(cfg *config) error {
 		plain, err := plainhttp.New(hosts...)
 		if err != nil {
-			return fmt.Errorf("rest: WithInsecureHTTP: %w", err)
+			return misconfigured("WithInsecureHTTP: " + err.Error())
 		}
 		cfg.plain = plain
 		return nil
@@ -159,7 +158,7 @@ const DefaultRetries = 4
 func WithRetries(n int) Option {
 	return func(cfg *config) error {
 		if n < 0 {
-			return errors.New("rest: WithRetries: the number is negative")
+			return misconfigured("WithRetries: the number is negative")
 		}
 		cfg.retries = n
 		return nil
@@ -168,8 +167,8 @@ func WithRetries(n int) Option {
 
 // NewClients returns a source of clients that call with the tokens of c.
 func NewClients(c Credentials, opts ...Option) (*Clients, error) {
-	if isNil(c) {
-		return nil, errors.New("rest: NewClients: the credentials are nil; pass an *oauth.Portals or an adapter")
+	if typednil.Is(c) {
+		return nil, misconfigured("NewClients: the credentials are nil; pass an *oauth.Portals or an adapter")
 	}
 	if from, ok := c.(interface{ HTTPClient() *http.Client }); ok {
 		if client := from.HTTPClient(); client != nil {
@@ -182,12 +181,6 @@ func NewClients(c Credentials, opts ...Option) (*Clients, error) {
 	}
 	p.creds = c
 	return p, nil
-}
-
-// isNil reports whether there are no credentials.
-func isNil(c Credentials) bool {
-	rv := reflect.ValueOf(c)
-	return !rv.IsValid() || rv.Kind() == reflect.Pointer && rv.IsNil()
 }
 
 // newClients makes everything but the credentials. hook is for an incoming webhook.
@@ -209,9 +202,9 @@ func newClients(opts []Option, hook bool) (*Clients, error) {
 	}
 	switch {
 	case cfg.http != nil && cfg.idle != nil:
-		return nil, errors.New("rest: pass one of WithHTTPClient and WithIdleConnections; the client has limits of its own")
+		return nil, misconfigured("pass one of WithHTTPClient and WithIdleConnections; the client has limits of its own")
 	case cfg.theirs != nil && cfg.idle != nil:
-		return nil, errors.New("rest: WithIdleConnections: the credentials have an HTTP client, whose transport has limits of its own")
+		return nil, misconfigured("WithIdleConnections: the credentials have an HTTP client, whose transport has limits of its own")
 	case cfg.http == nil && cfg.theirs != nil:
 		cfg.http = cfg.theirs
 	case cfg.http == nil && hook && cfg.idle == nil: // there may be many clients, each for one portal
@@ -230,7 +223,7 @@ func newClients(opts []Option, hook bool) (*Clients, error) {
 		log:     cfg.log,
 		limiter: cfg.limiter,
 		pauses:  newMethodPauses(),
-		batcher:    newBatcher(DefaultWindow, batch.Max),
+		batcher: newBatcher(DefaultWindow, batch.Max),
 		meter:   &meter{observers: cfg.observers},
 		retries: cfg.retries,
 		plain:   cfg.plain,

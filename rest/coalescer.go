@@ -3,7 +3,6 @@ package rest
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -49,8 +48,8 @@ const (
 // It is safe for concurrent use, costs nothing while no call is under way, and needs not be closed.
 // The zero value is not usable.
 type Coalescer struct {
-	client *Client
-	batcher   *batcher
+	client  *Client
+	batcher *batcher
 }
 
 // CoalescerOption configures [NewCoalescer].
@@ -61,7 +60,7 @@ type CoalescerOption func(*batcher) error
 func WithWindow(d time.Duration) CoalescerOption {
 	return func(b *batcher) error {
 		if d <= 0 || d > MaxWindow {
-			return errors.New("rest: WithWindow: the window must be positive and no more than MaxWindow")
+			return misconfigured("WithWindow: the window must be positive and no more than MaxWindow")
 		}
 		b.window = d
 		return nil
@@ -72,7 +71,7 @@ func WithWindow(d time.Duration) CoalescerOption {
 func WithSize(n int) CoalescerOption {
 	return func(b *batcher) error {
 		if n < 2 || n > batch.Max {
-			return errors.New("rest: WithSize: portals take batches of up to 50 calls, and fewer than 2 are none")
+			return misconfigured("WithSize: portals take batches of up to 50 calls, and fewer than 2 are none")
 		}
 		b.size = n
 		return nil
@@ -83,7 +82,7 @@ func WithSize(n int) CoalescerOption {
 // are made through itself: share it, or use [Clients.Coalescer].
 func NewCoalescer(c *Client, opts ...CoalescerOption) (*Coalescer, error) {
 	if c == nil {
-		return nil, errors.New("rest: NewCoalescer: the client is nil")
+		return nil, misconfigured("NewCoalescer: the client is nil")
 	}
 	b := newBatcher(DefaultWindow, batch.Max)
 	for _, opt := range opts {
@@ -117,14 +116,7 @@ func (c *Coalescer) Format(f fmt.State, _ rune) {
 
 // Call calls a method as [Client.Call] does, together with others.
 func (c *Coalescer) Call(ctx context.Context, method string, params, result any) error {
-	if err := checkTarget(method, result); err != nil {
-		return err
-	}
-	response, err := c.Do(ctx, method, params)
-	if err != nil {
-		return err
-	}
-	return response.decode(method, result)
+	return callInto(ctx, c, method, params, result)
 }
 
 // Do calls a method as [Client.Do] does, together with others.
@@ -220,20 +212,20 @@ func newBatcher(window time.Duration, size int) *batcher {
 
 // gathering is calls of one portal that leave together.
 type group struct {
-	batcher    *batcher
+	batcher *batcher
 	client  *Client
 	request *call // run's alone, but for its flags
-	stop  context.CancelFunc
+	stop    context.CancelFunc
 	full    chan struct{} // closed when no more calls fit
 	done    chan struct{} // closed when the outcomes are there
 
 	// Under the desk's lock, until done is closed.
-	slots    []*slot
-	reads    map[string]*slot // by method and parameters
-	callers  int
-	timed    map[*caller]struct{} // those with a deadline
-	due      func() time.Time     // when the request will have its turn; nil before it waits for that
-	flushed bool
+	slots      []*slot
+	reads      map[string]*slot // by method and parameters
+	callers    int
+	timed      map[*caller]struct{} // those with a deadline
+	due        func() time.Time     // when the request will have its turn; nil before it waits for that
+	flushed    bool
 	mayHaveRun bool // the request may have run before
 }
 
@@ -245,17 +237,17 @@ type slot struct {
 	shared     bool
 	callers    int
 	batched    bool // it left with others
-	retried   bool // their request was, for what may have run
-	single      bool // it did not leave: the method is blocked
+	retried    bool // their request was, for what may have run
+	single     bool // it did not leave: the method is blocked
 	paused     bool // and was when it left before
 }
 
 // caller is one caller of a seat.
 type caller struct {
-	slot     *slot
-	deadline time.Time
-	late     chan error // gets the error if the turn comes too late
-	withdrawn     bool
+	slot      *slot
+	deadline  time.Time
+	late      chan error // gets the error if the turn comes too late
+	withdrawn bool
 }
 
 // join finds a place for a call, and starts a gathering if there is none.

@@ -66,7 +66,9 @@ func joinGroup(t *testing.T, timeout time.Duration) (*Clients, *group, *caller) 
 
 type neverTransport struct{}
 
-func (neverTransport) RoundTrip(*http.Request) (*http.Response, error) { return nil, errors.New("never") }
+func (neverTransport) RoundTrip(*http.Request) (*http.Response, error) {
+	return nil, errors.New("never")
+}
 
 type staticCreds struct{}
 

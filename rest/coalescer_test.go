@@ -548,11 +548,11 @@ func TestCoalescerOptions(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			_, err := rest.NewCoalescer(client, opt)
-			require.Error(t, err)
+			require.ErrorIs(t, err, rest.ErrConfig)
 		})
 	}
 	_, err := rest.NewCoalescer(nil)
-	require.Error(t, err)
+	require.ErrorIs(t, err, rest.ErrConfig)
 	c, err := rest.NewCoalescer(client, nil, rest.WithSize(2))
 	require.NoError(t, err)
 	require.Equal(t, "a", c.MemberID())

@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"fmt"
 	"strconv"
 	"strings"
 	"time"
@@ -77,7 +78,13 @@ const (
 	// ErrBadEndpoint means that the credentials name an address that is malformed or not https.
 	// Nothing was sent.
 	ErrBadEndpoint ErrorCode = "invalid endpoint"
+	// ErrConfig means that [NewClients], [NewWebhook], [NewCoalescer], [NewLimiter] or one of their
+	// options was given arguments that make no sense.
+	ErrConfig ErrorCode = "invalid configuration"
 )
+
+// misconfigured returns an [ErrConfig] with an explanation.
+func misconfigured(what string) error { return fmt.Errorf("%w: %s", ErrConfig, what) }
 
 // Error is a call that failed. It holds no parameter of the call and nothing of the answer but the
 // error members.
@@ -89,10 +96,10 @@ type Error struct {
 	Argument    string    // the parameter that ErrArgument is about
 	Hint        string    // what to do about it, in this package's words; mostly empty
 
-	until time.Time // when to try again; zero if nobody said
+	until      time.Time // when to try again; zero if nobody said
 	namedRetry bool      // by the portal's front end, which named the time
 	mayHaveRun bool      // an attempt before may have run
-	cause *cause    // what errors.Is and errors.As find beside the code
+	cause      *cause    // what errors.Is and errors.As find beside the code
 }
 
 // cause keeps an error of somebody else behind a pointer, where fmt's %#v does not look.

@@ -2,12 +2,12 @@ package rest
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math"
-	"math/rand/v2"
 	"sync"
 	"time"
+
+	"github.com/b24events/b24events/internal/timing"
 )
 
 // What portals in the cloud allow: a bucket of so many requests that drains at so many a second.
@@ -88,7 +88,7 @@ type waiter struct {
 // burst.
 func NewLimiter(perSecond float64, burst int) (*Limiter, error) {
 	if !(perSecond > 0) || math.IsInf(perSecond, 0) || burst < 1 {
-		return nil, errors.New("rest: NewLimiter: the rate and the burst must be positive; without a limit there is WithoutRateLimit")
+		return nil, misconfigured("NewLimiter: the rate and the burst must be positive; without a limit there is WithoutRateLimit")
 	}
 	return newLimiter(perSecond, burst), nil
 }
@@ -110,9 +110,9 @@ func WithLimiter(l *Limiter) Option {
 	return func(cfg *config) error {
 		switch {
 		case l == nil:
-			return errors.New("rest: WithLimiter: the limiter is nil; without a limit there is WithoutRateLimit")
+			return misconfigured("WithLimiter: the limiter is nil; without a limit there is WithoutRateLimit")
 		case cfg.limiter != nil:
-			return errLimits
+			return errTwoLimits()
 		}
 		cfg.limiter = l
 		return nil
@@ -124,7 +124,7 @@ func WithLimiter(l *Limiter) Option {
 func WithRateLimit(perSecond float64, burst int) Option {
 	return func(cfg *config) error {
 		if cfg.limiter != nil {
-			return errLimits
+			return errTwoLimits()
 		}
 		var err error
 		cfg.limiter, err = NewLimiter(perSecond, burst)
@@ -138,14 +138,16 @@ func WithRateLimit(perSecond float64, burst int) Option {
 func WithoutRateLimit() Option {
 	return func(cfg *config) error {
 		if cfg.limiter != nil {
-			return errLimits
+			return errTwoLimits()
 		}
 		cfg.limiter = newLimiter(math.Inf(1), 1)
 		return nil
 	}
 }
 
-const errLimits ErrorCode = "pass one of WithLimiter, WithRateLimit and WithoutRateLimit"
+func errTwoLimits() error {
+	return misconfigured("pass only one of WithLimiter, WithRateLimit and WithoutRateLimit")
+}
 
 // Format prints the limits; a limiter holds no secrets.
 func (l *Limiter) Format(f fmt.State, _ rune) {
@@ -376,7 +378,7 @@ func (l *Limiter) recordRefusal(host string) time.Time {
 	if now-q.until > strikesKept {
 		q.strikes = 0
 	}
-	q.until = now + jitter(min(firstBlock<<q.strikes, maxBlock))
+	q.until = now + timing.Jitter(min(firstBlock<<q.strikes, maxBlock))
 	q.strikes = min(q.strikes+1, 8)
 	q.epoch++
 	q.drained = q.until + l.slack + l.gap // the bucket is full when the pause ends
@@ -447,8 +449,3 @@ func (q *line) remove(w *waiter) {
 }
 
 func (w *waiter) isTimed() bool { return w.later != nil || !w.deadline.IsZero() }
-
-// jitter spreads a pause, so that processes that were refused together do not come back together.
-func jitter(d time.Duration) time.Duration {
-	return d*3/4 + rand.N(d/2) //nolint:gosec // no secret depends on it
-}

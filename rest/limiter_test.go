@@ -417,6 +417,8 @@ func TestLimiterOptions(t *testing.T) {
 	limiter, err := rest.NewLimiter(5, 250)
 	require.NoError(t, err)
 	require.Equal(t, "rest.Limiter(5/s, 250)", fmt.Sprintf("%+v", limiter))
+	_, err = rest.NewLimiter(0, 1)
+	require.ErrorIs(t, err, rest.ErrConfig)
 	tests := map[string][]rest.Option{
 		"nil limiter":        {rest.WithLimiter(nil)},
 		"zero rate":          {rest.WithRateLimit(0, 1)},
@@ -432,7 +434,7 @@ func TestLimiterOptions(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			_, err := rest.NewClients(hosts{}, opts...)
-			require.Error(t, err)
+			require.ErrorIs(t, err, rest.ErrConfig)
 		})
 	}
 }

@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"github.com/b24events/b24events/internal/timing"
 )
 
 // NotRun reports whether the call surely did not run. If it is false, nobody knows, or the method
@@ -196,7 +198,7 @@ const (
 	maxBusy   = 30 * time.Second
 )
 
-func backoff(try int) time.Duration { return jitter(min(firstBackoff<<min(try, 8), maxBlock)) }
+func backoff(try int) time.Duration { return timing.Jitter(min(firstBackoff<<min(try, 8), maxBlock)) }
 
 // tooLongError is the error of a wait that the context does not leave time for.
 type tooLongError struct{}
@@ -212,14 +214,7 @@ func pause(ctx context.Context, d time.Duration) error {
 	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) < d {
 		return tooLongError{}
 	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-timer.C:
-		return nil
-	}
+	return timing.Sleep(ctx, d)
 }
 
 // waitFailed is the error of a call that was not sent because err ended the wait. The wait's reason

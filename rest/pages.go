@@ -134,13 +134,13 @@ const (
 type positions struct {
 	*list
 
-	c      Doer
-	start  int             // of the page to come
+	c          Doer
+	start      int             // of the page to come
 	received   int             // rows so far
-	emptyCount  int             // pages without a row, one after the other
+	emptyCount int             // pages without a row, one after the other
 	sameCount  int             // pages that look like the one before, one after the other
-	before json.RawMessage // the result before
-	ends   pageEnds        // of the page before
+	before     json.RawMessage // the result before
+	ends       pageEnds        // of the page before
 }
 
 // pageEnds is what a page looks like: how many rows it has, and the IDs of the first and the last.

@@ -18,7 +18,7 @@ const (
 	// The pages behind the end of a list refer to nothing, and the portal reads the first rows for
 	// each of them. So they are few for a list that is short.
 	firstBatchPages = 4
-	growth     = 4
+	growth          = 4
 	// maxChainTime bounds how long a batch takes the portal, as far as that is known. A portal ends a
 	// request after 60 seconds.
 	maxBatchTime = 20 * time.Second
@@ -37,15 +37,15 @@ type idPages struct {
 	at     place   // of the last row of the page before
 	full   bool    // the page before was
 
-	queue []*item // of the batch: the pages that were not looked at so far
-	used  int     // how many of its pages were used
+	queue      []*item // of the batch: the pages that were not looked at so far
+	used       int     // how many of its pages were used
 	suspectEnd bool    // one of its pages was empty, and had a reference
 
-	size    int           // of the next batch
-	limit   int           // what failed batches leave of it
-	ceiling int           // what answers that were too large leave of it
-	successes    int           // requests that succeeded since limit was set
-	slowest time.Duration // of a page in the last request, as the portal says
+	size      int           // of the next batch
+	limit     int           // what failed batches leave of it
+	ceiling   int           // what answers that were too large leave of it
+	successes int           // requests that succeeded since limit was set
+	slowest   time.Duration // of a page in the last request, as the portal says
 }
 
 // place is where the ID of a row stands in a result.

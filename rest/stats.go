@@ -2,7 +2,6 @@ package rest
 
 import (
 	"context"
-	"errors"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -50,7 +49,7 @@ type CallInfo struct {
 func WithObserver(f func(ctx context.Context, info CallInfo)) Option {
 	return func(cfg *config) error {
 		if f == nil {
-			return errors.New("rest: WithObserver: the function is nil")
+			return misconfigured("WithObserver: the function is nil")
 		}
 		cfg.observers = append(cfg.observers, f)
 		return nil

@@ -12,12 +12,12 @@ import (
 
 // callError is a call without an answer.
 type callError struct {
-	method string
-	what   string
-	cause  error // for errors.Is and errors.As; its text is not ours to print
-	executed    executed
-	creds  bool // it is an error of the credentials, which repeat themselves what helps
-	file   bool // it is an error of a file, which would be sent in vain once more
+	method   string
+	what     string
+	cause    error // for errors.Is and errors.As; its text is not ours to print
+	executed executed
+	creds    bool // it is an error of the credentials, which repeat themselves what helps
+	file     bool // it is an error of a file, which would be sent in vain once more
 }
 
 // ran is whether the portal may have run a call. If nothing is known, it may.
@@ -25,8 +25,8 @@ type executed int
 
 const (
 	executedMaybe executed = iota
-	executedNot       // and it may succeed later
-	executedNever     // and trying again is no use
+	executedNot            // and it may succeed later
+	executedNever          // and trying again is no use
 )
 
 func (e *callError) Error() string { return "rest: " + e.method + ": " + e.what }
@@ -66,7 +66,9 @@ func withMayHaveRun(err error) error {
 func (e *callError) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(e.Error())) }
 
 // contextError is the error of a call whose context ended before it was sent.
-func contextError(ctx context.Context, method string) error { return contextEnded(ctx, method, executedNever) }
+func contextError(ctx context.Context, method string) error {
+	return contextEnded(ctx, method, executedNever)
+}
 
 // ended is the error of a call whose context ended.
 func contextEnded(ctx context.Context, method string, ran executed) error {
@@ -159,9 +161,9 @@ func transportError(ctx context.Context, method string, err error, reached progr
 type progress int
 
 const (
-	progressUnknown progress = iota // the transport does not tell
-	progressNoConnection               // no connection was there
-	progressSent               // something may have been sent
+	progressUnknown      progress = iota // the transport does not tell
+	progressNoConnection                 // no connection was there
+	progressSent                         // something may have been sent
 )
 
 // proxyRefused is all that net/http tells of a proxy that refuses a CONNECT for want of

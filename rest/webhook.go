@@ -1,7 +1,6 @@
 package rest
 
 import (
-	"errors"
 	"strings"
 )
 
@@ -38,36 +37,39 @@ func (cs *Clients) newHook(webhookURL string) (*hook, error) {
 	switch {
 	case err == nil:
 	case strings.HasPrefix(webhookURL, "http://"):
-		return nil, errors.New("rest: NewWebhook: the URL must be https; for development there is WithInsecureHTTP")
+		return nil, misconfigured("NewWebhook: the URL must be https; for development there is WithInsecureHTTP")
 	default:
-		return nil, errWebhookURL
+		return nil, errWebhookURL()
 	}
 	parts := strings.Split(strings.Trim(u.Path, "/"), "/")
 	if len(parts) < 3 || u.RawPath != "" {
-		return nil, errWebhookURL
+		return nil, errWebhookURL()
 	}
 	shape := parts[len(parts)-3:]
 	if shape[0] == "api" {
-		return nil, errWebhook3
+		return nil, errWebhook3()
 	}
 	if shape[0] != "rest" || !consists(shape[1], digits) || !consists(shape[2], digits+letters+"_-") {
-		return nil, errWebhookURL
+		return nil, errWebhookURL()
 	}
 	return &hook{endpoint: u.String(), host: strings.ToLower(u.Host), secret: shape[2]}, nil
 }
 
+// The errors of [NewWebhook] do not hold the URL, which is a secret.
+
+func errWebhookURL() error {
+	return misconfigured("NewWebhook: the URL must be that of the portal, such as https://example.bitrix24.com/rest/1/CODE/, " +
+		"without a method at its end")
+}
+
+func errWebhook3() error {
+	return misconfigured("NewWebhook: the URL is one of REST 3.0; leave out api/ from it, and call methods of REST 3.0 by Call3")
+}
+
 const (
-	errWebhookURL hookError = "rest: NewWebhook: the URL must be that of the portal, such as https://example.bitrix24.com/rest/1/CODE/, " +
-		"without a method at its end"
-	errWebhook3 hookError = "rest: NewWebhook: the URL is one of REST 3.0; leave out api/ from it, and call methods of REST 3.0 by Call3"
-	digits                = "0123456789"
-	letters               = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+	digits  = "0123456789"
+	letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 )
-
-// hookError is an error without the URL in it.
-type hookError string
-
-func (e hookError) Error() string { return string(e) }
 
 // consists reports whether s is not empty and holds only bytes of set.
 func consists(s, set string) bool { return s != "" && strings.IndexFunc(s, notIn(set)) < 0 }

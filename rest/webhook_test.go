@@ -167,7 +167,7 @@ func TestNewWebhookRefuses(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			_, err := rest.NewWebhook(address)
-			require.Error(t, err)
+			require.ErrorIs(t, err, rest.ErrConfig)
 			require.NotContains(t, fmt.Sprintf("%v %+v %#v", err, err, err), "s3cr3t")
 		})
 	}
@@ -185,7 +185,7 @@ func TestNewWebhookRefuses(t *testing.T) {
 		})
 	}
 	_, err = rest.NewWebhook("https://example.bitrix24.com/rest/1/s3cr3t/", rest.WithRateLimit(0, 0))
-	require.Error(t, err)
+	require.ErrorIs(t, err, rest.ErrConfig)
 }
 
 // TestWebhooksShareConnections: a webhook's client that is made for each job, as before,
