@@ -81,7 +81,9 @@ func TestRefs(t *testing.T) {
 	w.deals(t, 3, strconv.Itoa)
 	client := w.client(t)
 	b := rest.NewBatch()
-	list := rest.Add[[]deal](b, "list", "crm.deal.list", map[string]any{"order": map[string]any{"ID": "ASC"}, "select": []string{"ID", "TITLE"}})
+	list := rest.Add[[]deal](b, "list", "crm.deal.list", map[string]any{
+		"order": map[string]any{"ID": "ASC"}, "select": []string{"ID", "TITLE"},
+	})
 	ref := list.Ref("1", "ID")
 	type filter struct {
 		ID    []any     `url:"@ID"`
@@ -250,14 +252,20 @@ func TestBatchAnswers(t *testing.T) {
 			body: `{"result":{"result":[],"result_error":{"a":{"error":"ERROR_BATCH_LENGTH_EXCEEDED"},"b":{"error":"expired_token"}}}}`,
 			want: [2]error{rest.ErrorCode("ERROR_BATCH_LENGTH_EXCEEDED"), rest.ErrExpiredToken},
 		},
-		"lists instead of objects": {body: `{"result":{"result":["A","B"],"result_error":[]}}`, want: [2]error{rest.ErrBadResponse, rest.ErrBadResponse}},
-		"left out":                 {body: `{"result":{"result":{"b":"B"},"result_error":[]}}`, want: [2]error{rest.ErrBadResponse, nil}},
-		"odd error":                {body: `{"result":{"result":{"b":"B"},"result_error":{"a":"x"}}}`, want: [2]error{rest.ErrBadResponse, nil}},
-		"empty":                    {body: `{"result":[]}`, want: [2]error{rest.ErrBadResponse, rest.ErrBadResponse}},
-		"other result":             {body: `{"result":{"result":{"a":{"x":1},"b":"B"}}}`, want: [2]error{rest.ErrBadResult, nil}},
-		"scalar section":           {body: `{"result":{"result":5}}`, want: [2]error{rest.ErrBadResponse, rest.ErrBadResponse}, err: rest.ErrBadResponse},
-		"scalar":                   {body: `{"result":true}`, want: [2]error{rest.ErrBadResponse, rest.ErrBadResponse}, err: rest.ErrBadResponse},
-		"refused as a whole":       {body: `{"error":"ACCESS_DENIED"}`, want: [2]error{rest.ErrAccessDenied, rest.ErrAccessDenied}, err: rest.ErrAccessDenied},
+		"lists instead of objects": {
+			body: `{"result":{"result":["A","B"],"result_error":[]}}`, want: [2]error{rest.ErrBadResponse, rest.ErrBadResponse},
+		},
+		"left out":     {body: `{"result":{"result":{"b":"B"},"result_error":[]}}`, want: [2]error{rest.ErrBadResponse, nil}},
+		"odd error":    {body: `{"result":{"result":{"b":"B"},"result_error":{"a":"x"}}}`, want: [2]error{rest.ErrBadResponse, nil}},
+		"empty":        {body: `{"result":[]}`, want: [2]error{rest.ErrBadResponse, rest.ErrBadResponse}},
+		"other result": {body: `{"result":{"result":{"a":{"x":1},"b":"B"}}}`, want: [2]error{rest.ErrBadResult, nil}},
+		"scalar section": {
+			body: `{"result":{"result":5}}`, want: [2]error{rest.ErrBadResponse, rest.ErrBadResponse}, err: rest.ErrBadResponse,
+		},
+		"scalar": {body: `{"result":true}`, want: [2]error{rest.ErrBadResponse, rest.ErrBadResponse}, err: rest.ErrBadResponse},
+		"refused as a whole": {
+			body: `{"error":"ACCESS_DENIED"}`, want: [2]error{rest.ErrAccessDenied, rest.ErrAccessDenied}, err: rest.ErrAccessDenied,
+		},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -421,7 +429,8 @@ func TestBatchThatPartlyRan(t *testing.T) {
 
 func TestBatchEchoesNoToken(t *testing.T) {
 	t.Parallel()
-	client, _ := clientOf(t, says(200, `{"result":{"result":[],"result_error":{"a":{"error":"X","error_description":"s3cr3t/ACCESS+token=1"}}}}`))
+	const echo = `{"result":{"result":[],"result_error":{"a":{"error":"X","error_description":"s3cr3t/ACCESS+token=1"}}}}`
+	client, _ := clientOf(t, says(200, echo))
 	b := rest.NewBatch()
 	a := rest.Add[any](b, "a", "profile", nil)
 	require.NoError(t, client.Batch(t.Context(), b))

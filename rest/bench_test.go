@@ -27,7 +27,8 @@ func instant(body string) rest.Option {
 }
 
 func BenchmarkCall(b *testing.B) {
-	client := newHosts(b, instant(`{"result":{"ID":"42","TITLE":"x"},"time":{"start":1,"finish":2,"operating":0.1}}`), rest.WithoutRateLimit()).Portal("a")
+	const body = `{"result":{"ID":"42","TITLE":"x"},"time":{"start":1,"finish":2,"operating":0.1}}`
+	client := newHosts(b, instant(body), rest.WithoutRateLimit()).Portal("a")
 	params := map[string]map[string]any{
 		"small": {"id": 42},
 		"list": {

@@ -21,7 +21,8 @@ import (
 const (
 	task51   = `{"result":{"item":{"id":51,"title":"Report"}},"time":{"duration":0.5}}`
 	refused3 = `{"error":{"code":"BITRIX_REST_V3_EXCEPTION_VALIDATION_REQUESTVALIDATIONEXCEPTION","message":"Request validation failed",` +
-		`"validation":[{"message":"Required field ` + "`id`" + ` is missing","field":"id"},{"field":"","message":"<b>Too</b> many s3cr3t/ACCESS+token=1"}]}}`
+		`"validation":[{"message":"Required field ` + "`id`" + ` is missing","field":"id"},` +
+		`{"field":"","message":"<b>Too</b> many s3cr3t/ACCESS+token=1"}]}}`
 )
 
 type found struct {
@@ -50,8 +51,13 @@ func TestCall3OnTheWire(t *testing.T) {
 		params     any
 		path, body string
 	}{
-		"application":   {client, map[string]any{"id": 51, "select": []string{"id", "title"}}, "/rest/api/tasks.task.get", `{"id":51,"select":["id","title"]` + auth},
-		"struct":        {client, &query{ID: 51, Select: []string{}, hidden: 1}, "/rest/api/tasks.task.get", `{"id":51,"select":[],"note":null` + auth},
+		"application": {
+			client, map[string]any{"id": 51, "select": []string{"id", "title"}}, "/rest/api/tasks.task.get",
+			`{"id":51,"select":["id","title"]` + auth,
+		},
+		"struct": {
+			client, &query{ID: 51, Select: []string{}, hidden: 1}, "/rest/api/tasks.task.get", `{"id":51,"select":[],"note":null` + auth,
+		},
 		"no parameters": {client, nil, "/rest/api/tasks.task.get", `{"auth":"s3cr3t/ACCESS+token=1"}`},
 		"empty":         {client, map[string]any{}, "/rest/api/tasks.task.get", `{"auth":"s3cr3t/ACCESS+token=1"}`},
 		"nil pointer":   {client, (*query)(nil), "/rest/api/tasks.task.get", `{"auth":"s3cr3t/ACCESS+token=1"}`},
@@ -117,7 +123,8 @@ func TestCall3WithAKey(t *testing.T) {
 
 func TestCall3Errors(t *testing.T) {
 	t.Parallel()
-	long := `{"error":{"code":"X","message":"m","validation":[` + strings.Repeat(`{"field":"f","message":"`+strings.Repeat("w", 90)+`"},`, 5000) + `{}]}}`
+	long := `{"error":{"code":"X","message":"m","validation":[` +
+		strings.Repeat(`{"field":"f","message":"`+strings.Repeat("w", 90)+`"},`, 5000) + `{}]}}`
 	for name, test := range map[string]struct {
 		status int
 		body   string
@@ -324,7 +331,8 @@ func TestConnectionBreaksUnderAKey(t *testing.T) {
 func TestRefusalsOfREST3(t *testing.T) {
 	t.Parallel()
 	for code, notRun := range map[rest.ErrorCode]bool{
-		rest.ErrV3MethodNotFound: true, rest.ErrV3Scope: true, rest.ErrV3AccessDenied: false, rest.ErrV3NotFound: false, rest.ErrV3KeyReused: false,
+		rest.ErrV3MethodNotFound: true, rest.ErrV3Scope: true, rest.ErrV3AccessDenied: false, rest.ErrV3NotFound: false,
+		rest.ErrV3KeyReused: false,
 	} {
 		client, _ := clientOf(t, says(http.StatusForbidden, `{"error":{"code":"`+string(code)+`","message":"m"}}`))
 		err := client.Call3(t.Context(), "tasks.task.add", nil, nil)

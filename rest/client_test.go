@@ -84,12 +84,14 @@ func TestDoReadsTheEnvelope(t *testing.T) {
 			`{"result":1,"total":"7","next":"50","time":{"operating":"0.5"}}`,
 			rest.Response{Result: json.RawMessage(`1`), Total: pointer(7), Next: pointer(50), Time: rest.Time{Operating: 0.5}},
 		},
-		"an empty array for the time":    {`{"result":1,"time":[]}`, rest.Response{Result: json.RawMessage(`1`)}},
-		"null result":                    {`{"result":null}`, rest.Response{Result: json.RawMessage(`null`)}},
-		"empty error beside a result":    {`{"result":1,"error":""}`, rest.Response{Result: json.RawMessage(`1`)}},
-		"null error beside a result":     {`{"result":1,"error":null}`, rest.Response{Result: json.RawMessage(`1`)}},
-		"byte-order mark":                {"\xef\xbb\xbf" + `{"result":1}`, rest.Response{Result: json.RawMessage(`1`)}},
-		"members that are not numbers":   {`{"result":1,"total":{"a":1},"next":"x","time":{"start":"x"}}`, rest.Response{Result: json.RawMessage(`1`)}},
+		"an empty array for the time": {`{"result":1,"time":[]}`, rest.Response{Result: json.RawMessage(`1`)}},
+		"null result":                 {`{"result":null}`, rest.Response{Result: json.RawMessage(`null`)}},
+		"empty error beside a result": {`{"result":1,"error":""}`, rest.Response{Result: json.RawMessage(`1`)}},
+		"null error beside a result":  {`{"result":1,"error":null}`, rest.Response{Result: json.RawMessage(`1`)}},
+		"byte-order mark":             {"\xef\xbb\xbf" + `{"result":1}`, rest.Response{Result: json.RawMessage(`1`)}},
+		"members that are not numbers": {
+			`{"result":1,"total":{"a":1},"next":"x","time":{"start":"x"}}`, rest.Response{Result: json.RawMessage(`1`)},
+		},
 		"numbers beyond what can be":     {`{"result":1,"total":1e300,"next":-1e300}`, rest.Response{Result: json.RawMessage(`1`)}},
 		"a reset in a poisonous year":    {`{"result":1,"time":{"operating_reset_at":1e18}}`, rest.Response{Result: json.RawMessage(`1`)}},
 		"members that nobody heard of":   {`{"x":[1],"result":1,"y":{}}`, rest.Response{Result: json.RawMessage(`1`)}},
@@ -278,7 +280,8 @@ func TestRefusedBeforeAnythingIsSent(t *testing.T) {
 	}
 	endpoints := map[string]string{
 		"empty": "", "no scheme": host + "/rest/", "other scheme": "ftp://" + host + "/rest/", "userinfo": "http://user:pw@" + host + "/rest/",
-		"query": p.URL() + "/rest/?a=b", "bare question mark": p.URL() + "/rest/?", "fragment": p.URL() + "/rest/#x", "no host": "http:///rest/", "junk": "http://[::1",
+		"query": p.URL() + "/rest/?a=b", "bare question mark": p.URL() + "/rest/?", "fragment": p.URL() + "/rest/#x", "no host": "http:///rest/",
+		"junk": "http://[::1",
 	}
 	for name, endpoint := range endpoints {
 		t.Run("endpoint "+name, func(t *testing.T) {

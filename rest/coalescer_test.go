@@ -274,7 +274,9 @@ func TestErrorsOfTheWholeRequest(t *testing.T) {
 
 func TestOneCallerLeaves(t *testing.T) {
 	t.Parallel()
-	for name, after := range map[string]time.Duration{"before it is sent": time.Millisecond, "while it is under way": rest.DefaultWindow + time.Millisecond} {
+	for name, after := range map[string]time.Duration{
+		"before it is sent": time.Millisecond, "while it is under way": rest.DefaultWindow + time.Millisecond,
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {

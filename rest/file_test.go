@@ -185,8 +185,10 @@ func TestFilesThatFail(t *testing.T) {
 		"negative size":     {rest.NewFile("a", bytes.NewReader(nil), -1), rest.ErrBadCall, "-1 bytes", false},
 		"enormous size":     {rest.NewFile("a", bytes.NewReader(nil), 1<<62), rest.ErrBadCall, "impossible size", false},
 		"no name":           {fileOf("", content), rest.ErrBadCall, "without a name", false},
-		"too short":         {rest.NewFile("a", bytes.NewReader(content), size+1), io.ErrUnexpectedEOF, "ended after 100000 of 100001 bytes; nothing was sent", false},
-		"empty":             {rest.NewFile("a", bytes.NewReader(nil), 9), io.ErrUnexpectedEOF, "ended after 0 of 9 bytes", false},
+		"too short": {
+			rest.NewFile("a", bytes.NewReader(content), size+1), io.ErrUnexpectedEOF, "ended after 100000 of 100001 bytes; nothing was sent", false,
+		},
+		"empty": {rest.NewFile("a", bytes.NewReader(nil), 9), io.ErrUnexpectedEOF, "ended after 0 of 9 bytes", false},
 		"silent reader": {
 			rest.NewFile("a", at(func([]byte, int64) (int, error) { return 0, nil }), 9), io.ErrUnexpectedEOF, "ended after 0 of 9 bytes", false,
 		},

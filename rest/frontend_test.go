@@ -66,31 +66,33 @@ func frontEnds() map[string]frontEnd {
 		return f
 	}
 	return map[string]frontEnd{
-		"429, a page":                            limit("<html><h1>429 Too Many Requests</h1></html>"),
-		"429, nothing":                           limit(""),
-		"429, foreign JSON":                      limit(`{"message":"API rate limit exceeded"}`),
-		"429, words for a code":                  limit(`{"error":"Too Many Requests"}`),
-		"429, the status for a code":             limit(`{"error":{"code":429,"message":"slow down"}}`),
-		"429, a code of a bot's limit":           limit(`{"error":"TOO_MANY_REQUESTS","error_description":"too many"}`),
-		"429, Retry-After in seconds":            asked(limit("<html>"), "2", 2*time.Second),
-		"503, a page":                            busy("<html>503</html>"),
-		"503, words for a code":                  busy(`{"error":"Service Unavailable"}`),
-		"503, Retry-After":                       asked(busy("<html>"), "3", 3*time.Second),
-		"503, broken gzip":                       packed(busy("no gzip")),
-		"503, Retry-After beyond what is waited": {status: 503, retryAfter: "600", body: "<html>", notRun: true, final: true, after: 10 * time.Minute},
-		"429, Retry-After of a day":              {status: 429, retryAfter: "86400", notRun: true, final: true, after: 10 * time.Minute},
-		"401, a page":                            {status: 401, body: "<html>Log in</html>", final: true},
-		"403, a page":                            {status: 403, body: "<html>Blocked</html>", final: true},
-		"200, a page":                            unsure(200, "<html>Log in</html>"),
-		"200, nothing":                           unsure(200, ""),
-		"200, cut off":                           unsure(200, `{"result":{"ID":`),
-		"200, a warning before":                  unsure(200, "<br />\n<b>Warning</b>: x in y\n"+fine),
-		"200, a comment after":                   unsure(200, fine+"<!-- 0.12 s -->"),
-		"200, broken gzip":                       packed(unsure(200, "no gzip")),
-		"502, a page":                            unsure(502, "<html>502</html>"),
-		"502, 8 MiB of spaces as gzip":           packed(unsure(502, zipped(strings.Repeat(" ", 8<<20)))),
-		"504, foreign JSON":                      unsure(504, `{"message":"Endpoint request timed out"}`),
-		"500, a code":                            unsure(500, `{"error":"INTERNAL_SERVER_ERROR"}`),
+		"429, a page":                  limit("<html><h1>429 Too Many Requests</h1></html>"),
+		"429, nothing":                 limit(""),
+		"429, foreign JSON":            limit(`{"message":"API rate limit exceeded"}`),
+		"429, words for a code":        limit(`{"error":"Too Many Requests"}`),
+		"429, the status for a code":   limit(`{"error":{"code":429,"message":"slow down"}}`),
+		"429, a code of a bot's limit": limit(`{"error":"TOO_MANY_REQUESTS","error_description":"too many"}`),
+		"429, Retry-After in seconds":  asked(limit("<html>"), "2", 2*time.Second),
+		"503, a page":                  busy("<html>503</html>"),
+		"503, words for a code":        busy(`{"error":"Service Unavailable"}`),
+		"503, Retry-After":             asked(busy("<html>"), "3", 3*time.Second),
+		"503, broken gzip":             packed(busy("no gzip")),
+		"503, Retry-After beyond what is waited": {
+			status: 503, retryAfter: "600", body: "<html>", notRun: true, final: true, after: 10 * time.Minute,
+		},
+		"429, Retry-After of a day":    {status: 429, retryAfter: "86400", notRun: true, final: true, after: 10 * time.Minute},
+		"401, a page":                  {status: 401, body: "<html>Log in</html>", final: true},
+		"403, a page":                  {status: 403, body: "<html>Blocked</html>", final: true},
+		"200, a page":                  unsure(200, "<html>Log in</html>"),
+		"200, nothing":                 unsure(200, ""),
+		"200, cut off":                 unsure(200, `{"result":{"ID":`),
+		"200, a warning before":        unsure(200, "<br />\n<b>Warning</b>: x in y\n"+fine),
+		"200, a comment after":         unsure(200, fine+"<!-- 0.12 s -->"),
+		"200, broken gzip":             packed(unsure(200, "no gzip")),
+		"502, a page":                  unsure(502, "<html>502</html>"),
+		"502, 8 MiB of spaces as gzip": packed(unsure(502, zipped(strings.Repeat(" ", 8<<20)))),
+		"504, foreign JSON":            unsure(504, `{"message":"Endpoint request timed out"}`),
+		"500, a code":                  unsure(500, `{"error":"INTERNAL_SERVER_ERROR"}`),
 	}
 }
 
@@ -329,7 +331,8 @@ func TestForeignJSON(t *testing.T) {
 	t.Parallel()
 	for _, body := range []string{
 		`{"message":"busy"}`, `{"error":"Service Unavailable"}`, `{"error":{"code":503,"message":"x"}}`, `{"error":true,"message":"x"}`,
-		`{"error":{"message":"overloaded"}}`, `{"error":{"status":503}}`, `{"error":["x"]}`, `{"error":"unavailable","error_description":null}`, `{"error":1}`,
+		`{"error":{"message":"overloaded"}}`, `{"error":{"status":503}}`, `{"error":["x"]}`, `{"error":"unavailable","error_description":null}`,
+		`{"error":1}`,
 		`{"error":""}`, `{"error":null}`, `{"error":{}}`, `{"error":[]}`, `[]`, `""`, `null`, `{"error":{"code":"rate_limited","type":"x"}}`,
 	} {
 		t.Run(body, func(t *testing.T) {

@@ -218,10 +218,14 @@ func TestOperatingTimeLimit(t *testing.T) {
 		answer func() string
 		want   time.Duration
 	}{
-		"reset known from the answer before": {func() string { return heavy(3 * time.Minute) }, func() string { return blocked }, 3 * time.Minute},
-		"reset unknown":                      {func() string { return fine }, func() string { return blocked }, time.Minute},
-		"reset passed":                       {func() string { return heavy(-time.Minute) }, func() string { return blocked }, time.Minute},
-		"reset too far":                      {func() string { return heavy(24 * time.Hour) }, func() string { return blocked }, 10 * time.Minute},
+		"reset known from the answer before": {
+			func() string { return heavy(3 * time.Minute) }, func() string { return blocked }, 3 * time.Minute,
+		},
+		"reset unknown": {func() string { return fine }, func() string { return blocked }, time.Minute},
+		"reset passed":  {func() string { return heavy(-time.Minute) }, func() string { return blocked }, time.Minute},
+		"reset too far": {
+			func() string { return heavy(24 * time.Hour) }, func() string { return blocked }, 10 * time.Minute,
+		},
 		"reset in the error": {func() string { return fine }, func() string {
 			return fmt.Sprintf(`{"error":"OPERATION_TIME_LIMIT","time":{"operating_reset_at":%d}}`, time.Now().Add(5*time.Minute).Unix())
 		}, 5 * time.Minute},
@@ -309,7 +313,8 @@ func blockedFor(d time.Duration) string {
 func TestLaterEndOfAPauseCounts(t *testing.T) {
 	t.Parallel()
 	for name, spans := range map[string][2]time.Duration{
-		"longer first": {9 * time.Minute, 0}, "longer last": {2 * time.Minute, 5 * time.Minute}, "shorter last": {5 * time.Minute, 2 * time.Minute},
+		"longer first": {9 * time.Minute, 0}, "longer last": {2 * time.Minute, 5 * time.Minute},
+		"shorter last": {5 * time.Minute, 2 * time.Minute},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -242,7 +242,8 @@ func (p *idPages) shrinkBatch(ctx context.Context, err error, n, try int) (wait 
 		p.ceiling, ok = n/2, true
 	case surelyNotRun(err), p.client.retries() == 0:
 		return 0, false
-	case failure != nil && failure.Code == ErrBadResponse && failure.Status >= http.StatusBadRequest && failure.Status < http.StatusInternalServerError:
+	case failure != nil && failure.Code == ErrBadResponse &&
+		failure.Status >= http.StatusBadRequest && failure.Status < http.StatusInternalServerError:
 		p.client = nil // something in front of the portal takes no batches
 		return 0, true
 	case errors.Is(err, context.DeadlineExceeded): // of the HTTP client or of [Timeout]

@@ -244,7 +244,9 @@ func TestNothingPrintsASecret(t *testing.T) {
 	require.ErrorIs(t, outOfTime, rest.ErrQueryLimit)
 	_, failed := command.Result()
 	answer, err := command.Response()
-	for _, v := range []any{api, api.Portal("a"), api.Coalescer("a"), b, command, limiter, outOfTime, failed, err, answer, rest.Time{}, *answerOf(t)} {
+	for _, v := range []any{
+		api, api.Portal("a"), api.Coalescer("a"), b, command, limiter, outOfTime, failed, err, answer, rest.Time{}, *answerOf(t),
+	} {
 		requireNoSecrets(t, v)
 	}
 }

@@ -39,8 +39,11 @@ func TestStats(t *testing.T) {
 		waits func(info rest.CallInfo) time.Duration // the one that is not zero
 		least time.Duration
 	}{
-		"a call":  {answers: []string{fine}, stats: rest.Stats{Requests: 1}, info: rest.CallInfo{Requests: 1, Status: 200}},
-		"a batch": {answers: []string{`{"result":{"result":{"n0":1,"n1":1,"n2":1}}}`}, batch: 3, stats: rest.Stats{Requests: 1, Commands: 3}, info: rest.CallInfo{Requests: 1, Status: 200, Method: "batch", Commands: 3}},
+		"a call": {answers: []string{fine}, stats: rest.Stats{Requests: 1}, info: rest.CallInfo{Requests: 1, Status: 200}},
+		"a batch": {
+			answers: []string{`{"result":{"result":{"n0":1,"n1":1,"n2":1}}}`}, batch: 3, stats: rest.Stats{Requests: 1, Commands: 3},
+			info: rest.CallInfo{Requests: 1, Status: 200, Method: "batch", Commands: 3},
+		},
 		"its turn": {
 			answers: []string{fine}, before: 2, stats: rest.Stats{Requests: 1}, info: rest.CallInfo{Requests: 1, Status: 200},
 			waits: func(info rest.CallInfo) time.Duration { return info.LimitWait }, least: 900 * time.Millisecond,
@@ -50,15 +53,18 @@ func TestStats(t *testing.T) {
 			stats: rest.Stats{Failed: 1}, info: rest.CallInfo{Code: "QUERY_LIMIT_EXCEEDED"}, err: true,
 		},
 		"refused": {
-			answers: []string{limited, fine}, stats: rest.Stats{Requests: 2, Retried: 1, Refused: 1}, info: rest.CallInfo{Requests: 2, Retries: 1, Status: 200},
+			answers: []string{limited, fine}, stats: rest.Stats{Requests: 2, Retried: 1, Refused: 1},
+			info:  rest.CallInfo{Requests: 2, Retries: 1, Status: 200},
 			waits: func(info rest.CallInfo) time.Duration { return info.LimitWait }, least: 750 * time.Millisecond,
 		},
 		"busy": {
-			answers: []string{"<html>429", fine}, stats: rest.Stats{Requests: 2, Retried: 1, Busy: 1}, info: rest.CallInfo{Requests: 2, Retries: 1, Status: 200},
+			answers: []string{"<html>429", fine}, stats: rest.Stats{Requests: 2, Retried: 1, Busy: 1},
+			info:  rest.CallInfo{Requests: 2, Retries: 1, Status: 200},
 			waits: func(info rest.CallInfo) time.Duration { return info.BackoffWait }, least: 750 * time.Millisecond,
 		},
 		"paused": {
-			answers: []string{blocked, fine}, stats: rest.Stats{Requests: 2, Retried: 1, Paused: 1}, info: rest.CallInfo{Requests: 2, Retries: 1, Status: 200},
+			answers: []string{blocked, fine}, stats: rest.Stats{Requests: 2, Retried: 1, Paused: 1},
+			info:  rest.CallInfo{Requests: 2, Retries: 1, Status: 200},
 			waits: func(info rest.CallInfo) time.Duration { return info.PauseWait }, least: 50 * time.Second,
 		},
 		"renewed": {
@@ -155,7 +161,8 @@ func TestObserverOfAPanic(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var seen []rest.CallInfo
-		api := newHosts(t, on(newTransport(t, fine)), rest.WithObserver(func(_ context.Context, info rest.CallInfo) { seen = append(seen, info) }))
+		observe := func(_ context.Context, info rest.CallInfo) { seen = append(seen, info) }
+		api := newHosts(t, on(newTransport(t, fine)), rest.WithObserver(observe))
 		require.Error(t, api.As(panicking{}).Coalescer("a").Call(t.Context(), "crm.deal.add", nil, nil))
 		require.Len(t, seen, 1)
 		require.Error(t, seen[0].Err)

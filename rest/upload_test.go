@@ -233,11 +233,13 @@ func TestUploadsThatFail(t *testing.T) {
 		"no name":      {file: fileOf("", nil), code: rest.ErrBadCall, text: "needs a name"},
 		"line in name": {file: fileOf("a\r\nX: y", nil), code: rest.ErrBadCall, text: "needs a name"},
 		"no UTF-8":     {file: fileOf("a\xff", nil), code: rest.ErrBadCall, text: "needs a name"},
-		"refused":      {offer: func(string) http.HandlerFunc { return says(403, `{"error":"ACCESS_DENIED"}`) }, code: rest.ErrAccessDenied, requests: 1},
-		"file object":  {offer: result(`{"ID":5}`), code: rest.ErrBadResult, text: "no uploadUrl", requests: 1},
-		"true":         {offer: result(`true`), code: rest.ErrBadResult, text: "no uploadUrl", requests: 1},
-		"list":         {offer: result(`[]`), code: rest.ErrBadResult, text: "no uploadUrl", requests: 1},
-		"no field":     {offer: result(`{"uploadUrl":"/rest/upload.json"}`), code: rest.ErrBadResult, text: "the name of a field", requests: 1},
+		"refused": {
+			offer: func(string) http.HandlerFunc { return says(403, `{"error":"ACCESS_DENIED"}`) }, code: rest.ErrAccessDenied, requests: 1,
+		},
+		"file object": {offer: result(`{"ID":5}`), code: rest.ErrBadResult, text: "no uploadUrl", requests: 1},
+		"true":        {offer: result(`true`), code: rest.ErrBadResult, text: "no uploadUrl", requests: 1},
+		"list":        {offer: result(`[]`), code: rest.ErrBadResult, text: "no uploadUrl", requests: 1},
+		"no field":    {offer: result(`{"uploadUrl":"/rest/upload.json"}`), code: rest.ErrBadResult, text: "the name of a field", requests: 1},
 		"odd field": {
 			offer: result(`{"uploadUrl":"/rest/upload.json","field":"a\r\nb"}`), code: rest.ErrBadResult, text: "the name of a field", requests: 1,
 		},
@@ -288,8 +290,13 @@ func TestUploadOfAFileThatIsTooShort(t *testing.T) {
 		file rest.File
 		want string
 	}{
-		"short":   {rest.NewFile("a", bytes.NewReader(contentOf(10)), 11), "rest: upload: the file is shorter than its 11 bytes; nothing was sent"},
-		"failing": {rest.NewFile("a", at(func([]byte, int64) (int, error) { return 0, errReader }), 5), "rest: upload: the file could not be read after 4 of 5 bytes; nothing was sent"},
+		"short": {
+			rest.NewFile("a", bytes.NewReader(contentOf(10)), 11), "rest: upload: the file is shorter than its 11 bytes; nothing was sent",
+		},
+		"failing": {
+			rest.NewFile("a", at(func([]byte, int64) (int, error) { return 0, errReader }), 5),
+			"rest: upload: the file could not be read after 4 of 5 bytes; nothing was sent",
+		},
 	} {
 		_, err := u.client(t, rest.WithRetries(2)).Upload(t.Context(), "disk.folder.uploadfile", nil, test.file)
 		require.EqualError(t, err, test.want, name)

@@ -159,8 +159,9 @@ func TestNewWebhookRefuses(t *testing.T) {
 		"no secret": "https://example.bitrix24.com/rest/1/", "with a method": "https://example.bitrix24.com/rest/1/s3cr3t/profile.json",
 		"user is no number": "https://example.bitrix24.com/rest/x/s3cr3t/", "not rest": "https://example.bitrix24.com/hook/1/s3cr3t/",
 		"query": "https://example.bitrix24.com/rest/1/s3cr3t/?a=1", "userinfo": "https://u:s3cr3t@example.bitrix24.com/rest/1/s3cr3t/",
-		"junk": "https://[::1/rest/1/s3cr3t", "control": "https://example.bitrix24.com/rest/1/s3cr3t\x7f/", "other scheme": "ftp://e.com/rest/1/s3cr3t/",
-		"escaped": "https://example.bitrix24.com/rest/1%2Fs3cr3t/x/", "REST 3.0": "https://example.bitrix24.com/rest/api/1/",
+		"junk": "https://[::1/rest/1/s3cr3t", "control": "https://example.bitrix24.com/rest/1/s3cr3t\x7f/",
+		"other scheme": "ftp://e.com/rest/1/s3cr3t/",
+		"escaped":      "https://example.bitrix24.com/rest/1%2Fs3cr3t/x/", "REST 3.0": "https://example.bitrix24.com/rest/api/1/",
 		"fragment": "https://example.bitrix24.com/rest/1/s3cr3t/#s3cr3t", "dot": "https://example.bitrix24.com/rest/1/s3cr3t/..",
 	}
 	for name, address := range urls {
