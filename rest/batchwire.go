@@ -28,7 +28,7 @@ func batchForm(items []*item, halt bool) string {
 	return form.String()
 }
 
-// readBatch hands the parts of an answer to the commands.
+// readBatch gives each command its part of a response.
 func (call *call) readBatch(response *Response, secrets *redact.Set) error {
 	parts, err := batch.Read(response.Result)
 	if err != nil {
@@ -52,14 +52,14 @@ func (call *call) readBatch(response *Response, secrets *redact.Set) error {
 		case halted:
 			i.err = &Error{Method: i.method, Status: http.StatusOK, Code: ErrNotRun}
 		default:
-			i.err = &Error{Method: i.method, Status: http.StatusOK, Code: ErrBadResponse, Hint: "the answer to the batch lacks this command"}
+			i.err = &Error{Method: i.method, Status: http.StatusOK, Code: ErrBadResponse, Hint: "the response to the batch lacks this command"}
 		}
 	}
 	return nil
 }
 
-// cleanRefusals takes the secrets out of the refusals in the result of a batch that a caller reads
-// by itself. The results of commands stay as they are.
+// cleanRefusals removes the secrets from the refusals in the result of a batch that a caller reads
+// itself. It leaves the results of commands as they are.
 func cleanRefusals(result json.RawMessage, secrets *redact.Set) json.RawMessage {
 	var sections map[string]json.RawMessage
 	if json.Unmarshal(result, &sections) != nil {
@@ -88,7 +88,7 @@ func itemError(method string, refusal json.RawMessage, secrets *redact.Set) *Err
 	return &Error{Method: method, Status: http.StatusOK, Code: ErrBadResponse}
 }
 
-// topNames returns the parameters of a form, as PHP reads their names, without what is in brackets.
+// topNames returns the names of a form's parameters as PHP reads them, without what is in brackets.
 func topNames(form string) []string {
 	var names []string
 	for pair := range strings.SplitSeq(form, "&") {
@@ -100,8 +100,8 @@ func topNames(form string) []string {
 	return names
 }
 
-// hasConnector reports whether a form names the connector, which portals take as a part of the
-// request's credentials.
+// hasConnector reports whether a form has the parameter auth_connector, which portals take as a
+// part of the request's credentials.
 func hasConnector(form string) bool {
 	return slices.ContainsFunc(topNames(form), func(name string) bool { return strings.EqualFold(name, batch.Connector) })
 }

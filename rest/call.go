@@ -35,33 +35,33 @@ const (
 	keyReason   = "reason"
 )
 
-// call is one call on its way.
+// call is one call that is being made.
 type call struct {
 	method     string
 	form       string
 	gaps       []gap // of the form, for files
-	suspect    bool  // of reading like a reference, if it were in a batch
+	suspect    bool  // a text reads like a reference, which portals replace in a batch
 	idempotent bool
 	retries    int
-	batch      []*item // the commands, if the method is batch and the answer is to be taken apart
+	batch      []*item // the commands, if the method is batch and the response is split between them
 	halt       bool    // of the batch
 
 	path  string                                                     // below the endpoint, if it is not the method
 	out   func(base *url.URL, token string) (*outgoing, error)       // the request, if it is not a form
-	fetch func(context.Context, *url.URL, string) (exchanged, error) // what is done instead of a POST
+	fetch func(context.Context, *url.URL, string) (exchanged, error) // replaces the POST
 
-	// prepare completes the call at the moment when it may be sent, for calls that are gathered until
-	// then. It reports whether there is still something to send.
+	// prepare completes the call when it may be sent, for calls that are collected until then. It
+	// reports whether there is still something to send.
 	prepare func(*call) bool
 
 	turn       turn
 	info       CallInfo
-	tries      int                              // that failed before the one that is under way
-	inFlight   bool                             // a request is under way
+	tries      int                              // attempts that failed before the current one
+	inFlight   bool                             // a request is being sent
 	mayHaveRun bool                             // an attempt may have run
-	onRetry    func(err error, until time.Time) // called before the call is repeated; may be nil
-	busyWait   time.Duration                    // that it waited, or is to wait, because a front end said so
-	busyCount  int                              // how often
+	onRetry    func(err error, until time.Time) // called before a retry; may be nil
+	busyWait   time.Duration                    // how long front ends made it wait
+	busyCount  int                              // how often they did
 
 	renewed, moved, paused bool // each happens once
 }
@@ -85,7 +85,7 @@ func (c *Client) newCall(method string, params any) (*call, error) {
 	}, nil
 }
 
-// retries returns how often a call is repeated at most.
+// retries returns how often a call is retried at most.
 func (c *Client) retries() int {
 	if c.opts.limited {
 		return c.opts.retries
@@ -93,13 +93,13 @@ func (c *Client) retries() int {
 	return c.clients.retries
 }
 
-// run makes a call, and repeats it as far as that does no harm.
+// run makes a call, and retries it if that does no harm.
 func (c *Client) run(ctx context.Context, call *call) (response *Response, err error) {
 	if err := call.measure(ctx); err != nil {
 		return nil, err
 	}
 	start := time.Now()
-	err = errPanicked // unless it returns
+	err = errPanicked // unless runWithRetries returns
 	defer func() { c.clients.meter.countCall(ctx, c, call, start, err) }()
 	response, err = c.runWithRetries(ctx, call)
 	if err != nil && call.mayHaveRun && surelyNotRun(err) {
@@ -133,7 +133,7 @@ func (c *Client) runWithRetries(ctx context.Context, call *call) (*Response, err
 	}
 }
 
-// attempt makes a call with the portal's present address and token, and follows it to new ones.
+// attempt makes a call with the portal's current address and token, and again if they have changed.
 func (c *Client) attempt(ctx context.Context, call *call) (*Response, error) {
 	endpoint, token, err := c.clients.access(ctx, c.memberID)
 	if err != nil {
@@ -164,23 +164,23 @@ func (c *Client) attempt(ctx context.Context, call *call) (*Response, error) {
 	}
 }
 
-// hasCode reports whether a call was answered with a code. The cause of a context that ended may be
-// the error of another call, so this does not unwrap.
+// hasCode reports whether err is the response to a call, with a code. It does not unwrap, because
+// the cause of a context that ended may be the error of another call.
 func hasCode(err error, code ErrorCode) bool {
-	e, ok := err.(*Error) //nolint:errorlint // see above
+	e, ok := err.(*Error) //nolint:errorlint // see the comment
 	return ok && e.Is(code)
 }
 
-// Remover is what [Credentials] may also be, to learn that an application was removed from a portal
-// while nobody was there to get the event.
+// Remover is an optional interface of [Credentials]. With it they learn that an application was
+// removed from a portal even if the event did not arrive.
 type Remover interface {
-	// Removed is called after a portal answered a call with a code that says that the application
-	// is not there, such as APPLICATION_NOT_FOUND. It must return at once. Calls made at the same
+	// Removed is called when the response to a call has a code that says that the application is
+	// not there, for example APPLICATION_NOT_FOUND. It must return at once. Calls made at the same
 	// time each call it.
 	Removed(ctx context.Context, memberID, code string)
 }
 
-// reportRemoval tells the credentials that the portal knows the application no more.
+// reportRemoval informs the credentials if the portal no longer knows the application.
 func (c *Client) reportRemoval(ctx context.Context, err error) {
 	if c.clients.hook != nil || !hasCode(err, ErrApplicationMissing) {
 		return
@@ -190,11 +190,12 @@ func (c *Client) reportRemoval(ctx context.Context, err error) {
 	}
 }
 
-// maxForeign is how much of another package's error stands in one of this package, in characters.
+// maxForeign is how much of another package's error appears in an error of this package, in
+// characters.
 const maxForeign = 500
 
-// credentialsError is the error of credentials. The token is the one that they were to renew.
-// Nothing was sent that could run.
+// credentialsError wraps an error of the credentials. token is the one that they were asked to
+// renew. No call was sent.
 func credentialsError(ctx context.Context, method, what string, err error, token string) error {
 	e := &callError{
 		method: method, what: what + ": " + redact.New(token).Clean(err.Error(), maxForeign), cause: err,
@@ -216,7 +217,7 @@ func (cs *Clients) access(ctx context.Context, memberID string) (endpoint, token
 	return cs.creds.Access(ctx, memberID)
 }
 
-// errNoCredentials is that of a client of As(nil).
+// errNoCredentials is the error of a client of As(nil).
 const errNoCredentials = noCredentialsError("rest: the credentials given to As are nil")
 
 type noCredentialsError string
@@ -258,7 +259,7 @@ func (c *Client) send(ctx context.Context, endpoint, token string, call *call) (
 	return got.response, got.location, err
 }
 
-// learn keeps what an answer tells of the portal's limits, and explains errors.
+// recordLimits records what a response says about the portal's limits, and adds hints to errors.
 func (c *Client) recordLimits(call *call, got exchanged, err error) error {
 	p := c.clients
 	failure, ok := err.(*Error) //nolint:errorlint // the cause of a context may be another call's error
@@ -309,16 +310,16 @@ func (c *Client) log(ctx context.Context, method string, status int, took time.D
 	c.clients.log.LogAttrs(ctx, slog.LevelDebug, "bitrix24 call", attrs...)
 }
 
-// exchanged is what came back.
+// exchanged is the outcome of one request.
 type exchanged struct {
 	progress   progress
-	status     int // 0 without an answer
+	status     int // 0 without a response
 	location   string
-	retryAfter time.Duration // 0 if it was not named
+	retryAfter time.Duration // 0 if the front end did not say
 	response   *Response
 }
 
-// maxErrorBytes is the most that is read of an answer with a status of 400 or more, after
+// maxErrorBytes is how much is read of a response with a status of 400 or more, after
 // decompression.
 const maxErrorBytes = 1 << 20
 
@@ -336,7 +337,7 @@ func (c *Client) exchange(ctx context.Context, base *url.URL, token string, call
 	body := &trackedBody{body: &out.body, guard: guard}
 	req, err := http.NewRequestWithContext(httptrace.WithClientTrace(sending, body.trace()), http.MethodPost, out.url, body.open())
 	if err != nil {
-		return got, &Error{Method: method, Code: ErrBadEndpoint, Description: "no request can be made of it"}
+		return got, &Error{Method: method, Code: ErrBadEndpoint, Description: "it is not the address of a request"}
 	}
 	if req.ContentLength = out.body.length(); req.ContentLength == 0 {
 		req.Body = http.NoBody
@@ -381,8 +382,8 @@ func (c *Client) exchange(ctx context.Context, base *url.URL, token string, call
 	return got, err
 }
 
-// movesCalls reports whether a redirect says that the call is to be made at another address. Others
-// say that it was made.
+// movesCalls reports whether a redirect asks to make the call at another address. Other redirects
+// say that the call was made.
 func movesCalls(status int) bool {
 	switch status {
 	case http.StatusMovedPermanently, http.StatusFound, http.StatusTemporaryRedirect, http.StatusPermanentRedirect:
@@ -392,8 +393,8 @@ func movesCalls(status int) bool {
 	}
 }
 
-// readAnswer reads the body of an answer. What a front end sends with an error is not worth much:
-// if it is long or broken, the status says it all.
+// readResponse reads the body of a response. The text of a front end's error page is of little use:
+// if it is long or broken, the status is enough.
 func readResponse(ctx context.Context, method string, resp *http.Response) ([]byte, error) {
 	limit := MaxResponseBytes
 	if resp.StatusCode >= http.StatusBadRequest {
@@ -416,12 +417,12 @@ func readResponse(ctx context.Context, method string, resp *http.Response) ([]by
 	}
 }
 
-// isPacking reports whether an answer could not be unpacked.
+// isUnpackError reports whether a response could not be decompressed.
 func isUnpackError(err error) bool {
 	return errors.Is(err, gzip.ErrHeader) || errors.Is(err, gzip.ErrChecksum) || errors.As(err, new(flate.CorruptInputError))
 }
 
-// retryAfter reads when a front end wants to be asked again.
+// retryAfter returns how long a front end asks to wait.
 func retryAfter(h http.Header) time.Duration {
 	text := strings.TrimSpace(h.Get("Retry-After"))
 	if consists(text, digits) {
@@ -437,7 +438,7 @@ func retryAfter(h http.Header) time.Duration {
 	return 0
 }
 
-// watched is the body of a request that notes whether any of it may have been sent.
+// trackedBody is the body of a request. It records whether any of the request may have been sent.
 type trackedBody struct {
 	body  *body
 	guard *guard
@@ -455,7 +456,7 @@ func (w *trackedBody) trace() *httptrace.ClientTrace {
 	}
 }
 
-// way returns how far the request came.
+// progress returns how far the request came.
 func (w *trackedBody) progress() progress {
 	switch {
 	case w.connected.Load() || w.read.Load():
@@ -475,7 +476,7 @@ func hostOf(u *url.URL) string {
 	return u.Hostname()
 }
 
-// base checks a portal's endpoint and ends it with a slash.
+// parseEndpoint checks a portal's endpoint and adds a slash to its end.
 func (cs *Clients) parseEndpoint(endpoint string) (*url.URL, error) {
 	u, err := url.Parse(endpoint)
 	switch {

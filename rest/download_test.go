@@ -391,7 +391,7 @@ func TestDownloadThatBreaksOff(t *testing.T) {
 	require.NoError(t, err)
 	got, err := io.ReadAll(file)
 	require.ErrorIs(t, err, io.ErrUnexpectedEOF)
-	require.EqualError(t, err, "rest: download: the connection closed before the answer was complete")
+	require.EqualError(t, err, "rest: download: the connection closed before the response was complete")
 	require.Equal(t, "half", string(got))
 	require.NoError(t, file.Close())
 }

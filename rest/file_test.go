@@ -240,8 +240,8 @@ func TestFilesWhereTheyCannotBe(t *testing.T) {
 		err  error
 		text string
 	}{
-		"batch":         {client.Batch(t.Context(), b), "a File goes in a request of its own"},
-		"content":       {client.Batch(t.Context(), alone), "a File goes in a request of its own"},
+		"batch":         {client.Batch(t.Context(), b), "a File needs a request of its own"},
+		"content":       {client.Batch(t.Context(), alone), "a File needs a request of its own"},
 		"list":          {list, "a list takes no File"},
 		"whole":         {client.Call(t.Context(), "m", file, nil), "not a single value"},
 		"whole content": {client.Call(t.Context(), "m", file.Content(), nil), "not a single value"},

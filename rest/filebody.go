@@ -17,14 +17,14 @@ import (
 	"github.com/b24events/b24events/internal/redact"
 )
 
-// outgoing is a POST as it goes out.
+// outgoing is a POST request before it is sent.
 type outgoing struct {
 	url     string
 	header  http.Header
 	body    body
-	secrets []string // what no error may show
+	secrets []string // must not appear in an error
 
-	// refine adds to the error of an answer what only the text of the answer tells. It may be nil.
+	// refine adds to an error what only the text of the response says. It may be nil.
 	refine func(err error, text []byte, secrets *redact.Set)
 }
 
@@ -51,7 +51,7 @@ func (c *Client) outgoing(base *url.URL, token string, call *call) (*outgoing, e
 	return out, nil
 }
 
-// refused returns why a call is not made: the client's options, or the name of the method.
+// checkCall returns an error if the client's options or the name of the method are not usable.
 func (c *Client) checkCall(method string) error {
 	switch {
 	case c.opts.err != nil:
@@ -59,7 +59,7 @@ func (c *Client) checkCall(method string) error {
 	case validMethod(method):
 		return nil
 	}
-	e := &Error{Code: ErrBadCall, Description: "a method's name is letters, digits, underscores and dots between them"}
+	e := &Error{Code: ErrBadCall, Description: "a method's name holds only letters, digits, underscores, and dots between them"}
 	if strings.HasPrefix(strings.ToLower(method), "api/") {
 		e.Hint = "methods of REST 3.0 are called by Call3, without api/"
 	}
@@ -121,7 +121,8 @@ func (w *trackedBody) open() *bodyReader {
 	return r
 }
 
-// stop makes sure that no file is read any more, and returns how one failed.
+// stop makes sure that no file is read any more, and returns the error of a file that could not be
+// read.
 func (w *trackedBody) stop() (failed *fileError) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -164,14 +165,14 @@ func (r *bodyReader) Close() error {
 	return nil
 }
 
-// failure returns how a file failed.
+// failure returns the error of a file that could not be read.
 func (r *bodyReader) failure() *fileError {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.failed
 }
 
-// exactReader makes sure that a content is as long as it was said to be.
+// exactReader fails if the content is not as long as it was before.
 type exactReader struct {
 	source  partReader
 	part    []byte
@@ -290,8 +291,8 @@ func escapedLength(text []byte) int {
 	return len(text) + 2*(bytes.Count(text, []byte("+"))+bytes.Count(text, []byte("/"))+bytes.Count(text, []byte("=")))
 }
 
-// guard ends a request that makes no progress for as long as the HTTP client's time limit. That
-// limit itself would end a request that is only large. The nil guard does nothing.
+// guard ends a request that makes no progress for as long as the HTTP client's time limit. The
+// limit itself would end a request that is merely large. A nil guard does nothing.
 type guard struct {
 	limit  time.Duration
 	timer  *time.Timer
@@ -305,8 +306,8 @@ func (idleError) Error() string   { return "rest: the request made no progress" 
 func (idleError) Timeout() bool   { return true }
 func (idleError) Temporary() bool { return true }
 
-// guarded returns the client for a request and the context for it. If the request may take long,
-// they have no time limit but that of the guard.
+// guarded returns the client and the context for a request. If the request may take long, the guard
+// is its only time limit.
 func (cs *Clients) guarded(ctx context.Context, long bool) (*http.Client, context.Context, *guard) {
 	if !long {
 		return cs.http, ctx, nil
@@ -319,21 +320,21 @@ func (cs *Clients) guarded(ctx context.Context, long bool) (*http.Client, contex
 	return &client, ctx, g
 }
 
-// touch notes progress.
+// touch records progress.
 func (g *guard) touch() {
 	if g != nil {
 		g.timer.Reset(g.limit)
 	}
 }
 
-// pause takes the time until the next touch out of account.
+// pause stops the clock until the next touch.
 func (g *guard) pause() {
 	if g != nil {
 		g.timer.Stop()
 	}
 }
 
-// end releases what the guard holds, and ends the request.
+// end releases the guard's resources and ends the request.
 func (g *guard) end() {
 	if g != nil {
 		g.timer.Stop()
@@ -341,8 +342,8 @@ func (g *guard) end() {
 	}
 }
 
-// body returns the body of the response to a request with a context of the guard. If it is long,
-// each part of it is progress, and only the time counts in which somebody waits for one.
+// body returns the body of a response to a request with a context of the guard. If the body is
+// long, each part of it is progress, and only the time counts in which a reader waits for a part.
 func (g *guard) body(ctx context.Context, from io.ReadCloser, long bool) io.ReadCloser {
 	if g == nil {
 		return from
@@ -371,7 +372,7 @@ func (b *guardedBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// guardFailed returns the error of a request, or that of its guard if that ended the request.
+// guardFailed returns the error of a request, or the guard's error if the guard ended the request.
 func guardFailed(ctx context.Context, err error) error {
 	if cause := context.Cause(ctx); errors.Is(cause, idleError{}) {
 		return cause

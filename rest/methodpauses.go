@@ -8,19 +8,19 @@ import (
 )
 
 const (
-	// defaultPause is how long a method is left alone where the portal did not say until when it is
-	// blocked. The portal counts by the minute.
+	// defaultPause is how long a blocked method pauses if the portal did not say for how long. The
+	// portal counts by the minute.
 	defaultPause = time.Minute
-	// maxPause is the span over which the portal counts, so no block outlasts it.
+	// maxPause is the time over which the portal counts, so no block is longer.
 	maxPause = 10 * time.Minute
-	// notable is from which operating time on, in seconds, the reset of a method is remembered. The
-	// portal blocks at 420 or more, and one request adds no more than 60.
+	// minOperating is the operating time, in seconds, from which the reset of a method is
+	// remembered. The portal blocks at 420 or more, and one request adds no more than 60.
 	minOperating = 60
 )
 
-// pauses knows which methods of which portals are blocked for the time that they took, and which
-// ones may soon be. The portal counts for each application or webhook, so each has pauses of its
-// own.
+// methodPauses holds which methods of which portals are blocked because they used up their time,
+// and which ones may be soon. The portal counts for each application or webhook, so each has its
+// own pauses.
 type methodPauses struct {
 	mu      sync.Mutex
 	methods map[methodOf]*usage
@@ -30,7 +30,7 @@ type methodPauses struct {
 type methodOf struct{ memberID, method string }
 
 type usage struct {
-	resetAt time.Time // when the portal's count starts to fall, which it tells in answers and not in the error
+	resetAt time.Time // when the portal's count starts to fall; responses say it, and errors do not
 	until   time.Time // the end of the pause
 }
 
@@ -38,7 +38,7 @@ func newMethodPauses() *methodPauses {
 	return &methodPauses{methods: make(map[methodOf]*usage), swept: time.Now()}
 }
 
-// note keeps when the count of a method falls, where it is high enough to matter.
+// recordUsage records when the count of a method falls, if it is high enough to matter.
 func (p *methodPauses) recordUsage(memberID, method string, t Time) {
 	if t.Operating < minOperating || t.OperatingResetAt.IsZero() {
 		return
@@ -48,8 +48,8 @@ func (p *methodPauses) recordUsage(memberID, method string, t Time) {
 	p.entryLocked(memberID, method).resetAt = t.OperatingResetAt
 }
 
-// block pauses a method until the time that the portal named now or in its last answer, and returns
-// the end of the pause. A pause that ends later stays.
+// block pauses a method until the time that the portal named now or in its last response, and
+// returns the end of the pause. A pause that ends later stays.
 func (p *methodPauses) block(memberID, method string, named time.Time) time.Time {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -70,7 +70,7 @@ func (p *methodPauses) block(memberID, method string, named time.Time) time.Time
 	return u.until
 }
 
-// wait returns when a method is not blocked. Where the context would end before, it returns at
+// wait returns when a method is not blocked. If the context would end before that, it returns at
 // once.
 func (p *methodPauses) wait(ctx context.Context, memberID, method string) error {
 	for {
@@ -85,7 +85,7 @@ func (p *methodPauses) wait(ctx context.Context, memberID, method string) error 
 	}
 }
 
-// until returns the end of a method's pause; the zero time where there is none.
+// until returns the end of a method's pause, or the zero time if there is none.
 func (p *methodPauses) until(memberID, method string) time.Time {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -99,7 +99,8 @@ func keyOf(memberID, method string) methodOf {
 	return methodOf{memberID: memberID, method: strings.ToLower(method)}
 }
 
-// get finds or makes the entry of a method, and now and then drops those whose times have passed.
+// entryLocked returns the entry of a method, and makes it if there is none. From time to time it
+// drops the entries whose times have passed. p.mu is held.
 func (p *methodPauses) entryLocked(memberID, method string) *usage {
 	if now := time.Now(); now.Sub(p.swept) >= sweepEvery {
 		p.swept = now

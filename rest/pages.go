@@ -17,7 +17,7 @@ import (
 // pageRows is how many rows a portal puts on a full page.
 const pageRows = 50
 
-// list is what [All] was asked for. It does not change.
+// list is what [All] was asked to read. It does not change.
 type list struct {
 	cfg     listConfig
 	method  string
@@ -28,9 +28,9 @@ type list struct {
 	after   uint64 // by ID; 0 is no bound
 }
 
-// pager asks for the pages of a list, one after the other. Each range over a list has its own.
+// pager requests the pages of a list, one after the other. Each range over a list has its own.
 type pager interface {
-	// next returns the rows of a page, and whether there may be another one. Rows may come with an
+	// next returns the rows of a page, and whether there may be another page. Rows may come with an
 	// error, which is about what follows them.
 	next(ctx context.Context) (rows []json.RawMessage, more bool, err error)
 }
@@ -75,7 +75,7 @@ func newList(method string, p any, opts []ListOption) (*list, error) {
 	return l, nil
 }
 
-var errStart = errors.New("start is the position of the first row, 0 or more, without ByID; for start=-1 there is ByID")
+var errStart = errors.New("start must be the position of the first row, 0 or more; use ByID for start=-1")
 
 // readStart finds the position of the first row in the parameters.
 func (l *list) readStart() error {
@@ -111,8 +111,8 @@ func (l *list) each(f func(name, top, value string) error) error {
 	return nil
 }
 
-// with returns the parameters with more at their end, which are URL-encoded. PHP takes the last of
-// two values with the same name.
+// with returns the parameters with more pairs at their end, which are URL-encoded. If two values
+// have the same name, PHP takes the last.
 func (l *list) with(more ...string) string {
 	if l.form.Text != "" {
 		more = append([]string{l.form.Text}, more...)
@@ -124,13 +124,13 @@ func (l *list) fail(code ErrorCode, hint string) error {
 	return &Error{Method: l.method, Status: http.StatusOK, Code: code, Hint: hint}
 }
 
-// Pages that may follow each other without a row, and without anything new in them.
+// How many pages without a row, or without anything new in them, may follow each other.
 const (
 	maxEmptyPages = 50
 	maxAlikePages = 50
 )
 
-// positions asks for pages by the position of their first row.
+// positions requests pages by the position of their first row.
 type positions struct {
 	*list
 
@@ -178,7 +178,7 @@ func (p *positions) next(ctx context.Context) ([]json.RawMessage, bool, error) {
 }
 
 // repeats reports whether a page is the one before. Rows without an ID may be equal and still be
-// others, and rows with the same IDs too, but not for page after page.
+// different rows, and so may rows with the same IDs, but not for page after page.
 func (p *positions) repeats(response *Response, rows []json.RawMessage) bool {
 	if len(rows) == 0 {
 		return false
@@ -196,8 +196,8 @@ func (p *positions) repeats(response *Response, rows []json.RawMessage) bool {
 	return same && named || p.sameCount >= maxAlikePages
 }
 
-// over reports whether a page without rows is the last one although the portal names a next one.
-// If the portal does not count, the second such page is.
+// isEnd reports whether a page without rows is the last one although the portal names a next one.
+// If the portal does not count rows, the second empty page is the end.
 func (p *positions) isEnd(response *Response) (bool, error) {
 	switch {
 	case response.Total == nil:
@@ -205,13 +205,13 @@ func (p *positions) isEnd(response *Response) (bool, error) {
 	case *response.Next >= *response.Total:
 		return true, p.checkTotal(response)
 	case p.emptyCount >= maxEmptyPages:
-		return false, p.fail(ErrBadResponse, "the portal sends one empty page after the other")
+		return false, p.fail(ErrBadResponse, "the portal sends one empty page after another")
 	default:
 		return false, nil
 	}
 }
 
-// complete reports rows that the portal counts and did not send, after its last page.
+// checkTotal returns an error if the portal counts more rows than it sent, after its last page.
 func (p *positions) checkTotal(response *Response) error {
 	from := p.list.start
 	if response.Total == nil || *response.Total-from <= p.received {
@@ -222,11 +222,11 @@ func (p *positions) checkTotal(response *Response) error {
 		*response.Total, p.received, from))
 }
 
-// found is the rows of a result and where they stand in it.
+// found is the rows of a result and their place in it.
 type found struct {
 	rows   []json.RawMessage
 	member string // of the result; empty if the result is the list itself
-	gaps   bool   // the list is an object, with keys that are no positions
+	gaps   bool   // the list is an object, with keys that are not positions
 }
 
 // find finds the rows in a result.
@@ -236,7 +236,7 @@ func (l *list) find(result json.RawMessage) (found, error) {
 	}
 	var object map[string]json.RawMessage
 	if json.Unmarshal(result, &object) != nil || object == nil {
-		return found{}, l.fail(ErrBadResult, "the result is neither a list nor an object with one")
+		return found{}, l.fail(ErrBadResult, "the result is neither a list nor an object with a list")
 	}
 	if l.cfg.rows != "" {
 		return l.named(object)
@@ -273,11 +273,11 @@ func (l *list) named(object map[string]json.RawMessage) (found, error) {
 	if rows, ok := listOf(part, true); ok {
 		return found{rows: rows, member: name, gaps: true}, nil
 	}
-	return found{}, l.fail(ErrBadResult, fmt.Sprintf("the member %q of the result is no list", name))
+	return found{}, l.fail(ErrBadResult, fmt.Sprintf("the member %q of the result is not a list", name))
 }
 
-// listOf reads a list. PHP writes a list with gaps as an object whose keys are numbers, which
-// counts as one if gaps is set.
+// listOf reads a list. PHP writes a list with gaps as an object whose keys are numbers. Such an
+// object counts as a list if gaps is true.
 func listOf(raw json.RawMessage, gaps bool) ([]json.RawMessage, bool) {
 	raw = bytes.TrimSpace(raw)
 	var list []json.RawMessage
@@ -308,8 +308,8 @@ func listOf(raw json.RawMessage, gaps bool) ([]json.RawMessage, bool) {
 	return list, true
 }
 
-// fieldOf reads a number from a row, and returns how the row names the field. Some methods take a
-// field's name in capitals and answer with it in small letters.
+// fieldOf reads a number from a row, and returns the field's name in the row. Some methods take a
+// field's name in capitals and return it in small letters.
 func fieldOf(row json.RawMessage, field string) (id uint64, name string, ok bool) {
 	var object map[string]json.RawMessage
 	if json.Unmarshal(row, &object) != nil {

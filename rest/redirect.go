@@ -6,26 +6,27 @@ import (
 	"strings"
 )
 
-// Mover is what [Credentials] may also be, to follow a portal that was renamed. Such a portal
-// answers every call at its old address with a redirect to the new one, and runs nothing.
+// Mover is an optional interface of [Credentials]. With it, calls follow a portal that was renamed.
+// Such a portal answers every call at its old address with a redirect to the new one, and runs
+// nothing.
 type Mover interface {
-	// Moved is told the REST address to which a portal's old address redirects. It is an address in
-	// the shape of the old one, and no more is known of it: Moved must find out by itself, such as at
-	// the OAuth server, whether it is that portal's. It returns nil only where it is, and where
-	// [Credentials.Access] returns it from now on. Nothing is sent to the address before. Calls made
-	// at the same time each call Moved.
+	// Moved is called with the REST address to which a portal's old address redirects. It has the
+	// same form as the old address, and nothing else is known about it. Moved must find out itself
+	// whether the address belongs to that portal, for example by asking the OAuth server. It
+	// returns nil only if it does, and if [Credentials.Access] returns the new address from now on.
+	// Until then nothing is sent to the address. Calls made at the same time each call Moved.
 	Moved(ctx context.Context, memberID, endpoint string) error
 }
 
-// follow returns the portal's new address, once the credentials vouch for it, and an error that
-// says why not otherwise.
+// followRedirect returns the portal's new address if the credentials confirm it. Otherwise the
+// error says why not.
 func (c *Client) followRedirect(ctx context.Context, endpoint, method, location string, err error) (string, error) {
 	moved, ok := err.(*Error) //nolint:errorlint // of this package, not wrapped
 	if !ok {
 		return "", err
 	}
 	if c.clients.hook != nil {
-		moved.Hint = "the portal has a new address: give NewWebhook the webhook's new URL"
+		moved.Hint = "the portal has a new address: pass the webhook's new URL to NewWebhook"
 		return "", moved
 	}
 	base, err := c.clients.parseEndpoint(endpoint)
@@ -34,27 +35,27 @@ func (c *Client) followRedirect(ctx context.Context, endpoint, method, location 
 	}
 	target, ok := c.clients.redirectTarget(base, method, location)
 	if !ok {
-		moved.Hint = "it leads to no address of the same shape on another host"
+		moved.Hint = "it does not lead to the same address on another host"
 		return "", moved
 	}
 	mover, ok := c.clients.creds.(Mover)
 	if !ok {
-		moved.Hint = "the credentials have no method Moved to vouch for a new address"
+		moved.Hint = "the credentials have no method Moved to confirm a new address"
 		return "", moved
 	}
 	if err := mover.Moved(ctx, c.memberID, target); err != nil {
 		if ctx.Err() != nil {
 			return "", contextError(ctx, method)
 		}
-		moved.Hint = "the credentials do not vouch for the new address"
+		moved.Hint = "the credentials do not confirm the new address"
 		moved.cause = &cause{err}
 		return "", moved
 	}
 	return target, nil
 }
 
-// target makes an endpoint of a redirect's location. The location has to be the request's own
-// address on another host: no less secure, without credentials, and with nothing added.
+// redirectTarget returns the endpoint in a redirect's location. The location must be the request's
+// own address on another host: no less secure, without credentials, and with nothing added.
 func (cs *Clients) redirectTarget(base *url.URL, method, location string) (string, bool) {
 	u, err := url.Parse(location)
 	if err != nil || strings.EqualFold(u.Host, base.Host) || u.EscapedPath() != base.EscapedPath()+method {

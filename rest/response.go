@@ -14,17 +14,17 @@ import (
 	"github.com/b24events/b24events/internal/redact"
 )
 
-// Response is a portal's answer to a call that succeeded. [Response.Decode] reads its result.
+// Response is a portal's response to a call that succeeded. [Response.Decode] reads its result.
 type Response struct {
 	Result json.RawMessage // the result member as it came
-	Total  *int            // of list methods: rows that match in all; nil where absent
+	Total  *int            // of list methods: rows that match in all; nil if absent
 	Next   *int            // of list methods: start of the next page; nil on the last one
 	Time   Time
 }
 
-// Time is what the portal measured. Cloud portals count Operating, the seconds that the
-// application's calls of the method took in the last ten minutes, and block the method over a
-// limit.
+// Time is what the portal measured. Portals in the cloud count Operating: the seconds that the
+// application's calls of the method took in the last ten minutes. They block the method when it
+// exceeds a limit.
 //
 // Source: https://apidocs.bitrix24.com/limits.html
 type Time struct {
@@ -32,11 +32,11 @@ type Time struct {
 	Finish           float64   // Unix seconds
 	Duration         float64   // seconds
 	Processing       float64   // seconds
-	Operating        float64   // seconds; 0 where the portal does not count
-	OperatingResetAt time.Time // when the count starts to fall; zero where absent
+	Operating        float64   // seconds; 0 if the portal does not count
+	OperatingResetAt time.Time // when the count starts to fall; zero if absent
 }
 
-// envelope is an answer with its members left for later, so that an odd one spoils none of the
+// envelope is a response with its members still encoded, so that an odd member does not spoil the
 // others.
 type envelope struct {
 	Result      json.RawMessage `json:"result"`
@@ -48,11 +48,11 @@ type envelope struct {
 	Time        json.RawMessage `json:"time"`
 }
 
-// maxKept is how much of a description is kept, in characters.
+// maxDescription is how much of a description is kept, in characters.
 const maxDescription = 1000
 
-// parseAnswer reads an answer. The secrets are what was sent: a portal that echoes them must not
-// get them into an error.
+// parseResponse reads a response. The secrets are what was sent: if the portal echoes them, they
+// must not get into an error.
 func parseResponse(method string, status int, body []byte, secrets *redact.Set) (*Response, error) {
 	fail := func(code ErrorCode) error { return &Error{Method: method, Status: status, Code: code} }
 	if status >= http.StatusMultipleChoices && status < http.StatusBadRequest {
@@ -73,7 +73,7 @@ func parseResponse(method string, status int, body []byte, secrets *redact.Set) 
 	return &Response{Result: env.Result, Total: integer(env.Total), Next: integer(env.Next), Time: parseTime(env.Time)}, nil
 }
 
-// refusal makes an error of the error members, and nothing where there is none.
+// refusal returns an error made of the error members, or nil if there are none.
 func (e *envelope) refusal(method string, status int, done bool, secrets *redact.Set) *Error {
 	code, description, ok := e.failure(done)
 	if !ok {
@@ -93,13 +93,13 @@ func (e *envelope) refusal(method string, status int, done bool, secrets *redact
 		}
 	}
 	if failure.Is(ErrOperationTimeLimit) {
-		failure.until = parseTime(e.Time).OperatingResetAt // errors have no time so far; it costs nothing to look
+		failure.until = parseTime(e.Time).OperatingResetAt // errors have had no time so far
 	}
 	return failure
 }
 
 // failure returns the error members. REST 3.0 has an object where the older API has a code, and the
-// classic CRM methods leave the code empty. Beside a result that is no failure.
+// classic CRM methods leave the code empty. An empty code next to a result is not a failure.
 func (e *envelope) failure(done bool) (code, description string, ok bool) {
 	if isEmpty(e.Error) && (done || len(e.Error) == 0) {
 		return "", "", false
@@ -120,9 +120,9 @@ func (e *envelope) failure(done bool) (code, description string, ok bool) {
 	return code, description, true
 }
 
-// foreign reports whether the error member is not that of a portal but of what stands before it:
-// words instead of a code, the status again, or with the statuses of front ends something without
-// the letters of a code.
+// isForeign reports whether the error member comes from a front end and not from the portal: words
+// instead of a code, the status again, or, with the statuses of front ends, a text without the
+// capital letters of a code.
 func isForeign(status int, code string) bool {
 	switch {
 	case strings.Contains(code, " "):

@@ -10,23 +10,23 @@ import (
 	"net/url"
 )
 
-// callError is a call without an answer.
+// callError is a call without a response.
 type callError struct {
 	method   string
 	what     string
-	cause    error // for errors.Is and errors.As; its text is not ours to print
+	cause    error // for errors.Is and errors.As; its text is never printed
 	executed executed
-	creds    bool // it is an error of the credentials, which repeat themselves what helps
-	file     bool // it is an error of a file, which would be sent in vain once more
+	creds    bool // an error of the credentials, which retry by themselves if that helps
+	file     bool // an error of a file, so a retry would fail again
 }
 
-// ran is whether the portal may have run a call. If nothing is known, it may.
+// executed says whether the portal may have run a call. If nothing is known, it may.
 type executed int
 
 const (
 	executedMaybe executed = iota
-	executedNot            // and it may succeed later
-	executedNever          // and trying again is no use
+	executedNot            // did not run, and may succeed later
+	executedNever          // did not run, and a retry does not help
 )
 
 func (e *callError) Error() string { return "rest: " + e.method + ": " + e.what }
@@ -35,8 +35,9 @@ func (e *callError) Unwrap() error { return e.cause }
 // NotRun reports whether the call surely did not run. See [Error.NotRun].
 func (e *callError) NotRun() bool { return e.executed != executedMaybe }
 
-// Permanent reports whether the credentials call their error that. The cause of a context that
-// ended may be the error of another portal's call, and says nothing of this one.
+// Permanent reports whether the error comes from the credentials and they call it permanent. The
+// cause of a context that ended may be the error of another portal's call, and says nothing about
+// this one.
 func (e *callError) Permanent() bool { return e.creds && isPermanent(e.cause) }
 
 func isPermanent(err error) bool {
@@ -44,7 +45,7 @@ func isPermanent(err error) bool {
 	return errors.As(err, &p) && p.Permanent()
 }
 
-// doubted returns the error of a call of which an earlier attempt may have run.
+// withMayHaveRun returns a copy of err for a call of which an earlier attempt may have run.
 func withMayHaveRun(err error) error {
 	switch e := err.(type) { //nolint:errorlint // errors of this package, not yet wrapped
 	case *Error:
@@ -61,8 +62,7 @@ func withMayHaveRun(err error) error {
 	}
 }
 
-// Format prints the text under every verb: the cause may be of a type that shows more than its text
-// does.
+// Format prints the text for every verb: the type of the cause may show more than its text does.
 func (e *callError) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(e.Error())) }
 
 // contextError is the error of a call whose context ended before it was sent.
@@ -70,7 +70,7 @@ func contextError(ctx context.Context, method string) error {
 	return contextEnded(ctx, method, executedNever)
 }
 
-// ended is the error of a call whose context ended.
+// contextEnded is the error of a call whose context ended.
 func contextEnded(ctx context.Context, method string, ran executed) error {
 	e := &callError{method: method, what: ctx.Err().Error(), cause: ctx.Err(), executed: ran}
 	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, ctx.Err()) {
@@ -79,7 +79,8 @@ func contextEnded(ctx context.Context, method string, ran executed) error {
 	return e
 }
 
-// about returns err as the error of a call of method: what befell a batch befell each of its calls.
+// withMethod returns a copy of err for a call of method. If a batch request fails, each of its
+// calls fails with it.
 func withMethod(err error, method string) error {
 	switch e := err.(type) { //nolint:errorlint // errors of this package, not yet wrapped
 	case *Error:
@@ -95,9 +96,9 @@ func withMethod(err error, method string) error {
 	}
 }
 
-// connectionError rebuilds the error of an HTTP client without the request's address, and without
-// text that the peer may have written: net/http quotes malformed answers in its errors. What the
-// standard library's own types say is kept. way says how far the request came.
+// transportError rebuilds the error of an HTTP client without the request's address, and without
+// text that the peer may have written: net/http quotes malformed responses in its errors. It keeps
+// what the standard library's own types say. reached says how far the request came.
 func transportError(ctx context.Context, method string, err error, reached progress) error {
 	var (
 		address *url.Error
@@ -119,7 +120,7 @@ func transportError(ctx context.Context, method string, err error, reached progr
 		}
 		return contextEnded(ctx, method, executedMaybe)
 	}
-	failed := executedNot // to get through
+	failed := executedNot // if the request did not get through
 	switch {
 	case errors.As(err, &cert):
 		e.what, e.cause, failed = "the portal's certificate was refused", cert, executedNever
@@ -143,7 +144,7 @@ func transportError(ctx context.Context, method string, err error, reached progr
 			e.what += ": timeout"
 		}
 	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
-		e.what, e.cause, failed = "the connection closed before the answer was complete", io.ErrUnexpectedEOF, e.executed
+		e.what, e.cause, failed = "the connection closed before the response was complete", io.ErrUnexpectedEOF, e.executed
 	case errors.As(err, &timeout) && timeout.Timeout() && reached == progressNoConnection:
 		e.what, e.cause = "no connection was made within the time limit of the HTTP client", context.DeadlineExceeded
 	case errors.As(err, &timeout) && timeout.Timeout():
@@ -151,21 +152,21 @@ func transportError(ctx context.Context, method string, err error, reached progr
 	default:
 		e.what, e.cause, failed = "the connection failed", nil, e.executed
 	}
-	if reached != progressSent { // else an attempt of the transport before this one may have run
+	if reached != progressSent { // otherwise an earlier attempt of the transport may have run
 		e.executed = failed
 	}
 	return e
 }
 
-// way is how far a request came.
+// progress is how far a request came.
 type progress int
 
 const (
-	progressUnknown      progress = iota // the transport does not tell
-	progressNoConnection                 // no connection was there
+	progressUnknown      progress = iota // the transport does not say
+	progressNoConnection                 // there was no connection
 	progressSent                         // something may have been sent
 )
 
-// proxyRefused is all that net/http tells of a proxy that refuses a CONNECT for want of
+// proxyRefused is the whole error of net/http if a proxy refuses a CONNECT because it wants
 // credentials.
 const proxyRefused = "Proxy Authentication Required"

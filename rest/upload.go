@@ -15,32 +15,33 @@ import (
 )
 
 // Upload uploads a file in the two steps that some methods offer: the method is called without the
-// content and returns an address, and the file goes there as multipart/form-data, without base64.
-// It returns the response of the second step, whose result is mostly the file's object:
+// content and returns an address, and the file is sent there as multipart/form-data, without
+// base64. Upload returns the response of the second step. Its result is usually the object of the
+// file:
 //
-//	answer, err := client.Upload(ctx, "disk.folder.uploadfile",
+//	response, err := client.Upload(ctx, "disk.folder.uploadfile",
 //		map[string]any{"id": folderID, "generateUniqueName": true}, rest.NewFile("report.pdf", f, info.Size()))
 //	if err != nil {
 //		return err
 //	}
 //	var object struct{ ID int }
-//	err = answer.Decode(&object)
+//	err = response.Decode(&object)
 //
-// Methods that do so are disk.folder.uploadfile, disk.storage.uploadfile, disk.file.uploadversion
-// and telephony.externalCall.attachRecord (with FILENAME). If the result holds no address, because
-// the method knows only one way or the parameters hold the content, the error matches
+// These methods are disk.folder.uploadfile, disk.storage.uploadfile, disk.file.uploadversion and
+// telephony.externalCall.attachRecord (with FILENAME). If the result holds no address, because the
+// method does not support two steps or the parameters hold the content, the error matches
 // [ErrBadResult], and its text says that the method ran.
 //
-// The address carries a token. The file goes there only if it leads to the portal's own host, by
-// https ([WithInsecureHTTP] is for tests), and no redirect is followed: a portal that is renamed
+// The address holds a token. The file is sent only if the address leads to the portal's own host,
+// by https ([WithInsecureHTTP] is for tests), and no redirect is followed: a portal that is renamed
 // between the steps is [ErrMoved], and the next upload finds it. The address does not appear in
 // errors or log lines.
 //
-// Each step is a request as far as the portal's limits are concerned, and is repeated as other
-// calls are, with the file from its beginning: only if it surely did not run, unless the client is
-// [Idempotent]. A token that expires between the two steps begins the whole once more. Errors of
-// the second step name the method upload. [File] says how the file is read, what bounds the time,
-// and what portals take: requests of up to 2 GB in the cloud.
+// Each step counts as a request for the portal's limits. It is retried as other calls are, with the
+// file from its beginning: only if it surely did not run, unless the client is [Idempotent]. If a
+// token expires between the two steps, both are made once more. Errors of the second step name the
+// method upload. [File] says how the file is read, what bounds the time, and what portals accept:
+// requests of up to 2 GB in the cloud.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/disk/folder/disk-folder-upload-file.html
 func (c *Client) Upload(ctx context.Context, method string, params any, file File) (*Response, error) {
@@ -67,7 +68,7 @@ func (c *Client) Upload(ctx context.Context, method string, params any, file Fil
 		}
 		response, err = c.run(ctx, c.uploadCall(to, file))
 		if hasCode(err, ErrExpiredToken) && !renewed && c.clients.hook == nil {
-			continue // the portal checks the token before it takes the file
+			continue // the portal checks the token before it accepts the file
 		}
 		if moved, ok := err.(*Error); ok && moved.Is(ErrMoved) { //nolint:errorlint // of this package, not wrapped
 			moved.Hint = "the file was not taken; if the portal was renamed just now, upload it once more: the first step finds the new address"
@@ -83,7 +84,7 @@ const (
 	maxField = 128
 )
 
-// checkUpload reports that a file cannot be uploaded.
+// checkUpload returns an error if a file cannot be uploaded.
 func (f File) checkUpload() error {
 	if err := f.file.check(); err != nil {
 		return err
@@ -95,7 +96,7 @@ func (f File) checkUpload() error {
 	return nil
 }
 
-// destination is where a file is to be uploaded.
+// destination is the place to which a file is uploaded.
 type destination struct {
 	UploadURL string `json:"uploadUrl"`
 	Field     string `json:"field"`
@@ -155,8 +156,8 @@ func portalAddress(base *url.URL, address string) (*url.URL, error) {
 	return ownAddress(&url.URL{Scheme: base.Scheme, Host: base.Host, Path: "/"}, address)
 }
 
-// ownAddress checks an address that a portal returned. It must lead to the host of the base, no
-// less secure than that.
+// ownAddress checks an address that a portal returned. It must lead to the host of the base, and be
+// no less secure.
 func ownAddress(base *url.URL, address string) (*url.URL, error) {
 	u, err := url.Parse(address)
 	if err != nil || len(address) > maxPlace {
@@ -172,7 +173,7 @@ func ownAddress(base *url.URL, address string) (*url.URL, error) {
 
 var errForeignAddress = errors.New("the address does not lead to the portal's own host by https")
 
-// portOf returns the port of an address, also if it is that of the scheme.
+// portOf returns the port of an address, or the default port of its scheme.
 func portOf(u *url.URL) string {
 	port := u.Port()
 	if port == "" {
@@ -181,7 +182,7 @@ func portOf(u *url.URL) string {
 	return port
 }
 
-// secretsOf returns what errors must not show of a request to an address of the portal.
+// secretsOf returns the parts of a request to an address of the portal that errors must not show.
 func (cs *Clients) secretsOf(u *url.URL, token string) []string {
 	secrets := []string{token}
 	if cs.hook != nil {

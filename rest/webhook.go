@@ -4,20 +4,20 @@ import (
 	"strings"
 )
 
-// hook is an incoming webhook. It stands behind a pointer, where fmt does not print it.
+// hook is an incoming webhook. It is kept behind a pointer, so that fmt does not print it.
 type hook struct {
 	endpoint string
 	host     string
 	secret   string
 }
 
-// NewWebhook returns a client that calls through an incoming webhook, whose URL is a secret such as
-// https://example.bitrix24.com/rest/1/s3cr3t/. The client never prints it, and neither do its
-// errors.
+// NewWebhook returns a client that calls through an incoming webhook. Its URL is a secret, for
+// example https://example.bitrix24.com/rest/1/s3cr3t/. The client and its errors never print it. An
+// error matches [ErrConfig].
 //
-// A webhook acts as the user who made it, with the permissions it was given. It cannot call the
-// event methods: the portal answers [ErrWrongAuthType]. Of a renamed portal it says [ErrMoved], and
-// follows nowhere. The client has no member identifier.
+// A webhook acts as the user who made it, with the permissions that it was given. It cannot call
+// the event methods: the portal returns [ErrWrongAuthType]. If the portal was renamed, calls return
+// [ErrMoved] and are not redirected. The client has no member identifier.
 //
 // Source: https://apidocs.bitrix24.com/local-integrations/local-webhooks.html
 func NewWebhook(webhookURL string, opts ...Option) (*Client, error) {
@@ -37,7 +37,7 @@ func (cs *Clients) newHook(webhookURL string) (*hook, error) {
 	switch {
 	case err == nil:
 	case strings.HasPrefix(webhookURL, "http://"):
-		return nil, misconfigured("NewWebhook: the URL must be https; for development there is WithInsecureHTTP")
+		return nil, misconfigured("NewWebhook: the URL must be https; for development, use WithInsecureHTTP")
 	default:
 		return nil, errWebhookURL()
 	}
@@ -78,7 +78,7 @@ func notIn(set string) func(rune) bool {
 	return func(r rune) bool { return !strings.ContainsRune(set, r) }
 }
 
-// explain adds to an error what the portal does not say.
+// explain adds a hint to an error if the portal does not say enough.
 func (cs *Clients) explain(e *Error) {
 	if cs.hook == nil || !e.Is(ErrWrongAuthType) {
 		return
