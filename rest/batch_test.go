@@ -63,11 +63,11 @@ func TestBatch(t *testing.T) {
 	rows, err := deals.Result()
 	require.NoError(t, err)
 	require.Len(t, rows, 2)
-	answer, err := deals.Response()
+	response, err := deals.Response()
 	require.NoError(t, err)
-	require.Equal(t, 2, *answer.Total)
-	require.Nil(t, answer.Next)
-	require.Positive(t, answer.Time.Finish)
+	require.Equal(t, 2, *response.Total)
+	require.Nil(t, response.Next)
+	require.Positive(t, response.Time.Finish)
 	moment, err := now.Result()
 	require.NoError(t, err)
 	require.NotEmpty(t, moment)
@@ -235,7 +235,7 @@ func chain(from, to int) map[int]int {
 	return refs
 }
 
-func TestBatchAnswers(t *testing.T) {
+func TestBatchResponses(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
 		body string
@@ -385,7 +385,7 @@ func TestBatchAndTokens(t *testing.T) {
 	require.Len(t, w.creds.refused, 1)
 }
 
-func TestBatchAndLostAnswers(t *testing.T) {
+func TestBatchAndLostResponses(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.deals(t, 1, strconv.Itoa)

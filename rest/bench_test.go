@@ -156,7 +156,7 @@ func (tb *table) roundTrip(r *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	status, text, err := tb.answer(sent{method: path.Base(r.URL.Path), form: form})
+	status, text, err := tb.respond(sent{method: path.Base(r.URL.Path), form: form})
 	if err != nil {
 		return nil, err
 	}

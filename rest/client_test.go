@@ -392,8 +392,8 @@ func TestTimeLimitOfTheHTTPClient(t *testing.T) {
 	requireNoSecrets(t, err)
 }
 
-// TestAnswerThatDrips: the time limit holds for the body of an answer, too.
-func TestAnswerThatDrips(t *testing.T) {
+// TestResponseThatDrips: the time limit holds for the body of an answer, too.
+func TestResponseThatDrips(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := newBubble(t)
@@ -435,13 +435,13 @@ func TestConnectionErrors(t *testing.T) {
 		"odd header":      "HTTP/1.1 200 OK\r\nplanted-secret-line\r\n\r\n",
 		"body cut off":    "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{\"result\":1",
 	}
-	for name, answer := range raw {
+	for name, response := range raw {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			client, _ := clientOf(t, func(w http.ResponseWriter, _ *http.Request) {
 				conn, _, err := http.NewResponseController(w).Hijack()
 				if err == nil {
-					_, _ = io.WriteString(conn, answer)
+					_, _ = io.WriteString(conn, response)
 					_ = conn.Close()
 				}
 			})
@@ -508,7 +508,7 @@ func TestRedirectsAreNotFollowed(t *testing.T) {
 	t.Cleanup(func() { require.Empty(t, target.requests()) })
 }
 
-func TestAnswerLimit(t *testing.T) {
+func TestResponseLimit(t *testing.T) {
 	t.Parallel()
 	client, _ := clientOf(t, func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = io.WriteString(w, `{"result":"`)
@@ -607,7 +607,7 @@ func TestAs(t *testing.T) {
 			if s.method == "crm.item.update" {
 				return 429, blocked, nil
 			}
-			return 200, answers(s), nil
+			return 200, responsesTo(s), nil
 		})
 		api := newHosts(t, on(tr), rest.WithRateLimit(1, 1))
 		start := time.Now()

@@ -15,12 +15,12 @@ import (
 	"github.com/b24events/b24events/rest"
 )
 
-// TestCancelledGatherings: 5,000 gathered calls are cancelled while their requests wait. None of
+// TestCancelledGroups: 5,000 gathered calls are cancelled while their requests wait. None of
 // those is sent.
-func TestCancelledGatherings(t *testing.T) {
+func TestCancelledGroups(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		tr := newScript(t, func(s sent) (int, string, error) { return 200, answers(s), nil })
+		tr := newScript(t, func(s sent) (int, string, error) { return 200, responsesTo(s), nil })
 		api := newHosts(t, on(tr), rest.WithRateLimit(0.1, 1))
 		require.NoError(t, api.Portal("a").Call(t.Context(), "profile", nil, nil))
 		ctx, cancel := context.WithCancel(t.Context())
@@ -39,15 +39,15 @@ func TestCancelledGatherings(t *testing.T) {
 	})
 }
 
-// TestDeadlineOfAGatheredCall: a coalesced call fails at once if its turn comes too late, as with a
+// TestDeadlineOfAGroupedCall: a coalesced call fails at once if its turn comes too late, as with a
 // Client.
-func TestDeadlineOfAGatheredCall(t *testing.T) {
+func TestDeadlineOfAGroupedCall(t *testing.T) {
 	t.Parallel()
 	for _, company := range []int{0, 1, 5} {
 		t.Run(fmt.Sprint(company, " others"), func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				tr := newScript(t, func(s sent) (int, string, error) { return 200, answers(s), nil })
+				tr := newScript(t, func(s sent) (int, string, error) { return 200, responsesTo(s), nil })
 				api := newHosts(t, on(tr), rest.WithRateLimit(0.1, 1))
 				require.NoError(t, api.Portal("a").Call(t.Context(), "profile", nil, nil))
 				var others sync.WaitGroup
@@ -76,12 +76,12 @@ func TestDeadlineOfAGatheredCall(t *testing.T) {
 	}
 }
 
-// TestGatheredCallBehindOthers: the turn of a gathering is behind those of two calls. A caller who
+// TestGroupedCallBehindOthers: the turn of a gathering is behind those of two calls. A caller who
 // cannot wait for so long is told at once.
-func TestGatheredCallBehindOthers(t *testing.T) {
+func TestGroupedCallBehindOthers(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		tr := newScript(t, func(s sent) (int, string, error) { return 200, answers(s), nil })
+		tr := newScript(t, func(s sent) (int, string, error) { return 200, responsesTo(s), nil })
 		api := newHosts(t, on(tr), rest.WithRateLimit(1, 1))
 		require.NoError(t, api.Portal("a").Call(t.Context(), "profile", nil, nil))
 		var others sync.WaitGroup
@@ -104,9 +104,9 @@ func TestGatheredCallBehindOthers(t *testing.T) {
 	})
 }
 
-// TestGatheredCallBehindARefusal: a gathering waits for its turn, and the portal refuses the
+// TestGroupedCallBehindARefusal: a gathering waits for its turn, and the portal refuses the
 // request of another call. Now that turn comes too late for a caller, who is told at once.
-func TestGatheredCallBehindARefusal(t *testing.T) {
+func TestGroupedCallBehindARefusal(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		requests := 0
@@ -114,7 +114,7 @@ func TestGatheredCallBehindARefusal(t *testing.T) {
 			if requests++; requests == 2 {
 				return 503, limited, nil
 			}
-			return 200, answers(s), nil
+			return 200, responsesTo(s), nil
 		})
 		api := newHosts(t, on(tr), rest.WithRateLimit(1, 1))
 		start := time.Now()
@@ -132,10 +132,10 @@ func TestGatheredCallBehindARefusal(t *testing.T) {
 	})
 }
 
-// TestDeadlineAfterDeparture: the portal refuses a gathered request, and the caller's
+// TestDeadlineAfterSending: the portal refuses a gathered request, and the caller's
 // deadline leaves no time to wait. The Client says at once that the call did not run; so does the
 // Coalescer.
-func TestDeadlineAfterDeparture(t *testing.T) {
+func TestDeadlineAfterSending(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
 		status     int
@@ -199,7 +199,7 @@ func TestLeftBackAndGone(t *testing.T) {
 				return 429, blocked, nil
 			}
 			pauseFor(time.Second)
-			return 200, answers(s), nil
+			return 200, responsesTo(s), nil
 		})
 		api := newHosts(t, on(tr))
 		ctx, cancel := context.WithCancel(t.Context())

@@ -32,7 +32,7 @@ func TestMadeAgainAndRefused(t *testing.T) {
 			}
 			return 503, limited, nil
 		})
-		get, _ := inCompany(t, newHosts(t, on(tr), rest.WithRetries(1)), "crm.deal.add")
+		get, _ := inOneBatch(t, newHosts(t, on(tr), rest.WithRetries(1)), "crm.deal.add")
 		require.ErrorIs(t, get, rest.ErrQueryLimit)
 		require.False(t, notRun(get))
 		_, ok := rest.Retryable(get)
@@ -41,9 +41,9 @@ func TestMadeAgainAndRefused(t *testing.T) {
 	})
 }
 
-// TestGatheredCallThatMayHaveRun: a gathered call is sent, its answer is lost, and its next turn
+// TestGroupedCallThatMayHaveRun: a gathered call is sent, its answer is lost, and its next turn
 // comes too late for the caller.
-func TestGatheredCallThatMayHaveRun(t *testing.T) {
+func TestGroupedCallThatMayHaveRun(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		api := newHosts(t, on(newTransport(t, "<html>502")), rest.WithRateLimit(0.1, 1))
@@ -74,9 +74,9 @@ func (l *tooLarge) RoundTrip(r *http.Request) (*http.Response, error) {
 	return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(new(endless)), Request: r}, nil
 }
 
-// TestReadInCompany: a read and a write leave together, and the answer is lost. The read is made
+// TestReadInAGroup: a read and a write leave together, and the answer is lost. The read is made
 // again by itself.
-func TestReadInCompany(t *testing.T) {
+func TestReadInAGroup(t *testing.T) {
 	t.Parallel()
 	for name, lose := range map[string]func(sent) (int, string, error){
 		"a page": func(sent) (int, string, error) { return 502, "<html>", nil },
@@ -91,7 +91,7 @@ func TestReadInCompany(t *testing.T) {
 					}
 					return 200, fine, nil
 				})
-				get, add := inCompany(t, newHosts(t, on(tr)), "crm.deal.add")
+				get, add := inOneBatch(t, newHosts(t, on(tr)), "crm.deal.add")
 				require.NoError(t, get)
 				require.Error(t, add)
 				_, ok := rest.Retryable(add)
@@ -104,7 +104,7 @@ func TestReadInCompany(t *testing.T) {
 
 // inCompany makes a call that reads through a coalescer, and one of another method at the same
 // time.
-func inCompany(t *testing.T, api *rest.Clients, method string) (read, other error) {
+func inOneBatch(t *testing.T, api *rest.Clients, method string) (read, other error) {
 	t.Helper()
 	c := api.Coalescer("a")
 	var both sync.WaitGroup
@@ -114,9 +114,9 @@ func inCompany(t *testing.T, api *rest.Clients, method string) (read, other erro
 	return read, other
 }
 
-// TestTooLargeInCompany: the results of two calls are within the limit each, and not in one answer.
+// TestTooLargeInAGroup: the results of two calls are within the limit each, and not in one answer.
 // Reads are made again by themselves, and the batch is not.
-func TestTooLargeInCompany(t *testing.T) {
+func TestTooLargeInAGroup(t *testing.T) {
 	t.Parallel()
 	for second, want := range map[string]struct {
 		err   error
@@ -128,7 +128,7 @@ func TestTooLargeInCompany(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				tr := &tooLarge{transport: newTransport(t, fine), method: "batch"}
-				read, other := inCompany(t, newHosts(t, on(tr)), second)
+				read, other := inOneBatch(t, newHosts(t, on(tr)), second)
 				require.NoError(t, read)
 				require.ErrorIs(t, other, want.err)
 				require.False(t, other != nil && notRun(other), "%v", other)
@@ -167,7 +167,7 @@ func TestNotMadeAgain(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				tr := newScript(t, func(sent) (int, string, error) { return test.status, test.body, nil })
-				get, add := inCompany(t, newHosts(t, on(tr), rest.WithRetries(test.retries)), "crm.deal.add")
+				get, add := inOneBatch(t, newHosts(t, on(tr), rest.WithRetries(test.retries)), "crm.deal.add")
 				require.Error(t, get)
 				require.Error(t, add)
 				require.Equal(t, test.want, tr.count())
@@ -176,9 +176,9 @@ func TestNotMadeAgain(t *testing.T) {
 	}
 }
 
-// TestPausedInCompany: a method that is blocked while its call gathers does not leave with the
+// TestPausedInAGroup: a method that is blocked while its call gathers does not leave with the
 // others.
-func TestPausedInCompany(t *testing.T) {
+func TestPausedInAGroup(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		blockedOnce := false
@@ -187,7 +187,7 @@ func TestPausedInCompany(t *testing.T) {
 				blockedOnce = true
 				return 429, blocked, nil
 			}
-			return 200, answers(s), nil
+			return 200, responsesTo(s), nil
 		})
 		api := newHosts(t, on(tr), rest.WithRateLimit(1, 1))
 		start := time.Now()
@@ -211,16 +211,16 @@ func TestPausedInCompany(t *testing.T) {
 	})
 }
 
-// TestAllPausedInAGathering: all calls of a gathering turn out to be blocked when its turn
+// TestAllPausedInAGroup: all calls of a gathering turn out to be blocked when its turn
 // comes. That is no panic.
-func TestAllPausedInAGathering(t *testing.T) {
+func TestAllPausedInAGroup(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		tr := newScript(t, func(s sent) (int, string, error) {
 			if s.method == "crm.item.update" && s.form.Get("n") == "" {
 				return 429, blocked, nil
 			}
-			return 200, answers(s), nil
+			return 200, responsesTo(s), nil
 		})
 		var log bytes.Buffer
 		api := newHosts(t, on(tr), rest.WithRateLimit(1, 1), rest.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
@@ -270,7 +270,7 @@ func TestNeighbourWithoutRetries(t *testing.T) {
 					if requests++; requests == 1 {
 						return tt.status, tt.body, nil
 					}
-					return 200, answers(s), nil
+					return 200, responsesTo(s), nil
 				})
 				c := newHosts(t, on(tr)).Coalescer("a")
 				var err error

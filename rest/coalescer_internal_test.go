@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestDeskIsEmptyAfterwards(t *testing.T) {
+func TestBatcherIsEmptyAfterwards(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		p, err := newClients(nil, true)
@@ -80,10 +80,10 @@ func (staticCreds) Renew(context.Context, string, string) (endpoint, token strin
 	return "", "", errors.New("no")
 }
 
-// TestLaterBeforePlaced: the portal refuses a request between the moment at which a
+// TestOnLaterBeforeOnPlaced: the portal refuses a request between the moment at which a
 // gathering takes its place and that at which it is told so. The function later runs in a goroutine
 // of its own, so a panic there ends the process.
-func TestLaterBeforePlaced(t *testing.T) {
+func TestOnLaterBeforeOnPlaced(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		_, g, _ := joinGroup(t, time.Minute)
@@ -110,9 +110,9 @@ func TestLaterBeforePlaced(t *testing.T) {
 	})
 }
 
-// TestDismissedCallIsNotSent: a caller is told that its call was not sent. Then it must not
+// TestExpiredCallIsNotSent: a caller is told that its call was not sent. Then it must not
 // be sent.
-func TestDismissedCallIsNotSent(t *testing.T) {
+func TestExpiredCallIsNotSent(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		_, g, r := joinGroup(t, time.Minute)

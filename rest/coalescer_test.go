@@ -59,7 +59,7 @@ func get(ctx context.Context, c rest.Doer, id int) (int, error) {
 	return deal.ID, err
 }
 
-func TestGathering(t *testing.T) {
+func TestGroup(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
 		ids  []int
@@ -142,7 +142,7 @@ func TestWindow(t *testing.T) {
 
 // While the limit holds a request back, calls gather: 500 of them, all within a second, take eleven
 // requests and not 500.
-func TestGatheringWhileTheLimitHolds(t *testing.T) {
+func TestGroupWhileTheLimitHolds(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := withDeals(t)
@@ -524,20 +524,20 @@ func TestBlockedBatch(t *testing.T) {
 	})
 }
 
-func TestAnswersOfEqualReadsAreApart(t *testing.T) {
+func TestResponsesOfEqualReadsAreApart(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := withDeals(t)
 		c := w.portals(t).Coalescer(w.MemberID())
-		answers := make([]*rest.Response, 2)
+		responses := make([]*rest.Response, 2)
 		var wg sync.WaitGroup
-		for i := range answers {
-			wg.Go(func() { answers[i], _ = c.Do(t.Context(), "crm.deal.get", map[string]any{"id": 7}) })
+		for i := range responses {
+			wg.Go(func() { responses[i], _ = c.Do(t.Context(), "crm.deal.get", map[string]any{"id": 7}) })
 		}
 		wg.Wait()
 		require.Equal(t, 1, w.CallCount("crm.deal.get"))
-		clear(answers[0].Result)
-		require.Contains(t, string(answers[1].Result), `"ID":"7"`)
+		clear(responses[0].Result)
+		require.Contains(t, string(responses[1].Result), `"ID":"7"`)
 	})
 }
 

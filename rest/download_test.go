@@ -164,8 +164,8 @@ func TestDownloadTellsFilesFromPages(t *testing.T) {
 func TestDownloadsThatFail(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
-		answer http.HandlerFunc
-		want   rest.Error
+		response http.HandlerFunc
+		want     rest.Error
 	}{
 		"expired": {
 			says(401, `{"error":"expired_token","error_description":"The access token provided has expired"}`),
@@ -197,7 +197,7 @@ func TestDownloadsThatFail(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			client, portal := clientOf(t, test.answer)
+			client, portal := clientOf(t, test.response)
 			file, err := client.Download(t.Context(), portal.ClientEndpoint()+place, 100)
 			require.Nil(t, file)
 			var e *rest.Error
@@ -224,13 +224,13 @@ func TestDownloadIsBounded(t *testing.T) {
 		_, _ = z.Write(make([]byte, 40_000))
 		_ = z.Close()
 	}
-	for name, answer := range map[string]http.HandlerFunc{"stream": stream, "packed": packed} {
+	for name, response := range map[string]http.HandlerFunc{"stream": stream, "packed": packed} {
 		for allowed, complete := range map[int64]bool{1: false, 39_999: false, 40_000: true, 1 << 62: true, math.MaxInt64: true} {
 			t.Run(name+strconv.FormatInt(allowed, 10), func(t *testing.T) {
 				t.Parallel()
 				client, portal := clientOf(t, func(w http.ResponseWriter, r *http.Request) {
 					w.Header().Set("Content-Type", "application/zip")
-					answer(w, r)
+					response(w, r)
 				})
 				file, err := client.Download(t.Context(), portal.ClientEndpoint()+place, allowed)
 				require.NoError(t, err)
@@ -559,7 +559,7 @@ func (c counted) Read(p []byte) (int, error) {
 }
 
 // What is no file is not read to its end, which may be far.
-func TestAnswerInsteadOfAFile(t *testing.T) {
+func TestResponseInsteadOfAFile(t *testing.T) {
 	t.Parallel()
 	for name, kind := range map[string]string{"JSON": "application/json", "page": "text/html"} {
 		t.Run(name, func(t *testing.T) {
@@ -567,13 +567,13 @@ func TestAnswerInsteadOfAFile(t *testing.T) {
 			var n atomic.Int64
 			tr := newTransport(t, "")
 			endless := roundTrip(func(r *http.Request) (*http.Response, error) {
-				answer, err := tr.RoundTrip(r)
+				response, err := tr.RoundTrip(r)
 				if err == nil {
-					_ = answer.Body.Close()
-					answer.Header.Set("Content-Type", kind)
-					answer.Body = counted{io.NopCloser(spaces(strings.Repeat(" ", 64<<10))), &n}
+					_ = response.Body.Close()
+					response.Header.Set("Content-Type", kind)
+					response.Body = counted{io.NopCloser(spaces(strings.Repeat(" ", 64<<10))), &n}
 				}
-				return answer, err
+				return response, err
 			})
 			_, err := newHosts(t, on(endless), rest.WithRetries(0)).Portal(member).Download(t.Context(), "/rest/"+place, 100)
 			require.ErrorIs(t, err, rest.ErrBadResponse)

@@ -89,7 +89,7 @@ func TestPortalErrors(t *testing.T) {
 	}
 }
 
-func TestUnreadableAnswers(t *testing.T) {
+func TestUnreadableResponses(t *testing.T) {
 	t.Parallel()
 	const planted = "planted-in-the-body"
 	tests := map[string]struct {
@@ -195,13 +195,13 @@ func TestNothingPrintsATokenOrLogsOne(t *testing.T) {
 // event does: the client knows the token, the caller does not.
 func TestRefusalsInABatchOfACaller(t *testing.T) {
 	t.Parallel()
-	const answer = `{"result":{"result":{"b":{"x":1.50,"m":"<b> of s3cr3t/ACCESS+token=1"}},` +
+	const response = `{"result":{"result":{"b":{"x":1.50,"m":"<b> of s3cr3t/ACCESS+token=1"}},` +
 		`"result_error":{"a":{"error":"bad s3cr3t/ACCESS+token=1",` +
 		`"error_description":"?auth=s3cr3t%2FACCESS%2Btoken%3D1 s3cr3t\/ACCESS+token=1"}},"result_total":[]}}`
 	for name, call := range map[string]string{"batch": "batch", "upper case": "BATCH"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			client, _ := clientOf(t, says(200, answer))
+			client, _ := clientOf(t, says(200, response))
 			var result struct {
 				Result map[string]json.RawMessage `json:"result"`
 				Errors json.RawMessage            `json:"result_error"`
@@ -214,7 +214,7 @@ func TestRefusalsInABatchOfACaller(t *testing.T) {
 		})
 	}
 
-	client, _ := clientOf(t, says(200, answer))
+	client, _ := clientOf(t, says(200, response))
 	_, err := event.NewAPI(client).Features(t.Context())
 	require.Error(t, err)
 	requireNoSecrets(t, fmt.Sprint(err))

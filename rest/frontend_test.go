@@ -97,7 +97,7 @@ func frontEnds() map[string]frontEnd {
 }
 
 // answers is what a good portal says to a request, be it a batch or not.
-func answers(s sent) string {
+func responsesTo(s sent) string {
 	if s.method != "batch" {
 		return fine
 	}
@@ -171,7 +171,7 @@ func (f frontEnd) check(t *testing.T, call func(context.Context, *testing.T, *re
 		if requests.Add(1) == 1 {
 			return f.status, f.body, nil
 		}
-		return 200, answers(s), nil
+		return 200, responsesTo(s), nil
 	})
 	tr.header = func(s sent, h http.Header) {
 		if requests.Load() != 1 || s.method == "profile" {
@@ -232,11 +232,11 @@ func pauseFor(d time.Duration) { <-time.After(d) }
 type unpacking struct{ next http.RoundTripper }
 
 func (u unpacking) RoundTrip(r *http.Request) (*http.Response, error) {
-	answer, err := u.next.RoundTrip(r)
-	if err == nil && answer.Header.Get("Content-Encoding") == "gzip" {
-		answer.Body = &lateGzip{body: answer.Body}
+	response, err := u.next.RoundTrip(r)
+	if err == nil && response.Header.Get("Content-Encoding") == "gzip" {
+		response.Body = &lateGzip{body: response.Body}
 	}
-	return answer, err
+	return response, err
 }
 
 // lateGzip opens the stream when it is read.

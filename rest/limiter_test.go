@@ -45,14 +45,14 @@ func TestLimiterOverTenMinutes(t *testing.T) {
 					})
 				}
 				wg.Wait()
-				answers := map[int]int{}
+				responses := map[int]int{}
 				for _, call := range w.Calls() {
-					answers[call.Status]++
+					responses[call.Status]++
 				}
 				most := test.burst + 10*60*test.rate
-				require.Contains(t, []int{most, most - 1}, answers[200], "the last may meet the deadline")
-				require.Len(t, answers, 1, "none is refused")
-				t.Logf("%d calls in 10 minutes, none refused", answers[200])
+				require.Contains(t, []int{most, most - 1}, responses[200], "the last may meet the deadline")
+				require.Len(t, responses, 1, "none is refused")
+				t.Logf("%d calls in 10 minutes, none refused", responses[200])
 			})
 		})
 	}
@@ -166,11 +166,11 @@ func TestRefusalHoldsAllCallsOfThePortal(t *testing.T) {
 
 func TestRefusalsWithoutEnd(t *testing.T) {
 	t.Parallel()
-	for name, answer := range map[string]string{"code": limited, "page": "<html>429"} {
+	for name, response := range map[string]string{"code": limited, "page": "<html>429"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				tr := newTransport(t, answer)
+				tr := newTransport(t, response)
 				client := newHosts(t, on(tr), rest.WithoutRateLimit()).Portal("a")
 				start := time.Now()
 
@@ -214,9 +214,9 @@ func TestOperatingTimeLimit(t *testing.T) {
 		return fmt.Sprintf(`{"result":true,"time":{"operating":419.5,"operating_reset_at":%d}}`, time.Now().Add(in).Unix())
 	}
 	tests := map[string]struct {
-		before func() string
-		answer func() string
-		want   time.Duration
+		before   func() string
+		response func() string
+		want     time.Duration
 	}{
 		"reset known from the answer before": {
 			func() string { return heavy(3 * time.Minute) }, func() string { return blocked }, 3 * time.Minute,
@@ -234,7 +234,7 @@ func TestOperatingTimeLimit(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				tr := newTransport(t, test.before(), test.answer(), fine)
+				tr := newTransport(t, test.before(), test.response(), fine)
 				api := newHosts(t, on(tr))
 				client := api.Portal("a")
 				require.NoError(t, client.Call(t.Context(), "crm.item.update", nil, nil))
@@ -267,8 +267,8 @@ func TestOperatingTimeLimit(t *testing.T) {
 func TestOperatingTimeInABatch(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
-		answer string // what the batch gets
-		want   time.Duration
+		response string // what the batch gets
+		want     time.Duration
 	}{
 		"blocked": {`{"result":{"result":[],"result_error":{"a":{"error":"OPERATION_TIME_LIMIT"}}}}`, time.Minute},
 		"counted": {`{"result":{"result":{"a":1},"result_time":{"a":{"operating":419.5,"operating_reset_at":%d}}}}`, 3 * time.Minute},
@@ -276,11 +276,11 @@ func TestOperatingTimeInABatch(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				answer := strings.Replace(test.answer, "%d", strconv.FormatInt(time.Now().Add(3*time.Minute).Unix(), 10), 1)
+				response := strings.Replace(test.response, "%d", strconv.FormatInt(time.Now().Add(3*time.Minute).Unix(), 10), 1)
 				calls := 0
 				tr := newScript(t, func(s sent) (int, string, error) {
 					if s.method == "batch" {
-						return 200, answer, nil
+						return 200, response, nil
 					}
 					if calls++; calls == 1 && name == "counted" {
 						return 429, blocked, nil
@@ -456,7 +456,7 @@ func TestCancelledCrowd(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				tr := newScript(t, func(s sent) (int, string, error) { return 200, answers(s), nil })
+				tr := newScript(t, func(s sent) (int, string, error) { return 200, responsesTo(s), nil })
 				api := newHosts(t, on(tr))
 				ctx, cancel := context.WithCancel(t.Context())
 				var crowd sync.WaitGroup

@@ -11,8 +11,8 @@ package rest
 //   - the place of a call that leaves late is lost: TestPlaceGoesToTheNextAtOnce,
 //     TestPlaceOfOneThatLeavesLate
 //   - a place that comes free wakes nobody: TestPlaceGoesToTheNextAtOnce
-//   - a place that is given back wakes nobody: TestAllPausedInAGathering
-//   - a place is not given back: TestAllPausedInAGathering
+//   - a place that is given back wakes nobody: TestAllPausedInAGroup
+//   - a place is not given back: TestAllPausedInAGroup
 //   - a place of before a refusal is given back: TestPlaceOfOneThatLeavesLate
 //   - a place that has drained is given back: TestLeaveGivesBackOnce,
 //     TestPlaceOfOneThatLeavesLate
@@ -20,11 +20,11 @@ package rest
 //   - a call that was refused gets a new ticket: TestNobodyOvertakes, TestLimiterModel
 //   - a call that was refused goes to the tail: TestNobodyOvertakes, TestLimiterModel
 //   - deadlines are compared as if nobody was ahead: TestDeadlinesInALine, TestLimiterModel
-//   - what is said of a turn ignores those ahead: TestGatheredCallBehindOthers
+//   - what is said of a turn ignores those ahead: TestGroupedCallBehindOthers
 //   - a call that comes back postpones nobody: TestLimiterModel
 //   - calls that are postponed have the same turn: TestLimiterModel
 //   - calls with a deadline are not counted: TestDeadlinesInALine, TestLimiterModel
-//   - those who want to know of later turns are not told: TestGatheredCallBehindARefusal
+//   - those who want to know of later turns are not told: TestGroupedCallBehindARefusal
 //   - each refusal of one moment counts: TestLimiterModel
 //   - refusals are counted for ever: TestStrikes
 //   - refusals in a row make no longer pauses: TestRefusalsWithoutEnd, TestStrikes
@@ -75,7 +75,7 @@ package rest
 //   - any 503 asks to come later: TestRetryable
 //   - a method that is blocked asks to come later: TestBlockedTwice, TestOperatingTimeLimit
 //   - Retryable without NotRun: TestFrontEnds, TestRetryable
-//   - Retryable after a request was written: TestFrontEnds, TestLostAnswers
+//   - Retryable after a request was written: TestFrontEnds, TestLostResponses
 //   - Retryable after a permanent error of credentials: TestCredentialsFail
 //   - Retryable has no bound: TestRetryableIsBounded
 //   - Retryable is negative: TestRetryableIsBounded
@@ -89,13 +89,13 @@ package rest
 //
 // What is repeated:
 //
-//   - calls that may have run: TestLostAnswers, TestWhatIsRepeated
+//   - calls that may have run: TestLostResponses, TestWhatIsRepeated
 //   - calls that write, after any page of 503: TestFrontEnds, TestWhatIsRepeated
 //   - calls that write, after failures of the portal: TestFrontEnds, TestWhatIsRepeated
 //   - calls that are too late: TestLimitAndDeadline
 //   - calls whose credentials fail: TestCredentialsFail
 //   - calls that are blocked again after a pause: TestBlockedTwice, TestWhatIsRepeated
-//   - not after CONNECTION_ERROR: TestLostAnswers, TestWhatIsRepeated
+//   - not after CONNECTION_ERROR: TestLostResponses, TestWhatIsRepeated
 //   - not within a batch, with a token that expired: TestRefusedInABatchAndMadeAgain
 //   - the wait for a front end has no bound: TestFrontEnds, TestRetryAfterOfHugeNumbers
 //   - the wait for a front end forgets those before: TestWaitsForFrontEndsAreBounded
@@ -106,15 +106,15 @@ package rest
 //
 // The coalescer:
 //
-//   - a request outlives its callers: TestDeadlineOfAGatheredCall, TestGatheredCallThatMayHaveRun
+//   - a request outlives its callers: TestDeadlineOfAGroupedCall, TestGroupedCallThatMayHaveRun
 //   - a request ends with its first caller: TestOneCallerLeaves, TestOneOfEqualReadsLeaves
-//   - a gathering that all have left takes calls: TestDeskIsEmptyAfterwards
-//   - a gathering that did not depart takes calls: TestDeskIsEmptyAfterwards, TestGoexit
+//   - a gathering that all have left takes calls: TestBatcherIsEmptyAfterwards
+//   - a gathering that did not depart takes calls: TestBatcherIsEmptyAfterwards, TestGoexit
 //   - a caller leaves twice: TestCallerLeavesOnce
-//   - a full gathering waits for its window: TestGathering
+//   - a full gathering waits for its window: TestGroup
 //   - methods that are paused gather: TestPausedMethodsGoByThemselves
-//   - methods that are paused leave with others: TestAllPausedInAGathering,
-//     TestPausedInCompany
+//   - methods that are paused leave with others: TestAllPausedInAGroup,
+//     TestPausedInAGroup
 //   - calls gather while batch is paused: TestBlockedBatch
 //   - batches leave while batch is paused: TestBlockedBatch
 //   - a call that is left back waits for a second pause: TestWhatIsRepeated
@@ -122,31 +122,31 @@ package rest
 //   - large calls gather: TestWhatGoesByItself
 //   - texts that read like references gather: TestTextsOfStrangersDoNotRefer,
 //     TestWhatGoesByItself
-//   - reads of a method are equal whatever their parameters: TestGathering
-//   - a gathering holds one call more than a batch: TestGathering
-//   - callers of equal reads share an answer: TestAnswersOfEqualReadsAreApart
+//   - reads of a method are equal whatever their parameters: TestGroup
+//   - a gathering holds one call more than a batch: TestGroup
+//   - callers of equal reads share an answer: TestResponsesOfEqualReadsAreApart
 //   - a call that is refused within a batch for a reason that passes is final:
 //     TestRefusedInABatchAndMadeAgain
 //   - equal writes are made once: TestWritesAreNotJoinedIntoOne
-//   - calls of callers that have left are sent: TestDismissedCallIsNotSent,
+//   - calls of callers that have left are sent: TestExpiredCallIsNotSent,
 //     TestOneCallerLeaves
-//   - the last call says whether a batch is idempotent: TestReadInCompany
-//   - writes are made again after a lost batch: TestFrontEnds, TestReadInCompany
+//   - the last call says whether a batch is idempotent: TestReadInAGroup
+//   - writes are made again after a lost batch: TestFrontEnds, TestReadInAGroup
 //   - what was repeated in company is made again: TestErrorsOfTheWholeRequest
 //   - what did not run is made again: TestNotMadeAgain
-//   - what had no company is made again: TestTooLargeInCompany
+//   - what had no company is made again: TestTooLargeInAGroup
 //   - a call without retries is made again: TestNotMadeAgain
-//   - an answer that is too large counts as a repetition: TestTooLargeInCompany
+//   - an answer that is too large counts as a repetition: TestTooLargeInAGroup
 //   - a call that is made again forgets that it may have run: TestMadeAgainAndRefused
-//   - a newcomer who is too late joins: TestDeadlineOfAGatheredCall
-//   - callers who are too late wait: TestDeadlineOfAGatheredCall,
-//     TestDismissedCallIsNotSent
-//   - callers for whom a refusal makes it too late wait: TestGatheredCallBehindARefusal
-//   - callers for whom a repetition comes too late wait: TestDeadlineAfterDeparture
-//   - the turn of a request is not kept: TestDeadlineOfAGatheredCall
+//   - a newcomer who is too late joins: TestDeadlineOfAGroupedCall
+//   - callers who are too late wait: TestDeadlineOfAGroupedCall,
+//     TestExpiredCallIsNotSent
+//   - callers for whom a refusal makes it too late wait: TestGroupedCallBehindARefusal
+//   - callers for whom a repetition comes too late wait: TestDeadlineAfterSending
+//   - the turn of a request is not kept: TestDeadlineOfAGroupedCall
 //   - a caller who is too late is not told that the call may have run:
-//     TestGatheredCallThatMayHaveRun
+//     TestGroupedCallThatMayHaveRun
 //   - a caller who leaves is told that a call under way did not run: TestOneCallerLeaves
 //   - a caller who leaves is told that a call that was left back may have run: TestLeftBackAndGone
 //   - a panic after the request was written says that it did not run: TestGoexitAfterSending
-//   - a gathering that sends nothing keeps its place: TestAllPausedInAGathering
+//   - a gathering that sends nothing keeps its place: TestAllPausedInAGroup

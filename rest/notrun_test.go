@@ -109,7 +109,7 @@ func TestSecondRequestOfABatch(t *testing.T) {
 			if requests++; requests > 1 {
 				return 503, limited, nil
 			}
-			return 200, answers(s), nil
+			return 200, responsesTo(s), nil
 		})
 		client := newHosts(t, on(tr), rest.WithRetries(0)).Portal("a")
 		b := rest.NewBatch()

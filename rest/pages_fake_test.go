@@ -76,7 +76,7 @@ func count(n int) *table {
 	return &table{ids: ids}
 }
 
-func (tb *table) answer(s sent) (int, string, error) {
+func (tb *table) respond(s sent) (int, string, error) {
 	tb.mu.Lock()
 	defer tb.mu.Unlock()
 	if s.method != "batch" {
@@ -236,7 +236,7 @@ func (tb *table) requests() []int {
 // portals returns clients that call the table.
 func (tb *table) portals(t *testing.T) *rest.Clients {
 	t.Helper()
-	tr := newScript(t, tb.answer)
+	tr := newScript(t, tb.respond)
 	return newHosts(t, on(tr), rest.WithoutRateLimit())
 }
 

@@ -46,7 +46,7 @@ type idPages struct {
 	limit     int           // its limit after failed batches
 	ceiling   int           // its limit after responses that were too large
 	successes int           // requests that succeeded since limit was set
-	slowest   time.Duration // page of the last request, as the portal says
+	slowest   time.Duration // the slowest page of the last request, as the portal says
 }
 
 // place is the position of a row's ID in a result.

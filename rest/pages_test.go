@@ -316,7 +316,7 @@ func TestAllByIDRefused(t *testing.T) {
 	}
 }
 
-// What a failing batch does beside answering.
+// What a failing batch does beside latency.
 const (
 	statusNever = -1
 	statusHuge  = 299
@@ -410,15 +410,15 @@ func TestAllByIDHalves(t *testing.T) {
 							return max(status, 200), body, err
 						}
 					}
-					return tb.answer(s)
+					return tb.respond(s)
 				})
 				own := http.Client{Timeout: test.limit, Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
-					answer, err := tr.RoundTrip(r)
-					if err == nil && answer.StatusCode == statusHuge { // more than a network in memory carries
-						_ = answer.Body.Close()
-						answer.Body = io.NopCloser(spaces(strings.Repeat(" ", 64<<10)))
+					response, err := tr.RoundTrip(r)
+					if err == nil && response.StatusCode == statusHuge { // more than a network in memory carries
+						_ = response.Body.Close()
+						response.Body = io.NopCloser(spaces(strings.Repeat(" ", 64<<10)))
 					}
-					return answer, err
+					return response, err
 				})}
 				client := newHosts(t, rest.WithHTTPClient(&own), rest.WithoutRateLimit()).Portal("a").With(test.opts...)
 				ids, err := read(rest.All[idRow](t.Context(), client, "crm.deal.list", nil, byID()...))
@@ -445,7 +445,7 @@ func TestAllByIDGrowsAgain(t *testing.T) {
 						failed = true
 						return status, "<html>", nil
 					}
-					return tb.answer(s)
+					return tb.respond(s)
 				})
 				client := newHosts(t, on(tr), rest.WithoutRateLimit()).Portal("a")
 				ids, err := read(rest.All[idRow](t.Context(), client, "crm.deal.list", nil, byID()...))
@@ -528,7 +528,7 @@ func TestAllByIDStops(t *testing.T) {
 				if s.commands() == 50 {
 					<-time.After(time.Minute)
 				}
-				return tb.answer(s)
+				return tb.respond(s)
 			})
 			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 			defer cancel()
@@ -826,7 +826,7 @@ func TestAllByIDOnTheWire(t *testing.T) {
 	t.Parallel()
 	tb := count(75)
 	tb.member, tb.field = "items", "id"
-	tr := newScript(t, tb.answer)
+	tr := newScript(t, tb.respond)
 	params := map[string]any{"entityTypeId": 2, "filter": map[string]any{"title": "a&b"}}
 	ids, err := read(rest.All[idRow](t.Context(), newHosts(t, on(tr)).Portal("a"), "crm.item.list", params, rest.ByID("id")))
 	require.NoError(t, err)
@@ -869,45 +869,45 @@ func TestAllByPositionEnds(t *testing.T) {
 		}
 	}
 	tests := map[string]struct {
-		answer   func(start int) string
+		response func(start int) string
 		rows     int
 		requests int
 		err      error
 	}{
-		"empty, no total":     {answer: func(n int) string { return fmt.Sprintf(`{"result":[],"next":%d}`, n+50) }, requests: 2},
-		"empty, total passed": {answer: func(n int) string { return fmt.Sprintf(`{"result":[],"next":%d,"total":0}`, n+50) }, requests: 1},
+		"empty, no total":     {response: func(n int) string { return fmt.Sprintf(`{"result":[],"next":%d}`, n+50) }, requests: 2},
+		"empty, total passed": {response: func(n int) string { return fmt.Sprintf(`{"result":[],"next":%d,"total":0}`, n+50) }, requests: 1},
 		"empty, total grows": {
-			answer: func(n int) string { return fmt.Sprintf(`{"result":[],"next":%d,"total":%d}`, n+50, n+200) }, requests: 50,
+			response: func(n int) string { return fmt.Sprintf(`{"result":[],"next":%d,"total":%d}`, n+50, n+200) }, requests: 50,
 			err: rest.ErrBadResponse,
 		},
 		"empty, total ends": {
-			answer: func(n int) string { return fmt.Sprintf(`{"result":[],"next":%d,"total":120}`, n+50) }, requests: 3, err: rest.ErrBadResponse,
+			response: func(n int) string { return fmt.Sprintf(`{"result":[],"next":%d,"total":120}`, n+50) }, requests: 3, err: rest.ErrBadResponse,
 		},
 		"always the same page": {
-			answer: func(n int) string { return fmt.Sprintf(`{"result":[{"ID":1}],"next":%d}`, n+1) }, rows: 1, requests: 2,
+			response: func(n int) string { return fmt.Sprintf(`{"result":[{"ID":1}],"next":%d}`, n+1) }, rows: 1, requests: 2,
 			err: rest.ErrBadResponse,
 		},
-		"equal rows without IDs": {answer: func(n int) string {
+		"equal rows without IDs": {response: func(n int) string {
 			return fmt.Sprintf(`{"result":[{"A":1}]%s}`, map[bool]string{true: fmt.Sprintf(`,"next":%d`, n+1)}[n < 3])
 		}, rows: 4, requests: 4},
 		"equal rows without end": {
-			answer: func(n int) string { return fmt.Sprintf(`{"result":[{"A":1}],"next":%d}`, n+50) }, rows: 50, requests: 51,
+			response: func(n int) string { return fmt.Sprintf(`{"result":[{"A":1}],"next":%d}`, n+50) }, rows: 50, requests: 51,
 			err: rest.ErrBadResponse,
 		},
 		"the same IDs without end": {
-			answer: func(n int) string { return fmt.Sprintf(`{"result":[{"ID":1,"A":%d},{"ID":2}],"next":%d}`, n, n+50) }, rows: 100, requests: 51,
+			response: func(n int) string { return fmt.Sprintf(`{"result":[{"ID":1,"A":%d},{"ID":2}],"next":%d}`, n, n+50) }, rows: 100, requests: 51,
 			err: rest.ErrBadResponse,
 		},
-		"the same IDs for two pages": {answer: func(n int) string {
+		"the same IDs for two pages": {response: func(n int) string {
 			return fmt.Sprintf(`{"result":[{"ID":1,"A":%d}]%s}`, n, map[bool]string{true: `,"next":50`}[n == 0])
 		}, rows: 2, requests: 2},
-		"empty page with rows after it": {answer: emptyFirst(2), rows: 2, requests: 2},
-		"empty page with rows left out": {answer: emptyFirst(1), rows: 1, requests: 2, err: rest.ErrBadResponse},
+		"empty page with rows after it": {response: emptyFirst(2), rows: 2, requests: 2},
+		"empty page with rows left out": {response: emptyFirst(1), rows: 1, requests: 2, err: rest.ErrBadResponse},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			tr := newScript(t, func(s sent) (int, string, error) { return 200, test.answer(start(s)), nil })
+			tr := newScript(t, func(s sent) (int, string, error) { return 200, test.response(start(s)), nil })
 			n := 0
 			var failed error
 			client := newHosts(t, on(tr), rest.WithoutRateLimit()).Portal("a")

@@ -30,15 +30,15 @@ type request struct {
 // saw of the calls.
 type portal struct {
 	*eventtest.Portal
-	answer http.HandlerFunc
+	response http.HandlerFunc
 
 	mu   sync.Mutex
 	seen []request
 }
 
-func newPortal(tb testing.TB, answer http.HandlerFunc) *portal {
+func newPortal(tb testing.TB, response http.HandlerFunc) *portal {
 	tb.Helper()
-	p := &portal{answer: answer}
+	p := &portal{response: response}
 	p.Portal = eventtest.NewPortal(tb, eventtest.WithFallback(p)) // what goes astray is seen too
 	p.Always(eventtest.AnyMethod, eventtest.Answer(p))
 	return p
@@ -62,7 +62,7 @@ func (p *portal) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	})
 	p.mu.Unlock()
 	r.Form = form
-	p.answer(w, r)
+	p.response(w, r)
 }
 
 func (p *portal) requests() []request {
@@ -113,8 +113,8 @@ func newClient(tb testing.TB, c rest.Credentials, opts ...rest.Option) *rest.Cli
 }
 
 // clientOf returns a client for a portal that gives one answer.
-func clientOf(tb testing.TB, answer http.HandlerFunc) (*rest.Client, *portal) {
+func clientOf(tb testing.TB, response http.HandlerFunc) (*rest.Client, *portal) {
 	tb.Helper()
-	p := newPortal(tb, answer)
+	p := newPortal(tb, response)
 	return newClient(tb, &tokens{endpoint: p.ClientEndpoint(), token: secretToken}), p
 }

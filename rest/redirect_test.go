@@ -64,7 +64,7 @@ func TestRenamedPortal(t *testing.T) {
 	require.Equal(t, 1, w.CallCount("crm.deal.add"))
 }
 
-func TestRenamedPortalThatNobodyVouchesFor(t *testing.T) {
+func TestRenamedPortalNotConfirmed(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	require.NoError(t, w.Rename(t.Context()))
@@ -243,17 +243,17 @@ func TestNothingPrintsASecret(t *testing.T) {
 	outOfTime := api.Portal("a").Call(ctx, "profile", map[string]any{"x": secretToken}, nil)
 	require.ErrorIs(t, outOfTime, rest.ErrQueryLimit)
 	_, failed := command.Result()
-	answer, err := command.Response()
+	response, err := command.Response()
 	for _, v := range []any{
-		api, api.Portal("a"), api.Coalescer("a"), b, command, limiter, outOfTime, failed, err, answer, rest.Time{}, *answerOf(t),
+		api, api.Portal("a"), api.Coalescer("a"), b, command, limiter, outOfTime, failed, err, response, rest.Time{}, *responseOf(t),
 	} {
 		requireNoSecrets(t, v)
 	}
 }
 
-func answerOf(t *testing.T) *rest.Response {
+func responseOf(t *testing.T) *rest.Response {
 	t.Helper()
-	answer, err := newHosts(t, on(newTransport(t, fine))).Portal("a").Do(t.Context(), "profile", map[string]any{"x": secretToken})
+	response, err := newHosts(t, on(newTransport(t, fine))).Portal("a").Do(t.Context(), "profile", map[string]any{"x": secretToken})
 	require.NoError(t, err)
-	return answer
+	return response
 }

@@ -186,7 +186,7 @@ func TestRetryableOfSeveral(t *testing.T) {
 }
 
 // On a real portal: an answer that is lost must not make a second deal, and a read is made again.
-func TestLostAnswers(t *testing.T) {
+func TestLostResponses(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it takes seconds")
 	}

@@ -96,16 +96,16 @@ func TestUpload(t *testing.T) {
 				u := newUploads(t)
 				content := contentOf(size)
 
-				answer, err := u.client(t).Upload(t.Context(), "disk.folder.uploadfile", map[string]any{"id": 8930}, fileOf(name, content))
+				response, err := u.client(t).Upload(t.Context(), "disk.folder.uploadfile", map[string]any{"id": 8930}, fileOf(name, content))
 
 				require.NoError(t, err)
 				var object struct {
 					ID   int
 					Name string `json:"NAME"`
 				}
-				require.NoError(t, answer.Decode(&object))
+				require.NoError(t, response.Decode(&object))
 				require.Equal(t, 9011, object.ID)
-				require.InDelta(t, 1, answer.Time.Duration, 0)
+				require.InDelta(t, 1, response.Time.Duration, 0)
 				seen := u.requests()
 				require.Len(t, seen, 2)
 				require.Equal(t, "/rest/disk.folder.uploadfile", seen[0].path)

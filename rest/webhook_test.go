@@ -89,7 +89,7 @@ func TestWebhookKeepsItsSecret(t *testing.T) {
 			_ = conn.Close()
 		}
 	}
-	answers := map[string]http.HandlerFunc{
+	responses := map[string]http.HandlerFunc{
 		"refused":      says(401, `{"error":"INVALID_CREDENTIALS","error_description":"no s3cr3tCODE here","argument":"s3cr3tCODE"}`),
 		"code":         says(400, `{"error":"s3cr3tCODE"}`),
 		"page":         says(502, `<html>/rest/1/s3cr3tCODE/profile</html>`),
@@ -99,14 +99,14 @@ func TestWebhookKeepsItsSecret(t *testing.T) {
 		"event method": says(403, `{"error":"WRONG_AUTH_TYPE","error_description":"s3cr3tCODE"}`),
 		"not HTTP":     nil,
 	}
-	for name, answer := range answers {
+	for name, response := range responses {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			var out bytes.Buffer
 			log := slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug}))
 			address := closed.URL()
-			if answer != nil {
-				address = newPortal(t, answer).URL()
+			if response != nil {
+				address = newPortal(t, response).URL()
 			}
 			client, err := rest.NewWebhook(address+"/rest/1/s3cr3tCODE/", rest.WithInsecureHTTP(), rest.WithLogger(log), rest.WithRetries(0))
 			require.NoError(t, err)

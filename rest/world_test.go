@@ -143,7 +143,7 @@ func (tp *tap) count() int { return len(tp.requests()) }
 type transport struct {
 	tap
 
-	answer   func(sent) (status int, body string, err error) // err breaks the connection, and is what the client sees
+	response func(sent) (status int, body string, err error) // err breaks the connection, and is what the client sees
 	header   func(sent, http.Header)                         // adds to the headers of an answer; may be nil
 	portal   *eventtest.Portal
 	network  *eventtest.Network
@@ -153,9 +153,9 @@ type transport struct {
 
 const headerNumber = "X-Test-Number"
 
-func newScript(tb testing.TB, answer func(sent) (status int, body string, err error)) *transport {
+func newScript(tb testing.TB, response func(sent) (status int, body string, err error)) *transport {
 	tb.Helper()
-	tr := &transport{answer: answer, network: eventtest.NewNetwork()}
+	tr := &transport{response: response, network: eventtest.NewNetwork()}
 	tr.portal = eventtest.NewPortal(tb, eventtest.WithNetwork(tr.network))
 	tr.portal.Always(eventtest.AnyMethod, eventtest.Answer(tr))
 	tr.next = roundTrip(tr.deliver)
@@ -167,11 +167,11 @@ func (tr *transport) deliver(r *http.Request) (*http.Response, error) {
 	r = r.Clone(r.Context())
 	r.URL.Scheme, r.URL.Host, r.Host = "https", tr.portal.Domain(), ""
 	r.Header.Set(headerNumber, number)
-	answer, err := tr.network.RoundTrip(r)
+	response, err := tr.network.RoundTrip(r)
 	if failure, ok := tr.failures.LoadAndDelete(number); ok {
 		err, _ = failure.(error)
 	}
-	return answer, err
+	return response, err
 }
 
 // ServeHTTP answers in the portal's place.
@@ -185,7 +185,7 @@ func (tr *transport) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		panic(err)
 	}
 	request := sent{method: path.Base(r.URL.Path), form: form}
-	status, text, err := tr.answer(request)
+	status, text, err := tr.response(request)
 	if err != nil {
 		tr.failures.Store(r.Header.Get(headerNumber), err)
 		panic(http.ErrAbortHandler)
@@ -198,11 +198,11 @@ func (tr *transport) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // newTransport answers each request with the next of answers, and then always with the last.
-func newTransport(tb testing.TB, answers ...string) *transport {
+func newTransport(tb testing.TB, responses ...string) *transport {
 	tb.Helper()
 	var n atomic.Int64
 	return newScript(tb, func(sent) (int, string, error) {
-		body := answers[min(int(n.Add(1)), len(answers))-1]
+		body := responses[min(int(n.Add(1)), len(responses))-1]
 		status := http.StatusOK
 		for code, of := range map[string]int{
 			"QUERY_LIMIT": 503, "OPERATION_TIME": 429, "<html>503": 503, "<html>429": 429, "<html>502": 502, "CONNECTION_ERROR": 401,
