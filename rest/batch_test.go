@@ -377,7 +377,8 @@ func TestBatchAndTokens(t *testing.T) {
 	_, err := user.Result()
 	require.NoError(t, err)
 
-	// One command that is told so is not repeated: what follows may have used its result.
+	// A command that the portal refuses in this way is not retried: later ones may have used its
+	// result.
 	w.Once("user.current", eventtest.Fail(401, "expired_token", ""))
 	require.NoError(t, client.Batch(t.Context(), b))
 	_, err = user.Result()

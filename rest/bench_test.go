@@ -17,8 +17,8 @@ import (
 	"github.com/b24events/b24events/rest"
 )
 
-// instant answers at once, so that what is measured is this package and net/http's client around
-// it.
+// instant responds at once, so that the benchmark measures this package and the client of net/http
+// around it.
 func instant(body string) rest.Option {
 	return on(roundTrip(func(r *http.Request) (*http.Response, error) {
 		_, _ = io.Copy(io.Discard, r.Body)
@@ -98,8 +98,8 @@ func BenchmarkCoalescer(b *testing.B) {
 	}
 }
 
-// BenchmarkAfterACancelledCrowd measures how long a call waits after 500 that waited were
-// cancelled. The portal lets two a second through, so half a second is the least.
+// BenchmarkAfterACancelledCrowd measures how long a call waits after 500 waiting calls were
+// canceled. The portal lets two a second through, so half a second is the least.
 func BenchmarkAfterACancelledCrowd(b *testing.B) {
 	var waited time.Duration
 	for b.Loop() {
@@ -146,7 +146,7 @@ func BenchmarkFetch500(b *testing.B) {
 	b.ReportMetric(float64(tr.count())/float64(n), "requests")
 }
 
-// roundTrip answers without a network, for benchmarks.
+// roundTrip responds without a network, for benchmarks.
 func (tb *table) roundTrip(r *http.Request) (*http.Response, error) {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {

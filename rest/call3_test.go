@@ -227,7 +227,7 @@ func TestCall3Refuses(t *testing.T) {
 	require.ErrorIs(t, client.With(rest.Retries(-1)).Call3(t.Context(), "m", nil, nil), rest.ErrBadCall, "the options")
 	require.Empty(t, portal.requests())
 
-	// What JSON leaves out is no concern.
+	// Fields that JSON leaves out do not matter.
 	require.NoError(t, client.Call3(t.Context(), "m", struct {
 		A event.Secret `json:"-"`
 		t time.Time
@@ -237,7 +237,7 @@ func TestCall3Refuses(t *testing.T) {
 	require.Len(t, portal.requests(), 1)
 }
 
-// Calls of REST 3.0 by other ways are refused, and the error names Call3.
+// Other ways of calling REST 3.0 are refused, and the error names Call3.
 func TestOtherWaysToREST3(t *testing.T) {
 	t.Parallel()
 	client, portal := clientOf(t, says(200, task51))
@@ -298,8 +298,8 @@ func TestCall3Limits(t *testing.T) {
 	})
 }
 
-// Package net/http repeats a POST with an Idempotency-Key by itself if a connection that was used
-// before breaks. The portal may still be at work on the first one then.
+// Package net/http retries a POST with an Idempotency-Key by itself if a connection that was used
+// before breaks. The portal may still be working on the first request then.
 func TestConnectionBreaksUnderAKey(t *testing.T) {
 	t.Parallel()
 	var n atomic.Int64
@@ -327,7 +327,7 @@ func TestConnectionBreaksUnderAKey(t *testing.T) {
 	require.False(t, again)
 }
 
-// What REST 3.0 refuses before a method runs says so, as in the older API.
+// If REST 3.0 refuses a call before the method runs, the error says so, as in the older API.
 func TestRefusalsOfREST3(t *testing.T) {
 	t.Parallel()
 	for code, notRun := range map[rest.ErrorCode]bool{

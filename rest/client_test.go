@@ -236,8 +236,8 @@ func (a *asked) Access(ctx context.Context, memberID string) (endpoint, token st
 }
 
 // TestCredentialsFail: nothing is sent, so the call did not run. It may succeed later unless the
-// credentials say otherwise. They are not asked again, because package oauth does that where it
-// helps.
+// credentials say otherwise. They are not asked again, because package oauth retries by itself if
+// that helps.
 func TestCredentialsFail(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -341,8 +341,8 @@ func TestHTTPSPortal(t *testing.T) {
 
 func TestContextEndsACall(t *testing.T) {
 	t.Parallel()
-	// hang returns a client whose portal does not answer, and a channel that tells when a call is
-	// there.
+	// hang returns a client whose portal does not respond, and a channel that receives when a call
+	// has arrived.
 	hang := func(t *testing.T) (client *rest.Client, arrived chan struct{}) {
 		t.Helper()
 		arrived = make(chan struct{}, 1)
@@ -392,7 +392,7 @@ func TestTimeLimitOfTheHTTPClient(t *testing.T) {
 	requireNoSecrets(t, err)
 }
 
-// TestResponseThatDrips: the time limit holds for the body of an answer, too.
+// TestResponseThatDrips: the time limit covers the body of a response, too.
 func TestResponseThatDrips(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -453,8 +453,8 @@ func TestConnectionErrors(t *testing.T) {
 	}
 }
 
-// TestConnectionsThatAreNeverMade: the call did not run. Its method writes, and yet it may be made
-// again if the reason passes.
+// TestConnectionsThatAreNeverMade: the call did not run. It may be retried if the reason is
+// temporary, although its method writes.
 func TestConnectionsThatAreNeverMade(t *testing.T) {
 	t.Parallel()
 	silent, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0") // connections wait there for ever
@@ -534,8 +534,8 @@ func (e *endless) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// TestErrorPagesAreReadInPart: of an error, no more than a megabyte is read. The status says what
-// it is worth.
+// TestErrorPagesAreReadInPart: no more than a megabyte of an error page is read. The status is
+// enough.
 func TestErrorPagesAreReadInPart(t *testing.T) {
 	t.Parallel()
 	for _, status := range []int{400, 401, 429, 502, 503} {
@@ -654,7 +654,7 @@ type credsWithClient struct {
 func (c credsWithClient) HTTPClient() *http.Client { return c.client }
 
 // TestIdleConnectionsKeepTheProxy: the credentials' client has a proxy. The number of idle
-// connections must not make calls go around it without a word.
+// connections must not make calls bypass it silently.
 func TestIdleConnectionsKeepTheProxy(t *testing.T) {
 	t.Parallel()
 	tr := newTransport(t, fine)

@@ -15,8 +15,8 @@ import (
 	"github.com/b24events/b24events/rest"
 )
 
-// TestCancelledGroups: 5,000 gathered calls are cancelled while their requests wait. None of
-// those is sent.
+// TestCancelledGroups: 5,000 coalesced calls are canceled while their requests wait. None of these
+// is sent.
 func TestCancelledGroups(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -76,8 +76,8 @@ func TestDeadlineOfAGroupedCall(t *testing.T) {
 	}
 }
 
-// TestGroupedCallBehindOthers: the turn of a gathering is behind those of two calls. A caller who
-// cannot wait for so long is told at once.
+// TestGroupedCallBehindOthers: the turn of a group comes after the turns of two calls. A caller who
+// cannot wait that long gets an error at once.
 func TestGroupedCallBehindOthers(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -104,8 +104,8 @@ func TestGroupedCallBehindOthers(t *testing.T) {
 	})
 }
 
-// TestGroupedCallBehindARefusal: a gathering waits for its turn, and the portal refuses the
-// request of another call. Now that turn comes too late for a caller, who is told at once.
+// TestGroupedCallBehindARefusal: a group waits for its turn, and the portal refuses the request of
+// another call. The turn then comes too late for a caller, who gets an error at once.
 func TestGroupedCallBehindARefusal(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -132,9 +132,8 @@ func TestGroupedCallBehindARefusal(t *testing.T) {
 	})
 }
 
-// TestDeadlineAfterSending: the portal refuses a gathered request, and the caller's
-// deadline leaves no time to wait. The Client says at once that the call did not run; so does the
-// Coalescer.
+// TestDeadlineAfterSending: the portal refuses the request of a group, and the caller's deadline
+// leaves no time to wait. The Client says at once that the call did not run; so does the Coalescer.
 func TestDeadlineAfterSending(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
@@ -189,8 +188,8 @@ func TestDeadlineAfterSending(t *testing.T) {
 	}
 }
 
-// TestLeftBackAndGone: a method is blocked when its gathering leaves. The caller of that call ends
-// while the others are under way.
+// TestLeftBackAndGone: a method is blocked when its group is sent. The caller of that call leaves
+// while the other calls are running.
 func TestLeftBackAndGone(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -21,8 +21,8 @@ import (
 	"github.com/b24events/b24events/rest"
 )
 
-// TestMadeAgainAndRefused: a read is made again by itself, because the answer to its batch was
-// lost. It is refused then, but it may have run in the batch.
+// TestMadeAgainAndRefused: a read is made again by itself, because the response to its batch was
+// lost. The portal refuses it then, but it may have run in the batch.
 func TestMadeAgainAndRefused(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -41,7 +41,7 @@ func TestMadeAgainAndRefused(t *testing.T) {
 	})
 }
 
-// TestGroupedCallThatMayHaveRun: a gathered call is sent, its answer is lost, and its next turn
+// TestGroupedCallThatMayHaveRun: a coalesced call is sent, its response is lost, and its next turn
 // comes too late for the caller.
 func TestGroupedCallThatMayHaveRun(t *testing.T) {
 	t.Parallel()
@@ -57,8 +57,8 @@ func TestGroupedCallThatMayHaveRun(t *testing.T) {
 	})
 }
 
-// tooLarge answers a method without an end, which the network of eventtest cannot. The portal
-// behind it answers other calls.
+// tooLarge sends a response without an end to a method, which the network of eventtest cannot. The
+// portal behind it responds to other calls.
 type tooLarge struct {
 	*transport
 
@@ -74,8 +74,8 @@ func (l *tooLarge) RoundTrip(r *http.Request) (*http.Response, error) {
 	return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(new(endless)), Request: r}, nil
 }
 
-// TestReadInAGroup: a read and a write leave together, and the answer is lost. The read is made
-// again by itself.
+// TestReadInAGroup: a read and a write are sent together, and the response is lost. The read is
+// made again by itself.
 func TestReadInAGroup(t *testing.T) {
 	t.Parallel()
 	for name, lose := range map[string]func(sent) (int, string, error){
@@ -102,7 +102,7 @@ func TestReadInAGroup(t *testing.T) {
 	}
 }
 
-// inCompany makes a call that reads through a coalescer, and one of another method at the same
+// inOneBatch makes a call that reads through a coalescer, and one of another method at the same
 // time.
 func inOneBatch(t *testing.T, api *rest.Clients, method string) (read, other error) {
 	t.Helper()
@@ -114,8 +114,8 @@ func inOneBatch(t *testing.T, api *rest.Clients, method string) (read, other err
 	return read, other
 }
 
-// TestTooLargeInAGroup: the results of two calls are within the limit each, and not in one answer.
-// Reads are made again by themselves, and the batch is not.
+// TestTooLargeInAGroup: the results of two calls are each within the limit, but not together. Reads
+// are made again by themselves, and the batch is not.
 func TestTooLargeInAGroup(t *testing.T) {
 	t.Parallel()
 	for second, want := range map[string]struct {
@@ -147,8 +147,7 @@ func TestTooLargeInAGroup(t *testing.T) {
 	})
 }
 
-// TestNotMadeAgain: what is not made again by itself after its batch failed, although it only
-// reads.
+// TestNotMadeAgain: reads that are not made again by themselves after their batch failed.
 func TestNotMadeAgain(t *testing.T) {
 	t.Parallel()
 	refused := `{"result":{"result":[],"result_error":{"c0":{"error":"QUERY_LIMIT_EXCEEDED"},"c1":{"error":"QUERY_LIMIT_EXCEEDED"}}}}`
@@ -176,8 +175,8 @@ func TestNotMadeAgain(t *testing.T) {
 	}
 }
 
-// TestPausedInAGroup: a method that is blocked while its call gathers does not leave with the
-// others.
+// TestPausedInAGroup: if a method is blocked while its call waits in a group, the call is not sent
+// with the others.
 func TestPausedInAGroup(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -211,8 +210,8 @@ func TestPausedInAGroup(t *testing.T) {
 	})
 }
 
-// TestAllPausedInAGroup: all calls of a gathering turn out to be blocked when its turn
-// comes. That is no panic.
+// TestAllPausedInAGroup: all calls of a group turn out to be blocked when its turn comes. That does
+// not panic.
 func TestAllPausedInAGroup(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -247,8 +246,8 @@ func TestAllPausedInAGroup(t *testing.T) {
 	})
 }
 
-// TestNeighbourWithoutRetries: one caller wants no repetition. That is no reason for the
-// calls that it happens to leave with not to be repeated.
+// TestNeighbourWithoutRetries: one caller wants no retries. The calls that happen to be in the same
+// batch are retried nevertheless.
 func TestNeighbourWithoutRetries(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
@@ -286,7 +285,7 @@ func TestNeighbourWithoutRetries(t *testing.T) {
 	}
 }
 
-// panicking is credentials with a fault.
+// panicking are credentials that panic.
 type panicking struct{ hosts }
 
 func (panicking) Access(context.Context, string) (endpoint, token string, err error) {
@@ -314,7 +313,7 @@ func TestPanicOfTheCredentials(t *testing.T) {
 	})
 }
 
-// goexitCreds is credentials that end their goroutine, as require does in those of a test.
+// goexitCreds are credentials that end their goroutine, as require does in a test.
 type goexitCreds struct {
 	hosts
 
@@ -333,7 +332,7 @@ func (c *goexitCreds) Access(ctx context.Context, memberID string) (endpoint, to
 	return c.hosts.Access(ctx, memberID)
 }
 
-// TestGoexit: a gathering that ended so must not take calls for ever.
+// TestGoexit: a group that ended in this way must not take calls for ever.
 func TestGoexit(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

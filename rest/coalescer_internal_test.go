@@ -29,8 +29,8 @@ func TestBatcherIsEmptyAfterwards(t *testing.T) {
 	})
 }
 
-// TestCallerLeavesOnce: a caller is told that its turn comes too late, and its context ends at that
-// moment. The other one stays.
+// TestCallerLeavesOnce: the turn of a caller's call comes too late, and the caller's context ends
+// at that moment. The other caller stays.
 func TestCallerLeavesOnce(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -80,9 +80,8 @@ func (staticCreds) Renew(context.Context, string, string) (endpoint, token strin
 	return "", "", errors.New("no")
 }
 
-// TestOnLaterBeforeOnPlaced: the portal refuses a request between the moment at which a
-// gathering takes its place and that at which it is told so. The function later runs in a goroutine
-// of its own, so a panic there ends the process.
+// TestOnLaterBeforeOnPlaced: the portal refuses a request after a group took its place, and before
+// onPlaced is called. onLater runs in its own goroutine, so a panic there ends the process.
 func TestOnLaterBeforeOnPlaced(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -110,16 +109,16 @@ func TestOnLaterBeforeOnPlaced(t *testing.T) {
 	})
 }
 
-// TestExpiredCallIsNotSent: a caller is told that its call was not sent. Then it must not
-// be sent.
+// TestExpiredCallIsNotSent: a caller gets the error that its call was not sent. Then the call must
+// not be sent.
 func TestExpiredCallIsNotSent(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		_, g, r := joinGroup(t, time.Minute)
 		g.onPlaced(func() time.Time { return time.Now().Add(time.Hour) })
 		require.Len(t, r.late, 1, "it was told so")
-		// Those before it in the line leave, so its turn comes at once, before the caller's goroutine
-		// runs.
+		// The calls before it in the line are withdrawn, so its turn comes at once, before the
+		// caller's goroutine runs.
 		request := &call{method: "batch"}
 		departs := g.flush(request)
 		require.False(t, departs, "the caller got an error with NotRun: %v", <-r.late)

@@ -140,8 +140,8 @@ func TestWindow(t *testing.T) {
 	})
 }
 
-// While the limit holds a request back, calls gather: 500 of them, all within a second, take eleven
-// requests and not 500.
+// While the limit delays a request, calls join its group: 500 calls, all within a second, take
+// eleven requests and not 500.
 func TestGroupWhileTheLimitHolds(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -287,7 +287,8 @@ func TestOneCallerLeaves(t *testing.T) {
 				ctx, cancel := context.WithTimeout(t.Context(), after)
 				defer cancel()
 				var wg sync.WaitGroup
-				// The one that leaves is the first, whose context the request could have been bound to.
+				// The caller that leaves is the first, whose context the request could have been
+				// bound to.
 				wg.Go(func() {
 					_, err := get(ctx, c, 1)
 					if !errors.Is(err, context.DeadlineExceeded) || time.Since(start) != after || notRun(err) != (after < rest.DefaultWindow) {
@@ -351,7 +352,7 @@ func TestAllCallersLeave(t *testing.T) {
 				w := newBubble(t)
 				w.Always(eventtest.AnyMethod, eventtest.Answer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 					started.Add(1)
-					<-r.Context().Done() // it answers only when nobody waits any more
+					<-r.Context().Done() // it answers only when no caller waits any more
 					cancelled.Add(1)
 				})))
 				c := w.portals(t).Coalescer(w.MemberID())
@@ -499,8 +500,8 @@ func TestPausedMethodsGoByThemselves(t *testing.T) {
 	})
 }
 
-// TestBlockedBatch: the portal blocks the method batch for its time. Calls that gathered, and those
-// that come, go by themselves.
+// TestBlockedBatch: the portal blocks the method batch for its operating time. Calls that wait in a
+// group, and new ones, are sent by themselves.
 func TestBlockedBatch(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

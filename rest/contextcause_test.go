@@ -15,7 +15,7 @@ import (
 	"github.com/b24events/b24events/rest"
 )
 
-// hanging reads the request and answers only when its context ends.
+// hanging reads the request and responds only when its context ends.
 func hanging(tb testing.TB) roundTrip {
 	tb.Helper()
 	tr := newTransport(tb, fine)
@@ -29,7 +29,7 @@ func hanging(tb testing.TB) roundTrip {
 	}
 }
 
-// notingCreds notes what it is told.
+// notingCreds records the calls of its methods.
 type notingCreds struct {
 	hosts
 

@@ -113,7 +113,7 @@ func TestDownloadNames(t *testing.T) {
 	}
 }
 
-// What comes as a file is one, even if its type is that of an answer or a page.
+// A response that comes as a file is a file, even if its type is that of a response or a page.
 func TestDownloadTellsFilesFromPages(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
@@ -417,7 +417,7 @@ func (d *drip) Read(p []byte) (int, error) {
 
 func (*drip) Close() error { return nil }
 
-// dripping is a transport whose answers are slow: their headers, and each byte after them.
+// dripping is a transport whose responses are slow: their headers, and each byte after them.
 func dripping(next http.RoundTripper, header time.Duration, pauses ...time.Duration) http.RoundTripper {
 	return roundTrip(func(r *http.Request) (*http.Response, error) {
 		resp, err := next.RoundTrip(r)
@@ -516,8 +516,8 @@ func TestDownloadEndsWithTheContext(t *testing.T) {
 	require.NoError(t, file.Close())
 }
 
-// An address that somebody else wrote must not become a call with the secret of the webhook, which
-// is a part of the endpoint.
+// An address from outside must not become a call with the secret of the webhook, which is a part of
+// the endpoint.
 func TestAddressesBelowAWebhook(t *testing.T) {
 	t.Parallel()
 	const secret = "s3cr3tHook"
@@ -558,7 +558,7 @@ func (c counted) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// What is no file is not read to its end, which may be far.
+// A response that is not a file is not read to its end, which may be far.
 func TestResponseInsteadOfAFile(t *testing.T) {
 	t.Parallel()
 	for name, kind := range map[string]string{"JSON": "application/json", "page": "text/html"} {

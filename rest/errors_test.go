@@ -122,7 +122,7 @@ func TestUnreadableResponses(t *testing.T) {
 	}
 }
 
-// public returns the error without what it keeps to itself.
+// public returns the error without its unexported fields.
 func public(e *rest.Error) rest.Error {
 	return rest.Error{
 		Method: e.Method, Status: e.Status, Code: e.Code, Description: e.Description, Argument: e.Argument, Hint: e.Hint,
@@ -257,7 +257,7 @@ func TestTextsOfAPortalAreOneLine(t *testing.T) {
 	}
 }
 
-// TestNotRunOfREST3: what REST 3.0 checks before a method runs is known by its codes.
+// TestNotRunOfREST3: codes of REST 3.0 that are checked before a method runs.
 func TestNotRunOfREST3(t *testing.T) {
 	t.Parallel()
 	for code, want := range map[rest.ErrorCode]bool{

@@ -278,8 +278,8 @@ func TestFileThroughACoalescer(t *testing.T) {
 	})
 }
 
-// What surely did not run is sent again with the file from its beginning; so it is with a new token
-// and at a new address.
+// A call that surely did not run is sent again with the file from its beginning. The same goes for
+// a new token and a new address.
 func TestFileIsSentAgain(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -377,7 +377,7 @@ func TestFileOutlastsTheTimeLimit(t *testing.T) {
 		require.NoError(t, through(steady).Call(t.Context(), "m.add", file, nil))
 		require.Greater(t, time.Since(began), 30*time.Minute)
 
-		// The limit is on a part of it.
+		// The limit applies to a part of it.
 		began = time.Now()
 		err := through(stalled).Call(t.Context(), "m.add", file, nil)
 		require.ErrorIs(t, err, context.DeadlineExceeded)
@@ -386,7 +386,7 @@ func TestFileOutlastsTheTimeLimit(t *testing.T) {
 		_, again := rest.Retryable(err)
 		require.False(t, again, "nobody knows")
 
-		// The answer has no more time than that of other calls.
+		// The response has no more time than those of other calls.
 		began = time.Now()
 		slow := dripping(light(newTransport(t, fine), drain), 0, slowly(100)...)
 		err = newHosts(t, on(slow)).Portal(member).Call(t.Context(), "m.add", file, nil)
@@ -422,7 +422,8 @@ func TestFileShowsNothing(t *testing.T) {
 	require.NotContains(t, fmt.Sprintf("%v %+v %#v %v %+v %#v", file, file, file, file.Content(), file.Content(), file.Content()), "planted")
 }
 
-// A file that fails is not sent once more, even if the call may run twice: it would fail again.
+// A call with a file that fails is not sent once more, even if it may run twice: it would fail
+// again.
 func TestReaderFailsHalfway(t *testing.T) {
 	t.Parallel()
 	const pieces = 100 // of 12 KiB, which are read twice

@@ -96,7 +96,7 @@ func frontEnds() map[string]frontEnd {
 	}
 }
 
-// answers is what a good portal says to a request, be it a batch or not.
+// responsesTo returns the response of a good portal to a request, which may be a batch.
 func responsesTo(s sent) string {
 	if s.method != "batch" {
 		return fine
@@ -326,7 +326,7 @@ func TestRetryAfterOfHugeNumbers(t *testing.T) {
 	}
 }
 
-// TestForeignJSON: JSON of a front end whose error member is no portal's code.
+// TestForeignJSON: JSON of a front end with an error member that is not a portal's code.
 func TestForeignJSON(t *testing.T) {
 	t.Parallel()
 	for _, body := range []string{

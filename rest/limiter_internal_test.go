@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// What is kept for each portal goes when it is no longer needed. Nothing outside shows it, so this
+// The limiter forgets a portal that it need not remember. Nothing outside shows this, so the test
 // looks inside.
 func TestIdlePortalsAreForgotten(t *testing.T) {
 	t.Parallel()
@@ -53,7 +53,7 @@ func TestPlaceOfOneThatLeavesLate(t *testing.T) {
 		require.NoError(t, l.wait(t.Context(), &turn{host: "a"}))
 		require.Equal(t, time.Second, time.Since(start), "the place was given back")
 
-		// After a refusal there is nothing to give back: the bucket is another one.
+		// After a refusal nothing is given back: the bucket is a new one.
 		w, err = l.enqueue(t.Context(), &turn{host: "a"})
 		require.NoError(t, err)
 		synctestSleep(t, time.Second)
@@ -63,7 +63,7 @@ func TestPlaceOfOneThatLeavesLate(t *testing.T) {
 		require.NoError(t, l.wait(t.Context(), &turn{host: "a"}))
 		require.Equal(t, until.Add(time.Second), time.Now(), "the bucket is full when the pause ends")
 
-		// One that has drained is not given back either.
+		// A request that has drained is not given back either.
 		w, err = l.enqueue(t.Context(), &turn{host: "a"})
 		require.NoError(t, err)
 		synctestSleep(t, 2500*time.Millisecond)
@@ -75,8 +75,8 @@ func TestPlaceOfOneThatLeavesLate(t *testing.T) {
 	})
 }
 
-// TestPlaceGoesToTheNextAtOnce: a call leaves after its turn came. The one that waits behind it
-// goes at that moment.
+// TestPlaceGoesToTheNextAtOnce: a call leaves after its turn came. The next call in the line is
+// sent at that moment.
 func TestPlaceGoesToTheNextAtOnce(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -95,8 +95,8 @@ func TestPlaceGoesToTheNextAtOnce(t *testing.T) {
 	})
 }
 
-// TestPlaceThatHasPartlyDrained: only what has not drained of a place is given back, or the bucket
-// would hold too few.
+// TestPlaceThatHasPartlyDrained: only the part of a place that has not drained is given back.
+// Otherwise the bucket would hold too little.
 func TestPlaceThatHasPartlyDrained(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -114,7 +114,7 @@ func TestPlaceThatHasPartlyDrained(t *testing.T) {
 	})
 }
 
-// TestLeaveGivesBackOnce: what drained meanwhile is not given back a second time.
+// TestLeaveGivesBackOnce: the part that drained meanwhile is not given back a second time.
 func TestLeaveGivesBackOnce(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -18,8 +18,8 @@ import (
 	"github.com/b24events/b24events/rest"
 )
 
-// For ten minutes 100 goroutines call as often as they are let: the portal never has to refuse, and
-// nothing is left unused.
+// For ten minutes 100 goroutines call as often as the limiter lets them: the portal never has to
+// refuse, and the limit is used up.
 func TestLimiterOverTenMinutes(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -81,7 +81,7 @@ func TestLimitAndDeadline(t *testing.T) {
 		require.Equal(t, time.Second, after)
 		require.Equal(t, 1, tr.count())
 
-		// One that is cancelled leaves its place to the next.
+		// A call that is canceled leaves its place to the next.
 		ctx, cancel = context.WithCancel(t.Context())
 		time.AfterFunc(300*time.Millisecond, cancel)
 		err = client.Call(ctx, "profile", nil, nil)
@@ -110,7 +110,7 @@ func TestRefusalDrainsTheBucket(t *testing.T) {
 				api := newHosts(t, on(tr))
 				start := time.Now()
 
-				// A call that does not read is repeated too: the portal refused it before it ran.
+				// A call that writes is retried too: the portal refused it before it ran.
 				require.NoError(t, api.Portal("a").Call(t.Context(), "crm.deal.add", nil, nil))
 				first := time.Since(start)
 				require.GreaterOrEqual(t, first, 1250*time.Millisecond, "a pause of 0.75 s at least, then the bucket drains for half a second")
@@ -240,7 +240,7 @@ func TestOperatingTimeLimit(t *testing.T) {
 				require.NoError(t, client.Call(t.Context(), "crm.item.update", nil, nil))
 				start := time.Now()
 
-				// It is paused at once for a caller without the time.
+				// A caller without the time gets the error at once.
 				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 				defer cancel()
 				err := client.Call(ctx, "crm.item.update", nil, nil)
@@ -263,7 +263,8 @@ func TestOperatingTimeLimit(t *testing.T) {
 	}
 }
 
-// TestOperatingTimeInABatch: what the portal says of a command counts for calls of its method, too.
+// TestOperatingTimeInABatch: the operating time of a command counts for single calls of its method,
+// too.
 func TestOperatingTimeInABatch(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -299,8 +300,8 @@ func TestOperatingTimeInABatch(t *testing.T) {
 	}
 }
 
-// blockedFor is the refusal of a method that is blocked for so long. The portal does not say how
-// long if that is zero.
+// blockedFor is the refusal of a method that is blocked for the given time. If that is zero, the
+// portal does not say for how long.
 func blockedFor(d time.Duration) string {
 	if d == 0 {
 		return blocked
@@ -335,8 +336,8 @@ func TestLaterEndOfAPauseCounts(t *testing.T) {
 	}
 }
 
-// TestPauseThatGrows: a call waits for the end of a pause, and learns that it has become a later
-// one.
+// TestPauseThatGrows: a call waits for the end of a pause, which another call has moved to a later
+// time.
 func TestPauseThatGrows(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -520,8 +521,8 @@ func TestNobodyOvertakes(t *testing.T) {
 	})
 }
 
-// TestDeadlinesInALine: a deadline that can be met is met, one that cannot be fails at once, also
-// when a refusal makes it so.
+// TestDeadlinesInALine: a deadline that can be met is met. One that cannot fails at once, also if a
+// refusal is the reason.
 func TestDeadlinesInALine(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -25,8 +25,8 @@ func TestPausesAreForgotten(t *testing.T) {
 	})
 }
 
-// TestPausesThatGoOnAreRemembered: what is forgotten now and then is what has passed, and neither a
-// pause nor a reset to come.
+// TestPausesThatGoOnAreRemembered: only entries whose times have passed are forgotten, not a pause
+// or a reset in the future.
 func TestPausesThatGoOnAreRemembered(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -1,8 +1,8 @@
 package rest
 
-// Mutants of what schedules and classifies calls that were tried, and what catches each: tests that
-// fail, two of them if there are more, and whether TestLimiterModel fails within 400 schedules.
-// Whoever adds a rule adds its mutant here, after having seen it caught.
+// Mutants of the code that schedules and classifies calls, and the tests that catch each: at most
+// two tests, and TestLimiterModel if it fails within 400 schedules. If you add a rule, add its
+// mutant here, after you have seen a test catch it.
 //
 // The limiter:
 //
@@ -24,7 +24,7 @@ package rest
 //   - a call that comes back postpones nobody: TestLimiterModel
 //   - calls that are postponed have the same turn: TestLimiterModel
 //   - calls with a deadline are not counted: TestDeadlinesInALine, TestLimiterModel
-//   - those who want to know of later turns are not told: TestGroupedCallBehindARefusal
+//   - later is not called when a turn is delayed: TestGroupedCallBehindARefusal
 //   - each refusal of one moment counts: TestLimiterModel
 //   - refusals are counted for ever: TestStrikes
 //   - refusals in a row make no longer pauses: TestRefusalsWithoutEnd, TestStrikes
@@ -53,8 +53,8 @@ package rest
 //   - an end has no bound: TestOperatingTimeLimit
 //   - an end that has passed counts: TestBlockedTwice, TestOperatingTimeLimit
 //   - counts that are low are kept: TestPausesAreForgotten
-//   - the reset of an answer is not kept: TestOperatingTimeLimit, TestPausesAreForgotten
-//   - the reset of a command's answer is not kept: TestOperatingTimeInABatch
+//   - the reset of a response is not kept: TestOperatingTimeLimit, TestPausesAreForgotten
+//   - the reset of a command's response is not kept: TestOperatingTimeInABatch
 //   - a command that is blocked pauses nothing: TestOperatingTimeInABatch
 //   - methods in another case are others: TestOperatingTimeLimit
 //   - a pause is of all portals: TestOperatingTimeLimit
@@ -63,7 +63,7 @@ package rest
 //   - resets to come are forgotten: TestPausesThatGoOnAreRemembered
 //   - pauses are kept for ever: TestPausesAreForgotten
 //
-// What errors are worth:
+// What errors say:
 //
 //   - NotRun forgets an attempt before: TestSecondAttemptNotSent,
 //     TestSecondRequestOfABatch
@@ -87,7 +87,7 @@ package rest
 //   - Retry-After has no bound: TestRetryAfterOfHugeNumbers
 //   - a Retry-After that is no int is ignored: TestRetryAfterOfHugeNumbers
 //
-// What is repeated:
+// What is retried:
 //
 //   - calls that may have run: TestLostResponses, TestWhatIsRepeated
 //   - calls that write, after any page of 503: TestFrontEnds, TestWhatIsRepeated
@@ -108,23 +108,23 @@ package rest
 //
 //   - a request outlives its callers: TestDeadlineOfAGroupedCall, TestGroupedCallThatMayHaveRun
 //   - a request ends with its first caller: TestOneCallerLeaves, TestOneOfEqualReadsLeaves
-//   - a gathering that all have left takes calls: TestBatcherIsEmptyAfterwards
-//   - a gathering that did not depart takes calls: TestBatcherIsEmptyAfterwards, TestGoexit
+//   - a group without callers takes calls: TestBatcherIsEmptyAfterwards
+//   - a group that was not flushed takes calls: TestBatcherIsEmptyAfterwards, TestGoexit
 //   - a caller leaves twice: TestCallerLeavesOnce
-//   - a full gathering waits for its window: TestGroup
-//   - methods that are paused gather: TestPausedMethodsGoByThemselves
-//   - methods that are paused leave with others: TestAllPausedInAGroup,
+//   - a full group waits for its window: TestGroup
+//   - methods that are paused join a group: TestPausedMethodsGoByThemselves
+//   - methods that are paused are sent with others: TestAllPausedInAGroup,
 //     TestPausedInAGroup
-//   - calls gather while batch is paused: TestBlockedBatch
-//   - batches leave while batch is paused: TestBlockedBatch
+//   - calls join groups while batch is paused: TestBlockedBatch
+//   - batches are sent while batch is paused: TestBlockedBatch
 //   - a call that is left back waits for a second pause: TestWhatIsRepeated
-//   - calls with retries of their own gather: TestWhatIsRepeated
-//   - large calls gather: TestWhatGoesByItself
-//   - texts that read like references gather: TestTextsOfStrangersDoNotRefer,
+//   - calls with retries of their own join a group: TestWhatIsRepeated
+//   - large calls join a group: TestWhatGoesByItself
+//   - texts that read like references join a group: TestTextsOfStrangersDoNotRefer,
 //     TestWhatGoesByItself
 //   - reads of a method are equal whatever their parameters: TestGroup
-//   - a gathering holds one call more than a batch: TestGroup
-//   - callers of equal reads share an answer: TestResponsesOfEqualReadsAreApart
+//   - a group holds one call more than a batch: TestGroup
+//   - callers of equal reads share a response: TestResponsesOfEqualReadsAreApart
 //   - a call that is refused within a batch for a reason that passes is final:
 //     TestRefusedInABatchAndMadeAgain
 //   - equal writes are made once: TestWritesAreNotJoinedIntoOne
@@ -132,11 +132,11 @@ package rest
 //     TestOneCallerLeaves
 //   - the last call says whether a batch is idempotent: TestReadInAGroup
 //   - writes are made again after a lost batch: TestFrontEnds, TestReadInAGroup
-//   - what was repeated in company is made again: TestErrorsOfTheWholeRequest
-//   - what did not run is made again: TestNotMadeAgain
-//   - what had no company is made again: TestTooLargeInAGroup
+//   - a call that was retried in a batch is made again: TestErrorsOfTheWholeRequest
+//   - a call that did not run is made again: TestNotMadeAgain
+//   - a call that was sent alone is made again: TestTooLargeInAGroup
 //   - a call without retries is made again: TestNotMadeAgain
-//   - an answer that is too large counts as a repetition: TestTooLargeInAGroup
+//   - a response that is too large counts as a retry: TestTooLargeInAGroup
 //   - a call that is made again forgets that it may have run: TestMadeAgainAndRefused
 //   - a newcomer who is too late joins: TestDeadlineOfAGroupedCall
 //   - callers who are too late wait: TestDeadlineOfAGroupedCall,
@@ -144,9 +144,9 @@ package rest
 //   - callers for whom a refusal makes it too late wait: TestGroupedCallBehindARefusal
 //   - callers for whom a repetition comes too late wait: TestDeadlineAfterSending
 //   - the turn of a request is not kept: TestDeadlineOfAGroupedCall
-//   - a caller who is too late is not told that the call may have run:
+//   - the error of a caller who is too late does not say that the call may have run:
 //     TestGroupedCallThatMayHaveRun
-//   - a caller who leaves is told that a call under way did not run: TestOneCallerLeaves
-//   - a caller who leaves is told that a call that was left back may have run: TestLeftBackAndGone
+//   - the error of a caller who leaves says that a running call did not run: TestOneCallerLeaves
+//   - the error of a caller who leaves says that a call that was not sent may have run: TestLeftBackAndGone
 //   - a panic after the request was written says that it did not run: TestGoexitAfterSending
-//   - a gathering that sends nothing keeps its place: TestAllPausedInAGroup
+//   - a group that sends nothing keeps its place: TestAllPausedInAGroup

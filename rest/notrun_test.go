@@ -76,7 +76,7 @@ func TestSecondAttemptNotSent(t *testing.T) {
 	}
 }
 
-// failingCreds is credentials that fail once they are locked.
+// failingCreds are credentials that fail once they are locked.
 type failingCreds struct {
 	hosts
 
@@ -127,8 +127,7 @@ func TestSecondRequestOfABatch(t *testing.T) {
 	})
 }
 
-// TestBatchThatDidNotRun: nothing ran, for a reason that passes; so the whole may be
-// repeated.
+// TestBatchThatDidNotRun: nothing ran, for a temporary reason, so the whole batch may be retried.
 func TestBatchThatDidNotRun(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
@@ -162,8 +161,8 @@ func TestBatchThatDidNotRun(t *testing.T) {
 	}
 }
 
-// TestTransportThatRepeats: a transport of the caller's repeats by itself. The first try may
-// have run; the second found no connection.
+// TestTransportThatRepeats: a transport of the caller retries by itself. The first try may have
+// run; the second found no connection.
 func TestTransportThatRepeats(t *testing.T) {
 	t.Parallel()
 	for name, second := range map[string]error{
@@ -184,7 +183,7 @@ func TestTransportThatRepeats(t *testing.T) {
 	}
 }
 
-// TestSeeOther: 303 is how a web application answers a POST that it has processed.
+// TestSeeOther: a web application sends 303 after a POST that it has processed.
 func TestSeeOther(t *testing.T) {
 	t.Parallel()
 	for _, status := range []int{300, 303, 304} {
@@ -198,7 +197,7 @@ func TestSeeOther(t *testing.T) {
 	}
 }
 
-// TestUnreadableSuccess: reads are repeated with any status of success.
+// TestUnreadableSuccess: reads are retried with any status of success.
 func TestUnreadableSuccess(t *testing.T) {
 	t.Parallel()
 	for _, status := range []int{200, 201, 202, 203, 206} {

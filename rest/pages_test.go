@@ -244,7 +244,7 @@ func TestAllByIDOnOddPortals(t *testing.T) {
 	}
 }
 
-// TestAllByIDRefused refuses one command of the list, and says what becomes of it.
+// TestAllByIDRefused refuses one command of the list, and says what happens then.
 func TestAllByIDRefused(t *testing.T) {
 	t.Parallel()
 	const (
@@ -316,7 +316,7 @@ func TestAllByIDRefused(t *testing.T) {
 	}
 }
 
-// What a failing batch does beside latency.
+// What a failing batch does besides its response.
 const (
 	statusNever = -1
 	statusHuge  = 299
@@ -459,7 +459,7 @@ func TestAllByIDGrowsAgain(t *testing.T) {
 	}
 }
 
-// TestAllByIDWaitsForThePause: another call learnt that the method is blocked.
+// TestAllByIDWaitsForThePause: another call found that the method is blocked.
 func TestAllByIDWaitsForThePause(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -650,8 +650,8 @@ func TestAfter(t *testing.T) {
 	}
 }
 
-// TestAfterAnyBreak reads random lists, breaks off after a random row, and resumes behind it, again
-// and again. What comes is what one reading gives.
+// TestAfterAnyBreak reads random lists, stops after a random row, and resumes after it, again and
+// again. The rows are those of one reading.
 func TestAfterAnyBreak(t *testing.T) {
 	t.Parallel()
 	seed := rand.Uint64() //nolint:gosec // no secret depends on it
@@ -809,7 +809,7 @@ func TestAllByIDOnGroups(t *testing.T) {
 	require.True(t, slices.IsSorted(ids))
 }
 
-// doer is a Doer that is no client.
+// doer is a Doer that is not a client.
 type doer struct{ rest.Doer }
 
 func TestAllByIDWithoutAClient(t *testing.T) {

@@ -14,7 +14,7 @@ import (
 	"github.com/b24events/b24events/rest"
 )
 
-// movable is a Credentials that vouches for one host.
+// movable is a Credentials that confirms one host.
 type movable struct {
 	*tokens
 	vouches func(endpoint string) bool
@@ -82,7 +82,7 @@ func TestRenamedPortalNotConfirmed(t *testing.T) {
 	require.Equal(t, requests, w.Requests().REST)
 }
 
-// A hostile redirect gets no request at all, even where the credentials vouch for everything.
+// A foreign redirect gets no request at all, even if the credentials confirm everything.
 func TestForeignRedirects(t *testing.T) {
 	t.Parallel()
 	hits := make(chan string, 100)

@@ -22,8 +22,7 @@ func (c renewing) Renew(ctx context.Context, memberID, _ string) (endpoint, toke
 	return c.Access(ctx, memberID)
 }
 
-// TestStats: what one call counts as, and what observers are told of it. The portal answers in 10
-// ms.
+// TestStats: what one call counts as, and what observers get. The portal responds in 10 ms.
 func TestStats(t *testing.T) {
 	t.Parallel()
 	const latency = 10 * time.Millisecond
@@ -155,8 +154,7 @@ func TestStatsOfThoseWhoWait(t *testing.T) {
 	})
 }
 
-// TestObserverOfAPanic: the call failed; observers and counters must not take it for a
-// success.
+// TestObserverOfAPanic: the call failed, so observers and counters must not count it as a success.
 func TestObserverOfAPanic(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -170,8 +168,8 @@ func TestObserverOfAPanic(t *testing.T) {
 	})
 }
 
-// TestObserverPanics: the call succeeded; that an observer panics must not make it fail,
-// least of all for fifty callers.
+// TestObserverPanics: the call succeeded. A panic of an observer must not make it fail, above all
+// not for fifty callers.
 func TestObserverPanics(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -183,7 +181,7 @@ func TestObserverPanics(t *testing.T) {
 	})
 }
 
-// TestCountersOfDials: requests that were sent are those that had a connection.
+// TestCountersOfDials: only requests that had a connection count as sent.
 func TestCountersOfDials(t *testing.T) {
 	t.Parallel()
 	inner := &http.Transport{}

@@ -24,7 +24,7 @@ import (
 
 const uploadToken = "disk|s3cr3t-signature-of-an-upload"
 
-// uploads is a portal that takes files in two steps. Each step answers what its function says, if
+// uploads is a portal that accepts files in two steps. Each step returns what its function says, if
 // there is one.
 type uploads struct {
 	*portal
@@ -142,7 +142,7 @@ func TestUploadThroughAWebhook(t *testing.T) {
 	require.Equal(t, "record", field)
 }
 
-// Nothing goes where the token and the file do not belong.
+// Nothing is sent to a place to which the token and the file do not belong.
 func TestUploadsToForeignAddresses(t *testing.T) {
 	t.Parallel()
 	for name, address := range map[string]string{ //nolint:gosec // what looks like credentials is what the test is about
@@ -179,7 +179,7 @@ func TestUploadsToForeignAddresses(t *testing.T) {
 	}
 }
 
-// A portal behind https gives no address of http.
+// A portal behind https returns no address of http.
 func TestUploadKeepsTLS(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -304,7 +304,7 @@ func TestUploadOfAFileThatIsTooShort(t *testing.T) {
 	require.Len(t, u.requests(), 2, "the first steps only")
 }
 
-// What surely did not run is sent again; what may have run is not.
+// A call that surely did not run is sent again; one that may have run is not.
 func TestUploadIsRepeated(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -335,7 +335,7 @@ func TestUploadIsRepeated(t *testing.T) {
 	})
 }
 
-// The token was good for the first step, and not for the second: the whole begins again, once.
+// The token was valid for the first step, and not for the second: both are made again, once.
 func TestUploadWithATokenThatExpires(t *testing.T) {
 	t.Parallel()
 	for name, always := range map[string]bool{"once": false, "always": true} {

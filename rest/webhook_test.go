@@ -74,8 +74,7 @@ func TestWebhookOnTheWire(t *testing.T) {
 	require.ErrorIs(t, client.Call(t.Context(), "crm.deal.get", map[string]any{"auth": "x"}, nil), rest.ErrBadCall)
 }
 
-// Every way in which a call can fail is made to fail, with the secret in the URL and echoed by the
-// portal.
+// A call fails in every possible way, with the secret in the URL and echoed by the portal.
 func TestWebhookKeepsItsSecret(t *testing.T) {
 	t.Parallel()
 	closed := newPortal(t, says(200, ""))
@@ -189,8 +188,8 @@ func TestNewWebhookRefuses(t *testing.T) {
 	require.ErrorIs(t, err, rest.ErrConfig)
 }
 
-// TestWebhooksShareConnections: a webhook's client that is made for each job, as before,
-// must not keep a connection (and two goroutines) of its own for 90 seconds.
+// TestWebhooksShareConnections: if each job makes a webhook's client, the client must not keep a
+// connection (and two goroutines) of its own for 90 seconds.
 func TestWebhooksShareConnections(t *testing.T) {
 	t.Parallel()
 	var connections atomic.Int64

@@ -39,7 +39,7 @@ func newWorld(tb testing.TB, opts ...eventtest.Option) *world {
 	return &world{Portal: p, app: app, creds: &tokens{endpoint: p.ClientEndpoint(), token: string(grant.AccessToken)}}
 }
 
-// client returns a client with the defaults of the package, but for what opts say.
+// client returns a client with the defaults of the package, except for what opts set.
 func (w *world) client(tb testing.TB, opts ...rest.Option) *rest.Client {
 	tb.Helper()
 	return w.portals(tb, opts...).Portal(w.MemberID())
@@ -138,8 +138,8 @@ func (tp *tap) requests() []sent {
 
 func (tp *tap) count() int { return len(tp.requests()) }
 
-// transport leads to a portal of eventtest, on a network in memory, that answers what a test tells
-// it to, whatever host is called: every answer is a fault.
+// transport leads to a portal of eventtest, on a network in memory, for every host. A test says how
+// it responds: every response is a fault.
 type transport struct {
 	tap
 
@@ -174,7 +174,7 @@ func (tr *transport) deliver(r *http.Request) (*http.Response, error) {
 	return response, err
 }
 
-// ServeHTTP answers in the portal's place.
+// ServeHTTP responds in the portal's place.
 func (tr *transport) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
@@ -197,7 +197,7 @@ func (tr *transport) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, _ = io.WriteString(w, text)
 }
 
-// newTransport answers each request with the next of answers, and then always with the last.
+// newTransport responds to each request with the next of responses, and then always with the last.
 func newTransport(tb testing.TB, responses ...string) *transport {
 	tb.Helper()
 	var n atomic.Int64
@@ -231,7 +231,7 @@ func on(tr http.RoundTripper) rest.Option {
 	return rest.WithHTTPClient(&http.Client{Transport: tr})
 }
 
-// hosts is a Credentials whose portals have hosts that are called as their members.
+// hosts is a Credentials whose portals have hosts with the names of their members.
 type hosts struct{}
 
 func (hosts) Access(_ context.Context, memberID string) (endpoint, token string, err error) {
