@@ -224,7 +224,7 @@ func (c *Client) Batch(ctx context.Context, b *Batch) error {
 		i.response, i.err, i.requestErr = nil, nil, nil
 	}
 	for n, chunk := range chunks {
-		if _, err := c.run(ctx, batchCall(chunk, b.halt, c.opts.idempotent, c.retries())); err != nil {
+		if _, err := c.run(ctx, batchCall(chunk, batchOptions{halt: b.halt, idempotent: c.opts.idempotent, retries: c.retries()})); err != nil {
 			whole := err
 			if n > 0 && surelyNotRun(err) {
 				whole = withMayHaveRun(err) // those before it ran

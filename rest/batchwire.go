@@ -11,10 +11,20 @@ import (
 	"github.com/b24events/b24events/internal/redact"
 )
 
+// batchOptions says how a batch is sent.
+type batchOptions struct {
+	halt       bool // stop at the first command that fails
+	idempotent bool // also if not all commands are reads
+	retries    int
+}
+
 // batchCall is the request for up to 50 commands.
-func batchCall(items []*item, halt, idempotent bool, retries int) *call {
-	idempotent = idempotent || !slices.ContainsFunc(items, func(i *item) bool { return !isRead(i.method) })
-	return &call{method: batch.Method, form: batchForm(items, halt), idempotent: idempotent, retries: retries, batch: items, halt: halt}
+func batchCall(items []*item, o batchOptions) *call {
+	idempotent := o.idempotent || !slices.ContainsFunc(items, func(i *item) bool { return !isRead(i.method) })
+	return &call{
+		method: batch.Method, form: batchForm(items, o.halt), batch: items,
+		halt: o.halt, idempotent: idempotent, retries: o.retries,
+	}
 }
 
 // batchForm writes commands as the parameters of a batch. Each is a text of its own, with

@@ -475,7 +475,7 @@ func (g *group) flush(request *call) bool {
 	case 1:
 		request.method, request.form, request.idempotent = items[0].method, items[0].form, idempotent
 	default:
-		whole := batchCall(items, false, idempotent, request.retries)
+		whole := batchCall(items, batchOptions{idempotent: idempotent, retries: request.retries})
 		request.method, request.form, request.batch, request.idempotent = whole.method, whole.form, whole.batch, whole.idempotent
 		for _, s := range seats {
 			s.batched = true

@@ -85,7 +85,7 @@ func (c *Client) Download(ctx context.Context, address string, maxBytes int64) (
 	}
 	var file *Download
 	call.fetch = func(ctx context.Context, base *url.URL, token string) (got exchanged, err error) {
-		file, got, err = c.fetch(ctx, base, token, call, address, maxBytes)
+		file, got, err = c.fetch(ctx, base, token, &fileRequest{call: call, address: address, maxBytes: maxBytes})
 		return got, err
 	}
 	if _, err := c.run(ctx, call); err != nil {
@@ -105,10 +105,18 @@ const (
 	maxHops        = 3
 )
 
+// fileRequest is the download of a file.
+type fileRequest struct {
+	call     *call
+	address  string
+	maxBytes int64
+}
+
 // fetch requests a file, and follows the portal's redirects on the same host.
-func (c *Client) fetch(ctx context.Context, base *url.URL, token string, call *call, address string, maxBytes int64,
+func (c *Client) fetch(ctx context.Context, base *url.URL, token string, req *fileRequest,
 ) (file *Download, got exchanged, err error) {
-	target, err := portalAddress(base, address)
+	call := req.call
+	target, err := portalAddress(base, req.address)
 	if err != nil {
 		return nil, got, &Error{Method: call.method, Code: ErrBadCall, Description: err.Error()}
 	}
@@ -116,7 +124,7 @@ func (c *Client) fetch(ctx context.Context, base *url.URL, token string, call *c
 	var secrets []string // of this address and of those before
 	for hop := 0; ; hop++ {
 		secrets = append(secrets, c.clients.secretsOf(target, token)...)
-		file, got, err = c.fetchOnce(ctx, target, secrets, call, maxBytes)
+		file, got, err = c.fetchOnce(ctx, target, secrets, call, req.maxBytes)
 		if !hasCode(err, ErrMoved) || hop == maxHops {
 			return file, got, err
 		}

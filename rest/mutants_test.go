@@ -122,7 +122,7 @@ package rest
 //   - large calls join a group: TestWhatGoesByItself
 //   - texts that read like references join a group: TestTextsOfStrangersDoNotRefer,
 //     TestWhatGoesByItself
-//   - reads of a method are equal whatever their parameters: TestGroup
+//   - reads of a method are equal although their parameters differ: TestGroup
 //   - a group holds one call more than a batch: TestGroup
 //   - callers of equal reads share a response: TestResponsesOfEqualReadsAreApart
 //   - a call that is refused within a batch for a reason that passes is final:
@@ -147,6 +147,7 @@ package rest
 //   - the error of a caller who is too late does not say that the call may have run:
 //     TestGroupedCallThatMayHaveRun
 //   - the error of a caller who leaves says that a running call did not run: TestOneCallerLeaves
-//   - the error of a caller who leaves says that a call that was not sent may have run: TestLeftBackAndGone
+//   - the error of a caller who leaves says that a call that was not sent may have run:
+//     TestLeftBackAndGone
 //   - a panic after the request was written says that it did not run: TestGoexitAfterSending
 //   - a group that sends nothing keeps its place: TestAllPausedInAGroup

@@ -227,8 +227,8 @@ func (p *idPages) send(ctx context.Context, items []*item) error {
 	if err := p.client.clients.pauses.wait(ctx, p.client.memberID, p.method); err != nil {
 		return err
 	}
-	const halt = true // later pages refer to the one that fails
-	request := batchCall(items, halt, false, p.client.retries())
+	// Later pages refer to the one that fails.
+	request := batchCall(items, batchOptions{halt: true, retries: p.client.retries()})
 	request.idempotent = false
 	_, err := p.client.run(ctx, request)
 	return err
