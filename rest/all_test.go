@@ -231,7 +231,8 @@ func TestAllOddResponses(t *testing.T) {
 		},
 		"a row twice": {responses: []string{`{"result":[{"ID":5},{"ID":5}]}`}, opts: byID, err: rest.ErrBadResponse},
 		"pages overlap": {
-			responses: []string{`{"result":[{"ID":5},{"ID":7}]}`, `{"result":[{"ID":7},{"ID":9}]}`}, opts: byID, want: "5 7", err: rest.ErrBadResponse,
+			responses: []string{`{"result":[{"ID":5},{"ID":7}]}`, `{"result":[{"ID":7},{"ID":9}]}`},
+			opts:      byID, want: "5 7", err: rest.ErrBadResponse,
 		},
 		"zero": {responses: []string{`{"result":[{"ID":0},{"ID":1}]}`, `{"result":[]}`}, opts: byID, want: "0 1"},
 		"zero again": {

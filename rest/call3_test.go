@@ -52,7 +52,9 @@ func TestCall3OnTheWire(t *testing.T) {
 		path, body string
 	}{
 		"application": {
-			client, map[string]any{"id": 51, "select": []string{"id", "title"}}, "/rest/api/tasks.task.get",
+			client,
+			map[string]any{"id": 51, "select": []string{"id", "title"}},
+			"/rest/api/tasks.task.get",
 			`{"id":51,"select":["id","title"]` + auth,
 		},
 		"struct": {

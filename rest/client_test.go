@@ -567,7 +567,7 @@ func TestNewClientsRefusesNonsense(t *testing.T) {
 		"nil observer":    {&tokens{}, rest.WithObserver(nil)},
 		"no idle":         {&tokens{}, rest.WithIdleConnections(0, 1)},
 		"few idle":        {&tokens{}, rest.WithIdleConnections(2, 1)},
-		"idle of theirs":  {credsWithClient{hosts{}, http.DefaultClient}, rest.WithIdleConnections(1, 1)},
+		"idle of theirs":  {credsWithClient{hosts{}, &http.Client{}}, rest.WithIdleConnections(1, 1)},
 		"insecure host":   {&tokens{}, rest.WithInsecureHTTP("http://a/")},
 	}
 	for name, test := range tests {
@@ -577,7 +577,7 @@ func TestNewClientsRefusesNonsense(t *testing.T) {
 			require.ErrorIs(t, err, rest.ErrConfig)
 		})
 	}
-	_, err := rest.NewClients(&tokens{}, rest.WithIdleConnections(1, 1), rest.WithHTTPClient(http.DefaultClient))
+	_, err := rest.NewClients(&tokens{}, rest.WithIdleConnections(1, 1), rest.WithHTTPClient(&http.Client{}))
 	require.ErrorIs(t, err, rest.ErrConfig)
 	_, err = rest.NewClients(&tokens{}, nil)
 	require.NoError(t, err, "a nil option is skipped")
