@@ -249,8 +249,8 @@ func (cs *Clients) Portal(memberID string) *Client {
 	return &Client{clients: cs, memberID: memberID}
 }
 
-// guard runs a callback and logs its panic.
-func (c *Client) guard(ctx context.Context, what, method string, f func()) {
+// recovering runs a callback and logs its panic.
+func (c *Client) recovering(ctx context.Context, what, method string, f func()) {
 	defer func() {
 		if recover() != nil {
 			c.logPanic(ctx, what, method)

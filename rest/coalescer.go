@@ -253,12 +253,12 @@ type caller struct {
 }
 
 // add puts a call into the group of its portal, and starts a group if there is none.
-func (d *batcher) add(ctx context.Context, c *Client, call *call) (*group, *caller, error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
+func (b *batcher) add(ctx context.Context, c *Client, call *call) (*group, *caller, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	r := &caller{}
 	r.deadline, _ = ctx.Deadline()
-	g := d.open[c.memberID]
+	g := b.open[c.memberID]
 	if g == nil {
 		// The request belongs to all callers: it keeps the first one's values, and ends when the last one
 		// has left.
@@ -266,11 +266,11 @@ func (d *batcher) add(ctx context.Context, c *Client, call *call) (*group, *call
 		own := *c
 		own.opts = callOptions{} // options belong to the calls
 		g = &group{
-			batcher: d, client: &own, stop: cancel,
+			batcher: b, client: &own, stop: cancel,
 			full: make(chan struct{}), done: make(chan struct{}), reads: make(map[string]*slot), timed: make(map[*caller]struct{}),
 		}
 		g.request = g.newRequest()
-		d.open[c.memberID] = g
+		b.open[c.memberID] = g
 		go g.run(shared) // ends with the request, which ends at the latest when all callers have left
 	}
 	if !r.deadline.IsZero() {
@@ -295,7 +295,7 @@ func (d *batcher) add(ctx context.Context, c *Client, call *call) (*group, *call
 	}
 	r.slot = s
 	g.slots = append(g.slots, s)
-	if len(g.slots) == d.size {
+	if len(g.slots) == b.size {
 		g.closeLocked()
 		close(g.full)
 	}
@@ -317,12 +317,12 @@ func (g *group) closeLocked() {
 }
 
 // withdraw removes one caller, and reports whether its call may be running.
-func (g *group) withdraw(r *caller) (departed bool) {
+func (g *group) withdraw(r *caller) (maybeRunning bool) {
 	g.batcher.mu.Lock()
 	defer g.batcher.mu.Unlock()
-	departed = g.flushed && !r.slot.single
+	maybeRunning = g.flushed && !r.slot.single
 	g.withdrawLocked(r)
-	return departed
+	return maybeRunning
 }
 
 func (g *group) withdrawLocked(r *caller) {

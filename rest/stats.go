@@ -106,7 +106,7 @@ func (m *meter) countCall(ctx context.Context, c *Client, call *call, start time
 		info.Code = string(failure.Code)
 	}
 	for _, f := range m.observers {
-		c.guard(ctx, "an observer of calls panicked", call.method, func() { f(ctx, info) })
+		c.recovering(ctx, "an observer of calls panicked", call.method, func() { f(ctx, info) })
 	}
 }
 

@@ -2,8 +2,6 @@ package rest
 
 import (
 	"bytes"
-	"cmp"
-	"context"
 	"encoding/base64"
 	"errors"
 	"io"
@@ -12,7 +10,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/b24events/b24events/internal/redact"
 )
@@ -49,21 +46,6 @@ func (c *Client) outgoing(base *url.URL, token string, call *call) (*outgoing, e
 	// Last, because some old methods take their arguments by position.
 	out.body.text += "auth=" + url.QueryEscape(token)
 	return out, nil
-}
-
-// checkCall returns an error if the client's options or the name of the method are not usable.
-func (c *Client) checkCall(method string) error {
-	switch {
-	case c.opts.err != nil:
-		return &Error{Code: ErrBadCall, Description: c.opts.err.Error()}
-	case validMethod(method):
-		return nil
-	}
-	e := &Error{Code: ErrBadCall, Description: "a method's name holds only letters, digits, underscores, and dots between them"}
-	if strings.HasPrefix(strings.ToLower(method), "api/") {
-		e.Hint = "methods of REST 3.0 are called by Call3, without api/"
-	}
-	return e
 }
 
 // body is the body of a request: a text, and files at its gaps.
@@ -107,30 +89,6 @@ func (b *body) open(touch func()) *bodyReader {
 	}
 	r.parts = append(r.parts, strings.NewReader(b.text[at:]))
 	return r
-}
-
-// open returns the body once more.
-func (w *trackedBody) open() *bodyReader {
-	r := w.body.open(func() {
-		w.read.Store(true)
-		w.guard.touch()
-	})
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.opened = append(w.opened, r)
-	return r
-}
-
-// stop makes sure that no file is read any more, and returns the error of a file that could not be
-// read.
-func (w *trackedBody) stop() (failed *fileError) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for _, r := range w.opened {
-		_ = r.Close()
-		failed = cmp.Or(r.failure(), failed)
-	}
-	return failed
 }
 
 var errStopped = errors.New("rest: the request has ended")
@@ -289,93 +247,4 @@ func (r *formReader) skip() (int, error) {
 
 func escapedLength(text []byte) int {
 	return len(text) + 2*(bytes.Count(text, []byte("+"))+bytes.Count(text, []byte("/"))+bytes.Count(text, []byte("=")))
-}
-
-// guard ends a request that makes no progress for as long as the HTTP client's time limit. The
-// limit itself would end a request that is merely large. A nil guard does nothing.
-type guard struct {
-	limit  time.Duration
-	timer  *time.Timer
-	cancel context.CancelCauseFunc
-}
-
-// idleError is the cause of a request's end by its guard, and reads like a time limit of net/http.
-type idleError struct{}
-
-func (idleError) Error() string   { return "rest: the request made no progress" }
-func (idleError) Timeout() bool   { return true }
-func (idleError) Temporary() bool { return true }
-
-// guarded returns the client and the context for a request. If the request may take long, the guard
-// is its only time limit.
-func (cs *Clients) guarded(ctx context.Context, long bool) (*http.Client, context.Context, *guard) {
-	if !long {
-		return cs.http, ctx, nil
-	}
-	g := &guard{limit: cs.http.Timeout}
-	ctx, g.cancel = context.WithCancelCause(ctx)
-	client := *cs.http
-	client.Timeout = 0
-	g.timer = time.AfterFunc(g.limit, func() { g.cancel(idleError{}) })
-	return &client, ctx, g
-}
-
-// touch records progress.
-func (g *guard) touch() {
-	if g != nil {
-		g.timer.Reset(g.limit)
-	}
-}
-
-// pause stops the clock until the next touch.
-func (g *guard) pause() {
-	if g != nil {
-		g.timer.Stop()
-	}
-}
-
-// end releases the guard's resources and ends the request.
-func (g *guard) end() {
-	if g != nil {
-		g.timer.Stop()
-		g.cancel(nil)
-	}
-}
-
-// body returns the body of a response to a request with a context of the guard. If the body is
-// long, each part of it is progress, and only the time counts in which a reader waits for a part.
-func (g *guard) body(ctx context.Context, from io.ReadCloser, long bool) io.ReadCloser {
-	if g == nil {
-		return from
-	}
-	b := &guardedBody{ReadCloser: from, failed: func(err error) error { return guardFailed(ctx, err) }}
-	if long {
-		b.guard = g
-	}
-	return b
-}
-
-type guardedBody struct {
-	io.ReadCloser
-
-	guard  *guard
-	failed func(error) error
-}
-
-func (b *guardedBody) Read(p []byte) (int, error) {
-	b.guard.touch()
-	n, err := b.ReadCloser.Read(p)
-	b.guard.pause()
-	if err != nil && !errors.Is(err, io.EOF) {
-		err = b.failed(err)
-	}
-	return n, err
-}
-
-// guardFailed returns the error of a request, or the guard's error if the guard ended the request.
-func guardFailed(ctx context.Context, err error) error {
-	if cause := context.Cause(ctx); errors.Is(cause, idleError{}) {
-		return cause
-	}
-	return err
 }
