@@ -23,7 +23,7 @@ type callOptions struct {
 func Timeout(d time.Duration) CallOption {
 	return func(o *callOptions) error {
 		if d <= 0 {
-			return errors.New("rest: Timeout: the time must be positive")
+			return errors.New("Timeout: the time must be positive")
 		}
 		o.timeout = d
 		return nil
@@ -47,7 +47,7 @@ func Idempotent() CallOption {
 func Retries(n int) CallOption {
 	return func(o *callOptions) error {
 		if n < 0 {
-			return errors.New("rest: Retries: the number is negative")
+			return errors.New("Retries: the number must not be negative")
 		}
 		o.retries, o.limited = n, true
 		return nil
