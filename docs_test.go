@@ -9,6 +9,7 @@ import (
 	"path"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -198,6 +199,38 @@ func TestDocsCommands(t *testing.T) {
 		}
 		for _, file := range script.FindAllString(text, -1) {
 			require.True(t, file == ".ci/bin" || exists(file), "%s names %s", name, file)
+		}
+	}
+}
+
+// TestDocsFileMap: docs/DESIGN.md says of every file of the public packages what it holds.
+func TestDocsFileMap(t *testing.T) {
+	t.Parallel()
+	design, err := os.ReadFile(filepath.Join("docs", "DESIGN.md"))
+	require.NoError(t, err)
+	for _, dir := range []string{"event", "webhook", "oauth", "rest", "offline"} {
+		_, section, ok := strings.Cut(string(design), "\n`"+dir+"`\n")
+		require.True(t, ok, dir)
+		section, _, _ = strings.Cut(section, "|\n\n")
+		var patterns []string
+		for _, m := range regexp.MustCompile("`([a-z0-9_*]+\\.go)`").FindAllStringSubmatch(section, -1) {
+			patterns = append(patterns, m[1])
+			found, err := filepath.Glob(filepath.Join(dir, m[1]))
+			require.NoError(t, err)
+			require.NotEmpty(t, found, "docs/DESIGN.md names %s/%s", dir, m[1])
+		}
+		files, err := filepath.Glob(filepath.Join(dir, "*.go"))
+		require.NoError(t, err)
+		for _, file := range files {
+			name := filepath.Base(file)
+			if strings.HasSuffix(name, "_test.go") || name == "doc.go" {
+				continue
+			}
+			known := slices.ContainsFunc(patterns, func(pattern string) bool {
+				ok, _ := path.Match(pattern, name)
+				return ok
+			})
+			require.True(t, known, "docs/DESIGN.md does not say what %s holds", filepath.ToSlash(file))
 		}
 	}
 }

@@ -25,11 +25,15 @@ var (
 // deadlines, cancellations and refusals at two portals.
 func TestLimiterModel(t *testing.T) {
 	t.Parallel()
+	runs := *limiterRuns
+	if testing.Short() {
+		runs /= 10
+	}
 	const parts = 8 // so that both processors have something to do
 	for part := range parts {
 		t.Run(fmt.Sprint("part ", part), func(t *testing.T) {
 			t.Parallel()
-			for i := part; i < *limiterRuns && !t.Failed(); i += parts {
+			for i := part; i < runs && !t.Failed(); i += parts {
 				synctest.Test(t, func(t *testing.T) { newLimiterModel(t, *limiterSeed+uint64(i)).run() }) //nolint:gosec // not negative
 			}
 		})
