@@ -28,21 +28,22 @@ type Consumer struct {
 
 // NewConsumer returns a consumer of the queue that c's application has on c's portal. h is usually
 // an [event.Mux], the same that serves online deliveries. It starts nothing; see [Consumer.Run] and
-// [Consumer.Drain].
-func NewConsumer(c event.Caller, h event.Handler, opts ...Option) (*Consumer, error) {
+// [Consumer.Drain]. An error matches [ErrConfig], and also [ErrIdentity] if c belongs to another
+// application or portal than the options name.
+func NewConsumer(c event.Caller, h event.Handler, opts ...ConsumerOption) (*Consumer, error) {
 	switch {
 	case typednil.Is(c):
-		return nil, errors.New("offline: NewConsumer with a nil caller")
+		return nil, misconfigured("NewConsumer with a nil caller")
 	case typednil.Is(h):
-		return nil, errors.New("offline: NewConsumer with a nil handler")
+		return nil, misconfigured("NewConsumer with a nil handler")
 	}
-	cfg, err := collect(consumerDefaults(), opts)
+	cfg, err := configure(consumerDefaults(), opts, ConsumerOption.applyToConsumer)
 	if err != nil {
 		return nil, err
 	}
 	cfg.handle = h.HandleEvent
 	if cfg.clientID, cfg.memberID, err = identify(c, cfg.clientID, cfg.memberID); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
 	}
 	if err := cfg.identifiable(); err != nil {
 		return nil, err

@@ -336,7 +336,7 @@ func TestConsumerMemberID(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
 		caller event.Caller
-		opt    offline.Option
+		opt    offline.ConsumerOption
 		want   string
 	}{
 		{"from the caller", f.api, nil, f.MemberID()},
@@ -360,7 +360,7 @@ func TestConsumerEndsOnWhatWaitingCannotMend(t *testing.T) {
 	tests := []struct {
 		name   string
 		opts   []eventtest.Option
-		mine   offline.Option
+		mine   offline.ConsumerOption
 		client func(*fixture) event.Caller
 		want   error
 	}{
@@ -489,9 +489,17 @@ func TestOptionsThatMakeNoSense(t *testing.T) {
 	t.Parallel()
 	none := unreachable(t)
 	h := event.HandlerFunc(func(context.Context, *event.Delivery) error { return nil })
-	tests := []struct {
+	queue := func(c event.Caller, opts ...offline.QueueOption) error {
+		_, err := offline.NewQueue(c, opts...)
+		return err
+	}
+	consumer := func(c event.Caller, h event.Handler, opts ...offline.ConsumerOption) error {
+		_, err := offline.NewConsumer(c, h, opts...)
+		return err
+	}
+	for _, tt := range []struct {
 		name string
-		opt  offline.Option
+		opt  offline.ConsumerOption
 	}{
 		{"member", offline.WithMemberID("")},
 		{"application", offline.WithClientID("")},
@@ -506,46 +514,73 @@ func TestOptionsThatMakeNoSense(t *testing.T) {
 		{"parked interval", offline.WithParkedInterval(0)},
 		{"spool", offline.WithSpool("")},
 		{"no user", offline.WithIgnoredUsers(7, 0)},
-		{"silence", offline.WithStallAlert(-1, 0)},
+		{"stall", offline.WithStallAlert(-1, 0)},
 		{"logger", offline.WithLogger(nil)},
 		{"connector", offline.WithConnector(" erp")},
+	} {
+		require.ErrorIs(t, consumer(none, h, tt.opt), offline.ErrConfig, tt.name)
 	}
-	for _, tt := range tests {
-		_, err := offline.NewConsumer(none, h, tt.opt)
-		require.Error(t, err, tt.name)
-		_, err = offline.NewQueue(none, tt.opt)
-		require.Error(t, err, tt.name)
-	}
-	for _, opt := range []offline.Option{
+	for _, opt := range []offline.WorkOption{
 		offline.WithBatchSize(1), offline.WithWorkers(1), offline.WithInterval(offline.MinInterval, offline.MinInterval),
 		offline.WithHandlerTimeout(1), offline.WithGrace(0), offline.WithMaxAttempts(1), offline.WithParkedInterval(1),
 		offline.WithIgnoredUsers(1), offline.WithStallAlert(0, 0), offline.WithHooks(offline.Hooks{}), offline.WithLogger(slog.New(slog.DiscardHandler)),
 	} {
-		_, err := offline.NewConsumer(none, h, nil, opt)
-		require.NoError(t, err)
-		_, err = offline.NewQueue(none, opt)
-		require.Error(t, err, "an option of the consumer")
+		require.NoError(t, consumer(none, h, nil, opt))
 	}
-	for _, opt := range []offline.Option{nil, offline.WithConnector(""), offline.WithMemberID("m"), offline.WithClientID("app.1")} {
-		_, err := offline.NewConsumer(none, h, opt)
-		require.NoError(t, err)
-		_, err = offline.NewQueue(none, opt)
-		require.NoError(t, err)
+	for _, opt := range []offline.PortalOption{nil, offline.WithConnector(""), offline.WithMemberID("m"), offline.WithClientID("app.1")} {
+		require.NoError(t, consumer(none, h, opt))
+		require.NoError(t, queue(none, opt))
 	}
-	_, err := offline.NewQueue(none, offline.WithMemberID("another"))
-	require.ErrorIs(t, err, offline.ErrIdentity)
-	_, err = offline.NewQueue(nil)
-	require.Error(t, err)
-	_, err = offline.NewQueue((*requests)(nil))
-	require.Error(t, err)
-	_, err = offline.NewConsumer(nil, h)
-	require.Error(t, err)
-	_, err = offline.NewConsumer(none, nil)
-	require.Error(t, err)
-	_, err = offline.NewConsumer(none, event.HandlerFunc(nil))
-	require.Error(t, err)
-	_, err = offline.NewConsumer(none, (*event.Mux)(nil))
-	require.Error(t, err)
+	for name, err := range map[string]error{
+		"member of a queue":      queue(none, offline.WithMemberID("")),
+		"application of a queue": queue(none, offline.WithClientID("")),
+		"connector of a queue":   queue(none, offline.WithConnector(" erp")),
+		"queue without a caller": queue(nil),
+		"queue of a nil caller":  queue((*requests)(nil)),
+		"consumer, no caller":    consumer(nil, h),
+		"consumer, no handler":   consumer(none, nil),
+		"nil function":           consumer(none, event.HandlerFunc(nil)),
+		"nil mux":                consumer(none, (*event.Mux)(nil)),
+	} {
+		require.ErrorIs(t, err, offline.ErrConfig, name)
+	}
+	for name, err := range map[string]error{
+		"queue":    queue(none, offline.WithMemberID("another")),
+		"consumer": consumer(none, h, offline.WithMemberID("another")),
+	} {
+		require.ErrorIs(t, err, offline.ErrConfig, name)
+		require.ErrorIs(t, err, offline.ErrIdentity, name)
+	}
+}
+
+// Each option is one of exactly those constructors that read it.
+func TestWhoseOptions(t *testing.T) {
+	t.Parallel()
+	const queue, consumer, fleet = "queue", "consumer", "fleet"
+	for name, tt := range map[string]struct {
+		opt  any
+		want []string
+	}{
+		"common": {offline.WithConnector("erp"), []string{queue, consumer, fleet}},
+		"portal": {offline.WithMemberID("m"), []string{queue, consumer}},
+		"work":   {offline.WithWorkers(1), []string{consumer, fleet}},
+		"fleet":  {offline.WithTurns(8), []string{fleet}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var got []string
+			if _, ok := tt.opt.(offline.QueueOption); ok {
+				got = append(got, queue)
+			}
+			if _, ok := tt.opt.(offline.ConsumerOption); ok {
+				got = append(got, consumer)
+			}
+			if _, ok := tt.opt.(offline.FleetOption); ok {
+				got = append(got, fleet)
+			}
+			require.Equal(t, tt.want, got)
+		})
+	}
 }
 
 // TestMisfits: one odd field does not lose the record.

@@ -262,6 +262,7 @@
 //	ErrAccessDenied          the token is not an administrator's
 //	ErrWrongAuthType         the call came through an incoming webhook
 //	ErrBadAnswer             the portal, or the caller, does not do what the method's documentation says
+//	ErrConfig                NewQueue, NewConsumer, NewFleet: arguments or options that make no sense
 //	ErrProcessID             refused before calling: no reservation is named
 //	ErrNothingNamed          refused before calling: no record is named
 //	ErrMessageID             refused before calling: not 32 characters

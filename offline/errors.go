@@ -57,6 +57,15 @@ const (
 	ErrFilter Error = "offline: unusable filter"
 )
 
+// ErrConfig means that [NewQueue], [NewConsumer] or [NewFleet] was given arguments or options that
+// make no sense.
+const ErrConfig Error = "offline: invalid configuration"
+
+// misconfigured makes an [ErrConfig] with an explanation.
+func misconfigured(format string, args ...any) error {
+	return fmt.Errorf("%w: %s", ErrConfig, fmt.Sprintf(format, args...))
+}
+
 // States of a [Consumer] or a [Fleet].
 const (
 	// ErrRunning means that Run or Drain was called while one of them was at work.

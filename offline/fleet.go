@@ -2,7 +2,6 @@ package offline
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -108,15 +107,15 @@ type Fleet struct {
 // for a portal, as the methods Coalescer and Portal of rest.Portals do. It is called for each
 // request, should do no I/O, and must be safe for concurrent use. h handles the records of all
 // portals; [event.Delivery.MemberID] names the portal. The options of a [Consumer] apply to each
-// portal.
-func NewFleet(api func(memberID string) event.Caller, h event.Handler, opts ...Option) (*Fleet, error) {
+// portal. An error matches [ErrConfig].
+func NewFleet(api func(memberID string) event.Caller, h event.Handler, opts ...FleetOption) (*Fleet, error) {
 	switch {
 	case api == nil:
-		return nil, errors.New("offline: NewFleet with a nil function for callers")
+		return nil, misconfigured("NewFleet with a nil function for callers")
 	case typednil.Is(h):
-		return nil, errors.New("offline: NewFleet with a nil handler")
+		return nil, misconfigured("NewFleet with a nil handler")
 	}
-	cfg, err := collect(fleetDefaults(), opts)
+	cfg, err := configure(fleetDefaults(), opts, FleetOption.applyToFleet)
 	if err != nil {
 		return nil, err
 	}

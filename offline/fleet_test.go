@@ -163,9 +163,9 @@ func (w *world) when(memberID string, deal int, start time.Time) time.Duration {
 	return at.Sub(start)
 }
 
-func (w *world) fleet(opts ...offline.Option) *offline.Fleet {
+func (w *world) fleet(opts ...offline.FleetOption) *offline.Fleet {
 	w.t.Helper()
-	f, err := offline.NewFleet(w.caller, w, append([]offline.Option{silent(), offline.WithClientID("app.1")}, opts...)...)
+	f, err := offline.NewFleet(w.caller, w, append([]offline.FleetOption{silent(), offline.WithClientID("app.1")}, opts...)...)
 	require.NoError(w.t, err)
 	return f
 }
@@ -809,21 +809,15 @@ func TestFleetOptions(t *testing.T) {
 		"few turns":    func() error { _, err := offline.NewFleet(caller, new(world), offline.WithTurns(3)); return err },
 		"few handlers": func() error { _, err := offline.NewFleet(caller, new(world), offline.WithHandlers(3)); return err },
 		"nil function": func() error { _, err := offline.NewFleet(caller, new(world), offline.WithOnRefused(nil)); return err },
-		"one portal's": func() error { _, err := offline.NewFleet(caller, new(world), offline.WithMemberID("m")); return err },
-		"not a fleet": func() error {
-			_, err := offline.NewConsumer(callerOf(nothing), new(world), offline.WithTurns(8))
-			return err
-		},
 		"spool that others need": func() error {
 			_, err := offline.NewFleet(caller, new(world), offline.WithLeaser(offline.NewMemoryLeaser()), offline.WithSpool(t.TempDir()), offline.WithClientID("app.1"))
 			return err
 		},
-		"bad interval":  func() error { _, err := offline.NewFleet(caller, new(world), offline.WithInterval(0, 0)); return err },
-		"not a queue's": func() error { _, err := offline.NewQueue(callerOf(nothing), offline.WithHandlers(8)); return err },
+		"bad interval": func() error { _, err := offline.NewFleet(caller, new(world), offline.WithInterval(0, 0)); return err },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			require.ErrorContains(t, build(), "offline: ")
+			require.ErrorIs(t, build(), offline.ErrConfig)
 		})
 	}
 	_, err := offline.NewFleet(caller, new(world), nil, offline.WithTurns(4), offline.WithHandlers(4))

@@ -466,11 +466,11 @@ func heapNow() float64 {
 }
 
 // runSim runs a simulation in a bubble of its own.
-func runSim(t *testing.T, load simLoad, opts ...offline.Option) simResult {
+func runSim(t *testing.T, load simLoad, opts ...offline.FleetOption) simResult {
 	t.Helper()
 	var r simResult
 	s := newSim(load)
-	f, err := offline.NewFleet(s.caller, s, append([]offline.Option{silent(), offline.WithTurns(load.turns)}, opts...)...)
+	f, err := offline.NewFleet(s.caller, s, append([]offline.FleetOption{silent(), offline.WithTurns(load.turns)}, opts...)...)
 	require.NoError(t, err)
 	s.fleet = f
 	before := heapNow()

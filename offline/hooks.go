@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"log/slog"
 	"time"
 
@@ -75,29 +74,6 @@ const (
 	// StallNoDisk: the spool cannot be written. No more records are taken from the portal.
 	StallNoDisk StallKind = "no disk"
 )
-
-// WithHooks sets functions that the consumer calls as it works.
-func WithHooks(h Hooks) Option {
-	return consumerOption("WithHooks", func(c *config) error {
-		c.hooks = h
-		return nil
-	})
-}
-
-// WithStallAlert sets after how long a silence is reported: noResponse for calls that fail, for
-// event.offline.list alone and for the disk, [DefaultNoResponse] by default; noRecord for a queue
-// without records, by default never. 0 is never. A silence is logged as an error and reported to
-// [Hooks], once, and its end too. For noRecord take a time in which people certainly change
-// something, weekends included.
-func WithStallAlert(noResponse, noRecord time.Duration) Option {
-	return consumerOption("WithStallAlert", func(c *config) error {
-		if noResponse < 0 || noRecord < 0 {
-			return errors.New("offline: WithStallAlert wants durations of 0 or more")
-		}
-		c.noResponse, c.noRecord = noResponse, noRecord
-		return nil
-	})
-}
 
 // alarm watches for one kind of silence.
 type alarm struct {

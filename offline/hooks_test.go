@@ -150,7 +150,7 @@ func TestIgnoredUsersDoNotEndParkedRecords(t *testing.T) {
 		t.Run(fmt.Sprint("spool ", spool), func(t *testing.T) {
 			t.Parallel()
 			f := newFixture(t)
-			opts := []offline.Option{offline.WithIgnoredUsers(9)}
+			opts := []offline.ConsumerOption{offline.WithIgnoredUsers(9)}
 			f.change("UPDATE", 1) // by user 7
 			var h refuses
 			h.set(true, "1")
@@ -183,7 +183,7 @@ func TestOwnChangesMakeNoRecords(t *testing.T) {
 		}
 		require.NoError(t, c.Call(t.Context(), "crm.deal.add", params, nil))
 	}
-	count := func(opts ...offline.Option) int {
+	count := func(opts ...offline.ConsumerOption) int {
 		var seen journal
 		f.drain(seen.HandleEvent, opts...)
 		return len(seen.entries())

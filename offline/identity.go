@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"net/url"
 	"strings"
@@ -53,35 +52,6 @@ func identify(c event.Caller, wantClientID, wantMemberID string) (app, portal st
 	}
 	return cmp.Or(wantClientID, app), cmp.Or(wantMemberID, portal), nil
 }
-
-// identifiable returns an error when the queue's state would be kept under a name that other
-// applications or portals have too.
-func (c *config) identifiable() error {
-	option := "WithLeaser"
-	switch {
-	case c.leaser != nil && c.spoolDir != "":
-		return errLeaserAndSpool
-	case c.spoolDir != "":
-		option = "WithSpool"
-	case c.leaser == nil:
-		return nil
-	}
-	switch {
-	case c.clientID == "" && c.fleet:
-		return fmt.Errorf("offline: %s needs the application's client ID, so that two applications never share state; add WithClientID", option)
-	case c.clientID == "":
-		return fmt.Errorf("offline: %s needs the application's client ID, so that two applications never share state; "+
-			"add WithClientID, or pass a caller that has a method ClientID() string", option)
-	case c.memberID == "" && !c.fleet:
-		return fmt.Errorf("offline: %s needs the portal's member ID, so that two portals never share state; "+
-			"add WithMemberID, or pass a caller that has a method MemberID() string", option)
-	default:
-		return nil
-	}
-}
-
-// errLeaserAndSpool is why [WithLeaser] and [WithSpool] exclude each other.
-var errLeaserAndSpool = errors.New("offline: WithLeaser and WithSpool exclude each other; a queue that passes to another process would leave its spool behind")
 
 // leaseName returns the name of a consumer's lease.
 func (id identity) leaseName() string {

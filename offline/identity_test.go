@@ -37,7 +37,7 @@ func (f *fixture) second(events ...string) *rest.Client {
 
 // interrupted works a queue with a handler that is stopped in the middle of its first record, which
 // stays in the spool.
-func interrupted(tb testing.TB, c event.Caller, opts ...offline.Option) {
+func interrupted(tb testing.TB, c event.Caller, opts ...offline.ConsumerOption) {
 	tb.Helper()
 	ctx, kill := context.WithCancel(tb.Context())
 	defer kill()
@@ -71,11 +71,11 @@ func TestStateNeedsAnIdentity(t *testing.T) {
 	anonymous := tap{Caller: f.api}
 	lease, spool := offline.WithLeaser(offline.NewMemoryLeaser()), offline.WithSpool(filepath.Join(t.TempDir(), "spool"))
 	client, member := offline.WithClientID("app.1"), offline.WithMemberID("m")
-	consumer := func(c event.Caller, opts ...offline.Option) error {
+	consumer := func(c event.Caller, opts ...offline.ConsumerOption) error {
 		_, err := offline.NewConsumer(c, new(journal), opts...)
 		return err
 	}
-	fleet := func(opts ...offline.Option) error {
+	fleet := func(opts ...offline.FleetOption) error {
 		_, err := offline.NewFleet(func(string) event.Caller { return f.api }, new(journal), opts...)
 		return err
 	}
@@ -201,7 +201,7 @@ func TestSpoolOfTheFirstFormatIsRefused(t *testing.T) {
 			before := files(t, dir)
 			require.NotEmpty(t, before)
 			f := newFixture(t, eventtest.WithoutExtendedOffline(), eventtest.WithMemberID(tt.member))
-			opts := []offline.Option{offline.WithSpool(dir), offline.WithConnector(tt.connector)}
+			opts := []offline.ConsumerOption{offline.WithSpool(dir), offline.WithConnector(tt.connector)}
 			var seen journal
 			err := newConsumer(t, f.api, seen.HandleEvent, opts...).Drain(t.Context())
 			require.Empty(t, seen.entries())
@@ -234,7 +234,7 @@ func TestFinishedSpoolOfTheFirstFormat(t *testing.T) {
 func TestSpoolRemembersThatARecordWasParked(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
-	opts := []offline.Option{offline.WithIgnoredUsers(9), offline.WithSpool(t.TempDir())}
+	opts := []offline.ConsumerOption{offline.WithIgnoredUsers(9), offline.WithSpool(t.TempDir())}
 	f.change("UPDATE", 1) // by user 7
 	var h refuses
 	h.set(true, "1")
@@ -403,12 +403,12 @@ func TestFleetRefusesCallersOfOthers(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
 		id   func(f *fixture) string
-		opts func(f *fixture) []offline.Option
+		opts func(f *fixture) []offline.FleetOption
 	}{
-		"another portal's": {func(*fixture) string { return "b223c6b3710f85df22e9377d6c4f7553" }, func(*fixture) []offline.Option { return nil }},
+		"another portal's": {func(*fixture) string { return "b223c6b3710f85df22e9377d6c4f7553" }, func(*fixture) []offline.FleetOption { return nil }},
 		"another application's": {
 			func(f *fixture) string { return f.MemberID() },
-			func(*fixture) []offline.Option { return []offline.Option{offline.WithClientID("app.1")} },
+			func(*fixture) []offline.FleetOption { return []offline.FleetOption{offline.WithClientID("app.1")} },
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

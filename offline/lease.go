@@ -2,10 +2,7 @@ package offline
 
 import (
 	"context"
-	"errors"
 	"time"
-
-	"github.com/b24events/b24events/internal/typednil"
 )
 
 // DefaultLeaseTTL is how long a lease lasts that is not renewed. After so long at most, another
@@ -44,34 +41,4 @@ type Leaser interface {
 	Release(ctx context.Context, owner string, names ...string) error
 	// Held returns the leases in force whose names begin with prefix, by name, with their owners.
 	Held(ctx context.Context, prefix string) (map[string]string, error)
-}
-
-// WithLeaser makes processes take turns: a queue is worked only while the lease for it is held, or
-// that of its shard. Without it, each consumer and each fleet works its queues as if it were alone.
-// For the queues of one portal use either consumers or a fleet: these do not keep each other out.
-//
-// Leases are named after the application and the connector, so several applications may share a
-// leaser. It needs the application's client ID; see [WithClientID]. The option excludes
-// [WithSpool].
-func WithLeaser(l Leaser) Option {
-	return consumerOption("WithLeaser", func(c *config) error {
-		if typednil.Is(l) {
-			return errors.New("offline: WithLeaser with a nil leaser; leave the option out if one process works the queue")
-		}
-		c.leaser = l
-		return nil
-	})
-}
-
-// WithLeaseTTL sets how long leases last without being renewed, [DefaultLeaseTTL] by default and
-// [MinLeaseTTL] or more. With a short time, another process takes over sooner from one that died.
-// But one that hangs for longer, or cannot reach the store, loses its leases.
-func WithLeaseTTL(d time.Duration) Option {
-	return consumerOption("WithLeaseTTL", func(c *config) error {
-		if d < MinLeaseTTL {
-			return errors.New("offline: WithLeaseTTL wants 3 seconds or more")
-		}
-		c.leaseTTL = d
-		return nil
-	})
 }

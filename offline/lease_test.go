@@ -120,7 +120,7 @@ func TestLeaseRace(t *testing.T) {
 func TestLeaseOptions(t *testing.T) {
 	t.Parallel()
 	var none *offline.MemoryLeaser
-	for name, opt := range map[string]offline.Option{
+	for name, opt := range map[string]offline.WorkOption{
 		"nil leaser":      offline.WithLeaser(nil),
 		"nil in a leaser": offline.WithLeaser(none),
 		"short time":      offline.WithLeaseTTL(offline.MinLeaseTTL - 1),
@@ -129,7 +129,8 @@ func TestLeaseOptions(t *testing.T) {
 			t.Parallel()
 			ignore := event.HandlerFunc(func(context.Context, *event.Delivery) error { return nil })
 			_, err := offline.NewConsumer(unreachable(t), ignore, opt)
-			require.ErrorContains(t, err, "offline: WithLease")
+			require.ErrorIs(t, err, offline.ErrConfig)
+			require.ErrorContains(t, err, "WithLease")
 		})
 	}
 }

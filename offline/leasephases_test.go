@@ -45,11 +45,13 @@ func (b *blocker) HandleEvent(ctx context.Context, d *event.Delivery) error {
 	return ctx.Err()
 }
 
-// builders make a consumer or a fleet for one portal with one record, and return its Run. before is
+// builder makes a consumer or a fleet for one portal with one record, and returns its Run. before is
 // called before each call of the portal.
-func builders() map[string]func(t *testing.T, h event.HandlerFunc, before func(context.Context) error, opts ...offline.Option) func(context.Context) error {
-	return map[string]func(t *testing.T, h event.HandlerFunc, before func(context.Context) error, opts ...offline.Option) func(context.Context) error{
-		"consumer": func(t *testing.T, h event.HandlerFunc, before func(context.Context) error, opts ...offline.Option) func(context.Context) error {
+type builder func(t *testing.T, h event.HandlerFunc, before func(context.Context) error, opts ...offline.WorkOption) func(context.Context) error
+
+func builders() map[string]builder {
+	return map[string]builder{
+		"consumer": func(t *testing.T, h event.HandlerFunc, before func(context.Context) error, opts ...offline.WorkOption) func(context.Context) error {
 			t.Helper()
 			f := newFixture(t)
 			f.change("UPDATE", 1)
@@ -59,16 +61,16 @@ func builders() map[string]func(t *testing.T, h event.HandlerFunc, before func(c
 				}
 				return f.api.Call(ctx, method, params, result)
 			})
-			opts = append(opts, offline.WithClientID(f.app.ClientID()), offline.WithMemberID(f.MemberID()))
-			return newConsumer(t, api, h, opts...).Run
+			own := []offline.ConsumerOption{offline.WithClientID(f.app.ClientID()), offline.WithMemberID(f.MemberID())}
+			return newConsumer(t, api, h, append(own, optionsAs[offline.ConsumerOption](t, opts)...)...).Run
 		},
-		"fleet": func(t *testing.T, h event.HandlerFunc, before func(context.Context) error, opts ...offline.Option) func(context.Context) error {
+		"fleet": func(t *testing.T, h event.HandlerFunc, before func(context.Context) error, opts ...offline.WorkOption) func(context.Context) error {
 			t.Helper()
 			w := newWorld(t, 1)
 			w.inside = h
 			w.before = func(ctx context.Context, _ string) error { return before(ctx) }
 			w.change(w.ids[0], 1)
-			f := w.fleet(opts...)
+			f := w.fleet(optionsAs[offline.FleetOption](t, opts)...)
 			w.add(f, w.ids...)
 			return f.Run
 		},

@@ -105,9 +105,9 @@ func (w *modelWorld) launch(dir string) *modelProcess {
 }
 
 // options are those of consumers and of fleets.
-func (p *modelProcess) options(r *rand.Rand) []offline.Option {
+func (p *modelProcess) options(r *rand.Rand) []offline.WorkOption {
 	c := p.world.cfg
-	opts := []offline.Option{
+	opts := []offline.WorkOption{
 		silent(),
 		offline.WithBatchSize(between(r, c.batchSize)), offline.WithWorkers(between(r, c.workers)), offline.WithMaxAttempts(between(r, c.maxAttempts)),
 		offline.WithParkedInterval(between(r, c.parkedInterval)), offline.WithInterval(time.Second, between(r, c.maxInterval)),

@@ -105,13 +105,13 @@ func newModelWorld(t *testing.T, cfg modelConfig, seed uint64) *modelWorld {
 
 // clientID names the application. It is one, though each portal of eventtest knows it by another
 // ID.
-func (w *modelWorld) clientID() offline.Option {
+func (w *modelWorld) clientID() offline.CommonOption {
 	return offline.WithClientID(w.portals[0].app.ClientID())
 }
 
 // identity names the queue of a portal.
-func (w *modelWorld) identity(portal int) []offline.Option {
-	return []offline.Option{w.clientID(), offline.WithMemberID(w.portals[portal].MemberID())}
+func (w *modelWorld) identity(portal int) []offline.ConsumerOption {
+	return []offline.ConsumerOption{w.clientID(), offline.WithMemberID(w.portals[portal].MemberID())}
 }
 
 // source returns random decisions for one occasion, which depend on nothing but the seed and the

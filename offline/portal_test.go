@@ -79,12 +79,12 @@ func (f *fixture) change(what string, ids ...int) {
 	}
 }
 
-func (f *fixture) queue(opts ...offline.Option) *offline.Queue {
+func (f *fixture) queue(opts ...offline.QueueOption) *offline.Queue {
 	f.t.Helper()
 	return newQueue(f.t, f.api, opts...)
 }
 
-func newQueue(tb testing.TB, c event.Caller, opts ...offline.Option) *offline.Queue {
+func newQueue(tb testing.TB, c event.Caller, opts ...offline.QueueOption) *offline.Queue {
 	tb.Helper()
 	q, err := offline.NewQueue(c, opts...)
 	require.NoError(tb, err)
@@ -92,17 +92,29 @@ func newQueue(tb testing.TB, c event.Caller, opts ...offline.Option) *offline.Qu
 }
 
 // silent keeps what a test provokes out of its output. Later options can set another logger.
-func silent() offline.Option { return offline.WithLogger(slog.New(slog.DiscardHandler)) }
+func silent() offline.WorkOption { return offline.WithLogger(slog.New(slog.DiscardHandler)) }
 
-func newConsumer(tb testing.TB, c event.Caller, h event.HandlerFunc, opts ...offline.Option) *offline.Consumer {
+// optionsAs returns options of consumers and fleets as those of one of the two.
+func optionsAs[O any](tb testing.TB, opts []offline.WorkOption) []O {
 	tb.Helper()
-	consumer, err := offline.NewConsumer(c, h, append([]offline.Option{silent()}, opts...)...)
+	all := make([]O, len(opts))
+	for i, opt := range opts {
+		one, ok := opt.(O)
+		require.True(tb, ok)
+		all[i] = one
+	}
+	return all
+}
+
+func newConsumer(tb testing.TB, c event.Caller, h event.HandlerFunc, opts ...offline.ConsumerOption) *offline.Consumer {
+	tb.Helper()
+	consumer, err := offline.NewConsumer(c, h, append([]offline.ConsumerOption{silent()}, opts...)...)
 	require.NoError(tb, err)
 	return consumer
 }
 
 // drain works the portal's queue with a fresh consumer until it is empty.
-func (f *fixture) drain(h event.HandlerFunc, opts ...offline.Option) *offline.Consumer {
+func (f *fixture) drain(h event.HandlerFunc, opts ...offline.ConsumerOption) *offline.Consumer {
 	f.t.Helper()
 	c := newConsumer(f.t, f.api, h, opts...)
 	require.NoError(f.t, c.Drain(f.t.Context()))

@@ -3,7 +3,6 @@ package offline
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"iter"
 	"maps"
@@ -53,18 +52,19 @@ type callFunc func(ctx context.Context, method string, params, result any) error
 
 // NewQueue returns the queue that c's application has on c's portal. Its options are
 // [WithConnector], [WithClientID] and [WithMemberID]. The latter two are for a caller that does not
-// say what it belongs to. The deliveries in records carry the proof [event.ProofCall].
-func NewQueue(c event.Caller, opts ...Option) (*Queue, error) {
+// say what it belongs to. The deliveries in records carry the proof [event.ProofCall]. An error
+// matches [ErrConfig], and also [ErrIdentity] if c belongs to another application or portal.
+func NewQueue(c event.Caller, opts ...QueueOption) (*Queue, error) {
 	if typednil.Is(c) {
-		return nil, errors.New("offline: NewQueue with a nil caller")
+		return nil, misconfigured("NewQueue with a nil caller")
 	}
-	cfg, err := collect(config{}, opts)
+	cfg, err := configure(config{}, opts, QueueOption.applyToQueue)
 	if err != nil {
 		return nil, err
 	}
 	app, portal, err := identify(c, cfg.clientID, cfg.memberID)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
 	}
 	return &Queue{call: c.Call, connector: cfg.connector, proof: &event.Proof{By: event.ProofCall, ClientID: app, MemberID: portal}}, nil
 }

@@ -344,7 +344,7 @@ func TestQueueExplainsRefusals(t *testing.T) {
 	tests := []struct {
 		name   string
 		portal []eventtest.Option
-		opt    offline.Option
+		opt    offline.QueueOption
 		call   func(context.Context, *offline.Queue) error
 		client func(*fixture) event.Caller
 		want   error

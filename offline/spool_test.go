@@ -350,7 +350,7 @@ func TestStopDuringAReadingThatDeletes(t *testing.T) {
 		f := withoutReservations(t)
 		dir := t.TempDir()
 		var seen journal
-		opts := []offline.Option{offline.WithSpool(dir), offline.WithClientID(f.app.ClientID()), offline.WithMemberID(f.MemberID()), offline.WithInterval(time.Second, time.Second)}
+		opts := []offline.ConsumerOption{offline.WithSpool(dir), offline.WithClientID(f.app.ClientID()), offline.WithMemberID(f.MemberID()), offline.WithInterval(time.Second, time.Second)}
 		f.drain(seen.HandleEvent, opts...) // makes the spool
 		f.change("UPDATE", 1, 2, 3)
 		ctx, stop := context.WithCancel(t.Context())

@@ -82,8 +82,8 @@ func workQueue(ctx context.Context, cfg config, portal *oneportal.Portal, out *j
 	return err
 }
 
-func (cfg *config) options(spool string) []offline.Option {
-	return []offline.Option{
+func (cfg *config) options(spool string) []offline.ConsumerOption {
+	return []offline.ConsumerOption{
 		offline.WithConnector(cfg.connector),
 		offline.WithMaxAttempts(cfg.retries + 1),
 		offline.WithGrace(5 * time.Second),
