@@ -23,6 +23,14 @@ const (
 	DefaultNoResponse     = 5 * time.Minute  // of failures, before they are reported as a silence
 )
 
+// The defaults of a [Fleet], if they differ from those of a [Consumer] or are its own.
+const (
+	DefaultTurns            = 256              // portals worked at the same time
+	DefaultHandlers         = 1024             // handlers that run at the same time
+	DefaultFleetMinInterval = 10 * time.Second // first wait when a queue was empty
+	DefaultFleetMaxInterval = 5 * time.Minute  // longest wait while it stays empty
+)
+
 const (
 	// consumerMemory and fleetMemory bound the memory of records that are in work, in bytes, those
 	// that wait for another attempt included. Records of usual events take one or two kilobytes.

@@ -2,8 +2,6 @@ package offline
 
 import (
 	"context"
-	"errors"
-	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -190,26 +188,6 @@ func (e *engine) mustList(now time.Time) bool {
 	return e.parkedReads(now) || (e.lists.ready(now) && (e.mustReclaim(now) || e.ledger.lettersDue(now)))
 }
 
-// mustReclaim reports whether a look for orphans is worth a request of its own.
-func (e *engine) mustReclaim(now time.Time) bool { return e.reclaim.due && e.mayReclaim(now) }
-
-// mayReclaim reports whether orphans may be looked for, with a request that is made anyway. What is
-// found needs memory, and workers.
-func (e *engine) mayReclaim(now time.Time) bool {
-	return !now.Before(e.reclaim.next) && e.ledger.hasRoom() && e.hasSlack()
-}
-
-// mustReserve reports whether records are to be reserved.
-func (e *engine) mustReserve(now time.Time) bool {
-	due := !now.Before(e.pace.at()) || (!e.pace.empty && e.ledger.idle())
-	return due && e.mayReserve(now)
-}
-
-// mayReserve reports whether records may be reserved. If there are many orphans, these come first.
-func (e *engine) mayReserve(now time.Time) bool {
-	return e.refused == nil && e.room() && (!e.reclaim.reading() || !e.reclaim.holdsBack(e.lists.ready(now)))
-}
-
 // room reports whether more records may be taken in: workers have nothing to start, and there is
 // memory.
 func (e *engine) room() bool {
@@ -324,191 +302,21 @@ func (e *engine) ungraceLocked() {
 	}
 }
 
-// stopWith begins the stop when ctx ends. The function that it returns undoes that, or waits until
-// it has happened.
-func (e *engine) stopWith(ctx context.Context) (undo func()) {
-	begun := make(chan struct{})
-	cancel := context.AfterFunc(ctx, func() {
-		defer close(begun)
-		e.beginStop(ctx)
-	})
-	return func() {
-		if !cancel() {
-			<-begun
-		}
-	}
-}
-
-// beginStop starts no more handlers, and ends the contexts of those that run when the grace period
-// is over, or at once if the lease is lost. It may be called at any time; the first call counts.
-func (e *engine) beginStop(stopped context.Context) {
-	e.halt() //nolint:contextcheck // handlers have contexts of their own
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	switch {
-	case e.work == nil:
-	case errors.Is(context.Cause(stopped), ErrLeaseLost):
-		e.work.Cancel(ErrLeaseLost)
-	case e.grace == nil:
-		work := e.work
-		e.grace = time.AfterFunc(e.cfg.grace, func() { work.Cancel(ErrStopped) })
-	}
-}
-
-// halt starts no more handlers. What waits for one stays reserved.
-func (e *engine) halt() {
-	if work := e.portal(); work != nil {
-		work.Stop(ErrStopped)
-	}
-}
-
-// abandonWork ends everything, because the engine was left in the middle of something. Its records
-// stay reserved, and another engine finds them.
-func (e *engine) abandonWork(ctx context.Context) {
-	e.halt() //nolint:contextcheck // handlers have contexts of their own
-	if work := e.portal(); work != nil {
-		work.Cancel(errTurnDied)
-		go func() {
-			<-work.Done()
-			work.Close()
-			e.ledger.discard()
-		}()
-	} else {
-		e.ledger.discard()
-	}
-	if e.journal != nil && e.journal.spool != nil {
-		_, _ = e.journal.spool.Close(context.WithoutCancel(ctx)) // handlers that go on may use it still
-	}
-}
-
-// loseLease ends the contexts of handlers, because another process may work the queue now. It may
-// be called at any time; start makes good for it.
-func (e *engine) loseLease() {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.unleased = true
-	if e.work != nil {
-		e.work.Cancel(ErrLeaseLost)
-	}
-}
-
-// leaseLost reports whether the queue may be another's.
-func (e *engine) leaseLost(ctx context.Context) bool {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.unleased || errors.Is(context.Cause(ctx), ErrLeaseLost)
-}
-
-// stop waits for the handlers that run, sends what was finished, for which it takes ten seconds at
-// most, and forgets the rest, which stays reserved for the next start. It calls the portal within
-// sending, which may wait. A turn may come after it, once start was called.
-func (e *engine) stop(ctx context.Context, sending func(func())) error {
-	e.beginStop(ctx)
-	e.parked.drop(&e.ledger)
-	e.awaitHandlers(ctx, sending)
-	var err error
-	sending(func() { err = e.settleLast(ctx) })
-	for _, t := range e.fresh {
-		e.ledger.leave(t.Record)
-	}
-	e.fresh = nil
-	e.logLeft(ctx, e.ledger.takeLeft()+e.ledger.unsent())
-	if lost := e.closeJournal(ctx); lost != nil {
-		return lost
-	}
-	return err
-}
-
-// awaitHandlers waits until all handlers have returned, and sends acks meanwhile.
-func (e *engine) awaitHandlers(stopped context.Context, sending func(func())) {
-	work := e.portal()
-	if work == nil {
-		return
-	}
-	flush := time.NewTicker(flushInterval)
-	defer flush.Stop()
-	waiting, end := context.WithCancel(context.WithoutCancel(stopped))
-	defer end()
-	done := work.Done()
-	go func() {
-		select {
-		case <-done:
-			end() // a call that is under way does not delay the rest
-		case <-waiting.Done():
-		}
-	}()
-	for {
-		select {
-		case <-done:
-			e.mu.Lock()
-			e.work = nil
-			e.ungraceLocked()
-			e.mu.Unlock()
-			work.Close()
-			return
-		case <-flush.C:
-			sending(func() { e.flush(waiting) })
-		}
-	}
-}
-
-// flush sends acks while the engine waits for handlers. What fails is sent later.
-func (e *engine) flush(waiting context.Context) {
-	ctx, cancel := context.WithTimeout(waiting, flushInterval)
-	defer cancel()
-	err := e.flushJournal(ctx)
-	if calls, _ := e.ackCalls(); len(calls) > 0 && err == nil {
-		err = e.send(ctx, calls)
-	}
-	if err != nil && waiting.Err() == nil {
-		e.log(ctx, slog.LevelWarn, "offline queue: cannot clear finished records yet", errorAttr(nil, err))
-	}
-}
-
-// settleLast sends what was finished after ctx has ended, for as long as settleTimeout. If the
-// lease is lost, nothing is parked: the records may be another's now, and parking what is not held
-// deletes newer changes.
-func (e *engine) settleLast(stopped context.Context) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(stopped), settleTimeout)
-	defer cancel()
-	wait := backoff{shortest: minErrorWait, longest: maxErrorWait}
-	for {
-		if e.leaseLost(stopped) {
-			e.ledger.dropLetters()
-		}
-		e.lists.reset()
-		calls, _ := e.ackCalls()
-		var parkings []call
-		calls = append(calls, e.letterCalls(ctx, &parkings)...)
-		if len(calls) == 0 {
-			return nil
-		}
-		err := e.send(ctx, calls)
-		if err == nil {
-			err = e.send(ctx, parkings)
-		}
-		if err == nil {
-			err = e.lists.err()
-		}
-		if err == nil {
-			continue
-		}
-		if permanent(err) || timing.Sleep(ctx, wait.next()) != nil {
-			return err
-		}
-	}
-}
-
-// logLeft counts and logs records that stay reserved.
-func (e *engine) logLeft(ctx context.Context, n int) {
-	if n == 0 {
-		return
-	}
-	e.meter.count(func(s *Stats) { s.Abandoned += counted(n) })
-	e.log(ctx, slog.LevelInfo, "offline queue: records are left for the next start", slog.Int(keyRecords, n))
-}
-
 // proof is the proof of the deliveries in the queue.
 func (e *engine) proof() event.Proof {
 	return event.Proof{By: event.ProofCall, ClientID: e.clientID, MemberID: e.memberID}
 }
+
+// backoff yields waits that double from shortest to longest, each less a random part up to a half,
+// so that many consumers do not call in step.
+type backoff struct {
+	shortest, longest time.Duration
+	failures          int // in a row
+}
+
+func (b *backoff) next() time.Duration {
+	b.failures++
+	return timing.Backoff{First: b.shortest, Longest: b.longest, Factor: 2}.After(b.failures)
+}
+
+func (b *backoff) reset() { b.failures = 0 }

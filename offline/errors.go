@@ -3,12 +3,10 @@ package offline
 import (
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/url"
 	"strings"
 
 	"github.com/b24events/b24events/event"
-	"github.com/b24events/b24events/internal/redact"
 )
 
 // Error is a sentinel of this package; compare with errors.Is.
@@ -57,9 +55,17 @@ const (
 	ErrFilter Error = "offline: unusable filter"
 )
 
-// ErrConfig means that [NewQueue], [NewConsumer] or [NewFleet] was given arguments or options that
-// make no sense.
-const ErrConfig Error = "offline: invalid configuration"
+// What is wrong with arguments and options.
+const (
+	// ErrConfig means that [NewQueue], [NewConsumer] or [NewFleet] was given arguments or options
+	// that make no sense.
+	ErrConfig Error = "offline: invalid configuration"
+	// ErrIdentity means that the caller does not belong to the application or to the portal that it
+	// is used for. Nothing was sent.
+	ErrIdentity Error = "offline: the caller belongs to another application or portal"
+	// ErrMemberID means that no portal was named to a [Fleet].
+	ErrMemberID Error = "offline: the member ID is empty; it names the portal"
+)
 
 // misconfigured makes an [ErrConfig] with an explanation.
 func misconfigured(format string, args ...any) error {
@@ -74,6 +80,15 @@ const (
 	// The period begins when the consumer or the fleet is stopped, or the portal is removed from
 	// the fleet, or passes to another process.
 	ErrStopped Error = "offline: the work on the queue was stopped"
+)
+
+// Errors of leases.
+const (
+	// ErrLeaseHeld means that another owner holds the lease of the queue.
+	ErrLeaseHeld Error = "offline: another process holds the lease of the queue; stop it, or wait until its lease has run out"
+	// ErrLeaseLost is the cause with which contexts end when a lease was lost: it could not be
+	// renewed in time, or another owner has it.
+	ErrLeaseLost Error = "offline: the lease was lost"
 )
 
 // What is wrong with a spool; see [WithSpool].
@@ -146,22 +161,6 @@ func withoutURL(err error) error {
 		return fmt.Errorf("%s request: %w", strings.ToLower(ue.Op), ue.Err)
 	}
 	return err
-}
-
-// maxErrorText bounds the text of an error in a log line, in characters.
-const maxErrorText = 500
-
-// errorAttr is an error in a log line. Errors of handlers and callers are not ours: they may quote
-// the tokens of a call or of d, which may be nil, or text of others.
-func errorAttr(d *event.Delivery, err error) slog.Attr {
-	if err == nil {
-		return slog.Any(keyError, nil)
-	}
-	var r redact.Redactor = redact.New()
-	if d != nil {
-		r = d
-	}
-	return slog.String(keyError, redact.Line(r, withoutURL(err).Error(), maxErrorText))
 }
 
 // permanent reports whether waiting does not help after the error of a call. An error that is not

@@ -13,17 +13,6 @@ import (
 	"github.com/b24events/b24events/internal/typednil"
 )
 
-// The defaults of a [Fleet], if they differ from those of a [Consumer] or are its own.
-const (
-	DefaultTurns            = 256              // portals worked at the same time
-	DefaultHandlers         = 1024             // handlers that run at the same time
-	DefaultFleetMinInterval = 10 * time.Second // first wait when a queue was empty
-	DefaultFleetMaxInterval = 5 * time.Minute  // longest wait while it stays empty
-)
-
-// ErrMemberID means that no portal was named.
-const ErrMemberID Error = "offline: the member ID is empty; it names the portal"
-
 // Fleet works the queues of many portals of one application in one process, each as a [Consumer]
 // does. What the package documentation says of a queue holds for each of them. What holds for all
 // together:
@@ -295,91 +284,17 @@ func (f *Fleet) Run(ctx context.Context) error {
 	return nil
 }
 
-// schedule starts turns when they are due, until ctx ends.
-func (f *Fleet) schedule(ctx context.Context) {
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-timer.C:
-		case <-f.kick:
-		}
-		timer.Reset(f.dispatch(time.Now()))
-	}
-}
-
-// dispatch starts the turns that are due and have a place, and returns how long there will be none.
-func (f *Fleet) dispatch(now time.Time) time.Duration {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.timerAt = now.Add(time.Hour)
-	for k := range f.lines {
-		l := &f.lines[k]
-		for l.taken < l.places && len(l.waiting) > 0 {
-			p := l.waiting[0]
-			if p.due.After(now) {
-				if p.due.Before(f.timerAt) {
-					f.timerAt = p.due
-				}
-				break
-			}
-			f.unqueue(p)
-			if f.shards[p.shard].workable() {
-				f.begin(p, now, nil)
-			}
+// handle is the handler of all engines.
+func (f *Fleet) handle(ctx context.Context, d *event.Delivery) error {
+	err := f.handler.HandleEvent(ctx, d)
+	if err == nil || isGone(err) { // either way the record is done with
+		lag := time.Since(d.Time)
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.stats.Handled++
+		if !d.Time.IsZero() {
+			f.lag.Record(lag)
 		}
 	}
-	return f.timerAt.Sub(now)
-}
-
-// queue puts a portal in its line, or moves it there, if the fleet works it.
-func (f *Fleet) queue(p *portal, due time.Time) {
-	f.unqueue(p)
-	if !f.works(p) {
-		return
-	}
-	p.due = due
-	f.lines[p.kind].push(p)
-	if due.Before(f.timerAt) {
-		f.look()
-	}
-}
-
-func (f *Fleet) unqueue(p *portal) {
-	if p.queued() {
-		f.lines[p.kind].remove(p)
-	}
-}
-
-// look makes Run look for portals that are due.
-func (f *Fleet) look() {
-	select {
-	case f.kick <- struct{}{}:
-	default:
-	}
-}
-
-// queueFirst puts a portal in line whose first turn may wait, so that those of many portals are
-// spread.
-func (f *Fleet) queueFirst(p *portal) {
-	now := time.Now()
-	if !f.works(p) {
-		return
-	}
-	f.paced = f.paced.Add(time.Second / time.Duration(2*f.cfg.turns))
-	due := f.paced
-	switch latest := now.Add(f.cfg.maxInterval); {
-	case due.Before(now):
-		due, f.paced = now, now
-	case due.After(latest):
-		due = spread(now, f.cfg.maxInterval)
-	}
-	f.queue(p, due)
-}
-
-// works reports whether the portal is this fleet's, and the fleet at work.
-func (f *Fleet) works(p *portal) bool {
-	return f.run != nil && f.run.Err() == nil && f.shards[p.shard].workable()
+	return err
 }

@@ -1,10 +1,9 @@
 package offline
 
 import (
-	"context"
 	"time"
 
-	"github.com/b24events/b24events/event"
+	"github.com/b24events/b24events/internal/histogram"
 )
 
 // FleetStats is what a [Fleet] does now, and what it did since it was made.
@@ -122,17 +121,20 @@ func (f *Fleet) MemberIDs() []string {
 	return ids
 }
 
-// handle is the handler of all engines.
-func (f *Fleet) handle(ctx context.Context, d *event.Delivery) error {
-	err := f.handler.HandleEvent(ctx, d)
-	if err == nil || isGone(err) { // either way the record is done with
-		lag := time.Since(d.Time)
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		f.stats.Handled++
-		if !d.Time.IsZero() {
-			f.lag.Record(lag)
-		}
-	}
-	return err
-}
+// Latency is a snapshot of how long something took since the Fleet was made. It is immutable. The
+// zero Latency has no observations.
+type Latency struct{ snapshot histogram.Snapshot }
+
+// Count returns the number of observations.
+func (l Latency) Count() uint64 { return l.snapshot.Count() }
+
+// Sum returns the total of all observations, to the nanosecond.
+func (l Latency) Sum() time.Duration { return l.snapshot.Sum() }
+
+// Quantile returns a duration that the share q of the observations did not exceed, for example 0.99
+// for the 99th percentile. It is at most an eighth (or a microsecond) too high and never too low,
+// up to 78 hours. It is 0 without observations. q is clamped to 0…1.
+func (l Latency) Quantile(q float64) time.Duration { return l.snapshot.Quantile(q) }
+
+// MarshalJSON gives the count, the sum and the usual quantiles, in seconds.
+func (l Latency) MarshalJSON() ([]byte, error) { return l.snapshot.MarshalJSON() }

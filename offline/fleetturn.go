@@ -10,7 +10,6 @@ import (
 
 	"github.com/b24events/b24events/event"
 	"github.com/b24events/b24events/internal/dispatch"
-	"github.com/b24events/b24events/internal/timing"
 	"github.com/b24events/b24events/internal/typednil"
 )
 
@@ -351,21 +350,4 @@ func (f *Fleet) settleTurn(ctx context.Context, t *turn, wait time.Duration, err
 			errorAttr(nil, p.err), waitAttr(due.Sub(now)))
 	}
 	return refused
-}
-
-// spread returns a time up to d after from.
-func spread(from time.Time, d time.Duration) time.Time {
-	return from.Add(timing.Below(d + 1))
-}
-
-// slack gives a portal its next turn soon, because its workers have nothing left to start.
-func (f *Fleet) slack(p *portal) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	switch {
-	case p.turn != nil:
-		p.turn.again = true
-	case p.failures == 0 && !p.removed && f.portals[p.id] == p:
-		f.queue(p, time.Now())
-	}
 }

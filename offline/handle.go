@@ -4,13 +4,11 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"sync"
 	"time"
 
 	"github.com/b24events/b24events/event"
 	"github.com/b24events/b24events/internal/dispatch"
 	"github.com/b24events/b24events/internal/errtree"
-	"github.com/b24events/b24events/internal/redact"
 	"github.com/b24events/b24events/internal/timing"
 )
 
@@ -279,29 +277,6 @@ func (e *engine) dropped(ctx context.Context, r Record, attempts int, err error)
 	e.callRecordHook(ctx, "Dropped", e.cfg.hooks.Dropped, r, err)
 }
 
-// maxNames bounds how many names of events are remembered.
-const maxNames = 1000
-
-// names remembers which events were reported. It is safe for concurrent use.
-type names struct {
-	mu   sync.Mutex
-	seen map[string]bool
-}
-
-// first reports whether a name is new, and remembers it.
-func (n *names) first(name string) bool {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.seen[name] || len(n.seen) >= maxNames {
-		return false
-	}
-	if n.seen == nil {
-		n.seen = make(map[string]bool)
-	}
-	n.seen[name] = true
-	return true
-}
-
 // giveUp says why a record will be parked, or stays so.
 func (e *engine) giveUp(ctx context.Context, r Record, attempts int, err error) {
 	attrs := append(about(r), slog.Int(keyAttempt, attempts), errorAttr(r.Delivery, err))
@@ -319,32 +294,6 @@ func (e *engine) lose(ctx context.Context, r Record, attempts int, err error) {
 	e.log(ctx, slog.LevelError, "offline queue: out of attempts, and the row is gone from the queue; the change is lost",
 		append(about(r), slog.Int(keyAttempt, attempts), errorAttr(r.Delivery, err))...)
 	e.callRecordHook(ctx, "Dropped", e.cfg.hooks.Dropped, r, err)
-}
-
-// callRecordHook calls a hook about a record, if there is one.
-func (e *engine) callRecordHook(ctx context.Context, name string, hook func(context.Context, Record, error), r Record, err error) {
-	if hook != nil {
-		e.callHook(ctx, name, func() { hook(ctx, r, err) })
-	}
-}
-
-// callHook calls a hook, and logs a panic in it.
-func (e *engine) callHook(ctx context.Context, name string, hook func()) {
-	if err := dispatch.Guard(func() error { hook(); return nil }); err != nil {
-		e.log(ctx, slog.LevelError, "offline queue: a hook panicked", slog.String("hook", name), errorAttr(nil, err))
-	}
-}
-
-// maxMessageText bounds what is shown of a message ID, in characters. Real ones have 32.
-const maxMessageText = 64
-
-// about identifies a record of the portal in the log.
-func about(r Record) []slog.Attr {
-	attrs := []slog.Attr{slog.Int64(keyRecord, r.ID), slog.String(keyMessage, redact.Clean(r.MessageID, maxMessageText))}
-	if r.Delivery != nil {
-		attrs = append(attrs, slog.String(keyEvent, r.Delivery.Name))
-	}
-	return attrs
 }
 
 // errUnqueued is why a record is handled once more: parking it removed it from the queue.

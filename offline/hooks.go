@@ -3,16 +3,12 @@ package offline
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"log/slog"
 	"time"
 
 	"github.com/b24events/b24events/event"
+	"github.com/b24events/b24events/internal/dispatch"
 )
-
-// measureInterval is how often the backlog is measured, by a call that joins others. None is needed
-// if the last reservation held all there was.
-const measureInterval = 30 * time.Second
 
 // Hooks are functions that a consumer or a fleet calls as it works, for metrics and alarms. Those
 // that are nil are left out. They hold up the work for as long as they take, so they should return
@@ -38,16 +34,6 @@ type Hooks struct {
 	// Stalled is called when a silence has lasted for as long as [WithStallAlert] says, and once more
 	// when it is over.
 	Stalled func(ctx context.Context, s Stall)
-}
-
-// Backlog is what a queue holds.
-type Backlog struct {
-	MemberID string // of the portal
-
-	At      time.Time // when it was measured; zero if it was not yet
-	Waiting int       // records that no reservation holds, without parked ones
-	Oldest  time.Time // when that record of them changed that has waited longest, by the portal's clock; or zero
-	Parked  int       // parked records, by the last pass over them and what was done since
 }
 
 // Stall is a time without something that should happen.
@@ -116,39 +102,16 @@ func (e *engine) tell(ctx context.Context, s Stall) {
 	}
 }
 
-// measurement is a call that measures what waits in the queue.
-func (e *engine) measurement(ctx context.Context) call {
-	params := map[string]any{"filter": map[string]any{"=ERROR": 0, "=PROCESS_ID": ""}, "order": map[string]any{"TIMESTAMP_X": "ASC"}}
-	return call{method: methodList, params: params, done: func(doc json.RawMessage, total int, err error) error {
-		var page []Record
-		if err == nil {
-			page, err = readPage(doc)
-		}
-		if err != nil {
-			return e.listed(ctx, err)
-		}
-		var oldest time.Time
-		if len(page) > 0 {
-			oldest = page[0].time()
-		}
-		e.backlog(ctx, max(total, len(page)), oldest)
-		return nil
-	}}
+// callRecordHook calls a hook about a record, if there is one.
+func (e *engine) callRecordHook(ctx context.Context, name string, hook func(context.Context, Record, error), r Record, err error) {
+	if hook != nil {
+		e.callHook(ctx, name, func() { hook(ctx, r, err) })
+	}
 }
 
-// backlog notes what waits.
-func (e *engine) backlog(ctx context.Context, waiting int, oldest time.Time) {
-	now := time.Now()
-	var b Backlog
-	e.meter.count(func(s *Stats) {
-		s.Backlog.MemberID, s.Backlog.At, s.Backlog.Waiting, s.Backlog.Oldest = e.memberID, now, waiting, oldest
-		b = s.Backlog
-	})
-	if now.Before(e.measured.Add(measureInterval)) {
-		return
-	}
-	e.measured = now
-	if hook := e.cfg.hooks.Measured; hook != nil {
-		e.callHook(ctx, "Measured", func() { hook(ctx, b) })
+// callHook calls a hook, and logs a panic in it.
+func (e *engine) callHook(ctx context.Context, name string, hook func()) {
+	if err := dispatch.Guard(func() error { hook(); return nil }); err != nil {
+		e.log(ctx, slog.LevelError, "offline queue: a hook panicked", slog.String("hook", name), errorAttr(nil, err))
 	}
 }

@@ -11,10 +11,6 @@ import (
 	"github.com/b24events/b24events/event"
 )
 
-// ErrIdentity means that the caller does not belong to the application or to the portal that it is
-// used for. Nothing was sent.
-const ErrIdentity Error = "offline: the caller belongs to another application or portal"
-
 // identity names a queue: an application's, on a portal, for a connector. It is part of the name of
 // everything that is kept of the queue, so that two queues never share a lease or a folder.
 type identity struct {

@@ -2,24 +2,9 @@ package offline
 
 import (
 	"context"
+	"strings"
+	"sync"
 	"time"
-)
-
-// DefaultLeaseTTL is how long a lease lasts that is not renewed. After so long at most, another
-// process takes over from one that died.
-const DefaultLeaseTTL = 15 * time.Second
-
-// MinLeaseTTL is the shortest that [WithLeaseTTL] takes. A holder renews its leases five times in
-// that long.
-const MinLeaseTTL = 3 * time.Second
-
-// Errors of leases.
-const (
-	// ErrLeaseHeld means that another owner holds the lease of the queue.
-	ErrLeaseHeld Error = "offline: another process holds the lease of the queue; stop it, or wait until its lease has run out"
-	// ErrLeaseLost is the cause with which contexts end when a lease was lost: it could not be
-	// renewed in time, or another owner has it.
-	ErrLeaseLost Error = "offline: the lease was lost"
 )
 
 // Leaser hands out leases, so that one process at a time works a queue. A program implements it
@@ -41,4 +26,89 @@ type Leaser interface {
 	Release(ctx context.Context, owner string, names ...string) error
 	// Held returns the leases in force whose names begin with prefix, by name, with their owners.
 	Held(ctx context.Context, prefix string) (map[string]string, error)
+}
+
+// MemoryLeaser is a [Leaser] for consumers and fleets of one process, and for tests. It is safe for
+// concurrent use. Make one with [NewMemoryLeaser].
+type MemoryLeaser struct {
+	mu     sync.Mutex
+	leases map[string]memoryLease
+	swept  time.Time
+}
+
+type memoryLease struct {
+	owner string
+	until time.Time
+}
+
+// leaseSweep is how often a MemoryLeaser drops the leases that ran out.
+const leaseSweep = time.Minute
+
+// NewMemoryLeaser returns a leaser without leases.
+func NewMemoryLeaser() *MemoryLeaser {
+	return &MemoryLeaser{leases: make(map[string]memoryLease), swept: time.Now()}
+}
+
+// Acquire implements [Leaser]. Its only error is that of ctx.
+func (m *MemoryLeaser) Acquire(ctx context.Context, owner string, ttl time.Duration, names ...string) ([]string, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now := time.Now()
+	m.sweep(now)
+	var held []string
+	for _, name := range names {
+		if l, taken := m.leases[name]; taken && l.owner != owner && l.until.After(now) {
+			continue
+		}
+		m.leases[name] = memoryLease{owner: owner, until: now.Add(ttl)}
+		held = append(held, name)
+	}
+	return held, nil
+}
+
+// Release implements [Leaser]. Its only error is that of ctx.
+func (m *MemoryLeaser) Release(ctx context.Context, owner string, names ...string) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, name := range names {
+		if m.leases[name].owner == owner {
+			delete(m.leases, name)
+		}
+	}
+	return nil
+}
+
+// Held implements [Leaser]. Its only error is that of ctx.
+func (m *MemoryLeaser) Held(ctx context.Context, prefix string) (map[string]string, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now := time.Now()
+	owners := make(map[string]string)
+	for name, l := range m.leases {
+		if l.until.After(now) && strings.HasPrefix(name, prefix) {
+			owners[name] = l.owner
+		}
+	}
+	return owners, nil
+}
+
+func (m *MemoryLeaser) sweep(now time.Time) {
+	if now.Sub(m.swept) < leaseSweep {
+		return
+	}
+	m.swept = now
+	for name, l := range m.leases {
+		if !l.until.After(now) {
+			delete(m.leases, name)
+		}
+	}
 }

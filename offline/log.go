@@ -3,7 +3,11 @@ package offline
 import (
 	"context"
 	"log/slog"
+	"sync"
 	"time"
+
+	"github.com/b24events/b24events/event"
+	"github.com/b24events/b24events/internal/redact"
 )
 
 // Keys of log attributes. Package webhook has the same words.
@@ -19,6 +23,15 @@ const (
 	keyKind    = "kind"       // a StallKind
 	keySince   = "since"      // when a silence began
 	keyShards  = "shards"     // how many
+)
+
+const (
+	// maxErrorText bounds the text of an error in a log line, in characters.
+	maxErrorText = 500
+	// maxMessageText bounds what is shown of a message ID, in characters. Real ones have 32.
+	maxMessageText = 64
+	// maxNames bounds how many names of events are remembered.
+	maxNames = 1000
 )
 
 // log logs a line about the portal of the engine.
@@ -43,4 +56,46 @@ func (e *engine) portalLogger() *slog.Logger {
 // waitAttr is a time to wait as text. JSON would show it in nanoseconds.
 func waitAttr(d time.Duration) slog.Attr {
 	return slog.String(keyWait, d.Round(time.Millisecond).String())
+}
+
+// errorAttr is an error in a log line. Errors of handlers and callers are not ours: they may quote
+// the tokens of a call or of d, which may be nil, or text of others.
+func errorAttr(d *event.Delivery, err error) slog.Attr {
+	if err == nil {
+		return slog.Any(keyError, nil)
+	}
+	var r redact.Redactor = redact.New()
+	if d != nil {
+		r = d
+	}
+	return slog.String(keyError, redact.Line(r, withoutURL(err).Error(), maxErrorText))
+}
+
+// about identifies a record of the portal in the log.
+func about(r Record) []slog.Attr {
+	attrs := []slog.Attr{slog.Int64(keyRecord, r.ID), slog.String(keyMessage, redact.Clean(r.MessageID, maxMessageText))}
+	if r.Delivery != nil {
+		attrs = append(attrs, slog.String(keyEvent, r.Delivery.Name))
+	}
+	return attrs
+}
+
+// names remembers which events were reported. It is safe for concurrent use.
+type names struct {
+	mu   sync.Mutex
+	seen map[string]bool
+}
+
+// first reports whether a name is new, and remembers it.
+func (n *names) first(name string) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.seen[name] || len(n.seen) >= maxNames {
+		return false
+	}
+	if n.seen == nil {
+		n.seen = make(map[string]bool)
+	}
+	n.seen[name] = true
+	return true
 }

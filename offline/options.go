@@ -286,6 +286,14 @@ func WithLeaser(l Leaser) WorkOption {
 	})
 }
 
+// DefaultLeaseTTL is how long a lease lasts that is not renewed. After so long at most, another
+// process takes over from one that died.
+const DefaultLeaseTTL = 15 * time.Second
+
+// MinLeaseTTL is the shortest that [WithLeaseTTL] takes. A holder renews its leases five times in
+// that long.
+const MinLeaseTTL = 3 * time.Second
+
 // WithLeaseTTL sets how long leases last without being renewed, [DefaultLeaseTTL] by default and
 // [MinLeaseTTL] or more. With a short time, another process takes over sooner from one that died.
 // But one that hangs for longer, or cannot reach the store, loses its leases.

@@ -2,6 +2,7 @@ package offline
 
 import (
 	"context"
+	"encoding/json"
 	"sync"
 	"time"
 )
@@ -30,6 +31,16 @@ type Stats struct {
 	Backlog      Backlog       `json:"backlog"`                // as it was measured last
 }
 
+// Backlog is what a queue holds.
+type Backlog struct {
+	MemberID string // of the portal
+
+	At      time.Time // when it was measured; zero if it was not yet
+	Waiting int       // records that no reservation holds, without parked ones
+	Oldest  time.Time // when that record of them changed that has waited longest, by the portal's clock; or zero
+	Parked  int       // parked records, by the last pass over them and what was done since
+}
+
 // RequestsPerEvent returns how many requests the consumer made for each record that it finished. It
 // does not count those of the handlers.
 func (s Stats) RequestsPerEvent() float64 {
@@ -38,6 +49,10 @@ func (s Stats) RequestsPerEvent() float64 {
 	}
 	return 0
 }
+
+// measureInterval is how often the backlog is measured, by a call that joins others. None is needed
+// if the last reservation held all there was.
+const measureInterval = 30 * time.Second
 
 // meter keeps the statistics and bounds the calls.
 type meter struct {
@@ -79,3 +94,50 @@ func (m *meter) read() Stats {
 
 // counted is a number of things for a counter.
 func counted(n int) uint64 { return uint64(max(n, 0)) }
+
+// measurement is a call that measures what waits in the queue.
+func (e *engine) measurement(ctx context.Context) call {
+	params := map[string]any{"filter": map[string]any{"=ERROR": 0, "=PROCESS_ID": ""}, "order": map[string]any{"TIMESTAMP_X": "ASC"}}
+	return call{method: methodList, params: params, done: func(doc json.RawMessage, total int, err error) error {
+		var page []Record
+		if err == nil {
+			page, err = readPage(doc)
+		}
+		if err != nil {
+			return e.listed(ctx, err)
+		}
+		var oldest time.Time
+		if len(page) > 0 {
+			oldest = page[0].time()
+		}
+		e.backlog(ctx, max(total, len(page)), oldest)
+		return nil
+	}}
+}
+
+// backlog notes what waits.
+func (e *engine) backlog(ctx context.Context, waiting int, oldest time.Time) {
+	now := time.Now()
+	var b Backlog
+	e.meter.count(func(s *Stats) {
+		s.Backlog.MemberID, s.Backlog.At, s.Backlog.Waiting, s.Backlog.Oldest = e.memberID, now, waiting, oldest
+		b = s.Backlog
+	})
+	if now.Before(e.measured.Add(measureInterval)) {
+		return
+	}
+	e.measured = now
+	if hook := e.cfg.hooks.Measured; hook != nil {
+		e.callHook(ctx, "Measured", func() { hook(ctx, b) })
+	}
+}
+
+// countParked takes in how many parked records there are, or how many more.
+func (e *engine) countParked(n int, more bool) {
+	e.meter.count(func(s *Stats) {
+		if more {
+			n += s.Backlog.Parked
+		}
+		s.Backlog.Parked = max(0, n)
+	})
+}

@@ -165,3 +165,60 @@ func (e *engine) sendSingly(ctx context.Context, calls []call) error {
 	}
 	return failure
 }
+
+// ask makes one request of everything that is due: it sends acks, looks for orphans, parked records
+// and dead letters, and reserves the next records. A second one parks dead letters.
+func (e *engine) ask(ctx context.Context, now time.Time) error {
+	stuck := e.stuck
+	calls, all := e.ackCalls()
+	if !all || (stuck && len(calls) > 0) {
+		return e.send(ctx, calls)
+	}
+	var orphans, parked pages
+	var parkings []call
+	if e.lists.ready(now) {
+		if e.mayReclaim(now) {
+			e.reclaim.due = true
+			calls = append(calls, e.list(ctx, &orphans, max(1, e.reclaim.pages), e.reclaim.start,
+				map[string]any{"=ERROR": 0}, map[string]any{"PROCESS_ID": "DESC"})...)
+		}
+		calls = append(calls, e.letterCalls(ctx, &parkings)...)
+		calls = append(calls, e.uncheckedCalls(ctx)...)
+		if !now.Before(e.parked.next) && !e.parked.running() {
+			e.startParkedPass()
+		}
+		calls = append(calls, e.parkedCalls(ctx, &parked)...)
+		if e.pace.full && e.canBatch(now) && !now.Before(e.measured.Add(measureInterval)) {
+			calls = append(calls, e.measurement(ctx))
+		}
+	}
+	takes := e.takes()
+	// Parking removes newer rows of the same changes, so nothing is reserved before it is done.
+	parks := e.lists.ready(now) && e.ledger.letterCount() > 0
+	reserves := func() bool {
+		return !takes && e.mayReserve(now) && (e.pace.reserved.IsZero() || e.mustReserve(now))
+	}
+	if !parks && reserves() {
+		calls = append(calls, e.reservation(ctx, now))
+	}
+	err := e.send(ctx, calls)
+	if orphans.asked > 0 { // before the ledger forgets what is parked
+		e.reclaimed(ctx, &orphans)
+	}
+	if parked.asked > 0 {
+		e.readParked(ctx, &parked)
+	}
+	if err == nil && parks && reserves() {
+		parkings = append(parkings, e.reservation(ctx, now)) // otherwise letters that keep coming hold it up
+	}
+	if err == nil && len(parkings) > 0 {
+		err = e.send(ctx, parkings)
+	}
+	if e.reclaim.again {
+		e.reclaim = reclaimer{due: true}
+	}
+	if err == nil && takes && !parks && ctx.Err() == nil {
+		err = e.take(ctx, now) // alone: what deletes as it reads must not depend on another call's answer
+	}
+	return err
+}

@@ -302,13 +302,3 @@ func (e *engine) parkedRefused(ctx context.Context, err error) error {
 	}
 	return err
 }
-
-// countParked takes in how many parked records there are, or how many more.
-func (e *engine) countParked(n int, more bool) {
-	e.meter.count(func(s *Stats) {
-		if more {
-			n += s.Backlog.Parked
-		}
-		s.Backlog.Parked = max(0, n)
-	})
-}

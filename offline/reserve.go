@@ -2,6 +2,8 @@ package offline
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"time"
 )
 
@@ -130,4 +132,76 @@ func (e *engine) paced(ctx context.Context, n, asked int) {
 	}
 	e.hear(ctx, &e.noRecord, StallNoRecord)
 	e.meter.count(func(s *Stats) { s.LastRecord = now })
+}
+
+// reservation is a call that reserves the next records.
+func (e *engine) reservation(ctx context.Context, now time.Time) call {
+	e.pace.adapt(now)
+	asked := e.pace.limit
+	params := reading{limit: asked}.params()
+	return call{method: methodGet, params: params, done: func(doc json.RawMessage, _ int, err error) error {
+		var b Batch
+		if err == nil {
+			b, err = readBatch(params, doc)
+		}
+		return e.reserved(ctx, b, asked, err)
+	}}
+}
+
+// reserved takes in the answer to a reservation. A plan that cannot reserve is no error as long as
+// anything else is to be done.
+func (e *engine) reserved(ctx context.Context, b Batch, asked int, err error) error {
+	if errors.Is(err, ErrExtendedModeRequired) {
+		return e.cannotReserve(ctx, err)
+	}
+	if err != nil {
+		e.lostAnswer(err)
+		return err
+	}
+	if e.journal != nil {
+		e.journal.taking = false
+	}
+	n := len(b.Records)
+	e.meter.count(func(s *Stats) { s.Reserved += counted(n) })
+	e.paced(ctx, n, asked)
+	e.fresh = append(e.fresh, e.tasksOf(ctx, e.owned(b.Records))...)
+	return nil
+}
+
+// owned says whose the records are.
+func (e *engine) owned(records []Record) []Record {
+	for i := range records {
+		records[i].MemberID = e.memberID
+	}
+	return records
+}
+
+// cannotReserve goes on with the spool, if there is one; else the engine ends once it has finished
+// what was reserved before.
+func (e *engine) cannotReserve(ctx context.Context, err error) error {
+	if e.journal != nil {
+		return e.startTaking(ctx, err)
+	}
+	e.refused, e.pace.empty = err, false
+	return nil
+}
+
+// lostAnswer is what an error of a reservation calls for: the portal may have made it.
+func (e *engine) lostAnswer(err error) {
+	e.pace.empty, e.pace.grow = false, false
+	if !surelyNotRun(err) {
+		e.reclaim.again = true
+		e.pace.shrink()
+	}
+}
+
+// mustReserve reports whether records are to be reserved.
+func (e *engine) mustReserve(now time.Time) bool {
+	due := !now.Before(e.pace.at()) || (!e.pace.empty && e.ledger.idle())
+	return due && e.mayReserve(now)
+}
+
+// mayReserve reports whether records may be reserved. If there are many orphans, these come first.
+func (e *engine) mayReserve(now time.Time) bool {
+	return e.refused == nil && e.room() && (!e.reclaim.reading() || !e.reclaim.holdsBack(e.lists.ready(now)))
 }
