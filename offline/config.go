@@ -69,7 +69,7 @@ type config struct {
 	spoolDir       string
 	ignored        map[int64]bool // users
 	hooks          Hooks
-	unhandled      *names // events that no handler took, and that the log named
+	unhandled      *seenNames // events that no handler took, and that the log named
 	misfits        *misfits.Log
 	noResponse     time.Duration
 	noRecord       time.Duration
@@ -106,7 +106,7 @@ func fleetDefaults() config {
 
 // configure applies options to cfg. apply is the method of their interface.
 func configure[O any](cfg config, opts []O, apply func(O, *config) error) (config, error) {
-	cfg.unhandled = new(names)
+	cfg.unhandled = new(seenNames)
 	for _, opt := range opts {
 		if any(opt) == nil {
 			continue

@@ -36,37 +36,37 @@ const (
 // One goroutine at a time may call turn, stop and start. The ledger, the meter and what mu guards
 // are also used by workers.
 type engine struct {
-	cfg      *config // shared with other engines
-	clientID string  // of the application, for the proof of deliveries
-	memberID string
-	queue    Queue
-	meter    *meter
-	onSlack  func() // makes the owner take a turn soon; called by workers
-	woken    atomic.Bool
-	retry    atomic.Bool // parked records are to be tried now
+	cfg          *config // shared with other engines
+	clientID     string  // of the application, for the proof of deliveries
+	memberID     string
+	queue        Queue
+	meter        *meter
+	onSlack      func() // makes the owner take a turn soon; called by workers
+	wakeWanted   atomic.Bool
+	parkedWanted atomic.Bool // parked records are to be tried now
 
-	pace    pacer
+	reserve reserver
 	batches batching
-	lists   listing
-	reclaim reclaimer
+	listing listing
+	orphans orphanSearch
 	parked  parkedPasses
-	journal *journal // nil without a spool
+	spool   *spoolState // nil without a spool
 	ledger  ledger
 
-	failing    backoff  // between failed requests
-	refused    error    // why the portal reserves nothing: its plan
-	unchecked  []Record // that were parked, and are still to be looked for
-	fresh      []*task  // reserved, and held back until orphans are found
-	stuck      bool     // records could not be cleared; before they are, nothing new is reserved
-	noResponse alarm
-	noRecord   alarm
-	measured   time.Time // when the backlog was measured last
+	backoff       backoff  // between failed requests
+	planError     error    // why the portal reserves nothing: its plan
+	unchecked     []Record // that were parked, and are still to be looked for
+	fresh         []*task  // reserved, and held back until orphans are found
+	clearFailed   bool     // records could not be cleared; before they are, nothing new is reserved
+	responseStall stallWatch
+	recordStall   stallWatch
+	measuredAt    time.Time // when the backlog was measured last
 
-	mu       sync.Mutex
-	work     *dispatch.Portal // nil while nothing is in work
-	unleased bool             // the lease is lost
-	grace    *time.Timer      // ends the contexts of handlers; nil unless the engine stops
-	intake   context.Context  //nolint:containedctx // of the run: handlers start until it ends, and have its values
+	mu         sync.Mutex
+	work       *dispatch.Portal // nil while nothing is in work
+	unleased   bool             // the lease is lost
+	graceTimer *time.Timer      // ends the contexts of handlers; nil unless the engine stops
+	intake     context.Context  //nolint:containedctx // of the run: handlers start until it ends, and have its values
 }
 
 // newEngine returns an engine that has not started.
@@ -77,11 +77,11 @@ func newEngine(cfg *config, call callFunc, clientID, memberID string, onSlack fu
 		memberID: memberID,
 		meter:    &meter{call: call},
 		onSlack:  onSlack,
-		failing:  backoff{shortest: minErrorWait, longest: maxErrorWait},
+		backoff:  backoff{shortest: minErrorWait, longest: maxErrorWait},
 	}
-	e.pace = newPacer(cfg)
+	e.reserve = newReserver(cfg)
 	if cfg.spoolDir != "" {
-		e.journal = new(journal)
+		e.spool = new(spoolState)
 	}
 	e.queue = Queue{call: e.meter.Call, connector: cfg.connector}
 	e.ledger.budget = cfg.budget
@@ -92,20 +92,20 @@ func newEngine(cfg *config, call callFunc, clientID, memberID string, onSlack fu
 // abandoned and for what is parked. Acks that a stopped engine could not send stay. Handlers start
 // until intake ends, and their contexts have its values.
 func (e *engine) start(intake context.Context) {
-	e.reclaim = reclaimer{due: true}
+	e.orphans = orphanSearch{due: true}
 	e.parked.reset()
-	e.pace.reset()
-	e.lists.reset()
-	e.failing.reset()
-	e.refused = nil
+	e.reserve.reset()
+	e.listing.reset()
+	e.backoff.reset()
+	e.planError = nil
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.intake, e.unleased = intake, false
-	e.ungraceLocked()
+	e.endGraceLocked()
 }
 
 // wake makes the next turn ask the queue, even if it was found empty. It may be called at any time.
-func (e *engine) wake() { e.woken.Store(true) }
+func (e *engine) wake() { e.wakeWanted.Store(true) }
 
 // turn does the next piece of work for the queue: it sends acks and reserves records, in one
 // request, and passes records on to their handlers. It returns for how long the queue may be left
@@ -117,7 +117,7 @@ func (e *engine) turn(ctx context.Context) (time.Duration, error) {
 	if ctx.Err() != nil {
 		return 0, ctx.Err()
 	}
-	defer e.stopWith(ctx)()
+	defer e.stopWhenDone(ctx)()
 	err := e.step(ctx)
 	switch {
 	case permanent(err):
@@ -125,58 +125,58 @@ func (e *engine) turn(ctx context.Context) (time.Duration, error) {
 	case ctx.Err() != nil:
 		return 0, ctx.Err()
 	case err != nil:
-		return e.failing.next(), err
+		return e.backoff.next(), err
 	default:
-		return e.pause(time.Now()), nil
+		return e.untilNextTurn(time.Now()), nil
 	}
 }
 
 func (e *engine) step(ctx context.Context) error {
 	now := time.Now()
-	if e.woken.Swap(false) {
-		e.pace.wake(now, e.ledger.idle())
+	if e.wakeWanted.Swap(false) {
+		e.reserve.wake(now, e.ledger.idle())
 	}
-	if err := e.openJournal(ctx); err != nil {
+	if err := e.openSpool(ctx); err != nil {
 		return err
 	}
-	if err := e.replay(ctx); permanent(err) {
+	if err := e.replaySpool(ctx); permanent(err) {
 		return err
 	}
-	e.parkedByTheClock(now)
-	e.pace.noteSlack(e.hasSlack(), now)
+	e.startParkedWhenDue(now)
+	e.reserve.noteSlack(e.hasSlack(), now)
 	var err error
-	if e.mustAsk(now) {
-		if err = e.ask(ctx, now); permanent(err) {
+	if e.mustRequest(now) {
+		if err = e.request(ctx, now); permanent(err) {
 			return err
 		}
 	}
 	if ctx.Err() == nil {
-		e.nextParked(ctx) // which are older
-		e.release()       //nolint:contextcheck // items have contexts of their own
+		e.advanceParked(ctx) // which are older
+		e.addFresh()         //nolint:contextcheck // items have contexts of their own
 	}
-	if flushed := e.flushJournal(ctx); permanent(flushed) {
+	if flushed := e.flushSpool(ctx); permanent(flushed) {
 		return flushed
 	}
-	e.rest()
-	if err == nil && e.refused != nil && e.settled() {
-		return e.refused
+	e.closeIdleWork()
+	if err == nil && e.planError != nil && e.holdsNothing() {
+		return e.planError
 	}
 	return err
 }
 
-// release passes fresh records on, unless orphans are looked for that come first.
-func (e *engine) release() {
-	if len(e.fresh) == 0 || e.reclaim.holdsBack(e.lists.ready(time.Now())) {
+// addFresh passes fresh records on, unless orphans are looked for that come first.
+func (e *engine) addFresh() {
+	if len(e.fresh) == 0 || e.orphans.holdsBack(e.listing.ready(time.Now())) {
 		return
 	}
-	e.add(e.fresh...)
+	e.addTasks(e.fresh...)
 	e.fresh = nil
 }
 
-// mustAsk reports whether there is anything to ask the portal, or to send to it.
-func (e *engine) mustAsk(now time.Time) bool {
+// mustRequest reports whether there is anything to ask the portal, or to send to it.
+func (e *engine) mustRequest(now time.Time) bool {
 	switch {
-	case e.ledger.due(now), e.mustList(now):
+	case e.ledger.acksDue(now), e.mustList(now):
 		return true
 	default:
 		return e.mustReserve(now)
@@ -185,21 +185,23 @@ func (e *engine) mustAsk(now time.Time) bool {
 
 // mustList reports whether a list is due that is worth a request of its own.
 func (e *engine) mustList(now time.Time) bool {
-	return e.parkedReads(now) || (e.lists.ready(now) && (e.mustReclaim(now) || e.ledger.lettersDue(now)))
+	return e.mayReadParked(now) || (e.listing.ready(now) && (e.mustSeekOrphans(now) || e.ledger.parkingDue(now)))
 }
 
-// room reports whether more records may be taken in: workers have nothing to start, and there is
+// hasRoom reports whether more records may be taken in: workers have nothing to start, and there is
 // memory.
-func (e *engine) room() bool {
-	return e.hasPlace() && e.journalHasRoom()
+func (e *engine) hasRoom() bool {
+	return e.hasHandlerRoom() && e.spoolHasRoom()
 }
 
-// hasPlace reports the same of records that are in the spool already.
-func (e *engine) hasPlace() bool { return len(e.fresh) == 0 && e.hasSlack() && e.ledger.hasRoom() }
+// hasHandlerRoom reports the same of records that are in the spool already.
+func (e *engine) hasHandlerRoom() bool {
+	return len(e.fresh) == 0 && e.hasSlack() && e.ledger.hasRoom()
+}
 
 // hasSlack reports whether fewer objects wait for a worker than may run.
 func (e *engine) hasSlack() bool {
-	work := e.portal()
+	work := e.currentWork()
 	if work == nil {
 		return true
 	}
@@ -207,27 +209,27 @@ func (e *engine) hasSlack() bool {
 	return d.Ready+d.Running < e.cfg.workers
 }
 
-// settled reports whether the engine holds no record.
-func (e *engine) settled() bool {
-	return e.ledger.empty() && len(e.fresh) == 0 && !e.reclaim.due && e.journalIsRead()
+// holdsNothing reports whether the engine holds no record.
+func (e *engine) holdsNothing() bool {
+	return e.ledger.empty() && len(e.fresh) == 0 && !e.orphans.due && e.spoolIsRead()
 }
 
 // drained reports whether the queue was empty when the last turn looked, but for parked records.
-func (e *engine) drained() bool { return e.pace.empty && e.settled() && !e.parked.running() }
+func (e *engine) drained() bool { return e.reserve.empty && e.holdsNothing() && !e.parked.running() }
 
 // busy reports whether the engine has handlers that run, or anything to send.
 func (e *engine) busy() bool {
-	return !e.ledger.empty() || (e.journal != nil && e.journal.spool != nil)
+	return !e.ledger.empty() || (e.spool != nil && e.spool.journal != nil)
 }
 
-// pause returns for how long the queue may be left alone.
-func (e *engine) pause(now time.Time) time.Duration {
-	if e.mustAsk(now) || (len(e.fresh) > 0 && !e.reclaim.holdsBack(e.lists.ready(now))) {
+// untilNextTurn returns for how long the queue may be left alone.
+func (e *engine) untilNextTurn(now time.Time) time.Duration {
+	if e.mustRequest(now) || (len(e.fresh) > 0 && !e.orphans.holdsBack(e.listing.ready(now))) {
 		return 0
 	}
 	next := now.Add(e.cfg.maxInterval)
 	if e.mayReserve(now) {
-		next = e.pace.at()
+		next = e.reserve.reserveAt()
 	}
 	earlier := func(t time.Time) {
 		if !t.IsZero() && t.Before(next) {
@@ -237,31 +239,31 @@ func (e *engine) pause(now time.Time) time.Duration {
 	if !e.ledger.hasRoom() { // other queues may have the memory, and do not say when they give it back
 		earlier(now.Add(e.cfg.minInterval))
 	}
-	earlier(e.ledger.flushAt())
-	if e.lists.ready(now) {
-		earlier(e.ledger.lettersAt())
-		if e.reclaim.due && now.Before(e.reclaim.next) {
-			earlier(e.reclaim.next)
+	earlier(e.ledger.acksDueAt())
+	if e.listing.ready(now) {
+		earlier(e.ledger.parkingDueAt())
+		if e.orphans.due && now.Before(e.orphans.next) {
+			earlier(e.orphans.next)
 		}
-	} else if e.reclaim.due || (e.parked.running() && e.parked.reads()) || e.ledger.letterCount() > 0 {
-		earlier(e.lists.next())
+	} else if e.orphans.due || (e.parked.running() && e.parked.mayRead()) || e.ledger.toParkCount() > 0 {
+		earlier(e.listing.next())
 	}
-	if !e.room() && !e.parked.running() {
+	if !e.hasRoom() && !e.parked.running() {
 		earlier(e.parked.next)
 	}
-	earlier(e.journalAt())
+	earlier(e.spoolDueAt())
 	return max(0, next.Sub(now))
 }
 
-// add passes tasks on to their handlers.
-func (e *engine) add(tasks ...*task) {
+// addTasks passes tasks on to their handlers.
+func (e *engine) addTasks(tasks ...*task) {
 	if len(tasks) == 0 {
 		return
 	}
 	e.mu.Lock()
 	if e.work == nil {
 		e.work = e.cfg.dispatcher.Open(dispatch.Key{ClientID: e.clientID, MemberID: e.memberID}, dispatch.PortalOptions{
-			Front: e, Limit: e.cfg.workers, Misfits: e.misfits, OnSlack: e.onSlack, Intake: e.intake,
+			Front: e, Limit: e.cfg.workers, Misfits: e.reportMisfits, OnSlack: e.onSlack, Intake: e.intake,
 		})
 	}
 	work, values := e.work, context.WithoutCancel(e.intake)
@@ -273,15 +275,15 @@ func (e *engine) add(tasks ...*task) {
 	work.Add(items...)
 }
 
-// portal returns what is in work, nil for nothing.
-func (e *engine) portal() *dispatch.Portal {
+// currentWork returns what is in work, nil for nothing.
+func (e *engine) currentWork() *dispatch.Portal {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.work
 }
 
-// rest lets go of the dispatcher's portal when nothing is in work.
-func (e *engine) rest() {
+// closeIdleWork lets go of the dispatcher's portal when nothing is in work.
+func (e *engine) closeIdleWork() {
 	if !e.ledger.idle() {
 		return
 	}
@@ -291,14 +293,14 @@ func (e *engine) rest() {
 		e.work.Close()
 		e.work = nil
 	}
-	e.ungraceLocked()
+	e.endGraceLocked()
 }
 
-// ungraceLocked ends the grace period, because no handler runs. e.mu is held.
-func (e *engine) ungraceLocked() {
-	if e.grace != nil {
-		e.grace.Stop()
-		e.grace = nil
+// endGraceLocked ends the grace period, because no handler runs. e.mu is held.
+func (e *engine) endGraceLocked() {
+	if e.graceTimer != nil {
+		e.graceTimer.Stop()
+		e.graceTimer = nil
 	}
 }
 

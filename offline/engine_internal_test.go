@@ -17,8 +17,8 @@ func newIdleEngine(t *testing.T) *engine {
 	cfg.connect(1, 1, fleetMemory)
 	e := newEngine(&cfg, nil, "app.1", "portal", func() {})
 	e.start(t.Context())
-	e.reclaim = reclaimer{next: time.Now().Add(time.Hour)}
-	e.pace.came(0, 1, time.Now())
+	e.orphans = orphanSearch{next: time.Now().Add(time.Hour)}
+	e.reserve.received(0, 1, time.Now())
 	return e
 }
 
@@ -27,11 +27,11 @@ func TestPauseWithoutMemory(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		e := newIdleEngine(t)
-		e.pace.wake(time.Now(), true)
+		e.reserve.wake(time.Now(), true)
 		e.ledger.budget.used.Store(fleetMemory + 1)
-		require.Equal(t, DefaultFleetMinInterval, e.pause(time.Now()))
+		require.Equal(t, DefaultFleetMinInterval, e.untilNextTurn(time.Now()))
 		e.ledger.budget.used.Store(0)
-		require.Zero(t, e.pause(time.Now()))
+		require.Zero(t, e.untilNextTurn(time.Now()))
 	})
 }
 
@@ -40,10 +40,10 @@ func TestPauseWithoutMemoryAfterAListFailed(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		e := newIdleEngine(t)
-		e.reclaim = reclaimer{due: true}
-		require.NoError(t, e.listed(t.Context(), ErrBadAnswer))
+		e.orphans = orphanSearch{due: true}
+		require.NoError(t, e.listDone(t.Context(), ErrBadAnswer))
 		time.Sleep(time.Minute) //nolint:forbidigo // in fake time
 		e.ledger.budget.used.Store(fleetMemory + 1)
-		require.Positive(t, e.pause(time.Now()))
+		require.Positive(t, e.untilNextTurn(time.Now()))
 	})
 }

@@ -18,9 +18,9 @@ import (
 // time zone.
 type Filter map[string]any
 
-// join makes one filter in the portal's spelling of several. reading says that it is for
+// joinFilters makes one filter in the portal's spelling of several. reading says that it is for
 // event.offline.list.
-func join(filters []Filter, reading bool) (Filter, error) {
+func joinFilters(filters []Filter, reading bool) (Filter, error) {
 	joined := make(Filter)
 	for _, f := range filters {
 		for key, value := range f {

@@ -180,7 +180,7 @@ func (f *Fleet) overdue(t *turn) {
 	case p.kind == long, p.kind == failing && !t.answered:
 		t.told = true
 		t.cancel(errTurnOver)
-		t.limit.Reset(f.cfg.grace + settleTimeout + longTurn)
+		t.limit.Reset(f.cfg.grace + lastSendTimeout + longTurn)
 		return
 	case f.lines[long].taken >= f.lines[long].places:
 		t.cancel(errTurnOver)
@@ -249,7 +249,7 @@ func (f *Fleet) close(p *portal, cause error) {
 	}
 	if p.turn == nil && !f.shards[p.shard].workable() {
 		if p.engine != nil {
-			p.engine.rest()
+			p.engine.closeIdleWork()
 		}
 		p.engine = nil // another process goes on
 	}
@@ -259,7 +259,7 @@ func (f *Fleet) close(p *portal, cause error) {
 func (f *Fleet) tell(t *turn) {
 	if !t.told {
 		t.told = true
-		t.limit.Reset(f.cfg.grace + settleTimeout + longTurn)
+		t.limit.Reset(f.cfg.grace + lastSendTimeout + longTurn)
 	}
 }
 

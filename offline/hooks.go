@@ -61,42 +61,42 @@ const (
 	StallNoDisk StallKind = "no disk"
 )
 
-// alarm watches for one kind of silence.
-type alarm struct {
-	heard  time.Time
-	silent time.Time // when the silence was first noticed; zero if there is none
-	rang   bool
+// stallWatch watches for one kind of silence.
+type stallWatch struct {
+	lastSeen    time.Time
+	missedSince time.Time // when the silence was first noticed; zero if there is none
+	reported    bool
 }
 
-// hear notes that a silence is over, or has not begun.
-func (e *engine) hear(ctx context.Context, a *alarm, kind StallKind) {
-	s := Stall{MemberID: e.memberID, Kind: kind, Since: a.since(), Over: true}
-	rang := a.rang
-	*a = alarm{heard: time.Now()}
+// noteActivity notes that a silence is over, or has not begun.
+func (e *engine) noteActivity(ctx context.Context, a *stallWatch, kind StallKind) {
+	s := Stall{MemberID: e.memberID, Kind: kind, Since: a.begin(), Over: true}
+	rang := a.reported
+	*a = stallWatch{lastSeen: time.Now()}
 	if rang {
 		e.log(ctx, slog.LevelInfo, "offline queue: the silence is over",
 			slog.String(keyKind, string(kind)), slog.Time(keySince, s.Since))
-		e.tell(ctx, s)
+		e.reportStall(ctx, s)
 	}
 }
 
-// listen notes a silence, and reports it if it has lasted too long.
-func (e *engine) listen(ctx context.Context, a *alarm, kind StallKind, limit time.Duration) {
+// noteStall notes a silence, and reports it if it has lasted too long.
+func (e *engine) noteStall(ctx context.Context, a *stallWatch, kind StallKind, limit time.Duration) {
 	now := time.Now()
-	a.silent = cmp.Or(a.silent, now)
-	if limit == 0 || a.rang || now.Sub(a.silent) < limit {
+	a.missedSince = cmp.Or(a.missedSince, now)
+	if limit == 0 || a.reported || now.Sub(a.missedSince) < limit {
 		return
 	}
-	a.rang = true
-	s := Stall{MemberID: e.memberID, Kind: kind, Since: a.since()}
+	a.reported = true
+	s := Stall{MemberID: e.memberID, Kind: kind, Since: a.begin()}
 	e.log(ctx, slog.LevelError, "offline queue: silence",
 		slog.String(keyKind, string(kind)), slog.Time(keySince, s.Since))
-	e.tell(ctx, s)
+	e.reportStall(ctx, s)
 }
 
-func (a *alarm) since() time.Time { return cmp.Or(a.heard, a.silent) }
+func (a *stallWatch) begin() time.Time { return cmp.Or(a.lastSeen, a.missedSince) }
 
-func (e *engine) tell(ctx context.Context, s Stall) {
+func (e *engine) reportStall(ctx context.Context, s Stall) {
 	if hook := e.cfg.hooks.Stalled; hook != nil {
 		e.callHook(ctx, "Stalled", func() { hook(ctx, s) })
 	}

@@ -24,10 +24,10 @@ type listing struct {
 }
 
 type listFailure struct {
-	next  time.Time // when to call the method again
-	waits backoff
-	err   error // of the last call
-	alarm alarm
+	next    time.Time // when to call the method again
+	backoff backoff
+	err     error // of the last call
+	stall   stallWatch
 }
 
 func (l *listing) reset() { l.failure = nil }
@@ -51,14 +51,14 @@ func (l *listing) next() time.Time {
 	return l.failure.next
 }
 
-// listed takes in the error of a list. It returns one that is not the method's alone.
-func (e *engine) listed(ctx context.Context, err error) error {
-	f := e.lists.failure
+// listDone takes in the error of a list. It returns one that is not the method's alone.
+func (e *engine) listDone(ctx context.Context, err error) error {
+	f := e.listing.failure
 	if err == nil {
 		if f != nil {
 			e.log(ctx, slog.LevelInfo, "offline queue: the portal lists the queue again")
-			e.hear(ctx, &f.alarm, StallNoList)
-			e.lists.reset()
+			e.noteActivity(ctx, &f.stall, StallNoList)
+			e.listing.reset()
 		}
 		return nil
 	}
@@ -66,13 +66,13 @@ func (e *engine) listed(ctx context.Context, err error) error {
 		return err
 	}
 	if f == nil {
-		f = &listFailure{waits: backoff{shortest: minListWait, longest: maxListWait}}
-		e.lists.failure = f
+		f = &listFailure{backoff: backoff{shortest: minListWait, longest: maxListWait}}
+		e.listing.failure = f
 		e.log(ctx, slog.LevelWarn, "offline queue: the portal does not list the queue; orphaned and parked records wait, others do not",
 			errorAttr(nil, err))
 	}
-	f.err, f.next = err, time.Now().Add(f.waits.next())
-	e.listen(ctx, &f.alarm, StallNoList, e.cfg.noResponse)
+	f.err, f.next = err, time.Now().Add(f.backoff.next())
+	e.noteStall(ctx, &f.stall, StallNoList, e.cfg.noResponse)
 	return nil
 }
 
@@ -86,8 +86,8 @@ type pages struct {
 
 func (p *pages) full() bool { return len(p.rows) == p.asked*pageSize }
 
-// list asks for n pages of the queue, from the row with the number start.
-func (e *engine) list(ctx context.Context, p *pages, n, start int, filter, order map[string]any) []call {
+// listCalls asks for n pages of the queue, from the row with the number start.
+func (e *engine) listCalls(ctx context.Context, p *pages, n, start int, filter, order map[string]any) []call {
 	p.asked = n
 	calls := make([]call, n)
 	for i := range calls {
@@ -101,9 +101,9 @@ func (e *engine) list(ctx context.Context, p *pages, n, start int, filter, order
 				page, err = readPage(doc)
 			}
 			p.total = max(total, p.total)
-			p.rows = append(p.rows, e.owned(page)...)
+			p.rows = append(p.rows, e.withMemberID(page)...)
 			p.err = cmp.Or(p.err, err)
-			return e.listed(ctx, err)
+			return e.listDone(ctx, err)
 		}}
 	}
 	return calls

@@ -71,8 +71,8 @@ func errorAttr(d *event.Delivery, err error) slog.Attr {
 	return slog.String(keyError, redact.Line(r, withoutURL(err).Error(), maxErrorText))
 }
 
-// about identifies a record of the portal in the log.
-func about(r Record) []slog.Attr {
+// recordAttrs identifies a record of the portal in the log.
+func recordAttrs(r Record) []slog.Attr {
 	attrs := []slog.Attr{slog.Int64(keyRecord, r.ID), slog.String(keyMessage, redact.Clean(r.MessageID, maxMessageText))}
 	if r.Delivery != nil {
 		attrs = append(attrs, slog.String(keyEvent, r.Delivery.Name))
@@ -80,14 +80,14 @@ func about(r Record) []slog.Attr {
 	return attrs
 }
 
-// names remembers which events were reported. It is safe for concurrent use.
-type names struct {
+// seenNames remembers which events were reported. It is safe for concurrent use.
+type seenNames struct {
 	mu   sync.Mutex
 	seen map[string]bool
 }
 
 // first reports whether a name is new, and remembers it.
-func (n *names) first(name string) bool {
+func (n *seenNames) first(name string) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.seen[name] || len(n.seen) >= maxNames {

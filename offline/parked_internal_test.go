@@ -23,7 +23,7 @@ func TestParkedRowsWithoutAMessageID(t *testing.T) {
 		e.tryParked(t.Context(), []Record{row(1)})
 		first := e.parked.queue[0]
 		e.parked.queue = nil
-		e.deadLetter(first) // it failed
+		e.park(first) // it failed
 		e.tryParked(t.Context(), []Record{row(2)})
 		require.Len(t, e.parked.queue, 1, "it is tried as well")
 		require.Zero(t, e.ledger.unsent(), "the first one is not cleared")

@@ -7,11 +7,11 @@ import (
 	"slices"
 )
 
-// letterCalls returns calls that look which of the dead letters their reservations still hold.
+// parkingCalls returns calls that look which of the dead letters their reservations still hold.
 // Parking one that is gone, because another process finished it, would delete the newer change of
 // its object; see [Queue.Park]. The calls add to parkings what parks those that are there.
-func (e *engine) letterCalls(ctx context.Context, parkings *[]call) (calls []call) {
-	for processID, records := range e.ledger.letterGroups() {
+func (e *engine) parkingCalls(ctx context.Context, parkings *[]call) (calls []call) {
+	for processID, records := range e.ledger.parkGroups() {
 		for chunk := range slices.Chunk(records, pageSize) {
 			calls = append(calls, e.lookCall(ctx, processID, chunk, parkings))
 		}
@@ -26,7 +26,7 @@ func (e *engine) lookCall(ctx context.Context, processID string, records []Recor
 		if err == nil {
 			page, err = readPage(doc)
 		}
-		if err = e.listed(ctx, err); err != nil || e.lists.err() != nil {
+		if err = e.listDone(ctx, err); err != nil || e.listing.err() != nil {
 			return err
 		}
 		held := make(map[string]bool, len(page))
@@ -53,15 +53,15 @@ func (e *engine) parkCall(processID string, records []Record) call {
 	params := map[string]any{"process_id": processID, "message_id": messageIDs(records)}
 	return call{method: methodError, params: params, done: func(doc json.RawMessage, _ int, err error) error {
 		if err == nil {
-			err = readDone(methodError, doc)
+			err = readTrue(methodError, doc)
 		}
 		if err != nil {
 			return err
 		}
 		e.ledger.parked(records)
-		e.reclaim.moved(len(records)) // out of the list
+		e.orphans.rowsGone(len(records)) // out of the list
 		e.meter.count(func(s *Stats) { s.Parked += counted(len(records)) })
-		e.countParked(len(records), true)
+		e.noteParked(len(records), true)
 		return nil
 	}}
 }
@@ -77,8 +77,8 @@ func (e *engine) checkCall(ctx context.Context, records []Record) call {
 			page, err = readPage(doc)
 		}
 		some := len(page) >= pageSize || total > len(page) // there are more rows, of which none was read
-		if err = e.listed(ctx, err); err != nil || e.lists.err() != nil || (some && len(records) > 1) {
-			e.check(ctx, records)
+		if err = e.listDone(ctx, err); err != nil || e.listing.err() != nil || (some && len(records) > 1) {
+			e.checkLater(ctx, records)
 			return err
 		}
 		there := make(map[string]bool, len(page))
@@ -86,13 +86,13 @@ func (e *engine) checkCall(ctx context.Context, records []Record) call {
 			there[r.MessageID] = true
 		}
 		for _, r := range records {
-			if there[r.MessageID] || r.Delivery == nil || e.ledger.holds(r) {
+			if there[r.MessageID] || r.Delivery == nil || e.ledger.has(r) {
 				continue
 			}
 			e.log(ctx, slog.LevelWarn, "offline queue: handling a record once more that another consumer cleared",
-				append(about(r), errorAttr(nil, errUnqueued))...)
-			e.ledger.hold(r)
-			e.fresh = append(e.fresh, &task{Record: r, unqueued: true})
+				append(recordAttrs(r), errorAttr(nil, errRowGone))...)
+			e.ledger.add(r)
+			e.fresh = append(e.fresh, &task{Record: r, rowGone: true})
 		}
 		return nil
 	}}
@@ -101,8 +101,8 @@ func (e *engine) checkCall(ctx context.Context, records []Record) call {
 // maxUnchecked bounds the records that are looked for later.
 const maxUnchecked = 1000
 
-// check remembers records that could not be looked for. They are looked for one by one then.
-func (e *engine) check(ctx context.Context, records []Record) {
+// checkLater remembers records that could not be looked for. They are looked for one by one then.
+func (e *engine) checkLater(ctx context.Context, records []Record) {
 	if len(e.unchecked)+len(records) > maxUnchecked {
 		e.log(ctx, slog.LevelWarn, "offline queue: it cannot be checked whether records were parked", slog.Int(keyRecords, len(records)))
 		return

@@ -71,14 +71,14 @@ func NewQueue(c event.Caller, opts ...QueueOption) (*Queue, error) {
 
 // do calls a method with the connector added.
 func (q *Queue) do(ctx context.Context, method string, params map[string]any, result any) error {
-	if err := q.call(ctx, method, q.connected(params), result); err != nil {
+	if err := q.call(ctx, method, q.withConnector(params), result); err != nil {
 		return explain(method, params, err)
 	}
 	return nil
 }
 
-// connected adds the connector.
-func (q *Queue) connected(params map[string]any) map[string]any {
+// withConnector adds the connector.
+func (q *Queue) withConnector(params map[string]any) map[string]any {
 	if q.connector != "" { // even an empty one is refused on plans without the feature
 		params[batch.Connector] = q.connector
 	}
@@ -94,7 +94,7 @@ func (q *Queue) connected(params map[string]any) map[string]any {
 //
 // Source: https://apidocs.bitrix24.com/api-reference/events/event-offline-get.html
 func (q *Queue) Reserve(ctx context.Context, limit int, filters ...Filter) (Batch, error) {
-	return q.get(ctx, filters, reading{limit: limit})
+	return q.get(ctx, filters, getParams{limit: limit})
 }
 
 // ReserveParked reserves up to limit records that were parked, those first that have waited
@@ -102,7 +102,7 @@ func (q *Queue) Reserve(ctx context.Context, limit int, filters ...Filter) (Batc
 // and one that is left reserved stays so until the portal's purge. Errors are those of
 // [Queue.Reserve].
 func (q *Queue) ReserveParked(ctx context.Context, limit int, filters ...Filter) (Batch, error) {
-	return q.get(ctx, filters, reading{limit: limit, parked: true})
+	return q.get(ctx, filters, getParams{limit: limit, parked: true})
 }
 
 // Resume reads up to limit records of a reservation again. It changes nothing, and finds no records
@@ -122,7 +122,7 @@ func (q *Queue) resume(ctx context.Context, processID string, limit int, parked 
 	if strings.TrimSpace(processID) == "" {
 		return Batch{}, ErrProcessID
 	}
-	return q.get(ctx, nil, reading{limit: limit, parked: parked, process: processID})
+	return q.get(ctx, nil, getParams{limit: limit, parked: parked, process: processID})
 }
 
 // Pop removes up to limit records from the queue, those first that have waited longest, and
@@ -133,16 +133,16 @@ func (q *Queue) resume(ctx context.Context, processID string, limit int, parked 
 //
 // Source: https://apidocs.bitrix24.com/api-reference/events/event-offline-get.html
 func (q *Queue) Pop(ctx context.Context, limit int, filters ...Filter) ([]Record, error) {
-	b, err := q.get(ctx, filters, reading{limit: limit, remove: true})
+	b, err := q.get(ctx, filters, getParams{limit: limit, remove: true})
 	return b.Records, err
 }
 
 // get calls event.offline.get.
-func (q *Queue) get(ctx context.Context, filters []Filter, r reading) (Batch, error) {
+func (q *Queue) get(ctx context.Context, filters []Filter, r getParams) (Batch, error) {
 	if r.limit < 1 {
 		return Batch{}, ErrLimit
 	}
-	filter, err := join(filters, false)
+	filter, err := joinFilters(filters, false)
 	if err != nil {
 		return Batch{}, err
 	}
@@ -155,19 +155,19 @@ func (q *Queue) get(ctx context.Context, filters []Filter, r reading) (Batch, er
 		return Batch{}, err
 	}
 	b, err := readBatch(params, answer)
-	return b.proven(*q.proof), err
+	return b.withProof(*q.proof), err
 }
 
-// reading is a call of event.offline.get. There is no order: the portal's default is the longest
+// getParams is a call of event.offline.get. There is no order: the portal's default is the longest
 // wait first, and a map cannot order two fields.
-type reading struct {
+type getParams struct {
 	limit   int
 	parked  bool   // only parked records, otherwise only others
 	process string // the reservation to read again; empty for a new one
 	remove  bool   // the records are deleted as they are read, and not reserved
 }
 
-func (r reading) params() map[string]any {
+func (r getParams) params() map[string]any {
 	params := map[string]any{"clear": 0, "limit": r.limit} // the portal's default for clear is 1
 	if r.remove {
 		params["clear"] = 1
@@ -206,7 +206,7 @@ func readBatch(params map[string]any, doc json.RawMessage) (Batch, error) {
 // Source: https://apidocs.bitrix24.com/api-reference/events/event-offline-list.html
 func (q *Queue) List(ctx context.Context, filters ...Filter) iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
-		filter, err := join(filters, true)
+		filter, err := joinFilters(filters, true)
 		if err != nil {
 			yield(Record{}, err)
 			return
@@ -247,7 +247,7 @@ func (q *Queue) page(ctx context.Context, params map[string]any) ([]Record, erro
 		return nil, err
 	}
 	page, err := readPage(answer)
-	return Batch{Records: page}.proven(*q.proof).Records, err
+	return Batch{Records: page}.withProof(*q.proof).Records, err
 }
 
 // readPage reads the response of event.offline.list.
@@ -277,7 +277,7 @@ func (q *Queue) Clear(ctx context.Context, processID string, messageIDs ...strin
 		return err
 	}
 	for chunk := range slices.Chunk(messageIDs, maxNamed) {
-		if err := q.settle(ctx, methodClear, map[string]any{"process_id": processID, "message_id": chunk}); err != nil {
+		if err := q.doTrue(ctx, methodClear, map[string]any{"process_id": processID, "message_id": chunk}); err != nil {
 			return err
 		}
 	}
@@ -296,7 +296,7 @@ func (q *Queue) ClearIDs(ctx context.Context, processID string, ids ...int64) er
 		return ErrRecordID
 	}
 	for chunk := range slices.Chunk(ids, maxNamed) {
-		if err := q.settle(ctx, methodClear, map[string]any{"process_id": processID, "id": chunk}); err != nil {
+		if err := q.doTrue(ctx, methodClear, map[string]any{"process_id": processID, "id": chunk}); err != nil {
 			return err
 		}
 	}
@@ -324,24 +324,24 @@ func (q *Queue) Park(ctx context.Context, processID string, messageIDs ...string
 		return err
 	}
 	for chunk := range slices.Chunk(messageIDs, maxNamed) {
-		if err := q.settle(ctx, methodError, map[string]any{"process_id": processID, "message_id": chunk}); err != nil {
+		if err := q.doTrue(ctx, methodError, map[string]any{"process_id": processID, "message_id": chunk}); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// settle calls a method that returns true.
-func (q *Queue) settle(ctx context.Context, method string, params map[string]any) error {
+// doTrue calls a method that returns true.
+func (q *Queue) doTrue(ctx context.Context, method string, params map[string]any) error {
 	var answer json.RawMessage
 	if err := q.do(ctx, method, params, &answer); err != nil {
 		return err
 	}
-	return readDone(method, answer)
+	return readTrue(method, answer)
 }
 
-// readDone reads the response of a method that returns true.
-func readDone(method string, doc json.RawMessage) error {
+// readTrue reads the response of a method that returns true.
+func readTrue(method string, doc json.RawMessage) error {
 	var done bool
 	if err := json.Unmarshal(doc, &done); err != nil || !done {
 		return fmt.Errorf("%w: %s did not answer true", ErrBadAnswer, method)

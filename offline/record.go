@@ -29,9 +29,9 @@ type Record struct {
 	Delivery *event.Delivery
 	Err      error
 
-	offset spool.Offset     // where it is in the spool; zero for a record in the portal's queue
-	stands bool             // it was parked when it was taken, so it may be about changes of others than its user
-	raw    *json.RawMessage // behind a pointer, so that fmt prints no payload
+	offset    spool.Offset     // where it is in the spool; zero for a record in the portal's queue
+	wasParked bool             // it was parked when it was taken, so it may be about changes of others than its user
+	raw       *json.RawMessage // behind a pointer, so that fmt prints no payload
 }
 
 // Raw returns the record as the portal sent it, payload in clear. The caller must not change it.
@@ -56,8 +56,8 @@ type Batch struct {
 	Records   []Record // in the order in which they changed last
 }
 
-// proven sets the proof of the deliveries in a batch.
-func (b Batch) proven(p event.Proof) Batch {
+// withProof sets the proof of the deliveries in a batch.
+func (b Batch) withProof(p event.Proof) Batch {
 	for _, r := range b.Records {
 		if r.Delivery != nil {
 			r.Delivery.SetProof(p)

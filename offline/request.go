@@ -34,7 +34,7 @@ type call struct {
 
 // batching is what is known of batches.
 type batching struct {
-	at       time.Time // when they may be tried again
+	retryAt  time.Time // when they may be tried again
 	failures int       // in a row
 }
 
@@ -46,21 +46,21 @@ func (e *engine) send(ctx context.Context, calls []call) error {
 	}
 	var worst error
 	for chunk := range slices.Chunk(calls, batch.Max) {
-		if err := e.sendSome(ctx, chunk); worst == nil || permanent(err) {
+		if err := e.sendChunk(ctx, chunk); worst == nil || permanent(err) {
 			worst = err
 		}
 	}
 	switch {
 	case worst == nil:
-		e.failing.reset()
-		e.hear(ctx, &e.noResponse, StallNoResponse)
+		e.backoff.reset()
+		e.noteActivity(ctx, &e.responseStall, StallNoResponse)
 	case ctx.Err() == nil:
-		e.listen(ctx, &e.noResponse, StallNoResponse, e.cfg.noResponse)
+		e.noteStall(ctx, &e.responseStall, StallNoResponse, e.cfg.noResponse)
 	}
 	return worst
 }
 
-func (e *engine) sendSome(ctx context.Context, calls []call) error {
+func (e *engine) sendChunk(ctx context.Context, calls []call) error {
 	if len(calls) == 1 || !e.canBatch(time.Now()) {
 		return e.sendSingly(ctx, calls)
 	}
@@ -71,7 +71,7 @@ func (e *engine) sendSome(ctx context.Context, calls []call) error {
 		e.batches.failures = 0
 	}
 	if err != nil && ctx.Err() == nil && (permanent(err) || e.batches.failures%suspectAgain == suspectBatch) {
-		return e.insteadOfBatch(ctx, calls, err)
+		return e.fallBackToSingle(ctx, calls, err)
 	}
 	var worst error
 	for i, c := range calls {
@@ -92,31 +92,31 @@ func (e *engine) sendSome(ctx context.Context, calls []call) error {
 	return worst
 }
 
-// insteadOfBatch makes the calls of a batch that failed one by one. Where it was the token, they
+// fallBackToSingle makes the calls of a batch that failed one by one. Where it was the token, they
 // say so themselves; where it was the batch, or a caller that cannot make one, they go through.
-func (e *engine) insteadOfBatch(ctx context.Context, calls []call, err error) error {
+func (e *engine) fallBackToSingle(ctx context.Context, calls []call, err error) error {
 	if slices.ContainsFunc(calls, func(c call) bool { return c.method == methodGet }) {
-		e.lostAnswer(err)
+		e.reservationFailed(err)
 	}
 	failure := e.sendSingly(ctx, calls)
 	if !surelyNotRun(err) && slices.ContainsFunc(calls, func(c call) bool { return c.method == methodGet && c.params["error"] == 1 }) {
-		e.parked.again() // the batch may have reserved what the pass then no longer got
+		e.parked.restart() // the batch may have reserved what the pass then no longer got
 	}
 	if failure != nil {
 		return failure
 	}
-	e.batches.at = time.Now().Add(batchPause)
+	e.batches.retryAt = time.Now().Add(batchPause)
 	e.log(ctx, slog.LevelWarn, "offline queue: batches fail where single calls do not, making one request for each call",
 		errorAttr(nil, err), waitAttr(batchPause))
 	return nil
 }
 
-func (e *engine) canBatch(now time.Time) bool { return !now.Before(e.batches.at) }
+func (e *engine) canBatch(now time.Time) bool { return !now.Before(e.batches.retryAt) }
 
 func (e *engine) sendBatch(ctx context.Context, calls []call) (*batch.Reply, error) {
 	commands := make([]batch.Command, len(calls))
 	for i, c := range calls {
-		commands[i] = batch.Command{Method: c.method, Params: e.queue.connected(c.params)}
+		commands[i] = batch.Command{Method: c.method, Params: e.queue.withConnector(c.params)}
 	}
 	params, err := batch.Params(commands)
 	if err != nil {
@@ -136,13 +136,13 @@ func (e *engine) sendBatch(ctx context.Context, calls []call) (*batch.Reply, err
 	return reply, nil
 }
 
-// sendPatiently makes a call whose answer must not be missed because ctx ends meanwhile, and waits
+// sendWithGrace makes a call whose answer must not be missed because ctx ends meanwhile, and waits
 // for it for as long as settleTimeout then.
-func (e *engine) sendPatiently(ctx context.Context, c call) error {
+func (e *engine) sendWithGrace(ctx context.Context, c call) error {
 	patient, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	stop := context.AfterFunc(ctx, func() {
-		if timing.Sleep(patient, settleTimeout) == nil {
+		if timing.Sleep(patient, lastSendTimeout) == nil {
 			cancel()
 		}
 	})
@@ -166,59 +166,59 @@ func (e *engine) sendSingly(ctx context.Context, calls []call) error {
 	return failure
 }
 
-// ask makes one request of everything that is due: it sends acks, looks for orphans, parked records
+// request makes one request of everything that is due: it sends acks, looks for orphans, parked records
 // and dead letters, and reserves the next records. A second one parks dead letters.
-func (e *engine) ask(ctx context.Context, now time.Time) error {
-	stuck := e.stuck
+func (e *engine) request(ctx context.Context, now time.Time) error {
+	stuck := e.clearFailed
 	calls, all := e.ackCalls()
 	if !all || (stuck && len(calls) > 0) {
 		return e.send(ctx, calls)
 	}
 	var orphans, parked pages
 	var parkings []call
-	if e.lists.ready(now) {
-		if e.mayReclaim(now) {
-			e.reclaim.due = true
-			calls = append(calls, e.list(ctx, &orphans, max(1, e.reclaim.pages), e.reclaim.start,
+	if e.listing.ready(now) {
+		if e.maySeekOrphans(now) {
+			e.orphans.due = true
+			calls = append(calls, e.listCalls(ctx, &orphans, max(1, e.orphans.pages), e.orphans.offset,
 				map[string]any{"=ERROR": 0}, map[string]any{"PROCESS_ID": "DESC"})...)
 		}
-		calls = append(calls, e.letterCalls(ctx, &parkings)...)
+		calls = append(calls, e.parkingCalls(ctx, &parkings)...)
 		calls = append(calls, e.uncheckedCalls(ctx)...)
 		if !now.Before(e.parked.next) && !e.parked.running() {
 			e.startParkedPass()
 		}
 		calls = append(calls, e.parkedCalls(ctx, &parked)...)
-		if e.pace.full && e.canBatch(now) && !now.Before(e.measured.Add(measureInterval)) {
-			calls = append(calls, e.measurement(ctx))
+		if e.reserve.full && e.canBatch(now) && !now.Before(e.measuredAt.Add(measureInterval)) {
+			calls = append(calls, e.backlogCall(ctx))
 		}
 	}
-	takes := e.takes()
+	takes := e.pops()
 	// Parking removes newer rows of the same changes, so nothing is reserved before it is done.
-	parks := e.lists.ready(now) && e.ledger.letterCount() > 0
+	parks := e.listing.ready(now) && e.ledger.toParkCount() > 0
 	reserves := func() bool {
-		return !takes && e.mayReserve(now) && (e.pace.reserved.IsZero() || e.mustReserve(now))
+		return !takes && e.mayReserve(now) && (e.reserve.receivedAt.IsZero() || e.mustReserve(now))
 	}
 	if !parks && reserves() {
-		calls = append(calls, e.reservation(ctx, now))
+		calls = append(calls, e.reserveCall(ctx, now))
 	}
 	err := e.send(ctx, calls)
 	if orphans.asked > 0 { // before the ledger forgets what is parked
-		e.reclaimed(ctx, &orphans)
+		e.orphansListed(ctx, &orphans)
 	}
 	if parked.asked > 0 {
-		e.readParked(ctx, &parked)
+		e.parkedListed(ctx, &parked)
 	}
 	if err == nil && parks && reserves() {
-		parkings = append(parkings, e.reservation(ctx, now)) // otherwise letters that keep coming hold it up
+		parkings = append(parkings, e.reserveCall(ctx, now)) // otherwise letters that keep coming hold it up
 	}
 	if err == nil && len(parkings) > 0 {
 		err = e.send(ctx, parkings)
 	}
-	if e.reclaim.again {
-		e.reclaim = reclaimer{due: true}
+	if e.orphans.responseLost {
+		e.orphans = orphanSearch{due: true}
 	}
 	if err == nil && takes && !parks && ctx.Err() == nil {
-		err = e.take(ctx, now) // alone: what deletes as it reads must not depend on another call's answer
+		err = e.pop(ctx, now) // alone: what deletes as it reads must not depend on another call's answer
 	}
 	return err
 }

@@ -22,36 +22,36 @@ const (
 	linger = time.Second
 )
 
-// pacer decides when to reserve records, and how many.
-type pacer struct {
-	limit    int       // of the next reservation
-	most     int       // that it may be
-	next     time.Time // when to reserve at the latest
-	empty    bool      // the last reservation held nothing
-	full     bool      // the last reservation may not have held everything
-	grow     bool      // the last reservation came back full
-	reserved time.Time // when records came last; zero after the next reservation
-	idle     backoff   // between looks at an empty queue
-	slack    time.Time // since when workers have nothing to start; zero while they have
+// reserver decides when to reserve records, and how many.
+type reserver struct {
+	limit      int       // of the next reservation
+	maxLimit   int       // that it may be
+	next       time.Time // when to reserve at the latest
+	empty      bool      // the last reservation held nothing
+	full       bool      // the last reservation may not have held everything
+	mayGrow    bool      // the last reservation came back full
+	receivedAt time.Time // when records came last; zero after the next reservation
+	emptyWaits backoff   // between looks at an empty queue
+	slackSince time.Time // since when workers have nothing to start; zero while they have
 }
 
-func newPacer(cfg *config) pacer {
-	return pacer{
-		limit: min(firstLimit, cfg.batchSize), most: cfg.batchSize,
-		idle: backoff{shortest: cfg.minInterval, longest: cfg.maxInterval},
+func newReserver(cfg *config) reserver {
+	return reserver{
+		limit: min(firstLimit, cfg.batchSize), maxLimit: cfg.batchSize,
+		emptyWaits: backoff{shortest: cfg.minInterval, longest: cfg.maxInterval},
 	}
 }
 
 // reset makes the next reservation due.
-func (p *pacer) reset() {
-	p.next, p.empty, p.reserved = time.Time{}, false, time.Time{}
-	p.idle.reset()
+func (p *reserver) reset() {
+	p.next, p.empty, p.receivedAt = time.Time{}, false, time.Time{}
+	p.emptyWaits.reset()
 }
 
 // wake makes the next reservation due: at once when nothing is in work, or else soon, or with the
 // acks of what is.
-func (p *pacer) wake(now time.Time, idle bool) {
-	switch soon := now.Add(p.again()); {
+func (p *reserver) wake(now time.Time, idle bool) {
+	switch soon := now.Add(p.shortWait()); {
 	case idle:
 		p.next = time.Time{}
 	case p.next.After(soon):
@@ -61,115 +61,115 @@ func (p *pacer) wake(now time.Time, idle bool) {
 }
 
 // noteSlack notes whether workers have nothing to start.
-func (p *pacer) noteSlack(slack bool, now time.Time) {
+func (p *reserver) noteSlack(slack bool, now time.Time) {
 	switch {
 	case !slack:
-		p.slack = time.Time{}
-	case p.slack.IsZero():
-		p.slack = now
+		p.slackSince = time.Time{}
+	case p.slackSince.IsZero():
+		p.slackSince = now
 	}
 }
 
-// at returns when to reserve while records are in work. Workers that have just become free wait for
+// reserveAt returns when to reserve while records are in work. Workers that have just become free wait for
 // a moment, in case the others are about to finish too: then one request has all their acks.
-func (p *pacer) at() time.Time {
-	if p.reserved.IsZero() || p.slack.IsZero() {
+func (p *reserver) reserveAt() time.Time {
+	if p.receivedAt.IsZero() || p.slackSince.IsZero() {
 		return p.next
 	}
-	if at := p.slack.Add(linger); at.After(p.next) {
+	if at := p.slackSince.Add(linger); at.After(p.next) {
 		return at
 	}
 	return p.next
 }
 
-// again returns how long after a reservation that was not full the next one comes, while records
+// shortWait returns how long after a reservation that was not full the next one comes, while records
 // are in work.
-func (p *pacer) again() time.Duration { return min(p.idle.shortest, flushInterval) }
+func (p *reserver) shortWait() time.Duration { return min(p.emptyWaits.shortest, flushInterval) }
 
 // adapt decides how many records to ask for: more while reservations come back full and the workers
 // had nothing left to start soon after.
-func (p *pacer) adapt(now time.Time) {
-	if !p.reserved.IsZero() {
-		switch took := now.Sub(p.reserved); {
+func (p *reserver) adapt(now time.Time) {
+	if !p.receivedAt.IsZero() {
+		switch took := now.Sub(p.receivedAt); {
 		case took > keepUp:
 			p.shrink()
-		case p.grow && took <= keepUp/2:
-			p.limit = min(2*p.limit, p.most)
+		case p.mayGrow && took <= keepUp/2:
+			p.limit = min(2*p.limit, p.maxLimit)
 		}
 	}
-	p.grow, p.reserved = false, time.Time{}
+	p.mayGrow, p.receivedAt = false, time.Time{}
 }
 
 // shrink makes reservations smaller, as after an answer that did not arrive: it may have been too
 // large, or taken too long.
-func (p *pacer) shrink() { p.limit = max(p.limit/2, min(p.most, firstLimit)) }
+func (p *reserver) shrink() { p.limit = max(p.limit/2, min(p.maxLimit, firstLimit)) }
 
-// came takes in how many records came of those that were asked for.
-func (p *pacer) came(n, asked int, now time.Time) {
-	p.empty, p.full, p.grow = n == 0, n >= asked, n >= asked
+// received takes in how many records came of those that were asked for.
+func (p *reserver) received(n, asked int, now time.Time) {
+	p.empty, p.full, p.mayGrow = n == 0, n >= asked, n >= asked
 	if p.empty {
-		p.next = now.Add(p.idle.next())
+		p.next = now.Add(p.emptyWaits.next())
 		return
 	}
-	p.reserved = now
+	p.receivedAt = now
 	p.next = now.Add(reserveSpacing) // or once the records are finished, so that their acks join
 	if !p.full {
-		p.next = now.Add(p.again())
+		p.next = now.Add(p.shortWait())
 	}
-	p.idle.reset()
+	p.emptyWaits.reset()
 }
 
-// paced takes in the number of records that came.
-func (e *engine) paced(ctx context.Context, n, asked int) {
+// recordsReceived takes in the number of records that came.
+func (e *engine) recordsReceived(ctx context.Context, n, asked int) {
 	now := time.Now()
-	e.pace.came(n, asked, now)
-	if !e.pace.full {
-		e.backlog(ctx, 0, time.Time{})
+	e.reserve.received(n, asked, now)
+	if !e.reserve.full {
+		e.noteBacklog(ctx, 0, time.Time{})
 	}
-	if e.pace.empty {
-		e.listen(ctx, &e.noRecord, StallNoRecord, e.cfg.noRecord)
+	if e.reserve.empty {
+		e.noteStall(ctx, &e.recordStall, StallNoRecord, e.cfg.noRecord)
 		return
 	}
-	e.hear(ctx, &e.noRecord, StallNoRecord)
+	e.noteActivity(ctx, &e.recordStall, StallNoRecord)
 	e.meter.count(func(s *Stats) { s.LastRecord = now })
 }
 
-// reservation is a call that reserves the next records.
-func (e *engine) reservation(ctx context.Context, now time.Time) call {
-	e.pace.adapt(now)
-	asked := e.pace.limit
-	params := reading{limit: asked}.params()
+// reserveCall is a call that reserves the next records.
+func (e *engine) reserveCall(ctx context.Context, now time.Time) call {
+	e.reserve.adapt(now)
+	asked := e.reserve.limit
+	params := getParams{limit: asked}.params()
 	return call{method: methodGet, params: params, done: func(doc json.RawMessage, _ int, err error) error {
 		var b Batch
 		if err == nil {
 			b, err = readBatch(params, doc)
 		}
-		return e.reserved(ctx, b, asked, err)
+		return e.reservationDone(ctx, b, asked, err)
 	}}
 }
 
-// reserved takes in the answer to a reservation. A plan that cannot reserve is no error as long as
+// reservationDone takes in the answer to a reservation. A plan that cannot reserve is no error as long as
 // anything else is to be done.
-func (e *engine) reserved(ctx context.Context, b Batch, asked int, err error) error {
+func (e *engine) reservationDone(ctx context.Context, b Batch, asked int, err error) error {
 	if errors.Is(err, ErrExtendedModeRequired) {
 		return e.cannotReserve(ctx, err)
 	}
 	if err != nil {
-		e.lostAnswer(err)
+		e.reservationFailed(err)
 		return err
 	}
-	if e.journal != nil {
-		e.journal.taking = false
+	if e.spool != nil {
+		e.spool.popping = false
 	}
 	n := len(b.Records)
 	e.meter.count(func(s *Stats) { s.Reserved += counted(n) })
-	e.paced(ctx, n, asked)
-	e.fresh = append(e.fresh, e.tasksOf(ctx, e.owned(b.Records))...)
+	e.recordsReceived(ctx, n, asked)
+	e.fresh = append(e.fresh, e.tasksOf(ctx, e.withMemberID(b.Records))...)
 	return nil
 }
 
-// owned says whose the records are.
-func (e *engine) owned(records []Record) []Record {
+// withMemberID says whose the records are.
+func (e *engine) withMemberID(records []Record) []Record {
 	for i := range records {
 		records[i].MemberID = e.memberID
 	}
@@ -179,29 +179,29 @@ func (e *engine) owned(records []Record) []Record {
 // cannotReserve goes on with the spool, if there is one; else the engine ends once it has finished
 // what was reserved before.
 func (e *engine) cannotReserve(ctx context.Context, err error) error {
-	if e.journal != nil {
-		return e.startTaking(ctx, err)
+	if e.spool != nil {
+		return e.startPopping(ctx, err)
 	}
-	e.refused, e.pace.empty = err, false
+	e.planError, e.reserve.empty = err, false
 	return nil
 }
 
-// lostAnswer is what an error of a reservation calls for: the portal may have made it.
-func (e *engine) lostAnswer(err error) {
-	e.pace.empty, e.pace.grow = false, false
+// reservationFailed is what an error of a reservation calls for: the portal may have made it.
+func (e *engine) reservationFailed(err error) {
+	e.reserve.empty, e.reserve.mayGrow = false, false
 	if !surelyNotRun(err) {
-		e.reclaim.again = true
-		e.pace.shrink()
+		e.orphans.responseLost = true
+		e.reserve.shrink()
 	}
 }
 
 // mustReserve reports whether records are to be reserved.
 func (e *engine) mustReserve(now time.Time) bool {
-	due := !now.Before(e.pace.at()) || (!e.pace.empty && e.ledger.idle())
+	due := !now.Before(e.reserve.reserveAt()) || (!e.reserve.empty && e.ledger.idle())
 	return due && e.mayReserve(now)
 }
 
 // mayReserve reports whether records may be reserved. If there are many orphans, these come first.
 func (e *engine) mayReserve(now time.Time) bool {
-	return e.refused == nil && e.room() && (!e.reclaim.reading() || !e.reclaim.holdsBack(e.lists.ready(now)))
+	return e.planError == nil && e.hasRoom() && (!e.orphans.pagesLeft() || !e.orphans.holdsBack(e.listing.ready(now)))
 }

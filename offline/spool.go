@@ -20,34 +20,34 @@ const (
 	replayPage = 500
 )
 
-// journal is what an engine knows of its spool, if it has one.
-type journal struct {
-	spool *spool.Journal // nil if there is none
+// spoolState is what an engine knows of its spool, if it has one.
+type spoolState struct {
+	journal *spool.Journal // nil if there is none
 
-	opened  bool      // it was looked for since the start
-	taking  bool      // records are removed from the queue as they are read
-	reserve time.Time // when to try to reserve again
-	next    time.Time // when to try the disk again
-	failing backoff
-	alarm   alarm
-	damaged int // files that were counted
+	opened    bool      // it was looked for since the start
+	popping   bool      // records are removed from the queue as they are read
+	reserveAt time.Time // when to try to reserve again
+	retryAt   time.Time // when to try the disk again
+	backoff   backoff
+	stall     stallWatch
+	damaged   int // files that were counted
 }
 
-// openJournal opens the spool for the first turn after a start, if there is one.
-func (e *engine) openJournal(ctx context.Context) error {
-	if e.journal == nil || e.journal.opened {
+// openSpool opens the spool for the first turn after a start, if there is one.
+func (e *engine) openSpool(ctx context.Context) error {
+	if e.spool == nil || e.spool.opened {
 		return nil
 	}
-	if err := e.useJournal(ctx, false); err != nil {
+	if err := e.ensureSpool(ctx, false); err != nil {
 		return err
 	}
-	e.journal.opened = true
+	e.spool.opened = true
 	return nil
 }
 
-// useJournal opens the spool. With create, it makes one if there is none.
-func (e *engine) useJournal(ctx context.Context, create bool) error {
-	if e.journal.spool != nil {
+// ensureSpool opens the spool. With create, it makes one if there is none.
+func (e *engine) ensureSpool(ctx context.Context, create bool) error {
+	if e.spool.journal != nil {
 		return nil
 	}
 	id := identity{clientID: e.clientID, memberID: e.memberID, connector: e.cfg.connector}
@@ -62,8 +62,8 @@ func (e *engine) useJournal(ctx context.Context, create bool) error {
 	if err != nil {
 		return spoolError(err)
 	}
-	e.journal.spool = j
-	e.journal.failing = backoff{shortest: minErrorWait, longest: maxErrorWait}
+	e.spool.journal = j
+	e.spool.backoff = backoff{shortest: minErrorWait, longest: maxErrorWait}
 	if n := j.Counts().Pending + j.Counts().Parked; n > 0 {
 		e.meter.count(func(st *Stats) { st.Recovered += counted(n) })
 		e.log(ctx, slog.LevelInfo, "offline queue: finishing records that were left in the spool", slog.Int(keyRecords, n))
@@ -100,121 +100,121 @@ func spoolError(err error) error {
 	}
 }
 
-// written takes in the error of a write to the spool. It returns one that ends the consumer. While
+// spoolUsed takes in the error of a write to the spool. It returns one that ends the consumer. While
 // the disk fails, no more records are taken from the portal; those that were, are handled from
 // memory.
-func (e *engine) written(ctx context.Context, err error) error {
-	j := e.journal
-	since, failure := j.spool.Failing()
+func (e *engine) spoolUsed(ctx context.Context, err error) error {
+	j := e.spool
+	since, failure := j.journal.Failing()
 	switch {
 	case err != nil && !errors.Is(err, spool.ErrDisk):
 		return spoolError(err)
 	case since.IsZero():
-		j.next = time.Time{}
-		j.failing.reset()
-		e.hear(ctx, &j.alarm, StallNoDisk)
+		j.retryAt = time.Time{}
+		j.backoff.reset()
+		e.noteActivity(ctx, &j.stall, StallNoDisk)
 	default:
-		j.next = time.Now().Add(j.failing.next())
-		if j.alarm.silent.IsZero() {
+		j.retryAt = time.Now().Add(j.backoff.next())
+		if j.stall.missedSince.IsZero() {
 			e.log(ctx, slog.LevelError, "offline queue: the spool cannot be written; no more records are taken from the portal, "+
 				"and those that could not be written are handled from memory", errorAttr(nil, failure))
 		}
-		e.listen(ctx, &j.alarm, StallNoDisk, e.cfg.noResponse)
+		e.noteStall(ctx, &j.stall, StallNoDisk, e.cfg.noResponse)
 	}
 	return nil
 }
 
-// startTaking goes on without reservations, which the plan lacks.
-func (e *engine) startTaking(ctx context.Context, cause error) error {
-	if err := e.useJournal(ctx, true); err != nil {
+// startPopping goes on without reservations, which the plan lacks.
+func (e *engine) startPopping(ctx context.Context, cause error) error {
+	if err := e.ensureSpool(ctx, true); err != nil {
 		return err
 	}
-	if !e.journal.taking {
+	if !e.spool.popping {
 		e.log(ctx, slog.LevelWarn, "offline queue: the portal's plan cannot reserve records; going on with deletion on reading, "+
 			"through the spool. An answer that gets lost on the way is lost with its records", errorAttr(nil, cause))
 	}
-	e.journal.taking, e.journal.reserve = true, time.Now().Add(reserveAgain)
-	e.pace.empty, e.pace.next = false, time.Time{}
+	e.spool.popping, e.spool.reserveAt = true, time.Now().Add(reserveAgain)
+	e.reserve.empty, e.reserve.next = false, time.Time{}
 	return nil
 }
 
-// takes reports whether records are to be read with deletion.
-func (e *engine) takes() bool {
-	return e.journal != nil && e.journal.taking && time.Now().Before(e.journal.reserve)
+// pops reports whether records are to be read with deletion.
+func (e *engine) pops() bool {
+	return e.spool != nil && e.spool.popping && time.Now().Before(e.spool.reserveAt)
 }
 
-// take removes records from the queue as it reads them, parked ones first if a pass has come to
+// pop removes records from the queue as it reads them, parked ones first if a pass has come to
 // them.
-func (e *engine) take(ctx context.Context, now time.Time) error {
-	parked := e.parked.running() && e.parked.stage == parkedFree && e.parkedReads(now)
+func (e *engine) pop(ctx context.Context, now time.Time) error {
+	parked := e.parked.running() && e.parked.stage == parkedFree && e.mayReadParked(now)
 	fresh := e.mustReserve(now)
-	if now.Before(e.journal.next) || (!parked && !fresh) {
+	if now.Before(e.spool.retryAt) || (!parked && !fresh) {
 		return nil
 	}
-	if err := e.journal.spool.Acquire(ctx); err != nil {
-		return e.written(ctx, err)
+	if err := e.spool.journal.Acquire(ctx); err != nil {
+		return e.spoolUsed(ctx, err)
 	}
-	defer e.journal.spool.Release()
-	if err := e.written(ctx, nil); err != nil {
+	defer e.spool.journal.Release()
+	if err := e.spoolUsed(ctx, nil); err != nil {
 		return err
 	}
 	if parked {
-		if err := e.sendPatiently(ctx, e.takeCall(ctx, true)); err != nil {
+		if err := e.sendWithGrace(ctx, e.popCall(ctx, true)); err != nil {
 			return err
 		}
 	}
-	if !fresh || ctx.Err() != nil || !e.journal.next.IsZero() || e.journal.spool.Counts().Ready > 0 {
+	if !fresh || ctx.Err() != nil || !e.spool.retryAt.IsZero() || e.spool.journal.Counts().Ready > 0 {
 		return nil
 	}
-	e.pace.adapt(now)
-	return e.sendPatiently(ctx, e.takeCall(ctx, false))
+	e.reserve.adapt(now)
+	return e.sendWithGrace(ctx, e.popCall(ctx, false))
 }
 
-// takeCall is a call that removes records from the queue as it reads them.
-func (e *engine) takeCall(ctx context.Context, parked bool) call {
-	asked := e.pace.limit
-	params := reading{limit: asked, parked: parked, remove: true}.params()
+// popCall is a call that removes records from the queue as it reads them.
+func (e *engine) popCall(ctx context.Context, parked bool) call {
+	asked := e.reserve.limit
+	params := getParams{limit: asked, parked: parked, remove: true}.params()
 	return call{method: methodGet, params: params, done: func(doc json.RawMessage, _ int, err error) error {
 		if err != nil {
-			return e.takingFailed(ctx, err)
+			return e.popFailed(ctx, err)
 		}
 		b, err := readBatch(params, doc)
 		if err != nil {
-			_ = e.journal.spool.Rescue(ctx, doc) // which logs
+			_ = e.spool.journal.Rescue(ctx, doc) // which logs
 			e.countDamaged()
 			return err
 		}
 		n := len(b.Records)
 		switch {
 		case parked && n < asked:
-			e.parkedRead()
+			e.endParkedReading()
 		case !parked:
-			e.paced(ctx, n, asked)
+			e.recordsReceived(ctx, n, asked)
 		}
-		return e.save(ctx, e.owned(b.Records))
+		return e.spoolRecords(ctx, e.withMemberID(b.Records))
 	}}
 }
 
-func (e *engine) takingFailed(ctx context.Context, err error) error {
-	e.pace.empty, e.pace.grow = false, false
+func (e *engine) popFailed(ctx context.Context, err error) error {
+	e.reserve.empty, e.reserve.mayGrow = false, false
 	if !surelyNotRun(err) {
-		e.pace.shrink()
+		e.reserve.shrink()
 		e.log(ctx, slog.LevelError, "offline queue: no answer to a reading that deletes; if the portal ran it, its records are lost",
 			errorAttr(nil, err))
 	}
 	return err
 }
 
-// save puts records into the spool that were taken from the portal, and lets them be handled. What
+// spoolRecords puts records into the spool that were taken from the portal, and lets them be handled. What
 // cannot be written is handled from memory.
-func (e *engine) save(ctx context.Context, taken []Record) error {
+func (e *engine) spoolRecords(ctx context.Context, taken []Record) error {
 	for len(taken) > 0 {
 		parked := taken[0].Parked
 		n := slices.IndexFunc(taken, func(r Record) bool { return r.Parked != parked })
 		if n < 0 {
 			n = len(taken)
 		}
-		if err := e.saveAs(ctx, taken[:n], parked); err != nil {
+		if err := e.spoolRows(ctx, taken[:n], parked); err != nil {
 			return err
 		}
 		taken = taken[n:]
@@ -222,20 +222,20 @@ func (e *engine) save(ctx context.Context, taken []Record) error {
 	return nil
 }
 
-// saveAs puts records into the spool that were parked on the portal, or that were not.
-func (e *engine) saveAs(ctx context.Context, taken []Record, parked bool) error {
+// spoolRows puts records into the spool that were parked on the portal, or that were not.
+func (e *engine) spoolRows(ctx context.Context, taken []Record, parked bool) error {
 	rows := make([]json.RawMessage, len(taken))
 	for i, r := range taken {
 		rows[i] = r.Raw()
 	}
-	offsets, err := e.journal.spool.Append(ctx, rows, parked)
+	offsets, err := e.spool.journal.Append(ctx, rows, parked)
 	saved := err == nil
-	err = e.written(ctx, err)
+	err = e.spoolUsed(ctx, err)
 	if offsets == nil {
 		return err
 	}
 	for i := range taken {
-		taken[i].stands, taken[i].Parked = parked, false // it begins anew
+		taken[i].wasParked, taken[i].Parked = parked, false // it begins anew
 		taken[i].offset = offsets[i]
 	}
 	if saved {
@@ -245,42 +245,42 @@ func (e *engine) saveAs(ctx context.Context, taken []Record, parked bool) error 
 	return err
 }
 
-// replay brings records of the spool into memory that an earlier process left, as far as there is
+// replaySpool brings records of the spool into memory that an earlier process left, as far as there is
 // room.
-func (e *engine) replay(ctx context.Context) error {
-	if e.journal == nil {
+func (e *engine) replaySpool(ctx context.Context) error {
+	if e.spool == nil {
 		return nil
 	}
-	for e.journal.spool != nil && ctx.Err() == nil && e.hasPlace() && !time.Now().Before(e.journal.next) {
-		if e.journal.spool.Counts().Ready == 0 {
+	for e.spool.journal != nil && ctx.Err() == nil && e.hasHandlerRoom() && !time.Now().Before(e.spool.retryAt) {
+		if e.spool.journal.Counts().Ready == 0 {
 			return nil
 		}
-		rows, err := e.journal.spool.Replay(ctx, replayPage)
+		rows, err := e.spool.journal.Replay(ctx, replayPage)
 		if err != nil {
-			return e.written(ctx, err)
+			return e.spoolUsed(ctx, err)
 		}
 		if len(rows) == 0 {
 			return nil
 		}
-		e.add(e.tasksOf(ctx, e.owned(spooledRecords(rows, false)))...) //nolint:contextcheck // items have contexts of their own
+		e.addTasks(e.tasksOf(ctx, e.withMemberID(spooledRecords(rows, false)))...) //nolint:contextcheck // items have contexts of their own
 	}
 	return nil
 }
 
-// nextSpooled brings a window of the parked records of the spool into memory.
-func (e *engine) nextSpooled(ctx context.Context) {
+// loadSpooledParked brings a window of the parked records of the spool into memory.
+func (e *engine) loadSpooledParked(ctx context.Context) {
 	p := e.parked.parkedPass
-	for p.spool != nil && p.tried() && !time.Now().Before(e.journal.next) {
+	for p.spool != nil && p.tried() && !time.Now().Before(e.spool.retryAt) {
 		rows, err := p.spool.Next(ctx, replayPage)
 		if err != nil {
-			_ = e.written(ctx, err) // the next turn tries again
+			_ = e.spoolUsed(ctx, err) // the next turn tries again
 			return
 		}
 		if len(rows) == 0 {
 			p.spool = nil
 			return
 		}
-		e.tryParked(ctx, e.owned(spooledRecords(rows, true)))
+		e.tryParked(ctx, e.withMemberID(spooledRecords(rows, true)))
 	}
 }
 
@@ -290,53 +290,53 @@ func spooledRecords(rows []spool.Row, parked bool) []Record {
 	for i, row := range rows {
 		r := newRecord(row.Data, "", parked)
 		r.Parked = parked // even if the portal once said otherwise
-		r.offset, r.stands = row.Offset, row.WasParked
+		r.offset, r.wasParked = row.Offset, row.WasParked
 		records[i] = r
 	}
 	return records
 }
 
-// journalIsRead reports whether nothing of the spool waits for memory.
-func (e *engine) journalIsRead() bool {
-	if e.journal == nil || e.journal.spool == nil {
+// spoolIsRead reports whether nothing of the spool waits for memory.
+func (e *engine) spoolIsRead() bool {
+	if e.spool == nil || e.spool.journal == nil {
 		return true
 	}
-	return (!e.parked.running() || e.parked.spool == nil) && e.journal.spool.Counts().Ready == 0
+	return (!e.parked.running() || e.parked.spool == nil) && e.spool.journal.Counts().Ready == 0
 }
 
-// journalHasRoom reports whether the spool, if there is one, can take more records.
-func (e *engine) journalHasRoom() bool {
-	if e.journal == nil || e.journal.spool == nil || !e.journal.taking {
+// spoolHasRoom reports whether the spool, if there is one, can take more records.
+func (e *engine) spoolHasRoom() bool {
+	if e.spool == nil || e.spool.journal == nil || !e.spool.popping {
 		return true
 	}
-	c := e.journal.spool.Counts()
-	return c.Ready == 0 && c.Pending < spool.MaxPending && !time.Now().Before(e.journal.next)
+	c := e.spool.journal.Counts()
+	return c.Ready == 0 && c.Pending < spool.MaxPending && !time.Now().Before(e.spool.retryAt)
 }
 
-// journalAt returns when the spool needs a turn; zero for never.
-func (e *engine) journalAt() time.Time {
-	if e.journal == nil {
+// spoolDueAt returns when the spool needs a turn; zero for never.
+func (e *engine) spoolDueAt() time.Time {
+	if e.spool == nil {
 		return time.Time{}
 	}
-	return e.journal.next
+	return e.spool.retryAt
 }
 
-// flushJournal writes what became of records, and records that could not be written before.
-func (e *engine) flushJournal(ctx context.Context) error {
-	if e.journal == nil || e.journal.spool == nil || time.Now().Before(e.journal.next) {
+// flushSpool writes what became of records, and records that could not be written before.
+func (e *engine) flushSpool(ctx context.Context) error {
+	if e.spool == nil || e.spool.journal == nil || time.Now().Before(e.spool.retryAt) {
 		return nil
 	}
-	return e.written(ctx, e.journal.spool.Flush(ctx))
+	return e.spoolUsed(ctx, e.spool.journal.Flush(ctx))
 }
 
-// closeJournal ends the use of the spool. It returns an error if records were taken that could not
+// closeSpool ends the use of the spool. It returns an error if records were taken that could not
 // be written: they are lost.
-func (e *engine) closeJournal(ctx context.Context) error {
-	if e.journal == nil {
+func (e *engine) closeSpool(ctx context.Context) error {
+	if e.spool == nil {
 		return nil
 	}
-	j := e.journal.spool
-	e.journal = new(journal)
+	j := e.spool.journal
+	e.spool = new(spoolState)
 	if j == nil {
 		return nil
 	}
@@ -354,7 +354,7 @@ func (e *engine) closeJournal(ctx context.Context) error {
 }
 
 func (e *engine) countDamaged() {
-	n := e.journal.spool.Counts().Damaged
-	e.meter.count(func(s *Stats) { s.Damaged += counted(n - e.journal.damaged) })
-	e.journal.damaged = n
+	n := e.spool.journal.Counts().Damaged
+	e.meter.count(func(s *Stats) { s.Damaged += counted(n - e.spool.damaged) })
+	e.spool.damaged = n
 }

@@ -95,8 +95,8 @@ func (m *meter) read() Stats {
 // counted is a number of things for a counter.
 func counted(n int) uint64 { return uint64(max(n, 0)) }
 
-// measurement is a call that measures what waits in the queue.
-func (e *engine) measurement(ctx context.Context) call {
+// backlogCall is a call that measures what waits in the queue.
+func (e *engine) backlogCall(ctx context.Context) call {
 	params := map[string]any{"filter": map[string]any{"=ERROR": 0, "=PROCESS_ID": ""}, "order": map[string]any{"TIMESTAMP_X": "ASC"}}
 	return call{method: methodList, params: params, done: func(doc json.RawMessage, total int, err error) error {
 		var page []Record
@@ -104,36 +104,36 @@ func (e *engine) measurement(ctx context.Context) call {
 			page, err = readPage(doc)
 		}
 		if err != nil {
-			return e.listed(ctx, err)
+			return e.listDone(ctx, err)
 		}
 		var oldest time.Time
 		if len(page) > 0 {
 			oldest = page[0].time()
 		}
-		e.backlog(ctx, max(total, len(page)), oldest)
+		e.noteBacklog(ctx, max(total, len(page)), oldest)
 		return nil
 	}}
 }
 
-// backlog notes what waits.
-func (e *engine) backlog(ctx context.Context, waiting int, oldest time.Time) {
+// noteBacklog notes what waits.
+func (e *engine) noteBacklog(ctx context.Context, waiting int, oldest time.Time) {
 	now := time.Now()
 	var b Backlog
 	e.meter.count(func(s *Stats) {
 		s.Backlog.MemberID, s.Backlog.At, s.Backlog.Waiting, s.Backlog.Oldest = e.memberID, now, waiting, oldest
 		b = s.Backlog
 	})
-	if now.Before(e.measured.Add(measureInterval)) {
+	if now.Before(e.measuredAt.Add(measureInterval)) {
 		return
 	}
-	e.measured = now
+	e.measuredAt = now
 	if hook := e.cfg.hooks.Measured; hook != nil {
 		e.callHook(ctx, "Measured", func() { hook(ctx, b) })
 	}
 }
 
-// countParked takes in how many parked records there are, or how many more.
-func (e *engine) countParked(n int, more bool) {
+// noteParked takes in how many parked records there are, or how many more.
+func (e *engine) noteParked(n int, more bool) {
 	e.meter.count(func(s *Stats) {
 		if more {
 			n += s.Backlog.Parked

@@ -9,9 +9,9 @@ import (
 	"github.com/b24events/b24events/internal/timing"
 )
 
-// stopWith begins the stop when ctx ends. The function that it returns undoes that, or waits until
+// stopWhenDone begins the stop when ctx ends. The function that it returns undoes that, or waits until
 // it has happened.
-func (e *engine) stopWith(ctx context.Context) (undo func()) {
+func (e *engine) stopWhenDone(ctx context.Context) (undo func()) {
 	begun := make(chan struct{})
 	cancel := context.AfterFunc(ctx, func() {
 		defer close(begun)
@@ -27,22 +27,22 @@ func (e *engine) stopWith(ctx context.Context) (undo func()) {
 // beginStop starts no more handlers, and ends the contexts of those that run when the grace period
 // is over, or at once if the lease is lost. It may be called at any time; the first call counts.
 func (e *engine) beginStop(stopped context.Context) {
-	e.halt() //nolint:contextcheck // handlers have contexts of their own
+	e.startNoMore() //nolint:contextcheck // handlers have contexts of their own
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	switch {
 	case e.work == nil:
 	case errors.Is(context.Cause(stopped), ErrLeaseLost):
 		e.work.Cancel(ErrLeaseLost)
-	case e.grace == nil:
+	case e.graceTimer == nil:
 		work := e.work
-		e.grace = time.AfterFunc(e.cfg.grace, func() { work.Cancel(ErrStopped) })
+		e.graceTimer = time.AfterFunc(e.cfg.grace, func() { work.Cancel(ErrStopped) })
 	}
 }
 
-// halt starts no more handlers. What waits for one stays reserved.
-func (e *engine) halt() {
-	if work := e.portal(); work != nil {
+// startNoMore starts no more handlers. What waits for one stays reserved.
+func (e *engine) startNoMore() {
+	if work := e.currentWork(); work != nil {
 		work.Stop(ErrStopped)
 	}
 }
@@ -50,8 +50,8 @@ func (e *engine) halt() {
 // abandonWork ends everything, because the engine was left in the middle of something. Its records
 // stay reserved, and another engine finds them.
 func (e *engine) abandonWork(ctx context.Context) {
-	e.halt() //nolint:contextcheck // handlers have contexts of their own
-	if work := e.portal(); work != nil {
+	e.startNoMore() //nolint:contextcheck // handlers have contexts of their own
+	if work := e.currentWork(); work != nil {
 		work.Cancel(errTurnDied)
 		go func() {
 			<-work.Done()
@@ -61,8 +61,8 @@ func (e *engine) abandonWork(ctx context.Context) {
 	} else {
 		e.ledger.discard()
 	}
-	if e.journal != nil && e.journal.spool != nil {
-		_, _ = e.journal.spool.Close(context.WithoutCancel(ctx)) // handlers that go on may use it still
+	if e.spool != nil && e.spool.journal != nil {
+		_, _ = e.spool.journal.Close(context.WithoutCancel(ctx)) // handlers that go on may use it still
 	}
 }
 
@@ -89,16 +89,16 @@ func (e *engine) leaseLost(ctx context.Context) bool {
 // sending, which may wait. A turn may come after it, once start was called.
 func (e *engine) stop(ctx context.Context, sending func(func())) error {
 	e.beginStop(ctx)
-	e.parked.drop(&e.ledger)
+	e.parked.abandonUntried(&e.ledger)
 	e.awaitHandlers(ctx, sending)
 	var err error
-	sending(func() { err = e.settleLast(ctx) })
+	sending(func() { err = e.sendLast(ctx) })
 	for _, t := range e.fresh {
-		e.ledger.leave(t.Record)
+		e.ledger.abandon(t.Record)
 	}
 	e.fresh = nil
-	e.logLeft(ctx, e.ledger.takeLeft()+e.ledger.unsent())
-	if lost := e.closeJournal(ctx); lost != nil {
+	e.countAbandoned(ctx, e.ledger.takeAbandoned()+e.ledger.unsent())
+	if lost := e.closeSpool(ctx); lost != nil {
 		return lost
 	}
 	return err
@@ -106,7 +106,7 @@ func (e *engine) stop(ctx context.Context, sending func(func())) error {
 
 // awaitHandlers waits until all handlers have returned, and sends acks meanwhile.
 func (e *engine) awaitHandlers(stopped context.Context, sending func(func())) {
-	work := e.portal()
+	work := e.currentWork()
 	if work == nil {
 		return
 	}
@@ -127,21 +127,21 @@ func (e *engine) awaitHandlers(stopped context.Context, sending func(func())) {
 		case <-done:
 			e.mu.Lock()
 			e.work = nil
-			e.ungraceLocked()
+			e.endGraceLocked()
 			e.mu.Unlock()
 			work.Close()
 			return
 		case <-flush.C:
-			sending(func() { e.flush(waiting) })
+			sending(func() { e.flushAcks(waiting) })
 		}
 	}
 }
 
-// flush sends acks while the engine waits for handlers. What fails is sent later.
-func (e *engine) flush(waiting context.Context) {
+// flushAcks sends acks while the engine waits for handlers. What fails is sent later.
+func (e *engine) flushAcks(waiting context.Context) {
 	ctx, cancel := context.WithTimeout(waiting, flushInterval)
 	defer cancel()
-	err := e.flushJournal(ctx)
+	err := e.flushSpool(ctx)
 	if calls, _ := e.ackCalls(); len(calls) > 0 && err == nil {
 		err = e.send(ctx, calls)
 	}
@@ -150,21 +150,21 @@ func (e *engine) flush(waiting context.Context) {
 	}
 }
 
-// settleLast sends what was finished after ctx has ended, for as long as settleTimeout. If the
+// sendLast sends what was finished after ctx has ended, for as long as settleTimeout. If the
 // lease is lost, nothing is parked: the records may be another's now, and parking what is not held
 // deletes newer changes.
-func (e *engine) settleLast(stopped context.Context) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(stopped), settleTimeout)
+func (e *engine) sendLast(stopped context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(stopped), lastSendTimeout)
 	defer cancel()
 	wait := backoff{shortest: minErrorWait, longest: maxErrorWait}
 	for {
 		if e.leaseLost(stopped) {
-			e.ledger.dropLetters()
+			e.ledger.abandonToPark()
 		}
-		e.lists.reset()
+		e.listing.reset()
 		calls, _ := e.ackCalls()
 		var parkings []call
-		calls = append(calls, e.letterCalls(ctx, &parkings)...)
+		calls = append(calls, e.parkingCalls(ctx, &parkings)...)
 		if len(calls) == 0 {
 			return nil
 		}
@@ -173,7 +173,7 @@ func (e *engine) settleLast(stopped context.Context) error {
 			err = e.send(ctx, parkings)
 		}
 		if err == nil {
-			err = e.lists.err()
+			err = e.listing.err()
 		}
 		if err == nil {
 			continue
@@ -184,8 +184,8 @@ func (e *engine) settleLast(stopped context.Context) error {
 	}
 }
 
-// logLeft counts and logs records that stay reserved.
-func (e *engine) logLeft(ctx context.Context, n int) {
+// countAbandoned counts and logs records that stay reserved.
+func (e *engine) countAbandoned(ctx context.Context, n int) {
 	if n == 0 {
 		return
 	}
