@@ -74,22 +74,22 @@ type Fleet struct {
 	handler event.Handler
 	log     *slog.Logger
 	kick    chan struct{} // something is due before timerAt
-	working atomic.Bool
+	running atomic.Bool
 
-	mu      sync.Mutex
-	portals map[string]*portal
-	lines   [kinds]line
-	shards  [shards]shard
-	shares  *lease.Shares   // of the Run under way; nil without a leaser
-	run     context.Context //nolint:containedctx // of the Run under way, from which turns derive theirs; nil between two
-	turns   sync.WaitGroup
-	paced   time.Time  // when the last first turn is due
-	timerAt time.Time  // when Run looks for portals that are due
-	stats   FleetStats // what is counted as it happens
+	mu        sync.Mutex
+	portals   map[string]*portal
+	lines     [kinds]line
+	shards    [shardCount]shard
+	shares    *lease.Shares   // of the Run under way; nil without a leaser
+	run       context.Context //nolint:containedctx // of the Run under way, from which turns derive theirs; nil between two
+	turns     sync.WaitGroup
+	lastFirst time.Time  // when the last first turn is due
+	timerAt   time.Time  // when Run looks for portals that are due
+	stats     FleetStats // what is counted as it happens
 
-	closing  chan struct{} // places for turns that only settle
-	requests atomic.Uint64
-	lag      histogram.Histogram
+	flushSlots chan struct{} // places for turns that only settle
+	requests   atomic.Uint64
+	lag        histogram.Histogram
 }
 
 // NewFleet returns a fleet without portals; see [Fleet.Add] and [Fleet.Run]. api returns the caller
@@ -112,14 +112,14 @@ func NewFleet(api func(memberID string) event.Caller, h event.Handler, opts ...F
 		return nil, err
 	}
 	f := &Fleet{
-		cfg:     &cfg,
-		api:     api,
-		handler: h,
-		log:     cfg.logger,
-		kick:    make(chan struct{}, 1),
-		portals: make(map[string]*portal),
-		lines:   newLines(cfg.turns),
-		closing: make(chan struct{}, cfg.turns),
+		cfg:        &cfg,
+		api:        api,
+		handler:    h,
+		log:        cfg.logger,
+		kick:       make(chan struct{}, 1),
+		portals:    make(map[string]*portal),
+		lines:      newLines(cfg.turns),
+		flushSlots: make(chan struct{}, cfg.turns),
 	}
 	f.cfg.handle = f.handle
 	f.cfg.connect(cfg.handlers, max(1, cfg.handlers/2), fleetMemory)
@@ -141,11 +141,11 @@ func (f *Fleet) Add(memberID string) error {
 	case p == nil:
 		p = newPortal(f, memberID)
 		f.portals[memberID] = p
-		f.queueFirst(p)
+		f.queueFirstLocked(p)
 	case p.removed:
 		p.turn.again = true
 	case p.failures > 0 && p.turn == nil:
-		f.wake(p)
+		f.wakeLocked(p)
 	}
 	p.removed, p.adopted = false, false
 	return nil
@@ -162,7 +162,7 @@ func (f *Fleet) Remove(memberID string) {
 	if p == nil {
 		return
 	}
-	f.close(p, errRemoved)
+	f.closeLocked(p, errRemoved)
 	if p.turn == nil {
 		delete(f.portals, memberID)
 		return
@@ -219,13 +219,13 @@ func (f *Fleet) Wake(memberID string) {
 	switch {
 	case p == nil || p.removed || p.refused || f.run == nil:
 	case f.shares == nil || f.shards[p.shard].workable():
-		f.wake(p)
+		f.wakeLocked(p)
 	default: // also while the portal is about to pass to another process
 		f.shares.Note(memberID)
 	}
 }
 
-func (f *Fleet) wake(p *portal) {
+func (f *Fleet) wakeLocked(p *portal) {
 	if p.engine != nil {
 		p.engine.wake()
 	}
@@ -238,7 +238,7 @@ func (f *Fleet) wake(p *portal) {
 		due = soonest
 	}
 	if !p.queued() || due.Before(p.due) {
-		f.queue(p, due)
+		f.queueLocked(p, due)
 	}
 }
 
@@ -262,20 +262,20 @@ func (f *Fleet) RetryParked(memberID string) {
 // ends as at the end of [Consumer.Run], for all at the same time. It returns [ErrRunning] if it is
 // under way already, and no other error. It may be called again after it returned.
 func (f *Fleet) Run(ctx context.Context) error {
-	if !f.working.CompareAndSwap(false, true) {
+	if !f.running.CompareAndSwap(false, true) {
 		return ErrRunning
 	}
-	defer f.working.Store(false)
+	defer f.running.Store(false)
 	defer f.cfg.dispatcher.Dismiss()
 	f.mu.Lock()
-	f.run, f.paced = ctx, time.Time{}
+	f.run, f.lastFirst = ctx, time.Time{}
 	f.mu.Unlock()
 	release := f.holdShards(ctx)
 	f.schedule(ctx)
 
 	f.mu.Lock()
 	for _, p := range f.portals {
-		f.close(p, ctx.Err())
+		f.closeLocked(p, ctx.Err())
 	}
 	f.run = nil
 	f.mu.Unlock()

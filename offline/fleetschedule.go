@@ -12,10 +12,10 @@ import (
 type kind uint8
 
 const (
-	ordinary kind = iota
-	long          // the turn took long
-	failing       // the turn failed, or was ended before the portal had answered once
-	stuck         // the turn was ended and goes on; it takes no place, and none is kept for it
+	kindOrdinary kind = iota
+	kindSlow          // the turn took more than slowTurn
+	kindFailing       // the turn failed, or was ended before the first response
+	kindStuck         // the turn was asked to end and goes on; it takes no place, and none is kept for it
 	kinds
 )
 
@@ -26,16 +26,16 @@ type line struct {
 	places, taken int // of turns; more may be taken, by turns that have to end and go on
 }
 
-// newLines divides turns among the kinds: a quarter for long turns, an eighth for failing portals.
+// newLines divides turns among the kinds: a quarter for slow portals, an eighth for failing ones.
 func newLines(turns int) (lines [kinds]line) {
-	lines[long].places = max(turns/4, 1)
-	lines[failing].places = max(turns/8, 1)
-	lines[ordinary].places = turns - lines[long].places - lines[failing].places
+	lines[kindSlow].places = max(turns/4, 1)
+	lines[kindFailing].places = max(turns/8, 1)
+	lines[kindOrdinary].places = turns - lines[kindSlow].places - lines[kindFailing].places
 	return lines
 }
 
 func (l *line) push(p *portal)   { heap.Push(&l.waiting, p) }
-func (l *line) remove(p *portal) { heap.Remove(&l.waiting, p.place) }
+func (l *line) remove(p *portal) { heap.Remove(&l.waiting, p.heapIndex) }
 
 // portalHeap has the portal first that is due first.
 type portalHeap []*portal
@@ -47,12 +47,12 @@ func (h *portalHeap) Less(i, j int) bool { return (*h)[i].due.Before((*h)[j].due
 func (h *portalHeap) Swap(i, j int) {
 	all := *h
 	all[i], all[j] = all[j], all[i]
-	all[i].place, all[j].place = i, j
+	all[i].heapIndex, all[j].heapIndex = i, j
 }
 
 func (h *portalHeap) Push(x any) {
 	p, _ := x.(*portal)
-	p.place = len(*h)
+	p.heapIndex = len(*h)
 	*h = append(*h, p)
 }
 
@@ -61,12 +61,12 @@ func (h *portalHeap) Pop() any {
 	p := (*h)[last]
 	(*h)[last] = nil
 	*h = (*h)[:last]
-	p.place = unqueued
+	p.heapIndex = notQueued
 	return p
 }
 
-// move puts a turn that is under way into the line of another kind.
-func (f *Fleet) move(t *turn, to kind) {
+// moveLocked moves a turn that is under way to the line of another kind. f.mu must be held.
+func (f *Fleet) moveLocked(t *turn, to kind) {
 	from := t.portal.kind
 	if from == to {
 		return
@@ -74,7 +74,7 @@ func (f *Fleet) move(t *turn, to kind) {
 	f.lines[from].taken--
 	f.lines[to].taken++
 	t.portal.kind = to
-	f.look()
+	f.signal()
 }
 
 // schedule starts turns when they are due, until ctx ends.
@@ -88,12 +88,13 @@ func (f *Fleet) schedule(ctx context.Context) {
 		case <-timer.C:
 		case <-f.kick:
 		}
-		timer.Reset(f.dispatch(time.Now()))
+		timer.Reset(f.startDue(time.Now()))
 	}
 }
 
-// dispatch starts the turns that are due and have a place, and returns how long there will be none.
-func (f *Fleet) dispatch(now time.Time) time.Duration {
+// startDue starts the turns that are due and have a place. It returns for how long there are no
+// others. It locks f.mu.
+func (f *Fleet) startDue(now time.Time) time.Duration {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.timerAt = now.Add(time.Hour)
@@ -107,62 +108,63 @@ func (f *Fleet) dispatch(now time.Time) time.Duration {
 				}
 				break
 			}
-			f.unqueue(p)
+			f.unqueueLocked(p)
 			if f.shards[p.shard].workable() {
-				f.begin(p, now, nil)
+				f.beginLocked(p, now, nil)
 			}
 		}
 	}
 	return f.timerAt.Sub(now)
 }
 
-// queue puts a portal in its line, or moves it there, if the fleet works it.
-func (f *Fleet) queue(p *portal, due time.Time) {
-	f.unqueue(p)
-	if !f.works(p) {
+// queueLocked puts a portal in its line, or moves it there, if the fleet works it. f.mu must be held.
+func (f *Fleet) queueLocked(p *portal, due time.Time) {
+	f.unqueueLocked(p)
+	if !f.worksLocked(p) {
 		return
 	}
 	p.due = due
 	f.lines[p.kind].push(p)
 	if due.Before(f.timerAt) {
-		f.look()
+		f.signal()
 	}
 }
 
-func (f *Fleet) unqueue(p *portal) {
+// unqueueLocked takes a portal out of its line. f.mu must be held.
+func (f *Fleet) unqueueLocked(p *portal) {
 	if p.queued() {
 		f.lines[p.kind].remove(p)
 	}
 }
 
-// look makes Run look for portals that are due.
-func (f *Fleet) look() {
+// signal makes Run look for portals that are due.
+func (f *Fleet) signal() {
 	select {
 	case f.kick <- struct{}{}:
 	default:
 	}
 }
 
-// queueFirst puts a portal in line whose first turn may wait, so that those of many portals are
-// spread.
-func (f *Fleet) queueFirst(p *portal) {
+// queueFirstLocked puts a portal in line for its first turn. The first turns of many portals are
+// spread over time. f.mu must be held.
+func (f *Fleet) queueFirstLocked(p *portal) {
 	now := time.Now()
-	if !f.works(p) {
+	if !f.worksLocked(p) {
 		return
 	}
-	f.paced = f.paced.Add(time.Second / time.Duration(2*f.cfg.turns))
-	due := f.paced
+	f.lastFirst = f.lastFirst.Add(time.Second / time.Duration(2*f.cfg.turns))
+	due := f.lastFirst
 	switch latest := now.Add(f.cfg.maxInterval); {
 	case due.Before(now):
-		due, f.paced = now, now
+		due, f.lastFirst = now, now
 	case due.After(latest):
 		due = spread(now, f.cfg.maxInterval)
 	}
-	f.queue(p, due)
+	f.queueLocked(p, due)
 }
 
-// works reports whether the portal is this fleet's, and the fleet at work.
-func (f *Fleet) works(p *portal) bool {
+// worksLocked reports whether the fleet runs and works the portal. f.mu must be held.
+func (f *Fleet) worksLocked(p *portal) bool {
 	return f.run != nil && f.run.Err() == nil && f.shards[p.shard].workable()
 }
 
@@ -171,14 +173,15 @@ func spread(from time.Time, d time.Duration) time.Time {
 	return from.Add(timing.Below(d + 1))
 }
 
-// slack gives a portal its next turn soon, because its workers have nothing left to start.
-func (f *Fleet) slack(p *portal) {
+// onSlack gives a portal its next turn soon, because its workers have nothing left to start. It locks
+// f.mu.
+func (f *Fleet) onSlack(p *portal) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	switch {
 	case p.turn != nil:
 		p.turn.again = true
 	case p.failures == 0 && !p.removed && f.portals[p.id] == p:
-		f.queue(p, time.Now())
+		f.queueLocked(p, time.Now())
 	}
 }

@@ -10,9 +10,9 @@ import (
 	"github.com/b24events/b24events/internal/lease"
 )
 
-// shards is into how many parts the portals are divided. It is the same in all processes of all
+// shardCount is into how many parts the portals are divided. It is the same in all processes of all
 // versions.
-const shards = 256
+const shardCount = 256
 
 // shard is a part of the portals. It is worked while it is held and not leaving. All its turns
 // count, also those that began under an earlier lease.
@@ -29,14 +29,14 @@ func (s *shard) workable() bool {
 	return s.held && !s.leaving && (s.lease == nil || s.lease.Valid())
 }
 
-// release forgets that the shard is this fleet's. Its turns may go on.
-func (s *shard) release() { *s = shard{turns: s.turns, stuck: s.stuck} }
+// drop forgets that the shard is this fleet's. Its turns may go on.
+func (s *shard) drop() { *s = shard{turns: s.turns, stuck: s.stuck} }
 
 // shardOf returns the shard of a portal.
 func shardOf(memberID string) uint8 {
 	h := fnv.New32a()
 	_, _ = h.Write([]byte(memberID))
-	return uint8(h.Sum32() % shards)
+	return uint8(h.Sum32() % shardCount)
 }
 
 // holdShards takes the shards that are this fleet's, all without a leaser, and goes on doing so
@@ -47,11 +47,11 @@ func (f *Fleet) holdShards(ctx context.Context) (release func()) {
 	defer f.mu.Unlock()
 	quit := func() bool { return true }
 	if f.cfg.leaser == nil {
-		var all [shards]bool
+		var all [shardCount]bool
 		for i := range f.shards {
 			f.shards[i].held, all[i] = true, true
 		}
-		f.queueShards(all)
+		f.queueShardsLocked(all)
 	} else {
 		f.shares = lease.StartShares(ctx, lease.Config{
 			Leaser: f.cfg.leaser,
@@ -59,7 +59,7 @@ func (f *Fleet) holdShards(ctx context.Context) (release func()) {
 			Prefix: identity{clientID: f.cfg.clientID, connector: f.cfg.connector}.fleetPrefix(),
 			Log:    f.log,
 			Wall:   f.cfg.wall,
-		}, shards, shardWorker{f})
+		}, shardCount, shardWorker{f})
 		quit = context.AfterFunc(ctx, f.shares.Quit)
 	}
 	shares := f.shares
@@ -72,25 +72,25 @@ func (f *Fleet) holdShards(ctx context.Context) (release func()) {
 		defer f.mu.Unlock()
 		f.shares = nil
 		for i := range f.shards {
-			f.shards[i].release()
+			f.shards[i].drop()
 		}
 	}
 }
 
-// queueShards puts the portals of shards in line that are worked from now on.
-func (f *Fleet) queueShards(which [shards]bool) {
+// queueShardsLocked puts the portals of shards in line that are worked from now on.
+func (f *Fleet) queueShardsLocked(which [shardCount]bool) {
 	for _, p := range f.portals {
 		if which[p.shard] && p.turn == nil && !p.queued() {
-			f.queueFirst(p)
+			f.queueFirstLocked(p)
 		}
 	}
 }
 
-// closeShards ends the work on the portals of shards.
-func (f *Fleet) closeShards(which [shards]bool, cause error) {
+// closeShardsLocked ends the work on the portals of shards.
+func (f *Fleet) closeShardsLocked(which [shardCount]bool, cause error) {
 	for _, p := range f.portals {
 		if which[p.shard] {
-			f.close(p, cause)
+			f.closeLocked(p, cause)
 		}
 	}
 }
@@ -104,10 +104,10 @@ func (f *Fleet) turnsChangedLocked(i uint8) {
 	case f.shares == nil:
 	case s.leaving && s.turns == 0:
 		f.shares.Rest(int(i))
-		s.release()
+		s.drop()
 	case s.leaving && s.turns == s.stuck && f.shares.TakeBack(int(i)):
 		s.leaving, s.pinned = false, true
-		f.queueShards(setOf([]int{int(i)}))
+		f.queueShardsLocked(setOf([]int{int(i)}))
 	case s.pinned && s.stuck == 0:
 		s.pinned = false
 		f.shares.Unpin(int(i))
@@ -124,7 +124,7 @@ func (w shardWorker) Gained(leases map[int]*lease.Lease) {
 	for i, l := range leases {
 		w.shards[i].held, w.shards[i].lease = true, l
 	}
-	w.queueShards(setOf(slices.Collect(maps.Keys(leases))))
+	w.queueShardsLocked(setOf(slices.Collect(maps.Keys(leases))))
 	w.log.LogAttrs(context.Background(), slog.LevelInfo, "offline fleet: took shards", slog.Int(keyShards, len(leases)))
 }
 
@@ -135,7 +135,7 @@ func (w shardWorker) Leave(which []int) {
 	for _, i := range which {
 		w.shards[i].leaving, w.shards[i].pinned = true, false
 	}
-	w.closeShards(setOf(which), errHandover)
+	w.closeShardsLocked(setOf(which), errHandover)
 	for _, i := range which {
 		w.turnsChangedLocked(uint8(i)) //nolint:gosec // there are 256
 	}
@@ -146,9 +146,9 @@ func (w shardWorker) Lost(which []int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, i := range which {
-		w.shards[i].release()
+		w.shards[i].drop()
 	}
-	w.closeShards(setOf(which), ErrLeaseLost)
+	w.closeShardsLocked(setOf(which), ErrLeaseLost)
 	w.log.LogAttrs(context.Background(), slog.LevelWarn, "offline fleet: leases were lost", slog.Int(keyShards, len(which)))
 }
 
@@ -166,11 +166,11 @@ func (w shardWorker) Noted(memberID string) {
 		w.portals[memberID] = p
 	}
 	if !p.refused { // see Wake
-		w.wake(p)
+		w.wakeLocked(p)
 	}
 }
 
-func setOf(which []int) (set [shards]bool) {
+func setOf(which []int) (set [shardCount]bool) {
 	for _, i := range which {
 		set[i] = true
 	}

@@ -65,11 +65,11 @@ func (f *Fleet) Stats() FleetStats {
 			s.Overdue = max(s.Overdue, now.Sub(p.due))
 		}
 		switch p.kind {
-		case long:
+		case kindSlow:
 			s.Slow++
-		case failing:
+		case kindFailing:
 			s.Failing++
-		case stuck:
+		case kindStuck:
 			if p.turn != nil && !p.turn.stopping { // otherwise it waits for handlers that are counted
 				s.Stuck++
 			}
