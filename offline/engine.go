@@ -26,47 +26,49 @@ const (
 //	        │ list    ─▶ orphans ──┤                              │
 //	        │         ─▶ parked ───┘                              │ finished
 //	        │ clear   ◀─ acks ──────┐                             │
-//	        │ error   ◀─ letters ───┴──── ledger ◀────────────────┘
+//	        │ error   ◀─ to park ───┴──── ledger ◀────────────────┘
 //	        └──────────────────────┘
 //
 // The next turn is due when workers have nothing left to start (slack), when acks have waited for
 // five seconds, and when an empty queue is to be asked again. Between turns the engine has no
 // goroutine and no timer, so that a process can have very many.
 //
-// One goroutine at a time may call turn, stop and start. The ledger, the meter and what mu guards
-// are also used by workers.
+// One goroutine at a time may call turn, stop and start. Workers also use the meter, the ledger,
+// the work and the atomic fields, which are safe for concurrent use.
 type engine struct {
-	cfg          *config // shared with other engines
-	clientID     string  // of the application, for the proof of deliveries
-	memberID     string
-	queue        Queue
-	meter        *meter
-	onSlack      func() // makes the owner take a turn soon; called by workers
-	wakeWanted   atomic.Bool
-	parkedWanted atomic.Bool // parked records are to be tried now
+	cfg      *config // shared with other engines
+	clientID string  // of the application, for the proof of deliveries
+	memberID string
+	queue    Queue
+	meter    *meter
+	onSlack  func() // makes the owner take a turn soon; called by workers
 
-	reserve reserver
-	batches batching
-	listing listing
-	orphans orphanSearch
-	parked  parkedPasses
-	spool   *spoolState // nil without a spool
-	ledger  ledger
+	wakeWanted   atomic.Bool // the next turn is to ask the queue, even if it was found empty
+	parkedWanted atomic.Bool // the next turn is to try parked records
 
-	backoff       backoff  // between failed requests
-	planError     error    // why the portal reserves nothing: its plan
-	unchecked     []Record // that were parked, and are still to be looked for
-	fresh         []*task  // reserved, and held back until orphans are found
-	clearFailed   bool     // records could not be cleared; before they are, nothing new is reserved
-	responseStall stallWatch
-	recordStall   stallWatch
-	measuredAt    time.Time // when the backlog was measured last
+	sender     sender
+	reserve    reserver
+	orphans    orphanSearch
+	parked     parkedPasses
+	listing    listing
+	spool      *spoolState // nil without WithSpool
+	measuredAt time.Time   // when the backlog was measured last
 
+	ledger      ledger
+	fresh       []*task  // reserved, and held back until orphans are found
+	unchecked   []Record // that were parked, and are still to be looked for
+	clearFailed bool     // records could not be cleared; before they are, nothing new is reserved
+
+	work work
+}
+
+// work is what an engine has in the dispatcher.
+type work struct {
 	mu         sync.Mutex
-	work       *dispatch.Portal // nil while nothing is in work
-	unleased   bool             // the lease is lost
-	graceTimer *time.Timer      // ends the contexts of handlers; nil unless the engine stops
-	intake     context.Context  //nolint:containedctx // of the run: handlers start until it ends, and have its values
+	portal     *dispatch.Portal // nil while nothing is in work
+	leaseLost  bool
+	graceTimer *time.Timer     // ends the contexts of handlers; nil unless the engine stops
+	intake     context.Context //nolint:containedctx // of the run: handlers start until it ends, and have its values
 }
 
 // newEngine returns an engine that has not started.
@@ -77,9 +79,9 @@ func newEngine(cfg *config, call callFunc, clientID, memberID string, onSlack fu
 		memberID: memberID,
 		meter:    &meter{call: call},
 		onSlack:  onSlack,
-		backoff:  backoff{shortest: minErrorWait, longest: maxErrorWait},
+		sender:   sender{backoff: backoff{shortest: minErrorWait, longest: maxErrorWait}},
+		reserve:  newReserver(cfg),
 	}
-	e.reserve = newReserver(cfg)
 	if cfg.spoolDir != "" {
 		e.spool = new(spoolState)
 	}
@@ -88,19 +90,18 @@ func newEngine(cfg *config, call callFunc, clientID, memberID string, onSlack fu
 	return e
 }
 
-// start makes the next turn begin as after a start of the process: with a look for what was
-// abandoned and for what is parked. Acks that a stopped engine could not send stay. Handlers start
-// until intake ends, and their contexts have its values.
+// start makes the next turn begin as after a start of the process: it looks for orphans and for
+// parked records. Acks that a stopped engine could not send are kept. Handlers start until intake
+// ends, and their contexts have its values.
 func (e *engine) start(intake context.Context) {
 	e.orphans = orphanSearch{due: true}
 	e.parked.reset()
 	e.reserve.reset()
 	e.listing.reset()
-	e.backoff.reset()
-	e.planError = nil
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.intake, e.unleased = intake, false
+	e.sender.backoff.reset()
+	e.work.mu.Lock()
+	defer e.work.mu.Unlock()
+	e.work.intake, e.work.leaseLost = intake, false
 	e.endGraceLocked()
 }
 
@@ -108,11 +109,12 @@ func (e *engine) start(intake context.Context) {
 func (e *engine) wake() { e.wakeWanted.Store(true) }
 
 // turn does the next piece of work for the queue: it sends acks and reserves records, in one
-// request, and passes records on to their handlers. It returns for how long the queue may be left
-// alone, 0 if there is more to do. After an error the time is for how long the portal should be; a
-// permanent one has none, and waiting does not help. Turns may come early.
+// request, and passes records on to their handlers. It returns how long the owner may wait before
+// the next turn, 0 if there is more to do. After an error that may pass, the owner should wait for
+// that long. A permanent error has no such time. Turns may come early.
 //
-// When ctx ends, no handler starts any more; those that run go on. After the last turn comes stop.
+// When ctx ends, no more handlers start, and those that run go on. After the last turn, the owner
+// calls stop.
 func (e *engine) turn(ctx context.Context) (time.Duration, error) {
 	if ctx.Err() != nil {
 		return 0, ctx.Err()
@@ -125,7 +127,7 @@ func (e *engine) turn(ctx context.Context) (time.Duration, error) {
 	case ctx.Err() != nil:
 		return 0, ctx.Err()
 	case err != nil:
-		return e.backoff.next(), err
+		return e.sender.backoff.next(), err
 	default:
 		return e.untilNextTurn(time.Now()), nil
 	}
@@ -158,13 +160,13 @@ func (e *engine) step(ctx context.Context) error {
 		return flushed
 	}
 	e.closeIdleWork()
-	if err == nil && e.planError != nil && e.holdsNothing() {
-		return e.planError
+	if err == nil && e.reserve.planError != nil && e.holdsNothing() {
+		return e.reserve.planError
 	}
 	return err
 }
 
-// addFresh passes fresh records on, unless orphans are looked for that come first.
+// addFresh passes fresh records on to their handlers, unless the engine must look for orphans first.
 func (e *engine) addFresh() {
 	if len(e.fresh) == 0 || e.orphans.holdsBack(e.listing.ready(time.Now())) {
 		return
@@ -173,7 +175,7 @@ func (e *engine) addFresh() {
 	e.fresh = nil
 }
 
-// mustRequest reports whether there is anything to ask the portal, or to send to it.
+// mustRequest reports whether anything is due that needs a request.
 func (e *engine) mustRequest(now time.Time) bool {
 	switch {
 	case e.ledger.acksDue(now), e.mustList(now):
@@ -183,18 +185,18 @@ func (e *engine) mustRequest(now time.Time) bool {
 	}
 }
 
-// mustList reports whether a list is due that is worth a request of its own.
+// mustList reports whether a list is due that deserves a request of its own.
 func (e *engine) mustList(now time.Time) bool {
 	return e.mayReadParked(now) || (e.listing.ready(now) && (e.mustSeekOrphans(now) || e.ledger.parkingDue(now)))
 }
 
-// hasRoom reports whether more records may be taken in: workers have nothing to start, and there is
-// memory.
+// hasRoom reports whether more records may be read: workers have nothing to start, and there is
+// memory and, if records go there, room in the spool.
 func (e *engine) hasRoom() bool {
 	return e.hasHandlerRoom() && e.spoolHasRoom()
 }
 
-// hasHandlerRoom reports the same of records that are in the spool already.
+// hasHandlerRoom reports the same for records that are in the spool already.
 func (e *engine) hasHandlerRoom() bool {
 	return len(e.fresh) == 0 && e.hasSlack() && e.ledger.hasRoom()
 }
@@ -214,7 +216,7 @@ func (e *engine) holdsNothing() bool {
 	return e.ledger.empty() && len(e.fresh) == 0 && !e.orphans.due && e.spoolIsRead()
 }
 
-// drained reports whether the queue was empty when the last turn looked, but for parked records.
+// drained reports whether the last turn found the queue empty, apart from parked records.
 func (e *engine) drained() bool { return e.reserve.empty && e.holdsNothing() && !e.parked.running() }
 
 // busy reports whether the engine has handlers that run, or anything to send.
@@ -222,7 +224,7 @@ func (e *engine) busy() bool {
 	return !e.ledger.empty() || (e.spool != nil && e.spool.journal != nil)
 }
 
-// untilNextTurn returns for how long the queue may be left alone.
+// untilNextTurn returns how long the owner may wait before the next turn.
 func (e *engine) untilNextTurn(now time.Time) time.Duration {
 	if e.mustRequest(now) || (len(e.fresh) > 0 && !e.orphans.holdsBack(e.listing.ready(now))) {
 		return 0
@@ -260,14 +262,14 @@ func (e *engine) addTasks(tasks ...*task) {
 	if len(tasks) == 0 {
 		return
 	}
-	e.mu.Lock()
-	if e.work == nil {
-		e.work = e.cfg.dispatcher.Open(dispatch.Key{ClientID: e.clientID, MemberID: e.memberID}, dispatch.PortalOptions{
-			Front: e, Limit: e.cfg.workers, Misfits: e.reportMisfits, OnSlack: e.onSlack, Intake: e.intake,
+	e.work.mu.Lock()
+	if e.work.portal == nil {
+		e.work.portal = e.cfg.dispatcher.Open(dispatch.Key{ClientID: e.clientID, MemberID: e.memberID}, dispatch.PortalOptions{
+			Front: e, Limit: e.cfg.workers, Misfits: e.reportMisfits, OnSlack: e.onSlack, Intake: e.work.intake,
 		})
 	}
-	work, values := e.work, context.WithoutCancel(e.intake)
-	e.mu.Unlock()
+	work, values := e.work.portal, context.WithoutCancel(e.work.intake)
+	e.work.mu.Unlock()
 	items := make([]*dispatch.Item, len(tasks))
 	for i, t := range tasks {
 		items[i] = t.item(values)
@@ -275,32 +277,32 @@ func (e *engine) addTasks(tasks ...*task) {
 	work.Add(items...)
 }
 
-// currentWork returns what is in work, nil for nothing.
+// currentWork returns the dispatcher's portal, or nil if nothing is in work.
 func (e *engine) currentWork() *dispatch.Portal {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.work
+	e.work.mu.Lock()
+	defer e.work.mu.Unlock()
+	return e.work.portal
 }
 
-// closeIdleWork lets go of the dispatcher's portal when nothing is in work.
+// closeIdleWork closes the dispatcher's portal if nothing is in work.
 func (e *engine) closeIdleWork() {
 	if !e.ledger.idle() {
 		return
 	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.work != nil {
-		e.work.Close()
-		e.work = nil
+	e.work.mu.Lock()
+	defer e.work.mu.Unlock()
+	if e.work.portal != nil {
+		e.work.portal.Close()
+		e.work.portal = nil
 	}
 	e.endGraceLocked()
 }
 
-// endGraceLocked ends the grace period, because no handler runs. e.mu is held.
+// endGraceLocked ends the grace period, because no handler runs. e.work.mu must be held.
 func (e *engine) endGraceLocked() {
-	if e.graceTimer != nil {
-		e.graceTimer.Stop()
-		e.graceTimer = nil
+	if e.work.graceTimer != nil {
+		e.work.graceTimer.Stop()
+		e.work.graceTimer = nil
 	}
 }
 

@@ -59,7 +59,7 @@ func TestTurnThatIsToldToEndAtItsEnd(t *testing.T) {
 				defer end()
 				p := newPortal(f, "portal")
 				p.engine = newEngine(f.cfg, p.call, "app.1", p.id, func() { f.onSlack(p) })
-				p.engine.batches.retryAt = time.Now().Add(time.Hour)
+				p.engine.sender.batchAt = time.Now().Add(time.Hour)
 				p.engine.start(run)
 				f.run, f.portals[p.id] = run, p
 				f.shards[p.shard].held = true

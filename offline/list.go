@@ -51,7 +51,7 @@ func (l *listing) next() time.Time {
 	return l.failure.next
 }
 
-// listDone takes in the error of a list. It returns one that is not the method's alone.
+// listDone notes the result of a list. It returns errors that other methods would have, too.
 func (e *engine) listDone(ctx context.Context, err error) error {
 	f := e.listing.failure
 	if err == nil {
@@ -68,7 +68,7 @@ func (e *engine) listDone(ctx context.Context, err error) error {
 	if f == nil {
 		f = &listFailure{backoff: backoff{shortest: minListWait, longest: maxListWait}}
 		e.listing.failure = f
-		e.log(ctx, slog.LevelWarn, "offline queue: the portal does not list the queue; orphaned and parked records wait, others do not",
+		e.log(ctx, slog.LevelWarn, "offline queue: the portal does not list the queue; orphaned and parked records wait for it, others do not",
 			errorAttr(nil, err))
 	}
 	f.err, f.next = err, time.Now().Add(f.backoff.next())
@@ -76,7 +76,7 @@ func (e *engine) listDone(ctx context.Context, err error) error {
 	return nil
 }
 
-// pages are the answers to pages of a list.
+// pages are the responses to requests for pages of a list.
 type pages struct {
 	asked int
 	rows  []Record
@@ -86,13 +86,20 @@ type pages struct {
 
 func (p *pages) full() bool { return len(p.rows) == p.asked*pageSize }
 
-// listCalls asks for n pages of the queue, from the row with the number start.
-func (e *engine) listCalls(ctx context.Context, p *pages, n, start int, filter, order map[string]any) []call {
-	p.asked = n
-	calls := make([]call, n)
+// listQuery says which rows of the queue to list.
+type listQuery struct {
+	pages         int // how many
+	offset        int // of the first row
+	filter, order map[string]any
+}
+
+// listCalls returns calls that list rows of the queue. Their responses go to p.
+func (e *engine) listCalls(ctx context.Context, p *pages, q listQuery) []call {
+	p.asked = q.pages
+	calls := make([]call, q.pages)
 	for i := range calls {
-		params := map[string]any{"filter": filter, "order": order}
-		if at := start + i*pageSize; at > 0 {
+		params := map[string]any{"filter": q.filter, "order": q.order}
+		if at := q.offset + i*pageSize; at > 0 {
 			params["start"] = at
 		}
 		calls[i] = call{method: methodList, params: params, done: func(doc json.RawMessage, total int, err error) error {

@@ -6,45 +6,52 @@ import (
 	"time"
 )
 
-// orphanInterval is how often reservations are looked for that nobody works on. It costs no request
-// of its own.
+// orphanInterval is how often the engine looks for orphans. It costs no request of its own.
 const orphanInterval = 5 * time.Minute
 
-// orphanSearch looks for reservations that are in the queue while this engine knows nothing of them: a
-// process died with them, or their answer was lost on the way. One page suffices if there are none,
-// however long the queue is, because reserved records are sorted to the front.
+// orphanSearch is the search for orphans: reserved records that this engine does not know, because
+// the process that reserved them died or the response to the reservation was lost. If there are
+// none, one page is enough, however long the queue is, because reserved records come first.
 type orphanSearch struct {
-	due          bool
-	failed       bool      // and failed: fresh records no longer wait
-	responseLost bool      // a reservation may have been made whose answer is lost
-	offset       int       // the first row of the next page; those before it are known
+	due          bool      // the engine must look
+	failed       bool      // the last look failed, so fresh records no longer wait for it
+	responseLost bool      // a reservation may have been made whose response was lost
+	offset       int       // of the next page; the rows before it are known
 	pages        int       // to ask for
 	next         time.Time // when to look again
 }
 
-// pagesLeft reports whether pages after the first are to be looked at.
+// pagesLeft reports whether there are pages after the first to look at.
 func (r *orphanSearch) pagesLeft() bool { return r.offset > 0 || r.pages > 1 }
 
-// rowsGone takes in that n rows went away, so that those behind them move up.
+// rowsGone notes that n rows are gone, so that those behind them move up.
 func (r *orphanSearch) rowsGone(n int) { r.offset = max(0, r.offset-n) }
 
-// holdsBack reports whether fresh records wait for a look for orphans, which are older.
+// holdsBack reports whether fresh records wait for the search for orphans, which are older.
 func (r *orphanSearch) holdsBack(canList bool) bool { return r.due && !r.failed && canList }
 
-// mustSeekOrphans reports whether a look for orphans is worth a request of its own.
+// mustSeekOrphans reports whether a look for orphans deserves a request of its own.
 func (e *engine) mustSeekOrphans(now time.Time) bool { return e.orphans.due && e.maySeekOrphans(now) }
 
-// maySeekOrphans reports whether orphans may be looked for, with a request that is made anyway. What is
-// found needs memory, and workers.
+// maySeekOrphans reports whether a look for orphans may join a request. What it finds needs memory
+// and workers.
 func (e *engine) maySeekOrphans(now time.Time) bool {
 	return !now.Before(e.orphans.next) && e.ledger.hasRoom() && e.hasSlack()
 }
 
-// orphansListed takes in the front of the queue.
+// orphanCalls returns the calls of a look for orphans.
+func (e *engine) orphanCalls(ctx context.Context, p *pages) []call {
+	return e.listCalls(ctx, p, listQuery{
+		pages: max(1, e.orphans.pages), offset: e.orphans.offset,
+		filter: map[string]any{"=ERROR": 0}, order: map[string]any{"PROCESS_ID": "DESC"},
+	})
+}
+
+// orphansListed handles the response to a look for orphans.
 func (e *engine) orphansListed(ctx context.Context, p *pages) {
 	if p.err != nil {
 		e.orphans.failed = true
-		e.orphans.pages /= 2 // again with a later request, in case the answer was too large
+		e.orphans.pages /= 2 // again with a later request, in case the response was too large
 		return
 	}
 	e.orphans.failed = false

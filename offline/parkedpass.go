@@ -150,7 +150,7 @@ func (e *engine) parkedCalls(ctx context.Context, p *pages) []call {
 		if e.parked.afterID > 0 {
 			filter[">ID"] = e.parked.afterID
 		}
-		return e.listCalls(ctx, p, e.parked.pages, 0, filter, map[string]any{"ID": "ASC"})
+		return e.listCalls(ctx, p, listQuery{pages: e.parked.pages, filter: filter, order: map[string]any{"ID": "ASC"}})
 	case e.pops():
 		return nil // see take
 	}
@@ -195,7 +195,7 @@ func (e *engine) parkedListed(ctx context.Context, p *pages) {
 	switch {
 	case p.full():
 		e.parked.pages = maxPages
-	case e.parked.free && e.planError == nil:
+	case e.parked.free && e.reserve.planError == nil:
 		e.parked.stage = parkedFree
 	default:
 		e.endParkedReading()

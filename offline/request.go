@@ -16,10 +16,10 @@ import (
 const (
 	// batchPause is how long calls are made one by one after a batch was refused.
 	batchPause = time.Hour
-	// suspectBatch is how many batches fail in a row before their calls are tried one by one, in case
-	// it is the batch; and again after every suspectAgain.
+	// suspectBatch is how many batches fail in a row before their calls are made one by one, in case
+	// the portal has something against the batch. It is tried again after every suspectAgain.
 	suspectBatch, suspectAgain = 3, 30
-	// noTotal is the number of rows where a call did not tell it.
+	// noTotal is the number of rows if the response does not have it.
 	noTotal = -1
 )
 
@@ -27,18 +27,20 @@ const (
 type call struct {
 	method string
 	params map[string]any
-	// done takes in the result, and for a list the number of rows that it has in all, or noTotal; or
-	// the error of the call. It returns what is wrong with either.
+	// done handles the result, or the error of the call. total is the number of all rows of a list,
+	// or noTotal. done returns what is wrong with the call or its result.
 	done func(doc json.RawMessage, total int, err error) error
 }
 
-// batching is what is known of batches.
-type batching struct {
-	retryAt  time.Time // when they may be tried again
-	failures int       // in a row
+// sender is what an engine remembers of its requests.
+type sender struct {
+	backoff       backoff // between failed requests
+	stall         stallWatch
+	batchAt       time.Time // when batches may be tried again
+	batchFailures int       // in a row
 }
 
-// send makes calls, in as few requests as can be. It returns the worst of the errors that their
+// send makes calls in as few requests as possible. It returns the worst of the errors that their
 // done functions return.
 func (e *engine) send(ctx context.Context, calls []call) error {
 	if len(calls) == 0 {
@@ -52,10 +54,10 @@ func (e *engine) send(ctx context.Context, calls []call) error {
 	}
 	switch {
 	case worst == nil:
-		e.backoff.reset()
-		e.noteActivity(ctx, &e.responseStall, StallNoResponse)
+		e.sender.backoff.reset()
+		e.noteActivity(ctx, &e.sender.stall, StallNoResponse)
 	case ctx.Err() == nil:
-		e.noteStall(ctx, &e.responseStall, StallNoResponse, e.cfg.noResponse)
+		e.noteStall(ctx, &e.sender.stall, StallNoResponse, e.cfg.noResponse)
 	}
 	return worst
 }
@@ -66,11 +68,11 @@ func (e *engine) sendChunk(ctx context.Context, calls []call) error {
 	}
 	reply, err := e.sendBatch(ctx, calls)
 	if err != nil && !surelyNotRun(err) && !permanent(err) {
-		e.batches.failures++
+		e.sender.batchFailures++
 	} else if err == nil {
-		e.batches.failures = 0
+		e.sender.batchFailures = 0
 	}
-	if err != nil && ctx.Err() == nil && (permanent(err) || e.batches.failures%suspectAgain == suspectBatch) {
+	if err != nil && ctx.Err() == nil && (permanent(err) || e.sender.batchFailures%suspectAgain == suspectBatch) {
 		return e.fallBackToSingle(ctx, calls, err)
 	}
 	var worst error
@@ -92,8 +94,8 @@ func (e *engine) sendChunk(ctx context.Context, calls []call) error {
 	return worst
 }
 
-// fallBackToSingle makes the calls of a batch that failed one by one. Where it was the token, they
-// say so themselves; where it was the batch, or a caller that cannot make one, they go through.
+// fallBackToSingle makes the calls of a failed batch one by one. If the token is the reason, they
+// fail with that error. If the batch is, or the caller cannot make batches, they succeed.
 func (e *engine) fallBackToSingle(ctx context.Context, calls []call, err error) error {
 	if slices.ContainsFunc(calls, func(c call) bool { return c.method == methodGet }) {
 		e.reservationFailed(err)
@@ -105,13 +107,13 @@ func (e *engine) fallBackToSingle(ctx context.Context, calls []call, err error) 
 	if failure != nil {
 		return failure
 	}
-	e.batches.retryAt = time.Now().Add(batchPause)
-	e.log(ctx, slog.LevelWarn, "offline queue: batches fail where single calls do not, making one request for each call",
+	e.sender.batchAt = time.Now().Add(batchPause)
+	e.log(ctx, slog.LevelWarn, "offline queue: batches fail and single calls do not, making one request for each call",
 		errorAttr(nil, err), waitAttr(batchPause))
 	return nil
 }
 
-func (e *engine) canBatch(now time.Time) bool { return !now.Before(e.batches.retryAt) }
+func (e *engine) canBatch(now time.Time) bool { return !now.Before(e.sender.batchAt) }
 
 func (e *engine) sendBatch(ctx context.Context, calls []call) (*batch.Reply, error) {
 	commands := make([]batch.Command, len(calls))
@@ -131,13 +133,13 @@ func (e *engine) sendBatch(ctx context.Context, calls []call) (*batch.Reply, err
 		return nil, errors.Join(ErrBadAnswer, err)
 	}
 	if len(reply.Results) == 0 && len(reply.Errors) == 0 {
-		return nil, fmt.Errorf("%w: the answer to a batch has no results", ErrBadAnswer)
+		return nil, fmt.Errorf("%w: the response to a batch has no results", ErrBadAnswer)
 	}
 	return reply, nil
 }
 
-// sendWithGrace makes a call whose answer must not be missed because ctx ends meanwhile, and waits
-// for it for as long as settleTimeout then.
+// sendWithGrace makes a call whose response must not be missed because ctx ends meanwhile. It then
+// waits for lastSendTimeout at most.
 func (e *engine) sendWithGrace(ctx context.Context, c call) error {
 	patient, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
@@ -166,59 +168,86 @@ func (e *engine) sendSingly(ctx context.Context, calls []call) error {
 	return failure
 }
 
-// request makes one request of everything that is due: it sends acks, looks for orphans, parked records
-// and dead letters, and reserves the next records. A second one parks dead letters.
-func (e *engine) request(ctx context.Context, now time.Time) error {
-	stuck := e.clearFailed
+// requestPlan is what one turn sends.
+type requestPlan struct {
+	calls    []call
+	acksOnly bool
+	orphans  pages // what the calls list
+	parked   pages
+
+	// parks says that the calls look for records that are to be parked. They add to parkings what
+	// follows in a second request. Nothing is reserved before it, because parking removes newer rows
+	// of the same changes.
+	parks    bool
+	parkings []call
+
+	pops bool // records are read with deletion, in a request of their own
+}
+
+// planRequest puts everything that is due into one request: acks, looks for orphans, parked records
+// and records that are to be parked, and the next reservation.
+func (e *engine) planRequest(ctx context.Context, now time.Time) *requestPlan {
+	p := new(requestPlan)
+	failed := e.clearFailed
 	calls, all := e.ackCalls()
-	if !all || (stuck && len(calls) > 0) {
-		return e.send(ctx, calls)
+	if !all || (failed && len(calls) > 0) {
+		p.calls, p.acksOnly = calls, true
+		return p
 	}
-	var orphans, parked pages
-	var parkings []call
 	if e.listing.ready(now) {
 		if e.maySeekOrphans(now) {
 			e.orphans.due = true
-			calls = append(calls, e.listCalls(ctx, &orphans, max(1, e.orphans.pages), e.orphans.offset,
-				map[string]any{"=ERROR": 0}, map[string]any{"PROCESS_ID": "DESC"})...)
+			calls = append(calls, e.orphanCalls(ctx, &p.orphans)...)
 		}
-		calls = append(calls, e.parkingCalls(ctx, &parkings)...)
+		calls = append(calls, e.parkingCalls(ctx, &p.parkings)...)
 		calls = append(calls, e.uncheckedCalls(ctx)...)
 		if !now.Before(e.parked.next) && !e.parked.running() {
 			e.startParkedPass()
 		}
-		calls = append(calls, e.parkedCalls(ctx, &parked)...)
+		calls = append(calls, e.parkedCalls(ctx, &p.parked)...)
 		if e.reserve.full && e.canBatch(now) && !now.Before(e.measuredAt.Add(measureInterval)) {
 			calls = append(calls, e.backlogCall(ctx))
 		}
 	}
-	takes := e.pops()
-	// Parking removes newer rows of the same changes, so nothing is reserved before it is done.
-	parks := e.listing.ready(now) && e.ledger.toParkCount() > 0
-	reserves := func() bool {
-		return !takes && e.mayReserve(now) && (e.reserve.receivedAt.IsZero() || e.mustReserve(now))
-	}
-	if !parks && reserves() {
+	p.pops = e.pops()
+	p.parks = e.listing.ready(now) && e.ledger.toParkCount() > 0
+	if !p.parks && e.reservesIn(p, now) {
 		calls = append(calls, e.reserveCall(ctx, now))
 	}
-	err := e.send(ctx, calls)
-	if orphans.asked > 0 { // before the ledger forgets what is parked
-		e.orphansListed(ctx, &orphans)
+	p.calls = calls
+	return p
+}
+
+// reservesIn reports whether a reservation joins the request.
+func (e *engine) reservesIn(p *requestPlan, now time.Time) bool {
+	return !p.pops && e.mayReserve(now) && (e.reserve.receivedAt.IsZero() || e.mustReserve(now))
+}
+
+// request sends what is due: one request, a second one if records are parked, and another if
+// records are read with deletion.
+func (e *engine) request(ctx context.Context, now time.Time) error {
+	p := e.planRequest(ctx, now)
+	err := e.send(ctx, p.calls)
+	if p.acksOnly {
+		return err
 	}
-	if parked.asked > 0 {
-		e.parkedListed(ctx, &parked)
+	if p.orphans.asked > 0 { // before the ledger forgets what is parked
+		e.orphansListed(ctx, &p.orphans)
 	}
-	if err == nil && parks && reserves() {
-		parkings = append(parkings, e.reserveCall(ctx, now)) // otherwise letters that keep coming hold it up
+	if p.parked.asked > 0 {
+		e.parkedListed(ctx, &p.parked)
 	}
-	if err == nil && len(parkings) > 0 {
-		err = e.send(ctx, parkings)
+	if err == nil && p.parks && e.reservesIn(p, now) {
+		p.parkings = append(p.parkings, e.reserveCall(ctx, now)) // otherwise records that keep failing hold it up
+	}
+	if err == nil && len(p.parkings) > 0 {
+		err = e.send(ctx, p.parkings)
 	}
 	if e.orphans.responseLost {
 		e.orphans = orphanSearch{due: true}
 	}
-	if err == nil && takes && !parks && ctx.Err() == nil {
-		err = e.pop(ctx, now) // alone: what deletes as it reads must not depend on another call's answer
+	if err == nil && p.pops && !p.parks && ctx.Err() == nil {
+		err = e.pop(ctx, now) // alone: what deletes as it reads must not depend on the response to another call
 	}
 	return err
 }

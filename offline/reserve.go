@@ -8,17 +8,17 @@ import (
 )
 
 const (
-	// firstLimit is what the first reservation asks for, and what lost answers do not shrink
-	// reservations below.
+	// firstLimit is how many records the first reservation asks for. Reservations do not shrink below
+	// it.
 	firstLimit = 50
-	// keepUp is the time within which handlers should work a reservation off. If they need longer,
+	// keepUp is how long handlers should need for a reservation at most. If they need longer,
 	// reservations shrink, so that records do not wait in reservations.
 	keepUp = 20 * time.Second
 	// reserveSpacing is between two reservations while records are in work. Portals take two requests
 	// a second.
 	reserveSpacing = 500 * time.Millisecond
-	// linger is how long workers may have nothing to start before more is reserved, while others go
-	// on.
+	// linger is how long workers may have nothing to start before more records are reserved, while
+	// other workers go on.
 	linger = time.Second
 )
 
@@ -29,10 +29,12 @@ type reserver struct {
 	next       time.Time // when to reserve at the latest
 	empty      bool      // the last reservation held nothing
 	full       bool      // the last reservation may not have held everything
-	mayGrow    bool      // the last reservation came back full
+	mayGrow    bool      // the last reservation came back full, so the next one may ask for more
 	receivedAt time.Time // when records came last; zero after the next reservation
 	emptyWaits backoff   // between looks at an empty queue
 	slackSince time.Time // since when workers have nothing to start; zero while they have
+	planError  error     // why nothing is reserved: the portal's plan
+	stall      stallWatch
 }
 
 func newReserver(cfg *config) reserver {
@@ -44,12 +46,12 @@ func newReserver(cfg *config) reserver {
 
 // reset makes the next reservation due.
 func (p *reserver) reset() {
-	p.next, p.empty, p.receivedAt = time.Time{}, false, time.Time{}
+	p.next, p.empty, p.receivedAt, p.planError = time.Time{}, false, time.Time{}, nil
 	p.emptyWaits.reset()
 }
 
-// wake makes the next reservation due: at once when nothing is in work, or else soon, or with the
-// acks of what is.
+// wake makes the next reservation due: at once if nothing is in work, and otherwise soon or with the
+// next acks.
 func (p *reserver) wake(now time.Time, idle bool) {
 	switch soon := now.Add(p.shortWait()); {
 	case idle:
@@ -70,8 +72,9 @@ func (p *reserver) noteSlack(slack bool, now time.Time) {
 	}
 }
 
-// reserveAt returns when to reserve while records are in work. Workers that have just become free wait for
-// a moment, in case the others are about to finish too: then one request has all their acks.
+// reserveAt returns when to reserve while records are in work. Workers that have just become free
+// wait for a moment, in case the others are about to finish too. Then one request has all their
+// acks.
 func (p *reserver) reserveAt() time.Time {
 	if p.receivedAt.IsZero() || p.slackSince.IsZero() {
 		return p.next
@@ -82,12 +85,12 @@ func (p *reserver) reserveAt() time.Time {
 	return p.next
 }
 
-// shortWait returns how long after a reservation that was not full the next one comes, while records
-// are in work.
+// shortWait is how long after a reservation that was not full the next one comes, while records are
+// in work.
 func (p *reserver) shortWait() time.Duration { return min(p.emptyWaits.shortest, flushInterval) }
 
-// adapt decides how many records to ask for: more while reservations come back full and the workers
-// had nothing left to start soon after.
+// adapt decides how many records to ask for: more if the last reservation came back full and the
+// workers soon had nothing left to start.
 func (p *reserver) adapt(now time.Time) {
 	if !p.receivedAt.IsZero() {
 		switch took := now.Sub(p.receivedAt); {
@@ -100,11 +103,11 @@ func (p *reserver) adapt(now time.Time) {
 	p.mayGrow, p.receivedAt = false, time.Time{}
 }
 
-// shrink makes reservations smaller, as after an answer that did not arrive: it may have been too
-// large, or taken too long.
+// shrink makes reservations smaller, for example after a response that did not arrive: it may have
+// been too large, or taken too long.
 func (p *reserver) shrink() { p.limit = max(p.limit/2, min(p.maxLimit, firstLimit)) }
 
-// received takes in how many records came of those that were asked for.
+// received notes how many records a reservation returned of those that it asked for.
 func (p *reserver) received(n, asked int, now time.Time) {
 	p.empty, p.full, p.mayGrow = n == 0, n >= asked, n >= asked
 	if p.empty {
@@ -119,7 +122,7 @@ func (p *reserver) received(n, asked int, now time.Time) {
 	p.emptyWaits.reset()
 }
 
-// recordsReceived takes in the number of records that came.
+// recordsReceived notes how many records came of those that were asked for.
 func (e *engine) recordsReceived(ctx context.Context, n, asked int) {
 	now := time.Now()
 	e.reserve.received(n, asked, now)
@@ -127,10 +130,10 @@ func (e *engine) recordsReceived(ctx context.Context, n, asked int) {
 		e.noteBacklog(ctx, 0, time.Time{})
 	}
 	if e.reserve.empty {
-		e.noteStall(ctx, &e.recordStall, StallNoRecord, e.cfg.noRecord)
+		e.noteStall(ctx, &e.reserve.stall, StallNoRecord, e.cfg.noRecord)
 		return
 	}
-	e.noteActivity(ctx, &e.recordStall, StallNoRecord)
+	e.noteActivity(ctx, &e.reserve.stall, StallNoRecord)
 	e.meter.count(func(s *Stats) { s.LastRecord = now })
 }
 
@@ -148,8 +151,8 @@ func (e *engine) reserveCall(ctx context.Context, now time.Time) call {
 	}}
 }
 
-// reservationDone takes in the answer to a reservation. A plan that cannot reserve is no error as long as
-// anything else is to be done.
+// reservationDone handles the response to a reservation. If the plan cannot reserve, it returns no
+// error: the engine first does what else is to be done.
 func (e *engine) reservationDone(ctx context.Context, b Batch, asked int, err error) error {
 	if errors.Is(err, ErrExtendedModeRequired) {
 		return e.cannotReserve(ctx, err)
@@ -168,7 +171,7 @@ func (e *engine) reservationDone(ctx context.Context, b Batch, asked int, err er
 	return nil
 }
 
-// withMemberID says whose the records are.
+// withMemberID sets the portal of records.
 func (e *engine) withMemberID(records []Record) []Record {
 	for i := range records {
 		records[i].MemberID = e.memberID
@@ -176,17 +179,18 @@ func (e *engine) withMemberID(records []Record) []Record {
 	return records
 }
 
-// cannotReserve goes on with the spool, if there is one; else the engine ends once it has finished
-// what was reserved before.
+// cannotReserve goes on with the spool if there is one. Otherwise the engine ends once it has
+// finished what was reserved before.
 func (e *engine) cannotReserve(ctx context.Context, err error) error {
 	if e.spool != nil {
 		return e.startPopping(ctx, err)
 	}
-	e.planError, e.reserve.empty = err, false
+	e.reserve.planError, e.reserve.empty = err, false
 	return nil
 }
 
-// reservationFailed is what an error of a reservation calls for: the portal may have made it.
+// reservationFailed updates the engine after an error of a reservation, which the portal may have
+// made nevertheless.
 func (e *engine) reservationFailed(err error) {
 	e.reserve.empty, e.reserve.mayGrow = false, false
 	if !surelyNotRun(err) {
@@ -201,7 +205,7 @@ func (e *engine) mustReserve(now time.Time) bool {
 	return due && e.mayReserve(now)
 }
 
-// mayReserve reports whether records may be reserved. If there are many orphans, these come first.
+// mayReserve reports whether records may be reserved. If there are many orphans, they come first.
 func (e *engine) mayReserve(now time.Time) bool {
-	return e.planError == nil && e.hasRoom() && (!e.orphans.pagesLeft() || !e.orphans.holdsBack(e.listing.ready(now)))
+	return e.reserve.planError == nil && e.hasRoom() && (!e.orphans.pagesLeft() || !e.orphans.holdsBack(e.listing.ready(now)))
 }

@@ -9,8 +9,8 @@ import (
 	"github.com/b24events/b24events/internal/timing"
 )
 
-// stopWhenDone begins the stop when ctx ends. The function that it returns undoes that, or waits until
-// it has happened.
+// stopWhenDone begins the stop when ctx ends. It returns a function that undoes this, or waits until
+// the stop has begun.
 func (e *engine) stopWhenDone(ctx context.Context) (undo func()) {
 	begun := make(chan struct{})
 	cancel := context.AfterFunc(ctx, func() {
@@ -24,31 +24,32 @@ func (e *engine) stopWhenDone(ctx context.Context) (undo func()) {
 	}
 }
 
-// beginStop starts no more handlers, and ends the contexts of those that run when the grace period
-// is over, or at once if the lease is lost. It may be called at any time; the first call counts.
+// beginStop makes the engine start no more handlers. It ends the contexts of those that run when the
+// grace period is over, or at once if the lease is lost. It may be called at any time; the first
+// call counts.
 func (e *engine) beginStop(stopped context.Context) {
 	e.startNoMore() //nolint:contextcheck // handlers have contexts of their own
-	e.mu.Lock()
-	defer e.mu.Unlock()
+	e.work.mu.Lock()
+	defer e.work.mu.Unlock()
 	switch {
-	case e.work == nil:
+	case e.work.portal == nil:
 	case errors.Is(context.Cause(stopped), ErrLeaseLost):
-		e.work.Cancel(ErrLeaseLost)
-	case e.graceTimer == nil:
-		work := e.work
-		e.graceTimer = time.AfterFunc(e.cfg.grace, func() { work.Cancel(ErrStopped) })
+		e.work.portal.Cancel(ErrLeaseLost)
+	case e.work.graceTimer == nil:
+		work := e.work.portal
+		e.work.graceTimer = time.AfterFunc(e.cfg.grace, func() { work.Cancel(ErrStopped) })
 	}
 }
 
-// startNoMore starts no more handlers. What waits for one stays reserved.
+// startNoMore makes the engine start no more handlers. Records that wait for one stay reserved.
 func (e *engine) startNoMore() {
 	if work := e.currentWork(); work != nil {
 		work.Stop(ErrStopped)
 	}
 }
 
-// abandonWork ends everything, because the engine was left in the middle of something. Its records
-// stay reserved, and another engine finds them.
+// abandonWork ends everything, because a panic or runtime.Goexit left the engine in the middle of
+// something. Its records stay reserved, and another engine finds them.
 func (e *engine) abandonWork(ctx context.Context) {
 	e.startNoMore() //nolint:contextcheck // handlers have contexts of their own
 	if work := e.currentWork(); work != nil {
@@ -67,26 +68,26 @@ func (e *engine) abandonWork(ctx context.Context) {
 }
 
 // loseLease ends the contexts of handlers, because another process may work the queue now. It may
-// be called at any time; start makes good for it.
+// be called at any time; start undoes it.
 func (e *engine) loseLease() {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.unleased = true
-	if e.work != nil {
-		e.work.Cancel(ErrLeaseLost)
+	e.work.mu.Lock()
+	defer e.work.mu.Unlock()
+	e.work.leaseLost = true
+	if e.work.portal != nil {
+		e.work.portal.Cancel(ErrLeaseLost)
 	}
 }
 
-// leaseLost reports whether the queue may be another's.
+// leaseLost reports whether another process may work the queue.
 func (e *engine) leaseLost(ctx context.Context) bool {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.unleased || errors.Is(context.Cause(ctx), ErrLeaseLost)
+	e.work.mu.Lock()
+	defer e.work.mu.Unlock()
+	return e.work.leaseLost || errors.Is(context.Cause(ctx), ErrLeaseLost)
 }
 
-// stop waits for the handlers that run, sends what was finished, for which it takes ten seconds at
-// most, and forgets the rest, which stays reserved for the next start. It calls the portal within
-// sending, which may wait. A turn may come after it, once start was called.
+// stop waits for the handlers that run and sends what was finished, which takes ten seconds at most.
+// It forgets the rest, which stays reserved for the next start. It calls the portal within sending,
+// which may wait. To take turns again, call start first.
 func (e *engine) stop(ctx context.Context, sending func(func())) error {
 	e.beginStop(ctx)
 	e.parked.abandonUntried(&e.ledger)
@@ -125,10 +126,10 @@ func (e *engine) awaitHandlers(stopped context.Context, sending func(func())) {
 	for {
 		select {
 		case <-done:
-			e.mu.Lock()
-			e.work = nil
+			e.work.mu.Lock()
+			e.work.portal = nil
 			e.endGraceLocked()
-			e.mu.Unlock()
+			e.work.mu.Unlock()
 			work.Close()
 			return
 		case <-flush.C:
@@ -150,9 +151,9 @@ func (e *engine) flushAcks(waiting context.Context) {
 	}
 }
 
-// sendLast sends what was finished after ctx has ended, for as long as settleTimeout. If the
-// lease is lost, nothing is parked: the records may be another's now, and parking what is not held
-// deletes newer changes.
+// sendLast sends what was finished, after the context of the run has ended. It gives up after
+// lastSendTimeout. If the lease is lost, it parks nothing: another process may have the records now,
+// and to park a record that is not reserved deletes newer changes.
 func (e *engine) sendLast(stopped context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(stopped), lastSendTimeout)
 	defer cancel()
