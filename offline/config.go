@@ -13,14 +13,14 @@ import (
 // The defaults of a [Consumer].
 const (
 	DefaultBatchSize      = 500              // records in a reservation, at most
-	DefaultWorkers        = 50               // objects of a portal that are worked at the same time
+	DefaultWorkers        = 50               // objects of a portal that are handled at the same time
 	DefaultMinInterval    = 2 * time.Second  // first wait when the queue was empty
 	DefaultMaxInterval    = time.Minute      // longest wait when the queue stays empty
 	DefaultHandlerTimeout = time.Minute      // for one attempt of a handler
 	DefaultGrace          = 10 * time.Second // for handlers that run when the consumer is stopped
 	DefaultMaxAttempts    = 5                // before a record is parked
 	DefaultParkedInterval = 10 * time.Minute // between passes over parked records
-	DefaultNoResponse     = 5 * time.Minute  // of failures, before they are reported as a silence
+	DefaultNoResponse     = 5 * time.Minute  // of failures, before they are reported as a stall
 )
 
 // The defaults of a [Fleet], if they differ from those of a [Consumer] or are its own.
@@ -32,15 +32,16 @@ const (
 )
 
 const (
-	// consumerMemory and fleetMemory bound the memory of records that are in work, in bytes, those
-	// that wait for another attempt included. Records of usual events take one or two kilobytes.
+	// consumerMemory and fleetMemory bound the memory of records in work, in bytes. Records that wait
+	// for another attempt are in work, too. A record of a usual event takes one or two kilobytes.
 	consumerMemory = 64 << 20
 	fleetMemory    = 256 << 20
-	// minOverflow is how many handlers may hang at a time before they hold up other portals, at least.
+	// minOverflow is how many handlers may hang at the same time, at least, before they delay other
+	// portals.
 	minOverflow = 256
 )
 
-// minTurns is the fewest that can be divided among the kinds of portals.
+// minTurns is the fewest turns, or handlers, that can be divided among the kinds of portals.
 const minTurns = 4
 
 // config is what the options of a queue, a consumer or a fleet say.
@@ -69,7 +70,7 @@ type config struct {
 	spoolDir       string
 	ignored        map[int64]bool // users
 	hooks          Hooks
-	unhandled      *seenNames // events that no handler took, and that the log named
+	unhandled      *seenNames // events without a handler that the log has named
 	misfits        *misfits.Log
 	noResponse     time.Duration
 	noRecord       time.Duration
@@ -119,8 +120,8 @@ func configure[O any](cfg config, opts []O, apply func(O, *config) error) (confi
 	return cfg, nil
 }
 
-// identifiable returns an error when the queue's state would be kept under a name that other
-// applications or portals have too.
+// identifiable returns an error if the name under which leases or a spool are kept would not be the
+// queue's own, because the options do not name the application or the portal.
 func (c *config) identifiable() error {
 	option := "WithLeaser"
 	switch {
@@ -145,8 +146,8 @@ func (c *config) identifiable() error {
 	}
 }
 
-// connect gives the configuration its dispatcher: workers handlers at a time, of which slow portals
-// may have a share.
+// connect makes the dispatcher. It runs so many handlers at a time as there are workers, of which
+// slow portals may have slowShare.
 func (c *config) connect(workers, slowShare int, memory int64) {
 	c.budget = &budget{size: memory}
 	c.dispatcher = dispatch.New(dispatch.Config{

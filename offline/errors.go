@@ -19,39 +19,38 @@ func (e Error) Error() string { return string(e) }
 // [event.CallError].
 const (
 	// ErrExtendedModeRequired means that the portal's plan lacks the feature rest_offline_extended,
-	// without which records cannot be reserved. Records can be read with [Queue.Take] on every
-	// plan, which deletes them as it reads them.
+	// so records cannot be reserved. [Queue.Pop] works on every plan, but deletes records as it reads
+	// them.
 	ErrExtendedModeRequired Error = "offline: the portal's plan cannot reserve records (feature rest_offline_extended); " +
-		"use a larger plan, WithSpool for a consumer, or Queue.Take, which deletes on reading"
-	// ErrConnectorRefused means that the portal's plan lacks the feature rest_auth_connector,
-	// without which every call that names a connector is refused.
+		"use a larger plan, WithSpool for a consumer, or Queue.Pop, which deletes records as it reads them"
+	// ErrConnectorRefused means that the portal's plan lacks the feature rest_auth_connector, so it
+	// refuses every call that names a connector.
 	ErrConnectorRefused Error = "offline: the portal's plan has no connectors (feature rest_auth_connector); leave WithConnector out"
 	// ErrAccessDenied means that the token is not an administrator's, or that the portal's plan has
 	// no REST at all.
 	ErrAccessDenied Error = "offline: the portal denies access to the queue; use the token of an administrator of the portal"
 	// ErrWrongAuthType means that the queue was called through an incoming webhook.
 	ErrWrongAuthType Error = "offline: the queue belongs to an application; call it with the application's token, not through a webhook"
-	// ErrBadAnswer means that the response is not one that the method gives: the portal, a proxy or
-	// the caller does not do what the method's documentation says.
-	ErrBadAnswer Error = "offline: unexpected answer from the portal"
+	// ErrBadAnswer means that a response is not what the method's documentation says: the portal, a
+	// proxy or the caller does something else.
+	ErrBadAnswer Error = "offline: unexpected response from the portal"
 )
 
-// What this package refuses because the portal would do harm with it. Nothing was sent.
+// Calls that this package refuses because they would destroy records. Nothing was sent.
 const (
-	// ErrProcessID means an empty process ID, which the portal takes for all records that no
+	// ErrProcessID means that the process ID is empty. To the portal, this names all records that no
 	// reservation holds.
 	ErrProcessID Error = "offline: the process ID is empty, which the portal takes for every unreserved record"
-	// ErrNothingNamed means a call that names no record. The portal takes an empty list for the
-	// whole reservation.
+	// ErrNothingNamed means that a call names no record. To the portal, an empty list names the whole
+	// reservation.
 	ErrNothingNamed Error = "offline: no record is named, which the portal takes for the whole reservation"
-	// ErrMessageID means a message ID that is not 32 characters long.
+	// ErrMessageID means that a message ID is not 32 characters long.
 	ErrMessageID Error = "offline: a message ID is not 32 characters long"
-	// ErrRecordID means a record ID that is not positive.
+	// ErrRecordID means that a record ID is not positive.
 	ErrRecordID Error = "offline: a record ID is not positive"
-	// ErrLimit means a limit below 1.
+	// ErrLimit means that a limit is below 1.
 	ErrLimit Error = "offline: the limit is below 1"
-	// ErrFilter means a [Filter] that the portal refuses, or that it would read in another way than
-	// it is written.
+	// ErrFilter means that the portal would refuse a [Filter] or misread it.
 	ErrFilter Error = "offline: unusable filter"
 )
 
@@ -74,7 +73,7 @@ func misconfigured(format string, args ...any) error {
 
 // States of a [Consumer] or a [Fleet].
 const (
-	// ErrRunning means that Run or Drain was called while one of them was at work.
+	// ErrRunning means that Run or Drain was called while one of them was under way.
 	ErrRunning Error = "offline: Run or Drain is under way"
 	// ErrStopped is the cause with which a handler's context ends when the grace period is over.
 	// The period begins when the consumer or the fleet is stopped, or the portal is removed from
@@ -93,8 +92,8 @@ const (
 
 // What is wrong with a spool; see [WithSpool].
 const (
-	// ErrSpool means that the folder cannot be used, or that records were lost because it could not
-	// be written. The system's error is in the chain.
+	// ErrSpool means that the folder cannot be used, or that records are lost because it could not be
+	// written. The system's error is in the chain.
 	ErrSpool Error = "offline: the spool's folder cannot be used; see that it can be written, or name another one"
 	// ErrSpoolOwner means that the folder holds records of another application, portal or
 	// connector, or is in the format of an older version. The error says which. Nothing in the
@@ -127,7 +126,7 @@ func codeOf(err error) string {
 	return strings.ToUpper(ce.ErrorCode())
 }
 
-// explain adds to a failed call what it means.
+// explain adds to the error of a call what it means.
 func explain(method string, params map[string]any, err error) error {
 	err = withoutURL(err)
 	var meaning error
@@ -147,14 +146,14 @@ func explain(method string, params map[string]any, err error) error {
 	return fmt.Errorf("%w: %s: %w", meaning, method, err)
 }
 
-// aboutConnector tells the two features apart that event.offline.get can miss. They share a code,
-// so the text has to decide.
+// aboutConnector reports whether an error of event.offline.get is about connectors. Two missing
+// features share a code, so the text has to decide.
 func aboutConnector(err error) bool {
 	var ce event.CallError
 	return errors.As(err, &ce) && strings.Contains(strings.ToLower(ce.ErrorDescription()), "auth_connector")
 }
 
-// withoutURL drops the address from an HTTP client's error: it may hold a token.
+// withoutURL removes the address from an HTTP client's error, because it may hold a token.
 func withoutURL(err error) error {
 	var ue *url.Error
 	if errors.As(err, &ue) {
@@ -163,9 +162,9 @@ func withoutURL(err error) error {
 	return err
 }
 
-// permanent reports whether waiting does not help after the error of a call. An error that is not
-// known to be permanent may pass. The errors of what supplies tokens, such as package oauth, have a
-// method Permanent.
+// permanent reports whether waiting does not help after an error. An error that is not known to be
+// permanent may pass. The errors of sources of tokens, for example of package oauth, have a method
+// Permanent.
 func permanent(err error) bool {
 	if errors.Is(err, ErrBadAnswer) || errors.Is(err, ErrSpool) || errors.Is(err, ErrSpoolInUse) ||
 		errors.Is(err, ErrSpoolOwner) || errors.Is(err, ErrIdentity) {
@@ -186,8 +185,8 @@ func permanent(err error) bool {
 	}
 }
 
-// errNotSent is what calls get that come after one that failed.
-const errNotSent Error = "offline: not sent, since a call before it failed"
+// errNotSent is the error of calls that come after one that failed.
+const errNotSent Error = "offline: not sent, because a call before it failed"
 
 // surelyNotRun reports whether the portal refused a call before it did anything, by the error's own
 // method NotRun() bool or by its code. After any other error a reservation may have been made.

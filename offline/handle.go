@@ -12,7 +12,7 @@ import (
 	"github.com/b24events/b24events/internal/timing"
 )
 
-// Waits between attempts of a handler that asks for none.
+// Waits between attempts, if the handler does not ask for one.
 const (
 	minRetryWait = time.Second
 	maxRetryWait = 30 * time.Second
@@ -27,7 +27,7 @@ type task struct {
 	rowGone bool        // the row is gone from the queue: there is nothing to clear or to park
 }
 
-// item makes the task one for the dispatcher.
+// item returns the task as an item of the dispatcher.
 func (t *task) item(values context.Context) *dispatch.Item {
 	it := &dispatch.Item{
 		Delivery: t.Delivery, Values: values, Lane: t.Delivery.Lane(), Parked: t.Parked || t.wasParked, Arrived: time.Now(), Front: t,
@@ -38,7 +38,8 @@ func (t *task) item(values context.Context) *dispatch.Item {
 	return it
 }
 
-// tasksOf makes tasks of records, but for those that need no handler.
+// tasksOf makes tasks of records. It finishes those that need no handler: unreadable ones and those
+// of ignored users.
 func (e *engine) tasksOf(ctx context.Context, records []Record) []*task {
 	tasks := make([]*task, 0, len(records))
 	for _, r := range records {
@@ -86,7 +87,7 @@ func (e *engine) Retrying(it *dispatch.Item, err error, wait time.Duration) {
 		slog.Int(keyAttempt, it.Attempts), errorAttr(t.Delivery, err), waitAttr(wait))...)
 }
 
-// Finished implements dispatch.Front: it notes what the portal is to be told.
+// Finished implements dispatch.Front: it notes whether the record is to be cleared or parked.
 func (e *engine) Finished(it *dispatch.Item, o dispatch.Outcome, err error) {
 	t, _ := it.Front.(*task)
 	ctx := it.Values
@@ -120,13 +121,13 @@ func (e *engine) Finished(it *dispatch.Item, o dispatch.Outcome, err error) {
 		}
 		done = true
 		e.park(t)
-	default: // it was cut; nothing is merged or removed here
+	default: // the dispatcher gave it up, because the engine stops
 		done = true
 		e.abandon(t)
 	}
 }
 
-// ack notes that a record is finished, and the older rows that it stands for.
+// ack notes that a record and the older rows that it stands for are to be cleared.
 func (e *engine) ack(t *task) {
 	for _, r := range t.older {
 		e.ackRow(r, true)
@@ -134,17 +135,17 @@ func (e *engine) ack(t *task) {
 	e.ackRow(t.Record, !t.rowGone)
 }
 
-// hasUsableID reports whether calls can name the record: they take IDs of records and of messages.
+// hasUsableID reports whether calls can name the record, by its ID or by its message ID.
 func hasUsableID(r Record) bool { return r.ID > 0 || isMessageID(r.MessageID) }
 
-// leaveUnnameable reports a record that no call can clear or park.
+// leaveUnnameable logs a record that no call can clear or park. It stays reserved.
 func (e *engine) leaveUnnameable(r Record) {
 	e.log(context.Background(), slog.LevelError,
 		"offline queue: a record without a usable message ID cannot be cleared or parked, and stays reserved", recordAttrs(r)...)
 	e.ledger.keepReserved(r)
 }
 
-// ackRow notes that a row is to be cleared. reserved is false if it is gone from the queue.
+// ackRow notes that a row is to be cleared. reserved is false if the row is gone from the queue.
 func (e *engine) ackRow(r Record, reserved bool) {
 	switch {
 	case !r.offset.IsZero():
@@ -158,8 +159,8 @@ func (e *engine) ackRow(r Record, reserved bool) {
 	}
 }
 
-// park notes that a record is to be parked. One that is parked already stays so, and older
-// rows that it stands for are cleared.
+// park notes that a record is to be parked. One that is parked already stays so. Older rows that it
+// stands for are cleared.
 func (e *engine) park(t *task) {
 	for _, r := range t.older {
 		e.ackRow(r, true)
@@ -184,7 +185,7 @@ func (e *engine) park(t *task) {
 	e.ledger.release(t.Record)
 }
 
-// abandon leaves a record as it is, for the next start.
+// abandon leaves a record as it is on the portal, for the next start.
 func (e *engine) abandon(t *task) {
 	for _, r := range append(t.older, t.Record) {
 		if !r.offset.IsZero() {
@@ -198,8 +199,9 @@ func (e *engine) abandon(t *task) {
 	}
 }
 
-// isGone reports whether a handler's error says that there is nothing left to do because the object
-// is gone. It does not if the handler asks for another attempt, or if something else failed too.
+// isGone reports whether a handler's error says that the object is gone, so that there is nothing
+// left to do. It returns false if the handler asks for another attempt, or if something else failed
+// too.
 func isGone(err error) bool { return isFinal(err, errtree.Is(event.ErrGone)) }
 
 // isFinal reports whether an error asks for no other attempt and matches in every branch.
@@ -217,9 +219,8 @@ func isUnfetchable(err error) bool {
 	})
 }
 
-// isDropped reports whether the handler itself dropped the record, by event.Drop, in every branch
-// of its error. Other errors that are final may be those of a program that a later version
-// corrects.
+// isDropped reports whether the handler itself dropped the record, with event.Drop in every branch
+// of its error. A later version of the program may correct what caused other permanent errors.
 func isDropped(err error) bool {
 	return isFinal(err, func(err error) bool {
 		e, ok := err.(interface{ Dropped() bool })
@@ -255,8 +256,8 @@ func (e *engine) reportMisfits(ctx context.Context, d *event.Delivery) {
 	}
 }
 
-// reportUnhandled reports a record that no handler takes. It is parked, so that a version of the program
-// that has a handler finds it; the log names each event once.
+// reportUnhandled reports a record without a handler. It is parked, so that a version of the program
+// that has a handler finds it. The log names each event once.
 func (e *engine) reportUnhandled(ctx context.Context, r Record, err error) {
 	if r.Parked || r.wasParked {
 		return // it was reported before
@@ -277,7 +278,7 @@ func (e *engine) reportDropped(ctx context.Context, r Record, attempts int, err 
 	e.callRecordHook(ctx, "Dropped", e.cfg.hooks.Dropped, r, err)
 }
 
-// reportParking says why a record will be parked, or stays so.
+// reportParking reports why a record will be parked, or stays so.
 func (e *engine) reportParking(ctx context.Context, r Record, attempts int, err error) {
 	attrs := append(recordAttrs(r), slog.Int(keyAttempt, attempts), errorAttr(r.Delivery, err))
 	if r.Parked {
@@ -296,5 +297,5 @@ func (e *engine) reportLost(ctx context.Context, r Record, attempts int, err err
 	e.callRecordHook(ctx, "Dropped", e.cfg.hooks.Dropped, r, err)
 }
 
-// errRowGone is why a record is handled once more: parking it removed it from the queue.
-var errRowGone = errors.New("offline: the record was gone when it was parked; its change is handled once more")
+// errRowGone is the reason why a record is handled once more.
+var errRowGone = errors.New("offline: the record was gone when it was parked; its handler runs once more")

@@ -7,22 +7,22 @@ import (
 	"time"
 )
 
-// Leaser hands out leases, so that one process at a time works a queue. A program implements it
-// over a store that its processes share: a table of a name, an owner and an end will do, or keys
-// with a time to live. [MemoryLeaser] is for the goroutines of one process. Package offlinetest has
-// tests for an implementation.
+// Leaser grants leases, so that one process at a time works a queue. A program implements it over a
+// store that its processes share, for example a table with a name, an owner and an end, or keys with
+// a time to live. [MemoryLeaser] is for the goroutines of one process. Package offlinetest has tests
+// for an implementation.
 //
-// A lease is in force until ttl has passed since it was taken or renewed, on the store's clock; the
-// clocks of owners may differ. Owners count from before they called, so they stop before the store
-// lets others in. Names and owners are printable ASCII without spaces and are compared byte by
-// byte. After an error the store may have taken the leases all the same. Implementations must be
-// safe for concurrent use and return when their context ends.
+// A lease is in force until ttl has passed since it was taken or renewed, by the store's clock. The
+// clocks of owners may differ. Owners count from the time before their call, so they stop before the
+// store grants the lease to others. Names and owners are printable ASCII without spaces and are
+// compared byte by byte. After an error the store may have granted the leases nevertheless.
+// Implementations must be safe for concurrent use and return when their context ends.
 type Leaser interface {
 	// Acquire takes the named leases for owner, or renews those that it holds, to ttl from now,
-	// each by itself and atomically. It returns those that owner holds now; the others are
-	// another's.
+	// each by itself and atomically. It returns those that owner holds now. The others belong to other
+	// owners.
 	Acquire(ctx context.Context, owner string, ttl time.Duration, names ...string) ([]string, error)
-	// Release ends the named leases that owner holds. Those of others stay as they are.
+	// Release ends the named leases that owner holds. Leases of others stay as they are.
 	Release(ctx context.Context, owner string, names ...string) error
 	// Held returns the leases in force whose names begin with prefix, by name, with their owners.
 	Held(ctx context.Context, prefix string) (map[string]string, error)
@@ -41,10 +41,10 @@ type memoryLease struct {
 	until time.Time
 }
 
-// leaseSweep is how often a MemoryLeaser drops the leases that ran out.
+// leaseSweep is how often a MemoryLeaser drops leases that ran out.
 const leaseSweep = time.Minute
 
-// NewMemoryLeaser returns a leaser without leases.
+// NewMemoryLeaser returns an empty in-memory [Leaser].
 func NewMemoryLeaser() *MemoryLeaser {
 	return &MemoryLeaser{leases: make(map[string]memoryLease), swept: time.Now()}
 }
@@ -57,7 +57,7 @@ func (m *MemoryLeaser) Acquire(ctx context.Context, owner string, ttl time.Durat
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	now := time.Now()
-	m.sweep(now)
+	m.sweepLocked(now)
 	var held []string
 	for _, name := range names {
 		if l, taken := m.leases[name]; taken && l.owner != owner && l.until.After(now) {
@@ -101,7 +101,8 @@ func (m *MemoryLeaser) Held(ctx context.Context, prefix string) (map[string]stri
 	return owners, nil
 }
 
-func (m *MemoryLeaser) sweep(now time.Time) {
+// sweepLocked drops leases that ran out, now and then. m.mu must be held.
+func (m *MemoryLeaser) sweepLocked(now time.Time) {
 	if now.Sub(m.swept) < leaseSweep {
 		return
 	}

@@ -35,9 +35,9 @@ type budget struct {
 	used atomic.Int64
 }
 
-// ledger is what an engine holds of the queue: records that are in work, acks that the portal does
-// not know of yet, and dead letters that are to be parked. It is safe for concurrent use: workers
-// write to it, and turns read it.
+// ledger is what an engine holds of the queue: records in work, acks that were not sent yet, and
+// records that are to be parked. It is safe for concurrent use: workers write to it, and turns read
+// it.
 type ledger struct {
 	budget *budget
 
@@ -48,7 +48,7 @@ type ledger struct {
 	acks        []ack
 	acksSince   time.Time // when the first ack came
 	toPark      []Record
-	toParkSince time.Time // when the first letter came
+	toParkSince time.Time // when the first record to park came
 	abandoned   int       // records that were left reserved, and not reported yet
 }
 
@@ -58,7 +58,7 @@ type ack struct {
 	parked bool
 }
 
-// add takes records in.
+// add adds records, which are in work from now on.
 func (l *ledger) add(records ...Record) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -73,13 +73,13 @@ func (l *ledger) add(records ...Record) {
 	}
 }
 
-// finishLocked notes that a record is no longer in work. l.mu is held.
+// finishLocked notes that a record is no longer in work. l.mu must be held.
 func (l *ledger) finishLocked(r Record) {
 	l.working--
 	l.freeLocked(r)
 }
 
-// freeLocked gives back the memory of a record. l.mu is held.
+// freeLocked gives back the memory of a record. l.mu must be held.
 func (l *ledger) freeLocked(r Record) {
 	l.bytes -= r.size()
 	l.budget.used.Add(-r.size())
@@ -111,7 +111,7 @@ func (l *ledger) park(r Record) {
 	l.toPark = append(l.toPark, r)
 }
 
-// release lets go of a record that stays as it is.
+// release forgets a record that stays as it is on the portal.
 func (l *ledger) release(r Record) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -119,8 +119,8 @@ func (l *ledger) release(r Record) {
 	l.removeLocked(r.key())
 }
 
-// keepReserved lets go of a record that the portal cannot be told of, and remembers it: it stays reserved,
-// and is not handled again before the next start of the process.
+// keepReserved notes that a record stays reserved because no call can name it. It stays in the
+// ledger, so that it is not handled again before the next start of the process.
 func (l *ledger) keepReserved(r Record) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -128,7 +128,7 @@ func (l *ledger) keepReserved(r Record) {
 	l.abandoned++
 }
 
-// abandon lets go of a record that was not handled, and counts it.
+// abandon forgets a record that was not handled, and counts it.
 func (l *ledger) abandon(r Record) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -137,8 +137,8 @@ func (l *ledger) abandon(r Record) {
 	l.abandoned++
 }
 
-// discard gives back the memory of everything, when nothing is in work any more and the ledger is
-// not used again.
+// discard gives back the memory of everything. Nothing may be in work, and the ledger is not used
+// again.
 func (l *ledger) discard() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -146,6 +146,7 @@ func (l *ledger) discard() {
 	l.bytes = 0
 }
 
+// removeLocked forgets a record. l.mu must be held.
 func (l *ledger) removeLocked(key rowKey) {
 	delete(l.records, key)
 	if len(l.records) == 0 {
@@ -161,7 +162,7 @@ func (l *ledger) has(r Record) bool {
 	return ok
 }
 
-// acked removes acks that the portal knows of.
+// acked removes acks that were sent.
 func (l *ledger) acked(acks []ack) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -178,8 +179,8 @@ func (l *ledger) acked(acks []ack) {
 	}
 }
 
-// parked removes letters that were parked, or that are gone from the queue.
-func (l *ledger) parked(records []Record) {
+// parkingDone removes records that were parked, or that are gone from the queue.
+func (l *ledger) parkingDone(records []Record) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	gone := make(map[rowKey]bool, len(records))
@@ -197,8 +198,8 @@ func (l *ledger) parked(records []Record) {
 	l.toParkSince = time.Now()
 }
 
-// abandonToPark leaves dead letters as they are.
-func (l *ledger) abandonToPark() {
+// abandonParking abandons the records that are to be parked.
+func (l *ledger) abandonParking() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, r := range l.toPark {
@@ -209,8 +210,8 @@ func (l *ledger) abandonToPark() {
 	l.toPark = nil
 }
 
-// acksDue reports whether acks are worth a request of their own: they have waited long enough, or
-// nothing is in work that others would come from.
+// acksDue reports whether acks deserve a request of their own: they have waited long enough, or
+// nothing is in work that would add others.
 func (l *ledger) acksDue(now time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -227,15 +228,15 @@ func (l *ledger) acksDueAt() time.Time {
 	return l.acksSince.Add(flushInterval)
 }
 
-// freeShare is how many times the free memory a queue may hold, so that one of many leaves the others
-// some.
-const freeShare = 3
+// memoryShare is how many times the free memory the records of one queue may take, so that it leaves
+// some to the others.
+const memoryShare = 3
 
 // hasRoom reports whether there is memory for more records.
 func (l *ledger) hasRoom() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.bytes <= freeShare*(l.budget.size-l.budget.used.Load())
+	return l.bytes <= memoryShare*(l.budget.size-l.budget.used.Load())
 }
 
 // idle reports whether nothing is in work.
@@ -252,14 +253,15 @@ func (l *ledger) empty() bool {
 	return l.working == 0 && len(l.acks) == 0 && len(l.toPark) == 0
 }
 
-// parkingDue reports whether dead letters are worth a request of their own, as due does for acks.
+// parkingDue reports whether the records that are to be parked deserve a request of their own; see
+// acksDue.
 func (l *ledger) parkingDue(now time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return len(l.toPark) > 0 && (l.working == 0 || now.Sub(l.toParkSince) >= flushInterval)
 }
 
-// parkingDueAt returns when dead letters will be due; zero for never.
+// parkingDueAt returns when parkingDue will be true; zero for never.
 func (l *ledger) parkingDueAt() time.Time {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -275,7 +277,7 @@ func (l *ledger) toParkCount() int {
 	return len(l.toPark)
 }
 
-// unsent returns how many records the portal was not told of.
+// unsent returns how many acks and parkings were not sent.
 func (l *ledger) unsent() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -291,8 +293,8 @@ func (l *ledger) takeAbandoned() int {
 	return n
 }
 
-// ackGroups returns acks by reservation and by how they are named, as many as one request takes, and
-// whether these are all.
+// ackGroups returns acks by reservation and by how calls name them, as many as one request takes. It
+// also reports whether these are all.
 func (l *ledger) ackGroups() (groups [][]ack, all bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -323,11 +325,11 @@ func (l *ledger) ackGroups() (groups [][]ack, all bool) {
 	return groups, n == len(l.acks)
 }
 
-// byID reports whether the record is named by its ID. A parked record is: older ones of the same
-// message may be in the same reservation.
+// byID reports whether calls name the record by its ID. They do for parked records, because older
+// ones of the same message may be in the same reservation.
 func (a ack) byID() bool { return (a.parked && a.key.id > 0) || !isMessageID(a.key.messageID) }
 
-// parkGroups returns the letters by reservation.
+// parkGroups returns the records that are to be parked by reservation.
 func (l *ledger) parkGroups() map[string][]Record {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -347,8 +349,8 @@ func (r Record) size() int64 {
 	return n
 }
 
-// ackCalls returns calls that clear finished records, as many as one request takes, and whether
-// these are all.
+// ackCalls returns calls that clear finished records, as many as one request takes. It also reports
+// whether these are all.
 func (e *engine) ackCalls() (calls []call, all bool) {
 	e.clearFailed = false
 	groups, all := e.ledger.ackGroups()
@@ -386,7 +388,7 @@ func (e *engine) ackCall(acks []ack, params map[string]any) call {
 		e.meter.count(func(st *Stats) { st.Cleared += counted(len(acks)) })
 		for _, a := range acks {
 			if a.parked {
-				e.noteParked(-1, true)
+				e.addParkedCount(-1)
 			}
 		}
 		return nil

@@ -19,9 +19,9 @@ const (
 	keyRecords = "records"    // how many
 	keyAttempt = "attempt"    // attempts so far
 	keyError   = "error"      // text, tokens removed
-	keyWait    = "wait"       // until the next attempt, such as 1.5s
+	keyWait    = "wait"       // until the next attempt, for example 1.5s
 	keyKind    = "kind"       // a StallKind
-	keySince   = "since"      // when a silence began
+	keySince   = "since"      // when a stall began
 	keyShards  = "shards"     // how many
 )
 
@@ -53,13 +53,13 @@ func (e *engine) portalLogger() *slog.Logger {
 	return e.cfg.logger.With(slog.String(keyMember, e.memberID))
 }
 
-// waitAttr is a time to wait as text. JSON would show it in nanoseconds.
+// waitAttr returns a time to wait as text, because JSON would show it in nanoseconds.
 func waitAttr(d time.Duration) slog.Attr {
 	return slog.String(keyWait, d.Round(time.Millisecond).String())
 }
 
-// errorAttr is an error in a log line. Errors of handlers and callers are not ours: they may quote
-// the tokens of a call or of d, which may be nil, or text of others.
+// errorAttr returns an error for a log line. Errors of handlers and callers may quote the tokens of a
+// call or of d, so these are removed. d may be nil.
 func errorAttr(d *event.Delivery, err error) slog.Attr {
 	if err == nil {
 		return slog.Any(keyError, nil)
@@ -71,7 +71,7 @@ func errorAttr(d *event.Delivery, err error) slog.Attr {
 	return slog.String(keyError, redact.Line(r, withoutURL(err).Error(), maxErrorText))
 }
 
-// recordAttrs identifies a record of the portal in the log.
+// recordAttrs returns what identifies a record in a log line.
 func recordAttrs(r Record) []slog.Attr {
 	attrs := []slog.Attr{slog.Int64(keyRecord, r.ID), slog.String(keyMessage, redact.Clean(r.MessageID, maxMessageText))}
 	if r.Delivery != nil {

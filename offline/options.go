@@ -58,9 +58,9 @@ func (o workOption) applyToConsumer(c *config) error   { return o(c) }
 func (o workOption) applyToFleet(c *config) error      { return o(c) }
 func (o fleetOption) applyToFleet(c *config) error     { return o(c) }
 
-// WithConnector picks the queue of a connector (auth_connector), by which one application keeps its
-// integrations apart. The portal's plan must have the feature rest_auth_connector. The default, and
-// what an empty name means, is the queue without a connector.
+// WithConnector selects the queue of a connector (auth_connector). Connectors keep the integrations
+// of one application apart. The portal's plan must have the feature rest_auth_connector. The default
+// is the queue without a connector, which an empty name selects, too.
 func WithConnector(name string) CommonOption {
 	return commonOption(func(c *config) error {
 		if strings.TrimSpace(name) != name {
@@ -89,7 +89,7 @@ func WithClientID(id string) CommonOption {
 	})
 }
 
-// WithMemberID names the portal, which handlers read from [event.Delivery.MemberID]; records do not
+// WithMemberID names the portal. Handlers read it from [event.Delivery.MemberID]; records do not
 // carry it. The default is what the caller's method MemberID() string returns, which the clients of
 // package rest have. A caller that belongs to another portal is refused with [ErrIdentity].
 func WithMemberID(id string) PortalOption {
@@ -105,8 +105,8 @@ func WithMemberID(id string) PortalOption {
 // WithBatchSize bounds how many records a reservation asks for, [DefaultBatchSize] by default.
 // Reservations begin with 50 and double while they come back full and workers are free again within
 // 10 seconds. They are halved, down to 50, when that takes more than 20 seconds, and after a
-// response that did not arrive. A crash costs nothing but time, however large they are, because
-// finished records are cleared every five seconds.
+// response that did not arrive. A crash costs only time, however large they are, because finished
+// records are cleared every five seconds.
 func WithBatchSize(n int) WorkOption {
 	return workOption(func(c *config) error {
 		if n < 1 {
@@ -117,8 +117,8 @@ func WithBatchSize(n int) WorkOption {
 	})
 }
 
-// WithWorkers sets how many objects of a portal are worked at the same time, [DefaultWorkers] by
-// default: as many as a batch has calls, so that handlers which call the portal through
+// WithWorkers sets how many objects of a portal are handled at the same time, [DefaultWorkers] by
+// default. That is as many as a batch has calls, so that handlers which call the portal through
 // rest.Coalescer fill its batches. A quarter of them, and one at least, may try parked records.
 func WithWorkers(n int) WorkOption {
 	return workOption(func(c *config) error {
@@ -130,7 +130,7 @@ func WithWorkers(n int) WorkOption {
 	})
 }
 
-// MinInterval is the shortest wait that [WithInterval] takes: a portal allows two requests a
+// MinInterval is the shortest wait that [WithInterval] accepts. A portal allows two requests a
 // second.
 const MinInterval = 100 * time.Millisecond
 
@@ -151,7 +151,7 @@ func WithInterval(shortest, longest time.Duration) WorkOption {
 	})
 }
 
-// WithHandlerTimeout bounds one attempt of a handler, whose context then ends;
+// WithHandlerTimeout sets after how long the context of one attempt of a handler ends,
 // [DefaultHandlerTimeout] by default. A handler that goes on after that keeps its worker, so
 // handlers must return when their context ends.
 func WithHandlerTimeout(d time.Duration) WorkOption {
@@ -164,8 +164,8 @@ func WithHandlerTimeout(d time.Duration) WorkOption {
 	})
 }
 
-// WithGrace sets how long handlers that run when the consumer is stopped may go on before their
-// context ends, with the cause [ErrStopped]. The default is [DefaultGrace]; 0 ends them at once.
+// WithGrace sets how long handlers may go on after the consumer was stopped. Then their contexts end
+// with the cause [ErrStopped]. The default is [DefaultGrace]. With 0 they end at once.
 func WithGrace(d time.Duration) WorkOption {
 	return workOption(func(c *config) error {
 		if d < 0 {
@@ -191,8 +191,8 @@ func WithMaxAttempts(n int) WorkOption {
 
 // WithParkedInterval sets how long after a pass over the parked records the next one begins,
 // [DefaultParkedInterval] by default. They are also tried at each start, and by
-// [Consumer.RetryParked]. If the queue is asked less often than that, see [WithInterval], the next
-// pass begins with the next request.
+// [Consumer.RetryParked]. If the queue is asked less often (see [WithInterval]), the next pass begins
+// with the next request.
 func WithParkedInterval(d time.Duration) WorkOption {
 	return workOption(func(c *config) error {
 		if d <= 0 {
@@ -203,15 +203,15 @@ func WithParkedInterval(d time.Duration) WorkOption {
 	})
 }
 
-// WithIgnoredUsers clears records without calling a handler if their change was made by one of
-// these users. It is a guard against loops, for an application whose own changes come back to it
-// because they are made with the token of a user of its own, such as a technical one. See the
-// package documentation on loops.
+// WithIgnoredUsers clears records without calling a handler if one of these users made their last
+// change. It is a guard against loops, for an application whose own changes come back to it because
+// it makes them with the token of a user of its own, for example a technical one. See "Loops" in the
+// package documentation.
 //
 // A record that waits takes in later changes of its object and names only the last one's user. So
 // if a person's change is followed at once by one of an ignored user, no handler is called for it.
 // Ignore only users whose writes leave the object as your own system has it. Parked records are
-// handled whoever is named, because they may stand for changes of others.
+// handled whichever user they name, because they may stand for changes of others.
 func WithIgnoredUsers(ids ...int64) WorkOption {
 	return workOption(func(c *config) error {
 		ignored := maps.Clone(c.ignored)
@@ -220,7 +220,7 @@ func WithIgnoredUsers(ids ...int64) WorkOption {
 		}
 		for _, id := range ids {
 			if id < 1 {
-				return misconfigured("WithIgnoredUsers wants the IDs of users; 0 stands for changes without a user, which cannot be ignored")
+				return misconfigured("WithIgnoredUsers wants the IDs of users; 0 means a change without a user, which cannot be ignored")
 			}
 			ignored[id] = true
 		}
@@ -236,7 +236,7 @@ func WithIgnoredUsers(ids ...int64) WorkOption {
 // Records that are parked stay in the folder, and are retried each [WithParkedInterval].
 //
 // What can be lost is a response that does not arrive, up to one reservation's worth of records. A
-// consumer that is stopped waits ten seconds for it. If the disk fails between the request and the
+// consumer that is stopped waits ten seconds for one. If the disk fails between the request and the
 // file, the records are handled from memory at once, an error that names the folder is logged, and
 // no more records are taken until the disk can be written. Those that are not finished by the time
 // the consumer stops are lost, and Run returns an [ErrSpool] that says how many. A file that is
@@ -244,8 +244,8 @@ func WithIgnoredUsers(ids ...int64) WorkOption {
 // used.
 //
 // Records are kept as they came, payload in clear, in files that only the owner can read. On
-// Windows the system and the administrators can read them, too, unless dir was there before and
-// lets others.
+// Windows the system and the administrators can read them, too. If dir existed before, its
+// permissions may let others read them.
 //
 // Each queue has a folder of its own in dir. It is named after the application, the portal and the
 // connector, and a file in it says so. A folder that belongs to another queue, or that is in the
@@ -269,13 +269,13 @@ func WithSpool(dir string) WorkOption {
 	})
 }
 
-// WithLeaser makes processes take turns: a queue is worked only while the lease for it is held, or
-// that of its shard. Without it, each consumer and each fleet works its queues as if it were alone.
-// For the queues of one portal use either consumers or a fleet: these do not keep each other out.
+// WithLeaser lets several processes share queues. A process works a queue only while it holds the
+// lease of the queue, or of its shard. Without this option, each consumer and each fleet works its
+// queues as if it were alone. For the queues of one portal use either consumers or a fleet, because
+// they do not keep each other out.
 //
 // Leases are named after the application and the connector, so several applications may share a
-// leaser. It needs the application's client ID; see [WithClientID]. The option excludes
-// [WithSpool].
+// leaser. The option needs the application's client ID (see [WithClientID]) and excludes [WithSpool].
 func WithLeaser(l Leaser) WorkOption {
 	return workOption(func(c *config) error {
 		if typednil.Is(l) {
@@ -286,12 +286,12 @@ func WithLeaser(l Leaser) WorkOption {
 	})
 }
 
-// DefaultLeaseTTL is how long a lease lasts that is not renewed. After so long at most, another
+// DefaultLeaseTTL is how long a lease lasts if it is not renewed. After that time at most, another
 // process takes over from one that died.
 const DefaultLeaseTTL = 15 * time.Second
 
-// MinLeaseTTL is the shortest that [WithLeaseTTL] takes. A holder renews its leases five times in
-// that long.
+// MinLeaseTTL is the shortest time that [WithLeaseTTL] accepts. A holder renews its leases five times
+// in a lease's time to live.
 const MinLeaseTTL = 3 * time.Second
 
 // WithLeaseTTL sets how long leases last without being renewed, [DefaultLeaseTTL] by default and
@@ -315,11 +315,11 @@ func WithHooks(h Hooks) WorkOption {
 	})
 }
 
-// WithStallAlert sets after how long a silence is reported: noResponse for calls that fail, for
-// event.offline.list alone and for the disk, [DefaultNoResponse] by default; noRecord for a queue
-// without records, by default never. 0 is never. A silence is logged as an error and reported to
-// [Hooks], once, and its end too. For noRecord take a time in which people certainly change
-// something, weekends included.
+// WithStallAlert sets after how long a [Stall] is reported. noResponse is for calls that fail, for
+// event.offline.list alone, and for the disk; the default is [DefaultNoResponse]. noRecord is for a
+// queue without records; by default it is never reported. 0 means never. A stall is logged as an
+// error and reported to [Hooks], once, and so is its end. For noRecord choose a time in which people
+// certainly change something, weekends included.
 func WithStallAlert(noResponse, noRecord time.Duration) WorkOption {
 	return workOption(func(c *config) error {
 		if noResponse < 0 || noRecord < 0 {
@@ -330,8 +330,8 @@ func WithStallAlert(noResponse, noRecord time.Duration) WorkOption {
 	})
 }
 
-// WithLogger sets where the consumer reports parked and lost records and silences (ERROR), failing
-// portals, dropped records and lost leases (WARN), retries and recovered records (INFO). Without
+// WithLogger sets the logger for parked and lost records and stalls (ERROR), failing portals, dropped
+// records and lost leases (WARN), and retries and recovered records (INFO). Without
 // this option, WARN and above go to slog.Default as it is when the consumer is made.
 // slog.New(slog.DiscardHandler) silences the consumer. The errors that handlers return are logged,
 // with tokens removed; payloads are not.
@@ -348,8 +348,8 @@ func WithLogger(l *slog.Logger) WorkOption {
 // WithTurns bounds how many turns of a fleet are under way at the same time, and so how many
 // requests it makes, [DefaultTurns] by default and four or more. A turn is a request or two and
 // waits for no handler. A quarter of the turns is kept for portals that respond slowly, an eighth
-// for those that fail. With portals that respond within a third of a second, n turns look at some
-// 3n queues a second.
+// for those that fail. If portals respond within a third of a second, n turns ask about 3n queues a
+// second.
 func WithTurns(n int) FleetOption {
 	return fleetOption(func(c *config) error {
 		if n < minTurns {
@@ -377,7 +377,7 @@ func WithHandlers(n int) FleetOption {
 // WithOnRefused sets a function that a fleet calls when a portal begins to refuse for good: its
 // token was revoked, its plan lacks a feature, or there is no caller for it. err is what
 // [Consumer.Run] would return. The portal is tried again every half hour. Call [Fleet.Remove] to
-// stop that, or [Fleet.Add] to try it sooner. The function holds up a turn, so it should return
+// stop that, or [Fleet.Add] to try it sooner. A turn waits for the function, so it should return
 // soon.
 func WithOnRefused(f func(memberID string, err error)) FleetOption {
 	return fleetOption(func(c *config) error {

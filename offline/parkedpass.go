@@ -11,10 +11,11 @@ import (
 	"github.com/b24events/b24events/offline/internal/spool"
 )
 
-// parkedPass is a pass over the parked records: each change is tried once, however many rows the
-// portal has of it. A pass reads the rows that an earlier one has reserved, a window at a time, and
-// reserves the others at its end. The rows of one change have one message ID. The newest is tried
-// and stands for all. When it succeeds, all are cleared; when it fails, all but the newest.
+// parkedPass is a pass over the parked records. It tries each change once, however many rows the
+// portal has of it. It reads the rows that an earlier pass has reserved, a window at a time, and
+// reserves the others at its end. The rows of one change share a message ID. The newest row is tried
+// and stands for all. When it succeeds, all are cleared. When it fails, all but the newest are
+// cleared.
 //
 //	portal ──list──▶ window ─▶ groups ─▶ queue ──a few at a time──▶ dispatcher
 //
@@ -23,7 +24,7 @@ type parkedPass struct {
 	stage   parkedStage
 	afterID int64 // the last ID seen
 	pages   int   // to ask for
-	free    bool  // there are rows that no pass has reserved
+	free    bool  // there are rows that no pass has reserved yet
 	spool   *spool.Pass
 
 	mu         sync.Mutex
@@ -41,9 +42,9 @@ type parkedPasses struct {
 type parkedStage uint8
 
 const (
-	parkedList parkedStage = iota // rows are read that an earlier pass has reserved
-	parkedFree                    // the others are reserved
-	parkedLast                    // everything was read, and is being tried
+	parkedList parkedStage = iota // lists the rows that an earlier pass has reserved
+	parkedFree                    // reserves the others
+	parkedLast                    // has read everything, and tries the last window
 )
 
 // reset makes a pass due.
@@ -63,10 +64,10 @@ func (e *engine) mayReadParked(now time.Time) bool {
 // running reports whether a pass is under way.
 func (p *parkedPasses) running() bool { return p.parkedPass != nil }
 
-// mayRead reports whether the pass has rows to read now: the window before was tried.
+// mayRead reports whether the pass is ready to read more rows: it has tried the window before.
 func (p *parkedPass) mayRead() bool { return p.stage != parkedLast && p.tried() }
 
-// restart makes the pass read from the first row again, after what it has in work.
+// restart makes the pass read from the first row again, after it has tried what it has in work.
 func (p *parkedPass) restart() { p.stage, p.pages, p.afterID = parkedList, 1, 0 }
 
 // tried reports whether nothing of the window is left.
@@ -76,7 +77,8 @@ func (p *parkedPass) tried() bool {
 	return len(p.queue)+p.inWork == 0
 }
 
-// noteFailed notes that a parked record failed in this pass. One without a message ID has no others.
+// noteFailed notes that a parked record failed in this pass. One without a message ID has no other
+// rows.
 func (p *parkedPass) noteFailed(r Record) {
 	if r.MessageID == "" {
 		return
@@ -91,7 +93,7 @@ func (r Record) withoutPayload() Record {
 	return Record{ID: r.ID, MessageID: r.MessageID, ProcessID: r.ProcessID, Parked: r.Parked, offset: r.offset}
 }
 
-// abandonUntried leaves what was not tried.
+// abandonUntried forgets the records that were not tried. They stay parked.
 func (p *parkedPasses) abandonUntried(l *ledger) {
 	if !p.running() {
 		return
@@ -113,8 +115,8 @@ func (e *engine) retryParked() {
 	e.onSlack()
 }
 
-// startParkedWhenDue starts a pass when there is no room to reserve, so that no other call starts
-// one.
+// startParkedWhenDue starts a pass if the program asked for one, or if one is due and there is no
+// room to reserve, because then no request would start it.
 func (e *engine) startParkedWhenDue(now time.Time) {
 	if e.parkedWanted.Swap(false) && !e.parked.running() {
 		e.parked.next = time.Time{}
@@ -133,14 +135,14 @@ func (e *engine) startParkedPass() {
 	}
 }
 
-// endParkedReading ends the reading of rows.
+// endParkedReading notes that the pass has read all rows.
 func (e *engine) endParkedReading() {
 	if e.parked.running() {
 		e.parked.stage = parkedLast
 	}
 }
 
-// parkedCalls are the next calls of a pass.
+// parkedCalls returns the next calls of a pass.
 func (e *engine) parkedCalls(ctx context.Context, p *pages) []call {
 	switch {
 	case !e.parked.running(), !e.parked.mayRead():
@@ -152,7 +154,7 @@ func (e *engine) parkedCalls(ctx context.Context, p *pages) []call {
 		}
 		return e.listCalls(ctx, p, listQuery{pages: e.parked.pages, filter: filter, order: map[string]any{"ID": "ASC"}})
 	case e.pops():
-		return nil // see take
+		return nil // see pop
 	}
 	asked := e.reserve.limit
 	params := getParams{limit: asked, parked: true}.params()
@@ -172,15 +174,15 @@ func (e *engine) parkedCalls(ctx context.Context, p *pages) []call {
 	}}}
 }
 
-// parkedListed takes in a window of parked records. Those that no pass has reserved cannot be cleared
-// yet.
+// parkedListed handles the response to a list of parked records. It leaves out those that no pass
+// has reserved, because they cannot be cleared yet.
 func (e *engine) parkedListed(ctx context.Context, p *pages) {
 	if p.err != nil {
 		e.parked.pages = max(1, e.parked.pages/2)
 		return
 	}
 	if e.parked.afterID == 0 {
-		e.noteParked(max(p.total, len(p.rows)), false)
+		e.setParkedCount(max(p.total, len(p.rows)))
 	}
 	var mine []Record
 	for _, r := range p.rows {
@@ -204,7 +206,8 @@ func (e *engine) parkedListed(ctx context.Context, p *pages) {
 	e.tryParked(ctx, mine)
 }
 
-// tryParked takes records of a window, the oldest first, and tries the newest of each change.
+// tryParked adds a window of records, the oldest first, to the pass. It tries the newest row of each
+// change.
 func (e *engine) tryParked(ctx context.Context, records []Record) {
 	e.meter.count(func(s *Stats) { s.Unparked += counted(len(records)) })
 	p := e.parked.parkedPass
@@ -289,7 +292,7 @@ func (e *engine) parkedEnded(t *task) {
 	e.feedParked(p)
 }
 
-// parkedReservationFailed takes in the failure of a reservation of parked records.
+// parkedReservationFailed handles an error of a reservation of parked records.
 func (e *engine) parkedReservationFailed(ctx context.Context, err error) error {
 	switch {
 	case errors.Is(err, ErrExtendedModeRequired):

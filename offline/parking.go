@@ -7,19 +7,23 @@ import (
 	"slices"
 )
 
-// parkingCalls returns calls that look which of the dead letters their reservations still hold.
-// Parking one that is gone, because another process finished it, would delete the newer change of
-// its object; see [Queue.Park]. The calls add to parkings what parks those that are there.
+// Records are parked in two requests. The first one looks which of them their reservations still
+// hold. The second one parks those, and looks whether they are parked then.
+
+// parkingCalls returns calls that look which of the records that are to be parked their reservations
+// still hold. To park one that is gone, because another process finished it, would delete the newer
+// change of its object; see [Queue.Park]. The calls add to parkings the calls that park the others.
 func (e *engine) parkingCalls(ctx context.Context, parkings *[]call) (calls []call) {
 	for processID, records := range e.ledger.parkGroups() {
 		for chunk := range slices.Chunk(records, pageSize) {
-			calls = append(calls, e.lookCall(ctx, processID, chunk, parkings))
+			calls = append(calls, e.heldCall(ctx, processID, chunk, parkings))
 		}
 	}
 	return calls
 }
 
-func (e *engine) lookCall(ctx context.Context, processID string, records []Record, parkings *[]call) call {
+// heldCall returns such a call for records of one reservation.
+func (e *engine) heldCall(ctx context.Context, processID string, records []Record, parkings *[]call) call {
 	filter := map[string]any{"=PROCESS_ID": processID, "=ERROR": 0, "@MESSAGE_ID": messageIDs(records)}
 	return call{method: methodList, params: map[string]any{"filter": filter}, done: func(doc json.RawMessage, _ int, err error) error {
 		var page []Record
@@ -41,7 +45,7 @@ func (e *engine) lookCall(ctx context.Context, processID string, records []Recor
 				gone = append(gone, r)
 			}
 		}
-		e.ledger.parked(gone)
+		e.ledger.parkingDone(gone)
 		if len(there) > 0 {
 			*parkings = append(*parkings, e.parkCall(processID, there), e.checkCall(ctx, there))
 		}
@@ -49,6 +53,7 @@ func (e *engine) lookCall(ctx context.Context, processID string, records []Recor
 	}}
 }
 
+// parkCall returns a call that parks records of one reservation.
 func (e *engine) parkCall(processID string, records []Record) call {
 	params := map[string]any{"process_id": processID, "message_id": messageIDs(records)}
 	return call{method: methodError, params: params, done: func(doc json.RawMessage, _ int, err error) error {
@@ -58,17 +63,17 @@ func (e *engine) parkCall(processID string, records []Record) call {
 		if err != nil {
 			return err
 		}
-		e.ledger.parked(records)
+		e.ledger.parkingDone(records)
 		e.orphans.rowsGone(len(records)) // out of the list
 		e.meter.count(func(s *Stats) { s.Parked += counted(len(records)) })
-		e.noteParked(len(records), true)
+		e.addParkedCount(len(records))
 		return nil
 	}}
 }
 
 // checkCall returns a call that looks whether the records are parked now. Another consumer of the
-// same queue may have cleared one after it was looked for; then parking removed a newer change of
-// its object, and nothing is left of it. So its handler runs once more.
+// same queue may have cleared one just before it was parked. Then parking removed a newer change of
+// its object, and nothing is left of it, so its handler runs once more.
 func (e *engine) checkCall(ctx context.Context, records []Record) call {
 	filter := map[string]any{"=ERROR": 1, "@MESSAGE_ID": messageIDs(records)}
 	return call{method: methodList, params: map[string]any{"filter": filter}, done: func(doc json.RawMessage, total int, err error) error {
@@ -76,8 +81,8 @@ func (e *engine) checkCall(ctx context.Context, records []Record) call {
 		if err == nil {
 			page, err = readPage(doc)
 		}
-		some := len(page) >= pageSize || total > len(page) // there are more rows, of which none was read
-		if err = e.listDone(ctx, err); err != nil || e.listing.err() != nil || (some && len(records) > 1) {
+		more := len(page) >= pageSize || total > len(page) // there may be rows that were not read
+		if err = e.listDone(ctx, err); err != nil || e.listing.err() != nil || (more && len(records) > 1) {
 			e.checkLater(ctx, records)
 			return err
 		}
@@ -98,10 +103,10 @@ func (e *engine) checkCall(ctx context.Context, records []Record) call {
 	}}
 }
 
-// maxUnchecked bounds the records that are looked for later.
+// maxUnchecked bounds the records that checkLater remembers.
 const maxUnchecked = 1000
 
-// checkLater remembers records that could not be looked for. They are looked for one by one then.
+// checkLater remembers records that could not be looked for. Later requests look for them one by one.
 func (e *engine) checkLater(ctx context.Context, records []Record) {
 	if len(e.unchecked)+len(records) > maxUnchecked {
 		e.log(ctx, slog.LevelWarn, "offline queue: it cannot be checked whether records were parked", slog.Int(keyRecords, len(records)))
@@ -110,7 +115,7 @@ func (e *engine) checkLater(ctx context.Context, records []Record) {
 	e.unchecked = append(e.unchecked, records...)
 }
 
-// uncheckedCalls returns calls that look for records that could not be looked for before.
+// uncheckedCalls returns calls that look for records that checkLater remembers.
 func (e *engine) uncheckedCalls(ctx context.Context) (calls []call) {
 	const atATime = 10
 	n := min(len(e.unchecked), atATime)

@@ -150,11 +150,11 @@ func (q *Queue) get(ctx context.Context, filters []Filter, r getParams) (Batch, 
 	if len(filter) > 0 {
 		params["filter"] = map[string]any(filter)
 	}
-	var answer json.RawMessage
-	if err := q.do(ctx, methodGet, params, &answer); err != nil {
+	var response json.RawMessage
+	if err := q.do(ctx, methodGet, params, &response); err != nil {
 		return Batch{}, err
 	}
-	b, err := readBatch(params, answer)
+	b, err := readBatch(params, response)
 	return b.withProof(*q.proof), err
 }
 
@@ -183,19 +183,19 @@ func (r getParams) params() map[string]any {
 
 // readBatch reads the response of event.offline.get to a call with these parameters.
 func readBatch(params map[string]any, doc json.RawMessage) (Batch, error) {
-	var answer struct {
+	var response struct {
 		ProcessID text `json:"process_id"`
 		Events    rows `json:"events"`
 	}
-	if err := json.Unmarshal(doc, &answer); err != nil {
+	if err := json.Unmarshal(doc, &response); err != nil {
 		return Batch{}, fmt.Errorf("%w: %s", ErrBadAnswer, methodGet)
 	}
-	processID := string(answer.ProcessID)
+	processID := string(response.ProcessID)
 	if params["clear"] == 0 && processID == "" {
 		// Records without a reservation were deleted on reading: the caller did not send clear=0.
 		return Batch{}, fmt.Errorf("%w: %s with clear=0 named no reservation; does the caller drop parameters that are 0?", ErrBadAnswer, methodGet)
 	}
-	return Batch{ProcessID: processID, Records: newRecords(answer.Events, processID, params["error"] == 1)}, nil
+	return Batch{ProcessID: processID, Records: newRecords(response.Events, processID, params["error"] == 1)}, nil
 }
 
 // List yields all records in the order of their IDs: waiting, reserved and parked ones. It changes
@@ -242,22 +242,22 @@ func (q *Queue) List(ctx context.Context, filters ...Filter) iter.Seq2[Record, e
 
 // page reads one page of event.offline.list.
 func (q *Queue) page(ctx context.Context, params map[string]any) ([]Record, error) {
-	var answer json.RawMessage
-	if err := q.do(ctx, methodList, params, &answer); err != nil {
+	var response json.RawMessage
+	if err := q.do(ctx, methodList, params, &response); err != nil {
 		return nil, err
 	}
-	page, err := readPage(answer)
+	page, err := readPage(response)
 	return Batch{Records: page}.withProof(*q.proof).Records, err
 }
 
 // readPage reads the response of event.offline.list.
 func readPage(doc json.RawMessage) ([]Record, error) {
-	var answer rows
-	if err := json.Unmarshal(doc, &answer); err != nil {
+	var response rows
+	if err := json.Unmarshal(doc, &response); err != nil {
 		return nil, fmt.Errorf("%w: %s", ErrBadAnswer, methodList)
 	}
-	records := make([]Record, len(answer))
-	for i, row := range answer {
+	records := make([]Record, len(response))
+	for i, row := range response {
 		records[i] = newRecord(row, "", false)
 	}
 	return records, nil
@@ -333,18 +333,18 @@ func (q *Queue) Park(ctx context.Context, processID string, messageIDs ...string
 
 // doTrue calls a method that returns true.
 func (q *Queue) doTrue(ctx context.Context, method string, params map[string]any) error {
-	var answer json.RawMessage
-	if err := q.do(ctx, method, params, &answer); err != nil {
+	var response json.RawMessage
+	if err := q.do(ctx, method, params, &response); err != nil {
 		return err
 	}
-	return readTrue(method, answer)
+	return readTrue(method, response)
 }
 
 // readTrue reads the response of a method that returns true.
 func readTrue(method string, doc json.RawMessage) error {
 	var done bool
 	if err := json.Unmarshal(doc, &done); err != nil || !done {
-		return fmt.Errorf("%w: %s did not answer true", ErrBadAnswer, method)
+		return fmt.Errorf("%w: %s did not return true", ErrBadAnswer, method)
 	}
 	return nil
 }

@@ -14,26 +14,26 @@ import (
 )
 
 const (
-	// reserveAgain is how often reserving is tried if the plan could not do so: plans change.
+	// reserveAgain is how often the engine tries whether the plan can reserve by now.
 	reserveAgain = time.Hour
-	// replayPage is how many records of the spool are brought into memory at a time.
+	// replayPage is how many records of the spool are read into memory at a time.
 	replayPage = 500
 )
 
-// spoolState is what an engine knows of its spool, if it has one.
+// spoolState is what an engine knows of its spool.
 type spoolState struct {
-	journal *spool.Journal // nil if there is none
+	journal *spool.Journal // nil if the queue has no folder yet
 
-	opened    bool      // it was looked for since the start
+	opened    bool      // openSpool has looked for a folder since the start
 	popping   bool      // records are removed from the queue as they are read
 	reserveAt time.Time // when to try to reserve again
 	retryAt   time.Time // when to try the disk again
 	backoff   backoff
 	stall     stallWatch
-	damaged   int // files that were counted
+	damaged   int // files that Stats.Damaged counts
 }
 
-// openSpool opens the spool for the first turn after a start, if there is one.
+// openSpool opens the spool in the first turn after a start, if there is a folder.
 func (e *engine) openSpool(ctx context.Context) error {
 	if e.spool == nil || e.spool.opened {
 		return nil
@@ -45,7 +45,7 @@ func (e *engine) openSpool(ctx context.Context) error {
 	return nil
 }
 
-// ensureSpool opens the spool. With create, it makes one if there is none.
+// ensureSpool opens the spool. With create, it makes a folder if there is none.
 func (e *engine) ensureSpool(ctx context.Context, create bool) error {
 	if e.spool.journal != nil {
 		return nil
@@ -88,7 +88,7 @@ func refuseOldSpool(dir string, id identity) error {
 	return nil
 }
 
-// spoolError is an error of the spool that ends the consumer.
+// spoolError returns an error of the spool that ends the consumer.
 func spoolError(err error) error {
 	switch {
 	case errors.Is(err, spool.ErrInUse):
@@ -100,9 +100,9 @@ func spoolError(err error) error {
 	}
 }
 
-// spoolUsed takes in the error of a write to the spool. It returns one that ends the consumer. While
-// the disk fails, no more records are taken from the portal; those that were, are handled from
-// memory.
+// spoolUsed handles the result of a write to the spool. It returns an error only if that ends the
+// consumer. While the disk fails, no more records are taken from the portal, and those that were
+// taken are handled from memory.
 func (e *engine) spoolUsed(ctx context.Context, err error) error {
 	j := e.spool
 	since, failure := j.journal.Failing()
@@ -124,26 +124,26 @@ func (e *engine) spoolUsed(ctx context.Context, err error) error {
 	return nil
 }
 
-// startPopping goes on without reservations, which the plan lacks.
+// startPopping makes the engine read with deletion, because the plan cannot reserve.
 func (e *engine) startPopping(ctx context.Context, cause error) error {
 	if err := e.ensureSpool(ctx, true); err != nil {
 		return err
 	}
 	if !e.spool.popping {
 		e.log(ctx, slog.LevelWarn, "offline queue: the portal's plan cannot reserve records; going on with deletion on reading, "+
-			"through the spool. An answer that gets lost on the way is lost with its records", errorAttr(nil, cause))
+			"through the spool. The records of a response that does not arrive are lost", errorAttr(nil, cause))
 	}
 	e.spool.popping, e.spool.reserveAt = true, time.Now().Add(reserveAgain)
 	e.reserve.empty, e.reserve.next = false, time.Time{}
 	return nil
 }
 
-// pops reports whether records are to be read with deletion.
+// pops reports whether the engine reads records with deletion.
 func (e *engine) pops() bool {
 	return e.spool != nil && e.spool.popping && time.Now().Before(e.spool.reserveAt)
 }
 
-// pop removes records from the queue as it reads them, parked ones first if a pass has come to
+// pop removes records from the queue as it reads them: parked ones first, if a pass is ready for
 // them.
 func (e *engine) pop(ctx context.Context, now time.Time) error {
 	parked := e.parked.running() && e.parked.stage == parkedFree && e.mayReadParked(now)
@@ -170,7 +170,7 @@ func (e *engine) pop(ctx context.Context, now time.Time) error {
 	return e.sendWithGrace(ctx, e.popCall(ctx, false))
 }
 
-// popCall is a call that removes records from the queue as it reads them.
+// popCall returns a call that removes records from the queue as it reads them.
 func (e *engine) popCall(ctx context.Context, parked bool) call {
 	asked := e.reserve.limit
 	params := getParams{limit: asked, parked: parked, remove: true}.params()
@@ -191,7 +191,7 @@ func (e *engine) popCall(ctx context.Context, parked bool) call {
 		case !parked:
 			e.recordsReceived(ctx, n, asked)
 		}
-		return e.spoolRecords(ctx, e.withMemberID(b.Records))
+		return e.saveToSpool(ctx, e.withMemberID(b.Records))
 	}}
 }
 
@@ -199,22 +199,22 @@ func (e *engine) popFailed(ctx context.Context, err error) error {
 	e.reserve.empty, e.reserve.mayGrow = false, false
 	if !surelyNotRun(err) {
 		e.reserve.shrink()
-		e.log(ctx, slog.LevelError, "offline queue: no answer to a reading that deletes; if the portal ran it, its records are lost",
+		e.log(ctx, slog.LevelError, "offline queue: no response to a reading that deletes; if the portal ran it, its records are lost",
 			errorAttr(nil, err))
 	}
 	return err
 }
 
-// spoolRecords puts records into the spool that were taken from the portal, and lets them be handled. What
-// cannot be written is handled from memory.
-func (e *engine) spoolRecords(ctx context.Context, taken []Record) error {
+// saveToSpool writes records that were taken from the portal to the spool, and makes tasks of them.
+// What cannot be written is handled from memory.
+func (e *engine) saveToSpool(ctx context.Context, taken []Record) error {
 	for len(taken) > 0 {
 		parked := taken[0].Parked
 		n := slices.IndexFunc(taken, func(r Record) bool { return r.Parked != parked })
 		if n < 0 {
 			n = len(taken)
 		}
-		if err := e.spoolRows(ctx, taken[:n], parked); err != nil {
+		if err := e.appendToSpool(ctx, taken[:n], parked); err != nil {
 			return err
 		}
 		taken = taken[n:]
@@ -222,8 +222,8 @@ func (e *engine) spoolRecords(ctx context.Context, taken []Record) error {
 	return nil
 }
 
-// spoolRows puts records into the spool that were parked on the portal, or that were not.
-func (e *engine) spoolRows(ctx context.Context, taken []Record, parked bool) error {
+// appendToSpool does so for records that were all parked on the portal, or were all not.
+func (e *engine) appendToSpool(ctx context.Context, taken []Record, parked bool) error {
 	rows := make([]json.RawMessage, len(taken))
 	for i, r := range taken {
 		rows[i] = r.Raw()
@@ -235,7 +235,7 @@ func (e *engine) spoolRows(ctx context.Context, taken []Record, parked bool) err
 		return err
 	}
 	for i := range taken {
-		taken[i].wasParked, taken[i].Parked = parked, false // it begins anew
+		taken[i].wasParked, taken[i].Parked = parked, false // its attempts begin anew
 		taken[i].offset = offsets[i]
 	}
 	if saved {
@@ -245,8 +245,8 @@ func (e *engine) spoolRows(ctx context.Context, taken []Record, parked bool) err
 	return err
 }
 
-// replaySpool brings records of the spool into memory that an earlier process left, as far as there is
-// room.
+// replaySpool reads records that an earlier process left in the spool, as far as there is room in
+// memory.
 func (e *engine) replaySpool(ctx context.Context) error {
 	if e.spool == nil {
 		return nil
@@ -262,12 +262,12 @@ func (e *engine) replaySpool(ctx context.Context) error {
 		if len(rows) == 0 {
 			return nil
 		}
-		e.addTasks(e.tasksOf(ctx, e.withMemberID(spooledRecords(rows, false)))...) //nolint:contextcheck // items have contexts of their own
+		e.addTasks(e.tasksOf(ctx, e.withMemberID(recordsOfRows(rows, false)))...) //nolint:contextcheck // items have contexts of their own
 	}
 	return nil
 }
 
-// loadSpooledParked brings a window of the parked records of the spool into memory.
+// loadSpooledParked reads a window of the parked records of the spool into memory.
 func (e *engine) loadSpooledParked(ctx context.Context) {
 	p := e.parked.parkedPass
 	for p.spool != nil && p.tried() && !time.Now().Before(e.spool.retryAt) {
@@ -280,23 +280,23 @@ func (e *engine) loadSpooledParked(ctx context.Context) {
 			p.spool = nil
 			return
 		}
-		e.tryParked(ctx, e.withMemberID(spooledRecords(rows, true)))
+		e.tryParked(ctx, e.withMemberID(recordsOfRows(rows, true)))
 	}
 }
 
-// spooledRecords makes records of rows of the spool.
-func spooledRecords(rows []spool.Row, parked bool) []Record {
+// recordsOfRows makes records of rows of the spool.
+func recordsOfRows(rows []spool.Row, parked bool) []Record {
 	records := make([]Record, len(rows))
 	for i, row := range rows {
 		r := newRecord(row.Data, "", parked)
-		r.Parked = parked // even if the portal once said otherwise
+		r.Parked = parked // whatever the portal once said
 		r.offset, r.wasParked = row.Offset, row.WasParked
 		records[i] = r
 	}
 	return records
 }
 
-// spoolIsRead reports whether nothing of the spool waits for memory.
+// spoolIsRead reports whether all records of the spool are in memory.
 func (e *engine) spoolIsRead() bool {
 	if e.spool == nil || e.spool.journal == nil {
 		return true
@@ -321,7 +321,7 @@ func (e *engine) spoolDueAt() time.Time {
 	return e.spool.retryAt
 }
 
-// flushSpool writes what became of records, and records that could not be written before.
+// flushSpool writes what became of records, and the records that could not be written before.
 func (e *engine) flushSpool(ctx context.Context) error {
 	if e.spool == nil || e.spool.journal == nil || time.Now().Before(e.spool.retryAt) {
 		return nil
@@ -329,8 +329,8 @@ func (e *engine) flushSpool(ctx context.Context) error {
 	return e.spoolUsed(ctx, e.spool.journal.Flush(ctx))
 }
 
-// closeSpool ends the use of the spool. It returns an error if records were taken that could not
-// be written: they are lost.
+// closeSpool closes the spool. It returns an error if records are lost, because they were taken and
+// could not be written.
 func (e *engine) closeSpool(ctx context.Context) error {
 	if e.spool == nil {
 		return nil

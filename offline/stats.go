@@ -9,11 +9,11 @@ import (
 
 // Stats is what a [Consumer] did since it was made.
 type Stats struct {
-	Requests  uint64 `json:"requests"`  // to the portal, failed ones included, those of handlers not; a batch is one
+	Requests  uint64 `json:"requests"`  // to the portal, also failed ones; a batch is one; requests of handlers do not count
 	Reserved  uint64 `json:"reserved"`  // records in new reservations
 	Recovered uint64 `json:"recovered"` // records that an earlier run left, reserved or in the spool
 	Handled   uint64 `json:"handled"`   // records whose handler succeeded
-	Unhandled uint64 `json:"unhandled"` // records that no handler takes: each is parked, and counted once
+	Unhandled uint64 `json:"unhandled"` // records without a handler: each is parked, and counted once
 	Misfits   uint64 `json:"misfits"`   // values of payloads that did not fit, for each attempt; see event.Delivery.Misfits
 	Ignored   uint64 `json:"ignored"`   // records that were cleared unhandled, see WithIgnoredUsers
 	Retries   uint64 `json:"retries"`   // attempts after the first
@@ -37,7 +37,7 @@ type Backlog struct {
 
 	At      time.Time // when it was measured; zero if it was not yet
 	Waiting int       // records that no reservation holds, without parked ones
-	Oldest  time.Time // when that record of them changed that has waited longest, by the portal's clock; or zero
+	Oldest  time.Time // the last change of the one that has waited longest, by the portal's clock; zero if unknown
 	Parked  int       // parked records, by the last pass over them and what was done since
 }
 
@@ -50,8 +50,8 @@ func (s Stats) RequestsPerEvent() float64 {
 	return 0
 }
 
-// measureInterval is how often the backlog is measured, by a call that joins others. None is needed
-// if the last reservation held all there was.
+// measureInterval is how often the backlog is measured, by a call that joins others. No call is
+// needed if the last reservation held all there was.
 const measureInterval = 30 * time.Second
 
 // meter keeps the statistics and bounds the calls.
@@ -92,10 +92,10 @@ func (m *meter) read() Stats {
 	return m.stats
 }
 
-// counted is a number of things for a counter.
+// counted converts a number of things for a counter.
 func counted(n int) uint64 { return uint64(max(n, 0)) }
 
-// backlogCall is a call that measures what waits in the queue.
+// backlogCall returns a call that counts the records that wait in the queue.
 func (e *engine) backlogCall(ctx context.Context) call {
 	params := map[string]any{"filter": map[string]any{"=ERROR": 0, "=PROCESS_ID": ""}, "order": map[string]any{"TIMESTAMP_X": "ASC"}}
 	return call{method: methodList, params: params, done: func(doc json.RawMessage, total int, err error) error {
@@ -115,7 +115,7 @@ func (e *engine) backlogCall(ctx context.Context) call {
 	}}
 }
 
-// noteBacklog notes what waits.
+// noteBacklog notes how many records wait, and since when the oldest does. It calls Hooks.Measured.
 func (e *engine) noteBacklog(ctx context.Context, waiting int, oldest time.Time) {
 	now := time.Now()
 	var b Backlog
@@ -132,12 +132,12 @@ func (e *engine) noteBacklog(ctx context.Context, waiting int, oldest time.Time)
 	}
 }
 
-// noteParked takes in how many parked records there are, or how many more.
-func (e *engine) noteParked(n int, more bool) {
-	e.meter.count(func(s *Stats) {
-		if more {
-			n += s.Backlog.Parked
-		}
-		s.Backlog.Parked = max(0, n)
-	})
+// setParkedCount notes how many parked records there are.
+func (e *engine) setParkedCount(n int) {
+	e.meter.count(func(s *Stats) { s.Backlog.Parked = n })
+}
+
+// addParkedCount notes how many more parked records there are.
+func (e *engine) addParkedCount(n int) {
+	e.meter.count(func(s *Stats) { s.Backlog.Parked = max(0, s.Backlog.Parked+n) })
 }

@@ -160,7 +160,7 @@ func (e *engine) sendLast(stopped context.Context) error {
 	wait := backoff{shortest: minErrorWait, longest: maxErrorWait}
 	for {
 		if e.leaseLost(stopped) {
-			e.ledger.abandonToPark()
+			e.ledger.abandonParking()
 		}
 		e.listing.reset()
 		calls, _ := e.ackCalls()
