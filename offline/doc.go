@@ -226,7 +226,7 @@
 // fails and a disk that cannot be written are each a [Stall]; see [WithStallAlert].
 //
 // WARN and ERROR go to slog.Default unless [WithLogger] sets a logger. Parked and lost records and
-// silences are ERROR; portals that fail, dropped records and lost leases are WARN. Retries and
+// stalls are ERROR; portals that fail, dropped records and lost leases are WARN. Retries and
 // recovered records are INFO. Lines about a portal have the attribute member_id, if it is known,
 // those about a record also event, record_id and message_id. Nothing of a payload, and no address,
 // gets into errors or logs of this package. The text of a handler's error is logged, with tokens

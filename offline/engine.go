@@ -166,7 +166,8 @@ func (e *engine) step(ctx context.Context) error {
 	return err
 }
 
-// addFresh passes fresh records on to their handlers, unless the engine must look for orphans first.
+// addFresh passes fresh records on to their handlers, unless the engine must look for orphans
+// first.
 func (e *engine) addFresh() {
 	if len(e.fresh) == 0 || e.orphans.holdsBack(e.listing.ready(time.Now())) {
 		return

@@ -117,7 +117,8 @@ func (f *Fleet) startDue(now time.Time) time.Duration {
 	return f.timerAt.Sub(now)
 }
 
-// queueLocked puts a portal in its line, or moves it there, if the fleet works it. f.mu must be held.
+// queueLocked puts a portal in its line, or moves it there, if the fleet works it. f.mu must be
+// held.
 func (f *Fleet) queueLocked(p *portal, due time.Time) {
 	f.unqueueLocked(p)
 	if !f.worksLocked(p) {
@@ -173,8 +174,8 @@ func spread(from time.Time, d time.Duration) time.Time {
 	return from.Add(timing.Below(d + 1))
 }
 
-// onSlack gives a portal its next turn soon, because its workers have nothing left to start. It locks
-// f.mu.
+// onSlack gives a portal its next turn soon, because its workers have nothing left to start. It
+// locks f.mu.
 func (f *Fleet) onSlack(p *portal) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -10,15 +10,15 @@ import (
 	"github.com/b24events/b24events/internal/lease"
 )
 
-// shardCount is into how many parts the portals are divided. It is the same in all processes of all
-// versions.
+// shardCount is the number of parts into which a fleet divides its portals. It must be the same in
+// all processes of all versions.
 const shardCount = 256
 
-// shard is a part of the portals. It is worked while it is held and not leaving. All its turns
-// count, also those that began under an earlier lease.
+// shard is a part of the portals. The fleet works it while it is held and not leaving. All its
+// turns count, also those that began under an earlier lease.
 type shard struct {
 	held    bool         // its lease is this fleet's, or there is no leaser
-	leaving bool         // another process is to have it when its turns have ended
+	leaving bool         // it passes to another process when its turns have ended
 	pinned  bool         // it was taken back, because of turns that do not end
 	lease   *lease.Lease // nil without a leaser
 	turns   int          // under way
@@ -39,9 +39,9 @@ func shardOf(memberID string) uint8 {
 	return uint8(h.Sum32() % shardCount)
 }
 
-// holdShards takes the shards that are this fleet's, all without a leaser, and goes on doing so
-// until ctx ends. Then the leases are kept while turns go on. The function that it returns releases
-// them after the last turn.
+// holdShards takes this fleet's part of the shards until ctx ends; without a leaser that is all of
+// them. It keeps the leases while turns go on. Call the function that it returns after the last
+// turn, to release them.
 func (f *Fleet) holdShards(ctx context.Context) (release func()) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -77,7 +77,8 @@ func (f *Fleet) holdShards(ctx context.Context) (release func()) {
 	}
 }
 
-// queueShardsLocked puts the portals of shards in line that are worked from now on.
+// queueShardsLocked puts the portals of shards in line that the fleet works from now on. f.mu must
+// be held.
 func (f *Fleet) queueShardsLocked(which [shardCount]bool) {
 	for _, p := range f.portals {
 		if which[p.shard] && p.turn == nil && !p.queued() {
@@ -86,7 +87,7 @@ func (f *Fleet) queueShardsLocked(which [shardCount]bool) {
 	}
 }
 
-// closeShardsLocked ends the work on the portals of shards.
+// closeShardsLocked ends the work on the portals of shards. f.mu must be held.
 func (f *Fleet) closeShardsLocked(which [shardCount]bool, cause error) {
 	for _, p := range f.portals {
 		if which[p.shard] {
@@ -95,9 +96,9 @@ func (f *Fleet) closeShardsLocked(which [shardCount]bool, cause error) {
 	}
 }
 
-// turnsChangedLocked hands a shard over that is leaving, once its turns have ended. If only turns
-// are left that do not end, the fleet goes on with the other portals of the shard instead. It is
-// called with f.mu held.
+// turnsChangedLocked hands over a shard that is leaving, once its turns have ended. If only turns
+// are left that do not end, the fleet goes on with the other portals of the shard instead. f.mu
+// must be held.
 func (f *Fleet) turnsChangedLocked(i uint8) {
 	s := &f.shards[i]
 	switch {

@@ -13,12 +13,12 @@ type FleetStats struct {
 	Owned   int `json:"owned"`   // portals in these, which it works
 
 	Busy     int           `json:"busy"`     // turns under way
-	Stuck    int           `json:"stuck"`    // handlers and turns that go on although their contexts have ended; not bounded
-	Due      int           `json:"due"`      // portals that wait for a turn although their time has come
-	Overdue  time.Duration `json:"overdue"`  // for how long the first of them has
+	Stuck    int           `json:"stuck"`    // handlers and turns that go on although their contexts have ended; their number is not bounded
+	Due      int           `json:"due"`      // portals that are due and wait for a turn
+	Overdue  time.Duration `json:"overdue"`  // for how long the first of them has waited
 	Slow     int           `json:"slow"`     // portals whose last turn took more than five seconds
 	Failing  int           `json:"failing"`  // portals whose last turn failed
-	Refused  int           `json:"refused"`  // of these, those that waiting does not help
+	Refused  int           `json:"refused"`  // of these, those whose error is permanent
 	Handlers int           `json:"handlers"` // that run
 
 	Turns    uint64  `json:"turns"`    // that ended
@@ -39,8 +39,8 @@ type PortalStats struct {
 	Err      error     `json:"-"`             // of the last turn, if it failed
 }
 
-// Stats returns what the fleet does and did. It looks at each portal, which takes some milliseconds
-// if there are very many.
+// Stats returns what the fleet does and did. It looks at each portal, which takes a few
+// milliseconds if there are very many.
 func (f *Fleet) Stats() FleetStats {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -90,7 +90,8 @@ func (f *Fleet) Stats() FleetStats {
 	return s
 }
 
-// Portal returns what is known of one portal, and false if the fleet does not know it.
+// Portal returns what is known of one portal. It returns false if the fleet does not know the
+// portal.
 func (f *Fleet) Portal(memberID string) (PortalStats, bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -126,8 +126,8 @@ func (noCallerError) Error() string {
 }
 func (noCallerError) Permanent() bool { return true }
 
-// beginLocked starts a turn. If ended is not nil, the context of the turn has ended with that cause,
-// so that the turn only stops the engine and sends what was finished. f.mu must be held.
+// beginLocked starts a turn. If ended is not nil, the context of the turn has ended with that
+// cause, so that the turn only stops the engine and sends what was finished. f.mu must be held.
 func (f *Fleet) beginLocked(p *portal, now time.Time, ended error) {
 	f.beginTurnLocked(f.run, p, now, ended)
 }
@@ -230,8 +230,8 @@ func (f *Fleet) withFlushSlot(t *turn, send func()) {
 	send()
 }
 
-// closeLocked ends the work on a portal for now. It begins a turn if there is something to send. f.mu
-// must be held.
+// closeLocked ends the work on a portal for now. It begins a turn if there is something to send.
+// f.mu must be held.
 func (f *Fleet) closeLocked(p *portal, cause error) {
 	f.unqueueLocked(p)
 	if p.engine != nil && errors.Is(cause, ErrLeaseLost) {
@@ -353,8 +353,8 @@ func (f *Fleet) finishTurn(ctx context.Context, t *turn, wait time.Duration, err
 	return refused
 }
 
-// freePlaceLocked gives back the place of a portal's turn in its line and in its shard. f.mu must be
-// held.
+// freePlaceLocked gives back the place of a portal's turn in its line and in its shard. f.mu must
+// be held.
 func (f *Fleet) freePlaceLocked(p *portal) {
 	f.lines[p.kind].taken--
 	if p.kind == kindStuck {

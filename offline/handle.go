@@ -256,8 +256,8 @@ func (e *engine) reportMisfits(ctx context.Context, d *event.Delivery) {
 	}
 }
 
-// reportUnhandled reports a record without a handler. It is parked, so that a version of the program
-// that has a handler finds it. The log names each event once.
+// reportUnhandled reports a record without a handler. It is parked, so that a version of the
+// program that has a handler finds it. The log names each event once.
 func (e *engine) reportUnhandled(ctx context.Context, r Record, err error) {
 	if r.Parked || r.wasParked {
 		return // it was reported before
@@ -289,7 +289,8 @@ func (e *engine) reportParking(ctx context.Context, r Record, attempts int, err 
 	e.callRecordHook(ctx, "Parked", e.cfg.hooks.Parked, r, err)
 }
 
-// reportLost reports a record that cannot be parked any more, because its row is gone from the queue.
+// reportLost reports a record that cannot be parked any more, because its row is gone from the
+// queue.
 func (e *engine) reportLost(ctx context.Context, r Record, attempts int, err error) {
 	e.meter.count(func(s *Stats) { s.Dropped++ })
 	e.log(ctx, slog.LevelError, "offline queue: out of attempts, and the row is gone from the queue; the change is lost",

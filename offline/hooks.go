@@ -10,10 +10,10 @@ import (
 	"github.com/b24events/b24events/internal/dispatch"
 )
 
-// Hooks are functions that a consumer or a fleet calls as it works, for metrics and alarms. Each may
-// be nil. The work waits for them, so they should return soon. All must be safe for concurrent use,
-// because handlers of several objects and portals end at the same time. They must not change their
-// arguments. A panic in one is logged and changes nothing else.
+// Hooks are functions that a consumer or a fleet calls as it works, for metrics and alarms. Each
+// may be nil. The work waits for them, so they should return soon. All must be safe for concurrent
+// use, because handlers of several objects and portals end at the same time. They must not change
+// their arguments. A panic in one is logged and changes nothing else.
 type Hooks struct {
 	// Handled is called when a handler has finished a record successfully. lag is the time from the
 	// change on the portal until then. The portal states the time of a change to the second and by
@@ -67,7 +67,8 @@ type stallWatch struct {
 	reported    bool
 }
 
-// noteActivity notes that what a stallWatch watches for has happened. It reports the end of a stall.
+// noteActivity notes that what a stallWatch watches for has happened. It reports the end of a
+// stall.
 func (e *engine) noteActivity(ctx context.Context, w *stallWatch, kind StallKind) {
 	s := Stall{MemberID: e.memberID, Kind: kind, Since: w.since(), Over: true}
 	reported := w.reported

@@ -11,8 +11,8 @@ import (
 	"github.com/b24events/b24events/event"
 )
 
-// identity names a queue: of an application, on a portal, for a connector. It is part of the names of
-// leases and folders, so that two queues never share one.
+// identity names a queue: of an application, on a portal, for a connector. It is part of the names
+// of leases and folders, so that two queues never share one.
 type identity struct {
 	clientID  string
 	memberID  string
@@ -36,8 +36,8 @@ func memberID(c event.Caller) string {
 	return ""
 }
 
-// identify returns the application and the portal that c calls for. Options may name them, too. They
-// must not contradict c, because what they name becomes the proof of deliveries.
+// identify returns the application and the portal that c calls for. Options may name them, too.
+// They must not contradict c, because what they name becomes the proof of deliveries.
 func identify(c event.Caller, wantClientID, wantMemberID string) (app, portal string, err error) {
 	app, portal = clientID(c), memberID(c)
 	switch {

@@ -8,13 +8,13 @@ import (
 )
 
 // Leaser grants leases, so that one process at a time works a queue. A program implements it over a
-// store that its processes share, for example a table with a name, an owner and an end, or keys with
-// a time to live. [MemoryLeaser] is for the goroutines of one process. Package offlinetest has tests
-// for an implementation.
+// store that its processes share, for example a table with a name, an owner and an end, or keys
+// with a time to live. [MemoryLeaser] is for the goroutines of one process. Package offlinetest has
+// tests for an implementation.
 //
 // A lease is in force until ttl has passed since it was taken or renewed, by the store's clock. The
-// clocks of owners may differ. Owners count from the time before their call, so they stop before the
-// store grants the lease to others. Names and owners are printable ASCII without spaces and are
+// clocks of owners may differ. Owners count from the time before their call, so they stop before
+// the store grants the lease to others. Names and owners are printable ASCII without spaces and are
 // compared byte by byte. After an error the store may have granted the leases nevertheless.
 // Implementations must be safe for concurrent use and return when their context ends.
 type Leaser interface {

@@ -45,8 +45,8 @@ func (b *blocker) HandleEvent(ctx context.Context, d *event.Delivery) error {
 	return ctx.Err()
 }
 
-// builder makes a consumer or a fleet for one portal with one record, and returns its Run. before is
-// called before each call of the portal.
+// builder makes a consumer or a fleet for one portal with one record, and returns its Run. before
+// is called before each call of the portal.
 type builder func(t *testing.T, h event.HandlerFunc, before func(context.Context) error, opts ...offline.WorkOption) func(context.Context) error
 
 func builders() map[string]builder {

@@ -228,8 +228,8 @@ func (l *ledger) acksDueAt() time.Time {
 	return l.acksSince.Add(flushInterval)
 }
 
-// memoryShare is how many times the free memory the records of one queue may take, so that it leaves
-// some to the others.
+// memoryShare is how many times the free memory the records of one queue may take, so that it
+// leaves some to the others.
 const memoryShare = 3
 
 // hasRoom reports whether there is memory for more records.
@@ -293,8 +293,8 @@ func (l *ledger) takeAbandoned() int {
 	return n
 }
 
-// ackGroups returns acks by reservation and by how calls name them, as many as one request takes. It
-// also reports whether these are all.
+// ackGroups returns acks by reservation and by how calls name them, as many as one request takes.
+// It also reports whether these are all.
 func (l *ledger) ackGroups() (groups [][]ack, all bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

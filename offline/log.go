@@ -58,8 +58,8 @@ func waitAttr(d time.Duration) slog.Attr {
 	return slog.String(keyWait, d.Round(time.Millisecond).String())
 }
 
-// errorAttr returns an error for a log line. Errors of handlers and callers may quote the tokens of a
-// call or of d, so these are removed. d may be nil.
+// errorAttr returns an error for a log line. Errors of handlers and callers may quote the tokens of
+// a call or of d, so these are removed. d may be nil.
 func errorAttr(d *event.Delivery, err error) slog.Attr {
 	if err == nil {
 		return slog.Any(keyError, nil)

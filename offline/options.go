@@ -59,8 +59,8 @@ func (o workOption) applyToFleet(c *config) error      { return o(c) }
 func (o fleetOption) applyToFleet(c *config) error     { return o(c) }
 
 // WithConnector selects the queue of a connector (auth_connector). Connectors keep the integrations
-// of one application apart. The portal's plan must have the feature rest_auth_connector. The default
-// is the queue without a connector, which an empty name selects, too.
+// of one application apart. The portal's plan must have the feature rest_auth_connector. The
+// default is the queue without a connector, which an empty name selects, too.
 func WithConnector(name string) CommonOption {
 	return commonOption(func(c *config) error {
 		if strings.TrimSpace(name) != name {
@@ -164,8 +164,8 @@ func WithHandlerTimeout(d time.Duration) WorkOption {
 	})
 }
 
-// WithGrace sets how long handlers may go on after the consumer was stopped. Then their contexts end
-// with the cause [ErrStopped]. The default is [DefaultGrace]. With 0 they end at once.
+// WithGrace sets how long handlers may go on after the consumer was stopped. Then their contexts
+// end with the cause [ErrStopped]. The default is [DefaultGrace]. With 0 they end at once.
 func WithGrace(d time.Duration) WorkOption {
 	return workOption(func(c *config) error {
 		if d < 0 {
@@ -191,8 +191,8 @@ func WithMaxAttempts(n int) WorkOption {
 
 // WithParkedInterval sets how long after a pass over the parked records the next one begins,
 // [DefaultParkedInterval] by default. They are also tried at each start, and by
-// [Consumer.RetryParked]. If the queue is asked less often (see [WithInterval]), the next pass begins
-// with the next request.
+// [Consumer.RetryParked]. If the queue is asked less often (see [WithInterval]), the next pass
+// begins with the next request.
 func WithParkedInterval(d time.Duration) WorkOption {
 	return workOption(func(c *config) error {
 		if d <= 0 {
@@ -205,8 +205,8 @@ func WithParkedInterval(d time.Duration) WorkOption {
 
 // WithIgnoredUsers clears records without calling a handler if one of these users made their last
 // change. It is a guard against loops, for an application whose own changes come back to it because
-// it makes them with the token of a user of its own, for example a technical one. See "Loops" in the
-// package documentation.
+// it makes them with the token of a user of its own, for example a technical one. See "Loops" in
+// the package documentation.
 //
 // A record that waits takes in later changes of its object and names only the last one's user. So
 // if a person's change is followed at once by one of an ignored user, no handler is called for it.
@@ -275,7 +275,8 @@ func WithSpool(dir string) WorkOption {
 // they do not keep each other out.
 //
 // Leases are named after the application and the connector, so several applications may share a
-// leaser. The option needs the application's client ID (see [WithClientID]) and excludes [WithSpool].
+// leaser. The option needs the application's client ID (see [WithClientID]) and excludes
+// [WithSpool].
 func WithLeaser(l Leaser) WorkOption {
 	return workOption(func(c *config) error {
 		if typednil.Is(l) {
@@ -290,8 +291,8 @@ func WithLeaser(l Leaser) WorkOption {
 // process takes over from one that died.
 const DefaultLeaseTTL = 15 * time.Second
 
-// MinLeaseTTL is the shortest time that [WithLeaseTTL] accepts. A holder renews its leases five times
-// in a lease's time to live.
+// MinLeaseTTL is the shortest time that [WithLeaseTTL] accepts. A holder renews its leases five
+// times in a lease's time to live.
 const MinLeaseTTL = 3 * time.Second
 
 // WithLeaseTTL sets how long leases last without being renewed, [DefaultLeaseTTL] by default and
@@ -318,8 +319,8 @@ func WithHooks(h Hooks) WorkOption {
 // WithStallAlert sets after how long a [Stall] is reported. noResponse is for calls that fail, for
 // event.offline.list alone, and for the disk; the default is [DefaultNoResponse]. noRecord is for a
 // queue without records; by default it is never reported. 0 means never. A stall is logged as an
-// error and reported to [Hooks], once, and so is its end. For noRecord choose a time in which people
-// certainly change something, weekends included.
+// error and reported to [Hooks], once, and so is its end. For noRecord choose a time in which
+// people certainly change something, weekends included.
 func WithStallAlert(noResponse, noRecord time.Duration) WorkOption {
 	return workOption(func(c *config) error {
 		if noResponse < 0 || noRecord < 0 {
@@ -330,9 +331,9 @@ func WithStallAlert(noResponse, noRecord time.Duration) WorkOption {
 	})
 }
 
-// WithLogger sets the logger for parked and lost records and stalls (ERROR), failing portals, dropped
-// records and lost leases (WARN), and retries and recovered records (INFO). Without
-// this option, WARN and above go to slog.Default as it is when the consumer is made.
+// WithLogger sets the logger for parked and lost records and stalls (ERROR), failing portals,
+// dropped records and lost leases (WARN), and retries and recovered records (INFO). Without this
+// option, WARN and above go to slog.Default as it is when the consumer is made.
 // slog.New(slog.DiscardHandler) silences the consumer. The errors that handlers return are logged,
 // with tokens removed; payloads are not.
 func WithLogger(l *slog.Logger) WorkOption {

@@ -13,9 +13,9 @@ import (
 
 // parkedPass is a pass over the parked records. It tries each change once, however many rows the
 // portal has of it. It reads the rows that an earlier pass has reserved, a window at a time, and
-// reserves the others at its end. The rows of one change share a message ID. The newest row is tried
-// and stands for all. When it succeeds, all are cleared. When it fails, all but the newest are
-// cleared.
+// reserves the others at its end. The rows of one change share a message ID. The newest row is
+// tried and stands for all. When it succeeds, all are cleared. When it fails, all but the newest
+// are cleared.
 //
 //	portal ──list──▶ window ─▶ groups ─▶ queue ──a few at a time──▶ dispatcher
 //
@@ -206,8 +206,8 @@ func (e *engine) parkedListed(ctx context.Context, p *pages) {
 	e.tryParked(ctx, mine)
 }
 
-// tryParked adds a window of records, the oldest first, to the pass. It tries the newest row of each
-// change.
+// tryParked adds a window of records, the oldest first, to the pass. It tries the newest row of
+// each change.
 func (e *engine) tryParked(ctx context.Context, records []Record) {
 	e.meter.count(func(s *Stats) { s.Unparked += counted(len(records)) })
 	p := e.parked.parkedPass

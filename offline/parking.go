@@ -10,9 +10,10 @@ import (
 // Records are parked in two requests. The first one looks which of them their reservations still
 // hold. The second one parks those, and looks whether they are parked then.
 
-// parkingCalls returns calls that look which of the records that are to be parked their reservations
-// still hold. To park one that is gone, because another process finished it, would delete the newer
-// change of its object; see [Queue.Park]. The calls add to parkings the calls that park the others.
+// parkingCalls returns calls that look which of the records that are to be parked their
+// reservations still hold. To park one that is gone, because another process finished it, would
+// delete the newer change of its object; see [Queue.Park]. The calls add to parkings the calls that
+// park the others.
 func (e *engine) parkingCalls(ctx context.Context, parkings *[]call) (calls []call) {
 	for processID, records := range e.ledger.parkGroups() {
 		for chunk := range slices.Chunk(records, pageSize) {
@@ -106,7 +107,8 @@ func (e *engine) checkCall(ctx context.Context, records []Record) call {
 // maxUnchecked bounds the records that checkLater remembers.
 const maxUnchecked = 1000
 
-// checkLater remembers records that could not be looked for. Later requests look for them one by one.
+// checkLater remembers records that could not be looked for. Later requests look for them one by
+// one.
 func (e *engine) checkLater(ctx context.Context, records []Record) {
 	if len(e.unchecked)+len(records) > maxUnchecked {
 		e.log(ctx, slog.LevelWarn, "offline queue: it cannot be checked whether records were parked", slog.Int(keyRecords, len(records)))

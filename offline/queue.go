@@ -25,19 +25,19 @@ const (
 const (
 	// pageSize is the page of event.offline.list, which cannot be changed.
 	pageSize = 50
-	// maxNamed is how many records one call names. PHP drops what passes 1,000 form fields, without
-	// a word.
+	// maxNamed is how many records one call names. PHP ignores form fields after the 1,000th, without
+	// an error.
 	maxNamed = 500
 	// messageIDLength is the length that the portal demands of a message ID, in characters.
 	messageIDLength = 32
 )
 
-// Queue is the queue of offline events of one application on one portal: the one without a
-// connector, or that of one connector. Its methods are the portal's, without the ways in which
-// these destroy records by accident. Most programs need a [Consumer] instead.
+// Queue is the queue of offline events of one application on one portal, without a connector or for
+// one connector. Its methods are those of the portal, but refuse calls that would destroy records
+// by accident. Most programs need a [Consumer] instead.
 //
-// Every method calls the portal, once unless its comment says more, and needs the token of an
-// administrator. Queue keeps nothing and is safe for concurrent use if its caller is. Still, only
+// Every method calls the portal, once unless its comment says otherwise, and needs the token of an
+// administrator. Queue has no state and is safe for concurrent use if its caller is. Still, only
 // one process should reserve from a queue at a time, because on current portals two reservations
 // can race for a record.
 type Queue struct {
@@ -85,10 +85,10 @@ func (q *Queue) withConnector(params map[string]any) map[string]any {
 	return params
 }
 
-// Reserve reserves up to limit records, those first that have waited longest, and returns them.
-// They stay in the queue, hidden from later reservations, until [Queue.Clear] removes them. Nothing
-// else releases them but the portal's purge after a month. A reservation whose response is lost is
-// found with [Queue.List]. The portal sets no bound on limit.
+// Reserve reserves up to limit records and returns them. Those that have waited longest come first.
+// They stay in the queue, hidden from later reservations, until [Queue.Clear] removes them or the
+// portal purges them after a month. [Queue.List] finds a reservation whose response was lost. The
+// portal sets no bound on limit.
 //
 // It returns [ErrLimit], [ErrFilter] or, if the plan cannot reserve, [ErrExtendedModeRequired].
 //
@@ -97,10 +97,9 @@ func (q *Queue) Reserve(ctx context.Context, limit int, filters ...Filter) (Batc
 	return q.get(ctx, filters, getParams{limit: limit})
 }
 
-// ReserveParked reserves up to limit records that were parked, those first that have waited
-// longest; see [Queue.Park]. Finish them with [Queue.Clear]: they cannot be parked a second time,
-// and one that is left reserved stays so until the portal's purge. Errors are those of
-// [Queue.Reserve].
+// ReserveParked reserves up to limit parked records; see [Queue.Park]. Those that have waited
+// longest come first. Finish them with [Queue.Clear]: they cannot be parked a second time, and one
+// that is left reserved stays so until the portal purges it. Errors are those of [Queue.Reserve].
 func (q *Queue) ReserveParked(ctx context.Context, limit int, filters ...Filter) (Batch, error) {
 	return q.get(ctx, filters, getParams{limit: limit, parked: true})
 }
@@ -125,11 +124,10 @@ func (q *Queue) resume(ctx context.Context, processID string, limit int, parked 
 	return q.get(ctx, nil, getParams{limit: limit, parked: parked, process: processID})
 }
 
-// Pop removes up to limit records from the queue, those first that have waited longest, and
-// returns them. It works on every plan. The records exist nowhere else from then on: those in a
-// response that is lost, or in a program that crashes, are gone. Records that could not be read are
-// among them, with Err set and [Record.Raw] as all that is left. It returns [ErrLimit] or
-// [ErrFilter].
+// Pop removes up to limit records from the queue and returns them. Those that have waited longest
+// come first. It works on every plan. From then on the records exist nowhere else: if the response
+// is lost, or the program crashes, they are gone. Records that could not be read are among them,
+// with Err set and [Record.Raw] as all that is left. It returns [ErrLimit] or [ErrFilter].
 //
 // Source: https://apidocs.bitrix24.com/api-reference/events/event-offline-get.html
 func (q *Queue) Pop(ctx context.Context, limit int, filters ...Filter) ([]Record, error) {
@@ -158,13 +156,13 @@ func (q *Queue) get(ctx context.Context, filters []Filter, r getParams) (Batch, 
 	return b.withProof(*q.proof), err
 }
 
-// getParams is a call of event.offline.get. There is no order: the portal's default is the longest
-// wait first, and a map cannot order two fields.
+// getParams are the parameters of event.offline.get. There is no order among them: by default the
+// portal returns what has waited longest first, and a map cannot order two fields.
 type getParams struct {
 	limit   int
 	parked  bool   // only parked records, otherwise only others
 	process string // the reservation to read again; empty for a new one
-	remove  bool   // the records are deleted as they are read, and not reserved
+	remove  bool   // the portal deletes the records as it reads them, and reserves none
 }
 
 func (r getParams) params() map[string]any {
@@ -192,7 +190,7 @@ func readBatch(params map[string]any, doc json.RawMessage) (Batch, error) {
 	}
 	processID := string(response.ProcessID)
 	if params["clear"] == 0 && processID == "" {
-		// Records without a reservation were deleted on reading: the caller did not send clear=0.
+		// Without a reservation the portal has deleted what it returned: the caller did not send clear=0.
 		return Batch{}, fmt.Errorf("%w: %s with clear=0 named no reservation; does the caller drop parameters that are 0?", ErrBadAnswer, methodGet)
 	}
 	return Batch{ProcessID: processID, Records: newRecords(response.Events, processID, params["error"] == 1)}, nil
@@ -201,7 +199,7 @@ func readBatch(params map[string]any, doc json.RawMessage) (Batch, error) {
 // List yields all records in the order of their IDs: waiting, reserved and parked ones. It changes
 // nothing and works on every plan. It reads a page of 50 at a time, by the last ID seen, so it
 // skips and repeats nothing while records come and go. An error ends it. A record that could not be
-// read is no error but has Err set. It yields [ErrFilter] without calling.
+// read has Err set, and does not end it. It yields [ErrFilter] without calling.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/events/event-offline-list.html
 func (q *Queue) List(ctx context.Context, filters ...Filter) iter.Seq2[Record, error] {
@@ -263,13 +261,13 @@ func readPage(doc json.RawMessage) ([]Record, error) {
 	return records, nil
 }
 
-// Clear removes records from the queue that the reservation processID holds: the end of every
-// record that was handled. Records of other reservations are safe, those of the same object
-// included. Records that are gone already do not matter. It names up to 500 records in one call,
-// and makes several calls for more. After an error, call it again with all of them.
+// Clear removes records of the reservation processID from the queue, after they were handled. It
+// does not touch records of other reservations, not even those of the same object. Records that are
+// gone already do not matter. It names up to 500 records in one call, and makes several calls for
+// more. After an error, call it again with all of them.
 //
-// It returns [ErrProcessID], [ErrNothingNamed] or [ErrMessageID] without calling: the portal takes
-// an empty list for the whole reservation.
+// It returns [ErrProcessID], [ErrNothingNamed] or [ErrMessageID] without calling. To the portal, an
+// empty list names the whole reservation.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/events/event-offline-clear.html
 func (q *Queue) Clear(ctx context.Context, processID string, messageIDs ...string) error {
@@ -303,15 +301,15 @@ func (q *Queue) ClearIDs(ctx context.Context, processID string, ids ...int64) er
 	return nil
 }
 
-// Park puts records aside that the reservation processID holds. They become parked and free, and
-// only [Queue.ReserveParked] reads them. Calls and errors are those of [Queue.Clear].
+// Park parks records of the reservation processID (dead letters). They no longer belong to the
+// reservation, and only [Queue.ReserveParked] reads them. Calls and errors are those of
+// [Queue.Clear].
 //
 // Parking has two side effects:
 //
 //   - It deletes every other record with the same message ID that is not parked: the newer change
-//     of that object that waits, or that another reservation holds. With a process ID that does not
-//     hold the record, nothing is parked, and the newer record is deleted all the same. Its change
-//     is lost.
+//     of that object, whether it waits or is reserved. If the reservation does not hold the record,
+//     nothing is parked, and the newer record is deleted nevertheless. Its change is lost.
 //   - As long as a record is parked and not reserved, the same change of that object is merged into
 //     it and stays parked. No reservation of [Queue.Reserve] sees it.
 //
@@ -362,7 +360,8 @@ func checkNamed(processID string, messageIDs []string) error {
 	}
 }
 
-// isMessageID counts as the portal does, after trimming.
+// isMessageID reports whether the portal accepts a message ID. Like the portal, it ignores spaces
+// around it.
 func isMessageID(id string) bool {
 	return utf8.RuneCountInString(strings.TrimSpace(id)) == messageIDLength
 }

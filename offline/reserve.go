@@ -50,8 +50,8 @@ func (p *reserver) reset() {
 	p.emptyWaits.reset()
 }
 
-// wake makes the next reservation due: at once if nothing is in work, and otherwise soon or with the
-// next acks.
+// wake makes the next reservation due: at once if nothing is in work, and otherwise soon or with
+// the next acks.
 func (p *reserver) wake(now time.Time, idle bool) {
 	switch soon := now.Add(p.shortWait()); {
 	case idle:

@@ -9,8 +9,8 @@ import (
 	"github.com/b24events/b24events/internal/timing"
 )
 
-// stopWhenDone begins the stop when ctx ends. It returns a function that undoes this, or waits until
-// the stop has begun.
+// stopWhenDone begins the stop when ctx ends. It returns a function that undoes this, or waits
+// until the stop has begun.
 func (e *engine) stopWhenDone(ctx context.Context) (undo func()) {
 	begun := make(chan struct{})
 	cancel := context.AfterFunc(ctx, func() {
@@ -24,9 +24,9 @@ func (e *engine) stopWhenDone(ctx context.Context) (undo func()) {
 	}
 }
 
-// beginStop makes the engine start no more handlers. It ends the contexts of those that run when the
-// grace period is over, or at once if the lease is lost. It may be called at any time; the first
-// call counts.
+// beginStop makes the engine start no more handlers. It ends the contexts of those that run when
+// the grace period is over, or at once if the lease is lost. It may be called at any time; the
+// first call counts.
 func (e *engine) beginStop(stopped context.Context) {
 	e.startNoMore() //nolint:contextcheck // handlers have contexts of their own
 	e.work.mu.Lock()
@@ -85,9 +85,9 @@ func (e *engine) leaseLost(ctx context.Context) bool {
 	return e.work.leaseLost || errors.Is(context.Cause(ctx), ErrLeaseLost)
 }
 
-// stop waits for the handlers that run and sends what was finished, which takes ten seconds at most.
-// It forgets the rest, which stays reserved for the next start. It calls the portal within sending,
-// which may wait. To take turns again, call start first.
+// stop waits for the handlers that run and sends what was finished, which takes ten seconds at
+// most. It forgets the rest, which stays reserved for the next start. It calls the portal within
+// sending, which may wait. To take turns again, call start first.
 func (e *engine) stop(ctx context.Context, sending func(func())) error {
 	e.beginStop(ctx)
 	e.parked.abandonUntried(&e.ledger)
@@ -152,8 +152,8 @@ func (e *engine) flushAcks(waiting context.Context) {
 }
 
 // sendLast sends what was finished, after the context of the run has ended. It gives up after
-// lastSendTimeout. If the lease is lost, it parks nothing: another process may have the records now,
-// and to park a record that is not reserved deletes newer changes.
+// lastSendTimeout. If the lease is lost, it parks nothing: another process may have the records
+// now, and to park a record that is not reserved deletes newer changes.
 func (e *engine) sendLast(stopped context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(stopped), lastSendTimeout)
 	defer cancel()
