@@ -99,10 +99,7 @@ func (e *engine) start(intake context.Context) {
 	e.reserve.reset()
 	e.listing.reset()
 	e.sender.backoff.reset()
-	e.work.mu.Lock()
-	defer e.work.mu.Unlock()
-	e.work.intake, e.work.leaseLost = intake, false
-	e.endGraceLocked()
+	e.work.begin(intake)
 }
 
 // wake makes the next turn ask the queue, even if it was found empty. It may be called at any time.
@@ -296,14 +293,22 @@ func (e *engine) closeIdleWork() {
 		e.work.portal.Close()
 		e.work.portal = nil
 	}
-	e.endGraceLocked()
+	e.work.endGraceLocked()
 }
 
-// endGraceLocked ends the grace period, because no handler runs. e.work.mu must be held.
-func (e *engine) endGraceLocked() {
-	if e.work.graceTimer != nil {
-		e.work.graceTimer.Stop()
-		e.work.graceTimer = nil
+// begin begins work after a start of the engine.
+func (w *work) begin(intake context.Context) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.intake, w.leaseLost = intake, false
+	w.endGraceLocked()
+}
+
+// endGraceLocked ends the grace period, because no handler runs. w.mu must be held.
+func (w *work) endGraceLocked() {
+	if w.graceTimer != nil {
+		w.graceTimer.Stop()
+		w.graceTimer = nil
 	}
 }
 

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/b24events/b24events/event"
 )
 
 // newIdleEngine returns an engine whose queue was found empty.
@@ -45,5 +47,26 @@ func TestPauseWithoutMemoryAfterAListFailed(t *testing.T) {
 		time.Sleep(time.Minute) //nolint:forbidigo // in fake time
 		e.ledger.budget.used.Store(fleetMemory + 1)
 		require.Positive(t, e.untilNextTurn(time.Now()))
+	})
+}
+
+// Parked rows without a message ID are changes of their own.
+func TestParkedRowsWithoutAMessageID(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		cfg := consumerDefaults()
+		cfg.connect(1, 1, consumerMemory)
+		e := newEngine(&cfg, nil, "app.1", "portal", func() {})
+		e.startParkedPass()
+		row := func(id int64) Record {
+			return Record{ID: id, Parked: true, ProcessID: "p1", Delivery: new(event.Delivery)}
+		}
+		e.tryParked(t.Context(), []Record{row(1)})
+		first := e.parked.queue[0]
+		e.parked.queue = nil
+		e.park(first) // it failed
+		e.tryParked(t.Context(), []Record{row(2)})
+		require.Len(t, e.parked.queue, 1, "it is tried as well")
+		require.Zero(t, e.ledger.unsent(), "the first one is not cleared")
 	})
 }

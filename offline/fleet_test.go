@@ -799,34 +799,3 @@ func TestFleetSpools(t *testing.T) {
 }
 
 func nothing(context.Context, string, any, any) error { return nil }
-
-func TestFleetOptions(t *testing.T) {
-	t.Parallel()
-	caller := func(string) event.Caller { return nil }
-	for name, build := range map[string]func() error{
-		"no callers":   func() error { _, err := offline.NewFleet(nil, new(world)); return err },
-		"no handler":   func() error { _, err := offline.NewFleet(caller, nil); return err },
-		"few turns":    func() error { _, err := offline.NewFleet(caller, new(world), offline.WithTurns(3)); return err },
-		"few handlers": func() error { _, err := offline.NewFleet(caller, new(world), offline.WithHandlers(3)); return err },
-		"nil function": func() error { _, err := offline.NewFleet(caller, new(world), offline.WithOnRefused(nil)); return err },
-		"spool that others need": func() error {
-			_, err := offline.NewFleet(caller, new(world), offline.WithLeaser(offline.NewMemoryLeaser()), offline.WithSpool(t.TempDir()), offline.WithClientID("app.1"))
-			return err
-		},
-		"bad interval": func() error { _, err := offline.NewFleet(caller, new(world), offline.WithInterval(0, 0)); return err },
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			require.ErrorIs(t, build(), offline.ErrConfig)
-		})
-	}
-	_, err := offline.NewFleet(caller, new(world), nil, offline.WithTurns(4), offline.WithHandlers(4))
-	require.NoError(t, err)
-}
-
-func TestDurations(t *testing.T) {
-	t.Parallel()
-	var none offline.Latency
-	require.Zero(t, none.Quantile(0.5))
-	require.Zero(t, none.Count())
-}

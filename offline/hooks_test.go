@@ -199,3 +199,33 @@ func TestOwnChangesMakeNoRecords(t *testing.T) {
 	require.Equal(t, 1, count())
 	require.Equal(t, 1, count(offline.WithConnector("erp")))
 }
+
+// The portal goes away while a record waits to be parked, dropped or cleared. Someone should know.
+func TestSilenceIsNoticedWhileARecordWaits(t *testing.T) {
+	t.Parallel()
+	for name, result := range map[string]error{"cleared": nil, "parked": errHandler, "dropped": event.Drop(errHandler)} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var silences []offline.Stall
+			var began time.Time
+			synctest.Test(t, func(t *testing.T) {
+				f := newFixture(t)
+				f.change("UPDATE", 1)
+				ctx, stop := context.WithTimeout(t.Context(), 24*time.Hour)
+				defer stop()
+				c := newConsumer(t, f.api, func(context.Context, *event.Delivery) error {
+					began = time.Now()
+					f.net.Break(f.Domain(), errors.New("no route"))
+					return result
+				}, offline.WithMaxAttempts(1), offline.WithStallAlert(5*time.Minute, 0), offline.WithHooks(offline.Hooks{
+					Stalled: func(_ context.Context, s offline.Stall) {
+						silences = append(silences, s)
+						require.Less(t, time.Since(began), 10*time.Minute)
+					},
+				}))
+				require.Error(t, c.Drain(ctx))
+			})
+			expect(t, len(silences) == 1, "a day without the portal, and %d silences were reported", len(silences))
+		})
+	}
+}

@@ -11,7 +11,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/b24events/b24events/event"
 	"github.com/b24events/b24events/offline"
 )
 
@@ -115,24 +114,6 @@ func TestLeaseRace(t *testing.T) {
 	}
 	all.Wait()
 	require.Len(t, winners, 3)
-}
-
-func TestLeaseOptions(t *testing.T) {
-	t.Parallel()
-	var none *offline.MemoryLeaser
-	for name, opt := range map[string]offline.WorkOption{
-		"nil leaser":      offline.WithLeaser(nil),
-		"nil in a leaser": offline.WithLeaser(none),
-		"short time":      offline.WithLeaseTTL(offline.MinLeaseTTL - 1),
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			ignore := event.HandlerFunc(func(context.Context, *event.Delivery) error { return nil })
-			_, err := offline.NewConsumer(unreachable(t), ignore, opt)
-			require.ErrorIs(t, err, offline.ErrConfig)
-			require.ErrorContains(t, err, "WithLease")
-		})
-	}
 }
 
 // pass lets time pass in a bubble, and what it set off settle.

@@ -20,7 +20,6 @@ import (
 //	modelprocess_test.go   a process: its caller, its leaser, its handler, and how it dies
 //	modelconsumer_test.go  the configurations with consumers
 //	modelfleet_test.go     the configurations with fleets
-//	pending_test.go        what does not hold yet
 //
 // A longer run, and the repetition of one run:
 //
@@ -93,6 +92,14 @@ var (
 	modelSeed  = flag.Uint64("offline.model.seed", 1, "seed of the first run of each configuration of the model check")
 	modelTrace = flag.Bool("offline.model.trace", false, "print the whole trace of a run of the model check that fails")
 )
+
+// pendingModel names properties that do not hold, as "test/configuration/property", with the reason.
+// Their violations skip a test instead of failing it.
+var pendingModel = map[string]string{
+	"TestModelConsumer/two-unleased/handled": pendingTwo, // documented: what two at a time may lose
+}
+
+const pendingTwo = "two consumers without a lease can lose a change"
 
 // property is something that holds for each run.
 type property string

@@ -260,3 +260,19 @@ type finalError struct{ error }
 
 func (finalError) Permanent() bool { return true }
 func (e finalError) Unwrap() error { return e.error }
+
+// requireDrains drains a queue, which must not take hours.
+func requireDrains(t *testing.T, c *offline.Consumer) {
+	t.Helper()
+	ctx, stop := context.WithTimeout(t.Context(), 2*time.Hour)
+	defer stop()
+	require.NoError(t, c.Drain(ctx))
+}
+
+// expect fails a test unless ok. Call it outside of a bubble.
+func expect(t *testing.T, ok bool, format string, args ...any) {
+	t.Helper()
+	if !ok {
+		t.Errorf(format, args...)
+	}
+}

@@ -128,7 +128,7 @@ func (e *engine) awaitHandlers(stopped context.Context, sending func(func())) {
 		case <-done:
 			e.work.mu.Lock()
 			e.work.portal = nil
-			e.endGraceLocked()
+			e.work.endGraceLocked()
 			e.work.mu.Unlock()
 			work.Close()
 			return

@@ -115,21 +115,6 @@ func TestClearingThatFailsInABatch(t *testing.T) {
 	})
 }
 
-func TestStopClearsByItself(t *testing.T) {
-	t.Parallel()
-	f := newFixture(t)
-	f.change("UPDATE", 1, 2)
-	ctx, stop := context.WithCancel(t.Context())
-	r := &requests{Caller: f.api}
-	c := newConsumer(t, r, func(context.Context, *event.Delivery) error {
-		stop()
-		return nil
-	}, offline.WithWorkers(1))
-	require.NoError(t, c.Run(ctx))
-	require.Equal(t, []string{"batch: list list get", "clear"}, r.made)
-	require.Equal(t, []string{"reserved"}, f.states())
-}
-
 func TestConnectorStandsOutsideTheCommands(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
@@ -195,36 +180,22 @@ func TestWhereNoBatchesArePossible(t *testing.T) {
 	}
 }
 
-// Records whose handlers fail wait for their next attempt without holding up others, but for those
-// of the same object.
-func TestRetriesHoldOnlyTheirObjectUp(t *testing.T) {
+// A crowd of small reservations, as a process leaves them that was restarted again and again.
+func TestManySmallReservationsAreClearedInFewRequests(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		f := newFixture(t)
-		f.change("ADD", 1)
-		f.change("UPDATE", 1, 2)
-		start := time.Now()
-		at := make(map[string]time.Duration)
-		var mu sync.Mutex
-		time.AfterFunc(20*time.Second, func() { f.change("DELETE", 1) })
-		time.AfterFunc(25*time.Second, func() { f.change("UPDATE", 3) })
-		ctx, stop := context.WithTimeout(t.Context(), 2*time.Minute)
-		defer stop()
-		c := newConsumer(t, f.api, func(_ context.Context, d *event.Delivery) error {
-			mu.Lock()
-			defer mu.Unlock()
-			if name(d) == "ADD 1" && time.Since(start) < time.Minute {
-				return event.Retry(errHandler, time.Minute)
-			}
-			at[name(d)] = time.Since(start)
-			return nil
-		}, offline.WithInterval(time.Second, time.Second))
-		require.NoError(t, c.Run(ctx))
-		require.Zero(t, at["UPDATE 2"])
-		require.InDelta(t, 25.5, at["UPDATE 3"].Seconds(), 1)
-		for _, held := range []string{"ADD 1", "UPDATE 1", "DELETE 1"} {
-			require.InDelta(t, 60, at[held].Seconds(), 1, held)
-		}
-		require.Empty(t, f.OfflineRows())
-	})
+	const records = 1000
+	f := newFixture(t)
+	f.change("UPDATE", upTo(records)...)
+	q := f.queue()
+	for range records {
+		_, err := q.Reserve(t.Context(), 1)
+		require.NoError(t, err)
+	}
+	f.ResetRecords()
+	var j journal
+	f.drain(j.HandleEvent)
+	require.Empty(t, f.states())
+	require.Len(t, j.entries(), records)
+	requests := f.Requests().REST
+	expect(t, requests <= records/20, "%d requests for %d reservations of one record", requests, records)
 }
