@@ -246,7 +246,12 @@ func TestConsumerEndsOnWhatWaitingCannotMend(t *testing.T) {
 		want   error
 	}{
 		{name: "no extended mode", opts: []eventtest.Option{eventtest.WithoutExtendedOffline()}, want: offline.ErrExtendedModeRequired},
-		{name: "no connectors", opts: []eventtest.Option{eventtest.WithoutConnectors()}, mine: offline.WithConnector("erp"), want: offline.ErrConnectorRefused},
+		{
+			name: "no connectors",
+			opts: []eventtest.Option{eventtest.WithoutConnectors()},
+			mine: offline.WithConnector("erp"),
+			want: offline.ErrConnectorRefused,
+		},
 		{
 			name: "no administrator", want: offline.ErrAccessDenied,
 			client: func(f *fixture) event.Caller { return f.as(f.AddUser(eventtest.User{Name: "Bob"})) },
@@ -362,7 +367,11 @@ func TestConsumerLogsLines(t *testing.T) {
 
 func TestConsumerPrintsNoCredentials(t *testing.T) {
 	t.Parallel()
-	c := newConsumer(t, tap{Caller: newClient(t, eventtest.NewNetwork().Client(), credentials{token: "s3cr3t"}, "m")}, new(journal).HandleEvent)
+	c := newConsumer(
+		t,
+		tap{Caller: newClient(t, eventtest.NewNetwork().Client(), credentials{token: "s3cr3t"}, "m")},
+		new(journal).HandleEvent,
+	)
 	require.NotContains(t, fmt.Sprintf("%v %+v %#v", c, c, c), "s3cr3t")
 }
 

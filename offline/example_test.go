@@ -40,7 +40,11 @@ func connect(ctx context.Context) (demoPortal, *rest.Client, error) {
 	if err != nil {
 		return demoPortal{}, nil, err
 	}
-	portals, err := rest.NewPortals(credentials{endpoint: g.ClientEndpoint, token: string(g.AccessToken), client: app.ClientID()}, rest.WithInsecureHTTP(), rest.WithoutRateLimit())
+	portals, err := rest.NewPortals(
+		credentials{endpoint: g.ClientEndpoint, token: string(g.AccessToken), client: app.ClientID()},
+		rest.WithInsecureHTTP(),
+		rest.WithoutRateLimit(),
+	)
 	if err != nil {
 		return demoPortal{}, nil, err
 	}

@@ -74,7 +74,11 @@ func filterValue(name string, value any, forList bool) (any, error) {
 	}
 	rv := reflect.ValueOf(value)
 	if !forList || rv.Kind() != reflect.Slice || rv.Len() == 0 || (name[0] != '@' && name[0] != '=') {
-		return nil, fmt.Errorf("%w: %s takes a string, an integer or a time; with = or @ in List also a list of them, not an empty one", ErrFilter, name)
+		return nil, fmt.Errorf(
+			"%w: %s takes a string, an integer or a time; with = or @ in List also a list of them, not an empty one",
+			ErrFilter,
+			name,
+		)
 	}
 	list := make([]any, rv.Len())
 	for i := range list {

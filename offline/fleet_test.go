@@ -517,7 +517,12 @@ func TestFleetWithoutCaller(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var reported error
-		f, err := offline.NewFleet(func(string) event.Caller { return nil }, new(world), silent(), offline.WithOnRefused(func(_ string, err error) { reported = err }))
+		f, err := offline.NewFleet(
+			func(string) event.Caller { return nil },
+			new(world),
+			silent(),
+			offline.WithOnRefused(func(_ string, err error) { reported = err }),
+		)
 		require.NoError(t, err)
 		require.NoError(t, f.Add("m"))
 		stop := running(t, f)

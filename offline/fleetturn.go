@@ -174,8 +174,12 @@ func (f *Fleet) turnTooLong(t *turn) {
 		f.moveLocked(t, kindStuck)
 		f.shards[p.shard].stuck++
 		f.turnsChangedLocked(p.shard)
-		f.log.LogAttrs(context.Background(), slog.LevelError, "offline fleet: a turn does not end; handlers and callers must return when their contexts end",
-			slog.String(keyMember, p.id))
+		f.log.LogAttrs(
+			context.Background(),
+			slog.LevelError,
+			"offline fleet: a turn does not end; handlers and callers must return when their contexts end",
+			slog.String(keyMember, p.id),
+		)
 		return
 	case p.kind == kindSlow, p.kind == kindFailing && !t.responded:
 		t.mustEnd = true

@@ -373,7 +373,10 @@ func TestConsumerOutcomes(t *testing.T) {
 	t.Parallel()
 	gone := fmt.Errorf("copy: %w", event.ErrGone)
 	soon := func(err error) error { return event.Retry(err, time.Millisecond) }
-	comment, err := event.Parse("", []byte("event=ONTASKCOMMENTADD&data[FIELDS_AFTER][ID]=0&data[FIELDS_AFTER][MESSAGE_ID]=48760&data[FIELDS_AFTER][TASK_ID]=7"))
+	comment, err := event.Parse(
+		"",
+		[]byte("event=ONTASKCOMMENTADD&data[FIELDS_AFTER][ID]=0&data[FIELDS_AFTER][MESSAGE_ID]=48760&data[FIELDS_AFTER][TASK_ID]=7"),
+	)
 	require.NoError(t, err)
 	_, _, newCard := comment.FetchCall()
 	require.ErrorIs(t, newCard, event.ErrUnknown)
@@ -394,7 +397,12 @@ func TestConsumerOutcomes(t *testing.T) {
 		{name: "dropped", outcome: func(int) error { return final(errHandler) }, attempts: 1, parked: true},
 		{name: "unreadable payload", outcome: func(int) error { return fmt.Errorf("x: %w", event.ErrMalformed) }, attempts: 1, parked: true},
 		{name: "gone", outcome: func(int) error { return fmt.Errorf("x: %w", event.ErrGone) }, attempts: 1},
-		{name: "no method in the catalogue", outcome: func(int) error { return fmt.Errorf("x: %w", event.ErrUnknown) }, attempts: 1, parked: true},
+		{
+			name:     "no method in the catalogue",
+			outcome:  func(int) error { return fmt.Errorf("x: %w", event.ErrUnknown) },
+			attempts: 1,
+			parked:   true,
+		},
 		{name: "a comment of the new task card", outcome: func(int) error { return fmt.Errorf("x: %w", newCard) }, attempts: 1},
 		{name: "perhaps not visible", outcome: func(int) error { return fmt.Errorf("x: %w", event.ErrNotVisible) }, attempts: 1, parked: true},
 		{name: "gone, marked as final", outcome: func(int) error { return event.Drop(event.ErrGone) }, attempts: 1},

@@ -28,7 +28,12 @@ func (f *fixture) second(events ...string) *rest.Client {
 	require.NoError(f.t, app.Install(f.t.Context()))
 	g, err := app.Grant(eventtest.AdminID)
 	require.NoError(f.t, err)
-	api := newClient(f.t, f.net.Client(), credentials{endpoint: g.ClientEndpoint, token: string(g.AccessToken), client: app.ClientID()}, f.MemberID())
+	api := newClient(
+		f.t,
+		f.net.Client(),
+		credentials{endpoint: g.ClientEndpoint, token: string(g.AccessToken), client: app.ClientID()},
+		f.MemberID(),
+	)
 	for _, name := range events {
 		require.NoError(f.t, event.NewAPI(api).Bind(f.t.Context(), event.Binding{Event: name, Offline: true}))
 	}
@@ -419,10 +424,13 @@ func TestFleetRefusesCallersOfOthers(t *testing.T) {
 			ctx, stop := context.WithCancel(t.Context())
 			var refusal error
 			var seen journal
-			fleet, err := offline.NewFleet(func(string) event.Caller { return f.api }, &seen, append(tt.opts(f), silent(), offline.WithOnRefused(func(_ string, err error) {
-				refusal = err
-				stop()
-			}))...)
+			fleet, err := offline.NewFleet(
+				func(string) event.Caller { return f.api },
+				&seen,
+				append(tt.opts(f), silent(), offline.WithOnRefused(func(_ string, err error) {
+					refusal = err
+					stop()
+				}))...)
 			require.NoError(t, err)
 			require.NoError(t, fleet.Add(tt.id(f)))
 			require.NoError(t, fleet.Run(ctx))

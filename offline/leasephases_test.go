@@ -150,7 +150,12 @@ func TestFleetSeesALostLeaseInEveryPhase(t *testing.T) {
 				w.change(w.ids[0], 1, 2)
 				l := offline.NewMemoryLeaser()
 				mine := &shaky{MemoryLeaser: l}
-				f := w.fleet(offline.WithLeaser(mine), offline.WithGrace(10*time.Minute), offline.WithHandlerTimeout(time.Hour), offline.WithMaxAttempts(1))
+				f := w.fleet(
+					offline.WithLeaser(mine),
+					offline.WithGrace(10*time.Minute),
+					offline.WithHandlerTimeout(time.Hour),
+					offline.WithMaxAttempts(1),
+				)
 				w.add(f, w.ids...)
 				stop := sync.OnceFunc(running(t, f))
 				<-b.in
@@ -355,7 +360,14 @@ func TestConsumerSleepsWithItsMachine(t *testing.T) {
 		f, b := newFixture(t), newBlocker()
 		var ahead atomic.Int64
 		wall := func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
-		c := newConsumer(t, f.api, b.HandleEvent, offline.WithLeaser(offline.NewMemoryLeaser()), offline.WithWallClock(wall), offline.WithHandlerTimeout(time.Hour))
+		c := newConsumer(
+			t,
+			f.api,
+			b.HandleEvent,
+			offline.WithLeaser(offline.NewMemoryLeaser()),
+			offline.WithWallClock(wall),
+			offline.WithHandlerTimeout(time.Hour),
+		)
 		ctx, stop := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
 		go func() { ended <- c.Run(ctx) }()

@@ -109,7 +109,9 @@ func (p *modelProcess) options(r *rand.Rand) []offline.WorkOption {
 	c := p.world.cfg
 	opts := []offline.WorkOption{
 		silent(),
-		offline.WithBatchSize(between(r, c.batchSize)), offline.WithWorkers(between(r, c.workers)), offline.WithMaxAttempts(between(r, c.maxAttempts)),
+		offline.WithBatchSize(
+			between(r, c.batchSize),
+		), offline.WithWorkers(between(r, c.workers)), offline.WithMaxAttempts(between(r, c.maxAttempts)),
 		offline.WithParkedInterval(between(r, c.parkedInterval)), offline.WithInterval(time.Second, between(r, c.maxInterval)),
 		offline.WithGrace(p.grace), offline.WithHandlerTimeout(c.timeout),
 		offline.WithHooks(offline.Hooks{Handled: func(context.Context, *event.Delivery, time.Duration) {
@@ -603,7 +605,19 @@ const (
 	outcomeUnhandled
 )
 
-var modelOutcomes = []string{"succeeds", "fails", "drops", "retries", "retries late", "panics", "exits", "hangs", "lingers", "gone", "unhandled"}
+var modelOutcomes = []string{
+	"succeeds",
+	"fails",
+	"drops",
+	"retries",
+	"retries late",
+	"panics",
+	"exits",
+	"hangs",
+	"lingers",
+	"gone",
+	"unhandled",
+}
 
 // HandleEvent is the handler of the process.
 func (p *modelProcess) HandleEvent(ctx context.Context, d *event.Delivery) error {
@@ -658,7 +672,9 @@ func (p *modelProcess) decide(run *modelRun) (modelOutcome, time.Duration, *rand
 	if p.world.isCalm() || (p.world.cfg.oneBad && run.key.id != "1") {
 		return outcomeSucceed, 0, r
 	}
-	outcome := modelOutcome(pick(r, h.succeed, h.fail, h.drop, h.retry, h.retryLong, h.panics, h.goexit, h.hang, h.linger, h.gone, h.unhandled))
+	outcome := modelOutcome(
+		pick(r, h.succeed, h.fail, h.drop, h.retry, h.retryLong, h.panics, h.goexit, h.hang, h.linger, h.gone, h.unhandled),
+	)
 	var took time.Duration
 	if r.IntN(100) < h.slow {
 		took = upToDuration(r, h.slowest)

@@ -91,7 +91,9 @@ func newModelWorld(t *testing.T, cfg modelConfig, seed uint64) *modelWorld {
 	t.Helper()
 	w := &modelWorld{
 		t: t, cfg: cfg, seed: seed, start: time.Now(), leaser: offline.NewMemoryLeaser(),
-		number: make(map[string]int), changes: make(map[modelKey]*modelChanges), piled: make(map[string]bool), running: make(map[modelObject][]*modelRun),
+		number: make(
+			map[string]int,
+		), changes: make(map[modelKey]*modelChanges), piled: make(map[string]bool), running: make(map[modelObject][]*modelRun),
 	}
 	w.schedule = w.source("schedule")
 	w.objects = between(w.schedule, cfg.objects)
@@ -152,7 +154,10 @@ func pick(r *rand.Rand, weights ...int) int {
 // sayLocked adds a line to the trace. Callers hold mu.
 func (w *modelWorld) sayLocked(format string, args ...any) {
 	at := time.Since(w.start)
-	w.trace = append(w.trace, fmt.Sprintf("%3d:%02d:%06.3f  ", int(at.Hours()), int(at.Minutes())%60, (at%time.Minute).Seconds())+fmt.Sprintf(format, args...))
+	w.trace = append(
+		w.trace,
+		fmt.Sprintf("%3d:%02d:%06.3f  ", int(at.Hours()), int(at.Minutes())%60, (at%time.Minute).Seconds())+fmt.Sprintf(format, args...),
+	)
 }
 
 func (w *modelWorld) say(format string, args ...any) {

@@ -126,7 +126,11 @@ func TestPassingFaults(t *testing.T) {
 		fault        eventtest.Fault
 		recovered    uint64
 	}{
-		{name: "reservation over the limit", method: "event.offline.get", fault: eventtest.Fail(503, "QUERY_LIMIT_EXCEEDED", "Too many requests")},
+		{
+			name:   "reservation over the limit",
+			method: "event.offline.get",
+			fault:  eventtest.Fail(503, "QUERY_LIMIT_EXCEEDED", "Too many requests"),
+		},
 		{name: "reservation refused by a proxy", method: "batch", fault: eventtest.HTML(502)},
 		{name: "reservation reset", method: "batch", fault: eventtest.Reset()},
 		{name: "answer of the reservation lost", method: "batch", fault: eventtest.LoseAnswer(), recovered: 3},
@@ -250,7 +254,12 @@ func TestReservationIsLookedForOnlyWhereItMayHaveBeenMade(t *testing.T) {
 		sweeps       int
 	}{
 		{"over the limit", "batch", eventtest.Fail(503, "query_limit_exceeded", "Too many requests"), 1},
-		{"blocked for a while", "event.offline.get", eventtest.Fail(429, "OPERATION_TIME_LIMIT", "Method is blocked due to operation time limit."), 1},
+		{
+			"blocked for a while",
+			"event.offline.get",
+			eventtest.Fail(429, "OPERATION_TIME_LIMIT", "Method is blocked due to operation time limit."),
+			1,
+		},
 		{"reset", "batch", eventtest.Reset(), 2},
 		{"answer lost", "batch", eventtest.LoseAnswer(), 2},
 		{"answer cut", "batch", eventtest.CutAnswer(), 2},

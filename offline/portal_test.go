@@ -36,7 +36,13 @@ type fixture struct {
 func newFixture(tb testing.TB, opts ...eventtest.Option) *fixture {
 	tb.Helper()
 	network := eventtest.NewNetwork()
-	f := &fixture{Portal: eventtest.NewPortal(tb, append([]eventtest.Option{eventtest.WithTokenLifetime(1000 * time.Hour), eventtest.WithNetwork(network)}, opts...)...), t: tb, net: network}
+	f := &fixture{
+		Portal: eventtest.NewPortal(
+			tb,
+			append([]eventtest.Option{eventtest.WithTokenLifetime(1000 * time.Hour), eventtest.WithNetwork(network)}, opts...)...),
+		t:   tb,
+		net: network,
+	}
 	app, err := f.AddApp(eventtest.App{Scope: []string{"crm"}})
 	require.NoError(tb, err)
 	require.NoError(tb, app.Install(tb.Context()))
@@ -52,7 +58,12 @@ func (f *fixture) as(user int64) *rest.Client {
 	f.t.Helper()
 	g, err := f.app.Grant(user)
 	require.NoError(f.t, err)
-	return newClient(f.t, f.net.Client(), credentials{endpoint: g.ClientEndpoint, token: string(g.AccessToken), client: f.app.ClientID()}, f.MemberID())
+	return newClient(
+		f.t,
+		f.net.Client(),
+		credentials{endpoint: g.ClientEndpoint, token: string(g.AccessToken), client: f.app.ClientID()},
+		f.MemberID(),
+	)
 }
 
 func newClient(tb testing.TB, h *http.Client, c credentials, memberID string) *rest.Client {

@@ -191,7 +191,11 @@ func readBatch(params map[string]any, doc json.RawMessage) (Batch, error) {
 	processID := string(response.ProcessID)
 	if params["clear"] == 0 && processID == "" {
 		// Without a reservation the portal has deleted what it returned: the caller did not send clear=0.
-		return Batch{}, fmt.Errorf("%w: %s with clear=0 named no reservation; does the caller drop parameters that are 0?", ErrBadAnswer, methodGet)
+		return Batch{}, fmt.Errorf(
+			"%w: %s with clear=0 named no reservation; does the caller drop parameters that are 0?",
+			ErrBadAnswer,
+			methodGet,
+		)
 	}
 	return Batch{ProcessID: processID, Records: newRecords(response.Events, processID, params["error"] == 1)}, nil
 }

@@ -302,7 +302,11 @@ func TestQueueRefusesDisasters(t *testing.T) {
 		{"park without process", func(ctx context.Context) error { return q.Park(ctx, "", id) }, offline.ErrProcessID},
 		{"park a long id", func(ctx context.Context) error { return q.Park(ctx, "p", id+"a") }, offline.ErrMessageID},
 		{"resume without process", func(ctx context.Context) error { _, err := q.Resume(ctx, " ", 1); return err }, offline.ErrProcessID},
-		{"resume failed without process", func(ctx context.Context) error { _, err := q.ResumeParked(ctx, "", 1); return err }, offline.ErrProcessID},
+		{
+			"resume failed without process",
+			func(ctx context.Context) error { _, err := q.ResumeParked(ctx, "", 1); return err },
+			offline.ErrProcessID,
+		},
 		{"resume none", func(ctx context.Context) error { _, err := q.Resume(ctx, "p", 0); return err }, offline.ErrLimit},
 		{"reserve none", func(ctx context.Context) error { _, err := q.Reserve(ctx, 0); return err }, offline.ErrLimit},
 		{"take none", func(ctx context.Context) error { _, err := q.Pop(ctx, -1); return err }, offline.ErrLimit},
@@ -349,13 +353,30 @@ func TestQueueExplainsRefusals(t *testing.T) {
 		client func(*fixture) event.Caller
 		want   error
 	}{
-		{name: "no extended mode", portal: []eventtest.Option{eventtest.WithoutExtendedOffline()}, call: reserve, want: offline.ErrExtendedModeRequired},
+		{
+			name:   "no extended mode",
+			portal: []eventtest.Option{eventtest.WithoutExtendedOffline()},
+			call:   reserve,
+			want:   offline.ErrExtendedModeRequired,
+		},
 		{
 			name: "no extended mode, with connector", portal: []eventtest.Option{eventtest.WithoutExtendedOffline()},
 			opt: erp, call: reserve, want: offline.ErrExtendedModeRequired,
 		},
-		{name: "no connectors", portal: []eventtest.Option{eventtest.WithoutConnectors()}, opt: erp, call: reserve, want: offline.ErrConnectorRefused},
-		{name: "no connectors in list", portal: []eventtest.Option{eventtest.WithoutConnectors()}, opt: erp, call: list, want: offline.ErrConnectorRefused},
+		{
+			name:   "no connectors",
+			portal: []eventtest.Option{eventtest.WithoutConnectors()},
+			opt:    erp,
+			call:   reserve,
+			want:   offline.ErrConnectorRefused,
+		},
+		{
+			name:   "no connectors in list",
+			portal: []eventtest.Option{eventtest.WithoutConnectors()},
+			opt:    erp,
+			call:   list,
+			want:   offline.ErrConnectorRefused,
+		},
 		{
 			name: "no administrator", call: reserve, want: offline.ErrAccessDenied,
 			client: func(f *fixture) event.Caller { return f.as(f.AddUser(eventtest.User{Name: "Bob"})) },

@@ -167,7 +167,11 @@ func TestWhereNoBatchesArePossible(t *testing.T) {
 				require.Equal(t, []string{"parked"}, f.states())
 				tries := slices.IndexFunc(r.made, func(s string) bool { return !strings.HasPrefix(s, "batch") })
 				require.LessOrEqual(t, tries, 3)
-				require.False(t, slices.ContainsFunc(r.made[tries:], func(s string) bool { return strings.HasPrefix(s, "batch") }), "not tried again at once")
+				require.False(
+					t,
+					slices.ContainsFunc(r.made[tries:], func(s string) bool { return strings.HasPrefix(s, "batch") }),
+					"not tried again at once",
+				)
 
 				r.refuse = nil
 				time.Sleep(time.Hour) //nolint:forbidigo // in fake time

@@ -47,7 +47,16 @@ func TestPaceOfAnEmptyQueue(t *testing.T) {
 		ctx, stop := context.WithTimeout(t.Context(), time.Minute)
 		defer stop()
 		require.NoError(t, c.Run(ctx))
-		requireWaits(t, f.times(start, "event.offline.get"), time.Second, 2*time.Second, 4*time.Second, 8*time.Second, 8*time.Second, 8*time.Second)
+		requireWaits(
+			t,
+			f.times(start, "event.offline.get"),
+			time.Second,
+			2*time.Second,
+			4*time.Second,
+			8*time.Second,
+			8*time.Second,
+			8*time.Second,
+		)
 		require.Len(t, f.times(start, "event.offline.list"), 2, "abandoned and parked records are looked for at the start only")
 	})
 }
@@ -62,7 +71,18 @@ func TestPaceQuickensWithRecords(t *testing.T) {
 		ctx, stop := context.WithTimeout(t.Context(), 30*time.Second)
 		defer stop()
 		require.NoError(t, c.Run(ctx))
-		requireWaits(t, f.times(start, "event.offline.get"), time.Second, 2*time.Second, 4*time.Second, 8*time.Second, 0, 0, time.Second, 2*time.Second)
+		requireWaits(
+			t,
+			f.times(start, "event.offline.get"),
+			time.Second,
+			2*time.Second,
+			4*time.Second,
+			8*time.Second,
+			0,
+			0,
+			time.Second,
+			2*time.Second,
+		)
 	})
 }
 

@@ -352,7 +352,12 @@ func TestStopDuringAReadingThatDeletes(t *testing.T) {
 		f := withoutReservations(t)
 		dir := t.TempDir()
 		var seen journal
-		opts := []offline.ConsumerOption{offline.WithSpool(dir), offline.WithClientID(f.app.ClientID()), offline.WithMemberID(f.MemberID()), offline.WithInterval(time.Second, time.Second)}
+		opts := []offline.ConsumerOption{
+			offline.WithSpool(dir),
+			offline.WithClientID(f.app.ClientID()),
+			offline.WithMemberID(f.MemberID()),
+			offline.WithInterval(time.Second, time.Second),
+		}
 		f.drain(seen.HandleEvent, opts...) // makes the spool
 		f.change("UPDATE", 1, 2, 3)
 		ctx, stop := context.WithCancel(t.Context())
@@ -470,8 +475,11 @@ func TestAnswerThatCannotBeReadIsKeptInTheSpool(t *testing.T) {
 	f := withoutReservations(t)
 	f.change("UPDATE", 1)
 	dir := t.TempDir()
-	f.Once("event.offline.get", eventtest.Fail(403, "WRONG_LICENSE", "This feature is not enabled for the current license: extended offline events handling"),
-		eventtest.Raw(200, "application/json", `{"result":{"process_id":null,"events":"7405"}}`))
+	f.Once(
+		"event.offline.get",
+		eventtest.Fail(403, "WRONG_LICENSE", "This feature is not enabled for the current license: extended offline events handling"),
+		eventtest.Raw(200, "application/json", `{"result":{"process_id":null,"events":"7405"}}`),
+	)
 	c := newConsumer(t, f.api, new(journal).HandleEvent, offline.WithSpool(dir))
 	require.ErrorIs(t, c.Run(t.Context()), offline.ErrBadAnswer)
 	require.EqualValues(t, 1, c.Stats().Damaged)

@@ -56,8 +56,12 @@ func claim(f folder, dir string, id Identity) error {
 		return fmt.Errorf("%w: %s in the folder %q cannot be read; finish the folder with the version that wrote it, or move it away",
 			ErrOwner, identityName, filepath.Base(dir))
 	case have.Identity != id:
-		return fmt.Errorf("%w: the folder %q holds records of the %v; give each application a spool of its own, or move the folder to where it belongs",
-			ErrOwner, filepath.Base(dir), have.Identity)
+		return fmt.Errorf(
+			"%w: the folder %q holds records of the %v; give each application a spool of its own, or move the folder to where it belongs",
+			ErrOwner,
+			filepath.Base(dir),
+			have.Identity,
+		)
 	case have.Version < identityVersion:
 		return settle(f, dir, id)
 	default:
