@@ -147,7 +147,7 @@ func TestConsumerWorksOnObjectsAtTheSameTime(t *testing.T) {
 	together.Add(3)
 	f.drain(func(context.Context, *event.Delivery) error {
 		together.Done()
-		together.Wait() // passes only where all three are handled at once
+		together.Wait() // passes only if all three are handled at once
 		return nil
 	}, offline.WithWorkers(3))
 	require.Empty(t, f.OfflineRows())
@@ -236,7 +236,7 @@ func TestConsumerMemberID(t *testing.T) {
 	}
 }
 
-func TestConsumerEndsOnWhatWaitingCannotMend(t *testing.T) {
+func TestConsumerEndsOnPermanentErrors(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name   string

@@ -267,7 +267,7 @@ func (w *weather) storm(n int) {
 	w.Heal()
 }
 
-// work is the worker's process: where the consumer gives up, somebody looks after the application,
+// work is the worker's process: if the consumer gives up, somebody looks after the application,
 // and it is started again.
 func (w *weather) work(ctx context.Context) {
 	for {

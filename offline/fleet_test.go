@@ -98,7 +98,7 @@ func (w *world) change(memberID string, deals ...int) {
 	}
 }
 
-// caller is what fleets call a portal with. It fails the test where two call one portal at once.
+// caller is what fleets call a portal with. It fails the test if two call one portal at once.
 func (w *world) caller(memberID string) event.Caller {
 	return callerOf(func(ctx context.Context, method string, params, result any) error {
 		w.mu.Lock()
@@ -206,7 +206,7 @@ func TestFleetWorksEveryPortal(t *testing.T) {
 		w := newWorld(t, 5)
 		f := w.fleet()
 		w.add(f, w.ids...)
-		require.NoError(t, f.Add(w.ids[0]), "a portal that is known is no error")
+		require.NoError(t, f.Add(w.ids[0]), "a portal may be added again")
 		require.ErrorIs(t, f.Add(""), offline.ErrMemberID)
 		for i, id := range w.ids {
 			w.change(id, 10*i+1, 10*i+2)
@@ -305,20 +305,20 @@ func TestFleetWakesDuringATurn(t *testing.T) {
 	})
 }
 
-// trouble is what is wrong with most portals of a world.
-type trouble struct {
+// faults is what is wrong with most portals of a world.
+type faults struct {
 	before func(ctx context.Context, memberID string) error
 	inside func(ctx context.Context, d *event.Delivery) error
 }
 
-// Whatever is wrong with however many portals, the others are worked as if these were not there.
+// If many portals fail, in any way, the others are worked as if these were not there.
 func TestFleetKeepsPortalsApart(t *testing.T) {
 	t.Parallel()
 	hang := func(ctx context.Context) error {
 		<-ctx.Done()
 		return ctx.Err()
 	}
-	for name, wrong := range map[string]trouble{
+	for name, wrong := range map[string]faults{
 		"portals that never answer": {before: func(ctx context.Context, _ string) error { return hang(ctx) }},
 		"portals that answer late": {before: func(ctx context.Context, _ string) error {
 			select {
@@ -342,19 +342,19 @@ func TestFleetKeepsPortalsApart(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				const bad, good = 24, 4
 				w := newWorld(t, bad+good)
-				troubled := make(map[string]bool)
+				faulty := make(map[string]bool)
 				for _, id := range w.ids[:bad] {
-					troubled[id] = true
+					faulty[id] = true
 					w.change(id, 1, 2, 3)
 				}
 				w.before = func(ctx context.Context, memberID string) error {
-					if wrong.before != nil && troubled[memberID] {
+					if wrong.before != nil && faulty[memberID] {
 						return wrong.before(ctx, memberID)
 					}
 					return nil
 				}
 				w.inside = func(ctx context.Context, d *event.Delivery) error {
-					if wrong.inside != nil && troubled[d.MemberID()] {
+					if wrong.inside != nil && faulty[d.MemberID()] {
 						return wrong.inside(ctx, d)
 					}
 					return nil

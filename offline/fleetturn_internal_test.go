@@ -34,9 +34,9 @@ func (o *oneRecord) Call(_ context.Context, method string, _, result any) error 
 	return json.Unmarshal([]byte(answer), result)
 }
 
-// A turn may be told to end when it has done its work, just before its place is given back. Its
+// A turn may be asked to end when it has done its work, just before its place is given back. Its
 // handlers end all the same.
-func TestTurnThatIsToldToEndAtItsEnd(t *testing.T) {
+func TestTurnThatIsAskedToEndAtItsEnd(t *testing.T) {
 	t.Parallel()
 	for name, tell := range map[string]func(*Fleet, *portal, context.CancelFunc){
 		"removed":     func(f *Fleet, p *portal, _ context.CancelFunc) { f.Remove(p.id) },

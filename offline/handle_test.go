@@ -20,7 +20,7 @@ import (
 	"github.com/b24events/b24events/offline"
 )
 
-// soon is how long a record may wait though its handler, and the portal, do well.
+// soon is how long a record may wait if its handler and the portal do well.
 const soon = 10 * time.Second
 
 // waits keeps how long changes of deals waited for their handler.
@@ -109,8 +109,8 @@ func TestHandlerThatHangsDelaysOnlyItsObject(t *testing.T) {
 	expect(t, handled == others, "%d of %d other objects were handled", handled, others)
 }
 
-// One record in a hundred takes long. The rest must not wait for them: whatever the order of the
-// records, workers that are never idle need no longer than their share and the longest record.
+// One record in a hundred takes long. The rest must not wait for them: whichever order the records
+// have, workers that are never idle need no longer than their share and the longest record.
 func TestSlowRecordsDoNotSlowTheDrain(t *testing.T) {
 	t.Parallel()
 	for _, slowest := range []time.Duration{2 * time.Second, 20 * time.Second} {

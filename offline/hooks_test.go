@@ -89,7 +89,7 @@ func TestBacklogIsMeasured(t *testing.T) {
 	})
 }
 
-func TestSilence(t *testing.T) {
+func TestStall(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
@@ -102,7 +102,7 @@ func TestSilence(t *testing.T) {
 			time.AfterFunc(after, func() { f.net.Break(f.Domain(), errors.New("no route")) })
 			time.AfterFunc(after+length, func() { f.net.Break(f.Domain(), nil) })
 		}
-		fail(10*time.Minute, 2*time.Minute) // too short to be told
+		fail(10*time.Minute, 2*time.Minute) // too short to be reported
 		fail(20*time.Minute, 30*time.Minute)
 		time.AfterFunc(3*time.Hour, func() { f.change("UPDATE", 1) })
 		ctx, stop := context.WithTimeout(t.Context(), 3*time.Hour+30*time.Minute)
@@ -201,12 +201,12 @@ func TestOwnChangesMakeNoRecords(t *testing.T) {
 }
 
 // The portal goes away while a record waits to be parked, dropped or cleared. Someone should know.
-func TestSilenceIsNoticedWhileARecordWaits(t *testing.T) {
+func TestStallIsNoticedWhileARecordWaits(t *testing.T) {
 	t.Parallel()
 	for name, result := range map[string]error{"cleared": nil, "parked": errHandler, "dropped": event.Drop(errHandler)} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			var silences []offline.Stall
+			var stalls []offline.Stall
 			var began time.Time
 			synctest.Test(t, func(t *testing.T) {
 				f := newFixture(t)
@@ -219,13 +219,13 @@ func TestSilenceIsNoticedWhileARecordWaits(t *testing.T) {
 					return result
 				}, offline.WithMaxAttempts(1), offline.WithStallAlert(5*time.Minute, 0), offline.WithHooks(offline.Hooks{
 					Stalled: func(_ context.Context, s offline.Stall) {
-						silences = append(silences, s)
+						stalls = append(stalls, s)
 						require.Less(t, time.Since(began), 10*time.Minute)
 					},
 				}))
 				require.Error(t, c.Drain(ctx))
 			})
-			expect(t, len(silences) == 1, "a day without the portal, and %d silences were reported", len(silences))
+			expect(t, len(stalls) == 1, "a day without the portal, and %d stalls were reported", len(stalls))
 		})
 	}
 }

@@ -86,7 +86,7 @@ func TestStateNeedsAnIdentity(t *testing.T) {
 	}
 	for name, tt := range map[string]struct {
 		err  error
-		says string // empty when there is no error
+		says string // empty for success
 	}{
 		"neither needed":                     {consumer(anonymous), ""},
 		"lease, from the caller":             {consumer(f.api, lease), ""},

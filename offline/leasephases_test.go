@@ -265,7 +265,7 @@ func TestFleetsDoNotOverlapWhenTheStoreIsAway(t *testing.T) {
 	})
 }
 
-// deaf is a leaser whose calls hang and ignore their contexts, if it is told so.
+// deaf is a leaser whose calls hang and ignore their contexts while on is set.
 type deaf struct {
 	*offline.MemoryLeaser
 	hangs atomic.Bool
@@ -485,7 +485,7 @@ func TestStuckHandlerHoldsUpItsPortalOnly(t *testing.T) {
 		pass(t, 4*step)
 		require.Equal(t, 128, b.Stats().Shards+1, "one shard is about to pass")
 		w.change(w.ids[1], 1)
-		a.Wake(w.ids[1]) // which nobody works at the moment
+		a.Wake(w.ids[1]) // which no process works at the moment
 		pass(t, time.Minute)
 		require.Equal(t, []string{"1"}, w.deals(w.ids[1]))
 		require.Equal(t, []int{128, 128}, []int{a.Stats().Shards, b.Stats().Shards}, "another shard passed instead")

@@ -54,7 +54,7 @@ func TestFailingListDelaysNothing(t *testing.T) {
 	}
 }
 
-// While the portal does not list the queue, nobody can tell whether there are more orphans. New
+// While the portal does not list the queue, it is unknown whether there are more orphans. New
 // records do not wait for that.
 func TestRecordsAreReservedWhileOrphansCannotBeLooked(t *testing.T) {
 	t.Parallel()

@@ -36,7 +36,7 @@ type modelProcess struct {
 	// The rest is guarded by the world's mu.
 
 	dead       bool      // it was killed
-	stopped    time.Time // when it was told to stop; zero before
+	stopped    time.Time // when it was asked to stop; zero before
 	fair       bool      // its calls go well while it stops
 	failed     bool      // one of these did not, all the same
 	store      storeMode
@@ -48,7 +48,7 @@ type modelProcess struct {
 	latest     map[modelObject]time.Time
 	finished   map[modelRowID]bool
 	handled    uint64 // calls of the handler that succeeded
-	doubtful   uint64 // calls that succeeded though their context had ended
+	doubtful   uint64 // calls that succeeded although their context had ended
 	hooked     uint64 // calls of Hooks.Handled
 }
 
@@ -59,7 +59,7 @@ const (
 	storeFine   storeMode = iota
 	storeAway             // calls fail
 	storeSilent           // calls hang until their context ends
-	storeStuck            // calls hang whatever their context does, for two minutes
+	storeStuck            // calls hang for two minutes and ignore their context
 )
 
 var (
@@ -192,8 +192,8 @@ func (p *modelProcess) follow(last *modelProcess) {
 	}
 }
 
-// checkGraceLocked checks that a handler which heeds its context ended within the grace period of a
-// stop, and was given the whole of it. Callers hold the world's mu.
+// checkGraceLocked checks that a handler that returns when its context ends did so within the grace
+// period of a stop, and was given the whole of it. Callers hold the world's mu.
 func (p *modelProcess) checkGraceLocked(run *modelRun) {
 	if p.stopped.IsZero() || run.lingers {
 		return
@@ -305,8 +305,8 @@ type modelCaller struct {
 // callPlan is what becomes of a call.
 type callPlan struct {
 	fails, lost   bool
-	late          time.Duration // after which it runs, though its caller has an error
-	before, after time.Duration // of the wait, before it runs and until it is answered
+	late          time.Duration // after which it runs, although its caller has an error
+	before, after time.Duration // of the wait, before it runs and until it responds
 }
 
 // plan decides what becomes of a call that runs these commands.
@@ -410,7 +410,7 @@ func (c modelCaller) execute(ctx context.Context, method string, params any, run
 	return doc, err
 }
 
-// answered notes an answer, and what goes with it if it is lost.
+// answered notes a response, and what goes with it if it is lost.
 func (c modelCaller) answered(doc json.RawMessage, err error, run []command, lost bool) {
 	w := c.process.world
 	rows, taken := rowsIn(doc, run)
@@ -425,7 +425,7 @@ func (c modelCaller) answered(doc json.RawMessage, err error, run []command, los
 	}
 }
 
-// modelRow is a row in an answer.
+// modelRow is a row in a response.
 type modelRow struct {
 	ID   json.Number `json:"ID"`
 	Name string      `json:"EVENT_NAME"`
@@ -436,7 +436,7 @@ type modelRow struct {
 	} `json:"EVENT_DATA"`
 }
 
-// rowsIn returns the rows in an answer, and those of them that the portal deleted.
+// rowsIn returns the rows in a response, and those of them that the portal deleted.
 func rowsIn(doc json.RawMessage, run []command) (all, taken []modelRow) {
 	results := map[string]json.RawMessage{"": doc}
 	if len(run) > 0 && run[0].name != "" {
@@ -470,7 +470,7 @@ func failuresIn(doc json.RawMessage) int {
 	var batch struct {
 		Errors map[string]json.RawMessage `json:"result_error"`
 	}
-	_ = json.Unmarshal(doc, &batch) // it is a list if there are none, and other answers have none
+	_ = json.Unmarshal(doc, &batch) // it is a list if there are none, and other responses have none
 	return len(batch.Errors)
 }
 
@@ -632,7 +632,7 @@ func (p *modelProcess) HandleEvent(ctx context.Context, d *event.Delivery) error
 	how = modelOutcomes[outcome]
 	if outcome == outcomeLinger {
 		run.lingers = true
-		<-time.After(took + upToDuration(r, time.Minute)) // whatever its context says
+		<-time.After(took + upToDuration(r, time.Minute)) // ignoring its context
 	} else if err := during(ctx, took); err != nil {
 		how += ", its context ended first"
 		return err

@@ -105,7 +105,7 @@ func newModelWorld(t *testing.T, cfg modelConfig, seed uint64) *modelWorld {
 	return w
 }
 
-// clientID names the application. It is one, though each portal of eventtest knows it by another
+// clientID names the application. It is one, although each portal of eventtest knows it by another
 // ID.
 func (w *modelWorld) clientID() offline.CommonOption {
 	return offline.WithClientID(w.portals[0].app.ClientID())
@@ -218,7 +218,7 @@ func (w *modelWorld) mergesLocked(key modelKey) bool {
 	return false
 }
 
-// excuseLocked ends the changes of records that were deleted as they were read and whose answer
+// excuseLocked ends the changes of records that were deleted as they were read and whose response
 // did not arrive: see "Plans that cannot reserve". Callers hold mu.
 func (w *modelWorld) excuseLocked(portal int, rows []modelRow) {
 	for _, row := range rows {
@@ -238,7 +238,7 @@ type modelRun struct {
 	seen    int // the last change when it began
 	ended   bool
 	success bool // of those that ended, those that Stats.Handled counts
-	lingers bool // it goes on whatever its context says
+	lingers bool // it ignores its context
 }
 
 // modelRowID is a record as it was at one time: its row may change again while it waits.
@@ -400,7 +400,7 @@ func (w *modelWorld) look() {
 	}
 }
 
-// checkLostLocked checks that a row stands for each change that is not handled: without it, no one
+// checkLostLocked checks that a row stands for each change that is not handled: without it, nobody
 // will ever hear of the change, unless the object happens to change again. Callers hold mu.
 func (w *modelWorld) checkLostLocked() {
 	rows := make(map[modelKey]bool)
@@ -509,7 +509,7 @@ func (w *modelWorld) breakList(portal int) {
 	w.healing = time.AfterFunc(d, func() { f.Heal("event.offline.list") })
 }
 
-// calmDown ends all trouble, waits until everything is handled, and looks at what is left.
+// calmDown ends all faults, waits until everything is handled, and looks at what is left.
 func (w *modelWorld) calmDown() {
 	w.mu.Lock()
 	w.calm = true

@@ -246,7 +246,7 @@ func TestAbandonedRecordsAreLookedForNowAndThen(t *testing.T) {
 	})
 }
 
-func TestReservationIsLookedForOnlyWhereItMayHaveBeenMade(t *testing.T) {
+func TestReservationIsLookedForOnlyIfItMayHaveBeenMade(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name, method string

@@ -197,9 +197,9 @@ func TestManyParkedRecords(t *testing.T) {
 	require.Len(t, h.entries(), 4*230)
 }
 
-// The batch with the reservation of parked records runs, and its answer is lost, or cannot be read,
-// so that it is made again call by call. What it had reserved must not wait for the next pass: it
-// is found by list, where it is parked and reserved.
+// The batch with the reservation of parked records runs, and its response is lost, or cannot be
+// read, so that it is made again call by call. What it had reserved must not wait for the next
+// pass: it is found by list, where it is parked and reserved.
 func TestNoAnswerToTheReservationOfParkedRecords(t *testing.T) {
 	t.Parallel()
 	for name, fault := range map[string]eventtest.Fault{
@@ -381,7 +381,7 @@ func TestParkedRecordsOfAFleetNameTheirPortal(t *testing.T) {
 		f := w.fleet(offline.WithHooks(offline.Hooks{Parked: func(_ context.Context, r offline.Record, _ error) {
 			mu.Lock()
 			defer mu.Unlock()
-			// By its name, so that this compiles while there is no such field.
+			// By its name, so that this compiles without the field.
 			if id := reflect.ValueOf(r).FieldByName("MemberID"); id.IsValid() {
 				portals = append(portals, id.String())
 			}
@@ -394,8 +394,8 @@ func TestParkedRecordsOfAFleetNameTheirPortal(t *testing.T) {
 	expect(t, len(portals) == 1 && portals[0] == want, "the hook named the portals %v", portals)
 }
 
-// A batch whose answer cannot be read is made again as single calls. What these reserve is tried as
-// well.
+// A batch whose response cannot be read is made again as single calls. What these reserve is tried
+// as well.
 func TestParkedRecordsThatASingleCallReservedAreTried(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -146,8 +146,8 @@ func (c credentials) Renew(context.Context, string, string) (endpoint, token str
 	return "", "", errors.New("no renewal in this test")
 }
 
-// tap stands between the code under test and the portal. before may answer in the portal's place
-// with an error, after may spoil what the portal answered.
+// tap stands between the code under test and the portal. before may respond in the portal's place
+// with an error, after may spoil what the portal returned.
 type tap struct {
 	event.Caller
 	whole  func(method string, params map[string]any) // as it is sent; before and after see the commands of a batch
@@ -203,7 +203,7 @@ func commands(method string, params map[string]any) []command {
 	return list
 }
 
-// answering is the queue of a portal that gives one result to a method, whatever it is.
+// answering returns the queue of a portal that returns this result for a method.
 func answering(t *testing.T, method, result string) *offline.Queue {
 	t.Helper()
 	f := newFixture(t)
@@ -243,7 +243,7 @@ func (j *journal) entries() []string {
 	return append([]string(nil), j.seen...)
 }
 
-// name is short for a change of a deal, such as "UPDATE 7".
+// name is short for a change of a deal, for example "UPDATE 7".
 func name(d *event.Delivery) string {
 	return d.Name[len("ONCRMDEAL"):] + " " + d.Data.Get("FIELDS", "ID").Text()
 }

@@ -99,7 +99,7 @@ func TestQueueClearNamesManyRecordsInChunks(t *testing.T) {
 	require.Equal(t, 4, f.CallCount("event.offline.clear"))
 }
 
-func TestQueueTake(t *testing.T) {
+func TestQueuePop(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, eventtest.WithoutExtendedOffline())
 	q := f.queue()
@@ -241,7 +241,7 @@ func TestQueueRefusesFilters(t *testing.T) {
 	tests := []struct {
 		name        string
 		filter      offline.Filter
-		reserve     bool // refused by Reserve, Take and Failed
+		reserve     bool // refused by Reserve, Pop and ReserveParked
 		list        bool // refused by List
 		secondMatch offline.Filter
 	}{
@@ -424,7 +424,7 @@ func TestQueueHidesItsCaller(t *testing.T) {
 	require.NotContains(t, fmt.Sprintf("%+v %#v %v", q, q, *q), "s3cr3t")
 }
 
-func TestQueueRefusesAnswers(t *testing.T) {
+func TestQueueRefusesResponses(t *testing.T) {
 	t.Parallel()
 	reserve := func(q *offline.Queue) error { _, err := q.Reserve(t.Context(), 1); return err }
 	clearOne := func(q *offline.Queue) error { return q.Clear(t.Context(), "p", strings.Repeat("a", 32)) }

@@ -63,7 +63,7 @@ func length(list any) int {
 		return 0
 	}
 	var items []string
-	_ = json.Unmarshal(doc, &items) // none, where it is no list
+	_ = json.Unmarshal(doc, &items) // none, if it is no list
 	return len(items)
 }
 
@@ -135,7 +135,7 @@ func TestConnectorStandsOutsideTheCommands(t *testing.T) {
 	require.Positive(t, batches)
 }
 
-func TestWhereNoBatchesArePossible(t *testing.T) {
+func TestWithoutBatches(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name   string

@@ -151,7 +151,7 @@ func TestReservationsGrowAndShrink(t *testing.T) {
 	})
 }
 
-func TestReservationsShrinkWhereHandlersAreSlow(t *testing.T) {
+func TestReservationsShrinkIfHandlersAreSlow(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)

@@ -61,7 +61,7 @@ func withoutReservations(t *testing.T) *fixture {
 	return newFixture(t, eventtest.WithoutExtendedOffline())
 }
 
-// PROTOCOL 2.6: where the plan lacks rest_offline_extended, only clear=1 works.
+// PROTOCOL 2.6: if the plan lacks rest_offline_extended, only clear=1 works.
 func TestSpoolOnAPlanThatCannotReserve(t *testing.T) {
 	t.Parallel()
 	f := withoutReservations(t)
@@ -294,7 +294,7 @@ func TestSpoolThatCannotBeWrittenAnyMore(t *testing.T) {
 		f := withoutReservations(t)
 		f.change("UPDATE", 1, 2, 3)
 		dir := t.TempDir()
-		fill, _ := obstacle(t, filepath.Join(f.spoolDir(dir), "0000000000000001.new")) // where the segment is to be written
+		fill, _ := obstacle(t, filepath.Join(f.spoolDir(dir), "0000000000000001.new")) // in place of the segment
 		gets := 0
 		broken := tap{Caller: f.api, before: func(method string, _ map[string]any) error {
 			if method == "event.offline.get" {
@@ -327,7 +327,7 @@ func TestSpoolThatCannotBeWrittenAnyMore(t *testing.T) {
 	})
 }
 
-// late is a caller whose answers come after a second, or are lost where its context ends before.
+// late is a caller whose responses come after a second, or are lost if its context ends before.
 type late struct{ event.Caller }
 
 func (l late) Call(ctx context.Context, method string, params, result any) error {
@@ -344,7 +344,7 @@ func (l late) Call(ctx context.Context, method string, params, result any) error
 	return json.Unmarshal(answer, result)
 }
 
-// To stop while an answer is under way that holds records which are on the portal no more must not
+// To stop while a response is under way that holds records which are on the portal no more must not
 // lose them.
 func TestStopDuringAReadingThatDeletes(t *testing.T) {
 	t.Parallel()
@@ -374,7 +374,7 @@ func TestStopDuringAReadingThatDeletes(t *testing.T) {
 	})
 }
 
-func TestStopDoesNotWaitForAnAnswerForever(t *testing.T) {
+func TestStopDoesNotWaitForAResponseForever(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := withoutReservations(t)
@@ -469,8 +469,8 @@ func TestSpoolThatCannotBeWrittenForAWhile(t *testing.T) {
 	})
 }
 
-// An answer that cannot be read holds records that exist nowhere else.
-func TestAnswerThatCannotBeReadIsKeptInTheSpool(t *testing.T) {
+// A response that cannot be read holds records that exist nowhere else.
+func TestResponseThatCannotBeReadIsKeptInTheSpool(t *testing.T) {
 	t.Parallel()
 	f := withoutReservations(t)
 	f.change("UPDATE", 1)

@@ -52,7 +52,7 @@ func TestStopEndsHandlersAfterTheGracePeriod(t *testing.T) {
 		stop()
 		<-ctx.Done()
 		cause = context.Cause(ctx)
-		return event.Drop(ctx.Err()) // whatever it says now is not its verdict on the record
+		return event.Drop(ctx.Err()) // its error does not count now
 	}, offline.WithWorkers(1), offline.WithGrace(0))
 	require.NoError(t, c.Run(ctx))
 	require.ErrorIs(t, cause, offline.ErrStopped)
@@ -95,7 +95,7 @@ func TestStopKeepsLaterRecordsOfAnObjectBehind(t *testing.T) {
 	require.Len(t, f.OfflineRows(), 2)
 }
 
-func TestDrainTellsThatItWasStopped(t *testing.T) {
+func TestDrainReportsThatItWasStopped(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	f.change("UPDATE", 1, 2)
