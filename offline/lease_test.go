@@ -29,7 +29,7 @@ func TestLeaseIsOneOwners(t *testing.T) {
 	l := offline.NewMemoryLeaser()
 	require.Equal(t, []string{"a", "b"}, acquire(t, l, "one", "b", "a"))
 	require.Equal(t, []string{"c"}, acquire(t, l, "two", "a", "b", "c"), "what another holds is left out, the rest is taken")
-	require.Equal(t, []string{"a"}, acquire(t, l, "one", "a", "c"), "who holds a lease prolongs it")
+	require.Equal(t, []string{"a"}, acquire(t, l, "one", "a", "c"), "who holds a lease renews it")
 	require.Empty(t, acquire(t, l, "one"), "no name, no lease")
 
 	require.NoError(t, l.Release(t.Context(), "two", "a", "nothing"))

@@ -56,7 +56,7 @@ func workQueue(ctx context.Context, cfg config, portal *oneportal.Portal, out *j
 	s := &syncer{api: portal.API.Coalescer(portal.MemberID), out: out, abort: abort}
 	hooks := offline.Hooks{Parked: s.parked}
 	if cfg.once {
-		hooks.Stalled = s.silent
+		hooks.Stalled = s.stalled
 	}
 	spool, err := portal.SpoolDir()
 	if err != nil {
