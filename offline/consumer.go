@@ -59,7 +59,7 @@ func NewConsumer(c event.Caller, h event.Handler, opts ...ConsumerOption) (*Cons
 // call is made again later. A permanent error ends Run:
 // [ErrExtendedModeRequired], [ErrConnectorRefused], [ErrAccessDenied], [ErrWrongAuthType],
 // [ErrBadAnswer], [ErrIdentity], [ErrSpool], [ErrSpoolOwner], [ErrSpoolInUse], or the caller's
-// error for anything else that the portal refuses for good, such as a revoked token. Run may be
+// error for anything else that the portal refuses for good, for example a revoked token. Run may be
 // called again after it returned.
 //
 // When ctx ends, Run reserves nothing more and starts no more handlers. Handlers that run may

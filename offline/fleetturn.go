@@ -296,7 +296,7 @@ type endCause uint8
 const (
 	endByItself endCause = iota
 	endTooLong           // it took too long for its kind
-	endOutside           // something that is not the portal's, such as the end of Run
+	endOutside           // something else than the portal, for example the end of Run
 )
 
 func newTurnEnd(ctx context.Context, wait time.Duration, err error) turnEnd {

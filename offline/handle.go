@@ -211,7 +211,7 @@ func isFinal(err error, match func(error) bool) bool {
 }
 
 // isUnfetchable reports whether a handler's error says that the platform has no method for the
-// object, as for a comment of the new task card. Package event marks such errors.
+// object, for example for a comment of the new task card. Package event marks these errors.
 func isUnfetchable(err error) bool {
 	return isFinal(err, func(err error) bool {
 		e, ok := err.(interface{ Unfetchable() bool })

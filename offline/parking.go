@@ -23,7 +23,7 @@ func (e *engine) parkingCalls(ctx context.Context, parkings *[]call) (calls []ca
 	return calls
 }
 
-// heldCall returns such a call for records of one reservation.
+// heldCall returns a call of parkingCalls, for records of one reservation.
 func (e *engine) heldCall(ctx context.Context, processID string, records []Record, parkings *[]call) call {
 	filter := map[string]any{"=PROCESS_ID": processID, "=ERROR": 0, "@MESSAGE_ID": messageIDs(records)}
 	return call{method: methodList, params: map[string]any{"filter": filter}, done: func(doc json.RawMessage, _ int, err error) error {

@@ -199,7 +199,7 @@ func (e *engine) reservationFailed(err error) {
 	}
 }
 
-// mustReserve reports whether records are to be reserved.
+// mustReserve reports whether a reservation is due.
 func (e *engine) mustReserve(now time.Time) bool {
 	due := !now.Before(e.reserve.reserveAt()) || (!e.reserve.empty && e.ledger.idle())
 	return due && e.mayReserve(now)

@@ -76,9 +76,9 @@ func compact(rows []json.RawMessage) ([]json.RawMessage, error) {
 }
 
 func (l segmentLines) encode() []byte {
-	head, _ := json.Marshal(
-		segmentHead{Version: segmentVersion, Rows: len(l.rows), Parked: l.parked, From: l.from},
-	) //nolint:errchkjson // no field can fail
+	head, _ := json.Marshal(segmentHead{ //nolint:errchkjson // no field can fail
+		Version: segmentVersion, Rows: len(l.rows), Parked: l.parked, From: l.from,
+	})
 	doc := appendLine(nil, head)
 	for _, r := range l.rows {
 		doc = appendLine(doc, append(append(strconv.AppendInt(nil, int64(r.at), 10), ' '), r.row...))
