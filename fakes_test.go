@@ -21,7 +21,7 @@ func TestNobodyPlaysBitrix24ByHand(t *testing.T) {
 		"offline/fleetsim_test.go": "100,000 portals, which must be small",
 		// It passes on the answers of a portal of eventtest, late or not at all.
 		"offline/modelprocess_test.go":      "a caller with faults",
-		"offline/fleetend_internal_test.go": "a turn's last moment, which needs the package's own functions",
+		"offline/fleetturn_internal_test.go": "a turn's last moment, which needs the package's own functions",
 	}
 	seen := map[string]bool{}
 	err := filepath.WalkDir(".", func(path string, entry fs.DirEntry, err error) error {
