@@ -51,14 +51,14 @@ func newApp(cfg oauth.Config, store oauth.Store, url string) (*webhook.Handler, 
 	if err != nil {
 		return nil, err
 	}
-	api, err := rest.NewPortals(portals) // a client for each portal
+	api, err := rest.NewClients(portals) // a client for each portal
 	if err != nil {
 		return nil, err
 	}
 	return webhook.NewHandler(portals, appMux(portals, api, url))
 }
 
-func appMux(portals *oauth.Portals, api *rest.Portals, url string) *event.Mux {
+func appMux(portals *oauth.Portals, api *rest.Clients, url string) *event.Mux {
 	mux := event.NewMux()
 	portals.Lifecycle(mux, oauth.Hooks{ // install, update, uninstall, removal, system user
 		Installed: func(ctx context.Context, in oauth.Installation, _ event.AppInstall) error {
@@ -82,14 +82,14 @@ func appMux(portals *oauth.Portals, api *rest.Portals, url string) *event.Mux {
 
 // winDeal closes a deal as the user whose action caused the event: what they may not do, the portal
 // refuses.
-func winDeal(ctx context.Context, api *rest.Portals, portals *oauth.Portals, d *event.Delivery, id int64) error {
+func winDeal(ctx context.Context, api *rest.Clients, portals *oauth.Portals, d *event.Delivery, id int64) error {
 	client := api.Portal(d.MemberID()).As(portals.Acting(d)) // another token; connections and limits are those of api
 	return client.With(rest.Timeout(20*time.Second), rest.Idempotent()).Call(ctx, "crm.deal.update",
 		map[string]any{"id": id, "fields": map[string]any{"STAGE_ID": "WON"}}, nil)
 }
 
 // work works the offline queue of one portal until ctx ends.
-func work(ctx context.Context, api *rest.Portals, memberID string, mux *event.Mux) error {
+func work(ctx context.Context, api *rest.Clients, memberID string, mux *event.Mux) error {
 	portal := api.Portal(memberID)
 	if err := event.NewAPI(portal).Reconcile(ctx, mux.OfflineBindings("")); err != nil {
 		return err
@@ -101,9 +101,9 @@ func work(ctx context.Context, api *rest.Portals, memberID string, mux *event.Mu
 	return consumer.Run(ctx)
 }
 
-// workAll works the offline queues of many portals in one process until ctx ends. hooks are the
-// application's: see oauth.Portals.Lifecycle.
-func workAll(ctx context.Context, api *rest.Portals, mux *event.Mux, members []string) error {
+// workAll works the offline queues of many portals in one process until ctx ends. Hooks of
+// oauth.Portals.Lifecycle may add and remove portals.
+func workAll(ctx context.Context, api *rest.Clients, mux *event.Mux, members []string) error {
 	fleet, err := offline.NewFleet(func(memberID string) event.Caller { return api.Portal(memberID) }, mux)
 	if err != nil {
 		return err

@@ -123,7 +123,7 @@ func TestAppAndQueue(t *testing.T) {
 	portals, err := oauth.NewPortals(oauth.Config{ClientID: app.ClientID(), ClientSecret: app.ClientSecret()}, oauth.NewMemoryStore(),
 		oauth.WithHosts(portal.OAuthHost()), oauth.WithInsecureHTTP())
 	require.NoError(t, err)
-	api, err := rest.NewPortals(portals, rest.WithInsecureHTTP(), rest.WithoutRateLimit())
+	api, err := rest.NewClients(portals, rest.WithInsecureHTTP(), rest.WithoutRateLimit())
 	require.NoError(t, err)
 	hook, err := webhook.NewHandler(portals, appMux(portals, api, server.URL), webhook.WithSync()) // answers when it is done
 	require.NoError(t, err)
@@ -193,7 +193,7 @@ func TestWinDeal(t *testing.T) {
 	portals, err := oauth.NewPortals(oauth.Config{ClientID: app.ClientID(), ClientSecret: app.ClientSecret()}, oauth.NewMemoryStore(),
 		oauth.WithHosts(portal.OAuthHost()), oauth.WithInsecureHTTP())
 	require.NoError(t, err)
-	api, err := rest.NewPortals(portals, rest.WithInsecureHTTP())
+	api, err := rest.NewClients(portals, rest.WithInsecureHTTP())
 	require.NoError(t, err)
 	mux := event.NewMux()
 	portals.Lifecycle(mux, oauth.Hooks{Installed: func(ctx context.Context, in oauth.Installation, _ event.AppInstall) error {

@@ -58,7 +58,7 @@ func client(t *testing.T, app *eventtest.Application, user int64, opts ...rest.O
 	t.Helper()
 	grant, err := app.Grant(user)
 	require.NoError(t, err)
-	portals, err := rest.NewPortals(granted{grant}, append([]rest.Option{rest.WithInsecureHTTP(), rest.WithoutRateLimit()}, opts...)...)
+	portals, err := rest.NewClients(granted{grant}, append([]rest.Option{rest.WithInsecureHTTP(), rest.WithoutRateLimit()}, opts...)...)
 	require.NoError(t, err)
 	return portals.Portal(grant.MemberID)
 }

@@ -134,7 +134,7 @@ func administrator(portal *eventtest.Portal) event.Caller {
 	if err != nil {
 		panic(err)
 	}
-	portals, err := rest.NewPortals(granted{grant}, rest.WithInsecureHTTP())
+	portals, err := rest.NewClients(granted{grant}, rest.WithInsecureHTTP())
 	if err != nil {
 		panic(err)
 	}

@@ -230,7 +230,7 @@ func TestFetchOfWhatIsNotGone(t *testing.T) {
 	}
 	p.Once("crm.deal.get", eventtest.HTML(404))
 	_, err := event.Fetch[any](t.Context(), c, of["crm.deal.get"])
-	require.ErrorIs(t, err, rest.ErrBadAnswer)
+	require.ErrorIs(t, err, rest.ErrBadResponse)
 	require.NotErrorIs(t, err, event.ErrGone, "a page of HTML")
 }
 

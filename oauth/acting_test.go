@@ -131,7 +131,7 @@ func TestActingAtAPortal(t *testing.T) {
 	require.NoError(t, err)
 	d := proven(&event.Delivery{Name: "ONCRMDEALADD", Auth: authOf(g)})
 	who := func(a *oauth.UserCredentials) (string, error) {
-		api, err := rest.NewPortals(a, rest.WithInsecureHTTP())
+		api, err := rest.NewClients(a, rest.WithInsecureHTTP())
 		require.NoError(t, err)
 		me, err := rest.Call[struct{ NAME string }](t.Context(), api.Portal(w.MemberID()), "profile", nil)
 		return me.NAME, err
@@ -164,7 +164,7 @@ func TestActingFollowsARenamedPortal(t *testing.T) {
 	portals := w.portals(t, w.store)
 	acting := portals.Acting(proven(&event.Delivery{Auth: authOf(w.grant(t))}))
 	require.NoError(t, w.Rename(t.Context()))
-	api, err := rest.NewPortals(acting, rest.WithInsecureHTTP())
+	api, err := rest.NewClients(acting, rest.WithInsecureHTTP())
 	require.NoError(t, err)
 
 	require.NoError(t, api.Portal(w.MemberID()).Call(t.Context(), "profile", nil, nil))

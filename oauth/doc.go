@@ -7,7 +7,7 @@
 //		return err
 //	}
 //	portals.Lifecycle(mux, oauth.Hooks{Installed: bindEvents, Uninstalled: deleteData, Removed: closeAccount})
-//	api, err := rest.NewPortals(portals)          // calls with the stored tokens
+//	api, err := rest.NewClients(portals)          // calls with the stored tokens
 //	h, err := webhook.NewHandler(portals, mux)    // verifies every delivery, stores installations
 //	…
 //	err = portals.KeepAlive(ctx)                  // in a goroutine, for portals where nothing happens for months
@@ -45,7 +45,7 @@
 //
 // # Whose token
 //
-// A [Portals] gives rest.NewPortals the application's own token, which is that of whoever installed
+// A [Portals] gives rest.NewClients the application's own token, which is that of whoever installed
 // it. [Portals.Acting] gives the token of the user who caused an event, for an hour after it;
 // [Portals.ActingOrApp] falls back to the application's. [Portals.User] gives the token of a user
 // of whom [Portals.KeepUser] or [Portals.ExchangeUser] stored one.

@@ -35,7 +35,7 @@ func ExamplePortals_Lifecycle() {
 	if err != nil {
 		panic(err)
 	}
-	api, err := rest.NewPortals(portals, rest.WithInsecureHTTP())
+	api, err := rest.NewClients(portals, rest.WithInsecureHTTP())
 	if err != nil {
 		panic(err)
 	}

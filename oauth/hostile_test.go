@@ -46,7 +46,7 @@ func TestHostileAddressesGetNothing(t *testing.T) {
 	in := w.installed(t)
 	ctx := t.Context()
 	portals := w.portals(t, w.store)
-	api, err := rest.NewPortals(portals, rest.WithInsecureHTTP())
+	api, err := rest.NewClients(portals, rest.WithInsecureHTTP())
 	require.NoError(t, err)
 	g := w.grant(t)
 
@@ -92,7 +92,7 @@ func TestHostileAddressesGetNothing(t *testing.T) {
 	proof, err := portals.Verify(ctx, d)
 	require.NoError(t, err)
 	d.SetProof(proof)
-	acting, err := rest.NewPortals(portals.ActingOrApp(d), rest.WithInsecureHTTP())
+	acting, err := rest.NewClients(portals.ActingOrApp(d), rest.WithInsecureHTTP())
 	require.NoError(t, err)
 	require.NoError(t, acting.Portal(w.MemberID()).Call(ctx, "profile", nil, nil))
 	require.NoError(t, api.Portal(w.MemberID()).Call(ctx, "profile", nil, nil))

@@ -93,7 +93,7 @@ func TestLifeOfAnApplication(t *testing.T) {
 	require.NotEqual(t, token, fresh)
 
 	// Uninstalled, forgotten, and installed again.
-	api, err := rest.NewPortals(rec.portals, rest.WithInsecureHTTP())
+	api, err := rest.NewClients(rec.portals, rest.WithInsecureHTTP())
 	require.NoError(t, err)
 	bind := map[string]any{"EVENT": "ONAPPUNINSTALL", "HANDLER": rec.URL + "/b24"}
 	require.NoError(t, api.Portal(portal.MemberID()).Call(ctx, "event.bind", bind, nil))

@@ -48,7 +48,7 @@ func TestLifecycleOfAnApplication(t *testing.T) {
 	store := oauth.NewMemoryStore()
 	w := &world{Portal: portal, app: app, store: store}
 	portals := w.portals(t, store)
-	api, err := rest.NewPortals(portals, rest.WithInsecureHTTP())
+	api, err := rest.NewClients(portals, rest.WithInsecureHTTP())
 	require.NoError(t, err)
 
 	var mu sync.Mutex

@@ -21,7 +21,7 @@ func TestRenamedPortal(t *testing.T) {
 	w := newWorld(t)
 	before := w.installed(t)
 	portals := w.portals(t, w.store)
-	api, err := rest.NewPortals(portals, rest.WithInsecureHTTP())
+	api, err := rest.NewClients(portals, rest.WithInsecureHTTP())
 	require.NoError(t, err)
 	require.NoError(t, w.Rename(t.Context()))
 
@@ -67,7 +67,7 @@ func TestRedirectToAnotherHost(t *testing.T) {
 	_, err := w.store.Swap(t.Context(), w.key, "", in)
 	require.NoError(t, err)
 	portals := w.portals(t, w.store)
-	api, err := rest.NewPortals(portals, rest.WithInsecureHTTP())
+	api, err := rest.NewClients(portals, rest.WithInsecureHTTP())
 	require.NoError(t, err)
 
 	for range 3 {

@@ -69,7 +69,7 @@ func (s *site) addApp(t *testing.T, opts ...oauth.Option) {
 	s.portals.Lifecycle(s.mux, oauth.Hooks{
 		Installed: func(ctx context.Context, in oauth.Installation, _ event.AppInstall) error {
 			note("installed")
-			api, err := rest.NewPortals(s.portals, rest.WithInsecureHTTP())
+			api, err := rest.NewClients(s.portals, rest.WithInsecureHTTP())
 			require.NoError(t, err)
 			return event.NewAPI(api.Portal(in.MemberID)).Reconcile(ctx, s.mux.Bindings(app.HandlerURL()))
 		},
@@ -218,7 +218,7 @@ func TestInstallPageOfAnEmployee(t *testing.T) {
 	require.Equal(t, http.StatusForbidden, rec.Code)
 	require.Equal(t, before, load(t, s.store, s.MemberID()))
 
-	api, err := rest.NewPortals(s.portals.User(s.employee), rest.WithInsecureHTTP())
+	api, err := rest.NewClients(s.portals.User(s.employee), rest.WithInsecureHTTP())
 	require.NoError(t, err)
 	me, err := rest.Call[struct{ NAME string }](t.Context(), api.Portal(s.MemberID()), "profile", nil)
 	require.NoError(t, err)
@@ -311,7 +311,7 @@ func TestRemovedWhileAway(t *testing.T) {
 	require.NoError(t, s.app.Uninstall(false))
 	require.NoError(t, s.Wait(t.Context()))
 	load(t, s.store, s.MemberID())
-	api, err := rest.NewPortals(s.portals, rest.WithInsecureHTTP())
+	api, err := rest.NewClients(s.portals, rest.WithInsecureHTTP())
 	require.NoError(t, err)
 
 	err = api.Portal(s.MemberID()).Call(t.Context(), "crm.deal.list", nil, nil)
@@ -331,7 +331,7 @@ func TestQueuedEventsOfARemovedPortal(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, true)
 	require.NoError(t, s.ChangeQuirks(func(m *eventtest.Quirks) { m.NoUninstallEvent = true }))
-	api, err := rest.NewPortals(s.portals, rest.WithInsecureHTTP(), rest.WithoutRateLimit())
+	api, err := rest.NewClients(s.portals, rest.WithInsecureHTTP(), rest.WithoutRateLimit())
 	require.NoError(t, err)
 	release := make(chan struct{})
 	h, err := webhook.NewHandler(s.portals, event.HandlerFunc(func(ctx context.Context, d *event.Delivery) error {
@@ -466,7 +466,7 @@ func TestRemovalThatNobodyConfirms(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := newSite(t, true)
-			api, err := rest.NewPortals(s.portals, rest.WithInsecureHTTP())
+			api, err := rest.NewClients(s.portals, rest.WithInsecureHTTP())
 			require.NoError(t, err)
 			for range 20 {
 				s.Once("crm.deal.list", fault)

@@ -40,7 +40,7 @@ func TestTokensOfSeveralUsers(t *testing.T) {
 	require.Equal(t, app, load(t, w.store, w.MemberID()), "the application's own stay")
 
 	who := func(c rest.Credentials) string {
-		api, err := rest.NewPortals(c, rest.WithInsecureHTTP())
+		api, err := rest.NewClients(c, rest.WithInsecureHTTP())
 		require.NoError(t, err)
 		me, err := rest.Call[struct{ NAME string }](ctx, api.Portal(w.MemberID()), "profile", nil)
 		require.NoError(t, err)

@@ -35,7 +35,7 @@ func inBubble(b *testing.B, f func(t *testing.T)) {
 
 // loaded is a portal with n changed deals, and clients of its application with a limit of their
 // own.
-func loaded(t *testing.T, n int, limit rest.Option, opts ...eventtest.Option) (*fixture, *rest.Portals) {
+func loaded(t *testing.T, n int, limit rest.Option, opts ...eventtest.Option) (*fixture, *rest.Clients) {
 	t.Helper()
 	f := newFixture(t, append(opts, eventtest.WithQuirks(func(m *eventtest.Quirks) { m.Latency = latency }))...)
 	for range n {
@@ -45,14 +45,14 @@ func loaded(t *testing.T, n int, limit rest.Option, opts ...eventtest.Option) (*
 	g, err := f.app.Grant(eventtest.AdminID)
 	require.NoError(t, err)
 	c := credentials{endpoint: g.ClientEndpoint, token: string(g.AccessToken)}
-	portals, err := rest.NewPortals(c, rest.WithHTTPClient(f.net.Client()), limit)
+	portals, err := rest.NewClients(c, rest.WithHTTPClient(f.net.Client()), limit)
 	require.NoError(t, err)
 	f.ResetRecords()
 	return f, portals
 }
 
 // fetching is a handler that reads the object of each record, together with its neighbours.
-func fetching(portals *rest.Portals) event.HandlerFunc {
+func fetching(portals *rest.Clients) event.HandlerFunc {
 	return func(ctx context.Context, d *event.Delivery) error {
 		_, err := event.Fetch[map[string]any](ctx, portals.Coalescer(d.MemberID()), d)
 		return err

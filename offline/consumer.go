@@ -58,7 +58,7 @@ func NewConsumer(c event.Caller, h event.Handler, opts ...ConsumerOption) (*Cons
 // process left reserved. Errors that may pass, of the network or of the portal, are logged, and the
 // call is made again later. A permanent error ends Run:
 // [ErrExtendedModeRequired], [ErrConnectorRefused], [ErrAccessDenied], [ErrWrongAuthType],
-// [ErrBadAnswer], [ErrIdentity], [ErrSpool], [ErrSpoolOwner], [ErrSpoolInUse], or the caller's
+// [ErrBadResponse], [ErrIdentity], [ErrSpool], [ErrSpoolOwner], [ErrSpoolInUse], or the caller's
 // error for anything else that the portal refuses for good, for example a revoked token. Run may be
 // called again after it returned.
 //

@@ -258,7 +258,7 @@
 //	ErrConnectorRefused      the plan has no connectors
 //	ErrAccessDenied          the token is not an administrator's
 //	ErrWrongAuthType         the call came through an incoming webhook
-//	ErrBadAnswer             a response is not what the method's documentation says
+//	ErrBadResponse           a response is not what the method's documentation says
 //	ErrConfig                NewQueue, NewConsumer, NewFleet: arguments or options that make no sense
 //	ErrProcessID             refused before calling: no reservation is named
 //	ErrNothingNamed          refused before calling: no record is named

@@ -43,7 +43,7 @@ func TestPauseWithoutMemoryAfterAListFailed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := newIdleEngine(t)
 		e.orphans = orphanSearch{due: true}
-		require.NoError(t, e.listDone(t.Context(), ErrBadAnswer))
+		require.NoError(t, e.listDone(t.Context(), ErrBadResponse))
 		time.Sleep(time.Minute) //nolint:forbidigo // in fake time
 		e.ledger.budget.used.Store(fleetMemory + 1)
 		require.Positive(t, e.untilNextTurn(time.Now()))

@@ -31,9 +31,9 @@ const (
 	ErrAccessDenied Error = "offline: the portal denies access to the queue; use the token of an administrator of the portal"
 	// ErrWrongAuthType means that the queue was called through an incoming webhook.
 	ErrWrongAuthType Error = "offline: the queue belongs to an application; call it with the application's token, not through a webhook"
-	// ErrBadAnswer means that a response is not what the method's documentation says: the portal, a
+	// ErrBadResponse means that a response is not what the method's documentation says: the portal, a
 	// proxy or the caller does something else.
-	ErrBadAnswer Error = "offline: unexpected response from the portal"
+	ErrBadResponse Error = "offline: unexpected response from the portal"
 )
 
 // Calls that this package refuses because they would destroy records. Nothing was sent.
@@ -141,9 +141,17 @@ func explain(method string, params map[string]any, err error) error {
 	case codeWrongAuthType:
 		meaning = ErrWrongAuthType
 	default:
-		return fmt.Errorf("offline: %s: %w", method, err)
+		return fmt.Errorf("offline: %w", naming(method, err))
 	}
-	return fmt.Errorf("%w: %s: %w", meaning, method, err)
+	return fmt.Errorf("%w: %w", meaning, naming(method, err))
+}
+
+// naming puts the method in front of an error that does not name it. Those of package rest do.
+func naming(method string, err error) error {
+	if strings.Contains(err.Error(), method) {
+		return err
+	}
+	return fmt.Errorf("%s: %w", method, err)
 }
 
 // aboutConnector reports whether an error of event.offline.get is about connectors. Two missing
@@ -166,7 +174,7 @@ func withoutURL(err error) error {
 // permanent may pass. The errors of sources of tokens, for example of package oauth, have a method
 // Permanent.
 func permanent(err error) bool {
-	if errors.Is(err, ErrBadAnswer) || errors.Is(err, ErrSpool) || errors.Is(err, ErrSpoolInUse) ||
+	if errors.Is(err, ErrBadResponse) || errors.Is(err, ErrSpool) || errors.Is(err, ErrSpoolInUse) ||
 		errors.Is(err, ErrSpoolOwner) || errors.Is(err, ErrIdentity) {
 		return true
 	}
@@ -199,6 +207,6 @@ func surelyNotRun(err error) bool {
 	case codeQueryLimit, codeOperationLimit, codeExpiredToken, codeConnection, codeOverload:
 		return true
 	default:
-		return errors.Is(err, errNotSent) || (permanent(err) && !errors.Is(err, ErrBadAnswer))
+		return errors.Is(err, errNotSent) || (permanent(err) && !errors.Is(err, ErrBadResponse))
 	}
 }

@@ -50,7 +50,7 @@ func TestAccessThatIsLostForGoodEndsTheConsumer(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				portals, err := rest.NewPortals(lost{test.err})
+				portals, err := rest.NewClients(lost{test.err})
 				require.NoError(t, err)
 				c := newConsumer(t, portals.Portal("a223c6b3710f85df22e9377d6c4f7553"),
 					func(context.Context, *event.Delivery) error { return nil })

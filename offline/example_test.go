@@ -40,7 +40,7 @@ func connect(ctx context.Context) (demoPortal, *rest.Client, error) {
 	if err != nil {
 		return demoPortal{}, nil, err
 	}
-	portals, err := rest.NewPortals(
+	portals, err := rest.NewClients(
 		credentials{endpoint: g.ClientEndpoint, token: string(g.AccessToken), client: app.ClientID()},
 		rest.WithInsecureHTTP(),
 		rest.WithoutRateLimit(),

@@ -52,7 +52,7 @@ type weather struct {
 	app     *eventtest.Application
 	store   *oauth.MemoryStore
 	portals *oauth.Portals
-	api     *rest.Portals
+	api     *rest.Clients
 	mux     *event.Mux
 	start   time.Time
 
@@ -90,7 +90,7 @@ func newWeather(t *testing.T, seed int) *weather {
 		oauth.WithLogger(slog.New(slog.DiscardHandler)),
 	)
 	require.NoError(t, err)
-	w.api, err = rest.NewPortals(w.portals, rest.WithHTTPClient(n.Client()))
+	w.api, err = rest.NewClients(w.portals, rest.WithHTTPClient(n.Client()))
 	require.NoError(t, err)
 	w.authorize(t.Context())
 	event.On(w.mux, event.OnCrmDealAdd, w.changed)

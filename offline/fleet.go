@@ -93,7 +93,7 @@ type Fleet struct {
 }
 
 // NewFleet returns a fleet without portals; see [Fleet.Add] and [Fleet.Run]. api returns the caller
-// for a portal, as the methods Coalescer and Portal of rest.Portals do. It is called for each
+// for a portal, as the methods Coalescer and Portal of rest.Clients do. It is called for each
 // request, should do no I/O, and must be safe for concurrent use. h handles the records of all
 // portals; [event.Delivery.MemberID] names the portal. The options of a [Consumer] apply to each
 // portal. An error matches [ErrConfig].

@@ -25,7 +25,7 @@ import (
 type world struct {
 	t       *testing.T
 	network *eventtest.Network
-	api     *rest.Portals
+	api     *rest.Clients
 	ids     []string // of the portals
 	all     map[string]*eventtest.Portal
 	apps    map[string]*eventtest.Application
@@ -46,7 +46,7 @@ func newWorld(t *testing.T, portals int, opts ...eventtest.Option) *world {
 		handled: make(map[string][]string), at: make(map[string]time.Time), calls: make(map[string]int),
 	}
 	n := eventtest.NewNetwork()
-	api, err := rest.NewPortals(w, rest.WithHTTPClient(n.Client()), rest.WithRetries(0))
+	api, err := rest.NewClients(w, rest.WithHTTPClient(n.Client()), rest.WithRetries(0))
 	require.NoError(t, err)
 	w.api = api
 	w.network = n

@@ -62,7 +62,7 @@ func (e *engine) listDone(ctx context.Context, err error) error {
 		}
 		return nil
 	}
-	if codeOf(err) == "" && !errors.Is(err, ErrBadAnswer) {
+	if codeOf(err) == "" && !errors.Is(err, ErrBadResponse) {
 		return err
 	}
 	if f == nil {

@@ -260,6 +260,8 @@ func TestReservationIsLookedForOnlyIfItMayHaveBeenMade(t *testing.T) {
 			eventtest.Fail(429, "OPERATION_TIME_LIMIT", "Method is blocked due to operation time limit."),
 			1,
 		},
+		{"limit page of a front end", "batch", eventtest.HTML(429), 1},
+		{"busy page of a front end", "batch", eventtest.HTML(503), 2}, // it does not say when to come again
 		{"reset", "batch", eventtest.Reset(), 2},
 		{"answer lost", "batch", eventtest.LoseAnswer(), 2},
 		{"answer cut", "batch", eventtest.CutAnswer(), 2},

@@ -68,7 +68,7 @@ func (f *fixture) as(user int64) *rest.Client {
 
 func newClient(tb testing.TB, h *http.Client, c credentials, memberID string) *rest.Client {
 	tb.Helper()
-	portals, err := rest.NewPortals(c, rest.WithHTTPClient(h), rest.WithoutRateLimit(), rest.WithRetries(0))
+	portals, err := rest.NewClients(c, rest.WithHTTPClient(h), rest.WithoutRateLimit(), rest.WithRetries(0))
 	require.NoError(tb, err)
 	return portals.Portal(memberID)
 }

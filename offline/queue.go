@@ -186,14 +186,14 @@ func readBatch(params map[string]any, doc json.RawMessage) (Batch, error) {
 		Events    rows `json:"events"`
 	}
 	if err := json.Unmarshal(doc, &response); err != nil {
-		return Batch{}, fmt.Errorf("%w: %s", ErrBadAnswer, methodGet)
+		return Batch{}, fmt.Errorf("%w: %s", ErrBadResponse, methodGet)
 	}
 	processID := string(response.ProcessID)
 	if params["clear"] == 0 && processID == "" {
 		// Without a reservation the portal has deleted what it returned: the caller did not send clear=0.
 		return Batch{}, fmt.Errorf(
 			"%w: %s with clear=0 named no reservation; does the caller drop parameters that are 0?",
-			ErrBadAnswer,
+			ErrBadResponse,
 			methodGet,
 		)
 	}
@@ -233,7 +233,7 @@ func (q *Queue) List(ctx context.Context, filters ...Filter) iter.Seq2[Record, e
 			}
 			next := page[len(page)-1].ID
 			if next <= last {
-				yield(Record{}, fmt.Errorf("%w: %s does not go on by record numbers", ErrBadAnswer, methodList))
+				yield(Record{}, fmt.Errorf("%w: %s does not go on by record numbers", ErrBadResponse, methodList))
 				return
 			}
 			last = next
@@ -256,7 +256,7 @@ func (q *Queue) page(ctx context.Context, params map[string]any) ([]Record, erro
 func readPage(doc json.RawMessage) ([]Record, error) {
 	var response rows
 	if err := json.Unmarshal(doc, &response); err != nil {
-		return nil, fmt.Errorf("%w: %s", ErrBadAnswer, methodList)
+		return nil, fmt.Errorf("%w: %s", ErrBadResponse, methodList)
 	}
 	records := make([]Record, len(response))
 	for i, row := range response {
@@ -346,7 +346,7 @@ func (q *Queue) doTrue(ctx context.Context, method string, params map[string]any
 func readTrue(method string, doc json.RawMessage) error {
 	var done bool
 	if err := json.Unmarshal(doc, &done); err != nil || !done {
-		return fmt.Errorf("%w: %s did not return true", ErrBadAnswer, method)
+		return fmt.Errorf("%w: %s did not return true", ErrBadResponse, method)
 	}
 	return nil
 }

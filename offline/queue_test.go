@@ -402,6 +402,7 @@ func TestQueueExplainsRefusals(t *testing.T) {
 			require.ErrorIs(t, err, tt.want)
 			var ce event.CallError
 			require.ErrorAs(t, err, &ce, "the portal's own error stays in the chain")
+			require.Equal(t, 1, strings.Count(err.Error(), ": event.offline."), "the method stands there once: %v", err)
 		})
 	}
 }
@@ -414,6 +415,7 @@ func TestQueueKeepsAddressesOutOfErrors(t *testing.T) {
 	}}
 	_, err := newQueue(t, c).Reserve(t.Context(), 1)
 	require.ErrorIs(t, err, cause)
+	require.ErrorContains(t, err, "offline: event.offline.get: ", "the caller does not name the method")
 	require.NotContains(t, err.Error(), "s3cr3t")
 	require.NotContains(t, fmt.Sprintf("%+v %#v", err, err), "s3cr3t")
 }
@@ -451,7 +453,7 @@ func TestQueueRefusesResponses(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			require.ErrorIs(t, tt.call(answering(t, tt.method, tt.answer)), offline.ErrBadAnswer)
+			require.ErrorIs(t, tt.call(answering(t, tt.method, tt.answer)), offline.ErrBadResponse)
 		})
 	}
 }

@@ -77,7 +77,7 @@ func newRecord(row json.RawMessage, processID string, parked bool) Record {
 	}
 	r := Record{ProcessID: processID, Parked: parked, raw: &row}
 	if err := json.Unmarshal(row, &wire); err != nil {
-		r.Err = fmt.Errorf("%w: a record is not an object", ErrBadAnswer)
+		r.Err = fmt.Errorf("%w: a record is not an object", ErrBadResponse)
 		return r
 	}
 	r.ID, _ = strconv.ParseInt(string(wire.ID), 10, 64)
@@ -145,7 +145,7 @@ func (r *rows) UnmarshalJSON(doc []byte) error {
 	}
 	var list []json.RawMessage
 	if err := json.Unmarshal(doc, &list); err != nil {
-		return fmt.Errorf("%w: records are not a list", ErrBadAnswer)
+		return fmt.Errorf("%w: records are not a list", ErrBadResponse)
 	}
 	*r = list
 	return nil

@@ -91,8 +91,8 @@ func TestRecordThatCannotBeRead(t *testing.T) {
 	}{
 		{name: "no name", row: `{"ID":5,"MESSAGE_ID":"m"}`, id: 5, messageID: "m", want: event.ErrMalformed},
 		{name: "nested columns", row: `{"ID":[1],"MESSAGE_ID":{"a":1},"EVENT_NAME":["ONX"]}`, want: event.ErrMalformed},
-		{name: "a text", row: `"x"`, want: offline.ErrBadAnswer},
-		{name: "a list", row: `[1]`, want: offline.ErrBadAnswer},
+		{name: "a text", row: `"x"`, want: offline.ErrBadResponse},
+		{name: "a list", row: `[1]`, want: offline.ErrBadResponse},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -122,7 +122,7 @@ func (e *engine) sendBatch(ctx context.Context, calls []call) (*batch.Reply, err
 	}
 	params, err := batch.Params(commands)
 	if err != nil {
-		return nil, errors.Join(ErrBadAnswer, err) // cannot be: the parameters are this package's own
+		return nil, errors.Join(ErrBadResponse, err) // cannot be: the parameters are this package's own
 	}
 	var doc json.RawMessage
 	if err := e.queue.call(ctx, batch.Method, params, &doc); err != nil {
@@ -130,10 +130,10 @@ func (e *engine) sendBatch(ctx context.Context, calls []call) (*batch.Reply, err
 	}
 	reply := new(batch.Reply)
 	if err := json.Unmarshal(doc, reply); err != nil {
-		return nil, errors.Join(ErrBadAnswer, err)
+		return nil, errors.Join(ErrBadResponse, err)
 	}
 	if len(reply.Results) == 0 && len(reply.Errors) == 0 {
-		return nil, fmt.Errorf("%w: the response to a batch has no results", ErrBadAnswer)
+		return nil, fmt.Errorf("%w: the response to a batch has no results", ErrBadResponse)
 	}
 	return reply, nil
 }

@@ -481,7 +481,7 @@ func TestResponseThatCannotBeReadIsKeptInTheSpool(t *testing.T) {
 		eventtest.Raw(200, "application/json", `{"result":{"process_id":null,"events":"7405"}}`),
 	)
 	c := newConsumer(t, f.api, new(journal).HandleEvent, offline.WithSpool(dir))
-	require.ErrorIs(t, c.Run(t.Context()), offline.ErrBadAnswer)
+	require.ErrorIs(t, c.Run(t.Context()), offline.ErrBadResponse)
 	require.EqualValues(t, 1, c.Stats().Damaged)
 	files := spoolFiles(t, dir)
 	require.Len(t, files, 1)

@@ -36,10 +36,11 @@ type listConfig struct {
 // A batch has fewer pages if the portal would need more than 20 seconds for it, as far as the
 // timing of the pages before tells, or more than half of a [Timeout]. Portals end a request after
 // 60 seconds. If a batch fails with a status of 413, or of 500 or more, takes too long, or has an
-// answer that is too large, All makes it again with half as many pages, down to one. If the portal refuses a
-// page within a batch, All asks for that page by itself, and that outcome counts. If a reference
-// led nowhere, All makes no batches any more. It holds the pages of one batch in memory. See
-// [SinglePages] for lists that are better read without batches, and [After] for how to resume.
+// answer that is too large, All makes it again with half as many pages, down to one. If the portal
+// refuses a page within a batch, All asks for that page by itself, and that outcome counts; so it
+// does if a page of a front end refuses the batch with another status of 400 or more, except for
+// 429. If a reference led nowhere, or the first page of a batch was refused, All makes no batches
+// any more. It holds the pages of one batch in memory. See [SinglePages] for lists that are better read without batches, and [After] for how to resume.
 //
 // All makes no batches if c is neither a [Client] nor a [Coalescer], if the parameters hold
 // auth_connector or a text that reads like a reference, if they are larger than 64 KiB, or if the
@@ -128,7 +129,7 @@ func RowsAt(member string) ListOption {
 //   - an error of a call, or the context's
 //   - [ErrBadResult] for rows that are not found or do not fit T, and for an ID that is no number
 //     from 0 up
-//   - [ErrBadAnswer] for a portal that sends the same page again, or empty pages without end; by
+//   - [ErrBadResponse] for a portal that sends the same page again, or empty pages without end; by
 //     position, if the portal's total is larger than what came when it names no next page; by ID,
 //     if the IDs of a page do not ascend, or are not above those before
 //

@@ -176,13 +176,14 @@ func TestAllOddAnswers(t *testing.T) {
 	byID := []rest.ListOption{rest.ByID("ID")}
 	tests := map[string]struct {
 		answers []string
+		params  any
 		opts    []rest.ListOption
 		want    string // the identifiers
 		err     error
 	}{
-		"next repeats":            {answers: []string{`{"result":[{"ID":1}],"next":50}`}, want: "1", err: rest.ErrBadAnswer},
-		"next goes back":          {answers: []string{`{"result":[{"ID":1}],"next":50}`, `{"result":[{"ID":2}],"next":1}`}, want: "1", err: rest.ErrBadAnswer},
-		"next is the start":       {answers: []string{`{"result":[{"ID":1}],"next":0}`}, err: rest.ErrBadAnswer},
+		"next repeats":            {answers: []string{`{"result":[{"ID":1}],"next":50}`}, want: "1", err: rest.ErrBadResponse},
+		"next goes back":          {answers: []string{`{"result":[{"ID":1}],"next":50}`, `{"result":[{"ID":2}],"next":1}`}, want: "1", err: rest.ErrBadResponse},
+		"next is the start":       {answers: []string{`{"result":[{"ID":1}],"next":0}`}, err: rest.ErrBadResponse},
 		"next in quotes":          {answers: []string{`{"result":[{"ID":1}],"next":"50"}`, `{"result":[{"ID":2}]}`}, want: "1 2"},
 		"empty page in between":   {answers: []string{`{"result":[],"next":50}`, `{"result":[{"ID":2}]}`}, want: "2"},
 		"one list":                {answers: []string{`{"result":{"tasks":[{"ID":1}],"meta":{"a":1}}}`}, want: "1"},
@@ -200,24 +201,26 @@ func TestAllOddAnswers(t *testing.T) {
 		"null":                    {answers: []string{`{"result":null}`}, err: rest.ErrBadResult},
 		"row of another type":     {answers: []string{`{"result":[{"ID":1},{"ID":"planted-value"}]}`}, want: "1", err: rest.ErrBadResult},
 		"row that is PHP's {}":    {answers: []string{`{"result":[[],{"ID":2}]}`}, want: "0 2"},
-		"rows repeat":             {answers: []string{`{"result":[{"ID":1},{"ID":2}]}`}, opts: byID, want: "1 2", err: rest.ErrBadAnswer},
+		"rows repeat":             {answers: []string{`{"result":[{"ID":1},{"ID":2}]}`}, opts: byID, want: "1 2", err: rest.ErrBadResponse},
 		"short page":              {answers: []string{`{"result":[{"ID":1}]}`, `{"result":[{"ID":7}]}`, `{"result":[]}`}, opts: byID, want: "1 7"},
-		"out of order":            {answers: []string{`{"result":[{"ID":5},{"ID":3}]}`, `{"result":[]}`}, opts: byID, err: rest.ErrBadAnswer},
-		"out of order, later":     {answers: []string{`{"result":[{"ID":5}]}`, `{"result":[{"ID":8},{"ID":7}]}`}, opts: byID, want: "5", err: rest.ErrBadAnswer},
-		"a row twice":             {answers: []string{`{"result":[{"ID":5},{"ID":5}]}`}, opts: byID, err: rest.ErrBadAnswer},
-		"pages overlap":           {answers: []string{`{"result":[{"ID":5},{"ID":7}]}`, `{"result":[{"ID":7},{"ID":9}]}`}, opts: byID, want: "5 7", err: rest.ErrBadAnswer},
+		"out of order":            {answers: []string{`{"result":[{"ID":5},{"ID":3}]}`, `{"result":[]}`}, opts: byID, err: rest.ErrBadResponse},
+		"out of order, later":     {answers: []string{`{"result":[{"ID":5}]}`, `{"result":[{"ID":8},{"ID":7}]}`}, opts: byID, want: "5", err: rest.ErrBadResponse},
+		"a row twice":             {answers: []string{`{"result":[{"ID":5},{"ID":5}]}`}, opts: byID, err: rest.ErrBadResponse},
+		"pages overlap":           {answers: []string{`{"result":[{"ID":5},{"ID":7}]}`, `{"result":[{"ID":7},{"ID":9}]}`}, opts: byID, want: "5 7", err: rest.ErrBadResponse},
 		"zero":                    {answers: []string{`{"result":[{"ID":0},{"ID":1}]}`, `{"result":[]}`}, opts: byID, want: "0 1"},
-		"zero again":              {answers: []string{`{"result":[{"ID":0}]}`, `{"result":[{"ID":0}]}`}, opts: byID, want: "0", err: rest.ErrBadAnswer},
+		"zero again":              {answers: []string{`{"result":[{"ID":0}]}`, `{"result":[{"ID":0}]}`}, opts: byID, want: "0", err: rest.ErrBadResponse},
 		"text and numbers":        {answers: []string{`{"result":[{"ID":"9"},{"ID":10},{"ID":"011"}]}`, `{"result":[]}`}, opts: byID, want: "9 10 11"},
 		"above 2^53":              {answers: []string{`{"result":[{"ID":9007199254740992},{"ID":"9007199254740993"}]}`, `{"result":[{"ID":9007199254740994}]}`, `{"result":[]}`}, opts: byID, want: "9007199254740992 9007199254740993 9007199254740994"},
 		"above 2^64":              {answers: []string{`{"result":[{"ID":"18446744073709551616"}]}`}, opts: byID, err: rest.ErrBadResult},
 		"negative later":          {answers: []string{`{"result":[{"ID":1}]}`, `{"result":[{"ID":2},{"ID":"-3"}]}`}, opts: byID, want: "1", err: rest.ErrBadResult},
 		"fraction":                {answers: []string{`{"result":[{"ID":1.5}]}`}, opts: byID, err: rest.ErrBadResult},
-		"behind After":            {answers: []string{`{"result":[{"ID":5}]}`}, opts: []rest.ListOption{rest.ByID("ID"), rest.After(5)}, err: rest.ErrBadAnswer},
+		"behind a filter":         {answers: []string{`{"result":[{"ID":5}]}`}, params: map[string]any{"filter": map[string]any{">ID": 5}}, opts: byID, err: rest.ErrBadResponse},
+		"behind After":            {answers: []string{`{"result":[{"ID":5}]}`}, opts: []rest.ListOption{rest.ByID("ID"), rest.After(5)}, err: rest.ErrBadResponse},
 		"two spellings":           {answers: []string{`{"result":[{"id":"x","Id":"y","ID":1}]}`, `{"result":[]}`}, opts: byID, want: "1"},
-		"total is larger":         {answers: []string{`{"result":[{"ID":1}],"total":2}`}, want: "1", err: rest.ErrBadAnswer},
-		"total is larger, quotes": {answers: []string{`{"result":[{"ID":1}],"total":"120"}`}, want: "1", err: rest.ErrBadAnswer},
-		"total shrinks":           {answers: []string{`{"result":[{"ID":1}],"next":50,"total":60}`, `{"result":[{"ID":2}],"total":51}`}, want: "1 2"},
+		"total is larger":         {answers: []string{`{"result":[{"ID":1}],"total":2}`}, want: "1", err: rest.ErrBadResponse},
+		"total is larger, quotes": {answers: []string{`{"result":[{"ID":1}],"total":"120"}`}, want: "1", err: rest.ErrBadResponse},
+		"total shrinks":           {answers: []string{`{"result":[{"ID":1}],"next":50,"total":60}`, `{"result":[{"ID":2}],"total":2}`}, want: "1 2"},
+		"next leaves rows out":    {answers: []string{`{"result":[{"ID":1}],"next":50,"total":51}`, `{"result":[{"ID":51}],"total":51}`}, want: "1 51", err: rest.ErrBadResponse},
 		"total of another kind":   {answers: []string{`{"result":[{"ID":1}],"total":{"a":1}}`}, want: "1"},
 		"total, by ID":            {answers: []string{`{"result":[{"ID":1}],"total":9}`, `{"result":[],"total":9}`}, opts: byID, want: "1"},
 		"no identifier":           {answers: []string{`{"result":[{"NAME":1}]}`}, opts: byID, err: rest.ErrBadResult},
@@ -230,7 +233,7 @@ func TestAllOddAnswers(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			client := newHosts(t, on(newTransport(t, test.answers...))).Portal("a")
-			all, err := collect(t, rest.All[struct{ ID int }](t.Context(), client, "tasks.task.list", nil, test.opts...))
+			all, err := collect(t, rest.All[struct{ ID int }](t.Context(), client, "tasks.task.list", test.params, test.opts...))
 			require.ErrorIs(t, err, test.err)
 			if err != nil {
 				require.NotContains(t, err.Error(), "planted-value")

@@ -59,14 +59,14 @@ func parseAnswer(method string, status int, body []byte, secrets *redact.Set) (*
 	var env envelope
 	// Portals on premise are known to put a byte-order mark in front.
 	if err := json.Unmarshal(bytes.TrimPrefix(body, []byte("\xef\xbb\xbf")), &env); err != nil {
-		return nil, fail(ErrBadAnswer)
+		return nil, fail(ErrBadResponse)
 	}
 	done := status >= http.StatusOK && status < http.StatusMultipleChoices && len(env.Result) > 0
 	if failure := env.refusal(method, status, done, secrets); failure != nil {
 		return nil, failure
 	}
 	if !done {
-		return nil, fail(ErrBadAnswer)
+		return nil, fail(ErrBadResponse)
 	}
 	return &Response{Result: env.Result, Total: integer(env.Total), Next: integer(env.Next), Time: parseTime(env.Time)}, nil
 }
@@ -84,8 +84,8 @@ func (e *envelope) refusal(method string, status int, done bool, secrets *redact
 		Description: secrets.Plain(description, maxKept),
 		Argument:    secrets.Plain(text(e.Argument), maxShown),
 	}
-	if code != string(ErrBadAnswer) && foreign(status, code) {
-		failure.Code = ErrBadAnswer
+	if code != string(ErrBadResponse) && foreign(status, code) {
+		failure.Code = ErrBadResponse
 		if failure.Description == "" {
 			failure.Description = secrets.Plain(code, maxShown)
 		}
@@ -113,7 +113,7 @@ func (e *envelope) failure(done bool) (code, description string, ok bool) {
 		code, description = text(e.Error), text(e.Description)
 	}
 	if code == "" && !isEmpty(e.Error) {
-		code = string(ErrBadAnswer)
+		code = string(ErrBadResponse)
 	}
 	return code, description, true
 }

@@ -250,13 +250,13 @@ func TestBatchAnswers(t *testing.T) {
 			body: `{"result":{"result":[],"result_error":{"a":{"error":"ERROR_BATCH_LENGTH_EXCEEDED"},"b":{"error":"expired_token"}}}}`,
 			want: [2]error{rest.ErrorCode("ERROR_BATCH_LENGTH_EXCEEDED"), rest.ErrExpiredToken},
 		},
-		"lists instead of objects": {body: `{"result":{"result":["A","B"],"result_error":[]}}`, want: [2]error{rest.ErrBadAnswer, rest.ErrBadAnswer}},
-		"left out":                 {body: `{"result":{"result":{"b":"B"},"result_error":[]}}`, want: [2]error{rest.ErrBadAnswer, nil}},
-		"odd error":                {body: `{"result":{"result":{"b":"B"},"result_error":{"a":"x"}}}`, want: [2]error{rest.ErrBadAnswer, nil}},
-		"empty":                    {body: `{"result":[]}`, want: [2]error{rest.ErrBadAnswer, rest.ErrBadAnswer}},
+		"lists instead of objects": {body: `{"result":{"result":["A","B"],"result_error":[]}}`, want: [2]error{rest.ErrBadResponse, rest.ErrBadResponse}},
+		"left out":                 {body: `{"result":{"result":{"b":"B"},"result_error":[]}}`, want: [2]error{rest.ErrBadResponse, nil}},
+		"odd error":                {body: `{"result":{"result":{"b":"B"},"result_error":{"a":"x"}}}`, want: [2]error{rest.ErrBadResponse, nil}},
+		"empty":                    {body: `{"result":[]}`, want: [2]error{rest.ErrBadResponse, rest.ErrBadResponse}},
 		"other result":             {body: `{"result":{"result":{"a":{"x":1},"b":"B"}}}`, want: [2]error{rest.ErrBadResult, nil}},
-		"scalar section":           {body: `{"result":{"result":5}}`, want: [2]error{rest.ErrBadAnswer, rest.ErrBadAnswer}, err: rest.ErrBadAnswer},
-		"scalar":                   {body: `{"result":true}`, want: [2]error{rest.ErrBadAnswer, rest.ErrBadAnswer}, err: rest.ErrBadAnswer},
+		"scalar section":           {body: `{"result":{"result":5}}`, want: [2]error{rest.ErrBadResponse, rest.ErrBadResponse}, err: rest.ErrBadResponse},
+		"scalar":                   {body: `{"result":true}`, want: [2]error{rest.ErrBadResponse, rest.ErrBadResponse}, err: rest.ErrBadResponse},
 		"refused as a whole":       {body: `{"error":"ACCESS_DENIED"}`, want: [2]error{rest.ErrAccessDenied, rest.ErrAccessDenied}, err: rest.ErrAccessDenied},
 	}
 	for name, test := range tests {
@@ -398,6 +398,25 @@ func TestBatchAndLostAnswers(t *testing.T) {
 	require.Error(t, err)
 	require.NotErrorIs(t, err, rest.ErrNotRun, "it may have run, and it has")
 	require.Equal(t, 1, w.CallCount("crm.deal.add"))
+}
+
+// TestBatchThatPartlyRan: one command ran and the other may be made again. The batch as a whole may
+// not.
+func TestBatchThatPartlyRan(t *testing.T) {
+	t.Parallel()
+	client, _ := clientOf(t, says(200, `{"result":{"result":{"a":17},"result_error":{"b":{"error":"OPERATION_TIME_LIMIT"}}}}`))
+	b := rest.NewBatch()
+	rest.Add[int](b, "a", "crm.deal.add", nil)
+	blocked := rest.Add[int](b, "b", "crm.contact.add", nil)
+	require.NoError(t, client.Batch(t.Context(), b))
+
+	_, ok := rest.Retryable(b.Err())
+	require.False(t, ok)
+	require.False(t, hostileNotRun(b.Err()))
+	_, err := blocked.Result()
+	_, ok = rest.Retryable(err)
+	require.True(t, ok)
+	require.True(t, hostileNotRun(err))
 }
 
 func TestBatchEchoesNoToken(t *testing.T) {

@@ -32,7 +32,7 @@ func batchForm(items []*item, halt bool) string {
 func (call *call) readBatch(answer *Response, secrets *redact.Set) error {
 	parts, err := batch.Read(answer.Result)
 	if err != nil {
-		return &Error{Method: batch.Method, Status: http.StatusOK, Code: ErrBadAnswer}
+		return &Error{Method: batch.Method, Status: http.StatusOK, Code: ErrBadResponse}
 	}
 	halted := false
 	for _, i := range call.batch {
@@ -52,7 +52,7 @@ func (call *call) readBatch(answer *Response, secrets *redact.Set) error {
 		case halted:
 			i.err = &Error{Method: i.method, Status: http.StatusOK, Code: ErrNotRun}
 		default:
-			i.err = &Error{Method: i.method, Status: http.StatusOK, Code: ErrBadAnswer, Hint: "the answer to the batch lacks this command"}
+			i.err = &Error{Method: i.method, Status: http.StatusOK, Code: ErrBadResponse, Hint: "the answer to the batch lacks this command"}
 		}
 	}
 	return nil
@@ -85,7 +85,7 @@ func itemError(method string, refusal json.RawMessage, secrets *redact.Set) *Err
 			return e
 		}
 	}
-	return &Error{Method: method, Status: http.StatusOK, Code: ErrBadAnswer}
+	return &Error{Method: method, Status: http.StatusOK, Code: ErrBadResponse}
 }
 
 // topNames returns the parameters of a form, as PHP reads their names, without what is in brackets.

@@ -203,7 +203,7 @@ func credentialsError(ctx context.Context, method, what string, err error, token
 	return e
 }
 
-func (p *Portals) access(ctx context.Context, memberID string) (endpoint, token string, err error) {
+func (p *Clients) access(ctx context.Context, memberID string) (endpoint, token string, err error) {
 	switch {
 	case p.hook != nil:
 		return p.hook.endpoint, "", ctx.Err()
@@ -363,7 +363,7 @@ func (c *Client) exchange(ctx context.Context, base *url.URL, token string, call
 	secrets := redact.New(out.secrets...)
 	got.answer, err = parseAnswer(method, resp.StatusCode, text, secrets)
 	if hasCode(err, ErrMoved) && (got.location == "" || !movesCalls(resp.StatusCode)) {
-		err = &Error{Method: method, Status: resp.StatusCode, Code: ErrBadAnswer}
+		err = &Error{Method: method, Status: resp.StatusCode, Code: ErrBadResponse}
 	}
 	switch {
 	case err != nil && out.refine != nil:
@@ -390,7 +390,7 @@ func movesCalls(status int) bool {
 // readAnswer reads the body of an answer. What a front end sends with an error is not worth much: if it is long or broken, the
 // status says it all.
 func readAnswer(ctx context.Context, method string, resp *http.Response) ([]byte, error) {
-	limit := MaxAnswerBytes
+	limit := MaxResponseBytes
 	if resp.StatusCode >= http.StatusBadRequest {
 		limit = maxErrorBytes
 	}
@@ -407,7 +407,7 @@ func readAnswer(ctx context.Context, method string, resp *http.Response) ([]byte
 	case page && resp.StatusCode < http.StatusBadRequest:
 		return nil, &Error{Method: method, Status: resp.StatusCode, Code: ErrMoved}
 	default:
-		return nil, &Error{Method: method, Status: resp.StatusCode, Code: ErrBadAnswer}
+		return nil, &Error{Method: method, Status: resp.StatusCode, Code: ErrBadResponse}
 	}
 }
 
@@ -471,7 +471,7 @@ func hostOf(u *url.URL) string {
 }
 
 // base checks a portal's endpoint and ends it with a slash.
-func (p *Portals) base(endpoint string) (*url.URL, error) {
+func (p *Clients) base(endpoint string) (*url.URL, error) {
 	u, err := url.Parse(endpoint)
 	switch {
 	case err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "":

@@ -128,7 +128,8 @@ func (c *Client) out3(method, params string, o call3Options) func(*url.URL, stri
 			header: http.Header{"Content-Type": {"application/json"}}, body: body{text: params}, secrets: []string{token}, refine: refine3,
 		}
 		if o.key != "" {
-			out.header.Set("Idempotency-Key", o.key)
+			// In small letters, because net/http takes the key's usual spelling as its permission to send the request once more.
+			out.header["idempotency-key"] = []string{o.key}
 		}
 		if h := c.portals.hook; h != nil { // …/rest/<user>/<secret>/ becomes …/rest/api/<user>/<secret>/
 			out.secrets = []string{h.secret}
@@ -195,7 +196,7 @@ func encodeJSON(params any) (string, error) {
 	case err != nil:
 		return "", errors.New("parameters: a value does not marshal itself as JSON")
 	}
-	if err := refuseHidden(reflect.ValueOf(params)); err != nil {
+	if err := refuseHidden(reflect.ValueOf(params), 0); err != nil {
 		return "", fmt.Errorf("parameters: %w", err)
 	}
 	var top map[string]json.RawMessage
@@ -218,13 +219,23 @@ var (
 	leaves = []reflect.Type{reflect.TypeFor[json.Marshaler](), reflect.TypeFor[encoding.TextMarshaler]()}
 )
 
-// refuseHidden looks for values that JSON would show in another way than they are meant. What is
-// left out because it is empty is looked at too. The value holds no cycles: it was marshaled.
-func refuseHidden(v reflect.Value) error {
-	for v.Kind() == reflect.Pointer || v.Kind() == reflect.Interface {
+// maxLevels is how deep the values of a call may nest. Values that hold themselves have no end, and
+// encoding/json only finds those in what it writes.
+const maxLevels = 1000
+
+// refuseHidden looks for values that JSON would show in another way than they are meant. What JSON
+// leaves out, because it is empty or another field has its name, is looked at too.
+func refuseHidden(v reflect.Value, level int) error {
+	for ; v.Kind() == reflect.Pointer || v.Kind() == reflect.Interface; level++ {
 		v = v.Elem()
+		if level > maxLevels {
+			break
+		}
 	}
-	if !v.IsValid() {
+	switch {
+	case level > maxLevels:
+		return errors.New("values nest too deep, or hold themselves in a field that JSON leaves out")
+	case !v.IsValid():
 		return nil
 	}
 	has := func(method reflect.Type) bool {
@@ -246,16 +257,16 @@ func refuseHidden(v reflect.Value) error {
 			if v.Type().Elem().Kind() == reflect.Uint8 {
 				return nil
 			}
-			if err := refuseHidden(v.Index(i)); err != nil {
+			if err := refuseHidden(v.Index(i), level+1); err != nil {
 				return err
 			}
 		}
 	case reflect.Map:
 		for it := v.MapRange(); it.Next(); {
-			if err := refuseHidden(it.Key()); err != nil {
+			if err := refuseHidden(it.Key(), level+1); err != nil {
 				return err
 			}
-			if err := refuseHidden(it.Value()); err != nil {
+			if err := refuseHidden(it.Value(), level+1); err != nil {
 				return err
 			}
 		}
@@ -265,7 +276,7 @@ func refuseHidden(v reflect.Value) error {
 			if !f.IsExported() && !f.Anonymous || f.Tag.Get("json") == "-" {
 				continue
 			}
-			if err := refuseHidden(v.Field(i)); err != nil {
+			if err := refuseHidden(v.Field(i), level+1); err != nil {
 				return err
 			}
 		}

@@ -90,16 +90,20 @@ func TestCall3WithAKey(t *testing.T) {
 			return http.StatusBadGateway, "<html>", nil
 		})
 		client := newHosts(t, on(light(tr, func(r *http.Request) error {
-			keys = append(keys, r.Header.Get("Idempotency-Key"))
+			for name, values := range r.Header {
+				if strings.EqualFold(name, "Idempotency-Key") {
+					keys = append(keys, values...)
+				}
+			}
 			return drain(r)
 		})), rest.WithRetries(3)).Portal(member)
 
 		err := client.Call3(t.Context(), "tasks.task.add", nil, nil, rest.IdempotencyKey("9f1c1a7e-5f1b"), nil)
-		require.ErrorIs(t, err, rest.ErrBadAnswer)
+		require.ErrorIs(t, err, rest.ErrBadResponse)
 		require.Equal(t, []string{"9f1c1a7e-5f1b", "9f1c1a7e-5f1b"}, keys, "a call that may still run is not repeated, in spite of its key")
 
 		err = client.With(rest.Idempotent()).Call3(t.Context(), "tasks.task.add", nil, nil, rest.IdempotencyKey("k"))
-		require.ErrorIs(t, err, rest.ErrBadAnswer)
+		require.ErrorIs(t, err, rest.ErrBadResponse)
 		require.Equal(t, []string{"k", "k", "k", "k"}, keys[2:])
 
 		for _, key := range []string{"", "a b", "ключ", "a\r\nb", "a\x7f", strings.Repeat("k", 256)} {
@@ -133,7 +137,7 @@ func TestCall3Errors(t *testing.T) {
 		"odder":           {400, `{"error":{"code":"X","message":"m","validation":[1,{"field":{}}]}}`, rest.Error{Code: "X", Description: "m"}},
 		"empty":           {400, `{"error":{"code":"X","message":"m","validation":[]}}`, rest.Error{Code: "X", Description: "m"}},
 		"the older error": {401, `{"error":"NO_AUTH_FOUND","error_description":"Wrong"}`, rest.Error{Code: rest.ErrNoAuth, Description: "Wrong"}},
-		"page":            {500, `<html>`, rest.Error{Code: rest.ErrBadAnswer}},
+		"page":            {500, `<html>`, rest.Error{Code: rest.ErrBadResponse}},
 		"long": {
 			400, long, rest.Error{Code: "X", Argument: "f", Description: "m:" + strings.Repeat(" f: "+strings.Repeat("w", 90)+";", 20)[:998] + "…"},
 		},
@@ -155,6 +159,16 @@ func TestCall3Errors(t *testing.T) {
 
 type formatted struct{ event.Secret }
 
+// unseen holds itself in a field that JSON does not show, because another has its name.
+type unseen struct {
+	Name string `json:"a"`
+	*below
+}
+
+type below struct {
+	Next *unseen `json:"a"`
+}
+
 type inner struct{ Token event.Secret }
 
 func TestCall3Refuses(t *testing.T) {
@@ -164,12 +178,15 @@ func TestCall3Refuses(t *testing.T) {
 	ref := rest.Add[int](b, "a", "m.get", nil).Ref()
 	cycle := map[string]any{}
 	cycle["a"] = cycle
+	circle := &unseen{below: &below{}}
+	circle.Next = circle
 	file := fileOf("a", nil)
 	for name, test := range map[string]struct {
 		method string
 		params any
 		text   string
 	}{
+		"hidden cycle":     {"m", circle, "hold themselves"},
 		"list":             {"m", []int{1}, "must be a map or a struct"},
 		"number":           {"m", 5, "must be a map or a struct"},
 		"text":             {"m", "planted", "must be a map or a struct"},

@@ -7,10 +7,10 @@ import (
 	"strings"
 )
 
-// Client calls methods of one portal, with an application's tokens ([Portals.Portal]) or through an incoming webhook
+// Client calls methods of one portal, with an application's tokens ([Clients.Portal]) or through an incoming webhook
 // ([NewWebhook]).
 type Client struct {
-	portals  *Portals
+	portals  *Clients
 	memberID string
 	opts     callOptions
 }

@@ -12,13 +12,17 @@ import (
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/b24events/b24events/event"
+	"github.com/b24events/b24events/event/eventtest"
 	"github.com/b24events/b24events/rest"
 )
 
@@ -211,15 +215,50 @@ func TestOtherRefusalsAreNotRenewed(t *testing.T) {
 	}
 }
 
+// lasting is an error of credentials that do not recover.
+type lasting struct{ error }
+
+func (lasting) Permanent() bool { return true }
+
+// asked is credentials that count how often they are asked.
+type asked struct {
+	rest.Credentials
+
+	times atomic.Int64
+}
+
+func (a *asked) Access(ctx context.Context, memberID string) (endpoint, token string, err error) {
+	a.times.Add(1)
+	return a.Credentials.Access(ctx, memberID)
+}
+
+// TestCredentialsFail: nothing is sent, so the call did not run. It may succeed later unless the
+// credentials say otherwise. They are not asked again, because package oauth does that where it
+// helps.
 func TestCredentialsFail(t *testing.T) {
 	t.Parallel()
-	p := newPortal(t, says(200, `{"result":1}`))
-	creds := &tokens{endpoint: p.URL(), err: errRenew}
+	for name, test := range map[string]struct {
+		err       error
+		retryable bool
+	}{
+		"for now":   {errRenew, true},
+		"permanent": {lasting{errRenew}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := newPortal(t, says(200, `{"result":1}`))
+			creds := &asked{Credentials: &tokens{endpoint: p.URL(), err: test.err}}
 
-	err := newClient(t, creds).Call(t.Context(), "profile", nil, nil)
+			err := newClient(t, creds, rest.WithRetries(1)).Call(t.Context(), "crm.deal.add", nil, nil)
 
-	require.ErrorIs(t, err, errRenew)
-	require.Empty(t, p.requests())
+			require.ErrorIs(t, err, test.err)
+			require.EqualValues(t, 1, creds.times.Load())
+			require.Empty(t, p.requests())
+			require.True(t, hostileNotRun(err))
+			_, ok := rest.Retryable(err)
+			require.Equal(t, test.retryable, ok)
+		})
+	}
 }
 
 func TestRefusedBeforeAnythingIsSent(t *testing.T) {
@@ -249,7 +288,7 @@ func TestRefusedBeforeAnythingIsSent(t *testing.T) {
 	}
 	t.Run("http without leave", func(t *testing.T) {
 		t.Parallel()
-		api, err := rest.NewPortals(&tokens{endpoint: p.ClientEndpoint(), token: "t"})
+		api, err := rest.NewClients(&tokens{endpoint: p.ClientEndpoint(), token: "t"})
 		require.NoError(t, err)
 		require.ErrorIs(t, api.Portal(member).Call(t.Context(), "profile", nil, nil), rest.ErrBadEndpoint)
 	})
@@ -281,12 +320,12 @@ func TestHTTPSPortal(t *testing.T) {
 	t.Cleanup(front.Close)
 	w.creds.endpoint = front.URL + "/rest/"
 
-	api, err := rest.NewPortals(w.creds, rest.WithHTTPClient(front.Client()))
+	api, err := rest.NewClients(w.creds, rest.WithHTTPClient(front.Client()))
 	require.NoError(t, err)
 	require.NoError(t, api.Portal(member).Call(t.Context(), "profile", nil, nil))
 
 	// Without the server's certificate among the trusted ones.
-	api, err = rest.NewPortals(&tokens{endpoint: front.URL + "/rest/", token: secretToken})
+	api, err = rest.NewClients(&tokens{endpoint: front.URL + "/rest/", token: secretToken})
 	require.NoError(t, err)
 	err = api.Portal(member).Call(t.Context(), "profile", nil, nil)
 	var refused *tls.CertificateVerificationError
@@ -347,6 +386,29 @@ func TestTimeLimitOfTheHTTPClient(t *testing.T) {
 	requireNoSecrets(t, err)
 }
 
+// TestAnswerThatDrips: the time limit holds for the body of an answer, too.
+func TestAnswerThatDrips(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newBubble(t)
+		w.Always(eventtest.AnyMethod, eventtest.Answer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+			for r.Context().Err() == nil {
+				_, _ = io.WriteString(rw, " ")
+				_ = http.NewResponseController(rw).Flush()
+				pauseFor(20 * time.Millisecond)
+			}
+		})))
+		api, err := rest.NewClients(w.creds, rest.WithHTTPClient(&http.Client{Transport: w.tap, Timeout: time.Second}), rest.WithRetries(0))
+		require.NoError(t, err)
+		start := time.Now()
+
+		err = api.Portal(w.MemberID()).Call(t.Context(), "crm.deal.get", nil, nil)
+
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.Equal(t, time.Second, time.Since(start))
+	})
+}
+
 func TestConnectionErrors(t *testing.T) {
 	t.Parallel()
 	t.Run("refused", func(t *testing.T) {
@@ -357,6 +419,7 @@ func TestConnectionErrors(t *testing.T) {
 		var op *net.OpError
 		require.ErrorAs(t, err, &op)
 		require.Equal(t, "dial", op.Op)
+		require.NotErrorIs(t, err, rest.ErrOAuthUnreachable, "that is the portal's, of the OAuth server")
 		requireNoSecrets(t, err)
 		require.NotContains(t, err.Error(), "/rest/")
 	})
@@ -380,6 +443,42 @@ func TestConnectionErrors(t *testing.T) {
 			require.Error(t, err)
 			requireNoSecrets(t, err)
 			require.NotContains(t, fmt.Sprintf("%v %+v", err, errors.Unwrap(err)), "planted-secret-line")
+		})
+	}
+}
+
+// TestConnectionsThatAreNeverMade: the call did not run. Its method writes, and yet it may be made
+// again if the reason passes.
+func TestConnectionsThatAreNeverMade(t *testing.T) {
+	t.Parallel()
+	silent, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0") // connections wait there for ever
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = silent.Close() })
+	demanding := httptest.NewServer(says(http.StatusProxyAuthRequired, ""))
+	t.Cleanup(demanding.Close)
+	proxy, err := url.Parse(demanding.URL)
+	require.NoError(t, err)
+	tests := map[string]struct {
+		transport *http.Transport
+		text      string
+		retryable bool
+	}{
+		"TLS handshake": {&http.Transport{TLSHandshakeTimeout: 20 * time.Millisecond}, "no connection was made within the time limit", true},
+		"proxy":         {&http.Transport{Proxy: http.ProxyURL(proxy)}, "the proxy demands credentials (status 407)", false},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			creds := &tokens{endpoint: "https://" + silent.Addr().String() + "/rest/", token: secretToken}
+			client := newClient(t, creds, rest.WithHTTPClient(&http.Client{Transport: test.transport}))
+
+			err := client.Call(t.Context(), "crm.deal.add", nil, nil)
+
+			require.ErrorContains(t, err, test.text)
+			requireNoSecrets(t, err)
+			_, ok := rest.Retryable(err)
+			require.Equal(t, test.retryable, ok)
+			require.Zero(t, client.Stats().Requests)
 		})
 	}
 }
@@ -408,7 +507,7 @@ func TestAnswerLimit(t *testing.T) {
 	client, _ := clientOf(t, func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = io.WriteString(w, `{"result":"`)
 		chunk := strings.Repeat("x", 1<<20)
-		for range rest.MaxAnswerBytes/len(chunk) + 1 {
+		for range rest.MaxResponseBytes/len(chunk) + 1 {
 			if _, err := io.WriteString(w, chunk); err != nil {
 				return
 			}
@@ -421,6 +520,34 @@ func TestAnswerLimit(t *testing.T) {
 	require.ErrorIs(t, err, rest.ErrTooLarge)
 }
 
+// endless is a body without an end that counts how much of it was read.
+type endless struct{ read int }
+
+func (e *endless) Read(p []byte) (int, error) {
+	e.read += len(p)
+	return len(p), nil
+}
+
+// TestErrorPagesAreReadInPart: of an error, no more than a megabyte is read. The status says what
+// it is worth.
+func TestErrorPagesAreReadInPart(t *testing.T) {
+	t.Parallel()
+	for _, status := range []int{400, 401, 429, 502, 503} {
+		t.Run(strconv.Itoa(status), func(t *testing.T) {
+			t.Parallel()
+			var body endless
+			client := newHosts(t, on(roundTrip(func(r *http.Request) (*http.Response, error) {
+				return &http.Response{StatusCode: status, Body: io.NopCloser(&body), Request: r}, nil
+			})), rest.WithRetries(0)).Portal("a")
+
+			err := client.Call(t.Context(), "crm.deal.get", nil, nil)
+
+			require.ErrorIs(t, err, rest.ErrBadResponse)
+			require.LessOrEqual(t, body.read, 2<<20)
+		})
+	}
+}
+
 func TestNewPortalsRefusesNonsense(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
@@ -428,24 +555,25 @@ func TestNewPortalsRefusesNonsense(t *testing.T) {
 		opt   rest.Option
 	}{
 		"no credentials":  {nil, nil},
+		"nil pointer":     {(*tokens)(nil), nil},
 		"nil HTTP client": {&tokens{}, rest.WithHTTPClient(nil)},
 		"nil logger":      {&tokens{}, rest.WithLogger(nil)},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			_, err := rest.NewPortals(test.creds, test.opt)
+			_, err := rest.NewClients(test.creds, test.opt)
 			require.Error(t, err)
 		})
 	}
-	_, err := rest.NewPortals(&tokens{}, nil)
+	_, err := rest.NewClients(&tokens{}, nil)
 	require.NoError(t, err, "a nil option is skipped")
 }
 
 func TestHTTPClientIsCopied(t *testing.T) {
 	t.Parallel()
 	mine := &http.Client{}
-	_, err := rest.NewPortals(&tokens{}, rest.WithHTTPClient(mine))
+	_, err := rest.NewClients(&tokens{}, rest.WithHTTPClient(mine))
 	require.NoError(t, err)
 	require.Zero(t, *mine)
 }

@@ -33,10 +33,11 @@ const (
 // request is cancelled once all have left. Reads that are equal to the byte are made once; which methods are reads is said at
 // [Idempotent].
 //
-// Calls by themselves stay what portals refuse in a batch (batch, upload, download), what carries auth_connector, texts that
-// portals would replace in a batch ($result[…] and the like), more than 64 KiB of parameters, and methods that are paused for
-// their operating time. A call that the portal refuses within a batch for a reason that passes is made again by itself. So are
-// the reads and idempotent calls of a request that failed or whose answer is too large, if there were others in it.
+// Some calls do not gather: batch, upload and download, which portals refuse in a batch; what carries
+// auth_connector; texts that portals would replace in a batch, for example $result[…]; more than 64
+// KiB of parameters; and methods that are paused for their operating time. A call that the portal refuses within a batch for a reason that passes
+// is made again by itself. So are the reads and idempotent calls of a request that failed or whose
+// answer is too large, if there were others in it.
 //
 // Calls in one batch run one after the other, and the portal ends a request after 60 seconds: calls that take seconds each are
 // better made through a [Client]. The order of calls that are made at the same time is not kept. A panic of the credentials or
@@ -74,7 +75,7 @@ func WithSize(n int) CoalescerOption {
 }
 
 // NewCoalescer returns a coalescer over c, of an application or a webhook. It joins only calls that are made through itself: share
-// it, or use [Portals.Coalescer].
+// it, or use [Clients.Coalescer].
 func NewCoalescer(c *Client, opts ...CoalescerOption) (*Coalescer, error) {
 	if c == nil {
 		return nil, errors.New("rest: NewCoalescer: the client is nil")
@@ -93,7 +94,7 @@ func NewCoalescer(c *Client, opts ...CoalescerOption) (*Coalescer, error) {
 
 // Coalescer returns a coalescer for one portal, with the default window and size. All coalescers that p returns for a portal join
 // their calls with each other's: make one where it is needed, keep none.
-func (p *Portals) Coalescer(memberID string) *Coalescer {
+func (p *Clients) Coalescer(memberID string) *Coalescer {
 	return &Coalescer{client: p.Portal(memberID), desk: p.desk}
 }
 

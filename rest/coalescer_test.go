@@ -92,6 +92,9 @@ func TestGathering(t *testing.T) {
 					})
 				}
 				wg.Wait()
+				if name == "full" {
+					require.Zero(t, time.Since(start), "nobody else can join")
+				}
 				require.LessOrEqual(t, time.Since(start), rest.DefaultWindow)
 				var sizes []int
 				for _, s := range w.tap.requests() {
@@ -199,7 +202,7 @@ func TestPortalsDoNotMix(t *testing.T) {
 			w.deals(t, 20, strconv.Itoa)
 		}
 		tp := &tap{next: n}
-		api, err := rest.NewPortals(both, on(tp))
+		api, err := rest.NewClients(both, on(tp))
 		require.NoError(t, err)
 		var wg sync.WaitGroup
 		for i := 1; i <= 20; i++ {
@@ -283,8 +286,9 @@ func TestOneCallerLeaves(t *testing.T) {
 				var wg sync.WaitGroup
 				// The one that leaves is the first, whose context the request could have been bound to.
 				wg.Go(func() {
-					if _, err := get(ctx, c, 1); !errors.Is(err, context.DeadlineExceeded) || time.Since(start) != after {
-						t.Error(err, time.Since(start))
+					_, err := get(ctx, c, 1)
+					if !errors.Is(err, context.DeadlineExceeded) || time.Since(start) != after || hostileNotRun(err) != (after < rest.DefaultWindow) {
+						t.Error(err, time.Since(start), hostileNotRun(err))
 					}
 				})
 				synctest.Wait()
@@ -473,6 +477,8 @@ func TestPausedMethodsGoByThemselves(t *testing.T) {
 		require.ErrorIs(t, api.Portal(w.MemberID()).Call(ctx, "crm.deal.update", update, nil), rest.ErrOperationTimeLimit)
 		start := time.Now()
 		c := api.Coalescer(w.MemberID())
+		require.ErrorIs(t, c.With(rest.Timeout(time.Second)).Call(t.Context(), "crm.deal.update", update, nil), rest.ErrOperationTimeLimit)
+		require.Zero(t, time.Since(start))
 		var wg sync.WaitGroup
 		wg.Go(func() {
 			if err := c.Call(t.Context(), "crm.deal.update", update, nil); err != nil || time.Since(start) != time.Minute {
@@ -487,6 +493,31 @@ func TestPausedMethodsGoByThemselves(t *testing.T) {
 			})
 		}
 		wg.Wait()
+	})
+}
+
+// TestBlockedBatch: the portal blocks the method batch for its time. Calls that gathered, and those
+// that come, go by themselves.
+func TestBlockedBatch(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := withDeals(t)
+		w.Once("batch", eventtest.Fail(429, "OPERATION_TIME_LIMIT", "Method is blocked due to operation time limit."))
+		c := w.portals(t).Coalescer(w.MemberID())
+		for _, took := range []time.Duration{rest.DefaultWindow, 0} {
+			start := time.Now()
+			var both sync.WaitGroup
+			for i := range 2 {
+				both.Go(func() {
+					if got, err := get(t.Context(), c, i+1); err != nil || got != i+1 || time.Since(start) != took {
+						t.Error(got, err, time.Since(start))
+					}
+				})
+			}
+			both.Wait()
+		}
+		require.Equal(t, 1, w.CallCount("batch"))
+		require.Equal(t, 5, w.tap.count())
 	})
 }
 

@@ -17,6 +17,7 @@ type callError struct {
 	cause  error // for errors.Is and errors.As; its text is not ours to print
 	ran    ran
 	creds  bool // it is an error of the credentials, which repeat themselves what helps
+	file   bool // it is an error of a file, which would be sent in vain once more
 }
 
 // ran is whether the portal may have run a call. If nothing is known, it may.

@@ -4,7 +4,7 @@
 //	if err != nil {
 //		return err
 //	}
-//	api, err := rest.NewPortals(portals) // one for the process: its clients share the limits
+//	api, err := rest.NewClients(portals) // one for the process: its clients share the limits
 //	if err != nil {
 //		return err
 //	}
@@ -61,13 +61,13 @@
 // # Guarantees
 //
 // Every type here but [Batch] and [Command] is safe for concurrent use. A [Client] is a few words, and so is a [Coalescer] of
-// [Portals.Coalescer]: make one where it is needed, keep none. The zero values of [Portals], [Client], [Coalescer] and [Limiter]
+// [Clients.Coalescer]: make one where it is needed, keep none. The zero values of [Clients], [Client], [Coalescer] and [Limiter]
 // are not usable; that of [Batch] is empty.
 //
 // A call is one HTTP POST with a form body ([Client.Call3]: with JSON). The access token travels in that body, as its last
 // parameter, never in an address or a header, and only to an https endpoint. [Client.Upload] and [Client.Download] are the
 // exception: the portal hands out addresses with a token in them, which are used on the portal's own host only. No more than
-// [MaxAnswerBytes] of an answer are read. A redirect is followed once, to the same path on a host that the credentials vouch for
+// [MaxResponseBytes] of an answer are read. A redirect is followed once, to the same path on a host that the credentials vouch for
 // (see [Mover]), and otherwise not at all.
 //
 // Requests stay within what portals in the cloud allow, for each portal: a burst of 50, then 2 a second. Another plan sets
@@ -109,11 +109,11 @@
 //	                       sent, for lack of time to wait
 //	ErrOperationTimeLimit  the method is blocked for the time that it took; the same holds
 //	ErrWrongAuthType       an incoming webhook cannot call the method, as all event methods
-//	ErrBadAnswer           an answer that is not the JSON that the portal's methods send: a page of
+//	ErrBadResponse           an answer that is not the JSON that the portal's methods send: a page of
 //	                       a front end, foreign JSON, an empty or cut-off body
 //	ErrMoved               a redirect that was not followed: the portal was renamed, or http was
 //	                       used for https
-//	ErrTooLarge            an answer of more than MaxAnswerBytes
+//	ErrTooLarge            an answer of more than MaxResponseBytes
 //	ErrBadResult           the method ran, and its result does not fit the Go type
 //	ErrNotRun              a command of a batch that was not sent, or halted before it
 //	ErrBadCall             the method's name, its parameters or the result's type cannot do;

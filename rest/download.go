@@ -52,15 +52,15 @@ type Download struct {
 //
 // Such an address carries a token, so the request goes to the portal's own host only, by https
 // ([WithInsecureHTTP] is for tests): any other address is refused with [ErrBadCall], as are public
-// links to other hosts, which need no client. An address without a host is one of the portal. A
-// redirect is followed up to three times on the same host and otherwise refused with [ErrMoved],
+// links to other hosts, which need no client. An address without a host begins at the root of the
+// portal. A redirect is followed up to three times on the same host and otherwise refused with [ErrMoved],
 // because no page of the documentation knows one: the portal's own front end gets the content from
 // where it is stored. The address does not appear in errors and log lines.
 //
 // The token in the address is the one with which the method was called, and the address is signed
 // with it, so it expires with that: [ErrExpiredToken]. Call the method again for a new address. An
 // error of the portal is an [*Error]. A page of HTML, or JSON, that does not come as a file, with
-// the header Content-Disposition, is [ErrBadAnswer]. Errors name the method in the address, or
+// the header Content-Disposition, is [ErrBadResponse]. Errors name the method in the address, or
 // download.
 //
 // A download is a request as far as the portal's limits are concerned, and is repeated as reads are
@@ -106,13 +106,15 @@ const (
 // fetch requests a file, and the places on the same host to which the portal redirects.
 func (c *Client) fetch(ctx context.Context, base *url.URL, token string, call *call, address string, maxBytes int64,
 ) (file *Download, got exchanged, err error) {
-	target, err := ownAddress(base, address)
+	target, err := portalAddress(base, address)
 	if err != nil {
 		return nil, got, &Error{Method: call.method, Code: ErrBadCall, Description: err.Error()}
 	}
 	call.method = methodIn(base, target)
+	var secrets []string // of this address and of those before
 	for hop := 0; ; hop++ {
-		file, got, err = c.fetchOnce(ctx, target, token, call, maxBytes)
+		secrets = append(secrets, c.portals.secretsOf(target, token)...)
+		file, got, err = c.fetchOnce(ctx, target, secrets, call, maxBytes)
 		if !hasCode(err, ErrMoved) || hop == maxHops {
 			return file, got, err
 		}
@@ -140,7 +142,7 @@ func methodIn(base, target *url.URL) string {
 	return name
 }
 
-func (c *Client) fetchOnce(ctx context.Context, target *url.URL, token string, call *call, maxBytes int64,
+func (c *Client) fetchOnce(ctx context.Context, target *url.URL, secrets []string, call *call, maxBytes int64,
 ) (file *Download, got exchanged, err error) {
 	client, fetching, guard := c.portals.guarded(ctx, true)
 	defer func() {
@@ -167,7 +169,7 @@ func (c *Client) fetchOnce(ctx context.Context, target *url.URL, token string, c
 	got.way = waySent
 	got.status, got.location, got.retryAfter = resp.StatusCode, resp.Header.Get("Location"), retryAfter(resp.Header)
 	resp.Body = guard.body(fetching, resp.Body, true)
-	file, err = received(ctx, resp, redact.New(c.portals.secretsOf(target, token)...), call.method, maxBytes)
+	file, err = received(ctx, resp, redact.New(secrets...), call.method, maxBytes)
 	if err != nil {
 		_ = resp.Body.Close()
 		return nil, got, err
@@ -182,14 +184,13 @@ const userAgent = "b24events/1 (+https://github.com/b24events/b24events)"
 
 // received makes a file of a response, unless it is an answer of the portal or somebody else's page.
 func received(ctx context.Context, resp *http.Response, secrets *redact.Set, method string, maxBytes int64) (*Download, error) {
-	kind, _, err := mime.ParseMediaType(resp.Header.Get("Content-Type"))
-	if err != nil {
-		kind = ""
-	}
+	kind := mediaType(resp.Header.Get("Content-Type"))
 	disposition := resp.Header.Get("Content-Disposition")
-	fail := &Error{Method: method, Status: resp.StatusCode, Code: ErrBadAnswer, Hint: "the response is no file"}
+	fail := &Error{Method: method, Status: resp.StatusCode, Code: ErrBadResponse, Hint: "the response is no file"}
 	switch isJSON := strings.HasSuffix(kind, "json"); {
 	case resp.StatusCode != http.StatusOK || isJSON && disposition == "":
+		// It is a file that nobody wants whole, or short.
+		resp.Body = &limitedBody{Reader: io.LimitReader(resp.Body, maxErrorBytes), Closer: resp.Body}
 		text, err := readAnswer(ctx, method, resp)
 		if err != nil {
 			return nil, err
@@ -201,6 +202,9 @@ func received(ctx context.Context, resp *http.Response, secrets *redact.Set, met
 	case strings.Contains(kind, "html") && disposition == "":
 		return nil, fail
 	}
+	if _, _, err := mime.ParseMediaType(kind); err != nil {
+		kind = ""
+	}
 	f := &Download{
 		Name: fileName(disposition), ContentType: kind, Size: resp.ContentLength,
 		body: resp.Body, left: maxBytes,
@@ -211,6 +215,20 @@ func received(ctx context.Context, resp *http.Response, secrets *redact.Set, met
 		return nil, f.tooBig
 	}
 	return f, nil
+}
+
+type limitedBody struct {
+	io.Reader
+	io.Closer
+}
+
+// mediaType returns the type in a Content-Type, without its parameters. Those may be malformed: a
+// page is a page all the same.
+func mediaType(header string) string {
+	if i := strings.IndexAny(header, ";,"); i >= 0 {
+		header = header[:i]
+	}
+	return strings.ToLower(strings.TrimSpace(header))
 }
 
 func tooBig(size, allowed int64) string {
@@ -229,7 +247,7 @@ func (d *Download) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
-	if int64(len(p)) > d.left+1 { // the one more shows that there is more
+	if int64(len(p))-1 > d.left { // the one more shows that there is more
 		p = p[:d.left+1]
 	}
 	n, err := d.body.Read(p)

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"strconv"
 	"strings"
@@ -127,6 +128,10 @@ func TestDownloadTellsFilesFromPages(t *testing.T) {
 		"JSON of somebody":       {"application/json", "", `[]`, false},
 		"other JSON":             {"application/problem+json", "", `{}`, false},
 		"page":                   {"text/html; charset=utf-8", "", "<html>log in</html>", false},
+		"page, odd parameters":   {"text/html; charset", "", "<html>", false},
+		"page, odd separator":    {"Text/HTML, text/html", "", "<html>", false},
+		"page, open quotes":      {`text/html;charset="utf-8`, "", "<html>", false},
+		"JSON, odd parameters":   {"application/json;; a b", "", `{"result":true}`, false},
 		"XHTML page":             {"application/xhtml+xml", "", "<html>", false},
 		"page of endless length": {"text/html", "", strings.Repeat("x", 1<<20), false},
 	}
@@ -142,7 +147,7 @@ func TestDownloadTellsFilesFromPages(t *testing.T) {
 			})
 			file, err := client.Download(t.Context(), portal.ClientEndpoint()+place, 100)
 			if !test.file {
-				require.ErrorIs(t, err, rest.ErrBadAnswer)
+				require.ErrorIs(t, err, rest.ErrBadResponse)
 				require.Nil(t, file)
 				return
 			}
@@ -172,16 +177,16 @@ func TestDownloadsThatFail(t *testing.T) {
 			says(400, `{"error":"ERROR_CORE","error_description":"no s3cr3t-in-the-address disk|s3cr3t-signature-of-a-download"}`),
 			rest.Error{Method: "download", Status: 400, Code: rest.ErrCore, Description: "no [redacted] [redacted]"},
 		},
-		"page 404":   {says(404, `<html>nginx</html>`), rest.Error{Method: "download", Status: 404, Code: rest.ErrBadAnswer}},
-		"huge page":  {says(404, strings.Repeat("x", 2<<20)), rest.Error{Method: "download", Status: 404, Code: rest.ErrBadAnswer}},
-		"no content": {says(204, ""), rest.Error{Method: "download", Status: 204, Code: rest.ErrBadAnswer}},
-		"a part":     {says(206, "abc"), rest.Error{Method: "download", Status: 206, Code: rest.ErrBadAnswer}},
+		"page 404":   {says(404, `<html>nginx</html>`), rest.Error{Method: "download", Status: 404, Code: rest.ErrBadResponse}},
+		"huge page":  {says(404, strings.Repeat("x", 2<<20)), rest.Error{Method: "download", Status: 404, Code: rest.ErrBadResponse}},
+		"no content": {says(204, ""), rest.Error{Method: "download", Status: 204, Code: rest.ErrBadResponse}},
+		"a part":     {says(206, "abc"), rest.Error{Method: "download", Status: 206, Code: rest.ErrBadResponse}},
 		"404 as a file": {
 			func(w http.ResponseWriter, r *http.Request) {
 				w.Header().Set("Content-Disposition", "attachment")
 				says(404, "x")(w, r)
 			},
-			rest.Error{Method: "download", Status: 404, Code: rest.ErrBadAnswer},
+			rest.Error{Method: "download", Status: 404, Code: rest.ErrBadResponse},
 		},
 		"too large": {
 			sends("attachment", contentOf(101)),
@@ -219,7 +224,7 @@ func TestDownloadIsBounded(t *testing.T) {
 		_ = z.Close()
 	}
 	for name, answer := range map[string]http.HandlerFunc{"stream": stream, "packed": packed} {
-		for allowed, complete := range map[int64]bool{1: false, 39_999: false, 40_000: true, 1 << 62: true} {
+		for allowed, complete := range map[int64]bool{1: false, 39_999: false, 40_000: true, 1 << 62: true, math.MaxInt64: true} {
 			t.Run(name+strconv.FormatInt(allowed, 10), func(t *testing.T) {
 				t.Parallel()
 				client, portal := clientOf(t, func(w http.ResponseWriter, r *http.Request) {
@@ -249,16 +254,17 @@ func TestDownloadsFromForeignAddresses(t *testing.T) {
 	t.Parallel()
 	client, portal := clientOf(t, sends("attachment", nil))
 	for name, address := range map[string]string{
-		"host":      "http://evil.example/rest/" + place,
-		"cdn":       "https://cdn.bitrix24.com/b1/main/s3cr3t.png",
-		"port":      "http://127.0.0.1:1/rest/" + place,
-		"scheme":    strings.Replace(portal.ClientEndpoint(), "http:", "https:", 1) + place,
-		"userinfo":  "http://s3cr3t@" + portal.Domain() + "/rest/" + place,
-		"relative":  "//evil.example/s3cr3t",
-		"file":      "file:///s3cr3t",
-		"control":   portal.ClientEndpoint() + "s3cr3t\x7f",
-		"long":      portal.ClientEndpoint() + strings.Repeat("s3cr3t", 3000),
-		"not a URL": "http://[s3cr3t",
+		"host":            "http://evil.example/rest/" + place,
+		"cdn":             "https://cdn.bitrix24.com/b1/main/s3cr3t.png",
+		"port":            "http://127.0.0.1:1/rest/" + place,
+		"scheme":          strings.Replace(portal.ClientEndpoint(), "http:", "https:", 1) + place,
+		"userinfo":        "http://s3cr3t@" + portal.Domain() + "/rest/" + place,
+		"relative":        "//evil.example/s3cr3t",
+		"file":            "file:///s3cr3t",
+		"control":         portal.ClientEndpoint() + "s3cr3t\x7f",
+		"long":            portal.ClientEndpoint() + strings.Repeat("s3cr3t", 3000),
+		"not a URL":       "http://[s3cr3t",
+		"scheme, no host": "http:s3cr3t",
 	} {
 		file, err := client.With(rest.Retries(3)).Download(t.Context(), address, 100)
 		require.Nil(t, file, name)

@@ -27,7 +27,7 @@ const (
 	ErrUserAccess         ErrorCode = "user_access_error"      // the user may not use the application
 	ErrAuthorization      ErrorCode = "authorization_error"    // the user was dismissed, for one
 	ErrApplicationMissing ErrorCode = "APPLICATION_NOT_FOUND"  // removed from the portal, or inactive
-	ErrConnection         ErrorCode = "CONNECTION_ERROR"       // the portal could not reach the OAuth server; try later
+	ErrOAuthUnreachable   ErrorCode = "CONNECTION_ERROR"       // the portal could not reach the OAuth server; try later
 	ErrOverload           ErrorCode = "OVERLOAD_LIMIT"         // REST was blocked by the vendor
 	ErrPortalDeleted      ErrorCode = "PORTAL_DELETED"         // on premise also a site that is closed for a while
 	ErrWrongAuthType      ErrorCode = "WRONG_AUTH_TYPE"        // not for this kind of token, such as a webhook's
@@ -45,12 +45,12 @@ const (
 
 // The codes that this package gives where the portal gives none. They hold spaces, which codes of portals do not.
 const (
-	// ErrBadAnswer means that the answer is not the JSON that methods send: a page of a front end or a proxy, an empty body, one
+	// ErrBadResponse means that the answer is not the JSON that methods send: a page of a front end or a proxy, an empty body, one
 	// that was cut off, or JSON of somebody else. The status tells more; see [Error.NotRun].
-	ErrBadAnswer ErrorCode = "unreadable answer"
+	ErrBadResponse ErrorCode = "unreadable answer"
 	// ErrMoved means that the portal answered with a redirect that was not followed. A renamed portal does so: see [Mover].
 	ErrMoved ErrorCode = "redirected answer"
-	// ErrTooLarge means that the answer passes MaxAnswerBytes.
+	// ErrTooLarge means that the answer passes MaxResponseBytes.
 	ErrTooLarge ErrorCode = "answer too large"
 	// ErrBadResult means that the method ran and its result does not fit the Go type.
 	ErrBadResult ErrorCode = "unexpected result"

@@ -57,7 +57,7 @@ func TestPortalErrors(t *testing.T) {
 		},
 		"empty code":         {400, `{"error":"","error_description":"Not found"}`, rest.Error{Description: "Not found"}},
 		"empty code, status": {200, `{"error":"","error_description":"Not found"}`, rest.Error{Description: "Not found"}},
-		"array for an error": {400, `{"error":["x"]}`, rest.Error{Code: rest.ErrBadAnswer}},
+		"array for an error": {400, `{"error":["x"]}`, rest.Error{Code: rest.ErrBadResponse}},
 		"markup": {
 			400, `{"error":"ERROR_CORE","error_description":"Fill <b class=\"x\">Title</b>&lt;<br/>1 < 2\u0000\u001b[31m\n\tend<script"}`,
 			rest.Error{Code: rest.ErrCore, Description: "Fill Title &lt; 1 < 2 [31m end"},
@@ -112,7 +112,7 @@ func TestUnreadableAnswers(t *testing.T) {
 
 			var e *rest.Error
 			require.ErrorAs(t, err, &e)
-			require.Equal(t, rest.Error{Method: "crm.deal.get", Status: test.status, Code: rest.ErrBadAnswer}, public(e))
+			require.Equal(t, rest.Error{Method: "crm.deal.get", Status: test.status, Code: rest.ErrBadResponse}, public(e))
 			require.NotContains(t, fmt.Sprintf("%v %+v %#v", err, err, err), planted)
 		})
 	}
@@ -168,7 +168,7 @@ func TestNothingPrintsATokenOrLogsOne(t *testing.T) {
 	})
 	creds := valueCredentials{&tokens{endpoint: p.ClientEndpoint(), token: secretToken, renewals: []string{"s3cr3t-two"}}}
 	log := slog.New(slog.NewJSONHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	api, err := rest.NewPortals(creds, rest.WithInsecureHTTP(), rest.WithLogger(log))
+	api, err := rest.NewClients(creds, rest.WithInsecureHTTP(), rest.WithLogger(log))
 	require.NoError(t, err)
 	client := api.Portal(member)
 

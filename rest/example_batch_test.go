@@ -11,7 +11,7 @@ import (
 )
 
 // stage makes a portal with three deals of one contact, and clients for it.
-func stage() (portal *eventtest.Portal, api *rest.Portals) {
+func stage() (portal *eventtest.Portal, api *rest.Clients) {
 	must := func(err error) {
 		if err != nil {
 			panic(err)
@@ -36,7 +36,7 @@ func stage() (portal *eventtest.Portal, api *rest.Portals) {
 	must(app.Install(context.Background()))
 	grant, err := app.Grant(eventtest.AdminID)
 	must(err)
-	api, err = rest.NewPortals(oneToken{grant.ClientEndpoint, string(grant.AccessToken)}, rest.WithInsecureHTTP())
+	api, err = rest.NewClients(oneToken{grant.ClientEndpoint, string(grant.AccessToken)}, rest.WithInsecureHTTP())
 	must(err)
 	return portal, api
 }

@@ -30,10 +30,11 @@ import (
 // The content is not held in memory. It is read twice for a call: once to learn the length of the
 // request, before anything is sent, and once while it is sent, in pieces of 12 KiB. It is read again
 // if the request is repeated. The call fails if the reader fails, if it ends before its size, or if
-// the length of the request changes in between; the error says whether a part of it was sent. Nothing is read any
-// more once the call has returned, which therefore waits for a ReadAt that is under way. The time
-// limit of the HTTP client bounds how long the request may make no progress, and not how long the
-// upload takes; [Timeout] and the context bound the whole.
+// the length of the request changes in between; the error says whether a part of it was sent, and the
+// request is not repeated. Nothing is read any more once the call has returned, which therefore
+// waits for a ReadAt that is under way. The time limit of the HTTP client bounds how long the
+// request may make no progress, and not how long the upload takes; [Timeout] and the context bound
+// the whole.
 //
 // A request with a File stays by itself: a [Coalescer] does not join it with others, a [Batch]
 // refuses it with [ErrBadCall], and so does [All].
@@ -188,7 +189,7 @@ func (call *call) measure(ctx context.Context) error {
 // fileFailed is the error of a call whose file failed. sent says whether a part of the request may
 // have reached the portal.
 func fileFailed(method string, failed *fileError, sent bool) error {
-	e := &callError{method: method, what: failed.what + "; nothing was sent", cause: failed.cause, ran: ranNever}
+	e := &callError{method: method, what: failed.what + "; nothing was sent", cause: failed.cause, ran: ranNever, file: true}
 	if sent {
 		e.what = failed.what + "; a part of the request was sent, and nobody knows whether the call ran"
 		e.ran = ranMaybe

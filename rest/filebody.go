@@ -307,7 +307,7 @@ func (idleError) Temporary() bool { return true }
 
 // guarded returns the client for a request and the context for it. If the request may take long,
 // they have no time limit but that of the guard.
-func (p *Portals) guarded(ctx context.Context, long bool) (*http.Client, context.Context, *guard) {
+func (p *Clients) guarded(ctx context.Context, long bool) (*http.Client, context.Context, *guard) {
 	if !long {
 		return p.http, ctx, nil
 	}

@@ -47,10 +47,26 @@ func TestPausesAreForgotten(t *testing.T) {
 	})
 }
 
+// TestPausesThatGoOnAreRemembered: what is forgotten now and then is what has passed, and neither a
+// pause nor a reset to come.
+func TestPausesThatGoOnAreRemembered(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := newPauses()
+		until := time.Now().Add(5 * time.Minute)
+		p.block("a", "paused", until)
+		p.note("a", "counted", Time{Operating: notable, OperatingResetAt: until})
+		synctestSleep(t, 2*time.Minute)
+		p.block("a", "other", time.Time{})
+		require.True(t, until.Equal(p.until("a", "paused")))
+		require.True(t, until.Equal(p.block("a", "counted", time.Time{})))
+	})
+}
+
 func TestDeskIsEmptyAfterwards(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		p, err := newPortals(nil, true)
+		p, err := newClients(nil, true)
 		require.NoError(t, err)
 		p.hook = &hook{endpoint: "ftp://example/", host: "example", secret: "x"} // nothing can be sent
 		c := &Coalescer{client: &Client{portals: p}, desk: p.desk}
@@ -62,6 +78,25 @@ func TestDeskIsEmptyAfterwards(t *testing.T) {
 		_, err = c.Do(t.Context(), "profile", nil)
 		require.ErrorIs(t, err, ErrBadEndpoint)
 		require.Empty(t, p.desk.open)
+	})
+}
+
+// TestCallerLeavesOnce: a caller is told that its turn comes too late, and its context ends at that
+// moment. The other one stays.
+func TestCallerLeavesOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p, g, r := hostileJoin(t, time.Minute)
+		c := p.Portal("a")
+		other, err := c.newCall("crm.contact.add", nil)
+		require.NoError(t, err)
+		_, _, err = p.desk.join(t.Context(), c, other)
+		require.NoError(t, err)
+		g.placed(func() time.Time { return time.Now().Add(time.Hour) })
+		require.Len(t, r.late, 1)
+		g.leave(r)
+		require.Equal(t, 1, g.callers)
+		require.True(t, g.depart(&call{}), "there is a call to be sent")
 	})
 }
 
@@ -104,6 +139,66 @@ func TestPlaceOfOneThatLeavesLate(t *testing.T) {
 		l.leave("a", w)
 		require.NoError(t, l.wait(t.Context(), &turn{host: "a"}))
 		require.Equal(t, time.Second, time.Since(at))
+	})
+}
+
+// TestPlaceGoesToTheNextAtOnce: a call leaves after its turn came. The one that waits behind it
+// goes at that moment.
+func TestPlaceGoesToTheNextAtOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l := newLimiter(1, 1)
+		start := time.Now()
+		require.NoError(t, l.wait(t.Context(), &turn{host: "a"}))
+		leaves, err := l.enter(t.Context(), &turn{host: "a"})
+		require.NoError(t, err)
+		next, err := l.enter(t.Context(), &turn{host: "a"})
+		require.NoError(t, err)
+		synctestSleep(t, 1250*time.Millisecond)
+		<-leaves.ready
+		l.leave("a", leaves)
+		<-next.ready
+		require.Equal(t, 1250*time.Millisecond, time.Since(start))
+	})
+}
+
+// TestPlaceThatHasPartlyDrained: only what has not drained of a place is given back, or the bucket
+// would hold too few.
+func TestPlaceThatHasPartlyDrained(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l := newLimiter(1, 2)
+		start := time.Now()
+		leaves := &turn{host: "a"}
+		require.NoError(t, l.wait(t.Context(), leaves))
+		synctestSleep(t, 600*time.Millisecond)
+		require.NoError(t, l.wait(t.Context(), &turn{host: "a"})) // the bucket drains at 2 s, 0.4 s of that for the first
+		l.giveBack(leaves)
+		require.NoError(t, l.wait(t.Context(), &turn{host: "a"}))
+		require.Equal(t, 600*time.Millisecond, time.Since(start))
+		require.NoError(t, l.wait(t.Context(), &turn{host: "a"}))
+		require.Equal(t, 1600*time.Millisecond, time.Since(start))
+	})
+}
+
+// TestTurnOfACallThatHasEnded: the turn of a call has come and its context has ended, before its
+// goroutine sees either. It is not sent.
+func TestTurnOfACallThatHasEnded(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l := newLimiter(1, 1)
+		start := time.Now()
+		for range 20 { // which of two a select sees is left to chance
+			require.NoError(t, l.wait(t.Context(), &turn{host: "a"}))
+			ctx, cancel := context.WithCancel(t.Context())
+			ends := &turn{host: "a", placed: func(due func() time.Time) {
+				synctestSleep(t, time.Until(due()))
+				cancel()
+			}}
+			require.ErrorIs(t, l.wait(ctx, ends), context.Canceled)
+			require.ErrorIs(t, l.wait(ctx, &turn{host: "a"}), context.Canceled, "it had ended before")
+		}
+		require.Equal(t, 20*time.Second, time.Since(start), "each gave its place back")
 	})
 }
 

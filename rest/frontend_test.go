@@ -78,6 +78,9 @@ func frontEnds() map[string]frontEnd {
 		"503, broken gzip":                       packed(busy("no gzip")),
 		"503, Retry-After beyond what is waited": {status: 503, retryAfter: "600", body: "<html>", notRun: true, final: true, after: 10 * time.Minute},
 		"429, Retry-After of a day":              {status: 429, retryAfter: "86400", notRun: true, final: true, after: 10 * time.Minute},
+		"401, a page":                            {status: 401, body: "<html>Log in</html>", final: true},
+		"403, a page":                            {status: 403, body: "<html>Blocked</html>", final: true},
+		"200, a page":                            unsure(200, "<html>Log in</html>"),
 		"200, nothing":                           unsure(200, ""),
 		"200, cut off":                           unsure(200, `{"result":{"ID":`),
 		"200, a warning before":                  unsure(200, "<br />\n<b>Warning</b>: x in y\n"+fine),
@@ -105,12 +108,12 @@ func answers(s sent) string {
 }
 
 // ways are how a call can be made. Each makes one or two calls of a method and returns the error of one.
-func ways() map[string]func(ctx context.Context, t *testing.T, api *rest.Portals, method string) error {
-	return map[string]func(context.Context, *testing.T, *rest.Portals, string) error{
-		"Client": func(ctx context.Context, _ *testing.T, api *rest.Portals, method string) error {
+func ways() map[string]func(ctx context.Context, t *testing.T, api *rest.Clients, method string) error {
+	return map[string]func(context.Context, *testing.T, *rest.Clients, string) error{
+		"Client": func(ctx context.Context, _ *testing.T, api *rest.Clients, method string) error {
 			return api.Portal("a").Call(ctx, method, nil, nil)
 		},
-		"Batch": func(ctx context.Context, _ *testing.T, api *rest.Portals, method string) error {
+		"Batch": func(ctx context.Context, _ *testing.T, api *rest.Clients, method string) error {
 			b := rest.NewBatch()
 			rest.Add[bool](b, "one", method, nil)
 			rest.Add[bool](b, "two", method, nil)
@@ -119,10 +122,10 @@ func ways() map[string]func(ctx context.Context, t *testing.T, api *rest.Portals
 			}
 			return b.Err()
 		},
-		"Coalescer, alone": func(ctx context.Context, _ *testing.T, api *rest.Portals, method string) error {
+		"Coalescer, alone": func(ctx context.Context, _ *testing.T, api *rest.Clients, method string) error {
 			return api.Coalescer("a").Call(ctx, method, nil, nil)
 		},
-		"Coalescer, in company": func(ctx context.Context, t *testing.T, api *rest.Portals, method string) error {
+		"Coalescer, in company": func(ctx context.Context, t *testing.T, api *rest.Clients, method string) error {
 			t.Helper()
 			errs := make([]error, 2)
 			var wg sync.WaitGroup
@@ -153,7 +156,7 @@ func TestFrontEnds(t *testing.T) {
 	}
 }
 
-func (f frontEnd) check(t *testing.T, call func(context.Context, *testing.T, *rest.Portals, string) error, method string) {
+func (f frontEnd) check(t *testing.T, call func(context.Context, *testing.T, *rest.Clients, string) error, method string) {
 	t.Helper()
 	var requests atomic.Int64
 	tr := newScript(t, func(s sent) (int, string, error) {
@@ -275,10 +278,25 @@ func TestPagesForEver(t *testing.T) {
 				for range 3 { // the later ones no longer than the first
 					start := time.Now()
 					err := client.Call(t.Context(), "crm.deal.get", nil, nil)
-					require.ErrorIs(t, err, rest.ErrBadAnswer)
+					require.ErrorIs(t, err, rest.ErrBadResponse)
 					require.LessOrEqual(t, time.Since(start), 19*time.Second)
 				}
 			})
 		})
 	}
+}
+
+// TestWaitsForFrontEndsAreBounded: a front end asks again and again to come later. A call waits for
+// half a minute in all.
+func TestWaitsForFrontEndsAreBounded(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		tr := newTransport(t, "<html>503")
+		tr.header = func(_ sent, h http.Header) { h.Set("Retry-After", "12") }
+		start := time.Now()
+		err := newHosts(t, on(tr)).Portal("a").Call(t.Context(), "crm.deal.add", nil, nil)
+		require.ErrorIs(t, err, rest.ErrBadResponse)
+		require.Equal(t, 24*time.Second, time.Since(start))
+		require.Equal(t, 3, tr.count())
+	})
 }

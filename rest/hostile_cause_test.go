@@ -53,10 +53,10 @@ func (c *hostileCreds) Renew(_ context.Context, memberID, _ string) (endpoint, t
 
 // hostileCancelled makes a write to portal b that is under way when its context is cancelled with an error of portal a as the
 // cause, which is what an errgroup does.
-func hostileCancelled(t *testing.T, code rest.ErrorCode) (*hostileCreds, *rest.Portals, error) {
+func hostileCancelled(t *testing.T, code rest.ErrorCode) (*hostileCreds, *rest.Clients, error) {
 	t.Helper()
 	creds := &hostileCreds{}
-	api, err := rest.NewPortals(creds, on(hostileHanging(t)))
+	api, err := rest.NewClients(creds, on(hostileHanging(t)))
 	require.NoError(t, err)
 	ofA := &rest.Error{Method: "crm.item.update", Status: 403, Code: code}
 	ctx, cancel := context.WithCancelCause(t.Context())
@@ -78,7 +78,7 @@ func TestHostileCauseOfAnotherPortalIsPermanent(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		creds := &hostileCreds{}
-		api, err := rest.NewPortals(creds, on(hostileHanging(t)))
+		api, err := rest.NewClients(creds, on(hostileHanging(t)))
 		require.NoError(t, err)
 		ctx, cancel := context.WithCancelCause(t.Context())
 		cancel(&rest.Error{Status: 403, Code: rest.ErrApplicationMissing})
@@ -124,7 +124,7 @@ func TestHostileCauseExpiredToken(t *testing.T) {
 // TestHostileCauseIsNotWritten is for -race: the calls of a group write to the error of another call, which its owner reads.
 func TestHostileCauseIsNotWritten(t *testing.T) {
 	t.Parallel()
-	api, err := rest.NewPortals(&hostileCreds{}, on(hostileHanging(t)))
+	api, err := rest.NewClients(&hostileCreds{}, on(hostileHanging(t)))
 	require.NoError(t, err)
 	ofA := &rest.Error{Method: "crm.item.update", Status: 503, Code: rest.ErrQueryLimit}
 	ctx, cancel := context.WithCancelCause(t.Context())

@@ -86,7 +86,7 @@ func TestHostileObserverOfAPanic(t *testing.T) {
 func TestHostileCountersOfDials(t *testing.T) {
 	t.Parallel()
 	inner := &http.Transport{}
-	api, err := rest.NewPortals(hosts{}, rest.WithHTTPClient(&http.Client{Transport: inner}), rest.WithRetries(0))
+	api, err := rest.NewClients(hosts{}, rest.WithHTTPClient(&http.Client{Transport: inner}), rest.WithRetries(0))
 	require.NoError(t, err)
 	err = api.Portal("nobody.invalid").Call(t.Context(), "profile", nil, nil)
 	require.Error(t, err)

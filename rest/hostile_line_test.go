@@ -11,9 +11,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func hostileJoin(t *testing.T, timeout time.Duration) (*Portals, *gathering, *caller) {
+func hostileJoin(t *testing.T, timeout time.Duration) (*Clients, *gathering, *caller) {
 	t.Helper()
-	p, err := NewPortals(hostileCreds{}, WithHTTPClient(&http.Client{Transport: hostileNever{}}))
+	p, err := NewClients(hostileCreds{}, WithHTTPClient(&http.Client{Transport: hostileNever{}}))
 	require.NoError(t, err)
 	c := p.Portal("a")
 	call, err := c.newCall("crm.deal.add", nil)

@@ -55,7 +55,7 @@ func TestHostileSecondAttemptNotSent(t *testing.T) {
 							return first(s)
 						}
 					})
-					api, err := rest.NewPortals(creds, on(tr), rest.WithRateLimit(0.1, 2))
+					api, err := rest.NewClients(creds, on(tr), rest.WithRateLimit(0.1, 2))
 					require.NoError(t, err)
 					client := api.Portal("a").With(rest.Idempotent())
 					switch how {
@@ -299,7 +299,7 @@ func (c *hostileGoexit) Access(ctx context.Context, memberID string) (endpoint, 
 func TestHostileGoexit(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		api, err := rest.NewPortals(&hostileGoexit{}, on(newTransport(t, fine)))
+		api, err := rest.NewClients(&hostileGoexit{}, on(newTransport(t, fine)))
 		require.NoError(t, err)
 		c := api.Coalescer("a")
 		require.Error(t, c.Call(t.Context(), "crm.deal.add", nil, nil))
@@ -391,7 +391,7 @@ func (c hostileTheirs) HTTPClient() *http.Client { return c.client }
 func TestHostileIdleConnectionsKeepTheProxy(t *testing.T) {
 	t.Parallel()
 	tr := newTransport(t, fine)
-	api, err := rest.NewPortals(hostileTheirs{client: &http.Client{Transport: tr}}, rest.WithIdleConnections(2, 20), rest.WithRetries(0))
+	api, err := rest.NewClients(hostileTheirs{client: &http.Client{Transport: tr}}, rest.WithIdleConnections(2, 20), rest.WithRetries(0))
 	if err != nil {
 		return // said so
 	}

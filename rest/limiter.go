@@ -29,7 +29,7 @@ const (
 )
 
 // Limiter keeps requests within what portals allow. Portals count requests for each portal and source address, so one Limiter
-// stands for one source address and has a line for each portal. Each [Portals] and each client of [NewWebhook] has a Limiter of its
+// stands for one source address and has a line for each portal. Each [Clients] and each client of [NewWebhook] has a Limiter of its
 // own; if several in a process call the same portals, make one and hand it to each by [WithLimiter].
 //
 // Requests to a portal leave in the order in which their calls came, whatever their methods. A call whose context ends gives its

@@ -4,6 +4,9 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"net/http"
+	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -58,16 +61,20 @@ func TestLimitAndDeadline(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		tr := newTransport(t, fine)
-		client := newHosts(t, on(tr), rest.WithRateLimit(1, 1)).Portal("a")
+		creds := &asked{Credentials: hosts{}}
+		api, err := rest.NewClients(creds, on(tr), rest.WithRateLimit(1, 1))
+		require.NoError(t, err)
+		client := api.Portal("a")
 		start := time.Now()
 		require.NoError(t, client.Call(t.Context(), "profile", nil, nil))
 
 		ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
 		defer cancel()
-		err := client.Call(ctx, "profile", nil, nil)
+		err = client.Call(ctx, "profile", nil, nil)
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 		require.ErrorIs(t, err, rest.ErrQueryLimit)
 		require.Zero(t, time.Since(start), "it fails at once")
+		require.EqualValues(t, 2, creds.times.Load(), "and is not tried again")
 		after, ok := rest.Retryable(err)
 		require.True(t, ok)
 		require.Equal(t, time.Second, after)
@@ -88,26 +95,37 @@ func TestLimitAndDeadline(t *testing.T) {
 
 func TestRefusalDrainsTheBucket(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		tr := newTransport(t, limited, fine)
-		api := newHosts(t, on(tr))
-		start := time.Now()
+	for _, status := range []int{503, 429, 400} { // the code counts
+		t.Run(strconv.Itoa(status), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				requests := 0
+				tr := newScript(t, func(sent) (int, string, error) {
+					if requests++; requests == 1 {
+						return status, limited, nil
+					}
+					return 200, fine, nil
+				})
+				api := newHosts(t, on(tr))
+				start := time.Now()
 
-		// A call that does not read is repeated too: the portal refused it before it ran.
-		require.NoError(t, api.Portal("a").Call(t.Context(), "crm.deal.add", nil, nil))
-		first := time.Since(start)
-		require.GreaterOrEqual(t, first, 1250*time.Millisecond, "a pause of 0.75 s at least, then the bucket drains for half a second")
-		require.LessOrEqual(t, first, 1750*time.Millisecond)
+				// A call that does not read is repeated too: the portal refused it before it ran.
+				require.NoError(t, api.Portal("a").Call(t.Context(), "crm.deal.add", nil, nil))
+				first := time.Since(start)
+				require.GreaterOrEqual(t, first, 1250*time.Millisecond, "a pause of 0.75 s at least, then the bucket drains for half a second")
+				require.LessOrEqual(t, first, 1750*time.Millisecond)
 
-		for range 10 {
-			require.NoError(t, api.Portal("a").Call(t.Context(), "profile", nil, nil))
-		}
-		require.Equal(t, 5*time.Second, time.Since(start)-first, "nothing is left of the burst")
+				for range 10 {
+					require.NoError(t, api.Portal("a").Call(t.Context(), "profile", nil, nil))
+				}
+				require.Equal(t, 5*time.Second, time.Since(start)-first, "nothing is left of the burst")
 
-		start = time.Now()
-		require.NoError(t, api.Portal("b").Call(t.Context(), "profile", nil, nil))
-		require.Zero(t, time.Since(start), "another portal has its own bucket")
-	})
+				start = time.Now()
+				require.NoError(t, api.Portal("b").Call(t.Context(), "profile", nil, nil))
+				require.Zero(t, time.Since(start), "another portal has its own bucket")
+			})
+		})
+	}
 }
 
 func TestRefusalHoldsAllCallsOfThePortal(t *testing.T) {
@@ -212,7 +230,8 @@ func TestOperatingTimeLimit(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				tr := newTransport(t, test.before(), test.answer(), fine)
-				client := newHosts(t, on(tr)).Portal("a")
+				api := newHosts(t, on(tr))
+				client := api.Portal("a")
 				require.NoError(t, client.Call(t.Context(), "crm.item.update", nil, nil))
 				start := time.Now()
 
@@ -229,7 +248,7 @@ func TestOperatingTimeLimit(t *testing.T) {
 
 				// Other methods go on, the same one of another portal does.
 				require.NoError(t, client.Call(t.Context(), "crm.item.get", nil, nil))
-				require.NoError(t, newHosts(t, on(tr)).Portal("b").Call(t.Context(), "crm.item.update", nil, nil))
+				require.NoError(t, api.Portal("b").Call(t.Context(), "crm.item.update", nil, nil))
 				require.Zero(t, time.Since(start))
 
 				require.NoError(t, client.Call(t.Context(), "CRM.item.update", nil, nil))
@@ -237,6 +256,106 @@ func TestOperatingTimeLimit(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestOperatingTimeInABatch: what the portal says of a command counts for calls of its method, too.
+func TestOperatingTimeInABatch(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		answer string // what the batch gets
+		want   time.Duration
+	}{
+		"blocked": {`{"result":{"result":[],"result_error":{"a":{"error":"OPERATION_TIME_LIMIT"}}}}`, time.Minute},
+		"counted": {`{"result":{"result":{"a":1},"result_time":{"a":{"operating":419.5,"operating_reset_at":%d}}}}`, 3 * time.Minute},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				answer := strings.Replace(test.answer, "%d", strconv.FormatInt(time.Now().Add(3*time.Minute).Unix(), 10), 1)
+				calls := 0
+				tr := newScript(t, func(s sent) (int, string, error) {
+					if s.method == "batch" {
+						return 200, answer, nil
+					}
+					if calls++; calls == 1 && name == "counted" {
+						return 429, blocked, nil
+					}
+					return 200, fine, nil
+				})
+				client := newHosts(t, on(tr)).Portal("a")
+				start := time.Now()
+				b := rest.NewBatch()
+				rest.Add[any](b, "a", "crm.item.update", nil)
+				require.NoError(t, client.Batch(t.Context(), b))
+				require.NoError(t, client.Call(t.Context(), "crm.item.update", nil, nil))
+				require.Equal(t, test.want, time.Since(start))
+			})
+		})
+	}
+}
+
+// blockedFor is the refusal of a method that is blocked for so long. The portal does not say how
+// long if that is zero.
+func blockedFor(d time.Duration) string {
+	if d == 0 {
+		return blocked
+	}
+	return fmt.Sprintf(`{"error":"OPERATION_TIME_LIMIT","time":{"operating_reset_at":%d}}`, time.Now().Add(d).Unix())
+}
+
+// TestLaterEndOfAPauseCounts: two calls of a method are blocked at the same time, for different
+// spans.
+func TestLaterEndOfAPauseCounts(t *testing.T) {
+	t.Parallel()
+	for name, spans := range map[string][2]time.Duration{
+		"longer first": {9 * time.Minute, 0}, "longer last": {2 * time.Minute, 5 * time.Minute}, "shorter last": {5 * time.Minute, 2 * time.Minute},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				tr := newTransport(t, blockedFor(spans[0]), blockedFor(spans[1]), fine)
+				slow := roundTrip(func(r *http.Request) (*http.Response, error) { pauseFor(time.Millisecond); return tr.RoundTrip(r) })
+				client := newHosts(t, on(slow)).Portal("a")
+				start := time.Now()
+				var both sync.WaitGroup
+				for range 2 {
+					both.Go(func() { _ = client.With(rest.Retries(0)).Call(t.Context(), "crm.deal.list", nil, nil) })
+				}
+				both.Wait()
+				require.NoError(t, client.Call(t.Context(), "crm.deal.list", nil, nil))
+				require.Equal(t, max(spans[0], spans[1]), time.Since(start).Truncate(time.Second))
+			})
+		})
+	}
+}
+
+// TestPauseThatGrows: a call waits for the end of a pause, and learns that it has become a later
+// one.
+func TestPauseThatGrows(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		requests := 0
+		tr := newScript(t, func(sent) (int, string, error) {
+			switch requests++; requests {
+			case 1:
+				pauseFor(30 * time.Second)
+				return 429, blockedFor(5 * time.Minute), nil
+			case 2:
+				return 429, blocked, nil
+			default:
+				return 200, fine, nil
+			}
+		})
+		client := newHosts(t, on(tr)).Portal("a")
+		start := time.Now()
+		var slow sync.WaitGroup
+		slow.Go(func() { _ = client.With(rest.Retries(0)).Call(t.Context(), "crm.deal.list", nil, nil) })
+		synctest.Wait()
+		require.NoError(t, client.Call(t.Context(), "crm.deal.list", nil, nil))
+		slow.Wait()
+		require.Equal(t, 5*time.Minute+30*time.Second, time.Since(start))
+		require.Equal(t, 3, tr.count())
+	})
 }
 
 func TestBlockedTwice(t *testing.T) {
@@ -259,7 +378,9 @@ func TestPauseEndsWithTheContext(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		time.AfterFunc(5*time.Second, cancel)
 		start := time.Now()
-		require.ErrorIs(t, client.Call(ctx, "crm.item.update", nil, nil), context.Canceled)
+		err := client.Call(ctx, "crm.item.update", nil, nil)
+		require.ErrorIs(t, err, context.Canceled)
+		require.NotErrorIs(t, err, rest.ErrOperationTimeLimit, "the caller left")
 		require.Equal(t, 5*time.Second, time.Since(start))
 	})
 }
@@ -308,7 +429,7 @@ func TestLimiterOptions(t *testing.T) {
 	for name, opts := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			_, err := rest.NewPortals(hosts{}, opts...)
+			_, err := rest.NewClients(hosts{}, opts...)
 			require.Error(t, err)
 		})
 	}

@@ -2,11 +2,14 @@ package rest_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"net/http"
+	"path"
 	"strconv"
-	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,9 +22,9 @@ import (
 // TestCancelledCrowd: 550 calls are cancelled while most of them wait. The next one waits for the steady rate, not for them.
 func TestCancelledCrowd(t *testing.T) {
 	t.Parallel()
-	tests := map[string]func(*rest.Portals) rest.Doer{
-		"Client":    func(api *rest.Portals) rest.Doer { return api.Portal("a") },
-		"Coalescer": func(api *rest.Portals) rest.Doer { return api.Coalescer("a") },
+	tests := map[string]func(*rest.Clients) rest.Doer{
+		"Client":    func(api *rest.Clients) rest.Doer { return api.Portal("a") },
+		"Coalescer": func(api *rest.Clients) rest.Doer { return api.Coalescer("a") },
 	}
 	for name, doer := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -48,6 +51,30 @@ func TestCancelledCrowd(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestCancelledGatherings: 5,000 gathered calls are cancelled while their requests wait. None of
+// those is sent.
+func TestCancelledGatherings(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		tr := newScript(t, func(s sent) (int, string, error) { return 200, answers(s), nil })
+		api := newHosts(t, on(tr), rest.WithRateLimit(0.1, 1))
+		require.NoError(t, api.Portal("a").Call(t.Context(), "profile", nil, nil))
+		ctx, cancel := context.WithCancel(t.Context())
+		var crowd sync.WaitGroup
+		for i := range 5000 {
+			crowd.Go(func() { _ = api.Coalescer("a").Call(ctx, "crm.deal.get", map[string]any{"id": i}, nil) })
+		}
+		pauseFor(time.Second)
+		require.Equal(t, 100, api.Stats().Waiting)
+		cancel()
+		crowd.Wait()
+		start := time.Now()
+		require.NoError(t, api.Coalescer("a").Call(t.Context(), "crm.deal.get", nil, nil))
+		require.Equal(t, 9*time.Second, time.Since(start), "what was left of the gap")
+		require.Equal(t, 2, tr.count())
+	})
 }
 
 // TestNobodyOvertakes: 250 calls wait, the portal refuses one request, and newcomers come all the time. All are sent in the order
@@ -174,13 +201,154 @@ func TestDeadlineOfAGatheredCall(t *testing.T) {
 	}
 }
 
+// TestGatheredCallBehindOthers: the turn of a gathering is behind those of two calls. A caller who
+// cannot wait for so long is told at once.
+func TestGatheredCallBehindOthers(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		tr := newScript(t, func(s sent) (int, string, error) { return 200, answers(s), nil })
+		api := newHosts(t, on(tr), rest.WithRateLimit(1, 1))
+		require.NoError(t, api.Portal("a").Call(t.Context(), "profile", nil, nil))
+		var others sync.WaitGroup
+		for range 2 { // at 1 s and at 2 s
+			others.Go(func() { _ = api.Portal("a").Call(t.Context(), "crm.deal.add", nil, nil) })
+		}
+		synctest.Wait()
+		others.Go(func() { _ = api.Coalescer("a").Call(t.Context(), "crm.deal.add", nil, nil) }) // at 3 s
+		pauseFor(500 * time.Millisecond)
+		start := time.Now()
+		err := api.Coalescer("a").With(rest.Timeout(2*time.Second)).Call(t.Context(), "profile", nil, nil)
+		require.ErrorIs(t, err, rest.ErrQueryLimit)
+		require.Zero(t, time.Since(start))
+		after, ok := rest.Retryable(err)
+		require.True(t, ok)
+		require.Equal(t, 2500*time.Millisecond, after)
+		require.NoError(t, api.Coalescer("a").With(rest.Timeout(3*time.Second)).Call(t.Context(), "profile", nil, nil))
+		others.Wait()
+		require.Equal(t, 4, tr.count())
+	})
+}
+
+// TestGatheredCallBehindARefusal: a gathering waits for its turn, and the portal refuses the
+// request of another call. Now that turn comes too late for a caller, who is told at once.
+func TestGatheredCallBehindARefusal(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		requests := 0
+		tr := newScript(t, func(s sent) (int, string, error) {
+			if requests++; requests == 2 {
+				return 503, limited, nil
+			}
+			return 200, answers(s), nil
+		})
+		api := newHosts(t, on(tr), rest.WithRateLimit(1, 1))
+		start := time.Now()
+		require.NoError(t, api.Portal("a").Call(t.Context(), "profile", nil, nil))
+		var others sync.WaitGroup
+		others.Go(func() { _ = api.Portal("a").Call(t.Context(), "crm.deal.add", nil, nil) }) // at 1 s
+		synctest.Wait()
+		others.Go(func() { _ = api.Coalescer("a").Call(t.Context(), "crm.deal.add", nil, nil) })
+		err := api.Coalescer("a").With(rest.Timeout(2500*time.Millisecond)).Call(t.Context(), "crm.contact.add", nil, nil)
+		require.ErrorIs(t, err, rest.ErrQueryLimit)
+		require.Equal(t, time.Second, time.Since(start))
+		others.Wait()
+		require.Equal(t, 4, tr.count())
+		require.NotEqual(t, "batch", tr.requests()[3].method, "the other caller's call goes by itself")
+	})
+}
+
+// TestMadeAgainAndRefused: a read is made again by itself, because the answer to its batch was
+// lost. It is refused then, but it may have run in the batch.
+func TestMadeAgainAndRefused(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		tr := newScript(t, func(s sent) (int, string, error) {
+			if s.method == "batch" {
+				return 502, "<html>", nil
+			}
+			return 503, limited, nil
+		})
+		get, _ := inCompany(t, newHosts(t, on(tr), rest.WithRetries(1)), "crm.deal.add")
+		require.ErrorIs(t, get, rest.ErrQueryLimit)
+		require.False(t, hostileNotRun(get))
+		_, ok := rest.Retryable(get)
+		require.False(t, ok)
+		require.Equal(t, 3, tr.count())
+	})
+}
+
+// TestGatheredCallThatMayHaveRun: a gathered call is sent, its answer is lost, and its next turn
+// comes too late for the caller.
+func TestGatheredCallThatMayHaveRun(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		api := newHosts(t, on(newTransport(t, "<html>502")), rest.WithRateLimit(0.1, 1))
+		start := time.Now()
+		err := api.Coalescer("a").With(rest.Timeout(5*time.Second)).Call(t.Context(), "crm.deal.get", nil, nil)
+		require.ErrorIs(t, err, rest.ErrQueryLimit)
+		require.Less(t, time.Since(start), time.Second)
+		require.False(t, hostileNotRun(err))
+		_, ok := rest.Retryable(err)
+		require.False(t, ok)
+	})
+}
+
+// TestLeftBackAndGone: a method is blocked when its gathering leaves. The caller of that call ends
+// while the others are under way.
+func TestLeftBackAndGone(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		tr := newScript(t, func(s sent) (int, string, error) {
+			if s.method == "crm.item.update" {
+				return 429, blocked, nil
+			}
+			pauseFor(time.Second)
+			return 200, answers(s), nil
+		})
+		api := newHosts(t, on(tr))
+		ctx, cancel := context.WithCancel(t.Context())
+		var all sync.WaitGroup
+		all.Go(func() {
+			err := api.Coalescer("a").Call(ctx, "crm.item.update", nil, nil)
+			if !errors.Is(err, context.Canceled) || !hostileNotRun(err) {
+				t.Error(err, hostileNotRun(err))
+			}
+		})
+		for _, method := range []string{"crm.deal.add", "crm.contact.add"} {
+			all.Go(func() { _ = api.Coalescer("a").Call(t.Context(), method, nil, nil) })
+		}
+		synctest.Wait()
+		require.Error(t, api.Portal("a").With(rest.Retries(0)).Call(t.Context(), "crm.item.update", nil, nil)) // so now it is blocked
+		pauseFor(500 * time.Millisecond)
+		cancel()
+		all.Wait()
+		require.Equal(t, 2, tr.requests()[1].commands())
+	})
+}
+
+// tooLarge answers a method without an end, which the network of eventtest cannot. The portal
+// behind it answers other calls.
+type tooLarge struct {
+	*transport
+
+	method string
+	times  atomic.Int64
+}
+
+func (l *tooLarge) RoundTrip(r *http.Request) (*http.Response, error) {
+	if path.Base(r.URL.Path) != l.method {
+		return l.transport.RoundTrip(r)
+	}
+	l.times.Add(1)
+	return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(new(endless)), Request: r}, nil
+}
+
 // TestReadInCompany: a read and a write leave together, and the answer is lost. The read is made again by itself.
 func TestReadInCompany(t *testing.T) {
 	t.Parallel()
 	for name, lose := range map[string]func(sent) (int, string, error){
-		"a page":    func(sent) (int, string, error) { return 502, "<html>", nil },
-		"broken":    func(sent) (int, string, error) { return 0, "", io.EOF },
-		"too large": func(sent) (int, string, error) { return 200, strings.Repeat(" ", rest.MaxAnswerBytes+1), nil },
+		"a page": func(sent) (int, string, error) { return 502, "<html>", nil },
+		"broken": func(sent) (int, string, error) { return 0, "", io.EOF },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -191,17 +359,86 @@ func TestReadInCompany(t *testing.T) {
 					}
 					return 200, fine, nil
 				})
-				c := newHosts(t, on(tr)).Coalescer("a")
-				var get, add error
-				var both sync.WaitGroup
-				both.Go(func() { get = c.Call(t.Context(), "crm.deal.get", nil, nil) })
-				both.Go(func() { add = c.Call(t.Context(), "crm.deal.add", nil, nil) })
-				both.Wait()
+				get, add := inCompany(t, newHosts(t, on(tr)), "crm.deal.add")
 				require.NoError(t, get)
 				require.Error(t, add)
 				_, ok := rest.Retryable(add)
 				require.False(t, ok)
 				require.Equal(t, 2, tr.count())
+			})
+		})
+	}
+}
+
+// inCompany makes a call that reads through a coalescer, and one of another method at the same
+// time.
+func inCompany(t *testing.T, api *rest.Clients, method string) (read, other error) {
+	t.Helper()
+	c := api.Coalescer("a")
+	var both sync.WaitGroup
+	both.Go(func() { read = c.Call(t.Context(), "crm.deal.get", nil, nil) })
+	both.Go(func() { other = c.Call(t.Context(), method, nil, nil) })
+	both.Wait()
+	return read, other
+}
+
+// TestTooLargeInCompany: the results of two calls are within the limit each, and not in one answer.
+// Reads are made again by themselves, and the batch is not.
+func TestTooLargeInCompany(t *testing.T) {
+	t.Parallel()
+	for second, want := range map[string]struct {
+		err   error
+		alone int
+	}{
+		"crm.contact.get": {nil, 2}, "crm.contact.add": {rest.ErrTooLarge, 1},
+	} {
+		t.Run(second, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				tr := &tooLarge{transport: newTransport(t, fine), method: "batch"}
+				read, other := inCompany(t, newHosts(t, on(tr)), second)
+				require.NoError(t, read)
+				require.ErrorIs(t, other, want.err)
+				require.False(t, other != nil && hostileNotRun(other), "%v", other)
+				require.Equal(t, want.alone, tr.count())
+				require.EqualValues(t, 1, tr.times.Load())
+			})
+		})
+	}
+	t.Run("no company", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			tr := &tooLarge{transport: newTransport(t, fine), method: "crm.deal.get"}
+			require.ErrorIs(t, newHosts(t, on(tr)).Coalescer("a").Call(t.Context(), "crm.deal.get", nil, nil), rest.ErrTooLarge)
+			require.EqualValues(t, 1, tr.times.Load())
+		})
+	})
+}
+
+// TestNotMadeAgain: what is not made again by itself after its batch failed, although it only
+// reads.
+func TestNotMadeAgain(t *testing.T) {
+	t.Parallel()
+	refused := `{"result":{"result":[],"result_error":{"c0":{"error":"QUERY_LIMIT_EXCEEDED"},"c1":{"error":"QUERY_LIMIT_EXCEEDED"}}}}`
+	for name, test := range map[string]struct {
+		retries int
+		status  int
+		body    string
+		want    int // requests
+	}{
+		"no repetitions, lost":            {0, 502, "<html>", 1},
+		"no repetitions, refused":         {0, 503, limited, 1},
+		"no repetitions, refused within":  {0, 200, refused, 1},
+		"refused as often as it was sent": {2, 503, limited, 3},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				tr := newScript(t, func(sent) (int, string, error) { return test.status, test.body, nil })
+				get, add := inCompany(t, newHosts(t, on(tr), rest.WithRetries(test.retries)), "crm.deal.add")
+				require.Error(t, get)
+				require.Error(t, add)
+				require.Equal(t, test.want, tr.count())
 			})
 		})
 	}
@@ -336,5 +573,22 @@ func TestCallOptions(t *testing.T) {
 		}
 		require.Zero(t, tr.count())
 		require.NoError(t, client.Call(t.Context(), "profile", nil, nil), "the client stays as it was")
+	})
+}
+
+// TestIdempotentIsOfOneClient: a helper that the caller uses has a client of its own, and its calls
+// are not repeated.
+func TestIdempotentIsOfOneClient(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		requests := make(map[string]int)
+		tr := newScript(t, func(s sent) (int, string, error) {
+			requests[s.method]++
+			return 504, "<html>", nil
+		})
+		client := newHosts(t, on(tr), rest.WithRetries(1)).Portal("a")
+		require.Error(t, client.With(rest.Idempotent()).Call(t.Context(), "crm.deal.update", nil, nil))
+		require.Error(t, client.Call(t.Context(), "crm.timeline.comment.add", nil, nil))
+		require.Equal(t, map[string]int{"crm.deal.update": 2, "crm.timeline.comment.add": 1}, requests)
 	})
 }

@@ -53,7 +53,7 @@ func (c *Client) follow(ctx context.Context, endpoint, method, location string, 
 
 // target makes an endpoint of a redirect's location. The location has to be the request's own address on another host: no less
 // secure, without credentials, and with nothing added.
-func (p *Portals) target(base *url.URL, method, location string) (string, bool) {
+func (p *Clients) target(base *url.URL, method, location string) (string, bool) {
 	u, err := url.Parse(location)
 	if err != nil || strings.EqualFold(u.Host, base.Host) || u.EscapedPath() != base.EscapedPath()+method {
 		return "", false

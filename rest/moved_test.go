@@ -217,7 +217,7 @@ func TestErrorsOfCredentialsStayHidden(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	require.NoError(t, w.Rename(t.Context()))
-	api, err := rest.NewPortals(secretive{&tokens{endpoint: w.creds.endpoint, token: secretToken}}, rest.WithInsecureHTTP())
+	api, err := rest.NewClients(secretive{&tokens{endpoint: w.creds.endpoint, token: secretToken}}, rest.WithInsecureHTTP())
 	require.NoError(t, err)
 	for _, err := range []error{
 		api.Portal(member).Call(t.Context(), "profile", nil, nil),

@@ -22,7 +22,7 @@ func (e *Error) NotRun() bool {
 		return false
 	case e.Status == 0, e.Status == http.StatusTooManyRequests:
 		return true
-	case e.Code == ErrBadAnswer:
+	case e.Code == ErrBadResponse:
 		return e.Status == http.StatusServiceUnavailable && e.asked
 	}
 	for _, code := range beforeTheMethod {
@@ -35,7 +35,7 @@ func (e *Error) NotRun() bool {
 
 // beforeTheMethod are the codes of what is checked before a method runs.
 var beforeTheMethod = [...]ErrorCode{
-	ErrQueryLimit, ErrOperationTimeLimit, ErrConnection, ErrExpiredToken, ErrInvalidToken, ErrNoAuth, ErrInvalidCredentials,
+	ErrQueryLimit, ErrOperationTimeLimit, ErrOAuthUnreachable, ErrExpiredToken, ErrInvalidToken, ErrNoAuth, ErrInvalidCredentials,
 	ErrInsufficientScope, ErrUserAccess, ErrAuthorization, ErrApplicationMissing, ErrPortalDeleted, ErrOverload, ErrWrongAuthType,
 	ErrMethodNotFound, ErrConfirmWaiting, ErrConfirmDenied, ErrMoved, ErrNotRun, ErrV3Scope, ErrV3MethodNotFound,
 }
@@ -53,7 +53,7 @@ func (e *Error) busy() bool {
 	case http.StatusTooManyRequests:
 		return !e.Is(ErrOperationTimeLimit) && !e.Is(ErrQueryLimit)
 	case http.StatusServiceUnavailable:
-		return e.Code == ErrBadAnswer
+		return e.Code == ErrBadResponse
 	default:
 		return false
 	}
@@ -61,11 +61,11 @@ func (e *Error) busy() bool {
 
 // passes reports whether the call did not run for a reason that passes.
 func (e *Error) passes() bool {
-	return e.NotRun() && (e.Is(ErrQueryLimit) || e.Is(ErrOperationTimeLimit) || e.Is(ErrConnection) || e.busy())
+	return e.NotRun() && (e.Is(ErrQueryLimit) || e.Is(ErrOperationTimeLimit) || e.Is(ErrOAuthUnreachable) || e.busy())
 }
 
 // Retryable reports whether the call that failed with err surely did not run and may succeed later, and how long to wait before.
-// It is so for ErrQueryLimit, ErrOperationTimeLimit, ErrConnection, for 429 and for 503 with a Retry-After, for connections that
+// It is so for ErrQueryLimit, ErrOperationTimeLimit, ErrOAuthUnreachable, for 429 and for 503 with a Retry-After, for connections that
 // were never made, and for credentials that fail and do not call that permanent. Of a batch, all commands must have failed so.
 //
 // Clients repeat such calls by themselves ([WithRetries]) while the context leaves time for the wait; what is left is for a queue
@@ -143,7 +143,7 @@ func (call *call) again(err error, try int) (wait time.Duration, ok bool) {
 		}
 		return call.answeredAgain(e, try)
 	case *callError:
-		return backoff(try), !e.creds && (e.ran == ranNot || e.ran == ranMaybe && call.idempotent)
+		return backoff(try), !e.creds && !e.file && (e.ran == ranNot || e.ran == ranMaybe && call.idempotent)
 	default:
 		return 0, false
 	}
@@ -175,9 +175,9 @@ func (call *call) answeredAgain(e *Error, try int) (wait time.Duration, ok bool)
 		wait = time.Until(e.until)
 		call.busy += wait
 		return wait, call.busy <= maxBusy
-	case e.Is(ErrConnection):
+	case e.Is(ErrOAuthUnreachable):
 		return backoff(try), true
-	case e.Is(ErrInternal), e.Code == ErrBadAnswer && (e.Status >= http.StatusInternalServerError || e.Status < http.StatusMultipleChoices):
+	case e.Is(ErrInternal), e.Code == ErrBadResponse && (e.Status >= http.StatusInternalServerError || e.Status < http.StatusMultipleChoices):
 		return backoff(try), call.idempotent
 	default:
 		return 0, false

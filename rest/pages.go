@@ -124,8 +124,11 @@ func (l *list) fail(code ErrorCode, hint string) error {
 	return &Error{Method: l.method, Status: http.StatusOK, Code: code, Hint: hint}
 }
 
-// maxEmptyPages is how many pages without a row may follow each other.
-const maxEmptyPages = 50
+// Pages that may follow each other without a row, and without anything new in them.
+const (
+	maxEmptyPages = 50
+	maxAlikePages = 50
+)
 
 // positions asks for pages by the position of their first row.
 type positions struct {
@@ -133,8 +136,17 @@ type positions struct {
 
 	c      Doer
 	start  int             // of the page to come
+	came   int             // rows so far
 	empty  int             // pages without a row, one after the other
+	alike  int             // pages that look like the one before, one after the other
 	before json.RawMessage // the result before
+	ends   pageEnds        // of the page before
+}
+
+// pageEnds is what a page looks like: how many rows it has, and the IDs of the first and the last.
+type pageEnds struct {
+	rows        int
+	first, last uint64
 }
 
 func (p *positions) next(ctx context.Context) ([]json.RawMessage, bool, error) {
@@ -149,56 +161,65 @@ func (p *positions) next(ctx context.Context) ([]json.RawMessage, bool, error) {
 	rows := found.rows
 	switch {
 	case answer.Next == nil:
-		return rows, false, p.complete(answer, len(rows))
+		p.came += len(rows)
+		return rows, false, p.complete(answer)
 	case *answer.Next <= p.start || p.repeats(answer, rows):
-		return nil, false, p.fail(ErrBadAnswer, "the portal sends the same page again and again")
+		return nil, false, p.fail(ErrBadResponse, "the portal sends the same page again and again")
 	case len(rows) > 0:
 		p.empty = 0
 	default:
 		p.empty++
-		if end, err := p.ends(answer); end || err != nil {
+		if end, err := p.over(answer); end || err != nil {
 			return nil, false, err
 		}
 	}
-	p.start = *answer.Next
+	p.start, p.came = *answer.Next, p.came+len(rows)
 	return rows, true, nil
 }
 
 // repeats reports whether a page is the one before. Rows without an ID may be equal and still be
-// others.
+// others, and rows with the same IDs too, but not for page after page.
 func (p *positions) repeats(answer *Response, rows []json.RawMessage) bool {
-	same := len(rows) > 0 && bytes.Equal(p.before, answer.Result)
-	p.before = answer.Result
-	if !same {
+	if len(rows) == 0 {
 		return false
 	}
-	_, _, ok := fieldOf(rows[0], "ID")
-	return ok
+	first, _, named := fieldOf(rows[0], "ID")
+	last, _, _ := fieldOf(rows[len(rows)-1], "ID")
+	ends := pageEnds{len(rows), first, last}
+	same := bytes.Equal(p.before, answer.Result)
+	if same || named && ends == p.ends {
+		p.alike++
+	} else {
+		p.alike = 0
+	}
+	p.before, p.ends = answer.Result, ends
+	return same && named || p.alike >= maxAlikePages
 }
 
-// ends reports whether a page without rows is the last one although the portal names a next one.
+// over reports whether a page without rows is the last one although the portal names a next one.
 // If the portal does not count, the second such page is.
-func (p *positions) ends(answer *Response) (bool, error) {
+func (p *positions) over(answer *Response) (bool, error) {
 	switch {
 	case answer.Total == nil:
 		return p.empty > 1, nil
 	case *answer.Next >= *answer.Total:
-		return true, p.complete(answer, 0)
+		return true, p.complete(answer)
 	case p.empty >= maxEmptyPages:
-		return false, p.fail(ErrBadAnswer, "the portal sends one empty page after the other")
+		return false, p.fail(ErrBadResponse, "the portal sends one empty page after the other")
 	default:
 		return false, nil
 	}
 }
 
 // complete reports rows that the portal counts and did not send, after its last page.
-func (p *positions) complete(answer *Response, rows int) error {
-	if answer.Total == nil || *answer.Total <= rows || *answer.Total-rows <= p.start {
+func (p *positions) complete(answer *Response) error {
+	from := p.list.start
+	if answer.Total == nil || *answer.Total-from <= p.came {
 		return nil
 	}
-	return p.fail(ErrBadAnswer, fmt.Sprintf("the portal counts %d rows, sent those from %d up to %d and names no next page: "+
+	return p.fail(ErrBadResponse, fmt.Sprintf("the portal counts %d rows, sent %d of those from %d on and names no next page: "+
 		"the method pages by other parameters than start, or counts rows that the user may not see; ByID does not count",
-		*answer.Total, p.start, p.start+rows))
+		*answer.Total, p.came, from))
 }
 
 // found is the rows of a result and where they stand in it.

@@ -31,6 +31,7 @@ type table struct {
 	// resolve answers for a reference; id is what it leads to, if ok.
 	resolve func(id uint64, ok bool) string
 	took    float64 // seconds, of each page
+	working float64 // what the portal says of them beside, if not 0
 
 	mu       sync.Mutex
 	ids      []uint64 // ascending
@@ -122,7 +123,12 @@ func (tb *table) answer(s sent) (int, string, error) {
 		`,"result_time":` + object(times) + `}}`, nil
 }
 
-func (tb *table) time() string { return fmt.Sprintf(`{"duration":%g}`, tb.took) }
+func (tb *table) time() string {
+	if tb.working > 0 {
+		return fmt.Sprintf(`{"duration":%g,"processing":%g}`, tb.took, tb.working)
+	}
+	return fmt.Sprintf(`{"duration":%g}`, tb.took)
+}
 
 var toLastRow = regexp.MustCompile(`^\$result\[(p\d+)\](?:\[([^\]]*)\])?\[(\d+)\]\[([^\]]*)\]$`)
 
@@ -228,7 +234,7 @@ func (tb *table) requests() []int {
 }
 
 // portals returns clients that call the table.
-func (tb *table) portals(t *testing.T) *rest.Portals {
+func (tb *table) portals(t *testing.T) *rest.Clients {
 	t.Helper()
 	tr := newScript(t, tb.answer)
 	return newHosts(t, on(tr), rest.WithoutRateLimit())

@@ -146,10 +146,10 @@ func (p *idPages) accept(answer *Response) ([]json.RawMessage, error) {
 		case !ok:
 			return nil, p.fail(ErrBadResult, "the rows have no number from 0 up in the field "+p.cfg.id+"; select it")
 		case bound && id <= last && i == 0:
-			return nil, p.fail(ErrBadAnswer, "the portal sends rows again that came before: it does not filter by "+
+			return nil, p.fail(ErrBadResponse, "the portal sends rows again that came before: it does not filter by "+
 				p.names.filter+"[>"+p.cfg.id+"]; see the method's page for what filter and order are called")
 		case bound && id <= last:
-			return nil, p.fail(ErrBadAnswer, "the rows do not ascend: the portal does not order by "+p.cfg.id+
+			return nil, p.fail(ErrBadResponse, "the rows do not ascend: the portal does not order by "+p.cfg.id+
 				"; see the method's page for what filter and order are called")
 		}
 		last, bound = id, true
@@ -242,6 +242,9 @@ func (p *idPages) halve(ctx context.Context, err error, n, try int) (wait time.D
 		p.ceiling, ok = n/2, true
 	case surelyNotRun(err), p.client.retries() == 0:
 		return 0, false
+	case failure != nil && failure.Code == ErrBadResponse && failure.Status >= http.StatusBadRequest && failure.Status < http.StatusInternalServerError:
+		p.client = nil // something in front of the portal takes no batches
+		return 0, true
 	case errors.Is(err, context.DeadlineExceeded): // of the HTTP client or of [Timeout]
 		ok = true
 	default:
@@ -287,12 +290,12 @@ func (p *idPages) take() (rows []json.RawMessage, used bool, err error) {
 func (p *idPages) doubted(page *item, err error, passes bool) error {
 	p.cut()
 	switch {
-	case p.used == 0 && !passes: // it had no reference
+	case p.used == 0 && page.err == nil: // it had no reference
 		return err
 	case page.err != nil && p.client.retries() == 0:
 		return err
 	case !passes:
-		p.client = nil // references lead nowhere, as it seems
+		p.client = nil // references lead nowhere, or the method is for no batch, as it seems
 	}
 	return nil
 }
@@ -317,10 +320,15 @@ func (p *idPages) cut() {
 }
 
 // took returns how long the portal worked on an answer, and 0 if it does not say.
+// Portals are known to round the start of a page down to a second, and so the duration up.
 func (t Time) took() time.Duration {
 	const hour = 3600
-	if !(t.Duration > 0) || t.Duration > hour {
+	took := t.Duration
+	if t.Processing > 0 {
+		took = t.Processing
+	}
+	if !(took > 0) || took > hour {
 		return 0
 	}
-	return time.Duration(t.Duration * float64(time.Second))
+	return time.Duration(took * float64(time.Second))
 }

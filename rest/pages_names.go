@@ -28,7 +28,7 @@ func spellingOf(method string) (names spelling, known bool) {
 		return spelling{filter: "FILTER", order: "SORT"}, true
 	case "lists.element.get":
 		return spelling{filter: "FILTER", order: "ELEMENT_ORDER"}, true
-	case "user.get":
+	case "user.get", "user.search":
 		return spelling{filter: "FILTER", sort: "sort", order: "order"}, true
 	case "voximplant.statistic.get":
 		return spelling{filter: "FILTER", sort: "SORT", order: "ORDER"}, true
@@ -82,9 +82,10 @@ func (l *list) readNames() error {
 		return errBound
 	}
 	l.ordered = l.ordered || sorts
-	if l.cfg.after > bound {
-		l.after = l.cfg.after
+	if odd {
+		bound = 0
 	}
+	l.after = max(l.cfg.after, bound)
 	l.names = l.spelled(filter, order)
 	return nil
 }

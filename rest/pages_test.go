@@ -29,10 +29,10 @@ func TestAllByIDInBatches(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
 		rows uint64
-		of   func(*rest.Portals) rest.Doer
+		of   func(*rest.Clients) rest.Doer
 	}{
-		"client":    {100_000, func(p *rest.Portals) rest.Doer { return p.Portal("a") }},
-		"coalescer": {3_000, func(p *rest.Portals) rest.Doer { return p.Coalescer("a") }},
+		"client":    {100_000, func(p *rest.Clients) rest.Doer { return p.Portal("a") }},
+		"coalescer": {3_000, func(p *rest.Clients) rest.Doer { return p.Coalescer("a") }},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -172,8 +172,8 @@ func TestAllByIDOnOddPortals(t *testing.T) {
 				return ""
 			}
 		}, rows: 100, added: true, requests: []int{1, 4, 1, 1}},
-		"filter is ignored": {table: func(tb *table) { tb.filter = "FILTER" }, rows: 100, want: span(1, 50, nil), err: rest.ErrBadAnswer, requests: []int{1, 4}},
-		"order is ignored":  {table: func(tb *table) { tb.order = "ORDER" }, want: []uint64{}, err: rest.ErrBadAnswer, requests: []int{1}},
+		"filter is ignored": {table: func(tb *table) { tb.filter = "FILTER" }, rows: 100, want: span(1, 50, nil), err: rest.ErrBadResponse, requests: []int{1, 4}},
+		"order is ignored":  {table: func(tb *table) { tb.order = "ORDER" }, want: []uint64{}, err: rest.ErrBadResponse, requests: []int{1}},
 		"order is lost on the way": {table: func(tb *table) {
 			tb.page = func(n int, _ command, ids []uint64) []uint64 {
 				if n > 3 {
@@ -181,10 +181,10 @@ func TestAllByIDOnOddPortals(t *testing.T) {
 				}
 				return ids
 			}
-		}, want: span(1, 200, nil), err: rest.ErrBadAnswer, requests: []int{1, 4, 1}},
+		}, want: span(1, 200, nil), err: rest.ErrBadResponse, requests: []int{1, 4, 1}},
 		"a row twice": {table: func(tb *table) {
 			tb.page = func(_ int, _ command, ids []uint64) []uint64 { return append(ids, ids[max(len(ids)-1, 0):]...) }
-		}, want: []uint64{}, err: rest.ErrBadAnswer, requests: []int{1}},
+		}, want: []uint64{}, err: rest.ErrBadResponse, requests: []int{1}},
 		"a page twice": {table: func(tb *table) {
 			tb.page = func(n int, _ command, ids []uint64) []uint64 {
 				if n > 4 {
@@ -192,7 +192,7 @@ func TestAllByIDOnOddPortals(t *testing.T) {
 				}
 				return ids
 			}
-		}, want: span(1, 250, nil), err: rest.ErrBadAnswer, requests: []int{1, 4, 16}},
+		}, want: span(1, 250, nil), err: rest.ErrBadResponse, requests: []int{1, 4, 16}},
 		"longer pages in batches": {table: func(tb *table) {
 			tb.page = func(_ int, cmd command, ids []uint64) []uint64 {
 				if cmd.inBatch >= 0 && len(ids) > 0 {
@@ -235,6 +235,8 @@ func TestAllByIDRefused(t *testing.T) {
 		expired = `{"error":"expired_token","error_description":""}`
 		denied  = `{"error":"ACCESS_DENIED","error_description":"Access denied!"}`
 		broken  = `{"error":"INTERNAL_SERVER_ERROR","error_description":""}`
+		// unbatched refuses a method in a batch only
+		unbatched = `{"error":"ERROR_BATCH_METHOD_NOT_ALLOWED","error_description":"Method is not allowed for batch usage"}`
 	)
 	always := func(int) bool { return true }
 	only := func(n int) func(int) bool { return func(i int) bool { return i == n } }
@@ -256,7 +258,9 @@ func TestAllByIDRefused(t *testing.T) {
 		"operating time, without repetition": {refusal: blocked, at: from(4), opts: []rest.CallOption{rest.Retries(0)}, rows: 200, err: rest.ErrOperationTimeLimit, requests: []int{1, 4}},
 		"operating time, for good":           {refusal: blocked, at: from(4), rows: 200, err: rest.ErrOperationTimeLimit, requests: []int{1, 4, 1, 1}, waits: true},
 		"access denied":                      {refusal: denied, at: from(4), rows: 200, err: rest.ErrAccessDenied, requests: []int{1, 4, 1}},
-		"access denied, first of batch":      {refusal: denied, at: from(1), rows: 50, err: rest.ErrAccessDenied, requests: []int{1, 4}},
+		"access denied, first of batch":      {refusal: denied, at: from(1), rows: 50, err: rest.ErrAccessDenied, requests: []int{1, 4, 1}},
+		"access denied, without repetition":  {refusal: denied, at: from(1), opts: []rest.CallOption{rest.Retries(0)}, rows: 50, err: rest.ErrAccessDenied, requests: []int{1, 4}},
+		"not in a batch":                     {refusal: unbatched, at: always, rows: 400, requests: []int{1, 4, 1, 1, 1, 1, 1, 1, 1, 1}},
 		"access denied, at once":             {refusal: denied, at: always, rows: 0, err: rest.ErrAccessDenied, requests: []int{1}},
 		"an error that passes":               {refusal: broken, at: only(4), rows: 400, requests: []int{1, 4, 1, 3, 12}},
 		"token":                              {refusal: expired, at: only(4), rows: 400, requests: []int{1, 4, 1, 3, 12}},
@@ -271,7 +275,8 @@ func TestAllByIDRefused(t *testing.T) {
 					tb = count(410) // a short page: what comes after it is not looked at
 				}
 				tb.before = func(n int, cmd command) string {
-					if test.at(n) && (name != "behind the end" || cmd.inBatch > 0) {
+					single := cmd.inBatch < 0 && test.refusal == unbatched
+					if test.at(n) && !single && (name != "behind the end" || cmd.inBatch > 0) {
 						return test.refusal
 					}
 					return ""
@@ -313,6 +318,7 @@ func TestAllByIDHalves(t *testing.T) {
 	tests := map[string]struct {
 		fail     func(commands int) (status int, body string, err error)
 		took     float64
+		working  float64 // of took, if the portal says it
 		opts     []rest.CallOption
 		limit    time.Duration // of the HTTP client
 		rows     int           // 2,000 unless told otherwise
@@ -327,9 +333,12 @@ func TestAllByIDHalves(t *testing.T) {
 		"cut off":                       {fail: large(20, 200, `{"result":{"result":{"p0":[`, nil), requests: []int{1, 4, 16, 50, 25, 12, 12, 1}},
 		"connection":                    {fail: large(20, 0, "", io.EOF), requests: []int{1, 4, 16, 50, 25, 12, 12, 1}},
 		"every batch":                   {fail: large(1, 502, "<html>", nil), rows: 250, requests: []int{1, 4, 2, 1, 1, 1, 1, 1}},
-		"without repetition":            {fail: large(20, 502, "<html>", nil), opts: []rest.CallOption{rest.Retries(0)}, rows: 1050, err: rest.ErrBadAnswer, requests: []int{1, 4, 16, 50}},
+		"without repetition":            {fail: large(20, 502, "<html>", nil), opts: []rest.CallOption{rest.Retries(0)}, rows: 1050, err: rest.ErrBadResponse, requests: []int{1, 4, 16, 50}},
 		"time limit of the HTTP client": {fail: large(20, statusNever, "", nil), limit: 5 * time.Second, requests: []int{1, 4, 16, 50, 25, 12, 12, 1}},
 		"time of the call":              {fail: large(20, statusNever, "", nil), opts: []rest.CallOption{rest.Timeout(5 * time.Second)}, requests: []int{1, 4, 16, 50, 25, 12, 12, 1}},
+		"refused by a front end":        {fail: large(1, 403, "<html>", nil), rows: 250, requests: []int{1, 4, 1, 1, 1, 1, 1}},
+		"limited by a front end":        {fail: large(1, 429, "<html>", nil), opts: []rest.CallOption{rest.Retries(1)}, rows: 50, err: rest.ErrBadResponse, requests: []int{1, 4, 4}},
+		"rounded times":                 {took: 1.05, working: 0.05, rows: 6000, requests: []int{1, 4, 16, 50, 50, 1}},
 		"slow pages":                    {took: 1.5, requests: []int{1, 4, 13, 13, 13, 1}},
 		"very slow pages":               {took: 15, rows: 200, requests: []int{1, 1, 1, 1, 1}},
 		"slow for the time of a call":   {took: 1, opts: []rest.CallOption{rest.Timeout(8 * time.Second)}, rows: 500, requests: []int{1, 4, 4, 4, 1}},
@@ -347,7 +356,7 @@ func TestAllByIDHalves(t *testing.T) {
 				if test.err != nil {
 					tb = count(2000)
 				}
-				tb.took = test.took
+				tb.took, tb.working = test.took, test.working
 				tr := newScript(t, func(s sent) (int, string, error) {
 					if test.fail != nil && s.method == "batch" {
 						status, body, err := test.fail(s.commands())
@@ -650,6 +659,7 @@ func TestAllByIDNames(t *testing.T) {
 		"cash registers":             {table: upper, method: "sale.cashbox.list"},
 		"tasks of workflows":         {table: upper, method: "bizproc.task.list"},
 		"users":                      {table: tableNames{filter: "FILTER", sort: "sort", order: "order"}, method: "user.get"},
+		"users by name":              {table: tableNames{filter: "FILTER", sort: "sort", order: "order"}, method: "user.search"},
 		"users, as the caller says":  {table: tableNames{filter: "filter", sort: "SORT", order: "ORDER"}, method: "user.get", params: of{"SORT": "ID", "ORDER": "asc", "filter": of{"ACTIVE": "Y"}}},
 		"calls":                      {table: tableNames{filter: "FILTER", sort: "SORT", order: "ORDER"}, method: "voximplant.statistic.get"},
 		"storage":                    {table: tableNames{filter: "FILTER", order: "SORT"}, method: "entity.item.get", params: of{"ENTITY": "selection"}},
@@ -658,7 +668,7 @@ func TestAllByIDNames(t *testing.T) {
 		"unknown method, order":      {table: upper, method: "acme.things.list", params: of{"ORDER": of{"ID": "ASC"}}},
 		"unknown method, scalars":    {table: tableNames{filter: "FILTER", sort: "SORT", order: "ORDER"}, method: "acme.things.list", params: rest.Ordered{rest.Arg("SORT", "ID"), rest.Arg("ORDER", "ASC")}},
 		"unknown method, sort":       {table: tableNames{filter: "FILTER", order: "SORT"}, method: "acme.things.list", params: of{"SORT": of{"ID": "ASC"}}},
-		"unknown method, neither":    {table: upper, method: "acme.things.list", err: rest.ErrBadAnswer},
+		"unknown method, neither":    {table: upper, method: "acme.things.list", err: rest.ErrBadResponse},
 		"order of the caller":        {method: "crm.deal.list", params: of{"order": of{"ID": "asc"}}},
 		"order of the caller, other": {method: "crm.deal.list", params: of{"order": of{"ID": "DESC"}}, err: rest.ErrBadCall},
 		"order of the caller, two":   {method: "crm.deal.list", params: of{"order": of{"ID": "ASC", "TITLE": "ASC"}}, err: rest.ErrBadCall},
@@ -771,6 +781,13 @@ func TestAllByPositionEnds(t *testing.T) {
 		}
 		return n
 	}
+	emptyFirst := func(rows int) func(int) string { // of 2
+		return func(n int) string {
+			return map[int]string{
+				0: `{"result":[],"next":1,"total":2}`, 1: `{"result":[` + strings.Repeat(`,{"ID":1}`, rows)[1:] + `],"total":2}`,
+			}[n]
+		}
+	}
 	tests := map[string]struct {
 		answer   func(start int) string
 		rows     int
@@ -779,15 +796,19 @@ func TestAllByPositionEnds(t *testing.T) {
 	}{
 		"empty, no total":      {answer: func(n int) string { return fmt.Sprintf(`{"result":[],"next":%d}`, n+50) }, requests: 2},
 		"empty, total passed":  {answer: func(n int) string { return fmt.Sprintf(`{"result":[],"next":%d,"total":0}`, n+50) }, requests: 1},
-		"empty, total grows":   {answer: func(n int) string { return fmt.Sprintf(`{"result":[],"next":%d,"total":%d}`, n+50, n+200) }, requests: 50, err: rest.ErrBadAnswer},
-		"empty, total ends":    {answer: func(n int) string { return fmt.Sprintf(`{"result":[],"next":%d,"total":120}`, n+50) }, requests: 3, err: rest.ErrBadAnswer},
-		"always the same page": {answer: func(n int) string { return fmt.Sprintf(`{"result":[{"ID":1}],"next":%d}`, n+1) }, rows: 1, requests: 2, err: rest.ErrBadAnswer},
+		"empty, total grows":   {answer: func(n int) string { return fmt.Sprintf(`{"result":[],"next":%d,"total":%d}`, n+50, n+200) }, requests: 50, err: rest.ErrBadResponse},
+		"empty, total ends":    {answer: func(n int) string { return fmt.Sprintf(`{"result":[],"next":%d,"total":120}`, n+50) }, requests: 3, err: rest.ErrBadResponse},
+		"always the same page": {answer: func(n int) string { return fmt.Sprintf(`{"result":[{"ID":1}],"next":%d}`, n+1) }, rows: 1, requests: 2, err: rest.ErrBadResponse},
 		"equal rows without IDs": {answer: func(n int) string {
 			return fmt.Sprintf(`{"result":[{"A":1}]%s}`, map[bool]string{true: fmt.Sprintf(`,"next":%d`, n+1)}[n < 3])
 		}, rows: 4, requests: 4},
-		"empty page with rows after it": {answer: func(n int) string {
-			return map[int]string{0: `{"result":[],"next":50,"total":51}`, 50: `{"result":[{"ID":1}],"total":51}`}[n]
-		}, rows: 1, requests: 2},
+		"equal rows without end":   {answer: func(n int) string { return fmt.Sprintf(`{"result":[{"A":1}],"next":%d}`, n+50) }, rows: 50, requests: 51, err: rest.ErrBadResponse},
+		"the same IDs without end": {answer: func(n int) string { return fmt.Sprintf(`{"result":[{"ID":1,"A":%d},{"ID":2}],"next":%d}`, n, n+50) }, rows: 100, requests: 51, err: rest.ErrBadResponse},
+		"the same IDs for two pages": {answer: func(n int) string {
+			return fmt.Sprintf(`{"result":[{"ID":1,"A":%d}]%s}`, n, map[bool]string{true: `,"next":50`}[n == 0])
+		}, rows: 2, requests: 2},
+		"empty page with rows after it": {answer: emptyFirst(2), rows: 2, requests: 2},
+		"empty page with rows left out": {answer: emptyFirst(1), rows: 1, requests: 2, err: rest.ErrBadResponse},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -800,7 +821,9 @@ func TestAllByPositionEnds(t *testing.T) {
 					failed = err
 					break
 				}
-				n++
+				if n++; n > 1000 { // without an end
+					break
+				}
 			}
 			require.ErrorIs(t, failed, test.err)
 			require.Equal(t, test.rows, n)
@@ -822,14 +845,18 @@ func TestAllByPositionComparesTheTotal(t *testing.T) {
 		"smaller":                   {table: func(tb *table) { tb.total = plus(-100) }, rows: 120},
 		"the page's":                {table: func(tb *table) { tb.total = func(int) int { return 50 } }, rows: 120},
 		"zero":                      {table: func(tb *table) { tb.total = func(int) int { return 0 } }, rows: 120},
-		"larger":                    {table: func(tb *table) { tb.total = plus(1) }, rows: 120, err: rest.ErrBadAnswer},
+		"larger":                    {table: func(tb *table) { tb.total = plus(1) }, rows: 120, err: rest.ErrBadResponse},
 		"from a position":           {params: map[string]any{"start": 100}, rows: 20},
 		"from behind the end":       {params: map[string]any{"start": 500}, rows: 0},
-		"from a position, larger":   {params: map[string]any{"start": 100}, table: func(tb *table) { tb.total = plus(1) }, rows: 20, err: rest.ErrBadAnswer},
+		"from a position, larger":   {params: map[string]any{"start": 100}, table: func(tb *table) { tb.total = plus(1) }, rows: 20, err: rest.ErrBadResponse},
 		"rows are deleted":          {table: func(tb *table) { tb.before = func(n int, _ command) string { tb.ids = tb.ids[:120-n]; return "" } }, rows: 118},
 		"rows are deleted in front": {table: func(tb *table) { tb.before = func(n int, _ command) string { tb.ids = tb.ids[min(n, 1):]; return "" } }, rows: 118},
-		"rows are hidden":           {table: func(tb *table) { tb.hidden = func(id uint64) bool { return id == 110 } }, rows: 119, err: rest.ErrBadAnswer},
-		"by ID it does not matter":  {params: map[string]any{}, table: func(tb *table) { tb.total = plus(1) }, rows: 120},
+		"rows are hidden before":    {table: func(tb *table) { tb.hidden = func(id uint64) bool { return id == 10 } }, rows: 119, err: rest.ErrBadResponse},
+		"pages are short": {table: func(tb *table) {
+			tb.page = func(_ int, _ command, ids []uint64) []uint64 { return ids[:min(20, len(ids))] }
+		}, rows: 60, err: rest.ErrBadResponse},
+		"rows are hidden":          {table: func(tb *table) { tb.hidden = func(id uint64) bool { return id == 110 } }, rows: 119, err: rest.ErrBadResponse},
+		"by ID it does not matter": {params: map[string]any{}, table: func(tb *table) { tb.total = plus(1) }, rows: 120},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -106,7 +106,7 @@ const errRenew = rest.ErrorCode("test: no more tokens")
 // newClient returns a client that repeats nothing unless opts say so.
 func newClient(tb testing.TB, c rest.Credentials, opts ...rest.Option) *rest.Client {
 	tb.Helper()
-	api, err := rest.NewPortals(c, append([]rest.Option{rest.WithInsecureHTTP(), rest.WithRetries(0)}, opts...)...)
+	api, err := rest.NewClients(c, append([]rest.Option{rest.WithInsecureHTTP(), rest.WithRetries(0)}, opts...)...)
 	require.NoError(tb, err)
 	return api.Portal(member)
 }

@@ -26,7 +26,7 @@ func TestManyCallsOneRenewal(t *testing.T) {
 	require.NoError(t, err)
 	_, err = portals.Exchange(t.Context(), oauth.Code{Code: code, ServerDomain: portal.OAuthHost()})
 	require.NoError(t, err)
-	api, err := rest.NewPortals(portals, rest.WithInsecureHTTP(), rest.WithoutRateLimit())
+	api, err := rest.NewClients(portals, rest.WithInsecureHTTP(), rest.WithoutRateLimit())
 	require.NoError(t, err)
 	client := api.Portal(portal.MemberID())
 	portal.ExpireAccessTokens()

@@ -47,9 +47,9 @@ func TestWhatIsRepeated(t *testing.T) {
 		"refusal":                   {body: `{"error":"ACCESS_DENIED"}`, write: 1, read: 1},
 		"core error":                {body: `{"error":"ERROR_CORE"}`, write: 1, read: 1},
 	}
-	vias := map[string]func(*rest.Portals, ...rest.CallOption) rest.Doer{
-		"Client":    func(api *rest.Portals, opts ...rest.CallOption) rest.Doer { return api.Portal("a").With(opts...) },
-		"Coalescer": func(api *rest.Portals, opts ...rest.CallOption) rest.Doer { return api.Coalescer("a").With(opts...) },
+	vias := map[string]func(*rest.Clients, ...rest.CallOption) rest.Doer{
+		"Client":    func(api *rest.Clients, opts ...rest.CallOption) rest.Doer { return api.Portal("a").With(opts...) },
+		"Coalescer": func(api *rest.Clients, opts ...rest.CallOption) rest.Doer { return api.Coalescer("a").With(opts...) },
 	}
 	for name, test := range tests {
 		for via, client := range vias {
@@ -132,13 +132,14 @@ func TestRetryable(t *testing.T) {
 		"context":         {err: context.DeadlineExceeded},
 		"query limit":     {&rest.Error{Code: "query_limit_exceeded", Status: 503}, time.Second, true},
 		"operating":       {&rest.Error{Code: rest.ErrOperationTimeLimit, Status: 429}, time.Second, true},
-		"authorization":   {&rest.Error{Code: rest.ErrConnection}, time.Second, true},
-		"page":            {err: &rest.Error{Code: rest.ErrBadAnswer, Status: 503}},
-		"limit page":      {&rest.Error{Code: rest.ErrBadAnswer, Status: 429}, time.Second, true},
-		"gateway timeout": {err: &rest.Error{Code: rest.ErrBadAnswer, Status: 504}},
+		"authorization":   {&rest.Error{Code: rest.ErrOAuthUnreachable}, time.Second, true},
+		"page":            {err: &rest.Error{Code: rest.ErrBadResponse, Status: 503}},
+		"limit page":      {&rest.Error{Code: rest.ErrBadResponse, Status: 429}, time.Second, true},
+		"gateway timeout": {err: &rest.Error{Code: rest.ErrBadResponse, Status: 504}},
 		"text only":       {err: &rest.Error{Code: "ERROR_CORE", Description: "Too many requests", Status: 503}},
 		"access denied":   {err: &rest.Error{Code: rest.ErrAccessDenied, Status: 503}},
 		"not run":         {err: &rest.Error{Code: rest.ErrNotRun}},
+		"removed":         {err: &rest.Error{Code: rest.ErrApplicationMissing, Status: 503}},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -148,6 +149,40 @@ func TestRetryable(t *testing.T) {
 			require.Equal(t, test.after, after)
 		})
 	}
+}
+
+// TestRetryableIsBounded: the wait counts from now, and is ten minutes at most.
+func TestRetryableIsBounded(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		client := newHosts(t, on(newTransport(t, fine)), rest.WithRateLimit(0.001, 1)).Portal("a")
+		require.NoError(t, client.Call(t.Context(), "profile", nil, nil))
+		err := client.With(rest.Timeout(time.Second)).Call(t.Context(), "profile", nil, nil)
+		for _, want := range []time.Duration{10 * time.Minute, 400 * time.Second, 0} { // its turn was 1,000 s after the first call
+			after, ok := rest.Retryable(err)
+			require.True(t, ok)
+			require.Equal(t, want, after)
+			pauseFor(10 * time.Minute)
+		}
+	})
+}
+
+// TestRetryableOfSeveral: of several errors, all must say that the call may be made again, and the
+// longest wait counts.
+func TestRetryableOfSeveral(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		client := newHosts(t, on(newTransport(t, blockedFor(5*time.Minute))), rest.WithRetries(0)).Portal("a")
+		long := client.Call(t.Context(), "crm.deal.add", nil, nil)
+		short := &rest.Error{Code: rest.ErrQueryLimit}
+		for _, err := range []error{errors.Join(long, short), errors.Join(short, long)} {
+			after, ok := rest.Retryable(err)
+			require.True(t, ok)
+			require.Equal(t, 5*time.Minute, after)
+		}
+		_, ok := rest.Retryable(errors.Join(long, errors.New("x")))
+		require.False(t, ok)
+	})
 }
 
 // On a real portal: an answer that is lost must not make a second deal, and a read is made again.

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// Stats is a snapshot of what the clients of a [Portals] did since it was made, with those that [Portals.As] and [Client.As]
+// Stats is a snapshot of what the clients of a [Clients] did since it was made, with those that [Clients.As] and [Client.As]
 // derive from it. Each number is exact. They are read one after the other, so sums over them may be off by what happened
 // meanwhile.
 type Stats struct {
@@ -64,7 +64,7 @@ type meter struct {
 }
 
 // Stats returns what was done so far. It is cheap enough to call for each scrape of a metrics endpoint.
-func (p *Portals) Stats() Stats {
+func (p *Clients) Stats() Stats {
 	m := p.meter
 	return Stats{
 		Calls: m.calls.Load(), Failed: m.failed.Load(), Requests: m.requests.Load(), Commands: m.commands.Load(), Retried: m.retried.Load(),
@@ -72,7 +72,7 @@ func (p *Portals) Stats() Stats {
 	}
 }
 
-// Stats returns what the client did so far, with the others of its [Portals].
+// Stats returns what the client did so far, with the others of its [Clients].
 func (c *Client) Stats() Stats { return c.portals.Stats() }
 
 // wait counts a call among those that wait, and adds the time to one of its sums.

@@ -32,8 +32,9 @@ import (
 // [ErrBadResult], and its text says that the method ran.
 //
 // The address carries a token. The file goes there only if it leads to the portal's own host, by
-// https ([WithInsecureHTTP] is for tests), and no redirect is followed. The address does not appear
-// in errors or log lines.
+// https ([WithInsecureHTTP] is for tests), and no redirect is followed: a portal that is renamed
+// between the steps is [ErrMoved], and the next upload finds it. The address does not appear in
+// errors or log lines.
 //
 // Each step is a request as far as the portal's limits are concerned, and is repeated as other calls
 // are, with the file from its beginning: only if it surely did not run, unless the client is
@@ -67,6 +68,9 @@ func (c *Client) Upload(ctx context.Context, method string, params any, file Fil
 		answer, err = c.run(ctx, c.uploadCall(to, file))
 		if hasCode(err, ErrExpiredToken) && !renewed && c.portals.hook == nil {
 			continue // the portal checks the token before it takes the file
+		}
+		if moved, ok := err.(*Error); ok && moved.Is(ErrMoved) { //nolint:errorlint // of this package, not wrapped
+			moved.Hint = "the file was not taken; if the portal was renamed just now, upload it once more: the first step finds the new address"
 		}
 		return answer, err
 	}
@@ -123,7 +127,7 @@ func (c *Client) uploadCall(p destination, file File) *call {
 		renewed: true, moved: true, // the token is in the address, and the address is for one host
 	}
 	call.out = func(base *url.URL, token string) (*outgoing, error) {
-		target, err := ownAddress(base, p.UploadURL)
+		target, err := portalAddress(base, p.UploadURL)
 		if err != nil {
 			return nil, &Error{
 				Method: uploadMethod, Code: ErrBadEndpoint,
@@ -142,8 +146,17 @@ func (c *Client) uploadCall(p destination, file File) *call {
 	return call
 }
 
-// ownAddress checks an address that a portal returned. It must lead to the host of the endpoint, no
-// less secure than that.
+// portalAddress checks an address that a method returned. One without a host begins at the root of
+// the portal: below the endpoint of a webhook it would be a call with the webhook's secret.
+func portalAddress(base *url.URL, address string) (*url.URL, error) {
+	if address == "" {
+		return nil, errors.New("the address is empty")
+	}
+	return ownAddress(&url.URL{Scheme: base.Scheme, Host: base.Host, Path: "/"}, address)
+}
+
+// ownAddress checks an address that a portal returned. It must lead to the host of the base, no less
+// secure than that.
 func ownAddress(base *url.URL, address string) (*url.URL, error) {
 	u, err := url.Parse(address)
 	if err != nil || len(address) > maxPlace {
@@ -169,7 +182,7 @@ func portOf(u *url.URL) string {
 }
 
 // secretsOf returns what errors must not show of a request to an address of the portal.
-func (p *Portals) secretsOf(u *url.URL, token string) []string {
+func (p *Clients) secretsOf(u *url.URL, token string) []string {
 	secrets := []string{token}
 	if p.hook != nil {
 		secrets[0] = p.hook.secret

@@ -247,9 +247,9 @@ func TestUploadsThatFail(t *testing.T) {
 			take: says(400, `{"error":"DISK_X","error_description":"bad `+uploadToken+` s3cr3t-in-the-address"}`), code: "DISK_X",
 			text: "bad [redacted] [redacted]", requests: 2,
 		},
-		"page":     {take: says(413, `<html>`), code: rest.ErrBadAnswer, text: "status 413", requests: 2},
+		"page":     {take: says(413, `<html>`), code: rest.ErrBadResponse, text: "status 413", requests: 2},
 		"redirect": {take: http.RedirectHandler("http://evil.example/", http.StatusFound).ServeHTTP, code: rest.ErrMoved, requests: 2},
-		"failure":  {take: says(502, `<html>`), code: rest.ErrBadAnswer, text: "status 502", requests: 2},
+		"failure":  {take: says(502, `<html>`), code: rest.ErrBadResponse, text: "status 502", requests: 2},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -320,7 +320,7 @@ func TestUploadIsRepeated(t *testing.T) {
 
 		_, err := client.Upload(t.Context(), "disk.folder.uploadfile", nil, fileOf("a", contentOf(50)))
 
-		require.ErrorIs(t, err, rest.ErrBadAnswer)
+		require.ErrorIs(t, err, rest.ErrBadResponse)
 		require.Equal(t, []string{"disk.folder.uploadfile", "upload.json", "upload.json"}, methods, "the address is not asked for again")
 		require.Equal(t, []string{"", string(contentOf(50)), string(contentOf(50))}, bodies)
 	})

@@ -20,7 +20,7 @@ type hook struct {
 //
 // Source: https://apidocs.bitrix24.com/local-integrations/local-webhooks.html
 func NewWebhook(webhookURL string, opts ...Option) (*Client, error) {
-	p, err := newPortals(opts, true)
+	p, err := newClients(opts, true)
 	if err != nil {
 		return nil, err
 	}
@@ -31,7 +31,7 @@ func NewWebhook(webhookURL string, opts ...Option) (*Client, error) {
 	return &Client{portals: p}, nil
 }
 
-func (p *Portals) newHook(webhookURL string) (*hook, error) {
+func (p *Clients) newHook(webhookURL string) (*hook, error) {
 	u, err := p.base(strings.TrimSpace(webhookURL))
 	switch {
 	case err == nil:
@@ -75,7 +75,7 @@ func notIn(set string) func(rune) bool {
 }
 
 // explain adds to an error what the portal does not say.
-func (p *Portals) explain(e *Error) {
+func (p *Clients) explain(e *Error) {
 	if p.hook == nil || !e.Is(ErrWrongAuthType) {
 		return
 	}

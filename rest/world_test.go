@@ -45,13 +45,13 @@ func (w *world) client(tb testing.TB, opts ...rest.Option) *rest.Client {
 	return w.portals(tb, opts...).Portal(w.MemberID())
 }
 
-func (w *world) portals(tb testing.TB, opts ...rest.Option) *rest.Portals {
+func (w *world) portals(tb testing.TB, opts ...rest.Option) *rest.Clients {
 	tb.Helper()
 	through := rest.WithInsecureHTTP()
 	if w.tap != nil {
 		through = on(w.tap)
 	}
-	api, err := rest.NewPortals(w.creds, append([]rest.Option{through}, opts...)...)
+	api, err := rest.NewClients(w.creds, append([]rest.Option{through}, opts...)...)
 	require.NoError(tb, err)
 	return api
 }
@@ -241,9 +241,9 @@ func (hosts) Renew(context.Context, string, string) (endpoint, token string, err
 	return "", "", errRenew
 }
 
-func newHosts(tb testing.TB, opts ...rest.Option) *rest.Portals {
+func newHosts(tb testing.TB, opts ...rest.Option) *rest.Clients {
 	tb.Helper()
-	api, err := rest.NewPortals(hosts{}, opts...)
+	api, err := rest.NewClients(hosts{}, opts...)
 	require.NoError(tb, err)
 	return api
 }

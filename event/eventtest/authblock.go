@@ -8,7 +8,7 @@ import (
 	"github.com/b24events/b24events/internal/phpform"
 )
 
-// authBlock is the auth section of a body. Which keys it has depends on what is filled in.
+// authBlock is the auth section of a delivery. Empty fields decide which keys it has.
 type authBlock struct {
 	accessToken      string
 	refreshToken     string
@@ -33,15 +33,17 @@ func (a *authBlock) grant(g Grant, lifetime time.Duration) {
 	a.scope, a.status, a.user = strings.Join(g.Scope, ","), g.Status, g.UserID
 }
 
+// value returns the section with the keys that the platform sends in each case.
 func (a *authBlock) value() phpform.Value {
 	switch {
-	case a.bot: // the envelope of a bot of imbot.v2, which has its own block inside data
+	case a.bot: // for a bot of imbot.v2, which has its own block inside data
 		return phpform.Map(text("domain", a.domain), text("application_token", a.applicationToken))
-	case a.direct: // the portal posts by itself, past the OAuth server
+	case a.direct: // the portal posts without its OAuth server
 		return phpform.Map(text("domain", a.domain), text("member_id", a.memberID), text("application_token", a.applicationToken))
 	case a.accessToken == "":
 		entries := []phpform.Entry{
-			text("domain", a.domain), text("client_endpoint", a.clientEndpoint), text("server_endpoint", a.serverEndpoint), text("member_id", a.memberID),
+			text("domain", a.domain), text("client_endpoint", a.clientEndpoint), text("server_endpoint", a.serverEndpoint),
+			text("member_id", a.memberID),
 		}
 		if a.user > 0 {
 			entries = append(entries, text("user_id", strconv.FormatInt(a.user, 10)))

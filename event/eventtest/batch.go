@@ -9,28 +9,28 @@ import (
 	"github.com/b24events/b24events/internal/phpform"
 )
 
-// maxBatch is the number of items that a batch runs.
+// maxBatch is the number of items that one batch runs.
 const maxBatch = 50
 
-// batchSections are the parts of a batch's answer, which items may refer to: $result[key],
+// batchSections are the parts of a batch's response. Later items may refer to them: $result[key],
 // $error[key] and so on.
 type batchSections struct {
 	result, failure, total, next, time []phpform.Entry
 
-	left int // bytes that references may still put into parameters; below 0 the batch wanted too much
+	budget int // bytes that references may still put into parameters; negative once they exceed the limit
 }
 
 func (p *Portal) batch(c *call) (reply, *apiError) {
 	halt, _ := c.param("HALT")
 	cmd, _ := c.param("CMD")
-	s := batchSections{left: maxBody}
+	s := batchSections{budget: maxBody}
 	for i, item := range cmd.Entries() {
 		if i >= maxBatch {
 			s.fail(item.Key, fail(400, "ERROR_BATCH_LENGTH_EXCEEDED", "Max batch length exceeded"))
 			continue
 		}
 		if item.Value.Kind() != phpform.String {
-			continue // skipped without a trace
+			continue // skipped silently
 		}
 		if apiErr := p.batchItem(c, &s, item.Key, item.Value.Scalar()); apiErr != nil {
 			s.fail(item.Key, apiErr)
@@ -48,18 +48,17 @@ func (p *Portal) batch(c *call) (reply, *apiError) {
 	))
 }
 
-// batchItem runs one item with the caller and the connector of the whole.
+// batchItem runs one item with the caller and the connector of the batch.
 func (p *Portal) batchItem(c *call, s *batchSections, key, command string) (apiErr *apiError) {
-	start := p.now()
 	name, query, _ := strings.Cut(command, "?")
-	inner := &call{p: p, h: c.h, id: c.id, name: lowerMethod(strings.Trim(name, "/"))}
+	inner := &call{p: p, events: c.events, caller: c.caller, name: lowerMethod(strings.Trim(name, "/")), start: p.nowLocked()}
 	params, err := phpform.Decode(query, formLimits())
 	if err != nil {
 		params = phpform.Map()
 	}
 	params, _ = take(s.resolve(params), "auth", "access_token", "auth_connector")
 	inner.params = params
-	defer func() { p.record(inner, apiErr, true) }()
+	defer func() { p.recordResult(inner, apiErr, true) }()
 
 	m, ok := p.methods[inner.name]
 	switch {
@@ -67,18 +66,18 @@ func (p *Portal) batchItem(c *call, s *batchSections, key, command string) (apiE
 		return fail(400, "ERROR_BATCH_METHOD_NOT_ALLOWED", "Method is not allowed for batch usage")
 	case !ok:
 		return fail(404, "ERROR_METHOD_NOT_FOUND", "Method not found!")
-	case s.left < 0: // references to references double with each item; PHP runs out of memory
+	case s.budget < 0: // references to references double with each item; PHP runs out of memory
 		return fail(500, "INTERNAL_SERVER_ERROR", "Internal server error")
 	}
 	var rep reply
-	if f, due := p.dueFault(Fault.inBatch, inner.name); due {
-		rep, apiErr = f.item()
+	if f, due := p.dueFaultLocked(Fault.fitsBatch, inner.name); due {
+		rep, apiErr = f.batchReply()
 	} else {
 		if apiErr := inner.permitted(m, true); apiErr != nil {
 			return apiErr
 		}
 		rep, apiErr = m.run(inner)
-		p.charge(inner, p.now().Sub(start))
+		p.addOperatingTime(inner, p.nowLocked().Sub(inner.start))
 	}
 	if apiErr != nil {
 		return apiErr
@@ -90,13 +89,13 @@ func (p *Portal) batchItem(c *call, s *batchSections, key, command string) (apiE
 	if rep.next != nil {
 		s.next = append(s.next, number(key, *rep.next))
 	}
-	s.time = append(s.time, kv(key, p.timing(inner, start)))
+	s.time = append(s.time, kv(key, p.timing(inner)))
 	return nil
 }
 
-// shownParams are the parameters of a call for the records: without the credentials that the items
-// of a batch may bring, in vain.
-func shownParams(name string, params phpform.Value) phpform.Value {
+// recordedParams returns the parameters of a call as the records keep them. Items of a batch may
+// carry credentials, which the platform ignores; they are removed.
+func recordedParams(name string, params phpform.Value) phpform.Value {
 	if name != "batch" {
 		return params
 	}
@@ -116,7 +115,7 @@ func shownParams(name string, params phpform.Value) phpform.Value {
 	return phpform.Map(entries...)
 }
 
-// withoutCredentials takes auth and access_token out of a query.
+// withoutCredentials removes auth and access_token from a query.
 func withoutCredentials(query string) string {
 	return strings.Join(slices.DeleteFunc(strings.Split(query, "&"), func(part string) bool {
 		key, _, _ := strings.Cut(part, "=")
@@ -134,9 +133,9 @@ var (
 	anyReference   = regexp.MustCompile(`\$(result|error|total|next|time)((?:\[[^\[\]]*\])+)`)
 )
 
-// resolve replaces the references to answers of earlier items in every value. A value that is one
-// reference takes what it refers to as it is; inside a longer text only scalars make sense. A
-// reference to nothing becomes empty.
+// resolve replaces the references to results of earlier items in every value. A value that consists
+// of one reference becomes the value it refers to; inside a longer text only scalars are inserted.
+// A reference to nothing becomes empty.
 func (s *batchSections) resolve(v phpform.Value) phpform.Value {
 	switch v.Kind() {
 	case phpform.Array:
@@ -161,6 +160,7 @@ func (s *batchSections) resolve(v phpform.Value) phpform.Value {
 	}
 }
 
+// lookup returns the value that a reference means and charges its size.
 func (s *batchSections) lookup(section, path string) phpform.Value {
 	v := phpform.Map(map[string][]phpform.Entry{
 		"result": s.result, "error": s.failure, "total": s.total, "next": s.next, "time": s.time,
@@ -168,21 +168,21 @@ func (s *batchSections) lookup(section, path string) phpform.Value {
 	for key := range strings.SplitSeq(strings.Trim(path, "[]"), "][") {
 		v, _ = v.Get(key)
 	}
-	if s.spend(v); s.left < 0 {
+	if s.spend(v); s.budget < 0 {
 		return null()
 	}
 	return v
 }
 
-// spend takes the size of a value off what is left.
+// spend subtracts the size of a value from left.
 func (s *batchSections) spend(v phpform.Value) {
-	const each = 8 // what a value takes besides its text
-	s.left -= each + len(v.Scalar())
+	const each = 8 // size of a value without its text
+	s.budget -= each + len(v.Scalar())
 	for _, e := range v.Entries() {
-		if s.left < 0 {
+		if s.budget < 0 {
 			return
 		}
-		s.left -= len(e.Key)
+		s.budget -= len(e.Key)
 		s.spend(e.Value)
 	}
 }

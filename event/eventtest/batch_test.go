@@ -11,7 +11,7 @@ import (
 	"github.com/b24events/b24events/event/eventtest"
 )
 
-// batchAnswer is the result of a batch with its sections as they came.
+// batchAnswer is the result of a batch with its raw sections.
 type batchAnswer struct {
 	Result json.RawMessage `json:"result"`
 	Errors json.RawMessage `json:"result_error"`
@@ -61,7 +61,7 @@ func TestBatch(t *testing.T) {
 		for i := range cmd {
 			cmd[i] = "crm.deal.add?fields[TITLE]=x"
 		}
-		cmd[3] = 7 // no text: skipped without a trace, and counted
+		cmd[3] = 7 // not a text: skipped silently, but counted
 		b := c.batch(cmd, 0)
 		var results, failures map[string]json.RawMessage
 		require.NoError(t, json.Unmarshal(b.Result, &results))
@@ -75,7 +75,8 @@ func TestBatch(t *testing.T) {
 		t.Parallel()
 		_, c := newPortal(t)
 		b := c.batch(obj{"a": "batch?cmd[0]=scope"}, 0)
-		require.JSONEq(t, `{"a":{"error":"ERROR_BATCH_METHOD_NOT_ALLOWED","error_description":"Method is not allowed for batch usage"}}`, string(b.Errors))
+		require.JSONEq(t, `{"a":{"error":"ERROR_BATCH_METHOD_NOT_ALLOWED","error_description":"Method is not allowed for batch usage"}}`,
+			string(b.Errors))
 	})
 	t.Run("1.5 halt", func(t *testing.T) {
 		t.Parallel()
@@ -133,7 +134,8 @@ func TestBatch(t *testing.T) {
 		t.Parallel()
 		_, c := newPortal(t)
 		b := c.batch(obj{"a": "event.bind?event=ONCRMDEALADD&handler=" + handlerURL, "b": "event.get", "c": "event.bind"}, 0)
-		require.JSONEq(t, `{"c":{"error":"ERROR_ARGUMENT","error_description":"Argument 'EVENT' is null or empty","argument":"EVENT"}}`, string(b.Errors))
+		require.JSONEq(t, `{"c":{"error":"ERROR_ARGUMENT","error_description":"Argument 'EVENT' is null or empty","argument":"EVENT"}}`,
+			string(b.Errors))
 	})
 	t.Run("1.5 webhooks", func(t *testing.T) {
 		t.Parallel()
@@ -147,7 +149,8 @@ func TestBatch(t *testing.T) {
 	t.Run("1.5 cmd by form", func(t *testing.T) {
 		t.Parallel()
 		p, c := newPortal(t)
-		body := fmt.Sprintf("auth=%s&halt=0&cmd[a]=crm.deal.add%%3Ffields%%255BTITLE%%255D%%3Dform&cmd[b]=crm.deal.get%%3Fid%%3D%%2524result%%255Ba%%255D", c.token)
+		body := fmt.Sprintf("auth=%s&halt=0&cmd[a]=crm.deal.add%%3Ffields%%255BTITLE%%255D%%3Dform"+
+			"&cmd[b]=crm.deal.get%%3Fid%%3D%%2524result%%255Ba%%255D", c.token)
 		a := send(t, http.MethodPost, p.ClientEndpoint()+"batch", "application/x-www-form-urlencoded", body)
 		require.Equal(t, http.StatusOK, a.Status)
 		require.Equal(t, "form", a.object(t)["result"].(obj)["b"].(obj)["TITLE"], a.Raw) //nolint:forcetypeassert // the test's point

@@ -42,11 +42,21 @@ func TestBindRefuses(t *testing.T) {
 			403, "ACCESS_DENIED", "Access denied! Offline events binding requires administrator access rights", "",
 		},
 		{"2.1 #6 no HANDLER", admin, obj{"event": "X"}, 400, "ERROR_ARGUMENT", "Argument 'HANDLER' is null or empty", "HANDLER"},
-		{"2.1 #7 localhost", admin, obj{"event": "X", "handler": "http://localhost:8080/x"}, 400, "ERROR_WRONG_HANDLER_URL", "Wrong handler URL", ""},
+		{
+			"2.1 #7 localhost", admin,
+			obj{"event": "X", "handler": "http://localhost:8080/x"},
+			400, "ERROR_WRONG_HANDLER_URL",
+			"Wrong handler URL", "",
+		},
 		{"2.1 #7 IPv6", admin, obj{"event": "X", "handler": "http://[::1]/x"}, 400, "ERROR_WRONG_HANDLER_URL", "Wrong handler URL", ""},
 		{"2.1 #7 no scheme", admin, obj{"event": "X", "handler": "example.com/x"}, 400, "ERROR_WRONG_HANDLER_URL", "Wrong handler URL", ""},
 		{"2.1 #7 leading dot", admin, obj{"event": "X", "handler": "https://.com/x"}, 400, "ERROR_WRONG_HANDLER_URL", "Wrong handler URL", ""},
-		{"2.1 #8 scheme", admin, obj{"event": "X", "handler": "ftp://example.com/x"}, 400, "ERROR_UNSUPPORTED_PROTOCOL", "Unsupported handler protocol", ""},
+		{
+			"2.1 #8 scheme", admin,
+			obj{"event": "X", "handler": "ftp://example.com/x"},
+			400, "ERROR_UNSUPPORTED_PROTOCOL",
+			"Unsupported handler protocol", "",
+		},
 		{
 			"2.1 #8 scheme in upper case", admin,
 			obj{"event": "X", "handler": "HTTPS://example.com/x"},
@@ -187,7 +197,7 @@ func TestBindIdentity(t *testing.T) {
 		require.NoError(t, p.AddSmartProcess(147))
 		c.bind(obj{"event": "onCrmDynamicItemAdd_147", "handler": handlerURL})
 		require.Equal(t, "ONCRMDYNAMICITEMADD_147", p.Bindings()[0].Event)
-		require.Error(t, p.AddSmartProcess(7))
+		require.ErrorIs(t, p.AddSmartProcess(7), eventtest.ErrConfig)
 	})
 	t.Run("1.1 keys of any case", func(t *testing.T) {
 		t.Parallel()
@@ -199,8 +209,8 @@ func TestBindIdentity(t *testing.T) {
 
 func TestUnbind(t *testing.T) {
 	t.Parallel()
-	// bound makes five handlers: ids 1 and 2 of users 0 and 1, 3 of a connector, 4 of a plain user, 5
-	// and 6 offline.
+	// bound binds handlers: IDs 1 and 2 of users 0 and 1, 3 of a connector, 4 of a plain user, 5 and 6
+	// offline.
 	bound := func(t *testing.T) (p *eventtest.Portal, admin, plain *caller) {
 		t.Helper()
 		p, admin = newPortal(t)

@@ -1,7 +1,6 @@
 package eventtest
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -12,36 +11,38 @@ import (
 // Bot describes a chat bot of the old API (imbot without v2) to [Application.AddBot]. Every field
 // may be left empty.
 type Bot struct {
-	Code string // unique within the application; bot where empty
-	Name string // Code where empty
-	// Type is B for an ordinary bot, which an empty one stands for, H for one that seems to type, S
-	// for a supervisor, O for one of open channels.
+	Code string // unique within the application; "bot" if empty
+	Name string // Code if empty
+	// Type is B for an ordinary bot (the default), H for one that shows typing, S for a supervisor, O
+	// for a bot of open channels.
 	Type string
 	// Webhook makes a bot of imbot.v2 in webhook mode: the portal sends its ONIMBOTV2* events to
 	// this URL.
 	Webhook string
 }
 
-// bot is a chat bot. It is a user too, whom only its tokens name.
+// bot is a chat bot. It also has a user, which only its tokens name. Portal.mu guards it.
 type bot struct {
 	Bot
 	id       int64
 	app      *Application
 	openline bool
-	gone     bool // its subscriptions go at the end of the hit
+	deleted  bool // its subscriptions end when the pending events are sent
 	v2       *botV2
 }
 
-// maxBots is how many bots an application can have.
+// maxBots is the number of bots that an application can have.
 const maxBots = 5
 
-// AddBot registers a chat bot of the application as imbot.register does, except that it binds no
-// handlers: event.bind does, for the events ONIMBOTMESSAGEADD, ONIMBOTMESSAGEUPDATE,
-// ONIMBOTMESSAGEDELETE, ONIMBOTJOINCHAT and ONIMBOTDELETE. One with a Webhook is registered as by
-// imbot.v2.Bot.register, which subscribes it. It returns the identifier of the bot, to which users
-// write by [Portal.Add] with the kind [ChatMessage]; that of the existing bot if the application
-// has one with the code. Errors are [ErrNotInstalled] and [ErrClosed], and those for an unknown
-// type and a sixth bot.
+// AddBot registers a chat bot of the application as imbot.register does, but binds no handlers. Use
+// event.bind for the events ONIMBOTMESSAGEADD, ONIMBOTMESSAGEUPDATE, ONIMBOTMESSAGEDELETE,
+// ONIMBOTJOINCHAT and ONIMBOTDELETE. A bot with a Webhook is registered as imbot.v2.Bot.register
+// does, which also subscribes it.
+//
+// AddBot returns the ID of the bot. Users write to it by [Portal.Add] with the kind [ChatMessage].
+// If the application already has a bot with the code, AddBot returns its ID. The errors are
+// [ErrNotInstalled], [ErrClosed], [ErrConfig] for an unknown type or a bad Webhook, and one for a
+// sixth bot.
 func (a *Application) AddBot(b Bot) (int64, error) {
 	p := a.p
 	p.mu.Lock()
@@ -52,7 +53,7 @@ func (a *Application) AddBot(b Bot) (int64, error) {
 	case !a.registered:
 		return 0, ErrNotInstalled
 	case b.Type != "" && botType(b.Type) != b.Type:
-		return 0, errors.New("eventtest: a bot's type is one of B, H, S and O")
+		return 0, misconfigured("the type of a bot is B, H, S or O")
 	}
 	if b.Webhook != "" {
 		if err := checkURL(b.Webhook, false); err != nil {
@@ -65,20 +66,19 @@ func (a *Application) AddBot(b Bot) (int64, error) {
 	if b.Name == "" {
 		b.Name = b.Code
 	}
-	added, ok := p.registerBot(a, b, User{Name: b.Name}, false)
+	added, ok := p.registerBotLocked(a, b, User{Name: b.Name}, false)
 	if !ok {
-		return 0, fmt.Errorf("eventtest: an application has %d bots at most", maxBots)
+		return 0, fmt.Errorf("eventtest: an application can have at most %d bots", maxBots)
 	}
 	if b.Webhook != "" && added.v2 == nil {
 		added.v2 = &botV2{}
-		p.subscribe(added, b.Webhook)
+		p.subscribeLocked(added, b.Webhook)
 	}
-	p.touch()
+	p.signalChangeLocked()
 	return added.id, nil
 }
 
-// Bots returns the chat bots of the application by their identifiers, those that it registered by
-// itself included.
+// Bots returns the chat bots of the application by ID, including those that it registered itself.
 func (a *Application) Bots() map[int64]Bot {
 	a.p.mu.Lock()
 	defer a.p.mu.Unlock()
@@ -92,7 +92,7 @@ func (a *Application) Bots() map[int64]Bot {
 }
 
 // DeleteBot deletes a bot of the application as a user does in the portal's interface, and raises
-// ONIMBOTDELETE. It returns [ErrNotFound] where the application has no such bot.
+// ONIMBOTDELETE. It returns [ErrNotFound] if the application has no such bot.
 func (a *Application) DeleteBot(id, user int64) error {
 	p := a.p
 	p.mu.Lock()
@@ -103,17 +103,17 @@ func (a *Application) DeleteBot(id, user int64) error {
 		return ErrClosed
 	case b == nil || b.app != a:
 		return fmt.Errorf("%w: bot %d", ErrNotFound, id)
-	case user != 0 && p.users[user] == nil:
+	case user != 0 && p.accounts.users[user] == nil:
 		return fmt.Errorf("%w: user %d", ErrNotFound, user)
 	}
-	h := p.newHit(user)
-	p.raiseBotDelete(h, b, user)
-	p.dropBot(b)
-	p.finish(h)
+	ev := p.newPendingEvents(user)
+	p.raiseBotDelete(ev, b, user)
+	p.dropBotLocked(b)
+	p.sendPending(ev)
 	return nil
 }
 
-// botType is the type that stands for the one given.
+// botType returns the type that the platform uses for t. Unknown types become B.
 func botType(t string) string {
 	switch t {
 	case "O", "H", "S":
@@ -123,8 +123,9 @@ func botType(t string) string {
 	}
 }
 
-// registerBot adds a bot, or finds the one of the application with the same code.
-func (p *Portal) registerBot(a *Application, b Bot, profile User, openline bool) (added *bot, ok bool) {
+// registerBotLocked adds a bot, or returns the application's bot with the same code. It reports
+// false if the application has too many bots.
+func (p *Portal) registerBotLocked(a *Application, b Bot, profile User, openline bool) (added *bot, ok bool) {
 	mine := 0
 	for _, other := range p.chat.bots {
 		if other.app != a {
@@ -139,22 +140,22 @@ func (p *Portal) registerBot(a *Application, b Bot, profile User, openline bool)
 		return nil, false
 	}
 	b.Type = botType(b.Type)
-	added = &bot{Bot: b, id: p.next("user"), app: a, openline: openline || b.Type == "O"}
+	added = &bot{Bot: b, id: p.nextIDLocked("user"), app: a, openline: openline || b.Type == "O"}
 	if p.chat.bots == nil {
 		p.chat.bots = map[int64]*bot{}
 	}
 	p.chat.bots[added.id] = added
-	p.users[added.id] = &user{id: added.id, User: profile}
+	p.accounts.users[added.id] = &user{id: added.id, User: profile}
 	return added, true
 }
 
-// dropBot removes a bot with its tokens and its dialogues. Its subscriptions stay until the hit
-// ends, since they get its last event.
-func (p *Portal) dropBot(b *bot) {
-	b.gone = true
+// dropBotLocked removes a bot with its tokens and its dialogues. Its subscriptions stay until the
+// pending events are sent, because they get its last event.
+func (p *Portal) dropBotLocked(b *bot) {
+	b.deleted = true
 	delete(p.chat.bots, b.id)
-	delete(p.users, b.id)
-	p.dropTokens(func(_ *Application, user int64) bool { return user == b.id })
+	delete(p.accounts.users, b.id)
+	p.dropTokensLocked(func(_ *Application, user int64) bool { return user == b.id })
 	p.chat.forget(b.id)
 	for id, o := range p.objects[ChatMessage] {
 		if m := messageOf(o); m.author == b.id || m.to == b.id {
@@ -163,47 +164,46 @@ func (p *Portal) dropBot(b *bot) {
 	}
 }
 
-// dropBots removes the bots of an application that goes.
-func (p *Portal) dropBots(a *Application) {
+// dropBotsLocked removes the bots of an application.
+func (p *Portal) dropBotsLocked(a *Application) {
 	for _, b := range p.chat.bots {
 		if b.app == a {
-			p.dropBot(b)
+			p.dropBotLocked(b)
 		}
 	}
 }
 
-// raiseMessage tells the application of the bot that a user wrote to, or changed a message to.
-// action is ADD, UPDATE or DELETE.
-func (p *Portal) raiseMessage(h *hit, action string, o *object) {
+// raiseMessage raises the event for a message to a bot. action is ADD, UPDATE or DELETE.
+func (p *Portal) raiseMessage(ev *pendingEvents, action string, o *object) {
 	m := messageOf(o)
-	b, u := p.chat.bots[m.to], p.users[m.author]
+	b, u := p.chat.bots[m.to], p.accounts.users[m.author]
 	if b == nil || u == nil || p.chat.bots[m.author] != nil {
-		return // what bots write reaches no bot
+		return // bots do not get messages from bots
 	}
 	if b.v2 != nil {
-		p.raiseMessageV2(h, action, b, o)
+		p.raiseMessageV2(ev, action, b, o)
 		return
 	}
 	params := p.messageParams(m)
 	if action != "ADD" {
 		params = changedParams(m)
 	}
-	h.raise(occurrence{event: "ONIMBOTMESSAGE" + action, app: b.app, user: m.author, data: phpform.Map(
-		kv("BOT", phpform.Map(kv(userKey(b.id), p.botEntry(b)))),
+	ev.raise(occurrence{event: "ONIMBOTMESSAGE" + action, app: b.app, user: m.author, data: phpform.Map(
+		kv("BOT", phpform.Map(kv(userKey(b.id), p.botEntryLocked(b)))),
 		kv("PARAMS", params),
 		kv("USER", phpform.Map(append(u.chatEntries(),
 			text("IS_BOT", "N"), text("IS_CONNECTOR", "N"), text("IS_NETWORK", "N"), text("IS_EXTRANET", "N"))...)),
 	)})
 }
 
-// raiseJoin tells the application of a bot that a user opened a private chat with it.
-func (p *Portal) raiseJoin(h *hit, b *bot, by int64) {
+// raiseJoin raises the event for a user who opened a private chat with a bot.
+func (p *Portal) raiseJoin(ev *pendingEvents, b *bot, by int64) {
 	if b.v2 != nil {
-		p.raiseJoinV2(h, b, by)
+		p.raiseJoinV2(ev, b, by)
 		return
 	}
-	h.raise(occurrence{event: "ONIMBOTJOINCHAT", app: b.app, user: by, data: phpform.Map(
-		kv("BOT", phpform.Map(kv(userKey(b.id), p.botEntry(b)))),
+	ev.raise(occurrence{event: "ONIMBOTJOINCHAT", app: b.app, user: by, data: phpform.Map(
+		kv("BOT", phpform.Map(kv(userKey(b.id), p.botEntryLocked(b)))),
 		kv("PARAMS", phpform.Map(
 			text("CHAT_TYPE", "P"),
 			text("MESSAGE_TYPE", "P"),
@@ -214,22 +214,22 @@ func (p *Portal) raiseJoin(h *hit, b *bot, by int64) {
 			digits("DIALOG_ID", by),
 			text("LANGUAGE", "en"),
 		)),
-		kv("USER", phpform.Map(p.users[by].chatEntries()...)),
+		kv("USER", phpform.Map(p.accounts.users[by].chatEntries()...)),
 	)})
 }
 
-// raiseBotDelete tells an application that its bot was deleted.
-func (p *Portal) raiseBotDelete(h *hit, b *bot, by int64) {
+// raiseBotDelete raises the event for a deleted bot.
+func (p *Portal) raiseBotDelete(ev *pendingEvents, b *bot, by int64) {
 	if b.v2 != nil {
-		p.raiseDeleteV2(h, b, by)
+		p.raiseDeleteV2(ev, b, by)
 		return
 	}
-	h.raise(occurrence{event: "ONIMBOTDELETE", app: b.app, user: by, data: phpform.Map(
+	ev.raise(occurrence{event: "ONIMBOTDELETE", app: b.app, user: by, data: phpform.Map(
 		number("BOT_ID", b.id), text("BOT_CODE", b.Code),
 	)})
 }
 
-// messageParams describes a new message in a private chat.
+// messageParams returns the PARAMS of an event for a new message in a private chat.
 func (p *Portal) messageParams(m message) phpform.Value {
 	return phpform.Map(
 		text("MESSAGE", m.text),
@@ -262,7 +262,7 @@ func (p *Portal) messageParams(m message) phpform.Value {
 	)
 }
 
-// changedParams describes an edited or deleted message in a private chat.
+// changedParams returns the PARAMS of an event for an edited or deleted message in a private chat.
 func changedParams(m message) phpform.Value {
 	return phpform.Map(
 		number("ID", m.id),
@@ -286,11 +286,11 @@ func changedParams(m message) phpform.Value {
 	)
 }
 
-// botEntry is the bot with its own live tokens, which stand both beside its fields and, as texts,
-// under AUTH.
-func (p *Portal) botEntry(b *bot) phpform.Value {
-	g := p.issue(b.app, b.id, freshSession, true)
-	entries := append(p.tokenEntries(g),
+// botEntryLocked returns the bot with live tokens of its own. They stand next to its fields and
+// again, as texts, under AUTH.
+func (p *Portal) botEntryLocked(b *bot) phpform.Value {
+	g := p.issueLocked(b.app, b.id, maxEventChain, true)
+	entries := append(p.tokenEntriesLocked(g),
 		text("refresh_token", string(g.RefreshToken)),
 		number("user_id", b.id),
 		text("client_id", b.app.spec.ClientID),
@@ -303,12 +303,12 @@ func (p *Portal) botEntry(b *bot) phpform.Value {
 	return phpform.Map(append(entries, kv("AUTH", phpform.Map(auth...)), number("BOT_ID", b.id), text("BOT_CODE", b.Code))...)
 }
 
-// tokenEntries are the fields with which the token blocks of all bots begin.
-func (p *Portal) tokenEntries(g Grant) []phpform.Entry {
+// tokenEntriesLocked returns the fields that the token blocks of all bots begin with.
+func (p *Portal) tokenEntriesLocked(g Grant) []phpform.Entry {
 	return []phpform.Entry{
 		text("access_token", string(g.AccessToken)),
 		number("expires", g.Expires.Unix()),
-		number("expires_in", int64(p.moods.TokenLifetime/time.Second)),
+		number("expires_in", int64(p.quirks.TokenLifetime/time.Second)),
 		text("scope", strings.Join(g.Scope, ",")),
 		text("domain", g.Domain),
 		text("server_endpoint", g.ServerEndpoint),
@@ -318,7 +318,7 @@ func (p *Portal) tokenEntries(g Grant) []phpform.Entry {
 	}
 }
 
-// chatEntries is a user as the events of bots show one.
+// chatEntries returns a user as the events of bots show it.
 func (u *user) chatEntries() []phpform.Entry {
 	return []phpform.Entry{
 		number("ID", u.id),
@@ -328,10 +328,4 @@ func (u *user) chatEntries() []phpform.Entry {
 		text("WORK_POSITION", ""),
 		text("GENDER", ""),
 	}
-}
-
-// templateID is a random identifier in the form of a UUID.
-func templateID() string {
-	s := randomText(32, hexDigits)
-	return strings.Join([]string{s[:8], s[8:12], s[12:16], s[16:20], s[20:]}, "-")
 }

@@ -14,10 +14,10 @@ import (
 	"github.com/b24events/b24events/event/eventtest"
 )
 
-// botEvents are the events of one bot.
+// botEvents returns the events of a bot.
 var botEvents = []string{"ONIMBOTMESSAGEADD", "ONIMBOTMESSAGEUPDATE", "ONIMBOTMESSAGEDELETE", "ONIMBOTJOINCHAT", "ONIMBOTDELETE"}
 
-// botPortal is a portal with an application whose bot's events come to an inbox.
+// botPortal returns a portal with an application whose bot sends its events to an inbox.
 func botPortal(t *testing.T) (p *eventtest.Portal, c *caller, in *inbox, bot int64) {
 	t.Helper()
 	p = eventtest.NewPortal(t)
@@ -72,7 +72,8 @@ func TestChatMessages(t *testing.T) {
 	self := &caller{t: t, p: p, token: string(e.Bots[strconv.FormatInt(bot, 10)].AccessToken)}
 	require.Equal(t, strconv.FormatInt(bot, 10), self.ok("user.current", nil).object(t)["ID"], "the bot's own tokens work")
 	for _, row := range c.ok("user.get", nil).list(t) {
-		require.NotEqual(t, strconv.FormatInt(bot, 10), row.(obj)["ID"], "bots are no users of user.get") //nolint:forcetypeassert // the test's point
+		require.NotEqual(t, strconv.FormatInt(bot, 10), row.(obj)["ID"], //nolint:forcetypeassert // the test's point
+			"user.get does not list bots")
 	}
 }
 
@@ -173,7 +174,12 @@ func TestBotRegistration(t *testing.T) {
 		{"no name", "register", without(whole, "PROPERTIES"), "NAME_ERROR", "Bot name isn't specified"},
 		{"no bot", "update", obj{"BOT_ID": 99}, "BOT_ID_ERROR", "Bot not found"},
 		{"nothing", "update", obj{"BOT_ID": bot}, "WRONG_REQUEST", "Update fields can't be empty"},
-		{"name taken away", "update", obj{"BOT_ID": bot, "FIELDS": obj{"PROPERTIES": obj{"NAME": "", "LAST_NAME": ""}}}, "NAME_ERROR", "Bot name isn't specified"},
+		{
+			"name taken away", "update",
+			obj{"BOT_ID": bot, "FIELDS": obj{"PROPERTIES": obj{"NAME": "", "LAST_NAME": ""}}},
+			"NAME_ERROR",
+			"Bot name isn't specified",
+		},
 		{"no bot", "unregister", nil, "BOT_ID_ERROR", "Bot not found"},
 	} {
 		a := c.call("imbot."+tt.method, tt.params)
@@ -316,10 +322,10 @@ func TestChatMessagesRefused(t *testing.T) {
 	require.Error(t, p.Update(eventtest.ChatMessage, id, map[string]any{"MESSAGE": "y"}, 0))
 	require.Error(t, p.Delete(eventtest.ChatMessage, id, p.AddUser(eventtest.User{})))
 	_, err = c.app.AddBot(eventtest.Bot{Type: "X"})
-	require.Error(t, err)
+	require.ErrorIs(t, err, eventtest.ErrConfig)
 }
 
-// TestBotsThatAreGone calls as a bot that was deleted, by what outlived it.
+// TestBotsThatAreGone makes calls as a deleted bot, with tokens that outlived it.
 func TestBotsThatAreGone(t *testing.T) {
 	t.Parallel()
 	p, c := newPortal(t)

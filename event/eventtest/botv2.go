@@ -8,13 +8,13 @@ import (
 	"github.com/b24events/b24events/internal/phpform"
 )
 
-// botV2 is what a bot of imbot.v2 has besides what every bot has.
+// botV2 holds what only a bot of imbot.v2 has.
 type botV2 struct {
-	token  string       // botToken; empty for a bot that its application's tokens stand for
-	linked event.Secret // application token of its subscriptions since it has a botToken
+	token            string       // botToken; empty for a bot that uses its application's tokens
+	applicationToken event.Secret // signs its deliveries once it has a botToken
 }
 
-// botV2Events are the subscriptions of a bot of imbot.v2 in webhook mode.
+// botV2Events returns the events that a bot of imbot.v2 in webhook mode is subscribed to.
 func botV2Events() []string {
 	return []string{
 		"ONIMBOTV2MESSAGEADD", "ONIMBOTV2MESSAGEUPDATE", "ONIMBOTV2MESSAGEDELETE", "ONIMBOTV2JOINCHAT",
@@ -22,23 +22,24 @@ func botV2Events() []string {
 	}
 }
 
-// applicationToken is what signs the bot's deliveries: that of the application, or one of its own.
-func (b *bot) applicationToken() event.Secret {
-	if b.v2 != nil && b.v2.linked != "" {
-		return b.v2.linked
+// applicationTokenLocked returns the token that signs the bot's deliveries: the application's, or
+// the bot's own. Portal.mu must be held.
+func (b *bot) applicationTokenLocked() event.Secret {
+	if b.v2 != nil && b.v2.applicationToken != "" {
+		return b.v2.applicationToken
 	}
 	return b.app.token
 }
 
-// relink gives the bot a botToken, and links its subscriptions to a new application token.
-func (v *botV2) relink(botToken string) {
-	v.token, v.linked = botToken, event.Secret(randomText(32, hexDigits))
+// setToken gives the bot a botToken, and its subscriptions a new application token.
+func (v *botV2) setToken(botToken string) {
+	v.token, v.applicationToken = botToken, event.Secret(randomText(32, hexDigits))
 }
 
-// RotateBotToken gives a bot of imbot.v2 another botToken, as imbot.v2.Bot.update does with
-// fields.botToken, and returns the application token that its ONIMBOTV2* events carry from now on.
-// Other events of the application keep theirs. It returns [ErrNotFound] if the application has no
-// such bot.
+// RotateBotToken replaces the botToken of a bot of imbot.v2, as imbot.v2.Bot.update does with
+// fields.botToken. It returns the application token that the bot's ONIMBOTV2* events carry from now
+// on. Other events of the application keep theirs. It returns [ErrNotFound] if the application has
+// no such bot.
 func (a *Application) RotateBotToken(id int64) (event.Secret, error) {
 	p := a.p
 	p.mu.Lock()
@@ -47,48 +48,48 @@ func (a *Application) RotateBotToken(id int64) (event.Secret, error) {
 	if b == nil || b.app != a || b.v2 == nil {
 		return "", fmt.Errorf("%w: bot %d of imbot.v2", ErrNotFound, id)
 	}
-	b.v2.relink(randomText(32, base36))
-	p.touch()
-	return b.v2.linked, nil
+	b.v2.setToken(randomText(32, base36))
+	p.signalChangeLocked()
+	return b.v2.applicationToken, nil
 }
 
-// subscribe makes the eight subscriptions of a bot to a URL, and ends those to an earlier one.
-// Without a URL it is in fetch mode.
-func (p *Portal) subscribe(b *bot, url string) {
-	p.bindings = slices.DeleteFunc(p.bindings, func(have *binding) bool { return have.bot == b })
+// subscribeLocked replaces the subscriptions of a bot by eight to url. If url is empty, the bot is
+// in fetch mode.
+func (p *Portal) subscribeLocked(b *bot, url string) {
+	p.handlers.bound = slices.DeleteFunc(p.handlers.bound, func(have *binding) bool { return have.bot == b })
 	b.Webhook = url
 	if url == "" {
 		return
 	}
 	for _, name := range botV2Events() {
-		p.addBinding(&binding{app: b.app, bot: b, event: name, handler: url, minTimeout: -1})
+		p.addBindingLocked(&binding{app: b.app, bot: b, event: name, handler: url, minTimeout: -1})
 	}
 }
 
-// unsubscribeGone ends the subscriptions of bots that were deleted in the hit that ends.
-func (p *Portal) unsubscribeGone() {
-	p.bindings = slices.DeleteFunc(p.bindings, func(b *binding) bool { return b.bot != nil && b.bot.gone })
+// unsubscribeGoneLocked ends the subscriptions of deleted bots.
+func (p *Portal) unsubscribeGoneLocked() {
+	p.handlers.bound = slices.DeleteFunc(p.handlers.bound, func(b *binding) bool { return b.bot != nil && b.bot.deleted })
 }
 
-// raiseV2 sends an event of a bot of imbot.v2. Each delivery brings tokens of the bot.
-func (p *Portal) raiseV2(h *hit, action string, b *bot, by int64, data ...phpform.Entry) {
+// raiseV2 raises an event of a bot of imbot.v2, with fresh tokens of the bot.
+func (p *Portal) raiseV2(ev *pendingEvents, action string, b *bot, by int64, data ...phpform.Entry) {
 	if b.Webhook == "" {
 		return // a bot in fetch mode polls, which is not emulated
 	}
-	g := p.issue(b.app, b.id, freshSession, true)
+	g := p.issueLocked(b.app, b.id, maxEventChain, true)
 	entries := []phpform.Entry{kv("bot", phpform.Map(
 		number("id", b.id), text("code", b.Code),
-		kv("auth", phpform.Map(append(p.tokenEntries(g),
+		kv("auth", phpform.Map(append(p.tokenEntriesLocked(g),
 			number("user_id", b.id),
 			text("refresh_token", string(g.RefreshToken)),
 			text("application_token", string(g.ApplicationToken)),
 		)...)),
 	))}
-	h.raise(occurrence{event: "ONIMBOTV2" + action, app: b.app, bot: b, user: by, data: phpform.Map(append(entries, data...)...)})
+	ev.raise(occurrence{event: "ONIMBOTV2" + action, app: b.app, bot: b, user: by, data: phpform.Map(append(entries, data...)...)})
 }
 
-// raiseMessageV2 is raiseMessage for a bot of imbot.v2.
-func (p *Portal) raiseMessageV2(h *hit, action string, b *bot, o *object) {
+// raiseMessageV2 does what raiseMessage does, for a bot of imbot.v2.
+func (p *Portal) raiseMessageV2(ev *pendingEvents, action string, b *bot, o *object) {
 	m := messageOf(o)
 	about := kv("message", phpform.Map(
 		number("id", m.id),
@@ -103,19 +104,19 @@ func (p *Portal) raiseMessageV2(h *hit, action string, b *bot, o *object) {
 	if action == "DELETE" {
 		about = number("messageId", m.id)
 	}
-	p.raiseV2(h, "MESSAGE"+action, b, m.author,
-		about, kv("chat", p.chatV2(m.chat, m.author)), kv("user", p.users[m.author].valueV2(false)), text("language", "en"))
+	p.raiseV2(ev, "MESSAGE"+action, b, m.author,
+		about, kv("chat", p.chatV2(m.chat, m.author)), kv("user", p.accounts.users[m.author].valueV2(false)), text("language", "en"))
 }
 
-func (p *Portal) raiseJoinV2(h *hit, b *bot, by int64) {
-	chat, _ := p.chat.between(p, b.id, by)
-	p.raiseV2(h, "JOINCHAT", b, by,
-		digits("dialogId", by), kv("chat", p.chatV2(chat, by)), kv("user", p.users[by].valueV2(false)), text("language", "en"))
+func (p *Portal) raiseJoinV2(ev *pendingEvents, b *bot, by int64) {
+	chat, _ := p.chat.betweenLocked(p, b.id, by)
+	p.raiseV2(ev, "JOINCHAT", b, by,
+		digits("dialogId", by), kv("chat", p.chatV2(chat, by)), kv("user", p.accounts.users[by].valueV2(false)), text("language", "en"))
 }
 
-func (p *Portal) raiseDeleteV2(h *hit, b *bot, by int64) { p.raiseV2(h, "DELETE", b, by) }
+func (p *Portal) raiseDeleteV2(ev *pendingEvents, b *bot, by int64) { p.raiseV2(ev, "DELETE", b, by) }
 
-// chatV2 is the private chat of a bot and a user.
+// chatV2 returns the private chat of a bot and a user.
 func (p *Portal) chatV2(id, user int64) phpform.Value {
 	return phpform.Map(
 		number("id", id),
@@ -129,7 +130,7 @@ func (p *Portal) chatV2(id, user int64) phpform.Value {
 	)
 }
 
-// valueV2 is a user as imbot.v2 shows one.
+// valueV2 returns a user as imbot.v2 shows it.
 func (u *user) valueV2(bot bool) phpform.Value {
 	kind, signIn := "employee", "default"
 	if bot {

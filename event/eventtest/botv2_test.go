@@ -17,7 +17,7 @@ var v2Events = []string{
 	"ONIMBOTV2DELETE", "ONIMBOTV2CONTEXTGET", "ONIMBOTV2COMMANDADD", "ONIMBOTV2REACTIONCHANGE",
 }
 
-// botID reads the answer of a method of imbot.v2.Bot.
+// botID reads the ID in the response of a method of imbot.v2.Bot.
 func botID(t *testing.T, a answer) int64 {
 	t.Helper()
 	bot, ok := a.object(t)["bot"].(obj)
@@ -27,7 +27,7 @@ func botID(t *testing.T, a answer) int64 {
 	return int64(id)
 }
 
-// subscriptions returns the URLs that ONIMBOTV2* events go to, by event.
+// subscriptions returns the URLs that get ONIMBOTV2* events, by event.
 func subscriptions(p *eventtest.Portal) map[string][]string {
 	list := map[string][]string{}
 	for _, b := range p.Bindings() {
@@ -38,7 +38,7 @@ func subscriptions(p *eventtest.Portal) map[string][]string {
 	return list
 }
 
-// write lets the administrator write to a bot.
+// write sends a message of the administrator to a bot.
 func write(t *testing.T, p *eventtest.Portal, bot int64, text string) int64 {
 	t.Helper()
 	id, err := p.Add(eventtest.ChatMessage, obj{"DIALOG_ID": bot, "MESSAGE": text}, eventtest.AdminID)
@@ -61,7 +61,7 @@ func TestBotV2Deliveries(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			p, c := newPortal(t, eventtest.WithQuirks(func(m *eventtest.Quirks) { m.WholeBotAuth = tt.whole }))
+			p, c := newPortal(t, eventtest.WithQuirks(func(q *eventtest.Quirks) { q.WholeBotAuth = tt.whole }))
 			in := newInbox(t)
 			bot := botID(t, c.ok("imbot.v2.Bot.register", obj{"fields": obj{
 				"code": "helper", "properties": obj{"name": "Helper", "lastName": "Bot"}, "eventMode": "webhook", "webhookUrl": in.URL,
@@ -107,7 +107,7 @@ func TestBotV2Deliveries(t *testing.T) {
 	}
 }
 
-// TestBotV2Tokens: the bot's own tokens in data act as the bot.
+// TestBotV2Tokens checks that the tokens in data belong to the bot.
 func TestBotV2Tokens(t *testing.T) {
 	t.Parallel()
 	p, c := newPortal(t)
@@ -176,7 +176,8 @@ func TestBotTokenRotation(t *testing.T) {
 	require.Equal(t, "BOT_OWNERSHIP_ERROR", refusal.Error, "the old botToken is dead")
 	require.Equal(t, http.StatusForbidden, refusal.Status)
 	c.ok("imbot.v2.Bot.update", obj{"botId": first, "fields": obj{"botToken": "taken"}})
-	require.Equal(t, "BOT_TOKEN_ROTATION_FAILED", c.call("imbot.v2.Bot.update", obj{"botId": second, "fields": obj{"botToken": "taken"}}).Error)
+	require.Equal(t, "BOT_TOKEN_ROTATION_FAILED",
+		c.call("imbot.v2.Bot.update", obj{"botId": second, "fields": obj{"botToken": "taken"}}).Error)
 	_, err = c.app.RotateBotToken(99)
 	require.ErrorIs(t, err, eventtest.ErrNotFound)
 	classic, err := c.app.AddBot(eventtest.Bot{Code: "classic"})
@@ -202,7 +203,8 @@ func TestBotV2Subscriptions(t *testing.T) {
 	write(t, p, bot, "Hello")
 	wait(t, p)
 	require.Empty(t, p.Deliveries())
-	require.Equal(t, bot, botID(t, c.ok("imbot.v2.Bot.register", obj{"fields": with(with(fields, "eventMode", "webhook"), "webhookUrl", one)})),
+	require.Equal(t, bot, botID(t,
+		c.ok("imbot.v2.Bot.register", obj{"fields": with(with(fields, "eventMode", "webhook"), "webhookUrl", one)})),
 		"the same code is the same bot")
 	require.Empty(t, subscriptions(p), "which stays as it is")
 
@@ -267,7 +269,7 @@ func TestBotV2Refuses(t *testing.T) {
 	}
 	require.Equal(t, "BOT_INVALID_CALLBACK", c.call("imbot.v2.Bot.update", obj{"botId": bot, "fields": obj{"webhookUrl": "x"}}).Error)
 	_, err := c.app.AddBot(eventtest.Bot{Code: "another", Webhook: "app.example.com"})
-	require.Error(t, err)
+	require.ErrorIs(t, err, eventtest.ErrConfig)
 	require.NoError(t, c.app.Uninstall(false))
 	require.Empty(t, subscriptions(p))
 }

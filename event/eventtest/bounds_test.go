@@ -13,8 +13,8 @@ import (
 	"github.com/b24events/b24events/event/eventtest"
 )
 
-// TestBatchDoesNotExplode sends batches of a few hundred bytes whose references double again and
-// again.
+// TestBatchDoesNotExplode sends batches of a few hundred bytes whose references double with each
+// item.
 func TestBatchDoesNotExplode(t *testing.T) {
 	t.Parallel()
 	ten := strings.Repeat("$result[c%[1]d][item][title]", 10)
@@ -61,7 +61,8 @@ func TestManyFields(t *testing.T) {
 		fields.WriteString(`,"UF_CRM_` + strconv.Itoa(i) + `":1`)
 	}
 	start := time.Now()
-	a := send(t, http.MethodPost, c.p.ClientEndpoint()+"crm.deal.add", "application/json", `{"auth":"`+c.token+`","fields":{"TITLE":"x"`+fields.String()+`}}`)
+	a := send(t, http.MethodPost, c.p.ClientEndpoint()+"crm.deal.add", "application/json",
+		`{"auth":"`+c.token+`","fields":{"TITLE":"x"`+fields.String()+`}}`)
 	require.Equal(t, http.StatusOK, a.Status)
 	require.Less(t, time.Since(start), 20*time.Second)
 }

@@ -19,8 +19,8 @@ import (
 	"github.com/b24events/b24events/event/eventtest"
 )
 
-// world is a portal on a network, with an application whose handler keeps what it gets. It is made
-// in a bubble.
+// world is a portal on a network in a bubble, with an application whose handler keeps its
+// deliveries.
 type world struct {
 	*eventtest.Portal
 	n   *eventtest.Network
@@ -60,21 +60,21 @@ func newWorld(t *testing.T, n *eventtest.Network, opts ...eventtest.Option) *wor
 	return w
 }
 
-// takes sets how long the handler takes.
+// takes sets how long the handler waits before it responds.
 func (w *world) takes(d time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.wait = d
 }
 
-// first returns the first of what was delivered.
+// first returns the first delivery.
 func (w *world) first() url.Values {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.seen[0]
 }
 
-// events returns what was delivered, and forgets it.
+// events returns the deliveries and forgets them.
 func (w *world) events() []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -86,7 +86,7 @@ func (w *world) events() []string {
 	return names
 }
 
-// caller returns the administrator's calls.
+// caller returns a caller with the administrator's token.
 func (w *world) caller(t *testing.T) func(method string, params obj) answer {
 	t.Helper()
 	g, err := w.app.Grant(eventtest.AdminID)
@@ -118,7 +118,7 @@ func (w *world) post(t *testing.T, target, contentType, body string) answer {
 	return a
 }
 
-// refresh renews tokens at the OAuth server.
+// refresh refreshes tokens at the OAuth server.
 func (w *world) refresh(t *testing.T, token string) (status int, pair map[string]any) {
 	t.Helper()
 	a := w.post(t, "https://oauth.bitrix.info/oauth/token/", "application/x-www-form-urlencoded", url.Values{
@@ -154,7 +154,7 @@ func TestPortalInABubble(t *testing.T) {
 		w.takes(time.Hour)
 		addDeal(t, w.Portal)
 		wait(t, w.Portal)
-		require.ErrorContains(t, w.Deliveries()[3].Err, "did not answer")
+		require.ErrorContains(t, w.Deliveries()[3].Err, "did not respond")
 		require.Equal(t, 30*time.Second, w.Deliveries()[3].Duration)
 	})
 }
@@ -189,7 +189,7 @@ func TestPagesOnANetwork(t *testing.T) {
 func TestJitterInABubble(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, eventtest.NewNetwork(), eventtest.WithQuirks(func(m *eventtest.Quirks) { m.DeliveryJitter = time.Hour }))
+		w := newWorld(t, eventtest.NewNetwork(), eventtest.WithQuirks(func(q *eventtest.Quirks) { q.DeliveryJitter = time.Hour }))
 		w.caller(t)("event.bind", obj{"event": "ONCRMDEALADD", "handler": bubbleHandler})
 		wait(t, w.Portal)
 		w.events()
@@ -216,7 +216,7 @@ func TestJitterInABubble(t *testing.T) {
 func TestSlowHandlerInABubble(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, eventtest.NewNetwork(), eventtest.WithQuirks(func(m *eventtest.Quirks) { m.SlowHandlers = 5 * time.Second }))
+		w := newWorld(t, eventtest.NewNetwork(), eventtest.WithQuirks(func(q *eventtest.Quirks) { q.SlowHandlers = 5 * time.Second }))
 		wait(t, w.Portal)
 		w.caller(t)("event.bind", obj{"event": "ONCRMDEALADD", "handler": bubbleHandler})
 		took := func(n int) []time.Duration {
@@ -319,7 +319,7 @@ func TestFaultsInABubble(t *testing.T) {
 		_, err = do()
 		require.NoError(t, err)
 		require.Equal(t, time.Hour, time.Since(start))
-		mood(t, w.Portal, func(m *eventtest.Quirks) { m.Latency = 3 * time.Second })
+		quirk(t, w.Portal, func(q *eventtest.Quirks) { q.Latency = 3 * time.Second })
 		start = time.Now()
 		_, err = do()
 		require.NoError(t, err)
@@ -374,12 +374,15 @@ func TestPortalsOnOneNetwork(t *testing.T) {
 
 			a := w.post(t, "https://oauth.bitrix.info/rest/app.info", "application/json", `{"auth":"`+string(g.AccessToken)+`"}`)
 			require.Contains(t, a.Raw, w.MemberID())
-			require.Equal(t, "invalid_token", other.post(t, other.ClientEndpoint()+"profile?auth="+string(g.AccessToken), "application/json", "").Error,
+			require.Equal(t, "invalid_token",
+				other.post(t, other.ClientEndpoint()+"profile?auth="+string(g.AccessToken), "application/json", "").Error,
 				"a token is good on its own portal only")
 		}
 		_, err := eventtest.New(eventtest.WithNetwork(n), eventtest.WithMemberID(one.MemberID()))
+		require.ErrorIs(t, err, eventtest.ErrConfig)
 		require.ErrorContains(t, err, "different member ids")
 		_, err = eventtest.New(eventtest.WithNetwork(n), eventtest.WithHost(one.Domain()))
+		require.ErrorIs(t, err, eventtest.ErrConfig)
 		require.ErrorContains(t, err, "has a host")
 
 		require.NoError(t, one.Close())

@@ -35,7 +35,7 @@ func newComments(t *testing.T) (*eventtest.Portal, *caller) {
 	return p, c
 }
 
-// raw makes a call with a form as it is, because the order of its parameters counts.
+// raw makes a call with an unchanged form, because the order of its parameters matters.
 func (c *caller) raw(method, form string) answer {
 	c.t.Helper()
 	return send(c.t, http.MethodPost, c.p.ClientEndpoint()+method, "application/x-www-form-urlencoded", form+"&auth="+url.QueryEscape(c.token))
@@ -63,11 +63,18 @@ func TestCommentsByPosition(t *testing.T) {
 		"comment of another task":           {"TASKID=1&ITEMID=2", noComment},
 		"no such comment":                   {"TASKID=1&ITEMID=9", noComment},
 		"no such task":                      {"TASKID=9&ITEMID=1", noComment},
-		"no argument":                       {"", wrongBegin + "Param #0 (taskId) expected by method ctaskcommentitem::get(), but not given." + wrongEnd},
-		"one argument":                      {"TASKID=1", wrongBegin + "Param #1 (itemId) expected by method ctaskcommentitem::get(), but not given." + wrongEnd},
+		"no argument": {
+			"",
+			wrongBegin + "Param #0 (taskId) expected by method ctaskcommentitem::get(), but not given." + wrongEnd,
+		},
+		"one argument": {
+			"TASKID=1",
+			wrongBegin + "Param #1 (itemId) expected by method ctaskcommentitem::get(), but not given." + wrongEnd,
+		},
 		"no number": {
 			"TASKID=x&ITEMID=1",
-			wrongBegin + `Param #0 (taskId) for method ctaskcommentitem::get() expected to be of type "integer", but given something else.` + wrongEnd,
+			wrongBegin + `Param #0 (taskId) for method ctaskcommentitem::get() expected to be of type "integer", ` +
+				`but given something else.` + wrongEnd,
 		},
 	} {
 		a := c.raw("task.commentitem.get", tt.form)
@@ -75,7 +82,10 @@ func TestCommentsByPosition(t *testing.T) {
 		require.Equal(t, "ERROR_CORE", a.Error, name)
 		require.Equal(t, tt.want, a.Description, name)
 	}
-	batch := c.ok("batch", obj{"cmd": obj{"right": "task.commentitem.get?TASKID=1&ITEMID=3", "wrong": "task.commentitem.get?ITEMID=3&TASKID=1"}}).object(t)
+	batch := c.ok("batch", obj{"cmd": obj{
+		"right": "task.commentitem.get?TASKID=1&ITEMID=3",
+		"wrong": "task.commentitem.get?ITEMID=3&TASKID=1",
+	}}).object(t)
 	require.Contains(t, batch["result"], "right", "10.5 inside a batch the order counts too")
 	require.NotContains(t, batch["result"], "wrong")
 	require.Equal(t, obj{"wrong": obj{"error": "ERROR_CORE", "error_description": noComment}}, batch["result_error"])
@@ -101,10 +111,14 @@ func TestCommentList(t *testing.T) {
 	require.Equal(t, []string{"3", "1"}, ids("TASKID=1&ORDER=&FILTER[<%3DID]=3"), "an empty text keeps the place of the order")
 	require.Empty(t, ids("TASKID=1&ORDER[ID]=asc&FILTER[AUTHOR_ID]=2"))
 	for form, want := range map[string]string{
-		"TASKID=1&FILTER[>%3DPOST_DATE]=2026":           `Param #1 (arOrder) for method ctaskcommentitem::getlist() must not contain key ">=POST_DATE".`,
-		"TASKID=1&ORDER[ID]=asc&FILTER[%25POST_DATE]=x": `Param #2 (arFilter) for method ctaskcommentitem::getlist() must not contain key "%POST_DATE".`,
-		"TASKID=1&ORDER=x":                              `Param #1 (arOrder) for method ctaskcommentitem::getlist() expected to be of type "array", but given something else.`,
-		"FILTER[AUTHOR_ID]=1&ORDER[ID]=asc&TASKID=1":    `Param #0 (taskId) for method ctaskcommentitem::getlist() expected to be of type "integer", but given something else.`,
+		"TASKID=1&FILTER[>%3DPOST_DATE]=2026": `Param #1 (arOrder) for method ctaskcommentitem::getlist() ` +
+			`must not contain key ">=POST_DATE".`,
+		"TASKID=1&ORDER[ID]=asc&FILTER[%25POST_DATE]=x": `Param #2 (arFilter) for method ctaskcommentitem::getlist() ` +
+			`must not contain key "%POST_DATE".`,
+		"TASKID=1&ORDER=x": `Param #1 (arOrder) for method ctaskcommentitem::getlist() ` +
+			`expected to be of type "array", but given something else.`,
+		"FILTER[AUTHOR_ID]=1&ORDER[ID]=asc&TASKID=1": `Param #0 (taskId) for method ctaskcommentitem::getlist() ` +
+			`expected to be of type "integer", but given something else.`,
 	} {
 		a := c.raw("task.commentitem.getlist", form)
 		require.Equal(t, "ERROR_CORE", a.Error, form)

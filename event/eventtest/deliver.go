@@ -15,17 +15,18 @@ import (
 	"github.com/b24events/b24events/event"
 )
 
-// deliveryWorkers is how many deliveries are under way at once, over all handlers.
+// deliveryWorkers is the number of deliveries that run at the same time, over all handlers.
 const deliveryWorkers = 16
 
-// maxAnswer bounds what is read of a handler's answer, so that its connection can be used again.
+// maxAnswer limits how much of a handler's response is read. It is read so that the connection can
+// be reused.
 const maxAnswer = 64 << 10
 
-// maxExcerpt bounds what is kept of it.
+// maxExcerpt limits how much of a response body is kept.
 const maxExcerpt = 1024
 
-// parcel is one delivery to be made.
-type parcel struct {
+// delivery is one request to a handler that waits to be sent.
+type delivery struct {
 	event     string
 	clientID  string
 	handlerID int64
@@ -33,15 +34,19 @@ type parcel struct {
 	body      string
 }
 
-// sendQueue is the queue server. Portal.mu guards it.
-type sendQueue struct {
-	lanes   map[string]*lane
-	ready   []*lane
-	later   []appointment
-	timer   *time.Timer   // of the next thing due; see plan
-	pending int           // queued, under way or to come
-	idle    chan struct{} // closed when pending comes to 0; nil while it is 0
-	workers int           // at work; they end when nothing is ready
+// deliveryQueue is the platform's event queue server. Portal.mu guards it.
+type deliveryQueue struct {
+	lanes map[string]*lane // by handler URL
+
+	ready []*lane // lanes that wait for a worker
+
+	scheduled []scheduledRun // see scheduleLocked
+
+	timer   *time.Timer   // of what is due next; see runDueLocked
+	pending int           // deliveries and scheduled functions that Wait waits for
+	idle    chan struct{} // closed when pending becomes 0; nil while it is 0
+	workers int           // running; they end when no lane is ready
+	work    func()        // delivers until no lane is ready; set by New
 }
 
 func newDeliveryClient(cfg config) *http.Client {
@@ -63,54 +68,54 @@ func newDeliveryClient(cfg config) *http.Client {
 }
 
 // send queues an online delivery to a handler of an application.
-func (p *Portal) send(h *hit, b *binding, o occurrence) {
-	auth := p.authFor(b.app)
+func (p *Portal) send(ev *pendingEvents, b *binding, o occurrence) {
+	auth := p.authBlockLocked(b.app)
 	if b.bot != nil {
-		auth.applicationToken = string(b.bot.applicationToken())
-		auth.bot = !p.moods.WholeBotAuth
+		auth.applicationToken = string(b.bot.applicationTokenLocked())
+		auth.bot = !p.quirks.WholeBotAuth
 	}
 	user := o.user
 	if b.user > 0 {
 		user = b.user
 	}
-	if user > 0 && p.users[user] != nil && !p.users[user].dismissed && !withoutTokens(o.event) {
-		auth.grant(p.issue(b.app, user, h.session, withRefresh(o.event)), p.moods.TokenLifetime)
+	if user > 0 && p.accounts.users[user] != nil && !p.accounts.users[user].dismissed && !neverHasTokens(o.event) {
+		auth.grant(p.issueLocked(b.app, user, ev.chainLeft, hasRefreshToken(o.event)), p.quirks.TokenLifetime)
 	}
-	c := parcel{
+	d := delivery{
 		event: o.event, clientID: b.app.spec.ClientID, handlerID: b.id, url: b.handler,
-		body: encodeBody(o.event, b.id, o.data, p.now(), auth),
+		body: encodeBody(o.event, b.id, o.data, p.nowLocked(), auth),
 	}
 	var wait time.Duration
-	if o.event == "ONAPPINSTALL" || (o.event == onAppUserReady && p.moods.UserReady == UserReadyAfter) {
-		wait = p.moods.InstallDelay
+	if o.event == "ONAPPINSTALL" || (o.event == onAppUserReady && p.quirks.UserReady == UserReadyAfter) {
+		wait = p.quirks.InstallDelay
 	}
-	p.enqueueLater(wait, c)
+	p.enqueueLaterLocked(wait, d)
 }
 
-// enqueueLater queues a delivery after a while, and the jitter of the portal's mood.
-func (p *Portal) enqueueLater(wait time.Duration, c parcel) {
-	if jitter := p.moods.DeliveryJitter; jitter > 0 {
+// enqueueLaterLocked queues a delivery after wait and a random part of [Quirks.DeliveryJitter].
+func (p *Portal) enqueueLaterLocked(wait time.Duration, d delivery) {
+	if jitter := p.quirks.DeliveryJitter; jitter > 0 {
 		wait += rand.N(jitter) //nolint:gosec // chance, not secrecy
 	}
 	if wait == 0 {
-		p.enqueue(c)
+		p.enqueueLocked(d)
 		return
 	}
-	p.after(wait, func() { p.enqueue(c) })
+	p.scheduleLocked(wait, func() { p.enqueueLocked(d) })
 }
 
-// sendToHook queues a delivery to an outgoing webhook: no handler, no tokens.
-func (p *Portal) sendToHook(hook *outgoingHook, o occurrence) {
-	auth := p.authFor(nil)
+// sendToWebhookLocked queues a delivery to an outgoing webhook. It has no handler ID and no tokens.
+func (p *Portal) sendToWebhookLocked(hook *outgoingWebhook, o occurrence) {
+	auth := p.authBlockLocked(nil)
 	auth.applicationToken = string(hook.token)
-	p.enqueueLater(0, parcel{event: o.event, url: hook.url, body: encodeBody(o.event, 0, o.data, p.now(), auth)})
+	p.enqueueLaterLocked(0, delivery{event: o.event, url: hook.url, body: encodeBody(o.event, 0, o.data, p.nowLocked(), auth)})
 }
 
-// authFor returns the auth block without tokens.
-func (p *Portal) authFor(a *Application) authBlock {
+// authBlockLocked returns an auth block without tokens. a is nil for outgoing webhooks.
+func (p *Portal) authBlockLocked(a *Application) authBlock {
 	auth := authBlock{
-		domain: p.domain, memberID: p.cfg.memberID,
-		clientEndpoint: p.base() + "/rest/", serverEndpoint: p.ServerEndpoint(),
+		domain: p.addresses.domain, memberID: p.cfg.memberID,
+		clientEndpoint: p.baseURLLocked() + "/rest/", serverEndpoint: p.ServerEndpoint(),
 	}
 	if a != nil {
 		auth.applicationToken = string(a.token)
@@ -118,79 +123,81 @@ func (p *Portal) authFor(a *Application) authBlock {
 	return auth
 }
 
-func (p *Portal) enqueue(c parcel) {
+// enqueueLocked adds a delivery to the lane of its URL.
+func (p *Portal) enqueueLocked(d delivery) {
 	if p.closed {
 		return
 	}
-	p.touch()
-	p.begin()
-	q := &p.queue
+	p.signalChangeLocked()
+	p.addPendingLocked()
+	q := &p.deliveries
 	if q.lanes == nil {
 		q.lanes = map[string]*lane{}
 	}
-	l := q.lanes[c.url]
+	l := q.lanes[d.url]
 	if l == nil {
 		l = &lane{}
-		q.lanes[c.url] = l
+		q.lanes[d.url] = l
 	}
-	l.parcels = append(l.parcels, c)
-	if p.offer(l); p.now().Before(l.until) {
-		p.plan()
-	}
-}
-
-// begin counts a thing that Wait waits for, and end that it is done.
-func (p *Portal) begin() {
-	if p.queue.pending++; p.queue.idle == nil {
-		p.queue.idle = make(chan struct{})
+	l.waiting = append(l.waiting, d)
+	if p.readyLaneLocked(l); p.nowLocked().Before(l.until) {
+		p.runDueLocked()
 	}
 }
 
-func (p *Portal) end() {
-	if p.queue.pending--; p.queue.pending == 0 {
-		close(p.queue.idle)
-		p.queue.idle = nil
+// addPendingLocked counts one more thing that Wait waits for.
+func (p *Portal) addPendingLocked() {
+	if p.deliveries.pending++; p.deliveries.idle == nil {
+		p.deliveries.idle = make(chan struct{})
 	}
 }
 
-// deliverQueued is one worker of the queue server, at work until nothing is ready.
-func (p *Portal) deliverQueued(ctx context.Context) {
+// donePendingLocked counts one of them as done.
+func (p *Portal) donePendingLocked() {
+	if p.deliveries.pending--; p.deliveries.pending == 0 {
+		close(p.deliveries.idle)
+		p.deliveries.idle = nil
+	}
+}
+
+// deliverReady is one worker of the queue server. It delivers until no lane is ready.
+func (p *Portal) deliverReady(ctx context.Context) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	q := &p.queue
+	q := &p.deliveries
 	defer func() { q.workers-- }()
 	for len(q.ready) > 0 && !p.closed {
 		l := q.ready[0]
 		q.ready = q.ready[1:]
-		c := l.parcels[0]
-		l.parcels = l.parcels[1:]
+		d := l.waiting[0]
+		l.waiting = l.waiting[1:]
 		l.ready = false
 		l.busy++
-		p.offer(l)
+		p.readyLaneLocked(l)
 
 		p.mu.Unlock()
-		attempt := p.attempt(ctx, c)
+		attempt := p.attempt(ctx, d)
 		p.mu.Lock()
 
-		p.keepAttempt(attempt)
+		p.recordAttemptLocked(attempt)
 		l.busy--
-		p.slow(l, attempt.Duration)
+		p.adjustGapLocked(l, attempt.Duration)
 		switch {
-		case len(l.parcels) == 0 && l.busy == 0 && l.gap == 0:
-			delete(q.lanes, c.url)
-		case len(l.parcels) > 0 && l.gap > 0:
-			p.plan()
+		case len(l.waiting) == 0 && l.busy == 0 && l.gap == 0:
+			delete(q.lanes, d.url)
+		case len(l.waiting) > 0 && l.gap > 0:
+			p.runDueLocked()
 		default:
-			p.offer(l)
+			p.readyLaneLocked(l)
 		}
-		p.end()
+		p.donePendingLocked()
 	}
 }
 
-// attempt posts a parcel once. The platform never retries, whatever the answer.
-func (p *Portal) attempt(ctx context.Context, c parcel) Attempt {
+// attempt posts a delivery once. The platform never retries, whatever status it gets.
+func (p *Portal) attempt(ctx context.Context, d delivery) Attempt {
 	a := Attempt{
-		Event: c.event, ClientID: c.clientID, HandlerID: c.handlerID, URL: c.url, Body: event.Secret(c.body), Time: p.Now(),
+		Event: d.event, ClientID: d.clientID, HandlerID: d.handlerID, URL: d.url, Body: event.Secret(d.body), Time: p.Now(),
 	}
 	start := time.Now()
 	defer func() {
@@ -198,7 +205,7 @@ func (p *Portal) attempt(ctx context.Context, c parcel) Attempt {
 		p.log.LogAttrs(ctx, slog.LevelDebug, "event delivered",
 			slog.String(keyEvent, a.Event), slog.Int(keyStatus, a.Status), slog.Bool(keyOK, a.OK()))
 	}()
-	r, err := postForm(ctx, c.url, c.body)
+	r, err := postForm(ctx, d.url, d.body)
 	if err != nil {
 		a.Err = err
 		return a
@@ -206,10 +213,10 @@ func (p *Portal) attempt(ctx context.Context, c parcel) Attempt {
 	resp, err := p.client.Do(r)
 	a.Duration = time.Since(start)
 	if err != nil {
-		a.Err = fmt.Errorf("eventtest: handler did not answer: %w", withoutURL(err))
+		a.Err = fmt.Errorf("eventtest: the handler did not respond: %w", withoutURL(err))
 		return a
 	}
-	defer resp.Body.Close() //nolint:errcheck // an answer that breaks off is an answer
+	defer resp.Body.Close() //nolint:errcheck // only the status and an excerpt matter
 	answer, _ := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	a.Status, a.Answer = resp.StatusCode, event.Secret(answer[:min(len(answer), maxExcerpt)])
 	return a
@@ -219,7 +226,7 @@ func (p *Portal) attempt(ctx context.Context, c parcel) Attempt {
 func postForm(ctx context.Context, url, body string) (*http.Request, error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, url, strings.NewReader(body))
 	if err != nil {
-		return nil, errors.New("eventtest: cannot address a request; is its URL absolute and well-formed?")
+		return nil, errors.New("eventtest: cannot build a request; is its URL absolute and well-formed?")
 	}
 	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	return r, nil
@@ -227,12 +234,12 @@ func postForm(ctx context.Context, url, body string) (*http.Request, error) {
 
 // Wait waits until every delivery that was queued by now, and those that their handling queued, has
 // been attempted. That includes what [Quirks.InstallDelay], [Quirks.DeliveryJitter],
-// [Quirks.OfflineLag] and [Quirks.SlowHandlers] hold back until [Portal.Advance] or time itself
-// makes it due. It returns the context's error, or [ErrClosed].
+// [Quirks.OfflineLag] and [Quirks.SlowHandlers] delay, until it is due by the portal's clock; see
+// [Portal.Advance]. Wait returns the context's error, or [ErrClosed].
 func (p *Portal) Wait(ctx context.Context) error {
 	for {
 		p.mu.Lock()
-		idle, closed := p.queue.idle, p.closed
+		idle, closed := p.deliveries.idle, p.closed
 		p.mu.Unlock()
 		if closed {
 			return ErrClosed
@@ -244,14 +251,14 @@ func (p *Portal) Wait(ctx context.Context) error {
 		case <-idle:
 		case <-ctx.Done():
 			return fmt.Errorf("eventtest: deliveries are still under way: %w", ctx.Err())
-		case <-p.done:
+		case <-p.life.done:
 			return ErrClosed
 		}
 	}
 }
 
-// Resend queues the delivery of an earlier attempt again, its body unchanged. No real portal offers
-// this.
+// Resend queues an earlier delivery again, with the same body. No real portal offers this. It
+// returns [ErrConfig] for an attempt without a valid URL, and [ErrClosed].
 func (p *Portal) Resend(a Attempt) error {
 	if err := checkURL(a.URL, false); err != nil {
 		return err
@@ -261,6 +268,6 @@ func (p *Portal) Resend(a Attempt) error {
 	if p.closed {
 		return ErrClosed
 	}
-	p.enqueue(parcel{event: a.Event, clientID: a.ClientID, handlerID: a.HandlerID, url: a.URL, body: string(a.Body)})
+	p.enqueueLocked(delivery{event: a.Event, clientID: a.ClientID, handlerID: a.HandlerID, url: a.URL, body: string(a.Body)})
 	return nil
 }

@@ -157,9 +157,9 @@ func TestDeliveryAuth(t *testing.T) {
 		require.Equal(t, string(token), form.Get("auth[application_token]"))
 		require.NotContains(t, form, "event_handler_id")
 		_, err = p.AddOutgoingWebhook("nowhere", "X")
-		require.Error(t, err)
+		require.ErrorIs(t, err, eventtest.ErrConfig)
 		_, err = p.AddOutgoingWebhook(in.URL)
-		require.Error(t, err)
+		require.ErrorIs(t, err, eventtest.ErrConfig)
 	})
 	t.Run("2.1 two handlers of one URL: two deliveries", func(t *testing.T) {
 		t.Parallel()

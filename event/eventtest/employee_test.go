@@ -12,8 +12,8 @@ import (
 	"github.com/b24events/b24events/event/eventtest"
 )
 
-// TestEmployeeOpensAPage: every user who opens a page gets a live pair and the application token;
-// user.admin shows their rights.
+// TestEmployeeOpensAPage checks that every user who opens a page gets live tokens and the
+// application token. user.admin shows the user's rights.
 func TestEmployeeOpensAPage(t *testing.T) {
 	t.Parallel()
 	p, in := eventtest.NewPortal(t), newInbox(t)
@@ -52,7 +52,7 @@ func TestEmployeeOpensAPage(t *testing.T) {
 	require.NotContains(t, err.Error(), "AUTH_ID")
 }
 
-// TestForgeries: each event that an employee can build has the form that it claims.
+// TestForgeries checks that the events that an employee can forge have the form of real ones.
 func TestForgeries(t *testing.T) {
 	t.Parallel()
 	p := eventtest.NewPortal(t)
@@ -70,7 +70,7 @@ func TestForgeries(t *testing.T) {
 		return parse(t, event.Secret(body))
 	}
 
-	for _, e := range []eventtest.Event{event.OnAppInstall, event.OnAppUpdate} { // own pair, a made-up application token
+	for _, e := range []eventtest.Event{event.OnAppInstall, event.OnAppUpdate} { // own tokens, an invented application token
 		d := build(e, obj{"VERSION": "1"}, eventtest.WithGrant(own), eventtest.WithToken(madeUp))
 		require.Equal(t, e.Name(), d.Name)
 		require.Equal(t, madeUp, d.Auth.ApplicationToken)
@@ -105,7 +105,7 @@ func TestForgeries(t *testing.T) {
 	require.Equal(t, app.ApplicationToken(), d.Auth.ApplicationToken)
 }
 
-// TestAuthorizationWithState covers the code flow, of any user and with any state.
+// TestAuthorizationWithState runs the code flow for any user and with any state.
 func TestAuthorizationWithState(t *testing.T) {
 	t.Parallel()
 	p := eventtest.NewPortal(t)
@@ -137,7 +137,7 @@ func TestAuthorizationWithState(t *testing.T) {
 	require.ErrorContains(t, err, "RedirectURL")
 }
 
-// TestPagesOfEmployeesOnANetwork: a page is opened in memory too.
+// TestPagesOfEmployeesOnANetwork opens a page in memory.
 func TestPagesOfEmployeesOnANetwork(t *testing.T) {
 	t.Parallel()
 	n := eventtest.NewNetwork()

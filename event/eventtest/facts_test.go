@@ -15,7 +15,7 @@ import (
 	"github.com/b24events/b24events/event/eventtest"
 )
 
-// TestBindAllows has what event.bind does not look at.
+// TestBindAllows covers what event.bind does not check.
 func TestBindAllows(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -57,7 +57,7 @@ func TestBindAllows(t *testing.T) {
 	})
 }
 
-// TestOfflineQueues has what sets the rows of queues and batches apart.
+// TestOfflineQueues covers what separates the rows of queues and batches.
 func TestOfflineQueues(t *testing.T) {
 	t.Parallel()
 	t.Run("2.6 auth_connector selects the queue", func(t *testing.T) {
@@ -124,7 +124,7 @@ func TestDeliveryTime(t *testing.T) {
 	addDeal(t, p)
 	<-reached
 	fired := p.Now()
-	addDeal(t, p) // waits behind the first
+	addDeal(t, p) // queued after the first
 	p.Advance(30 * time.Minute)
 	let()
 	wait(t, p)

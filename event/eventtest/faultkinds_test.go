@@ -65,7 +65,10 @@ func TestFaultsInBatches(t *testing.T) {
 	p.Once("scope", eventtest.Raw(400, "application/json", `{"error":"X","error_description":"y","argument":"Z"}`))
 	p.Once("profile", eventtest.Raw(200, "application/json", `7`), eventtest.Fail(400, "LATER", ""))
 	p.Always("server.time", eventtest.ExpiredToken())
-	b := c.batch(obj{"a": "user.admin", "b": "scope", "c": "server.time", "d": "server.time", "e": "method.get?name=profile", "f": "profile"}, 0)
+	b := c.batch(obj{
+		"a": "user.admin", "b": "scope", "c": "server.time", "d": "server.time", "e": "method.get?name=profile",
+		"f": "profile",
+	}, 0)
 	var results map[string]json.RawMessage
 	require.NoError(t, json.Unmarshal(b.Result, &results))
 	require.JSONEq(t, `{"a":[]}`, string(results["a"]))
@@ -115,9 +118,10 @@ func TestFaultsUntilHealed(t *testing.T) {
 
 func refresh(t *testing.T, p *eventtest.Portal, app *eventtest.Application, token string) answer {
 	t.Helper()
-	return send(t, http.MethodPost, strings.TrimSuffix(p.ServerEndpoint(), "rest/")+"oauth/token/", "application/x-www-form-urlencoded", url.Values{
-		"grant_type": {"refresh_token"}, "client_id": {app.ClientID()}, "client_secret": {string(app.ClientSecret())}, "refresh_token": {token},
-	}.Encode())
+	return send(t, http.MethodPost, strings.TrimSuffix(p.ServerEndpoint(), "rest/")+"oauth/token/", "application/x-www-form-urlencoded",
+		url.Values{
+			"grant_type": {"refresh_token"}, "client_id": {app.ClientID()}, "client_secret": {string(app.ClientSecret())}, "refresh_token": {token},
+		}.Encode())
 }
 
 func TestFaultBefore(t *testing.T) {
@@ -157,7 +161,8 @@ func TestFaultCutAnswer(t *testing.T) {
 	t.Parallel()
 	p, c := newPortal(t)
 	p.Once("crm.deal.add", eventtest.CutAnswer())
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, p.ClientEndpoint()+"crm.deal.add?fields[TITLE]=x&auth="+c.token, http.NoBody)
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, p.ClientEndpoint()+"crm.deal.add?fields[TITLE]=x&auth="+c.token,
+		http.NoBody)
 	require.NoError(t, err)
 	resp, err := client.Do(r)
 	require.NoError(t, err)

@@ -2,7 +2,6 @@ package eventtest
 
 import (
 	"cmp"
-	"context"
 	"io"
 	"net"
 	"net/http"
@@ -13,43 +12,43 @@ import (
 	"github.com/b24events/b24events/internal/phpform"
 )
 
-// AnyMethod stands for every request to REST in [Portal.Once], [Portal.Times], [Portal.Always] and
-// [Portal.Heal], whatever its method, but for no item of a batch and no request to the OAuth
-// server. Faults of a method by its name come first.
+// AnyMethod stands for every REST request in [Portal.Once], [Portal.Times], [Portal.Always] and
+// [Portal.Heal]. It matches no item of a batch and no request to the OAuth server. Faults that name
+// the method come first.
 const AnyMethod = "*"
 
 // Fault is something that goes wrong with a request; see [Portal.Once].
 type Fault struct {
-	answer   *apiError                    // instead of running the method
-	handler  http.Handler                 // the same
-	envelope *phpform.Value               // what handler answers, where an item of a batch can say it too
-	reset    bool                         // the same, without an answer
-	before   func(*Portal, *http.Request) // and then the method runs
-	lose     bool                         // after the method ran
-	cut      bool                         // the same
-	rewrite  func([]byte) []byte          // the same
-	kind     string                       // the same: another Content-Type
+	answer      *apiError                    // replaces the method
+	handler     http.Handler                 // replaces the method
+	envelope    *phpform.Value               // the response of handler, if an item of a batch can have it
+	reset       bool                         // replaces the method by a closed connection
+	before      func(*Portal, *http.Request) // runs before the method
+	loseAnswer  bool                         // applies after the method ran
+	cutAnswer   bool                         // applies after the method ran
+	rewrite     func([]byte) []byte          // applies after the method ran
+	contentType string                       // applies after the method ran
 }
 
-// Fail answers with a status and an error envelope, and the method does not run. In a batch it
-// fails the item.
+// Fail returns a status and an error envelope, and the method does not run. In a batch it fails the
+// item.
 func Fail(status int, code, description string) Fault {
 	return Fault{answer: fail(status, code, description)}
 }
 
-// ExpiredToken answers as if the access token had expired. See also [Portal.ExpireAccessTokens].
+// ExpiredToken fails as if the access token had expired. See also [Portal.ExpireAccessTokens].
 func ExpiredToken() Fault { return Fail(401, "expired_token", "The access token provided has expired") }
 
-// RevokedToken answers as if the access token had been revoked. See also
+// RevokedToken fails as if the access token had been revoked. See also
 // [Application.RevokeTokens].
 func RevokedToken() Fault { return Fail(401, "invalid_token", "Unable to get application by token") }
 
-// RefusedRefresh is for oauth/token: the refresh token or the code is refused, though it stays
-// good.
+// RefusedRefresh is for oauth/token: the server rejects the refresh token or the code, but it stays
+// valid.
 func RefusedRefresh() Fault { return Fail(400, "invalid_grant", "") }
 
-// Raw answers with a status and a body of the caller's, and the method does not run. Where the body
-// is an envelope in JSON, with result or error, it may befall an item of a batch too.
+// Raw returns the given status and body, and the method does not run. If the body is a JSON
+// envelope with result or error, the fault also applies to items of a batch.
 func Raw(status int, contentType, body string) Fault {
 	f := Answer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", contentType)
@@ -64,52 +63,53 @@ func Raw(status int, contentType, body string) Fault {
 	return f
 }
 
-// HTML answers with a status and a page of HTML, as proxies and maintenance screens do, and the
-// method does not run.
+// HTML returns a status and an HTML page, as proxies and maintenance screens do, and the method
+// does not run.
 func HTML(status int) Fault {
 	f := Raw(status, "text/html; charset=utf-8", "<html><body><h1>"+http.StatusText(status)+"</h1></body></html>")
 	f.envelope = nil
 	return f
 }
 
-// Answer lets h answer in the portal's place, for what no portal that behaves says, and for answers
-// that depend on the request, of which h finds the whole body. The method does not run. h may panic
-// with [http.ErrAbortHandler] to close the connection.
+// Answer lets h respond instead of the portal. Use it for responses that no healthy portal sends,
+// and for those that depend on the request. h can read the whole body. The method does not run. h
+// may panic with [http.ErrAbortHandler] to close the connection.
 func Answer(h http.Handler) Fault { return Fault{handler: h} }
 
-// Reset closes the connection before the method runs, without an answer.
+// Reset closes the connection before the method runs, without a response.
 func Reset() Fault { return Fault{reset: true} }
 
-// LoseAnswer runs the method and closes the connection instead of answering.
-func LoseAnswer() Fault { return Fault{lose: true} }
+// LoseAnswer runs the method and closes the connection without a response.
+func LoseAnswer() Fault { return Fault{loseAnswer: true} }
 
-// CutAnswer runs the method and closes the connection in the middle of the answer's body.
-func CutAnswer() Fault { return Fault{cut: true} }
+// CutAnswer runs the method and closes the connection in the middle of the response body.
+func CutAnswer() Fault { return Fault{cutAnswer: true} }
 
-// Rewrite runs the method and changes the body of its answer.
+// Rewrite runs the method and changes the body of its response.
 func Rewrite(f func(body []byte) []byte) Fault { return Fault{rewrite: f} }
 
-// PlainText runs the method and calls its answer text/plain.
-func PlainText() Fault { return Fault{kind: "text/plain; charset=utf-8"} }
+// PlainText runs the method and labels its response text/plain.
+func PlainText() Fault { return Fault{contentType: "text/plain; charset=utf-8"} }
 
-// BOM runs the method and puts a byte order mark in front of its answer.
+// BOM runs the method and puts a byte order mark in front of its response.
 func BOM() Fault {
 	return Rewrite(func(body []byte) []byte { return append([]byte("\ufeff"), body...) })
 }
 
-// Notice runs the method and puts a notice of PHP in front of its answer, which is text/html then,
+// Notice runs the method and puts a PHP notice in front of its response, which is then text/html,
 // as from a server that shows its errors.
 func Notice() Fault {
 	f := Rewrite(func(body []byte) []byte {
-		return append([]byte("<br />\n<b>Notice</b>:  Undefined index: scope in <b>/srv/www/token.php</b> on line <b>42</b><br />\n"), body...)
+		return append(
+			[]byte("<br />\n<b>Notice</b>:  Undefined index: scope in <b>/srv/www/token.php</b> on line <b>42</b><br />\n"),
+			body...)
 	})
-	f.kind = "text/html; charset=UTF-8"
+	f.contentType = "text/html; charset=UTF-8"
 	return f
 }
 
-// ExpiresIn runs the method and writes another value to the member expires_in of its answer: raw is
-// its JSON, such as "", "3600" (with the quotes), 3600.0 or false. If raw is empty, the member is
-// left out.
+// ExpiresIn runs the method and replaces the member expires_in of its response. raw is JSON, for
+// example "", "3600" (with the quotes), 3600.0 or false. If raw is empty, the member is left out.
 func ExpiresIn(raw string) Fault {
 	member := regexp.MustCompile(`"expires_in":[^,}]*,?`)
 	return Rewrite(func(body []byte) []byte {
@@ -120,57 +120,58 @@ func ExpiresIn(raw string) Fault {
 	})
 }
 
-// WrongEncoding runs the method and then fails to write its answer, with the status that it had:
-// 200 where it succeeded.
+// WrongEncoding runs the method and then fails to encode its response. The status stays: 200 if the
+// method succeeded.
 func WrongEncoding() Fault {
 	return Rewrite(func([]byte) []byte { return appendJSON(nil, wrongEncoding()) })
 }
 
-// Delay holds the request for a while of real time, before the method runs.
+// Delay waits in real time before the method runs.
 func Delay(d time.Duration) Fault {
 	return Fault{before: func(p *Portal, r *http.Request) { p.pause(r.Context(), d) }}
 }
 
-// Before calls f before the method runs, in the goroutine of the request, so that something happens
-// in the middle of it. f may use the portal, but not close it. The request's body was read before;
-// its context ends when the caller goes away or the portal is closed.
+// Before calls f before the method runs, in the goroutine of the request. Use it to make something
+// happen in the middle of a request. f may use the portal, but must not close it. The request's
+// body has been read; its context ends when the caller goes away or the portal closes.
 func Before(f func(r *http.Request)) Fault {
 	return Fault{before: func(_ *Portal, r *http.Request) { f(r) }}
 }
 
-// failing is what befalls one method.
-type failing struct {
-	queue  []Fault
+// methodFaults are the planned faults of one method. Portal.mu guards them.
+type methodFaults struct {
+	once []Fault // in the order in which they apply
+
 	always *Fault
 }
 
-// Once lets the next call of a method go wrong, and with several faults the calls after it, one
-// after the other. The method may be an item of a batch, where only [Fail] and its kin have a
-// meaning, and [Raw] with an envelope; other faults wait for a call outside a batch. "oauth/token"
-// and "oauth/app.info" are the requests to the OAuth server.
+// Once applies a fault to the next call of a method, and further faults to the calls after it, one
+// each. Items of a batch only get the faults that return an error envelope, such as [Fail], and
+// [Raw] with an envelope. Other faults wait for a call outside a batch. "oauth/token" and
+// "oauth/app.info" are the requests to the OAuth server.
 func (p *Portal) Once(method string, faults ...Fault) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	f := p.failing(method)
-	f.queue = append(f.queue, faults...)
+	f := p.methodFaultsLocked(method)
+	f.once = append(f.once, faults...)
 }
 
-// Times lets the next n calls of a method go wrong as [Portal.Once] does.
+// Times applies a fault to the next n calls of a method, as [Portal.Once] does.
 func (p *Portal) Times(n int, method string, fault Fault) {
 	for range n {
 		p.Once(method, fault)
 	}
 }
 
-// Always lets every call of a method go wrong until [Portal.Heal], after what [Portal.Once]
-// planned. It takes the place of what an earlier Always said of the method.
+// Always applies a fault to every call of a method until [Portal.Heal]. Faults of [Portal.Once]
+// come first. A later Always for the same method replaces the earlier one.
 func (p *Portal) Always(method string, fault Fault) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.failing(method).always = &fault
+	p.methodFaultsLocked(method).always = &fault
 }
 
-// Heal takes back every fault of the methods named, of all where none is named.
+// Heal removes all faults of the given methods, or of all methods if none is given.
 func (p *Portal) Heal(methods ...string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -182,32 +183,33 @@ func (p *Portal) Heal(methods ...string) {
 	}
 }
 
-func (p *Portal) failing(method string) *failing {
+// methodFaultsLocked returns the faults of a method, for changes.
+func (p *Portal) methodFaultsLocked(method string) *methodFaults {
 	name := lowerMethod(method)
 	if p.faults[name] == nil {
-		p.faults[name] = &failing{}
+		p.faults[name] = &methodFaults{}
 	}
 	return p.faults[name]
 }
 
-// takeFault returns the fault that is due for a request.
+// takeFault returns the fault that applies to a request, if any.
 func (p *Portal) takeFault(name string) (Fault, bool) {
 	names := []string{name}
-	if name != tokenCall && name != appInfoCall {
+	if name != callToken && name != callAppInfo {
 		names = append(names, AnyMethod)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.dueFault(func(Fault) bool { return true }, names...)
+	return p.dueFaultLocked(func(Fault) bool { return true }, names...)
 }
 
-// dueFault returns the first fault of the methods that is due and fits: those that happen once come
-// before those that stay.
-func (p *Portal) dueFault(fits func(Fault) bool, methods ...string) (Fault, bool) {
+// dueFaultLocked returns the first fault of the methods that fits. Faults of Once come before those
+// of Always.
+func (p *Portal) dueFaultLocked(fits func(Fault) bool, methods ...string) (Fault, bool) {
 	for _, m := range methods {
-		if f := p.faults[m]; f != nil && len(f.queue) > 0 && fits(f.queue[0]) {
-			first := f.queue[0]
-			f.queue = f.queue[1:]
+		if f := p.faults[m]; f != nil && len(f.once) > 0 && fits(f.once[0]) {
+			first := f.once[0]
+			f.once = f.once[1:]
 			return first, true
 		}
 	}
@@ -219,11 +221,11 @@ func (p *Portal) dueFault(fits func(Fault) bool, methods ...string) (Fault, bool
 	return Fault{}, false
 }
 
-// inBatch reports whether the fault may befall an item of a batch.
-func (f Fault) inBatch() bool { return f.answer != nil || f.envelope != nil }
+// fitsBatch reports whether the fault can apply to an item of a batch.
+func (f Fault) fitsBatch() bool { return f.answer != nil || f.envelope != nil }
 
-// item is what the fault makes of an item of a batch.
-func (f Fault) item() (reply, *apiError) {
+// batchReply returns the result of an item of a batch that the fault applies to.
+func (f Fault) batchReply() (reply, *apiError) {
 	if f.answer != nil {
 		return reply{}, f.answer
 	}
@@ -247,18 +249,18 @@ func (f Fault) item() (reply, *apiError) {
 	return rep, nil
 }
 
-// instead does what happens before the method runs. It reports whether that was the end of the
+// replace applies what the fault does before the method runs. It reports whether that ended the
 // request.
-func (f Fault) instead(p *Portal, w http.ResponseWriter, r *http.Request, name string, params phpform.Value) bool {
+func (f Fault) replace(p *Portal, w http.ResponseWriter, r *http.Request, name string, params phpform.Value) bool {
 	if f.before != nil {
 		f.before(p, r)
 		return false
 	}
-	rec := Call{Method: name, Params: dataOf(shownParams(name, params)), Time: p.Now()}
+	rec := Call{Method: name, Params: dataOf(recordedParams(name, params)), Time: p.Now()}
 	keep := func() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		p.keepCall(rec, name == tokenCall || name == appInfoCall)
+		p.recordCallLocked(rec, name == callToken || name == callAppInfo)
 	}
 	switch {
 	case f.answer != nil:
@@ -270,7 +272,7 @@ func (f Fault) instead(p *Portal, w http.ResponseWriter, r *http.Request, name s
 		writeBody(w, f.answer.status, f.answer.value())
 	case f.handler != nil:
 		seen := &statusWriter{ResponseWriter: w}
-		defer func() { // also where the handler breaks the connection
+		defer func() { // also if the handler breaks the connection
 			rec.Status = seen.status
 			keep()
 		}()
@@ -281,37 +283,37 @@ func (f Fault) instead(p *Portal, w http.ResponseWriter, r *http.Request, name s
 		seen.status = cmp.Or(seen.status, http.StatusOK)
 	case f.reset:
 		keep()
-		hangUp(w)
+		closeConnection(w)
 	default:
 		return false
 	}
 	return true
 }
 
-// write answers, unless the answer is to be lost, cut or changed.
+// write sends a response as the fault changes it: complete, cut, changed or not at all.
 func (f Fault) write(w http.ResponseWriter, status int, body []byte) {
-	if f.lose {
-		hangUp(w)
+	if f.loseAnswer {
+		closeConnection(w)
 		return
 	}
 	if f.rewrite != nil {
 		body = f.rewrite(body)
 	}
-	if f.kind != "" {
-		w.Header().Set("Content-Type", f.kind)
+	if f.contentType != "" {
+		w.Header().Set("Content-Type", f.contentType)
 	}
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(status)
-	if !f.cut {
-		_, _ = w.Write(body) // a caller that went away misses it
+	if !f.cutAnswer {
+		_, _ = w.Write(body) // the caller may have gone away
 		return
 	}
 	_, _ = w.Write(body[:len(body)/2])
 	_ = http.NewResponseController(w).Flush()
-	panic(http.ErrAbortHandler) // the server's own way to break a connection
+	panic(http.ErrAbortHandler) // makes the server break the connection
 }
 
-// statusWriter remembers the status of an answer.
+// statusWriter remembers the status of a response.
 type statusWriter struct {
 	http.ResponseWriter
 	status int
@@ -331,25 +333,14 @@ func (w *statusWriter) Write(b []byte) (int, error) {
 	return w.ResponseWriter.Write(b)
 }
 
-// Unwrap is for http.ResponseController.
+// Unwrap returns the wrapped writer for http.ResponseController.
 func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// pause waits for a while of real time, or until the caller or the portal has gone.
-func (p *Portal) pause(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-	case <-p.done:
-	}
-}
-
-// hangUp closes the connection without an answer.
-func hangUp(w http.ResponseWriter) {
+// closeConnection closes the connection without a response.
+func closeConnection(w http.ResponseWriter) {
 	conn, _, err := http.NewResponseController(w).Hijack()
 	if err != nil {
-		panic(http.ErrAbortHandler) // the server's own way to close without an answer
+		panic(http.ErrAbortHandler) // makes the server close without a response
 	}
 	if tcp, ok := conn.(*net.TCPConn); ok {
 		_ = tcp.SetLinger(0)

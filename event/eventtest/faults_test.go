@@ -68,7 +68,7 @@ func TestFaults(t *testing.T) {
 		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, p.ClientEndpoint()+"event.offline.get?auth="+c.token, http.NoBody)
 		require.NoError(t, err)
 		resp, err := client.Do(r)
-		if err == nil { // the transport repeats a GET on a connection that was used before
+		if err == nil { // the transport repeats a GET on a reused connection
 			require.NoError(t, resp.Body.Close())
 		}
 		require.Empty(t, p.OfflineRows())
@@ -99,7 +99,7 @@ func TestFaults(t *testing.T) {
 	})
 }
 
-// say answers with a status and a text.
+// say returns a handler that responds with a status and a text.
 func say(status int, text string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(status)

@@ -12,9 +12,8 @@ import (
 	"github.com/b24events/b24events/rest"
 )
 
-// TestFetch reads the object of each event that the portal raises by the method that the catalogue
-// names, and is told where it is gone: by the event of its deletion, and by the method's own way to
-// say so.
+// TestFetch reads the object of each event with the method in the catalogue. For a deleted object
+// it gets an error: after the event of the deletion, and in the method's own way.
 func TestFetch(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -58,7 +57,7 @@ func TestFetch(t *testing.T) {
 				_, err := event.Fetch[obj](t.Context(), portal, parse(t, event.Secret(body)))
 				want := event.ErrGone
 				if i < 2 && (tt.kind == eventtest.Task || tt.kind == eventtest.CalendarEvent) {
-					want = event.ErrNotVisible // their methods return nothing, whatever the reason is
+					want = event.ErrNotVisible // their methods return nothing for any reason
 				}
 				require.ErrorIs(t, err, want)
 			}

@@ -13,14 +13,17 @@ import (
 	"github.com/b24events/b24events/event/eventtest"
 )
 
-// FuzzREST sends a portal whatever a client may: it stays alive, answers JSON, and never with a
-// server's failure, but for the one that the platform has for columns that are too long.
+// FuzzREST sends a portal anything that a client may send. It keeps running and responds with JSON.
+// It never returns a server error, except the platform's own for columns that are too long.
 func FuzzREST(f *testing.F) {
 	f.Add("event.bind", "application/x-www-form-urlencoded", "event=ONCRMDEALADD&handler=https://example.com/")
-	f.Add("batch", "application/json", `{"halt":1,"cmd":{"a":"crm.deal.add?fields[TITLE]=x","b":"crm.deal.get?id=$result[a]","c":"batch?cmd[]=x","d":["x"]}}`)
-	f.Add("batch.json/", "application/x-www-form-urlencoded", "cmd[0]=event.offline.get%3Fclear%3D0&cmd[2]=event.offline.list?filter[%ID]=1&auth_connector=")
+	f.Add("batch", "application/json",
+		`{"halt":1,"cmd":{"a":"crm.deal.add?fields[TITLE]=x","b":"crm.deal.get?id=$result[a]","c":"batch?cmd[]=x","d":["x"]}}`)
+	f.Add("batch.json/", "application/x-www-form-urlencoded",
+		"cmd[0]=event.offline.get%3Fclear%3D0&cmd[2]=event.offline.list?filter[%ID]=1&auth_connector=")
 	f.Add("event.offline.clear", "application/json", `{"process_id":"","message_id":[null]}`)
-	f.Add("crm.item.list", "multipart/form-data; boundary=x", "--x\r\nContent-Disposition: form-data; name=\"entityTypeId\"\r\n\r\n31\r\n--x--\r\n")
+	f.Add("crm.item.list", "multipart/form-data; boundary=x",
+		"--x\r\nContent-Disposition: form-data; name=\"entityTypeId\"\r\n\r\n31\r\n--x--\r\n")
 	f.Add("calendar.event.add", "application/json", `{"type":"user","ownerId":1,"name":"x","from":"2026-01-01","to":"","section":[]}`)
 	f.Add("tasks.task.update", "text/html", "<")
 	n := eventtest.NewNetwork()

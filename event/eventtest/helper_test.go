@@ -22,7 +22,7 @@ import (
 	"github.com/b24events/b24events/event/eventtest"
 )
 
-// inbox is a handler that keeps what it gets.
+// inbox is a handler that keeps the requests it gets.
 type inbox struct {
 	*httptest.Server
 	mu     sync.Mutex
@@ -49,7 +49,7 @@ func newInbox(t *testing.T) *inbox {
 	return in
 }
 
-// forms returns the bodies so far.
+// forms returns the bodies that have come so far.
 func (in *inbox) forms(t *testing.T) []url.Values {
 	t.Helper()
 	in.mu.Lock()
@@ -63,7 +63,7 @@ func (in *inbox) forms(t *testing.T) []url.Values {
 	return list
 }
 
-// events returns the names of the events so far.
+// events returns the names of the events that have come so far.
 func (in *inbox) events(t *testing.T) []string {
 	t.Helper()
 	names := []string{}
@@ -73,7 +73,7 @@ func (in *inbox) events(t *testing.T) []string {
 	return names
 }
 
-// caller calls REST as one token.
+// caller calls REST with one token.
 type caller struct {
 	t     *testing.T
 	p     *eventtest.Portal
@@ -114,15 +114,15 @@ func (a answer) list(t *testing.T) []any {
 
 type obj = map[string]any
 
-// newPortal returns a portal with an installed application without a handler, and its
-// administrator's calls.
+// newPortal returns a portal and a caller with the administrator's token. The application is
+// installed and has no handler.
 func newPortal(t *testing.T, opts ...eventtest.Option) (*eventtest.Portal, *caller) {
 	t.Helper()
 	p := eventtest.NewPortal(t, opts...)
 	return p, install(t, p, eventtest.App{Scope: []string{"crm", "task", "user", "imbot", "calendar"}})
 }
 
-// install adds and installs an application, and returns its administrator's calls.
+// install adds and installs an application. It returns a caller with the administrator's token.
 func install(t *testing.T, p *eventtest.Portal, spec eventtest.App) *caller {
 	t.Helper()
 	app, err := p.AddApp(spec)
@@ -138,7 +138,7 @@ func as(t *testing.T, p *eventtest.Portal, app *eventtest.Application, user int6
 	return &caller{t: t, p: p, app: app, token: string(g.AccessToken)}
 }
 
-// call posts JSON.
+// call posts parameters as JSON.
 func (c *caller) call(method string, params obj) answer {
 	c.t.Helper()
 	body := obj{"auth": c.token}
@@ -191,7 +191,7 @@ func roundTrip(t *testing.T, r *http.Request) answer {
 	return a
 }
 
-// offlineGet reserves or reads the queue.
+// offlineGet calls event.offline.get.
 func (c *caller) offlineGet(params obj) (process any, rows []obj) {
 	c.t.Helper()
 	var result struct {
@@ -203,13 +203,14 @@ func (c *caller) offlineGet(params obj) (process any, rows []obj) {
 	return result.Process, result.Events
 }
 
-// wait waits for the deliveries.
+// wait waits until all deliveries have been attempted.
 func wait(t *testing.T, p *eventtest.Portal) {
 	t.Helper()
 	require.NoError(t, p.Wait(t.Context()))
 }
 
-// change updates a deal in the portal's interface, so that offline rows are not one's own.
+// change updates a deal in the portal's interface, so that the application does not cause its own
+// offline rows.
 func change(t *testing.T, p *eventtest.Portal, id int64) {
 	t.Helper()
 	require.NoError(t, p.Update(eventtest.Deal, id, map[string]any{"TITLE": "changed"}, eventtest.AdminID))
@@ -237,21 +238,21 @@ func atoi(t *testing.T, s string) int {
 	return n
 }
 
-// with returns a copy of parameters with one more or another.
+// with returns a copy of parameters in which one is added or replaced.
 func with(params obj, name string, value any) obj {
 	changed := maps.Clone(params)
 	changed[name] = value
 	return changed
 }
 
-// without returns a copy of parameters that lacks one.
+// without returns a copy of parameters without one.
 func without(params obj, name string) obj {
 	changed := maps.Clone(params)
 	delete(changed, name)
 	return changed
 }
 
-// readSample reads an event of the catalogue as it was captured or documented.
+// readSample reads the captured or documented sample of an event of the catalogue.
 func readSample(t *testing.T, name string) obj {
 	t.Helper()
 	doc, err := os.ReadFile(filepath.Join("..", "testdata", "events", name+".json")) //nolint:gosec // names of the catalogue

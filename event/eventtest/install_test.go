@@ -111,7 +111,7 @@ func TestInstallRefuses(t *testing.T) {
 		"port":                  {HandlerURL: "https://example.com:65536/"},
 	} {
 		_, err := p.AddApp(spec)
-		require.Error(t, err, name)
+		require.ErrorIs(t, err, eventtest.ErrConfig, name)
 	}
 	in := newInbox(t)
 	in.status = http.StatusInternalServerError

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// The platform calls slow handlers less often, with growing intervals, and its numbers are not
-// public. These are chosen.
+// The platform calls slow handlers less often, with growing intervals. Its numbers are not public;
+// these are a choice.
 const (
 	firstGap   = time.Second
 	longestGap = 5 * time.Minute
@@ -18,38 +18,39 @@ type Lane struct {
 	URL     string
 	Waiting int // deliveries that have not begun
 	Busy    int // deliveries under way
-	// Gap is how long the portal waits after each delivery since the handler was slow, 0 for one that
-	// is not; see [Quirks.SlowHandlers]. It grows from a second to five minutes, twice as long after
-	// each slow answer, half as long after each quick one.
+	// Gap is how long the portal waits after each delivery to a slow handler; see
+	// [Quirks.SlowHandlers]. It is 0 if the handler is not slow. It doubles after each slow response,
+	// from a second to five minutes, and halves after each quick one.
 	Gap time.Duration
-	// Until is when the next delivery may begin, by the portal's clock.
+	// Until is the time when the next delivery may begin, by the portal's clock.
 	Until time.Time
 }
 
-// Lanes returns the queues of deliveries that hold any, or whose handler was slow, by URL.
+// Lanes returns the queues of deliveries that are not empty or whose handler is slow, ordered by
+// URL.
 func (p *Portal) Lanes() []Lane {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	list := make([]Lane, 0, len(p.queue.lanes))
-	for url, l := range p.queue.lanes {
-		list = append(list, Lane{URL: url, Waiting: len(l.parcels), Busy: l.busy, Gap: l.gap, Until: l.until})
+	list := make([]Lane, 0, len(p.deliveries.lanes))
+	for url, l := range p.deliveries.lanes {
+		list = append(list, Lane{URL: url, Waiting: len(l.waiting), Busy: l.busy, Gap: l.gap, Until: l.until})
 	}
 	slices.SortFunc(list, func(a, b Lane) int { return strings.Compare(a.URL, b.URL) })
 	return list
 }
 
-// lane holds the deliveries to one address in order.
+// lane holds the deliveries to one URL in order. Portal.mu guards it.
 type lane struct {
-	parcels []parcel
+	waiting []delivery
 	busy    int
-	ready   bool // stands in sendQueue.ready
+	ready   bool // is in deliveryQueue.ready
 	gap     time.Duration
 	until   time.Time
 }
 
-// slow notes how long a handler took.
-func (p *Portal) slow(l *lane, took time.Duration) {
-	switch limit := p.moods.SlowHandlers; {
+// adjustGapLocked adjusts the gap of a lane to how long its handler took.
+func (p *Portal) adjustGapLocked(l *lane, took time.Duration) {
+	switch limit := p.quirks.SlowHandlers; {
 	case limit == 0:
 		l.gap = 0
 	case took > limit:
@@ -59,74 +60,17 @@ func (p *Portal) slow(l *lane, took time.Duration) {
 			l.gap = 0
 		}
 	}
-	l.until = p.now().Add(l.gap)
+	l.until = p.nowLocked().Add(l.gap)
 }
 
-// offer puts a lane up for the workers where it has work that may run now.
-func (p *Portal) offer(l *lane) {
-	if len(l.parcels) > 0 && !l.ready && l.busy < p.cfg.parallel && !p.now().Before(l.until) {
+// readyLaneLocked passes a lane to the workers if it has a delivery that may begin now.
+func (p *Portal) readyLaneLocked(l *lane) {
+	if len(l.waiting) > 0 && !l.ready && l.busy < p.cfg.parallel && !p.nowLocked().Before(l.until) {
 		l.ready = true
-		p.queue.ready = append(p.queue.ready, l)
-		if p.queue.workers < deliveryWorkers && !p.closed {
-			p.queue.workers++
-			p.running.Go(p.work)
+		p.deliveries.ready = append(p.deliveries.ready, l)
+		if p.deliveries.workers < deliveryWorkers && !p.closed {
+			p.deliveries.workers++
+			p.life.running.Go(p.deliveries.work)
 		}
 	}
-}
-
-// plan starts what is due by the portal's clock, and sets a timer for what comes next.
-func (p *Portal) plan() {
-	q := &p.queue
-	if q.timer != nil {
-		q.timer.Stop()
-		q.timer = nil
-	}
-	if p.closed {
-		return
-	}
-	now := p.now()
-	var next time.Time
-	later := func(t time.Time) {
-		if next.IsZero() || t.Before(next) {
-			next = t
-		}
-	}
-	var due []appointment
-	q.later = slices.DeleteFunc(q.later, func(a appointment) bool {
-		if now.Before(a.at) {
-			later(a.at)
-			return false
-		}
-		due = append(due, a)
-		return true
-	})
-	for _, l := range q.lanes {
-		if p.offer(l); len(l.parcels) > 0 && now.Before(l.until) {
-			later(l.until)
-		}
-	}
-	if !next.IsZero() {
-		q.timer = time.AfterFunc(next.Sub(now), func() {
-			p.mu.Lock()
-			defer p.mu.Unlock()
-			p.plan()
-		})
-	}
-	for _, a := range due { // at the end, since each may plan again
-		a.run()
-		p.end()
-	}
-}
-
-// appointment is something to be done later, by the portal's clock.
-type appointment struct {
-	at  time.Time
-	run func() // under the lock
-}
-
-// after makes an appointment.
-func (p *Portal) after(d time.Duration, run func()) {
-	p.begin()
-	p.queue.later = append(p.queue.later, appointment{at: p.now().Add(d), run: run})
-	p.plan()
 }

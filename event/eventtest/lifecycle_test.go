@@ -37,7 +37,7 @@ func TestUpdate(t *testing.T) {
 	require.NoError(t, err)
 	require.ErrorIs(t, fresh.Update(), eventtest.ErrNotInstalled)
 	_, err = p.AddApp(eventtest.App{Status: "X"})
-	require.Error(t, err)
+	require.ErrorIs(t, err, eventtest.ErrConfig)
 	require.NoError(t, p.Close())
 	require.ErrorIs(t, c.app.Update(), eventtest.ErrClosed)
 }
@@ -100,7 +100,7 @@ func TestWrongEncoding(t *testing.T) {
 func TestOfflineLag(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, eventtest.NewNetwork(), eventtest.WithQuirks(func(m *eventtest.Quirks) { m.OfflineLag = 300 * time.Millisecond }))
+		w := newWorld(t, eventtest.NewNetwork(), eventtest.WithQuirks(func(q *eventtest.Quirks) { q.OfflineLag = 300 * time.Millisecond }))
 		call := w.caller(t)
 		call("event.bind", obj{"event": "ONCRMDEALADD", "event_type": "offline"})
 		call("event.bind", obj{"event": "ONOFFLINEEVENT", "handler": bubbleHandler})

@@ -4,7 +4,7 @@ import (
 	"github.com/b24events/b24events/internal/phpform"
 )
 
-// methodTable lists the REST methods, by their names in lower case.
+// methodTable returns the REST methods by their names in lower case.
 func (p *Portal) methodTable() map[string]method {
 	table := map[string]method{
 		"batch": {run: p.batch},
@@ -13,7 +13,7 @@ func (p *Portal) methodTable() map[string]method {
 		"event.unbind":        {appOnly: true, run: p.eventUnbind},
 		"event.get":           {appOnly: true, run: p.eventGet},
 		"event.test":          {appOnly: true, run: p.eventTest},
-		"events":              {appOnly: true, run: p.events},
+		"events":              {appOnly: true, run: p.eventNames},
 		"event.offline.get":   {appOnly: true, run: p.offlineGet},
 		"event.offline.list":  {appOnly: true, run: p.offlineList},
 		"event.offline.clear": {appOnly: true, run: p.offlineClear},
@@ -88,9 +88,9 @@ func (p *Portal) featureGet(c *call) (reply, *apiError) {
 	}
 	value := "N"
 	switch {
-	case p.moods.Box:
+	case p.quirks.Box:
 		value = "en_selfhosted"
-	case code == "rest_offline_extended" && !p.moods.NoExtendedOffline, code == "rest_auth_connector" && !p.moods.NoConnectors:
+	case code == "rest_offline_extended" && !p.quirks.NoExtendedOffline, code == "rest_auth_connector" && !p.quirks.NoConnectors:
 		value = "Y"
 	}
 	return done(phpform.Map(text("value", value)))
@@ -100,7 +100,7 @@ func (p *Portal) methodGet(c *call) (reply, *apiError) {
 	m, ok := p.methods[lowerMethod(c.str("NAME"))]
 	return done(phpform.Map(
 		kv("isExisting", phpform.Boolean(ok)),
-		kv("isAvailable", phpform.Boolean(ok && c.id.allows(m.scope))),
+		kv("isAvailable", phpform.Boolean(ok && c.caller.allows(m.scope))),
 	))
 }
 
@@ -108,20 +108,20 @@ func (p *Portal) scope(c *call) (reply, *apiError) {
 	if full, _ := c.param("FULL"); truthy(full) {
 		return done(texts([]string{"crm", "task", "user", "calendar", "im", "imbot", "sonet", "log"}))
 	}
-	return done(texts(c.id.scopes()))
+	return done(texts(c.caller.scopes()))
 }
 
 func (p *Portal) appInfo(c *call) (reply, *apiError) {
-	if c.id.app == nil {
-		return done(phpform.Map(kv("SCOPE", texts(c.id.scopes())), text("LICENSE", "en_ent250")))
+	if c.caller.app == nil {
+		return done(phpform.Map(kv("SCOPE", texts(c.caller.scopes())), text("LICENSE", "en_ent250")))
 	}
-	a := c.id.app
+	a := c.caller.app
 	expired := "N"
 	if a.expired {
 		expired = "Y"
 	}
 	return done(phpform.Map(
-		digits("ID", p.appNumber(a)),
+		digits("ID", p.appIDLocked(a)),
 		text("CODE", a.spec.ClientID),
 		number("VERSION", a.version),
 		text("STATUS", a.spec.Status),
@@ -135,9 +135,9 @@ func (p *Portal) appInfo(c *call) (reply, *apiError) {
 	))
 }
 
-// appNumber is the application's row number on the portal.
-func (p *Portal) appNumber(a *Application) int64 {
-	for i, other := range p.apps {
+// appIDLocked returns the application's row ID on the portal.
+func (p *Portal) appIDLocked(a *Application) int64 {
+	for i, other := range p.accounts.apps {
 		if other == a {
 			return int64(i) + 1
 		}
@@ -145,10 +145,12 @@ func (p *Portal) appNumber(a *Application) int64 {
 	return 0
 }
 
-func (p *Portal) serverTime(*call) (reply, *apiError) { return done(phpform.Text(isoTime(p.now()))) }
+func (p *Portal) serverTime(*call) (reply, *apiError) {
+	return done(phpform.Text(isoTime(p.nowLocked())))
+}
 
 func (p *Portal) profile(c *call) (reply, *apiError) {
-	u := c.id.user
+	u := c.caller.user
 	return done(phpform.Map(
 		digits("ID", u.id),
 		kv("ADMIN", phpform.Boolean(u.Admin)),
@@ -159,19 +161,6 @@ func (p *Portal) profile(c *call) (reply, *apiError) {
 	))
 }
 
-func (p *Portal) userAdmin(c *call) (reply, *apiError) { return done(phpform.Boolean(c.id.user.Admin)) }
-
-// pageSize is the number of rows of one page of a list.
-const pageSize = 50
-
-// page cuts a page out of rows.
-func page(rows []phpform.Value, start int64) (reply, *apiError) {
-	total := int64(len(rows))
-	from := min(max(start, 0), total)
-	to := min(from+pageSize, total)
-	rep := reply{result: phpform.List(rows[from:to]...), total: &total}
-	if to < total {
-		rep.next = &to
-	}
-	return rep, nil
+func (p *Portal) userAdmin(c *call) (reply, *apiError) {
+	return done(phpform.Boolean(c.caller.user.Admin))
 }

@@ -9,14 +9,14 @@ import (
 	"github.com/b24events/b24events/internal/phpform"
 )
 
-// botHandler is one of the addresses that imbot.register takes.
+// botHandler is one of the handler addresses that imbot.register takes.
 type botHandler struct {
-	param string // error codes are made of it
+	param string // the error codes contain it
 	event string
-	label string // names it where it is missing; empty where it may be
+	label string // its name in errors; empty if the address is optional
 }
 
-// botHandlers are the addresses in the order of their checks.
+// botHandlers returns the addresses in the order in which they are checked.
 func botHandlers() []botHandler {
 	return []botHandler{
 		{"EVENT_MESSAGE_ADD", "ONIMBOTMESSAGEADD", "Message add"},
@@ -27,7 +27,8 @@ func botHandlers() []botHandler {
 	}
 }
 
-// readBotHandlers reads the addresses by their events. EVENT_HANDLER stands for all of them.
+// readBotHandlers reads the addresses by event. EVENT_HANDLER stands for all of them. all means
+// that addresses with a label must be there.
 func readBotHandlers(get func(name string) string, all bool) (map[string]string, *apiError) {
 	found := map[string]string{}
 	for _, handler := range botHandlers() {
@@ -46,24 +47,17 @@ func readBotHandlers(get func(name string) string, all bool) (map[string]string,
 	return found, nil
 }
 
-// rebind gives an application's events their only online handlers.
-func (p *Portal) rebind(a *Application, handlers map[string]string) {
-	for _, name := range slices.Sorted(maps.Keys(handlers)) {
-		p.bindings = slices.DeleteFunc(p.bindings, func(b *binding) bool { return b.app == a && b.event == name && !b.offline })
-		p.addBinding(&binding{app: a, event: name, handler: handlers[name], minTimeout: -1})
-	}
-}
-
-// botApp is the application whose bots a call is about. Bots of incoming webhooks are not kept
-// here.
+// botApp returns the application whose bots a call is about. Bots of incoming webhooks are not
+// emulated.
 func (c *call) botApp() (*Application, *apiError) {
-	if c.id.app == nil {
+	if c.caller.app == nil {
 		return nil, denied(" Client ID not specified")
 	}
-	return c.id.app, nil
+	return c.caller.app, nil
 }
 
-// bot finds the bot that BOT_ID names or, where it may be left out, the application's first.
+// bot returns the bot with the ID BOT_ID. If BOT_ID is optional and missing, it returns the
+// application's first bot.
 func (p *Portal) bot(c *call, optional bool) (*bot, *apiError) {
 	app, apiErr := c.botApp()
 	if apiErr != nil {
@@ -87,7 +81,7 @@ func (p *Portal) bot(c *call, optional bool) (*bot, *apiError) {
 	return b, nil
 }
 
-// botProfile reads PROPERTIES.
+// botProfile reads PROPERTIES over an old profile. named reports whether they contain a name.
 func botProfile(v phpform.Value, old User) (u User, named bool) {
 	u = old
 	properties, _ := v.GetFold("PROPERTIES")
@@ -120,15 +114,19 @@ func (p *Portal) botRegister(c *call) (reply, *apiError) {
 	if !named {
 		return reply{}, fail(400, "NAME_ERROR", "Bot name isn't specified")
 	}
-	b, ok := p.registerBot(app, Bot{Code: code, Type: c.str("TYPE")}, profile, c.str("OPENLINE") == "Y")
+	b, ok := p.registerBotLocked(app, Bot{Code: code, Type: c.str("TYPE")}, profile, c.str("OPENLINE") == "Y")
 	if !ok {
-		return reply{}, fail(400, "MAX_COUNT_ERROR", fmt.Sprintf("Has reached the maximum number of bots for application (max: %d)", maxBots))
+		return reply{}, fail(
+			400,
+			"MAX_COUNT_ERROR",
+			fmt.Sprintf("Has reached the maximum number of bots for application (max: %d)", maxBots),
+		)
 	}
 	if b.Type != "S" && !b.openline { // imbot.update binds them for ordinary bots too
 		delete(handlers, "ONIMBOTMESSAGEUPDATE")
 		delete(handlers, "ONIMBOTMESSAGEDELETE")
 	}
-	p.rebind(app, handlers)
+	p.rebindLocked(app, handlers)
 	return done(phpform.Int(b.id))
 }
 
@@ -146,20 +144,20 @@ func (p *Portal) botUpdate(c *call) (reply, *apiError) {
 	if apiErr != nil {
 		return reply{}, apiErr
 	}
-	profile, named := botProfile(fields, p.users[b.id].User)
+	profile, named := botProfile(fields, p.accounts.users[b.id].User)
 	if named && profile.Name == "" && profile.LastName == "" {
 		return reply{}, fail(400, "NAME_ERROR", "Bot name isn't specified")
 	}
 	code, openline := get("CODE"), get("OPENLINE")
-	if len(handlers) == 0 && code == "" && openline == "" && profile == p.users[b.id].User {
+	if len(handlers) == 0 && code == "" && openline == "" && profile == p.accounts.users[b.id].User {
 		return reply{}, fail(400, "WRONG_REQUEST", "Update fields can't be empty")
 	}
-	p.users[b.id].User = profile
+	p.accounts.users[b.id].User = profile
 	b.Code = cmp.Or(code, b.Code)
 	if openline != "" {
 		b.openline = openline == "Y"
 	}
-	p.rebind(b.app, handlers)
+	p.rebindLocked(b.app, handlers)
 	return done(phpform.Boolean(true))
 }
 
@@ -168,12 +166,12 @@ func (p *Portal) botUnregister(c *call) (reply, *apiError) {
 	if apiErr != nil {
 		return reply{}, apiErr
 	}
-	p.raiseBotDelete(c.h, b, c.id.user.id)
-	p.dropBot(b)
+	p.raiseBotDelete(c.events, b, c.caller.user.id)
+	p.dropBotLocked(b)
 	return done(phpform.Boolean(true))
 }
 
-// botList shows the bots of all applications.
+// botList lists the bots of all applications.
 func (p *Portal) botList(*call) (reply, *apiError) {
 	var entries []phpform.Entry
 	for _, id := range slices.Sorted(maps.Keys(p.chat.bots)) {
@@ -182,7 +180,7 @@ func (p *Portal) botList(*call) (reply, *apiError) {
 			openline = "Y"
 		}
 		entries = append(entries, kv(userKey(id), phpform.Map(
-			number("ID", id), text("NAME", p.users[id].fullName()), text("CODE", b.Code), text("OPENLINE", openline),
+			number("ID", id), text("NAME", p.accounts.users[id].fullName()), text("CODE", b.Code), text("OPENLINE", openline),
 		)))
 	}
 	return done(phpform.Map(entries...))
@@ -201,10 +199,10 @@ func (p *Portal) botMessageAdd(c *call) (reply, *apiError) {
 	if body == "" {
 		return reply{}, fail(400, "MESSAGE_EMPTY", "Message can't be empty")
 	}
-	if p.users[to] == nil || to == b.id {
+	if p.accounts.users[to] == nil || to == b.id {
 		return reply{}, fail(400, "WRONG_REQUEST", "Message isn't added")
 	}
-	return done(phpform.Int(p.addMessage(c.h, b.id, to, body).id))
+	return done(phpform.Int(p.addMessage(c.events, b.id, to, body).id))
 }
 
 func (p *Portal) botMessageUpdate(c *call) (reply, *apiError) {

@@ -6,11 +6,10 @@ import (
 	"github.com/b24events/b24events/internal/phpform"
 )
 
-// maxBotToken is the length of the longest botToken.
+// maxBotToken is the maximum length of a botToken.
 const maxBotToken = 40
 
-// botTypesV2 are the types of imbot.v2, by the letters of the old API as far as they mean something
-// here.
+// botTypesV2 maps the types of imbot.v2 to the letters of the old API, as far as they matter here.
 func botTypesV2() map[string]string {
 	return map[string]string{"": "B", "bot": "B", "network": "B", "personal": "B", "openline": "O", "supervisor": "S"}
 }
@@ -34,9 +33,9 @@ func (c *call) profileV2(old User) User {
 	return u
 }
 
-// hookV2 returns the URL that the events of a bot go to, "" in fetch mode. present is the URL so
-// far.
-func (c *call) hookV2(present string) (url string, apiErr *apiError) {
+// webhookURLV2 returns the URL that gets the events of a bot, or "" in fetch mode. present is the
+// current URL.
+func (c *call) webhookURLV2(present string) (url string, apiErr *apiError) {
 	url = present
 	if given := c.fieldV2("webhookUrl"); given != "" {
 		url = given
@@ -72,25 +71,25 @@ func (p *Portal) botV2Register(c *call) (reply, *apiError) {
 	case len(token) > maxBotToken:
 		return reply{}, fail(400, "BOT_TOKEN_INVALID_LENGTH", "Bot token is too long")
 	}
-	url, apiErr := c.hookV2("")
+	url, apiErr := c.webhookURLV2("")
 	if apiErr != nil {
 		return reply{}, apiErr
 	}
-	b, ok := p.registerBot(app, Bot{Code: code, Type: kind}, profile, false)
+	b, ok := p.registerBotLocked(app, Bot{Code: code, Type: kind}, profile, false)
 	if !ok {
 		return reply{}, fail(400, "BOT_LIMIT_EXCEEDED", "Bot limit exceeded")
 	}
 	if b.v2 == nil { // an existing one is returned as it is
 		b.v2 = &botV2{}
 		if token != "" {
-			b.v2.relink(token)
+			b.v2.setToken(token)
 		}
-		p.subscribe(b, url)
+		p.subscribeLocked(b, url)
 	}
-	return done(p.botV2Value(b))
+	return done(p.botV2ValueLocked(b))
 }
 
-// botV2 finds the bot that botId names.
+// botV2 returns the bot with the ID botId.
 func (p *Portal) botV2(c *call) (*bot, *apiError) {
 	app, apiErr := c.botApp()
 	if apiErr != nil {
@@ -116,7 +115,7 @@ func (p *Portal) botV2Get(c *call) (reply, *apiError) {
 	if apiErr != nil {
 		return reply{}, apiErr
 	}
-	return done(p.botV2Value(b))
+	return done(p.botV2ValueLocked(b))
 }
 
 func (p *Portal) botV2Update(c *call) (reply, *apiError) {
@@ -124,7 +123,7 @@ func (p *Portal) botV2Update(c *call) (reply, *apiError) {
 	if apiErr != nil {
 		return reply{}, apiErr
 	}
-	url, apiErr := c.hookV2(b.Webhook)
+	url, apiErr := c.webhookURLV2(b.Webhook)
 	if apiErr != nil {
 		return reply{}, apiErr
 	}
@@ -136,13 +135,13 @@ func (p *Portal) botV2Update(c *call) (reply, *apiError) {
 		if taken {
 			return reply{}, fail(400, "BOT_TOKEN_ROTATION_FAILED", "Bot token rotation failed")
 		}
-		b.v2.relink(token)
+		b.v2.setToken(token)
 	}
 	if url != b.Webhook {
-		p.subscribe(b, url)
+		p.subscribeLocked(b, url)
 	}
-	p.users[b.id].User = c.profileV2(p.users[b.id].User)
-	return done(p.botV2Value(b))
+	p.accounts.users[b.id].User = c.profileV2(p.accounts.users[b.id].User)
+	return done(p.botV2ValueLocked(b))
 }
 
 func (p *Portal) botV2Unregister(c *call) (reply, *apiError) {
@@ -150,13 +149,13 @@ func (p *Portal) botV2Unregister(c *call) (reply, *apiError) {
 	if apiErr != nil {
 		return reply{}, apiErr
 	}
-	p.raiseBotDelete(c.h, b, c.id.user.id)
-	p.dropBot(b)
+	p.raiseBotDelete(c.events, b, c.caller.user.id)
+	p.dropBotLocked(b)
 	return done(phpform.Map(kv("result", phpform.Boolean(true))))
 }
 
-// botV2Value is a bot as its owner sees it.
-func (p *Portal) botV2Value(b *bot) phpform.Value {
+// botV2ValueLocked returns a bot as its owner sees it.
+func (p *Portal) botV2ValueLocked(b *bot) phpform.Value {
 	kinds, mode := map[string]string{"O": "openline", "S": "supervisor"}, "fetch"
 	kind, ok := kinds[b.Type]
 	if !ok {
@@ -174,6 +173,6 @@ func (p *Portal) botV2Value(b *bot) phpform.Value {
 			text("moduleId", "rest"),
 			text("eventMode", mode),
 		)),
-		kv("users", phpform.List(p.users[b.id].valueV2(true))),
+		kv("users", phpform.List(p.accounts.users[b.id].valueV2(true))),
 	)
 }

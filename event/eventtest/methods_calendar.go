@@ -10,10 +10,10 @@ import (
 	"github.com/b24events/b24events/internal/phpform"
 )
 
-// calendarFailure is an error of the calendar methods, which have no codes.
+// calendarFailure returns an error of the calendar methods, which has no code.
 func calendarFailure(description string) *apiError { return fail(400, "", description) }
 
-// calendarRequired checks that parameters are filled in. ownerId may be 0, for the company's
+// calendarRequired checks that parameters are not empty. ownerId may be 0, for the company's
 // calendar.
 func (c *call) calendarRequired(names ...string) *apiError {
 	for _, name := range names {
@@ -35,8 +35,8 @@ func (c *call) calendarTexts(names ...string) *apiError {
 	return nil
 }
 
-// calendarFields names the fields of a calendar entry as its answers do, from the parameters of
-// calendar.event.add or from these names themselves.
+// calendarFields renames the parameters of calendar.event.add to the fields that calendar.event.get
+// returns. Names of such fields stay.
 func calendarFields(fields phpform.Value) phpform.Value {
 	var entries []phpform.Entry
 	for _, e := range fields.Entries() {
@@ -46,7 +46,7 @@ func calendarFields(fields phpform.Value) phpform.Value {
 			entries = append(entries, kv("CAL_TYPE", v))
 		case "FROM", "TO":
 			entries = append(entries, kv("DATE_"+name, v))
-		case "FROM_TS", "TO_TS": // in place of the date
+		case "FROM_TS", "TO_TS": // replace the date
 			side := strings.TrimSuffix(name, "_TS")
 			if _, dated := fields.GetFold(side); !dated {
 				entries = append(entries, text("DATE_"+side, isoTime(time.Unix(intOf(v), 0))))
@@ -81,7 +81,7 @@ func calendarFields(fields phpform.Value) phpform.Value {
 	return phpform.Map(entries...)
 }
 
-// calendarValue is an entry as calendar.event.get shows it.
+// calendarValue returns an entry as calendar.event.get shows it.
 func calendarValue(o *object) phpform.Value {
 	entries := slices.Clone(o.fields)
 	for i, e := range entries {
@@ -113,10 +113,10 @@ func (p *Portal) calendarAdd(c *call) (reply, *apiError) {
 	if apiErr := c.calendarTexts("name", "description"); apiErr != nil {
 		return reply{}, apiErr
 	}
-	return done(phpform.Int(p.addObject(c.h, CalendarEvent, c.params, c.id.user.id).id))
+	return done(phpform.Int(p.addObject(c.events, CalendarEvent, c.params, c.caller.user.id).id))
 }
 
-// calendarGetByID answers null where there is no such entry.
+// calendarGetByID returns null if there is no such entry.
 func (p *Portal) calendarGetByID(c *call) (reply, *apiError) {
 	if apiErr := c.calendarRequired("id"); apiErr != nil {
 		return reply{}, apiErr
@@ -144,7 +144,7 @@ func (p *Portal) calendarUpdate(c *call) (reply, *apiError) {
 	if o == nil {
 		return reply{}, calendarFailure("An error occurred while modifying the event")
 	}
-	p.updateObject(c.h, CalendarEvent, o, c.params, c.id.user.id)
+	p.updateObject(c.events, CalendarEvent, o, c.params, c.caller.user.id)
 	return done(phpform.Int(o.id))
 }
 
@@ -157,12 +157,12 @@ func (p *Portal) calendarDelete(c *call) (reply, *apiError) {
 	if o == nil {
 		return reply{}, calendarFailure("An error occurred while deleting the event")
 	}
-	p.deleteObject(c.h, CalendarEvent, o, c.id.user.id)
+	p.deleteObject(c.events, CalendarEvent, o, c.caller.user.id)
 	return done(phpform.Boolean(true))
 }
 
-// calendarGet lists the entries of one calendar whole, from a month ago to three months ahead where
-// no dates are given. Entries without dates that can be read are always there.
+// calendarGet lists the entries of one calendar without paging. The default period is from a month
+// ago to three months ahead. Entries without a valid date are always included.
 func (p *Portal) calendarGet(c *call) (reply, *apiError) {
 	if apiErr := c.calendarRequired("type"); apiErr != nil {
 		return reply{}, apiErr
@@ -176,7 +176,7 @@ func (p *Portal) calendarGet(c *call) (reply, *apiError) {
 			sections[section.Scalar()] = true
 		}
 	}
-	now := p.now()
+	now := p.nowLocked()
 	from, to := now.AddDate(0, -1, 0), now.AddDate(0, 3, 0)
 	if t, ok := calendarTime(c.str("FROM")); ok {
 		from = t
@@ -204,7 +204,7 @@ func (p *Portal) calendarGet(c *call) (reply, *apiError) {
 	return done(phpform.List(rows...))
 }
 
-// calendarTime reads the dates that callers send.
+// calendarTime parses the dates that callers send.
 func calendarTime(s string) (time.Time, bool) {
 	for _, layout := range []string{time.RFC3339, time.DateTime, "2006-01-02T15:04:05", time.DateOnly} {
 		if t, err := time.Parse(layout, strings.TrimSpace(s)); err == nil {

@@ -10,8 +10,8 @@ import (
 	"github.com/b24events/b24events/internal/phpform"
 )
 
-// argument returns what was sent at a position, from 0, for methods that take their arguments by
-// position. The names of the parameters do not count.
+// argument returns the argument at a position, from 0, for methods that take their arguments by
+// position. The names of the parameters do not matter.
 func (c *call) argument(i int) (phpform.Value, bool) {
 	if sent := c.params.Entries(); i < len(sent) {
 		return sent[i].Value, true
@@ -19,17 +19,17 @@ func (c *call) argument(i int) (phpform.Value, bool) {
 	return null(), false
 }
 
-// commentFault is an error of task.commentitem.*, which all have one code.
-func commentFault(number int, words, name string) *apiError {
+// commentFailure returns an error of task.commentitem.*. All of them have the same code.
+func commentFailure(number int, words, name string) *apiError {
 	return fail(400, "ERROR_CORE", fmt.Sprintf("TASKS_ERROR_EXCEPTION_#%d; %s; %d/TE/%s.<br>", number, words, number, name))
 }
 
 func wrongArgument(format string, args ...any) *apiError {
 	const number = 256
-	return commentFault(number, fmt.Sprintf(format, args...), "WRONG_ARGUMENTS")
+	return commentFailure(number, fmt.Sprintf(format, args...), "WRONG_ARGUMENTS")
 }
 
-// commentArgument reads an argument that is a number. method is get or getlist.
+// commentArgument reads an integer argument. method is get or getlist.
 func (c *call) commentArgument(i int, name, method string) (int64, *apiError) {
 	v, ok := c.argument(i)
 	if !ok {
@@ -37,14 +37,18 @@ func (c *call) commentArgument(i int, name, method string) (int64, *apiError) {
 	}
 	id, err := strconv.ParseInt(v.Scalar(), 10, 64)
 	if err != nil {
-		return 0, wrongArgument(`Param #%d (%s) for method ctaskcommentitem::%s() expected to be of type "integer", but given something else.`,
-			i, name, method)
+		return 0, wrongArgument(
+			`Param #%d (%s) for method ctaskcommentitem::%s() expected to be of type "integer", but given something else.`,
+			i,
+			name,
+			method,
+		)
 	}
 	return id, nil
 }
 
-// commentGet takes a task and a comment by position. Of a comment of another task it says the same
-// as of none.
+// commentGet takes a task and a comment by position. A comment of another task returns the same
+// error as a missing one.
 func (p *Portal) commentGet(c *call) (reply, *apiError) {
 	task, apiErr := c.commentArgument(0, "taskId", "get")
 	if apiErr != nil {
@@ -57,9 +61,9 @@ func (p *Portal) commentGet(c *call) (reply, *apiError) {
 	o := p.objects[TaskComment][item]
 	if o == nil || intOf(o.get("TASK_ID")) != task || p.objects[Task][task] == nil {
 		const number = 512
-		return reply{}, commentFault(number, "Check listitem not found or not accessible", "ITEM_NOT_FOUND_OR_NOT_ACCESSIBLE")
+		return reply{}, commentFailure(number, "Check listitem not found or not accessible", "ITEM_NOT_FOUND_OR_NOT_ACCESSIBLE")
 	}
-	return done(p.commentValue(o))
+	return done(p.commentValueLocked(o))
 }
 
 // commentList takes a task, an order and a filter by position. The newest comment comes first
@@ -80,30 +84,34 @@ func (p *Portal) commentList(c *call) (reply, *apiError) {
 		return reply{}, apiErr
 	}
 	if p.objects[Task][task] == nil {
-		return reply{}, commentFault(number, "Action failed", "ACTION_FAILED_TO_BE_PROCESSED")
+		return reply{}, commentFailure(number, "Action failed", "ACTION_FAILED_TO_BE_PROCESSED")
 	}
-	found := p.selectObjects(TaskComment, filter, order)
+	found := p.selectObjectsLocked(TaskComment, filter, order)
 	if order.Len() == 0 {
 		slices.Reverse(found)
 	}
 	var rows []phpform.Value
 	for _, o := range found {
 		if intOf(o.get("TASK_ID")) == task {
-			rows = append(rows, p.commentValue(o))
+			rows = append(rows, p.commentValueLocked(o))
 		}
 	}
 	return done(phpform.List(rows...))
 }
 
-// commentKeys reads an argument whose keys are fields, after operators of these signs.
+// commentKeys reads an argument whose keys are fields. signs are the characters of the operators
+// before them.
 func (c *call) commentKeys(i int, name string, fields []string, signs string) (phpform.Value, *apiError) {
 	v, ok := c.argument(i)
 	if !ok || v.Kind() != phpform.Array && v.Scalar() == "" {
 		return phpform.Map(), nil
 	}
 	if v.Kind() != phpform.Array {
-		return null(), wrongArgument(`Param #%d (%s) for method ctaskcommentitem::getlist() expected to be of type "array", but given something else.`,
-			i, name)
+		return null(), wrongArgument(
+			`Param #%d (%s) for method ctaskcommentitem::getlist() expected to be of type "array", but given something else.`,
+			i,
+			name,
+		)
 	}
 	for _, e := range v.Entries() {
 		if !slices.Contains(fields, strings.TrimLeft(e.Key, signs)) {
@@ -113,9 +121,9 @@ func (c *call) commentKeys(i int, name string, fields []string, signs string) (p
 	return v, nil
 }
 
-func (p *Portal) commentValue(o *object) phpform.Value {
+func (p *Portal) commentValueLocked(o *object) phpform.Value {
 	name, email := "", ""
-	if author := p.users[intOf(o.get("AUTHOR_ID"))]; author != nil {
+	if author := p.accounts.users[intOf(o.get("AUTHOR_ID"))]; author != nil {
 		name, email = author.fullName(), author.Email
 	}
 	return phpform.Map(
@@ -130,29 +138,11 @@ func (p *Portal) commentValue(o *object) phpform.Value {
 	)
 }
 
-// checkComment checks a comment that is about to be added.
-func (p *Portal) checkComment(fields phpform.Value) error {
+// checkCommentLocked checks the fields of a new comment.
+func (p *Portal) checkCommentLocked(fields phpform.Value) error {
 	task, _ := fields.GetFold("TASK_ID")
 	if p.objects[Task][intOf(task)] == nil {
 		return errors.New("eventtest: a task comment needs the TASK_ID of a task that exists")
 	}
 	return nil
-}
-
-// commentData is the data of an event about a comment of the old task card.
-func commentData(action string, id int64, task phpform.Value) phpform.Value {
-	none := phpform.Text("undefined")
-	entries := []phpform.Entry{number("ID", id), number("TASK_ID", intOf(task))}
-	before, after := phpform.Map(entries...), phpform.Map(entries...)
-	switch action {
-	case "ADD":
-		before = none
-	case "UPDATE":
-		after = phpform.Map(append(slices.Clone(entries), text("ACTION", "EDIT"))...)
-	case "DELETE":
-		after = phpform.Map(append(slices.Clone(entries), text("ACTION", "DEL"))...)
-	}
-	return phpform.Map(
-		kv("FIELDS_BEFORE", before), kv("FIELDS_AFTER", after), kv("IS_ACCESSIBLE_BEFORE", none), kv("IS_ACCESSIBLE_AFTER", none),
-	)
 }

@@ -1,7 +1,6 @@
 package eventtest
 
 import (
-	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -9,47 +8,6 @@ import (
 	"github.com/b24events/b24events/event"
 	"github.com/b24events/b24events/internal/phpform"
 )
-
-// binding is one event handler.
-type binding struct {
-	id         int64
-	app        *Application
-	event      string
-	handler    string
-	user       int64
-	connector  string
-	offline    bool
-	minTimeout int64 // -1 where not given
-	bot        *bot  // of imbot.v2, whose subscription it is
-}
-
-// Columns of the handler table.
-const (
-	maxColumn    = 255
-	uniqueURL    = 180
-	uniqueEvent  = 50
-	uniqueSource = 70
-)
-
-// same compares what makes a handler unique.
-func (b *binding) same(o *binding) bool {
-	return b.app == o.app && b.user == o.user && b.offline == o.offline && b.bot == o.bot &&
-		prefix(b.event, uniqueEvent) == prefix(o.event, uniqueEvent) &&
-		prefix(b.handler, uniqueURL) == prefix(o.handler, uniqueURL) &&
-		prefix(b.connector, uniqueSource) == prefix(o.connector, uniqueSource)
-}
-
-func prefix(s string, n int) string { return s[:min(len(s), n)] }
-
-// addBinding stores a handler unless the same one is there.
-func (p *Portal) addBinding(b *binding) bool {
-	if slices.ContainsFunc(p.bindings, b.same) {
-		return false
-	}
-	b.id = p.next("handler")
-	p.bindings = append(p.bindings, b)
-	return true
-}
 
 // eventType reads EVENT_TYPE.
 func (c *call) eventType() (offline bool, apiErr *apiError) {
@@ -68,14 +26,14 @@ func (c *call) eventType() (offline bool, apiErr *apiError) {
 
 func (p *Portal) eventBind(c *call) (reply, *apiError) {
 	authType, _ := c.param("AUTH_TYPE")
-	b := &binding{app: c.id.app, user: intOf(authType), connector: c.id.connector, minTimeout: -1}
-	if !c.id.user.Admin {
-		if b.user > 0 && b.user != c.id.user.id {
+	b := &binding{app: c.caller.app, user: intOf(authType), connector: c.caller.connector, minTimeout: -1}
+	if !c.caller.user.Admin {
+		if b.user > 0 && b.user != c.caller.user.id {
 			return reply{}, denied(" Event binding with AUTH_TYPE requires administrator access rights")
 		}
-		b.user = c.id.user.id
+		b.user = c.caller.user.id
 	}
-	if b.event = upper(c.str("EVENT")); b.event == "" {
+	if b.event = upperName(c.str("EVENT")); b.event == "" {
 		return reply{}, missing("EVENT")
 	}
 	var apiErr *apiError
@@ -83,7 +41,7 @@ func (p *Portal) eventBind(c *call) (reply, *apiError) {
 		return reply{}, apiErr
 	}
 	switch {
-	case b.offline && !c.id.user.Admin:
+	case b.offline && !c.caller.user.Admin:
 		return reply{}, denied(" Offline events binding requires administrator access rights")
 	case b.offline:
 		b.user = 0
@@ -95,8 +53,8 @@ func (p *Portal) eventBind(c *call) (reply, *apiError) {
 			return reply{}, apiErr
 		}
 	}
-	scope, known := p.bindable(b.event)
-	if !known || !c.id.allows(scope) {
+	scope, known := p.bindableLocked(b.event)
+	if !known || !c.caller.allows(scope) {
 		return reply{}, fail(400, "ERROR_EVENT_NOT_FOUND", "Event not found")
 	}
 	if b.offline && b.event == "ONOFFLINEEVENT" {
@@ -110,75 +68,32 @@ func (p *Portal) eventBind(c *call) (reply, *apiError) {
 	if len(b.handler) > maxColumn || len(b.event) > maxColumn || len(b.connector) > maxColumn {
 		return reply{}, fail(500, "ERROR_CORE", "SQL query error!")
 	}
-	if p.moods.RacingBinds {
-		if slices.ContainsFunc(p.binding, b.same) {
+	if p.quirks.RacingBinds {
+		if slices.ContainsFunc(p.handlers.binding, b.equal) {
 			return reply{}, fail(400, "ERROR_CORE", "Unable to set event handler: Process of binding the handler has already started")
 		}
-		p.binding = append(p.binding, b)
-		p.meanwhile()
-		p.binding = slices.DeleteFunc(p.binding, func(o *binding) bool { return o == b })
+		p.handlers.binding = append(p.handlers.binding, b)
+		p.runOthersLocked()
+		p.handlers.binding = slices.DeleteFunc(p.handlers.binding, func(o *binding) bool { return o == b })
 	}
-	if !p.addBinding(b) {
+	if !p.addBindingLocked(b) {
 		return reply{}, fail(400, "ERROR_CORE", "Unable to set event handler: Handler already binded")
 	}
 	return done(phpform.Boolean(true))
 }
 
-// checkCallback is the platform's whole check of a handler address: a host with a dot that is not
-// its first character, and one of two schemes in lower case. Nothing is called.
-func checkCallback(handler string) *apiError {
-	u, err := url.Parse(handler)
-	if err != nil || strings.Index(u.Hostname(), ".") <= 0 {
-		return fail(400, "ERROR_WRONG_HANDLER_URL", "Wrong handler URL")
-	}
-	if !strings.HasPrefix(handler, "http://") && !strings.HasPrefix(handler, "https://") {
-		return fail(400, "ERROR_UNSUPPORTED_PROTOCOL", "Unsupported handler protocol")
-	}
-	return nil
-}
-
-// bindable looks an event up and returns the permission it needs.
-func (p *Portal) bindable(name string) (scope string, ok bool) {
-	if scope, ok := p.extra[name]; ok {
-		return scope, true
-	}
-	info, ok := event.Lookup(name)
-	if !ok || info.AutoSubscribed || strings.ContainsAny(name, "{}") {
-		return "", false
-	}
-	stem := name[:strings.LastIndexByte(name, '_')+1]
-	if _, templated := event.Lookup(stem + typeIDMark); stem != "" && templated {
-		id, err := strconv.ParseInt(name[len(stem):], 10, 64)
-		return scopeOf(info), err == nil && p.types[id]
-	}
-	return scopeOf(info), true
-}
-
-// typeIDMark ends the names of the catalogue's templates, where a name on the wire has the number
-// of a smart process.
-const typeIDMark = "{TYPEID}"
-
-// scopeOf returns the permission of an event of the catalogue, empty for those that every
-// application may bind.
-func scopeOf(info event.Info) string {
-	if info.Scope == "basic" {
-		return ""
-	}
-	return info.Scope
-}
-
 func (p *Portal) eventUnbind(c *call) (reply, *apiError) {
-	admin := c.id.user.Admin
+	admin := c.caller.user.Admin
 	authType, restricted := c.param("AUTH_TYPE")
 	user := intOf(authType)
 	if !admin {
-		// The comparison is strict: only a number will do, never the text that form encoding makes of it.
-		if restricted && (authType.Kind() != phpform.Number || user != c.id.user.id) {
+		// The comparison is strict: it needs a number, never the text that form encoding makes of it.
+		if restricted && (authType.Kind() != phpform.Number || user != c.caller.user.id) {
 			return reply{}, denied(" Event unbinding with AUTH_TYPE requires administrator access rights")
 		}
-		user, restricted = c.id.user.id, true
+		user, restricted = c.caller.user.id, true
 	}
-	name := upper(c.str("EVENT"))
+	name := upperName(c.str("EVENT"))
 	if name == "" {
 		return reply{}, missing("EVENT")
 	}
@@ -193,24 +108,24 @@ func (p *Portal) eventUnbind(c *call) (reply, *apiError) {
 	case !offline && handler == "":
 		return reply{}, missing("HANDLER")
 	}
-	before := len(p.bindings)
-	p.bindings = slices.DeleteFunc(p.bindings, func(b *binding) bool {
-		if b.app != c.id.app || b.event != name || b.offline != offline {
+	before := len(p.handlers.bound)
+	p.handlers.bound = slices.DeleteFunc(p.handlers.bound, func(b *binding) bool {
+		if b.app != c.caller.app || b.event != name || b.offline != offline {
 			return false
 		}
 		if offline {
-			return b.connector == c.id.connector
+			return b.connector == c.caller.connector
 		}
 		return b.handler == handler && (!restricted || b.user == user)
 	})
-	return done(phpform.Map(number("count", int64(before-len(p.bindings)))))
+	return done(phpform.Map(number("count", int64(before-len(p.handlers.bound)))))
 }
 
 func (p *Portal) eventGet(c *call) (reply, *apiError) {
 	rows := []phpform.Value{}
-	for _, b := range p.bindings {
+	for _, b := range p.handlers.bound {
 		switch {
-		case b.app != c.id.app || !c.id.user.Admin && b.user != c.id.user.id:
+		case b.app != c.caller.app || !c.caller.user.Admin && b.user != c.caller.user.id:
 		case b.offline:
 			rows = append(rows, phpform.Map(text("event", b.event), text("connector_id", b.connector), number("offline", 1)))
 		default:
@@ -224,21 +139,21 @@ func (p *Portal) eventGet(c *call) (reply, *apiError) {
 
 func (p *Portal) eventTest(c *call) (reply, *apiError) {
 	query, _ := take(c.params, "start")
-	c.h.raise(occurrence{event: "ONAPPTEST", app: c.id.app, user: c.id.user.id, data: phpform.Map(
+	c.events.raise(occurrence{event: "ONAPPTEST", app: c.caller.app, user: c.caller.user.id, data: phpform.Map(
 		kv("QUERY", query), text("LANGUAGE_ID", "en"),
 	)})
 	return done(phpform.Int(1))
 }
 
-// events lists names: of one permission, of all, or of those that the token has.
-func (p *Portal) events(c *call) (reply, *apiError) {
+// eventNames lists the names of events: of one scope, of all, or of those that the token has.
+func (p *Portal) eventNames(c *call) (reply, *apiError) {
 	scope, one := c.param("SCOPE")
 	full, _ := c.param("FULL")
 	wanted := func(s string) bool {
 		if one {
 			return s == scope.Scalar()
 		}
-		return truthy(full) || c.id.allows(s)
+		return truthy(full) || c.caller.allows(s)
 	}
 	var names []string
 	for info := range event.Catalog() {
@@ -250,12 +165,12 @@ func (p *Portal) events(c *call) (reply, *apiError) {
 			names = append(names, info.Name)
 			continue
 		}
-		for _, id := range p.typeIDs() {
+		for _, id := range p.smartProcessIDsLocked() {
 			names = append(names, stem+strconv.FormatInt(id, 10))
 		}
 	}
-	for _, name := range sortedKeys(p.extra) {
-		if wanted(p.extra[name]) {
+	for _, name := range sortedKeys(p.catalog.extraEvents) {
+		if wanted(p.catalog.extraEvents[name]) {
 			names = append(names, name)
 		}
 	}

@@ -11,14 +11,14 @@ import (
 // itemKind reads entityTypeId.
 func (p *Portal) itemKind(c *call) (Kind, int64, *apiError) {
 	v, _ := c.param("ENTITYTYPEID")
-	k, ok := p.kindOfType(intOf(v))
+	k, ok := p.kindOfTypeLocked(intOf(v))
 	if !ok {
 		return "", 0, fail(400, "NOT_FOUND", "SPA not found")
 	}
 	return k, intOf(v), nil
 }
 
-// item finds the object that entityTypeId and id name.
+// item returns the object that entityTypeId and id name.
 func (p *Portal) item(c *call) (Kind, int64, *object, *apiError) {
 	k, entityType, apiErr := p.itemKind(c)
 	if apiErr != nil {
@@ -32,7 +32,7 @@ func (p *Portal) item(c *call) (Kind, int64, *object, *apiError) {
 	return k, entityType, o, nil
 }
 
-// itemValue is an object as crm.item.* shows it: names in camel case, identifiers and amounts as
+// itemValue returns an object as crm.item.* shows it: names in camel case, IDs and amounts as
 // numbers.
 func itemValue(o *object, entityType int64) phpform.Value {
 	entries := make([]phpform.Entry, 0, len(o.fields)+1)
@@ -49,7 +49,8 @@ func itemValue(o *object, entityType int64) phpform.Value {
 			name = "updatedTime"
 		}
 		if numeric(e.Key) && v.Kind() == phpform.String {
-			if f, err := strconv.ParseFloat(v.Scalar(), 64); err == nil && !strings.ContainsAny(v.Scalar(), "nNxX_") { // no Inf, NaN, 0x1p2 or 1_0
+			if f, err := strconv.ParseFloat(v.Scalar(), 64); err == nil &&
+				!strings.ContainsAny(v.Scalar(), "nNxX_") { // no Inf, NaN, 0x1p2 or 1_0
 				v = float("", f).Value
 			}
 		}
@@ -58,7 +59,7 @@ func itemValue(o *object, entityType int64) phpform.Value {
 	return phpform.Map(append(entries, number("entityTypeId", entityType))...)
 }
 
-// numeric tells the fields that crm.item.* shows as numbers.
+// numeric reports whether crm.item.* shows a field as a number.
 func numeric(name string) bool {
 	switch name {
 	case "ID", "OPPORTUNITY", "CATEGORY_ID", "COMPANY_ID", "CONTACT_ID", "ASSIGNED_BY_ID", "CREATED_BY_ID", "MODIFY_BY_ID":
@@ -76,7 +77,7 @@ func (p *Portal) itemAdd(c *call) (reply, *apiError) {
 	if apiErr != nil {
 		return reply{}, apiErr
 	}
-	o := p.addObject(c.h, k, fields, c.id.user.id)
+	o := p.addObject(c.events, k, fields, c.caller.user.id)
 	return done(phpform.Map(kv("item", itemValue(o, entityType))))
 }
 
@@ -97,7 +98,7 @@ func (p *Portal) itemUpdate(c *call) (reply, *apiError) {
 	if apiErr != nil {
 		return reply{}, apiErr
 	}
-	p.updateObject(c.h, k, o, fields, c.id.user.id)
+	p.updateObject(c.events, k, o, fields, c.caller.user.id)
 	return done(phpform.Map(kv("item", itemValue(o, entityType))))
 }
 
@@ -106,7 +107,7 @@ func (p *Portal) itemDelete(c *call) (reply, *apiError) {
 	if apiErr != nil {
 		return reply{}, apiErr
 	}
-	p.deleteObject(c.h, k, o, c.id.user.id)
+	p.deleteObject(c.events, k, o, c.caller.user.id)
 	return done(phpform.Map())
 }
 
@@ -119,7 +120,7 @@ func (p *Portal) itemList(c *call) (reply, *apiError) {
 	order, _ := c.param("ORDER")
 	wanted, chosen := selection(c)
 	var rows []phpform.Value
-	for _, o := range p.selectObjects(k, filter, order) {
+	for _, o := range p.selectObjectsLocked(k, filter, order) {
 		row := itemValue(o, entityType)
 		if chosen {
 			row = phpform.Map(slices.DeleteFunc(slices.Clone(row.Entries()), func(e phpform.Entry) bool {
@@ -128,7 +129,7 @@ func (p *Portal) itemList(c *call) (reply, *apiError) {
 		}
 		rows = append(rows, row)
 	}
-	rep, apiErr := p.list(c, rows)
+	rep, apiErr := p.pageOf(c, rows)
 	rep.result = phpform.Map(kv("items", rep.result))
 	return rep, apiErr
 }

@@ -6,7 +6,7 @@ import (
 	"github.com/b24events/b24events/internal/phpform"
 )
 
-// messageAdd writes a message of the calling user to a private chat. Group chats are not kept here.
+// messageAdd adds a message of the calling user to a private chat. Group chats are not emulated.
 func (p *Portal) messageAdd(c *call) (reply, *apiError) {
 	_, body, _ := messageFields(c.params)
 	if body == "" {
@@ -19,29 +19,29 @@ func (p *Portal) messageAdd(c *call) (reply, *apiError) {
 		}
 		return reply{}, fail(403, "ACCESS_ERROR", "Action unavailable")
 	}
-	to, from := intOf(phpform.Text(dialog)), c.id.user.id
+	to, from := intOf(phpform.Text(dialog)), c.caller.user.id
 	switch {
 	case to <= 0:
 		return reply{}, fail(400, "USER_ID_EMPTY", "User ID can't be empty")
-	case p.users[to] == nil:
+	case p.accounts.users[to] == nil:
 		return reply{}, fail(400, "USER_NOT_FOUND", "User not found")
 	case to == from:
 		return reply{}, fail(403, "ACCESS_ERROR", "Action unavailable")
 	}
-	return done(phpform.Int(p.addMessage(c.h, from, to, body).id))
+	return done(phpform.Int(p.addMessage(c.events, from, to, body).id))
 }
 
 func (p *Portal) messageUpdate(c *call) (reply, *apiError) {
-	return p.messageChange(c, c.id.user.id, p.updateMessage)
+	return p.messageChange(c, c.caller.user.id, p.updateMessage)
 }
 
 func (p *Portal) messageDelete(c *call) (reply, *apiError) {
-	return p.messageChange(c, c.id.user.id, nil)
+	return p.messageChange(c, c.caller.user.id, nil)
 }
 
-// messageChange changes, or with nil deletes, the message that MESSAGE_ID names, for its writer.
-// Without a text nothing happens.
-func (p *Portal) messageChange(c *call, author int64, update func(*hit, *object, string)) (reply, *apiError) {
+// messageChange changes the message that MESSAGE_ID names, for its author. If update is nil, it
+// deletes the message. Without a text it does nothing.
+func (p *Portal) messageChange(c *call, author int64, update func(*pendingEvents, *object, string)) (reply, *apiError) {
 	v, _ := c.param("MESSAGE_ID")
 	id := intOf(v)
 	if id <= 0 {
@@ -51,12 +51,12 @@ func (p *Portal) messageChange(c *call, author int64, update func(*hit, *object,
 	o := p.objects[ChatMessage][id]
 	switch {
 	case update != nil && !given:
-	case o == nil || !p.editableBy(o, author):
+	case o == nil || !p.editableByLocked(o, author):
 		return reply{}, fail(403, "CANT_EDIT_MESSAGE", "Time has expired for modification or you don't have access")
 	case update == nil:
-		p.deleteMessage(c.h, o)
+		p.deleteMessage(c.events, o)
 	default:
-		update(c.h, o, body)
+		update(c.events, o, body)
 	}
 	return done(phpform.Boolean(true))
 }

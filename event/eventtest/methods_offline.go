@@ -7,27 +7,28 @@ import (
 	"github.com/b24events/b24events/internal/phpform"
 )
 
-// offlineFields are the fields that event.offline.get filters and orders by; list knows two more.
+// offlineFields returns the fields that event.offline.get filters and orders by. event.offline.list
+// adds two.
 func offlineFields(more ...string) []string {
 	return append([]string{"ID", "TIMESTAMP_X", "EVENT_NAME", "MESSAGE_ID"}, more...)
 }
 
-func (c *call) adminOnly() *apiError {
-	if !c.id.user.Admin {
+func (c *call) requireAdmin() *apiError {
+	if !c.caller.user.Admin {
 		return denied("")
 	}
 	return nil
 }
 
 func (p *Portal) offlineGet(c *call) (reply, *apiError) {
-	if apiErr := c.adminOnly(); apiErr != nil {
+	if apiErr := c.requireAdmin(); apiErr != nil {
 		return reply{}, apiErr
 	}
 	clearing := true
 	if v, ok := c.param("CLEAR"); ok {
 		clearing = intOf(v) != 0
 	}
-	if !clearing && p.moods.NoExtendedOffline && !p.moods.Box {
+	if !clearing && p.quirks.NoExtendedOffline && !p.quirks.Box {
 		return reply{}, fail(403, "WRONG_LICENSE",
 			"This feature is not enabled for the current license: extended offline events handling")
 	}
@@ -57,29 +58,29 @@ func (p *Portal) offlineGet(c *call) (reply, *apiError) {
 	if v, ok := c.param("ERROR"); ok {
 		failed = intOf(v) == 1
 	}
-	rows := p.rowsOf(c.id.app, c.id.connector, func(r *offlineRow) bool {
+	rows := p.rowsOfLocked(c.caller.app, c.caller.connector, func(r *offlineRow) bool {
 		return r.processID == processID && r.failed == failed && filter.matches(r)
 	})
 	order.sort(rows)
 	rows = rows[:min(int64(len(rows)), limit)]
-	if !again && p.moods.RacingReservations {
-		p.meanwhile()
-		rows = slices.DeleteFunc(rows, func(r *offlineRow) bool { return r.gone })
+	if !again && p.quirks.RacingReservations {
+		p.runOthersLocked()
+		rows = slices.DeleteFunc(rows, func(r *offlineRow) bool { return r.deleted })
 	}
 
 	shown := phpform.Text(processID)
 	switch {
 	case again && clearing && len(rows) > 0:
-		// the whole batch goes, also what limit and filter left out
-		p.deleteRows(p.rowsOf(c.id.app, c.id.connector, func(r *offlineRow) bool { return r.processID == processID }))
+		// deletes the whole batch, including what limit and filter left out
+		p.deleteRowsLocked(p.rowsOfLocked(c.caller.app, c.caller.connector, func(r *offlineRow) bool { return r.processID == processID }))
 	case !again && clearing:
 		shown = null()
-		p.deleteRows(rows)
+		p.deleteRowsLocked(rows)
 	case !again:
 		processID = randomText(32, base36)
 		shown = phpform.Text(processID)
 		for _, r := range rows {
-			p.hold(r, processID)
+			p.reserveLocked(r, processID)
 		}
 	}
 	items := make([]phpform.Value, len(rows))
@@ -90,7 +91,7 @@ func (p *Portal) offlineGet(c *call) (reply, *apiError) {
 }
 
 func (p *Portal) offlineList(c *call) (reply, *apiError) {
-	if apiErr := c.adminOnly(); apiErr != nil {
+	if apiErr := c.requireAdmin(); apiErr != nil {
 		return reply{}, apiErr
 	}
 	fields := offlineFields("PROCESS_ID", "ERROR")
@@ -102,7 +103,7 @@ func (p *Portal) offlineList(c *call) (reply, *apiError) {
 	if apiErr != nil {
 		return reply{}, apiErr
 	}
-	rows := p.rowsOf(c.id.app, c.id.connector, filter.matches)
+	rows := p.rowsOfLocked(c.caller.app, c.caller.connector, filter.matches)
 	order.sort(rows)
 	items := make([]phpform.Value, len(rows))
 	for i, r := range rows {
@@ -112,8 +113,9 @@ func (p *Portal) offlineList(c *call) (reply, *apiError) {
 	return page(items, intOf(start))
 }
 
-// process reads the required process_id. The empty text is one, that of rows nobody has reserved.
-func (c *call) process() (string, *apiError) {
+// processID reads the required process_id. The empty text is valid and means the rows that are not
+// reserved.
+func (c *call) processID() (string, *apiError) {
 	v, ok := c.param("PROCESS_ID")
 	if !ok {
 		return "", missing("PROCESS_ID")
@@ -122,16 +124,16 @@ func (c *call) process() (string, *apiError) {
 }
 
 func (p *Portal) offlineClear(c *call) (reply, *apiError) {
-	if apiErr := c.adminOnly(); apiErr != nil {
+	if apiErr := c.requireAdmin(); apiErr != nil {
 		return reply{}, apiErr
 	}
-	processID, apiErr := c.process()
+	processID, apiErr := c.processID()
 	if apiErr != nil {
 		return reply{}, apiErr
 	}
 	var messages []string
 	var ids []int64
-	if v, ok := c.param("MESSAGE_ID"); ok { // wins over id
+	if v, ok := c.param("MESSAGE_ID"); ok { // takes precedence over id
 		if messages, apiErr = messageIDs(v, true); apiErr != nil {
 			return reply{}, apiErr
 		}
@@ -146,7 +148,7 @@ func (p *Portal) offlineClear(c *call) (reply, *apiError) {
 			ids = append(ids, intOf(e.Value))
 		}
 	}
-	p.deleteRows(p.rowsOf(c.id.app, c.id.connector, func(r *offlineRow) bool {
+	p.deleteRowsLocked(p.rowsOfLocked(c.caller.app, c.caller.connector, func(r *offlineRow) bool {
 		switch {
 		case r.processID != processID:
 			return false
@@ -155,13 +157,14 @@ func (p *Portal) offlineClear(c *call) (reply, *apiError) {
 		case len(ids) > 0:
 			return slices.Contains(ids, r.id)
 		default:
-			return true // an empty list is no list
+			return true // an empty list means all
 		}
 	}))
 	return done(phpform.Boolean(true))
 }
 
-// messageIDs reads a list of MESSAGE_ID values. The misspelt argument is the platform's.
+// messageIDs reads a list of MESSAGE_ID values. exact means that each must have 32 characters. The
+// misspelt argument is the platform's.
 func messageIDs(v phpform.Value, exact bool) ([]string, *apiError) {
 	const description = "Value must be array of MESSAGE_ID values"
 	if v.Kind() != phpform.Array {
@@ -179,10 +182,10 @@ func messageIDs(v phpform.Value, exact bool) ([]string, *apiError) {
 }
 
 func (p *Portal) offlineError(c *call) (reply, *apiError) {
-	if apiErr := c.adminOnly(); apiErr != nil {
+	if apiErr := c.requireAdmin(); apiErr != nil {
 		return reply{}, apiErr
 	}
-	processID, apiErr := c.process()
+	processID, apiErr := c.processID()
 	if apiErr != nil {
 		return reply{}, apiErr
 	}
@@ -191,18 +194,18 @@ func (p *Portal) offlineError(c *call) (reply, *apiError) {
 	if apiErr != nil {
 		return reply{}, apiErr
 	}
-	pending := p.rowsOf(c.id.app, c.id.connector, func(r *offlineRow) bool {
+	pending := p.rowsOfLocked(c.caller.app, c.caller.connector, func(r *offlineRow) bool {
 		return !r.failed && slices.Contains(messages, r.messageID)
 	})
 	var others []*offlineRow
 	for _, r := range pending {
 		if r.processID != processID {
-			others = append(others, r) // newer versions go, and so do rows that other batches hold
+			others = append(others, r) // newer versions and rows of other batches are deleted too
 			continue
 		}
-		p.hold(r, "")
+		p.reserveLocked(r, "")
 		r.failed = true
 	}
-	p.deleteRows(others)
+	p.deleteRowsLocked(others)
 	return done(phpform.Boolean(true))
 }

@@ -7,7 +7,7 @@ import (
 	"github.com/b24events/b24events/internal/phpform"
 )
 
-// task finds the task that taskId names.
+// task returns the task with the ID taskId, or nil if there is none.
 func (p *Portal) task(c *call) (*object, *apiError) {
 	v, ok := c.param("TASKID")
 	if !ok {
@@ -19,12 +19,12 @@ func (p *Portal) task(c *call) (*object, *apiError) {
 	return p.objects[Task][intOf(v)], nil
 }
 
-// taskGone is what a change of a task that is not there answers.
+// taskGone returns the error for a change of a task that does not exist.
 func taskGone() *apiError {
 	return fail(400, "1048582", "TASKS_ERROR_EXCEPTION_#8; Action failed; 8/TE/ACTION_FAILED_TO_BE_PROCESSED<br>")
 }
 
-// taskFields reads the parameter fields, which may not be empty.
+// taskFields reads the parameter fields, which must not be empty.
 func (c *call) taskFields() (phpform.Value, *apiError) {
 	v, _ := c.param("FIELDS")
 	if v.Len() == 0 {
@@ -33,8 +33,8 @@ func (c *call) taskFields() (phpform.Value, *apiError) {
 	return v, nil
 }
 
-// checkTask checks what a task would become. id is 0 for a new one.
-func (p *Portal) checkTask(o *object, fields phpform.Value, id int64) *apiError {
+// checkTaskLocked checks the task that results from new fields. o is nil and id 0 for a new task.
+func (p *Portal) checkTaskLocked(o *object, fields phpform.Value, id int64) *apiError {
 	task := &object{}
 	if o != nil {
 		task.fields = slices.Clone(o.fields)
@@ -50,7 +50,7 @@ func (p *Portal) checkTask(o *object, fields phpform.Value, id int64) *apiError 
 		return wrong("Task title not specified")
 	case responsible == 0:
 		return wrong("Assignee not specified")
-	case p.users[responsible] == nil:
+	case p.accounts.users[responsible] == nil:
 		return wrong(`User specified in the "Assignee" field not found`)
 	case status != "" && !slices.Contains([]string{"2", "3", "4", "5", "6"}, status):
 		return wrong("Invalid status")
@@ -58,7 +58,7 @@ func (p *Portal) checkTask(o *object, fields phpform.Value, id int64) *apiError 
 		return wrong("Cannot bind the node to itself")
 	case parent != 0 && p.objects[Task][parent] == nil:
 		return wrong(`Task specified in the "Parent Task" field not found`)
-	case id != 0 && p.descends(parent, id):
+	case id != 0 && p.descendsLocked(parent, id):
 		return wrong("Creating cyclic links in tasks is prohibited")
 	case planned && ended && ends.Before(starts):
 		return wrong("End date specified earlier than start date in scheduling")
@@ -66,8 +66,8 @@ func (p *Portal) checkTask(o *object, fields phpform.Value, id int64) *apiError 
 	return nil
 }
 
-// descends reports whether a task stands below another.
-func (p *Portal) descends(task, above int64) bool {
+// descendsLocked reports whether a task is a subtask of another, at any depth.
+func (p *Portal) descendsLocked(task, above int64) bool {
 	for seen := map[int64]bool{}; task != 0 && !seen[task]; {
 		seen[task] = true
 		o := p.objects[Task][task]
@@ -81,7 +81,7 @@ func (p *Portal) descends(task, above int64) bool {
 	return false
 }
 
-// taskValue is a task as tasks.task.* shows it: names in camel case, every scalar a text.
+// taskValue returns a task as tasks.task.* shows it: names in camel case, all scalars as texts.
 func taskValue(o *object) phpform.Value {
 	entries := make([]phpform.Entry, len(o.fields))
 	for i, e := range o.fields {
@@ -97,13 +97,13 @@ func (p *Portal) taskAdd(c *call) (reply, *apiError) {
 	if apiErr != nil {
 		return reply{}, apiErr
 	}
-	if apiErr := p.checkTask(nil, fields, 0); apiErr != nil {
+	if apiErr := p.checkTaskLocked(nil, fields, 0); apiErr != nil {
 		return reply{}, apiErr
 	}
-	return taskReply(p.addObject(c.h, Task, fields, c.id.user.id))
+	return taskReply(p.addObject(c.events, Task, fields, c.caller.user.id))
 }
 
-// taskGet answers an empty array where there is no such task.
+// taskGet returns an empty array if there is no such task.
 func (p *Portal) taskGet(c *call) (reply, *apiError) {
 	o, apiErr := p.task(c)
 	switch {
@@ -127,10 +127,10 @@ func (p *Portal) taskUpdate(c *call) (reply, *apiError) {
 	if apiErr != nil {
 		return reply{}, apiErr
 	}
-	if apiErr := p.checkTask(o, fields, o.id); apiErr != nil {
+	if apiErr := p.checkTaskLocked(o, fields, o.id); apiErr != nil {
 		return reply{}, apiErr
 	}
-	p.updateObject(c.h, Task, o, fields, c.id.user.id)
+	p.updateObject(c.events, Task, o, fields, c.caller.user.id)
 	return taskReply(o)
 }
 
@@ -142,11 +142,11 @@ func (p *Portal) taskDelete(c *call) (reply, *apiError) {
 	case o == nil:
 		return reply{}, taskGone()
 	}
-	p.deleteObject(c.h, Task, o, c.id.user.id)
+	p.deleteObject(c.events, Task, o, c.caller.user.id)
 	return done(phpform.Map(kv("task", phpform.Boolean(true))))
 }
 
-// taskSortable are the documented fields that tasks.task.list sorts by.
+// taskSortable returns the documented fields that tasks.task.list sorts by.
 func taskSortable() []string {
 	return strings.Fields(`ID TITLE TIME_SPENT_IN_LOGS DATE_START CREATED_DATE CHANGED_DATE CLOSED_DATE ACTIVITY_DATE
 		START_DATE_PLAN END_DATE_PLAN DEADLINE REAL_STATUS STATUS_COMPLETE PRIORITY MARK CREATED_BY_LAST_NAME
@@ -154,8 +154,8 @@ func taskSortable() []string {
 		IS_PINNED IS_PINNED_IN_GROUP`)
 }
 
-// taskColumns turns the keys of a filter or an order into those of the fields. What picks by other
-// means than fields is left out.
+// taskColumns converts the keys of a filter or an order to those of fields. Keys that do not name a
+// field are left out.
 func taskColumns(v phpform.Value) phpform.Value {
 	var entries []phpform.Entry
 	for _, e := range v.Entries() {
@@ -170,7 +170,7 @@ func taskColumns(v phpform.Value) phpform.Value {
 	return phpform.Map(entries...)
 }
 
-// taskList pages tasks, the newest first where no order is given.
+// taskList returns a page of tasks. The default order is the newest first.
 func (p *Portal) taskList(c *call) (reply, *apiError) {
 	order, ordered := c.param("ORDER")
 	for _, e := range order.Entries() {
@@ -179,7 +179,7 @@ func (p *Portal) taskList(c *call) (reply, *apiError) {
 		}
 	}
 	filter, _ := c.param("FILTER")
-	tasks := p.selectObjects(Task, taskColumns(filter), taskColumns(order))
+	tasks := p.selectObjectsLocked(Task, taskColumns(filter), taskColumns(order))
 	if !ordered || order.Len() == 0 {
 		slices.Reverse(tasks)
 	}
@@ -193,7 +193,7 @@ func (p *Portal) taskList(c *call) (reply, *apiError) {
 		}
 		rows = append(rows, taskValue(o))
 	}
-	rep, apiErr := p.list(c, rows)
+	rep, apiErr := p.pageOf(c, rows)
 	rep.result = phpform.Map(kv("tasks", rep.result))
 	return rep, apiErr
 }

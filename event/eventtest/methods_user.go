@@ -20,9 +20,9 @@ func (u *user) value() phpform.Value {
 	)
 }
 
-func (p *Portal) userCurrent(c *call) (reply, *apiError) { return done(c.id.user.value()) }
+func (p *Portal) userCurrent(c *call) (reply, *apiError) { return done(c.caller.user.value()) }
 
-// userGet lists the users that the caller may see. Of the filters only ID is known here, alone or
+// userGet lists the users that the caller may see. ID is the only filter that is emulated, alone or
 // in FILTER.
 func (p *Portal) userGet(c *call) (reply, *apiError) {
 	want, filtered := c.param("ID")
@@ -41,20 +41,20 @@ func (p *Portal) userGet(c *call) (reply, *apiError) {
 		ids[intOf(want)] = true
 	}
 	var rows []phpform.Value
-	for _, id := range slices.Sorted(maps.Keys(p.users)) {
-		if p.listed(c, p.users[id]) && (!filtered || ids[id]) {
-			rows = append(rows, p.users[id].value())
+	for _, id := range slices.Sorted(maps.Keys(p.accounts.users)) {
+		if p.listsUser(c, p.accounts.users[id]) && (!filtered || ids[id]) {
+			rows = append(rows, p.accounts.users[id].value())
 		}
 	}
 	start, _ := c.param("START")
 	return page(rows, intOf(start))
 }
 
-// listed reports whether user.get lists a user to a caller. Bots and the kinds that are no people
-// of the portal are never listed. Extranet users and employees see each other only in ADMIN_MODE,
-// which is for administrators.
-func (p *Portal) listed(c *call, u *user) bool {
-	me, all := c.id.user, false
+// listsUser reports whether user.get lists a user to a caller. It never lists bots and the kinds of
+// users that are not people of the portal. Extranet users and employees see each other only in
+// ADMIN_MODE, which is for administrators.
+func (p *Portal) listsUser(c *call, u *user) bool {
+	me, all := c.caller.user, false
 	if v, ok := c.param("ADMIN_MODE"); ok {
 		all = me.Admin && truthy(v) && v.Scalar() != "N"
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -13,10 +12,10 @@ import (
 	"sync"
 )
 
-// Network is an internet in memory: hosts are served by handlers, and nothing opens a socket.
-// Portals join it by [WithNetwork], and handlers under test by [Network.Handle]; clients use it as
-// their transport. All of it, timeouts and expiries included, runs on the clock of a
-// testing/synctest bubble where it was made in one:
+// Network is an internet in memory: handlers serve its hosts, and nothing opens a socket. Portals
+// join it by [WithNetwork], and handlers under test by [Network.Handle]; clients use it as their
+// transport. If it is made in a testing/synctest bubble, everything on it runs on the clock of the
+// bubble, including timeouts and expiries:
 //
 //	synctest.Test(t, func(t *testing.T) {
 //		n := eventtest.NewNetwork()
@@ -26,30 +25,33 @@ import (
 //		…
 //	})
 //
-// It differs from a real one in that an answer arrives as a whole when its handler returns, 64 MiB
-// at most, that http and https differ by name only, that every client has the same address, and
-// that no client repeats a request by itself. A handler that panics with http.ErrAbortHandler
-// breaks the connection, as in net/http; one that panics otherwise is reported in the client's
-// error. The context of a request ends with that of its client.
+// It differs from a real one. A response arrives as a whole when its handler returns, and has 64
+// MiB at most. http and https differ by name only. All clients have the same address, and none
+// repeats a request automatically.
+//
+// A handler that panics with http.ErrAbortHandler breaks the connection, as in net/http. The
+// client's error reports any other panic. The context of a request ends with that of its client.
 //
 // A Network is safe for concurrent use. Its zero value is not usable; make one with [NewNetwork].
 type Network struct {
-	mu     sync.Mutex
-	hosts  map[string]*site
-	broken map[string]error
-	oauth  *authority // shared by the portals; nil until there is one
+	mu    sync.Mutex
+	hosts map[string]*site // by host, or by host:port
+
+	broken map[string]error // see Break
+
+	oauth *oauthServer // shared by the portals; nil until the first one
 }
 
-// site is what a host serves.
+// site is the handler of a host. Its address identifies the registration.
 type site struct{ http.Handler }
 
-// NewNetwork makes a network without any host.
+// NewNetwork returns a network without hosts.
 func NewNetwork() *Network {
 	return &Network{hosts: map[string]*site{}, broken: map[string]error{}}
 }
 
-// Handle lets h serve a host, by its name for every port, or by host:port for one. It replaces what
-// served it; nil takes it away.
+// Handle lets h serve a host: a name means all ports, host:port means one. h replaces an earlier
+// handler; nil removes it.
 func (n *Network) Handle(host string, h http.Handler) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -60,9 +62,9 @@ func (n *Network) Handle(host string, h http.Handler) {
 	n.hosts[canonical(host)] = &site{h}
 }
 
-// Break lets every request to a host, by its name, fail with err before a connection is made, until
-// Break with a nil error. Where err is no *net.OpError, it becomes the cause of one, as it does
-// when a connection is refused.
+// Break makes every request to a host, by its name, fail with err before a connection is made,
+// until Break is called with a nil error. If err is not a *net.OpError, it becomes the cause of
+// one, as it does when a connection is refused.
 func (n *Network) Break(host string, err error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -73,22 +75,22 @@ func (n *Network) Break(host string, err error) {
 	n.broken[canonical(host)] = err
 }
 
-// Client returns a new HTTP client on the network, without a timeout of its own.
+// Client returns a new HTTP client on the network, without a timeout.
 func (n *Network) Client() *http.Client { return &http.Client{Transport: n} }
 
-// claim gives a host to h unless somebody has it.
+// claim registers h for a host. It returns an error if the host is taken.
 func (n *Network) claim(host string, h http.Handler) (*site, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.hosts[canonical(host)] != nil {
-		return nil, fmt.Errorf("eventtest: the network has a host %s already", host)
+		return nil, misconfigured("the network already has a host %s", host)
 	}
 	s := &site{h}
 	n.hosts[canonical(host)] = s
 	return s, nil
 }
 
-// release takes a host away where s still has it.
+// release removes a host if s still serves it.
 func (n *Network) release(host string, s *site) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -97,15 +99,16 @@ func (n *Network) release(host string, s *site) {
 	}
 }
 
+// canonical returns the form of a host by which the network finds it.
 func canonical(host string) string { return strings.ToLower(strings.TrimSuffix(host, ".")) }
 
-// address is a host as the addresses in errors name it.
+// address is a host as a net.Addr, for errors.
 type address string
 
 func (address) Network() string  { return "tcp" }
 func (a address) String() string { return string(a) }
 
-// route finds what serves an address, or how the connection fails.
+// route returns the handler of an address, or the error with which the connection fails.
 func (n *Network) route(u *url.URL) (http.Handler, error) {
 	name := canonical(u.Hostname())
 	port := u.Port()
@@ -129,11 +132,11 @@ func (n *Network) route(u *url.URL) (http.Handler, error) {
 	return nil, &net.OpError{Op: "dial", Net: "tcp", Err: &net.DNSError{Err: "no such host", Name: name, IsNotFound: true}}
 }
 
-// RoundTrip implements http.RoundTripper. Its errors are those of http.Transport: *net.OpError of a
-// dial where there is no such host or its connections are broken, *net.OpError of a read where the
-// connection was reset, and the cause of the request's context where it ended.
+// RoundTrip implements http.RoundTripper. Its errors are those of http.Transport: a *net.OpError of
+// a dial if there is no such host or [Network.Break] broke it, a *net.OpError of a read if the
+// connection was reset, and the cause of the request's context if that ended.
 //
-//nolint:contextcheck // a server knows nothing of its client's context but that it has gone
+//nolint:contextcheck // a server only learns that its client has gone
 func (n *Network) RoundTrip(r *http.Request) (*http.Response, error) {
 	body := newRequestBody(r.Body)
 	defer body.Close() //nolint:errcheck // the contract of a RoundTripper
@@ -142,7 +145,7 @@ func (n *Network) RoundTrip(r *http.Request) (*http.Response, error) {
 	case r.URL == nil || r.URL.Host == "":
 		return nil, errors.New("eventtest: a request without a host")
 	case r.URL.Scheme != "http" && r.URL.Scheme != "https":
-		return nil, errors.New("eventtest: a request with another scheme than http and https")
+		return nil, errors.New("eventtest: the scheme of a request must be http or https")
 	case ctx.Err() != nil:
 		return nil, context.Cause(ctx)
 	}
@@ -152,7 +155,7 @@ func (n *Network) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	served, cancel := context.WithCancel(context.Background())
 	stop := context.AfterFunc(ctx, cancel)
-	rec := newRecorder(r)
+	rec := newResponseRecorder(r)
 	over := make(chan struct{})
 	go func() {
 		defer close(over)
@@ -171,11 +174,11 @@ func (n *Network) RoundTrip(r *http.Request) (*http.Response, error) {
 	return rec.response()
 }
 
-// serverRequest is a request as the server sees it.
+// serverRequest returns a request as the server sees it.
 func serverRequest(ctx context.Context, r *http.Request, body io.ReadCloser) *http.Request {
 	s := r.Clone(ctx)
 	s.URL = &url.URL{Path: r.URL.Path, RawPath: r.URL.RawPath, RawQuery: r.URL.RawQuery, ForceQuery: r.URL.ForceQuery}
-	s.RequestURI, s.RemoteAddr = r.URL.RequestURI(), "192.0.2.1:49152" // an address for documentation
+	s.RequestURI, s.RemoteAddr = r.URL.RequestURI(), "192.0.2.1:49152" // reserved for documentation
 	s.Proto, s.ProtoMajor, s.ProtoMinor = "HTTP/1.1", 1, 1
 	s.Response, s.GetBody = nil, nil
 	if s.Host == "" {
@@ -196,12 +199,13 @@ func serverRequest(ctx context.Context, r *http.Request, body io.ReadCloser) *ht
 	if s.Body = body; r.Body == nil || r.Body == http.NoBody {
 		s.Body, s.ContentLength = http.NoBody, 0
 	} else if s.ContentLength == 0 {
-		s.ContentLength = -1 // there is one, of unknown length
+		s.ContentLength = -1 // of unknown length
 	}
 	return s
 }
 
-// requestBody is the client's body, which is closed once and whose own failure is the client's.
+// requestBody is the client's body. It is closed once, and remembers an error of its own for the
+// client.
 type requestBody struct {
 	body io.ReadCloser
 	once sync.Once

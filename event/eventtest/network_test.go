@@ -19,12 +19,12 @@ import (
 	"github.com/b24events/b24events/event/eventtest"
 )
 
-// got is an answer whose body was read.
+// got is a response with its body.
 type got struct {
 	status int
 	text   string // of the status
 	header http.Header
-	length int64 // as announced
+	length int64 // as declared
 	body   string
 }
 
@@ -118,7 +118,8 @@ func TestNetworkRequest(t *testing.T) {
 		w.Header().Set("X-Length", http.StatusText(int(r.ContentLength)))
 		_, _ = w.Write([]byte(r.RemoteAddr + "\n" + string(dump))) //nolint:gosec // nobody shows it
 	}))
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "https://user:pass@example.com/path?q=1#fragment", strings.NewReader("a=b"))
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "https://user:pass@example.com/path?q=1#fragment",
+		strings.NewReader("a=b"))
 	require.NoError(t, err)
 	r.Header.Set("X-Test", "1")
 	resp, err := n.Client().Do(r)

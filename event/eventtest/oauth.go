@@ -13,43 +13,43 @@ import (
 
 // Names of the OAuth server's requests in records and faults.
 const (
-	tokenCall   = "oauth/token" //nolint:gosec // a path
-	appInfoCall = "oauth/app.info"
+	callToken   = "oauth/token" //nolint:gosec // a path
+	callAppInfo = "oauth/app.info"
 )
 
-// serveOAuth runs one request to the OAuth server that is about this portal.
+// serveOAuth serves one request to the OAuth server that is about this portal.
 func (p *Portal) serveOAuth(w http.ResponseWriter, r *http.Request, name string, params phpform.Value) {
 	p.mu.Lock()
 	p.records.requests.countOAuth(name, params)
-	latency := p.moods.OAuthLatency
+	latency := p.quirks.OAuthLatency
 	p.mu.Unlock()
 	if latency > 0 {
 		p.pause(r.Context(), latency)
 	}
 	fault, faulty := p.takeFault(name)
 	public, _ := take(params, "client_secret", "refresh_token", "code", "auth", "access_token")
-	if faulty && fault.instead(p, w, r, name, public) {
+	if faulty && fault.replace(p, w, r, name, public) {
 		return
 	}
-	run := p.token
-	if name == appInfoCall {
-		run = p.tokenInfo
+	run := p.tokenLocked
+	if name == callAppInfo {
+		run = p.tokenInfoLocked
 	}
 	p.mu.Lock()
-	rec := Call{Method: name, Params: dataOf(public), Status: http.StatusOK, Time: p.now()}
+	rec := Call{Method: name, Params: dataOf(public), Status: http.StatusOK, Time: p.nowLocked()}
 	answer, apiErr := run(params, &rec)
 	if apiErr != nil {
 		answer, rec.Status, rec.ErrorCode = apiErr.value(), apiErr.status, apiErr.code
 	}
-	p.keepCall(rec, true)
+	p.recordCallLocked(rec, true)
 	p.mu.Unlock()
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
 	fault.write(w, rec.Status, appendJSON(nil, answer))
 }
 
-// token is the token endpoint: a code or a refresh token for a new pair. Whatever was given is used
-// up.
-func (p *Portal) token(params phpform.Value, rec *Call) (phpform.Value, *apiError) {
+// tokenLocked is the token endpoint. It trades a code or a refresh token, which then is no longer
+// valid, for a new pair of tokens.
+func (p *Portal) tokenLocked(params phpform.Value, rec *Call) (phpform.Value, *apiError) {
 	get := func(name string) string {
 		v, _ := params.Get(name)
 		return v.Scalar()
@@ -58,7 +58,7 @@ func (p *Portal) token(params phpform.Value, rec *Call) (phpform.Value, *apiErro
 	if grantType != "authorization_code" && grantType != "refresh_token" {
 		return null(), fail(400, "invalid_request", "Wrong grant_type")
 	}
-	a := p.app(get("client_id"))
+	a := p.appLocked(get("client_id"))
 	if a == nil || subtle.ConstantTimeCompare([]byte(a.spec.ClientSecret), []byte(get("client_secret"))) != 1 {
 		return null(), fail(401, "invalid_client", "Wrong client credentials")
 	}
@@ -68,26 +68,26 @@ func (p *Portal) token(params phpform.Value, rec *Call) (phpform.Value, *apiErro
 	}
 	var user int64
 	if grantType == "refresh_token" {
-		t, ok := p.refresh[get("refresh_token")]
-		if !ok || t.app != a || !t.expires.After(p.now()) {
+		t, ok := p.tokens.refresh[get("refresh_token")]
+		if !ok || t.app != a || !t.expires.After(p.nowLocked()) {
 			return null(), fail(400, "invalid_grant", "")
 		}
-		delete(p.refresh, get("refresh_token"))
+		delete(p.tokens.refresh, get("refresh_token"))
 		user = t.user
 	} else {
-		c, ok := p.codes[get("code")]
-		if !ok || c.app != a || !c.expires.After(p.now()) {
+		c, ok := p.tokens.codes[get("code")]
+		if !ok || c.app != a || !c.expires.After(p.nowLocked()) {
 			return null(), fail(400, "invalid_grant", "")
 		}
-		delete(p.codes, get("code"))
+		delete(p.tokens.codes, get("code"))
 		user = c.user
 	}
 	rec.UserID = user
-	g := p.issue(a, user, freshSession, true)
+	g := p.issueLocked(a, user, maxEventChain, true)
 	return phpform.Map(
 		text("access_token", string(g.AccessToken)),
 		number("expires", g.Expires.Unix()),
-		number("expires_in", int64(p.moods.TokenLifetime/time.Second)),
+		number("expires_in", int64(p.quirks.TokenLifetime/time.Second)),
 		text("scope", "app"),
 		text("domain", p.oauth.addr),
 		text("server_endpoint", g.ServerEndpoint),
@@ -99,16 +99,16 @@ func (p *Portal) token(params phpform.Value, rec *Call) (phpform.Value, *apiErro
 	), nil
 }
 
-// tokenInfo tells whose a live access token is. The platform's answer is not documented; this one
-// has the members that are known of.
-func (p *Portal) tokenInfo(params phpform.Value, rec *Call) (phpform.Value, *apiError) {
+// tokenInfoLocked returns whose access token this is. The platform's response is not documented;
+// this one has the known members.
+func (p *Portal) tokenInfoLocked(params phpform.Value, rec *Call) (phpform.Value, *apiError) {
 	auth, _ := params.Get("auth")
-	id, apiErr := p.appIdentity(auth.Scalar(), nil)
+	id, apiErr := p.appIdentityLocked(auth.Scalar(), nil)
 	if apiErr != nil {
 		return null(), apiErr
 	}
 	rec.ClientID, rec.UserID = id.clientID(), id.user.id
-	t := p.access[auth.Scalar()]
+	t := p.tokens.access[auth.Scalar()]
 	return phpform.Map(kv("result", phpform.Map(
 		text("client_id", id.clientID()),
 		number("user_id", id.user.id),
@@ -118,33 +118,25 @@ func (p *Portal) tokenInfo(params phpform.Value, rec *Call) (phpform.Value, *api
 			kv("installed", phpform.Boolean(id.app.installed)),
 			text("status", id.app.spec.Status),
 			text("member_id", p.cfg.memberID),
-			text("uri", p.base()),
-			text("domain", p.domain),
-			text("client_endpoint", p.base()+"/rest/"),
+			text("uri", p.baseURLLocked()),
+			text("domain", p.addresses.domain),
+			text("client_endpoint", p.baseURLLocked()+"/rest/"),
 		)),
 	))), nil
 }
 
-func texts(list []string) phpform.Value {
-	items := make([]phpform.Value, len(list))
-	for i, s := range list {
-		items[i] = phpform.Text(s)
-	}
-	return phpform.List(items...)
-}
-
-// serveAuthorize is the page where a user lets an application in. The user is the administrator,
-// who agrees at once.
+// serveAuthorize is the page where a user authorizes an application. The user is the administrator,
+// who agrees immediately.
 func (p *Portal) serveAuthorize(w http.ResponseWriter, r *http.Request) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	query := r.URL.Query()
-	a := p.app(query.Get("client_id"))
+	a := p.appLocked(query.Get("client_id"))
 	if a == nil || !a.registered || a.spec.RedirectURL == "" {
 		http.Error(w, "Application not found or not installed", http.StatusNotFound) // shown to the user, not sent to the redirect
 		return
 	}
-	target, err := p.redirection(a, AdminID, query.Get("state"))
+	target, err := p.redirectionLocked(a, AdminID, query.Get("state"))
 	if err != nil {
 		http.Error(w, "Wrong redirect address", http.StatusNotFound)
 		return
@@ -152,17 +144,17 @@ func (p *Portal) serveAuthorize(w http.ResponseWriter, r *http.Request) {
 	http.Redirect(w, r, target, http.StatusFound)
 }
 
-// redirection returns the URL that the browser of a user opens after the user let an application
-// in.
-func (p *Portal) redirection(a *Application, user int64, state string) (string, error) {
+// redirectionLocked returns the URL that a user's browser opens after the user has authorized an
+// application.
+func (p *Portal) redirectionLocked(a *Application, user int64, state string) (string, error) {
 	target, err := url.Parse(a.spec.RedirectURL)
 	if err != nil || a.spec.RedirectURL == "" {
 		return "", errors.New("eventtest: the application has no RedirectURL")
 	}
 	answer := phpform.Encode(phpform.Map(
-		text("code", p.newCode(a, user)),
+		text("code", p.newCodeLocked(a, user)),
 		text("state", state),
-		text("domain", p.domain),
+		text("domain", p.addresses.domain),
 		text("member_id", p.cfg.memberID),
 		text("scope", strings.Join(a.spec.Scope, ",")),
 		text("server_domain", p.oauth.addr),

@@ -15,7 +15,7 @@ import (
 	"github.com/b24events/b24events/event/eventtest"
 )
 
-// tokenURL is derived as 5.2 says.
+// tokenURL derives the token URL as PROTOCOL 5.2 says.
 func tokenURL(p *eventtest.Portal) string {
 	return strings.TrimSuffix(p.ServerEndpoint(), "rest/") + "oauth/token/"
 }
@@ -26,7 +26,7 @@ func tokenForm(app *eventtest.Application, grantType, key string, value event.Se
 	}
 }
 
-// tokens is an answer of the token endpoint.
+// tokens posts a form to the token endpoint and returns the response.
 func tokens(t *testing.T, p *eventtest.Portal, form url.Values) (int, obj) {
 	t.Helper()
 	a := send(t, http.MethodPost, tokenURL(p), "application/x-www-form-urlencoded", form.Encode())

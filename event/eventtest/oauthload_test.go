@@ -15,8 +15,8 @@ import (
 	"github.com/b24events/b24events/event/eventtest"
 )
 
-// TestOAuthCounters: requests to the OAuth server are counted by kind, and those that carried the
-// secret.
+// TestOAuthCounters checks that requests to the OAuth server are counted by kind, and those with
+// the secret.
 func TestOAuthCounters(t *testing.T) {
 	t.Parallel()
 	p, c := newPortal(t)
@@ -32,7 +32,8 @@ func TestOAuthCounters(t *testing.T) {
 	tokens(t, p, nothing)
 	send(t, http.MethodGet, p.ServerEndpoint()+"app.info?auth="+c.token, "", "")
 	p.Once("oauth/token", eventtest.Reset())
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, tokenURL(p), strings.NewReader(tokenForm(c.app, "refresh_token", "refresh_token", "x").Encode()))
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, tokenURL(p),
+		strings.NewReader(tokenForm(c.app, "refresh_token", "refresh_token", "x").Encode()))
 	require.NoError(t, err)
 	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	_, err = client.Do(r) //nolint:bodyclose // there is none
@@ -43,13 +44,14 @@ func TestOAuthCounters(t *testing.T) {
 	require.Zero(t, p.Requests())
 }
 
-// TestOAuthLatency: the OAuth server can be slow, REST staying quick, and a caller need not wait
-// for it.
+// TestOAuthLatency checks that the OAuth server can be slow while REST stays quick, and that a
+// caller can stop waiting.
 func TestOAuthLatency(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		n := eventtest.NewNetwork()
-		p := eventtest.NewPortal(t, eventtest.WithNetwork(n), eventtest.WithQuirks(func(m *eventtest.Quirks) { m.OAuthLatency = 200 * time.Millisecond }))
+		p := eventtest.NewPortal(t, eventtest.WithNetwork(n),
+			eventtest.WithQuirks(func(q *eventtest.Quirks) { q.OAuthLatency = 200 * time.Millisecond }))
 		app, err := p.AddApp(eventtest.App{})
 		require.NoError(t, err)
 		require.NoError(t, app.Install(t.Context()))
@@ -80,12 +82,12 @@ func TestOAuthLatency(t *testing.T) {
 		status, took = ask(ctx, p.ServerEndpoint()+"app.info?auth="+string(g.AccessToken))
 		require.Zero(t, status)
 		require.Equal(t, 50*time.Millisecond, took)
-		require.Error(t, p.ChangeQuirks(func(m *eventtest.Quirks) { m.OAuthLatency = -1 }))
-		require.Error(t, p.ChangeQuirks(func(m *eventtest.Quirks) { m.UserReady = 3 }))
+		require.ErrorIs(t, p.ChangeQuirks(func(q *eventtest.Quirks) { q.OAuthLatency = -1 }), eventtest.ErrConfig)
+		require.ErrorIs(t, p.ChangeQuirks(func(q *eventtest.Quirks) { q.UserReady = 3 }), eventtest.ErrConfig)
 	})
 }
 
-// TestOddTokenAnswers: the answer is odd and the pair in it is good.
+// TestOddTokenAnswers checks odd responses with valid tokens.
 func TestOddTokenAnswers(t *testing.T) {
 	t.Parallel()
 	const plain = "application/json; charset=utf-8"

@@ -3,7 +3,6 @@ package eventtest
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -11,14 +10,14 @@ import (
 	"github.com/b24events/b24events/internal/phpform"
 )
 
-// Kind is a kind of object that the portal keeps and raises events for.
+// Kind is a kind of object that the portal stores and raises events for.
 type Kind string
 
-// The kinds that are there from the start; [SmartProcess] names more. Fields of CRM objects and
-// tasks are named as in REST, in upper case (TITLE, ASSIGNED_BY_ID), those of smart processes in
-// camel case (title, assignedById); either spelling is understood for both. Those of calendar
-// entries are named as calendar.event.get answers them (NAME, DATE_FROM) or as calendar.event.add
-// takes them (name, from).
+// The kinds that every portal has; [SmartProcess] returns more. Fields of CRM objects and tasks are
+// named as in REST, in upper case (TITLE, ASSIGNED_BY_ID), those of smart processes in camel case
+// (title, assignedById). Both accept either spelling. Fields of calendar entries are named as
+// calendar.event.get returns them (NAME, DATE_FROM) or as calendar.event.add takes them (name,
+// from).
 const (
 	Lead          Kind = "crm.lead"
 	Deal          Kind = "crm.deal"
@@ -26,20 +25,21 @@ const (
 	Company       Kind = "crm.company"
 	Task          Kind = "tasks.task"
 	CalendarEvent Kind = "calendar.event"
-	// ChatMessage is a message of a user to a chat bot, or to another user, which raises nothing. It
-	// has two fields: DIALOG_ID, the identifier of whom it is for, and MESSAGE. Only its writer can
-	// change and delete it.
+	// ChatMessage is a message of a user to a chat bot, or to another user, which raises no event. It
+	// has two fields: DIALOG_ID, the ID of the recipient, and MESSAGE. Only its author can change and
+	// delete it.
 	ChatMessage Kind = "im.message"
-	// TaskComment is a comment in the old task card. Its fields are TASK_ID, which must be there
-	// and stays, POST_MESSAGE and AUTHOR_ID. task.commentitem.get and getlist read it by position.
+	// TaskComment is a comment in the old task card. Its fields are TASK_ID, which is required and
+	// never changes, POST_MESSAGE and AUTHOR_ID. task.commentitem.get and getlist take their arguments
+	// by position.
 	TaskComment Kind = "task.commentitem"
-	// Workgroup is a group or project. Its fields are named as sonet_group.get answers them (NAME,
+	// Workgroup is a group or project. Its fields are named as sonet_group.get returns them (NAME,
 	// VISIBLE, OWNER_ID), and MEMBERS lists the IDs of users. If VISIBLE is N, only the owner, the
 	// members, and an administrator who sends IS_ADMIN=Y see the group.
 	Workgroup Kind = "sonet_group"
-	// FeedPost is a post of the news feed. Its fields are named as log.blogpost.get answers them
-	// (TITLE, DETAIL_TEXT, AUTHOR_ID), and DEST lists whom it is for: UA for all employees, U5 for
-	// user 5. Apart from these only its author sees it; administrators do not.
+	// FeedPost is a post of the news feed. Its fields are named as log.blogpost.get returns them
+	// (TITLE, DETAIL_TEXT, AUTHOR_ID), and DEST lists the recipients: UA for all employees, U5 for
+	// user 5. Only the recipients and the author see it; administrators do not.
 	FeedPost Kind = "log.blogpost"
 )
 
@@ -48,13 +48,13 @@ const smartInvoice = 31
 
 const smartPrefix = "crm.item."
 
-// SmartProcess returns the kind of a smart process's items. Other processes than 31, the invoices,
+// SmartProcess returns the kind of a smart process's items. Processes other than 31, the invoices,
 // must be added by [Portal.AddSmartProcess].
 func SmartProcess(entityTypeID int64) Kind {
 	return Kind(smartPrefix + strconv.FormatInt(entityTypeID, 10))
 }
 
-// entityType returns the number of a smart process's kind.
+// entityType returns the entityTypeId of a smart process's kind.
 func (k Kind) entityType() (int64, bool) {
 	digits, ok := strings.CutPrefix(string(k), smartPrefix)
 	if !ok {
@@ -64,8 +64,8 @@ func (k Kind) entityType() (int64, bool) {
 	return id, err == nil
 }
 
-// kindOfType is the kind of an entityTypeId.
-func (p *Portal) kindOfType(id int64) (Kind, bool) {
+// kindOfTypeLocked returns the kind of an entityTypeId.
+func (p *Portal) kindOfTypeLocked(id int64) (Kind, bool) {
 	switch id {
 	case 1:
 		return Lead, true
@@ -76,24 +76,21 @@ func (p *Portal) kindOfType(id int64) (Kind, bool) {
 	case 4:
 		return Company, true
 	}
-	return SmartProcess(id), p.types[id]
+	return SmartProcess(id), p.catalog.smartProcesses[id]
 }
 
-func (p *Portal) knows(k Kind) bool {
+// hasKindLocked reports whether the portal stores objects of a kind.
+func (p *Portal) hasKindLocked(k Kind) bool {
 	if id, ok := k.entityType(); ok {
-		return p.types[id]
+		return p.catalog.smartProcesses[id]
 	}
 	return slices.Contains([]Kind{Lead, Deal, Contact, Company, Task, CalendarEvent, ChatMessage, TaskComment, Workgroup, FeedPost}, k)
 }
 
-func (p *Portal) typeIDs() []int64 { return slices.Sorted(maps.Keys(p.types)) }
-
-func sortedKeys(m map[string]string) []string { return slices.Sorted(maps.Keys(m)) }
-
-// Add creates an object as a user would in the portal's interface, and raises the events of the
-// platform. user 0 stands for a robot, an agent or an import. It returns the object's identifier;
-// [ErrNotFound] for an unknown kind or user; and an error for fields that cannot be stored, for a
-// [ChatMessage] without user, receiver or text, and for a [TaskComment] without a task.
+// Add creates an object as a user would in the portal's interface, and raises its events. user 0
+// stands for a robot, an agent or an import. Add returns the object's ID. It returns [ErrNotFound]
+// for an unknown kind or user, and an error for fields that cannot be stored, for a [ChatMessage]
+// without a user, recipient or text, and for a [TaskComment] without a task.
 func (p *Portal) Add(kind Kind, fields map[string]any, user int64) (int64, error) {
 	tree, err := treeOf(fields)
 	if err != nil {
@@ -101,60 +98,60 @@ func (p *Portal) Add(kind Kind, fields map[string]any, user int64) (int64, error
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if err := p.changeable(kind, user); err != nil {
+	if err := p.checkChangeLocked(kind, user); err != nil {
 		return 0, err
 	}
 	if kind == TaskComment {
-		if err := p.checkComment(tree); err != nil {
+		if err := p.checkCommentLocked(tree); err != nil {
 			return 0, err
 		}
 	}
-	h := p.newHit(user)
+	ev := p.newPendingEvents(user)
 	var o *object
 	if kind == ChatMessage {
-		if err := p.checkMessage(tree, user); err != nil {
+		if err := p.checkMessageLocked(tree, user); err != nil {
 			return 0, err
 		}
 		to, body, _ := messageFields(tree)
-		o = p.addMessage(h, user, to, body)
+		o = p.addMessage(ev, user, to, body)
 	} else {
-		o = p.addObject(h, kind, tree, user)
+		o = p.addObject(ev, kind, tree, user)
 	}
-	p.finish(h)
+	p.sendPending(ev)
 	return o.id, nil
 }
 
-// Update changes fields of an object as [Portal.Add] creates it. It returns [ErrNotFound] for an
-// unknown object too, and an error for a [ChatMessage] of another user.
+// Update changes fields of an object as a user would. Its errors are those of [Portal.Add],
+// [ErrNotFound] for an unknown object, and an error for a [ChatMessage] of another user.
 func (p *Portal) Update(kind Kind, id int64, fields map[string]any, user int64) error {
 	tree, err := treeOf(fields)
 	if err != nil {
 		return err
 	}
-	return p.change(kind, id, user, func(h *hit, o *object) {
+	return p.changeObject(kind, id, user, func(ev *pendingEvents, o *object) {
 		if kind != ChatMessage {
-			p.updateObject(h, kind, o, tree, user)
+			p.updateObject(ev, kind, o, tree, user)
 			return
 		}
 		if _, body, given := messageFields(tree); given {
-			p.updateMessage(h, o, body)
+			p.updateMessage(ev, o, body)
 		}
 	})
 }
 
-// Delete deletes an object as [Portal.Add] creates it. Its errors are those of [Portal.Update].
+// Delete deletes an object as a user would. Its errors are those of [Portal.Update].
 func (p *Portal) Delete(kind Kind, id, user int64) error {
-	return p.change(kind, id, user, func(h *hit, o *object) {
+	return p.changeObject(kind, id, user, func(ev *pendingEvents, o *object) {
 		if kind == ChatMessage {
-			p.deleteMessage(h, o)
+			p.deleteMessage(ev, o)
 			return
 		}
-		p.deleteObject(h, kind, o, user)
+		p.deleteObject(ev, kind, o, user)
 	})
 }
 
-// Object returns the fields of an object as they stand, by their names in upper case, and whether
-// it exists.
+// Object returns the current fields of an object, by their names in upper case, and whether the
+// object exists.
 func (p *Portal) Object(kind Kind, id int64) (map[string]any, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -169,41 +166,43 @@ func (p *Portal) Object(kind Kind, id int64) (map[string]any, bool) {
 	return fields, true
 }
 
-func (p *Portal) change(kind Kind, id, user int64, do func(*hit, *object)) error {
+// changeObject lets do change an object in the portal's interface, and sends the events.
+func (p *Portal) changeObject(kind Kind, id, user int64, do func(*pendingEvents, *object)) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if err := p.changeable(kind, user); err != nil {
+	if err := p.checkChangeLocked(kind, user); err != nil {
 		return err
 	}
 	o := p.objects[kind][id]
 	if o == nil {
 		return fmt.Errorf("%w: %s %d", ErrNotFound, kind, id)
 	}
-	if kind == ChatMessage && !p.editableBy(o, user) {
-		return errors.New("eventtest: only its writer changes a chat message, and only for three days")
+	if kind == ChatMessage && !p.editableByLocked(o, user) {
+		return errors.New("eventtest: only the author can change a chat message, and only for three days")
 	}
-	h := p.newHit(user)
-	do(h, o)
-	p.finish(h)
+	ev := p.newPendingEvents(user)
+	do(ev, o)
+	p.sendPending(ev)
 	return nil
 }
 
-func (p *Portal) changeable(kind Kind, user int64) error {
+// checkChangeLocked checks that a user can change objects of a kind.
+func (p *Portal) checkChangeLocked(kind Kind, user int64) error {
 	switch {
 	case p.closed:
 		return ErrClosed
-	case !p.knows(kind):
-		return fmt.Errorf("%w: kind %s; smart processes are added by AddSmartProcess", ErrNotFound, kind)
-	case user != 0 && p.users[user] == nil:
+	case !p.hasKindLocked(kind):
+		return fmt.Errorf("%w: kind %s; add smart processes by AddSmartProcess", ErrNotFound, kind)
+	case user != 0 && p.accounts.users[user] == nil:
 		return fmt.Errorf("%w: user %d", ErrNotFound, user)
 	}
 	return nil
 }
 
-func (p *Portal) addObject(h *hit, kind Kind, fields phpform.Value, user int64) *object {
-	o := &object{id: p.next("object " + string(kind))}
+func (p *Portal) addObject(ev *pendingEvents, kind Kind, fields phpform.Value, user int64) *object {
+	o := &object{id: p.nextIDLocked("object " + string(kind))}
 	o.set("ID", phpform.Text(strconv.FormatInt(o.id, 10)))
-	for _, e := range p.defaults(kind, user, o.id) {
+	for _, e := range p.defaultFieldsLocked(kind, user, o.id) {
 		o.set(e.Key, e.Value)
 	}
 	o.assign(columns(kind, fields))
@@ -211,14 +210,14 @@ func (p *Portal) addObject(h *hit, kind Kind, fields phpform.Value, user int64) 
 		p.objects[kind] = map[int64]*object{}
 	}
 	p.objects[kind][o.id] = o
-	p.raiseChange(h, kind, "ADD", o, user)
+	p.raiseChange(ev, kind, "ADD", o, user)
 	return o
 }
 
-func (p *Portal) updateObject(h *hit, kind Kind, o *object, fields phpform.Value, user int64) {
+func (p *Portal) updateObject(ev *pendingEvents, kind Kind, o *object, fields phpform.Value, user int64) {
 	task := o.get("TASK_ID")
 	o.assign(columns(kind, fields))
-	now := phpform.Text(isoTime(p.now()))
+	now := phpform.Text(isoTime(p.nowLocked()))
 	switch kind {
 	case Task:
 		o.set("CHANGED_BY", phpform.Text(userKey(user)))
@@ -234,10 +233,10 @@ func (p *Portal) updateObject(h *hit, kind Kind, o *object, fields phpform.Value
 		o.set("MODIFY_BY_ID", phpform.Text(userKey(user)))
 		o.set("DATE_MODIFY", now)
 	}
-	p.raiseChange(h, kind, "UPDATE", o, user)
+	p.raiseChange(ev, kind, "UPDATE", o, user)
 }
 
-// columns names fields as the portal keeps them.
+// columns renames fields to those that the portal stores.
 func columns(kind Kind, fields phpform.Value) phpform.Value {
 	if kind == CalendarEvent {
 		return calendarFields(fields)
@@ -245,14 +244,14 @@ func columns(kind Kind, fields phpform.Value) phpform.Value {
 	return fields
 }
 
-func (p *Portal) deleteObject(h *hit, kind Kind, o *object, user int64) {
+func (p *Portal) deleteObject(ev *pendingEvents, kind Kind, o *object, user int64) {
 	delete(p.objects[kind], o.id)
-	p.raiseChange(h, kind, "DELETE", o, user)
+	p.raiseChange(ev, kind, "DELETE", o, user)
 }
 
-// defaults are the fields that a new object has without being told.
-func (p *Portal) defaults(kind Kind, user, id int64) []phpform.Entry {
-	now, who := isoTime(p.now()), userKey(user)
+// defaultFieldsLocked returns the default fields of a new object.
+func (p *Portal) defaultFieldsLocked(kind Kind, user, id int64) []phpform.Entry {
+	now, who := isoTime(p.nowLocked()), userKey(user)
 	switch kind {
 	case Task:
 		return []phpform.Entry{

@@ -16,7 +16,7 @@ func TestObjectsRaiseEvents(t *testing.T) {
 	for _, tt := range []struct {
 		kind   eventtest.Kind
 		events [3]string // ADD, UPDATE, DELETE
-		data   [3]string // of the latest event each
+		data   [3]string // of each event, the latest one
 	}{
 		{
 			eventtest.Deal,
@@ -191,7 +191,11 @@ func TestLists(t *testing.T) {
 		want   []string
 	}{
 		{"order", obj{"order": obj{"ID": "DESC"}, "filter": obj{"<=ID": 2}}, []string{"Deal 2", "Deal 1"}},
-		{"two orders", obj{"order": json.RawMessage(`{"OPPORTUNITY":"DESC","ID":"ASC"}`), "filter": obj{"<ID": 6}}, []string{"Deal 3", "Deal 2", "Deal 5", "Deal 1", "Deal 4"}},
+		{
+			"two orders",
+			obj{"order": json.RawMessage(`{"OPPORTUNITY":"DESC","ID":"ASC"}`), "filter": obj{"<ID": 6}},
+			[]string{"Deal 3", "Deal 2", "Deal 5", "Deal 1", "Deal 4"},
+		},
 		{"range", obj{"filter": obj{">=ID": 5, "<ID": 7}}, []string{"Deal 5", "Deal 6"}},
 		{"IN", obj{"filter": obj{"@ID": []int{3, 7, 999}}}, []string{"Deal 3", "Deal 7"}},
 		{"equality by list", obj{"filter": obj{"ID": []string{"3"}}}, []string{"Deal 3"}},
@@ -228,7 +232,8 @@ func TestItems(t *testing.T) {
 	stored, _ := p.Object(eventtest.SmartProcess(147), 1)
 	require.Equal(t, "u", stored["UF_CRM_2_1639669411830"])
 
-	require.Equal(t, "y", item(c.ok("crm.item.update", obj{"entityTypeId": 147, "id": 1, "fields": obj{"title": "y", "assignedById": 2}}))["title"])
+	require.Equal(t, "y", item(c.ok("crm.item.update",
+		obj{"entityTypeId": 147, "id": 1, "fields": obj{"title": "y", "assignedById": 2}}))["title"])
 	require.InDelta(t, 2, item(c.ok("crm.item.get", obj{"entityTypeId": 147, "id": 1}))["assignedById"], 0)
 	list := c.ok("crm.item.list", obj{"entityTypeId": 147, "filter": obj{"=title": "y"}})
 	require.Len(t, list.object(t)["items"], 1)
@@ -254,7 +259,7 @@ func TestItems(t *testing.T) {
 	}
 }
 
-// TestNumbersThatAreNone stores texts that only Go takes for numbers.
+// TestNumbersThatAreNone stores texts that only Go parses as numbers.
 func TestNumbersThatAreNone(t *testing.T) {
 	t.Parallel()
 	_, c := newPortal(t)

@@ -282,7 +282,7 @@ func TestOfflineFilter(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
 		filter obj
-		list   bool // through list, else a fresh reservation
+		list   bool // by event.offline.list, else by a new reservation
 		want   []string
 	}{
 		{"2.6 equality", obj{"=ID": 2}, false, []string{"2"}},

@@ -2,14 +2,14 @@ package eventtest
 
 import (
 	"cmp"
-	"errors"
 	"log/slog"
 	"net/http"
 	"regexp"
 	"time"
 )
 
-// Option changes how a portal is made. A nil Option is skipped.
+// Option configures a portal. New skips nil options. An option with an argument that makes no sense
+// returns [ErrConfig].
 type Option func(*config) error
 
 type config struct {
@@ -18,12 +18,12 @@ type config struct {
 	oauthListen     string
 	network         *Network
 	domain          string
-	sharing         *Portal // whose OAuth server is used
+	sharing         *Portal // the portal whose OAuth server is used; usually nil
 	fallback        http.Handler
 	memberID        string
 	deliveryTimeout time.Duration
 	parallel        int
-	moods           Quirks
+	quirks          Quirks
 }
 
 // Keys of log records.
@@ -34,10 +34,11 @@ const (
 	keyOK     = "ok"
 )
 
+// collect applies the options to the defaults.
 func collect(opts []Option) (config, error) {
 	cfg := config{
 		logger:          slog.New(slog.DiscardHandler),
-		moods:           defaultMoods(),
+		quirks:          defaultQuirks(),
 		deliveryTimeout: 30 * time.Second,
 		parallel:        1,
 	}
@@ -55,18 +56,18 @@ func collect(opts []Option) (config, error) {
 	return cfg, cfg.complete()
 }
 
-// complete fills in addresses, and refuses options that contradict each other.
+// complete fills in addresses and rejects options that contradict each other.
 func (c *config) complete() error {
 	const loopback = "127.0.0.1:0"
 	switch {
 	case c.network != nil && (c.listen != "" || c.oauthListen != ""):
-		return errors.New("eventtest: WithNetwork opens no socket; leave out WithListen and WithOAuthListen")
+		return misconfigured("WithNetwork opens no socket; leave out WithListen and WithOAuthListen")
 	case c.network != nil && c.sharing != nil:
-		return errors.New("eventtest: portals on one network share an OAuth server by themselves; leave out WithOAuthServerOf")
+		return misconfigured("portals on one network always share an OAuth server; leave out WithOAuthServerOf")
 	case c.network == nil && c.domain != "":
-		return errors.New("eventtest: WithHost needs WithNetwork; on loopback the domain is the address")
+		return misconfigured("WithHost needs WithNetwork; on loopback the domain is the address")
 	case c.sharing != nil && c.oauthListen != "":
-		return errors.New("eventtest: WithOAuthServerOf opens no socket for an OAuth server; leave out WithOAuthListen")
+		return misconfigured("WithOAuthServerOf opens no socket for an OAuth server; leave out WithOAuthListen")
 	}
 	c.listen, c.oauthListen = cmp.Or(c.listen, loopback), cmp.Or(c.oauthListen, loopback)
 	if c.domain == "" && c.network != nil {
@@ -75,40 +76,38 @@ func (c *config) complete() error {
 	return nil
 }
 
-func randomDomain() string { return "b24-" + randomText(6, base36) + ".bitrix24.com" }
-
-// WithNetwork puts the portal on a network in memory instead of sockets: it is reached at https and
-// its domain there, its OAuth server at https://oauth.bitrix.info, which all portals of the network
-// share, and it delivers to the hosts of that network.
+// WithNetwork puts the portal on a network in memory instead of sockets. Clients reach it there at
+// https and its domain. Its OAuth server is at https://oauth.bitrix.info; all portals of the
+// network share it. The portal delivers to the hosts of that network.
 func WithNetwork(n *Network) Option {
 	return func(c *config) error {
 		if n == nil {
-			return errors.New("eventtest: WithNetwork with a nil network; make one with NewNetwork")
+			return misconfigured("WithNetwork with a nil network; make one with NewNetwork")
 		}
 		c.network = n
 		return nil
 	}
 }
 
-// WithHost sets the portal's host on a [Network], such as acme.bitrix24.com. The default is a
-// random one of bitrix24.com.
+// WithHost sets the portal's host on a [Network], for example acme.bitrix24.com. The default is a
+// random host of bitrix24.com.
 func WithHost(host string) Option {
 	return func(c *config) error {
 		if !regexp.MustCompile(`^[a-z0-9-]+(\.[a-z0-9-]+)+$`).MatchString(host) {
-			return errors.New("eventtest: WithHost wants the name of a host in lower case, without scheme and port")
+			return misconfigured("WithHost needs the name of a host in lower case, without scheme and port")
 		}
 		c.domain = host
 		return nil
 	}
 }
 
-// WithOAuthServerOf lets the portal use the OAuth server of another, as all portals of the cloud
-// use one. It finds a portal by the token or code that it is sent; records and faults of its
-// requests are those of that portal. It closes with the last portal.
+// WithOAuthServerOf makes the portal use the OAuth server of another portal, as all portals of the
+// cloud use one. The server finds the portal by the token or code in a request; records and faults
+// of the request are those of that portal. The server closes with its last portal.
 func WithOAuthServerOf(other *Portal) Option {
 	return func(c *config) error {
 		if other == nil {
-			return errors.New("eventtest: WithOAuthServerOf with a nil portal")
+			return misconfigured("WithOAuthServerOf with a nil portal")
 		}
 		c.sharing = other
 		return nil
@@ -120,7 +119,7 @@ func WithOAuthServerOf(other *Portal) Option {
 func WithListen(addr string) Option {
 	return func(c *config) error {
 		if addr == "" {
-			return errors.New("eventtest: WithListen with an empty address; give host:port")
+			return misconfigured("WithListen with an empty address; give host:port")
 		}
 		c.listen = addr
 		return nil
@@ -132,35 +131,35 @@ func WithListen(addr string) Option {
 func WithOAuthListen(addr string) Option {
 	return func(c *config) error {
 		if addr == "" {
-			return errors.New("eventtest: WithOAuthListen with an empty address; give host:port")
+			return misconfigured("WithOAuthListen with an empty address; give host:port")
 		}
 		c.oauthListen = addr
 		return nil
 	}
 }
 
-// WithFallback lets h answer the requests to the portal's address that are neither for /rest/ nor
-// for /oauth/, such as a page that shows the portal. They count as no requests to the portal, and
-// need no authorization.
+// WithFallback lets h serve the requests to the portal's address that are neither for /rest/ nor
+// for /oauth/, for example with a page that shows the portal. The portal does not count or record
+// these requests, and they need no authorization.
 func WithFallback(h http.Handler) Option {
 	return func(c *config) error {
 		if h == nil {
-			return errors.New("eventtest: WithFallback with a nil handler")
+			return misconfigured("WithFallback with a nil handler")
 		}
 		c.fallback = h
 		return nil
 	}
 }
 
-// WithQuirks sets how the portal behaves at its start: change is called with the moods so far and
-// edits them. New returns an error that names the field where one makes no sense.
+// WithQuirks sets how the portal behaves at its start. It calls change with the quirks so far, to
+// edit them. If a field makes no sense, New returns an [ErrConfig] that names it.
 func WithQuirks(change func(*Quirks)) Option {
 	return func(c *config) error {
 		if change == nil {
-			return errors.New("eventtest: WithQuirks with a nil function")
+			return misconfigured("WithQuirks with a nil function")
 		}
-		change(&c.moods)
-		return c.moods.check()
+		change(&c.quirks)
+		return c.quirks.check()
 	}
 }
 
@@ -168,107 +167,107 @@ func WithQuirks(change func(*Quirks)) Option {
 func WithLogger(l *slog.Logger) Option {
 	return func(c *config) error {
 		if l == nil {
-			return errors.New("eventtest: WithLogger with a nil logger; leave the option out for silence")
+			return misconfigured("WithLogger with a nil logger; leave the option out for silence")
 		}
 		c.logger = l
 		return nil
 	}
 }
 
-// WithMemberID sets the portal's identifier, 32 hexadecimal digits in lower case. The default is
+// WithMemberID sets the portal's member_id, 32 hexadecimal digits in lower case. The default is
 // random.
 func WithMemberID(id string) Option {
 	return func(c *config) error {
 		if !regexp.MustCompile(`^[0-9a-f]{32}$`).MatchString(id) {
-			return errors.New("eventtest: WithMemberID wants 32 hexadecimal digits in lower case")
+			return misconfigured("WithMemberID needs 32 hexadecimal digits in lower case")
 		}
 		c.memberID = id
 		return nil
 	}
 }
 
-// WithTokenLifetime sets how long an access token lives, a second at least. The default is an hour,
+// WithTokenLifetime sets the lifetime of access tokens, at least a second. The default is an hour,
 // as on the platform.
 func WithTokenLifetime(d time.Duration) Option {
 	return func(c *config) error {
 		if d < time.Second {
-			return errors.New("eventtest: WithTokenLifetime wants a second or more")
+			return misconfigured("WithTokenLifetime needs a second or more")
 		}
-		c.moods.TokenLifetime = d
+		c.quirks.TokenLifetime = d
 		return nil
 	}
 }
 
-// WithDeliveryTimeout sets how long the portal waits for a handler's answer. The default is 30
+// WithDeliveryTimeout sets how long the portal waits for a handler's response. The default is 30
 // seconds.
 func WithDeliveryTimeout(d time.Duration) Option {
 	return func(c *config) error {
 		if d <= 0 {
-			return errors.New("eventtest: WithDeliveryTimeout wants a positive duration")
+			return misconfigured("WithDeliveryTimeout needs a positive duration")
 		}
 		c.deliveryTimeout = d
 		return nil
 	}
 }
 
-// WithParallelDelivery sets how many deliveries to one handler URL are under way at once, up to 16.
-// The default is 1, which keeps their order; the platform promises none.
+// WithParallelDelivery sets how many deliveries to one handler URL run at the same time, up to 16.
+// The default is 1, which keeps their order; the platform promises no order.
 func WithParallelDelivery(n int) Option {
 	return func(c *config) error {
 		if n < 1 || n > deliveryWorkers {
-			return errors.New("eventtest: WithParallelDelivery wants 1 to 16")
+			return misconfigured("WithParallelDelivery needs a number from 1 to 16")
 		}
 		c.parallel = n
 		return nil
 	}
 }
 
-// WithRateLimit switches the limit on requests on: a bucket of burst requests for each source
-// address that drains by perSecond. Requests beyond it are answered 503 QUERY_LIMIT_EXCEEDED. The
-// cloud's values are 2 and 50, on the Enterprise plan 5 and 250.
+// WithRateLimit turns on the limit on requests: each source address has a bucket of burst requests
+// that drains by perSecond. Requests beyond it fail with 503 QUERY_LIMIT_EXCEEDED. The cloud's
+// values are 2 and 50, on the Enterprise plan 5 and 250.
 func WithRateLimit(perSecond float64, burst int) Option {
 	return func(c *config) error {
 		if perSecond <= 0 || burst < 1 {
-			return errors.New("eventtest: WithRateLimit wants a positive rate and burst")
+			return misconfigured("WithRateLimit needs a positive rate and burst")
 		}
-		c.moods.RatePerSecond, c.moods.RateBurst = perSecond, burst
+		c.quirks.RatePerSecond, c.quirks.RateBurst = perSecond, burst
 		return nil
 	}
 }
 
-// WithoutExtendedOffline makes a plan without rest_offline_extended: event.offline.get with clear=0
-// is refused.
+// WithoutExtendedOffline emulates a plan without rest_offline_extended, which rejects
+// event.offline.get with clear=0.
 func WithoutExtendedOffline() Option {
 	return func(c *config) error {
-		c.moods.NoExtendedOffline = true
+		c.quirks.NoExtendedOffline = true
 		return nil
 	}
 }
 
-// WithoutConnectors makes a plan without rest_auth_connector: any call of an application that
-// carries auth_connector is refused.
+// WithoutConnectors emulates a plan without rest_auth_connector, which rejects calls of
+// applications with auth_connector.
 func WithoutConnectors() Option {
 	return func(c *config) error {
-		c.moods.NoConnectors = true
+		c.quirks.NoConnectors = true
 		return nil
 	}
 }
 
-// WithoutUserInEvents makes every change the work of a robot or an agent: no tokens in deliveries,
-// and user 0 in the offline queue. Handlers bound with AUTH_TYPE still get that user's tokens, and
-// ONAPPINSTALL those of whoever installs.
+// WithoutUserInEvents makes every change look like the work of a robot or an agent: deliveries have
+// no tokens, and the offline queue has user 0. Handlers bound with AUTH_TYPE still get that user's
+// tokens, and ONAPPINSTALL those of the user who installs.
 func WithoutUserInEvents() Option {
 	return func(c *config) error {
-		c.moods.NoUser = true
+		c.quirks.NoUser = true
 		return nil
 	}
 }
 
-// WithMinTimeout makes an old build, which honours the option minTimeout of ONOFFLINEEVENT. Current
-// builds ignore it and send one a second at most.
+// WithMinTimeout emulates an old build, which respects the option minTimeout of ONOFFLINEEVENT.
+// Current builds ignore it and send at most one per second.
 func WithMinTimeout() Option {
 	return func(c *config) error {
-		c.moods.HonourMinTimeout = true
+		c.quirks.HonourMinTimeout = true
 		return nil
 	}
 }

@@ -8,27 +8,16 @@ import (
 	"net/url"
 	"strings"
 
-	"github.com/b24events/b24events/event"
 	"github.com/b24events/b24events/internal/phpform"
 )
 
-// maxBody bounds the body of a request to the portal.
+// maxBody limits the body of a request to the portal.
 const maxBody = 32 << 20
 
 func formLimits() phpform.Limits { return phpform.Limits{Bytes: maxBody, Keys: 1_000_000} }
 
-// dataOf makes a record of a tree. What cannot be one, such as a body of absurd depth, becomes
-// nothing.
-func dataOf(v phpform.Value) event.Data {
-	d, err := event.ParseData(v.AppendJSON(nil))
-	if err != nil {
-		return event.Data{}
-	}
-	return d
-}
-
-// readParams reads the parameters of a request: query and body, of which the body wins. What cannot
-// be parsed is dropped, as PHP drops it.
+// readParams reads the parameters of a request from query and body. The body takes precedence. What
+// cannot be parsed is dropped, as in PHP.
 func readParams(r *http.Request) phpform.Value {
 	kept, err := io.ReadAll(io.LimitReader(r.Body, maxBody+1))
 	if err != nil {
@@ -42,11 +31,12 @@ func readParams(r *http.Request) phpform.Value {
 	return merge(query, readBody(r))
 }
 
-// body is a request's body that can be read again.
+// body is a request body that can be read again.
 type body struct{ *bytes.Reader }
 
 func (*body) Close() error { return nil }
 
+// readBody reads the parameters in the body of a request, by its Content-Type.
 func readBody(r *http.Request) phpform.Value {
 	kind, args, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if err != nil {
@@ -72,7 +62,7 @@ func readBody(r *http.Request) phpform.Value {
 	return v
 }
 
-// readMultipart reads the fields that are not files.
+// readMultipart reads the fields that are not files. bounded reports whether there is a boundary.
 func readMultipart(r *http.Request, bounded bool) phpform.Value {
 	if !bounded {
 		return phpform.Map()
@@ -103,7 +93,7 @@ func readMultipart(r *http.Request, bounded bool) phpform.Value {
 	return v
 }
 
-// merge lays top over base, key by key at the top level.
+// merge returns base with the keys of top added or replaced.
 func merge(base, top phpform.Value) phpform.Value {
 	if top.Len() == 0 {
 		return base
@@ -123,7 +113,7 @@ func merge(base, top phpform.Value) phpform.Value {
 	return phpform.Map(entries...)
 }
 
-// take removes keys from a tree and returns the rest and what was removed.
+// take removes keys from a tree. It returns the rest and what it removed.
 func take(v phpform.Value, keys ...string) (rest phpform.Value, taken map[string]phpform.Value) {
 	taken = map[string]phpform.Value{}
 	var entries []phpform.Entry
@@ -140,8 +130,7 @@ outer:
 	return phpform.Map(entries...), taken
 }
 
-// param returns a parameter by its name in upper case, folding the case of what was sent. Null
-// counts as absent.
+// param returns a parameter by its name, without regard to case. Null counts as absent.
 func (c *call) param(name string) (phpform.Value, bool) {
 	var found phpform.Value
 	for _, e := range c.params.Entries() {
@@ -152,14 +141,14 @@ func (c *call) param(name string) (phpform.Value, bool) {
 	return found, found.Kind() != phpform.Null
 }
 
-// str returns a scalar parameter, "" where absent.
+// str returns a scalar parameter, or "" if it is absent.
 func (c *call) str(name string) string {
 	v, _ := c.param(name)
 	return v.Scalar()
 }
 
-// splitPath takes a path below /rest/ apart: the method in lower case, and the user and secret of
-// an incoming webhook.
+// splitPath splits a path below /rest/ into the method in lower case, and the user and secret of an
+// incoming webhook.
 func splitPath(path string) (method, user, secret string) {
 	path = strings.TrimSuffix(strings.TrimPrefix(path, "/rest/"), "/")
 	if parts := strings.Split(path, "/"); len(parts) == 3 {
@@ -168,7 +157,7 @@ func splitPath(path string) (method, user, secret string) {
 	return lowerMethod(path), user, secret
 }
 
-// lowerMethod folds a method name and strips its format.
+// lowerMethod returns a method name in lower case, without its format.
 func lowerMethod(name string) string {
 	name = strings.ToLower(name)
 	for _, suffix := range []string{".json", ".xml"} {

@@ -19,7 +19,6 @@ func TestOptionsRefuse(t *testing.T) {
 	t.Parallel()
 	for name, opt := range map[string]eventtest.Option{
 		"no address":     eventtest.WithListen(""),
-		"bad address":    eventtest.WithListen("nowhere:x"),
 		"no logger":      eventtest.WithLogger(nil),
 		"member id":      eventtest.WithMemberID("ABC"),
 		"token lifetime": eventtest.WithTokenLifetime(time.Millisecond),
@@ -30,12 +29,15 @@ func TestOptionsRefuse(t *testing.T) {
 		"burst":          eventtest.WithRateLimit(5, 0),
 		"no oauth":       eventtest.WithOAuthListen(""),
 		"no fallback":    eventtest.WithFallback(nil),
-		"no moods":       eventtest.WithQuirks(nil),
+		"no quirks":      eventtest.WithQuirks(nil),
 	} {
 		p, err := eventtest.New(opt)
-		require.Error(t, err, name)
+		require.ErrorIs(t, err, eventtest.ErrConfig, name)
 		require.Nil(t, p)
 	}
+	_, err := eventtest.New(eventtest.WithListen("nowhere:x"))
+	require.Error(t, err)
+	require.NotErrorIs(t, err, eventtest.ErrConfig, "the machine cannot listen there")
 }
 
 func TestOptions(t *testing.T) {
@@ -119,7 +121,7 @@ func TestClose(t *testing.T) {
 	require.Error(t, err)
 }
 
-// TestCloseLeavesNoGoroutines is not parallel, since it counts the goroutines of the process.
+// TestCloseLeavesNoGoroutines is not parallel, because it counts the goroutines of the process.
 func TestCloseLeavesNoGoroutines(t *testing.T) { //nolint:paralleltest // see above
 	before := runtime.NumGoroutine()
 	for range 5 {
@@ -132,7 +134,7 @@ func TestCloseLeavesNoGoroutines(t *testing.T) { //nolint:paralleltest // see ab
 		require.NoError(t, p.Close())
 	}
 	client.CloseIdleConnections()
-	deadline := time.After(30 * time.Second) // connections wind down in goroutines of net/http
+	deadline := time.After(30 * time.Second) // connections end in goroutines of net/http
 	for tick := time.NewTicker(time.Millisecond); runtime.NumGoroutine() > before; {
 		select {
 		case <-tick.C:

@@ -14,18 +14,17 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// fact is one thing that is known of the platform, by the section and the words that tests cite it
-// with.
+// fact is one known behaviour of the platform. Tests cite it by its section and some words.
 type fact struct {
-	id   string // how the citation begins: the number of the section, and what tells the fact from its neighbours
-	test string // the test that cites it; empty where it is not emulated
-	says string // the fact; where it is not emulated, what there is in its place
+	id   string // how the citation begins: the number of the section, and words that identify the fact
+	test string // the test that cites it; empty if it is not emulated
+	says string // the fact; if it is not emulated, what happens instead
 }
 
 // protocolFacts are the facts of the platform's protocol: 1 calls, batches and limits, 2 the event
 // methods, 3 the offline queue, 4 deliveries, 5 OAuth and installation, 6 security, 10 what was
 // added later. A test cites a fact at the start of a subtest's name or of an assertion's message,
-// or behind the word PROTOCOL in a comment.
+// or after the word PROTOCOL in a comment.
 func protocolFacts() []fact {
 	return []fact{
 		// 1.1 URLs, methods, bodies
@@ -98,7 +97,10 @@ func protocolFacts() []fact {
 		{"2 every application", "TestBindAllows", "event.* needs no permission"},
 		{"2 webhooks may call", "TestBindAllows", "feature.get, method.get, app.info and server.time take webhooks"},
 		{"2 webhooks may ask", "TestFeatureGet", "feature.get answers them as it does applications"},
-		{"2 an empty one counts", "TestConnectorLicense", "403 WRONG_LICENSE for any call with auth_connector, the empty one too, where the plan has none"},
+		{
+			"2 an empty one counts", "TestConnectorLicense",
+			"403 WRONG_LICENSE for any call with auth_connector, the empty one too, where the plan has none",
+		},
 		{"2 webhook calls", "TestConnectorLicense", "webhooks are not asked for that"},
 
 		// 2.1 event.bind
@@ -132,7 +134,10 @@ func protocolFacts() []fact {
 		{"2.1: handlers stay", "TestUpdate", "an update leaves them"},
 
 		// 2.2 event.unbind
-		{"2.2 administrator", "TestUnbind", "without AUTH_TYPE an administrator unbinds all users' handlers of an address, whatever their connector"},
+		{
+			"2.2 administrator", "TestUnbind",
+			"without AUTH_TYPE an administrator unbinds all users' handlers of an address, whatever their connector",
+		},
 		{"2.2 AUTH_TYPE", "TestUnbind", "with it only that user's; the empty one is 0"},
 		{"2.2 plain user: own", "TestUnbind", "a plain user only own ones"},
 		{"2.2 plain user with", "TestUnbind", "the own identifier is taken as a number"},
@@ -145,7 +150,10 @@ func protocolFacts() []fact {
 		{"2.2 bad EVENT_TYPE", "TestUnbind", "EVENT_TYPE is checked as in event.bind"},
 
 		// 2.3 to 2.5
-		{"2.3 rows of both kinds", "TestEventGet", "online rows have handler and auth_type, offline ones connector_id; no numbers, in the order of binding"},
+		{
+			"2.3 rows of both kinds", "TestEventGet",
+			"online rows have handler and auth_type, offline ones connector_id; no numbers, in the order of binding",
+		},
 		{"2.3 a plain user", "TestEventGet", "a plain user sees own rows, and so no offline ones"},
 		{"2.3 the platform's own", "TestEventGet", "the handler of ONAPPINSTALL that the platform bound is listed"},
 		{"2.4 the token's scopes", "TestEvents", "events lists those of the token's permissions and the basic ones"},
@@ -174,7 +182,10 @@ func protocolFacts() []fact {
 		{"2.6 rows", "TestOfflineGet", "rows: ISO time with offset, stored types (numbers are numbers), user_id, 32 hexadecimal digits"},
 		{"2.6 nobody", "TestOfflineQueues", "user_id is 0 where nobody acted, EVENT_DATA null where there is none"},
 		{"2.6 auth_connector", "TestOfflineQueues", "auth_connector selects the queue, exactly"},
-		{"2.6 clear=0 on a plan", "TestOfflineGetRefuses", "403 WRONG_LICENSE for clear=0 without the extended mode, before other checks; clear=1 is free"},
+		{
+			"2.6 clear=0 on a plan", "TestOfflineGetRefuses",
+			"403 WRONG_LICENSE for clear=0 without the extended mode, before other checks; clear=1 is free",
+		},
 		{"2.6 limit 0", "TestOfflineGetRefuses", "ERROR_ARGUMENT with argument LIMIT for a limit below 1"},
 		{"2.6 filter", "TestOfflineGetRefuses", "a filter that is no array, unknown operators and fields: ERROR_ARGUMENT without argument"},
 		{"2.6 substring on", "TestOfflineGetRefuses", "% fails on a fresh reservation"},
@@ -194,8 +205,11 @@ func protocolFacts() []fact {
 		{"2.6 substring when reading", "TestOfflineFilter", "and so does %"},
 		{"2.6 time", "TestOfflineFilter", "times are read as ISO 8601"},
 		{"2.6-2.9 only administrators", "TestOfflineGetRefuses", "403 Access denied! for plain users, by every event.offline.* method"},
-		{"2.6: current builds select", "TestRacingReservations", "reservations at the same time can hand out the same rows, the last one owns them"},
-		{"2.6, 2.10: a box", "TestMoodsOfThePlan", "a box without plans passes, its features have the value <lang>_selfhosted"},
+		{
+			"2.6: current builds select", "TestRacingReservations",
+			"reservations at the same time can hand out the same rows, the last one owns them",
+		},
+		{"2.6, 2.10: a box", "TestQuirksOfThePlan", "a box without plans passes, its features have the value <lang>_selfhosted"},
 
 		// 2.7 to 2.9
 		{"2.7 reserved rows", "TestOfflineList", "event.offline.list shows reserved and errored rows, with PROCESS_ID and ERROR, 50 a page"},
@@ -308,7 +322,10 @@ func protocolFacts() []fact {
 		{"4.6 not active", "TestDeliveryGates", "none for an application that is switched off"},
 		{"4.6 payment", "TestDeliveryGates", "none while its payment is out"},
 		{"4.6 REST works", "TestDeliveryGates", "though REST works"},
-		{"4.6 a chain", "TestDeliveryGates", "a chain of event-issued tokens ends after seven links, for all applications; stored tokens are not worn"},
+		{
+			"4.6 a chain", "TestDeliveryGates",
+			"a chain of event-issued tokens ends after seven links, for all applications; stored tokens are not worn",
+		},
 		{"4.7 outgoing", "TestDeliveryAuth", "outgoing webhooks: own token, five keys, no handler"},
 
 		// 5 OAuth and installation
@@ -326,7 +343,7 @@ func protocolFacts() []fact {
 		{"5.4: https", "TestPagesOnANetwork", "PROTOCOL=1 means https"},
 		{"5.5 installed at once", "TestInstallWithoutPages", "an application without pages is installed at once"},
 		{"5.5 only installFinish", "TestInstallWithPages", "one with pages by installFinish"},
-		{"5.5: ONAPPINSTALL", "TestMoodsOfInstallation", "ONAPPINSTALL may be late or missing"},
+		{"5.5: ONAPPINSTALL", "TestQuirksOfInstallation", "ONAPPINSTALL may be late or missing"},
 		{"5.6: the OAuth server's", "TestOAuthAppInfo", "app.info of the OAuth server answers for a live token, and names the portal"},
 
 		// 6 security
@@ -377,7 +394,7 @@ var (
 	remark   = regexp.MustCompile(`PROTOCOL ((?:10|[1-6])[^\n]*)`)
 )
 
-// citations returns what each test of the package cites, by the test's name.
+// citations returns the citations of each test of the package, by the test's name.
 func citations(t *testing.T) map[string][]string {
 	t.Helper()
 	files, err := filepath.Glob("*_test.go")
@@ -455,9 +472,10 @@ func TestProtocolFacts(t *testing.T) {
 	}
 	for test, texts := range cited {
 		for _, text := range texts {
-			known := (strings.Trim(text[:1], "234") != "" && !strings.HasPrefix(text, "10")) || slices.ContainsFunc(protocolFacts(), func(f fact) bool {
-				return f.test == test && strings.HasPrefix(text, f.id)
-			})
+			known := (strings.Trim(text[:1], "234") != "" && !strings.HasPrefix(text, "10")) || slices.ContainsFunc(protocolFacts(),
+				func(f fact) bool {
+					return f.test == test && strings.HasPrefix(text, f.id)
+				})
 			require.True(t, known, "%s cites %q: add the fact to protocolFacts", test, text)
 		}
 	}

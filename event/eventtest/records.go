@@ -10,44 +10,44 @@ import (
 	"github.com/b24events/b24events/internal/phpform"
 )
 
-// Bounds of the calls and of the attempts that are kept; the oldest go first.
+// Limits of the calls and of the attempts that are kept. The oldest are dropped first.
 const (
 	maxRecords     = 20_000
-	maxRecordBytes = 64 << 20 // of their texts
+	maxRecordBytes = 64 << 20 // size of their texts
 )
 
-// Attempt is one delivery that was tried.
+// Attempt is one attempted delivery.
 type Attempt struct {
 	ID        int64 // in the order of completion, from 1
 	Event     string
 	ClientID  string // of the application; empty for outgoing webhooks
-	HandlerID int64  // the portal's number of the binding; 0 for outgoing webhooks
+	HandlerID int64  // ID of the binding; 0 for outgoing webhooks
 	URL       string
-	Body      event.Secret // as it was sent; it holds tokens
-	Status    int          // of the answer; 0 where there was none
+	Body      event.Secret // as sent; it holds tokens
+	Status    int          // of the response; 0 if there was none
 	Duration  time.Duration
-	Answer    event.Secret // the first 1,024 bytes of its body, which may repeat tokens
-	Err       error        // why there was no answer
+	Answer    event.Secret // the first 1,024 bytes of the response body, which may repeat tokens
+	Err       error        // why there was no response
 	Time      time.Time    // by the portal's clock
 }
 
-// OK reports whether the handler answered with a status below 300.
+// OK reports whether the handler returned a status of 2xx.
 func (a Attempt) OK() bool { return a.Err == nil && a.Status >= 200 && a.Status < 300 }
 
-// EmptyCode stands in records for the empty error code of the classic CRM methods.
+// EmptyCode is how records show the empty error code of the classic CRM methods.
 const EmptyCode = "(empty)"
 
-// NoMethod stands in records for a path below /rest/ that is no method's name. It may hold the
-// secret of an incoming webhook.
+// NoMethod is how records show a path below /rest/ that is not the name of a method. Such a path
+// may hold the secret of an incoming webhook.
 const NoMethod = "(path)"
 
 // Call is one executed REST method or request to the OAuth server.
 type Call struct {
 	Method    string     // in lower case, or NoMethod; "oauth/token" and "oauth/app.info" at the OAuth server
 	Params    event.Data // without credentials
-	Status    int        // of the HTTP answer; 200 for a failed item of a batch
-	ErrorCode string     // empty where it succeeded, EmptyCode where the error has an empty code
-	ClientID  string     // of the application that called
+	Status    int        // of the HTTP response; 200 for a failed item of a batch
+	ErrorCode string     // empty after a success; EmptyCode if the error has an empty code
+	ClientID  string     // of the calling application
 	UserID    int64
 	Batch     bool // an item of a batch
 	Time      time.Time
@@ -55,16 +55,16 @@ type Call struct {
 
 // Requests counts HTTP requests since the portal was made.
 type Requests struct {
-	REST       int // to the portal's REST, whatever they were answered
-	OAuth      int // to the OAuth server, as far as they are about this portal or its applications
-	Secrets    int // of these, those that carried a client_secret
-	Codes      int // of these, those to trade an authorization code
-	Refreshes  int // of these, those to trade a refresh token
-	TokenInfos int // of these, those that asked for app.info
+	REST       int // to the portal's REST, including failed ones
+	OAuth      int // to the OAuth server, about this portal or its applications
+	Secrets    int // OAuth requests with a client_secret
+	Codes      int // OAuth requests that trade an authorization code
+	Refreshes  int // OAuth requests that trade a refresh token
+	TokenInfos int // OAuth requests for app.info
 	Deliveries int // from the portal to handlers
 }
 
-// countOAuth counts a request to the OAuth server, refused or not.
+// countOAuth counts a request to the OAuth server, including failed ones.
 func (r *Requests) countOAuth(name string, params phpform.Value) {
 	get := func(key string) string {
 		v, _ := params.Get(key)
@@ -75,7 +75,7 @@ func (r *Requests) countOAuth(name string, params phpform.Value) {
 		r.Secrets++
 	}
 	switch {
-	case name == appInfoCall:
+	case name == callAppInfo:
 		r.TokenInfos++
 	case get("grant_type") == "authorization_code":
 		r.Codes++
@@ -84,23 +84,24 @@ func (r *Requests) countOAuth(name string, params phpform.Value) {
 	}
 }
 
+// records are the calls and deliveries that tests read back. Portal.mu guards them.
 type records struct {
-	attempts latest[Attempt]
-	calls    latest[Call]
-	oauth    latest[Call]
+	attempts boundedList[Attempt]
+	calls    boundedList[Call]
+	oauth    boundedList[Call]
 	counts   map[string]int
 	requests Requests
 }
 
-// latest is a list of bounded length and size.
-type latest[T any] struct {
+// boundedList is a list of limited length and size.
+type boundedList[T any] struct {
 	list  []T
 	sizes []int
 	bytes int
 }
 
-// keep adds a record. Where that is too much, a tenth goes.
-func (l *latest[T]) keep(v T, size int) {
+// add adds a record. If the list is full, it drops the oldest tenth.
+func (l *boundedList[T]) add(v T, size int) {
 	l.list, l.sizes, l.bytes = append(l.list, v), append(l.sizes, size), l.bytes+size
 	gone := 0
 	for full := l.bytes > maxRecordBytes || len(l.list) > maxRecords; full && gone < len(l.list)-1; gone++ {
@@ -114,30 +115,32 @@ func (l *latest[T]) keep(v T, size int) {
 	}
 }
 
-func (p *Portal) keepAttempt(a Attempt) {
-	a.ID = p.next("attempt")
+// recordAttemptLocked keeps an attempt and counts it.
+func (p *Portal) recordAttemptLocked(a Attempt) {
+	a.ID = p.nextIDLocked("attempt")
 	p.records.requests.Deliveries++
-	p.records.attempts.keep(a, len(a.Event)+len(a.URL)+len(a.Body)+len(a.Answer))
-	p.touch()
+	p.records.attempts.add(a, len(a.Event)+len(a.URL)+len(a.Body)+len(a.Answer))
+	p.signalChangeLocked()
 }
 
-func (p *Portal) keepCall(c Call, oauth bool) {
+// recordCallLocked keeps a call and counts it. oauth means a request to the OAuth server.
+func (p *Portal) recordCallLocked(c Call, oauth bool) {
 	if p.records.counts == nil {
 		p.records.counts = map[string]int{}
 	}
 	if !oauth && strings.Contains(c.Method, "/") {
 		c.Method = NoMethod
 	}
-	if p.records.counts[c.Method] > 0 || len(p.records.counts) < maxRecords { // strangers may think of ever new names
+	if p.records.counts[c.Method] > 0 || len(p.records.counts) < maxRecords { // limited, because callers choose the names
 		p.records.counts[c.Method]++
 	}
-	p.touch()
+	p.signalChangeLocked()
 	size := len(c.Method) + len(c.Params.JSON())
 	if oauth {
-		p.records.oauth.keep(c, size)
+		p.records.oauth.add(c, size)
 		return
 	}
-	p.records.calls.keep(c, size)
+	p.records.calls.add(c, size)
 }
 
 // Deliveries returns the attempts in the order of completion. Only the latest 20,000 are kept, of
@@ -164,7 +167,7 @@ func (p *Portal) OAuthCalls() []Call {
 	return slices.Clone(p.records.oauth.list)
 }
 
-// CallCount returns how often a method was called, alone and in batches, failures included. The
+// CallCount returns how often a method was called, alone and in batches, including failures. The
 // names are those of [Call].
 func (p *Portal) CallCount(method string) int {
 	p.mu.Lock()
@@ -186,70 +189,10 @@ func (p *Portal) Requests() Requests {
 	return p.records.requests
 }
 
-// ResetRecords forgets calls, attempts and counters, so that a test counts from here.
+// ResetRecords drops all calls, attempts and counters, so that a test counts from here.
 func (p *Portal) ResetRecords() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.records = records{}
-	p.touch()
-}
-
-// Binding is one event handler of an application.
-type Binding struct {
-	ID        int64 // event_handler_id
-	ClientID  string
-	Event     string
-	Handler   string // empty for the offline queue
-	UserID    int64  // AUTH_TYPE: whose tokens are sent, 0 for whoever caused the event
-	Connector string
-	Offline   bool
-}
-
-// Bindings returns every handler in the order in which they were bound.
-func (p *Portal) Bindings() []Binding {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	list := make([]Binding, len(p.bindings))
-	for i, b := range p.bindings {
-		list[i] = Binding{
-			ID: b.id, ClientID: b.app.spec.ClientID, Event: b.event, Handler: b.handler, UserID: b.user,
-			Connector: b.connector, Offline: b.offline,
-		}
-	}
-	return list
-}
-
-// OfflineRow is one record of an offline queue.
-type OfflineRow struct {
-	ID        int64
-	MessageID string
-	ClientID  string
-	Connector string
-	Event     string
-	Data      event.Data
-	UserID    int64     // who caused it; 0 for nobody
-	ProcessID string    // the reservation; empty where nobody holds the row
-	Error     bool      // parked by event.offline.error
-	Merged    int       // how many later occurrences it has taken in
-	Time      time.Time // of the latest occurrence, by the portal's clock, to the second
-}
-
-// OfflineRows returns the records of every offline queue in the order of their numbers.
-func (p *Portal) OfflineRows() []OfflineRow {
-	p.mu.Lock()
-	p.daily()
-	rows := make([]offlineRow, len(p.rows))
-	for i, r := range p.rows {
-		rows[i] = *r
-	}
-	p.mu.Unlock()
-	list := make([]OfflineRow, len(rows)) // without the lock, since the data of many rows take a while
-	for i, r := range rows {
-		list[i] = OfflineRow{
-			ID: r.id, MessageID: r.messageID, ClientID: r.app.spec.ClientID, Connector: r.connector, Event: r.event,
-			Data: dataOf(r.data), UserID: r.user, ProcessID: r.processID, Error: r.failed,
-			Merged: r.merged, Time: r.time,
-		}
-	}
-	return list
+	p.signalChangeLocked()
 }

@@ -9,8 +9,8 @@ import (
 	"github.com/b24events/b24events/event/eventtest"
 )
 
-// TestRemovedApplication: every access and refresh token of the application fails with the error of
-// a removal.
+// TestRemovedApplication checks that all access and refresh tokens of the application fail with the
+// error of a removal.
 func TestRemovedApplication(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -31,7 +31,7 @@ func TestRemovedApplication(t *testing.T) {
 				require.NoError(t, err)
 				grants = append(grants, g)
 			}
-			require.NoError(t, p.ChangeQuirks(func(m *eventtest.Quirks) { m.NoUninstallEvent = tt.silent }))
+			require.NoError(t, p.ChangeQuirks(func(q *eventtest.Quirks) { q.NoUninstallEvent = tt.silent }))
 			require.NoError(t, c.app.Uninstall(false))
 			wait(t, p)
 			want := []string{"ONAPPINSTALL", "ONAPPUNINSTALL"}
@@ -65,8 +65,7 @@ func TestRemovedApplication(t *testing.T) {
 	}
 }
 
-// TestRemovalOnOneOfTwoPortals: the OAuth server that both use answers for the portal that a token
-// is of.
+// TestRemovalOnOneOfTwoPortals checks that a shared OAuth server finds the portal of each token.
 func TestRemovalOnOneOfTwoPortals(t *testing.T) {
 	t.Parallel()
 	p := eventtest.NewPortal(t)
@@ -83,8 +82,8 @@ func TestRemovalOnOneOfTwoPortals(t *testing.T) {
 	require.Equal(t, http.StatusOK, trade(t, p, stays.app, live.RefreshToken).Status)
 }
 
-// TestTwoApplications: two on one portal share neither tokens nor events, and the removal of one
-// leaves the other.
+// TestTwoApplications checks that two applications on one portal share neither tokens nor events,
+// and that removing one leaves the other.
 func TestTwoApplications(t *testing.T) {
 	t.Parallel()
 	p := eventtest.NewPortal(t)

@@ -2,7 +2,6 @@ package eventtest
 
 import (
 	"context"
-	"errors"
 	"net/http"
 	"strings"
 	"time"
@@ -11,24 +10,26 @@ import (
 	"github.com/b24events/b24events/internal/phpform"
 )
 
-// Event names an event: a descriptor of package event, or a [Name].
+// Event is something that names an event: a descriptor of package event, or a [Name].
 type Event interface{ Name() string }
 
-// Name is an event by its wire name, for those without a descriptor.
+// Name is the wire name of an event without a descriptor.
 type Name string
 
 // Name returns the wire name in upper case.
-func (n Name) Name() string { return upper(string(n)) }
+func (n Name) Name() string { return upperName(string(n)) }
 
-// Values that [NewRequest] uses where no option says otherwise.
+// Defaults of [NewRequest].
 const (
 	SampleMemberID = "a223c6b3710f85df22e9377d6c4f7553"
 	SampleDomain   = "some-domain.bitrix24.com"
 )
 
-// RequestOption changes a request made by [NewRequest]. A nil one is skipped.
+// RequestOption changes a request of [NewRequest], which skips nil options. An option with an
+// argument that makes no sense returns [ErrConfig].
 type RequestOption func(*request) error
 
+// request is what the options of NewRequest fill in.
 type request struct {
 	url       string
 	handlerID int64
@@ -40,15 +41,15 @@ type request struct {
 
 // NewRequest builds the POST that a portal sends for an event: the form body of PHP's
 // http_build_query with event, event_handler_id, data, ts and auth, in the platform's order. Pass
-// it to an http.Handler or send it by an http.Client.
+// it to an http.Handler or send it with an http.Client.
 //
-// e is a descriptor, such as event.OnCrmDealAdd, or a [Name]. payload is a payload struct, nested
-// maps, an [event.Data], or nil for no data. A struct's flags become 1 and 0, and its zero fields
-// are left out: where the platform sends Y and N, as in ONAPPINSTALL, give a map to have the same.
+// e is a descriptor, for example event.OnCrmDealAdd, or a [Name]. payload is a payload struct,
+// nested maps, an [event.Data], or nil for no data. A struct's flags become 1 and 0, and its zero
+// fields are left out. If you need the platform's Y and N, as in ONAPPINSTALL, pass a map.
 //
-// Without options the auth block is that of a change without a user: addresses and member id, and
-// an empty application token, so give [WithToken]. The error says which payload or option makes no
-// sense.
+// Without options the auth block is that of a change without a user: addresses, member ID and an
+// empty application token, so use [WithToken]. NewRequest returns [ErrConfig] if e has no name or
+// an option makes no sense, and an error if the payload cannot be encoded.
 func NewRequest(ctx context.Context, e Event, payload any, opts ...RequestOption) (*http.Request, error) {
 	r, body, err := build(e, payload, opts)
 	if err != nil {
@@ -57,7 +58,8 @@ func NewRequest(ctx context.Context, e Event, payload any, opts ...RequestOption
 	return postForm(ctx, r.url, body)
 }
 
-// Body returns the body of the request that [NewRequest] builds.
+// Body returns the body of the request that [NewRequest] builds. Its errors are those of
+// NewRequest.
 func Body(e Event, payload any, opts ...RequestOption) ([]byte, error) {
 	_, body, err := build(e, payload, opts)
 	return []byte(body), err
@@ -81,10 +83,10 @@ func build(e Event, payload any, opts []RequestOption) (*request, string, error)
 		}
 	}
 	if e == nil || e.Name() == "" {
-		return nil, "", errors.New("eventtest: a request needs the name of an event")
+		return nil, "", misconfigured("a request needs the name of an event")
 	}
 	if r.auth.accessToken == "" && r.auth.refreshToken != "" {
-		return nil, "", errors.New("eventtest: WithRefreshToken needs WithUser; a refresh token never comes alone")
+		return nil, "", misconfigured("WithRefreshToken needs WithUser; a refresh token never comes alone")
 	}
 	data, err := treeOf(payload)
 	if err != nil {
@@ -98,10 +100,10 @@ func build(e Event, payload any, opts []RequestOption) (*request, string, error)
 	if r.noAuth {
 		auth = phpform.Map()
 	}
-	return r, encodeSections(upper(e.Name()), r.handlerID, data, r.ts(), auth), nil
+	return r, encodeSections(upperName(e.Name()), r.handlerID, data, r.ts(), auth), nil
 }
 
-// ts is the section of that name; null is left out.
+// ts returns the section ts, or null to leave it out.
 func (r *request) ts() phpform.Value {
 	if r.noTime {
 		return null()
@@ -109,7 +111,7 @@ func (r *request) ts() phpform.Value {
 	return phpform.Int(r.fired.Unix())
 }
 
-// WithURL sets the address. The default is http://127.0.0.1/.
+// WithURL sets the URL. The default is http://127.0.0.1/.
 func WithURL(url string) RequestOption {
 	return func(r *request) error {
 		r.url = url
@@ -117,7 +119,7 @@ func WithURL(url string) RequestOption {
 	}
 }
 
-// WithToken sets the application token, which proves where a delivery comes from.
+// WithToken sets the application token, which proves that the portal sent the delivery.
 func WithToken(applicationToken event.Secret) RequestOption {
 	return func(r *request) error {
 		r.auth.applicationToken = string(applicationToken)
@@ -133,7 +135,7 @@ func WithMember(memberID string) RequestOption {
 	}
 }
 
-// WithDomain sets the portal's host, from which client_endpoint is made; the default is
+// WithDomain sets the portal's host, which client_endpoint is derived from; the default is
 // [SampleDomain].
 func WithDomain(domain string) RequestOption {
 	return func(r *request) error {
@@ -150,21 +152,21 @@ func WithEndpoints(client, server string) RequestOption {
 	}
 }
 
-// WithUser makes the change the work of a user: the auth block carries the access token, when it
-// expires, scope, status and user_id.
+// WithUser sets the user who made the change: the auth block gets the access token, its expiry,
+// scope, status and user_id.
 func WithUser(id int64, accessToken event.Secret) RequestOption {
 	return func(r *request) error {
 		if id <= 0 || accessToken == "" {
-			return errors.New("eventtest: WithUser needs a user and an access token; leave it out for a change without a user")
+			return misconfigured("WithUser needs a user and an access token; leave it out for a change without a user")
 		}
 		r.auth.user, r.auth.accessToken = id, string(accessToken)
 		return nil
 	}
 }
 
-// WithUserID names the user who made the change, without a token. No portal sends that; it is for
-// programs that post what they read from the offline queue, which keeps the user and no tokens. 0
-// names none.
+// WithUserID sets the user who made the change, without a token. No portal sends that. It is for
+// programs that post records of the offline queue, which have a user and no tokens. 0 means no
+// user.
 func WithUserID(id int64) RequestOption {
 	return func(r *request) error {
 		r.auth.user = id
@@ -181,7 +183,7 @@ func WithRefreshToken(token event.Secret) RequestOption {
 	}
 }
 
-// WithScope sets the permissions that are named beside an access token.
+// WithScope sets the permissions of the access token.
 func WithScope(scope ...string) RequestOption {
 	return func(r *request) error {
 		r.auth.scope = strings.Join(scope, ",")
@@ -189,8 +191,8 @@ func WithScope(scope ...string) RequestOption {
 	}
 }
 
-// WithGrant fills the auth block from tokens of a [Portal], refresh token and application token
-// included.
+// WithGrant fills the auth block from tokens of a [Portal], including the refresh token and the
+// application token.
 func WithGrant(g Grant) RequestOption {
 	return func(r *request) error {
 		r.auth.grant(g, r.auth.expiresIn)
@@ -200,9 +202,9 @@ func WithGrant(g Grant) RequestOption {
 	}
 }
 
-// WithPortal fills the auth block from a [Portal] as [WithGrant] does, application token included,
-// but without the user and the user's tokens: what ONAPPUNINSTALL carries, and what everybody can
-// build who has opened a page of the application.
+// WithPortal fills the auth block from a [Portal] as [WithGrant] does, including the application
+// token, but without the user and the user's tokens. ONAPPUNINSTALL has such a block, and everybody
+// who has opened a page of the application can forge it.
 func WithPortal(g Grant) RequestOption {
 	return func(r *request) error {
 		r.auth.domain, r.auth.memberID, r.auth.applicationToken = g.Domain, g.MemberID, string(g.ApplicationToken)
@@ -211,7 +213,7 @@ func WithPortal(g Grant) RequestOption {
 	}
 }
 
-// WithHandlerID sets event_handler_id, which is left out otherwise, as on old builds.
+// WithHandlerID sets event_handler_id. By default it is left out, as on old builds.
 func WithHandlerID(id int64) RequestOption {
 	return func(r *request) error {
 		r.handlerID = id
@@ -219,7 +221,7 @@ func WithHandlerID(id int64) RequestOption {
 	}
 }
 
-// WithTime sets when the event fired; the default is now. The access token expires an hour later.
+// WithTime sets the time of the event; the default is now. The access token expires an hour later.
 func WithTime(t time.Time) RequestOption {
 	return func(r *request) error {
 		r.fired = t
@@ -227,7 +229,7 @@ func WithTime(t time.Time) RequestOption {
 	}
 }
 
-// WithoutTime leaves ts out, as no portal does.
+// WithoutTime leaves ts out. No portal does that.
 func WithoutTime() RequestOption {
 	return func(r *request) error {
 		r.noTime = true
@@ -235,8 +237,8 @@ func WithoutTime() RequestOption {
 	}
 }
 
-// BotAuth makes the auth block that is documented for bots of imbot.v2 in webhook mode: domain and
-// application_token only. The portal's member_id stands in data.bot.auth; see [Grant.Inner].
+// BotAuth reduces the auth block to the one documented for bots of imbot.v2 in webhook mode: domain
+// and application_token. The portal's member_id is in data.bot.auth; see [Grant.Inner].
 func BotAuth() RequestOption {
 	return func(r *request) error {
 		r.auth.bot = true
@@ -244,8 +246,8 @@ func BotAuth() RequestOption {
 	}
 }
 
-// Direct makes the auth block of calls that the portal makes by itself: domain, member_id and
-// application_token only.
+// Direct reduces the auth block to that of calls that the portal makes without its OAuth server:
+// domain, member_id and application_token.
 func Direct() RequestOption {
 	return func(r *request) error {
 		r.auth.direct = true
@@ -253,7 +255,7 @@ func Direct() RequestOption {
 	}
 }
 
-// WithoutAuth leaves the auth block out, as a forger might.
+// WithoutAuth leaves the auth block out, as in a forged request.
 func WithoutAuth() RequestOption {
 	return func(r *request) error {
 		r.noAuth = true

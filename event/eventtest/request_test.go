@@ -21,7 +21,8 @@ import (
 
 var update = flag.Bool("update", false, "rewrite the golden files")
 
-// requestCase is a request and, written in PHP, what http_build_query makes the same body of.
+// requestCase is a request, and PHP code for the values that http_build_query encodes to the same
+// body.
 type requestCase struct {
 	file    string // below testdata, without the ending
 	event   eventtest.Event
@@ -30,10 +31,10 @@ type requestCase struct {
 	php     string
 }
 
-// fired is when the requests of the table fired.
+// fired is the time of the requests in the table.
 const fired = 1727018926
 
-// requestCases has every variant of the auth block, and what http_build_query does to values.
+// requestCases covers every variant of the auth block, and how http_build_query encodes values.
 func requestCases() []requestCase {
 	const (
 		addresses = `'domain' => 'some-domain.bitrix24.com', 'client_endpoint' => 'https://some-domain.bitrix24.com/rest/',
@@ -175,7 +176,7 @@ func TestRequestBodies(t *testing.T) {
 	}
 }
 
-// TestRequestBodiesLikePHP compares with what the installed PHP makes of the same values.
+// TestRequestBodiesLikePHP compares bodies with those that the installed PHP encodes.
 //
 // PROTOCOL 4.3, 4.4: byte for byte.
 func TestRequestBodiesLikePHP(t *testing.T) {
@@ -211,14 +212,14 @@ func TestRequestFromSamples(t *testing.T) {
 	}
 	require.Greater(t, len(bodies), 200)
 	if !havePHP(t) {
-		return // the fixtures were compared
+		return // only the fixtures can be compared
 	}
 	for i, want := range buildQueries(t, php) {
 		require.Equal(t, want, bodies[i], php[i])
 	}
 }
 
-// dataPairs returns the section data of a body, pair by pair as it is written.
+// dataPairs returns the pairs of the section data in a body, undecoded.
 func dataPairs(body string) []string {
 	pairs := []string{}
 	for pair := range strings.SplitSeq(body, "&") {
@@ -229,7 +230,7 @@ func dataPairs(body string) []string {
 	return pairs
 }
 
-// sample is an event as event/testdata/events has it.
+// sample is an event in event/testdata/events.
 type sample struct {
 	file, name, form string
 	data             json.RawMessage
@@ -252,7 +253,7 @@ func readSamples(t *testing.T) []sample {
 		}
 		require.NoError(t, json.Unmarshal(doc, &row))
 		s := sample{file: filepath.Base(file), name: row.EventName, form: string(form), data: row.EventData, payload: row.EventData}
-		if string(row.EventData) == "false" { // how the queue shows that there is none
+		if string(row.EventData) == "false" { // how the queue shows missing data
 			s.data, s.payload = json.RawMessage("null"), nil
 		}
 		samples[i] = s
@@ -270,8 +271,8 @@ func havePHP(t *testing.T) bool {
 	return err == nil
 }
 
-// buildQueries returns what http_build_query makes of values written in PHP. It skips the test
-// where there is no PHP.
+// buildQueries returns the output of http_build_query for values written in PHP. It skips the test
+// if there is no PHP.
 func buildQueries(t *testing.T, values []string) []string {
 	t.Helper()
 	if !havePHP(t) {
@@ -345,12 +346,12 @@ func TestRequestRefuses(t *testing.T) {
 		"address of another kind": {eventtest.WithURL("mailto:x@example.com")},
 	} {
 		_, err := eventtest.NewRequest(t.Context(), event.OnCrmDealAdd, nil, opts...)
-		require.Error(t, err, name)
+		require.ErrorIs(t, err, eventtest.ErrConfig, name)
 	}
 	_, err := eventtest.Body(nil, nil)
-	require.Error(t, err)
+	require.ErrorIs(t, err, eventtest.ErrConfig)
 	_, err = eventtest.Body(eventtest.Name(" "), nil)
-	require.Error(t, err)
+	require.ErrorIs(t, err, eventtest.ErrConfig)
 	_, err = eventtest.Body(event.OnCrmDealAdd, make(chan int))
 	require.Error(t, err)
 }

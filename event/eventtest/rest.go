@@ -1,10 +1,7 @@
 package eventtest
 
 import (
-	"net"
 	"net/http"
-	"net/url"
-	"slices"
 	"time"
 
 	"github.com/b24events/b24events/internal/phpform"
@@ -12,75 +9,45 @@ import (
 
 // method is one REST method.
 type method struct {
-	scope   string // the permission it needs; empty for the basic ones
-	appOnly bool   // refuses incoming webhooks
+	scope   string // the permission it needs; empty for basic methods
+	appOnly bool   // rejects incoming webhooks
 	run     func(*call) (reply, *apiError)
 }
 
-// reply is the answer of a method. Lists also have a total, and an offset of the next page but for
-// the last.
+// reply is the result of a method. Lists also have a total and, except on the last page, the offset
+// of the next page.
 type reply struct {
 	result      phpform.Value
 	total, next *int64
 }
 
+// done returns a result without a total.
 func done(v phpform.Value) (reply, *apiError) { return reply{result: v}, nil }
 
-// call is one run of a method.
+// call is one run of a method. Portal.mu is held while it runs.
 type call struct {
 	p      *Portal
-	h      *hit
-	id     *identity
+	events *pendingEvents
+	caller *identity
 	name   string
 	params phpform.Value
+	start  time.Time
 }
 
-func (p *Portal) portalMux() http.Handler {
-	mux := http.NewServeMux()
-	mux.HandleFunc("/rest/", p.serveREST)
-	mux.HandleFunc("/oauth/authorize/", p.serveAuthorize)
-	if p.cfg.fallback != nil {
-		mux.Handle("/", p.cfg.fallback)
-		mux.HandleFunc("/oauth/", http.NotFound)
-	}
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if p.renamed(r) {
-			http.Redirect(w, r, p.URL()+r.URL.RequestURI(), http.StatusFound) //nolint:gosec // the host is the portal's own
-			return
-		}
-		mux.ServeHTTP(w, r)
-	})
-}
-
-// renamed reports whether the request came in on the listener of an earlier name.
-func (p *Portal) renamed(r *http.Request) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.cfg.network != nil {
-		return canonical((&url.URL{Host: r.Host}).Hostname()) != p.domain
-	}
-	addr, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
-	return ok && r.Host != p.domain && slices.ContainsFunc(p.moved, func(s server) bool { return port(s.addr) == port(addr.String()) })
-}
-
-func port(addr string) string {
-	_, number, _ := net.SplitHostPort(addr)
-	return number
-}
-
+// serveREST serves one request to REST: limits, faults, and then the method.
 func (p *Portal) serveREST(w http.ResponseWriter, r *http.Request) {
 	name, hookUser, hookSecret := splitPath(r.URL.Path)
-	start := p.Now()
+	c := &call{p: p, name: name, start: p.Now()}
 	p.mu.Lock()
 	p.records.requests.REST++
-	allowed, latency := p.allow(r.RemoteAddr), p.moods.Latency
+	allowed, latency := p.allowLocked(r.RemoteAddr), p.quirks.Latency
 	p.mu.Unlock()
 	if !allowed {
-		c, tooMany := &call{p: p, name: name}, fail(503, "QUERY_LIMIT_EXCEEDED", "Too many requests")
+		tooMany := fail(503, "QUERY_LIMIT_EXCEEDED", "Too many requests")
 		p.mu.Lock()
-		p.record(c, tooMany, false)
+		p.recordResult(c, tooMany, false)
 		p.mu.Unlock()
-		p.answer(w, start, c, reply{}, tooMany, Fault{})
+		p.respond(w, c, reply{}, tooMany, Fault{})
 		return
 	}
 	params := readParams(r)
@@ -89,47 +56,57 @@ func (p *Portal) serveREST(w http.ResponseWriter, r *http.Request) {
 	}
 	params, creds := take(params, "auth", "access_token", "auth_connector")
 	fault, faulty := p.takeFault(name)
-	if faulty && fault.instead(p, w, r, name, params) {
+	if faulty && fault.replace(p, w, r, name, params) {
 		return
 	}
-	c := &call{p: p, name: name, params: params}
-	rep, apiErr := p.execute(c, start, func() (*identity, *apiError) {
+	c.params = params
+	rep, apiErr := p.execute(c, func() (*identity, *apiError) {
 		if hookUser != "" {
 			if p.cfg.network != nil && r.TLS == nil {
 				return nil, fail(401, "INVALID_REQUEST", "Https required.")
 			}
-			return p.webhookIdentity(hookUser, hookSecret)
+			return p.webhookIdentityLocked(hookUser, hookSecret)
 		}
-		return p.appIdentity(bearer(r, creds), creds)
+		return p.appIdentityLocked(bearer(r, creds), creds)
 	})
-	p.answer(w, start, c, rep, apiErr, fault)
+	p.respond(w, c, rep, apiErr, fault)
 }
 
-// execute runs one request under the lock: the method must exist, the caller be known, the scope
-// granted; then it runs, and what it raised is sent.
-func (p *Portal) execute(c *call, start time.Time, who func() (*identity, *apiError)) (rep reply, apiErr *apiError) {
+// execute locks mu and runs one request. It checks that the method exists, that the caller is known
+// and that the scope is granted. Then it runs the method and sends the events that it raised.
+func (p *Portal) execute(c *call, who func() (*identity, *apiError)) (rep reply, apiErr *apiError) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	defer func() { p.record(c, apiErr, false) }()
+	defer func() { p.recordResult(c, apiErr, false) }()
 	m, ok := p.methods[c.name]
 	if !ok {
 		return reply{}, fail(404, "ERROR_METHOD_NOT_FOUND", "Method not found!")
 	}
-	if c.id, apiErr = who(); apiErr != nil {
+	if c.caller, apiErr = who(); apiErr != nil {
 		return reply{}, apiErr
 	}
 	if apiErr := c.permitted(m, false); apiErr != nil {
 		return reply{}, apiErr
 	}
-	c.h = &hit{clientID: c.id.clientID(), connector: c.id.connector, user: c.id.user.id, session: c.id.session}
+	c.events = &pendingEvents{
+		clientID: c.caller.clientID(), connector: c.caller.connector, user: c.caller.user.id,
+		chainLeft: c.caller.chainLeft,
+	}
 	rep, apiErr = m.run(c)
-	p.finish(c.h)
-	p.charge(c, p.now().Sub(start))
+	p.sendPending(c.events)
+	p.addOperatingTime(c, p.nowLocked().Sub(c.start))
 	return rep, apiErr
 }
 
-func (p *Portal) record(c *call, apiErr *apiError, batched bool) {
-	rec := Call{Method: c.name, Params: dataOf(shownParams(c.name, c.params)), Status: http.StatusOK, Batch: batched, Time: p.now()}
+// recordResult keeps a record of a call and its result.
+func (p *Portal) recordResult(c *call, apiErr *apiError, batched bool) {
+	rec := Call{
+		Method: c.name,
+		Params: dataOf(recordedParams(c.name, c.params)),
+		Status: http.StatusOK,
+		Batch:  batched,
+		Time:   p.nowLocked(),
+	}
 	if apiErr != nil {
 		rec.ErrorCode = apiErr.code
 		if rec.ErrorCode == "" {
@@ -139,19 +116,19 @@ func (p *Portal) record(c *call, apiErr *apiError, batched bool) {
 			rec.Status = apiErr.status
 		}
 	}
-	if c.id != nil {
-		rec.ClientID, rec.UserID = c.id.clientID(), c.id.user.id
+	if c.caller != nil {
+		rec.ClientID, rec.UserID = c.caller.clientID(), c.caller.user.id
 	}
-	p.keepCall(rec, false)
+	p.recordCallLocked(rec, false)
 }
 
-// answer writes the envelope.
-func (p *Portal) answer(w http.ResponseWriter, start time.Time, c *call, rep reply, apiErr *apiError, fault Fault) {
+// respond writes the envelope of a result or an error. It locks mu.
+func (p *Portal) respond(w http.ResponseWriter, c *call, rep reply, apiErr *apiError, fault Fault) {
 	h := w.Header()
 	h.Set("Content-Type", "application/json; charset=utf-8")
 	h.Set("Access-Control-Allow-Origin", "*")
-	if c.id != nil && c.id.app != nil {
-		h.Set("X-Bitrix-Rest-Application", c.id.clientID())
+	if c.caller != nil && c.caller.app != nil {
+		h.Set("X-Bitrix-Rest-Application", c.caller.clientID())
 	}
 	if apiErr != nil {
 		fault.write(w, apiErr.status, appendJSON(nil, apiErr.value()))
@@ -165,7 +142,7 @@ func (p *Portal) answer(w http.ResponseWriter, start time.Time, c *call, rep rep
 		entries = append(entries, number("total", *rep.total))
 	}
 	p.mu.Lock()
-	clock := p.timing(c, start)
+	clock := p.timing(c)
 	p.mu.Unlock()
 	answer := phpform.Map(append(entries, kv("time", clock))...)
 	if !encodable(answer) {
@@ -174,10 +151,10 @@ func (p *Portal) answer(w http.ResponseWriter, start time.Time, c *call, rep rep
 	fault.write(w, http.StatusOK, appendJSON(nil, answer))
 }
 
-// timing is the member time. As in current builds start is a whole number, which makes duration up
-// to a second too long.
-func (p *Portal) timing(c *call, start time.Time) phpform.Value {
-	finish := p.now()
+// timing returns the member time of an envelope. As in current builds, start is a whole number, so
+// duration is up to a second too long.
+func (p *Portal) timing(c *call) phpform.Value {
+	start, finish := c.start, p.nowLocked()
 	seconds := func(t time.Time) float64 { return float64(t.UnixMicro()) / 1e6 }
 	entries := []phpform.Entry{
 		number("start", start.Unix()),
@@ -187,13 +164,14 @@ func (p *Portal) timing(c *call, start time.Time) phpform.Value {
 		text("date_start", isoTime(start)),
 		text("date_finish", isoTime(finish)),
 	}
-	if c.id == nil || p.moods.Box {
+	if c.caller == nil || p.quirks.Box {
 		return phpform.Map(entries...)
 	}
-	reset, total := p.operating(c)
+	reset, total := p.operatingTime(c)
 	return phpform.Map(append(entries, number("operating_reset_at", reset), float("operating", total.Seconds()))...)
 }
 
+// writeBody writes a response without faults.
 func writeBody(w http.ResponseWriter, status int, v phpform.Value) {
 	Fault{}.write(w, status, appendJSON(nil, v))
 }

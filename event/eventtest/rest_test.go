@@ -54,7 +54,7 @@ func TestBodies(t *testing.T) {
 	doc := `{"auth":"` + c.token + `","fields":{"TITLE":"from body"}}`
 	for _, tt := range []struct {
 		name, verb, query, contentType, body string
-		title                                string // empty where the call fails
+		title                                string // empty if the call fails
 	}{
 		{"1.1 GET", "GET", "?" + strings.ReplaceAll(fields, "body", "query"), "", "", "from query"},
 		{"1.1 form", "POST", "", "application/x-www-form-urlencoded", fields, "from body"},
@@ -160,7 +160,7 @@ func TestScope(t *testing.T) {
 	require.Equal(t, "insufficient_scope", a.Error)
 	require.Equal(t, "The request requires higher privileges than provided by the access token", a.Description)
 	_, err := p.AddApp(eventtest.App{Scope: []string{"crm,task"}})
-	require.Error(t, err)
+	require.ErrorIs(t, err, eventtest.ErrConfig)
 }
 
 func TestEnvelope(t *testing.T) {

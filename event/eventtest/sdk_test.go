@@ -16,17 +16,18 @@ import (
 	"github.com/b24events/b24events/webhook"
 )
 
-// TestSDK runs an application of this SDK on two portals without a socket: installed by
-// ONAPPINSTALL, bound by Reconcile, fetching objects, through an expiry, a renaming and a bad hour,
-// all within a day of the bubble's clock.
+// TestSDK runs an application of this SDK on two portals without a socket for a day of the bubble's
+// clock. ONAPPINSTALL installs it, Reconcile binds its handlers, and it fetches objects. Tokens
+// expire, a portal is renamed, and for an hour everything fails.
 func TestSDK(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		n := eventtest.NewNetwork()
 		const address = "https://app.example.com/bitrix24"
-		portals, err := oauth.NewPortals(oauth.Config{ClientID: "app.1", ClientSecret: "s3cret"}, oauth.NewMemoryStore(), oauth.WithHTTPClient(n.Client()))
+		portals, err := oauth.NewPortals(oauth.Config{ClientID: "app.1", ClientSecret: "s3cret"}, oauth.NewMemoryStore(),
+			oauth.WithHTTPClient(n.Client()))
 		require.NoError(t, err)
-		api, err := rest.NewPortals(portals, rest.WithHTTPClient(n.Client()))
+		api, err := rest.NewClients(portals, rest.WithHTTPClient(n.Client()))
 		require.NoError(t, err)
 
 		var mu sync.Mutex
@@ -62,7 +63,7 @@ func TestSDK(t *testing.T) {
 			t.Helper()
 			require.NoError(t, p.Update(eventtest.Deal, 1, map[string]any{"TITLE": title}, eventtest.AdminID))
 			wait(t, p)
-			time.Sleep(10 * time.Minute) //nolint:forbidigo // the bubble's clock, for what is retried
+			time.Sleep(10 * time.Minute) //nolint:forbidigo // the bubble's clock, for retries
 		}
 		for _, p := range two {
 			require.Len(t, p.Bindings(), 4, "%v", p.Bindings())

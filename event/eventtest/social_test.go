@@ -10,7 +10,7 @@ import (
 	"github.com/b24events/b24events/event/eventtest"
 )
 
-// rowIDs returns the identifiers of the rows that a list method answers.
+// rowIDs returns the IDs of the rows that a list method returns.
 func rowIDs(t *testing.T, a answer) string {
 	t.Helper()
 	var rows []struct {
@@ -24,7 +24,7 @@ func rowIDs(t *testing.T, a answer) string {
 	return strings.Join(got, ",")
 }
 
-// social returns a portal, and callers for the administrator, an employee and an extranet user.
+// social returns a portal with callers for the administrator, an employee and an extranet user.
 func social(t *testing.T) (p *eventtest.Portal, admin, clerk, guest *caller) {
 	t.Helper()
 	p = eventtest.NewPortal(t)

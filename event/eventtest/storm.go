@@ -3,94 +3,88 @@ package eventtest
 import (
 	"cmp"
 	"context"
-	"errors"
-	"fmt"
 	"io"
 	"iter"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"slices"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
-
-	"github.com/b24events/b24events/internal/phpform"
 )
 
-// Storm describes more deliveries than one would write by hand, as they arrive on a bad day: many,
-// some twice, late ones after newer ones. It has no state: the same description always makes the
-// same requests, byte for byte. The zero value is a hundred changes of a hundred deals.
+// Storm describes a large number of deliveries as they arrive on a bad day: some twice, and some
+// late, after newer ones. It has no state: the same description always makes the same requests,
+// byte for byte. The zero value is a hundred changes of a hundred deals.
 //
 //	report, err := eventtest.Storm{Changes: 10_000, Objects: 500, Duplicates: 0.1, Reorder: 50}.Serve(ctx, handler)
 type Storm struct {
-	Seed   uint64  // other seeds make other storms
-	Events []Event // drawn with equal chances; ONCRMDEALUPDATE where there are none
+	Seed   uint64  // different seeds make different storms
+	Events []Event // drawn with equal probability; the default is ONCRMDEALUPDATE
 
-	Objects    int     // how many objects are changed, with the identifiers 1 and up; 100 where 0
-	Changes    int     // how many changes there are, the first ones of each object once; as many as objects where 0
-	Duplicates float64 // which share of the changes is delivered twice, from 0 to 1
-	Reorder    int     // how many deliveries may overtake one, about; 0 keeps the order of firing, and puts duplicates next to it
+	Objects    int     // number of objects that are changed, with the IDs from 1; the default is 100
+	Changes    int     // number of changes, the first ones of each object once; the default is Objects
+	Duplicates float64 // share of the changes that are delivered twice, from 0 to 1
+	Reorder    int     // about how many deliveries may overtake one; 0 keeps the order, with duplicates in pairs
 
-	// Start is when the first change fires, each other one a second after the one before. Where it is
-	// zero, it is the start of 2026.
+	// Start is the time of the first change. Each further change is a second later. The default is the
+	// start of 2026.
 	Start time.Time
-	// Payload makes the data of an event about an object. Where it is nil, the shapes of CRM objects,
-	// tasks and calendar entries are known.
+	// Payload returns the data of an event about an object. The default knows the data of CRM objects,
+	// tasks and calendar entries.
 	Payload func(e Event, id int64) any
-	Options []RequestOption // of each request: WithToken, WithURL and so on; WithTime is overruled
-	Workers int             // how many requests are under way at once; 1 where 0
+	Options []RequestOption // for each request: WithToken, WithURL and so on; WithTime has no effect
+	Workers int             // number of requests at the same time; the default is 1
 }
 
-// maxStorm bounds the changes of a storm, which are drawn before the first is sent.
+// maxStorm limits the changes of a storm, which are drawn before the first one is sent.
 const maxStorm = 10_000_000
 
 // Burst is one delivery of a [Storm].
 type Burst struct {
 	Event string
 	ID    int64     // of the object
-	Time  time.Time // when the change fired
-	Again bool      // the second delivery of a change
+	Time  time.Time // of the change
+	Again bool      // whether this is the second delivery of the change
 }
 
-// StormReport says what a [Storm] sends.
+// StormReport describes what a [Storm] sends.
 type StormReport struct {
 	Sent       int // deliveries
-	Changes    int // deliveries that are no duplicates
+	Changes    int // deliveries that are not duplicates
 	Duplicates int
-	Overtaken  int             // deliveries that come after a later change of the same object
-	Last       map[int64]Burst // the last change of each object in the order of firing
-	Answers    map[int]int     // how often each status was answered, 0 for no answer; empty before the storm
+	Overtaken  int             // deliveries that arrive after a later change of the same object
+	Last       map[int64]Burst // the latest change of each object, by its time
+	Answers    map[int]int     // how often each status was returned, 0 for no response; empty before the storm
 }
 
-// plan draws the deliveries in the order of their arrival.
+// plan draws the deliveries in the order of their arrival. Its errors match ErrConfig.
 func (s Storm) plan() ([]Burst, error) {
 	s.Objects = cmp.Or(s.Objects, 100)
 	s.Changes = cmp.Or(s.Changes, s.Objects)
 	switch {
 	case s.Objects < 0 || s.Changes < 0 || s.Reorder < 0 || s.Workers < 0:
-		return nil, errors.New("eventtest: a storm counts from 0; one of its numbers is negative")
+		return nil, misconfigured("a number of the storm is negative")
 	case s.Changes > maxStorm:
-		return nil, fmt.Errorf("eventtest: a storm has %d changes at most; give several storms other seeds", maxStorm)
+		return nil, misconfigured("a storm has at most %d changes; use several storms with different seeds", maxStorm)
 	case !(s.Duplicates >= 0 && s.Duplicates <= 1):
-		return nil, errors.New("eventtest: Storm.Duplicates is a share, from 0 to 1")
+		return nil, misconfigured("Storm.Duplicates must be a share from 0 to 1")
 	}
 	if len(s.Events) == 0 {
 		s.Events = []Event{Name("ONCRMDEALUPDATE")}
 	}
 	for _, e := range s.Events {
 		if e == nil || e.Name() == "" {
-			return nil, errors.New("eventtest: a storm needs the names of its events")
+			return nil, misconfigured("a storm needs the names of its events")
 		}
 	}
 	if s.Start.IsZero() {
 		s.Start = time.Date(2026, time.January, 1, 0, 0, 0, 0, time.UTC)
 	}
-	rnd := rand.New(rand.NewPCG(s.Seed, 0)) //nolint:gosec // it has to be the same each time
+	rnd := rand.New(rand.NewPCG(s.Seed, 0)) //nolint:gosec // must be the same each time
 	type arrival struct {
-		gust Burst
-		at   float64
+		burst Burst
+		at    float64
 	}
 	var arrivals []arrival
 	for i := range s.Changes {
@@ -98,59 +92,59 @@ func (s Storm) plan() ([]Burst, error) {
 		if i >= s.Objects {
 			id = rnd.Int64N(int64(s.Objects)) + 1
 		}
-		g := Burst{
-			Event: upper(s.Events[rnd.IntN(len(s.Events))].Name()), ID: id, Time: s.Start.Add(time.Duration(i) * time.Second),
+		b := Burst{
+			Event: upperName(s.Events[rnd.IntN(len(s.Events))].Name()), ID: id, Time: s.Start.Add(time.Duration(i) * time.Second),
 		}
-		arrivals = append(arrivals, arrival{g, float64(i) + rnd.Float64()*float64(s.Reorder)})
+		arrivals = append(arrivals, arrival{b, float64(i) + rnd.Float64()*float64(s.Reorder)})
 		if rnd.Float64() < s.Duplicates {
-			g.Again = true
-			arrivals = append(arrivals, arrival{g, arrivals[len(arrivals)-1].at + rnd.Float64()*float64(s.Reorder)})
+			b.Again = true
+			arrivals = append(arrivals, arrival{b, arrivals[len(arrivals)-1].at + rnd.Float64()*float64(s.Reorder)})
 		}
 	}
 	slices.SortStableFunc(arrivals, func(a, b arrival) int { return cmp.Compare(a.at, b.at) })
-	gusts := make([]Burst, len(arrivals))
+	bursts := make([]Burst, len(arrivals))
 	for i, a := range arrivals {
-		gusts[i] = a.gust
+		bursts[i] = a.burst
 	}
-	return gusts, nil
+	return bursts, nil
 }
 
-// Report says what the storm sends, without sending it. It returns an error where the description
-// makes no sense.
+// Report returns what the storm would send, without sending it. It returns [ErrConfig] if the
+// description makes no sense.
 func (s Storm) Report() (StormReport, error) {
-	gusts, err := s.plan()
+	bursts, err := s.plan()
 	if err != nil {
 		return StormReport{}, err
 	}
-	r := StormReport{Sent: len(gusts), Last: map[int64]Burst{}, Answers: map[int]int{}}
-	for _, g := range gusts {
-		if g.Again {
+	r := StormReport{Sent: len(bursts), Last: map[int64]Burst{}, Answers: map[int]int{}}
+	for _, b := range bursts {
+		if b.Again {
 			r.Duplicates++
 		} else {
 			r.Changes++
 		}
-		last, seen := r.Last[g.ID]
-		if seen && g.Time.Before(last.Time) {
+		last, seen := r.Last[b.ID]
+		if seen && b.Time.Before(last.Time) {
 			r.Overtaken++
 			continue
 		}
-		g.Again = false
-		r.Last[g.ID] = g
+		b.Again = false
+		r.Last[b.ID] = b
 	}
 	return r, nil
 }
 
-// Requests yields the requests in the order of their arrival. It ends with an error where the
-// description makes no sense, or with that of the context.
+// Requests yields the requests in the order of their arrival. It ends with an error if a request
+// cannot be built, [ErrConfig] if the description makes no sense, or that of the context.
 func (s Storm) Requests(ctx context.Context) iter.Seq2[*http.Request, error] {
 	return func(yield func(*http.Request, error) bool) {
-		gusts, err := s.plan()
+		bursts, err := s.plan()
 		if err != nil {
 			yield(nil, err)
 			return
 		}
-		for _, g := range gusts {
-			r, err := s.request(ctx, g)
+		for _, b := range bursts {
+			r, err := s.request(ctx, b)
 			if ctx.Err() != nil {
 				err = ctx.Err()
 			}
@@ -165,46 +159,22 @@ func (s Storm) Requests(ctx context.Context) iter.Seq2[*http.Request, error] {
 	}
 }
 
-func (s Storm) request(ctx context.Context, g Burst) (*http.Request, error) {
+func (s Storm) request(ctx context.Context, b Burst) (*http.Request, error) {
 	var payload any
 	if s.Payload != nil {
-		payload = s.Payload(Name(g.Event), g.ID)
+		payload = s.Payload(Name(b.Event), b.ID)
 	} else {
-		data, err := changeData(g.Event, g.ID)
+		data, err := changeData(b.Event, b.ID)
 		if err != nil {
 			return nil, err
 		}
 		payload = data
 	}
-	return NewRequest(ctx, Name(g.Event), payload, append(slices.Clip(s.Options), WithTime(g.Time))...)
+	return NewRequest(ctx, Name(b.Event), payload, append(slices.Clip(s.Options), WithTime(b.Time))...)
 }
 
-// changeData is the data of an event about an object of the kinds that the portal keeps.
-func changeData(name string, id int64) (phpform.Value, error) {
-	fields := func(more ...phpform.Entry) (phpform.Value, error) {
-		return phpform.Map(kv("FIELDS", phpform.Map(append([]phpform.Entry{number("ID", id)}, more...)...))), nil
-	}
-	if action, ok := strings.CutPrefix(name, "ONTASK"); ok && slices.Contains([]string{"ADD", "UPDATE", "DELETE"}, action) {
-		return taskData(action, id), nil
-	}
-	if strings.HasPrefix(name, "ONCALENDARENTRY") {
-		return phpform.Map(number("id", id)), nil
-	}
-	if strings.HasPrefix(name, "ONCRMDYNAMICITEM") {
-		entityType := int64(smartInvoice)
-		if n, err := strconv.ParseInt(name[strings.LastIndexByte(name, '_')+1:], 10, 64); err == nil {
-			entityType = n
-		}
-		return fields(number("ENTITY_TYPE_ID", entityType))
-	}
-	if strings.HasPrefix(name, "ONCRM") && !strings.Contains(name, "USERFIELD") {
-		return fields()
-	}
-	return phpform.Value{}, fmt.Errorf("eventtest: the data of %s is not known here; give Storm.Payload", name)
-}
-
-// Serve calls a handler with the requests of the storm and returns what it sent, with the answers.
-// Its errors are those of [Storm.Requests].
+// Serve calls a handler with the requests of the storm. It returns what it sent and the status of
+// each response. Its errors are those of [Storm.Requests].
 func (s Storm) Serve(ctx context.Context, h http.Handler) (StormReport, error) {
 	return s.run(ctx, func(r *http.Request) int {
 		w := httptest.NewRecorder()
@@ -213,8 +183,8 @@ func (s Storm) Serve(ctx context.Context, h http.Handler) (StormReport, error) {
 	})
 }
 
-// Send posts the requests of the storm to the address that the option [WithURL] gives. It is
-// otherwise as [Storm.Serve].
+// Send posts the requests of the storm to the address in the option [WithURL]. Otherwise it does
+// what [Storm.Serve] does.
 func (s Storm) Send(ctx context.Context, client *http.Client) (StormReport, error) {
 	return s.run(ctx, func(r *http.Request) int {
 		resp, err := client.Do(r)

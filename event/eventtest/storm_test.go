@@ -16,8 +16,8 @@ import (
 	"github.com/b24events/b24events/event/eventtest"
 )
 
-// A handler that survives any storm: it drops what came before, and knows an older change from a
-// newer one.
+// A handler that survives any storm: it drops duplicates and changes that are older than the one it
+// has.
 func ExampleStorm() {
 	seen, newest, twice, late := map[string]bool{}, map[string]time.Time{}, 0, 0
 	h := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
@@ -70,7 +70,10 @@ func TestStormIsTheSameBySeed(t *testing.T) {
 	}
 	first := bodies(s)
 	require.Equal(t, first, bodies(s))
-	for _, part := range []string{"ONTASKUPDATE&data%5BFIELDS_BEFORE", "ONCRMDEALADD&data%5BFIELDS%5D%5BID", "ENTRYADD&data%5Bid%5D", "ENTITY_TYPE_ID%5D=147"} {
+	for _, part := range []string{
+		"ONTASKUPDATE&data%5BFIELDS_BEFORE", "ONCRMDEALADD&data%5BFIELDS%5D%5BID", "ENTRYADD&data%5Bid%5D",
+		"ENTITY_TYPE_ID%5D=147",
+	} {
 		require.Contains(t, first, part)
 	}
 	s.Seed = 4
@@ -128,12 +131,14 @@ func TestStormRefuses(t *testing.T) {
 		"nameless":       {Events: []eventtest.Event{nil}},
 		"unknown data":   {Events: []eventtest.Event{event.OnUserAdd}},
 		"bad option":     {Options: []eventtest.RequestOption{eventtest.WithURL("x")}},
-		"bad payload":    {Payload: func(eventtest.Event, int64) any { return make(chan int) }},
 		"negative queue": {Workers: -1},
 	} {
 		_, err := s.Serve(t.Context(), http.NotFoundHandler())
-		require.Error(t, err, name)
+		require.ErrorIs(t, err, eventtest.ErrConfig, name)
 	}
+	bad := eventtest.Storm{Payload: func(eventtest.Event, int64) any { return make(chan int) }}
+	_, err := bad.Serve(t.Context(), http.NotFoundHandler())
+	require.Error(t, err, "a payload that cannot be encoded")
 	ctx, cancel := context.WithCancel(t.Context())
 	stopping := http.HandlerFunc(func(http.ResponseWriter, *http.Request) { cancel() })
 	r, err := eventtest.Storm{}.Serve(ctx, stopping)

@@ -14,8 +14,8 @@ import (
 	"github.com/b24events/b24events/event/eventtest"
 )
 
-// TestEverythingAtOnce does whatever can be done to portals, from many goroutines. In a bubble a
-// deadlock ends the test at once, and so does a goroutine that outlives the portals.
+// TestEverythingAtOnce does everything that can be done to portals, from many goroutines. In a
+// bubble, a deadlock ends the test immediately, and so does a goroutine that outlives the portals.
 func TestEverythingAtOnce(t *testing.T) {
 	t.Parallel()
 	for _, seed := range []uint64{1, 2, 3} {
@@ -44,7 +44,7 @@ func TestEverythingAtOnce(t *testing.T) {
 			}
 			all.Wait()
 			for _, w := range portals {
-				require.NoError(t, w.ChangeQuirks(func(m *eventtest.Quirks) { *m = eventtest.Quirks{TokenLifetime: time.Hour} }))
+				require.NoError(t, w.ChangeQuirks(func(q *eventtest.Quirks) { *q = eventtest.Quirks{TokenLifetime: time.Hour} }))
 				w.Heal()
 				wait(t, w.Portal)
 				unreserved := map[string]bool{}
@@ -60,7 +60,7 @@ func TestEverythingAtOnce(t *testing.T) {
 	}
 }
 
-// act does one thing.
+// act does one random thing.
 func act(t *testing.T, w *world, r *rand.Rand) {
 	t.Helper()
 	faults := []eventtest.Fault{
@@ -103,15 +103,16 @@ func act(t *testing.T, w *world, r *rand.Rand) {
 			"batch" + token + "&cmd[a]=event.offline.get%3Fclear%3D0", "event.bind" + token + "&event=ONCRMDEALADD&handler=" + bubbleHandler,
 			"event.offline.error" + token + "&process_id=x&message_id[]=y",
 		} {
-			_, _ = get(t, w.n, w.ClientEndpoint()+path) // whatever it answers
+			_, _ = get(t, w.n, w.ClientEndpoint()+path) // any response will do
 		}
-		_, _ = get(t, w.n, "https://oauth.bitrix.info/oauth/token/?grant_type=refresh_token&client_id=local.app&client_secret=secret&refresh_token="+
+		_, _ = get(t, w.n, "https://oauth.bitrix.info/oauth/token/?grant_type=refresh_token"+
+			"&client_id=local.app&client_secret=secret&refresh_token="+
 			string(g.RefreshToken))
 		_, _, _, _, _ = w.Deliveries(), w.Calls(), w.OfflineRows(), w.Lanes(), w.Buckets()
 	}
 }
 
-// TestRenameWhileClosing is for the race detector.
+// TestRenameWhileClosing renames a portal while it closes, for the race detector.
 func TestRenameWhileClosing(t *testing.T) {
 	t.Parallel()
 	for range 20 {

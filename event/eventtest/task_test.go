@@ -11,7 +11,7 @@ import (
 	"github.com/b24events/b24events/event/eventtest"
 )
 
-// taskOf returns the task in an answer.
+// taskOf returns the task in a response.
 func taskOf(t *testing.T, a answer) obj {
 	t.Helper()
 	task, ok := a.object(t)["task"].(obj)
@@ -56,7 +56,12 @@ func TestTaskChecks(t *testing.T) {
 		{"nobody", "add", obj{"TITLE": "x"}, "ERROR_CORE", "Assignee not specified<br>"},
 		{"stranger", "update", obj{"RESPONSIBLE_ID": 99}, "ERROR_CORE", `User specified in the "Assignee" field not found<br>`},
 		{"status", "update", obj{"STATUS": 9}, "ERROR_CORE", "Invalid status<br>"},
-		{"no parent", "add", obj{"TITLE": "x", "RESPONSIBLE_ID": 1, "PARENT_ID": 9}, "ERROR_CORE", `Task specified in the "Parent Task" field not found<br>`},
+		{
+			"no parent", "add",
+			obj{"TITLE": "x", "RESPONSIBLE_ID": 1, "PARENT_ID": 9},
+			"ERROR_CORE",
+			`Task specified in the "Parent Task" field not found<br>`,
+		},
 		{"its own parent", "update", obj{"PARENT_ID": 1}, "ERROR_CORE", "Cannot bind the node to itself<br>"},
 		{"its child's child", "update", obj{"PARENT_ID": 2}, "ERROR_CORE", "Creating cyclic links in tasks is prohibited<br>"},
 		{

@@ -16,13 +16,13 @@ const (
 	codeLifetime    = 30 * time.Second
 )
 
-// freshSession is the number of links that a chain of events has left when it starts: each
-// event-issued token carries it, and each event that such a token causes takes one off. At 0 events
+// maxEventChain is the number of events in a chain, in which each event is caused by a call with
+// the tokens of the one before. The tokens of an event carry the number that is left. At 0 events
 // are dropped.
-const freshSession = 7
+const maxEventChain = 7
 
 // Grant is what an application knows about an installation: a pair of tokens of one user, and the
-// addresses.
+// addresses of the portal.
 type Grant struct {
 	AccessToken      event.Secret
 	RefreshToken     event.Secret
@@ -37,8 +37,9 @@ type Grant struct {
 	UserID           int64
 }
 
-// Inner returns the grant as an auth block inside data: that of data.bot.auth in events of bots of
-// imbot.v2 or, beside BOT_ID and BOT_CODE, of data.BOT[n] in those of old ones. It holds tokens.
+// Inner returns the grant as an auth block inside data. Events of bots of imbot.v2 have it in
+// data.bot.auth, those of old bots in data.BOT[n], together with BOT_ID and BOT_CODE. It holds
+// tokens.
 func (g Grant) Inner() map[string]any {
 	return map[string]any{
 		"access_token": string(g.AccessToken), "refresh_token": string(g.RefreshToken),
@@ -49,11 +50,19 @@ func (g Grant) Inner() map[string]any {
 	}
 }
 
+// tokenTable holds the live and expired tokens and codes of the portal. Portal.mu guards it.
+type tokenTable struct {
+	access  map[string]*accessToken
+	refresh map[string]*refreshToken
+	codes   map[string]*authCode
+	trimAt  int // number of access tokens at which expired ones are deleted
+}
+
 type accessToken struct {
-	app     *Application
-	user    int64
-	expires time.Time
-	session int
+	app       *Application
+	user      int64
+	expires   time.Time
+	chainLeft int
 }
 
 type refreshToken struct {
@@ -68,114 +77,115 @@ type authCode struct {
 	expires time.Time
 }
 
-// issue makes a pair of tokens. session is what is left of the chain of events that the access
-// token belongs to.
-func (p *Portal) issue(a *Application, user int64, session int, withRefresh bool) Grant {
-	expires := p.now().Add(p.moods.TokenLifetime).UTC().Truncate(time.Second)
+// issueLocked issues tokens of a user. chainLeft is the rest of the chain of events that the access
+// token belongs to; see maxEventChain.
+func (p *Portal) issueLocked(a *Application, user int64, session int, withRefresh bool) Grant {
+	expires := p.nowLocked().Add(p.quirks.TokenLifetime).UTC().Truncate(time.Second)
 	g := Grant{
 		AccessToken:      event.Secret(randomText(70, hexDigits)),
 		ApplicationToken: a.token,
 		Expires:          expires,
 		Scope:            slices.Clone(a.spec.Scope),
 		MemberID:         p.cfg.memberID,
-		Domain:           p.domain,
-		ClientEndpoint:   p.base() + "/rest/",
+		Domain:           p.addresses.domain,
+		ClientEndpoint:   p.baseURLLocked() + "/rest/",
 		ServerEndpoint:   p.ServerEndpoint(),
 		Status:           a.spec.Status,
 		UserID:           user,
 	}
-	p.forget()
-	p.access[string(g.AccessToken)] = &accessToken{app: a, user: user, expires: expires, session: session}
+	p.trimTokensLocked()
+	p.tokens.access[string(g.AccessToken)] = &accessToken{app: a, user: user, expires: expires, chainLeft: session}
 	if withRefresh {
 		g.RefreshToken = event.Secret(randomText(70, hexDigits))
-		p.refresh[string(g.RefreshToken)] = &refreshToken{app: a, user: user, expires: p.now().Add(refreshLifetime)}
+		p.tokens.refresh[string(g.RefreshToken)] = &refreshToken{app: a, user: user, expires: p.nowLocked().Add(refreshLifetime)}
 	}
 	return g
 }
 
-// maxTokens is how many tokens are kept before those go that expired a day ago.
+// maxTokens is the number of tokens from which on those that expired a day ago are deleted.
 const maxTokens = 20_000
 
-// forget keeps the tables of tokens from growing for ever: each delivery brings a token of its own.
-func (p *Portal) forget() {
-	if len(p.access) < p.trimAt || len(p.access) < maxTokens {
+// trimTokensLocked deletes old tokens, because each delivery issues a new one.
+func (p *Portal) trimTokensLocked() {
+	if len(p.tokens.access) < p.tokens.trimAt || len(p.tokens.access) < maxTokens {
 		return
 	}
-	limit := p.now().Add(-24 * time.Hour)
-	maps.DeleteFunc(p.access, func(_ string, t *accessToken) bool { return t.expires.Before(limit) })
-	maps.DeleteFunc(p.refresh, func(_ string, t *refreshToken) bool { return t.expires.Before(limit) })
-	p.trimAt = 2 * len(p.access)
+	limit := p.nowLocked().Add(-24 * time.Hour)
+	maps.DeleteFunc(p.tokens.access, func(_ string, t *accessToken) bool { return t.expires.Before(limit) })
+	maps.DeleteFunc(p.tokens.refresh, func(_ string, t *refreshToken) bool { return t.expires.Before(limit) })
+	p.tokens.trimAt = 2 * len(p.tokens.access)
 }
 
-// Grant issues a pair of tokens of a user, as an application that was installed or opened earlier
-// would hold. It returns [ErrNotInstalled] or, for a user that the portal does not have,
-// [ErrNotFound].
+// Grant issues a pair of tokens of a user, as an application has them after its installation or
+// after the user opened it. It returns [ErrNotInstalled], or [ErrNotFound] for an unknown user.
 func (a *Application) Grant(user int64) (Grant, error) {
 	p := a.p
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if err := a.usable(user); err != nil {
+	if err := a.checkUsableLocked(user); err != nil {
 		return Grant{}, err
 	}
-	return p.issue(a, user, freshSession, true), nil
+	return p.issueLocked(a, user, maxEventChain, true), nil
 }
 
-// Code issues an authorization code of a user. It lives 30 seconds of the portal's time and works
-// once. The errors are those of [Application.Grant].
+// Code issues an authorization code of a user. It is valid once, for 30 seconds by the portal's
+// clock. The errors are those of [Application.Grant].
 func (a *Application) Code(user int64) (event.Secret, error) {
 	p := a.p
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if err := a.usable(user); err != nil {
+	if err := a.checkUsableLocked(user); err != nil {
 		return "", err
 	}
-	return event.Secret(p.newCode(a, user)), nil
+	return event.Secret(p.newCodeLocked(a, user)), nil
 }
 
-func (p *Portal) newCode(a *Application, user int64) string {
+// newCodeLocked issues an authorization code and deletes expired ones.
+func (p *Portal) newCodeLocked(a *Application, user int64) string {
 	code := randomText(70, hexDigits)
-	maps.DeleteFunc(p.codes, func(_ string, c *authCode) bool { return !c.expires.After(p.now()) })
-	p.codes[code] = &authCode{app: a, user: user, expires: p.now().Add(codeLifetime)}
+	maps.DeleteFunc(p.tokens.codes, func(_ string, c *authCode) bool { return !c.expires.After(p.nowLocked()) })
+	p.tokens.codes[code] = &authCode{app: a, user: user, expires: p.nowLocked().Add(codeLifetime)}
 	return code
 }
 
-func (a *Application) usable(user int64) error {
+// checkUsableLocked checks that the application can have tokens of a user. Portal.mu must be held.
+func (a *Application) checkUsableLocked(user int64) error {
 	if !a.registered {
 		return ErrNotInstalled
 	}
-	if a.p.users[user] == nil {
+	if a.p.accounts.users[user] == nil {
 		return fmt.Errorf("%w: user %d", ErrNotFound, user)
 	}
 	return nil
 }
 
-// RevokeTokens makes every token and code of the application dead, as when it was removed and
-// installed again: calls are answered invalid_token, refreshes invalid_grant. [Application.Grant]
+// RevokeTokens revokes all tokens and codes of the application, as if it had been removed and
+// installed again: calls fail with invalid_token, refreshes with invalid_grant. [Application.Grant]
 // issues new ones.
 func (a *Application) RevokeTokens() {
 	p := a.p
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.dropTokens(func(app *Application, _ int64) bool { return app == a })
-	p.touch()
+	p.dropTokensLocked(func(app *Application, _ int64) bool { return app == a })
+	p.signalChangeLocked()
 }
 
-// dropTokens makes tokens and codes dead that are a certain application's and user's.
-func (p *Portal) dropTokens(dead func(a *Application, user int64) bool) {
-	maps.DeleteFunc(p.access, func(_ string, t *accessToken) bool { return dead(t.app, t.user) })
-	maps.DeleteFunc(p.refresh, func(_ string, t *refreshToken) bool { return dead(t.app, t.user) })
-	maps.DeleteFunc(p.codes, func(_ string, c *authCode) bool { return dead(c.app, c.user) })
+// dropTokensLocked revokes the tokens and codes of the applications and users that match.
+func (p *Portal) dropTokensLocked(dead func(a *Application, user int64) bool) {
+	maps.DeleteFunc(p.tokens.access, func(_ string, t *accessToken) bool { return dead(t.app, t.user) })
+	maps.DeleteFunc(p.tokens.refresh, func(_ string, t *refreshToken) bool { return dead(t.app, t.user) })
+	maps.DeleteFunc(p.tokens.codes, func(_ string, c *authCode) bool { return dead(c.app, c.user) })
 }
 
-// ExpireAccessTokens lets every access token expire at once. Refresh tokens keep working.
+// ExpireAccessTokens makes all access tokens expire now. Refresh tokens stay valid.
 func (p *Portal) ExpireAccessTokens() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	now := p.now()
-	for _, t := range p.access {
+	now := p.nowLocked()
+	for _, t := range p.tokens.access {
 		if t.expires.After(now) {
 			t.expires = now
 		}
 	}
-	p.touch()
+	p.signalChangeLocked()
 }

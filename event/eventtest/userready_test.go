@@ -17,21 +17,21 @@ import (
 	"github.com/b24events/b24events/rest"
 )
 
-// trade asks the OAuth server for a new pair.
+// trade asks the OAuth server for new tokens.
 func trade(t *testing.T, p *eventtest.Portal, app *eventtest.Application, refresh event.Secret) answer {
 	t.Helper()
 	form := tokenForm(app, "refresh_token", "refresh_token", refresh)
 	return send(t, http.MethodPost, tokenURL(p), "application/x-www-form-urlencoded", form.Encode())
 }
 
-// holding is the access of a token that is kept as it is.
-type holding struct{ eventtest.Grant }
+// fixedToken is an oauth source with a fixed token.
+type fixedToken struct{ eventtest.Grant }
 
-func (h holding) Access(context.Context, string) (endpoint, token string, err error) {
+func (h fixedToken) Access(context.Context, string) (endpoint, token string, err error) {
 	return h.ClientEndpoint, string(h.AccessToken), nil
 }
 
-func (holding) Renew(context.Context, string, string) (endpoint, token string, err error) {
+func (fixedToken) Renew(context.Context, string, string) (endpoint, token string, err error) {
 	return "", "", errors.New("no refresh in this test")
 }
 
@@ -40,7 +40,7 @@ func sdk(t *testing.T, app *eventtest.Application) *rest.Client {
 	t.Helper()
 	g, err := app.Grant(eventtest.AdminID)
 	require.NoError(t, err)
-	portals, err := rest.NewPortals(holding{g}, rest.WithInsecureHTTP(), rest.WithoutRateLimit())
+	portals, err := rest.NewClients(fixedToken{g}, rest.WithInsecureHTTP(), rest.WithoutRateLimit())
 	require.NoError(t, err)
 	return portals.Portal(g.MemberID)
 }
@@ -60,7 +60,7 @@ func TestUserReady(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			p := eventtest.NewPortal(t, eventtest.WithQuirks(func(m *eventtest.Quirks) { m.UserReady = tt.when }))
+			p := eventtest.NewPortal(t, eventtest.WithQuirks(func(q *eventtest.Quirks) { q.UserReady = tt.when }))
 			in := newInbox(t)
 			app, err := p.AddApp(eventtest.App{Scope: []string{"crm", "task"}, HandlerURL: in.URL + "/install", UI: tt.ui})
 			require.NoError(t, err)
@@ -120,7 +120,7 @@ func TestUserReady(t *testing.T) {
 // TestUserReadyOnce covers PROTOCOL 10.3: it is sent once for each installation.
 func TestUserReadyOnce(t *testing.T) {
 	t.Parallel()
-	p := eventtest.NewPortal(t, eventtest.WithQuirks(func(m *eventtest.Quirks) { m.UserReady = eventtest.UserReadyAfter }))
+	p := eventtest.NewPortal(t, eventtest.WithQuirks(func(q *eventtest.Quirks) { q.UserReady = eventtest.UserReadyAfter }))
 	in := newInbox(t)
 	app, err := p.AddApp(eventtest.App{HandlerURL: in.URL})
 	require.NoError(t, err)
@@ -137,30 +137,30 @@ func TestUserReadyOnce(t *testing.T) {
 	require.JSONEq(t, "false", string(as(t, p, app, system).ok("user.admin", nil).Result))
 }
 
-// TestUserReadyMoods: what keeps data and users out of other events does not touch it, and a late
-// ONAPPINSTALL comes in its place.
-func TestUserReadyMoods(t *testing.T) {
+// TestUserReadyQuirks checks that NoData and NoUser do not affect ONAPPUSERREADY, and that a late
+// ONAPPINSTALL keeps its order.
+func TestUserReadyQuirks(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
-		name  string
-		moods func(*eventtest.Quirks)
-		early []string // before the delay is over
-		want  []string
+		name   string
+		quirks func(*eventtest.Quirks)
+		early  []string // before the delay is over
+		want   []string
 	}{
-		{"no data, no user", func(m *eventtest.Quirks) { m.NoData, m.NoUser = true, true }, []string{"ONAPPUSERREADY", "ONAPPINSTALL"}, nil},
-		{"late installation", func(m *eventtest.Quirks) { m.InstallDelay = time.Hour }, []string{"ONAPPUSERREADY"}, []string{"ONAPPINSTALL"}},
-		{"after a late one", func(m *eventtest.Quirks) {
-			m.InstallDelay, m.UserReady = time.Hour, eventtest.UserReadyAfter
+		{"no data, no user", func(q *eventtest.Quirks) { q.NoData, q.NoUser = true, true }, []string{"ONAPPUSERREADY", "ONAPPINSTALL"}, nil},
+		{"late installation", func(q *eventtest.Quirks) { q.InstallDelay = time.Hour }, []string{"ONAPPUSERREADY"}, []string{"ONAPPINSTALL"}},
+		{"after a late one", func(q *eventtest.Quirks) {
+			q.InstallDelay, q.UserReady = time.Hour, eventtest.UserReadyAfter
 		}, nil, []string{"ONAPPINSTALL", "ONAPPUSERREADY"}},
-		{"instead of it", func(m *eventtest.Quirks) { m.NoInstallEvent = true }, []string{"ONAPPUSERREADY"}, nil},
+		{"instead of it", func(q *eventtest.Quirks) { q.NoInstallEvent = true }, []string{"ONAPPUSERREADY"}, nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				n := eventtest.NewNetwork()
-				p := eventtest.NewPortal(t, eventtest.WithNetwork(n), eventtest.WithQuirks(func(m *eventtest.Quirks) {
-					m.UserReady = eventtest.UserReadyBefore
-					tt.moods(m)
+				p := eventtest.NewPortal(t, eventtest.WithNetwork(n), eventtest.WithQuirks(func(q *eventtest.Quirks) {
+					q.UserReady = eventtest.UserReadyBefore
+					tt.quirks(q)
 				}))
 				n.Handle("app.example.com", http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 				app, err := p.AddApp(eventtest.App{HandlerURL: "https://app.example.com/"})
@@ -187,11 +187,11 @@ func TestUserReadyMoods(t *testing.T) {
 	}
 }
 
-// TestReconcileLeavesThePlatformsHandlers: what the SDK derives from a mux ends no handler that the
-// platform made.
+// TestReconcileLeavesThePlatformsHandlers checks that Reconcile keeps the handlers that the
+// platform bound.
 func TestReconcileLeavesThePlatformsHandlers(t *testing.T) {
 	t.Parallel()
-	p := eventtest.NewPortal(t, eventtest.WithQuirks(func(m *eventtest.Quirks) { m.UserReady = eventtest.UserReadyAfter }))
+	p := eventtest.NewPortal(t, eventtest.WithQuirks(func(q *eventtest.Quirks) { q.UserReady = eventtest.UserReadyAfter }))
 	in := newInbox(t)
 	app, err := p.AddApp(eventtest.App{Scope: []string{"crm", "imbot"}, HandlerURL: in.URL})
 	require.NoError(t, err)

@@ -11,10 +11,10 @@ import (
 	"github.com/b24events/b24events/event/eventtest"
 )
 
-// maxRequest bounds the body of a command, in bytes.
+// maxRequest limits the body of a command, in bytes.
 const maxRequest = 256 << 10
 
-// problem is a command that cannot be done: an HTTP status, and what to do about it.
+// problem is the error of a command: an HTTP status, and a text that says what to do.
 type problem struct {
 	status int
 	text   string
@@ -22,9 +22,11 @@ type problem struct {
 
 func (p problem) Error() string { return p.text }
 
-func refuse(text string) error { return problem{http.StatusBadRequest, text} }
+// badRequest returns a problem with status 400.
+func badRequest(text string) error { return problem{http.StatusBadRequest, text} }
 
-// command serves a POST: JSON in, JSON out. do may return nil for nothing to tell.
+// command serves a POST request. It decodes the JSON body for do, and encodes its result. A nil
+// result becomes an empty object.
 func command[T any](do func(ctx context.Context, id string, in T) (any, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		var in T
@@ -44,10 +46,10 @@ func command[T any](do func(ctx context.Context, id string, in T) (any, error)) 
 	}
 }
 
-// nothing is the input of commands that need none.
-type nothing struct{}
+// noInput is the input of commands that have none.
+type noInput struct{}
 
-// readJSON decodes one object. An empty body stands for an empty object.
+// readJSON decodes the body of a request. An empty body means an empty object.
 func readJSON(w http.ResponseWriter, r *http.Request, into any) error {
 	decoder := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxRequest))
 	decoder.DisallowUnknownFields()
@@ -56,12 +58,12 @@ func readJSON(w http.ResponseWriter, r *http.Request, into any) error {
 	case errors.Is(err, io.EOF):
 		return nil
 	case errors.As(err, &tooLarge):
-		return problem{http.StatusRequestEntityTooLarge, "that is more than 256 KiB; send less"}
+		return problem{http.StatusRequestEntityTooLarge, "the request has more than 256 KiB; send less"}
 	case err != nil:
-		return refuse("this is not the JSON that is wanted: " + shorten(strings.TrimPrefix(err.Error(), "json: ")))
+		return badRequest("this is not the expected JSON:  " + shorten(strings.TrimPrefix(err.Error(), "json: ")))
 	}
 	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
-		return refuse("something stands after the JSON; send one object")
+		return badRequest("there is something after the JSON; send one object")
 	}
 	return nil
 }
@@ -69,19 +71,19 @@ func readJSON(w http.ResponseWriter, r *http.Request, into any) error {
 func writeJSON(w http.ResponseWriter, status int, v any) {
 	body, err := json.Marshal(v)
 	if err != nil {
-		writeProblem(w, http.StatusInternalServerError, "the answer cannot be encoded")
+		writeProblem(w, http.StatusInternalServerError, "the response cannot be encoded")
 		return
 	}
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
 	w.WriteHeader(status)
-	_, _ = w.Write(body) // a browser that went away misses it
+	_, _ = w.Write(body) // the browser may have gone away
 }
 
 func writeError(w http.ResponseWriter, err error) {
 	var p problem
 	switch {
 	case errors.As(err, &p):
-		writeProblem(w, p.status, err.Error()) // of which p may be the last part
+		writeProblem(w, p.status, err.Error()) // p may be only its last part
 	case errors.Is(err, eventtest.ErrNotFound):
 		writeProblem(w, http.StatusNotFound, plain(err))
 	case errors.Is(err, eventtest.ErrInstalled), errors.Is(err, eventtest.ErrNotInstalled):
@@ -97,5 +99,8 @@ func writeProblem(w http.ResponseWriter, status int, text string) {
 	writeJSON(w, status, map[string]string{"error": text})
 }
 
-// plain is an error's text without the name of the package that it comes from.
-func plain(err error) string { return strings.TrimPrefix(err.Error(), "eventtest: ") }
+// plain returns the text of an error without the prefixes of package eventtest.
+func plain(err error) string {
+	text := strings.TrimPrefix(err.Error(), eventtest.ErrConfig.Error()+": ")
+	return strings.TrimPrefix(text, "eventtest: ")
+}

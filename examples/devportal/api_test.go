@@ -19,7 +19,7 @@ import (
 	"github.com/b24events/b24events/event/eventtest"
 )
 
-// await polls the state until it is as wanted.
+// await polls the state until a condition is met.
 func (p *process) await(query string, wanted func(snapshot) bool) snapshot {
 	p.t.Helper()
 	var s snapshot
@@ -27,8 +27,8 @@ func (p *process) await(query string, wanted func(snapshot) bool) snapshot {
 	return s
 }
 
-// TestInstallRaiseResend is the day of a developer: install, see an event arrive, stop the handler,
-// see it fail, start it, resend.
+// TestInstallRaiseResend does what a developer does: install, see an event arrive, stop the
+// handler, see a delivery fail, start the handler and resend.
 func TestInstallRaiseResend(t *testing.T) {
 	t.Parallel()
 	p := start(t, nil)
@@ -54,7 +54,7 @@ func TestInstallRaiseResend(t *testing.T) {
 	lost := s.Deliveries.Shown[0]
 	require.False(t, lost.OK)
 	require.Zero(t, lost.Status)
-	require.NotEmpty(t, lost.Error) // refused, or reset where a kept connection was tried first
+	require.NotEmpty(t, lost.Error) // refused, or reset if a kept connection was tried first
 	require.Equal(t, "crm.deal 7", lost.Entity)
 	path := "/api/deliveries/" + strconv.FormatInt(lost.ID, 10)
 
@@ -83,8 +83,8 @@ func TestInstallRaiseResend(t *testing.T) {
 	require.Equal(t, http.StatusNotFound, status)
 }
 
-// TestTokensStayHidden looks for every token that the portal has issued in everything that shows
-// itself unasked.
+// TestTokensStayHidden looks for every issued token in everything that the program shows without a
+// request for tokens.
 func TestTokensStayHidden(t *testing.T) {
 	t.Parallel()
 	p := start(t, nil)
@@ -117,7 +117,7 @@ func TestTokensStayHidden(t *testing.T) {
 	}
 }
 
-// TestCutTokensStayHidden lets a handler repeat a token where its answer is cut off.
+// TestCutTokensStayHidden lets a handler repeat a token at the place where its response is cut off.
 func TestCutTokensStayHidden(t *testing.T) {
 	t.Parallel()
 	p := start(t, nil)
@@ -134,8 +134,8 @@ func TestCutTokensStayHidden(t *testing.T) {
 	require.NotContains(t, delivery, token[:10])
 }
 
-// TestTokensOfDataStayHidden covers tokens that an event carries outside its auth section: a
-// handler that repeats what it was sent showed them, as they are or as they were encoded.
+// TestTokensOfDataStayHidden covers tokens outside the auth section of an event. A handler that
+// repeats its request showed them, plain or encoded.
 func TestTokensOfDataStayHidden(t *testing.T) {
 	t.Parallel()
 	for name, data := range map[string]string{
@@ -165,8 +165,8 @@ func TestTokensOfDataStayHidden(t *testing.T) {
 	}
 }
 
-// TestErrorsQuoteNoToken has a handler that puts the token into the HTTP status line, which
-// net/http quotes.
+// TestErrorsQuoteNoToken lets a handler put the token into the HTTP status line, which net/http
+// quotes in an error.
 func TestErrorsQuoteNoToken(t *testing.T) {
 	t.Parallel()
 	p := start(t, nil)
@@ -283,12 +283,12 @@ func TestObjects(t *testing.T) {
 		"too often":           {`{"kind":"deal","action":"add","times":1001}`, "1000"},
 		"a negative number":   {`{"kind":"deal","action":"add","times":-1}`, "1000"},
 		"deleted twice":       {`{"kind":"deal","action":"delete","id":2,"times":2}`, "once"},
-		"a chosen number":     {`{"kind":"deal","action":"add","id":2}`, "numbers"},
+		"a chosen number":     {`{"kind":"deal","action":"add","id":2}`, "chooses the ID"},
 		"more than there are": {`{"kind":"lead","action":"delete","times":9}`, "2 done"},
 		"no process":          {`{"kind":"item","entity_type_id":5,"action":"add"}`, "128"},
-		"message of nobody":   {`{"kind":"message","action":"add","user":0}`, "writes it"},
+		"message of nobody":   {`{"kind":"message","action":"add","user":0}`, "needs an author"},
 		"message of another":  {`{"kind":"message","action":"update","id":2,"user":1}`, "message"},
-		"message to no app":   {`{"kind":"message","action":"add","app":"x"}`, "client id"},
+		"message to no app":   {`{"kind":"message","action":"add","app":"x"}`, "client ID"},
 		"fields of a list":    {`{"kind":"deal","action":"add","fields":[1]}`, "JSON"},
 	} {
 		status, _, text := p.request(http.MethodPost, "/api/objects", c.body)
@@ -318,7 +318,8 @@ func TestRaise(t *testing.T) {
 	require.NotContains(t, delivery, token, "which repeated the token")
 
 	for name, body := range map[string]string{
-		"no name": `{}`, "a template": `{"event":"ONCRMDYNAMICITEMADD_{TYPEID}"}`, "data of a list": `{"event":"ONX","data":[`, "no JSON": `{"event":"ONX","data":x}`,
+		"no name": `{}`, "a template": `{"event":"ONCRMDYNAMICITEMADD_{TYPEID}"}`,
+		"data of a list": `{"event":"ONX","data":[`, "no JSON": `{"event":"ONX","data":x}`,
 		"too often": `{"event":"ONX","times":100000}`, "a long name": `{"event":"` + strings.Repeat("X", 300) + `"}`,
 	} {
 		status, _, text := p.request(http.MethodPost, "/api/raise", body)
@@ -326,40 +327,46 @@ func TestRaise(t *testing.T) {
 	}
 }
 
-// TestMoods changes one mood at a time and leaves the others alone.
-func TestMoods(t *testing.T) {
+// TestQuirks changes one quirk at a time and leaves the others alone.
+func TestQuirks(t *testing.T) {
 	t.Parallel()
 	p := start(t, nil)
-	usual := p.state("").Moods
+	usual := p.state("").Quirks
 	require.InDelta(t, 3600, usual.TokenLifetime, 0)
 	for name, body := range map[string]string{
-		"no user": `{"no_user":true}`, "no data": `{"no_data":true}`, "plan": `{"no_extended_offline":true,"no_connectors":true}`, "box": `{"box":true}`,
+		"no user": `{"no_user":true}`, "no data": `{"no_data":true}`, "plan": `{"no_extended_offline":true,"no_connectors":true}`,
+		"box":   `{"box":true}`,
 		"limit": `{"rate_per_second":2,"rate_burst":50}`, "life": `{"token_lifetime_s":10}`, "slow": `{"latency_ms":5}`,
-		"handlers": `{"slow_handlers_s":0.5}`, "install": `{"install_delay_s":60,"no_install_event":true}`, "races": `{"racing_reservations":true,"racing_binds":true}`,
+		"handlers": `{"slow_handlers_s":0.5}`, "install": `{"install_delay_s":60,"no_install_event":true}`,
+		"races": `{"racing_reservations":true,"racing_binds":true}`,
 		"order": `{"delivery_jitter_s":1.5,"offline_lag_s":2}`, "old": `{"honour_min_timeout":true}`,
-		"removal": `{"no_uninstall_event":true}`, "system user": `{"user_ready":2}`, "bots": `{"whole_bot_auth":true}`, "slow OAuth server": `{"oauth_latency_ms":5}`,
+		"removal": `{"no_uninstall_event":true}`, "system user": `{"user_ready":2}`,
+		"bots": `{"whole_bot_auth":true}`, "slow OAuth server": `{"oauth_latency_ms":5}`,
 		"time": `{"operating_limit_s":480}`,
 	} {
-		want := p.state("").Moods
+		want := p.state("").Quirks
 		require.NoError(t, json.Unmarshal([]byte(body), &want))
-		p.post("/api/moods", body)
-		require.Equal(t, want, p.state("").Moods, name)
+		p.post("/api/quirks", body)
+		require.Equal(t, want, p.state("").Quirks, name)
 	}
 	var all eventtest.Quirks
-	p.state("").Moods.set(&all)
-	moods := reflect.ValueOf(all)
-	for i := range moods.NumField() {
-		require.False(t, moods.Field(i).IsZero(), "the page has no switch for %s", moods.Type().Field(i).Name)
+	p.state("").Quirks.set(&all)
+	quirks := reflect.ValueOf(all)
+	for i := range quirks.NumField() {
+		require.False(t, quirks.Field(i).IsZero(), "the page has no switch for %s", quirks.Type().Field(i).Name)
 	}
 	for name, body := range map[string]string{
-		"half a limit": `{"rate_burst":0}`, "no life": `{"token_lifetime_s":0}`, "negative": `{"latency_ms":-1}`, "endless": `{"latency_ms":1e300}`,
+		"half a limit": `{"rate_burst":0}`, "no life": `{"token_lifetime_s":0}`,
+		"negative": `{"latency_ms":-1}`, "endless": `{"latency_ms":1e300}`,
 		"endless OAuth server": `{"oauth_latency_ms":1e300}`, "no such order": `{"user_ready":3}`,
-		"unknown": `{"mood":true}`, "text": `{"no_user":"yes"}`, "a list": `[]`,
+		"unknown": `{"quirk":true}`, "text": `{"no_user":"yes"}`, "a list": `[]`,
 	} {
-		before := p.state("").Moods
-		status, _, text := p.request(http.MethodPost, "/api/moods", body)
+		before := p.state("").Quirks
+		status, _, text := p.request(http.MethodPost, "/api/quirks", body)
 		require.Equal(t, http.StatusBadRequest, status, name+text)
-		require.Equal(t, before, p.state("").Moods, name)
+		require.NotContains(t, text, "eventtest", name)
+		require.NotContains(t, text, "invalid configuration", name)
+		require.Equal(t, before, p.state("").Quirks, name)
 	}
 }
 
@@ -385,7 +392,8 @@ func TestClockAndTokens(t *testing.T) {
 	}
 }
 
-// TestPages installs an application with pages: its page fails first, then is done.
+// TestPages installs an application with pages. Its page fails at first, then it finishes the
+// installation.
 func TestPages(t *testing.T) {
 	t.Parallel()
 	p := start(t, nil)
@@ -414,7 +422,7 @@ func TestPages(t *testing.T) {
 	require.Equal(t, http.StatusNotFound, status)
 }
 
-// TestStream reads pictures of the portal until one shows the change.
+// TestStream reads snapshots of the portal until one shows the change.
 func TestStream(t *testing.T) {
 	t.Parallel()
 	p := start(t, nil)
@@ -451,7 +459,7 @@ func TestStream(t *testing.T) {
 	}
 }
 
-// TestSamples raises each event of the catalogue with the data that the page proposes for it.
+// TestSamples raises each event of the catalogue with its sample data.
 func TestSamples(t *testing.T) {
 	t.Parallel()
 	p := start(t, nil)
@@ -478,7 +486,7 @@ func TestSamples(t *testing.T) {
 			entities++
 			continue
 		}
-		var missing *event.DecodeError // texts, lists and single values are left to the user
+		var missing *event.DecodeError // the user must fill in texts, lists and single values
 		require.True(t, err == nil || errors.As(err, &missing) && missing.Want == "present", info.Name)
 	}
 	require.Greater(t, entities, 120, "most of them name an object")

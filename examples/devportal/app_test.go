@@ -25,7 +25,7 @@ type application struct {
 	id      string
 	secret  string
 	portals *oauth.Portals
-	api     *rest.Portals
+	api     *rest.Clients
 }
 
 func newApplication(t *testing.T, p *process) *application {
@@ -42,7 +42,7 @@ func newApplicationAt(t *testing.T, p *process, addr string) *application {
 	a.portals, err = oauth.NewPortals(oauth.Config{ClientID: a.id, ClientSecret: event.Secret(a.secret)}, oauth.NewMemoryStore(),
 		oauth.WithHosts(p.state("").Portal.OAuthHost), oauth.WithInsecureHTTP())
 	require.NoError(t, err)
-	a.api, err = rest.NewPortals(a.portals, rest.WithInsecureHTTP(), rest.WithoutRateLimit())
+	a.api, err = rest.NewClients(a.portals, rest.WithInsecureHTTP(), rest.WithoutRateLimit())
 	require.NoError(t, err)
 	mux := event.NewMux()
 	a.portals.Lifecycle(mux, oauth.Hooks{Installed: func(ctx context.Context, in oauth.Installation, _ event.AppInstall) error {
@@ -55,14 +55,16 @@ func newApplicationAt(t *testing.T, p *process, addr string) *application {
 	return a
 }
 
-// listen serves the application; where it stopped, at the same address as before.
+// listen serves the application at an address, for example again after stop.
 func (a *application) listen(addr string) {
 	a.t.Helper()
 	l, err := new(net.ListenConfig).Listen(a.t.Context(), "tcp", addr)
 	require.NoError(a.t, err)
 	a.server = &httptest.Server{
 		Listener: l,
-		Config:   &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { a.handler.ServeHTTP(w, r) })}, //nolint:gosec // for a test
+		Config: &http.Server{ //nolint:gosec // for a test
+			Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { a.handler.ServeHTTP(w, r) }),
+		},
 	}
 	a.server.Start()
 	a.t.Cleanup(a.server.Close)
@@ -72,7 +74,7 @@ func (a *application) stop() { a.server.Close() }
 
 func (a *application) startAgain() { a.listen(a.server.Listener.Addr().String()) }
 
-// form is what the page sends to install the application.
+// form returns the request that the page sends to install the application.
 func (a *application) form() string {
 	return `{"client_id":"` + a.id + `","client_secret":"` + a.secret + `","handler":"` + a.url + `","scope":"crm, task"}`
 }

@@ -15,19 +15,19 @@ import (
 	"github.com/b24events/b24events/examples/internal/program"
 )
 
-// Bounds of what can be added.
+// Limits of what can be added.
 const (
 	maxApps     = 50
 	maxWebhooks = 50
 )
 
-// appView is one application with what it has bound.
+// appView is an application with its handlers.
 type appView struct {
 	ID             string        `json:"id"` // client_id
 	Handler        string        `json:"handler"`
 	Scope          []string      `json:"scope"`
 	UI             bool          `json:"ui"`
-	State          string        `json:"state"` // installed, installing (its page is not done) or removed
+	State          string        `json:"state"` // installed, installing (its page has not finished) or removed
 	Active         bool          `json:"active"`
 	PaymentExpired bool          `json:"payment_expired"`
 	Bindings       []bindingView `json:"bindings"` // the first ones
@@ -54,15 +54,15 @@ type webhookView struct {
 	Events []string `json:"events"`
 }
 
-func (d *desk) apps() []appView {
+func (pg *page) apps() []appView {
 	bound := map[string][]bindingView{}
-	for _, b := range d.portal.Bindings() {
+	for _, b := range pg.portal.Bindings() {
 		bound[b.ClientID] = append(bound[b.ClientID], bindingView{
 			ID: b.ID, Event: shorten(b.Event), Handler: shorten(b.Handler), User: b.UserID, Connector: shorten(b.Connector), Offline: b.Offline,
 		})
 	}
 	views := []appView{}
-	for _, a := range d.portal.Applications() {
+	for _, a := range pg.portal.Applications() {
 		state := "removed"
 		switch {
 		case a.Installed():
@@ -90,16 +90,16 @@ func botsOf(a *eventtest.Application) []botView {
 	return views
 }
 
-func (d *desk) app(clientID string) (*eventtest.Application, error) {
-	for _, a := range d.portal.Applications() {
+func (pg *page) app(clientID string) (*eventtest.Application, error) {
+	for _, a := range pg.portal.Applications() {
 		if a.ClientID() == clientID {
 			return a, nil
 		}
 	}
-	return nil, problem{http.StatusNotFound, "there is no application with this client id; install it first"}
+	return nil, problem{http.StatusNotFound, "there is no application with this client ID; install it first"}
 }
 
-// appForm is an application to be installed. Empty credentials are made up.
+// appForm is an application to be installed. Empty credentials become random.
 type appForm struct {
 	ClientID     string `json:"client_id"`
 	ClientSecret string `json:"client_secret"`
@@ -109,36 +109,36 @@ type appForm struct {
 }
 
 // addApp adds an application and installs it.
-func (d *desk) addApp(ctx context.Context, _ string, in appForm) (any, error) {
-	if len(d.portal.Applications()) >= maxApps {
-		return nil, refuse("that is enough applications; start the program again for an empty portal")
+func (pg *page) addApp(ctx context.Context, _ string, in appForm) (any, error) {
+	if len(pg.portal.Applications()) >= maxApps {
+		return nil, badRequest("there are too many applications; restart the program for an empty portal")
 	}
 	if len(in.ClientID) > 200 || len(in.ClientSecret) > 200 || len(in.Handler) > 2000 || len(in.Scope) > 2000 {
-		return nil, refuse("the client id, the secret, the URL or the list of permissions is too long")
+		return nil, badRequest("the client ID, the secret, the URL or the list of permissions is too long")
 	}
-	if in.ClientID == "." || in.ClientID == ".." { // which no browser leaves in a path
-		return nil, refuse("the client id is a name such as local.5c8bb1b0891cf2.87252039")
+	if in.ClientID == "." || in.ClientID == ".." { // browsers remove these from a path
+		return nil, badRequest("the client ID must be a name like local.5c8bb1b0891cf2.87252039")
 	}
-	a, err := d.portal.AddApp(eventtest.App{
+	a, err := pg.portal.AddApp(eventtest.App{
 		ClientID: in.ClientID, ClientSecret: event.Secret(in.ClientSecret), Scope: program.Split(in.Scope), HandlerURL: in.Handler, UI: in.UI,
 	})
 	if err != nil {
 		return nil, err
 	}
-	return d.installed(ctx, a)
+	return pg.installApp(ctx, a)
 }
 
-func (d *desk) install(ctx context.Context, id string, _ nothing) (any, error) {
-	a, err := d.app(id)
+func (pg *page) install(ctx context.Context, id string, _ noInput) (any, error) {
+	a, err := pg.app(id)
 	if err != nil {
 		return nil, err
 	}
-	return d.installed(ctx, a)
+	return pg.installApp(ctx, a)
 }
 
-// installed installs an application. Where its installation page fails, the application stays and
-// the page can be opened again.
-func (d *desk) installed(ctx context.Context, a *eventtest.Application) (any, error) {
+// installApp installs an application. If its installation page fails, the application stays and the
+// page can be opened again.
+func (pg *page) installApp(ctx context.Context, a *eventtest.Application) (any, error) {
 	result := map[string]any{"id": a.ClientID()}
 	switch err := a.Install(ctx); {
 	case err != nil && a.Registered() && !a.Installed() && !errors.Is(err, eventtest.ErrInstalled):
@@ -149,10 +149,10 @@ func (d *desk) installed(ctx context.Context, a *eventtest.Application) (any, er
 	return result, nil
 }
 
-// openPage opens an application's page as the administrator's browser would, and tells how it
-// answered.
-func (d *desk) openPage(ctx context.Context, id string, _ nothing) (any, error) {
-	a, err := d.app(id)
+// openPage opens an application's page as the administrator's browser would, and returns the status
+// of the response.
+func (pg *page) openPage(ctx context.Context, id string, _ noInput) (any, error) {
+	a, err := pg.app(id)
 	if err != nil {
 		return nil, err
 	}
@@ -160,44 +160,47 @@ func (d *desk) openPage(ctx context.Context, id string, _ nothing) (any, error) 
 	if err != nil {
 		return nil, err
 	}
-	client := &http.Client{Timeout: 30 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	client := &http.Client{
+		Timeout:       30 * time.Second,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
 	answer, err := client.Do(request)
 	if err != nil {
-		return nil, problem{http.StatusBadGateway, "the page did not answer; is the program at the handler URL running?"}
+		return nil, problem{http.StatusBadGateway, "the page did not respond; is the program at the handler URL running?"}
 	}
 	defer answer.Body.Close() //nolint:errcheck // only the status matters
 	if answer.StatusCode >= 400 {
-		return nil, problem{http.StatusBadGateway, "the page answered " + strconv.Itoa(answer.StatusCode)}
+		return nil, problem{http.StatusBadGateway, "the page returned status  " + strconv.Itoa(answer.StatusCode)}
 	}
 	return map[string]any{"status": answer.StatusCode}, nil
 }
 
-func (d *desk) finishInstall(_ context.Context, id string, _ nothing) (any, error) {
-	a, err := d.app(id)
+func (pg *page) finishInstall(_ context.Context, id string, _ noInput) (any, error) {
+	a, err := pg.app(id)
 	if err != nil {
 		return nil, err
 	}
 	return nil, a.FinishInstall()
 }
 
-func (d *desk) uninstall(_ context.Context, id string, in struct {
+func (pg *page) uninstall(_ context.Context, id string, in struct {
 	Clean bool `json:"clean"`
 },
 ) (any, error) {
-	a, err := d.app(id)
+	a, err := pg.app(id)
 	if err != nil {
 		return nil, err
 	}
 	return nil, a.Uninstall(in.Clean)
 }
 
-// setStatus switches an application off or on, and lets its subscription run out or be renewed.
-func (d *desk) setStatus(_ context.Context, id string, in struct {
+// setStatus turns an application off or on, and ends or renews its subscription.
+func (pg *page) setStatus(_ context.Context, id string, in struct {
 	Active         *bool `json:"active"`
 	PaymentExpired *bool `json:"payment_expired"`
 },
 ) (any, error) {
-	a, err := d.app(id)
+	a, err := pg.app(id)
 	if err != nil {
 		return nil, err
 	}
@@ -207,17 +210,17 @@ func (d *desk) setStatus(_ context.Context, id string, in struct {
 	if in.PaymentExpired != nil {
 		a.SetPaymentExpired(*in.PaymentExpired)
 	}
-	return nil, nil //nolint:nilnil // there is nothing to tell
+	return nil, nil //nolint:nilnil // it has no result
 }
 
-// settings are what a program needs to be this application, as lines for a shell. They hold its
-// secret and, once it is installed, a fresh pair of the administrator's tokens.
-func (d *desk) settings(_ context.Context, id string, _ nothing) (any, error) {
-	a, err := d.app(id)
+// settings returns the settings that make a program this application, as lines for a shell. They
+// hold its secret and, once it is installed, new tokens of the administrator.
+func (pg *page) settings(_ context.Context, id string, _ noInput) (any, error) {
+	a, err := pg.app(id)
 	if err != nil {
 		return nil, err
 	}
-	p := d.portal
+	p := pg.portal
 	lines := []string{
 		"B24_CLIENT_ID", a.ClientID(),
 		"B24_CLIENT_SECRET", string(a.ClientSecret()),
@@ -242,30 +245,41 @@ func (d *desk) settings(_ context.Context, id string, _ nothing) (any, error) {
 	}
 	var text strings.Builder
 	for i := 0; i < len(lines); i += 2 {
-		text.WriteString("export " + lines[i] + "=" + quoted(lines[i+1]) + "\n")
+		text.WriteString("export " + lines[i] + "=" + shellQuoted(lines[i+1]) + "\n")
 	}
 	return map[string]any{"settings": text.String(), "application_token": string(a.ApplicationToken())}, nil
 }
 
-// addWebhook adds an outgoing webhook. Its token is shown this once.
-func (d *desk) addWebhook(_ context.Context, _ string, in struct {
+// addWebhook adds an outgoing webhook. This is the only time that its token is shown.
+func (pg *page) addWebhook(_ context.Context, _ string, in struct {
 	URL    string `json:"url"`
 	Events string `json:"events"`
 },
 ) (any, error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
+	pg.mu.Lock()
+	defer pg.mu.Unlock()
 	switch {
-	case len(d.webhooks) >= maxWebhooks:
-		return nil, refuse("that is enough webhooks; start the program again for an empty portal")
+	case len(pg.webhooks) >= maxWebhooks:
+		return nil, badRequest("there are too many webhooks; restart the program for an empty portal")
 	case len(in.URL) > 2000 || len(in.Events) > 10_000:
-		return nil, refuse("the URL or the list of events is too long")
+		return nil, badRequest("the URL or the list of events is too long")
 	}
 	events := program.Split(in.Events)
-	token, err := d.portal.AddOutgoingWebhook(in.URL, events...)
+	token, err := pg.portal.AddOutgoingWebhook(in.URL, events...)
 	if err != nil {
 		return nil, err
 	}
-	d.webhooks = append(d.webhooks, webhookView{URL: in.URL, Events: upper(events)})
+	pg.webhooks = append(pg.webhooks, webhookView{URL: in.URL, Events: upperNames(events)})
 	return map[string]any{"token": string(token)}, nil
+}
+
+// shellQuoted returns text as one word of a POSIX shell.
+func shellQuoted(text string) string { return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'" }
+
+func upperNames(names []string) []string {
+	all := make([]string, len(names))
+	for i, n := range names {
+		all[i] = strings.ToUpper(n)
+	}
+	return all
 }

@@ -10,9 +10,10 @@ import (
 	"github.com/b24events/b24events/examples/internal/programtest"
 )
 
-// TestBrowser is the day of a developer on the page: install an application, raise an event and see
-// it turn green, stop the handler, see the event fail and learn that the platform does not try
-// again, start the handler and resend. By mouse, and by the keyboard alone.
+// TestBrowser does what a developer does on the page, with the mouse and with the keyboard alone.
+// It installs an application, raises an event and sees it turn green. It stops the handler, sees
+// the event fail, and reads that the platform does not retry. Then it starts the handler and
+// resends.
 func TestBrowser(t *testing.T) {
 	t.Parallel()
 	for _, way := range []struct {
@@ -67,18 +68,19 @@ func TestBrowser(t *testing.T) {
 
 			way.do(b, `.row[data-id="3"] .summary`)
 			b.until(`document.querySelector('#delivery-3 .tree')?.textContent.includes('<img src=x')`)
-			require.Equal(t, true, b.value(`document.querySelector('#delivery-3 .tree').textContent.includes('"12345678901234567"')`), "digits stay digits")
+			require.Equal(t, true, b.value(`document.querySelector('#delivery-3 .tree').textContent.includes('"12345678901234567"')`),
+				"digits stay digits")
 			require.Equal(t, false, b.value(`!!document.querySelector('#deliveries img')`), "text stays text")
 			require.Equal(t, true, b.value(`document.querySelector('#delivery-3 .reveal').hidden`), "tokens are shown on request only")
 			way.do(b, `#delivery-3 [aria-expanded]`)
 			b.until(`document.querySelector('#delivery-3 .reveal pre')?.textContent.includes('auth%5Bapplication_token%5D=')`)
 
-			way.do(b, `#mood-no_user`)
-			if way.name == "keyboard" { // Enter sends a form; Space works a switch
+			way.do(b, `#quirk-no_user`)
+			if way.name == "keyboard" { // Enter sends a form, Space turns a switch
 				b.press("Space")
 			}
-			b.until(`document.querySelector('#mood-no_user').checked`)
-			require.Eventually(t, func() bool { return p.state("").Moods.NoUser }, patience, pollEvery)
+			b.until(`document.querySelector('#quirk-no_user').checked`)
+			require.Eventually(t, func() bool { return p.state("").Quirks.NoUser }, patience, pollEvery)
 
 			require.Equal(t, true, b.value(`document.documentElement.scrollWidth <= innerWidth`), "nothing sticks out")
 			b.look(360, 740, "dark")
@@ -88,7 +90,7 @@ func TestBrowser(t *testing.T) {
 	}
 }
 
-// row is a script that tells whether a delivery is shown in a state and with a text.
+// row returns a script that reports whether a delivery is shown in a state and with a text.
 func row(id int, state, text string) string {
 	return fmt.Sprintf(`(() => {
 		const r = document.querySelector('.row[data-id="%d"]');
@@ -96,7 +98,7 @@ func row(id int, state, text string) string {
 	})()`, id, state, text)
 }
 
-// TestLostConnection stops the program under the page, which says so.
+// TestLostConnection stops the program while the page is open. The page says so.
 func TestLostConnection(t *testing.T) {
 	t.Parallel()
 	p := start(t, nil)
@@ -112,8 +114,8 @@ var (
 	views    = flag.String("views", "devportal", "which pictures: devportal, which is the README's, or all")
 )
 
-// TestPictures takes the README's picture: go test ./examples/devportal -run TestPictures -pictures
-// "$PWD/docs".
+// TestPictures takes the screenshot for the README: go test ./examples/devportal -run TestPictures
+// -pictures "$PWD/docs".
 func TestPictures(t *testing.T) {
 	t.Parallel()
 	if *pictures == "" {
@@ -127,7 +129,7 @@ func TestPictures(t *testing.T) {
 	require.NoError(t, portal.Call(t.Context(), "event.bind", map[string]any{"event": "ONCRMDEALUPDATE", "event_type": "offline"}, nil))
 	require.NoError(t, portal.Call(t.Context(), "event.bind", map[string]any{"event": "ONTASKADD", "event_type": "offline"}, nil))
 	require.Error(t, portal.Call(t.Context(), "event.bind", map[string]any{"event": "ONMADEUP", "handler": a.url}, nil))
-	p.post("/api/moods", `{"rate_per_second":2,"rate_burst":50}`)
+	p.post("/api/quirks", `{"rate_per_second":2,"rate_burst":50}`)
 	p.post("/api/webhooks", `{"url":"http://127.0.0.1:8080/bitrix24/webhook","events":"ONUSERADD"}`)
 	p.post("/api/objects", `{"kind":"deal","action":"add","times":4}`)
 	p.await("", func(s snapshot) bool { return s.Deliveries.OK == 5 })

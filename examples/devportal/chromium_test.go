@@ -25,7 +25,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// patience is how long a browser on a busy machine may take for anything.
+// patience is how long a browser on a busy machine may take for one step.
 const patience = 60 * time.Second
 
 // tab is a page in a headless Chromium, driven by the DevTools protocol over a pipe: JSON messages,
@@ -39,10 +39,10 @@ type tab struct {
 	mu       sync.Mutex
 	next     int
 	waiting  map[int]chan answer
-	problems []string // what the page's console complained of
+	problems []string // errors in the page's console
 }
 
-// answer is what the browser says to a command, or an event.
+// answer is a response of the browser to a command, or an event.
 type answer struct {
 	ID     int             `json:"id"`
 	Method string          `json:"method"`
@@ -53,7 +53,7 @@ type answer struct {
 	} `json:"error"`
 }
 
-// newTab starts a browser with an empty page. Without Chromium it skips the test, or fails it where
+// newTab starts a browser with an empty page. Without Chromium it skips the test, or fails it if
 // REQUIRE_CHROMIUM is set, as in CI.
 func newTab(t *testing.T) *tab {
 	t.Helper()
@@ -68,7 +68,7 @@ func newTab(t *testing.T) *tab {
 	cmd := exec.Command(program, //nolint:gosec,noctx // the program is the developer's own browser, and is stopped by closeBrowser
 		"--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
 		"--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--no-proxy-server", "--force-color-profile=srgb",
-		"--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost", // the page needs nothing from outside
+		"--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost", // the page uses nothing from outside
 		"--user-data-dir="+t.TempDir(), "--remote-debugging-pipe", "about:blank")
 	cmd.ExtraFiles = []*os.File{theirIn, theirOut}
 	require.NoError(t, cmd.Start())
@@ -135,7 +135,7 @@ func (b *tab) close(cmd *exec.Cmd, pipes ...io.Closer) {
 	}
 }
 
-// listen hands each answer to whoever waits for it, and collects what the page complains of.
+// listen passes each answer to the command that waits for it, and collects the errors of the page.
 func (b *tab) listen(pipe io.Reader) {
 	defer close(b.gone)
 	in := bufio.NewReader(pipe)
@@ -158,7 +158,7 @@ func (b *tab) listen(pipe io.Reader) {
 	}
 }
 
-// complain records errors of scripts, the console, and the security policy.
+// complain records an error of a script, the console or the security policy.
 func (b *tab) complain(a answer) {
 	var p struct {
 		Type  string `json:"type"`
@@ -183,7 +183,7 @@ func (b *tab) complain(a answer) {
 	}
 }
 
-// complaints returns what the page complained of so far.
+// complaints returns the errors of the page so far.
 func (b *tab) complaints() []string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -251,15 +251,15 @@ func (b *tab) value(script string) any {
 	return out.Result.Value
 }
 
-// open loads an address and waits for the first picture of the portal.
+// open loads an address and waits for the first snapshot of the portal.
 func (b *tab) open(url string) {
 	b.t.Helper()
 	b.do("Page.navigate", map[string]any{"url": url}, nil)
 	b.until(`document.querySelector('#live')?.dataset.state === 'live' && document.querySelector('#domain').textContent !== '…'`)
 }
 
-// until waits for a script to yield true. What it looks for may not be on the page yet, so that the
-// script fails at first.
+// until waits until a script returns true. The script may fail at first, because the page does not
+// have its elements yet.
 func (b *tab) until(script string) {
 	b.t.Helper()
 	tick := time.NewTicker(20 * time.Millisecond)
@@ -294,7 +294,7 @@ func (b *tab) click(selector string) {
 	}
 }
 
-// press types one key, such as Tab or Enter.
+// press presses one key, for example Tab or Enter.
 func (b *tab) press(key string) {
 	b.t.Helper()
 	k := map[string]any{"key": key, "code": key}
@@ -342,7 +342,7 @@ func (b *tab) look(width, height int, scheme string) {
 	b.do("Emulation.setEmulatedMedia", map[string]any{"features": []map[string]string{{"name": "prefers-color-scheme", "value": scheme}}}, nil)
 }
 
-// picture writes what the window shows, as PNG; the whole page where full.
+// picture writes a screenshot of the window as PNG; if full, of the whole page.
 func (b *tab) picture(file string, full bool) {
 	b.t.Helper()
 	var shot struct {
@@ -353,11 +353,10 @@ func (b *tab) picture(file string, full bool) {
 	require.NoError(b.t, err)
 	var small bytes.Buffer
 	require.NoError(b.t, (&png.Encoder{CompressionLevel: png.BestCompression}).Encode(&small, fewColours(pixels)))
-	require.NoError(b.t, os.WriteFile(file, small.Bytes(), 0o644)) //nolint:gosec // a picture for everyone
+	require.NoError(b.t, os.WriteFile(file, small.Bytes(), 0o644)) //nolint:gosec // a picture is not secret
 }
 
-// fewColours keeps the 256 most frequent colours of a picture, which makes its file a third as
-// large.
+// fewColours keeps the 256 most frequent colours of a picture, which reduces its file to a third.
 func fewColours(src image.Image) image.Image {
 	count := map[color.Color]int{}
 	for y := src.Bounds().Min.Y; y < src.Bounds().Max.Y; y++ {

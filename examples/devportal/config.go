@@ -12,13 +12,13 @@ import (
 	"github.com/b24events/b24events/examples/internal/program"
 )
 
-// config is what flags and environment say.
+// config is the configuration from flags and environment.
 type config struct {
 	listen       string
 	oauthListen  string
-	hosts        []string // names, besides addresses and localhost, under which the page answers
+	hosts        []string // host names of the page, in addition to IP addresses and localhost
 	memberID     string
-	clientID     string // empty: nothing is installed at the start
+	clientID     string // of the application to install at the start; empty for none
 	clientSecret event.Secret
 	handler      string
 	scope        []string
@@ -29,8 +29,14 @@ type config struct {
 var settings = []program.Setting{
 	{Flag: "listen", Env: "DEVPORTAL_LISTEN", Fallback: "127.0.0.1:8024", Usage: "address of REST and the page, host:port"},
 	{Flag: "oauth-listen", Env: "DEVPORTAL_OAUTH_LISTEN", Usage: "address of the OAuth server, host:port (default: the next port)"},
-	{Flag: "hosts", Env: "DEVPORTAL_HOSTS", Usage: "further host names under which the page may be opened, comma-separated; IP addresses and localhost always may"},
-	{Flag: "member-id", Env: "B24_MEMBER_ID", Fallback: "de50f7a1de50f7a1de50f7a1de50f7a1", Usage: "the portal's member_id, 32 hexadecimal digits"},
+	{
+		Flag: "hosts", Env: "DEVPORTAL_HOSTS",
+		Usage: "further host names under which the page may be opened, comma-separated; IP addresses and localhost always may",
+	},
+	{
+		Flag: "member-id", Env: "B24_MEMBER_ID", Fallback: "de50f7a1de50f7a1de50f7a1de50f7a1",
+		Usage: "the portal's member_id, 32 hexadecimal digits",
+	},
 	{Flag: "client-id", Env: "B24_CLIENT_ID", Usage: "install an application with this client id at the start"},
 	{Flag: "client-secret", Env: "B24_CLIENT_SECRET", Usage: "its client secret; prefer the variable, since others can see flags"},
 	{Flag: "handler", Env: "PUBLIC_URL", Usage: "its handler URL, which gets ONAPPINSTALL; also what the page's form proposes"},
@@ -41,14 +47,15 @@ var settings = []program.Setting{
 	},
 }
 
-// configure reads the settings. Errors name settings, never values.
+// configure reads the settings. Errors name settings, but never contain values.
 func configure(args []string, env func(string) (string, bool), stderr io.Writer) (config, error) {
 	v, err := program.Parse("devportal", about, settings, args, env, stderr)
 	if err != nil {
 		return config{}, err
 	}
 	cfg := config{
-		listen: v["listen"], oauthListen: v["oauth-listen"], hosts: v.List("hosts"), memberID: strings.ToLower(v["member-id"]), clientID: v["client-id"],
+		listen: v["listen"], oauthListen: v["oauth-listen"], hosts: v.List("hosts"), memberID: strings.ToLower(v["member-id"]),
+		clientID:     v["client-id"],
 		clientSecret: event.Secret(v["client-secret"]), handler: v["handler"], scope: v.List("scope"), ui: v.On("ui"),
 	}
 	if cfg.logger, err = v.Logger(stderr, slog.LevelInfo); err != nil {
@@ -57,16 +64,16 @@ func configure(args []string, env func(string) (string, bool), stderr io.Writer)
 	return cfg, cfg.complete()
 }
 
-// complete checks what belongs together and fills in the address of the OAuth server.
+// complete checks the settings and fills in the address of the OAuth server.
 func (c *config) complete() error {
 	host, number, err := net.SplitHostPort(c.listen)
 	port, portErr := strconv.ParseUint(number, 10, 16)
 	if err != nil || portErr != nil {
-		return program.Usage("-listen wants host:port with a port number, such as 127.0.0.1:8024")
+		return program.Usage("-listen needs host:port with a port number, for example 127.0.0.1:8024")
 	}
 	if c.oauthListen == "" {
 		switch port {
-		case 0: // any free port, then
+		case 0: // any free port
 		case 65535:
 			return program.Usage("there is no port after 65535 for the OAuth server; set -oauth-listen")
 		default:
@@ -89,3 +96,5 @@ func (c *config) complete() error {
 	}
 	return nil
 }
+
+func scopeText(scope []string) string { return strings.Join(scope, ",") }

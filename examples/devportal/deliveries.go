@@ -17,13 +17,13 @@ import (
 	"github.com/b24events/b24events/event/eventtest"
 )
 
-// Bounds in bytes.
+// Limits in bytes.
 const (
-	maxRaw    = 1 << 20  // of a body that is revealed
-	maxParsed = 16 << 10 // of a body whose object the list names
+	maxRaw    = 1 << 20  // of a body that is shown
+	maxParsed = 16 << 10 // of a body that is parsed for its object in the list
 )
 
-// deliveryList is the deliveries that somebody looks at, the latest first, and the number of all.
+// deliveryList is the deliveries that match a filter, the latest first, with counts of all.
 type deliveryList struct {
 	Shown    []deliveryView `json:"shown"`
 	Matching int            `json:"matching"`
@@ -31,7 +31,7 @@ type deliveryList struct {
 	Failed   int            `json:"failed"`
 }
 
-// deliveryView is one attempt, without its body.
+// deliveryView is one delivery without its body.
 type deliveryView struct {
 	ID        int64     `json:"id"`
 	Event     string    `json:"event"`
@@ -45,9 +45,10 @@ type deliveryView struct {
 	Latency   float64   `json:"latency_ms"`
 	Time      time.Time `json:"time"`
 	ResendOf  int64     `json:"resend_of,omitempty"`
-	Resent    int64     `json:"resent,omitempty"` // the latest time that it was sent again
+	Resent    int64     `json:"resent,omitempty"` // ID of its latest repetition
 }
 
+// viewOf converts an attempt to JSON.
 func viewOf(a eventtest.Attempt) deliveryView {
 	v := deliveryView{
 		ID: a.ID, Event: shorten(a.Event), App: a.ClientID, HandlerID: a.HandlerID, URL: shorten(a.URL), OK: a.OK(), Status: a.Status,
@@ -66,8 +67,8 @@ func viewOf(a eventtest.Attempt) deliveryView {
 	return v
 }
 
-// reason says in words why there was no answer. An error may quote what the handler wrote, and the
-// handler what it was sent.
+// reason returns a text that says why there was no response. It is redacted, because an error may
+// quote the handler, and the handler may quote the delivery.
 func reason(err error, parsed *event.Delivery) string {
 	var timeout interface{ Timeout() bool }
 	switch {
@@ -76,14 +77,14 @@ func reason(err error, parsed *event.Delivery) string {
 	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, io.EOF):
 		return "the handler closed the connection"
 	case errors.As(err, &timeout) && timeout.Timeout():
-		return "no answer in time"
+		return "no response in time"
 	default:
 		return shorten(parsed.Redact(plain(err)))
 	}
 }
 
-func (d *desk) deliveries(l look) deliveryList {
-	all := d.portal.Deliveries()
+func (pg *page) deliveries(filter deliveryFilter) deliveryList {
+	all := pg.portal.Deliveries()
 	view := deliveryList{Shown: []deliveryView{}}
 	for _, a := range slices.Backward(all) {
 		ok := a.OK()
@@ -92,14 +93,14 @@ func (d *desk) deliveries(l look) deliveryList {
 		} else {
 			view.Failed++
 		}
-		if (l.failed && ok) || !contains(a, l.text) {
+		if (filter.failed && ok) || !contains(a, filter.text) {
 			continue
 		}
-		if view.Matching++; len(view.Shown) < l.limit {
+		if view.Matching++; len(view.Shown) < filter.limit {
 			view.Shown = append(view.Shown, viewOf(a))
 		}
 	}
-	d.linkResends(view.Shown)
+	pg.linkResends(view.Shown)
 	return view
 }
 
@@ -107,34 +108,33 @@ func contains(a eventtest.Attempt, text string) bool {
 	return text == "" || strings.Contains(strings.ToLower(a.Event), text) || strings.Contains(strings.ToLower(a.URL), text)
 }
 
-// linkResends fills in which delivery is which one's repetition.
-func (d *desk) linkResends(shown []deliveryView) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
+// linkResends fills in which deliveries repeat others.
+func (pg *page) linkResends(shown []deliveryView) {
+	pg.mu.Lock()
+	defer pg.mu.Unlock()
 	for i := range shown {
-		shown[i].ResendOf = d.resendOf[shown[i].ID]
-		shown[i].Resent = d.resentAs[shown[i].ID]
+		shown[i].ResendOf = pg.resendOf[shown[i].ID]
+		shown[i].Resent = pg.resentAs[shown[i].ID]
 	}
 }
 
-// find returns an attempt by its number.
-func (d *desk) find(id string) (eventtest.Attempt, error) {
+// delivery returns an attempt by its ID.
+func (pg *page) delivery(id string) (eventtest.Attempt, error) {
 	n, err := strconv.ParseInt(id, 10, 64)
 	if err != nil {
-		return eventtest.Attempt{}, refuse("a delivery is named by its number")
+		return eventtest.Attempt{}, badRequest("the ID of a delivery is a number")
 	}
-	all := d.portal.Deliveries()
+	all := pg.portal.Deliveries()
 	i, found := slices.BinarySearchFunc(all, n, func(a eventtest.Attempt, n int64) int { return cmp.Compare(a.ID, n) })
 	if !found {
-		return eventtest.Attempt{}, problem{http.StatusNotFound, "this delivery is no longer kept; the page shows those that are"}
+		return eventtest.Attempt{}, problem{http.StatusNotFound, "this delivery is no longer kept; the page lists the ones that are"}
 	}
 	return all[i], nil
 }
 
-// serveDelivery tells what one delivery carried, without tokens: the object that examples/decode
-// prints.
-func (d *desk) serveDelivery(w http.ResponseWriter, r *http.Request) {
-	a, err := d.find(r.PathValue("id"))
+// serveDelivery returns the content of one delivery without tokens, as examples/decode prints it.
+func (pg *page) serveDelivery(w http.ResponseWriter, r *http.Request) {
+	a, err := pg.delivery(r.PathValue("id"))
 	if err != nil {
 		writeError(w, err)
 		return
@@ -157,14 +157,14 @@ func (d *desk) serveDelivery(w http.ResponseWriter, r *http.Request) {
 	}{viewOf(a), len(a.Body), decoded, shownAnswer(a, parsed)})
 }
 
-// shownAnswer is the beginning of a handler's answer, which may repeat tokens of the delivery.
+// shownAnswer returns the beginning of a handler's response without tokens of the delivery.
 func shownAnswer(a eventtest.Attempt, parsed *event.Delivery) string {
 	return strings.ToValidUTF8(parsed.RedactExcerpt(string(a.Answer)), "\uFFFD")
 }
 
-// rawDelivery gives the body as it was sent, tokens included.
-func (d *desk) rawDelivery(_ context.Context, id string, _ nothing) (any, error) {
-	a, err := d.find(id)
+// rawDelivery returns the body as it was sent, including tokens.
+func (pg *page) rawDelivery(_ context.Context, id string, _ noInput) (any, error) {
+	a, err := pg.delivery(id)
 	if err != nil {
 		return nil, err
 	}
@@ -172,23 +172,23 @@ func (d *desk) rawDelivery(_ context.Context, id string, _ nothing) (any, error)
 	return map[string]any{"body": body[:min(len(body), maxRaw)], "bytes": len(body)}, nil
 }
 
-// resend posts a delivery once more, and waits until the handler answered.
-func (d *desk) resend(ctx context.Context, id string, _ nothing) (any, error) {
-	a, err := d.find(id)
+// resend posts a delivery again, and waits until the handler has responded.
+func (pg *page) resend(ctx context.Context, id string, _ noInput) (any, error) {
+	a, err := pg.delivery(id)
 	if err != nil {
 		return nil, err
 	}
-	last := d.last()
-	if err := d.portal.Resend(a); err != nil {
+	last := pg.lastDeliveryID()
+	if err := pg.portal.Resend(a); err != nil {
 		return nil, err
 	}
 	for {
-		changed := d.portal.Changed()
-		for _, b := range slices.Backward(d.portal.Deliveries()) {
+		changed := pg.portal.Changed()
+		for _, b := range slices.Backward(pg.portal.Deliveries()) {
 			if b.ID <= last {
 				break
 			}
-			if b.HandlerID == a.HandlerID && b.URL == a.URL && b.Body == a.Body && d.link(a.ID, b.ID) {
+			if b.HandlerID == a.HandlerID && b.URL == a.URL && b.Body == a.Body && pg.linkResend(a.ID, b.ID) {
 				return viewOf(b), nil
 			}
 		}
@@ -198,35 +198,35 @@ func (d *desk) resend(ctx context.Context, id string, _ nothing) (any, error) {
 	}
 }
 
-// last is the number of the latest delivery.
-func (d *desk) last() int64 {
-	if all := d.portal.Deliveries(); len(all) > 0 {
+// lastDeliveryID returns the ID of the latest delivery, or 0.
+func (pg *page) lastDeliveryID() int64 {
+	if all := pg.portal.Deliveries(); len(all) > 0 {
 		return all[len(all)-1].ID
 	}
 	return 0
 }
 
-// link remembers that one delivery repeats another. It reports false where the repetition belongs
-// to another resend already.
-func (d *desk) link(first, again int64) bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.resendOf[again] != 0 {
+// linkResend remembers that one delivery repeats another. It reports false if the repetition
+// already belongs to another resend.
+func (pg *page) linkResend(first, again int64) bool {
+	pg.mu.Lock()
+	defer pg.mu.Unlock()
+	if pg.resendOf[again] != 0 {
 		return false
 	}
-	if len(d.resendOf) >= maxLinks {
-		clear(d.resendOf)
-		clear(d.resentAs)
+	if len(pg.resendOf) >= maxLinks {
+		clear(pg.resendOf)
+		clear(pg.resentAs)
 	}
-	d.resendOf[again], d.resentAs[first] = first, again
+	pg.resendOf[again], pg.resentAs[first] = first, again
 	return true
 }
 
-// maxLinks bounds how many resends are remembered.
+// maxLinks limits how many resends the page remembers.
 const maxLinks = 10_000
 
-// forget empties the records.
-func (d *desk) forget(context.Context, string, nothing) (any, error) {
-	d.portal.ResetRecords()
-	return nil, nil //nolint:nilnil // there is nothing to tell
+// forget deletes the records of deliveries and calls.
+func (pg *page) forget(context.Context, string, noInput) (any, error) {
+	pg.portal.ResetRecords()
+	return nil, nil //nolint:nilnil // it has no result
 }

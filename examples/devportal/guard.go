@@ -8,10 +8,10 @@ import (
 	"strings"
 )
 
-// guard keeps the websites that the developer visits away from the page and its API: they can
-// neither command the portal (Origin and Sec-Fetch-Site are checked, and only JSON is taken) nor
-// read from it (no CORS; and no foreign name that was made to point here, since the Host is
-// checked).
+// guard protects the page and its API from the websites that the developer visits. They cannot
+// change the portal, because Origin and Sec-Fetch-Site are checked and only JSON is accepted. They
+// cannot read from it, because there is no CORS, and the check of Host rejects foreign names that
+// point here.
 func guard(next http.Handler, hosts []string) http.Handler {
 	crossOrigin := http.NewCrossOriginProtection()
 	crossOrigin.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -35,10 +35,10 @@ func guard(next http.Handler, hosts []string) http.Handler {
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Cache-Control", "no-store")
 		switch {
-		case !ownHost(r.Host, hosts):
+		case !allowedHost(r.Host, hosts):
 			writeProblem(w, http.StatusMisdirectedRequest,
-				"the page does not know itself by this host name; open it by its IP address or localhost, or name the host in -hosts")
-		case strings.HasPrefix(r.URL.Path, "/api/") && foreign(r):
+				"the page is not served under this host name; open it by its IP address or localhost, or add the host to -hosts")
+		case strings.HasPrefix(r.URL.Path, "/api/") && crossSite(r):
 			writeProblem(w, http.StatusForbidden, "another website asked for this; open the page itself and use that")
 		default:
 			protected.ServeHTTP(w, r)
@@ -46,19 +46,20 @@ func guard(next http.Handler, hosts []string) http.Handler {
 	})
 }
 
-// ownHost accepts IP addresses and localhost, which no website can make point elsewhere, and the
-// names that the user gave.
-func ownHost(hostport string, hosts []string) bool {
+// allowedHost accepts IP addresses and localhost, which no website controls, and the names in
+// hosts.
+func allowedHost(hostport string, hosts []string) bool {
 	host := hostport
 	if h, _, err := net.SplitHostPort(hostport); err == nil {
 		host = h
 	}
 	host = strings.ToLower(strings.Trim(host, "[]"))
-	return host == "localhost" || net.ParseIP(host) != nil || slices.ContainsFunc(hosts, func(h string) bool { return strings.EqualFold(h, host) })
+	return host == "localhost" || net.ParseIP(host) != nil || slices.ContainsFunc(hosts,
+		func(h string) bool { return strings.EqualFold(h, host) })
 }
 
-// foreign reports whether a browser says that a page of another origin made the request.
-func foreign(r *http.Request) bool {
+// crossSite reports whether the browser sent the request for a page of another origin.
+func crossSite(r *http.Request) bool {
 	switch r.Header.Get("Sec-Fetch-Site") {
 	case "cross-site", "same-site":
 		return true

@@ -20,14 +20,18 @@ func TestHostileWebsites(t *testing.T) {
 		headers      []string
 		status       int
 	}{
-		"the page itself":               {"POST", "/api/webhooks", []string{"Origin", p.page, "Sec-Fetch-Site", "same-origin"}, 200},
-		"a script":                      {"POST", "/api/webhooks", nil, 200},
-		"localhost":                     {"POST", "/api/webhooks", []string{"Host", "localhost:8024"}, 200},
-		"a name that was given":         {"POST", "/api/webhooks", []string{"Host", "DevBox.local:8024"}, 200},
-		"a foreign origin":              {"POST", "/api/webhooks", []string{"Origin", "https://evil.example"}, 403},
-		"the origin of a file":          {"POST", "/api/webhooks", []string{"Origin", "null"}, 403},
-		"cross-site":                    {"POST", "/api/webhooks", []string{"Sec-Fetch-Site", "cross-site"}, 403},
-		"another port of this machine":  {"POST", "/api/webhooks", []string{"Sec-Fetch-Site", "same-site", "Origin", "http://127.0.0.1:3000"}, 403},
+		"the page itself":       {"POST", "/api/webhooks", []string{"Origin", p.page, "Sec-Fetch-Site", "same-origin"}, 200},
+		"a script":              {"POST", "/api/webhooks", nil, 200},
+		"localhost":             {"POST", "/api/webhooks", []string{"Host", "localhost:8024"}, 200},
+		"a name that was given": {"POST", "/api/webhooks", []string{"Host", "DevBox.local:8024"}, 200},
+		"a foreign origin":      {"POST", "/api/webhooks", []string{"Origin", "https://evil.example"}, 403},
+		"the origin of a file":  {"POST", "/api/webhooks", []string{"Origin", "null"}, 403},
+		"cross-site":            {"POST", "/api/webhooks", []string{"Sec-Fetch-Site", "cross-site"}, 403},
+		"another port of this machine": {
+			"POST", "/api/webhooks",
+			[]string{"Sec-Fetch-Site", "same-site", "Origin", "http://127.0.0.1:3000"},
+			403,
+		},
 		"a form":                        {"POST", "/api/webhooks", []string{"Content-Type", "application/x-www-form-urlencoded"}, 415},
 		"a form with text":              {"POST", "/api/webhooks", []string{"Content-Type", "text/plain"}, 415},
 		"no type":                       {"POST", "/api/webhooks", []string{"Content-Type", ""}, 415},
@@ -38,14 +42,18 @@ func TestHostileWebsites(t *testing.T) {
 		"the stream across sites":       {"GET", "/api/stream", []string{"Sec-Fetch-Site", "same-site"}, 403},
 		"opened by a link":              {"GET", "/", []string{"Sec-Fetch-Site", "cross-site"}, 200},
 		"an address of the machine":     {"GET", "/", []string{"Host", "[::1]:8024"}, 200},
-		"a preflight":                   {"OPTIONS", "/api/webhooks", []string{"Origin", "https://evil.example", "Access-Control-Request-Method", "POST"}, 404},
-		"another method":                {"PUT", "/api/webhooks", nil, 404},
-		"a command by GET":              {"GET", "/api/tokens/expire", nil, 404},
-		"nothing there":                 {"GET", "/favicon.ico", nil, 404},
-		"out of the files":              {"GET", "/static/../main.go", nil, 404},
-		"a delivery that is not there":  {"GET", "/api/deliveries/1", nil, 404},
-		"a delivery without a number":   {"GET", "/api/deliveries/x", nil, 400},
-		"a number that is too long":     {"GET", "/api/deliveries/99999999999999999999", nil, 400},
+		"a preflight": {
+			"OPTIONS", "/api/webhooks",
+			[]string{"Origin", "https://evil.example", "Access-Control-Request-Method", "POST"},
+			404,
+		},
+		"another method":               {"PUT", "/api/webhooks", nil, 404},
+		"a command by GET":             {"GET", "/api/tokens/expire", nil, 404},
+		"nothing there":                {"GET", "/favicon.ico", nil, 404},
+		"out of the files":             {"GET", "/static/../main.go", nil, 404},
+		"a delivery that is not there": {"GET", "/api/deliveries/1", nil, 404},
+		"a delivery without a number":  {"GET", "/api/deliveries/x", nil, 400},
+		"a number that is too long":    {"GET", "/api/deliveries/99999999999999999999", nil, 400},
 	} {
 		status, headers, text := p.request(c.method, c.path, body, c.headers...)
 		require.Equal(t, c.status, status, name+": "+text)
@@ -74,14 +82,17 @@ func TestBadBodies(t *testing.T) {
 		"too much":          {"/api/raise", `{"event":"` + strings.Repeat("X", maxRequest) + `"}`, 413},
 		"too deep":          {"/api/raise", `{"event":"ONX","data":` + strings.Repeat("[", 20_000) + strings.Repeat("]", 20_000) + `}`, 400},
 		"much, and often":   {"/api/raise", `{"event":"ONX","times":1000,"data":"` + strings.Repeat("x", 10_000) + `"}`, 400},
-		"objects like that": {"/api/objects", `{"kind":"deal","action":"add","times":1000,"fields":{"A":"` + strings.Repeat("x", 10_000) + `"}}`, 400},
-		"a long member":     {"/api/raise", `{"` + strings.Repeat("x", 100_000) + `":1}`, 400},
-		"a bad URL":         {"/api/webhooks", `{"url":"javascript:alert(1)","events":"ONX"}`, 400},
-		"no event":          {"/api/webhooks", `{"url":"http://127.0.0.1:9/"}`, 400},
-		"a bad handler":     {"/api/apps", `{"handler":"//x"}`, 400},
-		"a step upwards":    {"/api/apps", `{"client_id":".."}`, 400},
-		"a page nowhere":    {"/api/apps", `{"ui":true}`, 400},
-		"a long secret":     {"/api/apps", `{"client_secret":"` + strings.Repeat("x", 1000) + `"}`, 400},
+		"objects like that": {
+			"/api/objects",
+			`{"kind":"deal","action":"add","times":1000,"fields":{"A":"` + strings.Repeat("x", 10_000) + `"}}`, 400,
+		},
+		"a long member":  {"/api/raise", `{"` + strings.Repeat("x", 100_000) + `":1}`, 400},
+		"a bad URL":      {"/api/webhooks", `{"url":"javascript:alert(1)","events":"ONX"}`, 400},
+		"no event":       {"/api/webhooks", `{"url":"http://127.0.0.1:9/"}`, 400},
+		"a bad handler":  {"/api/apps", `{"handler":"//x"}`, 400},
+		"a step upwards": {"/api/apps", `{"client_id":".."}`, 400},
+		"a page nowhere": {"/api/apps", `{"ui":true}`, 400},
+		"a long secret":  {"/api/apps", `{"client_secret":"` + strings.Repeat("x", 1000) + `"}`, 400},
 	} {
 		status, _, text := p.request(http.MethodPost, c.path, c.body)
 		require.Equal(t, c.status, status, name+": "+text)
@@ -92,7 +103,7 @@ func TestBadBodies(t *testing.T) {
 	require.Empty(t, p.state("").Apps)
 }
 
-// TestBounds fills what can be filled.
+// TestBounds reaches the limits of what can be added.
 func TestBounds(t *testing.T) {
 	t.Parallel()
 	p := start(t, nil)
@@ -105,7 +116,7 @@ func TestBounds(t *testing.T) {
 	for _, c := range []struct{ path, body string }{{"/api/apps", `{}`}, {"/api/webhooks", `{"url":"http://127.0.0.1:9/","events":"ONX"}`}} {
 		status, _, text := p.request(http.MethodPost, c.path, c.body)
 		require.Equal(t, http.StatusBadRequest, status)
-		require.Contains(t, text, "enough")
+		require.Contains(t, text, "too many")
 	}
 	p.post("/api/raise", `{"event":"ONX","times":20,"data":{"ID":1,"LONG":"`+strings.Repeat("x", maxParsed)+`"}}`)
 	s := p.await("?limit=100000", func(s snapshot) bool { return s.Deliveries.Failed == 1000 })

@@ -7,8 +7,9 @@ import (
 	"github.com/b24events/b24events/event/eventtest"
 )
 
-// kind is the kind of the objects that are meant. A smart process is added when it is first named.
-func (d *desk) kind(in change) (eventtest.Kind, error) {
+// kind returns the kind of the objects in a request. It adds a smart process when a request first
+// names it.
+func (pg *page) kind(in changeRequest) (eventtest.Kind, error) {
 	switch in.Kind {
 	case "deal":
 		return eventtest.Deal, nil
@@ -26,21 +27,21 @@ func (d *desk) kind(in change) (eventtest.Kind, error) {
 		return eventtest.ChatMessage, nil
 	case "item":
 		if in.TypeID == 0 {
-			in.TypeID = firstProcess
+			in.TypeID = defaultProcess
 		}
-		if in.TypeID != 31 { // the invoices, which are always there
-			if err := d.portal.AddSmartProcess(in.TypeID); err != nil {
+		if in.TypeID != 31 { // the invoices, which every portal has
+			if err := pg.portal.AddSmartProcess(in.TypeID); err != nil {
 				return "", err
 			}
 		}
 		return eventtest.SmartProcess(in.TypeID), nil
 	default:
-		return "", refuse("the kind is deal, lead, contact, company, task, item, calendar or message")
+		return "", badRequest("the kind is deal, lead, contact, company, task, item, calendar or message")
 	}
 }
 
-// eventOf is the event that a change raises, the general one for items.
-func eventOf(in change) string {
+// eventOf returns the event that a change raises; for items, the general one.
+func eventOf(in changeRequest) string {
 	prefix := "ONCRM" + strings.ToUpper(in.Kind)
 	switch in.Kind {
 	case "task":
@@ -55,7 +56,7 @@ func eventOf(in change) string {
 	return prefix + strings.ToUpper(in.Action)
 }
 
-// noun is what people call a kind.
+// noun returns the name of a kind in texts.
 func noun(kind string) string {
 	switch kind {
 	case "item":
@@ -67,8 +68,8 @@ func noun(kind string) string {
 	}
 }
 
-// tell says in words what was done.
-func tell(in change, out changed) string {
+// describe returns a text that says what was done.
+func describe(in changeRequest, out changeResult) string {
 	verb := strings.TrimSuffix(in.Action, "e") + "ed"
 	first, last := out.IDs[0], out.IDs[len(out.IDs)-1]
 	switch {

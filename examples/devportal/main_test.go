@@ -21,7 +21,7 @@ type process struct {
 	page string // without the slash at the end
 }
 
-// printed are the JSON objects of one type that were printed so far.
+// printed returns the JSON objects of one type that were printed so far.
 func (p *process) printed(kind string) []map[string]any {
 	p.t.Helper()
 	var all []map[string]any
@@ -33,7 +33,7 @@ func (p *process) printed(kind string) []map[string]any {
 	return all
 }
 
-// lateText is text that is asked for only when it is printed.
+// lateText is a text that is built when it is printed.
 type lateText func() string
 
 func (l lateText) String() string { return l() }
@@ -51,7 +51,7 @@ func start(t *testing.T, env programtest.Env) *process {
 	return p
 }
 
-// request sends one to the page's API.
+// request sends a request to the page's API.
 func (p *process) request(method, path, body string, headers ...string) (int, http.Header, string) {
 	p.t.Helper()
 	r, err := http.NewRequestWithContext(p.t.Context(), method, p.page+path, strings.NewReader(body))
@@ -76,7 +76,7 @@ func (p *process) request(method, path, body string, headers ...string) (int, ht
 	return answer.StatusCode, answer.Header, string(text)
 }
 
-// post runs a command, which must succeed.
+// post runs a command that must succeed.
 func (p *process) post(path, body string) map[string]any {
 	p.t.Helper()
 	status, _, text := p.request(http.MethodPost, path, body)
@@ -86,7 +86,7 @@ func (p *process) post(path, body string) map[string]any {
 	return out
 }
 
-// state is what the page shows.
+// state returns the snapshot that the page shows.
 func (p *process) state(query string) snapshot {
 	p.t.Helper()
 	status, _, text := p.request(http.MethodGet, "/api/state"+query, "")

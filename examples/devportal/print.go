@@ -21,7 +21,7 @@ type readyLine struct {
 	Settings       map[string]string `json:"settings"`
 }
 
-// installedLine tells that the application of -client-id was installed.
+// installedLine says that the application of -client-id was installed.
 type installedLine struct {
 	Type     string `json:"type"`
 	ClientID string `json:"client_id"`
@@ -37,13 +37,13 @@ type deliveryLine struct {
 	ClientID string    `json:"client_id"` // empty for an outgoing webhook
 	Handler  string    `json:"handler"`
 	OK       bool      `json:"ok"`
-	Status   int       `json:"status"` // 0 where there was no answer
+	Status   int       `json:"status"` // 0 if there was no response
 	Error    string    `json:"error,omitempty"`
 	Latency  float64   `json:"latency_ms"`
 	Time     time.Time `json:"time"`
 }
 
-// shownURL is a URL without what may be a secret of its owner.
+// shownURL returns a URL without the parts that may be secret.
 func shownURL(raw string) string {
 	u, err := url.Parse(raw)
 	if err != nil {
@@ -53,9 +53,9 @@ func shownURL(raw string) string {
 	return u.String()
 }
 
-// printer writes one JSON object a line, until one cannot be written.
+// printer writes one JSON object per line, until a write fails.
 type printer struct {
-	stop func() // called then
+	stop func() // called after a failed write
 
 	mu    sync.Mutex
 	lines *program.LineWriter
@@ -71,7 +71,7 @@ func (p *printer) print(v any) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.err != nil {
-		return p.err // half a line may stand there
+		return p.err // the output may end in half a line
 	}
 	if err == nil {
 		_, err = p.lines.Write(line)

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// asProgram makes the test binary the program itself, for tests that need a real process.
+// asProgram makes the test binary run the program, for tests that need a real process.
 const asProgram = "DEVPORTAL_TEST_PROGRAM"
 
 func TestMain(m *testing.M) {

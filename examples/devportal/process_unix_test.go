@@ -40,7 +40,7 @@ func TestOutputIsBroken(t *testing.T) {
 	}
 }
 
-// A second signal ends a process that is stuck, here in a write to a full pipe.
+// A second signal ends a stuck process, here in a write to a full pipe.
 func TestSecondSignalEndsWhatIsStuck(t *testing.T) {
 	t.Parallel()
 	read, write, err := os.Pipe()

@@ -19,7 +19,7 @@ import (
 func run1(t *testing.T, env programtest.Env, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	p := programtest.Start(t, run, env, args...)
-	p.Signals <- syscall.SIGTERM // should it start after all
+	p.Signals <- syscall.SIGTERM // in case it starts
 	code = p.Wait(t)
 	return code, p.Stdout.String(), p.Stderr.String()
 }
@@ -46,12 +46,16 @@ func TestUsage(t *testing.T) {
 		"half of a credential":  {programtest.Env{"B24_CLIENT_SECRET": "hush-hush"}, nil, 2, "belong together"},
 		"handler with fragment": {programtest.Env{"PUBLIC_URL": "http://127.0.0.1:1/#x"}, nil, 2, "-handler"},
 		"handler at port 0":     {programtest.Env{"PUBLIC_URL": "http://127.0.0.1:0/"}, nil, 2, "-handler"},
-		"pages at no address":   {programtest.Env{"B24_CLIENT_ID": "a", "B24_CLIENT_SECRET": "hush-hush", "DEVPORTAL_UI": "1"}, nil, 2, "-handler"},
+		"pages at no address": {
+			programtest.Env{"B24_CLIENT_ID": "a", "B24_CLIENT_SECRET": "hush-hush", "DEVPORTAL_UI": "1"},
+			nil, 2,
+			"-handler",
+		},
 		"a relative handler":    {nil, []string{"-handler", "/events"}, 2, "absolute"},
 		"an unknown log format": {nil, []string{"-log-format", "xml"}, 2, "text or json"},
 		"an impossible address": {nil, []string{"-listen", "192.0.2.1:0"}, 1, "-listen"},
 		"started and stopped":   {nil, []string{"-listen", "127.0.0.1:0", "-log-format", "json"}, 0, `"msg":"devportal is ready"`},
-		"for all to see":        {nil, []string{"-listen", "0.0.0.0:0"}, 0, "obeys everyone"},
+		"for all to see":        {nil, []string{"-listen", "0.0.0.0:0"}, 0, "controls the portal"},
 		"tokens for all":        {nil, []string{"-listen", "127.0.0.1:0", "-oauth-listen", "0.0.0.0:0"}, 0, "everyone who reaches -oauth-listen"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -101,7 +105,10 @@ func TestStopsWhenNobodyReads(t *testing.T) {
 			out := &closedPipe{}
 			out.lines.Store(lines)
 			hook := newSink(t)
-			env := programtest.Env{"DEVPORTAL_LISTEN": "127.0.0.1:0", "B24_CLIENT_ID": "app.1", "B24_CLIENT_SECRET": "secret", "PUBLIC_URL": hook.URL}
+			env := programtest.Env{
+				"DEVPORTAL_LISTEN": "127.0.0.1:0", "B24_CLIENT_ID": "app.1", "B24_CLIENT_SECRET": "secret",
+				"PUBLIC_URL": hook.URL,
+			}
 			var stderr programtest.Output
 			require.Equal(t, 1, run(t.Context(), make(chan os.Signal), nil, env.Lookup, out, &stderr))
 			require.Contains(t, stderr.String(), "devportal: writing to stdout: broken pipe\n")
@@ -116,7 +123,8 @@ func TestInstallAtStart(t *testing.T) {
 	reserved := newSink(t) // for an address at which nothing listens yet
 	reserved.Close()
 	p := start(t, programtest.Env{
-		"B24_CLIENT_ID": "local.at.start", "B24_CLIENT_SECRET": "hush-hush", "PUBLIC_URL": reserved.URL + "/events?key=hush-hush", "B24_SCOPE": "crm",
+		"B24_CLIENT_ID": "local.at.start", "B24_CLIENT_SECRET": "hush-hush", "PUBLIC_URL": reserved.URL + "/events?key=hush-hush",
+		"B24_SCOPE": "crm",
 	})
 	require.Eventually(t, func() bool { return strings.Contains(p.Stderr.String(), "waiting for the handler") }, patience, pollEvery)
 	require.Empty(t, p.state("").Apps)
@@ -140,8 +148,8 @@ func TestInstallAtStart(t *testing.T) {
 	require.NotContains(t, p.Stdout.String()+p.Stderr.String(), "hush-hush")
 }
 
-// TestDrain stops the program while deliveries are queued: they are made, and it exits with 0.
-// A second signal does not wait, and it exits with 1.
+// TestDrain stops the program while deliveries are queued. It delivers them and exits with 0. After
+// a second signal it does not wait and exits with 1.
 func TestDrain(t *testing.T) {
 	t.Parallel()
 	for name, signals := range map[string]int{"patient": 1, "in a hurry": 2} {
@@ -151,7 +159,7 @@ func TestDrain(t *testing.T) {
 			begun, release := make(chan struct{}, 10), make(chan struct{})
 			slow := newSink(t)
 			slow.Config.Handler = http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-				_, _ = io.Copy(io.Discard, r.Body) // so that the end of the connection is noticed
+				_, _ = io.Copy(io.Discard, r.Body) // to notice the end of the connection
 				begun <- struct{}{}
 				select {
 				case <-release:
@@ -174,7 +182,7 @@ func TestDrain(t *testing.T) {
 				require.Len(t, p.printed("delivery"), 3)
 			} else {
 				require.Equal(t, 1, code, "something was not delivered")
-				require.Contains(t, p.Stderr.String(), "devportal: "+errCut.Error()+"\n")
+				require.Contains(t, p.Stderr.String(), "devportal: "+errUndelivered.Error()+"\n")
 			}
 		})
 	}

@@ -9,14 +9,14 @@ import (
 	"github.com/b24events/b24events/event"
 )
 
-// queueView is the offline queue of every application.
+// queueView is the offline queues of all applications.
 type queueView struct {
 	Rows     []rowView `json:"rows"` // the first ones
 	Total    int       `json:"total"`
 	Waiting  int       `json:"waiting"`
 	Reserved int       `json:"reserved"`
 	Errored  int       `json:"errored"`
-	Merged   int       `json:"merged"` // records that stand for more than one change
+	Merged   int       `json:"merged"` // records of more than one change
 }
 
 type rowView struct {
@@ -33,8 +33,8 @@ type rowView struct {
 	Data      json.RawMessage `json:"data"`
 }
 
-func (d *desk) queue() queueView {
-	rows := d.portal.OfflineRows()
+func (pg *page) queue() queueView {
+	rows := pg.portal.OfflineRows()
 	view := queueView{Rows: []rowView{}, Total: len(rows)}
 	for i, r := range rows {
 		state := "waiting"
@@ -68,13 +68,13 @@ func (d *desk) queue() queueView {
 	return view
 }
 
-// entityOf names the changed object in short, such as "crm.deal 42".
+// entityOf returns a short name of the changed object, for example "crm.deal 42".
 func entityOf(name string, data event.Data) string {
 	e := (&event.Delivery{Kind: event.KindEvent, Name: name, Data: data}).Entity()
 	return strings.TrimSpace(e.Kind + " " + shorten(e.ID))
 }
 
-// preview is a record's data without tokens, or what became of it.
+// preview returns a record's data without tokens, or a text if it is too long.
 func preview(data event.Data) json.RawMessage {
 	doc, err := data.MarshalJSON()
 	switch {

@@ -17,53 +17,54 @@ import (
 	"github.com/b24events/b24events/event/eventtest"
 )
 
-// drainLimit is how long queued deliveries may take at the end.
+// drainLimit is how long queued deliveries may take after serving has ended.
 const drainLimit = 5 * time.Second
 
-var errCut = errors.New("stopped with deliveries under way, which the portal forgets")
+var errUndelivered = errors.New("stopped before all deliveries were sent; the portal drops the rest")
 
-// serve is the portal with its page, until serving ends; then it delivers what is queued, until
+// serve runs the portal with its page until serving ends. Then it delivers what is queued, until
 // draining ends.
 func serve(serving, draining context.Context, cfg config, stdout io.Writer) error {
-	page := new(latePage)
-	portal, err := eventtest.New( //nolint:contextcheck // it lives until Close, past the end of serving
+	page := new(startingPage)
+	portal, err := eventtest.New( //nolint:contextcheck // it lives until Close, after the end of serving
 		eventtest.WithListen(cfg.listen), eventtest.WithOAuthListen(cfg.oauthListen), eventtest.WithFallback(page),
 		eventtest.WithMemberID(cfg.memberID), eventtest.WithLogger(cfg.logger),
 	)
 	if err != nil {
 		return listenError(err)
 	}
-	d := newDesk(portal, cfg)
-	routes, err := d.routes(cfg.hosts)
+	pg := newPage(portal, cfg)
+	routes, err := pg.routes(cfg.hosts)
 	if err != nil {
 		return errors.Join(err, portal.Close())
 	}
 	page.handler.Store(&routes)
 
-	serving, stop := context.WithCancel(serving) // also when nobody reads what is printed
+	serving, stop := context.WithCancel(serving) // also if the output cannot be written
 	defer stop()
 	out := newPrinter(stdout, stop)
-	d.introduce(serving, out)
+	pg.printReady(serving, out)
 	var background sync.WaitGroup
 	watching, unwatch := context.WithCancel(context.WithoutCancel(serving))
-	background.Go(func() { d.report(watching, out) })
-	background.Go(func() { d.installAtStart(serving, out) })
+	background.Go(func() { pg.printDeliveries(watching, out) })
+	background.Go(func() { pg.installAtStart(serving, out) })
 	<-serving.Done()
 	timed, cancel := context.WithTimeout(draining, drainLimit)
 	defer cancel()
 	var cut error
 	if portal.Wait(timed) != nil {
-		cut = errCut
+		cut = errUndelivered
 	}
 	unwatch()
 	background.Wait()
 	return errors.Join(out.failure(), cut, portal.Close())
 }
 
-// latePage is the page, which needs the portal, which needs the page.
-type latePage struct{ handler atomic.Pointer[http.Handler] }
+// startingPage serves the page as soon as it is there: the page needs the portal, and the portal
+// needs its handler.
+type startingPage struct{ handler atomic.Pointer[http.Handler] }
 
-func (l *latePage) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (l *startingPage) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if h := l.handler.Load(); h != nil {
 		(*h).ServeHTTP(w, r)
 		return
@@ -71,7 +72,7 @@ func (l *latePage) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	writeProblem(w, http.StatusServiceUnavailable, "the portal is starting; try again")
 }
 
-// listenError says what to do about an address that cannot be had.
+// listenError adds to the error of a listener what to do about it.
 func listenError(err error) error {
 	var op *net.OpError
 	if !errors.As(err, &op) || op.Addr == nil {
@@ -84,44 +85,46 @@ func listenError(err error) error {
 	return fmt.Errorf("cannot listen on %s (%w): %s", op.Addr, op.Err, other)
 }
 
-// exposed reports whether other machines may reach an address to listen on.
+// exposed reports whether other machines may reach an address.
 func exposed(address string) bool {
 	host, _, err := net.SplitHostPort(address)
 	return err == nil && host != "localhost" && !net.ParseIP(host).IsLoopback()
 }
 
-// introduce prints the addresses to use.
-func (d *desk) introduce(ctx context.Context, out *printer) {
-	p, log := d.portal, d.cfg.logger
+// printReady logs and prints the addresses to use.
+func (pg *page) printReady(ctx context.Context, out *printer) {
+	p, log := pg.portal, pg.cfg.logger
 	page := p.URL() + "/"
 	log.LogAttrs(ctx, slog.LevelInfo, "devportal is ready", slog.String("page", page),
 		slog.String("handler_settings", "B24_OAUTH_HOSTS="+p.OAuthHost()+" B24_INSECURE_HTTP=1"))
-	if exposed(d.cfg.listen) {
+	if exposed(pg.cfg.listen) {
 		log.LogAttrs(ctx, slog.LevelWarn,
-			"the page shows tokens on request and obeys everyone who reaches it; listen on 127.0.0.1 unless the network is yours alone")
+			"everyone who reaches the page controls the portal and can read tokens; listen on 127.0.0.1 unless the network is yours alone")
 	}
-	if exposed(d.cfg.oauthListen) {
+	if exposed(pg.cfg.oauthListen) {
 		log.LogAttrs(ctx, slog.LevelWarn,
 			"everyone who reaches -oauth-listen and knows a client secret gets tokens; listen on 127.0.0.1 unless the network is yours alone")
 	}
 	_ = out.print(readyLine{
-		Type: "ready", Page: page, ClientEndpoint: p.ClientEndpoint(), ServerEndpoint: p.ServerEndpoint(), MemberID: p.MemberID(), Domain: p.Domain(),
+		Type: "ready", Page: page, ClientEndpoint: p.ClientEndpoint(), ServerEndpoint: p.ServerEndpoint(),
+		MemberID: p.MemberID(), Domain: p.Domain(),
 		Settings: map[string]string{"B24_OAUTH_HOSTS": p.OAuthHost(), "B24_INSECURE_HTTP": "1"},
 	})
 }
 
-// installAtStart installs the application that the settings describe, as soon as something listens
-// at its handler URL.
-func (d *desk) installAtStart(ctx context.Context, out *printer) {
-	if d.cfg.clientID == "" {
+// installAtStart installs the application in the settings, as soon as something listens at its
+// handler URL.
+func (pg *page) installAtStart(ctx context.Context, out *printer) {
+	if pg.cfg.clientID == "" {
 		return
 	}
-	log := d.cfg.logger
-	if err := d.awaitHandler(ctx); err != nil {
+	log := pg.cfg.logger
+	if err := pg.awaitHandler(ctx); err != nil {
 		return // the program is ending
 	}
-	result, err := d.addApp(ctx, "", appForm{
-		ClientID: d.cfg.clientID, ClientSecret: string(d.cfg.clientSecret), Handler: d.cfg.handler, Scope: scopeText(d.cfg.scope), UI: d.cfg.ui,
+	result, err := pg.addApp(ctx, "", appForm{
+		ClientID: pg.cfg.clientID, ClientSecret: string(pg.cfg.clientSecret), Handler: pg.cfg.handler,
+		Scope: scopeText(pg.cfg.scope), UI: pg.cfg.ui,
 	})
 	if err != nil {
 		log.LogAttrs(ctx, slog.LevelError, "cannot install the application of -client-id", slog.String("error", plain(err)))
@@ -130,13 +133,13 @@ func (d *desk) installAtStart(ctx context.Context, out *printer) {
 	if warned, ok := result.(map[string]any); ok && warned["warning"] != nil {
 		log.LogAttrs(ctx, slog.LevelWarn, "the installation page failed; open it again from the portal's page")
 	}
-	_ = out.print(installedLine{Type: "installed", ClientID: d.cfg.clientID, Handler: shownURL(d.cfg.handler)})
+	_ = out.print(installedLine{Type: "installed", ClientID: pg.cfg.clientID, Handler: shownURL(pg.cfg.handler)})
 }
 
 // awaitHandler waits until a connection to the handler's address succeeds, so that the programs can
-// be started in any order.
-func (d *desk) awaitHandler(ctx context.Context) error {
-	u, err := url.Parse(d.cfg.handler)
+// start in any order.
+func (pg *page) awaitHandler(ctx context.Context) error {
+	u, err := url.Parse(pg.cfg.handler)
 	if err != nil || u.Host == "" {
 		return nil //nolint:nilerr // there is no handler to wait for
 	}
@@ -145,13 +148,13 @@ func (d *desk) awaitHandler(ctx context.Context) error {
 		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
 	}
 	dialer := net.Dialer{Timeout: 5 * time.Second}
-	for told := false; ; told = true {
+	for logged := false; ; logged = true {
 		conn, err := dialer.DialContext(ctx, "tcp", net.JoinHostPort(u.Hostname(), port))
 		if err == nil {
 			return conn.Close()
 		}
-		if !told {
-			d.cfg.logger.LogAttrs(ctx, slog.LevelInfo, "waiting for the handler before the application is installed",
+		if !logged {
+			pg.cfg.logger.LogAttrs(ctx, slog.LevelInfo, "waiting for the handler before installing the application",
 				slog.String("address", net.JoinHostPort(u.Hostname(), port)))
 		}
 		if !pause(ctx, nil, 300*time.Millisecond) {
@@ -160,12 +163,12 @@ func (d *desk) awaitHandler(ctx context.Context) error {
 	}
 }
 
-// report prints each delivery until ctx ends.
-func (d *desk) report(ctx context.Context, out *printer) {
+// printDeliveries prints each delivery until ctx ends.
+func (pg *page) printDeliveries(ctx context.Context, out *printer) {
 	var last int64
 	for {
-		changed := d.portal.Changed()
-		for _, a := range d.portal.Deliveries() {
+		changed := pg.portal.Changed()
+		for _, a := range pg.portal.Deliveries() {
 			if a.ID <= last {
 				continue
 			}
@@ -180,7 +183,7 @@ func (d *desk) report(ctx context.Context, out *printer) {
 			return
 		}
 		if pause(ctx, changed, time.Minute) {
-			pause(ctx, nil, calm)
+			pause(ctx, nil, minInterval)
 		}
 	}
 }

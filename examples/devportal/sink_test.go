@@ -11,8 +11,8 @@ import (
 
 const pollEvery = 5 * time.Millisecond
 
-// sink is a handler that takes everything and keeps the latest body, which it repeats in its
-// answer.
+// sink is a handler that accepts everything. It keeps the latest body and repeats it in its
+// response.
 type sink struct {
 	*httptest.Server
 

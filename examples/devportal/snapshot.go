@@ -10,7 +10,7 @@ import (
 	"github.com/b24events/b24events/event/eventtest"
 )
 
-// Bounds of what one picture of the portal holds.
+// Limits of one snapshot.
 const (
 	maxRows    = 200     // records of the offline queue
 	maxCalls   = 60      // REST calls
@@ -21,7 +21,7 @@ const (
 	maxPreview = 2 << 10 // bytes of a record's data
 )
 
-// snapshot is what the page shows: the portal as it stands.
+// snapshot is the state of the portal that the page shows.
 type snapshot struct {
 	Portal     portalView    `json:"portal"`
 	Users      []userView    `json:"users"`
@@ -32,7 +32,7 @@ type snapshot struct {
 	Calls      []callView    `json:"calls"`
 	Buckets    []bucketView  `json:"buckets"`
 	Lanes      []laneView    `json:"lanes"`
-	Moods      moodsView     `json:"moods"`
+	Quirks     quirksView    `json:"quirks"`
 }
 
 type portalView struct {
@@ -41,8 +41,8 @@ type portalView struct {
 	ClientEndpoint string `json:"client_endpoint"`
 	ServerEndpoint string `json:"server_endpoint"`
 	OAuthHost      string `json:"oauth_host"`
-	Handler        string `json:"handler"`      // what the form proposes
-	Scope          string `json:"scope"`        // likewise
+	Handler        string `json:"handler"`      // default in the form
+	Scope          string `json:"scope"`        // default in the form
 	ClockSkew      int64  `json:"clock_skew_s"` // how far the portal's clock is ahead
 }
 
@@ -63,7 +63,7 @@ type bucketView struct {
 	PerSecond float64 `json:"per_second"`
 }
 
-// laneView is the deliveries that wait for one handler.
+// laneView describes the deliveries that wait for one handler.
 type laneView struct {
 	URL     string    `json:"url"`
 	Waiting int       `json:"waiting"`
@@ -72,39 +72,40 @@ type laneView struct {
 	Until   time.Time `json:"until"`
 }
 
-// look is which deliveries somebody wants to see.
-type look struct {
-	failed bool
-	text   string // in the name of the event or the handler's URL
-	limit  int
+// deliveryFilter selects deliveries.
+type deliveryFilter struct {
+	failed bool // only failed ones
+
+	text  string // part of the event's name or the handler's URL
+	limit int
 }
 
-func lookOf(q url.Values) look {
-	l := look{failed: q.Get("failed") == "1", text: strings.ToLower(strings.TrimSpace(q.Get("q"))), limit: 100}
+func deliveryFilterOf(q url.Values) deliveryFilter {
+	filter := deliveryFilter{failed: q.Get("failed") == "1", text: strings.ToLower(strings.TrimSpace(q.Get("q"))), limit: 100}
 	if n, err := strconv.Atoi(q.Get("limit")); err == nil && n > 0 {
-		l.limit = min(n, maxShown)
+		filter.limit = min(n, maxShown)
 	}
-	return l
+	return filter
 }
 
-func (d *desk) snapshot(l look) snapshot {
-	p := d.portal
-	d.mu.Lock()
-	webhooks := append([]webhookView{}, d.webhooks...)
-	d.mu.Unlock()
+func (pg *page) snapshot(filter deliveryFilter) snapshot {
+	p := pg.portal
+	pg.mu.Lock()
+	webhooks := append([]webhookView{}, pg.webhooks...)
+	pg.mu.Unlock()
 	return snapshot{
 		Portal: portalView{
 			Domain: p.Domain(), MemberID: p.MemberID(), ClientEndpoint: p.ClientEndpoint(), ServerEndpoint: p.ServerEndpoint(),
-			OAuthHost: p.OAuthHost(), Handler: d.cfg.handler, Scope: strings.Join(d.cfg.scope, ","),
+			OAuthHost: p.OAuthHost(), Handler: pg.cfg.handler, Scope: strings.Join(pg.cfg.scope, ","),
 			ClockSkew: int64(time.Until(p.Now()).Round(time.Second) / time.Second),
 		},
-		Users: d.users, Apps: d.apps(), Webhooks: webhooks, Deliveries: d.deliveries(l), Queue: d.queue(), Calls: d.calls(),
-		Buckets: d.buckets(), Lanes: d.lanes(), Moods: moodsOf(p.Quirks()),
+		Users: pg.users, Apps: pg.apps(), Webhooks: webhooks, Deliveries: pg.deliveries(filter), Queue: pg.queue(), Calls: pg.calls(),
+		Buckets: pg.buckets(), Lanes: pg.lanes(), Quirks: quirksOf(p.Quirks()),
 	}
 }
 
-func (d *desk) calls() []callView {
-	all := append(latest(d.portal.Calls(), maxCalls), latest(d.portal.OAuthCalls(), maxCalls)...)
+func (pg *page) calls() []callView {
+	all := append(latest(pg.portal.Calls(), maxCalls), latest(pg.portal.OAuthCalls(), maxCalls)...)
 	slices.SortStableFunc(all, func(a, b eventtest.Call) int { return b.Time.Compare(a.Time) })
 	views := []callView{}
 	for _, c := range all[:min(len(all), maxCalls)] {
@@ -115,26 +116,26 @@ func (d *desk) calls() []callView {
 	return views
 }
 
-// latest returns the last elements of a list, n at most, for the caller to keep.
+// latest returns a copy of the last n elements of a list.
 func latest[T any](list []T, n int) []T { return slices.Clone(list[max(0, len(list)-n):]) }
 
-func (d *desk) buckets() []bucketView {
+func (pg *page) buckets() []bucketView {
 	views := []bucketView{}
-	for _, b := range d.portal.Buckets() {
+	for _, b := range pg.portal.Buckets() {
 		views = append(views, bucketView{Source: b.Source, Level: b.Level, Burst: b.Burst, PerSecond: b.Rate})
 	}
 	return views[:min(len(views), maxBuckets)]
 }
 
-func (d *desk) lanes() []laneView {
+func (pg *page) lanes() []laneView {
 	views := []laneView{}
-	for _, l := range d.portal.Lanes() {
+	for _, l := range pg.portal.Lanes() {
 		views = append(views, laneView{URL: shorten(l.URL), Waiting: l.Waiting, Busy: l.Busy, Gap: l.Gap.Seconds(), Until: l.Until.UTC()})
 	}
 	return views[:min(len(views), maxLanes)]
 }
 
-// shorten keeps a text that a stranger chose from filling the page.
+// shorten limits a text that somebody else chose, so that it does not fill the page.
 func shorten(text string) string {
 	const longest = 200
 	if len(text) <= longest {

@@ -8,29 +8,29 @@ import (
 	"time"
 )
 
-// Pace of the stream.
+// Intervals of the stream.
 const (
-	calm      = 100 * time.Millisecond // at least between two pictures
-	draining  = 500 * time.Millisecond // between looks at a bucket that empties
-	heartbeat = 15 * time.Second
+	minInterval   = 100 * time.Millisecond // minimum between two snapshots
+	drainInterval = 500 * time.Millisecond // between snapshots while a bucket drains
+	heartbeat     = 15 * time.Second
 )
 
-func (d *desk) serveState(w http.ResponseWriter, r *http.Request) {
-	writeJSON(w, http.StatusOK, d.snapshot(lookOf(r.URL.Query())))
+func (pg *page) serveState(w http.ResponseWriter, r *http.Request) {
+	writeJSON(w, http.StatusOK, pg.snapshot(deliveryFilterOf(r.URL.Query())))
 }
 
-// serveStream sends a snapshot as a server-sent event whenever something changed.
-func (d *desk) serveStream(w http.ResponseWriter, r *http.Request) {
-	ctx, control, l := r.Context(), http.NewResponseController(w), lookOf(r.URL.Query())
+// serveStream sends a snapshot as a server-sent event after each change.
+func (pg *page) serveStream(w http.ResponseWriter, r *http.Request) {
+	ctx, control, filter := r.Context(), http.NewResponseController(w), deliveryFilterOf(r.URL.Query())
 	w.Header().Set("Content-Type", "text/event-stream; charset=utf-8")
 	w.WriteHeader(http.StatusOK)
 	var sent []byte
 	for {
-		changed := d.portal.Changed() // before the look, so that nothing is missed
-		now := d.snapshot(l)
+		changed := pg.portal.Changed() // before the snapshot, so that no change is missed
+		now := pg.snapshot(filter)
 		picture, err := json.Marshal(now)
 		if err != nil {
-			return // the browser comes back
+			return // the browser reconnects
 		}
 		message := []byte(": still here\n\n")
 		if !bytes.Equal(picture, sent) {
@@ -46,16 +46,16 @@ func (d *desk) serveStream(w http.ResponseWriter, r *http.Request) {
 		wait := heartbeat
 		for _, b := range now.Buckets {
 			if b.Level > 0 {
-				wait = draining
+				wait = drainInterval
 			}
 		}
-		if !pause(ctx, nil, calm) || !pause(ctx, changed, wait) {
+		if !pause(ctx, nil, minInterval) || !pause(ctx, changed, wait) {
 			return
 		}
 	}
 }
 
-// pause waits for a change or d, and reports false when the request is over.
+// pause waits for a change or for d. It reports false if ctx has ended.
 func pause(ctx context.Context, changed <-chan struct{}, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()

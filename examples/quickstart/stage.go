@@ -28,7 +28,7 @@ type stage struct {
 	app    *eventtest.Application
 
 	portals *oauth.Portals
-	api     *rest.Portals
+	api     *rest.Clients
 	mux     *event.Mux
 	handler *webhook.Handler
 	server  *http.Server
@@ -82,7 +82,7 @@ func (s *stage) build() error {
 	if err != nil {
 		return err
 	}
-	s.api, err = rest.NewPortals(s.portals, rest.WithInsecureHTTP(), rest.WithLogger(s.log),
+	s.api, err = rest.NewClients(s.portals, rest.WithInsecureHTTP(), rest.WithLogger(s.log),
 		rest.WithRateLimit(rest.EnterpriseRate, rest.EnterpriseBurst))
 	if err != nil {
 		return err

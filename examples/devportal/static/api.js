@@ -1,11 +1,11 @@
-// Talking to the program: commands by POST, pictures of the portal by server-sent events.
+// The API of the program: commands by POST, snapshots of the portal by server-sent events.
 import { byId } from './dom.js';
 
 export async function get(path) {
   return answer(await fetch(path, { headers: { Accept: 'application/json' } }));
 }
 
-// post sends a command: an object, or JSON that stands as text.
+// post sends a command: an object, or JSON as text.
 export async function post(path, body = {}) {
   const text = typeof body === 'string' ? body : JSON.stringify(body);
   return answer(await fetch(path, { method: 'POST', headers: { 'Content-Type': 'application/json' }, body: text }));
@@ -17,7 +17,7 @@ async function answer(response) {
   return body;
 }
 
-// watch calls picture with each new state, and live with whether the program answers.
+// watch calls picture with each new state, and live with whether the program responds.
 export function watch(query, picture, live) {
   let source = null;
   let again = null;
@@ -40,7 +40,7 @@ export function watch(query, picture, live) {
 
 let fade = null;
 
-// say tells the result of an action, for eyes and for screen readers.
+// say shows the result of an action, also for screen readers.
 export function say(text, bad = false) {
   const toast = byId('said');
   toast.textContent = text;
@@ -50,7 +50,7 @@ export function say(text, bad = false) {
   fade = setTimeout(() => toast.classList.remove('shown'), bad ? 8000 : 4000);
 }
 
-// doing runs an action of a button, which is off meanwhile, and tells what went wrong.
+// doing runs the action of a button, disables the button meanwhile, and shows errors.
 export async function doing(button, action) {
   if (button.getAttribute('aria-disabled') === 'true') return;
   button.setAttribute('aria-disabled', 'true');
@@ -63,7 +63,7 @@ export async function doing(button, action) {
   }
 }
 
-// submitting runs a form's action instead of sending it, and tells beside the form what went wrong.
+// submitting runs a form's action instead of sending the form, and shows errors in it.
 export function submitting(form, action) {
   const problem = form.querySelector('.problem');
   const button = form.querySelector('button.primary');
@@ -85,7 +85,7 @@ export function submitting(form, action) {
 
 export const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1) + (/[.!?…]$/.test(text) ? '' : '.');
 
-// copy puts text on the clipboard and reports whether the browser let it: it does on loopback and over https.
+// copy puts text on the clipboard. It reports whether the browser allowed that, as it does on loopback and over https.
 export async function copy(text, what) {
   try {
     await navigator.clipboard.writeText(text);

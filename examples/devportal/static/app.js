@@ -1,10 +1,10 @@
-// The page: one picture of the portal at a time goes to each panel.
+// The page: passes each snapshot of the portal to every panel.
 import { byId, keyed, el, show, clockTime } from './dom.js';
 import { watch, post, doing, say, copy } from './api.js';
 import { showApps } from './apps.js';
 import { showDeliveries } from './deliveries.js';
 import { showQueue } from './queue.js';
-import { showMoods, showBuckets } from './moods.js';
+import { showQuirks, showBuckets } from './quirks.js';
 import { showCauses } from './cause.js';
 
 const look = { failed: '', q: '', limit: 100 };
@@ -30,7 +30,7 @@ function picture(state) {
   showCalls(state.calls);
   showQueue(state);
   showBuckets(state);
-  showMoods(state);
+  showQuirks(state);
 }
 
 function live(on) {
@@ -92,7 +92,7 @@ byId('forget').addEventListener('click', (event) => doing(event.currentTarget, a
   await post('/api/deliveries/forget');
   say('Deliveries and calls cleared.');
 }));
-// A browser keeps six connections to one address: tabs in the background give theirs up.
+// A browser has six connections to one address, so tabs in the background close theirs.
 document.addEventListener('visibilitychange', () => (document.hidden ? stop() : follow()));
 setInterval(tick, 1000);
 follow();

@@ -1,4 +1,4 @@
-// Applications, what they have bound, and outgoing webhooks.
+// Applications with their handlers, and outgoing webhooks.
 import { byId, el, keyed, plural } from './dom.js';
 import { post, say, doing, submitting, copy } from './api.js';
 
@@ -50,7 +50,7 @@ function updateApp(node, app) {
     el('p', { class: 'muted' }, app.ui ? 'has pages · ' : '', app.scope.length ? app.scope.join(' · ') : 'basic permissions only'));
   bound.replaceChildren(...bindings(app));
   if (app.state === 'removed') secret.hidden = true;
-  // Buttons are made anew only when their set changes, so that the focused one stays.
+  // Replace the buttons only if their set changes, so that the focus stays.
   const set = [app.state, app.ui, app.active, app.payment_expired].join();
   if (buttons.dataset.set === set) return;
   const had = buttons.contains(document.activeElement);
@@ -59,7 +59,7 @@ function updateApp(node, app) {
   if (had) buttons.querySelector('button')?.focus();
 }
 
-// bindings groups what is bound by where it goes.
+// bindings groups event handlers by their address.
 function bindings(app) {
   const groups = new Map();
   for (const b of app.bindings) {
@@ -119,7 +119,7 @@ function told(result, text) {
   say(result.warning ? `Added, but ${result.warning}.` : text, Boolean(result.warning));
 }
 
-// settings reveals what a program needs to be this application.
+// settings shows the settings that make a program this application.
 async function settings(path, secret) {
   if (!secret.hidden) {
     secret.hidden = true;

@@ -1,4 +1,4 @@
-// The forms that make something happen: changes of objects, and events by name.
+// The forms that cause events: by changes of objects, and by name.
 import { byId, el } from './dom.js';
 import { get, post, say, submitting } from './api.js';
 
@@ -31,7 +31,7 @@ function options(select, wanted) {
   if (wanted.some(([value]) => value === was)) select.value = was;
 }
 
-// fit shows the fields that the chosen kind has.
+// fit shows the fields of the chosen kind.
 function fit() {
   const { kind, action, fields, id } = change.elements;
   for (const label of change.querySelectorAll('[data-for]')) label.hidden = label.dataset.for !== kind.value;
@@ -43,7 +43,7 @@ function fit() {
 change.addEventListener('change', fit);
 fit();
 
-// withJSON adds a member that the user wrote, as it was written: JavaScript would round large numbers.
+// withJSON adds a member as the user wrote it, because JavaScript would round large numbers.
 function withJSON(body, name, text, what) {
   if (text.trim() === '') return body;
   try {
@@ -69,7 +69,7 @@ submitting(change, async () => {
 
 let proposed = '';
 
-// The data of a known event are proposed, unless the user wrote some.
+// Fill in sample data for a known event, unless the user wrote some.
 raise.elements.event.addEventListener('input', () => {
   const { event, data } = raise.elements;
   const known = events?.get(event.value.trim().toUpperCase());

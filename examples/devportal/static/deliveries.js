@@ -1,4 +1,4 @@
-// The timeline of deliveries: what was sent where, how it was answered, what it carried.
+// The list of deliveries: event, handler, response and content.
 import { byId, el, keyed, show, plural, clockTime, tree } from './dom.js';
 import { get, post, say, sentence, doing, copy } from './api.js';
 
@@ -22,7 +22,7 @@ export function showDeliveries(state, look) {
   announce(shown);
 }
 
-// announce tells screen readers about failures, which others see in red.
+// announce reports failures to screen readers; others see them in red.
 function announce(shown) {
   const newest = shown.length ? shown[0].id : 0;
   if (latest !== null) {
@@ -87,7 +87,7 @@ function updateRow(node, d) {
   if (d.ok) return;
   const text = el('p', {}, el('b', {}, sentence(reason(d))), ` ${lost}`,
     d.resent ? ` It was resent as ${d.resent}.` : '');
-  if (verdict.firstElementChild) verdict.firstElementChild.replaceWith(text); // the button beside it keeps its focus
+  if (verdict.firstElementChild) verdict.firstElementChild.replaceWith(text); // the button next to it keeps the focus
   else verdict.append(text, resendButton(node));
 }
 

@@ -1,6 +1,6 @@
-// Small helpers for the page's elements. Text from the portal only ever becomes text nodes.
+// Helpers for elements of the page. Text from the portal always becomes text nodes.
 
-// el makes an element. Attributes that are functions become listeners; null and false are left out.
+// el creates an element. Attributes that are functions become listeners; null and false are left out.
 export function el(tag, attributes = {}, ...children) {
   const node = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
@@ -15,14 +15,14 @@ export function el(tag, attributes = {}, ...children) {
 
 export const byId = (id) => document.getElementById(id);
 
-// show sets text and hides the element where there is none.
+// show sets the text of an element and hides it if there is none.
 export function show(node, text) {
   if (node.textContent !== text) node.textContent = text;
   node.hidden = text === '';
 }
 
-// keyed makes parent's children match items, and keeps those that stay, so that focus and open details survive.
-// make(item) returns a node, update(node, item) fills it; it runs only where the item changed.
+// keyed makes parent's children match items. It keeps the nodes of items that stay, with their focus and open details.
+// make(item) returns a node, update(node, item) fills it; it runs only if the item changed.
 export function keyed(parent, items, keyOf, make, update) {
   const known = parent.known ?? (parent.known = new Map());
   const wanted = new Set(items.map(keyOf));
@@ -54,7 +54,7 @@ export const clockTime = (iso) => new Date(iso).toLocaleTimeString([], { hour12:
 
 export const plural = (n, noun) => `${n.toLocaleString()} ${noun}${n === 1 ? '' : 's'}`;
 
-// tree shows JSON as nested lists that fold. It shows 2000 values at most.
+// tree shows JSON as nested lists that fold, with at most 2000 values.
 export function tree(value) {
   const budget = { left: 2000 };
   return el('ul', { class: 'tree' }, branch(value, budget, 0));

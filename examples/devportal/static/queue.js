@@ -1,4 +1,4 @@
-// The offline queue: one record for each event and object, in the state that the platform has it in.
+// The offline queue: one record for each event and object, with its state.
 import { byId, el, keyed, show, clockTime, tree } from './dom.js';
 
 const states = {

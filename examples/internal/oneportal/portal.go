@@ -229,7 +229,7 @@ func passes(err error) bool {
 	case "":
 		return !errors.As(err, new(*program.UsageError)) && !errors.Is(err, event.ErrMalformed)
 	default:
-		page := errors.Is(err, rest.ErrBadAnswer) // of a proxy, or of a portal that is being mended
+		page := errors.Is(err, rest.ErrBadResponse) // of a proxy, or of a portal that is being mended
 		return errors.As(err, &refusal) && (refusal.Status >= http.StatusInternalServerError || (page && refusal.Status < http.StatusBadRequest))
 	}
 }

@@ -27,7 +27,7 @@ type Access struct {
 	Data   string // the application's folder in B24_DATA
 	Store  oauth.Store
 	Tokens *oauth.Portals
-	API    *rest.Portals
+	API    *rest.Clients
 }
 
 // OpenStore opens the store of installations. data is the application's folder in B24_DATA. If the
@@ -95,7 +95,7 @@ func OpenOn(v Values, log *slog.Logger, client *http.Client, open OpenStore) (_ 
 	if err != nil {
 		return nil, &UsageError{err}
 	}
-	if a.API, err = rest.NewPortals(a.Tokens, calls...); err != nil {
+	if a.API, err = rest.NewClients(a.Tokens, calls...); err != nil {
 		return nil, err
 	}
 	return a, nil

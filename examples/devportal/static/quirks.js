@@ -1,4 +1,4 @@
-// Moods: what makes one portal different from another, switched while it runs; the limit on requests; the clock.
+// Quirks: how portals differ, to be switched while this one runs; the limit on requests; the clock.
 import { byId, el, keyed, show } from './dom.js';
 import { post, say, doing, sentence } from './api.js';
 
@@ -37,15 +37,15 @@ const groups = [
 const controls = new Map();
 let built = false;
 
-export function showMoods({ moods }) {
+export function showQuirks({ quirks }) {
   if (!built) build();
   built = true;
-  const all = { ...moods, rate: `${moods.rate_per_second}/${moods.rate_burst}` };
+  const all = { ...quirks, rate: `${quirks.rate_per_second}/${quirks.rate_burst}` };
   let unusual = 0;
   for (const [name, { input, usual }] of controls) {
     const value = all[name];
     if (value !== usual) unusual++;
-    input.closest('.mood').dataset.on = value !== usual;
+    input.closest('.quirk').dataset.on = value !== usual;
     if (input.type === 'checkbox') {
       if (document.activeElement !== input || input.getAttribute('aria-disabled') !== 'true') input.checked = value;
       continue;
@@ -53,15 +53,15 @@ export function showMoods({ moods }) {
     if (![...input.options].some((o) => o.value === String(value))) input.add(new Option(String(value), String(value)));
     if (input.value !== String(value)) input.value = String(value);
   }
-  show(byId('nav-moods'), unusual ? String(unusual) : '');
+  show(byId('nav-quirks'), unusual ? String(unusual) : '');
 }
 
 function build() {
-  byId('mood-list').replaceChildren(...groups.map(([title, moods]) => el('fieldset', {}, el('legend', {}, title), moods.map(control), title === 'Tokens' ? tokens() : '')), clock());
+  byId('quirk-list').replaceChildren(...groups.map(([title, quirks]) => el('fieldset', {}, el('legend', {}, title), quirks.map(control), title === 'Tokens' ? tokens() : '')), clock());
 }
 
 function control([name, title, hint, choices]) {
-  const id = `mood-${name}`;
+  const id = `quirk-${name}`;
   const input = choices
     ? el('select', { id }, choices.map(([value, text]) => el('option', { value: String(value) }, text)))
     : el('input', { id, type: 'checkbox', role: 'switch' });
@@ -69,7 +69,7 @@ function control([name, title, hint, choices]) {
   controls.set(name, { input, usual });
   input.addEventListener('change', () => set(name, title, input));
   const label = el('label', { for: id }, title, hint ? el('span', { class: 'hint' }, hint) : '');
-  return el('p', { class: choices ? 'mood choice' : 'mood' }, choices ? [label, input] : [input, label]);
+  return el('p', { class: choices ? 'quirk choice' : 'quirk' }, choices ? [label, input] : [input, label]);
 }
 
 async function set(name, title, input) {
@@ -80,7 +80,7 @@ async function set(name, title, input) {
     change = { rate_per_second: perSecond, rate_burst: burst };
   }
   try {
-    await post('/api/moods', change);
+    await post('/api/quirks', change);
     say(input.type === 'checkbox' ? `${title}: ${wanted ? 'on' : 'off'}.` : `${title}: ${input.selectedOptions[0].text}.`);
   } catch (error) {
     if (input.type === 'checkbox') input.checked = !wanted;
@@ -100,8 +100,8 @@ function clock() {
     el('p', { class: 'buttons' }, steps.map(([text, by]) => button(`+ ${text}`, '/api/clock', { by }))));
 }
 
-export function showBuckets({ buckets, moods }) {
-  const limited = moods.rate_burst > 0;
+export function showBuckets({ buckets, quirks }) {
+  const limited = quirks.rate_burst > 0;
   const empty = byId('bucket-empty');
   show(empty, limited ? (buckets.length ? '' : 'No request came since.') : 'Off. Switch it on below, as the cloud has it.');
   keyed(byId('bucket-list'), buckets, (b) => b.source, (b) => {

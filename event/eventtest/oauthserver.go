@@ -1,7 +1,6 @@
 package eventtest
 
 import (
-	"errors"
 	"net/http"
 	"slices"
 	"sync"
@@ -9,35 +8,35 @@ import (
 	"github.com/b24events/b24events/internal/phpform"
 )
 
-// officialOAuth is where portals on a [Network] have their OAuth server.
+// officialOAuth is the host of the OAuth server on a [Network].
 const officialOAuth = "oauth.bitrix.info"
 
-// authority is an OAuth server, of one portal or of several. It takes its own lock before a
-// portal's, never after.
-type authority struct {
+// oauthServer is the OAuth server of one or several portals. Its lock is taken before a portal's,
+// never after.
+type oauthServer struct {
 	scheme string
 	addr   string // host, or host:port
 
-	mu      sync.Mutex
-	portals []*Portal
-	closed  bool           // its last portal was
-	server  server         // zero on a Network
-	running sync.WaitGroup // of server
+	mu       sync.Mutex
+	portals  []*Portal
+	closed   bool           // with its last portal
+	listener listener       // zero on a Network
+	running  sync.WaitGroup // of server
 }
 
-// authority returns the OAuth server that the portals of a network share.
-func (n *Network) authority() *authority {
+// oauthServer returns the OAuth server that the portals of the network share.
+func (n *Network) oauthServer() *oauthServer {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.oauth == nil {
-		n.oauth = &authority{scheme: "https", addr: officialOAuth}
+		n.oauth = &oauthServer{scheme: "https", addr: officialOAuth}
 		n.hosts[officialOAuth] = &site{n.oauth.handler()}
 	}
 	return n.oauth
 }
 
-// join adds a portal.
-func (s *authority) join(p *Portal) error {
+// add adds a portal. It returns ErrClosed or, for a member ID that is taken, ErrConfig.
+func (s *oauthServer) add(p *Portal) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
@@ -45,36 +44,36 @@ func (s *authority) join(p *Portal) error {
 	}
 	for _, other := range s.portals {
 		if other.cfg.memberID == p.cfg.memberID {
-			return errors.New("eventtest: two portals of one OAuth server need different member ids; see WithMemberID")
+			return misconfigured("two portals of one OAuth server need different member ids; see WithMemberID")
 		}
 	}
 	s.portals = append(s.portals, p)
 	return nil
 }
 
-// leave takes a portal out. The server closes with the last.
-func (s *authority) leave(p *Portal) error {
+// remove removes a portal. The server closes with the last one.
+func (s *oauthServer) remove(p *Portal) error {
 	s.mu.Lock()
 	s.portals = slices.DeleteFunc(s.portals, func(other *Portal) bool { return other == p })
 	if len(s.portals) == 0 {
-		s.closed = s.server.http != nil
+		s.closed = s.listener.http != nil
 	}
 	closed := s.closed
 	s.mu.Unlock()
 	if !closed {
 		return nil
 	}
-	err := s.server.http.Close()
+	err := s.listener.http.Close()
 	s.running.Wait()
 	return err
 }
 
-func (s *authority) handler() http.Handler {
+func (s *oauthServer) handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("/oauth/token/", func(w http.ResponseWriter, r *http.Request) { s.serve(w, r, tokenCall) })
+	mux.HandleFunc("/oauth/token/", func(w http.ResponseWriter, r *http.Request) { s.serve(w, r, callToken) })
 	mux.HandleFunc("/rest/", func(w http.ResponseWriter, r *http.Request) {
 		if name, _, _ := splitPath(r.URL.Path); name == "app.info" {
-			s.serve(w, r, appInfoCall)
+			s.serve(w, r, callAppInfo)
 			return
 		}
 		writeBody(w, http.StatusNotFound, fail(404, "ERROR_METHOD_NOT_FOUND", "Method not found!").value())
@@ -82,10 +81,10 @@ func (s *authority) handler() http.Handler {
 	return mux
 }
 
-// serve hands a request to the portal that it is about. GET and form POST are equal.
-func (s *authority) serve(w http.ResponseWriter, r *http.Request, name string) {
+// serve passes a request to the portal that it is about. GET and form POST are equivalent.
+func (s *oauthServer) serve(w http.ResponseWriter, r *http.Request, name string) {
 	params := readParams(r)
-	if name == appInfoCall {
+	if name == callAppInfo {
 		rest, creds := take(params, "auth", "access_token")
 		params = phpform.Map(append(slices.Clone(rest.Entries()), text("auth", bearer(r, creds)))...)
 	}
@@ -94,12 +93,12 @@ func (s *authority) serve(w http.ResponseWriter, r *http.Request, name string) {
 		w.WriteHeader(http.StatusServiceUnavailable)
 		return
 	}
-	p.count(w, r, func(w http.ResponseWriter, r *http.Request) { p.serveOAuth(w, r, name, params) })
+	p.serveCounted(w, r, func(w http.ResponseWriter, r *http.Request) { p.serveOAuth(w, r, name, params) })
 }
 
-// portalOf finds the portal whose token or code was sent; otherwise one that has the application,
-// otherwise the first.
-func (s *authority) portalOf(params phpform.Value) *Portal {
+// portalOf returns the portal that issued the token or code in the request. If there is none, it
+// returns one that has the application, or else the first.
+func (s *oauthServer) portalOf(params phpform.Value) *Portal {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	get := func(name string) string {
@@ -111,9 +110,9 @@ func (s *authority) portalOf(params phpform.Value) *Portal {
 	for _, p := range s.portals {
 		p.mu.Lock()
 		now := 0
-		a := p.app(client)
+		a := p.appLocked(client)
 		switch {
-		case p.access[auth] != nil, p.refresh[refresh] != nil, p.codes[code] != nil:
+		case p.tokens.access[auth] != nil, p.tokens.refresh[refresh] != nil, p.tokens.codes[code] != nil:
 			now = 3
 		case a != nil && a.registered:
 			now = 2

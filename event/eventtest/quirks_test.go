@@ -17,63 +17,65 @@ import (
 	"github.com/b24events/b24events/event/eventtest"
 )
 
-func mood(t *testing.T, p *eventtest.Portal, change func(*eventtest.Quirks)) {
+func quirk(t *testing.T, p *eventtest.Portal, change func(*eventtest.Quirks)) {
 	t.Helper()
 	require.NoError(t, p.ChangeQuirks(change))
 }
 
-func TestChangeMoodsRefuses(t *testing.T) {
+func TestChangeQuirksRefuses(t *testing.T) {
 	t.Parallel()
 	p := eventtest.NewPortal(t)
 	for field, change := range map[string]func(*eventtest.Quirks){
-		"TokenLifetime":  func(m *eventtest.Quirks) { m.TokenLifetime = 0 },
-		"RatePerSecond":  func(m *eventtest.Quirks) { m.RatePerSecond = math.NaN() },
-		"RateBurst":      func(m *eventtest.Quirks) { m.RateBurst = -1 },
-		"go together":    func(m *eventtest.Quirks) { m.RateBurst = 1 },
-		"OperatingLimit": func(m *eventtest.Quirks) { m.OperatingLimit = -1 },
-		"Latency":        func(m *eventtest.Quirks) { m.Latency = -1 },
-		"InstallDelay":   func(m *eventtest.Quirks) { m.InstallDelay = -1 },
-		"DeliveryJitter": func(m *eventtest.Quirks) { m.DeliveryJitter = -1 },
-		"OfflineLag":     func(m *eventtest.Quirks) { m.OfflineLag = -1 },
-		"SlowHandlers":   func(m *eventtest.Quirks) { m.SlowHandlers = -1 },
+		"TokenLifetime":  func(q *eventtest.Quirks) { q.TokenLifetime = 0 },
+		"RatePerSecond":  func(q *eventtest.Quirks) { q.RatePerSecond = math.NaN() },
+		"RateBurst":      func(q *eventtest.Quirks) { q.RateBurst = -1 },
+		"go together":    func(q *eventtest.Quirks) { q.RateBurst = 1 },
+		"OperatingLimit": func(q *eventtest.Quirks) { q.OperatingLimit = -1 },
+		"Latency":        func(q *eventtest.Quirks) { q.Latency = -1 },
+		"InstallDelay":   func(q *eventtest.Quirks) { q.InstallDelay = -1 },
+		"DeliveryJitter": func(q *eventtest.Quirks) { q.DeliveryJitter = -1 },
+		"OfflineLag":     func(q *eventtest.Quirks) { q.OfflineLag = -1 },
+		"SlowHandlers":   func(q *eventtest.Quirks) { q.SlowHandlers = -1 },
 	} {
-		err := p.ChangeQuirks(func(m *eventtest.Quirks) {
-			m.NoUser = true
-			change(m)
+		err := p.ChangeQuirks(func(q *eventtest.Quirks) {
+			q.NoUser = true
+			change(q)
 		})
+		require.ErrorIs(t, err, eventtest.ErrConfig, field)
 		require.ErrorContains(t, err, field)
 		require.Equal(t, eventtest.Quirks{TokenLifetime: time.Hour}, p.Quirks(), "%s changed something", field)
 		_, err = eventtest.New(eventtest.WithQuirks(change))
+		require.ErrorIs(t, err, eventtest.ErrConfig, field)
 		require.ErrorContains(t, err, field)
 	}
 	require.NoError(t, p.Close())
 	require.ErrorIs(t, p.ChangeQuirks(func(*eventtest.Quirks) {}), eventtest.ErrClosed)
 }
 
-func TestOptionsAreMoods(t *testing.T) {
+func TestOptionsAreQuirks(t *testing.T) {
 	t.Parallel()
 	p := eventtest.NewPortal(t, eventtest.WithTokenLifetime(time.Minute), eventtest.WithRateLimit(2, 50), eventtest.WithoutConnectors(),
 		eventtest.WithoutExtendedOffline(), eventtest.WithoutUserInEvents(), eventtest.WithMinTimeout(),
-		eventtest.WithQuirks(func(m *eventtest.Quirks) { m.Box = true }))
+		eventtest.WithQuirks(func(q *eventtest.Quirks) { q.Box = true }))
 	require.Equal(t, eventtest.Quirks{
 		TokenLifetime: time.Minute, RatePerSecond: 2, RateBurst: 50, NoConnectors: true, NoExtendedOffline: true, NoUser: true,
 		HonourMinTimeout: true, Box: true,
 	}, p.Quirks())
 }
 
-func TestMoodsOfThePlan(t *testing.T) {
+func TestQuirksOfThePlan(t *testing.T) {
 	t.Parallel()
 	p, c := newPortal(t)
 	feature := func(code string) any { return c.ok("feature.get", obj{"CODE": code}).object(t)["value"] }
 	require.Equal(t, "Y", feature("rest_offline_extended"))
 
-	mood(t, p, func(m *eventtest.Quirks) { m.NoExtendedOffline, m.NoConnectors = true, true })
+	quirk(t, p, func(q *eventtest.Quirks) { q.NoExtendedOffline, q.NoConnectors = true, true })
 	require.Equal(t, "N", feature("rest_offline_extended"))
 	require.Equal(t, "N", feature("rest_auth_connector"))
 	require.Equal(t, "WRONG_LICENSE", c.call("event.offline.get", obj{"clear": 0}).Error)
 	require.Equal(t, "WRONG_LICENSE", c.call("server.time", obj{"auth_connector": ""}).Error)
 
-	mood(t, p, func(m *eventtest.Quirks) { m.Box = true }) // PROTOCOL 2.6, 2.10: a box has no plan
+	quirk(t, p, func(q *eventtest.Quirks) { q.Box = true }) // PROTOCOL 2.6, 2.10: a box has no plan
 	require.Equal(t, "en_selfhosted", feature("rest_offline_extended"))
 	require.Equal(t, "en_selfhosted", feature("anything"))
 	a := c.ok("event.offline.get", obj{"clear": 0, "auth_connector": ""})
@@ -81,7 +83,7 @@ func TestMoodsOfThePlan(t *testing.T) {
 	require.NotContains(t, a.Time, "operating_reset_at")
 }
 
-func TestMoodsOfEvents(t *testing.T) {
+func TestQuirksOfEvents(t *testing.T) {
 	t.Parallel()
 	in := newInbox(t)
 	p, c := newPortal(t)
@@ -89,10 +91,10 @@ func TestMoodsOfEvents(t *testing.T) {
 	c.bind(obj{"event": "ONCRMDEALADD", "event_type": "offline"})
 	for _, change := range []func(*eventtest.Quirks){
 		func(*eventtest.Quirks) {},
-		func(m *eventtest.Quirks) { m.NoUser = true },
-		func(m *eventtest.Quirks) { *m = eventtest.Quirks{TokenLifetime: time.Minute, NoData: true} },
+		func(q *eventtest.Quirks) { q.NoUser = true },
+		func(q *eventtest.Quirks) { *q = eventtest.Quirks{TokenLifetime: time.Minute, NoData: true} },
 	} {
-		mood(t, p, change)
+		quirk(t, p, change)
 		addDeal(t, p)
 	}
 	wait(t, p)
@@ -112,7 +114,7 @@ func TestMoodsOfEvents(t *testing.T) {
 }
 
 // PROTOCOL 5.5: ONAPPINSTALL may be late, and it may be missing.
-func TestMoodsOfInstallation(t *testing.T) {
+func TestQuirksOfInstallation(t *testing.T) {
 	t.Parallel()
 	in := newInbox(t)
 	p := eventtest.NewPortal(t)
@@ -122,12 +124,12 @@ func TestMoodsOfInstallation(t *testing.T) {
 		require.NoError(t, app.Install(t.Context()))
 		return app
 	}
-	mood(t, p, func(m *eventtest.Quirks) { m.NoInstallEvent = true })
+	quirk(t, p, func(q *eventtest.Quirks) { q.NoInstallEvent = true })
 	require.True(t, add().Installed())
 	wait(t, p)
 	require.Empty(t, in.events(t))
 
-	mood(t, p, func(m *eventtest.Quirks) { m.NoInstallEvent, m.InstallDelay = false, time.Hour })
+	quirk(t, p, func(q *eventtest.Quirks) { q.NoInstallEvent, q.InstallDelay = false, time.Hour })
 	c := as(t, p, add(), eventtest.AdminID)
 	c.bind(obj{"event": "ONCRMDEALADD", "handler": in.URL})
 	addDeal(t, p)
@@ -165,13 +167,13 @@ func TestRacingReservations(t *testing.T) {
 			return n
 		}
 		a := reserve()
-		require.Len(t, owners(), 2, "without the mood no row is handed out twice")
+		require.Len(t, owners(), 2, "without the quirk no row is handed out twice")
 		for _, got := range a {
 			call("event.offline.clear", obj{"process_id": got["process_id"]})
 		}
 		require.Empty(t, w.OfflineRows())
 
-		mood(t, w.Portal, func(m *eventtest.Quirks) { m.RacingReservations = true })
+		quirk(t, w.Portal, func(q *eventtest.Quirks) { q.RacingReservations = true })
 		for range 3 {
 			addDeal(t, w.Portal)
 		}
@@ -189,7 +191,7 @@ func TestRacingReservations(t *testing.T) {
 func TestRacingBinds(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, eventtest.NewNetwork(), eventtest.WithQuirks(func(m *eventtest.Quirks) { m.RacingBinds = true }))
+		w := newWorld(t, eventtest.NewNetwork(), eventtest.WithQuirks(func(q *eventtest.Quirks) { q.RacingBinds = true }))
 		call := w.caller(t)
 		handlers := []string{"https://example.com/a", "https://example.com/a", "https://example.com/b"}
 		texts := make([]string, len(handlers))
@@ -209,9 +211,10 @@ func TestRacingBinds(t *testing.T) {
 func TestOperatingLimit(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, eventtest.NewNetwork(), eventtest.WithQuirks(func(m *eventtest.Quirks) { m.OperatingLimit = 2 * time.Second }))
+		w := newWorld(t, eventtest.NewNetwork(), eventtest.WithQuirks(func(q *eventtest.Quirks) { q.OperatingLimit = 2 * time.Second }))
 		call := w.caller(t)
-		w.Once("crm.deal.list", eventtest.Delay(150*time.Millisecond), eventtest.Delay(1840*time.Millisecond), eventtest.Delay(100*time.Millisecond),
+		w.Once("crm.deal.list", eventtest.Delay(150*time.Millisecond), eventtest.Delay(1840*time.Millisecond),
+			eventtest.Delay(100*time.Millisecond),
 			eventtest.Delay(110*time.Millisecond))
 		for _, want := range []float64{0.15, 1.99} {
 			require.InDelta(t, want, call("crm.deal.list", nil).Time["operating"], 1e-6, "1.6 more than a tenth of a second counts")
@@ -253,7 +256,7 @@ func TestBuckets(t *testing.T) {
 	p, c := newPortal(t)
 	c.ok("server.time", nil)
 	require.Empty(t, p.Buckets())
-	mood(t, p, func(m *eventtest.Quirks) { m.RatePerSecond, m.RateBurst = 0.001, 2 })
+	quirk(t, p, func(q *eventtest.Quirks) { q.RatePerSecond, q.RateBurst = 0.001, 2 })
 	c.ok("server.time", nil)
 	c.ok("server.time", nil)
 	require.Equal(t, "QUERY_LIMIT_EXCEEDED", c.call("server.time", nil).Error)
@@ -265,14 +268,14 @@ func TestBuckets(t *testing.T) {
 	require.InDelta(t, 0.001, b[0].Rate, 0)
 	p.Advance(500 * time.Second)
 	require.InDelta(t, 1.5, p.Buckets()[0].Level, 0.1)
-	mood(t, p, func(m *eventtest.Quirks) { m.RatePerSecond, m.RateBurst = 0, 0 })
+	quirk(t, p, func(q *eventtest.Quirks) { q.RatePerSecond, q.RateBurst = 0, 0 })
 	require.Empty(t, p.Buckets())
 }
 
 // PROTOCOL 4.1: slow handlers are called less often, with growing intervals.
 func TestSlowHandlers(t *testing.T) {
 	t.Parallel()
-	p, c := newPortal(t, eventtest.WithQuirks(func(m *eventtest.Quirks) { m.SlowHandlers = time.Nanosecond }))
+	p, c := newPortal(t, eventtest.WithQuirks(func(q *eventtest.Quirks) { q.SlowHandlers = time.Nanosecond }))
 	slow, other := newInbox(t), newInbox(t)
 	c.bind(obj{"event": "ONCRMDEALADD", "handler": slow.URL})
 	for range 4 {
@@ -297,13 +300,13 @@ func TestSlowHandlers(t *testing.T) {
 	change(t, p, 1)
 	require.Eventually(t, func() bool { return len(other.events(t)) == 1 }, 30*time.Second, time.Millisecond, "no other handler waits")
 
-	mood(t, p, func(m *eventtest.Quirks) { m.SlowHandlers = time.Hour })
+	quirk(t, p, func(q *eventtest.Quirks) { q.SlowHandlers = time.Hour })
 	p.Advance(2 * time.Second)
 	require.Eventually(t, func() bool { return len(slow.events(t)) == 3 }, 30*time.Second, time.Millisecond)
 	p.Advance(time.Second)
 	wait(t, p)
 	require.Len(t, slow.events(t), 4, "a quick answer halves the gap")
-	mood(t, p, func(m *eventtest.Quirks) { m.SlowHandlers = 0 })
+	quirk(t, p, func(q *eventtest.Quirks) { q.SlowHandlers = 0 })
 	for _, l := range p.Lanes() {
 		require.Zero(t, l.Gap)
 	}
@@ -316,7 +319,7 @@ func TestChanged(t *testing.T) {
 	for name, change := range map[string]func(){
 		"a call":          func() { c.call("server.time", nil) },
 		"a delivery":      func() { require.NoError(t, p.Resend(eventtest.Attempt{URL: in.URL})) },
-		"moods":           func() { mood(t, p, func(m *eventtest.Quirks) { m.NoUser = true }) },
+		"quirks":          func() { quirk(t, p, func(q *eventtest.Quirks) { q.NoUser = true }) },
 		"an application":  func() { require.NotNil(t, install(t, p, eventtest.App{})) },
 		"switched off":    func() { c.app.SetActive(true) },
 		"not paid":        func() { c.app.SetPaymentExpired(false) },
@@ -409,12 +412,12 @@ func TestMergedAndAnswer(t *testing.T) {
 	require.NotContains(t, a.Answer.String(), "x")
 }
 
-// Without users and data in events, applications can be installed all the same.
+// Applications can be installed even without users and data in events.
 func TestInstallationKeepsItsUserAndData(t *testing.T) {
 	t.Parallel()
 	n := eventtest.NewNetwork()
 	n.Handle("app.example.com", http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
-	p := eventtest.NewPortal(t, eventtest.WithNetwork(n), eventtest.WithQuirks(func(m *eventtest.Quirks) { m.NoUser, m.NoData = true, true }))
+	p := eventtest.NewPortal(t, eventtest.WithNetwork(n), eventtest.WithQuirks(func(q *eventtest.Quirks) { q.NoUser, q.NoData = true, true }))
 	app, err := p.AddApp(eventtest.App{HandlerURL: "https://app.example.com/"})
 	require.NoError(t, err)
 	require.NoError(t, app.Install(t.Context()))

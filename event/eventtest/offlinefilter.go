@@ -10,7 +10,7 @@ import (
 	"github.com/b24events/b24events/internal/phpform"
 )
 
-// condition is one filter of an offline method.
+// condition is one condition in the filter of an offline method.
 type condition struct {
 	op    string
 	field string
@@ -20,7 +20,7 @@ type condition struct {
 // rowFilter holds conditions that must all be met.
 type rowFilter []condition
 
-// readFilter checks the parameter filter.
+// readFilter reads the parameter filter, which may name the given fields.
 func readFilter(c *call, fields []string) (rowFilter, *apiError) {
 	v, ok := c.param("FILTER")
 	if !ok {
@@ -48,9 +48,9 @@ func readFilter(c *call, fields []string) (rowFilter, *apiError) {
 	return filter, nil
 }
 
-// forReservation is the filter of a fresh reservation, which goes through another query builder: it
-// knows fewer operators, and takes a key without one for equality, where reading takes it for a
-// pattern.
+// forReservation returns the filter of a new reservation. The platform uses another query builder
+// for it, which has fewer operators. A key without an operator means equality there, and a pattern
+// in all other cases.
 func (f rowFilter) forReservation() (rowFilter, *apiError) {
 	f = slices.Clone(f)
 	for i, cond := range f {
@@ -67,7 +67,7 @@ func (f rowFilter) forReservation() (rowFilter, *apiError) {
 	return f, nil
 }
 
-// column returns a field as text for comparison.
+// column returns a field as a text for comparisons.
 func (r *offlineRow) column(field string) string {
 	switch field {
 	case "ID":
@@ -96,7 +96,7 @@ func (f rowFilter) matches(r *offlineRow) bool {
 
 func (c condition) matches(r *offlineRow) bool {
 	have := r.column(c.field)
-	if c.value.Kind() == phpform.Array { // an array means any of its values
+	if c.value.Kind() == phpform.Array { // matches any of its values
 		return slices.ContainsFunc(c.value.Entries(), func(e phpform.Entry) bool {
 			return compareValues(c.field, have, e.Value.Scalar()) == 0
 		})
@@ -125,8 +125,8 @@ func (c condition) matches(r *offlineRow) bool {
 	}
 }
 
-// compareValues compares as the field's type asks for. Texts compare without regard to case, as the
-// database does.
+// compareValues compares by the type of the field. Texts are compared without regard to case, as in
+// the database.
 func compareValues(field, have, want string) int {
 	switch field {
 	case "ID", "ERROR":
@@ -169,7 +169,7 @@ type rowOrder []struct {
 	desc  bool
 }
 
-// readOrder checks the parameter order.
+// readOrder reads the parameter order, which may name the given fields. standard is the default.
 func readOrder(c *call, fields []string, standard string) (rowOrder, *apiError) {
 	v, ok := c.param("ORDER")
 	if !ok {
@@ -181,7 +181,7 @@ func readOrder(c *call, fields []string, standard string) (rowOrder, *apiError) 
 	var order rowOrder
 	for i, e := range v.Entries() {
 		field, direction := strings.ToUpper(e.Key), strings.ToUpper(e.Value.Scalar())
-		if e.Key == strconv.Itoa(i) { // a list of names, written exactly
+		if e.Key == strconv.Itoa(i) { // a list of names, in exact case
 			field, direction = e.Value.Scalar(), "ASC"
 		}
 		if !slices.Contains(fields, field) {

@@ -6,8 +6,8 @@ import (
 	"github.com/b24events/b24events/internal/phpform"
 )
 
-// object is something that the portal keeps. Its fields are named in upper case; their values are
-// texts, arrays or null.
+// object is an object that the portal stores. The names of its fields are in upper case; the values
+// are texts, arrays or null.
 type object struct {
 	id     int64
 	fields []phpform.Entry
@@ -32,7 +32,7 @@ func (o *object) set(name string, v phpform.Value) {
 	o.fields = append(o.fields, kv(name, v))
 }
 
-// assign takes over fields that a caller sent, except what the portal keeps itself.
+// assign sets the fields that a caller sent, except those that the portal sets itself.
 func (o *object) assign(fields phpform.Value) {
 	at := make(map[string]int, len(o.fields))
 	for i, e := range o.fields {
@@ -52,7 +52,7 @@ func (o *object) assign(fields phpform.Value) {
 	}
 }
 
-// stored is a value as a database column holds it.
+// stored returns a value as a database column stores it.
 func stored(v phpform.Value) phpform.Value {
 	switch v.Kind() {
 	case phpform.Number:
@@ -67,7 +67,8 @@ func stored(v phpform.Value) phpform.Value {
 	}
 }
 
-// snake turns a name in camel case into the one in upper case, and leaves upper case alone.
+// snake converts a name from camel case to upper case with underscores. It returns names in upper
+// case unchanged.
 func snake(name string) string {
 	switch name {
 	case "createdBy":
@@ -93,8 +94,8 @@ func snake(name string) string {
 	return strings.ToUpper(b.String())
 }
 
-// camel turns a name in upper case into the one in camel case. The number at the end of a custom
-// field keeps its underscore.
+// camel converts a name from upper case to camel case. The number at the end of a custom field
+// keeps its underscore.
 func camel(name string) string {
 	parts := strings.Split(strings.ToLower(name), "_")
 	var b strings.Builder

@@ -8,8 +8,8 @@ import (
 	"github.com/b24events/b24events/event"
 )
 
-// serveEvents lists the events that the catalogue knows, for the form that raises one.
-func (d *desk) serveEvents(w http.ResponseWriter, _ *http.Request) {
+// serveEvents lists the events of the catalogue, for the form that raises an event.
+func (pg *page) serveEvents(w http.ResponseWriter, _ *http.Request) {
 	type info struct {
 		Name   string         `json:"name"`
 		Title  string         `json:"title"`
@@ -26,8 +26,7 @@ func (d *desk) serveEvents(w http.ResponseWriter, _ *http.Request) {
 	writeJSON(w, http.StatusOK, infos)
 }
 
-// sample is data that fits a payload type, to be edited: 1 for each number, an empty text for each
-// text.
+// sample returns data of a payload type for editing: each number is 1, each text is empty.
 func sample(payload reflect.Type, depth int) map[string]any {
 	tree := map[string]any{}
 	for _, field := range reflect.VisibleFields(payload) {
@@ -40,7 +39,7 @@ func sample(payload reflect.Type, depth int) map[string]any {
 	return tree
 }
 
-// pathOf is where a field stands in the data; nil where that is no place of its own.
+// pathOf returns the path of a field in the data, or nil if the field has none of its own.
 func pathOf(field reflect.StructField) []string {
 	path := field.Tag.Get("b24")
 	if path == "" {
@@ -74,7 +73,7 @@ func value(t reflect.Type, depth int) any {
 	return nil
 }
 
-// put sets a value in a tree, unless something stands on its way.
+// put sets a value in a tree, unless another value blocks its path.
 func put(tree map[string]any, path []string, v any) {
 	for _, key := range path[:len(path)-1] {
 		below, ok := tree[key].(map[string]any)

@@ -15,8 +15,8 @@ import (
 	"github.com/b24events/b24events/internal/plainhttp"
 )
 
-// MaxAnswerBytes is the most that is read of one answer, after decompression.
-const MaxAnswerBytes = 64 << 20
+// MaxResponseBytes is the most that is read of one answer, after decompression.
+const MaxResponseBytes = 64 << 20
 
 // DefaultTimeout bounds one HTTP request where the client of [WithHTTPClient] has no limit of its own. Portals give up on a
 // method after 60 s.
@@ -40,8 +40,8 @@ func clientID(creds Credentials) string {
 	return ""
 }
 
-// Portals makes clients for portals. The clients share its HTTP transport, its [Limiter] and what it learnt of blocked methods.
-type Portals struct {
+// Clients makes clients for portals. The clients share its HTTP transport, its [Limiter] and what it learnt of blocked methods.
+type Clients struct {
 	creds   Credentials
 	hook    *hook // instead of tokens: the client is an incoming webhook's
 	http    *http.Client
@@ -65,7 +65,7 @@ type config struct {
 	observers []func(context.Context, CallInfo)
 }
 
-// Option configures [NewPortals] and [NewWebhook].
+// Option configures [NewClients] and [NewWebhook].
 type Option func(*config) error
 
 // WithHTTPClient sets the HTTP client, for a proxy or certificates of one's own. It is copied. The copy follows no
@@ -159,17 +159,17 @@ func WithRetries(n int) Option {
 	}
 }
 
-// NewPortals returns a source of clients that call with the tokens of c.
-func NewPortals(c Credentials, opts ...Option) (*Portals, error) {
+// NewClients returns a source of clients that call with the tokens of c.
+func NewClients(c Credentials, opts ...Option) (*Clients, error) {
 	if isNil(c) {
-		return nil, errors.New("rest: NewPortals: the credentials are nil; pass an *oauth.Portals or an adapter")
+		return nil, errors.New("rest: NewClients: the credentials are nil; pass an *oauth.Portals or an adapter")
 	}
 	if from, ok := c.(interface{ HTTPClient() *http.Client }); ok {
 		if client := from.HTTPClient(); client != nil {
 			opts = append([]Option{func(cfg *config) error { cfg.theirs = client; return nil }}, opts...)
 		}
 	}
-	p, err := newPortals(opts, false)
+	p, err := newClients(opts, false)
 	if err != nil {
 		return nil, err
 	}
@@ -183,8 +183,8 @@ func isNil(c Credentials) bool {
 	return !rv.IsValid() || rv.Kind() == reflect.Pointer && rv.IsNil()
 }
 
-// newPortals makes everything but the credentials. hook is for an incoming webhook.
-func newPortals(opts []Option, hook bool) (*Portals, error) {
+// newClients makes everything but the credentials. hook is for an incoming webhook.
+func newClients(opts []Option, hook bool) (*Clients, error) {
 	cfg := config{retries: DefaultRetries}
 	for _, opt := range opts {
 		if opt == nil {
@@ -218,7 +218,7 @@ func newPortals(opts []Option, hook bool) (*Portals, error) {
 	if client.Timeout == 0 {
 		client.Timeout = DefaultTimeout
 	}
-	return &Portals{
+	return &Clients{
 		http:    &client,
 		log:     cfg.log,
 		limiter: cfg.limiter,
@@ -233,14 +233,14 @@ func newPortals(opts []Option, hook bool) (*Portals, error) {
 // As returns a source of clients that call with other credentials. It shares everything with p: connections, limits, what is
 // known of blocked methods. Only the calls of its coalescers do not join those of p, because a request has one token: keep what As
 // returns if they are to join each other's.
-func (p *Portals) As(creds Credentials) *Portals {
+func (p *Clients) As(creds Credentials) *Clients {
 	own := *p
 	own.creds, own.hook, own.desk = creds, nil, newDesk(p.desk.window, p.desk.size)
 	return &own
 }
 
 // Portal returns the client for one portal. It does no I/O: whether the portal is known shows at the first call.
-func (p *Portals) Portal(memberID string) *Client {
+func (p *Clients) Portal(memberID string) *Client {
 	return &Client{portals: p, memberID: memberID}
 }
 
@@ -262,4 +262,4 @@ func (c *Client) logPanic(ctx context.Context, what, method string) {
 }
 
 // Format prints no credentials, whatever the verb.
-func (p *Portals) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("rest.Portals")) }
+func (p *Clients) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("rest.Clients")) }

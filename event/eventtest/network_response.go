@@ -11,25 +11,27 @@ import (
 	"time"
 )
 
-// maxInMemory bounds an answer on a [Network]; a handler that writes more breaks the connection.
+// maxInMemory limits a response on a [Network]. A handler that writes more breaks the connection.
 const maxInMemory = 64 << 20
 
-// recorder takes a handler's answer on a [Network].
-type recorder struct {
+// responseRecorder is the http.ResponseWriter of a handler on a [Network].
+type responseRecorder struct {
 	request *http.Request   // of the client
-	gone    <-chan struct{} // closed when the client is
+	gone    <-chan struct{} // closed when the client has gone
 	header  http.Header
 	sent    http.Header // the header as it was when the status was written
 	status  int
 	body    bytes.Buffer
 	flushed bool
-	broken  error // the connection broke, if only after what was flushed
+	broken  error // why the connection broke; what was flushed before arrives
 }
 
-func newRecorder(r *http.Request) *recorder { return &recorder{request: r, header: http.Header{}} }
+func newResponseRecorder(r *http.Request) *responseRecorder {
+	return &responseRecorder{request: r, header: http.Header{}}
+}
 
-// run calls the handler.
-func (rec *recorder) run(h http.Handler, r *http.Request) {
+// run calls the handler and recovers its panics.
+func (rec *responseRecorder) run(h http.Handler, r *http.Request) {
 	rec.gone = r.Context().Done()
 	defer func() {
 		switch v := recover(); v {
@@ -44,20 +46,20 @@ func (rec *recorder) run(h http.Handler, r *http.Request) {
 	h.ServeHTTP(rec, r)
 }
 
-// reset is the error of a connection that the other side broke.
-func (rec *recorder) reset() error {
+// reset returns the error of a connection that the other side broke.
+func (rec *responseRecorder) reset() error {
 	return &net.OpError{Op: "read", Net: "tcp", Addr: address(rec.request.URL.Host), Err: errors.New("connection reset by peer")}
 }
 
-func (rec *recorder) Header() http.Header { return rec.header }
+func (rec *responseRecorder) Header() http.Header { return rec.header }
 
-func (rec *recorder) WriteHeader(status int) {
-	if rec.status == 0 && status >= 200 { // informational answers are not kept
+func (rec *responseRecorder) WriteHeader(status int) {
+	if rec.status == 0 && status >= 200 { // informational responses are dropped
 		rec.status, rec.sent = status, rec.header.Clone()
 	}
 }
 
-func (rec *recorder) Write(p []byte) (int, error) {
+func (rec *responseRecorder) Write(p []byte) (int, error) {
 	if rec.status == 0 {
 		if rec.header.Get("Content-Type") == "" {
 			rec.header.Set("Content-Type", http.DetectContentType(p))
@@ -83,15 +85,15 @@ func (rec *recorder) Write(p []byte) (int, error) {
 	return rec.body.Write(p)
 }
 
-// Flush implements http.Flusher: what was written reaches the client even if the connection breaks
-// later.
-func (rec *recorder) Flush() {
+// Flush implements http.Flusher. What was written so far reaches the client even if the connection
+// breaks later.
+func (rec *responseRecorder) Flush() {
 	rec.WriteHeader(http.StatusOK)
 	rec.flushed = true
 }
 
-// response is the answer as the client gets it.
-func (rec *recorder) response() (*http.Response, error) {
+// response returns the response as the client gets it.
+func (rec *responseRecorder) response() (*http.Response, error) {
 	if rec.broken != nil && !rec.flushed {
 		return nil, rec.broken
 	}
@@ -117,7 +119,7 @@ func (rec *recorder) response() (*http.Response, error) {
 	}, nil
 }
 
-// brokenReader is what follows an answer that was cut off.
+// brokenReader follows the body of a response that was cut off.
 type brokenReader struct{}
 
 func (brokenReader) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }

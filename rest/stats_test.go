@@ -1,0 +1,150 @@
+package rest_test
+
+import (
+	"cmp"
+	"context"
+	"net/http"
+	"strconv"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/b24events/b24events/rest"
+)
+
+// renewing is credentials that renew.
+type renewing struct{ hosts }
+
+func (c renewing) Renew(ctx context.Context, memberID, _ string) (endpoint, token string, err error) {
+	return c.Access(ctx, memberID)
+}
+
+// TestStats: what one call counts as, and what observers are told of it. The portal answers in 10
+// ms.
+func TestStats(t *testing.T) {
+	t.Parallel()
+	const answering = 10 * time.Millisecond
+	tests := map[string]struct {
+		answers []string
+		before  int // calls that use up the burst of two
+		batch   int // commands
+		opts    []rest.CallOption
+
+		stats rest.Stats    // without Calls, which is 1
+		info  rest.CallInfo // without the times and what is the same for all
+		err   bool
+		waits func(info rest.CallInfo) time.Duration // the one that is not zero
+		least time.Duration
+	}{
+		"a call":  {answers: []string{fine}, stats: rest.Stats{Requests: 1}, info: rest.CallInfo{Requests: 1, Status: 200}},
+		"a batch": {answers: []string{`{"result":{"result":{"n0":1,"n1":1,"n2":1}}}`}, batch: 3, stats: rest.Stats{Requests: 1, Commands: 3}, info: rest.CallInfo{Requests: 1, Status: 200, Method: "batch", Commands: 3}},
+		"its turn": {
+			answers: []string{fine}, before: 2, stats: rest.Stats{Requests: 1}, info: rest.CallInfo{Requests: 1, Status: 200},
+			waits: func(info rest.CallInfo) time.Duration { return info.LimitWait }, least: 900 * time.Millisecond,
+		},
+		"too late": {
+			answers: []string{fine}, before: 2, opts: []rest.CallOption{rest.Timeout(100 * time.Millisecond)},
+			stats: rest.Stats{Failed: 1}, info: rest.CallInfo{Code: "QUERY_LIMIT_EXCEEDED"}, err: true,
+		},
+		"refused": {
+			answers: []string{limited, fine}, stats: rest.Stats{Requests: 2, Retried: 1, Refused: 1}, info: rest.CallInfo{Requests: 2, Retries: 1, Status: 200},
+			waits: func(info rest.CallInfo) time.Duration { return info.LimitWait }, least: 750 * time.Millisecond,
+		},
+		"busy": {
+			answers: []string{"<html>429", fine}, stats: rest.Stats{Requests: 2, Retried: 1, Busy: 1}, info: rest.CallInfo{Requests: 2, Retries: 1, Status: 200},
+			waits: func(info rest.CallInfo) time.Duration { return info.BackoffWait }, least: 750 * time.Millisecond,
+		},
+		"paused": {
+			answers: []string{blocked, fine}, stats: rest.Stats{Requests: 2, Retried: 1, Paused: 1}, info: rest.CallInfo{Requests: 2, Retries: 1, Status: 200},
+			waits: func(info rest.CallInfo) time.Duration { return info.PauseWait }, least: 50 * time.Second,
+		},
+		"renewed": {
+			answers: []string{`{"error":"expired_token"}`, fine},
+			stats:   rest.Stats{Requests: 2, Renewed: 1}, info: rest.CallInfo{Requests: 2, Renewed: true, Status: 200},
+		},
+		"failed": {
+			answers: []string{`{"error":"ERROR_CORE"}`},
+			stats:   rest.Stats{Requests: 1, Failed: 1}, info: rest.CallInfo{Requests: 1, Status: 200, Code: "ERROR_CORE"}, err: true,
+		},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				var seen []rest.CallInfo
+				tr := newTransport(t, append(make([]string, test.before), test.answers...)...)
+				slow := roundTrip(func(r *http.Request) (*http.Response, error) { pauseFor(answering); return tr.RoundTrip(r) })
+				api, err := rest.NewClients(renewing{}, on(slow), rest.WithRateLimit(1, 2),
+					rest.WithObserver(func(_ context.Context, info rest.CallInfo) { seen = append(seen, info) }))
+				require.NoError(t, err)
+				client := api.Portal("a").With(test.opts...)
+				for range test.before {
+					_ = api.Portal("a").With(rest.Retries(0)).Call(t.Context(), "profile", nil, nil)
+				}
+				before, start := api.Stats(), time.Now()
+				seen = nil
+
+				if test.batch > 0 {
+					b := rest.NewBatch()
+					for i := range test.batch {
+						rest.Add[any](b, "n"+strconv.Itoa(i), "crm.deal.get", nil)
+					}
+					err = client.Batch(t.Context(), b)
+				} else {
+					err = client.Call(t.Context(), "crm.deal.add", nil, nil)
+				}
+
+				require.Equal(t, test.err, err != nil, "%v", err)
+				require.Equal(t, test.stats, since(before, api.Stats()))
+				require.Len(t, seen, 1)
+				info := seen[0]
+				require.Equal(t, err, info.Err)
+				require.Equal(t, time.Since(start), info.Took)
+				waited := info.LimitWait + info.PauseWait + info.BackoffWait
+				require.Equal(t, info.Took, waited+time.Duration(info.Requests)*answering)
+				if test.waits == nil {
+					require.Zero(t, waited)
+				} else {
+					require.GreaterOrEqual(t, test.waits(info), test.least)
+				}
+				want := test.info
+				want.MemberID = "a"
+				want.Method = cmp.Or(want.Method, "crm.deal.add")
+				if want.Requests > 0 {
+					want.Host = "a.example"
+				}
+				info.Err, info.Took, info.LimitWait, info.PauseWait, info.BackoffWait = nil, 0, 0, 0, 0
+				require.Equal(t, want, info)
+			})
+		})
+	}
+}
+
+// since returns what one call added to the counters, and checks that it was one.
+func since(before, after rest.Stats) rest.Stats {
+	return rest.Stats{
+		Calls: after.Calls - before.Calls - 1, Failed: after.Failed - before.Failed, Requests: after.Requests - before.Requests,
+		Commands: after.Commands - before.Commands, Retried: after.Retried - before.Retried, Refused: after.Refused - before.Refused,
+		Busy: after.Busy - before.Busy, Paused: after.Paused - before.Paused, Renewed: after.Renewed - before.Renewed, Waiting: after.Waiting,
+	}
+}
+
+// TestStatsOfThoseWhoWait: calls count while they wait for their turn, and those of derived clients
+// with the others.
+func TestStatsOfThoseWhoWait(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		api := newHosts(t, on(newTransport(t, fine)), rest.WithRateLimit(1, 1))
+		var all sync.WaitGroup
+		for _, client := range []*rest.Client{api.Portal("a"), api.Portal("a").As(other{}), api.Portal("a").With(rest.Idempotent())} {
+			all.Go(func() { _ = client.Call(t.Context(), "profile", nil, nil) })
+		}
+		synctest.Wait()
+		require.Equal(t, rest.Stats{Calls: 1, Requests: 1, Waiting: 2}, api.Stats())
+		all.Wait()
+		require.Equal(t, rest.Stats{Calls: 3, Requests: 3}, api.Portal("b").Stats())
+	})
+}
