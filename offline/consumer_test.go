@@ -284,6 +284,19 @@ func TestConsumerEndsOnPermanentErrors(t *testing.T) {
 	}
 }
 
+// A consumer that ended because of the portal's plan reserves again once the plan has changed.
+func TestConsumerRunsAgainOnALargerPlan(t *testing.T) {
+	t.Parallel()
+	f := withoutReservations(t)
+	f.change("UPDATE", 1)
+	var seen journal
+	c := newConsumer(t, f.api, seen.HandleEvent)
+	require.ErrorIs(t, c.Drain(t.Context()), offline.ErrExtendedModeRequired)
+	require.NoError(t, f.ChangeQuirks(func(m *eventtest.Quirks) { m.NoExtendedOffline = false }))
+	require.NoError(t, c.Drain(t.Context()))
+	require.Equal(t, []string{"UPDATE 1"}, seen.entries())
+}
+
 func TestConsumerRunsOnce(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)

@@ -676,6 +676,39 @@ func TestFleetAddsAgainDuringATurn(t *testing.T) {
 	})
 }
 
+// A turn that ends because the portal was removed is no failure of the portal, if it is added again.
+func TestFleetAddsAgainDuringACall(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 1)
+		id := w.ids[0]
+		var calls int
+		w.before = func(ctx context.Context, _ string) error {
+			if calls++; calls > 1 {
+				return nil
+			}
+			<-ctx.Done()
+			return ctx.Err()
+		}
+		w.change(id, 1)
+		f := w.fleet()
+		w.add(f, id)
+		stop := running(t, f)
+		pass(t, time.Second)
+		f.Remove(id)
+		w.add(f, id)
+		pass(t, time.Second)
+		p, known := f.Portal(id)
+		require.True(t, known)
+		require.NoError(t, p.Err)
+		require.Zero(t, p.Failures)
+		require.Zero(t, f.Stats().Failures)
+		require.Equal(t, []string{"1"}, w.deals(id))
+		stop()
+		w.empty(id)
+	})
+}
+
 // Portals are added, removed and woken from everywhere while a fleet runs; never are two turns of
 // one under way, and nothing is lost.
 func TestFleetRace(t *testing.T) {
