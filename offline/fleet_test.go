@@ -676,7 +676,8 @@ func TestFleetAddsAgainDuringATurn(t *testing.T) {
 	})
 }
 
-// A turn that ends because the portal was removed is no failure of the portal, if it is added again.
+// A turn that ends because the portal was removed is no failure of the portal, if it is added
+// again.
 func TestFleetAddsAgainDuringACall(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
