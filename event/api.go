@@ -7,108 +7,47 @@ import (
 	"fmt"
 	"strings"
 	"time"
-	"unicode"
 
 	"github.com/b24events/b24events/internal/phpform"
 	"github.com/b24events/b24events/internal/redact"
 	"github.com/b24events/b24events/internal/timing"
+	"github.com/b24events/b24events/internal/typednil"
 )
 
 // API manages the event subscriptions of an application on one portal. Every method needs a
-// [Caller] with the application's token: the portal refuses incoming webhooks here. It is safe for
-// concurrent use where its caller is.
+// [Caller] with the application's token, because the portal refuses incoming webhooks here. It is
+// safe for concurrent use if its caller is.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/events/index.html
 type API struct {
 	caller Caller
 }
 
-// NewAPI returns an API over c. It panics on a nil caller.
+// NewAPI returns an API over c. With a nil caller, all methods of the API return an error that
+// matches [ErrConfig].
 func NewAPI(c Caller) *API {
-	if c == nil {
-		panic("event: NewAPI with a nil caller")
+	if typednil.Is(c) {
+		return &API{}
 	}
 	return &API{caller: c}
 }
 
-// Binding is one subscription. Event, Handler, AuthType and Connector together are its identity:
-// the same URL with another AuthType is a second binding and gets every event twice.
-type Binding struct {
-	Event     string // wire name, any case
-	Handler   string // URL that the portal posts to; empty for offline bindings
-	AuthType  int64  // user whose token the deliveries carry; 0 means the user who caused the event
-	Offline   bool   // into the offline queue instead of to a URL
-	Connector string // queue of an integration (auth_connector); needs a plan with the feature rest_auth_connector
-	// MinTimeout, in seconds, asks for a pause between deliveries of ONOFFLINEEVENT. Current portals
-	// ignore it and keep to one second.
-	MinTimeout int
-}
-
-// Validate refuses what the portal would refuse or mix up, and what would send tokens over the
-// internet in clear: a handler URL must start with https:// unless its host is a loopback or a
-// private address or a name below localhost. [API.Bind] and [API.Plan] call it before any request;
-// call it at start-up to find a misconfigured handler URL early.
-func (b Binding) Validate() error {
-	name := b.wireName()
-	switch {
-	case name == "":
-		return errors.New("event: binding without an event name")
-	case strings.ContainsFunc(name, func(r rune) bool { return r == ' ' || !unicode.IsPrint(r) }):
-		return fmt.Errorf("event: %s is no name of an event: it holds a space or a character that does not print", redact.Clean(name, maxBindingText))
-	case strings.HasSuffix(name, typeID):
-		return fmt.Errorf("event: binding of %s: write the number of a smart process in place of the braces", name)
-	case b.Offline && b.Handler != "":
-		return fmt.Errorf("event: offline binding of %s has a handler URL; leave it empty", name)
-	case b.Offline && !bindable(name, true):
-		return fmt.Errorf("event: %s cannot be bound to the offline queue", name)
-	case b.Offline:
-		return nil
-	case !bindable(name, false):
-		return fmt.Errorf("event: the platform sets up the handler of %s by itself; leave it out", name)
-	default:
-		return checkHandlerURL(b.Handler)
+// check returns an error if there is no caller.
+func (a *API) check() error {
+	if a.caller == nil {
+		return misconfigured("NewAPI was given a nil caller")
 	}
+	return nil
 }
 
-func (b Binding) wireName() string { return strings.ToUpper(strings.TrimSpace(b.Event)) }
-
-// byPlatform reports whether the platform makes bindings like this one by itself.
-func (b Binding) byPlatform() bool {
-	info, _ := Lookup(b.wireName())
-	return !b.Offline && (info.PlatformBound || info.AutoSubscribed)
-}
-
-// bindable reports whether event.bind takes the event; of unknown events it is assumed.
-func bindable(name string, offline bool) bool {
-	info, known := Lookup(name)
-	return !known || (!info.AutoSubscribed && (!offline || info.Offline))
-}
-
-func (b Binding) bindParams() map[string]any {
-	p := b.params()
-	if b.MinTimeout > 0 {
-		p["options"] = map[string]any{"minTimeout": b.MinTimeout}
+func (a *API) call(ctx context.Context, method string, params, result any) error {
+	if err := a.check(); err != nil {
+		return err
 	}
-	return p
+	return a.caller.Call(ctx, method, params, result)
 }
 
-func (b Binding) params() map[string]any {
-	p := map[string]any{"event": b.wireName()}
-	if b.Offline {
-		p["event_type"] = "offline"
-	} else {
-		p["handler"] = b.Handler
-		if b.AuthType != 0 {
-			p["auth_type"] = b.AuthType
-		}
-	}
-	if b.Connector != "" { // even an empty one is refused on plans without the feature
-		p[connectorKey] = b.Connector
-	}
-	return p
-}
-
-// Bind makes the subscription. A binding that is there already counts as success.
+// Bind creates the subscription. It succeeds if the subscription already exists.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/events/event-bind.html
 func (a *API) Bind(ctx context.Context, b Binding) error {
@@ -118,7 +57,7 @@ func (a *API) Bind(ctx context.Context, b Binding) error {
 	params := b.bindParams()
 	for try := 0; ; try++ {
 		var done bool
-		err := a.caller.Call(ctx, "event.bind", params, &done)
+		err := a.call(ctx, "event.bind", params, &done)
 		switch {
 		case alreadyBound(err):
 			return nil
@@ -130,29 +69,29 @@ func (a *API) Bind(ctx context.Context, b Binding) error {
 		case err != nil:
 			return fmt.Errorf("event: binding %s: %w", params["event"], err)
 		case !done:
-			return fmt.Errorf("event: binding %s: the portal answered false", params["event"])
+			return fmt.Errorf("event: binding %s: the portal returned false", params["event"])
 		default:
 			return nil
 		}
 	}
 }
 
-// A binding that another process is making at this moment is refused; both replicas of a deployment
-// do that. It is there, or not, after 0.1, 0.2, 0.4 … seconds.
+// A portal refuses a binding that another process is creating at the same moment, such as another
+// replica of a deployment. Bind tries again after 0.1, 0.2, 0.4 … seconds.
 const (
 	bindTries = 5
 	bindPause = 100 * time.Millisecond
 )
 
-// bindingStarted recognises the refusal of a bind that runs at the same time as another one like
-// it.
+// bindingStarted reports whether the portal refused a binding because another call is creating it.
 func bindingStarted(err error) bool {
 	var ce CallError
 	return errors.As(err, &ce) && strings.Contains(strings.ToLower(ce.ErrorDescription()), "binding the handler has already started")
 }
 
-// alreadyBound recognises the portal's answer to a duplicate. Its code is the catch-all ERROR_CORE,
-// so the text has to decide; the second code stands in third-party documentation only.
+// alreadyBound reports whether the portal refused a duplicate. The code is the catch-all
+// ERROR_CORE, so the text has to decide. The code that is compared here appears in third-party
+// documentation only.
 func alreadyBound(err error) bool {
 	var ce CallError
 	if !errors.As(err, &ce) {
@@ -162,27 +101,27 @@ func alreadyBound(err error) bool {
 		strings.Contains(strings.ToLower(ce.ErrorDescription()), "already binded")
 }
 
-// Unbind ends the subscription and returns how many rows went: 0 where there was none. An online
-// binding with AuthType 0 is removed for every user when the token is an administrator's.
+// Unbind removes the subscription and returns how many rows it removed, 0 if there was none. With
+// an administrator's token, it removes an online binding with AuthType 0 for every user.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/events/event-unbind.html
 func (a *API) Unbind(ctx context.Context, b Binding) (int, error) {
 	if strings.TrimSpace(b.Event) == "" || (!b.Offline && b.Handler == "") {
-		return 0, errors.New("event: unbinding needs an event name and, online, a handler URL")
+		return 0, misconfigured("unbinding needs an event name and, online, a handler URL")
 	}
 	var result struct {
 		Count int `json:"count"`
 	}
-	if err := a.caller.Call(ctx, "event.unbind", b.params(), &result); err != nil {
+	if err := a.call(ctx, "event.unbind", b.params(), &result); err != nil {
 		return 0, fmt.Errorf("event: unbinding %s: %w", redact.Clean(b.wireName(), maxBindingText), err)
 	}
 	return result.Count, nil
 }
 
-// UnbindAll ends every subscription of the application that the token's user can see, whoever made
-// it and wherever it posts to, and returns how many rows went. Those that the platform makes by
-// itself stay; see [API.Plan]. It is meant for leaving a portal; to follow the handlers of a mux
-// use [API.Reconcile].
+// UnbindAll removes every subscription of the application that the token's user can see, with any
+// handler URL, and returns how many rows it removed. Those that the platform creates by itself
+// stay; see [API.Plan]. It is meant for leaving a portal. To follow the handlers of a mux, use
+// [API.Reconcile].
 func (a *API) UnbindAll(ctx context.Context) (int, error) {
 	have, err := a.Bindings(ctx)
 	if err != nil {
@@ -194,10 +133,10 @@ func (a *API) UnbindAll(ctx context.Context) (int, error) {
 			commands = append(commands, command{"event.unbind", b.params()})
 		}
 	}
-	answers, err := a.batch(ctx, commands)
+	results, err := a.batch(ctx, commands)
 	count := 0
 	errs := []error{err}
-	for _, reply := range answers {
+	for _, reply := range results {
 		var result struct {
 			Count int `json:"count"`
 		}
@@ -210,14 +149,14 @@ func (a *API) UnbindAll(ctx context.Context) (int, error) {
 	return count, errors.Join(errs...)
 }
 
-// Bindings lists the application's subscriptions on the portal. A non-administrator's token sees
-// only its own, and no offline ones. The portal does not tell MinTimeout, nor the connector of an
-// online binding.
+// Bindings lists the application's subscriptions on the portal. The token of a user who is not an
+// administrator sees only the user's own, and no offline ones. The portal does not return
+// MinTimeout or the connector of an online binding.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/events/event-get.html
 func (a *API) Bindings(ctx context.Context) ([]Binding, error) {
 	var rows []row
-	if err := a.caller.Call(ctx, "event.get", nil, &rows); err != nil {
+	if err := a.call(ctx, "event.get", nil, &rows); err != nil {
 		return nil, fmt.Errorf("event: listing bindings: %w", err)
 	}
 	all := make([]Binding, len(rows))
@@ -227,11 +166,11 @@ func (a *API) Bindings(ctx context.Context) ([]Binding, error) {
 	return all, nil
 }
 
-// row reads a row of event.get, whose scalars come as numbers or strings.
+// row reads a row of event.get, in which scalars are numbers or strings.
 type row Binding
 
-// UnmarshalJSON takes both shapes of a row: offline ones have a connector_id and neither handler
-// nor auth_type.
+// UnmarshalJSON reads both shapes of a row: an offline one has a connector_id but no handler and no
+// auth_type.
 func (r *row) UnmarshalJSON(doc []byte) error {
 	var wire struct {
 		Event     string `b24:"event"`
@@ -254,9 +193,9 @@ func (r *row) UnmarshalJSON(doc []byte) error {
 	return nil
 }
 
-// Available lists the wire names that the application may bind on this portal, run-time names such
-// as ONCRMDYNAMICITEMADD_147 included. An empty scope means all scopes that the application was
-// granted.
+// Available lists the wire names that the application may bind on this portal, including names of
+// smart processes such as ONCRMDYNAMICITEMADD_147. An empty scope means all scopes that the
+// application was granted.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/events/events.html
 func (a *API) Available(ctx context.Context, scope string) ([]string, error) {
@@ -265,14 +204,15 @@ func (a *API) Available(ctx context.Context, scope string) ([]string, error) {
 		params = map[string]any{"SCOPE": scope}
 	}
 	var names []string
-	if err := a.caller.Call(ctx, "events", params, &names); err != nil {
+	if err := a.call(ctx, "events", params, &names); err != nil {
 		return nil, fmt.Errorf("event: listing available events: %w", err)
 	}
 	return names, nil
 }
 
-// Test makes the portal send [OnAppTest] to the application's handlers with params as its Query:
-// the best probe of the whole way from portal to handler. The keys auth and start do not come back.
+// Test makes the portal send [OnAppTest] to the application's handlers, with params as its Query.
+// It checks the whole path from the portal to the handler. The portal does not send the keys auth
+// and start back.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/events/test-handler.html
 func (a *API) Test(ctx context.Context, params map[string]any) error {
@@ -280,20 +220,20 @@ func (a *API) Test(ctx context.Context, params map[string]any) error {
 	if len(params) > 0 {
 		p = params
 	}
-	if err := a.caller.Call(ctx, "event.test", p, nil); err != nil {
+	if err := a.call(ctx, "event.test", p, nil); err != nil {
 		return fmt.Errorf("event: requesting a test event: %w", err)
 	}
 	return nil
 }
 
-// Features tells what the portal's plan allows.
+// Features lists what the portal's plan allows.
 type Features struct {
 	OfflineExtended bool // reservations of the offline queue: event.offline.get with clear=0
 	AuthConnector   bool // separate queues by auth_connector
 }
 
-// Features asks for the plan's features, in one request. Boxed portals answer with the name of
-// their edition, which counts as yes.
+// Features returns the features of the plan. It takes one request. A boxed portal responds with the
+// name of its edition, which counts as yes.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/common/system/feature-get.html
 func (a *API) Features(ctx context.Context) (Features, error) {
@@ -306,19 +246,19 @@ func (a *API) Features(ctx context.Context) (Features, error) {
 	for i, w := range wanted {
 		commands[i] = command{"feature.get", map[string]any{"CODE": w.code}}
 	}
-	answers, err := a.batch(ctx, commands)
+	results, err := a.batch(ctx, commands)
 	if err != nil {
-		return Features{}, fmt.Errorf("event: asking for features: %w", err)
+		return Features{}, fmt.Errorf("event: reading the features of the plan: %w", err)
 	}
 	for i, w := range wanted {
 		var result struct {
 			Value string `json:"value"`
 		}
-		if err := answers[i].err; err != nil {
-			return Features{}, fmt.Errorf("event: asking for the feature %s: %w", w.code, err)
+		if err := results[i].err; err != nil {
+			return Features{}, fmt.Errorf("event: reading the feature %s: %w", w.code, err)
 		}
-		if json.Unmarshal(answers[i].result, &result) != nil {
-			return Features{}, fmt.Errorf("event: asking for the feature %s: the answer is not understood", w.code)
+		if json.Unmarshal(results[i].result, &result) != nil {
+			return Features{}, fmt.Errorf("event: reading the feature %s: the response is not understood", w.code)
 		}
 		*w.has = result.Value != "" && result.Value != "N"
 	}

@@ -139,14 +139,43 @@ func TestBindingMistakesNeedNoRequest(t *testing.T) {
 		"sent by itself":       {Event: "ONIMBOTV2MESSAGEADD", Handler: handlerURL},
 	} {
 		err := event.NewAPI(c).Bind(t.Context(), b)
-		require.Error(t, err, name)
+		require.ErrorIs(t, err, event.ErrConfig, name)
 		require.NotContains(t, err.Error(), "pass", name)
 	}
 	_, err := event.NewAPI(c).Unbind(t.Context(), event.Binding{Event: "ONCRMDEALADD"})
-	require.Error(t, err)
+	require.ErrorIs(t, err, event.ErrConfig)
 	_, err = event.NewAPI(c).Plan(t.Context(), []event.Binding{{Event: "ONCRMDEALADD"}})
-	require.Error(t, err)
+	require.ErrorIs(t, err, event.ErrConfig)
 	require.Equal(t, before, p.Requests().REST)
+}
+
+func TestAPIWithoutACaller(t *testing.T) {
+	t.Parallel()
+	binding := event.Binding{Event: "ONCRMDEALADD", Handler: handlerURL}
+	var typed *rest.Client
+	for name, api := range map[string]*event.API{
+		"nil":       event.NewAPI(nil),
+		"typed nil": event.NewAPI(typed),
+		"zero":      {},
+	} {
+		for method, call := range map[string]func(ctx context.Context) error{
+			"Bind":      func(ctx context.Context) error { return api.Bind(ctx, binding) },
+			"Unbind":    func(ctx context.Context) error { _, err := api.Unbind(ctx, binding); return err },
+			"UnbindAll": func(ctx context.Context) error { _, err := api.UnbindAll(ctx); return err },
+			"Bindings":  func(ctx context.Context) error { _, err := api.Bindings(ctx); return err },
+			"Available": func(ctx context.Context) error { _, err := api.Available(ctx, ""); return err },
+			"Test":      func(ctx context.Context) error { return api.Test(ctx, nil) },
+			"Features":  func(ctx context.Context) error { _, err := api.Features(ctx); return err },
+			"Plan":      func(ctx context.Context) error { _, err := api.Plan(ctx, []event.Binding{binding}); return err },
+			"Apply":     func(ctx context.Context) error { return api.Apply(ctx, event.Plan{}) },
+			"Reconcile": func(ctx context.Context) error { return api.Reconcile(ctx, []event.Binding{binding}) },
+		} {
+			t.Run(name+"/"+method, func(t *testing.T) {
+				t.Parallel()
+				require.ErrorIs(t, call(t.Context()), event.ErrConfig)
+			})
+		}
+	}
 }
 
 func TestReconcile(t *testing.T) {
@@ -207,7 +236,7 @@ func TestReconcile(t *testing.T) {
 	require.Contains(t, have, event.Binding{Event: "ONCRMDEALUPDATE", Handler: handlerURL}, "online ones are not its business")
 }
 
-// TestReconcileKeepsAWantedUserBinding covers an unbind that takes more with it than it should.
+// TestReconcileKeepsAWantedUserBinding covers an unbind that removes more than it should.
 func TestReconcileKeepsAWantedUserBinding(t *testing.T) {
 	t.Parallel()
 	_, c := portal(t, eventtest.AdminID)
@@ -282,11 +311,10 @@ func TestReconcileOwnsAPrefix(t *testing.T) {
 	}
 	require.Equal(t, []string{handlerURL + "-staging", "https://other.example.com/bitrix24", handlerURL + "/v2"}, handlers)
 	_, err = api.Plan(t.Context(), want, event.WithOwnedPrefix("https://"))
-	require.Error(t, err, "a prefix of everything is a mistake")
+	require.ErrorIs(t, err, event.ErrConfig, "a prefix of everything is a mistake")
 }
 
-// TestBindingInProgress covers replicas that start at once: the one that comes second is told to
-// wait.
+// TestBindingInProgress covers replicas that start at once: the second one has to wait.
 func TestBindingInProgress(t *testing.T) {
 	t.Parallel()
 	inProgress := eventtest.Fail(400, "ERROR_CORE", "Unable to set event handler: Process of binding the handler has already started")
@@ -374,7 +402,7 @@ func TestFeatures(t *testing.T) {
 	}
 }
 
-// answering makes the portal answer a method with a result of the test's own, from now on.
+// answering makes the portal respond to a method with a result of the test from now on.
 func answering(p *eventtest.Portal, method, result string) {
 	p.Always(method, eventtest.Answer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = io.WriteString(w, `{"result":`+result+`}`)

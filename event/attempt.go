@@ -2,36 +2,35 @@ package event
 
 import (
 	"context"
-	"time"
 )
 
 // Attempt says how a delivery came to its handler. Packages webhook and offline put it into the
-// context of each call; see [AttemptOf].
+// context of each call to a handler; see [AttemptOf].
 type Attempt struct {
-	// Number is 1 for the first attempt with this delivery. Attempts of an earlier process count
+	// Number is 1 for the first attempt with this delivery. Attempts of an earlier process count too
 	// if they are known.
 	Number int
-	// Max is the number of the last attempt. 0 means that it is not known.
+	// Max is the number of the last attempt, or 0 if it is not known.
 	Max int
-	// Parked says that the delivery was parked before, and is tried again.
+	// Parked reports that the delivery was parked before and is now retried.
 	Parked bool
-	// Merged is the number of deliveries that this one stands for besides itself: earlier or later
-	// ones about the same object that coalescing took out of the queue.
+	// Merged is the number of other deliveries that this one stands for: coalescing took them out of
+	// the queue because they are about the same object.
 	Merged int
 }
 
-// AttemptKey is the key of the [Attempt] in a handler's context. A context type of the caller's own
-// can return a *Attempt for Value(event.AttemptKey{}), and save the allocations of [WithAttempt].
+// AttemptKey is the key of the [Attempt] in a handler's context. To save the allocations of
+// [WithAttempt], a context type of your own can return a *Attempt for Value(event.AttemptKey{}).
 type AttemptKey struct{}
 
-// WithAttempt returns a context in which [AttemptOf] finds a. Programs that call handlers
-// themselves, such as a test or the workers of a queue of their own, may use it.
+// WithAttempt returns a context in which [AttemptOf] finds a. It is for code that calls handlers
+// itself, such as tests and the workers of your own queue.
 func WithAttempt(ctx context.Context, a Attempt) context.Context {
 	return context.WithValue(ctx, AttemptKey{}, &a)
 }
 
-// AttemptOf returns what is known of the attempt that ctx belongs to. It returns a first attempt
-// if ctx does not say.
+// AttemptOf returns what is known of the attempt that ctx belongs to. If ctx has no [Attempt], it
+// returns a first attempt.
 //
 //	if a := event.AttemptOf(ctx); a.Number == a.Max {
 //		alert(d) // the last try before the delivery is given up
@@ -41,30 +40,4 @@ func AttemptOf(ctx context.Context) Attempt {
 		return *a
 	}
 	return Attempt{Number: 1}
-}
-
-// RemovalReporter gets the portals that removed an application; see [ReportRemoval]. It must be
-// safe for concurrent use and return at once.
-type RemovalReporter func(clientID, memberID string, at time.Time)
-
-// RemovalReporterKey is the key of a [RemovalReporter] in a handler's context. A context type of
-// the caller's own returns one for Value(event.RemovalReporterKey{}).
-type RemovalReporterKey struct{}
-
-// ReportRemoval says that the portal that d is proven to come from has removed the application, as
-// a handler of [OnAppUninstall] found out. What package webhook still holds of that portal and
-// application, and was fired at the time of d or earlier, is dropped and counted; it could only
-// fail. Application events stay: one of them may be a new installation.
-//
-// Package oauth calls it once an uninstallation is confirmed. A program with a handler of its own
-// calls it after it deleted its record of the portal. Confirm the removal first: everybody who
-// opens a page of the application can send an ONAPPUNINSTALL.
-//
-// It does nothing without a reporter in ctx, or if d proves no application.
-func ReportRemoval(ctx context.Context, d *Delivery) {
-	report, ok := ctx.Value(RemovalReporterKey{}).(RemovalReporter)
-	if !ok || report == nil || !d.ProvenFor(d.Proof.ClientID) {
-		return
-	}
-	report(d.Proof.ClientID, d.MemberID(), d.Time)
 }

@@ -5,31 +5,32 @@ import (
 	"time"
 
 	"github.com/b24events/b24events/internal/phpform"
+	"github.com/b24events/b24events/internal/values"
 )
 
-// Auth is the auth block of a body. Before the delivery was verified, everything in it is the
-// sender's claim. Afterwards MemberID, Domain, ClientEndpoint and ServerEndpoint are proven or
-// empty; see [Delivery.SetProof]. The tokens, the scope, the status and UserID stay what the sender
-// says: whoever knows a portal's application token can write them. A field that arrived as
-// something else than it should be is zero.
+// Auth is the auth block of a body. Until the delivery is verified, everything in it is the
+// sender's claim. After that, MemberID, Domain, ClientEndpoint and ServerEndpoint are proven or
+// empty; see [Delivery.SetProof]. The tokens, the scope, the status and UserID remain the sender's
+// claim: anyone who knows a portal's application token can write them. A field whose value has the
+// wrong shape is zero.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/events/index.html
 type Auth struct { //nolint:recvcheck // what prints takes the value, so that a value prints like a pointer
-	AccessToken      Secret    // of the acting user, for about an hour; empty where the change had no user
-	RefreshToken     Secret    // only with a few events, ONAPPINSTALL among them
+	AccessToken      Secret    // of the acting user, for about an hour; empty if no user made the change
+	RefreshToken     Secret    // only in a few events, such as ONAPPINSTALL
 	ApplicationToken Secret    // the shared secret that authenticates a delivery
-	Expires          time.Time // of AccessToken, UTC; zero where unknown
+	Expires          time.Time // of AccessToken, UTC; zero if unknown
 	Scope            Scope     // the permissions of AccessToken
-	Domain           string    // host of the portal, for display; never a key
+	Domain           string    // host of the portal, for display; not a key, because it can change
 	MemberID         string    // key of the portal
 	ServerEndpoint   string    // REST base URL of the OAuth server
 	ClientEndpoint   string    // REST base URL of the portal
 	Status           string    // licence letter of the application: F, D, T, P, L, S
-	UserID           int64     // whose token it is; 0 where unknown
+	UserID           int64     // whose token it is; 0 if unknown
 }
 
-// Scope is a list of permissions such as crm and task, as the portal writes it: in one text,
-// separated by commas or spaces.
+// Scope is a list of permissions, such as crm and task, as the portal writes it: one text with
+// commas or spaces between them.
 type Scope string
 
 // ScopeOf joins permissions to a Scope.
@@ -44,7 +45,7 @@ func (s Scope) List() []string {
 	return strings.FieldsFunc(string(s), isScopeGap)
 }
 
-// Has reports whether a permission is in the list. It compares without regard to case.
+// Has reports whether a permission is in the list. It ignores case.
 func (s Scope) Has(permission string) bool {
 	for name := range strings.FieldsFuncSeq(string(s), isScopeGap) {
 		if strings.EqualFold(name, permission) {
@@ -56,7 +57,7 @@ func (s Scope) Has(permission string) bool {
 
 func isScopeGap(c rune) bool { return c == ',' || c == ' ' }
 
-// scopeOf reads a list of permissions, which comes as one text or as a list of texts.
+// scopeOf reads a list of permissions. It arrives as one text or as a list of texts.
 func scopeOf(v phpform.Value) Scope {
 	if v.Kind() != phpform.Array {
 		return Scope(strings.TrimSpace(v.Scalar()))
@@ -88,7 +89,7 @@ const (
 )
 
 // authNames are the keys of the auth block of an event. pageNames are those of an application page,
-// whose credentials stand beside its other fields.
+// whose credentials are among its other fields.
 //
 // Source: https://apidocs.bitrix24.com/settings/oauth/simple-way.html
 var (
@@ -105,7 +106,7 @@ var (
 	}
 )
 
-// read reads an auth block into an empty Auth. Anything but an array is none.
+// read reads an auth block into an empty Auth. It ignores a value that is not an array.
 func (a *Auth) read(block phpform.Value, names *[authFields]string, fired time.Time) {
 	p, lifetime := picker{names: names[:]}, int64(0)
 	c := block.Cursor()
@@ -113,7 +114,7 @@ func (a *Auth) read(block phpform.Value, names *[authFields]string, fired time.T
 		switch field := p.field(c.Key); field {
 		case -1:
 		case authLifetime:
-			lifetime, _ = wholeNumber(c.Value)
+			lifetime, _ = values.Int(c.Value)
 		default:
 			a.set(field, c.Value)
 		}
@@ -126,45 +127,34 @@ func (a *Auth) read(block phpform.Value, names *[authFields]string, fired time.T
 // maxLifetime, in seconds, keeps an absurd expires_in from overflowing; real tokens live for 3,600.
 const maxLifetime = 366 * 24 * 3600
 
-// set sets a field. It returns false, and leaves the field zero, if v is not what the field should
-// be.
+// set sets a field. It returns false, and leaves the field zero, if v has the wrong shape.
 func (a *Auth) set(field int, v phpform.Value) (ok bool) {
-	switch field {
-	case authScope:
-		a.Scope = scopeOf(v)
-		return true
-	case authExpires:
-		a.Expires, ok = secondOf(v)
-		return ok
-	case authLifetime:
-		_, ok = wholeNumber(v)
-		return ok
-	case authUser:
-		a.UserID, ok = wholeNumber(v)
-		return ok
-	}
-	*a.text(field) = scalar(v)
-	return v.Kind() != phpform.Array || v.Empty()
-}
-
-// text returns one of the fields that are texts.
-func (a *Auth) text(field int) *string {
+	text, isText := values.Text(v), v.Kind() != phpform.Array || v.Empty()
 	switch field {
 	case authAccess:
-		return (*string)(&a.AccessToken)
+		a.AccessToken, ok = Secret(text), isText
 	case authRefresh:
-		return (*string)(&a.RefreshToken)
+		a.RefreshToken, ok = Secret(text), isText
 	case authApplication:
-		return (*string)(&a.ApplicationToken)
+		a.ApplicationToken, ok = Secret(text), isText
+	case authExpires:
+		a.Expires, ok = values.Unix(v)
+	case authLifetime:
+		_, ok = values.Int(v)
+	case authScope:
+		a.Scope, ok = scopeOf(v), true
 	case authDomain:
-		return &a.Domain
+		a.Domain, ok = text, isText
 	case authMember:
-		return &a.MemberID
+		a.MemberID, ok = text, isText
 	case authServer:
-		return &a.ServerEndpoint
+		a.ServerEndpoint, ok = text, isText
 	case authClient:
-		return &a.ClientEndpoint
-	default:
-		return &a.Status
+		a.ClientEndpoint, ok = text, isText
+	case authStatus:
+		a.Status, ok = text, isText
+	case authUser:
+		a.UserID, ok = values.Int(v)
 	}
+	return ok
 }

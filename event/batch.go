@@ -15,34 +15,38 @@ type command struct {
 	params map[string]any
 }
 
-// answer is what the portal said to one command. The zero answer is that to a command that was not
+// commandResult is the portal's response to one command. It is zero for a command that was not
 // sent.
-type answer struct {
+type commandResult struct {
 	result json.RawMessage
-	err    error // with a *batch.Error in its chain where the portal refused
+	err    error // with a *batch.Error in its chain if the portal refused the command
 	sent   bool
 }
 
-// connectorKey is the parameter that chooses the queue of an integration.
+// connectorKey is the parameter that selects the queue of an integration.
 const connectorKey = batch.Connector
 
-// batch makes calls in as few requests as the portal allows, and returns their answers in the order
+// batch makes calls in as few requests as the portal allows, and returns their results in the order
 // of the commands. A failed command does not stop the others; a failed request does, and its error
 // is returned.
-func (a *API) batch(ctx context.Context, commands []command) ([]answer, error) {
-	answers := make([]answer, len(commands))
+func (a *API) batch(ctx context.Context, commands []command) ([]commandResult, error) {
+	results := make([]commandResult, len(commands))
+	if err := a.check(); err != nil { // even if there is nothing to send
+		return results, err
+	}
 	for _, group := range byConnector(commands) {
 		for chunk := range slices.Chunk(group, batch.Max) {
-			if err := a.batchOnce(ctx, commands, chunk, answers); err != nil {
-				return answers, err
+			if err := a.batchOnce(ctx, commands, chunk, results); err != nil {
+				return results, err
 			}
 		}
 	}
-	return answers, nil
+	return results, nil
 }
 
-// byConnector groups the commands, by their numbers, so that no batch holds two connectors: the
-// portal gives the auth_connector of a batch to each of its commands, whatever they say.
+// byConnector groups the commands, by their positions, so that no batch holds two connectors: the
+// portal applies the auth_connector of a batch to all of its commands, even to those that name
+// another.
 func byConnector(commands []command) [][]int {
 	var groups [][]int
 	at := make(map[any]int)
@@ -59,8 +63,8 @@ func byConnector(commands []command) [][]int {
 	return groups
 }
 
-// batchOnce makes one request for the commands with the numbers in chunk.
-func (a *API) batchOnce(ctx context.Context, commands []command, chunk []int, answers []answer) error {
+// batchOnce makes one request for the commands at the positions in chunk.
+func (a *API) batchOnce(ctx context.Context, commands []command, chunk []int, results []commandResult) error {
 	wire := make([]batch.Command, len(chunk))
 	for n, i := range chunk {
 		wire[n] = batch.Command{Method: commands[i].method, Params: commands[i].params}
@@ -70,7 +74,7 @@ func (a *API) batchOnce(ctx context.Context, commands []command, chunk []int, an
 		return fmt.Errorf("event: %w", err)
 	}
 	var reply batch.Reply
-	if err := a.caller.Call(ctx, batch.Method, params, &reply); err != nil {
+	if err := a.call(ctx, batch.Method, params, &reply); err != nil {
 		return fmt.Errorf("event: batch: %w", err)
 	}
 	for n, i := range chunk {
@@ -78,7 +82,7 @@ func (a *API) batchOnce(ctx context.Context, commands []command, chunk []int, an
 		if err != nil {
 			err = fmt.Errorf("event: %w", err)
 		}
-		answers[i] = answer{result: result, err: err, sent: true}
+		results[i] = commandResult{result: result, err: err, sent: true}
 	}
 	return nil
 }

@@ -7,19 +7,19 @@ import (
 
 //go:generate go run ../internal/gencatalog
 
-// docs is where the event pages of the official documentation stand.
+// docs is the address below which the official documentation has its pages.
 const docs = "https://apidocs.bitrix24.com/api-reference/"
 
-// typeID ends the names of templates; at run time the number of a smart process stands there.
-const typeID = "{TYPEID}"
+// typeIDMark ends the name of a template. The name of an event has the ID of a smart process there.
+const typeIDMark = "{TYPEID}"
 
-// catalogue is what is known of all documented events.
+// catalogue holds all documented events.
 type catalogue struct {
 	events []Info
 	byName map[string]*Info
 }
 
-// table returns the catalogue. It is built on first use, so that programs that never look anything
+// table returns the catalogue. It is built on first use, so that programs that do not look anything
 // up do not pay for it.
 var table = sync.OnceValue(func() catalogue {
 	c := catalogue{events: documentedEvents()}
@@ -30,9 +30,9 @@ var table = sync.OnceValue(func() catalogue {
 	return c
 })
 
-// find returns the entry for a wire name, nil if there is none, and the number that the name ends
-// in if the entry is a template.
-func find(name string) (info *Info, number string) {
+// find returns the entry for a wire name, or nil if there is none. If the entry is a template, it
+// also returns the type ID at the end of the name.
+func find(name string) (info *Info, typeID string) {
 	byName := table().byName
 	if info, ok := byName[name]; ok {
 		return info, ""
@@ -45,16 +45,16 @@ func find(name string) (info *Info, number string) {
 	if !ok {
 		return nil, ""
 	}
-	if info, ok := byName[base+typeID]; ok {
+	if info, ok := byName[base+typeIDMark]; ok {
 		return info, name[len(base):]
 	}
 	return nil, ""
 }
 
-// maxTypeID is the most digits of a number that fits 64 bits whatever they are.
+// maxTypeID is the largest number of digits that always fit 64 bits.
 const maxTypeID = 18
 
-// cutTypeID splits off the number that a run-time name ends in: ONCRMDYNAMICITEMADD_147 yields
+// cutTypeID removes the type ID at the end of a name: ONCRMDYNAMICITEMADD_147 becomes
 // ONCRMDYNAMICITEMADD_.
 func cutTypeID(name string) (base string, ok bool) {
 	i := strings.LastIndexByte(name, '_') + 1

@@ -43,7 +43,7 @@ var OnOfflineEvent Descriptor[OfflineNotice] = documented[OfflineNotice]("ONOFFL
 var OnAppTest Descriptor[AppTest] = documented[AppTest]("ONAPPTEST")
 
 // OnAppUserReady: tokens of the application's system user are ready. It needs no permission. The
-// platform binds it by itself, no application does. Outgoing webhooks cannot send it.
+// platform binds it by itself; applications do not. Outgoing webhooks cannot send it.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/common/events/on-app-user-ready.html
 var OnAppUserReady Descriptor[AppUserReady] = documented[AppUserReady]("ONAPPUSERREADY")

@@ -517,8 +517,8 @@ var OnCrmTimelineCommentDelete Descriptor[CRMEntity] = documented[CRMEntity]("ON
 var OnCrmTimelineCommentUpdate Descriptor[CRMEntity] = documented[CRMEntity]("ONCRMTIMELINECOMMENTUPDATE")
 
 // OnCrmDynamicItemAddOf returns OnCrmDynamicItemAdd for the smart process with this entityTypeId,
-// whose wire name is such as ONCRMDYNAMICITEMADD_147. It panics unless entityTypeID is positive. It
-// needs the permission crm. [Fetch] calls crm.item.get.
+// for example with the wire name ONCRMDYNAMICITEMADD_147. It panics unless entityTypeID is
+// positive. It needs the permission crm. [Fetch] calls crm.item.get.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/crm/universal/events/index.html
 func OnCrmDynamicItemAddOf(entityTypeID int) Descriptor[CRMItem] {
@@ -526,7 +526,7 @@ func OnCrmDynamicItemAddOf(entityTypeID int) Descriptor[CRMItem] {
 }
 
 // OnCrmDynamicItemDeleteOf returns OnCrmDynamicItemDelete for the smart process with this
-// entityTypeId, whose wire name is such as ONCRMDYNAMICITEMDELETE_147. It panics unless
+// entityTypeId, for example with the wire name ONCRMDYNAMICITEMDELETE_147. It panics unless
 // entityTypeID is positive. It needs the permission crm.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/crm/universal/events/index.html
@@ -535,7 +535,7 @@ func OnCrmDynamicItemDeleteOf(entityTypeID int) Descriptor[CRMItem] {
 }
 
 // OnCrmDynamicItemUpdateOf returns OnCrmDynamicItemUpdate for the smart process with this
-// entityTypeId, whose wire name is such as ONCRMDYNAMICITEMUPDATE_147. It panics unless
+// entityTypeId, for example with the wire name ONCRMDYNAMICITEMUPDATE_147. It panics unless
 // entityTypeID is positive. It needs the permission crm. [Fetch] calls crm.item.get.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/crm/universal/events/index.html

@@ -67,7 +67,7 @@ func TestFetchCallIsTheDocumentedOne(t *testing.T) {
 	require.Equal(t, 123+5, fetched, "the documented ones, and the jobs of HCM Link")
 }
 
-// asMap forgets the order of parameters.
+// asMap drops the order of parameters.
 func asMap(p event.Params) map[string]any {
 	m := map[string]any{}
 	for name, value := range p.All() {
@@ -108,7 +108,7 @@ func put(params map[string]any, name, value string) {
 	inner[key] = value
 }
 
-// TestFetchNeeds: what the pages of the methods say besides, for the events where it matters.
+// TestFetchNeeds: what else the pages of the methods say, for the events for which it matters.
 func TestFetchNeeds(t *testing.T) {
 	t.Parallel()
 	events, _ := readCatalogFile(t)
@@ -196,7 +196,7 @@ func TestEveryEventNamesItsObject(t *testing.T) {
 	}
 }
 
-// TestFactsAreNotMerged: the events of which a newer one does not replace an older one.
+// TestFactsAreNotMerged: for some events, a newer delivery does not replace an older one.
 func TestFactsAreNotMerged(t *testing.T) {
 	t.Parallel()
 	distinct := map[string]bool{}
@@ -222,8 +222,7 @@ func TestFactsAreNotMerged(t *testing.T) {
 	require.False(t, ok)
 }
 
-// TestDeletionsAreAboutTheSameObject: whatever happens to an object, its events share a kind, a
-// lane and an ID.
+// TestDeletionsAreAboutTheSameObject: all events of an object share a kind, a lane and an ID.
 func TestDeletionsAreAboutTheSameObject(t *testing.T) {
 	t.Parallel()
 	kinds := make(map[string]string)

@@ -8,21 +8,21 @@ import (
 	"github.com/b24events/b24events/internal/redact"
 )
 
-// Data is the data section of a body: whatever arrived, without loss, as a tree of scalars and PHP
-// arrays. The zero Data is the missing section. Data is immutable and safe for concurrent use.
+// Data is the data section of a body, without loss, as a tree of scalars and PHP arrays. The zero
+// Data is a missing section. Data is immutable and safe for concurrent use.
 //
 // Bots send live tokens in data. Printing Data, logging it and encoding it to JSON therefore redact
-// the values under token keys, and every token of the delivery that Data came with, also inside
-// texts. [Data.Value], [Data.Text] and [Data.Decode] give what arrived. Because Data remembers its
-// delivery, compare [Data.JSON] of two values, not the values.
+// the values under token keys, and every token of the delivery that Data belongs to, also inside
+// texts. [Data.Value], [Data.Text] and [Data.Decode] return what arrived. Because Data remembers
+// its delivery, compare the [Data.JSON] of two values, not the values.
 //
-// encoding/gob refuses Data.
+// encoding/gob returns an error for Data.
 type Data struct {
 	v  phpform.Value
-	of *Delivery // whose tokens may stand in it; nil when it came with no delivery
+	of *Delivery // whose tokens v may hold; nil if it belongs to no delivery
 }
 
-// data makes Data of a part of the delivery's body.
+// data returns a part of the delivery's body as Data.
 func (d *Delivery) data(v phpform.Value) Data {
 	if v.Kind() == phpform.Null {
 		return Data{}
@@ -30,10 +30,11 @@ func (d *Delivery) data(v phpform.Value) Data {
 	return Data{v: v, of: d}
 }
 
-// NewData builds Data from a payload struct (by the same tags that [Data.Decode] reads), or from
-// nested maps, slices and scalars. [Data.Decode] reads the same value back. Maps are taken in the
-// order of their keys, a [json.RawMessage] in its own; zero fields are left out. It fails on values
-// that no Bitrix24 body can carry, such as channels, and on times beyond the years 0 to 9999.
+// NewData builds Data from a payload struct, by the tags that [Data.Decode] reads, or from nested
+// maps, slices and scalars. [Data.Decode] reads the same value back. It writes maps in the order of
+// their keys, keeps the order of a [json.RawMessage], and leaves out zero fields. It returns an
+// error for values that no Bitrix24 body can carry, such as channels, and for times outside the
+// years 0 to 9999.
 func NewData(v any) (Data, error) {
 	pv, err := valueOf(v)
 	if err != nil {
@@ -67,8 +68,8 @@ func (d Data) IsZero() bool {
 	}
 }
 
-// Get returns the element at a path of keys, such as Get("FIELDS", "ID"), and the zero Data where
-// there is none. A key is looked for as it is written first, then without regard to case.
+// Get returns the element at a path of keys, such as Get("FIELDS", "ID"), or the zero Data if there
+// is none. It prefers the exact key to one that differs in case.
 func (d Data) Get(path ...string) Data {
 	v := d.v
 	for _, key := range path {
@@ -78,7 +79,7 @@ func (d Data) Get(path ...string) Data {
 		return Data{}
 	}
 	if d.of == nil && len(path) > 0 {
-		d.of = &Delivery{Data: d} // the keys, which tell what is secret, would be lost
+		d.of = &Delivery{Data: d} // keep the keys: they show what is secret
 	}
 	return Data{v: v, of: d.of}
 }
@@ -90,13 +91,13 @@ func (d Data) Text() string { return d.v.Scalar() }
 // map[string]any for others. The tree is the caller's own.
 func (d Data) Value() any { return d.v.Any() }
 
-// JSON returns the tree as JSON in the order of arrival, tokens in clear: keep it where you would
-// keep those. [ParseData] reads it back.
+// JSON returns the tree as JSON in the order of arrival. It holds tokens in clear, so keep it where
+// you would keep them. [ParseData] reads it back.
 func (d Data) JSON() []byte { return d.v.AppendJSON(nil) }
 
-// Decode fills dst, a non-nil pointer, by the rules for payloads in the package documentation. If a
-// value does not fit, it returns a [DecodeError] that names the first; the others are decoded. Any
-// other error is a mistake of the program: dst is no pointer, or no data can fill its type.
+// Decode fills dst, a non-nil pointer, by the rules for payloads in the package documentation. If
+// values do not fit, it returns a [DecodeError] for the first of them and decodes the others. Any
+// other error is a bug in the program: dst is not a pointer, or no data can fill its type.
 func (d Data) Decode(dst any) error { return decodeInto(d.of, d.v, dst) }
 
 // secrets returns what must not be printed of d.
@@ -129,4 +130,26 @@ func (d Data) LogValue() slog.Value {
 		return slog.StringValue("empty")
 	}
 	return slog.StringValue(redact.Mark)
+}
+
+// UnmarshalJSON reads Data from a JSON value, without loss: numbers keep their digits and objects
+// their order. Data can therefore be a field of a struct that encoding/json reads, and the result
+// of a call. It returns [ErrMalformed], or [ErrTooLarge] if the value nests too deep. It does not
+// reverse [Data.MarshalJSON], which removes secrets; [Data.JSON] writes everything.
+func (d *Data) UnmarshalJSON(doc []byte) error {
+	v, err := phpform.DecodeJSON(doc, phpform.Limits{Bytes: len(doc) + 1, Keys: len(doc) + 1})
+	if err != nil {
+		return bodyError(err)
+	}
+	*d = (*Delivery)(nil).data(v)
+	return nil
+}
+
+// valueOf returns the tree that decodes to v, a payload struct or nested maps, slices and scalars.
+func valueOf(v any) (phpform.Value, error) {
+	tree, err := rules.Encode(v)
+	if err != nil {
+		return phpform.Value{}, fmt.Errorf("event: %w", err)
+	}
+	return tree, nil
 }

@@ -3,23 +3,19 @@ package event
 import (
 	"fmt"
 	"reflect"
-	"time"
 
 	"github.com/b24events/b24events/internal/phpform"
 	"github.com/b24events/b24events/internal/values"
 )
 
-// undefined is what task events send in place of a section or flag that does not apply.
-const undefined = "undefined"
-
-// rules are how payloads are read and written. It is a cache of what the types' tags say.
+// rules reads and writes payloads. It caches what the tags of the types say.
 var rules = values.New(map[reflect.Type]values.Special{
 	reflect.TypeFor[Data](): {Decode: decodeData, Encode: encodeData},
 	// The text encoding of a Secret is redacted; the wire needs the secret itself.
 	reflect.TypeFor[Secret](): {Encode: encodeSecret},
 })
 
-// decodeData makes Data of a part of a payload. It belongs to the delivery that the payload is of.
+// decodeData returns a part of a payload as Data, which belongs to the delivery of the payload.
 func decodeData(owner, target any, v phpform.Value) {
 	of, _ := owner.(*Delivery)
 	if data, ok := target.(*Data); ok {
@@ -37,7 +33,7 @@ func encodeSecret(source any) phpform.Value {
 	return phpform.Text(string(secret))
 }
 
-// decodeInto fills dst, a non-nil pointer, from v. The Data that it makes belong to the delivery
+// decodeInto fills dst, a non-nil pointer, from v. The Data that it makes belongs to the delivery
 // of. The error is a [DecodeError] for the first value that does not fit; the others are decoded.
 func decodeInto(of *Delivery, v phpform.Value, dst any) error {
 	misfits, err := decodeLenient(of, v, dst)
@@ -50,8 +46,8 @@ func decodeInto(of *Delivery, v phpform.Value, dst any) error {
 	return nil
 }
 
-// decodeLenient fills dst, a non-nil pointer, with what fits of v. The error is a mistake of the
-// program.
+// decodeLenient fills dst, a non-nil pointer, with those parts of v that fit. An error is a bug in
+// the program.
 func decodeLenient(of *Delivery, v phpform.Value, dst any) ([]Misfit, error) {
 	report, err := rules.Decode(v, of, dst)
 	if err != nil {
@@ -60,49 +56,36 @@ func decodeLenient(of *Delivery, v phpform.Value, dst any) ([]Misfit, error) {
 	return misfitsOf(&report, "data"), nil
 }
 
-// decode fills payload, a pointer to a payload of the event, with what fits of the delivery's data.
-// If the event is about the state of an object, or about its end, the ID of the object must be
-// there and fit. A fact of its own, such as a message, is worth handling without one.
+// decode fills payload, a pointer to a payload of the event, with those parts of the delivery's
+// data that fit. If the event is about the state or the deletion of an object, the data must have
+// the object's ID, and it must fit. Other events, such as a message, are worth handling without an
+// ID.
 func (d *Delivery) decode(payload any, info *Info) ([]Misfit, error) {
 	misfits, err := decodeLenient(d, d.Data.v, payload)
 	if err != nil || info == nil || !info.Coalescable && !info.Deletion || len(info.entity) == 0 {
-		return misfits, d.in(err)
+		return misfits, d.nameEvent(err)
 	}
 	for i := range misfits {
 		if m := &misfits[i]; m.namesOneOf(info.entity) {
-			return misfits, d.in(mismatch(m.Path, m.Want))
+			return misfits, d.nameEvent(mismatch(m.Path, m.Want))
 		}
 	}
-	number := ""
+	typeID := ""
 	if d.Name != info.Name {
-		_, number = find(d.Name)
+		_, typeID = find(d.Name)
 	}
-	if firstObject(info.entity, d.Data.v, number) == (Entity{}) {
-		return misfits, d.in(mismatch(info.entity[0].where(), "present"))
+	if firstObject(info.entity, d.Data.v, typeID) == (Entity{}) {
+		return misfits, d.nameEvent(mismatch(info.entity[0].where(), "present"))
 	}
 	return misfits, nil
 }
 
-// strict makes an error of the first misfit, if there is one.
+// strict turns the first misfit, if there is one, into an error.
 func (d *Delivery) strict(misfits []Misfit, err error) error {
 	if len(misfits) > 0 {
-		return d.in(mismatch(misfits[0].Path, misfits[0].Want))
+		return d.nameEvent(mismatch(misfits[0].Path, misfits[0].Want))
 	}
 	return err
 }
 
 func mismatch(path, want string) error { return &DecodeError{Path: path, Want: want} }
-
-// isEmpty reports what Bitrix24 sends for "nothing here".
-func isEmpty(v phpform.Value) bool { return values.IsEmpty(v) }
-
-// maxUnix is the last second that RFC 3339 can write, in the year 9999.
-const maxUnix = 253402300799
-
-// unixTime refuses seconds that no clock shows: they cannot be printed and break arithmetic later.
-func unixTime(sec int64) (time.Time, bool) {
-	if sec < 0 || sec > maxUnix {
-		return time.Time{}, false
-	}
-	return time.Unix(sec, 0).UTC(), true
-}

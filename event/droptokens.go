@@ -12,20 +12,20 @@ import (
 )
 
 // DropTokens removes the tokens of d: those of its auth section with their expiry, and every
-// access, refresh and application token in d.Data and in what [Delivery.Extra] returns, by their
-// keys and at any depth. Within texts, such as JSON or an address, the values of such keys and the
-// tokens of d are replaced by "[redacted]"; other texts stay as they are. It is for code that
-// stores deliveries and must store no tokens. Call it before d is handed to a handler.
+// access, refresh and application token in d.Data and in [Delivery.Extra], by their keys and at any
+// depth. Within texts, such as JSON or an address, it replaces the values of such keys and the
+// tokens of d by "[redacted]". It does not change other texts. It is for code that stores
+// deliveries but must not store tokens. Call it before you pass d to a handler.
 func (d *Delivery) DropTokens() {
 	a := &d.Auth
-	if !d.body.left && onlyInAuth(d.body.root()) { // as is usual
+	if !d.body.extraOnly && onlyInAuth(d.body.root()) { // the usual case
 		a.AccessToken, a.RefreshToken, a.ApplicationToken, a.Expires = "", "", "", time.Time{}
 		return
 	}
 	oldData, oldExtra := d.Data.v, d.Extra().v
 	var drop dropper
 	for _, token := range []Secret{a.AccessToken, a.RefreshToken, a.ApplicationToken} {
-		drop.note(string(token))
+		drop.remember(string(token))
 	}
 	drop.find(oldData)
 	drop.find(oldExtra)
@@ -39,36 +39,36 @@ func (d *Delivery) DropTokens() {
 	}
 	rest := d.keepExtra(extra.Pack())
 	data = data.Pack()
-	d.body.bytes = int32(rest) + int32(data.Size()) //nolint:gosec // about what it was before
+	d.body.memory = int32(rest) + int32(data.Size()) //nolint:gosec // about what it was before
 	d.Data = d.data(data)
 }
 
 // dropper removes tokens.
 type dropper struct{ tokens []string }
 
-// maxTokens bounds the tokens that are looked for in texts. A body of the platform has a few.
+// maxTokens bounds how many tokens are searched for in texts. A genuine body has a few.
 const maxTokens = 16
 
-// note remembers a token.
-func (p *dropper) note(token string) {
+// remember adds a token.
+func (p *dropper) remember(token string) {
 	if len(token) >= shortText && len(p.tokens) < maxTokens && !slices.Contains(p.tokens, token) {
 		p.tokens = append(p.tokens, token)
 	}
 }
 
-// find remembers the tokens of a tree.
+// find adds the tokens of a tree.
 func (p *dropper) find(v phpform.Value) {
 	for key, item := range v.All() {
 		switch {
 		case item.Kind() == phpform.Array:
 			p.find(item)
 		case isTokenKey(key):
-			p.note(item.Scalar())
+			p.remember(item.Scalar())
 		}
 	}
 }
 
-// value returns v without tokens, v itself if there are none.
+// value returns v without tokens. It returns v itself if there are none.
 func (p *dropper) value(v phpform.Value) phpform.Value {
 	if v.Kind() == phpform.String {
 		if text := v.Scalar(); len(text) >= shortText {
@@ -100,8 +100,12 @@ func (p *dropper) value(v phpform.Value) phpform.Value {
 	return phpform.Map(changed...)
 }
 
-// inText finds the value of a token's key in JSON, in a form or in an address, perhaps escaped.
-var inText = regexp.MustCompile(`(?i)((?:access|refresh|application)[_-]?token|client[_-]?secret|(?:auth|refresh)_id|\bauth)((?:\\*"|%22|&quot;)?\s*(?:=|:|%3d|%3a)\s*(?:\\*"|%22|&quot;)?)[\w.~-]{16,}`)
+// inText matches a token with its key in JSON, in a form or in an address. The quotes may be
+// escaped.
+var inText = regexp.MustCompile(`(?i)` +
+	`((?:access|refresh|application)[_-]?token|client[_-]?secret|(?:auth|refresh)_id|\bauth)` + // the key
+	`((?:\\*"|%22|&quot;)?\s*(?:=|:|%3d|%3a)\s*(?:\\*"|%22|&quot;)?)` + // what is between them
+	`[\w.~-]{16,}`) // the token
 
 // text returns a text without tokens.
 func (p *dropper) text(text string) string {
@@ -111,17 +115,17 @@ func (p *dropper) text(text string) string {
 	if namesToken(text) {
 		return inText.ReplaceAllString(text, "${1}${2}"+redactedText)
 	}
-	return text // as is usual: the expression takes much longer
+	return text // the usual case: the expression takes much longer
 }
 
-// namesToken reports whether inText may find something in a text.
+// namesToken reports whether inText may match something in a text.
 func namesToken(text string) bool {
 	for i := range len(text) {
 		var word string
 		switch c := text[i]; {
 		case c >= utf8.RuneSelf:
 			if strings.HasPrefix(text[i:], kelvin) || strings.HasPrefix(text[i:], longS) {
-				return true // perhaps within a word; it is very rare
+				return true // it may be within a word; that is very rare
 			}
 			continue
 		case c|0x20 == 't':
@@ -154,7 +158,7 @@ func hasPrefixFold(text, word string) bool {
 	return len(text) >= len(word) && strings.EqualFold(text[:len(word)], word)
 }
 
-// The letters beyond ASCII that equal one of ASCII if case is ignored.
+// The letters outside ASCII that equal an ASCII letter if case is ignored.
 const (
 	kelvin = "\u212a" // k
 	longS  = "\u017f" // s
@@ -162,7 +166,8 @@ const (
 
 const redactedText = "[redacted]"
 
-// isTokenKey reports whether a key names a token or a secret of the application, in any spelling.
+// isTokenKey reports whether a key names a token or a secret of the application. It ignores case,
+// underscores and hyphens.
 func isTokenKey(key string) bool {
 	if len(key) > maxAuthKey {
 		return false
@@ -192,18 +197,16 @@ func isTokenKey(key string) bool {
 	}
 }
 
-// isAuthToken reports whether a key names a token as that of an auth section may be spelled.
+// isAuthToken reports whether a key names a token in the spelling of an auth section.
 func isAuthToken(key string) bool {
 	at := authKeyOf(key)
-	return at == userToken || at == appToken
+	return at == keyUserToken || at == keyAppToken
 }
 
-// shortText is the length of texts that hold no token. Those of the platform have 32 characters and
-// more.
+// shortText is the length below which a text holds no token. Tokens have 32 characters or more.
 const shortText = 16
 
-// onlyInAuth reports whether nothing in a body can be a token but the known fields of its auth
-// section.
+// onlyInAuth reports whether only the known fields of its auth section can be tokens in a body.
 func onlyInAuth(root phpform.Value) bool {
 	seen := 0
 	for key, item := range root.All() {
@@ -235,7 +238,7 @@ func onlyInAuth(root phpform.Value) bool {
 	return true
 }
 
-// maxPlainField is more than names of events, times and IDs of handlers have.
+// maxPlainField is longer than names of events, times and IDs of handlers are.
 const maxPlainField = 64
 
 // isShort reports whether no key and no text of v is long enough for a token.
@@ -244,7 +247,7 @@ func isShort(v phpform.Value) bool {
 		return len(v.Scalar()) < shortText
 	}
 	for key, item := range v.All() {
-		if len(key) >= shortText || authKeyOf(key) == userToken || !isShort(item) {
+		if len(key) >= shortText || authKeyOf(key) == keyUserToken || !isShort(item) {
 			return false
 		}
 	}

@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The plain forms of what is written for speed.
+// Simple versions of code that is written for speed.
 
 func plainIsTokenKey(key string) bool {
 	if len(key) > maxAuthKey {
@@ -24,19 +24,19 @@ func plainIsTokenKey(key string) bool {
 	}, key)
 	names := []string{"accesstoken", "refreshtoken", "applicationtoken", "authid", "refreshid", "clientsecret", "auth"}
 	at := plainAuthKeyOf(key)
-	return slices.Contains(names, letters) || at == userToken || at == appToken
+	return slices.Contains(names, letters) || at == keyUserToken || at == keyAppToken
 }
 
 func plainAuthKeyOf(key string) authKey {
 	for name, k := range map[string]authKey{
-		"access_token": userToken, "refresh_token": userToken, "application_token": appToken, "member_id": memberKey,
-		"client_endpoint": clientKey, "server_endpoint": serverKey, "domain": domainKey,
+		"access_token": keyUserToken, "refresh_token": keyUserToken, "application_token": keyAppToken, "member_id": keyMember,
+		"client_endpoint": keyClient, "server_endpoint": keyServer, "domain": keyDomain,
 	} {
 		if strings.EqualFold(key, name) {
 			return k
 		}
 	}
-	return otherKey
+	return keyOther
 }
 
 func TestNamesOfTokens(t *testing.T) {
@@ -69,8 +69,11 @@ func TestNamesOfTokens(t *testing.T) {
 	}
 }
 
-// TestNamesToken: what the expression finds is not missed.
+// TestNamesToken: it does not miss what the expression matches.
 func TestNamesToken(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes seconds")
+	}
 	t.Parallel()
 	random := rand.New(rand.NewPCG(1, 3)) //nolint:gosec // a test
 	parts := []string{

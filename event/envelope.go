@@ -9,17 +9,17 @@ import (
 	"github.com/b24events/b24events/internal/values"
 )
 
-// picker finds the elements of an array that names stand for: the one with exactly this key, else
-// the first one whose key differs only in case. It is fastest for keys that arrive in the order of
-// names.
+// picker assigns the elements of an array to fields by their keys. For each field, it takes the
+// element with exactly the field's name or, if there is none, the first one whose key differs only
+// in case. It is fastest for keys that arrive in the order of names.
 type picker struct {
 	names        []string // at most 32
-	next         int      // the likeliest field
+	next         int      // the field that the next key most likely stands for
 	found, exact uint32   // a bit for each field
 }
 
-// field returns the field that a key stands for, or -1 if there is none, or the element that it
-// stands for was there before. What it returns replaces an earlier element with the same field.
+// field returns the field that a key stands for. It returns -1 if there is none, or if an earlier
+// element takes precedence. Otherwise the new element replaces an earlier one with the same field.
 func (p *picker) field(key string) int {
 	field, exact := p.next, p.next < len(p.names) && key == p.names[p.next] && key != ""
 	if !exact {
@@ -39,13 +39,13 @@ func (p *picker) field(key string) int {
 	return field
 }
 
-// pick is an element that a name stands for.
+// pick is the element that was assigned to a field.
 type pick struct {
 	v     phpform.Value
 	place int // from 1 on; 0 if there is none
 }
 
-// pickFields finds the elements that names stand for. picks has one place for each name.
+// pickFields assigns the elements of an array to fields. picks has one entry for each name.
 func pickFields(from phpform.Value, names []string, picks []pick) {
 	p, place := picker{names: names}, 0
 	c := from.Cursor()
@@ -57,7 +57,8 @@ func pickFields(from phpform.Value, names []string, picks []pick) {
 	}
 }
 
-// fieldOf returns which of the names a key is, or -1, and whether it is written alike.
+// fieldOf returns the index of the name that a key equals, or -1, and whether it equals in case
+// too.
 func fieldOf(key string, names []string) (field int, exact bool) {
 	field = -1
 	for i, name := range names {
@@ -87,41 +88,28 @@ var topNames = [topFields]string{
 	topEvent: "event", topHandler: "event_handler_id", topEventID: "eventId", topData: "data", topTime: "ts", topAuth: "auth",
 }
 
-// envelope is what is on the first level of a body.
+// envelope holds the first level of a body.
 type envelope [topFields]pick
 
 func (e *envelope) read(root phpform.Value) { pickFields(root, topNames[:], e[:]) }
 
 func (e *envelope) get(field int) (phpform.Value, bool) { return e[field].v, e[field].place > 0 }
 
-// handler returns the ID of the binding and the field that it is in. ok is false if what is
-// there is no ID.
+// handler returns the ID of the binding and the field that holds it. ok is false if the value is
+// not an ID.
 func (e *envelope) handler() (id int64, field int, ok bool) {
 	field = topHandler
-	if isEmpty(e[topHandler].v) {
+	if values.IsEmpty(e[topHandler].v) {
 		field = topEventID
 	}
-	id, ok = wholeNumber(e[field].v)
+	id, ok = values.Int(e[field].v)
 	return id, field, ok
 }
 
-// time returns when the event fired. ok is false if what is there is no time.
-func (e *envelope) time() (t time.Time, ok bool) { return secondOf(e[topTime].v) }
+// time returns when the event fired. ok is false if the value is not a time.
+func (e *envelope) time() (t time.Time, ok bool) { return values.Unix(e[topTime].v) }
 
-// wholeNumber reads an integer by the rules for payloads: 7.0 is one, also with spaces around it.
-// An empty value is 0.
-func wholeNumber(v phpform.Value) (n int64, ok bool) { return values.Int(v) }
-
-// secondOf reads a time in unix seconds. An empty value is the zero time.
-func secondOf(v phpform.Value) (t time.Time, ok bool) {
-	sec, ok := wholeNumber(v)
-	if !ok || sec == 0 && isEmpty(v) {
-		return time.Time{}, ok
-	}
-	return unixTime(sec)
-}
-
-// maxName is the width of the portal's own column for event names.
+// maxName is the width of the column in which the portal stores names of events.
 const maxName = 255
 
 func wireName(v phpform.Value, path string) (string, error) {
@@ -137,8 +125,8 @@ func wireName(v phpform.Value, path string) (string, error) {
 	return name, nil
 }
 
-// in puts the event's name into a DecodeError.
-func (d *Delivery) in(err error) error {
+// nameEvent adds the event's name to a DecodeError.
+func (d *Delivery) nameEvent(err error) error {
 	if err == nil {
 		return nil
 	}
@@ -149,7 +137,7 @@ func (d *Delivery) in(err error) error {
 	return err
 }
 
-// printableName is the name if the catalogue has it: any other is the sender's text.
+// printableName returns the name if the catalogue has it. Any other name is the sender's text.
 func (d *Delivery) printableName() string {
 	if _, ok := Lookup(d.Name); ok {
 		return d.Name
@@ -188,7 +176,7 @@ var rowNames = [rowFields]string{
 }
 
 func (d *Delivery) readRecord(root, name phpform.Value) (*Delivery, error) {
-	d.Kind, d.Source, d.body.row = KindEvent, SourceOffline, true
+	d.Kind, d.Source, d.body.isRecord = KindEvent, SourceOffline, true
 	var err error
 	if d.Name, err = wireName(name, "EVENT_NAME"); err != nil {
 		return nil, err
@@ -201,13 +189,13 @@ func (d *Delivery) readRecord(root, name phpform.Value) (*Delivery, error) {
 	return d, nil
 }
 
-// setRow sets a field of a record. It returns false, and leaves the field zero, if v is not what
-// the field should be.
+// setRow sets a field of a record. It returns false, and leaves the field zero, if v has the wrong
+// shape.
 func (d *Delivery) setRow(field int, v phpform.Value) (ok bool) {
 	ok = true
 	switch field {
 	case rowID:
-		d.ID, ok = wholeNumber(v)
+		d.ID, ok = values.Int(v)
 	case rowTime:
 		var t time.Time
 		if ok = (Data{v: v}).Decode(&t) == nil; ok && !t.IsZero() {
@@ -221,7 +209,7 @@ func (d *Delivery) setRow(field int, v phpform.Value) (ok bool) {
 		d.Data = d.data(v)
 	case rowAdditional:
 		user, _ := v.GetFold("user_id")
-		if d.Auth.UserID, ok = wholeNumber(user); !ok {
+		if d.Auth.UserID, ok = values.Int(user); !ok {
 			d.Auth.UserID = 0
 		}
 	}

@@ -14,8 +14,8 @@ import (
 	"github.com/b24events/b24events/event"
 )
 
-// TestParseForgives: one odd field of the envelope costs neither the event nor another field, and
-// what arrived stays readable.
+// TestParseForgives: if a field of the envelope has the wrong shape, the event and the other fields
+// are still read, and so is what arrived.
 func TestParseForgives(t *testing.T) {
 	t.Parallel()
 	const fired = 1727018926
@@ -137,7 +137,7 @@ func formOf(fields map[string]string) string {
 	return strings.Join(pairs, "&")
 }
 
-// TestAuthThatIsNoObject: the event is not lost, and no verifier takes it.
+// TestAuthThatIsNoObject: the event is not lost, and no verifier accepts it.
 func TestAuthThatIsNoObject(t *testing.T) {
 	t.Parallel()
 	for _, body := range []string{"event=ONX&auth=yes", "event=ONX&auth=", "event=ONX"} {
@@ -170,7 +170,7 @@ func TestParseRecordForgives(t *testing.T) {
 	require.True(t, d.Extra().IsZero())
 }
 
-// TestExtraSurvivesTheProof: also if the data change, and then without the claims that are
+// TestExtraSurvivesTheProof: also if the data changes, and then without the claims that are
 // replaced.
 func TestExtraSurvivesTheProof(t *testing.T) {
 	t.Parallel()
@@ -201,8 +201,8 @@ func TestExtraIsRedacted(t *testing.T) {
 	require.Contains(t, text, "note")
 }
 
-// TestUnknownKeysOfAuthAreRedacted: it is not known what a key opens that the documentation does
-// not have. Who reads Extra by hand gets it as it arrived.
+// TestUnknownKeysOfAuthAreRedacted: an undocumented key may be a secret. Extra returns it as it
+// arrived.
 func TestUnknownKeysOfAuthAreRedacted(t *testing.T) {
 	t.Parallel()
 	const planted = "planted-0123456789"
@@ -243,7 +243,7 @@ func TestExtraOfOtherKinds(t *testing.T) {
 	require.True(t, new(event.Delivery).Extra().IsZero())
 }
 
-// TestBracketsInJSON: they do not nest there. What came so is not lost.
+// TestBracketsInJSON: brackets do not nest there, but such keys are not lost.
 func TestBracketsInJSON(t *testing.T) {
 	t.Parallel()
 	d, err := event.Parse("application/json", []byte(`{"event":"ONX","data[FIELDS][ID]":1,"auth[member_id]":"m1"}`))
@@ -281,7 +281,7 @@ func TestScope(t *testing.T) {
 
 const robotCall = "document_id[0]=crm&document_id[1]=CCrmDocumentDeal&document_id[2]=DEAL_42&auth[member_id]=m1&auth[domain]=p.bitrix24.com"
 
-// TestQueryOfOtherBodies: it is data, and makes no event and no identity.
+// TestQueryOfOtherBodies: the query is data. It makes no event and no identity.
 func TestQueryOfOtherBodies(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
@@ -322,7 +322,7 @@ func TestQueryOfOtherBodies(t *testing.T) {
 	}
 }
 
-// TestBodyThatWasReadBefore: a middleware that calls r.FormValue takes the body away.
+// TestBodyThatWasReadBefore: a middleware that calls r.FormValue consumes the body.
 func TestBodyThatWasReadBefore(t *testing.T) {
 	t.Parallel()
 	read := func(t *testing.T, target, body string) *http.Request {

@@ -2,7 +2,6 @@ package event
 
 import (
 	"fmt"
-	"time"
 )
 
 // Error is a sentinel of this package; compare with errors.Is.
@@ -14,40 +13,60 @@ func (e Error) Error() string { return string(e) }
 // Is reports that [ErrUnknownPortal] is an [ErrForbidden].
 func (e Error) Is(target error) bool { return e == ErrUnknownPortal && target == ErrForbidden }
 
+// misconfigured returns an [ErrConfig] with an explanation.
+func misconfigured(format string, args ...any) error {
+	return fmt.Errorf("%w: %s", ErrConfig, fmt.Sprintf(format, args...))
+}
+
 const (
 	// ErrMalformed means that a body is not a well-formed form or JSON document, or that a value has
 	// the wrong shape.
 	ErrMalformed Error = "event: malformed body"
 	// ErrTooLarge means that a body passes a limit on bytes, keys or depth.
 	ErrTooLarge Error = "event: body too large"
+	// ErrConfig means that the program gave this package something that makes no sense: an API
+	// without a caller, an option with a value that cannot be right, or a binding that no portal
+	// accepts.
+	ErrConfig Error = "event: invalid configuration"
 	// ErrContentType means that a request declares a content type that no Bitrix24 body has.
 	ErrContentType Error = "event: unsupported content type"
-	// ErrUnknown means that the catalogue has no event of that name, or no method that returns its
+	// ErrUnknown means that the catalogue has no event with that name, or no method that returns its
 	// object.
 	ErrUnknown Error = "event: unknown event"
 	// ErrUnhandled means that no handler is registered for the event: see [Mux.Unhandled].
-	ErrUnhandled Error = "event: no handler takes this event"
-	// ErrGone means that the object a delivery is about does not exist any more: see [Fetch].
+	ErrUnhandled Error = "event: no handler is registered for this event"
+	// ErrGone means that the object of a delivery does not exist any more: see [Fetch].
 	ErrGone Error = "event: the object is gone"
-	// ErrForbidden means that a delivery does not prove where it comes from: its application token is
-	// missing, wrong, or belongs to another portal. Verifiers return it; any other error of theirs
-	// means that they could not tell.
+	// ErrNotVisible means that a fetch method returned nothing for an object, for one of two reasons:
+	// the object is gone, or the token may not see it. It is not [ErrGone], because a list that is
+	// filtered by rights, such as sonet_group.get, returns the same for a secret group and for a
+	// deleted one.
+	//
+	// A mirror must keep its row on ErrNotVisible, unless it knows that the token sees all objects of
+	// that kind, as an administrator's token sees all tasks. A deletion has its own event.
+	//
+	// An error of [Fetch] that wraps it is final, see [OutcomeOf]: the delivery is [OutcomeDropped],
+	// and package offline parks its record, so that it can be handled after someone has given the
+	// token the rights.
+	ErrNotVisible Error = "event: the object is gone, or not visible to the token"
+	// ErrForbidden means that a delivery does not prove its origin: its application token is missing,
+	// wrong, or belongs to another portal. Verifiers return it; any other error of a verifier means
+	// that it could not check the delivery.
 	ErrForbidden Error = "event: delivery not authenticated"
 	// ErrUnknownPortal means that a verifier does not know the portal of a delivery, so that
 	// another verifier may. It is also an [ErrForbidden].
 	ErrUnknownPortal Error = "event: delivery not authenticated: unknown portal"
-	// ErrStored means that a document is no delivery that [Delivery.AppendStored] wrote, or that it
-	// is damaged.
+	// ErrStored means that a document is damaged, or was not written by [Delivery.AppendStored].
 	ErrStored Error = "event: not a stored delivery"
 	// ErrSecret means that encoding/gob or another binary encoder was given a [Secret], or
 	// something that holds one.
 	ErrSecret Error = "event: a secret has no binary encoding; take it out with string(s) and encrypt it"
 )
 
-// DecodeError tells where a payload does not fit its type. It names the path and the expected type,
-// never the value.
+// DecodeError reports the place at which a payload does not fit its type. It names the path and the
+// expected type, never the value.
 type DecodeError struct {
-	Event string // wire name; empty where data was decoded outside a delivery
+	Event string // wire name; empty if data was decoded without a delivery
 	Path  string // dotted path, such as data.FIELDS.ID
 	Want  string // what the field takes, such as integer
 }
@@ -63,12 +82,12 @@ func (e *DecodeError) Error() string {
 // Is reports that a DecodeError is an [ErrMalformed].
 func (e *DecodeError) Is(target error) bool { return target == ErrMalformed }
 
-// PanicError is the error for a handler that panicked. Neither Error nor fmt prints the panic
-// value, because it may contain tokens.
+// PanicError is the error of a handler that panicked. Neither Error nor package fmt prints the
+// panic value, because it may contain tokens.
 type PanicError struct {
 	Stack []byte // the stack of the goroutine that panicked, from runtime/debug
 
-	value *any // behind a pointer, where fmt's %#v does not look
+	value *any // behind a pointer, which fmt's %#v does not follow
 }
 
 // NewPanicError returns the error for a recovered panic. value is what recover returned, and stack
@@ -85,7 +104,7 @@ func (e *PanicError) Value() any {
 	return *e.value
 }
 
-// Error names the type of the panic value, not the value, which may hold payload.
+// Error names the type of the panic value. The value itself may hold parts of a payload.
 func (e *PanicError) Error() string {
 	return fmt.Sprintf("event: handler panicked with a %T", e.Value())
 }
@@ -96,127 +115,14 @@ func (e *PanicError) Unwrap() error {
 	return err
 }
 
-// Outcome tells a queue what to do after a handler returned an error.
-type Outcome int
-
-const (
-	// OutcomeDefault leaves the decision to the queue: retry with backoff, then give up.
-	OutcomeDefault Outcome = iota
-	// OutcomeDropped means never try again; see [Drop].
-	OutcomeDropped
-	// OutcomeRetried means try again, not before the time given; see [Retry].
-	OutcomeRetried
-)
-
-type outcomeError struct {
-	err   error
-	after time.Duration
-	kind  Outcome
-}
-
-func (e *outcomeError) Error() string { return e.err.Error() }
-func (e *outcomeError) Unwrap() error { return e.err }
-
-// Dropped reports that the handler dropped the delivery, unlike other errors that are final.
-func (e *outcomeError) Dropped() bool { return e.kind == OutcomeDropped }
-
-// Drop marks err as final: the delivery is not tried again. On the offline queue its record is
-// cleared, while any other final error parks it for a later version of the program. Drop(nil) is
-// nil.
-func Drop(err error) error {
-	if err == nil {
-		return nil
-	}
-	return &outcomeError{err: err, kind: OutcomeDropped}
-}
-
-// Retry asks for another try, not before after has passed. Retry(nil, …) is nil.
-func Retry(err error, after time.Duration) error {
-	if err == nil {
-		return nil
-	}
-	return &outcomeError{err: err, after: max(after, 0), kind: OutcomeRetried}
-}
-
-// OutcomeOf returns what a handler's error asks for and, for [OutcomeRetried], after how long. An
-// error that was made by [Drop] or [Retry] asks for just that. Without either, an error is
-// [OutcomeDropped] when no retry can help:
-//
-//   - the payload does not fit its type ([ErrMalformed])
-//   - the object is gone ([ErrGone]), or perhaps only not visible ([ErrNotVisible])
-//   - the catalogue has no such event or method ([ErrUnknown]), or no handler took the event
-//     ([ErrUnhandled])
-//   - the handler panicked ([PanicError])
-//   - the error, or one that it wraps, has a method Permanent() bool that returns true, as package
-//     oauth's error for a removed portal has
-//
-// Any other error is [OutcomeDefault], and so is nil.
-//
-// When an error wraps several, as errors.Join and fmt.Errorf with two %w make them, one of them
-// that asks for a retry decides, with the longest wait of those that do. Otherwise the error is
-// Dropped only if each of them is: a database that was down beside an object that is gone is worth
-// a retry.
-func OutcomeOf(err error) (Outcome, time.Duration) {
-	for err != nil {
-		if o, ok := err.(*outcomeError); ok { //nolint:errorlint // this loop unwraps
-			return o.kind, o.after
-		}
-		if isFinal(err) {
-			return OutcomeDropped, 0
-		}
-		switch e := err.(type) { //nolint:errorlint // this is what unwraps
-		case interface{ Unwrap() error }:
-			err = e.Unwrap()
-		case interface{ Unwrap() []error }:
-			return outcomeOfAll(e.Unwrap())
-		default:
-			return OutcomeDefault, 0
-		}
-	}
-	return OutcomeDefault, 0
-}
-
-func outcomeOfAll(errs []error) (all Outcome, longest time.Duration) {
-	if len(errs) == 0 {
-		return OutcomeDefault, 0
-	}
-	all = OutcomeDropped
-	for _, err := range errs {
-		switch kind, after := OutcomeOf(err); {
-		case kind == OutcomeRetried:
-			all, longest = OutcomeRetried, max(longest, after)
-		case kind == OutcomeDefault && all == OutcomeDropped:
-			all = OutcomeDefault
-		}
-	}
-	return all, longest
-}
-
-// isFinal reports whether no retry can help after this error. It does not unwrap.
-func isFinal(err error) bool {
-	switch e := err.(type) { //nolint:errorlint // OutcomeOf unwraps
-	case Error:
-		return e == ErrMalformed || e == ErrGone || e == ErrNotVisible || e == ErrUnknown || e == ErrUnhandled
-	case *DecodeError, *PanicError:
-		return true
-	case *causeError:
-		return isFinal(e.is)
-	case interface{ Permanent() bool }:
-		return e.Permanent()
-	default:
-		return false
-	}
-}
-
-// causeError is a sentinel of this package with its cause. Its outcome is that of the sentinel
-// and does not depend on the cause.
+// causeError is a sentinel of this package with its cause. The sentinel alone decides the outcome.
 type causeError struct {
 	is    Error
 	cause error
 }
 
-// because returns a sentinel with its cause.
-func because(is Error, cause error) error { return &causeError{is: is, cause: cause} }
+// withCause returns a sentinel with its cause.
+func withCause(is Error, cause error) error { return &causeError{is: is, cause: cause} }
 
 func (e *causeError) Error() string        { return string(e.is) + ": " + e.cause.Error() }
 func (e *causeError) Is(target error) bool { return e.is == target || e.is.Is(target) }

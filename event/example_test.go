@@ -11,7 +11,7 @@ import (
 	"github.com/b24events/b24events/rest"
 )
 
-// An event that the catalogue does not have gets a payload type of your own.
+// For an event that the catalogue does not have, define your own payload type.
 func ExampleDefine() {
 	type Paid struct {
 		OrderID int64   `b24:"ORDER.ID"`
@@ -39,7 +39,7 @@ func ExampleDefine() {
 	// Output: ONBILLINGPAID 7 12.5 true
 }
 
-// Everything that nobody handles can be seen raw.
+// Unhandled receives every event without a handler, with its raw data.
 func ExampleMux_Unhandled() {
 	mux := event.NewMux()
 	mux.Unhandled(event.HandlerFunc(func(_ context.Context, d *event.Delivery) error {
@@ -57,7 +57,7 @@ func ExampleMux_Unhandled() {
 	// Output: ONSOMETHINGNEW 7 {"FIELDS":{"ID":"7"},"access_token":"[redacted]"}
 }
 
-// The same name serves all smart processes of one kind; the number is known only at run time.
+// The event of one smart process has its ID in the name, which is known only at run time.
 func ExampleOnCrmDynamicItemUpdateOf() {
 	invoices := event.OnCrmDynamicItemUpdateOf(31)
 	fmt.Println(invoices.Name(), invoices.Info().Fetch[0].Name)
@@ -78,7 +78,7 @@ func ExampleMux_Bindings() {
 	// ONCRMDEALUPDATE https://example.com/bitrix24
 }
 
-// A deal can be deleted before the handler of its change gets to read it.
+// A deal can be deleted before the handler of its change reads it.
 func ExampleFetch() {
 	portal, err := eventtest.New()
 	if err != nil {
@@ -174,7 +174,7 @@ func (a adapter) Call(ctx context.Context, method string, params, result any) er
 	return json.Unmarshal(raw, result)
 }
 
-// adaptedError tells this package, and package offline, what they need to know.
+// adaptedError has the methods that this package and package offline look for.
 type adaptedError struct{ error }
 
 func (e adaptedError) Unwrap() error { return e.error }
@@ -195,7 +195,7 @@ func (e adaptedError) ErrorDescription() string {
 	return ""
 }
 
-// NotRun is true only if the call surely did nothing. When in doubt, it is false.
+// NotRun is true only if the call certainly did nothing. When in doubt, it is false.
 func (e adaptedError) NotRun() bool {
 	return e.ErrorCode() == "QUERY_LIMIT_EXCEEDED" || e.ErrorCode() == "expired_token"
 }

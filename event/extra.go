@@ -4,25 +4,27 @@ import (
 	"slices"
 
 	"github.com/b24events/b24events/internal/phpform"
+	"github.com/b24events/b24events/internal/values"
 )
 
-// Extra returns what arrived in the envelope of an event and has no field of its own in Delivery or
-// Auth: unknown keys of the first level, unknown keys of the auth block (under auth), and those
-// that are not what they should be, such as a user_id that is no number. It is the zero Data if
-// there is nothing of the kind, and for bodies that are no event, whose Data holds everything.
+// Extra returns what arrived in the envelope of an event but has no field in Delivery or Auth:
+// unknown keys of the first level, unknown keys of the auth block (under auth), and known keys
+// whose value has the wrong shape, such as a user_id that is not a number. It returns the zero Data
+// if there is nothing like that, and for a body that is not an event: the Data of that holds
+// everything.
 //
-// None of it is proved: what looks like an address or a portal there stays the sender's claim, even
-// after [Delivery.SetProof]. Like Data, it is redacted when it is printed.
+// None of it is proven: an address or a portal there is the sender's claim, even after
+// [Delivery.SetProof]. Like Data, it is redacted when it is printed.
 func (d *Delivery) Extra() Data {
 	root := d.body.root()
 	switch {
 	case d.Kind != KindEvent || root.Empty():
 		return Data{}
-	case d.body.left:
+	case d.body.extraOnly:
 		return d.data(root)
 	}
 	var entries []phpform.Entry
-	if d.body.row {
+	if d.body.isRecord {
 		entries = extraOfRecord(root)
 	} else {
 		entries = extraOfEvent(root)
@@ -40,25 +42,25 @@ func extraOfEvent(root phpform.Value) []phpform.Entry {
 		switch field {
 		case topHandler, topEventID:
 			_, from, ok := top.handler()
-			return ok && from == field || isEmpty(v)
+			return ok && from == field || values.IsEmpty(v)
 		case topTime:
 			_, ok := top.time()
 			return ok
 		case topAuth:
-			return isEmpty(v)
+			return values.IsEmpty(v)
 		default:
 			return true
 		}
 	}
-	entries := misfits(root, topNames[:], top[:], fits)
+	entries := extraEntries(root, topNames[:], top[:], fits)
 	block := top[topAuth].v
-	if block.Kind() != phpform.Array || isEmpty(block) {
+	if block.Kind() != phpform.Array || values.IsEmpty(block) {
 		return entries
 	}
 	var picks [authFields]pick
 	pickFields(block, authNames[:], picks[:])
 	var a Auth
-	inside := misfits(block, authNames[:], picks[:], a.set)
+	inside := extraEntries(block, authNames[:], picks[:], a.set)
 	for i := range entries {
 		if field, _ := fieldOf(entries[i].Key, topNames[:]); field != topAuth || entries[i].Value != block {
 			continue
@@ -75,19 +77,20 @@ func extraOfRecord(root phpform.Value) []phpform.Entry {
 	var row [rowFields]pick
 	pickFields(root, rowNames[:], row[:])
 	var d Delivery
-	return misfits(root, rowNames[:], row[:], func(field int, v phpform.Value) bool {
-		return d.setRow(field, v) && (field != rowAdditional || isEmpty(v) || onlyUser(v))
+	return extraEntries(root, rowNames[:], row[:], func(field int, v phpform.Value) bool {
+		return d.setRow(field, v) && (field != rowAdditional || values.IsEmpty(v) || onlyUser(v))
 	})
 }
 
-// onlyUser reports whether the user is all that EVENT_ADDITIONAL says.
+// onlyUser reports whether EVENT_ADDITIONAL holds nothing but the user.
 func onlyUser(v phpform.Value) bool {
 	_, ok := v.GetFold("user_id")
 	return ok && v.Len() == 1
 }
 
-// misfits returns the entries of an array that no name stands for, and those that do not fit.
-func misfits(from phpform.Value, names []string, picks []pick, fits func(field int, v phpform.Value) bool) []phpform.Entry {
+// extraEntries returns the entries of an array that were assigned to no field, and those that do
+// not fit.
+func extraEntries(from phpform.Value, names []string, picks []pick, fits func(field int, v phpform.Value) bool) []phpform.Entry {
 	var entries []phpform.Entry
 	place := 0
 	for key, v := range from.All() {

@@ -14,7 +14,7 @@ import (
 	"github.com/b24events/b24events/event/eventtest"
 )
 
-// recording is a caller that answers everything alike and keeps what it was asked.
+// recording is a caller that returns the same result for every call and keeps the calls.
 type recording struct {
 	result string
 	err    error
@@ -44,7 +44,7 @@ func parsed(t *testing.T, body string) *event.Delivery {
 	return d
 }
 
-// TestFetchSends: what goes out for an event, and where the object comes from.
+// TestFetchSends: the call for an event, and the object in its result.
 func TestFetchSends(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct{ name, body, method, params, result, object string }{
@@ -167,8 +167,8 @@ func TestFetchOfANewCardComment(t *testing.T) {
 	}
 }
 
-// TestFetchMethodIsFixed: the scopes of a token never change which T fits. They decide only whether
-// the call makes sense.
+// TestFetchMethodIsFixed: the scopes of a token never change which T fits. They only decide whether
+// Fetch makes the call.
 func TestFetchMethodIsFixed(t *testing.T) {
 	t.Parallel()
 	fetch := func(scope []string, body string, opts ...event.FetchOption) (*recording, error) {
@@ -205,15 +205,15 @@ func TestFetchMethodIsFixed(t *testing.T) {
 	require.Equal(t, 1, c.calls)
 
 	_, err = fetch(nil, product, event.WithMethod("crm.deal.get"))
-	require.Error(t, err)
+	require.ErrorIs(t, err, event.ErrConfig)
 	require.NotErrorIs(t, err, event.ErrUnknown, "the offline queue would take a mistake of the program for an object that nobody can read")
 	outcome, _ = event.OutcomeOf(err)
 	require.Equal(t, event.OutcomeDropped, outcome)
 	_, err = fetch(nil, product, event.WithMethod(""))
-	require.Error(t, err)
+	require.ErrorIs(t, err, event.ErrConfig)
 }
 
-// TestFetchIsRefusedForAScope: the portal's refusal names no scope, the catalogue does.
+// TestFetchIsRefusedForAScope: the portal's error names no scope, but the catalogue does.
 func TestFetchIsRefusedForAScope(t *testing.T) {
 	t.Parallel()
 	p, c := portal(t, eventtest.AdminID)
@@ -292,7 +292,7 @@ func TestFetchOfAnotherShape(t *testing.T) {
 	require.ErrorIs(t, err, event.ErrMalformed, "a list is due")
 
 	_, err = event.Fetch[deal](t.Context(), &recording{}, d)
-	require.ErrorContains(t, err, "left no result")
+	require.ErrorContains(t, err, "returned no result")
 	require.NotErrorIs(t, err, event.ErrGone, "an adapter that drops results must not delete everything")
 }
 
@@ -360,7 +360,9 @@ func TestFetchByID(t *testing.T) {
 	_, err = event.FetchByID[fetchedDeal](t.Context(), c, event.OnAppUpdate, 42)
 	require.ErrorIs(t, err, event.ErrUnknown)
 	_, err = event.FetchByID[fetchedDeal](t.Context(), c, event.OnCrmDealUpdate, 42, event.WithMethod(""))
-	require.Error(t, err)
+	require.ErrorIs(t, err, event.ErrConfig)
+	_, err = event.FetchByID[fetchedDeal](t.Context(), nil, event.OnCrmDealUpdate, 42)
+	require.ErrorIs(t, err, event.ErrConfig)
 	require.Equal(t, before, c.calls)
 
 	p, client := portal(t, eventtest.AdminID)
@@ -374,8 +376,8 @@ func TestFetchByID(t *testing.T) {
 	require.ErrorIs(t, err, event.ErrGone)
 }
 
-// FuzzFetchResult: no response of a portal makes Fetch panic, pass nothing for an object, or quote
-// a value.
+// FuzzFetchResult: no response of a portal makes Fetch panic, return an object from nothing, or
+// quote a value.
 func FuzzFetchResult(f *testing.F) {
 	for _, result := range []string{`{"item":{"id":7}}`, `[]`, `{"item":[]}`, `{"item":{"ID":"SECRETSECRET"}}`, `[[`, `{"item":{"OWNER":{"0":{}}}}`, "null"} {
 		f.Add(result)

@@ -181,8 +181,8 @@ func orZero(text string) string {
 	return text
 }
 
-// normal takes out of a tree what a form cannot carry: types, nulls, and the difference between the
-// kinds of nothing.
+// normal removes from a tree what a form cannot carry: types, nulls, and the differences between
+// empty values.
 func normal(v any) any {
 	switch v := v.(type) {
 	case json.Number:
@@ -237,8 +237,8 @@ func essence(t *testing.T, d *event.Delivery) any {
 	return normal(tree(t, printed.Payload).Any())
 }
 
-// TestEveryDocumentedFieldHasAPlace looks at the types alone, so that fields which no sample shows
-// are found too.
+// TestEveryDocumentedFieldHasAPlace looks only at the types, so that it also finds fields that no
+// sample shows.
 func TestEveryDocumentedFieldHasAPlace(t *testing.T) {
 	t.Parallel()
 	values := 0

@@ -33,8 +33,8 @@ type fixture struct {
 	row    int64         // number of its offline record
 }
 
-// fixtures returns every documented sample: one for each entry, further ones where the
-// documentation shows more.
+// fixtures returns every documented sample: one for each entry, and more if the documentation shows
+// more.
 func fixtures(t *testing.T) []fixture {
 	t.Helper()
 	var all []fixture
@@ -118,8 +118,8 @@ func (f fixture) fired(t *testing.T) time.Time {
 	return time.Unix(sec, 0).UTC()
 }
 
-// asStored gives integers their type back: the queue stores PHP values, while the samples show what
-// a form leaves of them.
+// asStored restores the type of integers: the queue stores PHP values, but the samples show the
+// texts of a form.
 func (f fixture) asStored(v phpform.Value, path []string) phpform.Value {
 	if v.Kind() == phpform.Array {
 		entries := make([]phpform.Entry, v.Len())
@@ -248,8 +248,8 @@ func TestNoFixtureIsLeftOver(t *testing.T) {
 	}
 }
 
-// TestFixturesShowNoToken: golden files are what programs print, so they hold no secret of the
-// sample.
+// TestFixturesShowNoToken: golden files are what programs print, so they hold no secrets of the
+// samples.
 func TestFixturesShowNoToken(t *testing.T) {
 	t.Parallel()
 	secrets := 0

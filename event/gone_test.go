@@ -16,8 +16,8 @@ import (
 	"github.com/b24events/b24events/rest"
 )
 
-// TestDeletions: the catalogue marks the events that tell of a deletion. None of them names a
-// method that would fetch what is gone.
+// TestDeletions: the catalogue marks the events of deletions. None of them names a method to fetch
+// the object.
 func TestDeletions(t *testing.T) {
 	t.Parallel()
 	marked := 0
@@ -47,8 +47,7 @@ func TestDeletions(t *testing.T) {
 	require.True(t, event.Define[event.CRMEntity]("ONCRMDEALDELETE").Info().Deletion)
 }
 
-// fetching returns deliveries by the method that fetches their object, others than the first
-// included.
+// fetching returns deliveries by the methods that fetch their object, not only the first one.
 func fetching(t *testing.T) map[string]*event.Delivery {
 	t.Helper()
 	by := map[string]*event.Delivery{}
@@ -124,7 +123,7 @@ func TestFetchOfWhatIsGone(t *testing.T) {
 	}
 }
 
-// answers returns one error to every call.
+// answers returns the same error for every call.
 type answers struct{ err rest.Error }
 
 func (a *answers) Call(_ context.Context, method string, _, _ any) error {
@@ -134,7 +133,7 @@ func (a *answers) Call(_ context.Context, method string, _, _ any) error {
 }
 
 // TestFetchAndRestAgree: an error of a fetch method means the same to Fetch and to
-// rest.ErrNotFound, whatever method documents it.
+// rest.ErrNotFound, for every method that documents it.
 func TestFetchAndRestAgree(t *testing.T) {
 	t.Parallel()
 	_, methods := readCatalogFile(t)
@@ -155,7 +154,7 @@ func TestFetchAndRestAgree(t *testing.T) {
 	require.Len(t, of, len(methods))
 }
 
-// TestFetchInABatch: of two deals that are read at the same time one is gone.
+// TestFetchInABatch reads two deals at the same time, one of which is gone.
 func TestFetchInABatch(t *testing.T) {
 	t.Parallel()
 	p, c := portal(t, eventtest.AdminID)
@@ -181,8 +180,8 @@ func TestFetchInABatch(t *testing.T) {
 	require.Equal(t, 1, p.CallCount("batch"))
 }
 
-// TestFetchOfWhatIsNotGone: a failure must never pass for a deletion, since mirrors delete their
-// row on one.
+// TestFetchOfWhatIsNotGone: another failure must never count as a deletion, because mirrors then
+// delete their row.
 func TestFetchOfWhatIsNotGone(t *testing.T) {
 	t.Parallel()
 	of := fetching(t)
@@ -234,7 +233,7 @@ func TestFetchOfWhatIsNotGone(t *testing.T) {
 	require.NotErrorIs(t, err, event.ErrGone, "a page of HTML")
 }
 
-// TestFetchOfNothing: success with nothing in it proves no deletion, above all in lists that are
+// TestFetchOfNothing: an empty result does not prove a deletion, especially in lists that are
 // filtered by rights.
 func TestFetchOfNothing(t *testing.T) {
 	t.Parallel()

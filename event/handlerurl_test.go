@@ -35,7 +35,7 @@ func TestHandlerURLs(t *testing.T) {
 		{"below localhost, trailing dot", "http://app.localhost.:8080/b", ""},
 
 		{"public address in clear", "http://203.0.113.7/b", "https://"},
-		{"beside the private network", "http://172.32.0.1/b", "https://"},
+		{"outside the private network", "http://172.32.0.1/b", "https://"},
 		{"shared address space in clear", "http://100.64.0.1/b", "https://"},
 		{"public name in clear", "http://example.com/b", "https://"},
 		{"name that begins like loopback", "http://127.0.0.1.example.com/b", "https://"},
@@ -76,12 +76,12 @@ func TestHandlerURLs(t *testing.T) {
 		{"multicast", "https://224.0.0.1/", "cannot post"},
 		{"reserved", "https://240.0.0.1/", "cannot post"},
 		{"broadcast", "https://255.255.255.255/", "cannot post"},
-		{"two numbers", "http://127.1/b", "odd form"},
-		{"hexadecimal", "https://0x7f.0x1/b", "odd form"},
-		{"octal", "https://0177.0.0.1/b", "odd form"},
-		{"link-local in two numbers", "https://169.254.43518/", "odd form"},
-		{"address with a trailing dot", "https://127.0.0.1./b", "odd form"},
-		{"two dots", "https://example../b", "odd form"},
+		{"two numbers", "http://127.1/b", "unusual form"},
+		{"hexadecimal", "https://0x7f.0x1/b", "unusual form"},
+		{"octal", "https://0177.0.0.1/b", "unusual form"},
+		{"link-local in two numbers", "https://169.254.43518/", "unusual form"},
+		{"address with a trailing dot", "https://127.0.0.1./b", "unusual form"},
+		{"two dots", "https://example../b", "unusual form"},
 		{"too long", "https://example.com/" + strings.Repeat("x", 161), "longer than 180"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -91,6 +91,7 @@ func TestHandlerURLs(t *testing.T) {
 				require.NoError(t, err)
 				return
 			}
+			require.ErrorIs(t, err, event.ErrConfig)
 			require.ErrorContains(t, err, tc.says)
 			require.True(t, strings.HasPrefix(err.Error(), "event: "), err)
 			require.NotContains(t, err.Error(), "secret")
@@ -112,7 +113,7 @@ func TestEventNamesOfBindings(t *testing.T) {
 		"spaces around a name": {Event: " onAppUserReady ", Handler: handlerURL},
 	} {
 		err := b.Validate()
-		require.Error(t, err, name)
+		require.ErrorIs(t, err, event.ErrConfig, name)
 		require.False(t, strings.ContainsFunc(err.Error(), unicode.IsControl), name)
 	}
 	require.NoError(t, event.Binding{Event: "ONAPPINSTALL", Handler: handlerURL}.Validate(), "an application with pages binds it")
@@ -144,7 +145,7 @@ func TestBindingStringPrintsNoControls(t *testing.T) {
 	}
 }
 
-// platformsRows is a portal whose event.get lists rows that the platform made, all with the
+// platformsRows is a portal whose event.get lists bindings that the platform created, all with the
 // application's URL.
 func platformsRows(t *testing.T) (*eventtest.Portal, *event.API) {
 	t.Helper()
@@ -213,7 +214,7 @@ func TestUnbindAllSparesWhatThePlatformBinds(t *testing.T) {
 	require.Equal(t, []string{"ONAPPUNINSTALL", "ONCRMLEADADD", "ONAPPINSTALL"}, ended, "the last is the queue's")
 }
 
-// TestOwnedPrefixInClear: what was bound to http once can be cleaned up.
+// TestOwnedPrefixInClear: bindings to http can be cleaned up.
 func TestOwnedPrefixInClear(t *testing.T) {
 	t.Parallel()
 	_, c := portal(t, eventtest.AdminID)
@@ -225,7 +226,7 @@ func TestOwnedPrefixInClear(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, want, have)
 	_, err = api.Plan(t.Context(), want, event.WithOwnedPrefix("http://203.0.113.7/b#x"))
-	require.Error(t, err)
+	require.ErrorIs(t, err, event.ErrConfig)
 }
 
 func TestAppUserReady(t *testing.T) {

@@ -6,9 +6,10 @@ import (
 	"unicode/utf8"
 
 	"github.com/b24events/b24events/internal/phpform"
+	"github.com/b24events/b24events/internal/values"
 )
 
-// contradiction is a refusal that matches [ErrForbidden].
+// contradiction is an [ErrForbidden] that says what contradicts the proof.
 type contradiction string
 
 // Error returns what contradicts the proof.
@@ -19,11 +20,11 @@ func (c contradiction) Is(target error) bool { return target == ErrForbidden }
 
 const errOtherPortal = contradiction("an auth block in its data names another portal than the proven one")
 
-// Contradicts returns an error that matches [ErrForbidden] when an auth block inside d.Data names
-// another portal than p. Bots get such blocks: data.bot.auth in the second version, data.BOT[n] and
-// data.COMMAND[n] in the first. The proof of a delivery covers them only when they agree with it.
-// Code that verified a delivery calls Contradicts before [Delivery.SetProof]. A [ProofInsecure]
-// contradicts nothing.
+// Contradicts returns an error that matches [ErrForbidden] if an auth block inside d.Data names
+// another portal than p. Events of bots have such blocks: data.bot.auth in the second version of
+// the API, data.BOT[n] and data.COMMAND[n] in the first. The proof of a delivery covers them only
+// if they agree with it. Code that has verified a delivery calls Contradicts before
+// [Delivery.SetProof]. Nothing contradicts a [ProofInsecure].
 //
 // Source: https://apidocs.bitrix24.com/api-reference/chat-bots/chat-bots-v2/index.html
 func (d *Delivery) Contradicts(p Proof) error {
@@ -34,7 +35,7 @@ func (d *Delivery) Contradicts(p Proof) error {
 	return blocks.check(d.Data.v, blocks.all, p.MemberID)
 }
 
-// authBlocks finds the auth blocks inside data.
+// authBlocks says how to find the auth blocks inside data.
 type authBlocks struct {
 	bots bool // everything under the keys bot and command belongs to auth blocks
 	all  bool // data itself is an auth block
@@ -44,27 +45,27 @@ func (d *Delivery) innerAuth() authBlocks {
 	return authBlocks{bots: strings.HasPrefix(d.Name, "ONIM"), all: d.Name == "ONAPPUSERREADY"}
 }
 
-// authKey names the entries of an auth block that matter here. Keys compare without regard to case,
-// because payloads decode so.
+// authKey is the kind of an entry of an auth block. It ignores the case of keys, as the decoding of
+// payloads does.
 type authKey int
 
 const (
-	otherKey  authKey = iota
-	userToken         // access_token, refresh_token
-	appToken          // application_token
-	memberKey
-	clientKey
-	serverKey
-	domainKey
+	keyOther     authKey = iota
+	keyUserToken         // access_token, refresh_token
+	keyAppToken          // application_token
+	keyMember
+	keyClient
+	keyServer
+	keyDomain
 )
 
-// maxAuthKey leaves room for letters such as the Kelvin sign, which are longer than the k that they
-// equal.
+// maxAuthKey leaves room for letters such as the Kelvin sign, which is longer than the k that it
+// equals.
 const maxAuthKey = 2 * len("application_token")
 
 func authKeyOf(key string) authKey {
 	if len(key) < len("domain") || len(key) > maxAuthKey {
-		return otherKey
+		return keyOther
 	}
 	var (
 		name  string
@@ -73,57 +74,57 @@ func authKeyOf(key string) authKey {
 	switch c := key[0]; c | 0x20 { // a key is compared with one or two names
 	case 'a':
 		if strings.EqualFold(key, "application_token") {
-			return appToken
+			return keyAppToken
 		}
-		name, found = "access_token", userToken
+		name, found = "access_token", keyUserToken
 	case 'r':
-		name, found = "refresh_token", userToken
+		name, found = "refresh_token", keyUserToken
 	case 'm':
-		name, found = "member_id", memberKey
+		name, found = "member_id", keyMember
 	case 'c':
-		name, found = "client_endpoint", clientKey
+		name, found = "client_endpoint", keyClient
 	case 'd':
-		name, found = "domain", domainKey
+		name, found = "domain", keyDomain
 	default:
 		if c|0x20 != 's' && c < utf8.RuneSelf { // there is another letter that equals an s
-			return otherKey
+			return keyOther
 		}
-		name, found = "server_endpoint", serverKey
+		name, found = "server_endpoint", keyServer
 	}
 	if strings.EqualFold(key, name) {
 		return found
 	}
-	return otherKey
+	return keyOther
 }
 
-// within reports whether what stands under key belongs to an auth block by its name.
+// within reports whether the value under key belongs to an auth block because of the key's name.
 func (b authBlocks) within(key string) bool {
 	return strings.EqualFold(key, "auth") || b.bots && (strings.EqualFold(key, "bot") || strings.EqualFold(key, "command"))
 }
 
-// isBlock reports whether an array is an auth block by what it holds: a token, and the portal that
-// it is for.
+// isBlock reports whether an array is an auth block because it holds a token and the portal of the
+// token.
 func isBlock(v phpform.Value) bool {
 	token, place := false, false
 	for key := range v.All() {
 		switch authKeyOf(key) {
-		case userToken, appToken:
+		case keyUserToken, keyAppToken:
 			token = true
-		case memberKey, clientKey, serverKey:
+		case keyMember, keyClient, keyServer:
 			place = true
-		case otherKey, domainKey:
+		case keyOther, keyDomain:
 		}
 	}
 	return token && place
 }
 
-// replaced reports whether the value of an entry is to be the proven one.
+// replaced reports whether the proven value replaces that of an entry.
 func (k authKey) replaced() bool {
-	return k == clientKey || k == serverKey || k == domainKey || k == appToken
+	return k == keyClient || k == keyServer || k == keyDomain || k == keyAppToken
 }
 
-// maybeBlock is an array that may be an auth block. Most arrays have nothing for which that
-// matters, so it is found out when it does.
+// maybeBlock is an array that may be an auth block. For most arrays it does not matter, so isOne
+// finds out only when it is needed.
 type maybeBlock struct {
 	v         phpform.Value
 	known, is bool
@@ -136,7 +137,7 @@ func (m *maybeBlock) isOne() bool {
 	return m.is
 }
 
-// check compares the auth blocks in v with what is proven. inside says that v belongs to one.
+// check compares the auth blocks in v with the proven portal. inside says that v belongs to one.
 func (b authBlocks) check(v phpform.Value, inside bool, member string) error {
 	block := maybeBlock{v: v, known: inside, is: inside}
 	for key, item := range v.All() {
@@ -145,7 +146,7 @@ func (b authBlocks) check(v phpform.Value, inside bool, member string) error {
 				return err
 			}
 		}
-		if authKeyOf(key) == memberKey && !isEmpty(item) && item.Scalar() != member && block.isOne() {
+		if authKeyOf(key) == keyMember && !values.IsEmpty(item) && item.Scalar() != member && block.isOne() {
 			return errOtherPortal
 		}
 	}
@@ -153,8 +154,8 @@ func (b authBlocks) check(v phpform.Value, inside bool, member string) error {
 }
 
 // replaceInnerAuth makes the auth blocks inside the data of d agree with its Auth, which is proven.
-// Data that changed are a text of their own after that. The rest of the body is then reduced to
-// what can still be read of it, so that d does not hold both.
+// If that changes the data, d gets a new text for it, and keeps only those parts of the old body
+// that can still be read.
 func (d *Delivery) replaceInnerAuth() {
 	blocks, old := d.innerAuth(), d.Data.v
 	v := blocks.replace(old, blocks.all, &d.Auth)
@@ -163,22 +164,22 @@ func (d *Delivery) replaceInnerAuth() {
 	}
 	v = v.Pack()
 	rest := d.dropBody()
-	if d.body.n > 0 && int64(rest)+v.Size() > int64(d.body.n)*3/2 {
-		// Only a body that was made for it holds so many blocks that the proven addresses make it
+	if d.body.length > 0 && int64(rest)+v.Size() > int64(d.body.length)*3/2 {
+		// Only a hostile body holds so many blocks that the proven addresses make it
 		// much larger.
 		v = blocks.replace(old, blocks.all, &Auth{}).Pack()
 	}
-	d.body.bytes = int32(rest) + int32(v.Size()) //nolint:gosec // less than twice the body
+	d.body.memory = int32(rest) + int32(v.Size()) //nolint:gosec // less than twice the body
 	d.Data = d.data(v)
 }
 
-// dropBody replaces the body by what Extra returns of it, and the texts of d that are parts of it
-// by copies. It returns their length.
+// dropBody reduces the body to what Extra returns, and copies the texts of d that are parts of the
+// body. It returns the length of both.
 func (d *Delivery) dropBody() (bytes int) { return d.keepExtra(d.Extra().v.Pack()) }
 
-// keepExtra is dropBody with what Extra is to return, which is packed.
+// keepExtra is dropBody with the value that Extra returns from now on. It is packed.
 func (d *Delivery) keepExtra(extra phpform.Value) (bytes int) {
-	d.body.packed, d.body.left = extra.Packed(), true
+	d.body.packed, d.body.extraOnly = extra.Packed(), true
 	a := &d.Auth
 	texts := []*string{
 		&d.Name, (*string)(&a.AccessToken), (*string)(&a.RefreshToken), (*string)(&a.ApplicationToken), (*string)(&a.Scope),
@@ -197,7 +198,7 @@ func (d *Delivery) keepExtra(extra phpform.Value) (bytes int) {
 }
 
 // replace returns v with the proven addresses and the proven application token in its auth blocks.
-// What is not proven is removed.
+// It removes those that are not proven.
 func (b authBlocks) replace(v phpform.Value, inside bool, proven *Auth) phpform.Value {
 	block := maybeBlock{v: v, known: inside, is: inside}
 	var changed []phpform.Entry // made for the first change; v itself is immutable
@@ -209,15 +210,15 @@ func (b authBlocks) replace(v phpform.Value, inside bool, proven *Auth) phpform.
 		}
 		if at := authKeyOf(key); at.replaced() && block.isOne() {
 			switch at {
-			case clientKey:
+			case keyClient:
 				value, keep = phpform.Text(proven.ClientEndpoint), proven.ClientEndpoint != ""
-			case serverKey:
+			case keyServer:
 				value, keep = phpform.Text(proven.ServerEndpoint), proven.ServerEndpoint != ""
-			case domainKey:
+			case keyDomain:
 				value, keep = phpform.Text(proven.Domain), proven.Domain != ""
-			case appToken:
+			case keyAppToken:
 				value, keep = phpform.Text(string(proven.ApplicationToken)), proven.ApplicationToken != ""
-			case otherKey, userToken, memberKey:
+			case keyOther, keyUserToken, keyMember:
 			}
 		}
 		if !touched && (!keep || value != old) {

@@ -10,11 +10,12 @@ import (
 	"github.com/b24events/b24events/internal/typednil"
 )
 
-// Join returns a handler that runs each of hs, in order and independent of the others: after one
-// that failed, panicked or called runtime.Goexit, the next one runs. It joins their errors, a panic
-// as a [PanicError]; [OutcomeOf] says what they ask for together. A retry runs all of them again.
+// Join returns a handler that runs each of hs in order. It runs all of them, even if one fails,
+// panics or calls runtime.Goexit. It joins their errors; a panic becomes a [PanicError].
+// [OutcomeOf] returns the outcome of the joined error. A retry runs all of them again.
 //
-// A handler that returns [ErrUnhandled], as a [Mux] does, does not count unless all do so.
+// It ignores an [ErrUnhandled], for example of a [Mux], unless all handlers return it. Join panics
+// on a nil handler.
 func Join(hs ...Handler) Handler {
 	for _, h := range hs {
 		if typednil.Is(h) {
@@ -45,8 +46,8 @@ func (j joined) HandleEvent(ctx context.Context, d *Delivery) error {
 	return errors.Join(failed...)
 }
 
-// run reports the error of each handler. The rest runs deferred, so that nothing that the first
-// handler does keeps it from running.
+// run reports the error of each handler. The others run deferred, so that they run whatever the
+// first one does.
 func (j joined) run(ctx context.Context, d *Delivery, report func(error)) {
 	if len(j) == 0 {
 		return

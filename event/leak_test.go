@@ -21,8 +21,8 @@ import (
 	"github.com/b24events/b24events/event/eventtest"
 )
 
-// planted are the secrets of the bodies below. Each ends in a mark that is looked for as it is, in
-// hexadecimal and in upper case.
+// planted are the secrets of the bodies below. Each ends in a mark that the tests search for as it
+// is, in hexadecimal and in upper case.
 var planted = map[string]string{
 	"access":      "access/token+1=PLANTED",
 	"refresh":     "refresh-token-PLANTED",
@@ -34,7 +34,7 @@ var planted = map[string]string{
 	"webhook":     "incomingwebhookPLANTED",
 }
 
-// echoes says every secret in every form.
+// echoes repeats every secret in every form.
 func echoes() string {
 	var b strings.Builder
 	for _, name := range []string{"access", "refresh", "application", "bot", "bot refresh", "confirm", "nested"} {
@@ -66,7 +66,7 @@ func leakBody() url.Values {
 	}
 }
 
-// prints returns everything that v prints as.
+// prints returns v in every printed form.
 func prints(t *testing.T, v any) map[string]string {
 	t.Helper()
 	all := make(map[string]string)
@@ -242,7 +242,7 @@ func TestSecretsHaveNoBinaryEncoding(t *testing.T) {
 	require.Equal(t, "ab", string(event.Secret("a")+"b"), "it is a string to Go")
 }
 
-// refusing answers a batch by refusing each of its commands with a text.
+// refusing returns an error with a text for each command of a batch.
 func refusing(text string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_ = r.ParseForm()
@@ -257,7 +257,8 @@ func refusing(text string) http.Handler {
 	})
 }
 
-// TestRefusalsInABatchAreOneLine: a portal's code and description do not print as they came.
+// TestRefusalsInABatchAreOneLine: a portal's code and description are cleaned before they are
+// printed.
 func TestRefusalsInABatchAreOneLine(t *testing.T) {
 	t.Parallel()
 	p, caller := portal(t, eventtest.AdminID)

@@ -4,45 +4,28 @@ import (
 	"context"
 	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/b24events/b24events/internal/values"
 )
 
 // Misfit is a value of a payload that does not fit its field. The field is left zero.
 type Misfit struct {
-	// Path is where the value is, such as data.FIELDS.OPPORTUNITY. It holds no text of the
-	// sender but keys that look like identifiers; any other key is a "*".
+	// Path is where the value is, such as data.FIELDS.OPPORTUNITY. A key that does not look like an
+	// identifier becomes a "*", so that the path holds no other text of the sender.
 	Path string
 	Want string // what the field takes, such as "a number of 64 bits"
 }
 
-// namesOneOf reports whether the misfit is at a place that names one of the objects.
+// namesOneOf reports whether the misfit is at the ID of one of the objects.
 func (m *Misfit) namesOneOf(objects []object) bool {
 	for i := range objects {
 		for _, id := range objects[i].id {
-			if slices.ContainsFunc(id, func(at place) bool { return !at.number && at.is(m.Path) }) {
+			if slices.ContainsFunc(id, func(at place) bool { return !at.typeID && at.is(m.Path) }) {
 				return true
 			}
 		}
 	}
 	return false
-}
-
-// is reports whether an error names the place by this path.
-func (at place) is(path string) bool {
-	keys := strings.Split(path, ".")
-	return len(keys) == 1+len(at.keys) && slices.EqualFunc(keys[1:], at.keys, func(key, want string) bool {
-		return want == "[]" || strings.EqualFold(key, want)
-	})
-}
-
-// where returns the first place of the object's ID, as errors name it.
-func (o *object) where() string {
-	if len(o.id) == 0 || len(o.id[0]) == 0 || o.id[0][0].number {
-		return "data"
-	}
-	return strings.Join(append([]string{"data"}, o.id[0][0].keys...), ".")
 }
 
 func misfitsOf(report *values.Report, root string) []Misfit {
@@ -63,29 +46,29 @@ func misfitsOf(report *values.Report, root string) []Misfit {
 	return list
 }
 
-// Misfits returns the values that do not fit the payload type of the handler that the delivery was
-// handed to, in the order of the fields. It is empty before [On] decoded the payload. It lists the
-// first 100; one more element then says how many there are besides. The slice is the caller's own.
+// Misfits returns the values that do not fit the payload type of the handler, in the order of the
+// fields. It is empty until [On] has decoded the payload. It lists the first 100. If there are
+// more, one further element says how many. The caller owns the slice.
 func (d *Delivery) Misfits() []Misfit { return slices.Clone(d.misfits) }
 
-// MisfitReporter gets each delivery whose payload has misfits, before its handler runs. It reads
-// them from [Delivery.Misfits]. It must be safe for concurrent use and return at once. A delivery
-// that is tried again is reported again.
+// MisfitReporter receives each delivery whose payload has misfits, before its handler runs. It
+// reads them from [Delivery.Misfits]. It must be safe for concurrent use and return at once. A
+// delivery that is retried is reported again.
 type MisfitReporter func(ctx context.Context, d *Delivery)
 
 // MisfitReporterKey is the key under which handlers of [On] find a [MisfitReporter] in their
-// context. A context type of the caller's own can return a MisfitReporter for
-// Value(event.MisfitReporterKey{}), and save the allocations of [WithMisfitReporter].
+// context. To save the allocations of [WithMisfitReporter], a context type of your own can return a
+// MisfitReporter for Value(event.MisfitReporterKey{}).
 type MisfitReporterKey struct{}
 
-// WithMisfitReporter returns a context in which handlers of [On] report misfits to r. Package
-// webhook and package offline set a reporter that logs and counts; code that runs a [Mux] by itself
-// can set its own.
+// WithMisfitReporter returns a context in which handlers of [On] report misfits to r. Packages
+// webhook and offline set a reporter that logs and counts. Code that runs a [Mux] itself can set
+// its own.
 func WithMisfitReporter(ctx context.Context, r MisfitReporter) context.Context {
 	return context.WithValue(ctx, MisfitReporterKey{}, r)
 }
 
-// withMisfits returns a copy of the delivery that lists misfits, and reports it.
+// withMisfits returns a copy of the delivery with the misfits, and reports it.
 func (d *Delivery) withMisfits(ctx context.Context, misfits []Misfit) *Delivery {
 	own := *d
 	own.misfits = misfits

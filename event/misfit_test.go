@@ -13,7 +13,7 @@ import (
 	"github.com/b24events/b24events/event"
 )
 
-// handled runs a handler of On and returns what it got.
+// handled runs a handler of On and returns what it received.
 func handled[T any](t *testing.T, ctx context.Context, e event.Descriptor[T], d *event.Delivery) (payload T, got *event.Delivery, err error) { //nolint:revive // the testing.T first
 	t.Helper()
 	mux := event.NewMux()
@@ -127,7 +127,7 @@ func TestMisfitsAreBounded(t *testing.T) {
 	require.Equal(t, event.Misfit{Path: "data.*", Want: "and 50 more"}, misfits[100])
 }
 
-// reporting is a context that answers for a reporter, as a server's own may.
+// reporting is a context that returns a reporter, as the context type of a server may.
 type reporting struct {
 	context.Context //nolint:containedctx // it is a context
 

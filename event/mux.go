@@ -11,14 +11,14 @@ import (
 	"github.com/b24events/b24events/internal/typednil"
 )
 
-// Handler does something with a delivery. It returns nil when done, [Drop] or [Retry] to steer the
-// queue, or any other error. It must be safe for concurrent use; deliveries about one object come
-// one after the other.
+// Handler handles deliveries. It returns nil for success, the error of [Drop] or [Retry] to tell
+// the queue what to do, or any other error. It must be safe for concurrent use. Deliveries about
+// one object arrive one after the other.
 type Handler interface {
 	HandleEvent(ctx context.Context, d *Delivery) error
 }
 
-// HandlerFunc makes a function a [Handler].
+// HandlerFunc turns a function into a [Handler].
 type HandlerFunc func(ctx context.Context, d *Delivery) error
 
 // HandleEvent calls f.
@@ -27,13 +27,13 @@ func (f HandlerFunc) HandleEvent(ctx context.Context, d *Delivery) error { retur
 // Middleware wraps a handler, to log, measure, filter or change its outcome.
 type Middleware func(Handler) Handler
 
-// Mux passes each delivery to the one handler that is registered for its name, without regard to
-// case. It serves online deliveries, the offline queue and replays alike, and it knows which events
-// it handles: see [Mux.Bindings]. A delivery that no handler takes is [ErrUnhandled].
+// Mux passes each delivery to the one handler that is registered for its name. It ignores case. It
+// serves online deliveries, the offline queue and replays alike, and it knows which events it
+// handles: see [Mux.Bindings]. For a delivery without a handler it returns [ErrUnhandled].
 //
 // Registration is not safe for concurrent use and ends with the first delivery. A duplicate, nil or
-// late registration panics, as with http.ServeMux, since it is a mistake in the program. Handling
-// is safe for concurrent use. The zero Mux is ready.
+// late registration is a bug in the program and panics, as with http.ServeMux. Handling is safe for
+// concurrent use. The zero Mux is ready to use.
 type Mux struct {
 	handlers   map[string]Handler
 	names      []string // in order of registration
@@ -41,7 +41,7 @@ type Mux struct {
 	unhandled  Handler
 
 	routes  map[string]Handler // handlers inside the middleware
-	rest    Handler            // unhandled inside the middleware; nil until something is registered
+	rest    Handler            // the fallback inside the middleware; nil until something is registered
 	started atomic.Bool
 }
 
@@ -68,10 +68,10 @@ func (m *Mux) Handle(name string, h Handler) {
 	m.names = append(m.names, name)
 }
 
-// Use wraps every handler of the mux, [Mux.Unhandled] included, and those that are registered
-// later. The first middleware given is the outermost. Use calls each middleware at once, so that
-// one that panics or returns nil is found here and not at the first event. It calls them again for
-// handlers that are registered or wrapped later.
+// Use wraps every handler of the mux, including that of [Mux.Unhandled] and those that are
+// registered later. The first middleware is the outermost one. Use calls each middleware at once,
+// so that one that panics or returns nil fails here and not at the first event. The mux calls them
+// again for handlers that are registered or wrapped later.
 func (m *Mux) Use(mw ...Middleware) {
 	m.registering("Use")
 	for _, w := range mw {
@@ -83,13 +83,13 @@ func (m *Mux) Use(mw ...Middleware) {
 	for name, h := range m.handlers {
 		m.routes[name] = m.wrap(h)
 	}
-	m.rest = m.wrap(m.otherwise())
+	m.rest = m.wrap(m.fallback())
 }
 
-// Unhandled registers a handler for deliveries that no other handler takes, known to the catalogue
-// or not. Without it they end with [ErrUnhandled]: package webhook acknowledges and counts such an
-// event, package offline parks its record, so that a newer version of the program finds it. To
-// discard them instead, register a handler that returns nil.
+// Unhandled registers a handler for deliveries that have no other handler, whether the catalogue
+// knows the event or not. Without it, they end with [ErrUnhandled]: package webhook acknowledges
+// and counts the event, and package offline parks its record, so that a newer version of the
+// program can handle it. To discard these deliveries instead, register a handler that returns nil.
 func (m *Mux) Unhandled(h Handler) {
 	m.registering("Unhandled")
 	if typednil.Is(h) {
@@ -102,8 +102,8 @@ func (m *Mux) Unhandled(h Handler) {
 	m.unhandled = h
 }
 
-// otherwise returns the handler for what no other handler takes.
-func (m *Mux) otherwise() Handler {
+// fallback returns the handler for deliveries that have no other.
+func (m *Mux) fallback() Handler {
 	if m.unhandled != nil {
 		return m.unhandled
 	}
@@ -117,16 +117,16 @@ func (m *Mux) Handles(name string) bool { return m.handlers[wireNameOf(name)] !=
 func (m *Mux) Names() []string { return slices.Clone(m.names) }
 
 // Bindings returns the online bindings that this mux needs for deliveries to handlerURL: one for
-// each registered event that an application binds. ONAPPUSERREADY and the events of imbot.v2 bots
-// are left out, since the platform binds them by itself. ONAPPINSTALL is among them, since an
-// application with pages must bind it; one without pages has it already, from the platform. Feed
-// them to [API.Reconcile].
+// each registered event that an application binds. Pass them to [API.Reconcile]. ONAPPUSERREADY and
+// the events of imbot.v2 bots are left out, because the platform binds them by itself. ONAPPINSTALL
+// is included, because an application with pages must bind it; for one without pages, the platform
+// has bound it already.
 func (m *Mux) Bindings(handlerURL string) []Binding {
 	return m.bindings(Binding{Handler: handlerURL})
 }
 
 // OfflineBindings returns the bindings for the offline queue of a connector ("" for the default
-// queue). ONOFFLINEEVENT is left out, as the platform refuses it there.
+// queue). ONOFFLINEEVENT is left out, because the platform refuses it there.
 func (m *Mux) OfflineBindings(connector string) []Binding {
 	return m.bindings(Binding{Offline: true, Connector: connector})
 }
@@ -181,13 +181,13 @@ func (m *Mux) registering(method string) {
 	}
 }
 
-// On registers a handler with a typed payload. The descriptor and the handler must agree on the
-// payload type, else the program does not compile.
+// On registers a handler with a typed payload. If the descriptor and the handler have different
+// payload types, the program does not compile.
 //
-// The handler gets what fits: a value that does not fit leaves its field zero, and
-// [Delivery.Misfits] lists it. Only if the data lack the ID of the object that the event is about,
-// or the ID does not fit, the handler does not run: the error is a [DecodeError] then, and is not
-// retried. A handler that must not run on part of a payload checks d.Misfits itself.
+// The handler receives those values that fit: one that does not fit leaves its field zero, and
+// [Delivery.Misfits] lists it. If the data lacks the ID of the object that the event is about, or
+// the ID does not fit, the handler does not run. The error is then a [DecodeError], which is not
+// retried. A handler that needs a complete payload checks d.Misfits itself.
 //
 // On panics if no data can ever fill a T, as [Define] does.
 func On[T any](m *Mux, e Descriptor[T], h func(ctx context.Context, d *Delivery, payload T) error) {

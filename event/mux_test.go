@@ -14,7 +14,7 @@ import (
 	"github.com/b24events/b24events/event"
 )
 
-// record returns a handler that notes its calls under a name and returns err.
+// record returns a handler that records its calls under a name and returns err.
 func record(calls *[]string, name string, err error) event.HandlerFunc {
 	return func(context.Context, *event.Delivery) error {
 		*calls = append(*calls, name)
@@ -58,7 +58,7 @@ func TestMuxReportsPayloadThatDoesNotFit(t *testing.T) {
 	require.Equal(t, "data.FIELDS.ID", de.Path)
 	require.NotContains(t, err.Error(), "top-secret")
 	kind, _ := event.OutcomeOf(err)
-	require.Equal(t, event.OutcomeDropped, kind, "no retry mends a payload")
+	require.Equal(t, event.OutcomeDropped, kind, "no retry corrects a payload")
 }
 
 func TestMuxUnhandled(t *testing.T) {
@@ -195,7 +195,6 @@ func TestMuxMistakesPanic(t *testing.T) {
 		"second unhandled":    func() { m := event.NewMux(); m.Unhandled(ok); m.Unhandled(ok) },
 		"nil joined":          func() { event.Join(ok, nil) },
 		"define without name": func() { event.Define[struct{}](" ") },
-		"nil caller":          func() { event.NewAPI(nil) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

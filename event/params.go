@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// Params are the parameters of a REST call in the order in which they are sent. A few methods, such
-// as task.commentitem.get, take their arguments by position, so the order decides what they mean.
+// Params are the parameters of a REST call in the order in which they are sent. The order matters
+// for a few methods, such as task.commentitem.get, which take their arguments by position.
 //
 // The clients of package rest send them in this order. An adapter for another library can range
 // over [Params.All], or encode Params to JSON, which keeps the order too.
@@ -55,7 +55,7 @@ func (p Params) MarshalJSON() ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// add appends a parameter whose name may nest once, as in FILTER[ID]. Those of one group stay
+// add appends a parameter. Its name may nest once, as in FILTER[ID]. Parameters of one group stay
 // together.
 func (p Params) add(name string, value any) Params {
 	group, inner, nested := strings.Cut(strings.TrimSuffix(name, "]"), "[")

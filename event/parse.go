@@ -15,27 +15,28 @@ import (
 	"github.com/b24events/b24events/internal/phpform"
 )
 
-// MaxBodyBytes is the most that [ParseRequest] reads of a body, whatever limit its caller has set.
+// MaxBodyBytes is how much of a body [ParseRequest] reads at most, even if its caller sets a higher
+// limit.
 const MaxBodyBytes = 8 << 20
 
-// Parse reads one posted body. contentType is the request's header; where it is empty, a body that
-// starts with a brace is taken for JSON and any other for a form. The JSON form also takes a record
-// of event.offline.get, whose Source is then [SourceOffline].
+// Parse reads one posted body. contentType is the request's header. If it is empty, a body that
+// starts with a brace counts as JSON and any other as a form. Parse also reads a record of
+// event.offline.get as JSON; its Source is then [SourceOffline].
 //
-// Parse tells events, application pages, automation handlers and everything else apart in
-// [Delivery.Kind]; it does not judge who sent them. For other kinds than [KindEvent], Data holds
-// the whole body. The delivery does not refer to body, and holds memory of less than twice the
-// length of body, plus 512 bytes, hostile bodies included; see [Delivery.Size].
+// Parse sets [Delivery.Kind] for events, application pages, automation handlers and everything
+// else. It does not check who sent them. For kinds other than [KindEvent], Data holds the whole
+// body. The delivery does not refer to body. It takes less memory than twice the length of body
+// plus 512 bytes, even for a hostile body; see [Delivery.Size].
 //
-// Only the name of the event must be right. Anything else in the envelope of an event that is not
-// what it should be, such as a user_id that is no number, leaves its field zero and stays readable
-// in [Delivery.Extra].
+// Only the name of the event must be valid. Any other value in the envelope of an event that has
+// the wrong shape, such as a user_id that is not a number, leaves its field zero and can be read in
+// [Delivery.Extra].
 //
-// In a form, brackets nest as in PHP. In JSON, objects nest: a key such as "data[FIELDS][ID]"
-// stands for itself, so it is an unknown key of the envelope, which [Delivery.Extra] returns.
+// In a form, brackets nest as in PHP. In JSON, only objects nest: a key such as "data[FIELDS][ID]"
+// is an unknown key of the envelope, which [Delivery.Extra] returns.
 //
-// Parse returns [ErrContentType], [ErrTooLarge] (too many keys, or too deep; bounding the bytes is
-// up to the caller) or [ErrMalformed], the last of these often as a [DecodeError].
+// Parse returns [ErrContentType], [ErrTooLarge] (too many keys, or nested too deep; the caller
+// bounds the bytes) or [ErrMalformed], which is often a [DecodeError].
 //
 // Source: https://apidocs.bitrix24.com/api-reference/events/index.html
 func Parse(contentType string, body []byte) (*Delivery, error) {
@@ -51,12 +52,12 @@ func Parse(contentType string, body []byte) (*Delivery, error) {
 }
 
 // ParseForm reads a body that was parsed before, usually the PostForm of a request whose body a
-// middleware read. The values are those that [Parse] finds in the body. The order of the keys is
-// lost: they come in alphabetical order. Pairs with broken escapes are lost too, because
-// http.Request.ParseForm drops them. ParseForm returns the errors of Parse.
+// middleware has read. It finds the same values as [Parse], but in alphabetical order of the keys.
+// Pairs with broken escapes are lost, because http.Request.ParseForm drops them. ParseForm returns
+// the errors of Parse.
 func ParseForm(form url.Values) (*Delivery, error) {
 	body := []byte(form.Encode())
-	root, err := formFormat.decode(body)
+	root, err := formatForm.decode(body)
 	if err != nil {
 		return nil, err
 	}
@@ -65,15 +66,16 @@ func ParseForm(form url.Values) (*Delivery, error) {
 
 // ParseRequest reads the body of r and parses it as [Parse] does. If the body is empty because a
 // middleware called r.ParseForm or r.FormValue before, ParseRequest reads r.PostForm as [ParseForm]
-// does; r.MultipartForm belongs to a content type that no Bitrix24 body has. It reads at most
-// [MaxBodyBytes]; give r.Body a lower limit with http.MaxBytesReader, whose *http.MaxBytesError
-// comes back as it is. It does not close the body.
+// does. It ignores r.MultipartForm, because no Bitrix24 body has that content type. It reads at
+// most [MaxBodyBytes]. For a lower limit, wrap r.Body with http.MaxBytesReader; ParseRequest
+// returns its *http.MaxBytesError unchanged. It does not close the body.
 //
-// The body alone decides what a request is. The query never makes it an event, and never adds
-// anything to an event or to Auth. If the body is no event, the query joins Data, and the body
-// wins: application pages carry half of their fields there, of which only DOMAIN (also in Auth),
-// PROTOCOL, LANG and APP_SID join; the address of an automation rule carries whatever its author
-// wrote there, of which everything joins but auth.
+// Only the body decides what a request is. The query never makes it an event, and never adds
+// anything to an event. To Auth, it adds only the Domain of an application page. If the body is not
+// an event, fields of the query are added to Data, unless the body has them too. Application pages
+// have half of their fields in the query; of these, DOMAIN, PROTOCOL, LANG and APP_SID are added.
+// The address of an automation rule has what its author wrote there; all of it is added except
+// auth.
 func ParseRequest(r *http.Request) (*Delivery, error) {
 	contentType := r.Header.Get("Content-Type")
 	f, err := bodyFormat(contentType, nil)
@@ -86,9 +88,9 @@ func ParseRequest(r *http.Request) (*Delivery, error) {
 	}
 	switch {
 	case len(body) == 0 && len(r.PostForm) > 0:
-		f, body = formFormat, []byte(r.PostForm.Encode())
+		f, body = formatForm, []byte(r.PostForm.Encode())
 	case strings.TrimSpace(contentType) == "":
-		f, _ = bodyFormat("", body) // the body tells
+		f, _ = bodyFormat("", body) // by the body
 	}
 	root, err := f.decode(body)
 	switch {
@@ -99,7 +101,7 @@ func ParseRequest(r *http.Request) (*Delivery, error) {
 	}
 	d, err := deliveryOf(root, len(body))
 	if err == nil && d.Kind != KindEvent && r.URL != nil && r.URL.RawQuery != "" {
-		err = d.join(r.URL.RawQuery)
+		err = d.addQuery(r.URL.RawQuery)
 	}
 	if err != nil {
 		return nil, err
@@ -107,7 +109,7 @@ func ParseRequest(r *http.Request) (*Delivery, error) {
 	return d, nil
 }
 
-// readBody reads the body of r, in one buffer if the client tells its length.
+// readBody reads the body of r, into one buffer if the client sends its length.
 func readBody(r *http.Request) ([]byte, error) {
 	if r.Body == nil {
 		return nil, nil
@@ -123,8 +125,8 @@ func readBody(r *http.Request) ([]byte, error) {
 	return body.Bytes(), nil
 }
 
-// join adds to the data of d what the query says and the body does not.
-func (d *Delivery) join(query string) error {
+// addQuery adds to the data of d the fields of the query that the body does not have.
+func (d *Delivery) addQuery(query string) error {
 	added, err := phpform.Decode(query, phpform.Limits{})
 	if err != nil {
 		return bodyError(err)
@@ -144,12 +146,12 @@ func (d *Delivery) join(query string) error {
 		}
 	}
 	root := phpform.Map(entries...).Pack()
-	d.hold(root, int(d.body.n)+len(query))
+	d.keepBody(root, int(d.body.length)+len(query))
 	d.Data = d.data(root)
 	return nil
 }
 
-// isPageField reports whether the portal writes a field of an application page into the query.
+// isPageField reports whether the portal sends a field of an application page in the query.
 func isPageField(name string) bool {
 	return name == "DOMAIN" || name == "PROTOCOL" || name == "LANG" || name == "APP_SID"
 }
@@ -157,31 +159,31 @@ func isPageField(name string) bool {
 type format int
 
 const (
-	formFormat format = iota
-	jsonFormat
+	formatForm format = iota
+	formatJSON
 )
 
 const formType = "application/x-www-form-urlencoded"
 
 func bodyFormat(contentType string, body []byte) (format, error) {
 	if contentType == formType {
-		return formFormat, nil // as Bitrix24 writes it
+		return formatForm, nil // as Bitrix24 spells it
 	}
 	if strings.TrimSpace(contentType) == "" {
 		if bytes.HasPrefix(bytes.TrimLeft(body, " \t\r\n"), []byte("{")) {
-			return jsonFormat, nil
+			return formatJSON, nil
 		}
-		return formFormat, nil
+		return formatForm, nil
 	}
 	media, _, err := mime.ParseMediaType(contentType)
 	if err != nil && !errors.Is(err, mime.ErrInvalidMediaParameter) {
-		return 0, ErrContentType // the header is the sender's text; it stays out of the error
+		return 0, ErrContentType // without the header, which is the sender's text
 	}
 	switch {
 	case media == formType:
-		return formFormat, nil
+		return formatForm, nil
 	case media == "application/json", strings.HasSuffix(media, "+json"):
-		return jsonFormat, nil
+		return formatJSON, nil
 	default:
 		return 0, ErrContentType
 	}
@@ -192,7 +194,7 @@ func (f format) decode(body []byte) (phpform.Value, error) {
 	limits := phpform.Limits{Bytes: len(body) + 1}
 	var root phpform.Value
 	var err error
-	if f == jsonFormat {
+	if f == formatJSON {
 		root, err = phpform.DecodeJSON(body, limits)
 	} else {
 		root, err = phpform.Decode(body, limits)
@@ -206,21 +208,21 @@ func (f format) decode(body []byte) (phpform.Value, error) {
 	return root, nil
 }
 
-// bodyError turns the codec's errors into those of this package.
+// bodyError turns an error of package phpform into one of this package.
 func bodyError(err error) error {
 	var limit *phpform.LimitError
 	if errors.As(err, &limit) {
 		return fmt.Errorf("%w: more than %d %s", ErrTooLarge, limit.Limit, limit.What)
 	}
-	return because(ErrMalformed, err)
+	return withCause(ErrMalformed, err)
 }
 
-// deliveryOf makes a delivery of a decoded body of n bytes.
+// deliveryOf returns the delivery of a decoded body, which had n bytes.
 func deliveryOf(root phpform.Value, n int) (*Delivery, error) {
 	var top envelope
 	top.read(root)
 	d := &Delivery{}
-	d.hold(root, n)
+	d.keepBody(root, n)
 	if name, ok := top.get(topEvent); ok {
 		return d.readEvent(name, &top)
 	}
@@ -238,7 +240,7 @@ func deliveryOf(root phpform.Value, n int) (*Delivery, error) {
 	return d, nil
 }
 
-// kindOf tells bodies without an event name apart by the keys that only they have.
+// kindOf returns the kind of a body without an event name, by the keys that only this kind has.
 func kindOf(root phpform.Value) Kind {
 	has := func(keys ...string) bool {
 		for _, key := range keys {
@@ -259,10 +261,10 @@ func kindOf(root phpform.Value) Kind {
 }
 
 // ParseRecord reads one record of event.offline.get or event.offline.list, a JSON object with
-// EVENT_NAME, EVENT_DATA and so on. The delivery has no Auth but the acting user's ID, since
-// records carry none; the caller adds the portal's MemberID. Only the name must be right. Another
-// field that is not what it should be stays zero, and is readable in [Delivery.Extra], as
-// everything is that is not known.
+// EVENT_NAME, EVENT_DATA and so on. Its Auth has only the acting user's ID, because records carry
+// no more; the caller adds the portal's MemberID. Only the name must be valid. Any other field
+// whose value has the wrong shape is zero, and can be read in [Delivery.Extra], like all unknown
+// fields.
 //
 // It returns [ErrMalformed] or [ErrTooLarge].
 //
@@ -277,6 +279,6 @@ func ParseRecord(record json.RawMessage) (*Delivery, error) {
 		return nil, mismatch("EVENT_NAME", "an event name")
 	}
 	d := &Delivery{}
-	d.hold(root, len(record))
+	d.keepBody(root, len(record))
 	return d.readRecord(root, name)
 }

@@ -1,6 +1,6 @@
 package event
 
-// AppInstall tells that the application was installed, and that the installation is finished. Its
+// AppInstall means that the application was installed, and that the installation is finished. Its
 // delivery is the first to carry the portal's tokens in [Delivery.Auth].
 type AppInstall struct {
 	Version    string `json:"VERSION"`     // of the application, such as 1.0.0
@@ -9,7 +9,7 @@ type AppInstall struct {
 	LanguageID string `json:"LANGUAGE_ID"` // language of the portal, such as de
 }
 
-// AppUpdate tells that the application was updated to another version. The portal's application
+// AppUpdate means that the application was updated to another version. The portal's application
 // token may change with it.
 type AppUpdate struct {
 	Version         string `json:"VERSION"`
@@ -17,18 +17,18 @@ type AppUpdate struct {
 	LanguageID      string `json:"LANGUAGE_ID"`
 }
 
-// AppUninstall tells that the application was removed. REST access is gone by then, so the delivery
-// can only be verified by the application token that was stored before.
+// AppUninstall means that the application was removed. The application has lost its REST access by
+// then, so only the application token that was stored before can verify the delivery.
 type AppUninstall struct {
 	Clean      bool   `json:"CLEAN"` // the administrator wants the application's data of this portal deleted
 	LanguageID string `json:"LANGUAGE_ID"`
 }
 
-// AppUserReady brings the tokens of the application's system user, a user of the portal without
-// administrator rights that the platform makes for the application. The platform sends it once
+// AppUserReady carries the tokens of the application's system user. The platform creates this user
+// on the portal for the application; it has no administrator rights. The platform sends it once
 // after each installation, before or after ONAPPINSTALL, to the URL that the application is
 // installed with; [Delivery.Auth] has the tokens of the administrator who installed. AccessToken
-// ends after ExpiresIn seconds like any other; RefreshToken is what lasts. Both are secrets.
+// expires after ExpiresIn seconds like any other; RefreshToken lasts. Both are secrets.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/common/events/on-app-user-ready.html
 type AppUserReady struct {
@@ -47,7 +47,7 @@ type AppUserReady struct {
 	DateFinish     string `json:"date_finish"`     // when the subscription ends; empty if the portal does not know
 }
 
-// AppPayment tells that the application was paid for, or that its trial or paid period changed.
+// AppPayment means that the application was paid for, or that its trial or paid period changed.
 type AppPayment struct {
 	Code           string `json:"CODE"`            // of the application in the Marketplace
 	Version        string `json:"VERSION"`         // documented as an integer here, as text in the other events
@@ -57,8 +57,8 @@ type AppPayment struct {
 	LanguageID     string `json:"LANGUAGE_ID"`
 }
 
-// AppMethodConfirm tells how the administrator answered when the application asked to call a method
-// that needs consent.
+// AppMethodConfirm carries the administrator's decision after the application asked to call a
+// method that needs consent.
 type AppMethodConfirm struct {
 	Token      Secret `json:"TOKEN"`     // the access token that asked
 	Method     string `json:"METHOD"`    // the REST method in question
@@ -72,5 +72,5 @@ type AppTest struct {
 	LanguageID string `json:"LANGUAGE_ID"`
 }
 
-// OfflineNotice tells that the offline queue received records. It carries nothing; read the queue.
+// OfflineNotice means that the offline queue received records. It has no fields; read the queue.
 type OfflineNotice struct{}

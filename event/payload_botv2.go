@@ -9,7 +9,7 @@ type BotV2Message struct {
 	Language string      `json:"language"` // of the portal
 }
 
-// BotV2MessageDelete tells that a message was deleted in a chat with a bot of imbot.v2.
+// BotV2MessageDelete means that a message was deleted in a chat with a bot of imbot.v2.
 type BotV2MessageDelete struct {
 	Bot       ChatBot  `json:"bot"`
 	MessageID int64    `json:"messageId"`
@@ -29,7 +29,7 @@ type BotV2Command struct {
 	Language string      `json:"language"` // of the portal
 }
 
-// BotV2Reaction tells that a reaction to a message was set or taken back in a chat with a bot of
+// BotV2Reaction means that a reaction to a message was added or removed in a chat with a bot of
 // imbot.v2.
 type BotV2Reaction struct {
 	Bot      ChatBot     `json:"bot"`
@@ -41,27 +41,27 @@ type BotV2Reaction struct {
 	Language string      `json:"language"` // of the portal
 }
 
-// BotV2Join tells that a bot of imbot.v2 joined a chat.
+// BotV2Join means that a bot of imbot.v2 joined a chat.
 type BotV2Join struct {
 	Bot      ChatBot  `json:"bot"`
-	DialogID string   `json:"dialogId"` // where to write: a user's id, or chat and a number
+	DialogID string   `json:"dialogId"` // where to write: a user's ID, or chat and a number
 	Chat     Chat     `json:"chat"`
 	User     ChatUser `json:"user"`     // who brought the bot in
 	Language string   `json:"language"` // of the portal
 }
 
-// BotV2Context tells that a user opened the dialog with a bot of imbot.v2 from a place that passes
+// BotV2Context means that a user opened the dialog with a bot of imbot.v2 from a place that passes
 // on what it is about.
 type BotV2Context struct {
 	Bot      ChatBot  `json:"bot"`
-	DialogID string   `json:"dialogId"` // where to write: a user's id, or chat and a number
-	Context  Data     `json:"context"`  // whatever the place passed on
+	DialogID string   `json:"dialogId"` // where to write: a user's ID, or chat and a number
+	Context  Data     `json:"context"`  // what the place passed on
 	Chat     Chat     `json:"chat"`
 	User     ChatUser `json:"user"`     // who opened it
 	Language string   `json:"language"` // of the portal
 }
 
-// BotV2Delete tells that a bot of imbot.v2 was deleted. It is the last event of the bot.
+// BotV2Delete means that a bot of imbot.v2 was deleted. It is the last event of the bot.
 type BotV2Delete struct {
 	Bot ChatBot `json:"bot"`
 }

@@ -9,7 +9,7 @@ type ChatMessage struct {
 	ID             int64        `json:"id"`
 	ChatID         int64        `json:"chatId"`
 	AuthorID       int64        `json:"authorId"` // 0 for messages of the system
-	Date           time.Time    `json:"date"`     // zero where it came empty
+	Date           time.Time    `json:"date"`     // zero if it was empty
 	Text           string       `json:"text"`     // cut after 20,000 characters
 	System         bool         `json:"isSystem"` // not written by a person
 	UUID           string       `json:"uuid"`     // that the sender's client gave the message; may be empty
@@ -18,12 +18,12 @@ type ChatMessage struct {
 	ViewedByOthers bool         `json:"viewedByOthers"`
 }
 
-// ChatForward tells where a forwarded message comes from.
+// ChatForward is the origin of a forwarded message.
 type ChatForward struct {
 	ID     string `json:"id"`
 	UserID int64  `json:"userId"`
 	ChatID int64  `json:"chatId"`
-	Date   string `json:"date"` // as it came
+	Date   string `json:"date"` // as it arrived
 }
 
 // Chat is a chat in events of imbot.v2. Events leave out some fields, which are then empty.
@@ -31,7 +31,7 @@ type ChatForward struct {
 // Source: https://apidocs.bitrix24.com/api-reference/chat-bots/chat-bots-v2/entities.html
 type Chat struct {
 	ID               int64  `json:"id"`
-	DialogID         string `json:"dialogId"` // a user's id for private chats, else chat and a number
+	DialogID         string `json:"dialogId"` // a user's ID for private chats, else chat and a number
 	Name             string `json:"name"`
 	Type             string `json:"type"`        // private, chat, open, channel …
 	MessageType      string `json:"messageType"` // letter of the kind
@@ -47,7 +47,7 @@ type Chat struct {
 	EntityData2      string `json:"entityData2"`
 	EntityData3      string `json:"entityData3"`
 	EntityLink       Data   `json:"entityLink"`      // how to open that object
-	DiskFolderID     int64  `json:"diskFolderId"`    // Drive folder of its files; 0 where there is none
+	DiskFolderID     int64  `json:"diskFolderId"`    // Drive folder of its files; 0 if there is none
 	Permissions      Data   `json:"permissions"`     // what members may do
 	ParentChatID     int64  `json:"parentChatId"`    // for comments: the chat they belong to
 	ParentMessageID  int64  `json:"parentMessageId"` // for comments: the message they belong to
@@ -57,7 +57,7 @@ type Chat struct {
 }
 
 // ChatUser is a user in events of imbot.v2. Events leave out some fields, which are then empty. The
-// dates are as they came, in ISO 8601; an unknown one is empty in JSON and 0 in a form.
+// dates are as they arrived, in ISO 8601; an unknown one is empty in JSON and 0 in a form.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/chat-bots/chat-bots-v2/entities.html
 type ChatUser struct {

@@ -1,7 +1,7 @@
 package event
 
-// ConnectorMessages are messages of operators, or changes of them, that a connector must carry to
-// its external channel. Report new ones with imconnector.send.status.delivery.
+// ConnectorMessages are new, edited or deleted messages of operators, which a connector must carry
+// to its external channel. Report new ones with imconnector.send.status.delivery.
 type ConnectorMessages struct {
 	Connector string             `json:"CONNECTOR"` // code of the connector
 	Line      int64              `json:"LINE"`      // open channel
@@ -10,7 +10,7 @@ type ConnectorMessages struct {
 
 // ConnectorMessage is one message of [ConnectorMessages].
 type ConnectorMessage struct {
-	IM      IMRef         `json:"im"`      // where the message stands in Bitrix24
+	IM      IMRef         `json:"im"`      // the message in Bitrix24
 	Message ConnectorText `json:"message"` // what to carry
 	Chat    ConnectorChat `json:"chat"`    // where to carry it
 }
@@ -23,7 +23,7 @@ type IMRef struct {
 
 // ConnectorText is the content of a [ConnectorMessage].
 type ConnectorText struct {
-	ID     []string `json:"id"`      // the message's ids in the external channel; empty for new messages
+	ID     []string `json:"id"`      // the message's IDs in the external channel; empty for new messages
 	UserID int64    `json:"user_id"` // the operator; 0 for changes
 	Text   string   `json:"text"`    // with BB codes; empty for deletions and for files without a text
 	// Files are the attached files. Portals send them, but the documentation does not mention them.
@@ -45,20 +45,20 @@ type ConnectorChat struct {
 	ID string `json:"id"`
 }
 
-// ConnectorDialogs tells that dialogs of a connector were opened or closed.
+// ConnectorDialogs means that dialogs of a connector were opened or closed.
 type ConnectorDialogs struct {
 	Connector string        `json:"CONNECTOR"` // code of the connector
 	Line      int64         `json:"LINE"`      // open channel
 	Dialogs   []LineSession `b24:"DATA" json:"DATA"`
 }
 
-// ConnectorStatus tells that a connector was switched off for an open channel.
+// ConnectorStatus means that a connector was switched off for an open channel.
 type ConnectorStatus struct {
 	Connector string `json:"connector"` // code of the connector
 	Line      int64  `json:"line"`      // open channel
 }
 
-// ConnectorLine tells that an open channel was deleted.
+// ConnectorLine means that an open channel was deleted.
 type ConnectorLine struct {
-	ID int64 `b24:".|LINE_ID|LINE" json:"LINE_ID"` // the data section itself is the number
+	ID int64 `b24:".|LINE_ID|LINE" json:"LINE_ID"` // the data section itself is the ID
 }

@@ -1,7 +1,7 @@
 package event
 
-// CRMEntity names a CRM object that was created, changed or deleted. Which kind of object it is
-// follows from the event.
+// CRMEntity names a CRM object that was created, changed or deleted. The event says which kind of
+// object it is.
 type CRMEntity struct {
 	ID int64 `b24:"FIELDS.ID|ID" json:"ID"`
 }
@@ -18,7 +18,7 @@ type CRMItem struct {
 	EntityTypeID int64 `b24:"FIELDS.ENTITY_TYPE_ID" json:"ENTITY_TYPE_ID"` // the smart process, for crm.item.get
 }
 
-// CRMDocument names a document that was made from a template.
+// CRMDocument names a document that was created from a template.
 type CRMDocument struct {
 	ID           int64 `b24:"FIELDS.ID" json:"ID"`
 	EntityTypeID int64 `b24:"FIELDS.ENTITY_TYPE_ID" json:"ENTITY_TYPE_ID"` // CRM type of the object behind the document
@@ -32,7 +32,7 @@ type CRMUserField struct {
 	FieldName string `b24:"FIELDS.FIELD_NAME|fieldName" json:"FIELD_NAME"` // code of the field, such as UF_CRM_1743165530
 }
 
-// CRMDealMove tells that a deal moved to another pipeline. No ONCRMDEALUPDATE is sent for the move.
+// CRMDealMove means that a deal moved to another pipeline. No ONCRMDEALUPDATE is sent for the move.
 type CRMDealMove struct {
 	ID         int64  `b24:"FIELDS.ID" json:"ID"`
 	CategoryID int64  `b24:"FIELDS.CATEGORY_ID" json:"CATEGORY_ID"` // the pipeline it moved to; 0 is the general one
@@ -43,18 +43,18 @@ type CRMDealMove struct {
 type CRMRecurringDeal struct {
 	ID         int64 `b24:"FIELDS.ID" json:"ID"`                               // of the settings, not of a deal
 	TemplateID int64 `b24:"FIELDS.RECURRING_DEAL_ID" json:"RECURRING_DEAL_ID"` // the deal that serves as template
-	DealID     int64 `b24:"FIELDS.DEAL_ID" json:"DEAL_ID"`                     // the deal just made from it; 0 except in ONCRMDEALRECURRINGEXPOSE
+	DealID     int64 `b24:"FIELDS.DEAL_ID" json:"DEAL_ID"`                     // the new deal; 0 except in ONCRMDEALRECURRINGEXPOSE
 }
 
 // CRMRecurringInvoice names the settings by which a template invoice of the old kind recurs.
 type CRMRecurringInvoice struct {
 	ID         int64 `b24:"FIELDS.ID" json:"ID"`                                     // of the settings, not of an invoice
 	TemplateID int64 `b24:"FIELDS.RECURRING_INVOICE_ID" json:"RECURRING_INVOICE_ID"` // the invoice that serves as template
-	InvoiceID  int64 `b24:"FIELDS.INVOICE_ID" json:"INVOICE_ID"`                     // the invoice just made from it; 0 except in ONCRMINVOICERECURRINGEXPOSE
+	InvoiceID  int64 `b24:"FIELDS.INVOICE_ID" json:"INVOICE_ID"`                     // the new one; 0 except in ONCRMINVOICERECURRINGEXPOSE
 }
 
-// CRMAddress names an address. Addresses have no number of their own: the type and the object they
-// belong to tell them apart.
+// CRMAddress names an address. Addresses have no ID: their type and the object that they belong to
+// identify them.
 type CRMAddress struct {
 	TypeID       int64 `b24:"FIELDS.TYPE_ID" json:"TYPE_ID"`               // kind of address, such as 1 for the actual one
 	EntityTypeID int64 `b24:"FIELDS.ENTITY_TYPE_ID" json:"ENTITY_TYPE_ID"` // CRM type of the object it belongs to, such as 8 for a requisite
@@ -63,7 +63,7 @@ type CRMAddress struct {
 	AnchorID     int64 `b24:"FIELDS.ANCHOR_ID" json:"ANCHOR_ID"`           // the contact, company or lead itself
 }
 
-// CRMTimelineAction tells that a user pressed a button of a configurable activity. Only the
+// CRMTimelineAction means that a user pressed a button of a configurable activity. Only the
 // application that made the activity receives it.
 type CRMTimelineAction struct {
 	ID           string `json:"id"`           // code that the application gave the action
@@ -71,5 +71,5 @@ type CRMTimelineAction struct {
 	EntityID     int64  `json:"entityId"`     // the card
 	ActivityID   int64  `json:"activityId"`
 	UserID       int64  `json:"userId"`                   // who pressed it
-	Params       Data   `b24:",rest" json:"actionParams"` // whatever the application put into actionParams
+	Params       Data   `b24:",rest" json:"actionParams"` // what the application put into actionParams
 }

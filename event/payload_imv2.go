@@ -1,7 +1,7 @@
 package event
 
 // IMV2Message is a message that was sent or edited in a chat of the user who subscribed with
-// im.v2.Event.subscribe. Records of im.v2.Event.get carry it; no body that a portal posts does.
+// im.v2.Event.subscribe. Only records of im.v2.Event.get carry it; portals do not post it.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/chat-bots/chat-bots-v2/im.v2/events/events.html
 type IMV2Message struct {
@@ -19,7 +19,7 @@ type IMV2MessageDelete struct {
 	Language  string   `json:"language"` // of the portal
 }
 
-// IMV2Reaction means that a reaction to a message was set or taken back in a chat of the user; see
+// IMV2Reaction means that a reaction to a message was added or removed in a chat of the user; see
 // [IMV2Message].
 type IMV2Reaction struct {
 	Reaction string      `json:"reaction"` // such as like

@@ -1,8 +1,8 @@
 package event
 
-// Object names an object that was created, changed or deleted and that is known by a number alone:
-// bookings and their resources, catalogue prices and units, workgroups, payments, shipments and the
-// like. Which kind of object it is follows from the event.
+// Object names an object that was created, changed or deleted and that has a numeric ID: a booking
+// or its resource, a price or unit of the catalogue, a workgroup, a payment, a shipment and so on.
+// The event says which kind of object it is.
 type Object struct {
 	ID int64 `b24:"FIELDS.ID|ID" json:"ID"`
 }
@@ -26,6 +26,6 @@ type CatalogProduct struct {
 // SaleOrder names an order of the online store.
 type SaleOrder struct {
 	ID     int64  `b24:"FIELDS.ID" json:"ID"`
-	XMLID  string `b24:"FIELDS.XML_ID" json:"XML_ID"` // the order's id in another system; may be empty
+	XMLID  string `b24:"FIELDS.XML_ID" json:"XML_ID"` // the order's ID in another system; may be empty
 	Action string `b24:"FIELDS.ACTION" json:"ACTION"` // save or delete
 }

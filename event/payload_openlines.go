@@ -1,6 +1,6 @@
 package event
 
-// LineSessions tells that sessions of an open channel were opened or closed.
+// LineSessions means that sessions of an open channel were opened or closed.
 type LineSessions struct {
 	Sessions []LineSession `b24:"DATA" json:"DATA"`
 }
@@ -13,19 +13,19 @@ type LineSession struct {
 	User      LineUser        `json:"user"`
 }
 
-// LineConnector tells the way by which the client writes.
+// LineConnector is the channel through which the client writes.
 type LineConnector struct {
 	ID     string `json:"connector_id"` // code of the connector, such as livechat
 	LineID int64  `json:"line_id"`      // open channel
 	ChatID int64  `json:"chat_id"`
-	UserID int64  `json:"user_id"` // the client's user; 0 where there is none
+	UserID int64  `json:"user_id"` // the client's user; 0 if there is none
 }
 
 // LineSessionInfo is the session of a [LineSession].
 type LineSessionInfo struct {
 	ID        int64 `json:"id"`
 	Closed    bool  `json:"closed"`
-	ParentID  int64 `json:"parent_id"`  // the client's session before this one; 0 where there is none
+	ParentID  int64 `json:"parent_id"`  // the client's session before this one; 0 if there is none
 	CloseTerm int64 `json:"close_term"` // minutes of silence after which the session closes by itself
 }
 
@@ -36,11 +36,11 @@ type LineChat struct {
 
 // LineUser names the client's user.
 type LineUser struct {
-	ID int64 `json:"id"` // 0 where there is none
+	ID int64 `json:"id"` // 0 if there is none
 }
 
-// LineMessages are messages of an open channel that were added, changed or deleted. Added ones come
-// with their text; for the others, IM names the message.
+// LineMessages are messages of an open channel that were added, changed or deleted. Added ones have
+// their text; for the others, IM names the message.
 type LineMessages struct {
 	Connector string        `json:"CONNECTOR"` // code of the connector; empty for added messages, see [LineMessage]
 	Line      int64         `json:"LINE"`      // open channel; 0 for added messages
@@ -57,10 +57,10 @@ type LineMessage struct {
 	Extra     LineExtra     `json:"extra"` // zero for changes and deletions
 }
 
-// LineText is the content of a [LineMessage]. Changes and deletions fill ID alone.
+// LineText is the content of a [LineMessage]. Changes and deletions fill only ID.
 type LineText struct {
 	ID     int64  `json:"id"`
-	Date   string `json:"date"` // as it came; may be empty
+	Date   string `json:"date"` // as it arrived; may be empty
 	Text   string `json:"text"`
 	Files  Data   `json:"files"`   // attached files, in no documented form; may be empty
 	Attach Data   `json:"attach"`  // rich attachment; documented as text

@@ -1,6 +1,6 @@
 package event
 
-// SignDocumentStatus tells that the status of an HR document changed.
+// SignDocumentStatus means that the status of an HR document changed.
 type SignDocumentStatus struct {
 	DocumentUID string `json:"documentUid"`
 	CompanyUID  string `json:"companyUid"` // empty unless the company came from an integration
@@ -8,7 +8,7 @@ type SignDocumentStatus struct {
 	StatusName  string `json:"statusName"` // the status in the portal's language
 }
 
-// SignMemberStatus tells that the status of a participant in the signing of an HR document changed.
+// SignMemberStatus means that the status of a participant in the signing of an HR document changed.
 type SignMemberStatus struct {
 	MemberUID   string `json:"memberUid"`
 	DocumentUID string `json:"documentUid"`
@@ -17,16 +17,16 @@ type SignMemberStatus struct {
 	StatusName  string `json:"statusName"` // the status in the portal's language
 }
 
-// SignedDocument tells that a document of an HCM Link company was signed.
+// SignedDocument means that a document of an HCM Link company was signed.
 type SignedDocument struct {
 	ID      int64  `json:"id"`      // the participant, for sign.b2e.hcmlink.document.get; not the document
 	Company string `json:"company"` // code of the HCM Link company
 }
 
-// HCMLinkJob asks the application of an HR system for data, or tells that such a job is done. The
+// HCMLinkJob asks the application of an HR system for data, or means that such a job is done. The
 // documentation names few of the keys.
 type HCMLinkJob struct {
 	ID      int64  `b24:"jobId" json:"jobId"`  // to hand back to the humanresources.hcmlink methods
 	Company string `json:"company"`            // code of the HCM Link company; empty in some events
-	Params  Data   `b24:",rest" json:"params"` // whatever else came
+	Params  Data   `b24:",rest" json:"params"` // everything else that arrived
 }

@@ -2,7 +2,7 @@ package event
 
 import "time"
 
-// ExternalCallback tells that a visitor asked for a callback in a web form that is served by the
+// ExternalCallback means that a visitor asked for a callback in a web form that is served by the
 // application's line.
 type ExternalCallback struct {
 	PhoneNumber   string `json:"PHONE_NUMBER"`    // whom to call
@@ -13,7 +13,7 @@ type ExternalCallback struct {
 	LineNumber    string `json:"LINE_NUMBER"` // external line
 }
 
-// ExternalCall tells that a user started an outgoing call by a click on a number. Only the
+// ExternalCall means that a user started an outgoing call by a click on a number. Only the
 // application of the user's outgoing line receives it.
 type ExternalCall struct {
 	CallID                   string `json:"CALL_ID"`
@@ -28,7 +28,7 @@ type ExternalCall struct {
 	CRMEntityID              int64  `json:"CRM_ENTITY_ID"`
 }
 
-// CallInit tells that a call began to ring, or to dial. Rented and SIP numbers send AccountSearchID
+// CallInit means that a call began to ring, or to dial. Rented and SIP numbers send AccountSearchID
 // and PhoneNumber, telephony applications send RESTAppID.
 type CallInit struct {
 	CallID          string `json:"CALL_ID"`
@@ -39,13 +39,13 @@ type CallInit struct {
 	RESTAppID       int64  `json:"REST_APP_ID"`       // the telephony application; 0 for other calls
 }
 
-// CallStart tells that a call was answered.
+// CallStart means that a call was answered.
 type CallStart struct {
 	CallID string `json:"CALL_ID"`
 	UserID int64  `json:"USER_ID"` // who answered
 }
 
-// CallEnd tells that a call is over and was logged.
+// CallEnd means that a call is over and was logged.
 type CallEnd struct {
 	CallID        string    `json:"CALL_ID"`
 	CallType      int64     `json:"CALL_TYPE"` // as in [CallInit]

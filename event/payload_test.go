@@ -11,7 +11,7 @@ import (
 	"github.com/b24events/b24events/event"
 )
 
-// decode reads a payload out of the data section of a form, which may lack the ID of the object.
+// decode reads a payload from the data section of a form, which may lack the ID of the object.
 func decode[T any](t *testing.T, e event.Descriptor[T], data string) T {
 	t.Helper()
 	d, err := event.Parse("application/x-www-form-urlencoded", []byte("event="+e.Name()+"&"+data))
@@ -21,7 +21,7 @@ func decode[T any](t *testing.T, e event.Descriptor[T], data string) T {
 	return payload
 }
 
-// decodeJSON reads a payload out of EVENT_DATA of an offline record.
+// decodeJSON reads a payload from EVENT_DATA of an offline record.
 func decodeJSON[T any](t *testing.T, e event.Descriptor[T], data string) T {
 	t.Helper()
 	d, err := event.ParseRecord([]byte(`{"ID":1,"EVENT_NAME":"` + e.Name() + `","EVENT_DATA":` + data + `}`))

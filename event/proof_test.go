@@ -101,8 +101,8 @@ func TestProvenFor(t *testing.T) {
 	}
 }
 
-// TestKeyIsOfTheProvenIdentity: applications and portals never share a key, however alike their
-// deliveries are.
+// TestKeyIsOfTheProvenIdentity: applications and portals never share a key, even for equal
+// deliveries.
 func TestKeyIsOfTheProvenIdentity(t *testing.T) {
 	t.Parallel()
 	seen := map[string]string{}
@@ -197,7 +197,7 @@ func TestInnerApplicationTokens(t *testing.T) {
 	}
 }
 
-// TestInnerAddressesAreProven: what a handler reads in a payload is what is stored, or nothing.
+// TestInnerAddressesAreProven: a handler reads the stored address in a payload, or none.
 func TestInnerAddressesAreProven(t *testing.T) {
 	t.Parallel()
 	evil := func(block string) []string {
@@ -354,8 +354,8 @@ func TestProvenDomain(t *testing.T) {
 	}
 }
 
-// TestUserReadyIsAnAuthBlock: the data of ONAPPUSERREADY are an auth block, also if they do not
-// look like one.
+// TestUserReadyIsAnAuthBlock: the data of ONAPPUSERREADY is an auth block, even if it does not look
+// like one.
 func TestUserReadyIsAnAuthBlock(t *testing.T) {
 	t.Parallel()
 	proof := event.Proof{By: event.ProofInstallation, ClientID: "a", MemberID: "m", ClientEndpoint: "https://acme.bitrix24.com/rest/"}

@@ -6,23 +6,20 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
-
-	"github.com/b24events/b24events/internal/redact"
 )
 
-// Plan is what [API.Apply] would change.
+// Plan is the changes that [API.Apply] makes.
 type Plan struct {
 	Bind   []Binding // wanted and missing
-	Unbind []Binding // there, ours, and no longer wanted
-	Keep   []Binding // wanted and there
+	Unbind []Binding // present, owned, and not wanted
+	Keep   []Binding // wanted and present
 }
 
-// Changes returns the number of bindings that the plan makes or ends.
+// Changes returns the number of bindings that the plan creates or removes.
 func (p Plan) Changes() int { return len(p.Bind) + len(p.Unbind) }
 
-// String lists the plan, a line a binding: + to bind, - to unbind, = to keep.
+// String lists the plan with one line for each binding: + to bind, - to unbind, = to keep.
 func (p Plan) String() string {
 	var b strings.Builder
 	for _, part := range []struct {
@@ -36,53 +33,33 @@ func (p Plan) String() string {
 	return b.String()
 }
 
-// String names the binding without the query of its URL, which often holds a tenant or a secret.
-// The result is always one line.
-func (b Binding) String() string {
-	text := b.Event
-	switch {
-	case b.Offline && b.Connector != "":
-		text += " offline " + b.Connector
-	case b.Offline:
-		text += " offline"
-	default:
-		text += " " + shownURL(b.Handler)
-	}
-	if b.AuthType != 0 && !b.Offline {
-		text += " user " + strconv.FormatInt(b.AuthType, 10)
-	}
-	return redact.Escape(redact.New().Redact(text), maxBindingText)
-}
-
-// maxBindingText bounds what [Binding.String] returns, in characters.
-const maxBindingText = 512
-
-// ReconcileOption changes what [API.Plan] and [API.Reconcile] own.
+// ReconcileOption changes which bindings [API.Plan] and [API.Reconcile] own.
 type ReconcileOption func(*ownership) error
 
-// ownership says which bindings may be ended.
+// ownership says which bindings may be removed.
 type ownership struct {
 	prefixes []string
 	handlers map[string]bool // of the wanted bindings
 	queues   map[string]bool // offline, by connector
 }
 
-// WithOwnedPrefix makes every online binding ours whose handler URL is prefix or continues it after
-// a slash or a question mark. It cleans up after handler URLs that changed: give the part that
-// never does, such as https://example.com/bitrix24. Without it only the URLs of the wanted bindings
-// are owned. The prefix may be an http URL on the internet: bindings to one can only be ended.
+// WithOwnedPrefix adds every online binding whose handler URL is prefix, or continues it after a
+// slash or a question mark, to those that are owned. Without it, these are only the bindings with a
+// URL of a wanted binding. It cleans up after a change of the handler URL: pass the part that never
+// changes, such as https://example.com/bitrix24. The prefix may be an http URL on the internet,
+// because a binding to it can only be removed. An error matches [ErrConfig].
 func WithOwnedPrefix(prefix string) ReconcileOption {
 	return func(o *ownership) error {
 		if _, err := handlerHost(prefix); err != nil {
-			return fmt.Errorf("event: WithOwnedPrefix: %w", err)
+			return misconfigured("WithOwnedPrefix: %v", err)
 		}
 		o.prefixes = append(o.prefixes, strings.TrimSuffix(prefix, "/"))
 		return nil
 	}
 }
 
-// owns reports whether a binding may be ended. One that the platform made never is: it cannot be
-// made again.
+// owns reports whether a binding may be removed. One that the platform created may not, because an
+// application cannot create it again.
 func (o *ownership) owns(b Binding) bool {
 	if b.byPlatform() {
 		return false
@@ -97,13 +74,13 @@ func (o *ownership) owns(b Binding) bool {
 }
 
 // Plan compares want with the portal's bindings and changes nothing: it is the dry run of
-// [API.Reconcile]. It owns, and may therefore unbind, only what posts to one of the handler URLs in
-// want, letter by letter, or below [WithOwnedPrefix], and offline bindings only of the connectors
-// in want: bindings of other installations of the same application, such as production while this
-// runs on a laptop, are not touched. A binding of a wanted event and URL for another AuthType
-// counts as unwanted, since it would deliver twice. Bindings that the platform makes by itself are
-// never ended: ONAPPINSTALL, ONAPPUSERREADY and the events of imbot.v2 bots; see
-// [Info.PlatformBound]. Of these want may hold ONAPPINSTALL only, which an application with pages
+// [API.Reconcile]. The plan unbinds only owned bindings: online ones whose handler URL is exactly
+// one of those in want, or is below [WithOwnedPrefix], and offline ones of the connectors in want.
+// It does not touch the bindings of other installations of the same application, such as production
+// while this program runs on a laptop. A binding of a wanted event and URL with another AuthType is
+// unwanted, because it would deliver the event again. Bindings that the platform creates by itself
+// are never removed: ONAPPINSTALL, ONAPPUSERREADY and the events of imbot.v2 bots; see
+// [Info.PlatformBound]. Of these, want may hold only ONAPPINSTALL, which an application with pages
 // binds before its installation is finished.
 func (a *API) Plan(ctx context.Context, want []Binding, opts ...ReconcileOption) (Plan, error) {
 	o := ownership{handlers: make(map[string]bool), queues: make(map[string]bool)}
@@ -156,14 +133,15 @@ func plan(want, have []Binding, o *ownership) Plan {
 	}
 	for _, b := range want {
 		if id := identity(b); !present[id] {
-			present[id] = true // named twice, bound once
+			present[id] = true // if want has it twice, bind it once
 			p.Bind = append(p.Bind, b)
 		}
 	}
 	return p
 }
 
-// identity is what event.get tells of a binding: no options, and no connector online.
+// identity returns the part of a binding that event.get returns: no options, and no connector of an
+// online binding.
 func identity(b Binding) Binding {
 	b.MinTimeout = 0
 	if !b.Offline {
@@ -172,12 +150,12 @@ func identity(b Binding) Binding {
 	return b
 }
 
-// Apply carries out a plan in one request for each 50 changes: first what is missing, so that no
-// event falls into a gap, then what is no longer wanted. It goes on after a refusal and returns all
-// of them joined; applying again is safe.
+// Apply carries out a plan with one request for each 50 changes. It first creates the missing
+// bindings, so that no event is lost in between, and then removes the unwanted ones. It goes on
+// after an error and returns all errors joined. It is safe to apply a plan again.
 func (a *API) Apply(ctx context.Context, p Plan) error {
 	var commands []command
-	var bound []Binding // what each command of event.bind is for, in order
+	var bound []Binding // those of the event.bind commands, in order
 	bind := func(b Binding) {
 		commands = append(commands, command{"event.bind", b.bindParams()})
 		bound = append(bound, b)
@@ -193,16 +171,16 @@ func (a *API) Apply(ctx context.Context, p Plan) error {
 		if b.AuthType != 0 || b.Offline {
 			continue
 		}
-		// Unbinding without a user removes the URL's bindings for every user, wanted ones among them.
+		// Unbinding without a user removes the URL's bindings for every user, also those that are wanted.
 		for _, k := range slices.Concat(p.Keep, p.Bind) {
 			if k.Event == b.Event && k.Handler == b.Handler && !k.Offline {
 				bind(k)
 			}
 		}
 	}
-	answers, err := a.batch(ctx, commands)
+	results, err := a.batch(ctx, commands)
 	errs := []error{err}
-	for i, reply := range answers {
+	for i, reply := range results {
 		if commands[i].method != "event.bind" {
 			errs = append(errs, reply.err)
 			continue
@@ -212,19 +190,19 @@ func (a *API) Apply(ctx context.Context, p Plan) error {
 		switch {
 		case !reply.sent, alreadyBound(reply.err):
 		case bindingStarted(reply.err):
-			errs = append(errs, a.Bind(ctx, b)) // which waits for the other one
+			errs = append(errs, a.Bind(ctx, b)) // waits for the other call
 		case reply.err != nil:
 			errs = append(errs, fmt.Errorf("event: binding %s: %w", b.Event, reply.err))
 		case !bytes.Equal(bytes.TrimSpace(reply.result), []byte("true")):
-			errs = append(errs, fmt.Errorf("event: binding %s: the portal did not answer true", b.Event))
+			errs = append(errs, fmt.Errorf("event: binding %s: the portal did not return true", b.Event))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// Reconcile makes the portal's bindings those in want, touching only what it owns; see [API.Plan].
-// It takes one request where nothing is to change, and two for up to 50 changes. Run it at every
-// install, update and start: it is idempotent.
+// Reconcile creates and removes bindings until the portal has those in want. It removes only
+// bindings that it owns; see [API.Plan]. It takes one request if nothing changes, and two for up to
+// 50 changes. It is idempotent: run it at every installation, update and start.
 func (a *API) Reconcile(ctx context.Context, want []Binding, opts ...ReconcileOption) error {
 	p, err := a.Plan(ctx, want, opts...)
 	if err != nil {

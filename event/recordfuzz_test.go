@@ -8,7 +8,7 @@ import (
 	"github.com/b24events/b24events/event"
 )
 
-// FuzzParseRecord reads records of the offline queue in whatever shape.
+// FuzzParseRecord reads records of the offline queue in any shape.
 func FuzzParseRecord(f *testing.F) {
 	f.Add(`{"ID":"1","TIMESTAMP_X":"2026-05-11T10:00:00+03:00","EVENT_NAME":"ONCRMDEALUPDATE","EVENT_DATA":{"FIELDS":{"ID":7}},` +
 		`"EVENT_ADDITIONAL":{"user_id":1},"MESSAGE_ID":"182c725fd7969ecbfb0695b95a7f1acd"}`)

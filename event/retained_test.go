@@ -11,8 +11,8 @@ import (
 	"github.com/b24events/b24events/event"
 )
 
-// TestAllocations: the tape of a usual body is on the stack, so that the delivery and its text are
-// all that Parse allocates.
+// TestAllocations: the tape of a usual body is on the stack, so Parse allocates only the delivery
+// and its text.
 //
 //nolint:paralleltest // AllocsPerRun counts those of all goroutines
 func TestAllocations(t *testing.T) {
@@ -28,7 +28,7 @@ func TestAllocations(t *testing.T) {
 	}
 }
 
-// retainedBodies returns bodies that are meant to hold much memory, and usual ones.
+// retainedBodies returns bodies that are made to take much memory, and usual ones.
 func retainedBodies() map[string]string {
 	fill := func(size int, pair func(i int) string) string {
 		var b strings.Builder
@@ -77,11 +77,14 @@ func retainedBodies() map[string]string {
 	return bodies
 }
 
-// TestRetainedHeap: a delivery that waits holds less than twice its body and 512 bytes, whatever
-// the body, also after it was verified. Size says about what it holds.
+// TestRetainedHeap: a waiting delivery takes less memory than twice its body plus 512 bytes, for
+// any body, also after it was verified. Size returns about that.
 //
 //nolint:paralleltest // it measures the heap
 func TestRetainedHeap(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes seconds")
+	}
 	for name, body := range retainedBodies() {
 		t.Run(name, func(t *testing.T) {
 			if _, err := event.Parse("", []byte(body)); err != nil {

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// revealed copies a payload into a tree for encoding/json in which secrets stand in clear.
+// revealed copies a payload into a tree for encoding/json that has secrets in clear.
 func revealed(rv reflect.Value) any {
 	for rv.IsValid() && (rv.Kind() == reflect.Interface || rv.Kind() == reflect.Pointer) {
 		rv = rv.Elem()
@@ -43,7 +43,7 @@ func revealed(rv reflect.Value) any {
 	}
 }
 
-// anyValue keeps a nil element from deleting its key.
+// anyValue returns a value for a map, in which the zero reflect.Value would delete the key.
 func anyValue(v any) reflect.Value {
 	if v == nil {
 		return reflect.Zero(reflect.TypeFor[any]())
@@ -51,8 +51,8 @@ func anyValue(v any) reflect.Value {
 	return reflect.ValueOf(v)
 }
 
-// revealedStruct builds a struct type with the same fields and tags, all of type any, so that order
-// and names stay.
+// revealedStruct builds a struct with the same fields and tags, all of type any, so that order and
+// names stay.
 func revealedStruct(rv reflect.Value) any {
 	var fields []reflect.StructField
 	var values []any

@@ -8,17 +8,16 @@ import (
 )
 
 // Secret is a token or another credential. Every fmt verb, every text encoding (JSON, XML, YAML)
-// and slog print "[redacted]", so a struct that holds one can be logged whole. Convert it to use
+// and slog print "[redacted]", so a struct that holds one can be logged whole. To use it, convert
 // it: string(s).
 //
-// What is written so cannot be read back. Code that stores secrets takes them out with string(s)
-// and encrypts them. Binary encodings are meant for storing and sending, not for people, so
-// encoding/gob and encoding.BinaryMarshaler fail with [ErrSecret] instead of writing a secret, or a
-// mark in its place.
+// A redacted secret cannot be read back. Code that stores secrets takes them out with string(s) and
+// encrypts them. Binary encodings are for storing and sending, so encoding/gob and
+// encoding.BinaryMarshaler fail with [ErrSecret] instead of writing a secret or "[redacted]".
 //
-// A Secret is a string to Go: concatenation, comparison and conversion work on the secret itself.
+// For Go, a Secret is a string: concatenation, comparison and conversion work on the secret itself.
 // Package fmt calls no methods on unexported struct fields, so keep a Secret in an exported field,
-// or behind a pointer, when the struct around it may be printed.
+// or behind a pointer, if the struct around it may be printed.
 type Secret string
 
 // String returns "[redacted]", or "" for an empty secret, so that a log shows whether there was

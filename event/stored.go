@@ -11,16 +11,16 @@ import (
 )
 
 // A stored delivery is the text storedMark, a byte with the version, the fields in a fixed order
-// and a CRC-32C of all that. Numbers are varints, texts have their length in front. A value is a
-// byte with its kind, then its text, or the number of its elements and for each of them key and
-// value.
+// and a CRC-32C of all that. Numbers are varints, and a text begins with its length. A value is a
+// byte with its kind, followed by its text, or by the number of its elements and the key and value
+// of each.
 const (
 	storedMark    = "b24d"
 	storedVersion = 1
 	storedSum     = 4 // bytes of the checksum
 )
 
-// What the first byte of a stored value says.
+// The first byte of a stored value is its kind.
 const (
 	storedNull   = 'z'
 	storedString = 's'
@@ -36,7 +36,7 @@ const storedDepth = 2 * phpform.DefaultMaxDepth
 // AppendStored appends d to dst in a form that [ParseStored] reads back without loss: the envelope
 // with its tokens, the proof, the data and what [Delivery.Extra] returns. It is for queues and
 // journals. The form is binary, starts with its version, and holds the tokens in clear: encrypt it,
-// or keep it where you would keep them. JSON is for people, and cannot be read back.
+// or keep it where you would keep the tokens. JSON is for people and cannot be read back.
 func (d *Delivery) AppendStored(dst []byte) []byte {
 	start := len(dst)
 	w := storedWriter{append(append(dst, storedMark...), storedVersion)}
@@ -56,10 +56,10 @@ func (d *Delivery) AppendStored(dst []byte) []byte {
 }
 
 // ParseStored reads what [Delivery.AppendStored] wrote. The delivery does not refer to doc. Its
-// [Proof] is that of the stored delivery, so read only what you stored yourself.
+// [Proof] is that of the stored delivery, so read only documents that you stored yourself.
 //
-// It returns an error that matches [ErrStored] if doc is something else, was written by a version
-// of this package with another format, or is damaged.
+// It returns an error that matches [ErrStored] if doc is not a stored delivery, has the format of
+// another version of this package, or is damaged.
 func ParseStored(doc []byte) (*Delivery, error) {
 	switch {
 	case len(doc) <= len(storedMark) || string(doc[:len(storedMark)]) != storedMark:
@@ -166,7 +166,7 @@ func (w *storedWriter) value(v phpform.Value) {
 	}
 }
 
-// storedReader reads fields. After the first that does not fit it reads nothing more.
+// storedReader reads fields. After the first one that does not fit, it reads nothing more.
 type storedReader struct {
 	b      []byte
 	broken bool
@@ -184,7 +184,7 @@ func (r *storedReader) int() int64 {
 	return n
 }
 
-// count reads a number of things, of which each takes one byte or more.
+// count reads how many bytes, or elements of one byte or more, follow.
 func (r *storedReader) count() int {
 	n, size := binary.Uvarint(r.b)
 	if size <= 0 || n > uint64(max(len(r.b)-size, 0)) {
@@ -261,7 +261,7 @@ func (r *storedReader) value(depth int) phpform.Value {
 
 func (r *storedReader) array(depth int) phpform.Value {
 	n := r.count()
-	var entries []phpform.Entry // grows with what is there, not with what is announced
+	var entries []phpform.Entry // grows with what is there, whatever n says
 	for range n {
 		key := r.text()
 		entries = append(entries, phpform.Entry{Key: key, Value: r.value(depth)})

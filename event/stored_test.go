@@ -168,7 +168,7 @@ func TestDeliveriesDoNotComeBackFromJSON(t *testing.T) {
 	require.NoError(t, json.Unmarshal([]byte(`{"attempt":1,"delivery":null}`), &back), "null changes nothing")
 }
 
-// FuzzStored reads any fields, between the right head and the right checksum.
+// FuzzStored reads any fields between a valid head and a valid checksum.
 func FuzzStored(f *testing.F) {
 	const head, sum = "b24d\x01", 4
 	for _, d := range storedForms(f) {
@@ -190,7 +190,7 @@ func FuzzStored(f *testing.F) {
 	})
 }
 
-// FuzzStoredBody stores what was posted.
+// FuzzStoredBody stores posted bodies.
 func FuzzStoredBody(f *testing.F) {
 	f.Add(formType, "event=ONX&data[a][]=1&data[a][]=2&extra=%FF&auth[member_id]=m&auth[x]=y")
 	f.Add("application/json", `{"event":"ONX","data":{"a":[1,2.50,null,true,"x"]},"more":{"b":{}},"auth":{"user_id":"x"}}`)

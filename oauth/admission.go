@@ -13,116 +13,117 @@ import (
 )
 
 // Anyone can post an installation or a page, and each costs requests to the OAuth server. These
-// bounds keep strangers from using up what friends need.
+// limits keep unknown senders from using up what genuine ones need.
 const (
-	// maxKnownChecks and maxStrangerChecks are how many claims are checked at a time: of senders
+	// maxKnownChecks and maxUnknownChecks are how many claims are checked at a time: of senders
 	// that know the application token of a stored portal, and of everybody else.
-	maxKnownChecks    = 16
-	maxStrangerChecks = 64
-	// maxPortalChecks is how many of the places of known senders those of one portal have: an
-	// employee can send any number of claims with its application token. More of them wait among
-	// the strangers.
+	maxKnownChecks   = 16
+	maxUnknownChecks = 64
+	// maxPortalChecks is how many of the slots of known senders one portal may use. An employee can
+	// send any number of claims with the portal's application token; the rest of them wait among
+	// those of unknown senders.
 	maxPortalChecks = 4
-	// maxWait is how long a claim waits for its turn.
+	// maxWait is how long a claim waits for a slot.
 	maxWait = 5 * time.Second
-	// A claim's refresh token is sent with the client secret only at these rates, a second: for
-	// each portal, when the claim's application token or its access token is that portal's, for all
-	// live access tokens of which nobody names the portal, and for all other claims together.
-	identifiedRate, identifiedBurst = 1, 5
-	blindRate, blindBurst           = 1, 3
-	// maxLimiters bounds the portals for which a rate is kept.
+	// A claim's refresh token is sent with the client secret only at these rates, in requests a
+	// second. Each portal has a limit, for claims whose application token or access token is that
+	// portal's. All live access tokens for which nobody names the portal share one. All other claims
+	// share another.
+	identifiedRate, identifiedBurst     = 1, 5
+	unidentifiedRate, unidentifiedBurst = 1, 3
+	// maxLimiters is how many portals a rate is kept for.
 	maxLimiters = 10_000
 	// rememberRefused is how long the tokens of a refused claim are refused again without a
 	// request.
 	rememberRefused = time.Minute
 	maxRefused      = 20_000
-	// maxToken is far longer than any token that is known.
+	// maxToken is far longer than any known token.
 	maxToken = 512
 )
 
 // admission decides which claims may cost a request. The zero admission is not usable.
 type admission struct {
-	known, strangers chan struct{}
-	blind            *rate.Limiter
+	known, unknown chan struct{} // slots of known and of unknown senders
+	unidentified   *rate.Limiter
 
 	mu         sync.Mutex
-	claims     map[[sha256.Size]byte]*claimed
-	checks     map[string]int           // in places of known senders, by member ID
-	identified map[string]*rate.Limiter // by what admission.trade gets
+	tokenLocks map[[sha256.Size]byte]*tokenLock
+	checks     map[string]int           // slots of known senders in use, by member ID
+	identified map[string]*rate.Limiter // by the source that waitToTrade gets
 	refused    map[[sha256.Size]byte]time.Time
 }
 
 func newAdmission() *admission {
 	return &admission{
-		known:      make(chan struct{}, maxKnownChecks),
-		strangers:  make(chan struct{}, maxStrangerChecks),
-		blind:      rate.NewLimiter(blindRate, blindBurst),
-		claims:     make(map[[sha256.Size]byte]*claimed),
-		checks:     make(map[string]int),
-		identified: make(map[string]*rate.Limiter),
-		refused:    make(map[[sha256.Size]byte]time.Time),
+		known:        make(chan struct{}, maxKnownChecks),
+		unknown:      make(chan struct{}, maxUnknownChecks),
+		unidentified: rate.NewLimiter(unidentifiedRate, unidentifiedBurst),
+		tokenLocks:   make(map[[sha256.Size]byte]*tokenLock),
+		checks:       make(map[string]int),
+		identified:   make(map[string]*rate.Limiter),
+		refused:      make(map[[sha256.Size]byte]time.Time),
 	}
 }
 
-// errBusy is what a claim gets that did not have its turn in time.
+// errBusy is the error of a claim that got no slot in time.
 func errBusy(op string) error {
 	return &Error{Op: op, Kind: ErrBusy}
 }
 
-// enter waits for a place among the checks of known senders of a portal, or of strangers when
+// acquire waits for a slot among those of the known senders of a portal, or of unknown senders if
 // memberID is empty.
-func (a *admission) enter(ctx context.Context, op, memberID string) (leave func(), err error) {
-	places, uncount := a.strangers, func() {}
-	if memberID != "" && a.count(memberID) {
-		places, uncount = a.known, func() { a.uncount(memberID) }
+func (a *admission) acquire(ctx context.Context, op, memberID string) (release func(), err error) {
+	slots, releasePortal := a.unknown, func() {}
+	if memberID != "" && a.acquirePortal(memberID) {
+		slots, releasePortal = a.known, func() { a.releasePortal(memberID) }
 	}
 	ctx, cancel := context.WithTimeout(ctx, maxWait)
 	defer cancel()
 	select {
-	case places <- struct{}{}:
+	case slots <- struct{}{}:
 		return func() {
-			<-places
-			uncount()
+			<-slots
+			releasePortal()
 		}, nil
 	case <-ctx.Done():
-		uncount()
+		releasePortal()
 		return nil, errBusy(op)
 	}
 }
 
-// claimed is a refresh token that claims carry which are being checked.
-type claimed struct {
-	turn   chan struct{} // holds one value while a claim is being checked
-	claims int
+// tokenLock is the lock of a refresh token whose claims are being checked.
+type tokenLock struct {
+	lock    chan struct{} // holds one value while locked
+	waiting int           // claims that hold the lock or wait for it
 }
 
-// alone waits until no other claim with the same refresh token is being checked. An installation
-// may arrive as page and as event at the same time: the second has to wait for what comes of the
-// first.
-func (a *admission) alone(ctx context.Context, op string, refresh event.Secret) (done func(), err error) {
+// lockToken waits until no other claim with the same refresh token is being checked. An
+// installation may arrive as page and as event at the same time; the second has to wait for the
+// outcome of the first.
+func (a *admission) lockToken(ctx context.Context, op string, refresh event.Secret) (unlock func(), err error) {
 	if refresh == "" {
 		return func() {}, nil
 	}
 	sum := sha256.Sum256([]byte(refresh))
 	a.mu.Lock()
-	c := a.claims[sum]
-	if c == nil {
-		c = &claimed{turn: make(chan struct{}, 1)}
-		a.claims[sum] = c
+	l := a.tokenLocks[sum]
+	if l == nil {
+		l = &tokenLock{lock: make(chan struct{}, 1)}
+		a.tokenLocks[sum] = l
 	}
-	c.claims++
+	l.waiting++
 	a.mu.Unlock()
 	leave := func() {
 		a.mu.Lock()
 		defer a.mu.Unlock()
-		if c.claims--; c.claims == 0 {
-			delete(a.claims, sum)
+		if l.waiting--; l.waiting == 0 {
+			delete(a.tokenLocks, sum)
 		}
 	}
 	select {
-	case c.turn <- struct{}{}:
+	case l.lock <- struct{}{}:
 		return func() {
-			<-c.turn
+			<-l.lock
 			leave()
 		}, nil
 	case <-ctx.Done():
@@ -131,8 +132,8 @@ func (a *admission) alone(ctx context.Context, op string, refresh event.Secret) 
 	}
 }
 
-// count takes one of a portal's places of known senders, and reports whether there was one.
-func (a *admission) count(memberID string) bool {
+// acquirePortal takes one of a portal's slots of known senders, and reports whether one was free.
+func (a *admission) acquirePortal(memberID string) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.checks[memberID] >= maxPortalChecks {
@@ -142,7 +143,7 @@ func (a *admission) count(memberID string) bool {
 	return true
 }
 
-func (a *admission) uncount(memberID string) {
+func (a *admission) releasePortal(memberID string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.checks[memberID]--; a.checks[memberID] <= 0 {
@@ -150,13 +151,13 @@ func (a *admission) uncount(memberID string) {
 	}
 }
 
-// trade waits until a claim's refresh token may be sent with the client secret. source is the
-// portal that the claim is known to come from, by its member ID or address, or unnamedSource; empty
-// when nothing is known.
-func (a *admission) trade(ctx context.Context, op, source string) error {
+// waitToTrade waits until a claim's refresh token may be sent with the client secret. source is the
+// portal that the claim is known to come from, by its member ID or address, or unnamedSource. It is
+// empty if nothing is known.
+func (a *admission) waitToTrade(ctx context.Context, op, source string) error {
 	ctx, cancel := context.WithTimeout(ctx, maxWait)
 	defer cancel()
-	limiter := a.blind
+	limiter := a.unidentified
 	if source != "" {
 		limiter = a.limiterOf(source)
 	}
@@ -166,8 +167,7 @@ func (a *admission) trade(ctx context.Context, op, source string) error {
 	return nil
 }
 
-// unnamedSource is that of a live access token of which the OAuth server does not say what portal
-// it is for.
+// unnamedSource is the source of a live access token for which the OAuth server names no portal.
 const unnamedSource = "?"
 
 func (a *admission) limiterOf(source string) *rate.Limiter {
@@ -226,5 +226,6 @@ func plausibleTokens(claim event.Auth) bool {
 	return true
 }
 
-// tokenBytes are the letters of tokens: those of Bitrix24 have hexadecimal digits and a few others.
+// tokenBytes are the bytes that a token may have. Those of Bitrix24 have hexadecimal digits and a
+// few others.
 const tokenBytes = pathBytes + "+/=|:"

@@ -7,18 +7,19 @@ import (
 )
 
 const (
-	// breakAfter is how many failures in a row make a host be left alone.
+	// breakAfter is the number of failures in a row after which a host gets no requests for a
+	// while.
 	breakAfter = 5
-	// firstBreak is for how long. Each further failure doubles it, up to maxBreak.
+	// firstBreak is how long that is. Each further failure doubles it, up to maxBreak.
 	firstBreak = time.Second
 	maxBreak   = time.Minute
 )
 
-// errBroken is what a host gets instead of a request while it is left alone.
-var errBroken = errors.New("it failed several times in a row and is left alone for a while")
+// errPaused is returned instead of sending a request to a host that keeps failing.
+var errPaused = errors.New("it failed several times in a row, so it gets no requests for a while")
 
-// breakers keep requests away from OAuth servers that keep failing: they would only wait for their
-// time limit. The zero breakers are ready.
+// breakers keep requests away from OAuth servers that keep failing, because they would only wait
+// for their time limit. The zero breakers are ready.
 type breakers struct {
 	mu    sync.Mutex
 	hosts map[string]*breaker
@@ -29,26 +30,26 @@ type breaker struct {
 	failures int // in a row
 	pause    time.Duration
 	until    time.Time
-	probing  bool // a request is under way that tells whether the host is well again
+	probing  bool // a request is under way that shows whether the host works again
 }
 
-// outcome is what a request tells of its host.
+// outcome is what a request shows about its host.
 type outcome int
 
 const (
-	outcomeUnknown outcome = iota // the request was given up
-	outcomeAnswered
+	outcomeUnknown outcome = iota // the request was canceled
+	outcomeResponded
 	outcomeFailed
 )
 
-// allow returns errBroken, or a function that takes the outcome of the request.
+// allow returns errPaused, or a function to report the outcome of the request.
 func (b *breakers) allow(host string) (report func(outcome), err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	h := b.hosts[host]
 	if h != nil && h.failures >= breakAfter {
 		if h.probing || time.Now().Before(h.until) {
-			return nil, errBroken
+			return nil, errPaused
 		}
 		h.probing = true
 	}
@@ -59,7 +60,7 @@ func (b *breakers) report(host string, o outcome) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	h := b.hosts[host]
-	if o == outcomeAnswered {
+	if o == outcomeResponded {
 		delete(b.hosts, host)
 		return
 	}

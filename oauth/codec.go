@@ -11,7 +11,7 @@ import (
 // [NewCodec].
 //
 // The bytes are a JSON document of at most 1 MiB. It names the application, the portal and the user
-// in clear, and what it holds of them in clear or encrypted. A document opens only under the key
+// in clear, and has their installation in clear or encrypted. A document opens only under the key
 // that it was sealed for.
 //
 // [Codec.Open] refuses a document with a member that this version of the package does not know: the
@@ -34,7 +34,7 @@ type codecConfig struct {
 	encryptedOnly bool
 }
 
-// codecOption makes each option of a Codec one of a FileStore as well.
+// codecOption makes each option of a Codec an option of a FileStore, too.
 type codecOption func(*codecConfig) error
 
 func (o codecOption) applyCodec(cfg *codecConfig) error { return o(cfg) }
@@ -45,7 +45,7 @@ func (o codecOption) applyFile(cfg *fileConfig) error   { return o(&cfg.codec) }
 // cannot be decrypted under the key of another. Nothing shows that an older version of the same
 // installation was put back.
 //
-// Give the option several times to change keys. The first key encrypts and all decrypt. Documents
+// To change keys, give the option several times. The first key encrypts and all decrypt. Documents
 // that are not encrypted still open, unless [WithEncryptionOnly] is given.
 //
 // To change the key of a store that several processes share, take three steps, so that no process
@@ -79,8 +79,9 @@ func WithEncryptionOnly() CodecOption {
 	})
 }
 
-// NewCodec returns a codec. Without options it writes in clear. It returns [ErrEncryptionKey] if a
-// key has the wrong length, or if WithEncryptionOnly is given without a key.
+// NewCodec returns a codec. Without options it writes in clear. If a key has the wrong length, or
+// if WithEncryptionOnly is given without a key, it returns an error that matches [ErrConfig] and
+// [ErrEncryptionKey].
 func NewCodec(opts ...CodecOption) (*Codec, error) {
 	var cfg codecConfig
 	for _, opt := range opts {
@@ -96,7 +97,7 @@ func NewCodec(opts ...CodecOption) (*Codec, error) {
 
 func (cfg *codecConfig) codec() (*Codec, error) {
 	if cfg.encryptedOnly && len(cfg.keys) == 0 {
-		return nil, &Error{Op: opCodec, Kind: ErrEncryptionKey, Detail: "WithEncryptionOnly needs a WithEncryptionKey"}
+		return nil, keyConfigError("WithEncryptionOnly", "it needs a WithEncryptionKey")
 	}
 	return &Codec{keys: &cfg.keys, encryptedOnly: cfg.encryptedOnly}, nil
 }
@@ -105,7 +106,7 @@ func (cfg *codecConfig) codec() (*Codec, error) {
 // as it is: text that is not UTF-8, a time before the year 0 or after 9999, more than 1 MiB.
 func (c *Codec) Seal(key Key, in Installation) ([]byte, error) { return c.seal(key, in, "") }
 
-// seal also writes a mark that tells one writing of the same installation from another.
+// seal also writes a mark, which distinguishes two writes of the same installation.
 func (c *Codec) seal(key Key, in Installation, mark string) ([]byte, error) {
 	var stored storedInstallation
 	convert(reflect.ValueOf(&stored).Elem(), reflect.ValueOf(in))
@@ -127,7 +128,7 @@ func (c *Codec) seal(key Key, in Installation, mark string) ([]byte, error) {
 	if len(data) > maxDocument {
 		return nil, errTooLarge
 	}
-	back, err := c.open(key, data) // what JSON would bend is refused instead
+	back, err := c.open(key, data) // what JSON would change is refused instead
 	if err != nil || !reflect.DeepEqual(back, stored) {
 		return nil, errNoText
 	}
@@ -165,7 +166,9 @@ func (c *Codec) open(key Key, data []byte) (storedInstallation, error) {
 	case !known && len(*c.keys) == 0:
 		return storedInstallation{}, &Error{Op: opCodec, Kind: ErrEncryptionKey, Detail: "the installation is encrypted; see WithEncryptionKey"}
 	case !known:
-		return storedInstallation{}, &Error{Op: opCodec, Kind: ErrEncryptionKey, Detail: "the installation is encrypted with a key that was not given"}
+		return storedInstallation{}, &Error{
+			Op: opCodec, Kind: ErrEncryptionKey, Detail: "the installation is encrypted with a key that was not given",
+		}
 	case !ok:
 		return storedInstallation{}, unreadable("its encrypted part was changed, or moved here from another installation")
 	}

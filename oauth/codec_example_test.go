@@ -2,14 +2,15 @@ package oauth_test
 
 import (
 	"crypto/rand"
+	"errors"
 	"fmt"
 
 	"github.com/b24events/b24events/oauth"
 )
 
-// A store over a database keeps what a codec makes of an installation in one column.
+// A store over a database keeps the bytes of a codec in one column.
 func ExampleCodec() {
-	secret := make([]byte, oauth.EncryptionKeySize) // in life from where secrets are kept
+	secret := make([]byte, oauth.EncryptionKeySize) // in a real program, from a vault
 	_, _ = rand.Read(secret)
 	codec, err := oauth.NewCodec(oauth.WithEncryptionKey(secret), oauth.WithEncryptionOnly())
 	if err != nil {
@@ -25,8 +26,8 @@ func ExampleCodec() {
 	fmt.Println(in.AccessToken == "access", err)
 	key.MemberID = "d4c1a8f07b2e4f6c9d3e5a1b8c7f6e20" // of another portal
 	_, err = codec.Open(key, column)
-	fmt.Println(err)
+	fmt.Println(errors.Is(err, oauth.ErrUnreadable))
 	// Output:
 	// true <nil>
-	// oauth: codec: the stored installation is damaged, foreign or of a newer version: it belongs to another portal or user
+	// true
 }

@@ -17,11 +17,11 @@ const ErrUnreadable ErrorKind = "the stored installation is damaged, foreign or 
 
 const (
 	opCodec = "codec"
-	// documentFormat changes when older versions cannot read a document any more. Members are added
-	// without that: a version that does not know a member refuses the document, and members that
-	// are empty are not written. Format 1 did not name the application.
+	// documentFormat changes when older versions can no longer read a document. A new member does not
+	// change it: a version that does not know a member refuses the document, and empty members are
+	// not written. Format 1 did not name the application.
 	documentFormat = 2
-	// maxDocument is far more than any installation takes.
+	// maxDocument is far more than any installation needs.
 	maxDocument = 1 << 20
 )
 
@@ -41,9 +41,9 @@ type sealedInstallation struct {
 	Data  []byte `json:"data"`
 }
 
-// storedInstallation is an [Installation] as JSON has it, with its secrets written out. For each
-// field of Installation it has one of the same name, a string in the place of a secret; a test
-// holds that. Members that are empty are not written.
+// storedInstallation is an [Installation] in JSON, with its secrets written out. It has each field
+// of Installation under the same name, with a string instead of a secret; a test checks that. Empty
+// members are not written.
 type storedInstallation struct {
 	MemberID                 string    `json:"member_id,omitempty"`
 	ClientEndpoint           string    `json:"client_endpoint,omitempty"`
@@ -114,7 +114,8 @@ func parseDocument(data []byte) (document, error) {
 	case probe.Format > documentFormat:
 		return document{}, unreadable("a newer version of this package wrote it")
 	case probe.Format == documentFormat-1:
-		return document{}, unreadable("an earlier version of this package wrote it, which did not tell applications apart; install the application again")
+		return document{}, unreadable("an earlier version of this package wrote it, which did not name the application; " +
+			"install the application again")
 	case probe.Format != documentFormat:
 		return document{}, unreadable("it does not hold an installation")
 	}
@@ -128,7 +129,8 @@ func parseDocument(data []byte) (document, error) {
 	return doc, nil
 }
 
-// decodeStrictly reports whether data is one JSON object that v has a place for all of.
+// decodeStrictly decodes data into v. It reports whether data is one JSON object whose members are
+// all fields of v.
 func decodeStrictly(data []byte, v any) bool {
 	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.DisallowUnknownFields()

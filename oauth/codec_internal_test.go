@@ -32,8 +32,8 @@ func testKey(n byte) CodecOption {
 	return WithEncryptionKey([]byte(strings.Repeat(string(rune('a'+n)), EncryptionKeySize)))
 }
 
-// TestCodecKnowsEveryField holds what storedInstallation promises. Whoever adds a field to
-// Installation adds it there too.
+// TestCodecKnowsEveryField checks that storedInstallation has every field of Installation. If you
+// add a field to one, add it to the other.
 func TestCodecKnowsEveryField(t *testing.T) {
 	t.Parallel()
 	requireSameFields(t, "Installation", reflect.TypeFor[Installation](), reflect.TypeFor[storedInstallation]())
@@ -67,7 +67,7 @@ func requireSameFields(t *testing.T, path string, in, stored reflect.Type) {
 	}
 }
 
-// filled has something in every field.
+// filled returns a value with something in every field.
 func filled(tb testing.TB) Installation {
 	tb.Helper()
 	var in Installation
@@ -117,8 +117,8 @@ func TestCodecKeepsEveryField(t *testing.T) {
 	}
 }
 
-// FuzzCodecOpen opens what may stand in a store: that never panics, leaks nothing into errors, and
-// what it takes can be sealed and opened again.
+// FuzzCodecOpen opens what may be in a store. Open never panics and leaks nothing into errors. What
+// it accepts can be sealed and opened again.
 func FuzzCodecOpen(f *testing.F) {
 	key := Key{ClientID: fuzzClient, MemberID: fuzzMember, UserID: 7}
 	plain, sealed, strict := testCodec(f), testCodec(f, testKey(0)), testCodec(f, testKey(0), WithEncryptionOnly())
@@ -133,7 +133,8 @@ func FuzzCodecOpen(f *testing.F) {
 	}
 	header := `{"format":2,"client_id":"` + fuzzClient + `","member_id":"` + fuzzMember + `","user_id":7,`
 	for _, text := range []string{
-		"", "null", "{}", "[]", `{"format":1}`, `{"format":2}`, `{"format":3}`, `{"format":1e400}`, `{"format":2,"format":3}`, strings.Repeat("[", 20000),
+		"", "null", "{}", "[]", `{"format":1}`, `{"format":2}`, `{"format":3}`, `{"format":1e400}`, `{"format":2,"format":3}`,
+		strings.Repeat("[", 20000),
 		header + `"installation":{"expires":"0000-01-01T00:00:00+24:00","scope":[null,""]}}`,
 		header + `"installation":{"expires":"0000-01-01T00:00:00+23:00","scope":[null,""]}}`,
 		header + `"sealed":{"key_id":"` + (*sealed.keys)[0].ID + `","data":"AAAA"}}`,
@@ -152,7 +153,7 @@ func FuzzCodecOpen(f *testing.F) {
 			}
 			again, err := c.Seal(key, in)
 			if err != nil {
-				continue // such as a time that JSON reads and does not write
+				continue // for example a time that JSON reads and does not write
 			}
 			back, err := c.Open(key, again)
 			require.NoError(t, err)
@@ -165,7 +166,7 @@ func FuzzCodecOpen(f *testing.F) {
 	})
 }
 
-// TestSealReadsBack holds the promise that what JSON would bend is not written.
+// TestSealReadsBack checks that Seal refuses what JSON would change.
 func TestSealReadsBack(t *testing.T) {
 	t.Parallel()
 	for _, c := range []*Codec{testCodec(t), testCodec(t, testKey(0))} {
@@ -197,7 +198,7 @@ func TestSealReadsBack(t *testing.T) {
 	}
 }
 
-// TestBoundToIsUnambiguous gives an application and a portal the same bytes in other parts.
+// TestBoundToIsUnambiguous splits the same bytes between application and portal in several ways.
 func TestBoundToIsUnambiguous(t *testing.T) {
 	t.Parallel()
 	seen := make(map[string]Key)
@@ -217,9 +218,13 @@ func TestBoundToIsUnambiguous(t *testing.T) {
 	}
 }
 
-// FuzzPlaces gives places to keys: one to each, harmless, and to be told from all others.
+// FuzzPlaces makes places of keys. Each key has one, which is a harmless path and is different from
+// all others.
 func FuzzPlaces(f *testing.F) {
-	for _, id := range []string{"", fuzzMember, fuzzClient, "../x", "A", "x\x00y", "-", "a-1", "con", "com1", "_", "_63on", "nul", strings.Repeat("z", 65), strings.Repeat("\xff", 64)} {
+	for _, id := range []string{
+		"", fuzzMember, fuzzClient, "../x", "A", "x\x00y", "-", "a-1", "con", "com1", "_", "_63on", "nul",
+		strings.Repeat("z", 65), strings.Repeat("\xff", 64),
+	} {
 		f.Add(fuzzClient, id, int64(0), id, id+"1", int64(7))
 		f.Add(id, fuzzMember, int64(5), fuzzClient, id, int64(-7))
 	}
@@ -227,7 +232,7 @@ func FuzzPlaces(f *testing.F) {
 		key, other := Key{client, member, user}, Key{otherClient, otherMember, otherUser}
 		p, ok := placeOf(key)
 		require.Equal(t, member != "" && user >= 0 && len(member) <= maxID && len(client) <= maxID, ok)
-		// Whatever is taken for a name of ours, is one.
+		// Every name that keyIn accepts is one of the store.
 		if found, ok := keyIn(client, shardOf(member), otherMember); ok {
 			p, ok := placeOf(found)
 			require.True(t, ok)
@@ -262,10 +267,10 @@ func FuzzPlaces(f *testing.F) {
 		found, ok := keyIn(client, shard, p.name)
 		require.True(t, ok)
 		require.Equal(t, key, found)
-		final, ok := ofTemp(tempName(p.name))
+		final, ok := tempTarget(tempName(p.name))
 		require.True(t, ok)
 		require.Equal(t, p.name, final)
-		_, ok = ofTemp(p.name)
+		_, ok = tempTarget(p.name)
 		require.False(t, ok)
 	})
 }
@@ -273,35 +278,44 @@ func FuzzPlaces(f *testing.F) {
 func TestPlaces(t *testing.T) {
 	t.Parallel()
 	for want, key := range map[string]Key{
-		"local_2e5c8bb1b0891cf2_2e87252039/a2/" + fuzzMember + ".json":             {ClientID: fuzzClient, MemberID: fuzzMember},
-		"local_2e5c8bb1b0891cf2_2e87252039/a2/" + fuzzMember + "-7.json":           {ClientID: fuzzClient, MemberID: fuzzMember, UserID: 7},
-		"_/d/d-9223372036854775807.json":                                           {MemberID: "d", UserID: math.MaxInt64},
-		"_63on/_41_2f/_41_2f_2e_2e.json":                                           {ClientID: "con", MemberID: "A/.."},
-		"a_5f/nu/_6eul-1.json":                                                     {ClientID: "a_", MemberID: "nul", UserID: 1},
-		"com/co/com.json":                                                          {ClientID: "com", MemberID: "com"},
-		"_63om1/co/_63om9.json":                                                    {ClientID: "com1", MemberID: "com9"},
-		strings.Repeat("x", maxID) + "/yy/" + strings.Repeat("y", maxID) + ".json": {ClientID: strings.Repeat("x", maxID), MemberID: strings.Repeat("y", maxID)},
+		"local_2e5c8bb1b0891cf2_2e87252039/a2/" + fuzzMember + ".json":   {ClientID: fuzzClient, MemberID: fuzzMember},
+		"local_2e5c8bb1b0891cf2_2e87252039/a2/" + fuzzMember + "-7.json": {ClientID: fuzzClient, MemberID: fuzzMember, UserID: 7},
+		"_/d/d-9223372036854775807.json":                                 {MemberID: "d", UserID: math.MaxInt64},
+		"_63on/_41_2f/_41_2f_2e_2e.json":                                 {ClientID: "con", MemberID: "A/.."},
+		"a_5f/nu/_6eul-1.json":                                           {ClientID: "a_", MemberID: "nul", UserID: 1},
+		"com/co/com.json":                                                {ClientID: "com", MemberID: "com"},
+		"_63om1/co/_63om9.json":                                          {ClientID: "com1", MemberID: "com9"},
+		strings.Repeat("x", maxID) + "/yy/" + strings.Repeat("y", maxID) + ".json": {
+			ClientID: strings.Repeat("x", maxID),
+			MemberID: strings.Repeat("y", maxID),
+		},
 	} {
 		p, ok := placeOf(key)
 		require.True(t, ok, key)
 		require.Equal(t, want, p.path())
 	}
-	for _, key := range []Key{{ClientID: "x"}, {MemberID: "x", UserID: -1}, {MemberID: strings.Repeat("x", maxID+1)}, {ClientID: strings.Repeat("x", maxID+1), MemberID: "x"}} {
+	for _, key := range []Key{
+		{ClientID: "x"},
+		{MemberID: "x", UserID: -1},
+		{MemberID: strings.Repeat("x", maxID+1)},
+		{ClientID: strings.Repeat("x", maxID+1), MemberID: "x"},
+	} {
 		_, ok := placeOf(key)
 		require.False(t, ok, key)
 	}
 	for _, name := range []string{
-		"", ".json", "_.json", "D.json", "d", "d-0.json", "d-07.json", "d-+7.json", "d-.json", "d--7.json", "d-7-7.json", "d-99999999999999999999.json",
+		"", ".json", "_.json", "D.json", "d", "d-0.json", "d-07.json", "d-+7.json", "d-.json", "d--7.json", "d-7-7.json",
+		"d-99999999999999999999.json",
 		"d.json.json", "d.json.tmp", "_64.json", "_4.json", "_4g.json", "_2E.json", "dx.json", "d.json.bak", "_2e_2E.json",
 	} {
 		_, ok := keyIn("", "d", name)
 		require.False(t, ok, name)
-		_, ok = ofTemp(name)
+		_, ok = tempTarget(name)
 		require.False(t, ok, name)
 	}
 }
 
-// TestShardsKeepTheOrder sorts portals by their shards first.
+// TestShardsKeepTheOrder checks that the order of shards is the order of portals.
 func TestShardsKeepTheOrder(t *testing.T) {
 	t.Parallel()
 	ids := []string{"a", "a\x00", "a\x01b", "aa", "ab", "a-", "A", "Ab", "\xff", "\xff\x00", "b", "-", ".", "_", fuzzMember}

@@ -26,7 +26,7 @@ func encryptionKey(n byte) []byte {
 	return bytes.Repeat([]byte{0x5a, n}, oauth.EncryptionKeySize/2)
 }
 
-// plantedInstallation has a secret wherever one can be.
+// plantedInstallation has a secret in every field that can hold one.
 func plantedInstallation() oauth.Installation {
 	return oauth.Installation{
 		MemberID: member, ClientEndpoint: "https://example.bitrix24.com/rest/", ServerEndpoint: official,
@@ -35,8 +35,8 @@ func plantedInstallation() oauth.Installation {
 	}
 }
 
-// golden is what version 2 of the format is, to the byte. Stores hold such documents: a change of
-// this test is a new format.
+// golden is a document of version 2 of the format, to the byte. Stores hold such documents, so a
+// change of this test is a new format.
 const golden = `{
 	"format": 2,
 	"client_id": "local.5c8bb1b0891cf2.87252039",
@@ -73,9 +73,11 @@ func goldenInstallation() oauth.Installation {
 	at := time.Date(2026, 11, 28, 20, 0, 0, 0, time.UTC)
 	return oauth.Installation{ //nolint:gosec // opens nothing
 		MemberID: member, ClientEndpoint: "https://example.bitrix24.com/rest/", ServerEndpoint: official,
-		AccessToken: "access <&> é", RefreshToken: "refresh", Expires: at.Add(time.Hour + 789), UserID: 7, Scope: []string{"crm", "task"}, Status: "L",
+		AccessToken: "access <&> é", RefreshToken: "refresh", Expires: at.Add(time.Hour + 789), UserID: 7, Scope: []string{"crm", "task"},
+		Status:           "L",
 		ApplicationToken: "application", PreviousApplicationToken: "previous", RotatedAt: at.Add(-time.Hour),
-		ExtraApplicationTokens: []event.Secret{"extra"}, InstalledAt: at, EventTime: at.Add(-time.Second), SetUpAt: at.Add(time.Second), UpdatedAt: at.Add(2 * time.Second),
+		ExtraApplicationTokens: []event.Secret{"extra"}, InstalledAt: at, EventTime: at.Add(-time.Second), SetUpAt: at.Add(time.Second),
+		UpdatedAt: at.Add(2 * time.Second),
 	}
 }
 
@@ -90,7 +92,8 @@ func TestCodecGolden(t *testing.T) {
 	require.Equal(t, goldenInstallation(), in)
 
 	// An encrypted one, written before Installation had all its fields, opens as well.
-	const sealed = `{"format":2,"client_id":"local.5c8bb1b0891cf2.87252039","member_id":"a223c6b3710f85df22e9377d6c4f7553","user_id":7,"sealed":` +
+	const sealed = `{"format":2,"client_id":"local.5c8bb1b0891cf2.87252039","member_id":"a223c6b3710f85df22e9377d6c4f7553",` +
+		`"user_id":7,"sealed":` +
 		`{"key_id":"a895ff3c8e6cc578","data":"` +
 		`Mq6/6PIIdSJ92hl+hIG48RcOtaDtLKZdndzkZQidzwKgOkzcfPLNgDfJscoT5kTrbikowLPtIYFFa4t5DHO+KbFey//WUFHmFpkOs5lvcW2kig` +
 		`OU/fMFwdpkY6btLbwaThbcW5Pun78+8Ww7LzjZtEfFTLXNKpHJ3gI3890Weu71sCoegfSGxSydOPmhQ+CkLK3gaXfiWWMWIPSjAe0dvx2xZ7V7` +
@@ -108,7 +111,8 @@ func TestCodecGolden(t *testing.T) {
 
 	data, err = codec(t).Seal(oauth.Key{ClientID: "c", MemberID: "m"}, oauth.Installation{})
 	require.NoError(t, err)
-	require.Equal(t, "{\n\t\"format\": 2,\n\t\"client_id\": \"c\",\n\t\"member_id\": \"m\",\n\t\"installation\": {}\n}\n", string(data)) //nolint:testifylint // to the byte
+	const empty = "{\n\t\"format\": 2,\n\t\"client_id\": \"c\",\n\t\"member_id\": \"m\",\n\t\"installation\": {}\n}\n"
+	require.Equal(t, empty, string(data)) //nolint:testifylint // to the byte
 }
 
 func TestCodecOpensOnlyItsOwn(t *testing.T) {
@@ -128,7 +132,7 @@ func TestCodecOpensOnlyItsOwn(t *testing.T) {
 			require.ErrorIs(t, err, oauth.ErrUnreadable, "%s, of another %s", name, what)
 			requireNothingPlanted(t, err)
 
-			// Not even if somebody writes the other key into the document.
+			// It does not open even if somebody writes the other key into the document.
 			var doc map[string]any
 			require.NoError(t, json.Unmarshal(data, &doc))
 			doc["client_id"], doc["member_id"], doc["user_id"] = other.ClientID, other.MemberID, other.UserID
@@ -169,9 +173,9 @@ func TestCodecRefusesWhatItDoesNotKnow(t *testing.T) {
 	}
 }
 
-// columnStore is a store over a column of bytes, as one over a database is.
+// columnStore is a store over a column of bytes, like one over a database.
 type columnStore struct {
-	*oauth.MemoryStore // for the versions and the order; what it holds is empty
+	*oauth.MemoryStore // for the versions and the order; its installations are empty
 
 	codec *oauth.Codec
 	rows  map[oauth.Key][]byte
@@ -243,7 +247,7 @@ func TestReseal(t *testing.T) {
 			_, _, err = last.Load(t.Context(), other)
 			require.ErrorIs(t, err, oauth.ErrEncryptionKey, "another application's are left alone")
 
-			// What cannot be read is named, and does not keep the rest.
+			// What cannot be read is reported, and the rest is written.
 			_, err = last.Swap(t.Context(), oauth.Key{ClientID: "app.2", MemberID: "z"}, "", oauth.Installation{})
 			require.NoError(t, err)
 			n, err = oauth.Reseal(t.Context(), last, "app.2")
@@ -259,7 +263,7 @@ func TestReseal(t *testing.T) {
 	}
 }
 
-// TestResealMeetsRenewals writes between the Load and the Swap of Reseal.
+// TestResealMeetsRenewals renews between the Load and the Swap of Reseal.
 func TestResealMeetsRenewals(t *testing.T) {
 	t.Parallel()
 	key := oauth.Key{ClientID: clientID, MemberID: member}

@@ -12,7 +12,7 @@
 //	…
 //	err = portals.KeepAlive(ctx)                  // in a goroutine, for portals where nothing happens for months
 //	…
-//	err = portals.Shutdown(ctx)                   // after all that uses it
+//	err = portals.Shutdown(ctx)                   // after everything that uses it
 //
 // # Ways to get tokens
 //
@@ -31,7 +31,7 @@
 //	                                                                        can read this token, so it removes and replaces nothing
 //	token pair, confirmed at     the application, the portal and a user     that the user is an administrator
 //	the OAuth server
-//	user.admin at the portal,    that the user manages applications         anything about the application token that came along
+//	user.admin at the portal,    that the user manages applications         anything about the application token that was sent with it
 //	with a confirmed token
 //	a refusal for good, by the   that the application was removed           who removed it, or whether to delete its data
 //	portal or the OAuth server
@@ -39,44 +39,43 @@
 //	                             at this very portal
 //	configuration (Seed)         nothing; it is taken as it is
 //
-// Therefore an installation is created or replaced only with a pair that the OAuth server confirmed
-// and whose user is an administrator; see [WithInstallPolicy]. A removal is acted on only after the
-// stored tokens were refused. See [event.ProofKind] for what a handler is told.
+// Therefore only a pair that the OAuth server confirmed, and whose user is an administrator,
+// creates or replaces an installation; see [WithInstallPolicy]. A removal has an effect only after
+// the stored tokens were refused. See [event.ProofKind] for the proof that a handler gets.
 //
 // # Whose token
 //
 // A [Portals] gives rest.NewClients the application's own token, which is that of whoever installed
-// it. [Portals.Acting] gives the token of the user who caused an event, for an hour after it;
-// [Portals.ActingOrApp] falls back to the application's. [Portals.User] gives the token of a user
-// of whom [Portals.KeepUser] or [Portals.ExchangeUser] stored one.
+// it. [Portals.Acting] gives the token of the user who caused an event, for an hour after the
+// event; [Portals.ActingOrApp] falls back to the application's. [Portals.User] gives the token of a
+// user that [Portals.KeepUser] or [Portals.ExchangeUser] stored.
 //
 // # Guarantees
 //
-// What is stored is the OAuth server's response, except by [Portals.Seed]. No user without
-// administrator rights changes an installation. Every delivery but an installation needs an
-// application token that is stored for its portal; an empty one authenticates nothing. The token
-// before the present one is accepted for an hour after a rotation; see [WithRotationWindow].
+// Everything that is stored comes from responses of the OAuth server, except by [Portals.Seed]. No
+// user without administrator rights changes an installation. Every delivery but an installation
+// needs an application token that is stored for its portal; an empty one authenticates nothing. The
+// token before the current one is accepted for an hour after a rotation; see [WithRotationWindow].
 //
 // Two applications never share a key: the client ID is part of every [Key], so they may share a
 // [Store].
 //
-// The client secret goes to hosts on the allow list and to no others: oauth.bitrix.info,
-// oauth.bitrix24.tech and those of [WithHosts], over https, in the body of a POST. Redirects are
-// not followed. A body that names another host causes no request at all. Strangers who post
-// installations make the secret go out a few times a second at most, and do not keep genuine ones
-// waiting.
+// The client secret goes only to hosts on the allow list: oauth.bitrix.info, oauth.bitrix24.tech
+// and those of [WithHosts], over https, in the body of a POST. Redirects are not followed. A body
+// that names another host causes no request at all. If unknown senders post installations, the
+// secret is sent for them at most a few times a second, and genuine installations do not wait.
 //
 // A refresh token works once. One renewal runs for a portal at a time in this process, and goes on
-// when its callers leave. Between processes the Store decides by compare-and-swap, and the others
+// after its callers leave. Between processes the Store decides by compare-and-swap, and the others
 // adopt the winner's tokens. A refusal is final only after the refused token has stayed in the
 // store for three minutes. No stored refresh token, no code and no page is used up while a store
-// that is a [Preparer] cannot write. If the store fails later, the new tokens are served, and
-// renewed, from memory and written as soon as it works again; [Portals.Shutdown] writes or returns
-// what is left. A token request that was begun goes on until it is answered or the HTTP client
-// gives up, because the token may be used up already.
+// that is a [Preparer] cannot write. If the store fails later, the new tokens are used, and
+// renewed, from memory, and written as soon as the store works again; [Portals.Shutdown] writes or
+// returns the rest. A token request that has begun goes on until the server responds or the HTTP
+// client gives up, because the token may be used up already.
 //
-// A portal's address changes only by what the OAuth server says. An access token goes to the stored
-// address, never to one in an event, a page or a redirect.
+// Only the OAuth server can change a portal's address. An access token goes to the stored address,
+// never to one in an event, a page or a redirect.
 //
 // A hook of [Portals.Lifecycle] runs once for an event, as far as this process remembers.
 //
@@ -85,6 +84,7 @@
 //
 // # Errors
 //
+//	ErrConfig          a constructor or an option got a value that it cannot use
 //	ErrNotFound        the portal is not known
 //	ErrReauthorize     its tokens are void; install or authorize again
 //	ErrCredentials     the OAuth server refuses client ID and secret, or the application is not installed there
@@ -93,7 +93,7 @@
 //	ErrBusy            too many unproven claims are being checked; try again
 //	ErrStore           the store is unavailable; try again
 //	ErrUnverified      an installation, a user or a new address is not confirmed; also an event.ErrForbidden
-//	ErrNoUserToken     an event carries no token of its user that works; from Acting
+//	ErrNoUserToken     an event carries no token of its user that works; from UserCredentials
 //	ErrRedirect        a redirect with a code was not begun in this session, is another portal's, or is malformed
 //	ErrHostNotAllowed  an OAuth server is not on the allow list
 //	ErrEndpoint        an address is malformed, or not https
@@ -102,7 +102,7 @@
 //	ErrConflict        from a Store only
 //	ErrShutdown        after Portals.Shutdown
 //
-// All but ErrConflict come inside an [*Error], which has the server's code and status, and tells by
-// [Error.Permanent] whether waiting is of use. After a failed renewal the OAuth server is not asked
-// for that portal again for a second, then two, up to a minute.
+// All but ErrConflict come inside an [*Error], which has the server's code and status.
+// [Error.Permanent] reports whether waiting is useless. After a failed renewal the OAuth server is
+// not asked for that portal again for a second, then two, up to a minute.
 package oauth

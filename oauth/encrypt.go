@@ -2,6 +2,7 @@ package oauth
 
 import (
 	"errors"
+	"fmt"
 	"strconv"
 
 	"github.com/b24events/b24events/internal/seal"
@@ -22,20 +23,23 @@ func newEncryptionKey(key []byte) (seal.Key, error) {
 	k, err := seal.NewKey(key, "b24events/oauth: key id")
 	switch {
 	case errors.Is(err, seal.ErrKeySize):
-		return k, &Error{
-			Op: opCodec, Kind: ErrEncryptionKey,
-			Detail: "it must be " + strconv.Itoa(EncryptionKeySize) + " bytes, not " + strconv.Itoa(len(key)),
-		}
+		return k, keyConfigError("WithEncryptionKey",
+			"the key must be "+strconv.Itoa(EncryptionKeySize)+" bytes, not "+strconv.Itoa(len(key)))
 	case err != nil:
-		return k, &Error{Op: opCodec, Kind: ErrEncryptionKey, Err: err}
+		return k, &Error{Op: "WithEncryptionKey", Kind: ErrConfig, Err: fmt.Errorf("%w: %w", ErrEncryptionKey, err)}
 	default:
 		return k, nil
 	}
 }
 
-// seal encrypts with the first key and returns that key's id. The key of the installation is
-// authenticated along, so that nobody can give one portal the tokens of another by moving them in
-// the store.
+// keyConfigError is a configError that matches ErrEncryptionKey, too.
+func keyConfigError(op, detail string) error {
+	return &Error{Op: op, Kind: ErrConfig, Detail: detail, Err: ErrEncryptionKey}
+}
+
+// seal encrypts with the first key and returns that key's ID. It authenticates the key of the
+// installation too, so that nobody can give one portal the tokens of another by moving them in the
+// store.
 func (r keyring) seal(plain []byte, key Key) (id string, sealed []byte) {
 	id = r[0].ID
 	return id, seal.Keyring(r).Seal(nil, plain, boundTo(id, key))
@@ -47,8 +51,8 @@ func (r keyring) open(id string, sealed []byte, key Key) (plain []byte, known, o
 	return seal.Keyring(r).Open(id, sealed, boundTo(id, key))
 }
 
-// boundTo is what is authenticated along with an encrypted installation. No two keys give the same
-// bytes: the length of the client ID says where the member ID begins.
+// boundTo returns what is authenticated together with an encrypted installation. No two keys give
+// the same bytes: the length of the client ID says where the member ID begins.
 func boundTo(id string, key Key) []byte {
 	return []byte("b24events/oauth: installation\n" + id + "\n" + strconv.FormatInt(key.UserID, 10) + "\n" +
 		strconv.Itoa(len(key.ClientID)) + "\n" + key.ClientID + key.MemberID)

@@ -14,11 +14,11 @@ import (
 	"github.com/b24events/b24events/oauth"
 )
 
-// folderOfApplication is where a file store keeps what belongs to clientID.
+// folderOfApplication is the folder in which a file store keeps the files of clientID.
 const folderOfApplication = "local_2e5c8bb1b0891cf2_2e87252039"
 
-// fileOf returns the path of an installation of clientID. The member ID is one as Bitrix24 gives
-// them.
+// fileOf returns the path of an installation of clientID. The member ID looks like those of
+// Bitrix24.
 func fileOf(dir string, key oauth.Key) string {
 	name := key.MemberID
 	if key.UserID != 0 {
@@ -113,7 +113,7 @@ func TestEncryptionKeyRotation(t *testing.T) {
 	_, err := with().Swap(t.Context(), fileKey, "", plantedInstallation())
 	require.NoError(t, err)
 	require.Contains(t, contentOf(t, fileOf(dir, fileKey)), planted)
-	opens(1) // a plain file, which the next write encrypts
+	opens(1) // a file in clear, which the next write encrypts
 	require.Contains(t, contentOf(t, fileOf(dir, fileKey)), planted)
 	rewrite(1)
 	require.NotContains(t, contentOf(t, fileOf(dir, fileKey)), planted)
@@ -135,7 +135,11 @@ func TestEncryptionBindsFiles(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	s := fileStore(t, dir, oauth.WithEncryptionKey(encryptionKey(1)))
-	keys := []oauth.Key{fileKey, {ClientID: clientID, MemberID: member, UserID: 7}, {ClientID: clientID, MemberID: "0123456789abcdef0123456789abcdef"}}
+	keys := []oauth.Key{
+		fileKey,
+		{ClientID: clientID, MemberID: member, UserID: 7},
+		{ClientID: clientID, MemberID: "0123456789abcdef0123456789abcdef"},
+	}
 	versions := make([]oauth.Version, len(keys))
 	for i, key := range keys {
 		var err error
@@ -175,7 +179,7 @@ func replaced(tb testing.TB, text, old, with string) string {
 	return string(bytes.Replace([]byte(text), []byte(old), []byte(with), 1))
 }
 
-// TestEncryptionOnly puts a file in clear in the place of an encrypted one.
+// TestEncryptionOnly replaces an encrypted file by one in clear.
 func TestEncryptionOnly(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -8,27 +8,30 @@ import (
 	"github.com/b24events/b24events/internal/redact"
 )
 
-// ErrorKind is a sentinel of this package; compare with errors.Is.
+// ErrorKind is a sentinel of this package. Compare with errors.Is.
 type ErrorKind string //nolint:errname // a kind of error, like those of io/fs; the error with details is Error
 
 // Error returns the text of the sentinel.
 func (k ErrorKind) Error() string { return "oauth: " + string(k) }
 
 // What a caller can do about an error: install again (ErrNotFound, ErrReauthorize), correct the
-// configuration (ErrCredentials, ErrHostNotAllowed), wait for hours (ErrPayment) or for a moment
-// (ErrTemporary, ErrBusy, ErrStore).
+// configuration (ErrConfig, ErrCredentials, ErrHostNotAllowed), wait for hours (ErrPayment), or
+// wait for a moment (ErrTemporary, ErrBusy, ErrStore).
 const (
+	// ErrConfig means that a constructor, an option or [Portals.Seed] was given a value that it
+	// cannot use. The text says which.
+	ErrConfig ErrorKind = "invalid configuration"
 	// ErrNotFound means that no installation is stored for the portal.
 	ErrNotFound ErrorKind = "no installation of this portal is stored"
-	// ErrConflict means that a store holds another version than the one to be replaced. Stores return
-	// it; nothing else does.
+	// ErrConflict means that a store holds another version than the one to be replaced. Only stores
+	// return it.
 	ErrConflict ErrorKind = "another version of the installation is stored"
 	// ErrReauthorize means that the stored tokens are void for good: the application must be installed
-	// or authorised again.
-	ErrReauthorize ErrorKind = "the tokens are void; the application must be installed or authorised again"
-	// ErrCredentials means that the OAuth server refuses the client id and secret, or that the
+	// or authorized again.
+	ErrReauthorize ErrorKind = "the tokens are void; the application must be installed or authorized again"
+	// ErrCredentials means that the OAuth server refuses the client ID and secret, or that the
 	// application is not installed there.
-	ErrCredentials ErrorKind = "the OAuth server refuses the application; check its id, its secret and whether it is installed" //nolint:gosec // a sentence
+	ErrCredentials ErrorKind = "the OAuth server refuses the application; check its ID and secret, and that it is installed" //nolint:gosec // a sentence
 	// ErrPayment means that the portal's subscription, or the application's, has ended. Trying again
 	// makes sense after hours.
 	ErrPayment ErrorKind = "a subscription has ended"
@@ -38,36 +41,35 @@ const (
 	// ErrBusy means that too many installations and pages of unknown senders are being checked. Try
 	// again later.
 	ErrBusy ErrorKind = "too many unproven installations are being checked"
-	// ErrStore means that the Store failed, or could not take new tokens; the chain holds its
+	// ErrStore means that the Store failed, or could not take new tokens. The chain holds the store's
 	// error.
 	ErrStore ErrorKind = "the store is unavailable"
 	// ErrHostNotAllowed means that an OAuth server is not on the allow list. Nothing was sent to it.
 	ErrHostNotAllowed ErrorKind = "the OAuth server is not on the allow list; see WithHosts"
-	// ErrEndpoint means that an address is malformed, or http where https is needed.
+	// ErrEndpoint means that an address is malformed, or http although https is required.
 	ErrEndpoint ErrorKind = "an endpoint is malformed or not https"
 	// ErrUnverified means that an install event or page does not prove where it comes from, that
 	// its user may not install, or that the OAuth server does not name a portal's new address. It
-	// is also an event.ErrForbidden.
+	// also matches event.ErrForbidden.
 	ErrUnverified ErrorKind = "not confirmed"
-	// ErrNoUserToken means that an event carries no token of the user who caused it, or one that does
-	// not work any more.
+	// ErrNoUserToken means that an event carries no token of the user who caused it, or one that no
+	// longer works.
 	ErrNoUserToken ErrorKind = "no usable token of the acting user"
 	// ErrRedirect means that a redirect with an authorization code is malformed, or was not begun in
 	// this browser's session.
 	ErrRedirect ErrorKind = "the redirect is malformed, was not begun in this session, or is another portal's"
-	// ErrShutdown means that Shutdown was called and no new work is begun.
+	// ErrShutdown means that Shutdown was called, so that no new work begins.
 	ErrShutdown ErrorKind = "shut down"
 )
 
-// Error tells what failed and of which kind it is. It holds no token and nothing of an answer but
-// its error code.
+// Error says what failed, and how. It holds no token, and nothing of a response but its error code.
 type Error struct {
 	Op     string // what was tried, such as "renew"
 	Kind   ErrorKind
-	Code   string // error code of the OAuth server, such as invalid_grant; empty where there is none
-	Status int    // HTTP status of the OAuth server; 0 where there was no answer
+	Code   string // error code of the OAuth server, such as invalid_grant; empty if there is none
+	Status int    // HTTP status of the OAuth server; 0 if it did not respond
 	Detail string // what exactly, in words of this package
-	Err    error  // the error behind it, such as the store's; often nil
+	Err    error  // the cause, such as the store's error; often nil
 }
 
 // Error describes the failure in one line.
@@ -89,29 +91,32 @@ func (e *Error) Error() string {
 	return b.String()
 }
 
-// Is reports the kind. An unverified installation is an [event.ErrForbidden] too, so that a webhook
-// answers 403.
+// Is reports whether target is the kind. An [ErrUnverified] is an [event.ErrForbidden] too, so that
+// a webhook responds with 403.
 func (e *Error) Is(target error) bool {
 	return target == e.Kind || (e.Kind == ErrUnverified && target == event.ErrForbidden)
 }
 
-// Unwrap returns the error behind it.
+// Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// Permanent reports whether waiting is of no use: somebody has to install or authorize the
+// Permanent reports whether waiting is useless, because somebody has to install or authorize the
 // application again, or to correct its configuration. An ended subscription is not permanent, and
 // neither is a server or a store that fails.
 func (e *Error) Permanent() bool {
 	switch e.Kind {
-	case ErrNotFound, ErrReauthorize, ErrCredentials, ErrHostNotAllowed, ErrEndpoint, ErrNoUserToken, ErrUnverified, ErrShutdown:
+	case ErrConfig, ErrNotFound, ErrReauthorize, ErrCredentials, ErrHostNotAllowed, ErrEndpoint, ErrNoUserToken, ErrUnverified, ErrShutdown:
 		return true
 	default:
 		return false
 	}
 }
 
-// codeKind sorts the codes of the OAuth server by what can be done about them. Their texts are
-// looked at for one code only, which stands for several failures.
+// configError is the error of a constructor or an option.
+func configError(op, detail string) error { return &Error{Op: op, Kind: ErrConfig, Detail: detail} }
+
+// codeKind sorts the codes of the OAuth server by what can be done about them. It reads the text of
+// one code only, because that code stands for several failures.
 //
 // Source: https://apidocs.bitrix24.com/settings/oauth/error-codes.html
 func codeKind(code, description string) ErrorKind {
@@ -133,8 +138,7 @@ func codeKind(code, description string) ErrorKind {
 	return ErrTemporary
 }
 
-// refusesToken reports whether the OAuth server said that a token is not good, rather than that
-// something else is wrong.
+// refusesToken reports whether the OAuth server rejects a token, and not something else.
 func (e *Error) refusesToken() bool {
 	switch strings.ToLower(e.Code) {
 	case "invalid_request", "invalid_token", "expired_token", "wrong_token", "no_auth_found", "access_denied":
@@ -144,18 +148,18 @@ func (e *Error) refusesToken() bool {
 	}
 }
 
-// maxErrorText bounds the text of an error in a log line, in characters.
+// maxErrorText is the longest text of an error in a log line, in characters.
 const maxErrorText = 500
 
-// errorText is the text of an error for the log. Stores, policies and hooks return errors of their
-// own, which may quote what they were given.
+// errorText returns the text of an error for the log. Stores, policies and hooks return errors of
+// their own, which may quote what they were given.
 func errorText(err error) string { return redact.New().Clean(err.Error(), maxErrorText) }
 
-// maxCode is far longer than any code that is known.
+// maxCode is far longer than any known code.
 const maxCode = 40
 
-// cleanCode returns a code where it looks like one. Codes are letters and underscores; a server
-// that echoes what it was sent must not get that into an error.
+// cleanCode returns a code if it looks like one, and else nothing. Codes have letters and
+// underscores only. If a server echoes what it was sent, that must not get into an error.
 func cleanCode(code string, sent ...event.Secret) string {
 	if len(code) > maxCode {
 		return ""

@@ -13,11 +13,12 @@ import (
 	"github.com/b24events/b24events/webhook"
 )
 
-// An application that portals install: the install event is verified and stored, and binds what the
-// mux handles; later events are recognised by what was stored, and calls use the stored tokens.
+// Portals install an application. The install event is verified and stored, and its handler binds
+// what the mux handles. Later events are verified by what was stored, and calls use the stored
+// tokens.
 func Example() {
 	ctx := context.Background()
-	// In life: a portal, and an application that its settings show.
+	// A fake portal with an application. A real application is in the settings of a real portal.
 	portal, err := eventtest.New()
 	if err != nil {
 		fmt.Println(err)
@@ -34,7 +35,7 @@ func Example() {
 		return
 	}
 
-	// The application. The options are for the portal's loopback addresses.
+	// The program of the application. The options allow the loopback addresses of the fake portal.
 	portals, err := oauth.NewPortals(oauth.Config{ClientID: app.ClientID(), ClientSecret: app.ClientSecret()}, oauth.NewMemoryStore(),
 		oauth.WithHosts(portal.OAuthHost()), oauth.WithInsecureHTTP())
 	if err != nil {
@@ -48,7 +49,7 @@ func Example() {
 	}
 	events := event.NewMux()
 	event.On(events, event.OnAppInstall, func(ctx context.Context, d *event.Delivery, _ event.AppInstall) error {
-		fmt.Println("installed, licence", d.Auth.Status)
+		fmt.Println("installed, license", d.Auth.Status)
 		return event.NewAPI(api.Portal(d.MemberID())).Reconcile(ctx, events.Bindings(handlerURL))
 	})
 	event.On(events, event.OnCrmDealAdd, func(ctx context.Context, d *event.Delivery, _ event.CRMEntity) error {
@@ -72,6 +73,6 @@ func Example() {
 	_, _ = portal.Add(eventtest.Deal, map[string]any{"TITLE": "Boats"}, eventtest.AdminID)
 	_ = portal.Wait(ctx)
 	// Output:
-	// installed, licence L
+	// installed, license L
 	// new deal: Boats
 }

@@ -13,14 +13,14 @@ import (
 	"github.com/b24events/b24events/webhook"
 )
 
-// The hooks do what the application wants to happen when it is installed and removed; the tokens
-// are taken care of.
+// The hooks do the application's own work when it is installed and removed. Lifecycle handles the
+// tokens.
 func ExamplePortals_Lifecycle() {
 	ctx := context.Background()
 	server := httptest.NewUnstartedServer(nil)
 	defer server.Close()
 	handlerURL := "http://" + server.Listener.Addr().String() + "/bitrix24"
-	portal, err := eventtest.New() // in life: a portal, and an application in its settings
+	portal, err := eventtest.New() // a fake portal with an application
 	if err != nil {
 		panic(err)
 	}
@@ -71,8 +71,8 @@ func ExamplePortals_Lifecycle() {
 	// oauth: load: no installation of this portal is stored
 }
 
-// A user of the portal lets the application in. The redirect address in the application's settings
-// is /oauth/back.
+// A user of the portal allows the application to act for them. The redirect address in the
+// application's settings is /oauth/back.
 func ExampleRedirectHandler() {
 	portals, err := oauth.NewPortals(oauth.Config{ClientID: "local.1", ClientSecret: "secret"}, oauth.NewMemoryStore())
 	if err != nil {
@@ -85,19 +85,23 @@ func ExampleRedirectHandler() {
 			http.Error(w, "that is no portal", http.StatusBadRequest)
 		}
 	})
-	mux.Handle("/oauth/back", oauth.RedirectHandler(portals.Exchange, states,
+	back, err := oauth.RedirectHandler(portals.Exchange, states,
 		func(w http.ResponseWriter, _ *http.Request, in oauth.Installation, err error) {
 			if err != nil {
 				http.Error(w, "please try again", http.StatusForbidden)
 				return
 			}
 			_, _ = fmt.Fprintln(w, "connected to", in.Domain())
-		}))
+		})
+	if err != nil {
+		panic(err)
+	}
+	mux.Handle("/oauth/back", back)
 
 	for _, address := range []string{"/oauth/start?portal=example.bitrix24.com", "/oauth/back?code=stolen&state=guessed"} {
-		answer := httptest.NewRecorder()
-		mux.ServeHTTP(answer, httptest.NewRequestWithContext(context.Background(), http.MethodGet, address, nil))
-		fmt.Println(answer.Code)
+		response := httptest.NewRecorder()
+		mux.ServeHTTP(response, httptest.NewRequestWithContext(context.Background(), http.MethodGet, address, nil))
+		fmt.Println(response.Code)
 	}
 	// Output:
 	// 302

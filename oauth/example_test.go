@@ -9,12 +9,13 @@ import (
 	"github.com/b24events/b24events/oauth"
 )
 
-// An event is let in by the application token that its portal's installation brought.
+// An event passes if it has the application token that its portal's installation brought.
 func ExamplePortals_Verify() {
 	ctx := context.Background()
 	store := oauth.NewMemoryStore()
-	// In life, the verified ONAPPINSTALL put this there.
-	_, _ = store.Swap(ctx, oauth.Key{ClientID: "local.1", MemberID: "member"}, "", oauth.Installation{MemberID: "member", ApplicationToken: "known"})
+	// In a real program, a verified ONAPPINSTALL stores this.
+	_, _ = store.Swap(ctx, oauth.Key{ClientID: "local.1", MemberID: "member"}, "",
+		oauth.Installation{MemberID: "member", ApplicationToken: "known"})
 	portals, err := oauth.NewPortals(oauth.Config{ClientID: "local.1", ClientSecret: "secret"}, store)
 	if err != nil {
 		panic(err)

@@ -16,12 +16,12 @@ var (
 )
 
 // FileStore is a [Store] of files in one directory, one file for each installation. Several
-// processes of one machine may share the directory, and several applications too: each has a folder
-// of its own. It is safe for concurrent use. A store that lives as long as its process needs no
-// closing; [FileStore.Close] releases the directory before.
+// processes of one machine may share the directory. So may several applications, each of which has
+// a folder of its own. A FileStore is safe for concurrent use. [FileStore.Close] releases the
+// directory; a store that lives as long as its process need not be closed.
 //
 // Swap replaces a file as a whole and syncs it before it returns. A crash leaves the old
-// installation or the new one, never half of one. Writers exclude each other by file locks, which
+// installation or the new one, never a part of one. Writers exclude each other by file locks, which
 // end with their process; readers never wait. So the directory must be on a local file system that
 // has locks. The locks are flock on Unix and LockFileEx on Windows; elsewhere [NewFileStore]
 // returns an error. [FileStore.Prepare] reserves disk space for a write.
@@ -31,9 +31,9 @@ var (
 // given. Their names show client IDs and member IDs, which are no secrets. Keep nothing else in the
 // directory, and do not remove its files named lock.*.
 //
-// On Windows another program that has a file open, such as a virus scanner, can keep the store from
-// it. The methods retry for up to a second before they return its error. A deleted installation may
-// be there again after a loss of power, because Windows cannot flush a directory.
+// On Windows another program that has a file open, such as a virus scanner, can block the store.
+// The methods retry for up to a second before they return an error. A deleted installation may be
+// back after a power failure, because Windows cannot flush a directory.
 //
 // A file store holds client IDs and member IDs of up to 64 bytes. Swap refuses longer ones; those
 // of Bitrix24 have about 32.
@@ -73,7 +73,7 @@ func (s *FileStore) Load(ctx context.Context, key Key) (Installation, Version, e
 	}
 	in, err := s.codec.Open(key, data)
 	if err != nil {
-		return Installation{}, "", named(p.path(), err)
+		return Installation{}, "", withFileName(p.path(), err)
 	}
 	return in, versionOf(data), nil
 }
@@ -81,8 +81,8 @@ func (s *FileStore) Load(ctx context.Context, key Key) (Installation, Version, e
 // Swap writes an installation, or returns [ErrConflict]. It refuses one of more than 1 MiB, and
 // text that is not UTF-8.
 //
-// If it returns another error, the old installation is stored; after a failure of the disk it may
-// be the new one. Load shows which.
+// If it returns another error, the old installation is still stored. After a failure of the disk it
+// may be the new one; Load shows which.
 func (s *FileStore) Swap(ctx context.Context, key Key, old Version, in Installation) (Version, error) {
 	if err := ctx.Err(); err != nil {
 		return "", err
@@ -116,7 +116,7 @@ func (s *FileStore) Swap(ctx context.Context, key Key, old Version, in Installat
 	case found != old:
 		return "", ErrConflict
 	}
-	if err := slot.replace(data); err != nil {
+	if err := slot.replaceLocked(data); err != nil {
 		return "", fmt.Errorf("oauth: file store: %w", err)
 	}
 	return versionOf(data), nil
@@ -152,7 +152,7 @@ func (s *FileStore) Delete(ctx context.Context, key Key, old Version) error {
 	case found != old:
 		return ErrConflict
 	}
-	if err := slot.remove(); err != nil {
+	if err := slot.removeLocked(); err != nil {
 		return fmt.Errorf("oauth: file store: %w", err)
 	}
 	return nil
@@ -173,20 +173,20 @@ func (s *FileStore) Close() error {
 // Format prints no installation and no key, whatever the verb.
 func (s *FileStore) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("oauth.FileStore")) }
 
-// newMark returns what tells one write of an installation from all others.
+// newMark returns a text that no other write of an installation has.
 func newMark() string {
 	var mark [16]byte
 	_, _ = rand.Read(mark[:]) // never fails
 	return hex.EncodeToString(mark[:])
 }
 
-// named adds the name of a file to an error of the codec.
-func named(name string, err error) error {
+// withFileName adds the name of a file to an error of the codec.
+func withFileName(name string, err error) error {
 	var e *Error
 	if errors.As(err, &e) {
-		with := *e
-		with.Op, with.Detail = opFile, name+": "+e.Detail
-		return &with
+		located := *e
+		located.Op, located.Detail = opFile, name+": "+e.Detail
+		return &located
 	}
 	return err
 }

@@ -54,7 +54,7 @@ func descriptorsJob(t *testing.T, j job) {
 		open = append(open, f)
 	}
 	stop, stopped := make(chan struct{}), make(chan struct{})
-	go func() { // takes each descriptor that becomes free in the meantime
+	go func() { // takes each descriptor that becomes free meanwhile
 		defer close(stopped)
 		for {
 			select {

@@ -29,7 +29,8 @@ func smallDisk(t *testing.T, options string) string {
 	return dir
 }
 
-// fillDisk writes until the disk is full, in space or in files, and returns what makes room again.
+// fillDisk writes until the disk is full, in space or in files. It returns a function that makes
+// room again.
 func fillDisk(t *testing.T, dir string) (empty func()) {
 	t.Helper()
 	folder := filepath.Join(dir, "filler")
@@ -68,7 +69,7 @@ func TestPrepareOutlivesAFullDisk(t *testing.T) {
 				require.Equal(t, 2, reservedFiles(t, dir))
 				empty := fillDisk(t, disk)
 
-				// What is not prepared fails, and leaves nothing behind.
+				// A write that was not prepared fails, and leaves nothing behind.
 				other := fileStore(t, dir, opts...)
 				_, err = other.Swap(t.Context(), fileKey, version, in)
 				require.ErrorIs(t, err, syscall.ENOSPC)
@@ -81,7 +82,7 @@ func TestPrepareOutlivesAFullDisk(t *testing.T) {
 				require.NoError(t, err)
 				require.Equal(t, version, found)
 
-				// What is prepared is stored, after a conflict too.
+				// A write that was prepared succeeds, after a conflict too.
 				_, err = s.Swap(t.Context(), fileKey, "another", in)
 				require.ErrorIs(t, err, oauth.ErrConflict)
 				in.AccessToken = "new"
@@ -109,8 +110,7 @@ func TestPrepareOutlivesAFullDisk(t *testing.T) {
 	}
 }
 
-// TestPrepareReservesForLargeOnes fills the disk before an installation is written that is larger
-// than most.
+// TestPrepareReservesForLargeOnes fills the disk before it writes a large installation.
 func TestPrepareReservesForLargeOnes(t *testing.T) {
 	t.Parallel()
 	disk := smallDisk(t, "size=512k")
@@ -158,7 +158,8 @@ func TestPrepareOnAReadOnlyDisk(t *testing.T) {
 	release()
 }
 
-// TestPrepareLeavesNothingOpen looks at what is open after the reservations are used or released.
+// TestPrepareLeavesNothingOpen checks that no file is open after the reservations are used or
+// released.
 func TestPrepareLeavesNothingOpen(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

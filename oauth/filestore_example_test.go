@@ -11,12 +11,12 @@ import (
 
 // A program keeps its installations in files, encrypted, and lists them when it starts.
 func ExampleNewFileStore() {
-	dir, err := os.MkdirTemp("", "tokens") // in life a directory that stays, such as /var/lib/myapp/tokens
+	dir, err := os.MkdirTemp("", "tokens") // in a real program, a directory that stays, such as /var/lib/myapp/tokens
 	if err != nil {
 		panic(err)
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	key := make([]byte, oauth.EncryptionKeySize) // in life from where secrets are kept
+	key := make([]byte, oauth.EncryptionKeySize) // in a real program, from a vault
 	_, _ = rand.Read(key)
 
 	store, err := oauth.NewFileStore(dir, oauth.WithEncryptionKey(key))

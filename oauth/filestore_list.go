@@ -53,7 +53,7 @@ func (s *FileStore) List(ctx context.Context, after Key, limit int) ([]Key, erro
 	return page, nil
 }
 
-// shardsFrom returns the shards of an application, in order, that may hold what follows a key.
+// shardsFrom returns the shards of an application that may hold keys after a key, in order.
 func (s *FileStore) shardsFrom(application *os.Root, after Key) ([]string, error) {
 	entries, err := s.entries(application)
 	if err != nil {
@@ -69,7 +69,7 @@ func (s *FileStore) shardsFrom(application *os.Root, after Key) ([]string, error
 	return shards, nil
 }
 
-// keysIn returns the keys of a shard that follow a key, in order.
+// keysIn returns the keys of a shard after a key, in order.
 func (s *FileStore) keysIn(application *os.Root, shard string, after Key) ([]Key, error) {
 	folder, err := openFolder(application, escape(shard), false)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -37,9 +37,12 @@ func largeStore(t *testing.T) (*FileStore, []Key) {
 	return s, keys
 }
 
-// TestFileStoreDoesNotScan counts the entries of folders that are read to list a page and to forget
+// TestFileStoreDoesNotScan counts the directory entries that are read to list a page and to forget
 // a portal.
 func TestFileStoreDoesNotScan(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes seconds")
+	}
 	t.Parallel()
 	s, keys := largeStore(t)
 	read := 0

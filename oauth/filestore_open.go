@@ -16,9 +16,9 @@ const (
 	opFile   = "file store"
 	filePerm = 0o600
 	dirPerm  = 0o700 // of the folders in the directory
-	// formatFile says what the directory is. It comes first and goes last.
+	// formatFile says what the directory is. It is written first.
 	formatFile = "format.json"
-	// storeFormat changes when older versions cannot use the directory any more. Format 1 had no
+	// storeFormat changes when older versions can no longer use the directory. Format 1 had no
 	// formatFile.
 	storeFormat = 2
 	storeName   = "b24events/oauth.FileStore"
@@ -38,8 +38,9 @@ type fileOption func(*fileConfig) error
 
 func (o fileOption) applyFile(cfg *fileConfig) error { return o(cfg) }
 
-// WithTrustedParents leaves the directories above that of the store unchecked. It is for a machine
-// or a container in which nobody else works, such as one with a volume that all may write to.
+// WithTrustedParents skips the check of the directories above that of the store. It is for a
+// machine or a container that nobody else uses, for example with a volume that everybody may write
+// to.
 func WithTrustedParents() FileOption {
 	return fileOption(func(cfg *fileConfig) error {
 		cfg.trustedParents = true
@@ -48,23 +49,24 @@ func WithTrustedParents() FileOption {
 }
 
 // NewFileStore opens the store in a directory, and makes the directory (0700) if there is none. It
-// removes what writers that were killed have left, and makes files private that are not, as those
-// copied back from a backup may be.
+// removes what killed writers have left. It makes files private that are not, such as files that
+// were copied back from a backup.
 //
-// It refuses a directory that others can write to or that another user owns: they could put tokens
-// of their own there. It refuses one if others could replace it by another: the directories above
-// must belong to this user or to root, and must not be writable by others unless they are sticky,
-// as /tmp is. A group whose ID is that of this user is not among the others. A directory that
-// others can list is accepted, as the files themselves are private.
+// It refuses a directory that others can write to or that another user owns, because they could put
+// tokens of their own there. It also refuses a directory that others could replace: the directories
+// above must belong to this user or to root, and must not be writable by others unless they are
+// sticky, as /tmp is. A group whose ID is that of this user does not count as others. A directory
+// that others can list is accepted, because the files themselves are private.
 //
 // On Windows the user of the process, the system and the administrators have access to a directory
-// that NewFileStore made. It refuses one that lets groups write to which every user of the machine,
-// of its domain or of the network belongs, such as Users and Authenticated Users; folders that were
-// made by hand outside of a user's profile often do. Who may read the directory may read the files.
-// Owners and the directories above are not checked.
+// that NewFileStore made. It refuses a directory to which a group may write that has every user of
+// the machine, of its domain or of the network, such as Users and Authenticated Users. Folders made
+// by hand outside of a user's profile are often like that. Whoever may read the directory may read
+// the files. Owners and the directories above are not checked.
 //
-// It refuses, with an [ErrUnreadable], a directory that another version of this package or
-// something else has filled, and leaves it as it is.
+// If another version of this package or something else has filled the directory, NewFileStore
+// returns [ErrUnreadable] and leaves the directory as it is. It returns [ErrConfig] if the
+// directory has no name or an option makes no sense.
 func NewFileStore(dir string, opts ...FileOption) (*FileStore, error) {
 	var cfg fileConfig
 	for _, opt := range opts {
@@ -80,7 +82,7 @@ func NewFileStore(dir string, opts ...FileOption) (*FileStore, error) {
 		return nil, err
 	}
 	if dir == "" {
-		return nil, errors.New("oauth: NewFileStore: the directory has no name")
+		return nil, configError("NewFileStore", "the directory has no name")
 	}
 	if err := disk.MakePrivate(dir); err != nil {
 		return nil, fmt.Errorf("oauth: NewFileStore: %w", err)
@@ -134,8 +136,8 @@ type format struct {
 	Format int    `json:"format"`
 }
 
-// checkFormat refuses a directory that is not ours, before anything in it is touched, and marks an
-// empty one as ours.
+// checkFormat refuses a directory that is not of a FileStore, before anything in it is changed. It
+// writes the formatFile into an empty one.
 func (s *FileStore) checkFormat() error {
 	var data []byte
 	err := disk.Retry(func() (err error) {
@@ -157,17 +159,17 @@ func (s *FileStore) checkFormat() error {
 	var found format
 	switch {
 	case json.Unmarshal(data, &found) != nil || found.Store != storeName:
-		return refused(formatFile + " is not that of this package; name another directory")
+		return refuseDirectory(formatFile + " is not that of this package; name another directory")
 	case found.Format > storeFormat:
-		return refused("a newer version of this package wrote the directory; use that version, or name another directory")
+		return refuseDirectory("a newer version of this package wrote the directory; use that version, or name another directory")
 	case found.Format != storeFormat:
-		return refused(formatFile + " names a format that never was; name another directory")
+		return refuseDirectory(formatFile + " names a format that does not exist; name another directory")
 	}
 	return nil
 }
 
-// checkEmpty refuses a directory without a formatFile that holds more than its file system, or
-// another process that is just opening it, puts there.
+// checkEmpty refuses a directory without a formatFile, unless it only holds what its file system
+// puts there, or another process that is opening it.
 func (s *FileStore) checkEmpty() error {
 	entries, err := s.entries(s.root)
 	if err != nil {
@@ -177,17 +179,17 @@ func (s *FileStore) checkEmpty() error {
 		name := e.Name()
 		switch {
 		case strings.HasPrefix(name, "portal-"), strings.HasPrefix(name, "hashed-"), strings.HasPrefix(name, "lock-"):
-			return refused("an earlier version of this package wrote the directory, and its files do not say which application they belong to; " +
-				"name another directory, and install the application on each portal again")
+			return refuseDirectory("an earlier version of this package wrote the directory, and its files do not say which application " +
+				"they belong to; name another directory, and install the application on each portal again")
 		case name == "lost+found", name == formatFile, strings.HasPrefix(name, "."), strings.HasPrefix(name, lockPrefix):
 		default:
-			return refused("the directory has no " + formatFile + " and is not empty; name an empty one, or bring that file back")
+			return refuseDirectory("the directory has no " + formatFile + " and is not empty; name an empty one, or restore that file")
 		}
 	}
 	return nil
 }
 
-// writeFormat writes the formatFile. Several processes may do so at once, and write the same.
+// writeFormat writes the formatFile. Several processes may do so at once; they write the same.
 func (s *FileStore) writeFormat() error {
 	data, err := json.Marshal(format{Store: storeName, Format: storeFormat})
 	if err != nil {
@@ -208,11 +210,11 @@ func (s *FileStore) writeFormat() error {
 	return err
 }
 
-func refused(why string) error { return &Error{Op: opFile, Kind: ErrUnreadable, Detail: why} }
+func refuseDirectory(why string) error { return &Error{Op: opFile, Kind: ErrUnreadable, Detail: why} }
 
-// tidy cleans up in the directory. Other processes may be at work.
+// tidy cleans up the directory. Other processes may be using it.
 func (s *FileStore) tidy() error {
-	unlock, ok, err := s.tryLock(place{}) // before all: whether there are locks at all
+	unlock, ok, err := s.tryLock(place{}) // fails if the file system has no locks
 	if err != nil {
 		return err
 	}
@@ -261,7 +263,7 @@ func (s *FileStore) tidyShard(folder *os.Root, clientID, shard string) error {
 		if !e.Type().IsRegular() {
 			continue
 		}
-		name, temp := ofTemp(e.Name())
+		name, temp := tempTarget(e.Name())
 		if !temp {
 			name = e.Name()
 		}

@@ -16,8 +16,8 @@ func ownedByUs(info fs.FileInfo) bool {
 	return !ok || stat.Uid == 0 || int(stat.Uid) == os.Geteuid()
 }
 
-// checkParents refuses a directory that others can rename or replace. It looks at each directory
-// above, by the name given and by the one that symbolic links lead to.
+// checkParents refuses a directory that others can rename or replace. It checks each directory
+// above, by the name given and by the name that symbolic links lead to.
 func checkParents(dir string) error {
 	given, err := filepath.Abs(dir)
 	if err != nil {

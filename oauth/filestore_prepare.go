@@ -13,8 +13,8 @@ import (
 	"github.com/b24events/b24events/internal/filelock"
 )
 
-// minReserve is the disk space that Prepare reserves at least. An installation usually takes 1 KiB
-// or 2; one that takes more has twice its size reserved.
+// minReserve is the least disk space that Prepare reserves. An installation usually takes 1 KiB or
+// 2; for a larger one, twice its size is reserved.
 const minReserve = 16 << 10
 
 // Prepare reserves what a Swap of key needs: a synced file of 16 KiB or of twice the installation's
@@ -41,7 +41,7 @@ func (s *FileStore) Prepare(ctx context.Context, key Key) (release func(), err e
 }
 
 func (s *FileStore) prepare(ctx context.Context, p place) (*slot, error) {
-	unlock, err := s.lock(ctx, p) // until the file is locked: nobody takes it for that of a dead process
+	unlock, err := s.lock(ctx, p) // until the file is locked, so that nobody removes it as left by a dead process
 	if err != nil {
 		return nil, err
 	}
@@ -50,7 +50,7 @@ func (s *FileStore) prepare(ctx context.Context, p place) (*slot, error) {
 		unlock()
 		return nil, err
 	}
-	slot.reserve, err = newReserve(slot.folder, p.name)
+	slot.reserve, err = newReserveLocked(slot.folder, p.name)
 	unlock()
 	if err == nil {
 		err = slot.reserve.fill()
@@ -62,17 +62,17 @@ func (s *FileStore) prepare(ctx context.Context, p place) (*slot, error) {
 	return slot, nil
 }
 
-// reserve is what one write needs. A nil reserve is none.
+// reserve is what one write needs. A nil reserve means that nothing is reserved.
 type reserve struct {
-	temp     *os.File // of the size that is reserved, and locked
+	temp     *os.File // has the reserved size, and is locked
 	tempName string
 	size     int64    // of the file that is to be replaced
-	current  *os.File // that file; nil if there is none, and on Windows, which may not replace a file that is open
+	current  *os.File // that file; nil if there is none, and on Windows, which cannot replace an open file
 	dir      *os.File // the folder, to be synced; nil if that needs no descriptor
 }
 
-// newReserve opens what a write of the file needs. The caller has the lock of the place.
-func newReserve(folder *os.Root, name string) (r *reserve, err error) {
+// newReserveLocked opens what a write of the file needs. The caller holds the lock of the place.
+func newReserveLocked(folder *os.Root, name string) (r *reserve, err error) {
 	r = &reserve{tempName: tempName(name)}
 	defer func() {
 		if err != nil {
@@ -126,7 +126,7 @@ func (r *reserve) opened(info fs.FileInfo) (*os.File, bool) {
 	return r.current, err == nil && os.SameFile(open, info)
 }
 
-// replace puts a file in its place, whole and on the disk. It uses up the reservation in any case.
+// replace replaces the file as a whole and syncs it. It uses up the reservation, even if it fails.
 func (r *reserve) replace(folder *os.Root, name string, data []byte) error {
 	defer r.discard(folder)
 	_, err := r.temp.WriteAt(data, 0)
@@ -154,7 +154,7 @@ func (r *reserve) replace(folder *os.Root, name string, data []byte) error {
 	return r.dir.Sync()
 }
 
-// discard closes everything, and removes the file if it was not used.
+// discard closes everything, and removes the temporary file if it was not used.
 func (r *reserve) discard(folder *os.Root) {
 	if r == nil {
 		return
@@ -171,15 +171,15 @@ func (r *reserve) discard(folder *os.Root) {
 	*r = reserve{}
 }
 
-// reservations are those of a FileStore that are not used and not released. A Swap does not say
-// which caller of Prepare it belongs to; so as many are kept as there are callers that did not
-// release.
+// reservations are those of a FileStore that are neither used nor released. A Swap does not say
+// which caller of Prepare it belongs to. So as many are kept as there are callers that have not
+// released theirs.
 type reservations struct {
 	mu   sync.Mutex
-	keys map[Key]*reserved
+	keys map[Key]*keyReservations
 }
 
-type reserved struct {
+type keyReservations struct {
 	callers int
 	unused  []*slot
 }
@@ -190,9 +190,9 @@ func (r *reservations) add(key Key, slot *slot) {
 	of := r.keys[key]
 	if of == nil {
 		if r.keys == nil {
-			r.keys = make(map[Key]*reserved)
+			r.keys = make(map[Key]*keyReservations)
 		}
-		of = &reserved{}
+		of = &keyReservations{}
 		r.keys[key] = of
 	}
 	of.callers++
@@ -214,7 +214,7 @@ func (r *reservations) take(key Key) *slot {
 	return slot
 }
 
-// giveBack keeps a reservation that was not used for the next Swap, and closes every other slot.
+// giveBack keeps an unused reservation for the next Swap, and closes every other slot.
 func (r *reservations) giveBack(key Key, slot *slot) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -238,7 +238,7 @@ func (r *reservations) close() {
 	}
 }
 
-// release is the end of one caller.
+// release frees the reservation of one caller.
 func (r *reservations) release(key Key) {
 	var slot *slot
 	r.mu.Lock()

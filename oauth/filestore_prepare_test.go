@@ -11,7 +11,7 @@ import (
 	"github.com/b24events/b24events/oauth"
 )
 
-// reservedFiles returns how many files of a store are reservations.
+// reservedFiles returns the number of reservations among the files of a store.
 func reservedFiles(t *testing.T, dir string) (reserved int) {
 	t.Helper()
 	for _, name := range names(t, dir) {

@@ -22,14 +22,13 @@ import (
 	"github.com/b24events/b24events/oauth"
 )
 
-// Tests of several processes start this test binary again, with the work to be done in the
-// environment.
+// Tests of several processes start this test binary again, with a job in the environment.
 const (
 	processEnv = "OAUTH_TEST_PROCESS"
 	processes  = 8
 )
 
-// job is what a process gets to do.
+// job is the work of one process.
 type job struct {
 	Work         string `json:"work"` // count, write, renew, prepare or descriptors
 	Dir          string `json:"dir"`
@@ -73,7 +72,7 @@ func TestProcess(t *testing.T) {
 	}
 }
 
-// process is one that runs TestProcess.
+// process is a process that runs TestProcess.
 type process struct {
 	*exec.Cmd
 
@@ -123,15 +122,15 @@ func (p *process) line(tb testing.TB) string {
 	return strings.TrimSuffix(line, "\n")
 }
 
-// report is how a process answers.
+// report writes a line to the process that started this one.
 func report(t *testing.T, args ...any) {
 	t.Helper()
 	_, err := fmt.Fprintln(os.Stdout, args...)
 	require.NoError(t, err)
 }
 
-// order waits for the next line of the process that started this one. There is none any more once
-// ok is false.
+// order waits for the next line of the process that started this one. ok is false if there are no
+// more lines.
 func order(in *bufio.Scanner) (line string, ok bool) {
 	ok = in.Scan()
 	return in.Text(), ok
@@ -210,14 +209,14 @@ func TestFileStoreProcessesLoseNoUpdate(t *testing.T) {
 	}
 }
 
-// numbered returns an installation that is only whole where all its parts have the number. It is
-// large, so that writing takes a while.
+// numbered returns an installation whose parts all have the number n, so that a mix of two is
+// noticed. It is large, so that writing takes a while.
 func numbered(n int64) oauth.Installation {
 	text := fmt.Sprint("token ", n, " ")
 	return oauth.Installation{UserID: n, AccessToken: event.Secret(strings.Repeat(text, 8<<10)), RefreshToken: event.Secret(text)}
 }
 
-// writeJob writes numbered installations until it is killed, and reports each.
+// writeJob writes numbered installations until it is killed. It reports each.
 func writeJob(t *testing.T, j job) {
 	t.Helper()
 	s := j.store(t)
@@ -233,8 +232,8 @@ func writeJob(t *testing.T, j job) {
 	}
 }
 
-// TestFileStoreSurvivesKilledWriters kills writers at any moment. What they reported is there, or
-// the write after it, and the next writer does not have to wait.
+// TestFileStoreSurvivesKilledWriters kills writers at random moments. The last write that they
+// reported is there, or the one after it. The next writer does not have to wait.
 func TestFileStoreSurvivesKilledWriters(t *testing.T) {
 	t.Parallel()
 	rounds := 30
@@ -248,7 +247,7 @@ func TestFileStoreSurvivesKilledWriters(t *testing.T) {
 		killed := make(chan error, 1)
 		working := make(chan struct{}) // closed when the moment of the kill may come
 		var once sync.Once
-		if round%3 != 0 { // every third lives to see its first write, so that a slow machine tests something too
+		if round%3 != 0 { // every third finishes its first write, so that a slow machine tests something too
 			once.Do(func() { close(working) })
 		}
 		go func() {
@@ -256,7 +255,7 @@ func TestFileStoreSurvivesKilledWriters(t *testing.T) {
 			<-time.After(time.Duration(rand.Int64N(int64(20 * time.Millisecond)))) //nolint:gosec // no secret
 			killed <- p.Process.Kill()
 		}()
-		for { // until the pipe ends with the process
+		for { // the pipe ends with the process
 			line, err := p.out.ReadString('\n')
 			if err != nil {
 				break

@@ -21,14 +21,14 @@ import (
 	"github.com/b24events/b24events/oauth"
 )
 
-// renewed is what a process says after a round: the tokens that its goroutines ended with, hashed,
-// and what went wrong.
+// renewed is the report of a process after a round: hashes of the tokens that its goroutines ended
+// with, and their errors.
 type renewed struct {
 	Access  []string `json:"access"`  // of each goroutine
 	Stored  string   `json:"stored"`  // of the installation as this process sees it
 	Refused int      `json:"refused"` // times that the portal answered expired_token
 	Errors  []string `json:"errors"`
-	Dead    bool     `json:"dead"` // one of the errors says that the application must be authorised again
+	Dead    bool     `json:"dead"` // one of the errors says that the application must be authorized again
 }
 
 func hashed(token string) string {
@@ -36,7 +36,7 @@ func hashed(token string) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// callPortal makes a REST call and returns the code of the error in the answer.
+// callPortal makes a REST call and returns the error code in the response.
 func callPortal(ctx context.Context, client *http.Client, endpoint, token string) (string, error) {
 	form := url.Values{"auth": {token}}
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, endpoint+"app.info", strings.NewReader(form.Encode()))
@@ -49,15 +49,15 @@ func callPortal(ctx context.Context, client *http.Client, endpoint, token string
 		return "", err
 	}
 	defer func() { _ = resp.Body.Close() }()
-	var answer struct {
+	var response struct {
 		Error string `json:"error"`
 	}
-	err = json.NewDecoder(resp.Body).Decode(&answer)
-	return answer.Error, err
+	err = json.NewDecoder(resp.Body).Decode(&response)
+	return response.Error, err
 }
 
-// renewJob does in each round what a program does: it calls the portal in many goroutines, and
-// renews what the portal refuses.
+// renewJob works like a program in each round: it calls the portal in many goroutines, and renews a
+// token that the portal refuses.
 func renewJob(t *testing.T, j job) {
 	t.Helper()
 	portals, err := oauth.NewPortals(oauth.Config{ClientID: j.ClientID, ClientSecret: event.Secret(j.ClientSecret)}, j.store(t),
@@ -101,7 +101,7 @@ func renewJob(t *testing.T, j job) {
 	require.NoError(t, portals.Shutdown(t.Context()))
 }
 
-// workOnce calls the portal until it takes the token, and returns that.
+// workOnce calls the portal until it accepts the token, and returns the token.
 func workOnce(ctx context.Context, portals *oauth.Portals, client *http.Client, memberID string) (token string, refused int, err error) {
 	endpoint, token, err := portals.Access(ctx, memberID)
 	for err == nil {
@@ -119,9 +119,9 @@ func workOnce(ctx context.Context, portals *oauth.Portals, client *http.Client, 
 	return "", refused, err
 }
 
-// TestProcessesShareOneRenewal lets processes that share a file store find their token expired, all
-// at once, at a server where a refresh token works once. All of them must go on, with the pair of
-// the one whose renewal came first.
+// TestProcessesShareOneRenewal has processes that share a file store. Their token expires for all
+// of them at once, and a refresh token works once. All of them must go on with the pair of the
+// process that renewed first.
 func TestProcessesShareOneRenewal(t *testing.T) {
 	t.Parallel()
 	for name, encrypted := range map[string]bool{"plain": false, "encrypted": true} {
@@ -158,7 +158,7 @@ func TestProcessesShareOneRenewal(t *testing.T) {
 				require.NotEqual(t, before.RefreshToken, after.RefreshToken)
 				refused := 0
 				for _, r := range results {
-					require.False(t, r.Dead, "a process wants to be authorised again: %v", r.Errors)
+					require.False(t, r.Dead, "a process wants to be authorized again: %v", r.Errors)
 					require.Empty(t, r.Errors)
 					require.Len(t, r.Access, 4)
 					for _, access := range r.Access {
@@ -181,7 +181,7 @@ func TestProcessesShareOneRenewal(t *testing.T) {
 			t.Logf("%d renewals were refused because another process came first", refusedRenewals)
 			require.Positive(t, refusedRenewals, "the processes did not meet, so nothing was tested")
 
-			// The refresh token of the last winner is alive.
+			// The refresh token of the last winner works.
 			w.ExpireAccessTokens()
 			_, _, err = w.portals(t, store).Renew(t.Context(), w.MemberID(), string(before.AccessToken))
 			require.NoError(t, err)

@@ -23,7 +23,7 @@ import (
 
 var fileKey = oauth.Key{ClientID: clientID, MemberID: member}
 
-// fileStore opens a store as one process would.
+// fileStore opens a store as a process would.
 func fileStore(tb testing.TB, dir string, opts ...oauth.FileOption) *oauth.FileStore {
 	tb.Helper()
 	s, err := oauth.NewFileStore(dir, opts...)
@@ -93,7 +93,7 @@ func TestFileStoreIsPrivate(t *testing.T) {
 			want = 0o600
 			files++
 		}
-		if runtime.GOOS != "windows" || !e.IsDir() { // inner folders inherit the access list, which Wine does not do
+		if runtime.GOOS != "windows" || !e.IsDir() { // inner folders inherit the access list, except under Wine
 			requireMode(t, want, path)
 		}
 		return nil
@@ -158,7 +158,7 @@ func TestNewFileStoreRefuses(t *testing.T) {
 	fileStore(t, seen, nil)                   // others see names, and a nil option is none
 }
 
-// TestFileStoreRefusesForeignContent puts files in the place of an installation.
+// TestFileStoreRefusesForeignContent replaces the file of an installation.
 func TestFileStoreRefusesForeignContent(t *testing.T) {
 	t.Parallel()
 	good := func(t *testing.T, s oauth.Store, path string) string {
@@ -226,7 +226,7 @@ func TestFileStoreRefusesForeignContent(t *testing.T) {
 			require.ErrorContains(t, err, filepath.Base(path))
 			requireNothingPlanted(t, err)
 
-			// It is not lost by a new installation either: someone must look at it.
+			// A new installation does not overwrite it: somebody must look at it.
 			_, err = s.Swap(t.Context(), fileKey, "", in)
 			require.Error(t, err)
 			requireNothingPlanted(t, err)
@@ -255,7 +255,7 @@ func TestFileStoreOpensNothingButFiles(t *testing.T) {
 			s := fileStore(t, dir)
 			require.NoError(t, os.MkdirAll(filepath.Dir(fileOf(dir, fileKey)), 0o700))
 			require.NoError(t, make(fileOf(dir, fileKey)))
-			fileStore(t, dir) // tidies around it
+			fileStore(t, dir) // cleans up everything else
 			_, _, err := s.Load(t.Context(), fileKey)
 			require.ErrorIs(t, err, oauth.ErrUnreadable)
 			_, err = s.Swap(t.Context(), fileKey, "", plantedInstallation())
@@ -274,7 +274,7 @@ func TestFileStoreOpensNothingButFiles(t *testing.T) {
 	}
 }
 
-// TestFileStoreSwapRefuses gives what a file cannot hold: it must not come back bent.
+// TestFileStoreSwapRefuses writes what a file cannot hold, because it would come back changed.
 func TestFileStoreSwapRefuses(t *testing.T) {
 	t.Parallel()
 	for name, change := range map[string]func(*oauth.Installation){
@@ -299,7 +299,7 @@ func TestFileStoreSwapRefuses(t *testing.T) {
 	}
 }
 
-// TestFileStoreChangedByHand takes an edited file for another version.
+// TestFileStoreChangedByHand edits a file, which makes it another version.
 func TestFileStoreChangedByHand(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -327,7 +327,10 @@ func TestFileStoreCleansUp(t *testing.T) {
 	mark := strings.Repeat("0123456789abcdef", 2)
 	temp := path + "." + mark + ".tmp"
 	leave := func() { overwrite(t, temp, planted) }
-	for _, name := range []string{"notes.tmp", ".json." + mark + ".tmp", member + "-0.json." + mark + ".tmp", member + ".json.tmp", member + ".json." + mark[1:] + "x.tmp"} {
+	for _, name := range []string{
+		"notes.tmp", ".json." + mark + ".tmp", member + "-0.json." + mark + ".tmp", member + ".json.tmp",
+		member + ".json." + mark[1:] + "x.tmp",
+	} {
 		overwrite(t, filepath.Join(filepath.Dir(path), name), "")
 	}
 	overwrite(t, filepath.Join(dir, filepath.Base(temp)), "")
@@ -337,7 +340,7 @@ func TestFileStoreCleansUp(t *testing.T) {
 	fileStore(t, dir)
 	require.Equal(t, before, names(t, dir))
 
-	// A writer that is alive keeps its file.
+	// The temporary file of a live writer stays.
 	leave()
 	release := lockAll(t, dir)
 	fileStore(t, dir)
@@ -346,7 +349,7 @@ func TestFileStoreCleansUp(t *testing.T) {
 	fileStore(t, dir)
 	require.NoFileExists(t, temp)
 
-	// So does one that has reserved it.
+	// So does that of a reservation.
 	free, err := s.Prepare(t.Context(), fileKey)
 	require.NoError(t, err)
 	reserved := names(t, dir)
@@ -365,7 +368,8 @@ func lockAll(tb testing.TB, dir string) (release func()) {
 	tb.Helper()
 	var files []*os.File
 	for n := range 16 {
-		f, err := os.OpenFile(filepath.Join(dir, fmt.Sprintf("lock.%02d", n)), os.O_RDWR|os.O_CREATE, 0o600) //nolint:gosec // a path of the test's
+		name := filepath.Join(dir, fmt.Sprintf("lock.%02d", n))
+		f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600) //nolint:gosec // a path of the test's
 		require.NoError(tb, err)
 		ok, err := filelock.Try(f)
 		require.NoError(tb, err)
@@ -399,7 +403,7 @@ func TestFileStoreWaitsForTheLock(t *testing.T) {
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 	require.ErrorIs(t, s.Delete(ctx, fileKey, version), context.DeadlineExceeded)
 
-	// The first waits for the other process, the second for the first, and may leave.
+	// The first waits for the other process. The second waits for the first, and may give up.
 	results := make(chan error)
 	go func() {
 		_, err := s.Swap(t.Context(), fileKey, version, in)
@@ -424,7 +428,7 @@ func TestFileStoreReportsTheDisk(t *testing.T) {
 	s := fileStore(t, dir)
 	version, err := s.Swap(t.Context(), fileKey, "", plantedInstallation())
 	require.NoError(t, err)
-	if runtime.GOOS != "windows" { // which removes no folder that is open
+	if runtime.GOOS != "windows" { // which does not remove open folders
 		require.NoError(t, os.RemoveAll(dir))
 		_, _, err = s.Load(t.Context(), fileKey)
 		require.ErrorIs(t, err, oauth.ErrNotFound)
@@ -434,7 +438,7 @@ func TestFileStoreReportsTheDisk(t *testing.T) {
 		require.NotContains(t, err.Error(), dir)
 	}
 
-	// A file in the place of the folder.
+	// A file instead of the folder.
 	dir = t.TempDir()
 	s = fileStore(t, dir)
 	overwrite(t, filepath.Join(dir, folderOfApplication), planted)
@@ -475,7 +479,7 @@ func TestFileStoreCloses(t *testing.T) {
 	require.NoDirExists(t, dir)
 }
 
-// Copies from a backup may be read-only. Windows replaces no file that is.
+// Copies from a backup may be read-only, and Windows does not replace read-only files.
 func TestFileStoreReplacesReadOnlyFiles(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -491,7 +495,7 @@ func TestFileStoreReplacesReadOnlyFiles(t *testing.T) {
 	require.NoError(t, s.Delete(t.Context(), fileKey, version))
 }
 
-// TestFileStoreListsByName plants files and folders among those of the store.
+// TestFileStoreListsByName puts other files and folders among those of the store.
 func TestFileStoreListsByName(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -525,7 +529,7 @@ func TestFileStoreListsByName(t *testing.T) {
 		}
 		require.Equal(t, want, keys)
 	}
-	overwrite(t, filepath.Join(shard, "a-6.json"), planted) // for Load to complain of
+	overwrite(t, filepath.Join(shard, "a-6.json"), planted) // Load returns an error for it
 	page, err := s.List(t.Context(), want[2], 1)
 	require.NoError(t, err)
 	require.Equal(t, []oauth.Key{{ClientID: clientID, MemberID: "a", UserID: 6}}, page)
@@ -548,7 +552,7 @@ func TestFileStoreDoesNotFollowFolders(t *testing.T) {
 	require.ErrorIs(t, err, oauth.ErrUnreadable)
 	require.Len(t, names(t, filepath.Join(dir, "other")), 1)
 
-	// A file that was moved to another application's folder is not taken either.
+	// A file that was moved to another application's folder is not read either.
 	require.NoError(t, os.Remove(filepath.Join(dir, folderOfApplication)))
 	require.NoError(t, os.Rename(filepath.Join(dir, "other"), filepath.Join(dir, folderOfApplication)))
 	_, _, err = s.Load(t.Context(), fileKey)
@@ -556,8 +560,8 @@ func TestFileStoreDoesNotFollowFolders(t *testing.T) {
 	requireNothingPlanted(t, err)
 }
 
-// TestFileStoreRefusesOtherDirectories opens directories that something else has filled. They stay
-// as they are.
+// TestFileStoreRefusesOtherDirectories opens directories that something else has filled, and leaves
+// them as they are.
 func TestFileStoreRefusesOtherDirectories(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -589,7 +593,7 @@ func TestFileStoreRefusesOtherDirectories(t *testing.T) {
 			_, err := fileStore(t, dir).Swap(t.Context(), fileKey, "", plantedInstallation())
 			require.NoError(t, err)
 			require.NoError(t, os.Remove(filepath.Join(dir, "format.json")))
-		}, "bring that file back"},
+		}, "restore that file"},
 		"someone's": {func(t *testing.T, dir string) {
 			t.Helper()
 			overwrite(t, filepath.Join(dir, "thesis.txt"), "")
@@ -645,7 +649,7 @@ func TestFileStoreSurvivesALostLockFile(t *testing.T) {
 	for _, path := range locks {
 		require.NoError(t, os.Remove(path))
 	}
-	release := lockAll(t, dir) // another process, which finds none
+	release := lockAll(t, dir) // like another process, which finds no lock file
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Millisecond)
 	defer cancel()
 	_, err = s.Swap(ctx, fileKey, version, plantedInstallation())
@@ -702,8 +706,8 @@ func TestFileStoreRefusesUnsafeParents(t *testing.T) {
 	}
 }
 
-// TestFileStoreRefusesUnsafeFolders opens one whose inner folders others can write to, as after a
-// careless copy.
+// TestFileStoreRefusesUnsafeFolders opens a store whose inner folders others can write to, for
+// example after a careless copy.
 func TestFileStoreRefusesUnsafeFolders(t *testing.T) {
 	t.Parallel()
 	if runtime.GOOS == "windows" {
@@ -729,8 +733,8 @@ func TestFileStoreRefusesUnsafeFolders(t *testing.T) {
 	require.ErrorContains(t, err, "another user owns")
 }
 
-// BenchmarkFileStore measures what each verified delivery costs, and each renewal, which waits for
-// the disk.
+// BenchmarkFileStore measures the cost of each verified delivery, and of each renewal, which waits
+// for the disk.
 func BenchmarkFileStore(b *testing.B) {
 	for name, opts := range map[string][]oauth.FileOption{"plain": nil, "encrypted": {oauth.WithEncryptionKey(encryptionKey(1))}} {
 		s, in := fileStore(b, b.TempDir(), opts...), plantedInstallation()

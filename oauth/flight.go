@@ -9,11 +9,11 @@ import (
 	"time"
 )
 
-// flightTimeout bounds one piece of work on an installation, which goes on when its callers leave.
+// flightTimeout limits one piece of work on an installation, which goes on after its callers leave.
 const flightTimeout = 30 * time.Second
 
 // flights shares work: callers that ask for the same work while it runs get its result. Work goes
-// on when its callers leave, because it may already have spent a token that works once.
+// on after its callers leave, because it may already have spent a token that works once.
 type flights struct {
 	log *slog.Logger
 
@@ -23,7 +23,7 @@ type flights struct {
 	work    sync.WaitGroup // Add under mu while not closed
 }
 
-// flight is work under way. The fields are set before done is closed.
+// flight is work under way. in and err are set before done is closed.
 type flight struct {
 	done chan struct{}
 	in   Installation
@@ -50,7 +50,7 @@ func (fs *flights) do(
 	}
 }
 
-// join returns the flight of a name, and starts it when there is none.
+// join returns the flight of a name. If there is none, it starts one.
 func (fs *flights) join(
 	ctx context.Context, name, op string, work func(context.Context) (Installation, error),
 ) (*flight, error) {
@@ -79,7 +79,7 @@ func (fs *flights) run(
 	defer cancel()
 	returned := false
 	defer func() {
-		// Only foreign code can panic here: a store, a policy, a hook. No caller could recover it.
+		// Only a store, a policy or a hook can panic here. No caller could recover that.
 		if v := recover(); v != nil || !returned {
 			fs.log.LogAttrs(ctx, slog.LevelError, "panic in a store, a policy or a hook",
 				slog.String(keyPanic, fmt.Sprintf("%T", v)), slog.String(keyStack, string(debug.Stack())))
@@ -99,7 +99,7 @@ func (fs *flights) run(
 	returned = true
 }
 
-// close refuses new work, and returns a channel that is closed when none runs any more.
+// close refuses new work. It returns a channel that is closed once no work runs any more.
 func (fs *flights) close() <-chan struct{} {
 	fs.mu.Lock()
 	fs.closed = true

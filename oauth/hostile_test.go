@@ -30,9 +30,9 @@ func isAny(err error, kinds ...error) bool {
 	return false
 }
 
-// TestHostileAddressesGetNothing puts the address of a listener wherever an attacker, or a portal
-// that has fallen into an attacker's hands, can put one. The listener counts connections, so that
-// not even a name or a certificate is asked for.
+// TestHostileAddressesGetNothing puts the address of a listener in every place that an attacker, or
+// a compromised portal, can write to. The listener counts connections, so the test also notices a
+// TLS handshake.
 func TestHostileAddressesGetNothing(t *testing.T) {
 	t.Parallel()
 	var hits atomic.Int64
@@ -56,11 +56,11 @@ func TestHostileAddressesGetNothing(t *testing.T) {
 		"domain":          func(a *event.Auth) { a.ClientEndpoint, a.Domain = "", host },
 		"all":             func(a *event.Auth) { a.ServerEndpoint, a.ClientEndpoint, a.Domain = evil, evil, host },
 	}
-	var claims sync.WaitGroup // a refused claim waits a little for its twin
+	var claims sync.WaitGroup // a refused claim waits a little for its copy
 	for name, change := range bodies {
 		for _, known := range []bool{true, false} {
 			auth := authOf(g)
-			auth.AccessToken, auth.RefreshToken = planted, planted // of no use, but not to be sent about either
+			auth.AccessToken, auth.RefreshToken = planted, planted // useless, but they must not be sent either
 			auth.ApplicationToken = "guess"
 			change(&auth)
 			if !known {
@@ -84,7 +84,7 @@ func TestHostileAddressesGetNothing(t *testing.T) {
 	}
 	claims.Wait()
 
-	// A verified event with a planted address: the handler's calls go to the stored one.
+	// A verified event has a planted address. The handler's calls go to the stored one.
 	auth := authOf(g)
 	auth.ClientEndpoint, auth.ServerEndpoint, auth.Domain = evil, evil, host
 	auth.Expires = time.Time{}
@@ -102,11 +102,12 @@ func TestHostileAddressesGetNothing(t *testing.T) {
 	_, err = portals.ExchangeUser(ctx, oauth.Code{Code: planted, ServerDomain: host})
 	require.ErrorIs(t, err, oauth.ErrHostNotAllowed)
 	require.ErrorIs(t, portals.Moved(ctx, w.MemberID(), evil), oauth.ErrUnverified)
-	_, err = portals.Seed(ctx, oauth.Installation{MemberID: "c", ClientEndpoint: in.ClientEndpoint, ServerEndpoint: evil, RefreshToken: planted})
+	_, err = portals.Seed(ctx,
+		oauth.Installation{MemberID: "c", ClientEndpoint: in.ClientEndpoint, ServerEndpoint: evil, RefreshToken: planted})
 	require.ErrorIs(t, err, oauth.ErrHostNotAllowed)
 
-	// Something wrote the address into the store: the client secret and the refresh token still stay
-	// here.
+	// Something wrote the address into the store. The client secret and the refresh token are still
+	// not sent there.
 	stored, version, err := w.store.Load(ctx, w.key)
 	require.NoError(t, err)
 	require.Equal(t, in.ClientEndpoint, stored.ClientEndpoint)
@@ -136,7 +137,7 @@ func (l countingListener) Accept() (net.Conn, error) {
 	return c, err
 }
 
-// TestRedirectsOfTheOAuthServerAreNotFollowed lets the OAuth server itself send requests on to a
+// TestRedirectsOfTheOAuthServerAreNotFollowed lets the OAuth server redirect requests to a
 // listener.
 func TestRedirectsOfTheOAuthServerAreNotFollowed(t *testing.T) {
 	t.Parallel()

@@ -13,6 +13,8 @@ import (
 const (
 	officialHost = "oauth.bitrix.info"
 	easternHost  = "oauth.bitrix24.tech"
+
+	officialEndpoint = "https://" + officialHost + "/rest/"
 )
 
 // hosts decides which addresses the client secret and the tokens may go to.
@@ -26,16 +28,16 @@ func newHosts(plain plainhttp.Hosts, extra []string) (hosts, error) {
 	for _, entry := range extra {
 		host, port, err := splitHost(entry)
 		if err != nil {
-			return hosts{}, errors.New("oauth: WithHosts: an entry is not a host or host:port in lower case: " + err.Error())
+			return hosts{}, configError("WithHosts", "an entry is not a host or host:port in lower case: "+err.Error())
 		}
 		h.allowed[host+":"+port] = true
 	}
 	return h, nil
 }
 
-// address is an endpoint taken apart. Endpoints arrive in bodies that anyone can send, so they are
-// read by rules much narrower than those for URLs: no user, query, fragment, escape or other byte
-// on which two parsers could disagree.
+// address is a parsed endpoint. Endpoints arrive in bodies that anyone can send, so the rules are
+// much narrower than those for URLs: no user, query, fragment, escape or other byte on which two
+// parsers could disagree.
 type address struct {
 	scheme, host, port, path string
 }
@@ -125,55 +127,54 @@ func (h hosts) listed(a address) bool {
 	return h.allowed[a.host+":"+a.port]
 }
 
-// plainAllowed reports whether an address may be used over http.
-func (h hosts) plainAllowed(a address) bool {
+// httpAllowed reports whether an address may be used over http.
+func (h hosts) httpAllowed(a address) bool {
 	return h.plain.Allows(a.host, a.port) && a.host != officialHost && a.host != easternHost
 }
 
-// server checks the REST address of an OAuth server.
-func (h hosts) server(raw string) (address, error) {
+// checkServer checks the REST address of an OAuth server.
+func (h hosts) checkServer(raw string) (address, error) {
 	a, err := parseEndpoint(raw)
 	switch {
 	case err != nil:
 		return address{}, &Error{Op: "server_endpoint", Kind: ErrEndpoint, Detail: err.Error()}
 	case !h.listed(a):
 		return address{}, &Error{Op: "server_endpoint", Kind: ErrHostNotAllowed}
-	case a.scheme != "https" && !h.plainAllowed(a):
+	case a.scheme != "https" && !h.httpAllowed(a):
 		return address{}, &Error{Op: "server_endpoint", Kind: ErrEndpoint, Detail: "it is not https"}
 	case (a.host == officialHost || a.host == easternHost) && a.path != "/rest/":
-		return address{}, &Error{Op: "server_endpoint", Kind: ErrEndpoint, Detail: "Bitrix24's own servers have no such path"}
+		return address{}, &Error{Op: "server_endpoint", Kind: ErrEndpoint, Detail: "Bitrix24's own servers do not have this path"}
 	}
 	return a, nil
 }
 
-// portal checks the REST address of a portal.
-func (h hosts) portal(raw string) (address, error) {
+// checkPortal checks the REST address of a portal.
+func (h hosts) checkPortal(raw string) (address, error) {
 	a, err := parseEndpoint(lowerHost(raw))
 	switch {
 	case err != nil:
 		return address{}, &Error{Op: "client_endpoint", Kind: ErrEndpoint, Detail: err.Error()}
-	case a.scheme != "https" && !h.plainAllowed(a):
+	case a.scheme != "https" && !h.httpAllowed(a):
 		return address{}, &Error{Op: "client_endpoint", Kind: ErrEndpoint, Detail: "it is not https; see WithInsecureHTTP"}
 	}
 	return a, nil
 }
 
-// atHost makes the address /rest/ of a host that is named without a scheme: https, and http in
-// development where that is allowed. It returns what is no address where the name is not a plain
-// host.
-func (h hosts) atHost(name string) string {
+// restURL returns the REST address of a host that is named without a scheme. It is https, or http
+// in development if that is allowed. If the name is not a plain host, the result is not an address.
+func (h hosts) restURL(name string) string {
 	host, port, err := splitHost(name)
 	switch {
 	case err != nil:
 		return "not a host"
-	case h.plainAllowed(address{scheme: "http", host: host, port: port}):
+	case h.httpAllowed(address{scheme: "http", host: host, port: port}):
 		return "http://" + name + "/rest/"
 	default:
 		return "https://" + name + "/rest/"
 	}
 }
 
-// lowerHost writes the host of an address in lower case, since portals are named by people.
+// lowerHost writes the host of an address in lower case, because people type the names of portals.
 func lowerHost(raw string) string {
 	scheme, rest, ok := strings.Cut(raw, "://")
 	if !ok {

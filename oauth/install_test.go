@@ -21,7 +21,7 @@ import (
 	"github.com/b24events/b24events/rest"
 )
 
-// receiver verifies what a portal delivers, and keeps the outcomes by event.
+// receiver verifies the deliveries of a portal, and keeps the outcomes by event.
 type receiver struct {
 	*httptest.Server
 
@@ -78,7 +78,7 @@ func TestLifeOfAnApplication(t *testing.T) {
 	require.NotContains(t, body, string(in.AccessToken), "what is stored comes from the OAuth server")
 	require.NotContains(t, body, string(in.RefreshToken))
 
-	// The same delivery again: its refresh token is spent, and it is no forgery.
+	// The same delivery again. Its refresh token is spent, but it is not forged.
 	require.NoError(t, portal.Resend(portal.Deliveries()[0]))
 	require.NoError(t, portal.Wait(ctx))
 	require.Equal(t, map[string][]error{"ONAPPINSTALL": {nil, nil}}, rec.outcomes)
@@ -222,8 +222,8 @@ func TestForgedInstallationsChangeNothing(t *testing.T) {
 	}
 	t.Run("another portal's tokens", func(t *testing.T) {
 		t.Parallel()
-		// Both portals are known to one OAuth server in life; here the other portal's server is
-		// allow-listed as well.
+		// In reality one OAuth server knows both portals. Here the other portal's server is on the allow
+		// list as well.
 		app := other.app
 		for _, withRefresh := range []bool{true, false} {
 			g, err := app.Grant(eventtest.AdminID)
@@ -252,18 +252,27 @@ func TestHostileServersGetNoRequest(t *testing.T) {
 	})
 	host := strings.TrimPrefix(evil.URL, "http://")
 	w := newWorld(t)
-	s := &script{answer: says(200, pair("a2", "r2", nil))}
+	s := &script{respond: says(200, pair("a2", "r2", nil))}
 	servers := []string{
-		evil.URL + "/rest/", "https://" + host + "/rest/", "http://" + w.OAuthHost() + "@" + host + "/rest/", "http://" + host + "/rest/?" + w.OAuthHost(),
+		evil.URL + "/rest/", "https://" + host + "/rest/", "http://" + w.OAuthHost() + "@" + host + "/rest/",
+		"http://" + host + "/rest/?" + w.OAuthHost(),
 		"http://" + host + "/rest/#" + w.OAuthHost(), "http://" + host + "\\@" + w.OAuthHost() + "/rest/", "http://localhost:1/rest/",
-		"https://oauth.bitrix.info.evil.example/rest/", "https://evil-oauth.bitrix.info/rest/", "https://x.oauth.bitrix.info/rest/", "https://oauth.bitrix.info@evil.example/rest/",
-		"https://evil.example/oauth.bitrix.info/rest/", "https://oauth.bitrix.info:444/rest/", "https://oauth.bitrix.info:0443/rest/", "https://oauth.bitrix.info:/rest/",
-		"https://OAUTH.bitrix.info/rest/", "HTTPS://oauth.bitrix.info/rest/", "https://oauth.bitrix.info./rest/", "https://oauth.bitrix%2einfo/rest/", "https://oauth\u3002bitrix.info/rest/",
-		"https://\u043eauth.bitrix.info/rest/", "https://xn--auth-55d.bitrix.info/rest/", "https://oauth.bitrix.info\\.evil.example/rest/", "https://oauth.bitrix.info/rest/?x=1", "https://oauth.bitrix.info/rest/#x",
-		"https://oauth.bitrix.info/rest", "http://oauth.bitrix.info/rest/", "ftp://oauth.bitrix.info/rest/", "//oauth.bitrix.info/rest/", "oauth.bitrix.info", "https:///rest/", "https://oauth.bitrix.info/",
-		"https://oauth.bitrix.info/a/../rest/", "https://oauth.bitrix.info//rest/", "https://oauth.bitrix.info/rest//", "https://oauth.bitrix.info/%2e%2e/rest/", "https://oauth.bitrix.info/../x/rest/",
-		" https://oauth.bitrix.info/rest/", "https://oauth.bitrix.info/rest/ ", "https://oauth.bitrix.info\n/rest/", "https://oauth.bitrix.info\x00.evil.example/rest/", "https://[::1]/rest/", "https://[oauth.bitrix.info]/rest/",
-		"https://[::1%25eth0]/rest/", "https://" + strings.Repeat("a.", 300) + "info/rest/", "https://oauth.bitrix24.tech:80/rest/", "javascript://oauth.bitrix.info/rest/",
+		"https://oauth.bitrix.info.evil.example/rest/", "https://evil-oauth.bitrix.info/rest/", "https://x.oauth.bitrix.info/rest/",
+		"https://oauth.bitrix.info@evil.example/rest/",
+		"https://evil.example/oauth.bitrix.info/rest/", "https://oauth.bitrix.info:444/rest/", "https://oauth.bitrix.info:0443/rest/",
+		"https://oauth.bitrix.info:/rest/",
+		"https://OAUTH.bitrix.info/rest/", "HTTPS://oauth.bitrix.info/rest/", "https://oauth.bitrix.info./rest/",
+		"https://oauth.bitrix%2einfo/rest/", "https://oauth\u3002bitrix.info/rest/",
+		"https://\u043eauth.bitrix.info/rest/", "https://xn--auth-55d.bitrix.info/rest/", "https://oauth.bitrix.info\\.evil.example/rest/",
+		"https://oauth.bitrix.info/rest/?x=1", "https://oauth.bitrix.info/rest/#x",
+		"https://oauth.bitrix.info/rest", "http://oauth.bitrix.info/rest/", "ftp://oauth.bitrix.info/rest/", "//oauth.bitrix.info/rest/",
+		"oauth.bitrix.info", "https:///rest/", "https://oauth.bitrix.info/",
+		"https://oauth.bitrix.info/a/../rest/", "https://oauth.bitrix.info//rest/", "https://oauth.bitrix.info/rest//",
+		"https://oauth.bitrix.info/%2e%2e/rest/", "https://oauth.bitrix.info/../x/rest/",
+		" https://oauth.bitrix.info/rest/", "https://oauth.bitrix.info/rest/ ", "https://oauth.bitrix.info\n/rest/",
+		"https://oauth.bitrix.info\x00.evil.example/rest/", "https://[::1]/rest/", "https://[oauth.bitrix.info]/rest/",
+		"https://[::1%25eth0]/rest/", "https://" + strings.Repeat("a.", 300) + "info/rest/", "https://oauth.bitrix24.tech:80/rest/",
+		"javascript://oauth.bitrix.info/rest/",
 	}
 	for _, server := range servers {
 		t.Run(server, func(t *testing.T) {
@@ -271,7 +280,7 @@ func TestHostileServersGetNoRequest(t *testing.T) {
 			auth := claim()
 			auth.ServerEndpoint = server
 			if server == "https://oauth.bitrix.info/rest" {
-				return // the one harmless neighbour; see below
+				return // the one harmless variant; see below
 			}
 			store := oauth.NewMemoryStore()
 			portals := scripted(t, store, s, oauth.WithInsecureHTTP(), oauth.WithHosts(w.OAuthHost()))
@@ -295,23 +304,38 @@ func TestServersThatAreAllowed(t *testing.T) {
 		opts   []oauth.Option
 		want   string // token address
 	}{
-		"official":              {official, nil, nil, "https://oauth.bitrix.info/oauth/token/"},
-		"no slash":              {"https://oauth.bitrix.info/rest", nil, nil, "https://oauth.bitrix.info/oauth/token/"},
-		"default port written":  {"https://oauth.bitrix.info:443/rest/", nil, nil, "https://oauth.bitrix.info/oauth/token/"},
-		"eastern":               {"https://oauth.bitrix24.tech/rest/", nil, nil, "https://oauth.bitrix24.tech/oauth/token/"},
-		"none named":            {"", nil, nil, "https://oauth.bitrix.info/oauth/token/"},
-		"own host":              {"https://oauth.example.com/rest/", []string{"oauth.example.com"}, nil, "https://oauth.example.com/oauth/token/"},
-		"own host and port":     {"https://oauth.example.com:8443/rest/", []string{"oauth.example.com:8443"}, nil, "https://oauth.example.com:8443/oauth/token/"},
-		"own host, port 443":    {"https://oauth.example.com/rest/", []string{"oauth.example.com:443"}, nil, "https://oauth.example.com/oauth/token/"},
-		"below a path":          {"https://oauth.example.com/b24/rest/", []string{"oauth.example.com"}, nil, "https://oauth.example.com/b24/oauth/token/"},
-		"http in development":   {"http://oauth.example.com:81/rest/", []string{"oauth.example.com:81"}, []oauth.Option{oauth.WithInsecureHTTP("oauth.example.com:81")}, "http://oauth.example.com:81/oauth/token/"},
-		"IPv6 in development":   {"http://[::1]:81/rest/", []string{"[::1]:81"}, []oauth.Option{oauth.WithInsecureHTTP()}, "http://[::1]:81/oauth/token/"},
+		"official":             {official, nil, nil, "https://oauth.bitrix.info/oauth/token/"},
+		"no slash":             {"https://oauth.bitrix.info/rest", nil, nil, "https://oauth.bitrix.info/oauth/token/"},
+		"default port written": {"https://oauth.bitrix.info:443/rest/", nil, nil, "https://oauth.bitrix.info/oauth/token/"},
+		"eastern":              {"https://oauth.bitrix24.tech/rest/", nil, nil, "https://oauth.bitrix24.tech/oauth/token/"},
+		"none named":           {"", nil, nil, "https://oauth.bitrix.info/oauth/token/"},
+		"own host": {
+			"https://oauth.example.com/rest/", []string{"oauth.example.com"}, nil, "https://oauth.example.com/oauth/token/",
+		},
+		"own host and port": {
+			"https://oauth.example.com:8443/rest/", []string{"oauth.example.com:8443"}, nil, "https://oauth.example.com:8443/oauth/token/",
+		},
+		"own host, port 443": {
+			"https://oauth.example.com/rest/", []string{"oauth.example.com:443"}, nil, "https://oauth.example.com/oauth/token/",
+		},
+		"below a path": {
+			"https://oauth.example.com/b24/rest/", []string{"oauth.example.com"}, nil, "https://oauth.example.com/b24/oauth/token/",
+		},
+		"http in development": {
+			"http://oauth.example.com:81/rest/",
+			[]string{"oauth.example.com:81"},
+			[]oauth.Option{oauth.WithInsecureHTTP("oauth.example.com:81")},
+			"http://oauth.example.com:81/oauth/token/",
+		},
+		"IPv6 in development": {
+			"http://[::1]:81/rest/", []string{"[::1]:81"}, []oauth.Option{oauth.WithInsecureHTTP()}, "http://[::1]:81/oauth/token/",
+		},
 		"https for all of that": {"https://127.0.0.1:81/rest/", []string{"127.0.0.1:81"}, nil, "https://127.0.0.1:81/oauth/token/"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := &script{answer: says(200, pair("a2", "r2", map[string]any{"server_endpoint": nil}))}
+			s := &script{respond: says(200, pair("a2", "r2", map[string]any{"server_endpoint": nil}))}
 			auth := claim()
 			auth.ServerEndpoint = test.server
 			store := oauth.NewMemoryStore()
@@ -355,7 +379,7 @@ func TestSameTokensWithAnotherApplicationTokenAreAnotherClaim(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{})
 		spent := false
-		s := &script{answer: func(sent) (int, string) {
+		s := &script{respond: func(sent) (int, string) {
 			<-release
 			if spent {
 				return 400, `{"error":"invalid_grant"}`
@@ -392,7 +416,8 @@ func TestReinstallationRotatesTheApplicationToken(t *testing.T) {
 		return load(t, w.store, w.MemberID())
 	}
 	accepts := func(token event.Secret) bool {
-		err := errOf(portals.Verify(t.Context(), &event.Delivery{Name: "ONCRMDEALADD", Auth: event.Auth{MemberID: w.MemberID(), ApplicationToken: token}}))
+		err := errOf(portals.Verify(t.Context(),
+			&event.Delivery{Name: "ONCRMDEALADD", Auth: event.Auth{MemberID: w.MemberID(), ApplicationToken: token}}))
 		if err != nil {
 			require.ErrorIs(t, err, event.ErrForbidden)
 		}
@@ -428,31 +453,50 @@ func TestInstallationWithoutARefreshToken(t *testing.T) {
 	const here = "https://example.bitrix24.com"
 	tests := map[string]struct {
 		result string
-		stored func(*oauth.Installation) // nil where the portal is not known
+		stored func(*oauth.Installation) // nil if the portal is not known
 		app    event.Secret              // that the claim carries
 		ok     bool
 	}{
-		"all of it":                   {`{"client_id":"` + clientID + `","member_id":"` + member + `","client_endpoint":"` + here + `/rest/"}`, nil, "t1", true},
-		"in install":                  {`{"install":{"client_id":"` + clientID + `","member_id":"` + member + `","client_endpoint":"` + here + `/rest/"}}`, nil, "t1", true},
-		"uri":                         {`{"client_id":"` + clientID + `","install":{"member_id":"` + member + `","uri":"` + here + `"}}`, nil, "t1", true},
-		"uri with /rest/":             {`{"client_id":"` + clientID + `","install":{"member_id":"` + member + `","uri":"` + here + `/rest/"}}`, nil, "t1", true},
-		"domain":                      {`{"client_id":"` + clientID + `","install":{"member_id":"` + member + `","domain":"Example.bitrix24.com"}}`, nil, "t1", true},
-		"upper case":                  {`{"client_id":"` + clientID + `","install":{"member_id":"` + member + `","uri":"https://EXAMPLE.bitrix24.com/"}}`, nil, "t1", true},
-		"no portal":                   {`{"client_id":"` + clientID + `"}`, nil, "t1", false},
-		"no address":                  {`{"member_id":"` + member + `"}`, nil, "t1", false},
-		"no address, known":           {`{"client_id":"` + clientID + `","member_id":"` + member + `"}`, same, "t9", true},
-		"address alone":               {`{"client_id":"` + clientID + `","client_endpoint":"` + here + `/rest/"}`, nil, "t1", false},
-		"address alone, known":        {`{"client_id":"` + clientID + `","client_endpoint":"` + here + `/rest/"}`, same, "t9", true},
-		"other address alone, known":  {`{"client_id":"` + clientID + `","client_endpoint":"` + here + `/rest/"}`, elsewhere, "t9", false},
-		"no application, known":       {`{"member_id":"` + member + `","client_endpoint":"` + here + `/rest/"}`, same, "t9", false},
-		"no application, same token":  {`{"member_id":"` + member + `","client_endpoint":"` + here + `/rest/"}`, same, "t1", true},
-		"no application":              {`{"install":{"member_id":"` + member + `","uri":"` + here + `"}}`, nil, "t1", false},
-		"other application":           {`{"client_id":"local.other","member_id":"` + member + `","client_endpoint":"` + here + `/rest/"}`, nil, "t1", false},
-		"other portal":                {`{"member_id":"other","client_endpoint":"` + here + `/rest/"}`, nil, "t1", false},
-		"other address":               {`{"member_id":"` + member + `","client_endpoint":"https://other.example/rest/"}`, nil, "t1", false},
-		"contradiction":               {`{"member_id":"` + member + `","install":{"member_id":"other","uri":"` + here + `"}}`, nil, "t1", false},
-		"contradiction on address":    {`{"member_id":"` + member + `","client_endpoint":"https://a.example/rest/","install":{"client_endpoint":"` + here + `/rest/"}}`, nil, "t1", false},
-		"contradiction on app":        {`{"member_id":"` + member + `","client_id":"x","install":{"client_id":"` + clientID + `","uri":"` + here + `"}}`, nil, "t1", false},
+		"all of it": {
+			`{"client_id":"` + clientID + `","member_id":"` + member + `","client_endpoint":"` + here + `/rest/"}`, nil, "t1", true,
+		},
+		"in install": {
+			`{"install":{"client_id":"` + clientID + `","member_id":"` + member + `","client_endpoint":"` + here + `/rest/"}}`, nil, "t1", true,
+		},
+		"uri": {
+			`{"client_id":"` + clientID + `","install":{"member_id":"` + member + `","uri":"` + here + `"}}`, nil, "t1", true,
+		},
+		"uri with /rest/": {
+			`{"client_id":"` + clientID + `","install":{"member_id":"` + member + `","uri":"` + here + `/rest/"}}`, nil, "t1", true,
+		},
+		"domain": {
+			`{"client_id":"` + clientID + `","install":{"member_id":"` + member + `","domain":"Example.bitrix24.com"}}`, nil, "t1", true,
+		},
+		"upper case": {
+			`{"client_id":"` + clientID + `","install":{"member_id":"` + member + `","uri":"https://EXAMPLE.bitrix24.com/"}}`, nil, "t1", true,
+		},
+		"no portal":                  {`{"client_id":"` + clientID + `"}`, nil, "t1", false},
+		"no address":                 {`{"member_id":"` + member + `"}`, nil, "t1", false},
+		"no address, known":          {`{"client_id":"` + clientID + `","member_id":"` + member + `"}`, same, "t9", true},
+		"address alone":              {`{"client_id":"` + clientID + `","client_endpoint":"` + here + `/rest/"}`, nil, "t1", false},
+		"address alone, known":       {`{"client_id":"` + clientID + `","client_endpoint":"` + here + `/rest/"}`, same, "t9", true},
+		"other address alone, known": {`{"client_id":"` + clientID + `","client_endpoint":"` + here + `/rest/"}`, elsewhere, "t9", false},
+		"no application, known":      {`{"member_id":"` + member + `","client_endpoint":"` + here + `/rest/"}`, same, "t9", false},
+		"no application, same token": {`{"member_id":"` + member + `","client_endpoint":"` + here + `/rest/"}`, same, "t1", true},
+		"no application":             {`{"install":{"member_id":"` + member + `","uri":"` + here + `"}}`, nil, "t1", false},
+		"other application": {
+			`{"client_id":"local.other","member_id":"` + member + `","client_endpoint":"` + here + `/rest/"}`, nil, "t1", false,
+		},
+		"other portal":  {`{"member_id":"other","client_endpoint":"` + here + `/rest/"}`, nil, "t1", false},
+		"other address": {`{"member_id":"` + member + `","client_endpoint":"https://other.example/rest/"}`, nil, "t1", false},
+		"contradiction": {`{"member_id":"` + member + `","install":{"member_id":"other","uri":"` + here + `"}}`, nil, "t1", false},
+		"contradiction on address": {
+			`{"member_id":"` + member + `","client_endpoint":"https://a.example/rest/","install":{"client_endpoint":"` + here + `/rest/"}}`, nil,
+			"t1", false,
+		},
+		"contradiction on app": {
+			`{"member_id":"` + member + `","client_id":"x","install":{"client_id":"` + clientID + `","uri":"` + here + `"}}`, nil, "t1", false,
+		},
 		"http address":                {`{"member_id":"` + member + `","client_endpoint":"http://example.bitrix24.com/rest/"}`, nil, "t1", false},
 		"arrays for objects":          {`{"member_id":"` + member + `","install":[],"scope":[]}`, nil, "t1", false},
 		"numbers in place of strings": {`{"member_id":5,"client_endpoint":7}`, nil, "t1", false},
@@ -460,7 +504,7 @@ func TestInstallationWithoutARefreshToken(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := &script{identifies: true, answer: says(200, `{"result":`+test.result+`}`)}
+			s := &script{identifies: true, respond: says(200, `{"result":`+test.result+`}`)}
 			store := oauth.NewMemoryStore()
 			if test.stored != nil {
 				store = stored(t, test.stored)
@@ -528,7 +572,8 @@ func TestInstallationThatCannotBeJudged(t *testing.T) {
 				auth := claim()
 				auth.RefreshToken = refresh
 
-				err := errOf(scripted(t, store, &script{identifies: refresh == "", answer: says(test.status, test.body)}).Verify(t.Context(), &event.Delivery{Name: "ONAPPINSTALL", Auth: auth}))
+				err := errOf(scripted(t, store, &script{identifies: refresh == "", respond: says(test.status, test.body)}).Verify(t.Context(),
+					&event.Delivery{Name: "ONAPPINSTALL", Auth: auth}))
 
 				require.ErrorIs(t, err, test.kind)
 				require.NotErrorIs(t, err, event.ErrForbidden)
@@ -542,7 +587,7 @@ func TestStoreFailsAtAnInstallation(t *testing.T) {
 	t.Parallel()
 	t.Run("reading", func(t *testing.T) {
 		t.Parallel()
-		s := &script{answer: says(200, pair("a2", "r2", nil))}
+		s := &script{respond: says(200, pair("a2", "r2", nil))}
 		store := &faultyStore{Store: oauth.NewMemoryStore(), load: func(context.Context) error { return errDisk }}
 		err := errOf(scripted(t, store, s).Verify(t.Context(), &event.Delivery{Name: "ONAPPINSTALL", Auth: claim()}))
 		require.ErrorIs(t, err, oauth.ErrStore)
@@ -553,7 +598,7 @@ func TestStoreFailsAtAnInstallation(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
 			n := 0
-			s := &script{answer: func(sent) (int, string) {
+			s := &script{respond: func(sent) (int, string) {
 				if n++; n > 1 {
 					return 400, `{"error":"invalid_grant"}`
 				}
@@ -586,7 +631,7 @@ func TestStoreFailsAtAnInstallation(t *testing.T) {
 		t.Parallel()
 		inner := oauth.NewMemoryStore()
 		store := &faultyStore{Store: inner, after: errDisk}
-		s := &script{answer: says(200, pair("a2", "r2", nil))}
+		s := &script{respond: says(200, pair("a2", "r2", nil))}
 		require.NoError(t, errOf(scripted(t, store, s).Verify(t.Context(), &event.Delivery{Name: "ONAPPINSTALL", Auth: claim()})))
 		require.Equal(t, "r2", string(load(t, inner, member).RefreshToken))
 	})
@@ -595,7 +640,7 @@ func TestStoreFailsAtAnInstallation(t *testing.T) {
 func TestInstallationWinsOverARenewalUnderWay(t *testing.T) {
 	t.Parallel()
 	store := stored(t)
-	s := &script{answer: func(sent) (int, string) {
+	s := &script{respond: func(sent) (int, string) {
 		otherProcess(t, store, func(in *oauth.Installation) { in.AccessToken, in.RefreshToken = "a7", "r7" })
 		return 200, pair("a2", "r2", nil)
 	}}
@@ -615,7 +660,7 @@ func TestInstallationSurvivesItsCaller(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{})
 		store := oauth.NewMemoryStore()
-		portals := scripted(t, store, &script{answer: func(sent) (int, string) {
+		portals := scripted(t, store, &script{respond: func(sent) (int, string) {
 			<-release
 			return 200, pair("a2", "r2", nil)
 		}})
@@ -633,8 +678,8 @@ func TestInstallationSurvivesItsCaller(t *testing.T) {
 	})
 }
 
-// TestFloodOfInstallations: strangers who post installations keep no genuine one from being stored,
-// and do not make the application send its secret all the time.
+// TestFloodOfInstallations lets unknown senders post installations. A genuine one is still stored,
+// and the application does not send its secret all the time.
 func TestFloodOfInstallations(t *testing.T) {
 	t.Parallel()
 	const (
@@ -673,7 +718,7 @@ func TestFloodOfInstallations(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				var withSecret atomic.Int64
-				s := &script{identifies: true, answer: func(r sent) (int, string) {
+				s := &script{identifies: true, respond: func(r sent) (int, string) {
 					pass(latency)
 					if r.form.Has("client_secret") {
 						withSecret.Add(1)
@@ -702,7 +747,7 @@ func TestFloodOfInstallations(t *testing.T) {
 					for range seconds * perSecond {
 						a := forge(forged)
 						forged++
-						flood.Go(func() { _ = verify(a) }) // a copy of the genuine one may pass; it changes nothing
+						flood.Go(func() { _ = verify(a) }) // a copy of the genuine one may pass, but changes nothing
 						pass(time.Second / perSecond)
 					}
 				}
@@ -724,14 +769,14 @@ func TestFloodOfInstallations(t *testing.T) {
 	}
 }
 
-// TestInstallationArrivesTwiceAtASlowPortal: as page and as event at the same time. The portal
-// takes its time to say whether the user is an administrator.
+// TestInstallationArrivesTwiceAtASlowPortal sends an installation as page and as event at the same
+// time. The portal is slow to say whether the user is an administrator.
 func TestInstallationArrivesTwiceAtASlowPortal(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		used := false
 		s := &script{
-			answer: func(sent) (int, string) {
+			respond: func(sent) (int, string) {
 				if used {
 					return 400, `{"error":"invalid_grant"}`
 				}
@@ -759,16 +804,16 @@ func TestInstallationArrivesTwiceAtASlowPortal(t *testing.T) {
 	})
 }
 
-// TestFloodWhereNobodyNamesThePortal: the OAuth server tells the address of a live token's portal,
-// or only that the token lives. Strangers who have no live token do not keep such an installation
-// from being stored.
+// TestFloodWhereNobodyNamesThePortal has an OAuth server that names the address of a live token's
+// portal, or only says that the token lives. Unknown senders without a live token do not keep such
+// an installation from being stored.
 func TestFloodWhereNobodyNamesThePortal(t *testing.T) {
 	t.Parallel()
 	for name, install := range map[string]string{"address": `,"install":{"uri":"https://example.bitrix24.com"}`, "nothing": ""} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				s := &script{identifies: true, answer: func(r sent) (int, string) {
+				s := &script{identifies: true, respond: func(r sent) (int, string) {
 					pass(200 * time.Millisecond)
 					switch {
 					case !r.form.Has("client_secret"):
@@ -799,13 +844,13 @@ func TestFloodWhereNobodyNamesThePortal(t *testing.T) {
 	}
 }
 
-// TestEmployeeCannotStarveOtherPortals: everybody on a portal knows its application token, and may
-// post as many pages with it as they like.
+// TestEmployeeCannotStarveOtherPortals posts many pages with the application token of a portal,
+// which everybody on the portal knows.
 func TestEmployeeCannotStarveOtherPortals(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		const theirs = "b223c6b3710f85df22e9377d6c4f7553"
-		s := &script{identifies: true, answer: func(r sent) (int, string) {
+		s := &script{identifies: true, respond: func(r sent) (int, string) {
 			pass(2 * time.Second)
 			if r.form.Get("auth") == "a9" {
 				return 200, `{"result":{"client_id":"` + clientID + `","member_id":"` + member + `","user_id":7}}`
@@ -835,7 +880,8 @@ func TestEmployeeCannotStarveOtherPortals(t *testing.T) {
 	})
 }
 
-// TestPathsOfTheOfficialServers: a claim cannot send the client secret about on them.
+// TestPathsOfTheOfficialServers checks that a claim cannot send the client secret to other paths of
+// these servers.
 func TestPathsOfTheOfficialServers(t *testing.T) {
 	t.Parallel()
 	for _, at := range []string{"https://oauth.bitrix.info/x/rest/", "https://oauth.bitrix24.tech/rest/rest/"} {
@@ -848,11 +894,11 @@ func TestPathsOfTheOfficialServers(t *testing.T) {
 	}
 }
 
-// TestRefusedClaimIsRememberedForAMinute: a claim that was refused costs no second request.
+// TestRefusedClaimIsRememberedForAMinute checks that a refused claim costs no second request.
 func TestRefusedClaimIsRememberedForAMinute(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := &script{answer: says(400, `{"error":"invalid_grant"}`)}
+		s := &script{respond: says(400, `{"error":"invalid_grant"}`)}
 		portals := scripted(t, oauth.NewMemoryStore(), s)
 		verify := func() error {
 			return errOf(portals.Verify(t.Context(), &event.Delivery{Name: "ONAPPINSTALL", Auth: claim()}))

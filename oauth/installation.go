@@ -10,13 +10,13 @@ import (
 	"github.com/b24events/b24events/event"
 )
 
-// Installation is what is known of one portal that has the application: where it is and how to get
-// in. Nothing in it comes from an unverified body except what is named as such.
+// Installation is what is known about one portal that has the application: its address and its
+// tokens. Nothing in it comes from an unverified body, except for fields that say so.
 //
 // Under a [Key] with a user, it holds that user's tokens, and no application token.
 //
-// Every secret in it prints and encodes as [redacted], so a Store that writes JSON must take the
-// secrets out as strings by itself.
+// Every secret in it prints and encodes as [redacted], so a Store that writes JSON must convert the
+// secrets to strings itself.
 type Installation struct {
 	MemberID       string // key of the portal; never changes
 	ClientEndpoint string // REST address of the portal, such as https://example.bitrix24.com/rest/; a renewal may bring a new one
@@ -25,14 +25,14 @@ type Installation struct {
 	AccessToken  event.Secret
 	RefreshToken event.Secret // used up by each renewal
 	Expires      time.Time    // of AccessToken, UTC
-	UserID       int64        // whose tokens they are; 0 where unknown
-	Scope        []string     // permissions, for display: the OAuth server often says only "app"; then as the install event had it
-	Status       string       // licence letter of the application: F, D, T, P, L, S
+	UserID       int64        // whose tokens they are; 0 if unknown
+	Scope        []string     // permissions, for display; those of the install event if the OAuth server says only "app"
+	Status       string       // license letter of the application: F, D, T, P, L, S
 
-	// ApplicationToken authenticates events. It is empty until an install event or page brought it.
+	// ApplicationToken authenticates events. It is empty until an install event or page brings it.
 	ApplicationToken event.Secret
-	// PreviousApplicationToken is the one before it. Events under way during the rotation carry it;
-	// it is accepted for a while after RotatedAt, see WithRotationWindow.
+	// PreviousApplicationToken is the one before ApplicationToken. Events under way during the
+	// rotation carry it. It is accepted for a while after RotatedAt; see WithRotationWindow.
 	PreviousApplicationToken event.Secret
 	RotatedAt                time.Time // when ApplicationToken replaced the one before it, UTC; zero if it never did
 	// ExtraApplicationTokens authenticate events as well; see Portals.AddApplicationToken.
@@ -44,8 +44,8 @@ type Installation struct {
 	UpdatedAt   time.Time // when any of this last changed, UTC
 }
 
-// Domain returns the host of the portal, with its port where there is one. It is for display and
-// changes when the portal is renamed.
+// Domain returns the host of the portal, with its port if there is one. It is for display, and
+// changes if the portal is renamed.
 func (in Installation) Domain() string {
 	u, err := url.Parse(in.ClientEndpoint)
 	if err != nil {
@@ -54,7 +54,7 @@ func (in Installation) Domain() string {
 	return u.Host
 }
 
-// clone returns a copy that shares nothing.
+// clone returns a deep copy.
 func (in Installation) clone() Installation {
 	in.Scope = slices.Clone(in.Scope)
 	in.ExtraApplicationTokens = slices.Clone(in.ExtraApplicationTokens)
@@ -80,7 +80,7 @@ func (in Installation) applicationTokens(window time.Duration) []event.Secret {
 	return tokens
 }
 
-// oneOf reports whether token is one of tokens, in a time that does not tell which.
+// oneOf reports whether token is one of tokens, in a time that does not show which.
 func oneOf(tokens []event.Secret, token event.Secret) bool {
 	given := sha256.Sum256([]byte(token))
 	found := 0
@@ -91,8 +91,8 @@ func oneOf(tokens []event.Secret, token event.Secret) bool {
 	return found == 1 && token != ""
 }
 
-// withApplicationToken returns the installation with a new application token, which retires the one
-// before.
+// withApplicationToken returns the installation with a new application token. The one before
+// becomes the previous one.
 func (in Installation) withApplicationToken(token event.Secret) Installation {
 	if token == "" || token == in.ApplicationToken {
 		return in
@@ -104,8 +104,8 @@ func (in Installation) withApplicationToken(token event.Secret) Installation {
 	return in
 }
 
-// withTokensOf returns the installation with the tokens of another one, and what a renewal brings
-// besides.
+// withTokensOf returns the installation with the tokens of another one, and what else a renewal
+// brings.
 func (in Installation) withTokensOf(other Installation) Installation {
 	in.AccessToken, in.RefreshToken, in.Expires = other.AccessToken, other.RefreshToken, other.Expires
 	in.ClientEndpoint, in.ServerEndpoint = other.ClientEndpoint, other.ServerEndpoint
@@ -113,15 +113,14 @@ func (in Installation) withTokensOf(other Installation) Installation {
 	return in
 }
 
-// withInstallOf returns the installation with what another, verified one says besides its tokens.
+// withInstallOf returns the installation with what else a verified one has besides its tokens.
 func (in Installation) withInstallOf(other Installation) Installation {
 	in = in.withApplicationToken(other.ApplicationToken)
 	in.MemberID, in.InstalledAt, in.EventTime = other.MemberID, other.InstalledAt, other.EventTime
 	return in
 }
 
-// withExtraTokensOf returns the installation with the application tokens that another one was given
-// besides.
+// withExtraTokensOf returns the installation with the extra application tokens of another one, too.
 func (in Installation) withExtraTokensOf(other Installation) Installation {
 	in = in.clone()
 	for _, token := range other.ExtraApplicationTokens {
@@ -132,49 +131,49 @@ func (in Installation) withExtraTokensOf(other Installation) Installation {
 	return in
 }
 
-// sameSecret compares in a time that tells nothing of where, or in what length, the two differ.
+// sameSecret compares in a time that does not show where, or in which length, the two differ.
 func sameSecret(a, b event.Secret) bool {
 	x, y := sha256.Sum256([]byte(a)), sha256.Sum256([]byte(b))
 	return subtle.ConstantTimeCompare(x[:], y[:]) == 1
 }
 
-// renewed returns the installation with what the OAuth server answered.
-func (in Installation) renewed(a answer) Installation {
-	in.AccessToken, in.Expires = a.access, a.expires
-	if a.refresh != "" {
-		in.RefreshToken = a.refresh
+// renewed returns the installation with what the OAuth server returned.
+func (in Installation) renewed(info tokenInfo) Installation {
+	in.AccessToken, in.Expires = info.access, info.expires
+	if info.refresh != "" {
+		in.RefreshToken = info.refresh
 	}
-	if a.clientEndpoint != "" {
-		in.ClientEndpoint = a.clientEndpoint
+	if info.clientEndpoint != "" {
+		in.ClientEndpoint = info.clientEndpoint
 	}
-	if a.serverEndpoint != "" {
-		in.ServerEndpoint = a.serverEndpoint
+	if info.serverEndpoint != "" {
+		in.ServerEndpoint = info.serverEndpoint
 	}
-	if a.userID != 0 {
-		in.UserID = a.userID
+	if info.userID != 0 {
+		in.UserID = info.userID
 	}
-	if a.status != "" {
-		in.Status = a.status
+	if info.status != "" {
+		in.Status = info.status
 	}
-	if len(a.scope) > 0 {
-		in.Scope = a.scope
+	if len(info.scope) > 0 {
+		in.Scope = info.scope
 	}
 	in.UpdatedAt = time.Now().UTC()
 	return in
 }
 
-// installed returns the installation with what the OAuth server answered, and the parts of a
-// verified claim that it never says.
-func (in Installation) installed(a answer, claim event.Auth) Installation {
-	in = in.renewed(a)
+// installed returns the installation with what the OAuth server returned, and with the parts of a
+// verified claim that the server never returns.
+func (in Installation) installed(info tokenInfo, claim event.Auth) Installation {
+	in = in.renewed(info)
 	in.MemberID = claim.MemberID
-	if len(a.scope) == 0 && claim.Scope != "" {
+	if len(info.scope) == 0 && claim.Scope != "" {
 		in.Scope = claim.Scope.List()
 	}
-	if a.status == "" && claim.Status != "" {
+	if info.status == "" && claim.Status != "" {
 		in.Status = claim.Status
 	}
-	if a.userID == 0 {
+	if info.userID == 0 {
 		in.UserID = claim.UserID
 	}
 	in = in.withApplicationToken(claim.ApplicationToken)

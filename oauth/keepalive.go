@@ -11,8 +11,8 @@ import (
 )
 
 const (
-	// keepAliveAge is how long ago the last renewal must be. A refresh token ends after 180 days; this
-	// leaves a month of tries.
+	// keepAliveAge is how long ago the last renewal must be. A refresh token ends after 180 days, so
+	// this leaves a month of tries.
 	keepAliveAge = 150 * 24 * time.Hour
 	// sweepEvery is the pause between two sweeps.
 	sweepEvery = 24 * time.Hour
@@ -23,19 +23,19 @@ const (
 	sweepPace = 2 * time.Second
 )
 
-// KeepAlive keeps the tokens of portals alive where nothing happens for months: a refresh token
-// ends 180 days after it was given. About once a day it looks at every installation and user
-// stored, and renews, one after the other and slowly, what was last renewed more than 150 days ago.
-// What is in use is left to [Portals.Renew]: Bitrix24 may block applications that renew by the
-// clock. Run it in a goroutine, in one process or in each.
+// KeepAlive keeps the tokens of portals alive on which nothing happens for months: a refresh token
+// ends 180 days after it was issued. About once a day KeepAlive looks at every stored installation
+// and user. It renews, slowly and one after the other, what was last renewed more than 150 days
+// ago. [Portals.Renew] does the rest, because Bitrix24 may block applications that renew by the
+// clock. Run KeepAlive in a goroutine, in one process or in each.
 //
-// It returns nil when ctx ends, and [ErrShutdown] after [Portals.Shutdown]. Everything else is
-// logged: a refused portal does not keep others from being renewed, and one that must be installed
+// It returns nil when ctx ends, and [ErrShutdown] after [Portals.Shutdown]. It logs everything
+// else. A refused portal does not keep others from being renewed. A portal that must be installed
 // again is not tried again.
 //
 // Source: https://apidocs.bitrix24.com/settings/oauth/auto-renewal.html
 func (p *Portals) KeepAlive(ctx context.Context) error {
-	s := &sweeper{portals: p, void: make(map[Key]event.Secret)}
+	s := &sweeper{portals: p, rejected: make(map[Key]event.Secret)}
 	for pause := timing.Below(sweepDelay); timing.Sleep(ctx, pause) == nil; pause = sweepEvery + timing.Below(sweepEvery/24) {
 		if err := s.sweep(ctx); err != nil {
 			return err
@@ -45,11 +45,11 @@ func (p *Portals) KeepAlive(ctx context.Context) error {
 }
 
 type sweeper struct {
-	portals *Portals
-	void    map[Key]event.Secret // refresh tokens that were refused for good
+	portals  *Portals
+	rejected map[Key]event.Secret // refresh tokens that were refused for good
 }
 
-// sweep renews what is old. It returns an error only where nothing can be renewed any more.
+// sweep renews what is old. It returns an error only if nothing can be renewed any more.
 func (s *sweeper) sweep(ctx context.Context) error {
 	var renewed, failed int
 	for key, err := range Keys(ctx, s.portals.store, s.portals.ClientID()) {
@@ -81,7 +81,7 @@ func (s *sweeper) sweep(ctx context.Context) error {
 	return nil
 }
 
-// renew renews what is stored under a key where it is old. It reports whether it tried.
+// renew renews what is stored under a key if it is old. It reports whether it tried.
 func (s *sweeper) renew(ctx context.Context, key Key) (tried bool, err error) {
 	r, err := s.portals.load(ctx, key)
 	switch {
@@ -91,18 +91,18 @@ func (s *sweeper) renew(ctx context.Context, key Key) (tried bool, err error) {
 		return false, err
 	case r.in.RefreshToken == "" || time.Since(lastRenewed(r.in)) < keepAliveAge:
 		return false, nil
-	case s.void[key] == r.in.RefreshToken:
+	case s.rejected[key] == r.in.RefreshToken:
 		return false, nil
 	}
 	_, err = s.portals.renew(ctx, key, r.in.AccessToken)
 	var e *Error
 	if errors.As(err, &e) && e.Permanent() {
-		s.void[key] = r.in.RefreshToken
+		s.rejected[key] = r.in.RefreshToken
 	}
 	return true, err
 }
 
-// lastRenewed returns when the tokens were renewed, about: access tokens live for an hour, or a day
+// lastRenewed returns about when the tokens were renewed: access tokens live for an hour, or a day
 // at most. Other changes of an installation do not count.
 func lastRenewed(in Installation) time.Time {
 	if !in.Expires.IsZero() {

@@ -15,7 +15,7 @@ import (
 
 const day = 24 * time.Hour
 
-// idle stores a portal whose tokens were renewed some days ago, and returns its key.
+// idle stores a portal whose tokens were renewed a number of days ago, and returns its key.
 func idle(t *testing.T, s *oauth.MemoryStore, days int, key oauth.Key) oauth.Key {
 	t.Helper()
 	at := time.Now().Add(-time.Duration(days) * day)
@@ -27,10 +27,10 @@ func idle(t *testing.T, s *oauth.MemoryStore, days int, key oauth.Key) oauth.Key
 	return key
 }
 
-// renewing is an OAuth server that renews everything, and refuses the refresh tokens named.
+// renewing is an OAuth server that renews every token except the refused ones.
 func renewing(refused ...string) *script {
 	var n atomic.Int64
-	return &script{answer: func(r sent) (int, string) {
+	return &script{respond: func(r sent) (int, string) {
 		for _, token := range refused {
 			if r.form.Get("refresh_token") == token {
 				return 400, `{"error":"invalid_grant"}`
@@ -83,8 +83,8 @@ func TestKeepAliveIsSlowAndGoesOn(t *testing.T) {
 		store := oauth.NewMemoryStore()
 		var at []time.Time
 		s := renewing("r-dead")
-		inner := s.answer
-		s.answer = func(r sent) (int, string) {
+		inner := s.respond
+		s.respond = func(r sent) (int, string) {
 			at = append(at, time.Now())
 			return inner(r)
 		}
@@ -123,7 +123,7 @@ func TestKeepAliveTriesAgainWhatMayPass(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := oauth.NewMemoryStore()
 		idle(t, store, 160, oauth.Key{ClientID: clientID, MemberID: "a"})
-		s := &script{answer: says(500, "oops")}
+		s := &script{respond: says(500, "oops")}
 		ctx, stop := context.WithCancel(t.Context())
 		done := make(chan error, 1)
 		portals := scripted(t, store, s)
@@ -146,8 +146,8 @@ func TestKeepAliveEnds(t *testing.T) {
 			}
 			ctx, stop := context.WithCancel(t.Context())
 			s := renewing()
-			inner := s.answer
-			s.answer = func(r sent) (int, string) {
+			inner := s.respond
+			s.respond = func(r sent) (int, string) {
 				stop()
 				return inner(r)
 			}

@@ -9,15 +9,15 @@ import (
 const pageSize = 200
 
 // Keys returns an iterator over the keys of one application in a store, by portal and user. It
-// reads them page by page and holds nothing of the store in between, so the loop's body may take
-// its time and may write and delete. An error ends it, and comes with a zero Key.
+// reads them page by page and keeps nothing open in between. So the body of the loop may be slow,
+// and may write and delete. An error ends the iteration; its Key is zero.
 func Keys(ctx context.Context, store Store, clientID string) iter.Seq2[Key, error] {
 	return keysAfter(ctx, store, Key{ClientID: clientID})
 }
 
 func keysAfter(ctx context.Context, store Store, after Key) iter.Seq2[Key, error] {
 	return func(yield func(Key, error) bool) {
-		after := after // each iteration starts anew
+		after := after // each iteration starts from the beginning
 		for {
 			page, err := store.List(ctx, after, pageSize)
 			if err != nil {

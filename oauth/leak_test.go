@@ -18,7 +18,7 @@ import (
 
 func TestNothingOfAUserPrintsASecret(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, testNothingOfAUserPrintsASecret) // in a bubble, since what prints the insides must not meet a flight that ends
+	synctest.Test(t, testNothingOfAUserPrintsASecret) // in a bubble, because fmt reads the fields, and no flight may write them meanwhile
 }
 
 func testNothingOfAUserPrintsASecret(t *testing.T) {
@@ -27,7 +27,7 @@ func testNothingOfAUserPrintsASecret(t *testing.T) {
 	d.Auth.AccessToken, d.Auth.RefreshToken = planted, planted
 	store := withUser(t, stored(t, func(in *oauth.Installation) { in.AccessToken, in.RefreshToken = planted, planted }))
 	broken := &faultyStore{Store: store, swap: failing}
-	portals := scripted(t, broken, &script{answer: func(r sent) (int, string) {
+	portals := scripted(t, broken, &script{respond: func(r sent) (int, string) {
 		if r.form.Get("refresh_token") == planted {
 			return 200, pair(planted+"2", planted+"2", nil)
 		}
@@ -41,7 +41,11 @@ func testNothingOfAUserPrintsASecret(t *testing.T) {
 	acting, user := portals.Acting(d), portals.User(7)
 	hooks := oauth.Hooks{}
 	for _, v := range []any{
-		acting, portals.ActingOrApp(d), struct{ A *oauth.UserCredentials }{acting}, []*oauth.UserCredentials{acting}, user, *user, struct{ U *oauth.User }{user},
+		acting, portals.ActingOrApp(d),
+		struct{ A *oauth.UserCredentials }{acting},
+		[]*oauth.UserCredentials{acting},
+		user, *user,
+		struct{ U *oauth.User }{user},
 	} {
 		requireNothingPlanted(t, v)
 	}
@@ -62,9 +66,9 @@ func testNothingOfAUserPrintsASecret(t *testing.T) {
 	requireNothingPlanted(t, err)
 }
 
-// TestHostileAnswersStayOutOfWhatUsersSee lets the OAuth server plant secrets in everything it says
-// about users and addresses.
-func TestHostileAnswersStayOutOfWhatUsersSee(t *testing.T) {
+// TestHostileResponsesStayOutOfWhatUsersSee lets the OAuth server plant secrets in everything that
+// it returns about users and addresses.
+func TestHostileResponsesStayOutOfWhatUsersSee(t *testing.T) {
 	t.Parallel()
 	bodies := map[string]string{
 		"error":       `{"error":"` + planted + `","error_description":"` + planted + `"}`,
@@ -73,15 +77,16 @@ func TestHostileAnswersStayOutOfWhatUsersSee(t *testing.T) {
 		"endpoint":    pair("u2", "ur2", map[string]any{"client_endpoint": "https://" + planted + "/" + planted + "/rest/", "user_id": 7}),
 		"nobody":      pair("u2", "ur2", map[string]any{"user_id": planted}),
 		"contradicts": `{"result":{"member_id":"` + planted + `","install":{"member_id":"b` + planted + `"}}}`,
-		"info":        `{"result":{"member_id":"` + planted + `","client_id":"` + planted + `","client_endpoint":"` + planted + `","user_id":"` + planted + `"}}`,
-		"not JSON":    planted,
+		"info": `{"result":{"member_id":"` + planted + `","client_id":"` + planted + `",` +
+			`"client_endpoint":"` + planted + `","user_id":"` + planted + `"}}`,
+		"not JSON": planted,
 	}
 	for name, body := range bodies {
 		for _, status := range []int{200, 302, 400, 500} {
 			t.Run(fmt.Sprint(name, " ", status), func(t *testing.T) {
 				t.Parallel()
 				synctest.Test(t, func(t *testing.T) {
-					s := &script{answer: says(status, body)}
+					s := &script{respond: says(status, body)}
 					store := withUser(t, stored(t, func(in *oauth.Installation) {
 						in.Expires = time.Now().Add(-160 * day)
 					}))
@@ -104,18 +109,23 @@ func TestHostileAnswersStayOutOfWhatUsersSee(t *testing.T) {
 					requireNothingPlanted(t, err)
 					_, err = portals.Seed(t.Context(), oauth.Installation{MemberID: planted + "/", ClientEndpoint: planted, AccessToken: planted})
 					requireNothingPlanted(t, err)
-					_, err = portals.Seed(t.Context(), oauth.Installation{MemberID: "c", ClientEndpoint: "https://" + planted + "/x", AccessToken: planted})
+					_, err = portals.Seed(t.Context(),
+						oauth.Installation{MemberID: "c", ClientEndpoint: "https://" + planted + "/x", AccessToken: planted})
 					requireNothingPlanted(t, err)
-					for _, query := range []string{"code=" + planted + "&state=" + planted, "code=c&state=STATE&server_domain=" + planted + ".example", "%zz" + planted} {
+					for _, query := range []string{
+						"code=" + planted + "&state=" + planted, "code=c&state=STATE&server_domain=" + planted + ".example",
+						"%zz" + planted,
+					} {
 						states := (&session{}).states(t, portals)
 						query = strings.ReplaceAll(query, "STATE", authorize(t, states))
 						r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/back?"+query, nil)
-						oauth.RedirectHandler(portals.Exchange, states,
+						built(t)(oauth.RedirectHandler(portals.Exchange, states,
 							func(_ http.ResponseWriter, _ *http.Request, _ oauth.Installation, err error) {
 								requireNothingPlanted(t, err)
-							}).ServeHTTP(httptest.NewRecorder(), r)
+							})).ServeHTTP(httptest.NewRecorder(), r)
 					}
-					mux := lifecycleOf(portals, oauth.Hooks{MethodConfirmed: func(context.Context, oauth.Installation, event.AppMethodConfirm) error { return nil }})
+					mux := lifecycleOf(portals,
+						oauth.Hooks{MethodConfirmed: func(context.Context, oauth.Installation, event.AppMethodConfirm) error { return nil }})
 					require.NoError(t, mux.HandleEvent(t.Context(), happened(t, event.OnAppMethodConfirm, map[string]any{"TOKEN": planted})))
 					ctx, stop := context.WithTimeout(t.Context(), 3*day)
 					defer stop()

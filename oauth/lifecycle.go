@@ -13,67 +13,64 @@ import (
 // field may be nil.
 //
 // Everybody who opens a page of the application can send its events, because the page has the
-// application token. What an event says in e is confirmed for Installed, Uninstalled and Paid as
-// told there, and is only its sender's word for Updated and MethodConfirmed.
+// application token. What an event says in e is confirmed for Installed, Uninstalled and Paid, as
+// described there. For Updated and MethodConfirmed it is only the sender's claim.
 //
-// A hook gets the installation as it is stored, after what the event says was taken over. It runs
-// once for each event: a copy of an event whose hook has succeeded does nothing, and after an error
-// the hook runs again when the queue tries the delivery again. What has succeeded is remembered in
-// memory, of the latest 1,000 events: copies that meet another process, or this one after a
-// restart, run their hook again.
+// A hook gets the installation as it is stored after the event's changes. It runs once for each
+// event: a copy of an event whose hook has succeeded does nothing. After an error the hook runs
+// again when the queue retries the delivery. The latest 1,000 successes are kept in memory. So a
+// copy that reaches another process, or this one after a restart, runs its hook again.
 type Hooks struct {
-	// Installed runs after an installation was verified and stored: the place to bind events.
-	// in.SetUpAt tells a new installation, for which it is zero until the hook has succeeded, from
-	// a repeated one. An application with pages gets the event only if it has bound it before
-	// BX24.installFinish; it should do the same work at its installation page too.
+	// Installed runs after an installation was verified and stored. Bind events here. in.SetUpAt is
+	// zero for a new installation, until the hook has succeeded, and not for a repeated one. An
+	// application with pages gets the event only if it has bound it before BX24.installFinish. It
+	// should do the same work on its installation page too.
 	Installed func(ctx context.Context, in Installation, e event.AppInstall) error
 	// Updated runs after the application was updated on the portal. A new application token is stored
 	// by then.
 	Updated func(ctx context.Context, in Installation, e event.AppUpdate) error
 	// Uninstalled runs before the stored installation is deleted, once the portal or the OAuth
-	// server refuses its tokens for good. e.Clean tells whether the sender wants the application's
-	// data of the portal deleted. The installation is deleted only after the hook succeeded. Nobody
-	// confirms e.Clean.
+	// server refuses its tokens for good. e.Clean says whether the sender wants the application's
+	// data of the portal deleted; nobody confirms it. The installation is deleted only after the
+	// hook succeeded.
 	Uninstalled func(ctx context.Context, in Installation, e event.AppUninstall) error
-	// Removed runs instead of Uninstalled when a call finds that the application is gone from the
-	// portal and no ONAPPUNINSTALL was handled, such as one that was sent while the process was
-	// down. Nobody says whether the data is to be deleted. The installation is deleted after the
-	// hook succeeded; after an error the hook runs again when another call finds the same. Its
-	// context ends after five minutes.
+	// Removed runs instead of Uninstalled if a call finds that the application was removed from the
+	// portal and no ONAPPUNINSTALL was handled, for example because the process was down when it was
+	// sent. Nobody says whether to delete the data. The installation is deleted after the hook
+	// succeeded. After an error the hook runs again when another call finds the same. Its context
+	// ends after five minutes.
 	Removed func(ctx context.Context, in Installation) error
 	// UserReady runs after the tokens of the application's system user were verified and stored,
 	// for [Portals.User] with user.UserID. It may run before the application itself is installed.
-	// Any user of the portal can send the event with tokens of their own, and nobody says which
-	// user is the system's: do as user only what any user may have done.
+	// Any user of the portal can send the event with their own tokens, and nobody says which user is
+	// the system user. So use these tokens only for what any user may do.
 	UserReady func(ctx context.Context, user Installation) error
-	// Paid runs after the application was paid for, or its paid or trial period changed. e is what
-	// the portal said when it was asked, not what the event says.
+	// Paid runs after the application was paid for, or after its paid or trial period changed. e is
+	// what the portal returned when it was asked, not what the event says.
 	Paid func(ctx context.Context, in Installation, e event.AppPayment) error
 	// MethodConfirmed runs after the administrator allowed or refused a method that needs consent.
-	// Whether it is allowed, the next call of the method shows.
+	// The next call of the method shows whether it is allowed.
 	MethodConfirmed func(ctx context.Context, in Installation, e event.AppMethodConfirm) error
 }
 
 // clockSkew is how far the clocks of this machine and of a portal may differ.
 const clockSkew = 5 * time.Minute
 
-// Lifecycle registers on mux what keeps stored installations in step with their portals, and the
-// hooks. A delivery that is not proven for this application, by p or by another verifier of it,
-// changes nothing: see [event.Delivery.ProvenFor].
+// Lifecycle registers handlers on mux that keep stored installations in step with their portals and
+// run the hooks. A delivery that is not proven for this application, by p or by another verifier of
+// it, changes nothing; see [event.Delivery.ProvenFor].
 //
-// It takes ONAPPINSTALL and ONAPPUPDATE, which bring application tokens; ONAPPUNINSTALL;
+// It handles ONAPPINSTALL and ONAPPUPDATE, which bring application tokens; ONAPPUNINSTALL;
 // ONAPPUSERREADY; and ONAPPPAYMENT and ONAPPMETHODCONFIRM if they have a hook. Those that an
-// application can bind join mux.Bindings. To handle one of these events in another way, use
-// event.On for each of them instead: a name has one handler.
+// application can bind are in mux.Bindings. A name has one handler, so to handle one of these
+// events in another way, do not call Lifecycle and use event.On for each of them.
 //
-// Everybody who opens a page of the application can send a valid ONAPPUNINSTALL, so its word is not
-// enough: the stored token is tried, and the installation is deleted only when the portal or the
-// OAuth server refuses it for good. If that cannot be found out, the delivery is retried. An
-// ONAPPUNINSTALL without a time, or older than the stored installation, is ignored. After the
-// deletion, what package webhook still has queued for the portal is dropped: see
-// [event.ReportRemoval]. A portal from
-// which the application is found gone by any other call is treated the same way; see
-// [Portals.Removed].
+// Everybody who opens a page of the application can send a valid ONAPPUNINSTALL. So Lifecycle tries
+// the stored token, and deletes the installation only if the portal or the OAuth server refuses the
+// token for good. If it cannot find out, the delivery is retried. An ONAPPUNINSTALL without a time,
+// or older than the stored installation, is ignored. After the deletion, what package webhook still
+// has queued for the portal is dropped; see [event.ReportRemoval]. If any other call finds that the
+// application was removed from a portal, that is handled the same way; see [Portals.Removed].
 //
 // Source: https://apidocs.bitrix24.com/api-reference/common/events/index.html
 func (p *Portals) Lifecycle(mux *event.Mux, hooks Hooks) {
@@ -97,8 +94,8 @@ type lifecycle struct {
 	done    once
 }
 
-// provenOnly keeps away deliveries that are not proven for the application. Those of another
-// application that shares the handler are none of ours; any other is an error of whoever handed it
+// provenOnly lets handle get only deliveries that are proven for the application. It ignores those
+// of another application that shares the handler. Any other is an error of the code that passed it
 // on.
 func provenOnly[T any](
 	l *lifecycle, handle func(context.Context, *event.Delivery, T) error,
@@ -121,9 +118,9 @@ func (l *lifecycle) installed(ctx context.Context, d *event.Delivery, e event.Ap
 	}
 	in, err := l.portals.Installation(ctx, d.MemberID())
 	if err == nil && d.Proof.By != event.ProofTokens && in.SetUpAt.After(in.InstalledAt) {
-		return nil // a copy of what is set up already: it brought no new tokens
+		return nil // a copy of what is set up already, which brought no new tokens
 	}
-	if err := run(ctx, l, d, l.hooks.Installed, e); err != nil {
+	if err := runHook(ctx, l, d, l.hooks.Installed, e); err != nil {
 		return err
 	}
 	_, err = l.portals.change(ctx, l.portals.appKey(d.MemberID()), func(in *Installation) bool {
@@ -133,11 +130,11 @@ func (l *lifecycle) installed(ctx context.Context, d *event.Delivery, e event.Ap
 		in.SetUpAt = time.Now().UTC()
 		return true
 	})
-	return unlessUnknown(err)
+	return ignoreNotFound(err)
 }
 
 func (l *lifecycle) updated(ctx context.Context, d *event.Delivery, e event.AppUpdate) error {
-	return run(ctx, l, d, l.hooks.Updated, e)
+	return runHook(ctx, l, d, l.hooks.Updated, e)
 }
 
 func (l *lifecycle) uninstalled(ctx context.Context, d *event.Delivery, e event.AppUninstall) error {
@@ -148,39 +145,39 @@ func (l *lifecycle) uninstalled(ctx context.Context, d *event.Delivery, e event.
 		return nil // forgotten already
 	case err != nil:
 		return err
-	case overtaken(d.Time, in):
+	case isOutdated(d.Time, in):
 		p.log.LogAttrs(ctx, slog.LevelWarn, "bitrix24 uninstallation is older than the installation, or has no time, and was ignored",
 			slog.String(keyMemberID, in.MemberID))
 		return nil
 	}
-	// The check below needs no second one in the background, which would forget the portal before
-	// the hook has run.
-	_, _ = p.removals.due(in.MemberID)
-	gone, err := p.gone(ctx, in)
+	// This keeps a second check from running in the background. It would forget the portal before the
+	// hook has run.
+	_, _ = p.removals.beginCheck(in.MemberID)
+	gone, err := p.isRemoved(ctx, in)
 	switch {
 	case err != nil:
 		p.log.LogAttrs(ctx, slog.LevelWarn, "bitrix24 uninstallation could not be confirmed; the installation is kept and the event retried",
 			slog.String(keyMemberID, in.MemberID), slog.String(keyError, errorText(err)))
-		return event.Retry(err, confirmAgain)
+		return event.Retry(err, confirmRetryAfter)
 	case !gone:
 		p.log.LogAttrs(ctx, slog.LevelWarn, "bitrix24 uninstallation was ignored, because the stored tokens still work",
 			slog.String(keyMemberID, in.MemberID))
 		return nil
 	}
-	if err := run(ctx, l, d, l.hooks.Uninstalled, e); err != nil {
+	if err := runHook(ctx, l, d, l.hooks.Uninstalled, e); err != nil {
 		return err
 	}
-	// The hook may have taken long enough for another installation.
-	if err := unlessUnknown(p.forget(ctx, d.MemberID(), installedBy(in.InstalledAt))); err != nil {
+	// The application may have been installed again while the hook ran.
+	if err := ignoreNotFound(p.forget(ctx, d.MemberID(), installedUntil(in.InstalledAt))); err != nil {
 		return err
 	}
 	event.ReportRemoval(ctx, d) // what is queued for the portal can only fail
 	return nil
 }
 
-// overtaken reports whether an uninstallation that was fired at a time came before the stored
-// installation. Both times are the portal's, if the installation was an event.
-func overtaken(fired time.Time, in Installation) bool {
+// isOutdated reports whether an uninstallation that was fired at a time came before the stored
+// installation. Both times are the portal's if the installation was an event.
+func isOutdated(fired time.Time, in Installation) bool {
 	if fired.IsZero() {
 		return true
 	}
@@ -190,14 +187,14 @@ func overtaken(fired time.Time, in Installation) bool {
 	return in.InstalledAt.After(fired.Add(clockSkew))
 }
 
-// installedBy returns whether an installation is as old as at, and not a later one.
-func installedBy(at time.Time) func(Installation) bool {
+// installedUntil matches installations from at or before.
+func installedUntil(at time.Time) func(Installation) bool {
 	return func(in Installation) bool { return !in.InstalledAt.After(at) }
 }
 
 func (l *lifecycle) userReady(ctx context.Context, d *event.Delivery, e event.AppUserReady) error {
 	if l.hooks.UserReady == nil || d.Proof.By != event.ProofTokens {
-		return nil // a copy brought no tokens: everybody who knows the application token can make one
+		return nil // a copy brings no tokens, and everybody who knows the application token can make one
 	}
 	return l.done.do(ctx, d.Key(), func() error {
 		r, err := l.portals.load(ctx, l.portals.userKey(d.MemberID(), e.UserID))
@@ -211,8 +208,8 @@ func (l *lifecycle) userReady(ctx context.Context, d *event.Delivery, e event.Ap
 	})
 }
 
-// paid asks the portal what was paid for: everybody who opens a page of the application can send
-// the event.
+// paid asks the portal what was paid for, because everybody who opens a page of the application can
+// send the event.
 func (l *lifecycle) paid(ctx context.Context, d *event.Delivery, e event.AppPayment) error {
 	in, err := l.portals.access(ctx, l.portals.appKey(d.MemberID()))
 	if errors.Is(err, ErrNotFound) {
@@ -221,7 +218,7 @@ func (l *lifecycle) paid(ctx context.Context, d *event.Delivery, e event.AppPaym
 	if err != nil {
 		return err
 	}
-	if e, err = l.portals.payment(ctx, in, e); err != nil {
+	if e, err = l.portals.fetchPayment(ctx, in, e); err != nil {
 		return err
 	}
 	_, err = l.portals.change(ctx, l.portals.appKey(d.MemberID()), func(in *Installation) bool {
@@ -231,18 +228,18 @@ func (l *lifecycle) paid(ctx context.Context, d *event.Delivery, e event.AppPaym
 		in.Status, in.UpdatedAt = e.Status, time.Now().UTC()
 		return true
 	})
-	if err := unlessUnknown(err); err != nil {
+	if err := ignoreNotFound(err); err != nil {
 		return err
 	}
-	return run(ctx, l, d, l.hooks.Paid, e)
+	return runHook(ctx, l, d, l.hooks.Paid, e)
 }
 
 func (l *lifecycle) methodConfirmed(ctx context.Context, d *event.Delivery, e event.AppMethodConfirm) error {
-	return run(ctx, l, d, l.hooks.MethodConfirmed, e)
+	return runHook(ctx, l, d, l.hooks.MethodConfirmed, e)
 }
 
-// run runs a hook, unless it has succeeded for this delivery.
-func run[T any](
+// runHook runs a hook, unless it has succeeded for this delivery.
+func runHook[T any](
 	ctx context.Context, l *lifecycle, d *event.Delivery, hook func(context.Context, Installation, T) error, payload T,
 ) error {
 	if hook == nil {
@@ -260,9 +257,9 @@ func run[T any](
 	})
 }
 
-// unlessUnknown leaves out the error of a portal that the store does not have: it was forgotten in
-// the meantime, or waits in memory to be written.
-func unlessUnknown(err error) error {
+// ignoreNotFound returns nil for the error of a portal that the store does not have: it was
+// forgotten in the meantime, or waits in memory to be written.
+func ignoreNotFound(err error) error {
 	if errors.Is(err, ErrNotFound) {
 		return nil
 	}

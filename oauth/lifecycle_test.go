@@ -38,7 +38,7 @@ func happened[T any](tb testing.TB, e event.Descriptor[T], payload any) *event.D
 	return proven(d)
 }
 
-// TestLifecycleOfAnApplication goes through a webhook.Handler, as in life.
+// TestLifecycleOfAnApplication goes through a webhook.Handler, like a real program.
 func TestLifecycleOfAnApplication(t *testing.T) {
 	t.Parallel()
 	portal := eventtest.NewPortal(t)
@@ -95,7 +95,8 @@ func TestLifecycleOfAnApplication(t *testing.T) {
 	require.NoError(t, portal.Raise("ONAPPUPDATE", map[string]any{"VERSION": "2", "PREVIOUS_VERSION": "1"}, eventtest.AdminID))
 	portal.Always("app.info", eventtest.Raw(200, "application/json", `{"result":{"ID":1,"STATUS":"P","PAYMENT_EXPIRED":"N","DAYS":30}}`))
 	require.NoError(t, portal.Raise("ONAPPPAYMENT", map[string]any{"STATUS": "P", "DAYS": 30}, eventtest.AdminID))
-	require.NoError(t, portal.Raise("ONAPPMETHODCONFIRM", map[string]any{"TOKEN": "x", "METHOD": "user.get", "CONFIRMED": 1}, eventtest.AdminID))
+	require.NoError(t,
+		portal.Raise("ONAPPMETHODCONFIRM", map[string]any{"TOKEN": "x", "METHOD": "user.get", "CONFIRMED": 1}, eventtest.AdminID))
 	require.NoError(t, portal.Wait(t.Context()))
 	portal.Heal()
 	require.NoError(t, app.Uninstall(true))
@@ -110,7 +111,7 @@ func TestLifecycleOfAnApplication(t *testing.T) {
 		require.True(t, d.OK(), d.Event)
 	}
 
-	// It comes back, and is new again.
+	// It is installed again, as a new installation.
 	require.NoError(t, app.Install(t.Context()))
 	require.NoError(t, portal.Wait(t.Context()))
 	require.Equal(t, "installed, new true, finished true", seen[len(seen)-1])
@@ -124,7 +125,8 @@ func TestLifecycleRegistersWhatItNeeds(t *testing.T) {
 		Paid:            func(context.Context, oauth.Installation, event.AppPayment) error { return nil },
 		MethodConfirmed: func(context.Context, oauth.Installation, event.AppMethodConfirm) error { return nil },
 	})
-	require.Equal(t, []string{"ONAPPINSTALL", "ONAPPUPDATE", "ONAPPUNINSTALL", "ONAPPUSERREADY", "ONAPPPAYMENT", "ONAPPMETHODCONFIRM"}, all.Names())
+	require.Equal(t, []string{"ONAPPINSTALL", "ONAPPUPDATE", "ONAPPUNINSTALL", "ONAPPUSERREADY", "ONAPPPAYMENT", "ONAPPMETHODCONFIRM"},
+		all.Names())
 	require.Panics(t, func() { portals.Lifecycle(all, oauth.Hooks{}) })
 }
 
@@ -371,13 +373,13 @@ func TestLifecycleWithAStoreOutOfOrder(t *testing.T) {
 	require.ErrorIs(t, mux.HandleEvent(t.Context(), happened(t, event.OnAppUninstall, nil)), oauth.ErrStore)
 }
 
-// TestForgedPayment: everybody who opens a page of the application can tell that it was paid for.
-// The portal is asked.
+// TestForgedPayment sends an event that says that the application was paid for. Everybody who opens
+// a page of the application can do that, so the portal is asked.
 func TestForgedPayment(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		portal func(string, sent) (int, string)
-		status string // that the hook gets; it does not run when empty
+		status string // that the hook gets; empty if the hook does not run
 	}{
 		"the portal says otherwise": {
 			func(string, sent) (int, string) {

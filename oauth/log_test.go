@@ -10,7 +10,7 @@ import (
 	"github.com/b24events/b24events/oauth"
 )
 
-// What needs attention is logged although nobody set a logger.
+// What needs attention is logged even without WithLogger.
 //
 //nolint:paralleltest // the default logger belongs to the whole process
 func TestNotSilentByDefault(t *testing.T) {

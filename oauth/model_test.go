@@ -20,22 +20,23 @@ import (
 	"github.com/b24events/b24events/oauth"
 )
 
-// The model: some processes share a store and work on one portal or two at random, while the store
-// fails, hangs, panics, and writes without saying so, and while the OAuth server fails before it
-// does anything. It takes each refresh token once, and its responses arrive. Then everything is
-// well again, the processes shut down, and the store must hold pairs that work. Run more of it with
+// In the model some processes share a store and work on one portal or two at random. Meanwhile the
+// store fails, hangs, panics, and writes without reporting it, and the OAuth server fails before it
+// does anything. The server accepts each refresh token once, and its responses arrive. Then
+// everything works again, the processes shut down, and the store must hold pairs that work. Run
+// more of it with
 //
 //	go test ./oauth -run TestModel -oauth.seeds 5000
 //
-// These mutants of the package do not survive 500 seeds; each is one change:
+// These mutants of the package do not survive 500 seeds. Each is one change:
 //
-//	record.go    write does not keep what the store could not take
-//	record.go    write keeps nothing before it writes, so that a store that panics loses the pair
-//	record.go    onto replaces the renewal of an installation by that very installation
-//	keystate.go  lock does not wait for the turn
-//	keystate.go  drop leaves what waits to be written
-//	renew.go     storeRenewed knows only the refresh token that was just spent
-//	portals.go   Shutdown does not write
+//	pendingwrite.go  writeLocked does not keep what the store could not take
+//	pendingwrite.go  writeLocked keeps nothing before it writes, so that a store that panics loses the pair
+//	pendingwrite.go  rebase replaces the renewal of an installation by that same installation
+//	keystate.go      lock does not wait
+//	keystate.go      drop leaves the pending write
+//	renew.go         storeRenewedLocked knows only the refresh token that was just spent
+//	portals.go       Shutdown does not write
 var modelSeeds = flag.Int("oauth.seeds", 60, "how many runs of the model TestModel makes")
 
 func TestModel(t *testing.T) {
@@ -50,7 +51,7 @@ func TestModel(t *testing.T) {
 	}
 }
 
-// dice are random numbers for several goroutines.
+// dice gives random numbers to several goroutines.
 type dice struct {
 	mu  sync.Mutex
 	rng *rand.Rand
@@ -92,7 +93,7 @@ func (a *authority) issue(h holder) (access, refresh string) {
 	return "a" + n, "r" + n
 }
 
-// take uses a refresh token up.
+// take uses up a refresh token.
 func (a *authority) take(refresh string) (holder, bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -118,13 +119,13 @@ type model struct {
 	processes []*replica
 
 	members int  // how many portals there are
-	honest  bool // the store writes when it says so, and only then
+	honest  bool // the store writes if it says so, and only then
 	forgets bool // portals are forgotten
 
 	mu   sync.Mutex
 	calm bool
 	done []deed
-	bad  []string // what must not happen and did
+	bad  []string // what happened and must not
 	log  []string
 }
 
@@ -153,7 +154,7 @@ func (m *model) isCalm() bool {
 	return m.calm
 }
 
-// trace notes what happened, for the report of a run that fails.
+// trace records what happened, for the report of a run that fails.
 func (p *replica) trace(format string, args ...any) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -166,8 +167,8 @@ func (m *model) violated(format string, args ...any) {
 	m.bad = append(m.bad, fmt.Sprintf(format, args...))
 }
 
-// answer is the token endpoint, for one process.
-func (p *replica) answer(r sent) (status int, body string) {
+// respond is the token endpoint, for one process.
+func (p *replica) respond(r sent) (status int, body string) {
 	refresh := r.form.Get("refresh_token")
 	p.mu.Lock()
 	again := p.accepted[refresh]
@@ -194,13 +195,13 @@ func (p *replica) answer(r sent) (status int, body string) {
 	access, next := p.authority.issue(h)
 	p.trace("trade %s→%s", refresh, next)
 	if !p.isCalm() {
-		pass(p.upTo(8 * time.Second)) // in all within the time limit of the client
+		pass(p.upTo(8 * time.Second)) // together within the time limit of the client
 	}
 	return 200, pair(access, next, map[string]any{"member_id": h.member, "user_id": h.user})
 }
 
-// disturb is what happens to an operation of the store before it runs; after tells what to do once
-// it has.
+// disturb does something to an operation of the store before it runs. after is to be called once it
+// has run.
 func (p *replica) disturb(ctx context.Context) (after func() error, err error) {
 	fine := func() error { return nil }
 	p.mu.Lock()
@@ -288,7 +289,7 @@ func (p *replica) List(ctx context.Context, after oauth.Key, limit int) ([]oauth
 	return p.inner.List(ctx, after, limit)
 }
 
-// moods change how well a process reaches its store.
+// moods changes how well a process reaches its store.
 func (p *replica) moods() {
 	for !p.isCalm() {
 		mood := []string{"fine", "fine", "fine", "down", "hangs", "lies"}[p.n(6)]
@@ -301,7 +302,7 @@ func (p *replica) moods() {
 
 const clerk = 7
 
-// act does one thing at random, and notes it when it is something that counts in the end.
+// act does one thing at random, and records it if it counts in the end.
 func (p *replica) act(t *testing.T) {
 	t.Helper()
 	d := deed{member: p.memberAt(p.n(p.members)), process: p.id, start: time.Now()}
@@ -368,7 +369,7 @@ func (*model) memberAt(i int) string { return member[:len(member)-1] + strconv.I
 func (m *model) start(t *testing.T, id int) *replica {
 	t.Helper()
 	p := &replica{model: m, id: id, accepted: make(map[string]bool), mood: "fine"}
-	p.portals = scripted(t, p, &script{answer: p.answer})
+	p.portals = scripted(t, p, &script{respond: p.respond})
 	return p
 }
 
@@ -378,8 +379,8 @@ func runModel(t *testing.T, seed uint64, processes int) {
 		dice: &dice{rng: rand.New(rand.NewPCG(seed, uint64(processes)))}, t: t, //nolint:gosec // a model, not a secret
 		members: 1 + int(seed/2%2), inner: oauth.NewMemoryStore(), authority: &authority{live: make(map[string]holder)},
 	}
-	// Of two processes, one cannot know that what it wrote without learning it was used up and
-	// forgotten by the other.
+	// If there are two processes, one may have written something without learning it. It cannot know
+	// that the other has used that up and forgotten it.
 	m.honest = processes > 1 && seed%2 == 0
 	m.forgets = processes == 1 || m.honest
 	var all sync.WaitGroup
@@ -402,20 +403,21 @@ func runModel(t *testing.T, seed uint64, processes int) {
 		m.calm = true
 	})
 	all.Wait()
-	pass(2 * time.Minute) // what is held back may be tried again
+	pass(2 * time.Minute) // what backed off may be tried again
 	for _, p := range m.processes {
 		require.NoError(t, p.portals.Shutdown(t.Context()))
 	}
 	m.judge(t)
 }
 
-// judge looks at what is stored in the end.
+// judge checks what is stored in the end.
 func (m *model) judge(t *testing.T) {
 	t.Helper()
 	report := func() string {
 		var b strings.Builder
 		for _, d := range m.done {
-			fmt.Fprintf(&b, "%s–%s %d %s %s %s %v\n", d.start.Format("04:05.000"), d.end.Format("04:05.000"), d.process, d.kind, d.member[31:], d.token, d.err)
+			fmt.Fprintf(&b, "%s–%s %d %s %s %s %v\n", d.start.Format("04:05.000"), d.end.Format("04:05.000"), d.process, d.kind, d.member[31:],
+				d.token, d.err)
 		}
 		return b.String() + strings.Join(m.log, "\n")
 	}
@@ -442,7 +444,7 @@ func (m *model) judge(t *testing.T) {
 	}
 }
 
-// judgeDeeds holds what is stored of a portal against what was done to it.
+// judgeDeeds compares what is stored for a portal with what was done to it.
 func (m *model) judgeDeeds(t *testing.T, member string, in oauth.Installation, known bool, report func() string) {
 	t.Helper()
 	var done []deed
@@ -451,8 +453,8 @@ func (m *model) judgeDeeds(t *testing.T, member string, in oauth.Installation, k
 			done = append(done, d)
 		}
 	}
-	// undone reports whether something of a kind may have come after a deed, so that it need not
-	// show.
+	// undone reports whether something of a kind may have come after a deed, so that the deed need not
+	// be visible.
 	undone := func(d deed, kind string) bool {
 		for _, other := range done {
 			end := other.end
@@ -465,7 +467,8 @@ func (m *model) judgeDeeds(t *testing.T, member string, in oauth.Installation, k
 		}
 		return false
 	}
-	// Of two processes, one does not know that the other has forgotten what it keeps in memory.
+	// If there are two processes, one does not know that the other has forgotten what it keeps in
+	// memory.
 	kept := len(m.processes) > 1 && slices.ContainsFunc(done, func(d deed) bool { return d.kind == "install" && d.err != nil })
 	for _, d := range done {
 		switch {
@@ -483,5 +486,5 @@ func (m *model) judgeDeeds(t *testing.T, member string, in oauth.Installation, k
 	}
 }
 
-// flightGrace is how long work may go on whose caller has left.
+// flightGrace is how long work may go on after its caller has left.
 const flightGrace = time.Minute

@@ -7,22 +7,23 @@ import (
 	"time"
 )
 
-// moveEvery is how often, at most, the OAuth server is asked for the address of a portal.
-const moveEvery = time.Minute
+// moveCheckInterval is the shortest time between two requests for the address of a portal after the
+// OAuth server did not confirm one.
+const moveCheckInterval = time.Minute
 
-// Moved gets the REST address to which a portal's stored address redirects, as that of a renamed
-// portal does. It asks the OAuth server where the portal is, which sends nothing to the new
-// address, and stores that address only if the OAuth server names it too. Package rest calls Moved
-// by itself and then repeats its call.
+// Moved is called with the REST address that a portal's stored address redirects to, because the
+// portal was renamed. It asks the OAuth server for the portal's address, which sends nothing to the
+// new address. It stores the new address only if the OAuth server names it too. Package rest calls
+// Moved by itself and then repeats its call.
 //
-// It returns nil when [Portals.Access] now returns the address; [ErrEndpoint] when it is no address
-// /rest/ over https; [ErrUnverified] when the OAuth server names another one, after which it is not
-// asked for this portal again for a minute; or what [Portals.Access] returns. On error nothing is
-// stored.
+// It returns nil if [Portals.Access] now returns the address; [ErrEndpoint] if it is not an https
+// address that ends in /rest/; [ErrUnverified] if the OAuth server names another one, after which
+// it is not asked about this portal again for a minute; or what [Portals.Access] returns. If Moved
+// returns an error, it has stored nothing.
 //
 // Source: https://apidocs.bitrix24.com/settings/how-to-call-rest-api/change-domen.html
 func (p *Portals) Moved(ctx context.Context, memberID, endpoint string) error {
-	at, err := p.server.hosts.portal(endpoint)
+	at, err := p.client.hosts.checkPortal(endpoint)
 	if err != nil {
 		return err
 	}
@@ -37,17 +38,17 @@ func (p *Portals) Moved(ctx context.Context, memberID, endpoint string) error {
 	if r.in.ClientEndpoint == target {
 		return nil
 	}
-	if err := p.movedLately(key); err != nil {
+	if err := p.moveError(key); err != nil {
 		return err
 	}
 	_, err = p.flights.do(ctx, opMove+" "+memberID, opMove, func(ctx context.Context) (Installation, error) {
-		return p.move(ctx, key, target)
+		return p.followMove(ctx, key, target)
 	})
 	return err
 }
 
-// move stores a portal's new address when the OAuth server names it.
-func (p *Portals) move(ctx context.Context, key Key, target string) (Installation, error) {
+// followMove stores a portal's new address if the OAuth server names it.
+func (p *Portals) followMove(ctx context.Context, key Key, target string) (Installation, error) {
 	r, err := p.load(ctx, key)
 	if err != nil || r.in.ClientEndpoint == target {
 		return r.in, err
@@ -65,7 +66,7 @@ func (p *Portals) move(ctx context.Context, key Key, target string) (Installatio
 	}
 	in, err := p.change(ctx, key, func(in *Installation) bool {
 		if in.ClientEndpoint == target {
-			return false // a renewal has brought it
+			return false // a renewal has stored it already
 		}
 		in.ClientEndpoint, in.UpdatedAt = target, time.Now().UTC()
 		return true
@@ -78,20 +79,20 @@ func (p *Portals) move(ctx context.Context, key Key, target string) (Installatio
 	return in, nil
 }
 
-// locate asks the OAuth server for a portal's address: by looking at the access token, which
-// changes nothing, or else by a renewal, whose answer is documented to name it.
+// locate asks the OAuth server for a portal's address. It looks at the access token, which changes
+// nothing, or else renews it: by the documentation, the response names the address.
 func (p *Portals) locate(ctx context.Context, key Key, in Installation) (string, error) {
-	at, err := p.server.hosts.server(in.ServerEndpoint)
+	at, err := p.client.hosts.checkServer(in.ServerEndpoint)
 	if err != nil {
 		return "", err
 	}
 	if in.AccessToken != "" && !expired(in) {
-		a, err := p.server.identify(ctx, at, in.AccessToken)
+		info, err := p.client.identify(ctx, at, in.AccessToken)
 		var e *Error
 		switch {
-		case err == nil && a.memberID == key.MemberID && a.clientEndpoint != "":
-			return a.clientEndpoint, nil
-		case err == nil && a.memberID != "" && a.memberID != key.MemberID:
+		case err == nil && info.memberID == key.MemberID && info.clientEndpoint != "":
+			return info.clientEndpoint, nil
+		case err == nil && info.memberID != "" && info.memberID != key.MemberID:
 			return "", &Error{Op: opMove, Kind: ErrUnverified, Detail: "it says that the stored token is another portal's"}
 		case err != nil && (!errors.As(err, &e) || !e.refusesToken()):
 			return "", err
@@ -101,23 +102,23 @@ func (p *Portals) locate(ctx context.Context, key Key, in Installation) (string,
 	return renewed.ClientEndpoint, err
 }
 
-// movedLately returns the error of an address that was not confirmed a short while ago. It holds
-// for the portal, whatever the address: redirects to many addresses cost no more than to one.
-func (p *Portals) movedLately(key Key) error {
+// moveError returns the error of an address that was not confirmed a short while ago. It is the
+// portal's error, not the address's: redirects to many addresses cost no more than to one.
+func (p *Portals) moveError(key Key) error {
 	p.keys.mu.Lock()
 	defer p.keys.mu.Unlock()
 	s := p.keys.states[key]
-	if s == nil || !time.Now().Before(s.move.until) {
+	if s == nil || !time.Now().Before(s.moves.until) {
 		return nil
 	}
-	return s.move.err
+	return s.moves.err
 }
 
-// pauseMoves keeps the address of a portal from being asked for a while.
+// pauseMoves keeps the OAuth server from being asked for a portal's address for a while.
 func (ks *keyStates) pauseMoves(key Key, err error) {
 	s := ks.use(key)
 	defer ks.release(s)
 	ks.mu.Lock()
 	defer ks.mu.Unlock()
-	s.move = pause{err: err, until: time.Now().Add(moveEvery)}
+	s.moves = movePause{err: err, until: time.Now().Add(moveCheckInterval)}
 }

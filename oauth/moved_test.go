@@ -50,7 +50,7 @@ func TestRenamedPortalWithAnExpiredToken(t *testing.T) {
 	require.NotEqual(t, before.RefreshToken, in.RefreshToken)
 }
 
-// TestRedirectToAnotherHost lets the OAuth server know nothing of the address that a portal
+// TestRedirectToAnotherHost has an OAuth server that does not know the address that a portal
 // redirects to.
 func TestRedirectToAnotherHost(t *testing.T) {
 	t.Parallel()
@@ -94,16 +94,18 @@ func TestMovedRefusals(t *testing.T) {
 		kind     oauth.ErrorKind
 		calls    int
 	}{
-		"not https":           {"http://new.bitrix24.com/rest/", "", "", oauth.ErrEndpoint, 0},
-		"a user in it":        {"https://a@new.bitrix24.com/rest/", "", "", oauth.ErrEndpoint, 0},
-		"a query":             {"https://new.bitrix24.com/rest/?a=b", "", "", oauth.ErrEndpoint, 0},
-		"a deeper path":       {"https://new.bitrix24.com/x/rest/", "", "", oauth.ErrEndpoint, 0},
-		"a webhook's path":    {"https://new.bitrix24.com/rest/1/abc/", "", "", oauth.ErrEndpoint, 0},
-		"empty":               {"", "", "", oauth.ErrEndpoint, 0},
-		"still the old one":   {there, info(old), "", oauth.ErrUnverified, 1},
-		"another portal":      {there, info(`"member_id":"b","client_endpoint":"` + there + `"`), "", oauth.ErrUnverified, 1},
-		"renewal says old":    {there, info(`"status":"L"`), pair("a2", "r2", nil), oauth.ErrUnverified, 2},
-		"renewal says none":   {there, `{"error":"expired_token"}`, pair("a2", "r2", map[string]any{"client_endpoint": nil}), oauth.ErrUnverified, 2},
+		"not https":         {"http://new.bitrix24.com/rest/", "", "", oauth.ErrEndpoint, 0},
+		"a user in it":      {"https://a@new.bitrix24.com/rest/", "", "", oauth.ErrEndpoint, 0},
+		"a query":           {"https://new.bitrix24.com/rest/?a=b", "", "", oauth.ErrEndpoint, 0},
+		"a deeper path":     {"https://new.bitrix24.com/x/rest/", "", "", oauth.ErrEndpoint, 0},
+		"a webhook's path":  {"https://new.bitrix24.com/rest/1/abc/", "", "", oauth.ErrEndpoint, 0},
+		"empty":             {"", "", "", oauth.ErrEndpoint, 0},
+		"still the old one": {there, info(old), "", oauth.ErrUnverified, 1},
+		"another portal":    {there, info(`"member_id":"b","client_endpoint":"` + there + `"`), "", oauth.ErrUnverified, 1},
+		"renewal says old":  {there, info(`"status":"L"`), pair("a2", "r2", nil), oauth.ErrUnverified, 2},
+		"renewal says none": {
+			there, `{"error":"expired_token"}`, pair("a2", "r2", map[string]any{"client_endpoint": nil}), oauth.ErrUnverified, 2,
+		},
 		"tokens are void":     {there, `{"error":"invalid_token"}`, `{"error":"invalid_grant"}`, oauth.ErrReauthorize, 2},
 		"server out of order": {there, `oops`, "", oauth.ErrTemporary, 1},
 	}
@@ -111,7 +113,7 @@ func TestMovedRefusals(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				s := &script{identifies: true, answer: func(r sent) (int, string) {
+				s := &script{identifies: true, respond: func(r sent) (int, string) {
 					if r.form.Has("grant_type") {
 						return 200, test.token
 					}
@@ -136,14 +138,14 @@ func TestMovedIsAskedAgainAfterAMinute(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		endpoint := "https://example.bitrix24.com/rest/"
-		s := &script{identifies: true, answer: func(sent) (int, string) {
+		s := &script{identifies: true, respond: func(sent) (int, string) {
 			return 200, `{"result":{"member_id":"` + member + `","client_endpoint":"` + endpoint + `"}}`
 		}}
 		store := stored(t)
 		portals := scripted(t, store, s)
 		const there = "https://new.bitrix24.com/rest/"
 		require.ErrorIs(t, portals.Moved(t.Context(), member, there), oauth.ErrUnverified)
-		endpoint = there // the OAuth server has learnt of it
+		endpoint = there // the OAuth server knows it by now
 		require.ErrorIs(t, portals.Moved(t.Context(), member, there), oauth.ErrUnverified)
 		require.Len(t, s.requests(), 1)
 		pass(time.Minute)
@@ -156,7 +158,7 @@ func TestMovedManyTimesAtOnce(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		const there = "https://new.bitrix24.com/rest/"
-		s := &script{identifies: true, answer: func(sent) (int, string) {
+		s := &script{identifies: true, respond: func(sent) (int, string) {
 			pass(time.Second)
 			return 200, `{"result":{"member_id":"` + member + `","client_endpoint":"` + there + `"}}`
 		}}
@@ -179,7 +181,7 @@ func TestMovedOfAnUnknownPortal(t *testing.T) {
 func TestMovedWithAStoreThatCannotWrite(t *testing.T) {
 	t.Parallel()
 	const there = "https://new.bitrix24.com/rest/"
-	s := &script{identifies: true, answer: says(200, `{"result":{"member_id":"`+member+`","client_endpoint":"`+there+`"}}`)}
+	s := &script{identifies: true, respond: says(200, `{"result":{"member_id":"`+member+`","client_endpoint":"`+there+`"}}`)}
 	inner := stored(t)
 	store := &faultyStore{Store: inner, swap: failing}
 	require.ErrorIs(t, scripted(t, store, s).Moved(t.Context(), member, there), oauth.ErrStore)

@@ -5,8 +5,8 @@ import (
 	"sync"
 )
 
-// maxDone is how many keys a once remembers. Lifecycle events are rare, and copies come soon after
-// one another.
+// maxDone is how many keys a once remembers. Lifecycle events are rare, and copies of one follow
+// each other closely.
 const maxDone = 1000
 
 // once lets work succeed once for a key. The zero once is ready.
@@ -14,12 +14,12 @@ type once struct {
 	mu      sync.Mutex
 	done    map[string]bool
 	order   []string                 // of done, a ring
-	next    int                      // where in order the oldest is
+	next    int                      // index of the oldest in order
 	running map[string]chan struct{} // closed when the work ends
 }
 
-// do runs work and returns its error; or waits for the same work of others, and runs it again where
-// that failed; or does nothing where it has succeeded.
+// do runs work until it succeeds once for a key, and returns its error. Concurrent callers wait. If
+// work fails, the next caller runs it again. After a success, do does nothing.
 func (o *once) do(ctx context.Context, key string, work func() error) error {
 	for {
 		o.mu.Lock()
@@ -45,7 +45,7 @@ func (o *once) do(ctx context.Context, key string, work func() error) error {
 	}
 }
 
-// run also ends the wait of others where work panics.
+// run runs work. It also ends the wait of others if work panics.
 func (o *once) run(key string, work func() error) error {
 	succeeded := false
 	defer func() {
@@ -54,7 +54,7 @@ func (o *once) run(key string, work func() error) error {
 		close(o.running[key])
 		delete(o.running, key)
 		if succeeded {
-			o.remember(key)
+			o.rememberLocked(key)
 		}
 	}()
 	err := work()
@@ -62,7 +62,8 @@ func (o *once) run(key string, work func() error) error {
 	return err
 }
 
-func (o *once) remember(key string) {
+// rememberLocked remembers a key, and forgets the oldest if there are too many. o.mu must be held.
+func (o *once) rememberLocked(key string) {
 	if o.done == nil {
 		o.done = make(map[string]bool)
 	}

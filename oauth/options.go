@@ -2,36 +2,35 @@ package oauth
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"log/slog"
 	"net/http"
 	"time"
 
 	"github.com/b24events/b24events/event"
 	"github.com/b24events/b24events/internal/plainhttp"
+	"github.com/b24events/b24events/internal/typednil"
 )
 
-// Config identifies the application. Both values stand in its settings on the portal, or in the
+// Config identifies the application. Both values are in its settings on the portal, or in the
 // vendor's account.
 type Config struct {
 	ClientID     string
 	ClientSecret event.Secret
 }
 
-// DefaultTimeout bounds one request to the OAuth server where the client of [WithHTTPClient] has no
-// limit of its own.
+// DefaultTimeout limits one request to the OAuth server, unless the client of [WithHTTPClient] has
+// a limit of its own.
 const DefaultTimeout = 15 * time.Second
 
 type config struct {
-	http   *http.Client
-	log    *slog.Logger
-	hosts  []string
-	plain  plainhttp.Hosts
-	policy func(context.Context, *Claim) error
-	window time.Duration
-	locker Locker
-	alone  bool
+	http      *http.Client
+	log       *slog.Logger
+	hosts     []string
+	plain     plainhttp.Hosts
+	policy    func(context.Context, *Claim) error
+	window    time.Duration
+	locker    Locker
+	exclusive bool
 }
 
 // DefaultRotationWindow is how long the previous application token is accepted after a rotation.
@@ -43,32 +42,32 @@ const DefaultRotationWindow = time.Hour
 func WithRotationWindow(d time.Duration) Option {
 	return func(cfg *config) error {
 		if d < 0 {
-			return errors.New("oauth: WithRotationWindow: the time is negative")
+			return configError("WithRotationWindow", "the time is negative")
 		}
 		cfg.window = d
 		return nil
 	}
 }
 
-// WithExclusiveStore tells that no other process uses the store, as when the program holds a lock
-// on it. A refused refresh token is then void at once, instead of after three minutes in which
-// another process could store its successor. A [MemoryStore] is always exclusive.
+// WithExclusiveStore promises that no other process uses the store, for example because the program
+// holds a lock on it. A refused refresh token is then void at once, instead of after three minutes
+// in which another process could store its successor. A [MemoryStore] is always exclusive.
 func WithExclusiveStore() Option {
 	return func(cfg *config) error {
-		cfg.alone = true
+		cfg.exclusive = true
 		return nil
 	}
 }
 
-// WithRefreshLock makes processes that share a store renew a token one at a time, so that a renewal
-// costs one request of all of them together instead of one of each. It is an economy: tokens are
-// safe without it. The leaser of package offline fits. A [Store] that is a [Locker], such as that
-// of package sqlstore, is used without this option. When the lock fails, or another process has it
+// WithRefreshLock lets processes that share a store renew a token one at a time, so that a renewal
+// costs one request instead of one for each process. It only saves requests: tokens are safe
+// without it. The leaser of package offline fits. A [Store] that is a [Locker], such as that of
+// package sqlstore, is used without this option. If the lock fails, or if another process has it
 // for longer than ten seconds, renewals go on without it.
 func WithRefreshLock(l Locker) Option {
 	return func(cfg *config) error {
-		if l == nil {
-			return errors.New("oauth: WithRefreshLock: the lock is nil")
+		if typednil.Is(l) {
+			return configError("WithRefreshLock", "the locker is nil")
 		}
 		cfg.locker = l
 		return nil
@@ -78,10 +77,10 @@ func WithRefreshLock(l Locker) Option {
 // Option configures [NewPortals].
 type Option func(*config) error
 
-// WithHosts adds OAuth servers to the allow list, each as host or host:port in lower case: a host
+// WithHosts adds OAuth servers to the allow list, each as host or host:port in lower case. A host
 // without a port means the default port. The list always has oauth.bitrix.info and
-// oauth.bitrix24.tech. The client secret goes to these hosts and no others, so add what you trust
-// as much.
+// oauth.bitrix24.tech. The client secret goes to these hosts and no others, so add only hosts that
+// you trust with it.
 func WithHosts(hosts ...string) Option {
 	return func(cfg *config) error {
 		cfg.hosts = append(cfg.hosts, hosts...)
@@ -89,65 +88,65 @@ func WithHosts(hosts ...string) Option {
 	}
 }
 
-// WithInsecureHTTP allows http endpoints, of OAuth servers and of portals, on loopback addresses
-// and on the hosts named, each as host for every port or as host:port. Tokens then travel in the
-// clear: it is for fake portals in tests and for development. An OAuth server must be on the allow
-// list all the same; see [WithHosts]. The option of the same name in package rest means the same.
+// WithInsecureHTTP allows http endpoints of OAuth servers and portals, on loopback addresses and on
+// the hosts named. Each is a host, for every port, or host:port. Tokens then travel unencrypted, so
+// it is for fake portals in tests and for development. An OAuth server must still be on the allow
+// list; see [WithHosts]. The option of the same name in package rest means the same.
 func WithInsecureHTTP(hosts ...string) Option {
 	return func(cfg *config) error {
 		plain, err := plainhttp.New(hosts...)
 		if err != nil {
-			return fmt.Errorf("oauth: WithInsecureHTTP: %w", err)
+			return &Error{Op: "WithInsecureHTTP", Kind: ErrConfig, Err: err}
 		}
 		cfg.plain = plain
 		return nil
 	}
 }
 
-// WithHTTPClient sets the HTTP client for the OAuth server, for a proxy or certificates of one's
-// own. It is copied. The copy follows no redirects, keeps no cookies, and has [DefaultTimeout] if
-// the client has none. Clients of package rest that call with these tokens use it too, unless they
-// are given another.
+// WithHTTPClient sets the HTTP client for the OAuth server, for example for a proxy or for your own
+// certificates. It is copied. The copy follows no redirects, keeps no cookies, and has
+// [DefaultTimeout] if the client has no timeout. Clients of package rest that call with these
+// tokens use it too, unless they have one of their own.
 func WithHTTPClient(c *http.Client) Option {
 	return func(cfg *config) error {
 		if c == nil {
-			return errors.New("oauth: WithHTTPClient: the client is nil")
+			return configError("WithHTTPClient", "the client is nil")
 		}
 		cfg.http = c
 		return nil
 	}
 }
 
-// WithLogger sets where installations, renewals and their failures are logged, without tokens.
-// Without this option, WARN and above go to slog.Default as it is when [NewPortals] is called.
-// slog.New(slog.DiscardHandler) is silent.
+// WithLogger sets the logger for installations, renewals and their failures. Tokens are never
+// logged. Without this option, WARN and above go to slog.Default as it is when [NewPortals] is
+// called. slog.New(slog.DiscardHandler) is silent.
 func WithLogger(l *slog.Logger) Option {
 	return func(cfg *config) error {
 		if l == nil {
-			return errors.New("oauth: WithLogger: the logger is nil")
+			return configError("WithLogger", "the logger is nil")
 		}
 		cfg.log = l
 		return nil
 	}
 }
 
-// newServer checks the configuration and builds the client of the OAuth servers.
-func (cfg *config) newServer(app Config) (*server, error) {
+// newClient checks the configuration and builds the client of the OAuth servers.
+func (cfg *config) newClient(app Config) (*client, error) {
 	if app.ClientID == "" || app.ClientSecret == "" {
-		return nil, errors.New("oauth: Config needs a client id and a client secret; they stand in the application's settings")
+		return nil, configError("NewPortals", "Config needs a client ID and a client secret; both are in the application's settings")
 	}
 	allowed, err := newHosts(cfg.plain, cfg.hosts)
 	if err != nil {
 		return nil, err
 	}
-	var client http.Client
+	var c http.Client
 	if cfg.http != nil {
-		client = *cfg.http
+		c = *cfg.http
 	}
-	client.Jar = nil
-	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	if client.Timeout == 0 {
-		client.Timeout = DefaultTimeout
+	c.Jar = nil
+	c.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	if c.Timeout == 0 {
+		c.Timeout = DefaultTimeout
 	}
-	return &server{id: app.ClientID, secret: app.ClientSecret, hosts: allowed, http: &client}, nil
+	return &client{id: app.ClientID, secret: app.ClientSecret, hosts: allowed, http: &c}, nil
 }

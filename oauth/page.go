@@ -1,6 +1,7 @@
 package oauth
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -10,55 +11,65 @@ import (
 )
 
 // VerifyPage confirms at the OAuth server whose access an application page brings (its auth block,
-// see event.ParseRequest). The page may be opened by any user. What it returns is that user's
-// access, with MemberID, UserID and ClientEndpoint as the OAuth server has them; nothing is stored,
-// and the application's own tokens stay as they are. Everything else that a page posts, such as its
-// placement, is only what the browser says.
+// see event.ParseRequest). Any user may open the page. VerifyPage returns that user's access, with
+// MemberID, UserID and ClientEndpoint as the OAuth server has them. It stores nothing, and leaves
+// the application's own tokens as they are. Everything else that a page posts, such as its
+// placement, is only the browser's claim.
 //
-// The portal must be known. VerifyPage returns [ErrNotFound] where it is not; [ErrUnverified] where
-// the tokens are not confirmed or have expired; or [ErrTemporary], [ErrBusy], [ErrCredentials] or
-// [ErrStore] when it could not tell. It asks once for each page: keep a session if pages are many.
+// The portal must be known. VerifyPage returns [ErrNotFound] if it is not; [ErrUnverified] if the
+// tokens are not confirmed or have expired; or [ErrTemporary], [ErrBusy], [ErrCredentials] or
+// [ErrStore] if it could not find out. It sends requests for each page, so keep a session if there
+// are many pages.
 //
 // Source: https://apidocs.bitrix24.com/settings/oauth/simple-way.html
 func (p *Portals) VerifyPage(ctx context.Context, auth event.Auth) (Installation, error) {
-	if !validMemberID(auth.MemberID) || auth.AccessToken == "" {
-		return Installation{}, &Error{Op: opPage, Kind: ErrUnverified, Detail: "it names no portal or carries no token"}
+	return p.confirmPage(ctx, opPage, auth, auth.AccessToken, p.checkPage)
+}
+
+// confirmPage lets check confirm the tokens of a page, once for all callers with the same page.
+// needed is the token that check cannot do without.
+func (p *Portals) confirmPage(
+	ctx context.Context, op string, auth event.Auth, needed event.Secret, check func(context.Context, event.Auth) (Installation, error),
+) (Installation, error) {
+	if !validMemberID(auth.MemberID) || needed == "" {
+		return Installation{}, &Error{Op: op, Kind: ErrUnverified, Detail: "it names no portal, or lacks the token that is needed"}
 	}
 	if !plausibleTokens(auth) {
-		return Installation{}, &Error{Op: opPage, Kind: ErrUnverified, Detail: "what it carries are no tokens"}
+		return Installation{}, &Error{Op: op, Kind: ErrUnverified, Detail: detailNoTokens}
 	}
-	in, err := p.flights.do(ctx, flightOf(opPage, auth), opPage, func(ctx context.Context) (Installation, error) {
-		return p.checkPage(ctx, auth)
+	in, err := p.flights.do(ctx, flightName(op, auth), op, func(ctx context.Context) (Installation, error) {
+		return check(ctx, auth)
 	})
 	p.logRefusal(ctx, auth.MemberID, err)
 	return in, err
 }
 
-// checkPage looks at the access token of a page, which spends nothing, and asks the portal for its
-// user when the OAuth server does not say.
+// checkPage looks at the access token of a page, which spends nothing. It asks the portal for the
+// user if the OAuth server does not name one.
 func (p *Portals) checkPage(ctx context.Context, claim event.Auth) (Installation, error) {
-	app, at, err := p.claimOfKnown(ctx, opPage, claim)
+	check, err := p.checkOfKnown(ctx, opPage, claim)
 	if err != nil {
 		return Installation{}, err
 	}
-	looked := withoutRefresh(claim)
-	a := answer{access: claim.AccessToken, clientEndpoint: app.ClientEndpoint, memberID: claim.MemberID}
-	if owns(app, looked) { // the stored token itself; the portal tells whether it works
-		a.serverEndpoint, a.expires = app.ServerEndpoint, app.Expires
-		a.userID, err = p.profile(ctx, a.clientEndpoint, a.access)
+	check.claim.RefreshToken = ""
+	app := check.stored
+	info := tokenInfo{access: claim.AccessToken, clientEndpoint: app.ClientEndpoint, memberID: claim.MemberID}
+	if carriesStoredToken(app, check.claim) { // the stored token itself; the portal shows whether it works
+		info.serverEndpoint, info.expires = app.ServerEndpoint, app.Expires
+		info.userID, err = p.profileUser(ctx, info.clientEndpoint, info.access)
 	} else {
-		var proof *proven
-		proof, err = p.prove(ctx, opPage, at, looked, app, true)
+		var proof *confirmedClaim
+		proof, err = p.confirm(ctx, check)
 		var e *Error
 		switch {
 		case err == nil:
-			a = proof.answer
+			info = proof.tokenInfo
 			proof.release()
 		case errors.As(err, &e) && e.Detail == detailNoPortal:
 			err = nil // the token works at the stored address, or nowhere
 		}
-		if err == nil && a.userID == 0 {
-			a.userID, err = p.profile(ctx, a.clientEndpoint, a.access)
+		if err == nil && info.userID == 0 {
+			info.userID, err = p.profileUser(ctx, info.clientEndpoint, info.access)
 		}
 	}
 	var e *Error
@@ -67,29 +78,25 @@ func (p *Portals) checkPage(ctx context.Context, claim event.Auth) (Installation
 		return Installation{}, &Error{Op: opPage, Kind: ErrUnverified, Err: err}
 	case err != nil:
 		return Installation{}, err
-	case a.userID == 0:
-		return Installation{}, &Error{Op: opPage, Kind: ErrUnverified, Detail: "nobody says which user the token is of"}
+	case info.userID == 0:
+		return Installation{}, &Error{
+			Op: opPage, Kind: ErrUnverified,
+			Detail: "neither the OAuth server nor the portal names the user of the token",
+		}
 	}
-	a.refresh = claim.RefreshToken
-	if a.serverEndpoint == "" {
-		a.serverEndpoint = at.String()
-	}
-	in := Installation{}.installed(a, event.Auth{MemberID: claim.MemberID, Scope: claim.Scope, Status: claim.Status})
+	info.refresh = claim.RefreshToken
+	info.serverEndpoint = cmp.Or(info.serverEndpoint, check.server.String())
+	in := Installation{}.installed(info, event.Auth{MemberID: claim.MemberID, Scope: claim.Scope, Status: claim.Status})
 	return in, nil
 }
 
-// claimOfKnown returns the installation of a portal whose page makes a claim, and the OAuth server
-// to ask.
-func (p *Portals) claimOfKnown(ctx context.Context, op string, claim event.Auth) (Installation, address, error) {
+// checkOfKnown returns the check of a page's claim. The portal must be known.
+func (p *Portals) checkOfKnown(ctx context.Context, op string, claim event.Auth) (claimCheck, error) {
 	r, err := p.load(ctx, p.appKey(claim.MemberID))
 	if err != nil {
-		return Installation{}, address{}, err
+		return claimCheck{}, err
 	}
-	at, err := p.claimedServer(claim, r.in)
-	if err != nil {
-		return Installation{}, address{}, &Error{Op: op, Kind: ErrUnverified, Err: err}
-	}
-	return r.in, at, nil
+	return p.newClaimCheck(op, claim, r.in, true)
 }
 
 func (p *Portals) logRefusal(ctx context.Context, memberID string, err error) {
@@ -102,24 +109,28 @@ func (p *Portals) logRefusal(ctx context.Context, memberID string, err error) {
 const maxPage = 256 << 10
 
 // PageHandler serves a page of the application, which the portal opens by a POST from the user's
-// browser. What it carries is confirmed by verify; then serve answers, with the confirmed access
-// and with the request as it was posted, whose Data has PLACEMENT and PLACEMENT_OPTIONS. There are
-// three to choose from:
+// browser. The handler lets verify confirm the tokens that the page carries. Then it calls serve,
+// which responds, with the confirmed access and with the request as it was posted: its Data has
+// PLACEMENT and PLACEMENT_OPTIONS. There are three functions for verify:
 //
 //	oauth.PageHandler(portals.VerifyPage, serve) // an ordinary page: who is it?
 //	oauth.PageHandler(portals.KeepUser, serve)   // the same, and that user's tokens are stored
 //	oauth.PageHandler(portals.Install, serve)    // the installation page: the tokens become the application's own
 //
-// Where serve is not called, the answer is 405 for other methods than POST, 413, 415 or 400 for a
-// body that is no page's, 403 where verify refuses it and 503 where it could not tell; nothing of
-// the request is repeated in it. Pages are not to be kept by caches, since their body is made for
-// one user.
+// If serve is not called, the response is 405 for methods other than POST, 413, 415 or 400 for a
+// body that no page has, 403 if verify refuses the page and 503 if verify could not find out. It
+// repeats nothing of the request. Caches must not keep pages, because each is made for one user.
+//
+// PageHandler returns [ErrConfig] if a function is nil.
 //
 // Source: https://apidocs.bitrix24.com/settings/oauth/simple-way.html
 func PageHandler(
 	verify func(context.Context, event.Auth) (Installation, error),
 	serve func(w http.ResponseWriter, r *http.Request, page *event.Delivery, access Installation),
-) http.Handler {
+) (http.Handler, error) {
+	if verify == nil || serve == nil {
+		return nil, configError("PageHandler", "a function is nil; verify is Portals.VerifyPage, KeepUser or Install")
+	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodPost {
 			w.Header().Set("Allow", http.MethodPost)
@@ -145,7 +156,7 @@ func PageHandler(
 		default:
 			plainStatus(w, http.StatusServiceUnavailable)
 		}
-	})
+	}), nil
 }
 
 func parseStatus(err error) int {
@@ -160,13 +171,8 @@ func parseStatus(err error) int {
 	}
 }
 
-// plainStatus answers with a status and its own text.
+// plainStatus responds with a status and the text of the status.
 func plainStatus(w http.ResponseWriter, status int) {
 	w.Header().Set("Cache-Control", "no-store")
 	http.Error(w, http.StatusText(status), status)
-}
-
-func withoutRefresh(claim event.Auth) event.Auth {
-	claim.RefreshToken = ""
-	return claim
 }

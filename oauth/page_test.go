@@ -51,23 +51,31 @@ func TestVerifyPageRefusals(t *testing.T) {
 		change func(*event.Auth)
 		info   string
 		portal func(string, sent) (int, string)
-		kind   oauth.ErrorKind // empty where it works, for user 7
+		kind   oauth.ErrorKind // empty if it works, for user 7
 		calls  int
 	}{
-		"works":                              {same2, info(ours + `"user_id":7,"member_id":"` + member + `"`), nil, "", 1},
-		"user from the portal":               {same2, info(ours + `"member_id":"` + member + `"`), profile7, "", 1},
-		"user nowhere":                       {same2, info(ours + `"member_id":"` + member + `"`), odd, oauth.ErrUnverified, 1},
-		"portal refuses the token":           {same2, info(ours + `"member_id":"` + member + `"`), withoutApp, oauth.ErrUnverified, 1},
-		"no token":                           {func(a *event.Auth) { a.AccessToken = "" }, "", nil, oauth.ErrUnverified, 0},
-		"no portal":                          {func(a *event.Auth) { a.MemberID = "" }, "", nil, oauth.ErrUnverified, 0},
-		"unknown portal":                     {func(a *event.Auth) { a.MemberID = "b" }, "", nil, oauth.ErrNotFound, 0},
-		"hostile OAuth server":               {func(a *event.Auth) { a.ServerEndpoint = "https://evil.example/rest/" }, "", nil, oauth.ErrUnverified, 0},
-		"portal that is not https":           {func(a *event.Auth) { a.ClientEndpoint = "http://example.bitrix24.com/rest/" }, "", nil, oauth.ErrUnverified, 0},
-		"another portal":                     {same2, info(ours + `"user_id":7,"member_id":"b"`), nil, oauth.ErrUnverified, 1},
-		"another portal's address":           {same2, info(ours + `"user_id":7,"client_endpoint":"https://other.bitrix24.com/rest/"`), nil, oauth.ErrUnverified, 1},
+		"works":                    {same2, info(ours + `"user_id":7,"member_id":"` + member + `"`), nil, "", 1},
+		"user from the portal":     {same2, info(ours + `"member_id":"` + member + `"`), profile7, "", 1},
+		"user nowhere":             {same2, info(ours + `"member_id":"` + member + `"`), odd, oauth.ErrUnverified, 1},
+		"portal refuses the token": {same2, info(ours + `"member_id":"` + member + `"`), withoutApp, oauth.ErrUnverified, 1},
+		"no token":                 {func(a *event.Auth) { a.AccessToken = "" }, "", nil, oauth.ErrUnverified, 0},
+		"no portal":                {func(a *event.Auth) { a.MemberID = "" }, "", nil, oauth.ErrUnverified, 0},
+		"unknown portal":           {func(a *event.Auth) { a.MemberID = "b" }, "", nil, oauth.ErrNotFound, 0},
+		"hostile OAuth server": {
+			func(a *event.Auth) { a.ServerEndpoint = "https://evil.example/rest/" }, "", nil, oauth.ErrUnverified, 0,
+		},
+		"portal that is not https": {
+			func(a *event.Auth) { a.ClientEndpoint = "http://example.bitrix24.com/rest/" }, "", nil, oauth.ErrUnverified, 0,
+		},
+		"another portal": {same2, info(ours + `"user_id":7,"member_id":"b"`), nil, oauth.ErrUnverified, 1},
+		"another portal's address": {
+			same2, info(ours + `"user_id":7,"client_endpoint":"https://other.bitrix24.com/rest/"`), nil, oauth.ErrUnverified, 1,
+		},
 		"no portal named":                    {same2, info(ours + `"user_id":7`), profile7, "", 1},
 		"no portal named, and refused there": {same2, info(ours + `"user_id":7`), withoutApp, oauth.ErrUnverified, 1},
-		"another application's token":        {same2, info(`"client_id":"other","user_id":7,"member_id":"` + member + `"`), nil, oauth.ErrUnverified, 1},
+		"another application's token": {
+			same2, info(`"client_id":"other","user_id":7,"member_id":"` + member + `"`), nil, oauth.ErrUnverified, 1,
+		},
 		"application not named, token known": {same2, info(`"user_id":7,"member_id":"` + member + `"`), nil, "", 1},
 		"application not named": {
 			func(a *event.Auth) { a.ApplicationToken = "guess" }, info(`"user_id":7,"member_id":"` + member + `"`), nil, oauth.ErrUnverified, 1,
@@ -78,7 +86,7 @@ func TestVerifyPageRefusals(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := &script{identifies: true, portal: test.portal, answer: func(r sent) (int, string) {
+			s := &script{identifies: true, portal: test.portal, respond: func(r sent) (int, string) {
 				require.False(t, r.form.Has("grant_type"), "a page's refresh token is not spent")
 				return 200, test.info
 			}}
@@ -106,7 +114,7 @@ func TestVerifyPageRefusals(t *testing.T) {
 
 func same2(*event.Auth) {}
 
-// open posts a page to a handler and returns the answer.
+// open posts a page to a handler and returns the response.
 func open(t *testing.T, h http.Handler, r *http.Request) *httptest.ResponseRecorder {
 	t.Helper()
 	rec := httptest.NewRecorder()
@@ -134,20 +142,20 @@ func TestPageHandler(t *testing.T) {
 		return r
 	}
 
-	answer := open(t, oauth.PageHandler(portals.Install, serve), frame(eventtest.AdminID))
-	require.Equal(t, 200, answer.Code)
+	response := open(t, built(t)(oauth.PageHandler(portals.Install, serve)), frame(eventtest.AdminID))
+	require.Equal(t, 200, response.Code)
 	installed := load(t, w.store, w.MemberID())
 	require.Equal(t, seen[0], installed)
 	require.Equal(t, app.ApplicationToken(), installed.ApplicationToken)
 
-	answer = open(t, oauth.PageHandler(portals.VerifyPage, serve), frame(user))
-	require.Equal(t, 200, answer.Code)
-	require.Equal(t, "no-store", answer.Header().Get("Cache-Control"))
-	require.Equal(t, "CRM_DEAL_DETAIL_TAB", answer.Body.String())
+	response = open(t, built(t)(oauth.PageHandler(portals.VerifyPage, serve)), frame(user))
+	require.Equal(t, 200, response.Code)
+	require.Equal(t, "no-store", response.Header().Get("Cache-Control"))
+	require.Equal(t, "CRM_DEAL_DETAIL_TAB", response.Body.String())
 	require.Equal(t, user, seen[1].UserID)
 
-	answer = open(t, oauth.PageHandler(portals.KeepUser, serve), frame(user))
-	require.Equal(t, 200, answer.Code)
+	response = open(t, built(t)(oauth.PageHandler(portals.KeepUser, serve)), frame(user))
+	require.Equal(t, 200, response.Code)
 	_, token, err := portals.User(user).Access(t.Context(), w.MemberID())
 	require.NoError(t, err)
 	require.Equal(t, string(seen[2].AccessToken), token)
@@ -163,35 +171,35 @@ func TestPageHandlerRefuses(t *testing.T) {
 		err                       error
 		status                    int
 	}{
-		"GET":                {http.MethodGet, "", "", nil, 405},
-		"HEAD":               {http.MethodHead, "", "", nil, 405},
-		"PUT":                {http.MethodPut, form, page, nil, 405},
-		"other type":         {http.MethodPost, "text/" + planted, page, nil, 415},
-		"too long":           {http.MethodPost, form, page + "&x=" + strings.Repeat("y", 300_000), nil, 413},
-		"too many keys":      {http.MethodPost, form, page + strings.Repeat("&a[]=b", 40_000), nil, 413},
-		"not a form":         {http.MethodPost, form, "%zz", nil, 400},
-		"empty":              {http.MethodPost, form, "", nil, 400},
-		"an event":           {http.MethodPost, form, "event=ONCRMDEALADD&auth[member_id]=" + member, nil, 400},
-		"anything":           {http.MethodPost, form, "a=b", nil, 400},
-		"unverified":         {http.MethodPost, form, page, &oauth.Error{Kind: oauth.ErrUnverified}, 403},
-		"unknown portal":     {http.MethodPost, form, page, &oauth.Error{Kind: oauth.ErrNotFound}, 403},
-		"store out of order": {http.MethodPost, form, page, &oauth.Error{Kind: oauth.ErrStore}, 503},
+		"GET":               {http.MethodGet, "", "", nil, 405},
+		"HEAD":              {http.MethodHead, "", "", nil, 405},
+		"PUT":               {http.MethodPut, form, page, nil, 405},
+		"other type":        {http.MethodPost, "text/" + planted, page, nil, 415},
+		"too long":          {http.MethodPost, form, page + "&x=" + strings.Repeat("y", 300_000), nil, 413},
+		"too many keys":     {http.MethodPost, form, page + strings.Repeat("&a[]=b", 40_000), nil, 413},
+		"not a form":        {http.MethodPost, form, "%zz", nil, 400},
+		"empty":             {http.MethodPost, form, "", nil, 400},
+		"an event":          {http.MethodPost, form, "event=ONCRMDEALADD&auth[member_id]=" + member, nil, 400},
+		"anything":          {http.MethodPost, form, "a=b", nil, 400},
+		"unverified":        {http.MethodPost, form, page, &oauth.Error{Kind: oauth.ErrUnverified}, 403},
+		"unknown portal":    {http.MethodPost, form, page, &oauth.Error{Kind: oauth.ErrNotFound}, 403},
+		"store unavailable": {http.MethodPost, form, page, &oauth.Error{Kind: oauth.ErrStore}, 503},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			h := oauth.PageHandler(func(context.Context, event.Auth) (oauth.Installation, error) {
+			h := built(t)(oauth.PageHandler(func(context.Context, event.Auth) (oauth.Installation, error) {
 				require.Error(t, test.err, "what is no page must not be verified")
 				return oauth.Installation{}, test.err
-			}, func(http.ResponseWriter, *http.Request, *event.Delivery, oauth.Installation) { panic("served") })
+			}, func(http.ResponseWriter, *http.Request, *event.Delivery, oauth.Installation) { panic("served") }))
 			r := httptest.NewRequestWithContext(t.Context(), test.method, "/?DOMAIN="+planted, strings.NewReader(test.body))
 			r.Header.Set("Content-Type", test.contentType)
 
-			answer := open(t, h, r)
+			response := open(t, h, r)
 
-			require.Equal(t, test.status, answer.Code)
-			require.NotContains(t, answer.Body.String(), planted)
-			require.Equal(t, "no-store", answer.Header().Get("Cache-Control"))
+			require.Equal(t, test.status, response.Code)
+			require.NotContains(t, response.Body.String(), planted)
+			require.Equal(t, "no-store", response.Header().Get("Cache-Control"))
 		})
 	}
 }

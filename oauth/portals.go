@@ -14,7 +14,7 @@ import (
 	"github.com/b24events/b24events/internal/typednil"
 )
 
-// What an [Error] says was tried.
+// What was tried, in Error.Op.
 const (
 	opLoad     = "load"
 	opRenew    = "renew"
@@ -52,26 +52,27 @@ const (
 // It is safe for concurrent use, and several processes may share a store. Make one for the life of
 // the process.
 type Portals struct {
-	store      Store
-	server     *server
-	log        *slog.Logger
-	policy     func(context.Context, *Claim) error
-	window     time.Duration // how long the previous application token is accepted
-	locker     Locker        // of renewals; nil when there is none
-	owner      string        // of its leases
-	alone      bool          // no other process uses the store
-	flights    flights
-	keys       keyStates
-	admission  *admission
-	remembered answers
-	removals   removals
-	http       *http.Client // of WithHTTPClient; nil without it
+	store     Store
+	client    *client
+	log       *slog.Logger
+	policy    func(context.Context, *Claim) error
+	window    time.Duration // how long the previous application token is accepted
+	locker    Locker        // of renewals; nil if there is none
+	owner     string        // of its leases
+	exclusive bool          // no other process uses the store
+	flights   flights
+	keys      keyStates
+	admission *admission
+	trades    tradeCache
+	removals  removals
+	http      *http.Client // of WithHTTPClient; nil without it
 }
 
-// NewPortals returns the access of one application to its portals. It does no I/O.
+// NewPortals returns the access of one application to its portals. It does no I/O. It returns
+// [ErrConfig] if a value or an option makes no sense.
 func NewPortals(cfg Config, store Store, opts ...Option) (*Portals, error) {
 	if typednil.Is(store) {
-		return nil, errors.New("oauth: NewPortals: the store is nil; NewMemoryStore makes one")
+		return nil, configError("NewPortals", "the store is nil; NewMemoryStore makes one")
 	}
 	c := config{policy: AdministratorsOnly, window: DefaultRotationWindow}
 	for _, opt := range opts {
@@ -88,18 +89,18 @@ func NewPortals(cfg Config, store Store, opts ...Option) (*Portals, error) {
 	if l, ok := store.(Locker); ok && c.locker == nil {
 		c.locker = l
 	}
-	server, err := c.newServer(cfg)
+	client, err := c.newClient(cfg)
 	if err != nil {
 		return nil, err
 	}
 	return &Portals{
 		store:     store,
-		server:    server,
+		client:    client,
 		log:       c.log,
 		policy:    c.policy,
 		window:    c.window,
 		locker:    c.locker,
-		alone:     c.alone,
+		exclusive: c.exclusive,
 		owner:     rand.Text(),
 		flights:   flights{log: c.log},
 		admission: newAdmission(),
@@ -107,33 +108,33 @@ func NewPortals(cfg Config, store Store, opts ...Option) (*Portals, error) {
 	}, nil
 }
 
-// HTTPClient returns the HTTP client of [WithHTTPClient], and nil without that option. Package rest
-// uses it for calls too, so that a proxy or a certificate is given once.
+// HTTPClient returns the HTTP client of [WithHTTPClient], or nil without that option. Package rest
+// uses it for calls too, so that a proxy or a certificate is configured once.
 func (p *Portals) HTTPClient() *http.Client { return p.http }
 
 // Format prints no secret, whatever the verb.
 func (p *Portals) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("oauth.Portals")) }
 
 // ClientID returns the ID of the application.
-func (p *Portals) ClientID() string { return p.server.id }
+func (p *Portals) ClientID() string { return p.client.id }
 
-// appKey is the key of the application's own token for a portal.
-func (p *Portals) appKey(memberID string) Key { return Key{ClientID: p.server.id, MemberID: memberID} }
+// appKey returns the key of the application's own token for a portal.
+func (p *Portals) appKey(memberID string) Key { return Key{ClientID: p.client.id, MemberID: memberID} }
 
-// userKey is the key of a user's token for a portal.
+// userKey returns the key of a user's token for a portal.
 func (p *Portals) userKey(memberID string, userID int64) Key {
-	return Key{ClientID: p.server.id, MemberID: memberID, UserID: userID}
+	return Key{ClientID: p.client.id, MemberID: memberID, UserID: userID}
 }
 
-// Installation returns what is stored of a portal, or [ErrNotFound].
+// Installation returns what is stored for a portal, or [ErrNotFound].
 func (p *Portals) Installation(ctx context.Context, memberID string) (Installation, error) {
 	r, err := p.load(ctx, p.appKey(memberID))
 	return r.in.clone(), err
 }
 
-// ApplicationTokens returns the tokens that authenticate a portal's events: the current one, for a
-// while after a rotation the one before, and those of [Portals.AddApplicationToken]. It returns
-// nothing, and no error, for a portal that is not known.
+// ApplicationTokens returns the tokens that authenticate a portal's events: the current one, the
+// one before for a while after a rotation, and those of [Portals.AddApplicationToken]. For a portal
+// that is not known it returns no tokens and no error.
 func (p *Portals) ApplicationTokens(ctx context.Context, memberID string) ([]event.Secret, error) {
 	in, err := p.Installation(ctx, memberID)
 	if errors.Is(err, ErrNotFound) {
@@ -145,7 +146,7 @@ func (p *Portals) ApplicationTokens(ctx context.Context, memberID string) ([]eve
 	return in.applicationTokens(p.window), nil
 }
 
-// UnsavedError tells what [Portals.Shutdown] could not write. It is an [ErrStore].
+// UnsavedError has what [Portals.Shutdown] could not write. It is an [ErrStore].
 type UnsavedError struct {
 	// Installations are the newest tokens of each key. Nobody else has them: without them the
 	// portals must be authorized again.
@@ -153,7 +154,7 @@ type UnsavedError struct {
 	Err           error // why the wait ended, or the store's last error
 }
 
-// Error tells how many portals and users are concerned.
+// Error says how many portals and users are affected.
 func (e *UnsavedError) Error() string {
 	return fmt.Sprintf("oauth: shutdown: the store did not take the tokens of %d portals or users: %v", len(e.Installations), e.Err)
 }
@@ -161,13 +162,13 @@ func (e *UnsavedError) Error() string {
 // Is reports that an UnsavedError is an [ErrStore].
 func (e *UnsavedError) Is(target error) bool { return target == ErrStore }
 
-// Unwrap returns the error behind it.
+// Unwrap returns the cause.
 func (e *UnsavedError) Unwrap() error { return e.Err }
 
 // Shutdown waits for renewals and installations under way, and writes the tokens that the store
-// could not take so far. When ctx ends, it stops waiting. It returns nil when everything is stored;
-// an [*UnsavedError] with the tokens that are not; or the context's error when work is still under
-// way. Call it after everything that uses p has stopped; what comes later and needs a renewal gets
+// could not take so far. When ctx ends, it stops waiting. It returns nil if everything is stored;
+// an [*UnsavedError] with the tokens that are not; or the context's error if work is still under
+// way. Call it after everything that uses p has stopped. Later calls that need a renewal return
 // [ErrShutdown].
 func (p *Portals) Shutdown(ctx context.Context) error {
 	idle := p.flights.close()
@@ -177,7 +178,7 @@ func (p *Portals) Shutdown(ctx context.Context) error {
 		failure = ctx.Err()
 	case <-idle:
 	}
-	for _, key := range p.keys.unsavedKeys() {
+	for _, key := range p.keys.pendingKeys() {
 		if ctx.Err() != nil {
 			break
 		}
@@ -185,16 +186,16 @@ func (p *Portals) Shutdown(ctx context.Context) error {
 		if err != nil {
 			break
 		}
-		_, err = p.flush(ctx, s, writeTries)
+		_, err = p.flushLocked(ctx, s, writeTries)
 		unlock()
 		if err != nil && !errors.Is(err, ErrNotFound) {
 			failure = err
 		}
 	}
 	left := make(map[Key]Installation)
-	for _, key := range p.keys.unsavedKeys() {
-		if u := p.keys.peek(key); u != nil {
-			left[key] = u.in.clone()
+	for _, key := range p.keys.pendingKeys() {
+		if w := p.keys.pendingOf(key); w != nil {
+			left[key] = w.in.clone()
 		}
 	}
 	if failure == nil {

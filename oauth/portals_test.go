@@ -12,7 +12,8 @@ import (
 	"github.com/b24events/b24events/rest"
 )
 
-// What the other packages ask for, spelled out: they fit without an import.
+// These are the interfaces of the other packages. They are written out, because Portals implements
+// them without an import.
 var (
 	_ interface {
 		Verify(ctx context.Context, d *event.Delivery) (event.Proof, error)

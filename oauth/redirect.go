@@ -8,41 +8,35 @@ import (
 	"github.com/b24events/b24events/event"
 )
 
-// Bounds of a redirect's query. Codes have about 70 characters.
+// Limits of a redirect's query. Codes have about 70 characters.
 const (
 	maxQuery     = 4096
 	maxParameter = 512
 )
 
-// Code is an authorization code, which a portal gives the browser of a user who allows the
-// application to act for them. It lives for 30 seconds and works once.
-type Code struct {
-	Code event.Secret
-	// ServerDomain is the redirect's parameter server_domain. It must be on the allow list; empty
-	// means oauth.bitrix.info.
-	ServerDomain string
-	// Domain is the host of the portal that was asked. A code of another portal is refused. Empty
-	// admits every portal, which is only right when no browser was involved.
-	Domain string
-}
-
-// RedirectHandler serves the redirect address in the application's settings, to which a portal
-// sends its user back with an authorization code. It checks the redirect against what
-// [States.Authorize] kept in the browser's session, trades the code by exchange, which is
-// [Portals.Exchange] for the application's own tokens or [Portals.ExchangeUser] for the user's, and
-// lets done answer the browser, with an installation or an error.
+// RedirectHandler serves the redirect address in the application's settings. A portal sends its
+// user back to that address with an authorization code. The handler compares the redirect with what
+// [States.Authorize] put into the browser's session. It trades the code by exchange, which is
+// [Portals.Exchange] for the application's own tokens or [Portals.ExchangeUser] for the user's.
+// Then it calls done, which responds to the browser, with an installation or an error.
 //
 // A redirect that was not begun in this session, that comes from another portal than the one asked,
-// or that lacks a parameter or has it twice, is an [ErrRedirect]. Besides, done gets the errors of
-// exchange. Nothing in the request may be shown to the user as it is. Other methods than GET are
-// answered 405, without done.
+// or that lacks a parameter or has one twice, is an [ErrRedirect]. done also gets the errors of
+// exchange. It must not show anything in the request to the user as it is. The response to methods
+// other than GET is 405, without a call of done.
+//
+// RedirectHandler returns [ErrConfig] if an argument is nil.
 //
 // Source: https://apidocs.bitrix24.com/settings/oauth/index.html
 func RedirectHandler(
 	exchange func(ctx context.Context, code Code) (Installation, error),
 	states *States,
 	done func(w http.ResponseWriter, r *http.Request, in Installation, err error),
-) http.Handler {
+) (http.Handler, error) {
+	if exchange == nil || states == nil || done == nil {
+		return nil, configError("RedirectHandler",
+			"an argument is nil; it needs two functions and the States of Portals.CookieStates or SessionStates")
+	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodGet {
 			w.Header().Set("Allow", http.MethodGet)
@@ -52,7 +46,7 @@ func RedirectHandler(
 		w.Header().Set("Cache-Control", "no-store")
 		w.Header().Set("Referrer-Policy", "no-referrer") // the address has the code
 		back, err := parseRedirect(r.URL.RawQuery)
-		asked, begun := states.take(w, r) // also of a malformed redirect: a state works once
+		asked, begun := states.take(w, r) // even if the redirect is malformed, because a state works once
 		if err == nil && (!begun || !sameSecret(event.Secret(asked.State), back.state)) {
 			err = &Error{Op: opExchange, Kind: ErrRedirect, Detail: "its state is not the session's"}
 		}
@@ -61,11 +55,11 @@ func RedirectHandler(
 			in, err = exchange(r.Context(), Code{Code: back.code, ServerDomain: back.serverDomain, Domain: asked.Domain})
 		}
 		done(w, r, in, err)
-	})
+	}), nil
 }
 
-// redirect is what a portal adds to the redirect address. What else it says of the portal is not
-// needed: the OAuth server names the portal when it gets the code.
+// redirect is what a portal adds to the redirect address. Its other parameters about the portal are
+// not needed: the OAuth server names the portal when it gets the code.
 type redirect struct {
 	code, state  event.Secret
 	serverDomain string
@@ -84,7 +78,7 @@ func parseRedirect(query string) (redirect, error) {
 	}
 	for _, name := range []string{"code", "state", "server_domain"} {
 		if len(values[name]) > 1 {
-			return refuse(name + " stands there twice")
+			return refuse("it has " + name + " twice")
 		}
 		if len(values.Get(name)) > maxParameter {
 			return refuse(name + " is too long")

@@ -17,8 +17,8 @@ import (
 	"github.com/b24events/b24events/oauth"
 )
 
-// TestAuthorizeInABrowser goes from the first click to the stored tokens, over TLS as in life,
-// since the cookie asks for it.
+// TestAuthorizeInABrowser goes from the first click to the stored tokens, over TLS, because the
+// cookie requires it.
 func TestAuthorizeInABrowser(t *testing.T) {
 	t.Parallel()
 	p := eventtest.NewPortal(t)
@@ -35,14 +35,14 @@ func TestAuthorizeInABrowser(t *testing.T) {
 	mux.HandleFunc("GET /start", func(w http.ResponseWriter, r *http.Request) {
 		require.NoError(t, states.Authorize(w, r, r.FormValue("portal"))) //nolint:testifylint // a failure shows in the status
 	})
-	mux.Handle("/back", oauth.RedirectHandler(portals.Exchange, states,
+	mux.Handle("/back", built(t)(oauth.RedirectHandler(portals.Exchange, states,
 		func(w http.ResponseWriter, _ *http.Request, in oauth.Installation, err error) {
 			if last = err; err != nil {
 				http.Error(w, "no", http.StatusForbidden)
 				return
 			}
 			_, _ = w.Write([]byte(in.MemberID))
-		}))
+		})))
 	browser := func() *http.Client {
 		c := site.Client()
 		jar, err := cookiejar.New(nil)
@@ -57,23 +57,23 @@ func TestAuthorizeInABrowser(t *testing.T) {
 	visit := func(c *http.Client, address string) page {
 		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, address, nil)
 		require.NoError(t, err)
-		answer, err := c.Do(r)
+		response, err := c.Do(r)
 		require.NoError(t, err)
-		require.NoError(t, answer.Body.Close())
-		return page{answer.StatusCode, answer.Header, answer.Request.URL.String()}
+		require.NoError(t, response.Body.Close())
+		return page{response.StatusCode, response.Header, response.Request.URL.String()}
 	}
 
 	honest := browser()
-	answer := visit(honest, site.URL+"/start?portal="+w.Domain())
-	require.Equal(t, 200, answer.status)
+	response := visit(honest, site.URL+"/start?portal="+w.Domain())
+	require.Equal(t, 200, response.status)
 	require.NoError(t, last)
 	in := load(t, w.store, w.MemberID())
 	require.NotEmpty(t, in.RefreshToken)
-	require.Equal(t, "no-referrer", answer.header.Get("Referrer-Policy"))
-	require.Equal(t, "no-store", answer.header.Get("Cache-Control"))
+	require.Equal(t, "no-referrer", response.header.Get("Referrer-Policy"))
+	require.Equal(t, "no-store", response.header.Get("Cache-Control"))
 
 	// The same redirect again: the state is used up.
-	require.Equal(t, 403, visit(honest, answer.address).status)
+	require.Equal(t, 403, visit(honest, response.address).status)
 	require.ErrorIs(t, last, oauth.ErrRedirect)
 
 	// A victim is sent to the redirect of an attacker, with a live code.
@@ -95,23 +95,24 @@ func TestAuthorizeCookie(t *testing.T) {
 
 	require.NoError(t, states.Authorize(rec, r, "Example.bitrix24.com"))
 
-	answer := rec.Result()
-	require.Equal(t, http.StatusFound, answer.StatusCode)
-	require.Equal(t, "no-store", answer.Header.Get("Cache-Control"))
-	target, err := answer.Location()
+	response := rec.Result()
+	require.Equal(t, http.StatusFound, response.StatusCode)
+	require.Equal(t, "no-store", response.Header.Get("Cache-Control"))
+	target, err := response.Location()
 	require.NoError(t, err)
 	require.Equal(t, "https://example.bitrix24.com/oauth/authorize/", target.Scheme+"://"+target.Host+target.Path)
 	require.Equal(t, clientID, target.Query().Get("client_id"))
 	require.False(t, target.Query().Has("redirect_uri"))
 	require.GreaterOrEqual(t, len(target.Query().Get("state")), 26, "128 bits")
-	require.Len(t, answer.Cookies(), 1)
-	c := answer.Cookies()[0]
+	require.Len(t, response.Cookies(), 1)
+	c := response.Cookies()[0]
 	require.True(t, c.Secure && c.HttpOnly && c.SameSite == http.SameSiteLaxMode && c.Path == "/" && c.Domain == "")
 	require.True(t, strings.HasPrefix(c.Name, "__Host-"))
 	require.NotContains(t, c.Value, target.Query().Get("state"), "whoever sees the redirect cannot make the cookie")
 
 	for _, domain := range []string{
-		"", "example.com/evil", "user@example.com", "example.com?x", "example.com#", "a b", "https://example.com", "exa\nmple.com", "example..com", "example.com:x",
+		"", "example.com/evil", "user@example.com", "example.com?x", "example.com#", "a b", "https://example.com", "exa\nmple.com",
+		"example..com", "example.com:x",
 	} {
 		rec = httptest.NewRecorder()
 		require.ErrorIs(t, states.Authorize(rec, r, domain), oauth.ErrEndpoint, domain)
@@ -120,7 +121,7 @@ func TestAuthorizeCookie(t *testing.T) {
 	}
 }
 
-// session keeps what an application's own session would.
+// session is an application's own session.
 type session struct{ value string }
 
 func (s *session) states(tb testing.TB, p *oauth.Portals) *oauth.States {
@@ -136,7 +137,8 @@ func (s *session) states(tb testing.TB, p *oauth.Portals) *oauth.States {
 func authorize(tb testing.TB, states *oauth.States) string {
 	tb.Helper()
 	rec := httptest.NewRecorder()
-	require.NoError(tb, states.Authorize(rec, httptest.NewRequestWithContext(tb.Context(), http.MethodGet, "/start", nil), "example.bitrix24.com"))
+	require.NoError(tb,
+		states.Authorize(rec, httptest.NewRequestWithContext(tb.Context(), http.MethodGet, "/start", nil), "example.bitrix24.com"))
 	target, err := rec.Result().Location()
 	require.NoError(tb, err)
 	return target.Query().Get("state")
@@ -146,7 +148,7 @@ func TestRedirectHandler(t *testing.T) {
 	t.Parallel()
 	long := strings.Repeat("x", 600)
 	tests := map[string]struct {
-		method, query string // STATE stands for the state of the session
+		method, query string // STATE is replaced by the state of the session
 		status        int    // 0 if done answers
 		exchanged     bool   // and no error
 	}{
@@ -176,7 +178,7 @@ func TestRedirectHandler(t *testing.T) {
 			states := (&session{}).states(t, scripted(t, oauth.NewMemoryStore(), counting()))
 			state := authorize(t, states)
 			var exchanged, done bool
-			h := oauth.RedirectHandler(
+			h := built(t)(oauth.RedirectHandler(
 				func(_ context.Context, code oauth.Code) (oauth.Installation, error) {
 					exchanged = true
 					require.Equal(t, "c", string(code.Code))
@@ -193,7 +195,7 @@ func TestRedirectHandler(t *testing.T) {
 					}
 					require.ErrorIs(t, err, oauth.ErrRedirect)
 					require.Empty(t, in)
-				})
+				}))
 			rec := httptest.NewRecorder()
 			address := "/back?" + strings.ReplaceAll(test.query, "STATE", state)
 
@@ -209,8 +211,8 @@ func TestRedirectHandler(t *testing.T) {
 	}
 }
 
-// TestStatesThatNobodyBegan: no text that a request, another application or another time brings
-// passes for a session's.
+// TestStatesThatNobodyBegan checks that no text from a request, another application or another time
+// is accepted as a session's.
 func TestStatesThatNobodyBegan(t *testing.T) {
 	t.Parallel()
 	portals := scripted(t, oauth.NewMemoryStore(), counting())
@@ -228,7 +230,8 @@ func TestStatesThatNobodyBegan(t *testing.T) {
 			t.Parallel()
 			states := (&session{value: value}).states(t, portals)
 			var got error
-			h := oauth.RedirectHandler(portals.Exchange, states, func(_ http.ResponseWriter, _ *http.Request, _ oauth.Installation, err error) { got = err })
+			h := built(t)(oauth.RedirectHandler(portals.Exchange, states,
+				func(_ http.ResponseWriter, _ *http.Request, _ oauth.Installation, err error) { got = err }))
 			h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/back?code=c&state="+state, nil))
 			require.ErrorIs(t, got, oauth.ErrRedirect)
 		})
@@ -243,18 +246,19 @@ func TestStateRunsOut(t *testing.T) {
 		state := authorize(t, states)
 		pass(15 * time.Minute)
 		var got error
-		h := oauth.RedirectHandler(portals.Exchange, states, func(_ http.ResponseWriter, _ *http.Request, _ oauth.Installation, err error) { got = err })
+		h := built(t)(oauth.RedirectHandler(portals.Exchange, states,
+			func(_ http.ResponseWriter, _ *http.Request, _ oauth.Installation, err error) { got = err }))
 		h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/back?code=c&state="+state, nil))
 		require.ErrorIs(t, got, oauth.ErrRedirect)
 	})
 }
 
-// TestCodeOfAnotherPortal: a victim who was sent to a portal of an attacker's choice comes back
+// TestCodeOfAnotherPortal sends a victim to a portal of an attacker's choice. The victim comes back
 // with the attacker's code.
 func TestCodeOfAnotherPortal(t *testing.T) {
 	t.Parallel()
 	store := oauth.NewMemoryStore()
-	portals := scripted(t, store, &script{answer: says(200, pair("a2", "r2", nil))}) // the code is example.bitrix24.com's
+	portals := scripted(t, store, &script{respond: says(200, pair("a2", "r2", nil))}) // the code is of example.bitrix24.com
 	for _, domain := range []string{"evil.example", "example.bitrix24.com.evil.example", "example.bitrix24.com:444"} {
 		_, err := portals.Exchange(t.Context(), oauth.Code{Code: "c0de", Domain: domain})
 		require.ErrorIs(t, err, oauth.ErrRedirect, domain)
@@ -272,8 +276,12 @@ func TestRedirectOfAHostileServer(t *testing.T) {
 	portals := scripted(t, oauth.NewMemoryStore(), s)
 	states := (&session{}).states(t, portals)
 	var got error
-	h := oauth.RedirectHandler(portals.Exchange, states, func(_ http.ResponseWriter, _ *http.Request, _ oauth.Installation, err error) { got = err })
-	for _, server := range []string{"evil.example", "oauth.bitrix.info.evil.example", "oauth.bitrix.info@evil.example", "oauth.bitrix.info:444"} {
+	h := built(t)(oauth.RedirectHandler(portals.Exchange, states,
+		func(_ http.ResponseWriter, _ *http.Request, _ oauth.Installation, err error) { got = err }))
+	for _, server := range []string{
+		"evil.example", "oauth.bitrix.info.evil.example", "oauth.bitrix.info@evil.example",
+		"oauth.bitrix.info:444",
+	} {
 		query := url.Values{"code": {planted}, "state": {authorize(t, states)}, "server_domain": {server}}
 		h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/?"+query.Encode(), nil))
 		require.True(t, isAny(got, oauth.ErrHostNotAllowed, oauth.ErrEndpoint), server)

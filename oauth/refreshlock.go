@@ -11,9 +11,24 @@ import (
 	"github.com/b24events/b24events/internal/timing"
 )
 
+// Locker gives named locks to processes that share a [Store], so that they renew the tokens of a
+// portal one at a time. It only saves requests to the OAuth server. Without it, or after a lock has
+// run out, the compare-and-swap of the store still lets one renewal win.
+//
+// An offline.Leaser is a Locker. Implementations must be safe for concurrent use. They compare
+// names and owners byte by byte.
+type Locker interface {
+	// Acquire takes the named locks for owner, or extends those that owner holds, to ttl from now by
+	// the clock of the locker. It does not wait. It returns the names that owner holds now; other
+	// owners hold the rest. If it returns an error, it may have taken locks.
+	Acquire(ctx context.Context, owner string, ttl time.Duration, names ...string) ([]string, error)
+	// Release ends the named locks that owner holds. It leaves the locks of others as they are.
+	Release(ctx context.Context, owner string, names ...string) error
+}
+
 const (
-	// refreshLockTTL is longer than a renewal takes, and short enough for others when its process
-	// dies.
+	// refreshLockTTL is longer than a renewal takes, and short enough for others if the process of
+	// the owner dies.
 	refreshLockTTL = 20 * time.Second
 	// refreshLockWait is how long a renewal waits for another process. Tokens are safe without the
 	// lock.
@@ -21,8 +36,8 @@ const (
 	refreshLockPoll = 100 * time.Millisecond
 )
 
-// refreshLock waits until no other process renews the key, when there is a lock for that. release
-// never fails. The error is the context's.
+// refreshLock waits until no other process renews the key, if there is a Locker. Its error is the
+// context's.
 func (p *Portals) refreshLock(ctx context.Context, key Key) (release func(), err error) {
 	if p.locker == nil {
 		return func() {}, nil

@@ -13,11 +13,11 @@ import (
 	"github.com/b24events/b24events/oauth"
 )
 
-// tokenOnly is a portal that refuses the token, and says nothing of the application.
+// tokenOnly is a portal that refuses the token, and says nothing about the application.
 func tokenOnly(string, sent) (int, string) { return 401, `{"error":"expired_token"}` }
 
-// uninstalls hands an uninstallation to the lifecycle, and returns how it ended and whether the
-// hook ran.
+// uninstalls passes an uninstallation to the lifecycle. It returns the outcome and whether the hook
+// ran.
 func uninstalls(t *testing.T, portals *oauth.Portals) (outcome event.Outcome, hook bool) {
 	t.Helper()
 	mux := event.NewMux()
@@ -28,24 +28,25 @@ func uninstalls(t *testing.T, portals *oauth.Portals) (outcome event.Outcome, ho
 	return outcome, hook
 }
 
-// TestUninstallWithoutRefreshToken: that nothing can be renewed says nothing about the portal.
+// TestUninstallWithoutRefreshToken checks that a missing refresh token proves nothing about the
+// portal.
 func TestUninstallWithoutRefreshToken(t *testing.T) {
 	t.Parallel()
 	store := stored(t, func(in *oauth.Installation) { in.RefreshToken, in.Expires = "", time.Now().Add(-time.Hour) })
-	outcome, hook := uninstalls(t, scripted(t, store, &script{answer: says(500, ""), portal: tokenOnly}))
+	outcome, hook := uninstalls(t, scripted(t, store, &script{respond: says(500, ""), portal: tokenOnly}))
 	require.Equal(t, event.OutcomeRetried, outcome)
 	require.False(t, hook)
 	load(t, store, member)
 }
 
-// TestUninstallWithWrongSecret: the client secret was changed while the process runs. That looks
-// like an application that is not installed, until the OAuth server takes the secret again.
+// TestUninstallWithWrongSecret changes the client secret while the process runs. That looks like an
+// application that is not installed, until the OAuth server accepts the secret again.
 func TestUninstallWithWrongSecret(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		store := stored(t)
-		var changed atomic.Bool // the secret; the portal is asked in the background too
-		s := &script{portal: tokenOnly, answer: func(r sent) (int, string) {
+		var changed atomic.Bool // whether the secret was changed; the portal is asked in the background too
+		s := &script{portal: tokenOnly, respond: func(r sent) (int, string) {
 			switch {
 			case r.form.Get("refresh_token") == "other":
 				return 200, pair("a3", "r3", map[string]any{"member_id": "b223c6b3710f85df22e9377d6c4f7553"})
@@ -79,12 +80,12 @@ func TestUninstallWithWrongSecret(t *testing.T) {
 	})
 }
 
-// TestUninstallOfARenamedPortal: its old address only redirects.
+// TestUninstallOfARenamedPortal has a portal whose old address only redirects.
 func TestUninstallOfARenamedPortal(t *testing.T) {
 	t.Parallel()
 	store := stored(t)
 	s := &script{
-		answer: says(200, pair("a2", "r2", map[string]any{"client_endpoint": "https://renamed.bitrix24.com/rest/"})),
+		respond: says(200, pair("a2", "r2", map[string]any{"client_endpoint": "https://renamed.bitrix24.com/rest/"})),
 		portal: func(method string, r sent) (int, string) {
 			if r.url == "https://renamed.bitrix24.com/rest/"+method {
 				return withoutApp(method, r)
@@ -98,13 +99,13 @@ func TestUninstallOfARenamedPortal(t *testing.T) {
 	requireEmpty(t, store, member)
 }
 
-// TestUninstallOvertakenByAnInstallation: the application is installed again while the hook of its
+// TestUninstallOvertakenByAnInstallation installs the application again while the hook of its
 // removal runs, and the store cannot take that.
 func TestUninstallOvertakenByAnInstallation(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		store := &faultyStore{Store: stored(t)}
-		s := &script{answer: says(200, pair("a2", "r2", nil)), portal: func(method string, r sent) (int, string) {
+		s := &script{respond: says(200, pair("a2", "r2", nil)), portal: func(method string, r sent) (int, string) {
 			if method == "app.info" {
 				return withoutApp(method, r)
 			}

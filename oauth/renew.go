@@ -13,18 +13,18 @@ import (
 )
 
 const (
-	// expirySkew is how far past its end a token must be before it is renewed without asking the
+	// expirySkew is how long ago a token must have ended before it is renewed without asking the
 	// portal. Bitrix24 wants renewals after expired_token, not by the clock.
 	expirySkew = 10 * time.Second
-	// judgeAfter is how long a refused refresh token must stay in the store before the refusal is
+	// finalAfter is how long a refused refresh token must stay in the store before the refusal is
 	// final. Another process may have spent the token and be about to write its successor.
-	judgeAfter = 3 * time.Minute
-	// adoptTries is how often the store is read for that successor at once, over about 1.5 seconds.
+	finalAfter = 3 * time.Minute
+	// adoptTries is how often the store is read for that successor, over about 1.5 seconds.
 	adoptTries = 6
 )
 
 // Access returns the REST address of a portal and an access token for the application. It renews
-// the token only when its time has clearly passed; otherwise that is left to [Portals.Renew].
+// the token only if it has clearly expired; otherwise [Portals.Renew] does that.
 //
 // It returns [ErrNotFound], [ErrReauthorize], [ErrCredentials], [ErrPayment], [ErrTemporary] or
 // [ErrStore].
@@ -39,22 +39,22 @@ func (p *Portals) access(ctx context.Context, key Key) (Installation, error) {
 	if err != nil {
 		return Installation{}, err
 	}
-	rewrite := r.unsaved != nil && time.Since(r.unsaved.tried) >= rewriteAfter
+	rewrite := r.pending != nil && time.Since(r.pending.triedAt) >= rewriteAfter
 	if rewrite || r.in.AccessToken == "" || expired(r.in) {
-		// Nothing was refused: this takes over tokens that work, and renews only if none do.
+		// No token was refused, so this adopts tokens that work, and renews only if none do.
 		return p.renew(ctx, key, "")
 	}
 	return r.in, nil
 }
 
-// Renew returns access after the portal answered expired_token to the access token refused. When
-// another caller, or another process, has replaced that token in the meantime, it returns the
-// replacement. All callers of a process share one renewal, which goes on when they leave.
+// Renew returns access after the portal returned expired_token for the access token refused. If
+// another caller, or another process, has replaced that token in the meantime, Renew returns the
+// replacement. All callers of a process share one renewal, which goes on after they leave.
 //
 // It returns what [Portals.Access] returns. A refusal by the OAuth server is an [ErrReauthorize]
-// only after the refused refresh token has stayed in the store for three minutes; until then it is
+// only after the refused refresh token has stayed in the store for three minutes. Until then it is
 // an [ErrTemporary], because another process may have used the token and be about to store the new
-// one. After a failure the OAuth server is not asked again for the portal for a second, then two,
+// one. After a failure the OAuth server is not asked for the portal again for a second, then two,
 // up to a minute.
 //
 // Source: https://apidocs.bitrix24.com/settings/oauth/auto-renewal.html
@@ -63,12 +63,13 @@ func (p *Portals) Renew(ctx context.Context, memberID, refused string) (endpoint
 	return in.ClientEndpoint, string(in.AccessToken), err
 }
 
-// expired reports whether the time of an installation's access token has clearly passed.
+// expired reports whether an installation's access token has clearly expired.
 func expired(in Installation) bool {
 	return !in.Expires.IsZero() && time.Since(in.Expires) > expirySkew
 }
 
-// usable reports whether an installation has an access token that is not the refused one.
+// usable reports whether an installation has an access token that is neither expired nor the
+// refused one.
 func usable(in Installation, refused event.Secret) bool {
 	return in.AccessToken != "" && in.AccessToken != refused && !expired(in)
 }
@@ -77,7 +78,7 @@ func (p *Portals) renew(ctx context.Context, key Key, refused event.Secret) (Ins
 	name := opRenew + " " + key.MemberID + "/" + strconv.FormatInt(key.UserID, 10)
 	for range 3 {
 		in, err := p.flights.do(ctx, name, opRenew, func(ctx context.Context) (Installation, error) {
-			return p.rotate(ctx, key, refused)
+			return p.renewOnce(ctx, key, refused)
 		})
 		if err != nil {
 			return Installation{}, err
@@ -85,26 +86,26 @@ func (p *Portals) renew(ctx context.Context, key Key, refused event.Secret) (Ins
 		if in.AccessToken != refused {
 			return in, nil
 		}
-		// This flight was for an older token. The next one is for ours.
+		// This flight replaced an older token. The next one replaces ours.
 	}
 	return Installation{}, &Error{Op: opRenew, Kind: ErrTemporary, Detail: "it gave the refused token again"}
 }
 
-// rotate replaces the access token refused, unless that has been done already.
-func (p *Portals) rotate(ctx context.Context, key Key, refused event.Secret) (Installation, error) {
+// renewOnce replaces the access token refused, unless that has been done already.
+func (p *Portals) renewOnce(ctx context.Context, key Key, refused event.Secret) (Installation, error) {
 	s, unlock, err := p.keys.lock(ctx, key)
 	if err != nil {
 		return Installation{}, &Error{Op: opRenew, Kind: ErrTemporary, Err: err}
 	}
 	defer unlock()
-	r, err := p.flush(ctx, s, 1)
+	r, err := p.flushLocked(ctx, s, 1)
 	if err != nil {
 		return Installation{}, err
 	}
 	if usable(r.in, refused) {
 		return r.in, nil
 	}
-	if _, err := p.keys.held(s, r.in.RefreshToken); err != nil {
+	if _, err := p.keys.backoffOf(s, r.in.RefreshToken); err != nil {
 		return Installation{}, err
 	}
 	forgets := p.keys.forgets(s)
@@ -113,36 +114,37 @@ func (p *Portals) rotate(ctx context.Context, key Key, refused event.Secret) (In
 		return Installation{}, err
 	}
 	defer release()
-	if r.unsaved == nil { // another process may have renewed it before it released the lock
+	if r.pending == nil { // another process may have renewed it before it released the lock
 		if r, err = p.load(ctx, key); err != nil {
 			return Installation{}, err
 		}
 		if usable(r.in, refused) {
 			return r.in, nil
 		}
-		unprepare, err := p.prepare(ctx, opRenew, key)
+		unprepare, err := p.prepareStore(ctx, opRenew, key)
 		if err != nil {
 			return Installation{}, err
 		}
 		defer unprepare()
 	}
-	a, err := p.refresh(ctx, key, r.in)
+	info, err := p.requestRenewal(ctx, key, r.in)
 	if err != nil {
-		return p.refreshFailed(ctx, s, r, err)
+		return p.renewalFailedLocked(ctx, s, r, err)
 	}
-	p.keys.clearHold(s)
-	return p.storeRenewed(ctx, s, r, a, forgets)
+	p.keys.clearBackoff(s)
+	return p.storeRenewedLocked(ctx, s, r, info, forgets)
 }
 
-// storeRenewed stores what a refresh token was traded for. The caller has the turn of the key.
-func (p *Portals) storeRenewed(ctx context.Context, s *keyState, r record, a answer, forgets int) (Installation, error) {
-	u := unsaved{version: r.version, forgets: forgets, supersedes: []event.Secret{r.in.RefreshToken}}
-	if r.unsaved != nil {
-		u.install, u.supersedes = r.unsaved.install, append(u.supersedes, r.unsaved.supersedes...)
-		u.fresh, u.seen, u.edited = r.unsaved.fresh, r.unsaved.seen, r.unsaved.edited
+// storeRenewedLocked stores what a refresh token was traded for. The caller holds the lock of the
+// key.
+func (p *Portals) storeRenewedLocked(ctx context.Context, s *keyState, r snapshot, info tokenInfo, forgets int) (Installation, error) {
+	w := pendingWrite{version: r.version, forgets: forgets, supersedes: []event.Secret{r.in.RefreshToken}}
+	if r.pending != nil {
+		w.isInstall, w.supersedes = r.pending.isInstall, append(w.supersedes, r.pending.supersedes...)
+		w.wasAbsent, w.sawStored, w.edited = r.pending.wasAbsent, r.pending.sawStored, r.pending.edited
 	}
-	u.in = r.in.renewed(a)
-	written, err := p.write(context.WithoutCancel(ctx), s, u, writeTries)
+	w.in = r.in.renewed(info)
+	written, err := p.writeLocked(context.WithoutCancel(ctx), s, w, writeTries)
 	if err != nil {
 		return Installation{}, err
 	}
@@ -150,44 +152,44 @@ func (p *Portals) storeRenewed(ctx context.Context, s *keyState, r record, a ans
 	return written.in, nil
 }
 
-// refresh asks the OAuth server for a new pair.
-func (p *Portals) refresh(ctx context.Context, key Key, in Installation) (answer, error) {
+// requestRenewal asks the OAuth server for a new pair.
+func (p *Portals) requestRenewal(ctx context.Context, key Key, in Installation) (tokenInfo, error) {
 	if in.RefreshToken == "" {
-		return answer{}, &Error{Op: opRenew, Kind: ErrReauthorize, Detail: "no refresh token is stored"}
+		return tokenInfo{}, &Error{Op: opRenew, Kind: ErrReauthorize, Detail: "no refresh token is stored"}
 	}
-	at, err := p.server.hosts.server(in.ServerEndpoint)
+	at, err := p.client.hosts.checkServer(in.ServerEndpoint)
 	if err != nil {
-		return answer{}, err
+		return tokenInfo{}, err
 	}
-	a, err := p.server.renew(ctx, at, in.RefreshToken)
+	info, err := p.client.trade(ctx, at, refreshToken(in.RefreshToken))
 	switch {
-	case err == nil && a.memberID != "" && a.memberID != key.MemberID:
-		return answer{}, &Error{Op: opRenew, Kind: ErrReauthorize, Detail: "the OAuth server gave the tokens of another portal"}
-	case err == nil && key.UserID != 0 && a.userID != 0 && a.userID != key.UserID:
-		return answer{}, &Error{Op: opRenew, Kind: ErrReauthorize, Detail: "the OAuth server gave the tokens of another user"}
+	case err == nil && info.memberID != "" && info.memberID != key.MemberID:
+		return tokenInfo{}, &Error{Op: opRenew, Kind: ErrReauthorize, Detail: "the OAuth server gave the tokens of another portal"}
+	case err == nil && key.UserID != 0 && info.userID != 0 && info.userID != key.UserID:
+		return tokenInfo{}, &Error{Op: opRenew, Kind: ErrReauthorize, Detail: "the OAuth server gave the tokens of another user"}
 	}
-	return a, err
+	return info, err
 }
 
-// refreshFailed decides what a failed renewal means. It returns the tokens of another process when
-// that has renewed them.
-func (p *Portals) refreshFailed(ctx context.Context, s *keyState, r record, failure error) (Installation, error) {
+// renewalFailedLocked decides what a failed renewal means. If another process has renewed the
+// tokens, it returns those. The caller holds the lock of the key.
+func (p *Portals) renewalFailedLocked(ctx context.Context, s *keyState, r snapshot, failure error) (Installation, error) {
 	spent := r.in.RefreshToken
-	refused, _ := p.keys.held(s, spent)
+	refusedAt, _ := p.keys.backoffOf(s, spent)
 	var e *Error
 	final := errors.As(failure, &e) && e.Permanent()
 	if final && spent != "" && e.Kind == ErrReauthorize && e.Code != "" {
-		winner, found, err := p.successor(ctx, s, spent)
+		winner, found, err := p.findSuccessorLocked(ctx, s, spent)
 		if found {
 			return winner, nil
 		}
 		if err != nil {
 			return Installation{}, err
 		}
-		if refused.IsZero() {
-			refused = time.Now()
+		if refusedAt.IsZero() {
+			refusedAt = time.Now()
 		}
-		if !p.onlyProcess() && time.Since(refused) < judgeAfter {
+		if !p.onlyProcess() && time.Since(refusedAt) < finalAfter {
 			final = false
 			failure = &Error{
 				Op: opRenew, Kind: ErrTemporary, Code: e.Code, Status: e.Status,
@@ -195,10 +197,10 @@ func (p *Portals) refreshFailed(ctx context.Context, s *keyState, r record, fail
 			}
 		}
 	}
-	if errors.Is(failure, ErrCredentials) && refused.IsZero() {
-		refused = time.Now()
+	if errors.Is(failure, ErrCredentials) && refusedAt.IsZero() {
+		refusedAt = time.Now()
 	}
-	p.keys.holdBack(s, spent, failure, final || errors.Is(failure, ErrPayment), refused)
+	p.keys.backOff(s, spent, failure, final || errors.Is(failure, ErrPayment), refusedAt)
 	if final && s.key.UserID == 0 && notInstalled(e) {
 		p.suspectRemoval(ctx, s.key.MemberID)
 	}
@@ -207,10 +209,10 @@ func (p *Portals) refreshFailed(ctx context.Context, s *keyState, r record, fail
 	return Installation{}, failure
 }
 
-// successor looks in the store for the pair of another process that has used the same refresh
-// token. That process may still be writing. It returns an error when the store could not be read,
-// or holds nothing.
-func (p *Portals) successor(ctx context.Context, s *keyState, spent event.Secret) (in Installation, found bool, err error) {
+// findSuccessorLocked looks in the store for the pair of another process that has used the same
+// refresh token. That process may still be writing. It returns an error if the store could not be
+// read, or holds nothing. The caller holds the lock of the key.
+func (p *Portals) findSuccessorLocked(ctx context.Context, s *keyState, spent event.Secret) (in Installation, found bool, err error) {
 	for try := range adoptTries {
 		if timing.Sleep(ctx, pauseBefore(try)) != nil && try > 0 {
 			break
@@ -219,42 +221,41 @@ func (p *Portals) successor(ctx context.Context, s *keyState, spent event.Secret
 		stored, _, err = p.loadStored(ctx, s.key)
 		switch {
 		case errors.Is(err, ErrNotFound):
-			p.keys.drop(s.key, whatever)
+			p.keys.drop(s.key, anyInstallation)
 			return Installation{}, false, &Error{Op: opRenew, Kind: ErrNotFound}
 		case err != nil:
 			err = &Error{Op: opRenew, Kind: ErrStore, Err: err}
-		case p.superseded(s, stored.RefreshToken, spent): // not yet replaced
+		case p.isSuperseded(s, stored.RefreshToken, spent): // not replaced yet
 		case stored.AccessToken != "":
-			p.keys.keep(s, nil, p.keys.forgets(s))
-			p.keys.clearHold(s)
+			p.keys.setPendingLocked(s, nil, p.keys.forgets(s))
+			p.keys.clearBackoff(s)
 			return stored, true, nil
 		}
 	}
 	return Installation{}, false, err
 }
 
-// superseded reports whether a stored refresh token is the spent one, or one from before it.
-func (p *Portals) superseded(s *keyState, stored, spent event.Secret) bool {
+// isSuperseded reports whether a stored refresh token is the spent one, or one from before it.
+func (p *Portals) isSuperseded(s *keyState, stored, spent event.Secret) bool {
 	if stored == spent {
 		return true
 	}
-	u := p.keys.peek(s.key)
-	if u == nil {
+	w := p.keys.pendingOf(s.key)
+	if w == nil {
 		return false
 	}
-	return slices.Contains(u.supersedes, stored)
+	return slices.Contains(w.supersedes, stored)
 }
 
-// onlyProcess reports whether no other process uses the store, so that nobody else can have spent a
-// token.
+// onlyProcess reports whether no other process uses the store and can have spent a token.
 func (p *Portals) onlyProcess() bool {
 	_, memory := p.store.(*MemoryStore)
-	return memory || p.alone
+	return memory || p.exclusive
 }
 
-// prepare makes the store ready to take what a credential is traded for. A credential works once:
-// it is not spent before that.
-func (p *Portals) prepare(ctx context.Context, op string, key Key) (release func(), err error) {
+// prepareStore makes the store ready to take what a credential is traded for. It comes before the
+// trade, because a credential works once.
+func (p *Portals) prepareStore(ctx context.Context, op string, key Key) (release func(), err error) {
 	preparer, ok := p.store.(Preparer)
 	if !ok {
 		return func() {}, nil

@@ -31,7 +31,7 @@ func TestAccessLeavesALiveTokenAlone(t *testing.T) {
 
 func TestRenewOnTheWire(t *testing.T) {
 	t.Parallel()
-	s := &script{answer: says(200, pair("a2", "r2", nil))}
+	s := &script{respond: says(200, pair("a2", "r2", nil))}
 	store := stored(t)
 
 	endpoint, token, err := scripted(t, store, s).Renew(t.Context(), member, "a1")
@@ -113,7 +113,7 @@ func TestCallersThatLeaveLoseNothing(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{})
-		s := &script{answer: func(sent) (int, string) {
+		s := &script{respond: func(sent) (int, string) {
 			<-release
 			return 200, pair("a2", "r2", nil)
 		}}
@@ -153,7 +153,7 @@ func TestJoiningTheRenewalOfAnOlderToken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		arrived, release := make(chan struct{}, 2), make(chan struct{})
 		n := 1
-		s := &script{answer: func(sent) (int, string) {
+		s := &script{respond: func(sent) (int, string) {
 			arrived <- struct{}{}
 			<-release
 			n++
@@ -161,7 +161,7 @@ func TestJoiningTheRenewalOfAnOlderToken(t *testing.T) {
 		}}
 		portals := scripted(t, stored(t), s)
 		results := make(chan string)
-		for _, refused := range []string{"a1", "a2"} { // the second has a2 already, and it was refused as well
+		for _, refused := range []string{"a1", "a2"} { // the second call already had a2, which was refused as well
 			go func() {
 				_, token, err := portals.Renew(t.Context(), member, refused)
 				results <- fmt.Sprint(token, " ", err)
@@ -175,7 +175,7 @@ func TestJoiningTheRenewalOfAnOlderToken(t *testing.T) {
 	})
 }
 
-// otherProcess writes to the store like another replica, past every wrapper.
+// otherProcess writes to the store like another replica. It bypasses every wrapper.
 func otherProcess(t *testing.T, store oauth.Store, change func(*oauth.Installation)) {
 	t.Helper()
 	in, version, err := store.Load(t.Context(), oauth.Key{ClientID: clientID, MemberID: member})
@@ -204,7 +204,7 @@ func TestConflicts(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			inner := stored(t)
-			s := &script{answer: func(sent) (int, string) {
+			s := &script{respond: func(sent) (int, string) {
 				otherProcess(t, inner, test.meanwhile)
 				return 200, pair("a2", "r2", nil)
 			}}
@@ -232,7 +232,7 @@ func TestRefusalIsHeldAgainstTheStore(t *testing.T) {
 				win := func() {
 					otherProcess(t, store, func(in *oauth.Installation) { in.AccessToken, in.RefreshToken = "a9", "r9" })
 				}
-				s := &script{answer: func(sent) (int, string) {
+				s := &script{respond: func(sent) (int, string) {
 					if delay == 0 {
 						win()
 					} else {
@@ -254,7 +254,7 @@ func TestRefusalIsHeldAgainstTheStore(t *testing.T) {
 func TestRefusalsAreNotRepeatedForAMinute(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := &script{answer: says(400, `{"error":"invalid_grant"}`)}
+		s := &script{respond: says(400, `{"error":"invalid_grant"}`)}
 		store := stored(t)
 		portals := scripted(t, store, s)
 
@@ -269,7 +269,7 @@ func TestRefusalsAreNotRepeatedForAMinute(t *testing.T) {
 		require.ErrorIs(t, err, oauth.ErrReauthorize)
 		require.Len(t, s.requests(), 2)
 
-		// Another refresh token is another matter.
+		// Another refresh token is not affected.
 		otherProcess(t, store, func(in *oauth.Installation) { in.RefreshToken = "r5" })
 		_, _, err = portals.Renew(t.Context(), member, "a1")
 		require.ErrorIs(t, err, oauth.ErrReauthorize)
@@ -285,14 +285,18 @@ func TestErrorsOfTheOAuthServer(t *testing.T) {
 		kind   oauth.ErrorKind
 		code   string
 	}{
-		"invalid_grant":         {400, `{"error":"invalid_grant"}`, oauth.ErrReauthorize, "invalid_grant"},
-		"in a 200":              {200, `{"error":"invalid_grant"}`, oauth.ErrReauthorize, "invalid_grant"},
-		"other case":            {400, `{"error":"INVALID_GRANT"}`, oauth.ErrReauthorize, "INVALID_GRANT"},
-		"invalid_client":        {401, `{"error":"invalid_client"}`, oauth.ErrCredentials, "invalid_client"},
-		"wrong_client":          {401, `{"error":"wrong_client"}`, oauth.ErrCredentials, "wrong_client"},
-		"payment":               {402, `{"error":"PAYMENT_REQUIRED"}`, oauth.ErrPayment, "PAYMENT_REQUIRED"},
-		"subscription ended":    {400, `{"error":"ERROR_OAUTH","error_description":"Subscription has been ended"}`, oauth.ErrPayment, "ERROR_OAUTH"},
-		"not installed":         {400, `{"error":"ERROR_OAUTH","error_description":"Application not installed"}`, oauth.ErrReauthorize, "ERROR_OAUTH"},
+		"invalid_grant":  {400, `{"error":"invalid_grant"}`, oauth.ErrReauthorize, "invalid_grant"},
+		"in a 200":       {200, `{"error":"invalid_grant"}`, oauth.ErrReauthorize, "invalid_grant"},
+		"other case":     {400, `{"error":"INVALID_GRANT"}`, oauth.ErrReauthorize, "INVALID_GRANT"},
+		"invalid_client": {401, `{"error":"invalid_client"}`, oauth.ErrCredentials, "invalid_client"},
+		"wrong_client":   {401, `{"error":"wrong_client"}`, oauth.ErrCredentials, "wrong_client"},
+		"payment":        {402, `{"error":"PAYMENT_REQUIRED"}`, oauth.ErrPayment, "PAYMENT_REQUIRED"},
+		"subscription ended": {
+			400, `{"error":"ERROR_OAUTH","error_description":"Subscription has been ended"}`, oauth.ErrPayment, "ERROR_OAUTH",
+		},
+		"not installed": {
+			400, `{"error":"ERROR_OAUTH","error_description":"Application not installed"}`, oauth.ErrReauthorize, "ERROR_OAUTH",
+		},
 		"other ERROR_OAUTH":     {400, `{"error":"ERROR_OAUTH","error_description":"x"}`, oauth.ErrTemporary, "ERROR_OAUTH"},
 		"verification":          {400, `{"error":"verification_needed"}`, oauth.ErrTemporary, "verification_needed"},
 		"unknown code":          {400, `{"error":"something_new"}`, oauth.ErrTemporary, "something_new"},
@@ -313,12 +317,12 @@ func TestErrorsOfTheOAuthServer(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				s := &script{answer: says(test.status, test.body)}
+				s := &script{respond: says(test.status, test.body)}
 				store := stored(t, func(in *oauth.Installation) { in.RefreshToken = "r_one_secret" })
 
 				portals := scripted(t, store, s)
 				_, token, err := portals.Renew(t.Context(), member, "a1")
-				require.NoError(t, portals.Shutdown(t.Context())) // it may look whether the application was removed
+				require.NoError(t, portals.Shutdown(t.Context())) // it may check whether the application was removed
 
 				require.ErrorIs(t, err, test.kind)
 				var e *oauth.Error
@@ -364,7 +368,7 @@ func TestExpiryIsClamped(t *testing.T) {
 				if f, ok := expires.(func(time.Time) any); ok {
 					expires = f(time.Now())
 				}
-				s := &script{answer: says(200, pair("a2", "r2", map[string]any{"expires": expires, "expires_in": test.expiresIn}))}
+				s := &script{respond: says(200, pair("a2", "r2", map[string]any{"expires": expires, "expires_in": test.expiresIn}))}
 				store := stored(t)
 
 				_, _, err := scripted(t, store, s).Renew(t.Context(), member, "a1")
@@ -405,7 +409,7 @@ func TestAccessRenewsWhatHasClearlyExpired(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				s := &script{answer: says(200, pair("a2", "r2", nil))}
+				s := &script{respond: says(200, pair("a2", "r2", nil))}
 				_, token, err := scripted(t, stored(t, test.change), s).Access(t.Context(), member)
 				require.ErrorIs(t, err, test.err)
 				require.Equal(t, test.want, token)
@@ -417,7 +421,7 @@ func TestAccessRenewsWhatHasClearlyExpired(t *testing.T) {
 
 func TestUnknownPortals(t *testing.T) {
 	t.Parallel()
-	s := &script{answer: says(200, pair("a2", "r2", nil))}
+	s := &script{respond: says(200, pair("a2", "r2", nil))}
 	portals := scripted(t, stored(t), s)
 	for _, id := range []string{"", "b223c6b3710f85df22e9377d6c4f7553", "x\x00y", "a b", member + member + member} {
 		_, _, err := portals.Access(t.Context(), id)
@@ -454,8 +458,9 @@ func TestRenewalBringsTheNewAddress(t *testing.T) {
 
 func TestOddAddressesInARenewalCostNoTokens(t *testing.T) {
 	t.Parallel()
-	s := &script{answer: says(200, pair("a2", "r2", map[string]any{
-		"client_endpoint": "http://example.bitrix24.com/rest/", "server_endpoint": "https://evil.example/rest/", "member_id": nil, "scope": []any{"crm", "im", 5},
+	s := &script{respond: says(200, pair("a2", "r2", map[string]any{
+		"client_endpoint": "http://example.bitrix24.com/rest/", "server_endpoint": "https://evil.example/rest/", "member_id": nil,
+		"scope": []any{"crm", "im", 5},
 	}))}
 	store := stored(t)
 
@@ -476,10 +481,10 @@ func TestFaultsOfTheOAuthServer(t *testing.T) {
 		first error
 		again error // of a second try
 	}{
-		"page":        {eventtest.HTML(502), oauth.ErrTemporary, nil},
-		"limit":       {eventtest.Fail(503, "QUERY_LIMIT_EXCEEDED", "Too many requests"), oauth.ErrTemporary, nil},
-		"reset":       {eventtest.Reset(), oauth.ErrTemporary, nil},
-		"lost answer": {eventtest.LoseAnswer(), oauth.ErrTemporary, oauth.ErrReauthorize}, // the token is used up, and nobody knows the new one
+		"page":          {eventtest.HTML(502), oauth.ErrTemporary, nil},
+		"limit":         {eventtest.Fail(503, "QUERY_LIMIT_EXCEEDED", "Too many requests"), oauth.ErrTemporary, nil},
+		"reset":         {eventtest.Reset(), oauth.ErrTemporary, nil},
+		"lost response": {eventtest.LoseAnswer(), oauth.ErrTemporary, oauth.ErrReauthorize}, // the token is used up, and nobody has the new one
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {

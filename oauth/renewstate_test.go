@@ -16,15 +16,15 @@ import (
 	"github.com/b24events/b24events/offline"
 )
 
-// shared hides that a store is in memory, as one that other processes use.
+// shared hides that a store is in memory, so that it looks like one that other processes use.
 func shared(s *oauth.MemoryStore) oauth.Store { return &faultyStore{Store: s} }
 
-// TestRefusalIsFinalAfterMinutes: another process may have spent the refused token, and be about to
-// store its successor.
+// TestRefusalIsFinalAfterMinutes checks when a refusal is final. Another process may have spent the
+// refused token, and be about to store its successor.
 func TestRefusalIsFinalAfterMinutes(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := &script{answer: says(400, `{"error":"invalid_grant"}`)}
+		s := &script{respond: says(400, `{"error":"invalid_grant"}`)}
 		portals := scripted(t, shared(stored(t)), s)
 		began := time.Now()
 		for {
@@ -41,12 +41,12 @@ func TestRefusalIsFinalAfterMinutes(t *testing.T) {
 	})
 }
 
-// TestRefusalIsFinalAtOnce: if no other process uses the store, nobody can have spent the refused
-// token.
+// TestRefusalIsFinalAtOnce checks that a refusal is final at once if no other process uses the
+// store.
 func TestRefusalIsFinalAtOnce(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := &script{answer: says(400, `{"error":"invalid_grant"}`)}
+		s := &script{respond: says(400, `{"error":"invalid_grant"}`)}
 		portals := scripted(t, shared(stored(t)), s, oauth.WithExclusiveStore())
 		_, _, err := portals.Renew(t.Context(), member, "a1")
 		require.ErrorIs(t, err, oauth.ErrReauthorize)
@@ -54,7 +54,7 @@ func TestRefusalIsFinalAtOnce(t *testing.T) {
 	})
 }
 
-// TestWinnerIsSlow: the process that won stores its pair a while after the loser was refused.
+// TestWinnerIsSlow has a winner that stores its pair a while after the loser was refused.
 func TestWinnerIsSlow(t *testing.T) {
 	t.Parallel()
 	for name, delay := range map[string]time.Duration{"3 seconds": 3 * time.Second, "a minute": time.Minute} {
@@ -62,7 +62,7 @@ func TestWinnerIsSlow(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				store := stored(t)
-				s := &script{answer: says(400, `{"error":"invalid_grant"}`)}
+				s := &script{respond: says(400, `{"error":"invalid_grant"}`)}
 				portals := scripted(t, shared(store), s)
 				time.AfterFunc(delay, func() {
 					otherProcess(t, store, func(in *oauth.Installation) { in.AccessToken, in.RefreshToken = "a9", "r9" })
@@ -81,14 +81,14 @@ func TestWinnerIsSlow(t *testing.T) {
 	}
 }
 
-// TestRefusalThatCannotBeJudged: the store cannot be read, or lags behind.
-func TestRefusalThatCannotBeJudged(t *testing.T) {
+// TestRefusalThatCannotBeDecided has a store that cannot be read, or lags behind.
+func TestRefusalThatCannotBeDecided(t *testing.T) {
 	t.Parallel()
 	t.Run("store down", func(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
 			store := &faultyStore{Store: stored(t)}
-			s := &script{answer: func(sent) (int, string) {
+			s := &script{respond: func(sent) (int, string) {
 				store.set(func(s *faultyStore) { s.load = func(context.Context) error { return errDisk } })
 				return 400, `{"error":"invalid_grant"}`
 			}}
@@ -102,7 +102,7 @@ func TestRefusalThatCannotBeJudged(t *testing.T) {
 	t.Run("forgotten meanwhile", func(t *testing.T) {
 		t.Parallel()
 		store := stored(t)
-		s := &script{answer: func(sent) (int, string) {
+		s := &script{respond: func(sent) (int, string) {
 			_, version, err := store.Load(t.Context(), oauth.Key{ClientID: clientID, MemberID: member})
 			require.NoError(t, err)
 			require.NoError(t, store.Delete(t.Context(), oauth.Key{ClientID: clientID, MemberID: member}, version))
@@ -113,17 +113,17 @@ func TestRefusalThatCannotBeJudged(t *testing.T) {
 	})
 }
 
-// TestFailuresAreHeld: a portal whose renewals fail costs a request after growing pauses, however
-// many callers there are.
-func TestFailuresAreHeld(t *testing.T) {
+// TestFailuresBackOff checks that a portal whose renewals fail gets requests after growing pauses,
+// for any number of callers.
+func TestFailuresBackOff(t *testing.T) {
 	t.Parallel()
-	for name, answer := range map[string]func(sent) (int, string){
+	for name, respond := range map[string]func(sent) (int, string){
 		"page": says(503, "<html>"), "unknown code": says(400, `{"error":"user_not_found"}`), "no connection": says(0, ""),
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				s := &script{answer: answer}
+				s := &script{respond: respond}
 				portals := scripted(t, stored(t), s)
 				for range 100 {
 					_, _, err := portals.Renew(t.Context(), member, "a1")
@@ -136,7 +136,7 @@ func TestFailuresAreHeld(t *testing.T) {
 				}
 				require.Less(t, len(s.requests()), 20, "in ten minutes")
 				require.Greater(t, len(s.requests()), 8)
-				s.answer = says(200, pair("a2", "r2", nil))
+				s.respond = says(200, pair("a2", "r2", nil))
 				pass(time.Minute)
 				_, token, err := portals.Renew(t.Context(), member, "a1")
 				require.NoError(t, err)
@@ -146,18 +146,20 @@ func TestFailuresAreHeld(t *testing.T) {
 	}
 }
 
-// TestBrokenOAuthHost: an OAuth server that is down is not asked for every portal.
+// TestBrokenOAuthHost checks that an OAuth server that is down does not get requests for every
+// portal.
 func TestBrokenOAuthHost(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := &script{answer: says(502, "<html>")}
+		s := &script{respond: says(502, "<html>")}
 		store := oauth.NewMemoryStore()
 		const many = 500
 		ids := make([]string, many)
 		for i := range ids {
 			ids[i] = "portal" + string(rune('a'+i%26)) + string(rune('a'+i/26%26))
 			_, err := store.Swap(t.Context(), oauth.Key{ClientID: clientID, MemberID: ids[i]}, "", oauth.Installation{
-				MemberID: ids[i], ClientEndpoint: "https://example.bitrix24.com/rest/", ServerEndpoint: official, AccessToken: "a1", RefreshToken: event.Secret("r" + ids[i]),
+				MemberID: ids[i], ClientEndpoint: "https://example.bitrix24.com/rest/", ServerEndpoint: official, AccessToken: "a1",
+				RefreshToken: event.Secret("r" + ids[i]),
 			})
 			require.NoError(t, err)
 		}
@@ -176,7 +178,7 @@ func TestBrokenOAuthHost(t *testing.T) {
 		pass(2 * time.Second)
 		require.Equal(t, many, renewAll())
 		require.Len(t, s.requests(), 6, "one request asks whether it is well again")
-		s.answer = func(r sent) (int, string) {
+		s.respond = func(r sent) (int, string) {
 			return 200, pair("a2", "r2", map[string]any{"member_id": r.form.Get("refresh_token")[1:]})
 		}
 		pass(2 * time.Minute)
@@ -184,14 +186,14 @@ func TestBrokenOAuthHost(t *testing.T) {
 	})
 }
 
-// TestUnsavedPairs: what the store could not take, and what comes after it.
+// TestUnsavedPairs has pairs that the store could not take, and something that happens after that.
 func TestUnsavedPairs(t *testing.T) {
 	t.Parallel()
 	t.Run("a renewal that began before a reinstallation", func(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
 			store := &faultyStore{Store: stored(t)}
-			s := &script{answer: func(r sent) (int, string) {
+			s := &script{respond: func(r sent) (int, string) {
 				if r.form.Get("refresh_token") == "r1" {
 					pass(3 * time.Second)
 					return 200, pair("a-renewed", "r-renewed", nil)
@@ -224,7 +226,7 @@ func TestUnsavedPairs(t *testing.T) {
 				_, _, err := portals.Renew(t.Context(), member, refused)
 				require.NoError(t, err)
 			}
-			otherProcess(t, inner, func(in *oauth.Installation) { in.Status = "P" }) // something else changes meanwhile
+			otherProcess(t, inner, func(in *oauth.Installation) { in.Status = "P" }) // something else is changed meanwhile
 			store.set(func(s *faultyStore) { s.swap = nil })
 			require.NoError(t, portals.Shutdown(t.Context()))
 			in := load(t, inner, member)
@@ -237,7 +239,7 @@ func TestUnsavedPairs(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			inner := oauth.NewMemoryStore()
 			store := &faultyStore{Store: inner, swap: failing}
-			s := &script{answer: func(r sent) (int, string) {
+			s := &script{respond: func(r sent) (int, string) {
 				if r.form.Get("refresh_token") == "r2" {
 					pass(5 * time.Second)
 				}
@@ -270,10 +272,10 @@ func TestUnsavedPairs(t *testing.T) {
 				inner := stored(t)
 				store := &faultyStore{Store: inner, after: errDisk}
 				store.swap = func(context.Context, oauth.Version, oauth.Installation) error {
-					store.set(func(s *faultyStore) { s.load = func(context.Context) error { return errDisk } }) // it cannot see that it wrote
+					store.set(func(s *faultyStore) { s.load = func(context.Context) error { return errDisk } }) // the process cannot see that it wrote
 					return nil
 				}
-				portals := scripted(t, store, &script{answer: says(200, pair("a2", "r2", nil))})
+				portals := scripted(t, store, &script{respond: says(200, pair("a2", "r2", nil))})
 				require.ErrorIs(t, errOf(portals.Verify(t.Context(), &event.Delivery{Name: "ONAPPINSTALL", Auth: claim()})), oauth.ErrStore)
 				require.Equal(t, "r2", string(load(t, inner, member).RefreshToken))
 				otherProcess(t, inner, later)
@@ -356,7 +358,8 @@ func (s *preparing) Prepare(context.Context, oauth.Key) (func(), error) {
 	return func() { s.released++ }, nil
 }
 
-// TestNoCredentialIsSpentInVain: on a full disk nothing is sent that works once.
+// TestNoCredentialIsSpentInVain checks that no credential that works once is sent if the disk is
+// full.
 func TestNoCredentialIsSpentInVain(t *testing.T) {
 	t.Parallel()
 	user := claim()
@@ -396,8 +399,8 @@ func TestNoCredentialIsSpentInVain(t *testing.T) {
 	}
 }
 
-// TestFormsOfTokenAnswers: a pair is kept whatever is odd about the answer that brings it.
-func TestFormsOfTokenAnswers(t *testing.T) {
+// TestFormsOfTokenResponses checks that a pair is kept, however odd the response is that brings it.
+func TestFormsOfTokenResponses(t *testing.T) {
 	t.Parallel()
 	for name, fault := range map[string]eventtest.Fault{
 		"text/plain": eventtest.PlainText(), "byte order mark": eventtest.BOM(), "PHP notice": eventtest.Notice(),
@@ -423,7 +426,7 @@ func TestFormsOfTokenAnswers(t *testing.T) {
 	}
 }
 
-// TestRefreshLock: eight processes that meet an expired token cost one request.
+// TestRefreshLock checks that eight processes with an expired token send one request.
 func TestRefreshLock(t *testing.T) {
 	t.Parallel()
 	const none, given, ofStore = 0, 1, 2
@@ -464,7 +467,7 @@ type lockingStore struct {
 	oauth.Locker
 }
 
-// brokenLock fails, hangs, or lets nobody in.
+// brokenLock fails, hangs, or is always taken.
 type brokenLock struct{ err error }
 
 var errHangs = errors.New("it hangs")
@@ -493,12 +496,12 @@ func TestRefreshLockIsAnEconomy(t *testing.T) {
 	}
 }
 
-// TestRedirectsToManyHosts: a portal that redirects to one host after another costs one check a
-// minute.
+// TestRedirectsToManyHosts checks that a portal that redirects to one host after another costs one
+// check a minute.
 func TestRedirectsToManyHosts(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := &script{identifies: true, answer: func(r sent) (int, string) {
+		s := &script{identifies: true, respond: func(r sent) (int, string) {
 			if r.form.Has("grant_type") {
 				return 200, pair("a2", "r2", nil)
 			}
@@ -512,11 +515,11 @@ func TestRedirectsToManyHosts(t *testing.T) {
 	})
 }
 
-// TestPortalThatHangs: an installation is not held up for longer than its sender waits.
+// TestPortalThatHangs checks that an installation is decided while its sender still waits.
 func TestPortalThatHangs(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := &script{answer: says(200, pair("a2", "r2", nil)), portal: func(string, sent) (int, string) {
+		s := &script{respond: says(200, pair("a2", "r2", nil)), portal: func(string, sent) (int, string) {
 			pass(time.Minute)
 			return 200, `{"result":true}`
 		}}
@@ -529,7 +532,7 @@ func TestPortalThatHangs(t *testing.T) {
 	})
 }
 
-// tardy is a store that takes its time, and has to be prepared.
+// tardy is a slow store that is a Preparer.
 type tardy struct{ *faultyStore }
 
 func (tardy) Prepare(context.Context, oauth.Key) (release func(), err error) {
@@ -537,8 +540,9 @@ func (tardy) Prepare(context.Context, oauth.Key) (release func(), err error) {
 	return func() {}, nil
 }
 
-// TestSlowRenewalLosesNothing: the time of a renewal ends while the OAuth server answers, and the
-// time of an installation while that renewal has the key. Both refresh tokens are used up by then.
+// TestSlowRenewalLosesNothing lets the time of a renewal end while the OAuth server responds, and
+// the time of an installation while that renewal holds the lock of the key. Both refresh tokens are
+// used up by then.
 func TestSlowRenewalLosesNothing(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -546,7 +550,7 @@ func TestSlowRenewalLosesNothing(t *testing.T) {
 			pass(2500 * time.Millisecond)
 			return nil
 		}}}
-		s := &script{answer: func(r sent) (int, string) {
+		s := &script{respond: func(r sent) (int, string) {
 			if r.form.Get("refresh_token") == "r0" {
 				return 200, pair("a-installed", "r-installed", nil)
 			}

@@ -6,16 +6,16 @@ import (
 	"fmt"
 )
 
-// resealTries is how often Reseal writes an installation that others change at the same time.
+// resealTries is how often Reseal tries to write an installation that others change meanwhile.
 const resealTries = 10
 
-// Reseal writes every installation of an application again as it is, so that a store that encrypts
-// does so with its first key. Call it once after a change of keys, in one process, with a store
-// that has the old key too; see [WithEncryptionKey]. Others may use the store meanwhile.
+// Reseal writes every installation of an application again, unchanged, so that a store that
+// encrypts does so with its first key. Call it once after a change of keys, in one process, with a
+// store that has the old key too; see [WithEncryptionKey]. Others may use the store meanwhile.
 //
-// It returns how many installations it wrote. Those that cannot be read, with [ErrUnreadable] or
-// [ErrEncryptionKey], do not keep the others; the error then is that of the first, and says how
-// many there are. Any other error ends it. Calling it again is harmless.
+// It returns how many installations it wrote. It skips those that cannot be read, with
+// [ErrUnreadable] or [ErrEncryptionKey]. The error is then that of the first of them, and says how
+// many there are. Any other error ends it. Calling Reseal again is harmless.
 func Reseal(ctx context.Context, store Store, clientID string) (written int, err error) {
 	var first error
 	unread := 0

@@ -15,7 +15,7 @@ import (
 
 const planted = "planted-9d1e"
 
-// requireNothingPlanted prints a value in every way and looks for what a test has planted.
+// requireNothingPlanted prints a value in every way and searches for what a test has planted.
 func requireNothingPlanted(t *testing.T, v any) {
 	t.Helper()
 	doc, err := json.Marshal(v)
@@ -59,11 +59,14 @@ func TestNothingPrintsASecret(t *testing.T) {
 	require.Contains(t, out.String(), member)
 }
 
-// TestHostileAnswersStayOutOfErrorsAndLogs lets the OAuth server plant secrets in everything it
-// says.
-func TestHostileAnswersStayOutOfErrorsAndLogs(t *testing.T) {
+// TestHostileResponsesStayOutOfErrorsAndLogs lets the OAuth server plant secrets in everything that
+// it returns.
+func TestHostileResponsesStayOutOfErrorsAndLogs(t *testing.T) {
 	t.Parallel()
-	members := []string{"access_token", "refresh_token", "scope", "domain", "server_endpoint", "status", "client_endpoint", "member_id", "user_id", "expires", "expires_in"}
+	members := []string{
+		"access_token", "refresh_token", "scope", "domain", "server_endpoint", "status", "client_endpoint", "member_id",
+		"user_id", "expires", "expires_in",
+	}
 	bodies := map[string]string{
 		"error":       `{"error":"` + planted + `","error_description":"` + planted + `","error_uri":"` + planted + `"}`,
 		"object":      `{"error":{"` + planted + `":"` + planted + `"}}`,
@@ -72,14 +75,14 @@ func TestHostileAnswersStayOutOfErrorsAndLogs(t *testing.T) {
 		"half a pair": `{"access_token":"` + planted,
 	}
 	for _, name := range members {
-		bodies["member "+name] = pair("a2", "r2", map[string]any{name: planted + "!"}) // which no member_id can be, and those are logged
+		bodies["member "+name] = pair("a2", "r2", map[string]any{name: planted + "!"}) // which is not a valid member_id; valid ones are logged
 	}
 	for name, body := range bodies {
 		for _, status := range []int{200, 302, 400, 500} {
 			t.Run(fmt.Sprint(name, " ", status), func(t *testing.T) {
 				t.Parallel()
 				synctest.Test(t, func(t *testing.T) {
-					s := &script{answer: says(status, body)}
+					s := &script{respond: says(status, body)}
 					out, logger := logs()
 					portals := scripted(t, stored(t), s, logger)
 
@@ -95,7 +98,8 @@ func TestHostileAnswersStayOutOfErrorsAndLogs(t *testing.T) {
 					_, err = portals.Exchange(t.Context(), oauth.Code{Code: planted})
 					requireNothingPlanted(t, err)
 					err = errOf(portals.Verify(t.Context(), &event.Delivery{Name: "ONAPPUPDATE", Auth: event.Auth{
-						MemberID: member, ApplicationToken: planted, RefreshToken: planted, AccessToken: planted, ServerEndpoint: "https://" + planted + "/rest/",
+						MemberID: member, ApplicationToken: planted, RefreshToken: planted, AccessToken: planted,
+						ServerEndpoint: "https://" + planted + "/rest/",
 					}}))
 					require.ErrorIs(t, err, event.ErrForbidden)
 					requireNothingPlanted(t, err)

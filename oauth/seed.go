@@ -13,15 +13,15 @@ import (
 
 // Seed stores tokens that came from configuration, for programs that no install event reaches, such
 // as one that reads the offline queue of a single portal. It needs MemberID, ClientEndpoint and an
-// access or a refresh token; an empty ServerEndpoint means https://oauth.bitrix.info/rest/, and
-// zero Expires that the portal tells when the token has expired. Space around values is ignored.
+// access or a refresh token. An empty ServerEndpoint means https://oauth.bitrix.info/rest/. Zero
+// Expires means that only the portal knows when the token expires. Space around values is ignored.
 //
-// A portal of which anything is stored keeps that, since a seed is used up by the first renewal:
-// created tells whether the seed was stored. To seed again, [Portals.Forget] the portal first.
-// Nothing is asked of the OAuth server.
+// If anything is stored for the portal, Seed keeps that, because the first renewal uses a seed up.
+// created reports whether the seed was stored. To seed again, [Portals.Forget] the portal first.
+// Seed asks nothing of the OAuth server.
 //
-// It returns [ErrEndpoint] or [ErrHostNotAllowed] where an address breaks the rules, a plain error
-// where something is missing, and [ErrStore].
+// It returns [ErrEndpoint] or [ErrHostNotAllowed] if an address breaks the rules, [ErrConfig] if
+// something is missing, and [ErrStore].
 func (p *Portals) Seed(ctx context.Context, in Installation) (created bool, err error) {
 	in, err = p.seed(in)
 	if err != nil {
@@ -56,18 +56,18 @@ func (p *Portals) seed(in Installation) (Installation, error) {
 	}
 	switch {
 	case !validMemberID(in.MemberID):
-		return Installation{}, errors.New("oauth: seed: the member id is missing or malformed")
+		return Installation{}, configError(opSeed, "the member ID is missing or malformed")
 	case in.AccessToken == "" && in.RefreshToken == "":
-		return Installation{}, errors.New("oauth: seed: there is neither an access nor a refresh token")
+		return Installation{}, configError(opSeed, "there is neither an access nor a refresh token")
 	}
-	portal, err := p.server.hosts.portal(in.ClientEndpoint)
+	portal, err := p.client.hosts.checkPortal(in.ClientEndpoint)
 	if err != nil {
 		return Installation{}, err
 	}
 	if in.ServerEndpoint == "" {
-		in.ServerEndpoint = "https://" + officialHost + "/rest/"
+		in.ServerEndpoint = officialEndpoint
 	}
-	server, err := p.server.hosts.server(in.ServerEndpoint)
+	server, err := p.client.hosts.checkServer(in.ServerEndpoint)
 	if err != nil {
 		return Installation{}, err
 	}

@@ -15,7 +15,8 @@ func TestSeed(t *testing.T) {
 	store, s := oauth.NewMemoryStore(), counting()
 	portals := scripted(t, store, s)
 	seed := oauth.Installation{
-		MemberID: member + "\n", ClientEndpoint: " https://Example.bitrix24.com/rest", AccessToken: "a1\n", RefreshToken: " r1 ", Scope: []string{"crm"},
+		MemberID: member + "\n", ClientEndpoint: " https://Example.bitrix24.com/rest", AccessToken: "a1\n", RefreshToken: " r1 ",
+		Scope: []string{"crm"},
 	}
 
 	created, err := portals.Seed(t.Context(), seed)
@@ -63,7 +64,10 @@ func TestSeedWithARefreshTokenOnly(t *testing.T) {
 
 func TestSeedRefusals(t *testing.T) {
 	t.Parallel()
-	good := oauth.Installation{MemberID: member, ClientEndpoint: "https://example.bitrix24.com/rest/", ServerEndpoint: official, RefreshToken: "r1"}
+	good := oauth.Installation{
+		MemberID: member, ClientEndpoint: "https://example.bitrix24.com/rest/", ServerEndpoint: official,
+		RefreshToken: "r1",
+	}
 	tests := map[string]struct {
 		change func(*oauth.Installation)
 		kind   error
@@ -106,7 +110,10 @@ func TestSeedWithAStoreOutOfOrder(t *testing.T) {
 		require.ErrorIs(t, err, errDisk, name)
 		require.False(t, created, name)
 	}
-	raced := &faultyStore{Store: oauth.NewMemoryStore(), swap: func(context.Context, oauth.Version, oauth.Installation) error { return oauth.ErrConflict }}
+	raced := &faultyStore{
+		Store: oauth.NewMemoryStore(),
+		swap:  func(context.Context, oauth.Version, oauth.Installation) error { return oauth.ErrConflict },
+	}
 	created, err := scripted(t, raced, counting()).Seed(t.Context(), in)
 	require.NoError(t, err, "another process was first")
 	require.False(t, created)

@@ -21,7 +21,7 @@ func (k Key) compare(other Key) int {
 	)
 }
 
-// writable returns an error for a key that List could not give: package oauth makes none of those.
+// writable returns an error for a key that List could not return. Package oauth makes no such keys.
 func (k Key) writable() error {
 	switch {
 	case k.MemberID == "":
@@ -39,14 +39,14 @@ const (
 	errLimit        storeError = "oauth: List needs a limit of 1 or more"
 )
 
-// storeError is an error of a store that says all there is to say.
+// storeError is an error of a store that needs no details.
 type storeError string
 
 func (e storeError) Error() string { return string(e) }
 
 // Version is a store's mark of one state of an installation, opaque to everyone else. Every write
-// gives a new one, and none ever comes back, not even after the installation was deleted and
-// created again.
+// makes a new one. None ever comes back, not even after the installation was deleted and created
+// again.
 type Version string
 
 // Store keeps the installations of one application or of several. A write is a compare-and-swap,
@@ -54,32 +54,33 @@ type Version string
 // the others adopt what it stored.
 //
 // Implementations must be safe for concurrent use, by several processes if these share a store.
-// Load must see every Swap and Delete that has returned, in whichever process: no cache, no read
-// replica that lags behind. A process that loads a used refresh token would take the portal for
+// Load must see every Swap and Delete that has returned, in any process: no cache, no read replica
+// that lags behind. A process that loads a used refresh token would conclude that the portal is
 // lost.
 //
 // The caller owns what a method returns, and keeps what it passes: implementations copy. Any error
 // other than [ErrNotFound], [ErrConflict] and the context's means that the store is unavailable. A
-// store refuses a key with an empty MemberID or a negative UserID. It may refuse one that it cannot
-// hold, such as a very long one, with an error of its own; Load then returns ErrNotFound.
+// store refuses a key with an empty MemberID or a negative UserID. It may refuse a key that it
+// cannot hold, such as a very long one, with an error of its own; Load then returns ErrNotFound.
 //
 // Package oauthtest has a suite that checks a Store. Use [Codec] to turn an installation into
-// bytes. A Store may also be a [Preparer], and a [Locker], which is then that of [WithRefreshLock].
+// bytes. A Store may also be a [Preparer]. It may be a [Locker], which is then used like that of
+// [WithRefreshLock].
 type Store interface {
 	// Load returns an installation and its version, or ErrNotFound.
 	Load(ctx context.Context, key Key) (Installation, Version, error)
 	// Swap replaces version old of an installation and returns the new version. An empty old
 	// creates the installation. Swap returns ErrConflict if the stored version is another one, if
-	// there is none any more, and if there already is one that was to be created.
+	// nothing is stored any more, or if old is empty and something is stored.
 	Swap(ctx context.Context, key Key, old Version, in Installation) (Version, error)
 	// Delete removes version old. It returns ErrConflict if the stored version is another one, and
 	// nil if there is none.
 	Delete(ctx context.Context, key Key, old Version) error
 	// List returns up to limit keys of the application after.ClientID, in the order of MemberID,
-	// compared byte by byte, and then of UserID. It returns the keys that follow after, which
-	// itself is not among them and need not be stored. So the empty MemberID starts at the
-	// beginning, and the last key of one page gets the next page. Fewer keys than limit mean that
-	// there are no more. A limit below 1 is an error.
+	// compared byte by byte, and then of UserID. It returns the keys that follow after, which need
+	// not be stored. So an empty MemberID starts at the beginning, and the last key of one page
+	// returns the next page. Fewer keys than limit mean that there are no more. A limit below 1 is
+	// an error.
 	//
 	// To list the users of one portal, start after the portal's key with UserID 0, and stop at the
 	// first key of another portal.
@@ -90,17 +91,17 @@ type Store interface {
 	List(ctx context.Context, after Key, limit int) ([]Key, error)
 }
 
-// Preparer is what a [Store] may also be, if a write can fail for want of space. Package oauth
-// calls Prepare before it uses up a refresh token or an authorization code, which work once: if the
-// store cannot keep what comes of it, it is not used up. A type that wraps a Store must have a
-// Prepare too, or that of the Store is not called.
+// Preparer is a [Store] that can reserve space for a write. Package oauth calls Prepare before it
+// uses up a refresh token or an authorization code, which work once. If the store cannot keep the
+// new tokens, nothing is used up. A type that wraps a Store must have a Prepare too, or that of the
+// Store is not called.
 type Preparer interface {
 	// Prepare reserves what one Swap of key needs, so that Swap succeeds even if the disk fills up
 	// in the meantime. It returns an error if it cannot. A Swap of key by the same store uses the
 	// reservation; if Swap returns ErrConflict, the reservation stays. Each of several callers,
 	// in this process or in others, gets a reservation of its own. Prepare does not lock the key.
 	//
-	// The caller must call release when it is done. Release frees what was not used. Calling it
+	// The caller must call release when it is done. release frees what was not used. Calling it
 	// again does nothing.
 	Prepare(ctx context.Context, key Key) (release func(), err error)
 }

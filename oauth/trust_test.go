@@ -34,7 +34,7 @@ type site struct {
 	ran []string // hooks that ran
 }
 
-// newSite starts an application. install tells whether it gets installed.
+// newSite starts an application. install says whether it is installed.
 func newSite(t *testing.T, install bool, opts ...oauth.Option) *site {
 	t.Helper()
 	w := &world{Portal: eventtest.NewPortal(t), store: oauth.NewMemoryStore()}
@@ -100,12 +100,13 @@ func (s *site) post(t *testing.T, r *http.Request) int {
 	return rec.Code
 }
 
-// forged is an event that a user of the portal makes up, with a pair of their own.
+// forged is an event that a user of the portal makes up, with their own pair.
 func (s *site) forged(t *testing.T, name eventtest.Event, user int64, opts ...eventtest.RequestOption) *http.Request {
 	t.Helper()
 	g, err := s.app.Grant(user)
 	require.NoError(t, err)
-	r, err := eventtest.NewRequest(t.Context(), name, map[string]any{"VERSION": 1}, append([]eventtest.RequestOption{eventtest.WithGrant(g)}, opts...)...)
+	r, err := eventtest.NewRequest(t.Context(), name, map[string]any{"VERSION": 1},
+		append([]eventtest.RequestOption{eventtest.WithGrant(g)}, opts...)...)
 	require.NoError(t, err)
 	return r
 }
@@ -191,8 +192,7 @@ func TestInstallPolicies(t *testing.T) {
 		require.NotErrorIs(t, err, event.ErrForbidden)
 		require.Equal(t, before, load(t, s.store, s.MemberID()))
 
-		// The refresh token is spent, and yet nothing is lost: what it was traded for is
-		// remembered.
+		// The refresh token is spent, but nothing is lost: the new pair is remembered.
 		s.Heal()
 		_, err = s.portals.Verify(t.Context(), d)
 		require.NoError(t, err)
@@ -203,8 +203,8 @@ func TestInstallPolicies(t *testing.T) {
 	})
 }
 
-// TestInstallPageOfAnEmployee: the page does not replace the application's tokens, and keeps the
-// user's.
+// TestInstallPageOfAnEmployee checks that the page does not replace the application's tokens, and
+// stores the user's.
 func TestInstallPageOfAnEmployee(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, true)
@@ -212,9 +212,9 @@ func TestInstallPageOfAnEmployee(t *testing.T) {
 	r, err := s.app.Frame(t.Context(), s.employee, eventtest.Placement{})
 	require.NoError(t, err)
 	rec := httptest.NewRecorder()
-	oauth.PageHandler(s.portals.Install, func(http.ResponseWriter, *http.Request, *event.Delivery, oauth.Installation) {
+	built(t)(oauth.PageHandler(s.portals.Install, func(http.ResponseWriter, *http.Request, *event.Delivery, oauth.Installation) {
 		t.Error("the page was served")
-	}).ServeHTTP(rec, r)
+	})).ServeHTTP(rec, r)
 	require.Equal(t, http.StatusForbidden, rec.Code)
 	require.Equal(t, before, load(t, s.store, s.MemberID()))
 
@@ -279,7 +279,7 @@ func TestGenuineUninstall(t *testing.T) {
 		load(t, s.store, s.MemberID())
 		require.Equal(t, []string{"installed"}, s.hooksRan())
 
-		// The queue tries the delivery again, as its handler asks for.
+		// The queue retries the delivery, as its handler asks.
 		d := happened(t, event.OnAppUninstall, map[string]any{"CLEAN": 1})
 		d.SetProof(event.Proof{By: event.ProofInstallation, ClientID: clientID, MemberID: s.MemberID()})
 		outcome, after := event.OutcomeOf(s.mux.HandleEvent(t.Context(), d))
@@ -303,7 +303,7 @@ func TestGenuineUninstall(t *testing.T) {
 	})
 }
 
-// TestRemovedWhileAway: the portal has removed the application, and no event said so.
+// TestRemovedWhileAway removes the application without an event.
 func TestRemovedWhileAway(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, true)
@@ -319,14 +319,14 @@ func TestRemovedWhileAway(t *testing.T) {
 	require.ErrorIs(t, err, rest.ErrApplicationMissing)
 	outcome, _ := event.OutcomeOf(err)
 	require.Equal(t, event.OutcomeDropped, outcome)
-	require.NoError(t, s.portals.Shutdown(t.Context())) // waits for what goes on in the background
+	require.NoError(t, s.portals.Shutdown(t.Context())) // waits for the work in the background
 	require.Equal(t, []string{"installed", "removed"}, s.hooksRan())
 	requireEmpty(t, s.store, s.MemberID())
 	require.ErrorIs(t, api.Portal(s.MemberID()).Call(t.Context(), "crm.deal.list", nil, nil), oauth.ErrNotFound)
 }
 
-// TestQueuedEventsOfARemovedPortal end at their first attempt, whether a call or an event has shown
-// the removal.
+// TestQueuedEventsOfARemovedPortal checks that they end at their first attempt, whether a call or
+// an event has shown the removal.
 func TestQueuedEventsOfARemovedPortal(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, true)
@@ -359,8 +359,8 @@ func TestQueuedEventsOfARemovedPortal(t *testing.T) {
 	require.Contains(t, s.hooksRan(), "removed")
 }
 
-// TestStormBehindAnUninstall: what is queued for a portal is dropped once its removal is confirmed.
-// An uninstallation that somebody made up drops nothing.
+// TestStormBehindAnUninstall checks that what is queued for a portal is dropped once its removal is
+// confirmed. A forged uninstallation drops nothing.
 func TestStormBehindAnUninstall(t *testing.T) {
 	t.Parallel()
 	const events = 200
@@ -368,7 +368,7 @@ func TestStormBehindAnUninstall(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := newSite(t, true)
-			require.NoError(t, s.ChangeQuirks(func(m *eventtest.Quirks) { m.NoUninstallEvent = true })) // it comes by hand below
+			require.NoError(t, s.ChangeQuirks(func(m *eventtest.Quirks) { m.NoUninstallEvent = true })) // the test sends it below
 			mux := event.NewMux()
 			s.portals.Lifecycle(mux, oauth.Hooks{})
 			release := make(chan struct{})
@@ -411,8 +411,8 @@ func TestStormBehindAnUninstall(t *testing.T) {
 	}
 }
 
-// TestRemovedLongAgo: the process was away for so long that the access token has expired too, so
-// that no call reaches the portal.
+// TestRemovedLongAgo has a process that was down for so long that the access token has expired too,
+// so that no call reaches the portal.
 func TestRemovedLongAgo(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, true)
@@ -432,18 +432,19 @@ func TestRemovedLongAgo(t *testing.T) {
 	requireEmpty(t, s.store, s.MemberID())
 }
 
-// TestWrongSecretRemovesNobody: the OAuth server answers a wrong client secret as it answers for an
-// application that is not installed.
+// TestWrongSecretRemovesNobody uses a wrong client secret. The OAuth server returns the same code
+// as for an application that is not installed.
 func TestWrongSecretRemovesNobody(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := &script{answer: says(401, `{"error":"invalid_client"}`), portal: func(string, sent) (int, string) {
+		s := &script{respond: says(401, `{"error":"invalid_client"}`), portal: func(string, sent) (int, string) {
 			return 401, `{"error":"expired_token"}`
 		}}
 		store := stored(t)
 		portals := scripted(t, store, s)
 		mux := event.NewMux()
-		portals.Lifecycle(mux, oauth.Hooks{Removed: func(context.Context, oauth.Installation) error { t.Error("it was not removed"); return nil }})
+		portals.Lifecycle(mux,
+			oauth.Hooks{Removed: func(context.Context, oauth.Installation) error { t.Error("it was not removed"); return nil }})
 		for range 200 {
 			_, _, err := portals.Renew(t.Context(), member, "a1")
 			require.ErrorIs(t, err, oauth.ErrCredentials)
@@ -457,7 +458,7 @@ func TestWrongSecretRemovesNobody(t *testing.T) {
 	})
 }
 
-// TestRemovalThatNobodyConfirms: one refusal is not enough.
+// TestRemovalThatNobodyConfirms checks that one refusal is not enough.
 func TestRemovalThatNobodyConfirms(t *testing.T) {
 	t.Parallel()
 	for name, fault := range map[string]eventtest.Fault{
@@ -507,8 +508,8 @@ func dataOf(tb testing.TB, v any) event.Data {
 	return data
 }
 
-// TestTwoApplicationsOnOnePortal: one handler, one mux, one store. Neither touches what is the
-// other's.
+// TestTwoApplicationsOnOnePortal has two applications with one handler, one mux and one store.
+// Neither changes anything of the other.
 func TestTwoApplicationsOnOnePortal(t *testing.T) {
 	t.Parallel()
 	portal := eventtest.NewPortal(t)
@@ -547,7 +548,7 @@ func TestTwoApplicationsOnOnePortal(t *testing.T) {
 	require.Equal(t, apps[0].ApplicationToken(), first.ApplicationToken)
 	require.Equal(t, apps[1].ApplicationToken(), second.ApplicationToken)
 
-	require.NoError(t, apps[1].Uninstall(true)) // whose lifecycle nobody has registered
+	require.NoError(t, apps[1].Uninstall(true)) // whose lifecycle is not registered
 	require.NoError(t, portal.Wait(t.Context()))
 	still, err := all[0].Installation(t.Context(), portal.MemberID())
 	require.NoError(t, err)
@@ -559,8 +560,8 @@ func TestTwoApplicationsOnOnePortal(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// TestDeliveryWithoutProofChangesNothing: a mux that gets a delivery from anywhere but a verifier
-// of the application.
+// TestDeliveryWithoutProofChangesNothing gives a mux deliveries that no verifier of the application
+// has accepted.
 func TestDeliveryWithoutProofChangesNothing(t *testing.T) {
 	t.Parallel()
 	for name, proof := range map[string]event.Proof{
@@ -644,12 +645,15 @@ func TestForgedUserReady(t *testing.T) {
 			"client_endpoint": "https://example.bitrix24.com/rest/",
 		}
 		maps.Copy(data, changes)
-		return &event.Delivery{Kind: event.KindEvent, Name: "ONAPPUSERREADY", Auth: event.Auth{MemberID: member, ApplicationToken: "t1"}, Data: dataOf(t, data)}
+		return &event.Delivery{
+			Kind: event.KindEvent, Name: "ONAPPUSERREADY", Auth: event.Auth{MemberID: member, ApplicationToken: "t1"},
+			Data: dataOf(t, data),
+		}
 	}
 	for name, test := range map[string]struct {
-		d      *event.Delivery
-		answer string
-		calls  int
+		d        *event.Delivery
+		response string
+		calls    int
 	}{
 		"dead tokens":            {ready(nil), `{"error":"invalid_grant"}`, 1},
 		"another portal's":       {ready(nil), pair("a2", "r2", map[string]any{"member_id": "b"}), 1},
@@ -660,7 +664,7 @@ func TestForgedUserReady(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := &script{answer: says(200, test.answer)}
+			s := &script{respond: says(200, test.response)}
 			store := stored(t)
 			before := load(t, store, member)
 			err := errOf(scripted(t, store, s).Verify(t.Context(), test.d))
@@ -673,7 +677,7 @@ func TestForgedUserReady(t *testing.T) {
 	}
 }
 
-// TestPagesSpendNothingOfTheApplication: a page carries the very pair that is stored as the
+// TestPagesSpendNothingOfTheApplication has a page that carries the pair that is stored as the
 // application's own.
 func TestPagesSpendNothingOfTheApplication(t *testing.T) {
 	t.Parallel()
@@ -696,7 +700,7 @@ func TestPagesSpendNothingOfTheApplication(t *testing.T) {
 			_, err := portals.Seed(t.Context(), in)
 			require.NoError(t, err)
 
-			for range 2 { // and again: F5
+			for range 2 { // the user reloads the page
 				got, err := keep(portals)(t.Context(), authOf(g))
 				require.NoError(t, err)
 				require.Equal(t, g.UserID, got.UserID)
@@ -754,7 +758,7 @@ func TestApplicationTokensOfBots(t *testing.T) {
 	require.ErrorIs(t, s.portals.AddApplicationToken(t.Context(), "b223c6b3710f85df22e9377d6c4f7553", token), oauth.ErrNotFound)
 }
 
-// TestRotationHasAnEnd: the application token before the present one is good for an hour.
+// TestRotationHasAnEnd checks that the previous application token is accepted for an hour.
 func TestRotationHasAnEnd(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -767,7 +771,7 @@ func TestRotationHasAnEnd(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				portals := scripted(t, stored(t), &script{answer: says(200, pair("a2", "r2", nil))}, test.opts...)
+				portals := scripted(t, stored(t), &script{respond: says(200, pair("a2", "r2", nil))}, test.opts...)
 				again := claim()
 				again.ApplicationToken = "t2"
 				require.NoError(t, errOf(portals.Verify(t.Context(), &event.Delivery{Name: "ONAPPINSTALL", Auth: again})))
@@ -783,7 +787,7 @@ func TestRotationHasAnEnd(t *testing.T) {
 	}
 }
 
-// systemUser is an ONAPPUSERREADY, of the user 512 and with the application token t1.
+// systemUser is an ONAPPUSERREADY of the user 512, with the application token t1.
 func systemUser(t *testing.T, refresh string) *event.Delivery {
 	t.Helper()
 	return &event.Delivery{
@@ -795,8 +799,8 @@ func systemUser(t *testing.T, refresh string) *event.Delivery {
 	}
 }
 
-// TestUserReadyOfAnUnnamedUser: the OAuth server does not say whose the tokens are. Then the portal
-// does, and not the event.
+// TestUserReadyOfAnUnnamedUser has an OAuth server that does not say whose the tokens are. The
+// portal is asked then; the event does not count.
 func TestUserReadyOfAnUnnamedUser(t *testing.T) {
 	t.Parallel()
 	profile := func(id string) func(string, sent) (int, string) {
@@ -816,7 +820,7 @@ func TestUserReadyOfAnUnnamedUser(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			store := stored(t)
-			s := &script{answer: says(200, pair("a2", "r2", map[string]any{"user_id": nil})), portal: test.portal}
+			s := &script{respond: says(200, pair("a2", "r2", map[string]any{"user_id": nil})), portal: test.portal}
 			portals := scripted(t, store, s)
 			err := errOf(portals.Verify(t.Context(), systemUser(t, "r0")))
 			require.ErrorIs(t, err, test.want)
@@ -825,8 +829,8 @@ func TestUserReadyOfAnUnnamedUser(t *testing.T) {
 			if name != "portal is down" {
 				return
 			}
-			// The refresh token is spent, and the pair that it was traded for is not lost.
-			s.answer, s.portal = says(400, `{"error":"invalid_grant"}`), profile("512")
+			// The refresh token is spent, but the pair that it was traded for is not lost.
+			s.respond, s.portal = says(400, `{"error":"invalid_grant"}`), profile("512")
 			require.NoError(t, errOf(portals.Verify(t.Context(), systemUser(t, "r0"))))
 			in, _, err := store.Load(t.Context(), key)
 			require.NoError(t, err)
@@ -835,18 +839,18 @@ func TestUserReadyOfAnUnnamedUser(t *testing.T) {
 	}
 }
 
-// TestCopyOfUserReady: a copy whose refresh token is spent proves no more than its application
+// TestCopyOfUserReady checks that a copy whose refresh token is spent proves only its application
 // token.
 func TestCopyOfUserReady(t *testing.T) {
 	t.Parallel()
-	s := &script{answer: says(200, pair("a2", "r2", map[string]any{"user_id": 512}))}
+	s := &script{respond: says(200, pair("a2", "r2", map[string]any{"user_id": 512}))}
 	portals, runs := scripted(t, stored(t), s), 0
 	mux := event.NewMux()
 	portals.Lifecycle(mux, oauth.Hooks{UserReady: func(context.Context, oauth.Installation) error { runs++; return nil }})
 	for _, copied := range []bool{false, true} {
 		d, by := systemUser(t, "r0"), event.ProofTokens
 		if copied {
-			s.answer = says(400, `{"error":"invalid_grant"}`)
+			s.respond = says(400, `{"error":"invalid_grant"}`)
 			d, by = systemUser(t, "made-up"), event.ProofInstallation
 		}
 		proof, err := portals.Verify(t.Context(), d)
@@ -858,11 +862,10 @@ func TestCopyOfUserReady(t *testing.T) {
 	require.Equal(t, 1, runs, "of the genuine event")
 }
 
-// TestInstallPolicyPanics: the refresh token is spent by then, and what it was traded for is not
-// lost.
+// TestInstallPolicyPanics checks that the pair is not lost. The refresh token is spent by then.
 func TestInstallPolicyPanics(t *testing.T) {
 	t.Parallel()
-	s, store, calls := &script{answer: says(200, pair("a2", "r2", nil))}, oauth.NewMemoryStore(), 0
+	s, store, calls := &script{respond: says(200, pair("a2", "r2", nil))}, oauth.NewMemoryStore(), 0
 	portals := scripted(t, store, s, oauth.WithInstallPolicy(func(context.Context, *oauth.Claim) error {
 		if calls++; calls == 1 {
 			panic("a policy panics")
@@ -874,7 +877,7 @@ func TestInstallPolicyPanics(t *testing.T) {
 	}
 	require.ErrorIs(t, verify(), oauth.ErrStore)
 	requireEmpty(t, store, member)
-	s.answer = says(400, `{"error":"invalid_grant"}`)
+	s.respond = says(400, `{"error":"invalid_grant"}`)
 	require.NoError(t, verify())
 	require.Equal(t, "r2", string(load(t, store, member).RefreshToken))
 }

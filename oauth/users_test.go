@@ -15,8 +15,8 @@ import (
 	"github.com/b24events/b24events/rest"
 )
 
-// TestTokensOfSeveralUsers keeps the tokens of two users besides the application's, and renews each
-// by itself.
+// TestTokensOfSeveralUsers stores the tokens of two users besides the application's, and renews
+// each separately.
 func TestTokensOfSeveralUsers(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -68,7 +68,7 @@ func TestTokensOfSeveralUsers(t *testing.T) {
 	require.ErrorIs(t, err, oauth.ErrNotFound)
 }
 
-// pageOf is the auth block of a page: without what only events have.
+// pageOf returns the auth block of a page, without the members that only events have.
 func pageOf(g eventtest.Grant) event.Auth {
 	auth := authOf(g)
 	auth.UserID, auth.ClientEndpoint, auth.Expires = 0, "", time.Time{}
@@ -95,7 +95,7 @@ func TestRenewalsOfAUserAreOne(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		store := withUser(t, stored(t))
-		s := &script{answer: func(r sent) (int, string) {
+		s := &script{respond: func(r sent) (int, string) {
 			pass(time.Second)
 			user := map[string]any{"user_id": 7}
 			if r.form.Get("refresh_token") == "r1" {
@@ -118,7 +118,7 @@ func TestRenewalsOfAUserAreOne(t *testing.T) {
 	})
 }
 
-// withUser stores tokens of the user 7: access token u1, refresh token ur1.
+// withUser stores tokens of the user 7: access token u1 and refresh token ur1.
 func withUser(t *testing.T, store *oauth.MemoryStore) *oauth.MemoryStore {
 	t.Helper()
 	in := load(t, store, member)
@@ -131,7 +131,7 @@ func withUser(t *testing.T, store *oauth.MemoryStore) *oauth.MemoryStore {
 func TestRenewalThatGivesAnotherUsersTokens(t *testing.T) {
 	t.Parallel()
 	store := withUser(t, stored(t))
-	s := &script{answer: says(200, pair("a9", "r9", map[string]any{"user_id": 8}))}
+	s := &script{respond: says(200, pair("a9", "r9", map[string]any{"user_id": 8}))}
 	_, token, err := scripted(t, store, s).User(7).Renew(t.Context(), member, "u1")
 	require.ErrorIs(t, err, oauth.ErrReauthorize)
 	require.Empty(t, token)
@@ -153,19 +153,27 @@ func TestKeepUserRefusals(t *testing.T) {
 		token  string
 		info   string
 		portal func(string, sent) (int, string)
-		kind   oauth.ErrorKind // empty where it works
+		kind   oauth.ErrorKind // empty if it works
 		calls  int
 	}{
-		"works":                     {func(*event.Auth) {}, pair("u2", "ur2", map[string]any{"user_id": 7}), "", nil, "", 1},
-		"user from the portal":      {func(*event.Auth) {}, pair("u2", "ur2", map[string]any{"user_id": nil}), "", profile(`"ID":7`), "", 1},
-		"user nowhere":              {func(*event.Auth) {}, pair("u2", "ur2", map[string]any{"user_id": nil}), "", profile(`"ID":0`), oauth.ErrUnverified, 1},
-		"no refresh token":          {func(a *event.Auth) { a.RefreshToken = "" }, "", "", nil, oauth.ErrUnverified, 0},
-		"no portal":                 {func(a *event.Auth) { a.MemberID = "" }, "", "", nil, oauth.ErrUnverified, 0},
-		"unknown portal":            {func(a *event.Auth) { a.MemberID = "b" }, "", "", nil, oauth.ErrNotFound, 0},
-		"another portal's tokens":   {func(*event.Auth) {}, pair("u2", "ur2", map[string]any{"member_id": "b"}), "", nil, oauth.ErrUnverified, 1},
-		"another application":       {func(*event.Auth) {}, pair("u2", "ur2", map[string]any{"client_id": "other"}), "", nil, oauth.ErrUnverified, 1},
-		"hostile OAuth server":      {func(a *event.Auth) { a.ServerEndpoint = "https://evil.example/rest/" }, "", "", nil, oauth.ErrUnverified, 0},
-		"used up and expired":       {func(*event.Auth) {}, `{"error":"invalid_grant"}`, `{"error":"expired_token"}`, nil, oauth.ErrUnverified, 2},
+		"works":                {func(*event.Auth) {}, pair("u2", "ur2", map[string]any{"user_id": 7}), "", nil, "", 1},
+		"user from the portal": {func(*event.Auth) {}, pair("u2", "ur2", map[string]any{"user_id": nil}), "", profile(`"ID":7`), "", 1},
+		"user nowhere": {
+			func(*event.Auth) {}, pair("u2", "ur2", map[string]any{"user_id": nil}), "", profile(`"ID":0`), oauth.ErrUnverified, 1,
+		},
+		"no refresh token":        {func(a *event.Auth) { a.RefreshToken = "" }, "", "", nil, oauth.ErrUnverified, 0},
+		"no portal":               {func(a *event.Auth) { a.MemberID = "" }, "", "", nil, oauth.ErrUnverified, 0},
+		"unknown portal":          {func(a *event.Auth) { a.MemberID = "b" }, "", "", nil, oauth.ErrNotFound, 0},
+		"another portal's tokens": {func(*event.Auth) {}, pair("u2", "ur2", map[string]any{"member_id": "b"}), "", nil, oauth.ErrUnverified, 1},
+		"another application": {
+			func(*event.Auth) {}, pair("u2", "ur2", map[string]any{"client_id": "other"}), "", nil, oauth.ErrUnverified, 1,
+		},
+		"hostile OAuth server": {
+			func(a *event.Auth) { a.ServerEndpoint = "https://evil.example/rest/" }, "", "", nil, oauth.ErrUnverified, 0,
+		},
+		"used up and expired": {
+			func(*event.Auth) {}, `{"error":"invalid_grant"}`, `{"error":"expired_token"}`, nil, oauth.ErrUnverified, 2,
+		},
 		"used up, nobody known":     {func(*event.Auth) {}, `{"error":"invalid_grant"}`, info(7), nil, oauth.ErrUnverified, 2},
 		"OAuth server out of order": {func(*event.Auth) {}, `oops`, "", nil, oauth.ErrTemporary, 1},
 		"out of order on the way":   {func(*event.Auth) {}, `{"error":"invalid_grant"}`, `oops`, nil, oauth.ErrTemporary, 2},
@@ -173,7 +181,7 @@ func TestKeepUserRefusals(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := &script{identifies: true, portal: test.portal, answer: func(r sent) (int, string) {
+			s := &script{identifies: true, portal: test.portal, respond: func(r sent) (int, string) {
 				if r.form.Has("grant_type") {
 					return 200, test.token
 				}
@@ -221,7 +229,7 @@ func TestPageThatWasLoadedAgain(t *testing.T) {
 func TestExchangeUserOfAnUnknownPortal(t *testing.T) {
 	t.Parallel()
 	store := oauth.NewMemoryStore()
-	_, err := scripted(t, store, &script{answer: says(200, pair("a2", "r2", nil))}).ExchangeUser(t.Context(), oauth.Code{Code: "c0de"})
+	_, err := scripted(t, store, &script{respond: says(200, pair("a2", "r2", nil))}).ExchangeUser(t.Context(), oauth.Code{Code: "c0de"})
 	require.ErrorIs(t, err, oauth.ErrNotFound)
 	_, _, err = store.Load(t.Context(), oauth.Key{ClientID: clientID, MemberID: member, UserID: 1})
 	require.ErrorIs(t, err, oauth.ErrNotFound)
@@ -248,7 +256,7 @@ func TestForgetUsers(t *testing.T) {
 		inner := withUser(t, stored(t))
 		portals := scripted(t, unlistable{inner}, counting())
 		require.ErrorIs(t, portals.Forget(t.Context(), member), oauth.ErrStore)
-		load(t, inner, member) // known, so that the uninstallation can be tried again
+		load(t, inner, member) // the portal stays known, so that the uninstallation can be retried
 	})
 }
 

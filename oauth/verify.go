@@ -17,18 +17,18 @@ const (
 	onAppUserReady = "ONAPPUSERREADY"
 )
 
-// Verify decides whether a delivery comes from where it says, and returns what proves it. An
-// application token that is stored for the portal is an [event.ProofInstallation]. An ONAPPINSTALL,
-// and an ONAPPUPDATE with a new application token, are confirmed at the OAuth server, checked by
-// [WithInstallPolicy], and stored: the platform does not send them again. An ONAPPUSERREADY is
-// confirmed by the tokens that it brings, which are stored as those of their user. These are an
-// [event.ProofTokens]; a copy of one that was stored before is an [event.ProofInstallation]. Of an
-// ONAPPUNINSTALL nothing is deleted here; see [Portals.Lifecycle].
+// Verify decides whether a delivery comes from the portal that it names, and returns what proves
+// it. An application token that is stored for the portal is an [event.ProofInstallation]. An
+// ONAPPINSTALL, and an ONAPPUPDATE with a new application token, are confirmed at the OAuth server,
+// checked by [WithInstallPolicy], and stored, because the platform does not send them again. An
+// ONAPPUSERREADY is confirmed by the tokens that it brings, which are stored as those of their
+// user. These are an [event.ProofTokens]; a copy of one that was stored before is an
+// [event.ProofInstallation]. An ONAPPUNINSTALL deletes nothing here; see [Portals.Lifecycle].
 //
-// The error is an [event.ErrForbidden] when the delivery proves nothing, and an
-// [event.ErrUnknownPortal] when nothing is stored for its portal; nothing was stored then. Any
-// other error means that Verify could not tell, because the store, the OAuth server or the portal
-// failed.
+// The error is an [event.ErrForbidden] if the delivery proves nothing, and an
+// [event.ErrUnknownPortal] if nothing is stored for its portal. Verify has then stored nothing. Any
+// other error means that Verify could not find out, because the store, the OAuth server or the
+// portal failed.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/events/safe-event-handlers.html
 func (p *Portals) Verify(ctx context.Context, d *event.Delivery) (event.Proof, error) {
@@ -48,13 +48,13 @@ func (p *Portals) Verify(ctx context.Context, d *event.Delivery) (event.Proof, e
 	return proof, err
 }
 
-// verifyInstall stores an installation that an event brings. A copy of one that is stored already
-// proves nothing but its application token.
+// verifyInstall stores an installation that an event brings. A copy of a stored one proves nothing
+// but its application token.
 func (p *Portals) verifyInstall(ctx context.Context, d *event.Delivery) (event.Proof, error) {
 	if d.Auth.ApplicationToken == "" {
 		return event.Proof{}, &Error{Op: opInstall, Kind: ErrUnverified, Detail: "it carries no application token"}
 	}
-	in, copied, err := p.install(ctx, arrival{Auth: d.Auth, fired: d.Time})
+	in, copied, err := p.install(ctx, installClaim{Auth: d.Auth, fired: d.Time})
 	if err != nil {
 		return event.Proof{}, err
 	}
@@ -65,10 +65,10 @@ func (p *Portals) verifyInstall(ctx context.Context, d *event.Delivery) (event.P
 	return p.proof(by, in), nil
 }
 
-// proof is that of a delivery for a stored installation.
+// proof returns the proof of a delivery for a stored installation.
 func (p *Portals) proof(by event.ProofKind, in Installation) event.Proof {
 	return event.Proof{
-		By: by, ClientID: p.server.id, MemberID: in.MemberID, ClientEndpoint: in.ClientEndpoint, ServerEndpoint: in.ServerEndpoint,
+		By: by, ClientID: p.client.id, MemberID: in.MemberID, ClientEndpoint: in.ClientEndpoint, ServerEndpoint: in.ServerEndpoint,
 	}
 }
 
@@ -94,8 +94,8 @@ func (p *Portals) authenticate(ctx context.Context, d *event.Delivery) (event.Pr
 	}
 }
 
-// verifyUserReady confirms the tokens in an ONAPPUSERREADY, by trading the refresh token, and
-// stores them as their user's. The event may come before the installation, and is sent once.
+// verifyUserReady confirms the tokens in an ONAPPUSERREADY by trading the refresh token, and stores
+// the new pair as the user's. The event may come before the installation, and is sent once.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/common/events/on-app-user-ready.html
 func (p *Portals) verifyUserReady(ctx context.Context, d *event.Delivery) (event.Proof, error) {
@@ -115,7 +115,7 @@ func (p *Portals) verifyUserReady(ctx context.Context, d *event.Delivery) (event
 	case d.ClaimedMemberID() != claim.MemberID:
 		return event.Proof{}, &Error{Op: opUser, Kind: ErrUnverified, Detail: "it names two portals"}
 	}
-	name := flightOf(onAppUserReady, claim) + "/" + strconv.FormatInt(claim.UserID, 10)
+	name := flightName(onAppUserReady, claim) + "/" + strconv.FormatInt(claim.UserID, 10)
 	in, err := p.flights.do(ctx, name, opUser, func(ctx context.Context) (Installation, error) {
 		return p.checkUserReady(ctx, claim)
 	})
@@ -138,28 +138,28 @@ func (p *Portals) checkUserReady(ctx context.Context, claim event.Auth) (Install
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		return Installation{}, err
 	}
-	at, err := p.claimedServer(claim, app.in)
-	if err != nil {
-		return Installation{}, &Error{Op: opUser, Kind: ErrUnverified, Err: err}
-	}
-	proof, err := p.prove(ctx, opUser, at, claim, app.in, known)
-	if err != nil {
-		return p.copyOfUserReady(ctx, claim, err)
-	}
-	proof.release() // it was for another key
-	a, err := p.ofUser(ctx, proof.answer, claim)
+	check, err := p.newClaimCheck(opUser, claim, app.in, known)
 	if err != nil {
 		return Installation{}, err
 	}
-	if claim.UserID != 0 && a.userID != claim.UserID {
+	proof, err := p.confirm(ctx, check)
+	if err != nil {
+		return p.findUserReadyCopy(ctx, claim, err)
+	}
+	proof.release() // the reservation was for another key
+	info, err := p.withUser(ctx, proof.tokenInfo, claim)
+	if err != nil {
+		return Installation{}, err
+	}
+	if claim.UserID != 0 && info.userID != claim.UserID {
 		return Installation{}, &Error{Op: opUser, Kind: ErrUnverified, Detail: "its tokens are another user's"}
 	}
-	return p.keepUser(ctx, a, claim)
+	return p.storeUser(ctx, info, claim)
 }
 
-// copyOfUserReady accepts a copy of an event whose refresh token is spent: when the portal's
-// application token proves it, and its user's tokens are stored. That proves no tokens.
-func (p *Portals) copyOfUserReady(ctx context.Context, claim event.Auth, refusal error) (Installation, error) {
+// findUserReadyCopy accepts a copy of an event whose refresh token is spent, if the portal's
+// application token proves it and its user's tokens are stored. The copy proves no tokens.
+func (p *Portals) findUserReadyCopy(ctx context.Context, claim event.Auth, refusal error) (Installation, error) {
 	var e *Error
 	if !errors.As(refusal, &e) || !e.refusesToken() {
 		return Installation{}, refusal
@@ -172,18 +172,19 @@ func (p *Portals) copyOfUserReady(ctx context.Context, claim event.Auth, refusal
 	return Installation{}, &Error{Op: opUser, Kind: ErrUnverified, Err: refusal}
 }
 
-// maxExtraTokens is how many application tokens a portal may have besides its own.
+// maxExtraTokens is how many application tokens a portal may have in addition to its own.
 const maxExtraTokens = 50
 
-// AddApplicationToken makes a portal's events with another application token pass [Portals.Verify]
-// too. Bitrix24 gives the subscriptions of a v2 bot an application token of their own when the
-// bot's token is changed. Only add a token that the platform gave the application itself, never one
-// that an unverified event brings. The portal must be known, or it returns [ErrNotFound].
+// AddApplicationToken lets a portal's events with another application token pass [Portals.Verify]
+// too. When the token of a v2 bot changes, Bitrix24 gives the bot's subscriptions an application
+// token of their own. Only add a token that the platform gave the application itself, never one
+// that an unverified event brings. If the portal is not known, AddApplicationToken returns
+// [ErrNotFound].
 //
 // Source: https://apidocs.bitrix24.com/api-reference/chat-bots/chat-bots-v2/index.html
 func (p *Portals) AddApplicationToken(ctx context.Context, memberID string, token event.Secret) error {
 	if len(token) < minApplicationToken || !plausibleTokens(event.Auth{ApplicationToken: token}) {
-		return &Error{Op: opToken, Kind: ErrUnverified, Detail: "it is no application token; those have 32 characters"}
+		return &Error{Op: opToken, Kind: ErrUnverified, Detail: "it does not look like an application token; those have 32 characters"}
 	}
 	full := false
 	_, err := p.change(ctx, p.appKey(memberID), func(in *Installation) bool {
@@ -201,11 +202,12 @@ func (p *Portals) AddApplicationToken(ctx context.Context, memberID string, toke
 	return err
 }
 
-// minApplicationToken is the shortest application token accepted from the application itself.
+// minApplicationToken is the length of the shortest application token that AddApplicationToken
+// accepts.
 const minApplicationToken = 16
 
-// RemoveApplicationToken ends what [Portals.AddApplicationToken] began. A token that is not there
-// is no error.
+// RemoveApplicationToken undoes [Portals.AddApplicationToken]. It returns nil if the token is not
+// there.
 func (p *Portals) RemoveApplicationToken(ctx context.Context, memberID string, token event.Secret) error {
 	_, err := p.change(ctx, p.appKey(memberID), func(in *Installation) bool {
 		i := slices.Index(in.ExtraApplicationTokens, token)

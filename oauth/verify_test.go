@@ -29,13 +29,17 @@ func TestVerify(t *testing.T) {
 		"current token":                 {same, delivery("ONCRMDEALADD", member, "t1"), true},
 		"previous token":                {rotated, delivery("ONCRMDEALADD", member, "t0"), true},
 		"previous token, an hour later": {longAgo, delivery("ONCRMDEALADD", member, "t0"), false},
-		"previous token of old":         {func(in *oauth.Installation) { in.PreviousApplicationToken = "t0" }, delivery("ONCRMDEALADD", member, "t0"), false},
-		"another token of the portal":   {extra, delivery("ONCRMDEALADD", member, "t8"), true},
-		"own token beside others":       {extra, delivery("ONCRMDEALADD", member, "t1"), true},
-		"no token beside others":        {extra, delivery("ONCRMDEALADD", member, ""), false},
-		"current one after a rotation":  {rotated, delivery("ONCRMDEALADD", member, "t1"), true},
-		"uninstall":                     {same, delivery("ONAPPUNINSTALL", member, "t1"), true},
-		"page":                          {same, &event.Delivery{Kind: event.KindFrame, Auth: event.Auth{MemberID: member, ApplicationToken: "t1"}}, true},
+		"previous token of old": {
+			func(in *oauth.Installation) { in.PreviousApplicationToken = "t0" }, delivery("ONCRMDEALADD", member, "t0"), false,
+		},
+		"another token of the portal":  {extra, delivery("ONCRMDEALADD", member, "t8"), true},
+		"own token beside others":      {extra, delivery("ONCRMDEALADD", member, "t1"), true},
+		"no token beside others":       {extra, delivery("ONCRMDEALADD", member, ""), false},
+		"current one after a rotation": {rotated, delivery("ONCRMDEALADD", member, "t1"), true},
+		"uninstall":                    {same, delivery("ONAPPUNINSTALL", member, "t1"), true},
+		"page": {
+			same, &event.Delivery{Kind: event.KindFrame, Auth: event.Auth{MemberID: member, ApplicationToken: "t1"}}, true,
+		},
 		"wrong token":                   {same, delivery("ONCRMDEALADD", member, "t2"), false},
 		"longer token":                  {same, delivery("ONCRMDEALADD", member, "t11"), false},
 		"empty token":                   {same, delivery("ONCRMDEALADD", member, ""), false},
@@ -53,7 +57,7 @@ func TestVerify(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := &script{answer: says(400, `{"error":"invalid_grant"}`)}
+			s := &script{respond: says(400, `{"error":"invalid_grant"}`)}
 			store := stored(t, test.stored)
 			before := load(t, store, member)
 
@@ -74,7 +78,7 @@ func delivery(name, memberID string, token event.Secret) *event.Delivery {
 	return &event.Delivery{Kind: event.KindEvent, Name: name, Auth: event.Auth{MemberID: memberID, ApplicationToken: token}}
 }
 
-// proven is a delivery that the verifier of the application accepted.
+// proven returns a delivery that the verifier of the application has accepted.
 func proven(d *event.Delivery) *event.Delivery {
 	d.SetProof(event.Proof{By: event.ProofInstallation, ClientID: clientID, MemberID: d.Auth.MemberID})
 	return d
@@ -104,7 +108,7 @@ func TestVerifyCannotTellWithoutAStore(t *testing.T) {
 func TestUpdateOfAnUnknownPortalIsAnInstallation(t *testing.T) {
 	t.Parallel()
 	store := oauth.NewMemoryStore()
-	s := &script{answer: says(200, pair("a2", "r2", nil))}
+	s := &script{respond: says(200, pair("a2", "r2", nil))}
 
 	require.NoError(t, errOf(scripted(t, store, s).Verify(t.Context(), &event.Delivery{Name: "ONAPPUPDATE", Auth: claim()})))
 

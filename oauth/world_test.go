@@ -40,7 +40,7 @@ func newWorld(tb testing.TB) *world {
 	return &world{Portal: p, app: app, store: oauth.NewMemoryStore(), key: oauth.Key{ClientID: clientID, MemberID: p.MemberID()}}
 }
 
-// portals makes a Portals as one process of the application would.
+// portals makes a Portals like a process of the application.
 func (w *world) portals(tb testing.TB, store oauth.Store, opts ...oauth.Option) *oauth.Portals {
 	tb.Helper()
 	p, err := oauth.NewPortals(oauth.Config{ClientID: w.app.ClientID(), ClientSecret: w.app.ClientSecret()}, store,
@@ -79,8 +79,10 @@ func installationOf(g eventtest.Grant) oauth.Installation {
 
 func authOf(g eventtest.Grant) event.Auth {
 	return event.Auth{
-		AccessToken: g.AccessToken, RefreshToken: g.RefreshToken, ApplicationToken: g.ApplicationToken, Expires: g.Expires, Scope: event.ScopeOf(g.Scope...),
-		Domain: g.Domain, MemberID: g.MemberID, ServerEndpoint: g.ServerEndpoint, ClientEndpoint: g.ClientEndpoint, Status: g.Status, UserID: g.UserID,
+		AccessToken: g.AccessToken, RefreshToken: g.RefreshToken, ApplicationToken: g.ApplicationToken, Expires: g.Expires,
+		Scope:  event.ScopeOf(g.Scope...),
+		Domain: g.Domain, MemberID: g.MemberID, ServerEndpoint: g.ServerEndpoint, ClientEndpoint: g.ClientEndpoint, Status: g.Status,
+		UserID: g.UserID,
 	}
 }
 
@@ -97,7 +99,7 @@ func requireEmpty(tb testing.TB, s oauth.Store, memberID string) {
 	require.ErrorIs(tb, err, oauth.ErrNotFound)
 }
 
-// What the scripted OAuth server and its tests agree on.
+// These are the values of the scripted OAuth server and its tests.
 const (
 	member   = "a223c6b3710f85df22e9377d6c4f7553"
 	clientID = "local.5c8bb1b0891cf2.87252039"
@@ -110,14 +112,14 @@ type sent struct {
 	form                                    url.Values
 }
 
-// script is an OAuth server that answers what a test tells it to: every answer is a fault of an
-// eventtest portal, on a network in memory, so that it also runs in a synctest bubble and at the
-// official addresses.
+// script is an OAuth server whose responses a test sets. Every response is a fault of an eventtest
+// portal, on a network in memory. So it also runs in a synctest bubble and at the official
+// addresses.
 type script struct {
-	answer     func(r sent) (status int, body string) // status 0 breaks the connection
-	identifies bool                                   // answer also answers app.info, which is otherwise a method that the server lacks, and unseen
-	// portal answers the portal's own methods, unseen; nil is a portal whose every user is the
-	// administrator 1.
+	respond    func(r sent) (status int, body string) // status 0 breaks the connection
+	identifies bool                                   // respond also gets app.info, which the server otherwise does not have, and does not record
+	// portal responds to the portal's own methods, which are not recorded. nil is a portal on which
+	// every user is the administrator 1.
 	portal func(method string, r sent) (status int, body string)
 
 	mu      sync.Mutex
@@ -127,7 +129,7 @@ type script struct {
 
 var errScript = errors.New("script: planted-in-a-transport-error")
 
-// ServeHTTP answers in the place of the OAuth server.
+// ServeHTTP responds instead of the OAuth server.
 func (s *script) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
@@ -138,18 +140,18 @@ func (s *script) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		panic(err)
 	}
 	got := sent{r.Method, r.Header.Get(headerURL), r.Header.Get("Content-Type"), r.Header.Get("Authorization"), form}
-	answer := s.answer
+	respond := s.respond
 	switch u, _ := url.Parse(got.url); {
 	case strings.HasSuffix(u.Hostname(), ".bitrix24.com"):
-		answer = func(r sent) (int, string) { return s.ofPortal(path.Base(u.Path), r) }
+		respond = func(r sent) (int, string) { return s.ofPortal(path.Base(u.Path), r) }
 	case path.Base(u.Path) == "app.info" && !s.identifies:
-		answer = says(404, noMethod)
+		respond = says(404, noMethod)
 	default:
 		s.mu.Lock()
 		s.seen = append(s.seen, got)
 		s.mu.Unlock()
 	}
-	status, text := answer(got)
+	status, text := respond(got)
 	if status == 0 {
 		panic(http.ErrAbortHandler)
 	}
@@ -166,7 +168,7 @@ func withoutApp(string, sent) (int, string) {
 	return 401, `{"error":"APPLICATION_NOT_FOUND","error_description":"Application not found"}`
 }
 
-// ofPortal answers a method of the portal.
+// ofPortal responds to a method of the portal.
 func (s *script) ofPortal(method string, r sent) (status int, body string) {
 	if s.portal != nil {
 		return s.portal(method, r)
@@ -185,11 +187,11 @@ func (s *script) ofPortal(method string, r sent) (status int, body string) {
 
 const noMethod = `{"error":"ERROR_METHOD_NOT_FOUND","error_description":"Method not found!"}`
 
-// headerURL tells the script the whole address that was asked for.
+// headerURL has the whole address of the request, for the script.
 const headerURL = "X-Test-URL"
 
 // RoundTrip sends a request to the scripted server, whatever its address. A broken connection fails
-// with an error that tells too much.
+// with an error that contains secrets.
 func (s *script) RoundTrip(r *http.Request) (*http.Response, error) {
 	s.mu.Lock()
 	network := s.network
@@ -200,14 +202,14 @@ func (s *script) RoundTrip(r *http.Request) (*http.Response, error) {
 	if i := strings.Index(there.URL.Path, "/oauth/token/"); i > 0 { // a server below a path
 		there.URL.Path = there.URL.Path[i:]
 	}
-	if strings.HasSuffix(r.URL.Hostname(), ".bitrix24.com") { // the portal's own methods go the same way
+	if strings.HasSuffix(r.URL.Hostname(), ".bitrix24.com") { // the portal's own methods go there too
 		there.URL.Path = "/rest/app.info"
 	}
-	answer, err := network.RoundTrip(there)
+	response, err := network.RoundTrip(there)
 	if op := (*net.OpError)(nil); errors.As(err, &op) {
 		return nil, errScript
 	}
-	return answer, err
+	return response, err
 }
 
 // client returns an HTTP client that reaches the scripted server.
@@ -234,20 +236,20 @@ func says(status int, body string) func(sent) (int, string) {
 	return func(sent) (int, string) { return status, body }
 }
 
-// pair is an answer of the token endpoint; changes overrides its members, and a nil drops one.
+// pair is a response of the token endpoint. changes overrides its members; a nil drops one.
 func pair(access, refresh string, changes map[string]any) string {
-	answer := map[string]any{
+	response := map[string]any{
 		"access_token": access, "refresh_token": refresh, "expires_in": 3600, "scope": "app", "domain": "oauth.bitrix.info",
 		"server_endpoint": official, "status": "L", "client_endpoint": "https://example.bitrix24.com/rest/", "member_id": member, "user_id": 1,
 	}
 	for k, v := range changes {
 		if v == nil {
-			delete(answer, k)
+			delete(response, k)
 		} else {
-			answer[k] = v
+			response[k] = v
 		}
 	}
-	doc, err := json.Marshal(answer)
+	doc, err := json.Marshal(response)
 	if err != nil {
 		panic(err)
 	}
@@ -280,7 +282,7 @@ func stored(tb testing.TB, changes ...func(*oauth.Installation)) *oauth.MemorySt
 	return s
 }
 
-// claim is an install event's auth block that fits what pair answers.
+// claim returns an install event's auth block that matches the response of pair.
 func claim() event.Auth {
 	return event.Auth{
 		AccessToken: "a0", RefreshToken: "r0", ApplicationToken: "t1", Scope: "crm,task", Domain: "example.bitrix24.com", MemberID: member,
@@ -336,7 +338,7 @@ func (s *faultyStore) Swap(ctx context.Context, key oauth.Key, old oauth.Version
 	return version, err
 }
 
-// silent keeps what a test provokes out of its output. Later options can set another logger.
+// silent keeps provoked errors out of the output of a test. Later options can set another logger.
 func silent() oauth.Option { return oauth.WithLogger(slog.New(slog.DiscardHandler)) }
 
 // logs returns an option that writes every level into the buffer returned.
@@ -364,3 +366,13 @@ func (b *syncBuffer) String() string {
 
 // errOf drops the proof of a verification.
 func errOf(_ event.Proof, err error) error { return err }
+
+// built returns a function that takes the result of a constructor of handlers, and wants no error.
+func built(tb testing.TB) func(http.Handler, error) http.Handler {
+	tb.Helper()
+	return func(h http.Handler, err error) http.Handler {
+		tb.Helper()
+		require.NoError(tb, err)
+		return h
+	}
+}

@@ -49,20 +49,30 @@ func TestAll(t *testing.T) {
 		rows     int
 		requests int
 	}{
-		"by position":        {"crm.deal.list", nil, nil, "1", 120, 3},
-		"by identifier":      {"crm.deal.list", nil, []rest.ListOption{rest.ByID("ID")}, "1", 120, 3},
-		"from a position":    {"crm.deal.list", map[string]any{"start": 100}, nil, "101", 20, 1},
-		"filter":             {"crm.deal.list", map[string]any{"filter": map[string]any{"TITLE": "deal 0"}}, nil, "2", 60, 2},
-		"filter, identifier": {"crm.deal.list", map[string]any{"filter": map[string]any{"TITLE": "deal 0"}}, []rest.ListOption{rest.ByID("ID")}, "2", 60, 3},
-		"filter in capitals": {"crm.deal.list", map[string]any{"FILTER": map[string]any{"TITLE": "deal 0"}}, []rest.ListOption{rest.ByID("ID")}, "2", 60, 3},
-		"lower bound":        {"crm.deal.list", map[string]any{"filter": map[string]any{">ID": 100}}, []rest.ListOption{rest.ByID("ID")}, "101", 20, 2},
-		"order":              {"crm.deal.list", map[string]any{"order": map[string]any{"ID": "DESC"}}, nil, "120", 120, 3},
-		"struct":             {"crm.deal.list", dealList{Select: []string{"TITLE"}}, nil, "1", 120, 3},
-		"values":             {"crm.deal.list", url.Values{"filter[TITLE]": {"deal 1"}}, []rest.ListOption{rest.ByID("ID")}, "1", 60, 3},
-		"nothing":            {"crm.deal.list", map[string]any{"filter": map[string]any{"TITLE": "none"}}, nil, "", 0, 1},
-		"nothing by id":      {"crm.deal.list", map[string]any{"filter": map[string]any{"TITLE": "none"}}, []rest.ListOption{rest.ByID("ID")}, "", 0, 1},
-		"member":             {"crm.item.list", map[string]any{"entityTypeId": 2}, nil, "1", 120, 3},
-		"member by id":       {"crm.item.list", map[string]any{"entityTypeId": 2}, []rest.ListOption{rest.ByID("id"), rest.RowsAt("items"), nil}, "1", 120, 3},
+		"by position":     {"crm.deal.list", nil, nil, "1", 120, 3},
+		"by identifier":   {"crm.deal.list", nil, []rest.ListOption{rest.ByID("ID")}, "1", 120, 3},
+		"from a position": {"crm.deal.list", map[string]any{"start": 100}, nil, "101", 20, 1},
+		"filter":          {"crm.deal.list", map[string]any{"filter": map[string]any{"TITLE": "deal 0"}}, nil, "2", 60, 2},
+		"filter, identifier": {
+			"crm.deal.list", map[string]any{"filter": map[string]any{"TITLE": "deal 0"}}, []rest.ListOption{rest.ByID("ID")}, "2", 60, 3,
+		},
+		"filter in capitals": {
+			"crm.deal.list", map[string]any{"FILTER": map[string]any{"TITLE": "deal 0"}}, []rest.ListOption{rest.ByID("ID")}, "2", 60, 3,
+		},
+		"lower bound": {
+			"crm.deal.list", map[string]any{"filter": map[string]any{">ID": 100}}, []rest.ListOption{rest.ByID("ID")}, "101", 20, 2,
+		},
+		"order":   {"crm.deal.list", map[string]any{"order": map[string]any{"ID": "DESC"}}, nil, "120", 120, 3},
+		"struct":  {"crm.deal.list", dealList{Select: []string{"TITLE"}}, nil, "1", 120, 3},
+		"values":  {"crm.deal.list", url.Values{"filter[TITLE]": {"deal 1"}}, []rest.ListOption{rest.ByID("ID")}, "1", 60, 3},
+		"nothing": {"crm.deal.list", map[string]any{"filter": map[string]any{"TITLE": "none"}}, nil, "", 0, 1},
+		"nothing by id": {
+			"crm.deal.list", map[string]any{"filter": map[string]any{"TITLE": "none"}}, []rest.ListOption{rest.ByID("ID")}, "", 0, 1,
+		},
+		"member": {"crm.item.list", map[string]any{"entityTypeId": 2}, nil, "1", 120, 3},
+		"member by id": {
+			"crm.item.list", map[string]any{"entityTypeId": 2}, []rest.ListOption{rest.ByID("id"), rest.RowsAt("items"), nil}, "1", 120, 3,
+		},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -171,68 +181,106 @@ func TestAllThroughACoalescer(t *testing.T) {
 	require.Len(t, all, 60)
 }
 
-func TestAllOddAnswers(t *testing.T) {
+func TestAllOddResponses(t *testing.T) {
 	t.Parallel()
 	byID := []rest.ListOption{rest.ByID("ID")}
 	tests := map[string]struct {
-		answers []string
-		params  any
-		opts    []rest.ListOption
-		want    string // the identifiers
-		err     error
+		responses []string
+		params    any
+		opts      []rest.ListOption
+		want      string // the identifiers
+		err       error
 	}{
-		"next repeats":            {answers: []string{`{"result":[{"ID":1}],"next":50}`}, want: "1", err: rest.ErrBadResponse},
-		"next goes back":          {answers: []string{`{"result":[{"ID":1}],"next":50}`, `{"result":[{"ID":2}],"next":1}`}, want: "1", err: rest.ErrBadResponse},
-		"next is the start":       {answers: []string{`{"result":[{"ID":1}],"next":0}`}, err: rest.ErrBadResponse},
-		"next in quotes":          {answers: []string{`{"result":[{"ID":1}],"next":"50"}`, `{"result":[{"ID":2}]}`}, want: "1 2"},
-		"empty page in between":   {answers: []string{`{"result":[],"next":50}`, `{"result":[{"ID":2}]}`}, want: "2"},
-		"one list":                {answers: []string{`{"result":{"tasks":[{"ID":1}],"meta":{"a":1}}}`}, want: "1"},
-		"two lists":               {answers: []string{`{"result":{"tasks":[{"ID":1}],"users":[]}}`}, err: rest.ErrBadResult},
-		"two lists, one named":    {answers: []string{`{"result":{"tasks":[{"ID":1}],"users":[]}}`}, opts: []rest.ListOption{rest.RowsAt("tasks")}, want: "1"},
-		"named, missing":          {answers: []string{`{"result":{"users":[]}}`}, opts: []rest.ListOption{rest.RowsAt("tasks")}, err: rest.ErrBadResult},
-		"named, no list":          {answers: []string{`{"result":{"tasks":{"a":1}}}`}, opts: []rest.ListOption{rest.RowsAt("tasks")}, err: rest.ErrBadResult},
-		"named, result is a list": {answers: []string{`{"result":[]}`}, opts: []rest.ListOption{rest.RowsAt("tasks")}},
-		"list with gaps":          {answers: []string{`{"result":{"3":{"ID":1},"1":{"ID":2}}}`}, want: "1 2"},
-		"member with gaps":        {answers: []string{`{"result":{"tasks":{"3":{"ID":1},"1":{"ID":2}}}}`}, opts: []rest.ListOption{rest.RowsAt("tasks")}, want: "1 2"},
-		"empty object":            {answers: []string{`{"result":{}}`}},
-		"empty list":              {answers: []string{`{"result":[]}`}},
-		"no list":                 {answers: []string{`{"result":{"a":1}}`}, err: rest.ErrBadResult},
-		"scalar":                  {answers: []string{`{"result":true}`}, err: rest.ErrBadResult},
-		"null":                    {answers: []string{`{"result":null}`}, err: rest.ErrBadResult},
-		"row of another type":     {answers: []string{`{"result":[{"ID":1},{"ID":"planted-value"}]}`}, want: "1", err: rest.ErrBadResult},
-		"row that is PHP's {}":    {answers: []string{`{"result":[[],{"ID":2}]}`}, want: "0 2"},
-		"rows repeat":             {answers: []string{`{"result":[{"ID":1},{"ID":2}]}`}, opts: byID, want: "1 2", err: rest.ErrBadResponse},
-		"short page":              {answers: []string{`{"result":[{"ID":1}]}`, `{"result":[{"ID":7}]}`, `{"result":[]}`}, opts: byID, want: "1 7"},
-		"out of order":            {answers: []string{`{"result":[{"ID":5},{"ID":3}]}`, `{"result":[]}`}, opts: byID, err: rest.ErrBadResponse},
-		"out of order, later":     {answers: []string{`{"result":[{"ID":5}]}`, `{"result":[{"ID":8},{"ID":7}]}`}, opts: byID, want: "5", err: rest.ErrBadResponse},
-		"a row twice":             {answers: []string{`{"result":[{"ID":5},{"ID":5}]}`}, opts: byID, err: rest.ErrBadResponse},
-		"pages overlap":           {answers: []string{`{"result":[{"ID":5},{"ID":7}]}`, `{"result":[{"ID":7},{"ID":9}]}`}, opts: byID, want: "5 7", err: rest.ErrBadResponse},
-		"zero":                    {answers: []string{`{"result":[{"ID":0},{"ID":1}]}`, `{"result":[]}`}, opts: byID, want: "0 1"},
-		"zero again":              {answers: []string{`{"result":[{"ID":0}]}`, `{"result":[{"ID":0}]}`}, opts: byID, want: "0", err: rest.ErrBadResponse},
-		"text and numbers":        {answers: []string{`{"result":[{"ID":"9"},{"ID":10},{"ID":"011"}]}`, `{"result":[]}`}, opts: byID, want: "9 10 11"},
-		"above 2^53":              {answers: []string{`{"result":[{"ID":9007199254740992},{"ID":"9007199254740993"}]}`, `{"result":[{"ID":9007199254740994}]}`, `{"result":[]}`}, opts: byID, want: "9007199254740992 9007199254740993 9007199254740994"},
-		"above 2^64":              {answers: []string{`{"result":[{"ID":"18446744073709551616"}]}`}, opts: byID, err: rest.ErrBadResult},
-		"negative later":          {answers: []string{`{"result":[{"ID":1}]}`, `{"result":[{"ID":2},{"ID":"-3"}]}`}, opts: byID, want: "1", err: rest.ErrBadResult},
-		"fraction":                {answers: []string{`{"result":[{"ID":1.5}]}`}, opts: byID, err: rest.ErrBadResult},
-		"behind a filter":         {answers: []string{`{"result":[{"ID":5}]}`}, params: map[string]any{"filter": map[string]any{">ID": 5}}, opts: byID, err: rest.ErrBadResponse},
-		"behind After":            {answers: []string{`{"result":[{"ID":5}]}`}, opts: []rest.ListOption{rest.ByID("ID"), rest.After(5)}, err: rest.ErrBadResponse},
-		"two spellings":           {answers: []string{`{"result":[{"id":"x","Id":"y","ID":1}]}`, `{"result":[]}`}, opts: byID, want: "1"},
-		"total is larger":         {answers: []string{`{"result":[{"ID":1}],"total":2}`}, want: "1", err: rest.ErrBadResponse},
-		"total is larger, quotes": {answers: []string{`{"result":[{"ID":1}],"total":"120"}`}, want: "1", err: rest.ErrBadResponse},
-		"total shrinks":           {answers: []string{`{"result":[{"ID":1}],"next":50,"total":60}`, `{"result":[{"ID":2}],"total":2}`}, want: "1 2"},
-		"next leaves rows out":    {answers: []string{`{"result":[{"ID":1}],"next":50,"total":51}`, `{"result":[{"ID":51}],"total":51}`}, want: "1 51", err: rest.ErrBadResponse},
-		"total of another kind":   {answers: []string{`{"result":[{"ID":1}],"total":{"a":1}}`}, want: "1"},
-		"total, by ID":            {answers: []string{`{"result":[{"ID":1}],"total":9}`, `{"result":[],"total":9}`}, opts: byID, want: "1"},
-		"no identifier":           {answers: []string{`{"result":[{"NAME":1}]}`}, opts: byID, err: rest.ErrBadResult},
-		"identifier is no number": {answers: []string{`{"result":[{"ID":"x"}]}`}, opts: byID, err: rest.ErrBadResult},
-		"negative identifier":     {answers: []string{`{"result":[{"ID":-1}]}`}, opts: byID, err: rest.ErrBadResult},
-		"rows are no objects":     {answers: []string{`{"result":[1]}`}, opts: byID, err: rest.ErrBadResult},
-		"small letters":           {answers: []string{`{"result":{"tasks":[{"id":1}]}}`, `{"result":{"tasks":[]}}`}, opts: byID, want: "1"},
+		"next repeats": {responses: []string{`{"result":[{"ID":1}],"next":50}`}, want: "1", err: rest.ErrBadResponse},
+		"next goes back": {
+			responses: []string{`{"result":[{"ID":1}],"next":50}`, `{"result":[{"ID":2}],"next":1}`}, want: "1", err: rest.ErrBadResponse,
+		},
+		"next is the start":     {responses: []string{`{"result":[{"ID":1}],"next":0}`}, err: rest.ErrBadResponse},
+		"next in quotes":        {responses: []string{`{"result":[{"ID":1}],"next":"50"}`, `{"result":[{"ID":2}]}`}, want: "1 2"},
+		"empty page in between": {responses: []string{`{"result":[],"next":50}`, `{"result":[{"ID":2}]}`}, want: "2"},
+		"one list":              {responses: []string{`{"result":{"tasks":[{"ID":1}],"meta":{"a":1}}}`}, want: "1"},
+		"two lists":             {responses: []string{`{"result":{"tasks":[{"ID":1}],"users":[]}}`}, err: rest.ErrBadResult},
+		"two lists, one named": {
+			responses: []string{`{"result":{"tasks":[{"ID":1}],"users":[]}}`}, opts: []rest.ListOption{rest.RowsAt("tasks")}, want: "1",
+		},
+		"named, missing": {
+			responses: []string{`{"result":{"users":[]}}`}, opts: []rest.ListOption{rest.RowsAt("tasks")}, err: rest.ErrBadResult,
+		},
+		"named, no list": {
+			responses: []string{`{"result":{"tasks":{"a":1}}}`}, opts: []rest.ListOption{rest.RowsAt("tasks")}, err: rest.ErrBadResult,
+		},
+		"named, result is a list": {responses: []string{`{"result":[]}`}, opts: []rest.ListOption{rest.RowsAt("tasks")}},
+		"list with gaps":          {responses: []string{`{"result":{"3":{"ID":1},"1":{"ID":2}}}`}, want: "1 2"},
+		"member with gaps": {
+			responses: []string{`{"result":{"tasks":{"3":{"ID":1},"1":{"ID":2}}}}`}, opts: []rest.ListOption{rest.RowsAt("tasks")}, want: "1 2",
+		},
+		"empty object":         {responses: []string{`{"result":{}}`}},
+		"empty list":           {responses: []string{`{"result":[]}`}},
+		"no list":              {responses: []string{`{"result":{"a":1}}`}, err: rest.ErrBadResult},
+		"scalar":               {responses: []string{`{"result":true}`}, err: rest.ErrBadResult},
+		"null":                 {responses: []string{`{"result":null}`}, err: rest.ErrBadResult},
+		"row of another type":  {responses: []string{`{"result":[{"ID":1},{"ID":"planted-value"}]}`}, want: "1", err: rest.ErrBadResult},
+		"row that is PHP's {}": {responses: []string{`{"result":[[],{"ID":2}]}`}, want: "0 2"},
+		"rows repeat":          {responses: []string{`{"result":[{"ID":1},{"ID":2}]}`}, opts: byID, want: "1 2", err: rest.ErrBadResponse},
+		"short page": {
+			responses: []string{`{"result":[{"ID":1}]}`, `{"result":[{"ID":7}]}`, `{"result":[]}`}, opts: byID, want: "1 7",
+		},
+		"out of order": {responses: []string{`{"result":[{"ID":5},{"ID":3}]}`, `{"result":[]}`}, opts: byID, err: rest.ErrBadResponse},
+		"out of order, later": {
+			responses: []string{`{"result":[{"ID":5}]}`, `{"result":[{"ID":8},{"ID":7}]}`}, opts: byID, want: "5", err: rest.ErrBadResponse,
+		},
+		"a row twice": {responses: []string{`{"result":[{"ID":5},{"ID":5}]}`}, opts: byID, err: rest.ErrBadResponse},
+		"pages overlap": {
+			responses: []string{`{"result":[{"ID":5},{"ID":7}]}`, `{"result":[{"ID":7},{"ID":9}]}`},
+			opts:      byID, want: "5 7", err: rest.ErrBadResponse,
+		},
+		"zero": {responses: []string{`{"result":[{"ID":0},{"ID":1}]}`, `{"result":[]}`}, opts: byID, want: "0 1"},
+		"zero again": {
+			responses: []string{`{"result":[{"ID":0}]}`, `{"result":[{"ID":0}]}`}, opts: byID, want: "0", err: rest.ErrBadResponse,
+		},
+		"text and numbers": {
+			responses: []string{`{"result":[{"ID":"9"},{"ID":10},{"ID":"011"}]}`, `{"result":[]}`}, opts: byID, want: "9 10 11",
+		},
+		"above 2^53": {
+			responses: []string{
+				`{"result":[{"ID":9007199254740992},{"ID":"9007199254740993"}]}`, `{"result":[{"ID":9007199254740994}]}`, `{"result":[]}`,
+			},
+			opts: byID, want: "9007199254740992 9007199254740993 9007199254740994",
+		},
+		"above 2^64": {responses: []string{`{"result":[{"ID":"18446744073709551616"}]}`}, opts: byID, err: rest.ErrBadResult},
+		"negative later": {
+			responses: []string{`{"result":[{"ID":1}]}`, `{"result":[{"ID":2},{"ID":"-3"}]}`}, opts: byID, want: "1", err: rest.ErrBadResult,
+		},
+		"fraction": {responses: []string{`{"result":[{"ID":1.5}]}`}, opts: byID, err: rest.ErrBadResult},
+		"behind a filter": {
+			responses: []string{`{"result":[{"ID":5}]}`}, params: map[string]any{"filter": map[string]any{">ID": 5}}, opts: byID,
+			err: rest.ErrBadResponse,
+		},
+		"behind After": {
+			responses: []string{`{"result":[{"ID":5}]}`}, opts: []rest.ListOption{rest.ByID("ID"), rest.After(5)}, err: rest.ErrBadResponse,
+		},
+		"two spellings":           {responses: []string{`{"result":[{"id":"x","Id":"y","ID":1}]}`, `{"result":[]}`}, opts: byID, want: "1"},
+		"total is larger":         {responses: []string{`{"result":[{"ID":1}],"total":2}`}, want: "1", err: rest.ErrBadResponse},
+		"total is larger, quotes": {responses: []string{`{"result":[{"ID":1}],"total":"120"}`}, want: "1", err: rest.ErrBadResponse},
+		"total shrinks": {
+			responses: []string{`{"result":[{"ID":1}],"next":50,"total":60}`, `{"result":[{"ID":2}],"total":2}`}, want: "1 2",
+		},
+		"next leaves rows out": {
+			responses: []string{`{"result":[{"ID":1}],"next":50,"total":51}`, `{"result":[{"ID":51}],"total":51}`}, want: "1 51",
+			err: rest.ErrBadResponse,
+		},
+		"total of another kind":   {responses: []string{`{"result":[{"ID":1}],"total":{"a":1}}`}, want: "1"},
+		"total, by ID":            {responses: []string{`{"result":[{"ID":1}],"total":9}`, `{"result":[],"total":9}`}, opts: byID, want: "1"},
+		"no identifier":           {responses: []string{`{"result":[{"NAME":1}]}`}, opts: byID, err: rest.ErrBadResult},
+		"identifier is no number": {responses: []string{`{"result":[{"ID":"x"}]}`}, opts: byID, err: rest.ErrBadResult},
+		"negative identifier":     {responses: []string{`{"result":[{"ID":-1}]}`}, opts: byID, err: rest.ErrBadResult},
+		"rows are no objects":     {responses: []string{`{"result":[1]}`}, opts: byID, err: rest.ErrBadResult},
+		"small letters":           {responses: []string{`{"result":{"tasks":[{"id":1}]}}`, `{"result":{"tasks":[]}}`}, opts: byID, want: "1"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			client := newHosts(t, on(newTransport(t, test.answers...))).Portal("a")
+			client := newHosts(t, on(newTransport(t, test.responses...))).Portal("a")
 			all, err := collect(t, rest.All[struct{ ID int }](t.Context(), client, "tasks.task.list", test.params, test.opts...))
 			require.ErrorIs(t, err, test.err)
 			if err != nil {

@@ -14,14 +14,14 @@ import (
 // maxName bounds the names of commands, in bytes.
 const maxName = 64
 
-// Batch gathers calls of several methods, which [Client.Batch] then makes with one request for each 50. Its commands are added by
-// [Add]:
+// Batch collects calls of several methods, and [Client.Batch] sends 50 of them with each request.
+// [Add] adds a command:
 //
 //	b := rest.NewBatch()
 //	deal := rest.Add[Deal](b, "deal", "crm.deal.get", map[string]any{"id": 42})
 //	contact := rest.Add[Contact](b, "contact", "crm.contact.get", map[string]any{"id": deal.Ref("CONTACT_ID")})
 //	if err := client.Batch(ctx, b); err != nil {
-//		return err // nothing is known of the commands that were in the request
+//		return err // the request failed, and nothing is known about its commands
 //	}
 //	c, err := contact.Result()
 //
@@ -35,13 +35,13 @@ type Batch struct {
 	err   error          // of the first command that cannot be sent
 }
 
-// item is one command and what became of it.
+// item is one command and its outcome.
 type item struct {
 	name, method, form string
 	refs               []int // the positions of the commands that it refers to
-	answer             *Response
+	response           *Response
 	err                *Error
-	lost               error // of the request that the command was in
+	requestErr         error // of the request that held the command
 }
 
 // NewBatch returns an empty batch.
@@ -53,8 +53,9 @@ func (b *Batch) Halt() { b.halt = true }
 // Len returns the number of commands.
 func (b *Batch) Len() int { return len(b.items) }
 
-// Err returns the failures of all commands, joined, and nil if each succeeded. It did not run, by its method NotRun, only if none
-// of the commands ran: otherwise sending the batch again would run some of them twice.
+// Err returns the failures of all commands, joined, or nil if each succeeded. Its method NotRun
+// returns true only if none of the commands ran: otherwise sending the batch again would run some
+// of them twice.
 func (b *Batch) Err() error {
 	var errs batchError
 	for _, i := range b.items {
@@ -96,17 +97,18 @@ type Command[T any] struct {
 	at    int // its position in the batch
 }
 
-// Add adds a command to a batch. The name is of letters, digits and underscores, starts with a
-// letter, and is unique in the batch. Parameters are as in [Client.Call] and are encoded here, so
-// that they may change afterwards. [Client.Batch] reports a name, method, parameter or result type
-// that cannot do. Portals refuse the methods batch, upload and download in a batch, and so does
-// Add; it also refuses the parameter auth_connector, which holds for whole requests.
+// Add adds a command to a batch. The name consists of letters, digits and underscores, starts with
+// a letter, and is unique in the batch. Parameters are as in [Client.Call] and are encoded here, so
+// you may change them afterwards. If the name, the method, the parameters or the result type are
+// not usable, [Client.Batch] returns the error. Portals refuse the methods batch, upload and
+// download in a batch, and so does Add. It also refuses the parameter auth_connector, which applies
+// to whole requests.
 //
 // Only a [Ref] refers to the result of an earlier command. Add refuses a text or key that reads
-// like a reference, such as $result[name], because the portal would replace it and there is no way
-// to escape it. Anybody who can write the title of a deal can therefore make a batch fail that
-// copies titles. Send texts of strangers by [Client.Call], or through a [Coalescer], which makes
-// such a call by itself.
+// like a reference, for example $result[name], because the portal would replace it and it cannot be
+// escaped. So if a batch copies the titles of deals, anyone who can write such a title can make it
+// fail. Send texts of strangers by [Client.Call], or through a [Coalescer], which sends such a call
+// by itself.
 func Add[T any](b *Batch, name, method string, params any) *Command[T] {
 	i := &item{name: name, method: method}
 	if b.names == nil {
@@ -137,11 +139,11 @@ func (b *Batch) encode(i *item, params any) error {
 	_, taken := b.names[i.name]
 	switch {
 	case !consists(i.name, letters+digits+"_") || !strings.Contains(letters, i.name[:1]) || len(i.name) > maxName:
-		return errors.New("the name of a batch's command starts with a letter, and holds letters, digits and underscores")
+		return errors.New("the name of a batch's command must start with a letter, and hold only letters, digits and underscores")
 	case taken:
 		return fmt.Errorf("the batch has two commands with the name %s", i.name)
 	case !validMethod(i.method):
-		return errors.New("a method's name is letters, digits, underscores and dots between them")
+		return errors.New("a method's name holds only letters, digits, underscores, and dots between them")
 	case !batch.Takes(i.method):
 		return errors.New("portals refuse this method in a batch; call it by itself")
 	}
@@ -159,20 +161,21 @@ func (b *Batch) encode(i *item, params any) error {
 	return nil
 }
 
-// Result returns the command's result, decoded as by [Response.Decode], or its [*Error];
-// [ErrNotRun] if the batch was not sent or stopped before it; and the error of the request, with
-// this method's name, if that failed.
+// Result returns the command's result, decoded as by [Response.Decode], or its [*Error]. It returns
+// [ErrNotRun] if the batch was not sent or stopped before the command. If the request failed, it
+// returns that error with this method's name.
 func (c *Command[T]) Result() (T, error) {
 	var result T
-	answer, err := c.item.outcome()
+	response, err := c.item.outcome()
 	if err != nil {
 		return result, err
 	}
-	err = answer.decode(c.item.method, &result)
+	err = response.decode(c.item.method, &result)
 	return result, err
 }
 
-// Response returns the command's answer whole, with the counts of list methods and the timing, or an error as Result does.
+// Response returns the command's whole response, with the counts of list methods and the timing, or
+// an error as Result does.
 func (c *Command[T]) Response() (*Response, error) { return c.item.outcome() }
 
 // Format prints the command's method and not its parameters.
@@ -182,26 +185,28 @@ func (c *Command[T]) Format(f fmt.State, _ rune) {
 
 func (i *item) outcome() (*Response, error) {
 	switch {
-	case i.lost != nil:
-		return nil, about(i.lost, i.method)
+	case i.requestErr != nil:
+		return nil, withMethod(i.requestErr, i.method)
 	case i.err != nil:
 		return nil, i.err
-	case i.answer == nil:
+	case i.response == nil:
 		return nil, &Error{Method: i.method, Code: ErrNotRun}
 	default:
-		return i.answer, nil
+		return i.response, nil
 	}
 }
 
-// Batch sends a batch: its commands run in the order in which they were added, 50 with one request. A batch of more is split
-// between commands that do not refer to each other.
+// Batch sends a batch. Its commands run in the order in which they were added, 50 with each
+// request. A batch of more than 50 is split between commands that do not refer to each other.
 //
-// The error is that of a request, or [ErrBadCall] where a command cannot be sent or more than 50 hang together by references;
-// then nothing was sent. Commands that fail are no such error: ask each for its Result, or b for Err. After a failed request the
-// commands before keep their results, and those after it are not sent.
+// The error is the error of a request, or [ErrBadCall] if a command cannot be sent or references
+// join more than 50 commands; then nothing was sent. It says nothing about commands that failed:
+// ask each for its Result, or b for Err. After a failed request, earlier commands keep their
+// results, and later ones are not sent.
 //
-// As for other calls, an expired token is renewed once, and what surely did not run is repeated. This is about requests: a
-// command that fails is not repeated, since later ones may have used its result. Sending a batch again replaces its results.
+// As for other calls, an expired token is renewed once, and a request that surely did not run is
+// retried. A single command that fails is not retried, because later ones may have used its result.
+// Sending a batch again replaces its results.
 func (c *Client) Batch(ctx context.Context, b *Batch) error {
 	switch {
 	case c.opts.err != nil:
@@ -216,16 +221,16 @@ func (c *Client) Batch(ctx context.Context, b *Batch) error {
 		return err
 	}
 	for _, i := range b.items {
-		i.answer, i.err, i.lost = nil, nil, nil
+		i.response, i.err, i.requestErr = nil, nil, nil
 	}
 	for n, chunk := range chunks {
-		if _, err := c.run(ctx, batchCall(chunk, b.halt, c.opts.idempotent, c.retries())); err != nil {
+		if _, err := c.run(ctx, batchCall(chunk, batchOptions{halt: b.halt, idempotent: c.opts.idempotent, retries: c.retries()})); err != nil {
 			whole := err
 			if n > 0 && surelyNotRun(err) {
-				whole = doubted(err) // those before it ran
+				whole = withMayHaveRun(err) // those before it ran
 			}
 			for _, i := range chunk {
-				i.answer, i.err, i.lost = nil, nil, err
+				i.response, i.err, i.requestErr = nil, nil, err
 			}
 			return whole
 		}

@@ -63,11 +63,11 @@ func TestBatch(t *testing.T) {
 	rows, err := deals.Result()
 	require.NoError(t, err)
 	require.Len(t, rows, 2)
-	answer, err := deals.Response()
+	response, err := deals.Response()
 	require.NoError(t, err)
-	require.Equal(t, 2, *answer.Total)
-	require.Nil(t, answer.Next)
-	require.Positive(t, answer.Time.Finish)
+	require.Equal(t, 2, *response.Total)
+	require.Nil(t, response.Next)
+	require.Positive(t, response.Time.Finish)
 	moment, err := now.Result()
 	require.NoError(t, err)
 	require.NotEmpty(t, moment)
@@ -81,7 +81,9 @@ func TestRefs(t *testing.T) {
 	w.deals(t, 3, strconv.Itoa)
 	client := w.client(t)
 	b := rest.NewBatch()
-	list := rest.Add[[]deal](b, "list", "crm.deal.list", map[string]any{"order": map[string]any{"ID": "ASC"}, "select": []string{"ID", "TITLE"}})
+	list := rest.Add[[]deal](b, "list", "crm.deal.list", map[string]any{
+		"order": map[string]any{"ID": "ASC"}, "select": []string{"ID", "TITLE"},
+	})
 	ref := list.Ref("1", "ID")
 	type filter struct {
 		ID    []any     `url:"@ID"`
@@ -233,7 +235,7 @@ func chain(from, to int) map[int]int {
 	return refs
 }
 
-func TestBatchAnswers(t *testing.T) {
+func TestBatchResponses(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
 		body string
@@ -250,14 +252,20 @@ func TestBatchAnswers(t *testing.T) {
 			body: `{"result":{"result":[],"result_error":{"a":{"error":"ERROR_BATCH_LENGTH_EXCEEDED"},"b":{"error":"expired_token"}}}}`,
 			want: [2]error{rest.ErrorCode("ERROR_BATCH_LENGTH_EXCEEDED"), rest.ErrExpiredToken},
 		},
-		"lists instead of objects": {body: `{"result":{"result":["A","B"],"result_error":[]}}`, want: [2]error{rest.ErrBadResponse, rest.ErrBadResponse}},
-		"left out":                 {body: `{"result":{"result":{"b":"B"},"result_error":[]}}`, want: [2]error{rest.ErrBadResponse, nil}},
-		"odd error":                {body: `{"result":{"result":{"b":"B"},"result_error":{"a":"x"}}}`, want: [2]error{rest.ErrBadResponse, nil}},
-		"empty":                    {body: `{"result":[]}`, want: [2]error{rest.ErrBadResponse, rest.ErrBadResponse}},
-		"other result":             {body: `{"result":{"result":{"a":{"x":1},"b":"B"}}}`, want: [2]error{rest.ErrBadResult, nil}},
-		"scalar section":           {body: `{"result":{"result":5}}`, want: [2]error{rest.ErrBadResponse, rest.ErrBadResponse}, err: rest.ErrBadResponse},
-		"scalar":                   {body: `{"result":true}`, want: [2]error{rest.ErrBadResponse, rest.ErrBadResponse}, err: rest.ErrBadResponse},
-		"refused as a whole":       {body: `{"error":"ACCESS_DENIED"}`, want: [2]error{rest.ErrAccessDenied, rest.ErrAccessDenied}, err: rest.ErrAccessDenied},
+		"lists instead of objects": {
+			body: `{"result":{"result":["A","B"],"result_error":[]}}`, want: [2]error{rest.ErrBadResponse, rest.ErrBadResponse},
+		},
+		"left out":     {body: `{"result":{"result":{"b":"B"},"result_error":[]}}`, want: [2]error{rest.ErrBadResponse, nil}},
+		"odd error":    {body: `{"result":{"result":{"b":"B"},"result_error":{"a":"x"}}}`, want: [2]error{rest.ErrBadResponse, nil}},
+		"empty":        {body: `{"result":[]}`, want: [2]error{rest.ErrBadResponse, rest.ErrBadResponse}},
+		"other result": {body: `{"result":{"result":{"a":{"x":1},"b":"B"}}}`, want: [2]error{rest.ErrBadResult, nil}},
+		"scalar section": {
+			body: `{"result":{"result":5}}`, want: [2]error{rest.ErrBadResponse, rest.ErrBadResponse}, err: rest.ErrBadResponse,
+		},
+		"scalar": {body: `{"result":true}`, want: [2]error{rest.ErrBadResponse, rest.ErrBadResponse}, err: rest.ErrBadResponse},
+		"refused as a whole": {
+			body: `{"error":"ACCESS_DENIED"}`, want: [2]error{rest.ErrAccessDenied, rest.ErrAccessDenied}, err: rest.ErrAccessDenied,
+		},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -369,7 +377,8 @@ func TestBatchAndTokens(t *testing.T) {
 	_, err := user.Result()
 	require.NoError(t, err)
 
-	// One command that is told so is not repeated: what follows may have used its result.
+	// A command that the portal refuses in this way is not retried: later ones may have used its
+	// result.
 	w.Once("user.current", eventtest.Fail(401, "expired_token", ""))
 	require.NoError(t, client.Batch(t.Context(), b))
 	_, err = user.Result()
@@ -377,7 +386,7 @@ func TestBatchAndTokens(t *testing.T) {
 	require.Len(t, w.creds.refused, 1)
 }
 
-func TestBatchAndLostAnswers(t *testing.T) {
+func TestBatchAndLostResponses(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.deals(t, 1, strconv.Itoa)
@@ -412,16 +421,17 @@ func TestBatchThatPartlyRan(t *testing.T) {
 
 	_, ok := rest.Retryable(b.Err())
 	require.False(t, ok)
-	require.False(t, hostileNotRun(b.Err()))
+	require.False(t, notRun(b.Err()))
 	_, err := blocked.Result()
 	_, ok = rest.Retryable(err)
 	require.True(t, ok)
-	require.True(t, hostileNotRun(err))
+	require.True(t, notRun(err))
 }
 
 func TestBatchEchoesNoToken(t *testing.T) {
 	t.Parallel()
-	client, _ := clientOf(t, says(200, `{"result":{"result":[],"result_error":{"a":{"error":"X","error_description":"s3cr3t/ACCESS+token=1"}}}}`))
+	const echo = `{"result":{"result":[],"result_error":{"a":{"error":"X","error_description":"s3cr3t/ACCESS+token=1"}}}}`
+	client, _ := clientOf(t, says(200, echo))
 	b := rest.NewBatch()
 	a := rest.Add[any](b, "a", "profile", nil)
 	require.NoError(t, client.Batch(t.Context(), b))

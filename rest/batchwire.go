@@ -11,10 +11,20 @@ import (
 	"github.com/b24events/b24events/internal/redact"
 )
 
+// batchOptions says how a batch is sent.
+type batchOptions struct {
+	halt       bool // stop at the first command that fails
+	idempotent bool // also if not all commands are reads
+	retries    int
+}
+
 // batchCall is the request for up to 50 commands.
-func batchCall(items []*item, halt, idempotent bool, retries int) *call {
-	idempotent = idempotent || !slices.ContainsFunc(items, func(i *item) bool { return !isRead(i.method) })
-	return &call{method: batch.Method, form: batchForm(items, halt), idempotent: idempotent, retries: retries, batch: items, halt: halt}
+func batchCall(items []*item, o batchOptions) *call {
+	idempotent := o.idempotent || !slices.ContainsFunc(items, func(i *item) bool { return !isRead(i.method) })
+	return &call{
+		method: batch.Method, form: batchForm(items, o.halt), batch: items,
+		halt: o.halt, idempotent: idempotent, retries: o.retries,
+	}
 }
 
 // batchForm writes commands as the parameters of a batch. Each is a text of its own, with
@@ -28,22 +38,22 @@ func batchForm(items []*item, halt bool) string {
 	return form.String()
 }
 
-// readBatch hands the parts of an answer to the commands.
-func (call *call) readBatch(answer *Response, secrets *redact.Set) error {
-	parts, err := batch.Read(answer.Result)
+// readBatch gives each command its part of a response.
+func (call *call) readBatch(response *Response, secrets *redact.Set) error {
+	parts, err := batch.Read(response.Result)
 	if err != nil {
 		return &Error{Method: batch.Method, Status: http.StatusOK, Code: ErrBadResponse}
 	}
 	halted := false
 	for _, i := range call.batch {
-		i.answer, i.err, i.lost = nil, nil, nil
+		i.response, i.err, i.requestErr = nil, nil, nil
 		refusal, refused := parts.Errors[i.name]
 		result, done := parts.Results[i.name]
 		switch {
 		case refused:
 			i.err, halted = itemError(i.method, refusal, secrets), call.halt
 		case done:
-			i.answer = &Response{
+			i.response = &Response{
 				Result: result,
 				Total:  integer(parts.Totals[i.name]),
 				Next:   integer(parts.Nexts[i.name]),
@@ -52,14 +62,14 @@ func (call *call) readBatch(answer *Response, secrets *redact.Set) error {
 		case halted:
 			i.err = &Error{Method: i.method, Status: http.StatusOK, Code: ErrNotRun}
 		default:
-			i.err = &Error{Method: i.method, Status: http.StatusOK, Code: ErrBadResponse, Hint: "the answer to the batch lacks this command"}
+			i.err = &Error{Method: i.method, Status: http.StatusOK, Code: ErrBadResponse, Hint: "the response to the batch lacks this command"}
 		}
 	}
 	return nil
 }
 
-// cleanRefusals takes the secrets out of the refusals in the result of a batch that a caller reads
-// by itself. The results of commands stay as they are.
+// cleanRefusals removes the secrets from the refusals in the result of a batch that a caller reads
+// itself. It leaves the results of commands as they are.
 func cleanRefusals(result json.RawMessage, secrets *redact.Set) json.RawMessage {
 	var sections map[string]json.RawMessage
 	if json.Unmarshal(result, &sections) != nil {
@@ -88,7 +98,7 @@ func itemError(method string, refusal json.RawMessage, secrets *redact.Set) *Err
 	return &Error{Method: method, Status: http.StatusOK, Code: ErrBadResponse}
 }
 
-// topNames returns the parameters of a form, as PHP reads their names, without what is in brackets.
+// topNames returns the names of a form's parameters as PHP reads them, without what is in brackets.
 func topNames(form string) []string {
 	var names []string
 	for pair := range strings.SplitSeq(form, "&") {
@@ -100,7 +110,8 @@ func topNames(form string) []string {
 	return names
 }
 
-// hasConnector reports whether a form names the connector, which portals take as a part of the request's credentials.
+// hasConnector reports whether a form has the parameter auth_connector, which portals take as a
+// part of the request's credentials.
 func hasConnector(form string) bool {
 	return slices.ContainsFunc(topNames(form), func(name string) bool { return strings.EqualFold(name, batch.Connector) })
 }

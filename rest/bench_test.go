@@ -17,7 +17,8 @@ import (
 	"github.com/b24events/b24events/rest"
 )
 
-// instant answers at once, so that what is measured is this package and net/http's client around it.
+// instant responds at once, so that the benchmark measures this package and the client of net/http
+// around it.
 func instant(body string) rest.Option {
 	return on(roundTrip(func(r *http.Request) (*http.Response, error) {
 		_, _ = io.Copy(io.Discard, r.Body)
@@ -26,7 +27,8 @@ func instant(body string) rest.Option {
 }
 
 func BenchmarkCall(b *testing.B) {
-	client := newHosts(b, instant(`{"result":{"ID":"42","TITLE":"x"},"time":{"start":1,"finish":2,"operating":0.1}}`), rest.WithoutRateLimit()).Portal("a")
+	const body = `{"result":{"ID":"42","TITLE":"x"},"time":{"start":1,"finish":2,"operating":0.1}}`
+	client := newHosts(b, instant(body), rest.WithoutRateLimit()).Portal("a")
 	params := map[string]map[string]any{
 		"small": {"id": 42},
 		"list": {
@@ -68,7 +70,8 @@ func BenchmarkBatch(b *testing.B) {
 	}
 }
 
-// BenchmarkCoalescer makes calls at the same time on a portal over real HTTP. The figure that counts is requests per call.
+// BenchmarkCoalescer makes calls at the same time on a portal over real HTTP. The figure that
+// counts is requests per call.
 func BenchmarkCoalescer(b *testing.B) {
 	for _, callers := range []int{50, 500} {
 		b.Run(strconv.Itoa(callers), func(b *testing.B) {
@@ -95,8 +98,8 @@ func BenchmarkCoalescer(b *testing.B) {
 	}
 }
 
-// BenchmarkAfterACancelledCrowd measures how long a call waits after 500 that waited were cancelled. The portal lets two a second
-// through, so half a second is the least.
+// BenchmarkAfterACancelledCrowd measures how long a call waits after 500 waiting calls were
+// canceled. The portal lets two a second through, so half a second is the least.
 func BenchmarkAfterACancelledCrowd(b *testing.B) {
 	var waited time.Duration
 	for b.Loop() {
@@ -120,7 +123,8 @@ func BenchmarkAfterACancelledCrowd(b *testing.B) {
 	b.ReportMetric(float64(waited.Milliseconds())/float64(b.N), "ms-waited")
 }
 
-// BenchmarkFetch500 fetches 500 objects, as the handlers of a burst of events do. The figure that counts is requests.
+// BenchmarkFetch500 fetches 500 objects, as the handlers of a burst of events do. The figure that
+// counts is requests.
 func BenchmarkFetch500(b *testing.B) {
 	w := newWorld(b)
 	w.deals(b, 500, strconv.Itoa)
@@ -142,7 +146,7 @@ func BenchmarkFetch500(b *testing.B) {
 	b.ReportMetric(float64(tr.count())/float64(n), "requests")
 }
 
-// roundTrip answers without a network, for benchmarks.
+// roundTrip responds without a network, for benchmarks.
 func (tb *table) roundTrip(r *http.Request) (*http.Response, error) {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
@@ -152,7 +156,7 @@ func (tb *table) roundTrip(r *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	status, text, err := tb.answer(sent{method: path.Base(r.URL.Path), form: form})
+	status, text, err := tb.respond(sent{method: path.Base(r.URL.Path), form: form})
 	if err != nil {
 		return nil, err
 	}

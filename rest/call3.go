@@ -16,8 +16,8 @@ import (
 	"github.com/b24events/b24events/internal/redact"
 )
 
-// Codes of REST 3.0. The other codes of methods are compared as rest.ErrorCode("…") too; those that
-// this package gives, and those about tokens, are the same as elsewhere.
+// Codes of REST 3.0. Compare other codes of methods as rest.ErrorCode("…"). The codes that this
+// package gives, and those about tokens, are the same as elsewhere.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/rest-v3.html
 const (
@@ -29,21 +29,21 @@ const (
 	ErrV3KeyReused      ErrorCode = "BITRIX_REST_V3_EXCEPTION_IDEMPOTENCYKEYREUSEDEXCEPTION" // with other parameters
 )
 
-// Call3Option says how one call of REST 3.0 is made.
+// Call3Option configures one call of REST 3.0.
 type Call3Option func(*call3Options) error
 
 type call3Options struct{ key string }
 
-// IdempotencyKey names a call, so that it can be repeated without running twice: for 24 hours, the
-// portal answers a call of the same method with the same key and parameters, by the same
-// application and user, with the response of the first one that succeeded. Other parameters with the
-// same key are [ErrV3KeyReused]. The key is 1 to 255 printable characters of ASCII without spaces,
-// such as a UUID.
+// IdempotencyKey names a call, so that it can be retried without running twice. For 24 hours, if
+// the same application and user call the same method with the same key and parameters, the portal
+// returns the response of the first call that succeeded. Other parameters with the same key are
+// [ErrV3KeyReused]. The key is 1 to 255 printable ASCII characters without spaces, for example a
+// UUID.
 //
-// Two calls with one key that run at the same time may both run. So the client does not by itself
-// repeat a call that may still run: repeat it after an answer, or a minute after it was sent, which
-// is how long portals let a method run. What surely did not run is repeated with its key, as other
-// calls are.
+// Two calls with one key that run at the same time may both run. So the client does not retry a
+// call that may still be running. Retry it yourself, after a response or a minute after it was
+// sent: portals let a method run for a minute at most. A call that surely did not run is retried
+// with its key, as other calls are.
 func IdempotencyKey(key string) Call3Option {
 	return func(o *call3Options) error {
 		const maxKey = 255
@@ -63,30 +63,30 @@ func IdempotencyKey(key string) Call3Option {
 //	err := client.Call3(ctx, "tasks.task.get", map[string]any{"id": 51, "select": []string{"id", "title"}}, &found)
 //
 // A method may exist in both APIs, with other parameters and results. The methods of events exist
-// only in the older one, and so do [Batch], [All] and [Coalescer]: the newer API has a batch of its
-// own, which this package does not know, and no common way to page.
+// only in the older one, and so do [Batch], [All] and [Coalescer]: the newer API has its own batch,
+// which this package does not support, and no common way to page.
 //
-// Parameters are a map or a struct and go out as JSON by the rules of encoding/json, so that null and
-// empty lists are sent; nil is an empty object. A []byte is base64, and a [File] is refused. Refused
-// with [ErrBadCall] are also types that print themselves by a method Format, as secrets and [Ref] do,
-// [Ordered], and the parameters auth and access_token.
+// Parameters are a map or a struct. They are sent as JSON by the rules of encoding/json, so null
+// and empty lists are sent; nil is an empty object. A []byte is base64, and a [File] is refused.
+// [ErrBadCall] also refuses types that print themselves by a method Format, as secrets and [Ref]
+// do, [Ordered], and the parameters auth and access_token.
 //
-// Everything else is as for Client.Call: tokens and their renewal, limits, repetition, redirects of
-// a renamed portal, options of [Client.With], errors. The codes of errors begin with
-// BITRIX_REST_V3_EXCEPTION_, so that [ErrNotFound] and [ErrAccessDenied] do not match; there is
-// [ErrV3NotFound] and more. Of a refusal of parameters, Argument is the first field refused, and
-// Description holds what is wrong with each.
+// Everything else is as for Client.Call: tokens and their renewal, limits, retries, redirects of a
+// renamed portal, options of [Client.With], errors. The codes of errors begin with
+// BITRIX_REST_V3_EXCEPTION_, so [ErrNotFound] and [ErrAccessDenied] do not match; compare with
+// [ErrV3NotFound] and the others. If the portal refuses parameters, Argument is the first field
+// refused, and Description says what is wrong with each.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/rest-v3.html
 func (c *Client) Call3(ctx context.Context, method string, params, result any, opts ...Call3Option) error {
 	if err := checkTarget(method, result); err != nil {
 		return err
 	}
-	answer, err := c.do3(ctx, method, params, opts)
+	response, err := c.do3(ctx, method, params, opts)
 	if err != nil {
 		return err
 	}
-	return answer.decode(method, result)
+	return response.decode(method, result)
 }
 
 // Call3 calls a method of REST 3.0 as [Client.Call3] does and returns its result as a T.
@@ -97,7 +97,7 @@ func Call3[T any](ctx context.Context, c *Client, method string, params any, opt
 }
 
 func (c *Client) do3(ctx context.Context, method string, params any, opts []Call3Option) (*Response, error) {
-	if err := c.refused(method); err != nil {
+	if err := c.checkCall(method); err != nil {
 		return nil, err
 	}
 	var o call3Options
@@ -121,17 +121,18 @@ func (c *Client) do3(ctx context.Context, method string, params any, opts []Call
 	})
 }
 
-// out3 makes the requests of a call.
+// out3 returns a function that makes the requests of a call.
 func (c *Client) out3(method, params string, o call3Options) func(*url.URL, string) (*outgoing, error) {
 	return func(base *url.URL, token string) (*outgoing, error) {
 		out := &outgoing{
 			header: http.Header{"Content-Type": {"application/json"}}, body: body{text: params}, secrets: []string{token}, refine: refine3,
 		}
 		if o.key != "" {
-			// In small letters, because net/http takes the key's usual spelling as its permission to send the request once more.
+			// In small letters, because net/http takes the key's usual spelling as its permission to send
+			// the request once more.
 			out.header["idempotency-key"] = []string{o.key}
 		}
-		if h := c.portals.hook; h != nil { // …/rest/<user>/<secret>/ becomes …/rest/api/<user>/<secret>/
+		if h := c.clients.hook; h != nil { // …/rest/<user>/<secret>/ becomes …/rest/api/<user>/<secret>/
 			out.secrets = []string{h.secret}
 			parts := strings.Split(base.Path, "/") // of which the last is empty
 			u := *base
@@ -141,7 +142,7 @@ func (c *Client) out3(method, params string, o call3Options) func(*url.URL, stri
 		}
 		doc, err := json.Marshal(token)
 		if err != nil {
-			return nil, &Error{Method: method, Code: ErrBadCall, Description: "the access token is no text"}
+			return nil, &Error{Method: method, Code: ErrBadCall, Description: "the access token is not a text"}
 		}
 		comma := ","
 		if params == "{}" {
@@ -155,7 +156,7 @@ func (c *Client) out3(method, params string, o call3Options) func(*url.URL, stri
 
 // refine3 adds to an error what REST 3.0 says about single parameters.
 func refine3(err error, text []byte, secrets *redact.Set) {
-	var answer struct {
+	var response struct {
 		Error struct {
 			Validation []struct {
 				Field   string `json:"field"`
@@ -164,11 +165,11 @@ func refine3(err error, text []byte, secrets *redact.Set) {
 		} `json:"error"`
 	}
 	failure, ok := err.(*Error) //nolint:errorlint // of this package, not wrapped
-	if !ok || json.Unmarshal(bytes.TrimPrefix(text, []byte("\xef\xbb\xbf")), &answer) != nil {
+	if !ok || json.Unmarshal(bytes.TrimPrefix(text, []byte("\xef\xbb\xbf")), &response) != nil {
 		return
 	}
-	const most = 20 // of what is wrong is enough to go on with
-	for i, v := range answer.Error.Validation[:min(len(answer.Error.Validation), most)] {
+	const most = 20 // complaints are enough to go on with
+	for i, v := range response.Error.Validation[:min(len(response.Error.Validation), most)] {
 		if i == 0 {
 			failure.Argument = secrets.Plain(v.Field, maxShown)
 			failure.Description += ":"
@@ -176,12 +177,12 @@ func refine3(err error, text []byte, secrets *redact.Set) {
 		if v.Field != "" {
 			v.Message = v.Field + ": " + v.Message
 		}
-		failure.Description = cut(failure.Description+" "+secrets.Plain(v.Message, maxKept)+";", maxKept)
+		failure.Description = cut(failure.Description+" "+secrets.Plain(v.Message, maxDescription)+";", maxDescription)
 	}
 	failure.Description = strings.TrimRight(failure.Description, ";:")
 }
 
-// encodeJSON writes parameters as an object. Its errors name types, and no values.
+// encodeJSON writes parameters as an object. Its errors name types, never values.
 func encodeJSON(params any) (string, error) {
 	if params == nil {
 		return "{}", nil
@@ -220,11 +221,11 @@ var (
 )
 
 // maxLevels is how deep the values of a call may nest. Values that hold themselves have no end, and
-// encoding/json only finds those in what it writes.
+// encoding/json finds them only in what it writes.
 const maxLevels = 1000
 
-// refuseHidden looks for values that JSON would show in another way than they are meant. What JSON
-// leaves out, because it is empty or another field has its name, is looked at too.
+// refuseHidden refuses values that JSON would show differently from what they mean. It also looks
+// at fields that JSON leaves out, because they are empty or another field has their name.
 func refuseHidden(v reflect.Value, level int) error {
 	for ; v.Kind() == reflect.Pointer || v.Kind() == reflect.Interface; level++ {
 		v = v.Elem()

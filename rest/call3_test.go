@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -20,7 +21,8 @@ import (
 const (
 	task51   = `{"result":{"item":{"id":51,"title":"Report"}},"time":{"duration":0.5}}`
 	refused3 = `{"error":{"code":"BITRIX_REST_V3_EXCEPTION_VALIDATION_REQUESTVALIDATIONEXCEPTION","message":"Request validation failed",` +
-		`"validation":[{"message":"Required field ` + "`id`" + ` is missing","field":"id"},{"field":"","message":"<b>Too</b> many s3cr3t/ACCESS+token=1"}]}}`
+		`"validation":[{"message":"Required field ` + "`id`" + ` is missing","field":"id"},` +
+		`{"field":"","message":"<b>Too</b> many s3cr3t/ACCESS+token=1"}]}}`
 )
 
 type found struct {
@@ -49,8 +51,15 @@ func TestCall3OnTheWire(t *testing.T) {
 		params     any
 		path, body string
 	}{
-		"application":   {client, map[string]any{"id": 51, "select": []string{"id", "title"}}, "/rest/api/tasks.task.get", `{"id":51,"select":["id","title"]` + auth},
-		"struct":        {client, &query{ID: 51, Select: []string{}, hidden: 1}, "/rest/api/tasks.task.get", `{"id":51,"select":[],"note":null` + auth},
+		"application": {
+			client,
+			map[string]any{"id": 51, "select": []string{"id", "title"}},
+			"/rest/api/tasks.task.get",
+			`{"id":51,"select":["id","title"]` + auth,
+		},
+		"struct": {
+			client, &query{ID: 51, Select: []string{}, hidden: 1}, "/rest/api/tasks.task.get", `{"id":51,"select":[],"note":null` + auth,
+		},
 		"no parameters": {client, nil, "/rest/api/tasks.task.get", `{"auth":"s3cr3t/ACCESS+token=1"}`},
 		"empty":         {client, map[string]any{}, "/rest/api/tasks.task.get", `{"auth":"s3cr3t/ACCESS+token=1"}`},
 		"nil pointer":   {client, (*query)(nil), "/rest/api/tasks.task.get", `{"auth":"s3cr3t/ACCESS+token=1"}`},
@@ -116,7 +125,8 @@ func TestCall3WithAKey(t *testing.T) {
 
 func TestCall3Errors(t *testing.T) {
 	t.Parallel()
-	long := `{"error":{"code":"X","message":"m","validation":[` + strings.Repeat(`{"field":"f","message":"`+strings.Repeat("w", 90)+`"},`, 5000) + `{}]}}`
+	long := `{"error":{"code":"X","message":"m","validation":[` +
+		strings.Repeat(`{"field":"f","message":"`+strings.Repeat("w", 90)+`"},`, 5000) + `{}]}}`
 	for name, test := range map[string]struct {
 		status int
 		body   string
@@ -219,7 +229,7 @@ func TestCall3Refuses(t *testing.T) {
 	require.ErrorIs(t, client.With(rest.Retries(-1)).Call3(t.Context(), "m", nil, nil), rest.ErrBadCall, "the options")
 	require.Empty(t, portal.requests())
 
-	// What JSON leaves out is no concern.
+	// Fields that JSON leaves out do not matter.
 	require.NoError(t, client.Call3(t.Context(), "m", struct {
 		A event.Secret `json:"-"`
 		t time.Time
@@ -229,7 +239,7 @@ func TestCall3Refuses(t *testing.T) {
 	require.Len(t, portal.requests(), 1)
 }
 
-// Calls of REST 3.0 by other ways are refused, and the error names Call3.
+// Other ways of calling REST 3.0 are refused, and the error names Call3.
 func TestOtherWaysToREST3(t *testing.T) {
 	t.Parallel()
 	client, portal := clientOf(t, says(200, task51))
@@ -288,4 +298,50 @@ func TestCall3Limits(t *testing.T) {
 		require.ErrorIs(t, err, rest.ErrQueryLimit)
 		require.Zero(t, time.Since(began))
 	})
+}
+
+// Package net/http retries a POST with an Idempotency-Key by itself if a connection that was used
+// before breaks. The portal may still be working on the first request then.
+func TestConnectionBreaksUnderAKey(t *testing.T) {
+	t.Parallel()
+	var n atomic.Int64
+	client, portal := clientOf(t, func(w http.ResponseWriter, r *http.Request) {
+		if n.Add(1) == 2 {
+			panic(http.ErrAbortHandler)
+		}
+		says(200, task51)(w, r)
+	})
+	add := func(key string) error {
+		return client.Call3(t.Context(), "tasks.task.add", nil, nil, rest.IdempotencyKey(key))
+	}
+	require.NoError(t, add("a"))
+	err := add("b")
+	require.Error(t, err)
+	var keys []string
+	for _, r := range portal.requests() {
+		keys = append(keys, r.header.Get("Idempotency-Key"))
+	}
+	require.Equal(t, []string{"a", "b"}, keys, "it is not sent again")
+	var e interface{ NotRun() bool }
+	require.ErrorAs(t, err, &e)
+	require.False(t, e.NotRun())
+	_, again := rest.Retryable(err)
+	require.False(t, again)
+}
+
+// If REST 3.0 refuses a call before the method runs, the error says so, as in the older API.
+func TestRefusalsOfREST3(t *testing.T) {
+	t.Parallel()
+	for code, notRun := range map[rest.ErrorCode]bool{
+		rest.ErrV3MethodNotFound: true, rest.ErrV3Scope: true, rest.ErrV3AccessDenied: false, rest.ErrV3NotFound: false,
+		rest.ErrV3KeyReused: false,
+	} {
+		client, _ := clientOf(t, says(http.StatusForbidden, `{"error":{"code":"`+string(code)+`","message":"m"}}`))
+		err := client.Call3(t.Context(), "tasks.task.add", nil, nil)
+		var e *rest.Error
+		require.ErrorAs(t, err, &e)
+		require.Equal(t, notRun, e.NotRun(), code)
+		_, again := rest.Retryable(err)
+		require.False(t, again, code)
+	}
 }

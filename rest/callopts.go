@@ -7,33 +7,34 @@ import (
 	"time"
 )
 
-// CallOption says how calls are made. [Client.With] takes them.
+// CallOption configures calls. [Client.With] takes them.
 type CallOption func(*callOptions) error
 
 type callOptions struct {
 	timeout    time.Duration // zero for none
 	idempotent bool
 	retries    int   // if limited
-	limited    bool  // else those of the Portals
-	err        error // of an option
+	limited    bool  // else those of Clients
+	err        error // the error of an option
 }
 
-// Timeout bounds a call, with all its waits and repetitions. A call that cannot have its turn in time fails at once. A batch of
-// several requests has that time as a whole.
+// Timeout bounds a call, with all its waits and retries. A call that cannot have its turn in time
+// fails at once. For a batch of several requests, the timeout covers all of them together.
 func Timeout(d time.Duration) CallOption {
 	return func(o *callOptions) error {
 		if d <= 0 {
-			return errors.New("rest: Timeout: the time must be positive")
+			return errors.New("Timeout: the time must be positive")
 		}
 		o.timeout = d
 		return nil
 	}
 }
 
-// Idempotent says that a call may run twice without harm, such as an update that sets fields to fixed values. It is repeated also
-// if the connection broke after it was sent, or the portal failed, and nobody knows whether it ran. Methods that only read count
-// as such by their names: those that end in get, list, fields, getFields or count, and a few more. A batch counts as such if all
-// its commands do.
+// Idempotent says that a call may run twice without harm, for example an update that sets fields to
+// fixed values. Such a call is retried even if it may have run: if the connection broke after it
+// was sent, or the portal failed. Methods that only read are idempotent anyway. Their names end in
+// get, list, fields, getFields or count, and there are a few more. A batch is idempotent if all its
+// commands are.
 func Idempotent() CallOption {
 	return func(o *callOptions) error {
 		o.idempotent = true
@@ -41,23 +42,24 @@ func Idempotent() CallOption {
 	}
 }
 
-// Retries sets how often a call is repeated at most, instead of what [WithRetries] says. Zero leaves all repetition to the caller.
+// Retries sets how often a call is retried at most, and replaces [WithRetries]. Zero leaves all
+// retries to the caller.
 func Retries(n int) CallOption {
 	return func(o *callOptions) error {
 		if n < 0 {
-			return errors.New("rest: Retries: the number is negative")
+			return errors.New("Retries: the number must not be negative")
 		}
 		o.retries, o.limited = n, true
 		return nil
 	}
 }
 
-// With returns a client that makes its calls in another way:
+// With returns a client with other options:
 //
 //	err := client.With(rest.Idempotent(), rest.Timeout(5*time.Second)).Call(ctx, "crm.deal.update", params, nil)
 //
-// The options hold for the calls of that client only, not for those that a helper makes through another one. A nil option is
-// skipped. Calls of a client with an option that cannot be, such as a negative number, fail with [ErrBadCall].
+// The options apply only to the calls of the returned client. A nil option is skipped. If an option
+// is not valid, for example a negative number, all calls of the client fail with [ErrBadCall].
 func (c *Client) With(opts ...CallOption) *Client {
 	own := *c
 	for _, opt := range opts {
@@ -71,12 +73,12 @@ func (c *Client) With(opts ...CallOption) *Client {
 	return &own
 }
 
-// With returns a coalescer that makes its calls in another way, as [Client.With] says. They join those of c.
+// With returns a coalescer with other options, as [Client.With] does. Its calls join those of c.
 func (c *Coalescer) With(opts ...CallOption) *Coalescer {
-	return &Coalescer{client: c.client.With(opts...), desk: c.desk}
+	return &Coalescer{client: c.client.With(opts...), batcher: c.batcher}
 }
 
-// within bounds the context of a call.
+// within returns the context of a call, with its timeout.
 func (o *callOptions) within(ctx context.Context) (context.Context, context.CancelFunc) {
 	if o.timeout <= 0 {
 		return ctx, func() {}
@@ -84,7 +86,7 @@ func (o *callOptions) within(ctx context.Context) (context.Context, context.Canc
 	return context.WithTimeout(ctx, o.timeout)
 }
 
-// isRead reports whether a method only reads, going by its name.
+// isRead reports whether a method only reads, judging by its name.
 func isRead(method string) bool {
 	name := strings.ToLower(method)
 	switch name {

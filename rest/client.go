@@ -7,44 +7,45 @@ import (
 	"strings"
 )
 
-// Client calls methods of one portal, with an application's tokens ([Clients.Portal]) or through an incoming webhook
-// ([NewWebhook]).
+// Client calls methods of one portal, with an application's tokens ([Clients.Portal]) or through an
+// incoming webhook ([NewWebhook]).
 type Client struct {
-	portals  *Clients
+	clients  *Clients
 	memberID string
 	opts     callOptions
 }
 
-// Format prints the portal and no credentials, whatever the verb.
+// Format prints the portal and never credentials, for every verb.
 func (c *Client) Format(f fmt.State, _ rune) {
-	if c.portals != nil && c.portals.hook != nil {
-		h := c.portals.hook
+	if c.clients != nil && c.clients.hook != nil {
+		h := c.clients.hook
 		_, _ = fmt.Fprintf(f, "rest.Client(webhook at %q)", h.host)
 		return
 	}
 	_, _ = fmt.Fprintf(f, "rest.Client(%q)", c.memberID)
 }
 
-// MemberID returns the stable identifier of the client's portal, and nothing for an incoming webhook's, whose URL does not tell.
+// MemberID returns the stable identifier of the client's portal. It is empty for an incoming
+// webhook, whose URL does not contain it.
 func (c *Client) MemberID() string { return c.memberID }
 
-// ClientID returns the ID of the application that the client calls for, as its [Credentials] tell
-// it by a method ClientID() string. It is empty for an incoming webhook, and when the credentials
-// do not tell.
-func (c *Client) ClientID() string { return clientID(c.portals.creds) }
+// ClientID returns the ID of the application that the client calls for, if its [Credentials] have a
+// method ClientID() string. Otherwise, and for an incoming webhook, it is empty.
+func (c *Client) ClientID() string { return clientID(c.clients.creds) }
 
-// As returns a client of the same portal that calls with other credentials, such as those of the user who acted:
+// As returns a client of the same portal that calls with other credentials, for example with those
+// of the user who acted:
 //
 //	err := client.As(portals.Acting(d)).Call(ctx, "crm.deal.update", params, nil)
 //
-// It shares everything with c: connections, limits, what is known of blocked methods.
+// It shares everything with c: connections, limits, and which methods are blocked.
 func (c *Client) As(creds Credentials) *Client {
 	own := *c
-	own.portals = c.portals.As(creds)
+	own.clients = c.clients.As(creds)
 	return &own
 }
 
-// Call calls a method and decodes the result member of its answer into result, a non-nil pointer,
+// Call calls a method and decodes the result member of the response into result, a non-nil pointer,
 // or drops it if result is nil. It decodes as [Response.Decode] does: numbers may be text, flags
 // are Y and N, and [] is how PHP writes an empty object.
 //
@@ -52,24 +53,30 @@ func (c *Client) As(creds Credentials) *Client {
 // to one of these; the package documentation says how each Go value is sent. The parameters auth
 // and access_token are refused.
 //
-// It returns an [*Error], or what the package documentation lists. A method, parameters or a result
-// that cannot do are [ErrBadCall], and then nothing was sent.
+// It returns an [*Error], or another error that the package documentation lists. If the method, the
+// parameters or the result type are not usable, the error matches [ErrBadCall], and nothing was
+// sent.
 //
 // Source: https://apidocs.bitrix24.com/settings/how-to-call-rest-api/general-principles.html
 func (c *Client) Call(ctx context.Context, method string, params, result any) error {
+	return callInto(ctx, c, method, params, result)
+}
+
+// Doer calls a method and returns the whole response. [Client] and [Coalescer] implement it.
+type Doer interface {
+	Do(ctx context.Context, method string, params any) (*Response, error)
+}
+
+// callInto calls a method and decodes its result into result.
+func callInto(ctx context.Context, c Doer, method string, params, result any) error {
 	if err := checkTarget(method, result); err != nil {
 		return err
 	}
-	answer, err := c.Do(ctx, method, params)
+	response, err := c.Do(ctx, method, params)
 	if err != nil {
 		return err
 	}
-	return answer.decode(method, result)
-}
-
-// Doer calls a method and returns the answer whole. [Client] and [Coalescer] are such.
-type Doer interface {
-	Do(ctx context.Context, method string, params any) (*Response, error)
+	return response.decode(method, result)
 }
 
 // Call calls a method as [Client.Call] does and returns its result as a T.
@@ -78,15 +85,16 @@ func Call[T any](ctx context.Context, c Doer, method string, params any) (T, err
 	if err := checkResult(method, reflect.TypeFor[T]()); err != nil {
 		return result, err
 	}
-	answer, err := c.Do(ctx, method, params)
+	response, err := c.Do(ctx, method, params)
 	if err != nil {
 		return result, err
 	}
-	err = answer.decode(method, &result)
+	err = response.decode(method, &result)
 	return result, err
 }
 
-// Do calls a method as [Client.Call] does and returns its answer whole: the result as it came, counts of list methods, timing.
+// Do calls a method as [Client.Call] does and returns the whole response: the undecoded result, the
+// counts of list methods, and the timing.
 func (c *Client) Do(ctx context.Context, method string, params any) (*Response, error) {
 	call, err := c.newCall(method, params)
 	if err != nil {
@@ -97,7 +105,7 @@ func (c *Client) Do(ctx context.Context, method string, params any) (*Response, 
 	return c.run(ctx, call)
 }
 
-// maxMethod is more than twice the longest documented name.
+// maxMethod is more than twice the length of the longest documented name.
 const maxMethod = 128
 
 func validMethod(name string) bool {

@@ -14,6 +14,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -83,12 +84,14 @@ func TestDoReadsTheEnvelope(t *testing.T) {
 			`{"result":1,"total":"7","next":"50","time":{"operating":"0.5"}}`,
 			rest.Response{Result: json.RawMessage(`1`), Total: pointer(7), Next: pointer(50), Time: rest.Time{Operating: 0.5}},
 		},
-		"an empty array for the time":    {`{"result":1,"time":[]}`, rest.Response{Result: json.RawMessage(`1`)}},
-		"null result":                    {`{"result":null}`, rest.Response{Result: json.RawMessage(`null`)}},
-		"empty error beside a result":    {`{"result":1,"error":""}`, rest.Response{Result: json.RawMessage(`1`)}},
-		"null error beside a result":     {`{"result":1,"error":null}`, rest.Response{Result: json.RawMessage(`1`)}},
-		"byte-order mark":                {"\xef\xbb\xbf" + `{"result":1}`, rest.Response{Result: json.RawMessage(`1`)}},
-		"members that are not numbers":   {`{"result":1,"total":{"a":1},"next":"x","time":{"start":"x"}}`, rest.Response{Result: json.RawMessage(`1`)}},
+		"an empty array for the time": {`{"result":1,"time":[]}`, rest.Response{Result: json.RawMessage(`1`)}},
+		"null result":                 {`{"result":null}`, rest.Response{Result: json.RawMessage(`null`)}},
+		"empty error beside a result": {`{"result":1,"error":""}`, rest.Response{Result: json.RawMessage(`1`)}},
+		"null error beside a result":  {`{"result":1,"error":null}`, rest.Response{Result: json.RawMessage(`1`)}},
+		"byte-order mark":             {"\xef\xbb\xbf" + `{"result":1}`, rest.Response{Result: json.RawMessage(`1`)}},
+		"members that are not numbers": {
+			`{"result":1,"total":{"a":1},"next":"x","time":{"start":"x"}}`, rest.Response{Result: json.RawMessage(`1`)},
+		},
 		"numbers beyond what can be":     {`{"result":1,"total":1e300,"next":-1e300}`, rest.Response{Result: json.RawMessage(`1`)}},
 		"a reset in a poisonous year":    {`{"result":1,"time":{"operating_reset_at":1e18}}`, rest.Response{Result: json.RawMessage(`1`)}},
 		"members that nobody heard of":   {`{"x":[1],"result":1,"y":{}}`, rest.Response{Result: json.RawMessage(`1`)}},
@@ -233,8 +236,8 @@ func (a *asked) Access(ctx context.Context, memberID string) (endpoint, token st
 }
 
 // TestCredentialsFail: nothing is sent, so the call did not run. It may succeed later unless the
-// credentials say otherwise. They are not asked again, because package oauth does that where it
-// helps.
+// credentials say otherwise. They are not asked again, because package oauth retries by itself if
+// that helps.
 func TestCredentialsFail(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -254,7 +257,7 @@ func TestCredentialsFail(t *testing.T) {
 			require.ErrorIs(t, err, test.err)
 			require.EqualValues(t, 1, creds.times.Load())
 			require.Empty(t, p.requests())
-			require.True(t, hostileNotRun(err))
+			require.True(t, notRun(err))
 			_, ok := rest.Retryable(err)
 			require.Equal(t, test.retryable, ok)
 		})
@@ -277,7 +280,8 @@ func TestRefusedBeforeAnythingIsSent(t *testing.T) {
 	}
 	endpoints := map[string]string{
 		"empty": "", "no scheme": host + "/rest/", "other scheme": "ftp://" + host + "/rest/", "userinfo": "http://user:pw@" + host + "/rest/",
-		"query": p.URL() + "/rest/?a=b", "bare question mark": p.URL() + "/rest/?", "fragment": p.URL() + "/rest/#x", "no host": "http:///rest/", "junk": "http://[::1",
+		"query": p.URL() + "/rest/?a=b", "bare question mark": p.URL() + "/rest/?", "fragment": p.URL() + "/rest/#x", "no host": "http:///rest/",
+		"junk": "http://[::1",
 	}
 	for name, endpoint := range endpoints {
 		t.Run("endpoint "+name, func(t *testing.T) {
@@ -310,7 +314,8 @@ func TestEndpointNeedsNoSlash(t *testing.T) {
 	require.Equal(t, "/rest/Event.Bind", p.requests()[0].path)
 }
 
-// TestHTTPSPortal has a server of its own to end TLS in front of the portal, which speaks plain HTTP.
+// TestHTTPSPortal has a server of its own to end TLS in front of the portal, which speaks plain
+// HTTP.
 func TestHTTPSPortal(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -336,7 +341,8 @@ func TestHTTPSPortal(t *testing.T) {
 
 func TestContextEndsACall(t *testing.T) {
 	t.Parallel()
-	// hang returns a client whose portal does not answer, and a channel that tells when a call is there.
+	// hang returns a client whose portal does not respond, and a channel that receives when a call
+	// has arrived.
 	hang := func(t *testing.T) (client *rest.Client, arrived chan struct{}) {
 		t.Helper()
 		arrived = make(chan struct{}, 1)
@@ -386,8 +392,8 @@ func TestTimeLimitOfTheHTTPClient(t *testing.T) {
 	requireNoSecrets(t, err)
 }
 
-// TestAnswerThatDrips: the time limit holds for the body of an answer, too.
-func TestAnswerThatDrips(t *testing.T) {
+// TestResponseThatDrips: the time limit covers the body of a response, too.
+func TestResponseThatDrips(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := newBubble(t)
@@ -429,13 +435,13 @@ func TestConnectionErrors(t *testing.T) {
 		"odd header":      "HTTP/1.1 200 OK\r\nplanted-secret-line\r\n\r\n",
 		"body cut off":    "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{\"result\":1",
 	}
-	for name, answer := range raw {
+	for name, response := range raw {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			client, _ := clientOf(t, func(w http.ResponseWriter, _ *http.Request) {
 				conn, _, err := http.NewResponseController(w).Hijack()
 				if err == nil {
-					_, _ = io.WriteString(conn, answer)
+					_, _ = io.WriteString(conn, response)
 					_ = conn.Close()
 				}
 			})
@@ -447,8 +453,8 @@ func TestConnectionErrors(t *testing.T) {
 	}
 }
 
-// TestConnectionsThatAreNeverMade: the call did not run. Its method writes, and yet it may be made
-// again if the reason passes.
+// TestConnectionsThatAreNeverMade: the call did not run. It may be retried if the reason is
+// temporary, although its method writes.
 func TestConnectionsThatAreNeverMade(t *testing.T) {
 	t.Parallel()
 	silent, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0") // connections wait there for ever
@@ -502,7 +508,7 @@ func TestRedirectsAreNotFollowed(t *testing.T) {
 	t.Cleanup(func() { require.Empty(t, target.requests()) })
 }
 
-func TestAnswerLimit(t *testing.T) {
+func TestResponseLimit(t *testing.T) {
 	t.Parallel()
 	client, _ := clientOf(t, func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = io.WriteString(w, `{"result":"`)
@@ -528,8 +534,8 @@ func (e *endless) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// TestErrorPagesAreReadInPart: of an error, no more than a megabyte is read. The status says what
-// it is worth.
+// TestErrorPagesAreReadInPart: no more than a megabyte of an error page is read. The status is
+// enough.
 func TestErrorPagesAreReadInPart(t *testing.T) {
 	t.Parallel()
 	for _, status := range []int{400, 401, 429, 502, 503} {
@@ -548,7 +554,7 @@ func TestErrorPagesAreReadInPart(t *testing.T) {
 	}
 }
 
-func TestNewPortalsRefusesNonsense(t *testing.T) {
+func TestNewClientsRefusesNonsense(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
 		creds rest.Credentials
@@ -558,15 +564,22 @@ func TestNewPortalsRefusesNonsense(t *testing.T) {
 		"nil pointer":     {(*tokens)(nil), nil},
 		"nil HTTP client": {&tokens{}, rest.WithHTTPClient(nil)},
 		"nil logger":      {&tokens{}, rest.WithLogger(nil)},
+		"nil observer":    {&tokens{}, rest.WithObserver(nil)},
+		"no idle":         {&tokens{}, rest.WithIdleConnections(0, 1)},
+		"few idle":        {&tokens{}, rest.WithIdleConnections(2, 1)},
+		"idle of theirs":  {credsWithClient{hosts{}, &http.Client{}}, rest.WithIdleConnections(1, 1)},
+		"insecure host":   {&tokens{}, rest.WithInsecureHTTP("http://a/")},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			_, err := rest.NewClients(test.creds, test.opt)
-			require.Error(t, err)
+			require.ErrorIs(t, err, rest.ErrConfig)
 		})
 	}
-	_, err := rest.NewClients(&tokens{}, nil)
+	_, err := rest.NewClients(&tokens{}, rest.WithIdleConnections(1, 1), rest.WithHTTPClient(&http.Client{}))
+	require.ErrorIs(t, err, rest.ErrConfig)
+	_, err = rest.NewClients(&tokens{}, nil)
 	require.NoError(t, err, "a nil option is skipped")
 }
 
@@ -576,4 +589,81 @@ func TestHTTPClientIsCopied(t *testing.T) {
 	_, err := rest.NewClients(&tokens{}, rest.WithHTTPClient(mine))
 	require.NoError(t, err)
 	require.Zero(t, *mine)
+}
+
+// other is credentials of another user of the same portals.
+type other struct{ hosts }
+
+func (other) Access(_ context.Context, memberID string) (endpoint, token string, err error) {
+	return "https://" + memberID + ".example/rest/", "another-token", nil
+}
+
+// TestAs: a client for other credentials has the same limits and pauses, and its calls do not join
+// those of others.
+func TestAs(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		tr := newScript(t, func(s sent) (int, string, error) {
+			if s.method == "crm.item.update" {
+				return 429, blocked, nil
+			}
+			return 200, responsesTo(s), nil
+		})
+		api := newHosts(t, on(tr), rest.WithRateLimit(1, 1))
+		start := time.Now()
+		require.NoError(t, api.Portal("a").Call(t.Context(), "profile", nil, nil))
+		require.NoError(t, api.Portal("a").As(other{}).Call(t.Context(), "profile", nil, nil))
+		require.Equal(t, time.Second, time.Since(start))
+		seen := tr.requests()
+		require.Equal(t, secretToken, seen[0].form.Get("auth"))
+		require.Equal(t, "another-token", seen[1].form.Get("auth"))
+
+		require.Error(t, api.Portal("a").With(rest.Retries(0)).Call(t.Context(), "crm.item.update", nil, nil))
+		start = time.Now()
+		err := api.As(other{}).Portal("a").With(rest.Timeout(30*time.Second)).Call(t.Context(), "crm.item.update", nil, nil)
+		require.ErrorIs(t, err, rest.ErrOperationTimeLimit)
+		require.Zero(t, time.Since(start))
+
+		var both sync.WaitGroup
+		for _, c := range []*rest.Coalescer{api.Coalescer("a"), api.As(other{}).Coalescer("a")} {
+			both.Go(func() {
+				if err := c.Call(t.Context(), "crm.deal.add", nil, nil); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		both.Wait()
+		for _, s := range tr.requests() {
+			require.NotEqual(t, "batch", s.method)
+		}
+
+		err = api.Portal("a").As(nil).Call(t.Context(), "profile", nil, nil)
+		require.ErrorContains(t, err, "the credentials given to As are nil")
+		_, ok := rest.Retryable(err)
+		require.False(t, ok)
+	})
+}
+
+// credsWithClient is credentials with an HTTP client, such as one with a proxy.
+type credsWithClient struct {
+	hosts
+
+	client *http.Client
+}
+
+func (c credsWithClient) HTTPClient() *http.Client { return c.client }
+
+// TestIdleConnectionsKeepTheProxy: the credentials' client has a proxy. The number of idle
+// connections must not make calls bypass it silently.
+func TestIdleConnectionsKeepTheProxy(t *testing.T) {
+	t.Parallel()
+	tr := newTransport(t, fine)
+	api, err := rest.NewClients(credsWithClient{client: &http.Client{Transport: tr}}, rest.WithIdleConnections(2, 20), rest.WithRetries(0))
+	if err != nil {
+		return // said so
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	_ = api.Portal("a.invalid").Call(ctx, "profile", nil, nil)
+	require.Equal(t, 1, tr.count(), "the call went around the client of the credentials")
 }

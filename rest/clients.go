@@ -2,37 +2,39 @@ package rest
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
-	"reflect"
 	"runtime/debug"
 	"time"
 
 	"github.com/b24events/b24events/internal/batch"
 	"github.com/b24events/b24events/internal/defaultlog"
 	"github.com/b24events/b24events/internal/plainhttp"
+	"github.com/b24events/b24events/internal/typednil"
 )
 
-// MaxResponseBytes is the most that is read of one answer, after decompression.
+// MaxResponseBytes is how much is read of one response, after decompression.
 const MaxResponseBytes = 64 << 20
 
-// DefaultTimeout bounds one HTTP request where the client of [WithHTTPClient] has no limit of its own. Portals give up on a
-// method after 60 s.
+// DefaultTimeout bounds one HTTP request if the client of [WithHTTPClient] has no limit of its own.
+// Portals stop a method after 60 s.
 const DefaultTimeout = 75 * time.Second
 
-// Credentials hands out access to portals. The type Portals of package oauth fits; for tokens kept elsewhere write an adapter.
-// Implementations must be safe for concurrent use. They may also be a [Mover].
+// Credentials provide access to portals. The type Portals of package oauth implements this
+// interface; write an adapter for tokens that are kept elsewhere. Implementations must be safe for
+// concurrent use. They may also implement [Mover] and [Remover].
 type Credentials interface {
-	// Access returns the portal's REST address, such as https://example.bitrix24.com/rest/, and a token to use there.
+	// Access returns the portal's REST address, such as https://example.bitrix24.com/rest/, and a
+	// token to use there.
 	Access(ctx context.Context, memberID string) (endpoint, token string, err error)
-	// Renew returns access after the portal answered expired_token to the token refused. Where that token was replaced in the
-	// meantime, it returns the replacement.
+	// Renew returns access after the portal rejected the token refused as expired_token. If that
+	// token has been replaced in the meantime, Renew returns the replacement.
 	Renew(ctx context.Context, memberID, refused string) (endpoint, token string, err error)
 }
 
-// clientID returns the ID of the application whose credentials these are, when they tell it.
+// clientID returns the ID of the application whose credentials these are, if they have a method for
+// it.
 func clientID(creds Credentials) string {
 	if app, ok := creds.(interface{ ClientID() string }); ok {
 		return app.ClientID()
@@ -40,22 +42,23 @@ func clientID(creds Credentials) string {
 	return ""
 }
 
-// Clients makes clients for portals. The clients share its HTTP transport, its [Limiter] and what it learnt of blocked methods.
+// Clients makes clients for portals. The clients share its HTTP transport, its [Limiter], and what
+// it knows about blocked methods.
 type Clients struct {
 	creds   Credentials
-	hook    *hook // instead of tokens: the client is an incoming webhook's
+	hook    *hook // of an incoming webhook, which has no tokens
 	http    *http.Client
 	log     *slog.Logger
 	limiter *Limiter
-	pauses  *pauses
-	desk    *desk
+	pauses  *methodPauses
+	batcher *batcher
 	meter   *meter
 	retries int
 	plain   plainhttp.Hosts
 }
 
 type config struct {
-	http      *http.Client // nil for that of the credentials, or one of the package's own
+	http      *http.Client // nil for the credentials' client, or the package's own
 	theirs    *http.Client // of the credentials
 	idle      *[2]int      // connections for each host and in all
 	log       *slog.Logger
@@ -68,42 +71,45 @@ type config struct {
 // Option configures [NewClients] and [NewWebhook].
 type Option func(*config) error
 
-// WithHTTPClient sets the HTTP client, for a proxy or certificates of one's own. It is copied. The copy follows no
-// redirects, keeps no cookies, and has [DefaultTimeout] if the client has none.
+// WithHTTPClient sets the HTTP client, for example to use a proxy or your own certificates. It is
+// copied. The copy follows no redirects, keeps no cookies, and has [DefaultTimeout] if the client
+// has none.
 //
-// Without this option the clients use that of the credentials, if these have a method HTTPClient() *http.Client that returns one:
-// give it once, to oauth.NewPortals.
+// Without this option the clients use the client of the credentials, if these have a method
+// HTTPClient() *http.Client that returns one. So it is enough to pass it to oauth.NewPortals.
 func WithHTTPClient(c *http.Client) Option {
 	return func(cfg *config) error {
 		if c == nil {
-			return errors.New("rest: WithHTTPClient: the client is nil")
+			return misconfigured("WithHTTPClient: the client is nil")
 		}
 		cfg.http = c
 		return nil
 	}
 }
 
-// Idle connections that are kept for the next calls, for each portal and in all. See [WithIdleConnections].
+// The numbers of idle connections that are kept for later calls, for each portal and in all. See
+// [WithIdleConnections].
 const (
 	DefaultIdlePerHost = 8
 	DefaultIdle        = 2000
 )
 
-// WithIdleConnections sets how many idle connections are kept for the next calls, for each portal and in all, for 90 seconds. An
-// application with thousands of portals that are called often needs many, or nearly every call makes a connection of its own. The
-// defaults are [DefaultIdlePerHost] and [DefaultIdle]. The client of [WithHTTPClient] has limits of its own, so the two options do
-// not go together.
+// WithIdleConnections sets how many idle connections are kept for later calls, for each portal and
+// in all, for 90 seconds. An application that often calls thousands of portals needs many;
+// otherwise nearly every call opens a new connection. The defaults are [DefaultIdlePerHost] and
+// [DefaultIdle]. The client of [WithHTTPClient] has limits of its own, so the two options cannot be
+// combined.
 func WithIdleConnections(perHost, total int) Option {
 	return func(cfg *config) error {
 		if perHost < 1 || total < perHost {
-			return errors.New("rest: WithIdleConnections: there is one for each host at least, and no fewer in all")
+			return misconfigured("WithIdleConnections: allow at least one connection for each host, and no fewer in all")
 		}
 		cfg.idle = &[2]int{perHost, total}
 		return nil
 	}
 }
 
-// transport is that of net/http, with room for the connections of many portals.
+// transport returns a copy of http.DefaultTransport, with room for the connections of many portals.
 func (cfg *config) transport() http.RoundTripper {
 	base, ok := http.DefaultTransport.(*http.Transport)
 	if !ok {
@@ -117,52 +123,55 @@ func (cfg *config) transport() http.RoundTripper {
 	return own
 }
 
-// WithLogger sets where calls are logged: one DEBUG line for each, without parameters or results.
-// Without this option nothing is logged, because no line is WARN or above.
+// WithLogger sets the logger. Each call is one DEBUG line, without parameters or results; a panic
+// of an observer, of the credentials or of the HTTP client is an ERROR line. Without this option
+// only the ERROR lines are logged, by [slog.Default].
 func WithLogger(l *slog.Logger) Option {
 	return func(cfg *config) error {
 		if l == nil {
-			return errors.New("rest: WithLogger: the logger is nil")
+			return misconfigured("WithLogger: the logger is nil")
 		}
 		cfg.log = l
 		return nil
 	}
 }
 
-// WithInsecureHTTP allows portals whose endpoint is http, on loopback addresses and on the hosts
-// named, each as host for every port or as host:port. Tokens then travel in the clear: it is for
-// fake portals in tests and for development. The option of the same name in package oauth means the
-// same.
+// WithInsecureHTTP allows portals with an http endpoint, on loopback addresses and on the hosts
+// named, each as host for every port or as host:port. Tokens are then sent in the clear, so it is
+// for fake portals in tests and for development. The option of the same name in package oauth does
+// the same.
 func WithInsecureHTTP(hosts ...string) Option {
 	return func(cfg *config) error {
 		plain, err := plainhttp.New(hosts...)
 		if err != nil {
-			return fmt.Errorf("rest: WithInsecureHTTP: %w", err)
+			return misconfigured("WithInsecureHTTP: " + err.Error())
 		}
 		cfg.plain = plain
 		return nil
 	}
 }
 
-// DefaultRetries is how often a call is repeated at most, besides the repetition with a renewed token.
+// DefaultRetries is how often a call is retried at most, besides the retry with a renewed token.
 const DefaultRetries = 4
 
-// WithRetries sets how often a call is repeated at most that surely did not run, or that may run twice: see the package
-// documentation. The default is [DefaultRetries]; 0 leaves all repetition to the caller.
+// WithRetries sets how often a call is retried at most. A call is retried if it surely did not run,
+// or if it may run twice: see the package documentation. The default is [DefaultRetries]; 0 leaves
+// all retries to the caller.
 func WithRetries(n int) Option {
 	return func(cfg *config) error {
 		if n < 0 {
-			return errors.New("rest: WithRetries: the number is negative")
+			return misconfigured("WithRetries: the number must not be negative")
 		}
 		cfg.retries = n
 		return nil
 	}
 }
 
-// NewClients returns a source of clients that call with the tokens of c.
+// NewClients returns a source of clients that call with the tokens of c. An error matches
+// [ErrConfig].
 func NewClients(c Credentials, opts ...Option) (*Clients, error) {
-	if isNil(c) {
-		return nil, errors.New("rest: NewClients: the credentials are nil; pass an *oauth.Portals or an adapter")
+	if typednil.Is(c) {
+		return nil, misconfigured("NewClients: the credentials are nil; pass an *oauth.Portals or an adapter")
 	}
 	if from, ok := c.(interface{ HTTPClient() *http.Client }); ok {
 		if client := from.HTTPClient(); client != nil {
@@ -177,13 +186,7 @@ func NewClients(c Credentials, opts ...Option) (*Clients, error) {
 	return p, nil
 }
 
-// isNil reports whether there are no credentials.
-func isNil(c Credentials) bool {
-	rv := reflect.ValueOf(c)
-	return !rv.IsValid() || rv.Kind() == reflect.Pointer && rv.IsNil()
-}
-
-// newClients makes everything but the credentials. hook is for an incoming webhook.
+// newClients makes everything except the credentials. hook is true for an incoming webhook.
 func newClients(opts []Option, hook bool) (*Clients, error) {
 	cfg := config{retries: DefaultRetries}
 	for _, opt := range opts {
@@ -202,9 +205,9 @@ func newClients(opts []Option, hook bool) (*Clients, error) {
 	}
 	switch {
 	case cfg.http != nil && cfg.idle != nil:
-		return nil, errors.New("rest: pass one of WithHTTPClient and WithIdleConnections; the client has limits of its own")
+		return nil, misconfigured("pass one of WithHTTPClient and WithIdleConnections; the client has limits of its own")
 	case cfg.theirs != nil && cfg.idle != nil:
-		return nil, errors.New("rest: WithIdleConnections: the credentials have an HTTP client, whose transport has limits of its own")
+		return nil, misconfigured("WithIdleConnections: the credentials have an HTTP client, whose transport has limits of its own")
 	case cfg.http == nil && cfg.theirs != nil:
 		cfg.http = cfg.theirs
 	case cfg.http == nil && hook && cfg.idle == nil: // there may be many clients, each for one portal
@@ -222,30 +225,32 @@ func newClients(opts []Option, hook bool) (*Clients, error) {
 		http:    &client,
 		log:     cfg.log,
 		limiter: cfg.limiter,
-		pauses:  newPauses(),
-		desk:    newDesk(DefaultWindow, batch.Max),
+		pauses:  newMethodPauses(),
+		batcher: newBatcher(DefaultWindow, batch.Max),
 		meter:   &meter{observers: cfg.observers},
 		retries: cfg.retries,
 		plain:   cfg.plain,
 	}, nil
 }
 
-// As returns a source of clients that call with other credentials. It shares everything with p: connections, limits, what is
-// known of blocked methods. Only the calls of its coalescers do not join those of p, because a request has one token: keep what As
-// returns if they are to join each other's.
-func (p *Clients) As(creds Credentials) *Clients {
-	own := *p
-	own.creds, own.hook, own.desk = creds, nil, newDesk(p.desk.window, p.desk.size)
+// As returns a source of clients that call with other credentials. It shares everything with cs:
+// connections, limits, and which methods are blocked. Only the calls of its coalescers do not join
+// those of cs, because a request has one token. Keep the returned value if its own calls are to
+// join each other.
+func (cs *Clients) As(creds Credentials) *Clients {
+	own := *cs
+	own.creds, own.hook, own.batcher = creds, nil, newBatcher(cs.batcher.window, cs.batcher.size)
 	return &own
 }
 
-// Portal returns the client for one portal. It does no I/O: whether the portal is known shows at the first call.
-func (p *Clients) Portal(memberID string) *Client {
-	return &Client{portals: p, memberID: memberID}
+// Portal returns the client for one portal. It does no I/O. If the portal is not known, the first
+// call fails.
+func (cs *Clients) Portal(memberID string) *Client {
+	return &Client{clients: cs, memberID: memberID}
 }
 
-// guard runs code of others and logs a panic of it.
-func (c *Client) guard(ctx context.Context, what, method string, f func()) {
+// recovering runs a callback and logs its panic.
+func (c *Client) recovering(ctx context.Context, what, method string, f func()) {
 	defer func() {
 		if recover() != nil {
 			c.logPanic(ctx, what, method)
@@ -254,12 +259,12 @@ func (c *Client) guard(ctx context.Context, what, method string, f func()) {
 	f()
 }
 
-// logPanic logs a panic, with the stack. A logger that panics as well is let be.
+// logPanic logs a panic, with the stack. It ignores a panic of the logger.
 func (c *Client) logPanic(ctx context.Context, what, method string) {
 	defer func() { _ = recover() }()
-	c.portals.log.LogAttrs(ctx, slog.LevelError, "bitrix24 call panicked", slog.String(keyReason, what),
+	c.clients.log.LogAttrs(ctx, slog.LevelError, "bitrix24 call panicked", slog.String(keyReason, what),
 		slog.String(keyMemberID, c.memberID), slog.String(keyMethod, method), slog.String(keyStack, string(debug.Stack())))
 }
 
-// Format prints no credentials, whatever the verb.
-func (p *Clients) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("rest.Clients")) }
+// Format never prints credentials, for every verb.
+func (cs *Clients) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("rest.Clients")) }

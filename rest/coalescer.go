@@ -3,7 +3,6 @@ package rest
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -19,109 +18,110 @@ const (
 	// MaxWindow is the most that [WithWindow] takes.
 	MaxWindow = 5 * time.Second
 
-	// maxGathered is the most, in bytes of parameters, with which a call joins others: 50 of them stay within what web servers
-	// take. Larger ones, such as files, go by themselves.
-	maxGathered = 64 << 10
+	// maxBatchable is the largest call that joins others, in bytes of its parameters: 50 of them
+	// stay within what web servers accept. Larger calls, such as files, are sent by themselves.
+	maxBatchable = 64 << 10
 )
 
-// Coalescer makes calls as a [Client] does, and joins those that different goroutines make at the same time into one batch: a
-// portal counts HTTP requests, and 50 calls then cost one. A call that finds no company goes out by itself, the window later.
-// While a portal's limit holds requests back, calls gather for as long.
+// Coalescer makes calls as a [Client] does, and joins calls that different goroutines make at the
+// same time into one batch. A portal counts HTTP requests, so 50 calls then cost one. A call that
+// no other joins is sent by itself, when the window has passed. While a portal's limit delays
+// requests, calls join for as long.
 //
-// Each caller gets its own result or error, and keeps its own context: one that leaves takes its call along if that was not sent
-// yet, and disturbs no other. One whose deadline comes before the turn of the request fails at once, as with a Client. The
-// request is cancelled once all have left. Reads that are equal to the byte are made once; which methods are reads is said at
-// [Idempotent].
+// Each caller gets its own result or error, and keeps its own context. If a caller's context ends
+// before its call was sent, the call is dropped, and other calls are not affected. If its deadline
+// comes before the turn of the request, the caller fails at once, as with a Client. The request is
+// canceled when all callers have left. Reads that are equal byte for byte are made once;
+// [Idempotent] says which methods are reads.
 //
-// Some calls do not gather: batch, upload and download, which portals refuse in a batch; what carries
-// auth_connector; texts that portals would replace in a batch, for example $result[…]; more than 64
-// KiB of parameters; and methods that are paused for their operating time. A call that the portal refuses within a batch for a reason that passes
-// is made again by itself. So are the reads and idempotent calls of a request that failed or whose
-// answer is too large, if there were others in it.
+// Some calls are sent by themselves: batch, upload and download, which portals refuse in a batch;
+// calls with auth_connector; texts that portals would replace in a batch, for example $result[…];
+// more than 64 KiB of parameters; and methods that are paused for their operating time. If the
+// portal refuses a call within a batch for a temporary reason, the call is made again by itself. If
+// a request with several calls failed, or its response is too large, its reads and idempotent calls
+// are made again, each by itself.
 //
-// Calls in one batch run one after the other, and the portal ends a request after 60 seconds: calls that take seconds each are
-// better made through a [Client]. The order of calls that are made at the same time is not kept. A panic of the credentials or
-// of the HTTP client is an error of the calls that were to be sent.
+// Calls in one batch run one after the other, and the portal ends a request after 60 seconds. So
+// use a [Client] for calls that take seconds each. The order of calls that are made at the same
+// time is not kept. If the credentials or the HTTP client panic, the calls that were to be sent
+// return an error.
 //
-// It is safe for concurrent use, costs nothing while no call is under way, and needs not be closed. The zero value is not usable.
+// It is safe for concurrent use. An idle Coalescer uses no resources, and there is nothing to
+// close. The zero value is not usable.
 type Coalescer struct {
-	client *Client
-	desk   *desk
+	client  *Client
+	batcher *batcher
 }
 
 // CoalescerOption configures [NewCoalescer].
-type CoalescerOption func(*desk) error
+type CoalescerOption func(*batcher) error
 
-// WithWindow sets how long the first call waits for others to join it, up to [MaxWindow]. The default is [DefaultWindow].
+// WithWindow sets how long the first call waits for others to join it, up to [MaxWindow]. The
+// default is [DefaultWindow].
 func WithWindow(d time.Duration) CoalescerOption {
-	return func(desk *desk) error {
+	return func(b *batcher) error {
 		if d <= 0 || d > MaxWindow {
-			return errors.New("rest: WithWindow: the window must be positive and no more than MaxWindow")
+			return misconfigured("WithWindow: the window must be positive, and not longer than MaxWindow")
 		}
-		desk.window = d
+		b.window = d
 		return nil
 	}
 }
 
-// WithSize sets how many calls leave as one batch, 2 to 50. The default is 50.
+// WithSize sets how many calls one batch holds, 2 to 50. The default is 50.
 func WithSize(n int) CoalescerOption {
-	return func(desk *desk) error {
+	return func(b *batcher) error {
 		if n < 2 || n > batch.Max {
-			return errors.New("rest: WithSize: portals take batches of up to 50 calls, and fewer than 2 are none")
+			return misconfigured("WithSize: the size must be from 2 to 50, which is the most that portals take")
 		}
-		desk.size = n
+		b.size = n
 		return nil
 	}
 }
 
-// NewCoalescer returns a coalescer over c, of an application or a webhook. It joins only calls that are made through itself: share
-// it, or use [Clients.Coalescer].
+// NewCoalescer returns a coalescer over c, which is a client of an application or a webhook. It
+// joins only calls that are made through itself, so share it, or use [Clients.Coalescer]. An error
+// matches [ErrConfig].
 func NewCoalescer(c *Client, opts ...CoalescerOption) (*Coalescer, error) {
 	if c == nil {
-		return nil, errors.New("rest: NewCoalescer: the client is nil")
+		return nil, misconfigured("NewCoalescer: the client is nil")
 	}
-	desk := newDesk(DefaultWindow, batch.Max)
+	b := newBatcher(DefaultWindow, batch.Max)
 	for _, opt := range opts {
 		if opt == nil {
 			continue
 		}
-		if err := opt(desk); err != nil {
+		if err := opt(b); err != nil {
 			return nil, err
 		}
 	}
-	return &Coalescer{client: c, desk: desk}, nil
+	return &Coalescer{client: c, batcher: b}, nil
 }
 
-// Coalescer returns a coalescer for one portal, with the default window and size. All coalescers that p returns for a portal join
-// their calls with each other's: make one where it is needed, keep none.
-func (p *Clients) Coalescer(memberID string) *Coalescer {
-	return &Coalescer{client: p.Portal(memberID), desk: p.desk}
+// Coalescer returns a coalescer for one portal, with the default window and size. All coalescers
+// that cs returns for a portal join their calls with each other's, so make one when you need it;
+// there is no reason to keep it.
+func (cs *Clients) Coalescer(memberID string) *Coalescer {
+	return &Coalescer{client: cs.Portal(memberID), batcher: cs.batcher}
 }
 
 // MemberID returns the stable identifier of the portal, as [Client.MemberID] does.
 func (c *Coalescer) MemberID() string { return c.client.MemberID() }
 
-// ClientID returns that of the client.
+// ClientID returns the ID of the application, as [Client.ClientID] does.
 func (c *Coalescer) ClientID() string { return c.client.ClientID() }
 
-// Format prints the client, and so no credentials, whatever the verb.
+// Format prints the client, and never credentials, for every verb.
 func (c *Coalescer) Format(f fmt.State, _ rune) {
 	_, _ = fmt.Fprintf(f, "rest.Coalescer(%v)", c.client)
 }
 
-// Call calls a method as [Client.Call] does, together with others.
+// Call calls a method as [Client.Call] does, in a batch with other calls.
 func (c *Coalescer) Call(ctx context.Context, method string, params, result any) error {
-	if err := checkTarget(method, result); err != nil {
-		return err
-	}
-	answer, err := c.Do(ctx, method, params)
-	if err != nil {
-		return err
-	}
-	return answer.decode(method, result)
+	return callInto(ctx, c, method, params, result)
 }
 
-// Do calls a method as [Client.Do] does, together with others.
+// Do calls a method as [Client.Do] does, in a batch with other calls.
 func (c *Coalescer) Do(ctx context.Context, method string, params any) (*Response, error) {
 	call, err := c.client.newCall(method, params)
 	if err != nil {
@@ -132,10 +132,10 @@ func (c *Coalescer) Do(ctx context.Context, method string, params any) (*Respons
 	switch {
 	case ctx.Err() != nil:
 		return nil, contextError(ctx, method)
-	case !c.gathers(call):
+	case !c.batchable(call):
 		return c.client.run(ctx, call)
 	}
-	g, r, err := c.desk.join(ctx, c.client, call)
+	g, r, err := c.batcher.add(ctx, c.client, call)
 	if err != nil {
 		return nil, err
 	}
@@ -144,132 +144,134 @@ func (c *Coalescer) Do(ctx context.Context, method string, params any) (*Respons
 	case err := <-r.late:
 		return nil, err
 	case <-ctx.Done():
-		ran := ranNever
-		if g.leave(r) {
-			ran = ranMaybe
+		ran := executedNever
+		if g.withdraw(r) {
+			ran = executedMaybe
 		}
-		return nil, ended(ctx, method, ran)
+		return nil, contextEnded(ctx, method, ran)
 	}
 	select {
 	case err := <-r.late: // at the same time
 		return nil, err
 	default:
 	}
-	s := r.seat
-	if s.alone {
+	s := r.slot
+	if s.single {
 		call.paused = s.paused
 		return c.client.run(ctx, call)
 	}
-	answer, err := s.outcome()
+	response, err := s.outcome()
 	if err != nil {
-		if s.aloneAfter(err, call) {
-			call.doubtful = s.lost != nil && !surelyNotRun(err)
+		if s.retriesSingly(err, call) {
+			call.mayHaveRun = s.requestErr != nil && !surelyNotRun(err)
 			return c.client.run(ctx, call)
 		}
-		return nil, about(err, method)
+		return nil, withMethod(err, method)
 	}
 	if s.shared {
-		own := *answer
-		own.Result = bytes.Clone(answer.Result)
+		own := *response
+		own.Result = bytes.Clone(response.Result)
 		return &own, nil
 	}
-	return answer, nil
+	return response, nil
 }
 
-// gathers reports whether a call may leave together with others.
-func (c *Coalescer) gathers(call *call) bool {
-	return batch.Takes(call.method) && len(call.form) <= maxGathered && len(call.gaps) == 0 && !call.suspect && !hasConnector(call.form) &&
+// batchable reports whether a call may join others.
+func (c *Coalescer) batchable(call *call) bool {
+	return batch.Takes(call.method) && len(call.form) <= maxBatchable && len(call.gaps) == 0 && !call.suspect && !hasConnector(call.form) &&
 		!c.client.opts.limited && !c.client.isPaused(call.method) && !c.client.isPaused(batch.Method)
 }
 
-// isPaused reports whether a method is blocked for the time that it took.
+// isPaused reports whether a method is blocked for its operating time.
 func (c *Client) isPaused(method string) bool {
-	return c.portals.pauses.until(c.memberID, method).After(time.Now())
+	return c.clients.pauses.until(c.memberID, method).After(time.Now())
 }
 
-// aloneAfter reports whether a call that failed in company is made by itself.
-func (s *seat) aloneAfter(err error, call *call) bool {
+// retriesSingly reports whether a call that failed in a batch is made again by itself.
+func (s *slot) retriesSingly(err error, call *call) bool {
 	if call.retries == 0 {
 		return false
 	}
-	if s.lost != nil { // the request failed, and was repeated as far as that did no harm to any of its calls
-		return s.company && call.idempotent && !s.repeated && !surelyNotRun(err)
+	if s.requestErr != nil { // the request failed, and was retried if that did no harm to any of its calls
+		return s.batched && call.idempotent && !s.retried && !surelyNotRun(err)
 	}
-	return passesAlone(err, call.idempotent)
+	return retriableAlone(err, call.idempotent)
 }
 
-// desk is where calls gather, for any number of portals. It knows only the gatherings that still take calls.
-type desk struct {
+// batcher joins calls into groups, for any number of portals. It holds only the groups that still
+// take calls.
+type batcher struct {
 	window time.Duration
 	size   int
 
 	mu   sync.Mutex
-	open map[string]*gathering // by member identifier
+	open map[string]*group // by member identifier
 }
 
-func newDesk(window time.Duration, size int) *desk {
-	return &desk{window: window, size: size, open: make(map[string]*gathering)}
+func newBatcher(window time.Duration, size int) *batcher {
+	return &batcher{window: window, size: size, open: make(map[string]*group)}
 }
 
-// gathering is calls of one portal that leave together.
-type gathering struct {
-	desk    *desk
+// group is the calls of one portal that are sent together.
+type group struct {
+	batcher *batcher
 	client  *Client
-	request *call // run's alone, but for its flags
-	cancel  context.CancelFunc
+	request *call // only run uses it, except for its flags
+	stop    context.CancelFunc
 	full    chan struct{} // closed when no more calls fit
-	done    chan struct{} // closed when the outcomes are there
+	done    chan struct{} // closed when the outcomes are set
 
-	// Under the desk's lock, until done is closed.
-	seats    []*seat
-	reads    map[string]*seat // by method and parameters
-	callers  int
-	timed    map[*caller]struct{} // those with a deadline
-	due      func() time.Time     // when the request will have its turn; nil before it waits for that
-	departed bool
-	doubtful bool // the request may have run before
+	// The batcher's lock guards these until done is closed.
+	slots      []*slot
+	reads      map[string]*slot // by method and parameters
+	callers    int
+	timed      map[*caller]struct{} // callers with a deadline
+	due        func() time.Time     // when the request will have its turn; nil before it is queued
+	flushed    bool
+	mayHaveRun bool // the request may have run before
 }
 
-// seat is one call in a gathering, of one or more callers.
-type seat struct {
+// slot is one call in a group, of one or more callers.
+type slot struct {
 	item
 
 	idempotent bool
 	shared     bool
 	callers    int
-	company    bool // it left with others
-	repeated   bool // their request was, for what may have run
-	alone      bool // it did not leave: the method is blocked
-	paused     bool // and was when it left before
+	batched    bool // it was sent with others
+	retried    bool // the request was retried although it may have run
+	single     bool // it was not sent with the group: the method is blocked
+	paused     bool // and it was blocked before, too
 }
 
-// caller is one caller of a seat.
+// caller is one caller of a slot.
 type caller struct {
-	seat     *seat
-	deadline time.Time
-	late     chan error // gets the error if the turn comes too late
-	left     bool
+	slot      *slot
+	deadline  time.Time
+	late      chan error // gets the error if the turn comes too late
+	withdrawn bool
 }
 
-// join finds a place for a call, and starts a gathering if there is none.
-func (d *desk) join(ctx context.Context, c *Client, call *call) (*gathering, *caller, error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
+// add puts a call into the group of its portal, and starts a group if there is none.
+func (b *batcher) add(ctx context.Context, c *Client, call *call) (*group, *caller, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	r := &caller{}
 	r.deadline, _ = ctx.Deadline()
-	g := d.open[c.memberID]
+	g := b.open[c.memberID]
 	if g == nil {
-		// The request belongs to all callers: it keeps the first one's values, and ends when the last one has left.
+		// The request belongs to all callers: it keeps the first one's values, and ends when the last one
+		// has left.
 		shared, cancel := context.WithCancel(context.WithoutCancel(ctx))
 		own := *c
-		own.opts = callOptions{} // they are of the calls
-		g = &gathering{
-			desk: d, client: &own, cancel: cancel,
-			full: make(chan struct{}), done: make(chan struct{}), reads: make(map[string]*seat), timed: make(map[*caller]struct{}),
+		own.opts = callOptions{} // options belong to the calls
+		g = &group{
+			batcher: b, client: &own, stop: cancel,
+			full: make(chan struct{}), done: make(chan struct{}), reads: make(map[string]*slot), timed: make(map[*caller]struct{}),
 		}
 		g.request = g.newRequest()
-		d.open[c.memberID] = g
-		go g.run(shared) // ends with the request, which ends at the latest when nobody waits for it
+		b.open[c.memberID] = g
+		go g.run(shared) // ends with the request, which ends at the latest when all callers have left
 	}
 	if !r.deadline.IsZero() {
 		if g.due != nil {
@@ -282,124 +284,125 @@ func (d *desk) join(ctx context.Context, c *Client, call *call) (*gathering, *ca
 	}
 	g.callers++
 	key := strings.ToLower(call.method) + "?" + call.form
-	if r.seat = g.reads[key]; r.seat != nil {
-		r.seat.callers++
-		r.seat.shared = true
+	if r.slot = g.reads[key]; r.slot != nil {
+		r.slot.callers++
+		r.slot.shared = true
 		return g, r, nil
 	}
-	s := &seat{item: item{method: call.method, form: call.form}, idempotent: call.idempotent, callers: 1}
+	s := &slot{item: item{method: call.method, form: call.form}, idempotent: call.idempotent, callers: 1}
 	if isRead(call.method) {
 		g.reads[key] = s
 	}
-	r.seat = s
-	g.seats = append(g.seats, s)
-	if len(g.seats) == d.size {
-		g.close()
+	r.slot = s
+	g.slots = append(g.slots, s)
+	if len(g.slots) == b.size {
+		g.closeLocked()
 		close(g.full)
 	}
 	return g, r, nil
 }
 
-// newRequest returns the call that the gathering makes.
-func (g *gathering) newRequest() *call {
-	request := &call{method: batch.Method, retries: g.client.portals.retries, prepare: g.depart, repeating: g.repeating}
-	request.turn.placed, request.turn.later = g.placed, g.later
+// newRequest returns the call that the group makes.
+func (g *group) newRequest() *call {
+	request := &call{method: batch.Method, retries: g.client.clients.retries, prepare: g.flush, onRetry: g.onRetry}
+	request.turn.placed, request.turn.later = g.onPlaced, g.onLater
 	return request
 }
 
-// close lets nobody join any more. The desk is locked.
-func (g *gathering) close() {
-	if g.desk.open[g.client.memberID] == g {
-		delete(g.desk.open, g.client.memberID)
+// closeLocked ends the group to new calls. The batcher's lock is held.
+func (g *group) closeLocked() {
+	if g.batcher.open[g.client.memberID] == g {
+		delete(g.batcher.open, g.client.memberID)
 	}
 }
 
-// leave takes one caller out, and reports whether its call may be under way.
-func (g *gathering) leave(r *caller) (departed bool) {
-	g.desk.mu.Lock()
-	defer g.desk.mu.Unlock()
-	departed = g.departed && !r.seat.alone
-	g.leaveLocked(r)
-	return departed
+// withdraw removes one caller, and reports whether its call may be running.
+func (g *group) withdraw(r *caller) (maybeRunning bool) {
+	g.batcher.mu.Lock()
+	defer g.batcher.mu.Unlock()
+	maybeRunning = g.flushed && !r.slot.single
+	g.withdrawLocked(r)
+	return maybeRunning
 }
 
-func (g *gathering) leaveLocked(r *caller) {
-	if r.left {
+func (g *group) withdrawLocked(r *caller) {
+	if r.withdrawn {
 		return
 	}
-	r.left = true
+	r.withdrawn = true
 	delete(g.timed, r)
-	r.seat.callers--
+	r.slot.callers--
 	g.callers--
 	if g.callers == 0 {
-		g.close()
-		g.cancel()
+		g.closeLocked()
+		g.stop()
 	}
 }
 
-// placed notes when the request will have its turn.
-func (g *gathering) placed(due func() time.Time) {
-	g.desk.mu.Lock()
-	defer g.desk.mu.Unlock()
+// onPlaced records when the request will have its turn.
+func (g *group) onPlaced(due func() time.Time) {
+	g.batcher.mu.Lock()
+	defer g.batcher.mu.Unlock()
 	g.due = due
-	g.dismissLocked(due(), nil)
+	g.expireLocked(due(), nil)
 }
 
-// later is called when the turn comes later than it was said. The limiter is locked.
-func (g *gathering) later() {
+// onLater is called when the turn is delayed. The limiter's lock is held.
+func (g *group) onLater() {
 	go func() {
-		g.desk.mu.Lock()
-		defer g.desk.mu.Unlock()
-		if g.due != nil { // else placed comes
-			g.dismissLocked(g.due(), nil)
+		g.batcher.mu.Lock()
+		defer g.batcher.mu.Unlock()
+		if g.due != nil { // otherwise onPlaced follows
+			g.expireLocked(g.due(), nil)
 		}
 	}()
 }
 
-// repeating is called when the request was refused and is to be made again, at until or later.
-func (g *gathering) repeating(err error, until time.Time) {
-	g.desk.mu.Lock()
-	defer g.desk.mu.Unlock()
-	g.due = nil // until it has a place again
-	g.doubtful = g.request.doubtful
+// onRetry is called when the request failed and will be made again, at until or later.
+func (g *group) onRetry(err error, until time.Time) {
+	g.batcher.mu.Lock()
+	defer g.batcher.mu.Unlock()
+	g.due = nil // until it is queued again
+	g.mayHaveRun = g.request.mayHaveRun
 	if e, ok := err.(*Error); ok && e.until.After(until) { //nolint:errorlint // of this package, not wrapped
 		until = e.until
 	}
-	g.dismissLocked(until, err)
+	g.expireLocked(until, err)
 }
 
-// dismissLocked takes those out for whom the next turn comes too late. They get the error of the request, or one that says so. The
-// desk is locked.
-func (g *gathering) dismissLocked(due time.Time, err error) {
+// expireLocked removes the callers whose deadline comes before the next turn. They get the error of
+// the request, or one that says that the turn comes too late. The batcher's lock is held.
+func (g *group) expireLocked(due time.Time, err error) {
 	for r := range g.timed {
 		if !r.deadline.Before(due) {
 			continue
 		}
 		if err != nil {
-			r.late <- about(err, r.seat.method)
+			r.late <- withMethod(err, r.slot.method)
 		} else {
-			r.late <- g.lateError(r.seat.method, due)
+			r.late <- g.lateError(r.slot.method, due)
 		}
-		g.leaveLocked(r)
+		g.withdrawLocked(r)
 	}
 }
 
-// lateError is late, unless the request may have run before.
-func (g *gathering) lateError(method string, due time.Time) error {
-	if g.doubtful {
-		return doubted(late(method, due))
+// lateError returns the error of a caller whose deadline comes before the turn. If the request may
+// have run before, the error says so.
+func (g *group) lateError(method string, due time.Time) error {
+	if g.mayHaveRun {
+		return withMayHaveRun(late(method, due))
 	}
 	return late(method, due)
 }
 
-// run waits for company, makes the request, and hands out what came of it.
-func (g *gathering) run(ctx context.Context) {
-	defer g.cancel()
+// run waits for calls to join, makes the request, and gives each slot its outcome.
+func (g *group) run(ctx context.Context) {
+	defer g.stop()
 	defer close(g.done)
-	err := error(g.broken(ranNever)) // unless the credentials or the HTTP client return
-	var answer *Response
-	defer func() { g.settle(answer, err) }()
-	timer := time.NewTimer(g.desk.window)
+	err := error(g.panicError(executedNever)) // unless the credentials or the HTTP client return
+	var response *Response
+	defer func() { g.deliver(response, err) }()
+	timer := time.NewTimer(g.batcher.window)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
@@ -414,51 +417,52 @@ func (g *gathering) run(ctx context.Context) {
 		if recover() != nil {
 			g.client.logPanic(ctx, "the credentials or the HTTP client panicked", g.request.method)
 		}
-		if g.request.exchanging || g.request.doubtful {
-			err = g.broken(ranMaybe)
+		if g.request.inFlight || g.request.mayHaveRun {
+			err = g.panicError(executedMaybe)
 		}
 	}()
-	answer, err = g.client.run(ctx, g.request)
+	response, err = g.client.run(ctx, g.request)
 	returned = true
 }
 
-// broken is the error of calls whose request ended with a panic, or with its goroutine.
-func (g *gathering) broken(ran ran) *callError {
-	return &callError{method: batch.Method, what: "the credentials or the HTTP client panicked, or ended the goroutine", ran: ran}
+// panicError is the error of calls whose request ended with a panic, or with its goroutine.
+func (g *group) panicError(ran executed) *callError {
+	return &callError{method: batch.Method, what: "the credentials or the HTTP client panicked, or ended the goroutine", executed: ran}
 }
 
-// settle hands out what came of the request.
-func (g *gathering) settle(answer *Response, err error) {
-	g.desk.mu.Lock()
-	defer g.desk.mu.Unlock()
-	g.close() // if it did not come to a departure
-	for _, s := range g.seats {
+// deliver gives each slot its outcome. After an error of the request, that is the error.
+func (g *group) deliver(response *Response, err error) {
+	g.batcher.mu.Lock()
+	defer g.batcher.mu.Unlock()
+	g.closeLocked() // if flush was not called
+	for _, s := range g.slots {
 		switch {
-		case s.alone:
+		case s.single:
 		case err != nil:
-			s.answer, s.err, s.lost, s.repeated = nil, nil, err, g.request.idempotent && !hasCode(err, ErrTooLarge)
+			s.response, s.err, s.requestErr, s.retried = nil, nil, err, g.request.idempotent && !hasCode(err, ErrTooLarge)
 		case g.request.batch == nil && s.callers > 0:
-			s.answer = answer
+			s.response = response
 		}
 	}
 }
 
-// depart completes the request with the calls that are there now, and reports whether there are any.
-func (g *gathering) depart(request *call) bool {
-	g.desk.mu.Lock()
-	defer g.desk.mu.Unlock()
-	g.close()
-	g.departed = true
+// flush completes the request with the calls that the group has now, and reports whether there are
+// any.
+func (g *group) flush(request *call) bool {
+	g.batcher.mu.Lock()
+	defer g.batcher.mu.Unlock()
+	g.closeLocked()
+	g.flushed = true
 	request.method, request.form, request.batch = batch.Method, "", nil // it may be a repetition, with fewer calls
 	batchPaused := g.client.isPaused(batch.Method)
-	var seats []*seat
+	var seats []*slot
 	var items []*item
 	idempotent := true
-	for _, s := range g.seats {
+	for _, s := range g.slots {
 		switch {
 		case s.callers == 0:
 		case batchPaused || g.client.isPaused(s.method):
-			s.alone, s.paused = true, request.paused
+			s.single, s.paused = true, request.paused
 		default:
 			s.name = "c" + strconv.Itoa(len(items)) // a name that PHP does not take for a position in a list
 			seats, items = append(seats, s), append(items, &s.item)
@@ -471,10 +475,10 @@ func (g *gathering) depart(request *call) bool {
 	case 1:
 		request.method, request.form, request.idempotent = items[0].method, items[0].form, idempotent
 	default:
-		whole := batchCall(items, false, idempotent, request.retries)
+		whole := batchCall(items, batchOptions{idempotent: idempotent, retries: request.retries})
 		request.method, request.form, request.batch, request.idempotent = whole.method, whole.form, whole.batch, whole.idempotent
 		for _, s := range seats {
-			s.company = true
+			s.batched = true
 		}
 	}
 	return true

@@ -59,7 +59,7 @@ func get(ctx context.Context, c rest.Doer, id int) (int, error) {
 	return deal.ID, err
 }
 
-func TestGathering(t *testing.T) {
+func TestGroup(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
 		ids  []int
@@ -140,8 +140,9 @@ func TestWindow(t *testing.T) {
 	})
 }
 
-// While the limit holds a request back, calls gather: 500 of them, all within a second, take eleven requests and not 500.
-func TestGatheringWhileTheLimitHolds(t *testing.T) {
+// While the limit delays a request, calls join its group: 500 calls, all within a second, take
+// eleven requests and not 500.
+func TestGroupWhileTheLimitHolds(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := withDeals(t)
@@ -273,7 +274,9 @@ func TestErrorsOfTheWholeRequest(t *testing.T) {
 
 func TestOneCallerLeaves(t *testing.T) {
 	t.Parallel()
-	for name, after := range map[string]time.Duration{"before it is sent": time.Millisecond, "while it is under way": rest.DefaultWindow + time.Millisecond} {
+	for name, after := range map[string]time.Duration{
+		"before it is sent": time.Millisecond, "while it is under way": rest.DefaultWindow + time.Millisecond,
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
@@ -284,11 +287,12 @@ func TestOneCallerLeaves(t *testing.T) {
 				ctx, cancel := context.WithTimeout(t.Context(), after)
 				defer cancel()
 				var wg sync.WaitGroup
-				// The one that leaves is the first, whose context the request could have been bound to.
+				// The caller that leaves is the first, whose context the request could have been
+				// bound to.
 				wg.Go(func() {
 					_, err := get(ctx, c, 1)
-					if !errors.Is(err, context.DeadlineExceeded) || time.Since(start) != after || hostileNotRun(err) != (after < rest.DefaultWindow) {
-						t.Error(err, time.Since(start), hostileNotRun(err))
+					if !errors.Is(err, context.DeadlineExceeded) || time.Since(start) != after || notRun(err) != (after < rest.DefaultWindow) {
+						t.Error(err, time.Since(start), notRun(err))
 					}
 				})
 				synctest.Wait()
@@ -348,7 +352,7 @@ func TestAllCallersLeave(t *testing.T) {
 				w := newBubble(t)
 				w.Always(eventtest.AnyMethod, eventtest.Answer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 					started.Add(1)
-					<-r.Context().Done() // it answers only when nobody waits any more
+					<-r.Context().Done() // it answers only when no caller waits any more
 					cancelled.Add(1)
 				})))
 				c := w.portals(t).Coalescer(w.MemberID())
@@ -496,8 +500,8 @@ func TestPausedMethodsGoByThemselves(t *testing.T) {
 	})
 }
 
-// TestBlockedBatch: the portal blocks the method batch for its time. Calls that gathered, and those
-// that come, go by themselves.
+// TestBlockedBatch: the portal blocks the method batch for its operating time. Calls that wait in a
+// group, and new ones, are sent by themselves.
 func TestBlockedBatch(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -521,20 +525,20 @@ func TestBlockedBatch(t *testing.T) {
 	})
 }
 
-func TestAnswersOfEqualReadsAreApart(t *testing.T) {
+func TestResponsesOfEqualReadsAreApart(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := withDeals(t)
 		c := w.portals(t).Coalescer(w.MemberID())
-		answers := make([]*rest.Response, 2)
+		responses := make([]*rest.Response, 2)
 		var wg sync.WaitGroup
-		for i := range answers {
-			wg.Go(func() { answers[i], _ = c.Do(t.Context(), "crm.deal.get", map[string]any{"id": 7}) })
+		for i := range responses {
+			wg.Go(func() { responses[i], _ = c.Do(t.Context(), "crm.deal.get", map[string]any{"id": 7}) })
 		}
 		wg.Wait()
 		require.Equal(t, 1, w.CallCount("crm.deal.get"))
-		clear(answers[0].Result)
-		require.Contains(t, string(answers[1].Result), `"ID":"7"`)
+		clear(responses[0].Result)
+		require.Contains(t, string(responses[1].Result), `"ID":"7"`)
 	})
 }
 
@@ -547,11 +551,11 @@ func TestCoalescerOptions(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			_, err := rest.NewCoalescer(client, opt)
-			require.Error(t, err)
+			require.ErrorIs(t, err, rest.ErrConfig)
 		})
 	}
 	_, err := rest.NewCoalescer(nil)
-	require.Error(t, err)
+	require.ErrorIs(t, err, rest.ErrConfig)
 	c, err := rest.NewCoalescer(client, nil, rest.WithSize(2))
 	require.NoError(t, err)
 	require.Equal(t, "a", c.MemberID())

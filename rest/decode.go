@@ -9,13 +9,13 @@ import (
 	"github.com/b24events/b24events/internal/values"
 )
 
-// rules are how results are read. It is a cache of what the types' tags say.
+// rules decode results. They cache the tags of types.
 var rules = values.New(nil)
 
 // Decode fills result, a non-nil pointer or nil, from the result member, by the rules for payloads
 // in package event: numbers may be text, flags are Y and N, and "", false, null and [] are empty
-// for any target. Fields are found by their b24 tags, else by their json tags or names as
-// encoding/json finds them. Differences to encoding/json:
+// for any target. Fields are found by their b24 tags, or else by their json tags or names as
+// encoding/json finds them. It differs from encoding/json:
 //
 //   - What is empty is like null: it leaves its target as it was, and makes a pointer or slice nil.
 //     So an empty result gives a zero struct without an error: some methods return [] for an object
@@ -25,13 +25,13 @@ var rules = values.New(nil)
 //   - Every scalar fits a string: a number as it is written, true as "1", false as "".
 //   - A time.Time also takes the other forms in which Bitrix24 writes dates.
 //
-// A [json.RawMessage] gets the bytes as they came, an any what encoding/json makes of them (numbers
-// are float64), and a type with a method UnmarshalJSON reads itself.
+// A [json.RawMessage] gets the bytes as they came, an any gets what encoding/json makes of them
+// (numbers are float64), and a type with a method UnmarshalJSON reads itself.
 //
-// The error matches [ErrBadResult] if a value does not fit: it names the first, and the others are
-// decoded. It also matches if the result is an object and not one of its members has a field in the
-// struct that result points to. It matches [ErrBadCall] if nothing can be decoded into a result of
-// that type.
+// The error matches [ErrBadResult] if a value does not fit: it names the first such value, and the
+// others are decoded. It also matches if the result is an object and none of its members has a
+// field in the struct that result points to. It matches [ErrBadCall] if nothing can be decoded into
+// a result of that type.
 func (r *Response) Decode(result any) error { return r.decode("", result) }
 
 // decode fills result, unless it is nil, with the result of a method.

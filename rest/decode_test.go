@@ -53,7 +53,9 @@ func TestResultsByTheRulesForPayloads(t *testing.T) {
 				`"PHONE":"","FIELDS":"","BIG":""}`,
 			crmDeal{},
 		},
-		"lists with gaps": {`{"CONTACT_IDS":{"1":"5","4":"6"},"FIELDS":["a"]}`, crmDeal{Contacts: []int64{5, 6}, Fields: map[string]string{"0": "a"}}},
+		"lists with gaps": {
+			`{"CONTACT_IDS":{"1":"5","4":"6"},"FIELDS":["a"]}`, crmDeal{Contacts: []int64{5, 6}, Fields: map[string]string{"0": "a"}},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -84,15 +86,25 @@ func TestResultsThatDoNotFit(t *testing.T) {
 		description string
 		hint        string
 	}{
-		"a fraction":     {`{"ID":7.5}`, new(crmDeal), rest.ErrBadResult, "result.ID is not an integer of 64 bits", ""},
-		"deep":           {`[{"CONTACT_IDS":["1","planted-value"]}]`, new([]crmDeal), rest.ErrBadResult, "result.0.CONTACT_IDS.1 is not an integer of 64 bits", ""},
-		"an object":      {`{"ID":{"planted-value":1}}`, new(named), rest.ErrBadResult, "result.ID is not a single value", ""},
-		"another type":   {`true`, new(named), rest.ErrBadResult, "result is not an object", ""},
-		"around it":      {`{"item":{"ID":1}}`, new(named), rest.ErrBadResult, "no field of rest_test.named stands in it", "the result has the member item: decode into a struct with that field"},
-		"no identifier":  {`{"planted-value":1}`, new(*named), rest.ErrBadResult, "no field of *rest_test.named stands in it", ""},
-		"rows":           {`[{"id_":1}]`, new([]named), rest.ErrBadResult, "no field of []rest_test.named stands in it", "the result has the member id_: decode into a struct with that field"},
+		"a fraction": {`{"ID":7.5}`, new(crmDeal), rest.ErrBadResult, "result.ID is not an integer of 64 bits", ""},
+		"deep": {
+			`[{"CONTACT_IDS":["1","planted-value"]}]`, new([]crmDeal), rest.ErrBadResult, "result.0.CONTACT_IDS.1 is not an integer of 64 bits", "",
+		},
+		"an object":    {`{"ID":{"planted-value":1}}`, new(named), rest.ErrBadResult, "result.ID is not a single value", ""},
+		"another type": {`true`, new(named), rest.ErrBadResult, "result is not an object", ""},
+		"around it": {
+			`{"item":{"ID":1}}`, new(named), rest.ErrBadResult, "no field of rest_test.named stands in it",
+			"the result has the member item: decode into a struct with that field",
+		},
+		"no identifier": {`{"planted-value":1}`, new(*named), rest.ErrBadResult, "no field of *rest_test.named stands in it", ""},
+		"rows": {
+			`[{"id_":1}]`, new([]named), rest.ErrBadResult, "no field of []rest_test.named stands in it",
+			"the result has the member id_: decode into a struct with that field",
+		},
 		"list in object": {`{"tasks":[]}`, new([]named), rest.ErrBadResult, "result is not a list", ""},
-		"channel":        {`{"C":1}`, new(struct{ C chan int }), rest.ErrBadCall, "the method ran, but struct { C chan int }.C: no value fits a chan int", ""},
+		"channel": {
+			`{"C":1}`, new(struct{ C chan int }), rest.ErrBadCall, "the method ran, but struct { C chan int }.C: no value fits a chan int", "",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

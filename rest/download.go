@@ -17,18 +17,19 @@ import (
 	"github.com/b24events/b24events/internal/redact"
 )
 
-// Download is a file on its way from a portal. Read returns its content, and its errors are those of
-// calls; a content of more bytes than were allowed ends with [ErrTooLarge]. The caller closes it,
-// also after an error. It is for one goroutine.
+// Download is a file that is being read from a portal. Read returns its content, and its errors are
+// those of calls. If the content is larger than allowed, it ends with [ErrTooLarge]. The caller
+// closes it, also after an error. Only one goroutine may use it.
 type Download struct {
-	// Name is the file's name as the portal says it, empty if it does not. It is the last element of
-	// a path, without separators, control characters and what Windows forbids, and never "." or "..".
-	// It is no safe choice by itself: the file may replace another one, and check it by
-	// filepath.IsLocal if it goes to a disk of Windows.
+	// Name is the file's name as the portal gives it, or empty. It is the last element of a path,
+	// without separators, control characters and the characters that Windows forbids, and never "."
+	// or "..". It is not a safe choice by itself: the file may replace another one. If it goes to a
+	// disk of Windows, check it by filepath.IsLocal.
 	Name string
-	// ContentType is that of the response, without parameters. Whoever uploaded the file chose it.
+	// ContentType is the media type of the response, without parameters. The person who uploaded
+	// the file chose it.
 	ContentType string
-	// Size is the length of the content in bytes, -1 if it is not known.
+	// Size is the length of the content in bytes, or -1 if it is not known.
 	Size int64
 
 	body    io.ReadCloser
@@ -40,8 +41,9 @@ type Download struct {
 }
 
 // Download gets a file from an address that a method returned: DOWNLOAD_URL of disk.file.get and
-// its kin, urlMachine of file fields in CRM, downloadUrl of im.v2.File.download. Nothing of it is
-// held in memory. maxBytes bounds what is read of the content, after decompression.
+// similar methods, urlMachine of file fields in CRM, downloadUrl of im.v2.File.download. The
+// content is not held in memory. maxBytes bounds how much of the content is read, after
+// decompression.
 //
 //	file, err := client.Download(ctx, object.DownloadURL, 100<<20)
 //	if err != nil {
@@ -50,23 +52,23 @@ type Download struct {
 //	defer file.Close()
 //	_, err = io.Copy(dst, file)
 //
-// Such an address carries a token, so the request goes to the portal's own host only, by https
-// ([WithInsecureHTTP] is for tests): any other address is refused with [ErrBadCall], as are public
-// links to other hosts, which need no client. An address without a host begins at the root of the
-// portal. A redirect is followed up to three times on the same host and otherwise refused with [ErrMoved],
-// because no page of the documentation knows one: the portal's own front end gets the content from
-// where it is stored. The address does not appear in errors and log lines.
+// Such an address holds a token, so the request goes only to the portal's own host, by https
+// ([WithInsecureHTTP] is for tests). Any other address is refused with [ErrBadCall], and so are
+// public links to other hosts, which need no client. An address without a host begins at the root
+// of the portal. A redirect is followed up to three times on the same host. Any other redirect is
+// refused with [ErrMoved], because the documentation knows none: the portal's own front end gets
+// the content from storage. The address does not appear in errors and log lines.
 //
-// The token in the address is the one with which the method was called, and the address is signed
-// with it, so it expires with that: [ErrExpiredToken]. Call the method again for a new address. An
-// error of the portal is an [*Error]. A page of HTML, or JSON, that does not come as a file, with
-// the header Content-Disposition, is [ErrBadResponse]. Errors name the method in the address, or
+// The token in the address is the one with which the method was called, and it signs the address.
+// When it expires, so does the address: [ErrExpiredToken]. Call the method again for a new address.
+// An error of the portal is an [*Error]. A page of HTML, or JSON, is [ErrBadResponse], unless it
+// comes as a file, with the header Content-Disposition. Errors name the method in the address, or
 // download.
 //
-// A download is a request as far as the portal's limits are concerned, and is repeated as reads are
-// while the response has not begun. The time limit of the HTTP client bounds how long the response
-// may take to begin, and then each wait for more of it, not the whole; time in which nobody reads
-// does not count. The context and [Timeout] bound the whole, until Close.
+// A download counts as a request for the portal's limits. It is retried as reads are, until the
+// response begins. The time limit of the HTTP client bounds the wait for the response to begin, and
+// then each wait for more of it, but not the whole. Time in which the caller does not read does not
+// count. The context and [Timeout] bound the whole, until Close.
 //
 // Source: https://apidocs.bitrix24.com/settings/how-to-call-rest-api/general-principles.html
 func (c *Client) Download(ctx context.Context, address string, maxBytes int64) (*Download, error) {
@@ -74,7 +76,7 @@ func (c *Client) Download(ctx context.Context, address string, maxBytes int64) (
 		return nil, &Error{Code: ErrBadCall, Description: c.opts.err.Error()}
 	}
 	if maxBytes <= 0 {
-		return nil, &Error{Method: downloadMethod, Code: ErrBadCall, Description: "the limit of the size must be positive"}
+		return nil, &Error{Method: downloadMethod, Code: ErrBadCall, Description: "the size limit must be positive"}
 	}
 	ctx, cancel := c.opts.within(ctx)
 	call := &call{
@@ -83,7 +85,7 @@ func (c *Client) Download(ctx context.Context, address string, maxBytes int64) (
 	}
 	var file *Download
 	call.fetch = func(ctx context.Context, base *url.URL, token string) (got exchanged, err error) {
-		file, got, err = c.fetch(ctx, base, token, call, address, maxBytes)
+		file, got, err = c.fetch(ctx, base, token, &fileRequest{call: call, address: address, maxBytes: maxBytes})
 		return got, err
 	}
 	if _, err := c.run(ctx, call); err != nil {
@@ -103,30 +105,38 @@ const (
 	maxHops        = 3
 )
 
-// fetch requests a file, and the places on the same host to which the portal redirects.
-func (c *Client) fetch(ctx context.Context, base *url.URL, token string, call *call, address string, maxBytes int64,
+// fileRequest is the download of a file.
+type fileRequest struct {
+	call     *call
+	address  string
+	maxBytes int64
+}
+
+// fetch requests a file, and follows the portal's redirects on the same host.
+func (c *Client) fetch(ctx context.Context, base *url.URL, token string, req *fileRequest,
 ) (file *Download, got exchanged, err error) {
-	target, err := portalAddress(base, address)
+	call := req.call
+	target, err := portalAddress(base, req.address)
 	if err != nil {
 		return nil, got, &Error{Method: call.method, Code: ErrBadCall, Description: err.Error()}
 	}
 	call.method = methodIn(base, target)
 	var secrets []string // of this address and of those before
 	for hop := 0; ; hop++ {
-		secrets = append(secrets, c.portals.secretsOf(target, token)...)
-		file, got, err = c.fetchOnce(ctx, target, secrets, call, maxBytes)
+		secrets = append(secrets, c.clients.secretsOf(target, token)...)
+		file, got, err = c.fetchOnce(ctx, target, secrets, call, req.maxBytes)
 		if !hasCode(err, ErrMoved) || hop == maxHops {
 			return file, got, err
 		}
 		next, foreign := ownAddress(target, got.location)
 		if foreign != nil || got.location == "" {
 			if moved, ok := err.(*Error); ok { //nolint:errorlint // of this package, not wrapped
-				moved.Hint = "it leads to no address of the portal's own host, and the token in the address is for that host alone"
+				moved.Hint = "it does not lead to the portal's own host, and the token in the address is only for that host"
 			}
 			return nil, got, err
 		}
 		target = next
-		if err := c.portals.limiter.wait(ctx, &call.turn); err != nil {
+		if err := c.clients.limiter.wait(ctx, &call.turn); err != nil {
 			return nil, got, err
 		}
 	}
@@ -144,29 +154,29 @@ func methodIn(base, target *url.URL) string {
 
 func (c *Client) fetchOnce(ctx context.Context, target *url.URL, secrets []string, call *call, maxBytes int64,
 ) (file *Download, got exchanged, err error) {
-	client, fetching, guard := c.portals.guarded(ctx, true)
+	client, fetching, guard := c.clients.guarded(ctx, true)
 	defer func() {
 		if file == nil {
 			guard.end()
 		}
 	}()
-	body := &watched{} // none, but it notes connections
+	body := &trackedBody{} // no body, but it records connections
 	req, err := http.NewRequestWithContext(httptrace.WithClientTrace(fetching, body.trace()), http.MethodGet, target.String(), http.NoBody)
 	if err != nil {
-		return nil, got, &Error{Method: call.method, Code: ErrBadCall, Description: "no request can be made of the address"}
+		return nil, got, &Error{Method: call.method, Code: ErrBadCall, Description: "the address is not the address of a request"}
 	}
 	// Front ends are known to refuse files to clients without these.
 	req.Header.Set("User-Agent", userAgent)
 	req.Header.Set("Accept", "*/*")
 	req.Header.Set("Accept-Language", "en;q=0.9,*;q=0.5")
 	req.Header.Set("Referer", (&url.URL{Scheme: target.Scheme, Host: target.Host, Path: "/"}).String())
-	call.exchanging = true
+	call.inFlight = true
 	resp, err := client.Do(req)
-	call.exchanging = false
-	if got.way = body.way(); err != nil {
-		return nil, got, connectionError(ctx, call.method, guardFailed(fetching, err), got.way)
+	call.inFlight = false
+	if got.progress = body.progress(); err != nil {
+		return nil, got, transportError(ctx, call.method, guardFailed(fetching, err), got.progress)
 	}
-	got.way = waySent
+	got.progress = progressSent
 	got.status, got.location, got.retryAfter = resp.StatusCode, resp.Header.Get("Location"), retryAfter(resp.Header)
 	resp.Body = guard.body(fetching, resp.Body, true)
 	file, err = received(ctx, resp, redact.New(secrets...), call.method, maxBytes)
@@ -176,26 +186,27 @@ func (c *Client) fetchOnce(ctx context.Context, target *url.URL, secrets []strin
 	}
 	guard.pause()
 	file.release = guard.end
-	got.answer = &Response{}
+	got.response = &Response{}
 	return file, got, nil
 }
 
 const userAgent = "b24events/1 (+https://github.com/b24events/b24events)"
 
-// received makes a file of a response, unless it is an answer of the portal or somebody else's page.
+// received returns the file in a response, or an error if the response is one of the portal or a
+// page of a front end.
 func received(ctx context.Context, resp *http.Response, secrets *redact.Set, method string, maxBytes int64) (*Download, error) {
 	kind := mediaType(resp.Header.Get("Content-Type"))
 	disposition := resp.Header.Get("Content-Disposition")
-	fail := &Error{Method: method, Status: resp.StatusCode, Code: ErrBadResponse, Hint: "the response is no file"}
+	fail := &Error{Method: method, Status: resp.StatusCode, Code: ErrBadResponse, Hint: "the response is not a file"}
 	switch isJSON := strings.HasSuffix(kind, "json"); {
 	case resp.StatusCode != http.StatusOK || isJSON && disposition == "":
-		// It is a file that nobody wants whole, or short.
+		// If it is a file after all, it may be long.
 		resp.Body = &limitedBody{Reader: io.LimitReader(resp.Body, maxErrorBytes), Closer: resp.Body}
-		text, err := readAnswer(ctx, method, resp)
+		text, err := readResponse(ctx, method, resp)
 		if err != nil {
 			return nil, err
 		}
-		if _, err = parseAnswer(method, resp.StatusCode, text, secrets); err != nil {
+		if _, err = parseResponse(method, resp.StatusCode, text, secrets); err != nil {
 			return nil, err
 		}
 		return nil, fail
@@ -209,7 +220,7 @@ func received(ctx context.Context, resp *http.Response, secrets *redact.Set, met
 		Name: fileName(disposition), ContentType: kind, Size: resp.ContentLength,
 		body: resp.Body, left: maxBytes,
 		tooBig:  &Error{Method: method, Status: resp.StatusCode, Code: ErrTooLarge, Description: tooBig(resp.ContentLength, maxBytes)},
-		explain: func(err error) error { return connectionError(ctx, method, err, waySent) },
+		explain: func(err error) error { return transportError(ctx, method, err, progressSent) },
 	}
 	if f.Size > maxBytes {
 		return nil, f.tooBig
@@ -222,8 +233,8 @@ type limitedBody struct {
 	io.Closer
 }
 
-// mediaType returns the type in a Content-Type, without its parameters. Those may be malformed: a
-// page is a page all the same.
+// mediaType returns the type in a Content-Type, without its parameters, which may be malformed: a
+// page is still a page.
 func mediaType(header string) string {
 	if i := strings.IndexAny(header, ";,"); i >= 0 {
 		header = header[:i]
@@ -239,7 +250,7 @@ func tooBig(size, allowed int64) string {
 	return limit
 }
 
-// Read reads on.
+// Read reads the next part of the content.
 func (d *Download) Read(p []byte) (int, error) {
 	if d.err != nil {
 		return 0, d.err
@@ -247,7 +258,7 @@ func (d *Download) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
-	if int64(len(p))-1 > d.left { // the one more shows that there is more
+	if int64(len(p))-1 > d.left { // one more byte shows that there is more
 		p = p[:d.left+1]
 	}
 	n, err := d.body.Read(p)
@@ -263,11 +274,11 @@ func (d *Download) Read(p []byte) (int, error) {
 	return n, d.err
 }
 
-// Close ends the download, also before its end. It may be called more than once.
+// Close ends the download, even before its end. It may be called more than once.
 func (d *Download) Close() error {
 	if !errors.Is(d.err, errClosed) {
 		d.err = errClosed
-		_ = d.body.Close() // there is nothing to lose
+		_ = d.body.Close() // nothing can be lost
 		d.release()
 	}
 	return nil
@@ -275,15 +286,15 @@ func (d *Download) Close() error {
 
 var errClosed = errors.New("rest: the download is closed")
 
-// Format prints name, type and size, and nothing of the request.
+// Format prints the name, type and size, and nothing of the request.
 func (d *Download) Format(f fmt.State, _ rune) {
 	_, _ = fmt.Fprintf(f, "rest.Download(%q, %q, %d)", d.Name, d.ContentType, d.Size)
 }
 
-// maxFileName is what file systems take, in bytes.
+// maxFileName is the longest name that file systems take, in bytes.
 const maxFileName = 255
 
-// fileName returns the name in a Content-Disposition as a name of a file without a path.
+// fileName returns the name in a Content-Disposition as a file name without a path.
 func fileName(disposition string) string {
 	_, args, err := mime.ParseMediaType(disposition)
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -112,7 +113,7 @@ func TestDownloadNames(t *testing.T) {
 	}
 }
 
-// What comes as a file is one, even if its type is that of an answer or a page.
+// A response that comes as a file is a file, even if its type is that of a response or a page.
 func TestDownloadTellsFilesFromPages(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
@@ -163,8 +164,8 @@ func TestDownloadTellsFilesFromPages(t *testing.T) {
 func TestDownloadsThatFail(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
-		answer http.HandlerFunc
-		want   rest.Error
+		response http.HandlerFunc
+		want     rest.Error
 	}{
 		"expired": {
 			says(401, `{"error":"expired_token","error_description":"The access token provided has expired"}`),
@@ -196,7 +197,7 @@ func TestDownloadsThatFail(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			client, portal := clientOf(t, test.answer)
+			client, portal := clientOf(t, test.response)
 			file, err := client.Download(t.Context(), portal.ClientEndpoint()+place, 100)
 			require.Nil(t, file)
 			var e *rest.Error
@@ -223,13 +224,13 @@ func TestDownloadIsBounded(t *testing.T) {
 		_, _ = z.Write(make([]byte, 40_000))
 		_ = z.Close()
 	}
-	for name, answer := range map[string]http.HandlerFunc{"stream": stream, "packed": packed} {
+	for name, response := range map[string]http.HandlerFunc{"stream": stream, "packed": packed} {
 		for allowed, complete := range map[int64]bool{1: false, 39_999: false, 40_000: true, 1 << 62: true, math.MaxInt64: true} {
 			t.Run(name+strconv.FormatInt(allowed, 10), func(t *testing.T) {
 				t.Parallel()
 				client, portal := clientOf(t, func(w http.ResponseWriter, r *http.Request) {
 					w.Header().Set("Content-Type", "application/zip")
-					answer(w, r)
+					response(w, r)
 				})
 				file, err := client.Download(t.Context(), portal.ClientEndpoint()+place, allowed)
 				require.NoError(t, err)
@@ -390,7 +391,7 @@ func TestDownloadThatBreaksOff(t *testing.T) {
 	require.NoError(t, err)
 	got, err := io.ReadAll(file)
 	require.ErrorIs(t, err, io.ErrUnexpectedEOF)
-	require.EqualError(t, err, "rest: download: the connection closed before the answer was complete")
+	require.EqualError(t, err, "rest: download: the connection closed before the response was complete")
 	require.Equal(t, "half", string(got))
 	require.NoError(t, file.Close())
 }
@@ -416,7 +417,7 @@ func (d *drip) Read(p []byte) (int, error) {
 
 func (*drip) Close() error { return nil }
 
-// dripping is a transport whose answers are slow: their headers, and each byte after them.
+// dripping is a transport whose responses are slow: their headers, and each byte after them.
 func dripping(next http.RoundTripper, header time.Duration, pauses ...time.Duration) http.RoundTripper {
 	return roundTrip(func(r *http.Request) (*http.Response, error) {
 		resp, err := next.RoundTrip(r)
@@ -513,4 +514,84 @@ func TestDownloadEndsWithTheContext(t *testing.T) {
 	file, err = client.Download(t.Context(), portal.ClientEndpoint()+place, 100)
 	require.NoError(t, err)
 	require.NoError(t, file.Close())
+}
+
+// An address from outside must not become a call with the secret of the webhook, which is a part of
+// the endpoint.
+func TestAddressesBelowAWebhook(t *testing.T) {
+	t.Parallel()
+	const secret = "s3cr3tHook"
+	u := newUploads(t)
+	hook := u.ClientEndpoint() + "1/" + secret + "/"
+	client, err := rest.NewWebhook(hook, rest.WithInsecureHTTP())
+	require.NoError(t, err)
+	for _, address := range []string{"crm.deal.delete?id=5", "./crm.deal.delete?id=5", "?id=5", "upload.json"} {
+		file, err := client.Download(t.Context(), address, 1)
+		if err == nil {
+			require.NoError(t, file.Close())
+		}
+		u.offer = func(string) http.HandlerFunc {
+			return says(200, `{"result":{"field":"file","uploadUrl":`+quoted(address)+`}}`)
+		}
+		_, _ = client.Upload(t.Context(), "offer", nil, fileOf("a", nil)) // whatever becomes of it
+	}
+	for _, r := range u.requests() {
+		if r.path != "/rest/1/"+secret+"/offer" {
+			require.NotContains(t, r.path, secret)
+		}
+	}
+	_, err = client.Download(t.Context(), "", 1)
+	require.ErrorIs(t, err, rest.ErrBadCall)
+	require.ErrorContains(t, err, "the address is empty")
+}
+
+// counted counts what is read of a body.
+type counted struct {
+	io.ReadCloser
+
+	n *atomic.Int64
+}
+
+func (c counted) Read(p []byte) (int, error) {
+	n, err := c.ReadCloser.Read(p)
+	c.n.Add(int64(n))
+	return n, err
+}
+
+// A response that is not a file is not read to its end, which may be far.
+func TestResponseInsteadOfAFile(t *testing.T) {
+	t.Parallel()
+	for name, kind := range map[string]string{"JSON": "application/json", "page": "text/html"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var n atomic.Int64
+			tr := newTransport(t, "")
+			endless := roundTrip(func(r *http.Request) (*http.Response, error) {
+				response, err := tr.RoundTrip(r)
+				if err == nil {
+					_ = response.Body.Close()
+					response.Header.Set("Content-Type", kind)
+					response.Body = counted{io.NopCloser(spaces(strings.Repeat(" ", 64<<10))), &n}
+				}
+				return response, err
+			})
+			_, err := newHosts(t, on(endless), rest.WithRetries(0)).Portal(member).Download(t.Context(), "/rest/"+place, 100)
+			require.ErrorIs(t, err, rest.ErrBadResponse)
+			require.Less(t, n.Load(), int64(2<<20))
+		})
+	}
+}
+
+// The portal may quote the address at which the download began.
+func TestEchoBehindARedirect(t *testing.T) {
+	t.Parallel()
+	client, portal := clientOf(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/rest/final" {
+			http.Redirect(w, r, "/rest/final?token=s3cr3t-of-the-second-address", http.StatusFound)
+			return
+		}
+		says(400, `{"error":"ERROR_CORE","error_description":"no s3cr3t-in-the-address s3cr3t-of-the-second-address"}`)(w, r)
+	})
+	_, err := client.Download(t.Context(), portal.ClientEndpoint()+place, 1)
+	require.EqualError(t, err, "rest: download: ERROR_CORE (status 400): no [redacted] [redacted]")
 }

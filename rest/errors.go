@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"fmt"
 	"strconv"
 	"strings"
 	"time"
@@ -8,14 +9,16 @@ import (
 	"github.com/b24events/b24events/internal/notfound"
 )
 
-// ErrorCode is the error member of a portal's answer, as a sentinel: errors.Is(err, rest.ErrQueryLimit). Codes compare
-// without regard to case, since portals differ in it. Any other code is compared as rest.ErrorCode("ERROR_EVENT_NOT_FOUND").
+// ErrorCode is the error member of a portal's response, as a sentinel: errors.Is(err,
+// rest.ErrQueryLimit). The comparison ignores case, because portals differ in it. Compare any other
+// code as rest.ErrorCode("ERROR_EVENT_NOT_FOUND").
 type ErrorCode string //nolint:errname // codes are what callers name; an error without a code is no such value
 
 // Error returns the code with the name of the package.
 func (c ErrorCode) Error() string { return "rest: " + string(c) }
 
-// The codes that every method can answer. Judge by these and not by the status, which differs between builds.
+// The codes that every method can return. Judge by these and not by the status, which differs
+// between builds.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/common/system/errors.html
 const (
@@ -25,7 +28,7 @@ const (
 	ErrInvalidCredentials ErrorCode = "INVALID_CREDENTIALS"    //nolint:gosec // a code: the secret of an inbound webhook is wrong
 	ErrInsufficientScope  ErrorCode = "insufficient_scope"     // the application lacks a permission
 	ErrUserAccess         ErrorCode = "user_access_error"      // the user may not use the application
-	ErrAuthorization      ErrorCode = "authorization_error"    // the user was dismissed, for one
+	ErrAuthorization      ErrorCode = "authorization_error"    // for example, the user was dismissed
 	ErrApplicationMissing ErrorCode = "APPLICATION_NOT_FOUND"  // removed from the portal, or inactive
 	ErrOAuthUnreachable   ErrorCode = "CONNECTION_ERROR"       // the portal could not reach the OAuth server; try later
 	ErrOverload           ErrorCode = "OVERLOAD_LIMIT"         // REST was blocked by the vendor
@@ -43,52 +46,63 @@ const (
 	ErrInternal           ErrorCode = "INTERNAL_SERVER_ERROR"
 )
 
-// The codes that this package gives where the portal gives none. They hold spaces, which codes of portals do not.
+// The codes of this package, for failures that have no code of the portal. They hold spaces, which
+// the codes of portals do not.
 const (
-	// ErrBadResponse means that the answer is not the JSON that methods send: a page of a front end or a proxy, an empty body, one
-	// that was cut off, or JSON of somebody else. The status tells more; see [Error.NotRun].
-	ErrBadResponse ErrorCode = "unreadable answer"
-	// ErrMoved means that the portal answered with a redirect that was not followed. A renamed portal does so: see [Mover].
-	ErrMoved ErrorCode = "redirected answer"
-	// ErrTooLarge means that the answer passes MaxResponseBytes.
-	ErrTooLarge ErrorCode = "answer too large"
+	// ErrBadResponse means that the response is not the JSON that methods send: a page of a front
+	// end or a proxy, an empty or cut-off body, or foreign JSON. The status tells more; see
+	// [Error.NotRun].
+	ErrBadResponse ErrorCode = "unreadable response"
+	// ErrMoved means that the response is a redirect that was not followed. A renamed portal sends
+	// one: see [Mover].
+	ErrMoved ErrorCode = "redirected response"
+	// ErrTooLarge means that the response is larger than MaxResponseBytes.
+	ErrTooLarge ErrorCode = "response too large"
 	// ErrBadResult means that the method ran and its result does not fit the Go type.
 	ErrBadResult ErrorCode = "unexpected result"
-	// ErrBadCall means that a method's name or parameters cannot be sent, or that a result cannot
-	// be stored where it should go. Nothing was sent.
+	// ErrBadCall means that the method's name or the parameters cannot be sent, or that the result
+	// cannot be stored in the given place. Nothing was sent.
 	ErrBadCall ErrorCode = "invalid call"
-	// ErrNotRun means that a command of a batch did not run: an earlier one failed and the batch halts then, or the batch was
-	// not sent so far.
+	// ErrNotRun means that a command of a batch did not run: an earlier one failed and the batch
+	// stops then, or the batch has not been sent.
 	ErrNotRun ErrorCode = "not run"
-	// ErrNotFound means that the object that the call names does not exist. It matches an error,
-	// with errors.Is, if the method says so by a code or by words of its own: crm.deal.get and
-	// crm.deal.update return "Not found" without a code. The Code stays the portal's.
+	// ErrNotFound means that the object that the call names does not exist. An error matches if the
+	// method says so by a code or by its own words: crm.deal.get and crm.deal.update return "Not
+	// found" without a code. Code is still the portal's code.
 	//
 	// Methods that return no error never match: tasks.task.get and calendar.event.getbyid with an
 	// empty result, and lists with no rows. They may only mean that the token's user may not see
-	// the object. Errors that leave the same open, such as that of task.commentitem.get, do not
+	// the object. Errors that leave the same open, for example that of task.commentitem.get, do not
 	// match either.
 	ErrNotFound ErrorCode = "object not found"
-	// ErrBadEndpoint means that the credentials name an address that is malformed or not https. Nothing was sent.
+	// ErrBadEndpoint means that the credentials returned an address that is malformed or not https.
+	// Nothing was sent.
 	ErrBadEndpoint ErrorCode = "invalid endpoint"
+	// ErrConfig means that [NewClients], [NewWebhook], [NewCoalescer], [NewLimiter] or one of their
+	// options was given arguments that make no sense.
+	ErrConfig ErrorCode = "invalid configuration"
 )
 
-// Error is a call that failed. It holds no parameter of the call and nothing of the answer but the error members.
+// misconfigured returns an [ErrConfig] with an explanation.
+func misconfigured(what string) error { return fmt.Errorf("%w: %s", ErrConfig, what) }
+
+// Error is a call that failed. It holds no parameter of the call, and of the response only the
+// error members.
 type Error struct {
-	Method      string    // the method called; empty where its name was refused
-	Status      int       // HTTP status, 200 for a command of a batch; 0 where nothing was sent
-	Code        ErrorCode // the portal's, or one of this package; empty where the portal's is, as for "Not found" in crm.deal.get
+	Method      string    // the method called; empty if its name was refused
+	Status      int       // HTTP status, 200 for a command of a batch; 0 if nothing was sent
+	Code        ErrorCode // the portal's, or one of this package; empty if the portal sends none, as with "Not found" of crm.deal.get
 	Description string    // the portal's words as plain text, cut to 1,000 characters; do not match on it, it changes
 	Argument    string    // the parameter that ErrArgument is about
 	Hint        string    // what to do about it, in this package's words; mostly empty
 
-	until time.Time // when to try again; zero if nobody said
-	asked bool      // by the portal's front end, which named the time
-	doubt bool      // an attempt before may have run
-	cause *cause    // what errors.Is and errors.As find beside the code
+	until      time.Time // when to try again; zero if not known
+	namedRetry bool      // the portal's front end named the time to retry
+	mayHaveRun bool      // an earlier attempt may have run
+	cause      *cause    // for errors.Is and errors.As, besides the code
 }
 
-// cause keeps an error of somebody else behind a pointer, where fmt's %#v does not look.
+// cause keeps another package's error behind a pointer, so that fmt's %#v does not print it.
 type cause struct{ err error }
 
 // maxShown is how much of a description an error's text shows, in characters.
@@ -120,7 +134,7 @@ func (e *Error) Error() string {
 	return b.String()
 }
 
-// Is compares codes without regard to case. [ErrNotFound] is compared by the method's own codes and
+// Is compares codes and ignores case. For [ErrNotFound] it looks at the method's own codes and
 // words.
 func (e *Error) Is(target error) bool {
 	code, ok := target.(ErrorCode)
@@ -130,7 +144,7 @@ func (e *Error) Is(target error) bool {
 	return ok && strings.EqualFold(string(e.Code), string(code))
 }
 
-// Unwrap returns what led to the failure, where that was an error too: of a deadline, or of a [Mover].
+// Unwrap returns the error that led to the failure, or nil: of a deadline, or of a [Mover].
 func (e *Error) Unwrap() error {
 	if e.cause == nil {
 		return nil
@@ -138,8 +152,8 @@ func (e *Error) Unwrap() error {
 	return e.cause.err
 }
 
-// Permanent reports whether waiting cannot mend the error because the application is not on the
-// portal any more. What is queued for the portal need not be tried again.
+// Permanent reports whether retrying cannot help because the application is no longer on the
+// portal. Calls that are queued for the portal need not be tried again.
 func (e *Error) Permanent() bool { return e.Is(ErrApplicationMissing) }
 
 // ErrorCode returns the code as text, for packages that do not import this one.

@@ -25,7 +25,9 @@ func requireNoSecrets(t *testing.T, v any) {
 	t.Helper()
 	doc, err := json.Marshal(v)
 	require.NoError(t, err)
-	for _, text := range []string{fmt.Sprintf("%v", v), fmt.Sprintf("%+v", v), fmt.Sprintf("%#v", v), fmt.Sprintf("%s %q", v, v), string(doc)} {
+	for _, text := range []string{
+		fmt.Sprintf("%v", v), fmt.Sprintf("%+v", v), fmt.Sprintf("%#v", v), fmt.Sprintf("%s %q", v, v), string(doc),
+	} {
 		require.NotContains(t, text, secretToken)
 		require.NotContains(t, text, url.QueryEscape(secretToken))
 		require.NotContains(t, text, "s3cr3t")
@@ -63,7 +65,9 @@ func TestPortalErrors(t *testing.T) {
 			rest.Error{Code: rest.ErrCore, Description: "Fill Title &lt; 1 < 2 [31m end"},
 		},
 		"token echoed": {
-			400, `{"error":"ERROR_CORE","error_description":"bad token s3cr3t/ACCESS+token=1 (s3cr3t%2FACCESS%2Btoken%3D1)","argument":"s3cr3t/ACCESS+token=1"}`,
+			400,
+			`{"error":"ERROR_CORE","error_description":"bad token s3cr3t/ACCESS+token=1 (s3cr3t%2FACCESS%2Btoken%3D1)",` +
+				`"argument":"s3cr3t/ACCESS+token=1"}`,
 			rest.Error{Code: rest.ErrCore, Description: "bad token [redacted] ([redacted])", Argument: "[redacted]"},
 		},
 		"token for a code": {400, `{"error":"s3cr3t/ACCESS+token=1"}`, rest.Error{Code: "[redacted]"}},
@@ -85,7 +89,7 @@ func TestPortalErrors(t *testing.T) {
 	}
 }
 
-func TestUnreadableAnswers(t *testing.T) {
+func TestUnreadableResponses(t *testing.T) {
 	t.Parallel()
 	const planted = "planted-in-the-body"
 	tests := map[string]struct {
@@ -118,7 +122,7 @@ func TestUnreadableAnswers(t *testing.T) {
 	}
 }
 
-// public returns the error without what it keeps to itself.
+// public returns the error without its unexported fields.
 func public(e *rest.Error) rest.Error {
 	return rest.Error{
 		Method: e.Method, Status: e.Status, Code: e.Code, Description: e.Description, Argument: e.Argument, Hint: e.Hint,
@@ -141,7 +145,9 @@ func TestLongDescriptions(t *testing.T) {
 
 func TestErrorForOtherPackages(t *testing.T) {
 	t.Parallel()
-	var err error = &rest.Error{Method: "event.bind", Status: 400, Code: rest.ErrCore, Description: "Unable to set event handler: Handler already binded"}
+	var err error = &rest.Error{
+		Method: "event.bind", Status: 400, Code: rest.ErrCore, Description: "Unable to set event handler: Handler already binded",
+	}
 	var other interface {
 		ErrorCode() string
 		ErrorDescription() string
@@ -189,12 +195,13 @@ func TestNothingPrintsATokenOrLogsOne(t *testing.T) {
 // event does: the client knows the token, the caller does not.
 func TestRefusalsInABatchOfACaller(t *testing.T) {
 	t.Parallel()
-	const answer = `{"result":{"result":{"b":{"x":1.50,"m":"<b> of s3cr3t/ACCESS+token=1"}},"result_error":{"a":{"error":"bad s3cr3t/ACCESS+token=1",` +
+	const response = `{"result":{"result":{"b":{"x":1.50,"m":"<b> of s3cr3t/ACCESS+token=1"}},` +
+		`"result_error":{"a":{"error":"bad s3cr3t/ACCESS+token=1",` +
 		`"error_description":"?auth=s3cr3t%2FACCESS%2Btoken%3D1 s3cr3t\/ACCESS+token=1"}},"result_total":[]}}`
 	for name, call := range map[string]string{"batch": "batch", "upper case": "BATCH"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			client, _ := clientOf(t, says(200, answer))
+			client, _ := clientOf(t, says(200, response))
 			var result struct {
 				Result map[string]json.RawMessage `json:"result"`
 				Errors json.RawMessage            `json:"result_error"`
@@ -207,7 +214,7 @@ func TestRefusalsInABatchOfACaller(t *testing.T) {
 		})
 	}
 
-	client, _ := clientOf(t, says(200, answer))
+	client, _ := clientOf(t, says(200, response))
 	_, err := event.NewAPI(client).Features(t.Context())
 	require.Error(t, err)
 	requireNoSecrets(t, fmt.Sprint(err))
@@ -250,7 +257,7 @@ func TestTextsOfAPortalAreOneLine(t *testing.T) {
 	}
 }
 
-// TestNotRunOfREST3: what REST 3.0 checks before a method runs is known by its codes.
+// TestNotRunOfREST3: codes of REST 3.0 that are checked before a method runs.
 func TestNotRunOfREST3(t *testing.T) {
 	t.Parallel()
 	for code, want := range map[rest.ErrorCode]bool{

@@ -28,7 +28,8 @@ func stage() (portal *eventtest.Portal, api *rest.Clients) {
 	for i := range 2 { // task 1 has comment 1, task 2 has comment 2
 		task, err := portal.Add(eventtest.Task, map[string]any{"TITLE": "x"}, eventtest.AdminID)
 		must(err)
-		_, err = portal.Add(eventtest.TaskComment, map[string]any{"TASK_ID": task, "POST_MESSAGE": fmt.Sprint("comment ", i+1)}, eventtest.AdminID)
+		fields := map[string]any{"TASK_ID": task, "POST_MESSAGE": fmt.Sprint("comment ", i+1)}
+		_, err = portal.Add(eventtest.TaskComment, fields, eventtest.AdminID)
 		must(err)
 	}
 	app, err := portal.AddApp(eventtest.App{Scope: []string{"crm", "task"}})

@@ -9,8 +9,8 @@ import (
 	"github.com/b24events/b24events/internal/params"
 )
 
-// File is the content of a file as a parameter. It goes out as the list of its name and its content
-// in base64, as file fields and fileContent want it:
+// File is the content of a file as a parameter. It is sent as a list of its name and its content in
+// base64, as file fields and fileContent expect:
 //
 //	f, err := os.Open("report.pdf")
 //	…
@@ -22,31 +22,31 @@ import (
 //		"fields": map[string]any{"ufCrm_1700000000": rest.NewFile("report.pdf", f, info.Size())},
 //	}, nil)
 //
-// A File stands for the value of a parameter anywhere in a map, a struct, an [Ordered] or a list:
-// fileData in fields of older CRM methods is map[string]any{"fileData": file}, and a field for
-// several files takes a []rest.File. A parameter that takes the base64 alone, such as FILE_CONTENT
-// of telephony.externalCall.attachRecord and content of im.v2.File.upload, takes [File.Content].
+// A File can be the value of a parameter anywhere in a map, a struct, an [Ordered] or a list. For
+// example, fileData in fields of older CRM methods is map[string]any{"fileData": file}, and a field
+// for several files takes a []rest.File. A parameter that takes only the base64, such as
+// FILE_CONTENT of telephony.externalCall.attachRecord and content of im.v2.File.upload, takes
+// [File.Content].
 //
-// The content is not held in memory. It is read twice for a call: once to learn the length of the
-// request, before anything is sent, and once while it is sent, in pieces of 12 KiB. It is read again
-// if the request is repeated. The call fails if the reader fails, if it ends before its size, or if
-// the length of the request changes in between; the error says whether a part of it was sent, and the
-// request is not repeated. Nothing is read any more once the call has returned, which therefore
-// waits for a ReadAt that is under way. The time limit of the HTTP client bounds how long the
-// request may make no progress, and not how long the upload takes; [Timeout] and the context bound
-// the whole.
+// The content is not held in memory. It is read twice for a call: once to find the length of the
+// request, before anything is sent, and once while it is sent, in pieces of 12 KiB. A retry reads
+// it again. The call fails if the reader fails, if it ends before its size, or if the length of the
+// request changes in between. The error says whether a part of it was sent, and the call is not
+// retried. Once the call has returned, nothing is read any more, so a call waits for a ReadAt that
+// is running. The time limit of the HTTP client bounds how long the request may make no progress,
+// and not how long the upload takes. [Timeout] and the context bound the whole.
 //
-// A request with a File stays by itself: a [Coalescer] does not join it with others, a [Batch]
-// refuses it with [ErrBadCall], and so does [All].
+// A File needs a request of its own: a [Coalescer] does not join it with others, and a [Batch] and
+// [All] refuse it with [ErrBadCall].
 //
-// Portals in the cloud take requests of up to 2 GB, of which base64 takes a third more than the
-// content has, and a few percent for escaping; they end a request after 60 seconds of work. Servers
-// on premise have limits of their own, and single methods have lower ones: im.v2.File.upload takes
-// 100 MB. Portals hold the text in memory. For Drive there is [Client.Upload], without base64.
+// Portals in the cloud accept requests of up to 2 GB. Base64 takes a third more than the content,
+// and escaping adds a few percent. They end a request after 60 seconds of work. Servers on premise
+// have limits of their own, and single methods have lower ones: im.v2.File.upload accepts 100 MB.
+// Portals hold the text in memory. For Drive, use [Client.Upload], which sends no base64.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/files/how-to-upload-files.html
 //
-// A File may be used by several calls at the same time, as its reader may. The zero File is refused
+// Several calls may use a File at the same time, if its reader allows it. The zero File is refused
 // with [ErrBadCall].
 type File struct{ file *file }
 
@@ -60,19 +60,20 @@ type file struct {
 	size    int64
 }
 
-// NewFile returns the first size bytes of content as a file. An *os.File, a *bytes.Reader and a
-// *strings.Reader are such content. It must stay readable, and the same, while calls use it.
+// NewFile returns the first size bytes of content as a file, for example of an *os.File, a
+// *bytes.Reader or a *strings.Reader. While calls use it, content must stay readable and must not
+// change.
 //
-// A name is needed but for [File.Content]. A missing content and a negative size show at the call,
-// as [ErrBadCall].
+// The name may be empty only for [File.Content]. If content is nil or size is negative, the call
+// returns [ErrBadCall].
 func NewFile(name string, content io.ReaderAt, size int64) File {
 	return File{&file{name: name, content: content, size: size}}
 }
 
-// Content returns the content as a parameter of its own, which is its base64 and no list.
+// Content returns the content as a parameter, which is its base64 and not a list.
 func (f File) Content() FileContent { return FileContent(f) }
 
-// streamOf makes the files in parameters known to their encoder.
+// streamOf returns the content of a File for the encoder of parameters.
 func streamOf(v any) (s params.Stream, ok bool) {
 	switch v := v.(type) {
 	case File:
@@ -93,7 +94,7 @@ func streamOf(v any) (s params.Stream, ok bool) {
 // maxFile is far above what any server takes, and keeps sums of sizes within an int64.
 const maxFile = 1 << 48
 
-// check reports that a file cannot be sent.
+// check returns an error if the file cannot be sent.
 func (f *file) check() error {
 	switch {
 	case f == nil || f.content == nil:
@@ -120,8 +121,8 @@ func fileGaps(form params.Form) ([]gap, error) {
 	return gaps, nil
 }
 
-// fileError is what went wrong with a file, in words that hold nothing of the reader's error: that
-// may name paths and addresses.
+// fileError is the error of a file. Its text holds nothing of the reader's error, which may name
+// paths and addresses.
 type fileError struct {
 	what  string
 	cause error
@@ -140,7 +141,7 @@ func (f *file) readPart(buf []byte, off int64) (err error) {
 	}()
 	n, err := f.content.ReadAt(buf, off)
 	if n == len(buf) {
-		return nil // an error beside a full buffer is that of the end
+		return nil // with a full buffer, the error is io.EOF
 	}
 	at := strconv.FormatInt(off+int64(max(n, 0)), 10) + " of " + strconv.FormatInt(f.size, 10) + " bytes"
 	if err == nil || errors.Is(err, io.EOF) {
@@ -149,8 +150,7 @@ func (f *file) readPart(buf []byte, off int64) (err error) {
 	return &fileError{what: "the file could not be read after " + at, cause: err}
 }
 
-// probe reads the last byte of a file: one that is too short is better found before a half of it
-// was sent.
+// probe reads the last byte of a file, to find out that it is too short before half of it was sent.
 func (f *file) probe() *fileError {
 	if f.size == 0 {
 		return nil
@@ -162,7 +162,7 @@ func (f *file) probe() *fileError {
 	return failed
 }
 
-// measure learns the length of the request, which depends on the content.
+// measure finds the length of the request, which depends on the content.
 func (call *call) measure(ctx context.Context) error {
 	for i := range call.gaps {
 		g := &call.gaps[i]
@@ -189,10 +189,10 @@ func (call *call) measure(ctx context.Context) error {
 // fileFailed is the error of a call whose file failed. sent says whether a part of the request may
 // have reached the portal.
 func fileFailed(method string, failed *fileError, sent bool) error {
-	e := &callError{method: method, what: failed.what + "; nothing was sent", cause: failed.cause, ran: ranNever, file: true}
+	e := &callError{method: method, what: failed.what + "; nothing was sent", cause: failed.cause, executed: executedNever, file: true}
 	if sent {
-		e.what = failed.what + "; a part of the request was sent, and nobody knows whether the call ran"
-		e.ran = ranMaybe
+		e.what = failed.what + "; a part of the request was sent, so the call may have run"
+		e.executed = executedMaybe
 	}
 	return e
 }

@@ -34,14 +34,14 @@ func ExampleClient_Upload() {
 
 	content := strings.NewReader("all is well")
 	client := api.Portal(portal.MemberID())
-	answer, err := client.Upload(context.Background(), "disk.folder.uploadfile", map[string]any{"id": 8930},
+	response, err := client.Upload(context.Background(), "disk.folder.uploadfile", map[string]any{"id": 8930},
 		rest.NewFile("report.txt", content, content.Size()))
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
 	var object struct{ ID, Name string }
-	err = answer.Decode(&object)
+	err = response.Decode(&object)
 	fmt.Println(object.ID, object.Name, err)
 	// Output: 9011 report.txt <nil>
 }

@@ -10,8 +10,10 @@ import (
 	"net/http"
 	"net/url"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -183,8 +185,10 @@ func TestFilesThatFail(t *testing.T) {
 		"negative size":     {rest.NewFile("a", bytes.NewReader(nil), -1), rest.ErrBadCall, "-1 bytes", false},
 		"enormous size":     {rest.NewFile("a", bytes.NewReader(nil), 1<<62), rest.ErrBadCall, "impossible size", false},
 		"no name":           {fileOf("", content), rest.ErrBadCall, "without a name", false},
-		"too short":         {rest.NewFile("a", bytes.NewReader(content), size+1), io.ErrUnexpectedEOF, "ended after 100000 of 100001 bytes; nothing was sent", false},
-		"empty":             {rest.NewFile("a", bytes.NewReader(nil), 9), io.ErrUnexpectedEOF, "ended after 0 of 9 bytes", false},
+		"too short": {
+			rest.NewFile("a", bytes.NewReader(content), size+1), io.ErrUnexpectedEOF, "ended after 100000 of 100001 bytes; nothing was sent", false,
+		},
+		"empty": {rest.NewFile("a", bytes.NewReader(nil), 9), io.ErrUnexpectedEOF, "ended after 0 of 9 bytes", false},
 		"silent reader": {
 			rest.NewFile("a", at(func([]byte, int64) (int, error) { return 0, nil }), 9), io.ErrUnexpectedEOF, "ended after 0 of 9 bytes", false,
 		},
@@ -236,8 +240,8 @@ func TestFilesWhereTheyCannotBe(t *testing.T) {
 		err  error
 		text string
 	}{
-		"batch":         {client.Batch(t.Context(), b), "a File goes in a request of its own"},
-		"content":       {client.Batch(t.Context(), alone), "a File goes in a request of its own"},
+		"batch":         {client.Batch(t.Context(), b), "a File needs a request of its own"},
+		"content":       {client.Batch(t.Context(), alone), "a File needs a request of its own"},
 		"list":          {list, "a list takes no File"},
 		"whole":         {client.Call(t.Context(), "m", file, nil), "not a single value"},
 		"whole content": {client.Call(t.Context(), "m", file.Content(), nil), "not a single value"},
@@ -274,8 +278,8 @@ func TestFileThroughACoalescer(t *testing.T) {
 	})
 }
 
-// What surely did not run is sent again with the file from its beginning; so it is with a new token
-// and at a new address.
+// A call that surely did not run is sent again with the file from its beginning. The same goes for
+// a new token and a new address.
 func TestFileIsSentAgain(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -373,7 +377,7 @@ func TestFileOutlastsTheTimeLimit(t *testing.T) {
 		require.NoError(t, through(steady).Call(t.Context(), "m.add", file, nil))
 		require.Greater(t, time.Since(began), 30*time.Minute)
 
-		// The limit is on a part of it.
+		// The limit applies to a part of it.
 		began = time.Now()
 		err := through(stalled).Call(t.Context(), "m.add", file, nil)
 		require.ErrorIs(t, err, context.DeadlineExceeded)
@@ -382,7 +386,7 @@ func TestFileOutlastsTheTimeLimit(t *testing.T) {
 		_, again := rest.Retryable(err)
 		require.False(t, again, "nobody knows")
 
-		// The answer has no more time than that of other calls.
+		// The response has no more time than those of other calls.
 		began = time.Now()
 		slow := dripping(light(newTransport(t, fine), drain), 0, slowly(100)...)
 		err = newHosts(t, on(slow)).Portal(member).Call(t.Context(), "m.add", file, nil)
@@ -416,4 +420,77 @@ func TestFileShowsNothing(t *testing.T) {
 	t.Parallel()
 	file := fileOf("a", []byte("planted"))
 	require.NotContains(t, fmt.Sprintf("%v %+v %#v %v %+v %#v", file, file, file, file.Content(), file.Content(), file.Content()), "planted")
+}
+
+// A call with a file that fails is not sent once more, even if it may run twice: it would fail
+// again.
+func TestReaderFailsHalfway(t *testing.T) {
+	t.Parallel()
+	const pieces = 100 // of 12 KiB, which are read twice
+	for name, fail := range map[string]func() (int, error){
+		"fails":  func() (int, error) { return 0, errReader },
+		"panics": func() (int, error) { panic("planted-path") },
+		"ends":   func() (int, error) { return 5, nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var reads atomic.Int64
+			file := rest.NewFile("a", at(func(p []byte, _ int64) (int, error) {
+				if reads.Add(1) > pieces*3/2 {
+					return fail()
+				}
+				return len(p), nil
+			}), pieces*12<<10)
+			client, _ := clientOf(t, says(200, fine))
+
+			err := client.With(rest.Retries(3), rest.Idempotent()).Call(t.Context(), "m.add", map[string]any{"f": file}, nil)
+
+			require.ErrorContains(t, err, "a part of the request was sent")
+			require.NotContains(t, err.Error(), "planted-path")
+			require.EqualValues(t, pieces*3/2+1, reads.Load())
+			var e interface{ NotRun() bool }
+			require.ErrorAs(t, err, &e)
+			require.False(t, e.NotRun())
+		})
+	}
+}
+
+// One File, and one list, serve goroutines at the same time.
+func TestCrowd(t *testing.T) {
+	t.Parallel()
+	const crowd = 8
+	u := newUploads(t)
+	client := u.client(t)
+	content := contentOf(50_000)
+	file := fileOf("a", content)
+	rows := rest.All[idRow](t.Context(), count(400).portals(t).Portal("a"), "crm.deal.list", nil, byID()...)
+	var wg sync.WaitGroup
+	for range crowd {
+		wg.Go(func() {
+			_, err := client.Upload(t.Context(), "disk.folder.uploadfile", nil, file)
+			if err == nil {
+				err = client.Call(t.Context(), "m.add", map[string]any{"f": file}, nil)
+			}
+			if err != nil {
+				t.Error(err)
+			}
+			ids, err := read(rows)
+			if err != nil || !slices.Equal(ids, span(1, 400, nil)) {
+				t.Error(len(ids), err)
+			}
+			for range rows {
+				break
+			}
+		})
+	}
+	wg.Wait()
+	sent := 0
+	for _, r := range u.requests() {
+		if r.path == "/rest/upload.json" {
+			_, _, got := uploaded(t, r)
+			require.Equal(t, content, got)
+			sent++
+		}
+	}
+	require.Equal(t, crowd, sent)
 }

@@ -18,7 +18,8 @@ import (
 	"github.com/b24events/b24events/rest"
 )
 
-// frontEnd is an answer that does not come from a portal's method, once, and what a call makes of it. After it the portal answers.
+// frontEnd is an answer that does not come from a portal's method, once, and what a call makes of
+// it. After it the portal answers.
 type frontEnd struct {
 	status     int
 	retryAfter string
@@ -65,36 +66,38 @@ func frontEnds() map[string]frontEnd {
 		return f
 	}
 	return map[string]frontEnd{
-		"429, a page":                            limit("<html><h1>429 Too Many Requests</h1></html>"),
-		"429, nothing":                           limit(""),
-		"429, foreign JSON":                      limit(`{"message":"API rate limit exceeded"}`),
-		"429, words for a code":                  limit(`{"error":"Too Many Requests"}`),
-		"429, the status for a code":             limit(`{"error":{"code":429,"message":"slow down"}}`),
-		"429, a code of a bot's limit":           limit(`{"error":"TOO_MANY_REQUESTS","error_description":"too many"}`),
-		"429, Retry-After in seconds":            asked(limit("<html>"), "2", 2*time.Second),
-		"503, a page":                            busy("<html>503</html>"),
-		"503, words for a code":                  busy(`{"error":"Service Unavailable"}`),
-		"503, Retry-After":                       asked(busy("<html>"), "3", 3*time.Second),
-		"503, broken gzip":                       packed(busy("no gzip")),
-		"503, Retry-After beyond what is waited": {status: 503, retryAfter: "600", body: "<html>", notRun: true, final: true, after: 10 * time.Minute},
-		"429, Retry-After of a day":              {status: 429, retryAfter: "86400", notRun: true, final: true, after: 10 * time.Minute},
-		"401, a page":                            {status: 401, body: "<html>Log in</html>", final: true},
-		"403, a page":                            {status: 403, body: "<html>Blocked</html>", final: true},
-		"200, a page":                            unsure(200, "<html>Log in</html>"),
-		"200, nothing":                           unsure(200, ""),
-		"200, cut off":                           unsure(200, `{"result":{"ID":`),
-		"200, a warning before":                  unsure(200, "<br />\n<b>Warning</b>: x in y\n"+fine),
-		"200, a comment after":                   unsure(200, fine+"<!-- 0.12 s -->"),
-		"200, broken gzip":                       packed(unsure(200, "no gzip")),
-		"502, a page":                            unsure(502, "<html>502</html>"),
-		"502, 8 MiB of spaces as gzip":           packed(unsure(502, zipped(strings.Repeat(" ", 8<<20)))),
-		"504, foreign JSON":                      unsure(504, `{"message":"Endpoint request timed out"}`),
-		"500, a code":                            unsure(500, `{"error":"INTERNAL_SERVER_ERROR"}`),
+		"429, a page":                  limit("<html><h1>429 Too Many Requests</h1></html>"),
+		"429, nothing":                 limit(""),
+		"429, foreign JSON":            limit(`{"message":"API rate limit exceeded"}`),
+		"429, words for a code":        limit(`{"error":"Too Many Requests"}`),
+		"429, the status for a code":   limit(`{"error":{"code":429,"message":"slow down"}}`),
+		"429, a code of a bot's limit": limit(`{"error":"TOO_MANY_REQUESTS","error_description":"too many"}`),
+		"429, Retry-After in seconds":  asked(limit("<html>"), "2", 2*time.Second),
+		"503, a page":                  busy("<html>503</html>"),
+		"503, words for a code":        busy(`{"error":"Service Unavailable"}`),
+		"503, Retry-After":             asked(busy("<html>"), "3", 3*time.Second),
+		"503, broken gzip":             packed(busy("no gzip")),
+		"503, Retry-After beyond what is waited": {
+			status: 503, retryAfter: "600", body: "<html>", notRun: true, final: true, after: 10 * time.Minute,
+		},
+		"429, Retry-After of a day":    {status: 429, retryAfter: "86400", notRun: true, final: true, after: 10 * time.Minute},
+		"401, a page":                  {status: 401, body: "<html>Log in</html>", final: true},
+		"403, a page":                  {status: 403, body: "<html>Blocked</html>", final: true},
+		"200, a page":                  unsure(200, "<html>Log in</html>"),
+		"200, nothing":                 unsure(200, ""),
+		"200, cut off":                 unsure(200, `{"result":{"ID":`),
+		"200, a warning before":        unsure(200, "<br />\n<b>Warning</b>: x in y\n"+fine),
+		"200, a comment after":         unsure(200, fine+"<!-- 0.12 s -->"),
+		"200, broken gzip":             packed(unsure(200, "no gzip")),
+		"502, a page":                  unsure(502, "<html>502</html>"),
+		"502, 8 MiB of spaces as gzip": packed(unsure(502, zipped(strings.Repeat(" ", 8<<20)))),
+		"504, foreign JSON":            unsure(504, `{"message":"Endpoint request timed out"}`),
+		"500, a code":                  unsure(500, `{"error":"INTERNAL_SERVER_ERROR"}`),
 	}
 }
 
-// answers is what a good portal says to a request, be it a batch or not.
-func answers(s sent) string {
+// responsesTo returns the response of a good portal to a request, which may be a batch.
+func responsesTo(s sent) string {
 	if s.method != "batch" {
 		return fine
 	}
@@ -107,7 +110,8 @@ func answers(s sent) string {
 	return `{"result":{"result":{` + strings.Join(results, ",") + `}}}`
 }
 
-// ways are how a call can be made. Each makes one or two calls of a method and returns the error of one.
+// ways are how a call can be made. Each makes one or two calls of a method and returns the error of
+// one.
 func ways() map[string]func(ctx context.Context, t *testing.T, api *rest.Clients, method string) error {
 	return map[string]func(context.Context, *testing.T, *rest.Clients, string) error{
 		"Client": func(ctx context.Context, _ *testing.T, api *rest.Clients, method string) error {
@@ -141,7 +145,8 @@ func ways() map[string]func(ctx context.Context, t *testing.T, api *rest.Clients
 	}
 }
 
-// TestFrontEnds: an answer of a front end costs the call about a second, or what it asked for, and no other call anything. What may have run is not sent again unless it only reads.
+// TestFrontEnds: an answer of a front end costs the call about a second, or what it asked for, and
+// no other call anything. What may have run is not sent again unless it only reads.
 func TestFrontEnds(t *testing.T) {
 	t.Parallel()
 	for name, f := range frontEnds() {
@@ -166,7 +171,7 @@ func (f frontEnd) check(t *testing.T, call func(context.Context, *testing.T, *re
 		if requests.Add(1) == 1 {
 			return f.status, f.body, nil
 		}
-		return 200, answers(s), nil
+		return 200, responsesTo(s), nil
 	})
 	tr.header = func(s sent, h http.Header) {
 		if requests.Load() != 1 || s.method == "profile" {
@@ -227,11 +232,11 @@ func pauseFor(d time.Duration) { <-time.After(d) }
 type unpacking struct{ next http.RoundTripper }
 
 func (u unpacking) RoundTrip(r *http.Request) (*http.Response, error) {
-	answer, err := u.next.RoundTrip(r)
-	if err == nil && answer.Header.Get("Content-Encoding") == "gzip" {
-		answer.Body = &lateGzip{body: answer.Body}
+	response, err := u.next.RoundTrip(r)
+	if err == nil && response.Header.Get("Content-Encoding") == "gzip" {
+		response.Body = &lateGzip{body: response.Body}
 	}
-	return answer, err
+	return response, err
 }
 
 // lateGzip opens the stream when it is read.
@@ -299,4 +304,47 @@ func TestWaitsForFrontEndsAreBounded(t *testing.T) {
 		require.Equal(t, 24*time.Second, time.Since(start))
 		require.Equal(t, 3, tr.count())
 	})
+}
+
+// TestRetryAfterOfHugeNumbers: the time is capped, not ignored.
+func TestRetryAfterOfHugeNumbers(t *testing.T) {
+	t.Parallel()
+	for _, text := range []string{"99999999999999999999", "9223372036854775807", "86400", "Fri, 31 Dec 9999 23:59:59 GMT"} {
+		t.Run(text, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				tr := newScript(t, func(sent) (int, string, error) { return 503, "<html>", nil })
+				tr.header = func(_ sent, h http.Header) { h.Set("Retry-After", text) }
+				err := newHosts(t, on(tr)).Portal("a").Call(t.Context(), "crm.deal.add", nil, nil)
+				require.Equal(t, 1, tr.count())
+				after, ok := rest.Retryable(err)
+				require.True(t, ok, "the front end asked to come later")
+				require.GreaterOrEqual(t, after, 2*time.Minute)
+				require.LessOrEqual(t, after, 10*time.Minute)
+			})
+		})
+	}
+}
+
+// TestForeignJSON: JSON of a front end with an error member that is not a portal's code.
+func TestForeignJSON(t *testing.T) {
+	t.Parallel()
+	for _, body := range []string{
+		`{"message":"busy"}`, `{"error":"Service Unavailable"}`, `{"error":{"code":503,"message":"x"}}`, `{"error":true,"message":"x"}`,
+		`{"error":{"message":"overloaded"}}`, `{"error":{"status":503}}`, `{"error":["x"]}`, `{"error":"unavailable","error_description":null}`,
+		`{"error":1}`,
+		`{"error":""}`, `{"error":null}`, `{"error":{}}`, `{"error":[]}`, `[]`, `""`, `null`, `{"error":{"code":"rate_limited","type":"x"}}`,
+	} {
+		t.Run(body, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				tr := newScript(t, func(sent) (int, string, error) { return 503, body, nil })
+				tr.header = func(_ sent, h http.Header) { h.Set("Retry-After", "120") }
+				err := newHosts(t, on(tr)).Portal("a").Call(t.Context(), "crm.deal.add", nil, nil)
+				after, ok := rest.Retryable(err)
+				require.True(t, ok, "%v", err)
+				require.Equal(t, 2*time.Minute, after)
+			})
+		})
+	}
 }

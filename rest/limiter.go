@@ -2,16 +2,16 @@ package rest
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math"
-	"math/rand/v2"
 	"sync"
 	"time"
+
+	"github.com/b24events/b24events/internal/timing"
 )
 
-// What portals in the cloud allow: a bucket of so many requests that drains at so many a second. The first pair is for all
-// plans but Enterprise. A batch is one request.
+// The limits of portals in the cloud: a bucket that holds so many requests (burst) and drains at so
+// many a second (rate). The first pair is for all plans except Enterprise. A batch is one request.
 //
 // Source: https://apidocs.bitrix24.com/limits.html
 const (
@@ -22,28 +22,32 @@ const (
 )
 
 const (
-	firstBlock  = time.Second      // after the first refusal; doubled by each one that follows
-	maxBlock    = 16 * time.Second // and no longer than this
+	firstBlock  = time.Second      // after the first refusal; each further one doubles it
+	maxBlock    = 16 * time.Second // the longest pause
 	strikesKept = time.Minute      // without a refusal the count starts again
 	sweepEvery  = time.Minute
 )
 
-// Limiter keeps requests within what portals allow. Portals count requests for each portal and source address, so one Limiter
-// stands for one source address and has a line for each portal. Each [Clients] and each client of [NewWebhook] has a Limiter of its
-// own; if several in a process call the same portals, make one and hand it to each by [WithLimiter].
+// Limiter keeps requests within the limits of portals. Portals count requests for each portal and
+// source address, so one Limiter stands for one source address and has a line for each portal. Each
+// [Clients] and each client of [NewWebhook] has its own Limiter. If several of them in a process
+// call the same portals, make one Limiter and pass it to each by [WithLimiter].
 //
-// Requests to a portal leave in the order in which their calls came, whatever their methods. A call whose context ends gives its
-// place back. A call whose deadline comes before its turn fails at once. No portal waits for another.
+// Requests to a portal leave in the order in which their calls came, for all methods together. A
+// call whose context ends gives up its place. A call whose deadline comes before its turn fails at
+// once. No portal waits for another.
 //
-// A portal that refuses nevertheless, because another process calls it too, empties its bucket: all calls to it pause for about
-// one to sixteen seconds, keep their order, and go on at the steady rate. The call that was refused is the first of them.
+// If a portal refuses a request nevertheless, because another process calls it too, its bucket
+// counts as full: all calls to it pause for about one to sixteen seconds, keep their order, and go
+// on at the steady rate. The call that was refused is the first of them.
 //
-// It is safe for concurrent use, and forgets a portal once its bucket would be full again. The zero value is not usable.
+// It is safe for concurrent use. It forgets a portal when its bucket has drained. The zero value is
+// not usable.
 type Limiter struct {
 	rate  float64 // infinite without a limit
 	burst int
 	gap   time.Duration // between two requests at the steady rate; zero without a limit
-	slack time.Duration // by how much a burst may be ahead of the steady rate
+	slack time.Duration // how far a burst may be ahead of the steady rate
 	begun time.Time     // the times of lines count from here
 
 	mu    sync.Mutex
@@ -52,8 +56,8 @@ type Limiter struct {
 	swept time.Duration
 }
 
-// line is the requests that wait for one portal, the first one in front. It is small, because there is one for each portal that
-// was called lately.
+// line is the requests that wait for one portal, the first one in front. It is small, because there
+// is one for each portal that was called recently.
 type line struct {
 	drained time.Duration // when the bucket will have drained
 	until   time.Duration // nothing is sent before
@@ -62,11 +66,11 @@ type line struct {
 	head    *waiter
 	tail    *waiter
 	n       int
-	timed   int         // of them, those with a deadline, or that want to know of later turns
-	timer   *time.Timer // for the turn of head; nil if nobody waits
+	timed   int         // calls with a deadline, or with a function later
+	timer   *time.Timer // for the turn of head; nil if no call waits
 }
 
-// waiter is one call in a line. The lock of the Limiter guards it, but for ready.
+// waiter is one call in a line. The Limiter's lock guards it, except for ready.
 type waiter struct {
 	method     string
 	ticket     uint64
@@ -80,15 +84,16 @@ type waiter struct {
 	prev, next *waiter
 }
 
-// NewLimiter returns a limiter for perSecond requests a second to each portal, and bursts of up to burst.
+// NewLimiter returns a limiter for perSecond requests a second to each portal, and bursts of up to
+// burst. An error matches [ErrConfig].
 func NewLimiter(perSecond float64, burst int) (*Limiter, error) {
 	if !(perSecond > 0) || math.IsInf(perSecond, 0) || burst < 1 {
-		return nil, errors.New("rest: NewLimiter: the rate and the burst must be positive; without a limit there is WithoutRateLimit")
+		return nil, misconfigured("NewLimiter: the rate and the burst must be positive; use WithoutRateLimit for no limit")
 	}
 	return newLimiter(perSecond, burst), nil
 }
 
-// farAway bounds the times that limiters calculate with.
+// farAway is the largest time that limiters calculate with.
 const farAway = 1 << 60 * time.Nanosecond
 
 func newLimiter(perSecond float64, burst int) *Limiter {
@@ -99,26 +104,27 @@ func newLimiter(perSecond float64, burst int) *Limiter {
 	}
 }
 
-// WithLimiter sets the limiter, to share it with other clients in the process that call the same portals from the same address.
+// WithLimiter sets the limiter, to share it with other clients in the process that call the same
+// portals from the same address.
 func WithLimiter(l *Limiter) Option {
 	return func(cfg *config) error {
 		switch {
 		case l == nil:
-			return errors.New("rest: WithLimiter: the limiter is nil; without a limit there is WithoutRateLimit")
+			return misconfigured("WithLimiter: the limiter is nil; use WithoutRateLimit for no limit")
 		case cfg.limiter != nil:
-			return errLimits
+			return errTwoLimits()
 		}
 		cfg.limiter = l
 		return nil
 	}
 }
 
-// WithRateLimit sets what each portal is sent, in requests a second and in a burst, such as [EnterpriseRate] and
-// [EnterpriseBurst]. The default is [DefaultRate] and [DefaultBurst].
+// WithRateLimit sets the limit for each portal, in requests a second and in a burst, for example
+// [EnterpriseRate] and [EnterpriseBurst]. The default is [DefaultRate] and [DefaultBurst].
 func WithRateLimit(perSecond float64, burst int) Option {
 	return func(cfg *config) error {
 		if cfg.limiter != nil {
-			return errLimits
+			return errTwoLimits()
 		}
 		var err error
 		cfg.limiter, err = NewLimiter(perSecond, burst)
@@ -126,19 +132,22 @@ func WithRateLimit(perSecond float64, burst int) Option {
 	}
 }
 
-// WithoutRateLimit lets all requests out at once, for portals on premise, which have no limit unless someone set one up, and for
-// fake portals. Where a portal refuses nevertheless, calls pause as [Limiter] says.
+// WithoutRateLimit sends all requests at once. It is for portals on premise, which have no limit
+// unless one was set up, and for fake portals. If a portal refuses a request nevertheless, calls
+// pause as [Limiter] says.
 func WithoutRateLimit() Option {
 	return func(cfg *config) error {
 		if cfg.limiter != nil {
-			return errLimits
+			return errTwoLimits()
 		}
 		cfg.limiter = newLimiter(math.Inf(1), 1)
 		return nil
 	}
 }
 
-const errLimits ErrorCode = "pass one of WithLimiter, WithRateLimit and WithoutRateLimit"
+func errTwoLimits() error {
+	return misconfigured("pass only one of WithLimiter, WithRateLimit and WithoutRateLimit")
+}
 
 // Format prints the limits; a limiter holds no secrets.
 func (l *Limiter) Format(f fmt.State, _ rune) {
@@ -149,13 +158,15 @@ func (l *Limiter) Format(f fmt.State, _ rune) {
 	_, _ = fmt.Fprintf(f, "rest.Limiter(%g/s, %d)", l.rate, l.burst)
 }
 
-// turn is a call that is about to send a request. It keeps its ticket, and with it its place, when it is sent again.
+// turn is a call that is about to send a request. It keeps its ticket, and with it its place, for
+// retries.
 type turn struct {
 	host, method string
 	ticket       uint64 // zero before the first request
 
-	// placed is called when the turn has to wait, with a function that returns when it will come as far as is known, and later
-	// when the portal has refused a request, so that it comes later. Both may be nil. later must return at once.
+	// placed is called when the turn has to wait, with a function that returns the estimated time
+	// of the turn. later is called when that time is delayed, because the portal refused a request.
+	// Both may be nil. later must return at once.
 	placed func(due func() time.Time)
 	later  func()
 
@@ -163,9 +174,10 @@ type turn struct {
 	drained time.Duration // when the request will have drained
 }
 
-// wait returns when a request may be sent. If the context would end before, it returns at once.
+// wait returns when a request may be sent. If the context would end before that, it returns at
+// once.
 func (l *Limiter) wait(ctx context.Context, t *turn) error {
-	w, err := l.enter(ctx, t)
+	w, err := l.enqueue(ctx, t)
 	if w == nil {
 		return err
 	}
@@ -175,40 +187,41 @@ func (l *Limiter) wait(ctx context.Context, t *turn) error {
 	select {
 	case <-w.ready:
 	case <-ctx.Done():
-		l.leave(t.host, w)
+		l.withdraw(t.host, w)
 		return contextError(ctx, t.method)
 	}
 	if w.failed != nil {
 		return w.failed
 	}
 	if ctx.Err() != nil {
-		l.leave(t.host, w)
+		l.withdraw(t.host, w)
 		return contextError(ctx, t.method)
 	}
 	t.epoch, t.drained = w.epoch, w.drained
 	return nil
 }
 
-// giveBack gives the place of a request back that was not sent although its turn had come.
+// giveBack returns the place of a request whose turn had come, but which was not sent.
 func (l *Limiter) giveBack(t *turn) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if q := l.lines[t.host]; q != nil {
 		now := time.Since(l.begun)
-		l.untakeLocked(q, t.epoch, t.drained, now)
+		l.refundLocked(q, t.epoch, t.drained, now)
 		l.pumpLocked(t.host, q, now)
 	}
 }
 
-// untakeLocked takes a request out of the bucket, as far as it has not drained. l.mu is held.
-func (l *Limiter) untakeLocked(q *line, epoch int, drained, now time.Duration) {
+// refundLocked takes a request out of the bucket, unless it has drained. l.mu is held.
+func (l *Limiter) refundLocked(q *line, epoch int, drained, now time.Duration) {
 	if epoch == q.epoch && drained > now {
 		q.drained -= min(l.gap, drained-now)
 	}
 }
 
-// enter takes a place in the line of a portal. It returns no waiter if the request may be sent at once, or never.
-func (l *Limiter) enter(ctx context.Context, t *turn) (*waiter, error) {
+// enqueue takes a place in the line of a portal. It returns no waiter if the request may be sent at
+// once, or never.
+func (l *Limiter) enqueue(ctx context.Context, t *turn) (*waiter, error) {
 	if ctx.Err() != nil {
 		return nil, contextError(ctx, t.method)
 	}
@@ -229,15 +242,15 @@ func (l *Limiter) enter(ctx context.Context, t *turn) (*waiter, error) {
 		l.lines[t.host] = q
 	}
 	l.pumpLocked(t.host, q, now)
-	if q.head == nil && l.next(q, now) <= now {
-		l.take(q, now)
+	if q.head == nil && l.nextLocked(q, now) <= now {
+		l.takeLocked(q, now)
 		t.epoch, t.drained = q.epoch, q.drained
 		return nil, nil
 	}
 	w := &waiter{method: t.method, ticket: t.ticket, ready: make(chan struct{}), later: t.later}
 	w.deadline, _ = ctx.Deadline()
 	ahead := q.insert(w)
-	due := l.next(q, now) + time.Duration(ahead)*l.gap
+	due := l.nextLocked(q, now) + time.Duration(ahead)*l.gap
 	if at := l.at(due); !w.deadline.IsZero() && w.deadline.Before(at) {
 		q.remove(w)
 		return nil, late(t.method, at)
@@ -247,15 +260,15 @@ func (l *Limiter) enter(ctx context.Context, t *turn) (*waiter, error) {
 	return w, nil
 }
 
-const hintLate = "nothing was sent: the wait for the portal's limit would outlast the context"
+const hintLate = "nothing was sent: the wait for the portal's limit is longer than the context allows"
 
 // late is the error of a call that was not sent because its deadline comes before its turn.
 func late(method string, due time.Time) error {
 	return &Error{Method: method, Code: ErrQueryLimit, Hint: hintLate, until: due, cause: &cause{tooLongError{}}}
 }
 
-// leave gives the place of a call back.
-func (l *Limiter) leave(host string, w *waiter) {
+// withdraw gives up the place of a call.
+func (l *Limiter) withdraw(host string, w *waiter) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := time.Since(l.begun)
@@ -265,13 +278,13 @@ func (l *Limiter) leave(host string, w *waiter) {
 		return
 	case !w.granted:
 		q.remove(w)
-	default: // it had its turn just now
-		l.untakeLocked(q, w.epoch, w.drained, now)
+	default: // its turn came just now
+		l.refundLocked(q, w.epoch, w.drained, now)
 	}
 	l.pumpLocked(host, q, now)
 }
 
-// due returns when the turn of a call will come, as far as is known.
+// due returns when the turn of a call is expected.
 func (l *Limiter) due(host string, w *waiter) time.Time {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -284,34 +297,34 @@ func (l *Limiter) due(host string, w *waiter) time.Time {
 	for other := w.prev; other != nil; other = other.prev {
 		ahead++
 	}
-	return l.at(l.next(q, now) + time.Duration(ahead)*l.gap)
+	return l.at(l.nextLocked(q, now) + time.Duration(ahead)*l.gap)
 }
 
-// next returns when the first request of a line may be sent.
-func (l *Limiter) next(q *line, now time.Duration) time.Duration {
+// nextLocked returns when the first request of a line may be sent. l.mu is held.
+func (l *Limiter) nextLocked(q *line, now time.Duration) time.Duration {
 	return max(now, q.until, q.drained-l.slack)
 }
 
-// take puts a request into the bucket.
-func (l *Limiter) take(q *line, now time.Duration) { q.drained = max(q.drained, now) + l.gap }
+// takeLocked puts a request into the bucket. l.mu is held.
+func (l *Limiter) takeLocked(q *line, now time.Duration) { q.drained = max(q.drained, now) + l.gap }
 
 func (l *Limiter) at(d time.Duration) time.Time { return l.begun.Add(d) }
 
-// pumpLocked lets those out whose turn has come. l.mu is held.
+// pumpLocked releases the calls whose turn has come. l.mu is held.
 func (l *Limiter) pumpLocked(host string, q *line, now time.Duration) {
-	for q.head != nil && l.next(q, now) <= now {
+	for q.head != nil && l.nextLocked(q, now) <= now {
 		w := q.head
 		q.remove(w)
-		l.take(q, now)
+		l.takeLocked(q, now)
 		w.granted, w.epoch, w.drained = true, q.epoch, q.drained
 		close(w.ready)
 	}
 	l.armLocked(host, q, now)
 }
 
-// armLocked sets the timer for the first one of a line. l.mu is held.
+// armLocked sets the timer for the first call of a line. l.mu is held.
 func (l *Limiter) armLocked(host string, q *line, now time.Duration) {
-	switch wait := l.next(q, now) - now; {
+	switch wait := l.nextLocked(q, now) - now; {
 	case q.head == nil:
 		if q.timer != nil {
 			q.timer.Stop()
@@ -330,7 +343,8 @@ func (l *Limiter) armLocked(host string, q *line, now time.Duration) {
 	}
 }
 
-// postponeLocked gives a call, and those behind it, later turns. Calls for which that is too late fail at once. l.mu is held.
+// postponeLocked gives a call and the calls after it later turns. If that is too late for a call,
+// it fails at once. l.mu is held.
 func (l *Limiter) postponeLocked(q *line, w *waiter, due time.Duration) {
 	for w != nil && q.timed > 0 {
 		after := w.next
@@ -348,9 +362,10 @@ func (l *Limiter) postponeLocked(q *line, w *waiter, due time.Duration) {
 	}
 }
 
-// refuse notes that the portal refused a request, and returns until when nothing is sent to it. Those who wait keep their places.
-// Those whose deadlines come too early now fail at once.
-func (l *Limiter) refuse(host string) time.Time {
+// recordRefusal records that the portal refused a request, and returns until when nothing is sent
+// to it. Waiting calls keep their places. If the pause makes a call too late for its deadline, it
+// fails at once.
+func (l *Limiter) recordRefusal(host string) time.Time {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := time.Since(l.begun)
@@ -365,16 +380,16 @@ func (l *Limiter) refuse(host string) time.Time {
 	if now-q.until > strikesKept {
 		q.strikes = 0
 	}
-	q.until = now + jitter(min(firstBlock<<q.strikes, maxBlock))
+	q.until = now + timing.Jitter(min(firstBlock<<q.strikes, maxBlock))
 	q.strikes = min(q.strikes+1, 8)
 	q.epoch++
 	q.drained = q.until + l.slack + l.gap // the bucket is full when the pause ends
-	l.postponeLocked(q, q.head, l.next(q, now))
+	l.postponeLocked(q, q.head, l.nextLocked(q, now))
 	l.armLocked(host, q, now)
 	return l.at(q.until)
 }
 
-// sweepLocked drops the portals of which nothing needs to be remembered. l.mu is held.
+// sweepLocked drops the portals that need not be remembered. l.mu is held.
 func (l *Limiter) sweepLocked(now time.Duration) {
 	if now-l.swept < sweepEvery {
 		return
@@ -387,11 +402,12 @@ func (l *Limiter) sweepLocked(now time.Duration) {
 	}
 }
 
-// insert puts a call into the line, in the order of tickets, and returns how many are before it.
+// insert puts a call into the line, in the order of tickets, and returns how many calls are before
+// it.
 func (q *line) insert(w *waiter) (ahead int) {
 	before := q.tail
 	ahead = q.n
-	if before != nil && before.ticket > w.ticket { // it was sent and refused: its place is near the front
+	if before != nil && before.ticket > w.ticket { // it was refused before: its place is near the front
 		before, ahead = nil, 0
 		for other := q.head; other != nil && other.ticket < w.ticket; other = other.next {
 			before = other
@@ -416,7 +432,7 @@ func (q *line) insert(w *waiter) (ahead int) {
 	return ahead
 }
 
-// remove takes a call out of the line.
+// remove removes a call from the line.
 func (q *line) remove(w *waiter) {
 	if w.prev == nil {
 		q.head = w.next
@@ -436,8 +452,3 @@ func (q *line) remove(w *waiter) {
 }
 
 func (w *waiter) isTimed() bool { return w.later != nil || !w.deadline.IsZero() }
-
-// jitter spreads a pause, so that processes that were refused together do not come back together.
-func jitter(d time.Duration) time.Duration {
-	return d*3/4 + rand.N(d/2) //nolint:gosec // no secret depends on it
-}

@@ -82,7 +82,8 @@ const (
 
 func newLimiterModel(t *testing.T, seed uint64) *limiterModel {
 	t.Helper()
-	m := &limiterModel{t: t, seed: seed, rand: rand.New(rand.NewPCG(seed, 7)), queues: make(map[string]*queueModel)} //nolint:gosec // a schedule
+	schedule := rand.New(rand.NewPCG(seed, 7)) //nolint:gosec // a schedule
+	m := &limiterModel{t: t, seed: seed, rand: schedule, queues: make(map[string]*queueModel)}
 	m.burst = 1 + m.rand.IntN(4)
 	perSecond := []float64{2, 5, 10}[m.rand.IntN(3)]
 	m.gap = time.Duration(float64(time.Second) / perSecond)
@@ -230,7 +231,7 @@ func (m *limiterModel) cancelOne(now time.Time) {
 func (m *limiterModel) refuse(now time.Time) {
 	host := []string{"a", "b"}[m.rand.IntN(2)]
 	q := m.queues[host]
-	until := m.l.refuse(host)
+	until := m.l.recordRefusal(host)
 	if q.until.After(now) {
 		require.True(m.t, until.Equal(q.until), "%s: a pause that goes on stays as it is", m.label())
 		return

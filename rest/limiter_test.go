@@ -18,7 +18,8 @@ import (
 	"github.com/b24events/b24events/rest"
 )
 
-// For ten minutes 100 goroutines call as often as they are let: the portal never has to refuse, and nothing is left unused.
+// For ten minutes 100 goroutines call as often as the limiter lets them: the portal never has to
+// refuse, and the limit is used up.
 func TestLimiterOverTenMinutes(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -44,14 +45,14 @@ func TestLimiterOverTenMinutes(t *testing.T) {
 					})
 				}
 				wg.Wait()
-				answers := map[int]int{}
+				responses := map[int]int{}
 				for _, call := range w.Calls() {
-					answers[call.Status]++
+					responses[call.Status]++
 				}
 				most := test.burst + 10*60*test.rate
-				require.Contains(t, []int{most, most - 1}, answers[200], "the last may meet the deadline")
-				require.Len(t, answers, 1, "none is refused")
-				t.Logf("%d calls in 10 minutes, none refused", answers[200])
+				require.Contains(t, []int{most, most - 1}, responses[200], "the last may meet the deadline")
+				require.Len(t, responses, 1, "none is refused")
+				t.Logf("%d calls in 10 minutes, none refused", responses[200])
 			})
 		})
 	}
@@ -80,7 +81,7 @@ func TestLimitAndDeadline(t *testing.T) {
 		require.Equal(t, time.Second, after)
 		require.Equal(t, 1, tr.count())
 
-		// One that is cancelled leaves its place to the next.
+		// A call that is canceled leaves its place to the next.
 		ctx, cancel = context.WithCancel(t.Context())
 		time.AfterFunc(300*time.Millisecond, cancel)
 		err = client.Call(ctx, "profile", nil, nil)
@@ -109,7 +110,7 @@ func TestRefusalDrainsTheBucket(t *testing.T) {
 				api := newHosts(t, on(tr))
 				start := time.Now()
 
-				// A call that does not read is repeated too: the portal refused it before it ran.
+				// A call that writes is retried too: the portal refused it before it ran.
 				require.NoError(t, api.Portal("a").Call(t.Context(), "crm.deal.add", nil, nil))
 				first := time.Since(start)
 				require.GreaterOrEqual(t, first, 1250*time.Millisecond, "a pause of 0.75 s at least, then the bucket drains for half a second")
@@ -165,11 +166,11 @@ func TestRefusalHoldsAllCallsOfThePortal(t *testing.T) {
 
 func TestRefusalsWithoutEnd(t *testing.T) {
 	t.Parallel()
-	for name, answer := range map[string]string{"code": limited, "page": "<html>429"} {
+	for name, response := range map[string]string{"code": limited, "page": "<html>429"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				tr := newTransport(t, answer)
+				tr := newTransport(t, response)
 				client := newHosts(t, on(tr), rest.WithoutRateLimit()).Portal("a")
 				start := time.Now()
 
@@ -213,14 +214,18 @@ func TestOperatingTimeLimit(t *testing.T) {
 		return fmt.Sprintf(`{"result":true,"time":{"operating":419.5,"operating_reset_at":%d}}`, time.Now().Add(in).Unix())
 	}
 	tests := map[string]struct {
-		before func() string
-		answer func() string
-		want   time.Duration
+		before   func() string
+		response func() string
+		want     time.Duration
 	}{
-		"reset known from the answer before": {func() string { return heavy(3 * time.Minute) }, func() string { return blocked }, 3 * time.Minute},
-		"reset unknown":                      {func() string { return fine }, func() string { return blocked }, time.Minute},
-		"reset passed":                       {func() string { return heavy(-time.Minute) }, func() string { return blocked }, time.Minute},
-		"reset too far":                      {func() string { return heavy(24 * time.Hour) }, func() string { return blocked }, 10 * time.Minute},
+		"reset known from the answer before": {
+			func() string { return heavy(3 * time.Minute) }, func() string { return blocked }, 3 * time.Minute,
+		},
+		"reset unknown": {func() string { return fine }, func() string { return blocked }, time.Minute},
+		"reset passed":  {func() string { return heavy(-time.Minute) }, func() string { return blocked }, time.Minute},
+		"reset too far": {
+			func() string { return heavy(24 * time.Hour) }, func() string { return blocked }, 10 * time.Minute,
+		},
 		"reset in the error": {func() string { return fine }, func() string {
 			return fmt.Sprintf(`{"error":"OPERATION_TIME_LIMIT","time":{"operating_reset_at":%d}}`, time.Now().Add(5*time.Minute).Unix())
 		}, 5 * time.Minute},
@@ -229,13 +234,13 @@ func TestOperatingTimeLimit(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				tr := newTransport(t, test.before(), test.answer(), fine)
+				tr := newTransport(t, test.before(), test.response(), fine)
 				api := newHosts(t, on(tr))
 				client := api.Portal("a")
 				require.NoError(t, client.Call(t.Context(), "crm.item.update", nil, nil))
 				start := time.Now()
 
-				// It is paused at once for a caller without the time.
+				// A caller without the time gets the error at once.
 				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 				defer cancel()
 				err := client.Call(ctx, "crm.item.update", nil, nil)
@@ -258,12 +263,13 @@ func TestOperatingTimeLimit(t *testing.T) {
 	}
 }
 
-// TestOperatingTimeInABatch: what the portal says of a command counts for calls of its method, too.
+// TestOperatingTimeInABatch: the operating time of a command counts for single calls of its method,
+// too.
 func TestOperatingTimeInABatch(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
-		answer string // what the batch gets
-		want   time.Duration
+		response string // what the batch gets
+		want     time.Duration
 	}{
 		"blocked": {`{"result":{"result":[],"result_error":{"a":{"error":"OPERATION_TIME_LIMIT"}}}}`, time.Minute},
 		"counted": {`{"result":{"result":{"a":1},"result_time":{"a":{"operating":419.5,"operating_reset_at":%d}}}}`, 3 * time.Minute},
@@ -271,11 +277,11 @@ func TestOperatingTimeInABatch(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				answer := strings.Replace(test.answer, "%d", strconv.FormatInt(time.Now().Add(3*time.Minute).Unix(), 10), 1)
+				response := strings.Replace(test.response, "%d", strconv.FormatInt(time.Now().Add(3*time.Minute).Unix(), 10), 1)
 				calls := 0
 				tr := newScript(t, func(s sent) (int, string, error) {
 					if s.method == "batch" {
-						return 200, answer, nil
+						return 200, response, nil
 					}
 					if calls++; calls == 1 && name == "counted" {
 						return 429, blocked, nil
@@ -294,8 +300,8 @@ func TestOperatingTimeInABatch(t *testing.T) {
 	}
 }
 
-// blockedFor is the refusal of a method that is blocked for so long. The portal does not say how
-// long if that is zero.
+// blockedFor is the refusal of a method that is blocked for the given time. If that is zero, the
+// portal does not say for how long.
 func blockedFor(d time.Duration) string {
 	if d == 0 {
 		return blocked
@@ -308,7 +314,8 @@ func blockedFor(d time.Duration) string {
 func TestLaterEndOfAPauseCounts(t *testing.T) {
 	t.Parallel()
 	for name, spans := range map[string][2]time.Duration{
-		"longer first": {9 * time.Minute, 0}, "longer last": {2 * time.Minute, 5 * time.Minute}, "shorter last": {5 * time.Minute, 2 * time.Minute},
+		"longer first": {9 * time.Minute, 0}, "longer last": {2 * time.Minute, 5 * time.Minute},
+		"shorter last": {5 * time.Minute, 2 * time.Minute},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -329,8 +336,8 @@ func TestLaterEndOfAPauseCounts(t *testing.T) {
 	}
 }
 
-// TestPauseThatGrows: a call waits for the end of a pause, and learns that it has become a later
-// one.
+// TestPauseThatGrows: a call waits for the end of a pause, which another call has moved to a later
+// time.
 func TestPauseThatGrows(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -385,7 +392,8 @@ func TestPauseEndsWithTheContext(t *testing.T) {
 	})
 }
 
-// A real portal with a real limit, and a second client with another limiter that stands for another process.
+// A real portal with a real limit, and a second client with another limiter that stands for another
+// process.
 func TestTwoProcessesOnOnePortal(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, eventtest.WithRateLimit(20, 10))
@@ -415,6 +423,8 @@ func TestLimiterOptions(t *testing.T) {
 	limiter, err := rest.NewLimiter(5, 250)
 	require.NoError(t, err)
 	require.Equal(t, "rest.Limiter(5/s, 250)", fmt.Sprintf("%+v", limiter))
+	_, err = rest.NewLimiter(0, 1)
+	require.ErrorIs(t, err, rest.ErrConfig)
 	tests := map[string][]rest.Option{
 		"nil limiter":        {rest.WithLimiter(nil)},
 		"zero rate":          {rest.WithRateLimit(0, 1)},
@@ -430,7 +440,131 @@ func TestLimiterOptions(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			_, err := rest.NewClients(hosts{}, opts...)
-			require.Error(t, err)
+			require.ErrorIs(t, err, rest.ErrConfig)
 		})
 	}
+}
+
+// TestCancelledCrowd: 550 calls are cancelled while most of them wait. The next one waits for the
+// steady rate, not for them.
+func TestCancelledCrowd(t *testing.T) {
+	t.Parallel()
+	tests := map[string]func(*rest.Clients) rest.Doer{
+		"Client":    func(api *rest.Clients) rest.Doer { return api.Portal("a") },
+		"Coalescer": func(api *rest.Clients) rest.Doer { return api.Coalescer("a") },
+	}
+	for name, doer := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				tr := newScript(t, func(s sent) (int, string, error) { return 200, responsesTo(s), nil })
+				api := newHosts(t, on(tr))
+				ctx, cancel := context.WithCancel(t.Context())
+				var crowd sync.WaitGroup
+				for i := range 550 {
+					crowd.Go(func() { _, _ = api.Portal("a").Do(ctx, "profile", map[string]any{"n": i}) })
+				}
+				synctest.Wait()
+				pauseFor(time.Millisecond)
+				cancel()
+				crowd.Wait()
+				start := time.Now()
+				ctx, cancel = context.WithTimeout(t.Context(), time.Second)
+				defer cancel()
+				_, err := doer(api).Do(ctx, "profile", nil)
+				require.NoError(t, err)
+				require.LessOrEqual(t, time.Since(start), 500*time.Millisecond)
+				require.Equal(t, 51, tr.count())
+			})
+		})
+	}
+}
+
+// TestNobodyOvertakes: 250 calls wait, the portal refuses one request, and newcomers come all the
+// time. All are sent in the order in which they came.
+func TestNobodyOvertakes(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
+		var order []string
+		requests := 0
+		tr := newScript(t, func(s sent) (int, string, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			if requests++; requests == 60 {
+				return 503, limited, nil
+			}
+			order = append(order, s.form.Get("n"))
+			return 200, fine, nil
+		})
+		client := newHosts(t, on(tr)).Portal("a")
+		var all sync.WaitGroup
+		var want []string
+		call := func(n int) {
+			want = append(want, strconv.Itoa(n))
+			all.Go(func() {
+				if err := client.Call(t.Context(), "crm.deal.add", map[string]any{"n": n}, nil); err != nil {
+					t.Error(err)
+				}
+			})
+			synctest.Wait()
+		}
+		for n := range 250 {
+			call(n)
+		}
+		for n := range 100 {
+			pauseFor(600*time.Millisecond + time.Microsecond)
+			call(250 + n)
+		}
+		all.Wait()
+		require.Equal(t, want, order)
+	})
+}
+
+// TestDeadlinesInALine: a deadline that can be met is met. One that cannot fails at once, also if a
+// refusal is the reason.
+func TestDeadlinesInALine(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		requests := 0
+		tr := newScript(t, func(sent) (int, string, error) {
+			if requests++; requests == 3 {
+				return 503, limited, nil
+			}
+			return 200, fine, nil
+		})
+		client := newHosts(t, on(tr), rest.WithRateLimit(1, 1)).Portal("a")
+		start := time.Now()
+		type result struct {
+			err error
+			at  time.Duration
+		}
+		results := make([]result, 6)
+		var all sync.WaitGroup
+		for n, timeout := range []time.Duration{0, 0, 0, 3500 * time.Millisecond, time.Minute, 3900 * time.Millisecond} {
+			all.Go(func() {
+				c := client
+				if timeout > 0 {
+					c = client.With(rest.Timeout(timeout))
+				}
+				err := c.Call(t.Context(), "crm.deal.add", nil, nil)
+				results[n] = result{err, time.Since(start)}
+			})
+			synctest.Wait()
+		}
+		all.Wait()
+		require.Equal(t, result{nil, 0}, results[0])
+		require.Equal(t, result{nil, time.Second}, results[1])
+		require.NoError(t, results[2].err, "it was refused, and is the first after the pause")
+		require.ErrorIs(t, results[3].err, rest.ErrQueryLimit, "it would have been the fourth; the refusal at two seconds made that too late")
+		require.ErrorIs(t, results[3].err, context.DeadlineExceeded)
+		require.Equal(t, 2*time.Second, results[3].at)
+		require.NoError(t, results[4].err)
+		require.ErrorIs(t, results[5].err, rest.ErrQueryLimit, "it could never be the sixth")
+		require.Zero(t, results[5].at)
+		for _, i := range []int{3, 5} {
+			_, ok := rest.Retryable(results[i].err)
+			require.True(t, ok)
+		}
+	})
 }

@@ -10,8 +10,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestMemoryOfIdlePortals: a process that called 100,000 portals in the last minute keeps little of each. The race detector would
-// count its own.
+// TestMemoryOfIdlePortals: a process that called 100,000 portals in the last minute keeps little of
+// each. The race detector would count its own.
 func TestMemoryOfIdlePortals(t *testing.T) { //nolint:paralleltest // it measures the heap
 	const portals = 100_000
 	hosts := make([]string, portals)

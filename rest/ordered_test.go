@@ -27,7 +27,8 @@ func withComments(t *testing.T) *world {
 		require.NoError(t, err)
 	}
 	for i := range 4 {
-		_, err := w.Add(eventtest.TaskComment, map[string]any{"TASK_ID": 1 + i%2, "POST_MESSAGE": "comment " + strconv.Itoa(i+1)}, eventtest.AdminID)
+		fields := map[string]any{"TASK_ID": 1 + i%2, "POST_MESSAGE": "comment " + strconv.Itoa(i+1)}
+		_, err := w.Add(eventtest.TaskComment, fields, eventtest.AdminID)
 		require.NoError(t, err)
 	}
 	return w
@@ -66,7 +67,8 @@ func TestPositionalMethods(t *testing.T) {
 		list := rest.Add[[]comment](b, "list", "task.commentitem.getlist", rest.Ordered{
 			rest.Arg("TASKID", 2), rest.Arg("ORDER", map[string]any{"ID": "asc"}), rest.Arg("FILTER", map[string]any{">ID": 1}),
 		})
-		byRef := rest.Add[comment](b, "byRef", "task.commentitem.get", rest.Ordered{rest.Arg("TASKID", 2), rest.Arg("ITEMID", list.Ref("1", "ID"))})
+		byRef := rest.Add[comment](b, "byRef", "task.commentitem.get",
+			rest.Ordered{rest.Arg("TASKID", 2), rest.Arg("ITEMID", list.Ref("1", "ID"))})
 		require.NoError(t, client.Batch(t.Context(), b))
 		got, err := first.Result()
 		require.NoError(t, err)

@@ -17,7 +17,7 @@ import (
 // pageRows is how many rows a portal puts on a full page.
 const pageRows = 50
 
-// list is what [All] was asked for. It does not change.
+// list is what [All] was asked to read. It does not change.
 type list struct {
 	cfg     listConfig
 	method  string
@@ -28,9 +28,9 @@ type list struct {
 	after   uint64 // by ID; 0 is no bound
 }
 
-// pager asks for the pages of a list, one after the other. Each range over a list has its own.
+// pager requests the pages of a list, one after the other. Each range over a list has its own.
 type pager interface {
-	// next returns the rows of a page, and whether there may be another one. Rows may come with an
+	// next returns the rows of a page, and whether there may be another page. Rows may come with an
 	// error, which is about what follows them.
 	next(ctx context.Context) (rows []json.RawMessage, more bool, err error)
 }
@@ -53,7 +53,7 @@ func newList(method string, p any, opts []ListOption) (*list, error) {
 			return nil, bad(err)
 		}
 	}
-	if l.cfg.behind && l.cfg.id == "" {
+	if l.cfg.hasAfter && l.cfg.id == "" {
 		return nil, bad(errors.New("After goes with ByID, which names the field"))
 	}
 	form, err := encodeParams(p, nil)
@@ -75,7 +75,7 @@ func newList(method string, p any, opts []ListOption) (*list, error) {
 	return l, nil
 }
 
-var errStart = errors.New("start is the position of the first row, 0 or more, without ByID; for start=-1 there is ByID")
+var errStart = errors.New("start must be the position of the first row, 0 or more; use ByID for start=-1")
 
 // readStart finds the position of the first row in the parameters.
 func (l *list) readStart() error {
@@ -111,8 +111,8 @@ func (l *list) each(f func(name, top, value string) error) error {
 	return nil
 }
 
-// with returns the parameters with more at their end, which are URL-encoded. PHP takes the last of
-// two values with the same name.
+// with returns the parameters with more pairs at their end, which are URL-encoded. If two values
+// have the same name, PHP takes the last.
 func (l *list) with(more ...string) string {
 	if l.form.Text != "" {
 		more = append([]string{l.form.Text}, more...)
@@ -124,23 +124,23 @@ func (l *list) fail(code ErrorCode, hint string) error {
 	return &Error{Method: l.method, Status: http.StatusOK, Code: code, Hint: hint}
 }
 
-// Pages that may follow each other without a row, and without anything new in them.
+// How many pages without a row, or without anything new in them, may follow each other.
 const (
 	maxEmptyPages = 50
 	maxAlikePages = 50
 )
 
-// positions asks for pages by the position of their first row.
+// positions requests pages by the position of their first row.
 type positions struct {
 	*list
 
-	c      Doer
-	start  int             // of the page to come
-	came   int             // rows so far
-	empty  int             // pages without a row, one after the other
-	alike  int             // pages that look like the one before, one after the other
-	before json.RawMessage // the result before
-	ends   pageEnds        // of the page before
+	c          Doer
+	start      int             // of the page to come
+	received   int             // rows so far
+	emptyCount int             // pages without a row, one after the other
+	sameCount  int             // pages that look like the one before, one after the other
+	before     json.RawMessage // the result before
+	ends       pageEnds        // of the page before
 }
 
 // pageEnds is what a page looks like: how many rows it has, and the IDs of the first and the last.
@@ -150,83 +150,83 @@ type pageEnds struct {
 }
 
 func (p *positions) next(ctx context.Context) ([]json.RawMessage, bool, error) {
-	answer, err := p.c.Do(ctx, p.method, encoded{Text: p.with("start=" + strconv.Itoa(p.start)), Suspect: p.form.Suspect})
+	response, err := p.c.Do(ctx, p.method, encoded{Text: p.with("start=" + strconv.Itoa(p.start)), Suspect: p.form.Suspect})
 	if err != nil {
 		return nil, false, err
 	}
-	found, err := p.find(answer.Result)
+	found, err := p.find(response.Result)
 	if err != nil {
 		return nil, false, err
 	}
 	rows := found.rows
 	switch {
-	case answer.Next == nil:
-		p.came += len(rows)
-		return rows, false, p.complete(answer)
-	case *answer.Next <= p.start || p.repeats(answer, rows):
+	case response.Next == nil:
+		p.received += len(rows)
+		return rows, false, p.checkTotal(response)
+	case *response.Next <= p.start || p.repeats(response, rows):
 		return nil, false, p.fail(ErrBadResponse, "the portal sends the same page again and again")
 	case len(rows) > 0:
-		p.empty = 0
+		p.emptyCount = 0
 	default:
-		p.empty++
-		if end, err := p.over(answer); end || err != nil {
+		p.emptyCount++
+		if end, err := p.isEnd(response); end || err != nil {
 			return nil, false, err
 		}
 	}
-	p.start, p.came = *answer.Next, p.came+len(rows)
+	p.start, p.received = *response.Next, p.received+len(rows)
 	return rows, true, nil
 }
 
 // repeats reports whether a page is the one before. Rows without an ID may be equal and still be
-// others, and rows with the same IDs too, but not for page after page.
-func (p *positions) repeats(answer *Response, rows []json.RawMessage) bool {
+// different rows, and so may rows with the same IDs, but not for page after page.
+func (p *positions) repeats(response *Response, rows []json.RawMessage) bool {
 	if len(rows) == 0 {
 		return false
 	}
 	first, _, named := fieldOf(rows[0], "ID")
 	last, _, _ := fieldOf(rows[len(rows)-1], "ID")
 	ends := pageEnds{len(rows), first, last}
-	same := bytes.Equal(p.before, answer.Result)
+	same := bytes.Equal(p.before, response.Result)
 	if same || named && ends == p.ends {
-		p.alike++
+		p.sameCount++
 	} else {
-		p.alike = 0
+		p.sameCount = 0
 	}
-	p.before, p.ends = answer.Result, ends
-	return same && named || p.alike >= maxAlikePages
+	p.before, p.ends = response.Result, ends
+	return same && named || p.sameCount >= maxAlikePages
 }
 
-// over reports whether a page without rows is the last one although the portal names a next one.
-// If the portal does not count, the second such page is.
-func (p *positions) over(answer *Response) (bool, error) {
+// isEnd reports whether a page without rows is the last one although the portal names a next one.
+// If the portal does not count rows, the second empty page is the end.
+func (p *positions) isEnd(response *Response) (bool, error) {
 	switch {
-	case answer.Total == nil:
-		return p.empty > 1, nil
-	case *answer.Next >= *answer.Total:
-		return true, p.complete(answer)
-	case p.empty >= maxEmptyPages:
-		return false, p.fail(ErrBadResponse, "the portal sends one empty page after the other")
+	case response.Total == nil:
+		return p.emptyCount > 1, nil
+	case *response.Next >= *response.Total:
+		return true, p.checkTotal(response)
+	case p.emptyCount >= maxEmptyPages:
+		return false, p.fail(ErrBadResponse, "the portal sends one empty page after another")
 	default:
 		return false, nil
 	}
 }
 
-// complete reports rows that the portal counts and did not send, after its last page.
-func (p *positions) complete(answer *Response) error {
+// checkTotal returns an error if the portal counts more rows than it sent, after its last page.
+func (p *positions) checkTotal(response *Response) error {
 	from := p.list.start
-	if answer.Total == nil || *answer.Total-from <= p.came {
+	if response.Total == nil || *response.Total-from <= p.received {
 		return nil
 	}
 	return p.fail(ErrBadResponse, fmt.Sprintf("the portal counts %d rows, sent %d of those from %d on and names no next page: "+
 		"the method pages by other parameters than start, or counts rows that the user may not see; ByID does not count",
-		*answer.Total, p.came, from))
+		*response.Total, p.received, from))
 }
 
-// found is the rows of a result and where they stand in it.
+// found is the rows of a result and their place in it.
 type found struct {
 	rows   []json.RawMessage
 	member string // of the result; empty if the result is the list itself
-	gaps   bool   // the list is an object, with keys that are no positions
+	gaps   bool   // the list is an object, with keys that are not positions
 }
 
 // find finds the rows in a result.
@@ -236,7 +236,7 @@ func (l *list) find(result json.RawMessage) (found, error) {
 	}
 	var object map[string]json.RawMessage
 	if json.Unmarshal(result, &object) != nil || object == nil {
-		return found{}, l.fail(ErrBadResult, "the result is neither a list nor an object with one")
+		return found{}, l.fail(ErrBadResult, "the result is neither a list nor an object with a list")
 	}
 	if l.cfg.rows != "" {
 		return l.named(object)
@@ -273,11 +273,11 @@ func (l *list) named(object map[string]json.RawMessage) (found, error) {
 	if rows, ok := listOf(part, true); ok {
 		return found{rows: rows, member: name, gaps: true}, nil
 	}
-	return found{}, l.fail(ErrBadResult, fmt.Sprintf("the member %q of the result is no list", name))
+	return found{}, l.fail(ErrBadResult, fmt.Sprintf("the member %q of the result is not a list", name))
 }
 
-// listOf reads a list. PHP writes a list with gaps as an object whose keys are numbers, which counts
-// as one if gaps is set.
+// listOf reads a list. PHP writes a list with gaps as an object whose keys are numbers. Such an
+// object counts as a list if gaps is true.
 func listOf(raw json.RawMessage, gaps bool) ([]json.RawMessage, bool) {
 	raw = bytes.TrimSpace(raw)
 	var list []json.RawMessage
@@ -308,8 +308,8 @@ func listOf(raw json.RawMessage, gaps bool) ([]json.RawMessage, bool) {
 	return list, true
 }
 
-// fieldOf reads a number from a row, and returns how the row names the field. Some methods take a
-// field's name in capitals and answer with it in small letters.
+// fieldOf reads a number from a row, and returns the field's name in the row. Some methods take a
+// field's name in capitals and return it in small letters.
 func fieldOf(row json.RawMessage, field string) (id uint64, name string, ok bool) {
 	var object map[string]json.RawMessage
 	if json.Unmarshal(row, &object) != nil {

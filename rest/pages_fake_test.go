@@ -14,8 +14,8 @@ import (
 	"github.com/b24events/b24events/rest"
 )
 
-// table answers a list method as a portal does, by itself and in a batch: for the scripts of
-// newScript, when there are too many rows for a portal of eventtest or when it is to misbehave.
+// table responds to a list method as a portal does, by itself and in a batch. It is for the scripts
+// of newScript, if there are too many rows for a portal of eventtest or the portal is to misbehave.
 type table struct {
 	tableNames
 
@@ -24,11 +24,11 @@ type table struct {
 	total         func(int) int
 	hidden        func(id uint64) bool // rows that the user may not see, which leaves pages short
 
-	// before is called for each command, single ones too, and may change the table. What it returns
-	// is the command's error, if it is not empty. page changes the rows of a page.
+	// before is called for each command, single ones too, and may change the table. If it returns a
+	// text, that is the command's error. page changes the rows of a page.
 	before func(n int, cmd command) (refusal string)
 	page   func(n int, cmd command, ids []uint64) []uint64
-	// resolve answers for a reference; id is what it leads to, if ok.
+	// resolve returns the value of a reference; id is the row's ID, if ok.
 	resolve func(id uint64, ok bool) string
 	took    float64 // seconds, of each page
 	working float64 // what the portal says of them beside, if not 0
@@ -76,7 +76,7 @@ func count(n int) *table {
 	return &table{ids: ids}
 }
 
-func (tb *table) answer(s sent) (int, string, error) {
+func (tb *table) respond(s sent) (int, string, error) {
 	tb.mu.Lock()
 	defer tb.mu.Unlock()
 	if s.method != "batch" {
@@ -132,8 +132,8 @@ func (tb *table) time() string {
 
 var toLastRow = regexp.MustCompile(`^\$result\[(p\d+)\](?:\[([^\]]*)\])?\[(\d+)\]\[([^\]]*)\]$`)
 
-// run answers one command. ids are the rows of the commands before it in the batch, and get those of
-// this one too.
+// run responds to one command. ids are the rows of earlier commands in the batch, and get the rows
+// of this one too.
 func (tb *table) run(cmd command, ids map[string][]uint64) (result, extra, refusal string) {
 	n := tb.commands
 	tb.commands++
@@ -236,7 +236,7 @@ func (tb *table) requests() []int {
 // portals returns clients that call the table.
 func (tb *table) portals(t *testing.T) *rest.Clients {
 	t.Helper()
-	tr := newScript(t, tb.answer)
+	tr := newScript(t, tb.respond)
 	return newHosts(t, on(tr), rest.WithoutRateLimit())
 }
 
@@ -254,7 +254,7 @@ func span(a, b uint64, leaveOut func(uint64) bool) []uint64 {
 // idRow is a row whose ID comes as text, a number, in capitals or not.
 type idRow struct{ ID json.Number }
 
-// read collects the IDs of a list, and what ended it.
+// read collects the IDs of a list, and returns the error that ended it.
 func read(rows func(func(idRow, error) bool), more ...func(uint64) bool) ([]uint64, error) {
 	var ids []uint64
 	for row, err := range rows {

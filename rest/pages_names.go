@@ -39,11 +39,11 @@ func spellingOf(method string) (names spelling, known bool) {
 
 var (
 	errOrder = errors.New("ByID orders the rows itself: leave order out, or order by its field alone, ascending")
-	errBound = errors.New("the filter > by the field of ByID is no ID: leave it out, or leave After out")
+	errBound = errors.New("the filter > by the field of ByID is not an ID: leave it out, or leave After out")
 )
 
-// readNames finds in the parameters how the caller spells them, whether they order by the field of
-// ByID already, and where to begin.
+// readNames finds out from the parameters how the caller spells them, whether they already order by
+// the field of ByID, and where to begin.
 func (l *list) readNames() error {
 	var filter, order string     // as the parameters spell them
 	var sorts, directs, odd bool // for a field and a direction apart; a bound that is no ID
@@ -90,8 +90,8 @@ func (l *list) readNames() error {
 	return nil
 }
 
-// spelled chooses the names: those of the parameters, else those of the method's page, else those
-// that go with the one that the parameters have.
+// spelled chooses the names: those of the parameters, or else those of the method's page, or else
+// those that go with the name in the parameters.
 func (l *list) spelled(filter, order string) spelling {
 	names, known := spellingOf(l.method)
 	switch {

@@ -122,24 +122,35 @@ func TestAllByIDOnOddPortals(t *testing.T) {
 		err      error
 		requests []int
 	}{
-		"full pages":             {requests: []int{1, 4, 16, 1}},
-		"one row more":           {rows: 401, requests: []int{1, 4, 16, 1}},
-		"no rows":                {rows: -1, requests: []int{1}, want: []uint64{}},
-		"a page":                 {rows: 50, requests: []int{1, 4}},
-		"49 rows":                {rows: 49, requests: []int{1, 1}},
-		"several batches":        {rows: 4000, requests: []int{1, 4, 16, 50, 50, 1}},
-		"single pages":           {opts: []rest.ListOption{rest.SinglePages()}, requests: []int{1, 1, 1, 1, 1, 1, 1, 1, 1}},
-		"member":                 {table: func(tb *table) { tb.member, tb.field = "items", "ID" }, requests: []int{1, 4, 16, 1}},
-		"member, small letters":  {table: func(tb *table) { tb.member = "tasks" }, opts: []rest.ListOption{rest.RowsAt("tasks")}, requests: []int{1, 4, 16, 1}},
-		"member, odd name":       {table: func(tb *table) { tb.member = "the items" }, rows: 120, requests: []int{1, 1, 1, 1}},
-		"small pages":            {table: func(tb *table) { tb.rows = 20 }, rows: 60, requests: []int{1, 1, 1, 1}},
-		"large pages":            {table: func(tb *table) { tb.rows = 100 }, rows: 200, requests: []int{1, 1, 1}},
-		"text like a reference":  {params: map[string]any{"filter": map[string]any{"TITLE": "$result[p0]"}}, rows: 100, requests: []int{1, 1, 1}},
-		"connector":              {params: map[string]any{"auth_connector": "a"}, rows: 100, requests: []int{1, 1, 1}},
-		"large parameters":       {params: map[string]any{"filter": map[string]any{"TITLE": strings.Repeat("x", 70<<10)}}, rows: 100, requests: []int{1, 1, 1}},
-		"some rows are hidden":   {table: func(tb *table) { tb.hidden = func(id uint64) bool { return id == 130 } }, want: span(1, 400, func(id uint64) bool { return id == 130 }), requests: []int{1, 4, 1, 2, 8, 1}},
-		"many rows are hidden":   {table: func(tb *table) { tb.hidden = third }, rows: 200, want: span(1, 200, third), requests: []int{1, 1, 1, 1, 1, 1}},
-		"references to nothing":  {table: func(tb *table) { tb.resolve = func(uint64, bool) string { return "" } }, rows: 200, requests: []int{1, 4, 1, 1, 1}},
+		"full pages":      {requests: []int{1, 4, 16, 1}},
+		"one row more":    {rows: 401, requests: []int{1, 4, 16, 1}},
+		"no rows":         {rows: -1, requests: []int{1}, want: []uint64{}},
+		"a page":          {rows: 50, requests: []int{1, 4}},
+		"49 rows":         {rows: 49, requests: []int{1, 1}},
+		"several batches": {rows: 4000, requests: []int{1, 4, 16, 50, 50, 1}},
+		"single pages":    {opts: []rest.ListOption{rest.SinglePages()}, requests: []int{1, 1, 1, 1, 1, 1, 1, 1, 1}},
+		"member":          {table: func(tb *table) { tb.member, tb.field = "items", "ID" }, requests: []int{1, 4, 16, 1}},
+		"member, small letters": {
+			table: func(tb *table) { tb.member = "tasks" }, opts: []rest.ListOption{rest.RowsAt("tasks")}, requests: []int{1, 4, 16, 1},
+		},
+		"member, odd name":      {table: func(tb *table) { tb.member = "the items" }, rows: 120, requests: []int{1, 1, 1, 1}},
+		"small pages":           {table: func(tb *table) { tb.rows = 20 }, rows: 60, requests: []int{1, 1, 1, 1}},
+		"large pages":           {table: func(tb *table) { tb.rows = 100 }, rows: 200, requests: []int{1, 1, 1}},
+		"text like a reference": {params: map[string]any{"filter": map[string]any{"TITLE": "$result[p0]"}}, rows: 100, requests: []int{1, 1, 1}},
+		"connector":             {params: map[string]any{"auth_connector": "a"}, rows: 100, requests: []int{1, 1, 1}},
+		"large parameters": {
+			params: map[string]any{"filter": map[string]any{"TITLE": strings.Repeat("x", 70<<10)}}, rows: 100, requests: []int{1, 1, 1},
+		},
+		"some rows are hidden": {
+			table: func(tb *table) { tb.hidden = func(id uint64) bool { return id == 130 } },
+			want:  span(1, 400, func(id uint64) bool { return id == 130 }), requests: []int{1, 4, 1, 2, 8, 1},
+		},
+		"many rows are hidden": {
+			table: func(tb *table) { tb.hidden = third }, rows: 200, want: span(1, 200, third), requests: []int{1, 1, 1, 1, 1, 1},
+		},
+		"references to nothing": {
+			table: func(tb *table) { tb.resolve = func(uint64, bool) string { return "" } }, rows: 200, requests: []int{1, 4, 1, 1, 1},
+		},
 		"references find no row": {table: func(tb *table) { tb.resolve = none }, rows: 200, requests: []int{1, 4, 1, 1, 1}},
 		"references refused": {table: func(tb *table) {
 			tb.before = func(_ int, cmd command) string {
@@ -149,10 +160,13 @@ func TestAllByIDOnOddPortals(t *testing.T) {
 				return ""
 			}
 		}, rows: 200, requests: []int{1, 4, 1, 1, 1}},
-		"the last row of another page": {table: func(tb *table) { tb.resolve = func(uint64, bool) string { return "50" } }, rows: 200, requests: []int{1, 4, 1, 1, 1}},
+		"the last row of another page": {
+			table: func(tb *table) { tb.resolve = func(uint64, bool) string { return "50" } }, rows: 200, requests: []int{1, 4, 1, 1, 1},
+		},
 		"rows are deleted": {table: func(tb *table) {
 			tb.before = func(n int, _ command) string {
-				tb.ids = slices.DeleteFunc(tb.ids, func(id uint64) bool { return id <= 30*uint64(n) || id == 111 && n > 1 }) //nolint:gosec // it is no less than 0
+				last := 30 * uint64(n) //nolint:gosec // it is no less than 0
+				tb.ids = slices.DeleteFunc(tb.ids, func(id uint64) bool { return id <= last || id == 111 && n > 1 })
 				return ""
 			}
 		}, want: span(1, 400, func(id uint64) bool { return id == 111 }), requests: []int{1, 4, 16, 1}},
@@ -172,8 +186,10 @@ func TestAllByIDOnOddPortals(t *testing.T) {
 				return ""
 			}
 		}, rows: 100, added: true, requests: []int{1, 4, 1, 1}},
-		"filter is ignored": {table: func(tb *table) { tb.filter = "FILTER" }, rows: 100, want: span(1, 50, nil), err: rest.ErrBadResponse, requests: []int{1, 4}},
-		"order is ignored":  {table: func(tb *table) { tb.order = "ORDER" }, want: []uint64{}, err: rest.ErrBadResponse, requests: []int{1}},
+		"filter is ignored": {
+			table: func(tb *table) { tb.filter = "FILTER" }, rows: 100, want: span(1, 50, nil), err: rest.ErrBadResponse, requests: []int{1, 4},
+		},
+		"order is ignored": {table: func(tb *table) { tb.order = "ORDER" }, want: []uint64{}, err: rest.ErrBadResponse, requests: []int{1}},
 		"order is lost on the way": {table: func(tb *table) {
 			tb.page = func(n int, _ command, ids []uint64) []uint64 {
 				if n > 3 {
@@ -228,7 +244,7 @@ func TestAllByIDOnOddPortals(t *testing.T) {
 	}
 }
 
-// TestAllByIDRefused refuses one command of the list, and says what becomes of it.
+// TestAllByIDRefused refuses one command of the list, and says what happens then.
 func TestAllByIDRefused(t *testing.T) {
 	t.Parallel()
 	const (
@@ -250,21 +266,28 @@ func TestAllByIDRefused(t *testing.T) {
 		requests []int
 		waits    bool // for the minute of a blocked method
 	}{
-		"limit of requests":                  {refusal: limited, at: only(4), rows: 400, requests: []int{1, 4, 1, 3, 12}},
-		"limit of requests, first of batch":  {refusal: limited, at: only(1), rows: 400, requests: []int{1, 4, 1, 2, 8, 1}},
-		"operating time":                     {refusal: blocked, at: only(4), rows: 400, requests: []int{1, 4, 1, 3, 12}, waits: true},
-		"operating time, the single page":    {refusal: blocked, at: only(0), rows: 400, requests: []int{1, 1, 4, 16, 1}, waits: true},
-		"operating time, first of batch":     {refusal: blocked, at: only(1), rows: 400, requests: []int{1, 4, 1, 2, 8, 1}, waits: true},
-		"operating time, without repetition": {refusal: blocked, at: from(4), opts: []rest.CallOption{rest.Retries(0)}, rows: 200, err: rest.ErrOperationTimeLimit, requests: []int{1, 4}},
-		"operating time, for good":           {refusal: blocked, at: from(4), rows: 200, err: rest.ErrOperationTimeLimit, requests: []int{1, 4, 1, 1}, waits: true},
-		"access denied":                      {refusal: denied, at: from(4), rows: 200, err: rest.ErrAccessDenied, requests: []int{1, 4, 1}},
-		"access denied, first of batch":      {refusal: denied, at: from(1), rows: 50, err: rest.ErrAccessDenied, requests: []int{1, 4, 1}},
-		"access denied, without repetition":  {refusal: denied, at: from(1), opts: []rest.CallOption{rest.Retries(0)}, rows: 50, err: rest.ErrAccessDenied, requests: []int{1, 4}},
-		"not in a batch":                     {refusal: unbatched, at: always, rows: 400, requests: []int{1, 4, 1, 1, 1, 1, 1, 1, 1, 1}},
-		"access denied, at once":             {refusal: denied, at: always, rows: 0, err: rest.ErrAccessDenied, requests: []int{1}},
-		"an error that passes":               {refusal: broken, at: only(4), rows: 400, requests: []int{1, 4, 1, 3, 12}},
-		"token":                              {refusal: expired, at: only(4), rows: 400, requests: []int{1, 4, 1, 3, 12}},
-		"behind the end":                     {refusal: denied, at: from(9), rows: 410, requests: []int{1, 4, 16, 1}},
+		"limit of requests":                 {refusal: limited, at: only(4), rows: 400, requests: []int{1, 4, 1, 3, 12}},
+		"limit of requests, first of batch": {refusal: limited, at: only(1), rows: 400, requests: []int{1, 4, 1, 2, 8, 1}},
+		"operating time":                    {refusal: blocked, at: only(4), rows: 400, requests: []int{1, 4, 1, 3, 12}, waits: true},
+		"operating time, the single page":   {refusal: blocked, at: only(0), rows: 400, requests: []int{1, 1, 4, 16, 1}, waits: true},
+		"operating time, first of batch":    {refusal: blocked, at: only(1), rows: 400, requests: []int{1, 4, 1, 2, 8, 1}, waits: true},
+		"operating time, without repetition": {
+			refusal: blocked, at: from(4), opts: []rest.CallOption{rest.Retries(0)}, rows: 200, err: rest.ErrOperationTimeLimit,
+			requests: []int{1, 4},
+		},
+		"operating time, for good": {
+			refusal: blocked, at: from(4), rows: 200, err: rest.ErrOperationTimeLimit, requests: []int{1, 4, 1, 1}, waits: true,
+		},
+		"access denied":                 {refusal: denied, at: from(4), rows: 200, err: rest.ErrAccessDenied, requests: []int{1, 4, 1}},
+		"access denied, first of batch": {refusal: denied, at: from(1), rows: 50, err: rest.ErrAccessDenied, requests: []int{1, 4, 1}},
+		"access denied, without repetition": {
+			refusal: denied, at: from(1), opts: []rest.CallOption{rest.Retries(0)}, rows: 50, err: rest.ErrAccessDenied, requests: []int{1, 4},
+		},
+		"not in a batch":         {refusal: unbatched, at: always, rows: 400, requests: []int{1, 4, 1, 1, 1, 1, 1, 1, 1, 1}},
+		"access denied, at once": {refusal: denied, at: always, rows: 0, err: rest.ErrAccessDenied, requests: []int{1}},
+		"an error that passes":   {refusal: broken, at: only(4), rows: 400, requests: []int{1, 4, 1, 3, 12}},
+		"token":                  {refusal: expired, at: only(4), rows: 400, requests: []int{1, 4, 1, 3, 12}},
+		"behind the end":         {refusal: denied, at: from(9), rows: 410, requests: []int{1, 4, 16, 1}},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -293,7 +316,7 @@ func TestAllByIDRefused(t *testing.T) {
 	}
 }
 
-// What a failing batch does beside answering.
+// What a failing batch does besides its response.
 const (
 	statusNever = -1
 	statusHuge  = 299
@@ -325,24 +348,41 @@ func TestAllByIDHalves(t *testing.T) {
 		err      error
 		requests []int
 	}{
-		"too large, without repetition": {fail: large(9, statusHuge, "", nil), opts: []rest.CallOption{rest.Retries(0)}, rows: 300, requests: []int{1, 4, 16, 8, 1}},
-		"bad gateway":                   {fail: large(20, 502, "<html>", nil), requests: []int{1, 4, 16, 50, 25, 12, 12, 1}},
-		"body too large":                {fail: large(20, 413, "<html>", nil), requests: []int{1, 4, 16, 50, 25, 12, 12, 1}},
-		"unavailable":                   {fail: large(20, 503, "<html>", nil), requests: []int{1, 4, 16, 50, 25, 12, 12, 1}},
-		"internal":                      {fail: large(20, 500, `{"error":"INTERNAL_SERVER_ERROR"}`, nil), requests: []int{1, 4, 16, 50, 25, 12, 12, 1}},
-		"cut off":                       {fail: large(20, 200, `{"result":{"result":{"p0":[`, nil), requests: []int{1, 4, 16, 50, 25, 12, 12, 1}},
-		"connection":                    {fail: large(20, 0, "", io.EOF), requests: []int{1, 4, 16, 50, 25, 12, 12, 1}},
-		"every batch":                   {fail: large(1, 502, "<html>", nil), rows: 250, requests: []int{1, 4, 2, 1, 1, 1, 1, 1}},
-		"without repetition":            {fail: large(20, 502, "<html>", nil), opts: []rest.CallOption{rest.Retries(0)}, rows: 1050, err: rest.ErrBadResponse, requests: []int{1, 4, 16, 50}},
-		"time limit of the HTTP client": {fail: large(20, statusNever, "", nil), limit: 5 * time.Second, requests: []int{1, 4, 16, 50, 25, 12, 12, 1}},
-		"time of the call":              {fail: large(20, statusNever, "", nil), opts: []rest.CallOption{rest.Timeout(5 * time.Second)}, requests: []int{1, 4, 16, 50, 25, 12, 12, 1}},
-		"refused by a front end":        {fail: large(1, 403, "<html>", nil), rows: 250, requests: []int{1, 4, 1, 1, 1, 1, 1}},
-		"limited by a front end":        {fail: large(1, 429, "<html>", nil), opts: []rest.CallOption{rest.Retries(1)}, rows: 50, err: rest.ErrBadResponse, requests: []int{1, 4, 4}},
-		"rounded times":                 {took: 1.05, working: 0.05, rows: 6000, requests: []int{1, 4, 16, 50, 50, 1}},
-		"slow pages":                    {took: 1.5, requests: []int{1, 4, 13, 13, 13, 1}},
-		"very slow pages":               {took: 15, rows: 200, requests: []int{1, 1, 1, 1, 1}},
-		"slow for the time of a call":   {took: 1, opts: []rest.CallOption{rest.Timeout(8 * time.Second)}, rows: 500, requests: []int{1, 4, 4, 4, 1}},
-		"absurd times":                  {took: 1e300, rows: 200, requests: []int{1, 4, 1}},
+		"too large, without repetition": {
+			fail: large(9, statusHuge, "", nil), opts: []rest.CallOption{rest.Retries(0)}, rows: 300, requests: []int{1, 4, 16, 8, 1},
+		},
+		"bad gateway":    {fail: large(20, 502, "<html>", nil), requests: []int{1, 4, 16, 50, 25, 12, 12, 1}},
+		"body too large": {fail: large(20, 413, "<html>", nil), requests: []int{1, 4, 16, 50, 25, 12, 12, 1}},
+		"unavailable":    {fail: large(20, 503, "<html>", nil), requests: []int{1, 4, 16, 50, 25, 12, 12, 1}},
+		"internal": {
+			fail: large(20, 500, `{"error":"INTERNAL_SERVER_ERROR"}`, nil), requests: []int{1, 4, 16, 50, 25, 12, 12, 1},
+		},
+		"cut off":     {fail: large(20, 200, `{"result":{"result":{"p0":[`, nil), requests: []int{1, 4, 16, 50, 25, 12, 12, 1}},
+		"connection":  {fail: large(20, 0, "", io.EOF), requests: []int{1, 4, 16, 50, 25, 12, 12, 1}},
+		"every batch": {fail: large(1, 502, "<html>", nil), rows: 250, requests: []int{1, 4, 2, 1, 1, 1, 1, 1}},
+		"without repetition": {
+			fail: large(20, 502, "<html>", nil), opts: []rest.CallOption{rest.Retries(0)}, rows: 1050, err: rest.ErrBadResponse,
+			requests: []int{1, 4, 16, 50},
+		},
+		"time limit of the HTTP client": {
+			fail: large(20, statusNever, "", nil), limit: 5 * time.Second, requests: []int{1, 4, 16, 50, 25, 12, 12, 1},
+		},
+		"time of the call": {
+			fail: large(20, statusNever, "", nil), opts: []rest.CallOption{rest.Timeout(5 * time.Second)},
+			requests: []int{1, 4, 16, 50, 25, 12, 12, 1},
+		},
+		"refused by a front end": {fail: large(1, 403, "<html>", nil), rows: 250, requests: []int{1, 4, 1, 1, 1, 1, 1}},
+		"limited by a front end": {
+			fail: large(1, 429, "<html>", nil), opts: []rest.CallOption{rest.Retries(1)}, rows: 50, err: rest.ErrBadResponse,
+			requests: []int{1, 4, 4},
+		},
+		"rounded times":   {took: 1.05, working: 0.05, rows: 6000, requests: []int{1, 4, 16, 50, 50, 1}},
+		"slow pages":      {took: 1.5, requests: []int{1, 4, 13, 13, 13, 1}},
+		"very slow pages": {took: 15, rows: 200, requests: []int{1, 1, 1, 1, 1}},
+		"slow for the time of a call": {
+			took: 1, opts: []rest.CallOption{rest.Timeout(8 * time.Second)}, rows: 500, requests: []int{1, 4, 4, 4, 1},
+		},
+		"absurd times": {took: 1e300, rows: 200, requests: []int{1, 4, 1}},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -370,15 +410,15 @@ func TestAllByIDHalves(t *testing.T) {
 							return max(status, 200), body, err
 						}
 					}
-					return tb.answer(s)
+					return tb.respond(s)
 				})
 				own := http.Client{Timeout: test.limit, Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
-					answer, err := tr.RoundTrip(r)
-					if err == nil && answer.StatusCode == statusHuge { // more than a network in memory carries
-						_ = answer.Body.Close()
-						answer.Body = io.NopCloser(spaces(strings.Repeat(" ", 64<<10)))
+					response, err := tr.RoundTrip(r)
+					if err == nil && response.StatusCode == statusHuge { // more than a network in memory carries
+						_ = response.Body.Close()
+						response.Body = io.NopCloser(spaces(strings.Repeat(" ", 64<<10)))
 					}
-					return answer, err
+					return response, err
 				})}
 				client := newHosts(t, rest.WithHTTPClient(&own), rest.WithoutRateLimit()).Portal("a").With(test.opts...)
 				ids, err := read(rest.All[idRow](t.Context(), client, "crm.deal.list", nil, byID()...))
@@ -390,7 +430,8 @@ func TestAllByIDHalves(t *testing.T) {
 	}
 }
 
-// TestAllByIDGrowsAgain: a failure halves the batches for a while, and for good if it is for the size.
+// TestAllByIDGrowsAgain: a failure halves the batches for a while, and for good if it is for the
+// size.
 func TestAllByIDGrowsAgain(t *testing.T) {
 	t.Parallel()
 	for status, most := range map[int]int{502: 50, 413: 25} {
@@ -404,7 +445,7 @@ func TestAllByIDGrowsAgain(t *testing.T) {
 						failed = true
 						return status, "<html>", nil
 					}
-					return tb.answer(s)
+					return tb.respond(s)
 				})
 				client := newHosts(t, on(tr), rest.WithoutRateLimit()).Portal("a")
 				ids, err := read(rest.All[idRow](t.Context(), client, "crm.deal.list", nil, byID()...))
@@ -418,7 +459,7 @@ func TestAllByIDGrowsAgain(t *testing.T) {
 	}
 }
 
-// TestAllByIDWaitsForThePause: another call learnt that the method is blocked.
+// TestAllByIDWaitsForThePause: another call found that the method is blocked.
 func TestAllByIDWaitsForThePause(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -455,7 +496,9 @@ func TestAllByIDStops(t *testing.T) {
 		t.Parallel()
 		tb := count(4000)
 		client := tb.portals(t).Portal("a")
-		for stop, requests := range map[uint64][]int{1: {1}, 50: {1}, 51: {1, 4}, 250: {1, 4}, 251: {1, 4, 16}, 1050: {1, 4, 16}, 1051: {1, 4, 16, 50}} {
+		for stop, requests := range map[uint64][]int{
+			1: {1}, 50: {1}, 51: {1, 4}, 250: {1, 4}, 251: {1, 4, 16}, 1050: {1, 4, 16}, 1051: {1, 4, 16, 50},
+		} {
 			ids, err := read(rest.All[idRow](t.Context(), client, "crm.deal.list", nil, byID()...), func(id uint64) bool { return id < stop })
 			require.NoError(t, err)
 			require.Equal(t, span(1, stop, nil), ids)
@@ -485,7 +528,7 @@ func TestAllByIDStops(t *testing.T) {
 				if s.commands() == 50 {
 					<-time.After(time.Minute)
 				}
-				return tb.answer(s)
+				return tb.respond(s)
 			})
 			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 			defer cancel()
@@ -543,18 +586,40 @@ func TestAfter(t *testing.T) {
 		bounds []string // of the first commands
 		err    error
 	}{
-		"the start":           {opts: []rest.ListOption{rest.After(0)}, want: span(1, 200, nil), bounds: []string{"", "50"}},
-		"in between":          {opts: []rest.ListOption{rest.After(77)}, want: span(78, 200, nil), bounds: []string{"77", "127"}},
-		"the end":             {opts: []rest.ListOption{rest.After(200)}, bounds: []string{"200"}},
-		"an ID that is gone":  {ids: []uint64{1, 5, 9}, opts: []rest.ListOption{rest.After(6)}, want: []uint64{9}, bounds: []string{"6", "9"}},
-		"single pages":        {opts: []rest.ListOption{rest.After(190), rest.SinglePages()}, want: span(191, 200, nil), bounds: []string{"190", "200"}},
-		"lower than a filter": {params: map[string]any{"filter": map[string]any{">ID": 150}}, opts: []rest.ListOption{rest.After(20)}, want: span(151, 200, nil), bounds: []string{"150", "200"}},
-		"above a filter":      {params: map[string]any{"filter": map[string]any{">ID": 150}}, opts: []rest.ListOption{rest.After(170)}, want: span(171, 200, nil), bounds: []string{"170", "200"}},
-		"filter, start":       {params: map[string]any{"filter": map[string]any{">ID": "150"}}, opts: []rest.ListOption{rest.After(0)}, want: span(151, 200, nil), bounds: []string{"150", "200"}},
-		"numbers above 2^53":  {ids: []uint64{1, 1<<53 + 1, 1<<53 + 2}, opts: []rest.ListOption{rest.After(1<<53 + 1)}, want: []uint64{1<<53 + 2}, bounds: []string{"9007199254740993", "9007199254740994"}},
-		"the largest number":  {ids: []uint64{1, most - 1, most}, opts: []rest.ListOption{rest.After(most - 1)}, want: []uint64{most}, bounds: []string{"18446744073709551614", "18446744073709551615"}},
-		"filter is no number": {params: map[string]any{"filter": map[string]any{">ID": "planted-value"}}, opts: []rest.ListOption{rest.After(1)}, err: rest.ErrBadCall},
-		"filter is a list":    {params: map[string]any{"filter": map[string]any{">ID": []int{1}}}, opts: []rest.ListOption{rest.After(20)}, want: span(21, 200, nil), bounds: []string{"20"}},
+		"the start":          {opts: []rest.ListOption{rest.After(0)}, want: span(1, 200, nil), bounds: []string{"", "50"}},
+		"in between":         {opts: []rest.ListOption{rest.After(77)}, want: span(78, 200, nil), bounds: []string{"77", "127"}},
+		"the end":            {opts: []rest.ListOption{rest.After(200)}, bounds: []string{"200"}},
+		"an ID that is gone": {ids: []uint64{1, 5, 9}, opts: []rest.ListOption{rest.After(6)}, want: []uint64{9}, bounds: []string{"6", "9"}},
+		"single pages": {
+			opts: []rest.ListOption{rest.After(190), rest.SinglePages()}, want: span(191, 200, nil), bounds: []string{"190", "200"},
+		},
+		"lower than a filter": {
+			params: map[string]any{"filter": map[string]any{">ID": 150}}, opts: []rest.ListOption{rest.After(20)}, want: span(151, 200, nil),
+			bounds: []string{"150", "200"},
+		},
+		"above a filter": {
+			params: map[string]any{"filter": map[string]any{">ID": 150}}, opts: []rest.ListOption{rest.After(170)}, want: span(171, 200, nil),
+			bounds: []string{"170", "200"},
+		},
+		"filter, start": {
+			params: map[string]any{"filter": map[string]any{">ID": "150"}}, opts: []rest.ListOption{rest.After(0)}, want: span(151, 200, nil),
+			bounds: []string{"150", "200"},
+		},
+		"numbers above 2^53": {
+			ids: []uint64{1, 1<<53 + 1, 1<<53 + 2}, opts: []rest.ListOption{rest.After(1<<53 + 1)}, want: []uint64{1<<53 + 2},
+			bounds: []string{"9007199254740993", "9007199254740994"},
+		},
+		"the largest number": {
+			ids: []uint64{1, most - 1, most}, opts: []rest.ListOption{rest.After(most - 1)}, want: []uint64{most},
+			bounds: []string{"18446744073709551614", "18446744073709551615"},
+		},
+		"filter is no number": {
+			params: map[string]any{"filter": map[string]any{">ID": "planted-value"}}, opts: []rest.ListOption{rest.After(1)}, err: rest.ErrBadCall,
+		},
+		"filter is a list": {
+			params: map[string]any{"filter": map[string]any{">ID": []int{1}}}, opts: []rest.ListOption{rest.After(20)}, want: span(21, 200, nil),
+			bounds: []string{"20"},
+		},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -585,8 +650,8 @@ func TestAfter(t *testing.T) {
 	}
 }
 
-// TestAfterAnyBreak reads random lists, breaks off after a random row, and resumes behind it, again
-// and again. What comes is what one reading gives.
+// TestAfterAnyBreak reads random lists, stops after a random row, and resumes after it, again and
+// again. The rows are those of one reading.
 func TestAfterAnyBreak(t *testing.T) {
 	t.Parallel()
 	seed := rand.Uint64() //nolint:gosec // no secret depends on it
@@ -622,7 +687,8 @@ func TestAfterAnyBreak(t *testing.T) {
 			var got []uint64
 			for last := uint64(0); ; {
 				left := 1 + random.IntN(400)
-				ids, err := read(rest.All[idRow](t.Context(), client, "crm.deal.list", nil, append(slices.Clone(options), rest.After(last))...), func(uint64) bool {
+				rows := rest.All[idRow](t.Context(), client, "crm.deal.list", nil, append(slices.Clone(options), rest.After(last))...)
+				ids, err := read(rows, func(uint64) bool {
 					left--
 					return left > 0
 				})
@@ -652,22 +718,32 @@ func TestAllByIDNames(t *testing.T) {
 		params any
 		err    error
 	}{
-		"small letters":              {method: "crm.deal.list"},
-		"groups":                     {table: upper, method: "sonet_group.get"},
-		"groups, any case":           {table: upper, method: "Sonet_Group.Get"},
-		"groups, with a filter":      {table: upper, method: "sonet_group.get", params: of{"FILTER": of{"ACTIVE": "Y"}}},
-		"cash registers":             {table: upper, method: "sale.cashbox.list"},
-		"tasks of workflows":         {table: upper, method: "bizproc.task.list"},
-		"users":                      {table: tableNames{filter: "FILTER", sort: "sort", order: "order"}, method: "user.get"},
-		"users by name":              {table: tableNames{filter: "FILTER", sort: "sort", order: "order"}, method: "user.search"},
-		"users, as the caller says":  {table: tableNames{filter: "filter", sort: "SORT", order: "ORDER"}, method: "user.get", params: of{"SORT": "ID", "ORDER": "asc", "filter": of{"ACTIVE": "Y"}}},
-		"calls":                      {table: tableNames{filter: "FILTER", sort: "SORT", order: "ORDER"}, method: "voximplant.statistic.get"},
-		"storage":                    {table: tableNames{filter: "FILTER", order: "SORT"}, method: "entity.item.get", params: of{"ENTITY": "selection"}},
-		"lists":                      {table: tableNames{filter: "FILTER", order: "ELEMENT_ORDER"}, method: "lists.element.get"},
-		"unknown method, filter":     {table: upper, method: "acme.things.list", params: of{"FILTER": of{"ACTIVE": "Y"}}},
-		"unknown method, order":      {table: upper, method: "acme.things.list", params: of{"ORDER": of{"ID": "ASC"}}},
-		"unknown method, scalars":    {table: tableNames{filter: "FILTER", sort: "SORT", order: "ORDER"}, method: "acme.things.list", params: rest.Ordered{rest.Arg("SORT", "ID"), rest.Arg("ORDER", "ASC")}},
-		"unknown method, sort":       {table: tableNames{filter: "FILTER", order: "SORT"}, method: "acme.things.list", params: of{"SORT": of{"ID": "ASC"}}},
+		"small letters":         {method: "crm.deal.list"},
+		"groups":                {table: upper, method: "sonet_group.get"},
+		"groups, any case":      {table: upper, method: "Sonet_Group.Get"},
+		"groups, with a filter": {table: upper, method: "sonet_group.get", params: of{"FILTER": of{"ACTIVE": "Y"}}},
+		"cash registers":        {table: upper, method: "sale.cashbox.list"},
+		"tasks of workflows":    {table: upper, method: "bizproc.task.list"},
+		"users":                 {table: tableNames{filter: "FILTER", sort: "sort", order: "order"}, method: "user.get"},
+		"users by name":         {table: tableNames{filter: "FILTER", sort: "sort", order: "order"}, method: "user.search"},
+		"users, as the caller says": {
+			table: tableNames{filter: "filter", sort: "SORT", order: "ORDER"}, method: "user.get",
+			params: of{"SORT": "ID", "ORDER": "asc", "filter": of{"ACTIVE": "Y"}},
+		},
+		"calls": {table: tableNames{filter: "FILTER", sort: "SORT", order: "ORDER"}, method: "voximplant.statistic.get"},
+		"storage": {
+			table: tableNames{filter: "FILTER", order: "SORT"}, method: "entity.item.get", params: of{"ENTITY": "selection"},
+		},
+		"lists":                  {table: tableNames{filter: "FILTER", order: "ELEMENT_ORDER"}, method: "lists.element.get"},
+		"unknown method, filter": {table: upper, method: "acme.things.list", params: of{"FILTER": of{"ACTIVE": "Y"}}},
+		"unknown method, order":  {table: upper, method: "acme.things.list", params: of{"ORDER": of{"ID": "ASC"}}},
+		"unknown method, scalars": {
+			table: tableNames{filter: "FILTER", sort: "SORT", order: "ORDER"}, method: "acme.things.list",
+			params: rest.Ordered{rest.Arg("SORT", "ID"), rest.Arg("ORDER", "ASC")},
+		},
+		"unknown method, sort": {
+			table: tableNames{filter: "FILTER", order: "SORT"}, method: "acme.things.list", params: of{"SORT": of{"ID": "ASC"}},
+		},
 		"unknown method, neither":    {table: upper, method: "acme.things.list", err: rest.ErrBadResponse},
 		"order of the caller":        {method: "crm.deal.list", params: of{"order": of{"ID": "asc"}}},
 		"order of the caller, other": {method: "crm.deal.list", params: of{"order": of{"ID": "DESC"}}, err: rest.ErrBadCall},
@@ -733,7 +809,7 @@ func TestAllByIDOnGroups(t *testing.T) {
 	require.True(t, slices.IsSorted(ids))
 }
 
-// doer is a Doer that is no client.
+// doer is a Doer that is not a client.
 type doer struct{ rest.Doer }
 
 func TestAllByIDWithoutAClient(t *testing.T) {
@@ -750,7 +826,7 @@ func TestAllByIDOnTheWire(t *testing.T) {
 	t.Parallel()
 	tb := count(75)
 	tb.member, tb.field = "items", "id"
-	tr := newScript(t, tb.answer)
+	tr := newScript(t, tb.respond)
 	params := map[string]any{"entityTypeId": 2, "filter": map[string]any{"title": "a&b"}}
 	ids, err := read(rest.All[idRow](t.Context(), newHosts(t, on(tr)).Portal("a"), "crm.item.list", params, rest.ByID("id")))
 	require.NoError(t, err)
@@ -758,7 +834,9 @@ func TestAllByIDOnTheWire(t *testing.T) {
 	requests := tr.requests()
 	require.Len(t, requests, 3)
 	require.Equal(t, "crm.item.list", requests[0].method)
-	require.Equal(t, url.Values{"entityTypeId": {"2"}, "filter[title]": {"a&b"}, "order[id]": {"ASC"}, "start": {"-1"}, "auth": {secretToken}}, requests[0].form)
+	require.Equal(t, url.Values{
+		"entityTypeId": {"2"}, "filter[title]": {"a&b"}, "order[id]": {"ASC"}, "start": {"-1"}, "auth": {secretToken},
+	}, requests[0].form)
 	form := requests[1].form
 	require.Equal(t, "batch", requests[1].method)
 	require.Equal(t, "1", form.Get("halt"))
@@ -767,7 +845,9 @@ func TestAllByIDOnTheWire(t *testing.T) {
 		require.Equal(t, "crm.item.list", method)
 		command, err := url.ParseQuery(query)
 		require.NoError(t, err)
-		require.Equal(t, url.Values{"entityTypeId": {"2"}, "filter[title]": {"a&b"}, "order[id]": {"ASC"}, "start": {"-1"}, "filter[>id]": {bound}}, command)
+		require.Equal(t, url.Values{
+			"entityTypeId": {"2"}, "filter[title]": {"a&b"}, "order[id]": {"ASC"}, "start": {"-1"}, "filter[>id]": {bound},
+		}, command)
 	}
 }
 
@@ -789,34 +869,49 @@ func TestAllByPositionEnds(t *testing.T) {
 		}
 	}
 	tests := map[string]struct {
-		answer   func(start int) string
+		response func(start int) string
 		rows     int
 		requests int
 		err      error
 	}{
-		"empty, no total":      {answer: func(n int) string { return fmt.Sprintf(`{"result":[],"next":%d}`, n+50) }, requests: 2},
-		"empty, total passed":  {answer: func(n int) string { return fmt.Sprintf(`{"result":[],"next":%d,"total":0}`, n+50) }, requests: 1},
-		"empty, total grows":   {answer: func(n int) string { return fmt.Sprintf(`{"result":[],"next":%d,"total":%d}`, n+50, n+200) }, requests: 50, err: rest.ErrBadResponse},
-		"empty, total ends":    {answer: func(n int) string { return fmt.Sprintf(`{"result":[],"next":%d,"total":120}`, n+50) }, requests: 3, err: rest.ErrBadResponse},
-		"always the same page": {answer: func(n int) string { return fmt.Sprintf(`{"result":[{"ID":1}],"next":%d}`, n+1) }, rows: 1, requests: 2, err: rest.ErrBadResponse},
-		"equal rows without IDs": {answer: func(n int) string {
+		"empty, no total":     {response: func(n int) string { return fmt.Sprintf(`{"result":[],"next":%d}`, n+50) }, requests: 2},
+		"empty, total passed": {response: func(n int) string { return fmt.Sprintf(`{"result":[],"next":%d,"total":0}`, n+50) }, requests: 1},
+		"empty, total grows": {
+			response: func(n int) string { return fmt.Sprintf(`{"result":[],"next":%d,"total":%d}`, n+50, n+200) }, requests: 50,
+			err: rest.ErrBadResponse,
+		},
+		"empty, total ends": {
+			response: func(n int) string { return fmt.Sprintf(`{"result":[],"next":%d,"total":120}`, n+50) }, requests: 3, err: rest.ErrBadResponse,
+		},
+		"always the same page": {
+			response: func(n int) string { return fmt.Sprintf(`{"result":[{"ID":1}],"next":%d}`, n+1) }, rows: 1, requests: 2,
+			err: rest.ErrBadResponse,
+		},
+		"equal rows without IDs": {response: func(n int) string {
 			return fmt.Sprintf(`{"result":[{"A":1}]%s}`, map[bool]string{true: fmt.Sprintf(`,"next":%d`, n+1)}[n < 3])
 		}, rows: 4, requests: 4},
-		"equal rows without end":   {answer: func(n int) string { return fmt.Sprintf(`{"result":[{"A":1}],"next":%d}`, n+50) }, rows: 50, requests: 51, err: rest.ErrBadResponse},
-		"the same IDs without end": {answer: func(n int) string { return fmt.Sprintf(`{"result":[{"ID":1,"A":%d},{"ID":2}],"next":%d}`, n, n+50) }, rows: 100, requests: 51, err: rest.ErrBadResponse},
-		"the same IDs for two pages": {answer: func(n int) string {
+		"equal rows without end": {
+			response: func(n int) string { return fmt.Sprintf(`{"result":[{"A":1}],"next":%d}`, n+50) }, rows: 50, requests: 51,
+			err: rest.ErrBadResponse,
+		},
+		"the same IDs without end": {
+			response: func(n int) string { return fmt.Sprintf(`{"result":[{"ID":1,"A":%d},{"ID":2}],"next":%d}`, n, n+50) }, rows: 100, requests: 51,
+			err: rest.ErrBadResponse,
+		},
+		"the same IDs for two pages": {response: func(n int) string {
 			return fmt.Sprintf(`{"result":[{"ID":1,"A":%d}]%s}`, n, map[bool]string{true: `,"next":50`}[n == 0])
 		}, rows: 2, requests: 2},
-		"empty page with rows after it": {answer: emptyFirst(2), rows: 2, requests: 2},
-		"empty page with rows left out": {answer: emptyFirst(1), rows: 1, requests: 2, err: rest.ErrBadResponse},
+		"empty page with rows after it": {response: emptyFirst(2), rows: 2, requests: 2},
+		"empty page with rows left out": {response: emptyFirst(1), rows: 1, requests: 2, err: rest.ErrBadResponse},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			tr := newScript(t, func(s sent) (int, string, error) { return 200, test.answer(start(s)), nil })
+			tr := newScript(t, func(s sent) (int, string, error) { return 200, test.response(start(s)), nil })
 			n := 0
 			var failed error
-			for _, err := range rest.All[map[string]any](t.Context(), newHosts(t, on(tr), rest.WithoutRateLimit()).Portal("a"), "crm.deal.list", nil) {
+			client := newHosts(t, on(tr), rest.WithoutRateLimit()).Portal("a")
+			for _, err := range rest.All[map[string]any](t.Context(), client, "crm.deal.list", nil) {
 				if err != nil {
 					failed = err
 					break
@@ -841,21 +936,31 @@ func TestAllByPositionComparesTheTotal(t *testing.T) {
 		rows   int
 		err    error
 	}{
-		"equal":                     {rows: 120},
-		"smaller":                   {table: func(tb *table) { tb.total = plus(-100) }, rows: 120},
-		"the page's":                {table: func(tb *table) { tb.total = func(int) int { return 50 } }, rows: 120},
-		"zero":                      {table: func(tb *table) { tb.total = func(int) int { return 0 } }, rows: 120},
-		"larger":                    {table: func(tb *table) { tb.total = plus(1) }, rows: 120, err: rest.ErrBadResponse},
-		"from a position":           {params: map[string]any{"start": 100}, rows: 20},
-		"from behind the end":       {params: map[string]any{"start": 500}, rows: 0},
-		"from a position, larger":   {params: map[string]any{"start": 100}, table: func(tb *table) { tb.total = plus(1) }, rows: 20, err: rest.ErrBadResponse},
-		"rows are deleted":          {table: func(tb *table) { tb.before = func(n int, _ command) string { tb.ids = tb.ids[:120-n]; return "" } }, rows: 118},
-		"rows are deleted in front": {table: func(tb *table) { tb.before = func(n int, _ command) string { tb.ids = tb.ids[min(n, 1):]; return "" } }, rows: 118},
-		"rows are hidden before":    {table: func(tb *table) { tb.hidden = func(id uint64) bool { return id == 10 } }, rows: 119, err: rest.ErrBadResponse},
+		"equal":               {rows: 120},
+		"smaller":             {table: func(tb *table) { tb.total = plus(-100) }, rows: 120},
+		"the page's":          {table: func(tb *table) { tb.total = func(int) int { return 50 } }, rows: 120},
+		"zero":                {table: func(tb *table) { tb.total = func(int) int { return 0 } }, rows: 120},
+		"larger":              {table: func(tb *table) { tb.total = plus(1) }, rows: 120, err: rest.ErrBadResponse},
+		"from a position":     {params: map[string]any{"start": 100}, rows: 20},
+		"from behind the end": {params: map[string]any{"start": 500}, rows: 0},
+		"from a position, larger": {
+			params: map[string]any{"start": 100}, table: func(tb *table) { tb.total = plus(1) }, rows: 20, err: rest.ErrBadResponse,
+		},
+		"rows are deleted": {
+			table: func(tb *table) { tb.before = func(n int, _ command) string { tb.ids = tb.ids[:120-n]; return "" } }, rows: 118,
+		},
+		"rows are deleted in front": {
+			table: func(tb *table) { tb.before = func(n int, _ command) string { tb.ids = tb.ids[min(n, 1):]; return "" } }, rows: 118,
+		},
+		"rows are hidden before": {
+			table: func(tb *table) { tb.hidden = func(id uint64) bool { return id == 10 } }, rows: 119, err: rest.ErrBadResponse,
+		},
 		"pages are short": {table: func(tb *table) {
 			tb.page = func(_ int, _ command, ids []uint64) []uint64 { return ids[:min(20, len(ids))] }
 		}, rows: 60, err: rest.ErrBadResponse},
-		"rows are hidden":          {table: func(tb *table) { tb.hidden = func(id uint64) bool { return id == 110 } }, rows: 119, err: rest.ErrBadResponse},
+		"rows are hidden": {
+			table: func(tb *table) { tb.hidden = func(id uint64) bool { return id == 110 } }, rows: 119, err: rest.ErrBadResponse,
+		},
 		"by ID it does not matter": {params: map[string]any{}, table: func(tb *table) { tb.total = plus(1) }, rows: 120},
 	}
 	for name, test := range tests {
@@ -891,7 +996,8 @@ func ExampleAfter() {
 	}
 	last := uint64(0) // the ID that an earlier run kept
 	for range 2 {
-		for deal, err := range rest.All[Deal](context.Background(), api.Portal(portal.MemberID()), "crm.deal.list", nil, rest.ByID("ID"), rest.After(last)) {
+		client := api.Portal(portal.MemberID())
+		for deal, err := range rest.All[Deal](context.Background(), client, "crm.deal.list", nil, rest.ByID("ID"), rest.After(last)) {
 			if err != nil {
 				panic(err)
 			}

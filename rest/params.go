@@ -10,21 +10,22 @@ import (
 	"github.com/b24events/b24events/internal/params"
 )
 
-// Ordered is parameters in an order that counts, for methods that take their arguments by position.
-// The portal gives the first parameter sent to the first argument, whatever its name, and so on:
+// Ordered is parameters whose order counts, for methods that take their arguments by position. The
+// portal gives the first parameter to the first argument and so on, and ignores the names:
 //
 //	rest.Ordered{rest.Arg("TASKID", 8017), rest.Arg("ITEMID", 3157)}
 //
-// Such methods are task.commentitem.*, task.checklistitem.*, task.elapseditem.*, task.item.* and
+// These methods are task.commentitem.*, task.checklistitem.*, task.elapseditem.*, task.item.* and
 // task.comment.add: their pages ask to keep the order of the table. A map would be sent in the
 // order of its keys, ITEMID before TASKID. For all other methods the order does not matter, except
-// inside a parameter such as order, in which an Ordered can stand too:
+// inside a parameter such as order, which may be an Ordered too:
 //
 //	map[string]any{"order": rest.Ordered{rest.Arg("STAGE_ID", "ASC"), rest.Arg("ID", "DESC")}}
 //
-// A form cannot carry nil and empty lists. An argument that is one is refused when another argument
-// follows, because that one would take its place. Leave optional arguments out at the end only.
-// [All] adds the position of the page as an argument, and so does not go with such methods.
+// A form cannot carry nil and empty lists. If an argument is one of these, it is refused when
+// another argument follows, because that one would take its place. Leave out optional arguments
+// only at the end. [All] adds the position of the page as an argument, so it does not work with
+// these methods.
 type Ordered []Argument
 
 // Argument is one parameter of an [Ordered]. [Arg] makes it.
@@ -48,12 +49,11 @@ func (o Ordered) All() iter.Seq2[string, any] {
 	}
 }
 
-// encoded is a form that was made of parameters before. Only this package makes such parameters.
+// encoded is a form that has been made of parameters. Only this package makes these.
 type encoded params.Form
 
-// encodeParams writes the parameters of a call as a form. The texts of its errors name types and
-// fields, never values. refs writes references to commands of the batch that the call is for, and
-// is nil for a call by itself.
+// encodeParams writes the parameters of a call as a form. Its errors name types and fields, never
+// values. refs writes references to commands of the batch; it is nil for a single call.
 func encodeParams(p any, refs params.Special) (params.Form, error) {
 	if form, ok := p.(encoded); ok {
 		return params.Form(form), nil
@@ -67,7 +67,7 @@ func encodeParams(p any, refs params.Special) (params.Form, error) {
 		return params.Form{}, fmt.Errorf("parameters: %w", err)
 	}
 	if refs != nil && len(form.Gaps) > 0 {
-		return params.Form{}, errors.New("parameters: a File goes in a request of its own; call this method by itself")
+		return params.Form{}, errors.New("parameters: a File needs a request of its own; call this method by itself")
 	}
 	return form, refuseAuth(form.Text)
 }
@@ -79,7 +79,7 @@ func noReferences(v any) (string, bool, error) {
 	return "", false, nil
 }
 
-// refuseAuth makes sure that the token of the call is the only one in it.
+// refuseAuth makes sure that the call holds no other token.
 func refuseAuth(form string) error {
 	for pair := range strings.SplitSeq(form, "&") {
 		name, _, _ := strings.Cut(pair, "=")

@@ -53,11 +53,14 @@ func TestParams(t *testing.T) {
 		params any
 		want   string // without the token
 	}{
-		"nil":              {nil, ""},
-		"nil pointer":      {(*list)(nil), ""},
-		"nil map":          {map[string]any(nil), ""},
-		"map":              {map[string]any{"id": 42, "b": true, "n": false}, "b=1&id=42&n=0"},
-		"nested":           {map[string]any{"filter": map[string]any{">ID": 5, "@STAGE": []string{"A", "B"}}}, "filter[>ID]=5&filter[@STAGE][0]=A&filter[@STAGE][1]=B"},
+		"nil":         {nil, ""},
+		"nil pointer": {(*list)(nil), ""},
+		"nil map":     {map[string]any(nil), ""},
+		"map":         {map[string]any{"id": 42, "b": true, "n": false}, "b=1&id=42&n=0"},
+		"nested": {
+			map[string]any{"filter": map[string]any{">ID": 5, "@STAGE": []string{"A", "B"}}},
+			"filter[>ID]=5&filter[@STAGE][0]=A&filter[@STAGE][1]=B",
+		},
 		"nothing to say":   {map[string]any{"a": nil, "b": []string{}, "c": ""}, "c="},
 		"typed map":        {map[string]string{"a": "1"}, "a=1"},
 		"list by position": {[]any{"x", 5}, "0=x&1=5"},
@@ -66,7 +69,10 @@ func TestParams(t *testing.T) {
 			&rest.Ordered{rest.Arg("z", map[string]any{"b": 2, "a": 1}), rest.Arg("a", []int{7})}, "z[a]=1&z[b]=2&a[0]=7",
 		},
 		"ordered within": {
-			map[string]any{"order": rest.Ordered{rest.Arg("STAGE_ID", "ASC"), rest.Arg("ID", "DESC")}, "a": []any{rest.Ordered{rest.Arg("y", 1), rest.Arg("x", nil)}}},
+			map[string]any{
+				"order": rest.Ordered{rest.Arg("STAGE_ID", "ASC"), rest.Arg("ID", "DESC")},
+				"a":     []any{rest.Ordered{rest.Arg("y", 1), rest.Arg("x", nil)}},
+			},
 			"a[0][y]=1&order[STAGE_ID]=ASC&order[ID]=DESC",
 		},
 		"order of another type": {pairs{{"TASKID", "1"}, {"ITEMID", "2"}}, "TASKID=1&ITEMID=2"},
@@ -81,10 +87,12 @@ func TestParams(t *testing.T) {
 		"time in a map":  {map[string]any{"DEADLINE": day}, "DEADLINE=2026-05-11T10:00:00+03:00"},
 		"secret as text": {map[string]any{"s": string(event.Secret("plain"))}, "s=plain"},
 		"values":         {url.Values{"b": {"2"}, "a": {"1"}}, "a=1&b=2"},
-		"struct":         {list{Filter: filter{"NEW"}, Select: []string{"ID", "TITLE"}, Start: -1}, "filter[STAGE_ID]=NEW&select[0]=ID&select[1]=TITLE&start=-1"},
-		"pointer":        {&list{}, "start=0"},
-		"embedded":       {embeds{list: list{Start: 3}, Flag: true}, "start=3&flag=1"},
-		"time":           {struct{ At time.Time }{day}, "At=2026-05-11T10:00:00+03:00"},
+		"struct": {
+			list{Filter: filter{"NEW"}, Select: []string{"ID", "TITLE"}, Start: -1}, "filter[STAGE_ID]=NEW&select[0]=ID&select[1]=TITLE&start=-1",
+		},
+		"pointer":  {&list{}, "start=0"},
+		"embedded": {embeds{list: list{Start: 3}, Flag: true}, "start=3&flag=1"},
+		"time":     {struct{ At time.Time }{day}, "At=2026-05-11T10:00:00+03:00"},
 		"comma": {struct {
 			S []int `url:",comma"`
 		}{[]int{1, 2}}, "S=1,2"},

@@ -19,31 +19,32 @@ const member = "a223c6b3710f85df22e9377d6c4f7553"
 // secretToken has characters that a form escapes, so that a test also sees the escaped form of it.
 const secretToken = "s3cr3t/ACCESS+token=1"
 
-// request is what a portal saw of one call.
+// request is what a portal received of one call.
 type request struct {
 	path, query, contentType, body string
 	header                         http.Header
 	form                           url.Values
 }
 
-// portal is a portal whose answers a test writes, for what none that behaves says. It keeps what it saw of the calls.
+// portal is a portal whose responses a test writes, for those that no portal in order sends. It
+// keeps the calls that it received.
 type portal struct {
 	*eventtest.Portal
-	answer http.HandlerFunc
+	response http.HandlerFunc
 
 	mu   sync.Mutex
 	seen []request
 }
 
-func newPortal(tb testing.TB, answer http.HandlerFunc) *portal {
+func newPortal(tb testing.TB, response http.HandlerFunc) *portal {
 	tb.Helper()
-	p := &portal{answer: answer}
+	p := &portal{response: response}
 	p.Portal = eventtest.NewPortal(tb, eventtest.WithFallback(p)) // what goes astray is seen too
 	p.Always(eventtest.AnyMethod, eventtest.Answer(p))
 	return p
 }
 
-// says makes a handler with one fixed answer.
+// says makes a handler with one fixed response.
 func says(status int, body string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(status)
@@ -61,7 +62,7 @@ func (p *portal) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	})
 	p.mu.Unlock()
 	r.Form = form
-	p.answer(w, r)
+	p.response(w, r)
 }
 
 func (p *portal) requests() []request {
@@ -103,7 +104,7 @@ func (t *tokens) Renew(_ context.Context, _, refused string) (endpoint, token st
 
 const errRenew = rest.ErrorCode("test: no more tokens")
 
-// newClient returns a client that repeats nothing unless opts say so.
+// newClient returns a client that retries nothing unless opts say so.
 func newClient(tb testing.TB, c rest.Credentials, opts ...rest.Option) *rest.Client {
 	tb.Helper()
 	api, err := rest.NewClients(c, append([]rest.Option{rest.WithInsecureHTTP(), rest.WithRetries(0)}, opts...)...)
@@ -111,9 +112,9 @@ func newClient(tb testing.TB, c rest.Credentials, opts ...rest.Option) *rest.Cli
 	return api.Portal(member)
 }
 
-// clientOf returns a client for a portal that gives one answer.
-func clientOf(tb testing.TB, answer http.HandlerFunc) (*rest.Client, *portal) {
+// clientOf returns a client for a portal that always sends one response.
+func clientOf(tb testing.TB, response http.HandlerFunc) (*rest.Client, *portal) {
 	tb.Helper()
-	p := newPortal(tb, answer)
+	p := newPortal(tb, response)
 	return newClient(tb, &tokens{endpoint: p.ClientEndpoint(), token: secretToken}), p
 }

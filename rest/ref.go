@@ -6,20 +6,20 @@ import (
 	"strings"
 )
 
-// Ref stands, as a parameter of a later command in a batch, for a part of an earlier command's
-// result. [Command.Ref] makes it. It is a value of its own anywhere in the parameters, also in
-// nested maps, lists and structs, and no part of a text. Nothing else refers to a result: a text
-// that reads like $result[name] is refused in a batch.
+// Ref is a parameter of a later command in a batch, which stands for a part of an earlier command's
+// result. [Command.Ref] makes it. It may be a whole value anywhere in the parameters, also in
+// nested maps, lists and structs, but not a part of a text. Nothing else refers to a result: a
+// batch refuses a text that reads like $result[name].
 //
-// Anywhere else than in its batch a Ref is refused with [ErrBadCall]. So is the zero Ref.
+// Outside its batch, a Ref is refused with [ErrBadCall]. So is the zero Ref.
 type Ref struct {
 	batch *Batch
 	at    int // the position of the command
 	text  string
 }
 
-// Ref returns a reference to a part of the command's result: the elements of the path are keys of
-// objects and numbers of list elements. The whole result has no path.
+// Ref returns a reference to a part of the command's result. The elements of the path are keys of
+// objects and positions in lists. Without a path it refers to the whole result.
 func (c *Command[T]) Ref(path ...string) Ref {
 	var text strings.Builder
 	text.WriteString("$result[" + c.item.name + "]")
@@ -32,11 +32,11 @@ func (c *Command[T]) Ref(path ...string) Ref {
 	return Ref{batch: c.batch, at: c.at, text: text.String()}
 }
 
-// Format prints that it is a reference, whatever the verb.
+// Format prints that it is a reference, for every verb.
 func (Ref) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("rest.Ref")) }
 
-// refs writes the references in the parameters of a command that is about to be added, and notes to
-// which commands they refer.
+// refs writes the references in the parameters of a command that is about to be added, and records
+// the commands to which they refer.
 func (b *Batch) refs(i *item) func(v any) (string, bool, error) {
 	return func(v any) (string, bool, error) {
 		ref, ok := v.(Ref)

@@ -110,7 +110,7 @@ func TestBackoff(t *testing.T) {
 		require.GreaterOrEqual(t, time.Since(start), 2250*time.Millisecond, "0.2+0.4+0.8+1.6 s, less a quarter")
 		require.LessOrEqual(t, time.Since(start), 3750*time.Millisecond)
 
-		// Where the context leaves no time, the failure itself comes back, and at once.
+		// If the context leaves no time, the failure itself is returned, and at once.
 		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 		defer cancel()
 		start = time.Now()
@@ -167,8 +167,8 @@ func TestRetryableIsBounded(t *testing.T) {
 	})
 }
 
-// TestRetryableOfSeveral: of several errors, all must say that the call may be made again, and the
-// longest wait counts.
+// TestRetryableOfSeveral: if there are several errors, all must say that the call may be made
+// again, and the longest wait counts.
 func TestRetryableOfSeveral(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -185,8 +185,11 @@ func TestRetryableOfSeveral(t *testing.T) {
 	})
 }
 
-// On a real portal: an answer that is lost must not make a second deal, and a read is made again.
-func TestLostAnswers(t *testing.T) {
+// On a real portal: a lost response must not make a second deal, and a read is made again.
+func TestLostResponses(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes seconds")
+	}
 	t.Parallel()
 	w := newWorld(t)
 	client := w.client(t)

@@ -2,80 +2,81 @@ package rest
 
 import (
 	"context"
-	"errors"
 	"strings"
 	"sync/atomic"
 	"time"
 )
 
-// Stats is a snapshot of what the clients of a [Clients] did since it was made, with those that [Clients.As] and [Client.As]
-// derive from it. Each number is exact. They are read one after the other, so sums over them may be off by what happened
-// meanwhile.
+// Stats is a snapshot of what the clients of a [Clients] have done since it was made, including
+// those that [Clients.As] and [Client.As] derive from it. Each number is exact. They are read one
+// after the other, so they may not add up exactly while calls are running.
 type Stats struct {
 	Calls    uint64 `json:"calls"`    // that ended; a batch request counts as one
 	Failed   uint64 `json:"failed"`   // calls that returned an error
 	Requests uint64 `json:"requests"` // that were sent to portals
-	Commands uint64 `json:"commands"` // in batch requests that were answered
-	Retried  uint64 `json:"retried"`  // requests that repeated one that failed
+	Commands uint64 `json:"commands"` // in batch requests that succeeded
+	Retried  uint64 `json:"retried"`  // requests that retried one that failed
 	Refused  uint64 `json:"refused"`  // requests that the portal refused because they were too many
-	Busy     uint64 `json:"busy"`     // requests that a front end answered by 429 or 503
+	Busy     uint64 `json:"busy"`     // requests that a front end rejected with 429 or 503
 	Paused   uint64 `json:"paused"`   // requests that were refused because the method's time was used up
 	Renewed  uint64 `json:"renewed"`  // times that a token was renewed because the portal refused it as expired
-	Waiting  int    `json:"waiting"`  // calls that wait now, for their turn, the end of a pause or before they are repeated
+	Waiting  int    `json:"waiting"`  // calls that wait now, for their turn, the end of a pause, or before a retry
 }
 
-// CallInfo is what one call took.
+// CallInfo describes one call that has ended.
 type CallInfo struct {
 	MemberID string // of the portal; empty for an incoming webhook
 	Host     string // of the last request, in lower case; empty if none was sent
 	Method   string // batch for a batch request
 	Commands int    // of a batch request
 	Requests int    // that were sent
-	Retries  int    // of them, those that repeated one that failed
+	Retries  int    // of them, those that retried one that failed
 	Renewed  bool   // a token was renewed
-	Status   int    // HTTP status of the last answer; 0 without one
+	Status   int    // HTTP status of the last response; 0 without one
 	Code     string // error code of the portal or of this package; empty if there is none
 	Err      error  // what the call returned
 
 	LimitWait   time.Duration // until its turns
 	PauseWait   time.Duration // for the end of a pause of the method
-	BackoffWait time.Duration // before it was repeated
+	BackoffWait time.Duration // before retries
 	Took        time.Duration // in all
 }
 
-// WithObserver sets a function that is called after each call, in its goroutine, with what it took. It is for metrics and traces:
-// labels of metrics should be the method and not the portal, of which there may be thousands. It must return soon. It must be safe
-// for concurrent use. A second observer is called after the first.
+// WithObserver sets a function that is called after each call, in its goroutine. It is for metrics
+// and traces: label metrics by the method and not by the portal, of which there may be thousands.
+// The function must return soon and be safe for concurrent use. A second observer is called after
+// the first.
 func WithObserver(f func(ctx context.Context, info CallInfo)) Option {
 	return func(cfg *config) error {
 		if f == nil {
-			return errors.New("rest: WithObserver: the function is nil")
+			return misconfigured("WithObserver: the function is nil")
 		}
 		cfg.observers = append(cfg.observers, f)
 		return nil
 	}
 }
 
-// meter counts what the clients do.
+// meter counts the calls of the clients.
 type meter struct {
 	observers                                                                  []func(context.Context, CallInfo)
 	calls, failed, requests, commands, retried, refused, busy, paused, renewed atomic.Uint64
 	waiting                                                                    atomic.Int64
 }
 
-// Stats returns what was done so far. It is cheap enough to call for each scrape of a metrics endpoint.
-func (p *Clients) Stats() Stats {
-	m := p.meter
+// Stats returns the counts so far. It is cheap enough to call for each scrape of a metrics
+// endpoint.
+func (cs *Clients) Stats() Stats {
+	m := cs.meter
 	return Stats{
 		Calls: m.calls.Load(), Failed: m.failed.Load(), Requests: m.requests.Load(), Commands: m.commands.Load(), Retried: m.retried.Load(),
 		Refused: m.refused.Load(), Busy: m.busy.Load(), Paused: m.paused.Load(), Renewed: m.renewed.Load(), Waiting: int(m.waiting.Load()),
 	}
 }
 
-// Stats returns what the client did so far, with the others of its [Clients].
-func (c *Client) Stats() Stats { return c.portals.Stats() }
+// Stats returns the counts of the client's [Clients].
+func (c *Client) Stats() Stats { return c.clients.Stats() }
 
-// wait counts a call among those that wait, and adds the time to one of its sums.
+// wait counts a call as waiting while f runs, and adds the time to sum.
 func (m *meter) wait(sum *time.Duration, f func() error) error {
 	m.waiting.Add(1)
 	start := time.Now()
@@ -86,8 +87,8 @@ func (m *meter) wait(sum *time.Duration, f func() error) error {
 	return f()
 }
 
-// ended counts a call, and tells the observers.
-func (m *meter) ended(ctx context.Context, c *Client, call *call, start time.Time, err error) {
+// countCall counts a call that has ended, and calls the observers.
+func (m *meter) countCall(ctx context.Context, c *Client, call *call, start time.Time, err error) {
 	m.calls.Add(1)
 	if err != nil {
 		m.failed.Add(1)
@@ -105,13 +106,13 @@ func (m *meter) ended(ctx context.Context, c *Client, call *call, start time.Tim
 		info.Code = string(failure.Code)
 	}
 	for _, f := range m.observers {
-		c.guard(ctx, "an observer of calls panicked", call.method, func() { f(ctx, info) })
+		c.recovering(ctx, "an observer of calls panicked", call.method, func() { f(ctx, info) })
 	}
 }
 
-// answered counts a request.
-func (m *meter) answered(call *call, got exchanged, err error) {
-	if got.way != wayNone {
+// countRequest counts a request.
+func (m *meter) countRequest(call *call, got exchanged, err error) {
+	if got.progress != progressNoConnection {
 		m.requests.Add(1)
 		call.info.Requests++
 	}

@@ -4,7 +4,8 @@ import (
 	"reflect"
 )
 
-// checkTarget reports that a result could not be stored in result, before anything is sent.
+// checkTarget returns an error if a result could not be stored in result. It is called before
+// anything is sent.
 func checkTarget(method string, result any) error {
 	if result == nil {
 		return nil
@@ -23,7 +24,7 @@ func describe(v reflect.Value) string {
 	return v.Type().String()
 }
 
-// checkResult reports that no result can be of a type.
+// checkResult returns an error if no result fits a type.
 func checkResult(method string, t reflect.Type) error {
 	if err := rules.Check(t); err != nil {
 		return badTarget(method, "a result cannot go into a "+t.String()+": "+err.Error())
@@ -31,8 +32,8 @@ func checkResult(method string, t reflect.Type) error {
 	return nil
 }
 
-// badTarget is the error of a result that cannot be stored. The name of the method is checked by
-// whoever makes the call.
+// badTarget is the error of a result that cannot be stored. It leaves out a name that no method can
+// have.
 func badTarget(method, description string) error {
 	if !validMethod(method) {
 		method = ""

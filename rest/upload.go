@@ -8,43 +8,43 @@ import (
 	"net/http"
 	"net/textproto"
 	"net/url"
-	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
 )
 
 // Upload uploads a file in the two steps that some methods offer: the method is called without the
-// content and returns an address, and the file goes there as multipart/form-data, without base64.
-// It returns the response of the second step, whose result is mostly the file's object:
+// content and returns an address, and the file is sent there as multipart/form-data, without
+// base64. Upload returns the response of the second step. Its result is usually the object of the
+// file:
 //
-//	answer, err := client.Upload(ctx, "disk.folder.uploadfile",
+//	response, err := client.Upload(ctx, "disk.folder.uploadfile",
 //		map[string]any{"id": folderID, "generateUniqueName": true}, rest.NewFile("report.pdf", f, info.Size()))
 //	if err != nil {
 //		return err
 //	}
 //	var object struct{ ID int }
-//	err = answer.Decode(&object)
+//	err = response.Decode(&object)
 //
-// Methods that do so are disk.folder.uploadfile, disk.storage.uploadfile, disk.file.uploadversion
-// and telephony.externalCall.attachRecord (with FILENAME). If the result holds no address, because
-// the method knows only one way or the parameters hold the content, the error matches
+// These methods are disk.folder.uploadfile, disk.storage.uploadfile, disk.file.uploadversion and
+// telephony.externalCall.attachRecord (with FILENAME). If the result holds no address, because the
+// method does not support two steps or the parameters hold the content, the error matches
 // [ErrBadResult], and its text says that the method ran.
 //
-// The address carries a token. The file goes there only if it leads to the portal's own host, by
-// https ([WithInsecureHTTP] is for tests), and no redirect is followed: a portal that is renamed
+// The address holds a token. The file is sent only if the address leads to the portal's own host,
+// by https ([WithInsecureHTTP] is for tests), and no redirect is followed: a portal that is renamed
 // between the steps is [ErrMoved], and the next upload finds it. The address does not appear in
 // errors or log lines.
 //
-// Each step is a request as far as the portal's limits are concerned, and is repeated as other calls
-// are, with the file from its beginning: only if it surely did not run, unless the client is
-// [Idempotent]. A token that expires between the two steps begins the whole once more. Errors of the
-// second step name the method upload. [File] says how the file is read, what bounds the time, and
-// what portals take: requests of up to 2 GB in the cloud.
+// Each step counts as a request for the portal's limits. It is retried as other calls are, with the
+// file from its beginning: only if it surely did not run, unless the client is [Idempotent]. If a
+// token expires between the two steps, both are made once more. Errors of the second step name the
+// method upload. [File] says how the file is read, what bounds the time, and what portals accept:
+// requests of up to 2 GB in the cloud.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/disk/folder/disk-folder-upload-file.html
 func (c *Client) Upload(ctx context.Context, method string, params any, file File) (*Response, error) {
-	if err := c.refused(method); err != nil {
+	if err := c.checkCall(method); err != nil {
 		return nil, err
 	}
 	if err := file.checkUpload(); err != nil {
@@ -57,22 +57,22 @@ func (c *Client) Upload(ctx context.Context, method string, params any, file Fil
 		if err != nil {
 			return nil, err
 		}
-		answer, err := c.run(ctx, offer)
+		response, err := c.run(ctx, offer)
 		if err != nil {
 			return nil, err
 		}
-		to, err := uploadPlace(method, answer.Result)
+		to, err := uploadPlace(method, response.Result)
 		if err != nil {
 			return nil, err
 		}
-		answer, err = c.run(ctx, c.uploadCall(to, file))
-		if hasCode(err, ErrExpiredToken) && !renewed && c.portals.hook == nil {
-			continue // the portal checks the token before it takes the file
+		response, err = c.run(ctx, c.uploadCall(to, file))
+		if hasCode(err, ErrExpiredToken) && !renewed && c.clients.hook == nil {
+			continue // the portal checks the token before it accepts the file
 		}
 		if moved, ok := err.(*Error); ok && moved.Is(ErrMoved) { //nolint:errorlint // of this package, not wrapped
 			moved.Hint = "the file was not taken; if the portal was renamed just now, upload it once more: the first step finds the new address"
 		}
-		return answer, err
+		return response, err
 	}
 }
 
@@ -83,7 +83,7 @@ const (
 	maxField = 128
 )
 
-// checkUpload reports that a file cannot be uploaded.
+// checkUpload returns an error if a file cannot be uploaded.
 func (f File) checkUpload() error {
 	if err := f.file.check(); err != nil {
 		return err
@@ -95,7 +95,7 @@ func (f File) checkUpload() error {
 	return nil
 }
 
-// destination is where a file is to be uploaded.
+// destination is the place to which a file is uploaded.
 type destination struct {
 	UploadURL string `json:"uploadUrl"`
 	Field     string `json:"field"`
@@ -140,58 +140,10 @@ func (c *Client) uploadCall(p destination, file File) *call {
 		body, kind := file.multipart(p.Field)
 		return &outgoing{
 			url: target.String(), header: http.Header{"Content-Type": {kind}}, body: body,
-			secrets: c.portals.secretsOf(target, token),
+			secrets: c.clients.secretsOf(target, token),
 		}, nil
 	}
 	return call
-}
-
-// portalAddress checks an address that a method returned. One without a host begins at the root of
-// the portal: below the endpoint of a webhook it would be a call with the webhook's secret.
-func portalAddress(base *url.URL, address string) (*url.URL, error) {
-	if address == "" {
-		return nil, errors.New("the address is empty")
-	}
-	return ownAddress(&url.URL{Scheme: base.Scheme, Host: base.Host, Path: "/"}, address)
-}
-
-// ownAddress checks an address that a portal returned. It must lead to the host of the base, no less
-// secure than that.
-func ownAddress(base *url.URL, address string) (*url.URL, error) {
-	u, err := url.Parse(address)
-	if err != nil || len(address) > maxPlace {
-		return nil, errForeignAddress
-	}
-	u = base.ResolveReference(u)
-	if u.Scheme != base.Scheme || !strings.EqualFold(hostOf(u), hostOf(base)) || portOf(u) != portOf(base) || u.User != nil || u.Opaque != "" {
-		return nil, errForeignAddress
-	}
-	u.Fragment, u.RawFragment = "", ""
-	return u, nil
-}
-
-var errForeignAddress = errors.New("the address does not lead to the portal's own host by https")
-
-// portOf returns the port of an address, also if it is that of the scheme.
-func portOf(u *url.URL) string {
-	port := u.Port()
-	if port == "" {
-		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
-	}
-	return port
-}
-
-// secretsOf returns what errors must not show of a request to an address of the portal.
-func (p *Clients) secretsOf(u *url.URL, token string) []string {
-	secrets := []string{token}
-	if p.hook != nil {
-		secrets[0] = p.hook.secret
-	}
-	const minToken = 16 // shorter values are numbers and words
-	for _, values := range u.Query() {
-		secrets = append(secrets, slices.DeleteFunc(values, func(v string) bool { return len(v) < minToken })...)
-	}
-	return secrets
 }
 
 // multipart returns the body of an upload and its Content-Type.

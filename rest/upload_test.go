@@ -2,6 +2,7 @@ package rest_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -11,6 +12,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -22,7 +24,7 @@ import (
 
 const uploadToken = "disk|s3cr3t-signature-of-an-upload"
 
-// uploads is a portal that takes files in two steps. Each step answers what its function says, if
+// uploads is a portal that accepts files in two steps. Each step returns what its function says, if
 // there is one.
 type uploads struct {
 	*portal
@@ -94,16 +96,16 @@ func TestUpload(t *testing.T) {
 				u := newUploads(t)
 				content := contentOf(size)
 
-				answer, err := u.client(t).Upload(t.Context(), "disk.folder.uploadfile", map[string]any{"id": 8930}, fileOf(name, content))
+				response, err := u.client(t).Upload(t.Context(), "disk.folder.uploadfile", map[string]any{"id": 8930}, fileOf(name, content))
 
 				require.NoError(t, err)
 				var object struct {
 					ID   int
 					Name string `json:"NAME"`
 				}
-				require.NoError(t, answer.Decode(&object))
+				require.NoError(t, response.Decode(&object))
 				require.Equal(t, 9011, object.ID)
-				require.InDelta(t, 1, answer.Time.Duration, 0)
+				require.InDelta(t, 1, response.Time.Duration, 0)
 				seen := u.requests()
 				require.Len(t, seen, 2)
 				require.Equal(t, "/rest/disk.folder.uploadfile", seen[0].path)
@@ -140,7 +142,7 @@ func TestUploadThroughAWebhook(t *testing.T) {
 	require.Equal(t, "record", field)
 }
 
-// Nothing goes where the token and the file do not belong.
+// Nothing is sent to a place to which the token and the file do not belong.
 func TestUploadsToForeignAddresses(t *testing.T) {
 	t.Parallel()
 	for name, address := range map[string]string{ //nolint:gosec // what looks like credentials is what the test is about
@@ -177,7 +179,7 @@ func TestUploadsToForeignAddresses(t *testing.T) {
 	}
 }
 
-// A portal behind https gives no address of http.
+// A portal behind https returns no address of http.
 func TestUploadKeepsTLS(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -231,11 +233,13 @@ func TestUploadsThatFail(t *testing.T) {
 		"no name":      {file: fileOf("", nil), code: rest.ErrBadCall, text: "needs a name"},
 		"line in name": {file: fileOf("a\r\nX: y", nil), code: rest.ErrBadCall, text: "needs a name"},
 		"no UTF-8":     {file: fileOf("a\xff", nil), code: rest.ErrBadCall, text: "needs a name"},
-		"refused":      {offer: func(string) http.HandlerFunc { return says(403, `{"error":"ACCESS_DENIED"}`) }, code: rest.ErrAccessDenied, requests: 1},
-		"file object":  {offer: result(`{"ID":5}`), code: rest.ErrBadResult, text: "no uploadUrl", requests: 1},
-		"true":         {offer: result(`true`), code: rest.ErrBadResult, text: "no uploadUrl", requests: 1},
-		"list":         {offer: result(`[]`), code: rest.ErrBadResult, text: "no uploadUrl", requests: 1},
-		"no field":     {offer: result(`{"uploadUrl":"/rest/upload.json"}`), code: rest.ErrBadResult, text: "the name of a field", requests: 1},
+		"refused": {
+			offer: func(string) http.HandlerFunc { return says(403, `{"error":"ACCESS_DENIED"}`) }, code: rest.ErrAccessDenied, requests: 1,
+		},
+		"file object": {offer: result(`{"ID":5}`), code: rest.ErrBadResult, text: "no uploadUrl", requests: 1},
+		"true":        {offer: result(`true`), code: rest.ErrBadResult, text: "no uploadUrl", requests: 1},
+		"list":        {offer: result(`[]`), code: rest.ErrBadResult, text: "no uploadUrl", requests: 1},
+		"no field":    {offer: result(`{"uploadUrl":"/rest/upload.json"}`), code: rest.ErrBadResult, text: "the name of a field", requests: 1},
 		"odd field": {
 			offer: result(`{"uploadUrl":"/rest/upload.json","field":"a\r\nb"}`), code: rest.ErrBadResult, text: "the name of a field", requests: 1,
 		},
@@ -286,8 +290,13 @@ func TestUploadOfAFileThatIsTooShort(t *testing.T) {
 		file rest.File
 		want string
 	}{
-		"short":   {rest.NewFile("a", bytes.NewReader(contentOf(10)), 11), "rest: upload: the file is shorter than its 11 bytes; nothing was sent"},
-		"failing": {rest.NewFile("a", at(func([]byte, int64) (int, error) { return 0, errReader }), 5), "rest: upload: the file could not be read after 4 of 5 bytes; nothing was sent"},
+		"short": {
+			rest.NewFile("a", bytes.NewReader(contentOf(10)), 11), "rest: upload: the file is shorter than its 11 bytes; nothing was sent",
+		},
+		"failing": {
+			rest.NewFile("a", at(func([]byte, int64) (int, error) { return 0, errReader }), 5),
+			"rest: upload: the file could not be read after 4 of 5 bytes; nothing was sent",
+		},
 	} {
 		_, err := u.client(t, rest.WithRetries(2)).Upload(t.Context(), "disk.folder.uploadfile", nil, test.file)
 		require.EqualError(t, err, test.want, name)
@@ -295,7 +304,7 @@ func TestUploadOfAFileThatIsTooShort(t *testing.T) {
 	require.Len(t, u.requests(), 2, "the first steps only")
 }
 
-// What surely did not run is sent again; what may have run is not.
+// A call that surely did not run is sent again; one that may have run is not.
 func TestUploadIsRepeated(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -326,7 +335,7 @@ func TestUploadIsRepeated(t *testing.T) {
 	})
 }
 
-// The token was good for the first step, and not for the second: the whole begins again, once.
+// The token was valid for the first step, and not for the second: both are made again, once.
 func TestUploadWithATokenThatExpires(t *testing.T) {
 	t.Parallel()
 	for name, always := range map[string]bool{"once": false, "always": true} {
@@ -376,4 +385,68 @@ func TestUploadCountsAndLogs(t *testing.T) {
 		_, again := rest.Retryable(err)
 		require.True(t, again)
 	})
+}
+
+// The context ends while the file is on its way.
+func TestCancelWithinAnUpload(t *testing.T) {
+	t.Parallel()
+	u := newUploads(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var reads atomic.Int64
+	var returned, late atomic.Bool
+	file := rest.NewFile("a", at(func(p []byte, _ int64) (int, error) {
+		if reads.Add(1) == 100 {
+			cancel()
+		}
+		late.Store(late.Load() || returned.Load())
+		return len(p), nil
+	}), 1<<30)
+	_, err := u.client(t, rest.WithRetries(3)).With(rest.Idempotent()).Upload(ctx, "disk.folder.uploadfile", nil, file)
+	returned.Store(true)
+	require.ErrorIs(t, err, context.Canceled)
+	var e interface{ NotRun() bool }
+	require.ErrorAs(t, err, &e)
+	require.False(t, e.NotRun())
+	require.Less(t, reads.Load(), int64(10_000), "no more than buffers take")
+	require.False(t, late.Load())
+}
+
+// A portal that is renamed between the two steps takes no file, and the next upload finds it.
+func TestMoveWithinAnUpload(t *testing.T) {
+	t.Parallel()
+	fresh := newUploads(t)
+	old := newUploads(t)
+	var renamed atomic.Bool
+	old.take = func(w http.ResponseWriter, r *http.Request) {
+		renamed.Store(true)
+		http.Redirect(w, r, fresh.URL()+r.URL.Path, http.StatusFound) //nolint:gosec // what a test is about
+	}
+	first := old.offer
+	old.offer = func(address string) http.HandlerFunc {
+		if renamed.Load() {
+			return old.take
+		}
+		return first(address)
+	}
+	creds := &movable{
+		tokens:  &tokens{endpoint: old.ClientEndpoint(), token: secretToken},
+		vouches: func(endpoint string) bool { return endpoint == fresh.ClientEndpoint() },
+	}
+	client := newClient(t, creds)
+	upload := func() error {
+		_, err := client.Upload(t.Context(), "disk.folder.uploadfile", nil, fileOf("a", contentOf(50)))
+		return err
+	}
+
+	err := upload()
+	require.ErrorIs(t, err, rest.ErrMoved)
+	require.ErrorContains(t, err, "upload it once more")
+	var e interface{ NotRun() bool }
+	require.ErrorAs(t, err, &e)
+	require.True(t, e.NotRun())
+	require.Empty(t, fresh.requests())
+
+	require.NoError(t, upload())
+	require.Len(t, fresh.requests(), 2)
 }

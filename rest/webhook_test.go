@@ -4,9 +4,12 @@ import (
 	"bytes"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
+	"net/http/httptest"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -71,7 +74,7 @@ func TestWebhookOnTheWire(t *testing.T) {
 	require.ErrorIs(t, client.Call(t.Context(), "crm.deal.get", map[string]any{"auth": "x"}, nil), rest.ErrBadCall)
 }
 
-// Every way in which a call can fail is made to fail, with the secret in the URL and echoed by the portal.
+// A call fails in every possible way, with the secret in the URL and echoed by the portal.
 func TestWebhookKeepsItsSecret(t *testing.T) {
 	t.Parallel()
 	closed := newPortal(t, says(200, ""))
@@ -85,7 +88,7 @@ func TestWebhookKeepsItsSecret(t *testing.T) {
 			_ = conn.Close()
 		}
 	}
-	answers := map[string]http.HandlerFunc{
+	responses := map[string]http.HandlerFunc{
 		"refused":      says(401, `{"error":"INVALID_CREDENTIALS","error_description":"no s3cr3tCODE here","argument":"s3cr3tCODE"}`),
 		"code":         says(400, `{"error":"s3cr3tCODE"}`),
 		"page":         says(502, `<html>/rest/1/s3cr3tCODE/profile</html>`),
@@ -95,14 +98,14 @@ func TestWebhookKeepsItsSecret(t *testing.T) {
 		"event method": says(403, `{"error":"WRONG_AUTH_TYPE","error_description":"s3cr3tCODE"}`),
 		"not HTTP":     nil,
 	}
-	for name, answer := range answers {
+	for name, response := range responses {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			var out bytes.Buffer
 			log := slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug}))
 			address := closed.URL()
-			if answer != nil {
-				address = newPortal(t, answer).URL()
+			if response != nil {
+				address = newPortal(t, response).URL()
 			}
 			client, err := rest.NewWebhook(address+"/rest/1/s3cr3tCODE/", rest.WithInsecureHTTP(), rest.WithLogger(log), rest.WithRetries(0))
 			require.NoError(t, err)
@@ -155,15 +158,16 @@ func TestNewWebhookRefuses(t *testing.T) {
 		"no secret": "https://example.bitrix24.com/rest/1/", "with a method": "https://example.bitrix24.com/rest/1/s3cr3t/profile.json",
 		"user is no number": "https://example.bitrix24.com/rest/x/s3cr3t/", "not rest": "https://example.bitrix24.com/hook/1/s3cr3t/",
 		"query": "https://example.bitrix24.com/rest/1/s3cr3t/?a=1", "userinfo": "https://u:s3cr3t@example.bitrix24.com/rest/1/s3cr3t/",
-		"junk": "https://[::1/rest/1/s3cr3t", "control": "https://example.bitrix24.com/rest/1/s3cr3t\x7f/", "other scheme": "ftp://e.com/rest/1/s3cr3t/",
-		"escaped": "https://example.bitrix24.com/rest/1%2Fs3cr3t/x/", "REST 3.0": "https://example.bitrix24.com/rest/api/1/",
+		"junk": "https://[::1/rest/1/s3cr3t", "control": "https://example.bitrix24.com/rest/1/s3cr3t\x7f/",
+		"other scheme": "ftp://e.com/rest/1/s3cr3t/",
+		"escaped":      "https://example.bitrix24.com/rest/1%2Fs3cr3t/x/", "REST 3.0": "https://example.bitrix24.com/rest/api/1/",
 		"fragment": "https://example.bitrix24.com/rest/1/s3cr3t/#s3cr3t", "dot": "https://example.bitrix24.com/rest/1/s3cr3t/..",
 	}
 	for name, address := range urls {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			_, err := rest.NewWebhook(address)
-			require.Error(t, err)
+			require.ErrorIs(t, err, rest.ErrConfig)
 			require.NotContains(t, fmt.Sprintf("%v %+v %#v", err, err, err), "s3cr3t")
 		})
 	}
@@ -181,5 +185,26 @@ func TestNewWebhookRefuses(t *testing.T) {
 		})
 	}
 	_, err = rest.NewWebhook("https://example.bitrix24.com/rest/1/s3cr3t/", rest.WithRateLimit(0, 0))
-	require.Error(t, err)
+	require.ErrorIs(t, err, rest.ErrConfig)
+}
+
+// TestWebhooksShareConnections: if each job makes a webhook's client, the client must not keep a
+// connection (and two goroutines) of its own for 90 seconds.
+func TestWebhooksShareConnections(t *testing.T) {
+	t.Parallel()
+	var connections atomic.Int64
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(fine)) }))
+	server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			connections.Add(1)
+		}
+	}
+	server.Start()
+	t.Cleanup(server.Close)
+	for range 50 {
+		hook, err := rest.NewWebhook(server.URL+"/rest/1/s3cr3t/", rest.WithInsecureHTTP())
+		require.NoError(t, err)
+		require.NoError(t, hook.Call(t.Context(), "profile", nil, nil))
+	}
+	require.LessOrEqual(t, connections.Load(), int64(5))
 }

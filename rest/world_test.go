@@ -39,7 +39,7 @@ func newWorld(tb testing.TB, opts ...eventtest.Option) *world {
 	return &world{Portal: p, app: app, creds: &tokens{endpoint: p.ClientEndpoint(), token: string(grant.AccessToken)}}
 }
 
-// client returns a client with the defaults of the package, but for what opts say.
+// client returns a client with the defaults of the package, except for what opts set.
 func (w *world) client(tb testing.TB, opts ...rest.Option) *rest.Client {
 	tb.Helper()
 	return w.portals(tb, opts...).Portal(w.MemberID())
@@ -76,7 +76,8 @@ func (w *world) deals(tb testing.TB, n int, title func(int) string) {
 	w.ResetRecords()
 }
 
-// newBubble is newWorld on a network in memory, for tests in a synctest bubble. Its address is https.
+// newBubble is newWorld on a network in memory, for tests in a synctest bubble. Its address is
+// https.
 func newBubble(tb testing.TB, opts ...eventtest.Option) *world {
 	tb.Helper()
 	n := eventtest.NewNetwork()
@@ -137,12 +138,12 @@ func (tp *tap) requests() []sent {
 
 func (tp *tap) count() int { return len(tp.requests()) }
 
-// transport leads to a portal of eventtest, on a network in memory, that answers what a test tells it to, whatever host is called: every
-// answer is a fault.
+// transport leads to a portal of eventtest, on a network in memory, for every host. A test says how
+// it responds: every response is a fault.
 type transport struct {
 	tap
 
-	answer   func(sent) (status int, body string, err error) // err breaks the connection, and is what the client sees
+	response func(sent) (status int, body string, err error) // err breaks the connection, and is what the client sees
 	header   func(sent, http.Header)                         // adds to the headers of an answer; may be nil
 	portal   *eventtest.Portal
 	network  *eventtest.Network
@@ -152,9 +153,9 @@ type transport struct {
 
 const headerNumber = "X-Test-Number"
 
-func newScript(tb testing.TB, answer func(sent) (status int, body string, err error)) *transport {
+func newScript(tb testing.TB, response func(sent) (status int, body string, err error)) *transport {
 	tb.Helper()
-	tr := &transport{answer: answer, network: eventtest.NewNetwork()}
+	tr := &transport{response: response, network: eventtest.NewNetwork()}
 	tr.portal = eventtest.NewPortal(tb, eventtest.WithNetwork(tr.network))
 	tr.portal.Always(eventtest.AnyMethod, eventtest.Answer(tr))
 	tr.next = roundTrip(tr.deliver)
@@ -166,14 +167,14 @@ func (tr *transport) deliver(r *http.Request) (*http.Response, error) {
 	r = r.Clone(r.Context())
 	r.URL.Scheme, r.URL.Host, r.Host = "https", tr.portal.Domain(), ""
 	r.Header.Set(headerNumber, number)
-	answer, err := tr.network.RoundTrip(r)
+	response, err := tr.network.RoundTrip(r)
 	if failure, ok := tr.failures.LoadAndDelete(number); ok {
 		err, _ = failure.(error)
 	}
-	return answer, err
+	return response, err
 }
 
-// ServeHTTP answers in the portal's place.
+// ServeHTTP responds in the portal's place.
 func (tr *transport) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
@@ -184,7 +185,7 @@ func (tr *transport) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		panic(err)
 	}
 	request := sent{method: path.Base(r.URL.Path), form: form}
-	status, text, err := tr.answer(request)
+	status, text, err := tr.response(request)
 	if err != nil {
 		tr.failures.Store(r.Header.Get(headerNumber), err)
 		panic(http.ErrAbortHandler)
@@ -196,12 +197,12 @@ func (tr *transport) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, _ = io.WriteString(w, text)
 }
 
-// newTransport answers each request with the next of answers, and then always with the last.
-func newTransport(tb testing.TB, answers ...string) *transport {
+// newTransport responds to each request with the next of responses, and then always with the last.
+func newTransport(tb testing.TB, responses ...string) *transport {
 	tb.Helper()
 	var n atomic.Int64
 	return newScript(tb, func(sent) (int, string, error) {
-		body := answers[min(int(n.Add(1)), len(answers))-1]
+		body := responses[min(int(n.Add(1)), len(responses))-1]
 		status := http.StatusOK
 		for code, of := range map[string]int{
 			"QUERY_LIMIT": 503, "OPERATION_TIME": 429, "<html>503": 503, "<html>429": 429, "<html>502": 502, "CONNECTION_ERROR": 401,
@@ -230,7 +231,7 @@ func on(tr http.RoundTripper) rest.Option {
 	return rest.WithHTTPClient(&http.Client{Transport: tr})
 }
 
-// hosts is a Credentials whose portals have hosts that are called as their members.
+// hosts is a Credentials whose portals have hosts with the names of their members.
 type hosts struct{}
 
 func (hosts) Access(_ context.Context, memberID string) (endpoint, token string, err error) {

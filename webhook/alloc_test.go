@@ -15,14 +15,14 @@ import (
 	"github.com/b24events/b24events/webhook"
 )
 
-// answered is a ResponseWriter that can limit the time of reading, as those of net/http can.
+// answered is a ResponseWriter that can set a read deadline, as those of net/http can.
 type answered struct{ sink }
 
 func (*answered) SetReadDeadline(time.Time) error { return nil }
 
-// TestAllocations: what it takes to serve an accepted delivery, besides parsing it, is an item, a
-// lane, a worker, the contexts of the verifier and of the handler, and the domain of the proof.
-// (The race detector makes pools forget.)
+// TestAllocations: to serve an accepted delivery takes, besides parsing it, an item, a lane, a
+// worker, the contexts of the verifier and of the handler, and the domain of the proof. (With the
+// race detector pools lose what they keep.)
 //
 //nolint:paralleltest // AllocsPerRun counts those of all goroutines
 func TestAllocations(t *testing.T) {

@@ -77,7 +77,7 @@ func BenchmarkServeHTTP(b *testing.B) {
 	}
 }
 
-// BenchmarkParse is the part of BenchmarkServeHTTP that is not ours.
+// BenchmarkParse is the part of BenchmarkServeHTTP that package event does.
 func BenchmarkParse(b *testing.B) {
 	text := []byte(dealUpdate(7))
 	b.ReportAllocs()
@@ -109,12 +109,12 @@ func BenchmarkServeHTTPParallel(b *testing.B) {
 	}
 }
 
-// nowhere is where log lines go that are formatted all the same.
+// nowhere discards log lines after they were formatted.
 type nowhere struct{}
 
 func (nowhere) Write(p []byte) (int, error) { return len(p), nil }
 
-// BenchmarkForbiddenLogged is what a forged request costs with its log line.
+// BenchmarkForbiddenLogged measures a forged request with its log line.
 func BenchmarkForbiddenLogged(b *testing.B) {
 	h := newHandler(b, nothing(), webhook.WithLogger(slog.New(slog.NewJSONHandler(nowhere{}, nil))))
 	r := newReread(strings.ReplaceAll(dealUpdate(7), token, strings.Repeat("f", 32)))

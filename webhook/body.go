@@ -7,25 +7,25 @@ import (
 	"github.com/b24events/b24events/event"
 )
 
-// body reads the body of one request. The memory of the request is charged to its ticket.
+// body reads the body of one request. Its ticket is charged for the memory of the request.
 type body struct {
 	ticket  ticket
 	pool    *bodyPool
 	bytes   []byte                // what was read
 	first   [freeBytes]byte       // the memory of the first bytes
-	small   *[smallBytes + 1]byte // that of a longer body; nil for none. One more than allowed, to see the end.
-	reading bool                  // a reader may write to the memory
+	small   *[smallBytes + 1]byte // the memory of a longer body, or nil; one byte more than allowed, to see the end
+	reading bool                  // the reader may still write to the memory
 }
 
 // bodyPool keeps the memory of small bodies from one request to the next. A body never shows what
-// an earlier one left there, because it is only as long as what was read of it. The memory that is
-// charged is kept apart from the first bytes, which a connection has for nothing.
+// an earlier one left there, because it is only as long as what was read of it. The first bytes,
+// which are not charged, are kept apart from the rest.
 type bodyPool struct {
 	inFlight      *inFlight
 	bodies, small sync.Pool
 }
 
-// get returns a body to read. The caller calls end.
+// get returns a body for one request. The caller calls end.
 func (p *bodyPool) get() *body {
 	b, _ := p.bodies.Get().(*body)
 	if b == nil {
@@ -35,7 +35,7 @@ func (p *bodyPool) get() *body {
 	return b
 }
 
-// end gives back what the request was charged for, and the memory.
+// end releases the ticket and gives back the memory.
 func (b *body) end() {
 	b.ticket.release()
 	b.recycle()
@@ -44,7 +44,7 @@ func (b *body) end() {
 	}
 }
 
-// recycle gives back the memory of what was read.
+// recycle gives back the memory of a longer body.
 func (b *body) recycle() {
 	b.bytes = nil
 	if b.small != nil && !b.reading {
@@ -53,14 +53,14 @@ func (b *body) recycle() {
 	b.small = nil
 }
 
-// read reads to the end. from may be nil, which is an empty body. declared is the length, or -1
-// when the client does not say; most is the limit.
+// read reads to the end. If from is nil, the body is empty. declared is the length that the client
+// declares, or -1; most is the limit.
 func (b *body) read(from io.Reader, declared, most int64) error {
 	b.bytes = b.first[:0]
 	for from != nil {
 		if len(b.bytes) == cap(b.bytes) {
 			if int64(cap(b.bytes)) > declared {
-				declared = -1 // unknown, or it was a lie
+				declared = -1 // unknown, or wrong
 			}
 			size, err := b.ticket.grow(cap(b.bytes), declared, most)
 			if err != nil {
@@ -68,7 +68,7 @@ func (b *body) read(from io.Reader, declared, most int64) error {
 			}
 			b.enlarge(max(size, cap(b.bytes)+1))
 		}
-		b.reading = true // and stays so if the reader panics
+		b.reading = true // stays true if the reader panics
 		n, err := from.Read(b.bytes[len(b.bytes):cap(b.bytes)])
 		b.reading = false
 		b.bytes = b.bytes[:len(b.bytes)+n]
@@ -84,7 +84,7 @@ func (b *body) read(from io.Reader, declared, most int64) error {
 	return nil
 }
 
-// enlarge moves the bytes to where size bytes fit.
+// enlarge moves the bytes to memory of at least size bytes.
 func (b *body) enlarge(size int) {
 	if size > smallBytes+1 {
 		b.bytes = append(make([]byte, 0, size), b.bytes...)
@@ -102,8 +102,8 @@ func (b *body) enlarge(size int) {
 // readError is an error of the connection while a body is read.
 type readError struct{ err error }
 
-// Error says nothing of the connection.
+// Error quotes nothing of the connection.
 func (e *readError) Error() string { return "webhook: the body broke off" }
 
-// Unwrap returns what the connection ended with.
+// Unwrap returns the error of the connection.
 func (e *readError) Unwrap() error { return e.err }

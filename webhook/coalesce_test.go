@@ -222,8 +222,8 @@ func TestCoalescingAfterWaitingForRoom(t *testing.T) {
 	})
 }
 
-// TestCoalescingPastOthers: a delivery that is tried again does not give way to a newer one that
-// others stand before.
+// TestCoalescingPastOthers: a delivery that is tried again is not replaced by a newer one if there
+// are others between the two.
 func TestCoalescingPastOthers(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -279,8 +279,8 @@ func TestCoalescingOfRetries(t *testing.T) {
 	})
 }
 
-// TestCoalescingWithAFailedOne: a delivery that fails while a newer one waits right behind it gives
-// way to it.
+// TestCoalescingWithAFailedOne: a delivery fails while a newer one waits right behind it, and is
+// replaced by that one.
 func TestCoalescingWithAFailedOne(t *testing.T) {
 	t.Parallel()
 	for name, between := range map[string]bool{"next in line": false, "others between": true} {
@@ -325,7 +325,7 @@ func TestCoalescingWithAFailedOne(t *testing.T) {
 	}
 }
 
-// TestMergedReachesTheHandler: a handler learns how many deliveries it stands for.
+// TestMergedReachesTheHandler: a handler can see how many deliveries were merged into its own.
 func TestMergedReachesTheHandler(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -19,8 +19,8 @@ import (
 	"github.com/b24events/b24events/webhook"
 )
 
-// router keeps what it knows of a request in the request's context, and uses it again for the next
-// one, as common routers do.
+// router keeps data of a request in the request's context, and uses their memory again for the next
+// request, as common routers do.
 type router struct {
 	next http.Handler
 	pool sync.Pool
@@ -181,8 +181,7 @@ func TestVerifierSeesTheRequest(t *testing.T) {
 	require.Equal(t, "7", tenant)
 }
 
-// exited serves a request of which the program's own code ends the goroutine, as a failing test
-// does.
+// exited serves a request whose goroutine the program's own code ends, as a failing test does.
 func exited(h http.Handler, body string) {
 	done := make(chan struct{})
 	go func() {
@@ -241,8 +240,8 @@ func TestFunctionsThatDoNotReturn(t *testing.T) {
 	}
 }
 
-// TestGoexitWithinARequest: a handler or a queue that ends the goroutine of its request is
-// accounted for, and Shutdown does not wait for it.
+// TestGoexitWithinARequest: a handler or a queue ends the goroutine of its request. The delivery is
+// counted and reported, and Shutdown does not wait for it.
 func TestGoexitWithinARequest(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {

@@ -16,150 +16,134 @@ import (
 )
 
 const (
-	// entriesForPlace is how many records may be in memory for each place of WithQueueSize. Those
-	// that find no place are there without their delivery, and take about a twentieth of it.
+	// entriesForPlace is how many records may be in memory for each place of WithQueueSize. A record
+	// that finds no place is there without its delivery, and takes about a twentieth of a place.
 	entriesForPlace = 20
-	// maxInterrupted is after how many attempts that ended with the process a record is parked.
+	// maxInterrupted is how many attempts may end with the process before a record is parked.
 	maxInterrupted = 5
-	// suspectWait is how long a record waits for another that was interrupted too.
+	// suspectWait is how long a suspect waits if another one is being handled.
 	suspectWait = 50 * time.Millisecond
-	// storeWait is how long a record waits if the store does not do what it needs.
+	// storeWait is how long a record waits if the store fails to do what it needs.
 	storeWait = time.Second
-	// tombs is how many records are remembered after they were settled. A feed that read one before
-	// that may yield it later.
-	tombs = 8192
-	// removalKept is how long a removal is remembered, for records that are not in memory.
+	// maxTombstones is how many records are remembered after they were settled. A feed may have read
+	// one before that, and yield it later.
+	maxTombstones = 8192
+	// removalKept is how long a removal is remembered, for records that come into memory later.
 	removalKept = time.Hour
-	// maxRemembered bounds the removals, and the attempts of each partition, that are remembered.
+	// maxRemembered bounds the removals, and the cut attempts of each partition, that are remembered.
 	maxRemembered = 10_000
 )
 
-// durable works what a Store keeps: it feeds the partitions of this process to the dispatcher, and
-// writes what becomes of each record into the journal.
+// durable works the records of a Store. It feeds the partitions of this process to the dispatcher,
+// and writes the outcome of each record into the journal.
 type durable struct {
-	handling
+	handlerFront
 
-	cfg        config
-	store      Store
-	tx         Transactor // nil for none
-	envelope   envelope
-	journal    *journal
-	dispatcher *dispatch.Dispatcher
-	numbers    *storeCounters
-	loader     loader
-	suspect    chan struct{} // full while an interrupted record is handled
-	feeds      sync.WaitGroup
-	quitted    chan struct{}   // closed when nothing more is fed
-	limit      context.Context //nolint:containedctx // ends when Shutdown must return
-	endLimit   context.CancelFunc
-	over       chan struct{} // closed at the end of Shutdown
+	cfg          config
+	store        Store
+	tx           Transactor // nil for none
+	envelope     envelope
+	journal      *journal
+	dispatcher   *dispatch.Dispatcher
+	storeCount   *storeCounters
+	loader       loader
+	suspectSlot  chan struct{} // full while an interrupted record is handled
+	feeds        sync.WaitGroup
+	feedsStopped chan struct{}   // closed when nothing more is fed
+	life         context.Context //nolint:containedctx // ends when Shutdown must return
+	endLife      context.CancelFunc
+	stopped      chan struct{} // closed at the end of Shutdown
 
-	mu         sync.Mutex
-	shares     *lease.Shares // nil without leases
-	partitions []partition
-	maxEntries int
-	entries    int   // in memory, all partitions together
-	used       int64 // places of deliveries in memory
-	closing    bool  // Shutdown was called
-	ending     bool  // and has waited for handlers
-	removals   map[dispatch.Key]removal
-	unreported []*entry // removed, and not reported because the store did not load them
-	tombs      [tombs]tomb
-	tombNext   int
+	mu            sync.Mutex
+	shares        *lease.Shares // nil without leases
+	partitions    []partition
+	maxEntries    int
+	starved       map[int]struct{} // partitions with skipped records whose feed is not to be restarted yet
+	entries       int              // in memory, all partitions together
+	used          int64            // places of deliveries in memory
+	closing       bool             // Shutdown was called
+	handlersDone  bool             // and has waited for handlers
+	removals      map[dispatch.Key]removal
+	unreported    []*entry // removed, and not reported because the store did not load them
+	tombstones    [maxTombstones]tombstone
+	nextTombstone int
 }
 
-// partition is a part of the store. The lock of durable guards it.
+// partition is the state of a partition of the store. The lock of durable guards it.
 type partition struct {
-	entries map[string]*entry // by the ID of the record; nil for one that was settled lately
-	tenure  *tenure           // nil while the partition is not this process's
-	last    *tenure           // the one before
-	// busy counts, for each lane, what is not finished of tenures that have ended. New records of the
-	// lane wait until it is, so that no object has two handlers.
-	busy map[laneKey]int
-	// behind has what was left in the store because the memory is full. Nothing more of it is taken
-	// before the feed begins anew.
-	behind map[behindKey]struct{}
-	passes uint64 // of records by feeds
-	// cuts has the attempts of this process that the store counts as interrupted, though it lives.
-	cuts map[string]int
+	entries map[string]*entry // by the ID of the record; nil for one that has a tombstone
+	tenure  *tenure           // nil while this process does not work the partition
+	last    *tenure           // the last one that ended
+	// unfinished counts, by lane, the records of ended tenures that are still in work. New records of
+	// the lane wait for them, so that no object has two handlers.
+	unfinished map[laneKey]int
+	// skipped has the keys of records that were left in the store because the memory is full. No more
+	// records with these keys come into memory before the feed is restarted.
+	skipped map[orderKey]struct{}
+	passes  uint64 // how many records feeds have passed
+	// cutAttempts has records of which this process cut an attempt, by ID, with the interruptions
+	// before it. The store counts one more, although this process lives.
+	cutAttempts map[string]int
 }
 
-// laneKey names a lane. It is zero for records without an order.
+// laneKey names a lane. It is zero for a record that is in no lane.
 type laneKey struct {
-	behindKey
+	orderKey
 
 	lane event.Entity
 }
 
-// behindKey names records that keep an order among themselves.
-type behindKey struct {
+// orderKey names the records that must come into memory in order: those of a portal, or its
+// application events.
+type orderKey struct {
 	dispatch.Key
 
 	urgent bool
 }
 
-// removal is when a portal removed the application, and when a handler reported that.
+// removal says when a portal removed the application, and when a handler reported it.
 type removal struct{ at, reported time.Time }
-
-// tomb is the place of a record that was settled.
-type tomb struct {
-	part int
-	id   string
-}
-
-// openPortal is a portal of which records are in memory.
-type openPortal struct {
-	*dispatch.Portal
-
-	key     dispatch.Key
-	entries int
-	held    int64                // places
-	waiting map[laneKey][]*entry // for the end of a handler of an earlier tenure
-}
-
-// entry is a record in memory.
-type entry struct {
-	item        dispatch.Item
-	id          string
-	lane        laneKey
-	tenure      *tenure
-	portal      *openPortal // nil if it is not for the dispatcher, and after the end
-	cost        int64       // places of its delivery
-	held        bool        // it has them
-	failed      int         // attempts
-	failure     string      // of the last attempt that failed
-	interrupted int
-	recovered   bool
-	suspect     bool          // it was interrupted: it is handled alone
-	begun       chan struct{} // closed when the store knows that an attempt begins; nil before
-	passedBy    *tenure       // whose feed has passed it
-	pass        uint64        // orders the records of a lane
-	queued      *marking      // the lock of the journal guards it
-}
 
 func newDurable(h *Handler, handler event.Handler) *durable {
 	cfg := h.cfg
 	w := &durable{
-		handling: handling{account: *h.account, handler: handler}, cfg: cfg, store: cfg.store, envelope: envelope{cfg.keys},
-		dispatcher: h.dispatcher, numbers: newStoreCounters(), suspect: make(chan struct{}, 1), over: make(chan struct{}), quitted: make(chan struct{}),
-		partitions: make([]partition, cfg.store.Partitions()), removals: make(map[dispatch.Key]removal), maxEntries: math.MaxInt / 2,
+		handlerFront: handlerFront{reporter: *h.reporter, handler: handler},
+		cfg:          cfg,
+		store:        cfg.store,
+		envelope:     envelope{cfg.keys},
+		dispatcher:   h.dispatcher,
+		storeCount:   newStoreCounters(),
+		suspectSlot:  make(chan struct{}, 1),
+		feedsStopped: make(chan struct{}),
+		stopped:      make(chan struct{}),
+		partitions:   make([]partition, cfg.store.Partitions()),
+		starved:      make(map[int]struct{}),
+		removals:     make(map[dispatch.Key]removal),
+		maxEntries:   math.MaxInt / 2,
 	}
 	if cfg.queueSize < math.MaxInt/2/entriesForPlace {
 		w.maxEntries = entriesForPlace * int(cfg.queueSize)
 	}
-	w.limit, w.endLimit = context.WithCancel(context.Background())
-	w.loader = loader{store: cfg.store, log: h.log, life: w.limit}
+	w.life, w.endLife = context.WithCancel(context.Background())
+	w.loader = loader{store: cfg.store, log: h.log, life: w.life}
 	w.tx, _ = cfg.store.(Transactor)
 	for i := range w.partitions {
 		w.partitions[i] = partition{
-			entries: make(map[string]*entry), busy: make(map[laneKey]int), behind: make(map[behindKey]struct{}), cuts: make(map[string]int),
+			entries:     make(map[string]*entry),
+			unfinished:  make(map[laneKey]int),
+			skipped:     make(map[orderKey]struct{}),
+			cutAttempts: make(map[string]int),
 		}
 	}
-	w.journal = newJournal(cfg.store, h.log, cfg.enqueueTimeout, w.numbers, w.settled, w.abandoned)
+	w.journal = &journal{
+		store: cfg.store, log: h.log, patience: cfg.enqueueTimeout, count: w.storeCount,
+		onSettled: w.marksCommitted, onStale: w.marksAbandoned,
+	}
+	w.journal.start()
 	return w
 }
 
-// start takes the partitions that are this process's.
+// start begins to work the partitions of this process.
 func (w *durable) start() {
 	switch {
 	case w.cfg.receiveOnly:
@@ -168,14 +152,15 @@ func (w *durable) start() {
 	default:
 		w.mu.Lock() // callbacks wait until w.shares is there
 		defer w.mu.Unlock()
-		w.shares = lease.StartShares(w.limit, lease.Config{
+		w.shares = lease.StartShares(w.life, lease.Config{
 			Leaser: w.cfg.leaser, TTL: w.cfg.leaseTTL, Prefix: w.cfg.leasePrefix, Log: w.log.Logger,
 		}, len(w.partitions), partitionWorker{w})
 	}
 }
 
 // partOf returns the partition of a portal. It never changes. All records of a portal are in one
-// partition, so that one process at a time makes its calls, which have a limit for each portal.
+// partition, so that one process at a time makes the calls to it, which have a limit for each
+// portal.
 func (w *durable) partOf(key dispatch.Key) int {
 	h := fnv.New32a()
 	_, _ = h.Write([]byte(key.ClientID))
@@ -184,216 +169,39 @@ func (w *durable) partOf(key dispatch.Key) int {
 	return int(h.Sum32() % uint32(len(w.partitions))) //nolint:gosec // there are few
 }
 
-// put stores a verified delivery.
+// put stores a verified delivery, and returns when it is durable.
 func (w *durable) put(d *event.Delivery, arrived time.Time) error {
 	w.envelope.prepare(d)
 	rec := &Record{
-		Part: w.partOf(keyOf(d)), Name: label(d.Name), MemberID: label(d.MemberID()), Received: arrived.UTC().Truncate(time.Microsecond), delivery: d,
+		Part:     w.partOf(keyOf(d)),
+		Name:     label(d.Name),
+		MemberID: label(d.MemberID()),
+		Received: arrived.UTC().Truncate(time.Microsecond),
+		delivery: d,
 	}
 	rec.Data = w.envelope.seal(rec, d)
 	err := w.journal.put(rec)
 	if err == nil {
-		w.numbers.stored.Add(1)
+		w.storeCount.stored.Add(1)
 	}
 	return err
 }
 
-// offer takes a record into memory, if there is room for it. It reports whether the feed goes on.
-func (t *tenure) offer(rec *Record) bool {
-	w := t.w
-	if known, ended := t.pass(rec.ID); known || ended {
-		return !ended
-	}
-	d, err := rec.delivery, error(nil)
-	rec.delivery = nil // the store may keep the record
-	if d == nil {
-		d, err = w.envelope.open(rec)
-	}
-	e := w.newEntry(t, rec, d)
-	switch w.enter(e, rec) {
-	case entryEnded:
-		return false
-	case entryLeft, entryWaits:
-	case entryParked:
-		if err == nil {
-			err = errInterrupted
-		}
-		w.park(e, rec, d, err)
-	case entryRemoved:
-		w.dropRemoved(e, d)
-	case entryGoes:
-		e.portal.Add(&e.item)
-	}
-	return true
-}
-
-// pass notes that the feed passes a record that is in memory, or was settled lately. It reports
-// whether that is so, and whether the tenure has ended.
-func (t *tenure) pass(id string) (known, ended bool) {
-	w := t.w
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	t.failed = nil
-	p := &w.partitions[t.part]
-	old, known := p.entries[id]
-	switch {
-	case t.ended || old == nil || old.passedBy == t:
-	case p.isBehind(old.lane.behindKey):
-		t.passed++ // one before it was left in the store, so it has to come again behind that
-	default:
-		p.passes++
-		old.passedBy, old.pass = t, p.passes
-	}
-	return known, t.ended
-}
-
-// isBehind reports whether records of a kind were left in the store since the feed began.
-func (p *partition) isBehind(key behindKey) bool {
-	_, left := p.behind[key]
-	return left
-}
-
-// newEntry returns the entry of a record. d is nil if the record cannot be read.
-func (w *durable) newEntry(t *tenure, rec *Record, d *event.Delivery) *entry {
-	e := &entry{
-		id: rec.ID, tenure: t, failed: min(max(rec.Attempts, 0), math.MaxInt32), failure: rec.Err, interrupted: max(rec.Interrupted, 0), recovered: rec.Recovered,
-	}
-	if d == nil {
-		return e
-	}
-	e.item = *newItem(&w.cfg, d, rec.Received)
-	it := &e.item
-	it.Front, it.Attempts, e.cost = e, e.failed, it.Cost
-	it.Lane.ID, it.Merge = strings.Clone(it.Lane.ID), strings.Clone(it.Merge) // not parts of the body
-	if !d.Time.IsZero() {
-		it.Fired = d.Time.Unix()
-	}
-	if latest := time.Now().Add(maxRetryAfter); !rec.Due.IsZero() { // the clock that set it may have been wrong
-		if it.Due = rec.Due; it.Due.After(latest) {
-			it.Due = latest
-		}
-	}
-	return e
-}
-
-// entering is what becomes of a record that a feed yields.
-type entering uint8
-
-const (
-	entryEnded   entering = iota // the tenure has ended
-	entryLeft                    // there is no room, so the record stays in the store for now
-	entryParked                  // it cannot be handled
-	entryRemoved                 // its portal removed the application
-	entryWaits                   // for the end of a handler of an earlier tenure
-	entryGoes                    // to the dispatcher
-)
-
-// enter takes an entry into memory, and says what is to be done with it.
-func (w *durable) enter(e *entry, rec *Record) entering {
-	t, it := e.tenure, &e.item
-	d := it.Delivery
-	var key dispatch.Key
-	if d != nil {
-		key = keyOf(d)
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	p := &w.partitions[t.part]
-	if t.ended {
-		return entryEnded
-	}
-	if behind := (behindKey{Key: key, urgent: it.Urgent}); p.isBehind(behind) || !w.roomLocked(t, behind, d == nil) {
-		p.behind[behind] = struct{}{}
-		t.passed++
-		return entryLeft
-	}
-	if before, cut := p.cuts[e.id]; cut {
-		if e.interrupted == before+1 {
-			e.interrupted = before // this process ended it
-		}
-		delete(p.cuts, e.id)
-	}
-	e.suspect = e.recovered && e.interrupted > 0
-	p.passes++
-	e.passedBy, e.pass = t, p.passes
-	w.countLocked(e)
-	if e.recovered {
-		w.numbers.recovered.Add(1)
-	}
-	switch {
-	case d == nil || e.interrupted >= maxInterrupted:
-		return entryParked
-	case w.wasRemovedLocked(rec, d):
-		return entryRemoved
-	}
-	portal := w.portalLocked(t, key)
-	portal.entries++
-	e.portal = portal
-	if it.Urgent || it.Lane != (event.Entity{}) {
-		e.lane = laneKey{behindKey{portal.key, it.Urgent}, it.Lane}
-	}
-	if _, flushing := portal.waiting[e.lane]; flushing || p.busy[e.lane] > 0 {
-		it.Delivery = nil
-		portal.waitLocked(e)
-		return entryWaits
-	}
-	if !w.holdLocked(e, false) {
-		it.Delivery = nil
-	}
-	return entryGoes
-}
-
-// countLocked notes that an entry is in memory. w.mu is held.
-func (w *durable) countLocked(e *entry) {
-	w.partitions[e.tenure.part].entries[e.id] = e
-	w.entries++
-	e.tenure.entries++
-}
-
-// waitLocked makes an entry wait for the end of a handler of an earlier tenure, with the others of
-// its lane, in the order of the store. The lock of durable is held.
-func (p *openPortal) waitLocked(e *entry) {
-	if p.waiting == nil {
-		p.waiting = make(map[laneKey][]*entry)
-	}
-	some := p.waiting[e.lane]
-	i := len(some)
-	for i > 0 && some[i-1].pass > e.pass {
-		i--
-	}
-	p.waiting[e.lane] = slices.Insert(some, i, e)
-}
-
-// roomLocked reports whether another record may be in memory. A portal has no more than three times
-// what is free, so that one that does not get on leaves room for the others. Application events,
-// and records that are parked at once, have a little more. w.mu is held.
-func (w *durable) roomLocked(t *tenure, key behindKey, unreadable bool) bool {
-	free := w.maxEntries - w.entries
-	if key.urgent || unreadable {
-		return free+w.maxEntries/8+1 > 0
-	}
-	held := 0
-	if portal := t.portals[key.Key]; portal != nil {
-		held = portal.entries
-	}
-	return free > 0 && (held == 0 || held < 3*free)
-}
-
-// park gives up a record that is not handled. d is nil if it cannot be read.
+// park gives up a record that cannot be handled. d is nil if the record cannot be read.
 func (w *durable) park(e *entry, rec *Record, d *event.Delivery, err error) {
-	w.numbers.parked.Add(1)
-	w.numbers.failed.Add(1)
+	w.storeCount.parked.Add(1)
+	w.storeCount.failed.Add(1)
 	text := storeText(err)
 	defer w.finish(e, Mark{State: StateParked, Attempts: e.failed, Interrupted: e.interrupted, Err: text})
-	w.log.store(w.limit, slog.LevelError, "webhook: a stored delivery cannot be handled; it is parked", err,
+	w.log.store(w.life, slog.LevelError, "webhook: a stored delivery cannot be handled; it is parked", err,
 		slog.String(KeyEvent, plainName(rec.Name)), slog.String(KeyMemberID, memberText(rec.MemberID)), slog.String(KeyRecordID, rec.ID))
 	if d != nil {
 		w.report(&dispatch.Item{Delivery: d}, err)
 	}
 }
 
-// wasRemovedLocked reports whether the portal of a record removed the application after it was
-// stored. What was stored later may be of a new installation. w.mu is held.
+// wasRemovedLocked reports whether the portal of a record removed the application after the record
+// was stored. A record that was stored later may be of a new installation. w.mu is held.
 func (w *durable) wasRemovedLocked(rec *Record, d *event.Delivery) bool {
 	if isLifecycle(d) {
 		return false
@@ -404,69 +212,12 @@ func (w *durable) wasRemovedLocked(rec *Record, d *event.Delivery) bool {
 
 // dropRemoved drops a record of a portal that removed the application.
 func (w *durable) dropRemoved(e *entry, d *event.Delivery) {
-	w.numbers.removed.Add(1)
+	w.storeCount.removed.Add(1)
 	defer w.finish(e, Mark{State: StateDone})
 	w.report(&dispatch.Item{Delivery: d}, ErrRemoved)
 }
 
-// portalLocked returns a portal of a tenure, a new one if there is none. w.mu is held.
-func (w *durable) portalLocked(t *tenure, key dispatch.Key) *openPortal {
-	portal := t.portals[key]
-	if portal == nil {
-		key = dispatch.Key{ClientID: strings.Clone(key.ClientID), MemberID: strings.Clone(key.MemberID)}
-		portal = &openPortal{key: key}
-		portal.Portal = w.dispatcher.Open(key, dispatch.PortalOptions{
-			Front: w, Limit: w.cfg.portalWorkers, Misfits: w.misfits, Removal: w.removed, Intake: t.feeding,
-		})
-		t.portals[key] = portal
-	}
-	return portal
-}
-
-// flush gives the dispatcher what waited for the end of a handler of an earlier tenure.
-func (w *durable) flush(portal *openPortal, lane laneKey) {
-	for {
-		w.mu.Lock()
-		waiting := portal.waiting[lane]
-		if len(waiting) == 0 {
-			delete(portal.waiting, lane)
-			w.mu.Unlock()
-			return
-		}
-		portal.waiting[lane] = nil // what comes meanwhile waits behind these
-		w.mu.Unlock()
-		items := make([]*dispatch.Item, 0, len(waiting))
-		for _, e := range waiting {
-			items = append(items, &e.item)
-		}
-		portal.Add(items...)
-	}
-}
-
-// holdLocked charges the delivery of an entry, if there is room for it or it must be there. A
-// portal has no more than three times what is free. w.mu is held.
-func (w *durable) holdLocked(e *entry, must bool) bool {
-	free := w.cfg.queueSize - w.used - e.cost
-	p := e.portal
-	if p == nil || !must && (free < 0 || p.held > 0 && (p.held+e.cost)/3 > free) {
-		return false
-	}
-	w.used += e.cost
-	p.held += e.cost
-	e.held = true
-	return true
-}
-
-// letGoLocked gives back what the delivery of an entry holds. w.mu is held.
-func (w *durable) letGoLocked(e *entry) {
-	if e.held {
-		w.used -= e.cost
-		e.portal.held -= e.cost
-		e.held = false
-	}
-}
-
-// removed drops what waits for a portal, and what is still to be fed of it.
+// removed drops what waits for a portal, and remembers the removal for records that are fed later.
 func (w *durable) removed(clientID, memberID string, at time.Time) {
 	key := dispatch.Key{ClientID: strings.Clone(clientID), MemberID: strings.Clone(memberID)}
 	now := time.Now()
@@ -498,7 +249,7 @@ func (w *durable) removed(clientID, memberID string, at time.Time) {
 	}
 	w.mu.Unlock()
 	for _, e := range waiting {
-		w.numbers.removed.Add(1)
+		w.storeCount.removed.Add(1)
 		if w.onDropped != nil {
 			w.reportLater(e)
 		} else {
@@ -508,155 +259,4 @@ func (w *durable) removed(clientID, memberID string, at time.Time) {
 	if portal != nil {
 		portal.Remove(at)
 	}
-}
-
-// finish writes the last mark of an entry. The entry is forgotten when that is durable.
-func (w *durable) finish(e *entry, m Mark) {
-	w.leave(e)
-	w.journal.mark(e, m, nil)
-}
-
-// leave takes an entry that was handled, or is not to be, off its portal.
-func (w *durable) leave(e *entry) {
-	w.mu.Lock()
-	after := w.leaveLocked(e, false)
-	w.mu.Unlock()
-	after()
-}
-
-// leaveLocked takes an entry off its portal. If it was cut, and the feed of a later tenure has
-// passed it, that tenure gets it. The function that it returns is to be called without the lock.
-// w.mu is held.
-func (w *durable) leaveLocked(e *entry, cut bool) (after func()) {
-	portal := e.portal
-	if portal == nil {
-		return func() {}
-	}
-	w.letGoLocked(e)
-	e.item.Delivery = nil
-	e.portal = nil
-	portal.entries--
-	last := portal.entries == 0
-	t := e.tenure
-	p := &w.partitions[t.part]
-	if last && t.portals[portal.key] == portal {
-		delete(t.portals, portal.key)
-		if p.isBehind(behindKey{Key: portal.key}) {
-			w.refeedLocked(p, false)
-		}
-	}
-	var waits *openPortal
-	if t.ended && e.lane != (laneKey{}) {
-		if cut && p.tenure != nil && e.passedBy == p.tenure {
-			w.resumeLocked(p.tenure, portal.key, e)
-		}
-		if p.busy[e.lane]--; p.busy[e.lane] == 0 {
-			delete(p.busy, e.lane)
-			if now := p.tenure; now != nil && now.portals[portal.key] != nil {
-				if _, there := now.portals[portal.key].waiting[e.lane]; there { // perhaps emptied by a removal
-					waits = now.portals[portal.key]
-				}
-			}
-		}
-	}
-	return func() {
-		if last {
-			portal.Close()
-		}
-		if waits != nil {
-			w.flush(waits, e.lane)
-		}
-	}
-}
-
-// resumeLocked gives a tenure a record whose handler was ended in an earlier one. The feed has
-// passed it, and the others of its lane wait behind it. w.mu is held.
-func (w *durable) resumeLocked(t *tenure, key dispatch.Key, old *entry) {
-	e := &entry{
-		id: old.id, lane: old.lane, tenure: t, cost: old.cost, failed: old.failed, failure: old.failure, interrupted: old.interrupted,
-		recovered: true, suspect: old.suspect, passedBy: t, pass: old.pass,
-	}
-	e.item = dispatch.Item{
-		Lane: old.item.Lane, Urgent: old.item.Urgent, Merge: old.item.Merge, Fired: old.item.Fired, Cost: old.cost, Arrived: old.item.Arrived,
-		Attempts: old.failed, Front: e,
-	}
-	portal := w.portalLocked(t, key)
-	portal.entries++
-	e.portal = portal
-	portal.waitLocked(e)
-	w.countLocked(e)
-}
-
-// settled takes in marks that are durable.
-func (w *durable) settled(marks []*marking) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for _, m := range marks {
-		if m.begun != nil {
-			close(m.begun)
-		}
-		if m.State != StatePending {
-			w.forgetLocked(m.e, true)
-		}
-	}
-}
-
-// abandoned takes in marks that this process may not make any more.
-func (w *durable) abandoned(marks []*marking) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for _, m := range marks {
-		if m.State != StatePending {
-			w.forgetLocked(m.e, false)
-		}
-	}
-}
-
-// forgetLocked removes an entry from memory. A record that was settled is remembered for a while,
-// because a feed may have read it before. w.mu is held.
-func (w *durable) forgetLocked(e *entry, settled bool) {
-	t := e.tenure
-	p := &w.partitions[t.part]
-	switch {
-	case p.entries[e.id] != e: // another tenure has it
-	case settled:
-		p.entries[e.id] = nil
-		old := &w.tombs[w.tombNext]
-		if old.id != "" {
-			if at, there := w.partitions[old.part].entries[old.id]; there && at == nil {
-				delete(w.partitions[old.part].entries, old.id)
-			}
-		}
-		*old = tomb{part: t.part, id: e.id}
-		w.tombNext = (w.tombNext + 1) % tombs
-	default:
-		delete(p.entries, e.id)
-		if p.tenure != nil && e.passedBy == p.tenure {
-			p.tenure.again()
-		}
-	}
-	w.entries--
-	t.entries--
-	t.restLocked()
-	if len(p.behind) > 0 {
-		w.refeedLocked(p, w.entries > w.maxEntries/2)
-	}
-}
-
-// refeedLocked begins the feed of a partition anew, for what was left in the store, after a while
-// that is longer if the memory is more than half full. w.mu is held.
-func (w *durable) refeedLocked(p *partition, full bool) {
-	t := p.tenure
-	wait := minRefeed
-	if full {
-		wait = maxRefeed
-	}
-	if t == nil || t.refeed != nil && !t.refeedAt.After(time.Now().Add(wait)) {
-		return
-	}
-	if t.refeed != nil {
-		t.refeed.Stop()
-	}
-	t.refeedAt = t.fedAt.Add(wait)
-	t.refeed = time.AfterFunc(max(0, time.Until(t.refeedAt)), t.beginAnew)
 }

@@ -36,7 +36,7 @@ func ids(got []*event.Delivery) []string {
 	return all
 }
 
-// pending returns how many records wait in a store.
+// pending returns how many records are pending in a store.
 func pending(tb testing.TB, s webhook.Store) int {
 	tb.Helper()
 	d, err := s.Depth(context.Background())
@@ -104,7 +104,7 @@ func deal(id, ts int) string {
 	return body("ONCRMDEALUPDATE", fields{"data[FIELDS][ID]": strconv.Itoa(id), "ts": strconv.Itoa(ts)})
 }
 
-// stored puts deliveries into a store as a process does that ends before it has handled any.
+// stored puts deliveries into a store, like a process that ends before it has handled any.
 func stored(t *testing.T, s *webhooktest.MemoryStore, bodies []string, opts ...webhook.Option) {
 	t.Helper()
 	h := newHandler(t, &recorder{}, append(opts, webhook.WithStore(s.Open()), webhook.WithReceiveOnly())...)
@@ -490,7 +490,8 @@ func TestRejectedRecord(t *testing.T) {
 		s := newStore(t, webhooktest.WithMaxData(4000))
 		var r recorder
 		h := newHandler(t, &r, webhook.WithStore(s))
-		require.Equal(t, http.StatusServiceUnavailable, post(h, body("ONCRMDEALUPDATE", fields{"data[FIELDS][ID]": "1", "data[X]": string(make([]byte, 4000))})))
+		require.Equal(t, http.StatusServiceUnavailable,
+			post(h, body("ONCRMDEALUPDATE", fields{"data[FIELDS][ID]": "1", "data[X]": string(make([]byte, 4000))})))
 		require.Equal(t, http.StatusOK, post(h, dealUpdate(2)))
 		require.NoError(t, h.Health(), "a delivery that is too large is not the store's failure")
 		require.NoError(t, h.Idle(t.Context()))
@@ -625,7 +626,7 @@ func containsText(data []byte, text string) bool { return bytes.Contains(data, [
 
 var errBoom = errors.New("boom")
 
-// permanentError says that it does not go away.
+// permanentError is an error that is permanent.
 type permanentError struct{}
 
 func (permanentError) Error() string   { return "it will never work" }

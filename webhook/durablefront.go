@@ -15,37 +15,38 @@ import (
 	"github.com/b24events/b24events/internal/timing"
 )
 
-// errUnbegun is what a transaction gets whose handler does not begin.
-var errUnbegun = errors.New("webhook: the attempt does not begin")
+// errUnbegun finishes a transaction if its handler does not begin.
+var errUnbegun = errors.New("webhook: the attempt did not begin")
 
-// unreadableError is the error of a record that could be read when it was fed. It does not go away.
+// unreadableError is the error of a record that was readable when it was fed. Another attempt would
+// not help.
 type unreadableError struct{ error }
 
 // Permanent reports true.
 func (unreadableError) Permanent() bool { return true }
 
-// Handle implements [dispatch.Front]: it makes one attempt at a record.
+// Handle implements [dispatch.Front]. It makes one attempt at a record.
 func (w *durable) Handle(ctx context.Context, it *dispatch.Item) error {
 	e, _ := it.Front.(*entry)
 	if e.suspect {
-		release, ok := w.alone()
+		release, ok := w.takeSuspectSlot()
 		if !ok {
 			return dispatch.PostponedError(suspectWait)
 		}
 		defer release()
 	}
-	d, err := w.present(ctx, e)
+	d, err := w.deliveryOf(ctx, e)
 	switch {
 	case errors.Is(err, errUnreadable):
 		return unreadableError{err}
 	case err != nil:
 		return dispatch.PostponedError(storeWait) // the loader has logged it
 	case d == nil:
-		w.numbers.gone.Add(1)
+		w.storeCount.gone.Add(1)
 		w.log.store(ctx, slog.LevelInfo, "webhook: a record was settled by another process before it was handled", nil,
 			slog.String(KeyRecordID, e.id), slog.Int(KeyPartition, e.tenure.part))
 		return nil
-	case !w.begin(ctx, e):
+	case !w.markBegun(ctx, e):
 		return dispatch.PostponedError(storeWait)
 	}
 	if w.tx == nil {
@@ -54,15 +55,15 @@ func (w *durable) Handle(ctx context.Context, it *dispatch.Item) error {
 	return w.attemptTx(ctx, e, d)
 }
 
-// alone lets one record at a time pass, for as long as a handler usually takes: if it ends the
-// process, that one is to blame. release may be called at any time.
-func (w *durable) alone() (release func(), ok bool) {
+// takeSuspectSlot lets one suspect run at a time, so that a crash shows which one ended the
+// process. The slot is free again after release, or after the time that a handler usually takes.
+func (w *durable) takeSuspectSlot() (release func(), ok bool) {
 	select {
-	case w.suspect <- struct{}{}:
+	case w.suspectSlot <- struct{}{}:
 	default:
 		return nil, false
 	}
-	once := sync.OnceFunc(func() { <-w.suspect })
+	once := sync.OnceFunc(func() { <-w.suspectSlot })
 	timer := time.AfterFunc(dispatch.SlowAfter, once)
 	return func() {
 		timer.Stop()
@@ -70,11 +71,10 @@ func (w *durable) alone() (release func(), ok bool) {
 	}, true
 }
 
-// attempt runs the handler, unless that may not begin any more because everything before took its
-// time.
+// attempt runs the handler, unless it is too late to begin because everything before took long.
 func (w *durable) attempt(ctx, within context.Context, e *entry, d *event.Delivery) error {
 	if l := e.tenure.lease; ctx.Err() != nil || l != nil && !l.Valid() {
-		return dispatch.PostponedError(storeWait) // it is cut before that
+		return dispatch.PostponedError(storeWait) // the record is cut before that
 	}
 	if e.item.Attempts == 1 {
 		w.count.lag.Record(e.item.Began.Sub(e.item.Arrived))
@@ -82,7 +82,7 @@ func (w *durable) attempt(ctx, within context.Context, e *entry, d *event.Delive
 	return w.handler.HandleEvent(within, d)
 }
 
-// attemptTx makes an attempt within what the store offers for it.
+// attemptTx makes an attempt within a transaction of the store.
 func (w *durable) attemptTx(ctx context.Context, e *entry, d *event.Delivery) error {
 	var within context.Context
 	var finish func(error) error
@@ -91,7 +91,8 @@ func (w *durable) attemptTx(ctx context.Context, e *entry, d *event.Delivery) er
 		return nil
 	})
 	if err != nil {
-		w.log.store(ctx, slog.LevelError, "webhook: the store offers no transaction, trying again", plain("transaction", err), slog.String(KeyRecordID, e.id))
+		w.log.store(ctx, slog.LevelError, "webhook: the store begins no transaction, trying again", plainError("transaction", err),
+			slog.String(KeyRecordID, e.id))
 		return dispatch.PostponedError(storeWait)
 	}
 	returned := false
@@ -112,9 +113,9 @@ func (w *durable) attemptTx(ctx context.Context, e *entry, d *event.Delivery) er
 	broken := dispatch.Guard(func() error { result = finish(err); panicked = false; return nil })
 	switch {
 	case panicked:
-		return plain("transaction", broken)
+		return plainError("transaction", broken)
 	case errors.Is(result, ErrSettled):
-		w.numbers.gone.Add(1)
+		w.storeCount.gone.Add(1)
 		w.log.store(ctx, slog.LevelWarn, "webhook: another process settled the record; the transaction of the handler is undone", result,
 			slog.String(KeyRecordID, e.id), slog.Int(KeyPartition, e.tenure.part))
 		return nil
@@ -122,9 +123,9 @@ func (w *durable) attemptTx(ctx context.Context, e *entry, d *event.Delivery) er
 	return result
 }
 
-// present returns the delivery of an entry, and loads it if it was put aside. It is nil if the
-// record is gone.
-func (w *durable) present(ctx context.Context, e *entry) (*event.Delivery, error) {
+// deliveryOf returns the delivery of an entry, and loads it if it was put aside. It returns nil if
+// the record is gone.
+func (w *durable) deliveryOf(ctx context.Context, e *entry) (*event.Delivery, error) {
 	w.mu.Lock()
 	d := e.item.Delivery
 	w.mu.Unlock()
@@ -147,13 +148,13 @@ func (w *durable) present(ctx context.Context, e *entry) (*event.Delivery, error
 		return nil, fmt.Errorf("%w: the store returned that of another object than before", errUnreadable)
 	}
 	e.item.Delivery = d
-	w.holdLocked(e, true)
+	w.chargeLocked(e, true)
 	return d, nil
 }
 
-// begin makes the store know that an attempt at a recovered record begins: the record may be what
+// markBegun stores that an attempt at a recovered record begins, because the record may be what
 // ended the last process. It reports false if the store failed.
-func (w *durable) begin(ctx context.Context, e *entry) bool {
+func (w *durable) markBegun(ctx context.Context, e *entry) bool {
 	if !e.recovered {
 		return true
 	}
@@ -175,14 +176,14 @@ func (w *durable) begin(ctx context.Context, e *entry) bool {
 // Retrying implements [dispatch.Front].
 func (w *durable) Retrying(it *dispatch.Item, err error, wait time.Duration) {
 	e, _ := it.Front.(*entry)
-	e.failed, e.failure = it.Attempts, limited(errorText(it.Delivery, err))
+	e.failed, e.failure = it.Attempts, limitText(errorText(it.Delivery, err))
 	e.interrupted, e.suspect, e.begun = 0, false, nil
 	w.journal.mark(e, Mark{State: StatePending, Attempts: e.failed, Due: time.Now().Add(wait).UTC(), Err: e.failure}, nil)
-	w.handling.Retrying(it, err, wait)
+	w.handlerFront.Retrying(it, err, wait)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.used > w.cfg.queueSize/2 { // what rests makes room for what can run
-		w.letGoLocked(e)
+	if w.used > w.cfg.queueSize/2 { // records that rest make room for those that can run
+		w.releaseLocked(e)
 		it.Delivery = nil
 	}
 }
@@ -199,19 +200,20 @@ func (w *durable) Finished(it *dispatch.Item, o dispatch.Outcome, err error) {
 		w.reportLater(e)
 		return
 	case o == dispatch.OutcomeFailed && !isDropped(err):
-		m = Mark{State: StateParked, Attempts: it.Attempts, Err: limited(errorText(it.Delivery, err))}
-		w.numbers.parked.Add(1)
+		m = Mark{State: StateParked, Attempts: it.Attempts, Err: limitText(errorText(it.Delivery, err))}
+		w.storeCount.parked.Add(1)
 	}
 	defer w.finish(e, m) // also if the function for dropped deliveries ends the goroutine
 	switch {
 	case it.Delivery != nil:
-		w.handling.Finished(it, o, err)
+		w.handlerFront.Finished(it, o, err)
 	case o == dispatch.OutcomeFailed:
-		w.log.store(w.limit, slog.LevelError, "webhook: a stored delivery cannot be handled; it is parked", err, slog.String(KeyRecordID, e.id))
+		w.log.store(w.life, slog.LevelError, "webhook: a stored delivery cannot be handled; it is parked", err,
+			slog.String(KeyRecordID, e.id))
 	}
 }
 
-// reportLater reports an entry that was removed, once it is loaded.
+// reportLater reports an entry that was removed, once its delivery is loaded.
 func (w *durable) reportLater(e *entry) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -220,7 +222,8 @@ func (w *durable) reportLater(e *entry) {
 	}
 }
 
-// reportRemoved reports what was removed. What cannot be loaded is tried again.
+// reportRemoved reports the entries that were removed. It tries again to load what it could not
+// load.
 func (w *durable) reportRemoved() {
 	for {
 		w.mu.Lock()
@@ -230,10 +233,10 @@ func (w *durable) reportRemoved() {
 		}
 		e := w.unreported[0]
 		w.mu.Unlock()
-		d, err := w.present(w.limit, e)
+		d, err := w.deliveryOf(w.life, e)
 		switch {
 		case err != nil && !errors.Is(err, errUnreadable):
-			if timing.Await(w.over, storeWait) {
+			if timing.Await(w.stopped, storeWait) {
 				return // the records stay in the store
 			}
 			continue
@@ -247,19 +250,19 @@ func (w *durable) reportRemoved() {
 	}
 }
 
-// cut forgets a record that stays in the store. If an attempt at it began, the store learns that it
-// was not the record that ended the process.
+// cut removes an entry from memory whose record stays in the store. If an attempt began, a mark
+// says that the record did not end the process.
 func (w *durable) cut(e *entry) {
 	began := e.begun != nil
 	t := e.tenure
 	ours := t.lease == nil || t.lease.Valid()
 	w.mu.Lock()
-	after := w.leaveLocked(e, true)
+	after := w.detachLocked(e, true)
 	p := &w.partitions[t.part]
-	if resumed := p.entries[e.id] != e; began && !ours && !resumed && len(p.cuts) < maxRemembered {
-		p.cuts[e.id] = e.interrupted
+	if resumed := p.entries[e.id] != e; began && !ours && !resumed && len(p.cutAttempts) < maxRemembered {
+		p.cutAttempts[e.id] = e.interrupted
 	}
-	w.forgetLocked(e, false) // at once, so that no feed passes it in between
+	w.forgetLocked(e, false) // under the same lock, so that no feed passes it in between
 	w.mu.Unlock()
 	after()
 	if began && ours {
@@ -267,9 +270,9 @@ func (w *durable) cut(e *entry) {
 	}
 }
 
-// isDropped reports whether the handler itself dropped the delivery, by event.Drop, in every branch
-// of its error. Other errors that are final may be those of a program that a later version
-// corrects, so their records are parked.
+// isDropped reports whether the handler itself dropped the delivery, with event.Drop in every
+// branch of its error. A later version of the program may correct other final errors, so their
+// records are parked.
 func isDropped(err error) bool {
 	outcome, _ := event.OutcomeOf(err)
 	return outcome == event.OutcomeDropped && errtree.Every(err, func(err error) bool {
@@ -278,8 +281,8 @@ func isDropped(err error) bool {
 	})
 }
 
-// limited is an error text fit for a Mark.
-func limited(text string) string {
+// limitText is an error text fit for a Mark.
+func limitText(text string) string {
 	if len(text) <= maxErrorText {
 		return text
 	}

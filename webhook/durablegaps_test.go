@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -16,7 +17,7 @@ import (
 	"github.com/b24events/b24events/webhook/webhooktest"
 )
 
-// TestDoneAfterTheLease: a handler ended well after the lease of its partition was lost. That is
+// TestDoneAfterTheLease: a handler succeeded after the lease of its partition was lost. That is
 // stored, although counters of the record would not be.
 func TestDoneAfterTheLease(t *testing.T) {
 	t.Parallel()
@@ -48,8 +49,8 @@ func TestDoneAfterTheLease(t *testing.T) {
 	})
 }
 
-// TestMarksAfterAFailure: marks that failed are tried one at a time in the end. Once the store
-// works again they are many at a time.
+// TestMarksAfterAFailure: marks that failed are in the end tried one at a time. Once the store
+// works again, many are tried at a time.
 func TestMarksAfterAFailure(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -87,8 +88,8 @@ func TestMarksAfterAFailure(t *testing.T) {
 	})
 }
 
-// TestMarkThatFailsRests: one mark fails whenever it is tried, and others are stored all the time.
-// It is tried now and then only.
+// TestMarkThatFailsRests: one mark always fails, and others are stored all the time. The one is
+// tried only now and then.
 func TestMarkThatFailsRests(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -208,8 +209,8 @@ func TestRemovalKeepsWhatIsNotInMemoryAndNewer(t *testing.T) {
 	})
 }
 
-// TestRoomBesidesAFullMemory: the memory is full of what rests. Events about an application, and
-// records that cannot be read, have a little room besides.
+// TestRoomBesidesAFullMemory: the memory is full of deliveries that rest. Events about an
+// application, and records that cannot be read, have a little more room.
 func TestRoomBesidesAFullMemory(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -366,8 +367,9 @@ func TestHealthOfAFeed(t *testing.T) {
 	}
 }
 
-// TestPortalGoesOnThoughMarksFail: all that is in memory of a portal is handled, and the store does
-// not take that. What was left of it in the store comes, as long as there is room.
+// TestPortalGoesOnThoughMarksFail: all records of a portal that are in memory are handled, and the
+// store does not take the marks. Records that were left in the store come, as long as there is
+// room.
 func TestPortalGoesOnThoughMarksFail(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -409,6 +411,83 @@ func TestPortalGoesOnThoughMarksFail(t *testing.T) {
 	})
 }
 
+// TestNewRecordsThatFoundNoRoom: the store was empty when the feed began, so a restart disturbs no
+// reading. Records that found no room come as soon as there is some.
+func TestNewRecordsThatFoundNoRoom(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		gate := make(chan struct{})
+		h := newHandler(t, do(func(context.Context, *event.Delivery) error { <-gate; return nil }),
+			webhook.WithStore(newStore(t)), webhook.WithQueueSize(1)) // 20 records
+		synctest.Wait() // for the feed to begin
+		for i := range 60 {
+			require.Equal(t, http.StatusOK, post(h, deal(i+1, 1)))
+		}
+		require.Less(t, h.Stats().Store.InMemory, 60)
+		start := time.Now()
+		close(gate)
+		require.NoError(t, h.Idle(t.Context()))
+		require.Less(t, time.Since(start), 3*time.Second)
+		require.NoError(t, h.Shutdown(t.Context()))
+	})
+}
+
+// TestRoomFromAnotherPartition: the memory is full of records of one partition, and a record of
+// another one finds no room. It comes when there is some, although its own partition has nothing in
+// memory.
+func TestRoomFromAnotherPartition(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
+		parts := make(map[string]int) // by portal
+		s := newStore(t, webhooktest.WithPartitions(2))
+		s.SetFaults(func(_ context.Context, c webhooktest.Call) webhooktest.Fault {
+			if c.Op == webhooktest.OpCommit {
+				mu.Lock()
+				defer mu.Unlock()
+				for _, r := range c.Add {
+					parts[r.MemberID] = r.Part
+				}
+			}
+			return webhooktest.Fault{}
+		})
+		gate := make(chan struct{})
+		h := newHandler(t, do(func(_ context.Context, d *event.Delivery) error {
+			if d.Entity().ID != "1" {
+				<-gate
+			}
+			return nil
+		}), webhook.WithStore(s), webhook.WithQueueSize(1)) // 20 records
+		<-time.After(10 * time.Second) // for both partitions
+		const portals = 12
+		for n := range portals {
+			require.Equal(t, http.StatusOK, post(h, dealOf(n, 1, 1)))
+		}
+		require.NoError(t, h.Idle(t.Context()))
+		for n := range portals {
+			for i := range 20 {
+				if parts[memberOf(n)] == 0 {
+					require.Equal(t, http.StatusOK, post(h, dealOf(n, i+2, 2)))
+				}
+			}
+		}
+		synctest.Wait()
+		require.Equal(t, 20, h.Stats().Store.InMemory)
+		for n := range portals {
+			if parts[memberOf(n)] == 1 {
+				require.Equal(t, http.StatusOK, post(h, dealOf(n, 1, 2)))
+			}
+		}
+		synctest.Wait()
+		require.Equal(t, 20, h.Stats().Store.InMemory)
+		close(gate)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		require.NoError(t, h.Idle(ctx))
+		require.NoError(t, h.Shutdown(t.Context()))
+	})
+}
+
 // patientTx is a store whose transactions begin when the context of the attempt has ended.
 type patientTx struct {
 	*webhooktest.MemoryStore
@@ -439,9 +518,9 @@ func TestTransactionOfAHandlerThatDoesNotBegin(t *testing.T) {
 	})
 }
 
-// TestWhatEndsAfterTheNextFeedPassedIt: a handler goes on although the lease is lost, and ends when
-// the next feed has passed its record. What it leaves in the store is handled at once, with the
-// attempts that it had.
+// TestWhatEndsAfterTheNextFeedPassedIt: a handler goes on although the lease is lost, and ends
+// after the next feed has passed its record. The record, which stays in the store, is handled at
+// once, with the attempts that it had.
 func TestWhatEndsAfterTheNextFeedPassedIt(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -494,8 +573,8 @@ func TestWhatEndsAfterTheNextFeedPassedIt(t *testing.T) {
 	}
 }
 
-// TestMarkThatIsOutOfDate: a newer mark of a record comes while the commit of the older fails. The
-// older is not stored any more.
+// TestMarkThatIsOutOfDate: a newer mark of a record comes while the commit of the older one fails.
+// The older one is not stored any more.
 func TestMarkThatIsOutOfDate(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

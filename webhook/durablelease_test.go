@@ -398,7 +398,7 @@ func TestStormOfOneObjectInTheStore(t *testing.T) {
 
 var errExit, errCrash = errors.New("exit"), errors.New("panic")
 
-// txStore is a store of which a handler can use the transaction.
+// txStore is a store with transactions that handlers can use.
 type txStore struct {
 	*webhooktest.MemoryStore
 

@@ -25,16 +25,20 @@ var (
 )
 
 // TestStoreModel runs processes that share a store which fails, stalls and lies, with handlers that
-// fail, panic and hang, and with processes that die, stop and start. It holds them to this:
+// fail, panic and hang, and with processes that die, stop and start. It checks:
 //
-//   - What was answered 200 is handled, or parked, or dropped by its handler.
+//   - A delivery with the response 200 is handled, parked, or dropped by its handler.
 //   - Deliveries of an object are handled in order. One may be handled again, and never before an
 //     earlier one was handled or parked.
 //   - Handlers of an object do not overlap, except behind a process that was cut off from the store.
 //   - In the end nothing is pending, in memory or charged, and no goroutine is left.
 func TestStoreModel(t *testing.T) {
 	t.Parallel()
-	for i := range *modelRuns {
+	runs := *modelRuns
+	if testing.Short() {
+		runs = max(1, runs/10)
+	}
+	for i := range runs {
 		seed := *modelSeed + uint64(i)
 		if t.Failed() {
 			return
@@ -110,7 +114,7 @@ func (m *storeModel) start() {
 	m.procs = append(m.procs, p)
 }
 
-// fault is what goes wrong with a call of the store.
+// fault returns what goes wrong with a call of the store.
 func (p *modelProcess) fault(ctx context.Context, c webhooktest.Call) webhooktest.Fault {
 	m := p.m
 	m.mu.Lock()
@@ -396,7 +400,7 @@ func (m *storeModel) send(p *modelProcess, sending *sync.WaitGroup) {
 	})
 }
 
-// check looks for what was lost.
+// check looks for lost deliveries.
 func (m *storeModel) check() {
 	archived := make(map[string]bool)
 	recs, err := m.data.List(context.Background(), webhook.StateParked, "", 100_000)

@@ -8,13 +8,12 @@ import (
 	"github.com/b24events/b24events/internal/timing"
 )
 
-// storeGrace is the part of ShutdownGrace in which the last marks are stored and the leases are
-// given back.
+// storeGrace is the part of ShutdownGrace for storing the last marks and releasing the leases.
 const storeGrace = ShutdownGrace / 4
 
-// quit begins the end: nothing more is fed, and what waits stays in the store. It does not wait for
-// handlers, and not longer than for the end of ctx.
-func (w *durable) quit(ctx context.Context) {
+// stopFeeds begins the shutdown. Nothing more is fed, and records that wait stay in the store. It
+// does not wait for handlers, and returns when ctx ends.
+func (w *durable) stopFeeds(ctx context.Context) {
 	w.mu.Lock()
 	first, shares := !w.closing, w.shares
 	w.closing = true
@@ -25,45 +24,46 @@ func (w *durable) quit(ctx context.Context) {
 		}
 		empties := make([]func(), len(w.partitions))
 		for part := range w.partitions {
-			_, empties[part] = w.beginEnd(part, ErrShutdown) //nolint:contextcheck // handlers have contexts of their own
+			_, empties[part] = w.stopTenure(part, ErrShutdown) //nolint:contextcheck // handlers have contexts of their own
 		}
 		go func() { // there may be very many records in memory
-			defer close(w.quitted)
+			defer close(w.feedsStopped)
 			for _, empty := range empties {
 				empty()
 			}
 		}()
 	}
 	select {
-	case <-w.quitted:
+	case <-w.feedsStopped:
 	case <-ctx.Done():
 	}
 }
 
-// close stores the last marks and gives the leases back. It returns at the latest storeGrace after
-// the context of a call ended.
+// close stores the last marks and releases the leases. It returns within storeGrace after the
+// context of a call ended.
 func (w *durable) close(ctx context.Context) {
 	stop := context.AfterFunc(ctx, func() {
-		timing.Await(w.over, storeGrace)
-		w.endLimit()
+		timing.Await(w.stopped, storeGrace)
+		w.endLife()
 	})
 	defer stop()
 	w.mu.Lock()
-	first := !w.ending
-	w.ending = true
+	first := !w.handlersDone
+	w.handlersDone = true
 	w.mu.Unlock()
 	if first {
-		w.end()
+		w.shutDown()
 	}
-	<-w.over
+	<-w.stopped
 }
 
-func (w *durable) end() {
-	defer close(w.over)
-	defer w.endLimit()
+// shutDown does the work of close, once.
+func (w *durable) shutDown() {
+	defer close(w.stopped)
+	defer w.endLife()
 	w.awaitReports()
-	if left := w.journal.close(w.limit); left > 0 {
-		w.log.store(w.limit, slog.LevelWarn, "webhook: the outcome of deliveries could not be stored; they will be handled again", nil,
+	if left := w.journal.close(w.life); left > 0 {
+		w.log.store(w.life, slog.LevelWarn, "webhook: the outcome of deliveries could not be stored; they will be handled again", nil,
 			slog.Int(KeyRecords, left))
 	}
 	w.mu.Lock()
@@ -79,23 +79,23 @@ func (w *durable) end() {
 	}()
 	select {
 	case <-ended:
-	case <-w.limit.Done():
+	case <-w.life.Done():
 	}
 }
 
-// awaitReports waits until what was removed is reported.
+// awaitReports waits until all removed entries are reported.
 func (w *durable) awaitReports() {
 	for {
 		w.mu.Lock()
 		none := len(w.unreported) == 0
 		w.mu.Unlock()
-		if none || timing.Await(w.limit.Done(), 10*time.Millisecond) {
+		if none || timing.Await(w.life.Done(), 10*time.Millisecond) {
 			return
 		}
 	}
 }
 
-// idle waits until nothing is pending.
+// idle waits until nothing is pending in the store.
 func (w *durable) idle(ctx context.Context) error {
 	const minPause, maxPause = time.Millisecond, 100 * time.Millisecond
 	for pause := minPause; ; pause = min(2*pause, maxPause) {

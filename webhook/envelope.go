@@ -9,8 +9,9 @@ import (
 	"github.com/b24events/b24events/internal/seal"
 )
 
-// Data of a Record is the text recordMark, a byte with the version and a byte with the form. Then
-// comes the stored form of the delivery, or the ID of a key and the same encrypted with it.
+// The Data of a Record begins with the text recordMark, a byte with the version and a byte with the
+// form. Then comes the stored form of the delivery, or the ID of a key and the stored form
+// encrypted with it.
 const (
 	recordMark    = "b24r"
 	recordVersion = 1
@@ -34,9 +35,10 @@ func newKey(key []byte) (seal.Key, error) {
 	return k, nil
 }
 
-// prepare removes from a delivery what may not be stored. Handlers see the delivery without it, so
-// that a restart changes nothing for them. Without a key those are the tokens. Events about the
-// application keep theirs, because their handlers need them to install it.
+// prepare removes from a delivery what must not be stored: without a key, the tokens. Handlers see
+// the delivery without them even if it is never read back, so that a restart changes nothing for
+// them. Events about the application keep their tokens, because their handlers need them to install
+// it.
 func (e envelope) prepare(d *event.Delivery) {
 	if len(e.keys) == 0 && !isLifecycle(d) {
 		d.DropTokens()
@@ -46,7 +48,7 @@ func (e envelope) prepare(d *event.Delivery) {
 // isLifecycle reports whether a delivery is about the application itself.
 func isLifecycle(d *event.Delivery) bool { return strings.HasPrefix(d.Name, "ONAPP") }
 
-// seal returns the Data of a record, of which the other fields are set.
+// seal returns the Data of a record. The other fields of the record must be set.
 func (e envelope) seal(rec *Record, d *event.Delivery) []byte {
 	data := append(make([]byte, 0, recordHeader+storedBytes(d)), recordMark...)
 	if len(e.keys) == 0 {
@@ -65,7 +67,7 @@ func (e envelope) open(rec *Record) (*event.Delivery, error) {
 	data := rec.Data
 	switch {
 	case len(data) < recordHeader || string(data[:len(recordMark)]) != recordMark:
-		return nil, fmt.Errorf("%w: it does not begin as one", errUnreadable)
+		return nil, fmt.Errorf("%w: it does not begin like a record", errUnreadable)
 	case data[len(recordMark)] != recordVersion:
 		return nil, fmt.Errorf("%w: it has version %d, which another version of this package wrote", errUnreadable, data[len(recordMark)])
 	}
@@ -82,7 +84,7 @@ func (e envelope) open(rec *Record) (*event.Delivery, error) {
 		case !known:
 			return nil, fmt.Errorf("%w: it is encrypted with a key that was not given; see WithEncryptionKey", errUnreadable)
 		case !ok:
-			return nil, fmt.Errorf("%w: it is damaged, or that of another record", errUnreadable)
+			return nil, fmt.Errorf("%w: it is damaged, or belongs to another record", errUnreadable)
 		}
 		doc = plain
 	default:
@@ -95,17 +97,18 @@ func (e envelope) open(rec *Record) (*event.Delivery, error) {
 	return d, nil
 }
 
-// boundTo is what is authenticated along with an encrypted record, so that nobody can give a record
-// the data of another. The texts have no line breaks.
+// boundTo returns what is authenticated together with an encrypted record, so that nobody can give
+// a record the data of another. The texts have no line breaks.
 func boundTo(keyID string, rec *Record) []byte {
-	return fmt.Appendf(nil, "b24events/webhook: record\n%s\n%d\n%d\n%s\n%s", keyID, rec.Part, rec.Received.UnixMicro(), rec.Name, rec.MemberID)
+	return fmt.Appendf(nil, "b24events/webhook: record\n%s\n%d\n%d\n%s\n%s",
+		keyID, rec.Part, rec.Received.UnixMicro(), rec.Name, rec.MemberID)
 }
 
-// maxLabel bounds the texts of a record that are for people, in bytes.
+// maxLabel bounds the Name and the MemberID of a record, in bytes.
 const maxLabel = 128
 
-// label makes a text fit for [Record] Name and MemberID. A program that writes them into a database
-// needs no care for bytes that the database refuses.
+// label makes a text fit for the Name and the MemberID of a [Record]: printable ASCII, so that no
+// database refuses it.
 func label(text string) string {
 	plain := true
 	for i := range len(text) {

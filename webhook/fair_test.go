@@ -215,7 +215,7 @@ func TestOrderWhenFull(t *testing.T) {
 	}
 }
 
-// TestNewestWhenFull: what waits for room is coalesced, and the newest stays.
+// TestNewestWhenFull: deliveries that wait for room are coalesced, and the newest stays.
 func TestNewestWhenFull(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -262,7 +262,7 @@ func TestIdle(t *testing.T) {
 	})
 }
 
-// TestAttempts: a handler learns which attempt it is, and which is the last.
+// TestAttempts: a handler can see the number of its attempt, and whether it is the last.
 func TestAttempts(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -10,24 +10,23 @@ import (
 	"github.com/b24events/b24events/internal/dispatch"
 )
 
-// account counts, logs and reports what becomes of deliveries. Both fronts share it.
-type account struct {
+// reporter counts, logs and reports the outcomes of deliveries. All fronts share it.
+type reporter struct {
 	count     *counters
 	log       eventLog
 	onDropped func(*event.Delivery, error)
 }
 
-// handling is the front of deliveries that the event handler gets: those of the memory queue and
-// those of WithSync. Finished has each delivery exactly once, so it is also the place to mark one
-// in a journal.
-type handling struct {
-	account
+// handlerFront is the front for deliveries that go to the event handler: those of the memory queue
+// and those of WithSync. Each delivery comes to Finished exactly once.
+type handlerFront struct {
+	reporter
 
 	handler event.Handler
 }
 
 // Handle runs the event handler.
-func (f *handling) Handle(ctx context.Context, it *dispatch.Item) error {
+func (f *handlerFront) Handle(ctx context.Context, it *dispatch.Item) error {
 	if it.Attempts == 1 {
 		f.count.lag.Record(it.Began.Sub(it.Arrived))
 	}
@@ -35,12 +34,12 @@ func (f *handling) Handle(ctx context.Context, it *dispatch.Item) error {
 }
 
 // Retrying logs a failed attempt.
-func (f *handling) Retrying(it *dispatch.Item, err error, wait time.Duration) {
+func (f *handlerFront) Retrying(it *dispatch.Item, err error, wait time.Duration) {
 	f.log.retry(it, err, wait)
 }
 
 // Finished accounts for a delivery.
-func (f *handling) Finished(it *dispatch.Item, o dispatch.Outcome, err error) {
+func (f *handlerFront) Finished(it *dispatch.Item, o dispatch.Outcome, err error) {
 	switch o {
 	case dispatch.OutcomeDone, dispatch.OutcomeMerged:
 	case dispatch.OutcomeUnhandled:
@@ -52,22 +51,22 @@ func (f *handling) Finished(it *dispatch.Item, o dispatch.Outcome, err error) {
 		if err != nil { // it ran; those that waited are logged together
 			f.log.removed(it, err)
 		}
-		f.report(it, with(ErrRemoved, err))
+		f.report(it, withCause(ErrRemoved, err))
 	case dispatch.OutcomeCut:
-		f.drop(it, with(ErrShutdown, err))
+		f.drop(it, withCause(ErrShutdown, err))
 	}
 }
 
-// handingOver is the front of deliveries that the queue of WithQueue gets. What that queue does not
-// store is lost.
-type handingOver struct {
-	account
+// queueFront is the front for deliveries that go to the queue of WithQueue. What that queue does
+// not store is lost.
+type queueFront struct {
+	reporter
 
 	queue Enqueuer
 }
 
-// Handle gives a delivery to the queue.
-func (f *handingOver) Handle(ctx context.Context, it *dispatch.Item) error {
+// Handle gives a delivery to the queue of the program.
+func (f *queueFront) Handle(ctx context.Context, it *dispatch.Item) error {
 	if err := f.queue.Enqueue(ctx, it.Delivery); err != nil {
 		return fmt.Errorf("webhook: enqueue: %w", err)
 	}
@@ -75,21 +74,21 @@ func (f *handingOver) Handle(ctx context.Context, it *dispatch.Item) error {
 }
 
 // Retrying is not called, because there is one attempt.
-func (*handingOver) Retrying(*dispatch.Item, error, time.Duration) {}
+func (*queueFront) Retrying(*dispatch.Item, error, time.Duration) {}
 
 // Finished accounts for a delivery.
-func (f *handingOver) Finished(it *dispatch.Item, o dispatch.Outcome, err error) {
+func (f *queueFront) Finished(it *dispatch.Item, o dispatch.Outcome, err error) {
 	switch o {
 	case dispatch.OutcomeDone:
 	case dispatch.OutcomeCut:
-		f.drop(it, with(ErrShutdown, err))
+		f.drop(it, withCause(ErrShutdown, err))
 	default:
 		f.drop(it, err)
 	}
 }
 
-// with returns an error that matches a sentinel, and err if there is one.
-func with(sentinel, err error) error {
+// withCause returns an error that matches a sentinel, and err if there is one.
+func withCause(sentinel, err error) error {
 	switch {
 	case err == nil:
 		return sentinel
@@ -100,22 +99,22 @@ func with(sentinel, err error) error {
 	}
 }
 
-// misfits counts and logs what of a payload does not fit.
-func (a *account) misfits(ctx context.Context, d *event.Delivery) {
+// misfits counts and logs the values of a payload that do not fit.
+func (a *reporter) misfits(ctx context.Context, d *event.Delivery) {
 	for _, m := range d.Misfits() {
 		a.count.misfits.Report(ctx, plainName(d.Name), m.Path, m.Want)
 	}
 }
 
-// drop counts, logs and reports a delivery that is lost without having been processed.
-func (a *account) drop(it *dispatch.Item, err error) {
+// drop counts, logs and reports a delivery that is lost before it was processed.
+func (a *reporter) drop(it *dispatch.Item, err error) {
 	a.count.dropped.Add(1)
 	a.log.lost(it, err)
 	a.report(it, err)
 }
 
 // report hands a delivery to the function of WithOnDropped.
-func (a *account) report(it *dispatch.Item, err error) {
+func (a *reporter) report(it *dispatch.Item, err error) {
 	if a.onDropped == nil {
 		return
 	}

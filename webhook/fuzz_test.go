@@ -12,8 +12,8 @@ import (
 	"github.com/b24events/b24events/webhook"
 )
 
-// FuzzServeHTTP: whatever is posted, the answer is one of the table, it is never a 5xx, only
-// authentic events are accepted, and nothing of the request comes back.
+// FuzzServeHTTP: for any body, the response is one of the table and never a 5xx, only authentic
+// events are accepted, and the response quotes nothing of the request.
 func FuzzServeHTTP(f *testing.F) {
 	for _, seed := range []string{
 		"", "event=", "event", "=", "&&&", "%", "event=ONCRMDEALADD", dealUpdate(7), body("ONAPPINSTALL", nil),

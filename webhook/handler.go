@@ -12,28 +12,29 @@ import (
 	"github.com/b24events/b24events/internal/typednil"
 )
 
-// Handler receives Bitrix24 events over HTTP. It verifies a delivery, queues it, responds 200 and
-// then has it handled. The package documentation lists its responses and guarantees. It is safe for
-// concurrent use. Make one with [NewHandler].
+// Handler receives Bitrix24 events over HTTP. It verifies a delivery, queues it, responds 200, and
+// then calls the event handler. The package documentation lists its responses and guarantees. It is
+// safe for concurrent use. Make one with [NewHandler].
 type Handler struct {
 	cfg        config
 	verifier   Verifier
 	count      *counters
 	log        eventLog
-	account    *account // of deliveries that are refused
+	reporter   *reporter // of deliveries that are refused
 	dispatcher *dispatch.Dispatcher
 	durable    *durable // nil without a Store
 
-	intake      context.Context //nolint:containedctx // ends when Shutdown is called; the parent of waiting for memory
+	intake      context.Context //nolint:containedctx // ends when Shutdown is called, and with it all waits for memory
 	closeIntake context.CancelCauseFunc
 	inFlight    *inFlight
 	bodies      bodyPool
 }
 
-// NewHandler returns a Handler that passes to h, usually an [event.Mux], what v accepts. It returns
-// an error that matches [ErrConfig] if v or h is nil, v is misconfigured, or an option makes no
-// sense. It starts nothing, so a Handler that received nothing needs no [Handler.Shutdown]. With
-// [WithStore] it starts to handle what is stored, perhaps before NewHandler has returned.
+// NewHandler returns a Handler that passes the deliveries that v accepts to h, usually an
+// [event.Mux]. It returns an error that matches [ErrConfig] if v or h is nil, v is misconfigured,
+// or an option is invalid. It starts nothing, so a Handler that received nothing needs no
+// [Handler.Shutdown]. With [WithStore] it starts to handle what is stored, perhaps before
+// NewHandler has returned.
 func NewHandler(v Verifier, h event.Handler, opts ...Option) (*Handler, error) {
 	cfg, err := newConfig(opts)
 	if err != nil {
@@ -46,8 +47,8 @@ func NewHandler(v Verifier, h event.Handler, opts ...Option) (*Handler, error) {
 		return nil, misconfigured("nil event handler")
 	}
 	handler := &Handler{cfg: cfg, verifier: v, count: newCounters(cfg.logger), log: eventLog{cfg.logger}}
-	handler.account = &account{count: handler.count, log: handler.log, onDropped: cfg.onDropped}
-	handler.dispatcher = newDispatcher(cfg, handler.account, h)
+	handler.reporter = &reporter{count: handler.count, log: handler.log, onDropped: cfg.onDropped}
+	handler.dispatcher = newDispatcher(cfg, handler.reporter, h)
 	handler.intake, handler.closeIntake = context.WithCancelCause(context.Background())
 	handler.inFlight = newInFlight(cfg.inFlightBytes, handler.intake, cfg.enqueueTimeout)
 	handler.bodies.inFlight = handler.inFlight
@@ -58,14 +59,14 @@ func NewHandler(v Verifier, h event.Handler, opts ...Option) (*Handler, error) {
 	return handler, nil
 }
 
-// newDispatcher returns what the three modes share. The memory queue is the dispatcher itself. With
-// WithSync and WithQueue it runs each delivery within its request.
-func newDispatcher(cfg config, a *account, h event.Handler) *dispatch.Dispatcher {
+// newDispatcher returns the dispatcher, which all modes share. The memory queue is the dispatcher
+// itself. With WithSync and WithQueue it runs each delivery within its request.
+func newDispatcher(cfg config, a *reporter, h event.Handler) *dispatch.Dispatcher {
 	c := dispatch.Config{
 		Workers: cfg.workers, Limit: cfg.portalWorkers,
 		SlowShare: max(1, cfg.workers/2), Overflow: cfg.workers, Urgent: max(1, cfg.workers/4),
 		Size: cfg.queueSize, UrgentSize: max(1, cfg.queueSize/8),
-		Front: &handling{account: *a, handler: h}, Misfits: a.misfits,
+		Front: &handlerFront{reporter: *a, handler: h}, Misfits: a.misfits,
 		Timeout: cfg.handlerTimeout, TimedOut: ErrTimeout, Closed: ErrShutdown,
 		MaxAttempts: cfg.maxAttempts, Backoff: retryWaits().After, MaxWait: maxRetryAfter, Grace: ShutdownGrace,
 		Removed: a.log.removal, Logger: cfg.logger,
@@ -74,21 +75,21 @@ func newDispatcher(cfg config, a *account, h event.Handler) *dispatch.Dispatcher
 		c.Grace -= storeGrace
 	}
 	if cfg.queue != nil {
-		c.Front, c.Timeout = &handingOver{account: *a, queue: cfg.queue}, cfg.enqueueTimeout
+		c.Front, c.Timeout = &queueFront{reporter: *a, queue: cfg.queue}, cfg.enqueueTimeout
 	}
 	return dispatch.New(c)
 }
 
-// Format keeps fmt from printing what the Handler holds, tokens among it.
+// Format keeps fmt from printing the contents of the Handler, which include tokens.
 func (h *Handler) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("webhook.Handler")) }
 
-// ServeHTTP responds to one request of the platform, as the table in the package documentation
-// says.
+// ServeHTTP serves one request of the platform. A table in the package documentation lists the
+// responses.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	arrived := time.Now()
 	switch r.Method {
 	case http.MethodPost:
-	case http.MethodGet, http.MethodHead: // event.bind asks whether the address is there
+	case http.MethodGet, http.MethodHead: // event.bind checks that the address exists
 		w.WriteHeader(http.StatusNoContent)
 		return
 	default:
@@ -102,47 +103,47 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	b := h.bodies.get()
 	defer b.end()
-	d, no := h.read(w, r, b) //nolint:contextcheck // waiting for room ends with the Handler, not with the request
-	if no.reason == "" {
-		no = h.verify(w, r, d)
+	d, rej := h.read(w, r, b) //nolint:contextcheck // waiting for room ends with the Handler, not with the request
+	if rej.reason == "" {
+		rej = h.verify(w, r, d)
 	}
-	if no.reason != "" {
-		h.reject(w, r, d, no)
+	if rej.reason != "" {
+		h.reject(w, r, d, rej)
 		return
 	}
-	var answer answer
+	var resp response
 	if h.durable != nil {
-		answer = h.store(d, arrived) //nolint:contextcheck // storing does not end with the request
+		resp = h.store(d, arrived) //nolint:contextcheck // storing does not end with the request
 	} else {
-		answer = h.admit(w, r, newItem(&h.cfg, d, arrived)) //nolint:contextcheck // nor does handling
+		resp = h.admit(w, r, newItem(&h.cfg, d, arrived)) //nolint:contextcheck // nor does handling
 	}
-	if answer.status == http.StatusOK {
+	if resp.status == http.StatusOK {
 		h.count.ack.Record(time.Since(arrived))
 	}
-	respond(w, answer)
+	respond(w, resp)
 }
 
-// verify asks the verifier. That does not end with the request: when the platform hangs up early,
-// the event is still an event.
-func (h *Handler) verify(w http.ResponseWriter, r *http.Request, d *event.Delivery) (no rejection) {
+// verify calls the verifier. The call does not end with the request: if the platform hangs up
+// early, the event is still an event.
+func (h *Handler) verify(w http.ResponseWriter, r *http.Request, d *event.Delivery) (rej rejection) {
 	ctx := h.dispatcher.NewContext(r.Context(), h.cfg.verifyTimeout)
 	defer ctx.End()
 	err := guardGoexit(func() error { //nolint:contextcheck // see above
-		no = h.prove(ctx, d)
+		rej = h.prove(ctx, d)
 		return nil
 	}, func() { h.reject(w, r, d, rejection{ReasonUnavailable, errGoexit}) })
 	if err != nil {
 		return rejection{ReasonUnavailable, err}
 	}
-	return no
+	return rej
 }
 
-// prove gives a delivery the proof that the verifier returns.
+// prove calls the verifier and sets the proof of the delivery.
 func (h *Handler) prove(ctx context.Context, d *event.Delivery) rejection {
 	proof, err := h.verifier.Verify(ctx, d)
 	switch {
 	case err != nil:
-		return refusal(err)
+		return rejectionOf(err)
 	case proof.By == "":
 		return rejection{ReasonUnavailable, errNoProof}
 	}
@@ -153,16 +154,16 @@ func (h *Handler) prove(ctx context.Context, d *event.Delivery) rejection {
 	return rejection{}
 }
 
-// store gives a verified delivery to the store, and returns the response.
-func (h *Handler) store(d *event.Delivery, arrived time.Time) answer {
+// store stores a verified delivery, and returns the response.
+func (h *Handler) store(d *event.Delivery, arrived time.Time) response {
 	if err := h.durable.put(d, arrived); err != nil {
 		return h.refuse(&dispatch.Item{Delivery: d}, err)
 	}
 	return accepted()
 }
 
-// admit passes a verified delivery on, and returns the response.
-func (h *Handler) admit(w http.ResponseWriter, r *http.Request, it *dispatch.Item) answer {
+// admit passes a verified delivery to the dispatcher, and returns the response.
+func (h *Handler) admit(w http.ResponseWriter, r *http.Request, it *dispatch.Item) response {
 	err := h.giveValues(it, r, func() { respond(w, h.refuse(it, errGoexit)) })
 	if err != nil {
 		return h.refuse(it, err)
@@ -189,32 +190,32 @@ func (h *Handler) admit(w http.ResponseWriter, r *http.Request, it *dispatch.Ite
 	}
 }
 
-// notStored returns the response if the queue of WithQueue did not take a delivery. The front has
-// accounted for the delivery.
-func (h *Handler) notStored(o dispatch.Outcome, err error) answer {
-	reason := lostBecause(err)
+// notStored returns the response if the queue of WithQueue did not store a delivery. The front has
+// counted and reported the loss.
+func (h *Handler) notStored(o dispatch.Outcome, err error) response {
+	reason := lossReason(err)
 	if o == dispatch.OutcomeCut {
 		reason = ReasonShuttingDown
 	}
 	h.count.rejected[reason].Add(1)
-	return answerTo(reason)
+	return responseTo(reason)
 }
 
-// refuse accounts for a verified delivery that the dispatcher did not take.
-func (h *Handler) refuse(it *dispatch.Item, err error) answer {
-	reason := lostBecause(err)
+// refuse counts and reports a verified delivery that was not accepted, and returns the response.
+func (h *Handler) refuse(it *dispatch.Item, err error) response {
+	reason := lossReason(err)
 	h.count.rejected[reason].Add(1)
-	h.account.drop(it, err)
-	return answerTo(reason)
+	h.reporter.drop(it, err)
+	return responseTo(reason)
 }
 
-// reject counts, answers and logs a request that is not accepted. d is not verified, and may be
-// nil.
-func (h *Handler) reject(w http.ResponseWriter, r *http.Request, d *event.Delivery, no rejection) {
-	h.count.rejected[no.reason].Add(1)
-	if losesEvent(no.reason) {
+// reject counts and logs a request that is not accepted, and responds to it. d is not verified, and
+// may be nil.
+func (h *Handler) reject(w http.ResponseWriter, r *http.Request, d *event.Delivery, rej rejection) {
+	h.count.rejected[rej.reason].Add(1)
+	if losesEvent(rej.reason) {
 		h.count.dropped.Add(1)
 	}
-	respond(w, answerTo(no.reason))
-	h.log.rejected(r, d, no)
+	respond(w, responseTo(rej.reason))
+	h.log.rejected(r, d, rej)
 }

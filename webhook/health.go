@@ -2,10 +2,10 @@ package webhook
 
 import "fmt"
 
-// Health returns nil if the Handler can accept deliveries and work them. Otherwise it returns
+// Health returns nil if the Handler can accept deliveries and handle them. Otherwise it returns
 // [ErrShutdown], or an error that matches [ErrNotStored] if the last commit of the store failed or
 // is slow, or the error of a feed. A failure counts for ten seconds if nothing is committed after
-// it. It asks nobody and returns at once, so a health check of a load balancer can call it.
+// it. Health makes no calls and returns at once, so a load balancer's health check can use it.
 func (h *Handler) Health() error {
 	if h.intake.Err() != nil {
 		return ErrShutdown
@@ -16,7 +16,7 @@ func (h *Handler) Health() error {
 	return h.durable.health()
 }
 
-// health returns why the store is not well, nil if it is.
+// health returns an error if the store does not work, or if no partition can be had.
 func (w *durable) health() error {
 	if err := w.journal.health(); err != nil {
 		return err

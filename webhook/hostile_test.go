@@ -32,7 +32,7 @@ import (
 	"github.com/b24events/b24events/webhook/webhooktest"
 )
 
-// oddStore is a store of which some methods are odd.
+// oddStore is a store whose methods a test replaces.
 type oddStore struct {
 	*webhooktest.MemoryStore
 
@@ -78,8 +78,8 @@ func (s *oddStore) Held(ctx context.Context, prefix string) (map[string]string, 
 	return s.MemoryStore.Held(ctx, prefix)
 }
 
-// inChild runs the rest of a test in a process of its own, because it may end that process or block
-// it for ever. It reports whether this is that process.
+// inChild runs the rest of a test in a process of its own, because the test may end its process or
+// block it for ever. It reports whether this is that process.
 func inChild(t *testing.T) bool {
 	t.Helper()
 	const variable = "WEBHOOK_TEST_CHILD"
@@ -165,8 +165,8 @@ func TestHostileLoadOfANilRecord(t *testing.T) {
 	require.NoError(t, h.Shutdown(t.Context()))
 }
 
-// odd is an error that must not be asked for its text, such as the nil *url.Error that a careless
-// store returns.
+// odd is an error whose Error method panics, like that of the nil *url.Error that a careless store
+// returns.
 type odd struct{ text string }
 
 func (e *odd) Error() string { return e.text }
@@ -266,7 +266,7 @@ func TestHostileCommitThatExits(t *testing.T) {
 	})
 }
 
-// TestHostileFeedThatExits: the partition is never fed again, and the Handler says that it is well.
+// TestHostileFeedThatExits: the partition is never fed again, and Health returns nil.
 func TestHostileFeedThatExits(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -320,8 +320,8 @@ func TestHostileLoadThatExits(t *testing.T) {
 	})
 }
 
-// TestHostileTextOfMarks: a Mark says of its Err "valid UTF-8 …, at most 512 bytes". A text that
-// ends in an ellipsis of three bytes is cut within it.
+// TestHostileTextOfMarks: Mark.Err is "valid UTF-8 …, at most 512 bytes". A text that ends in an
+// ellipsis of three bytes is cut within it.
 func TestHostileTextOfMarks(t *testing.T) {
 	t.Parallel()
 	for name, text := range map[string]string{
@@ -390,8 +390,8 @@ func TestHostileUnlimitedQueue(t *testing.T) {
 }
 
 // TestHostileHandlersOverlapAfterTakeBack: another process joins while a handler of this one takes
-// 30 seconds and does not look at its context. This process loses no lease and is not frozen, and
-// runs the next delivery of the same object beside the first.
+// 30 seconds and ignores its context. This process loses no lease and is not frozen, but runs the
+// next delivery of the same object beside the first.
 func TestHostileHandlersOverlapAfterTakeBack(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -427,8 +427,8 @@ func TestHostileHandlersOverlapAfterTakeBack(t *testing.T) {
 	})
 }
 
-// TestHostileLeaseThatFlaps: a tenure waits 10 s for the handlers of the one before. One that ended
-// before it began to feed counts as at rest although the one before it is not.
+// TestHostileLeaseThatFlaps: a tenure waits 10 s for the handlers of the previous one. If it ended
+// before it began to feed, it counts as drained although the previous one is not.
 func TestHostileLeaseThatFlaps(t *testing.T) {
 	t.Parallel()
 	for losses := 1; losses <= 2; losses++ {
@@ -574,7 +574,8 @@ func TestHostileHealthWhenOutcomesAreNotStored(t *testing.T) {
 			<-time.After(10 * time.Millisecond)
 		}
 		if green > 50 {
-			t.Errorf("no outcome was stored for a minute, %d of 600 were handled at all, and Health was green in %d of 500 looks", len(r.deliveries()), green)
+			t.Errorf("no outcome was stored for a minute, %d of 600 were handled at all, and Health was green in %d of 500 looks",
+				len(r.deliveries()), green)
 		}
 		s.SetFaults(nil)
 		require.NoError(t, h.Idle(t.Context()))
@@ -675,7 +676,7 @@ func TestHostileRemovalOfWhatIsNotInMemory(t *testing.T) {
 	})
 }
 
-// slowTx is a Transactor whose Attempt takes its time, as one that waits for a connection.
+// slowTx is a Transactor whose Attempt takes long, for example because it waits for a connection.
 type slowTx struct {
 	*webhooktest.MemoryStore
 
@@ -687,8 +688,8 @@ func (s *slowTx) Attempt(ctx context.Context, _ int, _ string) (context.Context,
 	return ctx, func(err error) error { return err }
 }
 
-// TestHostileHandlerBeginsAfterShutdown: Attempt returns after Shutdown has. The handler begins all
-// the same, and gets no delivery.
+// TestHostileHandlerBeginsAfterShutdown: Attempt returns after Shutdown did. The handler still
+// begins, and gets no delivery.
 func TestHostileHandlerBeginsAfterShutdown(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -787,9 +788,9 @@ func TestHostileLoadOfDamagedData(t *testing.T) {
 	})
 }
 
-// TestHostileRemovalWhileTheStoreDoesNotLoad: what was put aside is removed while Load fails. One
-// was about to be handled: there was no attempt, so there is no error of one. All are to be
-// reported.
+// TestHostileRemovalWhileTheStoreDoesNotLoad: records that were put aside are removed while Load
+// fails. One was about to be handled. There was no attempt, so the report has no error of one. All
+// must be reported.
 func TestHostileRemovalWhileTheStoreDoesNotLoad(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -888,8 +889,9 @@ func TestHostileSwappedData(t *testing.T) {
 	})
 }
 
-// TestHostileClearDataWithAKey: with a key, everything in the store is encrypted but what is older
-// than the key. Whoever can write to the store can make a delivery with any proof.
+// TestHostileClearDataWithAKey: with a key, everything in the store is encrypted, except for
+// records older than the key. Somebody who can write to the store can make a delivery with any
+// proof.
 func TestHostileClearDataWithAKey(t *testing.T) {
 	t.Parallel()
 	t.Skip("a question, not a failure: a Handler with a key accepts deliveries in clear, see TestTokensInTheStore, a key that came later")
@@ -937,7 +939,7 @@ func TestHostileLateMark(t *testing.T) {
 	})
 }
 
-// TestHostileSettledByAnother: what another process settled was not processed here.
+// TestHostileSettledByAnother: a record that another process settled was not processed here.
 func TestHostileSettledByAnother(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -949,7 +951,8 @@ func TestHostileSettledByAnother(t *testing.T) {
 			require.Equal(t, http.StatusOK, post(h, deal(7, i+1)))
 		}
 		synctest.Wait()
-		require.NoError(t, s.MemoryStore.Commit(t.Context(), nil, []webhook.Mark{{ID: "2", State: webhook.StateDone}, {ID: "3", State: webhook.StateDone}}))
+		require.NoError(t,
+			s.MemoryStore.Commit(t.Context(), nil, []webhook.Mark{{ID: "2", State: webhook.StateDone}, {ID: "3", State: webhook.StateDone}}))
 		require.NoError(t, h.Idle(t.Context()))
 		if n, handled := h.Stats().Processed, len(r.deliveries()); int(n) != handled { //nolint:gosec // small
 			t.Errorf("Processed is %d, and the handler returned nil %d times", n, handled)
@@ -1015,7 +1018,7 @@ func TestHostileTokensUnderOtherKeys(t *testing.T) {
 }
 
 // TestHostileOnePortalFillsTheMemory: 20 times the size of the queue may rest, all of one portal.
-// Then nothing of the other portals is handled.
+// Then no other portal is served.
 func TestHostileOnePortalFillsTheMemory(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -1056,7 +1059,8 @@ func TestHostileNamesOfLeases(t *testing.T) {
 		leases := newStore(t)
 		var all []*webhook.Handler
 		for _, name := range []string{"a", "a/member"} {
-			h, err := webhook.NewHandler(anyPortal(), nothing(), silent(), webhook.WithStore(newStore(t, webhooktest.WithPartitions(4))), webhook.WithLeaser(name, leases))
+			h, err := webhook.NewHandler(anyPortal(), nothing(), silent(), webhook.WithStore(newStore(t, webhooktest.WithPartitions(4))),
+				webhook.WithLeaser(name, leases))
 			if err != nil {
 				require.ErrorIs(t, err, webhook.ErrConfig)
 				for _, h := range all {
@@ -1122,7 +1126,7 @@ func TestHostileLostLeasesAreNoCrashes(t *testing.T) {
 	})
 }
 
-// TestHostileCountersOutOfRange: numbers of a database that somebody edited.
+// TestHostileCountersOutOfRange: somebody edited the numbers in the database.
 func TestHostileCountersOutOfRange(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -1153,9 +1157,12 @@ func TestHostileCountersOutOfRange(t *testing.T) {
 	}
 }
 
-// TestGuardShutdownOfAFullMemory: Shutdown returns soon, although it has to forget each record. (On
-// an idle machine it takes a third of a second.)
+// TestGuardShutdownOfAFullMemory: Shutdown returns soon, although it has to remove each record from
+// memory. (On an idle machine it takes a third of a second.)
 func TestGuardShutdownOfAFullMemory(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes seconds")
+	}
 	t.Parallel()
 	s := newStore(t)
 	const n = 200_000
@@ -1239,6 +1246,9 @@ func heapInUse() int64 {
 // TestHostileMemoryOfWhatRests: a delivery that rests gives its places back when the memory is more
 // than half full. Its lane and its merge key are parts of its text and keep it in memory.
 func TestHostileMemoryOfWhatRests(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes seconds")
+	}
 	t.Parallel()
 	if !inChild(t) {
 		return
@@ -1283,8 +1293,7 @@ func TestHostileMemoryOfWhatRests(t *testing.T) {
 	stop(receiver)
 }
 
-// lockless is a Leaser without locks: it makes no order between goroutines that the code does not
-// make.
+// lockless is a Leaser without locks, so that it does not synchronize goroutines by accident.
 type lockless struct{ looks atomic.Int32 }
 
 func (*lockless) Acquire(_ context.Context, _ string, _ time.Duration, names ...string) ([]string, error) {
@@ -1301,6 +1310,9 @@ func (l *lockless) Held(_ context.Context, prefix string) (map[string]string, er
 // TestHostileRaceOfShares fails with -race only: the callbacks read durable.shares, which is
 // assigned after their goroutine was started.
 func TestHostileRaceOfShares(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes seconds")
+	}
 	t.Parallel()
 	if !inChild(t) {
 		return
@@ -1441,7 +1453,7 @@ func TestHostileTwoCallsOfShutdown(t *testing.T) {
 }
 
 // TestHostileMarkThatHangs: a Commit of marks alone has five seconds, five times what a request
-// waits. One that waits for a lock loses the events that come meanwhile.
+// waits. If it waits for a lock, the events that come meanwhile are lost.
 func TestHostileMarkThatHangs(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -1547,8 +1559,8 @@ func (s *oddTx) Attempt(ctx context.Context, _ int, _ string) (context.Context, 
 	}
 }
 
-// TestHostileTransactorThatPanics: a panic of the store in Commit, Feed or Load is an error that is
-// tried again. In Attempt and finish it parks a delivery that is not to blame.
+// TestHostileTransactorThatPanics: after a panic of the store in Commit, Feed or Load the Handler
+// tries again. In Attempt and finish it parks a delivery that is not to blame.
 func TestHostileTransactorThatPanics(t *testing.T) {
 	t.Parallel()
 	for _, where := range []string{"attempt", "finish"} {
@@ -1578,7 +1590,8 @@ func TestHostileManyCallsOfShutdown(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := newStore(t, webhooktest.WithPartitions(2))
 				release := make(chan struct{})
-				h := newHandler(t, do(func(context.Context, *event.Delivery) error { <-release; return nil }), webhook.WithStore(s), webhook.WithLeaseTTL(30*time.Second))
+				h := newHandler(t, do(func(context.Context, *event.Delivery) error { <-release; return nil }), webhook.WithStore(s),
+					webhook.WithLeaseTTL(30*time.Second))
 				<-time.After(10 * time.Second)
 				for i := range 5 {
 					require.Equal(t, http.StatusOK, post(h, dealOf(i, 1, 1)))
@@ -1697,8 +1710,8 @@ func TestHostilePortalThatFoundNoRoom(t *testing.T) {
 	})
 }
 
-// TestHostileBacklogIsReadAgain: what finds no room is read and decoded, left, and read again each
-// time that the feed begins anew.
+// TestHostileBacklogIsReadAgain: records that find no room are read and decoded, left, and read
+// again each time that the feed restarts.
 func TestHostileBacklogIsReadAgain(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -1733,9 +1746,9 @@ func TestHostileBacklogIsReadAgain(t *testing.T) {
 	})
 }
 
-// TestHostileInstalledAgain: a portal removes the application and installs it again. What comes
-// afterwards is none of "what package webhook still holds", also if an event does not say when it
-// was fired.
+// TestHostileInstalledAgain: a portal removes the application and installs it again. Events that
+// come afterwards are not "what package webhook still holds", even if they do not say when they
+// were fired.
 func TestHostileInstalledAgain(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct{ removal, later fields }{
@@ -1860,8 +1873,8 @@ func TestHostileRemovalBehindAHandler(t *testing.T) {
 	})
 }
 
-// TestHostileTextsOfPeople: what people write is not a token. Without a key, a handler gets other
-// texts from a store than from the memory queue.
+// TestHostileTextsOfPeople: texts that people write are not tokens. Without a key, a handler gets
+// different texts from a store than from the memory queue.
 func TestHostileTextsOfPeople(t *testing.T) {
 	t.Parallel()
 	for name, text := range map[string]string{
@@ -1900,7 +1913,9 @@ func TestHostileTextsOfPeople(t *testing.T) {
 // before the next of its object.
 func TestHostileOrderAfterALostLease(t *testing.T) {
 	t.Parallel()
-	for name, takes := range map[string]time.Duration{"at once": 0, "half a second": 500 * time.Millisecond, "three seconds": 3 * time.Second} {
+	for name, takes := range map[string]time.Duration{
+		"at once": 0, "half a second": 500 * time.Millisecond, "three seconds": 3 * time.Second,
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
@@ -1997,8 +2012,8 @@ func TestHostileOrderAfterTakeBack(t *testing.T) {
 	})
 }
 
-// TestHostileShutdownWhileRemovalIsReported: Shutdown waits for what is being reported to
-// WithOnDropped, and a delivery that was reported as removed is not handled after the next start.
+// TestHostileShutdownWhileRemovalIsReported: Shutdown waits for reports to WithOnDropped. A
+// delivery that was reported as removed is not handled after the next start.
 func TestHostileShutdownWhileRemovalIsReported(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -2048,12 +2063,13 @@ func TestHostileShutdownWhileRemovalIsReported(t *testing.T) {
 	})
 }
 
-// TestHostileWhatWaitsIsNotLeft: with a store, ShutdownError counts what a handler did not end in
-// time. No handler runs here, so nothing is left.
+// TestHostileWhatWaitsIsNotLeft: with a store, ShutdownError counts the deliveries whose handlers
+// did not end in time. No handler runs here, so nothing is left.
 func TestHostileWhatWaitsIsNotLeft(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		h := newHandler(t, do(func(context.Context, *event.Delivery) error { return event.Retry(errBoom, time.Hour) }), webhook.WithStore(newStore(t)))
+		h := newHandler(t, do(func(context.Context, *event.Delivery) error { return event.Retry(errBoom, time.Hour) }),
+			webhook.WithStore(newStore(t)))
 		for i := range 2000 {
 			require.Equal(t, http.StatusOK, post(h, deal(i+1, 1)))
 		}
@@ -2117,7 +2133,7 @@ func TestGuardStaleRecord(t *testing.T) {
 	})
 }
 
-// TestGuardPlacesOfAPortal: a portal that always has something in memory gets its places back.
+// TestGuardPlacesOfAPortal: a portal that always has records in memory gets its places back.
 func TestGuardPlacesOfAPortal(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -2150,7 +2166,7 @@ func TestGuardPlacesOfAPortal(t *testing.T) {
 	})
 }
 
-// TestGuardPortalsAreLetGo: a portal of which nothing is in memory costs nothing.
+// TestGuardPortalsAreLetGo: a portal without records in memory takes no memory.
 func TestGuardPortalsAreLetGo(t *testing.T) {
 	t.Parallel()
 	if !inChild(t) {
@@ -2174,7 +2190,7 @@ func TestGuardPortalsAreLetGo(t *testing.T) {
 	require.NoError(t, h.Shutdown(t.Context()))
 }
 
-// TestGuardFeedThatEnds: a feed that ends without an error is begun again, after a while.
+// TestGuardFeedThatEnds: a feed that ends without an error begins again, after a while.
 func TestGuardFeedThatEnds(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -2231,8 +2247,8 @@ func TestGuardPartitionOfAPortal(t *testing.T) {
 	})
 }
 
-// TestGuardPartitionIsFreeAgain: a partition that was kept for a handler that did not end is left
-// once it has ended.
+// TestGuardPartitionIsFreeAgain: a partition was kept because a handler did not end. It is left
+// once the handler has ended.
 func TestGuardPartitionIsFreeAgain(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -2257,8 +2273,8 @@ func TestGuardPartitionIsFreeAgain(t *testing.T) {
 	})
 }
 
-// TestGuardCoalescingOfWhatWasPutAside: the delivery that was fired later stays, also if neither is
-// in memory.
+// TestGuardCoalescingOfWhatWasPutAside: the delivery that was fired later stays, even if neither of
+// the two is in memory.
 func TestGuardCoalescingOfWhatWasPutAside(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -2280,7 +2296,7 @@ func TestGuardCoalescingOfWhatWasPutAside(t *testing.T) {
 	})
 }
 
-// TestGuardExitOfOnDropped: the record is parked all the same.
+// TestGuardExitOfOnDropped: the record is still parked.
 func TestGuardExitOfOnDropped(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -2298,7 +2314,7 @@ func TestGuardExitOfOnDropped(t *testing.T) {
 	})
 }
 
-// TestGuardCountersOfAnAttempt follows what the store knows of a recovered record.
+// TestGuardCountersOfAnAttempt follows the counters of a recovered record in the store.
 func TestGuardCountersOfAnAttempt(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -2338,7 +2354,7 @@ func TestGuardCountersOfAnAttempt(t *testing.T) {
 	})
 }
 
-// TestGuardBoundsOfCommits: what one Commit, and one Load, may be asked to do.
+// TestGuardBoundsOfCommits: a Commit and a Load have no more records than they may.
 func TestGuardBoundsOfCommits(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -2384,7 +2400,8 @@ func TestGuardBoundsOfCommits(t *testing.T) {
 		require.NoError(t, h.Idle(t.Context()))
 		for i := range 20 {
 			all.Go(func() {
-				require.Equal(t, http.StatusOK, post(h, body("ONCRMDEALUPDATE", fields{"data[FIELDS][ID]": strconv.Itoa(i), "data[X]": strings.Repeat("x", 700<<10)})))
+				require.Equal(t, http.StatusOK,
+					post(h, body("ONCRMDEALUPDATE", fields{"data[FIELDS][ID]": strconv.Itoa(i), "data[X]": strings.Repeat("x", 700<<10)})))
 			})
 		}
 		all.Wait()
@@ -2407,7 +2424,7 @@ func TestGuardBoundsOfCommits(t *testing.T) {
 	})
 }
 
-// TestGuardPanicsOfTheStore: they are errors.
+// TestGuardPanicsOfTheStore: they become errors.
 func TestGuardPanicsOfTheStore(t *testing.T) {
 	t.Parallel()
 	for _, op := range []webhooktest.Op{webhooktest.OpCommit, webhooktest.OpLoad, webhooktest.OpFeed} {
@@ -2439,8 +2456,8 @@ func TestGuardPanicsOfTheStore(t *testing.T) {
 	}
 }
 
-// TestGuardLastMarks: they are stored although the context of Shutdown has ended. What cannot be
-// stored is in the log.
+// TestGuardLastMarks: they are stored although the context of Shutdown has ended. The log counts
+// those that cannot be stored.
 func TestGuardLastMarks(t *testing.T) {
 	t.Parallel()
 	for _, fails := range []bool{false, true} {
@@ -2478,8 +2495,8 @@ func TestGuardLastMarks(t *testing.T) {
 	}
 }
 
-// TestGuardRemovalKeepsWhatIsNewer: what was fired after the removal stays, as after a new
-// installation.
+// TestGuardRemovalKeepsWhatIsNewer: deliveries that were fired after the removal stay, because
+// there may be a new installation.
 func TestGuardRemovalKeepsWhatIsNewer(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -2493,7 +2510,8 @@ func TestGuardRemovalKeepsWhatIsNewer(t *testing.T) {
 			<-time.After(10 * time.Second)
 			return nil
 		}}
-		h := newHandler(t, &r, webhook.WithStore(newStore(t)), webhook.WithQueueSize(2), webhook.WithWorkers(1), webhook.WithPortalWorkers(1), lost.option())
+		h := newHandler(t, &r, webhook.WithStore(newStore(t)), webhook.WithQueueSize(2), webhook.WithWorkers(1),
+			webhook.WithPortalWorkers(1), lost.option())
 		require.Equal(t, http.StatusOK, post(h, body("ONAPPUNINSTALL", fields{"ts": "100"})))
 		for i, ts := range []int{10, 99, 100, 101, 200} {
 			require.Equal(t, http.StatusOK, post(h, deal(i+1, ts)))
@@ -2541,7 +2559,7 @@ func TestGuardHandOverWaits(t *testing.T) {
 	})
 }
 
-// TestGuardPartitionGainedWhileClosing: the leases come when Shutdown was called already.
+// TestGuardPartitionGainedWhileClosing: the leases come after Shutdown was called.
 func TestGuardPartitionGainedWhileClosing(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -2570,8 +2588,8 @@ func TestGuardPartitionGainedWhileClosing(t *testing.T) {
 	})
 }
 
-// TestGuardMarksRide: outcomes are stored with the deliveries that come next. They cost no commits
-// of their own while there are some.
+// TestGuardMarksRide: outcomes are stored together with the next deliveries. While deliveries come,
+// outcomes cost no commits of their own.
 func TestGuardMarksRide(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -2587,8 +2605,8 @@ func TestGuardMarksRide(t *testing.T) {
 	})
 }
 
-// TestGuardPlacesOfWhatRuns: a delivery that was loaded is charged while it is handled, and one
-// that rests is not when the memory is half full.
+// TestGuardPlacesOfWhatRuns: a delivery that was loaded is charged while it is handled. One that
+// rests is not charged if the memory is half full.
 func TestGuardPlacesOfWhatRuns(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -24,8 +24,8 @@ import (
 )
 
 // TestHostileWaitingIsFlushedAfterARemoval: records of an object wait for a handler of an earlier
-// tenure, and a removal drops all of them. Then the handler ends. What comes later for the object
-// waits for ever, because nobody flushes the empty list.
+// tenure, and a removal drops all of them. Then the handler ends. Later records of the object wait
+// for ever, because nothing flushes the empty list.
 func TestHostileWaitingIsFlushedAfterARemoval(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -83,8 +83,8 @@ func TestHostileWaitingIsFlushedAfterARemoval(t *testing.T) {
 }
 
 // TestHostileLatencyBehindABacklog: one portal is down and has a backlog of more than twice what
-// may be in memory. A feed that has passed so many records stops for up to 30 seconds, and with it
-// those of all other portals, for which there is room.
+// may be in memory. A feed that has passed so many records stops for up to 30 seconds. All other
+// portals wait with it, although there is room for them.
 func TestHostileLatencyBehindABacklog(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -118,13 +118,14 @@ func TestHostileLatencyBehindABacklog(t *testing.T) {
 		mu.Lock()
 		defer mu.Unlock()
 		if n < 100 || worst > 5*time.Second {
-			t.Errorf("%d of 100 deliveries of a portal that is well were handled, one of them %v after it had come; Health: %v", n, worst, h.Health())
+			t.Errorf("%d of 100 deliveries of a portal that is well were handled, one of them %v after it had come; Health: %v",
+				n, worst, h.Health())
 		}
 		stop(h)
 	})
 }
 
-// flappyStore is a store whose leases are another's for a moment, now and then.
+// flappyStore is a store whose leases belong to another owner for a moment, now and then.
 type flappyStore struct {
 	*webhooktest.MemoryStore
 
@@ -142,6 +143,9 @@ func (s *flappyStore) Acquire(ctx context.Context, owner string, ttl time.Durati
 // TestHostileOrderUnderLostLeases loses the lease again and again, in real time, while handlers of
 // many objects end at about the time at which the next feed passes their records.
 func TestHostileOrderUnderLostLeases(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes seconds")
+	}
 	t.Parallel()
 	s := &flappyStore{MemoryStore: newStore(t, webhooktest.WithPartitions(2))}
 	const lanes, changes = 300, 12
@@ -228,8 +232,8 @@ func TestHostileManyTokens(t *testing.T) {
 	}
 }
 
-// TestHostileBacklogOfASlowStore: a store yields a thousand records a second. The feed begins anew
-// each second, or ten times a second, for what was left, and reads what is in memory already first.
+// TestHostileBacklogOfASlowStore: a store yields a thousand records a second. The feed restarts
+// each second, or ten times a second, for what was left, and first reads what is already in memory.
 func TestHostileBacklogOfASlowStore(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -308,7 +312,8 @@ func TestHostilePortalBehindABacklogOfASlowStore(t *testing.T) {
 		mu.Lock()
 		defer mu.Unlock()
 		if n < 50 || worst > 2*time.Minute {
-			t.Errorf("%d of 60 deliveries of a portal that is well were handled in ten minutes, the slowest after %v; Health: %v", n, worst, h.Health())
+			t.Errorf("%d of 60 deliveries of a portal that is well were handled in ten minutes, the slowest after %v; Health: %v",
+				n, worst, h.Health())
 		}
 		stop(h)
 	})
@@ -355,7 +360,7 @@ func TestGuardCountersNeverFall(t *testing.T) {
 	})
 }
 
-// contestedStore is a store whose leases are another's for a moment, now and then.
+// contestedStore is a store whose leases belong to another owner for a moment, now and then.
 type contestedStore struct {
 	*webhooktest.MemoryStore
 
@@ -370,11 +375,14 @@ func (s *contestedStore) Acquire(ctx context.Context, owner string, ttl time.Dur
 	return held, err
 }
 
-// TestHostileOrderOnABusyMachine: cut takes a record off its portal, gives the lock back, and
-// forgets the record. In between the next feed passes the record, which it knows, and the next one
-// of the object, which no handler seems to hold up any more. On a busy machine the time in between
-// is milliseconds.
+// TestHostileOrderOnABusyMachine: cut takes a record off its portal, releases the lock, and removes
+// the record from memory. In between the next feed passes the record, which it knows, and the next
+// one of the object, which no handler seems to hold up any more. On a busy machine there are
+// milliseconds in between.
 func TestHostileOrderOnABusyMachine(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes seconds")
+	}
 	t.Parallel()
 	const rounds, lanes, changes = 2, 300, 12
 	ended := make(chan struct{})

@@ -12,25 +12,26 @@ import (
 )
 
 const (
-	// freeBytes is how much of a body is read before it is charged: as much as net/http itself
-	// keeps for a connection. Connections that send nothing therefore take nothing from others.
+	// freeBytes is how much of a body is read before it is charged, as much as net/http itself keeps
+	// for a connection. So connections that send nothing take no room from others.
 	freeBytes = 4 << 10
-	// smallBytes is the most that a small request is charged for. Usual events stay far below.
+	// smallBytes is the most that a small request is charged. Usual events stay far below it.
 	smallBytes = 64 << 10
-	// smallBound is the most that a small request may turn out to hold, before it is parsed: the
-	// bound is several times what usual events really hold.
+	// smallBound is the bound of [parsingBound] up to which a request counts as small before it is
+	// parsed. That is several times what usual events really hold.
 	smallBound = 256 << 10
-	// elementBytes is the most that one element of a body takes while it is parsed: a node, a place
-	// in an index, and what both leave behind when they grow.
+	// elementBytes is the most memory that one element of a body takes while it is parsed: a node, a
+	// place in an index, and what both leave behind when they grow.
 	elementBytes = 168
 	// maxElements is the limit of package event on the elements of a body.
 	maxElements = 20_000
 )
 
 // inFlight bounds the memory of the requests that are being read, parsed and verified. A request
-// passes two stages, its body and what is parsed of it, and small requests have shares of their own
-// in both, which large ones cannot take. Whoever holds a share waits only for one further down this
-// list, and takes it at once and whole, so that no two requests can wait for each other:
+// passes two stages: its body, and the parsed data. In both stages small requests have a room of
+// their own, which large ones cannot take. A request that holds a share of a room waits only for a
+// room further down this list, and takes its share of that at once and whole. So no two requests
+// can wait for each other:
 //
 //	small bodies, large bodies, small data, large data
 type inFlight struct {
@@ -40,7 +41,7 @@ type inFlight struct {
 	patience     time.Duration
 }
 
-// stage is the room for bodies, or for what is parsed of them.
+// stage is the room for bodies, or for parsed data.
 type stage struct{ small, large room }
 
 // room is a number of bytes.
@@ -59,20 +60,20 @@ func newInFlight(limit int64, intake context.Context, patience time.Duration) *i
 	return &inFlight{bodies: newStage(limit / 2), data: newStage(limit - limit/2), intake: intake, patience: patience}
 }
 
-// ticket is what one request holds. The zero share of a stage is nothing.
+// ticket has the shares of one request. The zero share is nothing.
 type ticket struct {
 	of         *inFlight
 	body, data share
-	waited     time.Duration // for room, all waits together
+	waited     time.Duration // all waits for room together
 }
 
+// share is a part of a room, in bytes.
 type share struct {
 	of room
 	n  int64
 }
 
-// take adds n bytes from a room. It fails with ErrBusy when there is no room in time, or with
-// ErrShutdown.
+// take takes n bytes of a room. It returns ErrBusy if they are not free in time, or ErrShutdown.
 func (t *ticket) take(from room, n int64) (share, error) {
 	n = min(n, from.size) // one request alone always fits
 	if !from.sem.TryAcquire(n) {
@@ -95,7 +96,7 @@ func (t *ticket) wait(from room, n int64) error {
 	return nil
 }
 
-// shrink gives back what is more than n bytes.
+// shrink gives back what a share has beyond n bytes.
 func (t *ticket) shrink(s *share, n int64) {
 	if n = max(n, 0); s.n > n {
 		s.of.sem.Release(s.n - n)
@@ -110,18 +111,18 @@ func (t *ticket) release() {
 	t.shrink(&t.data, 0)
 }
 
-// grow makes room for a body of more than freeBytes, and returns the size that its buffer may have
-// now. known is the length that the client declares, or -1; most is the limit on the body.
-func (t *ticket) grow(size int, known, most int64) (int, error) {
+// grow takes room for a body of more than freeBytes, and returns the size that its buffer may have
+// now. declared is the length that the client declares, or -1; most is the limit on the body.
+func (t *ticket) grow(size int, declared, most int64) (int, error) {
 	var err error
-	small := known <= smallBytes && (known >= 0 || int64(size) < smallBytes)
+	small := declared <= smallBytes && (declared >= 0 || int64(size) < smallBytes)
 	switch {
 	case small && t.body.n == 0:
 		t.body, err = t.take(t.of.bodies.small, smallBytes)
 	case !small && (t.body.n == 0 || t.body.of == t.of.bodies.small):
 		end := most // chunked: it may become as long as is allowed
-		if known >= 0 {
-			end = min(known, most)
+		if declared >= 0 {
+			end = min(declared, most)
 		}
 		earlier := t.body
 		if t.body, err = t.take(t.of.bodies.large, end); err != nil {
@@ -133,13 +134,13 @@ func (t *ticket) grow(size int, known, most int64) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	if known >= 0 {
-		return int(min(known, most)) + 1, nil // one more, to see the end
+	if declared >= 0 {
+		return int(min(declared, most)) + 1, nil // one more, to see the end
 	}
 	return int(min(2*int64(size), most+1)), nil
 }
 
-// parsing makes room for what parsing body may hold.
+// parsing takes room for the memory that parsing body may take.
 func (t *ticket) parsing(contentType string, body []byte) error {
 	from, n := t.of.data.large, parsingBound(contentType, body)
 	if n <= smallBound {
@@ -150,8 +151,8 @@ func (t *ticket) parsing(contentType string, body []byte) error {
 	return err
 }
 
-// parsed replaces the charge for parsing by what the delivery holds. What turned out to be small
-// does not keep large requests waiting, and the other way round.
+// parsed replaces the charge for parsing by what the delivery holds. A delivery that turned out to
+// be small moves to the room for small ones, and a large one to the room for large ones.
 func (t *ticket) parsed(d *event.Delivery) error {
 	held := d.Size()
 	t.shrink(&t.body, 0)
@@ -172,9 +173,9 @@ func (t *ticket) parsed(d *event.Delivery) error {
 	return nil
 }
 
-// parsingBound returns the most that a body takes while it is parsed: the copies of its text, and
-// an element for everything that can begin one. A level of a name in a form takes a bracket, or two
-// escapes. Only single bytes are counted, which takes little time.
+// parsingBound returns the most memory that a body takes while it is parsed: the copies of its
+// text, and an element for everything that can begin one. A level of a name in a form takes a
+// bracket, or two escapes. It counts only single bytes, which takes little time.
 func parsingBound(contentType string, body []byte) int64 {
 	count := func(sign byte) int { return bytes.Count(body, []byte{sign}) }
 	elements := 1 + count('&') + count('[') + count('%')/2

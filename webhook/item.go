@@ -14,7 +14,7 @@ import (
 // unitBytes is how much memory a delivery may hold for one place in the queue.
 const unitBytes = 8 << 10
 
-// newItem makes a verified delivery ready for the dispatcher.
+// newItem returns the item of a verified delivery for the dispatcher.
 func newItem(cfg *config, d *event.Delivery, arrived time.Time) *dispatch.Item {
 	it := &dispatch.Item{Delivery: d, Cost: 1 + (d.Size()-1)/unitBytes, Arrived: arrived}
 	if isLifecycle(d) {
@@ -33,8 +33,8 @@ func keyOf(d *event.Delivery) dispatch.Key {
 	return dispatch.Key{ClientID: d.Proof.ClientID, MemberID: d.MemberID()}
 }
 
-// mergeKey returns a text that two deliveries of a lane share if one can stand for both: they have
-// the same name and are about the same object. It is empty if no other can stand for d.
+// mergeKey returns a text that two deliveries of a lane share if they can be merged: they have the
+// same name and are about the same object. It is empty if d cannot be merged.
 func mergeKey(d *event.Delivery, lane event.Entity) string {
 	key, ok := d.CoalesceKey()
 	switch {
@@ -47,8 +47,8 @@ func mergeKey(d *event.Delivery, lane event.Entity) string {
 	}
 }
 
-// giveValues gives an item what the function of WithContext makes of its request. It calls ended if
-// that function ends the goroutine.
+// giveValues sets the values of an item to what the function of WithContext returns for the
+// request. It calls ended if that function ends the goroutine.
 func (h *Handler) giveValues(it *dispatch.Item, r *http.Request, ended func()) error {
 	if h.cfg.context == nil {
 		return nil
@@ -66,12 +66,12 @@ const (
 	// four times as long, up to maxWait.
 	firstWait = time.Second
 	maxWait   = 5 * time.Minute
-	// maxRetryAfter is the most that a handler gets with event.Retry: the delivery holds a place in
-	// memory all the while.
+	// maxRetryAfter is the longest wait that a handler gets with event.Retry, because the delivery
+	// holds a place in memory meanwhile.
 	maxRetryAfter = time.Hour
 )
 
-// retryWaits are the waits between the attempts of a delivery.
+// retryWaits returns the waits between the attempts of a delivery.
 func retryWaits() timing.Backoff {
 	return timing.Backoff{First: firstWait, Longest: maxWait, Factor: 4}
 }

@@ -19,80 +19,82 @@ const (
 	maxBatchBytes = 4 << 20
 	// maxMarks bounds the marks of one Commit.
 	maxMarks = 4096
-	// maxGather is how long a commit waits for more deliveries at most, if those before came in
-	// groups. It waits for a quarter of what the last one took.
+	// maxGather is the most that a commit waits for more deliveries if the last one stored several. It
+	// waits a quarter of the time that the last one took.
 	maxGather = 500 * time.Microsecond
-	// markDelay is how long a mark waits for deliveries that are stored with it. A mark costs a
-	// commit of its own otherwise. What is marked later is handled again after a crash.
+	// markDelay is how long a mark waits for deliveries to be committed with, so that it needs no
+	// commit of its own. A record whose mark is late is handled again after a crash.
 	markDelay = 20 * time.Millisecond
 	// commitTimeout ends a Commit that does not return.
 	commitTimeout = 5 * time.Second
-	// Waits after a Commit of marks alone that failed. Each is twice the last.
+	// minMarkWait and maxMarkWait bound the waits after a failed Commit of marks alone. Each wait is
+	// twice the last.
 	minMarkWait = 50 * time.Millisecond
 	maxMarkWait = 5 * time.Second
-	// minRetryTimeout is the least that marks get that failed before.
+	// minRetryTimeout is the shortest timeout of a Commit of marks that failed before.
 	minRetryTimeout = 250 * time.Millisecond
-	// maxMarkRest is how long one mark rests that fails alone.
+	// maxMarkRest is the longest rest of a mark that fails alone.
 	maxMarkRest = 30 * time.Second
-	// unwellFor is how long a failure counts if nothing is committed after it. A load balancer that
-	// sends nothing to a Handler that is not well could not find out that it is well again.
+	// unwellFor is how long a failure counts for Health if nothing is committed after it. A load
+	// balancer that sends nothing to an unhealthy Handler could not see it recover otherwise.
 	unwellFor = 10 * time.Second
-	// repeatLog is how often the log says that something goes on failing.
+	// repeatLog is how often the log repeats that something fails.
 	repeatLog = time.Minute
 )
 
-// journal stores deliveries and marks: one goroutine that commits together what came while the last
-// commit was under way. Marks that could not be committed are tried again by themselves, fewer at a
-// time, so that one that always fails holds up no other, and no delivery.
+// journal stores deliveries and marks. One goroutine commits together what came while the last
+// commit was under way. Marks that failed are tried again without deliveries, and fewer at a time.
+// So a mark that always fails holds up no other mark and no delivery.
 type journal struct {
-	store    Store
-	log      eventLog
-	patience time.Duration // how long a request waits
-	count    *storeCounters
-	settled  func([]*marking) // called with marks that are durable
-	dropped  func([]*marking) // called with marks that are not this process's to make any more
+	store     Store
+	log       eventLog
+	patience  time.Duration // how long a request waits
+	count     *storeCounters
+	onSettled func([]*pendingMark) // called with marks that are durable
+	onStale   func([]*pendingMark) // called with marks that this process must not make any more
 
 	life context.Context //nolint:containedctx // ends when Shutdown stops waiting; the parent of commits
 	end  context.CancelFunc
 	wake chan struct{}
 	done chan struct{}
 
-	mu      sync.Mutex
-	adds    []*adding
-	gone    int        // of adds, those that nobody waits for any more
-	marks   []*marking // never committed so far
-	waiting time.Time  // since when the first of marks waits
-	urgent  bool       // somebody waits for one of marks
-	retry   []*marking // that failed
-	limit   int        // how many of retry are committed together
-	wait    time.Duration
-	retryAt time.Time
-	turn    bool // deliveries are before retry
-	taken   int  // marks that are being committed
-	closed  bool
-	began   time.Time // of the commit that is under way; zero for none
-	addErr  failure   // of the last commit with deliveries
-	markErr failure   // of the last commit with marks
-	logged  time.Time // when a failure was logged last
-	quiet   []chan struct{}
+	mu          sync.Mutex
+	adds        []*pendingAdd
+	givenUp     int            // how many of adds nobody waits for any more
+	marks       []*pendingMark // never committed so far
+	waiting     time.Time      // since when the first of marks waits
+	markAwaited bool           // somebody waits for one of marks
+	retry       []*pendingMark // that failed
+	retryLimit  int            // how many of retry are committed together
+	retryWait   time.Duration
+	retryAt     time.Time
+	addsFirst   bool // deliveries are before retry
+	taken       int  // marks that are being committed
+	closed      bool
+	began       time.Time // of the commit that is under way; zero for none
+	addErr      failure   // of the last commit with deliveries
+	markErr     failure   // of the last commit with marks
+	logged      time.Time // when a failure was logged last
+	quiet       []chan struct{}
 }
 
-// failure is an error of the last commit of a kind. It is zero after one that succeeded.
+// failure is the error of the last commit of a kind, and when that ended. err is nil after a
+// success.
 type failure struct {
 	err error
 	at  time.Time
 }
 
-// adding is a record on its way into the store. The lock of the journal guards it.
-type adding struct {
+// pendingAdd is a record on its way into the store. The lock of the journal guards it.
+type pendingAdd struct {
 	rec   *Record // nil after the request gave up
 	taken bool    // a commit of it is or was under way
 	done  chan error
 }
 
-// marking is a mark on its way into the store. The lock of the journal guards it. There is one of
-// an entry at most, besides one that is being committed: a newer mark replaces it.
-type marking struct {
+// pendingMark is a mark on its way into the store. The lock of the journal guards it. An entry has
+// at most one, besides one that is being committed: a newer mark replaces it.
+type pendingMark struct {
 	Mark
 
 	e         *entry
@@ -101,28 +103,26 @@ type marking struct {
 	notBefore time.Time
 }
 
-// isStale reports whether the mark is not this process's to make, because another may work the
-// record. That a record was handled is true all the same.
-func (m *marking) isStale() bool {
+// isStale reports whether this process must not make the mark, because another process may work the
+// record. StateDone is never stale: it stays true that the record was handled.
+func (m *pendingMark) isStale() bool {
 	l := m.e.tenure.lease
 	return m.State != StateDone && l != nil && !l.Valid()
 }
 
-func newJournal(s Store, log eventLog, patience time.Duration, count *storeCounters, settled, dropped func([]*marking)) *journal {
-	j := &journal{
-		store: s, log: log, patience: patience, count: count, settled: settled, dropped: dropped, limit: maxMarks,
-		wake: make(chan struct{}, 1), done: make(chan struct{}),
-	}
+// start starts the goroutine of a journal of which the fields up to onStale are set.
+func (j *journal) start() {
+	j.retryLimit = maxMarks
+	j.wake, j.done = make(chan struct{}, 1), make(chan struct{})
 	j.life, j.end = context.WithCancel(context.Background())
 	run := j.run // contextcheck follows calls, and takes those of a goroutine for those of NewHandler's callers
 	go run()
-	return j
 }
 
-// put stores a record and returns when that is durable. It returns errSlowStore after patience; the
-// record may be stored all the same if a commit of it had begun.
+// put stores a record and returns when it is durable. After patience it returns errSlowStore. If a
+// commit of the record had begun, it may be stored all the same.
 func (j *journal) put(rec *Record) error {
-	a := &adding{rec: rec, done: make(chan error, 1)}
+	a := &pendingAdd{rec: rec, done: make(chan error, 1)}
 	j.mu.Lock()
 	if j.closed {
 		j.mu.Unlock()
@@ -147,29 +147,29 @@ func (j *journal) put(rec *Record) error {
 	}
 	if !a.taken {
 		a.rec = nil
-		if j.gone++; j.gone > len(j.adds)/2 { // a store that hangs must not fill the memory
-			j.adds = slices.DeleteFunc(j.adds, func(a *adding) bool { return a.rec == nil })
-			j.gone = 0
+		if j.givenUp++; j.givenUp > len(j.adds)/2 { // a store that hangs must not fill the memory
+			j.adds = slices.DeleteFunc(j.adds, func(a *pendingAdd) bool { return a.rec == nil })
+			j.givenUp = 0
 		}
 	}
 	return errSlowStore
 }
 
-// mark stores a mark of an entry soon, and until it succeeds, in place of one that was not stored
-// yet. begun is closed then; it may be nil.
+// mark queues a mark of an entry, in place of an earlier one that is still queued. The journal
+// tries until it is stored. Then begun is closed, unless it is nil.
 func (j *journal) mark(e *entry, m Mark, begun chan struct{}) {
 	m.Part, m.ID = e.tenure.part, e.id
 	j.mu.Lock()
-	if q := e.queued; q != nil {
+	if q := e.mark; q != nil {
 		q.Mark, q.begun = m, begun
 	} else {
 		if len(j.marks) == 0 {
 			j.waiting = time.Now()
 		}
-		e.queued = &marking{Mark: m, e: e, begun: begun}
-		j.marks = append(j.marks, e.queued)
+		e.mark = &pendingMark{Mark: m, e: e, begun: begun}
+		j.marks = append(j.marks, e.mark)
 	}
-	j.urgent = j.urgent || begun != nil
+	j.markAwaited = j.markAwaited || begun != nil
 	j.mu.Unlock()
 	j.kick()
 }
@@ -181,35 +181,35 @@ func (j *journal) kick() {
 	}
 }
 
-// batch is what one commit does.
+// batch is the work of one commit.
 type batch struct {
-	adds  []*adding
-	recs  []*Record
-	marks []*marking
-	plain []Mark
-	stale []*marking // that are not committed
-	again bool       // the marks failed before, and are alone
+	adds       []*pendingAdd
+	recs       []*Record
+	marks      []*pendingMark
+	storeMarks []Mark
+	stale      []*pendingMark // that are not committed
+	isRetry    bool           // the marks failed before, and are alone
 }
 
 func (b *batch) reset() {
 	clear(b.adds)
 	clear(b.recs)
 	clear(b.marks)
-	b.adds, b.recs, b.marks, b.plain, b.stale, b.again = b.adds[:0], b.recs[:0], b.marks[:0], b.plain[:0], nil, false
+	b.adds, b.recs, b.marks, b.storeMarks, b.stale, b.isRetry = b.adds[:0], b.recs[:0], b.marks[:0], b.storeMarks[:0], nil, false
 }
 
-func (b *batch) empty() bool { return len(b.recs)+len(b.plain) == 0 }
+func (b *batch) empty() bool { return len(b.recs)+len(b.storeMarks) == 0 }
 
 // add adds a mark, unless it is stale. The lock of the journal is held.
-func (b *batch) add(m *marking) {
-	if m.e.queued == m {
-		m.e.queued = nil
+func (b *batch) add(m *pendingMark) {
+	if m.e.mark == m {
+		m.e.mark = nil
 	}
 	if m.isStale() {
 		b.stale = append(b.stale, m)
 		return
 	}
-	b.marks, b.plain = append(b.marks, m), append(b.plain, m.Mark)
+	b.marks, b.storeMarks = append(b.marks, m), append(b.storeMarks, m.Mark)
 }
 
 func (j *journal) run() {
@@ -221,7 +221,7 @@ func (j *journal) run() {
 	for {
 		wait, over := j.take(&b)
 		if len(b.stale) > 0 {
-			j.dropped(b.stale)
+			j.onStale(b.stale)
 		}
 		switch {
 		case over:
@@ -245,11 +245,11 @@ func (j *journal) run() {
 	}
 }
 
-// gather lets more requests come in after a commit of several, which took some time: one costs much
-// more than a record in it.
+// gather waits for more requests after a commit of several that took some time, because a commit
+// costs much more than a record in it.
 func (j *journal) gather(took time.Duration) {
 	timing.Await(j.life.Done(), min(took/4, maxGather))
-	for before := -1; ; { // and those that are being read
+	for before := -1; ; { // and for requests that are being read
 		j.mu.Lock()
 		n := len(j.adds)
 		j.mu.Unlock()
@@ -261,14 +261,14 @@ func (j *journal) gather(took time.Duration) {
 	}
 }
 
-// take fills the batch with what is to be committed now. If that is nothing, it returns how long to
-// wait for more, and whether the journal is over.
+// take fills the batch with what to commit now. If there is nothing, it returns how long to wait
+// for more, and whether the journal has ended.
 func (j *journal) take(b *batch) (wait time.Duration, over bool) {
 	b.reset()
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	now := time.Now()
-	if !j.turn || len(j.adds) == j.gone {
+	if !j.addsFirst || len(j.adds) == j.givenUp {
 		j.takeRetryLocked(b, now)
 	}
 	if b.empty() {
@@ -277,12 +277,12 @@ func (j *journal) take(b *batch) (wait time.Duration, over bool) {
 			j.takeMarksLocked(b)
 		}
 	}
-	j.turn = b.again
+	j.addsFirst = b.isRetry
 	if !b.empty() {
-		j.taken, j.began = len(b.plain), now
+		j.taken, j.began = len(b.storeMarks), now
 		return 0, false
 	}
-	j.settleLocked()
+	j.announceQuietLocked()
 	wait = j.marksWaitLocked(now)
 	for _, m := range j.retry {
 		wait = min(wait, max(m.notBefore.Sub(now), j.retryAt.Sub(now), time.Millisecond))
@@ -297,7 +297,7 @@ func (j *journal) takeRetryLocked(b *batch, now time.Time) {
 	}
 	rest := j.retry[:0]
 	for _, m := range j.retry {
-		if len(b.plain) < j.limit && !now.Before(m.notBefore) {
+		if len(b.storeMarks) < j.retryLimit && !now.Before(m.notBefore) {
 			b.add(m)
 		} else {
 			rest = append(rest, m)
@@ -305,7 +305,7 @@ func (j *journal) takeRetryLocked(b *batch, now time.Time) {
 	}
 	clear(j.retry[len(rest):])
 	j.retry = rest
-	b.again = len(b.plain) > 0
+	b.isRetry = len(b.storeMarks) > 0
 }
 
 // takeAddsLocked adds records to the batch. j.mu is held.
@@ -317,7 +317,7 @@ func (j *journal) takeAddsLocked(b *batch) {
 		}
 		n++
 		if a.rec == nil {
-			j.gone--
+			j.givenUp--
 			continue
 		}
 		a.taken = true
@@ -334,25 +334,25 @@ func (j *journal) takeMarksLocked(b *batch) {
 		b.add(m)
 	}
 	j.marks = slices.Delete(j.marks, 0, n)
-	j.urgent = j.urgent && len(j.marks) > 0
+	j.markAwaited = j.markAwaited && len(j.marks) > 0
 	j.waiting = time.Now()
 }
 
-// marksWaitLocked returns after what time marks are committed that were not tried, with or without
-// records. j.mu is held.
+// marksWaitLocked returns how long new marks still wait for records before they are committed
+// alone. j.mu is held.
 func (j *journal) marksWaitLocked(now time.Time) time.Duration {
 	switch {
 	case len(j.marks) == 0:
 		return time.Hour
-	case j.urgent || j.closed || len(j.marks) >= maxBatch:
+	case j.markAwaited || j.closed || len(j.marks) >= maxBatch:
 		return 0
 	default:
 		return j.waiting.Add(markDelay).Sub(now)
 	}
 }
 
-// settleLocked tells who waits for it that everything is committed, if so. j.mu is held.
-func (j *journal) settleLocked() {
+// announceQuietLocked closes the channels of flushed, if everything is committed. j.mu is held.
+func (j *journal) announceQuietLocked() {
 	if !j.quietLocked() {
 		return
 	}
@@ -364,28 +364,29 @@ func (j *journal) settleLocked() {
 
 // quietLocked reports whether everything is committed. j.mu is held.
 func (j *journal) quietLocked() bool {
-	return len(j.adds)-j.gone+len(j.marks)+len(j.retry) == 0 && j.began.IsZero()
+	return len(j.adds)-j.givenUp+len(j.marks)+len(j.retry) == 0 && j.began.IsZero()
 }
 
-// timeout returns how long a commit may take. Marks that failed have less than a request waits, so
-// that they cost no delivery.
+// timeout returns how long a commit may take. For marks that failed before, it is shorter than a
+// request waits, so that they cost no delivery.
 func (j *journal) timeout(b *batch) time.Duration {
-	if !b.again {
+	if !b.isRetry {
 		return commitTimeout
 	}
 	return min(max(j.patience*3/4, minRetryTimeout), commitTimeout)
 }
 
-// commit commits a batch, tells those who wait, and returns how long that took.
+// commit commits a batch, returns the results to the requests that wait, and reports how long the
+// commit took.
 func (j *journal) commit(b *batch) (took time.Duration) {
 	start := time.Now()
 	ctx, cancel := context.WithTimeout(j.life, j.timeout(b))
-	err := protect(func() error { return j.store.Commit(ctx, b.recs, b.plain) })
+	err := protect(func() error { return j.store.Commit(ctx, b.recs, b.storeMarks) })
 	cancel()
 	took = time.Since(start)
-	j.count.committed(len(b.recs), len(b.plain), took, err)
+	j.count.committed(len(b.recs), len(b.storeMarks), took, err)
 	if err == nil && len(b.marks) > 0 {
-		j.settled(b.marks)
+		j.onSettled(b.marks)
 	}
 	j.mu.Lock()
 	now := time.Now()
@@ -399,15 +400,15 @@ func (j *journal) commit(b *batch) (took time.Duration) {
 		j.marksCommittedLocked(b, err, now, took)
 	}
 	isWell := j.addErr.err == nil && j.markErr.err == nil
-	speak := err != nil && now.Sub(j.logged) >= repeatLog
-	if speak {
+	logIt := err != nil && now.Sub(j.logged) >= repeatLog
+	if logIt {
 		j.logged = now
 	}
 	recovered := isWell && !wasWell && !j.logged.IsZero()
 	if recovered {
 		j.logged = time.Time{}
 	}
-	j.settleLocked()
+	j.announceQuietLocked()
 	j.mu.Unlock()
 	for _, a := range b.adds {
 		switch {
@@ -420,9 +421,9 @@ func (j *journal) commit(b *batch) (took time.Duration) {
 		}
 	}
 	switch {
-	case speak && len(b.recs) > 0:
+	case logIt && len(b.recs) > 0:
 		j.log.store(j.life, slog.LevelError, "webhook: the store does not commit; deliveries are refused", err)
-	case speak:
+	case logIt:
 		j.log.store(j.life, slog.LevelError, "webhook: the store does not take the outcome of deliveries, trying again", err)
 	case recovered:
 		j.log.store(j.life, slog.LevelInfo, "webhook: the store commits again", nil)
@@ -430,58 +431,58 @@ func (j *journal) commit(b *batch) (took time.Duration) {
 	return took
 }
 
-// marksCommittedLocked decides when marks are tried again that failed, and how many at a time. j.mu
-// is held.
+// marksCommittedLocked updates the retries after a commit of marks. If it failed, it decides when
+// the marks are tried again, and how many at a time. j.mu is held.
 func (j *journal) marksCommittedLocked(b *batch, err error, now time.Time, took time.Duration) {
 	if err == nil {
-		j.limit, j.wait, j.retryAt = min(2*j.limit, maxMarks), 0, time.Time{}
+		j.retryLimit, j.retryWait, j.retryAt = min(2*j.retryLimit, maxMarks), 0, time.Time{}
 		return
 	}
 	for _, m := range b.marks {
-		if m.e.queued != nil {
+		if m.e.mark != nil {
 			continue // a newer one replaces it
 		}
-		m.e.queued = m
+		m.e.mark = m
 		j.retry = append(j.retry, m)
 	}
 	switch n := len(b.marks); {
-	case !b.again: // they may have failed because of the records
+	case !b.isRetry: // perhaps the records made it fail
 		j.retryAt = now
 	case n > 1: // one of them may be to blame
-		j.limit = n / 2
+		j.retryLimit = n / 2
 	default:
 		m := b.marks[0]
 		m.fails++
 		m.notBefore = now.Add(min(max(minMarkWait<<min(m.fails, 16), 10*took), maxMarkRest))
-		j.wait = min(max(2*j.wait, minMarkWait), maxMarkWait)
-		j.retryAt = now.Add(j.wait)
+		j.retryWait = min(max(2*j.retryWait, minMarkWait), maxMarkWait)
+		j.retryAt = now.Add(j.retryWait)
 	}
 }
 
-// giveUp refuses what is left when Shutdown stops waiting. Marks that were not committed are
-// forgotten: their records are handled again.
+// giveUp refuses the records that are left when Shutdown stops waiting, and drops the marks: their
+// records are handled again.
 func (j *journal) giveUp() {
 	j.mu.Lock()
 	adds := j.adds
-	j.adds, j.gone, j.marks, j.retry = nil, 0, nil, nil
-	j.settleLocked()
+	j.adds, j.givenUp, j.marks, j.retry = nil, 0, nil, nil
+	j.announceQuietLocked()
 	j.mu.Unlock()
 	for _, a := range adds {
 		a.done <- ErrShutdown
 	}
 }
 
-// flushed returns a channel that is closed once nothing waits to be committed.
+// flushed returns a channel that is closed once everything is committed.
 func (j *journal) flushed() <-chan struct{} {
 	q := make(chan struct{})
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.quiet = append(j.quiet, q)
-	j.settleLocked()
+	j.announceQuietLocked()
 	return q
 }
 
-// close refuses new records and ends the journal once everything is committed, or ctx has ended. It
+// close refuses new records, and ends the journal once everything is committed or ctx has ended. It
 // returns how many marks were not committed.
 func (j *journal) close(ctx context.Context) (left int) {
 	j.mu.Lock()
@@ -500,7 +501,7 @@ func (j *journal) close(ctx context.Context) (left int) {
 	return left
 }
 
-// health returns why the journal is not well, nil if it is.
+// health returns an error if commits fail or take too long.
 func (j *journal) health() error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -515,7 +516,7 @@ func (j *journal) health() error {
 	return nil
 }
 
-// storeText is the text of an error of a store, which may quote anything.
+// storeText returns the text of an error of a store for logs and marks, without secrets.
 func storeText(err error) string {
-	return limited(redact.Line(redact.New(), textual(err).Error(), maxErrorText))
+	return limitText(redact.Line(redact.New(), textual(err).Error(), maxErrorText))
 }

@@ -30,8 +30,8 @@ const (
 // fields of a delivery, by their bracket names.
 type fields map[string]string
 
-// body builds the body of an event as the platform sends it. What more holds is put after it: of
-// two fields with one name the later counts.
+// body builds the body of an event as the platform sends it, followed by the fields of more. Of two
+// fields with the same name the later one counts.
 func body(name string, more fields) string {
 	doc, err := eventtest.Body(eventtest.Name(name), nil, eventtest.WithHandlerID(58), eventtest.WithTime(time.Unix(1727018926, 0)),
 		eventtest.WithMember(member), eventtest.WithDomain("p.bitrix24.com"), eventtest.WithToken(token))
@@ -55,7 +55,7 @@ func request(body string) *http.Request {
 	return r
 }
 
-// send posts a body over the network and returns the answer's status, 0 for none.
+// send posts a body over the network and returns the status of the response, 0 if there is none.
 func send(address, body string) int {
 	r, err := http.NewRequestWithContext(context.Background(), http.MethodPost, address, strings.NewReader(body))
 	if err != nil {
@@ -71,14 +71,14 @@ func send(address, body string) int {
 	return resp.StatusCode
 }
 
-// post sends a body and returns the answer's status.
+// post sends a body and returns the status of the response.
 func post(h http.Handler, body string) int {
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, request(body))
 	return w.Code
 }
 
-// newHandler makes a silent handler that believes anyPortal.
+// newHandler makes a silent handler with the verifier anyPortal.
 func newHandler(tb testing.TB, h event.Handler, opts ...webhook.Option) *webhook.Handler {
 	tb.Helper()
 	handler, err := webhook.NewHandler(anyPortal(), h, append([]webhook.Option{silent()}, opts...)...)
@@ -95,10 +95,10 @@ func stop(h *webhook.Handler) {
 	_ = h.Shutdown(ended)
 }
 
-// silent keeps the log lines of a test that has no use for them out of its output.
+// silent keeps the log lines of a test out of its output.
 func silent() webhook.Option { return webhook.WithLogger(slog.New(slog.DiscardHandler)) }
 
-// recorder is an event handler that notes what it got.
+// recorder is an event handler that records the deliveries that it gets.
 type recorder struct {
 	mu   sync.Mutex
 	got  []*event.Delivery
@@ -130,7 +130,7 @@ func (r *recorder) ids() []string {
 	return all
 }
 
-// drops notes what WithOnDropped reports.
+// drops records the reports of WithOnDropped.
 type drops struct {
 	mu   sync.Mutex
 	ids  []string
@@ -177,7 +177,7 @@ func installed(member string) event.Proof {
 	}
 }
 
-// anyPortal takes the token of the tests from every portal.
+// anyPortal accepts the token of the tests from every portal.
 func anyPortal() webhook.Verifier {
 	return verifierFunc(func(_ context.Context, d *event.Delivery) error {
 		if d.Auth.ApplicationToken != token {
@@ -195,7 +195,7 @@ func shutdown(tb testing.TB, h *webhook.Handler) {
 	require.NoError(tb, h.Shutdown(ctx))
 }
 
-// balanced checks that every accepted delivery is accounted for once the handler is idle.
+// balanced checks that every accepted delivery was counted once the handler is idle.
 func balanced(tb testing.TB, s webhook.Stats, cutOff int) {
 	tb.Helper()
 	require.Zero(tb, s.Queued)

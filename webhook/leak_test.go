@@ -22,7 +22,7 @@ import (
 	"github.com/b24events/b24events/webhook"
 )
 
-// secrets are planted everywhere, and must come out nowhere.
+// secrets are planted everywhere, and must not appear anywhere.
 var secrets = []string{
 	"SECRETapplication", "SECRETaccess", "SECRETrefresh", "SECRETpayload", "SECRETother", "SECRETpanic", "SECRETname", "SECRETmember",
 	"SECRET+plus", "SECRET%2Bplus",

@@ -14,41 +14,41 @@ const (
 	loadTimeout = 5 * time.Second
 )
 
-// loader loads records that were put aside. Those that are asked for while a Load of their
-// partition is under way are loaded together by the next.
+// loader loads the deliveries of records that were put aside. Requests that come while a Load of
+// their partition is under way share the next one.
 type loader struct {
 	store Store
 	log   eventLog
 	life  context.Context //nolint:containedctx // ends with Shutdown; the parent of loads
 
 	mu     sync.Mutex
-	lines  map[int]*loadLine // by partition; one is there while it is being loaded
-	failed failure           // of the last Load
-	logged time.Time         // when a failure was logged last
+	queues map[int]*loadQueue // by partition; there is one while run serves it
+	failed failure            // of the last Load
+	logged time.Time          // when a failure was logged last
 }
 
-// loadLine is what is to be loaded of a partition next.
-type loadLine struct{ next []*loading }
+// loadQueue has the requests for a partition.
+type loadQueue struct{ next []*loadRequest }
 
-// loading is a record that somebody waits for.
-type loading struct {
+// loadRequest is a request for one record.
+type loadRequest struct {
 	id   string
 	rec  *Record
 	err  error
 	done chan struct{}
 }
 
-// load returns a record, nil if it is gone.
+// load returns a record, nil if it is gone from the store.
 func (l *loader) load(ctx context.Context, part int, id string) (*Record, error) {
-	one := &loading{id: id, done: make(chan struct{})}
+	one := &loadRequest{id: id, done: make(chan struct{})}
 	l.mu.Lock()
-	line := l.lines[part]
+	line := l.queues[part]
 	if line == nil {
-		if l.lines == nil {
-			l.lines = make(map[int]*loadLine)
+		if l.queues == nil {
+			l.queues = make(map[int]*loadQueue)
 		}
-		line = &loadLine{}
-		l.lines[part] = line
+		line = &loadQueue{}
+		l.queues[part] = line
 		go l.run(part, line) //nolint:contextcheck // others wait for it, too
 	}
 	line.next = append(line.next, one)
@@ -61,24 +61,25 @@ func (l *loader) load(ctx context.Context, part int, id string) (*Record, error)
 	}
 }
 
-// run loads what is asked for until there is nothing left.
-func (l *loader) run(part int, line *loadLine) {
+// run serves the requests for a partition until there are none.
+func (l *loader) run(part int, line *loadQueue) {
 	for {
 		l.mu.Lock()
 		n := min(len(line.next), maxLoad)
 		if n == 0 {
-			delete(l.lines, part)
+			delete(l.queues, part)
 			l.mu.Unlock()
 			return
 		}
 		some := line.next[:n:n]
 		line.next = line.next[n:]
 		l.mu.Unlock()
-		l.some(part, some)
+		l.loadBatch(part, some)
 	}
 }
 
-func (l *loader) some(part int, some []*loading) {
+// loadBatch serves some requests with one Load.
+func (l *loader) loadBatch(part int, some []*loadRequest) {
 	ids := make([]string, 0, len(some))
 	for _, one := range some {
 		ids = append(ids, one.id)
@@ -90,7 +91,7 @@ func (l *loader) some(part int, some []*loading) {
 		recs, err = l.store.Load(ctx, part, ids)
 		return err
 	})
-	l.note(err)
+	l.noteResult(err)
 	byID := make(map[string]*Record, len(recs))
 	for _, rec := range recs {
 		if rec != nil {
@@ -105,22 +106,22 @@ func (l *loader) some(part int, some []*loading) {
 	}
 }
 
-// note notes how a Load went, and logs failures now and then.
-func (l *loader) note(err error) {
+// noteResult remembers the result of a Load, and logs failures now and then.
+func (l *loader) noteResult(err error) {
 	l.mu.Lock()
 	now := time.Now()
 	l.failed = failure{err, now}
-	speak := err != nil && now.Sub(l.logged) >= repeatLog
-	if speak {
+	logIt := err != nil && now.Sub(l.logged) >= repeatLog
+	if logIt {
 		l.logged = now
 	}
 	l.mu.Unlock()
-	if speak {
+	if logIt {
 		l.log.store(l.life, slog.LevelError, "webhook: the store does not load records that were put aside, trying again", err)
 	}
 }
 
-// health returns why records cannot be loaded, nil if they can.
+// health returns the error of the last Load, if it failed a short time ago.
 func (l *loader) health() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()

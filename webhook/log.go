@@ -15,17 +15,17 @@ import (
 // Keys of the log attributes.
 const (
 	KeyReason     = "reason"      // a Reason
-	KeyStatus     = "status"      // HTTP status of the answer
+	KeyStatus     = "status"      // HTTP status of the response
 	KeyEvent      = "event"       // wire name; "unknown" if it is the sender's text
 	KeyMemberID   = "member_id"   // the portal; only of verified deliveries
 	KeyEventID    = "event_id"    // Key of the delivery; only of verified ones
-	KeyHandlerID  = "handler_id"  // the portal's number of the binding
+	KeyHandlerID  = "handler_id"  // the portal's ID of the binding
 	KeyRemoteAddr = "remote_addr" // address of the peer, which may be a proxy
 	KeySource     = "source"      // address that a request comes from, as SourceFilter sees it
 	KeyNodes      = "nodes"       // entries of the source list in force
 	KeyError      = "error"       // text of an error, tokens removed
 	KeyStack      = "stack"       // of a panic
-	KeyAttempt    = "attempt"     // attempts so far
+	KeyAttempt    = "attempt"     // number of attempts so far
 	KeyWait       = "wait"        // until the next attempt, such as 1.5s
 	KeyDropped    = "dropped"     // deliveries that were dropped together
 	KeyRecordID   = "record_id"   // ID of a record in the store
@@ -43,7 +43,7 @@ const unknownName = "unknown"
 // eventLog writes the log lines of this package.
 type eventLog struct{ *slog.Logger }
 
-// emit writes a line. A logger that panics costs the line.
+// emit writes a line. If the logger panics, the line is lost.
 func (l eventLog) emit(ctx context.Context, level slog.Level, message string, attrs ...slog.Attr) {
 	_ = dispatch.Guard(func() error {
 		l.LogAttrs(ctx, level, message, attrs...) //nolint:sloglint // the callers' messages are static
@@ -51,7 +51,7 @@ func (l eventLog) emit(ctx context.Context, level slog.Level, message string, at
 	})
 }
 
-// knownName returns the name of the event from the catalogue.
+// knownName returns the name of the event as the catalogue spells it, or unknownName.
 func knownName(d *event.Delivery) string {
 	if d == nil {
 		return unknownName
@@ -66,7 +66,7 @@ func knownName(d *event.Delivery) string {
 // maxPlainName bounds the names of verified events in the log.
 const maxPlainName = 64
 
-// plainName returns the name of a verified event, if it looks like one.
+// plainName returns the name of a verified event if it looks like one, or unknownName.
 func plainName(name string) string {
 	if name == "" || len(name) > maxPlainName {
 		return unknownName
@@ -79,7 +79,7 @@ func plainName(name string) string {
 	return name
 }
 
-// identity is what the log says of a verified delivery.
+// identity returns the attributes of a verified delivery.
 func identity(d *event.Delivery, more ...slog.Attr) []slog.Attr {
 	return append([]slog.Attr{
 		slog.String(KeyEvent, plainName(d.Name)),
@@ -89,14 +89,15 @@ func identity(d *event.Delivery, more ...slog.Attr) []slog.Attr {
 	}, more...)
 }
 
+// memberText returns a member ID if it looks like one, or unknownName.
 func memberText(memberID string) string {
-	if !plausible(memberID) {
+	if !plausibleMemberID(memberID) {
 		return unknownName
 	}
 	return memberID
 }
 
-// logContext returns the context that lines about an item are logged with: what WithContext made.
+// logContext returns the context for log lines about an item: the one that WithContext made.
 func logContext(it *dispatch.Item) context.Context {
 	if it.Values == nil {
 		return context.Background()
@@ -104,10 +105,10 @@ func logContext(it *dispatch.Item) context.Context {
 	return it.Values
 }
 
-// rejected logs a refusal. Nothing of the delivery is verified here.
-func (l eventLog) rejected(r *http.Request, d *event.Delivery, no rejection) {
+// rejected logs a rejection. Nothing of the delivery is verified.
+func (l eventLog) rejected(r *http.Request, d *event.Delivery, rej rejection) {
 	level, message := slog.LevelWarn, "webhook: delivery rejected"
-	if losesEvent(no.reason) {
+	if losesEvent(rej.reason) {
 		level, message = slog.LevelError, "webhook: event lost"
 	}
 	ctx := r.Context()
@@ -115,14 +116,14 @@ func (l eventLog) rejected(r *http.Request, d *event.Delivery, no rejection) {
 		return
 	}
 	attrs := []slog.Attr{
-		slog.String(KeyReason, string(no.reason)),
-		slog.Int(KeyStatus, answerTo(no.reason).status),
+		slog.String(KeyReason, string(rej.reason)),
+		slog.Int(KeyStatus, responseTo(rej.reason).status),
 		slog.String(KeyEvent, knownName(d)),
 		slog.String(KeyRemoteAddr, redact.Clean(r.RemoteAddr, maxAddr)), // a middleware may have written it
 	}
-	if no.err != nil {
-		attrs = append(attrs, slog.String(KeyError, errorText(d, no.err)))
-		attrs = appendStack(attrs, no.err)
+	if rej.err != nil {
+		attrs = append(attrs, slog.String(KeyError, errorText(d, rej.err)))
+		attrs = appendStack(attrs, rej.err)
 	}
 	l.emit(ctx, level, message, attrs...)
 }
@@ -155,7 +156,7 @@ func (l eventLog) failed(it *dispatch.Item, err error) {
 }
 
 func (l eventLog) lost(it *dispatch.Item, err error) {
-	l.about(it, slog.LevelError, "webhook: event lost", err, slog.String(KeyReason, string(lostBecause(err))))
+	l.about(it, slog.LevelError, "webhook: event lost", err, slog.String(KeyReason, string(lossReason(err))))
 }
 
 func (l eventLog) removed(it *dispatch.Item, err error) {
@@ -163,7 +164,7 @@ func (l eventLog) removed(it *dispatch.Item, err error) {
 		slog.Int(KeyAttempt, it.Attempts))
 }
 
-// store logs what is the matter with the store.
+// store logs a line about the store.
 func (l eventLog) store(ctx context.Context, level slog.Level, message string, err error, more ...slog.Attr) {
 	if err != nil {
 		more = append(more, slog.String(KeyError, storeText(err)))
@@ -181,7 +182,7 @@ func (l eventLog) panicked(it *dispatch.Item, message string, err error) {
 	l.about(it, slog.LevelError, message, err)
 }
 
-// appendStack adds the stack of a panic. It has addresses but no values.
+// appendStack adds the stack of a panic. The stack has addresses but no values.
 func appendStack(attrs []slog.Attr, err error) []slog.Attr {
 	var p *event.PanicError
 	if errors.As(err, &p) {

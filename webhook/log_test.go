@@ -53,8 +53,8 @@ func (r *records) lines(t *testing.T) []map[string]any {
 	return all
 }
 
-// TestLogOfADelivery: the keys are stable, a delivery is recognizable in every line, and waits can
-// be read.
+// TestLogOfADelivery: the keys are stable, every line identifies its delivery, and waits are
+// readable.
 func TestLogOfADelivery(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -115,7 +115,7 @@ func TestContextOfLogLines(t *testing.T) {
 	require.Equal(t, []any{"mine"}, log.seen)
 }
 
-// TestNotSilentByDefault: a failure is seen although nobody set a logger.
+// TestNotSilentByDefault: a failure is logged although nobody set a logger.
 //
 //nolint:paralleltest // the default logger belongs to the whole process
 func TestNotSilentByDefault(t *testing.T) {

@@ -1,9 +1,9 @@
 package webhook
 
-// Mutants of the durable queue that were tried, and what catches each: unit tests that fail, two of
-// them if there are more, and whether TestStoreModel fails within 400 schedules, or within 1,500 if
-// no other test failed. Whoever adds a rule adds its mutant here, after having seen it caught. The
-// hostile and guard tests do not run with the race detector.
+// These mutants of the durable queue were tried. The list names the tests that fail for each: at
+// most two unit tests, and TestStoreModel if it fails within 400 schedules, or within 1,500 if no
+// other test failed. If you add a rule, see its mutant caught and add it here. The hostile and
+// guard tests do not run with the race detector.
 //
 //   - acknowledged before the commit: TestGuardRequestsAtTheEnd, TestHostileCommitThatExits,
 //     TestStoreModel
@@ -55,6 +55,7 @@ package webhook
 //   - a cut gives up the lock in between: TestHostileOrderAfterALostLease
 //   - what runs at the end of a tenure is not counted: TestHostileRemovalBehindAHandler,
 //     TestHostileOrderAfterALostLease
+//   - room in memory restarts the feed of its own partition only: TestRoomFromAnotherPartition
 //   - what was left is not forgotten when the feed begins anew: TestHostilePortalThatFoundNoRoom,
 //     TestStoreModel
 //   - an envelope is not bound to the partition: TestSealedRecordIsBound
@@ -74,5 +75,6 @@ package webhook
 //   - nothing is fed anew when a portal has nothing left: TestPortalGoesOnThoughMarksFail
 //   - a transaction is not finished if the handler does not begin:
 //     TestTransactionOfAHandlerThatDoesNotBegin
+//   - a feed that only waits for new records is left alone: TestNewRecordsThatFoundNoRoom
 //   - a feed that works again is not noticed: TestHealthOfAFeed
 //   - a record that comes does not mean that the feed works: TestHealthOfAFeed

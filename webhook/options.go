@@ -29,17 +29,17 @@ const (
 // minInFlight leaves room for a few small requests in each stage.
 const minInFlight = 1 << 20
 
-// Enqueuer is a queue of the program's own, such as a job table in its database. [WithQueue] hands
-// verified deliveries to it. Their order, coalescing, fairness between portals, retries and
-// shutdown are then those of that queue: see [WithQueue].
+// Enqueuer is a queue of the program's own, for example a job table in its database. [WithQueue]
+// hands verified deliveries to it. The queue then decides on their order, coalescing, fairness
+// between portals, retries and shutdown: see [WithQueue].
 type Enqueuer interface {
-	// Enqueue stores d. When it returns nil, the portal gets a 200 and d must be safe. It returns an
+	// Enqueue stores d. If it returns nil, the portal gets a 200, so d must be safe. It returns an
 	// error that matches [ErrQueueFull] if there is no room. ctx ends after the enqueue timeout.
 	// Enqueue must not change d, and must be safe for concurrent use.
 	Enqueue(ctx context.Context, d *event.Delivery) error
 }
 
-// Event is an event with what is known of it. Every [event.Descriptor] is one, such as
+// Event names an event of the catalogue. Every [event.Descriptor] implements it, for example
 // event.OnCrmDealUpdate.
 type Event interface {
 	Name() string
@@ -112,7 +112,7 @@ func newConfig(opts []Option) (config, error) {
 	return c, nil
 }
 
-// check returns an error for options that do not go together.
+// check returns an error if options contradict each other.
 func (c *config) check() error {
 	switch {
 	case c.inFlightBytes < c.maxBodyBytes:
@@ -135,7 +135,7 @@ func (c *config) check() error {
 	return c.checkStore()
 }
 
-// checkStore returns an error for a store that cannot be used.
+// checkStore returns an error if the store cannot be used.
 func (c *config) checkStore() error {
 	parts := c.store.Partitions()
 	if l, ok := c.store.(Leaser); ok && c.leaser == nil {
@@ -145,7 +145,7 @@ func (c *config) checkStore() error {
 	case parts < 1 || parts > MaxPartitions:
 		return misconfigured("a store of %d partitions; it may have 1 to %d", parts, MaxPartitions)
 	case parts > 1 && c.leaser == nil:
-		return misconfigured("a store of %d partitions needs WithLeaser, because it is no Leaser itself", parts)
+		return misconfigured("a store of %d partitions needs WithLeaser, because it is not a Leaser itself", parts)
 	}
 	return nil
 }
@@ -178,18 +178,18 @@ func WithMaxBodyBytes(n int64) Option {
 }
 
 // WithMaxInFlightBytes limits the memory of all requests that are being read, parsed and verified,
-// in bytes. Anybody can send such requests, so this is what keeps strangers from filling the
-// memory. The default is 64 MiB. A request that finds no room waits up to the enqueue timeout; then
-// it is answered 503, counted as [ReasonBusy], and its event is lost.
+// in bytes. Anybody can send such requests, so this limit keeps strangers from filling the memory.
+// The default is 64 MiB. A request that finds no room waits up to the enqueue timeout. Then the
+// response is 503, the request is counted as [ReasonBusy], and its event is lost.
 //
 // One half is for bodies, the other for parsed deliveries. A quarter of each is for requests of up
 // to 64 KiB, so that large requests cannot keep small ones out. The first 4 KiB of a body are free
-// until the body is complete: a connection that sends nothing takes no room. Then a body is charged
-// by its declared length, or, without one, as it grows. While it is parsed, it is charged by the
-// most that this may take, and then by what the delivery holds until the response is sent: less
-// than twice its body plus 512 bytes.
+// until the body is complete, so a connection that sends nothing takes no room. Beyond that, a body
+// is charged its declared length, or, if it declares none, as much as it grows to. While a body is
+// parsed, the charge is the most memory that parsing may take. After that, until the response is
+// sent, it is what the delivery holds: less than twice its body plus 512 bytes.
 //
-// The limit must be at least 1 MiB, and at least that on one body.
+// The limit must be at least 1 MiB, and at least the limit on one body.
 func WithMaxInFlightBytes(n int64) Option {
 	return func(c *config) error {
 		if n < minInFlight {
@@ -202,25 +202,24 @@ func WithMaxInFlightBytes(n int64) Option {
 
 // WithReadTimeout limits how long a body may take to arrive. The response to a slower one is 408.
 // The default is 10 seconds. It needs a ResponseWriter that can set deadlines, as those of net/http
-// can. Behind a middleware that hides this, set http.Server.ReadTimeout.
+// can. If a middleware hides this, set http.Server.ReadTimeout.
 func WithReadTimeout(d time.Duration) Option {
 	return positive("read timeout", d, func(c *config) { c.readTimeout = d })
 }
 
-// WithVerifyTimeout limits the context of the verifier, which may have to ask the OAuth server
+// WithVerifyTimeout limits the context of the verifier, which may have to call the OAuth server
 // about an installation. The default is 15 seconds.
 func WithVerifyTimeout(d time.Duration) Option {
 	return positive("verify timeout", d, func(c *config) { c.verifyTimeout = d })
 }
 
 // WithQueueSize limits the memory queue to n deliveries, those being handled included. A delivery
-// takes one place for each 8 KiB of memory that it holds, begun ones included. So n also bounds the
-// memory: n × 8 KiB, 80 MB with the default of 10,000. Usual events of 1 KiB take one place.
+// takes one place for each 8 KiB of memory that it holds, rounded up. So n also bounds the memory:
+// n × 8 KiB, 80 MB with the default of 10,000. Usual events of 1 KiB take one place.
 //
 // One portal can hold three quarters of the places, so that a storm of one portal leaves room for
-// the others. When several portals fill the queue, each gets an equal part, and one part stays
-// free: two portals get three sevenths each. A portal that holds nothing can have any place that is
-// free.
+// the others. If several portals fill the queue, each gets an equal part, and one part stays free:
+// two portals get three sevenths each. A portal that holds nothing can have any free place.
 //
 // Application events have n/8 places of their own, at least one, so that a full queue does not lose
 // an uninstallation.
@@ -228,11 +227,11 @@ func WithQueueSize(n int) Option {
 	return atLeastOne("queue size", "WithQueueSize", n, func(c *config) { c.queueSize = int64(n) })
 }
 
-// WithEnqueueTimeout sets how long a request waits for room in a full queue. Then it is answered
-// 503 and its event is lost. The delivery has its place in the order of its object from the
+// WithEnqueueTimeout sets how long a request waits for room in a full queue. Then the response is
+// 503 and the event is lost. The delivery has its place in the order of its object from the
 // beginning, so waiting does not move it behind a later one. The timeout also limits the context of
-// [Enqueuer.Enqueue]. The default is one second: Bitrix24 calls slow handlers less often. 0 means
-// no waiting, for the memory queue only.
+// [Enqueuer.Enqueue]. The default is one second, because Bitrix24 calls slow handlers less often. 0
+// means no waiting; only the memory queue accepts it.
 func WithEnqueueTimeout(d time.Duration) Option {
 	return func(c *config) error {
 		if d < 0 {
@@ -246,10 +245,10 @@ func WithEnqueueTimeout(d time.Duration) Option {
 // WithWorkers sets how many deliveries are handled at a time. The default is 32, which suits
 // handlers that wait for the network. [WithPortalWorkers] limits those of one portal.
 //
-// A handler that has run for five seconds is no longer counted among the n, so that slow handlers
-// do not stop the others. Up to n more of them run besides. (With one worker there is one handler
-// at a time, however long it takes.) Application events have workers of their own: a quarter of n,
-// at least one. Workers are goroutines that start when there is work, and end when there is none.
+// A handler that has run for five seconds no longer counts among the n, so that slow handlers do
+// not stop the others. Up to n of them run in addition. (With one worker there is one handler at a
+// time, however long it takes.) Application events have workers of their own: a quarter of n, at
+// least one. Workers are goroutines that start when there is work, and end when there is none.
 func WithWorkers(n int) Option {
 	return atLeastOne("number of workers", "WithWorkers", n, func(c *config) { c.workers = n })
 }
@@ -306,18 +305,19 @@ func WithContext(f func(ctx context.Context, r *http.Request) context.Context) O
 //
 //	webhook.WithCoalescing(event.OnCrmDealUpdate, event.OnCrmContactUpdate)
 //
-// When a delivery of such an event arrives, and the last one that waits for the same object of the
-// same portal is of the same event, the two become one. A thousand changes of one deal cost a few
-// calls of the handler. The delivery that was fired later stays, by its time (ts); if that is the
-// same or unknown, the one that arrived later. Nothing moves past a delivery of another event, so
-// an update never comes before a deletion that was there first. If the delivery that waits for its
-// next attempt is replaced, the wait goes on and all attempts are ahead.
+// If a delivery of such an event arrives, and the last one that waits for the same object of the
+// same portal is of the same event, the two become one. So a thousand changes of one deal cost a
+// few calls of the handler. The delivery that was fired later, by its time (ts), stays. If the
+// times are equal or unknown, the one that arrived later stays. Nothing moves past a delivery of
+// another event, so an update never comes before a deletion that was there first. If the replaced
+// delivery was waiting for its next attempt, the wait goes on and all attempts are ahead.
 //
 // The handler finds the number of deliveries that were merged into its own in
 // event.AttemptOf(ctx).Merged.
 //
-// Events that are facts of their own, such as messages and everything about the application, are
-// refused with [ErrConfig], and so is an empty list: see [event.Info.Coalescable]. Calls add up.
+// If each delivery of an event is a fact of its own, for example a message or anything about the
+// application, the option fails with [ErrConfig]: see [event.Info.Coalescable]. So does an empty
+// list. Several calls add up.
 func WithCoalescing(events ...Event) Option {
 	return func(c *config) error {
 		if len(events) == 0 {
@@ -331,9 +331,9 @@ func WithCoalescing(events ...Event) Option {
 			_, known := event.Lookup(name)
 			switch {
 			case !known:
-				return misconfigured("an event for coalescing that the catalogue does not know")
+				return misconfigured("an event for coalescing is not in the catalogue")
 			case strings.HasSuffix(name, "}"):
-				return misconfigured("%s for coalescing: deliveries have a number in place of the braces", info.Name)
+				return misconfigured("%s for coalescing: name the event with a number in place of the braces", info.Name)
 			case !info.Coalescable:
 				return misconfigured("%s for coalescing: each of its deliveries is a fact of its own", info.Name)
 			}
@@ -344,14 +344,14 @@ func WithCoalescing(events ...Event) Option {
 	}
 }
 
-// WithOnDropped sets a function that gets every delivery that was authentic and is not processed,
-// with the reason. That is an error that matches [ErrQueueFull], [ErrShutdown] or [ErrRemoved],
-// that of [Enqueuer.Enqueue], or the handler's last one. It is the place to keep such deliveries
-// for a replay. A coalesced delivery is not among them, and neither is one that could not be
-// verified.
+// WithOnDropped sets a function that gets every authentic delivery that is not processed, with the
+// reason. The reason is an error that matches [ErrQueueFull], [ErrShutdown] or [ErrRemoved], the
+// error of [Enqueuer.Enqueue], or the handler's last error. Use it to keep such deliveries for a
+// replay. It does not get coalesced deliveries, or deliveries that could not be verified.
 //
 // f runs in the worker or in the request that lost the delivery, several at a time. It must not
-// call Shutdown or Idle, and should be quick: it holds up a worker. A panic in it is logged.
+// call Shutdown or Idle, and should be quick, because it holds up a worker. A panic in it is
+// logged.
 func WithOnDropped(f func(d *event.Delivery, err error)) Option {
 	return func(c *config) error {
 		if f == nil {
@@ -362,10 +362,10 @@ func WithOnDropped(f func(d *event.Delivery, err error)) Option {
 	}
 }
 
-// WithSync runs the handler within the request. The response is 200 if it succeeded, and 500 if it
-// did not. There is no queue, no retry and no order: deliveries about one object may run at the
-// same time. Bitrix24 does not repeat what was answered 500, and calls slow handlers less often. So
-// this is for handlers that take microseconds, such as one that writes to a broker, and for tests.
+// WithSync runs the handler within the request. The response is 200 if it succeeds, and 500 if it
+// fails. There is no queue, no retry and no order: deliveries about one object may run at the same
+// time. Bitrix24 does not retry after a 500, and calls slow handlers less often. So this is for
+// handlers that take microseconds, for example if they only write to a broker, and for tests.
 func WithSync() Option {
 	return func(c *config) error {
 		c.sync = true
@@ -374,12 +374,12 @@ func WithSync() Option {
 }
 
 // WithQueue hands verified deliveries to a queue of the program's own instead of the memory queue.
-// [event.Delivery.AppendStored] writes a delivery whole, and [event.ParseStored] reads it back. The
-// workers of q run the handlers then: give them the mux that NewHandler gets, which the Handler
-// itself no longer calls.
+// [event.Delivery.AppendStored] writes a whole delivery, and [event.ParseStored] reads it back. The
+// workers of q then run the handlers. Give them the mux that NewHandler gets; the Handler itself
+// does not call it any more.
 //
-// What this package does besides the hand-over is gone then: order per object, coalescing, fairness
-// between portals, retries, the drop after a removal, and [Stats] of all that. They are those of q.
+// With this option, q is responsible for everything behind Enqueue: order per object, coalescing,
+// fairness between portals, retries, dropping deliveries after a removal, and [Stats] of all that.
 // Stop q after [Handler.Shutdown].
 func WithQueue(q Enqueuer) Option {
 	return func(c *config) error {

@@ -20,8 +20,8 @@ import (
 	"github.com/b24events/b24events/webhook"
 )
 
-// TestProofReachesTheHandler: what a handler reads of an identity is proven or gone, in all three
-// modes.
+// TestProofReachesTheHandler: every part of an identity that a handler reads is proven or empty, in
+// all three modes.
 func TestProofReachesTheHandler(t *testing.T) {
 	t.Parallel()
 	claim := body("ONIMBOTV2MESSAGEADD", fields{
@@ -114,7 +114,7 @@ func TestInnerAuthOfAnotherPortal(t *testing.T) {
 	}
 }
 
-// TestRefusalsSayWhy: the log line names what the operator can mend; the response says nothing.
+// TestRefusalsSayWhy: the log line names what the operator can fix; the response does not.
 func TestRefusalsSayWhy(t *testing.T) {
 	t.Parallel()
 	page := url.Values{"DOMAIN": {"p.bitrix24.com"}, "AUTH_ID": {"x"}, "APP_SID": {"y"}, "member_id": {member}}.Encode()
@@ -152,8 +152,8 @@ func TestRefusalsSayWhy(t *testing.T) {
 	}
 }
 
-// TestBodyTakenByAMiddleware: one that calls ParseForm keeps the form, and any other is named in
-// the log.
+// TestBodyTakenByAMiddleware: a middleware that calls ParseForm keeps the form. If another one
+// reads the body, the log says so.
 func TestBodyTakenByAMiddleware(t *testing.T) {
 	t.Parallel()
 	t.Run("by ParseForm", func(t *testing.T) {
@@ -193,7 +193,8 @@ func TestBodyTakenByAMiddleware(t *testing.T) {
 	})
 }
 
-// TestQueryIsNoEvent: tokens in an address end in access logs, so an event comes in the body only.
+// TestQueryIsNoEvent: tokens in an address end up in access logs, so an event comes only in the
+// body.
 func TestQueryIsNoEvent(t *testing.T) {
 	t.Parallel()
 	var rec recorder
@@ -266,8 +267,8 @@ func TestDocumentedBotsOfTheSecondVersion(t *testing.T) {
 	}
 }
 
-// TestLanesAreOfTheProvenPortal: two portals' objects of one number are two objects, whoever says
-// what.
+// TestLanesAreOfTheProvenPortal: objects of two portals with the same ID are two objects, whatever
+// the senders claim.
 func TestLanesAreOfTheProvenPortal(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -81,7 +81,7 @@ func TestOrder(t *testing.T) {
 	require.EqualValues(t, objects*changes, h.Stats().Processed)
 }
 
-// TestLanes tells what runs at the same time: a handler that waits for the other proves it.
+// TestLanes checks what runs at the same time: a handler that waits for the other proves it.
 func TestLanes(t *testing.T) {
 	t.Parallel()
 	deal := func(more fields) string {
@@ -212,7 +212,7 @@ func TestRetry(t *testing.T) {
 	}
 }
 
-// errorUntil returns err before the try of that number.
+// errorUntil returns err before the attempt with that number.
 func errorUntil(try, good int, err error) error {
 	if try < good {
 		return err
@@ -477,7 +477,7 @@ func TestLag(t *testing.T) {
 
 func TestIdleHandlerHasNoGoroutines(t *testing.T) {
 	t.Parallel()
-	// A bubble fails when goroutines are left in it.
+	// A bubble fails if goroutines are left in it.
 	synctest.Test(t, func(t *testing.T) {
 		h := newHandler(t, nothing())
 		for id := range 100 {

@@ -3,19 +3,18 @@ package webhook
 import (
 	"errors"
 	"net/http"
-	"os"
 	"time"
 
 	"github.com/b24events/b24events/event"
 	"github.com/b24events/b24events/internal/dispatch"
 )
 
-// read reads and parses the body, within the limits on size, time and memory. The ticket of b is
-// charged for what the delivery holds.
-func (h *Handler) read(w http.ResponseWriter, r *http.Request, b *body) (d *event.Delivery, no rejection) {
+// read reads and parses the body, within the limits on size, time and memory. Afterwards the ticket
+// of b is charged for what the delivery holds.
+func (h *Handler) read(w http.ResponseWriter, r *http.Request, b *body) (d *event.Delivery, rej rejection) {
 	contentType := r.Header.Get("Content-Type")
 	if contentType != formType {
-		// Parsing nothing shows whether the type is one that can be parsed.
+		// Parsing nothing shows whether the type can be parsed.
 		if _, err := event.Parse(contentType, nil); errors.Is(err, event.ErrContentType) {
 			h.limitTime(w, r)
 			return nil, rejection{reason: ReasonContentType}
@@ -28,10 +27,10 @@ func (h *Handler) read(w http.ResponseWriter, r *http.Request, b *body) (d *even
 	err := dispatch.Guard(func() (err error) {
 		limited := h.limitTime(w, r)
 		if err = b.read(r.Body, r.ContentLength, h.cfg.maxBodyBytes); err != nil {
-			return err // the limit bounds what the server reads of the rest
+			return err // the time limit still holds for what the server reads of the rest
 		}
 		if limited != nil {
-			_ = limited.SetReadDeadline(time.Time{}) // it could be set before
+			_ = limited.SetReadDeadline(time.Time{}) // setting it worked before
 		}
 		contentType, text, err := h.content(r, contentType, b.bytes)
 		if err != nil {
@@ -43,12 +42,12 @@ func (h *Handler) read(w http.ResponseWriter, r *http.Request, b *body) (d *even
 		if d, err = event.Parse(contentType, text); err != nil {
 			return err
 		}
-		b.recycle() // it is charged no longer
+		b.recycle() // from here on it is not charged
 		return b.ticket.parsed(d)
 	})
 	switch {
 	case err != nil:
-		return nil, rejection{unreadable(err), loggable(err)}
+		return nil, rejection{unreadReason(err), loggable(err)}
 	case d.Kind == event.KindFrame:
 		return nil, rejection{ReasonNotEvent, errPage}
 	case d.Kind != event.KindEvent:
@@ -58,7 +57,7 @@ func (h *Handler) read(w http.ResponseWriter, r *http.Request, b *body) (d *even
 	return d, rejection{}
 }
 
-// content returns what is to be parsed: the body, or the form that a middleware has read from it.
+// content returns what to parse: the body, or the form that a middleware has read from it.
 func (h *Handler) content(r *http.Request, contentType string, body []byte) (string, []byte, error) {
 	switch {
 	case len(body) > 0:
@@ -79,13 +78,13 @@ func (h *Handler) content(r *http.Request, contentType string, body []byte) (str
 // formType is the content type that Bitrix24 sends.
 const formType = "application/x-www-form-urlencoded"
 
-// readDeadliner is what limits the time of reading a body.
+// readDeadliner limits the time for reading a body.
 type readDeadliner interface {
 	SetReadDeadline(at time.Time) error
 }
 
-// limitTime bounds the time of reading the body. It returns what lifts the limit, nil when there is
-// none.
+// limitTime bounds the time for reading the body. It returns the value that can lift the limit, nil
+// if there is no limit.
 func (h *Handler) limitTime(w http.ResponseWriter, r *http.Request) readDeadliner {
 	if serverIsStricter(r, h.cfg.readTimeout) {
 		return nil
@@ -100,17 +99,15 @@ func (h *Handler) limitTime(w http.ResponseWriter, r *http.Request) readDeadline
 	return d
 }
 
-// serverIsStricter reports whether the server has a read timeout of its own that leaves the body no
-// more time than ours.
+// serverIsStricter reports whether the server has a read timeout of its own that is no longer than
+// limit.
 func serverIsStricter(r *http.Request, limit time.Duration) bool {
 	s, ok := r.Context().Value(http.ServerContextKey).(*http.Server)
 	return ok && s.ReadTimeout > 0 && s.ReadTimeout <= limit
 }
 
-func timedOut(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }
-
-// loggable returns what is worth a place in the log besides the reason: what the operator can
-// repair, and panics, which are mistakes of ours.
+// loggable returns the error if it belongs in the log besides the reason: it is a panic, which is a
+// bug of this module, or something that the operator can fix.
 func loggable(err error) error {
 	var p *event.PanicError
 	switch {

@@ -102,7 +102,7 @@ func TestErrorsInTheLogHoldNoTokenOfTheData(t *testing.T) {
 	}
 }
 
-// TestTheAddressInTheLogIsOneLine covers a middleware that believes a header.
+// TestTheAddressInTheLogIsOneLine covers a middleware that trusts a header.
 func TestTheAddressInTheLogIsOneLine(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer

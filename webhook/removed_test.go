@@ -24,8 +24,8 @@ func firedAt(portal string, deal int, at int64) string {
 	})
 }
 
-// TestRemoval: when a handler reports that the application was removed from a portal, what waits
-// for that portal is dropped, counted and reported. Nothing else is.
+// TestRemoval: if a handler reports that a portal has removed the application, the deliveries that
+// wait for that portal are dropped, counted and reported. No others are.
 func TestRemoval(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -12,7 +12,7 @@ import (
 	"github.com/b24events/b24events/webhook"
 )
 
-// panickyError panics in the one of its methods that it names.
+// panickyError panics in the method that it names.
 type panickyError struct{ in string }
 
 func (e panickyError) panic(method string) {

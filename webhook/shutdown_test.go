@@ -350,8 +350,8 @@ func TestShutdownWaitsForTheQueue(t *testing.T) {
 	})
 }
 
-// TestShutdownDuringIntake stops handlers in the middle of a flood: what was answered 200 is
-// processed or reported, exactly once, and nothing else is processed.
+// TestShutdownDuringIntake stops handlers in the middle of a flood. Each delivery with the response
+// 200 is processed or reported, exactly once, and nothing else is processed.
 func TestShutdownDuringIntake(t *testing.T) {
 	t.Parallel()
 	for name, timeout := range map[string]time.Duration{"drained": time.Minute, "cut off": time.Millisecond, "at once": 0} {

@@ -18,7 +18,7 @@ import (
 	"github.com/b24events/b24events/webhook"
 )
 
-// dribble sends a request whose body never ends, a byte at a time, and returns the answer.
+// dribble sends a request whose body never ends, a byte at a time, and returns the response.
 func dribble(t *testing.T, server *httptest.Server) *http.Response {
 	t.Helper()
 	conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", server.Listener.Addr().String())
@@ -69,7 +69,7 @@ func TestDribbledBody(t *testing.T) {
 	}
 }
 
-// TestHostileConnections: on a real connection too nothing stays charged, and a body is what
+// TestHostileConnections: on a real connection, too, nothing stays charged, and a body is what
 // arrived of it.
 func TestHostileConnections(t *testing.T) {
 	t.Parallel()
@@ -111,7 +111,7 @@ func TestHostileConnections(t *testing.T) {
 	}
 }
 
-// deadlines is a ResponseWriter that notes the read deadlines that it gets.
+// deadlines is a ResponseWriter that records the read deadlines that it gets.
 type deadlines struct {
 	httptest.ResponseRecorder
 

@@ -12,8 +12,8 @@ const (
 	headerForwarded    = "Forwarded"
 )
 
-// source returns the address that a request comes from: the peer, or what the trusted proxies say
-// of it. It returns false when that cannot be told.
+// source returns the address that a request comes from: the peer, or the address that the trusted
+// proxies report. It returns false if the address is unknown.
 func (f *SourceFilter) source(r *http.Request) (netip.Addr, bool) {
 	at, ok := hostAddr(r.RemoteAddr)
 	if !ok || f.cfg.header == "" || !within(f.cfg.proxies, at) {
@@ -30,7 +30,7 @@ func (f *SourceFilter) source(r *http.Request) (netip.Addr, bool) {
 			}
 		}
 	}
-	return at, true // nobody but proxies
+	return at, true // all addresses are proxies
 }
 
 // hopsOf returns the addresses in one line of the header, from the client to the last proxy.
@@ -46,8 +46,8 @@ func hopsOf(header, line string) (hops []string, ok bool) {
 }
 
 // forwardedFor returns the for parameter of each element of a Forwarded header (RFC 7239), empty
-// for an element without one. It returns false for anything that is not well-formed: an open quote
-// that a client sends must not swallow what a proxy adds.
+// for an element without one. It returns false if the header is not well-formed, because an open
+// quote from a client must not hide what a proxy adds.
 func forwardedFor(line string) (hops []string, ok bool) {
 	p := forwardedParser{rest: line}
 	for {
@@ -94,8 +94,8 @@ func (p *forwardedParser) next(c byte) bool {
 	return true
 }
 
-// token reads a token, empty for none. Colons and brackets are let through, since many proxies
-// forget the quotes of IPv6.
+// token reads a token, empty if there is none. It accepts colons and brackets, because many proxies
+// forget the quotes around IPv6 addresses.
 func (p *forwardedParser) token() string {
 	end := strings.IndexAny(p.rest, " \t\",;=")
 	if end < 0 {

@@ -24,15 +24,16 @@ const DefaultSourceList = "https://dl.bitrix24.com/webhook/app-world.json"
 
 // SourceFilter is a middleware that lets through only requests from the servers that deliver the
 // events of cloud portals. Bitrix24 publishes their addresses. The filter fetches the list every 5
-// to 8 minutes, since new servers are announced 5 to 10 minutes before they send, and never more
-// than once a minute. When the list cannot be fetched, the last good one stays in force.
+// to 8 minutes, because new servers are announced 5 to 10 minutes before they send, and never more
+// than once a minute. If it cannot fetch the list, the last good one stays in force.
 //
-// It is an additional check that keeps strangers from making the [Verifier] work. It does not
-// replace the Verifier: every portal's events come from the same servers. On-premise portals send
-// their events themselves, and browsers open application pages: serve both without the filter.
+// It is an additional check that keeps requests of strangers away from the [Verifier]. It does not
+// replace the Verifier, because every portal's events come from the same servers. On-premise
+// portals send their events themselves, and browsers open application pages: serve both without the
+// filter.
 //
 // A SourceFilter is safe for concurrent use, and one serves any number of handlers. The zero
-// SourceFilter is not usable; make it with [NewSourceFilter].
+// SourceFilter is not usable. Make one with [NewSourceFilter].
 //
 // Source: https://apidocs.bitrix24.com/settings/cloud-and-on-premise/network-access.html
 type SourceFilter struct {
@@ -58,9 +59,9 @@ type sourceConfig struct {
 	proxies    []netip.Prefix
 }
 
-// NewSourceFilter returns a filter that trusts no proxy and uses [DefaultSourceList]. It returns an
-// error that matches [ErrConfig] when an option makes no sense. It fetches nothing: call
-// [SourceFilter.Run], or let the first request start the first fetch.
+// NewSourceFilter returns a filter. Without options it trusts no proxy and uses
+// [DefaultSourceList]. It returns an error that matches [ErrConfig] if an option is invalid. It
+// fetches nothing: call [SourceFilter.Run], or let the first request start the first fetch.
 func NewSourceFilter(opts ...SourceOption) (*SourceFilter, error) {
 	cfg := sourceConfig{
 		address: DefaultSourceList,
@@ -130,12 +131,12 @@ func WithSourceLogger(l *slog.Logger) SourceOption {
 	}
 }
 
-// WithFailClosed refuses everything until the first list is there: a request waits up to 5 seconds
-// for a fetch under way, and is answered 503 when that brings no list.
+// WithFailClosed refuses everything until there is a list. A request waits up to 5 seconds for a
+// fetch under way. If there is no list then, the response is 503.
 //
-// By default the filter lets everything through until then. Bitrix24 does not repeat what was
-// refused, so a list server that is down while the program starts would lose events for good, and
-// the Verifier checks every delivery anyway.
+// By default the filter lets everything through until there is a list. Bitrix24 does not repeat
+// what was refused, so events would be lost for good if the list server is down while the program
+// starts. The Verifier checks every delivery anyway.
 func WithFailClosed() SourceOption {
 	return func(c *sourceConfig) error {
 		c.failClosed = true
@@ -144,10 +145,10 @@ func WithFailClosed() SourceOption {
 }
 
 // WithTrustedProxies names the reverse proxies in front of the program, as addresses or prefixes
-// such as 10.0.0.0/8, and the header in which they note whom a request comes from: X-Forwarded-For
-// or Forwarded. Only the header that the proxies really set may be named, because they pass the
-// other one on as the client wrote it. The source of a request is then the last address in the
-// header that is no trusted proxy's.
+// such as 10.0.0.0/8, and the header in which they report the source of a request: X-Forwarded-For
+// or Forwarded. Name only the header that the proxies really set, because they pass the other one
+// on as the client wrote it. The source of a request is then the last address in the header that
+// does not belong to a trusted proxy.
 //
 // Without this option the source is the peer of the connection, and headers do not count.
 func WithTrustedProxies(header string, proxies ...string) SourceOption {
@@ -173,8 +174,8 @@ func WithTrustedProxies(header string, proxies ...string) SourceOption {
 	}
 }
 
-// Wrap returns a handler that passes to next what comes from a listed address, and answers anything
-// else 403. GET and HEAD pass from everywhere: Bitrix24 asks with them whether the address of a
+// Wrap returns a handler that passes requests from a listed address to next, and responds 403 to
+// others. GET and HEAD pass from everywhere: Bitrix24 uses them to check that the address of a
 // handler exists, and a [Handler] does nothing for them.
 func (f *SourceFilter) Wrap(next http.Handler) http.Handler {
 	if typednil.Is(next) {
@@ -202,7 +203,7 @@ func (f *SourceFilter) Wrap(next http.Handler) http.Handler {
 	})
 }
 
-// current returns the list, nil for none yet, and starts a fetch when one is due.
+// current returns the list, nil if there is none yet, and starts a fetch if one is due.
 func (f *SourceFilter) current(ctx context.Context) *sourceList {
 	due, fetching, _ := f.begin()
 	if due != nil {
@@ -222,24 +223,25 @@ func (f *SourceFilter) current(ctx context.Context) *sourceList {
 	return f.list.Load()
 }
 
+// refuse counts and logs a request that does not pass, and responds to it.
 func (f *SourceFilter) refuse(w http.ResponseWriter, r *http.Request, from netip.Addr, reason Reason) {
 	f.refused.Add(1)
-	respond(w, answerTo(reason))
+	respond(w, responseTo(reason))
 	message := "webhook: request from an address that is not listed"
 	if reason == ReasonUnavailable {
 		message = "webhook: request refused because there is no source list yet"
 	}
 	if ctx := r.Context(); f.cfg.logger.Enabled(ctx, slog.LevelWarn) {
 		f.cfg.logger.LogAttrs(ctx, slog.LevelWarn, message, //nolint:sloglint // one of two static messages
-			slog.String(KeyReason, string(reason)), slog.Int(KeyStatus, answerTo(reason).status),
+			slog.String(KeyReason, string(reason)), slog.Int(KeyStatus, responseTo(reason).status),
 			slog.String(KeySource, from.String()), slog.String(KeyRemoteAddr, redact.Clean(r.RemoteAddr, maxAddr)))
 	}
 }
 
-// SourceStats is a snapshot of what a [SourceFilter] did since it was made.
+// SourceStats is a snapshot of what a [SourceFilter] has done since it was made.
 type SourceStats struct {
 	Allowed   uint64    `json:"allowed"`   // requests from a listed address
-	Refused   uint64    `json:"refused"`   // requests answered 403, or 503 by WithFailClosed
+	Refused   uint64    `json:"refused"`   // requests with the response 403, or 503 with WithFailClosed
 	Unchecked uint64    `json:"unchecked"` // requests let through because there was no list yet
 	Fetches   uint64    `json:"fetches"`   // attempts to fetch the list
 	Failures  uint64    `json:"failures"`  // those that failed
@@ -247,7 +249,7 @@ type SourceStats struct {
 	Updated   time.Time `json:"updated"`   // when the list in force was last confirmed; zero for none
 }
 
-// Stats returns what the filter did so far.
+// Stats returns what the filter has done so far.
 func (f *SourceFilter) Stats() SourceStats {
 	s := SourceStats{
 		Allowed: f.allowed.Load(), Refused: f.refused.Load(), Unchecked: f.unchecked.Load(),
@@ -259,13 +261,13 @@ func (f *SourceFilter) Stats() SourceStats {
 	return s
 }
 
-// Format prints what the filter is.
+// Format prints the name of the type, and nothing of the configuration.
 func (f *SourceFilter) Format(s fmt.State, _ rune) { _, _ = s.Write([]byte("webhook.SourceFilter")) }
 
 const (
 	sourceInterval     = 5 * time.Minute // and up to sourceJitter more
 	sourceJitter       = 3 * time.Minute
-	sourceRetry        = time.Minute // after a failure; no fetch follows another sooner
+	sourceRetry        = time.Minute // after a failure, and at least between two fetches
 	maxSourceWait      = 5 * time.Second
 	maxSourceRedirects = 3
 )
@@ -291,9 +293,9 @@ func (f *SourceFilter) Run(ctx context.Context) error {
 	}
 }
 
-// begin tells what there is to do. When the list is due, the caller has to fetch it, and mine is
-// closed at the end. Otherwise other is the end of a fetch under way, nil for none, and wait the
-// time until the next.
+// begin decides what to do. If a fetch is due, it returns mine, and the caller has to make the
+// fetch, which closes mine at the end. Otherwise other is closed at the end of a fetch that is
+// under way, or nil, and wait is the time until the next one.
 func (f *SourceFilter) begin() (mine, other chan struct{}, wait time.Duration) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -304,7 +306,7 @@ func (f *SourceFilter) begin() (mine, other chan struct{}, wait time.Duration) {
 		return nil, nil, wait
 	}
 	f.fetching = make(chan struct{})
-	f.due = time.Now().Add(sourceRetry) // also when this one fails
+	f.due = time.Now().Add(sourceRetry) // even if this one fails
 	return f.fetching, nil, 0
 }
 

@@ -77,7 +77,7 @@ func newFilter(tb testing.TB, s *listServer, opts ...webhook.SourceOption) *webh
 	return f
 }
 
-// reached is a handler that says so.
+// reached is a handler whose response shows that it was reached.
 func reached() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) })
 }
@@ -94,7 +94,7 @@ func from(h http.Handler, peer string, headers ...string) int {
 	return w.Code
 }
 
-// filled returns a filter whose list is there.
+// filled returns a filter that has a list.
 func filled(t *testing.T, list []string, opts ...webhook.SourceOption) http.Handler {
 	t.Helper()
 	f := newFilter(t, &listServer{answer: nodes(list...)}, append(opts, webhook.WithFailClosed())...)
@@ -297,7 +297,7 @@ func TestRunEndsWithinAFetch(t *testing.T) {
 	})
 }
 
-// TestBeforeTheFirstList: events are let through, or wait when that was asked for.
+// TestBeforeTheFirstList: events are let through, or wait with WithFailClosed.
 func TestBeforeTheFirstList(t *testing.T) {
 	t.Parallel()
 	slow := func(after time.Duration, then http.HandlerFunc) http.HandlerFunc {
@@ -368,7 +368,7 @@ func TestRequestsKeepTheListFresh(t *testing.T) {
 	})
 }
 
-// TestListsThatAreNone keep the last good list.
+// TestListsThatAreNone: if a response is not a list, the last good list stays.
 func TestListsThatAreNone(t *testing.T) {
 	t.Parallel()
 	redirect := func(to string) http.HandlerFunc {
@@ -444,7 +444,7 @@ func TestListsThatAreNone(t *testing.T) {
 	}
 }
 
-// TestListThatDidNotChange is asked for by its tag, and costs the server no list.
+// TestListThatDidNotChange is requested with its tag, and the server sends no list.
 func TestListThatDidNotChange(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

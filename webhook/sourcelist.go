@@ -23,11 +23,11 @@ const (
 
 const (
 	errSourceRedirect Error = "webhook: the source list redirects to another host"
-	errSourceStatus   Error = "webhook: the server of the source list refuses"
-	errSourceBody     Error = "webhook: the source list is not a document with addresses under nodes"
+	errSourceStatus   Error = "webhook: the server of the source list refused"
+	errSourceBody     Error = "webhook: the source list is not a JSON document with addresses under nodes"
 )
 
-// sourceList is a list of addresses as it was fetched. It does not change.
+// sourceList is a list of addresses as it was fetched. It is immutable.
 type sourceList struct {
 	single    map[netip.Addr]struct{}
 	prefixes  []netip.Prefix
@@ -59,8 +59,8 @@ func within(prefixes []netip.Prefix, a netip.Addr) bool {
 	return false
 }
 
-// fetchSources gets the list. When the server says that old is still right, the result has its
-// addresses.
+// fetchSources gets the list. If the server responds that old is still current, the result has the
+// addresses of old.
 func fetchSources(ctx context.Context, client *http.Client, address string, old *sourceList) (*sourceList, error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
@@ -101,7 +101,7 @@ func fetchSources(ctx context.Context, client *http.Client, address string, old 
 	return list, nil
 }
 
-// unaddressed takes the address out of an error of net/http.
+// unaddressed removes the address from an error of net/http.
 func unaddressed(err error) error {
 	var u *url.Error
 	if errors.As(err, &u) {
@@ -110,7 +110,8 @@ func unaddressed(err error) error {
 	return err
 }
 
-// parseSources reads the list. Entries that are no addresses are skipped, unless nothing is left.
+// parseSources reads the list. It skips entries that are not addresses. If nothing is left, it
+// fails.
 func parseSources(doc []byte) (*sourceList, error) {
 	var body struct {
 		Nodes []json.RawMessage `json:"nodes"`

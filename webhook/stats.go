@@ -3,60 +3,33 @@ package webhook
 import (
 	"log/slog"
 	"sync/atomic"
+	"time"
 
 	"github.com/b24events/b24events/internal/dispatch"
 	"github.com/b24events/b24events/internal/histogram"
 	"github.com/b24events/b24events/internal/misfits"
 )
 
-// Reason says why a request was not accepted.
-type Reason string
-
-// The reasons of a refusal, with the status that goes with each.
-const (
-	ReasonMethod       Reason = "method"        // 405: neither POST nor GET nor HEAD
-	ReasonContentType  Reason = "content_type"  // 415: neither a form nor JSON
-	ReasonTooLarge     Reason = "too_large"     // 413: too many bytes, too many keys or too deep
-	ReasonTimeout      Reason = "timeout"       // 408: the body did not arrive within the read timeout
-	ReasonAborted      Reason = "aborted"       // 400: the connection ended within the body
-	ReasonMalformed    Reason = "malformed"     // 400: not a well-formed body
-	ReasonNotEvent     Reason = "not_event"     // 400: well-formed, but an application page, an automation rule or something else
-	ReasonForbidden    Reason = "forbidden"     // 403: not authentic
-	ReasonSource       Reason = "source"        // 403: by SourceFilter, whose Stats count it; not from a listed address
-	ReasonUnavailable  Reason = "unavailable"   // 503: the verifier could not tell, or a Queue could not store
-	ReasonBusy         Reason = "busy"          // 503: too much is being read and verified; see WithMaxInFlightBytes
-	ReasonQueueFull    Reason = "queue_full"    // 503: no room in the queue within the enqueue timeout
-	ReasonShuttingDown Reason = "shutting_down" // 503: Shutdown was called
-)
-
-// reasons lists every Reason.
-func reasons() []Reason {
-	return []Reason{
-		ReasonMethod, ReasonContentType, ReasonTooLarge, ReasonTimeout, ReasonAborted, ReasonMalformed, ReasonNotEvent,
-		ReasonForbidden, ReasonUnavailable, ReasonBusy, ReasonQueueFull, ReasonShuttingDown,
-	}
-}
-
-// Stats is a snapshot of what a [Handler] did since it was made. Each number is exact. They are
-// read one after the other, so sums over them may be off by what happened meanwhile. When a Handler
-// with a memory queue is idle, every accepted delivery is in one of the other numbers:
+// Stats is a snapshot of what a [Handler] has done since it was made. Each number is exact. They
+// are read one after the other, so sums may be off by what happens meanwhile. If a Handler with a
+// memory queue is idle, every accepted delivery is in one of the other numbers:
 //
 //	Accepted = Coalesced + Processed + Unhandled + Failed + Removed + what Shutdown cut off
 type Stats struct {
-	Accepted  uint64 `json:"accepted"`  // deliveries taken over: verified, and queued or (with WithSync) given to the handler
-	Coalesced uint64 `json:"coalesced"` // accepted ones that another delivery stands for
+	Accepted  uint64 `json:"accepted"`  // verified deliveries that were queued or (with WithSync) given to the handler
+	Coalesced uint64 `json:"coalesced"` // accepted deliveries that were merged into another one
 	Processed uint64 `json:"processed"` // handler returned nil
 	Failed    uint64 `json:"failed"`    // given up: dropped by the handler, a payload of the wrong shape, a panic, or out of attempts
-	Removed   uint64 `json:"removed"`   // accepted ones that were dropped because the portal removed the application
-	Retried   uint64 `json:"retried"`   // attempts that failed and are or were to be repeated
-	// Dropped counts events that were lost before they were processed: answered 503, whatever the
-	// reason, broken off by the sender, or cut off by Shutdown.
+	Removed   uint64 `json:"removed"`   // accepted deliveries that were dropped because the portal removed the application
+	Retried   uint64 `json:"retried"`   // failed attempts that were followed, or will be, by another one
+	// Dropped counts events that were lost before they were processed: the response was 503, the
+	// sender broke off, or Shutdown cut them off.
 	Dropped uint64 `json:"dropped"`
-	// Unhandled counts accepted deliveries that no handler takes: the handler returned
-	// event.ErrUnhandled, as an [event.Mux] does without a handler for the event. They are
-	// acknowledged and neither retried nor Failed. A program with [WithQueue] counts its own.
+	// Unhandled counts accepted deliveries for which the handler returned event.ErrUnhandled. An
+	// [event.Mux] returns it if no handler is registered for the event. They are acknowledged, and
+	// neither retried nor counted as Failed. A program with [WithQueue] counts its own.
 	Unhandled uint64 `json:"unhandled"`
-	// Misfits counts values of payloads that did not fit their fields and were left zero, once for
+	// Misfits counts values of payloads that did not fit their fields, which were left zero, once for
 	// each attempt; see [event.Delivery.Misfits]. The log names each place once.
 	Misfits  uint64            `json:"misfits"`
 	Rejected map[Reason]uint64 `json:"rejected"`  // every Reason is present
@@ -65,8 +38,9 @@ type Stats struct {
 	InFlight int64             `json:"in_flight"` // bytes of memory charged now for requests being read and verified
 	Ack      Latency           `json:"ack"`       // from the arrival of the request to its 200
 	Lag      Latency           `json:"lag"`       // from the arrival of the request to the start of its handler
-	// Store is nil without [WithStore]. With it, Accepted counts what this process has stored, and
-	// the outcomes count what this process has worked, which may be of others or of earlier times.
+	// Store is nil without [WithStore]. With a store, Accepted counts the deliveries that this process
+	// stored, and the outcomes count those that it handled. Other processes, or an earlier one, may
+	// have stored those.
 	Store *StoreStats `json:"store,omitempty"`
 }
 
@@ -86,8 +60,8 @@ func newCounters(logger *slog.Logger) *counters {
 	return c
 }
 
-// Stats returns what the Handler did so far. It is cheap enough to call for each scrape of a
-// metrics endpoint.
+// Stats returns what the Handler has done so far. It is cheap enough for each scrape of a metrics
+// endpoint.
 func (h *Handler) Stats() Stats {
 	done, depth := h.dispatcher.Counts(), h.dispatcher.Depth()
 	s := Stats{
@@ -115,7 +89,7 @@ func (h *Handler) Stats() Stats {
 	s.Failed = done.Outcomes[dispatch.OutcomeFailed]
 	s.Removed = done.Outcomes[dispatch.OutcomeRemoved]
 	if h.durable != nil {
-		n := h.durable.numbers
+		n := h.durable.storeCount
 		s.Accepted, s.Store = n.stored.Load(), h.durable.stats()
 		s.Failed += n.failed.Load()
 		s.Removed += n.removed.Load()
@@ -123,3 +97,21 @@ func (h *Handler) Stats() Stats {
 	}
 	return s
 }
+
+// Latency is a snapshot of how long something has taken since the Handler was made. It is
+// immutable. The zero Latency has no observations.
+type Latency struct{ snapshot histogram.Snapshot }
+
+// Count returns the number of observations.
+func (l Latency) Count() uint64 { return l.snapshot.Count() }
+
+// Sum returns the total of all observations, to the nanosecond.
+func (l Latency) Sum() time.Duration { return l.snapshot.Sum() }
+
+// Quantile returns a duration that the share q of the observations did not exceed, for example 0.99
+// for the 99th percentile. It is at most an eighth (or a microsecond) too high and never too low,
+// up to 78 hours. It is 0 without observations. q is clamped to 0…1.
+func (l Latency) Quantile(q float64) time.Duration { return l.snapshot.Quantile(q) }
+
+// MarshalJSON writes the count, the sum and the usual quantiles, in seconds.
+func (l Latency) MarshalJSON() ([]byte, error) { return l.snapshot.MarshalJSON() }

@@ -9,64 +9,63 @@ import (
 )
 
 // Store keeps accepted deliveries until they are settled: handled, parked or discarded. [WithStore]
-// puts one behind a Handler. The order of work, retries, coalescing and fairness are the Handler's;
-// a Store is a table of what is pending, and an archive of what is parked or kept.
+// puts one behind a Handler. The Handler is responsible for the order of work, retries, coalescing
+// and fairness. A Store is a table of pending records, and an archive of parked and kept ones.
 //
-// A record is in one partition, which follows from its application and portal. One process at a
-// time works a partition. It owns the lease of the partition, or the store has one partition and
-// lets one process open it.
+// A record is in one partition, which depends on its application and portal. One process at a time
+// works a partition. It owns the lease of the partition, or the store has one partition and lets
+// only one process open it.
 //
 // Implementations must be safe for concurrent use, except that a Handler calls Commit from one
 // goroutine. Methods return soon after their context ended. The caller owns what a method returns.
-// Commit may keep the records that it was given and yield them in Feed; their Data never change.
+// Commit may keep the records that it gets and yield them in Feed; their Data never change.
 //
-// Package webhooktest has a suite that checks a Store. See docs/stores.md of the module for how to
-// write one. A Store may also be a [Leaser] and a [Transactor].
+// Package webhooktest has a suite that checks a Store. The file docs/stores.md of the module says
+// how to write one. A Store may also be a [Leaser] and a [Transactor].
 type Store interface {
-	// Partitions returns the number of partitions, which is fixed for the data. With more than one,
-	// several processes may use the data at a time, and each needs a [Leaser].
+	// Partitions returns the number of partitions, which never changes for the data. If there are
+	// several, several processes may use the data at a time, and each needs a [Leaser].
 	Partitions() int
 
-	// Commit stores add, in this order, gives each record its ID, and applies marks. All of it is
-	// durable when Commit returns nil. A record that the store can never hold, because it is too
-	// large for example, is left out: Commit sets its Rejected and stores the others.
+	// Commit stores add, in this order, sets the ID of each record, and applies marks. If Commit
+	// returns nil, all of that is durable. If the store can never hold a record, for example because
+	// it is too large, Commit sets its Rejected and stores the others.
 	//
-	// After an error any part of add and marks may have happened. The Handler refuses the requests
-	// of add and passes the marks again, so applying a mark twice must do what applying it once
-	// does. A mark for a record that is not pending any more does nothing. If the store has no room
-	// for add, the error matches [ErrQueueFull].
+	// After an error any part of add and marks may have been done. The Handler refuses the requests of
+	// add and passes the marks again, so applying a mark twice must do what applying it once does. A
+	// mark for a record that is no longer pending does nothing. If the store has no room for add, the
+	// error matches [ErrQueueFull].
 	Commit(ctx context.Context, add []*Record, marks []Mark) error
 
 	// Feed yields the pending records of a partition: those that are there, then those that come,
-	// until ctx ends or the loop stops. Order: if Commit of a returned before Commit of b began, in
-	// any process, or if a came before b in one Commit, then a is yielded before b. No record is
-	// yielded twice in one Feed, and none after a Commit that settled it has returned, except those
-	// that were read just before.
+	// until ctx ends or the loop stops. If Commit of a returned before Commit of b began, in any
+	// process, or if a came before b in one Commit, then Feed yields a before b. A Feed yields no
+	// record twice. It yields no record after a Commit that settled it has returned, unless it read
+	// the record just before.
 	//
-	// Recovered is set for records that were committed before this Feed began. The loop body blocks
-	// when there is no room in memory; that must hold up no other partition. Feed yields one error,
-	// with a nil record, and then ends. It yields no error for the end of ctx.
+	// Feed sets Recovered for records that were committed before it began. The loop body blocks if
+	// there is no room in memory; that must not hold up other partitions. If Feed fails, it yields one
+	// error, with a nil record, and ends. The end of ctx is not an error.
 	Feed(ctx context.Context, part int) iter.Seq2[*Record, error]
 
-	// Load reads pending records of a partition again, in any order. Those that are gone are left
-	// out.
+	// Load reads pending records of a partition again, in any order. It leaves out records that are
+	// no longer pending.
 	Load(ctx context.Context, part int, ids []string) ([]*Record, error)
 
 	// Depth counts what the store holds. It may be off by what happens at the same time.
 	Depth(ctx context.Context) (Depth, error)
 
-	// List returns up to limit archived records of a state, oldest first by the time at which they
-	// were settled, that follow the record with the ID after, or from the beginning if after is
-	// empty. Fewer than limit mean that there are no more. The state is [StateParked] or
-	// [StateDone].
+	// List returns up to limit archived records of a state, in the order in which they were settled,
+	// starting behind the record with the ID after, or from the beginning if after is empty. If it
+	// returns fewer than limit, there are no more. The state is [StateParked] or [StateDone].
 	List(ctx context.Context, state State, after string, limit int) ([]*Record, error)
 
-	// Replay moves archived records back among the pending ones, behind all that are there, with
-	// new IDs and no attempts counted. It returns how many. IDs that are not archived are skipped.
+	// Replay makes archived records pending again, behind all that are there, with new IDs and no
+	// attempts counted. It returns how many, and skips IDs that are not archived.
 	Replay(ctx context.Context, ids ...string) (int, error)
 
-	// Discard deletes archived records for good and returns how many. IDs that are not archived are
-	// skipped.
+	// Discard deletes archived records for good. It returns how many, and skips IDs that are not
+	// archived.
 	Discard(ctx context.Context, ids ...string) (int, error)
 }
 
@@ -76,7 +75,7 @@ type State uint8
 // The states of a record.
 const (
 	StatePending State = iota // to be handled
-	StateDone                 // handled; a store that keeps such records archives it, others delete it
+	StateDone                 // handled; a store archives such records or deletes them
 	StateParked               // given up; archived until it is replayed or discarded
 )
 
@@ -96,37 +95,37 @@ func (s State) String() string {
 
 // Record is one accepted delivery as a [Store] keeps it.
 type Record struct {
-	// ID is given by the store: at most 64 printable ASCII characters without spaces. It is empty
-	// before Commit. It never comes back for another record, and an archived record keeps it.
+	// ID is set by Commit: at most 64 printable ASCII characters without spaces. The store never uses
+	// it for another record, and an archived record keeps it.
 	ID   string
 	Part int // partition, from 0 to Partitions()-1
-	// Name and MemberID are the event and the portal, for people who look at the data: printable
-	// ASCII of at most 128 bytes each. What counts is in Data.
+	// Name and MemberID are the event and the portal, for people who look at the data: printable ASCII
+	// of at most 128 bytes each. The Handler reads only Data.
 	Name, MemberID string
 	Received       time.Time // UTC, to the microsecond
 	// Data is the delivery. It may hold any bytes and is not empty. Stores keep it as it is.
 	Data []byte
 
-	Attempts    int       // that failed
+	Attempts    int       // failed attempts
 	Interrupted int       // attempts in a row that began after a restart and never ended
-	Due         time.Time // of the next attempt; zero for at once
-	Err         string    // of the last attempt that failed, or why the record is parked
+	Due         time.Time // time of the next attempt; zero for at once
+	Err         string    // why the last attempt failed, or why the record is parked
 	Settled     time.Time // when the record was archived; zero if it is pending
-	// Recovered is set by Feed: the record is older than the Feed, so an earlier owner may have
-	// begun it.
+	// Recovered is set by Feed if the record is older than the Feed, so that an earlier owner may have
+	// begun to handle it.
 	Recovered bool
-	// Rejected is set by Commit: why the store can never hold the record.
+	// Rejected is set by Commit if the store can never hold the record, and says why.
 	Rejected error
 
 	delivery *event.Delivery // what Data decodes to, if this process accepted it
 }
 
-// Mark says what became of a record.
+// Mark is a change of the state of a record.
 type Mark struct {
 	Part int
 	ID   string
 	// State is StateDone, StateParked, or StatePending for new counters of a record that stays
-	// pending. The fields below replace those of the record; they mean nothing with StateDone.
+	// pending. The fields below replace those of the record, except with StateDone.
 	State       State
 	Attempts    int
 	Interrupted int
@@ -134,7 +133,7 @@ type Mark struct {
 	Err         string // without secrets, valid UTF-8 without control characters, at most 512 bytes
 }
 
-// Depth is what a [Store] holds. Times are zero if there is nothing.
+// Depth is what a [Store] holds. A time is zero if there is no such record.
 type Depth struct {
 	Pending       int64
 	Parked        int64
@@ -143,30 +142,28 @@ type Depth struct {
 	OldestParked  time.Time // when the oldest parked record was parked
 }
 
-// Leaser gives leases to processes that share a [Store], so that each partition is worked by one of
-// them. A Store that is a Leaser is used as its own. It is the interface of package offline, so an
-// implementation for one works for the other, and package offlinetest checks both.
+// Leaser gives leases to processes that share a [Store], so that one of them works each partition.
+// If a Store is a Leaser, the Handler uses it as such. It is the same interface as in package
+// offline, so an implementation for one works for the other, and package offlinetest checks both.
 type Leaser interface {
-	// Acquire takes the named leases for owner, or renews those that it holds, to ttl from now,
-	// each by itself and atomically. It returns those that owner holds now; the others are
-	// another's.
+	// Acquire takes the named leases for owner, or renews those that it holds, to ttl from now, each
+	// by itself and atomically. It returns those that owner holds now. Other owners hold the rest.
 	Acquire(ctx context.Context, owner string, ttl time.Duration, names ...string) ([]string, error)
-	// Release ends the named leases that owner holds. Those of others stay as they are.
+	// Release ends the named leases that owner holds, and no others.
 	Release(ctx context.Context, owner string, names ...string) error
-	// Held returns the leases in force whose names begin with prefix, by name, with their owners.
+	// Held returns the leases in force whose names begin with prefix, as a map from names to owners.
 	Held(ctx context.Context, prefix string) (map[string]string, error)
 }
 
-// Transactor is what a [Store] may also be, if a handler can write in the transaction that settles
+// Transactor is a [Store] with transactions: a handler can write in the transaction that settles
 // its record.
 type Transactor interface {
-	// Attempt is called before each attempt at a record. The handler gets the context that it
-	// returns. Finish is called once, from the goroutine of the handler, with what the handler
-	// returned or the error of its panic, and returns the error of the attempt. If the handler
-	// succeeded and used the transaction, finish marks the record done in it and commits.
+	// Attempt is called before each attempt at a record. The handler gets the context that it returns.
+	// finish is called once, from the goroutine of the handler, with the error that the handler
+	// returned or that of its panic, and returns the error of the attempt. If the handler succeeded
+	// and used the transaction, finish marks the record done in it and commits.
 	//
-	// An error of finish that matches [ErrSettled] means that another process settled the record
-	// before. What the handler wrote in the transaction is undone then, and the record is not tried
-	// again.
+	// If finish returns an error that matches [ErrSettled], another process settled the record before.
+	// The writes of the handler in the transaction are then undone, and the record is not tried again.
 	Attempt(ctx context.Context, part int, id string) (handler context.Context, finish func(error) error)
 }

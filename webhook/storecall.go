@@ -13,8 +13,8 @@ var (
 	errNilRecord = errors.New("webhook: the store yielded neither a record nor an error")
 )
 
-// protect runs code of a store, or code that calls it, in a goroutine of its own. It returns
-// panics, runtime.Goexit and errors that have no text as errors.
+// protect runs f, which calls a store, in a goroutine of its own. If f panics, calls runtime.Goexit
+// or returns an error whose text panics, protect returns an error for that.
 func protect(f func() error) error {
 	done := make(chan error, 1)
 	go func() {
@@ -25,7 +25,7 @@ func protect(f func() error) error {
 	return <-done
 }
 
-// textual returns an error whose text can be read.
+// textual returns err, or errNoText if the text of err panics.
 func textual(err error) error {
 	if err == nil {
 		return nil
@@ -36,8 +36,8 @@ func textual(err error) error {
 	return err
 }
 
-// plain returns an error with the text of another. A panic of a store is no reason to give up a
-// record, as one of a handler is.
-func plain(what string, err error) error {
+// plainError returns an error with only the text of another one. So a panic of a store does not
+// make the dispatcher give up a record, as a panic of a handler does.
+func plainError(what string, err error) error {
 	return fmt.Errorf("webhook: %s: %s", what, storeText(err))
 }

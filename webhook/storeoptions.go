@@ -20,28 +20,29 @@ const (
 // response is 200 once the delivery is durable. After a restart the Handler goes on with what is
 // stored, in order for each object. Each delivery is handled at least once.
 //
-// The store is a table and nothing else: order, coalescing, fairness, retries and workers are as
-// with the memory queue, with the same options. Three things differ:
+// The store is a table and nothing else: order, coalescing, fairness, retries and workers are those
+// of the memory queue, with the same options. Three things differ:
 //
-//   - A delivery that is given up is parked in the store. An [Archive] lists what is
-//     parked, has it handled again, or deletes it. Only what a handler drops with [event.Drop] is
-//     forgotten.
+//   - A delivery that is given up is parked in the store. With an [Archive] you can list parked
+//     deliveries, have them handled again, or delete them. Only deliveries that a handler drops with
+//     [event.Drop] are not parked.
 //   - Handlers get deliveries without tokens, because none are stored. Events about the application
 //     (ONAPP*) keep theirs. [WithEncryptionKey] stores all tokens, encrypted, and handlers get them.
 //   - Handlers get no values of the request, and [WithContext] is refused.
 //
-// A delivery that cannot be stored within the enqueue timeout is answered 503 and counted as lost;
-// it may be stored, and handled, all the same. See [ErrNotStored] and [Handler.Health].
+// If a delivery cannot be stored within the enqueue timeout, the response is 503 and the delivery
+// is counted as lost, although it may still be stored and handled. See [ErrNotStored] and
+// [Handler.Health].
 //
 // [WithQueueSize] bounds the deliveries in memory. Twenty times as many are in memory without their
-// bodies, which are loaded when their turn comes; the rest is in the store only. One portal has
-// three quarters of both at most, so one that is down leaves room for the others. Application
-// events have no room of their own, because nothing is refused for want of it.
+// bodies, which are loaded when their turn comes. The rest is only in the store. One portal has at
+// most three quarters of both, so a portal that is down leaves room for the others. Application
+// events have no room of their own, because none of them is refused if there is none.
 //
-// A store of several partitions is for several processes. Each portal is in one partition, and each
-// partition is worked by one process, which holds its lease. So the order of an object is kept, and
-// so are the limits for a portal. After a process died, another has its partitions within a lease.
-// See [WithLeaser] and [WithReceiveOnly].
+// A store of several partitions is for several processes. Each portal is in one partition, and one
+// process, which holds the lease of the partition, works it. So the order of an object and the
+// limits of a portal hold across processes. If a process dies, others take its partitions when its
+// leases have run out. See [WithLeaser] and [WithReceiveOnly].
 //
 // The store belongs to the caller, who closes it after [Handler.Shutdown].
 func WithStore(s Store) Option {
@@ -54,11 +55,12 @@ func WithStore(s Store) Option {
 	}
 }
 
-// WithEncryptionKey encrypts what is stored with AES-256-GCM under a key of 32 random bytes, which
-// is copied, and stores tokens too. Give the option several times to change keys: the first
-// encrypts and all decrypt. To change the key of several processes, start all with the old key
-// first and the new one second, and then with the new one first. Remove the old one when nothing is
-// stored from before. A delivery of which the key is missing is parked and can be replayed.
+// WithEncryptionKey encrypts deliveries in the store with AES-256-GCM under a key of 32 random
+// bytes, and stores their tokens too. The key is copied. Give the option several times to change
+// keys: the first key encrypts and all keys decrypt. To change the key of several processes, start
+// all with the old key first and the new one second, and then with the new one first. Remove the
+// old key when nothing is left that it encrypted. If the key of a delivery is missing, the delivery
+// is parked and can be replayed.
 func WithEncryptionKey(key []byte) Option {
 	return func(c *config) error {
 		k, err := newKey(key)
@@ -71,10 +73,10 @@ func WithEncryptionKey(key []byte) Option {
 	}
 }
 
-// WithLeaser sets who gives the leases of partitions. It is needed for a [Store] with several
-// partitions that is no [Leaser] itself. The name tells the leases of one store from those of
-// another that has the same Leaser. All processes that share the store must give the same. It is
-// printable ASCII without spaces and slashes.
+// WithLeaser sets the [Leaser] for the partitions of a [Store]. A store with several partitions
+// needs one, unless it is a Leaser itself. The name separates the leases of this store from those
+// of other stores with the same Leaser. All processes that share the store must use the same name.
+// It is printable ASCII without spaces and slashes.
 func WithLeaser(name string, l Leaser) Option {
 	return func(c *config) error {
 		switch {
@@ -89,12 +91,12 @@ func WithLeaser(name string, l Leaser) Option {
 	}
 }
 
-// leasePrefix is what the names of leases begin with.
+// leasePrefix returns the beginning of the names of leases.
 func leasePrefix(name string) string { return "webhook/" + name + "/" }
 
 // WithLeaseTTL sets how long the lease of a partition lasts if it is not renewed, in other words
-// how long the deliveries of a process that died wait for another. The default is 6 seconds. All
-// processes should have the same. The shortest is one second.
+// how long deliveries wait for another process if theirs died. The default is 6 seconds, and the
+// shortest is one second. All processes should use the same.
 func WithLeaseTTL(d time.Duration) Option {
 	return func(c *config) error {
 		if d < MinLeaseTTL {
@@ -106,8 +108,8 @@ func WithLeaseTTL(d time.Duration) Option {
 	}
 }
 
-// WithReceiveOnly stores deliveries and handles none: that is for other processes with the same
-// store. A process that only handles has a Handler that serves no requests.
+// WithReceiveOnly stores deliveries and handles none. Other processes with the same store handle
+// them. A process that is only to handle them has a Handler that serves no requests.
 func WithReceiveOnly() Option {
 	return func(c *config) error {
 		c.receiveOnly = true

@@ -13,27 +13,27 @@ import (
 )
 
 const (
-	// handOverWait is how long handlers may go on after their partition is to be another's, and then
-	// once more after their contexts have ended.
+	// handOverWait is how long handlers may go on after another process is to have their partition,
+	// and then once more after their contexts have ended.
 	handOverWait = 3 * time.Second
-	// Waits after a feed that failed. Each is twice the last.
+	// minFeedWait and maxFeedWait bound the waits after a failed feed. Each wait is twice the last.
 	minFeedWait = 250 * time.Millisecond
 	maxFeedWait = 5 * time.Second
-	// minRefeed and maxRefeed are between two feeds of a partition that begin anew because records
-	// were left in the store.
-	minRefeed = 100 * time.Millisecond
-	maxRefeed = time.Second
-	// longFeed is the time between two feeds that read on to the end, though they leave what they
-	// yield in the store. It is longer if that takes long, so that the others have two thirds of the
-	// time. The others end after twice as many records as may be in memory.
-	longFeed = 3 * time.Second
-	// maxCalm is how long a store that reads is silent at most. After longMost a feed has had its
-	// time.
-	maxCalm  = 5 * time.Second
-	longMost = 10 * time.Minute
+	// minRestartWait and maxRestartWait are the waits between two feeds of a partition if a feed is
+	// restarted because records were left in the store.
+	minRestartWait = 100 * time.Millisecond
+	maxRestartWait = time.Second
+	// readOnInterval is the time between two feeds that read on to the end, although they leave what
+	// they read in the store. It is longer if such a feed takes long, so that other feeds have two
+	// thirds of the time. The others end after twice as many records as may be in memory.
+	readOnInterval = 3 * time.Second
+	// maxReadPause is the longest pause between two records of a store that is still reading. A feed
+	// may read on for maxReadOn.
+	maxReadPause = 5 * time.Second
+	maxReadOn    = 10 * time.Minute
 )
 
-// tenure is one stay of a partition with this process. The lock of durable guards it.
+// tenure is one period in which this process works a partition. The lock of durable guards it.
 type tenure struct {
 	w     *durable
 	part  int
@@ -42,31 +42,31 @@ type tenure struct {
 	feeding context.Context //nolint:containedctx // ends with the tenure
 	stop    context.CancelCauseFunc
 
-	portals  map[dispatch.Key]*openPortal
-	entries  int // in memory
-	ended    bool
-	before   *tenure       // the one before, if it was not at rest when this one began
-	after    *tenure       // the one after, if this one was not at rest when that began
-	rested   chan struct{} // closed once the tenure has ended and nothing of it, or of one before, is in memory
-	again    func()        // ends the feed that is under way, so that another begins
-	fedAt    time.Time     // when the feed began
-	readAt   time.Time     // when it last yielded a record that was there before; zero if it has not
-	refeed   *time.Timer   // begins it anew; nil if nothing was left in the store
-	refeedAt time.Time
-	passed   int       // records that the feed left in the store
-	atEnd    bool      // the feed has yielded all that were there before it
-	long     bool      // it reads on to the end, and has not come there
-	longAt   time.Time // when another one may
-	failed   error     // of the feed
+	portals      map[dispatch.Key]*openPortal
+	entries      int // in memory
+	ended        bool
+	before       *tenure       // the previous one, if it was not drained when this one began
+	after        *tenure       // the next one, if this one was not drained when that began
+	drained      chan struct{} // closed once the tenure has ended and nothing of it, or of one before, is in memory
+	restart      func()        // ends the feed that is under way, so that another begins
+	feedBegan    time.Time     // when the feed began
+	lastRead     time.Time     // when the feed last yielded a record that is older than itself; zero if it has not
+	restartTimer *time.Timer   // restarts the feed; nil if nothing was left in the store
+	restartAt    time.Time     // when restartTimer fires
+	skipped      int           // records that the feed left in the store
+	caughtUp     bool          // the feed has yielded all records that are older than itself
+	readsOn      bool          // the feed reads on to the end, and has not come there
+	readOnAt     time.Time     // when another feed may read on
+	failed       error         // of the feed; nil if it works
 }
 
-// partitionWorker is what the leases of partitions call.
+// partitionWorker implements [lease.Worker]: it begins and ends tenures.
 type partitionWorker struct{ *durable }
 
-// Gained implements [lease.Worker], as the next three do.
+// Gained begins the work on partitions.
 func (w partitionWorker) Gained(parts map[int]*lease.Lease) {
 	w.gain(parts)
-	w.log.store(w.limit, slog.LevelInfo, "webhook: took partitions of the store", nil, slog.Int(KeyPartitions, len(parts)))
+	w.log.store(w.life, slog.LevelInfo, "webhook: took partitions of the store", nil, slog.Int(KeyPartitions, len(parts)))
 }
 
 // Leave hands partitions over.
@@ -84,10 +84,10 @@ func (w partitionWorker) Lost(parts []int) {
 			w.cancel(t, ErrLeaseLost)
 		}
 	}
-	w.log.store(w.limit, slog.LevelWarn, "webhook: leases of partitions were lost", nil, slog.Int(KeyPartitions, len(parts)))
+	w.log.store(w.life, slog.LevelWarn, "webhook: leases of partitions were lost", nil, slog.Int(KeyPartitions, len(parts)))
 }
 
-// Noted does nothing: there are no notes.
+// Noted does nothing, because nobody leaves notes.
 func (partitionWorker) Noted(string) {}
 
 // gain begins tenures.
@@ -95,40 +95,40 @@ func (w *durable) gain(parts map[int]*lease.Lease) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for part, l := range parts {
-		w.beginLocked(part, l)
+		w.beginTenureLocked(part, l)
 	}
 }
 
-// beginLocked begins a tenure. w.mu is held.
-func (w *durable) beginLocked(part int, l *lease.Lease) {
+// beginTenureLocked begins a tenure of a partition, with its lease. w.mu is held.
+func (w *durable) beginTenureLocked(part int, l *lease.Lease) {
 	if w.closing {
 		return
 	}
 	t := &tenure{
-		w: w, part: part, lease: l, portals: make(map[dispatch.Key]*openPortal), rested: make(chan struct{}), again: func() {},
-		longAt: time.Now().Add(longFeed),
+		w: w, part: part, lease: l, portals: make(map[dispatch.Key]*openPortal), drained: make(chan struct{}), restart: func() {},
+		readOnAt: time.Now().Add(readOnInterval),
 	}
 	t.feeding, t.stop = context.WithCancelCause(context.Background())
 	p := &w.partitions[part]
-	if p.last != nil && !p.last.isRested() {
+	if p.last != nil && !p.last.isDrained() {
 		t.before, p.last.after = p.last, t
 	}
 	p.tenure = t
 	w.feeds.Go(t.run)
 }
 
-// endTenure ends the tenure of a partition: nothing more is fed, and what waits in memory is
-// forgotten. What runs goes on. It returns the tenure, the last one if that has ended before, and
-// nil if there was none.
+// endTenure ends the tenure of a partition. Nothing more is fed, and records that wait leave
+// memory. What runs goes on. It returns the tenure. If that has ended before, it returns the last
+// one, and nil if there was none.
 func (w *durable) endTenure(part int, cause error) *tenure {
-	t, empty := w.beginEnd(part, cause)
+	t, empty := w.stopTenure(part, cause)
 	empty()
 	return t
 }
 
-// beginEnd is the part of endTenure that takes no time. Nothing of the tenure begins afterwards.
-// What waits in memory is forgotten by empty.
-func (w *durable) beginEnd(part int, cause error) (t *tenure, empty func()) {
+// stopTenure is the part of endTenure that takes no time. Nothing of the tenure begins afterwards.
+// The function empty removes from memory what waits there.
+func (w *durable) stopTenure(part int, cause error) (t *tenure, empty func()) {
 	w.mu.Lock()
 	p := &w.partitions[part]
 	t = p.tenure
@@ -138,7 +138,7 @@ func (w *durable) beginEnd(part int, cause error) (t *tenure, empty func()) {
 	}
 	p.tenure, p.last = nil, t
 	t.ended = true
-	t.restLocked()
+	t.announceDrainedLocked()
 	portals := slices.Collect(maps.Values(t.portals))
 	var waiting []*entry
 	for _, portal := range portals {
@@ -149,7 +149,7 @@ func (w *durable) beginEnd(part int, cause error) (t *tenure, empty func()) {
 	}
 	for _, e := range p.entries {
 		if e != nil && e.tenure == t && e.portal != nil && e.lane != (laneKey{}) {
-			p.busy[e.lane]++
+			p.unfinished[e.lane]++
 		}
 	}
 	w.mu.Unlock()
@@ -174,17 +174,18 @@ func (w *durable) cancel(t *tenure, cause error) {
 	}
 }
 
-// restLocked announces that nothing of the tenure is in memory, if so. w.mu is held.
-func (t *tenure) restLocked() {
-	for ; t != nil && t.ended && t.entries == 0 && !t.isRested() && (t.before == nil || t.before.isRested()); t = t.after {
-		close(t.rested)
+// announceDrainedLocked closes drained of the tenure, and of those after it, if nothing of them is
+// in memory. w.mu is held.
+func (t *tenure) announceDrainedLocked() {
+	for ; t != nil && t.ended && t.entries == 0 && !t.isDrained() && (t.before == nil || t.before.isDrained()); t = t.after {
+		close(t.drained)
 	}
 }
 
-// isRested reports whether nothing of the tenure is in memory any more.
-func (t *tenure) isRested() bool {
+// isDrained reports whether nothing of the tenure, or of one before, is in memory any more.
+func (t *tenure) isDrained() bool {
 	select {
-	case <-t.rested:
+	case <-t.drained:
 		return true
 	default:
 		return false
@@ -192,11 +193,11 @@ func (t *tenure) isRested() bool {
 }
 
 // handOver gives a partition to another process once nothing of a tenure, which has ended, is in
-// memory. If a handler does not end although its context has, the process goes on with the rest of
-// the partition instead.
+// memory. If a handler does not end although its context has, this process takes the partition back
+// instead, and goes on with the other records.
 func (w *durable) handOver(part int, t *tenure) {
-	if t == nil || timing.Await(t.rested, handOverWait) {
-		w.rest(part, t)
+	if t == nil || timing.Await(t.drained, handOverWait) {
+		w.reportDrained(part, t)
 		return
 	}
 	w.mu.Lock()
@@ -204,17 +205,18 @@ func (w *durable) handOver(part int, t *tenure) {
 	w.mu.Unlock()
 	if !closing { // Shutdown gives handlers the time that they need
 		w.cancel(t, ErrLeaseLost)
-		if !timing.Await(t.rested, handOverWait) && w.takeBack(part, t) {
+		if !timing.Await(t.drained, handOverWait) && w.takeBack(part, t) {
 			return
 		}
 	}
-	if w.await(t.rested) {
-		w.rest(part, t)
+	if w.await(t.drained) {
+		w.reportDrained(part, t)
 	}
 }
 
-// rest reports that nothing of a partition is in memory, unless another tenure has begun.
-func (w *durable) rest(part int, t *tenure) {
+// reportDrained reports to the leases that nothing of a partition is in memory, unless another
+// tenure has begun.
+func (w *durable) reportDrained(part int, t *tenure) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if p := &w.partitions[part]; p.tenure == nil && p.last == t {
@@ -222,8 +224,9 @@ func (w *durable) rest(part int, t *tenure) {
 	}
 }
 
-// takeBack begins another tenure of a partition that was to be another's, and reports whether it
-// could. The partition can be asked for again once nothing of the old tenure is in memory.
+// takeBack begins another tenure of a partition that another process was to have, and reports
+// whether it could. Once nothing of the old tenure is in memory, the partition may be asked for
+// again.
 func (w *durable) takeBack(part int, t *tenure) bool {
 	w.mu.Lock()
 	p := &w.partitions[part]
@@ -231,21 +234,21 @@ func (w *durable) takeBack(part int, t *tenure) bool {
 		w.mu.Unlock()
 		return false
 	}
-	w.beginLocked(part, t.lease)
+	w.beginTenureLocked(part, t.lease)
 	shares := w.shares
 	w.mu.Unlock()
-	if w.await(t.rested) {
+	if w.await(t.drained) {
 		shares.Unpin(part)
 	}
 	return true
 }
 
-// await waits for a signal, and reports whether it came before the end of Shutdown.
+// await waits for a signal. It reports false if Shutdown ends first.
 func (w *durable) await(signal <-chan struct{}) bool {
 	select {
 	case <-signal:
 		return true
-	case <-w.over:
+	case <-w.stopped:
 		return false
 	}
 }
@@ -262,7 +265,7 @@ func (t *tenure) run() {
 		t.w.mu.Lock()
 		t.failed = err
 		t.w.mu.Unlock()
-		if err == nil { // to begin anew
+		if err == nil { // the feed was restarted
 			continue
 		}
 		if time.Since(began) > maxFeedWait {
@@ -270,7 +273,8 @@ func (t *tenure) run() {
 		}
 		if time.Since(logged) >= repeatLog {
 			logged = time.Now()
-			t.w.log.store(t.feeding, slog.LevelWarn, "webhook: the store does not feed a partition, trying again", err, slog.Int(KeyPartition, t.part))
+			t.w.log.store(t.feeding, slog.LevelWarn, "webhook: the store does not feed a partition, trying again", err,
+				slog.Int(KeyPartition, t.part))
 		}
 		select {
 		case <-time.After(wait):
@@ -280,23 +284,24 @@ func (t *tenure) run() {
 	}
 }
 
-// feed takes the records of a partition from the store into memory, those that are there and those
-// that come. It returns nil if it has to begin anew, or if the tenure ended.
+// feed takes the records of a partition into memory, those that are in the store and those that
+// come. It returns nil if it is to be restarted, or if the tenure ended.
 func (t *tenure) feed() error {
 	ctx, again := context.WithCancel(t.feeding)
 	defer again()
 	t.w.mu.Lock()
-	if t.refeed != nil {
-		t.refeed.Stop()
-		t.refeed = nil
+	if t.restartTimer != nil {
+		t.restartTimer.Stop()
+		t.restartTimer = nil
 	}
-	t.endLongLocked()
-	t.again, t.fedAt, t.readAt, t.atEnd, t.passed = again, time.Now(), time.Time{}, false, 0
-	t.long = !t.fedAt.Before(t.longAt)
-	clear(t.w.partitions[t.part].behind)
+	t.endReadOnLocked()
+	t.restart, t.feedBegan, t.lastRead, t.caughtUp, t.skipped = again, time.Now(), time.Time{}, false, 0
+	t.readsOn = !t.feedBegan.Before(t.readOnAt)
+	clear(t.w.partitions[t.part].skipped)
+	delete(t.w.starved, t.part)
 	t.w.mu.Unlock()
-	well := time.AfterFunc(maxFeedWait, t.feedsWell) // it may have nothing to yield
-	defer well.Stop()
+	works := time.AfterFunc(maxFeedWait, t.clearFailure) // a feed that works may have nothing to yield
+	defer works.Stop()
 	for rec, err := range t.w.store.Feed(ctx, t.part) {
 		switch {
 		case ctx.Err() != nil:
@@ -307,10 +312,10 @@ func (t *tenure) feed() error {
 			return errNilRecord
 		case !t.offer(rec): //nolint:contextcheck // handlers have contexts of their own
 			return nil
-		case !t.goesOn(rec):
+		case !t.wantsMore(rec):
 			select { // until there is room, or a feed may read on to the end
 			case <-ctx.Done():
-			case <-time.After(time.Until(t.longAt)):
+			case <-time.After(time.Until(t.readOnAt)):
 			}
 			return nil
 		}
@@ -321,58 +326,77 @@ func (t *tenure) feed() error {
 	return errFeedEnded
 }
 
-// goesOn reports whether the feed is to yield more after a record. If it has left very many
-// records, that is so now and then only, because all of them are read again.
-func (t *tenure) goesOn(rec *Record) bool {
+// wantsMore reports whether the feed should yield more after a record. If it has left very many
+// records in the store, it goes on only now and then, because all of them are read again.
+func (t *tenure) wantsMore(rec *Record) bool {
 	t.w.mu.Lock()
 	defer t.w.mu.Unlock()
-	if !rec.Recovered { // all that were there before the feed are behind it
-		t.atEnd = true
-		t.endLongLocked()
+	if !rec.Recovered { // the feed has yielded all older records
+		t.caughtUp = true
+		t.endReadOnLocked()
 		return true
 	}
-	t.readAt = time.Now()
-	return t.long || t.passed < 2*t.w.maxEntries
+	t.lastRead = time.Now()
+	return t.readsOn || t.skipped < 2*t.w.maxEntries
 }
 
-// endLongLocked notes that the feed, if it was to read on to the end, has come there or had its
-// time. The lock of durable is held.
-func (t *tenure) endLongLocked() {
-	if t.long {
-		t.long = false
-		t.longAt = time.Now().Add(max(longFeed, 2*t.readAt.Sub(t.fedAt)))
+// endReadOnLocked notes, if the feed was to read on to the end, that it has come there or has had
+// its time. The lock of durable is held.
+func (t *tenure) endReadOnLocked() {
+	if t.readsOn {
+		t.readsOn = false
+		t.readOnAt = time.Now().Add(max(readOnInterval, 2*t.lastRead.Sub(t.feedBegan)))
 	}
 }
 
-// beginAnew begins the feed anew, unless it is still reading and must not be disturbed.
-func (t *tenure) beginAnew() {
+// restartLaterLocked restarts the feed of a partition after a while, for records that were left in
+// the store. The wait is longer if the memory is more than half full. w.mu is held.
+func (w *durable) restartLaterLocked(p *partition, full bool) {
+	t := p.tenure
+	wait := minRestartWait
+	if full {
+		wait = maxRestartWait
+	}
+	if t == nil || t.restartTimer != nil && !t.restartAt.After(time.Now().Add(wait)) {
+		return
+	}
+	if t.restartTimer != nil {
+		t.restartTimer.Stop()
+	}
+	t.restartAt = t.feedBegan.Add(wait)
+	t.restartTimer = time.AfterFunc(max(0, time.Until(t.restartAt)), t.tryRestart)
+}
+
+// tryRestart restarts the feed. If the feed is still reading, it tries again later.
+func (t *tenure) tryRestart() {
 	t.w.mu.Lock()
 	defer t.w.mu.Unlock()
-	if wait := t.readingLocked(time.Now()); wait <= 0 {
-		t.again()
-	} else if t.refeed != nil {
-		t.refeed.Reset(wait)
+	if wait := t.restartWaitLocked(time.Now()); wait <= 0 {
+		t.restart()
+	} else if t.restartTimer != nil {
+		t.restartTimer.Reset(wait)
 	}
 }
 
-// readingLocked returns how long the feed is to be left alone. The lock of durable is held.
-func (t *tenure) readingLocked(now time.Time) time.Duration {
-	took := now.Sub(t.fedAt)
+// restartWaitLocked returns how long to wait before the feed is restarted, because it is still
+// reading. The lock of durable is held.
+func (t *tenure) restartWaitLocked(now time.Time) time.Duration {
+	took := now.Sub(t.feedBegan)
 	switch {
-	case t.atEnd:
+	case t.caughtUp: // it only waits for new records
 		return 0
-	case t.readAt.IsZero() && took < maxCalm:
-		return minRefeed
-	case t.long && took < longMost: // a store that reads a page in some time reads the next one in such a time
-		calm := min(max(2*t.readAt.Sub(t.fedAt), minRefeed), maxCalm)
-		return calm - now.Sub(t.readAt)
+	case t.lastRead.IsZero() && took < maxReadPause:
+		return minRestartWait
+	case t.readsOn && took < maxReadOn: // the next page may take as long as the last one
+		pause := min(max(2*t.lastRead.Sub(t.feedBegan), minRestartWait), maxReadPause)
+		return pause - now.Sub(t.lastRead)
 	default:
 		return 0
 	}
 }
 
-// feedsWell notes that the feed works.
-func (t *tenure) feedsWell() {
+// clearFailure notes that the feed works again.
+func (t *tenure) clearFailure() {
 	t.w.mu.Lock()
 	defer t.w.mu.Unlock()
 	t.failed = nil

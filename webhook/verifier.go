@@ -15,14 +15,14 @@ import (
 	"github.com/b24events/b24events/internal/typednil"
 )
 
-// Verifier decides whether a delivery is authentic, and returns what proves it. It returns an error
-// that matches
+// Verifier decides whether a delivery is authentic, and returns what proves it. Its errors mean:
 //
-//   - [event.ErrUnknownPortal] when it does not know the portal, so that another verifier may,
-//   - [event.ErrForbidden] when the delivery is forged,
-//   - anything else when it cannot tell, for example because a database is down. The event is lost then.
+//   - If it matches [event.ErrUnknownPortal], the verifier does not know the portal, and another one may.
+//   - If it matches [event.ErrForbidden], the delivery is forged.
+//   - Any other error means that the verifier cannot decide, for example because a database is down.
+//     Then the event is lost.
 //
-// Verify is called before anything else looks at the delivery, with a context that ends after the
+// Verify is called before anything else reads the delivery, with a context that ends after the
 // verify timeout. It must not change the delivery, and must be safe for concurrent use.
 //
 // The proof names the portal that a handler gets from [event.Delivery.MemberID]. What the sender
@@ -34,7 +34,7 @@ type Verifier interface {
 	Verify(ctx context.Context, d *event.Delivery) (event.Proof, error)
 }
 
-// validator is what a Verifier has that can be misconfigured.
+// validator is a Verifier that can be misconfigured.
 type validator interface {
 	Validate() error
 }
@@ -50,13 +50,13 @@ func validate(v Verifier) error {
 	return nil
 }
 
-// digest is what tokens are compared by: equal lengths, and nothing to learn from how far a
-// comparison got.
+// digest is a hash of a token. Tokens are compared by their digests, which have equal lengths, so
+// that the time of a comparison reveals nothing.
 type digest [sha256.Size]byte
 
 func digestOf(token string) digest { return sha256.Sum256([]byte(token)) }
 
-// matches compares with every known token, whichever matches.
+// matches reports whether d is one of the known digests. It compares with all of them.
 func (d digest) matches(known []digest) bool {
 	found := 0
 	for i := range known {
@@ -69,7 +69,7 @@ func (d digest) matches(known []digest) bool {
 const minFixedToken = 16
 
 // TokenVerifier accepts deliveries of outgoing webhooks by their fixed tokens; see [Tokens] and
-// [TokensOf]. It keeps only hashes of the tokens, and those out of sight of fmt.
+// [TokensOf]. It keeps only hashes of the tokens, and fmt does not print those.
 type TokenVerifier struct {
 	match  func(token string) bool
 	member string                  // the portal of TokensOf; empty for Tokens
@@ -78,24 +78,24 @@ type TokenVerifier struct {
 }
 
 // Tokens returns a verifier for one outgoing webhook, whose token the portal shows when the webhook
-// is made. Several tokens serve a rotation of that webhook. White space around a token is ignored.
-// NewHandler fails on no token and on one of fewer than 16 characters, so
-// Tokens(os.Getenv("B24_TOKEN")) is safe when the variable is missing.
+// is created. Several tokens allow a rotation. White space around a token is ignored. NewHandler
+// fails if there is no token, or one has fewer than 16 characters, so
+// Tokens(os.Getenv("B24_TOKEN")) is safe if the variable is missing.
 //
-// The token proves that the sender knows it. It proves no application: the events of an application
-// (ONAPPINSTALL and the like, ONOFFLINEEVENT) are refused with any token. The portal is the one
-// that the first accepted delivery names. A later delivery that names another portal is refused
-// until the process restarts, because a webhook has one portal. For webhooks of several portals,
+// The token proves that the sender knows it. It proves no application: with any token, the verifier
+// refuses the events of an application (ONAPPINSTALL and the like, ONOFFLINEEVENT). The portal is
+// the one that the first accepted delivery names. A webhook has one portal, so a later delivery
+// that names another portal is refused until the process restarts. For webhooks of several portals,
 // and for a portal that has an application too, use [TokensOf].
 //
 // Source: https://apidocs.bitrix24.com/local-integrations/local-webhooks.html
 func Tokens(tokens ...string) *TokenVerifier { return newTokenVerifier("", tokens) }
 
-// TokensOf is [Tokens] for the outgoing webhooks of one portal, by its member ID. The tokens prove
-// that portal and no other: a delivery that names another portal is refused. [Any] joins those of
-// several portals.
+// TokensOf is like [Tokens], for the outgoing webhooks of the portal with that member ID. The
+// tokens prove that portal and no other: a delivery that names another portal is refused. For
+// several portals, join their verifiers with [Any].
 func TokensOf(memberID string, tokens ...string) *TokenVerifier {
-	if !plausible(memberID) {
+	if !plausibleMemberID(memberID) {
 		return &TokenVerifier{err: misconfigured("the member ID of an outgoing webhook is missing or malformed")}
 	}
 	return newTokenVerifier(memberID, tokens)
@@ -137,14 +137,14 @@ func (v *TokenVerifier) Verify(_ context.Context, d *event.Delivery) (event.Proo
 	return event.Proof{By: event.ProofWebhook, MemberID: member}, nil
 }
 
-// check compares the token, and returns the portal that it would prove.
+// check compares the token, and returns the portal that it would prove, empty if none is named.
 func (v *TokenVerifier) check(d *event.Delivery) (member string, err error) {
 	if v == nil || v.match == nil {
 		return "", errNoVerifier
 	}
 	claimed := d.ClaimedMemberID()
 	switch {
-	case !v.match(string(d.Auth.ApplicationToken)), claimed != "" && !plausible(claimed):
+	case !v.match(string(d.Auth.ApplicationToken)), claimed != "" && !plausibleMemberID(claimed):
 		return "", event.ErrForbidden
 	case ofApplication(d.Name):
 		return "", errTokenOfWebhook
@@ -157,7 +157,7 @@ func (v *TokenVerifier) check(d *event.Delivery) (member string, err error) {
 	}
 }
 
-// bind ties the tokens of Tokens to the first portal that they prove.
+// bind ties the tokens of [Tokens] to the first portal that they prove.
 func (v *TokenVerifier) bind(member string) error {
 	if v.member != "" || member == "" || v.first.CompareAndSwap(nil, &member) || *v.first.Load() == member {
 		return nil
@@ -171,7 +171,7 @@ func ofApplication(name string) bool {
 	return strings.HasPrefix(name, "ONAPP") || name == "ONOFFLINEEVENT"
 }
 
-// Validate returns what was wrong with the arguments of [Tokens] or [TokensOf].
+// Validate returns the error for invalid arguments of [Tokens] or [TokensOf].
 func (v *TokenVerifier) Validate() error {
 	if v == nil || (v.err == nil && v.match == nil) {
 		return errNoVerifier
@@ -179,42 +179,43 @@ func (v *TokenVerifier) Validate() error {
 	return v.err
 }
 
-// TokenLookup finds the application tokens that a portal may use. Applications that keep
-// installations in storage of their own implement it; package oauth has a verifier ready.
+// TokenLookup finds the application tokens of a portal. Implement it if your application keeps
+// installations in storage of its own. Package oauth has a verifier for its own storage.
 type TokenLookup interface {
-	// ApplicationTokens returns the application's tokens on the portal with that member ID: none
-	// for an unknown portal, usually one, several during a rotation. Tokens of another application
-	// must not be among them. memberID is not verified: it may be anything of up to 128 printable
-	// characters. An error means that the lookup failed, and loses the event.
+	// ApplicationTokens returns the application's tokens on the portal with that member ID: usually
+	// one, several during a rotation, none if the portal is unknown. It must not return tokens of
+	// another application. memberID is not verified: it may be any text of up to 128 printable
+	// characters. If the lookup fails, return an error; the event is lost then.
 	ApplicationTokens(ctx context.Context, memberID string) ([]event.Secret, error)
 }
 
-// maxMemberID bounds what reaches a lookup; real ones have 32 characters.
+// maxMemberID bounds the member IDs that reach a lookup. Real ones have 32 characters.
 const maxMemberID = 128
 
-// Installations returns a verifier for one application. It accepts a delivery whose application
-// token belongs to its portal, so that one portal's token is worthless for another. Unknown portals
-// and wrong tokens get the same response. clientID is the application's ID, which the proof names.
+// Installations returns a verifier for one application. It accepts a delivery if the application
+// token belongs to the portal of the delivery, so one portal's token is worthless for another.
+// Unknown portals and wrong tokens get the same response. clientID is the application's ID, which
+// the proof names.
 //
-// It can only recognize tokens that are stored. The ONAPPINSTALL of a new portal, and that of a
-// reinstallation with a new token, are refused: the OAuth server has to confirm these, which
-// package oauth does.
+// It knows only tokens that are stored. So it refuses the ONAPPINSTALL of a new portal, and that of
+// a reinstallation with a new token. The OAuth server has to confirm those, and package oauth asks
+// it.
 //
 // Source: https://apidocs.bitrix24.com/api-reference/events/safe-event-handlers.html
 func Installations(clientID string, lookup TokenLookup) Verifier {
 	switch {
 	case clientID == "":
-		return &check{err: misconfigured("no client ID; it stands in the application's settings")}
+		return &funcVerifier{err: misconfigured("no client ID; the application's settings show it")}
 	case typednil.Is(lookup):
-		return &check{err: misconfigured("nil token lookup")}
+		return &funcVerifier{err: misconfigured("nil token lookup")}
 	}
-	return &check{verify: func(ctx context.Context, d *event.Delivery) (event.Proof, error) {
+	return &funcVerifier{verify: func(ctx context.Context, d *event.Delivery) (event.Proof, error) {
 		token, member := string(d.Auth.ApplicationToken), d.ClaimedMemberID()
 		switch {
-		case !plausible(member):
+		case !plausibleMemberID(member):
 			return event.Proof{}, event.ErrUnknownPortal
 		case token == "":
-			return event.Proof{}, event.ErrForbidden // the portal may be known, so nothing weaker may speak for it
+			return event.Proof{}, event.ErrForbidden // not ErrUnknownPortal: the portal may be known, so no weaker proof may count
 		}
 		stored, err := lookup.ApplicationTokens(ctx, member)
 		if err != nil {
@@ -237,8 +238,9 @@ func Installations(clientID string, lookup TokenLookup) Verifier {
 	}}
 }
 
-// plausible keeps out of lookups what no member_id looks like.
-func plausible(memberID string) bool {
+// plausibleMemberID reports whether a text looks like a member_id. Other texts do not reach
+// lookups.
+func plausibleMemberID(memberID string) bool {
 	for _, c := range []byte(memberID) {
 		if c <= ' ' || c > '~' {
 			return false
@@ -247,31 +249,31 @@ func plausible(memberID string) bool {
 	return memberID != "" && memberID != "." && memberID != ".." && len(memberID) <= maxMemberID
 }
 
-// Any returns a verifier for a handler that several things use: applications, and outgoing
-// webhooks. A delivery is accepted when one of vs accepts it, with that one's proof:
+// Any returns a verifier for a handler that several applications and outgoing webhooks share. It
+// accepts a delivery if one of vs does, with the proof of that one:
 //
-//  1. Any asks the verifiers of applications, in order. The first proof that names how an application was
-//     proven (installation, tokens, call) is the result. Two applications on one portal have different
+//  1. It calls the verifiers of applications, in order. The result is the first proof that proves an
+//     application (installation, tokens, call). Two applications on one portal have different
 //     application tokens, so each gets its own deliveries.
-//  2. Then it asks the fixed tokens of [Tokens] and [TokensOf], wherever they stand in vs. Those of
-//     [Tokens] do not speak for a portal that a [TokensOf] names.
-//  3. Then it takes a weaker proof that step 1 brought, such as that of [InsecureNoVerify].
+//  2. Then it tries the fixed tokens of [Tokens] and [TokensOf], at any place in vs. Those of [Tokens]
+//     do not count for a portal that a [TokensOf] names.
+//  3. Then it takes a weaker proof from step 1, for example that of [InsecureNoVerify].
 //
-// A verifier that knows the portal and calls the delivery forged cannot be overruled by something
-// weaker: steps 2 and 3 then only accept a token that [TokensOf] ties to that very portal. The same
-// goes when a verifier cannot tell. A verifier of your own that returns a fixed token's proof
-// counts as weaker, too. It says that it does not know a portal with [event.ErrUnknownPortal].
+// If a verifier knows the portal and finds the delivery forged, no weaker proof overrules it: steps
+// 2 and 3 then only accept a token that [TokensOf] ties to that same portal. The same holds if a
+// verifier cannot decide. If a verifier of your own returns the proof of a fixed token, that counts
+// as weaker too. It has to return [event.ErrUnknownPortal] for portals that it does not know.
 //
-// When nothing accepts the delivery, Any returns the errors of the verifiers that could not tell,
-// or else an error that matches [event.ErrForbidden].
+// If nothing accepts the delivery, Any returns the errors of the verifiers that could not decide.
+// If there are none, it returns an error that matches [event.ErrForbidden].
 func Any(vs ...Verifier) Verifier {
 	if len(vs) == 0 {
-		return &check{err: misconfigured("Any of no verifiers")}
+		return &funcVerifier{err: misconfigured("Any of no verifiers")}
 	}
 	a := &anyVerifier{}
 	for _, v := range vs {
 		if err := validate(v); err != nil {
-			return &check{err: err}
+			return &funcVerifier{err: err}
 		}
 		switch v := v.(type) {
 		case *TokenVerifier:
@@ -314,11 +316,11 @@ func (a *anyVerifier) Verify(ctx context.Context, d *event.Delivery) (event.Proo
 			unsure = append(unsure, err)
 		}
 	}
-	unspoken := forged == nil && len(unsure) == 0 // no application may have this portal
+	unclaimed := forged == nil && len(unsure) == 0 // surely no application has this portal
 	for _, v := range a.fixed {
 		member, err := v.check(d)
 		switch {
-		case err == nil && v.member == "" && (!unspoken || a.names(member)):
+		case err == nil && v.member == "" && (!unclaimed || a.names(member)):
 			err = errUnboundToken
 		case err == nil:
 			err = v.bind(member)
@@ -326,14 +328,14 @@ func (a *anyVerifier) Verify(ctx context.Context, d *event.Delivery) (event.Proo
 		if err == nil {
 			return event.Proof{By: event.ProofWebhook, MemberID: member}, nil
 		}
-		if err != event.ErrForbidden { //nolint:errorlint // the bare sentinel says nothing of the token
+		if err != event.ErrForbidden { //nolint:errorlint // the bare sentinel means a wrong token
 			refusal = cmp.Or(refusal, err)
 		}
 	}
 	switch {
 	case len(unsure) > 0:
 		return event.Proof{}, errors.Join(unsure...)
-	case weaker != nil && unspoken:
+	case weaker != nil && unclaimed:
 		return *weaker, nil
 	case refusal != nil:
 		return event.Proof{}, refusal
@@ -355,9 +357,9 @@ func provesApplication(p event.Proof) bool {
 }
 
 // InsecureNoVerify returns a verifier that accepts everything. Anybody on the internet can then
-// make your handlers run, for any portal: it is for tests, and for programs behind something else
-// that authenticates. Its proof is [event.ProofInsecure], with which nothing acts on a stored
-// installation.
+// make your handlers run, for any portal. It is for tests, and for programs behind something else
+// that authenticates. Its proof is [event.ProofInsecure], with which no package here acts on a
+// stored installation.
 func InsecureNoVerify() Verifier { return noVerify{} }
 
 type noVerify struct{}
@@ -366,17 +368,17 @@ func (noVerify) Verify(_ context.Context, d *event.Delivery) (event.Proof, error
 	return event.Proof{By: event.ProofInsecure, MemberID: d.ClaimedMemberID()}, nil
 }
 
-// check is a verifier made of a function, which hides what the function refers to from fmt.
-type check struct {
+// funcVerifier is a verifier made of a function. fmt does not print what the function refers to.
+type funcVerifier struct {
 	verify func(ctx context.Context, d *event.Delivery) (event.Proof, error)
 	err    error
 }
 
-func (c *check) Verify(ctx context.Context, d *event.Delivery) (event.Proof, error) {
+func (c *funcVerifier) Verify(ctx context.Context, d *event.Delivery) (event.Proof, error) {
 	if c.err != nil {
 		return event.Proof{}, c.err
 	}
 	return c.verify(ctx, d)
 }
 
-func (c *check) Validate() error { return c.err }
+func (c *funcVerifier) Validate() error { return c.err }

@@ -52,8 +52,7 @@ func TestTokens(t *testing.T) {
 	}
 }
 
-// TestFixedTokensProveOnePortal: a token neither speaks for an application nor for a portal that is
-// not its own.
+// TestFixedTokensProveOnePortal: a token proves no application, and no other portal than its own.
 func TestFixedTokensProveOnePortal(t *testing.T) {
 	t.Parallel()
 	type sent struct {
@@ -178,7 +177,8 @@ func TestBadVerifiers(t *testing.T) {
 	}
 }
 
-// TestMisusedVerifiers: those that nobody validated accept nothing, and do not say "forged" either.
+// TestMisusedVerifiers: verifiers that nobody validated accept nothing, and do not return "forged"
+// either.
 func TestMisusedVerifiers(t *testing.T) {
 	t.Parallel()
 	var missing *webhook.TokenVerifier
@@ -266,7 +266,7 @@ func TestInstallations(t *testing.T) {
 	}
 }
 
-// TestForgedEvents posts what an attacker can: another portal's valid token, and a new
+// TestForgedEvents posts what an attacker can post: another portal's valid token, and a new
 // installation.
 func TestForgedEvents(t *testing.T) {
 	t.Parallel()
@@ -358,8 +358,8 @@ func TestAny(t *testing.T) {
 	}
 }
 
-// TestTwoApplications: each proves its own deliveries, on a portal that has both, and none the
-// other's.
+// TestTwoApplications: on a portal that has both, each proves its own deliveries, and not those of
+// the other.
 func TestTwoApplications(t *testing.T) {
 	t.Parallel()
 	var rec recorder
@@ -386,8 +386,8 @@ func TestTwoApplications(t *testing.T) {
 	require.Equal(t, portalB, got[2].MemberID())
 }
 
-// TestFixedTokenBesideAnApplication: the webhook's token lets nothing of an application in, and
-// does not speak for a portal that has it.
+// TestFixedTokenBesideAnApplication: with the webhook's token no event of an application is
+// accepted, and it proves no portal that has the application.
 func TestFixedTokenBesideAnApplication(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {

@@ -69,6 +69,9 @@ func TestManyFields(t *testing.T) {
 
 // TestRecordsAreBounded fills the records with large calls.
 func TestRecordsAreBounded(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes seconds")
+	}
 	t.Parallel()
 	p, c := newPortal(t)
 	large := strings.Repeat("x", 1<<19)

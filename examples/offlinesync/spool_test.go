@@ -141,6 +141,9 @@ func (p *tap) died(now int) {
 // had stored is delivered, wherever it is killed; what was in the answer that it read last and had
 // not stored yet is the only loss.
 func TestKilledWithoutExtendedMode(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it kills processes")
+	}
 	t.Parallel()
 	const kills = 20
 	portal, app, env := programtest.Portal(t, eventtest.WithoutExtendedOffline())

@@ -1,6 +1,6 @@
-// Package batch is the wire format of the REST method batch, by which a portal runs up to 50 calls
-// in one request. [Params] and [Reply.Answer] are for packages that know a portal only as a caller
-// of methods; package rest names its commands itself.
+// Package batch is the wire format of the REST method batch, with which a portal runs up to 50
+// calls in one request. [Params] and [Reply.Answer] are for packages that know a portal only as a
+// caller of methods; package rest names its commands itself.
 //
 // Source: https://apidocs.bitrix24.com/settings/how-to-call-rest-api/batch.html
 package batch
@@ -21,9 +21,9 @@ import (
 const (
 	// Method is the name of the method.
 	Method = "batch"
-	// Max is how many commands the portal takes in one batch.
+	// Max is the largest number of commands in one batch.
 	Max = 50
-	// Connector is the parameter that chooses the queue of an integration. It holds for a whole
+	// Connector is the parameter that selects the queue of an integration. It applies to a whole
 	// request.
 	Connector = "auth_connector"
 )
@@ -38,7 +38,7 @@ func Takes(method string) bool {
 	}
 }
 
-// Line writes a command: a method, and parameters that are a form already.
+// Line returns a command: a method, and parameters that are encoded as a form.
 func Line(method, form string) string {
 	if form == "" {
 		return method
@@ -53,9 +53,9 @@ type Command struct {
 }
 
 // Params returns the parameters of a batch that runs the commands in their order, whether or not
-// earlier ones fail. The portal gives the connector of a batch to each of its commands, so all of
-// them must name the same one, or none. A text that the portal would take for a reference to the
-// result of another command is refused.
+// earlier ones fail. The portal applies the connector of a batch to all of its commands, so all
+// must name the same one, or none. Params returns an error if the portal would read a text as a
+// reference to the result of another command.
 func Params(commands []Command) (map[string]any, error) {
 	cmd := make(map[string]any, len(commands))
 	all := map[string]any{"halt": 0, "cmd": cmd}
@@ -78,11 +78,11 @@ func Params(commands []Command) (map[string]any, error) {
 	return all, nil
 }
 
-var errReference = errors.New("the portal would take a text for a reference to a result")
+var errReference = errors.New("the portal would read a text as a reference to a result")
 
-// name makes keys that PHP cannot take for a list, so that the answer's sections are objects. In
-// alphabetical order, in which callers send the keys of a map, they are in the order of the
-// commands.
+// name returns the key of a command. PHP does not take such keys for positions of a list, so the
+// sections of the response are objects. Callers send the keys of a map in alphabetical order, which
+// is the order of the commands.
 func name(i int) string { return fmt.Sprintf("c%02d", i) }
 
 // Reply is the result of a batch: sections with the names of the commands.
@@ -94,7 +94,7 @@ type Reply struct {
 	Times   Section `json:"result_time"`
 }
 
-// Read reads the result of a batch. An empty list is a result without sections, as PHP writes it.
+// Read reads the result of a batch. PHP writes a result without sections as an empty list.
 func Read(result json.RawMessage) (*Reply, error) {
 	reply := new(Reply)
 	if inner, ok := bytes.CutPrefix(bytes.TrimSpace(result), []byte("[")); ok && string(bytes.TrimSpace(inner)) == "]" {
@@ -103,8 +103,8 @@ func Read(result json.RawMessage) (*Reply, error) {
 	return reply, json.Unmarshal(result, reply)
 }
 
-// ErrMissing means that the answer lacks a command, which may have run.
-var ErrMissing = errors.New("the portal's answer to a batch lacks it")
+// ErrMissing means that the response lacks a command, which may have run.
+var ErrMissing = errors.New("the response to a batch lacks it")
 
 // Answer returns the result of the command at a position, or the error with which the portal
 // refused it, which is a [*Error].
@@ -118,15 +118,14 @@ func (r *Reply) Answer(i int, method string) (json.RawMessage, error) {
 	return nil, fmt.Errorf("%s: %w", method, ErrMissing)
 }
 
-// Bounds of what is kept of a refusal, in characters.
+// The longest texts of an error, in characters.
 const (
 	maxCode        = 200
 	maxDescription = 1000
 )
 
-// refusalOf reads the portal's refusal of one command. What the portal writes is made fit for a log
-// line: see package redact. The caller that sent the batch takes its access token out, which only
-// it knows.
+// refusalOf reads the error of one command, and makes its texts fit for a log line: see package
+// redact. The caller that sent the batch removes its access token, which only the caller knows.
 func refusalOf(method string, refusal json.RawMessage) *Error {
 	e := &Error{Method: method}
 	if json.Unmarshal(refusal, e) != nil {
@@ -140,8 +139,8 @@ func refusalOf(method string, refusal json.RawMessage) *Error {
 	return e
 }
 
-// Total returns the number of rows that a list method found for the command at a position, where it
-// told.
+// Total returns the number of rows that a list method found for the command at a position, and
+// false if it did not say.
 func (r *Reply) Total(i int) (int, bool) {
 	var total json.Number
 	if json.Unmarshal(r.Totals[name(i)], &total) != nil {
@@ -151,16 +150,16 @@ func (r *Reply) Total(i int) (int, bool) {
 	return int(n), err == nil && n >= 0
 }
 
-// Error is the portal's refusal of one command. Its texts are the portal's, without tags and
-// control characters.
+// Error is the error that the portal returned for one command. Its texts come from the portal,
+// without tags and control characters.
 type Error struct {
 	Method      string `json:"-"`
 	Code        string `json:"error"`
 	Description string `json:"error_description"`
 }
 
-// Error names the method and the code; the description is the portal's text and may hold anything.
-func (e *Error) Error() string { return e.Method + ": the portal answered " + e.Code }
+// Error names the method and the code. It leaves out the description, which may hold anything.
+func (e *Error) Error() string { return e.Method + ": the portal returned " + e.Code }
 
 // ErrorCode returns the portal's error member.
 func (e *Error) ErrorCode() string { return e.Code }
@@ -168,11 +167,11 @@ func (e *Error) ErrorCode() string { return e.Code }
 // ErrorDescription returns the portal's error_description member.
 func (e *Error) ErrorDescription() string { return e.Description }
 
-// Section is a part of a batch's answer, by the names of the commands. PHP writes an empty one as a
-// list, and one with the names 0, 1 and so on too.
+// Section is a part of the response to a batch, by the names of the commands. PHP writes it as a
+// list if it is empty, or if the names are 0, 1 and so on.
 type Section map[string]json.RawMessage
 
-var errSection = errors.New("a section of a batch's answer is neither an object nor a list")
+var errSection = errors.New("a section of the response to a batch is neither an object nor a list")
 
 // UnmarshalJSON reads an object, or a list as an object whose keys are the positions.
 func (s *Section) UnmarshalJSON(doc []byte) error {

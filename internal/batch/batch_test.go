@@ -36,7 +36,7 @@ func TestParams(t *testing.T) {
 	}
 }
 
-// In the order of their names, as callers send a map, commands are in their own.
+// Callers send a map in the order of its keys, which must be the order of the commands.
 func TestNamesSortInTheOrderOfTheCommands(t *testing.T) {
 	t.Parallel()
 	commands := make([]batch.Command, batch.Max)
@@ -100,8 +100,7 @@ func TestSections(t *testing.T) {
 	require.Equal(t, batch.Section{"0": json.RawMessage(`{"a":1}`), "1": json.RawMessage(`2`)}, s, "names that PHP takes for positions")
 }
 
-// TestRefusalsAreCleaned covers what a portal writes into a refusal: it stood in errors and logs as
-// it came.
+// TestRefusalsAreCleaned covers the texts of a portal's error, which appear in errors and logs.
 func TestRefusalsAreCleaned(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct{ refusal, code, description string }{
@@ -126,7 +125,7 @@ func TestRefusalsAreCleaned(t *testing.T) {
 			require.ErrorAs(t, err, &e)
 			require.Equal(t, tc.code, e.ErrorCode())
 			require.Equal(t, tc.description, e.ErrorDescription())
-			require.EqualError(t, err, "m: the portal answered "+tc.code)
+			require.EqualError(t, err, "m: the portal returned "+tc.code)
 		})
 	}
 }

@@ -1,6 +1,6 @@
-// Package defaultlog makes the logger that a package uses if the program gives it none. What needs
-// attention must not be lost because somebody forgot an option, and what does not must not fill the
-// log of a program that did not ask for it.
+// Package defaultlog provides the logger that a package uses if the program sets none. Messages
+// that need attention must not be lost because of a forgotten option. Other messages must not fill
+// the log of a program that did not ask for them.
 package defaultlog
 
 import (
@@ -8,8 +8,8 @@ import (
 	"log/slog"
 )
 
-// New returns a logger that passes WARN and above to [slog.Default], and nothing else. It keeps the
-// default logger of this moment: a later slog.SetDefault does not change it.
+// New returns a logger that passes WARN and above to [slog.Default], and nothing else. It uses the
+// default logger at the time of the call: a later slog.SetDefault does not change it.
 func New() *slog.Logger { return slog.New(warnings{slog.Default().Handler()}) }
 
 // warnings is a handler for records of WARN and above.

@@ -34,7 +34,7 @@ func TestNew(t *testing.T) {
 	require.Contains(t, text, "msg=grouped a=1 g.b=2")
 }
 
-// TestLevelOfTheProgram: a program that logs errors only gets errors only.
+// TestLevelOfTheProgram: a program that logs only errors gets only errors.
 //
 //nolint:paralleltest // the default logger belongs to the whole process
 func TestLevelOfTheProgram(t *testing.T) {

@@ -9,10 +9,10 @@ import (
 	"github.com/b24events/b24events/event"
 )
 
-// Context is the context of one call: of a handler, or with [NewContext] of anything else. It has
-// the values that an item brings, and ends at its deadline, with its parent or when the call is
-// over. Most calls never wait for their context, so the timer and the links of the context package
-// are made when Done or a child is first asked for. It is safe for concurrent use.
+// Context is the context of one call: of a handler, or, with [Dispatcher.NewContext], of anything
+// else. It has the values that an item brings, and ends at its deadline, with its parent or when
+// the call is over. Most calls never wait for their context, so it makes the timer and the links of
+// the context package only when Done or a child is first needed. It is safe for concurrent use.
 type Context struct {
 	d        *Dispatcher
 	portal   *Portal         // nil unless this is an attempt
@@ -33,22 +33,24 @@ type attempt struct {
 }
 
 // NewContext returns the context of a call that is not an attempt. It has the values of values,
-// which may be nil, and ends when Shutdown stops waiting or after a time. The caller calls End.
+// which may be nil, and ends when Shutdown stops waiting or after timeout. The caller calls End.
 func (d *Dispatcher) NewContext(values context.Context, timeout time.Duration) *Context {
 	return &Context{d: d, values: values, deadline: time.Now().Add(timeout)}
 }
 
-// context returns the context of an attempt. The caller ends it.
+// context returns the context of an attempt. The caller calls End.
 func (d *Dispatcher) context(it *Item) *Context {
 	return &Context{
 		d: d, portal: it.portal, values: it.Values, deadline: it.Began.Add(d.cfg.Timeout),
-		attempt: attempt{number: small(it.Attempts), max: small(d.attempts(it)), merged: small(it.Merged), parked: it.Parked},
+		attempt: attempt{
+			number: clampInt32(it.Attempts), max: clampInt32(d.attempts(it)), merged: clampInt32(it.Merged), parked: it.Parked,
+		},
 	}
 }
 
-func small(n int) int32 { return int32(min(n, math.MaxInt32)) } //nolint:gosec // it fits
+func clampInt32(n int) int32 { return int32(min(n, math.MaxInt32)) } //nolint:gosec // it fits
 
-// parent returns the context that c ends with. It can be cancelled and has no values.
+// parent returns the context whose end ends c. It can be canceled and has no values.
 func (c *Context) parent() context.Context {
 	if c.portal == nil {
 		return c.d.life
@@ -66,14 +68,14 @@ func (c *Context) End() {
 	}
 }
 
-// standard returns the context of package context that c stands for.
+// standard returns the context of package context behind c, and makes it if there is none.
 func (c *Context) standard() context.Context {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.standardLocked()
 }
 
-// standardLocked is called with c.mu held.
+// standardLocked is standard. c.mu is held.
 func (c *Context) standardLocked() context.Context {
 	if c.made == nil {
 		var cause error
@@ -104,10 +106,10 @@ func (c *Context) Err() error {
 	return c.standardLocked().Err()
 }
 
-// Value returns what the dispatcher knows of the attempt, or a value of the item. What package
-// context keeps in its own contexts, to link children with parents and to find causes, comes from c
-// instead. Its key is not exported, but the parent knows it: a context that can be cancelled and
-// has no other values.
+// Value returns what the dispatcher knows of the attempt, or a value of the item. Package context
+// keeps a value in its own contexts, to link children with parents and to find causes. That one
+// comes from the context behind c. Its key is not exported, but the parent answers to it, because
+// it is a context of package context that has no other values.
 func (c *Context) Value(key any) any {
 	if c.portal != nil {
 		if v := c.attemptValue(key); v != nil {
@@ -123,7 +125,7 @@ func (c *Context) Value(key any) any {
 	return c.values.Value(key)
 }
 
-// attemptValue returns what package event looks for in the context of an attempt.
+// attemptValue returns the values that package event looks for in the context of an attempt.
 func (c *Context) attemptValue(key any) any {
 	switch key.(type) {
 	case event.AttemptKey:

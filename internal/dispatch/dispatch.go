@@ -33,58 +33,61 @@ const (
 	SlowFor = 30 * time.Second
 )
 
-// PostponedError is what [Front.Handle] returns if it did not begin an attempt: the item is handled
-// again after that time. It is no attempt and no retry, and is not counted or reported as one.
+// PostponedError is what [Front.Handle] returns if it did not begin an attempt. The dispatcher
+// handles the item again after that time, and neither counts nor reports an attempt or a retry.
 type PostponedError time.Duration
 
-// Error says that nothing was tried.
+// Error says that no attempt was made, and how long the item waits.
 func (p PostponedError) Error() string { return "dispatch: postponed by " + time.Duration(p).String() }
 
-// Front is what takes part in the work on items. Its methods are called without locks, by several
-// goroutines at a time. They should be quick: they hold up the item's lane and its worker.
+// Front handles items and accounts for them. Its methods are called without locks, by several
+// goroutines at a time. They should be quick, because they hold up the item's lane and its worker.
 type Front interface {
-	// Handle makes one attempt. A panic is the error of the attempt. It may return [PostponedError].
+	// Handle makes one attempt. A panic becomes the error of the attempt. Handle may return
+	// [PostponedError].
 	Handle(ctx context.Context, it *Item) error
 	// Retrying reports an attempt that failed and is repeated after wait, unless something ends
 	// the item first. The next attempt begins after Retrying returned.
 	Retrying(it *Item, err error, wait time.Duration)
-	// Finished takes the item back, once for each. err is that of the last attempt, or why there
-	// was none. An OutcomeMerged item lives on in another. The item must not be used again.
+	// Finished gives the item back, once for each item. err is the error of the last attempt, or why
+	// there was none. An item with OutcomeMerged lives on in another one. The item must not be used
+	// again.
 	Finished(it *Item, o Outcome, err error)
 }
 
-// Config configures a [Dispatcher]. All fields but those that say so must be set. The package
-// documentation says which portals are slow or busy.
+// Config configures a [Dispatcher]. All fields must be set, unless their comment allows zero. The
+// package documentation says which portals are slow or busy.
 type Config struct {
 	// Workers is how many items run at a time, besides urgent ones and those of Overflow.
 	Workers int
-	// Limit is how many items of one portal run at a time. Open can set another limit. It is the
-	// length of a turn of a busy or a slow portal as well.
+	// Limit is how many items of one portal run at a time. Open can set another limit. It is also
+	// the length of a turn of a busy or a slow portal.
 	Limit int
-	// SlowShare is how many of Workers slow portals have, all together. If it is Workers, no portal
+	// SlowShare is how many of Workers all slow portals together have. If it is Workers, no portal
 	// is slow or busy.
 	SlowShare int
-	// Overflow is up to how many items of slow portals an item is counted among them once it has run
-	// for SlowAfter, and no longer among those of others. 0 means Workers.
+	// Overflow bounds the items of slow portals. An item that has run for SlowAfter counts as one of
+	// a slow portal, and no longer as one of the others, while there are fewer than Overflow. 0
+	// means Workers.
 	Overflow int
-	// Urgent is how many urgent items run at a time, and as many that have run for SlowAfter.
+	// Urgent is how many urgent items run at a time, besides as many that have run for SlowAfter.
 	Urgent int
 
 	Size       int64 // room for items; 0 for no bound
 	UrgentSize int64 // room for urgent items
 
-	Front       Front                // of portals that Enqueue makes
-	Misfits     event.MisfitReporter // for them; nil for none
+	Front       Front                // of the portals that Enqueue makes
+	Misfits     event.MisfitReporter // for those portals; nil for none
 	Timeout     time.Duration
 	TimedOut    error // cause of a context that ends with Timeout
 	Closed      error // cause of contexts that Shutdown ends
 	MaxAttempts int
-	Backoff     func(attempts int) time.Duration // after a number of attempts
+	Backoff     func(attempts int) time.Duration // wait after a number of failed attempts
 	MaxWait     time.Duration                    // that a handler may ask for; 0 for no bound
 	Grace       time.Duration                    // of Shutdown, for handlers to return after their contexts ended
 
-	// Removed is called for each removal of an application that dropped waiting items, with their
-	// number, before the front gets them. nil for nothing.
+	// Removed is called if the removal of an application dropped waiting items, with their number,
+	// before the front gets them. It may be nil.
 	Removed func(key Key, dropped int)
 
 	Logger *slog.Logger // for panics of the front's own code
@@ -93,57 +96,57 @@ type Config struct {
 // Dispatcher runs items. Make one with [New]. It has no goroutines while there is nothing to run.
 type Dispatcher struct {
 	cfg    Config
-	life   context.Context //nolint:containedctx // ends when Shutdown stops waiting; the parent of handlers' contexts
+	life   context.Context //nolint:containedctx // ends when Shutdown stops waiting; parent of the handlers' contexts
 	end    context.CancelCauseFunc
 	counts counts
 	remove event.RemovalReporter
 
 	mu          sync.Mutex
 	portals     map[Key]*Portal // those that Enqueue made
-	rings       [rings]ring
-	rooms       [classes]room
-	places      [placesN]int // running items
-	busyBegan   bool         // the last one of placeOrdinary and placeBusy that began was a busy one
-	running     runningList
-	queued      int // admitted, and not running
-	finishing   int // on the way to the front
-	inline      int // of the running ones, those of Do
-	spareLanes  *lane
-	spares      int
+	rings       [ringCount]ring
+	rooms       [classCount]room
+	places      [placeCount]int // running items
+	busyBegan   bool            // the last item that began in placeOrdinary or placeBusy was a busy one
+	running     list[Item]      // those first that began first
+	queued      int             // items that are admitted and do not run
+	finishing   int             // items on their way back to the front
+	inline      int             // running items of Do
+	spareLanes  []*lane
 	idleWorkers []*worker
-	dismissed   bool        // no worker stays idle
+	dismissed   bool        // workers end instead of becoming idle
 	reaper      *time.Timer // ends idle workers
 	reaping     bool        // reaper is set
 	watcher     *time.Timer // looks for overdue items
 	watching    bool        // watcher is set
 
-	closing bool          // Shutdown was called
-	cut     bool          // Shutdown stopped waiting
-	left    int           // items that it cut
-	waited  int           // of these, those that did not run
-	cause   error         // why
-	cutDone chan struct{} // closed when the cut is over
-	quiet   chan struct{} // closed when nothing is under way; nil unless somebody waits
+	closing    bool          // Shutdown was called
+	cut        bool          // Shutdown stopped waiting
+	cutItems   int           // items that it cut
+	cutWaiting int           // of these, those that did not run
+	cutCause   error         // why
+	cutDone    chan struct{} // closed when the cut is over
+	quiet      chan struct{} // closed when nothing is under way; nil unless somebody waits
 }
 
-// counts are what happened so far.
+// counts are the live numbers behind [Counts].
 type counts struct {
 	accepted, retried atomic.Uint64
-	outcomes          [outcomes]atomic.Uint64
+	outcomes          [outcomeCount]atomic.Uint64
 }
 
-// Counts says what happened so far. When nothing is under way, Accepted is the sum of Outcomes.
+// Counts are totals since the dispatcher was made. When nothing is under way, Accepted is the sum
+// of Outcomes.
 type Counts struct {
-	Accepted uint64           // items that were admitted
-	Retried  uint64           // attempts that failed and were or are to be repeated
-	Outcomes [outcomes]uint64 // by Outcome
+	Accepted uint64               // items that were admitted
+	Retried  uint64               // failed attempts that were followed, or will be, by another one
+	Outcomes [outcomeCount]uint64 // by Outcome
 }
 
-// Depth says what is under way.
+// Depth is what is under way.
 type Depth struct {
 	Queued  int // items that wait for a worker or for their next attempt
 	Running int
-	Stuck   int // of these, those that go on although their contexts have ended
+	Stuck   int // of these, those that go on long after their contexts have ended
 }
 
 // New returns a dispatcher.
@@ -155,8 +158,8 @@ func New(cfg Config) *Dispatcher {
 	for i := range d.rings {
 		d.rings[i].id = ringID(i)
 	}
-	d.rooms[ordinary] = room{size: cfg.Size, line: ringRoom}
-	d.rooms[urgent] = room{size: cfg.UrgentSize, line: ringUrgentRoom}
+	d.rooms[classOrdinary] = room{size: cfg.Size, line: ringRoom}
+	d.rooms[classUrgent] = room{size: cfg.UrgentSize, line: ringUrgentRoom}
 	return d
 }
 
@@ -184,9 +187,9 @@ func (d *Dispatcher) Closed() bool {
 	return d.closing
 }
 
-// Enqueue takes an item of a portal that the dispatcher makes when it needs it. It waits for room
-// up to patience, and then returns [ErrFull]; or [ErrClosed]. In both cases the item is the
-// caller's again.
+// Enqueue takes an item of the portal key, which the dispatcher makes if there is none. If there is
+// no room within patience, it returns [ErrFull]. After Shutdown it returns [ErrClosed]. In both
+// cases the item is the caller's again.
 func (d *Dispatcher) Enqueue(key Key, it *Item, patience time.Duration) error {
 	d.mu.Lock()
 	if d.closing {
@@ -196,7 +199,7 @@ func (d *Dispatcher) Enqueue(key Key, it *Item, patience time.Duration) error {
 	d.dismissed = false
 	p := d.portalLocked(key)
 	it.Cost = min(it.Cost, d.rooms[it.class()].size)
-	it.portal, it.refusal = p, notRefused
+	it.portal, it.refusal = p, refusalNone
 	it.noteFired()
 	l := d.laneOfLocked(p, it)
 	if merged := d.mergeLocked(l, it); merged != nil {
@@ -204,14 +207,14 @@ func (d *Dispatcher) Enqueue(key Key, it *Item, patience time.Duration) error {
 		d.counts.outcomes[OutcomeMerged].Add(1)
 		d.finishing++
 		p.finishing++
-		d.pumpLocked() // the one that stays may need less room
+		d.pumpLocked() // the item that stays may need less room
 		d.mu.Unlock()
 		d.finish(merged, OutcomeMerged, nil)
 		return nil
 	}
 	l.push(it)
 	r := &d.rooms[it.class()]
-	if !r.due && p.admissions[it.class()].head == nil && d.takeRoomLocked(it, it.Cost) {
+	if !r.reserved && p.admissions[it.class()].first() == nil && d.takeRoomLocked(it, it.Cost) {
 		d.admittedLocked(it)
 		d.pumpLocked()
 		d.mu.Unlock()
@@ -219,14 +222,14 @@ func (d *Dispatcher) Enqueue(key Key, it *Item, patience time.Duration) error {
 	}
 	it.admitting = true
 	if patience <= 0 {
-		d.refuseLocked(it, notRefused)
+		d.refuseLocked(it, refusalNone)
 		d.mu.Unlock()
 		return ErrFull
 	}
 	it.admitted = make(chan struct{})
-	p.admissions[it.class()].push(it)
+	p.admissions[it.class()].push(&it.inQueue, it)
 	d.rings[r.line].push(p)
-	r.due = r.due || (p.admissions[it.class()].head == it && d.dueLocked(it))
+	r.reserved = r.reserved || (p.admissions[it.class()].first() == it && d.comesFirstLocked(it))
 	d.mu.Unlock()
 	return d.waitForRoom(it, patience)
 }
@@ -244,26 +247,27 @@ func (d *Dispatcher) waitForRoom(it *Item, patience time.Duration) error {
 	defer d.mu.Unlock()
 	if it.admitting {
 		d.leaveLineLocked(it)
-		d.refuseLocked(it, refusedFull)
-		d.admitLocked(it.class()) // those behind it may need less
+		d.refuseLocked(it, refusalFull)
+		d.admitLocked(it.class()) // items behind it may need less
 		d.pumpLocked()
 	}
 	return it.refusal.err()
 }
 
-// refuseLocked takes an item out of its lane that was not admitted. d.mu is held.
+// refuseLocked takes an item that was not admitted out of its lane. d.mu is held.
 func (d *Dispatcher) refuseLocked(it *Item, why refusal) {
 	it.admitting, it.refusal = false, why
 	l := it.lane
-	first := l.head == it
-	l.remove(it)
+	first := l.first() == it
+	l.items.remove(&it.inLane)
 	it.lane = nil
 	if first && l.state == laneIdle {
 		d.advanceLocked(l)
 	}
 }
 
-// admittedLocked makes an item one that waits for a worker. d.mu is held.
+// admittedLocked counts an item that was admitted, and readies its lane if the item is the first.
+// d.mu is held.
 func (d *Dispatcher) admittedLocked(it *Item) {
 	d.counts.accepted.Add(1)
 	d.queued++
@@ -272,14 +276,14 @@ func (d *Dispatcher) admittedLocked(it *Item) {
 		it.admitting = false
 		close(it.admitted)
 	}
-	if l := it.lane; l.state == laneIdle && l.head == it {
+	if l := it.lane; l.state == laneIdle && l.first() == it {
 		d.readyLocked(l)
 	}
 	d.absorbLocked(it)
 }
 
-// Do runs an item at once, within the caller: it is in no lane, needs no room, and is tried once.
-// It returns what became of the item, or [ErrClosed].
+// Do runs an item at once, in the goroutine of the caller. The item is in no lane, needs no room,
+// and has one attempt. Do returns what became of it, or [ErrClosed].
 func (d *Dispatcher) Do(key Key, it *Item) (Outcome, error) {
 	d.mu.Lock()
 	if d.closing {
@@ -293,14 +297,14 @@ func (d *Dispatcher) Do(key Key, it *Item) (Outcome, error) {
 	it.Began, it.place = time.Now(), placeInline
 	it.portal.inline++
 	d.inline++
-	d.running.push(it)
+	d.running.push(&it.inQueue, it)
 	d.mu.Unlock()
 	r := d.serve(nil, it)
 	return r.outcome, r.err
 }
 
-// Idle waits until nothing is under way, retries included. It returns the cause of ctx if that ends
-// first.
+// Idle waits until nothing is under way, retries included. If ctx ends first, it returns the cause
+// of that.
 func (d *Dispatcher) Idle(ctx context.Context) error {
 	d.mu.Lock()
 	quiet := d.quietSignalLocked()
@@ -316,8 +320,8 @@ func (d *Dispatcher) Idle(ctx context.Context) error {
 // quietLocked reports whether nothing is under way. d.mu is held.
 func (d *Dispatcher) quietLocked() bool { return d.queued+d.running.n+d.finishing == 0 }
 
-// settleLocked announces that nothing is under way, if so. d.mu is held.
-func (d *Dispatcher) settleLocked() {
+// announceQuietLocked announces that nothing is under way, if so. d.mu is held.
+func (d *Dispatcher) announceQuietLocked() {
 	if !d.quietLocked() {
 		return
 	}

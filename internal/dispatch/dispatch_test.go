@@ -16,7 +16,7 @@ import (
 	"github.com/b24events/b24events/internal/dispatch"
 )
 
-// front is a Front that notes what it is told.
+// front is a Front that records its calls.
 type front struct {
 	handle func(ctx context.Context, it *dispatch.Item) error
 	report func(it *dispatch.Item, o dispatch.Outcome) // nil for nothing

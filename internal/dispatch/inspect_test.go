@@ -11,7 +11,7 @@ func (d *Dispatcher) inspect() string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	in := inspection{d: d}
-	for it := d.running.head; it != nil; it = it.laterR {
+	for it := range d.running.all() {
 		in.running++
 		in.places[it.place]++
 		in.hold(it)
@@ -20,7 +20,7 @@ func (d *Dispatcher) inspect() string {
 	gaveUp := in.fast()+d.slowLocked()+d.places[placeUrgent]+d.places[placeUrgentSlow]+d.places[placeStuck]+d.inline != d.running.n
 	in.check(in.running == d.running.n, "running list")
 	in.check(in.queued == d.queued, "queued %d, not %d", d.queued, in.queued)
-	for c := range classes {
+	for c := range classCount {
 		r := &d.rooms[c]
 		in.check(r.size == 0 || r.used <= r.size, "room: %d of %d used", r.used, r.size)
 		if !d.cut {
@@ -29,7 +29,7 @@ func (d *Dispatcher) inspect() string {
 	}
 	if !d.cut {
 		in.check(!gaveUp, "places %v", d.places)
-		for p := range placesN {
+		for p := range placeCount {
 			in.check(p == placeInline || in.places[p] == d.places[p], "places %v, not %v", d.places, in.places)
 		}
 	}
@@ -44,9 +44,9 @@ type inspection struct {
 	d               *Dispatcher
 	problem         string
 	running, queued int
-	places          [placesN]int
-	used            [classes]int64
-	waits           [rings]bool // portals wait for a worker
+	places          [placeCount]int
+	used            [classCount]int64
+	waits           [ringCount]bool // portals wait for a worker
 }
 
 func (in *inspection) check(ok bool, format string, args ...any) {
@@ -62,11 +62,11 @@ func (in *inspection) hold(it *Item) {
 
 func (in *inspection) portal(p *Portal) {
 	var lanes, ready, queued, resting int
-	var waits [classes]bool
-	for l := p.all; l != nil; l = l.later {
+	var waits [classCount]bool
+	for l := range p.all.all() {
 		lanes++
 		in.check(l.portal == p, "lane of another portal")
-		in.check(l.head != nil || l.state == laneRunning, "empty lane in state %d", l.state)
+		in.check(l.first() != nil || l.state == laneRunning, "empty lane in state %d", l.state)
 		in.check(l.key == event.Entity{} || p.lanes[l.key] == l, "lane is not in the map")
 		in.check(l.state != laneResting || l.timer != nil, "lane never wakes")
 		if l.state == laneReady && !l.urgent {
@@ -75,12 +75,12 @@ func (in *inspection) portal(p *Portal) {
 		if l.state == laneResting {
 			resting++
 		}
-		if l.head != nil {
-			in.check((l.state == laneIdle) == (l.head.admitting && l.state != laneRunning), "lane in state %d", l.state)
+		if l.first() != nil {
+			in.check((l.state == laneIdle) == (l.first().admitting && l.state != laneRunning), "lane in state %d", l.state)
 		}
-		for it := l.head; it != nil; it = it.next {
+		for it := range l.items.all() {
 			in.check(it.lane == l && it.portal == p, "item of another lane")
-			in.check(it.next != nil || l.tail == it, "tail of a lane")
+			in.check(it.inLane.next != nil || l.items.last() == it, "tail of a lane")
 			if it.admitting {
 				waits[it.class()] = true
 				continue
@@ -95,11 +95,12 @@ func (in *inspection) portal(p *Portal) {
 	in.check(queued == p.queued && ready == p.ready.n && resting == p.resting, "counts of a portal")
 	in.check(p.running <= p.opts.Limit, "portal runs %d of %d", p.running, p.opts.Limit)
 	in.check(p.urgents <= 1, "portal runs %d urgent ones", p.urgents)
-	in.check(p.burst >= 0 && p.burst < p.opts.Limit, "%d items of a turn of %d", p.burst, p.opts.Limit)
+	in.check(p.turnItems >= 0 && p.turnItems < p.opts.Limit, "%d items of a turn of %d", p.turnItems, p.opts.Limit)
 	if !p.barred() {
 		in.turns(p, ready)
 	}
-	in.check(p.links[ringRoom].in == waits[ordinary] && p.links[ringUrgentRoom].in == waits[urgent], "portal in the line for room")
+	in.check((p.links[ringRoom].of != nil) == waits[classOrdinary] && (p.links[ringUrgentRoom].of != nil) == waits[classUrgent],
+		"portal in the line for room")
 }
 
 // turns checks that a portal of which an item may start is in its ring, and in no other.
@@ -110,16 +111,17 @@ func (in *inspection) turns(p *Portal, ready int) {
 	backlog := ready >= p.opts.Limit && ready >= 2
 	belongs := map[ringID]bool{
 		ringSlow:     can && p.slow,
-		ringBusy:     can && !p.slow && parts && (backlog || p.burst > 0),
-		ringOrdinary: can && !p.slow && (!parts || (!backlog && p.burst == 0)),
+		ringBusy:     can && !p.slow && parts && (backlog || p.turnItems > 0),
+		ringOrdinary: can && !p.slow && (!parts || (!backlog && p.turnItems == 0)),
 		ringUrgent:   p.urgent != nil && p.urgent.state == laneReady,
 	}
 	for r, is := range belongs {
-		in.check(p.links[r].in == is, "portal in ring %d: %v, slow %v, %d ready, %d running, burst %d", r, !is, p.slow, ready, p.running, p.burst)
+		in.check((p.links[r].of != nil) == is, "portal in ring %d: %v, slow %v, %d ready, %d running, %d items of its turn",
+			r, !is, p.slow, ready, p.running, p.turnItems)
 		in.waits[r] = in.waits[r] || is
 	}
-	if p.burst > 0 {
-		in.check(d.rings[ringBusy].head == p || d.rings[ringSlow].head == p, "a portal in the middle of its turn is not the first")
+	if p.turnItems > 0 {
+		in.check(d.rings[ringBusy].first() == p || d.rings[ringSlow].first() == p, "a portal in the middle of its turn is not the first")
 	}
 }
 
@@ -148,13 +150,13 @@ func (d *Dispatcher) leftovers() string {
 	in.check(d.quietLocked(), "something is under way")
 	in.check(len(d.portals) == 0, "%d portals are left", len(d.portals))
 	in.check(len(d.idleWorkers) == 0, "%d workers are left", len(d.idleWorkers))
-	in.check(d.places == [placesN]int{}, "places %v are left", d.places)
+	in.check(d.places == [placeCount]int{}, "places %v are left", d.places)
 	in.check(d.inline == 0, "calls of Do are left")
-	in.check(d.spares <= maxSpareLanes, "%d spare lanes", d.spares)
+	in.check(len(d.spareLanes) <= maxSpareLanes, "%d spare lanes", len(d.spareLanes))
 	for i := range d.rings {
 		in.check(d.rings[i].n == 0 && d.rings[i].head == nil && d.rings[i].tail == nil, "ring %d is not empty", i)
 	}
-	for c := range classes {
+	for c := range classCount {
 		in.check(d.cut || d.rooms[c].used == 0, "%d of the room is left", d.rooms[c].used)
 	}
 	return in.problem

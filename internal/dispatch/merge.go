@@ -1,10 +1,10 @@
 package dispatch
 
-// mergeLocked merges a new item with the last waiting one of its lane, if the two may be one. It
-// returns the one that ended, nil for none. Only the last one is looked at, so that no item moves
+// mergeLocked merges a new item with the last waiting one of its lane, if they may be merged. It
+// returns the one that ended, nil for none. It considers only the last one, so that no item moves
 // past another. d.mu is held.
 func (d *Dispatcher) mergeLocked(l *lane, it *Item) (ended *Item) {
-	last := l.tail
+	last := l.items.last()
 	switch {
 	case last == nil, last.admitting, it.Merge == "", last.Merge != it.Merge:
 		return nil
@@ -15,13 +15,14 @@ func (d *Dispatcher) mergeLocked(l *lane, it *Item) (ended *Item) {
 		return nil
 	}
 	it.Merged += 1 + last.Merged
-	it.Attempts = 0 // it rests for as long as the other had to, and has all attempts ahead
-	l.replace(last, it)
+	it.Attempts = 0 // it rests as long as the other had to, and has all attempts ahead
+	it.lane = l
+	l.items.replace(&last.inLane, &it.inLane, it)
 	return last
 }
 
-// joinLocked merges an item that rests with the one behind it, if the two may be one. It returns
-// the one that ended, which is out of the lane, or nil. d.mu is held.
+// joinLocked merges an item that rests with the one behind it, if they may be merged. It takes the
+// one that ended out of the lane and returns it, nil for none. d.mu is held.
 func (d *Dispatcher) joinLocked(l *lane, it, behind *Item) (ended *Item) {
 	if behind.admitting || it.Merge == "" || behind.Merge != it.Merge {
 		return nil
@@ -34,18 +35,22 @@ func (d *Dispatcher) joinLocked(l *lane, it, behind *Item) (ended *Item) {
 		behind.Merged += 1 + ended.Merged
 		behind.Attempts = 0
 	}
-	l.remove(ended)
+	l.items.remove(&ended.inLane)
 	d.queued--
 	l.portal.queued--
 	d.giveRoomLocked(ended, ended.holds)
 	return ended
 }
 
-// absorbLocked merges an item that was admitted with those right behind it that wait for room, as
-// they would have been merged if they had come later. They need no room of their own, unless one of
-// them is larger. Room that is spare afterwards is for the next in line. d.mu is held.
+// absorbLocked merges an item that was admitted with those right behind it that wait for room. They
+// would have been merged if they had come later. They need no room of their own, unless one of them
+// is larger. The caller gives spare room to the next in line. d.mu is held.
 func (d *Dispatcher) absorbLocked(it *Item) {
-	for next := it.next; it.Merge != "" && next != nil && next.admitting && next.Merge == it.Merge; next = it.next {
+	for it.Merge != "" {
+		next := it.inLane.next.element()
+		if next == nil || !next.admitting || next.Merge != it.Merge {
+			return
+		}
 		kept, ended := next, it
 		if older(next, it) {
 			kept, ended = it, next
@@ -57,7 +62,7 @@ func (d *Dispatcher) absorbLocked(it *Item) {
 		kept.Merged += 1 + ended.Merged
 		d.leaveLineLocked(next)
 		close(next.admitted)
-		it.lane.remove(ended)
+		it.lane.items.remove(&ended.inLane)
 		d.counts.accepted.Add(1)
 		d.counts.outcomes[OutcomeMerged].Add(1)
 		d.finishing++
@@ -67,7 +72,8 @@ func (d *Dispatcher) absorbLocked(it *Item) {
 	}
 }
 
-// swapRoomLocked gives the room of an item to another that takes its place. d.mu is held.
+// swapRoomLocked gives the room of an item to the one that takes its place, and takes more if it is
+// larger. It reports false if there is not enough. d.mu is held.
 func (d *Dispatcher) swapRoomLocked(old, it *Item) bool {
 	if old.portal.owned {
 		return true
@@ -84,7 +90,7 @@ func (d *Dispatcher) swapRoomLocked(old, it *Item) bool {
 	return true
 }
 
-// older reports whether a was fired before b, if both say when.
+// older reports whether a was fired before b. If either time is unknown, it is not.
 func older(a, b *Item) bool {
 	return a.Fired != 0 && b.Fired != 0 && a.Fired < b.Fired
 }

@@ -17,8 +17,8 @@ type model struct {
 	todo    []*step
 	portals []*modelPortal
 	items   []*modelItem // all that are under way, in order of their arrival
-	places  [placesN]int
-	used    [classes]int64
+	places  [placeCount]int
+	used    [classCount]int64
 	turns   int // that were given out
 	begun   int
 	last    modelLine      // of the last item that began on a worker that slow portals leave
@@ -39,29 +39,29 @@ type entry struct {
 }
 
 type modelPortal struct {
-	id       int
-	owned    bool
-	limit    int
-	lanes    []*modelLane
-	ready    []*modelLane // in the order in which they became ready
-	running  int
-	urgents  int
-	inline   int
-	held     [classes]int64
-	slow     bool
-	slowAt   time.Duration // when the last overdue item ended
-	burst    int           // items that began in its turn, if that goes on
-	barred   bool          // its intake ended
-	overdue  int
-	stopped  bool
-	stopping int // calls of Done that wait
-	asked    bool
-	ended    time.Duration // when its contexts ended; negative if they did not
+	id          int
+	owned       bool
+	limit       int
+	lanes       []*modelLane
+	ready       []*modelLane // in the order in which they became ready
+	running     int
+	urgents     int
+	inline      int
+	held        [classCount]int64
+	slow        bool
+	slowAt      time.Duration // when the last overdue item ended
+	turnItems   int           // items that began in its turn, if that goes on
+	barred      bool          // its intake ended
+	overdue     int
+	stopped     bool
+	stopping    int // calls of Done that wait
+	slackCalled bool
+	ended       time.Duration // when its contexts ended; negative if they did not
 
-	line       modelLine    // that it waits in for a worker
-	turn       int          // in that line
-	urgentTurn int          // with its urgent lane
-	roomTurn   [classes]int // with what waits for room
+	line       modelLine       // that it waits in for a worker
+	turn       int             // in that line
+	urgentTurn int             // with its urgent lane
+	roomTurn   [classCount]int // with what waits for room
 
 	starts map[*modelPortal]int // items of others in the line that began since it waits there
 }
@@ -115,7 +115,8 @@ const (
 func simulate(s *schedule) *model {
 	m := &model{cfg: s.cfg, todo: s.steps, saw: make(map[string]int)}
 	for i, o := range s.portals {
-		m.portals = append(m.portals, &modelPortal{id: i, ended: -1, owned: o.owned, limit: o.limit, line: modelNoLine, starts: make(map[*modelPortal]int)})
+		m.portals = append(m.portals,
+			&modelPortal{id: i, ended: -1, owned: o.owned, limit: o.limit, line: modelNoLine, starts: make(map[*modelPortal]int)})
 	}
 	for m.next() {
 		m.announce()
@@ -222,7 +223,7 @@ func (m *model) do(s *step) {
 	case stepDo:
 		m.inline(p, &modelItem{itemSpec: s.items[0]})
 	case stepAdd:
-		p.asked = false
+		p.slackCalled = false
 		merged := false
 		for _, spec := range s.items {
 			merged = m.add(p, &modelItem{itemSpec: spec}) || merged
@@ -302,7 +303,7 @@ func (m *model) arrive(p *modelPortal, it *modelItem) {
 }
 
 func (m *model) size(c class) int64 {
-	if c == urgent {
+	if c == classUrgent {
 		return m.cfg.UrgentSize
 	}
 	return m.cfg.Size
@@ -440,7 +441,7 @@ func (m *model) refuse(it *modelItem, why string) {
 
 // leaveLine ends the turn of a portal of which nothing waits for room.
 func (m *model) leaveLine(p *modelPortal) {
-	for c := range classes {
+	for c := range classCount {
 		if len(m.waitingForRoom(p, c)) == 0 {
 			p.roomTurn[c] = 0
 		}
@@ -485,10 +486,10 @@ func (m *model) lineUp(p *modelPortal) {
 	}
 	switch {
 	case line == modelNoLine:
-		if p.burst > 0 {
+		if p.turnItems > 0 {
 			m.saw["a turn ends early"]++
 		}
-		p.burst = 0
+		p.turnItems = 0
 	case p.turn == 0:
 		p.turn = m.turn()
 	}
@@ -508,7 +509,7 @@ func (m *model) lineOf(p *modelPortal) modelLine {
 	if p.slow {
 		return modelSlow
 	}
-	if m.cfg.SlowShare < m.cfg.Workers && (p.burst > 0 || (len(p.ready) > 1 && len(p.ready) >= p.limit)) {
+	if m.cfg.SlowShare < m.cfg.Workers && (p.turnItems > 0 || (len(p.ready) > 1 && len(p.ready) >= p.limit)) {
 		return modelBusy
 	}
 	return modelOrdinary
@@ -520,7 +521,7 @@ func (l *modelLane) isUrgentAndReady() bool {
 
 func (m *model) setSlow(p *modelPortal, slow bool) {
 	if p.slow != slow {
-		p.slow, p.burst = slow, 0
+		p.slow, p.turnItems = slow, 0
 		m.lineUp(p)
 	}
 }
@@ -633,9 +634,9 @@ func (m *model) beginReady(p *modelPortal, at place) {
 	l := p.ready[0]
 	p.ready = p.ready[1:]
 	p.running++
-	p.burst++
-	if p.burst == length {
-		p.burst, p.turn = 0, 0
+	p.turnItems++
+	if p.turnItems == length {
+		p.turnItems, p.turn = 0, 0
 	} else {
 		m.saw["a turn goes on"]++
 	}
@@ -904,8 +905,8 @@ func (m *model) slack(p *modelPortal) {
 	if !p.owned || p.stopped || m.cut {
 		return
 	}
-	if len(p.lanes) == 0 || (!p.asked && len(p.ready)+p.running < p.limit) {
-		p.asked = true
+	if len(p.lanes) == 0 || (!p.slackCalled && len(p.ready)+p.running < p.limit) {
+		p.slackCalled = true
 		m.note("slack %d", p.id)
 	}
 }
@@ -935,8 +936,8 @@ func (m *model) drop(p *modelPortal, match func(*modelItem) bool, o Outcome) (n 
 	for _, it := range out {
 		m.freeRoom(it, it.holds)
 	}
-	m.admit(ordinary)
-	m.admit(urgent)
+	m.admit(classOrdinary)
+	m.admit(classUrgent)
 	m.lineUp(p)
 	return len(out)
 }

@@ -1,8 +1,8 @@
 package dispatch
 
-// Mutants of this package that were tried, and what catches each: a unit test that fails, and
-// whether TestModel fails within 2,000 schedules. Whoever adds a rule to the package adds its
-// mutant here, after having seen it caught.
+// These mutants of the package were tried. The list names the tests that fail for each: a unit
+// test, and TestModel if it fails within 2,000 schedules. If you add a rule to the package, see its
+// mutant caught and add it here.
 //
 //   - a portal that was limited does not line up again when an item ends: TestRefill, TestModel
 //   - the limit of a portal is ignored: TestStuck, TestModel

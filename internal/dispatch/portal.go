@@ -12,30 +12,30 @@ type Portal struct {
 	d     *Dispatcher
 	key   Key
 	opts  PortalOptions
-	owned bool            // Open made it; otherwise it goes when it is empty
-	life  context.Context //nolint:containedctx // the parent of handlers' contexts
+	owned bool            // Open made it; otherwise it is dropped when it is empty
+	life  context.Context //nolint:containedctx // the parent of the handlers' contexts
 	end   context.CancelCauseFunc
 
-	lanes      map[event.Entity]*lane
-	all        *lane // every lane, those without a key included
-	ready      laneList
-	urgent     *lane // nil while it is empty
-	running    int   // of the lanes, urgent ones not counted
-	urgents    int   // urgent items that run
-	inline     int   // items of Do that run
-	queued     int   // admitted, and not running
-	resting    int   // of these, those whose lane rests for them
-	finishing  int
-	held       [classes]int64
-	admissions [classes]admissions
-	slow       bool
-	slowAt     time.Time // when the last overdue item ended
-	burst      int       // items that began in its turn, while that goes on
-	overdue    int       // running items
-	stopped    bool
-	asked      bool // OnSlack was called since the last Add
-	done       []chan struct{}
-	links      [rings]link
+	lanes       map[event.Entity]*lane
+	all         list[lane] // every lane, those without a key included
+	ready       list[lane] // in the order in which they became ready
+	urgent      *lane      // nil while it is empty
+	running     int        // of the lanes, urgent ones not counted
+	urgents     int        // urgent items that run
+	inline      int        // items of Do that run
+	queued      int        // admitted, and not running
+	resting     int        // of these, those whose lane rests for them
+	finishing   int
+	held        [classCount]int64
+	admissions  [classCount]list[Item] // those that wait for room
+	slow        bool
+	slowAt      time.Time // when the last overdue item ended
+	turnItems   int       // items that began in its turn, while that goes on
+	overdue     int       // running items
+	stopped     bool
+	slackCalled bool // OnSlack was called since the last Add
+	done        []chan struct{}
+	links       [ringCount]link[Portal]
 }
 
 // PortalOptions are what [Dispatcher.Open] needs to know.
@@ -43,12 +43,13 @@ type PortalOptions struct {
 	Front   Front
 	Limit   int                  // items that run at a time
 	Misfits event.MisfitReporter // nil for none
-	// Removal is nil, or what handlers find to report that the portal removed the application.
+	// Removal is what handlers find in their context to report that the portal removed the
+	// application. It may be nil.
 	Removal event.RemovalReporter
-	// Intake is nil, or a context after whose end no item starts. The owner calls Stop then.
+	// Intake ends when no further item may start. The owner calls Stop then. It may be nil.
 	Intake context.Context //nolint:containedctx // it bounds the portal's work
-	// OnSlack is called when fewer items are ready or running than may run, once after each Add,
-	// and whenever the portal has nothing left. It is called without locks and should be quick.
+	// OnSlack is called when fewer items are ready or running than may run at a time, once after each
+	// Add, and whenever the portal has nothing left. It is called without locks and should be quick.
 	OnSlack func()
 }
 
@@ -62,7 +63,7 @@ func (d *Dispatcher) Open(key Key, o PortalOptions) *Portal {
 	return p
 }
 
-// portalLocked returns the portal of a key. d.mu is held.
+// portalLocked returns the portal of a key, a new one if there is none. d.mu is held.
 func (d *Dispatcher) portalLocked(key Key) *Portal {
 	p := d.portals[key]
 	if p == nil {
@@ -80,20 +81,20 @@ func (d *Dispatcher) dropLocked(p *Portal) {
 	}
 }
 
-// emptyLocked reports whether there is nothing that belongs to the portal, not even at the front.
-// Otherwise it must not be forgotten: there would be two portals of a key, and two lanes of an
-// object. d.mu is held.
+// emptyLocked reports whether nothing belongs to the portal, not even an item on its way to the
+// front. A portal that is not empty must stay, or there would be two portals of a key, and two
+// lanes of an object. d.mu is held.
 func (p *Portal) emptyLocked() bool {
-	return p.all == nil && p.running+p.urgents+p.inline+p.finishing == 0
+	return p.all.n == 0 && p.running+p.urgents+p.inline+p.finishing == 0
 }
 
-// Add takes items without asking for room. If the portal was stopped, they are finished with
+// Add takes items, which need no room. If the portal was stopped, they are finished with
 // OutcomeCut.
 func (p *Portal) Add(items ...*Item) {
 	d := p.d
 	d.mu.Lock()
 	var merged, cut []*Item
-	p.asked, d.dismissed = false, false
+	p.slackCalled, d.dismissed = false, false
 	for _, it := range items {
 		d.counts.accepted.Add(1)
 		it.portal = p
@@ -103,14 +104,14 @@ func (p *Portal) Add(items ...*Item) {
 			continue
 		}
 		l := d.laneOfLocked(p, it)
-		if gone := d.mergeLocked(l, it); gone != nil {
-			merged = append(merged, gone)
+		if ended := d.mergeLocked(l, it); ended != nil {
+			merged = append(merged, ended)
 			continue
 		}
 		l.push(it)
 		d.queued++
 		p.queued++
-		if l.state == laneIdle && l.head == it {
+		if l.state == laneIdle && l.first() == it {
 			d.readyLocked(l)
 		}
 	}
@@ -122,7 +123,7 @@ func (p *Portal) Add(items ...*Item) {
 	d.finishAll(cut, OutcomeCut, ErrClosed)
 }
 
-// PortalDepth says what a portal has under way.
+// PortalDepth is what a portal has under way.
 type PortalDepth struct {
 	Ready   int // lanes whose first item waits for a worker
 	Running int
@@ -139,27 +140,27 @@ func (p *Portal) Depth() PortalDepth {
 	}
 }
 
-// Stop finishes what waits with OutcomeCut and starts nothing more. What runs goes on; if it fails,
-// its outcome is OutcomeCut too. err is what Finished gets.
+// Stop finishes what waits with OutcomeCut, for which Finished gets err, and starts nothing more.
+// What runs goes on. If it fails, its outcome is OutcomeCut too.
 func (p *Portal) Stop(err error) {
 	d := p.d
 	d.mu.Lock()
 	p.stopped = true
-	gone := d.clearLocked(p)
+	waiting := d.clearLocked(p)
 	d.mu.Unlock()
-	d.finishAll(gone, OutcomeCut, err)
+	d.finishAll(waiting, OutcomeCut, err)
 }
 
 // Cancel ends the contexts of what runs, with a cause.
 func (p *Portal) Cancel(cause error) { p.end(cause) }
 
-// Done returns a channel that is closed once nothing of the portal runs and everything that was
-// finished is back at the front. Call it after Stop.
+// Done returns a channel that is closed once nothing of the portal runs and the front has
+// everything back. Call it after Stop.
 func (p *Portal) Done() <-chan struct{} {
 	p.d.mu.Lock()
 	defer p.d.mu.Unlock()
 	done := make(chan struct{})
-	if p.restsLocked() {
+	if p.nothingRunsLocked() {
 		close(done)
 		return done
 	}
@@ -167,7 +168,7 @@ func (p *Portal) Done() <-chan struct{} {
 	return done
 }
 
-// Close lets go of a portal that rests.
+// Close removes a portal of which nothing runs.
 func (p *Portal) Close() {
 	p.end(nil)
 	p.d.mu.Lock()
@@ -175,14 +176,15 @@ func (p *Portal) Close() {
 	p.d.rings[ringOpen].remove(p)
 }
 
-// restsLocked reports whether nothing runs. d.mu is held.
-func (p *Portal) restsLocked() bool { return p.running+p.urgents+p.inline+p.finishing == 0 }
-
-// slackLocked reports whether OnSlack is to be called, and whether Done is to be announced. d.mu is
+// nothingRunsLocked reports whether nothing runs, and nothing is on its way to the front. d.mu is
 // held.
+func (p *Portal) nothingRunsLocked() bool { return p.running+p.urgents+p.inline+p.finishing == 0 }
+
+// slackLocked reports whether to call OnSlack. It also closes the channels of Done, if nothing
+// runs. d.mu is held.
 func (p *Portal) slackLocked() bool {
-	rests := p.restsLocked()
-	if rests {
+	nothingRuns := p.nothingRunsLocked()
+	if nothingRuns {
 		for _, done := range p.done {
 			close(done)
 		}
@@ -191,14 +193,14 @@ func (p *Portal) slackLocked() bool {
 	if p.opts.OnSlack == nil || p.stopped || p.d.cut {
 		return false
 	}
-	if rests && p.queued == 0 {
-		p.asked = true
+	if nothingRuns && p.queued == 0 {
+		p.slackCalled = true
 		return true
 	}
-	if p.asked || p.ready.n+p.running >= p.opts.Limit {
+	if p.slackCalled || p.ready.n+p.running >= p.opts.Limit {
 		return false
 	}
-	p.asked = true
+	p.slackCalled = true
 	return true
 }
 
@@ -231,34 +233,22 @@ const maxSpareLanes = 1024
 
 // newLaneLocked returns a lane of the portal. d.mu is held.
 func (d *Dispatcher) newLaneLocked(p *Portal) *lane {
-	l := d.spareLanes
-	if l != nil {
-		d.spareLanes = l.next
-		d.spares--
-		*l = lane{}
+	var l *lane
+	if last := len(d.spareLanes) - 1; last >= 0 {
+		l = d.spareLanes[last]
+		d.spareLanes = d.spareLanes[:last]
 	} else {
 		l = new(lane)
 	}
 	l.portal = p
-	l.later = p.all
-	if p.all != nil {
-		p.all.earlier = l
-	}
-	p.all = l
+	p.all.pushFront(&l.inPortal, l)
 	return l
 }
 
 // dropLaneLocked forgets a lane that is empty. d.mu is held.
 func (d *Dispatcher) dropLaneLocked(l *lane) {
 	p := l.portal
-	if l.earlier == nil {
-		p.all = l.later
-	} else {
-		l.earlier.later = l.later
-	}
-	if l.later != nil {
-		l.later.earlier = l.earlier
-	}
+	p.all.remove(&l.inPortal)
 	switch {
 	case l.urgent:
 		p.urgent = nil
@@ -266,8 +256,7 @@ func (d *Dispatcher) dropLaneLocked(l *lane) {
 		delete(p.lanes, l.key)
 	}
 	*l = lane{}
-	if d.spares < maxSpareLanes {
-		l.next, d.spareLanes = d.spareLanes, l
-		d.spares++
+	if len(d.spareLanes) < maxSpareLanes {
+		d.spareLanes = append(d.spareLanes, l)
 	}
 }

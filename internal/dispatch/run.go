@@ -14,15 +14,15 @@ import (
 // Outcome is what became of an item.
 type Outcome uint8
 
-// The outcomes of an item.
+// The outcomeCount of an item.
 const (
 	OutcomeDone      Outcome = iota // the handler returned nil
 	OutcomeUnhandled                // no handler takes the event
 	OutcomeFailed                   // given up: a final error, or out of attempts
-	OutcomeMerged                   // another item stands for it
+	OutcomeMerged                   // it was merged into another item
 	OutcomeRemoved                  // the portal removed the application
 	OutcomeCut                      // Shutdown or Stop ended it
-	outcomes
+	outcomeCount
 )
 
 // idleTime is about how long a worker waits for work before it ends.
@@ -52,7 +52,7 @@ func (d *Dispatcher) pumpLocked() {
 	}
 }
 
-// result is what an attempt came to.
+// result is the result of an attempt.
 type result struct {
 	err       error
 	asked     event.Outcome // what err asks for
@@ -74,8 +74,8 @@ func (d *Dispatcher) work(it *Item) {
 	}
 }
 
-// serve runs an item once, and settles what comes of it. w is nil for an item of Do. It survives a
-// handler and a front that end the goroutine.
+// serve runs an item once and settles the result. w is nil for an item of Do. It survives a handler
+// and a front that end the goroutine.
 func (d *Dispatcher) serve(w *worker, it *Item) (r result) {
 	alive := false
 	r = result{err: ErrGoexit, asked: event.OutcomeDropped}
@@ -90,12 +90,12 @@ func (d *Dispatcher) serve(w *worker, it *Item) (r result) {
 	return r
 }
 
-// attempt runs the handler.
+// attempt calls the front's Handle, and turns panics into errors.
 func (d *Dispatcher) attempt(it *Item) (r result) {
 	ctx := d.context(it)
 	defer ctx.End()
 	err := Guard(func() error {
-		r = judged(it.portal.opts.Front.Handle(ctx, it))
+		r = resultOf(it.portal.opts.Front.Handle(ctx, it))
 		return nil
 	})
 	if err != nil {
@@ -107,10 +107,10 @@ func (d *Dispatcher) attempt(it *Item) (r result) {
 	return r
 }
 
-// judged returns what an error of a handler asks for. Methods of the error may panic, such as those
-// of a nil *url.Error, or call the dispatcher. So all that the outcome and the log depend on are
-// called here, where panics are caught and no lock is held.
-func judged(err error) result {
+// resultOf returns the result for an error of a handler. Methods of the error may call the
+// dispatcher, or panic, as those of a nil *url.Error do. So everything that the outcome and the log
+// depend on is called here, while panics are caught and no lock is held.
+func resultOf(err error) result {
 	r := result{err: err}
 	if p, ok := err.(PostponedError); ok { //nolint:errorlint // fronts return it as it is
 		r.postponed, r.asked, r.after = true, event.OutcomeRetried, time.Duration(p)
@@ -134,9 +134,8 @@ func Guard(f func() error) (err error) {
 	return f()
 }
 
-// judgeLocked decides whether an item is tried again, and what becomes of it otherwise. d.mu is
-// held.
-func (d *Dispatcher) judgeLocked(it *Item, r *result) (o Outcome, retry bool) {
+// decideLocked decides whether an item is tried again, and its outcome otherwise. d.mu is held.
+func (d *Dispatcher) decideLocked(it *Item, r *result) (o Outcome, retry bool) {
 	p := it.portal
 	switch {
 	case it.reported: // Shutdown gave it up
@@ -173,23 +172,23 @@ func (d *Dispatcher) wait(it *Item, r *result) time.Duration {
 	}
 }
 
-// settle does what an attempt calls for, and takes the next item for the worker. dying says that
-// the goroutine ends. While the front gets the report, the item holds its lane, its place and its
-// worker.
+// settle retries or finishes an item after an attempt, and takes the next item for the worker.
+// dying says that the goroutine ends. While the front gets the report, the item holds its lane, its
+// place and its worker.
 func (d *Dispatcher) settle(w *worker, it *Item, r *result, dying bool) {
 	d.mu.Lock()
 	front := it.portal.opts.Front
-	o, retry := d.judgeLocked(it, r)
+	o, retry := d.decideLocked(it, r)
 	if retry && r.postponed {
 		d.mu.Unlock()
-		d.rest(w, it, r, r.after, dying)
+		d.retryLater(w, it, r, r.after, dying)
 		return
 	}
 	if retry {
 		d.mu.Unlock()
 		d.counts.retried.Add(1)
 		wait := d.wait(it, r)
-		d.call(func() { front.Retrying(it, r.err, wait) }, func(exits bool) { d.rest(w, it, r, wait, dying || exits) })
+		d.callFront(func() { front.Retrying(it, r.err, wait) }, func(exits bool) { d.retryLater(w, it, r, wait, dying || exits) })
 		return
 	}
 	r.outcome = o
@@ -203,19 +202,19 @@ func (d *Dispatcher) settle(w *worker, it *Item, r *result, dying bool) {
 	it.reported = true
 	d.counts.outcomes[o].Add(1)
 	if d.cut && o == OutcomeCut {
-		d.left++
+		d.cutItems++
 	}
 	d.mu.Unlock()
-	d.call(func() { front.Finished(it, o, r.err) }, func(exits bool) {
+	d.callFront(func() { front.Finished(it, o, r.err) }, func(exits bool) {
 		d.mu.Lock()
 		d.releaseLocked(w, it, r, dying || exits)
 	})
 }
 
-// rest puts an item back until its next attempt, unless something ended it in the meantime.
-func (d *Dispatcher) rest(w *worker, it *Item, r *result, wait time.Duration, dying bool) {
+// retryLater puts an item back until its next attempt, unless something ended it in the meantime.
+func (d *Dispatcher) retryLater(w *worker, it *Item, r *result, wait time.Duration, dying bool) {
 	d.mu.Lock()
-	if _, retry := d.judgeLocked(it, r); !retry {
+	if _, retry := d.decideLocked(it, r); !retry {
 		d.mu.Unlock()
 		d.settle(w, it, r, dying)
 		return
@@ -224,22 +223,22 @@ func (d *Dispatcher) rest(w *worker, it *Item, r *result, wait time.Duration, dy
 	d.endLocked(it)
 	merged := d.restLocked(it.lane, it, wait)
 	if merged == nil {
-		d.goOnLocked(w, p, r, dying)
+		d.takeNextLocked(w, p, r, dying)
 		return
 	}
 	d.counts.outcomes[OutcomeMerged].Add(1)
 	d.finishing++
 	p.finishing++
 	d.mu.Unlock()
-	d.call(func() { p.opts.Front.Finished(merged, OutcomeMerged, nil) }, func(exits bool) {
+	d.callFront(func() { p.opts.Front.Finished(merged, OutcomeMerged, nil) }, func(exits bool) {
 		d.mu.Lock()
 		d.finishing--
 		p.finishing--
-		d.goOnLocked(w, p, r, dying || exits)
+		d.takeNextLocked(w, p, r, dying || exits)
 	})
 }
 
-// releaseLocked gives back what a finished item holds. d.mu is held, and free afterwards.
+// releaseLocked gives back what a finished item holds. d.mu is held, and released when it returns.
 func (d *Dispatcher) releaseLocked(w *worker, it *Item, r *result, dying bool) {
 	p := it.portal
 	d.endLocked(it)
@@ -247,11 +246,12 @@ func (d *Dispatcher) releaseLocked(w *worker, it *Item, r *result, dying bool) {
 		d.giveRoomLocked(it, it.holds)
 		d.advanceLocked(it.lane)
 	}
-	d.goOnLocked(w, p, r, dying)
+	d.takeNextLocked(w, p, r, dying)
 }
 
-// goOnLocked finds the next item for a worker after one of p. d.mu is held, and free afterwards.
-func (d *Dispatcher) goOnLocked(w *worker, p *Portal, r *result, dying bool) {
+// takeNextLocked takes the next item for a worker after one of p. d.mu is held, and released when
+// it returns.
+func (d *Dispatcher) takeNextLocked(w *worker, p *Portal, r *result, dying bool) {
 	d.dropLocked(p)
 	if !p.slackLocked() {
 		r.next = d.nextForLocked(w, dying)
@@ -261,7 +261,7 @@ func (d *Dispatcher) goOnLocked(w *worker, p *Portal, r *result, dying bool) {
 	d.finishing++
 	d.pumpLocked()
 	d.mu.Unlock()
-	d.call(p.opts.OnSlack, func(exits bool) {
+	d.callFront(p.opts.OnSlack, func(exits bool) {
 		d.mu.Lock()
 		defer d.mu.Unlock()
 		d.finishing--
@@ -280,7 +280,7 @@ func (d *Dispatcher) nextForLocked(w *worker, dying bool) (next *Item) {
 		}
 	}
 	d.pumpLocked()
-	d.settleLocked()
+	d.announceQuietLocked()
 	return next
 }
 
@@ -320,8 +320,8 @@ func (d *Dispatcher) Dismiss() {
 	d.dismissLocked(true)
 }
 
-// dismissLocked ends idle workers: all of them, or those that were idle the last time as well. d.mu
-// is held.
+// dismissLocked ends idle workers: all of them, or only those that were idle at the last call too.
+// d.mu is held.
 func (d *Dispatcher) dismissLocked(all bool) {
 	kept := d.idleWorkers[:0]
 	for _, w := range d.idleWorkers {
@@ -336,9 +336,9 @@ func (d *Dispatcher) dismissLocked(all bool) {
 	d.idleWorkers = kept
 }
 
-// call calls a front, and then does what follows. exits says that the front ends the goroutine. A
-// panic of the front's own code is logged.
-func (d *Dispatcher) call(f func(), then func(exits bool)) {
+// callFront calls f, a method of a front, and then calls then. exits says that the front ends the
+// goroutine. A panic of the front's own code is logged.
+func (d *Dispatcher) callFront(f func(), then func(exits bool)) {
 	exits := true
 	defer func() { then(exits) }()
 	if err := Guard(func() error { f(); return nil }); err != nil {
@@ -348,11 +348,11 @@ func (d *Dispatcher) call(f func(), then func(exits bool)) {
 	exits = false
 }
 
-// reporters is how many goroutines report what was dropped together.
+// reporters is how many goroutines report items that end together.
 const reporters = 16
 
-// finishAll reports items that are counted among those that are being finished: several at a time,
-// begun in order. It returns when all are reported.
+// finishAll reports items that the caller has counted in finishing. It reports several at a time,
+// in order of their beginning, and returns when all are reported.
 func (d *Dispatcher) finishAll(items []*Item, o Outcome, err error) {
 	if len(items) == 0 {
 		return
@@ -364,12 +364,12 @@ func (d *Dispatcher) finishAll(items []*Item, o Outcome, err error) {
 	}
 	close(queue)
 	var group sync.WaitGroup
-	var some func()
-	some = func() {
+	var report func()
+	report = func() {
 		alive := false
 		defer func() {
 			if !alive { // the front ended this goroutine
-				group.Go(some)
+				group.Go(report)
 			}
 		}()
 		for it := range queue {
@@ -378,33 +378,33 @@ func (d *Dispatcher) finishAll(items []*Item, o Outcome, err error) {
 		alive = true
 	}
 	for range min(reporters, len(items)) {
-		group.Go(some)
+		group.Go(report)
 	}
 	group.Wait()
 }
 
-// finish reports an item that is counted among those that are being finished.
+// finish reports an item that the caller has counted in finishing.
 func (d *Dispatcher) finish(it *Item, o Outcome, err error) {
 	p := it.portal
-	d.call(func() { p.opts.Front.Finished(it, o, err) }, func(bool) { d.finished(p) })
+	d.callFront(func() { p.opts.Front.Finished(it, o, err) }, func(bool) { d.finished(p) })
 }
 
-// finished notes that an item is back at its front.
+// finished counts an item that is back at its front.
 func (d *Dispatcher) finished(p *Portal) {
 	d.mu.Lock()
 	p.finishing--
 	d.dropLocked(p)
 	if !p.slackLocked() {
 		d.finishing--
-		d.settleLocked()
+		d.announceQuietLocked()
 		d.mu.Unlock()
 		return
 	}
 	d.mu.Unlock()
-	d.call(p.opts.OnSlack, func(bool) {
+	d.callFront(p.opts.OnSlack, func(bool) {
 		d.mu.Lock()
 		defer d.mu.Unlock()
 		d.finishing--
-		d.settleLocked()
+		d.announceQuietLocked()
 	})
 }

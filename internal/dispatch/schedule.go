@@ -4,19 +4,19 @@ import (
 	"time"
 )
 
-// place is what a running item is counted among.
+// place says where a running item is counted.
 type place uint8
 
 const (
 	placeOrdinary   place = iota // one of Config.Workers
 	placeBusy                    // the same, of a portal with a backlog
 	placeSlow                    // the same, in the share of slow portals
-	placeOverdue                 // an overdue one, in the share of slow portals or beyond it
+	placeOverdue                 // an overdue item, in the share of slow portals or beyond it
 	placeUrgent                  // one of Config.Urgent
-	placeUrgentSlow              // an overdue one; there are as many places
+	placeUrgentSlow              // an overdue urgent item; there are as many places
 	placeInline                  // an item of Do
-	placeStuck                   // of none: its context has ended, and it goes on
-	placesN
+	placeStuck                   // nowhere: it goes on long after its context has ended
+	placeCount
 )
 
 // ringID names a ring. A portal is in each ring once at most, and in one of the first three at
@@ -24,77 +24,35 @@ const (
 type ringID uint8
 
 const (
-	ringOrdinary   ringID = iota // portals of which an item may start
-	ringBusy                     // those of them with a backlog
-	ringSlow                     // slow ones of them
-	ringUrgent                   // portals with a ready urgent item
-	ringRoom                     // portals whose items wait for room
-	ringUrgentRoom               // those whose urgent items do
-	ringOpen                     // portals of Open, in no turn
-	rings
-	noRing = rings
+	ringOrdinary   ringID = iota // an item of the portal may start
+	ringBusy                     // the same, and the portal has a backlog
+	ringSlow                     // the same, and the portal is slow
+	ringUrgent                   // an urgent item is ready
+	ringRoom                     // items wait for room
+	ringUrgentRoom               // urgent items wait for room
+	ringOpen                     // portals of Open, which take no turns here
+	ringCount
+	noRing = ringCount
 )
 
 // ring is portals that take turns.
 type ring struct {
-	id         ringID
-	head, tail *Portal
-	n          int
-}
+	list[Portal]
 
-// link is the place of a portal in a ring.
-type link struct {
-	prev, next *Portal
-	in         bool
+	id ringID
 }
 
 // push puts a portal at the end, if it is not in the ring.
 func (r *ring) push(p *Portal) {
-	at := &p.links[r.id]
-	if at.in {
-		return
+	if at := &p.links[r.id]; at.of == nil {
+		r.list.push(at, p)
 	}
-	*at = link{prev: r.tail, in: true}
-	if r.tail == nil {
-		r.head = p
-	} else {
-		r.tail.links[r.id].next = p
-	}
-	r.tail = p
-	r.n++
 }
 
 // remove takes a portal out of the ring, if it is in it.
-func (r *ring) remove(p *Portal) {
-	at := &p.links[r.id]
-	if !at.in {
-		return
-	}
-	if at.prev == nil {
-		r.head = at.next
-	} else {
-		at.prev.links[r.id].next = at.next
-	}
-	if at.next == nil {
-		r.tail = at.prev
-	} else {
-		at.next.links[r.id].prev = at.prev
-	}
-	*at = link{}
-	r.n--
-}
+func (r *ring) remove(p *Portal) { r.list.remove(&p.links[r.id]) }
 
-// pop takes the first portal out of the ring. It returns nil for an empty one.
-func (r *ring) pop() *Portal {
-	p := r.head
-	if p != nil {
-		r.remove(p)
-	}
-	return p
-}
-
-// readyLocked makes a lane one that waits for a worker, or one that rests until its first item is
-// due. d.mu is held.
+// readyLocked makes a lane wait for a worker, or rest until its first item is due. d.mu is held.
 func (d *Dispatcher) readyLocked(l *lane) {
 	if d.sleepUntilDueLocked(l) {
 		return
@@ -104,17 +62,17 @@ func (d *Dispatcher) readyLocked(l *lane) {
 		d.rings[ringUrgent].push(l.portal)
 		return
 	}
-	l.portal.ready.push(l)
+	l.portal.ready.push(&l.inReady, l)
 	d.lineUpLocked(l.portal)
 }
 
 // sleepUntilDueLocked makes a lane rest if its first item is not due yet, and reports whether it
 // did. d.mu is held.
 func (d *Dispatcher) sleepUntilDueLocked(l *lane) bool {
-	if l.head.Due.IsZero() || d.closing {
+	if l.first().Due.IsZero() || d.closing {
 		return false
 	}
-	wait := time.Until(l.head.Due)
+	wait := time.Until(l.first().Due)
 	if wait <= 0 {
 		return false
 	}
@@ -128,7 +86,7 @@ func (d *Dispatcher) sleepUntilDueLocked(l *lane) bool {
 func (d *Dispatcher) lineUpLocked(p *Portal) {
 	to := d.ringOfLocked(p)
 	if to == noRing {
-		p.burst = 0
+		p.turnItems = 0
 	}
 	for r := ringOrdinary; r <= ringSlow; r++ {
 		if r == to {
@@ -139,27 +97,27 @@ func (d *Dispatcher) lineUpLocked(p *Portal) {
 	}
 }
 
-// ringOfLocked returns the ring that a portal belongs to. A portal has a backlog if it can use all
-// that it may run at a time, and has it until its turn is over. d.mu is held.
+// ringOfLocked returns the ring that a portal belongs to. A portal has a backlog if its ready lanes
+// can use all that it may run at a time. It counts as busy until its turn is over. d.mu is held.
 func (d *Dispatcher) ringOfLocked(p *Portal) ringID {
 	switch {
 	case p.ready.n == 0, p.running >= p.opts.Limit:
 		return noRing
 	case p.slow:
 		return ringSlow
-	case d.cfg.SlowShare < d.cfg.Workers && (p.burst > 0 || p.ready.n >= max(2, p.opts.Limit)):
+	case d.cfg.SlowShare < d.cfg.Workers && (p.turnItems > 0 || p.ready.n >= max(2, p.opts.Limit)):
 		return ringBusy
 	default:
 		return ringOrdinary
 	}
 }
 
-// setSlowLocked moves a portal to the slow ones, or back. d.mu is held.
+// setSlowLocked makes a portal slow, or ends that. d.mu is held.
 func (d *Dispatcher) setSlowLocked(p *Portal, slow bool) {
 	if p.slow == slow {
 		return
 	}
-	p.slow, p.burst = slow, 0
+	p.slow, p.turnItems = slow, 0
 	d.lineUpLocked(p)
 }
 
@@ -190,9 +148,9 @@ func (d *Dispatcher) nextLocked() *Item {
 	return nil
 }
 
-// busyFirstLocked reports whether the next item is one of a portal with a backlog, if there is one.
-// Such portals have a quarter of the workers that slow portals leave, before ordinary ones. If that
-// is one worker, it serves both in turn. d.mu is held.
+// busyFirstLocked reports whether busy portals come before ordinary ones for the next item. They
+// have a quarter of the workers that slow portals leave. If slow portals leave one worker, it
+// serves both in turn. d.mu is held.
 func (d *Dispatcher) busyFirstLocked(free int) bool {
 	if free == 1 {
 		return !d.busyBegan
@@ -200,42 +158,43 @@ func (d *Dispatcher) busyFirstLocked(free int) bool {
 	return d.places[placeBusy] < max(1, free/4)
 }
 
-// takeTurnLocked takes an item of the first portal of a ring, nil for none. An ordinary portal's
-// turn is one item. A portal of another ring goes on until as many items began as may run at a
-// time, so that their handlers can join their calls. d.mu is held.
+// takeTurnLocked takes an item of the first portal of a ring, nil for none. The turn of an ordinary
+// portal is one item. The turn of another goes on until as many items began as may run at a time,
+// so that their handlers can join their calls. d.mu is held.
 func (d *Dispatcher) takeTurnLocked(from ringID) *Item {
 	p := d.firstLocked(from)
 	if p == nil {
 		return nil
 	}
 	it := d.beginLocked(p.ready.pop(), [...]place{ringOrdinary: placeOrdinary, ringBusy: placeBusy, ringSlow: placeSlow}[from])
-	if p.burst++; p.burst >= p.opts.Limit || from == ringOrdinary {
-		p.burst = 0
+	if p.turnItems++; p.turnItems >= p.opts.Limit || from == ringOrdinary {
+		p.turnItems = 0
 		d.rings[from].remove(p)
 	}
 	d.lineUpLocked(p)
 	return it
 }
 
-// firstLocked returns the first portal of a ring that is not barred, nil for none. It takes those
-// before it out. d.mu is held.
+// firstLocked returns the first portal of a ring that is not barred, nil for none. It removes
+// barred portals before it from the ring. d.mu is held.
 func (d *Dispatcher) firstLocked(in ringID) *Portal {
 	r := &d.rings[in]
-	for r.head != nil && r.head.barred() {
-		r.remove(r.head)
+	p := r.first()
+	for ; p != nil && p.barred(); p = r.first() {
+		r.remove(p)
 	}
-	return r.head
+	return p
 }
 
-// barred reports whether no item of the portal may start any more.
+// barred reports whether the intake of the portal has ended, so that no item of it may start.
 func (p *Portal) barred() bool { return p.opts.Intake != nil && p.opts.Intake.Err() != nil }
 
-// slowLocked returns how many items run as those of slow portals. d.mu is held.
+// slowLocked returns how many running items count as those of slow portals. d.mu is held.
 func (d *Dispatcher) slowLocked() int { return d.places[placeSlow] + d.places[placeOverdue] }
 
-// slowPartLocked returns how many workers ordinary portals leave to slow ones: those that these
-// have within their share, and if there is work for them a few beside those that hang. d.mu is
-// held.
+// slowPartLocked returns how many workers ordinary portals leave to slow ones: those that slow
+// portals use within their share, and, if a slow portal waits, a few more than those that hang.
+// d.mu is held.
 func (d *Dispatcher) slowPartLocked() int {
 	part := d.slowLocked()
 	if d.firstLocked(ringSlow) != nil {
@@ -244,16 +203,15 @@ func (d *Dispatcher) slowPartLocked() int {
 	return min(part, d.cfg.SlowShare)
 }
 
-// beginLocked takes the first item of a lane to run it. The caller lines its portal up. d.mu is
-// held.
+// beginLocked takes the first item of a lane to run it. The caller puts the portal into its ring.
+// d.mu is held.
 func (d *Dispatcher) beginLocked(l *lane, at place) *Item {
-	it, p := l.head, l.portal
-	l.remove(it)
+	it, p := l.items.pop(), l.portal
 	l.state = laneRunning
 	it.Attempts++
 	it.Began, it.place = time.Now(), at
 	d.places[at]++
-	d.running.push(it)
+	d.running.push(&it.inQueue, it)
 	d.queued--
 	p.queued--
 	if at == placeUrgent {
@@ -265,9 +223,9 @@ func (d *Dispatcher) beginLocked(l *lane, at place) *Item {
 	return it
 }
 
-// endLocked takes an item off the running ones, and gives its place back. d.mu is held.
+// endLocked removes an item from the running ones, and gives its place back. d.mu is held.
 func (d *Dispatcher) endLocked(it *Item) {
-	d.running.remove(it)
+	d.running.remove(&it.inQueue)
 	p := it.portal
 	switch {
 	case it.place == placeInline:
@@ -291,31 +249,31 @@ func (d *Dispatcher) endLocked(it *Item) {
 	d.places[it.place]--
 }
 
-// advanceLocked goes on with a lane whose item has ended or is gone. d.mu is held.
+// advanceLocked goes on with a lane whose first item has ended or was taken out. d.mu is held.
 func (d *Dispatcher) advanceLocked(l *lane) {
 	switch {
-	case l.head == nil:
+	case l.first() == nil:
 		p := l.portal
 		d.dropLaneLocked(l)
 		d.dropLocked(p)
-	case l.head.admitting:
+	case l.first().admitting:
 		l.state = laneIdle
 	default:
 		d.readyLocked(l)
 	}
 }
 
-// restLocked puts an item back until its next attempt is due. It returns an item that ended,
-// because it and the one behind it became one, or nil. d.mu is held.
+// restLocked puts an item back until its next attempt is due. If it was merged with the one behind
+// it, restLocked returns the one of the two that ended. d.mu is held.
 func (d *Dispatcher) restLocked(l *lane, it *Item, wait time.Duration) (merged *Item) {
 	d.queued++
 	l.portal.queued++
 	l.portal.resting++
-	l.pushFront(it)
-	if it.next != nil {
-		merged = d.joinLocked(l, it, it.next)
+	l.items.pushFront(&it.inLane, it)
+	if behind := it.inLane.next.element(); behind != nil {
+		merged = d.joinLocked(l, it, behind)
 	}
-	if l.head.Due = (time.Time{}); wait <= 0 {
+	if l.first().Due = (time.Time{}); wait <= 0 {
 		d.wakeLocked(l)
 		return merged
 	}
@@ -345,11 +303,11 @@ func (d *Dispatcher) wakeLocked(l *lane) {
 		l.timer = nil
 	}
 	l.portal.resting--
-	l.head.Due = time.Time{}
+	l.first().Due = time.Time{}
 	d.readyLocked(l)
 }
 
-// watchLocked makes watch look at what runs, after a time. d.mu is held.
+// watchLocked calls watch after a time, unless a call is due already. d.mu is held.
 func (d *Dispatcher) watchLocked(after time.Duration) {
 	switch {
 	case d.watching:
@@ -362,7 +320,7 @@ func (d *Dispatcher) watchLocked(after time.Duration) {
 	d.watching = true
 }
 
-// watch looks for items that are overdue, and for those that go on although their contexts have
+// watch looks for items that are overdue, and for those that go on long after their contexts have
 // ended.
 func (d *Dispatcher) watch() {
 	d.mu.Lock()
@@ -370,7 +328,7 @@ func (d *Dispatcher) watch() {
 	d.watching = false
 	now := time.Now()
 	var next time.Duration
-	for it := d.running.head; it != nil; it = it.laterR {
+	for it := range d.running.all() {
 		if it.place == placeInline || it.place == placeStuck {
 			continue
 		}
@@ -397,8 +355,8 @@ func (d *Dispatcher) watch() {
 	d.pumpLocked()
 }
 
-// overdueLocked makes the portal of an item slow. An urgent item makes way for others, as far as
-// there are places for overdue ones. d.mu is held.
+// overdueLocked makes the portal of an item slow, and moves the item out of the way of others if
+// there is a place for overdue ones. d.mu is held.
 func (d *Dispatcher) overdueLocked(it *Item) {
 	it.overdue = true
 	if it.Urgent {
@@ -417,7 +375,7 @@ func (d *Dispatcher) overdueLocked(it *Item) {
 	}
 }
 
-// moveLocked counts a running item among others. d.mu is held.
+// moveLocked moves a running item to another place. d.mu is held.
 func (d *Dispatcher) moveLocked(it *Item, to place) {
 	d.places[it.place]--
 	it.place = to

@@ -93,9 +93,9 @@ type callSpec struct {
 
 func (s *itemSpec) class() class {
 	if s.urgent {
-		return urgent
+		return classUrgent
 	}
-	return ordinary
+	return classOrdinary
 }
 
 func (s *itemSpec) limit(cfg Config) int { return cmp.Or(s.max, cfg.MaxAttempts) }
@@ -479,6 +479,9 @@ var (
 func TestModel(t *testing.T) {
 	t.Parallel()
 	n, first := usualSchedules, uint64(1)
+	if testing.Short() {
+		n /= 10
+	}
 	if *schedules > 0 {
 		n = *schedules
 	}

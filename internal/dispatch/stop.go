@@ -9,14 +9,14 @@ import (
 	"github.com/b24events/b24events/internal/timing"
 )
 
-// CutError says how many items Shutdown ended.
+// CutError is the error of a Shutdown that ended items.
 type CutError struct {
-	Left    int
+	Left    int   // items that it ended
 	Waiting int   // of these, those that did not run
 	Cause   error // why it stopped waiting
 }
 
-// Error names the number.
+// Error names the number and the cause.
 func (e *CutError) Error() string {
 	return fmt.Sprintf("dispatch: %d items were cut: %v", e.Left, e.Cause)
 }
@@ -24,11 +24,11 @@ func (e *CutError) Error() string {
 // Unwrap returns the cause.
 func (e *CutError) Unwrap() error { return e.Cause }
 
-// Shutdown refuses new items of Enqueue and Do, and waits until everything else is finished. Items
-// that rest when it is called are tried at once. When ctx ends first, Shutdown finishes what waits
-// with OutcomeCut, ends the contexts of what runs, and returns within [Config].Grace: what has not
+// Shutdown refuses new items of Enqueue and Do, and waits until everything else is finished. It
+// tries items at once that rest when it is called. If ctx ends first, Shutdown finishes what waits
+// with OutcomeCut, ends the contexts of what runs, and returns within [Config].Grace. What has not
 // ended by then is finished with OutcomeCut as well. It returns a [CutError] if it cut anything.
-// All calls return the same; the first context that ends, ends the wait for all.
+// All calls return the same. The first context that ends, ends the wait for all.
 func (d *Dispatcher) Shutdown(ctx context.Context) error {
 	d.mu.Lock()
 	if !d.closing {
@@ -45,7 +45,8 @@ func (d *Dispatcher) Shutdown(ctx context.Context) error {
 	case <-quiet:
 	case <-d.cutDone: // by another call
 	case <-ctx.Done():
-		d.cutOff(context.Cause(ctx)) //nolint:contextcheck // items have contexts of their own. It looks again whether there is anything to cut
+		// It checks again whether there is anything to cut.
+		d.cutOff(context.Cause(ctx)) //nolint:contextcheck // items have contexts of their own
 	}
 
 	d.mu.Lock()
@@ -57,10 +58,10 @@ func (d *Dispatcher) Shutdown(ctx context.Context) error {
 	<-d.cutDone
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.left == 0 {
+	if d.cutItems == 0 {
 		return nil // everything ended within the grace, without an error
 	}
-	return &CutError{Left: d.left, Waiting: d.waited, Cause: d.cause}
+	return &CutError{Left: d.cutItems, Waiting: d.cutWaiting, Cause: d.cutCause}
 }
 
 // quietSignalLocked returns a channel that is closed once nothing is under way. d.mu is held.
@@ -76,18 +77,18 @@ func (d *Dispatcher) quietSignalLocked() <-chan struct{} {
 	return d.quiet
 }
 
-// wakeAllLocked ends all rests, those of items first that came first: the time is better spent on
-// trying than on waiting. d.mu is held.
+// wakeAllLocked ends all rests, in the order in which the items arrived. While a shutdown waits, an
+// attempt is worth more than a rest. d.mu is held.
 func (d *Dispatcher) wakeAllLocked() {
 	var resting []*lane
 	d.eachLocked(func(p *Portal) {
-		for l := p.all; l != nil; l = l.later {
+		for l := range p.all.all() {
 			if l.state == laneResting {
 				resting = append(resting, l)
 			}
 		}
 	})
-	slices.SortStableFunc(resting, func(a, b *lane) int { return byArrival(a.head, b.head) })
+	slices.SortStableFunc(resting, func(a, b *lane) int { return byArrival(a.first(), b.first()) })
 	for _, l := range resting {
 		d.wakeLocked(l)
 	}
@@ -98,19 +99,18 @@ func (d *Dispatcher) eachLocked(f func(*Portal)) {
 	for _, p := range d.portals {
 		f(p)
 	}
-	for p := d.rings[ringOpen].head; p != nil; p = p.links[ringOpen].next {
+	for p := range d.rings[ringOpen].all() {
 		f(p)
 	}
 }
 
-// refuseAllLocked refuses what waits for room. d.mu is held.
+// refuseAllLocked refuses all items that wait for room. d.mu is held.
 func (d *Dispatcher) refuseAllLocked() {
 	for c := range d.rooms {
 		line := &d.rings[d.rooms[c].line]
 		for p := line.pop(); p != nil; p = line.pop() {
-			for it := p.admissions[c].head; it != nil; it = p.admissions[c].head {
-				p.admissions[c].remove(it)
-				d.refuseLocked(it, refusedClosed)
+			for it := p.admissions[c].pop(); it != nil; it = p.admissions[c].pop() {
+				d.refuseLocked(it, refusalClosed)
 				close(it.admitted)
 			}
 		}
@@ -124,11 +124,11 @@ func (d *Dispatcher) cutOff(cause error) {
 		d.mu.Unlock()
 		return
 	}
-	d.cut, d.cause = true, cause
+	d.cut, d.cutCause = true, cause
 	var waiting []*Item
 	d.eachLocked(func(p *Portal) { waiting = append(waiting, d.clearLocked(p)...) })
-	d.left += len(waiting)
-	d.waited = len(waiting)
+	d.cutItems += len(waiting)
+	d.cutWaiting = len(waiting)
 	quiet := d.quietSignalLocked()
 	d.mu.Unlock()
 	defer close(d.cutDone)
@@ -142,18 +142,16 @@ func (d *Dispatcher) cutOff(cause error) {
 	}
 	d.mu.Lock()
 	var stuck []*Item
-	for it := d.running.head; it != nil; {
-		later := it.laterR
-		if !it.reported { // otherwise the front is about to have it
-			d.running.remove(it)
+	for it := range d.running.all() {
+		if !it.reported { // otherwise the front is about to get it
+			d.running.remove(&it.inQueue)
 			it.reported = true
 			it.portal.finishing++
 			d.finishing++
 			stuck = append(stuck, it)
 		}
-		it = later
 	}
-	d.left += len(stuck)
+	d.cutItems += len(stuck)
 	d.mu.Unlock()
 	slices.SortStableFunc(stuck, byArrival)
 	go d.finishAll(stuck, OutcomeCut, d.cfg.Closed)
@@ -162,48 +160,46 @@ func (d *Dispatcher) cutOff(cause error) {
 
 func byArrival(a, b *Item) int { return a.Arrived.Compare(b.Arrived) }
 
-// clearLocked takes out what waits or rests. The caller finishes it. d.mu is held.
+// clearLocked takes out all items that wait or rest. The caller finishes them. d.mu is held.
 func (d *Dispatcher) clearLocked(p *Portal) []*Item {
 	return d.takeOutLocked(p, func(*Item) bool { return true })
 }
 
-// takeOutLocked takes items out of a portal that do not run. The caller finishes them; they are
-// counted as being finished, and those that waited for room as accepted. d.mu is held.
+// takeOutLocked takes out the items of a portal that match and do not run. The caller finishes
+// them. They are counted in finishing, and as accepted if they waited for room. d.mu is held.
 func (d *Dispatcher) takeOutLocked(p *Portal, match func(*Item) bool) (out []*Item) {
 	p.finishing++ // the portal stays
-	for l := p.all; l != nil; l = l.later {
-		for it := l.head; it != nil; {
-			next := it.next
+	for l := range p.all.all() {
+		for it := range l.items.all() {
 			if match(it) {
-				d.takeLocked(it)
+				d.takeItemLocked(it)
 				out = append(out, it)
 			}
-			it = next
 		}
 	}
 	p.finishing += len(out) - 1
 	d.finishing += len(out)
-	d.reviewLocked(p)
+	d.rebuildReadyLocked(p)
 	for _, it := range out {
 		d.freeRoomLocked(it, it.holds)
 	}
-	for c := range classes {
+	for c := range classCount {
 		d.admitLocked(c)
 	}
 	d.dropLocked(p)
 	return out
 }
 
-// takeLocked takes an item out of its lane. d.mu is held.
-func (d *Dispatcher) takeLocked(it *Item) {
+// takeItemLocked takes an item that does not run out of its lane. d.mu is held.
+func (d *Dispatcher) takeItemLocked(it *Item) {
 	l, p := it.lane, it.portal
-	if l.state == laneResting && l.head == it {
+	if l.state == laneResting && l.first() == it {
 		l.timer.Stop()
 		l.timer = nil
 		p.resting--
 		l.state = laneIdle
 	}
-	l.remove(it)
+	l.items.remove(&it.inLane)
 	if it.admitting {
 		d.counts.accepted.Add(1)
 		d.leaveLineLocked(it)
@@ -214,33 +210,26 @@ func (d *Dispatcher) takeLocked(it *Item) {
 	p.queued--
 }
 
-// reviewLocked makes the lanes of a portal ready that have something to run, in their order, and
-// forgets those that are empty. d.mu is held.
-func (d *Dispatcher) reviewLocked(p *Portal) {
-	ready := p.ready
-	p.ready = laneList{}
-	for l := ready.head; l != nil; {
-		next := l.next
-		l.next = nil
-		if l.head == nil || l.head.admitting {
+// rebuildReadyLocked updates the lanes of a portal after items were taken out. It readies those
+// that have something to run and forgets those that are empty. d.mu is held.
+func (d *Dispatcher) rebuildReadyLocked(p *Portal) {
+	for l := range p.ready.all() {
+		if it := l.first(); it == nil || it.admitting {
+			p.ready.remove(&l.inReady)
 			l.state = laneIdle
-		} else {
-			p.ready.push(l)
 		}
-		l = next
 	}
-	for l := p.all; l != nil; {
-		later := l.later
+	for l := range p.all.all() {
+		it := l.first()
 		switch {
-		case l.state == laneIdle && !l.urgent && l.head != nil && !l.head.admitting:
+		case l.state == laneIdle && !l.urgent && it != nil && !it.admitting:
 			if !d.sleepUntilDueLocked(l) {
 				l.state = laneReady
-				p.ready.push(l)
+				p.ready.push(&l.inReady, l)
 			}
-		case l.state == laneIdle, l.urgent && l.state == laneReady && l.head == nil:
+		case l.state == laneIdle, l.urgent && l.state == laneReady && it == nil:
 			d.advanceLocked(l)
 		}
-		l = later
 	}
 	d.lineUpLocked(p)
 	if p.urgent == nil || p.urgent.state != laneReady {
@@ -248,7 +237,7 @@ func (d *Dispatcher) reviewLocked(p *Portal) {
 	}
 }
 
-// removed drops what waits for a portal of Enqueue; see [Portal.Remove].
+// removed calls [Portal.Remove] for a portal of Enqueue.
 func (d *Dispatcher) removed(clientID, memberID string, at time.Time) {
 	d.mu.Lock()
 	p := d.portals[Key{ClientID: clientID, MemberID: memberID}]
@@ -258,8 +247,9 @@ func (d *Dispatcher) removed(clientID, memberID string, at time.Time) {
 	}
 }
 
-// Remove drops what waits for the portal because it removed the application at a time. Urgent items
-// stay: one of them may be a new installation. So do items that were fired later.
+// Remove drops what waits for the portal, which removed the application at a time. Urgent items
+// stay, because one of them may be a new installation. Items that were fired later stay too. A zero
+// time means that it is unknown, so that all others are dropped.
 func (p *Portal) Remove(at time.Time) {
 	d := p.d
 	match := func(it *Item) bool {
@@ -267,7 +257,7 @@ func (p *Portal) Remove(at time.Time) {
 	}
 	d.mu.Lock()
 	out := d.takeOutLocked(p, match)
-	for it := d.running.head; it != nil; it = it.laterR {
+	for it := range d.running.all() {
 		if it.portal == p && match(it) {
 			it.portalIsRemoved = true
 		}
@@ -277,7 +267,7 @@ func (p *Portal) Remove(at time.Time) {
 	if len(out) == 0 {
 		return
 	}
-	go d.call(func() {
+	go d.callFront(func() {
 		if d.cfg.Removed != nil {
 			d.cfg.Removed(p.key, len(out))
 		}

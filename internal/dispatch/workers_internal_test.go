@@ -120,8 +120,8 @@ func TestSpareLanes(t *testing.T) {
 			require.NoError(t, d.Enqueue(Key{}, &Item{Delivery: &event.Delivery{}, Lane: lane}, 0))
 		}
 		require.NoError(t, d.Idle(t.Context()))
-		require.LessOrEqual(t, d.spares, maxSpareLanes)
-		require.Positive(t, d.spares)
+		require.LessOrEqual(t, len(d.spareLanes), maxSpareLanes)
+		require.NotEmpty(t, d.spareLanes)
 		require.Empty(t, d.portals)
 		require.NoError(t, d.Shutdown(t.Context()))
 		require.Empty(t, d.leftovers())

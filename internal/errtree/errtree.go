@@ -2,38 +2,56 @@
 // match.
 package errtree
 
-// Every reports whether every branch of err holds an error that matches. It looks at err itself
-// first, then at what its Unwrap method returns; an error that unwraps to several matches when all
-// of these do. It is false for nil, and when one of several is nil or holds no match.
+import "iter"
+
+// Branches yields, for each branch of err, the first error that matches, or nil if none does. A
+// branch begins at err and follows what Unwrap returns. It forks at an error that unwraps to
+// several, unless that error matches itself. A nil error is a branch without a match.
 //
 // match looks at the one error that it is given and must not unwrap it.
-func Every(err error, match func(error) bool) bool {
-	for err != nil {
-		if match(err) {
-			return true
-		}
+func Branches(err error, match func(error) bool) iter.Seq[error] {
+	return func(yield func(error) bool) { walk(err, match, yield) }
+}
+
+// walk yields the branches of err, and returns false if yield did.
+func walk(err error, match, yield func(error) bool) bool {
+	for err != nil && !match(err) {
 		switch e := err.(type) { //nolint:errorlint // this is what unwraps
 		case interface{ Unwrap() error }:
 			err = e.Unwrap()
 		case interface{ Unwrap() []error }:
 			parts := e.Unwrap()
+			if len(parts) == 0 {
+				return yield(nil)
+			}
 			for _, part := range parts {
-				if !Every(part, match) {
+				if !walk(part, match, yield) {
 					return false
 				}
 			}
-			return len(parts) > 0
+			return true
 		default:
+			return yield(nil)
+		}
+	}
+	return yield(err)
+}
+
+// Every reports whether every branch of err holds an error that matches; see [Branches].
+func Every(err error, match func(error) bool) bool {
+	for found := range Branches(err, match) {
+		if found == nil {
 			return false
 		}
 	}
-	return false
+	return true
 }
 
-// Is returns a match for one sentinel: the error is it, or says so in its own method Is.
+// Is returns a function that matches one sentinel: the error is the sentinel, or its method Is says
+// so.
 func Is(target error) func(error) bool {
 	return func(err error) bool {
-		if err == target { //nolint:errorlint // Every unwraps
+		if err == target { //nolint:errorlint // Branches unwraps
 			return true
 		}
 		e, ok := err.(interface{ Is(target error) bool })

@@ -51,3 +51,18 @@ type empty struct{}
 
 func (empty) Error() string   { return "empty" }
 func (empty) Unwrap() []error { return nil }
+
+func TestBranches(t *testing.T) {
+	t.Parallel()
+	matches := func(err error) bool { return err == errGone || err == errOther } //nolint:errorlint // Branches unwraps
+	deep := fmt.Errorf("a: %w", errors.Join(errOther, fmt.Errorf("b: %w", errors.Join(errors.New("no match"), errGone))))
+	var all []error
+	for err := range errtree.Branches(deep, matches) {
+		all = append(all, err)
+	}
+	require.Equal(t, []error{errOther, nil, errGone}, all)
+	for err := range errtree.Branches(deep, matches) {
+		require.Equal(t, errOther, err)
+		break // the rest is not looked at
+	}
+}

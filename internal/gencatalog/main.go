@@ -55,7 +55,7 @@ func run(args []string, stderr io.Writer) error {
 	return write(*dir, files, stale)
 }
 
-// generate returns the files that the catalogue gives, by their paths below the module.
+// generate returns the files that it makes from the catalogue, by their paths below the module.
 func generate(doc []byte) (map[string][]byte, error) {
 	s, err := load(doc)
 	if err != nil {
@@ -68,7 +68,7 @@ func generate(doc []byte) (map[string][]byte, error) {
 	return render(all, s.Methods)
 }
 
-// leftovers returns the paths of generated files that are not generated any more.
+// leftovers returns the paths of generated files that are no longer made.
 func leftovers(dir string, files map[string][]byte) ([]string, error) {
 	paths, err := filepath.Glob(filepath.Join(dir, filePrefix+"*.go"))
 	if err != nil {

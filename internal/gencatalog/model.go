@@ -9,7 +9,7 @@ import (
 // pages is where the pages of events and methods are in the documentation's repository.
 const pages = "api-reference/"
 
-// descriptor is one entry as it stands in the generated source.
+// descriptor is one entry as the generated source has it.
 type descriptor struct {
 	entry
 
@@ -24,7 +24,7 @@ type descriptor struct {
 	offline  bool // it can be bound to the offline queue
 }
 
-// describe works out what the catalogue does not say outright.
+// describe derives what the catalogue does not state.
 func describe(s source) ([]descriptor, error) {
 	all := make([]descriptor, 0, len(s.Events))
 	taken := make(map[string]string)
@@ -55,7 +55,7 @@ func describe(s source) ([]descriptor, error) {
 }
 
 // deletion reports whether an event means that its object is gone. An order that is about to be
-// deleted may stay.
+// deleted may still stay.
 func deletion(name string) bool {
 	if name == "ONSALEBEFOREORDERDELETE" {
 		return false
@@ -69,8 +69,8 @@ func deletion(name string) bool {
 	return false
 }
 
-// variable spells the descriptor as the documentation spells the event, so that one finds the
-// other.
+// variable spells the descriptor as the documentation spells the event, so that a search for one
+// finds the other.
 func variable(e entry) string {
 	if e.Spelling != "" {
 		return "O" + e.Spelling[1:]
@@ -166,7 +166,7 @@ var payloadsByFamily = map[string]string{
 	"O":  "HCMLinkJob",
 }
 
-// payloadsByName covers the families whose members differ.
+// payloadsByName has the payloads of families whose members differ.
 var payloadsByName = map[string]string{
 	"ONAPPINSTALL":                   "AppInstall",
 	"ONAPPUPDATE":                    "AppUpdate",
@@ -199,7 +199,7 @@ var payloadsByName = map[string]string{
 	"ONSIGNHCMLINKB2EDOCUMENTSIGNED": "SignedDocument",
 }
 
-// title says in plain words what happened.
+// title returns in plain words what happened.
 func title(e entry) string {
 	if t, ok := titles[e.Name]; ok {
 		return t
@@ -243,19 +243,20 @@ var titles = map[string]string{
 	"ONCRMDYNAMICITEMDELETE_{TYPEID}": "Item of one smart process deleted",
 }
 
-// remarks are sentences for the comment above the descriptor.
+// remarks returns sentences for the comment of the descriptor.
 func (d descriptor) remarks() []string {
 	var all []string
 	switch d.Platform {
 	case platformAlways:
-		all = append(all, "The platform binds it by itself, no application does.")
+		all = append(all, "The platform binds it by itself; applications do not.")
 	case platformAPIOnly:
 		all = append(all, "The platform binds it by itself if the application has no pages.")
 	}
 	return append(all, d.Remarks...)
 }
 
-// lowerFirst makes a title the end of a sentence, unless it starts with an abbreviation.
+// lowerFirst returns a title as the end of a sentence: in lower case unless it starts with an
+// abbreviation.
 func lowerFirst(s string) string {
 	r := []rune(s)
 	if len(r) > 1 && unicode.IsUpper(r[0]) && unicode.IsLower(r[1]) {

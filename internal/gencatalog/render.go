@@ -18,8 +18,9 @@ const (
 )
 
 // render returns the generated files by their paths below the module. There is a file of
-// descriptors for each scope, one with what is known of all events, and one with the methods that
-// read their objects. The last has the errors by which these methods say that there is no object.
+// descriptors for each scope, one with what is known about all events, and one with the methods
+// that read their objects. The last file has the errors by which these methods say that there is no
+// object.
 func render(all []descriptor, methods map[string]method) (map[string][]byte, error) {
 	var scopes []string
 	byScope := make(map[string][]descriptor)
@@ -50,7 +51,7 @@ func render(all []descriptor, methods map[string]method) (map[string][]byte, err
 	return files, nil
 }
 
-// table lists what is known of the events.
+// table lists what is known about the events.
 func table(all []descriptor) string {
 	var b bytes.Buffer
 	b.WriteString("import \"reflect\"\n\n// documentedEvents returns the catalogue in the order of the documentation.\n")
@@ -116,7 +117,7 @@ func refusalTable(methods map[string]method) string {
 	return b.String()
 }
 
-// fields writes the fields of a composite literal; a zero value is left out.
+// fields writes the fields of a composite literal. It leaves out zero values.
 type fields struct {
 	b      *bytes.Buffer
 	indent string
@@ -163,7 +164,7 @@ func quotedEach(values []string) []string {
 	return parts
 }
 
-// info writes what is known of an event.
+// info writes what is known about an event.
 func (d descriptor) info(b *bytes.Buffer) {
 	f := fields{b, "\t\t\t"}
 	b.WriteString("\t\t{\n")
@@ -215,8 +216,8 @@ func (c fetch) params() []string {
 	return parts
 }
 
-// descriptors declares the variables of one scope, and functions for templates. Each has a
-// declaration of its own with its type written out, so that go doc prints it alone.
+// descriptors declares the variables of one scope, and functions for templates. Each has its own
+// declaration with its type, so that go doc prints it alone.
 func descriptors(all []descriptor) string {
 	var b bytes.Buffer
 	for _, d := range all {
@@ -230,7 +231,7 @@ func descriptors(all []descriptor) string {
 	return b.String()
 }
 
-// comment writes the comment of a descriptor or of the function for one.
+// comment writes the comment of a descriptor, or of the function that returns one.
 func (d descriptor) comment(b *bytes.Buffer, first string) {
 	sentences := append([]string{first, "It needs " + permission(d.Scope) + "."}, d.remarks()...)
 	if len(d.Fetch) > 0 {
@@ -240,7 +241,7 @@ func (d descriptor) comment(b *bytes.Buffer, first string) {
 	b.WriteString("//\n// Source: https://apidocs.bitrix24.com/" + pages + d.page + "\n")
 }
 
-// fetchSentence says which method Fetch calls, and what it needs besides the event.
+// fetchSentence says which method Fetch calls, and what the method needs besides the event.
 func (d descriptor) fetchSentence() string {
 	name := d.Fetch[0].Method
 	m := d.methods[name]
@@ -285,7 +286,7 @@ func permission(scope string) string {
 
 func (d descriptor) function(b *bytes.Buffer) {
 	base := strings.TrimSuffix(d.Name, "{TYPEID}")
-	d.comment(b, fmt.Sprintf("%sOf returns %s for the smart process with this entityTypeId, whose wire name is such as %s147. "+
+	d.comment(b, fmt.Sprintf("%sOf returns %s for the smart process with this entityTypeId, for example with the wire name %s147. "+
 		"It panics unless entityTypeID is positive.", d.variable, d.variable, base))
 	fmt.Fprintf(b, "func %sOf(entityTypeID int) Descriptor[%s] {\n\treturn ofType[%s](%q, entityTypeID)\n}\n\n", d.variable, d.payload, d.payload, base)
 }

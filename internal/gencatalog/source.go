@@ -20,29 +20,30 @@ type source struct {
 // method is what the page of a REST method says.
 type method struct {
 	Doc        string    `json:"doc"`
-	Scopes     []string  `json:"scopes"`      // all of which a token needs
+	Scopes     []string  `json:"scopes"`      // a token needs all of them
 	Who        string    `json:"who"`         // who may call it; empty for any user
 	Admin      bool      `json:"admin"`       // administrators only
 	AppContext bool      `json:"app_context"` // refused to incoming webhooks
 	BotTypes   []string  `json:"bot_types"`   // types of bot that it works for; empty for all
 	Positional bool      `json:"positional"`  // the portal takes the parameters by position
 	Result     string    `json:"result"`      // member of the result that holds the object; [0] for the first of a list
-	Filtered   bool      `json:"filtered"`    // an empty result may stand for an object that the token may not see
-	Halted     bool      `json:"halted"`      // Bitrix24 does not develop it any more
-	Successor  string    `json:"successor"`   // the method that the page names instead
+	Filtered   bool      `json:"filtered"`    // an empty result may also mean that the token may not see the object
+	Halted     bool      `json:"halted"`      // Bitrix24 no longer develops it
+	Successor  string    `json:"successor"`   // the method that the page recommends
 	Remark     string    `json:"remark"`
 	Gone       []refusal `json:"gone"`   // errors that mean that there is no such object
 	Hidden     []refusal `json:"hidden"` // errors that mean that there is none, or that the token may not see it
 }
 
-// refusal is an error of a method, as its page prints it. The code alone decides if there is no
-// text.
+// refusal is an error of a method, as its page prints it. If there is no text, only the code
+// counts.
 type refusal struct {
 	Code string `json:"code"`
 	Text string `json:"text"` // * stands for anything
 }
 
-// entry is one event of the catalogue. What the generator does not read is for the tests.
+// entry is one event of the catalogue. The generator does not read all fields; the others are for
+// the tests.
 type entry struct {
 	Name      string  `json:"name"`
 	Title     string  `json:"title"`
@@ -56,13 +57,12 @@ type entry struct {
 	// Platform says for which applications the platform binds the event by itself: always, or
 	// api_only for those without pages. It is empty for events that only the application binds.
 	Platform string `json:"bound_by_platform"`
-	// Entity is what the event is about: the first candidate whose ID is there.
+	// Entity is what the event is about: the first candidate whose ID is in the data.
 	Entity []object `json:"entity"`
 	Lane   *object  `json:"lane"` // what orders the events, if it is another object
-	// Distinct marks an event that is a fact of its own, such as a message: a newer one does not
-	// replace an older one.
+	// Distinct marks an event such as a message, of which a newer one does not replace an older one.
 	Distinct    bool     `json:"distinct"`
-	ChatMessage string   `json:"chat_message"` // path to the chat message that stands in for an object with the ID 0
+	ChatMessage string   `json:"chat_message"` // path to the chat message that replaces an object with the ID 0
 	Remarks     []string `json:"remarks"`
 
 	Documented json.RawMessage `json:"documented_sample"`
@@ -190,7 +190,7 @@ func (m method) check(all map[string]method) error {
 		return errors.New("halted, without a successor and without a remark that says why")
 	}
 	for _, r := range slices.Concat(m.Gone, m.Hidden) {
-		// Other errors have no code either, so only their words tell them apart.
+		// Other errors have no code either, so only their text distinguishes them.
 		if (r.Code == "" || r.Code == "0" || r.Code == "-") && r.Text == "" {
 			return fmt.Errorf("the code %q needs a text", r.Code)
 		}

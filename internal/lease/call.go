@@ -15,7 +15,7 @@ import (
 // calls one at a time. Names and owners are printable ASCII without spaces.
 type Leaser interface {
 	// Acquire takes the named leases for owner, or renews those that it holds, to ttl from now,
-	// and returns those that owner holds now. After an error leases may have been taken anyway.
+	// and returns those that owner holds now. After an error it may have taken leases all the same.
 	Acquire(ctx context.Context, owner string, ttl time.Duration, names ...string) ([]string, error)
 	// Release ends those of the named leases that owner holds.
 	Release(ctx context.Context, owner string, names ...string) error
@@ -23,11 +23,11 @@ type Leaser interface {
 	Held(ctx context.Context, prefix string) (map[string]string, error)
 }
 
-// Errors of calls that have no error of the store.
+// Errors of calls that return none of the store's.
 var (
 	errHanging = errors.New("lease: an earlier call of the leaser has not returned")
-	errTimeout = errors.New("lease: the leaser did not answer in time")
-	errDied    = errors.New("lease: the leaser ended its goroutine")
+	errTimeout = errors.New("lease: the leaser did not return in time")
+	errDied    = errors.New("lease: the leaser ended its goroutine with runtime.Goexit")
 	errStopped = errors.New("lease: the keeper was stopped")
 )
 
@@ -39,9 +39,8 @@ const (
 	maxErrorText = 500
 )
 
-// call calls the store and waits for a step at most. Losses are reported meanwhile. The first error
-// of a streak is logged. If a renewal is due, it comes first. A Keeper that was stopped makes no
-// calls but the last.
+// call calls the store and waits for a step at most. It reports lost leases meanwhile. It logs the
+// first error of a series. If a renewal is due, it renews first. It makes no call after Stop.
 func call[T any](ctx context.Context, k *Keeper, method string, f func(context.Context) (T, error)) (T, error) {
 	k.mu.Lock()
 	stopped := k.stopped
@@ -50,27 +49,28 @@ func call[T any](ctx context.Context, k *Keeper, method string, f func(context.C
 		var none T
 		return none, errStopped
 	}
-	k.renewDue(ctx)
-	return lastCall(ctx, k, method, f)
+	k.renewIfDue(ctx)
+	return callAlways(ctx, k, method, f)
 }
 
-// lastCall is call, also for a Keeper that was stopped.
-func lastCall[T any](ctx context.Context, k *Keeper, method string, f func(context.Context) (T, error)) (T, error) {
-	a := attempt(ctx, k, f)
+// callAlways is call, but works after Stop too, and renews nothing.
+func callAlways[T any](ctx context.Context, k *Keeper, method string, f func(context.Context) (T, error)) (T, error) {
+	r := attempt(ctx, k, f)
 	k.mu.Lock()
-	first := a.err != nil && !k.failing
-	if a.err == nil || ctx.Err() == nil { // the end of the caller's context says nothing of the store
-		k.failing = a.err != nil
+	first := r.err != nil && !k.failing
+	if r.err == nil || ctx.Err() == nil { // the end of the caller's context is no failure of the store
+		k.failing = r.err != nil
 	}
 	k.mu.Unlock()
 	if first && ctx.Err() == nil {
 		k.log.LogAttrs(ctx, slog.LevelWarn, "lease: the store of the leases failed, trying again", slog.String(keyMethod, method),
-			slog.String(keyError, errorText(a.err)), slog.String(keyWait, (k.step()/2).String()))
+			slog.String(keyError, errorText(r.err)), slog.String(keyWait, (k.step()/2).String()))
 	}
-	return a.value, a.err
+	return r.value, r.err
 }
 
-// errorText is an error for the log, without the URL of a request, which may hold a secret.
+// errorText returns the text of an error for the log, without the URL of a request, which may hold
+// a secret.
 func errorText(err error) string {
 	var u *url.Error
 	if errors.As(err, &u) {
@@ -79,49 +79,50 @@ func errorText(err error) string {
 	return redact.Line(redact.New(), err.Error(), maxErrorText)
 }
 
-type answer[T any] struct {
+// callResult is what a call of the leaser returned.
+type callResult[T any] struct {
 	value T
 	err   error
 }
 
-func attempt[T any](ctx context.Context, k *Keeper, f func(context.Context) (T, error)) answer[T] {
+// attempt makes a call in a goroutine of its own and waits for its result, a step at most.
+func attempt[T any](ctx context.Context, k *Keeper, f func(context.Context) (T, error)) callResult[T] {
 	ctx, cancel := context.WithTimeoutCause(ctx, k.step(), errTimeout)
 	defer cancel()
-	if !k.enter(ctx) {
-		return answer[T]{err: errors.Join(errHanging, context.Cause(ctx))}
+	if !k.takeSlot(ctx) {
+		return callResult[T]{err: errors.Join(errHanging, context.Cause(ctx))}
 	}
-	answers := make(chan answer[T], 1) // has room, so that nobody need wait for a late answer
+	results := make(chan callResult[T], 1) // a late result needs no reader
 	go func() {
-		a := answer[T]{err: errDied}
+		r := callResult[T]{err: errDied}
 		defer func() {
 			if v := recover(); v != nil {
-				a = answer[T]{err: fmt.Errorf("lease: the leaser panicked with a %T", v)}
+				r = callResult[T]{err: fmt.Errorf("lease: the leaser panicked with a %T", v)}
 			}
 			<-k.slot
-			answers <- a
+			results <- r
 		}()
-		a.value, a.err = f(ctx)
+		r.value, r.err = f(ctx)
 	}()
 	for {
 		select {
-		case a := <-answers:
-			return a
+		case r := <-results:
+			return r
 		case <-k.ended:
 			k.onEnded()
 		case <-ctx.Done():
 			select {
-			case a := <-answers:
-				return a
+			case r := <-results:
+				return r
 			default:
-				return answer[T]{err: context.Cause(ctx)}
+				return callResult[T]{err: context.Cause(ctx)}
 			}
 		}
 	}
 }
 
-// enter waits until no other call is under way, and reports whether that came before the end of
-// ctx.
-func (k *Keeper) enter(ctx context.Context) bool {
+// takeSlot waits until no other call is under way. It reports false if ctx ends first.
+func (k *Keeper) takeSlot(ctx context.Context) bool {
 	for {
 		select {
 		case k.slot <- struct{}{}:

@@ -12,7 +12,7 @@ func (i instant) add(d time.Duration) instant {
 	return instant{wall: i.wall.Add(d), mono: i.mono + d}
 }
 
-// sub returns the time from j to i, by the clock that says less.
+// sub returns the time from j to i, by the clock that shows less.
 func (i instant) sub(j instant) time.Duration {
 	return min(i.wall.Sub(j.wall), i.mono-j.mono)
 }
@@ -20,7 +20,7 @@ func (i instant) sub(j instant) time.Duration {
 // clock returns the current instant. It must be safe for concurrent use.
 type clock func() instant
 
-// newClock returns a clock with the given wall clock, or that of the system.
+// newClock returns a clock with the given wall clock, or the system's if it is nil.
 func newClock(wall func() time.Time) clock {
 	start := time.Now()
 	return func() instant {

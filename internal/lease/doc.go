@@ -17,9 +17,9 @@
 // Only [Shares] asks for parts to be left. The user of a Keeper releases a lease without being
 // asked.
 //
-// A [Lease] is one stay in this diagram. It is lost or released once, for good. When the same
-// owner gets the name again, that is another Lease. So a clock that jumps ahead and back, or a
-// process that slept, ends a lease visibly, and the work starts again under the next one.
+// A [Lease] goes through this diagram once. It is lost or released for good. If the same owner
+// gets the name again, that is another Lease. So if a clock jumps ahead and back, or a process
+// slept, the lease ends visibly, and the work starts again under the next one.
 //
 // # Time
 //
@@ -30,14 +30,14 @@
 //
 // A step is a fifth of the TTL. A Keeper renews its leases about once in a step, and sooner after a
 // failure. It waits a step at most for a call of the store. A call that ignores its context goes on
-// in a goroutine of its own. Before that one returns, no other call is made, so there is one such
-// goroutine at most. An alarm that needs no goroutine ends leases in time meanwhile.
+// in a goroutine of its own. The Keeper makes no other call before that one returns, so there is
+// one such goroutine at most. A timer, which needs no goroutine, ends leases in time meanwhile.
 //
 // # Locks
 //
 // No method of this package calls back, and none that takes no context waits for the store, except
 // Stop. So the caller may hold its own locks, unless Stop says otherwise. Callbacks
-// come one at a time, from one goroutine, which holds no lock of this package, so they may take the
+// come one at a time, from one goroutine that holds no lock of this package. So they may take the
 // caller's locks and call any method except Stop. They should return soon, because renewals wait
 // for them. The end of a lease does not: [Lease.Lost] is closed first.
 package lease

@@ -16,8 +16,8 @@ import (
 type Config struct {
 	Leaser Leaser
 	TTL    time.Duration // of each lease
-	// Prefix is what the names of notes begin with, and for Shares the names of all leases. It is
-	// printable ASCII without spaces. The names that a Keeper acquires may be any.
+	// Prefix begins the names of notes, and for Shares the names of all leases. It is printable
+	// ASCII without spaces. A Keeper can acquire leases with other names.
 	Prefix string
 	Log    *slog.Logger
 	// Noted is called with the text of each note of any owner, while the Keeper holds a lease. It
@@ -28,8 +28,8 @@ type Config struct {
 	Wall func() time.Time
 }
 
-// Keeper holds leases for one owner, which it makes up, and renews them until [Keeper.Stop]. Its
-// methods are safe for concurrent use. Make one with [Start].
+// Keeper holds leases for one owner and renews them until [Keeper.Stop]. It makes up the name of
+// the owner. Its methods are safe for concurrent use. Make one with [Start].
 type Keeper struct {
 	leaser Leaser
 	owner  string
@@ -41,26 +41,27 @@ type Keeper struct {
 
 	slot     chan struct{} // full while a call of the leaser is under way
 	ended    chan struct{} // a lease was lost; nil without onEnded
-	onEnded  func()        // called by calls that wait
+	onEnded  func()        // reports lost leases; called by whoever receives from ended
 	renewAll func(context.Context) error
-	kick     chan struct{} // there is something to do now
-	gather   chan struct{} // there is something to do soon, together with what comes until then
-	stop     chan struct{}
-	done     chan struct{}
+	wakeNow  chan struct{}   // there is something to do now
+	wakeSoon chan struct{}   // there is something to do soon, together with what comes until then
+	stop     chan struct{}   // closed by Stop
+	done     chan struct{}   // closed when the loop has ended
 	seen     map[string]bool // notes that were read; used by the loop only
 
 	mu      sync.Mutex
 	failing bool // the last call failed
 	stopped bool
 	leases  map[string]*Lease   // by name
-	doubts  map[string]doubt    // by name; never one that is in leases
+	unsure  map[string]unsure   // by name; never one that is in leases
 	renewed time.Duration       // when the last renewal began, by the monotonic clock
 	alarm   *time.Timer         // ends leases in time
-	notes   map[string]struct{} // to be left
+	notes   map[string]struct{} // that the loop has yet to leave
 }
 
-// doubt is about a name that no Lease is held of, but that the store may count as this owner's.
-type doubt struct {
+// unsure is a name that the store may count as this owner's although the Keeper holds no Lease of
+// it.
+type unsure struct {
 	until   instant // when it runs out at the latest
 	release bool    // the store was asked to release it, and may do so late
 }
@@ -70,31 +71,32 @@ type doubt struct {
 func Start(ctx context.Context, cfg Config) *Keeper {
 	k := newKeeper(cfg)
 	k.renewAll = func(ctx context.Context) error { return k.renew(ctx) }
-	go k.loop(context.WithoutCancel(ctx), tasks{first: k.pause(false), cycle: k.cycle, soon: k.passOn})
+	go k.loop(context.WithoutCancel(ctx), tasks{first: k.pause(false), cycle: k.cycle, soon: k.leaveNotes})
 	return k
 }
 
 func newKeeper(cfg Config) *Keeper {
 	k := &Keeper{
-		leaser: cfg.Leaser,
-		owner:  rand.Text(),
-		ttl:    cfg.TTL,
-		prefix: cfg.Prefix,
-		log:    cfg.Log,
-		noted:  cfg.Noted,
-		now:    newClock(cfg.Wall),
-		slot:   make(chan struct{}, 1),
-		kick:   make(chan struct{}, 1),
-		gather: make(chan struct{}, 1),
-		stop:   make(chan struct{}),
-		done:   make(chan struct{}),
-		leases: make(map[string]*Lease),
-		doubts: make(map[string]doubt),
+		leaser:   cfg.Leaser,
+		owner:    rand.Text(),
+		ttl:      cfg.TTL,
+		prefix:   cfg.Prefix,
+		log:      cfg.Log,
+		noted:    cfg.Noted,
+		now:      newClock(cfg.Wall),
+		slot:     make(chan struct{}, 1),
+		wakeNow:  make(chan struct{}, 1),
+		wakeSoon: make(chan struct{}, 1),
+		stop:     make(chan struct{}),
+		done:     make(chan struct{}),
+		leases:   make(map[string]*Lease),
+		unsure:   make(map[string]unsure),
 	}
 	return k
 }
 
-// Step returns about how often leases are renewed, and how long a call of the leaser is waited for.
+// Step returns how often leases are renewed, about, and how long the Keeper waits for a call of the
+// leaser.
 func (k *Keeper) Step() time.Duration { return k.step() }
 
 func (k *Keeper) step() time.Duration { return k.ttl / 5 }
@@ -102,20 +104,20 @@ func (k *Keeper) step() time.Duration { return k.ttl / 5 }
 // margin is how much earlier than in the store a lease ends here.
 func (k *Keeper) margin() time.Duration { return k.ttl / 10 }
 
-// Acquire takes the named leases once and returns those that are held then, in any order. Leases
-// that the Keeper holds already are renewed and returned too. Names that are left out are held by
-// others. It waits for two steps at most. Every error means that the store failed, that ctx
-// ended, or that the Keeper was stopped.
+// Acquire asks the store for the named leases once and returns those that the Keeper holds then, in
+// any order. It renews those that the Keeper holds already and returns them too. Others hold the
+// names that it leaves out. It waits for two steps at most. Every error means that the store
+// failed, that ctx ended, or that the Keeper was stopped.
 func (k *Keeper) Acquire(ctx context.Context, names ...string) ([]*Lease, error) {
 	began := k.now()
-	got, err := k.ask(ctx, names)
+	got, err := k.acquire(ctx, names)
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	defer k.setAlarmLocked()
 	if err != nil {
 		for _, name := range names {
-			if k.leases[name] == nil && !k.doubts[name].release {
-				k.doubtLocked(name, false)
+			if k.leases[name] == nil && !k.unsure[name].release {
+				k.addUnsureLocked(name, false)
 			}
 		}
 		return nil, err
@@ -123,14 +125,14 @@ func (k *Keeper) Acquire(ctx context.Context, names ...string) ([]*Lease, error)
 	var held []*Lease
 	for _, name := range names {
 		l := k.leases[name]
-		if l != nil && !k.takeInLocked(l, got[name], began) {
+		if l != nil && !k.renewedLocked(l, got[name], began) {
 			l = nil
 		}
 		if l == nil && got[name] {
 			l = &Lease{keeper: k, name: name, lost: make(chan struct{}), expires: began.add(k.ttl)}
 			k.leases[name] = l
 		}
-		delete(k.doubts, name)
+		delete(k.unsure, name)
 		if l != nil && k.remainingLocked(l) > 0 { // unless the call took too long
 			held = append(held, l)
 		}
@@ -138,9 +140,9 @@ func (k *Keeper) Acquire(ctx context.Context, names ...string) ([]*Lease, error)
 	return held, nil
 }
 
-// takeInLocked takes in whether the store renewed a lease that is held, and reports whether it is
-// held still. Like all functions with this ending it is called with k.mu held.
-func (k *Keeper) takeInLocked(l *Lease, got bool, began instant) bool {
+// renewedLocked updates a lease after a renewal: got says whether the store renewed it. It reports
+// whether the Keeper still holds the lease. k.mu is held, as for all functions that end in Locked.
+func (k *Keeper) renewedLocked(l *Lease, got bool, began instant) bool {
 	if !got {
 		k.loseLocked(l)
 	}
@@ -151,12 +153,12 @@ func (k *Keeper) takeInLocked(l *Lease, got bool, began instant) bool {
 	return true
 }
 
-// doubtLocked remembers a name that the store may count as this owner's.
-func (k *Keeper) doubtLocked(name string, release bool) {
-	k.doubts[name] = doubt{until: k.now().add(k.ttl + k.step()), release: release}
+// addUnsureLocked remembers a name that the store may count as this owner's.
+func (k *Keeper) addUnsureLocked(name string, release bool) {
+	k.unsure[name] = unsure{until: k.now().add(k.ttl + k.step()), release: release}
 }
 
-// Release gives leases back that nothing is done under any more, lost ones too. After an error they
+// Release gives back leases that protect no work any more, lost ones included. After an error they
 // run out by themselves, and the Keeper goes on trying to release them. The error is the store's.
 func (k *Keeper) Release(ctx context.Context, leases ...*Lease) error {
 	names := make([]string, 0, len(leases))
@@ -173,31 +175,31 @@ func (k *Keeper) Release(ctx context.Context, leases ...*Lease) error {
 	return k.release(ctx, names)
 }
 
-// release releases names that no lease is held of.
+// release releases names of which the Keeper holds no lease.
 func (k *Keeper) release(ctx context.Context, names []string) error {
 	if len(names) == 0 {
 		return nil
 	}
 	k.mu.Lock()
 	for _, name := range names {
-		if !k.doubts[name].release { // an earlier attempt does not last longer for this one
-			k.doubtLocked(name, true)
+		if !k.unsure[name].release { // otherwise the time of the first attempt counts
+			k.addUnsureLocked(name, true)
 		}
 	}
 	k.mu.Unlock()
-	_, err := call(ctx, k, "Release", k.releasing(names))
+	_, err := call(ctx, k, "Release", k.releaseCall(names))
 	if err != nil {
 		return err
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for _, name := range names {
-		delete(k.doubts, name)
+		delete(k.unsure, name)
 	}
 	return nil
 }
 
-func (k *Keeper) releasing(names []string) func(context.Context) (struct{}, error) {
+func (k *Keeper) releaseCall(names []string) func(context.Context) (struct{}, error) {
 	return func(ctx context.Context) (struct{}, error) {
 		return struct{}{}, k.leaser.Release(ctx, k.owner, names...)
 	}
@@ -211,10 +213,9 @@ func (k *Keeper) Holds(name string) bool {
 	return l != nil && k.remainingLocked(l) > 0
 }
 
-// Stop releases all leases and stops the Keeper. No lease may be in use any more, and no Acquire be
-// under way. It waits for two
-// steps at most, and must not be called from a callback, nor with a lock that callbacks take.
-// Further calls do nothing.
+// Stop releases all leases and stops the Keeper. No lease may be in use any more, and no Acquire
+// may be under way. It waits for two steps at most. It must not be called from a callback, nor with
+// a lock that callbacks take. Further calls do nothing.
 func (k *Keeper) Stop() {
 	k.mu.Lock()
 	first := !k.stopped
@@ -226,8 +227,9 @@ func (k *Keeper) Stop() {
 	<-k.done
 }
 
-// ask acquires or renews names in one call of the store and returns those that are held.
-func (k *Keeper) ask(ctx context.Context, names []string) (map[string]bool, error) {
+// acquire acquires or renews names in one call of the store and returns those that this owner
+// holds.
+func (k *Keeper) acquire(ctx context.Context, names []string) (map[string]bool, error) {
 	names = slices.Clone(names) // a call that hangs keeps them
 	got, err := call(ctx, k, "Acquire", func(ctx context.Context) ([]string, error) {
 		return k.leaser.Acquire(ctx, k.owner, k.ttl, names...)
@@ -239,7 +241,7 @@ func (k *Keeper) ask(ctx context.Context, names []string) (map[string]bool, erro
 	return held, err
 }
 
-// renew renews all leases that are held and, with them, names that count as no lease here.
+// renew renews all leases and, with them, other names that the Keeper keeps no Lease of.
 func (k *Keeper) renew(ctx context.Context, others ...string) error {
 	k.mu.Lock()
 	leases := maps.Clone(k.leases)
@@ -250,7 +252,7 @@ func (k *Keeper) renew(ctx context.Context, others ...string) error {
 	if len(names) == 0 {
 		return nil
 	}
-	got, err := k.ask(ctx, names)
+	got, err := k.acquire(ctx, names)
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	defer k.setAlarmLocked()
@@ -260,15 +262,15 @@ func (k *Keeper) renew(ctx context.Context, others ...string) error {
 		case err != nil:
 			k.remainingLocked(l)
 		default:
-			k.takeInLocked(l, got[name], began)
+			k.renewedLocked(l, got[name], began)
 		}
 	}
 	return err
 }
 
-// renewDue renews the leases if the last renewal began more than a step ago, because other calls
-// took their time. So at most one call comes between two renewals.
-func (k *Keeper) renewDue(ctx context.Context) {
+// renewIfDue renews the leases if the last renewal began more than a step ago, because other calls
+// took long. So at most one call comes between two renewals.
+func (k *Keeper) renewIfDue(ctx context.Context) {
 	k.mu.Lock()
 	due := k.now().mono-k.renewed > k.step()
 	k.mu.Unlock()
@@ -285,7 +287,7 @@ func (k *Keeper) remainingLocked(l *Lease) time.Duration {
 	left := l.expires.sub(k.now()) - k.margin()
 	if left <= 0 {
 		k.loseLocked(l)
-		k.doubtLocked(l.name, false)
+		k.addUnsureLocked(l.name, false)
 		return 0
 	}
 	return left
@@ -313,20 +315,20 @@ func (k *Keeper) setAlarmLocked() {
 		k.alarm.Stop()
 	case len(k.leases) == 0:
 	case k.alarm == nil:
-		k.alarm = time.AfterFunc(left, k.ring)
+		k.alarm = time.AfterFunc(left, k.onAlarm)
 	default:
 		k.alarm.Reset(left)
 	}
 }
 
-// ring is called by the alarm.
-func (k *Keeper) ring() {
+// onAlarm ends the leases whose time is up.
+func (k *Keeper) onAlarm() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.setAlarmLocked()
 }
 
-// tasks is what a loop does.
+// tasks is the work of a loop.
 type tasks struct {
 	first time.Duration               // before the first cycle
 	cycle func(context.Context) error // once a step
@@ -343,18 +345,18 @@ func (k *Keeper) loop(ctx context.Context, t tasks) {
 	for {
 		select {
 		case <-k.stop:
-			k.finish(ctx, t.final)
+			k.releaseAll(ctx, t.final)
 			return
 		case <-k.ended:
 			k.onEnded()
-		case <-k.gather:
+		case <-k.wakeSoon:
 			if soon == nil {
 				soon = time.After(k.step() / 10)
 			}
 		case <-soon:
 			soon = nil
 			t.soon(ctx)
-		case <-k.kick:
+		case <-k.wakeNow:
 			t.soon(ctx)
 		case <-timer.C:
 			err := t.cycle(ctx)
@@ -363,7 +365,7 @@ func (k *Keeper) loop(ctx context.Context, t tasks) {
 	}
 }
 
-// pause returns how long to wait for the next cycle. The last may have taken a while.
+// pause returns how long to wait for the next cycle. The last one may have taken a while.
 func (k *Keeper) pause(failed bool) time.Duration {
 	whole := k.step()
 	if failed {
@@ -375,7 +377,7 @@ func (k *Keeper) pause(failed bool) time.Duration {
 	return max(0, k.renewed+whole-k.now().mono)
 }
 
-// cycle is what a Keeper does once a step.
+// cycle is the work of a Keeper once a step: it renews, releases, and reads notes.
 func (k *Keeper) cycle(ctx context.Context) error {
 	if err := k.renew(ctx); err != nil {
 		return err
@@ -389,15 +391,15 @@ func (k *Keeper) cycle(ctx context.Context) error {
 	if idle {
 		return nil
 	}
-	owners, err := k.look(ctx, k.prefix+noteFolder)
+	owners, err := k.listHeld(ctx, k.prefix+noteFolder)
 	if err == nil {
 		k.readNotes(owners)
 	}
 	return err
 }
 
-// look returns what is in force under a prefix.
-func (k *Keeper) look(ctx context.Context, prefix string) (map[string]string, error) {
+// listHeld returns the leases in force under a prefix, with their owners.
+func (k *Keeper) listHeld(ctx context.Context, prefix string) (map[string]string, error) {
 	return call(ctx, k, "Held", func(ctx context.Context) (map[string]string, error) {
 		return k.leaser.Held(ctx, prefix)
 	})
@@ -408,11 +410,11 @@ func (k *Keeper) releaseAgain(ctx context.Context) error {
 	var names []string
 	k.mu.Lock()
 	now := k.now()
-	for name, d := range k.doubts {
-		switch left := d.until.sub(now); {
+	for name, u := range k.unsure {
+		switch left := u.until.sub(now); {
 		case left <= 0:
-			delete(k.doubts, name)
-		case d.release && left > k.step(): // it has not run out
+			delete(k.unsure, name)
+		case u.release && left > k.step(): // it has not run out
 			names = append(names, name)
 		}
 	}
@@ -420,8 +422,8 @@ func (k *Keeper) releaseAgain(ctx context.Context) error {
 	return k.release(ctx, names)
 }
 
-// finish releases everything.
-func (k *Keeper) finish(ctx context.Context, final func() []string) {
+// releaseAll releases everything, at the end.
+func (k *Keeper) releaseAll(ctx context.Context, final func() []string) {
 	var names []string
 	if final != nil {
 		names = final()
@@ -431,16 +433,16 @@ func (k *Keeper) finish(ctx context.Context, final func() []string) {
 		l.over = true
 		names = append(names, name)
 	}
-	names = slices.AppendSeq(names, maps.Keys(k.doubts))
+	names = slices.AppendSeq(names, maps.Keys(k.unsure))
 	clear(k.leases)
 	k.setAlarmLocked()
 	k.mu.Unlock()
 	if len(names) > 0 {
-		_, _ = lastCall(ctx, k, "Release", k.releasing(names)) // logged; the leases run out by themselves
+		_, _ = callAlways(ctx, k, "Release", k.releaseCall(names)) // logged; the leases run out by themselves
 	}
 }
 
-// signal leaves a signal in a channel that has room for one.
+// signal sends to a channel that has room for one, unless a signal is there already.
 func signal(c chan<- struct{}) {
 	select {
 	case c <- struct{}{}:

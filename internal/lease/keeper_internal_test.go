@@ -171,7 +171,7 @@ func TestClockIsLookedAtNowAndThen(t *testing.T) {
 	})
 }
 
-// A lease lasts from before the store was asked, however long the answer took.
+// A lease lasts from before the store was asked, however long the response took.
 func TestTimeCountsFromTheQuestion(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -195,7 +195,7 @@ func TestTimeCountsFromTheQuestion(t *testing.T) {
 	})
 }
 
-// What looks at a lease first after the machine slept finds out, though no timer has gone off.
+// After the machine slept, the first look at a lease shows that it is lost, before any timer fires.
 func TestLeaseIsLookedAtAfterASleep(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -216,7 +216,7 @@ func TestLeaseIsLookedAtAfterASleep(t *testing.T) {
 	})
 }
 
-// A jump of the clock that comes and goes between two looks disturbs nothing, nor does a clock that
+// A jump of the clock that comes and goes between two looks does no harm. Neither does a clock that
 // is set back.
 func TestClockJumpsUnseen(t *testing.T) {
 	t.Parallel()
@@ -233,7 +233,7 @@ func TestClockJumpsUnseen(t *testing.T) {
 	})
 }
 
-// The clock is set ahead during a call. How long the call took is not known then.
+// The clock is set ahead during a call. Nobody knows then how long the call took.
 func TestClockJumpsDuringACall(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -248,7 +248,7 @@ func TestClockJumpsDuringACall(t *testing.T) {
 	})
 }
 
-// A call that hangs is one goroutine, not one for each step, and what was asked goes on when it
+// A call that hangs is one goroutine, not one for each step, and the Keeper goes on when it
 // returns.
 func TestHangingCall(t *testing.T) {
 	t.Parallel()
@@ -314,7 +314,7 @@ func TestShortOutage(t *testing.T) {
 	})
 }
 
-// What may have been taken is released at the end, although no lease says that it was.
+// Names that the store may have given are released at the end, although there is no lease of them.
 func TestStopReleasesWhatIsInDoubt(t *testing.T) {
 	t.Parallel()
 	fails := func(method string, n int) func(c *client) {
@@ -376,7 +376,7 @@ func TestStopReleasesWhatIsInDoubt(t *testing.T) {
 	})
 }
 
-// One line for each streak of failures, without the address of the store.
+// The log has one line for each series of failures, without the address of the store.
 func TestFailuresAreLoggedOnceAStreak(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -16,13 +16,13 @@ type Lease struct {
 // Name returns the name of the lease.
 func (l *Lease) Name() string { return l.name }
 
-// Lost returns a channel that is closed once the lease must not be relied on: another owner has
-// it, or it was not renewed in time. A release does not close it.
+// Lost returns a channel that is closed once the lease can no longer be relied on, because another
+// owner has it or it was not renewed in time. A release does not close it.
 func (l *Lease) Lost() <-chan struct{} { return l.lost }
 
 // Remaining returns how long the lease can be relied on if it is not renewed, and 0 after it was
-// lost or released. A lease whose time is up is lost from this call on, also if the alarm has not
-// gone off yet, as after the machine slept.
+// lost or released. If its time is up, the lease is lost from this call on, even if the timer has
+// not fired yet, for example because the machine slept.
 func (l *Lease) Remaining() time.Duration {
 	k := l.keeper
 	k.mu.Lock()

@@ -18,7 +18,7 @@ var modelRuns = flag.Int("lease.runs", 40, "how many random runs TestModel makes
 
 const modelParts = 12
 
-// model is a number of members that share parts, and what is worked by whom.
+// model is some members that share parts, with who works which part.
 type model struct {
 	t      *testing.T
 	store  *store
@@ -82,17 +82,17 @@ func (b *member) Gained(leases map[int]*Lease) {
 		if other := m.works[i]; other != nil && other.by != b {
 			m.t.Errorf("part %d is worked by two", i)
 		}
-		m.begin(i, &work{by: b, lease: l, leave: make(chan struct{})})
+		m.beginLocked(i, &work{by: b, lease: l, leave: make(chan struct{})})
 	}
 }
 
-// begin begins work. It is called with m.mu held.
-func (m *model) begin(i int, w *work) {
+// beginLocked begins work. m.mu is held.
+func (m *model) beginLocked(i int, w *work) {
 	m.works[i] = w
 	m.all.Go(func() { m.work(i, w) })
 }
 
-// work works a part until it is lost, or left.
+// work works a part until the part is lost or left.
 func (m *model) work(i int, w *work) {
 	rest := false
 	select {
@@ -117,7 +117,7 @@ func (m *model) work(i int, w *work) {
 		return
 	}
 	if rest && !m.calm && m.random.IntN(4) == 0 && w.by.shares.TakeBack(i) {
-		m.begin(i, &work{by: w.by, lease: w.lease, leave: make(chan struct{})})
+		m.beginLocked(i, &work{by: w.by, lease: w.lease, leave: make(chan struct{})})
 		return
 	}
 	delete(m.works, i)
@@ -158,7 +158,7 @@ func (b *member) Noted(string) {}
 // disturb does something to a member that may happen to it.
 func (b *member) disturb() {
 	m := b.model
-	b.mend()
+	b.endFaults()
 	switch m.pick(8) {
 	case 0:
 		b.heal = append(b.heal, b.client.hang())
@@ -176,7 +176,7 @@ func (b *member) disturb() {
 			}
 			return nil
 		})
-	case 4: // answers get lost
+	case 4: // responses get lost
 		b.client.mu.Lock()
 		b.client.lie = func(got []string) []string {
 			if m.pick(2) == 0 {
@@ -194,8 +194,8 @@ func (b *member) disturb() {
 	}
 }
 
-// mend ends what disturbs the calls of a member.
-func (b *member) mend() {
+// endFaults ends the faults of a member's calls.
+func (b *member) endFaults() {
 	for _, heal := range b.heal {
 		heal()
 	}
@@ -247,7 +247,7 @@ func (m *model) run() {
 	m.mu.Unlock()
 	for _, b := range slices.Concat(living, gone) {
 		if !b.dead() {
-			b.mend()
+			b.endFaults()
 		}
 	}
 	for _, b := range living {
@@ -258,7 +258,7 @@ func (m *model) run() {
 	pass(2*ttl + settled + ttl) // work that was to end may take two TTL
 	m.check(living)
 	for _, b := range slices.Concat(living, gone) {
-		b.mend()
+		b.endFaults()
 		b.shares.Quit()
 	}
 	pass(settled)
@@ -268,7 +268,8 @@ func (m *model) run() {
 	m.all.Wait()
 }
 
-// check checks that each part is worked, by the member that holds it, and that all have as many.
+// check checks that each part is in work by the member that holds it, and that all have equally
+// many.
 func (m *model) check(living []*member) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -293,8 +294,8 @@ func (m *model) check(living []*member) {
 	}
 }
 
-// Members come, go, die, lose the store and have wrong clocks, at random. No part is worked by two
-// at a time, and when it grows calm, each is worked, in equal shares.
+// Members come, go, die, lose the store and have wrong clocks, at random. No two members work a
+// part at a time. Once nothing disturbs them, every part is in work, in equal shares.
 func TestModel(t *testing.T) {
 	t.Parallel()
 	for seed := range *modelRuns {

@@ -12,14 +12,15 @@ const (
 	// MaxNotes is how many notes an owner leaves at a time.
 	MaxNotes = 1000
 
-	// noteFolder is in the names of leases that are notes. The text and a time follow.
+	// noteFolder comes after the prefix in the names of leases that are notes. The text and a time
+	// follow.
 	noteFolder = "wake/"
 )
 
-// Note leaves a note for the other owners, which they read with their next look at the store,
-// within about a step. A note is a lease that runs out soon, so every owner that looks meanwhile
-// reads it, once. The text may be any. Equal notes that are left together are one. Note reports
-// whether there was room: no more than [MaxNotes] are left at a time. It never waits.
+// Note leaves a note for the other owners. They read it when they next look at the store, within
+// about a step. A note is a lease that runs out soon, so every owner that looks meanwhile reads it
+// once. It may be any text. Equal notes that are left together become one. Note reports whether
+// there was room: an owner leaves no more than [MaxNotes] at a time. It never waits.
 func (k *Keeper) Note(text string) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -33,12 +34,12 @@ func (k *Keeper) Note(text string) bool {
 		k.notes = make(map[string]struct{})
 	}
 	k.notes[text] = struct{}{}
-	signal(k.gather)
+	signal(k.wakeSoon)
 	return true
 }
 
-// passOn leaves the notes.
-func (k *Keeper) passOn(ctx context.Context) {
+// leaveNotes writes the notes to the store.
+func (k *Keeper) leaveNotes(ctx context.Context) {
 	k.mu.Lock()
 	notes := k.notes
 	k.notes = nil
@@ -56,12 +57,12 @@ func (k *Keeper) passOn(ctx context.Context) {
 	})
 }
 
-// readNotes calls noted with the notes among leases that were not there the last time.
+// readNotes calls noted with those notes among the leases that were not there the last time.
 func (k *Keeper) readNotes(owners map[string]string) {
 	seen := make(map[string]bool)
 	for name := range owners {
-		note, is := strings.CutPrefix(name, k.prefix+noteFolder)
-		if !is {
+		note, ok := strings.CutPrefix(name, k.prefix+noteFolder)
+		if !ok {
 			continue
 		}
 		seen[name] = true

@@ -11,14 +11,14 @@ import (
 
 // Worker is what [Shares] calls. See the package documentation on locks.
 type Worker interface {
-	// Gained is called with parts that may be worked from now on, until their lease is lost or
-	// Leave is called.
+	// Gained is called with parts that the Worker may work from now on, until their lease is lost
+	// or Leave is called.
 	Gained(parts map[int]*Lease)
-	// Leave asks for the work on parts to end, because another owner is to have them. The leases
-	// are renewed until the Worker calls [Shares.Rest], or [Shares.TakeBack], for each.
+	// Leave asks the Worker to end its work on parts, because another owner is to have them. Shares
+	// renew the leases until the Worker calls [Shares.Rest] or [Shares.TakeBack] for each.
 	Leave(parts []int)
-	// Lost is called with parts whose lease was lost, and whose work must end at once. They may be
-	// gained again, with another lease. It is called for parts that are being left too.
+	// Lost is called with parts whose lease was lost. Work on them must end at once. They may be
+	// gained again, with another lease. It is called for parts that are being left, too.
 	Lost(parts []int)
 	// Noted is called with the text of each note of any owner. See [Keeper.Note].
 	Noted(text string)
@@ -36,14 +36,14 @@ const (
 
 type part struct {
 	state  partState
-	pinned bool // not to be left
+	pinned bool // stays, unless the owner quits
 	lease  *Lease
 }
 
 // Shares divides a number of parts evenly among the owners that use the same prefix and the same
-// number of parts. Each owner holds a lease that says that it is a member, and computes from the
-// members how many parts are its own. An owner that has too many leaves some, one that has too few
-// takes free ones. The parts of an owner that dies are free when its leases have run out.
+// number of parts. Each owner holds a lease that makes it a member, and computes its quota of parts
+// from the members that it sees. An owner with too many parts leaves some, and an owner with too
+// few takes free ones. When an owner dies, its parts are free once its leases have run out.
 //
 // Its methods are safe for concurrent use. Make one with [StartShares].
 type Shares struct {
@@ -57,7 +57,7 @@ type Shares struct {
 }
 
 // StartShares returns Shares without parts and starts their goroutine, which calls worker. The end
-// of ctx does not stop them; only the values of ctx are used. The caller must call [Shares.Stop].
+// of ctx does not stop them; they use only its values. The caller must call [Shares.Stop].
 // Config.Noted is not used.
 func StartShares(ctx context.Context, cfg Config, parts int, worker Worker) *Shares {
 	cfg.Noted = worker.Noted
@@ -78,13 +78,13 @@ func (s *Shares) Rest(part int) {
 	p := &s.parts[part]
 	if p.state == partLeaving {
 		p.state = partAtRest
-		signal(s.keeper.gather)
+		signal(s.keeper.wakeSoon)
 	}
 }
 
-// TakeBack goes on with a part that is being left, because some work on it does not end and is not
-// to hold up the rest. The part is not asked for again before [Shares.Unpin]; another one is left
-// instead. TakeBack returns false if the part cannot be had back: it was lost or reported at rest,
+// TakeBack keeps a part that is being left, because some work on it does not end and must not hold
+// up the rest. The Worker is asked to leave another part instead, and not this one before
+// [Shares.Unpin]. TakeBack returns false if it is too late: the part was lost or reported at rest,
 // or the owner quits.
 func (s *Shares) TakeBack(part int) bool {
 	s.mu.Lock()
@@ -97,7 +97,7 @@ func (s *Shares) TakeBack(part int) bool {
 	return true
 }
 
-// Unpin allows a part to be asked for again that was taken back.
+// Unpin ends the effect of TakeBack: the Worker may be asked to leave the part again.
 func (s *Shares) Unpin(part int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -114,17 +114,17 @@ func (s *Shares) Failing() bool {
 // Note leaves a note for the other owners. See [Keeper.Note].
 func (s *Shares) Note(text string) bool { return s.keeper.Note(text) }
 
-// Quit begins the end: no more parts are taken, the others count without this owner from now on,
-// and the Worker is asked to leave all parts. Leases are renewed until the part is at rest, or
-// until [Shares.Stop]. It does not wait.
+// Quit begins the shutdown. Shares take no more parts, the other owners no longer count this one,
+// and the Worker is asked to leave all parts. Each lease is renewed until its part is at rest, or
+// until [Shares.Stop]. Quit does not wait.
 func (s *Shares) Quit() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.quitting = true
-	signal(s.keeper.kick)
+	signal(s.keeper.wakeNow)
 }
 
-// Stop releases what is held and stops. The Worker is not called any more. No part may be worked
+// Stop releases all leases and stops. No part may be in work any more, and the Worker is not called
 // any more. See [Keeper.Stop].
 func (s *Shares) Stop() { s.keeper.Stop() }
 
@@ -138,7 +138,7 @@ func (s *Shares) isQuitting() bool {
 	return s.quitting
 }
 
-// cycle is what Shares do once a step.
+// cycle is the work of Shares once a step.
 func (s *Shares) cycle(ctx context.Context) error {
 	s.soon(ctx)
 	if err := s.renew(ctx); err != nil {
@@ -149,7 +149,7 @@ func (s *Shares) cycle(ctx context.Context) error {
 			return err
 		}
 	}
-	return s.giveBack(ctx)
+	return s.releaseAtRest(ctx)
 }
 
 // renew renews all leases.
@@ -179,7 +179,7 @@ func (s *Shares) reportLost() {
 	}
 }
 
-// soon does what was asked for between two cycles.
+// soon does what cannot wait for the next cycle.
 func (s *Shares) soon(ctx context.Context) {
 	s.mu.Lock()
 	begin := s.quitting && !s.left
@@ -189,13 +189,13 @@ func (s *Shares) soon(ctx context.Context) {
 		s.leave(s.excess(0))
 		_ = s.keeper.release(ctx, []string{s.member()}) // logged, and tried again
 	}
-	_ = s.giveBack(ctx)
-	s.keeper.passOn(ctx)
+	_ = s.releaseAtRest(ctx)
+	s.keeper.leaveNotes(ctx)
 }
 
-// share brings the owner closer to its share, and reads notes.
+// share brings the number of parts closer to the quota, and reads notes.
 func (s *Shares) share(ctx context.Context) error {
-	owners, err := s.keeper.look(ctx, s.keeper.prefix)
+	owners, err := s.keeper.listHeld(ctx, s.keeper.prefix)
 	if err != nil {
 		return err
 	}
@@ -209,8 +209,8 @@ func (s *Shares) share(ctx context.Context) error {
 	return nil
 }
 
-// quota returns how many parts this owner should have. The quotas of all members add up to all
-// parts, as soon as all see the same members.
+// quota returns how many parts this owner should have. As soon as all members see the same members,
+// their quotas add up to the number of parts.
 func (s *Shares) quota(owners map[string]string) int {
 	members := []string{s.keeper.owner}
 	for name, owner := range owners {
@@ -226,7 +226,7 @@ func (s *Shares) quota(owners map[string]string) int {
 	return n
 }
 
-// excess picks the parts to leave so that n stay. Pinned ones stay unless the owner quits.
+// excess picks the parts to leave, so that n stay. Pinned ones stay unless the owner quits.
 func (s *Shares) excess(n int) []int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -254,12 +254,12 @@ func (s *Shares) leave(parts []int) {
 
 // take acquires free parts up to n.
 func (s *Shares) take(ctx context.Context, n int, owners map[string]string) error {
-	numbers := s.free(n, owners)
-	if len(numbers) == 0 {
+	parts := s.free(n, owners)
+	if len(parts) == 0 {
 		return nil
 	}
-	names := make([]string, 0, len(numbers))
-	for name := range numbers {
+	names := make([]string, 0, len(parts))
+	for name := range parts {
 		names = append(names, name)
 	}
 	leases, err := s.keeper.Acquire(ctx, names...)
@@ -269,7 +269,7 @@ func (s *Shares) take(ctx context.Context, n int, owners map[string]string) erro
 	gained := make(map[int]*Lease)
 	s.mu.Lock()
 	for _, l := range leases {
-		i := numbers[l.name]
+		i := parts[l.name]
 		s.parts[i] = part{state: partHeld, lease: l}
 		gained[i] = l
 	}
@@ -280,9 +280,9 @@ func (s *Shares) take(ctx context.Context, n int, owners map[string]string) erro
 	return nil
 }
 
-// free picks parts to acquire, by the names of their leases. They are picked at random, so that
-// owners do not ask for the same. A part that the store counts as this owner's is free if it was
-// lost here.
+// free picks parts to acquire, by the names of their leases. It picks at random, so that owners do
+// not ask for the same parts. A part that the store counts as this owner's is free if it was lost
+// here.
 func (s *Shares) free(n int, owners map[string]string) map[string]int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -291,30 +291,30 @@ func (s *Shares) free(n int, owners map[string]string) map[string]int {
 			n--
 		}
 	}
-	numbers := make(map[string]int)
+	parts := make(map[string]int)
 	if n <= 0 {
-		return numbers
+		return parts
 	}
 	for _, i := range mathrand.Perm(len(s.parts)) { //nolint:gosec // spreads load, guards nothing
 		name := s.partName(i)
 		owner, taken := owners[name]
-		if len(numbers) < n && s.parts[i].state == partFree && (!taken || owner == s.keeper.owner) && !s.keeper.isReleasing(name) {
-			numbers[name] = i
+		if len(parts) < n && s.parts[i].state == partFree && (!taken || owner == s.keeper.owner) && !s.keeper.isReleasing(name) {
+			parts[name] = i
 		}
 	}
-	return numbers
+	return parts
 }
 
-// isReleasing reports whether the store was asked to release a name and has not confirmed that. It
+// isReleasing reports whether the store was asked to release a name and has not confirmed it. It
 // may still do so, so the name must not be acquired.
 func (k *Keeper) isReleasing(name string) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.doubts[name].release
+	return k.unsure[name].release
 }
 
-// giveBack releases the parts that are at rest.
-func (s *Shares) giveBack(ctx context.Context) error {
+// releaseAtRest releases the parts that are at rest.
+func (s *Shares) releaseAtRest(ctx context.Context) error {
 	var leases []*Lease
 	s.mu.Lock()
 	for i := range s.parts {

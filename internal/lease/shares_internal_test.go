@@ -16,7 +16,7 @@ import (
 
 const manyParts = 16
 
-// settled is longer than members need to divide the parts after one came or went.
+// settled is longer than members need to divide the parts after a member came or went.
 const settled = 4*whole + ttl
 
 func TestPartsAreDividedEvenly(t *testing.T) {
@@ -185,7 +185,8 @@ func countOf(all []int, i int) (n int) {
 	return n
 }
 
-// Lost parts are reported in time whatever the store does, and are gained again with another lease.
+// Lost parts are reported in time, whatever the store does, and are gained again with another
+// lease.
 func TestPartsAreLostAndGainedAgain(t *testing.T) {
 	t.Parallel()
 	for name, fault := range map[string]func(c *client) (end func()){
@@ -235,8 +236,8 @@ func TestPartsAreLostAndGainedAgain(t *testing.T) {
 	}
 }
 
-// The clock jumps ahead and back. If that was noticed, the parts are lost and gained again. If not,
-// nothing happens. None is forgotten.
+// The clock jumps ahead and back. If the Keeper notices, the parts are lost and gained again. If
+// not, nothing happens. No part is forgotten.
 func TestNoPartIsForgottenWhenTheClockJumps(t *testing.T) {
 	t.Parallel()
 	for _, noticed := range []bool{true, false} {
@@ -337,8 +338,8 @@ func TestSlowStore(t *testing.T) {
 	})
 }
 
-// A release that was not confirmed may still be carried out. The part is not acquired before that
-// is known.
+// The store may still carry out a release that it did not confirm. The part is not acquired before
+// that is known.
 func TestUnconfirmedRelease(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -364,7 +365,7 @@ func TestUnconfirmedRelease(t *testing.T) {
 	})
 }
 
-// What is asked for while a call is under way is done after it.
+// Requests that come during a call of the store are met after it.
 func TestQuitDuringACall(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -392,7 +393,7 @@ func TestQuitDuringACall(t *testing.T) {
 	})
 }
 
-// Notes reach the owner that holds the part meanwhile, also the one that left them.
+// Notes reach every owner that holds a lease meanwhile, also the one that left them.
 func TestNotesReachAllMembers(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -64,7 +64,7 @@ func (s *store) give(name, owner string) {
 	s.leases[name] = entry{owner, time.Now().Add(time.Hour)}
 }
 
-// client is a way to a store. What it does wrong can be set at any time.
+// client is one process's access to a store. Tests set its faults at any time.
 type client struct {
 	*store
 
@@ -177,7 +177,7 @@ type report struct {
 	asked [][]string
 	calls int
 	most  int
-	last  time.Time // when the last Acquire that was answered began
+	last  time.Time // when the last Acquire that returned began
 }
 
 func (c *client) report() report {
@@ -194,7 +194,7 @@ func (w *wallClock) set(ahead time.Duration) { w.ahead.Store(int64(ahead)) }
 
 func (w *wallClock) wall() time.Time { return time.Now().Add(time.Duration(w.ahead.Load())) }
 
-// pass lets time pass in a bubble, and what it set off settle.
+// pass lets time pass in a bubble, and then waits until everything blocks.
 func pass(d time.Duration) {
 	<-time.After(d)
 	synctest.Wait()

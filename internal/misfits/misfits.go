@@ -1,5 +1,5 @@
 // Package misfits logs and counts the values of events that do not fit their payload types. A
-// portal that sends one odd field sends it in every event, so each place is logged once.
+// portal that sends an unexpected value sends it in every event, so each place is logged once.
 package misfits
 
 import (
@@ -10,8 +10,8 @@ import (
 	"sync/atomic"
 )
 
-// MaxPlaces is how many places are remembered and logged: events times paths. The sender chooses
-// some keys in paths, so there may be any number of them.
+// MaxPlaces is how many places are remembered and logged. A place is an event and a path. The
+// sender chooses some keys of paths, so there may be any number of places.
 const MaxPlaces = 1000
 
 // Keys of log attributes.
@@ -40,12 +40,12 @@ func New(logger *slog.Logger) *Log {
 // Count returns how many misfits were reported.
 func (l *Log) Count() uint64 { return l.count.Load() }
 
-// Report counts one misfit, and logs it at WARN if it is the first at its place: the same path in
-// an event of the same name, with other numbers for keys perhaps. After [MaxPlaces] places a last
-// line says that no more are logged.
+// Report counts one misfit, and logs it at WARN if it is the first one at its place: an event and a
+// path, in which keys that are numbers count as equal. After [MaxPlaces] places, a last line says
+// that no more are logged.
 func (l *Log) Report(ctx context.Context, event, path, want string) {
 	l.count.Add(1)
-	switch first, last := l.first(place{event, general(path)}); {
+	switch first, last := l.first(place{event, withoutNumbers(path)}); {
 	case first:
 		l.logger.LogAttrs(ctx, slog.LevelWarn, "a value of an event does not fit its field, which stays zero",
 			slog.String(keyEvent, event), slog.String(keyPath, path), slog.String(keyWant, want))
@@ -54,8 +54,8 @@ func (l *Log) Report(ctx context.Context, event, path, want string) {
 	}
 }
 
-// first reports whether a place is new and to be logged, and whether it is the one that is too
-// many.
+// first reports whether a place is new and should be logged, and whether it is the first one beyond
+// the limit.
 func (l *Log) first(p place) (first, last bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -66,8 +66,9 @@ func (l *Log) first(p place) (first, last bool) {
 	return len(l.places) <= MaxPlaces, len(l.places) > MaxPlaces
 }
 
-// general returns a path with a star for each key that is a number: positions in lists, and IDs.
-func general(path string) string {
+// withoutNumbers returns a path with a star for each key that is a number: positions in lists, and
+// IDs.
+func withoutNumbers(path string) string {
 	if !strings.ContainsAny(path, "0123456789") {
 		return path
 	}

@@ -1,10 +1,10 @@
-// Package notfound knows how the methods of Bitrix24 say that the object that a call names does not
-// exist. Each method has codes or words of its own, and another method may use the same ones for
-// something else.
+// Package notfound recognizes the errors by which the methods of Bitrix24 say that the object of a
+// call does not exist. Each method has its own codes or texts, and another method may use the same
+// ones for something else.
 //
-// The methods that read the objects of events are generated from the catalogue of package event
-// (event/testdata/catalog.json), which holds the error table of each method's page. The others are
-// listed by hand.
+// The errors of methods that read the objects of events are generated from the catalogue of package
+// event (event/testdata/catalog.json), which has the error table of each method's page. The others
+// are written by hand.
 package notfound
 
 import (
@@ -12,7 +12,7 @@ import (
 	"strings"
 )
 
-// Verdict is what an error of a method means for the object that the call names.
+// Verdict is what an error of a method says about the object of the call.
 type Verdict uint8
 
 // The verdicts.
@@ -22,41 +22,41 @@ const (
 	Hidden                 // the object does not exist, or the token may not see it
 )
 
-// Of returns what a method's error means for the object that the call names.
+// Of returns what a method's error says about the object of the call.
 //
-// The method's name may be in any case, as portals take it. Codes count as the method's page prints
-// them: a proxy that returns not_found in the portal's place must not pass for a deletion. If a
-// method has no code of its own, its words decide. Words in a language that is not known here are
-// an ordinary error. So is everything that methods such as lists return without an error.
+// The method's name may be in any case, as portals accept it. Codes must match exactly: if a proxy
+// returns not_found instead of the portal, that is not a deletion. If a method has no code of its
+// own, its text decides. A text in an unknown language is an ordinary error. Of says nothing about
+// results, for example of lists, that are empty without an error.
 func Of(method, code, description string) Verdict {
 	method = strings.ToLower(method)
-	answers, ok := catalogued(method)
+	known, ok := catalogued(method)
 	if !ok {
-		answers.gone = others(method)
+		known.gone = others(method)
 	}
 	text := plain(description)
-	said := func(r refusal) bool { return r.matches(code, text) }
+	matches := func(r refusal) bool { return r.matches(code, text) }
 	switch {
-	case slices.ContainsFunc(answers.gone, said):
+	case slices.ContainsFunc(known.gone, matches):
 		return Gone
-	case slices.ContainsFunc(answers.hidden, said):
+	case slices.ContainsFunc(known.hidden, matches):
 		return Hidden
 	default:
 		return Unknown
 	}
 }
 
-// refusals are the errors of one method that are about its object.
+// refusals are the errors by which one method says that there is no object.
 type refusals struct {
 	gone   []refusal // there is no such object
 	hidden []refusal // there is none, or the token may not see it
 }
 
-// refusal is one error. If the text is empty, the code alone decides. An asterisk in the text
-// stands for anything.
+// refusal is one error. If the text is empty, only the code counts. An asterisk in the text stands
+// for anything.
 type refusal struct{ code, text string }
 
-// matches reports whether an error is this one. The text went through plain.
+// matches reports whether an error is this one. The text is the result of plain.
 func (r refusal) matches(code, text string) bool {
 	if r.code != code {
 		return false
@@ -83,8 +83,8 @@ func (r refusal) matches(code, text string) bool {
 	return true
 }
 
-// plain returns a text in lower case, without outer space, a final line break and the full stop:
-// pages and portals differ in them.
+// plain returns a text in lower case, without the space around it, a final line break and full
+// stops, in which pages and portals differ.
 func plain(text string) string {
 	return strings.TrimRight(strings.ToLower(strings.TrimSuffix(strings.TrimSpace(text), "<br>")), ". ")
 }

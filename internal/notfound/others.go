@@ -2,7 +2,7 @@ package notfound
 
 import "strings"
 
-// others returns the errors with which a method that the catalogue lacks says that there is no such
+// others returns the errors by which a method that the catalogue lacks says that there is no
 // object. The name is in lower case.
 //
 // Sources: the error tables below https://apidocs.bitrix24.com/api-reference/: the pages of
@@ -73,7 +73,7 @@ func others(method string) []refusal {
 		(verb == "get" || verb == "update" || verb == "delete"):
 		return codes("ERROR_NOT_FOUND")
 	case verb == "get" && (strings.HasPrefix(family, "crm.") || strings.HasPrefix(family, "catalog.")):
-		// It returns one object, which is all that its words can miss. A text such as
+		// The method returns one object, so its text cannot be about another. A text such as
 		// «"Currencies" module not found! Please install it» ends in other words.
 		return words("*not found", "*does not exist", "*is not exists",
 			"*не найден", "*не найдена", "*не найдено", "*не существует")
@@ -87,7 +87,7 @@ func split(method string) (family, verb string) {
 	return method[:at], strings.TrimPrefix(method[at:], ".")
 }
 
-// codes returns errors of which the code alone decides.
+// codes returns errors for which only the code counts.
 func codes(all ...string) []refusal {
 	list := make([]refusal, len(all))
 	for i, code := range all {
@@ -96,7 +96,7 @@ func codes(all ...string) []refusal {
 	return list
 }
 
-// words returns errors of a method without codes of its own: portals send none, or 0.
+// words returns errors of a method without its own codes: portals send no code, or 0.
 func words(all ...string) []refusal {
 	var list []refusal
 	for _, text := range all {

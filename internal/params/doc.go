@@ -1,5 +1,5 @@
-// Package params writes the parameters of REST methods as a form, the way PHP reads them: one
-// writer for calls and for the commands of a batch.
+// Package params writes the parameters of REST methods as a form, the way PHP reads them. Calls and
+// the commands of a batch share it.
 //
 //	nil, nil pointer, map, slice   nothing: a form cannot carry null, nor an empty list
 //	string, numbers                their text; NaN and the infinities are refused
@@ -15,13 +15,13 @@
 //	encoding.TextMarshaler         its text
 //	json.Marshaler                 what its JSON describes
 //
-// A type with a Format method prints itself in a form of its own, as redacted secrets do, and is
-// refused. So are channels, functions, complex numbers, arrays of bytes, and structs without an
-// exported field.
+// Encode returns an error for a type with a Format method, which prints itself in another form, as
+// redacted secrets do. It also returns an error for channels, functions, complex numbers, arrays of
+// bytes, and structs without an exported field.
 //
-// The name of a struct field is that of the first of the tags url, b24 and json that it has, and
-// otherwise the name in Go. An embedded struct without a tag counts as its fields. The url tag
-// takes these options:
+// The name of a struct field is that in the first of the tags url, b24 and json that it has.
+// Without these tags, it is the name in Go. The fields of an embedded struct without a tag count as
+// fields of the outer struct. The url tag takes these options:
 //
 //	omitempty                 leaves zero values out; the json tag's omitempty and omitzero too
 //	int, yn                   writes a bool as 1 or 0, or as Y or N

@@ -16,34 +16,36 @@ import (
 	"strings"
 	"time"
 
+	"github.com/b24events/b24events/internal/jsonlex"
 	"github.com/b24events/b24events/internal/phpform"
 )
 
 // Form is encoded parameters.
 type Form struct {
 	Text string // name=value pairs, joined by &
-	// Suspect reports that a text or a key reads like a reference of a batch, so that the portal
-	// would replace it there. See [Refers].
+	// Suspect reports that a text or a key looks like a reference of a batch, so the portal would
+	// replace it there. See [Refers].
 	Suspect bool
-	Gaps    []Gap // where the contents of streams are missing, in their order; see [EncodeStreams]
+	Gaps    []Gap // for the contents of streams, in their order; see [EncodeStreams]
 }
 
-// Ordered is what writes its entries in an order of its own.
+// Ordered is a value whose entries have their own order.
 type Ordered interface {
 	All() iter.Seq2[string, any]
 }
 
-// Special writes values of types that only the caller of [Encode] knows. The text that it returns
-// does not make a form suspect. ok is false for all other types.
+// Special returns the text of values whose types only the caller of [Encode] knows. This text does
+// not make a form suspect. ok is false for all other types.
 type Special func(v any) (text string, ok bool, err error)
 
 // Encode writes a map, struct, slice, array, [url.Values], [Ordered] or JSON object as a form; nil
 // is the empty form. special may be nil.
 //
-// On the first level an argument of an Ordered or a slice must not be empty when another one
-// follows. Methods that take their arguments by position would take the one for the other.
+// On the first level, an argument of an Ordered or a slice must not be empty if another one
+// follows. A form cannot carry it, so a method that takes its arguments by position would read the
+// next one in its place.
 //
-// The texts of its errors name types and fields, and no values.
+// Its errors name types and fields, but no values.
 func Encode(v any, special Special) (Form, error) { return encode(v, encoder{special: special}) }
 
 func encode(v any, e encoder) (Form, error) {
@@ -66,23 +68,23 @@ func encodeValues(values url.Values) Form {
 	return form
 }
 
-// reference begins what portals take for a reference to the result of an earlier command: a dollar
-// sign and the name of a section, and a bracket before the next space. What portals ask of the rest
-// is left open on purpose.
+// reference matches the beginning of a text that portals read as a reference to the result of an
+// earlier command: a dollar sign and the name of a section, and a bracket before the next space. It
+// ignores on purpose what portals require of the rest.
 //
-// Source: https://apidocs.bitrix24.com/settings/how-to-call-rest-api/batch.html; servers are laxer
-// than the page and also read $resultX[name], and keys.
+// Source: https://apidocs.bitrix24.com/settings/how-to-call-rest-api/batch.html
+// Servers accept more than the page says: they also read $resultX[name], and replace keys.
 var reference = regexp.MustCompile(`(?i)\$(?:result|error|total|next|time)\S*\[`)
 
-// Refers reports whether a portal would take a part of the text for a reference in a batch.
+// Refers reports whether a portal would read a part of the text as a reference in a batch.
 func Refers(text string) bool {
 	return strings.Contains(text, "$") && reference.MatchString(text)
 }
 
 type encoder struct {
 	form    []byte
-	name    []byte // of the value to come, escaped
-	level   int    // of brackets; 0 is the whole
+	name    []byte // of the next value, escaped
+	level   int    // of brackets; 0 for the parameters as a whole
 	suspect bool
 	special Special
 	streams Streams
@@ -91,7 +93,7 @@ type encoder struct {
 
 var errDepth = fmt.Errorf("values nest deeper than %d levels", phpform.DefaultMaxDepth)
 
-// value writes one value under the present name.
+// value writes one value under the current name.
 func (e *encoder) value(v reflect.Value, o options) error {
 	if e.level > phpform.DefaultMaxDepth {
 		return errDepth
@@ -137,7 +139,8 @@ func (e *encoder) value(v reflect.Value, o options) error {
 	return e.container(v, o)
 }
 
-// indirect follows pointers and interfaces. It gives up on a pointer that leads to itself.
+// indirect follows pointers and interfaces. It stops after some steps, because a pointer may lead
+// to itself.
 func indirect(v reflect.Value) reflect.Value {
 	for range phpform.DefaultMaxDepth {
 		if v.Kind() != reflect.Pointer && v.Kind() != reflect.Interface {
@@ -160,7 +163,7 @@ var (
 	}
 )
 
-// methodsOf returns x, or a pointer to it if only the pointer has one of the methods that count.
+// methodsOf returns x, or a pointer to it if only the pointer has one of the methods in ownMethods.
 func methodsOf(v reflect.Value, x any) any {
 	t := v.Type()
 	if t.PkgPath() == "" {
@@ -179,14 +182,14 @@ func methodsOf(v reflect.Value, x any) any {
 	return x
 }
 
-// scalar returns the text of a value that is no container. ok is false for others.
+// scalar returns the text of a value that is not a container. ok is false for others.
 func scalar(v reflect.Value, x any, o options) (text string, ok bool, err error) {
 	switch x := x.(type) {
 	case time.Time:
 		text, err := o.time(x)
 		return text, true, err
 	case json.Number:
-		if x != "" && !phpform.IsNumber(string(x)) {
+		if x != "" && !jsonlex.IsNumber(string(x)) {
 			return "", true, errors.New("a json.Number is not a number")
 		}
 		return string(x), true, nil
@@ -195,7 +198,7 @@ func scalar(v reflect.Value, x any, o options) (text string, ok bool, err error)
 	case Ordered:
 		return "", false, nil
 	case fmt.Formatter:
-		return "", true, fmt.Errorf("%s prints itself in a form of its own, as redacted secrets do; make it a string", v.Type())
+		return "", true, fmt.Errorf("%s prints itself in its own form, as redacted secrets do; make it a string", v.Type())
 	case encoding.TextMarshaler:
 		text, err := x.MarshalText()
 		if err != nil {
@@ -208,7 +211,7 @@ func scalar(v reflect.Value, x any, o options) (text string, ok bool, err error)
 	return plain(v, o)
 }
 
-// plain writes values without methods that count.
+// plain returns the text of a scalar without such methods.
 func plain(v reflect.Value, o options) (text string, ok bool, err error) {
 	switch v.Kind() {
 	case reflect.Bool:
@@ -221,7 +224,7 @@ func plain(v reflect.Value, o options) (text string, ok bool, err error) {
 	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64, reflect.Uintptr:
 		return strconv.FormatUint(v.Uint(), 10), true, nil
 	case reflect.Float32, reflect.Float64:
-		text, finite := phpform.FloatText(v.Float(), v.Type().Bits())
+		text, finite := jsonlex.FloatText(v.Float(), v.Type().Bits())
 		if !finite {
 			return "", true, errors.New("a number is not finite")
 		}
@@ -243,7 +246,7 @@ func plain(v reflect.Value, o options) (text string, ok bool, err error) {
 	}
 }
 
-// container writes what has values inside.
+// container writes a value that holds others.
 func (e *encoder) container(v reflect.Value, o options) error {
 	switch v.Kind() {
 	case reflect.Slice, reflect.Array:
@@ -314,7 +317,7 @@ func (e *encoder) mapping(v reflect.Value) error {
 	return nil
 }
 
-// keysOf returns how to write and to order keys of a type, and nil for a type that is no key.
+// keysOf returns functions that write and order keys of a type, or nil if the type cannot be a key.
 func keysOf(t reflect.Type) (text func(reflect.Value) string, order func(a, b reflect.Value) int) {
 	if t.Implements(reflect.TypeFor[fmt.Formatter]()) || t.Implements(reflect.TypeFor[encoding.TextMarshaler]()) {
 		return nil, nil
@@ -349,12 +352,12 @@ func (e *encoder) ordered(o Ordered) error {
 	return nil
 }
 
-// arguments watches that no argument of a whole takes the place of an empty one before it.
+// arguments checks that no argument takes the place of an empty one before it.
 type arguments struct {
 	count, written, empty int
 }
 
-// next follows on an argument that was written with the given error.
+// next is called after each argument, with the error of writing it.
 func (a *arguments) next(e *encoder, err error) error {
 	a.count++
 	switch {
@@ -363,7 +366,7 @@ func (a *arguments) next(e *encoder, err error) error {
 	case len(e.form) == a.written:
 		a.empty = cmp.Or(a.empty, a.count)
 	case a.empty > 0:
-		return fmt.Errorf("argument %d is nil or an empty list, which a form cannot carry, so that the next would take its place", a.empty)
+		return fmt.Errorf("argument %d is nil or an empty list, which a form cannot carry, so the next one would take its place", a.empty)
 	}
 	a.written = len(e.form)
 	return nil
@@ -406,7 +409,7 @@ func isEmpty(v reflect.Value) bool {
 	return v.IsZero()
 }
 
-// json writes what a document describes.
+// json writes the value that a document describes.
 func (e *encoder) json(doc []byte, of reflect.Type) error {
 	tree, err := phpform.DecodeJSON(doc, phpform.Limits{Bytes: len(doc), Keys: len(doc), Depth: phpform.DefaultMaxDepth})
 	if err != nil {
@@ -456,7 +459,7 @@ func (e *encoder) child(key string, write func() error) error {
 	return err
 }
 
-// text writes a scalar of the caller's.
+// text writes a scalar, which may look like a reference.
 func (e *encoder) text(text string, err error) error {
 	e.suspect = e.suspect || Refers(text)
 	return e.pair(text, err)

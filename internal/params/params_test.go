@@ -341,7 +341,7 @@ func TestSuspect(t *testing.T) {
 	}
 }
 
-// FuzzEncode: whatever the texts, what PHP reads is what was written, and no reference goes unseen.
+// FuzzEncode: for all texts, PHP reads what was written, and no reference is missed.
 func FuzzEncode(f *testing.F) {
 	f.Add("a", "b", "$result[x]")
 	f.Add("a.b", " x[", "\x00&=+%")

@@ -11,10 +11,10 @@ import (
 	"time"
 )
 
-// shape is how a struct type is written.
+// shape says how to write a struct type.
 type shape struct {
 	fields []field
-	err    error // why it cannot be
+	err    error // why it cannot be written
 }
 
 type field struct {
@@ -24,9 +24,9 @@ type field struct {
 	options
 }
 
-// options are what a tag says of a field. The zero options are those of values in maps and lists.
+// options are what the tag of a field says. The zero options are those of values in maps and lists.
 type options struct {
-	field     bool // of a struct, so that a bool needs to say how it is written
+	field     bool // of a struct, so a bool must say how it is written
 	omitEmpty bool
 	asInt     bool
 	asYN      bool
@@ -66,7 +66,7 @@ func (o options) time(t time.Time) (string, error) {
 	}
 }
 
-// shapes holds the shapes of the types that were sent, which are as many as the program has.
+// shapes holds the shapes of the struct types that were sent. The program bounds their number.
 var shapes sync.Map //nolint:gochecknoglobals // a cache
 
 func shapeOf(t reflect.Type) *shape {
@@ -79,8 +79,8 @@ func shapeOf(t reflect.Type) *shape {
 	return stored.(*shape) //nolint:forcetypeassert // nothing else is stored
 }
 
-// flatten lists the fields of a struct with those of the structs that it embeds, in their order. Of
-// two with one name the outer one counts, as in Go.
+// flatten lists the fields of a struct, with those of embedded structs, in their order. If two have
+// the same name, the outer one counts, as in Go.
 func flatten(t reflect.Type) ([]field, error) {
 	var all []field
 	exported, err := collect(t, nil, nil, &all)
@@ -107,7 +107,7 @@ func flatten(t reflect.Type) ([]field, error) {
 	return all, nil
 }
 
-// collect appends the fields of a struct type, and reports whether there is any that is exported.
+// collect appends the fields of a struct type, and reports whether any of them is exported.
 func collect(t reflect.Type, index []int, outer []reflect.Type, all *[]field) (exported bool, err error) {
 	if slices.Contains(outer, t) {
 		return true, nil // embedded in itself by a pointer
@@ -140,7 +140,8 @@ func collect(t reflect.Type, index []int, outer []reflect.Type, all *[]field) (e
 	return exported, nil
 }
 
-// embeddedStruct returns the type of a struct that is embedded and counts as its fields.
+// embeddedStruct returns the type of an embedded struct whose fields count as those of the outer
+// struct.
 func embeddedStruct(sf reflect.StructField) reflect.Type {
 	if !sf.Anonymous {
 		return nil
@@ -196,7 +197,7 @@ func fieldOf(sf reflect.StructField) (f field, skip bool, err error) {
 	return f, false, nil
 }
 
-// with returns the options with one more, and reports whether there is such a one.
+// with returns the options with one more, and false if it is unknown.
 func (o options) with(option string) (with options, known bool) {
 	switch option {
 	case "omitempty", "omitzero":

@@ -2,16 +2,16 @@ package params
 
 import "errors"
 
-// Stream is a value that is too large for a form in memory, such as a file. The form gets a [Gap]
+// Stream is a value that is too large for a form in memory, such as a file. The form has a [Gap]
 // for its content.
 type Stream struct {
 	Name    string // of the file
-	Named   bool   // the value is a list of the name and the content, and not the content alone
-	Content any    // what the gap is for; nil is refused
+	Named   bool   // the value is a list of the name and the content, and not only the content
+	Content any    // what fills the gap; must not be nil
 }
 
-// Gap is a place in the text of a form where the content of a [Stream] is missing. Whoever sends
-// the form writes it there as base64, escaped as the text is.
+// Gap is a place in the text of a form at which the content of a [Stream] is missing. The sender of
+// the form writes the content there as base64, escaped like the text.
 type Gap struct {
 	At      int // the content goes before Text[At]
 	Content any // that of the stream
@@ -25,17 +25,17 @@ func EncodeStreams(v any, special Special, streams Streams) (Form, error) {
 	return encode(v, encoder{special: special, streams: streams})
 }
 
-// stream writes the name of a stream, and leaves a gap for its content.
+// stream writes the name of a stream and leaves a gap for its content.
 func (e *encoder) stream(s Stream) error {
 	switch {
 	case s.Content == nil:
-		return errors.New("a file without content: make it by its constructor")
+		return errors.New("a file without content: use a constructor of the file")
 	case e.level == 0:
 		return errNotWhole
 	case !s.Named:
 		return e.gap(s.Content)
 	case s.Name == "":
-		return errors.New("a file without a name; a field that takes the content alone takes its Content")
+		return errors.New("a file without a name; for a field that takes only the content, pass its Content")
 	}
 	if err := e.child("0", func() error { return e.text(s.Name, nil) }); err != nil {
 		return err

@@ -3,8 +3,8 @@ package phpform
 import "encoding/json"
 
 // Any returns the tree as Go values: nil, bool, string, [json.Number], []any for an array whose
-// keys run 0..n-1 (in the order of the keys, also for the empty one), map[string]any for every
-// other. Slices and maps are the caller's own.
+// keys run 0..n-1, in the order of the keys, and map[string]any for every other array. An empty
+// array is an empty []any. The caller owns the slices and maps.
 func (v Value) Any() any {
 	switch v.kind {
 	case String:

@@ -1,18 +1,22 @@
 package phpform
 
-import "unicode/utf8"
+import (
+	"unicode/utf8"
 
-// AppendJSON appends the JSON text of the tree to b and returns it. The text is always valid: an
-// array whose keys run 0..n-1 is written as a JSON array in the order of its keys, as [Value.Items]
-// gives it, every other one as an object in the order of its entries; each byte that is not UTF-8
-// becomes U+FFFD (so two keys that differ only there become equal); a number whose text is none in
-// JSON is written as a string.
+	"github.com/b24events/b24events/internal/jsonlex"
+)
+
+// AppendJSON appends the JSON text of the tree to b and returns the result. The text is always
+// valid. An array whose keys run 0..n-1 becomes a JSON array in the order of its keys, as in
+// [Value.Items]. Every other array becomes an object in the order of its entries. Each byte that is
+// not UTF-8 becomes U+FFFD, so two keys that differ only there become equal. A number whose text is
+// not a JSON number becomes a string.
 func (v Value) AppendJSON(b []byte) []byte {
 	switch v.kind {
 	case String:
 		return appendJSONString(b, v.text)
 	case Number:
-		if !IsNumber(v.text) {
+		if !jsonlex.IsNumber(v.text) {
 			return appendJSONString(b, v.text)
 		}
 		return append(b, v.text...)
@@ -79,7 +83,7 @@ func closeJSON(b []byte, end byte) []byte {
 func appendJSONString(b []byte, s string) []byte {
 	const digits = "0123456789abcdef"
 	b = append(b, '"')
-	done := 0 // up to here s has been written
+	done := 0 // s is written up to here
 	for i := 0; i < len(s); {
 		c := s[i]
 		if c >= utf8.RuneSelf {

@@ -2,8 +2,8 @@ package phpform
 
 import "sync/atomic"
 
-// array is the body of an Array value that was built. The index is not part of its state: it is
-// made when a large array is searched.
+// array is the content of an Array that was built. The index is a cache: the first search in a
+// large array makes it.
 type array struct {
 	entries []Entry
 	index   atomic.Pointer[map[string]int]
@@ -25,7 +25,7 @@ func (a *array) find(key string) int {
 	}
 	at := a.index.Load()
 	if at == nil {
-		at = a.buildIndex() // two goroutines may build it at once; both build the same
+		at = a.buildIndex() // two goroutines may build it at once, but both build the same
 	}
 	if i, ok := (*at)[key]; ok {
 		return i

@@ -11,7 +11,7 @@ import (
 	"github.com/b24events/b24events/internal/phpform"
 )
 
-// hostileBodies returns bodies of about size bytes that are meant to be slow.
+// hostileBodies returns bodies of about size bytes that are made to be slow.
 func hostileBodies(size int) map[string]string {
 	fill := func(pair func(i int) string) string {
 		var b strings.Builder
@@ -59,7 +59,7 @@ func hostileBodies(size int) map[string]string {
 
 // BenchmarkDecode reads events. Its one allocation is the packed tree. A profile of the bot message
 // shows a quarter of the time in unescaping: Cyrillic text is all escapes. Packing, the search for
-// separators and the search for keys take a tenth each. The rest is spread thinly.
+// separators and the search for keys take a tenth each. Nothing else stands out.
 func BenchmarkDecode(b *testing.B) {
 	bodies := realBodies(b)
 	for _, name := range []string{"call_end", "deal_update", "bot_message"} {
@@ -76,7 +76,7 @@ func BenchmarkDecode(b *testing.B) {
 	}
 }
 
-// BenchmarkDecodeHostile lifts the limit on keys, so that nothing ends before the end of the body.
+// BenchmarkDecodeHostile removes the limit on keys, so that Decode reads the whole body.
 func BenchmarkDecodeHostile(b *testing.B) {
 	for name, body := range hostileBodies(phpform.DefaultMaxBytes) {
 		b.Run(strings.ReplaceAll(name, " ", "_"), func(b *testing.B) {

@@ -3,15 +3,17 @@ package phpform
 import (
 	"bytes"
 	"math"
+
+	"github.com/b24events/b24events/internal/jsonlex"
 )
 
 // Decode reads an application/x-www-form-urlencoded body into an Array, as PHP 8 fills $_POST; the
-// package documentation lists the rules. Elements are Strings and Arrays only, and hold whatever
-// bytes arrived, UTF-8 or not. Nothing is malformed to PHP, so the only error is a [LimitError],
-// where PHP would leave out data in silence; the Value is the empty array then.
+// package documentation lists the rules. All elements are Strings and Arrays, and hold the bytes
+// that arrived, UTF-8 or not. For PHP, nothing is malformed, so the only error is a [LimitError],
+// if PHP would silently leave out data. The Value is the empty array then.
 //
-// The tree is packed: it holds one text, which is a copy. No body of some length makes one of more
-// than about one and a half times that length.
+// The tree is packed: it holds one text, which is a copy. The text has at most about one and a half
+// times the length of the body.
 func Decode[T string | []byte](body T, lim Limits) (Value, error) {
 	lim = lim.orDefaults()
 	if len(body) > lim.Bytes {
@@ -61,20 +63,20 @@ func (d *formDecoder) decode() (Value, error) {
 
 type formDecoder struct {
 	tape
-	// prefix is the name of the pair before up to its last key, with the bracket before that; n is
-	// 0 if there is none. Most pairs have siblings: a name that begins alike needs neither
-	// unescaping nor a search for the array that it belongs to.
+	// prefix is the name of the previous pair up to its last key, with the bracket before that key.
+	// Its n is 0 if there is none. Most pairs have siblings: if a name begins with prefix, it needs no
+	// unescaping and no search for its array.
 	prefix span
 	parent int32  // the array that prefix leads to
-	known  keySet // the keys of parent, and perhaps others
-	pluses bool   // the body has one
+	known  keySet // contains the keys of parent, and perhaps others
+	pluses bool   // the body has a plus sign
 }
 
-// keySet is a set of keys that may hold others than those that were added: a Bloom filter with one
-// hash, good for some dozens.
+// keySet is a set that may contain more keys than were added: a Bloom filter with one hash, good
+// for some dozens of keys.
 type keySet [8]uint64
 
-// add adds a key, and reports whether it is surely new.
+// add adds a key, and reports whether it is certainly new.
 func (s *keySet) add(key []byte) bool {
 	n := len(key)
 	h := uint(key[n-1]) + uint(key[max(n-2, 0)])*37 + uint(key[0])*5 + uint(n)*11
@@ -84,7 +86,7 @@ func (s *keySet) add(key []byte) bool {
 	return isNew
 }
 
-// begin makes s a superset of the keys of an array with n elements.
+// begin sets s to a superset of the keys of an array with n elements.
 func (s *keySet) begin(n int32) {
 	all := uint64(0)
 	if n > 0 {
@@ -135,9 +137,9 @@ func (d *formDecoder) storeSibling(text []byte, key, value span) error {
 	return err
 }
 
-// plainPair stores a pair whose name has no escapes but those of brackets, no empty index, and
-// nothing else that needs a second look. It returns false for every other pair, after it may have
-// made some of the arrays that the pair needs in any case.
+// plainPair stores a pair whose name has no escapes except those of brackets, no empty index, and
+// nothing else that needs a closer look. It returns false for every other pair. It may have made
+// some of the arrays by then, which the pair needs anyway.
 func (d *formDecoder) plainPair(from int, name []byte, value span) (plain bool, err error) {
 	at := run(name, plainOuter)
 	if at == 0 {
@@ -178,7 +180,7 @@ func (d *formDecoder) oddPair(rawName []byte, value span) error {
 	d.addUnescaped(rawName)
 	name := d.text[at:]
 	if i := bytes.IndexByte(name, 0); i >= 0 {
-		name = name[:i] // names are C strings to PHP
+		name = name[:i] // for PHP, names are C strings
 	}
 	spaces := len(name) - len(bytes.TrimLeft(name, " "))
 	name = name[spaces:]
@@ -203,7 +205,7 @@ func (d *formDecoder) oddPair(rawName []byte, value span) error {
 		inner, size, ok := bracket(name[open:])
 		if !ok {
 			if level == 1 {
-				mangle(name) // not an index after all
+				mangle(name) // it is not an index
 				key = part(0, len(name))
 			}
 			break
@@ -223,8 +225,8 @@ func (d *formDecoder) oddPair(rawName []byte, value span) error {
 }
 
 // bracket reads the index at the start of s, which begins with an opening bracket. It returns the
-// length of the key and of the whole. The empty index, also written as one white space, appends.
-// bracket returns false if the bracket is never closed.
+// length of the key and of the whole index. The empty index, which may hold one white space,
+// appends. ok is false if the bracket is not closed.
 func bracket(s []byte) (key, size int, ok bool) {
 	from := 1
 	if len(s) > 1 && isSpace(s[1]) {
@@ -241,7 +243,7 @@ func bracket(s []byte) (key, size int, ok bool) {
 	}
 }
 
-// mangle replaces what PHP does not allow in the name of a variable.
+// mangle replaces the characters that PHP does not allow in the name of a variable.
 func mangle(name []byte) {
 	for i, c := range name {
 		if c == ' ' || c == '.' || c == '[' {
@@ -252,7 +254,7 @@ func mangle(name []byte) {
 
 func isSpace(c byte) bool { return c == ' ' || ('\t' <= c && c <= '\r') }
 
-// unescape undoes the percent encoding of a part of the body.
+// unescape decodes the percent escapes of a part of the body.
 func (d *formDecoder) unescape(s span) span {
 	raw := d.bytes(s)
 	if len(raw) == 0 || bytes.IndexByte(raw, '%') < 0 && (!d.pluses || bytes.IndexByte(raw, '+') < 0) {
@@ -263,7 +265,7 @@ func (d *formDecoder) unescape(s span) span {
 	return d.made(at)
 }
 
-// addUnescaped undoes the percent encoding and leaves broken percent signs as they are.
+// addUnescaped adds s to the text without its percent escapes. It keeps broken ones.
 func (d *formDecoder) addUnescaped(s []byte) {
 	to := d.room(len(s))
 	n := 0
@@ -306,7 +308,7 @@ func (d *formDecoder) addUnescaped(s []byte) {
 	d.extend(n)
 }
 
-// class tells what a byte of a name may be, so that the name can stay as it is.
+// class says in which parts of a name a byte stands for itself.
 type class uint8
 
 const (
@@ -326,7 +328,7 @@ func run(s []byte, c class) int {
 
 var (
 	classes   = classTable()
-	hexDigits = hexTable() // above 15 for what is none
+	hexDigits = hexTable() // above 15 for other bytes
 )
 
 func classTable() (t [256]class) {
@@ -344,7 +346,7 @@ func classTable() (t [256]class) {
 
 func hexTable() (t [256]byte) {
 	for c := range t {
-		n, ok := unhex(byte(c))
+		n, ok := jsonlex.Unhex(byte(c))
 		if t[c] = n; !ok {
 			t[c] = 0xff
 		}
@@ -352,8 +354,8 @@ func hexTable() (t [256]byte) {
 	return t
 }
 
-// bracketSize returns the length of the bracket, escaped or not, at the start of s; 0 if there is
-// none.
+// bracketSize returns the length of the bracket, which may be escaped, at the start of s, or 0 if
+// there is none.
 func bracketSize(s []byte, bracket byte) int {
 	switch {
 	case len(s) > 0 && s[0] == bracket:
@@ -362,18 +364,5 @@ func bracketSize(s []byte, bracket byte) int {
 		return 3
 	default:
 		return 0
-	}
-}
-
-func unhex(c byte) (byte, bool) {
-	switch {
-	case '0' <= c && c <= '9':
-		return c - '0', true
-	case 'a' <= c && c <= 'f':
-		return c - 'a' + 10, true
-	case 'A' <= c && c <= 'F':
-		return c - 'A' + 10, true
-	default:
-		return 0, false
 	}
 }

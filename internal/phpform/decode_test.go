@@ -11,8 +11,7 @@ import (
 	"github.com/b24events/b24events/internal/phpform"
 )
 
-// The rules themselves are in the vectors that PHP recorded; these are the ones that a reader
-// should see.
+// The recorded vectors of PHP test all rules. These cases are the ones to read.
 func TestDecode(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ name, body, want string }{
@@ -190,7 +189,7 @@ func TestLimitErrorOfAnotherKindMatchesNothing(t *testing.T) {
 	}
 }
 
-// TestHostileBodies lifts the limits. What is quadratic takes minutes here; what is linear, a
+// TestHostileBodies removes the limits. Quadratic code takes minutes here, and linear code a
 // fraction of a second.
 func TestHostileBodies(t *testing.T) {
 	t.Parallel()

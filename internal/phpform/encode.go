@@ -1,14 +1,14 @@
 package phpform
 
-// Encode writes an array as a form body, exactly as PHP's http_build_query does with the same
-// array: in the order of the entries, with brackets escaped (data%5BFIELDS%5D%5BID%5D=42), spaces
-// as "+", and an explicit index for each element of a list. True is 1 and false is 0; a number
-// keeps its text; null and the empty array have no place in a form and leave no trace. Text that is
-// not UTF-8 is escaped byte for byte. Encode of a scalar is "".
+// Encode writes an array as a form body, exactly as PHP's http_build_query does: in the order of
+// the entries, with brackets escaped (data%5BFIELDS%5D%5BID%5D=42), spaces as "+", and an explicit
+// index for each element of a list. True is 1 and false is 0, and a number keeps its text. A form
+// has no null and no empty array, so Encode leaves them out. It escapes text that is not UTF-8 byte
+// by byte. For a scalar it returns "".
 //
-// [Decode] reads back every tree that it made itself, unless the escapes outgrow its limits. A tree
-// from elsewhere may have keys that PHP takes otherwise: empty ones, those with a space, "." or "["
-// on the first level, those with a "]" below it, and those with a NUL.
+// [Decode] reads back every tree that it made, unless the escapes make it too large. Another tree
+// may have keys that PHP reads differently: empty ones, those with a space, "." or "[" on the first
+// level, those with a "]" below it, and those with a NUL.
 func Encode(v Value) string {
 	var b []byte
 	name := make([]byte, 0, 64)
@@ -18,8 +18,8 @@ func Encode(v Value) string {
 	return string(b)
 }
 
-// appendPairs appends the pairs of v to b. It may write into the spare capacity of name, which is
-// escaped already.
+// appendPairs appends the pairs of v to b. name is escaped; appendPairs may write into its spare
+// capacity.
 func appendPairs(b, name []byte, v Value) []byte {
 	switch v.kind {
 	case Null:

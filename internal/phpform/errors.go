@@ -4,26 +4,26 @@ import (
 	"strconv"
 )
 
-// Error is a constant error, to be compared with errors.Is.
+// Error is a constant error. Compare it with errors.Is.
 type Error string
 
 // Error returns the text.
 func (e Error) Error() string { return string(e) }
 
-// The errors of this package. None carries any part of the input.
+// The errors of this package. None of them holds any part of the input.
 const (
-	// ErrTooLarge says that the body is longer than [Limits].Bytes.
+	// ErrTooLarge means that the body is longer than [Limits].Bytes.
 	ErrTooLarge Error = "phpform: body too large"
-	// ErrTooManyKeys says that the body holds more elements than [Limits].Keys.
+	// ErrTooManyKeys means that the body holds more elements than [Limits].Keys.
 	ErrTooManyKeys Error = "phpform: too many keys"
-	// ErrTooDeep says that the body nests deeper than [Limits].Depth.
+	// ErrTooDeep means that the body nests deeper than [Limits].Depth.
 	ErrTooDeep Error = "phpform: nested too deep"
-	// ErrSyntax says that a document is not one JSON value.
+	// ErrSyntax means that a document is not one JSON value.
 	ErrSyntax Error = "phpform: malformed JSON"
 )
 
-// LimitError tells which of the [Limits] a body exceeds. It matches [ErrTooLarge], [ErrTooManyKeys]
-// or [ErrTooDeep].
+// LimitError names the one of the [Limits] that a body exceeds. It matches [ErrTooLarge],
+// [ErrTooManyKeys] or [ErrTooDeep].
 type LimitError struct {
 	What  string // "bytes", "keys" or "depth"
 	Limit int
@@ -54,13 +54,13 @@ func (e *LimitError) Is(target error) bool {
 	}
 }
 
-// SyntaxError tells where a JSON document goes wrong. It matches [ErrSyntax].
+// SyntaxError reports the position at which a JSON document is malformed. It matches [ErrSyntax].
 type SyntaxError struct {
 	Offset int // in bytes, of the first byte that does not fit
 	reason string
 }
 
-// Error gives the reason and the offset, and nothing of the document.
+// Error gives the reason and the offset, but nothing of the document.
 func (e *SyntaxError) Error() string {
 	return "phpform: malformed JSON at byte " + strconv.Itoa(e.Offset) + ": " + e.reason
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/b24events/b24events/internal/phpform"
 )
 
-// roomy leaves room for whatever the fuzzer makes, and for its escapes.
+// roomy allows everything that the fuzzer makes, and its escapes.
 var roomy = phpform.Limits{Bytes: 1 << 26, Keys: 1 << 24, Depth: 1 << 12}
 
 func FuzzDecode(f *testing.F) {
@@ -101,7 +101,7 @@ func checkLimitError(t *testing.T, err error) {
 	require.Equal(t, 1, matches)
 }
 
-// checkJSON checks that the JSON text of v is valid and means v.
+// checkJSON checks that the JSON text of v is valid and decodes to v.
 func checkJSON(t *testing.T, v phpform.Value) {
 	t.Helper()
 	doc := v.AppendJSON([]byte("x"))[1:]

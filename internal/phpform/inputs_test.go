@@ -15,7 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// realBodies returns the bodies of testdata/bodies: written after the documented shapes of Bitrix24
+// realBodies returns the bodies of testdata/bodies. They have the documented shapes of Bitrix24
 // events, with invented values.
 func realBodies(tb testing.TB) map[string]string {
 	tb.Helper()
@@ -31,7 +31,7 @@ func realBodies(tb testing.TB) map[string]string {
 	return bodies
 }
 
-// oddBodies returns one body for each rule of PHP's that a reader might doubt.
+// oddBodies returns one body for each surprising rule of PHP.
 func oddBodies() []string {
 	return []string{
 		"", "&", "&&&", "=", "=1", "a", "a=", "a&b", "a=b=c", "a==", "=a=1", "a=1&", "&a=1", "a=1;b=2",
@@ -79,7 +79,7 @@ var brackets = []string{"[", "]", "%5B", "%5D", "%5b", "%5d", "[]", "[ ]", "%5B%
 
 func randomName(rnd *rand.Rand) string {
 	var b strings.Builder
-	if rnd.IntN(3) > 0 { // the few names that collide often
+	if rnd.IntN(3) > 0 { // a few names, which often collide
 		b.WriteString([]string{"a", "b", "a.b", " a"}[rnd.IntN(4)])
 	}
 	for range rnd.IntN(6) {
@@ -109,7 +109,7 @@ func randomBody(rnd *rand.Rand) string {
 		}
 		pairs = append(pairs, pair)
 	}
-	if rnd.IntN(20) == 0 { // any bytes at all, but for NUL, where parse_str would stop
+	if rnd.IntN(20) == 0 { // any bytes except NUL, at which parse_str stops
 		raw := make([]byte, rnd.IntN(40))
 		for i := range raw {
 			raw[i] = byte(1 + rnd.IntN(255)) //nolint:gosec // it fits

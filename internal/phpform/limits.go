@@ -1,9 +1,9 @@
 package phpform
 
-// The limits that a zero field of [Limits] stands for. A usual event has some twenty elements in
-// less than a kilobyte, a long bot message some hundreds in tens of kilobytes; the limits leave
-// them ample room, and keep the cost of a hostile body to tens of milliseconds and ten megabytes.
-// The depth is that of PHP's own max_input_nesting_level.
+// The limits that a zero field of [Limits] stands for. A usual event has about twenty elements in
+// less than a kilobyte, and a long bot message some hundreds in tens of kilobytes. The limits are
+// far above that, and bound the cost of a hostile body to tens of milliseconds and ten megabytes.
+// The depth is that of PHP's max_input_nesting_level.
 const (
 	DefaultMaxBytes = 1 << 20
 	DefaultMaxKeys  = 20_000
@@ -14,9 +14,9 @@ const (
 type Limits struct {
 	// Bytes is the longest body or document, at most 128 MiB. It is checked before anything else.
 	Bytes int
-	// Keys is the largest number of elements created: every key and every list item counts, an array
-	// counts as an element and so does each thing in it (a[b][c]=1 creates three), and replaced
-	// elements stay counted.
+	// Keys is the largest number of elements that are created. Every key and every list item counts.
+	// An array counts as an element, and so does each element in it: a[b][c]=1 creates three. Replaced
+	// elements count too.
 	Keys int
 	// Depth is the largest number of opening brackets in a name of a form, or of arrays and objects
 	// inside the outermost one of a JSON document, so that one tree has the same depth in both.

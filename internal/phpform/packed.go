@@ -4,15 +4,15 @@ import "strings"
 
 // A packed array is the text of its elements, one after the other. An element is
 //
-//	tag      bits 0-2 the kind, bit 3 that the key is the element's place (0, 1, 2 …),
+//	tag      bits 0-2 the kind, bit 3 if the key is the element's place (0, 1, 2 …),
 //	         bits 4-7 the length of the content, or 15 if the length follows
 //	key      its length and its text, unless the key is the place
 //	length   of the content, if the tag does not hold it
 //	content  the text of a scalar, or the elements of an array
 //
 // Lengths that follow are in groups of seven bits, the lowest first, with the top bit set in all
-// but the last one. An element costs one to five bytes beside its text, so that a tree is hardly
-// larger than any body that it was made of.
+// but the last one. An element takes one to five bytes besides its text, so a tree is hardly larger
+// than the body that it was made from.
 const (
 	kindBits  = 7
 	placedBit = 1 << 3
@@ -24,10 +24,10 @@ const (
 type element struct {
 	key    string
 	value  Value
-	placed bool // the key is the place, and not written
+	placed bool // the key is the place, and is not written
 }
 
-// elements returns the packed elements of v; "" for a scalar and for an array that was built.
+// elements returns the packed elements of v, or "" for a scalar and for an array that was built.
 func (v Value) elements() string {
 	if v.kind != Array {
 		return ""
@@ -57,7 +57,7 @@ func cut(s string) (e element, rest string) {
 	return e, s[at+n:]
 }
 
-// length reads a length at s[at] and returns it with where it ends.
+// length reads a length at s[at]. It returns the length and the position after it.
 func length(s string, at int) (n, end int) {
 	for shift := 0; ; shift += 7 {
 		c := s[at]
@@ -69,7 +69,7 @@ func length(s string, at int) (n, end int) {
 	}
 }
 
-// putLength writes a length, and returns how many bytes it takes.
+// putLength writes a length, and returns its size in bytes.
 func putLength(b []byte, n int) int {
 	at := 0
 	for ; n >= 0x80; at++ {
@@ -80,7 +80,7 @@ func putLength(b []byte, n int) int {
 	return at + 1
 }
 
-// lengthSize returns how many bytes putLength takes.
+// lengthSize returns how many bytes putLength writes.
 func lengthSize(n int) int {
 	size := 1
 	for n >= 0x80 {
@@ -90,7 +90,7 @@ func lengthSize(n int) int {
 	return size
 }
 
-// Pack returns v in one text of its own, which shares no memory with what v was made of.
+// Pack returns a copy of v in one new text, which shares no memory with v.
 func (v Value) Pack() Value {
 	if v.kind != Array || v.arr == nil {
 		return Value{kind: v.kind, text: strings.Clone(v.text)}
@@ -101,9 +101,9 @@ func (v Value) Pack() Value {
 	return t.pack()
 }
 
-// Packed returns the elements of a packed array, for a struct that has no room for a [Value]. It is
-// empty for the empty array, for scalars, and for an array that was built and not packed.
+// Packed returns the elements of a packed array, for a struct that has no room for a [Value]. It
+// returns "" for the empty array, for scalars, and for an array that was built and not packed.
 func (v Value) Packed() string { return v.elements() }
 
-// Unpacked returns the array that Packed returned the elements of. It must not get any other text.
+// Unpacked returns the array whose elements Packed returned. The text must not be any other.
 func Unpacked(elements string) Value { return Value{kind: Array, text: elements} }

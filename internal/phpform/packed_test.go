@@ -9,7 +9,7 @@ import (
 	"github.com/b24events/b24events/internal/phpform"
 )
 
-// TestReadingAllocatesNothing: what decides whether and where a delivery goes costs no memory.
+// TestReadingAllocatesNothing: the decision what to do with a delivery takes no memory.
 //
 //nolint:paralleltest // AllocsPerRun counts those of all goroutines
 func TestReadingAllocatesNothing(t *testing.T) {
@@ -46,7 +46,7 @@ func TestAllStopsWhenItIsTold(t *testing.T) {
 	}
 }
 
-// TestPack: a tree that was built reads the same once it is packed, with long keys and texts, and
+// TestPack: a tree that was built reads the same after it is packed, with long keys and texts, and
 // with packed trees inside.
 func TestPack(t *testing.T) {
 	t.Parallel()

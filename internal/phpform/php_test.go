@@ -28,7 +28,7 @@ var (
 
 const vectorsFile = "testdata/php_vectors.json"
 
-// vector is an input and what PHP makes of it.
+// vector is an input with the result of PHP.
 type vector struct {
 	Kind  string     `json:"kind"` // F: form body, J: JSON document
 	Input []byte     `json:"input"`
@@ -36,7 +36,7 @@ type vector struct {
 	Form  []byte     `json:"form"`
 }
 
-// treePair is [key, value] in the answer of vectors.php.
+// treePair is [key, value] in the output of vectors.php.
 type treePair struct {
 	Key  []byte
 	Text []byte     // of a scalar
@@ -76,7 +76,7 @@ func TestPHPVectors(t *testing.T) {
 	}
 }
 
-// TestPHPLive compares with PHP itself on generated inputs.
+// TestPHPLive compares the results of PHP for generated inputs.
 func TestPHPLive(t *testing.T) {
 	t.Parallel()
 	needPHP(t)
@@ -91,7 +91,7 @@ func TestPHPLive(t *testing.T) {
 	}
 }
 
-// TestPHPLiveDepth checks that the depth limit strikes where PHP's own would drop the variable.
+// TestPHPLiveDepth checks that the depth limit is that at which PHP drops the variable.
 func TestPHPLiveDepth(t *testing.T) {
 	t.Parallel()
 	needPHP(t)
@@ -115,7 +115,7 @@ func TestPHPLiveDepth(t *testing.T) {
 	require.Positive(t, dropped)
 }
 
-// checkVector compares this package with what PHP made of an input.
+// checkVector compares the result of this package with that of PHP.
 func checkVector(t *testing.T, v vector) {
 	t.Helper()
 	var got phpform.Value
@@ -174,7 +174,7 @@ func needPHP(t *testing.T) {
 	}
 }
 
-// askPHP fills in what the installed PHP makes of the inputs.
+// askPHP adds the results of the installed PHP to the inputs.
 func askPHP(t *testing.T, inputs []vector, depth int) []vector {
 	t.Helper()
 	var in bytes.Buffer
@@ -201,7 +201,7 @@ func askPHP(t *testing.T, inputs []vector, depth int) []vector {
 	return answers
 }
 
-// recordVectors writes the vectors: the bodies worth a name, and some generated ones.
+// recordVectors writes the vectors: the bodies with a name, and some generated ones.
 func recordVectors(t *testing.T) {
 	t.Helper()
 	needPHP(t)

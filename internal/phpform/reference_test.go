@@ -53,7 +53,7 @@ func refDecode(body string, lim phpform.Limits) (*refArray, error) {
 
 func (d *refDecoder) pair(root *refArray, name, value string) error {
 	if i := strings.IndexByte(name, 0); i >= 0 {
-		name = name[:i] // names are C strings to PHP
+		name = name[:i] // for PHP, names are C strings
 	}
 	name = strings.TrimLeft(name, " ")
 	open := strings.IndexByte(name, '[')
@@ -71,7 +71,7 @@ func (d *refDecoder) pair(root *refArray, name, value string) error {
 		inner, size, ok := refBracket(name[open:])
 		if !ok {
 			if level == 1 {
-				key = refMangle(name) // not an index after all
+				key = refMangle(name) // it is not an index
 			}
 			break
 		}
@@ -130,8 +130,8 @@ func (d *refDecoder) insert(a *refArray, e refEntry) error {
 	return nil
 }
 
-// refBracket reads the index at the start of s, which begins with an opening bracket, and returns
-// it with the length of the whole. It returns false if the bracket is never closed.
+// refBracket reads the index at the start of s, which begins with an opening bracket. It returns
+// the index and its length with the brackets. It returns false if the bracket is not closed.
 func refBracket(s string) (key string, size int, ok bool) {
 	from := 1
 	if len(s) > 1 && strings.IndexByte(" \t\n\v\f\r", s[1]) >= 0 {
@@ -183,7 +183,7 @@ func (a *refArray) tree() []treePair {
 	return pairs
 }
 
-// checkReference compares Decode with the reference, limits included.
+// checkReference compares Decode with the reference, including its limits.
 func checkReference(t *testing.T, body string, lim phpform.Limits) {
 	t.Helper()
 	want, wantErr := refDecode(body, lim)
@@ -216,8 +216,8 @@ func TestDecodeIsTheReference(t *testing.T) {
 	}
 }
 
-// TestManySiblings: names that begin alike take a way of their own, which must find what was there
-// before, up to the index and beyond.
+// TestManySiblings: names with the same beginning take a faster path, which must find earlier
+// elements, also in arrays with an index.
 func TestManySiblings(t *testing.T) {
 	t.Parallel()
 	for _, n := range []int{1, 2, 63, 64, 65, 66, 300} {
@@ -246,7 +246,7 @@ func TestManySiblings(t *testing.T) {
 	}
 }
 
-// FuzzDecodeReference: Decode returns what the decoder that it replaced returns.
+// FuzzDecodeReference: Decode returns the same as the decoder that it replaced.
 func FuzzDecodeReference(f *testing.F) {
 	for _, body := range realBodies(f) {
 		f.Add(body, 1000, 64)

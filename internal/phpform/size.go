@@ -7,10 +7,10 @@ const (
 	entryBytes = int64(unsafe.Sizeof(Entry{}))
 )
 
-// Size returns about how many bytes of memory v holds. That is the length of its text for a scalar
-// and for an array that was decoded. For one that was built it is the slices, with what they have
-// in reserve, and the text of keys and elements; text that shares memory counts each time. The
-// index of a large array does not count.
+// Size returns about how many bytes of memory v holds. For a scalar and for an array that was
+// decoded, that is the length of its text. For an array that was built, it is the capacity of its
+// slices and the text of keys and elements; text that shares memory counts each time. The index of
+// a large array does not count.
 func (v Value) Size() int64 {
 	size := int64(len(v.text))
 	if v.arr == nil {

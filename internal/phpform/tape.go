@@ -8,21 +8,21 @@ import (
 )
 
 // smallArray is the number of elements up to which a search compares keys one by one. Above it, an
-// index pays.
+// index is faster.
 const smallArray = 64
 
-// maxText bounds a body, so that offsets fit into 32 bits, also those of keys that are made for it.
+// maxText bounds a body, so that offsets fit 32 bits, including those of keys that are made for it.
 const maxText = 1 << 27
 
 var unlimited = Limits{Bytes: maxText, Keys: math.MaxInt, Depth: math.MaxInt}
 
-// tape is a tree while it is decoded: nodes that refer to each other, and to text, by number. Node
-// 0 is the root.
+// tape is a tree while it is decoded: nodes that refer to each other, and to text, by index. Node 0
+// is the root.
 type tape struct {
 	lim   Limits
 	keys  int
 	doc   []byte // the body or document
-	text  []byte // text that does not stand in doc as it is: unescaped, or made
+	text  []byte // text that is not a part of doc: without its escapes, or made
 	nodes []node
 	out   []byte // room for the packed tree
 	index index
@@ -31,18 +31,18 @@ type tape struct {
 // span is a part of a tape's text: of doc, or of text if at is negative, from ^at on.
 type span struct{ at, n int32 }
 
-// node is one element, without a pointer.
+// node is one element. It has no pointers.
 type node struct {
 	key    span
-	val    span  // of a scalar, and of an array that is packed already; of another array see last and count
+	val    span  // of a scalar and of a packed array; for any other array, see last and count
 	before int32 // the element before it in the same array; 0 for none
-	slot   int32 // of an array, its number in the index; 0 if it is not indexed
+	slot   int32 // of an array in the index; 0 if it is not indexed
 	kind   Kind
 	placed bool // the key is the place of the node in its array
 	packed bool // val holds the packed elements of an array
 }
 
-// The last child of an array, and the number of its children, take the place of a scalar's text.
+// For an array, val holds its last child and the number of its children.
 func (n *node) last() int32  { return n.val.at }
 func (n *node) count() int32 { return n.val.n }
 
@@ -57,13 +57,13 @@ func (t *tape) part(from, end int) span {
 	return span{int32(from), int32(end - from)} //nolint:gosec // bounded by maxText
 }
 
-// made returns the part of the text from at on.
+// made returns the part of text from at on.
 func (t *tape) made(at int) span {
 	return span{^int32(at), int32(len(t.text) - at)} //nolint:gosec // bounded by maxText
 }
 
-// room returns n bytes behind the text, which extend may add to it. It must not append: a slice
-// that may grow is moved to the heap, and the memory of a usual body is on the stack.
+// room returns n bytes after the text, which extend may add to it. It does not use append: that
+// would move the memory of a usual body from the stack to the heap.
 func (t *tape) room(n int) []byte {
 	at := len(t.text)
 	if at+n > cap(t.text) {
@@ -76,14 +76,14 @@ func (t *tape) room(n int) []byte {
 
 func (t *tape) extend(n int) { t.text = t.text[:len(t.text)+n] }
 
-// add appends to the text.
+// add appends to text.
 func (t *tape) add(s string) span {
 	at := len(t.text)
 	t.extend(copy(t.room(len(s)), s))
 	return t.made(at)
 }
 
-// newNode appends a node, and sets its fields one by one: to copy a node made elsewhere costs more.
+// newNode appends a node. It sets the fields one by one, because copying a whole node is slower.
 func (t *tape) newNode(key span, kind Kind, val span, before int32) int32 {
 	at := len(t.nodes)
 	if at == cap(t.nodes) {
@@ -98,8 +98,8 @@ func (t *tape) newNode(key span, kind Kind, val span, before int32) int32 {
 	return int32(at) //nolint:gosec // fewer than bytes
 }
 
-// start makes the root, and makes room for the nodes of a body with so many pairs, and for its
-// text. A pair adds an array at times; a hostile body adds more than fit.
+// start makes the root, and room for the nodes and the text of a body with so many pairs. Some
+// pairs add an array too. A hostile body may add more than fit.
 func (t *tape) start(pairs int) {
 	if n := min(pairs+pairs/8+4, t.lim.Keys, maxReserve); n > cap(t.nodes) {
 		t.nodes = make([]node, 0, n)
@@ -110,12 +110,12 @@ func (t *tape) start(pairs int) {
 	t.newNode(span{}, Array, span{}, 0)
 }
 
-// maxReserve bounds what the separators of a body alone make start allocate.
+// maxReserve bounds how many nodes start allocates because of the separators of a body.
 const maxReserve = 1 << 12
 
-// The memory for a body of the usual size is on the stack of the function that decodes, so that it
-// takes nothing from the heap but what it returns: that of an event about a CRM object is small,
-// that of a message to a bot is large.
+// The memory for a body of the usual size is on the stack of the function that decodes, so that
+// only the result is on the heap. An event about a CRM object is small, and a message to a bot is
+// large.
 type (
 	smallMemory struct {
 		nodes [32]node
@@ -140,7 +140,7 @@ func (t *tape) find(array int32, key []byte) int32 {
 	if n.slot != 0 {
 		return t.index.find(t, n.slot, key)
 	}
-	for child := n.last(); child != 0; { // the latest is the likeliest
+	for child := n.last(); child != 0; { // the latest is the most likely
 		c := &t.nodes[child]
 		if int(c.key.n) == len(key) && bytes.Equal(t.bytes(c.key), key) {
 			return child
@@ -150,7 +150,7 @@ func (t *tape) find(array int32, key []byte) int32 {
 	return 0
 }
 
-// insert appends a child, which a search by its key may not find.
+// insert appends a child without adding it to the index.
 func (t *tape) insert(array int32, key span, kind Kind, val span) (int32, error) {
 	if t.keys++; t.keys > t.lim.Keys {
 		return 0, &LimitError{What: limitKeys, Limit: t.lim.Keys}
@@ -176,7 +176,7 @@ func (t *tape) insertKeyed(array int32, key span, kind Kind, val span) (int32, e
 	return at, err
 }
 
-// child returns the element under a key, made if there is none.
+// child returns the element under a key. It makes one if there is none.
 func (t *tape) child(array int32, key span) (int32, error) {
 	if child := t.find(array, t.bytes(key)); child != 0 {
 		return child, nil
@@ -184,7 +184,7 @@ func (t *tape) child(array int32, key span) (int32, error) {
 	return t.insertKeyed(array, key, Null, span{})
 }
 
-// descend returns the array under key, made if there is none or a scalar in its place.
+// descend returns the array under key. It makes one if there is none, or a scalar.
 func (t *tape) descend(array int32, key span) (int32, error) {
 	child, err := t.child(array, key)
 	if err == nil && t.nodes[child].kind != Array {
@@ -193,7 +193,7 @@ func (t *tape) descend(array int32, key span) (int32, error) {
 	return child, err
 }
 
-// makeArray makes a node an empty array. What it held is no part of the tree any more.
+// makeArray turns a node into an empty array. Its old content is no longer a part of the tree.
 func (t *tape) makeArray(i int32) {
 	n := &t.nodes[i]
 	n.kind, n.val, n.slot = Array, span{}, 0
@@ -204,8 +204,9 @@ func (t *tape) setScalar(i int32, kind Kind, val span) {
 	n.kind, n.val = kind, val
 }
 
-// nextKey returns the key that PHP gives to an element that is appended: the largest integer key
-// so far plus one, or 0 if there is none. PHP refuses to append after the largest integer.
+// nextKey returns the key that PHP gives to an appended element: the largest integer key plus one,
+// or 0 if there is none. It returns false after the largest integer, because PHP appends nothing
+// then.
 func (t *tape) nextKey(array int32) (span, bool) {
 	n := &t.nodes[array]
 	var largest largestKey
@@ -238,8 +239,8 @@ func (l *largestKey) saw(key []byte) {
 	}
 }
 
-// integerKey returns the integer that PHP makes of a key: canonical decimal only, so not 08, +1, -0
-// or anything that overflows.
+// integerKey returns a key as an integer if PHP does: only canonical decimal counts, so not 08, +1,
+// -0 or a number that overflows.
 func integerKey(key []byte) (int64, bool) {
 	if len(key) == 0 || len(key) > len("-9223372036854775808") {
 		return 0, false
@@ -255,8 +256,8 @@ func integerKey(key []byte) (int64, bool) {
 	return n, err == nil
 }
 
-// index finds the elements of all large arrays of a tape, by open addressing. An array that was
-// replaced leaves its elements behind under its slot, which no other array gets.
+// index finds the elements of all large arrays of a tape, by open addressing. The elements of a
+// replaced array stay under its slot, which no other array gets.
 type index struct {
 	seed    maphash.Seed
 	places  []place
@@ -264,14 +265,14 @@ type index struct {
 	largest []largestKey // by slot
 }
 
-// place is one place of the table; free if node is 0.
+// place is one place of the table. It is free if node is 0.
 type place struct {
 	hash uint32
 	node int32
 	slot int32
 }
 
-// begin returns the slot of a further array.
+// begin returns the slot for another array.
 func (x *index) begin() int32 {
 	if len(x.largest) == 0 {
 		x.seed = maphash.MakeSeed()
@@ -292,10 +293,10 @@ func (x *index) begin() int32 {
 func (x *index) hash(slot int32, key []byte) uint32 {
 	const odd = 0x9e3779b97f4a7c15
 	h := (maphash.Bytes(x.seed, key) ^ uint64(slot)) * odd //nolint:gosec // slots are positive
-	return uint32(h >> 32)                                 // the high bits of a product are the good ones
+	return uint32(h >> 32)                                 // the high bits of a product are well mixed
 }
 
-// at returns where the search for a hash begins.
+// at returns the place at which the search for a hash begins.
 func (x *index) at(hash uint32) int { return int(hash) & (len(x.places) - 1) }
 
 func (x *index) find(t *tape, slot int32, key []byte) int32 {
@@ -311,7 +312,7 @@ func (x *index) find(t *tape, slot int32, key []byte) int32 {
 	}
 }
 
-// insert adds a node whose key is not there yet.
+// insert adds a node whose key is new.
 func (x *index) insert(t *tape, slot, child int32) {
 	if x.used++; 2*x.used > len(x.places) {
 		old := x.places
@@ -335,7 +336,7 @@ func (x *index) put(p place) {
 	x.places[i] = p
 }
 
-// copyInto makes node i a copy of v.
+// copyInto turns node i into a copy of v.
 func (t *tape) copyInto(i int32, v Value) {
 	t.setScalar(i, v.kind, span{})
 	if v.arr == nil {
@@ -358,14 +359,14 @@ func (t *tape) pack() Value {
 	return Value{kind: root.kind, text: string(p.b[p.at:])}
 }
 
-// packer writes a packed tree from its end to its beginning, so that it knows the length of what it
-// has to write a length before. The tree ends where b ends.
+// packer writes a packed tree from its end to its beginning, so that it knows the length of a
+// content before it writes that length. The tree ends with b.
 type packer struct {
 	b  []byte
-	at int // where it begins
+	at int // the beginning of the tree
 }
 
-// room returns n bytes before the tree, which then belong to it.
+// room adds n bytes before the tree and returns them.
 func (p *packer) room(n int) []byte {
 	if p.at < n {
 		grown := make([]byte, 2*len(p.b)+n)
@@ -377,7 +378,8 @@ func (p *packer) room(n int) []byte {
 	return p.b[p.at : p.at+n]
 }
 
-// element writes an element whose content has this size: text, or what was written before.
+// element writes an element whose content has this size. The content is text, or was written
+// before.
 func (p *packer) element(n *node, key []byte, place int, text []byte, size int) {
 	tag := byte(n.kind) | byte(min(size, longSize))<<sizeShift //nolint:gosec // at most longSize
 	total := 1 + len(text)
@@ -426,7 +428,7 @@ func (p *packer) content(t *tape, n *node) int {
 	return len(p.b) - p.at - end
 }
 
-// isPlace reports whether a key is the number of a place.
+// isPlace reports whether a key is the decimal number of a place.
 func isPlace(key []byte, place int) bool {
 	i, ok := listIndex(key, place+1)
 	return ok && i == place

@@ -9,10 +9,10 @@ import (
 	"unicode/utf8"
 )
 
-// Kind tells what a [Value] holds.
+// Kind is the kind of a [Value].
 type Kind uint8
 
-// The kinds of a [Value]. A form body yields only String and Array. JSON yields all of them.
+// The kinds of a [Value]. A form has only String and Array. JSON has all of them.
 const (
 	Null Kind = iota
 	String
@@ -22,13 +22,13 @@ const (
 )
 
 // Value is one node of a decoded body: a scalar or a PHP array. The zero Value is null. A Value is
-// immutable and safe for concurrent use. It prints as its kind and size only, because bodies carry
-// tokens.
+// immutable and safe for concurrent use. Printing it shows only its kind and size, because bodies
+// carry tokens.
 //
 // A Value that was decoded is packed: it is a part of one text without pointers, which holds the
 // whole tree. Reading the elements of a packed array walks over them, so [Value.Get] and
-// [Value.Len] take time linear in their number. A Value that was built of others by [Map] or [List]
-// has a slice of them; [Value.Pack] packs it.
+// [Value.Len] take time linear in the number of elements. A Value that was built by [Map] or [List]
+// has a slice of elements; [Value.Pack] packs it.
 type Value struct {
 	text string // of a scalar; the packed elements of an array that was decoded
 	arr  *array // of an array that was built; nil if it is empty
@@ -58,7 +58,7 @@ func Boolean(b bool) Value {
 // Int returns a number.
 func Int(n int64) Value { return Value{kind: Number, text: strconv.FormatInt(n, 10)} }
 
-// Map returns an array with the entries given, whose keys must differ. The caller must not change
+// Map returns an array with these entries, whose keys must differ. The caller must not change
 // entries afterwards.
 func Map(entries ...Entry) Value {
 	if len(entries) == 0 {
@@ -88,8 +88,8 @@ func (v Value) Scalar() string {
 	return v.text
 }
 
-// All returns the elements of an array in the order of arrival, and nothing for a scalar. It
-// allocates nothing, except the keys from 100 on of a list.
+// All yields the elements of an array in the order of arrival, and nothing for a scalar. It does
+// not allocate, except for the keys of a list from 100 on.
 func (v Value) All() iter.Seq2[string, Value] {
 	return func(yield func(string, Value) bool) { v.each(yield) }
 }
@@ -103,20 +103,20 @@ func (v Value) each(yield func(string, Value) bool) {
 	}
 }
 
-// Cursor walks over the elements of an array in the order of arrival. It is what [Value.All] is
-// made of, for code that cannot afford a call for each element.
+// Cursor walks over the elements of an array in the order of arrival. [Value.All] uses it. It is
+// for code in which a function call for each element is too slow.
 type Cursor struct {
 	Key   string
 	Value Value
 
 	at    int32  // of the element; see Value.At
 	all   string // the packed elements
-	next  int    // where the next one begins
+	next  int    // the position of the next one
 	built []Entry
 	place int // of the next element
 }
 
-// Cursor returns a cursor before the first element. A scalar has none.
+// Cursor returns a cursor before the first element. A scalar has no elements.
 func (v Value) Cursor() Cursor {
 	if v.arr != nil {
 		return Cursor{built: v.arr.entries}
@@ -124,7 +124,7 @@ func (v Value) Cursor() Cursor {
 	return Cursor{all: v.elements()}
 }
 
-// Position returns where the element stands, for [Value.At].
+// Position returns the position of the element, for [Value.At].
 func (c *Cursor) Position() int32 { return c.at }
 
 // At returns the element at a position of a [Cursor] of v.
@@ -166,14 +166,14 @@ func (c *Cursor) nextBuilt() bool {
 	if c.place >= len(c.built) {
 		return false
 	}
-	c.at = int32(c.place) //nolint:gosec // as many as fit into memory many times over
+	c.at = int32(c.place) //nolint:gosec // more do not fit memory
 	c.Key, c.Value = c.built[c.place].Key, c.built[c.place].Value
 	c.place++
 	return true
 }
 
 // Entries returns the elements of an array in the order of arrival. The caller must not change
-// them. The slice is made anew for an array that was decoded; [Value.All] makes none.
+// them. For an array that was decoded, it makes a new slice; [Value.All] does not.
 func (v Value) Entries() []Entry {
 	if v.arr != nil {
 		return v.arr.entries
@@ -200,7 +200,7 @@ func (v Value) Len() int {
 	return n
 }
 
-// Empty reports whether v has no elements. Unlike [Value.Len] it takes no time.
+// Empty reports whether v has no elements. It takes constant time, unlike [Value.Len].
 func (v Value) Empty() bool { return v.kind != Array || v.arr == nil && v.text == "" }
 
 // Get returns the element with exactly this key.
@@ -215,8 +215,8 @@ func (v Value) Get(key string) (Value, bool) {
 	return found, ok
 }
 
-// GetFold returns the element with exactly this key, else the first one whose key differs from it
-// only in case and is as long in bytes.
+// GetFold returns the element with exactly this key. If there is none, it returns the first one
+// whose key differs only in case and has the same length in bytes.
 func (v Value) GetFold(key string) (Value, bool) {
 	if v.arr == nil {
 		found, folded, ok := v.search(key, true)
@@ -244,9 +244,9 @@ func (v Value) search(key string, fold bool) (found Value, folded, exact bool) {
 	if i, ok := listIndex(key, len(rest)); ok {
 		place = i
 	}
-	first := "" // the first element whose key differs only in case, and what follows it
+	first := "" // the first element whose key differs only in case, and the rest after it
 	for i := 0; rest != ""; i++ {
-		// This is cut, which is too slow for a search among many.
+		// This is cut inlined: a call is too slow for a search among many elements.
 		from, at := rest, 1
 		if rest[0]&placedBit == 0 {
 			n := int(rest[1])
@@ -286,9 +286,9 @@ func valueOf(s string) Value {
 	return e.value
 }
 
-// EqualFold reports whether two keys are as long in bytes and differ at most in case. Keys that are
-// equal under strings.EqualFold but not as long, such as "k" and the sign of the unit Kelvin, are
-// different keys.
+// EqualFold reports whether two keys have the same length in bytes and differ at most in case. Keys
+// that are equal under strings.EqualFold but have different lengths, such as "k" and the sign of
+// the unit Kelvin, are different keys.
 func EqualFold(a, b string) bool {
 	if len(a) != len(b) {
 		return false
@@ -308,8 +308,8 @@ func EqualFold(a, b string) bool {
 	return true
 }
 
-// Items returns the elements in the order of their keys if these run 0..n-1, and false for every
-// other array and for scalars. The empty array is a list. The slice is the caller's own.
+// Items returns the elements in the order of their keys if these run 0..n-1. It returns false for
+// every other array and for scalars. The empty array is a list. The caller owns the slice.
 func (v Value) Items() ([]Value, bool) {
 	if v.kind != Array || !v.isList() {
 		return nil, false
@@ -359,7 +359,7 @@ func (v Value) isList() bool {
 	return true
 }
 
-// Format prints what v is and how large, under every verb, and nothing of what it holds.
+// Format prints the kind and the size of v under every verb, but not its content.
 func (v Value) Format(f fmt.State, _ rune) {
 	text := [...]string{Null: "null", String: "string", Number: "number", Bool: "bool", Array: "array"}[v.kind]
 	n := len(v.text)

@@ -101,7 +101,7 @@ func TestGetOfALargeArray(t *testing.T) {
 	}
 	v := phpform.Map(entries...)
 	var wg sync.WaitGroup
-	for range 8 { // the index is made once, whoever comes first
+	for range 8 { // one of them makes the index
 		wg.Go(func() {
 			for i := range n {
 				got, ok := v.Get("k" + strconv.Itoa(i))

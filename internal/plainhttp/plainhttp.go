@@ -1,4 +1,5 @@
-// Package plainhttp decides which hosts may be reached by http instead of https, in development.
+// Package plainhttp decides which hosts a program may reach by http instead of https, in
+// development.
 package plainhttp
 
 import (
@@ -8,14 +9,14 @@ import (
 	"strings"
 )
 
-// Hosts is a list of hosts that may be reached by http. The zero Hosts allows none.
+// Hosts is a list of hosts that a program may reach by http. The zero Hosts allows none.
 type Hosts struct {
 	loopback bool
 	named    map[string]bool // host for every port, or host:port
 }
 
-// New allows loopback addresses, localhost, and the hosts named, each as host for every port or as
-// host:port, without regard to case.
+// New returns a list that allows loopback addresses, localhost, and the named hosts. A name is a
+// host, for every port, or host:port. Its case does not matter.
 func New(names ...string) (Hosts, error) {
 	h := Hosts{loopback: true, named: make(map[string]bool)}
 	for _, name := range names {
@@ -33,8 +34,8 @@ func New(names ...string) (Hosts, error) {
 	return h, nil
 }
 
-// Allows reports whether host, which may be an IPv6 address in brackets, may be reached by http on
-// port. An empty port means 80.
+// Allows reports whether a program may reach host by http on port. host may be an IPv6 address in
+// brackets. An empty port means 80.
 func (h Hosts) Allows(host, port string) bool {
 	host = strings.ToLower(host)
 	if h.loopback {
@@ -49,7 +50,7 @@ func (h Hosts) Allows(host, port string) bool {
 	return h.named[host] || h.named[host+":"+port]
 }
 
-// split parts host:port, in which host may be an IPv6 address in brackets.
+// split splits host:port. host may be an IPv6 address in brackets.
 func split(name string) (host, port string) {
 	if i := strings.LastIndexByte(name, ':'); i >= 0 && !strings.HasSuffix(name, "]") {
 		return name[:i], name[i+1:]

@@ -8,10 +8,9 @@ import (
 	"unicode/utf8"
 )
 
-// Clean makes a text that somebody else wrote fit for one line of a log or an error: every run of
-// white space, control characters and other characters that do not print becomes one space, and
-// bytes that are not UTF-8 become U+FFFD. A text of more than limit characters is cut and ends in
-// "…".
+// Clean makes an untrusted text fit for one line of a log or an error. Every run of white space,
+// control characters and other characters that do not print becomes one space, and bytes that are
+// not UTF-8 become U+FFFD. A text of more than limit characters is cut and ends in "…".
 func Clean(text string, limit int) string {
 	var b strings.Builder
 	count := 0
@@ -39,7 +38,7 @@ func Clean(text string, limit int) string {
 }
 
 // Escape is [Clean] for texts that people compare, such as names and addresses: it keeps spaces,
-// and writes what does not print as \u001b or, if it is not UTF-8, as \xff.
+// and writes a character that does not print as \u001b, and a byte that is not UTF-8 as \xff.
 func Escape(text string, limit int) string {
 	var b strings.Builder
 	count := 0
@@ -63,14 +62,14 @@ func Escape(text string, limit int) string {
 	return b.String()
 }
 
-// Plain is [Clean] for a text that may hold HTML, whose tags it drops.
+// Plain is [Clean] for a text that may hold HTML. It drops the tags.
 func Plain(text string, limit int) string { return Clean(withoutTags(text), limit) }
 
-// maxWord bounds what [Word] shows, in characters.
+// maxWord is the longest text that [Word] returns, in characters.
 const maxWord = 128
 
-// Word makes a text fit for one word of a log line such as member=…: a text that could be taken for
-// anything else stands in quotes.
+// Word makes a text fit for one word of a log line, such as member=…. It quotes a text that could
+// look like another part of the line.
 func Word(text string) string {
 	odd := func(r rune) bool {
 		return r == '"' || r == '=' || r == utf8.RuneError || unicode.IsSpace(r) || !unicode.IsPrint(r)
@@ -109,7 +108,7 @@ func withoutTags(s string) string {
 	return b.String()
 }
 
-// startsTag tells a tag from a plain "less than".
+// startsTag reports whether s begins with a tag, and not with a "less than".
 func startsTag(s string) bool {
 	if len(s) < 2 {
 		return false
@@ -118,9 +117,9 @@ func startsTag(s string) bool {
 	return c == '/' || c == '!' || c == '?' || ('a' <= c && c <= 'z') || ('A' <= c && c <= 'Z')
 }
 
-// EscapeJSON returns a JSON text with the characters escaped that a terminal obeys or that change
-// the order of what it shows: DEL, C1 controls, bidirectional controls, and line and paragraph
-// separators. It means the same as before. C0 controls are escaped in every JSON text.
+// EscapeJSON returns an equal JSON text in which the characters are escaped that a terminal obeys
+// or that change the order of what it shows: DEL, C1 controls, bidirectional controls, and line and
+// paragraph separators. C0 controls are escaped in every JSON text.
 func EscapeJSON(doc []byte) []byte {
 	var out []byte
 	done := 0
@@ -146,7 +145,7 @@ func EscapeJSON(doc []byte) []byte {
 	return append(out, doc[done:]...)
 }
 
-// IsControl reports whether a terminal may obey r, or show what follows in another order.
+// IsControl reports whether a terminal may obey r, or show the text after it in another order.
 func IsControl(r rune) bool {
 	switch {
 	case unicode.IsControl(r), r == 0x061C, r == 0x200E, r == 0x200F:

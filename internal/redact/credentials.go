@@ -5,18 +5,18 @@ import (
 	"strings"
 )
 
-// maxKeyBytes is how far back from a value its key is looked for.
+// maxKeyBytes is how far before a value its key may begin.
 const maxKeyBytes = 128
 
-// credentials adds the spans of text that stand where credentials stand, whatever they are.
+// credentials adds the spans of text at the places of credentials, whatever the text is.
 func credentials(text string, spans []span) []span {
 	spans = parameters(text, spans)
-	spans = members(text, spans)
-	spans = bearers(text, spans)
-	return hooks(text, spans)
+	spans = jsonMembers(text, spans)
+	spans = bearerTokens(text, spans)
+	return webhookSecrets(text, spans)
 }
 
-// parameters finds the values in access_token=… and the like.
+// parameters finds the values in access_token=… and similar parameters.
 func parameters(text string, spans []span) []span {
 	for i := 0; ; {
 		n := strings.IndexByte(text[i:], '=')
@@ -63,8 +63,8 @@ func isKeyByte(c byte) bool {
 
 func endsValue(c byte) bool { return c <= ' ' || strings.IndexByte(`&"'<>;,(){}\=`, c) >= 0 }
 
-// members finds the values in "access_token":"…", also with backslashes before the quotes.
-func members(text string, spans []span) []span {
+// jsonMembers finds the values in "access_token":"…", also with backslashes before the quotes.
+func jsonMembers(text string, spans []span) []span {
 	for i := 0; ; {
 		n := strings.IndexByte(text[i:], ':')
 		if n < 0 {
@@ -112,7 +112,7 @@ func quotedBefore(s string) (string, bool) {
 	return s[start:], start > 0 && s[start-1] == '"'
 }
 
-// closing returns where the quote that opened a text closes it, or the end of all.
+// closing returns the position of the quote that closes a text, or the end of the text.
 func closing(text string, at int, quote string) int {
 	backslashes := 0
 	for i := at; i < len(text); i++ {
@@ -121,7 +121,7 @@ func closing(text string, at int, quote string) int {
 			backslashes++
 			continue
 		case '"':
-			if backslashes < len(quote) { // this one, or that of a text around it
+			if backslashes < len(quote) { // it closes this text, or one around it
 				return i - backslashes
 			}
 		}
@@ -130,8 +130,8 @@ func closing(text string, at int, quote string) int {
 	return len(text)
 }
 
-// bearers finds the credentials after the word Bearer.
-func bearers(text string, spans []span) []span {
+// bearerTokens finds the credentials after the word Bearer.
+func bearerTokens(text string, spans []span) []span {
 	const word = "earer "
 	for i := 0; ; {
 		n := strings.Index(text[i:], word)
@@ -150,9 +150,9 @@ func bearers(text string, spans []span) []span {
 	}
 }
 
-// hooks finds the secret in the address of an incoming webhook: /rest/1/secret/,
+// webhookSecrets finds the secret in the address of an incoming webhook: /rest/1/secret/,
 // /rest/api/1/secret/.
-func hooks(text string, spans []span) []span {
+func webhookSecrets(text string, spans []span) []span {
 	const root = "/rest/"
 	for i := 0; ; {
 		n := strings.Index(text[i:], root)

@@ -9,9 +9,10 @@ import (
 )
 
 const (
-	// maxDepth is how many bytes of a secret decide. More are compared one by one, from there on.
+	// maxDepth is how many bytes of a secret are in the tree of nodes. The rest is compared byte by
+	// byte.
 	maxDepth = 32
-	// layers is how often a text is decoded: a token in a URL in a JSON text has two layers of
+	// layers is how many times a text is decoded: a token in a URL in a JSON text has two layers of
 	// encoding.
 	layers = 3
 )
@@ -29,7 +30,7 @@ type node struct {
 	link  int32    // the nearest node on the chain of fail that ends a secret; 0 for none
 	depth int32    // in bytes
 	ends  bool     // a secret, or its first maxDepth bytes, ends here
-	rests []string // what follows in secrets that are longer
+	rests []string // the rest of longer secrets
 }
 
 func newFinder(secrets []string) *finder {
@@ -43,17 +44,17 @@ func newFinder(secrets []string) *finder {
 			}
 		}
 	}
-	f.join()
+	f.linkNodes()
 	return f
 }
 
-// forms returns what a secret may look like in a text that is decoded.
+// forms returns how a secret may look in a decoded text.
 func forms(secret string) []string {
 	all := []string{secret}
 	if valid := string([]rune(secret)); valid != secret {
 		all = append(all, valid) // JSON replaces each byte that is not UTF-8
 	}
-	// A secret with a percent sign loses it in a text that is decoded for another reason.
+	// A secret with a percent sign loses it if the text around it is decoded.
 	if l := decodeLayer(layer{text: secret}); l.at != nil {
 		all = append(all, l.text)
 	}
@@ -104,8 +105,8 @@ func (f *finder) next(at int32, c byte) int32 {
 	return f.root[c]
 }
 
-// join sets fail and link, level by level.
-func (f *finder) join() {
+// linkNodes sets fail and link of all nodes, level by level.
+func (f *finder) linkNodes() {
 	type arc struct {
 		from, to int32
 		c        byte
@@ -157,7 +158,7 @@ func (f *finder) scan(l layer, cut bool, spans []span) []span {
 				end = max(end, to)
 			}
 		}
-		if end > i+1 { // what was compared is not looked at again
+		if end > i+1 { // skip what was compared
 			i, at = end-1, 0
 		}
 	}
@@ -167,7 +168,7 @@ func (f *finder) scan(l layer, cut bool, spans []span) []span {
 	return spans
 }
 
-// folded makes a space and a plus sign equal, which query strings mix up.
+// folded maps a space to a plus sign, because query strings write one for the other.
 func folded(c byte) byte {
 	if c == ' ' {
 		return '+'
@@ -175,7 +176,7 @@ func folded(c byte) byte {
 	return c
 }
 
-// common returns the length of what secret and text begin with alike.
+// common returns the length of the common beginning of secret and text.
 func common(secret, text string) int {
 	n := min(len(secret), len(text))
 	for i := range n {
@@ -186,10 +187,10 @@ func common(secret, text string) int {
 	return n
 }
 
-// layer is a text after some decoding.
+// layer is a text after some layers of decoding.
 type layer struct {
 	text string
-	at   []int32 // for each byte, and for the end, its place in the text as it was; nil: the same
+	at   []int32 // the position of each byte, and of the end, in the original text; nil if it is the same
 }
 
 func (l layer) source(i int) int {
@@ -200,7 +201,7 @@ func (l layer) source(i int) int {
 }
 
 // decodeLayer undoes one layer of percent signs, backslashes and HTML entities. The layer that it
-// returns has no places when there was nothing to undo.
+// returns has no positions if there was nothing to undo.
 func decodeLayer(l layer) layer {
 	if !strings.ContainsAny(l.text, `%\&`) {
 		return layer{}
@@ -220,7 +221,7 @@ func decodeLayer(l layer) layer {
 		i += size
 		for n := range len(decoded) {
 			out = append(out, decoded[n])
-			if n > 0 { // nobody is to cut inside an escape
+			if n > 0 { // do not cut inside an escape
 				from = l.source(i)
 			}
 			at = append(at, int32(from)) //nolint:gosec // texts are far below 2 GiB
@@ -232,7 +233,7 @@ func decodeLayer(l layer) layer {
 	return layer{text: string(out), at: append(at, int32(l.source(len(l.text))))} //nolint:gosec // texts are far below 2 GiB
 }
 
-// unescape decodes the escape at the start of s. Its size is 0 when there is none.
+// unescape decodes the escape at the start of s. size is 0 if there is none.
 func unescape(s string) (decoded string, size int) {
 	switch s[0] {
 	case '%':
@@ -282,8 +283,7 @@ func unescapeBackslash(s string) (decoded string, size int) {
 	return "", 0
 }
 
-// control returns the control character that a letter stands for after a backslash, in JSON or in
-// Go.
+// control returns the control character that a backslash and a letter stand for in JSON or in Go.
 func control(letter byte) string {
 	switch letter {
 	case 'a':

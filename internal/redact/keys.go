@@ -8,9 +8,9 @@ import (
 	"github.com/b24events/b24events/internal/phpform"
 )
 
-// IsSecretKey recognises the keys under which Bitrix24 sends credentials, and those under which
-// others would. When in doubt a key counts as secret. Keys that only describe a credential, such as
-// token_type and password_policy, do not count.
+// IsSecretKey reports whether a key is one under which Bitrix24 or other software sends
+// credentials. When in doubt, a key is secret. Keys that only describe a credential, such as
+// token_type and password_policy, are not.
 func IsSecretKey(key string) bool {
 	switch strings.ToLower(key) {
 	case "auth_id", "refresh_id": // of an application page
@@ -26,8 +26,8 @@ func IsSecretKey(key string) bool {
 }
 
 // isSecretField reports whether the value under a key is a secret. The parameter auth of a REST
-// call is an access token; the section auth of an event is an object with ordinary members beside
-// the tokens.
+// call is an access token. The section auth of an event is an object with tokens and ordinary
+// members.
 func isSecretField(key string, v phpform.Value) bool {
 	if strings.EqualFold(key, "auth") {
 		return v.Kind() == phpform.String && len(v.Scalar()) >= minFound
@@ -35,9 +35,8 @@ func isSecretField(key string, v phpform.Value) bool {
 	return IsSecretKey(key)
 }
 
-// isAuthSecret reports whether the value under a key of a section auth is a secret. The sections
-// that are documented have these members beside their tokens. Of any other nobody knows what it
-// opens.
+// isAuthSecret reports whether the value under a key of a section auth is a secret. Documented
+// sections have these members besides their tokens. Any other member may be a secret.
 func isAuthSecret(section, key string) bool {
 	if !strings.EqualFold(section, "auth") {
 		return false
@@ -65,7 +64,7 @@ func isSecretWord(word string) bool {
 	return false
 }
 
-// isKeyKind reports whether a key of this kind is a credential: api_key, private_key, access_key.
+// isKeyKind reports whether a key of this kind is a credential: api_key, private_key or access_key.
 func isKeyKind(word string) bool {
 	switch word {
 	case "api", "private", "access", "encryption", "signing":
@@ -75,7 +74,7 @@ func isKeyKind(word string) bool {
 	}
 }
 
-// describes reports whether a key that ends in word tells something about a credential.
+// describes reports whether a key that ends in word describes a credential.
 func describes(word string) bool {
 	switch word {
 	case "type", "expires", "expire", "expired", "expiry", "expiration", "in", "at", "ttl", "lifetime", "count", "limit", "length",
@@ -86,8 +85,8 @@ func describes(word string) bool {
 	}
 }
 
-// words splits a key at what is neither a letter nor a digit and where an upper-case letter follows
-// a lower-case one. The words are in lower case.
+// words splits a key at every character that is neither a letter nor a digit, and between a
+// lower-case and an upper-case letter. The words are in lower case.
 func words(key string) func(yield func(string) bool) {
 	return func(yield func(string) bool) {
 		start, lower := 0, false
@@ -97,7 +96,7 @@ func words(key string) func(yield func(string) bool) {
 				if start < i && !yield(strings.ToLower(key[start:i])) {
 					return
 				}
-				_, size := utf8.DecodeRuneInString(key[i:]) // 1 for a byte that is no UTF-8
+				_, size := utf8.DecodeRuneInString(key[i:]) // 1 for a byte that is not UTF-8
 				start, lower = i+size, false
 			case unicode.IsUpper(r) && lower:
 				if !yield(strings.ToLower(key[start:i])) {
@@ -114,7 +113,7 @@ func words(key string) func(yield func(string) bool) {
 	}
 }
 
-// isNothing reports whether a value says that there is no secret, or is a flag.
+// isNothing reports whether a value means that there is no secret, or is a flag.
 func isNothing(value string) bool {
 	switch strings.ToLower(strings.TrimSpace(value)) {
 	case "", "y", "n", "0", "1", "yes", "no", "true", "false", "null", "none", "undefined", Mark:

@@ -1,12 +1,12 @@
-// Package redact keeps secrets and control characters out of what is printed: logs, errors, JSON
-// and fmt.
+// Package redact removes secrets and control characters from printed texts: logs, errors, JSON and
+// the output of package fmt.
 //
-// A [Set] holds the secrets of one delivery or one call and takes them out of texts and trees.
-// [Clean] and [Plain] make a text that somebody else wrote fit for one line of a log or an error.
-// [EscapeJSON] makes a JSON text safe for a terminal.
+// A [Set] holds the secrets of one delivery or one call, and removes them from texts and trees.
+// [Clean] and [Plain] make an untrusted text fit for one line of a log or an error. [EscapeJSON]
+// makes a JSON text safe for a terminal.
 //
-// Nothing here runs unless something is printed, and all work is linear in the size of what is
-// printed, whatever a sender puts into a body.
+// Nothing here runs unless something is printed. All work is linear in the size of the printed
+// text, whatever a sender puts into a body.
 package redact
 
 import (
@@ -17,37 +17,36 @@ import (
 	"github.com/b24events/b24events/internal/phpform"
 )
 
-// Mark stands in the place of a secret.
+// Mark replaces a secret.
 const Mark = "[redacted]"
 
 const (
-	// minGiven is the length from which a secret that the caller knows is looked for in texts.
+	// minGiven is the shortest secret of the caller that is searched for in texts.
 	minGiven = 6
-	// minFound is the same for values that stand under secret keys in a body. Shorter ones, and
-	// numbers below minNumber digits, are replaced only where they stand under such a key:
-	// elsewhere they would hit by chance.
+	// minFound is the same for values under secret keys of a body. Shorter values, and numbers of less
+	// than minNumber digits, are replaced only under such a key: elsewhere they would match by chance.
 	minFound  = 8
 	minNumber = 12
-	// minTail is how much of the beginning of a secret [Set.RedactExcerpt] takes out at the end of
-	// a text.
+	// minTail is the shortest beginning of a secret that [Set.RedactExcerpt] removes from the end of a
+	// text.
 	minTail = 6
-	// maxSecrets bounds a Set. A Set with more of them hides every text that could hold one.
+	// maxSecrets bounds a Set. A Set with more secrets hides every text that could hold one.
 	maxSecrets = 256
 	// maxNested bounds how many layers of JSON inside a text are read.
 	maxNested = 4
 )
 
-// Set is the secrets that are to be taken out of texts. The zero Set is empty and ready. Its
-// methods are not safe for concurrent use.
+// Set is the secrets to remove from texts. The zero Set is empty and ready to use. Its methods are
+// not safe for concurrent use.
 type Set struct {
 	secrets []string
-	odd     bool // one of them changes when it is encoded
-	over    bool // there were more than maxSecrets
+	encodes bool // one of them changes if it is encoded
+	tooMany bool // there were more than maxSecrets
 	finder  *finder
 }
 
-// New returns a set of secrets that the caller knows, such as the access token of a call. Those
-// shorter than six bytes are left out, because they would hit by chance.
+// New returns a set of secrets that the caller knows, such as the access token of a call. It leaves
+// out secrets of less than six bytes, because they would match by chance.
 func New(secrets ...string) *Set {
 	s := &Set{}
 	for _, secret := range secrets {
@@ -60,17 +59,16 @@ func New(secrets ...string) *Set {
 
 func (s *Set) add(secret string) {
 	switch {
-	case s.over, slices.Contains(s.secrets, secret):
+	case s.tooMany, slices.Contains(s.secrets, secret):
 	case len(s.secrets) == maxSecrets:
-		s.over = true
+		s.tooMany = true
 	default:
 		s.secrets, s.finder = append(s.secrets, secret), nil
-		s.odd = s.odd || strings.ContainsFunc(secret, isOdd)
+		s.encodes = s.encodes || strings.ContainsFunc(secret, mayEncode)
 	}
 }
 
-// AddTree adds every value that stands under a secret key of a tree, also inside texts that are
-// JSON.
+// AddTree adds every value under a secret key of a tree, also inside texts that are JSON.
 func (s *Set) AddTree(v phpform.Value) { s.collect(v, "", false, 0) }
 
 func (s *Set) collect(v phpform.Value, key string, secret bool, nested int) {
@@ -82,15 +80,15 @@ func (s *Set) collect(v phpform.Value, key string, secret bool, nested int) {
 		return
 	}
 	if secret {
-		s.found(v.Scalar())
+		s.addFound(v.Scalar())
 	}
 	if inner, ok := document(v, nested); ok {
 		s.collect(inner, "", secret, nested+1)
 	}
 }
 
-// found adds a value from a body.
-func (s *Set) found(value string) {
+// addFound adds a value of a body, unless it is too short.
+func (s *Set) addFound(value string) {
 	value = strings.TrimSpace(value)
 	if scheme, credentials, ok := strings.Cut(value, " "); ok && (strings.EqualFold(scheme, "bearer") || strings.EqualFold(scheme, "basic")) {
 		value = strings.TrimSpace(credentials)
@@ -104,7 +102,7 @@ func (s *Set) found(value string) {
 	s.add(value)
 }
 
-// document reads a text that is a JSON object or array.
+// document decodes a text that is a JSON object or array.
 func document(v phpform.Value, nested int) (phpform.Value, bool) {
 	if v.Kind() != phpform.String || nested >= maxNested {
 		return phpform.Value{}, false
@@ -121,8 +119,8 @@ func decode(doc []byte) (phpform.Value, bool) {
 	return v, err == nil
 }
 
-// Tree returns v without secrets: the values under secret keys are replaced, and so is every secret
-// of the set inside another value or a key. A text that is JSON is treated as a tree of its own.
+// Tree returns v without secrets. It replaces the values under secret keys, and every secret of the
+// set inside other values and keys. It treats a text that is JSON as a tree.
 func (s *Set) Tree(v phpform.Value) phpform.Value {
 	out, _ := s.replace(v, "", false, 0)
 	return out
@@ -160,7 +158,7 @@ func (s *Set) replaceScalar(v phpform.Value, secret bool, nested int) (phpform.V
 		}
 		return phpform.Text(Mark), true
 	}
-	if inner, ok := document(v, nested); ok && !s.over {
+	if inner, ok := document(v, nested); ok && !s.tooMany {
 		out, changed := s.replace(inner, "", false, nested+1)
 		if !changed {
 			return v, false
@@ -174,8 +172,8 @@ func (s *Set) replaceScalar(v phpform.Value, secret bool, nested int) (phpform.V
 	return phpform.Text(shown), true
 }
 
-// JSON returns a JSON document without secrets, as [Set.Tree] does. What is no JSON becomes [Mark],
-// as a JSON text.
+// JSON returns a JSON document without secrets, as [Set.Tree] does. A text that is not JSON becomes
+// [Mark], as a JSON text.
 func (s *Set) JSON(doc []byte) []byte {
 	v, ok := decode(doc)
 	if !ok {
@@ -188,21 +186,21 @@ func (s *Set) JSON(doc []byte) []byte {
 	return out.AppendJSON(nil)
 }
 
-// Redact returns text without the secrets of the set, as they are or encoded for a URL, for JSON or
-// for HTML, up to three layers of that. It also removes credentials that are not in the set: the
+// Redact returns text without the secrets of the set, also if they are encoded for a URL, for JSON
+// or for HTML, in up to three layers. It also removes credentials that are not in the set: the
 // values of parameters such as access_token and auth, JSON members with such names, Bearer
 // credentials and the secret in the address of an incoming webhook.
 func (s *Set) Redact(text string) string { return s.text(text, false) }
 
-// RedactExcerpt is [Set.Redact] for the first part of a text that was cut: the part of a secret
-// that the cut left at the end goes too.
+// RedactExcerpt is [Set.Redact] for the first part of a longer text: it also removes the part of a
+// secret at the end.
 func (s *Set) RedactExcerpt(text string) string { return s.text(text, true) }
 
 func (s *Set) text(text string, cut bool) string {
 	if text == "" {
 		return ""
 	}
-	if s.over && len(text) >= minFound {
+	if s.tooMany && len(text) >= minFound {
 		return Mark
 	}
 	spans := credentials(text, nil)
@@ -215,11 +213,11 @@ func (s *Set) text(text string, cut bool) string {
 	return without(text, spans)
 }
 
-// absent reports whether a text surely holds no secret. It is for short texts, for which a finder
-// does not pay: most of what is printed is names and numbers.
+// absent reports whether a text certainly holds no secret. It is for short texts, for which a
+// finder is too slow: most printed texts are names and numbers.
 func (s *Set) absent(text string) bool {
 	const short, few = 256, 16
-	if s.odd || len(text) > short || len(s.secrets) > few || strings.ContainsAny(text, `%\&`) {
+	if s.encodes || len(text) > short || len(s.secrets) > few || strings.ContainsAny(text, `%\&`) {
 		return false
 	}
 	for _, secret := range s.secrets {
@@ -230,29 +228,29 @@ func (s *Set) absent(text string) bool {
 	return true
 }
 
-// isOdd reports whether a character of a secret may be written in another way.
-func isOdd(r rune) bool {
+// mayEncode reports whether a character of a secret may be written in another way.
+func mayEncode(r rune) bool {
 	return r <= ' ' || r >= utf8.RuneSelf || strings.ContainsRune(`%\&+`, r)
 }
 
-// Clean returns text without secrets and fit for one line, as [Line] makes it.
+// Clean returns text without secrets and fit for one line, as [Line] does.
 func (s *Set) Clean(text string, limit int) string { return Line(s, text, limit) }
 
-// Plain is [Set.Clean] for a text that may hold HTML, whose tags it drops.
+// Plain is [Set.Clean] for a text that may hold HTML. It drops the tags.
 func (s *Set) Plain(text string, limit int) string {
 	return s.Clean(withoutTags(s.Redact(text)), limit)
 }
 
-// Redactor takes secrets out of texts. A [Set] does, and so does an event.Delivery.
+// Redactor removes secrets from texts. [Set] and event.Delivery implement it.
 type Redactor interface {
 	Redact(text string) string
 	RedactExcerpt(text string) string
 }
 
-// Line makes a text that somebody else wrote fit for one line of a log or an error: without the
-// secrets that r knows, and as [Clean] makes it. It reads no more of a long text than it needs.
+// Line makes an untrusted text fit for one line of a log or an error: it removes the secrets that r
+// knows and calls [Clean]. It reads no more of a long text than it needs.
 func Line(r Redactor, text string, limit int) string {
-	const slack = 8 // white space and escapes may be longer than what is shown of them
+	const slack = 8 // white space and escapes may be longer than their printed form
 	if most := slack * limit; len(text) > most {
 		return Clean(r.RedactExcerpt(text[:most]), limit)
 	}
@@ -269,7 +267,7 @@ func without(text string, spans []span) string {
 	}
 	slices.SortFunc(spans, func(a, b span) int { return a.from - b.from })
 	var b strings.Builder
-	done := 0 // up to here text is written or replaced
+	done := 0 // text is written or replaced up to here
 	for _, sp := range spans {
 		if sp.to <= done {
 			continue

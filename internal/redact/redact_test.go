@@ -17,7 +17,7 @@ import (
 	"github.com/b24events/b24events/internal/redact"
 )
 
-// odd is a token with everything that some encoding changes.
+// odd is a token with characters that encodings change.
 const odd = `t0k/en+=&"<é 'x\%2B|end`
 
 func quoted(t *testing.T, s string) string {
@@ -62,7 +62,7 @@ func TestRedact(t *testing.T) {
 	}
 }
 
-// TestCredentials covers what nobody has named a secret.
+// TestCredentials covers secrets that are not in the set.
 func TestCredentials(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct{ text, want string }{
@@ -162,8 +162,8 @@ func TestExcerpt(t *testing.T) {
 	require.Equal(t, "[redacted] z", s.RedactExcerpt("0123456789abcdefghijklmnopqrstuvwxyz z"))
 }
 
-// TestTooManySecrets covers a body of which nothing can be shown, because not every secret can be
-// looked for.
+// TestTooManySecrets covers a body with more secrets than a set holds, so that nothing of it is
+// shown.
 func TestTooManySecrets(t *testing.T) {
 	t.Parallel()
 	var doc strings.Builder
@@ -181,7 +181,7 @@ func TestTooManySecrets(t *testing.T) {
 	require.Contains(t, shown, `"n":"hello","i":7`, "too short to hold one")
 }
 
-// TestHostileBodies gives what would take hours if the work were not linear.
+// TestHostileBodies would take hours if the work were not linear.
 func TestHostileBodies(t *testing.T) {
 	t.Parallel()
 	a := strings.Repeat("a", 1<<20)

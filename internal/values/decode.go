@@ -9,10 +9,11 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/b24events/b24events/internal/jsonlex"
 	"github.com/b24events/b24events/internal/phpform"
 )
 
-// Report says what did not fit.
+// Report lists what did not fit.
 type Report struct {
 	Misfits []Misfit // in the order of the fields, at most [MaxMisfits]
 	More    int      // how many misfits are not listed
@@ -21,21 +22,21 @@ type Report struct {
 	member          string
 }
 
-// Blank reports that the outermost objects hold members and fill structs, but not one member has
-// a field. It returns a member's name, or nothing if that does not look like an identifier.
+// Blank reports whether the outermost objects have members and fill structs, but no member has a
+// field. It also returns the name of a member, or "" if the name does not look like an identifier.
 func (r *Report) Blank() (member string, blank bool) {
 	return r.member, r.objects > 0 && r.fields == 0
 }
 
-// Decode fills dst, a non-nil pointer, from v. Types with rules of their own get the owner. The
-// error is the program's: dst is no pointer, or its type fails [Rules.Check].
+// Decode fills dst, a non-nil pointer, from v. Types with their own rules receive the owner. An
+// error is a bug in the program: dst is not a pointer, or its type fails [Rules.Check].
 func (r *Rules) Decode(v phpform.Value, owner, dst any) (Report, error) {
 	return r.decode(node{v: v}, owner, dst)
 }
 
-// Unmarshal fills dst, a non-nil pointer, from a JSON document. In an any it puts what
-// encoding/json would. Types with rules of their own get the owner. The error is the program's as
-// in [Rules.Decode], or [ErrSyntax].
+// Unmarshal fills dst, a non-nil pointer, from a JSON document. In an any, it stores what
+// encoding/json would. Types with their own rules receive the owner. It returns the errors of
+// [Rules.Decode], and [ErrSyntax].
 func (r *Rules) Unmarshal(doc []byte, owner, dst any) (Report, error) {
 	d, err := parse(string(doc))
 	if err != nil {
@@ -58,16 +59,16 @@ func (r *Rules) decode(n node, owner, dst any) (Report, error) {
 	return d.report, nil
 }
 
-// decoder is one decoding under way.
+// decoder is one call of Decode or Unmarshal.
 type decoder struct {
 	owner  any
 	report Report
-	inside bool // within a struct
-	level  int  // how many values the one under way is in
+	inside bool // the current value is within a struct
+	level  int  // how many values the current one is in
 }
 
-// misfit records that the value under way does not fit, and returns false. Those around it complete
-// the path.
+// misfit records that the current value does not fit, and returns false. The values around it
+// complete the path.
 func (d *decoder) misfit(want string) bool {
 	if len(d.report.Misfits) == MaxMisfits {
 		d.report.More++
@@ -77,11 +78,11 @@ func (d *decoder) misfit(want string) bool {
 	return false
 }
 
-// maxLevels bounds the paths of misfits, so that a deep document costs no more time to report than
-// to read. The end of a longer path becomes a star.
+// maxLevels bounds the paths of misfits, so that reporting a deep document takes no longer than
+// reading it. The end of a longer path becomes a star.
 const maxLevels = 64
 
-// within puts a key before the paths of the misfits from a position on.
+// within puts a key before the paths of the misfits from the position from on.
 func (d *decoder) within(from int, key string) {
 	if d.level > maxLevels {
 		key = "*"
@@ -97,7 +98,8 @@ func (d *decoder) within(from int, key string) {
 	}
 }
 
-// printable keeps a key that the sender chose out of paths unless it looks like an identifier.
+// printable returns a key for a path. A key that does not look like an identifier, which the sender
+// chose, becomes a star.
 func printable(key string) string {
 	const longest = 32
 	if key == "" || len(key) > longest {
@@ -111,12 +113,12 @@ func printable(key string) string {
 	return key
 }
 
-// maxNesting bounds how deep values are filled. Documents nest no deeper, but a single value fills
-// a list, so that a type such as []T that is its own T would go on for ever.
+// maxNesting bounds how deep values are filled. Documents do not nest deeper. But a single value
+// fills a list, so a type such as []T that is its own T would never end.
 const maxNesting = 2 * maxDepth
 
-// fill sets rv from a node. It returns false if the node itself does not fit, and rv stays as it
-// was; true if it fits, perhaps with misfits inside.
+// fill sets rv from a node. It returns true if the node fits, perhaps with misfits inside. If the
+// node itself does not fit, it returns false and does not change rv.
 func (d *decoder) fill(n node, rv reflect.Value, p *plan) bool {
 	if d.level == maxNesting {
 		return d.misfit("nested less deeply")
@@ -164,7 +166,7 @@ func (d *decoder) fillScalar(n node, rv reflect.Value, p *plan) bool {
 	}
 	if p.fill == fillString {
 		if text := n.kept(); text != "" || n.kind() == kindString {
-			rv.SetString(text) // "undefined" is what arrived, so it stays readable
+			rv.SetString(text) // also "undefined", so that it stays readable
 		}
 		return true
 	}
@@ -198,7 +200,7 @@ func (d *decoder) fillScalar(n node, rv reflect.Value, p *plan) bool {
 		}
 		rv.SetFloat(f)
 	case fillNumber:
-		if !phpform.IsNumber(text) {
+		if !jsonlex.IsNumber(text) {
 			return d.misfit("a number")
 		}
 		rv.SetString(strings.Clone(text))
@@ -239,8 +241,8 @@ func parseBool(text string) (value, ok bool) {
 	}
 }
 
-// fillPointer leaves nil for what is empty. A text of no characters is a value for a *string, and
-// false one for a *bool.
+// fillPointer sets a pointer to nil if the value is empty. But an empty text is a value for a
+// *string, and false is one for a *bool.
 func (d *decoder) fillPointer(n node, rv reflect.Value, p *plan) bool {
 	if n.isEmpty() {
 		switch kind := n.kind(); {
@@ -283,10 +285,10 @@ func (d *decoder) fillMethods(n node, rv reflect.Value, p *plan) bool {
 	return true
 }
 
-// unmarshal calls the methods of a type, until one succeeds. Their errors may quote the value, so
-// only their absence counts. What comes as JSON goes to UnmarshalJSON first, as it arrived, and the
-// scalars of a form to UnmarshalText. Numbers in quotes lose these in a last try, because a form
-// and many results have no others.
+// unmarshal calls the methods of a type until one succeeds. It drops their errors, which may quote
+// the value. JSON goes to UnmarshalJSON first, as it arrived, and the scalars of a form go to
+// UnmarshalText first. As a last try, a number in quotes goes to UnmarshalJSON without them,
+// because a form and many results have only such numbers.
 func unmarshal(n node, target reflect.Value, p *plan) bool {
 	if n.doc == nil && unmarshalText(n, target, p) || unmarshalJSON(n.appendJSON(nil), target, p) {
 		return true
@@ -294,7 +296,7 @@ func unmarshal(n node, target reflect.Value, p *plan) bool {
 	if n.doc != nil && unmarshalText(n, target, p) {
 		return true
 	}
-	return n.kind() == kindString && phpform.IsNumber(n.text()) && unmarshalJSON([]byte(n.text()), target, p)
+	return n.kind() == kindString && jsonlex.IsNumber(n.text()) && unmarshalJSON([]byte(n.text()), target, p)
 }
 
 func unmarshalText(n node, target reflect.Value, p *plan) bool {
@@ -326,8 +328,8 @@ func (d *decoder) fillAny(n node, rv reflect.Value) bool {
 	return true
 }
 
-// fillSlice takes a list, a list with gaps (PHP leaves them if an element was null), and a single
-// value for a list of one, because what is a list in one event is a single value in its sibling.
+// fillSlice fills a slice from a list, from a list with gaps, which PHP leaves if an element was
+// null, or from a single value, because a list of one event is a single value in another.
 func (d *decoder) fillSlice(n node, rv reflect.Value, p *plan) bool {
 	if n.kind() != kindArray {
 		if n.isEmpty() {
@@ -361,8 +363,8 @@ func (d *decoder) fillArray(n node, rv reflect.Value, p *plan) bool {
 	return d.fillList(n, rv, p)
 }
 
-// fillList fills the elements of a slice or array from those of a list, in the order of their
-// positions, or of their arrival if the list has gaps.
+// fillList fills the elements of a slice or array from those of a list. They are in the order of
+// their positions or, if the list has gaps, of their arrival.
 func (d *decoder) fillList(n node, s reflect.Value, p *plan) bool {
 	size, gaps := n.len(), false
 	if !n.isJSONList() {
@@ -503,8 +505,8 @@ type member struct {
 	node node
 }
 
-// sort puts the elements of a section into the slots of a shape, and returns those that no field
-// reads if there is a field for them.
+// sort puts the elements of a section into the slots of a shape. If the shape has a field for the
+// rest, it returns the elements that no other field reads.
 func (d *decoder) sort(n node, s *shape, slots []slot) (others []member) {
 	if n.doc == nil {
 		c := n.v.Cursor()
@@ -528,7 +530,7 @@ func (d *decoder) sort(n node, s *shape, slots []slot) (others []member) {
 	return others
 }
 
-// fillRest fills the field that takes what no other field reads.
+// fillRest fills the field for the elements that no other field reads.
 func (d *decoder) fillRest(n node, others []member, rv reflect.Value, p *plan) {
 	switch {
 	case len(others) == 0 && p.fill != fillSpecial:
@@ -554,7 +556,7 @@ func (d *decoder) fillRest(n node, others []member, rv reflect.Value, p *plan) {
 	}
 }
 
-// blank records an object of which no field is known.
+// blank records an object without a known field.
 func (d *decoder) blank(n node) {
 	d.report.objects++
 	if d.report.objects > 1 {

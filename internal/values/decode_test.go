@@ -19,7 +19,7 @@ import (
 	"github.com/b24events/b24events/internal/values"
 )
 
-// tree reads JSON as an offline record is read.
+// tree reads JSON as an offline record does.
 func tree(t *testing.T, doc string) phpform.Value {
 	t.Helper()
 	v, err := phpform.DecodeJSON([]byte(doc), phpform.Limits{Bytes: len(doc) + 1, Keys: len(doc) + 1})
@@ -28,7 +28,7 @@ func tree(t *testing.T, doc string) phpform.Value {
 }
 
 // both decodes a document as a tree and as the result of a call, into new values of the target's
-// type, and returns what the two agree on.
+// type. It requires equal results and returns them.
 func both(t *testing.T, doc string, target any) (any, []values.Misfit) {
 	t.Helper()
 	rules := values.New(nil)

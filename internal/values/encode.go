@@ -12,15 +12,17 @@ import (
 	"strings"
 	"time"
 
+	"github.com/b24events/b24events/internal/jsonlex"
 	"github.com/b24events/b24events/internal/phpform"
 )
 
-// maxEncodeDepth bounds the nesting of what Encode takes, so that a cycle ends in an error.
+// maxEncodeDepth bounds the nesting of values that Encode accepts, so that a cycle ends in an
+// error.
 const maxEncodeDepth = 64
 
-// Encode turns a payload struct, or nested maps, slices and scalars, into the tree that decodes to
-// it. It leaves out zero fields of structs, because empty values vanish from a form anyway. Maps
-// are taken in the order of their keys. Its errors name types and no values.
+// Encode returns the tree that decodes to v, a payload struct or nested maps, slices and scalars.
+// It leaves out zero fields of structs, because a form cannot carry empty values anyway. It writes
+// maps in the order of their keys. Its errors name types, but no values.
 func (r *Rules) Encode(v any) (phpform.Value, error) { return r.encode(reflect.ValueOf(v), 0) }
 
 func (r *Rules) encode(rv reflect.Value, depth int) (phpform.Value, error) {
@@ -55,15 +57,15 @@ func (r *Rules) encode(rv reflect.Value, depth int) (phpform.Value, error) {
 	}
 }
 
-// encodeKnown writes the types that the rules know, and those with methods of their own.
+// encodeKnown encodes the types that the rules know, and types with their own methods.
 func encodeKnown(rv reflect.Value) (v phpform.Value, ok bool, err error) {
 	switch x := rv.Interface().(type) {
 	case time.Time:
 		v, err = encodeTime(x)
 		return v, true, err
 	case json.Number:
-		if x != "" && !phpform.IsNumber(string(x)) {
-			return phpform.Value{}, true, errors.New("a json.Number in data is no number")
+		if x != "" && !jsonlex.IsNumber(string(x)) {
+			return phpform.Value{}, true, errors.New("a json.Number in data is not a number")
 		}
 		return phpform.NumberText(string(x)), true, nil
 	case json.RawMessage:
@@ -101,7 +103,7 @@ func addressable(rv reflect.Value) reflect.Value {
 	return p
 }
 
-// encodeError keeps the text of a method's error out, which may quote the value.
+// encodeError replaces a method's error, which may quote the value.
 func encodeError(rv reflect.Value, err error) error {
 	if err == nil {
 		return nil
@@ -135,13 +137,13 @@ func encodeNumber(rv reflect.Value) (phpform.Value, error) {
 	case rv.CanUint():
 		return phpform.NumberText(strconv.FormatUint(rv.Uint(), 10)), nil
 	case rv.CanFloat():
-		text, finite := phpform.FloatText(rv.Float(), rv.Type().Bits())
+		text, finite := jsonlex.FloatText(rv.Float(), rv.Type().Bits())
 		if !finite {
 			return phpform.Value{}, errors.New("a number in data is not finite")
 		}
 		return phpform.NumberText(text), nil
 	default:
-		return phpform.Value{}, fmt.Errorf("a %s cannot stand in event data", rv.Type())
+		return phpform.Value{}, fmt.Errorf("a %s cannot be event data", rv.Type())
 	}
 }
 
@@ -188,15 +190,14 @@ func (r *Rules) encodeMap(rv reflect.Value, depth int) (phpform.Value, error) {
 func (r *Rules) encodeStruct(rv reflect.Value, depth int) (phpform.Value, error) {
 	p := r.plan(rv.Type())
 	switch {
-	case p.shape == nil: // it has methods to read it and none to write it
-		return phpform.Value{}, fmt.Errorf("a %s cannot stand in event data", rv.Type())
+	case p.shape == nil: // it has methods to read it, but none to write it
+		return phpform.Value{}, fmt.Errorf("a %s cannot be event data", rv.Type())
 	case p.shape.reason != "":
 		return phpform.Value{}, p.bad
 	}
 	var tree branch
-	// Sections come first. A field with alternatives sums up what a section may hold already:
-	// Task.ID is FIELDS_AFTER.ID or FIELDS_BEFORE.ID, and must not make up the section that is
-	// missing.
+	// Sections come first. A field with alternatives repeats what a section may already hold: Task.ID
+	// is FIELDS_AFTER.ID or FIELDS_BEFORE.ID, and must not create a missing section.
 	for _, summary := range []bool{false, true} {
 		for i := range p.shape.fields {
 			f := &p.shape.fields[i]
@@ -226,7 +227,7 @@ func (r *Rules) encodeStruct(rv reflect.Value, depth int) (phpform.Value, error)
 	return tree.value(), nil
 }
 
-// branch grows a tree by paths, in the order in which they are put.
+// branch builds a tree from paths, in the order of the calls of put.
 type branch struct {
 	keys     []string
 	children map[string]*branch
@@ -245,8 +246,8 @@ func (b *branch) has(p path) bool {
 	return len(p.keys) > 0
 }
 
-// put sets the value at a path, unless there is something already. An array is taken apart, so
-// that others can join it.
+// put sets the value at a path, unless there is a value already. It puts the elements of an array
+// one by one, so that more can be added.
 func (b *branch) put(path []string, v phpform.Value) {
 	if len(path) == 0 {
 		if v.Kind() == phpform.Array && v.Len() > 0 {

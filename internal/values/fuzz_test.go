@@ -12,7 +12,7 @@ import (
 	"github.com/b24events/b24events/internal/values"
 )
 
-// zoo has a field of each kind, all under keys of one letter that a fuzzer finds.
+// zoo has a field of each kind, with keys of one letter, which a fuzzer finds.
 type zoo struct {
 	Base
 
@@ -44,7 +44,7 @@ type zoo struct {
 	D  map[string][]Base `b24:"d"`
 }
 
-// apart has fields of many kinds, each under a key of its own, so that it can be encoded.
+// apart has fields of many kinds with different keys, so that it can be encoded.
 type apart struct {
 	I  int64             `b24:"i"`
 	U  uint16            `b24:"u"`
@@ -77,7 +77,7 @@ var targets = []reflect.Type{
 	reflect.TypeFor[any](), reflect.TypeFor[tagged](), reflect.TypeFor[int64](), reflect.TypeFor[time.Time](), reflect.TypeFor[[2]string](),
 }
 
-// checkReport checks what holds for every report of a document.
+// checkReport checks what is true for every report of a document.
 func checkReport(t *testing.T, r values.Report, err error) {
 	t.Helper()
 	if err != nil {
@@ -98,8 +98,8 @@ func checkReport(t *testing.T, r values.Report, err error) {
 	}
 }
 
-// FuzzValues decodes documents into all kinds of targets, as a tree and as JSON, and encodes what
-// it gets.
+// FuzzValues decodes documents into all kinds of targets, as a tree and as JSON, and encodes the
+// results.
 func FuzzValues(f *testing.F) {
 	for _, doc := range []string{
 		`{"i":"7","s":"2025-01-15","a":[1,"2",{"x":null}],"p":{"i":true},"e":{"k":[1.5]},"z":[{"a":{"0":1,"2":3}}],"y":"rest"}`,
@@ -151,7 +151,7 @@ func stable(t *testing.T, rules *values.Rules, rv reflect.Value) {
 	}
 }
 
-// FuzzUnmarshal compares documents with encoding/json: what is one, and what an any gets.
+// FuzzUnmarshal compares with encoding/json which documents are valid, and what an any receives.
 func FuzzUnmarshal(f *testing.F) {
 	for _, doc := range []string{
 		`{"a":[1,-2.5e3,true,false,null,"\u0421\ud83d\ude00\ud800\n"],"":{}}`, `[1e999]`, `{"a":1,"a":{}}`, "\"\xff\xfe\"", ` [ ] `, `01`, `"\x"`,

@@ -16,16 +16,10 @@ const (
 	kindArray  = phpform.Array
 )
 
-// undefined is what task events send in place of a section or flag that does not apply.
-const undefined = "undefined"
-
-// IsEmpty reports whether v is one of the ways in which Bitrix24 sends "nothing here".
-func IsEmpty(v phpform.Value) bool { return node{v: v}.isEmpty() }
-
-// node is one value of what arrived: of a form or an offline record, or of a JSON document.
+// node is one value of a form, of an offline record or of a JSON document.
 type node struct {
 	v   phpform.Value
-	doc *document // if it is set, the node is the element of the document at the position
+	doc *document // if set, the node is the element at of this document, and v is not used
 	at  int32
 }
 
@@ -67,7 +61,7 @@ func (n node) text() string {
 	return ""
 }
 
-// kept returns the text for a target that may outlive the document.
+// kept returns the text for a target that may outlive the document. It is a copy.
 func (n node) kept() string {
 	if n.doc != nil && n.element().kind != jsonEscaped {
 		return strings.Clone(n.text())
@@ -75,7 +69,7 @@ func (n node) kept() string {
 	return n.text()
 }
 
-// isEmpty reports what Bitrix24 sends for "nothing here".
+// isEmpty reports whether the node is one of the ways in which Bitrix24 sends "nothing here".
 func (n node) isEmpty() bool {
 	switch n.kind() {
 	case kindNull:
@@ -136,7 +130,7 @@ func (n node) each(yield func(key string, child node) bool) {
 	}
 }
 
-// child returns the element at a position, which is that of a cursor, or of a node of a document.
+// child returns the element at a position, which comes from a cursor or from a node of a document.
 func (n node) child(position int32) node {
 	if n.doc == nil {
 		return node{v: n.v.At(position)}
@@ -144,7 +138,7 @@ func (n node) child(position int32) node {
 	return node{doc: n.doc, at: position}
 }
 
-// lookup returns the element with a key, else one whose key differs only in case.
+// lookup returns the element with a key, or one whose key differs only in case.
 func (n node) lookup(key string) (node, bool) {
 	if n.doc == nil {
 		v, ok := n.v.GetFold(key)
@@ -187,7 +181,7 @@ func (n node) isList() bool {
 	return true
 }
 
-// position returns a key that is a whole number as PHP writes it, and not negative.
+// position returns a key as a number if it is a whole number as PHP writes it, and not negative.
 func position(key string) (int, bool) {
 	const longest = len("2147483647")
 	if key == "" || len(key) > longest || (key[0] == '0' && len(key) > 1) {
@@ -203,7 +197,8 @@ func position(key string) (int, bool) {
 	return i, true
 }
 
-// appendJSON appends the JSON text of a node, that of a document as it arrived.
+// appendJSON appends the JSON text of a node. For a node of a document, it is the text that
+// arrived.
 func (n node) appendJSON(b []byte) []byte {
 	if n.doc == nil {
 		return n.v.AppendJSON(b)
@@ -220,7 +215,7 @@ func (n node) rawText() string {
 	return n.doc.text[e.from:e.to]
 }
 
-// tree returns a node as Go values, and false if a number is too large for them.
+// tree returns a node as Go values, and false if a number is too large for a float64.
 func (n node) tree() (any, bool) {
 	if n.doc == nil {
 		return n.v.Any(), true
@@ -238,8 +233,8 @@ func (n node) value() (phpform.Value, bool) {
 	return v, err == nil
 }
 
-// unquoted returns the string inside the JSON text of a string, as the option string of a json tag
-// has it; any other node stays as it is.
+// unquoted returns the string whose JSON text is the text of the node, for the option string of a
+// json tag. It returns any other node unchanged.
 func (n node) unquoted() node {
 	if n.kind() != kindString {
 		return n

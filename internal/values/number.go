@@ -3,8 +3,6 @@ package values
 import (
 	"math"
 	"strconv"
-
-	"github.com/b24events/b24events/internal/phpform"
 )
 
 // decimal is a number as it is written: 0.digits × 10^point.
@@ -12,10 +10,11 @@ type decimal struct {
 	negative bool
 	whole    string // digits before the dot
 	fraction string // digits after it
-	exponent int    // held within ±maxExponent
+	exponent int    // within ±maxExponent
 }
 
-// maxExponent is beyond every number that fits a Go type, and small enough to calculate with.
+// maxExponent is larger than the exponent of every number that fits a Go type, and small enough to
+// calculate with.
 const maxExponent = 1 << 27
 
 // parseDecimal reads a number in decimal notation, such as -12, 1.50, .5 or 1e3, in linear time.
@@ -116,20 +115,8 @@ func (d *decimal) integer() (uint64, bool) {
 	return n, true
 }
 
-// Int reads a whole number of 64 bits as Decode does. An empty value is 0.
-func Int(v phpform.Value) (int64, bool) {
-	switch n := (node{v: v}); {
-	case n.isEmpty():
-		return 0, true
-	case n.kind() == kindArray:
-		return 0, false
-	default:
-		return parseInt(spaceless(n.text()))
-	}
-}
-
-// parseInt reads a whole number of 64 bits, such as 7, -7, 7.0 or 1e3. A number that is not exactly
-// whole, or out of range, does not count.
+// parseInt reads a whole number of 64 bits, such as 7, -7, 7.0 or 1e3. It returns false for a
+// number that is not exactly whole or is out of range.
 func parseInt(text string) (int64, bool) {
 	if n, ok := shortInt(text); ok {
 		return n, true
@@ -152,7 +139,7 @@ func parseInt(text string) (int64, bool) {
 	}
 }
 
-// shortInt reads what most integers are: a few digits.
+// shortInt reads an integer of a few digits, as most are.
 func shortInt(text string) (int64, bool) {
 	if text == "" || len(text) > 18 {
 		return 0, false
@@ -177,8 +164,8 @@ func parseUint(text string) (uint64, bool) {
 	return n, ok && (n == 0 || !d.negative)
 }
 
-// parseFloat reads a number that is within the range of its type. A number that would become 0
-// without being 0 does not count.
+// parseFloat reads a number that is within the range of its type. It returns false for a number
+// that would become 0 but is not 0.
 func parseFloat(text string, bits int) (float64, bool) {
 	d, ok := parseDecimal(text)
 	if !ok {

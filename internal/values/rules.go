@@ -20,31 +20,31 @@ type Misfit struct {
 	Want string // what the target takes, such as "a number"
 }
 
-// Special says how a type with rules of its own is read and written.
+// Special says how to read and write a type with its own rules.
 type Special struct {
-	// Decode sets the target, a pointer to the type. The owner is what the caller gave to Decode.
+	// Decode sets the target, a pointer to the type. The owner is that of the call of [Rules.Decode].
 	// If Decode is nil, the type is read by its kind.
 	Decode func(owner, target any, v phpform.Value)
-	// Encode returns what the source, a value of the type, stands for.
+	// Encode returns the tree for the source, a value of the type.
 	Encode func(source any) phpform.Value
 }
 
-// Rules decodes and encodes values. It keeps what it learned of the types it met, and is safe for
-// concurrent use.
+// Rules decodes and encodes values. It caches what it knows about types, and is safe for concurrent
+// use.
 type Rules struct {
 	special map[reflect.Type]Special
 	plans   sync.Map // reflect.Type → *plan
 }
 
-// New returns the rules, with types that have rules of their own. The caller must not change the
+// New returns the rules. special has the types with their own rules. The caller must not change the
 // map afterwards.
 func New(special map[reflect.Type]Special) *Rules { return &Rules{special: special} }
 
-// Check returns an error if values can never fill a t: it holds a channel, for example, or a tag
-// that nobody understands. The error names the field.
+// Check returns an error if no value can ever fill a t, for example because it has a channel or a
+// tag with an unknown option. The error names the field.
 func (r *Rules) Check(t reflect.Type) error { return r.plan(t).bad }
 
-// fill says how a type is filled.
+// fill is the way to fill a type.
 type fill uint8
 
 const (
@@ -68,7 +68,7 @@ const (
 	fillFloat
 )
 
-// plan is what there is to know about a type. It is made once for each.
+// plan says how to fill a type. It is made once for each type.
 type plan struct {
 	typ     reflect.Type
 	fill    fill
@@ -107,7 +107,7 @@ func (r *Rules) plan(t reflect.Type) *plan {
 	return p
 }
 
-// builder makes plans, of types that may contain themselves.
+// builder makes plans of types, which may contain themselves.
 type builder struct {
 	rules *Rules
 	made  map[reflect.Type]*plan
@@ -139,7 +139,7 @@ func (b *builder) plan(t reflect.Type) *plan {
 	return p
 }
 
-// complete fills in the plan of a type without rules of its own.
+// complete fills in the plan of a type without its own rules.
 func (b *builder) complete(p *plan, t reflect.Type) {
 	if t.Kind() != reflect.Pointer && t.Kind() != reflect.Interface {
 		target := reflect.PointerTo(t)
@@ -153,7 +153,7 @@ func (b *builder) complete(p *plan, t reflect.Type) {
 	case reflect.Pointer:
 		p.fill, p.elem = fillPointer, b.plan(t.Elem())
 	case reflect.Struct:
-		p.fill = fillStruct // before its fields are looked at, which may embed it
+		p.fill = fillStruct // before its fields, which may embed it
 		p.shape = b.shape(t)
 	case reflect.Map:
 		p.fill, p.key, p.elem = fillMap, b.plan(t.Key()), b.plan(t.Elem())
@@ -195,7 +195,7 @@ func fillOf(t reflect.Type) fill {
 	return fillNever
 }
 
-// scalar reports whether a text fills the type.
+// scalar reports whether a text can fill the type.
 func (p *plan) scalar() bool {
 	switch p.fill {
 	case fillString, fillBool, fillInt, fillUint, fillFloat, fillNumber, fillTime:
@@ -207,7 +207,7 @@ func (p *plan) scalar() bool {
 	}
 }
 
-// takesObject reports whether an object fills the type.
+// takesObject reports whether an object can fill the type.
 func (p *plan) takesObject() bool {
 	switch p.fill {
 	case fillSpecial, fillAny, fillMap, fillRaw:
@@ -219,7 +219,7 @@ func (p *plan) takesObject() bool {
 	}
 }
 
-// reason returns why a type can never be filled, and which field of it is at fault.
+// reason returns why a type can never be filled, and the field that is the cause.
 func (b *builder) reason(p *plan, seen map[*plan]bool) (field, reason string) {
 	if p == nil || seen[p] {
 		return "", ""

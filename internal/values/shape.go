@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// The tags that name the fields, the first one first.
+// The tags that name the fields. The first one takes precedence.
 const (
 	tagB24  = "b24"
 	tagJSON = "json"
@@ -17,14 +17,14 @@ const (
 type shape struct {
 	fields []field
 	keys   []string // those that fields read, shorter ones first
-	from   []int    // by length, the position in keys of the first key that is not shorter
-	rest   int      // the field that takes what no other reads, or -1
+	from   []int    // for each length, the position of the first key that is not shorter
+	rest   int      // the field for what no other field reads, or -1
 	scalar bool     // some field reads the section itself
 
 	reason, reasonField string // what is wrong with the tags
 }
 
-// field is one field of a struct, perhaps of one embedded in it.
+// field is one field of a struct, or of a struct embedded in it.
 type field struct {
 	name   string
 	index  []int
@@ -32,10 +32,10 @@ type field struct {
 	plan   *plan
 	paths  []path // alternatives; the first that holds something wins
 	rest   bool
-	quoted bool // a string that stands in the JSON text of a string
+	quoted bool // the value is the JSON text of a string, as text
 }
 
-// path is where a field's value is.
+// path leads to a field's value.
 type path struct {
 	text string   // as misfits print it
 	keys []string // empty: the section itself, if it is a scalar
@@ -87,7 +87,7 @@ func (b *builder) collect(s *shape, t reflect.Type, prefix []int, within []refle
 	}
 }
 
-// embedded returns the struct type whose fields belong to the outer struct.
+// embedded returns the type of an embedded struct, whose fields belong to the outer struct.
 func embedded(sf reflect.StructField) (reflect.Type, bool) {
 	if !sf.Anonymous {
 		return nil, false
@@ -102,7 +102,8 @@ func embedded(sf reflect.StructField) (reflect.Type, bool) {
 	return t, t.Kind() == reflect.Struct
 }
 
-// tagsOf returns what the tags of a field say. tagged reports that they name a place.
+// tagsOf returns the paths and options in the tags of a field. tagged reports whether the tags name
+// a place.
 func tagsOf(sf reflect.StructField) (paths, options string, tagged bool) {
 	if tag, ok := sf.Tag.Lookup(tagB24); ok {
 		paths, options, found := strings.Cut(tag, ",")
@@ -118,7 +119,7 @@ func tagsOf(sf reflect.StructField) (paths, options string, tagged bool) {
 	return name, options, name != ""
 }
 
-// read completes a field by its tags. It returns what is wrong with them.
+// read completes a field from its tags. It returns what is wrong with them, or "".
 func (f *field) read(sf reflect.StructField, paths, options string) (reason string) {
 	if _, ok := sf.Tag.Lookup(tagB24); !ok {
 		name := paths
@@ -150,12 +151,12 @@ func (f *field) read(sf reflect.StructField, paths, options string) (reason stri
 	return ""
 }
 
-// validName reports whether encoding/json takes the name in a tag.
+// validName reports whether encoding/json accepts a name in a tag.
 func validName(name string) bool {
 	return name != "" && !strings.ContainsAny(name, "\"'`\\,")
 }
 
-// dominate drops the fields of embedded structs that an outer field with the same place hides.
+// dominate removes the fields of embedded structs that an outer field with the same place hides.
 func (s *shape) dominate() {
 	least := make(map[string]int)
 	for _, f := range s.fields {
@@ -213,8 +214,8 @@ func (s *shape) index() {
 	}
 }
 
-// slot is where an object holds something under one of the keys of a shape. Slots have no pointers,
-// so that the garbage collector does not look at them.
+// slot is the position of an object's element for one of the keys of a shape. Slots have no
+// pointers, so the garbage collector does not scan them.
 type slot struct {
 	at    int32 // see node.child
 	match match
@@ -228,11 +229,11 @@ const (
 	matchExact
 )
 
-// offer stores an element in the slots that its key fits, and reports whether there is one. A key
-// that fits exactly wins over those that fit but for their case, of which the first wins.
+// offer stores an element in the slots of the keys that its key matches, and reports whether there
+// is one. An exact match takes precedence over one in another case, of which the first counts.
 func (s *shape) offer(slots []slot, key string, at int32) bool {
 	from, to := 0, len(s.keys)
-	last := byte(0) // no key of the shape that fits ends in another one
+	last := byte(0) // every key of the shape that matches ends in it
 	if isASCII(key) {
 		if len(key)+1 >= len(s.from) {
 			return false
@@ -268,7 +269,7 @@ func isASCII(s string) bool {
 	return true
 }
 
-// absent reports whether no path of the field leads anywhere.
+// absent reports whether none of the field's paths leads to an element.
 func (f *field) absent(slots []slot) bool {
 	for i := range f.paths {
 		if at := f.paths[i].slot; at < 0 || slots[at].match != matchNone {
@@ -278,7 +279,8 @@ func (f *field) absent(slots []slot) bool {
 	return true
 }
 
-// find returns the first alternative that holds something, else the first that is present.
+// find returns the first alternative that is not empty. If all are empty, it returns the first one
+// that is present.
 func (f *field) find(slots []slot, section *node) (found node, p *path) {
 	for i := range f.paths {
 		alternative := &f.paths[i]
@@ -312,7 +314,7 @@ func (p *path) in(slots []slot, section *node) (node, bool) {
 	return n, ok
 }
 
-// in returns the field of a struct. It makes the embedded structs on the way.
+// in returns the field of a struct. It allocates embedded structs behind nil pointers.
 func (f *field) in(rv reflect.Value) reflect.Value {
 	for i, at := range f.index {
 		if i > 0 && rv.Kind() == reflect.Pointer {
@@ -326,7 +328,7 @@ func (f *field) in(rv reflect.Value) reflect.Value {
 	return rv
 }
 
-// of returns the field of a struct, and false if an embedded struct on the way is missing.
+// of returns the field of a struct, and false if it is behind a nil pointer to an embedded struct.
 func (f *field) of(rv reflect.Value) (reflect.Value, bool) {
 	for i, at := range f.index {
 		if i > 0 && rv.Kind() == reflect.Pointer {

@@ -9,17 +9,17 @@ import (
 // maxUnix is the last second that RFC 3339 can write, in the year 9999.
 const maxUnix = 253402300799
 
-// minUnixDigits is how many digits make a number the seconds since 1970. Fewer are a year, or a
-// date without separators.
+// minUnixDigits is the smallest number of digits of seconds since 1970. A shorter number is a year,
+// or a date without separators.
 const minUnixDigits = 9
 
 // parseTime reads a date and time. A time without a zone is in UTC.
 func parseTime(text string) (time.Time, bool) {
 	if sec, ok := parseInt(text); ok {
-		if sec < 0 || sec > maxUnix || len(text) < minUnixDigits {
+		if len(text) < minUnixDigits {
 			return time.Time{}, false
 		}
-		return time.Unix(sec, 0).UTC(), true
+		return unixTime(sec)
 	}
 	for _, layout := range layouts(text) {
 		if t, err := time.ParseInLocation(layout, text, time.UTC); err == nil {
@@ -29,7 +29,16 @@ func parseTime(text string) (time.Time, bool) {
 	return time.Time{}, false
 }
 
-// layouts returns the shapes that a text may have, of those in which Bitrix24 writes times.
+// unixTime returns the time of seconds since 1970. It returns false for times that cannot be
+// written; they would also overflow later arithmetic.
+func unixTime(sec int64) (time.Time, bool) {
+	if sec < 0 || sec > maxUnix {
+		return time.Time{}, false
+	}
+	return time.Unix(sec, 0).UTC(), true
+}
+
+// layouts returns those layouts of Bitrix24's times that a text may have.
 func layouts(text string) []string {
 	switch {
 	case len(text) < len(time.DateOnly):
@@ -45,8 +54,8 @@ func layouts(text string) []string {
 	}
 }
 
-// noDate reports whether a text means that there is no date: a false that went through a form, or
-// the zero date of databases.
+// noDate reports whether a text means that there is no date: the false of a form, or the zero date
+// of a database.
 func noDate(text string) bool {
 	return text == "0" || text == "0000-00-00" || text == "0000-00-00 00:00:00"
 }
@@ -60,7 +69,7 @@ func writable(t time.Time) bool {
 
 func inYears(t time.Time) bool { return 0 <= t.Year() && t.Year() <= 9999 }
 
-// timeText writes a time so that parseTime reads the same moment.
+// timeText writes a time such that parseTime reads the same moment.
 func timeText(t time.Time) string {
 	if _, offset := t.Zone(); offset%60 != 0 {
 		t = t.UTC() // RFC 3339 has no seconds in a zone

@@ -23,16 +23,16 @@ import (
 	"github.com/b24events/b24events/oauth/oauthtest"
 )
 
-// faultEnv names the fault of the store that a process of its own runs the suite on.
+// faultEnv names the fault of the store on which a separate process runs the suite.
 const faultEnv = "OAUTHTEST_FAULT"
 
-// brokenStore is a good store, but for one fault.
+// brokenStore is a good store with one fault.
 type brokenStore struct {
 	fault string
 
 	mu    sync.Mutex
 	rows  map[oauth.Key]row
-	late  map[oauth.Key]row // what was there before the last Swap
+	late  map[oauth.Key]row // what was stored before the last Swap
 	pages map[string][]oauth.Key
 	count int
 
@@ -70,7 +70,7 @@ func (s *brokenStore) key(key oauth.Key) oauth.Key {
 	return key
 }
 
-// kept returns what the store keeps of an installation.
+// kept returns what the store keeps for an installation.
 func (s *brokenStore) kept(in oauth.Installation) oauth.Installation {
 	switch {
 	case s.has("shares slices it is given"):
@@ -296,7 +296,7 @@ func TestBrokenStore(t *testing.T) {
 	})
 }
 
-// TestBrokenSharedStore is the like for stores that several processes use.
+// TestBrokenSharedStore does the same for stores that several processes use.
 func TestBrokenSharedStore(t *testing.T) {
 	t.Parallel()
 	fault := os.Getenv(faultEnv)
@@ -319,7 +319,7 @@ func TestBrokenSharedStore(t *testing.T) {
 	})
 }
 
-// cachingStore believes that nobody else writes.
+// cachingStore assumes that nobody else writes.
 type cachingStore struct {
 	*brokenStore
 
@@ -340,8 +340,7 @@ func (s *cachingStore) Load(ctx context.Context, key oauth.Key) (oauth.Installat
 	return in, version, err
 }
 
-// laggingStore loads from a replica that misses the last write of another instance, every now and
-// then.
+// laggingStore loads from a replica that sometimes misses the last write of another instance.
 type laggingStore struct {
 	*brokenStore
 
@@ -367,7 +366,7 @@ func (s *laggingStore) Load(ctx context.Context, key oauth.Key) (oauth.Installat
 	return in, version, err
 }
 
-// brokenLocker is a good locker, but for one fault.
+// brokenLocker is a good locker with one fault.
 type brokenLocker struct {
 	fault string
 	mu    sync.Mutex
@@ -435,7 +434,7 @@ func (l *brokenLocker) Release(ctx context.Context, owner string, names ...strin
 	return nil
 }
 
-// TestBrokenLocker is the like for lockers.
+// TestBrokenLocker does the same for lockers.
 func TestBrokenLocker(t *testing.T) {
 	t.Parallel()
 	fault := os.Getenv(faultEnv)
@@ -447,9 +446,12 @@ func TestBrokenLocker(t *testing.T) {
 	})
 }
 
-// TestSuiteFindsFaults runs the suite on stores with a fault each. The suite fails a testing.T, so
-// each run is a process.
+// TestSuiteFindsFaults runs the suite on stores that have one fault each. The suite fails a
+// testing.T, so each run is a process.
 func TestSuiteFindsFaults(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it starts a process for each fault")
+	}
 	t.Parallel()
 	const whole, shared, locker = "TestBrokenStore", "TestBrokenSharedStore", "TestBrokenLocker"
 	for _, c := range []struct{ fault, test, subtest string }{
@@ -481,9 +483,9 @@ func TestSuiteFindsFaults(t *testing.T) {
 		{"checks, then writes", whole, "race_to_create"},
 		{"checks, then writes", whole, "race_to_replace"},
 		{"checks, then writes", whole, "lost_updates"},
-		{"loads after the end", whole, "cancelled"},
-		{"writes after the end", whole, "cancelled"},
-		{"deletes after the end", whole, "cancelled"},
+		{"loads after the end", whole, "canceled"},
+		{"writes after the end", whole, "canceled"},
+		{"deletes after the end", whole, "canceled"},
 		{"prints", whole, "printed"},
 		{"forgets applications", whole, "keys"},
 		{"joins names", whole, "keys"},
@@ -520,8 +522,8 @@ func TestSuiteFindsFaults(t *testing.T) {
 		{"does not prolong", locker, "runs_out"},
 		{"ignores case", locker, "names"},
 		{"checks, then gives", locker, "race"},
-		{"acquires after the end", locker, "cancelled"},
-		{"releases after the end", locker, "cancelled"},
+		{"acquires after the end", locker, "canceled"},
+		{"releases after the end", locker, "canceled"},
 		{"none", locker, ""},
 		{"shares nothing", shared, "one_sees_what_the_other_writes"},
 		{"shares nothing", shared, "race_to_create"},
@@ -537,7 +539,8 @@ func TestSuiteFindsFaults(t *testing.T) {
 			defer cancel()
 			self, err := os.Executable()
 			require.NoError(t, err)
-			cmd := exec.CommandContext(ctx, self, "-test.v", "-test.timeout=1m", "-test.run=^"+c.test+"$/^"+c.subtest) //nolint:gosec // this very program
+			only := "-test.run=^" + c.test + "$/^" + c.subtest
+			cmd := exec.CommandContext(ctx, self, "-test.v", "-test.timeout=1m", only) //nolint:gosec // this very program
 			cmd.Env = append(os.Environ(), faultEnv+"="+c.fault)
 			out, err := cmd.CombinedOutput()
 			if c.subtest == "" {

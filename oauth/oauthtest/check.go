@@ -9,13 +9,13 @@ import (
 	"github.com/b24events/b24events/oauth"
 )
 
-// IDs of two applications, as Bitrix24 gives them.
+// These are IDs of two applications in the form of Bitrix24.
 const (
 	application      = "local.5c8bb1b0891cf2.87252039"
 	otherApplication = "app.67e3d1a2b4c5f6.12345678"
 )
 
-// Keys of two portals, as Bitrix24 names them.
+// These are keys of two portals in the form of Bitrix24.
 var (
 	portal      = oauth.Key{ClientID: application, MemberID: "a223c6b3710f85df22e9377d6c4f7553"}
 	otherPortal = oauth.Key{ClientID: application, MemberID: "d4c1a8f07b2e4f6c9d3e5a1b8c7f6e20"}
@@ -28,7 +28,7 @@ type kit struct {
 	oauth.Store
 }
 
-// create puts an installation where there is none and returns its version.
+// create stores an installation under a free key and returns its version.
 func (k kit) create(key oauth.Key, in oauth.Installation) oauth.Version {
 	k.Helper()
 	return k.swap(key, "", in)
@@ -53,7 +53,7 @@ func (k kit) remove(key oauth.Key, old oauth.Version) {
 	}
 }
 
-// holds checks that exactly this is stored.
+// holds checks that exactly this version and installation are stored.
 func (k kit) holds(key oauth.Key, version oauth.Version, in oauth.Installation) {
 	k.Helper()
 	found, v, err := k.Load(k.Context(), key)

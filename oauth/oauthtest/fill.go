@@ -9,8 +9,8 @@ import (
 	"github.com/b24events/b24events/oauth"
 )
 
-// secret stands in every text of an installation that the suite makes, so that it can be looked
-// for.
+// secret is in every text of an installation that the suite makes, so that the suite can search for
+// it.
 const secret = "planted-in-oauthtest" //nolint:gosec // opens nothing
 
 // installation returns an installation with a value in every field. Different seeds give different
@@ -25,7 +25,7 @@ func installation(t *testing.T, seed int64) oauth.Installation {
 	return in
 }
 
-// fill sets a field to a value that stores are known to stumble over.
+// fill sets a field to a value with which stores are known to have problems.
 func fill(t *testing.T, name string, v reflect.Value, n int64) {
 	t.Helper()
 	switch at, isTime := reflect.TypeAssert[*time.Time](v.Addr()); {
@@ -35,7 +35,7 @@ func fill(t *testing.T, name string, v reflect.Value, n int64) {
 	case v.Kind() == reflect.String:
 		v.SetString(fmt.Sprintf("%s %s %d \"'\\\n\r\t\v%%{}[]<>&; -- é e\u0301 \u2028 😀", secret, name, n))
 	case v.CanInt():
-		v.SetInt(1<<53 + n) // not every number type can hold that
+		v.SetInt(1<<53 + n) // not every integer type can hold that
 		if v.Int() != 1<<53+n {
 			v.SetInt(n % 100)
 		}
@@ -53,12 +53,12 @@ func fill(t *testing.T, name string, v reflect.Value, n int64) {
 			fill(t, name+"."+v.Type().Field(i).Name, v.Field(i), n)
 		}
 	default:
-		t.Fatalf("oauthtest cannot fill Installation.%s of type %s; the suite needs to learn it", name, v.Type())
+		t.Fatalf("oauthtest cannot fill Installation.%s of type %s; extend the function fill of the suite", name, v.Type())
 	}
 }
 
-// difference names the first field in which two installations differ, or is empty. It shows no
-// values.
+// difference returns the name of the first field in which two installations differ, or nothing. It
+// shows no values.
 func difference(a, b oauth.Installation) string {
 	return differ("Installation", reflect.ValueOf(a), reflect.ValueOf(b))
 }
@@ -94,7 +94,7 @@ func differ(name string, a, b reflect.Value) string {
 	return ""
 }
 
-// scribble overwrites all that copies of an installation would share.
+// scribble overwrites everything that copies of an installation would share.
 func scribble(in oauth.Installation) {
 	v := reflect.ValueOf(in)
 	for i := range v.NumField() {

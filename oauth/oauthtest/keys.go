@@ -8,7 +8,7 @@ import (
 	"github.com/b24events/b24events/oauth"
 )
 
-// testKeys checks that neighbours do not get in each other's way.
+// testKeys checks that similar keys do not affect each other.
 func testKeys(k kit) {
 	keys := []oauth.Key{
 		portal, otherPortal,
@@ -38,7 +38,7 @@ func testKeys(k kit) {
 	}
 }
 
-// testRefusedKeys uses keys that List could not give.
+// testRefusedKeys uses keys that List could not return.
 func testRefusedKeys(k kit) {
 	for what, key := range map[string]oauth.Key{
 		"an empty member ID":            {ClientID: application},
@@ -57,14 +57,17 @@ func testRefusedKeys(k kit) {
 	k.lists(application, nil)
 }
 
-// testHostileKeys uses member IDs and client IDs that Bitrix24 does not give. A store may refuse
-// one; what it takes, it must tell from all the others, and list.
+// testHostileKeys uses member IDs and client IDs that Bitrix24 does not issue. A store may refuse
+// one. It must list every key that it accepts, and treat it as different from all others.
 func testHostileKeys(k kit) {
 	long := strings.Repeat("x", 300)
 	ids := []string{
-		" ", ".", "..", "../x", "../../x", "/x", "x/", "x", "x ", " x", "x.", "x/../x", `x\`, `..\x`, "x\x00", "x\x00y", "x\n", "X", "ſ", "s", "K", "\u212a", "k",
-		"é", "e\u0301", "É", "%2e%2e", "%", "*", "?", "x*", "con", "nul.json", "aux", "x:y", "~", "$HOME", "`id`", "'; drop table x; --", `"`, "_", "-", "x-1", "x--1", "x-0",
-		long, long + "y", strings.ToUpper(long), strings.Repeat("y", 5000), strings.Repeat("é", 300), "\xff", "\xfe", "\xff\xfe", "\ufffd", "\U0001f600",
+		" ", ".", "..", "../x", "../../x", "/x", "x/", "x", "x ", " x", "x.", "x/../x", `x\`, `..\x`, "x\x00", "x\x00y", "x\n", "X", "ſ", "s",
+		"K", "\u212a", "k",
+		"é", "e\u0301", "É", "%2e%2e", "%", "*", "?", "x*", "con", "nul.json", "aux", "x:y", "~", "$HOME", "`id`", "'; drop table x; --", `"`,
+		"_", "-", "x-1", "x--1", "x-0",
+		long, long + "y", strings.ToUpper(long), strings.Repeat("y", 5000), strings.Repeat("é", 300), "\xff", "\xfe", "\xff\xfe", "\ufffd",
+		"\U0001f600",
 		"lock-0", "lock.00", "format.json", "portal-x", "x.json", "x.tmp", "x.json.tmp", "_5f", "_78",
 	}
 	keys := make([]oauth.Key, 0, 2*len(ids)+3)
@@ -83,13 +86,13 @@ func testHostileKeys(k kit) {
 		case err == nil:
 			versions[key] = version
 		case errors.Is(err, oauth.ErrConflict):
-			k.Errorf("key %.20q of %.20q is taken for another one", key.MemberID, key.ClientID)
+			k.Errorf("key %.20q of %.20q is treated as another one", key.MemberID, key.ClientID)
 		default:
 			k.keepsSecret("the error", err)
 		}
 	}
 	if versions[oauth.Key{ClientID: application, MemberID: "x"}] == "" {
-		k.Error("a member id of one letter is refused")
+		k.Error("a member ID of one letter is refused")
 	}
 	var stored []oauth.Key
 	for i, key := range keys {
@@ -101,7 +104,7 @@ func testHostileKeys(k kit) {
 				k.lists(key.ClientID, []oauth.Key{key})
 			}
 		} else if _, _, err := k.Load(k.Context(), key); !errors.Is(err, oauth.ErrNotFound) {
-			k.Errorf("key %.20q of %.20q was refused, and Load returns not ErrNotFound but %v", key.MemberID, key.ClientID, err)
+			k.Errorf("key %.20q of %.20q was refused, but Load returns %v instead of ErrNotFound", key.MemberID, key.ClientID, err)
 		}
 	}
 	k.lists(application, stored)

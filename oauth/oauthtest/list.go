@@ -50,7 +50,7 @@ func (k kit) pages(clientID string, limit int) []oauth.Key {
 	}
 }
 
-// lists checks what is listed of an application.
+// lists checks which keys of an application are listed.
 func (k kit) lists(clientID string, want []oauth.Key) {
 	k.Helper()
 	want = slices.Clone(want)
@@ -63,7 +63,7 @@ func (k kit) lists(clientID string, want []oauth.Key) {
 		case i >= len(want):
 			k.Fatalf("List returns %v, which is not stored", found[i])
 		case found[i] != want[i]:
-			k.Fatalf("List returns %v, and should return %v there", found[i], want[i])
+			k.Fatalf("List returns %v, want %v there", found[i], want[i])
 		}
 	}
 }
@@ -93,7 +93,7 @@ func testList(k kit) {
 	k.remove(keys[last], version)
 	k.lists(application, keys[:last])
 
-	// What is returned is the caller's.
+	// The caller owns what List returns.
 	page, err := k.List(k.Context(), oauth.Key{ClientID: application}, len(keys))
 	if err != nil {
 		k.Fatalf("List: unexpected error: %v", err)
@@ -104,13 +104,16 @@ func testList(k kit) {
 	ctx, cancel := context.WithCancel(k.Context())
 	cancel()
 	_, err = k.List(ctx, oauth.Key{ClientID: application}, 10)
-	k.cancelled("List", err)
+	k.canceled("List", err)
 }
 
-// listed are keys that databases are known to put into another order.
+// listed returns keys that databases are known to order in another way.
 func listed() []oauth.Key {
 	var keys []oauth.Key
-	for _, id := range []string{"-", "-a", ".", "0", "10", "2", "A", "B", "Ba", "_", "a", "a-", "a-b", "a.b", "a0", "aB", "aa", "ab", "b", "z", portal.MemberID} {
+	for _, id := range []string{
+		"-", "-a", ".", "0", "10", "2", "A", "B", "Ba", "_", "a", "a-", "a-b", "a.b", "a0", "aB", "aa", "ab", "b", "z",
+		portal.MemberID,
+	} {
 		keys = append(keys, oauth.Key{ClientID: application, MemberID: id})
 	}
 	for _, id := range []string{"10", "B", "a", "a-"} {
@@ -122,7 +125,7 @@ func listed() []oauth.Key {
 	return keys
 }
 
-// testListPages lists with several limits, and goes on after keys that are not stored.
+// testListPages lists with several limits, and continues after keys that are not stored.
 func testListPages(k kit) {
 	keys := listed()
 	for i := range keys { // in another order than that of the list
@@ -133,7 +136,7 @@ func testListPages(k kit) {
 	}
 	for _, limit := range []int{1, 2, 3, 7, len(keys) - 1, len(keys), len(keys) + 1, 1000} {
 		if found := k.pages(application, limit); !slices.Equal(found, keys) {
-			k.Errorf("List with a limit of %d gives other keys than are stored, or another order", limit)
+			k.Errorf("List with a limit of %d returns other keys than are stored, or another order", limit)
 		}
 	}
 	for _, after := range []oauth.Key{
@@ -156,13 +159,13 @@ func testListPages(k kit) {
 			first++
 		}
 		if !slices.Equal(page, keys[first:]) {
-			k.Errorf("List after %v gives other keys than follow it", after)
+			k.Errorf("List after %v returns other keys than those that follow it", after)
 		}
 	}
 }
 
-// testListChanging deletes and creates keys between pages, the last one of the page before among
-// them, and lets others write meanwhile.
+// testListChanging deletes and creates keys between pages, and lets others write meanwhile. It also
+// deletes the last key of the page before.
 func testListChanging(k kit) {
 	keys := listed()
 	versions := make(map[oauth.Key]oauth.Version)
@@ -172,7 +175,7 @@ func testListChanging(k kit) {
 	done := make(chan struct{})
 	stop := make(chan struct{})
 	var replaced atomic.Int64
-	busy := keys[len(keys)-1] // its installation changes all the time, and it is there all the time
+	busy := keys[len(keys)-1] // it is always stored, and its installation changes all the time
 	go func() {
 		defer close(done)
 		for version := versions[busy]; ; {
@@ -207,7 +210,7 @@ func testListChanging(k kit) {
 		if after != busy {
 			k.remove(after, versions[after])
 		}
-		if last := len(after.MemberID) - 1; after.MemberID[last] > '-' { // what comes before must not shift the pages
+		if last := len(after.MemberID) - 1; after.MemberID[last] > '-' { // keys before the page must not shift it
 			before := fmt.Sprint(after.MemberID[:last], "-new", len(found))
 			k.create(oauth.Key{ClientID: application, MemberID: before}, installation(k.T, 3))
 		}

@@ -12,8 +12,8 @@ import (
 )
 
 const (
-	lasting = time.Hour   // of locks that are not to run out
-	brief   = time.Second // of those that are
+	lasting = time.Hour   // for locks that must not run out
+	brief   = time.Second // for locks that must
 	patient = 10 * time.Second
 )
 
@@ -30,7 +30,7 @@ func TestLocker(t *testing.T, newLocker func(t *testing.T) oauth.Locker) {
 		{"runs out", testLockRunsOut},
 		{"names", testLockNames},
 		{"race", testLockRace},
-		{"cancelled", testLockCancelled},
+		{"canceled", testLockCanceled},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.run(lockerKit{t, newLocker(t)}) })
 	}
@@ -51,7 +51,7 @@ func (k lockerKit) take(owner string, ttl time.Duration, names, want []string) {
 	}
 	held, want = slices.Sorted(slices.Values(held)), slices.Sorted(slices.Values(want))
 	if !slices.Equal(held, want) {
-		k.Fatalf("%s acquires %q and is given %q, want %q", owner, names, held, want)
+		k.Fatalf("%s acquires %q and gets %q, want %q", owner, names, held, want)
 	}
 }
 
@@ -92,7 +92,7 @@ func testLockRunsOut(k lockerKit) {
 			k.Fatalf("Acquire: unexpected error: %v", err)
 		}
 		if slices.Contains(held, "prolonged") {
-			k.Fatal("a lock that was prolonged for an hour has run out")
+			k.Fatal("a lock that was extended by an hour has run out")
 		}
 		if time.Since(began) > patient {
 			k.Fatalf("a lock of %v has not run out after %v", brief, patient)
@@ -110,7 +110,10 @@ func testLockRunsOut(k lockerKit) {
 }
 
 func testLockNames(k lockerKit) {
-	names := []string{"x", "X", "x ", " x", "x/y", "x'", "é", "e\u0301", "../x", application + "/" + portal.MemberID, application + "/" + portal.MemberID + "/7"}
+	names := []string{
+		"x", "X", "x ", " x", "x/y", "x'", "é", "e\u0301", "../x", application + "/" + portal.MemberID,
+		application + "/" + portal.MemberID + "/7",
+	}
 	for i, name := range names {
 		k.take(strconv.Itoa(i), lasting, []string{name}, []string{name})
 	}
@@ -146,12 +149,12 @@ func testLockRace(k lockerKit) {
 		close(start)
 		wg.Wait()
 		if len(owners) != 1 {
-			k.Fatalf("%d of %d were given one lock, want 1", len(owners), racers)
+			k.Fatalf("%d of %d got one lock, want 1", len(owners), racers)
 		}
 	}
 }
 
-func testLockCancelled(k lockerKit) {
+func testLockCanceled(k lockerKit) {
 	k.take("one", lasting, []string{"a"}, []string{"a"})
 	ctx, cancel := context.WithCancel(k.Context())
 	cancel()

@@ -46,7 +46,7 @@ func testPrepare(k kit) {
 	k.holds(portal, version, second)
 
 	release = k.prepare(otherPortal)
-	version = k.swap(portal, version, first) // has nothing to do with it
+	version = k.swap(portal, version, first) // of another key
 	other := k.create(otherPortal, second)
 	third := k.swap(otherPortal, other, first) // a second Swap has no reservation, and works
 	release()
@@ -63,7 +63,7 @@ func testPrepare(k kit) {
 	cancel()
 	p, _ := k.Store.(oauth.Preparer)
 	_, err := p.Prepare(ctx, portal)
-	k.cancelled("Prepare", err)
+	k.canceled("Prepare", err)
 	if _, err := p.Prepare(k.Context(), oauth.Key{ClientID: application}); err == nil {
 		k.Error("Prepare of a key with an empty member ID: want an error")
 	}
@@ -127,7 +127,7 @@ func testPrepareRace(k kit) {
 			return err
 		})
 		if len(winners) != 1 {
-			k.Fatalf("%d of %d that had prepared wrote over one version, want 1", len(winners), racers)
+			k.Fatalf("%d of %d that had prepared replaced one version, want 1", len(winners), racers)
 		}
 		version = versions[winners[0]]
 		k.holds(portal, version, in)

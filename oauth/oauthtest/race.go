@@ -12,8 +12,8 @@ const (
 	races  = 5
 )
 
-// race runs compete in many goroutines at once, each with a number, and returns the numbers of
-// those that won. To lose is an ErrConflict.
+// race runs compete in many goroutines at once, each with a number. It returns the numbers of those
+// that won. Those that lose get ErrConflict.
 func (k kit) race(compete func(n int64) error) []int64 {
 	k.Helper()
 	var (
@@ -31,7 +31,7 @@ func (k kit) race(compete func(n int64) error) []int64 {
 			if err == nil {
 				winners = append(winners, n)
 			} else if !errors.Is(err, oauth.ErrConflict) {
-				k.Errorf("a loser wants ErrConflict, got %v", err)
+				k.Errorf("a loser: want ErrConflict, got %v", err)
 			}
 		})
 	}
@@ -40,8 +40,8 @@ func (k kit) race(compete func(n int64) error) []int64 {
 	return winners
 }
 
-// oneWinner checks that of all that race to write over old one wins, and that its installation is
-// what is stored.
+// oneWinner lets many goroutines replace the version old at once. It checks that one wins, and that
+// its installation is stored.
 func (k kit) oneWinner(stores []oauth.Store, old oauth.Version) oauth.Version {
 	k.Helper()
 	var versions [racers]oauth.Version
@@ -54,7 +54,7 @@ func (k kit) oneWinner(stores []oauth.Store, old oauth.Version) oauth.Version {
 		return err
 	})
 	if len(winners) != 1 {
-		k.Fatalf("%d of %d wrote over one version, want 1", len(winners), racers)
+		k.Fatalf("%d of %d replaced one version, want 1", len(winners), racers)
 	}
 	n := winners[0]
 	k.holds(portal, versions[n], entries[n])
@@ -74,8 +74,8 @@ func testReplaceRace(k kit) {
 	}
 }
 
-// testDeleteRace lets half of the racers delete what the others replace. Those who delete what is
-// gone have not won.
+// testDeleteRace lets half of the goroutines delete what the others replace. A Delete of what is
+// already deleted does not count as a win.
 func testDeleteRace(k kit) {
 	for range races {
 		old := k.create(portal, installation(k.T, 0))
@@ -112,7 +112,8 @@ func testDeleteRace(k kit) {
 
 func testLostUpdates(k kit) { k.count([]oauth.Store{k.Store}) }
 
-// count lets many goroutines count in one installation, as renewals by many processes would.
+// count lets many goroutines increment a counter in one installation, like renewals by many
+// processes.
 func (k kit) count(stores []oauth.Store) {
 	k.Helper()
 	const each = 5
@@ -145,6 +146,6 @@ func (k kit) count(stores []oauth.Store) {
 		k.Fatalf("Load: unexpected error: %v", err)
 	}
 	if found.UserID != racers*each {
-		k.Errorf("of %d updates that reported success %d are there", racers*each, found.UserID)
+		k.Errorf("%d updates reported success, but %d are stored", racers*each, found.UserID)
 	}
 }

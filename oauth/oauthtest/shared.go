@@ -7,9 +7,9 @@ import (
 )
 
 // TestSharedStore checks stores that several processes use at once, on top of [TestStore].
-// newBacking makes something empty to keep installations in, such as a database, and returns a
-// function that opens it, each time as another process would. It is called once in each subtest,
-// with the subtest's t.
+// newBacking makes something empty that keeps installations, such as a database. It returns a
+// function that opens it like another process, each time that it is called. It is called once in
+// each subtest, with the subtest's t.
 func TestSharedStore(t *testing.T, newBacking func(t *testing.T) (open func() oauth.Store)) {
 	t.Helper()
 	for _, c := range []struct {
@@ -44,7 +44,7 @@ func testSharedView(t *testing.T, open func() oauth.Store) {
 	a.conflict("Swap of a version that another instance has replaced", err)
 	a.conflict("Delete of a version that another instance has replaced", a.Delete(t.Context(), portal, stale))
 
-	c := kit{t, open()} // later than all that
+	c := kit{t, open()} // opened after all that
 	c.holds(portal, version, second)
 	c.remove(portal, version)
 	a.empty(portal)
@@ -57,8 +57,8 @@ func testSharedView(t *testing.T, open func() oauth.Store) {
 	}
 }
 
-// testSharedLoad loads by one instance what another has just written, many times: a replica that
-// lags behind, or a cache that is told of changes, is not always late.
+// testSharedLoad loads by one instance what another has just written. It does so many times,
+// because a replica that lags behind, or a cache that is invalidated, is not always late.
 func testSharedLoad(t *testing.T, open func() oauth.Store) {
 	t.Helper()
 	stores := instances(open)
@@ -89,7 +89,7 @@ func testSharedPrepare(t *testing.T, open func() oauth.Store) {
 	releaseA()
 	releaseB()
 	a.holds(portal, version, second)
-	defer a.prepare(portal)() // a process that is gone without a release
+	defer a.prepare(portal)() // stands for a process that has died without a release
 	version = b.swap(portal, version, third)
 	kit{t, open()}.holds(portal, version, third)
 	b.lists(application, []oauth.Key{portal})

@@ -31,7 +31,7 @@ func TestStore(t *testing.T, newStore func(t *testing.T) oauth.Store) {
 		{"race to replace", testReplaceRace},
 		{"race to delete", testDeleteRace},
 		{"lost updates", testLostUpdates},
-		{"cancelled", testCancelled},
+		{"canceled", testCanceled},
 		{"printed", testPrinted},
 		{"list", testList},
 		{"list in pages", testListPages},
@@ -88,7 +88,7 @@ func testDelete(k kit) {
 }
 
 // testVersions writes one installation again and again. A process that slept in the meantime must
-// not take the latest for the one that it knows.
+// not mistake the latest version for the one that it knows.
 func testVersions(k kit) {
 	in := installation(k.T, 1)
 	seen := make(map[oauth.Version]bool)
@@ -119,11 +119,12 @@ func testFields(k kit) {
 	other := installation(k.T, 2)
 	version = k.swap(portal, version, other)
 	k.holds(portal, version, other)
-	version = k.swap(portal, version, oauth.Installation{}) // nothing of before may shine through
+	version = k.swap(portal, version, oauth.Installation{}) // no field of the old one may remain
 	k.holds(portal, version, oauth.Installation{})
 }
 
-// testLarge stores what is larger than a portal gives, but not more than a hostile one could.
+// testLarge stores an installation that is larger than those of portals, but not larger than a
+// hostile portal could make it.
 func testLarge(k kit) {
 	in := installation(k.T, 1)
 	for len(in.AccessToken) < 4<<10 {
@@ -149,24 +150,24 @@ func testCopies(k kit) {
 	k.holds(portal, version, want)
 }
 
-// testCancelled calls with a context that has ended.
-func testCancelled(k kit) {
+// testCanceled calls with a context that has ended.
+func testCanceled(k kit) {
 	ctx, cancel := context.WithCancel(k.Context())
 	cancel()
 	in := installation(k.T, 1)
 	version := k.create(portal, in)
 	_, _, err := k.Load(ctx, portal)
-	k.cancelled("Load", err)
+	k.canceled("Load", err)
 	_, err = k.Swap(ctx, portal, version, installation(k.T, 2))
-	k.cancelled("Swap", err)
-	k.cancelled("Delete", k.Delete(ctx, portal, version))
+	k.canceled("Swap", err)
+	k.canceled("Delete", k.Delete(ctx, portal, version))
 	k.holds(portal, version, in)
 	_, err = k.Swap(ctx, otherPortal, "", in)
-	k.cancelled("Swap that creates", err)
+	k.canceled("Swap that creates", err)
 	k.empty(otherPortal)
 }
 
-func (k kit) cancelled(what string, err error) {
+func (k kit) canceled(what string, err error) {
 	k.Helper()
 	if !errors.Is(err, context.Canceled) {
 		k.Errorf("%s: want context.Canceled, got %v", what, err)

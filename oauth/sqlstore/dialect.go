@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// Dialect is the SQL of a database. The zero Dialect is none.
+// Dialect is the SQL of a database. The zero Dialect is not valid.
 type Dialect uint8
 
 const (
@@ -31,20 +31,20 @@ func (d Dialect) String() string {
 	}
 }
 
-// dialect is what differs between databases. The statements are templates; see [dialect.sql].
+// dialect has what differs between databases. The statements are templates; see [dialect.sql].
 type dialect struct {
 	dialect Dialect
 	quote   string // around a name
 	bytes   string // a parameter that is a []byte
-	// now is the time of the server in microseconds since 1970. No statement uses any other clock.
+	// now is the time of the server in microseconds since 1970. No statement uses another clock.
 	now string
 
-	identify string // returns the version of the server
-	insert   string // an installation, if there is none
-	list     string
-	acquire  string // takes leases; returns the names unless this is MySQL
-	release  string
-	forget   string // deletes leases that ran out a while ago
+	identify      string // returns the version of the server
+	insert        string // an installation, if there is none
+	list          string
+	acquire       string // takes leases; returns the names unless this is MySQL
+	release       string
+	deleteExpired string // deletes leases that expired a while ago
 
 	migrations [][]string // to each version of the tables, from the one before
 }
@@ -62,8 +62,21 @@ func dialectOf(d Dialect) (*dialect, bool) {
 	}
 }
 
-// Statements that all databases understand. Each does all of its work by itself, so none needs a
-// transaction around it, and none depends on the isolation level.
+// checkDialect returns the dialect of a constant, and refuses options that do not fit it.
+func checkDialect(cfg config, d Dialect) (*dialect, error) {
+	known, ok := dialectOf(d)
+	switch {
+	case !ok:
+		return nil, configError("%v is none of PostgreSQL, MySQL and SQLite", d)
+	case d == SQLite && cfg.schema != "":
+		return nil, configError("WithSchema: SQLite has no schemas; use WithTablePrefix, or a file of its own")
+	default:
+		return known, nil
+	}
+}
+
+// These are statements that all databases understand. Each does all of its work by itself, so none
+// needs a transaction, and none depends on the isolation level.
 const (
 	loadSQL = `SELECT version, document FROM {installations}
 WHERE client_id = {bytes} AND member_id = {bytes} AND user_id = ?`
@@ -84,11 +97,11 @@ WHERE client_id = {bytes} AND member_id = {bytes} AND user_id = ?`
 	fencesSQL = `SELECT name, fence FROM {leases}
 WHERE name IN ({names}) AND owner = {bytes} AND expires_at > {now}`
 
-	overSQL = `SELECT name FROM {leases} WHERE expires_at < {now} - ? LIMIT ?`
+	expiredSQL = `SELECT name FROM {leases} WHERE expires_at < {now} - ? LIMIT ?`
 )
 
-// Leases that ran out are free. Whoever takes one gets a fence that is greater than the one before,
-// and than that of a row that was deleted since.
+// Expired leases are free. A new owner gets a fence that is greater than the one before, and than
+// that of a row that was deleted since.
 const upsertLeasesSQL = `WITH wanted (name) AS (VALUES {rows})
 INSERT INTO {leases} AS held (name, owner, expires_at, fence)
 SELECT name, {bytes}, {now} + ?, {now} FROM wanted WHERE true ORDER BY name
@@ -114,10 +127,10 @@ var postgreSQL = dialect{
 	insert:   insertSQL + ` ON CONFLICT DO NOTHING`,
 	list:     listSQL,
 	acquire:  strings.ReplaceAll(upsertLeasesSQL, "{greatest}", "greatest"),
-	// Everybody locks leases in the order of their names, so that nobody waits in a circle.
+	// Every statement locks leases in the order of their names, so that there is no deadlock.
 	release: `WITH ending AS (SELECT name FROM {leases} WHERE name IN ({names}) AND owner = {bytes} ORDER BY name FOR UPDATE)
 UPDATE {leases} AS held SET expires_at = 0 FROM ending WHERE held.name = ending.name AND held.owner = {bytes}`,
-	forget: `WITH over AS (SELECT name FROM {leases} WHERE name IN ({names}) AND expires_at < {now} - ? ORDER BY name FOR UPDATE)
+	deleteExpired: `WITH over AS (SELECT name FROM {leases} WHERE name IN ({names}) AND expires_at < {now} - ? ORDER BY name FOR UPDATE)
 DELETE FROM {leases} AS held USING over WHERE held.name = over.name AND held.expires_at < {now} - ?`,
 	migrations: [][]string{{
 		`CREATE TABLE IF NOT EXISTS {installations} (
@@ -146,11 +159,11 @@ var mySQL = dialect{
 	dialect: MySQL,
 	quote:   "`",
 	bytes:   `?`,
-	// UNIX_TIMESTAMP depends on the time zone of the session, and twice a year is an hour off.
+	// UNIX_TIMESTAMP depends on the time zone of the session, and is an hour off twice a year.
 	now:      `TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))`,
 	identify: identifySQL,
-	// IGNORE hides more than a duplicate key, such as a text that is cut off; Swap checks lengths. ON
-	// DUPLICATE KEY UPDATE counts rows differently if the DSN says clientFoundRows.
+	// IGNORE hides more than a duplicate key, such as a text that is cut off, so Swap checks lengths.
+	// ON DUPLICATE KEY UPDATE counts rows differently if the DSN says clientFoundRows.
 	insert: strings.Replace(insertSQL, "INSERT", "INSERT IGNORE", 1),
 	list: `SELECT member_id, user_id FROM {installations} WHERE client_id = ?
 AND (member_id > ? OR (member_id = ? AND user_id > ?)) ORDER BY member_id, user_id LIMIT ?`,
@@ -160,8 +173,8 @@ AND (member_id > ? OR (member_id = ? AND user_id > ?)) ORDER BY member_id, user_
   fence = IF(expires_at > {now}, fence, GREATEST(fence + 1, {now})),
   owner = IF(expires_at > {now}, owner, ?),
   expires_at = IF(owner = ? OR expires_at <= {now}, {now} + ?, expires_at)`,
-	release: `UPDATE {leases} SET expires_at = 0 WHERE name IN ({names}) AND owner = ? ORDER BY name`,
-	forget:  `DELETE FROM {leases} WHERE name IN ({names}) AND expires_at < {now} - ? ORDER BY name`,
+	release:       `UPDATE {leases} SET expires_at = 0 WHERE name IN ({names}) AND owner = ? ORDER BY name`,
+	deleteExpired: `DELETE FROM {leases} WHERE name IN ({names}) AND expires_at < {now} - ? ORDER BY name`,
 	migrations: [][]string{{
 		`CREATE TABLE IF NOT EXISTS {installations} (
   client_id VARBINARY(255) NOT NULL,
@@ -190,13 +203,13 @@ var sqLite = dialect{
 	quote:   `"`,
 	bytes:   `CAST(? AS BLOB)`,
 	// In whole milliseconds. SQLite has functions of Unix time since 3.42 only.
-	now:      `(CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER) * 1000)`,
-	identify: `SELECT sqlite_version()`,
-	insert:   insertSQL + ` ON CONFLICT DO NOTHING`,
-	list:     listSQL,
-	acquire:  strings.ReplaceAll(upsertLeasesSQL, "{greatest}", "max"),
-	release:  `UPDATE {leases} SET expires_at = 0 WHERE name IN ({names}) AND owner = {bytes}`,
-	forget:   `DELETE FROM {leases} WHERE name IN ({names}) AND expires_at < {now} - ?`,
+	now:           `(CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER) * 1000)`,
+	identify:      `SELECT sqlite_version()`,
+	insert:        insertSQL + ` ON CONFLICT DO NOTHING`,
+	list:          listSQL,
+	acquire:       strings.ReplaceAll(upsertLeasesSQL, "{greatest}", "max"),
+	release:       `UPDATE {leases} SET expires_at = 0 WHERE name IN ({names}) AND owner = {bytes}`,
+	deleteExpired: `DELETE FROM {leases} WHERE name IN ({names}) AND expires_at < {now} - ?`,
 	migrations: [][]string{{
 		`CREATE TABLE IF NOT EXISTS {installations} (
   client_id BLOB NOT NULL,
@@ -229,8 +242,8 @@ func (d *dialect) table(cfg config, name string) string {
 	return table
 }
 
-// sql makes a statement of a template for a number of names: {rows} are rows to insert, {names} are
-// the values of a list.
+// sql makes a statement of a template, for a number of names. {rows} are rows to insert, {names}
+// are the values of a list.
 func (d *dialect) sql(cfg config, template string, names int) string {
 	row := "(" + d.bytes + ")"
 	if d.dialect == MySQL {
@@ -260,7 +273,7 @@ func (d *dialect) sql(cfg config, template string, names int) string {
 	}
 }
 
-// repeat returns s n times, in a list.
+// repeat returns a list of n times s.
 func repeat(s string, n int) string {
 	return strings.TrimSuffix(strings.Repeat(s+", ", n), ", ")
 }

@@ -22,8 +22,8 @@
 //	…
 //	h, err := webhook.NewHandler(portals, mux, webhook.WithStore(journal), webhook.WithLeaser("events", store))
 //
-// [New] creates the tables. One type is the store and the leaser, because both are tables of one
-// database: they are created together and fail together, and a program has one value to pass.
+// [New] creates the tables. One type is both the store and the leaser, because both are tables of
+// one database. They are created together and fail together, and a program has one value to pass.
 //
 // # Databases
 //
@@ -34,12 +34,12 @@
 //
 // Every operation is one statement that commits by itself, so the isolation level does not matter.
 // If the database undoes a statement because of another one at the same time, by a deadlock or
-// because SQLite is busy, it is tried again up to ten times. IDs, names and owners are columns of
-// bytes, so they are compared byte by byte whatever the collation.
+// because SQLite is busy, the store tries it again, up to ten times. IDs, names and owners are
+// columns of bytes, so they are compared byte by byte with any collation.
 //
 // A refresh token works once. If the commit that stores the next one is lost, somebody must install
-// the application again on that portal. So New asks the server whether a commit survives a loss of
-// power. It refuses one that does not, unless [WithUnsyncedCommits] is given:
+// the application again on that portal. So New asks the server whether a commit survives a power
+// failure. It refuses a server on which it does not, unless [WithUnsyncedCommits] is given:
 //
 //	            a commit is on the disk when it returns, by default; but not with
 //	PostgreSQL  fsync=off, synchronous_commit=off
@@ -47,7 +47,7 @@
 //	SQLite      PRAGMA synchronous=NORMAL or OFF
 //
 // A standby that lags behind when it is promoted lacks the last commits. Replicate synchronously to
-// exclude that. The disk must not report a write before it is safe.
+// prevent that. The disk must not report a write before it is safe.
 //
 // With MariaDB and MySQL, add interpolateParams=true to the DSN: a statement then takes one round
 // trip to the server instead of two.
@@ -65,17 +65,17 @@
 //
 // SQLite creates the file with the permissions that the umask leaves, and gives the files beside it
 // (-wal, -shm) the same. They hold tokens: create the folder with mode 0700, or the file with mode
-// 0600 before sql.Open. A process must not open the file by other means while it is in use, because
-// that ends SQLite's locks; VACUUM INTO makes a copy. Deleted tokens stay in free pages of the file
-// until these are used again. [WithCodec] encrypts those, too.
+// 0600 before sql.Open. While the file is in use, a process must not open it by other means,
+// because that ends SQLite's locks. VACUUM INTO makes a copy. Deleted tokens stay in free pages of
+// the file until these are used again. [WithCodec] encrypts those, too.
 //
 // # PgBouncer
 //
 // The store keeps no state in a connection, so it works in transaction mode, also while it creates
-// the tables (tested with PgBouncer 1.18). The driver must not keep prepared statements either:
-// with pgx, add default_query_exec_mode=exec to the DSN. The modes cache_describe and
-// simple_protocol work, too. In the default mode of pgx statements fail, and the error says what to
-// change.
+// the tables (tested with PgBouncer 1.18). The driver must not keep prepared statements, either.
+// With pgx, add default_query_exec_mode=exec to the DSN. The modes cache_describe and
+// simple_protocol work, too. In the default mode of pgx, statements fail with an error that says
+// what to change.
 //
 // # Tables
 //
@@ -83,16 +83,17 @@
 // [WithTablePrefix] and [WithSchema]. The last holds the version of the tables. New checks it, and
 // brings the tables up to date under a lock. If the user of the program may create no tables, give
 // [WithoutMigration] and let a DBA run what [DDL] returns. The user then needs SELECT, INSERT,
-// UPDATE and DELETE. New refuses tables that a newer version of this package made; processes that
+// UPDATE and DELETE. New refuses tables that a newer version of this package made. Processes that
 // have opened them before go on.
 //
 // # Leases
 //
-// Leases end by the clock of the database, whatever the clocks of the processes show. It must be
+// Leases end by the clock of the database. The clocks of the processes do not matter. It must be
 // the clock of one server; on SQLite, it is that of the machine. If it is set ahead, leases in
-// force end early, so let it run evenly, as NTP does. A fencing token protects what is written
-// under a lease from a process that does not know yet that it has lost it; see [Store.Fences]. The
-// row of a lease is deleted ten minutes after its end, by whichever process calls Acquire then.
+// force end early, so let it run evenly, as NTP does. A process may not know yet that it has lost
+// its lease. A fencing token protects what is written under the lease from that process; see
+// [Store.Fences]. The row of a lease is deleted ten minutes after its end, by the next process that
+// calls Acquire.
 //
 // # Limits
 //
@@ -100,8 +101,8 @@
 //     put a proxy in between that sends SELECT to replicas. A cluster in which several nodes take
 //     writes, such as Galera, works if all processes use the same node. CockroachDB is refused.
 //   - An installation has at most 1 MiB, an ID 255 bytes, the name of a lease 512.
-//   - Calls take as long as their context lets them. Packages oauth, offline and webhook end theirs
-//     after seconds.
-//   - After a broken connection it is not known whether a write has happened. Load shows it. Package
-//     oauth writes again, and finds out by the conflict.
+//   - Calls take as long as their context allows. Packages oauth, offline and webhook limit theirs
+//     to seconds.
+//   - After a broken connection it is unknown whether a write has happened. Load shows it. Package
+//     oauth writes again, and a conflict shows it.
 package sqlstore

@@ -42,7 +42,7 @@ var (
 	dialect = map[string]sqlstore.Dialect{"pgx": sqlstore.PostgreSQL, "mysql": sqlstore.MySQL, "sqlite": sqlstore.SQLite}
 )
 
-// place is where the tables of one test are. Processes hand it to each other as JSON.
+// place names the tables of one test. Processes pass it to each other as JSON.
 type place struct {
 	Driver    string `json:"driver"`
 	DSN       string `json:"dsn"`
@@ -50,7 +50,7 @@ type place struct {
 	Encrypted bool   `json:"encrypted"`
 }
 
-// open returns a pool of its own, as another process would have it.
+// open returns a new pool, like that of another process.
 func (p place) open(tb testing.TB) *sql.DB {
 	tb.Helper()
 	db, err := sql.Open(p.Driver, p.DSN)
@@ -73,7 +73,7 @@ func (p place) options(opts ...sqlstore.Option) []sqlstore.Option {
 	return opts
 }
 
-// store opens a store over a pool of its own.
+// store opens a store over a new pool.
 func (p place) store(tb testing.TB, opts ...sqlstore.Option) *sqlstore.Store {
 	tb.Helper()
 	return p.on(tb, p.open(tb), opts...)
@@ -86,7 +86,7 @@ func (p place) on(tb testing.TB, db *sql.DB, opts ...sqlstore.Option) *sqlstore.
 	return s
 }
 
-// table returns a table as the test's own statements name it.
+// table returns the name of a table for the test's own statements.
 func (p place) table(name string) string {
 	name = sqlstore.DefaultTablePrefix + name
 	if p.Schema != "" {
@@ -184,7 +184,7 @@ func freshSQLite(tb testing.TB) place {
 	return place{Driver: "sqlite", DSN: fileURI(filepath.Join(tb.TempDir(), "tokens.db")) + sqlitePragmas}
 }
 
-// fileURI escapes a path, since folders of tests have names such as x#01.
+// fileURI escapes a path, because folders of tests have names such as x#01.
 func fileURI(path string) string { return "file:" + (&url.URL{Path: path}).EscapedPath() }
 
 // run executes a statement of the test's own.
@@ -202,13 +202,15 @@ func number(tb testing.TB, db *sql.DB, statement string) int64 {
 	return n
 }
 
-// installation returns one with a secret that must show nowhere.
+// installation returns one with a secret that must never be shown.
 func installation(token string) oauth.Installation {
-	return oauth.Installation{MemberID: memberID, AccessToken: event.Secret(planted + token), RefreshToken: event.Secret(planted + "r" + token)}
+	return oauth.Installation{
+		MemberID: memberID, AccessToken: event.Secret(planted + token),
+		RefreshToken: event.Secret(planted + "r" + token),
+	}
 }
 
-// requireSafe checks that an error shows no value, no address and no part of a DSN, however it is
-// printed.
+// requireSafe checks that an error shows no value, no address and no part of a DSN in any format.
 func requireSafe(tb testing.TB, err error) {
 	tb.Helper()
 	require.Error(tb, err)

@@ -17,21 +17,21 @@ type Error string
 func (e Error) Error() string { return string(e) }
 
 const (
-	// ErrConfig means that [New] or [DDL] was given arguments or options that make no sense, or a
-	// database that is not set up as this package needs it.
+	// ErrConfig means that [New] or [DDL] got arguments or options that make no sense, or a database
+	// that is not set up as this package needs it.
 	ErrConfig Error = "sqlstore: invalid configuration"
 	// ErrSchema means that the tables are missing, or that another version of this package made
 	// them.
 	ErrSchema Error = "sqlstore: the tables do not fit this version of the package"
 )
 
-// misconfigured makes an [ErrConfig] with an explanation.
-func misconfigured(format string, args ...any) error {
+// configError returns an [ErrConfig] with an explanation.
+func configError(format string, args ...any) error {
 	return fmt.Errorf("%w: %s", ErrConfig, fmt.Sprintf(format, args...))
 }
 
-// failure is an error of the database or the driver. Texts of drivers quote addresses, users and
-// values, so failure shows the code only. The driver's error is in the chain, for errors.As.
+// failure is an error of the database or the driver. The texts of drivers quote addresses, users
+// and values, so a failure shows only the code. The driver's error is in the chain, for errors.As.
 type failure struct {
 	op   string
 	text string
@@ -42,9 +42,9 @@ func (f *failure) Error() string    { return "sqlstore: " + f.op + ": " + f.text
 func (f *failure) Unwrap() error    { return f.err }
 func (f *failure) GoString() string { return f.Error() } // fmt would print the driver's error
 
-// failed makes a failure of a driver's error. If ctx has ended, that is the reason. An error of
-// this package stays as it is.
-func (d *dialect) failed(ctx context.Context, op string, err error) error {
+// wrapError makes a failure of a driver's error. If ctx has ended, the failure says so instead. It
+// returns an error of this package unchanged.
+func (d *dialect) wrapError(ctx context.Context, op string, err error) error {
 	if ended := ctx.Err(); ended != nil {
 		return &failure{op: op, text: ended.Error(), err: ended}
 	}
@@ -52,7 +52,7 @@ func (d *dialect) failed(ctx context.Context, op string, err error) error {
 		return own
 	}
 	code := d.code(err)
-	text, known := meanings[code]
+	text, known := codeTexts[code]
 	errno, broken := errors.AsType[syscall.Errno](err)
 	switch {
 	case known:
@@ -67,17 +67,17 @@ func (d *dialect) failed(ctx context.Context, op string, err error) error {
 	return &failure{op: op, text: text, err: err}
 }
 
-// meanings are the codes that a person can do something about.
-var meanings = map[string]string{
+// codeTexts are the texts of codes that somebody can do something about.
+var codeTexts = map[string]string{
 	"SQLSTATE 25006":  "the server takes no writes; connect to the primary (target_session_attrs=read-write)",
-	"SQLSTATE 26000":  pooled,
+	"SQLSTATE 26000":  textPooled,
 	"SQLSTATE 28000":  "the server refuses the user",
 	"SQLSTATE 28P01":  "the server refuses the password",
 	"SQLSTATE 3D000":  "there is no such database",
 	"SQLSTATE 3F000":  "there is no such schema; create it",
 	"SQLSTATE 42501":  "the user lacks a right",
 	"SQLSTATE 42P01":  "a table is missing; run the statements of sqlstore.DDL",
-	"SQLSTATE 42P05":  pooled,
+	"SQLSTATE 42P05":  textPooled,
 	"SQLSTATE 53100":  "the disk of the server is full",
 	"SQLSTATE 53300":  "the server has too many connections; see sql.DB.SetMaxOpenConns",
 	"error 1021":      "the disk of the server is full",
@@ -99,10 +99,10 @@ var meanings = map[string]string{
 	"SQLite error 26": "the file is not a SQLite database",
 }
 
-const pooled = "a connection pooler keeps no prepared statements; with pgx use default_query_exec_mode=exec"
+const textPooled = "a connection pooler keeps no prepared statements; with pgx use default_query_exec_mode=exec"
 
 // code returns the code that the database gave an error, or nothing if it has none. The package
-// imports no driver, so it reads what the drivers' errors have in common.
+// imports no driver, so it reads what the errors of drivers have in common.
 func (d *dialect) code(err error) string {
 	switch d.dialect {
 	case PostgreSQL:
@@ -129,10 +129,10 @@ func (d *dialect) code(err error) string {
 	return ""
 }
 
-// passes reports whether the database undid a statement because of another one at the same time, so
-// that it can be tried again.
-func (d *dialect) passes(err error) bool {
-	if d.dialect == SQLite { // of which all drivers pass on the text
+// isRetryable reports whether the database undid a statement because of another one at the same
+// time, so that it can be tried again.
+func (d *dialect) isRetryable(err error) bool {
+	if d.dialect == SQLite { // all of its drivers pass on this text
 		return strings.Contains(err.Error(), "is locked")
 	}
 	switch d.code(err) {

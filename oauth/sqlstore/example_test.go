@@ -14,16 +14,16 @@ import (
 )
 
 // Replicas of a program keep their tokens in one database, encrypted, and refresh each once. This
-// one uses SQLite (modernc.org/sqlite); on a server only the driver, the DSN and the dialect
+// one uses SQLite (modernc.org/sqlite). With a server only the driver, the DSN and the dialect
 // differ.
 func ExampleNew() {
 	ctx := context.Background()
-	dir, err := os.MkdirTemp("", "tokens") // in life a folder that stays, with mode 0700
+	dir, err := os.MkdirTemp("", "tokens") // in a real program, a folder that stays, with mode 0700
 	if err != nil {
 		panic(err)
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	key := make([]byte, oauth.EncryptionKeySize) // in life from where secrets are kept
+	key := make([]byte, oauth.EncryptionKeySize) // in a real program, from a vault
 	_, _ = rand.Read(key)
 
 	db, err := sql.Open("sqlite", "file:"+filepath.Join(dir, "tokens.db")+"?_pragma=busy_timeout(10000)&_pragma=synchronous(FULL)")
@@ -41,7 +41,7 @@ func ExampleNew() {
 		panic(err)
 	}
 
-	// portals verifies and stores installations; here is one that it has stored.
+	// portals verifies and stores installations. This stands for one of them.
 	_, err = store.Swap(ctx, oauth.Key{ClientID: app.ClientID, MemberID: "a223c6b3710f85df22e9377d6c4f7553"}, "",
 		oauth.Installation{AccessToken: "access", ClientEndpoint: "https://example.bitrix24.com/rest/"})
 	if err != nil {
@@ -52,8 +52,8 @@ func ExampleNew() {
 	// Output: https://example.bitrix24.com/rest/ <nil>
 }
 
-// A worker takes a lease, and sends its fencing token along with what it writes. A worker that was
-// frozen in the meantime has an older token, which the table of the account refuses.
+// A worker takes a lease, and sends its fencing token with what it writes. A worker that was frozen
+// in the meantime has an older token, which the table of the account refuses.
 func ExampleStore_Fences() {
 	ctx := context.Background()
 	db, store, cleanUp := openExample(ctx)
@@ -71,7 +71,7 @@ func ExampleStore_Fences() {
 
 	_, _ = store.Acquire(ctx, "frozen", time.Minute, "account/7")
 	frozen, _ := store.Fences(ctx, "frozen", "account/7")
-	_ = store.Release(ctx, "frozen", "account/7") // in life: the minute is over, and the worker does not know
+	_ = store.Release(ctx, "frozen", "account/7") // in reality the minute is over, and the worker does not know it
 	_, _ = store.Acquire(ctx, "next", time.Minute, "account/7")
 	next, _ := store.Fences(ctx, "next", "account/7")
 	pay("next", next["account/7"])

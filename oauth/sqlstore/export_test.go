@@ -9,12 +9,12 @@ import (
 // ListStatement returns the statement of List.
 func (s *Store) ListStatement() string { return s.sql(s.dialect.list) }
 
-// Sweep forgets leases now.
-func (s *Store) Sweep(ctx context.Context) {
+// DeleteExpired deletes expired leases now.
+func (s *Store) DeleteExpired(ctx context.Context) {
 	s.mu.Lock()
-	s.swept = time.Time{}
+	s.deletedAt = time.Time{}
 	s.mu.Unlock()
-	s.sweep(ctx)
+	s.deleteExpired(ctx)
 }
 
 // Later returns the store of a later version of this package, whose tables have another version.
@@ -24,5 +24,5 @@ func (s *Store) Later(statements ...string) *Store {
 	return &Store{db: s.db, cfg: s.cfg, dialect: &d, codec: s.codec}
 }
 
-// CheckTables is what New does last.
+// CheckTables is the last step of New.
 func (s *Store) CheckTables(ctx context.Context) error { return s.checkTables(ctx) }

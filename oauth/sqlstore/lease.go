@@ -8,20 +8,20 @@ import (
 )
 
 const (
-	// MaxNameLength is how long the name of a lease may be, in bytes.
+	// MaxNameLength is the greatest length of the name of a lease, in bytes.
 	MaxNameLength = 512
-	// MaxOwnerLength is how long an owner may be, in bytes.
+	// MaxOwnerLength is the greatest length of an owner, in bytes.
 	MaxOwnerLength = 255
 
-	// maxNames is how many leases one statement takes.
+	// maxNames is how many leases one statement handles.
 	maxNames = 1000
-	// keptFor is how long the row of a lease stays that ran out. If the database's clock is set back
+	// keepExpired is how long the row of an expired lease stays. If the database's clock is set back
 	// by less, fences still grow.
-	keptFor = 10 * time.Minute
-	// sweepEvery is how often a process looks for rows to forget.
-	sweepEvery = time.Minute
-	// maxForgotten is how many rows a look deletes.
-	maxForgotten = 1000
+	keepExpired = 10 * time.Minute
+	// deleteInterval is how often a process looks for expired rows to delete.
+	deleteInterval = time.Minute
+	// maxDeleted is how many rows it deletes each time.
+	maxDeleted = 1000
 )
 
 const (
@@ -31,11 +31,12 @@ const (
 )
 
 // Acquire takes the named leases for owner, or renews those that it holds, to ttl from now. It
-// returns those that owner holds then, by name; the others are another's. Names are compared byte
-// by byte. It does not wait for leases.
+// returns the names of those that owner then holds; other owners hold the rest. Names are compared
+// byte by byte. It does not wait for leases.
 //
-// Every lease is taken or left by itself, and one statement takes up to 1,000. Only the database's
-// clock counts: the clocks of processes may be wrong. After an error leases may have been taken.
+// Each lease is taken or not, independently of the others. One statement takes up to 1,000. Only
+// the database's clock counts, so the clocks of processes may be wrong. After an error leases may
+// have been taken.
 func (s *Store) Acquire(ctx context.Context, owner string, ttl time.Duration, names ...string) ([]string, error) {
 	if ttl <= 0 {
 		return nil, errTTL
@@ -43,7 +44,7 @@ func (s *Store) Acquire(ctx context.Context, owner string, ttl time.Duration, na
 	const op = "acquire"
 	micros := ttl.Microseconds() + 1000 // never less than ttl, though SQLite's clock counts milliseconds
 	var held []string
-	err := s.each(ctx, op, owner, names, func(chunk []string) error {
+	err := s.eachChunk(ctx, op, owner, names, func(chunk []string) error {
 		args := make([]any, 0, 3*len(chunk)+3)
 		for _, name := range chunk {
 			args = append(args, []byte(name))
@@ -69,16 +70,16 @@ func (s *Store) Acquire(ctx context.Context, owner string, ttl time.Duration, na
 	if err != nil {
 		return nil, err
 	}
-	s.sweep(ctx)
+	s.deleteExpired(ctx)
 	slices.Sort(held)
 	return held, nil
 }
 
-// Release ends the named leases that owner holds. Those of others stay as they are. After an error
-// leases may have ended.
+// Release ends the named leases that owner holds. It leaves those of others as they are. After an
+// error leases may have ended.
 func (s *Store) Release(ctx context.Context, owner string, names ...string) error {
 	const op = "release"
-	return s.each(ctx, op, owner, names, func(chunk []string) error {
+	return s.eachChunk(ctx, op, owner, names, func(chunk []string) error {
 		args := append(nameArgs(chunk), []byte(owner))
 		if s.dialect.dialect == PostgreSQL {
 			args = append(args, []byte(owner))
@@ -91,7 +92,7 @@ func (s *Store) Release(ctx context.Context, owner string, names ...string) erro
 // Held returns the leases in force whose names begin with prefix, with their owners.
 func (s *Store) Held(ctx context.Context, prefix string) (map[string]string, error) {
 	statement, args := heldSQL, []any{[]byte(prefix)}
-	if end := endOf(prefix); end != nil {
+	if end := afterPrefix(prefix); end != nil {
 		statement, args = heldBelowSQL, append(args, end)
 	}
 	type lease struct{ name, owner []byte }
@@ -111,22 +112,22 @@ func (s *Store) Held(ctx context.Context, prefix string) (map[string]string, err
 
 // Fences returns the fencing tokens of those of the named leases that owner holds, by name.
 //
-// A process that is frozen for a while can write something after its lease has ended, when another
-// owner works already. No lease can prevent that, but the store that is written to can. Read the
-// token once after Acquire and send it along with every write. The store refuses a token that is
-// less than the greatest that it has seen:
+// A process that was frozen for a while can write something after its lease has ended, when another
+// owner works already. No lease can prevent that, but the store that it writes to can. Read the
+// token once after Acquire and send it with every write. The store refuses a token that is less
+// than the greatest that it has seen:
 //
 //	UPDATE account SET balance = ?, fence = ? WHERE id = ? AND fence <= ?
 //
 // The token of a lease is positive and grows whenever the lease is taken, whether by another owner
 // or by the same one after it had ended. Renewing a lease does not change it. It is the database's
-// time in microseconds since 1970, or more, so it also grows when a lease was forgotten, or when
-// the database was restored from a backup. It would not grow if the database's clock were set back
-// by more than ten minutes.
+// time in microseconds since 1970, or more. So it also grows if the row of the lease was deleted,
+// or if the database was restored from a backup. It does not grow if the database's clock is set
+// back by more than ten minutes.
 func (s *Store) Fences(ctx context.Context, owner string, names ...string) (map[string]int64, error) {
 	const op = "fences"
 	tokens := make(map[string]int64)
-	err := s.each(ctx, op, owner, names, func(chunk []string) error {
+	err := s.eachChunk(ctx, op, owner, names, func(chunk []string) error {
 		fences, err := s.fences(ctx, op, owner, chunk)
 		for _, f := range fences {
 			tokens[f.name] = f.token
@@ -156,11 +157,11 @@ func (s *Store) fences(ctx context.Context, op, owner string, chunk []string) ([
 	})
 }
 
-// each calls f with the names in order, each once, as many as fit into one statement. All
-// statements lock leases in this order, so that none waits in a circle.
-func (s *Store) each(ctx context.Context, op, owner string, names []string, f func(chunk []string) error) error {
+// eachChunk calls f with the names, sorted and each once, as many at a time as fit into one
+// statement. All statements lock leases in this order, so that there is no deadlock.
+func (s *Store) eachChunk(ctx context.Context, op, owner string, names []string, f func(chunk []string) error) error {
 	if err := ctx.Err(); err != nil {
-		return s.dialect.failed(ctx, op, err)
+		return s.dialect.wrapError(ctx, op, err)
 	}
 	if owner == "" || len(owner) > MaxOwnerLength {
 		return errOwner
@@ -179,21 +180,21 @@ func (s *Store) each(ctx context.Context, op, owner string, names []string, f fu
 	return nil
 }
 
-// sweep deletes rows of leases that ran out a while ago, now and then. If it fails, a later one
-// deletes them.
-func (s *Store) sweep(ctx context.Context) {
+// deleteExpired deletes the rows of leases that expired a while ago, at most once in
+// deleteInterval. If it fails, a later call deletes them.
+func (s *Store) deleteExpired(ctx context.Context) {
 	s.mu.Lock()
-	due := time.Since(s.swept) >= sweepEvery
+	due := time.Since(s.deletedAt) >= deleteInterval
 	if due {
-		s.swept = time.Now()
+		s.deletedAt = time.Now()
 	}
 	s.mu.Unlock()
 	if !due {
 		return
 	}
 	const op = "sweep"
-	kept := keptFor.Microseconds()
-	names, err := query(ctx, s, op, s.sql(overSQL), []any{kept, maxForgotten}, scanName)
+	kept := keepExpired.Microseconds()
+	names, err := query(ctx, s, op, s.sql(expiredSQL), []any{kept, maxDeleted}, scanName)
 	if err != nil || len(names) == 0 {
 		return
 	}
@@ -202,10 +203,10 @@ func (s *Store) sweep(ctx context.Context) {
 	if s.dialect.dialect == PostgreSQL {
 		args = append(args, kept)
 	}
-	_, err = s.exec(ctx, op, s.dialect.sql(s.cfg, s.dialect.forget, len(names)), args)
-	if err == nil && len(names) == maxForgotten { // there are more, for the next Acquire
+	_, err = s.exec(ctx, op, s.dialect.sql(s.cfg, s.dialect.deleteExpired, len(names)), args)
+	if err == nil && len(names) == maxDeleted { // the next Acquire deletes more
 		s.mu.Lock()
-		s.swept = time.Time{}
+		s.deletedAt = time.Time{}
 		s.mu.Unlock()
 	}
 }
@@ -224,8 +225,9 @@ func nameArgs(names []string) []any {
 	return args
 }
 
-// endOf returns the first name after all that begin with prefix, or nil if there is none.
-func endOf(prefix string) []byte {
+// afterPrefix returns the first name after all names that begin with prefix, or nil if there is
+// none.
+func afterPrefix(prefix string) []byte {
 	end := []byte(prefix)
 	for len(end) > 0 && end[len(end)-1] == 0xff {
 		end = end[:len(end)-1]

@@ -21,8 +21,7 @@ import (
 	"github.com/b24events/b24events/oauth/sqlstore"
 )
 
-// age lets a number of minutes pass for the leases of a place, as if the database's clock had gone
-// on.
+// age makes the leases of a place a number of minutes older.
 func age(t *testing.T, p place, minutes int64) {
 	t.Helper()
 	run(t, p.open(t), fmt.Sprintf("UPDATE %s SET expires_at = expires_at - %d, fence = fence - %[2]d", p.table("leases"), minutes*60_000_000))
@@ -92,7 +91,7 @@ func TestFences(t *testing.T) {
 		grows("one", "after the clock was set back, again")
 
 		age(t, p, 75) // the clock has made up for it
-		s.Sweep(t.Context())
+		s.DeleteExpired(t.Context())
 		require.Zero(t, number(t, p.open(t), "SELECT COUNT(*) FROM "+p.table("leases")))
 		last -= 75 * 60_000_000
 		grows("two", "after it was forgotten")
@@ -105,8 +104,8 @@ func fence0(tb testing.TB, p place) int64 {
 	return number(tb, p.open(tb), "SELECT MAX(fence) FROM "+p.table("leases"))
 }
 
-// TestSweep forgets leases that ran out long ago, and no others.
-func TestSweep(t *testing.T) {
+// TestDeleteExpired deletes leases that expired long ago, and no others.
+func TestDeleteExpired(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, p place) {
 		t.Helper()
@@ -121,7 +120,8 @@ func TestSweep(t *testing.T) {
 		acquire(t, s, "two", "released")
 		require.NoError(t, s.Release(t.Context(), "two", "released"))
 		acquire(t, s, "two", "just over")
-		run(t, p.open(t), "UPDATE "+p.table("leases")+" SET expires_at = expires_at - 120000000 WHERE owner = "+bytesOf(p, "two")+" AND expires_at > 0")
+		run(t, p.open(t),
+			"UPDATE "+p.table("leases")+" SET expires_at = expires_at - 120000000 WHERE owner = "+bytesOf(p, "two")+" AND expires_at > 0")
 		left := func() int64 { return number(t, p.open(t), "SELECT COUNT(*) FROM "+p.table("leases")) }
 		require.EqualValues(t, 2503, left(), "this process has looked less than a minute ago")
 		another := p.store(t)
@@ -137,7 +137,7 @@ func TestSweep(t *testing.T) {
 	})
 }
 
-// bytesOf returns a literal.
+// bytesOf returns a literal of a text as bytes.
 func bytesOf(p place, text string) string {
 	if p.dialect() == sqlstore.SQLite {
 		return "CAST('" + text + "' AS BLOB)"
@@ -153,7 +153,8 @@ func TestLeaseArguments(t *testing.T) {
 		longest := strings.Repeat("\xff", sqlstore.MaxNameLength)
 		names := []string{longest, longest[1:], "\x00", "\x00\x00", "\xff", "a", "A", "a ", "a\x00"}
 		slices.Sort(names)
-		require.Equal(t, names, acquire(t, s, strings.Repeat("\xff", sqlstore.MaxOwnerLength), append(slices.Clone(names), names...)...), "twice the same names")
+		require.Equal(t, names, acquire(t, s, strings.Repeat("\xff", sqlstore.MaxOwnerLength), append(slices.Clone(names), names...)...),
+			"twice the same names")
 		held, err := s.Held(t.Context(), "\xff")
 		require.NoError(t, err)
 		require.Len(t, held, 3)
@@ -280,7 +281,7 @@ func TestLeasesUnderContention(t *testing.T) {
 	})
 }
 
-// TestOneTakesWhatRanOut lets many owners wait for one lease to run out.
+// TestOneTakesWhatRanOut lets many owners wait for one lease to expire.
 func TestOneTakesWhatRanOut(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, p place) {
@@ -310,8 +311,8 @@ func TestOneTakesWhatRanOut(t *testing.T) {
 	})
 }
 
-// TestWrongClock takes leases in a process whose clock shows the year 2000. The database's clock is
-// the one that counts. SQLite has no other clock than that of the machine.
+// TestWrongClock takes leases in a process whose clock shows the year 2000. Only the database's
+// clock counts. SQLite has only the clock of the machine.
 func TestWrongClock(t *testing.T) {
 	t.Parallel()
 	networked(t, func(t *testing.T, p place) {

@@ -6,34 +6,34 @@ import (
 	"github.com/b24events/b24events/oauth"
 )
 
-// DefaultTablePrefix is what the names of the tables begin with unless [WithTablePrefix] is given.
+// DefaultTablePrefix is the prefix of the names of the tables, unless [WithTablePrefix] is given.
 const DefaultTablePrefix = "b24events_"
 
 // Option configures [New] and [DDL].
 type Option func(*config) error
 
 type config struct {
-	schema   string // of the tables; empty: the one that the connection is in
+	schema   string // of the tables; empty means the schema of the connection
 	prefix   string // of the tables
 	codec    []oauth.CodecOption
 	migrates bool
-	unsynced bool // commits need not survive a loss of power
+	unsynced bool // commits need not survive a power failure
 }
 
-// Names stand in quotes in every statement. These are the ones that a DBA can type without quotes,
-// too, but for the hyphens that names of MySQL databases have.
+// Statements quote names. These patterns allow names that a DBA can type without quotes, and in
+// addition the hyphens of the names of MySQL databases.
 var (
 	prefixes = regexp.MustCompile(`^[a-z][a-z0-9_]{0,31}$`)
 	schemas  = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_-]{0,62}$`)
 )
 
-// WithTablePrefix sets what the names of the tables begin with: a lower-case letter, followed by up
+// WithTablePrefix sets the prefix of the names of the tables: a lower-case letter, followed by up
 // to 31 lower-case letters, digits and underscores. The default is [DefaultTablePrefix]. Stores
 // with different prefixes share nothing, not even leases.
 func WithTablePrefix(prefix string) Option {
 	return func(cfg *config) error {
 		if !prefixes.MatchString(prefix) {
-			return misconfigured("WithTablePrefix wants a lower-case letter and up to 31 lower-case letters, digits and underscores")
+			return configError("WithTablePrefix: a prefix has a lower-case letter and up to 31 lower-case letters, digits and underscores")
 		}
 		cfg.prefix = prefix
 		return nil
@@ -41,22 +41,22 @@ func WithTablePrefix(prefix string) Option {
 }
 
 // WithSchema sets the schema of the tables, which on MySQL is their database. It must exist.
-// Without the option, the tables are where the connection is: in the first schema of search_path,
-// or in the database of the DSN. The name has up to 63 letters, digits, underscores and hyphens,
-// and begins with a letter or an underscore. SQLite has no schemas.
+// Without the option, the tables are in the first schema of search_path, or in the database of the
+// DSN. The name has up to 63 letters, digits, underscores and hyphens, and begins with a letter or
+// an underscore. SQLite has no schemas.
 func WithSchema(name string) Option {
 	return func(cfg *config) error {
 		if !schemas.MatchString(name) {
-			return misconfigured("WithSchema wants up to 63 letters, digits, underscores and hyphens, the first a letter or an underscore")
+			return configError("WithSchema: a name has up to 63 letters, digits, underscores and hyphens, the first a letter or an underscore")
 		}
 		cfg.schema = name
 		return nil
 	}
 }
 
-// WithCodec sets how installations are written, such as encrypted by [oauth.WithEncryptionKey].
-// Without it, the database holds tokens in clear. Calls add up. See [oauth.WithEncryptionKey] for
-// how to change keys.
+// WithCodec sets how installations are written, for example encrypted by [oauth.WithEncryptionKey].
+// Without it, the database holds tokens in clear. The options of several calls are combined. See
+// [oauth.WithEncryptionKey] for how to change keys.
 func WithCodec(opts ...oauth.CodecOption) Option {
 	return func(cfg *config) error {
 		cfg.codec = append(cfg.codec, opts...)
@@ -75,7 +75,7 @@ func WithoutMigration() Option {
 }
 
 // WithUnsyncedCommits accepts a database that confirms a commit before it is on the disk, which
-// [New] refuses otherwise. After a loss of power the last refresh tokens may be missing. They work
+// [New] refuses otherwise. After a power failure the last refresh tokens may be missing. They work
 // once, so those portals must then install the application again. The option is for tests.
 func WithUnsyncedCommits() Option {
 	return func(cfg *config) error {

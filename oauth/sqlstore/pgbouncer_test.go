@@ -17,7 +17,7 @@ import (
 	"github.com/b24events/b24events/oauth/sqlstore"
 )
 
-// pgBouncer starts PgBouncer in transaction mode, which gives the connection to the server to
+// pgBouncer starts PgBouncer in transaction mode, which may give the connection to the server to
 // another client after each transaction. It returns a place behind it.
 func pgBouncer(t *testing.T, poolSize int) func(tb testing.TB) place {
 	t.Helper()
@@ -123,13 +123,13 @@ func TestPgBouncer(t *testing.T) {
 			require.Empty(t, acquire(t, s, "two", "a"))
 			require.Positive(t, fence(t, s, "one"))
 			require.NoError(t, s.Release(t.Context(), "one", "a", "b"))
-			s.Sweep(t.Context())
+			s.DeleteExpired(t.Context())
 		})
 	}
 }
 
 // TestPgBouncerAndPreparedStatements leaves pgx in its default mode, which names the statements
-// that it prepares. The second connection finds the names of the first one. The error says what to
+// that it prepares. The second connection meets the names of the first one. The error says what to
 // do.
 func TestPgBouncerAndPreparedStatements(t *testing.T) {
 	t.Parallel()

@@ -25,27 +25,27 @@ import (
 	"github.com/b24events/b24events/oauth"
 )
 
-// Tests of several processes start this test binary again, with the work to do in the environment.
+// Tests of several processes start this test binary again, with a job in the environment.
 const (
 	processEnv = "SQLSTORE_TEST_PROCESS"
 	processes  = 8
 	callers    = 50 // in each process
 )
 
-// job is what a process gets to do.
+// job is the work of one process.
 type job struct {
 	Place        place  `json:"place"`
 	OAuthHost    string `json:"oauth_host"`
 	ClientSecret string `json:"client_secret"`
 }
 
-// round is what a process reports of one expiry.
+// round is the report of a process about one expiry.
 type round struct {
 	Tokens []string `json:"tokens"` // that its callers ended with, hashed, each once
 	Errors []string `json:"errors"`
 }
 
-// TestProcess is what the processes run.
+// TestProcess is the test that the processes run.
 func TestProcess(t *testing.T) {
 	t.Parallel()
 	text := os.Getenv(processEnv)
@@ -67,7 +67,7 @@ func TestProcess(t *testing.T) {
 	require.NoError(t, portals.Shutdown(t.Context()))
 }
 
-// portals makes what a replica of the application has. The store is its refresh lock as well.
+// portals makes the Portals of a replica of the application. The store is its refresh lock as well.
 func (j job) portals(tb testing.TB, store interface {
 	oauth.Store
 	oauth.Locker
@@ -80,7 +80,7 @@ func (j job) portals(tb testing.TB, store interface {
 	return portals
 }
 
-// renewAll lets many callers find a token expired at the same time.
+// renewAll lets many callers renew an expired token at the same time.
 func renewAll(ctx context.Context, portals *oauth.Portals, member, expired string) round {
 	var (
 		result round
@@ -115,14 +115,14 @@ func hashed(token string) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// report is how a process answers.
+// report writes a line to the process that started this one.
 func report(t *testing.T, line string) {
 	t.Helper()
 	_, err := fmt.Fprintln(os.Stdout, line)
 	require.NoError(t, err)
 }
 
-// process is one that runs TestProcess.
+// process is a process that runs TestProcess.
 type process struct {
 	in  io.Writer
 	out *bufio.Reader
@@ -204,8 +204,8 @@ func (w *world) install(tb testing.TB, store oauth.Store) oauth.Installation {
 	return in
 }
 
-// TestProcessesShareOneRefresh lets 400 callers in 8 processes find one token expired, at a server
-// whose refresh tokens work once. The server sees one refresh for each expiry, and all callers go
+// TestProcessesShareOneRefresh has 400 callers in 8 processes whose token expires, and a server
+// whose refresh tokens work once. The server gets one refresh for each expiry, and all callers go
 // on with its tokens.
 func TestProcessesShareOneRefresh(t *testing.T) {
 	t.Parallel()
@@ -269,8 +269,8 @@ func testOneRefresh(t *testing.T, p place) {
 	require.NoError(t, portals.Shutdown(t.Context()))
 }
 
-// TestProcessesWithoutTheLock shows that the lock is an economy: without it, the compare-and-swap
-// lets one win, and no portal is lost.
+// TestProcessesWithoutTheLock shows that the lock only saves requests. Without it, the
+// compare-and-swap lets one process win, and no portal is lost.
 func TestProcessesWithoutTheLock(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, p place) {

@@ -13,7 +13,7 @@ import (
 	"github.com/b24events/b24events/oauth"
 )
 
-// proxy passes the connections of a database on, and breaks one when it is told to.
+// proxy forwards the connections of a database, and breaks one on a given request.
 type proxy struct {
 	address string
 	target  string
@@ -41,14 +41,14 @@ func newProxy(tb testing.TB, target string) *proxy {
 	return p
 }
 
-// breakOn arms the proxy.
+// breakOn sets the request that breaks a connection.
 func (p *proxy) breakOn(watch string, after bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.watch, p.after = []byte(watch), after
 }
 
-// seen reports whether a request is the one to break the connection on.
+// seen reports whether a request is the one that breaks the connection.
 func (p *proxy) seen(request []byte) (found, after bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -105,7 +105,7 @@ func (p *proxy) serve(client net.Conn) {
 	}
 }
 
-// behind returns the place as it is seen through a proxy.
+// behind returns the place through a proxy.
 func behind(tb testing.TB, p place) (place, *proxy) {
 	tb.Helper()
 	target := postgresAddress
@@ -130,7 +130,7 @@ func networked(t *testing.T, test func(t *testing.T, p place)) {
 }
 
 // TestSwapOnABrokenConnection breaks the connection before the server gets a Swap, and after it has
-// committed one. The caller cannot tell which; the next Load can.
+// committed one. The caller cannot know which; the next Load shows it.
 func TestSwapOnABrokenConnection(t *testing.T) {
 	t.Parallel()
 	for name, committed := range map[string]bool{"before the server has it": false, "after the commit": true} {
@@ -173,8 +173,8 @@ func TestSwapOnABrokenConnection(t *testing.T) {
 	}
 }
 
-// TestRefreshOnABrokenConnection refreshes a token, and loses the connection while the new one is
-// written. The refresh token is spent, so the new one must not be lost.
+// TestRefreshOnABrokenConnection refreshes a token, and loses the connection during the write of
+// the new one. The refresh token is spent, so the new one must not be lost.
 func TestRefreshOnABrokenConnection(t *testing.T) {
 	t.Parallel()
 	for name, committed := range map[string]bool{"before the server has it": false, "after the commit": true} {
@@ -206,8 +206,8 @@ func TestRefreshOnABrokenConnection(t *testing.T) {
 	}
 }
 
-// TestAcquireOnABrokenConnection loses the answer of an Acquire. The lease may be taken; the same
-// owner gets it by asking again.
+// TestAcquireOnABrokenConnection loses the response to an Acquire. The lease may be taken, and the
+// same owner gets it with another call.
 func TestAcquireOnABrokenConnection(t *testing.T) {
 	t.Parallel()
 	networked(t, func(t *testing.T, p place) {

@@ -52,6 +52,7 @@ func TestNewRefusesArguments(t *testing.T) {
 	}
 	_, err := sqlstore.New(t.Context(), db, sqlstore.SQLite, nil, sqlstore.WithCodec(nil, oauth.WithEncryptionKey([]byte("short"))))
 	require.ErrorIs(t, err, oauth.ErrEncryptionKey)
+	require.ErrorIs(t, err, sqlstore.ErrConfig)
 	_, err = sqlstore.New(t.Context(), db, sqlstore.SQLite, nil, sqlstore.WithCodec(nil))
 	require.NoError(t, err, "a nil option is skipped")
 }
@@ -76,7 +77,7 @@ func TestNewRefusesTheWrongDialect(t *testing.T) {
 	})
 }
 
-// TestNewReportsTheDatabase has no connection, or one that the server refuses.
+// TestNewReportsTheDatabase has no connection, or a server that refuses it.
 func TestNewReportsTheDatabase(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -84,8 +85,14 @@ func TestNewReportsTheDatabase(t *testing.T) {
 		says  string
 	}{
 		"nobody listens": {place{Driver: "pgx", DSN: "postgres://postgres:" + planted + "@127.0.0.1:1/test"}, "connection refused"},
-		"no database":    {place{Driver: "pgx", DSN: "postgres://postgres@" + postgresAddress + "/planted-in-sqlstore?sslmode=disable"}, "there is no such database"},
-		"no user":        {place{Driver: "mysql", DSN: "planted-in-sqlstore:planted-in-sqlstore@tcp(" + mysqlAddress + ")/test"}, "refuses the user or the password"},
+		"no database": {
+			place{Driver: "pgx", DSN: "postgres://postgres@" + postgresAddress + "/planted-in-sqlstore?sslmode=disable"},
+			"there is no such database",
+		},
+		"no user": {
+			place{Driver: "mysql", DSN: "planted-in-sqlstore:planted-in-sqlstore@tcp(" + mysqlAddress + ")/test"},
+			"refuses the user or the password",
+		},
 		"no folder":      {place{Driver: "sqlite", DSN: "file:/planted-in-sqlstore/tokens.db" + sqlitePragmas}, "the file cannot be opened"},
 		"not a database": {place{Driver: "sqlite", DSN: fileURI(notSQLite(t)) + sqlitePragmas}, "not a SQLite database"},
 	} {
@@ -112,7 +119,7 @@ func notSQLite(tb testing.TB) string {
 	return path
 }
 
-// TestNewRefusesSettings opens databases with settings that lose tokens.
+// TestNewRefusesSettings opens databases whose settings would lose tokens.
 func TestNewRefusesSettings(t *testing.T) {
 	t.Parallel()
 	file := func(pragmas string) func(tb testing.TB) place {
@@ -158,7 +165,7 @@ func TestNewRefusesSettings(t *testing.T) {
 	}
 }
 
-// TestNewSetsWAL opens a file without it. The file keeps the mode.
+// TestNewSetsWAL opens a file without a write-ahead log. The file keeps the mode.
 func TestNewSetsWAL(t *testing.T) {
 	t.Parallel()
 	p := freshSQLite(t)
@@ -168,7 +175,7 @@ func TestNewSetsWAL(t *testing.T) {
 	require.Equal(t, "wal", mode())
 }
 
-// TestMigrateAtOnce starts replicas at the same time on an empty database.
+// TestMigrateAtOnce starts replicas on an empty database at the same time.
 func TestMigrateAtOnce(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, p place) {
@@ -278,8 +285,8 @@ func TestWithoutMigration(t *testing.T) {
 	})
 }
 
-// TestMigrateGoesOn finds a part of the tables, as after a crash of a migration on MariaDB, which
-// commits each table by itself.
+// TestMigrateGoesOn starts with some of the tables, as after a crash of a migration on MariaDB,
+// which commits each table by itself.
 func TestMigrateGoesOn(t *testing.T) {
 	t.Parallel()
 	for done := 1; done <= 3; done++ {
@@ -322,7 +329,7 @@ func TestPrefixesShareNothing(t *testing.T) {
 	})
 }
 
-// TestSchemaOfMySQL keeps the tables in another database than that of the connection.
+// TestSchemaOfMySQL has the tables in another database than that of the connection.
 func TestSchemaOfMySQL(t *testing.T) {
 	t.Parallel()
 	tables, connection := freshMariaDB(t), freshMariaDB(t)
@@ -335,7 +342,7 @@ func TestSchemaOfMySQL(t *testing.T) {
 	require.Equal(t, installation("one"), in)
 }
 
-// TestUserWithoutRights uses tables that somebody else made, as a user who may create none.
+// TestUserWithoutRights uses tables that somebody else made, as a user who may not create tables.
 func TestUserWithoutRights(t *testing.T) {
 	t.Parallel()
 	p := freshPostgreSQL(t)

@@ -15,11 +15,11 @@ import (
 )
 
 const (
-	// MaxIDLength is how long a client ID or a member ID may be, in bytes. Those of Bitrix24 have
-	// about 32.
+	// MaxIDLength is the greatest length of a client ID or a member ID, in bytes. Those of Bitrix24
+	// have about 32.
 	MaxIDLength = 255
 
-	// maxTries is how often a statement is tried that the database undid because of another one.
+	// maxTries is how often a statement is tried if the database undoes it because of another one.
 	maxTries = 10
 	// firstWait doubles with each try up to maxWait.
 	firstWait = 5 * time.Millisecond
@@ -34,21 +34,59 @@ var (
 // Store keeps installations and leases in a database. It is an [oauth.Store], an [oauth.Locker] and
 // an offline.Leaser. It is safe for concurrent use by any number of processes. Make one with [New].
 //
-// A Store keeps nothing in memory, has no goroutines and needs no closing. The database stays the
-// caller's: close it after everything that uses the Store has ended.
+// A Store keeps nothing in memory, has no goroutines and need not be closed. The caller owns the
+// database: close it after everything that uses the Store has ended.
 //
 // Besides the errors of an oauth.Store, its methods return the context's error,
-// [oauth.ErrUnreadable], [oauth.ErrEncryptionKey], and an error of the database. The latter shows
-// the database's code, and never a value, an address or a name of a user; the driver's error is in
-// the chain.
+// [oauth.ErrUnreadable], [oauth.ErrEncryptionKey], and an error of the database. The text of the
+// latter has the database's code, and never a value, an address or a name of a user. The driver's
+// error is in the chain.
 type Store struct {
 	db      *sql.DB
 	cfg     config
 	dialect *dialect
 	codec   *oauth.Codec
 
-	mu    sync.Mutex
-	swept time.Time // when this process last looked for leases to forget
+	mu        sync.Mutex
+	deletedAt time.Time // when this process last deleted expired leases
+}
+
+// New returns the store in a database that speaks the SQL of d. It asks the server whether that is
+// so, and whether commits survive a power failure. It creates the tables, or brings them up to
+// date. Any number of processes may call New at the same time. ctx is for New only.
+//
+// The caller owns the pool. It must lead to one server, the primary. If Load read from a replica
+// that lags behind, package oauth would conclude that a portal is lost.
+//
+// It returns an error that matches [ErrConfig] if an argument or an option makes no sense, or if
+// the database is not set up as the package documentation says. An error of a key also matches
+// [oauth.ErrEncryptionKey]. New returns an error that matches [ErrSchema] if a newer version of
+// this package made the tables, or if they are missing or old with [WithoutMigration]. It may also
+// return the context's error, or an error of the database.
+func New(ctx context.Context, db *sql.DB, d Dialect, opts ...Option) (*Store, error) {
+	cfg, err := newConfig(opts)
+	if err != nil {
+		return nil, err
+	}
+	if db == nil {
+		return nil, configError("New: the database is nil")
+	}
+	known, err := checkDialect(cfg, d)
+	if err != nil {
+		return nil, err
+	}
+	codec, err := oauth.NewCodec(cfg.codec...)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
+	}
+	s := &Store{db: db, cfg: cfg, dialect: known, codec: codec}
+	if err := s.checkServer(ctx); err != nil {
+		return nil, err
+	}
+	if err := s.checkTables(ctx); err != nil {
+		return nil, err
+	}
+	return s, nil
 }
 
 // Load returns an installation and its version, or [oauth.ErrNotFound].
@@ -69,7 +107,7 @@ func (s *Store) Load(ctx context.Context, key oauth.Key) (oauth.Installation, oa
 	}
 	in, err := s.codec.Open(key, rows[0].document)
 	if err != nil {
-		return oauth.Installation{}, "", located(key, err)
+		return oauth.Installation{}, "", withKey(key, err)
 	}
 	return in, oauth.Version(rows[0].version), nil
 }
@@ -125,8 +163,8 @@ func (s *Store) Delete(ctx context.Context, key oauth.Key, old oauth.Version) er
 	return err
 }
 
-// List returns keys of one application in order. It reads the primary key from the place where the
-// page begins, and holds nothing between two pages. See [oauth.Store].
+// List returns keys of one application in order. It reads the primary key from the beginning of the
+// page on, and keeps nothing open between two pages. See [oauth.Store].
 func (s *Store) List(ctx context.Context, after oauth.Key, limit int) ([]oauth.Key, error) {
 	if limit < 1 {
 		return nil, errLimit
@@ -155,7 +193,7 @@ const (
 	errLimit        Error = "sqlstore: List needs a limit of 1 or more"
 )
 
-// writable returns an error for a key that nothing is stored under.
+// writable returns an error for a key that the store does not accept.
 func writable(key oauth.Key) error {
 	switch {
 	case key.MemberID == "":
@@ -169,13 +207,13 @@ func writable(key oauth.Key) error {
 	}
 }
 
-// keyArgs returns the parameters of a key. IDs are bytes, so that no collation takes two for one.
+// keyArgs returns the parameters of a key. IDs are bytes, so that no collation treats two as equal.
 func keyArgs(key oauth.Key) []any {
 	return []any{[]byte(key.ClientID), []byte(key.MemberID), key.UserID}
 }
 
-// located adds the place of an installation to an error of the codec.
-func located(key oauth.Key, err error) error {
+// withKey adds the portal and the user to an error of the codec.
+func withKey(key oauth.Key, err error) error {
 	if e, ok := errors.AsType[*oauth.Error](err); ok {
 		with := *e
 		with.Op, with.Detail = "sqlstore", fmt.Sprintf("member %q, user %d: %s", key.MemberID, key.UserID, e.Detail)
@@ -223,22 +261,22 @@ func query[T any](ctx context.Context, s *Store, op, statement string, args []an
 	return found, nil
 }
 
-// retry calls f again if the database undid it because of something else at the same time. An error
-// whose outcome is not known, such as a broken connection, is the caller's.
+// retry calls f again if the database undid it because of another statement at the same time. It
+// returns an error whose outcome is unknown, such as a broken connection, to the caller.
 func (s *Store) retry(ctx context.Context, op string, f func() error) error {
 	wait := firstWait
 	for try := 1; ; try++ {
 		if err := ctx.Err(); err != nil {
-			return s.dialect.failed(ctx, op, err)
+			return s.dialect.wrapError(ctx, op, err)
 		}
 		err := f()
 		if err == nil {
 			return nil
 		}
-		if try == maxTries || !s.dialect.passes(err) {
-			return s.dialect.failed(ctx, op, err)
+		if try == maxTries || !s.dialect.isRetryable(err) {
+			return s.dialect.wrapError(ctx, op, err)
 		}
-		pause := time.NewTimer(wait/2 + mathrand.N(wait)) //nolint:gosec // spreads those that met
+		pause := time.NewTimer(wait/2 + mathrand.N(wait)) //nolint:gosec // spreads the tries of those that collided
 		select {
 		case <-pause.C:
 		case <-ctx.Done():

@@ -26,7 +26,8 @@ var (
 	_ offline.Leaser = (*sqlstore.Store)(nil)
 )
 
-// conform runs every suite on places that fresh returns. Those of leases wait for them to run out.
+// conform runs every suite on places that fresh returns. The suites of leases wait for them to
+// expire.
 func conform(t *testing.T, fresh func(tb testing.TB) place) {
 	t.Helper()
 	conformStore(t, fresh)
@@ -87,7 +88,8 @@ func TestConformanceOfSettings(t *testing.T) {
 		"MariaDB serializable":    {freshMariaDB, "tx_isolation='SERIALIZABLE'", conform},
 		"MariaDB rows found":      {freshMariaDB, "clientFoundRows=true&interpolateParams=true&parseTime=true", conformStore},
 		"MariaDB other modes": {
-			freshMariaDB, "sql_mode='ANSI_QUOTES,NO_BACKSLASH_ESCAPES,SIMULTANEOUS_ASSIGNMENT'&time_zone='%2B05:30'&collation=latin1_swedish_ci", conform,
+			freshMariaDB, "sql_mode='ANSI_QUOTES,NO_BACKSLASH_ESCAPES,SIMULTANEOUS_ASSIGNMENT'&time_zone='%2B05:30'&collation=latin1_swedish_ci",
+			conform,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -100,7 +102,8 @@ func TestConformanceOfSettings(t *testing.T) {
 	}
 }
 
-// TestHostileKeys stores keys of any bytes, and tells them apart. All engines take the same ones.
+// TestHostileKeys stores keys of any bytes, all of which are different. All engines accept the same
+// ones.
 func TestHostileKeys(t *testing.T) {
 	t.Parallel()
 	longest := strings.Repeat("x", sqlstore.MaxIDLength)
@@ -204,8 +207,8 @@ func TestHostileVersions(t *testing.T) {
 	})
 }
 
-// TestDamagedRow damages a row by hand. It is listed, reported by its place, and can be written
-// over by whoever knows its version.
+// TestDamagedRow damages a row by hand. The row is listed, and reported with its key. A caller that
+// knows its version can replace it.
 func TestDamagedRow(t *testing.T) {
 	t.Parallel()
 	for _, encrypted := range []bool{false, true} {
@@ -255,7 +258,7 @@ func TestDamagedRow(t *testing.T) {
 	}
 }
 
-// TestEncryption looks into the database, and changes the key.
+// TestEncryption checks what the database holds, and changes the key.
 func TestEncryption(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, p place) {
@@ -314,7 +317,7 @@ func TestLargest(t *testing.T) {
 	})
 }
 
-// TestPrinted prints the store with the pool in it.
+// TestPrinted prints the store, which holds the pool.
 func TestPrinted(t *testing.T) {
 	t.Parallel()
 	s := freshSQLite(t).store(t)

@@ -10,15 +10,17 @@ import (
 	"github.com/b24events/b24events/webhook"
 )
 
-// hostileIDs are no IDs that a store gave.
+// hostileIDs are texts that no store gave as IDs.
 var hostileIDs = []string{
-	"", " ", "0", "-1", "-0", "+1", "1.0", "1e3", "0x1", "01", " 1", "1 ", "1\n", "1;", "x'; DROP TABLE records; --", `"`, `\`, "%", "_", "*", ">", ".", "..", "../1",
-	"NULL", "null", "true", "\x00", "1\x00", "\xff", "é", "99999999999999999999", "9223372036854775807", "9223372036854775808", "-9223372036854775808",
+	"", " ", "0", "-1", "-0", "+1", "1.0", "1e3", "0x1", "01", " 1", "1 ", "1\n", "1;", "x'; DROP TABLE records; --",
+	`"`, `\`, "%", "_", "*", ">", ".", "..", "../1",
+	"NULL", "null", "true", "\x00", "1\x00", "\xff", "é",
+	"99999999999999999999", "9223372036854775807", "9223372036854775808", "-9223372036854775808",
 	"18446744073709551615", strings.Repeat("9", 64), strings.Repeat("1", 10<<10), strings.Repeat("x", 10<<10),
 	"00000000-0000-0000-0000-000000000000", "1-1", "1/1", "1:1", "0-0",
 }
 
-// strangers are the hostile IDs that name none of these records.
+// strangers returns the hostile IDs that name none of these records.
 func strangers(ids ...string) []string {
 	return slices.DeleteFunc(slices.Clone(hostileIDs), func(id string) bool { return slices.Contains(ids, id) })
 }
@@ -34,7 +36,7 @@ func testLoad(k *kit) {
 			if found[add[i].ID] == nil {
 				k.Fatalf("Load left out the pending record %s", short(add[i].Data))
 			}
-			k.same("Load", found[add[i].ID], add[i])
+			k.sameFields("Load", found[add[i].ID], add[i])
 		}
 		if len(found) != 3 {
 			k.Fatalf("Load of 3 pending records, one of them twice, and of 3 others returned %d, want 3", len(found))
@@ -94,7 +96,7 @@ func testDepth(k *kit) {
 	}
 }
 
-// testList parks records in another order than that in which they came, some in one Commit.
+// testList parks records in an order other than that in which they came, some in one Commit.
 func testList(k *kit) {
 	add := k.records(0, 12, "record")
 	for i := range add {
@@ -127,7 +129,8 @@ func testList(k *kit) {
 				k.Errorf("List returned a record settled at %v behind one settled at %v", r.Settled, all[i-1].Settled)
 			}
 			if r.Err != "no luck with "+r.ID || r.Attempts != 5 {
-				k.Errorf("List returned the record %s with %d attempts and the error %q, want those of the mark", short(r.Data), r.Attempts, r.Err)
+				k.Errorf("List returned the record %s with %d attempts and the error %q, want those of the mark",
+					short(r.Data), r.Attempts, r.Err)
 			}
 		}
 		for _, limit := range []int{1, 2, 3, 6, 7, 8} {
@@ -166,7 +169,7 @@ func testReplay(k *kit) {
 	k.replay(1, add[1].ID, add[1].ID, "no-such-record", add[4].ID) // twice, never there, pending
 	again := f.next()
 	k.newID(again)
-	k.asNew("Feed", again, add[1])
+	k.isReplayed("Feed", again, add[1])
 	k.replay(0, add[1].ID)
 	behind := k.record(0, "behind")
 	k.commit([]*webhook.Record{behind})
@@ -174,20 +177,20 @@ func testReplay(k *kit) {
 	f.stop()
 
 	want := slices.Concat(add[3:], []*webhook.Record{again, behind})
-	k.holds(0, want...)
+	k.hasPending(0, want...)
 	k.archived(webhook.StateParked, add[0], add[2])
 	k.depth(5, 2, 0)
 	k.reopen()
-	k.holds(0, want...)
+	k.hasPending(0, want...)
 	found := k.load(0, again.ID, add[1].ID)
 	if len(found) != 1 || found[again.ID] == nil {
 		k.Fatalf("Load of a record that was replayed, by its new and its old ID, returned %d, want 1", len(found))
 	}
-	k.asNew("Load", found[again.ID], add[1])
+	k.isReplayed("Load", found[again.ID], add[1])
 
-	// A mark for the old ID is for nobody.
+	// A mark for the old ID has no effect.
 	k.commit(nil, slices.Concat(done(add[1]), park(add[1]))...)
-	k.holds(0, want...)
+	k.hasPending(0, want...)
 
 	// Several at once, and parked again under the new ID.
 	k.replay(2, add[0].ID, add[2].ID)
@@ -204,18 +207,18 @@ func testReplay(k *kit) {
 	k.archived(webhook.StateParked)
 	k.commit(nil, park(got[6])...)
 	k.archived(webhook.StateParked, got[6])
-	k.holds(0, got[:6]...)
+	k.hasPending(0, got[:6]...)
 	k.replay(1, got[6].ID)
 	k.depth(7, 0, 0)
 }
 
-// asNew checks a record that was replayed.
-func (k *kit) asNew(how string, got, old *webhook.Record) {
+// isReplayed checks a record that was replayed.
+func (k *kit) isReplayed(how string, got, old *webhook.Record) {
 	k.Helper()
 	want := *old
 	want.ID, want.Attempts, want.Interrupted, want.Due = got.ID, 0, 0, time.Time{}
-	want.Err = got.Err // whether the last error stays is the store's
-	k.same(how+" of a replayed record", got, &want)
+	want.Err = got.Err // a store may keep the last error or drop it
+	k.sameFields(how+" of a replayed record", got, &want)
 	if !got.Settled.IsZero() {
 		k.Errorf("%s of a replayed record: Settled is %v, want zero", how, got.Settled)
 	}
@@ -229,16 +232,17 @@ func testDiscard(k *kit) {
 	k.discard(0, add[1].ID, add[3].ID)
 	k.replay(0, add[1].ID, add[3].ID)
 	for range 2 {
-		if got := slices.Sorted(slices.Values(idsOf(k.list(webhook.StateParked, 10)))); !slices.Equal(got, slices.Sorted(slices.Values([]string{add[0].ID, add[2].ID}))) {
+		want := slices.Sorted(slices.Values([]string{add[0].ID, add[2].ID}))
+		if got := slices.Sorted(slices.Values(idsOf(k.list(webhook.StateParked, 10)))); !slices.Equal(got, want) {
 			k.Fatalf("List returned the IDs %q after Discard, want %q and %q", got, add[0].ID, add[2].ID)
 		}
-		k.holds(0, add[4:]...)
+		k.hasPending(0, add[4:]...)
 		k.depth(2, 2, 0)
 		k.reopen()
 	}
 }
 
-// testKept is for records that are done: a store archives them, or forgets them.
+// testKept checks records that are done, which a store archives or deletes.
 func testKept(k *kit) {
 	add := k.records(0, 6, "record")
 	k.commit(add)
@@ -254,7 +258,8 @@ func testKept(k *kit) {
 	for range 2 {
 		for i, r := range k.archived(webhook.StateDone, add[2], add[0]) {
 			k.justSettled(r)
-			if want := []*webhook.Record{add[2], add[0]}[i]; string(r.Data) != string(want.Data) || r.Name != want.Name || !r.Received.Equal(want.Received) {
+			want := []*webhook.Record{add[2], add[0]}[i]
+			if string(r.Data) != string(want.Data) || r.Name != want.Name || !r.Received.Equal(want.Received) {
 				k.Errorf("List returned %s as done, want %s", short(r.Data), short(want.Data))
 			}
 		}
@@ -272,13 +277,13 @@ func testKept(k *kit) {
 		k.Fatalf("%d records are pending after Replay of one that was done, want 4", len(got))
 	}
 	k.newID(got[3])
-	k.asNew("Feed", got[3], add[2])
+	k.isReplayed("Feed", got[3], add[2])
 	k.discard(1, add[0].ID)
 	k.archived(webhook.StateDone)
 	k.depth(4, 1, 0)
 }
 
-// testHostileIDs asks for records that never were, by IDs that a database may take for others.
+// testHostileIDs asks for records that never existed, by IDs that a database may take for others.
 func testHostileIDs(k *kit) {
 	pending, parked := k.records(0, 2, "pending"), k.records(0, 2, "parked")
 	k.commit(slices.Concat(pending, parked))
@@ -290,7 +295,7 @@ func testHostileIDs(k *kit) {
 		}
 		k.replay(0, id)
 		k.discard(0, id)
-		if id != "" { // a wrong ID may be an error, but not the end
+		if id != "" { // a wrong ID may cause an error, and no more
 			_, _ = k.store.List(k.ctx(), webhook.StateParked, id, 10)
 		}
 	}
@@ -308,7 +313,8 @@ func testHostileIDs(k *kit) {
 	k.inOrder(got[:2], pending)
 }
 
-// testIDs settles the newest records, so that a store that counts from what is there counts back.
+// testIDs settles the newest records. A store that counts IDs from what is there would then give
+// some again.
 func testIDs(k *kit) {
 	var last *webhook.Record
 	for n := range 4 {

@@ -20,10 +20,10 @@ import (
 	"github.com/b24events/b24events/webhook/webhooktest"
 )
 
-// faultEnv names the fault of the store that a process of its own runs the suite on.
+// faultEnv is the environment variable that names the fault, for a process that runs the suite.
 const faultEnv = "WEBHOOKTEST_FAULT"
 
-// broken is a good store, but for one fault.
+// broken is a correct store except for one fault.
 type broken struct {
 	*webhooktest.MemoryStore
 	fault string
@@ -44,7 +44,7 @@ type brokenData struct {
 
 func (b *broken) has(faults ...string) bool { return slices.Contains(faults, b.fault) }
 
-// context is what the method makes of its context.
+// context returns the context that a method goes on with.
 func (b *broken) context(ctx context.Context, method string) context.Context {
 	if b.has(method+" ignores its context", "ignores deadlines") && (method != "" || errors.Is(ctx.Err(), context.DeadlineExceeded)) {
 		return context.WithoutCancel(ctx)
@@ -112,7 +112,7 @@ func (b *broken) Commit(ctx context.Context, add []*webhook.Record, marks []webh
 	return b.commit(ctx, add, marks)
 }
 
-// number is what a database makes of an ID if it takes it for a number.
+// number returns the number that a database reads from an ID.
 func number(id string) string { return strings.TrimLeft(strings.TrimSpace(id), "0+") }
 
 func (b *broken) commit(ctx context.Context, add []*webhook.Record, marks []webhook.Mark) error {
@@ -158,7 +158,7 @@ func (b *broken) commit(ctx context.Context, add []*webhook.Record, marks []webh
 	return err
 }
 
-// given is what the store keeps of what it is given.
+// given returns what the store keeps of a record that it is given.
 func (b *broken) given(add []*webhook.Record) []*webhook.Record {
 	if b.has("stores in reverse") {
 		add = slices.Clone(add)
@@ -167,7 +167,7 @@ func (b *broken) given(add []*webhook.Record) []*webhook.Record {
 	return add
 }
 
-// yielded is what comes back of a record.
+// yielded returns what comes back of a record.
 func (b *broken) yielded(r *webhook.Record) *webhook.Record {
 	if r == nil {
 		return r
@@ -418,7 +418,7 @@ func (b *broken) Replay(ctx context.Context, ids ...string) (int, error) {
 	return n, err
 }
 
-// found is what is parked under these IDs.
+// found returns the parked records with these IDs.
 func (b *broken) found(ctx context.Context, ids []string) []*webhook.Record {
 	list, _ := b.MemoryStore.List(ctx, webhook.StateParked, "", 1000)
 	return slices.DeleteFunc(list, func(r *webhook.Record) bool { return !slices.Contains(ids, r.ID) })
@@ -444,7 +444,7 @@ func (b *broken) Discard(ctx context.Context, ids ...string) (int, error) {
 	return n, nil
 }
 
-// openBroken is the function that TestStore wants.
+// openBroken returns the function that TestStore needs.
 func openBroken(fault string, opts ...webhooktest.MemoryOption) func(*testing.T) func(*testing.T) webhook.Store {
 	return func(t *testing.T) func(*testing.T) webhook.Store {
 		t.Helper()
@@ -494,7 +494,7 @@ func TestBrokenStore(t *testing.T) {
 		}))
 }
 
-// TestBrokenKeepingStore is the like for stores that keep what is done.
+// TestBrokenKeepingStore does the same for stores that keep what is done.
 func TestBrokenKeepingStore(t *testing.T) {
 	t.Parallel()
 	fault := os.Getenv(faultEnv)
@@ -504,8 +504,8 @@ func TestBrokenKeepingStore(t *testing.T) {
 	webhooktest.TestStore(t, openBroken(fault, webhooktest.WithKeep()), webhooktest.CheckKept())
 }
 
-// TestSuiteFindsFaults runs the suite on stores with a fault each. The suite fails a testing.T, so
-// each run is a process.
+// TestSuiteFindsFaults runs the suite on stores that have a fault each. The suite fails its
+// testing.T, so each run is a process.
 func TestSuiteFindsFaults(t *testing.T) {
 	t.Parallel()
 	const store, keeping = "TestBrokenStore", "TestBrokenKeepingStore"

@@ -22,24 +22,25 @@
 //
 // # What the suite checks
 //
-//   - Order: a record whose Commit returned before the Commit of another began is yielded first,
-//     with several processes and slow Commits too. Nothing is left out, and nothing is yielded
-//     twice.
-//   - Every field comes back as it was: any bytes of Data, times to the microsecond, in UTC. Data
-//     of 900 KB, and 512 records of 8 KB in one Commit, are stored.
-//   - Marks have their effect once, however often they come. Marks for other records have none.
-//   - Recovered is set for records that are older than the Feed, and for no others.
-//   - A Feed yields what comes within ten seconds, ends with its context, and leaves no goroutine.
+//   - Order: if the Commit of a record returned before the Commit of another began, the record is
+//     yielded first, with several processes and slow Commits too. Nothing is left out, and nothing
+//     is yielded twice.
+//   - Every field comes back as it was: any bytes of Data, and times to the microsecond, in UTC. The
+//     store takes Data of 900 KB, and 512 records of 8 KB in one Commit.
+//   - Marks have their effect once, however often they come. Marks for records that are not pending
+//     have none.
+//   - Feed sets Recovered for records that are older than itself, and for no others.
+//   - A Feed yields a new record within ten seconds, ends with its context, and leaves no goroutine.
 //     A loop body that blocks holds up neither Commit nor another partition.
-//   - IDs are never given again, also after the newest record is gone and the data are opened
-//     again.
-//   - List gives pages in the order of settling. Replay and Discard skip what is not archived. IDs
-//     that no store gave do no harm.
+//   - The store never gives an ID again, even after the newest record is gone and the data are
+//     opened again.
+//   - List returns pages in the order in which records were settled. Replay and Discard skip what is
+//     not archived. IDs that no store gave do no harm.
 //   - Each method but Feed returns an error if its context has ended, and the store stays usable.
-//   - Depth counts what is there, at the latest ten seconds later.
+//   - Depth counts what is there, with a delay of ten seconds at most.
 //
-// [CheckKept], [CheckFull] and [CheckRejected] add checks of what not every store does.
+// [CheckKept], [CheckFull] and [CheckRejected] add checks of what only some stores do.
 //
-// The suite cannot cut the power. A store should have a test of its own that what Commit has stored
-// is there after its process, and its server, were killed.
+// The suite cannot cut the power. A store should have a test of its own: after its process and its
+// server were killed, everything that Commit has stored is there.
 package webhooktest

@@ -34,7 +34,7 @@ func testRecovered(k *kit) {
 	k.recovered("committed after the data were opened", false, f.next())
 	f.stop()
 
-	// A Feed that begins with nothing to yield. That it has begun can only be guessed.
+	// A Feed that begins with nothing to yield. The test can only guess that it has begun.
 	k.commit(nil, done(slices.Concat(old, recent, more)...)...)
 	k.reopen()
 	for try := 1; ; try++ {
@@ -80,7 +80,7 @@ func testFeedGoesOn(k *kit) {
 		if got == nil {
 			k.Fatalf("Feed did not yield a new record within %v", prompt)
 		}
-		k.same("Feed", got, r)
+		k.sameFields("Feed", got, r)
 		if n%3 == 2 {
 			k.commitTo(writer, nil, done(r)...)
 		}
@@ -88,10 +88,13 @@ func testFeedGoesOn(k *kit) {
 	f.stop()
 }
 
-// testFeedBlocked holds up a Feed in its loop body. Nothing else waits for that.
+// testFeedBlocked holds up a Feed in its loop body. Nothing else may wait for that.
 func testFeedBlocked(k *kit) {
 	k.commit(k.records(0, 600, "blocked"))
 	blocked := k.feed(k.store, 0) // nobody takes its records
+	if !k.eventually(func() bool { return blocked.yields.Load() > 0 }) {
+		k.Fatalf("Feed yielded nothing for %v", prompt)
+	}
 	parked := k.records(0, 1, "parked")
 	k.commit(parked)
 	k.commit(nil, park(parked...)...)
@@ -117,8 +120,8 @@ func testFeedBlocked(k *kit) {
 	}
 }
 
-// testFeedBehind lets a Feed fall behind by more than a store will hold in memory, settles some of
-// what it has not yielded yet, and lets it catch up.
+// testFeedBehind lets a Feed fall behind by more records than a store will hold in memory, settles
+// some that it has not yielded yet, and lets it catch up.
 func testFeedBehind(k *kit) {
 	first := k.records(0, 1, "first")
 	k.commit(first)
@@ -163,10 +166,10 @@ func testFeedBehind(k *kit) {
 	k.commit(more)
 	k.inOrder(f.take(3), more)
 	f.stop()
-	k.holds(0, slices.Concat(first, want, []*webhook.Record{last}, more)...)
+	k.hasPending(0, slices.Concat(first, want, []*webhook.Record{last}, more)...)
 }
 
-// testFeedAgain runs one Feed of a partition after the other.
+// testFeedAgain runs several Feeds of a partition, one after another.
 func testFeedAgain(k *kit) {
 	add := k.records(0, 30, "record")
 	k.commit(add)
@@ -188,14 +191,14 @@ func testFeedAgain(k *kit) {
 			break
 		}
 	}
-	k.holds(0, add[3:]...)
+	k.hasPending(0, add[3:]...)
 	more := k.records(0, 3, "more")
 	f := k.feed(k.store, 0)
 	f.take(27)
 	k.commit(more)
 	k.inOrder(f.take(3), more)
 	f.stop()
-	k.holds(0, slices.Concat(add[3:], more)...)
+	k.hasPending(0, slices.Concat(add[3:], more)...)
 }
 
 // testFeedEnds ends the context of a Feed at different times.
@@ -236,7 +239,7 @@ func testFeedEnds(k *kit) {
 // feedLabel marks the goroutines that a Feed starts.
 const feedLabel = "webhooktest_feed"
 
-// testFeedLeaks counts the goroutines that are left of many Feeds. A few may be those of a pool.
+// testFeedLeaks counts the goroutines that many Feeds leave. A few may belong to a pool.
 func testFeedLeaks(k *kit) {
 	const feeds, allowed = 60, 20
 	k.commit(k.records(0, 3, "record"))
@@ -263,13 +266,13 @@ func testFeedLeaks(k *kit) {
 		})
 	}
 	left := 0
-	if !k.eventually(func() bool { left = labelled(name); return left < allowed }) {
+	if !k.eventually(func() bool { left = countLabeled(name); return left < allowed }) {
 		k.Fatalf("%d goroutines are left of %d Feeds that have ended", left, feeds)
 	}
 }
 
-// labelled counts the goroutines with the label.
-func labelled(name string) int {
+// countLabeled counts the goroutines with the label.
+func countLabeled(name string) int {
 	var b bytes.Buffer
 	_ = pprof.Lookup("goroutine").WriteTo(&b, 1)
 	total := 0

@@ -9,7 +9,7 @@ import (
 	"github.com/b24events/b24events/webhook"
 )
 
-// testBytes stores Data that mean nothing, or something else, and fields of the strangest text.
+// testBytes stores Data that mean nothing or something else, and fields with strange texts.
 func testBytes(k *kit) {
 	every := make([]byte, 256)
 	for i := range every {
@@ -17,13 +17,16 @@ func testBytes(k *kit) {
 	}
 	var want []*webhook.Record
 	for _, data := range []string{
-		"\x00", "\xff", "\x00\x00\x00\x00", "\xff\xfe\xfd", " ", "\n", "\r\n", "'", `"`, `\`, `\x00`, `\000`, "NULL", "null", "{}", "%", "%s%n", "$1", "?",
-		"x'; DROP TABLE records; --", "\xef\xbb\xbf", "\xc3\x28", "e\u0301", "\u00e9", "0", "-1", string(every), strings.Repeat("\x00", 1000),
+		"\x00", "\xff", "\x00\x00\x00\x00", "\xff\xfe\xfd", " ", "\n", "\r\n", "'", `"`, `\`, `\x00`, `\000`,
+		"NULL", "null", "{}", "%", "%s%n", "$1", "?",
+		"x'; DROP TABLE records; --", "\xef\xbb\xbf", "\xc3\x28", "e\u0301", "\u00e9", "0", "-1",
+		string(every), strings.Repeat("\x00", 1000),
 	} {
 		want = append(want, k.record(0, data))
 	}
 	for i, text := range []string{
-		"", " ", "  spaces  ", "'", `"`, `\`, `\n`, "NULL", "null", "%", "$1", "?", "x'; DROP TABLE records; --", "{}", "a,b", "(1)", "0", "-1", "*", ">",
+		"", " ", "  spaces  ", "'", `"`, `\`, `\n`, "NULL", "null", "%", "$1", "?", "x'; DROP TABLE records; --",
+		"{}", "a,b", "(1)", "0", "-1", "*", ">",
 		strings.Repeat("n", 128),
 	} {
 		r := k.record(0, fmt.Sprint("names ", i))
@@ -32,22 +35,24 @@ func testBytes(k *kit) {
 	}
 	k.commit(want[:10])
 	k.commit(want[10:])
-	k.everywhere(want)
+	k.comesBack(want)
 	var marks []webhook.Mark
 	for i, r := range want {
 		m := mark(r, webhook.StatePending)
 		m.Attempts = 1
-		m.Err = []string{"é 名 \U0001f600", "'", `"`, `\`, `\x00`, "%", "NULL", strings.Repeat("e", 512), "x'; DROP TABLE records; --", "?"}[i%10]
+		m.Err = []string{
+			"é 名 \U0001f600", "'", `"`, `\`, `\x00`, "%", "NULL", strings.Repeat("e", 512), "x'; DROP TABLE records; --", "?",
+		}[i%10]
 		r.Attempts, r.Err = m.Attempts, m.Err
 		marks = append(marks, m)
 	}
 	k.commit(nil, marks...)
-	k.everywhere(want)
+	k.comesBack(want)
 }
 
-// everywhere checks that records come back as they were, from a Feed and from Load, now and after
+// comesBack checks that records come back as they were, from a Feed and from Load, now and after
 // the data are opened again.
-func (k *kit) everywhere(want []*webhook.Record) {
+func (k *kit) comesBack(want []*webhook.Record) {
 	k.Helper()
 	for _, when := range []string{"", " after the data were opened again"} {
 		if when != "" {
@@ -57,14 +62,14 @@ func (k *kit) everywhere(want []*webhook.Record) {
 		k.inOrder(got, want)
 		found := k.load(want[0].Part, idsOf(want)...)
 		for i, r := range want {
-			k.same("Feed"+when, got[i], r)
+			k.sameFields("Feed"+when, got[i], r)
 			if !got[i].Settled.IsZero() {
 				k.Errorf("Feed%s: the pending record %s has Settled %v, want zero", when, short(r.Data), got[i].Settled)
 			}
 			if found[r.ID] == nil {
 				k.Fatalf("Load%s left out the pending record %s", when, short(r.Data))
 			}
-			k.same("Load"+when, found[r.ID], r)
+			k.sameFields("Load"+when, found[r.ID], r)
 		}
 	}
 }
@@ -87,7 +92,7 @@ func testLarge(k *kit) {
 	large := k.record(0, "large")
 	large.Data = bulk(900<<10, 1)
 	k.commit([]*webhook.Record{small, large})
-	k.everywhere([]*webhook.Record{small, large})
+	k.comesBack([]*webhook.Record{small, large})
 	k.commit(nil, park(large)...)
 	got := k.archived(webhook.StateParked, large)
 	if !slices.Equal(got[0].Data, large.Data) {
@@ -95,19 +100,19 @@ func testLarge(k *kit) {
 	}
 }
 
-// testManyLarge commits what a Handler puts into one Commit at most.
+// testManyLarge commits the most that a Handler puts into one Commit.
 func testManyLarge(k *kit) {
 	add := k.records(0, 512, "large")
 	for i, r := range add {
 		r.Data = append(r.Data, bulk(8<<10, i)...)
 	}
 	k.commit(add)
-	k.everywhere(add)
+	k.comesBack(add)
 	k.commit(nil, done(add...)...)
-	k.holds(0)
+	k.hasPending(0)
 }
 
-// testFields stores records that differ in everything.
+// testFields stores records that differ in every field.
 func testFields(k *kit) {
 	part := k.parts - 1
 	full := k.record(part, "full")
@@ -119,7 +124,7 @@ func testFields(k *kit) {
 	bare.Name, bare.MemberID = "", ""
 	want := []*webhook.Record{full, old, bare}
 	k.commit(want)
-	k.everywhere(want)
+	k.comesBack(want)
 	marks := []webhook.Mark{mark(full, webhook.StatePending), mark(old, webhook.StatePending)}
 	marks[0].Attempts, marks[0].Interrupted, marks[0].Err = 1<<31-1, 1<<15, "temporary: é"
 	marks[0].Due = time.Date(2039, 12, 31, 23, 59, 59, 1000, time.UTC)
@@ -128,7 +133,7 @@ func testFields(k *kit) {
 		r.Attempts, r.Interrupted, r.Due, r.Err = marks[i].Attempts, marks[i].Interrupted, marks[i].Due, marks[i].Err
 	}
 	k.commit(nil, marks...)
-	k.everywhere(want)
+	k.comesBack(want)
 
 	marks = marksOf(webhook.StateParked, want)
 	for i, r := range want {
@@ -138,7 +143,7 @@ func testFields(k *kit) {
 	k.commit(nil, marks...)
 	for range 2 {
 		for i, got := range k.archived(webhook.StateParked, want...) {
-			k.same("List", got, want[i])
+			k.sameFields("List", got, want[i])
 			k.justSettled(got)
 		}
 		k.reopen()
@@ -153,7 +158,7 @@ func (k *kit) justSettled(r *webhook.Record) {
 	}
 }
 
-// testOwned changes what methods returned, which the caller owns.
+// testOwned changes records that methods returned, because the caller owns them.
 func testOwned(k *kit) {
 	pending, parked := k.records(0, 3, "pending"), k.records(0, 3, "parked")
 	k.commit(append(slices.Clone(pending), parked...))
@@ -175,12 +180,12 @@ func testOwned(k *kit) {
 		if found[r.ID] == nil {
 			k.Fatalf("Load left out the pending record %s after the caller changed what it returned before", short(r.Data))
 		}
-		k.same("Load", found[r.ID], r)
+		k.sameFields("Load", found[r.ID], r)
 	}
 	for i, r := range k.archived(webhook.StateParked, parked...) {
 		if string(r.Data) != string(parked[i].Data) {
 			k.Errorf("List returned Data %s, want %s", short(r.Data), short(parked[i].Data))
 		}
 	}
-	k.holds(0, pending...)
+	k.hasPending(0, pending...)
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -15,12 +16,12 @@ import (
 )
 
 const (
-	patience = 30 * time.Second      // of the suite with what takes no time
-	prompt   = 10 * time.Second      // within which a Feed yields what comes
-	pace     = 10 * time.Millisecond // of looking again
+	patience = 30 * time.Second      // for a call that should take no time
+	prompt   = 10 * time.Second      // for a Feed to yield a new record, and for Depth to count it
+	pace     = 10 * time.Millisecond // between two looks
 )
 
-// kit is the data under test with the checks that many subtests share.
+// kit is the data that a subtest works on, with the checks that many subtests share.
 type kit struct {
 	*testing.T
 	suite
@@ -30,7 +31,7 @@ type kit struct {
 	open  func(t *testing.T) webhook.Store
 
 	mu    sync.Mutex
-	ids   map[string]string // every ID that the store gave, with the record it was for
+	ids   map[string]string // every ID that the store gave, with the record that got it
 	made  int
 	close func()
 }
@@ -63,8 +64,8 @@ func (k *kit) handle() (webhook.Store, func()) {
 	return s, closeOnce
 }
 
-// reopen opens the data as the next process would. With one partition it closes the handle in use
-// before, because such a store lets one process open it.
+// reopen opens the data as the next process would. With one partition it first closes the handle in
+// use, because such a store lets only one process open it.
 func (k *kit) reopen() {
 	k.Helper()
 	if k.parts == 1 {
@@ -83,7 +84,7 @@ func (k *kit) ctx() context.Context {
 	return ctx
 }
 
-// record makes a record that can be told from all others of the subtest by its Data.
+// record makes a record. Its Data should differ from those of all others in the subtest.
 func (k *kit) record(part int, data string) *webhook.Record {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -142,7 +143,7 @@ func (k *kit) newID(r *webhook.Record) {
 	k.ids[r.ID] = short(r.Data)
 }
 
-// short is Data for a message.
+// short shortens Data for a message.
 func short(data []byte) string {
 	if len(data) > 48 {
 		return fmt.Sprintf("%q and %d bytes more", data[:48], len(data)-48)
@@ -158,7 +159,7 @@ func done(records ...*webhook.Record) []webhook.Mark {
 	return marksOf(webhook.StateDone, records)
 }
 
-// park is the marks that park records for a reason that names them.
+// park returns the marks that park records, each for a reason that names the record.
 func park(records ...*webhook.Record) []webhook.Mark {
 	marks := marksOf(webhook.StateParked, records)
 	for i := range marks {
@@ -175,8 +176,8 @@ func marksOf(state webhook.State, records []*webhook.Record) []webhook.Mark {
 	return marks
 }
 
-// pending returns what is pending in a partition, as a new Feed yields it. It stores a record and
-// reads until that one, so it does not depend on time, and settles it.
+// pending returns the pending records of a partition, as a new Feed yields them. To know where they
+// end, it stores a record, reads up to that one and settles it. So it does not depend on time.
 func (k *kit) pending(part int) []*webhook.Record {
 	k.Helper()
 	end := k.record(part, fmt.Sprintf("the end of partition %d, %d", part, k.made))
@@ -192,14 +193,14 @@ func (k *kit) pending(part int) []*webhook.Record {
 	}
 	f.stop()
 	k.commit(nil, done(end)...)
-	if _, err := k.store.Discard(k.ctx(), end.ID); err != nil { // if the store keeps it
+	if _, err := k.store.Discard(k.ctx(), end.ID); err != nil { // in case the store keeps it
 		k.Fatalf("Discard: %v", err)
 	}
 	return list
 }
 
-// holds checks what is pending in a partition, in this order.
-func (k *kit) holds(part int, want ...*webhook.Record) {
+// hasPending checks that exactly these records are pending in a partition, in this order.
+func (k *kit) hasPending(part int, want ...*webhook.Record) {
 	k.Helper()
 	k.inOrder(k.pending(part), want)
 }
@@ -220,9 +221,9 @@ func (k *kit) inOrder(got, want []*webhook.Record) {
 	}
 }
 
-// same checks every field of a record that came from the store but those that depend on how it
+// sameFields checks a record that came from the store, except for the fields that depend on how it
 // came.
-func (k *kit) same(how string, got, want *webhook.Record) {
+func (k *kit) sameFields(how string, got, want *webhook.Record) {
 	k.Helper()
 	for _, field := range []struct {
 		name      string
@@ -305,7 +306,7 @@ func (k *kit) list(state webhook.State, limit int) []*webhook.Record {
 	}
 }
 
-// archived checks the IDs of what is archived, in the order of settling.
+// archived checks the IDs of the archived records, in the order of settling, and returns them.
 func (k *kit) archived(state webhook.State, want ...*webhook.Record) []*webhook.Record {
 	k.Helper()
 	list := k.list(state, 100)
@@ -323,7 +324,7 @@ func idsOf(records []*webhook.Record) []string {
 	return ids
 }
 
-// depth waits until the store counts this. A Depth may be off by what happened just now.
+// depth waits until the store counts these numbers. A Depth may be off by what happened just now.
 func (k *kit) depth(pending, parked, kept int64) webhook.Depth {
 	k.Helper()
 	var depth webhook.Depth
@@ -335,7 +336,8 @@ func (k *kit) depth(pending, parked, kept int64) webhook.Depth {
 		return depth.Pending == pending && depth.Parked == parked && depth.Kept == kept
 	})
 	if !ok {
-		k.Fatalf("Depth is %d pending, %d parked and %d kept, want %d, %d and %d", depth.Pending, depth.Parked, depth.Kept, pending, parked, kept)
+		k.Fatalf("Depth is %d pending, %d parked and %d kept, want %d, %d and %d",
+			depth.Pending, depth.Parked, depth.Kept, pending, parked, kept)
 	}
 	return depth
 }
@@ -357,28 +359,33 @@ func (k *kit) eventually(f func() bool) bool {
 // replay moves archived records back and checks how many.
 func (k *kit) replay(want int, ids ...string) {
 	k.Helper()
-	if n, err := k.store.Replay(k.ctx(), ids...); err != nil || n != want {
-		k.Fatalf("Replay of %d IDs: %d, %v; want %d and no error", len(ids), n, err, want)
-	}
+	k.counts("Replay", k.store.Replay, want, ids)
 }
 
 // discard deletes archived records and checks how many.
 func (k *kit) discard(want int, ids ...string) {
 	k.Helper()
-	if n, err := k.store.Discard(k.ctx(), ids...); err != nil || n != want {
-		k.Fatalf("Discard of %d IDs: %d, %v; want %d and no error", len(ids), n, err, want)
+	k.counts("Discard", k.store.Discard, want, ids)
+}
+
+// counts calls a method of the archive and checks the number that it returns.
+func (k *kit) counts(method string, call func(context.Context, ...string) (int, error), want int, ids []string) {
+	k.Helper()
+	if n, err := call(k.ctx(), ids...); err != nil || n != want {
+		k.Fatalf("%s of %d IDs: %d, %v; want %d and no error", method, len(ids), n, err, want)
 	}
 }
 
-// feed is a Feed that runs in a goroutine of its own.
+// feed runs a Feed in a goroutine of its own.
 type feed struct {
 	k       *kit
 	part    int
 	records chan *webhook.Record
 	cancel  context.CancelFunc
 	ended   chan struct{}
-	err     error // when ended is closed
+	err     error // set before ended is closed
 	seen    map[string]bool
+	yields  atomic.Int64 // how often the loop body began
 }
 
 func (k *kit) feed(s webhook.Store, part int) *feed {
@@ -414,6 +421,7 @@ func (f *feed) run(ctx context.Context, s webhook.Store) error {
 			}
 			continue
 		}
+		f.yields.Add(1)
 		select {
 		case f.records <- r:
 		case <-ctx.Done():
@@ -426,7 +434,7 @@ func (f *feed) run(ctx context.Context, s webhook.Store) error {
 	return failed
 }
 
-// next is the next record, which should come soon.
+// next returns the next record, which should come soon.
 func (f *feed) next() *webhook.Record {
 	f.k.Helper()
 	r := f.nextOrNil(patience)
@@ -436,7 +444,7 @@ func (f *feed) next() *webhook.Record {
 	return r
 }
 
-// take is the next n records.
+// take returns the next n records.
 func (f *feed) take(n int) []*webhook.Record {
 	f.k.Helper()
 	list := make([]*webhook.Record, n)

@@ -13,15 +13,15 @@ func testDone(k *kit) {
 	add := k.records(0, 6, "record")
 	k.commit(add)
 	k.commit(nil, done(add[0], add[3])...)
-	k.holds(0, add[1], add[2], add[4], add[5])
+	k.hasPending(0, add[1], add[2], add[4], add[5])
 	more := k.records(0, 2, "more")
 	k.commit(more, done(add[5], add[1])...) // in one Commit with others, in any order
-	k.holds(0, add[2], add[4], more[0], more[1])
+	k.hasPending(0, add[2], add[4], more[0], more[1])
 	if found := k.load(0, add[0].ID, add[5].ID); len(found) > 0 {
 		k.Errorf("Load returned %d records that are done", len(found))
 	}
 	k.reopen()
-	k.holds(0, add[2], add[4], more[0], more[1])
+	k.hasPending(0, add[2], add[4], more[0], more[1])
 	k.depth(4, 0, k.kept(4))
 	k.archived(webhook.StateParked)
 }
@@ -30,12 +30,12 @@ func testParked(k *kit) {
 	add := k.records(0, 5, "record")
 	k.commit(add)
 	k.commit(nil, park(add[3], add[1])...)
-	k.holds(0, add[0], add[2], add[4])
+	k.hasPending(0, add[0], add[2], add[4])
 	if found := k.load(0, add[1].ID, add[3].ID); len(found) > 0 {
 		k.Errorf("Load returned %d records that are parked", len(found))
 	}
 	k.reopen()
-	k.holds(0, add[0], add[2], add[4])
+	k.hasPending(0, add[0], add[2], add[4])
 	k.depth(3, 2, 0)
 	k.archived(webhook.StateParked, add[3], add[1])
 	k.archived(webhook.StateDone)
@@ -53,17 +53,17 @@ func testCounters(k *kit) {
 		return m
 	}
 	k.commit(nil, count(add[1], 1, 0, due, "first"), count(add[2], 0, 1, time.Time{}, ""))
-	k.everywhere(add)
+	k.comesBack(add)
 	k.commit(nil, count(add[1], 2, 0, due.Add(time.Minute), "second"), count(add[3], 7, 3, due, "seventh"))
-	k.everywhere(add)
-	k.commit(nil, count(add[1], 0, 0, time.Time{}, "")) // back to nothing
-	k.everywhere(add)
+	k.comesBack(add)
+	k.commit(nil, count(add[1], 0, 0, time.Time{}, "")) // back to zero
+	k.comesBack(add)
 
 	// Two marks for one record in one Commit: the later counts.
 	k.commit(nil, count(add[0], 1, 0, due, "earlier"), count(add[0], 2, 0, due.Add(time.Second), "later"))
-	k.everywhere(add)
+	k.comesBack(add)
 	k.commit(nil, count(add[0], 3, 0, due, "not seen any more"), mark(add[0], webhook.StateDone))
-	k.everywhere(add[1:])
+	k.comesBack(add[1:])
 }
 
 // testMarksTwice applies marks again, as a Handler does after an error.
@@ -86,15 +86,15 @@ func testMarksTwice(k *kit) {
 	if len(got) != 4 {
 		k.Fatalf("%d records are pending after the same marks came several times, want 4", len(got))
 	}
-	k.same("Feed", got[0], add[4])
-	k.same("Feed", got[1], add[5])
+	k.sameFields("Feed", got[0], add[4])
+	k.sameFields("Feed", got[1], add[5])
 	for i, r := range k.archived(webhook.StateParked, add[2], add[3]) {
 		if !r.Settled.Equal(settled[i].Settled) {
 			k.Errorf("a record was settled at %v, and at %v after it was marked again", settled[i].Settled, r.Settled)
 		}
 	}
 
-	// A mark that comes late does not change what was settled otherwise in the meantime.
+	// A late mark does not change a record that another mark settled in the meantime.
 	late := mark(add[2], webhook.StatePending)
 	late.Attempts, late.Err = 9, "late"
 	k.commit(nil, slices.Concat([]webhook.Mark{late}, done(add[3]), park(add[0]))...)
@@ -105,7 +105,7 @@ func testMarksTwice(k *kit) {
 	k.depth(4, 2, k.kept(2))
 }
 
-// testStrangers marks what is not pending, or never was.
+// testStrangers marks records that are not pending, or never existed.
 func testStrangers(k *kit) {
 	add := k.records(0, 3, "record")
 	k.commit(add)
@@ -135,10 +135,10 @@ func testMarksOfTwo(k *kit) {
 	more := []*webhook.Record{k.record(1, "more"), k.record(0, "more too")}
 	k.commit(more, slices.Concat(done(add[4]), park(add[0]), done(add[1]), park(add[5]), []webhook.Mark{counters})...)
 	for range 2 {
-		k.holds(0, add[2], add[3], more[1])
+		k.hasPending(0, add[2], add[3], more[1])
 		got := k.pending(1)
 		k.inOrder(got, []*webhook.Record{add[6], add[7], more[0]})
-		k.same("Feed", got[0], add[6])
+		k.sameFields("Feed", got[0], add[6])
 		k.depth(6, 2, k.kept(2))
 		k.reopen()
 	}
@@ -165,14 +165,14 @@ func testRejected(k *kit) {
 		}
 		k.newID(r)
 	}
-	k.everywhere(rest)
+	k.comesBack(rest)
 	k.depth(4, 0, 0)
 	alone := k.record(0, "")
 	alone.Data = bulk(k.tooMuch, 2)
 	if err := k.store.Commit(k.ctx(), []*webhook.Record{alone}, done(rest[0])); err != nil || alone.Rejected == nil {
 		k.Fatalf("Commit of nothing but a record of %d bytes: %v, Rejected %v; want no error and Rejected", k.tooMuch, err, alone.Rejected)
 	}
-	k.holds(0, rest[1:]...)
+	k.hasPending(0, rest[1:]...)
 }
 
 // fullRoom is the room of a store that the suite fills.
@@ -217,7 +217,7 @@ func testFull(k *kit) {
 	f.stop()
 }
 
-// add commits to a store that was full and has room. It may take a moment to know.
+// add commits to a store that was full and has room again. The store may need a moment to notice.
 func (k *kit) add(records []*webhook.Record) {
 	k.Helper()
 	var err error
@@ -229,8 +229,8 @@ func (k *kit) add(records []*webhook.Record) {
 	}
 }
 
-// fill commits until the store says that it is full. A store that counts roughly may take more than
-// it has room for.
+// fill commits until the store returns that it is full. A store that counts roughly may take more
+// than it has room for.
 func (k *kit) fill() {
 	k.Helper()
 	for n := range fullRoom {

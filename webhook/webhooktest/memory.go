@@ -12,8 +12,8 @@ import (
 	"github.com/b24events/b24events/webhook"
 )
 
-// MemoryStore is a [webhook.Store] and a [webhook.Leaser] for tests. What it holds survives a
-// Handler, but not the process. It is safe for concurrent use. Make one with [NewMemoryStore].
+// MemoryStore is a [webhook.Store] and a [webhook.Leaser] for tests. Its records outlive a Handler,
+// but not the process. It is safe for concurrent use. Make one with [NewMemoryStore].
 //
 // A test that simulates several processes gives each of them a MemoryStore of its own on the same
 // data; see [MemoryStore.Open]. A test that needs errors or delays sets [MemoryStore.SetFaults].
@@ -24,7 +24,7 @@ type MemoryStore struct {
 	faults func(context.Context, Call) Fault
 }
 
-// memoryData is what all handles of one data share.
+// memoryData is the data that several MemoryStores may share.
 type memoryData struct {
 	memoryConfig
 
@@ -51,7 +51,8 @@ type memoryRow struct {
 	seq   int64
 	state webhook.State
 	gone  bool // from the pending ones
-	// given is the record that Commit got, until a Feed takes it, and by the handle that committed it.
+	// given is the record that Commit got, until a Feed yields it, and by the MemoryStore that
+	// committed it.
 	given *webhook.Record
 	by    *MemoryStore
 }
@@ -82,13 +83,13 @@ func NewMemoryStore(opts ...MemoryOption) (*MemoryStore, error) {
 }
 
 // Open returns another MemoryStore on the same data, as another process would open it. It has no
-// faults. Its Feed yields no record that the other store was given, but copies.
+// faults. Its Feed yields copies of the records that other MemoryStores committed.
 func (m *MemoryStore) Open() *MemoryStore { return &MemoryStore{data: m.data} }
 
 // Partitions implements [webhook.Store].
 func (m *MemoryStore) Partitions() int { return m.data.partitions }
 
-// Commit implements [webhook.Store]. If there is no room for add it applies marks all the same.
+// Commit implements [webhook.Store]. If there is no room for add, it still applies the marks.
 func (m *MemoryStore) Commit(ctx context.Context, add []*webhook.Record, marks []webhook.Mark) error {
 	fault := m.fault(ctx, Call{Op: OpCommit, Add: add, Marks: marks})
 	if fault.Err != nil {
@@ -123,8 +124,8 @@ func (m *MemoryStore) commit(add []*webhook.Record, marks []webhook.Mark) error 
 	return nil
 }
 
-// exported copies the exported fields of a record. What a Handler keeps beside them does not
-// outlive it in other stores either.
+// exported copies the exported fields of a record. A Handler keeps more in it, which no other store
+// keeps either.
 func exported(r *webhook.Record) webhook.Record {
 	return webhook.Record{
 		ID: r.ID, Part: r.Part, Name: r.Name, MemberID: r.MemberID, Received: r.Received, Data: r.Data, Attempts: r.Attempts,
@@ -132,7 +133,7 @@ func exported(r *webhook.Record) webhook.Record {
 	}
 }
 
-// appendLocked puts a record behind all pending ones, with a new ID. It needs mu.
+// appendLocked puts a record behind all pending ones, with a new ID. d.mu is held.
 func (d *memoryData) appendLocked(r *webhook.Record) *memoryRow {
 	d.lastID++
 	row := &memoryRow{Record: exported(r), seq: d.lastID}
@@ -146,7 +147,7 @@ func (d *memoryData) appendLocked(r *webhook.Record) *memoryRow {
 	return row
 }
 
-// markLocked applies a mark. It needs mu.
+// markLocked applies a mark. d.mu is held.
 func (d *memoryData) markLocked(mark *webhook.Mark) {
 	row := d.byID[mark.ID]
 	if row == nil || row.Part != mark.Part {
@@ -178,7 +179,7 @@ func (d *memoryData) markLocked(mark *webhook.Mark) {
 	d.archived[archived.ID] = archived
 }
 
-// removeLocked takes a row from the pending ones. It needs mu.
+// removeLocked takes a row from the pending ones. d.mu is held.
 func (d *memoryData) removeLocked(row *memoryRow) {
 	delete(d.byID, row.ID)
 	row.gone = true
@@ -190,8 +191,8 @@ func (d *memoryData) removeLocked(row *memoryRow) {
 	}
 }
 
-// Feed implements [webhook.Store]. It yields the very records that Commit of this MemoryStore was
-// given since the Feed began, and copies of all others.
+// Feed implements [webhook.Store]. It yields the same pointers that Commit of this MemoryStore got
+// since the Feed began, and copies of all other records.
 func (m *MemoryStore) Feed(ctx context.Context, part int) iter.Seq2[*webhook.Record, error] {
 	return func(yield func(*webhook.Record, error) bool) {
 		m.data.mu.Lock()
@@ -226,7 +227,7 @@ func (m *MemoryStore) next(ctx context.Context, part int, seq, begun int64) (*we
 	return nil, 0
 }
 
-// look returns the first pending record behind seq, or what is closed when one comes.
+// look returns the first pending record behind seq, or a channel that is closed when one comes.
 func (m *MemoryStore) look(n int, seq, begun int64) (*webhook.Record, int64, <-chan struct{}) {
 	m.data.mu.Lock()
 	defer m.data.mu.Unlock()
@@ -350,7 +351,7 @@ func (m *MemoryStore) Discard(ctx context.Context, ids ...string) (int, error) {
 	return len(m.data.takeLocked(ids)), nil
 }
 
-// takeLocked removes rows from the archive and returns them in the order of settling. It needs mu.
+// takeLocked removes rows from the archive and returns them in the order of settling. d.mu is held.
 func (d *memoryData) takeLocked(ids []string) []*memoryRow {
 	for _, id := range ids {
 		delete(d.archived, id)

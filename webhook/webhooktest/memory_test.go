@@ -14,7 +14,7 @@ import (
 	"github.com/b24events/b24events/webhook/webhooktest"
 )
 
-// openMemory is the function that TestStore wants.
+// openMemory returns the function that TestStore needs.
 func openMemory(opts ...webhooktest.MemoryOption) func(*testing.T) func(*testing.T) webhook.Store {
 	return func(t *testing.T) func(*testing.T) webhook.Store {
 		t.Helper()
@@ -159,7 +159,7 @@ func TestMemoryFeedBreaks(t *testing.T) {
 	require.Len(t, got, 3)
 }
 
-// A Feed yields the records that Commit was given, once, and only to the one that committed them.
+// A Feed yields the pointers that Commit got, once, and only in the store that committed them.
 func TestMemoryFeedYieldsWhatWasGiven(t *testing.T) {
 	t.Parallel()
 	store, err := webhooktest.NewMemoryStore()

@@ -19,7 +19,7 @@ type memoryConfig struct {
 }
 
 var (
-	errTooLarge = errors.New("webhooktest: the record has more data than the store takes")
+	errTooLarge = errors.New("webhooktest: the record has more Data than WithMaxData allows")
 	errAfter    = errors.New("webhooktest: the record to list after is not archived; list from the beginning")
 )
 
@@ -75,8 +75,8 @@ const (
 )
 
 // Call is a call of a method of a [MemoryStore]. The fields other than Op are the arguments of that
-// method and zero for all others. They belong to the caller of the method: do not change them, and
-// do not keep them.
+// method, and zero for other methods. They belong to the caller of the method: do not change or
+// keep them.
 type Call struct {
 	Op    Op
 	Part  int               // of Feed, Load
@@ -91,19 +91,19 @@ type Call struct {
 	Names []string          // of Acquire, Release
 }
 
-// Fault is what goes wrong with a call. The zero Fault is none.
+// Fault says what goes wrong with a call. The zero Fault is no fault.
 type Fault struct {
 	// Err is what the method returns, or what Feed yields before it ends. The method does nothing.
 	Err error
-	// Added and Marked are for Commit: how many records and marks it stores and applies before it
-	// fails, from the first. Numbers above what it was given mean all of them.
+	// Added and Marked are for Commit: how many of the first records it stores, and of the first
+	// marks it applies, before it fails. Larger numbers mean all of them.
 	Added, Marked int
 }
 
-// SetFaults sets a function that is called before each method of m does something, and in Feed
-// before each record. It may wait, for example to hold up a Commit, and must return when ctx ends.
-// It is called without a lock, from several goroutines at once. A nil function ends the faults.
-// Calls that have begun are not affected.
+// SetFaults sets a function that each method of m calls before it does anything, and Feed before
+// each record. The function may wait, for example to hold up a Commit, and must return when ctx
+// ends. It is called without a lock, from several goroutines at once. A nil function ends the
+// faults. SetFaults does not affect calls that have begun.
 func (m *MemoryStore) SetFaults(f func(ctx context.Context, call Call) Fault) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -120,7 +120,7 @@ func (m *MemoryStore) fault(ctx context.Context, call Call) Fault {
 	return f(ctx, call)
 }
 
-// begin is the beginning of every method that does all or nothing.
+// begin returns the error with which a method fails at once: that of a fault, or of ctx.
 func (m *MemoryStore) begin(ctx context.Context, call Call) error {
 	if fault := m.fault(ctx, call); fault.Err != nil {
 		return fault.Err

@@ -28,7 +28,7 @@ func testEmpty(k *kit) {
 	}
 	k.replay(0, "1")
 	k.discard(0, "1")
-	k.holds(k.parts - 1)
+	k.hasPending(k.parts - 1)
 }
 
 // testNothing makes calls without anything to do.
@@ -44,7 +44,7 @@ func testNothing(k *kit) {
 	k.replay(0)
 	k.discard(0)
 	k.depth(1, 0, 0)
-	k.holds(0, r)
+	k.hasPending(0, r)
 }
 
 // testOrder commits in several sizes and by several handles, one after the other.
@@ -65,18 +65,18 @@ func testOrder(k *kit) {
 		k.commit(add)
 		want = append(want, add...)
 	}
-	k.holds(part, want...)
+	k.hasPending(part, want...)
 	k.reopen()
-	k.holds(part, want...)
+	k.hasPending(part, want...)
 }
 
-// span is when the Commit of a record began and ended, by a clock that counts events.
+// span says when the Commit of a record began and ended, by a clock that counts events.
 type span struct{ began, ended int64 }
 
 // never is the end of a Commit that failed: its record may be there or not.
 const never = math.MaxInt64
 
-// race is several committers and Feeds at the same time.
+// race is a run of several committers and Feeds at the same time.
 type race struct {
 	*kit
 	part  int
@@ -107,8 +107,8 @@ func (r *race) note(add []*webhook.Record, when span) {
 	}
 }
 
-// check checks the order in which a Feed yielded. It knows of no record twice. A Feed that is
-// complete has all records whose Commit succeeded.
+// check checks the order in which a Feed yielded records, and that it yielded none twice. A
+// complete Feed has all records whose Commit succeeded.
 func (r *race) check(who string, got []*webhook.Record, complete bool) {
 	r.Helper()
 	r.mu.Lock()
@@ -127,7 +127,8 @@ func (r *race) check(who string, got []*webhook.Record, complete bool) {
 		}
 		seen[data] = true
 		if when.ended < latest {
-			r.Fatalf("%s yielded %s behind %s, and its Commit had returned before the Commit of that one began", who, short(record.Data), after)
+			r.Fatalf("%s yielded %s behind %s, and its Commit had returned before the Commit of that one began",
+				who, short(record.Data), after)
 		}
 		if when.began > latest {
 			latest, after = when.began, short(record.Data)
@@ -146,8 +147,8 @@ func (r *race) check(who string, got []*webhook.Record, complete bool) {
 	}
 }
 
-// follower is the Data of the record that follows in the Commit of this one: a head, a slash, the
-// number in the Commit, and what fills the record.
+// follower returns the Data of the record that comes next in the same Commit. Data are a head, a
+// slash, the number in the Commit, and a filling.
 func follower(data string) (string, bool) {
 	head, rest, ok := strings.Cut(data, "/")
 	if !ok {
@@ -241,7 +242,7 @@ func testConcurrent(k *kit) {
 	r.check("a Feed of a new handle", k.pending(r.part), true)
 }
 
-// recovered checks the records of a Feed that began between two times.
+// recovered checks Recovered of the records of a Feed that began between two times.
 func (r *race) recovered(got []*webhook.Record, from, to int64) {
 	r.Helper()
 	r.mu.Lock()
@@ -257,7 +258,7 @@ func (r *race) recovered(got []*webhook.Record, from, to int64) {
 	}
 }
 
-// read calls what only reads, again and again, until the function that it returns is called.
+// read calls the methods that only read, until the function that it returns is called.
 func (k *kit) read(part int) (stop func()) {
 	end := make(chan struct{})
 	var readers sync.WaitGroup
@@ -284,8 +285,7 @@ func (k *kit) read(part int) (stop func()) {
 	return func() { close(end); readers.Wait() }
 }
 
-// until takes records until one with these Data. It may be called from another goroutine than that
-// of the test.
+// until takes records up to the one with these Data. Any goroutine may call it.
 func (f *feed) until(data string) []*webhook.Record {
 	var list []*webhook.Record
 	for {
@@ -305,7 +305,7 @@ func (f *feed) until(data string) []*webhook.Record {
 	}
 }
 
-// testBacklog leaves more than a store will read at once, with holes, to the next process.
+// testBacklog leaves the next process more than a store will read at once, with holes.
 func testBacklog(k *kit) {
 	var want, gone []*webhook.Record
 	for i := range 5 {
@@ -324,13 +324,13 @@ func testBacklog(k *kit) {
 		k.commit(nil, done(gone[:n]...)...)
 		gone = gone[n:]
 	}
-	k.holds(0, want...)
+	k.hasPending(0, want...)
 	k.reopen()
 	k.depth(int64(len(want)), 0, k.kept(5*512-len(want)))
-	k.holds(0, want...)
+	k.hasPending(0, want...)
 }
 
-// kept is how many of n records that are done the store keeps.
+// kept returns how many of n records that are done the store keeps.
 func (k *kit) kept(n int) int64 {
 	if k.keeps {
 		return int64(n)
@@ -350,7 +350,7 @@ func testPartitions(k *kit) {
 	k.commit(add[:len(add)/2])
 	k.commit(add[len(add)/2:])
 	for part := range min(k.parts, 4) {
-		k.holds(part, want[part]...)
+		k.hasPending(part, want[part]...)
 	}
 	if k.parts > 1 {
 		r := want[0][0]
@@ -358,7 +358,7 @@ func testPartitions(k *kit) {
 			k.Errorf("Load from partition 1 returned a record of partition 0")
 		}
 		k.commit(nil, done(want[0]...)...)
-		k.holds(0)
-		k.holds(1, want[1]...)
+		k.hasPending(0)
+		k.hasPending(1, want[1]...)
 	}
 }

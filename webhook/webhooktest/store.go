@@ -6,7 +6,7 @@ import (
 	"github.com/b24events/b24events/webhook"
 )
 
-// TestOption says more about the store under test to [TestStore].
+// TestOption describes the store under test to [TestStore].
 type TestOption func(*suite)
 
 type suite struct {
@@ -15,26 +15,26 @@ type suite struct {
 	tooMuch int
 }
 
-// CheckKept says that the store under test archives records that are done, for at least an hour.
-// Without it the suite checks that they are gone.
+// CheckKept states that the store under test archives records that are done, for at least an hour.
+// Without this option the suite checks that they are gone.
 func CheckKept() TestOption { return func(s *suite) { s.keeps = true } }
 
-// CheckFull adds the checks of a store that has no room. Its function is that of [TestStore], but
-// for a store with room for that many pending records.
+// CheckFull adds the checks of a store that has no room. Its function is like that of [TestStore],
+// but opens a store with room for that many pending records.
 func CheckFull(open func(t *testing.T, room int) func(t *testing.T) webhook.Store) TestOption {
 	return func(s *suite) { s.full = open }
 }
 
-// CheckRejected adds the checks of a store that can never hold records with so many bytes of Data.
+// CheckRejected adds the checks of a store that can never hold records with that many bytes of
+// Data.
 func CheckRejected(dataBytes int) TestOption { return func(s *suite) { s.tooMuch = dataBytes } }
 
-// TestStore runs the suite. In each subtest it calls open once, with the subtest's t, to which open
-// may add a cleanup. That makes empty data of its own and returns a function that opens them, each
+// TestStore runs the suite. Each subtest calls open once, with its own t, to which open may add a
+// cleanup. open creates empty data for the subtest and returns a function that opens them, each
 // time as another process would.
 //
-// A store that is an io.Closer is closed by the suite. If it has one partition, that happens before
-// the data are opened again. With more partitions, several stores are open on the data side by
-// side.
+// If a store is an io.Closer, the suite closes it. With one partition it does so before it opens
+// the data again. With more partitions, several stores are open on the data side by side.
 func TestStore(t *testing.T, open func(t *testing.T) func(t *testing.T) webhook.Store, opts ...TestOption) {
 	t.Helper()
 	var s suite
